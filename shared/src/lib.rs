@@ -1,1 +1,27 @@
-//! Placeholder.
+//! What the API service and the gateway must agree on, and nothing else.
+//!
+//! It knows neither poem, fred, tokio-postgres nor tungstenite: those belong to the services.
+//!
+//! - [`ids`]: identifiers of locations, people, messages and conversations
+//! - [`participant`]: who takes part in a conversation, and what names the conversation
+//! - [`event`]: what travels from the API service to the sockets
+//! - [`receipt`]: what travels back, from the sockets to the API service
+//! - [`channel`]: every name in Redis, and the scripts that work on them
+//! - [`token`]: JWT → [`token::Principal`], and what a principal may do
+//! - [`problem`]: RFC 9457 bodies
+//! - [`env`]: settings from the environment, all mistakes reported together
+//! - [`net`]: listeners that survive a connection storm
+//! - [`telemetry`]: logs and metrics
+//! - [`shutdown`]: tasks that end together, under one deadline
+
+pub mod channel;
+pub mod env;
+pub mod event;
+pub mod ids;
+pub mod net;
+pub mod participant;
+pub mod problem;
+pub mod receipt;
+pub mod shutdown;
+pub mod telemetry;
+pub mod token;

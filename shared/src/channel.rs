@@ -1,0 +1,94 @@
+//! Every name in Redis, and the scripts that work on them. Nothing else formats a Redis name.
+//!
+//! The part in braces is what a Redis Cluster hashes: a conversation's channel and log share a slot,
+//! so one script may work on both.
+
+use crate::ids::{ConversationId, LocationId};
+use crate::participant::Conversation;
+
+/// Where the live events of one conversation are published: `chat:{LOCATION:CONVERSATION}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Channel(Box<str>);
+
+impl Channel {
+    /// The channel of a conversation, by its parts.
+    #[must_use]
+    pub fn new(location: &LocationId, conversation: ConversationId) -> Self {
+        Self(format!("chat:{{{location}:{conversation}}}").into())
+    }
+
+    /// The channel's name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The stream that holds the conversation's last events.
+    #[must_use]
+    pub fn log(&self) -> String {
+        format!("{}:log", self.0)
+    }
+}
+
+impl From<&Conversation> for Channel {
+    fn from(conversation: &Conversation) -> Self {
+        Self::new(conversation.location(), conversation.id())
+    }
+}
+
+/// Stream of receipts, gateways → API service.
+pub const ACKS: &str = "acks";
+/// Consumer group of the API instances on [`ACKS`].
+pub const ACKS_GROUP: &str = "api";
+/// The only field of an entry of [`ACKS`].
+pub const ACK_FIELD: &str = "r";
+/// Entries that [`ACKS`] may hold; beyond it the oldest give way, which costs a late `delivered`.
+pub const ACKS_MAX_LENGTH: usize = 1_000_000;
+
+/// Fields of an entry of a conversation's log: the frame's type (empty in the entry that opens a log),
+/// the header behind its cursor, and the frame behind its cursor.
+pub const LOG_FIELDS: [&str; 3] = ["t", "h", "b"];
+
+/// Appends one event to its log and publishes it with the entry's id as cursor, in one step, so the order
+/// in the log is the order on the channel.
+///
+/// Keys: channel, log. Arguments: type, header, rest of the frame, most entries kept, log's life in
+/// milliseconds. Returns the cursor.
+pub const PUBLISH: &str = r#"
+local id = redis.call('XADD', KEYS[2], 'MAXLEN', '=', ARGV[4], '*', 't', ARGV[1], 'h', ARGV[2], 'b', ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+local header = id
+if ARGV[2] ~= '' then header = id .. ' ' .. ARGV[2] end
+redis.call('PUBLISH', KEYS[1], header .. '\n{"type":"' .. ARGV[1] .. '","cursor":"' .. id .. '",' .. ARGV[3])
+return id
+"#;
+
+/// Publishes to a channel without the log: for what is worth nothing a moment later (typing).
+///
+/// Keys: channel. Arguments: the whole payload.
+pub const PUBLISH_EPHEMERAL: &str = r"return redis.call('PUBLISH', KEYS[1], ARGV[1])";
+
+/// The cursor of the newest entry of a log. Opens an empty log first, so that a cursor always names an entry that
+/// was there: "the log still holds it" is then proof that nothing behind it is missing.
+///
+/// Keys: log. Arguments: log's life in milliseconds. Returns the cursor.
+pub const TAIL: &str = r"
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+local id
+if last[1] then id = last[1][1] else id = redis.call('XADD', KEYS[1], '*', 't', '', 'h', '', 'b', '') end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return id
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn names_carry_location_and_conversation_in_the_hash_tag() {
+        let channel = Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(1));
+        assert_eq!(channel.as_str(), "chat:{loc1:00000000-0000-0000-0000-000000000001}");
+        assert_eq!(channel.log(), "chat:{loc1:00000000-0000-0000-0000-000000000001}:log");
+    }
+}

@@ -1,0 +1,280 @@
+//! What travels from the API service through Redis to the sockets.
+//!
+//! An event is encoded once, by the API service. Redis gives it its cursor and splices it into the
+//! frame; gateways pass the bytes on as they are and read no more than the first line.
+//!
+//! On the channel an event is `HEADER\nFRAME`, and the frame is what a client receives. The header is
+//!
+//! - `CURSOR PARTICIPANT MESSAGE_ID` for a message: whose client proves its delivery;
+//! - `CURSOR` for what else is in the log;
+//! - `* PARTICIPANT` for what is not: somebody's typing, which its own sockets need not hear.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::ids::MessageId;
+use crate::participant::Participant;
+
+/// The place of an event in the log of its conversation: the id of a Redis stream entry.
+/// Opaque to clients. Cursors of one conversation order as its events do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cursor {
+    millis: u64,
+    count: u64,
+}
+
+/// Text that is no cursor of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a cursor that this server gave out")]
+pub struct InvalidCursor;
+
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        // `parse::<u64>` takes a leading plus sign, Redis does not.
+        let number = |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) {
+            true => digits.parse().map_err(|_| InvalidCursor),
+            false => Err(InvalidCursor),
+        };
+        let (millis, count) = text.split_once('-').ok_or(InvalidCursor)?;
+        Ok(Self { millis: number(millis)?, count: number(count)? })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.count)
+    }
+}
+
+/// Whose client proves the delivery of which message by answering the Ping sent after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addressed {
+    /// The receiver.
+    pub to: Participant,
+    /// The message.
+    pub message_id: MessageId,
+}
+
+impl fmt::Display for Addressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.to, self.message_id)
+    }
+}
+
+impl FromStr for Addressed {
+    type Err = InvalidEvent;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEvent> {
+        let (to, id) = text.split_once(' ').ok_or(InvalidEvent)?;
+        Ok(Self {
+            to: to.parse().map_err(|_| InvalidEvent)?,
+            message_id: Uuid::parse_str(id).map_err(|_| InvalidEvent)?,
+        })
+    }
+}
+
+/// An event before Redis has given it its place.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Value of the frame's `type`.
+    pub kind: &'static str,
+    /// Set for messages only.
+    pub addressed: Option<Addressed>,
+    /// The frame behind its `cursor`, up to and with the closing brace.
+    pub rest: String,
+}
+
+impl Draft {
+    /// A `message` frame.
+    ///
+    /// # Errors
+    /// When `message` cannot be written as JSON.
+    pub fn message(message: &impl Serialize, addressed: Addressed) -> Result<Self, serde_json::Error> {
+        let rest = format!("\"message\":{}}}", serde_json::to_string(message)?);
+        Ok(Self { kind: "message", addressed: Some(addressed), rest })
+    }
+
+    /// A `delivered` or `read` frame, for whoever sent the messages.
+    /// `at` is the time as clients read it; it holds nothing that JSON would escape.
+    #[must_use]
+    pub fn receipt(kind: crate::receipt::Kind, message_ids: &[MessageId], at: &str) -> Self {
+        let ids: Vec<String> = message_ids.iter().map(|id| format!("\"{id}\"")).collect();
+        let rest = format!("\"message_ids\":[{}],\"{}\":\"{at}\"}}", ids.join(","), kind.time_field());
+        Self { kind: kind.as_str(), addressed: None, rest }
+    }
+
+    /// The header behind its cursor; empty when no delivery is to be proven.
+    #[must_use]
+    pub fn header(&self) -> String {
+        self.addressed.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+}
+
+/// Something on a channel or in a log that is no event of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an event")]
+pub struct InvalidEvent;
+
+/// An event as a gateway holds it. Clones share the frame's bytes.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// What the gateway must know of it.
+    pub header: Header,
+    /// The frame: valid UTF-8, JSON text.
+    pub frame: Bytes,
+}
+
+/// What a gateway must know of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Header {
+    /// It stands in the log, at this place.
+    Logged {
+        /// The place.
+        cursor: Cursor,
+        /// Whose delivery of what it is, for messages.
+        addressed: Option<Addressed>,
+    },
+    /// It is worth nothing a moment later.
+    Ephemeral {
+        /// Whose doing it is; this participant's own sockets do not get it.
+        from: Participant,
+    },
+}
+
+impl FromStr for Header {
+    type Err = InvalidEvent;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEvent> {
+        let (place, rest) = match text.split_once(' ') {
+            Some((place, rest)) => (place, Some(rest)),
+            None => (text, None),
+        };
+        if place == "*" {
+            let from = rest.and_then(|who| who.parse().ok()).ok_or(InvalidEvent)?;
+            return Ok(Self::Ephemeral { from });
+        }
+        let cursor = place.parse().map_err(|_| InvalidEvent)?;
+        Ok(Self::Logged { cursor, addressed: rest.map(str::parse).transpose()? })
+    }
+}
+
+/// What a gateway publishes when `from` types: the payload for [`crate::channel::PUBLISH_EPHEMERAL`].
+#[must_use]
+pub fn typing(from: &Participant) -> String {
+    // Identifiers hold nothing that JSON would escape.
+    format!("* {from}\n{{\"type\":\"typing\",\"{}_id\":\"{}\"}}", from.kind.as_str(), from.id)
+}
+
+impl Event {
+    /// Reads what came on a channel.
+    ///
+    /// # Errors
+    /// [`InvalidEvent`] when it is not of the form that [`crate::channel::PUBLISH`] gives it.
+    pub fn from_channel(payload: &Bytes) -> Result<Self, InvalidEvent> {
+        let end = payload.iter().position(|b| *b == b'\n').ok_or(InvalidEvent)?;
+        let header = std::str::from_utf8(&payload[..end]).map_err(|_| InvalidEvent)?.parse()?;
+        let frame = payload.slice(end + 1..);
+        std::str::from_utf8(&frame).map_err(|_| InvalidEvent)?;
+        Ok(Self { header, frame })
+    }
+
+    /// Reads an entry of a log. `None` for the entry that only opens a log.
+    ///
+    /// # Errors
+    /// [`InvalidEvent`] when it is not of the form that [`crate::channel::PUBLISH`] gives it.
+    pub fn from_log(cursor: Cursor, kind: &str, header: &str, rest: &str) -> Result<Option<Self>, InvalidEvent> {
+        if kind.is_empty() {
+            return Ok(None);
+        }
+        let addressed = match header {
+            "" => None,
+            addressed => Some(addressed.parse()?),
+        };
+        let frame = format!("{{\"type\":\"{kind}\",\"cursor\":\"{cursor}\",{rest}").into();
+        Ok(Some(Self { header: Header::Logged { cursor, addressed }, frame }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn addressed() -> Addressed {
+        Addressed { to: "contact:pat456".parse().unwrap(), message_id: Uuid::from_u128(7) }
+    }
+
+    #[test]
+    fn channel_and_log_give_the_same_event() {
+        let draft = Draft::message(&serde_json::json!({"content": "line\none"}), addressed()).unwrap();
+        let payload =
+            format!("1-2 {}\n{{\"type\":\"{}\",\"cursor\":\"1-2\",{}", draft.header(), draft.kind, draft.rest);
+        let live = Event::from_channel(&payload.into()).unwrap();
+        let replayed =
+            Event::from_log("1-2".parse().unwrap(), draft.kind, &draft.header(), &draft.rest).unwrap().unwrap();
+        assert_eq!(live.frame, replayed.frame);
+        let header = Header::Logged { cursor: "1-2".parse().unwrap(), addressed: Some(addressed()) };
+        assert_eq!(live.header, header);
+        assert_eq!(replayed.header, header);
+        let frame: serde_json::Value = serde_json::from_slice(&live.frame).unwrap();
+        assert_eq!(frame, serde_json::json!({"type":"message","cursor":"1-2","message":{"content":"line\none"}}));
+    }
+
+    #[test]
+    fn receipts_are_frames_that_nobody_has_to_prove() {
+        let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
+        let draft = Draft::receipt(crate::receipt::Kind::Read, &ids, "2026-11-22T12:00:00.000001Z");
+        let event = Event::from_log("5-0".parse().unwrap(), draft.kind, &draft.header(), &draft.rest).unwrap().unwrap();
+        assert_eq!(event.header, Header::Logged { cursor: "5-0".parse().unwrap(), addressed: None });
+        let frame: serde_json::Value = serde_json::from_slice(&event.frame).unwrap();
+        assert_eq!(
+            frame,
+            serde_json::json!({"type":"read","cursor":"5-0","message_ids":ids,"read_at":"2026-11-22T12:00:00.000001Z"})
+        );
+    }
+
+    #[test]
+    fn typing_is_nobodys_to_prove_and_names_who_types() {
+        let event = Event::from_channel(&typing(&"user:doc123".parse().unwrap()).into()).unwrap();
+        assert_eq!(event.header, Header::Ephemeral { from: "user:doc123".parse().unwrap() });
+        assert_eq!(&event.frame[..], br#"{"type":"typing","user_id":"doc123"}"#);
+    }
+
+    #[test]
+    fn the_entry_that_opens_a_log_is_no_event() {
+        assert!(Event::from_log("1-0".parse().unwrap(), "", "", "").unwrap().is_none());
+    }
+
+    #[test]
+    fn cursors_order_by_number_not_by_text() {
+        let cursor = |text: &str| text.parse::<Cursor>().unwrap();
+        assert!(cursor("9-0") < cursor("10-0"));
+        assert!(cursor("10-9") < cursor("10-10"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_makes_the_reader_panic(payload in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Event::from_channel(&payload.into());
+        }
+
+        #[test]
+        fn cursors_survive_being_written(millis: u64, count: u64) {
+            let text = format!("{millis}-{count}");
+            prop_assert_eq!(text.parse::<Cursor>().map(|c| c.to_string()), Ok(text));
+        }
+
+        #[test]
+        fn no_text_makes_the_cursor_parser_panic(text in "[-+0-9a-z]{0,50}") {
+            if let Ok(cursor) = text.parse::<Cursor>() {
+                prop_assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor));
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What travels from the sockets through Redis to the API service: proof that messages arrived or were read.
+//!
+//! A receipt is a claim by an authenticated participant; the API service applies it only to messages
+//! that this participant received.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::ids::{LocationId, MessageId};
+use crate::participant::Participant;
+
+/// Delivered or read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The receiver's client has the messages.
+    Delivered,
+    /// The receiver has read them, which implies delivered.
+    Read,
+}
+
+impl Kind {
+    /// The `type` of the frame that tells the sender.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Read => "read",
+        }
+    }
+
+    /// The name of the time, in frames and in messages.
+    #[must_use]
+    pub fn time_field(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered_at",
+            Self::Read => "read_at",
+        }
+    }
+}
+
+/// One entry of the `acks` stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// What happened.
+    pub kind: Kind,
+    /// The tenant.
+    pub location: LocationId,
+    /// Who received the messages.
+    pub participant: Participant,
+    /// Which messages; at most [`MAX_IDS`].
+    pub message_ids: Vec<MessageId>,
+    /// When the gateway saw the proof; whole microseconds.
+    pub at: OffsetDateTime,
+}
+
+/// Most messages that one receipt, request or frame names.
+pub const MAX_IDS: usize = 500;
+
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    kind: Kind,
+    location: LocationId,
+    participant: String,
+    message_ids: Vec<MessageId>,
+    at_micros: i64,
+}
+
+/// An entry of the stream that is no receipt of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a receipt")]
+pub struct InvalidReceipt;
+
+impl Receipt {
+    /// The value of the stream entry's only field, [`crate::channel::ACK_FIELD`].
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn encode(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&Wire {
+            kind: self.kind,
+            location: self.location.clone(),
+            participant: self.participant.to_string(),
+            message_ids: self.message_ids.clone(),
+            at_micros: i64::try_from(self.at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX),
+        })
+    }
+
+    /// Reads what [`Receipt::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`InvalidReceipt`] for anything else.
+    pub fn decode(text: &str) -> Result<Self, InvalidReceipt> {
+        let wire: Wire = serde_json::from_str(text).map_err(|_| InvalidReceipt)?;
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(wire.at_micros) * 1_000);
+        if wire.message_ids.len() > MAX_IDS {
+            return Err(InvalidReceipt);
+        }
+        Ok(Self {
+            kind: wire.kind,
+            location: wire.location,
+            participant: wire.participant.parse().map_err(|_| InvalidReceipt)?,
+            message_ids: wire.message_ids,
+            at: at.map_err(|_| InvalidReceipt)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_receipt_is_written_and_read_back() {
+        let receipt = Receipt {
+            kind: Kind::Read,
+            location: "loc1".parse().unwrap(),
+            participant: "contact:pat456".parse().unwrap(),
+            message_ids: vec![Uuid::from_u128(1), Uuid::from_u128(2)],
+            at: OffsetDateTime::from_unix_timestamp_nanos(1_790_000_000_123_456_000).unwrap(),
+        };
+        assert_eq!(Receipt::decode(&receipt.encode().unwrap()), Ok(receipt));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in
+            ["", "{}", "[]", r#"{"kind":"seen","location":"l","participant":"user:a","message_ids":[],"at_micros":0}"#]
+        {
+            assert_eq!(Receipt::decode(text), Err(InvalidReceipt), "{text}");
+        }
+        let far =
+            r#"{"kind":"read","location":"l","participant":"user:a","message_ids":[],"at_micros":9223372036854775807}"#;
+        assert_eq!(Receipt::decode(far), Err(InvalidReceipt));
+    }
+}
