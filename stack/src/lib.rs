@@ -1,1 +1,35 @@
-//! Placeholder.
+//! The whole system on one machine: private PostgreSQL and Redis, the services, HAProxy in front.
+//!
+//! `make run` is this crate's binary; tests and benches hold a [`Stack`], which runs the same binary.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `cli` | flags, environment, exit codes |
+//! | `system` | the order in which parts start and stop, and `stack.env` |
+//! | `keeper`, `program`, `probe`, `orphans` | one process: started, watched, restarted, ended |
+//! | `postgres`, `redis`, `services`, `haproxy` | what each part is started with |
+//! | `data_dir`, `ports`, `secret`, `stack_env` | what they share |
+//! | `ending`, `banner` | the terminal: when to stop, what to print |
+//! | `handle` | [`Stack`], for tests |
+
+mod banner;
+pub mod cli;
+mod data_dir;
+mod ending;
+mod handle;
+mod haproxy;
+mod keeper;
+mod orphans;
+mod ports;
+mod postgres;
+mod probe;
+mod program;
+mod redis;
+mod secret;
+mod services;
+mod stack_env;
+mod system;
+
+pub use handle::{Stack, StackOptions};
+pub use nix::sys::signal::Signal;
+pub use stack_env::StackEnv;

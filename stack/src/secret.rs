@@ -1,0 +1,102 @@
+//! Secrets of a development system: random, made once, kept in files only their owner can read.
+//! Refuses to overwrite one that exists, so that tokens and databases outlive a restart.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::data_dir::remove_file;
+
+/// Shortest `JWT_SECRET` that is accepted, in bytes: the output size of HS256 (RFC 7518, 3.2).
+pub(crate) const JWT_SECRET_MIN_BYTES: usize = 32;
+
+/// `N` bytes of the system's randomness.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("cannot read /dev/urandom")?;
+    Ok(bytes)
+}
+
+/// `N` random bytes in lower-case hexadecimal.
+pub(crate) fn random_hex<const N: usize>() -> Result<String> {
+    Ok(random_bytes::<N>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The secret in `path`; a new one of 64 hexadecimal digits when there is none yet.
+pub(crate) fn load_or_create(path: &Path) -> Result<String> {
+    match fs::read_to_string(path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot read {}", path.display()));
+        }
+        _ => {}
+    }
+    let secret = random_hex::<32>()?;
+    write_private(path, &format!("{secret}\n"))?;
+    Ok(secret)
+}
+
+/// The signing key of this system: what the caller configured, else the one in `path`.
+///
+/// # Errors
+/// When the configured secret is shorter than [`JWT_SECRET_MIN_BYTES`], or `path` is out of reach.
+pub(crate) fn jwt_secret(configured: Option<&str>, path: &Path) -> Result<String> {
+    let secret = match configured.filter(|secret| !secret.is_empty()) {
+        Some(secret) => secret.to_owned(),
+        None => load_or_create(path)?,
+    };
+    ensure!(
+        secret.len() >= JWT_SECRET_MIN_BYTES,
+        "JWT_SECRET must have at least {JWT_SECRET_MIN_BYTES} bytes, not {}",
+        secret.len()
+    );
+    Ok(secret)
+}
+
+/// Replaces `path` in one step by a file that only its owner can read.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+    let next = path.with_extension("next");
+    remove_file(&next)?;
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&next)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&next, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn scratch(name: &str) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("stack-secret-{}-{name}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        path
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_only_its_owner_reads_it() {
+        let path = scratch("once");
+        let first = load_or_create(&path).unwrap();
+        assert_eq!(first.len(), 64);
+        assert_eq!(load_or_create(&path).unwrap(), first);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_configured_secret_wins_unless_it_is_short() {
+        let path = scratch("configured");
+        let long = "x".repeat(JWT_SECRET_MIN_BYTES);
+        assert_eq!(jwt_secret(Some(&long), &path).unwrap(), long);
+        let error = jwt_secret(Some("short"), &path).unwrap_err().to_string();
+        assert!(error.contains("32 bytes") && !error.contains("short"), "{error}");
+        assert!(!path.exists());
+    }
+}

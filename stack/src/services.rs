@@ -1,0 +1,98 @@
+//! The two services: which binaries, on which ports, and what each may know.
+//! The gateway is never told where the database is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+use crate::data_dir::DataDir;
+use crate::ports::Ports;
+use crate::program::{self, Program};
+
+/// Environment variables of libpq and ours that lead to the database.
+const DATABASE_VARIABLES: [&str; 6] = ["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"];
+
+/// What every service is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    pub binaries: PathBuf,
+    pub database_url: String,
+    pub redis_url: String,
+    pub jwt_secret: String,
+}
+
+/// One service, with the ports that it keeps through every restart.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub program: Program,
+    pub port: u16,
+    pub admin_port: u16,
+}
+
+impl Surroundings {
+    /// Fails early, and plainly, when the services have not been built.
+    pub(crate) fn ensure_built(&self) -> Result<()> {
+        for name in ["api-service", "ws-gateway"] {
+            let file = self.binaries.join(name);
+            ensure!(
+                program::is_executable(&file),
+                "{} is missing; build it first: cargo build --workspace",
+                file.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// `api-service serve`, the `number`th.
+    pub(crate) fn api(&self, number: u16, data: &DataDir, ports: &mut Ports) -> Result<Service> {
+        let mut service = self.service("api-service", &format!("api-{number}"), data, ports)?;
+        service.program = service.program.env("DATABASE_URL", &self.database_url);
+        Ok(service)
+    }
+
+    /// `ws-gateway serve`, the `number`th.
+    pub(crate) fn gateway(&self, number: u16, data: &DataDir, ports: &mut Ports) -> Result<Service> {
+        let mut service = self.service("ws-gateway", &format!("gateway-{number}"), data, ports)?;
+        service.program.hidden = DATABASE_VARIABLES.to_vec();
+        Ok(service)
+    }
+
+    fn service(&self, binary: &str, name: &str, data: &DataDir, ports: &mut Ports) -> Result<Service> {
+        let (port, admin_port) = (ports.free()?, ports.free()?);
+        let mut program = Program::new(name, self.binaries.join(binary), data.log(name))
+            .args(["serve"])
+            .env("LISTEN_ADDR", format!("127.0.0.1:{port}"))
+            .env("ADMIN_ADDR", format!("127.0.0.1:{admin_port}"))
+            .env("REDIS_URL", &self.redis_url)
+            .env("JWT_SECRET", &self.jwt_secret);
+        for (variable, default) in [("LOG_FORMAT", "text"), ("LOG_LEVEL", "info")] {
+            if std::env::var_os(variable).is_none() {
+                program = program.env(variable, default);
+            }
+        }
+        Ok(Service { program, port, admin_port })
+    }
+
+    /// `api-service migrate`.
+    pub(crate) fn migration(&self, data: &DataDir) -> Program {
+        Program::new("migrate", self.binaries.join("api-service"), data.log("migrate"))
+            .args(["migrate"])
+            .env("DATABASE_URL", &self.database_url)
+            .env("JWT_SECRET", &self.jwt_secret)
+            .env("REDIS_URL", &self.redis_url)
+    }
+
+    /// A token, as `api-service token` prints it.
+    pub(crate) fn token(&self, sub: &str, role: &str, location: &str, ttl_seconds: u32) -> Result<String> {
+        token(&self.binaries, &self.jwt_secret, [sub, role, location], ttl_seconds)
+    }
+}
+
+fn token(binaries: &Path, secret: &str, [sub, role, location]: [&str; 3], ttl_seconds: u32) -> Result<String> {
+    let output = std::process::Command::new(binaries.join("api-service"))
+        .args(["token", "--sub", sub, "--role", role, "--location", location, "--ttl", &ttl_seconds.to_string()])
+        .env("JWT_SECRET", secret)
+        .output()?;
+    ensure!(output.status.success(), "`api-service token` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}

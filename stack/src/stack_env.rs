@@ -1,0 +1,146 @@
+//! `stack.env`: what a running system tells tests and tools about itself, one `KEY=value` a line.
+//! Owns the names and the format. Written in one step, so that a reader never sees half of it.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+
+use crate::secret::write_private;
+
+/// The parsed file. A part that does not run (an existing database is used, no proxy) is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the documentation, and the file's keys")]
+pub struct StackEnv {
+    pub base_url: String,
+    pub ws_url: String,
+    pub jwt_secret: String,
+    pub database_url: String,
+    pub redis_url: String,
+    pub postgres_pid: Option<i32>,
+    pub redis_pid: Option<i32>,
+    pub haproxy_pid: Option<i32>,
+    pub api_pids: Vec<i32>,
+    pub api_urls: Vec<String>,
+    pub gateway_pids: Vec<i32>,
+    pub gateway_ws_urls: Vec<String>,
+    /// Of the API services, then of the gateways.
+    pub admin_urls: Vec<String>,
+}
+
+impl StackEnv {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a line is not what [`StackEnv::to_text`] writes.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text)
+    }
+
+    /// Replaces the file in one step; only its owner can read it.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        write_private(path, &self.to_text())
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let lines = [
+            ("BASE_URL", self.base_url.clone()),
+            ("WS_URL", self.ws_url.clone()),
+            ("JWT_SECRET", self.jwt_secret.clone()),
+            ("DATABASE_URL", self.database_url.clone()),
+            ("REDIS_URL", self.redis_url.clone()),
+            ("POSTGRES_PID", list(self.postgres_pid.as_slice())),
+            ("REDIS_PID", list(self.redis_pid.as_slice())),
+            ("HAPROXY_PID", list(self.haproxy_pid.as_slice())),
+            ("API_PIDS", list(&self.api_pids)),
+            ("API_URLS", list(&self.api_urls)),
+            ("GATEWAY_PIDS", list(&self.gateway_pids)),
+            ("GATEWAY_WS_URLS", list(&self.gateway_ws_urls)),
+            ("ADMIN_URLS", list(&self.admin_urls)),
+        ];
+        lines.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
+    }
+
+    /// Parses the file's text. Unknown keys are left alone, missing ones are empty.
+    ///
+    /// # Errors
+    /// When a line has no `=`, or a process id is no number.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut values = HashMap::new();
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            let (key, value) = line.split_once('=').context("stack.env: a line without `=`")?;
+            values.insert(key, value);
+        }
+        let text = |key: &str| values.get(key).copied().unwrap_or_default();
+        Ok(Self {
+            base_url: text("BASE_URL").to_owned(),
+            ws_url: text("WS_URL").to_owned(),
+            jwt_secret: text("JWT_SECRET").to_owned(),
+            database_url: text("DATABASE_URL").to_owned(),
+            redis_url: text("REDIS_URL").to_owned(),
+            postgres_pid: items(text("POSTGRES_PID"))?.pop(),
+            redis_pid: items(text("REDIS_PID"))?.pop(),
+            haproxy_pid: items(text("HAPROXY_PID"))?.pop(),
+            api_pids: items(text("API_PIDS"))?,
+            api_urls: items(text("API_URLS"))?,
+            gateway_pids: items(text("GATEWAY_PIDS"))?,
+            gateway_ws_urls: items(text("GATEWAY_WS_URLS"))?,
+            admin_urls: items(text("ADMIN_URLS"))?,
+        })
+    }
+
+    /// Every process that the stack started.
+    #[must_use]
+    pub fn pids(&self) -> Vec<i32> {
+        let single = [self.postgres_pid, self.redis_pid, self.haproxy_pid];
+        single
+            .into_iter()
+            .flatten()
+            .chain(self.api_pids.iter().copied())
+            .chain(self.gateway_pids.iter().copied())
+            .collect()
+    }
+}
+
+fn list<T: Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn items<T: FromStr>(text: &str) -> Result<Vec<T>> {
+    text.split(',')
+        .filter(|item| !item.is_empty())
+        .map(|item| item.parse().map_err(|_| anyhow::anyhow!("stack.env: cannot parse {item:?}")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        let env = StackEnv {
+            base_url: "http://localhost:8080".into(),
+            database_url: "postgres://chat:a=b@127.0.0.1:1/chat".into(),
+            postgres_pid: Some(7),
+            api_pids: vec![1, 2],
+            gateway_ws_urls: vec!["ws://127.0.0.1:1/ws".into(), "ws://127.0.0.1:2/ws".into()],
+            ..StackEnv::default()
+        };
+        let text = env.to_text();
+        assert!(text.contains("API_PIDS=1,2\n") && text.contains("HAPROXY_PID=\n"), "{text}");
+        assert_eq!(StackEnv::parse(&text).unwrap(), env);
+    }
+
+    #[test]
+    fn a_malformed_file_is_refused() {
+        assert!(StackEnv::parse("BASE_URL").is_err());
+        assert!(StackEnv::parse("API_PIDS=1,x").is_err());
+        assert_eq!(StackEnv::parse("LATER=1\n").unwrap(), StackEnv::default());
+    }
+}

@@ -1,0 +1,291 @@
+//! The system as a whole: what starts after what, what is told to whom, and the order of the end.
+//! Whatever way it ends, it takes everything it started with it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use tokio::sync::Notify;
+
+use crate::banner::banner;
+use crate::cli::RunOptions;
+use crate::data_dir::{DataDir, ENV_FILE, remove_file};
+use crate::ending::Ending;
+use crate::haproxy::{HaProxy, SOFT_STOP};
+use crate::keeper::Keeper;
+use crate::ports::{self, Ports};
+use crate::postgres::Postgres;
+use crate::probe::Probe;
+use crate::program::{MARK, Program};
+use crate::redis::Redis;
+use crate::services::Surroundings;
+use crate::stack_env::StackEnv;
+use crate::{orphans, secret};
+
+/// For a part to become ready; generous, because a laptop may be compiling at the same time.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// For services to drain their sockets and requests.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
+/// For a server that has nothing to drain.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts the system, keeps it running until somebody wishes it to end, and stops it.
+pub(crate) async fn run(options: RunOptions) -> Result<ExitCode> {
+    let mut ending = Ending::listen(options.until_stdin_closes)?;
+    let data = DataDir::open(&options.data_dir)?;
+    let temporary = options.temporary;
+    let mut system = System::new(options, data);
+    let outcome = tokio::select! {
+        outcome = system.run() => outcome,
+        () = ending.wished() => Ok(()),
+    };
+    if let Err(error) = &outcome {
+        eprintln!("stack: {error:#}"); // Now, while the logs that it names are there.
+    }
+    tokio::select! {
+        () = system.stop() => {}
+        () = ending.insisted() => {}
+    }
+    system.kill().await;
+    remove_file(&system.env_file())?;
+    if temporary {
+        system.data.remove()?;
+    }
+    Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+struct System {
+    options: RunOptions,
+    data: DataDir,
+    ports: Ports,
+    changed: Arc<Notify>,
+    env: StackEnv,
+    postgres: Option<Keeper>,
+    redis: Option<Keeper>,
+    apis: Vec<Keeper>,
+    gateways: Vec<Keeper>,
+    proxy: Option<Keeper>,
+}
+
+impl System {
+    fn new(options: RunOptions, data: DataDir) -> Self {
+        Self {
+            options,
+            data,
+            ports: Ports::default(),
+            changed: Arc::new(Notify::new()),
+            env: StackEnv::default(),
+            postgres: None,
+            redis: None,
+            apis: Vec::new(),
+            gateways: Vec::new(),
+            proxy: None,
+        }
+    }
+
+    fn env_file(&self) -> PathBuf {
+        self.data.join(ENV_FILE)
+    }
+
+    /// Starts everything, then notes every restart. Returns only when it fails.
+    async fn run(&mut self) -> Result<()> {
+        let started = Instant::now();
+        orphans::end(Signal::SIGTERM, STOP_PATIENCE, || orphans::marked(self.data.path())).await;
+        self.env.jwt_secret = secret::jwt_secret(self.options.jwt_secret.as_deref(), &self.data.join("jwt_secret"))?;
+        let surroundings = if self.options.only_backends {
+            self.start_backends().await?;
+            None
+        } else {
+            let public = self.public_addresses()?;
+            let mut surroundings = self.surroundings()?;
+            self.start_backends().await?;
+            surroundings.database_url.clone_from(&self.env.database_url);
+            surroundings.redis_url.clone_from(&self.env.redis_url);
+            self.start_services(&surroundings, &public).await?;
+            Some(surroundings)
+        };
+        self.write_env()?;
+        println!("  ready in {:.1} s; logs are in {}", started.elapsed().as_secs_f32(), self.data.logs().display());
+        if let Some(surroundings) = &surroundings {
+            println!("{}", banner(&self.env, surroundings));
+        }
+        loop {
+            self.changed.notified().await;
+            self.write_env()?;
+        }
+    }
+
+    /// Checked before anything is started: a port in use is the most likely thing to go wrong.
+    fn public_addresses(&mut self) -> Result<Vec<SocketAddr>> {
+        if self.options.no_proxy {
+            return Ok(Vec::new());
+        }
+        if self.options.port == 0 {
+            self.options.port = self.ports.free()?;
+        }
+        let addresses = ports::public_addresses(self.options.bind.as_deref(), self.options.port)?;
+        ports::ensure_free(&addresses)?;
+        Ok(addresses)
+    }
+
+    fn surroundings(&self) -> Result<Surroundings> {
+        let binaries = match &self.options.profile_dir {
+            Some(folder) => folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?,
+            None => std::env::current_exe()?.parent().context("this binary has no folder")?.to_path_buf(),
+        };
+        let surroundings = Surroundings {
+            binaries,
+            database_url: String::new(),
+            redis_url: String::new(),
+            jwt_secret: self.env.jwt_secret.clone(),
+        };
+        surroundings.ensure_built()?;
+        Ok(surroundings)
+    }
+
+    async fn start_backends(&mut self) -> Result<()> {
+        match self.options.redis_url.clone().filter(|url| !url.is_empty()) {
+            Some(url) => self.env.redis_url = url,
+            None => {
+                let redis = Redis::prepare(&self.data, self.ports.free()?)?;
+                let keeper = self.keep(redis.server())?;
+                let keeper = self.redis.insert(keeper);
+                keeper.ready(&redis.probe(), START_PATIENCE).await?;
+                self.env.redis_url = redis.url();
+                println!("  redis       ready");
+            }
+        }
+        match self.options.database_url.clone().filter(|url| !url.is_empty()) {
+            Some(url) => self.env.database_url = url,
+            None => {
+                let postgres = Postgres::prepare(&self.data, self.ports.free()?, self.options.temporary).await?;
+                let keeper = self.keep(postgres.server())?;
+                let keeper = self.postgres.insert(keeper);
+                keeper.ready(&postgres.probe(), START_PATIENCE).await?;
+                self.env.database_url = postgres.url();
+                println!("  postgresql  ready");
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_services(&mut self, surroundings: &Surroundings, public: &[SocketAddr]) -> Result<()> {
+        let migration = self.mark(surroundings.migration(&self.data));
+        migration.complete().await?;
+        println!("  migrations  done");
+
+        let (mut api_ports, mut gateway_ports, mut admin_ports) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 1..=self.options.api {
+            let service = surroundings.api(number, &self.data, &mut self.ports)?;
+            let keeper = self.keep(service.program)?;
+            self.apis.push(keeper);
+            api_ports.push(service.port);
+            admin_ports.push(service.admin_port);
+        }
+        for number in 1..=self.options.gateways {
+            let service = surroundings.gateway(number, &self.data, &mut self.ports)?;
+            let keeper = self.keep(service.program)?;
+            self.gateways.push(keeper);
+            gateway_ports.push(service.port);
+            admin_ports.push(service.admin_port);
+        }
+        let keepers = self.apis.iter().chain(&self.gateways);
+        for (keeper, port) in keepers.zip(api_ports.iter().chain(&gateway_ports)) {
+            keeper.ready(&Probe::http(*port), START_PATIENCE).await?;
+        }
+        println!("  services    ready ({} API, {} gateways)", self.options.api, self.options.gateways);
+
+        let urls = |scheme: &str, ports: &[u16], path: &str| -> Vec<String> {
+            ports.iter().map(|port| format!("{scheme}://127.0.0.1:{port}{path}")).collect()
+        };
+        self.env.api_urls = urls("http", &api_ports, "");
+        self.env.gateway_ws_urls = urls("ws", &gateway_ports, "/ws");
+        self.env.admin_urls = urls("http", &admin_ports, "");
+        self.start_proxy(public, &api_ports, &gateway_ports).await
+    }
+
+    async fn start_proxy(&mut self, public: &[SocketAddr], apis: &[u16], gateways: &[u16]) -> Result<()> {
+        let Some(first) = public.first() else {
+            self.env.base_url = self.env.api_urls.first().cloned().unwrap_or_default();
+            self.env.ws_url = self.env.gateway_ws_urls.first().cloned().unwrap_or_default();
+            return Ok(());
+        };
+        let proxy = HaProxy::prepare(&self.data, public, apis, gateways).await?;
+        let keeper = self.keep(proxy.server())?;
+        let keeper = self.proxy.insert(keeper);
+        keeper.ready(&Probe::Http(reachable(*first)), START_PATIENCE).await?;
+        println!("  haproxy     ready");
+        let host = if first.ip().is_loopback() || first.ip().is_unspecified() {
+            format!("localhost:{}", first.port())
+        } else {
+            first.to_string()
+        };
+        self.env.base_url = format!("http://{host}");
+        self.env.ws_url = format!("ws://{host}/ws");
+        Ok(())
+    }
+
+    fn mark(&self, program: Program) -> Program {
+        program.env(MARK, self.data.path().to_string_lossy())
+    }
+
+    fn keep(&self, program: Program) -> Result<Keeper> {
+        Keeper::start(self.mark(program), self.changed.clone())
+    }
+
+    fn write_env(&mut self) -> Result<()> {
+        let pid = |keeper: &Option<Keeper>| keeper.as_ref().map(Keeper::pid);
+        self.env.postgres_pid = pid(&self.postgres);
+        self.env.redis_pid = pid(&self.redis);
+        self.env.haproxy_pid = pid(&self.proxy);
+        self.env.api_pids = self.apis.iter().map(Keeper::pid).collect();
+        self.env.gateway_pids = self.gateways.iter().map(Keeper::pid).collect();
+        self.env.write(&self.env_file())
+    }
+
+    /// From the outside in: no new work, then no sockets, then no writers, then what they wrote to.
+    async fn stop(&mut self) {
+        println!("\n  stopping…");
+        if let Some(proxy) = &self.proxy {
+            proxy.dismiss(SOFT_STOP);
+        }
+        stop_all(&mut self.gateways, DRAIN_PATIENCE).await;
+        stop_all(&mut self.apis, DRAIN_PATIENCE).await;
+        if let Some(proxy) = self.proxy.take() {
+            proxy.stop(HaProxy::HARD_STOP, STOP_PATIENCE).await;
+        }
+        for server in [self.redis.take(), self.postgres.take()].into_iter().flatten() {
+            let signal = server.stop_signal();
+            server.stop(signal, STOP_PATIENCE).await;
+        }
+    }
+
+    /// Ends at once whatever still runs.
+    async fn kill(&mut self) {
+        let single = [self.proxy.take(), self.redis.take(), self.postgres.take()].into_iter().flatten();
+        for keeper in single.chain(self.gateways.drain(..)).chain(self.apis.drain(..)) {
+            keeper.stop(Signal::SIGKILL, STOP_PATIENCE).await;
+        }
+    }
+}
+
+/// Asks all of them at the same time.
+async fn stop_all(keepers: &mut Vec<Keeper>, patience: Duration) {
+    for keeper in keepers.iter() {
+        keeper.dismiss(keeper.stop_signal());
+    }
+    let deadline = Instant::now() + patience;
+    while let Some(keeper) = keepers.pop() {
+        let signal = keeper.stop_signal();
+        keeper.stop(signal, deadline.saturating_duration_since(Instant::now())).await;
+    }
+}
+
+/// Where a client on this machine finds a server that is bound there.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    if bound.ip().is_unspecified() { (IpAddr::from(Ipv4Addr::LOCALHOST), bound.port()).into() } else { bound }
+}

@@ -1,0 +1,7 @@
+//! Real PostgreSQL, Redis and HAProxy, started by the real `stack` binary; only the services are
+//! stand-ins (`examples/stand_in.rs`), so that this crate is tested on its own.
+
+mod faults;
+mod life;
+mod proxy;
+mod setting;

@@ -1,0 +1,84 @@
+//! `deploy/haproxy.cfg` as clients see it: routes, request ids, problem bodies, and no second send.
+
+use stack::Stack;
+
+use crate::setting::{exchange, exchange_with, get, wait_until, with_stand_ins};
+
+/// The value of an answer's header, which must be there exactly once.
+fn header(answer: &str, name: &str) -> String {
+    let head = answer.split("\r\n\r\n").next().unwrap_or_default();
+    let values: Vec<&str> = head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+        .collect();
+    assert_eq!(values.len(), 1, "{name} in {answer}");
+    values[0].to_owned()
+}
+
+fn assert_problem(answer: &str, status: u16) {
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    assert_eq!(header(answer, "content-type"), "application/problem+json");
+    let id = header(answer, "x-request-id");
+    assert!(!id.is_empty());
+    for member in ["\"type\":\"about:blank\"", "\"title\":\"", "\"detail\":\"", &format!("\"status\":{status}")] {
+        assert!(answer.contains(member), "{member} in {answer}");
+    }
+    assert!(answer.contains(&format!("\"request_id\":\"{id}\"")), "{answer}");
+}
+
+#[test]
+fn requests_reach_the_right_service_with_one_id_and_the_true_address() {
+    let stack = Stack::start(with_stand_ins()).unwrap();
+    let env = stack.env();
+
+    let answer = get(&stack, "/chat/history?a=1", "X-Request-Id: mine-1\r\nX-Forwarded-For: 6.6.6.6\r\n");
+    assert_eq!(header(&answer, "x-request-id"), "mine-1");
+    assert!(answer.contains(&format!("pid={}", env.api_pids[0])), "{answer}");
+    assert!(answer.contains("get /chat/history?a=1 http/1.1") && answer.contains("x-request-id: mine-1"), "{answer}");
+    assert!(answer.contains("database_url=true") && !answer.contains("6.6.6.6"), "{answer}");
+
+    let answer = get(&stack, "/ws?user_id=doc123", "");
+    assert!(env.gateway_pids.iter().any(|pid| answer.contains(&format!("pid={pid}"))), "{answer}");
+    assert!(answer.contains("database_url=false"), "{answer}");
+    assert!(get(&stack, "/wsx", "").contains("database_url=true"));
+
+    for insane in ["no spaces", "quote\"", &"x".repeat(65), "", "a\r\nX-Request-Id: b"] {
+        let answer = get(&stack, "/", &format!("X-Request-Id: {insane}\r\n"));
+        assert_eq!(header(&answer, "x-request-id").len(), 36, "a fresh UUID in place of {insane:?}: {answer}");
+    }
+    stack.stop().unwrap();
+}
+
+#[test]
+fn a_post_that_a_server_has_seen_is_not_sent_again() {
+    let stack = Stack::start(with_stand_ins()).unwrap();
+    let post =
+        |path: &str| format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
+    assert_problem(&exchange(&stack, &post("/do/hang-up")), 502);
+    let answer = exchange(&stack, &post("/"));
+    assert!(answer.contains("posts=2"), "{answer}");
+    stack.stop().unwrap();
+}
+
+#[test]
+fn slow_requests_end_with_408_and_absent_servers_with_503() {
+    let stack = Stack::start(with_stand_ins()).unwrap();
+    let slow = std::thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            exchange(&stack, "POST /chat/send HTTP/1.1\r\nHost: a\r\nX-Request-Id: slow\r\nContent-Length: 9\r\n\r\n{")
+        });
+        for url in stack.env().gateway_ws_urls {
+            exchange_with(&url, "GET /do/fail-checks HTTP/1.1\r\nConnection: close\r\n\r\n");
+        }
+        wait_until("the gateways fail their checks", || get(&stack, "/ws", "").starts_with("HTTP/1.1 503"));
+        let answer = get(&stack, "/ws", "X-Request-Id: absent\r\n");
+        assert_problem(&answer, 503);
+        assert_eq!((header(&answer, "x-request-id"), header(&answer, "retry-after")), ("absent".into(), "2".into()));
+        slow.join().unwrap()
+    });
+    assert_problem(&slow, 408);
+    assert_eq!(header(&slow, "x-request-id"), "slow");
+    stack.stop().unwrap();
+}
