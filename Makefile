@@ -1,0 +1,45 @@
+# Everything one does with this project, `make` alone lists it.
+# PORT=9000 API=2 GATEWAYS=3 make run; DATABASE_URL=… REDIS_URL=… make run
+
+SHELL := /bin/bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TTL ?= 3600
+.DEFAULT_GOAL := help
+.PHONY: help run test lint openapi bench reset token
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Install what is missing, build, start everything on http://localhost:8080; Ctrl-C stops it
+	@scripts/install
+	@cargo build --release -p api-service -p ws-gateway -p stack
+	@exec $(TARGET)/release/stack run --profile-dir $(TARGET)/release
+
+test: ## Install what is missing, build, run every test against real PostgreSQL, Redis and HAProxy
+	@scripts/install test
+	@cargo build --workspace
+	@scripts/test
+
+lint: ## Formatting, clippy, layers, and openapi.yaml in step with the code
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	scripts/check-layers
+	@set -o pipefail; cargo run -q -p api-service -- openapi | diff -u --label openapi.yaml --label "the code" openapi.yaml - \
+		|| { echo "openapi.yaml is not what the code says; run: make openapi" >&2; exit 1; }
+
+openapi: ## Write openapi.yaml from the code
+	@cargo run -q -p api-service -- openapi > openapi.yaml.new && mv openapi.yaml.new openapi.yaml || { rm -f openapi.yaml.new; exit 1; }
+
+bench: ## Measure: latency, throughput, idle sockets
+	@scripts/install
+	@cargo build --release --workspace
+	@exec $(TARGET)/release/bench
+
+reset: ## Drop all data (.local)
+	@scripts/reset
+
+token: ## Print a token: make token SUB=doc123 ROLE=user LOCATION=loc1 [TTL=3600]
+	@[ -n "$$SUB" ] && [ -n "$$ROLE" ] && [ -n "$$LOCATION" ] \
+		|| { echo "usage: make token SUB=doc123 ROLE=user LOCATION=loc1 [TTL=3600]" >&2; exit 64; }
+	@cargo build --release -p api-service -p stack 1>&2
+	@secret=$$($(TARGET)/release/stack secret) && JWT_SECRET=$$secret exec $(TARGET)/release/api-service token --sub "$$SUB" --role "$$ROLE" --location "$$LOCATION" --ttl "$(TTL)"
