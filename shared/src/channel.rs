@@ -30,6 +30,13 @@ impl Channel {
     }
 }
 
+/// So that a map by channel can be asked with the bare name that Redis delivers. Hash and equality are those of the text.
+impl std::borrow::Borrow<str> for Channel {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<&Conversation> for Channel {
     fn from(conversation: &Conversation) -> Self {
         Self::new(conversation.location(), conversation.id())
@@ -90,5 +97,12 @@ mod tests {
         let channel = Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(1));
         assert_eq!(channel.as_str(), "chat:{loc1:00000000-0000-0000-0000-000000000001}");
         assert_eq!(channel.log(), "chat:{loc1:00000000-0000-0000-0000-000000000001}:log");
+    }
+
+    #[test]
+    fn a_map_by_channel_is_asked_with_a_bare_name() {
+        let channel = Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(1));
+        let rooms = std::collections::HashMap::from([(channel.clone(), 7)]);
+        assert_eq!(rooms.get(channel.as_str()), Some(&7));
     }
 }

@@ -1,2 +1,69 @@
-//! Placeholder.
-fn main() {}
+//! `ws-gateway serve`: reads the environment, listens, runs until a signal.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use shared::env::{self, EX_USAGE, Env};
+use shared::shutdown::Shutdown;
+use shared::{net, telemetry};
+use ws_gateway::config::{Config, SETTINGS};
+
+/// WebSocket gateway of the EHR chat.
+#[derive(Parser)]
+#[command(version, after_help = env::help(&SETTINGS))]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Holds sockets and relays events until SIGTERM or SIGINT.
+    #[command(after_help = env::help(&SETTINGS))]
+    Serve,
+}
+
+fn main() -> ExitCode {
+    let Arguments { command: Command::Serve } = Arguments::parse();
+    let config = match Config::read(Env::of_process()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return u8::try_from(EX_USAGE).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    telemetry::start_logs(config.log_format, &config.log_level);
+    raise_file_limit();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail("cannot start the runtime", &error),
+    };
+    runtime.block_on(async {
+        let (listener, shutdown) = match (net::listen(config.listen_addr), Shutdown::on_signal()) {
+            (Ok(listener), Ok(shutdown)) => (listener, shutdown),
+            (Err(error), _) => return fail("cannot listen on LISTEN_ADDR", &error),
+            (_, Err(error)) => return fail("cannot wait for signals", &error),
+        };
+        tracing::info!(address = %config.listen_addr, admin = %config.admin_addr, "gateway listens");
+        match ws_gateway::run(config, listener, shutdown).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail("cannot run", &error),
+        }
+    })
+}
+
+fn fail(what: &str, error: &dyn std::error::Error) -> ExitCode {
+    tracing::error!(%error, "{what}");
+    ExitCode::FAILURE
+}
+
+/// Every socket is a file descriptor; the usual soft limit of 1024 is meant for programs that use `select`.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    match raised {
+        Ok(limit) => tracing::info!(limit, "file descriptors"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of file descriptors"),
+    }
+}

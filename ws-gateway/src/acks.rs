@@ -1,0 +1,189 @@
+//! Proven deliveries and reads, on their way to the API service.
+//!
+//! Receipts are gathered while a batch is under way and leave together. They wait out an outage of Redis in a bounded
+//! queue; when that is full new ones are forgotten (`gateway_acks_dropped_total`), which leaves messages undelivered in the
+//! books until their client reports them itself. Nothing here is told to the socket: a receipt is a claim, the
+//! API service decides.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::StreamsInterface;
+use futures_util::future::join_all;
+use metrics::counter;
+use parking_lot::Mutex;
+use shared::channel;
+use shared::ids::LocationId;
+use shared::participant::Participant;
+use shared::receipt::{Kind, MAX_IDS, Receipt};
+use shared::shutdown::Shutdown;
+use tokio::sync::Notify;
+
+/// Message ids that may wait: some 4 MiB.
+const LIMIT_IDS: usize = 200_000;
+/// Entries in one pipeline.
+const BATCH: usize = 256;
+/// How long to wait after a failure.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Takes receipts from all sockets. Clones are one.
+#[derive(Clone, Default)]
+pub struct Acks {
+    queue: Arc<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    receipts: Vec<Receipt>,
+    /// Of `receipts` and of the batch under way.
+    ids: usize,
+}
+
+impl Acks {
+    /// Sends what is reported until `shutdown`, then what is left.
+    pub fn start(client: Client, shutdown: &Shutdown) -> Self {
+        let acks = Self::default();
+        let (queue, ended) = (acks.queue.clone(), shutdown.clone());
+        shutdown.spawn(async move { queue.run(&client, &ended).await });
+        acks
+    }
+
+    /// Reports. Never waits.
+    pub fn report(&self, receipt: Receipt) {
+        let mut waiting = self.queue.waiting.lock();
+        let ids = receipt.message_ids.len();
+        if waiting.ids + ids > LIMIT_IDS {
+            counter!("gateway_acks_dropped_total").increment(ids as u64);
+            return;
+        }
+        waiting.ids += ids;
+        waiting.receipts.push(receipt);
+        drop(waiting);
+        counter!("gateway_acks_total").increment(ids as u64);
+        self.queue.arrived.notify_one();
+    }
+}
+
+impl Queue {
+    async fn run(&self, client: &Client, shutdown: &Shutdown) {
+        loop {
+            let receipts = std::mem::take(&mut self.waiting.lock().receipts);
+            if receipts.is_empty() {
+                if shutdown.has_begun() {
+                    return;
+                }
+                tokio::select! {
+                    () = self.arrived.notified() => {}
+                    () = shutdown.begun() => {}
+                }
+                continue;
+            }
+            for receipt in merge(receipts).chunks(BATCH) {
+                self.send(client, receipt).await;
+            }
+        }
+    }
+
+    /// Tries until Redis has them all. An entry that was added and not answered is added twice: the first time stands, so
+    /// the second says nothing. Whoever shuts down has a deadline for this.
+    async fn send(&self, client: &Client, receipts: &[Receipt]) {
+        let mut left: Vec<(String, usize)> =
+            receipts.iter().filter_map(|receipt| Some((receipt.encode().ok()?, receipt.message_ids.len()))).collect();
+        loop {
+            let sent = join_all(left.iter().map(|(entry, _)| add(client, entry))).await;
+            let mut results = sent.into_iter();
+            let before: usize = left.iter().map(|(_, ids)| ids).sum();
+            left.retain(|_| results.next() != Some(true));
+            let after: usize = left.iter().map(|(_, ids)| ids).sum();
+            self.waiting.lock().ids -= before - after;
+            if left.is_empty() {
+                return;
+            }
+            counter!("gateway_acks_retries_total").increment(1);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+async fn add(client: &Client, entry: &str) -> bool {
+    let cap = ("MAXLEN", "~", channel::ACKS_MAX_LENGTH.to_string(), None);
+    let added = client.xadd::<(), _, _, _, _>(channel::ACKS, false, cap, "*", (channel::ACK_FIELD, entry)).await;
+    added.is_ok()
+}
+
+/// One receipt for all of the same kind by the same person, of at most [`MAX_IDS`] messages. Its time is the latest: no
+/// message is said to have arrived before it was proven.
+fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
+    let mut merged: Vec<Receipt> = Vec::with_capacity(receipts.len());
+    let mut open: HashMap<(Kind, LocationId, Participant), usize> = HashMap::new();
+    for receipt in receipts {
+        let key = (receipt.kind, receipt.location.clone(), receipt.participant.clone());
+        match open.get(&key).and_then(|place| merged.get_mut(*place)) {
+            Some(into) if into.message_ids.len() + receipt.message_ids.len() <= MAX_IDS => {
+                into.message_ids.extend(receipt.message_ids);
+                into.at = into.at.max(receipt.at);
+            }
+            _ => {
+                open.insert(key, merged.len());
+                merged.push(receipt);
+            }
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::OffsetDateTime;
+    use uuid::Uuid;
+
+    fn receipt(kind: Kind, who: &str, ids: std::ops::Range<u128>, second: i64) -> Receipt {
+        Receipt {
+            kind,
+            location: "loc1".parse().unwrap(),
+            participant: who.parse().unwrap(),
+            message_ids: ids.map(Uuid::from_u128).collect(),
+            at: OffsetDateTime::from_unix_timestamp(second).unwrap(),
+        }
+    }
+
+    #[test]
+    fn receipts_of_one_person_and_kind_become_one() {
+        let merged = merge(vec![
+            receipt(Kind::Delivered, "user:a", 0..2, 1),
+            receipt(Kind::Delivered, "contact:a", 2..3, 2),
+            receipt(Kind::Read, "user:a", 3..4, 3),
+            receipt(Kind::Delivered, "user:a", 4..5, 4),
+        ]);
+        assert_eq!(merged.len(), 3);
+        assert_eq!(merged[0].message_ids, [0, 1, 4].map(Uuid::from_u128));
+        assert_eq!(merged[0].at.unix_timestamp(), 4);
+    }
+
+    #[test]
+    fn no_receipt_grows_past_what_the_other_side_accepts() {
+        let merged = merge((0..7).map(|n| receipt(Kind::Read, "user:a", n * 100..(n + 1) * 100, 1)).collect());
+        let lengths: Vec<_> = merged.iter().map(|receipt| receipt.message_ids.len()).collect();
+        assert_eq!(lengths, [500, 200]);
+    }
+
+    #[test]
+    fn a_full_queue_forgets_new_receipts_and_keeps_old_ones() {
+        let acks = Acks::default();
+        for _ in 0..=LIMIT_IDS / 500 {
+            acks.report(receipt(Kind::Read, "user:a", 0..500, 1));
+        }
+        let waiting = acks.queue.waiting.lock();
+        assert_eq!(waiting.ids, LIMIT_IDS);
+        assert_eq!(waiting.receipts.len(), LIMIT_IDS / 500);
+    }
+}

@@ -1,0 +1,101 @@
+//! Why the gateway ends a socket: close codes and the words that go with them.
+//!
+//! No reason ever quotes what a client sent.
+
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+/// A reason of ours to end a socket. The codes are those of the contract (RFC 6455, section 7.4, and 44xx of our own).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Close {
+    /// This gateway shuts down: reconnect at once, elsewhere.
+    GoingAway,
+    /// The peer broke RFC 6455.
+    Protocol,
+    /// A text frame was not UTF-8.
+    NotUtf8,
+    /// A frame or message was larger than allowed.
+    TooLarge,
+    /// The token has expired, or was revoked.
+    TokenEnded,
+    /// The participant may no longer see this conversation.
+    Forbidden,
+    /// The peer reads too slowly, or has fallen silent: resume with the cursor.
+    TooSlow,
+    /// The participant has too many sockets.
+    TooManySockets,
+    /// The gateway cannot go on with this socket now.
+    TryAgain,
+}
+
+impl Close {
+    /// The code in the close frame.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::GoingAway => 1001,
+            Self::Protocol => 1002,
+            Self::NotUtf8 => 1007,
+            Self::TooLarge => 1009,
+            Self::TryAgain => 1013,
+            Self::TokenEnded => 4401,
+            Self::Forbidden => 4403,
+            Self::TooSlow => 4408,
+            Self::TooManySockets => 4429,
+        }
+    }
+
+    /// The words in the close frame; at most 123 bytes (RFC 6455, section 5.5).
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::GoingAway => "the gateway is going away: reconnect now",
+            Self::Protocol => "a frame broke the WebSocket protocol",
+            Self::NotUtf8 => "a text frame was not UTF-8",
+            Self::TooLarge => "a frame was too large",
+            Self::TryAgain => "try again later",
+            Self::TokenEnded => "the token has expired or was revoked",
+            Self::Forbidden => "the token's participant may no longer see this conversation",
+            Self::TooSlow => "too slow: reconnect with the last cursor",
+            Self::TooManySockets => "too many sockets",
+        }
+    }
+
+    /// The frame.
+    #[must_use]
+    pub fn frame(self) -> CloseFrame {
+        CloseFrame { code: CloseCode::from(self.code()), reason: Utf8Bytes::from_static(self.reason()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Close; 9] = [
+        Close::GoingAway,
+        Close::Protocol,
+        Close::NotUtf8,
+        Close::TooLarge,
+        Close::TokenEnded,
+        Close::Forbidden,
+        Close::TooSlow,
+        Close::TooManySockets,
+        Close::TryAgain,
+    ];
+
+    #[test]
+    fn every_reason_fits_a_close_frame_and_may_be_sent() {
+        for close in ALL {
+            assert!(close.reason().len() <= 123, "{close:?}");
+            assert!(CloseCode::from(close.code()).is_allowed(), "{close:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_reasons_share_a_code() {
+        let codes: std::collections::HashSet<_> = ALL.iter().map(|close| close.code()).collect();
+        assert_eq!(codes.len(), ALL.len());
+    }
+}

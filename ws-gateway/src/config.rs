@@ -1,0 +1,255 @@
+//! Settings, read once from the environment, every mistake reported.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use shared::env::{BadEnv, Env, Secret, Setting};
+use shared::telemetry::LogFormat;
+use shared::token::{MIN_SECRET_BYTES, TokenRules};
+
+use crate::redis::RedisUrl;
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen_addr: SocketAddr,
+    /// Where metrics and health are served; never public.
+    pub admin_addr: SocketAddr,
+    /// The server that carries events and receipts.
+    pub redis_url: RedisUrl,
+    /// How long Redis may take for a command, a connection, or a sign of life.
+    pub redis_timeout: Duration,
+    /// Which tokens are good.
+    pub tokens: TokenRules,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines there are.
+    pub log_level: String,
+    /// From the accepted connection to the answered handshake.
+    pub handshake_timeout: Duration,
+    /// Between two Pings to a silent client.
+    pub heartbeat: Duration,
+    /// How long a client may be silent.
+    pub idle_timeout: Duration,
+    /// Largest frame and message of a client.
+    pub max_frame_bytes: usize,
+    /// What may wait for one socket.
+    pub outbound_queue_bytes: usize,
+    /// Sockets at a time.
+    pub max_sockets: usize,
+    /// Over which the sockets are closed when the gateway ends.
+    pub drain: Duration,
+    /// After which the gateway ends whatever is left.
+    pub shutdown_timeout: Duration,
+    /// How long the log of a silent conversation lives.
+    pub event_log_ttl: Duration,
+    /// Between two comparisons with the logs.
+    pub position_check: Duration,
+}
+
+const fn setting(name: &'static str, default: Option<&'static str>, help: &'static str) -> Setting {
+    Setting { name, default, help }
+}
+
+const LISTEN_ADDR: Setting = setting("LISTEN_ADDR", Some("127.0.0.1:8082"), "address and port for clients");
+const ADMIN_ADDR: Setting =
+    setting("ADMIN_ADDR", Some("127.0.0.1:9082"), "address and port for /metrics, /healthz, /readyz; keep it private");
+const REDIS_URL: Setting = setting("REDIS_URL", None, "redis://[[user]:password@]host[:port][/database]");
+const REDIS_TIMEOUT: Setting =
+    setting("REDIS_TIMEOUT_SECONDS", Some("3"), "1 to 60: how long Redis may be silent before it counts as lost");
+const JWT_SECRET: Setting = setting("JWT_SECRET", None, "key of HS256 tokens, 32 bytes or more");
+const JWT_ISSUER: Setting = setting("JWT_ISSUER", Some(""), "the `iss` that tokens must have");
+const JWT_AUDIENCE: Setting = setting("JWT_AUDIENCE", Some(""), "the `aud` that tokens must name");
+const LOG_FORMAT: Setting = setting("LOG_FORMAT", Some("json"), "json or text");
+const LOG_LEVEL: Setting =
+    setting("LOG_LEVEL", Some("info"), "error, warn, info, debug or trace, or tracing directives");
+const HANDSHAKE_TIMEOUT: Setting =
+    setting("HANDSHAKE_TIMEOUT_SECONDS", Some("10"), "1 to 300: from connecting to an answered handshake");
+const HEARTBEAT: Setting = setting("HEARTBEAT_SECONDS", Some("25"), "1 to 3600: between two Pings to a client");
+const IDLE_TIMEOUT: Setting = setting(
+    "IDLE_TIMEOUT_SECONDS",
+    Some("60"),
+    "1 to 7200, more than HEARTBEAT_SECONDS: silence after which a client is gone",
+);
+const MAX_FRAME: Setting = setting("MAX_FRAME_BYTES", Some("65536"), "1024 to 16777216: largest frame of a client");
+const OUTBOUND_QUEUE: Setting = setting(
+    "OUTBOUND_QUEUE_BYTES",
+    Some("1048576"),
+    "65536 to 1073741824: what may wait for one socket before it is too slow",
+);
+const MAX_SOCKETS: Setting =
+    setting("MAX_SOCKETS", Some("50000"), "1 to 1000000: sockets at a time; more are refused (503)");
+const DRAIN: Setting = setting(
+    "DRAIN_SECONDS",
+    Some("10"),
+    "0 to 3600, less than SHUTDOWN_TIMEOUT_SECONDS: window in which sockets are closed at the end",
+);
+const SHUTDOWN_TIMEOUT: Setting =
+    setting("SHUTDOWN_TIMEOUT_SECONDS", Some("30"), "1 to 7200: from SIGTERM to the end, whatever is left");
+const EVENT_LOG_TTL: Setting = setting(
+    "EVENT_LOG_TTL_SECONDS",
+    Some("3600"),
+    "60 to 604800: how long the log of a silent conversation lives; as the API service has it",
+);
+const POSITION_CHECK: Setting =
+    setting("POSITION_CHECK_SECONDS", Some("15"), "1 to 3600: between two comparisons with the logs");
+
+/// All settings, for `--help`.
+pub const SETTINGS: [Setting; 19] = [
+    LISTEN_ADDR,
+    ADMIN_ADDR,
+    REDIS_URL,
+    REDIS_TIMEOUT,
+    JWT_SECRET,
+    JWT_ISSUER,
+    JWT_AUDIENCE,
+    LOG_FORMAT,
+    LOG_LEVEL,
+    HANDSHAKE_TIMEOUT,
+    HEARTBEAT,
+    IDLE_TIMEOUT,
+    MAX_FRAME,
+    OUTBOUND_QUEUE,
+    MAX_SOCKETS,
+    DRAIN,
+    SHUTDOWN_TIMEOUT,
+    EVENT_LOG_TTL,
+    POSITION_CHECK,
+];
+
+impl Config {
+    /// Reads all settings.
+    ///
+    /// # Errors
+    /// [`BadEnv`], with every mistake.
+    pub fn read(mut env: Env) -> Result<Self, BadEnv> {
+        let config = Self::read_all(&mut env);
+        let mistakes = env.mistakes();
+        match config {
+            Some(config) if mistakes.0.is_empty() => config.check(),
+            _ => Err(mistakes),
+        }
+    }
+
+    fn read_all(env: &mut Env) -> Option<Self> {
+        // Each is read, whatever became of those before it: all mistakes are to be named.
+        let listen_addr = env.read(&LISTEN_ADDR);
+        let admin_addr = env.read(&ADMIN_ADDR);
+        let redis_url = env.read(&REDIS_URL);
+        let redis_timeout = seconds(env, &REDIS_TIMEOUT, 1, 60);
+        let secret = env.read_if(&JWT_SECRET, |secret: &Secret| match secret.expose().len() >= MIN_SECRET_BYTES {
+            true => Ok(()),
+            false => Err("is too short".to_owned()),
+        });
+        let issuer = env.read_optional(&JWT_ISSUER);
+        let audience = env.read_optional(&JWT_AUDIENCE);
+        let log_format = env.read(&LOG_FORMAT);
+        let log_level = env.read(&LOG_LEVEL);
+        let handshake_timeout = seconds(env, &HANDSHAKE_TIMEOUT, 1, 300);
+        let heartbeat = seconds(env, &HEARTBEAT, 1, 3600);
+        let idle_timeout = seconds(env, &IDLE_TIMEOUT, 1, 7200);
+        let max_frame_bytes = number(env, &MAX_FRAME, 1024, 16 << 20);
+        let outbound_queue_bytes = number(env, &OUTBOUND_QUEUE, 65_536, 1 << 30);
+        let max_sockets = number(env, &MAX_SOCKETS, 1, 1_000_000);
+        let drain = seconds(env, &DRAIN, 0, 3600);
+        let shutdown_timeout = seconds(env, &SHUTDOWN_TIMEOUT, 1, 7200);
+        let event_log_ttl = seconds(env, &EVENT_LOG_TTL, 60, 604_800);
+        let position_check = seconds(env, &POSITION_CHECK, 1, 3600);
+        Some(Self {
+            listen_addr: listen_addr?,
+            admin_addr: admin_addr?,
+            redis_url: redis_url?,
+            redis_timeout: redis_timeout?,
+            tokens: TokenRules { secret: secret?, issuer: issuer?, audience: audience? },
+            log_format: log_format?,
+            log_level: log_level?,
+            handshake_timeout: handshake_timeout?,
+            heartbeat: heartbeat?,
+            idle_timeout: idle_timeout?,
+            max_frame_bytes: max_frame_bytes?,
+            outbound_queue_bytes: outbound_queue_bytes?,
+            max_sockets: max_sockets?,
+            drain: drain?,
+            shutdown_timeout: shutdown_timeout?,
+            event_log_ttl: event_log_ttl?,
+            position_check: position_check?,
+        })
+    }
+
+    /// What must hold between settings.
+    fn check(self) -> Result<Self, BadEnv> {
+        let mut mistakes = Vec::new();
+        if self.idle_timeout <= self.heartbeat {
+            mistakes.push("IDLE_TIMEOUT_SECONDS: must be more than HEARTBEAT_SECONDS".to_owned());
+        }
+        if self.drain >= self.shutdown_timeout {
+            mistakes.push("DRAIN_SECONDS: must be less than SHUTDOWN_TIMEOUT_SECONDS".to_owned());
+        }
+        if mistakes.is_empty() { Ok(self) } else { Err(BadEnv(mistakes)) }
+    }
+}
+
+fn number<T>(env: &mut Env, setting: &Setting, least: T, most: T) -> Option<T>
+where
+    T: FromStr<Err: Display> + PartialOrd + Display,
+{
+    env.read_if(setting, |value| match (&least..=&most).contains(&value) {
+        true => Ok(()),
+        false => Err(format!("must be {least} to {most}")),
+    })
+}
+
+fn seconds(env: &mut Env, setting: &Setting, least: u64, most: u64) -> Option<Duration> {
+    number(env, setting, least, most).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &'static [(&'static str, &'static str)]) -> Result<Config, BadEnv> {
+        const REQUIRED: [(&str, &str); 2] =
+            [("REDIS_URL", "redis://localhost"), ("JWT_SECRET", "0123456789abcdef0123456789abcdef")];
+        Config::read(Env::from_fn(move |name| {
+            let value = variables.iter().chain(&REQUIRED).find(|(n, _)| *n == name);
+            value.map(|(_, value)| (*value).to_owned())
+        }))
+    }
+
+    #[test]
+    fn defaults_are_good() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.max_frame_bytes, 65_536);
+        assert_eq!(config.redis_timeout, Duration::from_secs(3));
+        assert_eq!(config.tokens.issuer, None);
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let BadEnv(mistakes) = read(&[
+            ("LISTEN_ADDR", "here"),
+            ("REDIS_URL", "http://x"),
+            ("JWT_SECRET", "short"),
+            ("LOG_FORMAT", "xml"),
+            ("HEARTBEAT_SECONDS", "0"),
+            ("MAX_FRAME_BYTES", "-1"),
+        ])
+        .unwrap_err();
+        assert_eq!(mistakes.len(), 6, "{mistakes:?}");
+    }
+
+    #[test]
+    fn settings_must_fit_each_other() {
+        let BadEnv(mistakes) = read(&[("IDLE_TIMEOUT_SECONDS", "25"), ("DRAIN_SECONDS", "30")]).unwrap_err();
+        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    }
+
+    #[test]
+    fn no_setting_is_listed_twice() {
+        let names: std::collections::HashSet<_> = SETTINGS.iter().map(|setting| setting.name).collect();
+        assert_eq!(names.len(), SETTINGS.len());
+    }
+}

@@ -1,0 +1,94 @@
+//! What all sockets of this process share. It owns no task and opens no connection.
+
+use std::sync::Arc;
+
+use metrics::Counter;
+use shared::channel::Channel;
+use shared::event::Cursor;
+use shared::shutdown::Shutdown;
+use shared::token::Verifier;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::acks::Acks;
+use crate::config::Config;
+use crate::hub::{Hub, Membership, Refused};
+use crate::outbound::{Delivery, Outbound};
+use crate::replay::{Logs, ReplayError};
+use crate::typing::Typing;
+
+/// How often a handshake reads its log anew because events may have been lost meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Handed to every handshake and socket.
+pub(crate) struct Gateway {
+    pub(crate) config: Config,
+    pub(crate) verifier: Verifier,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) logs: Logs,
+    pub(crate) acks: Acks,
+    pub(crate) typing: Typing,
+    /// A permit a socket.
+    pub(crate) room: Arc<Semaphore>,
+    /// Begins when no socket is to be opened any more.
+    pub(crate) shutdown: Shutdown,
+    /// Counted for every batch: looked up once.
+    pub(crate) frames_sent: Counter,
+}
+
+/// A socket's first view of its conversation: from here on nothing is missed.
+pub(crate) struct Start {
+    pub(crate) membership: Membership,
+    pub(crate) outbound: Arc<Outbound>,
+    /// What `ready` names.
+    pub(crate) cursor: Cursor,
+    /// Whether the cursor of the request was good; `None` without one.
+    pub(crate) resumed: Option<bool>,
+    /// What came after that cursor.
+    pub(crate) missed: Vec<Arc<Delivery>>,
+}
+
+/// Why a socket cannot start now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CannotStart {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Log(#[from] ReplayError),
+    #[error("redis did not confirm the subscription in time")]
+    Late,
+    #[error("events were lost again and again")]
+    Unsteady,
+}
+
+impl Gateway {
+    /// Subscribes first, then reads the log; what comes live meanwhile waits in the socket's queue, and what the log
+    /// had already shown is skipped there by its cursor. So there is no moment in which an event could slip through.
+    pub(crate) async fn start(
+        &self,
+        channel: &Channel,
+        owner: Option<&shared::participant::Participant>,
+        seen: Option<Cursor>,
+    ) -> Result<Start, CannotStart> {
+        for _ in 0..ATTEMPTS {
+            let outbound = Outbound::new(owner.cloned(), self.config.outbound_queue_bytes);
+            let mut membership = self.hub.join(channel.clone(), outbound.clone())?;
+            let epoch =
+                timeout(self.config.redis_timeout, membership.subscribed()).await.map_err(|_| CannotStart::Late)??;
+            let replay = match seen {
+                Some(seen) => self.logs.since(channel, seen).await?.map(|missed| (seen, missed)),
+                None => None,
+            };
+            let resumed = seen.map(|_| replay.is_some());
+            let (cursor, missed) = match replay {
+                Some(replay) => replay,
+                None => (self.logs.tail(channel).await?, Vec::new()),
+            };
+            let position = missed.iter().rev().find_map(|delivery| delivery.cursor()).unwrap_or(cursor);
+            if membership.settle(epoch, position) {
+                return Ok(Start { membership, outbound, cursor, resumed, missed });
+            }
+        }
+        Err(CannotStart::Unsteady)
+    }
+}

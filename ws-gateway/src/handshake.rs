@@ -1,0 +1,185 @@
+//! The HTTP side of the public port: health, and the way into a socket.
+//!
+//! Every refusal is an HTTP answer with a problem body; nothing is let in that is not authenticated, authorized and
+//! subscribed. No answer repeats a token.
+
+mod answer;
+mod query;
+
+use std::sync::Arc;
+
+use hyper::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_KEY};
+use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::{Method, Request, StatusCode, Version};
+use shared::channel::Channel;
+use shared::event::Cursor;
+use shared::participant::Conversation;
+use shared::problem::{REQUEST_ID_HEADER, request_id};
+use shared::token::{Principal, TokenError, Verifier, bearer};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::gateway::{CannotStart, Gateway, Start};
+use crate::hub::Refused;
+pub(crate) use answer::Answer;
+use answer::Refusal;
+pub(crate) use answer::{not_here, too_slow};
+use query::{QueryError, Wanted};
+
+/// The subprotocol that this server speaks.
+const SUBPROTOCOL: &str = "chat.v1";
+/// A subprotocol that carries a token, for browsers, which can set no header.
+const BEARER_SUBPROTOCOL: &str = "bearer.";
+
+/// A handshake that has passed every check.
+#[derive(Debug)]
+struct Asked {
+    principal: Principal,
+    conversation: Conversation,
+    cursor: Option<Cursor>,
+    accept_key: String,
+    subprotocol: bool,
+}
+
+/// A socket that is let in, once its answer has been written.
+pub(crate) struct Admitted {
+    pub(crate) request_id: String,
+    pub(crate) principal: Principal,
+    pub(crate) conversation: Conversation,
+    pub(crate) channel: Channel,
+    pub(crate) start: Start,
+    /// Its place among the sockets that this gateway may hold.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// Answers a request. With `101` comes the socket that follows it.
+pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>) -> (Answer, Option<Box<Admitted>>) {
+    let id = request_id(header(request.headers(), &HeaderName::from_static(REQUEST_ID_HEADER)));
+    let readable = matches!(*request.method(), Method::GET | Method::HEAD);
+    let outcome = match request.uri().path() {
+        "/ws" if !readable => Err(Refusal::method()),
+        "/ws" => match admit(gateway, &request, &id).await {
+            Ok((answer, admitted)) => {
+                count("accepted");
+                return (answer, Some(admitted));
+            }
+            Err(refusal) => {
+                count(refusal.outcome());
+                Err(refusal)
+            }
+        },
+        "/healthz" | "/readyz" if !readable => Err(Refusal::method()),
+        "/healthz" => Ok(()),
+        "/readyz" => is_ready(gateway),
+        _ => Err(Refusal::new(StatusCode::NOT_FOUND, "this server has `/ws`, `/healthz` and `/readyz`")),
+    };
+    let answer = match outcome {
+        Ok(()) => answer::healthy(&id),
+        Err(refusal) => refusal.into_answer(&id),
+    };
+    (answer, None)
+}
+
+/// Ready once Redis was reached, and from then on until the end. Not while Redis is away: it is away for every gateway,
+/// and taking all of them out of the balancer would cut sockets that still hear `degraded` and `recovered`.
+pub(crate) fn is_ready(gateway: &Gateway) -> Result<(), Refusal> {
+    if gateway.shutdown.has_begun() {
+        return Err(Refusal::unavailable("this gateway is going away"));
+    }
+    if !gateway.hub.was_reached() {
+        return Err(Refusal::unavailable("redis has not been reached yet"));
+    }
+    Ok(())
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("gateway_handshakes_total", "outcome" => outcome).increment(1);
+}
+
+async fn admit<B>(gateway: &Arc<Gateway>, request: &Request<B>, id: &str) -> Result<(Answer, Box<Admitted>), Refusal> {
+    if gateway.shutdown.has_begun() {
+        return Err(Refusal::unavailable("this gateway is going away: reconnect now"));
+    }
+    let asked = check(request, &gateway.verifier)?;
+    let permit = gateway.room.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| Refusal::unavailable("this gateway holds as many sockets as it may"))?;
+    let channel = Channel::from(&asked.conversation);
+    let start = gateway.start(&channel, asked.principal.person(), asked.cursor).await.map_err(|error| {
+        if !matches!(error, CannotStart::Refused(Refused::GoingAway)) {
+            tracing::warn!(request_id = id, %error, "cannot start a socket");
+        }
+        Refusal::unavailable("live messages cannot be relayed at the moment: try again")
+    })?;
+    let answer = answer::switching(id, &asked.accept_key, asked.subprotocol.then_some(SUBPROTOCOL));
+    let Asked { principal, conversation, .. } = asked;
+    Ok((answer, Box::new(Admitted { request_id: id.to_owned(), principal, conversation, channel, start, permit })))
+}
+
+/// Everything that can be said without Redis, in this order: is it a handshake, who asks, for what, may they.
+fn check<B>(request: &Request<B>, verifier: &Verifier) -> Result<Asked, Refusal> {
+    let headers = request.headers();
+    let is_upgrade = request.version() == Version::HTTP_11
+        && request.method() == Method::GET
+        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && tokens(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"));
+    if !is_upgrade {
+        return Err(Refusal::upgrade_required());
+    }
+    if header(headers, &SEC_WEBSOCKET_VERSION) != Some("13") {
+        return Err(Refusal::version_required());
+    }
+
+    let query = request.uri().query().unwrap_or_default();
+    let principal = authenticate(headers, query, verifier)?;
+
+    let key = header(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
+    let key = key.ok_or_else(|| Refusal::bad_request("`Sec-WebSocket-Key` must be 16 bytes in base64"))?;
+    let subprotocol = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
+    if !subprotocol && tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name.starts_with(BEARER_SUBPROTOCOL)) {
+        // The server must pick one of those offered, and a token is never repeated.
+        return Err(Refusal::bad_request("offer the subprotocol `chat.v1` along with `bearer.<JWT>`"));
+    }
+    let Wanted { conversation, cursor } = query::parse(query).map_err(|error| match error {
+        QueryError::Unreadable(detail) => Refusal::bad_request(detail),
+        QueryError::Invalid(errors) => Refusal::invalid(errors),
+    })?;
+
+    principal.check_sees(&conversation).map_err(Refusal::forbidden)?;
+    Ok(Asked { principal, conversation, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
+}
+
+fn authenticate(headers: &HeaderMap, query: &str, verifier: &Verifier) -> Result<Principal, Refusal> {
+    if query::has_ticket(query) {
+        return Err(Refusal::ticket());
+    }
+    let token = match bearer(header(headers, &AUTHORIZATION)) {
+        Ok(token) => Ok(token),
+        Err(missing) => tokens(headers, &SEC_WEBSOCKET_PROTOCOL)
+            .find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL))
+            .ok_or(missing),
+    };
+    token.and_then(|token| verifier.verify(token)).map_err(|error| match error {
+        TokenError::Missing => Refusal::no_token(),
+        error => Refusal::bad_token(&error),
+    })
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The members of a list header, however many lines it has (RFC 9110, section 5.6.1).
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// 16 bytes in base64 (RFC 6455, section 4.1).
+fn is_key(key: &str) -> bool {
+    key.len() == 24
+        && key.ends_with("==")
+        && key.bytes().take(22).all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! HTTP answers: the switch to WebSocket, health, and refusals as problem bodies.
+//!
+//! Each closes its connection: nothing but a socket stays on this port.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT};
+use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
+use shared::token::{Forbidden, TokenError};
+
+/// An answer, whole.
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    problem: Problem,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { problem: Problem::new(status.as_u16(), detail), headers: Vec::new() }
+    }
+
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub(super) fn method() -> Self {
+        let allow = HeaderValue::from_static("GET, HEAD");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here").with(ALLOW, allow)
+    }
+
+    pub(super) fn upgrade_required() -> Self {
+        Self::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: send a WebSocket handshake")
+            .with(UPGRADE, HeaderValue::from_static("websocket"))
+    }
+
+    pub(super) fn version_required() -> Self {
+        Self::new(StatusCode::UPGRADE_REQUIRED, "this server speaks WebSocket version 13 (RFC 6455)")
+            .with(UPGRADE, HeaderValue::from_static("websocket"))
+            .with(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
+    }
+
+    pub(super) fn no_token() -> Self {
+        let detail = "no token: send `Authorization: Bearer <JWT>`, or the subprotocols `chat.v1, bearer.<JWT>`";
+        // Without a token there is no error to name (RFC 6750, section 3.1).
+        Self::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer realm=\"chat\"")
+    }
+
+    pub(super) fn bad_token(error: &TokenError) -> Self {
+        let detail = error.to_string();
+        let challenge = format!("Bearer realm=\"chat\", error=\"invalid_token\", error_description=\"{detail}\"");
+        Self::new(StatusCode::UNAUTHORIZED, detail).challenge(&challenge)
+    }
+
+    pub(super) fn ticket() -> Self {
+        let detail = "tickets are not available on this server: send the token itself";
+        Self::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer realm=\"chat\"")
+    }
+
+    fn challenge(self, challenge: &str) -> Self {
+        let plain = HeaderValue::from_static("Bearer realm=\"chat\"");
+        self.with(WWW_AUTHENTICATE, HeaderValue::from_str(challenge).unwrap_or(plain))
+    }
+
+    pub(super) fn forbidden(why: Forbidden) -> Self {
+        Self::new(StatusCode::FORBIDDEN, why.to_string())
+    }
+
+    pub(super) fn invalid(errors: Vec<InputError>) -> Self {
+        let detail = match errors.len() {
+            1 => "1 query parameter is invalid".to_owned(),
+            count => format!("{count} query parameters are invalid"),
+        };
+        let mut refusal = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+        refusal.problem = refusal.problem.with_errors(errors);
+        refusal
+    }
+
+    pub(super) fn unavailable(detail: &'static str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, RETRY_AFTER_SECONDS)
+    }
+
+    /// A label for metrics.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self.problem.status {
+            400 | 422 => "invalid",
+            401 => "unauthorized",
+            403 => "forbidden",
+            426 => "no_upgrade",
+            503 => "unavailable",
+            _ => "refused",
+        }
+    }
+
+    pub(crate) fn into_answer(self, request_id: &str) -> Answer {
+        let body = self.problem.for_request(request_id);
+        let mut answer = answer(body.status, problem::CONTENT_TYPE, request_id, body.to_json());
+        for (name, value) in self.headers {
+            answer.headers_mut().append(name, value);
+        }
+        if answer.headers().contains_key(UPGRADE) {
+            // Who sends `Upgrade` must name it here (RFC 9110, section 7.8).
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
+        }
+        answer
+    }
+}
+
+/// `200`.
+pub(crate) fn healthy(request_id: &str) -> Answer {
+    answer(200, "text/plain; charset=utf-8", request_id, "ok\n".to_owned())
+}
+
+/// Written by hand to a client whose request did not arrive in time: there is no request that could be answered.
+pub(crate) fn too_slow() -> String {
+    let request_id = problem::request_id(None);
+    let body = Problem::new(408, "the request did not arrive in time").for_request(&request_id).to_json();
+    let (kind, length) = (problem::CONTENT_TYPE, body.len());
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\
+         x-request-id: {request_id}\r\nconnection: close\r\n\r\n{body}"
+    )
+}
+
+/// `101`: what follows on this connection is WebSocket.
+pub(super) fn switching(request_id: &str, accept_key: &str, subprotocol: Option<&'static str>) -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    insert(headers, SEC_WEBSOCKET_ACCEPT, accept_key);
+    insert(headers, HeaderName::from_static(REQUEST_ID_HEADER), request_id);
+    if let Some(name) = subprotocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+    }
+    answer
+}
+
+fn answer(status: u16, kind: &'static str, request_id: &str, body: String) -> Answer {
+    let mut answer = Answer::new(Full::from(body));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    insert(headers, HeaderName::from_static(REQUEST_ID_HEADER), request_id);
+    answer
+}
+
+/// Both base64 and request ids are made of what a header may hold.
+fn insert(headers: &mut hyper::HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// For a socket that is asked for on the admin port.
+pub(crate) fn not_here() -> Answer {
+    let refusal = Refusal::new(StatusCode::NOT_FOUND, "this port has `/metrics`, `/healthz` and `/readyz`");
+    refusal.into_answer(&problem::request_id(None))
+}

@@ -1,0 +1,199 @@
+//! The query of a handshake: which conversation, and from where on.
+//!
+//! What cannot be read is a 400, what can be read and means nothing a 422. Names that are not ours are ignored.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use shared::event::Cursor;
+use shared::participant::{Conversation, InvalidPair, Participant};
+use shared::problem::InputError;
+
+/// What the handshake asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) conversation: Conversation,
+    /// The last event that the client has seen.
+    pub(crate) cursor: Option<Cursor>,
+}
+
+/// Why a query asks for nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum QueryError {
+    /// It cannot be read. The text is for the client.
+    Unreadable(String),
+    /// It can, and is wrong.
+    Invalid(Vec<InputError>),
+}
+
+const NAMES: [&str; 5] = ["location_id", "user_id", "contact_id", "peer_user_id", "cursor"];
+
+/// Reads a query.
+pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
+    let [location, user, contact, peer, cursor] = values(query)?;
+    let Some(location) = location else { return Err(missing("location_id")) };
+    if user.is_none() && contact.is_none() && peer.is_none() {
+        return Err(missing("user_id"));
+    }
+
+    let mut errors = Vec::new();
+    let location = read("location_id", Some(location), &mut errors);
+    let user = read("user_id", user, &mut errors).map(Participant::user);
+    let contact = read("contact_id", contact, &mut errors).map(Participant::contact);
+    let peer = read("peer_user_id", peer, &mut errors).map(Participant::user);
+    let cursor = read("cursor", cursor, &mut errors);
+    if !errors.is_empty() {
+        return Err(QueryError::Invalid(errors));
+    }
+
+    let other = match (contact, peer) {
+        (Some(other), None) | (None, Some(other)) => other,
+        (Some(_), Some(_)) => {
+            let why = "give either `contact_id` or `peer_user_id`";
+            return Err(QueryError::Invalid(
+                ["?contact_id", "?peer_user_id"].map(|pointer| InputError::new(pointer, why)).into(),
+            ));
+        }
+        (None, None) => {
+            let why = "a conversation needs two participants: `contact_id` or `peer_user_id` is missing";
+            return Err(QueryError::Invalid(vec![InputError::new("?contact_id", why)]));
+        }
+    };
+    let (Some(location), Some(user)) = (location, user) else {
+        let why = "a conversation needs two participants: `user_id` is missing";
+        return Err(QueryError::Invalid(vec![InputError::new("?user_id", why)]));
+    };
+    let conversation = Conversation::new(location, user, other).map_err(|error| {
+        let pointer = match error {
+            InvalidPair::TwoContacts => "?contact_id",
+            InvalidPair::Same => "?peer_user_id",
+        };
+        QueryError::Invalid(vec![InputError::new(pointer, error.to_string())])
+    })?;
+    Ok(Wanted { conversation, cursor })
+}
+
+/// Whether the query has a ticket. It is looked for before anything else is, as a token would be.
+pub(crate) fn has_ticket(query: &str) -> bool {
+    query.split('&').any(|pair| pair == "ticket" || pair.starts_with("ticket="))
+}
+
+fn missing(name: &str) -> QueryError {
+    QueryError::Unreadable(format!("query parameter `{name}` is missing"))
+}
+
+fn values(query: &str) -> Result<[Option<String>; 5], QueryError> {
+    let mut values: [Option<String>; 5] = Default::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decoded = decode(name).zip(decode(value));
+        let Some((name, value)) = decoded else {
+            return Err(QueryError::Unreadable("the query is not percent-encoded UTF-8".to_owned()));
+        };
+        let known = NAMES.iter().zip(&mut values).find(|(known, _)| **known == name);
+        if let Some((name, place)) = known
+            && place.replace(value).is_some()
+        {
+            return Err(QueryError::Unreadable(format!("query parameter `{name}` is given twice")));
+        }
+    }
+    Ok(values)
+}
+
+fn read<T>(name: &str, value: Option<String>, errors: &mut Vec<InputError>) -> Option<T>
+where
+    T: FromStr<Err: Display>,
+{
+    match value?.parse() {
+        Ok(value) => Some(value),
+        Err(error) => {
+            errors.push(InputError::new(format!("?{name}"), error.to_string()));
+            None
+        }
+    }
+}
+
+/// Undoes `application/x-www-form-urlencoded`, strictly.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => hex(rest.next()?)? << 4 | hex(rest.next()?)?,
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pointers(query: &str) -> Vec<String> {
+        match parse(query) {
+            Err(QueryError::Invalid(errors)) => errors.into_iter().map(|error| error.pointer).collect(),
+            other => panic!("{query}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn both_kinds_of_conversation_are_understood() {
+        let wanted = parse("location_id=loc1&user_id=doc123&contact_id=pat456&utm=x").unwrap();
+        assert_eq!(wanted.conversation.second().to_string(), "contact:pat456");
+        assert_eq!(wanted.cursor, None);
+        let wanted = parse("peer_user_id=a&user_id=b&location_id=loc%31&cursor=5-1").unwrap();
+        assert_eq!(wanted.conversation.first().to_string(), "user:a");
+        assert_eq!(wanted.conversation.location().as_str(), "loc1");
+        assert_eq!(wanted.cursor, Some("5-1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_from_what_is_wrong() {
+        for query in [
+            "",
+            "location_id=l",
+            "user_id=a&contact_id=b",
+            "location_id=l&user_id=a&contact_id=b&user_id=a",
+            "location_id=l&user_id=%zz&contact_id=b",
+            "location_id=l&user_id=%e4&contact_id=b",
+            "location_id=l&user_id=a&contact_id=b&x=%",
+        ] {
+            assert!(matches!(parse(query), Err(QueryError::Unreadable(_))), "{query}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_parameter_is_pointed_at() {
+        assert_eq!(
+            pointers("location_id=&user_id=a/b&contact_id=c%20d&cursor=x"),
+            ["?location_id", "?user_id", "?contact_id", "?cursor"]
+        );
+        assert_eq!(pointers("location_id=l&user_id=a&contact_id=b&peer_user_id=c"), ["?contact_id", "?peer_user_id"]);
+        assert_eq!(pointers("location_id=l&user_id=a"), ["?contact_id"]);
+        assert_eq!(pointers("location_id=l&contact_id=a"), ["?contact_id"]);
+        assert_eq!(pointers("location_id=l&contact_id=a&peer_user_id=b"), ["?contact_id", "?peer_user_id"]);
+        assert_eq!(pointers("location_id=l&peer_user_id=a"), ["?user_id"]);
+        assert_eq!(pointers("location_id=l&user_id=a&peer_user_id=a"), ["?peer_user_id"]);
+    }
+
+    #[test]
+    fn tickets_are_noticed() {
+        assert!(has_ticket("a=b&ticket=x") && has_ticket("ticket"));
+        assert!(!has_ticket("a=ticket&tickets=x"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_makes_the_parser_panic(query in "[ -~]{0,100}", garbage in "\\PC{0,50}") {
+            let _ = parse(&query);
+            let _ = parse(&format!("location_id=l&user_id=a&contact_id={garbage}"));
+        }
+    }
+}

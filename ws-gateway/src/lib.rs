@@ -1,0 +1,121 @@
+//! The gateway of the chat: holds WebSockets and relays events from Redis to them.
+//!
+//! It knows Redis and the key of the tokens, and nothing else: whatever it has to say to the database goes through
+//! Redis to the API service.
+//!
+//! # Layout
+//! - [`config`]: settings
+//! - `server`: accepts connections on the public port
+//! - `handshake`: HTTP, token, rights, limits; its refusals are HTTP answers
+//! - `connection`: one task a socket, with its [`protocol`], its [`outbound`] queue and its [`close`] codes
+//! - [`hub`]: which sockets hear which conversation; knows neither Redis nor TCP
+//! - [`relay`]: Redis subscriptions → hub; notices whatever was lost
+//! - [`replay`]: reads the logs, for sockets that resume and for the relay
+//! - [`acks`]: proven deliveries and reads → Redis
+//! - [`typing`]: somebody types → Redis
+//! - [`redis`]: how connections to Redis behave
+//! - `admin`: metrics and health on a port of their own
+
+pub mod acks;
+mod admin;
+pub mod close;
+pub mod config;
+mod connection;
+mod gateway;
+mod handshake;
+pub mod hub;
+pub mod outbound;
+pub mod protocol;
+pub mod redis;
+pub mod relay;
+pub mod replay;
+mod server;
+pub mod typing;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::interfaces::ClientLike;
+use shared::net;
+use shared::shutdown::Shutdown;
+use shared::telemetry;
+use shared::token::Verifier;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::TaskTracker;
+
+use crate::acks::Acks;
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::hub::Hub;
+use crate::redis::Redis;
+use crate::replay::Logs;
+use crate::typing::Typing;
+
+/// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Why a gateway could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The admin port is taken, or not ours.
+    #[error("cannot listen on ADMIN_ADDR: {0}")]
+    Admin(io::Error),
+    /// The Redis client refuses its configuration.
+    #[error("redis: {0}")]
+    Redis(#[from] fred::error::Error),
+}
+
+/// Runs a gateway on `listener` until `shutdown` begins and its sockets are closed, or
+/// [`Config::shutdown_timeout`] has passed since.
+///
+/// Redis need not be there yet: until it is, `/readyz` and every handshake answer 503.
+///
+/// # Errors
+/// [`RunError`], before anything is accepted.
+pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
+    // Metrics are of a process: a second gateway in it adds to those of the first.
+    let metrics = telemetry::start_metrics().ok();
+    let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
+    // Ends after the sockets have: they need it to the last.
+    let background = Shutdown::new();
+    let redis = Redis::new(config.redis_url.clone(), config.redis_timeout);
+    let commands = redis.commands(&background)?;
+    let logs = Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes);
+    let hub = Hub::new();
+    relay::start(redis, logs.clone(), &hub, config.position_check, &background);
+    let gateway = Arc::new(Gateway {
+        verifier: Verifier::new(&config.tokens),
+        hub: hub.clone(),
+        logs,
+        acks: Acks::start(commands.clone(), &background),
+        typing: Typing::start(commands.clone(), &background),
+        room: Arc::new(Semaphore::new(config.max_sockets)),
+        shutdown: shutdown.clone(),
+        frames_sent: metrics::counter!("gateway_frames_sent_total"),
+        config: config.clone(),
+    });
+
+    let sockets = TaskTracker::new();
+    // They go on during the drain: to answer that this gateway is going away.
+    let accepting = tokio::spawn(server::accept(gateway.clone(), listener, sockets.clone()));
+    let administering = tokio::spawn(admin::serve(gateway, admin_listener, metrics));
+
+    shutdown.begun().await;
+    let deadline = Instant::now() + config.shutdown_timeout.saturating_sub(LAST_WORDS);
+    tracing::info!(sockets = sockets.len(), "draining");
+    hub.go_away();
+    sockets.close();
+    let drained = timeout_at(deadline, sockets.wait()).await.is_ok();
+    accepting.abort();
+    let flushed = background.finish(deadline.saturating_duration_since(Instant::now())).await;
+    administering.abort();
+    let _lost = timeout(LAST_WORDS, commands.quit()).await;
+    if !(drained && flushed) {
+        tracing::warn!(drained, flushed, "ended at the deadline, with something left");
+    }
+    shutdown.finish(Duration::ZERO).await;
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! Frames that a client may send, and those that the gateway writes itself. Events pass as they are, unparsed.
+//!
+//! Answers to bad frames never quote them. Members that a frame does not have are ignored, so newer clients can talk to
+//! older gateways; a member that is there must be right.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::json;
+use shared::event::Cursor;
+use shared::ids::{ConversationId, MessageId};
+use shared::receipt::{Kind, MAX_IDS};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// What a client says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientFrame {
+    /// Its owner types.
+    Typing,
+    /// These messages have arrived, or were read; 1 to [`MAX_IDS`].
+    Receipt(Kind, Vec<MessageId>),
+    /// A fresh token.
+    Auth(Token),
+    /// Are you there?
+    Ping,
+}
+
+/// A token that a client sent; it never shows itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// `code` of an `error` frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// Not a JSON object with a `type`.
+    Malformed,
+    /// A `type` that this gateway does not know.
+    UnknownType,
+    /// A known type with wrong members.
+    Invalid,
+    /// A bad token.
+    Unauthorized,
+    /// A good token that does not reach this far.
+    Forbidden,
+}
+
+impl Code {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownType => "unknown_type",
+            Self::Invalid => "invalid",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+        }
+    }
+}
+
+/// What is wrong with a frame, for whoever sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrameError {
+    /// What kind of mistake.
+    pub code: Code,
+    /// What would help.
+    pub detail: Cow<'static, str>,
+}
+
+impl FrameError {
+    /// A mistake of this kind.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Ids {
+    message_ids: Vec<MessageId>,
+}
+
+#[derive(Deserialize)]
+struct Auth {
+    token: String,
+}
+
+/// Reads a text frame.
+///
+/// # Errors
+/// [`FrameError`], for the client to read.
+pub fn parse(text: &str) -> Result<ClientFrame, FrameError> {
+    let envelope: Envelope<'_> = serde_json::from_str(text)
+        .map_err(|_| FrameError::new(Code::Malformed, "a frame is a JSON object with a string `type`"))?;
+    match &*envelope.r#type {
+        "typing" => Ok(ClientFrame::Typing),
+        "ping" => Ok(ClientFrame::Ping),
+        "delivered" => receipt(Kind::Delivered, text),
+        "read" => receipt(Kind::Read, text),
+        "auth" => match serde_json::from_str::<Auth>(text) {
+            Ok(auth) => Ok(ClientFrame::Auth(Token(auth.token))),
+            Err(_) => Err(FrameError::new(Code::Invalid, "`token` must be a string")),
+        },
+        _ => Err(FrameError::new(Code::UnknownType, "known types are typing, delivered, read, auth and ping")),
+    }
+}
+
+fn receipt(kind: Kind, text: &str) -> Result<ClientFrame, FrameError> {
+    match serde_json::from_str::<Ids>(text) {
+        Ok(Ids { message_ids }) if (1..=MAX_IDS).contains(&message_ids.len()) => {
+            Ok(ClientFrame::Receipt(kind, message_ids))
+        }
+        _ => Err(FrameError::new(Code::Invalid, "`message_ids` must be an array of 1 to 500 UUIDs")),
+    }
+}
+
+/// The first frame of every socket.
+#[must_use]
+pub fn ready(conversation: ConversationId, cursor: Cursor, resumed: Option<bool>) -> Utf8Bytes {
+    let conversation = conversation.to_string();
+    let resumed = resumed.map_or("null", |resumed| if resumed { "true" } else { "false" });
+    // Neither holds anything that JSON would escape.
+    format!(r#"{{"type":"ready","conversation_id":"{conversation}","cursor":"{cursor}","resumed":{resumed}}}"#).into()
+}
+
+/// Live relay is cut.
+pub const DEGRADED: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"degraded"}"#);
+/// Live relay is back.
+pub const RECOVERED: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"recovered"}"#);
+/// What was missed cannot be replayed.
+pub const RESYNC: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"resync"}"#);
+/// Answer to `ping`.
+pub const PONG: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"pong"}"#);
+
+/// The token ends soon.
+#[must_use]
+pub fn expiring(at: OffsetDateTime) -> Utf8Bytes {
+    until("expiring", at)
+}
+
+/// Answer to `auth`.
+#[must_use]
+pub fn authenticated(until_when: OffsetDateTime) -> Utf8Bytes {
+    until("authenticated", until_when)
+}
+
+fn until(kind: &str, at: OffsetDateTime) -> Utf8Bytes {
+    // Years past 9999 have no form in RFC 3339: such a token lives for ever as far as anybody cares.
+    let expires_at = at.format(&Rfc3339).unwrap_or_else(|_| "9999-12-31T23:59:59Z".to_owned());
+    json!({"type": kind, "expires_at": expires_at}).to_string().into()
+}
+
+/// Answer to a frame that could not be taken.
+#[must_use]
+pub fn error(error: &FrameError) -> Utf8Bytes {
+    json!({"type": "error", "code": error.code.as_str(), "detail": error.detail}).to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    fn refused(text: &str) -> Code {
+        parse(text).unwrap_err().code
+    }
+
+    #[test]
+    fn known_frames_are_understood() {
+        assert_eq!(parse(r#"{"type":"typing"}"#), Ok(ClientFrame::Typing));
+        assert_eq!(parse(r#"{"type":"ping","newer":[1]}"#), Ok(ClientFrame::Ping));
+        assert_eq!(parse(r#"{"type":"auth","token":"a.b.c"}"#), Ok(ClientFrame::Auth(Token("a.b.c".into()))));
+        let id = Uuid::from_u128(7);
+        for (name, kind) in [("delivered", Kind::Delivered), ("read", Kind::Read)] {
+            let text = json!({"type": name, "message_ids": [id]}).to_string();
+            assert_eq!(parse(&text), Ok(ClientFrame::Receipt(kind, vec![id])));
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_malformed() {
+        for text in ["", "{", "[]", "null", "7", "{}", r#"{"type":7}"#, r#"{"type":"ping""#, r#"{"type":"ping"} x"#] {
+            assert_eq!(refused(text), Code::Malformed, "{text}");
+        }
+        assert_eq!(refused(&"[".repeat(60_000)), Code::Malformed);
+    }
+
+    #[test]
+    fn other_types_are_unknown_and_known_ones_must_be_right() {
+        assert_eq!(refused(r#"{"type":"shout"}"#), Code::UnknownType);
+        let many: Vec<_> = (0..501).map(Uuid::from_u128).collect();
+        for text in [
+            r#"{"type":"read"}"#,
+            r#"{"type":"read","message_ids":[]}"#,
+            r#"{"type":"read","message_ids":"x"}"#,
+            r#"{"type":"delivered","message_ids":["x"]}"#,
+            &json!({"type":"read","message_ids":many}).to_string(),
+            r#"{"type":"auth"}"#,
+            r#"{"type":"auth","token":null}"#,
+        ] {
+            assert_eq!(refused(text), Code::Invalid, "{text}");
+        }
+    }
+
+    #[test]
+    fn tokens_do_not_show_themselves() {
+        let frame = parse(r#"{"type":"auth","token":"hunter2"}"#).unwrap();
+        assert!(!format!("{frame:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn frames_of_our_own_are_json_of_the_contracts_shape() {
+        let value = |text: Utf8Bytes| serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        let id = Uuid::from_u128(1);
+        let cursor = "1-0".parse().unwrap();
+        for (resumed, written) in [(None, json!(null)), (Some(true), json!(true)), (Some(false), json!(false))] {
+            assert_eq!(
+                value(ready(id, cursor, resumed)),
+                json!({"type": "ready", "conversation_id": id, "cursor": "1-0", "resumed": written})
+            );
+        }
+        let at = OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap();
+        assert_eq!(value(expiring(at)), json!({"type": "expiring", "expires_at": "2026-09-21T14:13:20Z"}));
+        for (frame, kind) in [(DEGRADED, "degraded"), (RECOVERED, "recovered"), (RESYNC, "resync"), (PONG, "pong")] {
+            assert_eq!(value(frame), json!({"type": kind}));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic_or_is_quoted_back(text in "\\PC{0,200}") {
+            if let Err(refusal) = parse(&text) {
+                prop_assert!(text.len() < 8 || !refusal.detail.contains(&text));
+            }
+        }
+
+        #[test]
+        fn no_json_makes_the_parser_panic(kind in "typing|read|delivered|auth|ping|x", name in "message_ids|token|type", value in "\\PC{0,50}") {
+            let _ = parse(&json!({"type": kind, name: value}).to_string());
+            let _ = parse(&format!(r#"{{"type":"{kind}","{name}":{value}}}"#));
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Reads conversations' logs: where they end, and what came after a cursor.
+//!
+//! One rule: if the log still holds the entry seen last, all that follows it is all that was missed. If not,
+//! nothing can be said, and nothing is guessed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::StreamsInterface;
+use fred::types::Value;
+use fred::types::scripts::Script;
+use shared::channel::{self, Channel};
+use shared::event::{Cursor, Event};
+
+use crate::hub::Backfill;
+use crate::outbound::Delivery;
+
+/// Entries read at a time. Logs hold a few dozen.
+const PAGE: u64 = 512;
+
+/// Why a log could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// Redis did not answer, or answered with an error.
+    #[error("redis: {0}")]
+    Redis(#[from] Error),
+    /// What it holds is not a log of ours.
+    #[error("the log holds something that is no event")]
+    NotALog,
+}
+
+/// Reader of all logs.
+#[derive(Clone)]
+pub struct Logs {
+    client: Client,
+    tail: Script,
+    ttl: Duration,
+    limit_bytes: usize,
+}
+
+impl Logs {
+    /// A reader that keeps logs alive for `ttl` after it looked at them, and replays at most `limit_bytes` of frames
+    /// at once: more would not fit into a socket's queue.
+    #[must_use]
+    pub fn new(client: Client, ttl: Duration, limit_bytes: usize) -> Self {
+        Self { client, tail: Script::from_lua(channel::TAIL), ttl, limit_bytes }
+    }
+
+    /// The newest entry; an empty log is opened first.
+    ///
+    /// # Errors
+    /// [`ReplayError`]
+    pub async fn tail(&self, channel: &Channel) -> Result<Cursor, ReplayError> {
+        let life_ms = i64::try_from(self.ttl.as_millis()).unwrap_or(i64::MAX);
+        let id: String = self.tail.evalsha_with_reload(&self.client, channel.log(), vec![life_ms]).await?;
+        id.parse().map_err(|_| ReplayError::NotALog)
+    }
+
+    /// Everything after `cursor`; `None` when the log does not hold `cursor` any more, or too much follows it.
+    ///
+    /// # Errors
+    /// [`ReplayError`]
+    pub async fn since(&self, channel: &Channel, cursor: Cursor) -> Result<Option<Vec<Arc<Delivery>>>, ReplayError> {
+        let mut deliveries = Vec::new();
+        let (mut bytes, mut last) = (0, cursor);
+        loop {
+            // From the last one seen, and with it: its being there is the proof that nothing is missing behind it.
+            let page: Vec<(String, HashMap<String, Value>)> =
+                self.client.xrange_values(channel.log(), last.to_string(), "+", Some(PAGE)).await?;
+            let full = page.len() as u64 == PAGE;
+            let mut entries = page.into_iter();
+            match entries.next().map(|(id, _)| id.parse::<Cursor>()) {
+                Some(Ok(id)) if id == last => {}
+                _ => return Ok(None),
+            }
+            for (id, fields) in entries {
+                last = id.parse().map_err(|_| ReplayError::NotALog)?;
+                let Some(delivery) = read_entry(last, &fields)? else { continue };
+                bytes += delivery.text.len();
+                deliveries.push(delivery);
+            }
+            if bytes > self.limit_bytes {
+                return Ok(None);
+            }
+            if !full {
+                return Ok(Some(deliveries));
+            }
+        }
+    }
+
+    /// What a room that stands at `position` has missed.
+    ///
+    /// # Errors
+    /// [`ReplayError`]
+    pub async fn backfill(&self, channel: &Channel, position: Cursor) -> Result<Backfill, ReplayError> {
+        match self.since(channel, position).await? {
+            Some(missed) => Ok(Backfill::Missed(missed)),
+            None => Ok(Backfill::Lost(self.tail(channel).await?)),
+        }
+    }
+}
+
+fn read_entry(cursor: Cursor, fields: &HashMap<String, Value>) -> Result<Option<Arc<Delivery>>, ReplayError> {
+    let [kind, header, rest] = channel::LOG_FIELDS.map(|name| fields.get(name).and_then(Value::as_bytes));
+    let text = |bytes: Option<&'_ [u8]>| bytes.and_then(|bytes| std::str::from_utf8(bytes).ok().map(str::to_owned));
+    let (Some(kind), Some(header), Some(rest)) = (text(kind), text(header), text(rest)) else {
+        return Err(ReplayError::NotALog);
+    };
+    let event = Event::from_log(cursor, &kind, &header, &rest).map_err(|_| ReplayError::NotALog)?;
+    Ok(event.and_then(Delivery::new))
+}

@@ -1,0 +1,135 @@
+//! The public port: accepts, lets the handshake speak HTTP, and gives the connection to a socket's task.
+//!
+//! It refuses to hold more half-open handshakes than it can afford, and none for ever. Ending is its business too.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use crate::connection;
+use crate::gateway::Gateway;
+use crate::handshake::{self, Admitted};
+
+/// Handshakes at a time. More wait in the kernel's queue.
+const HANDSHAKES: usize = 4096;
+/// Largest request head.
+const HEAD_BYTES: usize = 16 * 1024;
+/// How long to wait when there is no file descriptor left for a connection.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until this future is dropped. Connections are spawned on `tasks`.
+pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: TaskTracker) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let ids = AtomicU64::new(0);
+    loop {
+        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
+        let tcp = match listener.accept().await {
+            Ok((tcp, _)) => tcp,
+            Err(error) => {
+                if !is_the_peers(&error) {
+                    // Without a pause this would spin: the connection that found no descriptor is still there.
+                    metrics::counter!("gateway_accept_errors_total").increment(1);
+                    tracing::error!(%error, "cannot accept a connection");
+                    sleep(PAUSE).await;
+                }
+                continue;
+            }
+        };
+        let turn = spread(ids.fetch_add(1, Ordering::Relaxed));
+        let gateway = gateway.clone();
+        tasks.spawn(async move {
+            // Boxed: what the handshake needs is given back before the socket begins its long life.
+            let socket = Box::pin(shake_hands(&gateway, tcp)).await;
+            drop(permit);
+            if let Some((tcp, already_read, admitted)) = socket {
+                let open = metrics::gauge!("gateway_sockets");
+                open.increment(1.0);
+                connection::serve(gateway, tcp, already_read, admitted, turn).await;
+                open.decrement(1.0);
+            }
+        });
+    }
+}
+
+/// Whether the connection, and not we, failed.
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// The nth of numbers in 0..1 that fill it evenly however many there are (van der Corput's sequence): so any set of sockets
+/// that is open at a time leaves spread over the window of a drain.
+fn spread(n: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "the lowest bits make no difference to a delay")]
+    let turn = (n.reverse_bits() >> 11) as f64 / (1_u64 << 53) as f64;
+    turn
+}
+
+/// One request, then either the connection for a socket, or nothing: then it has been answered and closed.
+async fn shake_hands(gateway: &Arc<Gateway>, tcp: TcpStream) -> Option<(TcpStream, bytes::Bytes, Box<Admitted>)> {
+    let admitted: Mutex<Option<Box<Admitted>>> = Mutex::new(None);
+    let asked = std::sync::atomic::AtomicBool::new(false);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        let admitted = &admitted;
+        Box::pin(async move {
+            let (answer, socket) = handshake::respond(gateway, request).await;
+            *admitted.lock() = socket;
+            Ok::<_, Infallible>(answer)
+        })
+    });
+    let mut http = http1::Builder::new();
+    http.max_buf_size(HEAD_BYTES).half_close(false);
+    let mut connection = http.serve_connection(TokioIo::new(tcp), service);
+    let limit = gateway.config.handshake_timeout;
+    let done = timeout(limit, poll_fn(|context| connection.poll_without_shutdown(context))).await;
+    let parts = connection.into_parts();
+    let mut tcp = parts.io.into_inner();
+    match done {
+        Ok(Ok(())) => {
+            let admitted = admitted.lock().take();
+            if let Some(admitted) = admitted {
+                return Some((tcp, parts.read_buf, admitted));
+            }
+        }
+        // Not HTTP: hyper has said so, or there is nobody to say it to.
+        Ok(Err(_)) => {}
+        Err(_) if !asked.load(Ordering::Relaxed) => {
+            metrics::counter!("gateway_handshakes_total", "outcome" => "too_slow").increment(1);
+            let _gone = timeout(PAUSE, tcp.write_all(handshake::too_slow().as_bytes())).await;
+        }
+        Err(_) => {}
+    }
+    let _gone = timeout(limit, tcp.shutdown()).await;
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_fill_the_window_evenly() {
+        assert_eq!([0, 1, 2, 3].map(spread), [0.0, 0.5, 0.25, 0.75]);
+        for first in [0, 1000, 123_456] {
+            let mut tenths = [0; 10];
+            for n in first..first + 1000 {
+                tenths[(spread(n) * 10.0) as usize] += 1;
+            }
+            assert!(tenths.iter().all(|count| (95..=105).contains(count)), "{tenths:?}");
+        }
+    }
+}

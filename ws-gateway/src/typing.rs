@@ -1,0 +1,53 @@
+//! Passes on that somebody types: through Redis, to the sockets of the conversation on every gateway.
+//!
+//! Worth nothing a moment later, so it waits for nothing: what does not fit into the queue is dropped
+//! (`gateway_typing_dropped_total`), what Redis does not take is not tried again.
+
+use fred::clients::Client;
+use fred::types::scripts::Script;
+use futures_util::future::join_all;
+use shared::channel::{self, Channel};
+use shared::event;
+use shared::participant::Participant;
+use shared::shutdown::Shutdown;
+use tokio::sync::mpsc;
+
+/// Notices that may wait while others are under way.
+const QUEUE: usize = 1024;
+
+/// Where sockets hand in that their owner types.
+#[derive(Clone)]
+pub struct Typing(mpsc::Sender<(Channel, String)>);
+
+impl Typing {
+    /// Publishes what is handed in, until `shutdown`.
+    pub fn start(client: Client, shutdown: &Shutdown) -> Self {
+        let (sender, mut queue) = mpsc::channel(QUEUE);
+        let ended = shutdown.clone();
+        let script = Script::from_lua(channel::PUBLISH_EPHEMERAL);
+        shutdown.spawn(async move {
+            let mut batch = Vec::new();
+            loop {
+                tokio::select! {
+                    _ = queue.recv_many(&mut batch, QUEUE) => {}
+                    () = ended.begun() => return,
+                }
+                let publish = |(channel, payload): (Channel, String)| {
+                    let (client, script) = (&client, &script);
+                    async move { script.evalsha_with_reload::<(), _, _>(client, channel.as_str(), vec![payload]).await }
+                };
+                let published = join_all(batch.drain(..).map(publish)).await;
+                let lost = published.iter().filter(|result| result.is_err()).count();
+                metrics::counter!("gateway_typing_dropped_total").increment(lost as u64);
+            }
+        });
+        Self(sender)
+    }
+
+    /// `from` types in this conversation.
+    pub fn publish(&self, channel: &Channel, from: &Participant) {
+        if self.0.try_send((channel.clone(), event::typing(from))).is_err() {
+            metrics::counter!("gateway_typing_dropped_total").increment(1);
+        }
+    }
+}
