@@ -1,2 +1,106 @@
-//! Placeholder.
-fn main() {}
+//! The command line of the API service.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use api_service::{Listeners, ServeError, api, config, run, store};
+use clap::{Parser, Subcommand, ValueEnum};
+use shared::env::{BadEnv, EX_USAGE, Env};
+use shared::ids::{LocationId, PersonId};
+use shared::participant::Kind;
+use shared::shutdown::Shutdown;
+use shared::{net, telemetry, token};
+
+/// REST service of the EHR chat
+#[derive(Parser)]
+#[command(version, after_help = shared::env::help(config::SETTINGS))]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve requests until SIGTERM or SIGINT
+    Serve,
+    /// Bring the database's schema up to date (needs DATABASE_URL); many at once are safe
+    Migrate,
+    /// Print a token, signed with JWT_SECRET
+    Token {
+        /// Whose: the identifier of a user, contact or service
+        #[arg(long)]
+        sub: PersonId,
+        /// What that is
+        #[arg(long)]
+        role: Role,
+        /// Where it is good; may be repeated
+        #[arg(long, required = true)]
+        location: Vec<LocationId>,
+        /// For how many seconds
+        #[arg(long, default_value_t = 3600)]
+        ttl: u64,
+    },
+    /// Print the OpenAPI document as YAML
+    Openapi,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Role {
+    User,
+    Contact,
+    Service,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve => serve(),
+        Command::Migrate => migrate(),
+        Command::Token { sub, role, location, ttl } => print_token(&sub, role, &location, ttl),
+        Command::Openapi => {
+            print!("{}", api::spec_yaml());
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("api-service: {error}");
+            if error.is::<BadEnv>() { ExitCode::from(EX_USAGE as u8) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+#[tokio::main]
+async fn serve() -> Result<(), ServeError> {
+    let config = config::serve(Env::of_process())?;
+    telemetry::start_logs(config.log_format, &config.log_level);
+    let metrics = telemetry::start_metrics()?;
+    let shutdown = Shutdown::on_signal()?;
+    let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));
+    let listeners = Listeners { public: listen(config.listen)?, admin: listen(config.admin)? };
+    tracing::info!(listen = %config.listen, admin = %config.admin, "api-service serves");
+    run(config, listeners, Some(metrics), shutdown).await?;
+    tracing::info!("api-service has stopped");
+    Ok(())
+}
+
+#[tokio::main]
+async fn migrate() -> Result<(), ServeError> {
+    let applied = store::migrate(&config::database(Env::of_process())?).await?;
+    match applied.as_slice() {
+        [] => println!("the schema is up to date"),
+        applied => println!("applied {}", applied.join(", ")),
+    }
+    Ok(())
+}
+
+fn print_token(sub: &PersonId, role: Role, locations: &[LocationId], ttl: u64) -> Result<(), ServeError> {
+    let kind = match role {
+        Role::User => Some(Kind::User),
+        Role::Contact => Some(Kind::Contact),
+        Role::Service => None,
+    };
+    let secret = config::secret(Env::of_process())?;
+    println!("{}", token::issue(&secret, sub, kind, locations, Duration::from_secs(ttl))?);
+    Ok(())
+}

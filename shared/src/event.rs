@@ -13,7 +13,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::ids::MessageId;
@@ -91,13 +90,10 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// A `message` frame.
-    ///
-    /// # Errors
-    /// When `message` cannot be written as JSON.
-    pub fn message(message: &impl Serialize, addressed: Addressed) -> Result<Self, serde_json::Error> {
-        let rest = format!("\"message\":{}}}", serde_json::to_string(message)?);
-        Ok(Self { kind: "message", addressed: Some(addressed), rest })
+    /// A `message` frame around a message that is JSON already.
+    #[must_use]
+    pub fn message(json: &str, addressed: Addressed) -> Self {
+        Self { kind: "message", addressed: Some(addressed), rest: format!("\"message\":{json}}}") }
     }
 
     /// A `delivered` or `read` frame, for whoever sent the messages.
@@ -212,7 +208,7 @@ mod tests {
 
     #[test]
     fn channel_and_log_give_the_same_event() {
-        let draft = Draft::message(&serde_json::json!({"content": "line\none"}), addressed()).unwrap();
+        let draft = Draft::message(r#"{"content":"line\none"}"#, addressed());
         let payload =
             format!("1-2 {}\n{{\"type\":\"{}\",\"cursor\":\"1-2\",{}", draft.header(), draft.kind, draft.rest);
         let live = Event::from_channel(&payload.into()).unwrap();

@@ -1,0 +1,62 @@
+//! Who asks: the first argument of every handler that needs to know.
+
+use std::sync::Arc;
+
+use poem::Request;
+use poem::http::header::AUTHORIZATION;
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use shared::problem::Problem;
+use shared::token::{Principal, TokenError, bearer};
+
+use super::refusal::problem_error;
+use crate::state::State;
+
+/// A verified token.
+pub(super) struct Caller(pub(super) Principal);
+
+const SCHEME: &str = "token";
+
+impl<'a> ApiExtractor<'a> for Caller {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        registry.create_security_scheme(
+            SCHEME,
+            MetaSecurityScheme {
+                ty: "http",
+                description: Some(
+                    "A JWT with `sub`, `role` (`user`, `contact` or `service`), `locations` and `exp`. \
+                     `make token SUB=doc123 ROLE=user LOCATION=loc1` prints one for development.",
+                ),
+                name: None,
+                key_in: None,
+                scheme: Some("bearer"),
+                bearer_format: Some("JWT"),
+                flows: None,
+                openid_connect_url: None,
+            },
+        );
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SCHEME]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut poem::RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        authenticate(request).map(Self).map_err(|refused| problem_error(Problem::new(401, refused.to_string())))
+    }
+}
+
+fn authenticate(request: &Request) -> Result<Principal, TokenError> {
+    let header = request.headers().get(AUTHORIZATION).map(|value| value.to_str().map_err(|_| TokenError::Malformed));
+    let token = bearer(header.transpose()?)?;
+    request.data::<Arc<State>>().ok_or(TokenError::Missing)?.verifier.verify(token)
+}

@@ -1,0 +1,266 @@
+//! Bodies: read with a limit and checked field by field, so that one answer names everything that is wrong; and
+//! written from JSON that is encoded already.
+
+use std::marker::PhantomData;
+
+use poem::{IntoResponse, Request, RequestBody, Response};
+use poem_openapi::payload::{ParsePayload, Payload};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use shared::problem::{InputError, Problem};
+use uuid::Uuid;
+
+use super::refusal::{invalid, problem_error};
+
+/// Largest body, in bytes. 8,000 characters that are all written as `\uXXXX\uXXXX` take 96,000.
+pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
+
+const JSON: &str = "application/json";
+
+/// A body that can be read field by field.
+pub(super) trait FromFields: Sized + Send {
+    /// Its documentation.
+    type Schema: Type;
+
+    /// Reads what is there. Whatever is wrong is noted in `fields`; then `None`.
+    fn from_fields(fields: &mut Fields) -> Option<Self>;
+}
+
+/// A request's body.
+pub(super) struct Input<T>(pub(super) T);
+
+impl<T: FromFields> Payload for Input<T> {
+    const CONTENT_TYPE: &'static str = JSON;
+
+    fn check_content_type(content_type: &str) -> bool {
+        content_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(JSON))
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::Schema::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::Schema::register(registry);
+    }
+}
+
+impl<T: FromFields> ParsePayload for Input<T> {
+    const IS_REQUIRED: bool = true;
+
+    async fn from_request(_request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
+        let bytes = body.take()?.into_bytes_limit(MAX_BODY_BYTES).await.map_err(|error| match error {
+            poem::error::ReadBodyError::PayloadTooLarge => {
+                problem_error(Problem::new(413, format!("the body is larger than {MAX_BODY_BYTES} bytes")))
+            }
+            _ => problem_error(Problem::new(400, "the body did not arrive whole")),
+        })?;
+        parse(&bytes).map(Self).map_err(problem_error)
+    }
+}
+
+impl<'a, T: FromFields> ApiExtractor<'a> for Input<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        <Self as Payload>::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        let content = vec![MetaMediaType { content_type: Self::CONTENT_TYPE, schema: Self::schema_ref() }];
+        Some(MetaRequest { description: None, content, required: true })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        match request.content_type() {
+            Some(content_type) if Self::check_content_type(content_type) => {
+                <Self as ParsePayload>::from_request(request, body).await
+            }
+            _ => Err(problem_error(Problem::new(415, "the body must be `Content-Type: application/json`"))),
+        }
+    }
+}
+
+fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde_json's own text may quote the input; line and column say enough.
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+        Problem::new(400, format!("the body is not JSON (line {}, column {})", error.line(), error.column()))
+    })?;
+    let Value::Object(object) = value else {
+        return Err(invalid(vec![InputError::new("", "the body must be an object")]));
+    };
+    let mut fields = Fields { object, errors: Vec::new() };
+    let read = T::from_fields(&mut fields);
+    match (read, fields.finish()) {
+        (Some(value), errors) if errors.is_empty() => Ok(value),
+        (_, errors) => Err(invalid(errors)),
+    }
+}
+
+/// The fields of an object, and what was found wrong with them.
+pub(super) struct Fields {
+    object: Map<String, Value>,
+    errors: Vec<InputError>,
+}
+
+impl Fields {
+    /// Notes what is wrong with a field, or with the whole when `field` is empty.
+    pub(super) fn refuse(&mut self, field: &str, why: impl Into<String>) {
+        let pointer = if field.is_empty() { String::new() } else { format!("/{field}") };
+        self.errors.push(InputError::new(pointer, why));
+    }
+
+    /// A field's value; `null` is the same as nothing.
+    fn take(&mut self, field: &str) -> Option<Value> {
+        self.object.remove(field).filter(|value| !value.is_null())
+    }
+
+    /// A field that must be there.
+    fn require(&mut self, field: &str) -> Option<Value> {
+        let value = self.take(field);
+        if value.is_none() {
+            self.refuse(field, "is missing");
+        }
+        value
+    }
+
+    fn as_text(&mut self, field: &str, value: Value) -> Option<String> {
+        match value {
+            Value::String(text) => Some(text),
+            _ => {
+                self.refuse(field, "must be a string");
+                None
+            }
+        }
+    }
+
+    fn parsed<T>(&mut self, field: &str, value: Value) -> Option<T>
+    where
+        T: TryFrom<String, Error: std::fmt::Display>,
+    {
+        let text = self.as_text(field, value)?;
+        text.try_into().map_err(|error: T::Error| self.refuse(field, error.to_string())).ok()
+    }
+
+    /// Text that must be there.
+    pub(super) fn text(&mut self, field: &str) -> Option<String> {
+        let value = self.require(field)?;
+        self.as_text(field, value)
+    }
+
+    /// An identifier that must be there.
+    pub(super) fn id<T: TryFrom<String, Error: std::fmt::Display>>(&mut self, field: &str) -> Option<T> {
+        let value = self.require(field)?;
+        self.parsed(field, value)
+    }
+
+    /// An identifier that may be there: `Some(None)` when it is not, `None` when it is wrong.
+    pub(super) fn optional_id<T: TryFrom<String, Error: std::fmt::Display>>(
+        &mut self,
+        field: &str,
+    ) -> Option<Option<T>> {
+        match self.take(field) {
+            None => Some(None),
+            Some(value) => self.parsed(field, value).map(Some),
+        }
+    }
+
+    /// A UUID that may be there: `Some(None)` when it is not, `None` when it is wrong.
+    pub(super) fn optional_uuid(&mut self, field: &str) -> Option<Option<Uuid>> {
+        let Some(value) = self.take(field) else { return Some(None) };
+        let uuid = as_uuid(&value);
+        if uuid.is_none() {
+            self.refuse(field, "must be a UUID");
+        }
+        uuid.map(Some)
+    }
+
+    /// An array of UUIDs that must be there and have 1 to `most` of them.
+    pub(super) fn uuids(&mut self, field: &str, most: usize) -> Option<Vec<Uuid>> {
+        let Value::Array(values) = self.require(field)? else {
+            self.refuse(field, "must be an array of UUIDs");
+            return None;
+        };
+        if !(1..=most).contains(&values.len()) {
+            self.refuse(field, format!("must have 1 to {most} elements"));
+            return None;
+        }
+        let mut uuids = Vec::with_capacity(values.len());
+        for (place, value) in values.iter().enumerate() {
+            match as_uuid(value) {
+                Some(uuid) => uuids.push(uuid),
+                None => self.refuse(&format!("{field}/{place}"), "must be a UUID"),
+            }
+        }
+        (uuids.len() == values.len()).then_some(uuids)
+    }
+
+    /// What was wrong. A field that nobody asked for is, too: a misspelt `client_message_id` must not go unnoticed.
+    fn finish(mut self) -> Vec<InputError> {
+        const TOLD: usize = 20;
+        for field in self.object.keys().take(TOLD) {
+            // RFC 6901, section 3. The name is the caller's; a very long one is not repeated.
+            let name: String = field.chars().take(64).collect();
+            self.errors.push(InputError::new(
+                format!("/{}", name.replace('~', "~0").replace('/', "~1")),
+                "is not a field of this request",
+            ));
+        }
+        self.errors.truncate(TOLD);
+        self.errors
+    }
+}
+
+/// The hyphenated form only: it is what schemas call `uuid`.
+fn as_uuid(value: &Value) -> Option<Uuid> {
+    let text = value.as_str().filter(|text| text.len() == 36)?;
+    Uuid::try_parse(text).ok()
+}
+
+/// JSON that is encoded already, documented as a `T`.
+pub(super) struct Encoded<T> {
+    json: String,
+    documented_as: PhantomData<fn() -> T>,
+}
+
+impl<T> Encoded<T> {
+    /// JSON from where it was encoded.
+    pub(super) fn of_json(json: String) -> Self {
+        Self { json, documented_as: PhantomData }
+    }
+
+    /// Encodes `value`.
+    pub(super) fn of(value: &impl Serialize) -> Result<Self, crate::domain::error::Refused> {
+        serde_json::to_string(value)
+            .map(Self::of_json)
+            .map_err(|error| crate::store::StoreError::internal(error).into())
+    }
+}
+
+impl<T: Type> Payload for Encoded<T> {
+    const CONTENT_TYPE: &'static str = JSON;
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: Send> IntoResponse for Encoded<T> {
+    fn into_response(self) -> Response {
+        Response::builder().content_type(JSON).body(self.json)
+    }
+}

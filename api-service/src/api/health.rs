@@ -1,0 +1,76 @@
+//! Whether the service lives, and whether it can do its work.
+
+use std::sync::Arc;
+
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem::{IntoResponse, Response, handler};
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, OpenApi};
+use shared::problem::Problem;
+
+use super::refusal::{ProblemBody, problem};
+use super::schema;
+use super::spec::Tag;
+use crate::domain::error::Refused;
+use crate::state::State;
+
+pub(super) struct Health;
+
+/// It lives.
+#[derive(ApiResponse)]
+enum Alive {
+    /// The process answers.
+    #[oai(status = 200)]
+    Ok(Json<HealthBody>),
+}
+
+/// It can work, or not.
+#[derive(ApiResponse)]
+enum Ready {
+    /// The database answers. Redis may be away: sends go on without it.
+    #[oai(status = 200)]
+    Ok(Json<HealthBody>),
+    /// The database is out of reach.
+    #[oai(status = 503)]
+    Unavailable(ProblemBody),
+}
+
+type HealthBody = schema::Health;
+
+#[OpenApi]
+impl Health {
+    /// Is the process alive?
+    #[oai(path = "/healthz", method = "get", operation_id = "getHealth", tag = "Tag::Health")]
+    async fn healthz(&self) -> Alive {
+        Alive::Ok(Json(schema::Health::ok()))
+    }
+
+    /// Can the service do its work?
+    #[oai(path = "/readyz", method = "get", operation_id = "getReadiness", tag = "Tag::Health")]
+    async fn readyz(&self, state: Data<&Arc<State>>) -> Ready {
+        match readiness(&state).await {
+            Ok(()) => Ready::Ok(Json(schema::Health::ok())),
+            Err(problem) => Ready::Unavailable(ProblemBody(problem)),
+        }
+    }
+}
+
+async fn readiness(state: &State) -> Result<(), Problem> {
+    state.store.ping().await.map_err(|error| problem(Refused::Store(error)))
+}
+
+/// The same on the admin port.
+#[handler]
+pub(super) fn alive() -> &'static str {
+    "ok"
+}
+
+/// The same on the admin port.
+#[handler]
+pub(super) async fn ready(state: Data<&Arc<State>>) -> Response {
+    match readiness(&state).await {
+        Ok(()) => "ok".into_response(),
+        Err(problem) => (StatusCode::SERVICE_UNAVAILABLE, problem.to_json()).into_response(),
+    }
+}

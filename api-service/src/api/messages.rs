@@ -1,0 +1,160 @@
+//! Sending, and reading back.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::param::Query;
+use poem_openapi::{ApiResponse, OpenApi};
+use shared::ids::{LocationId, PersonId};
+use shared::participant::{Conversation, Participant};
+use shared::problem::InputError;
+use uuid::Uuid;
+
+use super::auth::Caller;
+use super::body::{Encoded, Fields, FromFields, Input};
+use super::params::{ContactParam, LimitParam, LocationParam, SeqParam, UserParam};
+use super::refusal::{BodyRefusal, ProblemBody, Refusal, invalid, problem};
+use super::schema;
+use super::spec::Tag;
+use crate::domain::error::Refused;
+use crate::domain::history::{self, Place};
+use crate::domain::send;
+use crate::state::State;
+use crate::writer::Written;
+
+pub(super) struct Messages;
+
+/// The message is on disk, and certain to reach the sockets.
+#[derive(ApiResponse)]
+enum Sent {
+    /// The message: on disk, and certain to be published.
+    #[oai(status = 201)]
+    Created(Encoded<schema::Message>),
+    /// It was sent before with the same `client_message_id`: the first message, no second one.
+    #[oai(status = 200)]
+    Repeated(Encoded<schema::Message>),
+    /// `client_message_id` was used for a different message.
+    #[oai(status = 409)]
+    IdReused(ProblemBody),
+}
+
+/// A page.
+#[derive(ApiResponse)]
+enum Read {
+    /// A page, ascending by `seq`. A conversation in which nobody has written is an empty page.
+    #[oai(status = 200)]
+    Page(Encoded<schema::History>),
+}
+
+#[OpenApi]
+impl Messages {
+    /// Send a message
+    ///
+    /// Stores a message and publishes it to the sockets of both sides. With a `client_message_id`, a retry after a
+    /// lost answer is safe: it never makes a second message.
+    #[oai(path = "/chat/send", method = "post", operation_id = "sendMessage", tag = "Tag::Messages")]
+    async fn send(&self, caller: Caller, state: Data<&Arc<State>>, body: Input<SendBody>) -> Result<Sent, BodyRefusal> {
+        let SendBody(ask) = body.0;
+        match send::send(&caller.0, &state.writer, ask).await {
+            Ok(Written { json, created: true }) => Ok(Sent::Created(Encoded::of_json(json))),
+            Ok(Written { json, created: false }) => Ok(Sent::Repeated(Encoded::of_json(json))),
+            Err(refused @ Refused::IdReused) => Ok(Sent::IdReused(ProblemBody(problem(refused)))),
+            Err(refused) => Err(refused.into()),
+        }
+    }
+
+    /// Read a conversation
+    ///
+    /// The newest page, or the page next to a cursor. The conversation is that of `user_id` and `contact_id`, or of
+    /// `user_id` and `peer_user_id`.
+    #[oai(path = "/chat/history", method = "get", operation_id = "getHistory", tag = "Tag::Messages")]
+    #[allow(clippy::too_many_arguments, reason = "each is a query parameter of the published interface")]
+    async fn history(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<State>>,
+        location_id: Query<LocationParam>,
+        user_id: Query<UserParam>,
+        /// The patient of the conversation.
+        contact_id: Query<Option<ContactParam>>,
+        /// The other user, for a conversation of two users.
+        peer_user_id: Query<Option<UserParam>>,
+        /// Most messages of the page.
+        limit: Query<Option<LimitParam>>,
+        /// Only messages before this `seq`: the next older page.
+        before: Query<Option<SeqParam>>,
+        /// Only messages after this `seq`: what came since.
+        after: Query<Option<SeqParam>>,
+    ) -> Result<Read, Refusal> {
+        let contact = contact_id.0.map(|param| param.0);
+        let peer = peer_user_id.0.map(|param| param.0);
+        let conversation = conversation(location_id.0.0, user_id.0.0, contact, peer)?;
+        let place = match (before.0, after.0) {
+            (None, None) => Place::End,
+            (Some(SeqParam(seq)), None) => Place::Before(seq),
+            (None, Some(SeqParam(seq))) => Place::After(seq),
+            (Some(_), Some(_)) => {
+                return Err(invalid(vec![InputError::new("?after", "and `before` cannot both be given")]).into());
+            }
+        };
+        let limit = limit.0.map_or(history::DEFAULT_LIMIT, |LimitParam(limit)| limit);
+        let page = history::history(&caller.0, &state.store, &conversation, place, limit).await?;
+        Ok(Read::Page(Encoded::of(&page)?))
+    }
+}
+
+/// The conversation that a query names.
+fn conversation(
+    location: LocationId,
+    user: PersonId,
+    contact: Option<PersonId>,
+    peer: Option<PersonId>,
+) -> Result<Conversation, Refusal> {
+    let wrong = |pointer: &str, why: String| Refusal::from(invalid(vec![InputError::new(pointer, why)]));
+    let other = match (contact, peer) {
+        (Some(contact), None) => Participant::contact(contact),
+        (None, Some(peer)) => Participant::user(peer),
+        (None, None) => return Err(wrong("?contact_id", "or `peer_user_id` is missing".to_owned())),
+        (Some(_), Some(_)) => return Err(wrong("?peer_user_id", "and `contact_id` cannot both be given".to_owned())),
+    };
+    Conversation::new(location, Participant::user(user), other).map_err(|why| wrong("?peer_user_id", why.to_string()))
+}
+
+struct SendBody(send::SendMessage);
+
+impl FromFields for SendBody {
+    type Schema = schema::SendMessage;
+
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let location = fields.id("location_id");
+        let sender = one_person(fields, "sender_user_id", "sender_contact_id");
+        let receiver = one_person(fields, "receiver_user_id", "receiver_contact_id");
+        let content = fields.text("content");
+        let client_message_id: Option<Option<Uuid>> = fields.optional_uuid("client_message_id");
+        Some(Self(send::SendMessage {
+            location: location?,
+            sender: sender?,
+            receiver: receiver?,
+            content: content?,
+            client_message_id: client_message_id?,
+        }))
+    }
+}
+
+/// Exactly one of two fields.
+fn one_person(fields: &mut Fields, user_field: &str, contact_field: &str) -> Option<Participant> {
+    let user = fields.optional_id(user_field);
+    let contact = fields.optional_id(contact_field);
+    match (user?, contact?) {
+        (Some(user), None) => Some(Participant::user(user)),
+        (None, Some(contact)) => Some(Participant::contact(contact)),
+        (None, None) => {
+            fields.refuse(user_field, format!("or `{contact_field}` is missing"));
+            None
+        }
+        (Some(_), Some(_)) => {
+            fields.refuse(contact_field, format!("and `{user_field}` cannot both be given"));
+            None
+        }
+    }
+}

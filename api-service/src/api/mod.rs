@@ -1,0 +1,56 @@
+//! HTTP: handlers, the types of requests and answers, authentication, problem bodies, documentation.
+
+mod auth;
+mod body;
+mod conversations;
+mod docs;
+mod health;
+mod messages;
+mod params;
+mod problems;
+mod receipts;
+mod refusal;
+mod schema;
+mod spec;
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use poem::endpoint::BoxEndpoint;
+use poem::middleware::AddData;
+use poem::{Endpoint, EndpointExt, Route};
+
+pub use spec::{json as spec_json, yaml as spec_yaml};
+
+use crate::state::State;
+
+/// Everything that the public port serves.
+pub fn public(state: Arc<State>) -> BoxEndpoint<'static> {
+    let methods = spec::methods();
+    Route::new()
+        .nest("/", spec::service())
+        .at("/", docs::console())
+        .at("/docs", docs::swagger_ui())
+        .at("/openapi.json", docs::openapi_json())
+        .at("/openapi.yaml", docs::openapi_yaml())
+        .with(AddData::new(state))
+        .around(move |endpoint, request| {
+            let methods = methods.clone();
+            async move { problems::answer(endpoint, request, &methods).await }
+        })
+        .boxed()
+}
+
+/// Everything that the admin port serves.
+pub fn admin(state: Arc<State>, metrics: Option<PrometheusHandle>) -> impl Endpoint {
+    Route::new()
+        .at("/healthz", poem::get(health::alive))
+        .at("/readyz", poem::get(health::ready))
+        .at(
+            "/metrics",
+            poem::get(poem::endpoint::make_sync(move |_| {
+                metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default()
+            })),
+        )
+        .with(AddData::new(state))
+}

@@ -1,0 +1,127 @@
+//! The outermost layer: names each request, and makes every failure, whichever layer it comes from, a problem body.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use poem::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use poem::http::{HeaderValue, StatusCode};
+use poem::{Endpoint, IntoResponse, Request, Response};
+use poem_openapi::error::{ContentTypeError, ParseParamError};
+use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
+use tracing::Instrument;
+
+use super::params;
+use super::refusal::invalid;
+
+/// Paths and the methods that they know, for `Allow`.
+pub(super) type Methods = Arc<BTreeMap<String, String>>;
+
+/// Answers a request, whatever happens.
+pub(super) async fn answer(
+    endpoint: Arc<impl Endpoint>,
+    request: Request,
+    methods: &Methods,
+) -> poem::Result<Response> {
+    let start = Instant::now();
+    let from_caller = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
+    let request_id = problem::request_id(from_caller);
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    // The query stays out of the span: only the path is known to hold nothing about anybody.
+    let known = methods.contains_key(&path);
+    let route = if known { path.as_str() } else { "other" };
+    let span = tracing::info_span!("request", %request_id, %method, route);
+
+    let answered = AssertUnwindSafe(endpoint.call(request)).catch_unwind().instrument(span.clone()).await;
+    let mut response = match answered {
+        Ok(Ok(response)) => response.into_response(),
+        Ok(Err(error)) => of_error(error),
+        Err(_) => {
+            span.in_scope(|| tracing::error!("a handler panicked"));
+            let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            response.extensions_mut().insert(Arc::new(Problem::new(500, "something went wrong on the server")));
+            response
+        }
+    };
+    if response.status().is_client_error() || response.status().is_server_error() {
+        response = with_problem(response, &request_id, methods.get(&path));
+    }
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(HeaderName::from_static(REQUEST_ID_HEADER), value);
+    }
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+
+    let status = response.status().as_u16();
+    let labels = [("route", route.to_owned()), ("method", method.to_string()), ("status", status.to_string())];
+    metrics::counter!("http_requests_total", &labels).increment(1);
+    metrics::histogram!("http_request_seconds", "route" => route.to_owned()).record(start.elapsed());
+    span.in_scope(|| tracing::debug!(status, elapsed_us = start.elapsed().as_micros() as u64, "answered"));
+    Ok(response)
+}
+
+/// What a failure that poem found, and no handler, is to the caller.
+fn of_error(error: poem::Error) -> Response {
+    let problem = if let Some(ParseParamError { name, reason }) = error.downcast_ref() {
+        let errors = vec![InputError::new(format!("?{name}"), reason)];
+        match params::is_unparsable(reason) {
+            true => Problem::new(400, format!("?{name} {reason}")).with_errors(errors),
+            false => invalid(errors),
+        }
+    } else if error.downcast_ref::<ContentTypeError>().is_some() {
+        Problem::new(415, "the body must be `Content-Type: application/json`")
+    } else {
+        return error.into_response();
+    };
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = status.into_response();
+    response.extensions_mut().insert(Arc::new(problem));
+    response
+}
+
+/// Writes the problem body. Only problems of our own are told; any other text might betray what is inside.
+fn with_problem(response: Response, request_id: &str, allow: Option<&String>) -> Response {
+    let status = response.status();
+    let own = response.extensions().get::<Arc<Problem>>().cloned();
+    let problem = match own {
+        Some(problem) => (*problem).clone(),
+        None => Problem::new(status.as_u16(), general_detail(status)),
+    };
+    let problem = problem.for_request(request_id);
+    let mut answer = Response::builder().status(status).header(CONTENT_TYPE, problem::CONTENT_TYPE);
+    match status {
+        StatusCode::UNAUTHORIZED => answer = answer.header(WWW_AUTHENTICATE, challenge(&problem)),
+        StatusCode::SERVICE_UNAVAILABLE => answer = answer.header(RETRY_AFTER, "1"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            if let Some(allow) = allow {
+                answer = answer.header(ALLOW, allow);
+            }
+        }
+        _ => {}
+    }
+    answer.body(problem.to_json())
+}
+
+/// RFC 6750, section 3: a request without a token gets no error code.
+fn challenge(problem: &Problem) -> String {
+    if problem.detail.starts_with("no token") {
+        return "Bearer realm=\"ehr-chat\"".to_owned();
+    }
+    let description = problem.detail.replace(['"', '\\'], "'");
+    format!("Bearer realm=\"ehr-chat\", error=\"invalid_token\", error_description=\"{description}\"")
+}
+
+fn general_detail(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND => "there is nothing at this path; `/docs` shows what there is",
+        StatusCode::METHOD_NOT_ALLOWED => "this path does not know the method; `Allow` names those that it knows",
+        StatusCode::BAD_REQUEST => "the request cannot be understood",
+        _ if status.is_server_error() => "something went wrong on the server",
+        _ => "the request was refused",
+    }
+}

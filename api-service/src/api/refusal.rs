@@ -1,0 +1,178 @@
+//! Refusals: from a use case's error to a status and a problem body.
+
+use std::sync::Arc;
+
+use poem::http::StatusCode;
+use poem::{IntoResponse, Response};
+use poem_openapi::ApiResponse;
+use poem_openapi::payload::Payload;
+use poem_openapi::registry::{MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+use shared::participant::InvalidPair;
+use shared::problem::{CONTENT_TYPE, InputError, Problem};
+
+use super::schema;
+use crate::domain::error::Refused;
+use crate::store::StoreError;
+
+/// A problem body. The outermost layer writes it, once it knows the request's id.
+pub(super) struct ProblemBody(pub(super) Problem);
+
+impl Payload for ProblemBody {
+    const CONTENT_TYPE: &'static str = CONTENT_TYPE;
+
+    fn schema_ref() -> MetaSchemaRef {
+        schema::Problem::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        schema::Problem::register(registry);
+    }
+}
+
+impl IntoResponse for ProblemBody {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = Response::builder().status(status).finish();
+        response.extensions_mut().insert(Arc::new(self.0));
+        response
+    }
+}
+
+/// A problem as an error of poem's.
+pub(super) fn problem_error(problem: Problem) -> poem::Error {
+    poem::Error::from_response(ProblemBody(problem).into_response())
+}
+
+/// What every operation that needs a token may answer instead of a success.
+#[derive(ApiResponse)]
+pub(super) enum Refusal {
+    /// The query cannot be parsed.
+    #[oai(status = 400)]
+    BadRequest(ProblemBody),
+    /// The token is missing, malformed, expired, or its signature does not match.
+    #[oai(status = 401)]
+    Unauthorized(ProblemBody),
+    /// The token is good, but not for this participant or location.
+    #[oai(status = 403)]
+    Forbidden(ProblemBody),
+    /// Well-formed, but invalid: `errors` says what and where.
+    #[oai(status = 422)]
+    Invalid(ProblemBody),
+    /// A mistake of the server's. Its log has the cause under the `request_id`.
+    #[oai(status = 500)]
+    Internal(ProblemBody),
+    /// The database is out of reach, or more waits than may: try again after `Retry-After` seconds. Nothing is half done.
+    #[oai(status = 503)]
+    Unavailable(ProblemBody),
+}
+
+/// The same for operations with a body.
+#[derive(ApiResponse)]
+pub(super) enum BodyRefusal {
+    /// The body is not JSON.
+    #[oai(status = 400)]
+    BadRequest(ProblemBody),
+    /// The token is missing, malformed, expired, or its signature does not match.
+    #[oai(status = 401)]
+    Unauthorized(ProblemBody),
+    /// The token is good, but not for this participant or location.
+    #[oai(status = 403)]
+    Forbidden(ProblemBody),
+    /// The body is larger than 256 KiB.
+    #[oai(status = 413)]
+    TooLarge(ProblemBody),
+    /// The body is not `application/json`.
+    #[oai(status = 415)]
+    NotJson(ProblemBody),
+    /// Well-formed, but invalid: `errors` says what and where.
+    #[oai(status = 422)]
+    Invalid(ProblemBody),
+    /// A mistake of the server's. Its log has the cause under the `request_id`.
+    #[oai(status = 500)]
+    Internal(ProblemBody),
+    /// The database is out of reach, or more waits than may: try again after `Retry-After` seconds. Nothing is half done.
+    #[oai(status = 503)]
+    Unavailable(ProblemBody),
+}
+
+/// The problem that a refused use case is to its caller. Logs the cause of what is not the caller's doing.
+pub(super) fn problem(refused: Refused) -> Problem {
+    match refused {
+        Refused::Forbidden(why) => Problem::new(403, why.to_string()),
+        Refused::Pair(why @ InvalidPair::TwoContacts) => {
+            invalid(vec![InputError::new("/receiver_contact_id", why.to_string())])
+        }
+        Refused::Pair(why @ InvalidPair::Same) => invalid(vec![InputError::new("/receiver_user_id", why.to_string())]),
+        Refused::Field(field, why) => invalid(vec![InputError::new(pointer(field), why)]),
+        Refused::IdReused => Problem::new(409, "`client_message_id` was used for a different message"),
+        Refused::Overloaded => Problem::new(503, "too many sends are waiting; nothing was written"),
+        Refused::Store(error @ StoreError::Unavailable(_)) => {
+            tracing::warn!(%error, "the database is out of reach");
+            Problem::new(503, "the database is out of reach")
+        }
+        Refused::Store(error @ StoreError::Contended(_)) => {
+            tracing::warn!(%error, "gave up on a contended row");
+            Problem::new(503, "too many changes to the same conversation at once")
+        }
+        Refused::Store(error) => {
+            tracing::error!(%error, "a mistake of ours");
+            Problem::new(500, "something went wrong on the server")
+        }
+    }
+}
+
+/// Query parameters are named with their question mark, fields of the body without anything.
+fn pointer(field: &'static str) -> String {
+    if field.starts_with('?') { field.to_owned() } else { format!("/{field}") }
+}
+
+/// The answer to well-formed but invalid input.
+pub(super) fn invalid(errors: Vec<InputError>) -> Problem {
+    let details: Vec<String> = errors.iter().map(|error| format!("{} {}", error.pointer, error.detail)).collect();
+    Problem::new(422, details.join("; ")).with_errors(errors)
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        let status = problem.status;
+        let body = ProblemBody(problem);
+        match status {
+            400 => Self::BadRequest(body),
+            401 => Self::Unauthorized(body),
+            403 => Self::Forbidden(body),
+            422 => Self::Invalid(body),
+            503 => Self::Unavailable(body),
+            _ => Self::Internal(body),
+        }
+    }
+}
+
+impl From<Problem> for BodyRefusal {
+    fn from(problem: Problem) -> Self {
+        let status = problem.status;
+        let body = ProblemBody(problem);
+        match status {
+            400 => Self::BadRequest(body),
+            401 => Self::Unauthorized(body),
+            403 => Self::Forbidden(body),
+            413 => Self::TooLarge(body),
+            415 => Self::NotJson(body),
+            422 => Self::Invalid(body),
+            503 => Self::Unavailable(body),
+            _ => Self::Internal(body),
+        }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        problem(refused).into()
+    }
+}
+
+impl From<Refused> for BodyRefusal {
+    fn from(refused: Refused) -> Self {
+        problem(refused).into()
+    }
+}

@@ -1,0 +1,175 @@
+//! The OpenAPI document. It needs no configuration, so `api-service openapi` can print it anywhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use poem_openapi::{LicenseObject, OpenApiService, ServerObject, Tags};
+use serde_json::{Value, json};
+use shared::problem::{CONTENT_TYPE, InputError, Problem};
+
+use super::conversations::Conversations;
+use super::health::Health;
+use super::messages::Messages;
+use super::problems::Methods;
+use super::receipts::Receipts;
+
+/// Groups of operations.
+#[derive(Tags)]
+pub(super) enum Tag {
+    /// Send messages and read them back.
+    Messages,
+    /// Say what arrived and what was read.
+    Receipts,
+    /// The inbox.
+    Conversations,
+    /// For load balancers and operators.
+    Health,
+}
+
+const DESCRIPTION: &str = "Real-time chat between staff (`user_id`) and patients (`contact_id`) within a location \
+(`location_id`). Live events come by WebSocket at `/ws`, which `asyncapi.yaml` describes. Every failure is an RFC 9457 \
+problem with a `request_id`.";
+
+type Service = OpenApiService<(Messages, Receipts, Conversations, Health), ()>;
+
+/// The operations, and their documentation.
+pub(super) fn service() -> Service {
+    OpenApiService::new((Messages, Receipts, Conversations, Health), "EHR chat", env!("CARGO_PKG_VERSION"))
+        .description(DESCRIPTION)
+        .license(LicenseObject::new("MIT").url("https://opensource.org/license/mit"))
+        .server(ServerObject::new("/").description("This server"))
+}
+
+/// The document as JSON.
+#[must_use]
+pub fn json() -> String {
+    document().to_string()
+}
+
+/// The document as YAML.
+#[must_use]
+pub fn yaml() -> String {
+    serde_yaml::to_string(&document()).unwrap_or_default()
+}
+
+/// Swagger UI with the document in it.
+pub(super) fn swagger_ui() -> String {
+    service().swagger_ui_html().replace(&service().spec(), &json())
+}
+
+/// What poem-openapi generates, and what it cannot say: which objects are closed, the headers of failures, and
+/// what a failure looks like.
+fn document() -> Value {
+    // poem-openapi writes `application/json; charset=utf-8` for its own payloads; ours say what is sent.
+    let text = service().spec().replace("application/json; charset=utf-8", "application/json");
+    let mut document: Value = serde_json::from_str(&text).unwrap_or_default();
+    for closed in ["SendMessage", "MarkMessages"] {
+        document["components"]["schemas"][closed]["additionalProperties"] = json!(false);
+    }
+    for operation in objects(&mut document["paths"]).flat_map(objects) {
+        for (status, answer) in operation["responses"].as_object_mut().into_iter().flatten() {
+            describe_answer(status.parse().unwrap_or_default(), answer);
+        }
+    }
+    write_whole_numbers(&mut document);
+    document
+}
+
+fn objects(value: &mut Value) -> impl Iterator<Item = &mut Value> {
+    value.as_object_mut().into_iter().flat_map(|object| object.values_mut())
+}
+
+fn describe_answer(status: u16, answer: &mut Value) {
+    let text = |description: &str| json!({"description": description, "schema": {"type": "string"}});
+    answer["headers"] = json!({"X-Request-Id": text("The caller's, or a new one: names the request in logs.")});
+    match status {
+        401 => answer["headers"]["WWW-Authenticate"] = text("RFC 6750: why the token was refused."),
+        503 => answer["headers"]["Retry-After"] = json!({"description": "Seconds.", "schema": {"type": "integer"}}),
+        _ => {}
+    }
+    if let Some(media) = answer["content"].get_mut(CONTENT_TYPE) {
+        let (detail, errors) = match status {
+            400 => ("the body is not JSON (line 1, column 2)", vec![]),
+            401 => ("token has expired", vec![]),
+            403 => ("the token does not allow to act as this participant", vec![]),
+            409 => ("`client_message_id` was used for a different message", vec![]),
+            413 => ("the body is larger than 262144 bytes", vec![]),
+            415 => ("the body must be `Content-Type: application/json`", vec![]),
+            422 => ("/content is empty", vec![InputError::new("/content", "is empty")]),
+            503 => ("the database is out of reach", vec![]),
+            _ => ("something went wrong on the server", vec![]),
+        };
+        let example =
+            Problem::new(status, detail).for_request("0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c").with_errors(errors);
+        media["example"] = json!(example);
+    }
+}
+
+/// poem-openapi keeps every bound as a float.
+fn write_whole_numbers(value: &mut Value) {
+    match value {
+        Value::Object(object) => object.values_mut().for_each(write_whole_numbers),
+        Value::Array(array) => array.iter_mut().for_each(write_whole_numbers),
+        Value::Number(number) => {
+            #[expect(clippy::cast_possible_truncation, reason = "only whole numbers that fit are cast")]
+            if let Some(float) = number.as_f64().filter(|_| number.is_f64())
+                && float.fract() == 0.0
+                && float.abs() < 1e15
+            {
+                *value = json!(float as i64);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Which methods each path knows.
+pub(super) fn methods() -> Methods {
+    let document = document();
+    let mut methods: BTreeMap<String, String> = BTreeMap::new();
+    for (path, operations) in document["paths"].as_object().into_iter().flatten() {
+        let known: Vec<String> =
+            operations.as_object().into_iter().flatten().map(|(method, _)| method.to_uppercase()).collect();
+        methods.insert(path.clone(), known.join(", "));
+    }
+    for page in ["/", "/docs", "/openapi.json", "/openapi.yaml"] {
+        methods.insert(page.to_owned(), "GET, HEAD".to_owned());
+    }
+    Arc::new(methods)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_has_an_id_a_summary_and_problem_bodies_for_failures() {
+        let document = document();
+        let mut operations = 0;
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                operations += 1;
+                assert!(operation["operationId"].is_string() && operation["summary"].is_string(), "{method} {path}");
+                for (status, answer) in operation["responses"].as_object().unwrap() {
+                    let types: Vec<_> = answer["content"].as_object().unwrap().keys().collect();
+                    let expected =
+                        if status < &"400".to_owned() { "application/json" } else { "application/problem+json" };
+                    assert_eq!(types, [expected], "{method} {path} {status}");
+                }
+            }
+        }
+        assert_eq!(operations, 7);
+    }
+
+    #[test]
+    fn swagger_ui_shows_this_document_and_loads_nothing() {
+        let page = swagger_ui();
+        assert!(page.contains(&json()));
+        assert!(!page.contains("src=\"http") && !page.contains("href=\"http"));
+    }
+
+    #[test]
+    fn no_schema_trips_client_generators() {
+        assert!(!json().contains("allOf"), "generators drop models whose fields are wrapped in allOf");
+    }
+}

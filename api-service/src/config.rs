@@ -1,0 +1,219 @@
+//! The service's settings, each declared once.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use shared::env::{BadEnv, Env, Secret, Setting};
+use shared::telemetry::LogFormat;
+use shared::token::{MIN_SECRET_BYTES, TokenRules};
+
+/// Every setting, for `--help`.
+pub const SETTINGS: &[Setting] = &[
+    DATABASE_URL,
+    REDIS_URL,
+    JWT_SECRET,
+    JWT_ISSUER,
+    JWT_AUDIENCE,
+    LISTEN_ADDR,
+    ADMIN_ADDR,
+    DATABASE_POOL_SIZE,
+    EVENT_LOG_LENGTH,
+    EVENT_LOG_TTL_SECONDS,
+    SHUTDOWN_TIMEOUT_SECONDS,
+    LOG_FORMAT,
+    LOG_LEVEL,
+];
+
+const DATABASE_URL: Setting = Setting {
+    name: "DATABASE_URL",
+    default: None,
+    help: "PostgreSQL 14 or newer: postgres://user:password@host:port/database",
+};
+const REDIS_URL: Setting =
+    Setting { name: "REDIS_URL", default: None, help: "Redis 6 or newer: redis://[:password@]host:port" };
+const JWT_SECRET: Setting =
+    Setting { name: "JWT_SECRET", default: None, help: "key of HS256 tokens, 32 bytes or more" };
+const JWT_ISSUER: Setting = Setting { name: "JWT_ISSUER", default: Some(""), help: "the `iss` that tokens must have" };
+const JWT_AUDIENCE: Setting =
+    Setting { name: "JWT_AUDIENCE", default: Some(""), help: "the `aud` that tokens must name" };
+const LISTEN_ADDR: Setting =
+    Setting { name: "LISTEN_ADDR", default: Some("127.0.0.1:8081"), help: "where requests are served: address:port" };
+const ADMIN_ADDR: Setting = Setting {
+    name: "ADMIN_ADDR",
+    default: Some("127.0.0.1:9081"),
+    help: "where metrics and health are served, never to the public: address:port",
+};
+const DATABASE_POOL_SIZE: Setting =
+    Setting { name: "DATABASE_POOL_SIZE", default: Some("16"), help: "connections to PostgreSQL, 2 to 1000" };
+const EVENT_LOG_LENGTH: Setting = Setting {
+    name: "EVENT_LOG_LENGTH",
+    default: Some("128"),
+    help: "events a conversation's log in Redis keeps for sockets that come back, 1 to 10000",
+};
+const EVENT_LOG_TTL_SECONDS: Setting = Setting {
+    name: "EVENT_LOG_TTL_SECONDS",
+    default: Some("3600"),
+    help: "how long a quiet conversation's log stays in Redis, in seconds, 60 to 604800",
+};
+const SHUTDOWN_TIMEOUT_SECONDS: Setting = Setting {
+    name: "SHUTDOWN_TIMEOUT_SECONDS",
+    default: Some("20"),
+    help: "how long requests in flight may take once the service is told to stop, in seconds, 1 to 600",
+};
+const LOG_FORMAT: Setting = Setting { name: "LOG_FORMAT", default: Some("json"), help: "json or text" };
+const LOG_LEVEL: Setting = Setting {
+    name: "LOG_LEVEL",
+    default: Some("info"),
+    help: "error, warn, info, debug or trace, or tracing directives",
+};
+
+/// Where the truth is kept.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// URL of PostgreSQL; it may hold a password.
+    pub url: Secret,
+    /// Most connections.
+    pub pool_size: usize,
+}
+
+/// How much Redis remembers of a conversation.
+#[derive(Debug, Clone, Copy)]
+pub struct LogConfig {
+    /// Events.
+    pub length: u32,
+    /// Since the last of them.
+    pub ttl_millis: u32,
+}
+
+/// Everything that `serve` needs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where requests are served.
+    pub listen: SocketAddr,
+    /// Where metrics and health are served.
+    pub admin: SocketAddr,
+    /// Where the truth is kept.
+    pub database: DatabaseConfig,
+    /// URL of Redis; it may hold a password.
+    pub redis_url: Secret,
+    /// Which tokens are good.
+    pub tokens: TokenRules,
+    /// How much Redis remembers of a conversation.
+    pub log: LogConfig,
+    /// How long requests in flight may take at the end.
+    pub shutdown_timeout: Duration,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines there are.
+    pub log_level: String,
+}
+
+fn between<T: PartialOrd + std::fmt::Display>(low: T, high: T) -> impl Fn(&T) -> Result<(), String> {
+    move |value| match *value >= low && *value <= high {
+        true => Ok(()),
+        false => Err(format!("must lie between {low} and {high}")),
+    }
+}
+
+fn long_enough(secret: &Secret) -> Result<(), String> {
+    match secret.expose().len() >= MIN_SECRET_BYTES {
+        true => Ok(()),
+        false => Err(format!("must have {MIN_SECRET_BYTES} bytes or more")),
+    }
+}
+
+/// Reads what `serve` needs.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
+    let database = read_database(&mut env);
+    let redis_url = env.read(&REDIS_URL);
+    let secret = env.read_if(&JWT_SECRET, long_enough);
+    let issuer = env.read_optional(&JWT_ISSUER);
+    let audience = env.read_optional(&JWT_AUDIENCE);
+    let listen = env.read(&LISTEN_ADDR);
+    let admin = env.read(&ADMIN_ADDR);
+    let length = env.read_if(&EVENT_LOG_LENGTH, between(1, 10_000));
+    let ttl = env.read_if(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
+    let shutdown = env.read_if(&SHUTDOWN_TIMEOUT_SECONDS, between(1_u64, 600));
+    let log_format = env.read(&LOG_FORMAT);
+    let log_level = env.read(&LOG_LEVEL);
+    let config = (|| {
+        Some(Config {
+            listen: listen?,
+            admin: admin?,
+            database: database?,
+            redis_url: redis_url?,
+            tokens: TokenRules { secret: secret?, issuer: issuer?, audience: audience? },
+            log: LogConfig { length: length?, ttl_millis: ttl? * 1_000 },
+            shutdown_timeout: Duration::from_secs(shutdown?),
+            log_format: log_format?,
+            log_level: log_level?,
+        })
+    })();
+    config.ok_or_else(|| env.mistakes())
+}
+
+/// Reads what `migrate` needs.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn database(mut env: Env) -> Result<DatabaseConfig, BadEnv> {
+    read_database(&mut env).ok_or_else(|| env.mistakes())
+}
+
+/// Reads what `token` needs.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn secret(mut env: Env) -> Result<Secret, BadEnv> {
+    env.read_if(&JWT_SECRET, long_enough).ok_or_else(|| env.mistakes())
+}
+
+fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
+    let url = env.read(&DATABASE_URL);
+    let pool_size = env.read_if(&DATABASE_POOL_SIZE, between(2, 1_000));
+    Some(DatabaseConfig { url: url?, pool_size: pool_size? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_mistakes_are_told_at_once_without_their_values() {
+        let env = Env::from_fn(|name| match name {
+            "JWT_SECRET" => Some("hunter2".to_owned()),
+            "LISTEN_ADDR" => Some("everywhere".to_owned()),
+            "DATABASE_POOL_SIZE" => Some("1".to_owned()),
+            _ => None,
+        });
+        let told = serve(env).unwrap_err().to_string();
+        for name in ["DATABASE_URL", "REDIS_URL", "JWT_SECRET", "LISTEN_ADDR", "DATABASE_POOL_SIZE"] {
+            assert!(told.contains(name), "{told}");
+        }
+        assert!(!told.contains("hunter2") && !told.contains("everywhere"), "{told}");
+    }
+
+    #[test]
+    fn three_settings_are_enough() {
+        let env = Env::from_fn(|name| match name {
+            "JWT_SECRET" => Some("x".repeat(32)),
+            "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
+            "REDIS_URL" => Some("redis://localhost".to_owned()),
+            _ => None,
+        });
+        let config = serve(env).unwrap();
+        assert_eq!(config.listen.port(), 8081);
+        assert!(!format!("{config:?}").contains("xxxx"));
+    }
+
+    #[test]
+    fn every_setting_is_documented() {
+        let help = shared::env::help(SETTINGS);
+        for setting in SETTINGS {
+            assert!(help.contains(setting.name) && !setting.help.is_empty());
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Why a use case refuses. Says nothing of HTTP; `api::refusal` finds the status.
+
+use shared::participant::InvalidPair;
+use shared::token::Forbidden;
+
+use crate::store::StoreError;
+
+/// Why a use case refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The token is good, but not for this.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// The two participants make no conversation.
+    #[error(transparent)]
+    Pair(#[from] InvalidPair),
+    /// One field breaks a rule; the name is the field's.
+    #[error("{0} {1}")]
+    Field(&'static str, &'static str),
+    /// The `client_message_id` stands for another message.
+    #[error("client_message_id was used for a different message")]
+    IdReused,
+    /// More sends wait than may; nothing was written.
+    #[error("too many sends are waiting")]
+    Overloaded,
+    /// The database is out of reach, or something in it is wrong; nothing was written, or the outcome is unknown.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,58 @@
+//! Reading a conversation, page by page.
+
+use serde::Serialize;
+use shared::ids::ConversationId;
+use shared::participant::Conversation;
+use shared::token::Principal;
+
+use super::error::Refused;
+use super::message::Message;
+use crate::store::Store;
+
+/// Messages of a page when the caller does not say.
+pub const DEFAULT_LIMIT: u16 = 50;
+
+/// Where a page lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The newest messages.
+    End,
+    /// The messages next to, and before, this `seq`.
+    Before(i64),
+    /// The messages next to, and after, this `seq`.
+    After(i64),
+}
+
+/// Ascending by `seq`.
+#[derive(Debug, Serialize)]
+pub struct Page {
+    /// Which conversation; known even when nobody has written in it.
+    pub conversation_id: ConversationId,
+    /// The messages.
+    pub messages: Vec<Message>,
+    /// Whether there are more in the direction of the request: older ones, or, with `after`, newer ones.
+    pub has_more: bool,
+}
+
+/// A page of at most `limit` messages.
+///
+/// # Errors
+/// [`Refused`]
+pub async fn history(
+    principal: &Principal,
+    store: &Store,
+    conversation: &Conversation,
+    place: Place,
+    limit: u16,
+) -> Result<Page, Refused> {
+    principal.check_sees(conversation)?;
+    let limit = usize::from(limit);
+    // One more than asked tells whether there is more.
+    let mut messages = store.history(conversation, place, limit + 1).await?;
+    let has_more = messages.len() > limit;
+    messages.truncate(limit);
+    if !matches!(place, Place::After(_)) {
+        messages.reverse();
+    }
+    Ok(Page { conversation_id: conversation.id(), messages, has_more })
+}

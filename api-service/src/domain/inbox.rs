@@ -1,0 +1,171 @@
+//! The conversations of one participant, newest activity first.
+
+use std::str::FromStr;
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+use shared::ids::{ConversationId, LocationId};
+use shared::participant::{Conversation, Kind, Participant};
+use shared::token::Principal;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::error::Refused;
+use super::message::{Message, timestamp};
+use crate::store::Store;
+
+/// One conversation as `viewer` sees it.
+#[derive(Debug)]
+pub struct Row {
+    /// Which.
+    pub conversation: Conversation,
+    /// Whose inbox this is: of two users, the one to be named first.
+    pub viewer: Participant,
+    /// The newest message.
+    pub last_message: Message,
+    /// Messages to the viewer that it has not read.
+    pub unread_count: i32,
+    /// When the newest message was sent.
+    pub last_activity_at: OffsetDateTime,
+}
+
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Conversation", 7)?;
+        fields.serialize_field("conversation_id", &self.conversation.id())?;
+        fields.serialize_field("location_id", self.conversation.location())?;
+        let (first, second) = (self.conversation.first(), self.conversation.second());
+        let (user, other) =
+            if second.kind == Kind::User && *second == self.viewer { (second, first) } else { (first, second) };
+        fields.serialize_field("user_id", &user.id)?;
+        fields.serialize_field(if other.kind == Kind::User { "peer_user_id" } else { "contact_id" }, &other.id)?;
+        fields.serialize_field("last_message", &self.last_message)?;
+        fields.serialize_field("unread_count", &self.unread_count)?;
+        fields.serialize_field("last_activity_at", &timestamp(self.last_activity_at))?;
+        fields.end()
+    }
+}
+
+/// Where a page of the inbox ends and the next begins. Opaque to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboxCursor {
+    /// `last_activity_at` of the last row.
+    pub last_activity_at: OffsetDateTime,
+    /// Its conversation, for rows of the same moment.
+    pub conversation_id: ConversationId,
+}
+
+impl std::fmt::Display for InboxCursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:x}-{}", self.last_activity_at.unix_timestamp_nanos() / 1_000, self.conversation_id.simple())
+    }
+}
+
+impl FromStr for InboxCursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (micros, id) = text.split_once('-')?;
+            let micros = i64::from_str_radix(micros, 16).ok().filter(|micros| *micros >= 0)?;
+            let last_activity_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()?;
+            Some(Self { last_activity_at, conversation_id: Uuid::try_parse(id).ok()? })
+        };
+        parse().ok_or("is not a cursor that this server gave out")
+    }
+}
+
+/// A page of the inbox.
+#[derive(Debug, Serialize)]
+pub struct Inbox {
+    /// Newest activity first.
+    pub conversations: Vec<Row>,
+    /// What brings the next page; `null` on the last.
+    #[serde(serialize_with = "optional_display")]
+    pub next_cursor: Option<InboxCursor>,
+}
+
+fn optional_display<S: Serializer>(cursor: &Option<InboxCursor>, serializer: S) -> Result<S::Ok, S::Error> {
+    cursor.map(|cursor| cursor.to_string()).serialize(serializer)
+}
+
+/// A page of at most `limit` conversations. `whose` names the participant: a service must, a person need not.
+///
+/// # Errors
+/// [`Refused`]
+pub async fn inbox(
+    principal: &Principal,
+    store: &Store,
+    location: &LocationId,
+    whose: Option<Participant>,
+    cursor: Option<InboxCursor>,
+    limit: u16,
+) -> Result<Inbox, Refused> {
+    principal.check_location(location)?;
+    let viewer = match (whose, principal.person()) {
+        (Some(whose), _) => whose,
+        (None, Some(person)) => person.clone(),
+        (None, None) => {
+            return Err(Refused::Field("?user_id", "or `contact_id` must say whose inbox, for a service token"));
+        }
+    };
+    principal.check_acts_as(location, &viewer)?;
+    let limit = usize::from(limit);
+    let mut conversations = store.inbox(location, &viewer, cursor, limit + 1).await?;
+    let more = conversations.len() > limit;
+    conversations.truncate(limit);
+    let next_cursor = conversations
+        .last()
+        .filter(|_| more)
+        .map(|row| InboxCursor { last_activity_at: row.last_activity_at, conversation_id: row.conversation.id() });
+    Ok(Inbox { conversations, next_cursor })
+}
+
+/// Two query parameters name one participant.
+///
+/// # Errors
+/// When both are there.
+pub fn one_of(user: Option<Participant>, contact: Option<Participant>) -> Result<Option<Participant>, Refused> {
+    match (user, contact) {
+        (Some(_), Some(_)) => Err(Refused::Field("?contact_id", "and `user_id` cannot both be given")),
+        (user, contact) => Ok(user.or(contact)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_user_sees_itself_first_whichever_way_the_pair_is_stored() {
+        let [a, b]: [Participant; 2] = ["user:a".parse().unwrap(), "user:b".parse().unwrap()];
+        let row = |viewer: &Participant| Row {
+            conversation: Conversation::new("loc1".parse().unwrap(), a.clone(), b.clone()).unwrap(),
+            viewer: viewer.clone(),
+            last_message: crate::domain::message::tests::example(),
+            unread_count: 0,
+            last_activity_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        for (viewer, user, peer) in [(&a, "a", "b"), (&b, "b", "a")] {
+            let json = serde_json::to_value(row(viewer)).unwrap();
+            assert_eq!((json["user_id"].as_str(), json["peer_user_id"].as_str()), (Some(user), Some(peer)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cursors_survive_being_written(micros in 0..4_000_000_000_000_000_i64, id: u128) {
+            let cursor = InboxCursor {
+                last_activity_at: OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).unwrap(),
+                conversation_id: Uuid::from_u128(id),
+            };
+            prop_assert_eq!(cursor.to_string().parse::<InboxCursor>(), Ok(cursor));
+        }
+
+        #[test]
+        fn no_text_makes_the_cursor_parser_panic(text in "\\PC{0,60}") {
+            let _ = text.parse::<InboxCursor>();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Marking messages as delivered or read. Only their receiver marks; the first time stands; read implies delivered.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use shared::ids::{LocationId, MessageId};
+use shared::participant::Participant;
+use shared::receipt::{Kind, Receipt};
+use shared::token::{Forbidden, Principal};
+use time::OffsetDateTime;
+
+use super::error::Refused;
+use super::message::now;
+use crate::publisher::Publisher;
+use crate::store::Store;
+
+/// One receiver's word on some messages.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    /// Delivered or read.
+    pub kind: Kind,
+    /// Where the messages may lie.
+    pub locations: Vec<LocationId>,
+    /// Who must be their receiver.
+    pub receiver: Participant,
+    /// Which.
+    pub message_ids: Vec<MessageId>,
+    /// When.
+    pub at: OffsetDateTime,
+}
+
+impl From<Receipt> for Mark {
+    fn from(receipt: Receipt) -> Self {
+        Self {
+            kind: receipt.kind,
+            locations: vec![receipt.location],
+            receiver: receipt.participant,
+            message_ids: receipt.message_ids,
+            at: receipt.at,
+        }
+    }
+}
+
+/// A message that the caller received, as it stands now.
+#[derive(Debug, Clone, Serialize)]
+pub struct Marked {
+    /// Which.
+    pub id: MessageId,
+    /// Since when its client has it.
+    #[serde(serialize_with = "optional_timestamp")]
+    pub delivered_at: Option<OffsetDateTime>,
+    /// Since when it is read.
+    #[serde(serialize_with = "optional_timestamp")]
+    pub read_at: Option<OffsetDateTime>,
+}
+
+fn optional_timestamp<S: serde::Serializer>(at: &Option<OffsetDateTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(super::message::timestamp).serialize(serializer)
+}
+
+/// What became of the ids of a request, in its order.
+#[derive(Debug, Serialize)]
+pub struct Marks {
+    /// The caller's.
+    pub marked: Vec<Marked>,
+    /// Those that do not exist, and those that are not the caller's to mark: the same to the caller.
+    pub not_found: Vec<MessageId>,
+}
+
+/// Marks messages for their receiver, who asks.
+///
+/// # Errors
+/// [`Refused`]; nothing was marked then.
+pub async fn mark(
+    principal: &Principal,
+    store: &Store,
+    publisher: &Publisher,
+    kind: Kind,
+    message_ids: Vec<MessageId>,
+) -> Result<Marks, Refused> {
+    let receiver = principal.person().ok_or(Forbidden::NotAPerson)?.clone();
+    let locations = principal.locations.clone();
+    let mark = Mark { kind, locations, receiver, message_ids: message_ids.clone(), at: now() };
+    let marked = apply(store, publisher, &[mark]).await?;
+    let mut found: HashMap<MessageId, Marked> = marked.into_iter().map(|marked| (marked.id, marked)).collect();
+    let mut marks = Marks { marked: Vec::new(), not_found: Vec::new() };
+    let mut seen = std::collections::HashSet::new();
+    for id in message_ids.into_iter().filter(|id| seen.insert(*id)) {
+        match found.remove(&id) {
+            Some(marked) => marks.marked.push(marked),
+            None => marks.not_found.push(id),
+        }
+    }
+    Ok(marks)
+}
+
+/// Applies marks of many receivers in one transaction, and tells the senders.
+///
+/// # Errors
+/// [`crate::store::StoreError`]; nothing was marked then.
+pub async fn apply(
+    store: &Store,
+    publisher: &Publisher,
+    marks: &[Mark],
+) -> Result<Vec<Marked>, crate::store::StoreError> {
+    let (marked, events) = store.mark(marks).await?;
+    publisher.publish(events);
+    Ok(marked)
+}

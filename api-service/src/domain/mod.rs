@@ -1,0 +1,8 @@
+//! The use cases, free of HTTP and SQL: each authorizes, validates, then asks the store or the writer.
+
+pub mod error;
+pub mod history;
+pub mod inbox;
+pub mod mark;
+pub mod message;
+pub mod send;

@@ -1,0 +1,96 @@
+//! REST service of the EHR chat: validates tokens, writes messages to PostgreSQL, publishes them to Redis. Stateless.
+//!
+//! As a message travels:
+//!
+//! - [`api`]: HTTP → use case; use case → status and body
+//! - [`domain`]: the use cases, free of HTTP and SQL
+//! - [`writer`]: batches sends into transactions
+//! - [`store`]: SQL, the only place that names tokio-postgres
+//! - [`outbox`]: publishes what was committed, at least once
+//! - [`publisher`]: the queue in front of it, and Redis behind it
+//! - [`acks`]: takes receipts from the gateways
+//!
+//! and beside them [`config`], [`state`] and [`redis`].
+
+pub mod acks;
+pub mod api;
+pub mod config;
+pub mod domain;
+pub mod outbox;
+pub mod publisher;
+pub mod redis;
+pub mod state;
+pub mod store;
+pub mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use poem::Server;
+use poem::listener::TcpAcceptor;
+use shared::shutdown::Shutdown;
+use shared::token::Verifier;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::publisher::Broker;
+use crate::state::State;
+use crate::store::Store;
+
+/// How long Redis may take for a batch of events.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why the service does not run.
+pub type ServeError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The sockets that a service answers on.
+pub struct Listeners {
+    /// For everybody, behind the load balancer.
+    pub public: TcpListener,
+    /// For operators.
+    pub admin: TcpListener,
+}
+
+/// Serves until `shutdown` begins, then finishes what is in flight within the configured deadline.
+///
+/// # Errors
+/// When a URL cannot be used, or a listener fails.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    metrics: Option<PrometheusHandle>,
+    shutdown: Shutdown,
+) -> Result<(), ServeError> {
+    let store = Store::new(&config.database)?;
+    let broker = Broker::new(redis::client(&config.redis_url, PUBLISH_TIMEOUT)?, config.log);
+    let ack_client = redis::client(&config.redis_url, acks::COMMAND_TIMEOUT)?;
+
+    let (publisher, committed) = publisher::queue();
+    let (writer, pending) = writer::queue();
+    shutdown.spawn(outbox::run(store.clone(), broker, committed, shutdown.clone()));
+    shutdown.spawn(writer::run(store.clone(), publisher.clone(), pending));
+    shutdown.spawn(acks::run(ack_client, store.clone(), publisher.clone(), shutdown.clone()));
+
+    let state = Arc::new(State { verifier: Verifier::new(&config.tokens), store, writer, publisher });
+    let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
+    let public = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
+        .idle_timeout(Duration::from_secs(75))
+        .run_with_graceful_shutdown(
+            api::public(state.clone()),
+            async move { stop_public.begun().await },
+            Some(config.shutdown_timeout),
+        );
+    let admin = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.admin)?).run_with_graceful_shutdown(
+        api::admin(state, metrics),
+        async move { stop_admin.begun().await },
+        Some(Duration::from_secs(1)),
+    );
+    // Servers drop their state when they end; with the last of it the writer's and then the outbox's queue close,
+    // and their tasks end by themselves once both are empty.
+    tokio::try_join!(public, admin)?;
+    if !shutdown.finish(config.shutdown_timeout).await {
+        tracing::warn!("some tasks did not end in time; what they held is in the outbox");
+    }
+    Ok(())
+}

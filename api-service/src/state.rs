@@ -1,0 +1,19 @@
+//! What every request may use. Cheap to share; holds no state of any request.
+
+use shared::token::Verifier;
+
+use crate::publisher::Publisher;
+use crate::store::Store;
+use crate::writer::Writer;
+
+/// What every request may use.
+pub struct State {
+    /// Says whose a token is.
+    pub verifier: Verifier,
+    /// The truth.
+    pub store: Store,
+    /// The one way to send.
+    pub writer: Writer,
+    /// The way to the sockets.
+    pub publisher: Publisher,
+}

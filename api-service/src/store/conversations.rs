@@ -1,0 +1,152 @@
+//! The table `conversations`: what a send locks and counts up, and what the inbox reads.
+
+use deadpool_postgres::Object;
+use shared::ids::{ConversationId, LocationId};
+use shared::participant::{Conversation, Kind, Participant};
+use time::OffsetDateTime;
+use tokio_postgres::{Row, Statement};
+
+use super::{Store, StoreError, messages};
+use crate::domain::inbox::{self, InboxCursor};
+
+/// A locked conversation: where it stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Locked {
+    pub(super) last_seq: i64,
+    pub(super) last_activity_at: OffsetDateTime,
+}
+
+/// Locks rows in the order of their ids, as everybody does who locks more than one: so nobody waits in a circle.
+pub(super) const LOCK: &str =
+    "select id, last_seq, last_activity_at from conversations where id = any($1) order by id for update";
+
+/// How a send leaves a conversation.
+pub(super) struct Bump {
+    pub(super) id: ConversationId,
+    pub(super) at: Locked,
+    /// New messages to the first and to the second participant.
+    pub(super) unread: [i32; 2],
+}
+
+/// Makes the rows of conversations that nobody has written in yet. Its own transaction, before any lock is
+/// held, so that two of these cannot wait for each other. A row without messages is in nobody's inbox.
+pub(super) async fn open(client: &Object, new: &[&Conversation]) -> Result<(), StoreError> {
+    let statement = client
+        .prepare_cached(
+            "insert into conversations (id, location_id, user_id, contact_id, peer_user_id, last_activity_at)
+             select id, location_id, user_id, contact_id, peer_user_id, to_timestamp(0)
+             from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+                  as x (id, location_id, user_id, contact_id, peer_user_id)
+             order by id
+             on conflict (id) do nothing",
+        )
+        .await?;
+    let column = |value: fn(&Conversation) -> Option<&str>| new.iter().map(|c| value(c)).collect::<Vec<_>>();
+    let ids: Vec<ConversationId> = new.iter().map(|c| c.id()).collect();
+    let locations = column(|c| Some(c.location().as_str()));
+    let users = column(|c| Some(c.first().id.as_str()));
+    let contacts = column(|c| c.second().contact_id().map(|id| id.as_str()));
+    let peers = column(|c| c.second().user_id().map(|id| id.as_str()));
+    client.execute(&statement, &[&ids, &locations, &users, &contacts, &peers]).await?;
+    Ok(())
+}
+
+pub(super) const BUMP: &str = "update conversations c
+    set last_seq = x.last_seq, last_activity_at = x.last_activity_at,
+        user_unread = user_unread + x.to_user, other_unread = other_unread + x.to_other
+    from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::integer[], $5::integer[])
+         as x (id, last_seq, last_activity_at, to_user, to_other)
+    where c.id = x.id";
+
+/// Writes how sends leave their conversations, which must be locked. `statement` is [`BUMP`].
+pub(super) async fn bump(client: &Object, statement: &Statement, bumps: &[Bump]) -> Result<(), StoreError> {
+    let ids: Vec<_> = bumps.iter().map(|bump| bump.id).collect();
+    let seqs: Vec<_> = bumps.iter().map(|bump| bump.at.last_seq).collect();
+    let times: Vec<_> = bumps.iter().map(|bump| bump.at.last_activity_at).collect();
+    let [to_user, to_other] = [0, 1].map(|side: usize| bumps.iter().map(|bump| bump.unread[side]).collect::<Vec<_>>());
+    client.execute(statement, &[&ids, &seqs, &times, &to_user, &to_other]).await?;
+    Ok(())
+}
+
+/// A page of one participant's conversations. The index gives the hours newest first, so PostgreSQL sorts no more
+/// than the hours that the page spans. `$side` is the participant's column, `$unread` its counter.
+macro_rules! inbox_page {
+    ($side:literal, $unread:literal) => {
+        concat!(
+            "(select c.id as conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_seq, c.last_activity_at, c.",
+            $unread,
+            " as unread from conversations c where c.location_id = $1 and c.",
+            $side,
+            " = $2 and c.last_seq > 0 and c.last_activity_hour <= $3
+               and (c.last_activity_at, c.id) < ($3, $4)
+             order by c.last_activity_hour desc, c.last_activity_at desc, c.id desc limit $5)"
+        )
+    };
+}
+
+macro_rules! inbox_query {
+    ($($page:expr),+) => {
+        concat!(
+            "select c.conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_activity_at, c.unread, ",
+            messages::columns!("m"),
+            " from (",
+            $($page),+,
+            ") c join messages m on m.conversation_id = c.conversation and m.seq = c.last_seq
+             order by c.last_activity_at desc, c.conversation desc limit $5"
+        )
+    };
+}
+
+const INBOX_OF_CONTACT: &str = inbox_query!(inbox_page!("contact_id", "other_unread"));
+const INBOX_OF_USER: &str =
+    inbox_query!(inbox_page!("user_id", "user_unread"), " union all ", inbox_page!("peer_user_id", "other_unread"));
+
+impl Store {
+    /// The conversations of `viewer` in `location` behind `cursor`, newest activity first.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn inbox(
+        &self,
+        location: &LocationId,
+        viewer: &Participant,
+        cursor: Option<InboxCursor>,
+        limit: usize,
+    ) -> Result<Vec<inbox::Row>, StoreError> {
+        let query = if viewer.kind == Kind::User { INBOX_OF_USER } else { INBOX_OF_CONTACT };
+        // Without a cursor: behind the end of time.
+        let from = cursor.unwrap_or(InboxCursor {
+            last_activity_at: time::macros::datetime!(9999-01-01 0:00 UTC),
+            conversation_id: ConversationId::max(),
+        });
+        let limit = i64::try_from(limit).map_err(StoreError::internal)?;
+        self.with(async |client| {
+            let statement = client.prepare_cached(query).await?;
+            let rows = client
+                .query(
+                    &statement,
+                    &[&location.as_str(), &viewer.id.as_str(), &from.last_activity_at, &from.conversation_id, &limit],
+                )
+                .await?;
+            rows.iter().map(|row| inbox_row(row, location, viewer)).collect()
+        })
+        .await
+    }
+}
+
+fn inbox_row(row: &Row, location: &LocationId, viewer: &Participant) -> Result<inbox::Row, StoreError> {
+    let person = |column| messages::person(row, column);
+    let first = Participant::user(person("user_id")?.ok_or_else(|| StoreError::internal("no user_id"))?);
+    let second = match (person("contact_id")?, person("peer_user_id")?) {
+        (Some(contact), _) => Participant::contact(contact),
+        (None, Some(peer)) => Participant::user(peer),
+        (None, None) => return Err(StoreError::internal("a conversation without a second participant")),
+    };
+    Ok(inbox::Row {
+        conversation: Conversation::new(location.clone(), first, second).map_err(StoreError::internal)?,
+        viewer: viewer.clone(),
+        last_message: messages::message(row)?,
+        unread_count: row.try_get("unread")?,
+        last_activity_at: row.try_get("last_activity_at")?,
+    })
+}

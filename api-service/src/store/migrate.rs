@@ -1,0 +1,29 @@
+//! Brings the schema up to date. Many instances may ask at once: one works, the others wait and find nothing to do.
+
+use tokio_postgres::NoTls;
+
+use super::StoreError;
+use crate::config::DatabaseConfig;
+
+mod embedded {
+    refinery::embed_migrations!("../migrations");
+}
+
+/// Key of the advisory lock: "ehrchat" in ASCII.
+const LOCK: i64 = 0x0065_6872_6368_6174;
+
+/// Runs the migrations that the database does not have. Returns their names.
+///
+/// # Errors
+/// [`StoreError`]; a migration that fails leaves nothing behind.
+pub async fn migrate(config: &DatabaseConfig) -> Result<Vec<String>, StoreError> {
+    let (mut client, connection) = tokio_postgres::connect(config.url.expose(), NoTls).await?;
+    let connection = tokio::spawn(connection);
+    client.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+    let report = embedded::migrations::runner().run_async(&mut client).await.map_err(StoreError::internal)?;
+    let names = report.applied_migrations().iter().map(ToString::to_string).collect();
+    // The lock ends with the session.
+    drop(client);
+    connection.await.map_err(StoreError::internal)??;
+    Ok(names)
+}

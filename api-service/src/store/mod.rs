@@ -1,0 +1,117 @@
+//! PostgreSQL: the only place that names tokio-postgres. One file a table; every function takes the tenant.
+//!
+//! Whatever is asked of it ends within [`DEADLINE`]: a database that hangs costs an error, never a stuck request.
+
+mod conversations;
+mod error;
+mod messages;
+mod migrate;
+mod outbox;
+mod receipts;
+mod sends;
+
+use std::future::Future;
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use tokio_postgres::NoTls;
+use tokio_postgres::config::SslMode;
+
+pub use error::StoreError;
+pub use migrate::migrate;
+pub use outbox::OutboxEvent;
+pub use sends::{SendOutcome, Sent};
+
+use crate::config::DatabaseConfig;
+
+/// Longest a use of the database may take, from asking for a connection to the answer.
+const DEADLINE: Duration = Duration::from_secs(6);
+/// What the server allows one statement. Shorter than [`DEADLINE`], so that it gives up before we do.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long to wait for a free connection, or a new one.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The database. Clones share its connections.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+}
+
+impl Store {
+    /// A store that connects when it is first used.
+    ///
+    /// # Errors
+    /// When the URL is not one of PostgreSQL, or asks for what this version cannot do.
+    pub fn new(config: &DatabaseConfig) -> Result<Self, StoreError> {
+        let mut postgres: tokio_postgres::Config = config.url.expose().parse().map_err(StoreError::internal)?;
+        postgres.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(DEADLINE).application_name("api-service");
+        if postgres.get_ssl_mode() == SslMode::Require {
+            return Err(StoreError::internal("sslmode=require is not supported yet"));
+        }
+        let millis = STATEMENT_TIMEOUT.as_millis();
+        let options = postgres.get_options().unwrap_or_default().to_owned();
+        postgres.options(format!(
+            "{options} -c statement_timeout={millis} -c idle_in_transaction_session_timeout={millis} -c timezone=UTC"
+        ));
+        let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let pool = Pool::builder(Manager::from_config(postgres, NoTls, manager))
+            .max_size(config.pool_size)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: Some(CONNECT_TIMEOUT),
+                create: Some(CONNECT_TIMEOUT),
+                recycle: Some(CONNECT_TIMEOUT),
+            })
+            .post_create(Hook::sync_fn(|_, _| {
+                metrics::counter!("database_connections_total").increment(1);
+                Ok(())
+            }))
+            .build()
+            .map_err(StoreError::internal)?;
+        Ok(Self { pool })
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.with(async |client| Ok(client.batch_execute("select 1").await?)).await
+    }
+
+    /// Lends a connection for one use. A use that does not end in time costs the connection, since a statement
+    /// may still run on it; so does one that fails in the middle of a transaction (see [`Store::transact`]).
+    async fn with<T>(&self, work: impl AsyncFnOnce(&mut Object) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        within_deadline(async {
+            let mut client = Lent(Some(self.pool.get().await?));
+            let done = match &mut client.0 {
+                Some(object) => work(object).await,
+                None => Err(StoreError::internal("no connection")),
+            };
+            // From here on the connection is known to be idle.
+            if let Some(object) = client.0.take() {
+                drop(object);
+            }
+            done
+        })
+        .await
+    }
+}
+
+/// A connection that does not go back to the pool when its use is cut short.
+struct Lent(Option<Object>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+async fn within_deadline<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(DEADLINE, work).await {
+        Ok(done) => done,
+        Err(_) => Err(StoreError::Unavailable("no answer from the database in time".into())),
+    }
+}

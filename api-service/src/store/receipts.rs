@@ -1,0 +1,242 @@
+//! The transaction of receipts: messages, unread counters and outbox together, or nothing.
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::Transaction;
+use shared::channel::Channel;
+use shared::event::Draft;
+use shared::ids::{ConversationId, LocationId, MessageId};
+use shared::receipt::Kind;
+use time::OffsetDateTime;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::outbox::{self, OutboxEvent};
+use super::{Store, StoreError};
+use crate::domain::mark::{Mark, Marked};
+use crate::domain::message::timestamp;
+
+/// The messages that some marks name and may touch: `x` is a message and its mark, `g` where a mark is good,
+/// `p` whose word it is. Nothing outside a mark's locations, and nobody else's mail.
+macro_rules! theirs {
+    () => {
+        "unnest($1::uuid[], $2::integer[]) as x (id, mark)
+         join unnest($3::integer[], $4::text[]) as g (mark, location_id) on g.mark = x.mark
+         join unnest($5::integer[], $6::text[], $7::text[], $8::timestamptz[])
+              as p (mark, user_id, contact_id, at) on p.mark = x.mark
+         join messages m on m.id = x.id and m.location_id = g.location_id
+              and (m.receiver_user_id = p.user_id or m.receiver_contact_id = p.contact_id)"
+    };
+}
+
+/// Locks the conversations whose unread counters will change. Always before their messages, in the order of the ids.
+const LOCK_CONVERSATIONS: &str = concat!(
+    "select id from conversations where id in (select m.conversation_id from ",
+    theirs!(),
+    " where m.read_at is null) order by id for update"
+);
+
+/// Sets the times that are not set yet. Returns every message that a mark may touch, changed or not, and for
+/// those that it changed, whether it was their first time as read.
+macro_rules! mark_query {
+    ($set:literal, $unset:literal) => {
+        concat!(
+            "with theirs as materialized (
+                 select m.id, p.at, m.delivered_at, m.read_at, m.location_id, m.conversation_id,
+                        m.receiver_user_id, m.receiver_contact_id
+                 from ",
+            theirs!(),
+            " order by m.id for update of m
+             ), changed as (
+                 update messages m set ",
+            $set,
+            "
+                 from theirs t where m.id = t.id and m.",
+            $unset,
+            " is null
+                 returning m.id, m.delivered_at, m.read_at
+             )
+             select t.id, t.location_id::text, t.conversation_id, t.receiver_user_id, t.receiver_contact_id,
+                    coalesce(c.delivered_at, t.delivered_at) as delivered_at,
+                    coalesce(c.read_at, t.read_at) as read_at, c.id is not null as changed
+             from theirs t left join changed c on c.id = t.id order by t.id"
+        )
+    };
+}
+
+const MARK_DELIVERED: &str = mark_query!("delivered_at = t.at", "delivered_at");
+const MARK_READ: &str = mark_query!("read_at = t.at, delivered_at = coalesce(m.delivered_at, t.at)", "read_at");
+
+const COUNT_DOWN: &str = "update conversations c
+    set user_unread = user_unread - x.by_user, other_unread = other_unread - x.by_other
+    from (
+        select r.conversation_id,
+               count(*) filter (where r.user_id = c.user_id)::integer as by_user,
+               count(*) filter (where r.user_id is distinct from c.user_id)::integer as by_other
+        from unnest($1::uuid[], $2::text[]) as r (conversation_id, user_id)
+        join conversations c on c.id = r.conversation_id
+        group by r.conversation_id
+    ) x
+    where c.id = x.conversation_id";
+
+impl Store {
+    /// Applies marks in one transaction. Returns every message that they may touch as it stands now, and the events
+    /// that tell of those that changed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was marked then.
+    pub async fn mark(&self, marks: &[Mark]) -> Result<(Vec<Marked>, Vec<OutboxEvent>), StoreError> {
+        self.with(async |client| {
+            let transaction = client.transaction().await?;
+            let mut marked = Vec::new();
+            let mut told = Vec::new();
+            // Reads first: their conversations must be locked before any message is.
+            for kind in [Kind::Read, Kind::Delivered] {
+                let parameters = Parameters::new(marks.iter().filter(|mark| mark.kind == kind));
+                if !parameters.ids.is_empty() {
+                    let rows = mark_all(&transaction, kind, &parameters).await?;
+                    told.extend(events(kind, &rows)?);
+                    marked.extend(rows.iter().map(as_marked).collect::<Result<Vec<_>, _>>()?);
+                }
+            }
+            let entries: Vec<outbox::Entry<'_>> = told.iter().map(Told::entry).collect();
+            let statement = transaction.prepare_cached(outbox::INSERT).await?;
+            let ids = match entries.is_empty() {
+                true => Vec::new(),
+                false => outbox::insert(&transaction, &statement, &entries).await?,
+            };
+            transaction.commit().await?;
+            let events = ids.into_iter().zip(&told).map(|(id, told)| told.event(id)).collect();
+            Ok((marked, events))
+        })
+        .await
+    }
+}
+
+/// Marks as columns.
+#[derive(Default)]
+struct Parameters<'a> {
+    ids: Vec<MessageId>,
+    id_marks: Vec<i32>,
+    locations: Vec<&'a str>,
+    location_marks: Vec<i32>,
+    marks: Vec<i32>,
+    users: Vec<Option<&'a str>>,
+    contacts: Vec<Option<&'a str>>,
+    times: Vec<OffsetDateTime>,
+}
+
+impl<'a> Parameters<'a> {
+    /// A message that several marks name is touched by the first of them.
+    fn new(marks: impl Iterator<Item = &'a Mark>) -> Self {
+        let mut parameters = Self::default();
+        let mut seen = std::collections::HashSet::new();
+        for (mark, number) in marks.zip(0_i32..) {
+            for id in &mark.message_ids {
+                if seen.insert((*id, &mark.receiver)) {
+                    parameters.ids.push(*id);
+                    parameters.id_marks.push(number);
+                }
+            }
+            let mut locations: Vec<&LocationId> = mark.locations.iter().collect();
+            locations.sort_unstable();
+            locations.dedup();
+            for location in locations {
+                parameters.locations.push(location.as_str());
+                parameters.location_marks.push(number);
+            }
+            parameters.marks.push(number);
+            parameters.users.push(mark.receiver.user_id().map(|id| id.as_str()));
+            parameters.contacts.push(mark.receiver.contact_id().map(|id| id.as_str()));
+            parameters.times.push(mark.at);
+        }
+        parameters
+    }
+
+    fn as_sql(&self) -> [&(dyn ToSql + Sync); 8] {
+        [
+            &self.ids,
+            &self.id_marks,
+            &self.location_marks,
+            &self.locations,
+            &self.marks,
+            &self.users,
+            &self.contacts,
+            &self.times,
+        ]
+    }
+}
+
+async fn mark_all(
+    transaction: &Transaction<'_>,
+    kind: Kind,
+    parameters: &Parameters<'_>,
+) -> Result<Vec<Row>, StoreError> {
+    if kind == Kind::Delivered {
+        let statement = transaction.prepare_cached(MARK_DELIVERED).await?;
+        return Ok(transaction.query(&statement, &parameters.as_sql()).await?);
+    }
+    let lock = transaction.prepare_cached(LOCK_CONVERSATIONS).await?;
+    // The time is not compared here, but every parameter of the shared text must be there.
+    transaction.query(&lock, &parameters.as_sql()).await?;
+    let statement = transaction.prepare_cached(MARK_READ).await?;
+    let rows = transaction.query(&statement, &parameters.as_sql()).await?;
+    let mut conversations: Vec<ConversationId> = Vec::new();
+    let mut readers: Vec<Option<&str>> = Vec::new();
+    for row in &rows {
+        if row.try_get("changed")? {
+            conversations.push(row.try_get("conversation_id")?);
+            readers.push(row.try_get("receiver_user_id")?);
+        }
+    }
+    if !conversations.is_empty() {
+        let statement = transaction.prepare_cached(COUNT_DOWN).await?;
+        transaction.execute(&statement, &[&conversations, &readers]).await?;
+    }
+    Ok(rows)
+}
+
+fn as_marked(row: &Row) -> Result<Marked, StoreError> {
+    Ok(Marked { id: row.try_get("id")?, delivered_at: row.try_get("delivered_at")?, read_at: row.try_get("read_at")? })
+}
+
+/// One event: what happened to some messages of a conversation at one moment.
+struct Told {
+    kind: Kind,
+    location: LocationId,
+    conversation: ConversationId,
+    at: OffsetDateTime,
+    message_ids: Vec<MessageId>,
+}
+
+impl Told {
+    fn entry(&self) -> outbox::Entry<'_> {
+        outbox::Entry {
+            location: &self.location,
+            conversation: self.conversation,
+            kind: self.kind.as_str(),
+            message_ids: self.message_ids.clone(),
+            at: Some(self.at),
+        }
+    }
+
+    fn event(&self, id: i64) -> OutboxEvent {
+        let draft = Draft::receipt(self.kind, &self.message_ids, &timestamp(self.at));
+        OutboxEvent { id, channel: Channel::new(&self.location, self.conversation), draft }
+    }
+}
+
+fn events(kind: Kind, rows: &[Row]) -> Result<Vec<Told>, StoreError> {
+    let mut events: BTreeMap<(ConversationId, OffsetDateTime), Told> = BTreeMap::new();
+    for row in rows {
+        if !row.try_get::<_, bool>("changed")? {
+            continue;
+        }
+        let conversation = row.try_get("conversation_id")?;
+        let at = row.try_get(kind.time_field())?;
+        let location = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
+        let fresh = || Told { kind, location, conversation, at, message_ids: Vec::new() };
+        events.entry((conversation, at)).or_insert_with(fresh).message_ids.push(row.try_get("id")?);
+    }
+    Ok(events.into_values().collect())
+}
