@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::User;
 
 /// Larger logs are emptied at the next start.
@@ -101,20 +101,24 @@ impl DataDir {
     /// (a checkout in `/root`), with a link here that `make reset` follows.
     pub(crate) fn postgres(&self, account: Option<&User>) -> Result<PathBuf> {
         let here = self.join("postgres");
-        if let Ok(target) = fs::read_link(&here) {
-            return Ok(target);
-        }
         let Some(account) = account else { return Ok(here) };
-        if here.exists() || self.is_within_reach_of(account)? {
-            return Ok(here);
-        }
         let mut hasher = DefaultHasher::new();
         self.path.hash(&mut hasher);
         let elsewhere = PathBuf::from(format!("/var/tmp/ehr-chat-{:016x}-postgres", hasher.finish()));
-        if let Ok(found) = fs::symlink_metadata(&elsewhere)
-            && (!found.is_dir() || found.uid() != account.uid.as_raw())
-        {
-            bail!("{} is in the way, and not ours; remove it", elsewhere.display());
+        match fs::read_link(&here) {
+            Ok(target) if target == elsewhere => return Ok(target),
+            // This folder is a copy of another, whose database is not ours to use.
+            Ok(_) => remove_file(&here)?,
+            Err(_) if here.exists() || self.is_within_reach_of(account)? => return Ok(here),
+            Err(_) => {}
+        }
+        if let Ok(found) = fs::symlink_metadata(&elsewhere) {
+            ensure!(
+                found.is_dir() && found.uid() == account.uid.as_raw(),
+                "{} is in the way, and not ours; remove it",
+                elsewhere.display()
+            );
+            remove_tree(&elsewhere)?; // Of a data folder that somebody removed by hand, with its password.
         }
         std::os::unix::fs::symlink(&elsewhere, &here).context("cannot link PostgreSQL's data folder")?;
         Ok(elsewhere)

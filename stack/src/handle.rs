@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,56 +12,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::data_dir::{DataDir, ENV_FILE, LOCK_FILE};
+use crate::options::StackOptions;
 use crate::postgres::let_pass;
 use crate::secret::random_hex;
 use crate::stack_env::StackEnv;
 
 const POLL_EVERY: Duration = Duration::from_millis(20);
 /// Longer than all the deadlines of an orderly end together.
-const STOP_PATIENCE: Duration = Duration::from_secs(90);
-
-/// Variables of the developer's shell that must not decide what a test runs against.
-const AMBIENT: [&str; 7] = ["DATABASE_URL", "REDIS_URL", "JWT_SECRET", "PORT", "BIND", "API", "GATEWAYS"];
-
-/// What to start. The default: 1 API service, 2 gateways, HAProxy on a free port, a fresh data folder
-/// that is removed at the end.
-#[derive(Debug, Clone)]
-pub struct StackOptions {
-    /// Number of API services.
-    pub api: usize,
-    /// Number of gateways.
-    pub gateways: usize,
-    /// Environment of the stack, and so of the services (`JWT_SECRET`, limits, `LOG_LEVEL` …).
-    pub env: Vec<(String, String)>,
-    /// PostgreSQL and Redis only: no migrations, no services, no proxy.
-    pub only_backends: bool,
-    /// No HAProxy: the base URL is the first API service's.
-    pub no_proxy: bool,
-    /// Public port; 0 picks a free one.
-    pub port: u16,
-    /// A data folder to keep, in place of a temporary one.
-    pub data_dir: Option<PathBuf>,
-    /// Where `api-service` and `ws-gateway` are, in place of the test's own target folder.
-    pub profile_dir: Option<PathBuf>,
-    /// Fails when the system is not ready by then.
-    pub start_patience: Duration,
-}
-
-impl Default for StackOptions {
-    fn default() -> Self {
-        Self {
-            api: 1,
-            gateways: 2,
-            env: Vec::new(),
-            only_backends: false,
-            no_proxy: false,
-            port: 0,
-            data_dir: None,
-            profile_dir: None,
-            start_patience: Duration::from_secs(180),
-        }
-    }
-}
+const STOP_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running system.
 #[derive(Debug)]
@@ -76,42 +34,23 @@ impl Stack {
     ///
     /// # Errors
     /// When it does not become ready; the error holds what the stack said.
+    #[allow(clippy::needless_pass_by_value, reason = "callers write the options where they start the stack")]
     pub fn start(options: StackOptions) -> Result<Self> {
-        let StackOptions { data_dir, profile_dir, start_patience, .. } = &options;
         let binaries = target_dir()?;
-        let temporary = data_dir.is_none();
-        let data_dir = match data_dir {
+        let temporary = options.data_dir.is_none();
+        let data_dir = match &options.data_dir {
             Some(path) => DataDir::create(path)?,
             None => temporary_dir()?,
         };
         let output = File::create(data_dir.join("stack.log"))?;
         let said = File::open(data_dir.join("stack.log"))?; // Still readable when a temporary folder is gone.
-        let binary = binaries.join("stack");
-        let mut command = Command::new(&binary);
-        command.arg("run").arg("--until-stdin-closes").arg("--data-dir").arg(&data_dir);
-        command.arg("--profile-dir").arg(profile_dir.as_ref().unwrap_or(&binaries));
-        for (flag, is_set) in
-            [("--only-backends", options.only_backends), ("--no-proxy", options.no_proxy), ("--temporary", temporary)]
-        {
-            if is_set {
-                command.arg(flag);
-            }
-        }
-        for (flag, value) in
-            [("--port", usize::from(options.port)), ("--api", options.api), ("--gateways", options.gateways)]
-        {
-            command.arg(flag).arg(value.to_string());
-        }
-        for variable in AMBIENT {
-            command.env_remove(variable);
-        }
-        command.envs(options.env.iter().map(|(name, value)| (name, value)));
+        let mut command = options.command(&binaries, &data_dir);
         command.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output);
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot start {}; build it first: cargo build --workspace", binary.display()))?;
+        let child = command.spawn().with_context(|| {
+            format!("no `stack` in {}; build it first: cargo build --workspace", binaries.display())
+        })?;
         let mut stack = Self { child, data_dir, temporary };
-        stack.wait_until_ready(*start_patience, &said)?;
+        stack.wait_until_ready(options.start_patience, &said)?;
         Ok(stack)
     }
 

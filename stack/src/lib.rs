@@ -10,7 +10,7 @@
 //! | `postgres`, `redis`, `services`, `haproxy` | what each part is started with |
 //! | `data_dir`, `ports`, `secret`, `stack_env` | what they share |
 //! | `ending`, `banner` | the terminal: when to stop, what to print |
-//! | `handle` | [`Stack`], for tests |
+//! | `handle`, `options` | [`Stack`], for tests |
 
 mod banner;
 pub mod cli;
@@ -19,6 +19,7 @@ mod ending;
 mod handle;
 mod haproxy;
 mod keeper;
+mod options;
 mod orphans;
 mod ports;
 mod postgres;
@@ -30,6 +31,7 @@ mod services;
 mod stack_env;
 mod system;
 
-pub use handle::{Stack, StackOptions};
+pub use handle::Stack;
 pub use nix::sys::signal::Signal;
+pub use options::StackOptions;
 pub use stack_env::StackEnv;

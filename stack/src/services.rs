@@ -12,6 +12,10 @@ use crate::program::{self, Program};
 /// Environment variables of libpq and ours that lead to the database.
 const DATABASE_VARIABLES: [&str; 6] = ["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"];
 
+/// Better for one machine than the services' own defaults; the caller's environment wins. Sockets
+/// close within two seconds, because whoever pressed Ctrl-C is waiting.
+const DEFAULTS: [(&str, &str); 3] = [("LOG_FORMAT", "text"), ("LOG_LEVEL", "info"), ("DRAIN_SECONDS", "2")];
+
 /// What every service is told.
 #[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
@@ -65,7 +69,7 @@ impl Surroundings {
             .env("ADMIN_ADDR", format!("127.0.0.1:{admin_port}"))
             .env("REDIS_URL", &self.redis_url)
             .env("JWT_SECRET", &self.jwt_secret);
-        for (variable, default) in [("LOG_FORMAT", "text"), ("LOG_LEVEL", "info")] {
+        for (variable, default) in DEFAULTS {
             if std::env::var_os(variable).is_none() {
                 program = program.env(variable, default);
             }

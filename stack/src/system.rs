@@ -28,8 +28,8 @@ use crate::{orphans, secret};
 
 /// For a part to become ready; generous, because a laptop may be compiling at the same time.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// For services to drain their sockets and requests.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
+/// For services to drain their sockets and requests; longer than their own deadline (30 s).
+const DRAIN_PATIENCE: Duration = Duration::from_secs(35);
 /// For a server that has nothing to drain.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -249,7 +249,9 @@ impl System {
 
     /// From the outside in: no new work, then no sockets, then no writers, then what they wrote to.
     async fn stop(&mut self) {
-        println!("\n  stopping…");
+        if self.redis.is_some() || self.postgres.is_some() || !self.apis.is_empty() {
+            println!("\n  stopping…");
+        }
         if let Some(proxy) = &self.proxy {
             proxy.dismiss(SOFT_STOP);
         }

@@ -1,0 +1,89 @@
+//! What a test wants started, and the command line that says so to the `stack` binary.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Variables of the developer's shell that must not decide what a test runs against.
+const AMBIENT: [&str; 7] = ["DATABASE_URL", "REDIS_URL", "JWT_SECRET", "PORT", "BIND", "API", "GATEWAYS"];
+
+/// What to start. The default: 1 API service, 2 gateways, HAProxy on a free port, a fresh data folder
+/// that is removed at the end.
+#[derive(Debug, Clone)]
+pub struct StackOptions {
+    /// Number of API services.
+    pub api: usize,
+    /// Number of gateways.
+    pub gateways: usize,
+    /// Environment of the stack, and so of the services (`JWT_SECRET`, limits, `LOG_LEVEL` …).
+    pub env: Vec<(String, String)>,
+    /// PostgreSQL and Redis only: no migrations, no services, no proxy.
+    pub only_backends: bool,
+    /// No HAProxy: the base URL is the first API service's.
+    pub no_proxy: bool,
+    /// Public port; 0 picks a free one.
+    pub port: u16,
+    /// A data folder to keep, in place of a temporary one.
+    pub data_dir: Option<PathBuf>,
+    /// Where `api-service` and `ws-gateway` are, in place of the test's own target folder.
+    pub profile_dir: Option<PathBuf>,
+    /// Fails when the system is not ready by then.
+    pub start_patience: Duration,
+}
+
+impl Default for StackOptions {
+    fn default() -> Self {
+        Self {
+            api: 1,
+            gateways: 2,
+            env: Vec::new(),
+            only_backends: false,
+            no_proxy: false,
+            port: 0,
+            data_dir: None,
+            profile_dir: None,
+            start_patience: Duration::from_secs(180),
+        }
+    }
+}
+
+impl StackOptions {
+    /// The `stack` in `binaries`, told all of this.
+    pub(crate) fn command(&self, binaries: &Path, data_dir: &Path) -> Command {
+        let mut command = Command::new(binaries.join("stack"));
+        command.arg("run").arg("--until-stdin-closes").arg("--data-dir").arg(data_dir);
+        command.arg("--profile-dir").arg(self.profile_dir.as_deref().unwrap_or(binaries));
+        for (flag, is_set) in [
+            ("--only-backends", self.only_backends),
+            ("--no-proxy", self.no_proxy),
+            ("--temporary", self.data_dir.is_none()),
+        ] {
+            if is_set {
+                command.arg(flag);
+            }
+        }
+        for (flag, value) in [("--port", usize::from(self.port)), ("--api", self.api), ("--gateways", self.gateways)] {
+            command.arg(flag).arg(value.to_string());
+        }
+        for variable in AMBIENT {
+            command.env_remove(variable);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_does_not_run_against_the_databases_of_the_shell_it_was_started_in() {
+        let options = StackOptions { env: vec![("JWT_SECRET".into(), "mine".into())], ..StackOptions::default() };
+        let command = options.command(Path::new("/bin"), Path::new("/data"));
+        let env: Vec<_> = command.get_envs().collect();
+        assert!(env.contains(&("DATABASE_URL".as_ref(), None)) && env.contains(&("REDIS_URL".as_ref(), None)));
+        assert!(env.contains(&("JWT_SECRET".as_ref(), Some("mine".as_ref()))));
+        assert!(command.get_args().any(|argument| argument == "--temporary"));
+    }
+}
