@@ -50,9 +50,11 @@ impl FromStr for Secret {
 #[error("bad configuration:\n{}", .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
 pub struct BadEnv(pub Vec<String>);
 
+type Lookup = Box<dyn Fn(&str) -> Option<String>>;
+
 /// Reads settings and collects what is wrong with them.
 pub struct Env {
-    variable: Box<dyn Fn(&str) -> Option<String>>,
+    variable: Lookup,
     mistakes: Vec<String>,
 }
 

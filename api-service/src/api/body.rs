@@ -58,7 +58,7 @@ impl<T: FromFields> ParsePayload for Input<T> {
             }
             _ => problem_error(Problem::new(400, "the body did not arrive whole")),
         })?;
-        parse(&bytes).map(Self).map_err(problem_error)
+        parse(&bytes).map(Self).map_err(|problem| problem_error(*problem))
     }
 }
 
@@ -91,19 +91,19 @@ impl<'a, T: FromFields> ApiExtractor<'a> for Input<T> {
     }
 }
 
-fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Problem> {
+fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Box<Problem>> {
     // serde_json's own text may quote the input; line and column say enough.
     let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-        Problem::new(400, format!("the body is not JSON (line {}, column {})", error.line(), error.column()))
+        Box::new(Problem::new(400, format!("the body is not JSON (line {}, column {})", error.line(), error.column())))
     })?;
     let Value::Object(object) = value else {
-        return Err(invalid(vec![InputError::new("", "the body must be an object")]));
+        return Err(Box::new(invalid(vec![InputError::new("", "the body must be an object")])));
     };
     let mut fields = Fields { object, errors: Vec::new() };
     let read = T::from_fields(&mut fields);
     match (read, fields.finish()) {
         (Some(value), errors) if errors.is_empty() => Ok(value),
-        (_, errors) => Err(invalid(errors)),
+        (_, errors) => Err(Box::new(invalid(errors))),
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem::{IntoResponse, Response, handler};
-use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::problem::Problem;
 
+use super::body::Encoded;
 use super::refusal::{ProblemBody, problem};
 use super::schema;
 use super::spec::Tag;
@@ -22,7 +22,7 @@ pub(super) struct Health;
 enum Alive {
     /// The process answers.
     #[oai(status = 200)]
-    Ok(Json<HealthBody>),
+    Ok(Encoded<schema::Health>),
 }
 
 /// It can work, or not.
@@ -30,34 +30,36 @@ enum Alive {
 enum Ready {
     /// The database answers. Redis may be away: sends go on without it.
     #[oai(status = 200)]
-    Ok(Json<HealthBody>),
+    Ok(Encoded<schema::Health>),
     /// The database is out of reach.
     #[oai(status = 503)]
     Unavailable(ProblemBody),
 }
-
-type HealthBody = schema::Health;
 
 #[OpenApi]
 impl Health {
     /// Is the process alive?
     #[oai(path = "/healthz", method = "get", operation_id = "getHealth", tag = "Tag::Health")]
     async fn healthz(&self) -> Alive {
-        Alive::Ok(Json(schema::Health::ok()))
+        Alive::Ok(ok())
     }
 
     /// Can the service do its work?
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness", tag = "Tag::Health")]
     async fn readyz(&self, state: Data<&Arc<State>>) -> Ready {
         match readiness(&state).await {
-            Ok(()) => Ready::Ok(Json(schema::Health::ok())),
-            Err(problem) => Ready::Unavailable(ProblemBody(problem)),
+            Ok(()) => Ready::Ok(ok()),
+            Err(problem) => Ready::Unavailable((*problem).into()),
         }
     }
 }
 
-async fn readiness(state: &State) -> Result<(), Problem> {
-    state.store.ping().await.map_err(|error| problem(Refused::Store(error)))
+fn ok() -> Encoded<schema::Health> {
+    Encoded::of_json(r#"{"status":"ok"}"#.to_owned())
+}
+
+async fn readiness(state: &State) -> Result<(), Box<Problem>> {
+    state.store.ping().await.map_err(|error| Box::new(problem(Refused::Store(error))))
 }
 
 /// The same on the admin port.

@@ -58,7 +58,7 @@ impl Messages {
         match send::send(&caller.0, &state.writer, ask).await {
             Ok(Written { json, created: true }) => Ok(Sent::Created(Encoded::of_json(json))),
             Ok(Written { json, created: false }) => Ok(Sent::Repeated(Encoded::of_json(json))),
-            Err(refused @ Refused::IdReused) => Ok(Sent::IdReused(ProblemBody(problem(refused)))),
+            Err(refused @ Refused::IdReused) => Ok(Sent::IdReused(problem(refused).into())),
             Err(refused) => Err(refused.into()),
         }
     }

@@ -16,7 +16,7 @@ use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
 use tracing::Instrument;
 
 use super::params;
-use super::refusal::invalid;
+use super::refusal::{ProblemBody, invalid};
 
 /// Paths and the methods that they know, for `Allow`.
 pub(super) type Methods = Arc<BTreeMap<String, String>>;
@@ -43,13 +43,11 @@ pub(super) async fn answer(
         Ok(Err(error)) => of_error(error),
         Err(_) => {
             span.in_scope(|| tracing::error!("a handler panicked"));
-            let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
-            response.extensions_mut().insert(Arc::new(Problem::new(500, "something went wrong on the server")));
-            response
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     };
     if response.status().is_client_error() || response.status().is_server_error() {
-        response = with_problem(response, &request_id, methods.get(&path));
+        response = with_problem(response, &request_id, methods.get(&path)).await;
     }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(HeaderName::from_static(REQUEST_ID_HEADER), value);
@@ -78,21 +76,17 @@ fn of_error(error: poem::Error) -> Response {
     } else {
         return error.into_response();
     };
-    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
-    let mut response = status.into_response();
-    response.extensions_mut().insert(Arc::new(problem));
-    response
+    ProblemBody::from(problem).into_response()
 }
 
 /// Writes the problem body. Only problems of our own are told; any other text might betray what is inside.
-fn with_problem(response: Response, request_id: &str, allow: Option<&String>) -> Response {
+async fn with_problem(response: Response, request_id: &str, allow: Option<&String>) -> Response {
     let status = response.status();
-    let own = response.extensions().get::<Arc<Problem>>().cloned();
-    let problem = match own {
-        Some(problem) => (*problem).clone(),
-        None => Problem::new(status.as_u16(), general_detail(status)),
-    };
-    let problem = problem.for_request(request_id);
+    let ours = response.content_type() == Some(problem::CONTENT_TYPE);
+    let body = if ours { response.into_body().into_vec().await.unwrap_or_default() } else { Vec::new() };
+    let problem = serde_json::from_slice(&body)
+        .unwrap_or_else(|_| Problem::new(status.as_u16(), general_detail(status)))
+        .for_request(request_id);
     let mut answer = Response::builder().status(status).header(CONTENT_TYPE, problem::CONTENT_TYPE);
     match status {
         StatusCode::UNAUTHORIZED => answer = answer.header(WWW_AUTHENTICATE, challenge(&problem)),

@@ -1,7 +1,5 @@
 //! Refusals: from a use case's error to a status and a problem body.
 
-use std::sync::Arc;
-
 use poem::http::StatusCode;
 use poem::{IntoResponse, Response};
 use poem_openapi::ApiResponse;
@@ -15,8 +13,14 @@ use super::schema;
 use crate::domain::error::Refused;
 use crate::store::StoreError;
 
-/// A problem body. The outermost layer writes it, once it knows the request's id.
-pub(super) struct ProblemBody(pub(super) Problem);
+/// A problem body. The outermost layer adds the request's id and the headers that belong to the status.
+pub(super) struct ProblemBody(Box<Problem>);
+
+impl From<Problem> for ProblemBody {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new(problem))
+    }
+}
 
 impl Payload for ProblemBody {
     const CONTENT_TYPE: &'static str = CONTENT_TYPE;
@@ -33,15 +37,13 @@ impl Payload for ProblemBody {
 impl IntoResponse for ProblemBody {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = Response::builder().status(status).finish();
-        response.extensions_mut().insert(Arc::new(self.0));
-        response
+        Response::builder().status(status).content_type(CONTENT_TYPE).body(self.0.to_json())
     }
 }
 
 /// A problem as an error of poem's.
 pub(super) fn problem_error(problem: Problem) -> poem::Error {
-    poem::Error::from_response(ProblemBody(problem).into_response())
+    poem::Error::from_response(ProblemBody::from(problem).into_response())
 }
 
 /// What every operation that needs a token may answer instead of a success.
@@ -136,7 +138,7 @@ pub(super) fn invalid(errors: Vec<InputError>) -> Problem {
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         let status = problem.status;
-        let body = ProblemBody(problem);
+        let body = problem.into();
         match status {
             400 => Self::BadRequest(body),
             401 => Self::Unauthorized(body),
@@ -151,7 +153,7 @@ impl From<Problem> for Refusal {
 impl From<Problem> for BodyRefusal {
     fn from(problem: Problem) -> Self {
         let status = problem.status;
-        let body = ProblemBody(problem);
+        let body = problem.into();
         match status {
             400 => Self::BadRequest(body),
             401 => Self::Unauthorized(body),

@@ -299,12 +299,6 @@ pub(super) struct Health {
     status: String,
 }
 
-impl Health {
-    pub(super) fn ok() -> Self {
-        Self { status: "ok".to_owned() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
