@@ -151,9 +151,9 @@ impl Config {
         let handshake_timeout = seconds(env, &HANDSHAKE_TIMEOUT, 1, 300);
         let heartbeat = seconds(env, &HEARTBEAT, 1, 3600);
         let idle_timeout = seconds(env, &IDLE_TIMEOUT, 1, 7200);
-        let max_frame_bytes = number(env, &MAX_FRAME, 1024, 16 << 20);
-        let outbound_queue_bytes = number(env, &OUTBOUND_QUEUE, 65_536, 1 << 30);
-        let max_sockets = number(env, &MAX_SOCKETS, 1, 1_000_000);
+        let max_frame_bytes = number(env, &MAX_FRAME, &1024, &(16 << 20));
+        let outbound_queue_bytes = number(env, &OUTBOUND_QUEUE, &65_536, &(1 << 30));
+        let max_sockets = number(env, &MAX_SOCKETS, &1, &1_000_000);
         let drain = seconds(env, &DRAIN, 0, 3600);
         let shutdown_timeout = seconds(env, &SHUTDOWN_TIMEOUT, 1, 7200);
         let event_log_ttl = seconds(env, &EVENT_LOG_TTL, 60, 604_800);
@@ -192,18 +192,18 @@ impl Config {
     }
 }
 
-fn number<T>(env: &mut Env, setting: &Setting, least: T, most: T) -> Option<T>
+fn number<T>(env: &mut Env, setting: &Setting, least: &T, most: &T) -> Option<T>
 where
     T: FromStr<Err: Display> + PartialOrd + Display,
 {
-    env.read_if(setting, |value| match (&least..=&most).contains(&value) {
+    env.read_if(setting, |value| match (least..=most).contains(&value) {
         true => Ok(()),
         false => Err(format!("must be {least} to {most}")),
     })
 }
 
 fn seconds(env: &mut Env, setting: &Setting, least: u64, most: u64) -> Option<Duration> {
-    number(env, setting, least, most).map(Duration::from_secs)
+    number(env, setting, &least, &most).map(Duration::from_secs)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! Redis to the API service.
 //!
 //! # Layout
-//! - [`config`]: settings
+//! - [`config`]: the settings, and what is wrong with them
 //! - `server`: accepts connections on the public port
 //! - `handshake`: HTTP, token, rights, limits; its refusals are HTTP answers
 //! - `connection`: one task a socket, with its [`protocol`], its [`outbound`] queue and its [`close`] codes
@@ -116,6 +116,5 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     if !(drained && flushed) {
         tracing::warn!(drained, flushed, "ended at the deadline, with something left");
     }
-    shutdown.finish(Duration::ZERO).await;
     Ok(())
 }

@@ -73,7 +73,7 @@ async fn sessions(redis: Redis, hub: Arc<Hub>) {
             Err(_) => tracing::warn!("redis does not answer"),
         }
         // Spread, so that all gateways do not knock at the same instant: the clock's last digits differ enough.
-        let jitter = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos() / 1000 % 50);
+        let jitter = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_micros() % 50);
         sleep(pause + Duration::from_millis(jitter.into())).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

@@ -18,13 +18,14 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// Why a request is refused.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    problem: Problem,
+    /// Boxed: refusals are passed up through many hands.
+    problem: Box<Problem>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { problem: Problem::new(status.as_u16(), detail), headers: Vec::new() }
+        Self { problem: Box::new(Problem::new(status.as_u16(), detail)), headers: Vec::new() }
     }
 
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -84,7 +85,7 @@ impl Refusal {
             count => format!("{count} query parameters are invalid"),
         };
         let mut refusal = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
-        refusal.problem = refusal.problem.with_errors(errors);
+        refusal.problem.errors = errors;
         refusal
     }
 

@@ -177,7 +177,7 @@ mod tests {
         );
         assert_eq!(pointers("location_id=l&user_id=a&contact_id=b&peer_user_id=c"), ["?contact_id", "?peer_user_id"]);
         assert_eq!(pointers("location_id=l&user_id=a"), ["?contact_id"]);
-        assert_eq!(pointers("location_id=l&contact_id=a"), ["?contact_id"]);
+        assert_eq!(pointers("location_id=l&contact_id=a"), ["?user_id"]);
         assert_eq!(pointers("location_id=l&contact_id=a&peer_user_id=b"), ["?contact_id", "?peer_user_id"]);
         assert_eq!(pointers("location_id=l&peer_user_id=a"), ["?user_id"]);
         assert_eq!(pointers("location_id=l&user_id=a&peer_user_id=a"), ["?peer_user_id"]);

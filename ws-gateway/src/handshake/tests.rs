@@ -1,1 +1,98 @@
+use super::*;
+use hyper::header::{ALLOW, HOST, WWW_AUTHENTICATE};
+use shared::participant::Kind;
+use shared::token::{TokenRules, issue};
+use std::time::Duration;
 
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const QUERY: &str = "location_id=loc1&user_id=doc123&contact_id=pat456";
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+fn token(subject: &str, kind: Option<Kind>) -> String {
+    let locations = ["loc1".parse().unwrap()];
+    issue(&SECRET.parse().unwrap(), &subject.parse().unwrap(), kind, &locations, Duration::from_secs(60)).unwrap()
+}
+
+fn request(query: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
+    let mut request = Request::builder()
+        .uri(format!("/ws?{query}"))
+        .header(HOST, "localhost")
+        .header(CONNECTION, "keep-alive, Upgrade")
+        .header(UPGRADE, "WebSocket")
+        .header(SEC_WEBSOCKET_VERSION, "13")
+        .header(SEC_WEBSOCKET_KEY, KEY)
+        .body(())
+        .unwrap();
+    for (name, value) in headers {
+        match *value {
+            "" => drop(request.headers_mut().remove(name)),
+            value => drop(request.headers_mut().insert(name, value.parse().unwrap())),
+        }
+    }
+    request
+}
+
+fn ask(query: &str, headers: &[(HeaderName, &str)]) -> Result<Asked, Answer> {
+    let rules = TokenRules { secret: SECRET.parse().unwrap(), issuer: None, audience: None };
+    check(&request(query, headers), &Verifier::new(&rules)).map_err(|refusal| refusal.into_answer("r1"))
+}
+
+fn status(query: &str, headers: &[(HeaderName, &str)]) -> u16 {
+    ask(query, headers).unwrap_err().status().as_u16()
+}
+
+#[test]
+fn tokens_come_as_header_or_as_subprotocol() {
+    let token = token("doc123", Some(Kind::User));
+    let asked = ask(QUERY, &[(AUTHORIZATION, &format!("Bearer {token}"))]).unwrap();
+    assert!(!asked.subprotocol);
+    // RFC 6455, section 1.3
+    assert_eq!(asked.accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    let asked = ask(QUERY, &[(SEC_WEBSOCKET_PROTOCOL, &format!("chat.v1, bearer.{token}"))]).unwrap();
+    assert!(asked.subprotocol);
+    assert_eq!(asked.conversation.second().to_string(), "contact:pat456");
+}
+
+#[test]
+fn what_is_wrong_is_said_in_a_fixed_order() {
+    let good = format!("Bearer {}", token("doc123", Some(Kind::User)));
+    let stranger = format!("Bearer {}", token("doc9", Some(Kind::User)));
+    assert_eq!(status("", &[(UPGRADE, "")]), 426);
+    assert_eq!(status("", &[(SEC_WEBSOCKET_VERSION, "8")]), 426);
+    assert_eq!(status("", &[]), 401);
+    assert_eq!(status("", &[(AUTHORIZATION, "Bearer x")]), 401);
+    assert_eq!(status("", &[(AUTHORIZATION, &good)]), 400);
+    assert_eq!(status(QUERY, &[(AUTHORIZATION, &stranger), (SEC_WEBSOCKET_KEY, "short")]), 400);
+    assert_eq!(status(QUERY, &[(AUTHORIZATION, &stranger), (SEC_WEBSOCKET_PROTOCOL, "bearer.x")]), 400);
+    assert_eq!(status("location_id=loc1&user_id=doc9&contact_id=a%20b", &[(AUTHORIZATION, &good)]), 422);
+    assert_eq!(status(QUERY, &[(AUTHORIZATION, &stranger)]), 403);
+    assert_eq!(status(&QUERY.replace("loc1", "loc2"), &[(AUTHORIZATION, &good)]), 403);
+}
+
+#[test]
+fn refusals_carry_the_headers_that_go_with_them() {
+    let answer = ask("", &[(SEC_WEBSOCKET_VERSION, "8")]).unwrap_err();
+    assert_eq!(answer.headers()[SEC_WEBSOCKET_VERSION], "13");
+    assert_eq!(answer.headers()[UPGRADE], "websocket");
+    let challenge = |headers: &[(HeaderName, &str)]| {
+        ask("", headers).unwrap_err().headers()[WWW_AUTHENTICATE].to_str().unwrap().to_owned()
+    };
+    assert_eq!(challenge(&[]), "Bearer realm=\"chat\"");
+    assert!(challenge(&[(AUTHORIZATION, "Bearer x")]).contains("error=\"invalid_token\""));
+    let answer = Refusal::method().into_answer("r1");
+    assert_eq!(answer.headers()[ALLOW], "GET, HEAD");
+    assert_eq!(answer.headers()[REQUEST_ID_HEADER], "r1");
+}
+
+#[test]
+fn a_ticket_is_no_token_here() {
+    let good = format!("Bearer {}", token("doc123", Some(Kind::User)));
+    assert_eq!(status(&format!("{QUERY}&ticket=x"), &[(AUTHORIZATION, &good)]), 401);
+}
+
+#[test]
+fn a_service_watches_any_conversation_of_its_locations() {
+    let service = format!("Bearer {}", token("bot", None));
+    assert!(ask(QUERY, &[(AUTHORIZATION, &service)]).is_ok());
+    assert_eq!(status(&QUERY.replace("loc1", "loc2"), &[(AUTHORIZATION, &service)]), 403);
+}

@@ -1,0 +1,48 @@
+//! Tokens that end while a socket is open, and fresh ones that keep it alive.
+
+use serde_json::json;
+use shared::participant::Kind;
+
+use crate::support::{Client, Gateway, QUERY, RedisServer, doctor, patient, token_for};
+
+fn auth(token: &str) -> String {
+    json!({"type": "auth", "token": token}).to_string()
+}
+
+#[tokio::test]
+async fn the_end_of_a_token_is_announced_and_then_closes_with_4401() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 2)).await;
+    let expiring = client.frame().await;
+    assert_eq!(expiring["type"], "expiring");
+    assert!(expiring["expires_at"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(client.closed().await, (4401, 0));
+}
+
+#[tokio::test]
+async fn a_fresh_token_keeps_the_socket_alive() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 2)).await;
+    let (mut other, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 2)).await;
+    assert_eq!(client.frame().await["type"], "expiring");
+    let answer = client.ask(&auth(&doctor())).await;
+    assert_eq!(answer["type"], "authenticated");
+    assert!(answer["expires_at"].is_string());
+    // The other, which has no fresh token, ends; this one outlives it.
+    assert_eq!(other.closed().await.0, 4401);
+    assert_eq!(client.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+}
+
+#[tokio::test]
+async fn somebody_elses_token_and_a_bad_one_change_nothing() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 3)).await;
+    assert_eq!(client.frame().await["type"], "expiring");
+    assert_eq!(client.ask(&auth(&patient())).await["code"], "forbidden");
+    assert_eq!(client.ask(&auth("a.b.c")).await["code"], "unauthorized");
+    assert_eq!(client.ask(&auth(&token_for("doc123", Some(Kind::User), 0))).await["code"], "unauthorized");
+    assert_eq!(client.closed().await.0, 4401);
+}

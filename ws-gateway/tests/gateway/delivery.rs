@@ -1,0 +1,77 @@
+//! Events reach the sockets of their conversation, whole, in order, and nobody else.
+
+use serde_json::json;
+use shared::channel::Channel;
+
+use crate::support::{Client, Gateway, QUERY, RedisServer, channel, conversation, doctor, patient, service, token_for};
+
+#[tokio::test]
+async fn ready_comes_first_and_messages_follow_to_both_sides() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let publisher = redis.publisher().await;
+    let (mut doctor, ready) = Client::open(gateway.address, QUERY, &doctor()).await;
+    assert_eq!(ready["conversation_id"], conversation("loc1", "doc123", "pat456").id().to_string());
+    assert!(ready["resumed"].is_null());
+    assert!(ready["cursor"].is_string());
+    let (mut patient, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    let (mut watcher, _) = Client::open(gateway.address, QUERY, &service()).await;
+    let (id, cursor) = publisher.message(&channel(), "contact:pat456", "Hello \"patient\"!\n").await;
+    let message = json!({
+        "type": "message", "cursor": cursor.to_string(), "message": {"id": id, "content": "Hello \"patient\"!\n"}
+    });
+    for client in [&mut doctor, &mut patient, &mut watcher] {
+        assert_eq!(client.frame().await, message);
+    }
+}
+
+#[tokio::test]
+async fn no_socket_ever_gets_a_frame_of_another_conversation() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let publisher = redis.publisher().await;
+    let mut rooms = Vec::new();
+    for location in ["loc1", "loc2"] {
+        for user in ["a", "b", "c"] {
+            // One of them has the identifier of a user.
+            for contact in ["a", "x", "y"] {
+                let query = format!("location_id={location}&user_id={user}&contact_id={contact}");
+                let token = token_for(user, Some(shared::participant::Kind::User), 3600);
+                let (client, _) = Client::open(gateway.address, &query, &token).await;
+                rooms.push((Channel::from(&conversation(location, user, contact)), client));
+            }
+        }
+    }
+    for round in 0..5 {
+        for (channel, _) in &rooms {
+            publisher.message(channel, "user:a", &format!("{} {round}", channel.as_str())).await;
+        }
+    }
+    for (channel, client) in &mut rooms {
+        for round in 0..5 {
+            let frame = client.frame().await;
+            assert_eq!(frame["message"]["content"], format!("{} {round}", channel.as_str()));
+        }
+        // The next thing it says is the answer to this: nothing else was on its way.
+        assert_eq!(client.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+    }
+}
+
+#[tokio::test]
+async fn typing_reaches_the_other_side_and_not_ones_own() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let (mut here, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    let (mut own_other_device, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    let (mut there, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    // More than one a second are swallowed.
+    for _ in 0..3 {
+        here.send(r#"{"type":"typing"}"#).await;
+    }
+    assert_eq!(there.frame().await, json!({"type": "typing", "user_id": "doc123"}));
+    there.send(r#"{"type":"typing"}"#).await;
+    let answer = json!({"type": "typing", "contact_id": "pat456"});
+    assert_eq!(here.frame().await, answer);
+    assert_eq!(own_other_device.frame().await, answer);
+    assert_eq!(there.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+}

@@ -1,0 +1,13 @@
+//! The gateway as clients and Redis see it: the real server in this process, a real `redis-server` of each test's own.
+
+#![cfg(test)]
+
+mod auth;
+mod delivery;
+mod drain;
+mod limits;
+mod outage;
+mod proof;
+mod refusals;
+mod resume;
+mod support;

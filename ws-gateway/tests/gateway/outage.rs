@@ -1,0 +1,90 @@
+//! Redis dies, restarts empty, falls silent, or loses something without a word.
+
+use fred::interfaces::{ClientLike, PubsubInterface, StreamsInterface};
+use fred::types::CustomCommand;
+
+use crate::support::{Client, Gateway, QUERY, RedisServer, channel, doctor, http};
+
+#[tokio::test]
+async fn a_redis_that_restarts_empty_means_resync_and_life_goes_on() {
+    let mut redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    let (mut quiet, _) = Client::open(gateway.address, &QUERY.replace("pat456", "pat7"), &doctor()).await;
+    redis.kill();
+    assert_eq!(client.frame().await["type"], "degraded");
+    let (status, ..) = http(gateway.address, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(status, 200, "an outage of redis takes no gateway out of the balancer");
+    assert!(Client::try_open(gateway.address, QUERY, &doctor()).await.is_err());
+    redis.restart_empty_after_kill();
+    for client in [&mut client, &mut quiet] {
+        assert_eq!(client.frame_beside("degraded").await["type"], "resync");
+        assert_eq!(client.frame().await["type"], "recovered");
+    }
+    redis.publisher().await.message(&channel(), "contact:pat456", "after").await;
+    assert_eq!(client.frame().await["message"]["content"], "after");
+    assert_eq!(quiet.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+}
+
+#[tokio::test]
+async fn a_redis_that_falls_silent_is_noticed_and_what_was_missed_is_sent() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let publisher = redis.publisher().await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    redis.freeze();
+    assert_eq!(client.frame().await["type"], "degraded");
+    // Waits in Redis' socket, and is published before the gateway is back.
+    let message = tokio::spawn(async move {
+        publisher.message(&channel(), "contact:pat456", "missed").await;
+        publisher
+    });
+    redis.thaw();
+    let publisher = message.await.unwrap();
+    let mut kinds = Vec::new();
+    while kinds.last().is_none_or(|kind| kind != "recovered") || kinds.len() < 2 {
+        kinds.push(client.frame().await["type"].as_str().unwrap().to_owned());
+    }
+    assert!(!kinds.contains(&"resync".to_owned()), "{kinds:?}");
+    publisher.message(&channel(), "contact:pat456", "live").await;
+    assert_eq!(client.frame().await["message"]["content"], "live");
+}
+
+#[tokio::test]
+async fn what_was_lost_without_a_word_is_found_by_comparing_with_the_log() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1")]).await;
+    let publisher = redis.publisher().await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    // In the log, and never published.
+    let fields = vec![("t", "message"), ("h", ""), ("b", r#""message":{"content":"silent"}}"#)];
+    let _: String = publisher.client.xadd(channel().log(), false, None::<()>, "*", fields).await.unwrap();
+    assert_eq!(client.frame().await["message"]["content"], "silent");
+}
+
+#[tokio::test]
+async fn a_subscription_that_redis_cuts_is_made_again() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let publisher = redis.publisher().await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    let kill = CustomCommand::new_static("CLIENT", None::<u16>, false);
+    let _: i64 = publisher.client.custom(kill, vec!["KILL", "TYPE", "pubsub"]).await.unwrap();
+    publisher.message(&channel(), "contact:pat456", "meanwhile").await;
+    assert_eq!(client.frame().await["type"], "degraded");
+    assert_eq!(client.frame().await["message"]["content"], "meanwhile");
+    assert_eq!(client.frame().await["type"], "recovered");
+}
+
+#[tokio::test]
+async fn what_is_no_event_is_ignored() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let publisher = redis.publisher().await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    for garbage in ["", "\n", "x\n{}", "1-1", "* nobody\n{}"] {
+        let _: i64 = publisher.client.publish(channel().as_str(), garbage).await.unwrap();
+    }
+    publisher.message(&channel(), "contact:pat456", "good").await;
+    assert_eq!(client.frame().await["message"]["content"], "good");
+}

@@ -1,0 +1,81 @@
+//! What proves a delivery, and what does not.
+
+use serde_json::json;
+use shared::receipt::Kind;
+use uuid::Uuid;
+
+use crate::support::{Client, Gateway, QUERY, RedisServer, channel, doctor, patient, service};
+
+#[tokio::test]
+async fn the_receivers_pong_is_the_proof_and_nobody_elses() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let publisher = redis.publisher().await;
+    let (mut sender, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    let (mut receiver, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    let (mut watcher, _) = Client::open(gateway.address, QUERY, &service()).await;
+    let (id, _) = publisher.message(&channel(), "contact:pat456", "hello").await;
+    for client in [&mut sender, &mut watcher] {
+        assert_eq!(client.frame().await["type"], "message");
+        assert_eq!(client.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+        assert_eq!(client.pings, 0, "nothing is to be proven here");
+    }
+    assert_eq!(receiver.frame().await["type"], "message");
+    // It has the frame, and has not read the Ping behind it.
+    assert_eq!(publisher.receipts_so_far().await, 0);
+    assert_eq!(receiver.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+    assert_eq!(receiver.pings, 1);
+    let receipts = publisher.receipts(1).await;
+    assert_eq!(receipts[0].kind, Kind::Delivered);
+    assert_eq!(receipts[0].participant.to_string(), "contact:pat456");
+    assert_eq!(receipts[0].location.as_str(), "loc1");
+    assert_eq!(receipts[0].message_ids, [id]);
+    assert_eq!(receipts[0].at.nanosecond() % 1000, 0);
+    assert_eq!(publisher.receipts_so_far().await, 1);
+}
+
+#[tokio::test]
+async fn every_message_of_a_burst_is_proven() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let publisher = redis.publisher().await;
+    let (mut receiver, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    let mut sent = Vec::new();
+    for n in 0..200 {
+        sent.push(publisher.message(&channel(), "contact:pat456", &n.to_string()).await.0);
+    }
+    for _ in 0..200 {
+        receiver.frame().await;
+    }
+    let proven = async {
+        let mut proven = Vec::new();
+        let mut entries = 1;
+        while proven.len() < 200 {
+            // Reading on is what answers Pings.
+            receiver.ask(r#"{"type":"ping"}"#).await;
+            let receipts = publisher.receipts(entries).await;
+            proven = receipts.into_iter().flat_map(|receipt| receipt.message_ids).collect::<Vec<_>>();
+            entries = publisher.receipts_so_far().await;
+        }
+        proven
+    };
+    let proven = tokio::time::timeout(crate::support::PATIENCE, proven).await.unwrap();
+    assert_eq!(proven, sent);
+}
+
+#[tokio::test]
+async fn a_client_may_say_what_arrived_and_what_was_read() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let publisher = redis.publisher().await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    let (mut watcher, _) = Client::open(gateway.address, QUERY, &service()).await;
+    let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
+    let read = json!({"type": "read", "message_ids": ids}).to_string();
+    assert_eq!(watcher.ask(&read).await["code"], "forbidden");
+    assert_eq!(watcher.ask(r#"{"type":"typing"}"#).await["code"], "forbidden");
+    client.send(&read).await;
+    let receipts = publisher.receipts(1).await;
+    assert_eq!(receipts[0].kind, Kind::Read);
+    assert_eq!(receipts[0].message_ids, ids);
+}

@@ -1,0 +1,135 @@
+//! Every handshake that is refused gets an HTTP answer that says why.
+
+use serde_json::Value;
+
+use crate::support::{Gateway, QUERY, RedisServer, doctor, http, patient, service};
+
+const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+struct Refused {
+    status: u16,
+    head: String,
+    problem: Value,
+}
+
+async fn refused(gateway: &Gateway, line: &str, headers: &str) -> Refused {
+    let request = format!("{line} HTTP/1.1\r\nhost: x\r\nx-request-id: r-1\r\n{headers}\r\n");
+    let (status, head, body) = http(gateway.address, &request).await;
+    let head = head.to_ascii_lowercase();
+    assert!(head.contains("content-type: application/problem+json"), "{head}");
+    assert!(head.contains("x-request-id: r-1"), "{head}");
+    assert!(head.contains("connection: close") || head.contains("connection: upgrade, close"), "{head}");
+    let problem: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(problem["status"], status);
+    assert_eq!(problem["request_id"], "r-1");
+    Refused { status, head, problem }
+}
+
+#[tokio::test]
+async fn refusals_are_problems_with_the_right_status_and_headers() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let auth = |token: String| format!("{UPGRADE}authorization: Bearer {token}\r\n");
+
+    let answer = refused(&gateway, "GET /nowhere", "").await;
+    assert_eq!(answer.status, 404);
+    let answer = refused(&gateway, "POST /ws", "content-length: 0\r\n").await;
+    assert_eq!(answer.status, 405);
+    assert!(answer.head.contains("allow: get, head"));
+    let answer = refused(&gateway, &format!("GET /ws?{QUERY}"), "").await;
+    assert_eq!(answer.status, 426);
+    assert!(answer.head.contains("upgrade: websocket"));
+    let old = UPGRADE.replace("version: 13", "version: 8");
+    let answer = refused(&gateway, &format!("GET /ws?{QUERY}"), &old).await;
+    assert_eq!(answer.status, 426);
+    assert!(answer.head.contains("sec-websocket-version: 13"));
+
+    let answer = refused(&gateway, &format!("GET /ws?{QUERY}"), UPGRADE).await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.head.contains("www-authenticate: bearer"));
+    let answer = refused(&gateway, &format!("GET /ws?{QUERY}"), &auth("hunter2".to_owned())).await;
+    assert_eq!(answer.status, 401);
+    assert!(!answer.problem.to_string().contains("hunter2") && !answer.head.contains("hunter2"));
+    let answer = refused(&gateway, &format!("GET /ws?{QUERY}&ticket=x"), &auth(doctor())).await;
+    assert_eq!(answer.status, 401);
+
+    let answer = refused(&gateway, "GET /ws?location_id=loc1&user_id=%zz", &auth(doctor())).await;
+    assert_eq!(answer.status, 400);
+    let answer = refused(&gateway, "GET /ws?location_id=loc1&user_id=doc123", &auth(doctor())).await;
+    assert_eq!(answer.status, 422);
+    assert_eq!(answer.problem["errors"][0]["pointer"], "?contact_id");
+    let answer = refused(&gateway, &format!("GET /ws?{QUERY}&cursor=yesterday"), &auth(doctor())).await;
+    assert_eq!(answer.status, 422);
+    assert_eq!(answer.problem["errors"][0]["pointer"], "?cursor");
+
+    let stranger = "GET /ws?location_id=loc1&user_id=doc9&contact_id=pat456";
+    let answer = refused(&gateway, stranger, &auth(doctor())).await;
+    assert_eq!(answer.status, 403);
+    let elsewhere = format!("GET /ws?{}", QUERY.replace("loc1", "loc9"));
+    for token in [doctor(), patient(), service()] {
+        assert_eq!(refused(&gateway, &elsewhere, &auth(token)).await.status, 403);
+    }
+}
+
+#[tokio::test]
+async fn health_is_answered_and_heads_have_no_body() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    for path in ["/healthz", "/readyz"] {
+        let (status, _, body) = http(gateway.address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+        assert_eq!((status, body.as_str()), (200, "ok\n"));
+        let (status, _, body) = http(gateway.address, &format!("HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+        assert_eq!((status, body.as_str()), (200, ""));
+    }
+}
+
+#[tokio::test]
+async fn the_subprotocol_is_picked_and_the_token_in_it_is_not_repeated() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let token = doctor();
+    let mut tcp = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    let request = format!(
+        "GET /ws?{QUERY} HTTP/1.1\r\nhost: x\r\n{UPGRADE}sec-websocket-protocol: chat.v1, bearer.{token}\r\n\r\n"
+    );
+    tcp.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(tcp.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 101"), "{head}");
+    assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
+    assert!(head.contains("sec-websocket-protocol: chat.v1\r\n"), "{head}");
+    assert!(head.contains("x-request-id: "), "{head}");
+    assert!(!head.contains("bearer"), "{head}");
+}
+
+#[tokio::test]
+async fn no_socket_opens_before_redis_is_there_or_beyond_the_limit() {
+    let mut redis = RedisServer::start();
+    redis.kill();
+    let gateway = Gateway::start_unready(&redis, &[("MAX_SOCKETS", "1")]);
+    let headers = format!("{UPGRADE}authorization: Bearer {}\r\n", doctor());
+    let line = format!("GET /ws?{QUERY}");
+    for line in ["GET /readyz", &line] {
+        let answer = refused(&gateway, line, &headers).await;
+        assert_eq!(answer.status, 503);
+        assert!(answer.head.contains("retry-after: 1"), "{}", answer.head);
+    }
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[("MAX_SOCKETS", "1")]).await;
+    let _first = crate::support::Client::open(gateway.address, QUERY, &doctor()).await;
+    assert_eq!(refused(&gateway, &line, &headers).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_arrive_is_answered_too() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[("HANDSHAKE_TIMEOUT_SECONDS", "1")]).await;
+    let (status, _, body) = http(gateway.address, "GET /ws HTTP/1.1\r\nhost: x\r\n").await;
+    assert_eq!(status, 408);
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["status"], 408);
+}

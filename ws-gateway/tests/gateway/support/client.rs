@@ -1,0 +1,101 @@
+//! A WebSocket client that hides nothing, and a bare HTTP one.
+
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use super::PATIENCE;
+
+/// An open socket.
+pub(crate) struct Client {
+    pub(crate) ws: WebSocketStream<TcpStream>,
+    /// Pings seen. The library answers each with the next read.
+    pub(crate) pings: usize,
+}
+
+impl Client {
+    /// Opens a socket and takes its first frame, which must be `ready`.
+    pub(crate) async fn open(address: SocketAddr, query: &str, token: &str) -> (Self, Value) {
+        let mut client = Self::try_open(address, query, token).await.unwrap();
+        let ready = client.frame().await;
+        assert_eq!(ready["type"], "ready");
+        (client, ready)
+    }
+
+    pub(crate) async fn try_open(address: SocketAddr, query: &str, token: &str) -> Result<Self, Error> {
+        Self::over(TcpStream::connect(address).await?, query, token).await
+    }
+
+    pub(crate) async fn over(tcp: TcpStream, query: &str, token: &str) -> Result<Self, Error> {
+        let mut request = format!("ws://localhost/ws?{query}").into_client_request()?;
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let (ws, _) = timeout(PATIENCE, client_async(request, tcp)).await.expect("no answer")?;
+        Ok(Self { ws, pings: 0 })
+    }
+
+    /// The next text frame.
+    pub(crate) async fn frame(&mut self) -> Value {
+        loop {
+            match self.message().await {
+                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
+                Some(Ok(Message::Ping(_))) => self.pings += 1,
+                other => panic!("expected a frame, got {other:?}"),
+            }
+        }
+    }
+
+    /// The next frame that is not of this type.
+    pub(crate) async fn frame_beside(&mut self, kind: &str) -> Value {
+        loop {
+            let frame = self.frame().await;
+            if frame["type"] != kind {
+                return frame;
+            }
+        }
+    }
+
+    /// Whatever comes next.
+    pub(crate) async fn message(&mut self) -> Option<Result<Message, Error>> {
+        timeout(PATIENCE, self.ws.next()).await.expect("nothing came")
+    }
+
+    /// Reads to the close frame; returns its code and how many text frames came before.
+    pub(crate) async fn closed(&mut self) -> (u16, usize) {
+        let mut frames = 0;
+        loop {
+            match self.message().await {
+                Some(Ok(Message::Close(Some(frame)))) => return (frame.code.into(), frames),
+                Some(Ok(Message::Text(_))) => frames += 1,
+                Some(Ok(_)) => {}
+                other => panic!("expected a close frame, got {other:?}"),
+            }
+        }
+    }
+
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.ws.send(Message::text(text)).await.unwrap();
+    }
+
+    /// Sends a frame and takes the answer to it.
+    pub(crate) async fn ask(&mut self, text: &str) -> Value {
+        self.send(text).await;
+        self.frame().await
+    }
+}
+
+/// Sends a request as it is; returns status, head and body of the answer.
+pub(crate) async fn http(address: SocketAddr, request: &str) -> (u16, String, String) {
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    tcp.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, tcp.read_to_string(&mut answer)).await.expect("no answer").unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("no HTTP");
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_owned(), body.to_owned())
+}

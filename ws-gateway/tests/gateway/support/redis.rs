@@ -1,0 +1,138 @@
+//! A `redis-server` of this test's own, and a publisher that does what the API service does.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, StreamsInterface};
+use fred::types::config::Config;
+use fred::types::scripts::Script;
+use fred::types::{Builder, RespVersion};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use shared::channel::{self, Channel};
+use shared::event::{Addressed, Cursor};
+use shared::receipt::Receipt;
+use uuid::Uuid;
+
+use super::PATIENCE;
+
+/// Stops with the value.
+pub(crate) struct RedisServer {
+    port: u16,
+    process: Child,
+}
+
+impl RedisServer {
+    pub(crate) fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { port, process: spawn(port) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Starts an empty one on the port of the one that was killed.
+    pub(crate) fn restart_empty_after_kill(&mut self) {
+        self.process = spawn(self.port);
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Half open: connections stand, nobody answers.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        let mut config = Config::from_url(&self.url()).unwrap();
+        config.version = RespVersion::RESP3;
+        let client = Builder::from_config(config).build().unwrap();
+        client.init().await.unwrap();
+        client
+    }
+
+    pub(crate) async fn publisher(&self) -> Publisher {
+        Publisher { client: self.client().await, script: Script::from_lua(channel::PUBLISH), entries: 10_000 }
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+    }
+}
+
+/// Waits until it says that it accepts connections.
+fn spawn(port: u16) -> Child {
+    let mut process = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("these tests need `redis-server` in PATH: apt-get install redis-server");
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let ready = lines.any(|line| line.is_ok_and(|line| line.contains("eady to accept connections")));
+    assert!(ready, "redis-server did not start");
+    // What it still says must go somewhere, or it stops when the pipe is full.
+    std::thread::spawn(move || lines.for_each(drop));
+    process
+}
+
+/// Publishes as the API service does.
+pub(crate) struct Publisher {
+    pub(crate) client: Client,
+    script: Script,
+    /// Kept in each log.
+    pub(crate) entries: i64,
+}
+
+impl Publisher {
+    /// A message that holds `text`, addressed to `to`.
+    pub(crate) async fn message(&self, channel: &Channel, to: &str, text: &str) -> (Uuid, Cursor) {
+        let id = Uuid::now_v7();
+        let header = Addressed { to: to.parse().unwrap(), message_id: id }.to_string();
+        let rest = format!(r#""message":{}}}"#, serde_json::json!({"id": id, "content": text}));
+        let arguments = vec!["message".to_owned(), header, rest, self.entries.to_string(), "3600000".to_owned()];
+        let keys = vec![channel.as_str().to_owned(), channel.log()];
+        let cursor: String = self.script.evalsha_with_reload(&self.client, keys, arguments).await.unwrap();
+        (id, cursor.parse().unwrap())
+    }
+
+    /// How many receipts there are.
+    pub(crate) async fn receipts_so_far(&self) -> usize {
+        self.client.xlen(channel::ACKS).await.unwrap()
+    }
+
+    /// The first `count` receipts, once they are there.
+    pub(crate) async fn receipts(&self, count: usize) -> Vec<Receipt> {
+        type Entries = Vec<(String, std::collections::HashMap<String, String>)>;
+        let (mut receipts, mut last) = (Vec::new(), "0-0".to_owned());
+        let reading = async {
+            while receipts.len() < count {
+                let read: std::collections::HashMap<String, Entries> =
+                    self.client.xread_map(None, Some(1000), channel::ACKS, last.clone()).await.unwrap_or_default();
+                for (id, fields) in read.into_values().flatten() {
+                    receipts.push(Receipt::decode(&fields[channel::ACK_FIELD]).unwrap());
+                    last = id;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("receipts did not come");
+        receipts
+    }
+}
