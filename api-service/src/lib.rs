@@ -9,6 +9,7 @@
 //! - [`outbox`]: publishes what was committed, at least once
 //! - [`publisher`]: the queue in front of it, and Redis behind it
 //! - [`acks`]: takes receipts from the gateways
+//! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
 //!
 //! and beside them [`config`], [`state`] and [`redis`].
 
@@ -19,6 +20,7 @@ pub mod domain;
 pub mod outbox;
 pub mod publisher;
 pub mod redis;
+pub mod revoker;
 pub mod state;
 pub mod store;
 pub mod writer;
@@ -35,6 +37,7 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::publisher::Broker;
+use crate::revoker::Revoker;
 use crate::state::State;
 use crate::store::Store;
 
@@ -63,7 +66,9 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
     let store = Store::new(&config.database)?;
-    let broker = Broker::new(redis::client(&config.redis_url, PUBLISH_TIMEOUT)?, config.log);
+    let redis = redis::client(&config.redis_url, PUBLISH_TIMEOUT)?;
+    let broker = Broker::new(redis.clone(), config.log);
+    let revoker = Arc::new(Revoker::new(store.clone(), redis));
     let ack_client = redis::client(&config.redis_url, acks::COMMAND_TIMEOUT)?;
 
     let (publisher, committed) = publisher::queue();
@@ -72,7 +77,10 @@ pub async fn run(
     shutdown.spawn(writer::run(store.clone(), publisher.clone(), pending));
     shutdown.spawn(acks::run(ack_client, store.clone(), publisher.clone(), shutdown.clone()));
 
-    let state = Arc::new(State { verifier: Verifier::new(&config.tokens), store, writer, publisher });
+    shutdown.spawn(revoker.clone().follow(shutdown.clone()));
+
+    let verifier = Verifier::new(&config.tokens).with_revocations(revoker.known());
+    let state = Arc::new(State { verifier, store, writer, publisher, revoker });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
     let public = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
         .idle_timeout(Duration::from_secs(75))

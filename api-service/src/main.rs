@@ -3,13 +3,17 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use api_service::domain::revoke::check;
 use api_service::{Listeners, ServeError, api, config, run, store};
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::env::{BadEnv, EX_USAGE, Env};
 use shared::ids::{LocationId, PersonId};
 use shared::participant::Kind;
+use shared::revocation::{Revocation, whole_seconds};
 use shared::shutdown::Shutdown;
 use shared::{net, telemetry, token};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// REST service of the EHR chat
 #[derive(Parser)]
@@ -40,6 +44,18 @@ enum Command {
         #[arg(long, default_value_t = 3600)]
         ttl: u64,
     },
+    /// Revoke one token by its jti, or all tokens of a sub issued before a moment (needs DATABASE_URL)
+    Revoke {
+        /// The token's `jti`
+        #[arg(long, conflicts_with_all = ["sub", "issued_before"], required_unless_present = "sub")]
+        jti: Option<String>,
+        /// Whose tokens
+        #[arg(long, requires = "issued_before")]
+        sub: Option<PersonId>,
+        /// Issued before this moment, as in 2026-11-23T08:00:00Z
+        #[arg(long, requires = "sub", value_parser = moment)]
+        issued_before: Option<OffsetDateTime>,
+    },
     /// Print the OpenAPI document as YAML
     Openapi,
 }
@@ -49,6 +65,8 @@ enum Role {
     User,
     Contact,
     Service,
+    /// A service that may revoke tokens
+    Admin,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +74,7 @@ fn main() -> ExitCode {
         Command::Serve => serve(),
         Command::Migrate => migrate(),
         Command::Token { sub, role, location, ttl } => print_token(&sub, role, &location, ttl),
+        Command::Revoke { jti, sub, issued_before } => revoke(jti, sub, issued_before),
         Command::Openapi => {
             print!("{}", api::spec_yaml());
             Ok(())
@@ -94,13 +113,35 @@ async fn migrate() -> Result<(), ServeError> {
     Ok(())
 }
 
+fn moment(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
+    OffsetDateTime::parse(text, &Rfc3339)
+}
+
+#[tokio::main]
+async fn revoke(
+    jti: Option<String>,
+    sub: Option<PersonId>,
+    issued_before: Option<OffsetDateTime>,
+) -> Result<(), ServeError> {
+    let revocation = match (jti, sub, issued_before) {
+        (Some(jti), _, _) => Revocation::Token { jti },
+        (None, Some(sub), Some(at)) => Revocation::Subject { sub, issued_before: whole_seconds(at) },
+        _ => return Err("name a --jti, or a --sub and --issued-before".into()),
+    };
+    check(&revocation)?;
+    store::Store::new(&config::database(Env::of_process())?)?.revoke(&revocation).await?;
+    println!("revoked; running services refuse it within a second");
+    Ok(())
+}
+
 fn print_token(sub: &PersonId, role: Role, locations: &[LocationId], ttl: u64) -> Result<(), ServeError> {
-    let kind = match role {
-        Role::User => Some(Kind::User),
-        Role::Contact => Some(Kind::Contact),
-        Role::Service => None,
+    let role = match role {
+        Role::User => token::Role::Person(Kind::User),
+        Role::Contact => token::Role::Person(Kind::Contact),
+        Role::Service => token::Role::Service,
+        Role::Admin => token::Role::Admin,
     };
     let secret = config::secret(Env::of_process())?;
-    println!("{}", token::issue(&secret, sub, kind, locations, Duration::from_secs(ttl))?);
+    println!("{}", token::issue(&secret, sub, role, locations, Duration::from_secs(ttl))?);
     Ok(())
 }

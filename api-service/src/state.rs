@@ -1,8 +1,11 @@
 //! What every request may use. Cheap to share; holds no state of any request.
 
+use std::sync::Arc;
+
 use shared::token::Verifier;
 
 use crate::publisher::Publisher;
+use crate::revoker::Revoker;
 use crate::store::Store;
 use crate::writer::Writer;
 
@@ -16,4 +19,6 @@ pub struct State {
     pub writer: Writer,
     /// The way to the sockets.
     pub publisher: Publisher,
+    /// Takes tokens back.
+    pub revoker: Arc<Revoker>,
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use shared::env::Secret;
 use shared::participant::Kind;
-use shared::token::issue;
+use shared::token::{Role, issue};
 use stack::StackEnv;
 
 const LOCATION: &str = "bench";
@@ -44,7 +44,7 @@ impl Target {
         let (doctor, patient) = (format!("doc{number}"), format!("pat{number}"));
         let token = |who: &str, kind| -> Result<String> {
             let lifetime = Duration::from_secs(3_600);
-            Ok(issue(&self.secret, &who.parse()?, Some(kind), &[LOCATION.parse()?], lifetime)?)
+            Ok(issue(&self.secret, &who.parse()?, Role::Person(kind), &[LOCATION.parse()?], lifetime)?)
         };
         let (doctor_token, patient_token) = (token(&doctor, Kind::User)?, token(&patient, Kind::Contact)?);
         Ok(Pair { doctor, patient, doctor_token, patient_token })

@@ -52,6 +52,9 @@ pub const ACK_FIELD: &str = "r";
 /// Entries that [`ACKS`] may hold; beyond it the oldest give way, which costs a late `delivered`.
 pub const ACKS_MAX_LENGTH: usize = 1_000_000;
 
+/// Hash of revoked tokens: a field each, whose name is the JSON of a [`crate::revocation::Revocation`]. It only grows.
+pub const REVOKED: &str = "revoked";
+
 /// Fields of an entry of a conversation's log: the frame's type (empty in the entry that opens a log),
 /// the header behind its cursor, and the frame behind its cursor.
 pub const LOG_FIELDS: [&str; 3] = ["t", "h", "b"];

@@ -8,6 +8,7 @@
 //! - [`receipt`]: what travels back, from the sockets to the API service
 //! - [`channel`]: every name in Redis, and the scripts that work on them
 //! - [`token`]: JWT → [`token::Principal`], and what a principal may do
+//! - [`revocation`]: tokens that are refused before they expire
 //! - [`problem`]: RFC 9457 bodies
 //! - [`env`]: settings from the environment, all mistakes reported together
 //! - [`net`]: listeners that survive a connection storm
@@ -22,6 +23,7 @@ pub mod net;
 pub mod participant;
 pub mod problem;
 pub mod receipt;
+pub mod revocation;
 pub mod shutdown;
 pub mod telemetry;
 pub mod token;

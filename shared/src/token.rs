@@ -2,6 +2,8 @@
 //!
 //! What it says of a refused token is written for the caller: what is wrong with it, never what the key is.
 
+use std::sync::Arc;
+
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Map, Value, json};
@@ -10,6 +12,7 @@ use time::OffsetDateTime;
 use crate::env::Secret;
 use crate::ids::{LocationId, PersonId};
 use crate::participant::{Conversation, Kind, Participant};
+use crate::revocation::Revocations;
 
 /// Shortest HS256 secret, in bytes: as long as the hash (RFC 7518, section 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -39,6 +42,8 @@ pub enum Actor {
     Service {
         /// Its `sub`.
         name: PersonId,
+        /// Whether its claim `admin` is true: it may revoke tokens.
+        admin: bool,
     },
 }
 
@@ -51,6 +56,12 @@ pub struct Principal {
     pub locations: Vec<LocationId>,
     /// Until when.
     pub expires_at: OffsetDateTime,
+    /// Its `sub`, whatever the role.
+    pub subject: PersonId,
+    /// Its `iat`, in seconds since 1970.
+    pub issued_at: Option<i64>,
+    /// Its `jti`.
+    pub jti: Option<String>,
 }
 
 /// Why a token is refused. The text is for its bearer.
@@ -71,6 +82,9 @@ pub enum TokenError {
     /// `exp` has passed.
     #[error("token has expired")]
     Expired,
+    /// An administrator took it back.
+    #[error("token has been revoked")]
+    Revoked,
     /// `nbf` or `iat` lies ahead.
     #[error("token is not valid yet (claim `{0}`)")]
     NotYet(&'static str),
@@ -94,15 +108,19 @@ pub enum Forbidden {
     /// A person may look only into its own conversations.
     #[error("the token's participant is not part of this conversation")]
     Conversation,
+    /// What only an administrator can do.
+    #[error("only a service token with `admin` can do this")]
+    NotAdmin,
     /// What only a receiver can do.
     #[error("only the receiver's own token can do this")]
     NotAPerson,
 }
 
-/// Verifies tokens. Cheap to share, immutable.
+/// Verifies tokens.
 pub struct Verifier {
     key: DecodingKey,
     validation: Validation,
+    revocations: Arc<Revocations>,
 }
 
 impl Verifier {
@@ -124,7 +142,14 @@ impl Verifier {
             required.push("aud");
         }
         validation.set_required_spec_claims(&required);
-        Self { key: DecodingKey::from_secret(rules.secret.expose().as_bytes()), validation }
+        let key = DecodingKey::from_secret(rules.secret.expose().as_bytes());
+        Self { key, validation, revocations: Arc::default() }
+    }
+
+    /// The same, refusing what is revoked.
+    #[must_use]
+    pub fn with_revocations(self, revocations: Arc<Revocations>) -> Self {
+        Self { revocations, ..self }
     }
 
     /// Verifies a token at this moment.
@@ -138,7 +163,11 @@ impl Verifier {
         let claims = jsonwebtoken::decode::<Map<String, Value>>(token, &self.key, &self.validation)
             .map_err(|error| refusal(error.into_kind()))?
             .claims;
-        principal(&claims, OffsetDateTime::now_utc().unix_timestamp())
+        let principal = principal(&claims, OffsetDateTime::now_utc().unix_timestamp())?;
+        match self.revocations.covers(&principal) {
+            true => Err(TokenError::Revoked),
+            false => Ok(principal),
+        }
     }
 }
 
@@ -154,26 +183,40 @@ pub fn bearer(header: Option<&str>) -> Result<&str, TokenError> {
     }
 }
 
-/// Signs a token: what `api-service token` prints. A person of `kind`, or a service when that is `None`.
+/// What a token says its bearer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A person of this kind.
+    Person(Kind),
+    /// A trusted backend.
+    Service,
+    /// A trusted backend that may revoke tokens.
+    Admin,
+}
+
+/// Signs a token: what `api-service token` prints.
 ///
 /// # Errors
 /// When the crypto backend fails.
 pub fn issue(
     secret: &Secret,
     subject: &PersonId,
-    kind: Option<Kind>,
+    role: Role,
     locations: &[LocationId],
     lifetime: std::time::Duration,
 ) -> Result<String, jsonwebtoken::errors::Error> {
     let now = OffsetDateTime::now_utc().unix_timestamp();
-    let claims = json!({
+    let mut claims = json!({
         "sub": subject,
-        "role": kind.map_or("service", Kind::as_str),
+        "role": if let Role::Person(kind) = role { kind.as_str() } else { "service" },
         "locations": locations,
         "iat": now,
         "exp": now.saturating_add_unsigned(lifetime.as_secs()),
         "jti": uuid::Uuid::now_v7(),
     });
+    if role == Role::Admin {
+        claims["admin"] = json!(true);
+    }
     jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.expose().as_bytes()))
 }
 
@@ -204,23 +247,37 @@ fn principal(claims: &Map<String, Value>, now: i64) -> Result<Principal, TokenEr
     if expires <= now {
         return Err(TokenError::Expired);
     }
-    let expires_at = OffsetDateTime::from_unix_timestamp(expires)
-        .map_err(|_| TokenError::BadClaim("exp", "is not a time"))?;
+    let expires_at =
+        OffsetDateTime::from_unix_timestamp(expires).map_err(|_| TokenError::BadClaim("exp", "is not a time"))?;
     let subject: PersonId = claim("sub")?
         .as_str()
         .and_then(|text| text.parse().ok())
         .ok_or(TokenError::BadClaim("sub", "is not a valid identifier"))?;
     let actor = match claim("role")?.as_str() {
-        Some("user") => Actor::Person(Participant::user(subject)),
-        Some("contact") => Actor::Person(Participant::contact(subject)),
-        Some("service") => Actor::Service { name: subject },
+        Some("user") => Actor::Person(Participant::user(subject.clone())),
+        Some("contact") => Actor::Person(Participant::contact(subject.clone())),
+        Some("service") => Actor::Service { name: subject.clone(), admin: flag(claims, "admin")? },
         _ => return Err(TokenError::BadClaim("role", "is not `user`, `contact` or `service`")),
     };
     let locations = claim("locations")?
         .as_array()
         .and_then(|values| values.iter().map(|value| value.as_str()?.parse().ok()).collect::<Option<Vec<_>>>())
         .ok_or(TokenError::BadClaim("locations", "is not an array of valid identifiers"))?;
-    Ok(Principal { actor, locations, expires_at })
+    let jti = match claims.get("jti") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(jti)) => Some(jti.clone()),
+        Some(_) => return Err(TokenError::BadClaim("jti", "is not a string")),
+    };
+    let issued_at = claims.get("iat").map(|value| seconds("iat", value)).transpose()?;
+    Ok(Principal { actor, locations, expires_at, subject, issued_at, jti })
+}
+
+/// A claim that is true, or not there.
+fn flag(claims: &Map<String, Value>, name: &'static str) -> Result<bool, TokenError> {
+    match claims.get(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(value) => value.as_bool().ok_or(TokenError::BadClaim(name, "is not true or false")),
+    }
 }
 
 /// A NumericDate (RFC 7519, section 2): whole seconds or with a fraction. Never rounded up: no token gains time.
@@ -237,6 +294,17 @@ impl Principal {
         match &self.actor {
             Actor::Person(person) => Some(person),
             Actor::Service { .. } => None,
+        }
+    }
+
+    /// Whether the bearer may revoke tokens.
+    ///
+    /// # Errors
+    /// [`Forbidden::NotAdmin`]
+    pub fn check_admin(&self) -> Result<(), Forbidden> {
+        match self.actor {
+            Actor::Service { admin: true, .. } => Ok(()),
+            _ => Err(Forbidden::NotAdmin),
         }
     }
 
@@ -318,14 +386,16 @@ mod tests {
     #[test]
     fn what_is_issued_is_accepted() {
         let locations = ["loc1".parse().unwrap(), "loc2".parse().unwrap()];
-        let issue = |kind| {
+        let issue = |role| {
             let lifetime = std::time::Duration::from_secs(60);
-            let token = issue(&SECRET.parse().unwrap(), &"x".parse().unwrap(), kind, &locations, lifetime).unwrap();
+            let token = issue(&SECRET.parse().unwrap(), &"x".parse().unwrap(), role, &locations, lifetime).unwrap();
             Verifier::new(&rules()).verify(&token).unwrap()
         };
-        assert_eq!(issue(Some(Kind::Contact)).person().unwrap().to_string(), "contact:x");
-        assert_eq!(issue(None).actor, Actor::Service { name: "x".parse().unwrap() });
-        assert_eq!(issue(None).locations, locations);
+        assert_eq!(issue(Role::Person(Kind::Contact)).person().unwrap().to_string(), "contact:x");
+        assert_eq!(issue(Role::Service).actor, Actor::Service { name: "x".parse().unwrap(), admin: false });
+        assert_eq!(issue(Role::Service).locations, locations);
+        assert_eq!(issue(Role::Service).check_admin(), Err(Forbidden::NotAdmin));
+        assert_eq!(issue(Role::Admin).check_admin(), Ok(()));
     }
 
     #[test]
@@ -400,6 +470,24 @@ mod tests {
         assert_eq!(verify(Some("ehr"), None), Err(TokenError::MissingClaim("aud".into())));
         assert!(matches!(verify(Some("x"), Some("chat")), Err(TokenError::BadClaim("iss", _))));
         assert!(matches!(verify(Some("ehr"), Some("x")), Err(TokenError::BadClaim("aud", _))));
+    }
+
+    #[test]
+    fn a_revoked_token_is_refused_though_its_signature_is_good() {
+        let revocations = Arc::new(Revocations::default());
+        let verifier = Verifier::new(&rules()).with_revocations(revocations.clone());
+        let token = sign(&Header::default(), &with("jti", json!("t1")), SECRET);
+        assert!(verifier.verify(&token).is_ok());
+        revocations.add([crate::revocation::Revocation::Token { jti: "t1".into() }]);
+        assert_eq!(verifier.verify(&token), Err(TokenError::Revoked));
+    }
+
+    #[test]
+    fn only_a_service_can_be_an_administrator() {
+        assert_eq!(verify(&with("admin", json!(true))).unwrap().check_admin(), Err(Forbidden::NotAdmin));
+        let mut claims = with("admin", json!("yes"));
+        claims["role"] = json!("service");
+        assert!(matches!(verify(&claims), Err(TokenError::BadClaim("admin", _))));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use poem::http::header::AUTHORIZATION;
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use shared::problem::Problem;
-use shared::token::{Principal, TokenError, bearer};
+use shared::token::{Principal, TokenError, Verifier, bearer};
 
 use super::refusal::problem_error;
 use crate::state::State;
@@ -51,12 +51,20 @@ impl<'a> ApiExtractor<'a> for Caller {
         _body: &mut poem::RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        authenticate(request).map(Self).map_err(|refused| problem_error(Problem::new(401, refused.to_string())))
+        let state: &Arc<State> = request.data().ok_or_else(|| problem_error(Problem::new(500, "no state")))?;
+        if !state.revoker.is_loaded() {
+            return Err(problem_error(Problem::new(
+                503,
+                "the service has not started yet: the database is out of reach",
+            )));
+        }
+        authenticate(request, &state.verifier)
+            .map(Self)
+            .map_err(|refused| problem_error(Problem::new(401, refused.to_string())))
     }
 }
 
-fn authenticate(request: &Request) -> Result<Principal, TokenError> {
+fn authenticate(request: &Request, verifier: &Verifier) -> Result<Principal, TokenError> {
     let header = request.headers().get(AUTHORIZATION).map(|value| value.to_str().map_err(|_| TokenError::Malformed));
-    let token = bearer(header.transpose()?)?;
-    request.data::<Arc<State>>().ok_or(TokenError::Missing)?.verifier.verify(token)
+    verifier.verify(bearer(header.transpose()?)?)
 }

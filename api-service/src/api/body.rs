@@ -11,6 +11,8 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use shared::problem::{InputError, Problem};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::refusal::{invalid, problem_error};
@@ -173,6 +175,21 @@ impl Fields {
             None => Some(None),
             Some(value) => self.parsed(field, value).map(Some),
         }
+    }
+
+    /// Text that may be there: `Some(None)` when it is not, `None` when it is wrong.
+    pub(super) fn optional_text(&mut self, field: &str) -> Option<Option<String>> {
+        match self.take(field) {
+            None => Some(None),
+            Some(value) => self.as_text(field, value).map(Some),
+        }
+    }
+
+    /// An RFC 3339 time that may be there: `Some(None)` when it is not, `None` when it is wrong.
+    pub(super) fn optional_time(&mut self, field: &str) -> Option<Option<OffsetDateTime>> {
+        let Some(text) = self.optional_text(field)? else { return Some(None) };
+        let time = OffsetDateTime::parse(&text, &Rfc3339);
+        time.map_err(|_| self.refuse(field, "must be an RFC 3339 time")).ok().map(Some)
     }
 
     /// A UUID that may be there: `Some(None)` when it is not, `None` when it is wrong.

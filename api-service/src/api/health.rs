@@ -59,6 +59,9 @@ fn ok() -> Encoded<schema::Health> {
 }
 
 async fn readiness(state: &State) -> Result<(), Box<Problem>> {
+    if !state.revoker.is_loaded() {
+        return Err(Box::new(Problem::new(503, "the database has not been read yet")));
+    }
     state.store.ping().await.map_err(|error| Box::new(problem(Refused::Store(error))))
 }
 

@@ -10,6 +10,7 @@ mod params;
 mod problems;
 mod receipts;
 mod refusal;
+mod revocations;
 mod schema;
 mod spec;
 

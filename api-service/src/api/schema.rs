@@ -127,6 +127,28 @@ scalar!(/** A place in a conversation. */ Seq, true, { let mut schema = count("i
 scalar!(/** A number of messages. */ Count, true, count("int32"));
 scalar!(/** A cursor, or null. */ NullableCursor, true, nullable(MetaSchema::new("string")));
 
+scalar!(
+    /** Any text, or nothing. */
+    OptionalText,
+    false,
+    {
+        let mut schema = MetaSchema::new("string");
+        schema.min_length = Some(1);
+        schema.max_length = Some(256);
+        schema
+    }
+);
+scalar!(
+    /** A moment, or nothing. */
+    OptionalTime,
+    false,
+    {
+        let mut schema = text("date-time", "");
+        schema.example = None;
+        schema
+    }
+);
+
 /// A message to send. Exactly one of `sender_user_id` and `sender_contact_id`, and exactly one of
 /// `receiver_user_id` and `receiver_contact_id`; contacts do not write to contacts.
 #[derive(Object)]
@@ -291,6 +313,28 @@ pub(super) struct Problem {
     request_id: String,
     #[oai(default)]
     errors: Vec<InputError>,
+}
+
+/// What to revoke: one token by `jti`, or all tokens of `sub` issued before a moment.
+#[derive(Object)]
+#[oai(deny_unknown_fields, example, skip_serializing_if_is_none)]
+pub(super) struct Revocation {
+    /// The claim `jti` of one token.
+    jti: OptionalText,
+    /// The claim `sub` of many, whatever their role; needs `issued_before`.
+    sub: OptionalUser,
+    /// Tokens of `sub` whose `iat` lies before this moment, and those without `iat`.
+    issued_before: OptionalTime,
+}
+
+impl poem_openapi::types::Example for Revocation {
+    fn example() -> Self {
+        Self {
+            jti: OptionalText(json!(UUID_EXAMPLE)),
+            sub: OptionalUser(Value::Null),
+            issued_before: OptionalTime(Value::Null),
+        }
+    }
 }
 
 /// The service answers.

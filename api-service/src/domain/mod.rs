@@ -5,4 +5,5 @@ pub mod history;
 pub mod inbox;
 pub mod mark;
 pub mod message;
+pub mod revoke;
 pub mod send;

@@ -8,6 +8,7 @@ mod messages;
 mod migrate;
 mod outbox;
 mod receipts;
+mod revocations;
 mod sends;
 
 use std::future::Future;

@@ -1,0 +1,64 @@
+//! Taking tokens back.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, OpenApi};
+use shared::revocation::{Revocation, whole_seconds};
+
+use super::auth::Caller;
+use super::body::{Fields, FromFields, Input};
+use super::refusal::BodyRefusal;
+use super::schema;
+use super::spec::Tag;
+use crate::domain::revoke;
+use crate::state::State;
+
+pub(super) struct Admin;
+
+/// It is revoked.
+#[derive(ApiResponse)]
+enum Revoked {
+    /// Refused here from now on, and everywhere within a second; live sockets of the tokens are closed (4401).
+    #[oai(status = 204)]
+    Done,
+}
+
+#[OpenApi]
+impl Admin {
+    /// Revoke tokens
+    ///
+    /// One token by its `jti`, or all tokens of a `sub` that were issued before a moment. Only for `service` tokens with
+    /// `"admin": true`. Cannot be undone.
+    #[oai(path = "/admin/revocations", method = "post", operation_id = "revokeTokens", tag = "Tag::Admin")]
+    async fn revoke(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<State>>,
+        body: Input<RevocationBody>,
+    ) -> Result<Revoked, BodyRefusal> {
+        let RevocationBody(revocation) = body.0;
+        revoke::revoke(&caller.0, &state.revoker, revocation).await?;
+        Ok(Revoked::Done)
+    }
+}
+
+struct RevocationBody(Revocation);
+
+impl FromFields for RevocationBody {
+    type Schema = schema::Revocation;
+
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let jti = fields.optional_text("jti")?;
+        let sub = fields.optional_id("sub")?;
+        let issued_before = fields.optional_time("issued_before")?;
+        match (jti, sub, issued_before) {
+            (Some(jti), None, None) => Some(Self(Revocation::Token { jti })),
+            (None, Some(sub), Some(at)) => Some(Self(Revocation::Subject { sub, issued_before: whole_seconds(at) })),
+            _ => {
+                fields.refuse("", "needs `jti` alone, or `sub` and `issued_before`");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Taking tokens back before they expire.
+
+use shared::revocation::{MAX_JTI_BYTES, Revocation};
+use shared::token::Principal;
+
+use super::error::Refused;
+use crate::revoker::Revoker;
+
+/// Revokes as `principal`. When this returns, this instance refuses the tokens; within a second everybody does, and
+/// their sockets are closed.
+///
+/// # Errors
+/// [`Refused`]; nothing is revoked then.
+pub async fn revoke(principal: &Principal, revoker: &Revoker, revocation: Revocation) -> Result<(), Refused> {
+    principal.check_admin()?;
+    check(&revocation)?;
+    Ok(revoker.revoke(revocation).await?)
+}
+
+/// Whether a revocation can be kept.
+///
+/// # Errors
+/// [`Refused::Field`]
+pub fn check(revocation: &Revocation) -> Result<(), Refused> {
+    match revocation {
+        Revocation::Token { jti } if jti.is_empty() => Err(Refused::Field("jti", "is empty")),
+        Revocation::Token { jti } if jti.len() > MAX_JTI_BYTES => {
+            Err(Refused::Field("jti", "is longer than 256 bytes"))
+        }
+        Revocation::Token { jti } if jti.contains('\0') => Err(Refused::Field("jti", "contains U+0000")),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_database_can_keep_is_accepted() {
+        let token = |jti: &str| Revocation::Token { jti: jti.to_owned() };
+        assert!(check(&token("t1")).is_ok());
+        for bad in ["", "a\0", &"x".repeat(257)] {
+            assert!(check(&token(bad)).is_err());
+        }
+    }
+}
