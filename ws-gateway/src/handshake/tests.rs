@@ -1,7 +1,7 @@
 use super::*;
 use hyper::header::{ALLOW, HOST, WWW_AUTHENTICATE};
 use shared::participant::Kind;
-use shared::token::{TokenRules, issue};
+use shared::token::{Role, TokenRules, issue};
 use std::time::Duration;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -10,7 +10,8 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 fn token(subject: &str, kind: Option<Kind>) -> String {
     let locations = ["loc1".parse().unwrap()];
-    issue(&SECRET.parse().unwrap(), &subject.parse().unwrap(), kind, &locations, Duration::from_secs(60)).unwrap()
+    let role = kind.map_or(Role::Service, Role::Person);
+    issue(&SECRET.parse().unwrap(), &subject.parse().unwrap(), role, &locations, Duration::from_secs(60)).unwrap()
 }
 
 fn request(query: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
@@ -32,9 +33,9 @@ fn request(query: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
     request
 }
 
-fn ask(query: &str, headers: &[(HeaderName, &str)]) -> Result<Asked, Answer> {
+fn ask(query: &str, headers: &[(HeaderName, &str)]) -> Result<Asked, Box<Answer>> {
     let rules = TokenRules { secret: SECRET.parse().unwrap(), issuer: None, audience: None };
-    check(&request(query, headers), &Verifier::new(&rules)).map_err(|refusal| refusal.into_answer("r1"))
+    check(&request(query, headers), &Verifier::new(&rules)).map_err(|refusal| Box::new(refusal.into_answer("r1")))
 }
 
 fn status(query: &str, headers: &[(HeaderName, &str)]) -> u16 {

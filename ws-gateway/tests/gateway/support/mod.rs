@@ -13,7 +13,7 @@ use shared::channel::Channel;
 use shared::env::{Env, Secret};
 use shared::participant::{Conversation, Kind};
 use shared::shutdown::Shutdown;
-use shared::token::issue;
+use shared::token::{Role, issue};
 use tokio::task::JoinHandle;
 use ws_gateway::RunError;
 use ws_gateway::config::Config;
@@ -61,8 +61,9 @@ impl Gateway {
 
 pub(crate) fn token_for(subject: &str, kind: Option<Kind>, seconds: u64) -> String {
     let secret: Secret = SECRET.parse().unwrap();
+    let role = kind.map_or(Role::Service, Role::Person);
     let locations = ["loc1".parse().unwrap(), "loc2".parse().unwrap()];
-    issue(&secret, &subject.parse().unwrap(), kind, &locations, Duration::from_secs(seconds)).unwrap()
+    issue(&secret, &subject.parse().unwrap(), role, &locations, Duration::from_secs(seconds)).unwrap()
 }
 
 pub(crate) fn doctor() -> String {
