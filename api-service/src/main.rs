@@ -92,7 +92,9 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn serve() -> Result<(), ServeError> {
     let config = config::serve(Env::of_process())?;
-    telemetry::start_logs(config.log_format, &config.log_level);
+    // The driver's own debug lines hold the parameters of statements: message content.
+    let log_level = format!("{},tokio_postgres=info", config.log_level);
+    telemetry::start_logs(config.log_format, &log_level);
     let metrics = telemetry::start_metrics()?;
     let shutdown = Shutdown::on_signal()?;
     let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));

@@ -2,7 +2,9 @@
 //! written from JSON that is encoded already.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
+use poem::error::ReadBodyError;
 use poem::{IntoResponse, Request, RequestBody, Response};
 use poem_openapi::payload::{ParsePayload, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
@@ -13,12 +15,16 @@ use serde_json::{Map, Value};
 use shared::problem::{InputError, Problem};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::refusal::{invalid, problem_error};
 
 /// Largest body, in bytes. 8,000 characters that are all written as `\uXXXX\uXXXX` take 96,000.
 pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// How long a body may take to arrive. A load balancer in front may be stricter.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 const JSON: &str = "application/json";
 
@@ -54,12 +60,17 @@ impl<T: FromFields> ParsePayload for Input<T> {
     const IS_REQUIRED: bool = true;
 
     async fn from_request(_request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
-        let bytes = body.take()?.into_bytes_limit(MAX_BODY_BYTES).await.map_err(|error| match error {
-            poem::error::ReadBodyError::PayloadTooLarge => {
-                problem_error(Problem::new(413, format!("the body is larger than {MAX_BODY_BYTES} bytes")))
+        let bytes = match timeout(BODY_TIMEOUT, body.take()?.into_bytes_limit(MAX_BODY_BYTES)).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(ReadBodyError::PayloadTooLarge)) => {
+                return Err(problem_error(Problem::new(
+                    413,
+                    format!("the body is larger than {MAX_BODY_BYTES} bytes"),
+                )));
             }
-            _ => problem_error(Problem::new(400, "the body did not arrive whole")),
-        })?;
+            Ok(Err(_)) => return Err(problem_error(Problem::new(400, "the body did not arrive whole"))),
+            Err(_) => return Err(problem_error(Problem::new(408, "the body did not arrive in time"))),
+        };
         parse(&bytes).map(Self).map_err(|problem| problem_error(*problem))
     }
 }

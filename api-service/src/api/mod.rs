@@ -5,6 +5,7 @@ mod body;
 mod conversations;
 mod docs;
 mod health;
+mod inline;
 mod messages;
 mod params;
 mod problems;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
 use poem::middleware::AddData;
-use poem::{Endpoint, EndpointExt, Route};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, Route};
 
 pub use spec::{json as spec_json, yaml as spec_yaml};
 
@@ -28,8 +29,11 @@ use crate::state::State;
 /// Everything that the public port serves.
 pub fn public(state: Arc<State>) -> BoxEndpoint<'static> {
     let methods = spec::methods();
-    Route::new()
-        .nest("/", spec::service())
+    let service = Arc::new(spec::service().into_endpoint());
+    // Path by path: nested at the root, it would take `/` from the console.
+    let operations = methods.keys().filter(|path| !spec::PAGES.contains(&path.as_str()));
+    operations
+        .fold(Route::new(), |routes, path| routes.at(path, service.clone()))
         .at("/", docs::console())
         .at("/docs", docs::swagger_ui())
         .at("/openapi.json", docs::openapi_json())

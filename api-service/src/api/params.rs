@@ -1,17 +1,22 @@
 //! Query parameters: checked while they are read, without regular expressions.
 
-use std::borrow::Cow;
-
-use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
-use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult, Type};
+use poem_openapi::registry::MetaSchema;
+use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult};
 use serde_json::json;
 use shared::ids::{ID_PATTERN, LocationId, MAX_ID_LENGTH, PersonId};
 
+use super::inline::inline_type;
 use crate::domain::inbox::InboxCursor;
 
 const NOT_A_NUMBER: &str = "is not a whole number";
 const GIVEN_TWICE: &str = "is given more than once";
 const MISSING: &str = "is missing";
+
+/// What one of these parameters found wrong, without the names of types that poem-openapi puts around it.
+pub(super) fn cause(reason: &str) -> &str {
+    let cause = reason.split_once("\": ").map_or(reason, |(_, cause)| cause);
+    cause.split_once(" (occurred while parsing").map_or(cause, |(cause, _)| cause)
+}
 
 /// Whether the query could not even be parsed (400), as against one that is well-formed but invalid (422).
 pub(super) fn is_unparsable(reason: &str) -> bool {
@@ -23,25 +28,12 @@ macro_rules! parameter {
         $(#[$doc])*
         pub(super) struct $name(pub(super) $inner);
 
-        impl Type for $name {
-            const IS_REQUIRED: bool = true;
-            type RawValueType = Self;
-            type RawElementValueType = Self;
+        inline_type!($name, true, $schema);
 
-            fn name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn schema_ref() -> MetaSchemaRef {
-                MetaSchemaRef::Inline(Box::new($schema))
-            }
-
-            fn as_raw_value(&self) -> Option<&Self> {
-                Some(self)
-            }
-
-            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
-                Box::new(self.as_raw_value().into_iter())
+        impl $name {
+            /// A parameter that was given is something.
+            fn is_null(&self) -> bool {
+                false
             }
         }
 
@@ -124,4 +116,23 @@ parameter! {
         schema.max_length = Some(64);
         schema
     }, |text| text.parse().map_err(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_parameter_is_told_without_the_names_of_types() {
+        let reason = |value: &str| {
+            let parsed = Option::<LimitParam>::parse_from_parameters([value]);
+            parsed.err().map(poem_openapi::types::ParseError::into_message).unwrap_or_default()
+        };
+        assert_eq!(cause(&reason("abc")), NOT_A_NUMBER);
+        assert_eq!(cause(&reason("0")), "must lie between 1 and 200");
+        assert!(is_unparsable(cause(&reason("abc"))) && !is_unparsable(cause(&reason("0"))));
+        let twice =
+            LimitParam::parse_from_parameters(["1", "1"]).err().map(poem_openapi::types::ParseError::into_message);
+        assert_eq!(twice.as_deref().map(cause), Some(GIVEN_TWICE));
+    }
 }

@@ -66,6 +66,7 @@ pub(super) async fn answer(
 /// What a failure that poem found, and no handler, is to the caller.
 fn of_error(error: poem::Error) -> Response {
     let problem = if let Some(ParseParamError { name, reason }) = error.downcast_ref() {
+        let reason = params::cause(reason);
         let errors = vec![InputError::new(format!("?{name}"), reason)];
         match params::is_unparsable(reason) {
             true => Problem::new(400, format!("?{name} {reason}")).with_errors(errors),

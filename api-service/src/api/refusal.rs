@@ -2,10 +2,10 @@
 
 use poem::http::StatusCode;
 use poem::{IntoResponse, Response};
-use poem_openapi::ApiResponse;
 use poem_openapi::payload::Payload;
-use poem_openapi::registry::{MetaSchemaRef, Registry};
+use poem_openapi::registry::{MetaResponse, MetaResponses, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
+use poem_openapi::{ApiResponse, ResponseContent};
 use shared::participant::InvalidPair;
 use shared::problem::{CONTENT_TYPE, InputError, Problem};
 
@@ -49,7 +49,7 @@ pub(super) fn problem_error(problem: Problem) -> poem::Error {
 /// What every operation that needs a token may answer instead of a success.
 #[derive(ApiResponse)]
 pub(super) enum Refusal {
-    /// The query cannot be parsed.
+    /// The body is not JSON, or the query cannot be parsed.
     #[oai(status = 400)]
     BadRequest(ProblemBody),
     /// The token is missing, malformed, expired, or its signature does not match.
@@ -69,33 +69,39 @@ pub(super) enum Refusal {
     Unavailable(ProblemBody),
 }
 
-/// The same for operations with a body.
-#[derive(ApiResponse)]
-pub(super) enum BodyRefusal {
-    /// The body is not JSON.
-    #[oai(status = 400)]
-    BadRequest(ProblemBody),
-    /// The token is missing, malformed, expired, or its signature does not match.
-    #[oai(status = 401)]
-    Unauthorized(ProblemBody),
-    /// The token is good, but not for this participant or location.
-    #[oai(status = 403)]
-    Forbidden(ProblemBody),
-    /// The body is larger than 256 KiB.
-    #[oai(status = 413)]
-    TooLarge(ProblemBody),
-    /// The body is not `application/json`.
-    #[oai(status = 415)]
-    NotJson(ProblemBody),
-    /// Well-formed, but invalid: `errors` says what and where.
-    #[oai(status = 422)]
-    Invalid(ProblemBody),
-    /// A mistake of the server's. Its log has the cause under the `request_id`.
-    #[oai(status = 500)]
-    Internal(ProblemBody),
-    /// The database is out of reach, or more waits than may: try again after `Retry-After` seconds. Nothing is half done.
-    #[oai(status = 503)]
-    Unavailable(ProblemBody),
+/// The same for operations with a body, which can be refused before anybody has understood it.
+pub(super) struct BodyRefusal(Refusal);
+
+/// What [`super::body::Input`] answers by itself.
+const BODY_FAILURES: [(u16, &str); 3] = [
+    (408, "The body did not arrive in time."),
+    (413, "The body is larger than 256 KiB."),
+    (415, "The body is not `application/json`."),
+];
+
+impl ApiResponse for BodyRefusal {
+    fn meta() -> MetaResponses {
+        let mut meta = Refusal::meta();
+        meta.responses.extend(BODY_FAILURES.map(|(status, description)| MetaResponse {
+            description,
+            status: Some(status),
+            status_range: None,
+            content: ProblemBody::media_types(),
+            headers: Vec::new(),
+        }));
+        meta.responses.sort_by_key(|response| response.status);
+        meta
+    }
+
+    fn register(registry: &mut Registry) {
+        Refusal::register(registry);
+    }
+}
+
+impl From<BodyRefusal> for poem::Error {
+    fn from(BodyRefusal(refusal): BodyRefusal) -> Self {
+        refusal.into()
+    }
 }
 
 /// The problem that a refused use case is to its caller. Logs the cause of what is not the caller's doing.
@@ -150,23 +156,6 @@ impl From<Problem> for Refusal {
     }
 }
 
-impl From<Problem> for BodyRefusal {
-    fn from(problem: Problem) -> Self {
-        let status = problem.status;
-        let body = problem.into();
-        match status {
-            400 => Self::BadRequest(body),
-            401 => Self::Unauthorized(body),
-            403 => Self::Forbidden(body),
-            413 => Self::TooLarge(body),
-            415 => Self::NotJson(body),
-            422 => Self::Invalid(body),
-            503 => Self::Unavailable(body),
-            _ => Self::Internal(body),
-        }
-    }
-}
-
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         problem(refused).into()
@@ -175,6 +164,6 @@ impl From<Refused> for Refusal {
 
 impl From<Refused> for BodyRefusal {
     fn from(refused: Refused) -> Self {
-        problem(refused).into()
+        Self(refused.into())
     }
 }

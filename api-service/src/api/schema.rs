@@ -4,13 +4,12 @@
 //! No doc comments on fields that refer to another object: they would wrap the reference in an `allOf`, which
 //! makes client generators drop the model.
 
-use std::borrow::Cow;
-
 use poem_openapi::Object;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
 use serde_json::{Value, json};
 
+use super::inline::inline_type;
 use super::params::id_schema;
 use crate::domain::message::MAX_CONTENT_CHARS;
 
@@ -20,30 +19,11 @@ macro_rules! scalar {
         #[derive(Debug, PartialEq)]
         pub(super) struct $name(Value);
 
-        impl Type for $name {
-            const IS_REQUIRED: bool = $required;
-            type RawValueType = Self;
-            type RawElementValueType = Self;
+        inline_type!($name, $required, $schema);
 
-            fn name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn schema_ref() -> MetaSchemaRef {
-                MetaSchemaRef::Inline(Box::new($schema))
-            }
-
-            fn as_raw_value(&self) -> Option<&Self> {
-                Some(self)
-            }
-
-            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
-                Box::new(self.as_raw_value().into_iter())
-            }
-
-            // `null` stands for "nothing here" only where the field may be left out.
-            fn is_none(&self) -> bool {
-                !Self::IS_REQUIRED && self.0.is_null()
+        impl $name {
+            fn is_null(&self) -> bool {
+                self.0.is_null()
             }
         }
 

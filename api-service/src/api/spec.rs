@@ -96,6 +96,7 @@ fn describe_answer(status: u16, answer: &mut Value) {
             401 => ("token has expired", vec![]),
             403 => ("the token does not allow to act as this participant", vec![]),
             409 => ("`client_message_id` was used for a different message", vec![]),
+            408 => ("the body did not arrive in time", vec![]),
             413 => ("the body is larger than 262144 bytes", vec![]),
             415 => ("the body must be `Content-Type: application/json`", vec![]),
             422 => ("/content is empty", vec![InputError::new("/content", "is empty")]),
@@ -126,6 +127,9 @@ fn write_whole_numbers(value: &mut Value) {
     }
 }
 
+/// What is served beside the operations.
+pub(super) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.yaml"];
+
 /// Which methods each path knows.
 pub(super) fn methods() -> Methods {
     let document = document();
@@ -135,7 +139,7 @@ pub(super) fn methods() -> Methods {
             operations.as_object().into_iter().flatten().map(|(method, _)| method.to_uppercase()).collect();
         methods.insert(path.clone(), known.join(", "));
     }
-    for page in ["/", "/docs", "/openapi.json", "/openapi.yaml"] {
+    for page in PAGES {
         methods.insert(page.to_owned(), "GET, HEAD".to_owned());
     }
     Arc::new(methods)
