@@ -96,6 +96,21 @@ pub enum TokenError {
     BadClaim(&'static str, &'static str),
 }
 
+impl TokenError {
+    /// The value of `WWW-Authenticate` (RFC 6750, section 3): a request without a token gets no error code.
+    #[must_use]
+    pub fn challenge(&self) -> String {
+        match self {
+            Self::Missing => "Bearer realm=\"ehr-chat\"".to_owned(),
+            // A quoted string; no text of ours holds a backslash, but a claim's name may come from the library.
+            refused => format!(
+                "Bearer realm=\"ehr-chat\", error=\"invalid_token\", error_description=\"{}\"",
+                refused.to_string().replace(['"', '\\'], "'")
+            ),
+        }
+    }
+}
+
 /// A good token that does not reach this far. The text is for its bearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
@@ -488,6 +503,15 @@ mod tests {
         let mut claims = with("admin", json!("yes"));
         claims["role"] = json!("service");
         assert!(matches!(verify(&claims), Err(TokenError::BadClaim("admin", _))));
+    }
+
+    #[test]
+    fn the_challenge_says_what_is_wrong_and_nothing_when_no_token_came() {
+        assert_eq!(TokenError::Missing.challenge(), "Bearer realm=\"ehr-chat\"");
+        assert_eq!(
+            TokenError::Expired.challenge(),
+            "Bearer realm=\"ehr-chat\", error=\"invalid_token\", error_description=\"token has expired\""
+        );
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use poem::Request;
-use poem::http::header::AUTHORIZATION;
+use poem::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use poem::{IntoResponse, Request};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use shared::problem::Problem;
 use shared::token::{Principal, TokenError, Verifier, bearer};
 
-use super::refusal::problem_error;
+use super::refusal::{ProblemBody, problem_error};
 use crate::state::State;
 
 /// A verified token.
@@ -58,10 +58,13 @@ impl<'a> ApiExtractor<'a> for Caller {
                 "the service has not started yet: the database is out of reach",
             )));
         }
-        authenticate(request, &state.verifier)
-            .map(Self)
-            .map_err(|refused| problem_error(Problem::new(401, refused.to_string())))
+        authenticate(request, &state.verifier).map(Self).map_err(|refused| unauthorized(&refused))
     }
+}
+
+fn unauthorized(refused: &TokenError) -> poem::Error {
+    let body = ProblemBody::from(Problem::new(401, refused.to_string()));
+    poem::Error::from_response(body.with_header(WWW_AUTHENTICATE, refused.challenge()).into_response())
 }
 
 fn authenticate(request: &Request, verifier: &Verifier) -> Result<Principal, TokenError> {

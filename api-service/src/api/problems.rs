@@ -83,6 +83,7 @@ fn of_error(error: poem::Error) -> Response {
 /// Writes the problem body. Only problems of our own are told; any other text might betray what is inside.
 async fn with_problem(response: Response, request_id: &str, allow: Option<&String>) -> Response {
     let status = response.status();
+    let challenge = response.headers().get(WWW_AUTHENTICATE).cloned();
     let ours = response.content_type() == Some(problem::CONTENT_TYPE);
     let body = if ours { response.into_body().into_vec().await.unwrap_or_default() } else { Vec::new() };
     let problem = serde_json::from_slice(&body)
@@ -90,7 +91,11 @@ async fn with_problem(response: Response, request_id: &str, allow: Option<&Strin
         .for_request(request_id);
     let mut answer = Response::builder().status(status).header(CONTENT_TYPE, problem::CONTENT_TYPE);
     match status {
-        StatusCode::UNAUTHORIZED => answer = answer.header(WWW_AUTHENTICATE, challenge(&problem)),
+        StatusCode::UNAUTHORIZED => {
+            if let Some(challenge) = challenge {
+                answer = answer.header(WWW_AUTHENTICATE, challenge);
+            }
+        }
         StatusCode::SERVICE_UNAVAILABLE => answer = answer.header(RETRY_AFTER, "1"),
         StatusCode::METHOD_NOT_ALLOWED => {
             if let Some(allow) = allow {
@@ -100,15 +105,6 @@ async fn with_problem(response: Response, request_id: &str, allow: Option<&Strin
         _ => {}
     }
     answer.body(problem.to_json())
-}
-
-/// RFC 6750, section 3: a request without a token gets no error code.
-fn challenge(problem: &Problem) -> String {
-    if problem.detail.starts_with("no token") {
-        return "Bearer realm=\"ehr-chat\"".to_owned();
-    }
-    let description = problem.detail.replace(['"', '\\'], "'");
-    format!("Bearer realm=\"ehr-chat\", error=\"invalid_token\", error_description=\"{description}\"")
 }
 
 fn general_detail(status: StatusCode) -> &'static str {

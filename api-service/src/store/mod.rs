@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// Lends a connection for one use. A use that does not end in time costs the connection, since a statement
-    /// may still run on it; so does one that fails in the middle of a transaction (see [`Store::transact`]).
+    /// may still run on it.
     async fn with<T>(&self, work: impl AsyncFnOnce(&mut Object) -> Result<T, StoreError>) -> Result<T, StoreError> {
         within_deadline(async {
             let mut client = Lent(Some(self.pool.get().await?));
