@@ -1,1 +1,28 @@
-//! Placeholder.
+//! A small client of the chat, for tests through the public port only.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `place` | [`Place`]: one location of a running system, empty when a test gets it; [`Person`]: who acts there |
+//! | `token` | tokens: good ones, and every kind of bad one |
+//! | `answer` | [`Answer`]: what came back, and what every refusal must look like |
+//! | `socket` | [`Socket`]: frames as they come, each awaited with a deadline |
+//! | `wire` | HTTP by hand, where a client library is too well-behaved |
+//!
+//! Whatever is not as expected panics on the spot: that is what fails a test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "this code runs in tests only; a panic is their verdict")]
+
+mod answer;
+mod place;
+mod socket;
+pub mod token;
+pub mod wire;
+
+use std::time::Duration;
+
+pub use answer::Answer;
+pub use place::{Person, Place, Role, SECRET_MARK, secret_text};
+pub use socket::{Received, Socket};
+
+/// How long anything may take on a machine that is busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,87 @@
+//! What came back over HTTP, and what every refusal must look like.
+
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+use crate::place::SECRET_MARK;
+
+/// An answer, whole.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// HTTP status code.
+    pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub text: String,
+}
+
+impl Answer {
+    /// Reads an answer to its end.
+    pub async fn read(response: reqwest::Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("the answer's body arrives");
+        Self { status, headers, text }
+    }
+
+    /// The body as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// A header, when it is there exactly once.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next()?.to_str().ok();
+        assert!(values.next().is_none(), "{name} is there twice: {self:?}");
+        value
+    }
+
+    /// The JSON of a success with this status.
+    #[must_use]
+    pub fn ok(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        assert!(self.header("x-request-id").is_some_and(|id| !id.is_empty()), "{self:?}");
+        self.json()
+    }
+
+    /// The problem of a refusal with this status, after a look at all that every refusal owes its caller.
+    #[must_use]
+    pub fn refused(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem = self.json();
+        for member in ["type", "title", "detail", "request_id"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {self:?}");
+        }
+        assert_eq!(problem["status"], status, "{self:?}");
+        assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"), "{self:?}");
+        if status == 422 {
+            let errors = problem["errors"].as_array().unwrap_or_else(|| panic!("no errors: {self:?}"));
+            assert!(!errors.is_empty(), "{self:?}");
+            for error in errors {
+                assert!(error["pointer"].is_string() && error["detail"].is_string(), "{self:?}");
+            }
+        }
+        let owed =
+            [(401, "www-authenticate"), (405, "allow"), (426, "upgrade"), (429, "retry-after"), (503, "retry-after")];
+        for (when, name) in owed {
+            assert!(status != when || self.header(name).is_some(), "no {name}: {self:?}");
+        }
+        // Neither content nor a token (whose header always begins like this) is ever repeated.
+        for secret in [SECRET_MARK, "eyJ"] {
+            assert!(!format!("{self:?}").contains(secret), "{secret} in {self:?}");
+        }
+        problem
+    }
+
+    /// The same, and `field` is what was wrong.
+    pub fn invalid(&self, pointer: &str) {
+        let problem = self.refused(422);
+        let errors = problem["errors"].as_array().expect("checked above");
+        assert!(errors.iter().any(|error| error["pointer"] == pointer), "{pointer}: {self:?}");
+    }
+}

@@ -1,0 +1,28 @@
+//! Runs a command against a system of its own: `with_stack COMMAND ARGUMENT…`. For the tools of `scripts/test-*`.
+//!
+//! The command's environment has `BASE_URL`, `WS_URL`, and tokens for location `loc1`: `DOCTOR_TOKEN` (user `doc123`),
+//! `PATIENT_TOKEN` (contact `pat456`), `SERVICE_TOKEN`. The exit code is the command's.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use e2e::Place;
+use stack::{Stack, StackOptions};
+
+fn main() -> Result<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    let program = words.next().context("usage: with_stack COMMAND ARGUMENT…")?;
+    let stack = Stack::start(StackOptions { api: 2, ..StackOptions::default() })?;
+    let place = Place::named(&stack, "loc1");
+    let status = Command::new(&program)
+        .args(words)
+        .env("BASE_URL", stack.base_url())
+        .env("WS_URL", stack.ws_url())
+        .env("DOCTOR_TOKEN", place.user("doc123").token)
+        .env("PATIENT_TOKEN", place.contact("pat456").token)
+        .env("SERVICE_TOKEN", place.service().token)
+        .status()
+        .with_context(|| format!("cannot run {}", program.display()));
+    stack.stop()?;
+    Ok(status?.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}

@@ -1,0 +1,189 @@
+//! A WebSocket client that reads all the time, as browsers do, and hands out frames one by one.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::PATIENCE;
+
+/// What a socket hears.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Received {
+    /// A frame.
+    Frame(Value),
+    /// The end: the server's close code, or none when the connection broke.
+    Closed(Option<u16>),
+}
+
+/// An open socket. Pings are answered by the WebSocket library and nothing else: no code here knows of deliveries.
+#[derive(Debug)]
+pub struct Socket {
+    outgoing: UnboundedSender<Message>,
+    incoming: UnboundedReceiver<Received>,
+    /// Frames that came before the one that a test waited for.
+    passed: VecDeque<Value>,
+    /// Headers of the answered handshake.
+    pub headers: HeaderMap,
+}
+
+impl Socket {
+    /// Opens a socket with the token in the `Authorization` header.
+    pub async fn connect(url: &str, token: &str) -> Self {
+        let header = format!("Bearer {token}");
+        let opened = Self::connect_with(url, &[("authorization", &header)]).await;
+        opened.unwrap_or_else(|error| panic!("the handshake is refused: {error}"))
+    }
+
+    /// Opens a socket with any headers.
+    ///
+    /// # Errors
+    /// Whatever the WebSocket library says, a refusal above all.
+    pub async fn connect_with(url: &str, headers: &[(&'static str, &str)]) -> Result<Self, Error> {
+        let (stream, headers) = Self::handshake(url, headers).await?;
+        let (outgoing, to_send) = unbounded_channel();
+        let (heard, incoming) = unbounded_channel();
+        tokio::spawn(converse(stream, to_send, heard));
+        Ok(Self { outgoing, incoming, passed: VecDeque::new(), headers })
+    }
+
+    /// A socket that nobody reads: Pings get no answer either.
+    ///
+    /// # Errors
+    /// As [`Socket::connect_with`].
+    pub async fn handshake(
+        url: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(WebSocketStream<TcpStream>, HeaderMap), Error> {
+        let mut request = url.into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        let address = request.uri().authority().expect("a URL with a host").to_string();
+        let opening = async {
+            let tcp = TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
+            tokio_tungstenite::client_async(request, tcp).await
+        };
+        let (stream, answer) = timeout(PATIENCE, opening).await.expect("the handshake is answered in time")?;
+        Ok((stream, answer.headers().clone()))
+    }
+
+    /// Sends a frame.
+    pub fn send(&self, frame: &Value) {
+        self.send_message(Message::text(frame.to_string()));
+    }
+
+    /// Sends anything.
+    pub fn send_message(&self, message: Message) {
+        self.outgoing.send(message).expect("the socket is open");
+    }
+
+    /// Sends bytes as a text frame, whether they are text or not.
+    pub fn send_as_text(&self, bytes: Vec<u8>) {
+        self.send_message(Message::Frame(Frame::message(bytes, OpCode::Data(Data::Text), true)));
+    }
+
+    /// The next frame, whatever it is.
+    pub async fn next(&mut self) -> Value {
+        match self.hear(Instant::now() + PATIENCE).await {
+            Received::Frame(frame) => frame,
+            Received::Closed(code) => panic!("the socket closed with {code:?}"),
+        }
+    }
+
+    /// The next frame of a type. Those that come before it are kept for [`Socket::everything`].
+    pub async fn expect(&mut self, kind: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.hear(deadline).await {
+                Received::Frame(frame) if frame["type"] == kind => return frame,
+                Received::Frame(frame) => self.passed.push_back(frame),
+                Received::Closed(code) => {
+                    panic!("the socket closed with {code:?} before a `{kind}`; it had heard {:?}", self.passed);
+                }
+            }
+        }
+    }
+
+    /// The code that the server closes with, whatever comes before.
+    pub async fn expect_close(&mut self) -> u16 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.hear(deadline).await {
+                Received::Frame(frame) => self.passed.push_back(frame),
+                Received::Closed(code) => return code.expect("a close frame, not a broken connection"),
+            }
+        }
+    }
+
+    /// Waits for the end, be it orderly or not.
+    pub async fn expect_end(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while let Received::Frame(frame) = self.hear(deadline).await {
+            self.passed.push_back(frame);
+        }
+    }
+
+    /// Every frame that came and was not handed out, up to the answer to a `ping` that is sent now. Since the server
+    /// answers in order, whatever it wrote to this socket before is among them.
+    pub async fn everything(&mut self) -> Vec<Value> {
+        self.send(&serde_json::json!({"type": "ping"}));
+        self.expect("pong").await;
+        self.passed.drain(..).collect()
+    }
+
+    async fn hear(&mut self, deadline: Instant) -> Received {
+        match timeout_at(deadline, self.incoming.recv()).await {
+            Ok(received) => received.unwrap_or(Received::Closed(None)),
+            Err(_) => panic!("nothing more came within {} s; before: {:?}", PATIENCE.as_secs(), self.passed),
+        }
+    }
+
+    /// Closes as a client does.
+    pub async fn close(mut self) {
+        self.send_message(Message::Close(None));
+        self.expect_end().await;
+    }
+}
+
+async fn converse(
+    mut stream: WebSocketStream<TcpStream>,
+    mut to_send: UnboundedReceiver<Message>,
+    heard: UnboundedSender<Received>,
+) {
+    let mut sends = true;
+    let code = loop {
+        tokio::select! {
+            message = to_send.recv(), if sends => match message {
+                Some(message) => sends = stream.send(message).await.is_ok(),
+                None => {
+                    // Whoever held the socket has dropped it.
+                    let _gone = timeout(Duration::from_secs(1), stream.close(None)).await;
+                    return;
+                }
+            },
+            message = stream.next() => match message {
+                Some(Ok(Message::Text(text))) => {
+                    let frame = serde_json::from_str(&text).expect("frames are JSON");
+                    let _nobody_listens = heard.send(Received::Frame(frame));
+                }
+                Some(Ok(Message::Close(frame))) => break frame.map(|frame| frame.code.into()),
+                Some(Ok(Message::Binary(_))) => panic!("the server sent a binary frame"),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => break None,
+            },
+        }
+    };
+    let _nobody_listens = heard.send(Received::Closed(code));
+}

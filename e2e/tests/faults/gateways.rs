@@ -1,0 +1,55 @@
+//! Gateways die, and go away in order.
+
+use serde_json::json;
+use stack::Signal;
+
+use crate::{kill_9, setting};
+
+#[tokio::test]
+async fn a_socket_whose_gateway_was_killed_goes_on_at_the_other_with_its_cursor() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let gateways = &place.env.gateway_ws_urls;
+    let mut at_first = patient.at(&place.base_url, &gateways[0]).open(&doctor).await;
+    let mut at_second = doctor.at(&place.base_url, &gateways[1]).open(&patient).await;
+    doctor.say(&patient, "seen").await;
+    let cursor = at_first.expect("message").await["cursor"].clone();
+
+    kill_9(&setting.stack, |env| env.gateway_pids[0]);
+    at_first.expect_end().await;
+    let missed = [doctor.say(&patient, "one").await, doctor.say(&patient, "two").await];
+    for _ in 0..3 {
+        at_second.expect("message").await; // The other gateway's sockets have noticed nothing.
+    }
+
+    for url in [&gateways[1], &place.ws_url, &gateways[0]] {
+        let mut back = patient.at(&place.base_url, url).resume(&doctor, &cursor).await;
+        let ready = back.next().await;
+        assert_eq!((&ready["type"], &ready["resumed"]), (&json!("ready"), &json!(true)), "{url}: {ready}");
+        for message in &missed {
+            assert_eq!(back.expect("message").await["message"]["id"], message["id"]);
+        }
+        let live = doctor.say(&patient, "live").await;
+        while back.expect("message").await["message"]["id"] != live["id"] {}
+    }
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_told_to_stop_says_1001_and_its_sockets_move() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let gateways = &place.env.gateway_ws_urls;
+    let mut socket = patient.at(&place.base_url, &gateways[0]).open(&doctor).await;
+    doctor.say(&patient, "seen").await;
+    let cursor = socket.expect("message").await["cursor"].clone();
+    setting.stack.kill(setting.stack.env().gateway_pids[0], Signal::SIGTERM).unwrap();
+    assert_eq!(socket.expect_close().await, 1001);
+    let missed = doctor.say(&patient, "missed").await;
+    let mut back = patient.at(&place.base_url, &gateways[1]).resume(&doctor, &cursor).await;
+    assert_eq!(back.next().await["resumed"], true);
+    assert_eq!(back.expect("message").await["message"], missed);
+    setting.stack.stop().unwrap();
+}

@@ -1,0 +1,55 @@
+//! PostgreSQL dies and comes back.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::{kill_for_a_while, setting, until};
+
+#[tokio::test]
+async fn without_postgresql_everything_is_a_503_that_says_when_to_try_again_and_then_recovers() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open(&doctor).await;
+    doctor.say(&patient, "before").await;
+    socket.expect("message").await;
+    let before = setting.stack.env();
+    let postgres = before.postgres_pid.unwrap();
+
+    let away = kill_for_a_while(&setting.stack, postgres);
+    let body = doctor.message_to(&patient, &e2e::secret_text());
+    let _problem = until(503, async || doctor.send(&body).await).await.refused(503);
+    // All services are cut off now, and the load balancer may have noticed: each answer is a 503, whoever gives it.
+    for _ in 0..10 {
+        let _problem = doctor.send(&body).await.refused(503);
+        let _problem = doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await.refused(503);
+        let _problem = doctor.get(&format!("/chat/conversations?location_id={}", place.location)).await.refused(503);
+        let _problem = patient.mark("read", &[&json!(uuid::Uuid::now_v7())]).await.refused(503);
+        let _problem = place.get("/readyz").await.refused(503);
+    }
+    // Sockets need no database.
+    assert!(socket.everything().await.iter().all(|frame| frame["type"] != "message"));
+
+    drop(away);
+    setting.stack.wait_until(e2e::PATIENCE, |env| env.postgres_pid != Some(postgres)).unwrap();
+    let after = until(201, async || doctor.send(&doctor.message_to(&patient, "after")).await).await.json();
+    loop {
+        if socket.expect("message").await["message"]["id"] == after["id"] {
+            break;
+        }
+    }
+    let now = setting.stack.env();
+    assert_eq!((&now.api_pids, &now.gateway_pids), (&before.api_pids, &before.gateway_pids), "nobody was restarted");
+
+    // What is there is whole: no gap, and the inbox agrees with the messages.
+    let messages = patient.messages(&doctor).await;
+    assert!(messages.iter().enumerate().all(|(place, message)| message["seq"] == place + 1), "{messages:?}");
+    let ids: BTreeSet<&str> = messages.iter().map(|message| message["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), messages.len());
+    let row = patient.inbox("").await["conversations"][0].clone();
+    assert_eq!(row["unread_count"], messages.len());
+    assert_eq!(row["last_message"]["id"], *messages.last().unwrap()["id"].as_str().unwrap());
+    assert_eq!(place.get("/healthz").await.ok(200), json!({"status": "ok"}));
+    setting.stack.stop().unwrap();
+}

@@ -1,0 +1,53 @@
+//! API services die.
+
+use std::collections::BTreeSet;
+
+use crate::{kill_9, setting};
+
+#[tokio::test]
+async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_service_is_killed() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open(&doctor).await;
+
+    let senders: Vec<_> = (0..8)
+        .map(|sender| {
+            let (doctor, patient) = (doctor.clone(), patient.clone());
+            tokio::spawn(async move {
+                let mut kept = Vec::new();
+                for number in 0..25 {
+                    let answer = doctor.send(&doctor.message_to(&patient, &format!("{sender}/{number}"))).await;
+                    match answer.status {
+                        201 => kept.push(answer.json()["id"].as_str().unwrap().to_owned()),
+                        // It died with the request in its hands, or nobody was there.
+                        502 | 503 => {
+                            let _problem = answer.refused(answer.status);
+                        }
+                        _ => panic!("{answer:?}"),
+                    }
+                }
+                kept
+            })
+        })
+        .collect();
+    socket.expect("message").await; // They are at it.
+    kill_9(&setting.stack, |env| env.api_pids[0]);
+    let mut kept = BTreeSet::new();
+    for sender in senders {
+        kept.extend(sender.await.unwrap());
+    }
+    assert!(kept.len() >= 100, "the other service went on: {} of 200", kept.len());
+
+    let messages = doctor.history(&patient, "&limit=200").await["messages"].as_array().unwrap().clone();
+    let stored: BTreeSet<String> = messages.iter().map(|message| message["id"].as_str().unwrap().to_owned()).collect();
+    assert!(kept.is_subset(&stored), "lost: {:?}", kept.difference(&stored));
+    assert!(messages.iter().enumerate().all(|(place, message)| message["seq"] == place + 1), "no gaps");
+
+    // The first message was taken off the socket above; all others are still to come, or have come.
+    let mut heard: BTreeSet<String> = BTreeSet::from([messages[0]["id"].as_str().unwrap().to_owned()]);
+    while !heard.is_superset(&stored) {
+        heard.insert(socket.expect("message").await["message"]["id"].as_str().unwrap().to_owned());
+    }
+    setting.stack.stop().unwrap();
+}

@@ -1,0 +1,128 @@
+//! Every bad token is a 401 that says what is wrong with it, at every door.
+
+use e2e::{Person, token};
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+
+use crate::place;
+
+/// Tokens that nobody may get in with, and what their bearers are told.
+fn bad_tokens(doctor: &Person) -> Vec<(String, &'static str)> {
+    let place = &doctor.place;
+    let good = token::claims("doc", "user", &[&place.location]);
+    let signed = |claims: Value| place.sign(&claims);
+    let now = token::now();
+    let service = place.sign(&token::claims("doc", "service", &[&place.location]));
+    let secret = &place.env.jwt_secret;
+    let mut tokens = vec![
+        (String::new(), "token"),
+        ("nonsense".to_owned(), "JWT"),
+        ("a.b.c".to_owned(), "JWT"),
+        (format!("{}.", doctor.token), "JWT"),
+        ("x".repeat(9_000), "JWT"),
+        (token::unsigned(&doctor.token), "JWT"),
+        (token::forged(&doctor.token, &service), "signature"),
+        (token::sign("another secret of at least thirty-two bytes", &good), "signature"),
+        (format!("{}A", doctor.token), ""),
+        (token::sign_as(Algorithm::HS512, secret, &good), "algorithm"),
+        (token::sign_as(Algorithm::HS384, secret, &good), "algorithm"),
+        (signed(token::with(good.clone(), "exp", json!(now - 1))), "expired"),
+        (signed(token::with(good.clone(), "exp", json!("tomorrow"))), "exp"),
+        (signed(token::with(good.clone(), "nbf", json!(now + 600))), "nbf"),
+        (signed(token::with(good.clone(), "iat", json!(now + 600))), "iat"),
+        (signed(token::with(good.clone(), "sub", json!("not an id"))), "sub"),
+        (signed(token::with(good.clone(), "sub", json!(123))), "sub"),
+        (signed(token::with(good.clone(), "role", json!("admin"))), "role"),
+        (signed(token::with(good.clone(), "role", json!(["user"]))), "role"),
+        (signed(token::with(good.clone(), "locations", json!(place.location))), "locations"),
+        (signed(token::with(good.clone(), "locations", json!([1]))), "locations"),
+        (signed(token::with(good.clone(), "locations", json!(["*", "a b"]))), "locations"),
+    ];
+    for claim in ["sub", "role", "locations", "exp"] {
+        tokens.push((signed(token::without(good.clone(), claim)), claim));
+    }
+    tokens
+}
+
+#[tokio::test]
+async fn bad_tokens_are_refused_by_every_route_with_the_reason() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let body = doctor.message_to(&patient, &e2e::secret_text());
+    for (bad, told) in bad_tokens(&doctor) {
+        let bearer = doctor.bearing(&bad);
+        let answers = [
+            bearer.send(&body).await,
+            bearer.get(&format!("/chat/history?{}", doctor.with(&patient))).await,
+            bearer.get(&format!("/chat/conversations?location_id={}", place.location)).await,
+            bearer.put("/chat/read", &json!({"message_ids": [uuid::Uuid::now_v7()]})).await,
+            bearer.put("/chat/delivered", &json!({"message_ids": [uuid::Uuid::now_v7()]})).await,
+        ];
+        for answer in answers {
+            let problem = answer.refused(401);
+            assert!(problem["detail"].as_str().unwrap().contains(told), "{told}: {problem}");
+            assert!(!answer.text.contains(&place.env.jwt_secret), "{answer:?}");
+            assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer "), "{answer:?}");
+        }
+    }
+    assert_eq!(doctor.messages(&patient).await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn a_request_without_a_bearer_token_is_asked_for_one() {
+    let place = place();
+    let doctor = place.user("doc");
+    let path = format!("/chat/conversations?location_id={}", place.location);
+    for header in [None, Some("Basic ZG9jOnNlY3JldA=="), Some("Bearer"), Some(""), Some(doctor.token.as_str())] {
+        let mut request = place.request(reqwest::Method::GET, &path);
+        if let Some(value) = header {
+            request = request.header("authorization", value);
+        }
+        let answer = place.ask(request).await;
+        let _problem = answer.refused(401);
+        assert!(!answer.header("www-authenticate").unwrap().contains("error="), "RFC 6750, section 3.1: {answer:?}");
+    }
+    // A token in the query is no token: it would end up in logs.
+    let query = format!("{path}&access_token={}&token={}", doctor.token, doctor.token);
+    let _problem = place.get(&query).await.refused(401);
+}
+
+#[tokio::test]
+async fn the_token_is_looked_at_before_the_body_and_the_query() {
+    let place = place();
+    let nobody = place.user("doc").bearing("nonsense");
+    let _problem = nobody.send(&json!({"content": 1})).await.refused(401);
+    let _problem = nobody.get("/chat/history?limit=abc").await.refused(401);
+    let _problem = nobody.put("/chat/read", &json!([])).await.refused(401);
+}
+
+#[tokio::test]
+async fn a_token_is_good_in_each_of_its_locations_and_in_no_other() {
+    let place = place();
+    let (second, third) = (place.elsewhere(), place.elsewhere());
+    let claims = token::claims("doc", "user", &[&place.location, &second.location]);
+    let both = place.sign(&claims);
+    for place in [&place, &second] {
+        place.user("doc").bearing(&both).say(&place.contact("pat"), "hello").await;
+    }
+    let doctor = third.user("doc").bearing(&both);
+    let _problem = doctor.send(&doctor.message_to(&third.contact("pat"), "hello")).await.refused(403);
+    let nowhere = place.user("doc").bearing(place.sign(&token::claims("doc", "user", &[])));
+    let _problem = nowhere.send(&nowhere.message_to(&place.contact("pat"), "hello")).await.refused(403);
+}
+
+#[tokio::test]
+async fn bad_tokens_are_refused_by_the_handshake_in_header_and_subprotocol() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    for (bad, told) in bad_tokens(&doctor) {
+        let header = format!("Bearer {bad}");
+        let answer =
+            crate::bad_handshakes::handshake(&place, &doctor.with(&patient), &[("authorization", &header)]).await;
+        let problem = answer.refused(401);
+        assert!(problem["detail"].as_str().unwrap().contains(told), "{told}: {problem}");
+        let protocols = format!("chat.v1, bearer.{bad}");
+        let headers = [("sec-websocket-protocol", protocols.as_str())];
+        let _problem = crate::bad_handshakes::handshake(&place, &doctor.with(&patient), &headers).await.refused(401);
+    }
+}

@@ -1,0 +1,139 @@
+//! What clients may not send over a socket.
+
+use e2e::{Person, Socket, secret_text};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+use crate::place;
+
+async fn opened() -> (Person, Person, Socket) {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let socket = patient.open(&doctor).await;
+    (doctor, patient, socket)
+}
+
+/// After whatever happened, others chat on.
+async fn assert_chat_goes_on(doctor: &Person, patient: &Person) {
+    let mut socket = patient.open(doctor).await;
+    let sent = doctor.say(patient, "goes on").await;
+    assert_eq!(socket.expect("message").await["message"], sent);
+}
+
+#[tokio::test]
+async fn malformed_frames_get_an_error_and_the_socket_lives() {
+    let (doctor, patient, mut socket) = opened().await;
+    let secret = secret_text();
+    let mut frames: Vec<(String, &str)> = [
+        "",
+        "{",
+        "null",
+        "[]",
+        "\"typing\"",
+        "42",
+        "{}",
+        "{\"type\":7}",
+        "{\"type\":null}",
+        "{\"type\":\"typing\"",
+        "{\"type\":\"typing\"}{\"type\":\"typing\"}",
+    ]
+    .into_iter()
+    .map(|text| (text.to_owned(), "malformed"))
+    .collect();
+    frames.push((secret.clone(), "malformed"));
+    frames.push(("[".repeat(60_000), "malformed"));
+    for (frame, code) in [
+        (json!({"type": "shout"}), "unknown_type"),
+        (json!({"type": "message", "content": secret}), "unknown_type"),
+        (json!({"type": ""}), "unknown_type"),
+        (json!({"type": "TYPING"}), "unknown_type"),
+        (json!({"type": "read"}), "invalid"),
+        (json!({"type": "read", "message_ids": []}), "invalid"),
+        (json!({"type": "read", "message_ids": [secret]}), "invalid"),
+        (json!({"type": "read", "message_ids": secret}), "invalid"),
+        (json!({"type": "delivered", "message_ids": vec![uuid::Uuid::now_v7(); 501]}), "invalid"),
+        (json!({"type": "auth"}), "invalid"),
+        (json!({"type": "auth", "token": 7}), "invalid"),
+        (json!({"type": "auth", "token": secret}), "unauthorized"),
+    ] {
+        frames.push((frame.to_string(), code));
+    }
+    for (text, code) in frames {
+        socket.send_message(Message::text(text.clone()));
+        let error = socket.next().await;
+        let shown = &text[..text.len().min(60)];
+        assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!(code)), "{shown}: {error}");
+        assert!(error["detail"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+        assert!(!error.to_string().contains(&secret), "{error}");
+    }
+    socket.send_message(Message::binary(b"{\"type\":\"ping\"}".to_vec()));
+    assert_eq!(socket.next().await["type"], "error");
+
+    let sent = doctor.say(&patient, "still here").await;
+    assert_eq!(socket.expect("message").await["message"], sent);
+    assert_eq!(doctor.messages(&patient).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_ping_frame_gets_a_pong_frame() {
+    let (_, _, mut socket) = opened().await;
+    socket.send(&json!({"type": "ping", "members": "that nobody knows are ignored"}));
+    assert_eq!(socket.next().await, json!({"type": "pong"}));
+    socket.send_message(Message::Ping(b"protocol level".to_vec().into()));
+    assert_eq!(socket.everything().await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn a_frame_that_is_too_large_closes_the_socket_with_1009() {
+    let (doctor, patient, mut socket) = opened().await;
+    socket.send_message(Message::text("x".repeat(64 * 1024)));
+    assert_eq!(socket.next().await["code"], "malformed", "64 KiB are allowed");
+    socket.send_message(Message::text("x".repeat(64 * 1024 + 1)));
+    assert_eq!(socket.expect_close().await, 1009);
+    assert_chat_goes_on(&doctor, &patient).await;
+}
+
+#[tokio::test]
+async fn a_message_in_many_fragments_is_no_way_around_the_limit() {
+    let (doctor, patient, mut socket) = opened().await;
+    let part = |code, last| Message::Frame(Frame::message(vec![b'x'; 30_000], OpCode::Data(code), last));
+    socket.send_message(part(Data::Text, false));
+    socket.send_message(part(Data::Continue, false));
+    socket.send_message(part(Data::Continue, true));
+    assert_eq!(socket.expect_close().await, 1009);
+    assert_chat_goes_on(&doctor, &patient).await;
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf_8_closes_the_socket_with_1007() {
+    let (doctor, patient, mut socket) = opened().await;
+    socket.send_as_text(b"{\"type\":\"\xff\xfe\"}".to_vec());
+    assert_eq!(socket.expect_close().await, 1007);
+    assert_chat_goes_on(&doctor, &patient).await;
+}
+
+#[tokio::test]
+async fn frames_that_break_the_protocol_close_the_socket_with_1002() {
+    let (doctor, patient, mut socket) = opened().await;
+    socket.send_message(Message::Frame(Frame::message(b"x".to_vec(), OpCode::Data(Data::Continue), true)));
+    assert_eq!(socket.expect_close().await, 1002);
+    assert_chat_goes_on(&doctor, &patient).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_typing_reaches_the_other_side_as_a_trickle() {
+    let (doctor, patient, socket) = opened().await;
+    let mut at_doctor = doctor.open(&patient).await;
+    for _ in 0..500 {
+        socket.send(&json!({"type": "typing"}));
+    }
+    let mut socket = socket;
+    assert_eq!(socket.everything().await, [] as [Value; 0]);
+    let sent = patient.say(&doctor, "done").await;
+    assert_eq!(at_doctor.expect("message").await["message"], sent);
+    let heard = at_doctor.everything().await;
+    let typing = heard.iter().filter(|frame| frame["type"] == "typing").count();
+    assert!((1..=20).contains(&typing), "{typing} of 500");
+}

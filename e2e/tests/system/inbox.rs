@@ -1,0 +1,105 @@
+//! The list of conversations.
+
+use e2e::Person;
+use serde_json::{Value, json};
+
+use crate::place;
+
+fn others(page: &Value) -> Vec<String> {
+    let rows = page["conversations"].as_array().unwrap();
+    rows.iter()
+        .map(|row| row.get("contact_id").or(row.get("peer_user_id")).and_then(Value::as_str).unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn rows_are_ordered_by_activity_and_hold_the_last_message_and_the_unread_count() {
+    let place = place();
+    let (doctor, nurse) = (place.user("doc"), place.user("nurse"));
+    let [anna, bert] = ["anna", "bert"].map(|id| place.contact(id));
+    anna.say(&doctor, "1").await;
+    bert.say(&doctor, "2").await;
+    nurse.say(&doctor, "3").await;
+    let last = anna.say(&doctor, "4").await;
+    let own = doctor.say(&bert, "5").await;
+
+    let page = doctor.inbox("").await;
+    assert_eq!(others(&page), ["bert", "anna", "nurse"]);
+    assert_eq!(page["next_cursor"], Value::Null);
+    let [bert_row, anna_row, nurse_row] = page["conversations"].as_array().unwrap().as_slice() else { panic!() };
+    assert_eq!(
+        *anna_row,
+        json!({"conversation_id": last["conversation_id"], "location_id": place.location, "user_id": "doc",
+            "contact_id": "anna", "last_message": last, "unread_count": 2, "last_activity_at": last["sent_at"]})
+    );
+    assert_eq!((&bert_row["last_message"], &bert_row["unread_count"]), (&own, &json!(1)));
+    assert_eq!((&nurse_row["user_id"], &nurse_row["peer_user_id"]), (&json!("doc"), &json!("nurse")));
+
+    let mirrored = nurse.inbox("").await["conversations"][0].clone();
+    assert_eq!((&mirrored["user_id"], &mirrored["peer_user_id"]), (&json!("nurse"), &json!("doc")));
+    assert_eq!((&mirrored["unread_count"], &mirrored["last_message"]["content"]), (&json!(0), &json!("3")));
+    assert_eq!(bert.inbox("").await["conversations"][0]["unread_count"], 1);
+}
+
+#[tokio::test]
+async fn cursors_walk_through_all_pages_without_repeating_or_skipping() {
+    let place = place();
+    let doctor = place.user("doc");
+    let mut expected = Vec::new();
+    for number in 0..7 {
+        let patient = place.contact(&format!("pat{number}"));
+        patient.say(&doctor, "hello").await;
+        expected.insert(0, patient.id);
+    }
+    let (mut walked, mut more, mut pages) = (Vec::new(), "&limit=3".to_owned(), 0);
+    loop {
+        let page = doctor.inbox(&more).await;
+        walked.extend(others(&page));
+        pages += 1;
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        more = format!("&limit=3&cursor={cursor}");
+    }
+    assert_eq!((walked, pages), (expected, 3));
+}
+
+#[tokio::test]
+async fn unread_counts_follow_messages_and_marks_whoever_marks_how_often() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(doctor.say(&patient, "hello").await["id"].clone());
+    }
+    let unread = async |who: &Person| who.inbox("").await["conversations"][0]["unread_count"].clone();
+    assert_eq!(unread(&patient).await, 5);
+    assert_eq!(unread(&doctor).await, 0);
+    let _ignored = patient.mark("delivered", &[&ids[0]]).await.ok(200);
+    assert_eq!(unread(&patient).await, 5, "delivered is not read");
+    for _ in 0..2 {
+        let _marks = patient.mark("read", &[&ids[0], &ids[1], &ids[1]]).await.ok(200);
+        assert_eq!(unread(&patient).await, 3);
+    }
+    let _marks = doctor.mark("read", &[&ids[2]]).await.ok(200);
+    assert_eq!(unread(&patient).await, 3, "only the receiver marks");
+    let rest = [&ids[2], &ids[3], &ids[4]];
+    let marks = futures_util::future::join_all((0..8).map(|_| patient.mark("read", &rest))).await;
+    assert!(marks.iter().all(|answer| answer.status == 200));
+    assert_eq!(unread(&patient).await, 0, "parallel marks count once");
+}
+
+#[tokio::test]
+async fn a_service_says_whose_inbox_it_wants() {
+    let place = place();
+    let (doctor, patient, service) = (place.user("doc"), place.contact("pat"), place.service());
+    doctor.say(&patient, "hello").await;
+    assert_eq!(service.inbox("&user_id=doc").await, doctor.inbox("").await);
+    assert_eq!(service.inbox("&contact_id=pat").await, patient.inbox("").await);
+    assert_eq!(service.inbox("&contact_id=doc").await["conversations"], json!([]), "a namesake is somebody else");
+
+    let path = format!("/chat/conversations?location_id={}", place.location);
+    service.get(&path).await.invalid("?user_id");
+    service.get(&format!("{path}&user_id=doc&contact_id=pat")).await.invalid("?contact_id");
+    assert_eq!(doctor.inbox("&user_id=doc").await, doctor.inbox("").await, "a person may name itself");
+    let _problem = doctor.get(&format!("{path}&contact_id=pat")).await.refused(403);
+    let _problem = doctor.get(&format!("{path}&user_id=other")).await.refused(403);
+}

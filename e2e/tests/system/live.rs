@@ -1,0 +1,218 @@
+//! A doctor and a patient, live: messages, ticks, typing.
+
+use e2e::{Person, Socket, token};
+use serde_json::{Value, json};
+
+use crate::place;
+
+/// Each side says something; the other hears it; the first sees ticks.
+async fn chat(doctor: &Person, patient: &Person) {
+    let mut at_doctor = doctor.open(patient).await;
+    let mut at_patient = patient.open(doctor).await;
+    for _ in 0..3 {
+        speak(doctor, patient, &mut at_doctor, &mut at_patient).await;
+        speak(patient, doctor, &mut at_patient, &mut at_doctor).await;
+    }
+}
+
+async fn speak(from: &Person, to: &Person, own: &mut Socket, others: &mut Socket) {
+    let sent = from.say(to, &format!("hello from {}", from.id)).await;
+    let heard = others.expect("message").await;
+    assert_eq!(heard["message"], sent, "exactly as it was answered");
+    assert!(heard["cursor"].is_string(), "{heard}");
+    assert_eq!(own.expect("message").await["message"], sent, "the sender's own sockets hear it, too");
+
+    // The receiver's WebSocket library has answered a Ping; no code of this test did.
+    let delivered = own.expect("delivered").await;
+    assert_eq!(delivered["message_ids"], json!([sent["id"]]));
+    let kept = from.messages(to).await.pop().unwrap();
+    assert_eq!((&kept["id"], &kept["delivered_at"]), (&sent["id"], &delivered["delivered_at"]));
+    assert_eq!((&kept["read_at"], &kept["is_read"]), (&Value::Null, &json!(false)));
+}
+
+#[tokio::test]
+async fn two_people_chat_through_the_load_balancer() {
+    let place = place();
+    chat(&place.user("doc"), &place.contact("pat")).await;
+}
+
+#[tokio::test]
+async fn two_people_chat_through_two_different_gateways() {
+    let place = place();
+    let gateways = &place.env.gateway_ws_urls;
+    assert_eq!(gateways.len(), 2);
+    let doctor = place.user("doc").at(&place.base_url, &gateways[0]);
+    let patient = place.contact("pat").at(&place.base_url, &gateways[1]);
+    chat(&doctor, &patient).await;
+}
+
+#[tokio::test]
+async fn two_users_chat_as_peers() {
+    let place = place();
+    chat(&place.user("doc"), &place.user("nurse")).await;
+}
+
+#[tokio::test]
+async fn ready_comes_first_and_names_the_conversation_and_a_cursor() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = doctor.open_at(&doctor.with(&patient)).await;
+    let ready = socket.next().await;
+    assert_eq!(ready["type"], "ready");
+    assert_eq!(ready["conversation_id"], doctor.history(&patient, "").await["conversation_id"]);
+    assert!(ready["cursor"].is_string() && ready["resumed"].is_null(), "{ready}");
+}
+
+#[tokio::test]
+async fn every_socket_of_both_sides_hears_every_message_once_and_in_order() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        sockets.push(doctor.open(&patient).await);
+        sockets.push(patient.open(&doctor).await);
+    }
+    for number in 1..=20 {
+        doctor.say(&patient, &number.to_string()).await;
+    }
+    for mut socket in sockets {
+        for seq in 1..=20 {
+            assert_eq!(socket.expect("message").await["message"]["seq"], seq);
+        }
+        assert!(socket.everything().await.iter().all(|frame| frame["type"] != "message"));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_proves_no_delivery_until_it_does() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut at_doctor = doctor.open(&patient).await;
+    let url = format!("{}?{}", place.ws_url, patient.with(&doctor));
+    let bearer = format!("Bearer {}", patient.token);
+    let (mut unread, _) = Socket::handshake(&url, &[("authorization", &bearer)]).await.unwrap();
+
+    let sent = doctor.say(&patient, "are you there?").await;
+    at_doctor.expect("message").await;
+    assert_eq!(doctor.messages(&patient).await[0]["delivered_at"], Value::Null);
+    assert!(at_doctor.everything().await.iter().all(|frame| frame["type"] != "delivered"));
+
+    let reading = tokio::spawn(async move { while futures_util::StreamExt::next(&mut unread).await.is_some() {} });
+    assert_eq!(at_doctor.expect("delivered").await["message_ids"], json!([sent["id"]]));
+    reading.abort();
+}
+
+#[tokio::test]
+async fn the_senders_own_sockets_and_a_watching_service_prove_no_delivery() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut at_doctor = doctor.open(&patient).await;
+    let mut watcher = place.service().open_at(&doctor.with(&patient)).await;
+    watcher.expect("ready").await;
+    let sent = doctor.say(&patient, "hello?").await;
+    assert_eq!(watcher.expect("message").await["message"], sent);
+    at_doctor.expect("message").await;
+    for socket in [&mut watcher, &mut at_doctor] {
+        // The second answer proves that the Pong behind the message was taken, too.
+        let (first, second) = (socket.everything().await, socket.everything().await);
+        assert!(first.iter().chain(&second).all(|frame| frame["type"] != "delivered"));
+    }
+    assert_eq!(doctor.messages(&patient).await[0]["delivered_at"], Value::Null);
+
+    for frame in [json!({"type": "typing"}), json!({"type": "read", "message_ids": [sent["id"]]})] {
+        watcher.send(&frame);
+        assert_eq!(watcher.expect("error").await["code"], "forbidden");
+    }
+}
+
+#[tokio::test]
+async fn reading_by_rest_and_by_frame_reaches_the_sender_and_empties_the_unread_count() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut at_doctor = doctor.open(&patient).await;
+    let first = doctor.say(&patient, "one").await;
+    let second = doctor.say(&patient, "two").await;
+    assert_eq!(patient.inbox("").await["conversations"][0]["unread_count"], 2);
+
+    let marks = patient.mark("read", &[&first["id"]]).await.ok(200);
+    let read = at_doctor.expect("read").await;
+    assert_eq!(read["message_ids"], json!([first["id"]]));
+    assert_eq!(read["read_at"], marks["marked"][0]["read_at"]);
+    assert_eq!(patient.inbox("").await["conversations"][0]["unread_count"], 1);
+
+    let at_patient = patient.open(&doctor).await;
+    at_patient.send(&json!({"type": "read", "message_ids": [second["id"]]}));
+    let read = at_doctor.expect("read").await;
+    assert_eq!(read["message_ids"], json!([second["id"]]));
+    let kept = doctor.messages(&patient).await.pop().unwrap();
+    assert_eq!((&kept["read_at"], &kept["is_read"]), (&read["read_at"], &json!(true)));
+    assert!(kept["delivered_at"].is_string(), "read implies delivered: {kept}");
+    assert_eq!(patient.inbox("").await["conversations"][0]["unread_count"], 0);
+    assert_eq!(doctor.inbox("").await["conversations"][0]["unread_count"], 0);
+}
+
+#[tokio::test]
+async fn a_delivered_frame_is_taken_as_well() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let sent = doctor.say(&patient, "one").await;
+    let mut at_doctor = doctor.open(&patient).await;
+    let at_patient = patient.open(&doctor).await;
+    at_patient.send(&json!({"type": "delivered", "message_ids": [sent["id"]]}));
+    let delivered = at_doctor.expect("delivered").await;
+    assert_eq!(delivered["message_ids"], json!([sent["id"]]));
+    assert_eq!(doctor.messages(&patient).await[0]["delivered_at"], delivered["delivered_at"]);
+}
+
+#[tokio::test]
+async fn typing_reaches_the_other_side_and_not_oneself() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut at_doctor = doctor.open(&patient).await;
+    let mut also_at_doctor = doctor.open(&patient).await;
+    let mut at_patient = patient.open(&doctor).await;
+    at_doctor.send(&json!({"type": "typing"}));
+    assert_eq!(at_patient.expect("typing").await, json!({"type": "typing", "user_id": "doc"}));
+    at_patient.send(&json!({"type": "typing"}));
+    assert_eq!(at_doctor.next().await, json!({"type": "typing", "contact_id": "pat"}), "the first that it hears");
+    assert_eq!(also_at_doctor.next().await, json!({"type": "typing", "contact_id": "pat"}));
+    assert_eq!(at_patient.everything().await, [] as [Value; 0]);
+    assert_eq!(doctor.messages(&patient).await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn browsers_send_the_token_as_a_subprotocol_that_is_not_repeated() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let url = format!("{}?{}", place.ws_url, patient.with(&doctor));
+    let protocols = format!("chat.v1, bearer.{}", patient.token);
+    let mut socket = Socket::connect_with(&url, &[("sec-websocket-protocol", &protocols)]).await.unwrap();
+    assert_eq!(socket.headers["sec-websocket-protocol"], "chat.v1");
+    assert!(!format!("{:?}", socket.headers).contains("eyJ"), "{:?}", socket.headers);
+    assert!(socket.headers.contains_key("x-request-id"));
+    socket.expect("ready").await;
+    let sent = doctor.say(&patient, "hello browser").await;
+    assert_eq!(socket.expect("message").await["message"], sent);
+}
+
+#[tokio::test]
+async fn a_socket_ends_with_its_token_unless_a_fresh_one_comes() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let claims = token::claims("pat", "contact", &[&place.location]);
+    let brief = place.sign(&token::with(claims, "exp", json!(token::now() + 3)));
+    let mut ends = patient.bearing(&brief).open(&doctor).await;
+    let mut lives = patient.bearing(&brief).open(&doctor).await;
+
+    assert!(ends.expect("expiring").await["expires_at"].is_string());
+    lives.send(&json!({"type": "auth", "token": doctor.token}));
+    assert_eq!(lives.expect("error").await["code"], "forbidden", "somebody else's token");
+    lives.send(&json!({"type": "auth", "token": "nonsense"}));
+    assert_eq!(lives.expect("error").await["code"], "unauthorized");
+    lives.send(&json!({"type": "auth", "token": patient.token}));
+    assert!(lives.expect("authenticated").await["expires_at"].is_string());
+
+    assert_eq!(ends.expect_close().await, 4401);
+    let sent = doctor.say(&patient, "still there?").await;
+    assert_eq!(lives.expect("message").await["message"], sent);
+}

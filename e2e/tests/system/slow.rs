@@ -1,0 +1,31 @@
+//! Requests that arrive byte by byte are cut off, at both services, by whoever stands in front.
+
+use std::time::Duration;
+
+use e2e::wire;
+
+use crate::place;
+
+/// The configured 10 s, and what a busy machine adds.
+const CUT_WITHIN: Duration = Duration::from_secs(18);
+
+#[tokio::test]
+async fn slow_headers_and_bodies_are_cut_off_with_a_408() {
+    let place = place();
+    let token = place.user("doc").token;
+    let head = format!(
+        "POST /chat/send HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+    );
+    let body = format!("{head}Content-Length: 1000\r\n\r\n{{");
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+    let (slow_body, slow_headers, slow_handshake) = tokio::join!(
+        wire::trickle(&place.base_url, body.as_bytes(), b" ", CUT_WITHIN),
+        wire::trickle(&place.base_url, head.as_bytes(), b"X: y\r\n", CUT_WITHIN),
+        wire::trickle(&place.base_url, upgrade.as_bytes(), b"X: y\r\n", CUT_WITHIN),
+    );
+    for (name, answer) in [("body", slow_body), ("headers", slow_headers), ("handshake", slow_handshake)] {
+        let answer = answer.unwrap_or_else(|| panic!("a slow {name} is let to trickle on"));
+        assert!(answer.starts_with("HTTP/1.1 408 ") || answer.starts_with("HTTP/1.0 408 "), "{name}: {answer}");
+        assert!(!answer.contains("eyJ"), "{answer}");
+    }
+}
