@@ -90,7 +90,8 @@ fn describe_answer(status: u16, answer: &mut Value) {
         503 => answer["headers"]["Retry-After"] = json!({"description": "Seconds.", "schema": {"type": "integer"}}),
         _ => {}
     }
-    if let Some(media) = answer["content"].get_mut(CONTENT_TYPE) {
+    // Not by index, which would write a `null` into an answer without content.
+    if let Some(media) = answer.get_mut("content").and_then(|content| content.get_mut(CONTENT_TYPE)) {
         let (detail, errors) = match status {
             400 => ("the body is not JSON (line 1, column 2)", vec![]),
             401 => ("token has expired", vec![]),
