@@ -60,15 +60,17 @@ pub const REVOKED: &str = "revoked";
 pub const LOG_FIELDS: [&str; 3] = ["t", "h", "b"];
 
 /// Appends one event to its log and publishes it with the entry's id as cursor, in one step, so the order
-/// in the log is the order on the channel.
+/// in the log is the order on the channel. It says as well which entry the log held before it, so that whoever
+/// listens knows at once when something between two events did not arrive.
 ///
 /// Keys: channel, log. Arguments: type, header, rest of the frame, most entries kept, log's life in
 /// milliseconds. Returns the cursor.
 pub const PUBLISH: &str = r#"
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 local id = redis.call('XADD', KEYS[2], 'MAXLEN', '=', ARGV[4], '*', 't', ARGV[1], 'h', ARGV[2], 'b', ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
-local header = id
-if ARGV[2] ~= '' then header = id .. ' ' .. ARGV[2] end
+local header = id .. ' ' .. (last and last[1] or '-')
+if ARGV[2] ~= '' then header = header .. ' ' .. ARGV[2] end
 redis.call('PUBLISH', KEYS[1], header .. '\n{"type":"' .. ARGV[1] .. '","cursor":"' .. id .. '",' .. ARGV[3])
 return id
 "#;
@@ -79,7 +81,8 @@ return id
 pub const PUBLISH_EPHEMERAL: &str = r"return redis.call('PUBLISH', KEYS[1], ARGV[1])";
 
 /// The cursor of the newest entry of a log. Opens an empty log first, so that a cursor always names an entry that
-/// was there: "the log still holds it" is then proof that nothing behind it is missing.
+/// was there: "the log still holds it" is then proof that nothing behind it is missing. The entry that opens a log
+/// is the predecessor of the first event, as any entry is of the next.
 ///
 /// Keys: log. Arguments: log's life in milliseconds. Returns the cursor.
 pub const TAIL: &str = r"

@@ -5,9 +5,12 @@
 //!
 //! On the channel an event is `HEADER\nFRAME`, and the frame is what a client receives. The header is
 //!
-//! - `CURSOR PARTICIPANT MESSAGE_ID` for a message: whose client proves its delivery;
-//! - `CURSOR` for what else is in the log;
+//! - `CURSOR PREVIOUS PARTICIPANT MESSAGE_ID` for a message: whose client proves its delivery;
+//! - `CURSOR PREVIOUS` for what else is in the log;
 //! - `* PARTICIPANT` for what is not: somebody's typing, which its own sockets need not hear.
+//!
+//! `PREVIOUS` is the cursor of the entry that the log held last before this one, `-` when it held none. Who stands
+//! elsewhere has missed something.
 
 use std::fmt;
 use std::str::FromStr;
@@ -133,6 +136,8 @@ pub enum Header {
     Logged {
         /// The place.
         cursor: Cursor,
+        /// The place before it; `None` when it opened the log.
+        previous: Option<Cursor>,
         /// Whose delivery of what it is, for messages.
         addressed: Option<Addressed>,
     },
@@ -147,16 +152,21 @@ impl FromStr for Header {
     type Err = InvalidEvent;
 
     fn from_str(text: &str) -> Result<Self, InvalidEvent> {
-        let (place, rest) = match text.split_once(' ') {
-            Some((place, rest)) => (place, Some(rest)),
-            None => (text, None),
-        };
+        let (place, rest) = text.split_once(' ').ok_or(InvalidEvent)?;
         if place == "*" {
-            let from = rest.and_then(|who| who.parse().ok()).ok_or(InvalidEvent)?;
+            let from = rest.parse().map_err(|_| InvalidEvent)?;
             return Ok(Self::Ephemeral { from });
         }
-        let cursor = place.parse().map_err(|_| InvalidEvent)?;
-        Ok(Self::Logged { cursor, addressed: rest.map(str::parse).transpose()? })
+        let (previous, addressed) = match rest.split_once(' ') {
+            Some((previous, addressed)) => (previous, Some(addressed)),
+            None => (rest, None),
+        };
+        let cursor = |text: &str| text.parse::<Cursor>().map_err(|_| InvalidEvent);
+        Ok(Self::Logged {
+            cursor: cursor(place)?,
+            previous: if previous == "-" { None } else { Some(cursor(previous)?) },
+            addressed: addressed.map(str::parse).transpose()?,
+        })
     }
 }
 
@@ -180,11 +190,17 @@ impl Event {
         Ok(Self { header, frame })
     }
 
-    /// Reads an entry of a log. `None` for the entry that only opens a log.
+    /// Reads the entry of a log that follows `previous`. `None` for the entry that only opens a log.
     ///
     /// # Errors
     /// [`InvalidEvent`] when it is not of the form that [`crate::channel::PUBLISH`] gives it.
-    pub fn from_log(cursor: Cursor, kind: &str, header: &str, rest: &str) -> Result<Option<Self>, InvalidEvent> {
+    pub fn from_log(
+        cursor: Cursor,
+        previous: Option<Cursor>,
+        kind: &str,
+        header: &str,
+        rest: &str,
+    ) -> Result<Option<Self>, InvalidEvent> {
         if kind.is_empty() {
             return Ok(None);
         }
@@ -193,7 +209,7 @@ impl Event {
             addressed => Some(addressed.parse()?),
         };
         let frame = format!("{{\"type\":\"{kind}\",\"cursor\":\"{cursor}\",{rest}").into();
-        Ok(Some(Self { header: Header::Logged { cursor, addressed }, frame }))
+        Ok(Some(Self { header: Header::Logged { cursor, previous, addressed }, frame }))
     }
 }
 
@@ -201,6 +217,10 @@ impl Event {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn cursor(text: &str) -> Cursor {
+        text.parse().unwrap()
+    }
 
     fn addressed() -> Addressed {
         Addressed { to: "contact:pat456".parse().unwrap(), message_id: Uuid::from_u128(7) }
@@ -210,12 +230,12 @@ mod tests {
     fn channel_and_log_give_the_same_event() {
         let draft = Draft::message(r#"{"content":"line\none"}"#, addressed());
         let payload =
-            format!("1-2 {}\n{{\"type\":\"{}\",\"cursor\":\"1-2\",{}", draft.header(), draft.kind, draft.rest);
+            format!("1-2 1-1 {}\n{{\"type\":\"{}\",\"cursor\":\"1-2\",{}", draft.header(), draft.kind, draft.rest);
         let live = Event::from_channel(&payload.into()).unwrap();
-        let replayed =
-            Event::from_log("1-2".parse().unwrap(), draft.kind, &draft.header(), &draft.rest).unwrap().unwrap();
+        let (cursor, previous) = (cursor("1-2"), Some(cursor("1-1")));
+        let replayed = Event::from_log(cursor, previous, draft.kind, &draft.header(), &draft.rest).unwrap().unwrap();
         assert_eq!(live.frame, replayed.frame);
-        let header = Header::Logged { cursor: "1-2".parse().unwrap(), addressed: Some(addressed()) };
+        let header = Header::Logged { cursor, previous, addressed: Some(addressed()) };
         assert_eq!(live.header, header);
         assert_eq!(replayed.header, header);
         let frame: serde_json::Value = serde_json::from_slice(&live.frame).unwrap();
@@ -226,8 +246,8 @@ mod tests {
     fn receipts_are_frames_that_nobody_has_to_prove() {
         let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
         let draft = Draft::receipt(crate::receipt::Kind::Read, &ids, "2026-11-22T12:00:00.000001Z");
-        let event = Event::from_log("5-0".parse().unwrap(), draft.kind, &draft.header(), &draft.rest).unwrap().unwrap();
-        assert_eq!(event.header, Header::Logged { cursor: "5-0".parse().unwrap(), addressed: None });
+        let event = Event::from_log(cursor("5-0"), None, draft.kind, &draft.header(), &draft.rest).unwrap().unwrap();
+        assert_eq!(event.header, Header::Logged { cursor: cursor("5-0"), previous: None, addressed: None });
         let frame: serde_json::Value = serde_json::from_slice(&event.frame).unwrap();
         assert_eq!(
             frame,
@@ -244,17 +264,51 @@ mod tests {
 
     #[test]
     fn the_entry_that_opens_a_log_is_no_event() {
-        assert!(Event::from_log("1-0".parse().unwrap(), "", "", "").unwrap().is_none());
+        assert!(Event::from_log(cursor("1-0"), None, "", "", "").unwrap().is_none());
     }
 
     #[test]
     fn cursors_order_by_number_not_by_text() {
-        let cursor = |text: &str| text.parse::<Cursor>().unwrap();
         assert!(cursor("9-0") < cursor("10-0"));
         assert!(cursor("10-9") < cursor("10-10"));
     }
 
+    #[test]
+    fn an_event_says_what_stood_before_it_or_that_nothing_did() {
+        let logged = |text: &str| text.parse::<Header>().unwrap();
+        let (first, second) = (cursor("5-0"), cursor("5-1"));
+        assert_eq!(logged("5-0 -"), Header::Logged { cursor: first, previous: None, addressed: None });
+        assert_eq!(logged("5-1 5-0"), Header::Logged { cursor: second, previous: Some(first), addressed: None });
+        for text in ["", "5-0", "5-0 ", "5-0 x", "5-0 - ", "5-0 - user:a", "5-0 user:a 1", "- -", "*", "* x", "5-0  -"]
+        {
+            assert_eq!(text.parse::<Header>(), Err(InvalidEvent), "{text}");
+        }
+    }
+
+    /// Cursors as a log has them, and people as the EHR names them.
+    fn headers() -> impl Strategy<Value = (Cursor, Option<Cursor>, Option<Addressed>)> {
+        let place = |(millis, count)| Cursor { millis, count };
+        let addressed = ("(user|contact):[A-Za-z0-9._~-]{1,64}", any::<u128>())
+            .prop_map(|(to, id)| Addressed { to: to.parse().unwrap(), message_id: Uuid::from_u128(id) });
+        let cursor = any::<(u64, u64)>().prop_map(place);
+        (cursor.clone(), prop::option::of(cursor), prop::option::of(addressed))
+    }
+
     proptest! {
+        #[test]
+        fn headers_are_read_as_the_script_writes_them((cursor, previous, addressed) in headers()) {
+            let mut text = format!("{cursor} {}", previous.map_or("-".to_owned(), |previous| previous.to_string()));
+            if let Some(addressed) = &addressed {
+                text = format!("{text} {addressed}");
+            }
+            prop_assert_eq!(text.parse::<Header>(), Ok(Header::Logged { cursor, previous, addressed }));
+        }
+
+        #[test]
+        fn no_text_makes_the_header_parser_panic(text in "[-*:0-9a-z ]{0,60}") {
+            let _ = text.parse::<Header>();
+        }
+
         #[test]
         fn no_payload_makes_the_reader_panic(payload in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Event::from_channel(&payload.into());

@@ -209,7 +209,7 @@ impl Connection {
     fn prepare(&mut self, item: Item) -> Option<Message> {
         let text = match item {
             Item::Event(delivery) => {
-                if let Header::Logged { cursor, addressed } = &delivery.header {
+                if let Header::Logged { cursor, addressed, .. } = &delivery.header {
                     if *cursor <= self.position {
                         return None;
                     }

@@ -109,6 +109,7 @@ impl Hub {
             }
         };
         let (subscribed, heard) = oneshot::channel();
+        let early = room.position.is_none();
         room.sockets.push(outbound.clone());
         match room.stage {
             // The receiver is right here.
@@ -116,7 +117,7 @@ impl Hub {
             Stage::Wanted | Stage::Subscribing => room.waiting.push(subscribed),
         }
         drop(guard);
-        Ok(Membership { hub: self.clone(), channel, outbound, subscribed: Some(heard) })
+        Ok(Membership { hub: self.clone(), channel, outbound, subscribed: Some(heard), early })
     }
 
     fn leave(&self, channel: &Channel, outbound: &Arc<Outbound>) {
@@ -134,8 +135,16 @@ impl Hub {
     /// Passes on what came on a channel.
     pub fn dispatch(&self, channel: &str, event: Event) {
         let Some(delivery) = Delivery::new(event) else { return };
-        if let Some(room) = self.state.lock().rooms.get_mut(channel) {
-            room.receive(delivery);
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let Some(room) = state.rooms.get_mut(channel) else { return };
+        // A room whose subscription is not confirmed is looked at when it is.
+        if room.receive(delivery)
+            && room.stage == Stage::Live
+            && let Some((channel, _)) = state.rooms.get_key_value(channel)
+        {
+            state.behind.push(channel.clone());
+            self.fell_behind.notify_one();
         }
     }
 
@@ -320,6 +329,8 @@ pub struct Membership {
     channel: Channel,
     outbound: Arc<Outbound>,
     subscribed: Option<oneshot::Receiver<Epoch>>,
+    /// It joined before the room had a position.
+    early: bool,
 }
 
 impl Membership {
@@ -335,18 +346,14 @@ impl Membership {
     }
 
     /// Tells the hub up to where this socket has read the log itself. `false` when events may have been lost since
-    /// `epoch`: then what was read is not the whole truth, and the socket must join anew.
+    /// `epoch`, or passed by between what was read and what is heard: then the socket must join anew.
     #[must_use]
     pub fn settle(&self, epoch: Epoch, position: Cursor) -> bool {
         let mut state = self.hub.state.lock();
         if state.epoch != epoch.0 {
             return false;
         }
-        if let Some(room) = state.rooms.get_mut(&self.channel) {
-            // Never moved forward here: the others in the room have not read what this one has.
-            room.position.get_or_insert(position);
-        }
-        true
+        state.rooms.get_mut(&self.channel).is_some_and(|room| room.settle(position, self.early))
     }
 }
 

@@ -197,7 +197,7 @@ mod tests {
 
     fn event(cursor: &str, length: usize) -> Item {
         let frame = "x".repeat(length).into();
-        let header = Header::Logged { cursor: cursor.parse().unwrap(), addressed: None };
+        let header = Header::Logged { cursor: cursor.parse().unwrap(), previous: None, addressed: None };
         Item::Event(Delivery::new(Event { header, frame }).unwrap())
     }
 

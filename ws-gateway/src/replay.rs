@@ -77,8 +77,9 @@ impl Logs {
                 _ => return Ok(None),
             }
             for (id, fields) in entries {
+                let previous = last;
                 last = id.parse().map_err(|_| ReplayError::NotALog)?;
-                let Some(delivery) = read_entry(last, &fields)? else { continue };
+                let Some(delivery) = read_entry(last, previous, &fields)? else { continue };
                 bytes += delivery.text.len();
                 deliveries.push(delivery);
             }
@@ -103,12 +104,16 @@ impl Logs {
     }
 }
 
-fn read_entry(cursor: Cursor, fields: &HashMap<String, Value>) -> Result<Option<Arc<Delivery>>, ReplayError> {
+fn read_entry(
+    cursor: Cursor,
+    previous: Cursor,
+    fields: &HashMap<String, Value>,
+) -> Result<Option<Arc<Delivery>>, ReplayError> {
     let [kind, header, rest] = channel::LOG_FIELDS.map(|name| fields.get(name).and_then(Value::as_bytes));
     let text = |bytes: Option<&'_ [u8]>| bytes.and_then(|bytes| std::str::from_utf8(bytes).ok().map(str::to_owned));
     let (Some(kind), Some(header), Some(rest)) = (text(kind), text(header), text(rest)) else {
         return Err(ReplayError::NotALog);
     };
-    let event = Event::from_log(cursor, &kind, &header, &rest).map_err(|_| ReplayError::NotALog)?;
+    let event = Event::from_log(cursor, Some(previous), &kind, &header, &rest).map_err(|_| ReplayError::NotALog)?;
     Ok(event.and_then(Delivery::new))
 }

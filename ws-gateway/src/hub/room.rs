@@ -1,10 +1,11 @@
 //! The sockets of one conversation, and the rule that keeps their events whole and in order.
 //!
-//! While a log is read again, live events are held back: they stand behind what the log will show.
+//! Each event names the one before it, so a room knows when one did not arrive. Then its log is read again, and while
+//! that lasts live events are held back: they stand behind what the log will show.
 
 use std::sync::Arc;
 
-use shared::event::Cursor;
+use shared::event::{Cursor, Header};
 use tokio::sync::oneshot;
 
 use super::{Backfill, Epoch};
@@ -33,6 +34,8 @@ pub(super) struct Room {
     pub(super) waiting: Vec<oneshot::Sender<Epoch>>,
     /// Every socket here has every event up to this one, or will read it itself.
     pub(super) position: Option<Cursor>,
+    /// Where the position began. Sockets that joined before have heard of no event up to here.
+    start: Option<Cursor>,
     held: Option<Held>,
     degraded: bool,
 }
@@ -42,23 +45,45 @@ pub(super) struct Room {
 struct Held {
     events: Vec<Arc<Delivery>>,
     bytes: usize,
+    /// The newest event that came, whether or not it is still held.
+    newest: Option<Cursor>,
+    /// The newest event that had come when the reading began: the log must hold it.
+    expected: Option<Cursor>,
     reading: bool,
     /// Something was lost since the reading began.
     again: bool,
 }
 
 impl Room {
-    pub(super) fn receive(&mut self, delivery: Arc<Delivery>) {
-        let Some(cursor) = delivery.cursor() else { return self.tell(&Item::Event(delivery)) };
+    /// Takes what came live. Returns whether the room has fallen behind by it, and must be queued for reading.
+    pub(super) fn receive(&mut self, delivery: Arc<Delivery>) -> bool {
+        let Header::Logged { cursor, previous, .. } = delivery.header else {
+            self.tell(&Item::Event(delivery));
+            return false;
+        };
         if let Some(held) = &mut self.held {
-            held.bytes += delivery.text.len();
-            held.events.push(delivery);
-            if held.bytes > HELD_LIMIT_BYTES {
-                metrics::counter!("gateway_held_overflows_total").increment(1);
-                held.forget();
+            held.keep(cursor, delivery);
+            return false;
+        }
+        match self.position {
+            None => {
+                // Whoever joined before must have read the log up to what stood before this, or this itself.
+                self.start = previous.or(Some(cursor));
+                self.advance(cursor, delivery);
+                false
             }
-        } else {
-            self.advance(cursor, delivery);
+            // Read from the log already.
+            Some(position) if cursor <= position => false,
+            Some(_) if previous == self.position => {
+                self.advance(cursor, delivery);
+                false
+            }
+            // Something between the two did not arrive, or the log is another one.
+            Some(_) => {
+                metrics::counter!("gateway_silent_losses_total", "noticed" => "next_event").increment(1);
+                self.held.insert(Held::default()).keep(cursor, delivery);
+                true
+            }
         }
     }
 
@@ -73,6 +98,18 @@ impl Room {
         for socket in &self.sockets {
             socket.push(item.clone());
         }
+    }
+
+    /// A socket has read the log up to `read` by itself. Returns whether it has everything up to there and hears
+    /// everything behind it. `early`: it joined before the room had a position.
+    pub(super) fn settle(&mut self, read: Cursor, early: bool) -> bool {
+        if self.position.is_none() {
+            // Never moved forward here: the others in the room have not read what this one has.
+            self.position = Some(read);
+            self.start = Some(read);
+        }
+        // What another socket's reading or a first event has skipped was told to nobody.
+        !early || self.start.is_none_or(|start| start <= read)
     }
 
     /// Whether its log is to be read.
@@ -115,6 +152,9 @@ impl Room {
     /// From where on to read, when that is needed and nobody reads already.
     pub(super) fn begin_reading(&mut self) -> Option<Cursor> {
         let held = self.held.as_mut().filter(|held| !held.reading)?;
+        // What was published stands in the log: what has come until now will be read there.
+        held.forget();
+        held.expected = held.newest;
         held.again = false;
         held.reading = true;
         self.position
@@ -129,7 +169,7 @@ impl Room {
 
     /// Returns whether the room has caught up.
     pub(super) fn finish_reading(&mut self, backfill: Backfill) -> bool {
-        let Some(held) = self.held.take() else { return true };
+        let Some(mut held) = self.held.take() else { return true };
         match backfill {
             Backfill::Missed(events) => {
                 for delivery in events {
@@ -137,20 +177,30 @@ impl Room {
                         self.advance(cursor, delivery);
                     }
                 }
+                // It came live and the log does not know it: a failover has lost it, and who knows what else.
+                if let Some(position) = self.position
+                    && held.expected > self.position
+                {
+                    self.tell(&Item::Resync(position));
+                    held.newest = None;
+                }
             }
             Backfill::Lost(tail) => {
                 self.position = Some(tail);
                 self.tell(&Item::Resync(tail));
+                // Of a log that is gone; whatever the present one holds will come.
+                held.newest = None;
             }
         }
         if held.again {
-            self.held = Some(Held::default());
+            self.held = Some(Held { newest: held.newest, ..Held::default() });
             return false;
         }
         for delivery in held.events {
-            if let Some(cursor) = delivery.cursor() {
-                self.advance(cursor, delivery);
-            }
+            self.receive(delivery);
+        }
+        if self.is_behind() {
+            return false;
         }
         self.recover();
         true
@@ -158,6 +208,16 @@ impl Room {
 }
 
 impl Held {
+    fn keep(&mut self, cursor: Cursor, delivery: Arc<Delivery>) {
+        self.newest = self.newest.max(Some(cursor));
+        self.bytes += delivery.text.len();
+        self.events.push(delivery);
+        if self.bytes > HELD_LIMIT_BYTES {
+            metrics::counter!("gateway_held_overflows_total").increment(1);
+            self.forget();
+        }
+    }
+
     fn forget(&mut self) {
         self.events = Vec::new();
         self.bytes = 0;

@@ -11,8 +11,14 @@ fn cursor(n: u64) -> Cursor {
     format!("{n}-0").parse().unwrap()
 }
 
+/// The nth event of a log that misses none.
 fn event(n: u64) -> Event {
-    Event { header: Header::Logged { cursor: cursor(n), addressed: None }, frame: n.to_string().into() }
+    event_after(n.checked_sub(1), n)
+}
+
+fn event_after(previous: Option<u64>, n: u64) -> Event {
+    let header = Header::Logged { cursor: cursor(n), previous: previous.map(cursor), addressed: None };
+    Event { header, frame: n.to_string().into() }
 }
 
 fn missed(cursors: &[u64]) -> Backfill {
@@ -58,6 +64,7 @@ async fn events_reach_the_sockets_of_their_conversation_and_no_others() {
     let _second = hub.join(channel(2), there.clone()).unwrap();
     hub.dispatch(channel(1).as_str(), event(2));
     hub.dispatch(channel(2).as_str(), event(3));
+    assert!(hub.take_behind(10).is_empty());
     hub.dispatch(channel(3).as_str(), event(4));
     assert_eq!(heard(&here).await, ["2"]);
     assert_eq!(heard(&there).await, ["3"]);
@@ -133,7 +140,7 @@ async fn an_outage_is_told_and_ends_with_what_was_missed() {
 #[tokio::test]
 async fn what_is_lost_for_good_is_said_once_and_new_events_follow() {
     let (hub, _member, outbound) = one_room().await;
-    hub.dispatch(channel(1).as_str(), event(900));
+    hub.dispatch(channel(1).as_str(), event_after(Some(1), 900));
     hub.lagged();
     hub.take_behind(10);
     // The new log's clock runs behind the old one's.
@@ -179,6 +186,132 @@ async fn only_a_room_that_stands_still_is_suspect() {
     assert!(!hub.suspect(&channel(1), cursor(1)));
     assert!(hub.suspect(&channel(1), cursor(2)));
     assert!(!hub.suspect(&channel(1), cursor(2)), "it is queued already");
+}
+
+#[tokio::test]
+async fn an_event_that_did_not_arrive_is_read_before_what_follows_it_is_passed_on() {
+    let (hub, _member, outbound) = one_room().await;
+    hub.dispatch(channel(1).as_str(), event(2));
+    hub.dispatch(channel(1).as_str(), event(4));
+    hub.dispatch(channel(1).as_str(), event(5));
+    assert_eq!(heard(&outbound).await, ["2"]);
+    assert_eq!(hub.take_behind(10), [(channel(1), cursor(2))]);
+    hub.dispatch(channel(1).as_str(), event(6));
+    hub.dispatch(channel(1).as_str(), event(7));
+    // The log was read before 7 came.
+    hub.backfilled(&channel(1), missed(&[3, 4, 5, 6]));
+    assert_eq!(heard(&outbound).await, ["3", "4", "5", "6", "7"]);
+    assert!(hub.take_behind(10).is_empty());
+}
+
+#[tokio::test]
+async fn a_gap_among_what_was_held_back_has_the_log_read_once_more() {
+    let (hub, _member, outbound) = one_room().await;
+    hub.lagged();
+    assert_eq!(hub.take_behind(10), [(channel(1), cursor(1))]);
+    for n in [3, 5, 6] {
+        hub.dispatch(channel(1).as_str(), event(n));
+    }
+    hub.backfilled(&channel(1), missed(&[2]));
+    assert_eq!(heard(&outbound).await, ["2", "3"]);
+    assert_eq!(hub.take_behind(10), [(channel(1), cursor(3))]);
+    hub.backfilled(&channel(1), missed(&[4, 5, 6]));
+    assert_eq!(heard(&outbound).await, ["4", "5", "6"]);
+}
+
+#[tokio::test]
+async fn a_log_that_was_opened_anew_is_a_gap() {
+    let (hub, _member, outbound) = one_room().await;
+    hub.dispatch(channel(1).as_str(), event_after(None, 9));
+    assert_eq!(hub.take_behind(10), [(channel(1), cursor(1))]);
+    hub.backfilled(&channel(1), Backfill::Lost(cursor(9)));
+    hub.dispatch(channel(1).as_str(), event(10));
+    assert_eq!(heard(&outbound).await, ["resync", "10"]);
+}
+
+#[tokio::test]
+async fn an_event_that_the_log_has_lost_since_means_resync() {
+    let (hub, _member, outbound) = one_room().await;
+    // 2 did not arrive; 3 did, and a failover has lost it.
+    hub.dispatch(channel(1).as_str(), event(3));
+    hub.take_behind(10);
+    hub.backfilled(&channel(1), missed(&[2]));
+    assert_eq!(heard(&outbound).await, ["2", "resync"]);
+    hub.dispatch(channel(1).as_str(), event_after(Some(2), 4));
+    assert_eq!(heard(&outbound).await, ["4"]);
+    assert!(hub.take_behind(10).is_empty());
+}
+
+#[tokio::test]
+async fn a_gap_before_the_subscription_is_confirmed_is_looked_at_when_it_is() {
+    let hub = Hub::new();
+    hub.connected();
+    let outbound = queue();
+    let _member = hub.join(channel(1), outbound.clone()).unwrap();
+    let interest = hub.take_interest(10);
+    hub.dispatch(channel(1).as_str(), event(2));
+    hub.dispatch(channel(1).as_str(), event(4));
+    assert!(hub.take_behind(10).is_empty());
+    hub.subscribed(&interest.subscribe);
+    assert_eq!(hub.take_behind(10), [(channel(1), cursor(2))]);
+}
+
+/// Two sockets that join an empty room at once, both subscribed.
+async fn two_early() -> (Arc<Hub>, [(Membership, Epoch, Arc<Outbound>); 2]) {
+    let hub = Hub::new();
+    hub.connected();
+    let queues = [queue(), queue()];
+    let members = queues.clone().map(|queue| hub.join(channel(1), queue).unwrap());
+    hub.subscribed(&hub.take_interest(10).subscribe);
+    let [mut a, mut b] = members;
+    let epochs = [a.subscribed().await.unwrap(), b.subscribed().await.unwrap()];
+    let [first, second] = queues;
+    (hub, [(a, epochs[0], first), (b, epochs[1], second)])
+}
+
+#[tokio::test]
+async fn who_has_read_less_than_the_room_began_with_joins_anew() {
+    let (hub, [(a, epoch, _), (b, same_epoch, behind)]) = two_early().await;
+    // `a` has read 3, which comes live after that; `b` had read the log before.
+    assert!(a.settle(epoch, cursor(3)));
+    hub.dispatch(channel(1).as_str(), event(3));
+    assert!(heard(&behind).await.is_empty());
+    assert!(!b.settle(same_epoch, cursor(2)));
+    drop(b);
+    let mut again = hub.join(channel(1), queue()).unwrap();
+    let epoch = again.subscribed().await.unwrap();
+    assert!(again.settle(epoch, cursor(3)));
+}
+
+#[tokio::test]
+async fn who_has_read_less_than_what_stood_before_the_first_event_joins_anew() {
+    let (hub, [(a, epoch, _), (b, same_epoch, _)]) = two_early().await;
+    hub.dispatch(channel(1).as_str(), event(3));
+    assert!(!a.settle(epoch, cursor(1)), "2 did not arrive");
+    assert!(b.settle(same_epoch, cursor(2)));
+    let (hub, [(a, epoch, _), (b, same_epoch, _)]) = two_early().await;
+    hub.dispatch(channel(1).as_str(), event_after(None, 3));
+    assert!(!a.settle(epoch, cursor(1)), "of a log that is gone");
+    assert!(b.settle(same_epoch, cursor(3)));
+}
+
+#[tokio::test]
+async fn what_a_room_holds_back_is_bounded_and_read_from_the_log_instead() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let (hub, _member, outbound) = one_room().await;
+    hub.lagged();
+    assert_eq!(hub.take_behind(10).len(), 1);
+    let large = |n: u64| Event { frame: "x".repeat(300_000).into(), ..event(n) };
+    for n in 2..=5 {
+        hub.dispatch(channel(1).as_str(), large(n));
+    }
+    hub.backfilled(&channel(1), missed(&[2]));
+    assert_eq!(heard(&outbound).await, ["2"], "what did not fit was let go");
+    assert_eq!(hub.take_behind(10), [(channel(1), cursor(2))]);
+    hub.backfilled(&channel(1), missed(&[3, 4, 5]));
+    assert_eq!(heard(&outbound).await, ["3", "4", "5"]);
+    assert!(recorder.handle().render().contains("gateway_held_overflows_total 1"));
 }
 
 #[tokio::test]

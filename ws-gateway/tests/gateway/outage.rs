@@ -1,6 +1,6 @@
 //! Redis dies, restarts empty, falls silent, or loses something without a word.
 
-use fred::interfaces::{ClientLike, PubsubInterface, StreamsInterface};
+use fred::interfaces::{ClientLike, KeysInterface, PubsubInterface, StreamsInterface};
 use fred::types::CustomCommand;
 
 use crate::support::{Client, Gateway, QUERY, RedisServer, channel, doctor, http};
@@ -60,6 +60,39 @@ async fn what_was_lost_without_a_word_is_found_by_comparing_with_the_log() {
     let fields = vec![("t", "message"), ("h", ""), ("b", r#""message":{"content":"silent"}}"#)];
     let _: String = publisher.client.xadd(channel().log(), false, None::<()>, "*", fields).await.unwrap();
     assert_eq!(client.frame().await["message"]["content"], "silent");
+}
+
+#[tokio::test]
+async fn what_was_lost_without_a_word_is_found_by_the_next_event_and_comes_before_it() {
+    let redis = RedisServer::start();
+    // No comparison will find it in this test's time.
+    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "3600")]).await;
+    let publisher = redis.publisher().await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    publisher.message(&channel(), "contact:pat456", "first").await;
+    assert_eq!(client.frame().await["message"]["content"], "first");
+    for n in 0..3 {
+        let fields = vec![("t", "message"), ("h", ""), ("b", r#""message":{"content":"silent"}}"#)];
+        let _: String = publisher.client.xadd(channel().log(), false, None::<()>, "*", fields).await.unwrap();
+        publisher.message(&channel(), "contact:pat456", &n.to_string()).await;
+        assert_eq!(client.frame().await["message"]["content"], "silent");
+        assert_eq!(client.frame().await["message"]["content"], n.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_while_its_sockets_listen_means_resync() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "3600")]).await;
+    let publisher = redis.publisher().await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    publisher.message(&channel(), "contact:pat456", "first").await;
+    assert_eq!(client.frame().await["message"]["content"], "first");
+    let _: i64 = publisher.client.del(channel().log()).await.unwrap();
+    publisher.message(&channel(), "contact:pat456", "after").await;
+    assert_eq!(client.frame().await["type"], "resync");
+    publisher.message(&channel(), "contact:pat456", "later").await;
+    assert_eq!(client.frame().await["message"]["content"], "later");
 }
 
 #[tokio::test]
