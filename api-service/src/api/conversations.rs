@@ -12,7 +12,7 @@ use super::body::Encoded;
 use super::params::{ContactParam, CursorParam, LimitParam, LocationParam, UserParam};
 use super::refusal::Refusal;
 use super::schema;
-use super::spec::Tag;
+use super::tag::Tag;
 use crate::domain::{history, inbox};
 use crate::state::State;
 

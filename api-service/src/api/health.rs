@@ -11,7 +11,7 @@ use shared::problem::Problem;
 use super::body::Encoded;
 use super::refusal::{ProblemBody, problem};
 use super::schema;
-use super::spec::Tag;
+use super::tag::Tag;
 use crate::domain::error::Refused;
 use crate::state::State;
 

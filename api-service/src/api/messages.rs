@@ -15,7 +15,7 @@ use super::body::{Encoded, Fields, FromFields, Input};
 use super::params::{ContactParam, LimitParam, LocationParam, SeqParam, UserParam};
 use super::refusal::{BodyRefusal, ProblemBody, Refusal, invalid, problem};
 use super::schema;
-use super::spec::Tag;
+use super::tag::Tag;
 use crate::domain::error::Refused;
 use crate::domain::history::{self, Place};
 use crate::domain::send;

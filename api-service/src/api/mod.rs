@@ -14,6 +14,7 @@ mod refusal;
 mod revocations;
 mod schema;
 mod spec;
+mod tag;
 
 use std::sync::Arc;
 

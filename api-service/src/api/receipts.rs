@@ -11,7 +11,7 @@ use super::auth::Caller;
 use super::body::{Encoded, Fields, FromFields, Input};
 use super::refusal::BodyRefusal;
 use super::schema;
-use super::spec::Tag;
+use super::tag::Tag;
 use crate::domain::mark;
 use crate::state::State;
 

@@ -10,7 +10,7 @@ use super::auth::Caller;
 use super::body::{Fields, FromFields, Input};
 use super::refusal::BodyRefusal;
 use super::schema;
-use super::spec::Tag;
+use super::tag::Tag;
 use crate::domain::revoke;
 use crate::state::State;
 

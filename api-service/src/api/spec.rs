@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use poem_openapi::{LicenseObject, OpenApiService, ServerObject, Tags};
+use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Value, json};
 use shared::problem::{CONTENT_TYPE, InputError, Problem};
 
@@ -13,21 +13,6 @@ use super::messages::Messages;
 use super::problems::Methods;
 use super::receipts::Receipts;
 use super::revocations::Admin;
-
-/// Groups of operations.
-#[derive(Tags)]
-pub(super) enum Tag {
-    /// Send messages and read them back.
-    Messages,
-    /// Say what arrived and what was read.
-    Receipts,
-    /// The inbox.
-    Conversations,
-    /// For administrators' backends.
-    Admin,
-    /// For load balancers and operators.
-    Health,
-}
 
 const DESCRIPTION: &str = "Real-time chat between staff (`user_id`) and patients (`contact_id`) within a location \
 (`location_id`). Live events come by WebSocket at `/ws`, which `asyncapi.yaml` describes. Every failure is an RFC 9457 \
