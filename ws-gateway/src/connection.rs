@@ -153,7 +153,7 @@ struct Connection {
     outbound: Arc<Outbound>,
     conversation: shared::participant::Conversation,
     channel: shared::channel::Channel,
-    principal: shared::token::Principal,
+    principal: Arc<shared::token::Principal>,
     /// The last event sent; none at or before it is sent again.
     position: Cursor,
     degraded: bool,
@@ -170,7 +170,7 @@ impl Connection {
             let done = tokio::select! {
                 batch = self.outbound.next() => match batch {
                     Ok(batch) => self.relay(socket, batch).await,
-                    Err(_) => Err(End::Ours(Close::TooSlow)),
+                    Err(why) => Err(End::Ours(why)),
                 },
                 message = socket.next() => self.take(socket, message).await,
                 () = &mut timer => {
@@ -269,7 +269,7 @@ impl Connection {
                 Ok(Err(error)) => Err(end_of(&error)),
                 Err(_) => Err(End::Ours(Close::TooSlow)),
             },
-            () = self.outbound.overflowed() => Err(End::Ours(Close::TooSlow)),
+            why = self.outbound.closed() => Err(End::Ours(why)),
         }
     }
 
@@ -372,7 +372,12 @@ impl Connection {
             .check_sees(&self.conversation)
             .map_err(|error| FrameError::new(Code::Forbidden, error.to_string()))?;
         self.clock.renew(principal.expires_at);
-        self.principal = principal;
+        self.principal = Arc::new(principal);
+        self.outbound.renew(self.principal.clone());
+        // Taken back since it was verified, when the sweep found the old one here.
+        if self.gateway.revoked.known().covers(&self.principal) {
+            self.outbound.close(Close::TokenEnded);
+        }
         Ok(protocol::authenticated(self.principal.expires_at))
     }
 }

@@ -6,7 +6,7 @@ use metrics::Counter;
 use shared::channel::Channel;
 use shared::event::Cursor;
 use shared::shutdown::Shutdown;
-use shared::token::Verifier;
+use shared::token::{Principal, Verifier};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::hub::{Hub, Membership, Refused};
 use crate::outbound::{Delivery, Outbound};
 use crate::replay::{Logs, ReplayError};
+use crate::revocations::Revoked;
 use crate::typing::Typing;
 
 /// How often a handshake reads its log anew because events may have been lost meanwhile.
@@ -24,6 +25,7 @@ const ATTEMPTS: usize = 3;
 pub(crate) struct Gateway {
     pub(crate) config: Config,
     pub(crate) verifier: Verifier,
+    pub(crate) revoked: Arc<Revoked>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) logs: Logs,
     pub(crate) acks: Acks,
@@ -67,11 +69,11 @@ impl Gateway {
     pub(crate) async fn start(
         &self,
         channel: &Channel,
-        owner: Option<&shared::participant::Participant>,
+        bearer: &Arc<Principal>,
         seen: Option<Cursor>,
     ) -> Result<Start, CannotStart> {
         for _ in 0..ATTEMPTS {
-            let outbound = Outbound::new(owner.cloned(), self.config.outbound_queue_bytes);
+            let outbound = Outbound::new(bearer.clone(), self.config.outbound_queue_bytes);
             let mut membership = self.hub.join(channel.clone(), outbound.clone())?;
             let epoch =
                 timeout(self.config.redis_timeout, membership.subscribed()).await.map_err(|_| CannotStart::Late)??;

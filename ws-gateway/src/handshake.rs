@@ -44,7 +44,7 @@ struct Asked {
 /// A socket that is let in, once its answer has been written.
 pub(crate) struct Admitted {
     pub(crate) request_id: String,
-    pub(crate) principal: Principal,
+    pub(crate) principal: Arc<Principal>,
     pub(crate) conversation: Conversation,
     pub(crate) channel: Channel,
     pub(crate) start: Start,
@@ -80,7 +80,7 @@ pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>) -> (
     (answer, None)
 }
 
-/// Ready once Redis was reached, and from then on until the end. Not while Redis is away: it is away for every gateway,
+/// Ready once Redis was reached and has said which tokens are revoked, and from then on until the end. Not while Redis is away: it is away for every gateway,
 /// and taking all of them out of the balancer would cut sockets that still hear `degraded` and `recovered`.
 pub(crate) fn is_ready(gateway: &Gateway) -> Result<(), Refusal> {
     if gateway.shutdown.has_begun() {
@@ -88,6 +88,9 @@ pub(crate) fn is_ready(gateway: &Gateway) -> Result<(), Refusal> {
     }
     if !gateway.hub.was_reached() {
         return Err(Refusal::unavailable("redis has not been reached yet"));
+    }
+    if !gateway.revoked.is_loaded() {
+        return Err(Refusal::unavailable("which tokens are revoked has not been read yet"));
     }
     Ok(())
 }
@@ -100,18 +103,26 @@ async fn admit<B>(gateway: &Arc<Gateway>, request: &Request<B>, id: &str) -> Res
     if gateway.shutdown.has_begun() {
         return Err(Refusal::unavailable("this gateway is going away: reconnect now"));
     }
+    if !gateway.revoked.is_loaded() {
+        return Err(Refusal::unavailable("tokens cannot be checked yet: try again"));
+    }
     let asked = check(request, &gateway.verifier)?;
+    let principal = Arc::new(asked.principal);
     let permit = gateway.room.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Refusal::unavailable("this gateway holds as many sockets as it may"))?;
     let channel = Channel::from(&asked.conversation);
-    let start = gateway.start(&channel, asked.principal.person(), asked.cursor).await.map_err(|error| {
+    let start = gateway.start(&channel, &principal, asked.cursor).await.map_err(|error| {
         if !matches!(error, CannotStart::Refused(Refused::GoingAway)) {
             tracing::warn!(request_id = id, %error, "cannot start a socket");
         }
         Refusal::unavailable("live messages cannot be relayed at the moment: try again")
     })?;
+    // Taken back since it was verified, and before the hub knew of this socket: nobody else would notice.
+    if gateway.revoked.known().covers(&principal) {
+        return Err(Refusal::bad_token(&TokenError::Revoked));
+    }
     let answer = answer::switching(id, &asked.accept_key, asked.subprotocol.then_some(SUBPROTOCOL));
-    let Asked { principal, conversation, .. } = asked;
+    let conversation = asked.conversation;
     Ok((answer, Box::new(Admitted { request_id: id.to_owned(), principal, conversation, channel, start, permit })))
 }
 

@@ -12,6 +12,7 @@
 //! - [`relay`]: Redis subscriptions → hub; notices whatever was lost
 //! - [`replay`]: reads the logs, for sockets that resume and for the relay
 //! - [`acks`]: proven deliveries and reads → Redis
+//! - [`revocations`]: Redis → which tokens are refused, and whose sockets are closed
 //! - [`typing`]: somebody types → Redis
 //! - [`redis`]: how connections to Redis behave
 //! - `admin`: metrics and health on a port of their own
@@ -29,6 +30,7 @@ pub mod protocol;
 pub mod redis;
 pub mod relay;
 pub mod replay;
+pub mod revocations;
 mod server;
 pub mod typing;
 
@@ -52,6 +54,7 @@ use crate::gateway::Gateway;
 use crate::hub::Hub;
 use crate::redis::Redis;
 use crate::replay::Logs;
+use crate::revocations::Revoked;
 use crate::typing::Typing;
 
 /// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
@@ -86,8 +89,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let logs = Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes);
     let hub = Hub::new();
     relay::start(redis, logs.clone(), &hub, config.position_check, &background);
+    let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
     let gateway = Arc::new(Gateway {
-        verifier: Verifier::new(&config.tokens),
+        verifier: Verifier::new(&config.tokens).with_revocations(revoked.known().clone()),
+        revoked,
         hub: hub.clone(),
         logs,
         acks: Acks::start(commands.clone(), &background),

@@ -2,15 +2,20 @@
 //!
 //! It never drops a single event: a queue that is full gives up all it holds and its socket is closed (4408), for
 //! a client that resumes with its cursor gets everything, and one that missed something in the middle never would.
+//!
+//! It is also how a socket is closed from outside (4401, its token was taken back): whatever its task waits for, even a
+//! write that does not end, it waits for this as well, so no socket needs a timer or a receiver for it.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use shared::event::{Cursor, Event, Header};
-use shared::participant::Participant;
+use shared::token::Principal;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::close::Close;
 
 /// What an entry costs beside its frame: its place in the queue and in the socket's bookkeeping.
 const ENTRY_BYTES: usize = 64;
@@ -75,83 +80,86 @@ pub struct Batch {
     pub bytes: usize,
 }
 
-/// The queue's bound was hit: close the socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Overflowed;
-
 /// The queue of one socket.
 #[derive(Debug)]
 pub struct Outbound {
-    owner: Option<Participant>,
     limit_bytes: usize,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    /// Whose socket it is, by its present token.
+    bearer: Arc<Principal>,
     items: Vec<Item>,
     /// Of `items` and of the batch that is being written.
     bytes: usize,
-    overflowed: bool,
+    closed: Option<Close>,
     /// The socket's task, when it waits.
     waker: Option<Waker>,
 }
 
 impl Outbound {
-    /// An empty queue of at most `limit_bytes`; `owner` is the socket's person, `None` for a service.
+    /// An empty queue of at most `limit_bytes`, for a socket of `bearer`.
     #[must_use]
-    pub fn new(owner: Option<Participant>, limit_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { owner, limit_bytes, state: Mutex::default() })
+    pub fn new(bearer: Arc<Principal>, limit_bytes: usize) -> Arc<Self> {
+        let state = State { bearer, items: Vec::new(), bytes: 0, closed: None, waker: None };
+        Arc::new(Self { limit_bytes, state: Mutex::new(state) })
     }
 
     /// Whose socket it is.
     #[must_use]
-    pub fn owner(&self) -> Option<&Participant> {
-        self.owner.as_ref()
+    pub fn bearer(&self) -> Arc<Principal> {
+        self.state.lock().bearer.clone()
+    }
+
+    /// From now on the socket lives by this token.
+    pub fn renew(&self, bearer: Arc<Principal>) {
+        self.state.lock().bearer = bearer;
     }
 
     /// Adds to the queue, or gives up all of it when that would pass the bound. Nobody hears their own typing.
     pub fn push(&self, item: Item) {
+        let mut state = self.state.lock();
         if let Item::Event(delivery) = &item
             && let Header::Ephemeral { from } = &delivery.header
-            && self.owner.as_ref() == Some(from)
+            && state.bearer.person() == Some(from)
         {
             return;
         }
-        let mut state = self.state.lock();
-        if state.overflowed {
+        if state.closed.is_some() {
             return;
         }
         let bytes = item.bytes();
         if state.bytes + bytes > self.limit_bytes {
-            state.overflowed = true;
-            // At once: the socket's task may be stuck in a write for seconds.
-            state.items = Vec::new();
             metrics::counter!("gateway_outbound_overflows_total").increment(1);
+            state.close(Close::TooSlow);
         } else {
             state.items.push(item);
             state.bytes += bytes;
         }
-        // Woken without the lock: the task may run on another core at once.
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(state);
+    }
+
+    /// Ends the socket, unless something has already. What waits is given up.
+    pub fn close(&self, why: Close) {
+        let mut state = self.state.lock();
+        state.close(why);
+        wake(state);
     }
 
     /// Waits for something to write and takes all of it.
     ///
     /// # Errors
-    /// [`Overflowed`]: from then on, always.
-    pub async fn next(&self) -> Result<Batch, Overflowed> {
+    /// Why the socket is to be closed: from then on, always.
+    pub async fn next(&self) -> Result<Batch, Close> {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    fn poll_next(&self, context: &mut Context<'_>) -> Poll<Result<Batch, Overflowed>> {
+    fn poll_next(&self, context: &mut Context<'_>) -> Poll<Result<Batch, Close>> {
         let mut state = self.state.lock();
-        if state.overflowed {
-            return Poll::Ready(Err(Overflowed));
+        if let Some(why) = state.closed {
+            return Poll::Ready(Err(why));
         }
         if state.items.is_empty() {
             state.wait(context);
@@ -162,17 +170,17 @@ impl Outbound {
         Poll::Ready(Ok(Batch { items, bytes }))
     }
 
-    /// Waits for the overflow: what a task does beside a write that does not end.
-    pub async fn overflowed(&self) {
+    /// Waits until the socket is to be closed: what a task does beside a write that does not end.
+    pub async fn closed(&self) -> Close {
         poll_fn(|context| {
             let mut state = self.state.lock();
-            if state.overflowed {
-                return Poll::Ready(());
+            if let Some(why) = state.closed {
+                return Poll::Ready(why);
             }
             state.wait(context);
             Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// Says that a batch has left, so that its bytes no longer count.
@@ -182,7 +190,22 @@ impl Outbound {
     }
 }
 
+/// Wakes the socket's task without the lock: it may run on another core at once.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
 impl State {
+    fn close(&mut self, why: Close) {
+        self.closed.get_or_insert(why);
+        // At once: the socket's task may be stuck in a write for seconds.
+        self.items = Vec::new();
+    }
+
     fn wait(&mut self, context: &Context<'_>) {
         match &mut self.waker {
             Some(waker) => waker.clone_from(context.waker()),
@@ -194,6 +217,11 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::tests::bearer;
+
+    fn queue(limit_bytes: usize) -> Arc<Outbound> {
+        Outbound::new(bearer("user:doc123", None), limit_bytes)
+    }
 
     fn event(cursor: &str, length: usize) -> Item {
         let frame = "x".repeat(length).into();
@@ -203,7 +231,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_together_leaves_together_and_in_order() {
-        let outbound = Outbound::new(None, 10_000);
+        let outbound = queue(10_000);
         for item in [event("1-0", 10), Item::Degraded, event("2-0", 10)] {
             outbound.push(item);
         }
@@ -214,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_waiting_task_is_woken() {
-        let outbound = Outbound::new(None, 10_000);
+        let outbound = queue(10_000);
         let waiting = tokio::spawn({
             let outbound = outbound.clone();
             async move { outbound.next().await }
@@ -226,22 +254,40 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_gives_up_everything_and_stays_closed() {
-        let outbound = Outbound::new(None, 300);
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let outbound = queue(300);
         let held = event("1-0", 100);
         let Item::Event(delivery) = &held else { unreachable!() };
         let delivery = Arc::downgrade(delivery);
         outbound.push(held);
         outbound.push(event("2-0", 100));
         assert_eq!(delivery.strong_count(), 0, "the queue let go of what it held");
-        outbound.overflowed().await;
-        assert_eq!(outbound.next().await.unwrap_err(), Overflowed);
+        assert_eq!(outbound.closed().await, Close::TooSlow);
+        assert_eq!(outbound.next().await.unwrap_err(), Close::TooSlow);
         outbound.push(event("3-0", 1));
-        assert_eq!(outbound.next().await.unwrap_err(), Overflowed);
+        assert_eq!(outbound.next().await.unwrap_err(), Close::TooSlow);
+        assert!(recorder.handle().render().contains("gateway_outbound_overflows_total 1"));
+    }
+
+    #[tokio::test]
+    async fn who_is_closed_from_outside_hears_why_and_nothing_else() {
+        let outbound = queue(10_000);
+        outbound.push(Item::Degraded);
+        let waiting = tokio::spawn({
+            let outbound = outbound.clone();
+            async move { outbound.closed().await }
+        });
+        tokio::task::yield_now().await;
+        outbound.close(Close::TokenEnded);
+        outbound.close(Close::TooSlow);
+        assert_eq!(waiting.await.unwrap(), Close::TokenEnded);
+        assert_eq!(outbound.next().await.unwrap_err(), Close::TokenEnded);
     }
 
     #[tokio::test]
     async fn bytes_count_until_they_are_written() {
-        let outbound = Outbound::new(None, 300);
+        let outbound = queue(300);
         outbound.push(event("1-0", 100));
         let batch = outbound.next().await.unwrap();
         outbound.written(batch.bytes);
@@ -249,19 +295,17 @@ mod tests {
         assert_eq!(outbound.next().await.unwrap().items.len(), 1);
         // This batch was never said to be written.
         outbound.push(event("3-0", 100));
-        assert_eq!(outbound.next().await.unwrap_err(), Overflowed);
+        assert_eq!(outbound.next().await.unwrap_err(), Close::TooSlow);
     }
 
     #[tokio::test]
     async fn nobody_hears_their_own_typing() {
-        let owner: Participant = "user:doc123".parse().unwrap();
-        let outbound = Outbound::new(Some(owner.clone()), 10_000);
+        let outbound = queue(10_000);
         for from in ["user:doc123", "contact:doc123"] {
             let payload = shared::event::typing(&from.parse().unwrap()).into();
             outbound.push(Item::Event(Delivery::new(Event::from_channel(&payload).unwrap()).unwrap()));
         }
         let batch = outbound.next().await.unwrap();
         assert_eq!(batch.items.len(), 1);
-        assert_eq!(outbound.owner(), Some(&owner));
     }
 }

@@ -1,6 +1,9 @@
 use super::*;
 use shared::event::Header;
 use shared::ids::LocationId;
+use shared::participant::Participant;
+use shared::revocation::Revocation;
+use shared::token::{Actor, Principal};
 use uuid::Uuid;
 
 fn channel(n: u128) -> Channel {
@@ -25,8 +28,21 @@ fn missed(cursors: &[u64]) -> Backfill {
     Backfill::Missed(cursors.iter().map(|n| Delivery::new(event(*n)).unwrap()).collect())
 }
 
+/// Somebody with a token of this name.
+pub(crate) fn bearer(who: &str, jti: Option<&str>) -> Arc<Principal> {
+    let person: Participant = who.parse().unwrap();
+    Arc::new(Principal {
+        subject: person.id.clone(),
+        actor: Actor::Person(person),
+        locations: vec![],
+        expires_at: time::OffsetDateTime::UNIX_EPOCH,
+        issued_at: Some(100),
+        jti: jti.map(str::to_owned),
+    })
+}
+
 fn queue() -> Arc<Outbound> {
-    Outbound::new(None, 1 << 20)
+    Outbound::new(bearer("user:doc123", None), 1 << 20)
 }
 
 /// What waits for a socket, in words.
@@ -312,6 +328,29 @@ async fn what_a_room_holds_back_is_bounded_and_read_from_the_log_instead() {
     hub.backfilled(&channel(1), missed(&[3, 4, 5]));
     assert_eq!(heard(&outbound).await, ["3", "4", "5"]);
     assert!(recorder.handle().render().contains("gateway_held_overflows_total 1"));
+}
+
+#[tokio::test]
+async fn sockets_of_tokens_that_are_taken_back_are_closed_and_no_others() {
+    let hub = Hub::new();
+    hub.connected();
+    let queue = |jti| Outbound::new(bearer("user:doc123", Some(jti)), 1 << 20);
+    let (first, second) = (queue("t1"), queue("t2"));
+    let _members = [(1, &first), (2, &second)].map(|(n, queue)| hub.join(channel(n), queue.clone()).unwrap());
+    let revocations = Revocations::default();
+    let token = |jti: &str| [Revocation::Token { jti: jti.to_owned() }];
+    revocations.add(token("t1"));
+    assert_eq!(hub.close_revoked(&revocations), 1);
+    assert_eq!(first.closed().await, Close::TokenEnded);
+    // A fresh token is what the socket lives by from then on.
+    second.renew(bearer("user:doc123", Some("t3")));
+    revocations.add(token("t2"));
+    second.push(Item::Degraded);
+    hub.close_revoked(&revocations);
+    assert!(second.next().await.is_ok());
+    revocations.add([Revocation::Subject { sub: "doc123".parse().unwrap(), issued_before: 101 }]);
+    hub.close_revoked(&revocations);
+    assert_eq!(second.closed().await, Close::TokenEnded);
 }
 
 #[tokio::test]

@@ -10,4 +10,5 @@ mod outage;
 mod proof;
 mod refusals;
 mod resume;
+mod revocation;
 mod support;
