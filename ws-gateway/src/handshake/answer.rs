@@ -81,8 +81,8 @@ impl Refusal {
 
     pub(super) fn invalid(errors: Vec<InputError>) -> Self {
         let detail = match errors.len() {
-            1 => "1 query parameter is invalid".to_owned(),
-            count => format!("{count} query parameters are invalid"),
+            1 => "1 query parameter is missing or invalid".to_owned(),
+            count => format!("{count} query parameters are missing or invalid"),
         };
         let mut refusal = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
         refusal.problem.errors = errors;

@@ -1,6 +1,7 @@
 //! The query of a handshake: which conversation, and from where on.
 //!
-//! What cannot be read is a 400, what can be read and means nothing a 422. Names that are not ours are ignored.
+//! What cannot be read is a 400, what can be read and means nothing, or is missing, a 422: as the API service has it.
+//! Names that are not ours are ignored.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -31,37 +32,24 @@ const NAMES: [&str; 5] = ["location_id", "user_id", "contact_id", "peer_user_id"
 /// Reads a query.
 pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
     let [location, user, contact, peer, cursor] = values(query)?;
-    let Some(location) = location else { return Err(missing("location_id")) };
-    if user.is_none() && contact.is_none() && peer.is_none() {
-        return Err(missing("user_id"));
-    }
-
     let mut errors = Vec::new();
-    let location = read("location_id", Some(location), &mut errors);
+    for (pointer, value) in [("?location_id", &location), ("?user_id", &user)] {
+        if value.is_none() {
+            errors.push(InputError::new(pointer, "is missing"));
+        }
+    }
+    match (&contact, &peer) {
+        (None, None) => errors.push(InputError::new("?contact_id", "or `peer_user_id` is missing")),
+        (Some(_), Some(_)) => errors.push(InputError::new("?peer_user_id", "and `contact_id` cannot both be given")),
+        _ => {}
+    }
+    let location = read("location_id", location, &mut errors);
     let user = read("user_id", user, &mut errors).map(Participant::user);
     let contact = read("contact_id", contact, &mut errors).map(Participant::contact);
     let peer = read("peer_user_id", peer, &mut errors).map(Participant::user);
     let cursor = read("cursor", cursor, &mut errors);
-    if !errors.is_empty() {
+    let (Some(location), Some(user), Some(other), true) = (location, user, contact.or(peer), errors.is_empty()) else {
         return Err(QueryError::Invalid(errors));
-    }
-
-    let other = match (contact, peer) {
-        (Some(other), None) | (None, Some(other)) => other,
-        (Some(_), Some(_)) => {
-            let why = "give either `contact_id` or `peer_user_id`";
-            return Err(QueryError::Invalid(
-                ["?contact_id", "?peer_user_id"].map(|pointer| InputError::new(pointer, why)).into(),
-            ));
-        }
-        (None, None) => {
-            let why = "a conversation needs two participants: `contact_id` or `peer_user_id` is missing";
-            return Err(QueryError::Invalid(vec![InputError::new("?contact_id", why)]));
-        }
-    };
-    let (Some(location), Some(user)) = (location, user) else {
-        let why = "a conversation needs two participants: `user_id` is missing";
-        return Err(QueryError::Invalid(vec![InputError::new("?user_id", why)]));
     };
     let conversation = Conversation::new(location, user, other).map_err(|error| {
         let pointer = match error {
@@ -76,10 +64,6 @@ pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
 /// Whether the query has a ticket. It is looked for before anything else is, as a token would be.
 pub(crate) fn has_ticket(query: &str) -> bool {
     query.split('&').any(|pair| pair == "ticket" || pair.starts_with("ticket="))
-}
-
-fn missing(name: &str) -> QueryError {
-    QueryError::Unreadable(format!("query parameter `{name}` is missing"))
 }
 
 fn values(query: &str) -> Result<[Option<String>; 5], QueryError> {
@@ -157,9 +141,6 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_told_from_what_is_wrong() {
         for query in [
-            "",
-            "location_id=l",
-            "user_id=a&contact_id=b",
             "location_id=l&user_id=a&contact_id=b&user_id=a",
             "location_id=l&user_id=%zz&contact_id=b",
             "location_id=l&user_id=%e4&contact_id=b",
@@ -175,10 +156,14 @@ mod tests {
             pointers("location_id=&user_id=a/b&contact_id=c%20d&cursor=x"),
             ["?location_id", "?user_id", "?contact_id", "?cursor"]
         );
-        assert_eq!(pointers("location_id=l&user_id=a&contact_id=b&peer_user_id=c"), ["?contact_id", "?peer_user_id"]);
+        assert_eq!(pointers("location_id=l&user_id=a&contact_id=b&peer_user_id=c"), ["?peer_user_id"]);
+        assert_eq!(pointers(""), ["?location_id", "?user_id", "?contact_id"]);
+        assert_eq!(pointers("location_id=l"), ["?user_id", "?contact_id"]);
+        assert_eq!(pointers("user_id=a&contact_id=b"), ["?location_id"]);
+        assert_eq!(pointers("contact_id=a/b&cursor=x"), ["?location_id", "?user_id", "?contact_id", "?cursor"]);
         assert_eq!(pointers("location_id=l&user_id=a"), ["?contact_id"]);
         assert_eq!(pointers("location_id=l&contact_id=a"), ["?user_id"]);
-        assert_eq!(pointers("location_id=l&contact_id=a&peer_user_id=b"), ["?contact_id", "?peer_user_id"]);
+        assert_eq!(pointers("location_id=l&contact_id=a&peer_user_id=b"), ["?user_id", "?peer_user_id"]);
         assert_eq!(pointers("location_id=l&peer_user_id=a"), ["?user_id"]);
         assert_eq!(pointers("location_id=l&user_id=a&peer_user_id=a"), ["?peer_user_id"]);
     }

@@ -62,7 +62,8 @@ fn what_is_wrong_is_said_in_a_fixed_order() {
     assert_eq!(status("", &[(SEC_WEBSOCKET_VERSION, "8")]), 426);
     assert_eq!(status("", &[]), 401);
     assert_eq!(status("", &[(AUTHORIZATION, "Bearer x")]), 401);
-    assert_eq!(status("", &[(AUTHORIZATION, &good)]), 400);
+    assert_eq!(status("", &[(AUTHORIZATION, &good)]), 422);
+    assert_eq!(status("user_id=%zz", &[(AUTHORIZATION, &good)]), 400);
     assert_eq!(status(QUERY, &[(AUTHORIZATION, &stranger), (SEC_WEBSOCKET_KEY, "short")]), 400);
     assert_eq!(status(QUERY, &[(AUTHORIZATION, &stranger), (SEC_WEBSOCKET_PROTOCOL, "bearer.x")]), 400);
     assert_eq!(status("location_id=loc1&user_id=doc9&contact_id=a%20b", &[(AUTHORIZATION, &good)]), 422);
