@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use shared::env::{BadEnv, Env, Secret, Setting};
 use shared::telemetry::LogFormat;
+use shared::tls::CaFile;
 use shared::token::{MIN_SECRET_BYTES, TokenRules};
+
+use crate::redis;
 
 /// Every setting, for `--help`.
 pub const SETTINGS: &[Setting] = &[
     DATABASE_URL,
+    DATABASE_CA_FILE,
     REDIS_URL,
+    REDIS_CA_FILE,
     JWT_SECRET,
     JWT_ISSUER,
     JWT_AUDIENCE,
@@ -27,10 +32,25 @@ pub const SETTINGS: &[Setting] = &[
 const DATABASE_URL: Setting = Setting {
     name: "DATABASE_URL",
     default: None,
-    help: "PostgreSQL 14 or newer: postgres://user:password@host:port/database",
+    help: "PostgreSQL 14 or newer: postgres://user:password@host:port/database[?sslmode=require]; with TLS the server \
+           must always prove its name",
 };
-const REDIS_URL: Setting =
-    Setting { name: "REDIS_URL", default: None, help: "Redis 6 or newer: redis://[:password@]host:port" };
+const DATABASE_CA_FILE: Setting = Setting {
+    name: "DATABASE_CA_FILE",
+    default: Some(""),
+    help: "PEM file of the authorities that vouch for PostgreSQL, in place of this system's; makes TLS required",
+};
+const REDIS_URL: Setting = Setting {
+    name: "REDIS_URL",
+    default: None,
+    help: "Redis 6 or newer: redis://[:password@]host:port, or a Redis Cluster, 7 or newer: \
+           redis-cluster://[:password@]host:port[?node=host:port&…]; rediss and rediss-cluster with TLS",
+};
+const REDIS_CA_FILE: Setting = Setting {
+    name: "REDIS_CA_FILE",
+    default: Some(""),
+    help: "PEM file of the authorities that vouch for Redis, in place of this system's; with rediss only",
+};
 const JWT_SECRET: Setting =
     Setting { name: "JWT_SECRET", default: None, help: "key of HS256 tokens, 32 bytes or more" };
 const JWT_ISSUER: Setting = Setting { name: "JWT_ISSUER", default: Some(""), help: "the `iss` that tokens must have" };
@@ -72,8 +92,19 @@ const LOG_LEVEL: Setting = Setting {
 pub struct DatabaseConfig {
     /// URL of PostgreSQL; it may hold a password.
     pub url: Secret,
+    /// Who vouches for it, in place of this system's authorities.
+    pub ca: Option<CaFile>,
     /// Most connections.
     pub pool_size: usize,
+}
+
+/// Where events and receipts pass.
+#[derive(Debug, Clone)]
+pub struct RedisConfig {
+    /// URL of Redis; it may hold a password.
+    pub url: Secret,
+    /// Who vouches for it, in place of this system's authorities.
+    pub ca: Option<CaFile>,
 }
 
 /// How much Redis remembers of a conversation.
@@ -94,8 +125,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Where the truth is kept.
     pub database: DatabaseConfig,
-    /// URL of Redis; it may hold a password.
-    pub redis_url: Secret,
+    /// Where events and receipts pass.
+    pub redis: RedisConfig,
     /// Which tokens are good.
     pub tokens: TokenRules,
     /// How much Redis remembers of a conversation.
@@ -128,7 +159,7 @@ fn long_enough(secret: &Secret) -> Result<(), String> {
 /// [`BadEnv`] with every mistake.
 pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let database = read_database(&mut env);
-    let redis_url = env.read(&REDIS_URL);
+    let redis = read_redis(&mut env);
     let secret = env.read_if(&JWT_SECRET, long_enough);
     let issuer = env.read_optional(&JWT_ISSUER);
     let audience = env.read_optional(&JWT_AUDIENCE);
@@ -144,7 +175,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             listen: listen?,
             admin: admin?,
             database: database?,
-            redis_url: redis_url?,
+            redis: redis?,
             tokens: TokenRules { secret: secret?, issuer: issuer?, audience: audience? },
             log: LogConfig { length: length?, ttl_millis: ttl? * 1_000 },
             shutdown_timeout: Duration::from_secs(shutdown?),
@@ -171,10 +202,24 @@ pub fn secret(mut env: Env) -> Result<Secret, BadEnv> {
     env.read_if(&JWT_SECRET, long_enough).ok_or_else(|| env.mistakes())
 }
 
+fn read_redis(env: &mut Env) -> Option<RedisConfig> {
+    let url = env.read_if(&REDIS_URL, |url| redis::is_tls(url).map(drop).map_err(str::to_owned));
+    let is_tls = url.as_ref().is_none_or(|url| redis::is_tls(url) == Ok(true));
+    let ca = match env.read_optional(&REDIS_CA_FILE)? {
+        Some(_) if !is_tls => {
+            env.mistake(&REDIS_CA_FILE, "is of no use while REDIS_URL does not begin with rediss");
+            None
+        }
+        ca => Some(ca),
+    };
+    Some(RedisConfig { url: url?, ca: ca? })
+}
+
 fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
     let url = env.read(&DATABASE_URL);
+    let ca = env.read_optional(&DATABASE_CA_FILE);
     let pool_size = env.read_if(&DATABASE_POOL_SIZE, between(2, 1_000));
-    Some(DatabaseConfig { url: url?, pool_size: pool_size? })
+    Some(DatabaseConfig { url: url?, ca: ca?, pool_size: pool_size? })
 }
 
 #[cfg(test)]
@@ -194,6 +239,21 @@ mod tests {
             assert!(told.contains(name), "{told}");
         }
         assert!(!told.contains("hunter2") && !told.contains("everywhere"), "{told}");
+    }
+
+    #[test]
+    fn authorities_that_nobody_would_ask_are_a_mistake() {
+        let env = |url: &'static str| {
+            Env::from_fn(move |name| match name {
+                "JWT_SECRET" => Some("x".repeat(32)),
+                "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
+                "REDIS_URL" => Some(url.to_owned()),
+                "REDIS_CA_FILE" => Some(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").to_owned()),
+                _ => None,
+            })
+        };
+        assert!(serve(env("rediss://localhost")).unwrap_err().to_string().contains("no certificate"));
+        assert!(serve(env("amqp://localhost")).unwrap_err().to_string().contains("REDIS_URL: must begin"));
     }
 
     #[test]

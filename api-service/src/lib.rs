@@ -66,10 +66,10 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
     let store = Store::new(&config.database)?;
-    let redis = redis::client(&config.redis_url, PUBLISH_TIMEOUT)?;
-    let broker = Broker::new(redis.clone(), config.log);
+    let redis = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
+    let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log);
     let revoker = Arc::new(Revoker::new(store.clone(), redis));
-    let ack_client = redis::client(&config.redis_url, acks::COMMAND_TIMEOUT)?;
+    let ack_client = redis::client(&config.redis, acks::COMMAND_TIMEOUT)?;
 
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();

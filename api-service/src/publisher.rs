@@ -1,15 +1,17 @@
 //! Publishing events to Redis. The queue in memory is the fast path; what it cannot take is in the outbox anyway.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fred::prelude::*;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
-use shared::channel::PUBLISH;
+use shared::channel::{Channel, Topology};
 use tokio::sync::mpsc;
 
 use crate::config::LogConfig;
+use crate::redis::redirected;
 use crate::store::OutboxEvent;
 
 /// Events that may wait for Redis in memory.
@@ -78,6 +80,7 @@ impl Committed {
 /// Redis, as publishing sees it.
 pub struct Broker {
     client: Client,
+    topology: Topology,
     script: Script,
     log: LogConfig,
 }
@@ -85,15 +88,18 @@ pub struct Broker {
 impl Broker {
     /// Publishes through `client`, keeping logs as `log` says.
     #[must_use]
-    pub fn new(client: Client, log: LogConfig) -> Self {
-        Self { client, script: Script::from_lua(PUBLISH), log }
+    pub fn new(client: Client, topology: Topology, log: LogConfig) -> Self {
+        Self { client, topology, script: Script::from_lua(topology.publish_script()), log }
     }
 
-    /// Publishes events in order.
+    /// Publishes events, those of one conversation in order.
     ///
     /// # Errors
     /// When Redis did not take all of them. Some may be published, so publishing again may double them.
     pub async fn publish(&self, events: &[OutboxEvent]) -> Result<(), Error> {
+        if self.topology == Topology::Cluster {
+            return self.by_conversation(events).await;
+        }
         match self.pipeline(events).await {
             // A Redis that restarted has forgotten the script, and refused the first event before any other.
             Err(error) if error.details().starts_with("NOSCRIPT") => {
@@ -106,20 +112,61 @@ impl Broker {
 
     /// Commands that are handed to the client together leave together, in order.
     async fn pipeline(&self, events: &[OutboxEvent]) -> Result<(), Error> {
-        let publish = |OutboxEvent { channel, draft, .. }: &OutboxEvent| {
-            let keys = vec![channel.as_str().to_owned(), channel.log()];
-            let args: Vec<Value> = vec![
-                draft.kind.into(),
-                draft.header().into(),
-                draft.rest.as_str().into(),
-                self.log.length.into(),
-                self.log.ttl_millis.into(),
-            ];
-            self.client.evalsha::<Value, _, _, _>(self.script.sha1().clone(), keys, args)
+        let publish = |event| {
+            let (log, args) = self.command(event);
+            self.client.evalsha::<Value, _, _, _>(self.script.sha1().clone(), log, args)
         };
         for outcome in join_all(events.iter().map(publish)).await {
             outcome?;
         }
         Ok(())
+    }
+
+    /// Conversations side by side, and in each of them one event after the other: an event that is redirected would be
+    /// overtaken by those that were sent behind it.
+    async fn by_conversation(&self, events: &[OutboxEvent]) -> Result<(), Error> {
+        let mut conversations: HashMap<&Channel, Vec<&OutboxEvent>> = HashMap::new();
+        for event in events {
+            conversations.entry(&event.channel).or_default().push(event);
+        }
+        for outcome in join_all(conversations.into_values().map(|events| self.in_order(events))).await {
+            outcome?;
+        }
+        Ok(())
+    }
+
+    async fn in_order(&self, events: Vec<&OutboxEvent>) -> Result<(), Error> {
+        for event in events {
+            self.publish_one(event).await?;
+        }
+        Ok(())
+    }
+
+    async fn publish_one(&self, event: &OutboxEvent) -> Result<(), Error> {
+        let (log, args) = self.command(event);
+        let _cursor: Value = redirected(|| async {
+            match self.client.evalsha(self.script.sha1().clone(), log.as_str(), args.clone()).await {
+                // This node has never seen the script, or has restarted since. Now it has.
+                Err(error) if error.details().starts_with("NOSCRIPT") => {
+                    self.client.eval(self.topology.publish_script(), log.as_str(), args.clone()).await
+                }
+                done => done,
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Key and arguments of the script.
+    fn command(&self, OutboxEvent { channel, draft, .. }: &OutboxEvent) -> (String, Vec<Value>) {
+        let args = vec![
+            draft.kind.into(),
+            draft.header().into(),
+            draft.rest.as_str().into(),
+            self.log.length.into(),
+            self.log.ttl_millis.into(),
+            channel.as_str().into(),
+        ];
+        (channel.log(), args)
     }
 }

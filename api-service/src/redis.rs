@@ -2,21 +2,66 @@
 
 use std::time::Duration;
 
+use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::RespVersion;
-use fred::types::config::UnresponsiveConfig;
+use fred::types::config::{TlsConfig, TlsConnector, UnresponsiveConfig};
+use shared::channel::Topology;
 use shared::env::Secret;
+use shared::tls;
+
+use crate::config::RedisConfig;
 
 /// Commands that may wait while the connection is busy or away.
 const MAX_WAITING_COMMANDS: usize = 50_000;
+/// How often a command that was sent to the wrong node of a cluster is sent again.
+const REDIRECTIONS: usize = 5;
+
+/// What a URL asks for. TLS is ours to set up: the library would take this machine's authorities and no others.
+fn parse(url: &Secret) -> Result<(Config, bool), &'static str> {
+    let (scheme, place) = url.expose().split_once("://").unwrap_or_default();
+    let (is_tls, is_cluster) = match scheme {
+        "redis" => (false, false),
+        "rediss" => (true, false),
+        "redis-cluster" => (false, true),
+        "rediss-cluster" => (true, true),
+        _ => return Err("must begin with redis://, rediss://, redis-cluster:// or rediss-cluster://"),
+    };
+    let parse = if is_cluster { Config::from_url_clustered } else { Config::from_url_centralized };
+    let config = parse(&format!("redis://{place}")).map_err(|_| "is not a URL of Redis")?;
+    if config.server.hosts().iter().any(|server| server.host.is_empty()) {
+        return Err("names no host");
+    }
+    Ok((config, is_tls))
+}
+
+/// Whether a URL is one of Redis, and if so, whether it asks for TLS.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn is_tls(url: &Secret) -> Result<bool, &'static str> {
+    parse(url).map(|(_, is_tls)| is_tls)
+}
+
+/// What Redis is, by its URL.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn topology(url: &Secret) -> Result<Topology, &'static str> {
+    let (config, _) = parse(url)?;
+    Ok(if config.server.is_clustered() { Topology::Cluster } else { Topology::Single })
+}
 
 /// A client that connects in the background: Redis may come later, or go and come back.
 /// A command fails after `command_timeout`, connected or not.
 ///
 /// # Errors
-/// When the URL is not one of Redis.
-pub fn client(url: &Secret, command_timeout: Duration) -> Result<Client, Error> {
-    let mut config = Config::from_url(url.expose())?;
+/// When the URL is not one of Redis, or wants TLS where nobody vouches for servers.
+pub fn client(redis: &RedisConfig, command_timeout: Duration) -> Result<Client, crate::ServeError> {
+    let (mut config, is_tls) = parse(&redis.url)?;
+    if is_tls {
+        config.tls = Some(TlsConfig::from(TlsConnector::from(tls::client_config(redis.ca.as_ref())?)));
+    }
     config.fail_fast = false;
     config.version = RespVersion::RESP3;
     let client = Builder::from_config(config)
@@ -27,6 +72,10 @@ pub fn client(url: &Secret, command_timeout: Duration) -> Result<Client, Error> 
             connection.max_command_buffer_len = MAX_WAITING_COMMANDS;
             // A command sent twice may work twice.
             connection.max_command_attempts = 1;
+            // Asking another node (`ASK`), the library takes the next answer on that connection for its own, whosever
+            // it is. It learns the new map all the same, and `redirected` follows.
+            connection.max_redirections = 0;
+            connection.cluster_cache_update_delay = Duration::ZERO;
             connection.unresponsive =
                 UnresponsiveConfig { max_timeout: Some(command_timeout), interval: Duration::from_millis(500) };
         })
@@ -34,4 +83,45 @@ pub fn client(url: &Secret, command_timeout: Duration) -> Result<Client, Error> 
         .build()?;
     drop(client.connect());
     Ok(client)
+}
+
+/// Does it, and again when it went to a node that does not serve its slot any more, and therefore was not done.
+///
+/// # Errors
+/// As `command`.
+pub async fn redirected<T, F>(command: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    for _ in 1..REDIRECTIONS {
+        match command().await {
+            Err(error) if *error.kind() == ErrorKind::Routing => {}
+            done => return done,
+        }
+    }
+    command().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Secret {
+        text.parse().unwrap_or_else(|never| match never {})
+    }
+
+    #[test]
+    fn the_scheme_says_whether_it_is_a_cluster_and_whether_it_is_encrypted() {
+        for (url, is_encrypted, expected) in [
+            ("redis://:p@h:6380", false, Topology::Single),
+            ("rediss://h", true, Topology::Single),
+            ("redis-cluster://u:p@a:1?node=b:2", false, Topology::Cluster),
+            ("rediss-cluster://a:1", true, Topology::Cluster),
+        ] {
+            assert_eq!((is_tls(&secret(url)), topology(&secret(url))), (Ok(is_encrypted), Ok(expected)), "{url}");
+        }
+        for url in ["", "h:6379", "http://h", "redis-sentinel://h", "redis://", "redis://h:port"] {
+            assert!(is_tls(&secret(url)).is_err(), "{url}");
+        }
+    }
 }

@@ -59,26 +59,61 @@ pub const REVOKED: &str = "revoked";
 /// the header behind its cursor, and the frame behind its cursor.
 pub const LOG_FIELDS: [&str; 3] = ["t", "h", "b"];
 
-/// Appends one event to its log and publishes it with the entry's id as cursor, in one step, so the order
-/// in the log is the order on the channel. It says as well which entry the log held before it, so that whoever
-/// listens knows at once when something between two events did not arrive.
-///
-/// Keys: channel, log. Arguments: type, header, rest of the frame, most entries kept, log's life in
-/// milliseconds. Returns the cursor.
-pub const PUBLISH: &str = r#"
-local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
-local id = redis.call('XADD', KEYS[2], 'MAXLEN', '=', ARGV[4], '*', 't', ARGV[1], 'h', ARGV[2], 'b', ARGV[3])
-redis.call('PEXPIRE', KEYS[2], ARGV[5])
+/// What Redis is, which decides how an event is published and heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topology {
+    /// One server: `PUBLISH` and `SUBSCRIBE`, which every version has.
+    Single,
+    /// A Redis Cluster: `SPUBLISH` and `SSUBSCRIBE` (Redis 7), which stay within the node of the channel's slot, where
+    /// `PUBLISH` would bother every node with every event.
+    Cluster,
+}
+
+macro_rules! publish {
+    ($command:literal) => {
+        concat!(
+            r#"
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', '=', ARGV[4], '*', 't', ARGV[1], 'h', ARGV[2], 'b', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
 local header = id .. ' ' .. (last and last[1] or '-')
 if ARGV[2] ~= '' then header = header .. ' ' .. ARGV[2] end
-redis.call('PUBLISH', KEYS[1], header .. '\n{"type":"' .. ARGV[1] .. '","cursor":"' .. id .. '",' .. ARGV[3])
+redis.call('"#,
+            $command,
+            r#"', ARGV[6], header .. '\n{"type":"' .. ARGV[1] .. '","cursor":"' .. id .. '",' .. ARGV[3])
 return id
-"#;
+"#
+        )
+    };
+}
 
-/// Publishes to a channel without the log: for what is worth nothing a moment later (typing).
-///
-/// Keys: channel. Arguments: the whole payload.
-pub const PUBLISH_EPHEMERAL: &str = r"return redis.call('PUBLISH', KEYS[1], ARGV[1])";
+impl Topology {
+    /// A script that appends one event to its log and publishes it with the entry's id as cursor, in one step, so the
+    /// order in the log is the order on the channel. It says as well which entry the log held before it, so that
+    /// whoever listens knows at once when something between two events did not arrive.
+    ///
+    /// Keys: log, and not the channel: in a slot that is being migrated a Cluster refuses what names a key that exists
+    /// beside one that does not. Arguments: type, header, rest of the frame, most entries kept, log's life in
+    /// milliseconds, channel. Returns the cursor.
+    #[must_use]
+    pub const fn publish_script(self) -> &'static str {
+        match self {
+            Self::Single => publish!("PUBLISH"),
+            Self::Cluster => publish!("SPUBLISH"),
+        }
+    }
+
+    /// A script that publishes to a channel without the log: for what is worth nothing a moment later (typing).
+    ///
+    /// Keys: channel. Arguments: the whole payload.
+    #[must_use]
+    pub const fn publish_ephemeral_script(self) -> &'static str {
+        match self {
+            Self::Single => "return redis.call('PUBLISH', KEYS[1], ARGV[1])",
+            Self::Cluster => "return redis.call('SPUBLISH', KEYS[1], ARGV[1])",
+        }
+    }
+}
 
 /// The cursor of the newest entry of a log. Opens an empty log first, so that a cursor always names an entry that
 /// was there: "the log still holds it" is then proof that nothing behind it is missing. The entry that opens a log

@@ -110,6 +110,11 @@ impl Env {
         }
     }
 
+    /// Notes that a setting does not fit another one.
+    pub fn mistake(&mut self, setting: &Setting, why: &str) {
+        self.mistakes.push(format!("{}: {why} ({})", setting.name, setting.help));
+    }
+
     /// What was wrong with the settings read so far.
     #[must_use]
     pub fn mistakes(self) -> BadEnv {

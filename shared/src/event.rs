@@ -170,7 +170,7 @@ impl FromStr for Header {
     }
 }
 
-/// What a gateway publishes when `from` types: the payload for [`crate::channel::PUBLISH_EPHEMERAL`].
+/// What a gateway publishes when `from` types: the payload for [`crate::channel::Topology::publish_ephemeral_script`].
 #[must_use]
 pub fn typing(from: &Participant) -> String {
     // Identifiers hold nothing that JSON would escape.
@@ -181,7 +181,7 @@ impl Event {
     /// Reads what came on a channel.
     ///
     /// # Errors
-    /// [`InvalidEvent`] when it is not of the form that [`crate::channel::PUBLISH`] gives it.
+    /// [`InvalidEvent`] when it is not of the form that [`crate::channel::Topology::publish_script`] gives it.
     pub fn from_channel(payload: &Bytes) -> Result<Self, InvalidEvent> {
         let end = payload.iter().position(|b| *b == b'\n').ok_or(InvalidEvent)?;
         let header = std::str::from_utf8(&payload[..end]).map_err(|_| InvalidEvent)?.parse()?;
@@ -193,7 +193,7 @@ impl Event {
     /// Reads the entry of a log that follows `previous`. `None` for the entry that only opens a log.
     ///
     /// # Errors
-    /// [`InvalidEvent`] when it is not of the form that [`crate::channel::PUBLISH`] gives it.
+    /// [`InvalidEvent`] when it is not of the form that [`crate::channel::Topology::publish_script`] gives it.
     pub fn from_log(
         cursor: Cursor,
         previous: Option<Cursor>,

@@ -12,6 +12,7 @@
 //! - [`problem`]: RFC 9457 bodies
 //! - [`env`]: settings from the environment, all mistakes reported together
 //! - [`net`]: listeners that survive a connection storm
+//! - [`tls`]: whose word counts that a server is who it says it is
 //! - [`telemetry`]: logs and metrics
 //! - [`shutdown`]: tasks that end together, under one deadline
 
@@ -26,4 +27,5 @@ pub mod receipt;
 pub mod revocation;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 pub mod token;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use shared::env::{BadEnv, Env, Secret, Setting};
 use shared::telemetry::LogFormat;
+use shared::tls::CaFile;
 use shared::token::{MIN_SECRET_BYTES, TokenRules};
 
 use crate::redis::RedisUrl;
@@ -20,6 +21,8 @@ pub struct Config {
     pub admin_addr: SocketAddr,
     /// The server that carries events and receipts.
     pub redis_url: RedisUrl,
+    /// Who vouches for it, in place of this system's authorities.
+    pub redis_ca: Option<CaFile>,
     /// How long Redis may take for a command, a connection, or a sign of life.
     pub redis_timeout: Duration,
     /// Which tokens are good.
@@ -57,7 +60,17 @@ const fn setting(name: &'static str, default: Option<&'static str>, help: &'stat
 const LISTEN_ADDR: Setting = setting("LISTEN_ADDR", Some("127.0.0.1:8082"), "address and port for clients");
 const ADMIN_ADDR: Setting =
     setting("ADMIN_ADDR", Some("127.0.0.1:9082"), "address and port for /metrics, /healthz, /readyz; keep it private");
-const REDIS_URL: Setting = setting("REDIS_URL", None, "redis://[[user]:password@]host[:port][/database]");
+const REDIS_URL: Setting = setting(
+    "REDIS_URL",
+    None,
+    "redis://[[user]:password@]host[:port][/database], or redis-cluster://host:port[?node=host:port&…]; rediss and \
+     rediss-cluster with TLS; as the API service has it",
+);
+const REDIS_CA_FILE: Setting = setting(
+    "REDIS_CA_FILE",
+    Some(""),
+    "PEM file of the authorities that vouch for Redis, in place of this system's; with rediss only",
+);
 const REDIS_TIMEOUT: Setting =
     setting("REDIS_TIMEOUT_SECONDS", Some("3"), "1 to 60: how long Redis may be silent before it counts as lost");
 const JWT_SECRET: Setting = setting("JWT_SECRET", None, "key of HS256 tokens, 32 bytes or more");
@@ -98,10 +111,11 @@ const POSITION_CHECK: Setting =
     setting("POSITION_CHECK_SECONDS", Some("15"), "1 to 3600: between two comparisons with the logs");
 
 /// All settings, for `--help`.
-pub const SETTINGS: [Setting; 19] = [
+pub const SETTINGS: [Setting; 20] = [
     LISTEN_ADDR,
     ADMIN_ADDR,
     REDIS_URL,
+    REDIS_CA_FILE,
     REDIS_TIMEOUT,
     JWT_SECRET,
     JWT_ISSUER,
@@ -139,6 +153,7 @@ impl Config {
         let listen_addr = env.read(&LISTEN_ADDR);
         let admin_addr = env.read(&ADMIN_ADDR);
         let redis_url = env.read(&REDIS_URL);
+        let redis_ca = env.read_optional(&REDIS_CA_FILE);
         let redis_timeout = seconds(env, &REDIS_TIMEOUT, 1, 60);
         let secret = env.read_if(&JWT_SECRET, |secret: &Secret| match secret.expose().len() >= MIN_SECRET_BYTES {
             true => Ok(()),
@@ -162,6 +177,7 @@ impl Config {
             listen_addr: listen_addr?,
             admin_addr: admin_addr?,
             redis_url: redis_url?,
+            redis_ca: redis_ca?,
             redis_timeout: redis_timeout?,
             tokens: TokenRules { secret: secret?, issuer: issuer?, audience: audience? },
             log_format: log_format?,
@@ -182,6 +198,9 @@ impl Config {
     /// What must hold between settings.
     fn check(self) -> Result<Self, BadEnv> {
         let mut mistakes = Vec::new();
+        if self.redis_ca.is_some() && !self.redis_url.is_tls() {
+            mistakes.push("REDIS_CA_FILE: is of no use while REDIS_URL does not begin with rediss".to_owned());
+        }
         if self.idle_timeout <= self.heartbeat {
             mistakes.push("IDLE_TIMEOUT_SECONDS: must be more than HEARTBEAT_SECONDS".to_owned());
         }

@@ -165,7 +165,8 @@ impl Hub {
             if let Some(room) = state.rooms.get(&channel)
                 && room.sockets.is_empty()
             {
-                if room.stage == Stage::Live {
+                // One that is behind may be about to be subscribed anew.
+                if room.stage == Stage::Live || room.is_behind() {
                     interest.unsubscribe.push(channel.clone());
                 }
                 state.rooms.remove(&channel);
@@ -250,15 +251,17 @@ impl Hub {
         live.filter_map(|(channel, room)| Some((channel.clone(), room.position?))).collect()
     }
 
-    /// Has a room's log read when the room still stands at `position`. Returns whether it does.
+    /// Has a room subscribed anew, and then its log read, when it still stands at `position`: the subscription itself may
+    /// be what was lost. Returns whether it does.
     pub fn suspect(&self, channel: &Channel, position: Cursor) -> bool {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return false };
         let behind = room.stage == Stage::Live && room.position == Some(position) && room.fall_behind();
         if behind {
-            state.behind.push(channel.clone());
-            self.fell_behind.notify_one();
+            room.stage = Stage::Wanted;
+            state.wanted.push(channel.clone());
+            self.interest_changed.notify_one();
         }
         behind
     }

@@ -69,6 +69,9 @@ pub enum RunError {
     /// The Redis client refuses its configuration.
     #[error("redis: {0}")]
     Redis(#[from] fred::error::Error),
+    /// TLS is wanted, and there is nobody to vouch for the server.
+    #[error("REDIS_CA_FILE: {0}")]
+    Authority(#[from] shared::tls::NoAuthority),
 }
 
 /// Runs a gateway on `listener` until `shutdown` begins and its sockets are closed, or
@@ -84,7 +87,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
     // Ends after the sockets have: they need it to the last.
     let background = Shutdown::new();
-    let redis = Redis::new(config.redis_url.clone(), config.redis_timeout);
+    let redis = Redis::new(config.redis_url.clone(), config.redis_ca.as_ref(), config.redis_timeout)?;
+    let topology = redis.topology();
     let commands = redis.commands(&background)?;
     let logs = Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes);
     let hub = Hub::new();
@@ -96,7 +100,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         hub: hub.clone(),
         logs,
         acks: Acks::start(commands.clone(), &background),
-        typing: Typing::start(commands.clone(), &background),
+        typing: Typing::start(commands.clone(), topology, &background),
         room: Arc::new(Semaphore::new(config.max_sockets)),
         shutdown: shutdown.clone(),
         frames_sent: metrics::counter!("gateway_frames_sent_total"),

@@ -2,17 +2,27 @@
 //!
 //! The client library's defaults wait for ever and repeat commands that must not be; nothing here does.
 
+mod slots;
+
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::error::Error;
-use fred::interfaces::{ClientLike, EventInterface, HeartbeatInterface};
-use fred::types::config::{Config, ReconnectPolicy, ServerConfig, UnresponsiveConfig};
-use fred::types::{Builder, ConnectHandle, Message, RespVersion};
+use fred::error::{Error, ErrorKind};
+use fred::interfaces::{ClientLike, EventInterface, HeartbeatInterface, LuaInterface};
+use fred::types::config::{Config, ReconnectPolicy, Server, ServerConfig, TlsConfig, TlsConnector, UnresponsiveConfig};
+use fred::types::scripts::Script;
+use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, FromValue, Message, RespVersion, Value};
+use futures_util::future::{select_ok, try_join_all};
+use parking_lot::Mutex;
+use shared::channel::Topology;
 use shared::shutdown::Shutdown;
+use shared::tls::{self, CaFile, NoAuthority};
 use tokio::sync::broadcast;
+
+pub(crate) use slots::Slots;
 
 /// How often an idle connection is asked whether it is alive.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -20,23 +30,45 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 const QUEUED_COMMANDS: usize = 16 * 1024;
 /// Messages that the relay may be behind before it counts as lagging and reads the logs.
 const MESSAGES_BEHIND: usize = 8 * 1024;
+/// How often a command that was sent to the wrong node of a cluster is sent again.
+const REDIRECTIONS: usize = 5;
 
-/// `redis://[[user]:password@]host[:port][/database]`. Never shows itself: it may hold a password.
+/// `redis://[[user]:password@]host[:port][/database]`, `redis-cluster://host:port[?node=host:port…]`, and both with
+/// `rediss` for TLS. Never shows itself: it may hold a password.
 #[derive(Clone)]
-pub struct RedisUrl(Config);
+pub struct RedisUrl {
+    config: Config,
+    tls: bool,
+}
+
+impl RedisUrl {
+    /// Whether the connection is to be encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+}
 
 impl FromStr for RedisUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if !text.starts_with("redis://") {
-            return Err("must begin with redis://");
+        let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+        let (tls, is_cluster) = match scheme {
+            "redis" => (false, false),
+            "rediss" => (true, false),
+            "redis-cluster" => (false, true),
+            "rediss-cluster" => (true, true),
+            _ => return Err("must begin with redis://, rediss://, redis-cluster:// or rediss-cluster://"),
+        };
+        // TLS is ours to set up: the library would take this machine's authorities and no others.
+        let plain = text.replacen("rediss", "redis", 1);
+        let parse = if is_cluster { Config::from_url_clustered } else { Config::from_url_centralized };
+        let config = parse(&plain).map_err(|_| "is not a URL of Redis")?;
+        if config.server.hosts().iter().any(|server| server.host.is_empty()) {
+            return Err("names no host");
         }
-        let config = Config::from_url_centralized(text).map_err(|_| "is not a URL of a Redis server")?;
-        match &config.server {
-            ServerConfig::Centralized { server } if !server.host.is_empty() => Ok(Self(config)),
-            _ => Err("names no host"),
-        }
+        Ok(Self { config, tls })
     }
 }
 
@@ -49,15 +81,30 @@ impl fmt::Debug for RedisUrl {
 /// Where Redis is, and how long to wait for it.
 #[derive(Debug, Clone)]
 pub struct Redis {
-    url: RedisUrl,
+    config: Config,
     timeout: Duration,
+    /// Nodes of the cluster that were there when it was last looked at: those of the URL may be gone by now.
+    nodes: Arc<Mutex<Vec<Server>>>,
 }
 
 impl Redis {
-    /// No connection yet.
+    /// No connection yet. With TLS, servers must prove their names to `ca`, or else to this system's authorities.
+    ///
+    /// # Errors
+    /// [`NoAuthority`]
+    pub fn new(url: RedisUrl, ca: Option<&CaFile>, timeout: Duration) -> Result<Self, NoAuthority> {
+        let mut config = url.config;
+        config.version = RespVersion::RESP3;
+        if url.tls {
+            config.tls = Some(TlsConfig::from(TlsConnector::from(tls::client_config(ca)?)));
+        }
+        Ok(Self { config, timeout, nodes: Arc::default() })
+    }
+
+    /// What Redis is.
     #[must_use]
-    pub fn new(url: RedisUrl, timeout: Duration) -> Self {
-        Self { url, timeout }
+    pub fn topology(&self) -> Topology {
+        if self.config.server.is_clustered() { Topology::Cluster } else { Topology::Single }
     }
 
     /// How long a command may take.
@@ -66,9 +113,7 @@ impl Redis {
         self.timeout
     }
 
-    fn builder(&self) -> Builder {
-        let mut config = self.url.0.clone();
-        config.version = RespVersion::RESP3;
+    fn builder(&self, config: Config) -> Builder {
         let mut builder = Builder::from_config(config);
         builder.with_performance_config(|performance| {
             performance.default_command_timeout = self.timeout;
@@ -79,6 +124,11 @@ impl Redis {
             connection.internal_command_timeout = self.timeout;
             // A command in flight when the connection breaks may have run: who sent it decides whether it may run twice.
             connection.max_command_attempts = 1;
+            // Asking another node (`ASK`), the library takes the next answer on that connection for its own, whosever it
+            // is: one conversation's log would be told to another. It learns the new map all the same, and `redirected`
+            // follows.
+            connection.max_redirections = 0;
+            connection.cluster_cache_update_delay = Duration::ZERO;
             connection.max_command_buffer_len = QUEUED_COMMANDS;
             connection.unresponsive =
                 UnresponsiveConfig { max_timeout: Some(self.timeout), interval: self.timeout / 4 };
@@ -92,7 +142,7 @@ impl Redis {
     /// # Errors
     /// When the client library refuses its configuration.
     pub fn commands(&self, shutdown: &Shutdown) -> Result<Client, Error> {
-        let mut builder = self.builder();
+        let mut builder = self.builder(self.config.clone());
         builder.with_config(|config| config.fail_fast = false);
         // Milliseconds; no end of attempts; the library adds jitter.
         builder.set_policy(ReconnectPolicy::new_exponential(0, 100, 2_000, 2));
@@ -110,36 +160,113 @@ impl Redis {
         Ok(client)
     }
 
-    /// A connection for subscriptions only.
+    /// Connections for subscriptions only, to every master.
     ///
     /// # Errors
     /// When Redis cannot be reached, or refuses us.
     pub(crate) async fn subscriber(&self) -> Result<Subscriber, Error> {
+        if self.topology() == Topology::Single {
+            return Ok(Subscriber { nodes: vec![self.node(self.config.server.clone()).await?], slots: None });
+        }
+        let known = self.nodes.lock().clone();
+        let asked = self.config.server.hosts().into_iter().chain(known).map(|server| Box::pin(self.slots(server)));
+        // All at once: one that does not answer must not use up the time of the others.
+        let (slots, _others) = select_ok(asked).await?;
+        self.nodes.lock().clone_from(&slots.everybody);
+        let connecting = slots.masters().iter().map(|server| self.node(centralized(server.clone())));
+        Ok(Subscriber { nodes: try_join_all(connecting).await?, slots: Some(slots) })
+    }
+
+    /// Asks a node for the map of the cluster.
+    async fn slots(&self, server: Server) -> Result<Slots, Error> {
+        let node = self.node(centralized(server.clone())).await?;
+        let ask = async |what: &str| {
+            let command = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
+            node.client.custom::<Value, _>(command, vec![what]).await
+        };
+        // One that is cut off from the others does not know who has taken over.
+        let state: String = ask("INFO").await?.convert()?;
+        if !state.contains("cluster_state:ok") {
+            return Err(Error::new(ErrorKind::Cluster, "the cluster is down"));
+        }
+        let map = ask("SLOTS").await?;
+        Slots::read(&map, &server).ok_or_else(|| Error::new(ErrorKind::Protocol, "no map of the cluster"))
+    }
+
+    async fn node(&self, server: ServerConfig) -> Result<Node, Error> {
         // No reconnect policy: a lost connection ends this value, and the relay starts over from a clean one. The library's
         // own resubscription loses channels without a word.
-        let client = self.builder().build()?;
+        let client = self.builder(Config { server, ..self.config.clone() }).build()?;
         // Before the first subscription: what comes before a receiver exists is gone.
         let messages = client.message_rx();
         let task = client.connect();
-        let subscriber = Subscriber { client, messages, task };
-        subscriber.client.wait_for_connect().await?;
-        Ok(subscriber)
+        let node = Node { client, messages, task };
+        node.client.wait_for_connect().await?;
+        Ok(node)
     }
 }
 
-/// A connection for subscriptions. It is never used for data.
+fn centralized(server: Server) -> ServerConfig {
+    ServerConfig::Centralized { server }
+}
+
+/// Connections for subscriptions. They are never used for data.
 pub(crate) struct Subscriber {
+    /// One a master; in the order of `slots`.
+    pub(crate) nodes: Vec<Node>,
+    /// In a cluster only.
+    pub(crate) slots: Option<Slots>,
+}
+
+/// A connection to one server.
+pub(crate) struct Node {
     pub(crate) client: Client,
     pub(crate) messages: broadcast::Receiver<Message>,
     /// Ends with the connection.
     pub(crate) task: ConnectHandle,
 }
 
-impl Drop for Subscriber {
+impl Drop for Node {
     fn drop(&mut self) {
         // The task owns the TCP connection, which may be half open: nothing to say goodbye to.
         self.task.abort();
     }
+}
+
+/// Does it, and again when it went to a node that does not serve its slot any more, and therefore was not done.
+///
+/// # Errors
+/// As `command`.
+pub(crate) async fn redirected<T, F>(command: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    for _ in 1..REDIRECTIONS {
+        match command().await {
+            Err(error) if *error.kind() == ErrorKind::Routing => {}
+            done => return done,
+        }
+    }
+    command().await
+}
+
+/// Runs a script that works on one key.
+///
+/// # Errors
+/// As Redis has them.
+pub(crate) async fn run<T: FromValue>(client: &Client, script: &Script, key: &str, args: &[Value]) -> Result<T, Error> {
+    let answer: Value = redirected(|| async {
+        let asked: Result<Value, Error> = client.evalsha(script.sha1().clone(), key, args.to_vec()).await;
+        match asked {
+            // The node that was asked has never seen it, or has restarted since. Now it has.
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                client.eval(script.lua().cloned().unwrap_or_default(), key, args.to_vec()).await
+            }
+            done => done,
+        }
+    })
+    .await?;
+    answer.convert()
 }
 
 #[cfg(test)]
@@ -147,15 +274,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_of_single_servers_are_accepted() {
-        for url in ["redis://localhost", "redis://127.0.0.1:6380", "redis://:secret@redis:6379/2"] {
-            assert!(url.parse::<RedisUrl>().is_ok(), "{url}");
+    fn urls_of_servers_and_clusters_are_accepted() {
+        for (url, is_tls, topology) in [
+            ("redis://localhost", false, Topology::Single),
+            ("redis://127.0.0.1:6380", false, Topology::Single),
+            ("redis://:secret@redis:6379/2", false, Topology::Single),
+            ("rediss://:secret@redis", true, Topology::Single),
+            ("redis-cluster://user:secret@a:1?node=b:2&node=c:3", false, Topology::Cluster),
+            ("rediss-cluster://a:1", true, Topology::Cluster),
+        ] {
+            let parsed: RedisUrl = url.parse().unwrap_or_else(|why| panic!("{url} {why}"));
+            assert_eq!((parsed.is_tls(), parsed.config.server.is_clustered()), (is_tls, topology == Topology::Cluster));
         }
+        let cluster: RedisUrl = "redis-cluster://a:1?node=b:2&node=c:3".parse().unwrap();
+        assert_eq!(cluster.config.server.hosts().len(), 3);
     }
 
     #[test]
     fn other_urls_are_refused_and_none_shows_its_password() {
-        for url in ["", "localhost:6379", "http://localhost", "rediss://localhost", "redis://", "redis://h:port"] {
+        for url in
+            ["", "localhost:6379", "http://localhost", "redis-sentinel://localhost", "redis://", "redis://h:port"]
+        {
             assert!(url.parse::<RedisUrl>().is_err(), "{url}");
         }
         let url: RedisUrl = "redis://:hunter2@redis".parse().unwrap();

@@ -3,19 +3,21 @@
 //! Delivery: as long as a conversation's log holds the event its sockets saw last, they get every event after it, once
 //! and in order, whatever happens to connections or to this task. If it does not, they are told (`resync`).
 //!
-//! Each connection is a session of its own. When it breaks, by word or by silence, every socket hears `degraded`, and the
-//! next session subscribes anew: subscribe, wait for Redis to confirm, only then read the logs.
+//! A session is one connection, in a cluster one to each master. When one breaks, by word or by silence, every socket hears
+//! `degraded`, and the next session subscribes anew: subscribe, wait for Redis to confirm, only then read the logs.
+
+mod subscriptions;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{ClientLike, PubsubInterface};
 use fred::types::Message;
+use futures_util::StreamExt;
 use futures_util::future::{OptionFuture, join_all};
+use futures_util::stream::FuturesUnordered;
 use metrics::{counter, gauge};
 use shared::channel::Channel;
 use shared::event::{Cursor, Event};
@@ -23,9 +25,10 @@ use shared::shutdown::Shutdown;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::hub::{Backfill, Hub, Interest};
-use crate::redis::{HEARTBEAT, Redis, Subscriber};
+use crate::hub::{Backfill, Hub};
+use crate::redis::{HEARTBEAT, Node, Redis, Subscriber};
 use crate::replay::Logs;
+use subscriptions::{Subscriptions, ask};
 
 /// Channels in one SUBSCRIBE.
 const CHUNK: usize = 1000;
@@ -88,26 +91,42 @@ enum Loss {
     Closed,
     #[error("redis does not answer")]
     Silent,
+    #[error("redis answers to something else")]
+    Confused,
+    #[error("a slot has moved to a node that is new to us")]
+    Moved,
+    #[error("a slot is served by nobody")]
+    Unserved,
 }
 
-type Subscribing = Pin<Box<dyn Future<Output = Result<Vec<Channel>, Loss>> + Send>>;
-type Asking = Pin<Box<dyn Future<Output = Result<(), Loss>> + Send>>;
+type Asking<'a> = Pin<Box<dyn Future<Output = Result<(), Loss>> + Send + 'a>>;
 
-async fn session(mut subscriber: Subscriber, hub: &Hub, patience: Duration) -> Loss {
-    // One change of subscriptions is under way at a time; what is wanted meanwhile goes together into the next.
-    let mut subscribing: OptionFuture<Subscribing> = None.into();
-    let mut idle = true;
-    let mut asking: OptionFuture<Asking> = None.into();
+async fn session(subscriber: Subscriber, hub: &Hub, patience: Duration) -> Loss {
+    let clients = subscriber.nodes.iter().map(|node| node.client.clone()).collect();
+    let subscriptions = Subscriptions::new(clients, subscriber.slots, patience);
+    let mut listening: FuturesUnordered<_> =
+        subscriber.nodes.into_iter().map(|node| listen(node, hub, patience)).collect();
+    tokio::select! {
+        loss = keep(subscriptions, hub) => loss,
+        // Of any: what the others still have is soon subscribed again, and nobody has to remember whose was whose.
+        Some(loss) = listening.next() => loss,
+    }
+}
+
+/// Passes on what a node says, until it says no more.
+async fn listen(mut node: Node, hub: &Hub, patience: Duration) -> Loss {
+    let client = node.client.clone();
+    let mut asking: OptionFuture<Asking<'_>> = None.into();
     let mut answered = true;
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            message = subscriber.messages.recv() => match message {
+            message = node.messages.recv() => match message {
                 Ok(message) => {
                     pass_on(hub, message);
                     // What is there already goes on without asking the others each time.
-                    while let Ok(message) = subscriber.messages.try_recv() {
+                    while let Ok(message) = node.messages.try_recv() {
                         pass_on(hub, message);
                     }
                 }
@@ -118,25 +137,6 @@ async fn session(mut subscriber: Subscriber, hub: &Hub, patience: Duration) -> L
                 }
                 Err(RecvError::Closed) => return Loss::Closed,
             },
-            Some(subscribed) = &mut subscribing => {
-                idle = true;
-                subscribing = None.into();
-                match subscribed {
-                    Ok(channels) => hub.subscribed(&channels),
-                    Err(loss) => return loss,
-                }
-                // What came meanwhile was not waited for.
-                if let Some(next) = change(&subscriber.client, hub.take_interest(CHUNK), patience) {
-                    idle = false;
-                    subscribing = Some(next).into();
-                }
-            }
-            () = hub.interest_changed(), if idle => {
-                if let Some(next) = change(&subscriber.client, hub.take_interest(CHUNK), patience) {
-                    idle = false;
-                    subscribing = Some(next).into();
-                }
-            }
             Some(alive) = &mut asking => {
                 answered = true;
                 asking = None.into();
@@ -146,9 +146,25 @@ async fn session(mut subscriber: Subscriber, hub: &Hub, patience: Duration) -> L
             }
             _ = heartbeat.tick(), if answered => {
                 answered = false;
-                asking = Some(Box::pin(ask(subscriber.client.clone(), patience)) as Asking).into();
+                asking = Some(Box::pin(ask(&client, patience)) as Asking<'_>).into();
             }
-            _ = &mut subscriber.task => return Loss::Closed,
+            _ = &mut node.task => return Loss::Closed,
+        }
+    }
+}
+
+/// Subscribes and unsubscribes as the hub wants. One change is under way at a time; what is wanted meanwhile goes together
+/// into the next.
+async fn keep(mut subscriptions: Subscriptions, hub: &Hub) -> Loss {
+    loop {
+        let interest = hub.take_interest(CHUNK);
+        if interest.is_empty() {
+            hub.interest_changed().await;
+            continue;
+        }
+        match subscriptions.change(interest).await {
+            Ok(channels) => hub.subscribed(&channels),
+            Err(loss) => return loss,
         }
     }
 }
@@ -159,34 +175,6 @@ fn pass_on(hub: &Hub, message: Message) {
         Ok(event) => hub.dispatch(&message.channel, event),
         // Never its content.
         Err(error) => tracing::error!(channel = %message.channel, %error, "ignored what came on a channel"),
-    }
-}
-
-/// Sends the changes and waits until Redis has confirmed them.
-fn change(client: &Client, interest: Interest, patience: Duration) -> Option<Subscribing> {
-    if interest.is_empty() {
-        return None;
-    }
-    let client = client.clone();
-    let names = |channels: &[Channel]| channels.iter().map(|c| c.as_str().to_owned()).collect::<Vec<_>>();
-    Some(Box::pin(async move {
-        if !interest.unsubscribe.is_empty() {
-            client.unsubscribe(names(&interest.unsubscribe)).await?;
-        }
-        if !interest.subscribe.is_empty() {
-            client.subscribe(names(&interest.subscribe)).await?;
-        }
-        // The library returns before Redis has answered, even before the command is written. An answer to what was sent
-        // after it on the same connection is the proof.
-        ask(client, patience).await?;
-        Ok(interest.subscribe)
-    }))
-}
-
-async fn ask(client: Client, patience: Duration) -> Result<(), Loss> {
-    match timeout(patience, client.ping::<()>(None)).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(Loss::Silent),
     }
 }
 

@@ -17,6 +17,7 @@ use shared::event::{Cursor, Event};
 
 use crate::hub::Backfill;
 use crate::outbound::Delivery;
+use crate::redis::{redirected, run};
 
 /// Entries read at a time. Logs hold a few dozen.
 const PAGE: u64 = 512;
@@ -55,7 +56,7 @@ impl Logs {
     /// [`ReplayError`]
     pub async fn tail(&self, channel: &Channel) -> Result<Cursor, ReplayError> {
         let life_ms = i64::try_from(self.ttl.as_millis()).unwrap_or(i64::MAX);
-        let id: String = self.tail.evalsha_with_reload(&self.client, channel.log(), vec![life_ms]).await?;
+        let id: String = run(&self.client, &self.tail, &channel.log(), &[life_ms.into()]).await?;
         id.parse().map_err(|_| ReplayError::NotALog)
     }
 
@@ -69,7 +70,7 @@ impl Logs {
         loop {
             // From the last one seen, and with it: its being there is the proof that nothing is missing behind it.
             let page: Vec<(String, HashMap<String, Value>)> =
-                self.client.xrange_values(channel.log(), last.to_string(), "+", Some(PAGE)).await?;
+                redirected(|| self.client.xrange_values(channel.log(), last.to_string(), "+", Some(PAGE))).await?;
             let full = page.len() as u64 == PAGE;
             let mut entries = page.into_iter();
             match entries.next().map(|(id, _)| id.parse::<Cursor>()) {

@@ -6,11 +6,13 @@
 use fred::clients::Client;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
-use shared::channel::{self, Channel};
+use shared::channel::{Channel, Topology};
 use shared::event;
 use shared::participant::Participant;
 use shared::shutdown::Shutdown;
 use tokio::sync::mpsc;
+
+use crate::redis::run;
 
 /// Notices that may wait while others are under way.
 const QUEUE: usize = 1024;
@@ -21,10 +23,10 @@ pub struct Typing(mpsc::Sender<(Channel, String)>);
 
 impl Typing {
     /// Publishes what is handed in, until `shutdown`.
-    pub fn start(client: Client, shutdown: &Shutdown) -> Self {
+    pub fn start(client: Client, topology: Topology, shutdown: &Shutdown) -> Self {
         let (sender, mut queue) = mpsc::channel(QUEUE);
         let ended = shutdown.clone();
-        let script = Script::from_lua(channel::PUBLISH_EPHEMERAL);
+        let script = Script::from_lua(topology.publish_ephemeral_script());
         shutdown.spawn(async move {
             let mut batch = Vec::new();
             loop {
@@ -34,7 +36,7 @@ impl Typing {
                 }
                 let publish = |(channel, payload): (Channel, String)| {
                     let (client, script) = (&client, &script);
-                    async move { script.evalsha_with_reload::<(), _, _>(client, channel.as_str(), vec![payload]).await }
+                    async move { run::<()>(client, script, channel.as_str(), &[payload.into()]).await }
                 };
                 let published = join_all(batch.drain(..).map(publish)).await;
                 let lost = published.iter().filter(|result| result.is_err()).count();

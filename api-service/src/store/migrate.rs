@@ -1,8 +1,7 @@
 //! Brings the schema up to date. Many instances may ask at once: one works, the others wait and find nothing to do.
 
-use tokio_postgres::NoTls;
-
 use super::StoreError;
+use super::connect::Connector;
 use crate::config::DatabaseConfig;
 
 mod embedded {
@@ -17,13 +16,13 @@ const LOCK: i64 = 0x0065_6872_6368_6174;
 /// # Errors
 /// [`StoreError`]; a migration that fails leaves nothing behind.
 pub async fn migrate(config: &DatabaseConfig) -> Result<Vec<String>, StoreError> {
-    let (mut client, connection) = tokio_postgres::connect(config.url.expose(), NoTls).await?;
-    let connection = tokio::spawn(connection);
+    let (postgres, connector) = Connector::new(config)?;
+    let (mut client, connection) = connector.open(postgres).await?;
     client.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
     let report = embedded::migrations::runner().run_async(&mut client).await.map_err(StoreError::internal)?;
     let names = report.applied_migrations().iter().map(ToString::to_string).collect();
     // The lock ends with the session.
     drop(client);
-    connection.await.map_err(StoreError::internal)??;
+    connection.await.map_err(StoreError::internal)?;
     Ok(names)
 }

@@ -2,6 +2,7 @@
 //!
 //! Whatever is asked of it ends within [`DEADLINE`]: a database that hangs costs an error, never a stuck request.
 
+mod connect;
 mod conversations;
 mod error;
 mod messages;
@@ -15,15 +16,13 @@ use std::future::Future;
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
-use tokio_postgres::NoTls;
-use tokio_postgres::config::SslMode;
-
 pub use error::StoreError;
 pub use migrate::migrate;
 pub use outbox::OutboxEvent;
 pub use sends::{SendOutcome, Sent};
 
 use crate::config::DatabaseConfig;
+use connect::Connector;
 
 /// Longest a use of the database may take, from asking for a connection to the answer.
 const DEADLINE: Duration = Duration::from_secs(6);
@@ -42,20 +41,17 @@ impl Store {
     /// A store that connects when it is first used.
     ///
     /// # Errors
-    /// When the URL is not one of PostgreSQL, or asks for what this version cannot do.
+    /// When the URL is not one of PostgreSQL, or contradicts DATABASE_CA_FILE, or wants TLS where nobody vouches for servers.
     pub fn new(config: &DatabaseConfig) -> Result<Self, StoreError> {
-        let mut postgres: tokio_postgres::Config = config.url.expose().parse().map_err(StoreError::internal)?;
+        let (mut postgres, connector) = Connector::new(config)?;
         postgres.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(DEADLINE).application_name("api-service");
-        if postgres.get_ssl_mode() == SslMode::Require {
-            return Err(StoreError::internal("sslmode=require is not supported yet"));
-        }
         let millis = STATEMENT_TIMEOUT.as_millis();
         let options = postgres.get_options().unwrap_or_default().to_owned();
         postgres.options(format!(
             "{options} -c statement_timeout={millis} -c idle_in_transaction_session_timeout={millis} -c timezone=UTC"
         ));
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = Pool::builder(Manager::from_config(postgres, NoTls, manager))
+        let pool = Pool::builder(Manager::from_connect(postgres, connector, manager))
             .max_size(config.pool_size)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {

@@ -205,6 +205,25 @@ async fn only_a_room_that_stands_still_is_suspect() {
 }
 
 #[tokio::test]
+async fn a_suspect_room_is_subscribed_anew_before_its_log_is_read() {
+    let (hub, member, outbound) = one_room().await;
+    assert!(hub.suspect(&channel(1), cursor(1)));
+    assert!(hub.take_behind(10).is_empty(), "what comes between reading and subscribing would be lost");
+    let mut other = hub.join(channel(1), queue()).unwrap();
+    let interest = hub.take_interest(10);
+    assert_eq!(interest.subscribe, [channel(1)]);
+    hub.subscribed(&interest.subscribe);
+    assert!(other.subscribed().await.is_ok());
+    assert_eq!(hub.take_behind(10), [(channel(1), cursor(1))]);
+    hub.backfilled(&channel(1), missed(&[2]));
+    assert_eq!(heard(&outbound).await, ["2"]);
+    // Redis may have it subscribed all the while, so that it must be told of the end.
+    assert!(hub.suspect(&channel(1), cursor(2)));
+    drop((member, other));
+    assert_eq!(hub.take_interest(10), Interest { subscribe: vec![], unsubscribe: vec![channel(1)] });
+}
+
+#[tokio::test]
 async fn an_event_that_did_not_arrive_is_read_before_what_follows_it_is_passed_on() {
     let (hub, _member, outbound) = one_room().await;
     hub.dispatch(channel(1).as_str(), event(2));

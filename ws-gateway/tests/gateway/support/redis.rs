@@ -11,7 +11,7 @@ use fred::types::scripts::Script;
 use fred::types::{Builder, RespVersion};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use shared::channel::{self, Channel};
+use shared::channel::{self, Channel, Topology};
 use shared::event::{Addressed, Cursor};
 use shared::receipt::Receipt;
 use uuid::Uuid;
@@ -66,7 +66,11 @@ impl RedisServer {
     }
 
     pub(crate) async fn publisher(&self) -> Publisher {
-        Publisher { client: self.client().await, script: Script::from_lua(channel::PUBLISH), entries: 10_000 }
+        Publisher {
+            client: self.client().await,
+            script: Script::from_lua(Topology::Single.publish_script()),
+            entries: 10_000,
+        }
     }
 }
 
@@ -107,9 +111,9 @@ impl Publisher {
         let id = Uuid::now_v7();
         let header = Addressed { to: to.parse().unwrap(), message_id: id }.to_string();
         let rest = format!(r#""message":{}}}"#, serde_json::json!({"id": id, "content": text}));
-        let arguments = vec!["message".to_owned(), header, rest, self.entries.to_string(), "3600000".to_owned()];
-        let keys = vec![channel.as_str().to_owned(), channel.log()];
-        let cursor: String = self.script.evalsha_with_reload(&self.client, keys, arguments).await.unwrap();
+        let (entries, name) = (self.entries.to_string(), channel.as_str().to_owned());
+        let arguments = vec!["message".to_owned(), header, rest, entries, "3600000".to_owned(), name];
+        let cursor: String = self.script.evalsha_with_reload(&self.client, channel.log(), arguments).await.unwrap();
         (id, cursor.parse().unwrap())
     }
 

@@ -1,0 +1,117 @@
+//! TLS to Redis and PostgreSQL: whose word counts that a server is the one it says it is. Nothing here skips the
+//! question: a server that cannot prove its name is not spoken to.
+
+use std::error::Error;
+use std::io;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+/// Certificates of authorities, from a PEM file whose path is parsed: read once, so that a bad file is a bad setting.
+#[derive(Debug, Clone)]
+pub struct CaFile(Arc<RootCertStore>);
+
+/// Why there is nobody whose word counts.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAuthority {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// What it holds is something else.
+    #[error("holds no certificate in PEM form")]
+    Empty,
+    /// This machine has no list of authorities, as in a bare container.
+    #[error("this system trusts no certificate authority: install ca-certificates, or name a file of your own")]
+    BareSystem,
+}
+
+impl FromStr for CaFile {
+    type Err = NoAuthority;
+
+    fn from_str(path: &str) -> Result<Self, NoAuthority> {
+        let text = std::fs::read(path).map_err(NoAuthority::Unreadable)?;
+        let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+        Ok(Self(Arc::new(store(certificates.map_err(|_| NoAuthority::Empty)?).ok_or(NoAuthority::Empty)?)))
+    }
+}
+
+/// `None` when none of them is usable.
+fn store(certificates: Vec<CertificateDer<'static>>) -> Option<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(certificates);
+    (usable > 0).then_some(roots)
+}
+
+/// How to connect: TLS 1.2 or newer, to servers that `ca` vouches for, or without it the authorities of this system.
+///
+/// # Errors
+/// [`NoAuthority::BareSystem`]
+pub fn client_config(ca: Option<&CaFile>) -> Result<ClientConfig, NoAuthority> {
+    let roots = match ca {
+        Some(CaFile(roots)) => roots.clone(),
+        // One that cannot be read is no reason to refuse the others.
+        None => Arc::new(store(rustls_native_certs::load_native_certs().certs).ok_or(NoAuthority::BareSystem)?),
+    };
+    // Named here: the library would look for a default of the process, and panic without one.
+    let versions =
+        ClientConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
+    // The provider that is compiled in knows both versions.
+    let builder = versions.map_err(|_| NoAuthority::BareSystem)?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Whether an error means that TLS itself failed, a certificate that does not prove the name above all.
+#[must_use]
+pub fn is_refusal(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An I/O error is not the source of itself: what it wraps must be asked for.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, text: &str) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("shared-tls-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_pem_file_is_read_when_the_setting_is() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["ca".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let path = file("good.pem", &certificate.pem());
+        let ca: CaFile = path.to_str().unwrap().parse().unwrap();
+        assert_eq!(ca.0.len(), 1);
+        assert!(client_config(Some(&ca)).is_ok());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_holds_no_certificate_is_refused() {
+        assert!(matches!("/nonexistent.pem".parse::<CaFile>(), Err(NoAuthority::Unreadable(_))));
+        let path = file("empty.pem", "nothing of the kind");
+        assert!(matches!(path.to_str().unwrap().parse::<CaFile>(), Err(NoAuthority::Empty)));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_refusal_is_found_under_what_wraps_it() {
+        let refused = io::Error::other(rustls::Error::General("no".to_owned()));
+        assert!(is_refusal(&refused));
+        assert!(!is_refusal(&io::Error::other("reset")));
+    }
+}
