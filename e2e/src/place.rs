@@ -170,6 +170,13 @@ impl Person {
         Self { place, ..self.clone() }
     }
 
+    /// The same person, all of whose requests go to one API service, which publishes messages in the order of their
+    /// `seq`. Two services may overtake each other.
+    #[must_use]
+    pub fn at_one_service(&self) -> Self {
+        self.at(&self.place.env.api_urls[0], &self.place.ws_url)
+    }
+
     /// A request with the token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.place.request(method, path).bearer_auth(&self.token)
@@ -183,6 +190,14 @@ impl Person {
     /// `POST /chat/send` of any body.
     pub async fn send(&self, body: &Value) -> Answer {
         answer(self.request(Method::POST, "/chat/send").json(body)).await
+    }
+
+    /// The same, when the connection may end without an answer.
+    ///
+    /// # Errors
+    /// When it does.
+    pub async fn try_send(&self, body: &Value) -> Result<Answer, reqwest::Error> {
+        Ok(Answer::read(self.request(Method::POST, "/chat/send").json(body).send().await?).await)
     }
 
     /// `PUT` of any body.

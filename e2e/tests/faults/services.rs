@@ -17,14 +17,18 @@ async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_s
             tokio::spawn(async move {
                 let mut kept = Vec::new();
                 for number in 0..25 {
-                    let answer = doctor.send(&doctor.message_to(&patient, &format!("{sender}/{number}"))).await;
-                    match answer.status {
-                        201 => kept.push(answer.json()["id"].as_str().unwrap().to_owned()),
+                    let body = doctor.message_to(&patient, &format!("{sender}/{number}"));
+                    match doctor.try_send(&body).await {
+                        Ok(answer) if answer.status == 201 => {
+                            kept.push(answer.json()["id"].as_str().unwrap().to_owned())
+                        }
                         // It died with the request in its hands, or nobody was there.
-                        502 | 503 => {
+                        Ok(answer) => {
+                            assert!(matches!(answer.status, 502 | 503), "{answer:?}");
                             let _problem = answer.refused(answer.status);
                         }
-                        _ => panic!("{answer:?}"),
+                        // HAProxy answers nothing when a server dies on a connection that it had used before.
+                        Err(error) => assert!(error.is_request(), "{error:?}"),
                     }
                 }
                 kept

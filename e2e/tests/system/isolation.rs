@@ -1,9 +1,11 @@
 //! No socket ever sees a frame of a conversation that it is not part of.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use e2e::{Person, Socket};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::place;
 
@@ -39,7 +41,8 @@ async fn every_frame_that_any_socket_hears_belongs_to_its_own_conversation() {
     let ids: Vec<&Value> = open.iter().map(|pair| &pair.conversation).collect();
     assert!(ids.iter().enumerate().all(|(place, id)| !ids[..place].contains(id)), "22 conversations: {ids:?}");
 
-    // All talk at once: messages, receipts, typing.
+    // All talk, in turns that mix them: messages, receipts, typing.
+    let turns = Arc::new(Semaphore::new(6));
     let talking: Vec<_> = open
         .iter()
         .map(|pair| {
@@ -47,9 +50,11 @@ async fn every_frame_that_any_socket_hears_belongs_to_its_own_conversation() {
             for socket in &pair.sockets[..2] {
                 socket.send(&json!({"type": "typing"}));
             }
+            let turns = turns.clone();
             tokio::spawn(async move {
                 let mut sent = Vec::new();
                 for number in 0..MESSAGES {
+                    let _turn = turns.acquire().await.unwrap();
                     let (from, to) = if number % 2 == 0 { (&one, &other) } else { (&other, &one) };
                     let message = from.say(to, "between us").await;
                     let _marks = to.mark("read", &[&message["id"]]).await.ok(200);

@@ -63,23 +63,42 @@ async fn ready_comes_first_and_names_the_conversation_and_a_cursor() {
     assert!(ready["cursor"].is_string() && ready["resumed"].is_null(), "{ready}");
 }
 
-#[tokio::test]
-async fn every_socket_of_both_sides_hears_every_message_once_and_in_order() {
-    let place = place();
-    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+/// Three sockets of each side, twenty messages, and what each of the sockets heard of them.
+async fn hear_twenty(doctor: &Person, patient: &Person) -> Vec<Vec<i64>> {
     let mut sockets = Vec::new();
     for _ in 0..3 {
-        sockets.push(doctor.open(&patient).await);
-        sockets.push(patient.open(&doctor).await);
+        sockets.push(doctor.open(patient).await);
+        sockets.push(patient.open(doctor).await);
     }
     for number in 1..=20 {
-        doctor.say(&patient, &number.to_string()).await;
+        doctor.say(patient, &number.to_string()).await;
     }
-    for mut socket in sockets {
-        for seq in 1..=20 {
-            assert_eq!(socket.expect("message").await["message"]["seq"], seq);
+    let mut heard = Vec::new();
+    for socket in &mut sockets {
+        let mut seqs = Vec::new();
+        for _ in 0..20 {
+            seqs.push(socket.expect("message").await["message"]["seq"].as_i64().unwrap());
         }
-        assert!(socket.everything().await.iter().all(|frame| frame["type"] != "message"));
+        assert!(socket.everything().await.iter().all(|frame| frame["type"] != "message"), "no more than twenty");
+        heard.push(seqs);
+    }
+    heard
+}
+
+#[tokio::test]
+async fn every_socket_of_both_sides_hears_every_message_once() {
+    let place = place();
+    for mut seqs in hear_twenty(&place.user("doc"), &place.contact("pat")).await {
+        seqs.sort_unstable();
+        assert_eq!(seqs, (1..=20).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn every_socket_hears_what_one_api_service_took_in_order() {
+    let place = place();
+    for seqs in hear_twenty(&place.user("doc").at_one_service(), &place.contact("pat")).await {
+        assert_eq!(seqs, (1..=20).collect::<Vec<_>>());
     }
 }
 
