@@ -55,6 +55,9 @@ pub(crate) struct RunOptions {
     /// An existing Redis in place of a private server
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<String>,
+    /// Where the gateways reach that Redis, when it is not where the API services do: through a proxy, say
+    #[arg(long, env = "GATEWAY_REDIS_URL", hide_env_values = true)]
+    pub gateway_redis_url: Option<String>,
     /// Signs and verifies tokens; at least 32 bytes [default: one made once and kept in the data folder]
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<String>,

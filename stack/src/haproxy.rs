@@ -55,7 +55,7 @@ impl HaProxy {
             .env("LISTEN", self.listen.clone())
             .env("MAXCONN", connections(hard_descriptor_limit()).to_string())
             .env("THREADS", threads.to_string());
-        program.hidden = vec!["JWT_SECRET", "DATABASE_URL", "REDIS_URL"];
+        program.hidden = vec!["JWT_SECRET", "DATABASE_URL", "REDIS_URL", "GATEWAY_REDIS_URL"];
         program
     }
 

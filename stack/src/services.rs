@@ -22,6 +22,8 @@ pub(crate) struct Surroundings {
     pub binaries: PathBuf,
     pub database_url: String,
     pub redis_url: String,
+    /// The same Redis as the gateways reach it; `redis_url` when there is no other way to it.
+    pub gateway_redis_url: Option<String>,
     pub jwt_secret: String,
 }
 
@@ -58,6 +60,9 @@ impl Surroundings {
     pub(crate) fn gateway(&self, number: u16, data: &DataDir, ports: &mut Ports) -> Result<Service> {
         let mut service = self.service("ws-gateway", &format!("gateway-{number}"), data, ports)?;
         service.program.hidden = DATABASE_VARIABLES.to_vec();
+        if let Some(url) = &self.gateway_redis_url {
+            service.program = service.program.env("REDIS_URL", url);
+        }
         Ok(service)
     }
 

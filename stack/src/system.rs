@@ -141,6 +141,7 @@ impl System {
             binaries,
             database_url: String::new(),
             redis_url: String::new(),
+            gateway_redis_url: self.options.gateway_redis_url.clone().filter(|url| !url.is_empty()),
             jwt_secret: self.env.jwt_secret.clone(),
         };
         surroundings.ensure_built()?;
