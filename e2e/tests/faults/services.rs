@@ -20,7 +20,7 @@ async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_s
                     let body = doctor.message_to(&patient, &format!("{sender}/{number}"));
                     match doctor.try_send(&body).await {
                         Ok(answer) if answer.status == 201 => {
-                            kept.push(answer.json()["id"].as_str().unwrap().to_owned())
+                            kept.push(answer.json()["id"].as_str().unwrap().to_owned());
                         }
                         // It died with the request in its hands, or nobody was there.
                         Ok(answer) => {
