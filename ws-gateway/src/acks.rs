@@ -178,6 +178,8 @@ mod tests {
 
     #[test]
     fn a_full_queue_forgets_new_receipts_and_keeps_old_ones() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let _recording = metrics::set_default_local_recorder(&recorder);
         let acks = Acks::default();
         for _ in 0..=LIMIT_IDS / 500 {
             acks.report(receipt(Kind::Read, "user:a", 0..500, 1));
@@ -185,5 +187,6 @@ mod tests {
         let waiting = acks.queue.waiting.lock();
         assert_eq!(waiting.ids, LIMIT_IDS);
         assert_eq!(waiting.receipts.len(), LIMIT_IDS / 500);
+        assert!(recorder.handle().render().contains("gateway_acks_dropped_total 500"));
     }
 }

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -23,10 +23,13 @@ use crate::connection;
 use crate::gateway::Gateway;
 use crate::handshake::{self, Admitted};
 
-/// Handshakes at a time. More wait in the kernel's queue.
+/// Handshakes at a time. More wait in the kernel's queue (`gateway_handshakes_held_back_total`), each as long as one of
+/// these may take at most.
 const HANDSHAKES: usize = 4096;
 /// Largest request head.
 const HEAD_BYTES: usize = 16 * 1024;
+/// What the kernel takes of a socket beyond what it can send at once.
+const UNSENT_BYTES: u32 = 32 * 1024;
 /// How long to wait when there is no file descriptor left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -35,7 +38,7 @@ pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: 
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let ids = AtomicU64::new(0);
     loop {
-        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
+        let Some(permit) = slot(&handshakes).await else { return };
         let tcp = match listener.accept().await {
             Ok((tcp, _)) => tcp,
             Err(error) => {
@@ -48,6 +51,7 @@ pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: 
                 continue;
             }
         };
+        limit_unsent(&tcp);
         let turn = spread(ids.fetch_add(1, Ordering::Relaxed));
         let gateway = gateway.clone();
         tasks.spawn(async move {
@@ -62,6 +66,23 @@ pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: 
             }
         });
     }
+}
+
+/// Keeps what a client does not read out of the kernel, which would take megabytes of it and call them sent: it belongs
+/// into the outbound queue, whose bytes all sockets of a conversation share, and whose bound is ours.
+fn limit_unsent(tcp: &TcpStream) {
+    if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT_BYTES) {
+        tracing::debug!(%error, "cannot limit what waits in the kernel");
+    }
+}
+
+/// Waits until there is room for one handshake more.
+async fn slot(handshakes: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if let Ok(slot) = handshakes.clone().try_acquire_owned() {
+        return Some(slot);
+    }
+    metrics::counter!("gateway_handshakes_held_back_total").increment(1);
+    handshakes.clone().acquire_owned().await.ok()
 }
 
 /// Whether the connection, and not we, failed.
@@ -120,6 +141,19 @@ async fn shake_hands(gateway: &Arc<Gateway>, tcp: TcpStream) -> Option<(TcpStrea
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn handshakes_beyond_the_limit_wait_for_one_to_end() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let handshakes = Arc::new(Semaphore::new(1));
+        let first = slot(&handshakes).await.unwrap();
+        let mut second = Box::pin(slot(&handshakes));
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        assert!(recorder.handle().render().contains("gateway_handshakes_held_back_total 1"));
+        drop(first);
+        assert!(second.await.is_some());
+    }
 
     #[test]
     fn turns_fill_the_window_evenly() {

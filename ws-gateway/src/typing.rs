@@ -53,3 +53,23 @@ impl Typing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn notices_that_do_not_fit_are_dropped_and_nobody_waits() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let typing = Typing(sender);
+        let channel = Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(1));
+        for _ in 0..QUEUE + 3 {
+            typing.publish(&channel, &"user:doc123".parse().unwrap());
+        }
+        assert_eq!(queue.len(), QUEUE);
+        assert!(recorder.handle().render().contains("gateway_typing_dropped_total 3"));
+    }
+}

@@ -96,11 +96,14 @@ mod tests {
 
     #[test]
     fn ids_that_pass_the_bound_are_forgotten() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let _recording = metrics::set_default_local_recorder(&recorder);
         let mut proofs = Proofs::default();
         for n in 0..=LIMIT as u128 {
             proofs.note(id(n));
         }
         let ping = proofs.ping().unwrap();
         assert_eq!(proofs.pong(&ping).len(), LIMIT);
+        assert!(recorder.handle().render().contains("gateway_proofs_dropped_total 1"));
     }
 }

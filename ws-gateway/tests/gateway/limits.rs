@@ -5,7 +5,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Client, Gateway, QUERY, RedisServer, channel, doctor, patient};
+use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, channel, doctor, patient, service};
 
 #[tokio::test]
 async fn bad_frames_are_answered_and_the_socket_stays() {
@@ -110,4 +110,42 @@ async fn a_client_that_falls_silent_is_closed() {
     }
     assert_eq!(silent.closed().await.0, 4408);
     assert_eq!(alive.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_stays_flat_under_a_thousand_sockets_that_stop_reading() {
+    const SOCKETS: usize = 1000;
+    // What a socket may hold of its own: its state, one round of writing, and the growth of buffers. What waits is shared.
+    const BYTES_EACH: usize = 128 * 1024;
+    let redis = RedisServer::start();
+    let gateway = GatewayProcess::start(&redis, &[("OUTBOUND_QUEUE_BYTES", "1048576")]).await;
+    let mut publisher = redis.publisher().await;
+    publisher.entries = 10;
+    let mut stuck = Vec::new();
+    for _ in 0..SOCKETS {
+        let tcp = TcpSocket::new_v4().unwrap();
+        tcp.set_recv_buffer_size(4096).unwrap();
+        let tcp = tcp.connect(gateway.address).await.unwrap();
+        stuck.push(Client::over(tcp, QUERY, &doctor()).await.unwrap());
+    }
+    let (mut reader, _) = Client::open(gateway.address, QUERY, &service()).await;
+    let before = gateway.memory_bytes();
+    let (text, mut most, mut sent) = ("x".repeat(8000), 0, 0);
+    while gateway.metric(r#"gateway_closed_total{code="4408"}"#).await < SOCKETS {
+        for _ in 0..20 {
+            publisher.message(&channel(), "contact:pat456", &text).await;
+            assert_eq!(reader.frame().await["type"], "message");
+            sent += text.len();
+        }
+        most = most.max(gateway.memory_bytes());
+    }
+    println!(
+        "grown {} MiB of {} MiB, sent {sent}, sockstat {}",
+        (most - before) >> 20,
+        before >> 20,
+        std::fs::read_to_string("/proc/net/sockstat").unwrap()
+    );
+    let grown = most.saturating_sub(before);
+    assert!(grown < SOCKETS * BYTES_EACH, "{grown} bytes more for {SOCKETS} sockets, {sent} bytes sent to each");
+    assert_eq!(gateway.metric("gateway_outbound_overflows_total").await, SOCKETS);
 }

@@ -7,6 +7,7 @@ pub(crate) use client::{Client, http};
 pub(crate) use redis::RedisServer;
 
 use std::net::SocketAddr;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use shared::channel::Channel;
@@ -56,6 +57,57 @@ impl Gateway {
         let shutdown = Shutdown::new();
         let running = tokio::spawn(ws_gateway::run(config, listener, shutdown.clone()));
         Self { address, shutdown, running }
+    }
+}
+
+/// A gateway in a process of its own. Stops with the value.
+pub(crate) struct GatewayProcess {
+    pub(crate) address: SocketAddr,
+    admin: SocketAddr,
+    process: Child,
+}
+
+impl GatewayProcess {
+    /// Starts one and waits until it is ready.
+    pub(crate) async fn start(redis: &RedisServer, settings: &[(&str, &str)]) -> Self {
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (address, admin) = (free(), free());
+        let process = Command::new(env!("CARGO_BIN_EXE_ws-gateway"))
+            .arg("serve")
+            .env_clear()
+            .envs([("REDIS_URL", redis.url()), ("JWT_SECRET", SECRET.to_owned()), ("LOG_LEVEL", "error".to_owned())])
+            .envs([("LISTEN_ADDR", address.to_string()), ("ADMIN_ADDR", admin.to_string())])
+            .envs(settings.iter().copied())
+            .spawn()
+            .unwrap();
+        while tokio::net::TcpStream::connect(admin).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        while http(admin, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.0 != 200 {
+            tokio::task::yield_now().await;
+        }
+        Self { address, admin, process }
+    }
+
+    /// What it holds in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
+    /// The value of a counter or gauge, 0 when there is none yet.
+    pub(crate) async fn metric(&self, name: &str) -> usize {
+        let (_, _, text) = http(self.admin, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+}
+
+impl Drop for GatewayProcess {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
     }
 }
 
