@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 /// Message ids that may wait: some 4 MiB.
 const LIMIT_IDS: usize = 200_000;
 /// Entries in one pipeline.
-const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 256;
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
 

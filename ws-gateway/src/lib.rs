@@ -60,6 +60,13 @@ use crate::typing::Typing;
 /// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// Whoever sends commands bounds how many are under way: handshakes, receipts, typing, reading and comparing logs, and
+/// the look for revocations. So the client's own queue cannot overflow, and needs no metric.
+const _: () = assert!(
+    server::HANDSHAKES + acks::BATCH + typing::QUEUE + 2 * relay::LOGS + 1 < redis::QUEUED_COMMANDS,
+    "the queue of commands could overflow"
+);
+
 /// Why a gateway could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {

@@ -26,8 +26,8 @@ pub(crate) use slots::Slots;
 
 /// How often an idle connection is asked whether it is alive.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Commands that may wait for a connection; past it they fail at once.
-const QUEUED_COMMANDS: usize = 16 * 1024;
+/// Commands that may wait for a connection; past it they would fail at once.
+pub(crate) const QUEUED_COMMANDS: usize = 16 * 1024;
 /// Messages that the relay may be behind before it counts as lagging and reads the logs.
 const MESSAGES_BEHIND: usize = 8 * 1024;
 /// How often a command that was sent to the wrong node of a cluster is sent again.

@@ -33,7 +33,7 @@ use subscriptions::{Subscriptions, ask};
 /// Channels in one SUBSCRIBE.
 const CHUNK: usize = 1000;
 /// Logs read at a time.
-const LOGS: usize = 256;
+pub(crate) const LOGS: usize = 256;
 /// Between two attempts to connect; doubled each time, up to [`LONGEST_PAUSE`].
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(1600);
@@ -235,5 +235,35 @@ async fn check_positions(logs: Logs, hub: Arc<Hub>, every: Duration) {
                 counter!("gateway_silent_losses_total", "noticed" => "comparison").increment(1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::tests::one_room;
+    use fred::types::{Builder, MessageKind};
+    use tokio::sync::broadcast;
+
+    #[tokio::test]
+    async fn a_relay_that_lags_has_all_logs_read() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let (hub, _member, _outbound) = one_room().await;
+        // Not connected to anything; what is asked of it waits.
+        let client = Builder::default_centralized().with_config(|config| config.fail_fast = false).build().unwrap();
+        let server = fred::types::config::Server::new("127.0.0.1", 1);
+        let (sender, messages) = broadcast::channel(1);
+        for _ in 0..3 {
+            let (channel, value, kind) = ("elsewhere".into(), "".into(), MessageKind::Message);
+            sender.send(Message { channel, value, kind, server: server.clone() }).unwrap();
+        }
+        let node = Node { client, messages, task: tokio::spawn(std::future::pending()) };
+        tokio::select! {
+            loss = listen(node, &hub, Duration::from_secs(30)) => panic!("{loss}"),
+            () = hub.fell_behind() => {}
+        }
+        assert_eq!(hub.take_behind(10).len(), 1);
+        assert!(recorder.handle().render().contains("gateway_relay_lagged_total 2"));
     }
 }

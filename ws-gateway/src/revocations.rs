@@ -19,6 +19,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::sleep;
 
 use crate::hub::Hub;
+use crate::redis::redirected;
 
 /// Between two looks at how many there are. With what the API service needs to tell Redis, well within the second that
 /// is promised.
@@ -81,7 +82,7 @@ impl Revoked {
     /// Reads all when there are not as many as were `held`. Returns how many there are at least; more may have come
     /// while it read, and are found by the next look.
     async fn look(&self, client: &Client, hub: &Hub, held: Option<u64>) -> Result<u64, Error> {
-        let count: u64 = client.hlen(REVOKED).await?;
+        let count: u64 = redirected(|| client.hlen(REVOKED)).await?;
         if held == Some(count) {
             return Ok(count);
         }
@@ -100,9 +101,11 @@ impl Revoked {
         let (mut place, mut news) = ("0".to_owned(), false);
         loop {
             // By hand: the library's stream of pages ends without a word when the connection does.
-            let scan = CustomCommand::new_static("HSCAN", ClusterHash::FirstKey, false);
-            let (next, fields): (String, Vec<String>) =
-                client.custom(scan, vec![REVOKED, &place, "COUNT", PAGE]).await?;
+            let scan = || {
+                let command = CustomCommand::new_static("HSCAN", ClusterHash::FirstKey, false);
+                client.custom(command, vec![REVOKED, &place, "COUNT", PAGE])
+            };
+            let (next, fields): (String, Vec<String>) = redirected(scan).await?;
             // Names and values take turns; the names are what counts.
             let read = fields.iter().step_by(2).map(|name| serde_json::from_str::<Revocation>(name));
             let (readable, unreadable): (Vec<_>, Vec<_>) = read.partition(Result::is_ok);

@@ -25,7 +25,7 @@ use crate::handshake::{self, Admitted};
 
 /// Handshakes at a time. More wait in the kernel's queue (`gateway_handshakes_held_back_total`), each as long as one of
 /// these may take at most.
-const HANDSHAKES: usize = 4096;
+pub(crate) const HANDSHAKES: usize = 4096;
 /// Largest request head.
 const HEAD_BYTES: usize = 16 * 1024;
 /// What the kernel takes of a socket beyond what it can send at once.

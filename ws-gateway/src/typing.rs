@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::redis::run;
 
 /// Notices that may wait while others are under way.
-const QUEUE: usize = 1024;
+pub(crate) const QUEUE: usize = 1024;
 
 /// Where sockets hand in that their owner types.
 #[derive(Clone)]

@@ -60,7 +60,7 @@ async fn heard(outbound: &Outbound) -> Vec<String> {
 }
 
 /// A hub with one room, subscribed and settled at 1, and a socket in it.
-async fn one_room() -> (Arc<Hub>, Membership, Arc<Outbound>) {
+pub(crate) async fn one_room() -> (Arc<Hub>, Membership, Arc<Outbound>) {
     let hub = Hub::new();
     hub.connected();
     let outbound = queue();
