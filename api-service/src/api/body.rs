@@ -4,7 +4,6 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use poem::error::ReadBodyError;
 use poem::{IntoResponse, Request, RequestBody, Response};
 use poem_openapi::payload::{ParsePayload, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
@@ -15,6 +14,7 @@ use serde_json::{Map, Value};
 use shared::problem::{InputError, Problem};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ use super::refusal::{invalid, problem_error};
 
 /// Largest body, in bytes. 8,000 characters that are all written as `\uXXXX\uXXXX` take 96,000.
 pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
+/// How much of a larger one is read, and forgotten, so that its sender hears why it was refused.
+const MAX_DISCARDED_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How long a body may take to arrive. A load balancer in front may be stricter.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -60,9 +62,9 @@ impl<T: FromFields> ParsePayload for Input<T> {
     const IS_REQUIRED: bool = true;
 
     async fn from_request(_request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
-        let bytes = match timeout(BODY_TIMEOUT, body.take()?.into_bytes_limit(MAX_BODY_BYTES)).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(ReadBodyError::PayloadTooLarge)) => {
+        let bytes = match timeout(BODY_TIMEOUT, read_within_limit(body.take()?)).await {
+            Ok(Ok(Some(bytes))) => bytes,
+            Ok(Ok(None)) => {
                 return Err(problem_error(Problem::new(
                     413,
                     format!("the body is larger than {MAX_BODY_BYTES} bytes"),
@@ -73,6 +75,19 @@ impl<T: FromFields> ParsePayload for Input<T> {
         };
         parse(&bytes).map(Self).map_err(|problem| problem_error(*problem))
     }
+}
+
+/// A body, or nothing when it is too large. What is too much of it is taken off the line as well: an answer to a request
+/// that is still being written is lost when the connection ends with bytes that nobody read.
+async fn read_within_limit(body: poem::Body) -> std::io::Result<Option<Vec<u8>>> {
+    let mut reader = body.into_async_read();
+    let mut bytes = Vec::new();
+    (&mut reader).take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() <= MAX_BODY_BYTES {
+        return Ok(Some(bytes));
+    }
+    tokio::io::copy(&mut reader.take(MAX_DISCARDED_BYTES), &mut tokio::io::sink()).await?;
+    Ok(None)
 }
 
 impl<'a, T: FromFields> ApiExtractor<'a> for Input<T> {
