@@ -102,9 +102,9 @@ async fn bad_queries_are_told_apart() {
     let bearer = format!("Bearer {}", doctor.token);
     let location = format!("location_id={}", place.location);
     for (query, status) in [
-        (String::new(), 400),
-        ("user_id=doc&contact_id=pat".to_owned(), 400),
-        (location.clone(), 400),
+        (String::new(), 422),
+        ("user_id=doc&contact_id=pat".to_owned(), 422),
+        (location.clone(), 422),
         (format!("{location}&user_id=doc&user_id=doc&contact_id=pat"), 400),
         (format!("{location}&user_id=%zz&contact_id=pat"), 400),
         (format!("{location}&user_id=doc&contact_id=%ff"), 400),
