@@ -92,8 +92,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn serve() -> Result<(), ServeError> {
     let config = config::serve(Env::of_process())?;
-    // The driver's own debug lines hold the parameters of statements: message content.
-    let log_level = format!("{},tokio_postgres=info", config.log_level);
+    let log_level = format!("{},{}", config.log_level, store::QUIET_DRIVER);
     telemetry::start_logs(config.log_format, &log_level);
     let metrics = telemetry::start_metrics()?;
     let shutdown = Shutdown::on_signal()?;

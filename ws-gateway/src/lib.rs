@@ -38,7 +38,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::interfaces::ClientLike;
 use shared::net;
 use shared::shutdown::Shutdown;
 use shared::telemetry;
@@ -75,7 +74,7 @@ pub enum RunError {
     Admin(io::Error),
     /// The Redis client refuses its configuration.
     #[error("redis: {0}")]
-    Redis(#[from] fred::error::Error),
+    Redis(#[from] redis::Error),
     /// TLS is wanted, and there is nobody to vouch for the server.
     #[error("REDIS_CA_FILE: {0}")]
     Authority(#[from] shared::tls::NoAuthority),
@@ -128,7 +127,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     accepting.abort();
     let flushed = background.finish(deadline.saturating_duration_since(Instant::now())).await;
     administering.abort();
-    let _lost = timeout(LAST_WORDS, commands.quit()).await;
+    let _lost = timeout(LAST_WORDS, redis::say_goodbye(&commands)).await;
     if !(drained && flushed) {
         tracing::warn!(drained, flushed, "ended at the deadline, with something left");
     }

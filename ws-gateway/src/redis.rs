@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::error::{Error, ErrorKind};
+pub use fred::error::Error;
+use fred::error::ErrorKind;
 use fred::interfaces::{ClientLike, EventInterface, HeartbeatInterface, LuaInterface};
 use fred::types::config::{Config, ReconnectPolicy, Server, ServerConfig, TlsConfig, TlsConnector, UnresponsiveConfig};
 use fred::types::scripts::Script;
@@ -32,6 +33,11 @@ pub(crate) const QUEUED_COMMANDS: usize = 16 * 1024;
 const MESSAGES_BEHIND: usize = 8 * 1024;
 /// How often a command that was sent to the wrong node of a cluster is sent again.
 const REDIRECTIONS: usize = 5;
+
+/// Ends a client's connections in an orderly way. One that cannot be reached needs no goodbye.
+pub(crate) async fn say_goodbye(client: &Client) {
+    let _unreachable = client.quit().await;
+}
 
 /// `redis://[[user]:password@]host[:port][/database]`, `redis-cluster://host:port[?node=host:port…]`, and both with
 /// `rediss` for TLS. Never shows itself: it may hold a password.
