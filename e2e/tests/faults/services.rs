@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::{kill_9, setting};
 
 #[tokio::test]
@@ -35,7 +37,7 @@ async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_s
             })
         })
         .collect();
-    socket.expect("message").await; // They are at it.
+    let first = socket.expect("message").await; // They are at it.
     kill_9(&setting.stack, |env| env.api_pids[0]);
     let mut kept = BTreeSet::new();
     for sender in senders {
@@ -48,10 +50,10 @@ async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_s
     assert!(kept.is_subset(&stored), "lost: {:?}", kept.difference(&stored));
     assert!(messages.iter().enumerate().all(|(place, message)| message["seq"] == place + 1), "no gaps");
 
-    // The first message was taken off the socket above; all others are still to come, or have come.
-    let mut heard: BTreeSet<String> = BTreeSet::from([messages[0]["id"].as_str().unwrap().to_owned()]);
+    let id = |frame: &Value| frame["message"]["id"].as_str().unwrap().to_owned();
+    let mut heard = BTreeSet::from([id(&first)]);
     while !heard.is_superset(&stored) {
-        heard.insert(socket.expect("message").await["message"]["id"].as_str().unwrap().to_owned());
+        heard.insert(id(&socket.expect("message").await));
     }
     setting.stack.stop().unwrap();
 }
