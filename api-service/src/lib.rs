@@ -67,6 +67,13 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let store = Store::new(&config.database)?;
     let redis = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
+    let (watched, ended) = (redis.clone(), shutdown.clone());
+    shutdown.spawn(async move {
+        tokio::select! {
+            () = redis::watch(watched) => {}
+            () = ended.begun() => {}
+        }
+    });
     let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log);
     let revoker = Arc::new(Revoker::new(store.clone(), redis));
     let ack_client = redis::client(&config.redis, acks::COMMAND_TIMEOUT)?;

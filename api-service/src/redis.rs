@@ -9,11 +9,14 @@ use fred::types::config::{TlsConfig, TlsConnector, UnresponsiveConfig};
 use shared::channel::Topology;
 use shared::env::Secret;
 use shared::tls;
+use tokio::time::sleep;
 
 use crate::config::RedisConfig;
 
 /// Commands that may wait while the connection is busy or away.
 const MAX_WAITING_COMMANDS: usize = 50_000;
+/// How often a connection is asked whether it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often a command that was sent to the wrong node of a cluster is sent again.
 const REDIRECTIONS: usize = 5;
 
@@ -83,6 +86,20 @@ pub fn client(redis: &RedisConfig, command_timeout: Duration) -> Result<Client, 
         .build()?;
     drop(client.connect());
     Ok(client)
+}
+
+/// Replaces a connection that was cut without a word. The library counts silence from the last command that it sent, so a
+/// connection that is never idle would never be silent to it. Never returns.
+pub async fn watch(client: Client) {
+    loop {
+        sleep(HEARTBEAT).await;
+        let pinged = client.ping::<()>(None).await;
+        // A client that knows that it is cut off is on its way back already.
+        if pinged.is_err_and(|error| *error.kind() == ErrorKind::Timeout) && client.is_connected() {
+            tracing::warn!("Redis is silent: connecting anew");
+            let _told = client.force_reconnection().await;
+        }
+    }
 }
 
 /// Does it, and again when it went to a node that does not serve its slot any more, and therefore was not done.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use fred::clients::Client;
 pub use fred::error::Error;
 use fred::error::ErrorKind;
-use fred::interfaces::{ClientLike, EventInterface, HeartbeatInterface, LuaInterface};
+use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::types::config::{Config, ReconnectPolicy, Server, ServerConfig, TlsConfig, TlsConnector, UnresponsiveConfig};
 use fred::types::scripts::Script;
 use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, FromValue, Message, RespVersion, Value};
@@ -22,6 +22,7 @@ use shared::channel::Topology;
 use shared::shutdown::Shutdown;
 use shared::tls::{self, CaFile, NoAuthority};
 use tokio::sync::broadcast;
+use tokio::time::sleep;
 
 pub(crate) use slots::Slots;
 
@@ -37,6 +38,20 @@ const REDIRECTIONS: usize = 5;
 /// Ends a client's connections in an orderly way. One that cannot be reached needs no goodbye.
 pub(crate) async fn say_goodbye(client: &Client) {
     let _unreachable = client.quit().await;
+}
+
+/// Replaces a connection that was cut without a word. The library counts silence from the last command that it sent, so a
+/// connection that is never idle would never be silent to it.
+async fn watch(client: &Client) {
+    loop {
+        sleep(HEARTBEAT).await;
+        let pinged = client.ping::<()>(None).await;
+        // A client that knows that it is cut off is on its way back already.
+        if pinged.is_err_and(|error| *error.kind() == ErrorKind::Timeout) && client.is_connected() {
+            tracing::warn!("redis is silent: connecting anew");
+            let _told = client.force_reconnection().await;
+        }
+    }
 }
 
 /// `redis://[[user]:password@]host[:port][/database]`, `redis-cluster://host:port[?node=host:port…]`, and both with
@@ -158,8 +173,7 @@ impl Redis {
         let (ended, pinged) = (shutdown.clone(), client.clone());
         shutdown.spawn(async move {
             tokio::select! {
-                // An idle connection that was cut without a word is noticed only when something is asked of it.
-                _ = pinged.enable_heartbeat(HEARTBEAT, false) => {}
+                () = watch(&pinged) => {}
                 () = ended.begun() => {}
             }
         });
