@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::streams::XReadResponse;
 use shared::channel::{ACK_FIELD, ACKS, ACKS_GROUP};
@@ -53,8 +54,14 @@ pub async fn run(client: Client, store: Store, publisher: Publisher, shutdown: S
                 tracing::info!(created = created.is_ok(), "the group that reads receipts was missing");
             } else {
                 tracing::debug!(error = error.details(), "no receipts from Redis");
+                let recovering = async {
+                    sleep(RETRY_AFTER).await;
+                    if *error.kind() == ErrorKind::Timeout {
+                        reconnect(&client).await;
+                    }
+                };
                 tokio::select! {
-                    () = sleep(RETRY_AFTER) => {}
+                    () = recovering => {}
                     () = shutdown.begun() => {}
                 }
             }
@@ -66,6 +73,13 @@ pub async fn run(client: Client, store: Store, publisher: Publisher, shutdown: S
     {
         let _: Result<(), _> = client.xgroup_delconsumer(ACKS, ACKS_GROUP, &consumer).await;
     }
+}
+
+/// A connection that was cut without a word looks like one that waits for receipts: the library does not watch
+/// connections that block, and would use this one for ever. Returns when there is a new one.
+async fn reconnect(client: &Client) {
+    let reconnected = client.force_reconnection().await;
+    tracing::info!(reconnected = reconnected.is_ok(), "redis did not answer the reader of receipts");
 }
 
 async fn read(client: &Client, consumer: &str) -> Result<Entries, Error> {
