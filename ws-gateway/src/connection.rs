@@ -13,7 +13,9 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use shared::event::{Addressed, Cursor, Header};
 use shared::ids::MessageId;
+use shared::participant::Conversation;
 use shared::receipt::{Kind, MAX_IDS, Receipt};
+use shared::token::Principal;
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -98,7 +100,8 @@ pub(crate) async fn serve(
     };
     // Before the last words, which may take a while: nothing is queued for this socket any more.
     drop(membership);
-    drop(connection);
+    let Connection { gateway, outbound, conversation, principal, mut proofs, .. } = connection;
+    drop(outbound);
     let code = match end {
         End::Ours(close) => close.code(),
         End::Peer(code) => code,
@@ -106,7 +109,9 @@ pub(crate) async fn serve(
     };
     metrics::counter!("gateway_closed_total", "code" => label(end)).increment(1);
     tracing::info!(%request_id, conversation = %id, code, by_peer = matches!(end, End::Peer(_)), "socket closed");
-    let _late = timeout(CLOSE_TIMEOUT, say_goodbye(&mut socket, end)).await;
+    let last_ping = proofs.farewell();
+    let prove = |pong: &[u8]| report(&gateway, &conversation, &principal, Kind::Delivered, &proofs.pong(pong));
+    let _late = timeout(CLOSE_TIMEOUT, say_goodbye(&mut socket, end, last_ping, prove)).await;
     drop(permit);
 }
 
@@ -127,18 +132,29 @@ fn label(end: End) -> &'static str {
     }
 }
 
-/// Closes in the way of RFC 6455, section 7: our frame, the peer's, then the connection.
-async fn say_goodbye(socket: &mut Socket, end: End) {
-    if let End::Ours(close) = end
-        && socket.send(Message::Close(Some(close.frame()))).await.is_err()
-    {
-        return;
+/// Closes in the way of RFC 6455, section 7: our frame, the peer's, then the connection. A Ping before our frame lets
+/// the peer prove what has arrived: it answers in order, and the Ping first.
+async fn say_goodbye(socket: &mut Socket, end: End, last_ping: Option<Bytes>, mut prove: impl FnMut(&[u8])) {
+    if let End::Ours(close) = end {
+        let messages = last_ping.map(Message::Ping).into_iter().chain([Message::Close(Some(close.frame()))]);
+        for message in messages {
+            if socket.feed(message).await.is_err() {
+                return;
+            }
+        }
+        if socket.flush().await.is_err() {
+            return;
+        }
     }
     if matches!(end, End::Gone) {
         return;
     }
     // Its close frame, or ours that answers it, goes through here.
-    while let Some(Ok(_)) = socket.next().await {}
+    while let Some(Ok(message)) = socket.next().await {
+        if let Message::Pong(payload) = message {
+            prove(&payload);
+        }
+    }
     // After a broken frame nothing more can be read as WebSocket. What the peer still sends is taken off the line, since
     // unread bytes would turn the end into a reset and our close frame would be lost with it.
     let tcp = socket.get_mut();
@@ -151,9 +167,9 @@ async fn say_goodbye(socket: &mut Socket, end: End) {
 struct Connection {
     gateway: Arc<Gateway>,
     outbound: Arc<Outbound>,
-    conversation: shared::participant::Conversation,
+    conversation: Conversation,
     channel: shared::channel::Channel,
-    principal: Arc<shared::token::Principal>,
+    principal: Arc<Principal>,
     /// The last event sent; none at or before it is sent again.
     position: Cursor,
     degraded: bool,
@@ -341,21 +357,8 @@ impl Connection {
         }
     }
 
-    /// Hands receipts to the API service, which knows whether these messages are the participant's to mark.
     fn report(&self, kind: Kind, message_ids: &[MessageId]) {
-        let Some(participant) = self.principal.person() else { return };
-        let now = OffsetDateTime::now_utc();
-        // As the database keeps it: whole microseconds.
-        let at = now.replace_nanosecond(now.nanosecond() / 1000 * 1000).unwrap_or(now);
-        for ids in message_ids.chunks(MAX_IDS) {
-            self.gateway.acks.report(Receipt {
-                kind,
-                location: self.conversation.location().clone(),
-                participant: participant.clone(),
-                message_ids: ids.to_vec(),
-                at,
-            });
-        }
+        report(&self.gateway, &self.conversation, &self.principal, kind, message_ids);
     }
 
     /// A fresh token for the same participant. A bad one changes nothing: the socket lives as long as its old token.
@@ -379,6 +382,29 @@ impl Connection {
             self.outbound.close(Close::TokenEnded);
         }
         Ok(protocol::authenticated(self.principal.expires_at))
+    }
+}
+
+/// Hands receipts to the API service, which knows whether these messages are the participant's to mark.
+fn report(
+    gateway: &Gateway,
+    conversation: &Conversation,
+    principal: &Principal,
+    kind: Kind,
+    message_ids: &[MessageId],
+) {
+    let Some(participant) = principal.person() else { return };
+    let now = OffsetDateTime::now_utc();
+    // As the database keeps it: whole microseconds.
+    let at = now.replace_nanosecond(now.nanosecond() / 1000 * 1000).unwrap_or(now);
+    for ids in message_ids.chunks(MAX_IDS) {
+        gateway.acks.report(Receipt {
+            kind,
+            location: conversation.location().clone(),
+            participant: participant.clone(),
+            message_ids: ids.to_vec(),
+            at,
+        });
     }
 }
 

@@ -42,6 +42,14 @@ impl Proofs {
         Some(Bytes::copy_from_slice(&self.counter.to_be_bytes()))
     }
 
+    /// The last Ping, behind everything, whatever is in flight: its Pong proves all of it.
+    pub(super) fn farewell(&mut self) -> Option<Bytes> {
+        let mut unproven = self.in_flight.take().unwrap_or_default();
+        unproven.append(&mut self.waiting);
+        self.waiting = unproven;
+        self.ping()
+    }
+
     /// What a Pong proves. Nothing, unless it echoes the Ping in flight.
     pub(super) fn pong(&mut self, payload: &[u8]) -> Vec<MessageId> {
         if payload == self.counter.to_be_bytes() { self.in_flight.take().unwrap_or_default() } else { Vec::new() }
@@ -92,6 +100,18 @@ mod tests {
         assert!(proofs.pong(&ping).is_empty());
         let ping = proofs.heartbeat().unwrap();
         assert_eq!(proofs.pong(&ping), [id(1)]);
+    }
+
+    #[test]
+    fn a_farewell_proves_all_that_is_left() {
+        let mut proofs = Proofs::default();
+        assert_eq!(proofs.farewell(), None, "nothing to prove");
+        proofs.note(id(1));
+        let in_flight = proofs.ping().unwrap();
+        proofs.note(id(2));
+        let last = proofs.farewell().unwrap();
+        assert!(proofs.pong(&in_flight).is_empty(), "the last one will prove it");
+        assert_eq!(proofs.pong(&last), [id(1), id(2)]);
     }
 
     #[test]
