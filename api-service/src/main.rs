@@ -92,8 +92,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn serve() -> Result<(), ServeError> {
     let config = config::serve(Env::of_process())?;
-    let log_level = format!("{},{}", config.log_level, store::QUIET_DRIVER);
-    telemetry::start_logs(config.log_format, &log_level);
+    telemetry::start_logs(config.log_format, &config.log_level);
     let metrics = telemetry::start_metrics()?;
     let shutdown = Shutdown::on_signal()?;
     let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));

@@ -3,7 +3,11 @@
 use std::str::FromStr;
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,15 +30,25 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Sends this process's log lines to standard error. `filter` is a level (`info`) or `tracing` directives.
+/// Sends this process's log lines to standard error. `filter` is a level (`info`) or `tracing` directives; of the
+/// libraries nothing below `info` is written, whatever it says (see [`is_safe`]).
 /// A second call in one process has no effect, so tests may start several servers.
 pub fn start_logs(format: LogFormat, filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let _already_started = match format {
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
-        LogFormat::Text => lines.with_ansi(false).try_init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = match format {
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Text => lines.with_ansi(false).boxed(),
     };
+    let safe = filter_fn(|metadata| is_safe(metadata.target(), *metadata.level()));
+    let _already_started = tracing_subscriber::registry().with(lines.with_filter(filter.and(safe))).try_init();
+}
+
+/// Whether a line may be written: ours always, those of libraries only from `info` up. Below it a database driver
+/// shows the parameters of statements and a WebSocket library its frames: content and tokens.
+fn is_safe(target: &str, level: Level) -> bool {
+    let ours = ["shared", "api_service", "ws_gateway"];
+    level <= Level::INFO || ours.contains(&target.split("::").next().unwrap_or_default())
 }
 
 /// Seconds, from half a millisecond to ten seconds.
@@ -50,4 +64,19 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)?
         .install_recorder()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_never_write_what_could_hold_content() {
+        for library in ["tokio_postgres::query", "tungstenite::protocol", "fred", "api_service_imposter"] {
+            assert!(!is_safe(library, Level::DEBUG) && !is_safe(library, Level::TRACE), "{library}");
+            assert!(is_safe(library, Level::INFO) && is_safe(library, Level::ERROR), "{library}");
+        }
+        assert!(is_safe("api_service::writer", Level::TRACE));
+        assert!(is_safe("ws_gateway", Level::DEBUG));
+    }
 }

@@ -24,9 +24,6 @@ pub use sends::{SendOutcome, Sent};
 use crate::config::DatabaseConfig;
 use connect::Connector;
 
-/// What log settings must end with: the driver's own debug lines hold the parameters of statements, and so content.
-pub const QUIET_DRIVER: &str = "tokio_postgres=info";
-
 /// Longest a use of the database may take, from asking for a connection to the answer.
 const DEADLINE: Duration = Duration::from_secs(6);
 /// What the server allows one statement. Shorter than [`DEADLINE`], so that it gives up before we do.

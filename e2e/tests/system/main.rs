@@ -30,7 +30,7 @@ fn stack() -> &'static Stack {
     static STACK: OnceLock<Stack> = OnceLock::new();
     STACK.get_or_init(|| {
         // Much is logged: `secrecy` looks for what must not be, even so.
-        let env = vec![("LOG_LEVEL".to_owned(), "debug".to_owned())];
+        let env = vec![("LOG_LEVEL".to_owned(), "trace".to_owned())];
         Stack::start(StackOptions { api: 2, gateways: 2, env, ..StackOptions::default() }).unwrap()
     })
 }
