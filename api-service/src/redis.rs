@@ -84,6 +84,12 @@ pub fn client(redis: &RedisConfig, command_timeout: Duration) -> Result<Client, 
         })
         .set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2))
         .build()?;
+    // Both end with the client.
+    drop(client.on_error(|(error, server)| async move {
+        let server = server.map(|server| server.to_string());
+        tracing::warn!(error = error.details(), server, "no connection to Redis");
+        Ok(())
+    }));
     drop(client.connect());
     Ok(client)
 }

@@ -58,6 +58,9 @@ pub(crate) struct RunOptions {
     /// Where the gateways reach that Redis, when it is not where the API services do: through a proxy, say
     #[arg(long, env = "GATEWAY_REDIS_URL", hide_env_values = true)]
     pub gateway_redis_url: Option<String>,
+    /// A Redis Cluster in place of one private server: three masters, a replica each
+    #[arg(long, conflicts_with = "redis_url")]
+    pub redis_cluster: bool,
     /// Signs and verifies tokens; at least 32 bytes [default: one made once and kept in the data folder]
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<String>,

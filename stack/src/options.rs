@@ -20,6 +20,8 @@ pub struct StackOptions {
     pub env: Vec<(String, String)>,
     /// PostgreSQL and Redis only: no migrations, no services, no proxy.
     pub only_backends: bool,
+    /// A Redis Cluster, three masters with a replica each, in place of one server.
+    pub redis_cluster: bool,
     /// No HAProxy: the base URL is the first API service's.
     pub no_proxy: bool,
     /// Public port; 0 picks a free one.
@@ -39,6 +41,7 @@ impl Default for StackOptions {
             gateways: 2,
             env: Vec::new(),
             only_backends: false,
+            redis_cluster: false,
             no_proxy: false,
             port: 0,
             data_dir: None,
@@ -56,6 +59,7 @@ impl StackOptions {
         command.arg("--profile-dir").arg(self.profile_dir.as_deref().unwrap_or(binaries));
         for (flag, is_set) in [
             ("--only-backends", self.only_backends),
+            ("--redis-cluster", self.redis_cluster),
             ("--no-proxy", self.no_proxy),
             ("--temporary", self.data_dir.is_none()),
         ] {

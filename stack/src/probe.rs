@@ -17,6 +17,8 @@ pub(crate) enum Probe {
     Http(SocketAddr),
     /// `PING` answers `PONG`.
     Redis { port: u16, password: String },
+    /// The answer to a question holds these words.
+    RedisSays { port: u16, password: String, question: &'static str, answer: &'static str },
     /// A start-up packet is answered by a request to authenticate, not by "starting up".
     Postgres { port: u16 },
 }
@@ -42,6 +44,13 @@ impl Probe {
             Self::Redis { port, password } => {
                 let request = format!("AUTH {password}\r\nPING\r\n");
                 Ok(exchange((Ipv4Addr::LOCALHOST, *port).into(), request.as_bytes(), 12).await? == b"+OK\r\n+PONG\r\n")
+            }
+            Self::RedisSays { port, password, question, answer } => {
+                let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?;
+                stream.write_all(format!("AUTH {password}\r\n{question}\r\nQUIT\r\n").as_bytes()).await?;
+                let mut said = String::new();
+                stream.read_to_string(&mut said).await?;
+                Ok(said.contains(answer))
             }
             Self::Postgres { port } => {
                 let answer = exchange((Ipv4Addr::LOCALHOST, *port).into(), &startup_packet(), 1).await?;

@@ -1,14 +1,20 @@
-//! A private Redis server. Keeps nothing on disk: PostgreSQL is the truth, and a Redis that comes
-//! back empty is a case the services must handle every day.
+//! A private Redis: one server, or a cluster of three masters with a replica each. Keeps no data on disk: PostgreSQL is
+//! the truth, and a Redis that comes back empty is a case the services must handle every day.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, remove_file};
+use crate::ports::Ports;
 use crate::probe::Probe;
 use crate::program::{self, Program};
 use crate::secret::load_or_create;
+
+/// Masters of a cluster: the least that it can decide anything with.
+const MASTERS: usize = 3;
+/// After which a silent node of a cluster counts as dead, in milliseconds; its replica takes over a moment later.
+const NODE_TIMEOUT_MS: u32 = 1_500;
 
 /// A server that is ready to be started.
 #[derive(Debug)]
@@ -18,6 +24,8 @@ pub(crate) struct Redis {
     log: PathBuf,
     password: String,
     port: u16,
+    /// In a cluster: where the other nodes reach this one, and its number.
+    node: Option<(u16, usize)>,
 }
 
 impl Redis {
@@ -28,12 +36,52 @@ impl Redis {
             log: data.log("redis"),
             password: load_or_create(&data.join("redis_password"))?,
             port,
+            node: None,
         })
+    }
+
+    /// The nodes of a cluster, masters first. What they knew of each other is forgotten, since they have new ports.
+    pub(crate) fn prepare_cluster(data: &DataDir, ports: &mut Ports) -> Result<Vec<Self>> {
+        let nodes = (1..=MASTERS * 2).map(|number| {
+            let (port, bus) = (ports.free()?, ports.free()?);
+            remove_file(&data.join(&node_file(number)))?;
+            let log = data.log(&format!("redis-{number}"));
+            Ok(Self { log, node: Some((bus, number)), ..Self::prepare(data, port)? })
+        });
+        nodes.collect()
+    }
+
+    /// Makes a cluster of nodes that run.
+    pub(crate) fn creation(data: &DataDir, nodes: &[Self]) -> Result<Program> {
+        let cli = program::find("redis-cli").context("redis-cli is not installed; scripts/install does it")?;
+        let mut program = Program::new("redis-cli --cluster create", cli, data.log("redis-create"))
+            .args(["--no-auth-warning", "--cluster", "create"])
+            .args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)))
+            .args(["--cluster-replicas", "1", "--cluster-yes"]);
+        if let Some(node) = nodes.first() {
+            program = program.env("REDISCLI_AUTH", &node.password);
+        }
+        Ok(program)
+    }
+
+    /// When the nodes are a cluster, each as it is to be: a master with its replica, or any that knows who serves what.
+    pub(crate) fn cluster_probe(&self) -> Probe {
+        let is_master = self.node.is_some_and(|(_, number)| number <= MASTERS);
+        let (question, answer) =
+            if is_master { ("INFO replication", "state=online") } else { ("CLUSTER INFO", "cluster_state:ok") };
+        Probe::RedisSays { port: self.port, password: self.password.clone(), question, answer }
+    }
+
+    pub(crate) fn cluster_url(nodes: &[Self]) -> String {
+        let Some((first, others)) = nodes.split_first() else { return String::new() };
+        let others: Vec<String> = others.iter().map(|node| format!("node=127.0.0.1:{}", node.port)).collect();
+        format!("redis-cluster://default:{}@127.0.0.1:{}?{}", first.password, first.port, others.join("&"))
     }
 
     /// The server; its settings go through standard input, where no process list shows the password.
     pub(crate) fn server(&self) -> Program {
-        let mut program = Program::new("redis", self.binary.clone(), self.log.clone()).args(["-"]);
+        let name = self.node.map_or("redis".to_owned(), |(_, number)| format!("redis-{number}"));
+        let mut program = Program::new(name, self.binary.clone(), self.log.clone()).args(["-"]);
         program.input = self.settings();
         program.folder = Some(self.folder.clone());
         program.hidden = vec!["JWT_SECRET", "DATABASE_URL"];
@@ -43,10 +91,20 @@ impl Redis {
     fn settings(&self) -> String {
         let Self { port, password, .. } = self;
         // `set-proc-title no`: the title would overwrite the environment that marks our processes.
-        format!(
+        let mut settings = format!(
             "bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave \"\"\nappendonly no\n\
              daemonize no\nsupervised no\nset-proc-title no\nlogfile \"\"\n"
-        )
+        );
+        if let Some((bus, number)) = self.node {
+            let file = node_file(number);
+            // A replica's copy of its master passes through a file, which no other node and no restart may take for its own.
+            settings += &format!(
+                "cluster-enabled yes\ncluster-config-file {file}\ncluster-port {bus}\nmasterauth {password}\n\
+                 cluster-node-timeout {NODE_TIMEOUT_MS}\ncluster-replica-validity-factor 0\n\
+                 repl-diskless-sync-delay 0\ndbfilename redis-{number}.rdb\nrdb-del-sync-files yes\n"
+            );
+        }
+        settings
     }
 
     pub(crate) fn probe(&self) -> Probe {
@@ -56,4 +114,9 @@ impl Redis {
     pub(crate) fn url(&self) -> String {
         format!("redis://default:{}@127.0.0.1:{}", self.password, self.port)
     }
+}
+
+/// What a node knows of the others, so that a restart does not make it a stranger.
+fn node_file(number: usize) -> String {
+    format!("redis-{number}.nodes")
 }

@@ -21,6 +21,8 @@ pub struct StackEnv {
     pub redis_url: String,
     pub postgres_pid: Option<i32>,
     pub redis_pid: Option<i32>,
+    /// Of every node, the first one's first: of a cluster, the masters' as it was made, then their replicas'.
+    pub redis_node_pids: Vec<i32>,
     pub haproxy_pid: Option<i32>,
     pub api_pids: Vec<i32>,
     pub api_urls: Vec<String>,
@@ -56,6 +58,7 @@ impl StackEnv {
             ("REDIS_URL", self.redis_url.clone()),
             ("POSTGRES_PID", list(self.postgres_pid.as_slice())),
             ("REDIS_PID", list(self.redis_pid.as_slice())),
+            ("REDIS_NODE_PIDS", list(&self.redis_node_pids)),
             ("HAPROXY_PID", list(self.haproxy_pid.as_slice())),
             ("API_PIDS", list(&self.api_pids)),
             ("API_URLS", list(&self.api_urls)),
@@ -85,6 +88,7 @@ impl StackEnv {
             redis_url: text("REDIS_URL").to_owned(),
             postgres_pid: items(text("POSTGRES_PID"))?.pop(),
             redis_pid: items(text("REDIS_PID"))?.pop(),
+            redis_node_pids: items(text("REDIS_NODE_PIDS"))?,
             haproxy_pid: items(text("HAPROXY_PID"))?.pop(),
             api_pids: items(text("API_PIDS"))?,
             api_urls: items(text("API_URLS"))?,
@@ -97,10 +101,11 @@ impl StackEnv {
     /// Every process that the stack started.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
-        let single = [self.postgres_pid, self.redis_pid, self.haproxy_pid];
+        let single = [self.postgres_pid, self.haproxy_pid];
         single
             .into_iter()
             .flatten()
+            .chain(self.redis_node_pids.iter().copied())
             .chain(self.api_pids.iter().copied())
             .chain(self.gateway_pids.iter().copied())
             .collect()

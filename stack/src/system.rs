@@ -65,7 +65,7 @@ struct System {
     changed: Arc<Notify>,
     env: StackEnv,
     postgres: Option<Keeper>,
-    redis: Option<Keeper>,
+    redis: Vec<Keeper>,
     apis: Vec<Keeper>,
     gateways: Vec<Keeper>,
     proxy: Option<Keeper>,
@@ -80,7 +80,7 @@ impl System {
             changed: Arc::new(Notify::new()),
             env: StackEnv::default(),
             postgres: None,
-            redis: None,
+            redis: Vec::new(),
             apis: Vec::new(),
             gateways: Vec::new(),
             proxy: None,
@@ -151,11 +151,14 @@ impl System {
     async fn start_backends(&mut self) -> Result<()> {
         match self.options.redis_url.clone().filter(|url| !url.is_empty()) {
             Some(url) => self.env.redis_url = url,
+            None if self.options.redis_cluster => self.start_redis_cluster().await?,
             None => {
                 let redis = Redis::prepare(&self.data, self.ports.free()?)?;
                 let keeper = self.keep(redis.server())?;
-                let keeper = self.redis.insert(keeper);
-                keeper.ready(&redis.probe(), START_PATIENCE).await?;
+                self.redis.push(keeper);
+                for keeper in &self.redis {
+                    keeper.ready(&redis.probe(), START_PATIENCE).await?;
+                }
                 self.env.redis_url = redis.url();
                 println!("  redis       ready");
             }
@@ -171,6 +174,24 @@ impl System {
                 println!("  postgresql  ready");
             }
         }
+        Ok(())
+    }
+
+    async fn start_redis_cluster(&mut self) -> Result<()> {
+        let nodes = Redis::prepare_cluster(&self.data, &mut self.ports)?;
+        for node in &nodes {
+            let keeper = self.keep(node.server())?;
+            self.redis.push(keeper);
+        }
+        for (keeper, node) in self.redis.iter().zip(&nodes) {
+            keeper.ready(&node.probe(), START_PATIENCE).await?;
+        }
+        self.mark(Redis::creation(&self.data, &nodes)?).complete().await?;
+        for (keeper, node) in self.redis.iter().zip(&nodes) {
+            keeper.ready(&node.cluster_probe(), START_PATIENCE).await?;
+        }
+        self.env.redis_url = Redis::cluster_url(&nodes);
+        println!("  redis       ready ({} nodes)", nodes.len());
         Ok(())
     }
 
@@ -241,7 +262,8 @@ impl System {
     fn write_env(&mut self) -> Result<()> {
         let pid = |keeper: &Option<Keeper>| keeper.as_ref().map(Keeper::pid);
         self.env.postgres_pid = pid(&self.postgres);
-        self.env.redis_pid = pid(&self.redis);
+        self.env.redis_node_pids = self.redis.iter().map(Keeper::pid).collect();
+        self.env.redis_pid = self.env.redis_node_pids.first().copied();
         self.env.haproxy_pid = pid(&self.proxy);
         self.env.api_pids = self.apis.iter().map(Keeper::pid).collect();
         self.env.gateway_pids = self.gateways.iter().map(Keeper::pid).collect();
@@ -250,7 +272,7 @@ impl System {
 
     /// From the outside in: no new work, then no sockets, then no writers, then what they wrote to.
     async fn stop(&mut self) {
-        if self.redis.is_some() || self.postgres.is_some() || !self.apis.is_empty() {
+        if !self.redis.is_empty() || self.postgres.is_some() || !self.apis.is_empty() {
             println!("\n  stopping…");
         }
         if let Some(proxy) = &self.proxy {
@@ -261,7 +283,8 @@ impl System {
         if let Some(proxy) = self.proxy.take() {
             proxy.stop(HaProxy::HARD_STOP, STOP_PATIENCE).await;
         }
-        for server in [self.redis.take(), self.postgres.take()].into_iter().flatten() {
+        stop_all(&mut self.redis, STOP_PATIENCE).await;
+        if let Some(server) = self.postgres.take() {
             let signal = server.stop_signal();
             server.stop(signal, STOP_PATIENCE).await;
         }
@@ -269,8 +292,9 @@ impl System {
 
     /// Ends at once whatever still runs.
     async fn kill(&mut self) {
-        let single = [self.proxy.take(), self.redis.take(), self.postgres.take()].into_iter().flatten();
-        for keeper in single.chain(self.gateways.drain(..)).chain(self.apis.drain(..)) {
+        let single = [self.proxy.take(), self.postgres.take()].into_iter().flatten();
+        let several = self.gateways.drain(..).chain(self.apis.drain(..)).chain(self.redis.drain(..));
+        for keeper in single.chain(several) {
             keeper.stop(Signal::SIGKILL, STOP_PATIENCE).await;
         }
     }

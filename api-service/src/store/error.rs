@@ -40,9 +40,12 @@ impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(state) = error.code() else {
             // Without a SQLSTATE it never came from the server: a broken connection, or a mistake of ours in the types.
-            let broken = error.is_closed()
-                || std::error::Error::source(&error).is_some_and(|cause| cause.is::<std::io::Error>());
-            return if broken { Self::Unavailable(error.into()) } else { Self::Internal(error.into()) };
+            let source = std::error::Error::source(&error);
+            // Why a connection broke, or was refused, is for operators to read: a certificate, say.
+            if let Some(cause) = source.filter(|cause| cause.is::<std::io::Error>()) {
+                return Self::Unavailable(format!("{error}: {cause}").into());
+            }
+            return if error.is_closed() { Self::Unavailable(error.into()) } else { Self::Internal(error.into()) };
         };
         // The server's DETAIL may quote a row, and with it content: keep the code and the short message only.
         let cause = || -> Cause {

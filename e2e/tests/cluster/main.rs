@@ -1,0 +1,174 @@
+//! The chat on a Redis Cluster of three masters and their replicas: conversations on every master, a master that dies, a
+//! slot that moves while somebody listens.
+//!
+//! They take turns, because a loaded machine would decide elections otherwise.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
+
+mod nodes;
+
+use std::collections::HashMap;
+
+use e2e::{PATIENCE, Person, Place, Socket};
+use nodes::Nodes;
+use serde_json::Value;
+use stack::{Signal, Stack, StackOptions};
+use tokio::sync::{Mutex, MutexGuard};
+
+static TURN: Mutex<()> = Mutex::const_new(());
+
+struct Setting {
+    stack: Stack,
+    place: Place,
+    nodes: Nodes,
+    _turn: MutexGuard<'static, ()>,
+}
+
+async fn setting() -> Setting {
+    let turn = TURN.lock().await;
+    // What a migrated slot takes with it is found by comparing positions.
+    let env = vec![("POSITION_CHECK_SECONDS".to_owned(), "1".to_owned())];
+    let options = StackOptions { api: 2, redis_cluster: true, env, ..StackOptions::default() };
+    let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await.unwrap().unwrap();
+    let (place, nodes) = (Place::new(&stack), Nodes::of(&stack.env().redis_url));
+    Setting { stack, place, nodes, _turn: turn }
+}
+
+/// Nobody starts what dies, until this is dropped.
+struct Unattended<'a>(&'a Stack);
+
+impl<'a> Unattended<'a> {
+    fn begin(stack: &'a Stack) -> Self {
+        stack.kill(stack.pid(), Signal::SIGSTOP).unwrap();
+        Self(stack)
+    }
+}
+
+impl Drop for Unattended<'_> {
+    fn drop(&mut self) {
+        self.0.kill(self.0.pid(), Signal::SIGCONT).unwrap();
+    }
+}
+
+/// A conversation of the doctor with one of many patients, and the patient's socket on it.
+struct Listener {
+    patient: Person,
+    socket: Socket,
+}
+
+async fn listeners(place: &Place, doctor: &Person, count: usize) -> Vec<Listener> {
+    let mut listeners = Vec::new();
+    for number in 0..count {
+        let patient = place.contact(&format!("pat{number}"));
+        let socket = patient.open(doctor).await;
+        listeners.push(Listener { patient, socket });
+    }
+    listeners
+}
+
+#[tokio::test]
+async fn conversations_live_on_every_master_and_know_nothing_of_it() {
+    let Setting { stack, place, nodes, _turn } = setting().await;
+    let doctor = place.user("doc");
+    let mut listeners = listeners(&place, &doctor, 30).await;
+    let shards: Vec<String> = nodes.masters().iter().map(|master| master.ask(&["PUBSUB", "SHARDCHANNELS"])).collect();
+    assert_eq!(shards.len(), 3);
+    assert!(shards.iter().all(|channels| channels.contains("chat:{")), "each master has some: {shards:?}");
+
+    for round in 0..3 {
+        for Listener { patient, socket } in &mut listeners {
+            let sent = doctor.say(patient, &format!("{round}")).await;
+            assert_eq!(socket.expect("message").await["message"], sent);
+        }
+    }
+    // Back again, by way of the stream of receipts, which lives on one of them.
+    let Listener { patient, .. } = &listeners[0];
+    let mut at_doctor = doctor.open(patient).await;
+    let sent = doctor.say(patient, "ticks").await;
+    let delivered = at_doctor.expect("delivered").await;
+    assert_eq!(delivered["message_ids"], serde_json::json!([sent["id"]]));
+    listeners[0].socket.send(&serde_json::json!({"type": "typing"}));
+    assert_eq!(at_doctor.expect("typing").await["contact_id"], "pat0");
+    stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_master_that_dies_is_replaced_and_nothing_acknowledged_is_lost() {
+    let Setting { stack, place, nodes, _turn } = setting().await;
+    let doctor = place.user("doc");
+    let mut listeners = listeners(&place, &doctor, 12).await;
+    let mut sent: HashMap<String, Vec<Value>> = HashMap::new();
+    for Listener { patient, socket } in &mut listeners {
+        let before = doctor.say(patient, "before").await;
+        assert_eq!(socket.expect("message").await["message"], before);
+    }
+
+    // Nobody starts it again meanwhile: its replica must take over.
+    let dead = stack.env().redis_node_pids[0];
+    let unattended = Unattended::begin(&stack);
+    stack.kill(dead, Signal::SIGKILL).unwrap();
+    for Listener { patient, socket } in &mut listeners {
+        socket.expect("degraded").await;
+        for number in 0..3 {
+            sent.entry(patient.id.clone()).or_default().push(doctor.say(patient, &format!("{number}")).await);
+        }
+    }
+    for Listener { patient, socket } in &mut listeners {
+        let mut missing: Vec<&Value> = sent[&patient.id].iter().map(|message| &message["id"]).collect();
+        let mut is_back = false;
+        while !is_back || !missing.is_empty() {
+            let frame = socket.next().await;
+            match frame["type"].as_str() {
+                Some("message") => missing.retain(|id| **id != frame["message"]["id"]),
+                // The new master had not heard of what the socket saw last: it loads the history.
+                Some("resync") => missing.clear(),
+                Some("recovered") => is_back = true,
+                _ => {}
+            }
+        }
+        // `delivered_at` has been set since.
+        let ids = |messages: &[Value]| messages.iter().map(|message| message["id"].clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&patient.messages(&doctor).await[1..]), ids(&sent[&patient.id]));
+    }
+    assert_eq!(nodes.masters().len(), 3);
+
+    // The dead one comes back, as a replica of its successor.
+    drop(unattended);
+    stack.wait_until(PATIENCE, |env| env.redis_node_pids[0] != dead).unwrap();
+    for Listener { patient, socket } in &mut listeners {
+        let live = doctor.say(patient, "live").await;
+        while socket.expect("message").await["message"]["id"] != live["id"] {}
+    }
+    stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_slot_that_moves_under_a_listener_takes_nothing_with_it() {
+    let Setting { stack, place, nodes, _turn } = setting().await;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open(&doctor).await;
+    let first = doctor.say(&patient, "before").await;
+    assert_eq!(socket.expect("message").await["message"], first);
+
+    let channel = format!("chat:{{{}:{}}}", place.location, first["conversation_id"].as_str().unwrap());
+    let migration = nodes.migration_of(&channel);
+    migration.begin();
+    let during = doctor.say(&patient, "the log is still at the old master").await;
+    assert_eq!(socket.expect("message").await["message"], during);
+    migration.move_keys();
+    // The old master has no log any more, and the new one does not serve the slot yet.
+    let between = doctor.say(&patient, "between").await;
+    migration.finish();
+    assert_eq!(socket.expect("message").await["message"], between);
+    let subscribers = migration.to.ask(&["PUBSUB", "SHARDNUMSUB", &channel]);
+    assert!(subscribers.trim_end().ends_with('1'), "the socket's gateway listens at the new master: {subscribers}");
+    for number in 0..5 {
+        let after = doctor.say(&patient, &format!("after {number}")).await;
+        assert_eq!(socket.expect("message").await["message"], after);
+    }
+    // Whoever comes later is led there at once.
+    let mut at_doctor = doctor.open(&patient).await;
+    let last = patient.say(&doctor, "and back").await;
+    assert_eq!(at_doctor.expect("message").await["message"], last);
+    stack.stop().unwrap();
+}

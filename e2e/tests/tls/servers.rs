@@ -1,0 +1,88 @@
+//! Redis and PostgreSQL that speak TLS and nothing else.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::process::{Child, Command, Stdio};
+
+use e2e::PATIENCE;
+use stack::{Signal, Stack};
+
+use crate::certificates::Certificates;
+
+/// A `redis-server` that ends with the value.
+pub(crate) struct TlsRedis {
+    process: Child,
+    pub(crate) port: u16,
+}
+
+impl TlsRedis {
+    /// A single server, or the only node of a cluster.
+    pub(crate) fn start(certificates: &Certificates, is_cluster: bool) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", "0", "--tls-port", &port.to_string(), "--save", ""]);
+        command.args(["--tls-cert-file", &certificates.certificate(), "--tls-key-file", &certificates.key()]);
+        command.args(["--tls-ca-cert-file", &certificates.authority(), "--tls-auth-clients", "no"]);
+        command.current_dir(certificates.folder());
+        if is_cluster {
+            let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let file = format!("{port}.nodes");
+            command.args(["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-config-file", &file]);
+            command.args(["--cluster-port", &bus.to_string()]);
+            // Its certificate is for a name, so it must go by that name among its own, too.
+            command.args(["--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname"]);
+        }
+        let process = command.stdout(Stdio::null()).spawn().unwrap();
+        let redis = Self { process, port };
+        wait_until("Redis answers", || redis.ask(certificates, &["PING"]) == "PONG");
+        if is_cluster {
+            assert_eq!(redis.ask(certificates, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]), "OK");
+            wait_until("the cluster is up", || {
+                redis.ask(certificates, &["CLUSTER", "INFO"]).contains("cluster_state:ok")
+            });
+        }
+        redis
+    }
+
+    fn ask(&self, certificates: &Certificates, words: &[&str]) -> String {
+        let mut cli = Command::new("redis-cli");
+        cli.args(["-h", "localhost", "-p", &self.port.to_string(), "--tls", "--cacert", &certificates.authority()]);
+        let answer = cli.args(words).output().unwrap().stdout;
+        String::from_utf8(answer).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for TlsRedis {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+    }
+}
+
+/// Makes the PostgreSQL of a system speak TLS, and turn away whoever does not. Returns its URL without a mode.
+pub(crate) fn encrypt_postgres(backends: &Stack, certificates: &Certificates) -> String {
+    let folder = backends.data_dir().join("postgres").canonicalize().unwrap();
+    let owner = fs::metadata(&folder).unwrap();
+    // It reads a key only when the key is its own, and nobody else's to read.
+    for (from, name) in [(certificates.certificate(), "server.crt"), (certificates.key(), "server.key")] {
+        let to = folder.join(name);
+        fs::copy(from, &to).unwrap();
+        chown(&to, Some(owner.uid()), Some(owner.gid())).unwrap();
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::write(folder.join("postgresql.auto.conf"), "ssl = on\n").unwrap();
+    fs::write(folder.join("pg_hba.conf"), "hostssl all all all scram-sha-256\n").unwrap();
+    let env = backends.env();
+    backends.kill(env.postgres_pid.unwrap(), Signal::SIGHUP).unwrap();
+    env.database_url.replace("127.0.0.1", "localhost")
+}
+
+/// Blocks until it holds: these servers have no event for it.
+pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let started = std::time::Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
