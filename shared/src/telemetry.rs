@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn libraries_never_write_what_could_hold_content() {
-        for library in ["tokio_postgres::query", "tungstenite::protocol", "fred", "api_service_imposter"] {
+        for library in ["some_driver::query", "some_socket::frame", "poem_like", "api_service_imposter"] {
             assert!(!is_safe(library, Level::DEBUG) && !is_safe(library, Level::TRACE), "{library}");
             assert!(is_safe(library, Level::INFO) && is_safe(library, Level::ERROR), "{library}");
         }
