@@ -34,6 +34,7 @@ use poem::listener::TcpAcceptor;
 use shared::shutdown::Shutdown;
 use shared::token::Verifier;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::publisher::Broker;
@@ -43,6 +44,9 @@ use crate::store::Store;
 
 /// How long Redis may take for a batch of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the first requests wait for what is known of revoked tokens; without PostgreSQL it does not come.
+const START_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the service does not run.
 pub type ServeError = Box<dyn std::error::Error + Send + Sync>;
@@ -89,13 +93,23 @@ pub async fn run(
     let verifier = Verifier::new(&config.tokens).with_revocations(revoker.known());
     let state = Arc::new(State { verifier, store, writer, publisher, revoker });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
-    let public = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
+    let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
         .idle_timeout(Duration::from_secs(75))
         .run_with_graceful_shutdown(
             api::public(state.clone()),
             async move { stop_public.begun().await },
             Some(config.shutdown_timeout),
         );
+    let (starting, ended) = (state.revoker.clone(), shutdown.clone());
+    let public = async move {
+        // Until then every token would be refused with 503, and a balancer that has not noticed a restart sends requests
+        // all the while. They wait in the kernel's queue for the moment that it takes.
+        tokio::select! {
+            _ = timeout(START_PATIENCE, starting.loaded()) => {}
+            () = ended.begun() => {}
+        }
+        server.await
+    };
     let admin = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.admin)?).run_with_graceful_shutdown(
         api::admin(state, metrics),
         async move { stop_admin.begun().await },

@@ -2,13 +2,13 @@
 //! reads it a few times a second, and copies it to Redis for the gateways.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fred::prelude::*;
 use shared::channel::REVOKED;
 use shared::revocation::{Revocation, Revocations};
 use shared::shutdown::Shutdown;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::store::{Store, StoreError};
@@ -23,14 +23,14 @@ pub struct Revoker {
     store: Store,
     redis: Client,
     known: Arc<Revocations>,
-    loaded: AtomicBool,
+    loaded: watch::Sender<bool>,
 }
 
 impl Revoker {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(store: Store, redis: Client) -> Self {
-        Self { store, redis, known: Arc::default(), loaded: AtomicBool::new(false) }
+        Self { store, redis, known: Arc::default(), loaded: watch::Sender::new(false) }
     }
 
     /// What is known, for the verifier of tokens.
@@ -41,7 +41,14 @@ impl Revoker {
 
     /// Whether the truth was read once. Until then no token may be accepted: it could be a revoked one.
     pub fn is_loaded(&self) -> bool {
-        self.loaded.load(Ordering::Acquire)
+        *self.loaded.borrow()
+    }
+
+    /// Waits until it was.
+    pub async fn loaded(&self) {
+        let mut loaded = self.loaded.subscribe();
+        // It cannot be closed: the sender is in our hands.
+        let _open = loaded.wait_for(|loaded| *loaded).await;
     }
 
     /// Revokes: for good, here at once, elsewhere within a second.
@@ -64,7 +71,7 @@ impl Revoker {
             match self.store.revocations(!reload).await {
                 Ok(revocations) => {
                     let news = self.known.add(revocations.iter().cloned());
-                    self.loaded.store(true, Ordering::Release);
+                    self.loaded.send_replace(true);
                     let told = !(news || reload) || self.copy(&revocations).await;
                     // A Redis that came back empty, or did not take them, gets everything again.
                     let holds = self.redis.hlen(REVOKED).await.unwrap_or(0);
