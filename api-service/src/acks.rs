@@ -35,8 +35,14 @@ type Entries = Vec<(String, HashMap<String, String>)>;
 pub async fn run(client: Client, store: Store, publisher: Publisher, shutdown: Shutdown) {
     let consumer = uuid::Uuid::now_v7().to_string();
     let mut claim_at = Instant::now();
+    // What an answer held that never arrived is this consumer's own, and would have to wait until it could be claimed.
+    let mut missed = false;
     while !shutdown.has_begun() {
-        let entries = if Instant::now() >= claim_at {
+        let entries = if missed {
+            let entries = pending(&client, &consumer).await;
+            missed = !matches!(&entries, Ok(entries) if entries.is_empty());
+            entries
+        } else if Instant::now() >= claim_at {
             claim_at = Instant::now() + CLAIM_EVERY;
             claim(&client, &consumer).await
         } else {
@@ -48,6 +54,7 @@ pub async fn run(client: Client, store: Store, publisher: Publisher, shutdown: S
             Err(error) => Err(error),
         };
         if let Err(error) = applied {
+            missed = true;
             if error.details().starts_with("NOGROUP") {
                 // A Redis that is new, or came back empty.
                 let created: Result<(), _> = client.xgroup_create(ACKS, ACKS_GROUP, "0", true).await;
@@ -87,8 +94,9 @@ async fn read(client: &Client, consumer: &str) -> Result<Entries, Error> {
     entries(client.xreadgroup_map(ACKS_GROUP, consumer, Some(BATCH), block, false, ACKS, ">").await?)
 }
 
+/// What was handed to this consumer and is not confirmed.
 async fn pending(client: &Client, consumer: &str) -> Result<Entries, Error> {
-    entries(client.xreadgroup_map(ACKS_GROUP, consumer, Some(1), None, false, ACKS, "0").await?)
+    entries(client.xreadgroup_map(ACKS_GROUP, consumer, Some(BATCH), None, false, ACKS, "0").await?)
 }
 
 fn entries(response: XReadResponse<String, String, String, String>) -> Result<Entries, Error> {
