@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TTL ?= 3600
 .DEFAULT_GOAL := help
-.PHONY: help run test lint openapi bench reset token
+.PHONY: help run test chaos lint openapi bench reset token
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,11 @@ test: ## Install what is missing, build, run every test against real PostgreSQL,
 	@scripts/install test
 	@cargo build --workspace
 	@scripts/test
+
+chaos: ## Random faults under load: MINUTES=30 SEED=1 make chaos
+	@scripts/install
+	@cargo build --release -p api-service -p ws-gateway -p stack -p e2e
+	@exec $(TARGET)/release/chaos
 
 lint: ## Formatting, clippy, layers, and openapi.yaml in step with the code
 	cargo fmt --all --check

@@ -13,6 +13,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this code runs in tests only; a panic is their verdict")]
 
 mod answer;
+pub mod chaos;
 mod place;
 mod socket;
 pub mod token;

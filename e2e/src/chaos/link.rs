@@ -1,0 +1,235 @@
+//! A network between two parts that can fall silent: bytes are accepted and do not arrive, and nobody is told.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What becomes of connections that lived through a silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// What was held back arrives: the network was down for a moment, and TCP repeated itself.
+    Resume,
+    /// They are reset: somebody on the way has forgotten them, and says so.
+    Reset,
+    /// They stay silent for ever; only new ones work: somebody on the way has forgotten them, and says nothing.
+    Forget,
+}
+
+/// A TCP proxy in front of one address.
+#[derive(Debug)]
+pub(super) struct Link {
+    port: u16,
+    weather: watch::Sender<Weather>,
+    accepting: AbortHandle,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Weather {
+    silent: bool,
+    /// Counts silences. A connection is of the age in which it was accepted.
+    age: u64,
+    /// Connections of an earlier age than this are reset …
+    reset_before: u64,
+    /// … or are mute for ever.
+    forgotten_before: u64,
+}
+
+impl Link {
+    /// A link to where `url` leads.
+    pub(super) async fn to(url: &str) -> Result<Self> {
+        let (_, rest) = url.rsplit_once('@').or_else(|| url.split_once("://")).context("a URL with a host")?;
+        let upstream: SocketAddr = rest.split('/').next().unwrap_or_default().parse().context("an address")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let (weather, seen) = watch::channel(Weather::default());
+        let accepting = tokio::spawn(accept(listener, upstream, seen)).abort_handle();
+        Ok(Self { port, weather, accepting })
+    }
+
+    /// `url`, by way of this link.
+    pub(super) fn through(&self, url: &str) -> Result<String> {
+        let start = url.rfind('@').map(|at| at + 1).or_else(|| url.find("://").map(|at| at + 3));
+        let (before, rest) = url.split_at(start.context("a URL with a host")?);
+        let path = rest.find('/').map_or("", |at| &rest[at..]);
+        Ok(format!("{before}127.0.0.1:{}{path}", self.port))
+    }
+
+    /// Nothing arrives any more, in either direction, and new connections get no answer.
+    pub(super) fn silence(&self) {
+        self.weather.send_modify(|weather| weather.silent = true);
+    }
+
+    /// New connections work again.
+    pub(super) fn restore(&self, after: After) {
+        self.weather.send_modify(|weather| {
+            weather.silent = false;
+            weather.age += 1;
+            match after {
+                After::Resume => {}
+                After::Reset => weather.reset_before = weather.age,
+                After::Forget => weather.forgotten_before = weather.age,
+            }
+        });
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, upstream: SocketAddr, seen: watch::Receiver<Weather>) {
+    while let Ok((near, _)) = listener.accept().await {
+        let age = seen.borrow().age;
+        tokio::spawn(carry(near, upstream, Sky { seen: seen.clone(), age }));
+    }
+}
+
+/// The weather, as one connection sees it.
+#[derive(Clone)]
+struct Sky {
+    seen: watch::Receiver<Weather>,
+    age: u64,
+}
+
+impl Sky {
+    async fn clears(&mut self) -> bool {
+        self.seen.wait_for(|weather| !weather.silent).await.is_ok()
+    }
+
+    /// Ends with the link, too.
+    async fn resets(&mut self) {
+        let age = self.age;
+        let _gone = self.seen.wait_for(|weather| age < weather.reset_before).await;
+    }
+
+    fn has_forgotten(&self) -> bool {
+        self.age < self.seen.borrow().forgotten_before
+    }
+}
+
+async fn carry(mut near: TcpStream, upstream: SocketAddr, sky: Sky) {
+    let (mut out, mut back, mut reset) = (sky.clone(), sky.clone(), sky);
+    let mut far = None;
+    let conversing = async {
+        if !out.clears().await {
+            return;
+        }
+        let Ok(Ok(connected)) = timeout(CONNECT, TcpStream::connect(upstream)).await else { return };
+        let _ = near.set_nodelay(true);
+        let _ = connected.set_nodelay(true);
+        let far = far.insert(connected);
+        let (near_read, near_write) = near.split();
+        let (far_read, far_write) = far.split();
+        // One direction's end is the connection's end: nobody here half-closes.
+        tokio::select! {
+            _ = pump(near_read, far_write, &mut out) => {}
+            _ = pump(far_read, near_write, &mut back) => {}
+        }
+    };
+    let was_reset = tokio::select! {
+        () = conversing => false,
+        () = reset.resets() => true,
+    };
+    if was_reset || far.is_none() {
+        let _ = near.set_zero_linger();
+        if let Some(far) = far {
+            let _ = far.set_zero_linger();
+        }
+    }
+}
+
+async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, sky: &mut Sky) -> std::io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        // Nothing is read in a silence: what was sent waits, as it would for TCP's next attempt.
+        if !sky.clears().await {
+            return Ok(());
+        }
+        let read = from.read(&mut buffer).await?;
+        if !sky.clears().await {
+            return Ok(());
+        }
+        if read == 0 {
+            return Ok(());
+        }
+        if !sky.has_forgotten() {
+            to.write_all(&buffer[..read]).await?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn echo() -> (Link, TcpStream) {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://user:secret@{}/0", server.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut tcp, _)) = server.accept().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = tcp.split();
+                    tokio::io::copy(&mut read, &mut write).await
+                });
+            }
+        });
+        let link = Link::to(&url).await.unwrap();
+        assert_eq!(link.through(&url).unwrap(), format!("redis://user:secret@127.0.0.1:{}/0", link.port));
+        let tcp = connect(&link).await;
+        (link, tcp)
+    }
+
+    async fn connect(link: &Link) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", link.port)).await.unwrap()
+    }
+
+    async fn hears(tcp: &mut TcpStream, expected: &[u8]) -> bool {
+        let mut heard = vec![0; expected.len()];
+        let reading = timeout(Duration::from_millis(300), tcp.read_exact(&mut heard)).await;
+        matches!(reading, Ok(Ok(_))) && heard == expected
+    }
+
+    #[tokio::test]
+    async fn a_silence_that_ends_costs_nothing_but_time() {
+        let (link, mut tcp) = echo().await;
+        tcp.write_all(b"one").await.unwrap();
+        assert!(hears(&mut tcp, b"one").await);
+        link.silence();
+        tcp.write_all(b"two").await.unwrap();
+        assert!(!hears(&mut tcp, b"two").await);
+        let mut newer = connect(&link).await;
+        newer.write_all(b"new").await.unwrap();
+        assert!(!hears(&mut newer, b"new").await);
+        link.restore(After::Resume);
+        assert!(hears(&mut tcp, b"two").await && hears(&mut newer, b"new").await);
+    }
+
+    #[tokio::test]
+    async fn after_a_silence_connections_may_be_reset_or_mute_for_ever() {
+        let (link, mut tcp) = echo().await;
+        link.silence();
+        link.restore(After::Forget);
+        tcp.write_all(b"one").await.unwrap();
+        assert!(!hears(&mut tcp, b"one").await);
+        let mut newer = connect(&link).await;
+        newer.write_all(b"new").await.unwrap();
+        assert!(hears(&mut newer, b"new").await);
+
+        link.silence();
+        link.restore(After::Reset);
+        assert!(newer.read_u8().await.is_err());
+        let mut newest = connect(&link).await;
+        newest.write_all(b"newest").await.unwrap();
+        assert!(hears(&mut newest, b"newest").await);
+    }
+}

@@ -1,0 +1,79 @@
+//! Senders that retry and receivers that follow the contract, while parts of the system die, freeze and are cut off.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `link` | [`link::Link`]: a network between two parts that can fall silent |
+//! | `system` | the running system, and how each [`Fault`] is done to it |
+//! | `fault` | [`Fault`]: what strikes, and whom it must not touch |
+//! | `receiver` | a client that reconnects with its cursor and loads what it is told that it missed |
+//! | `conversation` | two people, their messages, what was acknowledged |
+//! | `epoch` | the load: a location full of conversations |
+//! | `check` | what must hold once everything is healed |
+//! | `tally`, `report` | what clients met, and the table that comes of it |
+//! | `run` | fault, healing, check; again and again |
+//!
+//! Nothing here panics when the system misbehaves: that is counted, and decides the outcome.
+
+mod check;
+mod conversation;
+mod epoch;
+mod fault;
+mod link;
+mod receiver;
+mod report;
+mod run;
+mod system;
+mod tally;
+
+pub use fault::Fault;
+pub use report::Report;
+pub use run::{Plan, run};
+
+use std::future::Future;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// No answer within this time is a hang, whatever the fault.
+const HANG: Duration = Duration::from_secs(15);
+
+/// Asks again and again, for what tells nobody when it changes. False when it is not so within `patience`.
+async fn comes_true<F: Future<Output = bool>>(patience: Duration, is_true: impl Fn() -> F) -> bool {
+    let asking = async {
+        let mut beat = interval(Duration::from_millis(50));
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            if is_true().await {
+                return;
+            }
+        }
+    };
+    timeout(patience, asking).await.is_ok()
+}
+
+/// Pauses between attempts: full jitter under a bound that doubles.
+struct Backoff {
+    bound: Duration,
+    most: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+
+    fn up_to(most: Duration) -> Self {
+        Self { bound: Self::FIRST, most }
+    }
+
+    async fn pause(&mut self) {
+        let share: f64 = rand::rng().random();
+        let pause = self.bound.mul_f64(share);
+        self.bound = (self.bound * 2).min(self.most);
+        tokio::time::sleep(pause).await;
+    }
+
+    fn reset(&mut self) {
+        self.bound = Self::FIRST;
+    }
+}

@@ -1,0 +1,303 @@
+//! A client that follows the contract: reconnects with its cursor after a pause with full jitter, loads history when it
+//! is told that something cannot be replayed, takes every message once, and orders by `seq`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::mem::take;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use uuid::Uuid;
+
+use super::conversation::until_answered;
+use super::tally::Tally;
+use super::{Backoff, HANG};
+use crate::place::Person;
+
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// Between two signs of life to a socket on which nothing may happen for long.
+const PING_EVERY: Duration = Duration::from_secs(4);
+/// Between two batches of read marks.
+const READ_EVERY: Duration = Duration::from_millis(500);
+/// One of how many messages is read.
+const READS_ONE_OF: u64 = 3;
+
+type Stream = WebSocketStream<TcpStream>;
+
+/// One person's client of one conversation.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    owner: Person,
+    other: Person,
+    tally: Arc<Tally>,
+    heard: Mutex<Heard>,
+    /// Counts messages that came as frames.
+    frames: watch::Sender<u64>,
+    /// Told that history has to be loaded. One more word while it is loaded means once more.
+    missed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    by_seq: BTreeMap<u64, Uuid>,
+    seq_of: HashMap<Uuid, u64>,
+    /// Those that came as frames; the others were loaded.
+    by_frame: HashSet<Uuid>,
+    /// Up to here nothing is missing.
+    complete_to: u64,
+    to_read: Vec<Uuid>,
+    marked: HashSet<Uuid>,
+}
+
+/// How a socket ended.
+enum End {
+    GoingAway,
+    Other,
+}
+
+impl Receiver {
+    pub(super) fn new(owner: Person, other: Person, tally: Arc<Tally>) -> Arc<Self> {
+        let frames = watch::Sender::new(0);
+        Arc::new(Self { owner, other, tally, heard: Mutex::default(), frames, missed: Notify::new() })
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All messages that this client has.
+    pub(super) fn messages(&self) -> HashMap<Uuid, u64> {
+        self.heard().seq_of.clone()
+    }
+
+    /// Those that came over the socket.
+    pub(super) fn by_frame(&self) -> HashSet<Uuid> {
+        self.heard().by_frame.clone()
+    }
+
+    /// Those that it marked as read, where the mark was acknowledged.
+    pub(super) fn marked(&self) -> HashSet<Uuid> {
+        self.heard().marked.clone()
+    }
+
+    /// Waits until a message has come as a frame.
+    pub(super) async fn hears(&self, id: Uuid, deadline: Instant) -> bool {
+        let mut frames = self.frames.subscribe();
+        let waiting = async {
+            while !self.heard().by_frame.contains(&id) {
+                if frames.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        timeout_at(deadline, waiting).await.is_ok()
+    }
+
+    /// Lives until it is dropped.
+    pub(super) async fn live(&self, marks_by_socket: bool) {
+        tokio::join!(self.stay_connected(marks_by_socket), self.load_what_was_missed(), async {
+            if !marks_by_socket {
+                self.mark_over_http().await;
+            }
+        });
+    }
+
+    async fn stay_connected(&self, marks: bool) {
+        let mut cursor = None;
+        let mut backoff = Backoff::up_to(LONGEST_BACKOFF);
+        loop {
+            match timeout(HANG, self.open(cursor.as_deref())).await {
+                Ok(Ok(stream)) => {
+                    if let End::GoingAway = self.listen(stream, &mut cursor, &mut backoff, marks).await {
+                        self.tally.moved();
+                        continue;
+                    }
+                }
+                Ok(Err(error)) => self.cannot_open(&error),
+                Err(_) => self.tally.hang("a handshake got no answer"),
+            }
+            backoff.pause().await;
+        }
+    }
+
+    async fn open(&self, cursor: Option<&str>) -> Result<Stream, Error> {
+        let mut url = format!("{}?{}", self.owner.place.ws_url, self.owner.with(&self.other));
+        if let Some(cursor) = cursor {
+            url.push_str("&cursor=");
+            url.push_str(cursor);
+        }
+        let mut request = url.into_client_request()?;
+        let token = HeaderValue::from_str(&format!("Bearer {}", self.owner.token))?;
+        request.headers_mut().insert(AUTHORIZATION, token);
+        let address = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        Ok(tokio_tungstenite::client_async(request, tcp).await?.0)
+    }
+
+    fn cannot_open(&self, error: &Error) {
+        match error {
+            Error::Http(answer) if matches!(answer.status().as_u16(), 429 | 502 | 503 | 504) => {
+                self.tally.refused(answer.status().as_u16().to_string());
+            }
+            Error::Http(answer) => self.tally.wrong(format!("a handshake was answered {}", answer.status())),
+            _ => self.tally.refused("no connection"),
+        }
+    }
+
+    async fn listen(&self, mut stream: Stream, cursor: &mut Option<String>, backoff: &mut Backoff, marks: bool) -> End {
+        let (mut ping, mut read) = (interval(PING_EVERY), interval(READ_EVERY));
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        read.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_heard = Instant::now();
+        loop {
+            let to_send = tokio::select! {
+                message = stream.next() => {
+                    last_heard = Instant::now();
+                    match message {
+                        Some(Ok(Message::Text(text))) => {
+                            self.take(&text, cursor, backoff);
+                            continue;
+                        }
+                        Some(Ok(Message::Close(frame))) => {
+                            let code = frame.map(|frame| u16::from(frame.code));
+                            if code == Some(1001) {
+                                return End::GoingAway;
+                            }
+                            self.tally.socket_end(code.map_or("closed without a code".to_owned(), |code| code.to_string()));
+                            return End::Other;
+                        }
+                        Some(Ok(_)) => continue,
+                        Some(Err(_)) | None => {
+                            self.tally.socket_end("connection broke");
+                            return End::Other;
+                        }
+                    }
+                }
+                () = sleep_until(last_heard + HANG) => {
+                    self.tally.hang("an open socket answers no ping");
+                    return End::Other;
+                }
+                _ = ping.tick() => json!({"type": "ping"}),
+                _ = read.tick(), if marks => match self.some_to_read() {
+                    Some(ids) => json!({"type": "read", "message_ids": ids}),
+                    None => continue,
+                },
+            };
+            // What cannot be sent will show as the socket's end.
+            let _ = timeout(HANG, stream.send(Message::text(to_send.to_string()))).await;
+        }
+    }
+
+    fn take(&self, text: &str, cursor: &mut Option<String>, backoff: &mut Backoff) {
+        let Ok(frame) = serde_json::from_str::<Value>(text) else {
+            return self.tally.wrong("a frame is no JSON");
+        };
+        match frame["type"].as_str().unwrap_or_default() {
+            "ready" => {
+                backoff.reset();
+                if frame["resumed"] != json!(true) {
+                    if cursor.is_some() {
+                        self.tally.resync();
+                    }
+                    self.missed.notify_one();
+                }
+            }
+            "resync" => {
+                self.tally.resync();
+                self.missed.notify_one();
+            }
+            "message" => {
+                self.note(&frame["message"], true);
+                self.frames.send_modify(|count| *count += 1);
+            }
+            "error" => self.tally.wrong(format!("an error frame: {frame}")),
+            _ => {}
+        }
+        if let Some(last) = frame["cursor"].as_str() {
+            *cursor = Some(last.to_owned());
+        }
+    }
+
+    fn note(&self, message: &Value, by_frame: bool) {
+        let id = message["id"].as_str().and_then(|id| id.parse::<Uuid>().ok());
+        let (Some(id), Some(seq)) = (id, message["seq"].as_u64()) else {
+            return self.tally.wrong("a message without id or seq");
+        };
+        let mut heard = self.heard();
+        if by_frame {
+            heard.by_frame.insert(id);
+        }
+        if heard.seq_of.get(&id) == Some(&seq) {
+            return; // An event may come twice.
+        }
+        if let Some(other) = heard.by_seq.insert(seq, id) {
+            self.tally.wrong(format!("seq {seq} is of {other} and of {id}"));
+        }
+        heard.seq_of.insert(id, seq);
+        while heard.by_seq.contains_key(&(heard.complete_to + 1)) {
+            heard.complete_to += 1;
+        }
+        let is_mine = message[format!("receiver_{}_id", self.owner.role)] == self.owner.id.as_str();
+        if is_mine && seq % READS_ONE_OF == 0 {
+            heard.to_read.push(id);
+        }
+    }
+
+    fn some_to_read(&self) -> Option<Vec<Uuid>> {
+        let mut heard = self.heard();
+        let rest = if heard.to_read.len() > 100 { heard.to_read.split_off(100) } else { Vec::new() };
+        let some = std::mem::replace(&mut heard.to_read, rest);
+        (!some.is_empty()).then_some(some)
+    }
+
+    async fn load_what_was_missed(&self) {
+        loop {
+            self.missed.notified().await;
+            let mut after = self.heard().complete_to;
+            loop {
+                let path = format!("/chat/history?{}&limit=200&after={after}", self.owner.with(&self.other));
+                let request = || self.owner.request(Method::GET, &path);
+                let Some(page) = until_answered(&self.tally, "GET /chat/history", &[200], false, request).await else {
+                    self.tally.wrong("history could not be loaded");
+                    break;
+                };
+                let messages = page["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+                for message in messages {
+                    self.note(message, false);
+                    after = message["seq"].as_u64().unwrap_or(after);
+                }
+                if page["has_more"] != json!(true) {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn mark_over_http(&self) {
+        let mut beat = interval(READ_EVERY);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            let Some(mut ids) = self.some_to_read() else { continue };
+            let body = json!({"message_ids": ids});
+            let request = || self.owner.request(Method::PUT, "/chat/read").json(&body);
+            let answer = until_answered(&self.tally, "PUT /chat/read", &[200], false, request).await;
+            match answer {
+                Some(answer) if answer["not_found"] == json!([]) => self.heard().marked.extend(take(&mut ids)),
+                Some(answer) => self.tally.wrong(format!("messages that are there cannot be marked: {answer}")),
+                None => self.tally.wrong("marks were never acknowledged"),
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The running system, with a network that can be cut between its parts, and how each fault is done to it.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use stack::{Signal, Stack, StackEnv, StackOptions};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::comes_true;
+use super::fault::Fault;
+use super::link::{After, Link};
+use crate::place::Place;
+
+/// Numbers of instances: enough that one can be missing.
+const APIS: usize = 2;
+const GATEWAYS: usize = 2;
+/// For a process to be started again, or to end in order.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// How long a HAProxy that is told to end softly may take before its sockets are ended.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+/// How long Redis stands still.
+const FROZEN: Duration = Duration::from_secs(6);
+/// How long a link is silent: twice what services wait for a sign of life.
+const SILENT: Duration = Duration::from_secs(6);
+
+/// Two stacks, the servers and the services, so that links of ours fit between them.
+#[derive(Debug)]
+pub(super) struct System {
+    services: Stack,
+    backends: Stack,
+    gateways_to_redis: Link,
+    apis_to_redis: Link,
+    apis_to_postgres: Link,
+    http: reqwest::Client,
+}
+
+impl System {
+    pub(super) async fn start() -> Result<Self> {
+        let backends = start(StackOptions { only_backends: true, ..StackOptions::default() }).await?;
+        let env = backends.env();
+        let gateways_to_redis = Link::to(&env.redis_url).await?;
+        let apis_to_redis = Link::to(&env.redis_url).await?;
+        let apis_to_postgres = Link::to(&env.database_url).await?;
+        let urls = [
+            ("REDIS_URL", apis_to_redis.through(&env.redis_url)?),
+            ("GATEWAY_REDIS_URL", gateways_to_redis.through(&env.redis_url)?),
+            ("DATABASE_URL", apis_to_postgres.through(&env.database_url)?),
+        ];
+        let env = urls.into_iter().map(|(name, url)| (name.to_owned(), url)).collect();
+        let services = start(StackOptions { api: APIS, gateways: GATEWAYS, env, ..StackOptions::default() }).await?;
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+        Ok(Self { services, backends, gateways_to_redis, apis_to_redis, apis_to_postgres, http })
+    }
+
+    /// A fresh location.
+    pub(super) fn place(&self) -> Place {
+        Place::new(&self.services)
+    }
+
+    /// How many processes these faults may restart.
+    pub(super) fn restarts(faults: &[Fault]) -> usize {
+        faults.iter().map(|fault| fault.restarts(APIS, GATEWAYS)).sum()
+    }
+
+    /// All process ids.
+    pub(super) fn pids(&self) -> Vec<i32> {
+        [self.services.env().pids(), self.backends.env().pids()].concat()
+    }
+
+    /// Where the logs are.
+    pub(super) fn logs(&self) -> [String; 2] {
+        [&self.services, &self.backends].map(|stack| stack.logs_dir().display().to_string())
+    }
+
+    /// Stops everything; fails when a part does not end in order.
+    pub(super) async fn stop(self) -> Result<()> {
+        tokio::task::spawn_blocking(move || {
+            self.services.stop()?;
+            self.backends.stop()
+        })
+        .await?
+    }
+
+    /// Does it, to the `choice`th instance where there are several. Returns when its cause is gone, and says when that was;
+    /// what it broke may not work yet.
+    pub(super) async fn strike(&self, fault: Fault, choice: usize) -> Result<Instant> {
+        match fault {
+            Fault::ApiKilled => self.kill(&self.services, |env| env.api_pids.get(choice % APIS).copied()).await,
+            Fault::GatewayKilled => {
+                self.kill(&self.services, |env| env.gateway_pids.get(choice % GATEWAYS).copied()).await
+            }
+            Fault::RedisKilled => self.kill(&self.backends, |env| env.redis_pid).await,
+            Fault::PostgresKilled => self.kill(&self.backends, |env| env.postgres_pid).await,
+            Fault::HaproxyKilled => self.kill(&self.services, |env| env.haproxy_pid).await,
+            Fault::RedisStopped => self.freeze_redis().await,
+            Fault::GatewaysCutOff => Ok(cut(&self.gateways_to_redis, After::Resume).await),
+            Fault::GatewaysReset => Ok(cut(&self.gateways_to_redis, After::Reset).await),
+            Fault::GatewaysForgotten => Ok(cut(&self.gateways_to_redis, After::Forget).await),
+            Fault::ApisForgotten => Ok(cut(&self.apis_to_redis, After::Forget).await),
+            Fault::DatabaseForgotten => Ok(cut(&self.apis_to_postgres, After::Forget).await),
+            Fault::HaproxyReloaded => self.reload_haproxy().await,
+            Fault::GatewaysDeployed => {
+                self.deploy(|env| &env.gateway_pids, APIS, "gateway_handshakes_total", "/ws").await
+            }
+            Fault::ApisDeployed => {
+                self.deploy(|env| &env.api_pids, 0, "http_requests_total{route=\"/healthz\"", "/healthz").await
+            }
+        }
+    }
+
+    /// `kill -9`; the stack's keeper starts it again by itself.
+    async fn kill(&self, stack: &Stack, pid_of: impl Fn(&StackEnv) -> Option<i32>) -> Result<Instant> {
+        let pid = pid_of(&stack.env()).context("nothing to kill")?;
+        stack.kill(pid, Signal::SIGKILL)?;
+        let struck = Instant::now();
+        let restarted = comes_true(PATIENCE, || async { pid_of(&stack.env()) != Some(pid) }).await;
+        ensure!(restarted, "process {pid} was not started again");
+        Ok(struck)
+    }
+
+    async fn freeze_redis(&self) -> Result<Instant> {
+        let pid = self.backends.env().redis_pid.context("no Redis")?;
+        self.backends.kill(pid, Signal::SIGSTOP)?;
+        sleep(FROZEN).await;
+        // When something else killed it meanwhile, the new one runs already.
+        let _ = self.backends.kill(pid, Signal::SIGCONT);
+        Ok(Instant::now())
+    }
+
+    /// SIGTERM to one after the other, each when the one before is ready, and the balancer has noticed: told so by a metric
+    /// that only the balancer's requests move.
+    async fn deploy(
+        &self,
+        pids: impl Fn(&StackEnv) -> &Vec<i32>,
+        first_admin: usize,
+        metric: &str,
+        path: &str,
+    ) -> Result<Instant> {
+        for instance in 0..pids(&self.services.env()).len() {
+            let pid = pids(&self.services.env())[instance];
+            let Ok(()) = self.services.kill(pid, Signal::SIGTERM) else { continue };
+            let restarted = comes_true(PATIENCE, || async { pids(&self.services.env())[instance] != pid }).await;
+            ensure!(restarted, "process {pid} did not end and come back");
+            let env = self.services.env();
+            let admin = &env.admin_urls[first_admin + instance];
+            let ready = format!("{admin}/readyz");
+            let is_ready = comes_true(PATIENCE, || async {
+                self.http.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success())
+            });
+            ensure!(is_ready.await, "the new process {instance} does not become ready");
+            let before = self.metric(admin, metric).await.unwrap_or(0.0);
+            let public = format!("{}{path}", env.base_url);
+            let works = comes_true(PATIENCE, || async {
+                // Whatever it is answered: a request that may reach the new one.
+                let _ = self.http.get(&public).send().await;
+                self.metric(admin, metric).await.is_some_and(|value| value > before)
+            });
+            ensure!(works.await, "the balancer gives the new process {instance} no work");
+        }
+        Ok(Instant::now())
+    }
+
+    /// The sum of all lines that begin with this; none when there is none.
+    async fn metric(&self, admin_url: &str, start: &str) -> Option<f64> {
+        let text = self.http.get(format!("{admin_url}/metrics")).send().await.ok()?.text().await.ok()?;
+        let lines = text.lines().filter(|line| line.starts_with(start));
+        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+    }
+
+    /// Waits until no API service sees an event that is not published. Gives the last number when it is never 0.
+    pub(super) async fn outbox(&self, patience: Duration) -> f64 {
+        let last = Mutex::new(f64::NAN);
+        let urls = self.services.env().admin_urls;
+        comes_true(patience, || async {
+            let mut sum = 0.0;
+            for url in &urls[..APIS] {
+                sum += self.metric(url, "outbox_events ").await.unwrap_or(f64::NAN);
+            }
+            *last.lock().expect("nobody panics with it") = sum;
+            sum == 0.0
+        })
+        .await;
+        last.into_inner().expect("nobody panics with it")
+    }
+
+    /// As an administrator does it without a master process: a new HAProxy takes the port over (`-sf`), and the old one
+    /// goes on with the sockets that it has. Its `hard-stop-after` is not waited for: they are ended now. Then the stack
+    /// starts its own again, and the new one retires in the same way.
+    async fn reload_haproxy(&self) -> Result<Instant> {
+        let pid_of = |env: &StackEnv| env.haproxy_pid;
+        let old = pid_of(&self.services.env()).context("no HAProxy")?;
+        let log = self.services.logs_dir().join("haproxy.log");
+        let mut stand_in = take_over_from(old, &log)?;
+        // The new one listens before it tells the old one to close its ports.
+        let retires = comes_true(PATIENCE, || async { !listens(old) });
+        if !retires.await || stand_in.try_wait()?.is_some() {
+            bail!("the new HAProxy did not take over: see {}", log.display());
+        }
+        self.services.kill(old, Signal::SIGTERM)?;
+        let restarted = comes_true(PATIENCE, || async { pid_of(&self.services.env()) != Some(old) }).await;
+        ensure!(restarted, "HAProxy did not end and come back");
+        let listening = comes_true(PATIENCE, || async { pid_of(&self.services.env()).is_some_and(listens) }).await;
+        ensure!(listening, "HAProxy came back and does not listen");
+        if let Some(pid) = stand_in.id().and_then(|pid| i32::try_from(pid).ok()) {
+            self.services.kill(pid, Signal::SIGUSR1)?;
+        }
+        if timeout(LAST_REQUESTS, stand_in.wait()).await.is_err() {
+            stand_in.kill().await?;
+        }
+        Ok(Instant::now())
+    }
+}
+
+/// Whether a process has a port open.
+fn listens(pid: i32) -> bool {
+    let tables = ["tcp", "tcp6"].map(|table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")));
+    let listening: HashSet<String> = tables
+        .iter()
+        .flatten()
+        .flat_map(|table| table.lines())
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|columns| columns.get(3) == Some(&"0A"))
+        .filter_map(|columns| Some(format!("socket:[{}]", columns.get(9)?)))
+        .collect();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    open.filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .any(|link| link.to_str().is_some_and(|link| listening.contains(link)))
+}
+
+/// The same program as another process, with the same arguments and environment, told to take over from it.
+fn take_over_from(pid: i32, log: &Path) -> Result<Child> {
+    let read = |what: &str| -> Result<Vec<String>> {
+        let bytes = std::fs::read(format!("/proc/{pid}/{what}"))?;
+        let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        Ok(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+    };
+    let (words, variables) = (read("cmdline")?, read("environ")?);
+    let output = std::fs::File::options().append(true).open(log)?;
+    let child = Command::new(std::fs::read_link(format!("/proc/{pid}/exe"))?)
+        .args(words.iter().skip(1))
+        .args(["-sf", &pid.to_string()])
+        .env_clear()
+        .envs(variables.iter().filter_map(|variable| variable.split_once('=')))
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .kill_on_drop(true)
+        .spawn()?;
+    Ok(child)
+}
+
+async fn start(options: StackOptions) -> Result<Stack> {
+    tokio::task::spawn_blocking(|| Stack::start(options)).await?
+}
+
+async fn cut(link: &Link, after: After) -> Instant {
+    link.silence();
+    sleep(SILENT).await;
+    link.restore(after);
+    Instant::now()
+}
