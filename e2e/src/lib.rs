@@ -6,6 +6,7 @@
 //! | `token` | tokens: good ones, and every kind of bad one |
 //! | `answer` | [`Answer`]: what came back, and what every refusal must look like |
 //! | `socket` | [`Socket`]: frames as they come, each awaited with a deadline |
+//! | `chaos` | faults under load: its clients count what they meet and panic never |
 //! | `wire` | HTTP by hand, where a client library is too well-behaved |
 //!
 //! Whatever is not as expected panics on the spot: that is what fails a test.

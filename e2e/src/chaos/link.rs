@@ -217,6 +217,9 @@ mod tests {
     #[tokio::test]
     async fn after_a_silence_connections_may_be_reset_or_mute_for_ever() {
         let (link, mut tcp) = echo().await;
+        // A connection is of the age in which it is accepted: this one has to be, before the silence.
+        tcp.write_all(b"zero").await.unwrap();
+        assert!(hears(&mut tcp, b"zero").await);
         link.silence();
         link.restore(After::Forget);
         tcp.write_all(b"one").await.unwrap();
