@@ -6,6 +6,7 @@ use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::RespVersion;
 use fred::types::config::{TlsConfig, TlsConnector, UnresponsiveConfig};
+use futures_util::future::join_all;
 use shared::channel::Topology;
 use shared::env::Secret;
 use shared::tls;
@@ -79,6 +80,8 @@ pub fn client(redis: &RedisConfig, command_timeout: Duration) -> Result<Client, 
             // it is. It learns the new map all the same, and `redirected` follows.
             connection.max_redirections = 0;
             connection.cluster_cache_update_delay = Duration::ZERO;
+            // What the kernel cannot deliver for so long ends the connection, however busy it is.
+            connection.tcp.user_timeout = Some(command_timeout);
             connection.unresponsive =
                 UnresponsiveConfig { max_timeout: Some(command_timeout), interval: Duration::from_millis(500) };
         })
@@ -99,13 +102,22 @@ pub fn client(redis: &RedisConfig, command_timeout: Duration) -> Result<Client, 
 pub async fn watch(client: Client) {
     loop {
         sleep(HEARTBEAT).await;
-        let pinged = client.ping::<()>(None).await;
         // A client that knows that it is cut off is on its way back already.
-        if pinged.is_err_and(|error| *error.kind() == ErrorKind::Timeout) && client.is_connected() {
+        if is_silent(&client).await && client.is_connected() {
             tracing::warn!("Redis is silent: connecting anew");
             let _told = client.force_reconnection().await;
         }
     }
+}
+
+/// Whether any server does not answer. In a cluster, connecting anew means to ask who the masters are now.
+async fn is_silent(client: &Client) -> bool {
+    let is_timeout = |pinged: Result<(), Error>| pinged.is_err_and(|error| *error.kind() == ErrorKind::Timeout);
+    if !client.is_clustered() {
+        return is_timeout(client.ping(None).await);
+    }
+    let nodes = client.active_connections().into_iter().map(|server| client.with_cluster_node(server));
+    join_all(nodes.map(async |node| node.ping(None).await)).await.into_iter().any(is_timeout)
 }
 
 /// Does it, and again when it went to a node that does not serve its slot any more, and therefore was not done.

@@ -16,7 +16,7 @@ use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::types::config::{Config, ReconnectPolicy, Server, ServerConfig, TlsConfig, TlsConnector, UnresponsiveConfig};
 use fred::types::scripts::Script;
 use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, FromValue, Message, RespVersion, Value};
-use futures_util::future::{select_ok, try_join_all};
+use futures_util::future::{join_all, select_ok, try_join_all};
 use parking_lot::Mutex;
 use shared::channel::Topology;
 use shared::shutdown::Shutdown;
@@ -45,13 +45,22 @@ pub(crate) async fn say_goodbye(client: &Client) {
 async fn watch(client: &Client) {
     loop {
         sleep(HEARTBEAT).await;
-        let pinged = client.ping::<()>(None).await;
         // A client that knows that it is cut off is on its way back already.
-        if pinged.is_err_and(|error| *error.kind() == ErrorKind::Timeout) && client.is_connected() {
+        if is_silent(client).await && client.is_connected() {
             tracing::warn!("redis is silent: connecting anew");
             let _told = client.force_reconnection().await;
         }
     }
+}
+
+/// Whether any server does not answer. In a cluster, connecting anew means to ask who the masters are now.
+async fn is_silent(client: &Client) -> bool {
+    let is_timeout = |pinged: Result<(), Error>| pinged.is_err_and(|error| *error.kind() == ErrorKind::Timeout);
+    if !client.is_clustered() {
+        return is_timeout(client.ping(None).await);
+    }
+    let nodes = client.active_connections().into_iter().map(|server| client.with_cluster_node(server));
+    join_all(nodes.map(async |node| node.ping(None).await)).await.into_iter().any(is_timeout)
 }
 
 /// `redis://[[user]:password@]host[:port][/database]`, `redis-cluster://host:port[?node=host:port…]`, and both with
@@ -154,6 +163,8 @@ impl Redis {
             connection.unresponsive =
                 UnresponsiveConfig { max_timeout: Some(self.timeout), interval: self.timeout / 4 };
             connection.tcp.nodelay = Some(true);
+            // What the kernel cannot deliver for so long ends the connection, however busy it is.
+            connection.tcp.user_timeout = Some(self.timeout);
         });
         builder
     }

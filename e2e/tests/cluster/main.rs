@@ -94,6 +94,15 @@ async fn conversations_live_on_every_master_and_know_nothing_of_it() {
 
 #[tokio::test]
 async fn a_master_that_dies_is_replaced_and_nothing_acknowledged_is_lost() {
+    a_master_is_lost(Signal::SIGKILL).await;
+}
+
+#[tokio::test]
+async fn a_master_that_freezes_is_replaced_though_its_connections_stand() {
+    a_master_is_lost(Signal::SIGSTOP).await;
+}
+
+async fn a_master_is_lost(signal: Signal) {
     let Setting { stack, place, nodes, _turn } = setting().await;
     let doctor = place.user("doc");
     let mut listeners = listeners(&place, &doctor, 12).await;
@@ -104,9 +113,9 @@ async fn a_master_that_dies_is_replaced_and_nothing_acknowledged_is_lost() {
     }
 
     // Nobody starts it again meanwhile: its replica must take over.
-    let dead = stack.env().redis_node_pids[0];
+    let lost = stack.env().redis_node_pids[0];
     let unattended = Unattended::begin(&stack);
-    stack.kill(dead, Signal::SIGKILL).unwrap();
+    stack.kill(lost, signal).unwrap();
     for Listener { patient, socket } in &mut listeners {
         socket.expect("degraded").await;
         for number in 0..3 {
@@ -130,13 +139,22 @@ async fn a_master_that_dies_is_replaced_and_nothing_acknowledged_is_lost() {
         let ids = |messages: &[Value]| messages.iter().map(|message| message["id"].clone()).collect::<Vec<_>>();
         assert_eq!(ids(&patient.messages(&doctor).await[1..]), ids(&sent[&patient.id]));
     }
-    assert_eq!(nodes.masters().len(), 3);
-
-    // The dead one comes back, as a replica of its successor.
-    drop(unattended);
-    stack.wait_until(PATIENCE, |env| env.redis_node_pids[0] != dead).unwrap();
+    // Now that the sockets are well, so is everything behind them: all of it goes live, both ways.
     for Listener { patient, socket } in &mut listeners {
         let live = doctor.say(patient, "live").await;
+        while socket.expect("message").await["message"]["id"] != live["id"] {}
+    }
+    assert_eq!(nodes.masters().len(), 3);
+
+    // The lost one comes back, as a replica of its successor.
+    drop(unattended);
+    if signal == Signal::SIGKILL {
+        stack.wait_until(PATIENCE, |env| env.redis_node_pids[0] != lost).unwrap();
+    } else {
+        stack.kill(lost, Signal::SIGCONT).unwrap();
+    }
+    for Listener { patient, socket } in &mut listeners {
+        let live = doctor.say(patient, "later").await;
         while socket.expect("message").await["message"]["id"] != live["id"] {}
     }
     stack.stop().unwrap();
