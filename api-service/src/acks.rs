@@ -21,8 +21,8 @@ const BATCH: u64 = 500;
 /// How long to wait for the first of them. Also how long a shutdown may wait for this task.
 const BLOCK: Duration = Duration::from_secs(1);
 /// How often to look for receipts of a dead instance, and how long they must have been left alone.
-const CLAIM_EVERY: Duration = Duration::from_secs(10);
-const CLAIM_IDLE: Duration = Duration::from_secs(30);
+const CLAIM_EVERY: Duration = Duration::from_secs(2);
+const CLAIM_IDLE: Duration = Duration::from_secs(5);
 /// Pause after a failure.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
