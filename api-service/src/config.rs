@@ -24,6 +24,7 @@ pub const SETTINGS: &[Setting] = &[
     DATABASE_POOL_SIZE,
     EVENT_LOG_LENGTH,
     EVENT_LOG_TTL_SECONDS,
+    DRAIN_SECONDS,
     SHUTDOWN_TIMEOUT_SECONDS,
     LOG_FORMAT,
     LOG_LEVEL,
@@ -75,10 +76,16 @@ const EVENT_LOG_TTL_SECONDS: Setting = Setting {
     default: Some("3600"),
     help: "how long a quiet conversation's log stays in Redis, in seconds, 60 to 604800",
 };
+const DRAIN_SECONDS: Setting = Setting {
+    name: "DRAIN_SECONDS",
+    default: Some("2"),
+    help: "how long a service that is told to stop still serves while /readyz says 503, so that load balancers turn to \
+           others first, in seconds, 0 to 600",
+};
 const SHUTDOWN_TIMEOUT_SECONDS: Setting = Setting {
     name: "SHUTDOWN_TIMEOUT_SECONDS",
     default: Some("20"),
-    help: "how long requests in flight may take once the service is told to stop, in seconds, 1 to 600",
+    help: "how long requests in flight may take after that, in seconds, 1 to 600",
 };
 const LOG_FORMAT: Setting = Setting { name: "LOG_FORMAT", default: Some("json"), help: "json or text" };
 const LOG_LEVEL: Setting = Setting {
@@ -131,7 +138,9 @@ pub struct Config {
     pub tokens: TokenRules,
     /// How much Redis remembers of a conversation.
     pub log: LogConfig,
-    /// How long requests in flight may take at the end.
+    /// How long load balancers have to turn to others, once the service is told to stop.
+    pub drain: Duration,
+    /// How long requests in flight may take after that.
     pub shutdown_timeout: Duration,
     /// How log lines look.
     pub log_format: LogFormat,
@@ -167,6 +176,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let admin = env.read(&ADMIN_ADDR);
     let length = env.read_if(&EVENT_LOG_LENGTH, between(1, 10_000));
     let ttl = env.read_if(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
+    let drain = env.read_if(&DRAIN_SECONDS, between(0_u64, 600));
     let shutdown = env.read_if(&SHUTDOWN_TIMEOUT_SECONDS, between(1_u64, 600));
     let log_format = env.read(&LOG_FORMAT);
     let log_level = env.read(&LOG_LEVEL);
@@ -178,6 +188,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             redis: redis?,
             tokens: TokenRules { secret: secret?, issuer: issuer?, audience: audience? },
             log: LogConfig { length: length?, ttl_millis: ttl? * 1_000 },
+            drain: Duration::from_secs(drain?),
             shutdown_timeout: Duration::from_secs(shutdown?),
             log_format: log_format?,
             log_level: log_level?,

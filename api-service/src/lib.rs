@@ -34,7 +34,7 @@ use poem::listener::TcpAcceptor;
 use shared::shutdown::Shutdown;
 use shared::token::Verifier;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
 use crate::publisher::Broker;
@@ -59,7 +59,8 @@ pub struct Listeners {
     pub admin: TcpListener,
 }
 
-/// Serves until `shutdown` begins, then finishes what is in flight within the configured deadline.
+/// Serves until `stopping` begins and load balancers have had their time to notice, then finishes what is in flight
+/// within the configured deadline.
 ///
 /// # Errors
 /// When a URL cannot be used, or a listener fails.
@@ -67,8 +68,9 @@ pub async fn run(
     config: Config,
     listeners: Listeners,
     metrics: Option<PrometheusHandle>,
-    shutdown: Shutdown,
+    stopping: Shutdown,
 ) -> Result<(), ServeError> {
+    let shutdown = after(stopping.clone(), config.drain);
     let store = Store::new(&config.database)?;
     let redis = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
     let (watched, ended) = (redis.clone(), shutdown.clone());
@@ -91,7 +93,7 @@ pub async fn run(
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
 
     let verifier = Verifier::new(&config.tokens).with_revocations(revoker.known());
-    let state = Arc::new(State { verifier, store, writer, publisher, revoker });
+    let state = Arc::new(State { verifier, store, writer, publisher, revoker, stopping });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
     let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
         .idle_timeout(Duration::from_secs(75))
@@ -122,4 +124,17 @@ pub async fn run(
         tracing::warn!("some tasks did not end in time; what they held is in the outbox");
     }
     Ok(())
+}
+
+/// What begins a while after `stopping` has: until then everything goes on, so that a request that a load balancer still
+/// sends is served, not refused.
+fn after(stopping: Shutdown, drain: Duration) -> Shutdown {
+    let shutdown = Shutdown::new();
+    let begin = shutdown.clone();
+    tokio::spawn(async move {
+        stopping.begun().await;
+        sleep(drain).await;
+        begin.begin();
+    });
+    shutdown
 }

@@ -8,7 +8,7 @@ use fred::prelude::*;
 use shared::channel::REVOKED;
 use shared::revocation::{Revocation, Revocations};
 use shared::shutdown::Shutdown;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::store::{Store, StoreError};
@@ -24,13 +24,15 @@ pub struct Revoker {
     redis: Client,
     known: Arc<Revocations>,
     loaded: watch::Sender<bool>,
+    /// Something was revoked that the gateways may not have heard of.
+    news: Notify,
 }
 
 impl Revoker {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(store: Store, redis: Client) -> Self {
-        Self { store, redis, known: Arc::default(), loaded: watch::Sender::new(false) }
+        Self { store, redis, known: Arc::default(), loaded: watch::Sender::new(false), news: Notify::new() }
     }
 
     /// What is known, for the verifier of tokens.
@@ -57,41 +59,70 @@ impl Revoker {
     /// [`StoreError`]; nothing is revoked then.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
         self.store.revoke(&revocation).await?;
-        self.known.add([revocation.clone()]);
-        self.copy(&[revocation]).await;
+        self.known.add([revocation]);
+        self.news.notify_one();
         Ok(())
     }
 
-    /// Follows the truth until the shutdown begins.
+    /// Follows the truth until the shutdown begins. A Redis that does not answer holds up nothing but the gateways.
     pub async fn follow(self: Arc<Self>, shutdown: Shutdown) {
-        let mut reload_at = Instant::now();
-        let mut held = 0;
-        while !shutdown.has_begun() {
-            let reload = Instant::now() >= reload_at;
-            match self.store.revocations(!reload).await {
-                Ok(revocations) => {
-                    let news = self.known.add(revocations.iter().cloned());
-                    self.loaded.send_replace(true);
-                    let told = !(news || reload) || self.copy(&revocations).await;
-                    // A Redis that came back empty, or did not take them, gets everything again.
-                    let holds = self.redis.hlen(REVOKED).await.unwrap_or(0);
-                    if !told || holds < held {
-                        reload_at = Instant::now();
-                    } else if reload {
-                        reload_at = Instant::now() + RELOAD_EVERY;
-                    }
-                    held = holds;
-                }
-                Err(error) => tracing::debug!(%error, "revocations cannot be read; those that are known stand"),
-            }
-            tokio::select! {
-                () = sleep(LOOK_EVERY) => {}
-                () = shutdown.begun() => {}
-            }
+        tokio::select! {
+            () = self.learn() => {}
+            () = self.tell() => {}
+            () = shutdown.begun() => {}
         }
     }
 
-    /// Tells the gateways. Returns whether Redis took it.
+    /// Reads what was revoked here and elsewhere.
+    async fn learn(&self) {
+        let mut reload_at = Instant::now();
+        loop {
+            let reload = Instant::now() >= reload_at;
+            match self.store.revocations(!reload).await {
+                Ok(revocations) => {
+                    if self.known.add(revocations) {
+                        self.news.notify_one();
+                    }
+                    self.loaded.send_replace(true);
+                    if reload {
+                        reload_at = Instant::now() + RELOAD_EVERY;
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "revocations cannot be read; those that are known stand"),
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Copies it to Redis: what is new, and now and then everything; at once to a Redis that did not take it or came back
+    /// empty.
+    async fn tell(&self) {
+        let mut all_at = Instant::now();
+        let mut held = 0;
+        loop {
+            let is_news = tokio::select! {
+                () = self.news.notified() => true,
+                () = sleep(LOOK_EVERY) => false,
+            };
+            let all = Instant::now() >= all_at;
+            let told = match all || is_news {
+                true => match self.store.revocations(!all).await {
+                    Ok(revocations) => self.copy(&revocations).await,
+                    Err(_) => false,
+                },
+                false => true,
+            };
+            let holds = self.redis.hlen(REVOKED).await.unwrap_or(0);
+            if !told || holds < held {
+                all_at = Instant::now();
+            } else if all {
+                all_at = Instant::now() + RELOAD_EVERY;
+            }
+            held = holds;
+        }
+    }
+
+    /// Returns whether Redis took it.
     async fn copy(&self, revocations: &[Revocation]) -> bool {
         let fields: Vec<(String, &str)> =
             revocations.iter().filter_map(|revocation| Some((serde_json::to_string(revocation).ok()?, ""))).collect();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shared::shutdown::Shutdown;
 use shared::token::Verifier;
 
 use crate::publisher::Publisher;
@@ -21,4 +22,6 @@ pub struct State {
     pub publisher: Publisher,
     /// Takes tokens back.
     pub revoker: Arc<Revoker>,
+    /// Whether the service is about to end; load balancers must know before its port closes.
+    pub stopping: Shutdown,
 }

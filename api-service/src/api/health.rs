@@ -31,7 +31,7 @@ enum Ready {
     /// The database answers. Redis may be away: sends go on without it.
     #[oai(status = 200)]
     Ok(Encoded<schema::Health>),
-    /// The database is out of reach.
+    /// The database is out of reach, or the service is going away.
     #[oai(status = 503)]
     Unavailable(ProblemBody),
 }
@@ -59,6 +59,9 @@ fn ok() -> Encoded<schema::Health> {
 }
 
 async fn readiness(state: &State) -> Result<(), Box<Problem>> {
+    if state.stopping.has_begun() {
+        return Err(Box::new(Problem::new(503, "the service is going away")));
+    }
     if !state.revoker.is_loaded() {
         return Err(Box::new(Problem::new(503, "the database has not been read yet")));
     }

@@ -84,8 +84,6 @@ impl Fault {
                 | Self::DatabaseForgotten
                 | Self::HaproxyKilled
                 | Self::HaproxyReloaded
-                // A request that the balancer sends in the moment in which a service closes its idle connections breaks.
-                | Self::ApisDeployed
         )
     }
 

@@ -1,10 +1,14 @@
-//! API services die.
+//! API services die, and go away in order.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use e2e::PATIENCE;
 use serde_json::Value;
+use stack::Signal;
 
-use crate::{kill_9, setting};
+use crate::{kill_9, setting, until};
 
 #[tokio::test]
 async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_service_is_killed() {
@@ -55,5 +59,39 @@ async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_s
     while !heard.is_superset(&stored) {
         heard.insert(id(&socket.expect("message").await));
     }
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn nobody_notices_when_an_api_service_is_replaced() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let (is_replaced, first) = (Arc::new(AtomicBool::new(false)), setting.stack.env().api_pids[0]);
+
+    let senders: Vec<_> = (0..8)
+        .map(|sender| {
+            let (doctor, patient, is_replaced) = (doctor.clone(), patient.clone(), is_replaced.clone());
+            tokio::spawn(async move {
+                let mut sent = 0;
+                while !is_replaced.load(Ordering::Relaxed) {
+                    doctor.say(&patient, &format!("{sender}/{sent}")).await; // Fails on anything but a 201.
+                    sent += 1;
+                }
+                sent
+            })
+        })
+        .collect();
+    let at_first = doctor.at(&setting.stack.env().api_urls[0], &place.ws_url);
+    setting.stack.kill(first, Signal::SIGTERM).unwrap();
+    let _problem = until(503, async || at_first.get("/readyz").await).await.refused(503); // It says so before it closes its port.
+    setting.stack.wait_until(PATIENCE, |env| env.api_pids[0] != first).unwrap();
+    is_replaced.store(true, Ordering::Relaxed);
+    let mut sent = 0;
+    for sender in senders {
+        sent += sender.await.unwrap();
+    }
+    let newest = doctor.history(&patient, "&limit=1").await["messages"][0]["seq"].clone();
+    assert_eq!(newest, sent, "each was counted once");
     setting.stack.stop().unwrap();
 }
