@@ -33,6 +33,7 @@ use poem::Server;
 use poem::listener::TcpAcceptor;
 use shared::shutdown::Shutdown;
 use shared::token::Verifier;
+use shared::verified::VerifiedTokens;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
@@ -92,8 +93,8 @@ pub async fn run(
 
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
 
-    let verifier = Verifier::new(&config.tokens).with_revocations(revoker.known());
-    let state = Arc::new(State { verifier, store, writer, publisher, revoker, stopping });
+    let tokens = VerifiedTokens::new(Verifier::new(&config.tokens).with_revocations(revoker.known()));
+    let state = Arc::new(State { tokens, store, writer, publisher, revoker, stopping });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
     let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
         .idle_timeout(Duration::from_secs(75))

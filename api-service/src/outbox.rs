@@ -2,15 +2,18 @@
 //!
 //! While Redis takes everything, events go from memory. Once it does not, memory is ignored and the outbox is
 //! published, oldest first, until it is empty. A sweep finds what another instance left behind when it died.
+//!
+//! A message whose predecessor another instance has in hand waits for it, a moment at most: should that instance have
+//! died, its message comes late, and it is better to have this one now.
 
 use std::time::Duration;
 
 use shared::shutdown::Shutdown;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::publisher::{Broker, Committed};
-use crate::store::{Store, StoreError};
+use crate::publisher::{Broker, Committed, Due};
+use crate::store::{OutboxEntry, Store, StoreError};
 
 /// Events in one pipeline.
 const BATCH: usize = 500;
@@ -18,6 +21,9 @@ const BATCH: usize = 500;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Events younger than this are still on some instance's fast path.
 const SWEEP_AGE_SECONDS: f64 = 3.0;
+/// How long a message waits for the one before it, and between two attempts.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(250);
+const PREDECESSOR_PAUSE: Duration = Duration::from_millis(2);
 /// Pause after a failure.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Batches of published events that may wait to be forgotten.
@@ -32,38 +38,75 @@ enum RelayError {
     Redis(#[from] fred::error::Error),
 }
 
+/// An entry of which some events came too early.
+struct Early {
+    entry: OutboxEntry,
+    since: Instant,
+}
+
 /// Publishes until nobody can commit any more: the queue is closed and empty.
 pub async fn run(store: Store, broker: Broker, mut committed: Committed, shutdown: Shutdown) {
     let (forget, forgotten) = mpsc::channel(FORGET_QUEUE);
     shutdown.spawn(forget_published(store.clone(), forgotten));
     let mut sweep_at = Instant::now();
-    while !committed.is_closed() {
+    let mut waiting: Vec<Early> = Vec::new();
+    while !(committed.is_closed() && waiting.is_empty()) {
         if committed.overflowed() {
+            waiting.clear();
             catch_up(&store, &broker, &mut committed, &shutdown).await;
         }
-        let events = tokio::select! {
-            events = committed.next(BATCH) => events,
-            () = tokio::time::sleep_until(sweep_at) => {
+        let is_open = !committed.is_closed();
+        let fresh = tokio::select! {
+            entries = committed.next(BATCH), if is_open => entries,
+            () = sleep(PREDECESSOR_PAUSE), if !waiting.is_empty() => Vec::new(),
+            () = sleep_until(sweep_at) => {
                 sweep(&store, &broker).await;
                 sweep_at = Instant::now() + SWEEP_EVERY;
                 continue;
             }
         };
-        if let Err(error) = broker.publish(&events).await {
-            tracing::warn!(
-                error = error.details(),
-                events = events.len(),
-                "Redis does not take events; the outbox holds them"
-            );
-            catch_up(&store, &broker, &mut committed, &shutdown).await;
-            continue;
-        }
-        metrics::counter!("events_published_total", "path" => "fast").increment(events.len() as u64);
-        if forget.try_send(events.iter().map(|event| event.id).collect()).is_err() {
-            // They stay in the outbox and are published once more, which clients ignore.
-            metrics::counter!("forget_queue_overflows_total").increment(1);
+        let now = Instant::now();
+        waiting.extend(fresh.into_iter().map(|entry| Early { entry, since: now }));
+        match publish(&broker, &mut waiting).await {
+            Ok(published) => {
+                // What is not taken stays in the outbox and is published once more, which clients ignore.
+                if !published.is_empty() && forget.try_send(published).is_err() {
+                    metrics::counter!("forget_queue_overflows_total").increment(1);
+                }
+            }
+            Err(error) => {
+                let events: usize = waiting.iter().map(|early| early.entry.events.len()).sum();
+                tracing::warn!(error = error.details(), events, "Redis does not take events; the outbox holds them");
+                waiting.clear();
+                catch_up(&store, &broker, &mut committed, &shutdown).await;
+            }
         }
     }
+}
+
+/// Publishes what waits, all but what comes too early. Returns the rows of entries that are published as a whole.
+async fn publish(broker: &Broker, waiting: &mut Vec<Early>) -> Result<Vec<i64>, fred::error::Error> {
+    let events: Vec<Due<'_>> = waiting
+        .iter()
+        .flat_map(|Early { entry, since }| {
+            let anyway = since.elapsed() >= PREDECESSOR_PATIENCE;
+            entry.events.iter().map(move |event| (event, anyway))
+        })
+        .collect();
+    let out = broker.publish(&events).await?;
+    let count = out.iter().filter(|is_out| **is_out).count();
+    metrics::counter!("events_published_total", "path" => "fast").increment(count as u64);
+    metrics::counter!("events_too_early_total").increment((out.len() - count) as u64);
+    let mut out = out.into_iter();
+    let mut published = Vec::new();
+    waiting.retain_mut(|Early { entry, .. }| {
+        entry.events.retain(|_| !out.next().unwrap_or(false));
+        if entry.events.is_empty() {
+            published.push(entry.id);
+        }
+        !entry.events.is_empty()
+    });
+    Ok(published)
 }
 
 /// Publishes the outbox until it is empty, then lets the fast path go on.
@@ -92,7 +135,7 @@ async fn catch_up(store: &Store, broker: &Broker, committed: &mut Committed, shu
 async fn sweep(store: &Store, broker: &Broker) {
     loop {
         match relay(store, broker, SWEEP_AGE_SECONDS).await {
-            Ok(Some(events)) if events == BATCH => {}
+            Ok(Some(events)) if events >= BATCH => {}
             Ok(_) => break,
             Err(error) => {
                 tracing::debug!(%error, "sweeping the outbox failed");
@@ -108,7 +151,13 @@ async fn sweep(store: &Store, broker: &Broker) {
 
 async fn relay(store: &Store, broker: &Broker, age_seconds: f64) -> Result<Option<usize>, RelayError> {
     let relayed = store
-        .relay(BATCH as i64, age_seconds, async |events| Ok::<_, RelayError>(broker.publish(events).await?))
+        .relay(BATCH as i64, age_seconds, async |entries| {
+            // What comes before is published, or stands before it here.
+            let events: Vec<Due<'_>> =
+                entries.iter().flat_map(|entry| &entry.events).map(|event| (event, true)).collect();
+            broker.publish(&events).await?;
+            Ok::<_, RelayError>(())
+        })
         .await?;
     metrics::counter!("events_published_total", "path" => "outbox").increment(relayed.unwrap_or(0) as u64);
     Ok(relayed)

@@ -2,72 +2,94 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fred::prelude::*;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
 use shared::channel::{Channel, Topology};
+use shared::publication::Publication;
 use tokio::sync::mpsc;
 
 use crate::config::LogConfig;
 use crate::redis::redirected;
-use crate::store::OutboxEvent;
+use crate::store::{OutboxEntry, OutboxEvent};
 
 /// Events that may wait for Redis in memory.
 const QUEUE: usize = 10_000;
+/// Events in one script: none of them may hold Redis up for more than a fraction of a millisecond.
+const SCRIPT: usize = 32;
 
 /// Hands committed events to the task of [`crate::outbox`]. Clones share the queue.
 ///
 /// Never waits and never loses: every event handed over stands in the outbox, which is read when the queue is full.
 #[derive(Clone)]
 pub struct Publisher {
-    queue: mpsc::Sender<OutboxEvent>,
-    overflowed: Arc<AtomicBool>,
+    queue: mpsc::Sender<OutboxEntry>,
+    gauge: Arc<Gauge>,
 }
 
 /// The other end of the queue.
 pub struct Committed {
-    queue: mpsc::Receiver<OutboxEvent>,
-    overflowed: Arc<AtomicBool>,
+    queue: mpsc::Receiver<OutboxEntry>,
+    gauge: Arc<Gauge>,
+}
+
+/// How full the queue is.
+#[derive(Default)]
+struct Gauge {
+    events: AtomicUsize,
+    overflowed: AtomicBool,
 }
 
 /// A queue for committed events.
 #[must_use]
 pub fn queue() -> (Publisher, Committed) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let overflowed = Arc::new(AtomicBool::new(false));
-    (Publisher { queue: sender, overflowed: overflowed.clone() }, Committed { queue: receiver, overflowed })
+    let gauge = Arc::new(Gauge::default());
+    (Publisher { queue: sender, gauge: gauge.clone() }, Committed { queue: receiver, gauge })
 }
 
 impl Publisher {
     /// Publishes soon. Call it after the commit, in the order of the commits.
-    pub fn publish(&self, events: impl IntoIterator<Item = OutboxEvent>) {
-        for event in events {
-            if self.queue.try_send(event).is_err() {
-                metrics::counter!("publish_queue_overflows_total").increment(1);
-                self.overflowed.store(true, Ordering::Release);
+    pub fn publish(&self, entries: impl IntoIterator<Item = OutboxEntry>) {
+        for entry in entries {
+            let events = entry.events.len();
+            let fits = self.gauge.events.fetch_add(events, Ordering::AcqRel) + events <= QUEUE;
+            if !fits || self.queue.try_send(entry).is_err() {
+                self.gauge.events.fetch_sub(events, Ordering::AcqRel);
+                metrics::counter!("publish_queue_overflows_total").increment(events as u64);
+                self.gauge.overflowed.store(true, Ordering::Release);
             }
         }
     }
 }
 
 impl Committed {
-    /// Events that wait, up to `most`; none when the queue is closed.
-    pub async fn next(&mut self, most: usize) -> Vec<OutboxEvent> {
-        let mut events = Vec::new();
-        self.queue.recv_many(&mut events, most).await;
-        events
+    /// Entries that wait, until they have `enough` events between them; none when the queue is closed.
+    pub async fn next(&mut self, enough: usize) -> Vec<OutboxEntry> {
+        let mut entries = Vec::new();
+        let mut events = 0;
+        let mut next = self.queue.recv().await;
+        while let Some(entry) = next {
+            events += entry.events.len();
+            entries.push(entry);
+            next = if events < enough { self.queue.try_recv().ok() } else { None };
+        }
+        self.gauge.events.fetch_sub(events, Ordering::AcqRel);
+        entries
     }
 
     /// Drops what waits, which the outbox holds too.
     pub fn skip(&mut self) {
-        while self.queue.try_recv().is_ok() {}
+        while let Ok(entry) = self.queue.try_recv() {
+            self.gauge.events.fetch_sub(entry.events.len(), Ordering::AcqRel);
+        }
     }
 
     /// Whether events did not fit since the last call.
     pub fn overflowed(&self) -> bool {
-        self.overflowed.swap(false, Ordering::AcqRel)
+        self.gauge.overflowed.swap(false, Ordering::AcqRel)
     }
 
     /// Whether nobody can publish any more and nothing waits.
@@ -76,6 +98,9 @@ impl Committed {
         self.queue.is_closed() && self.queue.is_empty()
     }
 }
+
+/// An event, and whether it goes out though the message before it has not.
+pub type Due<'a> = (&'a OutboxEvent, bool);
 
 /// Redis, as publishing sees it.
 pub struct Broker {
@@ -92,16 +117,17 @@ impl Broker {
         Self { client, topology, script: Script::from_lua(topology.publish_script()), log }
     }
 
-    /// Publishes events, those of one conversation in order.
+    /// Publishes events, those of one conversation in order. Returns for each whether it is out; one that is not came
+    /// before another instance has published the message that it follows, and can be tried again.
     ///
     /// # Errors
     /// When Redis did not take all of them. Some may be published, so publishing again may double them.
-    pub async fn publish(&self, events: &[OutboxEvent]) -> Result<(), Error> {
+    pub async fn publish(&self, events: &[Due<'_>]) -> Result<Vec<bool>, Error> {
         if self.topology == Topology::Cluster {
             return self.by_conversation(events).await;
         }
         match self.pipeline(events).await {
-            // A Redis that restarted has forgotten the script, and refused the first event before any other.
+            // A Redis that restarted has forgotten the script, and refused the first events before any other.
             Err(error) if error.details().starts_with("NOSCRIPT") => {
                 self.script.load(&self.client).await?;
                 self.pipeline(events).await
@@ -111,62 +137,62 @@ impl Broker {
     }
 
     /// Commands that are handed to the client together leave together, in order.
-    async fn pipeline(&self, events: &[OutboxEvent]) -> Result<(), Error> {
-        let publish = |event| {
-            let (log, args) = self.command(event);
-            self.client.evalsha::<Value, _, _, _>(self.script.sha1().clone(), log, args)
+    async fn pipeline(&self, events: &[Due<'_>]) -> Result<Vec<bool>, Error> {
+        let publish = |events: &[Due<'_>]| {
+            let (logs, args) = self.publication(events).into_parts();
+            self.client.evalsha::<Vec<Option<String>>, _, _, _>(self.script.sha1().clone(), logs, args)
         };
-        for outcome in join_all(events.iter().map(publish)).await {
-            outcome?;
+        let mut out = Vec::with_capacity(events.len());
+        for cursors in join_all(events.chunks(SCRIPT).map(publish)).await {
+            out.extend(cursors?.iter().map(Option::is_some));
         }
-        Ok(())
+        Ok(out)
     }
 
     /// Conversations side by side, and in each of them one event after the other: an event that is redirected would be
     /// overtaken by those that were sent behind it.
-    async fn by_conversation(&self, events: &[OutboxEvent]) -> Result<(), Error> {
-        let mut conversations: HashMap<&Channel, Vec<&OutboxEvent>> = HashMap::new();
-        for event in events {
-            conversations.entry(&event.channel).or_default().push(event);
+    async fn by_conversation(&self, events: &[Due<'_>]) -> Result<Vec<bool>, Error> {
+        let mut conversations: HashMap<&Channel, Vec<(usize, Due<'_>)>> = HashMap::new();
+        for (place, due) in events.iter().enumerate() {
+            conversations.entry(&due.0.channel).or_default().push((place, *due));
         }
-        for outcome in join_all(conversations.into_values().map(|events| self.in_order(events))).await {
-            outcome?;
+        let mut out = vec![false; events.len()];
+        for published in join_all(conversations.into_values().map(|events| self.in_order(events))).await {
+            for (place, is_out) in published? {
+                out[place] = is_out;
+            }
         }
-        Ok(())
+        Ok(out)
     }
 
-    async fn in_order(&self, events: Vec<&OutboxEvent>) -> Result<(), Error> {
-        for event in events {
-            self.publish_one(event).await?;
+    async fn in_order(&self, events: Vec<(usize, Due<'_>)>) -> Result<Vec<(usize, bool)>, Error> {
+        let mut out = Vec::with_capacity(events.len());
+        for (place, due) in events {
+            out.push((place, self.publish_one(due).await?));
         }
-        Ok(())
+        Ok(out)
     }
 
-    async fn publish_one(&self, event: &OutboxEvent) -> Result<(), Error> {
-        let (log, args) = self.command(event);
-        let _cursor: Value = redirected(|| async {
-            match self.client.evalsha(self.script.sha1().clone(), log.as_str(), args.clone()).await {
+    async fn publish_one(&self, due: Due<'_>) -> Result<bool, Error> {
+        let (log, args) = self.publication(&[due]).into_parts();
+        let cursors: Vec<Option<String>> = redirected(|| async {
+            match self.client.evalsha(self.script.sha1().clone(), log.clone(), args.clone()).await {
                 // This node has never seen the script, or has restarted since. Now it has.
                 Err(error) if error.details().starts_with("NOSCRIPT") => {
-                    self.client.eval(self.topology.publish_script(), log.as_str(), args.clone()).await
+                    self.client.eval(self.topology.publish_script(), log.clone(), args.clone()).await
                 }
                 done => done,
             }
         })
         .await?;
-        Ok(())
+        Ok(cursors.first().is_some_and(Option::is_some))
     }
 
-    /// Key and arguments of the script.
-    fn command(&self, OutboxEvent { channel, draft, .. }: &OutboxEvent) -> (String, Vec<Value>) {
-        let args = vec![
-            draft.kind.into(),
-            draft.header().into(),
-            draft.rest.as_str().into(),
-            self.log.length.into(),
-            self.log.ttl_millis.into(),
-            channel.as_str().into(),
-        ];
-        (channel.log(), args)
+    fn publication(&self, events: &[Due<'_>]) -> Publication {
+        let mut publication = Publication::new(self.log.length, self.log.ttl_millis);
+        for (OutboxEvent { channel, draft }, anyway) in events {
+            publication.add(channel, draft, *anyway);
+        }
+        publication
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shared::shutdown::Shutdown;
-use shared::token::Verifier;
+use shared::verified::VerifiedTokens;
 
 use crate::publisher::Publisher;
 use crate::revoker::Revoker;
@@ -13,7 +13,7 @@ use crate::writer::Writer;
 /// What every request may use.
 pub struct State {
     /// Says whose a token is.
-    pub verifier: Verifier,
+    pub tokens: VerifiedTokens,
     /// The truth.
     pub store: Store,
     /// The one way to send.

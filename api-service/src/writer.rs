@@ -2,6 +2,7 @@
 //!
 //! No timer: an idle system adds no latency, a loaded one pays one commit for many sends.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
@@ -9,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::domain::error::Refused;
 use crate::domain::message::NewMessage;
 use crate::publisher::Publisher;
-use crate::store::{SendOutcome, Store, StoreError};
+use crate::store::{Done, SendOutcome, Store, StoreError};
 
 /// Sends that may wait. More are refused: [`Refused::Overloaded`].
 const QUEUE: usize = 4_096;
@@ -35,7 +36,7 @@ pub struct Writer {
 
 /// A send, and who waits for it.
 pub struct Pending {
-    new: NewMessage,
+    new: Arc<NewMessage>,
     answer: oneshot::Sender<Result<Written, Refused>>,
 }
 
@@ -53,7 +54,7 @@ impl Writer {
     /// [`Refused`]
     pub async fn write(&self, new: NewMessage) -> Result<Written, Refused> {
         let (answer, answered) = oneshot::channel();
-        if self.queue.try_send(Pending { new, answer }).is_err() {
+        if self.queue.try_send(Pending { new: Arc::new(new), answer }).is_err() {
             metrics::counter!("send_queue_overflows_total").increment(1);
             return Err(Refused::Overloaded);
         }
@@ -68,14 +69,11 @@ pub async fn run(store: Store, publisher: Publisher, mut pending: mpsc::Receiver
         metrics::histogram!("send_batch_size").record(batch.len() as f64);
         let start = Instant::now();
         let (new, waiting): (Vec<_>, Vec<_>) = batch.drain(..).map(|send| (send.new, send.answer)).unzip();
-        let outcomes = write(&store, &new).await;
+        let outcomes = write(&store, &publisher, &new).await;
         metrics::histogram!("send_commit_seconds").record(start.elapsed());
         for (outcome, answer) in outcomes.into_iter().zip(waiting) {
             let answered = outcome.and_then(|outcome| match outcome {
-                SendOutcome::Sent(sent) => {
-                    publisher.publish([sent.event]);
-                    Ok(Written { json: sent.json, created: true })
-                }
+                SendOutcome::Sent(json) => Ok(Written { json, created: true }),
                 SendOutcome::Repeated(json) => Ok(Written { json, created: false }),
                 SendOutcome::IdReused => Err(Refused::IdReused),
             });
@@ -85,9 +83,10 @@ pub async fn run(store: Store, publisher: Publisher, mut pending: mpsc::Receiver
     }
 }
 
-/// What became of each send. One that the database refuses does not take its neighbours with it.
-async fn write(store: &Store, batch: &[NewMessage]) -> Vec<Result<SendOutcome, Refused>> {
-    match attempt(store, batch).await {
+/// Writes and publishes a batch, and says what became of each send. One that the database refuses does not take its
+/// neighbours with it.
+async fn write(store: &Store, publisher: &Publisher, batch: &[Arc<NewMessage>]) -> Vec<Result<SendOutcome, Refused>> {
+    match attempt(store, publisher, batch).await {
         Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
         Err(error @ StoreError::Unavailable(_)) => {
             tracing::warn!(%error, sends = batch.len(), "nothing was written");
@@ -98,7 +97,7 @@ async fn write(store: &Store, batch: &[NewMessage]) -> Vec<Result<SendOutcome, R
             tracing::warn!(%error, sends = batch.len(), "a batch failed; its sends are tried one by one");
             let mut outcomes = Vec::with_capacity(batch.len());
             for new in batch {
-                let alone = attempt(store, std::slice::from_ref(new)).await;
+                let alone = attempt(store, publisher, std::slice::from_ref(new)).await;
                 outcomes.push(
                     alone
                         .map_err(Refused::from)
@@ -110,12 +109,20 @@ async fn write(store: &Store, batch: &[NewMessage]) -> Vec<Result<SendOutcome, R
     }
 }
 
-async fn attempt(store: &Store, batch: &[NewMessage]) -> Result<Vec<SendOutcome>, StoreError> {
+async fn attempt(
+    store: &Store,
+    publisher: &Publisher,
+    batch: &[Arc<NewMessage>],
+) -> Result<Vec<SendOutcome>, StoreError> {
     let mut attempts = 1;
     loop {
         match store.send(batch).await {
+            Ok(Done { outcomes, entry }) => {
+                publisher.publish(entry);
+                return Ok(outcomes);
+            }
             Err(StoreError::Contended(_)) if attempts < ATTEMPTS => attempts += 1,
-            done => return done,
+            Err(error) => return Err(error),
         }
     }
 }

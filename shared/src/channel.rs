@@ -55,8 +55,9 @@ pub const ACKS_MAX_LENGTH: usize = 1_000_000;
 /// Hash of revoked tokens: a field each, whose name is the JSON of a [`crate::revocation::Revocation`]. It only grows.
 pub const REVOKED: &str = "revoked";
 
-/// Fields of an entry of a conversation's log: the frame's type (empty in the entry that opens a log),
-/// the header behind its cursor, and the frame behind its cursor.
+/// Fields of an entry of a conversation's log that a reader needs: the frame's type (empty in the entry that opens a
+/// log), the header behind its cursor, and the frame behind its cursor. Before them stands `s`, for the publishing script
+/// only: the `seq` of the newest message up to there.
 pub const LOG_FIELDS: [&str; 3] = ["t", "h", "b"];
 
 /// What Redis is, which decides how an event is published and heard.
@@ -73,28 +74,45 @@ macro_rules! publish {
     ($command:literal) => {
         concat!(
             r#"
-local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-local id = redis.call('XADD', KEYS[1], 'MAXLEN', '=', ARGV[4], '*', 't', ARGV[1], 'h', ARGV[2], 'b', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
-local header = id .. ' ' .. (last and last[1] or '-')
-if ARGV[2] ~= '' then header = header .. ' ' .. ARGV[2] end
-redis.call('"#,
+local call, sub, max, abs = redis.call, string.sub, math.max, math.abs
+local cursors = {}
+for i, log in ipairs(KEYS) do
+    local at = 5 * i - 2
+    local kind, header, rest, channel, seq = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
+    local last = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+    local previous = last and last[1] or '-'
+    local known = last and tonumber(last[2][2]) or 0
+    if known > 0 and seq > known + 1 then
+        cursors[i] = false
+    else
+        seq = max(abs(seq), known)
+        local id = call('XADD', log, 'MAXLEN', '=', ARGV[1], '*', 's', seq, 't', kind, 'h', header, 'b', rest)
+        if sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
+        local place = id .. ' ' .. previous
+        if header ~= '' then place = place .. ' ' .. header end
+        call('"#,
             $command,
-            r#"', ARGV[6], header .. '\n{"type":"' .. ARGV[1] .. '","cursor":"' .. id .. '",' .. ARGV[3])
-return id
+            r#"', channel, place .. '\n{"type":"' .. kind .. '","cursor":"' .. id .. '",' .. rest)
+        cursors[i] = id
+    end
+end
+return cursors
 "#
         )
     };
 }
 
 impl Topology {
-    /// A script that appends one event to its log and publishes it with the entry's id as cursor, in one step, so the
-    /// order in the log is the order on the channel. It says as well which entry the log held before it, so that
+    /// A script that appends events to their logs and publishes each with its entry's id as cursor, in one step, so the
+    /// order in a log is the order on its channel. It says as well which entry the log held before it, so that
     /// whoever listens knows at once when something between two events did not arrive.
     ///
-    /// Keys: log, and not the channel: in a slot that is being migrated a Cluster refuses what names a key that exists
-    /// beside one that does not. Arguments: type, header, rest of the frame, most entries kept, log's life in
-    /// milliseconds, channel. Returns the cursor.
+    /// A message whose predecessor is not published yet, because another instance has it in hand, is left alone. A log
+    /// lives for as long as it is told, or up to ten seconds less: its life is not renewed with every event.
+    ///
+    /// Keys and arguments: see [`crate::publication::Publication`]. Keys are logs, and not channels: in a slot that is
+    /// being migrated a Cluster refuses what names a key that exists beside one that does not. Returns a cursor for each
+    /// event, nil for what came too early.
     #[must_use]
     pub const fn publish_script(self) -> &'static str {
         match self {
@@ -123,7 +141,7 @@ impl Topology {
 pub const TAIL: &str = r"
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 local id
-if last[1] then id = last[1][1] else id = redis.call('XADD', KEYS[1], '*', 't', '', 'h', '', 'b', '') end
+if last[1] then id = last[1][1] else id = redis.call('XADD', KEYS[1], '*', 's', '', 't', '', 'h', '', 'b', '') end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return id
 ";

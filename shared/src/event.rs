@@ -88,15 +88,18 @@ pub struct Draft {
     pub kind: &'static str,
     /// Set for messages only.
     pub addressed: Option<Addressed>,
+    /// A message's place in its conversation, which is its place among the published ones as well.
+    pub seq: Option<i64>,
     /// The frame behind its `cursor`, up to and with the closing brace.
     pub rest: String,
 }
 
 impl Draft {
-    /// A `message` frame around a message that is JSON already.
+    /// A `message` frame around a message that is JSON already, the `seq`th of its conversation.
     #[must_use]
-    pub fn message(json: &str, addressed: Addressed) -> Self {
-        Self { kind: "message", addressed: Some(addressed), rest: format!("\"message\":{json}}}") }
+    pub fn message(json: &str, addressed: Addressed, seq: i64) -> Self {
+        let rest = ["\"message\":", json, "}"].concat();
+        Self { kind: "message", addressed: Some(addressed), seq: Some(seq), rest }
     }
 
     /// A `delivered` or `read` frame, for whoever sent the messages.
@@ -105,7 +108,7 @@ impl Draft {
     pub fn receipt(kind: crate::receipt::Kind, message_ids: &[MessageId], at: &str) -> Self {
         let ids: Vec<String> = message_ids.iter().map(|id| format!("\"{id}\"")).collect();
         let rest = format!("\"message_ids\":[{}],\"{}\":\"{at}\"}}", ids.join(","), kind.time_field());
-        Self { kind: kind.as_str(), addressed: None, rest }
+        Self { kind: kind.as_str(), addressed: None, seq: None, rest }
     }
 
     /// The header behind its cursor; empty when no delivery is to be proven.
@@ -228,7 +231,7 @@ mod tests {
 
     #[test]
     fn channel_and_log_give_the_same_event() {
-        let draft = Draft::message(r#"{"content":"line\none"}"#, addressed());
+        let draft = Draft::message(r#"{"content":"line\none"}"#, addressed(), 1);
         let payload =
             format!("1-2 1-1 {}\n{{\"type\":\"{}\",\"cursor\":\"1-2\",{}", draft.header(), draft.kind, draft.rest);
         let live = Event::from_channel(&payload.into()).unwrap();

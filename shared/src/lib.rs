@@ -7,7 +7,9 @@
 //! - [`event`]: what travels from the API service to the sockets
 //! - [`receipt`]: what travels back, from the sockets to the API service
 //! - [`channel`]: every name in Redis, and the scripts that work on them
+//! - [`publication`]: events on their way into Redis
 //! - [`token`]: JWT → [`token::Principal`], and what a principal may do
+//! - [`verified`]: tokens that were verified already
 //! - [`revocation`]: tokens that are refused before they expire
 //! - [`problem`]: RFC 9457 bodies
 //! - [`env`]: settings from the environment, all mistakes reported together
@@ -23,9 +25,11 @@ pub mod ids;
 pub mod net;
 pub mod participant;
 pub mod problem;
+pub mod publication;
 pub mod receipt;
 pub mod revocation;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
 pub mod token;
+pub mod verified;

@@ -100,6 +100,7 @@ pub enum InvalidPair {
 /// The pair is kept in a fixed order (see [`Conversation::first`]), so equal pairs are equal values.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Conversation {
+    id: ConversationId,
     location: LocationId,
     first: Participant,
     second: Participant,
@@ -122,7 +123,16 @@ impl Conversation {
         }
         // `Kind` orders users before contacts; two users order by identifier.
         let (first, second) = if a < b { (a, b) } else { (b, a) };
-        Ok(Self { location, first, second })
+        // Neither `/` nor `:` can occur in an identifier, so no two conversations share a name.
+        let name = format!("{location}/{first}/{second}");
+        let id = Uuid::new_v5(&CONVERSATION_NAMESPACE, name.as_bytes());
+        Ok(Self { id, location, first, second })
+    }
+
+    /// UUIDv5 of `location/user:…/contact:…`, or of `location/user:…/user:…`.
+    #[must_use]
+    pub fn id(&self) -> ConversationId {
+        self.id
     }
 
     /// The tenant.
@@ -147,14 +157,6 @@ impl Conversation {
     #[must_use]
     pub fn has(&self, who: &Participant) -> bool {
         self.first == *who || self.second == *who
-    }
-
-    /// UUIDv5 of `location/user:…/contact:…`. Neither `/` nor `:` can occur in an identifier, so no
-    /// two conversations share a name.
-    #[must_use]
-    pub fn id(&self) -> ConversationId {
-        let name = format!("{}/{}/{}", self.location, self.first, self.second);
-        Uuid::new_v5(&CONVERSATION_NAMESPACE, name.as_bytes())
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -40,7 +40,10 @@ pub fn start_logs(format: LogFormat, filter: &str) {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
         LogFormat::Text => lines.with_ansi(false).boxed(),
     };
-    let safe = filter_fn(|metadata| is_safe(metadata.target(), *metadata.level()));
+    // The hint is what lets lines that `filter` does not want cost nothing: without it every library's every line is made
+    // before it is refused.
+    let safe =
+        filter_fn(|metadata| is_safe(metadata.target(), *metadata.level())).with_max_level_hint(LevelFilter::TRACE);
     let _already_started = tracing_subscriber::registry().with(lines.with_filter(filter.and(safe))).try_init();
 }
 

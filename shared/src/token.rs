@@ -179,10 +179,23 @@ impl Verifier {
             .map_err(|error| refusal(error.into_kind()))?
             .claims;
         let principal = principal(&claims, OffsetDateTime::now_utc().unix_timestamp())?;
-        match self.revocations.covers(&principal) {
-            true => Err(TokenError::Revoked),
-            false => Ok(principal),
+        self.check_not_revoked(&principal)?;
+        Ok(principal)
+    }
+
+    /// Whether a token that was verified before has neither ended nor been revoked since.
+    ///
+    /// # Errors
+    /// [`TokenError`], for the bearer to read.
+    pub fn check_still_good(&self, principal: &Principal, now: OffsetDateTime) -> Result<(), TokenError> {
+        if principal.expires_at <= now {
+            return Err(TokenError::Expired);
         }
+        self.check_not_revoked(principal)
+    }
+
+    fn check_not_revoked(&self, principal: &Principal) -> Result<(), TokenError> {
+        if self.revocations.covers(principal) { Err(TokenError::Revoked) } else { Ok(()) }
     }
 }
 

@@ -7,13 +7,14 @@ use poem::{IntoResponse, Request};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use shared::problem::Problem;
-use shared::token::{Principal, TokenError, Verifier, bearer};
+use shared::token::{Principal, TokenError, bearer};
+use shared::verified::VerifiedTokens;
 
 use super::refusal::{ProblemBody, problem_error};
 use crate::state::State;
 
 /// A verified token.
-pub(super) struct Caller(pub(super) Principal);
+pub(super) struct Caller(pub(super) Arc<Principal>);
 
 const SCHEME: &str = "token";
 
@@ -58,7 +59,7 @@ impl<'a> ApiExtractor<'a> for Caller {
                 "the service has not started yet: the database is out of reach",
             )));
         }
-        authenticate(request, &state.verifier).map(Self).map_err(|refused| unauthorized(&refused))
+        authenticate(request, &state.tokens).map(Self).map_err(|refused| unauthorized(&refused))
     }
 }
 
@@ -67,7 +68,7 @@ fn unauthorized(refused: &TokenError) -> poem::Error {
     poem::Error::from_response(body.with_header(WWW_AUTHENTICATE, refused.challenge()).into_response())
 }
 
-fn authenticate(request: &Request, verifier: &Verifier) -> Result<Principal, TokenError> {
+fn authenticate(request: &Request, tokens: &VerifiedTokens) -> Result<Arc<Principal>, TokenError> {
     let header = request.headers().get(AUTHORIZATION).map(|value| value.to_str().map_err(|_| TokenError::Malformed));
-    verifier.verify(bearer(header.transpose()?)?)
+    tokens.verify(bearer(header.transpose()?)?)
 }

@@ -103,7 +103,7 @@ pub async fn apply(
     publisher: &Publisher,
     marks: &[Mark],
 ) -> Result<Vec<Marked>, crate::store::StoreError> {
-    let (marked, events) = store.mark(marks).await?;
-    publisher.publish(events);
+    let (marked, entries) = store.mark(marks).await?;
+    publisher.publish(entries);
     Ok(marked)
 }

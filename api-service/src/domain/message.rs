@@ -1,5 +1,7 @@
 //! A message, and its one form on the wire: what `POST /chat/send` answers is, byte for byte, what sockets get.
 
+use std::sync::Arc;
+
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use shared::event::{Addressed, Draft};
@@ -92,7 +94,7 @@ pub struct Message {
     /// UUIDv7.
     pub id: MessageId,
     /// What was sent.
-    pub new: NewMessage,
+    pub new: Arc<NewMessage>,
     /// 1, 2, 3 … within the conversation, without gaps, in commit order.
     pub seq: i64,
     /// Never before that of an earlier message of the conversation.
@@ -115,13 +117,13 @@ impl Message {
     /// The event that tells both sides, around the message's JSON.
     #[must_use]
     pub fn event(&self, json: &str) -> Draft {
-        Draft::message(json, Addressed { to: self.new.receiver.clone(), message_id: self.id })
+        Draft::message(json, Addressed { to: self.new.receiver.clone(), message_id: self.id }, self.seq)
     }
 }
 
 impl Serialize for Message {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let NewMessage { conversation, sender, receiver, content, client_message_id } = &self.new;
+        let NewMessage { conversation, sender, receiver, content, client_message_id } = &*self.new;
         let mut fields = serializer.serialize_struct("Message", 13)?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("conversation_id", &conversation.id())?;
@@ -154,13 +156,13 @@ pub(crate) mod tests {
         let receiver: Participant = "contact:pat456".parse().unwrap();
         Message {
             id: Uuid::from_u128(7),
-            new: NewMessage {
+            new: Arc::new(NewMessage {
                 conversation: Conversation::new("loc1".parse().unwrap(), sender.clone(), receiver.clone()).unwrap(),
                 sender,
                 receiver,
                 content: Content::new("Hello patient!".to_owned()).unwrap(),
                 client_message_id: None,
-            },
+            }),
             seq: 1,
             sent_at: time::macros::datetime!(2026-11-22 12:00:00.123456 UTC),
             delivered_at: None,

@@ -1,5 +1,7 @@
 //! The table `messages`: inserting, and reading pages.
 
+use std::sync::Arc;
+
 use deadpool_postgres::Object;
 use shared::ids::{LocationId, PersonId};
 use shared::participant::{Conversation, Participant};
@@ -148,14 +150,14 @@ pub(super) fn message(row: &Row) -> Result<Message, StoreError> {
     let receiver = participant("receiver_user_id", "receiver_contact_id")?;
     Ok(Message {
         id: row.try_get("id")?,
-        new: NewMessage {
+        new: Arc::new(NewMessage {
             conversation: Conversation::new(location, sender.clone(), receiver.clone())
                 .map_err(StoreError::internal)?,
             sender,
             receiver,
             content: Content::trusted(row.try_get("content")?),
             client_message_id: row.try_get("client_message_id")?,
-        },
+        }),
         seq: row.try_get("seq")?,
         sent_at: row.try_get("sent_at")?,
         delivered_at: row.try_get("delivered_at")?,

@@ -18,8 +18,8 @@ use std::time::Duration;
 use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 pub use error::StoreError;
 pub use migrate::migrate;
-pub use outbox::OutboxEvent;
-pub use sends::{SendOutcome, Sent};
+pub use outbox::{OutboxEntry, OutboxEvent};
+pub use sends::{Done, SendOutcome};
 
 use crate::config::DatabaseConfig;
 use connect::Connector;

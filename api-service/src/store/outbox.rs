@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::GenericClient;
+use deadpool_postgres::Transaction;
 use shared::channel::Channel;
 use shared::event::Draft;
-use shared::ids::{ConversationId, LocationId, MessageId};
+use shared::ids::{LocationId, MessageId};
 use shared::receipt::Kind;
 use time::OffsetDateTime;
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::Row;
 
 use super::{Store, StoreError, messages};
 use crate::domain::message::{Message, timestamp};
@@ -17,66 +17,45 @@ use crate::domain::message::{Message, timestamp};
 /// order within a conversation.
 const LOCK: i64 = 0x006f_7574_626f_7800;
 
-/// An event, and the row that remembers it until it is published.
+/// An event that is on disk, and so certain to be published.
 #[derive(Debug, Clone)]
 pub struct OutboxEvent {
-    /// The row.
-    pub id: i64,
     /// Where to publish.
     pub channel: Channel,
     /// What.
     pub draft: Draft,
 }
 
-/// An event to be remembered.
-pub(super) struct Entry<'a> {
-    pub(super) location: &'a LocationId,
-    pub(super) conversation: ConversationId,
-    pub(super) kind: &'static str,
-    pub(super) message_ids: Vec<MessageId>,
-    pub(super) at: Option<OffsetDateTime>,
+/// Events that were written together, and the row that remembers them until all are published.
+#[derive(Debug, Clone)]
+pub struct OutboxEntry {
+    /// The row.
+    pub id: i64,
+    /// In the order in which they are to be published.
+    pub events: Vec<OutboxEvent>,
 }
 
-impl<'a> Entry<'a> {
-    pub(super) fn message(message: &'a Message) -> Self {
-        let conversation = &message.new.conversation;
-        let (location, id) = (conversation.location(), conversation.id());
-        Self { location, conversation: id, kind: "message", message_ids: vec![message.id], at: None }
-    }
-}
+/// Remembers the messages of a transaction, in the order of their publication. Parameters: their ids.
+pub(super) const INSERT_MESSAGES: &str =
+    "insert into outbox (kind, message_ids) values ('message', $1::uuid[]) returning id";
 
-/// unnest flattens arrays of arrays, so the message ids travel as one text an entry.
-pub(super) const INSERT: &str = "insert into outbox (location_id, conversation_id, kind, message_ids, at)
-    select location_id, conversation_id, kind, string_to_array(message_ids, ',')::uuid[], at
-    from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[]) with ordinality
-         as x (location_id, conversation_id, kind, message_ids, at, place)
-    order by place returning id";
+/// Remembers that something happened to messages of one conversation. Parameters: location, conversation, kind, ids, time.
+pub(super) const INSERT_RECEIPT: &str = "insert into outbox (location_id, conversation_id, kind, message_ids, at)
+    values ($1::text, $2, $3, $4, $5) returning id";
 
-/// Remembers events, in the transaction of the change they tell of. Returns their rows' ids, in the same order.
-/// `statement` is [`INSERT`].
-pub(super) async fn insert(
-    client: &impl GenericClient,
-    statement: &Statement,
-    entries: &[Entry<'_>],
-) -> Result<Vec<i64>, StoreError> {
-    let locations: Vec<_> = entries.iter().map(|entry| entry.location.as_str()).collect();
-    let conversations: Vec<_> = entries.iter().map(|entry| entry.conversation).collect();
-    let kinds: Vec<_> = entries.iter().map(|entry| entry.kind).collect();
-    let message_ids: Vec<_> = entries.iter().map(|entry| joined(&entry.message_ids)).collect();
-    let times: Vec<_> = entries.iter().map(|entry| entry.at).collect();
-    let rows = client.query(statement, &[&locations, &conversations, &kinds, &message_ids, &times]).await?;
-    let mut ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
-    // Identities rise in the order of insertion; in what order RETURNING lists them is not promised.
-    ids.sort_unstable();
-    Ok(ids)
-}
-
-fn joined(ids: &[MessageId]) -> String {
-    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-}
+/// The oldest rows, as many as have $1 events between them, and at least one.
+const OLDEST: &str = "select id, location_id, conversation_id, kind, message_ids, at
+    from (
+        select *, sum(cardinality(message_ids)) over (order by id) - cardinality(message_ids) as before
+        from (
+            select * from outbox
+            where created_at <= clock_timestamp() - make_interval(secs => $2) order by id limit $1
+        ) oldest
+    ) counted
+    where before < $1 order by id";
 
 impl Store {
-    /// Forgets events that Redis has.
+    /// Forgets entries whose events Redis has.
     ///
     /// # Errors
     /// [`StoreError`]; the events will be published once more.
@@ -92,8 +71,8 @@ impl Store {
         .await
     }
 
-    /// Hands the oldest events to `publish`, at most `limit` and only those older than `age_seconds`, and forgets those
-    /// that it published. Returns how many there were; `None` when another instance is at it.
+    /// Hands the oldest entries to `publish`, of about `limit` events and only those older than `age_seconds`, and forgets
+    /// those that it published. Returns how many events there were; `None` when another instance is at it.
     ///
     /// # Errors
     /// [`StoreError`], or what `publish` returns; nothing is forgotten then.
@@ -101,7 +80,7 @@ impl Store {
         &self,
         limit: i64,
         age_seconds: f64,
-        publish: impl AsyncFnOnce(&[OutboxEvent]) -> Result<(), E>,
+        publish: impl AsyncFnOnce(&[OutboxEntry]) -> Result<(), E>,
     ) -> Result<Option<usize>, E> {
         let outcome = self
             .with(async |client| {
@@ -111,43 +90,17 @@ impl Store {
                 if !locked {
                     return Ok(Ok(None));
                 }
-                let statement = transaction
-                    .prepare_cached(
-                        "select id, location_id, conversation_id, kind, message_ids, at from outbox
-                         where created_at <= clock_timestamp() - make_interval(secs => $2) order by id limit $1",
-                    )
-                    .await?;
-                let rows = transaction.query(&statement, &[&limit, &age_seconds]).await?;
-                if rows.is_empty() {
+                let entries = oldest(&transaction, limit, age_seconds).await?;
+                if entries.is_empty() {
                     return Ok(Ok(Some(0)));
                 }
-                let ids: Vec<i64> = rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?;
-                let message_ids: Vec<MessageId> = rows
-                    .iter()
-                    .filter(|row| matches!(row.try_get("kind"), Ok("message")))
-                    .map(|row| row.try_get::<_, Vec<MessageId>>("message_ids"))
-                    .collect::<Result<Vec<_>, _>>()?
-                    .concat();
-                let statement = transaction
-                    .prepare_cached(concat!(
-                        "select ",
-                        messages::columns!("m"),
-                        " from messages m where m.id = any($1)"
-                    ))
-                    .await?;
-                let messages: HashMap<MessageId, Message> = transaction
-                    .query(&statement, &[&message_ids])
-                    .await?
-                    .iter()
-                    .map(|row| messages::message(row).map(|message| (message.id, message)))
-                    .collect::<Result<_, _>>()?;
-                let events = rows.iter().map(|row| event(row, &messages)).collect::<Result<Vec<_>, _>>()?;
-                if let Err(error) = publish(&events).await {
+                if let Err(error) = publish(&entries).await {
                     return Ok(Err(error));
                 }
+                let ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
                 transaction.execute("delete from outbox where id = any($1)", &[&ids]).await?;
                 transaction.commit().await?;
-                Ok(Ok(Some(ids.len())))
+                Ok(Ok(Some(entries.iter().map(|entry| entry.events.len()).sum())))
             })
             .await;
         outcome?
@@ -161,7 +114,9 @@ impl Store {
         self.with(async |client| {
             let row = client
                 .query_one(
-                    "select count(*), coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8 from outbox",
+                    "select coalesce(sum(case kind when 'message' then cardinality(message_ids) else 1 end), 0)::bigint,
+                            coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
+                     from outbox",
                     &[],
                 )
                 .await?;
@@ -171,21 +126,46 @@ impl Store {
     }
 }
 
-fn event(row: &Row, messages: &HashMap<MessageId, Message>) -> Result<OutboxEvent, StoreError> {
-    let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
+/// The oldest entries, their events made anew from the messages they tell of.
+async fn oldest(transaction: &Transaction<'_>, limit: i64, age_seconds: f64) -> Result<Vec<OutboxEntry>, StoreError> {
+    let statement = transaction.prepare_cached(OLDEST).await?;
+    let rows = transaction.query(&statement, &[&limit, &age_seconds]).await?;
+    let told: Vec<MessageId> = rows
+        .iter()
+        .filter(|row| matches!(row.try_get("kind"), Ok("message")))
+        .map(|row| row.try_get::<_, Vec<MessageId>>("message_ids"))
+        .collect::<Result<Vec<_>, _>>()?
+        .concat();
+    let statement = transaction
+        .prepare_cached(concat!("select ", messages::columns!("m"), " from messages m where m.id = any($1)"))
+        .await?;
+    let messages: HashMap<MessageId, Message> = transaction
+        .query(&statement, &[&told])
+        .await?
+        .iter()
+        .map(|row| messages::message(row).map(|message| (message.id, message)))
+        .collect::<Result<_, _>>()?;
+    rows.iter().map(|row| entry(row, &messages)).collect()
+}
+
+fn entry(row: &Row, messages: &HashMap<MessageId, Message>) -> Result<OutboxEntry, StoreError> {
     let ids: Vec<MessageId> = row.try_get("message_ids")?;
-    let receipt = |kind| -> Result<Draft, StoreError> {
+    let receipt = |kind| -> Result<Vec<OutboxEvent>, StoreError> {
+        let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
         let at: OffsetDateTime = row.try_get("at")?;
-        Ok(Draft::receipt(kind, &ids, &timestamp(at)))
+        let channel = Channel::new(&location, row.try_get("conversation_id")?);
+        Ok(vec![OutboxEvent { channel, draft: Draft::receipt(kind, &ids, &timestamp(at)) }])
     };
-    let draft = match row.try_get("kind")? {
+    let events = match row.try_get("kind")? {
         "delivered" => receipt(Kind::Delivered)?,
         "read" => receipt(Kind::Read)?,
-        _ => {
-            let message =
-                ids.first().and_then(|id| messages.get(id)).ok_or_else(|| StoreError::internal("no such message"))?;
-            message.event(&message.to_json().map_err(StoreError::internal)?)
-        }
+        _ => ids.iter().map(|id| message_event(messages.get(id))).collect::<Result<_, _>>()?,
     };
-    Ok(OutboxEvent { id: row.try_get("id")?, channel: Channel::new(&location, row.try_get("conversation_id")?), draft })
+    Ok(OutboxEntry { id: row.try_get("id")?, events })
+}
+
+fn message_event(message: Option<&Message>) -> Result<OutboxEvent, StoreError> {
+    let message = message.ok_or_else(|| StoreError::internal("no such message"))?;
+    let json = message.to_json().map_err(StoreError::internal)?;
+    Ok(OutboxEvent { channel: Channel::from(&message.new.conversation), draft: message.event(&json) })
 }

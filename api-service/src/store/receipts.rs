@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use deadpool_postgres::Transaction;
+use futures_util::future::try_join_all;
 use shared::channel::Channel;
 use shared::event::Draft;
 use shared::ids::{ConversationId, LocationId, MessageId};
 use shared::receipt::Kind;
 use time::OffsetDateTime;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 
-use super::outbox::{self, OutboxEvent};
+use super::outbox::{self, OutboxEntry, OutboxEvent};
 use super::{Store, StoreError};
 use crate::domain::mark::{Mark, Marked};
 use crate::domain::message::timestamp;
@@ -80,12 +81,12 @@ const COUNT_DOWN: &str = "update conversations c
     where c.id = x.conversation_id";
 
 impl Store {
-    /// Applies marks in one transaction. Returns every message that they may touch as it stands now, and the events
-    /// that tell of those that changed.
+    /// Applies marks in one transaction. Returns every message that they may touch as it stands now, and the entries of the
+    /// outbox that tell of those that changed.
     ///
     /// # Errors
     /// [`StoreError`]; nothing was marked then.
-    pub async fn mark(&self, marks: &[Mark]) -> Result<(Vec<Marked>, Vec<OutboxEvent>), StoreError> {
+    pub async fn mark(&self, marks: &[Mark]) -> Result<(Vec<Marked>, Vec<OutboxEntry>), StoreError> {
         self.with(async |client| {
             let transaction = client.transaction().await?;
             let mut marked = Vec::new();
@@ -99,15 +100,12 @@ impl Store {
                     marked.extend(rows.iter().map(as_marked).collect::<Result<Vec<_>, _>>()?);
                 }
             }
-            let entries: Vec<outbox::Entry<'_>> = told.iter().map(Told::entry).collect();
-            let statement = transaction.prepare_cached(outbox::INSERT).await?;
-            let ids = match entries.is_empty() {
-                true => Vec::new(),
-                false => outbox::insert(&transaction, &statement, &entries).await?,
-            };
+            let statement = transaction.prepare_cached(outbox::INSERT_RECEIPT).await?;
+            // All on their way at once, in order.
+            let ids = try_join_all(told.iter().map(|told| told.remember(&transaction, &statement))).await?;
             transaction.commit().await?;
-            let events = ids.into_iter().zip(&told).map(|(id, told)| told.event(id)).collect();
-            Ok((marked, events))
+            let entries = ids.into_iter().zip(&told).map(|(id, told)| OutboxEntry { id, events: vec![told.event()] });
+            Ok((marked, entries.collect()))
         })
         .await
     }
@@ -210,19 +208,18 @@ struct Told {
 }
 
 impl Told {
-    fn entry(&self) -> outbox::Entry<'_> {
-        outbox::Entry {
-            location: &self.location,
-            conversation: self.conversation,
-            kind: self.kind.as_str(),
-            message_ids: self.message_ids.clone(),
-            at: Some(self.at),
-        }
+    /// Returns the row that remembers it.
+    async fn remember(&self, transaction: &Transaction<'_>, statement: &Statement) -> Result<i64, StoreError> {
+        let Self { kind, location, conversation, at, message_ids } = self;
+        let row = transaction
+            .query_one(statement, &[&location.as_str(), conversation, &kind.as_str(), message_ids, at])
+            .await?;
+        Ok(row.try_get(0)?)
     }
 
-    fn event(&self, id: i64) -> OutboxEvent {
+    fn event(&self) -> OutboxEvent {
         let draft = Draft::receipt(self.kind, &self.message_ids, &timestamp(self.at));
-        OutboxEvent { id, channel: Channel::new(&self.location, self.conversation), draft }
+        OutboxEvent { channel: Channel::new(&self.location, self.conversation), draft }
     }
 }
 

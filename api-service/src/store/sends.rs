@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::sync::Arc;
 
 use deadpool_postgres::Object;
 use shared::channel::Channel;
@@ -15,28 +16,28 @@ use tokio_postgres::Statement;
 use uuid::Uuid;
 
 use super::conversations::{self, Bump, Locked};
-use super::outbox::{self, OutboxEvent};
+use super::outbox::{self, OutboxEntry, OutboxEvent};
 use super::{Store, StoreError, messages};
 use crate::domain::message::{Message, NewMessage, now};
-
-/// A message that is on disk now, and the event that is certain to be published.
-#[derive(Debug, Clone)]
-pub struct Sent {
-    /// As clients get it.
-    pub json: String,
-    /// To be published; its row in the outbox sees to it when nobody does.
-    pub event: OutboxEvent,
-}
 
 /// What became of one send.
 #[derive(Debug, Clone)]
 pub enum SendOutcome {
-    /// It is a new message.
-    Sent(Sent),
+    /// It is a new message, as clients get it.
+    Sent(String),
     /// It was sent before; the message as it stands now, as clients get it.
     Repeated(String),
     /// Its `client_message_id` stands for another message.
     IdReused,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// Of each send, in order.
+    pub outcomes: Vec<SendOutcome>,
+    /// The events of what is new: to be published. Its row in the outbox sees to it when nobody does.
+    pub entry: Option<OutboxEntry>,
 }
 
 impl Store {
@@ -45,7 +46,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] for the whole batch. Nothing was written, unless the connection broke during the commit:
     /// then nobody knows, and only a repeat with the same `client_message_id` can tell.
-    pub async fn send(&self, batch: &[NewMessage]) -> Result<Vec<SendOutcome>, StoreError> {
+    pub async fn send(&self, batch: &[Arc<NewMessage>]) -> Result<Done, StoreError> {
         self.with(async |client| {
             let statements = Statements::prepare(client).await?;
             let done = send(client, &statements, batch).await;
@@ -75,13 +76,13 @@ impl Statements {
             client.prepare_cached(messages::BY_CLIENT_ID),
             client.prepare_cached(messages::INSERT),
             client.prepare_cached(conversations::BUMP),
-            client.prepare_cached(outbox::INSERT),
+            client.prepare_cached(outbox::INSERT_MESSAGES),
         )?;
         Ok(Self { lock, repeats, insert, bump, remember })
     }
 }
 
-async fn send(client: &Object, statements: &Statements, batch: &[NewMessage]) -> Result<Vec<SendOutcome>, StoreError> {
+async fn send(client: &Object, statements: &Statements, batch: &[Arc<NewMessage>]) -> Result<Done, StoreError> {
     let mut ids: Vec<ConversationId> = batch.iter().map(|new| new.conversation.id()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -89,15 +90,22 @@ async fn send(client: &Object, statements: &Statements, batch: &[NewMessage]) ->
     if begun.locked.len() < ids.len() {
         // Somebody writes in a conversation for the first time.
         client.batch_execute("rollback").await?;
-        let unopened = |new: &&NewMessage| !begun.locked.contains_key(&new.conversation.id());
+        let unopened = |new: &&Arc<NewMessage>| !begun.locked.contains_key(&new.conversation.id());
         let new: Vec<_> = batch.iter().filter(unopened).map(|new| &new.conversation).collect();
         conversations::open(client, &new).await?;
         begun = Begun::begin(client, statements, &ids, batch).await?;
     }
     let Judged { verdicts, bumps } = judge(batch, begun, now())?;
     let new: Vec<&Message> = verdicts.iter().filter_map(Verdict::new_message).collect();
-    let outbox_ids = write(client, statements, &new, &bumps).await?;
-    outcomes(&verdicts, outbox_ids)
+    let outbox_id = match new.is_empty() {
+        // Repeats only: there is nothing to keep, and the locks can go.
+        true => {
+            client.batch_execute("commit").await?;
+            None
+        }
+        false => Some(write(client, statements, &new, &bumps).await?),
+    };
+    done(&verdicts, outbox_id)
 }
 
 /// Where things stand once the conversations are locked.
@@ -114,7 +122,7 @@ impl Begun {
         client: &Object,
         statements: &Statements,
         ids: &[ConversationId],
-        batch: &[NewMessage],
+        batch: &[Arc<NewMessage>],
     ) -> Result<Self, StoreError> {
         let client_ids: Vec<Uuid> = batch.iter().filter_map(|new| new.client_message_id).collect();
         let repeats = async {
@@ -134,22 +142,17 @@ impl Begun {
 }
 
 /// Writes what is new and commits, in one round trip. A commit behind a failed write is a rollback, and the failed
-/// write tells. Returns the rows of the outbox, in the order of the messages.
-async fn write(
-    client: &Object,
-    statements: &Statements,
-    new: &[&Message],
-    bumps: &[Bump],
-) -> Result<Vec<i64>, StoreError> {
-    let entries: Vec<outbox::Entry<'_>> = new.iter().map(|message| outbox::Entry::message(message)).collect();
-    let ((), (), ids, ()) = try_join!(
+/// write tells. Returns the row of the outbox.
+async fn write(client: &Object, statements: &Statements, new: &[&Message], bumps: &[Bump]) -> Result<i64, StoreError> {
+    let ids: Vec<_> = new.iter().map(|message| message.id).collect();
+    let ((), (), row, ()) = try_join!(
         biased;
         messages::insert(client, &statements.insert, new),
         conversations::bump(client, &statements.bump, bumps),
-        outbox::insert(client, &statements.remember, &entries),
+        async { Ok(client.query_one(&statements.remember, &[&ids]).await?) },
         async { Ok(client.batch_execute("commit").await?) },
     )?;
-    Ok(ids)
+    Ok(row.try_get(0)?)
 }
 
 /// What a send turns out to be.
@@ -181,7 +184,7 @@ fn repeat_key(new: &NewMessage) -> Option<RepeatKey> {
 }
 
 /// Tells repeats from new messages and gives the new ones their place. Free of SQL.
-fn judge(batch: &[NewMessage], begun: Begun, now: OffsetDateTime) -> Result<Judged, StoreError> {
+fn judge(batch: &[Arc<NewMessage>], begun: Begun, now: OffsetDateTime) -> Result<Judged, StoreError> {
     let Begun { locked: mut standing, stored } = begun;
     let stored: HashMap<RepeatKey, Message> =
         stored.into_iter().filter_map(|message| Some((repeat_key(&message.new)?, message))).collect();
@@ -192,7 +195,7 @@ fn judge(batch: &[NewMessage], begun: Begun, now: OffsetDateTime) -> Result<Judg
         let key = repeat_key(new);
         if let Some(key) = key {
             if let Some(message) = stored.get(&key) {
-                let same = message.new == *new;
+                let same = *message.new == **new;
                 verdicts.push(if same { Verdict::RepeatsStored(message.clone()) } else { Verdict::IdReused });
                 continue;
             }
@@ -225,27 +228,26 @@ fn judge(batch: &[NewMessage], begun: Begun, now: OffsetDateTime) -> Result<Judg
     Ok(Judged { verdicts, bumps: bumps.into_values().collect() })
 }
 
-fn outcomes(verdicts: &[Verdict], outbox_ids: Vec<i64>) -> Result<Vec<SendOutcome>, StoreError> {
-    let mut outbox_ids = outbox_ids.into_iter();
+fn done(verdicts: &[Verdict], outbox_id: Option<i64>) -> Result<Done, StoreError> {
+    let mut events = Vec::with_capacity(verdicts.len());
     let mut outcomes: Vec<SendOutcome> = Vec::with_capacity(verdicts.len());
     for verdict in verdicts {
         outcomes.push(match verdict {
             Verdict::New(message) => {
-                let id = outbox_ids.next().ok_or_else(|| StoreError::internal("an event was not remembered"))?;
                 let json = message.to_json().map_err(StoreError::internal)?;
                 let channel = Channel::from(&message.new.conversation);
-                let event = OutboxEvent { id, channel, draft: message.event(&json) };
-                SendOutcome::Sent(Sent { json, event })
+                events.push(OutboxEvent { channel, draft: message.event(&json) });
+                SendOutcome::Sent(json)
             }
             Verdict::RepeatsStored(message) => SendOutcome::Repeated(message.to_json().map_err(StoreError::internal)?),
             Verdict::RepeatsEarlier(place) => match outcomes.get(*place) {
-                Some(SendOutcome::Sent(first)) => SendOutcome::Repeated(first.json.clone()),
+                Some(SendOutcome::Sent(first)) => SendOutcome::Repeated(first.clone()),
                 _ => return Err(StoreError::internal("a repeat of what was not sent")),
             },
             Verdict::IdReused => SendOutcome::IdReused,
         });
     }
-    Ok(outcomes)
+    Ok(Done { outcomes, entry: outbox_id.map(|id| OutboxEntry { id, events }) })
 }
 
 #[cfg(test)]
@@ -254,23 +256,23 @@ mod tests {
     use crate::domain::message::Content;
     use shared::participant::Conversation;
 
-    fn new(from: &str, to: &str, content: &str, client_id: Option<u128>) -> NewMessage {
+    fn new(from: &str, to: &str, content: &str, client_id: Option<u128>) -> Arc<NewMessage> {
         let (sender, receiver): (Participant, Participant) = (from.parse().unwrap(), to.parse().unwrap());
-        NewMessage {
+        Arc::new(NewMessage {
             conversation: Conversation::new("loc1".parse().unwrap(), sender.clone(), receiver.clone()).unwrap(),
             sender,
             receiver,
             content: Content::new(content.to_owned()).unwrap(),
             client_message_id: client_id.map(Uuid::from_u128),
-        }
+        })
     }
 
-    fn begun(batch: &[NewMessage], stored: Vec<Message>) -> Begun {
+    fn begun(batch: &[Arc<NewMessage>], stored: Vec<Message>) -> Begun {
         let standing = Locked { last_seq: 10, last_activity_at: OffsetDateTime::UNIX_EPOCH };
         Begun { locked: batch.iter().map(|new| (new.conversation.id(), standing)).collect(), stored }
     }
 
-    fn stored(new: NewMessage) -> Message {
+    fn stored(new: Arc<NewMessage>) -> Message {
         Message { new, ..crate::domain::message::tests::example() }
     }
 

@@ -12,7 +12,8 @@ use fred::types::{Builder, RespVersion};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shared::channel::{self, Channel, Topology};
-use shared::event::{Addressed, Cursor};
+use shared::event::{Addressed, Cursor, Draft};
+use shared::publication::Publication;
 use shared::receipt::Receipt;
 use uuid::Uuid;
 
@@ -102,19 +103,22 @@ pub(crate) struct Publisher {
     pub(crate) client: Client,
     script: Script,
     /// Kept in each log.
-    pub(crate) entries: i64,
+    pub(crate) entries: u32,
 }
 
 impl Publisher {
     /// A message that holds `text`, addressed to `to`.
     pub(crate) async fn message(&self, channel: &Channel, to: &str, text: &str) -> (Uuid, Cursor) {
         let id = Uuid::now_v7();
-        let header = Addressed { to: to.parse().unwrap(), message_id: id }.to_string();
-        let rest = format!(r#""message":{}}}"#, serde_json::json!({"id": id, "content": text}));
-        let (entries, name) = (self.entries.to_string(), channel.as_str().to_owned());
-        let arguments = vec!["message".to_owned(), header, rest, entries, "3600000".to_owned(), name];
-        let cursor: String = self.script.evalsha_with_reload(&self.client, channel.log(), arguments).await.unwrap();
-        (id, cursor.parse().unwrap())
+        let json = serde_json::json!({"id": id, "content": text}).to_string();
+        // Nobody counts here.
+        let draft =
+            Draft { seq: None, ..Draft::message(&json, Addressed { to: to.parse().unwrap(), message_id: id }, 0) };
+        let mut publication = Publication::new(self.entries, 3_600_000);
+        publication.add(channel, &draft, false);
+        let (logs, arguments) = publication.into_parts();
+        let cursors: Vec<String> = self.script.evalsha_with_reload(&self.client, logs, arguments).await.unwrap();
+        (id, cursors[0].parse().unwrap())
     }
 
     /// How many receipts there are.
