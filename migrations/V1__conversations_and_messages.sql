@@ -1,5 +1,6 @@
--- Identifiers come from the EHR: opaque text, the same rule as in shared/src/ids.rs.
-create domain ehr_id as text collate "C" check (value ~ '^[A-Za-z0-9._~-]{1,64}$');
+-- Identifiers come from the EHR: opaque text, the same rule as in shared/src/ids.rs. The length is a check of its own:
+-- {1,64} in the expression costs ten times as much, and every message has three identifiers.
+create domain ehr_id as text collate "C" check (octet_length(value) <= 64 and value ~ '^[A-Za-z0-9._~-]+$');
 
 -- One row a pair of participants in a location. A send locks it and counts last_seq up, which is what makes
 -- seq gapless and ordered by commit; it holds what the inbox needs, so the inbox never counts messages.
