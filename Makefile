@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TTL ?= 3600
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint openapi bench reset token
+.PHONY: help run test chaos lint openapi bench seed reset token
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ bench: ## Measure: latency, throughput, idle sockets
 	@scripts/install
 	@cargo build --release --workspace
 	@exec $(TARGET)/release/bench
+
+seed: ## Fill the empty database of DATABASE_URL: MESSAGES=50000000 CONVERSATIONS=1000000 make seed
+	@cargo build --release -p bench --bin seed
+	@exec $(TARGET)/release/seed
 
 reset: ## Drop all data (.local)
 	@scripts/reset

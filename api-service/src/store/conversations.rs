@@ -68,8 +68,9 @@ pub(super) async fn bump(client: &Object, statement: &Statement, bumps: &[Bump])
     Ok(())
 }
 
-/// A page of one participant's conversations. The index gives the hours newest first, so PostgreSQL sorts no more
-/// than the hours that the page spans. `$side` is the participant's column, `$unread` its counter.
+/// A page of one participant's conversations, and whatever else is of its last hour. The index gives the hours newest
+/// first and nothing is sorted here: told to sort within the hours, PostgreSQL expects hardly a row and sorts
+/// everything that the participant has. `$side` is the participant's column, `$unread` its counter.
 macro_rules! inbox_page {
     ($side:literal, $unread:literal) => {
         concat!(
@@ -79,7 +80,7 @@ macro_rules! inbox_page {
             $side,
             " = $2 and c.last_seq > 0 and c.last_activity_hour <= $3
                and (c.last_activity_at, c.id) < ($3, $4)
-             order by c.last_activity_hour desc, c.last_activity_at desc, c.id desc limit $5)"
+             order by c.last_activity_hour desc fetch first $5 rows with ties)"
         )
     };
 }
@@ -91,8 +92,9 @@ macro_rules! inbox_query {
             messages::columns!("m"),
             " from (",
             $($page),+,
-            ") c join messages m on m.conversation_id = c.conversation and m.seq = c.last_seq
-             order by c.last_activity_at desc, c.conversation desc limit $5"
+            " order by last_activity_at desc, conversation desc limit $5) c
+             join messages m on m.conversation_id = c.conversation and m.seq = c.last_seq
+             order by c.last_activity_at desc, c.conversation desc"
         )
     };
 }

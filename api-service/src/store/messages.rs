@@ -94,6 +94,25 @@ pub(super) async fn insert(client: &Object, statement: &Statement, messages: &[&
     Ok(())
 }
 
+/// A page of one conversation. The tenant is compared outside: within, PostgreSQL would take the two conditions for
+/// independent, expect hardly a row, and so read and sort the whole conversation in place of one page of the index.
+macro_rules! history_page {
+    ($side:literal, $direction:literal) => {
+        concat!(
+            "select ",
+            columns!("m"),
+            " from (select ",
+            columns!("m"),
+            " from messages m where m.conversation_id = $1 and m.seq ",
+            $side,
+            " $3 order by m.seq",
+            $direction,
+            " limit $4) m where m.location_id = $2 order by m.seq",
+            $direction
+        )
+    };
+}
+
 impl Store {
     /// Messages of one conversation next to `place`: descending by `seq`, except after a place.
     ///
@@ -105,18 +124,8 @@ impl Store {
         place: Place,
         limit: usize,
     ) -> Result<Vec<Message>, StoreError> {
-        const BEFORE: &str = concat!(
-            "select ",
-            columns!("m"),
-            " from messages m where m.conversation_id = $1 and m.location_id = $2 and m.seq < $3
-             order by m.seq desc limit $4"
-        );
-        const AFTER: &str = concat!(
-            "select ",
-            columns!("m"),
-            " from messages m where m.conversation_id = $1 and m.location_id = $2 and m.seq > $3
-             order by m.seq limit $4"
-        );
+        const BEFORE: &str = history_page!("<", " desc");
+        const AFTER: &str = history_page!(">", "");
         let (query, seq) = match place {
             Place::End => (BEFORE, i64::MAX),
             Place::Before(seq) => (BEFORE, seq),

@@ -47,8 +47,10 @@ impl Store {
         postgres.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(DEADLINE).application_name("api-service");
         let millis = STATEMENT_TIMEOUT.as_millis();
         let options = postgres.get_options().unwrap_or_default().to_owned();
+        // Statements are planned once and for all, often when the tables are as good as empty; then PostgreSQL would read
+        // them whole, for as long as the connection lives. Every statement of ours has its index.
         postgres.options(format!(
-            "{options} -c statement_timeout={millis} -c idle_in_transaction_session_timeout={millis} -c timezone=UTC"
+            "{options} -c enable_seqscan=off -c enable_bitmapscan=off -c statement_timeout={millis} -c idle_in_transaction_session_timeout={millis} -c timezone=UTC"
         ));
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_connect(postgres, connector, manager))

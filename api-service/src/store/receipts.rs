@@ -38,9 +38,10 @@ const LOCK_CONVERSATIONS: &str = concat!(
 );
 
 /// Sets the times that are not set yet. Returns every message that a mark may touch, changed or not, and for
-/// those that it changed, whether it was their first time as read.
+/// those that it changed, whether it was their first time as read. The rows are locked, so what they become is known
+/// without asking the update; to join its answer took a comparison of every message with every other.
 macro_rules! mark_query {
-    ($set:literal, $unset:literal) => {
+    ($set:literal, $unset:literal, $read_at:literal) => {
         concat!(
             "with theirs as materialized (
                  select m.id, p.at, m.delivered_at, m.read_at, m.location_id, m.conversation_id,
@@ -55,18 +56,24 @@ macro_rules! mark_query {
                  from theirs t where m.id = t.id and m.",
             $unset,
             " is null
-                 returning m.id, m.delivered_at, m.read_at
              )
              select t.id, t.location_id::text, t.conversation_id, t.receiver_user_id, t.receiver_contact_id,
-                    coalesce(c.delivered_at, t.delivered_at) as delivered_at,
-                    coalesce(c.read_at, t.read_at) as read_at, c.id is not null as changed
-             from theirs t left join changed c on c.id = t.id order by t.id"
+                    coalesce(t.delivered_at, t.at) as delivered_at, ",
+            $read_at,
+            " as read_at, t.",
+            $unset,
+            " is null as changed
+             from theirs t order by t.id"
         )
     };
 }
 
-const MARK_DELIVERED: &str = mark_query!("delivered_at = t.at", "delivered_at");
-const MARK_READ: &str = mark_query!("read_at = t.at, delivered_at = coalesce(m.delivered_at, t.at)", "read_at");
+const MARK_DELIVERED: &str = mark_query!("delivered_at = t.at", "delivered_at", "t.read_at");
+const MARK_READ: &str = mark_query!(
+    "read_at = t.at, delivered_at = coalesce(m.delivered_at, t.at)",
+    "read_at",
+    "coalesce(t.read_at, t.at)"
+);
 
 const COUNT_DOWN: &str = "update conversations c
     set user_unread = user_unread - x.by_user, other_unread = other_unread - x.by_other

@@ -1,0 +1,129 @@
+-- The hot statements, as api-service/src/store prepares them, explained on a database that `make seed` filled. Nothing is kept.
+--   psql "$DATABASE_URL" -f bench/growth.sql
+-- force_generic_plan: what a connection of the service ends up with after a few uses of a prepared statement.
+\set QUIET on
+\pset format unaligned
+\pset tuples_only on
+set plan_cache_mode = force_generic_plan;
+set enable_seqscan = off;
+set enable_bitmapscan = off;
+
+\set columns 'm.id, m.location_id, m.sender_user_id, m.receiver_user_id, m.sender_contact_id, m.receiver_contact_id, m.content, m.sent_at, m.delivered_at, m.read_at, m.seq, m.client_message_id'
+\set explain 'explain (analyze, buffers, summary)'
+
+-- Whom to ask for: the longest conversation, an ordinary one, the users with most conversations and most unread.
+select id as long, location_id as long_location, last_seq as long_size from conversations order by last_seq desc limit 1 \gset
+select id as plain, location_id as plain_location from conversations where last_seq between 15 and 60 order by id limit 1 \gset
+select location_id as busy_location, user_id as busy_user from conversations group by 1, 2 order by count(*) desc limit 1 \gset
+select last_activity_at as deep_at, id as deep_id from conversations
+    where location_id = :'busy_location' and user_id = :'busy_user' order by last_activity_at, id offset 20 limit 1 \gset
+select location_id as contact_location, contact_id as contact from conversations where contact_id is not null limit 1 \gset
+
+prepare before (uuid, text, bigint, bigint) as
+    select :columns from (select :columns from messages m where m.conversation_id = $1 and m.seq < $3 order by m.seq desc limit $4) m
+    where m.location_id = $2 order by m.seq desc;
+prepare after (uuid, text, bigint, bigint) as
+    select :columns from (select :columns from messages m where m.conversation_id = $1 and m.seq > $3 order by m.seq limit $4) m
+    where m.location_id = $2 order by m.seq;
+\echo == history: the newest 50 of the longest conversation, :long_size messages
+:explain execute before (:'long', :'long_location', 9223372036854775807, 50);
+\echo == history: 50 from its middle
+:explain execute before (:'long', :'long_location', :long_size / 2, 50);
+\echo == history: its first 50
+:explain execute before (:'long', :'long_location', 51, 50);
+\echo == history: 200 after the middle
+:explain execute after (:'long', :'long_location', :long_size / 2, 200);
+\echo == history: an ordinary conversation
+:explain execute before (:'plain', :'plain_location', 9223372036854775807, 50);
+
+prepare inbox_of_user (text, text, timestamptz, uuid, bigint) as
+    select c.conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_activity_at, c.unread, :columns from (
+        (select c.id as conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_seq, c.last_activity_at, c.user_unread as unread
+         from conversations c where c.location_id = $1 and c.user_id = $2 and c.last_seq > 0 and c.last_activity_hour <= $3
+             and (c.last_activity_at, c.id) < ($3, $4)
+         order by c.last_activity_hour desc fetch first $5 rows with ties)
+        union all
+        (select c.id as conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_seq, c.last_activity_at, c.other_unread as unread
+         from conversations c where c.location_id = $1 and c.peer_user_id = $2 and c.last_seq > 0 and c.last_activity_hour <= $3
+             and (c.last_activity_at, c.id) < ($3, $4)
+         order by c.last_activity_hour desc fetch first $5 rows with ties)
+        order by last_activity_at desc, conversation desc limit $5
+    ) c join messages m on m.conversation_id = c.conversation and m.seq = c.last_seq
+    order by c.last_activity_at desc, c.conversation desc;
+\echo == inbox: first page of the busiest user
+:explain execute inbox_of_user (:'busy_location', :'busy_user', '9999-01-01', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 50);
+\echo == inbox: the same, twenty conversations from its end
+:explain execute inbox_of_user (:'busy_location', :'busy_user', :'deep_at', :'deep_id', 50);
+
+\echo == one unread count
+prepare unread (uuid) as select user_unread, other_unread from conversations where id = $1;
+:explain execute unread (:'plain');
+
+-- 500 unread messages to one user, as far as there are as many; then 500 of one conversation.
+select count(*) as picked, array_agg(id) as picked_ids, array_agg(0) as picked_marks from (
+    select m.id from conversations c join messages m on m.conversation_id = c.id and m.seq > c.last_seq - 8
+    where c.location_id = :'busy_location' and c.user_id = :'busy_user' and c.user_unread > 0
+        and m.receiver_user_id = c.user_id and not m.is_read limit 500) x \gset
+select array_agg(id) as long_ids, array_agg(0) as long_marks from (
+    select id from messages where conversation_id = :'long' and receiver_user_id is not null order by seq desc limit 500) x \gset
+select user_id as long_user from conversations where id = :'long' \gset
+
+\set theirs 'unnest($1::uuid[], $2::integer[]) as x (id, mark) join unnest($3::integer[], $4::text[]) as g (mark, location_id) on g.mark = x.mark join unnest($5::integer[], $6::text[], $7::text[], $8::timestamptz[]) as p (mark, user_id, contact_id, at) on p.mark = x.mark join messages m on m.id = x.id and m.location_id = g.location_id and (m.receiver_user_id = p.user_id or m.receiver_contact_id = p.contact_id)'
+prepare lock_read (uuid[], integer[], integer[], text[], integer[], text[], text[], timestamptz[]) as
+    select id from conversations where id in (select m.conversation_id from :theirs where m.read_at is null) order by id for update;
+prepare mark_read (uuid[], integer[], integer[], text[], integer[], text[], text[], timestamptz[]) as
+    with theirs as materialized (
+        select m.id, p.at, m.delivered_at, m.read_at, m.location_id, m.conversation_id, m.receiver_user_id, m.receiver_contact_id
+        from :theirs order by m.id for update of m
+    ), changed as (
+        update messages m set read_at = t.at, delivered_at = coalesce(m.delivered_at, t.at)
+        from theirs t where m.id = t.id and m.read_at is null
+    )
+    select t.id, t.location_id::text, t.conversation_id, t.receiver_user_id, t.receiver_contact_id,
+           coalesce(t.delivered_at, t.at) as delivered_at, coalesce(t.read_at, t.at) as read_at, t.read_at is null as changed
+    from theirs t order by t.id;
+begin;
+\echo == PUT /chat/read: :picked ids of many conversations, lock
+:explain execute lock_read (:'picked_ids', :'picked_marks', '{0}', array[:'busy_location'], '{0}', array[:'busy_user'], array[null::text], array[now()]);
+\echo == PUT /chat/read: the same, mark
+:explain execute mark_read (:'picked_ids', :'picked_marks', '{0}', array[:'busy_location'], '{0}', array[:'busy_user'], array[null::text], array[now()]);
+rollback;
+begin;
+update messages set read_at = null where id = any (:'long_ids'::uuid[]);
+\echo == PUT /chat/read: 500 ids of the longest conversation, mark
+:explain execute mark_read (:'long_ids', :'long_marks', '{0}', array[:'long_location'], '{0}', array[:'long_user'], array[null::text], array[now()]);
+rollback;
+
+-- A batch of 256 sends in 256 conversations that were chosen at random.
+create temp table batch as select c.*, gen_random_uuid() as message, gen_random_uuid() as client_id, row_number() over () as place
+    from (select * from conversations where contact_id is not null and id > gen_random_uuid() limit 2000000) c
+    order by random() limit 256;
+select array_agg(id) as ids, array_agg(message) as message_ids, array_agg(client_id) as client_ids,
+    array_agg(location_id::text) as locations, array_agg(user_id::text) as users, array_agg(contact_id::text) as contacts,
+    array_agg(last_seq + 1) as seqs, array_agg(now()) as times, array_agg(0) as zeros, array_agg(1) as ones,
+    array_agg('message'::text) as kinds, array_agg(repeat('word ', 30)) as contents, array_agg(null::text) as nobody,
+    array_agg(null::timestamptz) as never from batch \gset
+prepare lock (uuid[]) as select id, last_seq, last_activity_at from conversations where id = any($1) order by id for update;
+prepare repeats (uuid[]) as select :columns from messages m where m.client_message_id = any($1);
+prepare insert_messages (uuid[], text[], text[], text[], text[], text[], text[], timestamptz[], uuid[], bigint[], uuid[]) as
+    insert into messages (id, location_id, sender_user_id, receiver_user_id, sender_contact_id, receiver_contact_id, content, sent_at,
+        conversation_id, seq, client_message_id)
+    select id, location_id, sender_user_id, receiver_user_id, sender_contact_id, receiver_contact_id, content, sent_at,
+        conversation_id, seq, client_message_id
+    from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) as x (id, location_id, sender_user_id, receiver_user_id,
+        sender_contact_id, receiver_contact_id, content, sent_at, conversation_id, seq, client_message_id);
+prepare bump (uuid[], bigint[], timestamptz[], integer[], integer[]) as update conversations c
+    set last_seq = x.last_seq, last_activity_at = x.last_activity_at,
+        user_unread = user_unread + x.to_user, other_unread = other_unread + x.to_other
+    from unnest($1, $2, $3, $4, $5) as x (id, last_seq, last_activity_at, to_user, to_other) where c.id = x.id;
+prepare forget (bigint[]) as delete from outbox where id = any($1);
+begin;
+\echo == send, 256: lock
+:explain execute lock (:'ids');
+\echo == send, 256: repeats
+:explain execute repeats (:'client_ids');
+\echo == send, 256: insert
+:explain execute insert_messages (:'message_ids', :'locations', :'users', :'nobody', :'nobody', :'contacts', :'contents', :'times', :'ids', :'seqs', :'client_ids');
+\echo == send, 256: bump
+:explain execute bump (:'ids', :'seqs', :'times', :'zeros', :'ones');
+rollback;
