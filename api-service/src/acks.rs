@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::domain::mark::{self, Mark};
 use crate::publisher::Publisher;
+use crate::redis::Connected;
 use crate::store::{Store, StoreError};
 
 /// Receipts in one transaction.
@@ -31,8 +32,9 @@ pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(4);
 
 type Entries = Vec<(String, HashMap<String, String>)>;
 
-/// Applies receipts until the shutdown begins. `client` is this task's own: its reads block.
-pub async fn run(client: Client, store: Store, publisher: Publisher, shutdown: Shutdown) {
+/// Applies receipts until the shutdown begins. `redis` is this task's own: its reads block.
+pub async fn run(mut redis: Connected, store: Store, publisher: Publisher, shutdown: Shutdown) {
+    let client = redis.client.clone();
     let consumer = uuid::Uuid::now_v7().to_string();
     let mut claim_at = Instant::now();
     // What an answer held that never arrived is this consumer's own, and would have to wait until it could be claimed.
@@ -64,7 +66,10 @@ pub async fn run(client: Client, store: Store, publisher: Publisher, shutdown: S
                 let recovering = async {
                     sleep(RETRY_AFTER).await;
                     if *error.kind() == ErrorKind::Timeout {
-                        reconnect(&client).await;
+                        // A connection that was cut without a word looks like one that waits for receipts: the library
+                        // does not watch connections that block, and would use this one for ever.
+                        tracing::info!("redis did not answer the reader of receipts");
+                        redis.renew().await;
                     }
                 };
                 tokio::select! {
@@ -80,13 +85,6 @@ pub async fn run(client: Client, store: Store, publisher: Publisher, shutdown: S
     {
         let _: Result<(), _> = client.xgroup_delconsumer(ACKS, ACKS_GROUP, &consumer).await;
     }
-}
-
-/// A connection that was cut without a word looks like one that waits for receipts: the library does not watch
-/// connections that block, and would use this one for ever. Returns when there is a new one.
-async fn reconnect(client: &Client) {
-    let reconnected = client.force_reconnection().await;
-    tracing::info!(reconnected = reconnected.is_ok(), "redis did not answer the reader of receipts");
 }
 
 async fn read(client: &Client, consumer: &str) -> Result<Entries, Error> {

@@ -73,8 +73,8 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let shutdown = after(stopping.clone(), config.drain);
     let store = Store::new(&config.database)?;
-    let redis = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
-    let (watched, ended) = (redis.clone(), shutdown.clone());
+    let watched = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
+    let (redis, ended) = (watched.client.clone(), shutdown.clone());
     shutdown.spawn(async move {
         tokio::select! {
             () = redis::watch(watched) => {}
@@ -83,13 +83,13 @@ pub async fn run(
     });
     let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log);
     let revoker = Arc::new(Revoker::new(store.clone(), redis));
-    let ack_client = redis::client(&config.redis, acks::COMMAND_TIMEOUT)?;
+    let ack_redis = redis::client(&config.redis, acks::COMMAND_TIMEOUT)?;
 
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();
     shutdown.spawn(outbox::run(store.clone(), broker, committed, shutdown.clone()));
     shutdown.spawn(writer::run(store.clone(), publisher.clone(), pending));
-    shutdown.spawn(acks::run(ack_client, store.clone(), publisher.clone(), shutdown.clone()));
+    shutdown.spawn(acks::run(ack_redis, store.clone(), publisher.clone(), shutdown.clone()));
 
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
 

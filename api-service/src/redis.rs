@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fred::error::ErrorKind;
 use fred::prelude::*;
-use fred::types::RespVersion;
 use fred::types::config::{TlsConfig, TlsConnector, UnresponsiveConfig};
+use fred::types::{ConnectHandle, RespVersion};
 use futures_util::future::join_all;
 use shared::channel::Topology;
 use shared::env::Secret;
@@ -56,12 +56,33 @@ pub fn topology(url: &Secret) -> Result<Topology, &'static str> {
     Ok(if config.server.is_clustered() { Topology::Cluster } else { Topology::Single })
 }
 
+/// A client, and the task that owns its connections. Both end when the client is told to quit.
+pub struct Connected {
+    /// What asks.
+    pub client: Client,
+    connections: ConnectHandle,
+}
+
+impl Connected {
+    /// Lets go of all connections and makes new ones; what waits for an answer fails. Told to reconnect to a cluster, the
+    /// library keeps every connection that has not failed, and one that was cut without a word never does.
+    ///
+    /// Does nothing when the client knows that it is cut off: it is on its way back already.
+    pub async fn renew(&mut self) {
+        if self.client.is_connected() {
+            self.connections.abort();
+            let _aborted = (&mut self.connections).await;
+            self.connections = self.client.connect();
+        }
+    }
+}
+
 /// A client that connects in the background: Redis may come later, or go and come back.
 /// A command fails after `command_timeout`, connected or not.
 ///
 /// # Errors
 /// When the URL is not one of Redis, or wants TLS where nobody vouches for servers.
-pub fn client(redis: &RedisConfig, command_timeout: Duration) -> Result<Client, crate::ServeError> {
+pub fn client(redis: &RedisConfig, command_timeout: Duration) -> Result<Connected, crate::ServeError> {
     let (mut config, is_tls) = parse(&redis.url)?;
     if is_tls {
         config.tls = Some(TlsConfig::from(TlsConnector::from(tls::client_config(redis.ca.as_ref())?)));
@@ -87,25 +108,24 @@ pub fn client(redis: &RedisConfig, command_timeout: Duration) -> Result<Client, 
         })
         .set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2))
         .build()?;
-    // Both end with the client.
+    // Ends with the client.
     drop(client.on_error(|(error, server)| async move {
         let server = server.map(|server| server.to_string());
         tracing::warn!(error = error.details(), server, "no connection to Redis");
         Ok(())
     }));
-    drop(client.connect());
-    Ok(client)
+    let connections = client.connect();
+    Ok(Connected { client, connections })
 }
 
-/// Replaces a connection that was cut without a word. The library counts silence from the last command that it sent, so a
+/// Replaces connections that were cut without a word. The library counts silence from the last command that it sent, so a
 /// connection that is never idle would never be silent to it. Never returns.
-pub async fn watch(client: Client) {
+pub async fn watch(mut redis: Connected) {
     loop {
         sleep(HEARTBEAT).await;
-        // A client that knows that it is cut off is on its way back already.
-        if is_silent(&client).await && client.is_connected() {
+        if is_silent(&redis.client).await {
             tracing::warn!("Redis is silent: connecting anew");
-            let _told = client.force_reconnection().await;
+            redis.renew().await;
         }
     }
 }

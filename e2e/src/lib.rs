@@ -6,6 +6,7 @@
 //! | `token` | tokens: good ones, and every kind of bad one |
 //! | `answer` | [`Answer`]: what came back, and what every refusal must look like |
 //! | `socket` | [`Socket`]: frames as they come, each awaited with a deadline |
+//! | `cluster` | a Redis Cluster as an operator sees it: who is master, a slot on its way |
 //! | `chaos` | faults under load: its clients count what they meet and panic never |
 //! | `wire` | HTTP by hand, where a client library is too well-behaved |
 //!
@@ -15,6 +16,7 @@
 
 mod answer;
 pub mod chaos;
+pub mod cluster;
 mod place;
 mod socket;
 pub mod token;

@@ -61,6 +61,10 @@ pub(crate) struct RunOptions {
     /// A Redis Cluster in place of one private server: three masters, a replica each
     #[arg(long, conflicts_with = "redis_url")]
     pub redis_cluster: bool,
+    /// Its nodes name each other by port alone: clients find all of them at the address of the one that they asked,
+    /// behind a proxy, say
+    #[arg(long, requires = "redis_cluster")]
+    pub redis_nodes_by_port: bool,
     /// Signs and verifies tokens; at least 32 bytes [default: one made once and kept in the data folder]
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<String>,

@@ -22,6 +22,8 @@ pub struct StackOptions {
     pub only_backends: bool,
     /// A Redis Cluster, three masters with a replica each, in place of one server.
     pub redis_cluster: bool,
+    /// Its nodes name each other by port alone, so that clients stay at the address at which they asked.
+    pub redis_nodes_by_port: bool,
     /// No HAProxy: the base URL is the first API service's.
     pub no_proxy: bool,
     /// Public port; 0 picks a free one.
@@ -42,6 +44,7 @@ impl Default for StackOptions {
             env: Vec::new(),
             only_backends: false,
             redis_cluster: false,
+            redis_nodes_by_port: false,
             no_proxy: false,
             port: 0,
             data_dir: None,
@@ -60,6 +63,7 @@ impl StackOptions {
         for (flag, is_set) in [
             ("--only-backends", self.only_backends),
             ("--redis-cluster", self.redis_cluster),
+            ("--redis-nodes-by-port", self.redis_nodes_by_port),
             ("--no-proxy", self.no_proxy),
             ("--temporary", self.data_dir.is_none()),
         ] {

@@ -24,8 +24,18 @@ pub(crate) struct Redis {
     log: PathBuf,
     password: String,
     port: u16,
-    /// In a cluster: where the other nodes reach this one, and its number.
-    node: Option<(u16, usize)>,
+    /// In a cluster: its place there.
+    node: Option<Node>,
+}
+
+/// What makes a server a node of a cluster.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    number: usize,
+    /// Where the other nodes reach it.
+    bus: u16,
+    /// Tells clients the ports of the others and no addresses.
+    by_port: bool,
 }
 
 impl Redis {
@@ -41,12 +51,12 @@ impl Redis {
     }
 
     /// The nodes of a cluster, masters first. What they knew of each other is forgotten, since they have new ports.
-    pub(crate) fn prepare_cluster(data: &DataDir, ports: &mut Ports) -> Result<Vec<Self>> {
+    pub(crate) fn prepare_cluster(data: &DataDir, ports: &mut Ports, by_port: bool) -> Result<Vec<Self>> {
         let nodes = (1..=MASTERS * 2).map(|number| {
             let (port, bus) = (ports.free()?, ports.free()?);
             remove_file(&data.join(&node_file(number)))?;
             let log = data.log(&format!("redis-{number}"));
-            Ok(Self { log, node: Some((bus, number)), ..Self::prepare(data, port)? })
+            Ok(Self { log, node: Some(Node { number, bus, by_port }), ..Self::prepare(data, port)? })
         });
         nodes.collect()
     }
@@ -66,7 +76,7 @@ impl Redis {
 
     /// When the nodes are a cluster, each as it is to be: a master with its replica, or any that knows who serves what.
     pub(crate) fn cluster_probe(&self) -> Probe {
-        let is_master = self.node.is_some_and(|(_, number)| number <= MASTERS);
+        let is_master = self.node.is_some_and(|node| node.number <= MASTERS);
         let (question, answer) =
             if is_master { ("INFO replication", "state=online") } else { ("CLUSTER INFO", "cluster_state:ok") };
         Probe::RedisSays { port: self.port, password: self.password.clone(), question, answer }
@@ -80,7 +90,7 @@ impl Redis {
 
     /// The server; its settings go through standard input, where no process list shows the password.
     pub(crate) fn server(&self) -> Program {
-        let name = self.node.map_or("redis".to_owned(), |(_, number)| format!("redis-{number}"));
+        let name = self.node.map_or("redis".to_owned(), |node| format!("redis-{}", node.number));
         let mut program = Program::new(name, self.binary.clone(), self.log.clone()).args(["-"]);
         program.input = self.settings();
         program.folder = Some(self.folder.clone());
@@ -95,7 +105,7 @@ impl Redis {
             "bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave \"\"\nappendonly no\n\
              daemonize no\nsupervised no\nset-proc-title no\nlogfile \"\"\n"
         );
-        if let Some((bus, number)) = self.node {
+        if let Some(Node { number, bus, by_port }) = self.node {
             let file = node_file(number);
             // A replica's copy of its master passes through a file, which no other node and no restart may take for its own.
             settings += &format!(
@@ -103,6 +113,9 @@ impl Redis {
                  cluster-node-timeout {NODE_TIMEOUT_MS}\ncluster-replica-validity-factor 0\n\
                  repl-diskless-sync-delay 0\ndbfilename redis-{number}.rdb\nrdb-del-sync-files yes\n"
             );
+            if by_port {
+                settings += "cluster-preferred-endpoint-type unknown-endpoint\n";
+            }
         }
         settings
     }

@@ -178,7 +178,7 @@ impl System {
     }
 
     async fn start_redis_cluster(&mut self) -> Result<()> {
-        let nodes = Redis::prepare_cluster(&self.data, &mut self.ports)?;
+        let nodes = Redis::prepare_cluster(&self.data, &mut self.ports, self.options.redis_nodes_by_port)?;
         for node in &nodes {
             let keeper = self.keep(node.server())?;
             self.redis.push(keeper);

@@ -40,15 +40,18 @@ pub(crate) async fn say_goodbye(client: &Client) {
     let _unreachable = client.quit().await;
 }
 
-/// Replaces a connection that was cut without a word. The library counts silence from the last command that it sent, so a
-/// connection that is never idle would never be silent to it.
-async fn watch(client: &Client) {
+/// Replaces connections that were cut without a word. The library counts silence from the last command that it sent, so a
+/// connection that is never idle would never be silent to it; and told to reconnect to a cluster, it keeps every
+/// connection that has not failed. So all of them end with the task that owns them, and what waits there fails.
+async fn watch(client: &Client, mut connections: ConnectHandle) {
     loop {
         sleep(HEARTBEAT).await;
         // A client that knows that it is cut off is on its way back already.
         if is_silent(client).await && client.is_connected() {
             tracing::warn!("redis is silent: connecting anew");
-            let _told = client.force_reconnection().await;
+            connections.abort();
+            let _aborted = connections.await;
+            connections = client.connect();
         }
     }
 }
@@ -179,12 +182,12 @@ impl Redis {
         // Milliseconds; no end of attempts; the library adds jitter.
         builder.set_policy(ReconnectPolicy::new_exponential(0, 100, 2_000, 2));
         let client = builder.build()?;
-        // Ends with `quit`; nobody needs to hear of it.
-        drop(client.connect());
+        // End with `quit`; nobody needs to hear of it.
+        let connections = client.connect();
         let (ended, pinged) = (shutdown.clone(), client.clone());
         shutdown.spawn(async move {
             tokio::select! {
-                () = watch(&pinged) => {}
+                () = watch(&pinged, connections) => {}
                 () = ended.begun() => {}
             }
         });
@@ -299,6 +302,9 @@ pub(crate) async fn run<T: FromValue>(client: &Client, script: &Script, key: &st
     .await?;
     answer.convert()
 }
+
+#[cfg(test)]
+mod half_open_tests;
 
 #[cfg(test)]
 mod tests {

@@ -1,27 +1,30 @@
 //! Random faults for a long time: `make chaos`, `MINUTES=30 SEED=… make chaos`. Fails when anything is lost, doubled, out of
 //! order, or hangs. The table is left in `target/chaos.md`. `FAULTS=word,word` picks those whose name has one of the words.
+//! `CLUSTER=1` has a Redis Cluster in place of one server, and its own faults; that table is `target/chaos-cluster.md`. Links
+//! to its nodes listen at 127.0.0.2 and 127.0.0.3, which Linux has without being told.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::chaos::{Fault, Plan, run};
+use e2e::chaos::{Fault, Plan, Topology, run};
 use time::OffsetDateTime;
-
-const OUTPUT: &str = "target/chaos.md";
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let minutes = number("MINUTES", 30)?;
     let seed = number("SEED", rand::random_range(0..1_000_000))?;
+    let topology = if number("CLUSTER", 0)? == 0 { Topology::Single } else { Topology::Cluster };
     let words = std::env::var("FAULTS").unwrap_or_default().to_lowercase();
     let faults: Vec<Fault> = Fault::ALL
         .into_iter()
+        .filter(|fault| fault.on(topology))
         .filter(|fault| words.split(',').any(|word| fault.name().to_lowercase().contains(word)))
         .collect();
-    ensure!(!faults.is_empty(), "no fault is named {words:?}");
+    ensure!(!faults.is_empty(), "no fault on {topology} is named {words:?}");
     let plan = Plan {
         seed,
+        topology,
         duration: Some(Duration::from_secs(minutes * 60)),
         faults,
         conversations: 12,
@@ -34,12 +37,16 @@ async fn main() -> Result<ExitCode> {
     let (conversations, pace) = (plan.conversations, plan.pace.as_millis());
     let text = format!(
         "Measured on {today}: {minutes} minutes, seed {seed}, {cores} cores for everything, clients included; \
-         2 API services, 2 gateways, {conversations} conversations, each of two senders with a message every {pace} ms.\n\n{}",
+         {topology}, 2 API services, 2 gateways, {conversations} conversations, each of two senders with a message every {pace} ms.\n\n{}",
         report.to_markdown()
     );
     println!("\n{text}");
     std::fs::create_dir_all("target")?;
-    std::fs::write(OUTPUT, &text).with_context(|| format!("cannot write {OUTPUT}"))?;
+    let output = match topology {
+        Topology::Single => "target/chaos.md",
+        Topology::Cluster => "target/chaos-cluster.md",
+    };
+    std::fs::write(output, &text).with_context(|| format!("cannot write {output}"))?;
     for failure in report.failures() {
         println!("WRONG: {failure}");
     }

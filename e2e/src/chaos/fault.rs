@@ -2,6 +2,24 @@
 
 use std::fmt::{self, Display};
 
+/// What Redis is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topology {
+    /// One server.
+    Single,
+    /// A Redis Cluster of three masters and a replica of each.
+    Cluster,
+}
+
+impl Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Single => "one Redis server",
+            Self::Cluster => "a Redis Cluster of 3 masters and 3 replicas",
+        })
+    }
+}
+
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
@@ -17,6 +35,17 @@ pub enum Fault {
     HaproxyKilled,
     /// Redis stands still for six seconds.
     RedisStopped,
+    /// `kill -9` of a master of the cluster, which comes back at once and empty: before its replica could take over, which
+    /// then has nothing either.
+    MasterKilled,
+    /// `kill -9` of a master, which comes back when its replica has taken over.
+    MasterLost,
+    /// A master stands still until its replica has taken over.
+    MasterStopped,
+    /// `kill -9` of all nodes at once, which come back empty.
+    NodesKilled,
+    /// The slots of all conversations that one master serves move to the others.
+    SlotsMoved,
     /// No packet between gateways and Redis for some seconds; then all of them arrive.
     GatewaysCutOff,
     /// The same, then their connections are reset.
@@ -25,6 +54,11 @@ pub enum Fault {
     GatewaysForgotten,
     /// No packet between API services and Redis, whose connections never say a word again.
     ApisForgotten,
+    /// No packet between gateways and one master, which the cluster itself does not notice; their connections to it never
+    /// say a word again.
+    GatewaysLostMaster,
+    /// The same of the API services.
+    ApisLostMaster,
     /// No packet between API services and PostgreSQL, whose connections never say a word again.
     DatabaseForgotten,
     /// HAProxy is replaced by a new process, and the old one ended with the sockets that it still had.
@@ -37,22 +71,45 @@ pub enum Fault {
 
 impl Fault {
     /// All there are.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 21] = [
         Self::ApiKilled,
         Self::GatewayKilled,
         Self::RedisKilled,
         Self::PostgresKilled,
         Self::HaproxyKilled,
         Self::RedisStopped,
+        Self::MasterKilled,
+        Self::MasterLost,
+        Self::MasterStopped,
+        Self::NodesKilled,
+        Self::SlotsMoved,
         Self::GatewaysCutOff,
         Self::GatewaysReset,
         Self::GatewaysForgotten,
         Self::ApisForgotten,
+        Self::GatewaysLostMaster,
+        Self::ApisLostMaster,
         Self::DatabaseForgotten,
         Self::HaproxyReloaded,
         Self::GatewaysDeployed,
         Self::ApisDeployed,
     ];
+
+    /// Whether there is such a thing there.
+    #[must_use]
+    pub fn on(self, topology: Topology) -> bool {
+        match self {
+            Self::RedisKilled | Self::RedisStopped => topology == Topology::Single,
+            Self::MasterKilled
+            | Self::MasterLost
+            | Self::MasterStopped
+            | Self::NodesKilled
+            | Self::SlotsMoved
+            | Self::GatewaysLostMaster
+            | Self::ApisLostMaster => topology == Topology::Cluster,
+            _ => true,
+        }
+    }
 
     /// As the table has it.
     #[must_use]
@@ -64,10 +121,17 @@ impl Fault {
             Self::PostgresKilled => "kill -9 PostgreSQL",
             Self::HaproxyKilled => "kill -9 HAProxy",
             Self::RedisStopped => "freeze Redis for 6 s",
+            Self::MasterKilled => "kill -9 a Redis master (back at once, empty)",
+            Self::MasterLost => "kill -9 a Redis master (replica takes over)",
+            Self::MasterStopped => "freeze a Redis master (replica takes over)",
+            Self::NodesKilled => "kill -9 all Redis nodes (come back empty)",
+            Self::SlotsMoved => "migrate slots of live conversations",
             Self::GatewaysCutOff => "gateways/Redis silent, then resumed",
             Self::GatewaysReset => "gateways/Redis silent, then reset",
             Self::GatewaysForgotten => "gateways/Redis half-open for ever",
             Self::ApisForgotten => "API/Redis half-open for ever",
+            Self::GatewaysLostMaster => "gateways/one Redis master half-open for ever",
+            Self::ApisLostMaster => "API/one Redis master half-open for ever",
             Self::DatabaseForgotten => "API/PostgreSQL half-open for ever",
             Self::HaproxyReloaded => "reload HAProxy",
             Self::GatewaysDeployed => "deploy all gateways",
@@ -94,17 +158,23 @@ impl Fault {
 
     /// Whether proofs of delivery may die with it: those in a gateway's memory, or in Redis.
     pub(super) fn loses_proofs(self) -> bool {
-        matches!(self, Self::RedisKilled | Self::GatewayKilled)
+        matches!(
+            self,
+            Self::RedisKilled | Self::GatewayKilled | Self::MasterKilled | Self::MasterLost | Self::NodesKilled
+        )
     }
 
     /// How many processes it may restart.
-    pub(super) fn restarts(self, apis: usize, gateways: usize) -> usize {
+    pub(super) fn restarts(self, apis: usize, gateways: usize, redis_nodes: usize) -> usize {
         match self {
             Self::ApisDeployed => apis,
             Self::GatewaysDeployed => gateways,
+            Self::NodesKilled => redis_nodes,
             Self::ApiKilled
             | Self::GatewayKilled
             | Self::RedisKilled
+            | Self::MasterKilled
+            | Self::MasterLost
             | Self::PostgresKilled
             | Self::HaproxyKilled
             | Self::HaproxyReloaded => 1,
@@ -121,11 +191,19 @@ impl Fault {
         match self {
             Self::ApiKilled | Self::ApisDeployed => "api",
             Self::GatewayKilled | Self::GatewaysDeployed => "gateway",
-            Self::RedisKilled | Self::RedisStopped => "redis",
+            Self::RedisKilled
+            | Self::RedisStopped
+            | Self::MasterKilled
+            | Self::MasterLost
+            | Self::MasterStopped
+            | Self::NodesKilled
+            | Self::SlotsMoved => "redis",
             Self::PostgresKilled => "postgres",
             Self::HaproxyKilled | Self::HaproxyReloaded => "haproxy",
-            Self::GatewaysCutOff | Self::GatewaysReset | Self::GatewaysForgotten => "gateways' link",
-            Self::ApisForgotten => "APIs' link",
+            Self::GatewaysCutOff | Self::GatewaysReset | Self::GatewaysForgotten | Self::GatewaysLostMaster => {
+                "gateways' link"
+            }
+            Self::ApisForgotten | Self::ApisLostMaster => "APIs' link",
             Self::DatabaseForgotten => "database link",
         }
     }
@@ -134,5 +212,20 @@ impl Fault {
 impl Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_listed_once_and_happens_somewhere() {
+        let names: std::collections::HashSet<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+        assert_eq!(names.len(), Fault::ALL.len());
+        assert!(Fault::ALL.iter().all(|fault| fault.on(Topology::Single) || fault.on(Topology::Cluster)));
+        // Both have their links cut, and only one has masters.
+        assert!(Fault::GatewaysForgotten.on(Topology::Single) && Fault::GatewaysForgotten.on(Topology::Cluster));
+        assert!(!Fault::MasterLost.on(Topology::Single) && !Fault::RedisKilled.on(Topology::Cluster));
     }
 }

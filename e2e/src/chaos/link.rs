@@ -46,8 +46,13 @@ impl Link {
     /// A link to where `url` leads.
     pub(super) async fn to(url: &str) -> Result<Self> {
         let (_, rest) = url.rsplit_once('@').or_else(|| url.split_once("://")).context("a URL with a host")?;
-        let upstream: SocketAddr = rest.split('/').next().unwrap_or_default().parse().context("an address")?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::at("127.0.0.1:0", rest.split('/').next().unwrap_or_default()).await
+    }
+
+    /// A link from one address to another.
+    pub(super) async fn at(address: &str, upstream: &str) -> Result<Self> {
+        let upstream: SocketAddr = upstream.parse().context("an address")?;
+        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let port = listener.local_addr()?.port();
         let (weather, seen) = watch::channel(Weather::default());
         let accepting = tokio::spawn(accept(listener, upstream, seen)).abort_handle();

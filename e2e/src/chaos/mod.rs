@@ -3,8 +3,10 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `link` | [`link::Link`]: a network between two parts that can fall silent |
+//! | `lines` | the links from one kind of service to Redis, be it one server or a cluster |
 //! | `system` | the running system, and how each [`Fault`] is done to it |
-//! | `fault` | [`Fault`]: what strikes, and whom it must not touch |
+//! | `redis_cluster` | what is done to the nodes and slots of a Redis Cluster |
+//! | `fault` | [`Fault`]: what strikes, on which [`Topology`], and whom it must not touch |
 //! | `receiver` | a client that reconnects with its cursor and loads what it is told that it missed |
 //! | `conversation` | two people, their messages, what was acknowledged |
 //! | `epoch` | the load: a location full of conversations |
@@ -18,14 +20,16 @@ mod check;
 mod conversation;
 mod epoch;
 mod fault;
+mod lines;
 mod link;
 mod receiver;
+mod redis_cluster;
 mod report;
 mod run;
 mod system;
 mod tally;
 
-pub use fault::Fault;
+pub use fault::{Fault, Topology};
 pub use report::Report;
 pub use run::{Plan, run};
 

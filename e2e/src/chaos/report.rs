@@ -87,7 +87,7 @@ impl Report {
 
     /// The head of the lines that are printed while it runs.
     pub(super) fn print_head() {
-        print!("{:<40}", "fault");
+        print!("{:<48}", "fault");
         for column in COLUMNS {
             print!(" {column:>12}");
         }
@@ -97,7 +97,7 @@ impl Report {
     /// Adds a round and prints its line, and what was wrong.
     pub(super) fn add(&mut self, round: Round) {
         let line = Line::of([&round].into_iter());
-        print!("{:<40}", round.name());
+        print!("{:<48}", round.name());
         for cell in line.cells() {
             print!(" {cell:>12}");
         }

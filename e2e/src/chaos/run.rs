@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::check::{Findings, check};
 use super::comes_true;
 use super::epoch::{Epoch, Load};
-use super::fault::Fault;
+use super::fault::{Fault, Topology};
 use super::report::{Report, Round};
 use super::system::System;
 use super::tally::Tally;
@@ -36,9 +36,11 @@ const PAIRS_ONE_OF: u32 = 4;
 pub struct Plan {
     /// Decides the order of the faults, and whom they strike.
     pub seed: u64,
+    /// What Redis is.
+    pub topology: Topology,
     /// How long faults go on; none: each strikes once.
     pub duration: Option<Duration>,
-    /// Those that strike.
+    /// Those that strike; all of them must be [`Fault::on`] this topology.
     pub faults: Vec<Fault>,
     /// Conversations at a time; each has two senders and two receivers.
     pub conversations: usize,
@@ -51,8 +53,8 @@ pub struct Plan {
 /// # Errors
 /// When the system cannot be started, or a fault cannot be done. What a fault breaks is in the report.
 pub async fn run(plan: &Plan) -> Result<Report> {
-    println!("seed {}", plan.seed);
-    let system = System::start().await?;
+    println!("seed {}, {}", plan.seed, plan.topology);
+    let system = System::start(plan.topology).await?;
     println!("logs are in {}", system.logs().join(" and "));
     let mut report = Report::default();
     let mut chaos = Chaos::begin(plan, &system);
@@ -166,7 +168,7 @@ impl<'a> Chaos<'a> {
             failures.push(format!("the outbox holds {events} events"));
         }
         let restarted = self.system.pids().iter().zip(&pids).filter(|(now, then)| now != then).count();
-        if restarted > System::restarts(faults) {
+        if restarted > self.system.restarts(faults) {
             failures.push(format!("{restarted} processes were restarted: one has died by itself"));
         }
         drop(quiet);

@@ -12,46 +12,63 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::comes_true;
-use super::fault::Fault;
-use super::link::{After, Link};
+use super::fault::{Fault, Topology};
+use super::lines::Lines;
+use super::link::After;
+use super::redis_cluster::Cluster;
 use crate::place::Place;
 
 /// Numbers of instances: enough that one can be missing.
 const APIS: usize = 2;
 const GATEWAYS: usize = 2;
 /// For a process to be started again, or to end in order.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 /// How long a HAProxy that is told to end softly may take before its sockets are ended.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
-/// How long Redis stands still.
-const FROZEN: Duration = Duration::from_secs(6);
+/// How long Redis stands still, or at least.
+pub(super) const FROZEN: Duration = Duration::from_secs(6);
 /// How long a link is silent: twice what services wait for a sign of life.
-const SILENT: Duration = Duration::from_secs(6);
+pub(super) const SILENT: Duration = Duration::from_secs(6);
+/// Where on the loopback network each kind of service finds the nodes of a Redis Cluster.
+const FOR_GATEWAYS: &str = "127.0.0.2";
+const FOR_APIS: &str = "127.0.0.3";
 
 /// Two stacks, the servers and the services, so that links of ours fit between them.
 #[derive(Debug)]
 pub(super) struct System {
     services: Stack,
     backends: Stack,
-    gateways_to_redis: Link,
-    apis_to_redis: Link,
-    apis_to_postgres: Link,
+    gateways_to_redis: Lines,
+    apis_to_redis: Lines,
+    apis_to_postgres: Lines,
     http: reqwest::Client,
 }
 
 impl System {
-    pub(super) async fn start() -> Result<Self> {
-        let backends = start(StackOptions { only_backends: true, ..StackOptions::default() }).await?;
+    pub(super) async fn start(topology: Topology) -> Result<Self> {
+        let is_cluster = topology == Topology::Cluster;
+        let backends = start(StackOptions {
+            only_backends: true,
+            redis_cluster: is_cluster,
+            redis_nodes_by_port: is_cluster,
+            ..StackOptions::default()
+        });
+        let backends = backends.await?;
         let env = backends.env();
-        let gateways_to_redis = Link::to(&env.redis_url).await?;
-        let apis_to_redis = Link::to(&env.redis_url).await?;
-        let apis_to_postgres = Link::to(&env.database_url).await?;
+        let (gateways_to_redis, apis_to_redis) = match topology {
+            Topology::Single => (Lines::to_server(&env.redis_url).await?, Lines::to_server(&env.redis_url).await?),
+            Topology::Cluster => (
+                Lines::to_cluster(&env.redis_url, FOR_GATEWAYS).await?,
+                Lines::to_cluster(&env.redis_url, FOR_APIS).await?,
+            ),
+        };
+        let apis_to_postgres = Lines::to_server(&env.database_url).await?;
         let urls = [
-            ("REDIS_URL", apis_to_redis.through(&env.redis_url)?),
-            ("GATEWAY_REDIS_URL", gateways_to_redis.through(&env.redis_url)?),
-            ("DATABASE_URL", apis_to_postgres.through(&env.database_url)?),
+            ("REDIS_URL", &apis_to_redis.url),
+            ("GATEWAY_REDIS_URL", &gateways_to_redis.url),
+            ("DATABASE_URL", &apis_to_postgres.url),
         ];
-        let env = urls.into_iter().map(|(name, url)| (name.to_owned(), url)).collect();
+        let env = urls.into_iter().map(|(name, url)| (name.to_owned(), url.clone())).collect();
         let services = start(StackOptions { api: APIS, gateways: GATEWAYS, env, ..StackOptions::default() }).await?;
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
         Ok(Self { services, backends, gateways_to_redis, apis_to_redis, apis_to_postgres, http })
@@ -63,8 +80,9 @@ impl System {
     }
 
     /// How many processes these faults may restart.
-    pub(super) fn restarts(faults: &[Fault]) -> usize {
-        faults.iter().map(|fault| fault.restarts(APIS, GATEWAYS)).sum()
+    pub(super) fn restarts(&self, faults: &[Fault]) -> usize {
+        let redis_nodes = self.backends.env().redis_node_pids.len();
+        faults.iter().map(|fault| fault.restarts(APIS, GATEWAYS, redis_nodes)).sum()
     }
 
     /// All process ids.
@@ -98,11 +116,33 @@ impl System {
             Fault::PostgresKilled => self.kill(&self.backends, |env| env.postgres_pid).await,
             Fault::HaproxyKilled => self.kill(&self.services, |env| env.haproxy_pid).await,
             Fault::RedisStopped => self.freeze_redis().await,
-            Fault::GatewaysCutOff => Ok(cut(&self.gateways_to_redis, After::Resume).await),
-            Fault::GatewaysReset => Ok(cut(&self.gateways_to_redis, After::Reset).await),
-            Fault::GatewaysForgotten => Ok(cut(&self.gateways_to_redis, After::Forget).await),
-            Fault::ApisForgotten => Ok(cut(&self.apis_to_redis, After::Forget).await),
-            Fault::DatabaseForgotten => Ok(cut(&self.apis_to_postgres, After::Forget).await),
+            Fault::MasterKilled => {
+                let cluster = self.cluster().await?;
+                cluster.kill(&[cluster.master(choice).await?]).await
+            }
+            Fault::MasterLost => {
+                let cluster = self.cluster().await?;
+                cluster.lose(&cluster.master(choice).await?).await
+            }
+            Fault::MasterStopped => {
+                let cluster = self.cluster().await?;
+                cluster.freeze(&cluster.master(choice).await?).await
+            }
+            Fault::NodesKilled => self.cluster().await?.kill_all().await,
+            Fault::SlotsMoved => self.cluster().await?.migrate(choice).await,
+            Fault::GatewaysCutOff => Ok(self.gateways_to_redis.cut(After::Resume).await),
+            Fault::GatewaysReset => Ok(self.gateways_to_redis.cut(After::Reset).await),
+            Fault::GatewaysForgotten => Ok(self.gateways_to_redis.cut(After::Forget).await),
+            Fault::ApisForgotten => Ok(self.apis_to_redis.cut(After::Forget).await),
+            Fault::GatewaysLostMaster => {
+                let master = self.cluster().await?.master(choice).await?;
+                self.gateways_to_redis.cut_one(master.place, After::Forget).await
+            }
+            Fault::ApisLostMaster => {
+                let master = self.cluster().await?.master(choice).await?;
+                self.apis_to_redis.cut_one(master.place, After::Forget).await
+            }
+            Fault::DatabaseForgotten => Ok(self.apis_to_postgres.cut(After::Forget).await),
             Fault::HaproxyReloaded => self.reload_haproxy().await,
             Fault::GatewaysDeployed => {
                 self.deploy(|env| &env.gateway_pids, APIS, "gateway_handshakes_total", "/ws").await
@@ -111,6 +151,10 @@ impl System {
                 self.deploy(|env| &env.api_pids, 0, "http_requests_total{route=\"/healthz\"", "/healthz").await
             }
         }
+    }
+
+    async fn cluster(&self) -> Result<Cluster<'_>> {
+        Cluster::when_whole(&self.backends).await
     }
 
     /// `kill -9`; the stack's keeper starts it again by itself.
@@ -257,11 +301,4 @@ fn take_over_from(pid: i32, log: &Path) -> Result<Child> {
 
 async fn start(options: StackOptions) -> Result<Stack> {
     tokio::task::spawn_blocking(|| Stack::start(options)).await?
-}
-
-async fn cut(link: &Link, after: After) -> Instant {
-    link.silence();
-    sleep(SILENT).await;
-    link.restore(after);
-    Instant::now()
 }

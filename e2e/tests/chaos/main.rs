@@ -1,15 +1,34 @@
-//! Every fault once, in random order, under load. The long version is `make chaos`.
+//! Every fault once, in random order, under load: on one Redis server, and those that a Redis Cluster adds. The long version
+//! is `make chaos`.
+//!
+//! The two take turns: the load of one would be a fault to the other.
+
+#![allow(clippy::expect_used, reason = "a test fails where it finds the fault")]
 
 use std::time::Duration;
 
-use e2e::chaos::{Fault, Plan, run};
+use e2e::chaos::{Fault, Plan, Topology, run};
+use tokio::sync::Mutex;
+
+static TURN: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_strikes_nothing_acknowledged_is_lost_doubled_or_out_of_order() {
+    nothing_is_lost(Topology::Single, |fault| fault.on(Topology::Single)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_strikes_a_redis_cluster_nothing_is_lost_doubled_or_out_of_order_either() {
+    nothing_is_lost(Topology::Cluster, |fault| !fault.on(Topology::Single)).await;
+}
+
+async fn nothing_is_lost(topology: Topology, strikes: impl Fn(Fault) -> bool) {
+    let _turn = TURN.lock().await;
     let plan = Plan {
         seed: rand::random_range(0..1_000_000),
+        topology,
         duration: None,
-        faults: Fault::ALL.to_vec(),
+        faults: Fault::ALL.into_iter().filter(|fault| strikes(*fault)).collect(),
         conversations: 8,
         pace: Duration::from_millis(800),
     };

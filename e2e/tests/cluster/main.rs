@@ -5,12 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
 
-mod nodes;
-
 use std::collections::HashMap;
 
+use e2e::cluster::{Migration, Nodes, Unattended};
 use e2e::{PATIENCE, Person, Place, Socket};
-use nodes::Nodes;
 use serde_json::Value;
 use stack::{Signal, Stack, StackOptions};
 use tokio::sync::{Mutex, MutexGuard};
@@ -30,24 +28,8 @@ async fn setting() -> Setting {
     let env = vec![("POSITION_CHECK_SECONDS".to_owned(), "1".to_owned())];
     let options = StackOptions { api: 2, redis_cluster: true, env, ..StackOptions::default() };
     let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await.unwrap().unwrap();
-    let (place, nodes) = (Place::new(&stack), Nodes::of(&stack.env().redis_url));
+    let (place, nodes) = (Place::new(&stack), Nodes::of(&stack.env().redis_url).unwrap());
     Setting { stack, place, nodes, _turn: turn }
-}
-
-/// Nobody starts what dies, until this is dropped.
-struct Unattended<'a>(&'a Stack);
-
-impl<'a> Unattended<'a> {
-    fn begin(stack: &'a Stack) -> Self {
-        stack.kill(stack.pid(), Signal::SIGSTOP).unwrap();
-        Self(stack)
-    }
-}
-
-impl Drop for Unattended<'_> {
-    fn drop(&mut self) {
-        self.0.kill(self.0.pid(), Signal::SIGCONT).unwrap();
-    }
 }
 
 /// A conversation of the doctor with one of many patients, and the patient's socket on it.
@@ -71,9 +53,12 @@ async fn conversations_live_on_every_master_and_know_nothing_of_it() {
     let Setting { stack, place, nodes, _turn } = setting().await;
     let doctor = place.user("doc");
     let mut listeners = listeners(&place, &doctor, 30).await;
-    let shards: Vec<String> = nodes.masters().iter().map(|master| master.ask(&["PUBSUB", "SHARDCHANNELS"])).collect();
-    assert_eq!(shards.len(), 3);
-    assert!(shards.iter().all(|channels| channels.contains("chat:{")), "each master has some: {shards:?}");
+    let masters = nodes.masters().await.unwrap();
+    assert_eq!(masters.len(), 3);
+    for master in &masters {
+        let channels = master.channels().await.unwrap();
+        assert!(channels.iter().any(|channel| channel.starts_with("chat:{")), "each master has some: {channels:?}");
+    }
 
     for round in 0..3 {
         for Listener { patient, socket } in &mut listeners {
@@ -114,7 +99,7 @@ async fn a_master_is_lost(signal: Signal) {
 
     // Nobody starts it again meanwhile: its replica must take over.
     let lost = stack.env().redis_node_pids[0];
-    let unattended = Unattended::begin(&stack);
+    let unattended = Unattended::begin(&stack).unwrap();
     stack.kill(lost, signal).unwrap();
     for Listener { patient, socket } in &mut listeners {
         socket.expect("degraded").await;
@@ -144,7 +129,7 @@ async fn a_master_is_lost(signal: Signal) {
         let live = doctor.say(patient, "live").await;
         while socket.expect("message").await["message"]["id"] != live["id"] {}
     }
-    assert_eq!(nodes.masters().len(), 3);
+    assert_eq!(nodes.masters().await.unwrap().len(), 3);
 
     // The lost one comes back, as a replica of its successor.
     drop(unattended);
@@ -169,16 +154,16 @@ async fn a_slot_that_moves_under_a_listener_takes_nothing_with_it() {
     assert_eq!(socket.expect("message").await["message"], first);
 
     let channel = format!("chat:{{{}:{}}}", place.location, first["conversation_id"].as_str().unwrap());
-    let migration = nodes.migration_of(&channel);
-    migration.begin();
+    let migration = Migration::of(&nodes, &channel, 0).await.unwrap();
+    migration.begin().await.unwrap();
     let during = doctor.say(&patient, "the log is still at the old master").await;
     assert_eq!(socket.expect("message").await["message"], during);
-    migration.move_keys();
+    migration.move_keys().await.unwrap();
     // The old master has no log any more, and the new one does not serve the slot yet.
     let between = doctor.say(&patient, "between").await;
-    migration.finish();
+    migration.finish().await.unwrap();
     assert_eq!(socket.expect("message").await["message"], between);
-    let subscribers = migration.to.ask(&["PUBSUB", "SHARDNUMSUB", &channel]);
+    let subscribers = migration.to.ask(&["PUBSUB", "SHARDNUMSUB", &channel]).await.unwrap();
     assert!(subscribers.trim_end().ends_with('1'), "the socket's gateway listens at the new master: {subscribers}");
     for number in 0..5 {
         let after = doctor.say(&patient, &format!("after {number}")).await;

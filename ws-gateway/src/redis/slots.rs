@@ -48,12 +48,15 @@ impl Slots {
         (owner != NOBODY).then_some(owner.into())
     }
 
-    /// Learns from `MOVED SLOT HOST:PORT`, which was said about `channel`. Returns whether it names a master that is
-    /// known, and the channel's own slot.
+    /// Learns from `MOVED SLOT HOST:PORT`, which the channel's owner said about it. Without a host it is the owner's own
+    /// (`cluster-preferred-endpoint-type unknown-endpoint`). Returns whether it names a master that is known, and the
+    /// channel's own slot.
     pub(crate) fn learn(&mut self, channel: &Channel, redirection: &str) -> bool {
         let mut words = redirection.split_whitespace();
         let (Some("MOVED"), Some(slot), Some(place)) = (words.next(), words.next(), words.next()) else { return false };
         let slot = slot.parse::<u16>().ok().filter(|slot| *slot == redis_keyslot(channel.as_str().as_bytes()));
+        let Some(asked) = self.owner(channel).and_then(|owner| self.masters.get(owner)) else { return false };
+        let place = if place.starts_with(':') { format!("{}{place}", asked.host) } else { place.to_owned() };
         let owner = self.masters.iter().position(|master| format!("{}:{}", master.host, master.port) == place);
         let (Some(slot), Some(owner)) = (slot, owner.and_then(|owner| u16::try_from(owner).ok())) else { return false };
         self.owners[usize::from(slot)] = owner;
@@ -110,6 +113,22 @@ mod tests {
             assert!(!slots.learn(&channel, &format!("MOVED {slot} 10.0.0.9:9")), "nobody is connected there");
             assert!(!slots.learn(&channel, &format!("MOVED {} {other}", slot ^ 1)), "it was said of another");
             assert!(slots.learn(&channel, &format!("MOVED {slot} {other}")));
+            assert_eq!(slots.owner(&channel), Some(1 - owner));
+        }
+    }
+
+    #[test]
+    fn a_redirection_without_a_host_stays_at_the_host_that_gave_it() {
+        let map = Value::Array(vec![
+            range(0, 8191, vec![node(Value::Null, 1)]),
+            range(8192, 16383, vec![node(Value::Null, 2)]),
+        ]);
+        let mut slots = Slots::read(&map, &Server::new("10.0.0.1", 1)).unwrap();
+        for channel in channels() {
+            let slot = redis_keyslot(channel.as_str().as_bytes());
+            let owner = slots.owner(&channel).unwrap();
+            assert!(!slots.learn(&channel, &format!("MOVED {slot} :3")), "nobody is connected there");
+            assert!(slots.learn(&channel, &format!("MOVED {slot} :{}", 2 - owner)));
             assert_eq!(slots.owner(&channel), Some(1 - owner));
         }
     }

@@ -1,0 +1,60 @@
+//! All links from one kind of service to Redis: one, or one to each node of a cluster.
+//!
+//! A cluster tells its clients where its nodes are. These nodes tell their ports only, so clients stay at the address at
+//! which they first asked; each kind of service has one of its own on the loopback network, where its links listen.
+
+use anyhow::{Context, Result};
+use tokio::time::{Instant, sleep};
+
+use super::link::{After, Link};
+use super::system::SILENT;
+
+/// The links, in the order of the nodes.
+#[derive(Debug)]
+pub(super) struct Lines {
+    links: Vec<Link>,
+    /// Redis, by way of them.
+    pub(super) url: String,
+}
+
+impl Lines {
+    /// To one server.
+    pub(super) async fn to_server(url: &str) -> Result<Self> {
+        let link = Link::to(url).await?;
+        Ok(Self { url: link.through(url)?, links: vec![link] })
+    }
+
+    /// To all the nodes that a cluster's URL names, for clients at `host`.
+    pub(super) async fn to_cluster(url: &str, host: &str) -> Result<Self> {
+        let (credentials, places) = url.split_once('@').context("a URL with a password")?;
+        let mut links = Vec::new();
+        for place in places.split(['?', '&']).map(|place| place.trim_start_matches("node=")) {
+            let (upstream_host, port) = place.rsplit_once(':').context("a node has a port")?;
+            let link = Link::at(&format!("{host}:{port}"), &format!("{upstream_host}:{port}")).await?;
+            links.push(link);
+        }
+        Ok(Self { links, url: format!("{credentials}@{}", places.replace("127.0.0.1", host)) })
+    }
+
+    /// Silences all of them for a while.
+    pub(super) async fn cut(&self, after: After) -> Instant {
+        cut(&self.links, after).await
+    }
+
+    /// Silences one of them for a while.
+    pub(super) async fn cut_one(&self, place: usize, after: After) -> Result<Instant> {
+        let link = self.links.get(place).context("there is a link to every node")?;
+        Ok(cut(std::slice::from_ref(link), after).await)
+    }
+}
+
+async fn cut(links: &[Link], after: After) -> Instant {
+    for link in links {
+        link.silence();
+    }
+    sleep(SILENT).await;
+    for link in links {
+        link.restore(after);
+    }
+    Instant::now()
+}
