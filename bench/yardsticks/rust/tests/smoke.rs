@@ -193,7 +193,7 @@ async fn the_batched_writer_numbers_stores_publishes_and_answers() {
     let rows = database.query("select seq from yard_ordered_messages order by seq", &[]).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), (1..=51).collect::<Vec<i64>>());
 
-    let [forged, expired] = [token("another secret", "loc1", 60), token(&env.jwt_secret, "loc1", -3600)];
+    let [forged, expired] = [token("another secret", "loc1", 60), token(&env.jwt_secret, "loc1", -60)];
     assert_eq!(send(&forged, &body).await.unwrap().status(), 401);
     assert_eq!(send(&expired, &body).await.unwrap().status(), 401);
     assert_eq!(send(&good, &json!({ "location_id": "loc1", "content": "x" })).await.unwrap().status(), 400);

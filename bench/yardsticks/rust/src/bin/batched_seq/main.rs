@@ -25,6 +25,7 @@ async fn run() -> Result<()> {
     let key = DecodingKey::from_secret(settings::required("JWT_SECRET")?.as_bytes());
     let mut validation = Validation::new(Algorithm::HS256);
     validation.validate_aud = false;
+    validation.leeway = 0;
     let writer = batch::Writer::start().await?;
     let (sends, queued) = mpsc::channel(QUEUE);
     let door = Rc::new(http::Door { key, validation, sends });
