@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 3)]
     pub(crate) rounds: usize,
     /// Seconds of one measurement
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 3)]
     pub(crate) seconds: u64,
     /// Who is measured: `ours` and names of bench/yardsticks, comma-separated [default: all that are installed]
     #[arg(long, value_delimiter = ',')]

@@ -66,7 +66,7 @@ fn tables(job: Job, arguments: &Arguments, terms: &Terms, backends: &Backends) -
             _ => idle::run(terms, backends),
         },
         Job::Handshake => handshake::run(terms, backends),
-        Job::Write => write::run(terms),
+        Job::Write => write::run(terms, backends),
         Job::E2e => e2e::run(terms),
         Job::Storm => storm::run(terms),
         Job::Scaling => scaling::run(terms, backends),

@@ -4,6 +4,7 @@ pub(crate) mod e2e;
 pub(crate) mod handshake;
 pub(crate) mod idle;
 pub(crate) mod many;
+pub(crate) mod pgbench;
 pub(crate) mod relay;
 pub(crate) mod scaling;
 pub(crate) mod storm;

@@ -30,7 +30,9 @@ struct Figures {
     half_per_cpu_second: Samples,
     lost: u64,
     skipped: u64,
-    ceiling: Samples,
+    /// Of the generator: deliveries a second of its own CPU time, and its CPU seconds a second.
+    taken: Samples,
+    busy: Samples,
 }
 
 /// The two tables.
@@ -157,7 +159,9 @@ fn measure(running: &mut Running, flow: Flow, fan_out: usize, terms: &Terms, fig
         let delivered = flowed.delivered_meanwhile as f64;
         figures.per_cpu_second.push(delivered / after.since(before));
         figures.per_second.push(delivered / flowed.elapsed.as_secs_f64());
-        figures.ceiling.push(delivered / own_after.since(own_before));
+        let own = own_after.since(own_before);
+        figures.taken.push(delivered / own);
+        figures.busy.push(own / flowed.elapsed.as_secs_f64());
     }
     figures.full_p50.push(flowed.tally.ages.millis(0.5));
     figures.full_p99.push(flowed.tally.ages.millis(0.99));
@@ -170,8 +174,14 @@ fn ours(figures: &[(Relay, Figures)]) -> Option<f64> {
     figures.iter().find(|(relay, _)| *relay == Relay::Ours)?.1.per_cpu_second.median()
 }
 
-/// What the generator could take: deliveries a second of its own CPU, in the worst case.
+/// What the generator has shown that it can take, and how near it was to its own end.
 fn ceiling(figures: &[(Relay, Figures)]) -> String {
-    let least = figures.iter().filter_map(|(_, figures)| figures.ceiling.median()).fold(f64::INFINITY, f64::min);
-    format!("The generator, publishing included, takes {} deliveries a CPU second of its own, at least.", short(least))
+    let most = |samples: fn(&Figures) -> &Samples| {
+        figures.iter().filter_map(|(_, figures)| samples(figures).median()).fold(0.0, f64::max)
+    };
+    format!(
+        "The generator, publishing included, took up to {} deliveries a CPU second of its own, and was busy for {:.0} % of a core at most.",
+        short(most(|figures| &figures.taken)),
+        most(|figures| &figures.busy) * 100.0
+    )
 }

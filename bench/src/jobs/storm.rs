@@ -29,8 +29,9 @@ struct Storm {
     first: Duration,
     all: Duration,
     resumed: usize,
-    queries: f64,
-    queries_at_rest: f64,
+    /// Transactions of PostgreSQL a second.
+    transactions: f64,
+    transactions_at_rest: f64,
 }
 
 /// The table.
@@ -42,7 +43,7 @@ pub(crate) fn run(terms: &Terms) -> Result<Vec<Table>> {
         let seconds = storm.all.as_secs_f64();
         let since_answer = storm.all.saturating_sub(storm.first).as_secs_f64();
         let resumed = storm.resumed as f64;
-        let values = [seconds, since_answer, resumed, storm.queries, storm.queries_at_rest];
+        let values = [seconds, since_answer, resumed, storm.transactions, storm.transactions_at_rest];
         figures.iter_mut().zip(values).for_each(|(samples, value)| samples.push(value));
         eprintln!("  storm, round {round}: all live after {seconds:.2} s");
     }
@@ -52,8 +53,8 @@ pub(crate) fn run(terms: &Terms) -> Result<Vec<Table>> {
     table.row(["until everyone was live again, s from the kill".to_owned(), all]);
     table.row(["the same from the first answer of the other gateway, s".to_owned(), since_answer]);
     table.row(["resumed with nothing missed".to_owned(), resumed]);
-    table.row(["transactions of PostgreSQL meanwhile".to_owned(), queries]);
-    table.row(["transactions of PostgreSQL in the same time at rest".to_owned(), at_rest]);
+    table.row(["transactions of PostgreSQL a second meanwhile".to_owned(), queries]);
+    table.row(["transactions of PostgreSQL a second at rest".to_owned(), at_rest]);
     table.note(format!(
         "`kill -9` of a gateway; each client comes back to the other gateway with its cursor, at a random moment within {} s; every conversation has had an event meanwhile.",
         JITTER.as_secs()
@@ -81,9 +82,10 @@ fn storm(sockets: usize) -> Result<Storm> {
     fleet.keeps_cursors = true;
     fleet.open()?;
 
+    let rest = JITTER + Duration::from_secs(1);
     let before = transactions(&system)?;
-    fleet.rest(JITTER + Duration::from_secs(1))?;
-    let queries_at_rest = transactions(&system)? - before;
+    fleet.rest(rest)?;
+    let transactions_at_rest = (transactions(&system)? - before) / rest.as_secs_f64();
 
     let before = transactions(&system)?;
     let killed = Instant::now();
@@ -94,11 +96,11 @@ fn storm(sockets: usize) -> Result<Storm> {
         request: people(number).0.handshake(&tokens[number], Some(cursor)),
     };
     let (first, all) = come_back(&mut fleet, killed, resume)?;
-    let queries = transactions(&system)? - before;
+    let transactions = (transactions(&system)? - before) / killed.elapsed().as_secs_f64();
     let resumed = fleet.clients.iter().filter(|client| client.resumed == Some(true)).count();
     drop(fleet);
     system.stop()?;
-    Ok(Storm { first, all, resumed, queries, queries_at_rest })
+    Ok(Storm { first, all, resumed, transactions, transactions_at_rest })
 }
 
 /// Each socket that is cut off comes back after a moment of its own. Says when the first and when the last was live.

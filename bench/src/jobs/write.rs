@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::backends::{Backends, postgres_program};
+use crate::backends::Backends;
 use crate::figures::{Samples, short};
-use crate::jobs::{Terms, ratio};
+use crate::jobs::{Terms, pgbench, ratio};
 use crate::load::http::Senders;
 use crate::relays::pairs;
 use crate::report::Table;
-use crate::server::{Cpu, Server, dying_with_us, free_address, yardsticks};
+use crate::server::{Cpu, Server, dying_with_us, free_address};
 use crate::writers::Writer;
 
 /// Each busy all the time, in a conversation of its own.
@@ -30,12 +30,11 @@ struct Figures {
 }
 
 /// The table.
-pub(crate) fn run(terms: &Terms) -> Result<Vec<Table>> {
+pub(crate) fn run(terms: &Terms, backends: &Backends) -> Result<Vec<Table>> {
     // Its API service is idle but for the line through HAProxy; its PostgreSQL and Redis serve all.
     let system = Backends::with_services(1, 1)?;
     let mut all: Vec<_> = terms.writers.iter().map(|writer| (writer, Figures::default())).collect();
-    let scripts = pgbench_scripts()?;
-    let mut pgbench: Vec<_> = scripts.iter().map(|script| (script, Samples::default())).collect();
+    let mut scripts = pgbench::scripts();
     let mut ceiling = Samples::default();
     for round in 1..=terms.rounds {
         for (writer, figures) in &mut all {
@@ -43,14 +42,15 @@ pub(crate) fn run(terms: &Terms) -> Result<Vec<Table>> {
             let last = figures.per_second.last().map_or_else(String::new, short);
             eprintln!("  write, round {round}: {} {last} requests a second", writer.name());
         }
-        for (script, samples) in &mut pgbench {
-            samples.push(script.run(&system, terms.duration)?);
-            let last = samples.last().map_or_else(String::new, short);
-            eprintln!("  write, round {round}: {} {last} transactions a second", script.name);
+        for script in &mut scripts {
+            script.run(backends, terms.duration)?;
+            let last = script.rate.last().map_or_else(String::new, short);
+            eprintln!("  write, round {round}: {} {last} messages a second", script.name());
         }
         ceiling.push(generator(terms.duration)?);
     }
     system.stop()?;
+    pgbench::clean_up(backends)?;
 
     let ours =
         all.iter().find(|(writer, _)| **writer == Writer::Ours).and_then(|(_, figures)| figures.per_second.median());
@@ -86,22 +86,10 @@ pub(crate) fn run(terms: &Terms) -> Result<Vec<Table>> {
             figures.tenth_p99.show(short),
         ]);
     }
-    for (script, samples) in &pgbench {
-        let empty = || "–".to_owned();
-        let (name, rate) = (script.name.clone(), samples.show(short));
-        table.row([
-            name,
-            rate,
-            ratio(ours, samples.median()),
-            empty(),
-            empty(),
-            empty(),
-            empty(),
-            empty(),
-            empty(),
-            empty(),
-            empty(),
-        ]);
+    for script in &scripts {
+        let mut cells = vec![script.name(), script.rate.show(short), ratio(ours, script.rate.median())];
+        cells.resize(table.columns.len(), "–".to_owned());
+        table.rows.push(cells);
     }
     table.note(format!(
         "{CONNECTIONS} connections, each in a conversation of its own, every send with a `client_message_id` of its own; through HAProxy, the CPU \
@@ -146,48 +134,4 @@ fn generator(duration: Duration) -> Result<f64> {
     let before = Cpu::own()?;
     let sent = senders.at_full_speed(duration / 2)?;
     Ok(sent.answered as f64 / Cpu::own()?.since(before))
-}
-
-/// The database alone: one script of bench/yardsticks/pgbench.
-struct Script {
-    name: String,
-    path: std::path::PathBuf,
-    schema: std::path::PathBuf,
-}
-
-/// The scripts; each file but the schema is one.
-fn pgbench_scripts() -> Result<Vec<Script>> {
-    let folder = yardsticks()?.join("pgbench");
-    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
-    let schema = folder.join("schema.sql");
-    let mut scripts: Vec<_> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "sql") && *path != schema)
-        .map(|path| {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy();
-            Script { name: format!("pgbench: {name}"), schema: schema.clone(), path }
-        })
-        .collect();
-    scripts.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(scripts)
-}
-
-impl Script {
-    fn run(&self, system: &Backends, duration: Duration) -> Result<f64> {
-        let made = postgres_program("psql")?
-            .args(["-Xq", "-v", "ON_ERROR_STOP=1", "-d", &system.database_url, "-f"])
-            .arg(&self.schema)
-            .output()?;
-        anyhow::ensure!(made.status.success(), "psql: {}", String::from_utf8_lossy(&made.stderr));
-        let connections = CONNECTIONS.to_string();
-        let output = postgres_program("pgbench")?
-            .args(["-n", "-M", "prepared", "-j", "1", "-c", &connections, "-T", &duration.as_secs().to_string(), "-f"])
-            .arg(&self.path)
-            .arg(&system.database_url)
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let rate = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
-        rate.with_context(|| format!("pgbench: {said}{}", String::from_utf8_lossy(&output.stderr)))
-    }
 }
