@@ -62,7 +62,7 @@ fn tables(job: Job, arguments: &Arguments, terms: &Terms, backends: &Backends) -
     match job {
         Job::Relay => relay::run(terms, backends),
         Job::Idle => match (arguments.sockets, arguments.gateways) {
-            (Some(sockets), Some(gateways)) => many::run(sockets, gateways, terms, backends),
+            (Some(sockets), Some(gateways)) => many::run(sockets, gateways, backends),
             _ => idle::run(terms, backends),
         },
         Job::Handshake => handshake::run(terms, backends),

@@ -42,9 +42,10 @@ pub(crate) fn run(terms: &Terms, backends: &Backends) -> Result<Vec<Table>> {
 
 fn chat(terms: &Terms, backends: &Backends) -> Result<Table> {
     let sockets = terms.sockets.unwrap_or(CHAT_SOCKETS);
+    let on_their_way = CHAT_ON_THEIR_WAY.min(sockets / 5);
     let figures = rounds(terms, "chat", |relay, figures| {
         let mut running = relay.run(backends, sockets, 2)?;
-        let full = measure(&mut running, Flow::Full { on_their_way: CHAT_ON_THEIR_WAY }, 2, terms, figures)?;
+        let full = measure(&mut running, Flow::Full { on_their_way }, 2, terms, figures)?;
         let rate = full.published as f64 / full.elapsed.as_secs_f64() / 2.0;
         let Running { server, fleet, publisher, .. } = &mut running;
         let (before, after) = (server.cpu()?, Cell::new(None));
@@ -92,7 +93,7 @@ fn chat(terms: &Terms, backends: &Backends) -> Result<Table> {
         ]);
     }
     table.note(format!(
-        "{sockets} sockets in pairs, every event to two of them, {CHAT_ON_THEIR_WAY} events on their way at full speed. {}",
+        "{sockets} sockets in pairs, every event to two of them, {on_their_way} events on their way at full speed. {}",
         ceiling(&figures)
     ));
     Ok(table)

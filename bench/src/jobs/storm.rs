@@ -68,7 +68,8 @@ fn storm(sockets: usize) -> Result<Storm> {
     let addresses = env.gateway_ws_urls.iter().map(|url| address_of(url)).collect::<Result<Vec<_>>>()?;
     let (doomed, other) = (addresses[0], addresses[1]);
     let pairs = pairs(sockets.div_ceil(2))?;
-    let people = |number: usize| (&pairs[number / 2], if number % 2 == 0 { Kind::User } else { Kind::Contact });
+    let people =
+        |number: usize| (&pairs[number / 2], if number.is_multiple_of(2) { Kind::User } else { Kind::Contact });
     let tokens = (0..sockets).map(|number| {
         let (pair, kind) = people(number);
         pair.token(kind)
