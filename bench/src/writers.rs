@@ -40,6 +40,11 @@ pub(crate) struct Spent {
 }
 
 impl Writer {
+    /// Whether it is somebody else's.
+    pub(crate) fn is_yardstick(&self) -> bool {
+        matches!(self, Self::Yardstick(_))
+    }
+
     /// As it is called in a table.
     pub(crate) fn name(&self) -> String {
         match self {

@@ -12,6 +12,8 @@ pub(crate) mod write;
 
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+
 use crate::relays::Relay;
 use crate::writers::Writer;
 
@@ -33,5 +35,16 @@ pub(crate) fn ratio(a: Option<f64>, b: Option<f64>) -> String {
     match (a, b) {
         (Some(a), Some(b)) if b > 0.0 => format!("{:.2}×", a / b),
         _ => "–".to_owned(),
+    }
+}
+
+/// A yardstick that fails misses its turn, and says so; ours fails the job.
+pub(crate) fn excuse(name: &str, is_yardstick: bool, outcome: Result<()>) -> Result<()> {
+    match outcome {
+        Err(error) if is_yardstick => {
+            eprintln!("  {name} misses this turn: {error:#}");
+            Ok(())
+        }
+        outcome => outcome.with_context(|| format!("{name} failed")),
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::backends::Backends;
 use crate::figures::{Samples, short};
-use crate::jobs::{Terms, ratio};
+use crate::jobs::{Terms, excuse, ratio};
 use crate::load::fleet::{Flow, Flowed};
 use crate::relays::{Relay, Running};
 use crate::report::Table;
@@ -139,7 +139,7 @@ fn rounds(
     let mut all: Vec<_> = terms.relays.iter().map(|relay| (relay.clone(), Figures::default())).collect();
     for round in 1..=terms.rounds {
         for (relay, figures) in &mut all {
-            turn(relay, figures)?;
+            excuse(&relay.name(), relay.is_yardstick(), turn(relay, figures))?;
             let last = figures.per_cpu_second.last().map_or_else(String::new, short);
             eprintln!("  {what}, round {round}: {} {last} deliveries a CPU second", relay.name());
         }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::backends::Backends;
 use crate::figures::{Samples, short};
-use crate::jobs::{Terms, pgbench, ratio};
+use crate::jobs::{Terms, excuse, pgbench, ratio};
 use crate::load::http::Senders;
 use crate::relays::pairs;
 use crate::report::Table;
@@ -38,7 +38,7 @@ pub(crate) fn run(terms: &Terms, backends: &Backends) -> Result<Vec<Table>> {
     let mut ceiling = Samples::default();
     for round in 1..=terms.rounds {
         for (writer, figures) in &mut all {
-            turn(writer, terms, &system, figures)?;
+            excuse(&writer.name(), writer.is_yardstick(), turn(writer, terms, &system, figures))?;
             let last = figures.per_second.last().map_or_else(String::new, short);
             eprintln!("  write, round {round}: {} {last} requests a second", writer.name());
         }
