@@ -35,10 +35,11 @@ lint: ## Formatting, clippy, layers, and openapi.yaml in step with the code
 openapi: ## Write openapi.yaml from the code
 	@cargo run -q -p api-service -- openapi > openapi.yaml.new && mv openapi.yaml.new openapi.yaml || { rm -f openapi.yaml.new; exit 1; }
 
-bench: ## Measure: latency, throughput, idle sockets
+bench: ## Measure, beside the yardsticks, into docs/PERFORMANCE.md: JOB=relay make bench, or everything in 20 minutes
 	@scripts/install
-	@cargo build --release --workspace
-	@exec $(TARGET)/release/bench
+	@bench/yardsticks/install
+	@cargo build --release -p api-service -p ws-gateway -p stack -p bench -p yardsticks
+	@exec $(TARGET)/release/bench $(JOB) --report docs/PERFORMANCE.md
 
 seed: ## Fill the empty database of DATABASE_URL: MESSAGES=50000000 CONVERSATIONS=1000000 make seed
 	@cargo build --release -p bench --bin seed

@@ -1,60 +1,75 @@
-//! What `make bench` runs: measures a system that it starts itself, from outside, through the load balancer.
+//! What `make bench` runs: measures the system, and the yardsticks beside it, on one machine in one run.
 //!
-//! `latency`: `POST /chat/send` → frame at the receiver, at a fixed rate. `throughput`: sends a second from a fixed
-//! number of connections, each busy all the time. `people` are the pairs that take part, `figures` the percentiles.
+//! `jobs` are what is measured, `load` is the load, `relays` and `writers` are who is measured. `backends` are the
+//! PostgreSQL and Redis that all share, `server` a process under measurement, `process` what the kernel counts of it. `figures` are
+//! medians and percentiles, `report` the tables, `machine` what they were measured on.
 
+mod backends;
+mod cli;
 mod figures;
-mod latency;
+mod jobs;
+mod load;
+mod machine;
 mod people;
-mod throughput;
+mod process;
+mod relays;
+mod report;
+mod server;
+mod writers;
 
-use std::time::Duration;
-
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
-use stack::{Stack, StackOptions};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Measures the chat from outside, through the load balancer
-#[derive(Parser)]
-struct Arguments {
-    /// Which part to run; both when not given
-    part: Option<Part>,
-    /// Seconds that each measurement takes
-    #[arg(long, default_value_t = 10)]
-    seconds: u64,
-    /// Sends a second of the latency measurement
-    #[arg(long, default_value_t = 100)]
-    rate: u32,
-    /// Connections of the throughput measurement
-    #[arg(long, default_value_t = 64)]
-    connections: usize,
-    /// How often each measurement is repeated; the median is told
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-}
+use backends::Backends;
+use cli::{Arguments, Job};
+use jobs::{Terms, e2e, handshake, idle, many, relay, scaling, storm, write};
+use report::Table;
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Part {
-    Latency,
-    Throughput,
-}
-
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let stack = Stack::start(StackOptions::default())?;
-    let target = people::Target::of(&stack.env())?;
-    let duration = Duration::from_secs(arguments.seconds);
-    let wanted = |part| arguments.part.is_none_or(|only| only == part);
-    // Rounds take turns, so that a noisy minute of the machine falls on both.
-    for round in 1..=arguments.rounds {
-        println!("round {round} of {}", arguments.rounds);
-        if wanted(Part::Latency) {
-            println!("  latency     {}", latency::measure(&target, arguments.rate, duration).await?);
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    match arguments.jobs.as_slice() {
+        [Job::Respond] => load::responder::serve(arguments.address.context("--address is missing")?),
+        [Job::Hold] => {
+            let address = arguments.address.context("--address is missing")?;
+            many::hold(address, arguments.first, arguments.sockets.context("--sockets is missing")?)
         }
-        if wanted(Part::Throughput) {
-            println!("  throughput  {}", throughput::measure(&target, arguments.connections, duration).await?);
+        _ => measure(&arguments),
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
+    let terms = arguments.terms()?;
+    let backends = Backends::start()?;
+    let machine = machine::describe(arguments.rounds, arguments.seconds);
+    for job in arguments.wanted() {
+        let job_name = job.name();
+        eprintln!("{job_name}");
+        for table in tables(job, arguments, &terms, &backends).with_context(|| format!("{job_name} failed"))? {
+            let text = format!("{machine}\n\n{}", table.markdown());
+            println!("\n## {}\n\n{text}", table.job);
+            if let Some(file) = &arguments.report {
+                report::write(file, table.job, &text)?;
+            }
         }
     }
-    stack.stop()
+    backends.stop()
+}
+
+fn tables(job: Job, arguments: &Arguments, terms: &Terms, backends: &Backends) -> Result<Vec<Table>> {
+    match job {
+        Job::Relay => relay::run(terms, backends),
+        Job::Idle => match (arguments.sockets, arguments.gateways) {
+            (Some(sockets), Some(gateways)) => many::run(sockets, gateways, backends),
+            _ => idle::run(terms, backends),
+        },
+        Job::Handshake => handshake::run(terms, backends),
+        Job::Write => write::run(terms, backends),
+        Job::E2e => e2e::run(terms),
+        Job::Storm => storm::run(terms),
+        Job::Scaling => scaling::run(terms, backends),
+        Job::Respond | Job::Hold => Ok(Vec::new()),
+    }
 }

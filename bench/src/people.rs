@@ -1,71 +1,120 @@
-//! Who takes part, and where: pairs of a doctor and a patient with good tokens.
+//! Who takes part: pairs of a doctor and a patient with good tokens, and what they say to each other.
 
+use std::fmt::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use anyhow::Result;
+use shared::channel::Channel;
 use shared::env::Secret;
-use shared::participant::Kind;
+use shared::event::{Addressed, Draft};
+use shared::ids::LocationId;
+use shared::participant::{Conversation, Kind, Participant};
 use shared::token::{Role, issue};
-use stack::StackEnv;
 
-const LOCATION: &str = "bench";
+use crate::backends::JWT_SECRET;
+use crate::load::publisher::ID_PLACE;
+use crate::load::stamp;
 
-/// The system that is measured. Clones share its connections.
-#[derive(Clone)]
-pub(crate) struct Target {
-    base_url: String,
-    ws_url: String,
-    secret: Secret,
-    pub(crate) http: reqwest::Client,
-}
+/// The only location.
+pub(crate) const LOCATION: &str = "bench";
+/// What every message says behind its stamp.
+pub(crate) const WORDS: &str = " How do you feel today? Your results are in, and they look good.";
 
-/// A doctor and a patient.
-#[derive(Clone)]
+/// A doctor and a patient, whose conversation is the `number`th.
+#[derive(Debug, Clone)]
 pub(crate) struct Pair {
-    doctor: String,
-    patient: String,
-    pub(crate) doctor_token: String,
-    pub(crate) patient_token: String,
+    pub(crate) doctor: String,
+    pub(crate) patient: String,
+    conversation: Conversation,
 }
 
-impl Target {
-    pub(crate) fn of(env: &StackEnv) -> Result<Self> {
-        Ok(Self {
-            base_url: env.base_url.clone(),
-            ws_url: env.ws_url.clone(),
-            secret: env.jwt_secret.parse()?,
-            http: reqwest::Client::builder().tcp_nodelay(true).build()?,
-        })
-    }
-
-    /// A pair that has a conversation of its own.
-    pub(crate) fn pair(&self, number: usize) -> Result<Pair> {
+impl Pair {
+    pub(crate) fn new(number: usize) -> Result<Self> {
         let (doctor, patient) = (format!("doc{number}"), format!("pat{number}"));
-        let token = |who: &str, kind| -> Result<String> {
-            let lifetime = Duration::from_secs(3_600);
-            Ok(issue(&self.secret, &who.parse()?, Role::Person(kind), &[LOCATION.parse()?], lifetime)?)
-        };
-        let (doctor_token, patient_token) = (token(&doctor, Kind::User)?, token(&patient, Kind::Contact)?);
-        Ok(Pair { doctor, patient, doctor_token, patient_token })
+        let location: LocationId = LOCATION.parse()?;
+        let conversation =
+            Conversation::new(location, Participant::user(doctor.parse()?), Participant::contact(patient.parse()?))?;
+        Ok(Self { doctor, patient, conversation })
     }
 
-    /// Sends from doctor to patient and waits for the 201.
-    pub(crate) async fn send(&self, pair: &Pair, content: &str) -> Result<()> {
-        let body: Value = json!({
-            "location_id": LOCATION, "sender_user_id": pair.doctor,
-            "receiver_contact_id": pair.patient, "content": content
-        });
-        let url = format!("{}/chat/send", self.base_url);
-        let answer = self.http.post(url).bearer_auth(&pair.doctor_token).json(&body).send().await?;
-        anyhow::ensure!(answer.status() == 201, "a send was answered with {}", answer.status());
-        // Read to the end, or the connection cannot be used again.
-        answer.bytes().await.context("the answer to a send broke off")?;
-        Ok(())
+    pub(crate) fn channel(&self) -> Channel {
+        Channel::from(&self.conversation)
     }
 
-    /// Where the patient's socket connects.
-    pub(crate) fn socket_url(&self, pair: &Pair) -> String {
-        format!("{}?location_id={LOCATION}&user_id={}&contact_id={}", self.ws_url, pair.doctor, pair.patient)
+    /// A fresh token of one of them.
+    pub(crate) fn token(&self, kind: Kind) -> Result<String> {
+        let secret: Secret = JWT_SECRET.parse()?;
+        let who = if kind == Kind::User { &self.doctor } else { &self.patient };
+        let lifetime = Duration::from_secs(3_600);
+        Ok(issue(&secret, &who.parse()?, Role::Person(kind), &[LOCATION.parse()?], lifetime)?)
+    }
+
+    /// The handshake of one of them with our gateway; with a cursor, to resume there.
+    pub(crate) fn handshake(&self, token: &str, cursor: Option<&str>) -> Vec<u8> {
+        let Self { doctor, patient, .. } = self;
+        let mut path = format!("/ws?location_id={LOCATION}&user_id={doctor}&contact_id={patient}");
+        if let Some(cursor) = cursor {
+            let _ = write!(path, "&cursor={cursor}");
+        }
+        handshake(&path, Some(token))
+    }
+
+    /// A message of the doctor as the API service answers it, with places for its stamp and its id.
+    pub(crate) fn message(&self) -> String {
+        let Self { doctor, patient, conversation } = self;
+        format!(
+            r#"{{"id":"{ID_PLACE}","conversation_id":"{}","seq":1234,"location_id":"{LOCATION}","sender_user_id":"{doctor}","receiver_contact_id":"{patient}","content":"{}{WORDS}","sent_at":"2026-11-22T12:00:00.123456Z","is_read":false}}"#,
+            conversation.id(),
+            stamp::PLACE,
+        )
+    }
+
+    /// The same, as the API service hands it to Redis.
+    pub(crate) fn draft(&self) -> Result<Draft> {
+        let to = Participant::contact(self.patient.parse()?);
+        Ok(Draft::message(&self.message(), Addressed { to, message_id: ID_PLACE.parse()? }))
+    }
+
+    /// The same as the frame that a client of ours receives, for servers that pass on what was published.
+    pub(crate) fn frame(&self) -> Result<String> {
+        let Draft { kind, rest, .. } = self.draft()?;
+        Ok(format!(r#"{{"type":"{kind}","cursor":"1763812800123-0",{rest}"#))
+    }
+}
+
+/// A WebSocket handshake's request.
+pub(crate) fn handshake(path: &str, token: Option<&str>) -> Vec<u8> {
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{authorization}\r\n"
+    )
+    .into_bytes()
+}
+
+/// Splits `ws://127.0.0.1:PORT/ws` or `http://localhost:PORT` to the address.
+pub(crate) fn address_of(url: &str) -> Result<SocketAddr> {
+    let place = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = place.split('/').next().unwrap_or(place);
+    Ok(host.replace("localhost", "127.0.0.1").parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_has_places_for_what_differs() {
+        let pair = Pair::new(7).unwrap();
+        assert!(pair.message().contains(stamp::PLACE) && pair.message().contains(ID_PLACE));
+        assert!(pair.draft().unwrap().header().contains(ID_PLACE));
+        assert!(pair.frame().unwrap().starts_with(r#"{"type":"message","cursor":"#));
+    }
+
+    #[test]
+    fn a_url_becomes_an_address() {
+        assert_eq!(address_of("http://localhost:8080").unwrap().port(), 8080);
+        assert_eq!(address_of("ws://127.0.0.1:81/ws").unwrap().to_string(), "127.0.0.1:81");
     }
 }

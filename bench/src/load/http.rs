@@ -1,0 +1,228 @@
+//! Connections that send messages, on one thread: requests are built before the run, and of the answers only the status and the
+//! length are read.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use memchr::memmem;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use shared::participant::Kind;
+
+use crate::figures::Durations;
+use crate::load::pace::{Pace, Ticker};
+use crate::load::publisher::{ID_PLACE, Template};
+use crate::load::stamp::{self, Stamp};
+use crate::people::{LOCATION, Pair, WORDS};
+
+/// For an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+const TURN: Duration = Duration::from_millis(20);
+const TICKER: Token = Token(usize::MAX - 1);
+
+/// Connections that are open all the time, each in a conversation of its own.
+pub(crate) struct Senders {
+    poll: Poll,
+    events: Events,
+    connections: Vec<Connection>,
+    idle: Vec<usize>,
+    ids: u64,
+    epoch: Instant,
+    buffer: Vec<u8>,
+    out: Vec<u8>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    template: Template,
+    sent: u32,
+    due: Duration,
+    answer: Vec<u8>,
+}
+
+/// What came of it.
+pub(crate) struct Sent {
+    pub(crate) elapsed: Duration,
+    pub(crate) answered: u64,
+    pub(crate) ages: Durations,
+}
+
+impl Senders {
+    /// Connects, one connection a pair, to each address in its turn. Stamps count from `epoch`.
+    pub(crate) fn connect(addresses: &[SocketAddr], pairs: &[Pair], epoch: Instant) -> Result<Self> {
+        let poll = Poll::new()?;
+        let mut connections = Vec::with_capacity(pairs.len());
+        for (number, (pair, address)) in pairs.iter().zip(addresses.iter().cycle()).enumerate() {
+            let stream = std::net::TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            let mut stream = TcpStream::from_std(stream);
+            poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
+            let template = Template::new(request(pair)?)?;
+            connections.push(Connection { stream, template, sent: 0, due: Duration::ZERO, answer: Vec::new() });
+        }
+        // No `client_message_id` may come twice in the life of a database: microseconds pass faster than sends.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(256),
+            idle: (0..connections.len()).rev().collect(),
+            connections,
+            ids: u64::try_from(now.as_micros())? & 0xffff_ffff_ffff,
+            epoch,
+            buffer: vec![0; 64 * 1024],
+            out: Vec::new(),
+        })
+    }
+
+    /// Every connection sends again as soon as it is answered.
+    pub(crate) fn at_full_speed(&mut self, duration: Duration) -> Result<Sent> {
+        let (start, mut ages, mut answered) = (self.epoch.elapsed(), Durations::new(), 0);
+        let mut now = start;
+        while now < start + duration {
+            while let Some(number) = self.idle.pop() {
+                self.send(number, now)?;
+            }
+            answered += self.turn(&mut ages)?;
+            now = self.epoch.elapsed();
+        }
+        let elapsed = now - start;
+        self.settle(&mut Durations::new())?;
+        Ok(Sent { elapsed, answered, ages })
+    }
+
+    /// So many a second; what is due while all connections are busy waits, and its wait counts.
+    pub(crate) fn at_rate(&mut self, per_second: f64, duration: Duration) -> Result<Sent> {
+        let ticker = Ticker::new(self.poll.registry(), TICKER)?;
+        let (start, mut ages, mut answered) = (self.epoch.elapsed(), Durations::new(), 0);
+        let (mut pace, mut waiting) = (Pace::new(start, per_second), VecDeque::new());
+        let mut now = start;
+        while now < start + duration || !waiting.is_empty() {
+            ensure!(now < start + duration + PATIENCE, "{per_second} sends a second are more than the server takes");
+            if now < start + duration {
+                waiting.extend(std::iter::from_fn(|| pace.next(now)));
+            }
+            while !waiting.is_empty()
+                && let Some(number) = self.idle.pop()
+                && let Some(due) = waiting.pop_front()
+            {
+                self.send(number, due)?;
+            }
+            answered += self.turn(&mut ages)?;
+            now = self.epoch.elapsed();
+        }
+        answered += self.settle(&mut ages)?;
+        ticker.stop(self.poll.registry())?;
+        Ok(Sent { elapsed: now - start, answered, ages })
+    }
+
+    /// Waits for every answer.
+    fn settle(&mut self, ages: &mut Durations) -> Result<u64> {
+        let (started, mut answered) = (Instant::now(), 0);
+        while self.idle.len() < self.connections.len() {
+            ensure!(started.elapsed() < PATIENCE, "a request was not answered within {} s", PATIENCE.as_secs());
+            answered += self.turn(ages)?;
+        }
+        Ok(answered)
+    }
+
+    fn send(&mut self, number: usize, due: Duration) -> Result<()> {
+        let connection = &mut self.connections[number];
+        self.ids += 1;
+        self.out.clear();
+        connection.template.append(&mut self.out, Stamp { number: connection.sent, due }, self.ids);
+        connection.sent += 1;
+        connection.due = due;
+        connection.stream.write_all(&self.out).context("a request does not fit")
+    }
+
+    fn turn(&mut self, ages: &mut Durations) -> Result<u64> {
+        match self.poll.poll(&mut self.events, Some(TURN)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(0),
+            polled => polled?,
+        }
+        let mut answered = 0;
+        for event in self.events.iter().filter(|event| event.token() != TICKER) {
+            let Token(number) = event.token();
+            let connection = &mut self.connections[number];
+            if connection.read(&mut self.buffer)? {
+                ages.record(self.epoch.elapsed().saturating_sub(connection.due));
+                self.idle.push(number);
+                answered += 1;
+            }
+        }
+        Ok(answered)
+    }
+}
+
+impl Connection {
+    /// Reads what there is, and says whether the answer is complete.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<bool> {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => bail!("the server closed a connection after {}", String::from_utf8_lossy(&self.answer)),
+                Ok(read) if self.answer.is_empty() && is_complete(&buffer[..read])? => return Ok(true),
+                Ok(read) => {
+                    self.answer.extend_from_slice(&buffer[..read]);
+                    if is_complete(&self.answer)? {
+                        self.answer.clear();
+                        return Ok(true);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Whether an answer is all there. One that is no 201 is an error.
+fn is_complete(answer: &[u8]) -> Result<bool> {
+    let Some(length) = message_length(answer)? else { return Ok(false) };
+    ensure!(answer.starts_with(b"HTTP/1.1 201"), "a send was answered: {}", String::from_utf8_lossy(answer));
+    ensure!(answer.len() <= length, "more than one answer to a request");
+    Ok(answer.len() == length)
+}
+
+/// Bytes of a request or an answer with its body, once its head is there.
+pub(crate) fn message_length(bytes: &[u8]) -> Result<Option<usize>> {
+    let Some(head) = memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
+    // `Content-Length` in whatever case.
+    let at =
+        memmem::find(&bytes[..head + 2], b"ength: ").context("neither chunks nor missing lengths are understood")?;
+    let digits = bytes[at + 7..].iter().take_while(|byte| byte.is_ascii_digit());
+    let length = digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
+    Ok(Some(head + 4 + length))
+}
+
+fn request(pair: &Pair) -> Result<Vec<u8>> {
+    let (doctor, patient, token) = (&pair.doctor, &pair.patient, pair.token(Kind::User)?);
+    let body = format!(
+        r#"{{"location_id":"{LOCATION}","sender_user_id":"{doctor}","receiver_contact_id":"{patient}","content":"{}{WORDS}","client_message_id":"{ID_PLACE}"}}"#,
+        stamp::PLACE
+    );
+    let length = body.len();
+    Ok(format!(
+        "POST /chat/send HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_complete_with_its_last_byte() {
+        let answer = b"HTTP/1.1 201 Created\r\ncontent-length: 3\r\n\r\nabc";
+        assert!(is_complete(answer).unwrap());
+        assert!((0..answer.len()).all(|length| !is_complete(&answer[..length]).unwrap()));
+        assert!(is_complete(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n").is_err());
+        assert!(is_complete(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+    }
+}

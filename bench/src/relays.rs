@@ -1,0 +1,178 @@
+//! The servers that relay events from Redis to sockets: our gateway and its yardsticks, each with how one connects to it and
+//! publishes to it.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use shared::channel::Topology;
+use shared::event::Draft;
+use shared::participant::Kind;
+
+use crate::backends::Backends;
+use crate::load::client::{Dialect, Opening};
+use crate::load::fleet::Fleet;
+use crate::load::publisher::{Answers, Conversation, Publisher, Template, encode};
+use crate::people::{Pair, handshake};
+use crate::server::{Server, binaries};
+
+/// Entries that a log keeps, and for how long, as the API service has it.
+const LOG_LENGTH: &str = "128";
+const LOG_TTL_MS: &str = "3600000";
+
+/// One kind of server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Relay {
+    /// Our gateway, as it was built with this program.
+    Ours,
+    /// Another build of it, to compare with.
+    OtherBuild(PathBuf),
+    Yardstick(String),
+}
+
+/// One of them, running, with what it takes to load it.
+pub(crate) struct Running {
+    pub(crate) server: Server,
+    pub(crate) fleet: Fleet,
+    pub(crate) publisher: Publisher,
+    /// Holds what the publisher publishes through, where that is another server.
+    _publishes: Option<Server>,
+}
+
+impl Relay {
+    /// Whether it is somebody else's.
+    pub(crate) fn is_yardstick(&self) -> bool {
+        matches!(self, Self::Yardstick(_))
+    }
+
+    /// As it is called in a table.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Ours => "**ours**".to_owned(),
+            Self::OtherBuild(path) => format!("ours, {}", path.display()),
+            Self::Yardstick(name) => name.clone(),
+        }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Ours | Self::OtherBuild(_) => Dialect::Chat,
+            Self::Yardstick(name) if name == "socketio" => Dialect::SocketIo,
+            Self::Yardstick(_) => Dialect::Bare,
+        }
+    }
+
+    /// Starts it.
+    pub(crate) fn start(&self, backends: &Backends) -> Result<Server> {
+        match self {
+            Self::Ours => Server::of_ours(&binaries()?.join("ws-gateway"), backends, &[]),
+            Self::OtherBuild(path) => Server::of_ours(path, backends, &[]),
+            Self::Yardstick(name) => Server::yardstick(name, backends, &[]),
+        }
+    }
+
+    /// Starts it with `sockets` sockets, so many to a conversation, all open and live.
+    pub(crate) fn run(&self, backends: &Backends, sockets: usize, to_a_conversation: usize) -> Result<Running> {
+        backends.flush_redis()?;
+        let server = self.start(backends)?;
+        let pairs = pairs(sockets.div_ceil(to_a_conversation))?;
+        let openings = self.openings(server.address, &pairs, sockets, to_a_conversation)?;
+        let mut fleet = Fleet::new(self.dialect(), openings, Instant::now())?;
+        fleet.open()?;
+        let (mut publisher, publishes) = self.publisher(backends, &pairs)?;
+        fleet.warm_up(&mut publisher)?;
+        Ok(Running { server, fleet, publisher, _publishes: publishes })
+    }
+
+    /// The sockets of these pairs: doctor and patient by turns.
+    pub(crate) fn openings(
+        &self,
+        address: SocketAddr,
+        pairs: &[Pair],
+        sockets: usize,
+        to_a_conversation: usize,
+    ) -> Result<Vec<Opening>> {
+        let mut tokens = Vec::new();
+        let opening = |number: usize| {
+            let pair = &pairs[number / to_a_conversation];
+            let channel = pair.channel();
+            let request = match self.dialect() {
+                Dialect::Chat => {
+                    let place = number % to_a_conversation;
+                    if place == 0 {
+                        tokens = vec![pair.token(Kind::User)?, pair.token(Kind::Contact)?];
+                    }
+                    pair.handshake(&tokens[place % 2], None)
+                }
+                Dialect::Bare => handshake(&format!("/ws?channel={}", plain(channel.as_str())), None),
+                Dialect::SocketIo => {
+                    handshake(&format!("/ws/?EIO=4&transport=websocket&channel={}", plain(channel.as_str())), None)
+                }
+            };
+            Ok(Opening { address, request })
+        };
+        (0..sockets).map(opening).collect()
+    }
+
+    /// Whoever publishes to these pairs in the way that this server needs.
+    pub(crate) fn publisher(&self, backends: &Backends, pairs: &[Pair]) -> Result<(Publisher, Option<Server>)> {
+        match self {
+            Self::Ours | Self::OtherBuild(_) => Ok((scripted(backends, pairs)?, None)),
+            Self::Yardstick(name) if name == "nchan" => {
+                let server = Server::yardstick("nchan-publisher", backends, &[])?;
+                let post = |pair: &Pair| {
+                    let (payload, channel) = (pair.frame()?, plain(pair.channel().as_str()));
+                    let length = payload.len();
+                    let request = format!(
+                        "POST /pub?channel={channel} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{payload}"
+                    );
+                    Template::new(request.into_bytes())
+                };
+                let templates = pairs.iter().map(post).collect::<Result<_>>()?;
+                let publisher = Publisher::new(TcpStream::connect(server.address)?, Answers::Http, templates)?;
+                Ok((publisher, Some(server)))
+            }
+            Self::Yardstick(_) => {
+                let publish =
+                    |pair: &Pair| Template::new(encode(&["PUBLISH", &plain(pair.channel().as_str()), &pair.frame()?]));
+                let prepare = |_: &mut Conversation| pairs.iter().map(publish).collect();
+                Ok((Publisher::redis(&backends.redis, prepare)?, None))
+            }
+        }
+    }
+}
+
+/// The first `count` pairs.
+pub(crate) fn pairs(count: usize) -> Result<Vec<Pair>> {
+    (0..count).map(Pair::new).collect()
+}
+
+/// Publishes as the API service does: appended to the conversation's log and published, in one step.
+pub(crate) fn scripted(backends: &Backends, pairs: &[Pair]) -> Result<Publisher> {
+    Publisher::redis(&backends.redis, |redis| {
+        let sha = redis.ask(&["SCRIPT", "LOAD", Topology::Single.publish_script()])?;
+        pairs.iter().map(|pair| Template::new(command(&sha, pair, &pair.draft()?))).collect()
+    })
+}
+
+/// Publishes one event to each pair that nobody proves to have received, and waits until Redis has them all.
+pub(crate) fn publish_unproven(backends: &Backends, pairs: &[Pair]) -> Result<()> {
+    let mut redis = Conversation::open(&backends.redis)?;
+    let sha = redis.ask(&["SCRIPT", "LOAD", Topology::Single.publish_script()])?;
+    let event = |pair: &Pair| Ok(command(&sha, pair, &Draft { addressed: None, ..pair.draft()? }));
+    let events = pairs.iter().map(event).collect::<Result<Vec<_>>>()?;
+    redis.ask_all(&events)
+}
+
+fn command(sha: &str, pair: &Pair, draft: &Draft) -> Vec<u8> {
+    let (channel, header) = (pair.channel(), draft.header());
+    let log = channel.log();
+    let words = ["EVALSHA", sha, "1", &log, draft.kind, &header, &draft.rest, LOG_LENGTH, LOG_TTL_MS, channel.as_str()];
+    encode(&words)
+}
+
+/// A channel's name without what the yardsticks' names cannot hold.
+fn plain(channel: &str) -> String {
+    channel.replace(['{', '}'], "")
+}

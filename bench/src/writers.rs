@@ -1,0 +1,98 @@
+//! The servers that take messages: our API service, with and without HAProxy in front, and its yardsticks.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::backends::Backends;
+use crate::people::address_of;
+use crate::server::{Cpu, Server, binaries};
+
+/// One kind of server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// Our API service, as it was built with this program.
+    Ours,
+    /// Another build of it, to compare with.
+    OtherBuild(PathBuf),
+    /// The whole system, through HAProxy.
+    OursBehindHaproxy,
+    Yardstick(String),
+}
+
+/// One of them, running, with what its CPU time is read from.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    servers: Vec<i32>,
+    postgres: i32,
+    redis: i32,
+    /// Ends with this.
+    _server: Option<Server>,
+}
+
+/// CPU time of all that takes part, at a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spent {
+    server: f64,
+    postgres: f64,
+    redis: f64,
+}
+
+impl Writer {
+    /// Whether it is somebody else's.
+    pub(crate) fn is_yardstick(&self) -> bool {
+        matches!(self, Self::Yardstick(_))
+    }
+
+    /// As it is called in a table.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Ours => "**ours**".to_owned(),
+            Self::OtherBuild(path) => format!("ours, {}", path.display()),
+            Self::OursBehindHaproxy => "ours, through HAProxy".to_owned(),
+            Self::Yardstick(name) => name.clone(),
+        }
+    }
+
+    /// Starts it. `system` is the whole system, which runs already; its backends are all writers' backends.
+    pub(crate) fn run(&self, system: &Backends) -> Result<Running> {
+        let env = system.env();
+        let (address, servers, server) = match self {
+            Self::Ours | Self::OtherBuild(_) => {
+                let own = binaries()?.join("api-service");
+                let binary = if let Self::OtherBuild(path) = self { path } else { &own };
+                let server = Server::of_ours(binary, system, &[])?;
+                (server.address, vec![server.pid()], Some(server))
+            }
+            Self::OursBehindHaproxy => {
+                let servers = env.haproxy_pid.into_iter().chain(env.api_pids.iter().copied()).collect();
+                (address_of(&env.base_url)?, servers, None)
+            }
+            Self::Yardstick(name) => {
+                let server = Server::yardstick(name, system, &[])?;
+                (server.address, vec![server.pid()], Some(server))
+            }
+        };
+        Ok(Running { address, servers, postgres: system.postgres_pid, redis: system.redis_pid, _server: server })
+    }
+}
+
+impl Running {
+    pub(crate) fn spent(&self) -> Result<Spent> {
+        let seconds = |pid: &i32| Cpu::of(*pid).map(Cpu::seconds).context("a server is gone");
+        Ok(Spent {
+            server: self.servers.iter().map(seconds).sum::<Result<f64>>()?,
+            postgres: seconds(&self.postgres)?,
+            redis: seconds(&self.redis)?,
+        })
+    }
+}
+
+impl Spent {
+    /// Microseconds a request since `earlier`: of the server, of PostgreSQL, of Redis.
+    pub(crate) fn micros_a_request(self, earlier: Self, requests: u64) -> [f64; 3] {
+        let each = |now: f64, then: f64| (now - then) * 1e6 / requests as f64;
+        [each(self.server, earlier.server), each(self.postgres, earlier.postgres), each(self.redis, earlier.redis)]
+    }
+}
