@@ -1,5 +1,7 @@
 //! Each yardstick of this crate does what `bench/yardsticks/README.md` says, with a real Redis and PostgreSQL.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
