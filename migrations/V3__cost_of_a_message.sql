@@ -12,6 +12,9 @@ alter table messages drop constraint messages_conversation_id_fkey;
 -- updates in place of 18 %, and they cost a third.
 alter table messages set (fillfactor = 50);
 
+-- When Redis took it; the row stays for a moment longer, in which the Redis that took it may die and its successor not know.
+alter table outbox add column published_at timestamptz;
+
 -- A row tells of all messages of one transaction: of 50 sends that share a commit, one row instead of 50 is written,
 -- removed and vacuumed. Where the messages belong is told by themselves; a receipt still names its conversation.
 alter table outbox

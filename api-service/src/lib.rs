@@ -35,10 +35,12 @@ use shared::shutdown::Shutdown;
 use shared::token::Verifier;
 use shared::verified::VerifiedTokens;
 use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Config;
 use crate::publisher::Broker;
+use crate::redis::Health;
 use crate::revoker::Revoker;
 use crate::state::State;
 use crate::store::Store;
@@ -75,9 +77,10 @@ pub async fn run(
     let store = Store::new(&config.database)?;
     let watched = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
     let (redis, ended) = (watched.client.clone(), shutdown.clone());
+    let (told, health) = watch::channel(Health { connection: 0, proven: Instant::now() });
     shutdown.spawn(async move {
         tokio::select! {
-            () = redis::watch(watched) => {}
+            () = redis::watch(watched, told) => {}
             () = ended.begun() => {}
         }
     });
@@ -87,7 +90,7 @@ pub async fn run(
 
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();
-    shutdown.spawn(outbox::run(store.clone(), broker, committed, shutdown.clone()));
+    shutdown.spawn(outbox::run(store.clone(), broker, committed, health, shutdown.clone()));
     shutdown.spawn(writer::run(store.clone(), publisher.clone(), pending));
     shutdown.spawn(acks::run(ack_redis, store.clone(), publisher.clone(), shutdown.clone()));
 

@@ -10,7 +10,9 @@ use futures_util::future::join_all;
 use shared::channel::Topology;
 use shared::env::Secret;
 use shared::tls;
-use tokio::time::sleep;
+use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use crate::config::RedisConfig;
 
@@ -118,12 +120,32 @@ pub fn client(redis: &RedisConfig, command_timeout: Duration) -> Result<Connecte
     Ok(Connected { client, connections })
 }
 
-/// Replaces connections that were cut without a word. The library counts silence from the last command that it sent, so a
-/// connection that is never idle would never be silent to it. Never returns.
-pub async fn watch(mut redis: Connected) {
+/// What is known of Redis.
+#[derive(Debug, Clone, Copy)]
+pub struct Health {
+    /// Counts up with every new connection. What an old one was given may be lost: a Redis that died has a successor that
+    /// had not heard of it yet, or comes back with what it had written to disk.
+    pub connection: u64,
+    /// All servers answered to something that was asked then, on the connections that they had been given everything on.
+    pub proven: Instant,
+}
+
+/// Replaces connections that were cut without a word, and tells how Redis is. The library counts silence from the last
+/// command that it sent, so a connection that is never idle would never be silent to it. Never returns.
+pub async fn watch(mut redis: Connected, health: watch::Sender<Health>) {
+    let mut reconnected = redis.client.reconnect_rx();
     loop {
         sleep(HEARTBEAT).await;
-        if is_silent(&redis.client).await {
+        let asked = Instant::now();
+        let is_silent = is_silent(&redis.client).await;
+        let is_new = !matches!(reconnected.try_recv(), Err(TryRecvError::Empty));
+        while !matches!(reconnected.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
+        if is_new {
+            health.send_modify(|health| health.connection += 1);
+        } else if !is_silent && redis.client.is_connected() {
+            health.send_modify(|health| health.proven = asked);
+        }
+        if is_silent {
             tracing::warn!("Redis is silent: connecting anew");
             redis.renew().await;
         }

@@ -73,7 +73,7 @@ impl Pair {
     /// The same, as the API service hands it to Redis.
     pub(crate) fn draft(&self) -> Result<Draft> {
         let to = Participant::contact(self.patient.parse()?);
-        Ok(Draft::message(&self.message(), Addressed { to, message_id: ID_PLACE.parse()? }))
+        Ok(Draft::message(&self.message(), Addressed { to, message_id: ID_PLACE.parse()? }, 1))
     }
 
     /// The same as the frame that a client of ours receives, for servers that pass on what was published.

@@ -9,6 +9,7 @@ use anyhow::Result;
 use shared::channel::Topology;
 use shared::event::Draft;
 use shared::participant::Kind;
+use shared::publication::Publication;
 
 use crate::backends::Backends;
 use crate::load::client::{Dialect, Opening};
@@ -18,8 +19,8 @@ use crate::people::{Pair, handshake};
 use crate::server::{Server, binaries};
 
 /// Entries that a log keeps, and for how long, as the API service has it.
-const LOG_LENGTH: &str = "128";
-const LOG_TTL_MS: &str = "3600000";
+const LOG_LENGTH: u32 = 128;
+const LOG_TTL_MS: u32 = 3_600_000;
 
 /// One kind of server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,9 +167,13 @@ pub(crate) fn publish_unproven(backends: &Backends, pairs: &[Pair]) -> Result<()
 }
 
 fn command(sha: &str, pair: &Pair, draft: &Draft) -> Vec<u8> {
-    let (channel, header) = (pair.channel(), draft.header());
-    let log = channel.log();
-    let words = ["EVALSHA", sha, "1", &log, draft.kind, &header, &draft.rest, LOG_LENGTH, LOG_TTL_MS, channel.as_str()];
+    // Templates are published again and again, so nobody counts them.
+    let draft = Draft { seq: None, ..draft.clone() };
+    let mut publication = Publication::new(LOG_LENGTH, LOG_TTL_MS);
+    publication.add(&pair.channel(), &draft, false);
+    let (logs, args) = publication.into_parts();
+    let words: Vec<&str> =
+        ["EVALSHA", sha, "1"].into_iter().chain(logs.iter().chain(&args).map(String::as_str)).collect();
     encode(&words)
 }
 

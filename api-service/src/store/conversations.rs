@@ -1,5 +1,7 @@
 //! The table `conversations`: what a send locks and counts up, and what the inbox reads.
 
+use std::collections::HashMap;
+
 use deadpool_postgres::Object;
 use shared::ids::{ConversationId, LocationId};
 use shared::participant::{Conversation, Kind, Participant};
@@ -9,22 +11,20 @@ use tokio_postgres::{Row, Statement};
 use super::{Store, StoreError, messages};
 use crate::domain::inbox::{self, InboxCursor};
 
-/// A locked conversation: where it stands.
+/// Where a conversation stands.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Locked {
+pub(super) struct Standing {
     pub(super) last_seq: i64,
     pub(super) last_activity_at: OffsetDateTime,
 }
 
-/// Locks rows in the order of their ids, as everybody does who locks more than one: so nobody waits in a circle.
-pub(super) const LOCK: &str =
-    "select id, last_seq, last_activity_at from conversations where id = any($1) order by id for update";
-
-/// How a send leaves a conversation.
+/// What a batch of sends adds to a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bump {
     pub(super) id: ConversationId,
-    pub(super) at: Locked,
-    /// New messages to the first and to the second participant.
+    /// New messages.
+    pub(super) sent: i32,
+    /// Those to the first and to the second participant.
     pub(super) unread: [i32; 2],
 }
 
@@ -51,21 +51,34 @@ pub(super) async fn open(client: &Object, new: &[&Conversation]) -> Result<(), S
     Ok(())
 }
 
+/// Locks and counts up in one go, in the order of the ids, as everybody locks who locks more than one: so nobody waits in
+/// a circle. Clocks differ between instances and jump; within a conversation time does not run backwards.
 pub(super) const BUMP: &str = "update conversations c
-    set last_seq = x.last_seq, last_activity_at = x.last_activity_at,
-        user_unread = user_unread + x.to_user, other_unread = other_unread + x.to_other
-    from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::integer[], $5::integer[])
-         as x (id, last_seq, last_activity_at, to_user, to_other)
-    where c.id = x.id";
+    set last_seq = c.last_seq + x.sent, last_activity_at = greatest(c.last_activity_at, $5),
+        user_unread = c.user_unread + x.to_user, other_unread = c.other_unread + x.to_other
+    from (
+        select id, sent, to_user, to_other
+        from unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[]) as x (id, sent, to_user, to_other)
+        order by id
+    ) x
+    where c.id = x.id
+    returning c.id, c.last_seq, c.last_activity_at";
 
-/// Writes how sends leave their conversations, which must be locked. `statement` is [`BUMP`].
-pub(super) async fn bump(client: &Object, statement: &Statement, bumps: &[Bump]) -> Result<(), StoreError> {
+/// Adds to conversations, which are locked from then on, and says where they stand now; those that nobody has opened are
+/// not among them. `statement` is [`BUMP`].
+pub(super) async fn bump(
+    client: &Object,
+    statement: &Statement,
+    bumps: &[Bump],
+    now: OffsetDateTime,
+) -> Result<HashMap<ConversationId, Standing>, StoreError> {
     let ids: Vec<_> = bumps.iter().map(|bump| bump.id).collect();
-    let seqs: Vec<_> = bumps.iter().map(|bump| bump.at.last_seq).collect();
-    let times: Vec<_> = bumps.iter().map(|bump| bump.at.last_activity_at).collect();
+    let sent: Vec<_> = bumps.iter().map(|bump| bump.sent).collect();
     let [to_user, to_other] = [0, 1].map(|side: usize| bumps.iter().map(|bump| bump.unread[side]).collect::<Vec<_>>());
-    client.execute(statement, &[&ids, &seqs, &times, &to_user, &to_other]).await?;
-    Ok(())
+    let rows = client.query(statement, &[&ids, &sent, &to_user, &to_other, &now]).await?;
+    let standing =
+        |row: &Row| Ok((row.try_get(0)?, Standing { last_seq: row.try_get(1)?, last_activity_at: row.try_get(2)? }));
+    rows.iter().map(standing).collect()
 }
 
 /// A page of one participant's conversations, and whatever else is of its last hour. The index gives the hours newest

@@ -60,7 +60,7 @@ pub(super) const INSERT: &str =
               receiver_contact_id, content, sent_at, conversation_id, seq, client_message_id)";
 
 /// Writes new messages, whose conversations must be locked. `statement` is [`INSERT`].
-pub(super) async fn insert(client: &Object, statement: &Statement, messages: &[&Message]) -> Result<(), StoreError> {
+pub(super) async fn insert(client: &Object, statement: &Statement, messages: &[Message]) -> Result<(), StoreError> {
     let column = |value: fn(&NewMessage) -> Option<&str>| messages.iter().map(|m| value(&m.new)).collect::<Vec<_>>();
     let ids: Vec<_> = messages.iter().map(|m| m.id).collect();
     let locations = column(|m| Some(m.conversation.location().as_str()));

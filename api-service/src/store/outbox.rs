@@ -49,39 +49,66 @@ const OLDEST: &str = "select id, location_id, conversation_id, kind, message_ids
         select *, sum(cardinality(message_ids)) over (order by id) - cardinality(message_ids) as before
         from (
             select * from outbox
-            where created_at <= clock_timestamp() - make_interval(secs => $2) order by id limit $1
+            where published_at is null and created_at <= clock_timestamp() - make_interval(secs => $2)
+            order by id limit $1
         ) oldest
     ) counted
     where before < $1 order by id";
 
 impl Store {
-    /// Forgets entries whose events Redis has.
+    /// Notes entries whose events Redis has, and forgets others. Neither waits for the disk: what a crash undoes costs a
+    /// second publication, which clients ignore.
     ///
     /// # Errors
-    /// [`StoreError`]; the events will be published once more.
-    pub async fn forget(&self, ids: &[i64]) -> Result<(), StoreError> {
+    /// [`StoreError`]; all of their events will be published once more.
+    pub async fn settle(&self, published: &[i64], forgotten: &[i64]) -> Result<(), StoreError> {
+        const NOTE: &str = "update outbox set published_at = clock_timestamp() where id = any($1)";
+        // Not what somebody is about to publish again.
+        const FORGET: &str = "delete from outbox where id = any($1) and published_at is not null";
         self.with(async |client| {
-            // A forgetting that a crash undoes costs a second publication, which clients ignore: no need to wait for disk.
             let transaction = client.transaction().await?;
             transaction.batch_execute("set local synchronous_commit = off").await?;
-            let statement = transaction.prepare_cached("delete from outbox where id = any($1)").await?;
-            transaction.execute(&statement, &[&ids]).await?;
+            for (statement, ids) in [(NOTE, published), (FORGET, forgotten)] {
+                if !ids.is_empty() {
+                    let statement = transaction.prepare_cached(statement).await?;
+                    transaction.execute(&statement, &[&ids]).await?;
+                }
+            }
             Ok(transaction.commit().await?)
         })
         .await
     }
 
-    /// Hands the oldest entries to `publish`, of about `limit` events and only those older than `age_seconds`, and forgets
-    /// those that it published. Returns how many events there were; `None` when another instance is at it.
+    /// Has entries published once more that were published more than `age_seconds` ago and are still there: those of a
+    /// dead instance, or with 0 all that a Redis may have lost.
     ///
     /// # Errors
-    /// [`StoreError`], or what `publish` returns; nothing is forgotten then.
+    /// [`StoreError`]
+    pub async fn unsettle(&self, age_seconds: f64) -> Result<(), StoreError> {
+        self.with(async |client| {
+            let statement = client
+                .prepare_cached(
+                    "update outbox set published_at = null
+                     where published_at <= clock_timestamp() - make_interval(secs => $1)",
+                )
+                .await?;
+            client.execute(&statement, &[&age_seconds]).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Hands the oldest entries to `publish`, of about `limit` events and only those older than `age_seconds`, and notes
+    /// that they are published. Returns them; `None` when another instance is at it.
+    ///
+    /// # Errors
+    /// [`StoreError`], or what `publish` returns; nothing is noted then.
     pub async fn relay<E: From<StoreError>>(
         &self,
         limit: i64,
         age_seconds: f64,
         publish: impl AsyncFnOnce(&[OutboxEntry]) -> Result<(), E>,
-    ) -> Result<Option<usize>, E> {
+    ) -> Result<Option<Vec<OutboxEntry>>, E> {
         let outcome = self
             .with(async |client| {
                 let transaction = client.transaction().await?;
@@ -92,15 +119,16 @@ impl Store {
                 }
                 let entries = oldest(&transaction, limit, age_seconds).await?;
                 if entries.is_empty() {
-                    return Ok(Ok(Some(0)));
+                    return Ok(Ok(Some(entries)));
                 }
                 if let Err(error) = publish(&entries).await {
                     return Ok(Err(error));
                 }
                 let ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
-                transaction.execute("delete from outbox where id = any($1)", &[&ids]).await?;
+                let note = "update outbox set published_at = clock_timestamp() where id = any($1)";
+                transaction.execute(note, &[&ids]).await?;
                 transaction.commit().await?;
-                Ok(Ok(Some(entries.iter().map(|entry| entry.events.len()).sum())))
+                Ok(Ok(Some(entries)))
             })
             .await;
         outcome?
@@ -116,7 +144,7 @@ impl Store {
                 .query_one(
                     "select coalesce(sum(case kind when 'message' then cardinality(message_ids) else 1 end), 0)::bigint,
                             coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
-                     from outbox",
+                     from outbox where published_at is null",
                     &[],
                 )
                 .await?;

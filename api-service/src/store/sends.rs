@@ -1,6 +1,8 @@
 //! The transaction of a batch of sends: conversations, messages and outbox together, or nothing.
 //!
-//! Two round trips whatever the size: begin, lock and look for repeats; then write everything and commit.
+//! Two round trips whatever the size: begin, count the conversations up, which locks them, and look for repeats; then write
+//! everything and commit. Repeats are rare, so every send is counted as new at first; where one turns out to be none, all is
+//! undone and counted again without it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -10,12 +12,11 @@ use deadpool_postgres::Object;
 use shared::channel::Channel;
 use shared::ids::{ConversationId, LocationId};
 use shared::participant::Participant;
-use time::OffsetDateTime;
 use tokio::try_join;
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
-use super::conversations::{self, Bump, Locked};
+use super::conversations::{self, Bump, Standing};
 use super::outbox::{self, OutboxEntry, OutboxEvent};
 use super::{Store, StoreError, messages};
 use crate::domain::message::{Message, NewMessage, now};
@@ -62,93 +63,94 @@ impl Store {
 
 /// Prepared before the transaction: within it, everything must be on its way in one go and in order.
 struct Statements {
-    lock: Statement,
+    bump: Statement,
     repeats: Statement,
     insert: Statement,
-    bump: Statement,
     remember: Statement,
 }
 
 impl Statements {
     async fn prepare(client: &Object) -> Result<Self, StoreError> {
-        let (lock, repeats, insert, bump, remember) = try_join!(
-            client.prepare_cached(conversations::LOCK),
+        let (bump, repeats, insert, remember) = try_join!(
+            client.prepare_cached(conversations::BUMP),
             client.prepare_cached(messages::BY_CLIENT_ID),
             client.prepare_cached(messages::INSERT),
-            client.prepare_cached(conversations::BUMP),
             client.prepare_cached(outbox::INSERT_MESSAGES),
         )?;
-        Ok(Self { lock, repeats, insert, bump, remember })
+        Ok(Self { bump, repeats, insert, remember })
     }
 }
 
 async fn send(client: &Object, statements: &Statements, batch: &[Arc<NewMessage>]) -> Result<Done, StoreError> {
-    let mut ids: Vec<ConversationId> = batch.iter().map(|new| new.conversation.id()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let mut begun = Begun::begin(client, statements, &ids, batch).await?;
-    if begun.locked.len() < ids.len() {
-        // Somebody writes in a conversation for the first time.
-        client.batch_execute("rollback").await?;
-        let unopened = |new: &&Arc<NewMessage>| !begun.locked.contains_key(&new.conversation.id());
-        let new: Vec<_> = batch.iter().filter(unopened).map(|new| &new.conversation).collect();
-        conversations::open(client, &new).await?;
-        begun = Begun::begin(client, statements, &ids, batch).await?;
-    }
-    let Judged { verdicts, bumps } = judge(batch, begun, now())?;
-    let new: Vec<&Message> = verdicts.iter().filter_map(Verdict::new_message).collect();
-    let outbox_id = match new.is_empty() {
-        // Repeats only: there is nothing to keep, and the locks can go.
-        true => {
-            client.batch_execute("commit").await?;
-            None
+    let mut stored: HashMap<RepeatKey, Message> = HashMap::new();
+    loop {
+        let judged = judge(batch, &stored);
+        if judged.bumps.is_empty() {
+            return done(&judged.verdicts, batch, &[], None);
         }
-        false => Some(write(client, statements, &new, &bumps).await?),
-    };
-    done(&verdicts, outbox_id)
+        let begun = Begun::begin(client, statements, batch, &judged).await?;
+        if begun.standing.len() < judged.bumps.len() {
+            // Somebody writes in a conversation for the first time.
+            client.batch_execute("rollback").await?;
+            let unopened = |new: &&Arc<NewMessage>| !begun.standing.contains_key(&new.conversation.id());
+            let new: Vec<_> = batch.iter().filter(unopened).map(|new| &new.conversation).collect();
+            conversations::open(client, &new).await?;
+            continue;
+        }
+        let known = stored.len();
+        stored.extend(begun.repeats.into_iter().filter_map(|message| Some((repeat_key(&message.new)?, message))));
+        if judged.verdicts.iter().zip(batch).any(|(verdict, new)| verdict.is_new() && is_stored(new, &stored)) {
+            debug_assert!(stored.len() > known, "what was known was no new message");
+            client.batch_execute("rollback").await?;
+            continue;
+        }
+        let new = place(batch, &judged, begun.standing)?;
+        let outbox_id = write(client, statements, &new).await?;
+        return done(&judged.verdicts, batch, &new, Some(outbox_id));
+    }
 }
 
-/// Where things stand once the conversations are locked.
+/// Where things stand once the conversations are counted up.
 struct Begun {
-    locked: HashMap<ConversationId, Locked>,
-    /// Messages that were sent under one of the batch's client ids.
-    stored: Vec<Message>,
+    standing: HashMap<ConversationId, Standing>,
+    /// Messages that were sent under one of the new messages' client ids.
+    repeats: Vec<Message>,
 }
 
 impl Begun {
-    /// Begins the transaction, locks the conversations and finds the repeats, in one round trip. The statements run
+    /// Begins the transaction, counts the conversations up and finds the repeats, in one round trip. The statements run
     /// in order, so repeats are looked for behind the locks: of two that race, the second sees the first.
     async fn begin(
         client: &Object,
         statements: &Statements,
-        ids: &[ConversationId],
         batch: &[Arc<NewMessage>],
+        judged: &Judged,
     ) -> Result<Self, StoreError> {
-        let client_ids: Vec<Uuid> = batch.iter().filter_map(|new| new.client_message_id).collect();
+        let new = judged.verdicts.iter().zip(batch).filter(|(verdict, _)| verdict.is_new());
+        let client_ids: Vec<Uuid> = new.filter_map(|(_, new)| new.client_message_id).collect();
         let repeats = async {
             match client_ids.is_empty() {
                 true => Ok(Vec::new()),
-                false => client.query(&statements.repeats, &[&client_ids]).await,
+                false => client.query(&statements.repeats, &[&client_ids]).await.map_err(StoreError::from),
             }
         };
-        let lock = async { client.query(&statements.lock, &[&ids]).await };
-        let ((), locked, stored) = try_join!(biased; client.batch_execute("begin"), lock, repeats)?;
-        let locked = locked
-            .iter()
-            .map(|row| Ok((row.try_get(0)?, Locked { last_seq: row.try_get(1)?, last_activity_at: row.try_get(2)? })))
-            .collect::<Result<_, StoreError>>()?;
-        Ok(Self { locked, stored: stored.iter().map(messages::message).collect::<Result<_, _>>()? })
+        let ((), standing, repeats) = try_join!(
+            biased;
+            async { Ok(client.batch_execute("begin").await?) },
+            conversations::bump(client, &statements.bump, &judged.bumps, now()),
+            repeats,
+        )?;
+        Ok(Self { standing, repeats: repeats.iter().map(messages::message).collect::<Result<_, _>>()? })
     }
 }
 
 /// Writes what is new and commits, in one round trip. A commit behind a failed write is a rollback, and the failed
 /// write tells. Returns the row of the outbox.
-async fn write(client: &Object, statements: &Statements, new: &[&Message], bumps: &[Bump]) -> Result<i64, StoreError> {
+async fn write(client: &Object, statements: &Statements, new: &[Message]) -> Result<i64, StoreError> {
     let ids: Vec<_> = new.iter().map(|message| message.id).collect();
-    let ((), (), row, ()) = try_join!(
+    let ((), row, ()) = try_join!(
         biased;
         messages::insert(client, &statements.insert, new),
-        conversations::bump(client, &statements.bump, bumps),
         async { Ok(client.query_one(&statements.remember, &[&ids]).await?) },
         async { Ok(client.batch_execute("commit").await?) },
     )?;
@@ -158,7 +160,7 @@ async fn write(client: &Object, statements: &Statements, new: &[&Message], bumps
 /// What a send turns out to be.
 #[derive(Debug)]
 enum Verdict {
-    New(Message),
+    New,
     RepeatsStored(Message),
     /// The same as the send at this place of the batch.
     RepeatsEarlier(usize),
@@ -166,13 +168,14 @@ enum Verdict {
 }
 
 impl Verdict {
-    fn new_message(&self) -> Option<&Message> {
-        if let Self::New(message) = self { Some(message) } else { None }
+    fn is_new(&self) -> bool {
+        matches!(self, Self::New)
     }
 }
 
 struct Judged {
     verdicts: Vec<Verdict>,
+    /// What the new ones add to their conversations.
     bumps: Vec<Bump>,
 }
 
@@ -183,17 +186,17 @@ fn repeat_key(new: &NewMessage) -> Option<RepeatKey> {
     Some((new.client_message_id?, new.conversation.location().clone(), new.sender.clone()))
 }
 
-/// Tells repeats from new messages and gives the new ones their place. Free of SQL.
-fn judge(batch: &[Arc<NewMessage>], begun: Begun, now: OffsetDateTime) -> Result<Judged, StoreError> {
-    let Begun { locked: mut standing, stored } = begun;
-    let stored: HashMap<RepeatKey, Message> =
-        stored.into_iter().filter_map(|message| Some((repeat_key(&message.new)?, message))).collect();
+fn is_stored(new: &NewMessage, stored: &HashMap<RepeatKey, Message>) -> bool {
+    !stored.is_empty() && repeat_key(new).is_some_and(|key| stored.contains_key(&key))
+}
+
+/// Tells repeats from new messages, as far as the stored ones are known. Free of SQL.
+fn judge(batch: &[Arc<NewMessage>], stored: &HashMap<RepeatKey, Message>) -> Judged {
     let mut earlier: HashMap<RepeatKey, usize> = HashMap::new();
     let mut bumps: HashMap<ConversationId, Bump> = HashMap::new();
     let mut verdicts = Vec::with_capacity(batch.len());
     for (place, new) in batch.iter().enumerate() {
-        let key = repeat_key(new);
-        if let Some(key) = key {
+        if let Some(key) = repeat_key(new) {
             if let Some(message) = stored.get(&key) {
                 let same = *message.new == **new;
                 verdicts.push(if same { Verdict::RepeatsStored(message.clone()) } else { Verdict::IdReused });
@@ -209,31 +212,56 @@ fn judge(batch: &[Arc<NewMessage>], begun: Begun, now: OffsetDateTime) -> Result
             };
         }
         let id = new.conversation.id();
-        let conversation = standing.get_mut(&id).ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
-        conversation.last_seq += 1;
-        // Clocks differ between instances and jump; within a conversation time does not run backwards.
-        conversation.last_activity_at = conversation.last_activity_at.max(now);
-        let bump = bumps.entry(id).or_insert(Bump { id, at: *conversation, unread: [0, 0] });
-        bump.at = *conversation;
+        let bump = bumps.entry(id).or_insert(Bump { id, sent: 0, unread: [0, 0] });
+        bump.sent += 1;
         bump.unread[usize::from(new.receiver != *new.conversation.first())] += 1;
-        verdicts.push(Verdict::New(Message {
-            id: Uuid::now_v7(),
-            new: new.clone(),
-            seq: conversation.last_seq,
-            sent_at: conversation.last_activity_at,
-            delivered_at: None,
-            read_at: None,
-        }));
+        verdicts.push(Verdict::New);
     }
-    Ok(Judged { verdicts, bumps: bumps.into_values().collect() })
+    Judged { verdicts, bumps: bumps.into_values().collect() }
 }
 
-fn done(verdicts: &[Verdict], outbox_id: Option<i64>) -> Result<Done, StoreError> {
-    let mut events = Vec::with_capacity(verdicts.len());
-    let mut outcomes: Vec<SendOutcome> = Vec::with_capacity(verdicts.len());
+/// Gives the new messages of a batch their place, in its order; `standing` already counts them. Free of SQL.
+fn place(
+    batch: &[Arc<NewMessage>],
+    judged: &Judged,
+    standing: HashMap<ConversationId, Standing>,
+) -> Result<Vec<Message>, StoreError> {
+    let mut before = standing;
+    for bump in &judged.bumps {
+        let standing = before.get_mut(&bump.id).ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
+        standing.last_seq -= i64::from(bump.sent);
+    }
+    let new = judged.verdicts.iter().zip(batch).filter(|(verdict, _)| verdict.is_new());
+    new.map(|(_, new)| {
+        let standing = before
+            .get_mut(&new.conversation.id())
+            .ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
+        standing.last_seq += 1;
+        Ok(Message {
+            id: Uuid::now_v7(),
+            new: new.clone(),
+            seq: standing.last_seq,
+            sent_at: standing.last_activity_at,
+            delivered_at: None,
+            read_at: None,
+        })
+    })
+    .collect()
+}
+
+fn done(
+    verdicts: &[Verdict],
+    batch: &[Arc<NewMessage>],
+    new: &[Message],
+    outbox_id: Option<i64>,
+) -> Result<Done, StoreError> {
+    let mut new = new.iter();
+    let mut events = Vec::with_capacity(new.len());
+    let mut outcomes: Vec<SendOutcome> = Vec::with_capacity(batch.len());
     for verdict in verdicts {
         outcomes.push(match verdict {
-            Verdict::New(message) => {
+            Verdict::New => {
+                let message = new.next().ok_or_else(|| StoreError::internal("a message was not placed"))?;
                 let json = message.to_json().map_err(StoreError::internal)?;
                 let channel = Channel::from(&message.new.conversation);
                 events.push(OutboxEvent { channel, draft: message.event(&json) });
@@ -255,6 +283,7 @@ mod tests {
     use super::*;
     use crate::domain::message::Content;
     use shared::participant::Conversation;
+    use time::OffsetDateTime;
 
     fn new(from: &str, to: &str, content: &str, client_id: Option<u128>) -> Arc<NewMessage> {
         let (sender, receiver): (Participant, Participant) = (from.parse().unwrap(), to.parse().unwrap());
@@ -267,13 +296,15 @@ mod tests {
         })
     }
 
-    fn begun(batch: &[Arc<NewMessage>], stored: Vec<Message>) -> Begun {
-        let standing = Locked { last_seq: 10, last_activity_at: OffsetDateTime::UNIX_EPOCH };
-        Begun { locked: batch.iter().map(|new| (new.conversation.id(), standing)).collect(), stored }
+    fn standing(batch: &[Arc<NewMessage>], judged: &Judged, at: OffsetDateTime) -> HashMap<ConversationId, Standing> {
+        let sent = |id| judged.bumps.iter().find(|bump| bump.id == id).map_or(0, |bump| i64::from(bump.sent));
+        let stands = |id| Standing { last_seq: 10 + sent(id), last_activity_at: at };
+        batch.iter().map(|new| (new.conversation.id(), stands(new.conversation.id()))).collect()
     }
 
-    fn stored(new: Arc<NewMessage>) -> Message {
-        Message { new, ..crate::domain::message::tests::example() }
+    fn stored(new: &Arc<NewMessage>) -> (RepeatKey, Message) {
+        let message = Message { new: new.clone(), ..crate::domain::message::tests::example() };
+        (repeat_key(new).unwrap(), message)
     }
 
     #[test]
@@ -284,11 +315,13 @@ mod tests {
             new("user:d", "contact:q", "3", None),
             new("user:d", "contact:p", "4", None),
         ];
-        let judged = judge(&batch, begun(&batch, vec![]), now()).unwrap();
-        let seqs: Vec<_> = judged.verdicts.iter().filter_map(Verdict::new_message).map(|m| m.seq).collect();
-        assert_eq!(seqs, [11, 12, 11, 13]);
+        let judged = judge(&batch, &HashMap::new());
         let bump = judged.bumps.iter().find(|bump| bump.id == batch[0].conversation.id()).unwrap();
-        assert_eq!((bump.at.last_seq, bump.unread), (13, [1, 2]));
+        assert_eq!((bump.sent, bump.unread), (3, [1, 2]));
+        let at = now();
+        let placed = place(&batch, &judged, standing(&batch, &judged, at)).unwrap();
+        assert_eq!(placed.iter().map(|message| message.seq).collect::<Vec<_>>(), [11, 12, 11, 13]);
+        assert!(placed.iter().all(|message| message.sent_at == at), "the time is the database's word");
     }
 
     #[test]
@@ -301,23 +334,21 @@ mod tests {
             new("contact:p", "user:d", "2", Some(2)),
             new("user:d", "contact:p", "other", Some(1)),
         ];
-        let judged = judge(&batch, begun(&batch, vec![stored(batch[0].clone())]), now()).unwrap();
+        let judged = judge(&batch, &HashMap::from([stored(&batch[0])]));
         let verdicts = &judged.verdicts;
         assert!(matches!(&verdicts[0], Verdict::RepeatsStored(_)));
-        assert!(matches!(&verdicts[1], Verdict::New(m) if m.seq == 11));
+        assert!(matches!(&verdicts[1], Verdict::New));
         assert!(matches!(&verdicts[2], Verdict::RepeatsEarlier(1)));
         assert!(matches!(&verdicts[3], Verdict::IdReused));
-        assert!(matches!(&verdicts[4], Verdict::New(m) if m.seq == 12), "another sender's ids are its own");
+        assert!(matches!(&verdicts[4], Verdict::New), "another sender's ids are its own");
         assert!(matches!(&verdicts[5], Verdict::IdReused));
-    }
-
-    #[test]
-    fn time_does_not_run_backwards_within_a_conversation() {
-        let batch = [new("user:d", "contact:p", "1", None)];
-        let mut ahead = begun(&batch, vec![]);
-        let later = now() + time::Duration::hours(1);
-        ahead.locked.values_mut().for_each(|locked| locked.last_activity_at = later);
-        let judged = judge(&batch, ahead, now()).unwrap();
-        assert_eq!(judged.verdicts[0].new_message().unwrap().sent_at, later);
+        let placed = place(&batch, &judged, standing(&batch, &judged, now())).unwrap();
+        assert_eq!(placed.iter().map(|message| message.seq).collect::<Vec<_>>(), [11, 12]);
+        let done = done(&judged.verdicts, &batch, &placed, Some(1)).unwrap();
+        assert_eq!(done.entry.unwrap().events.len(), 2);
+        assert!(matches!(&done.outcomes[..], [
+            SendOutcome::Repeated(_), SendOutcome::Sent(first), SendOutcome::Repeated(second), SendOutcome::IdReused,
+            SendOutcome::Sent(_), SendOutcome::IdReused
+        ] if first == second));
     }
 }
