@@ -103,9 +103,9 @@ macro_rules! inbox_query {
         concat!(
             "select c.conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_activity_at, c.unread, ",
             messages::columns!("m"),
-            " from (",
+            " from (select * from (",
             $($page),+,
-            " order by last_activity_at desc, conversation desc limit $5) c
+            ") page order by last_activity_at desc, conversation desc limit $5) c
              join messages m on m.conversation_id = c.conversation and m.seq = c.last_seq
              order by c.last_activity_at desc, c.conversation desc"
         )
