@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use shared::channel::Topology;
 use shared::env::Secret;
 use shared::tls;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -134,13 +135,15 @@ pub struct Health {
 /// command that it sent, so a connection that is never idle would never be silent to it. Never returns.
 pub async fn watch(mut redis: Connected, health: watch::Sender<Health>) {
     let mut reconnected = redis.client.reconnect_rx();
+    // The first connections replace none. Those to the nodes of a cluster take a moment longer than the first of them.
+    let _connected = redis.client.wait_for_connect().await;
+    sleep(HEARTBEAT).await;
+    any(&mut reconnected);
     loop {
         sleep(HEARTBEAT).await;
         let asked = Instant::now();
         let is_silent = is_silent(&redis.client).await;
-        let is_new = !matches!(reconnected.try_recv(), Err(TryRecvError::Empty));
-        while !matches!(reconnected.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
-        if is_new {
+        if any(&mut reconnected) {
             health.send_modify(|health| health.connection += 1);
         } else if !is_silent && redis.client.is_connected() {
             health.send_modify(|health| health.proven = asked);
@@ -150,6 +153,15 @@ pub async fn watch(mut redis: Connected, health: watch::Sender<Health>) {
             redis.renew().await;
         }
     }
+}
+
+/// Whether there was anything to hear.
+fn any<T: Clone>(receiver: &mut Receiver<T>) -> bool {
+    let mut heard = false;
+    while !matches!(receiver.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {
+        heard = true;
+    }
+    heard
 }
 
 /// Whether any server does not answer. In a cluster, connecting anew means to ask who the masters are now.
