@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::interfaces::StreamsInterface;
-use futures_util::future::join_all;
+use fred::types::Value;
+use fred::types::scripts::Script;
 use metrics::counter;
 use parking_lot::Mutex;
 use shared::channel;
@@ -21,10 +21,12 @@ use shared::receipt::{Kind, MAX_IDS, Receipt};
 use shared::shutdown::Shutdown;
 use tokio::sync::Notify;
 
+use crate::redis::run;
+
 /// Message ids that may wait: some 4 MiB.
 const LIMIT_IDS: usize = 200_000;
-/// Entries in one pipeline.
-pub(crate) const BATCH: usize = 256;
+/// Entries in one command.
+const BATCH: usize = 256;
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -74,6 +76,7 @@ impl Acks {
 
 impl Queue {
     async fn run(&self, client: &Client, shutdown: &Shutdown) {
+        let script = Script::from_lua(channel::ADD_ACKS);
         loop {
             let receipts = std::mem::take(&mut self.waiting.lock().receipts);
             if receipts.is_empty() {
@@ -86,37 +89,24 @@ impl Queue {
                 }
                 continue;
             }
-            for receipt in merge(receipts).chunks(BATCH) {
-                self.send(client, receipt).await;
+            for receipts in merge(receipts).chunks(BATCH) {
+                self.send(client, &script, receipts).await;
             }
         }
     }
 
-    /// Tries until Redis has them all. An entry that was added and not answered is added twice: the first time stands, so
-    /// the second says nothing. Whoever shuts down has a deadline for this.
-    async fn send(&self, client: &Client, receipts: &[Receipt]) {
-        let mut left: Vec<(String, usize)> =
-            receipts.iter().filter_map(|receipt| Some((receipt.encode().ok()?, receipt.message_ids.len()))).collect();
-        loop {
-            let sent = join_all(left.iter().map(|(entry, _)| add(client, entry))).await;
-            let mut results = sent.into_iter();
-            let before: usize = left.iter().map(|(_, ids)| ids).sum();
-            left.retain(|_| results.next() != Some(true));
-            let after: usize = left.iter().map(|(_, ids)| ids).sum();
-            self.waiting.lock().ids -= before - after;
-            if left.is_empty() {
-                return;
-            }
+    /// Tries until Redis has them all. Those of a command that was done and not answered are added twice: the first time
+    /// stands, so the second says nothing. Whoever shuts down has a deadline for this.
+    async fn send(&self, client: &Client, script: &Script, receipts: &[Receipt]) {
+        let entries = receipts.iter().filter_map(|receipt| receipt.encode().ok()).map(Value::from);
+        let cap = Value::from(channel::ACKS_MAX_LENGTH.to_string());
+        let arguments: Vec<_> = [cap].into_iter().chain(entries).collect();
+        while run::<Value>(client, script, channel::ACKS, &arguments).await.is_err() {
             counter!("gateway_acks_retries_total").increment(1);
             tokio::time::sleep(PAUSE).await;
         }
+        self.waiting.lock().ids -= receipts.iter().map(|receipt| receipt.message_ids.len()).sum::<usize>();
     }
-}
-
-async fn add(client: &Client, entry: &str) -> bool {
-    let cap = ("MAXLEN", "~", channel::ACKS_MAX_LENGTH.to_string(), None);
-    let added = client.xadd::<(), _, _, _, _>(channel::ACKS, false, cap, "*", (channel::ACK_FIELD, entry)).await;
-    added.is_ok()
 }
 
 /// One receipt for all of the same kind by the same person, of at most [`MAX_IDS`] messages. Its time is the latest: no

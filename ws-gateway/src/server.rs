@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::connection;
+use crate::connection::Connection;
 use crate::gateway::Gateway;
 use crate::handshake::{self, Admitted};
 
@@ -59,10 +59,10 @@ pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: 
             let socket = Box::pin(shake_hands(&gateway, tcp)).await;
             drop(permit);
             if let Some((tcp, already_read, admitted)) = socket {
-                let open = metrics::gauge!("gateway_sockets");
-                open.increment(1.0);
-                connection::serve(gateway, tcp, already_read, admitted, turn).await;
-                open.decrement(1.0);
+                let connection = Connection::new(gateway, tcp, &already_read, *admitted, turn);
+                // It may hold on to the whole of what the handshake was read into.
+                drop(already_read);
+                connection.serve().await;
             }
         });
     }
