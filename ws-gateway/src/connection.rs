@@ -14,7 +14,6 @@ mod scratch;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -78,7 +77,7 @@ pub(crate) struct Connection {
     request_id: Box<str>,
     _permit: OwnedSemaphorePermit,
     /// What came before the socket was there, and is still to be sent.
-    missed: VecDeque<Arc<Delivery>>,
+    missed: Option<Box<VecDeque<Arc<Delivery>>>>,
     /// The last event sent; none at or before it is sent again.
     position: Cursor,
     degraded: bool,
@@ -97,6 +96,43 @@ pub(crate) struct Connection {
     stuck_since: Option<Instant>,
     /// What counts in the queue for the round that is being written.
     in_hand: usize,
+    /// Not counted yet.
+    frames: u32,
+}
+
+/// Serves a socket to its end: a task of its own, and no larger than the connection that it is.
+pub(crate) struct Serving(Stage);
+
+#[expect(clippy::large_enum_variant, reason = "the large one is what it is for nearly all of its life")]
+enum Stage {
+    Open(Connection),
+    /// Boxed: what the last words need is not to be set aside for a life.
+    Leaving(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Over,
+}
+
+impl From<Connection> for Serving {
+    fn from(connection: Connection) -> Self {
+        Self(Stage::Open(connection))
+    }
+}
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self(stage) = self.get_mut();
+        if let Stage::Open(connection) = stage {
+            let end = ready!(scratch::with(|scratch| connection.poll(context, scratch)));
+            if let Stage::Open(connection) = std::mem::replace(stage, Stage::Over) {
+                *stage = Stage::Leaving(Box::pin(farewell::say(connection, end)));
+            }
+        }
+        match stage {
+            Stage::Leaving(last_words) => last_words.as_mut().poll(context),
+            Stage::Open(_) | Stage::Over => Poll::Ready(()),
+        }
+    }
 }
 
 impl Connection {
@@ -117,7 +153,6 @@ impl Connection {
         let clock = Clock::new(now, config.heartbeat, config.idle_timeout, principal.expires_at);
         let alarm = Alarm::new(&gateway.bells, membership.outbound(), clock.next(now, OffsetDateTime::now_utc()));
         gateway.sockets.increment(1.0);
-        gateway.frames_sent.increment(1);
         let mut unsent = Vec::new();
         wire::text(&mut unsent, &protocol::ready(id, cursor, resumed));
         Self {
@@ -128,7 +163,7 @@ impl Connection {
             principal,
             request_id: request_id.into(),
             _permit: permit,
-            missed: missed.into(),
+            missed: (!missed.is_empty()).then(|| Box::new(missed.into())),
             position: cursor,
             degraded: false,
             proofs: Proofs::default(),
@@ -142,14 +177,8 @@ impl Connection {
             sent: 0,
             stuck_since: None,
             in_hand: 0,
+            frames: 1,
         }
-    }
-
-    /// Serves the socket to its end.
-    pub(crate) async fn serve(mut self) {
-        let end = poll_fn(|context| scratch::with(|scratch| self.poll(context, scratch))).await;
-        // Boxed: what the last words need is not to be set aside for a life.
-        Box::pin(farewell::say(self, end)).await;
     }
 
     /// Does all that can be done without waiting.
@@ -160,6 +189,9 @@ impl Connection {
             Poll::Pending => Poll::Pending,
         };
         scratch.clear();
+        if self.frames > 0 {
+            self.gateway.frames_sent.increment(std::mem::take(&mut self.frames).into());
+        }
         ended
     }
 
@@ -195,17 +227,13 @@ impl Connection {
 
     /// Sends what came before the socket was there. Pending when there is nothing of that any more.
     fn catch_up(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Result<Poll<()>, End> {
-        if self.missed.is_empty() {
-            return Ok(Poll::Pending);
-        }
+        let Some(mut missed) = self.missed.take() else { return Ok(Poll::Pending) };
         while scratch.out.len() < ROUND_BYTES
-            && let Some(delivery) = self.missed.pop_front()
+            && let Some(delivery) = missed.pop_front()
         {
             self.event(&delivery, &mut scratch.out);
         }
-        if self.missed.is_empty() {
-            self.missed = VecDeque::new();
-        }
+        self.missed = Some(missed).filter(|missed| !missed.is_empty());
         self.prove(&mut scratch.out);
         self.send(context, &mut scratch.out)?;
         Ok(Poll::Ready(()))
@@ -239,7 +267,7 @@ impl Connection {
         match self.proofs.next(Instant::now()) {
             Next::Nothing => {}
             Next::Ping(payload) => {
-                self.gateway.frames_sent.increment(1);
+                self.frames += 1;
                 wire::ping(out, &payload);
             }
             Next::Later(at) => self.wake_at(at),
@@ -264,7 +292,7 @@ impl Connection {
                 Due::Expiring => self.say(&protocol::expiring(self.clock.expires_at()), out),
                 Due::Heartbeat => {
                     if let Some(payload) = self.proofs.heartbeat(now) {
-                        self.gateway.frames_sent.increment(1);
+                        self.frames += 1;
                         wire::ping(out, &payload);
                     }
                 }
@@ -277,8 +305,8 @@ impl Connection {
     }
 
     /// Appends a frame of the gateway's own.
-    fn say(&self, text: &str, out: &mut Vec<u8>) {
-        self.gateway.frames_sent.increment(1);
+    fn say(&mut self, text: &str, out: &mut Vec<u8>) {
+        self.frames += 1;
         wire::text(out, text);
     }
 
@@ -329,5 +357,17 @@ impl Connection {
             Ok(()) if !buffer.filled().is_empty() => Ok(buffer.filled().len()),
             _ => Err(End::Gone),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_socket_is_small() {
+        // Every byte here is there for each of 100,000 sockets.
+        let bytes = size_of::<Serving>();
+        assert!(bytes <= 512, "{bytes} bytes");
     }
 }

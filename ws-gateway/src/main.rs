@@ -11,6 +11,11 @@ use shared::{net, telemetry};
 use tokio::runtime::{Builder, Runtime};
 use ws_gateway::config::{Config, SETTINGS};
 
+/// What a socket keeps for its life lies among what its handshake needed for a moment. This allocator keeps sizes apart, so
+/// that the latter is given back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// WebSocket gateway of the EHR chat.
 #[derive(Parser)]
 #[command(version, after_help = env::help(&SETTINGS))]

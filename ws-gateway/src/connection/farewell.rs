@@ -33,7 +33,7 @@ pub(super) async fn say(connection: Connection, end: End) {
     unsent.drain(..sent);
     last_frames(end, &mut proofs, &mut unsent);
     let prove = |pong: &[u8]| {
-        frames::report(&gateway, &conversation, &principal, Kind::Delivered, &proofs.pong(pong));
+        frames::report(&gateway, &conversation, &principal, Kind::Delivered, proofs.pong(pong));
     };
     let _late = timeout(CLOSE_TIMEOUT, goodbye(&mut tcp, end, &unsent, incoming, limit, prove)).await;
     gateway.sockets.decrement(1.0);

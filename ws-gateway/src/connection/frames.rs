@@ -60,7 +60,7 @@ impl Connection {
                 self.proofs.note(*message_id);
             }
         }
-        self.gateway.frames_sent.increment(1);
+        self.frames += 1;
         out.extend_from_slice(delivery.frame());
     }
 
@@ -78,13 +78,13 @@ impl Connection {
             Frame::Text(text) => protocol::parse(text).and_then(|frame| self.obey(frame)),
             Frame::Binary => Err(FrameError::new(Code::Malformed, "frames are JSON text")),
             Frame::Ping(payload) => {
-                self.gateway.frames_sent.increment(1);
+                self.frames += 1;
                 wire::pong(out, payload);
                 return Ok(());
             }
             Frame::Pong(payload) => {
                 let proven = self.proofs.pong(payload);
-                self.report(Kind::Delivered, &proven);
+                self.report(Kind::Delivered, proven);
                 self.prove(out);
                 return Ok(());
             }
@@ -113,14 +113,14 @@ impl Connection {
             }
             ClientFrame::Receipt(kind, ids) => {
                 self.principal.person().ok_or_else(watcher)?;
-                self.report(kind, &ids);
+                self.report(kind, ids);
                 Ok(None)
             }
             ClientFrame::Auth(token) => self.renew(&token).map(Some),
         }
     }
 
-    pub(super) fn report(&self, kind: Kind, message_ids: &[MessageId]) {
+    pub(super) fn report(&self, kind: Kind, message_ids: Vec<MessageId>) {
         report(&self.gateway, &self.conversation, &self.principal, kind, message_ids);
     }
 
@@ -156,7 +156,7 @@ pub(super) fn report(
     conversation: &Conversation,
     principal: &Principal,
     kind: Kind,
-    message_ids: &[MessageId],
+    mut message_ids: Vec<MessageId>,
 ) {
     let Some(participant) = principal.person() else { return };
     if message_ids.is_empty() {
@@ -165,14 +165,11 @@ pub(super) fn report(
     let now = OffsetDateTime::now_utc();
     // As the database keeps it: whole microseconds.
     let at = now.replace_nanosecond(now.nanosecond() / 1000 * 1000).unwrap_or(now);
-    for ids in message_ids.chunks(MAX_IDS) {
-        gateway.acks.report(Receipt {
-            kind,
-            location: conversation.location().clone(),
-            participant: participant.clone(),
-            message_ids: ids.to_vec(),
-            at,
-        });
+    while !message_ids.is_empty() {
+        let rest = message_ids.split_off(message_ids.len().min(MAX_IDS));
+        let (location, participant) = (conversation.location().clone(), participant.clone());
+        gateway.acks.report(Receipt { kind, location, participant, message_ids, at });
+        message_ids = rest;
     }
 }
 

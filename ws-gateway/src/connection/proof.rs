@@ -34,14 +34,15 @@ pub(super) struct Proofs {
     /// Sent and not proven.
     ids: Vec<MessageId>,
     /// How many of them stand before the Ping that is in flight.
-    in_flight: Option<usize>,
+    in_flight: Option<u32>,
     pinged_at: Option<Instant>,
 }
 
 impl Proofs {
     /// A message for the socket's owner is about to be written.
     pub(super) fn note(&mut self, id: MessageId) {
-        if self.ids.len() - self.in_flight.unwrap_or(0) < LIMIT {
+        let in_flight = self.in_flight.unwrap_or(0) as usize;
+        if self.ids.len() - in_flight < LIMIT {
             self.ids.push(id);
         } else {
             metrics::counter!("gateway_proofs_dropped_total").increment(1);
@@ -75,7 +76,8 @@ impl Proofs {
     }
 
     fn ping(&mut self, now: Instant) -> [u8; 8] {
-        self.in_flight = Some(self.ids.len());
+        // Twice the limit at most.
+        self.in_flight = u32::try_from(self.ids.len()).ok();
         self.pinged_at = Some(now);
         self.counter += 1;
         self.counter.to_be_bytes()
@@ -86,7 +88,7 @@ impl Proofs {
         match self.in_flight {
             Some(before) if payload == self.counter.to_be_bytes() => {
                 self.in_flight = None;
-                let rest = self.ids.split_off(before);
+                let rest = self.ids.split_off(before as usize);
                 let proven = std::mem::replace(&mut self.ids, rest);
                 if self.ids.is_empty() && self.ids.capacity() > PLACES_KEPT {
                     self.ids = Vec::new();
