@@ -80,7 +80,6 @@ impl Bells {
 
 impl Slots {
     fn slot(&mut self, tick: u64) -> &mut Vec<Weak<Outbound>> {
-        #[expect(clippy::cast_possible_truncation, reason = "less than SLOTS")]
         let place = (tick % SLOTS) as usize;
         &mut self.ring[place]
     }

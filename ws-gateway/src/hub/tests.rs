@@ -399,7 +399,7 @@ async fn nobody_joins_a_hub_that_goes_away() {
 #[tokio::test]
 async fn a_subscription_that_redis_ends_is_renewed_and_what_was_missed_is_read() {
     let (hub, _member, outbound) = one_room().await;
-    hub.unsubscribed("chat:{loc1:elsewhere}");
+    hub.unsubscribed(channel(2).as_str());
     assert!(hub.take_interest(10).is_empty());
     hub.unsubscribed(channel(1).as_str());
     let interest = hub.take_interest(10);
