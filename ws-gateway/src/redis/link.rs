@@ -31,6 +31,9 @@ const KEPT_BYTES: usize = 4 * CHUNK_BYTES;
 pub(crate) enum LinkError {
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// Its debug form names the reason, as the client library's errors do.
+    #[error("tls: {0:?}")]
+    Tls(io::Error),
     #[error(transparent)]
     Nonsense(#[from] Nonsense),
     #[error("redis: {0}")]
@@ -125,7 +128,7 @@ async fn open(server: &Server, terms: &Terms) -> Result<(Link, Ear), LinkError> 
         None => Box::new(tcp),
         Some(tls) => {
             let name = ServerName::try_from(host).map_err(|_| io::Error::other("no name for a certificate"))?;
-            Box::new(tls.connect(name, tcp).await?)
+            Box::new(tls.connect(name, tcp).await.map_err(LinkError::Tls)?)
         }
     };
     let (reader, writer) = split(stream);
