@@ -3,12 +3,14 @@
 //! The part in braces is what a Redis Cluster hashes: a conversation's channel and log share a slot,
 //! so one script may work on both.
 
+use std::sync::Arc;
+
 use crate::ids::{ConversationId, LocationId};
 use crate::participant::Conversation;
 
-/// Where the live events of one conversation are published: `chat:{LOCATION:CONVERSATION}`.
+/// Where the live events of one conversation are published: `chat:{LOCATION:CONVERSATION}`. Clones share the name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Channel(Box<str>);
+pub struct Channel(Arc<str>);
 
 impl Channel {
     /// The channel of a conversation, by its parts.
@@ -132,6 +134,14 @@ impl Topology {
         }
     }
 }
+
+/// A script that adds receipts to [`ACKS`], an entry each. One call for many, because a command costs its sender more than
+/// an entry costs Redis.
+///
+/// Keys: [`ACKS`]. Arguments: most entries kept, receipts.
+pub const ADD_ACKS: &str = r"
+for i = 2, #ARGV do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'r', ARGV[i]) end
+";
 
 /// The cursor of the newest entry of a log. Opens an empty log first, so that a cursor always names an entry that
 /// was there: "the log still holds it" is then proof that nothing behind it is missing. The entry that opens a log

@@ -12,10 +12,10 @@
 //! `PREVIOUS` is the cursor of the entry that the log held last before this one, `-` when it held none. Who stands
 //! elsewhere has missed something.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::ids::MessageId;
@@ -123,13 +123,13 @@ impl Draft {
 #[error("not an event")]
 pub struct InvalidEvent;
 
-/// An event as a gateway holds it. Clones share the frame's bytes.
+/// An event as a gateway reads it: where it lies, if it can.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub struct Event<'a> {
     /// What the gateway must know of it.
     pub header: Header,
-    /// The frame: valid UTF-8, JSON text.
-    pub frame: Bytes,
+    /// The frame: JSON.
+    pub frame: Cow<'a, str>,
 }
 
 /// What a gateway must know of an event.
@@ -180,17 +180,15 @@ pub fn typing(from: &Participant) -> String {
     format!("* {from}\n{{\"type\":\"typing\",\"{}_id\":\"{}\"}}", from.kind.as_str(), from.id)
 }
 
-impl Event {
+impl<'a> Event<'a> {
     /// Reads what came on a channel.
     ///
     /// # Errors
     /// [`InvalidEvent`] when it is not of the form that [`crate::channel::Topology::publish_script`] gives it.
-    pub fn from_channel(payload: &Bytes) -> Result<Self, InvalidEvent> {
-        let end = payload.iter().position(|b| *b == b'\n').ok_or(InvalidEvent)?;
-        let header = std::str::from_utf8(&payload[..end]).map_err(|_| InvalidEvent)?.parse()?;
-        let frame = payload.slice(end + 1..);
-        std::str::from_utf8(&frame).map_err(|_| InvalidEvent)?;
-        Ok(Self { header, frame })
+    pub fn from_channel(payload: &'a [u8]) -> Result<Self, InvalidEvent> {
+        let payload = std::str::from_utf8(payload).map_err(|_| InvalidEvent)?;
+        let (header, frame) = payload.split_once('\n').ok_or(InvalidEvent)?;
+        Ok(Self { header: header.parse()?, frame: Cow::Borrowed(frame) })
     }
 
     /// Reads the entry of a log that follows `previous`. `None` for the entry that only opens a log.
@@ -211,8 +209,8 @@ impl Event {
             "" => None,
             addressed => Some(addressed.parse()?),
         };
-        let frame = format!("{{\"type\":\"{kind}\",\"cursor\":\"{cursor}\",{rest}").into();
-        Ok(Some(Self { header: Header::Logged { cursor, previous, addressed }, frame }))
+        let frame = format!("{{\"type\":\"{kind}\",\"cursor\":\"{cursor}\",{rest}");
+        Ok(Some(Self { frame: Cow::Owned(frame), header: Header::Logged { cursor, previous, addressed } }))
     }
 }
 
@@ -234,14 +232,14 @@ mod tests {
         let draft = Draft::message(r#"{"content":"line\none"}"#, addressed(), 1);
         let payload =
             format!("1-2 1-1 {}\n{{\"type\":\"{}\",\"cursor\":\"1-2\",{}", draft.header(), draft.kind, draft.rest);
-        let live = Event::from_channel(&payload.into()).unwrap();
+        let live = Event::from_channel(payload.as_bytes()).unwrap();
         let (cursor, previous) = (cursor("1-2"), Some(cursor("1-1")));
         let replayed = Event::from_log(cursor, previous, draft.kind, &draft.header(), &draft.rest).unwrap().unwrap();
         assert_eq!(live.frame, replayed.frame);
         let header = Header::Logged { cursor, previous, addressed: Some(addressed()) };
         assert_eq!(live.header, header);
         assert_eq!(replayed.header, header);
-        let frame: serde_json::Value = serde_json::from_slice(&live.frame).unwrap();
+        let frame: serde_json::Value = serde_json::from_str(&live.frame).unwrap();
         assert_eq!(frame, serde_json::json!({"type":"message","cursor":"1-2","message":{"content":"line\none"}}));
     }
 
@@ -251,7 +249,7 @@ mod tests {
         let draft = Draft::receipt(crate::receipt::Kind::Read, &ids, "2026-11-22T12:00:00.000001Z");
         let event = Event::from_log(cursor("5-0"), None, draft.kind, &draft.header(), &draft.rest).unwrap().unwrap();
         assert_eq!(event.header, Header::Logged { cursor: cursor("5-0"), previous: None, addressed: None });
-        let frame: serde_json::Value = serde_json::from_slice(&event.frame).unwrap();
+        let frame: serde_json::Value = serde_json::from_str(&event.frame).unwrap();
         assert_eq!(
             frame,
             serde_json::json!({"type":"read","cursor":"5-0","message_ids":ids,"read_at":"2026-11-22T12:00:00.000001Z"})
@@ -260,9 +258,10 @@ mod tests {
 
     #[test]
     fn typing_is_nobodys_to_prove_and_names_who_types() {
-        let event = Event::from_channel(&typing(&"user:doc123".parse().unwrap()).into()).unwrap();
+        let payload = typing(&"user:doc123".parse().unwrap());
+        let event = Event::from_channel(payload.as_bytes()).unwrap();
         assert_eq!(event.header, Header::Ephemeral { from: "user:doc123".parse().unwrap() });
-        assert_eq!(&event.frame[..], br#"{"type":"typing","user_id":"doc123"}"#);
+        assert_eq!(event.frame, r#"{"type":"typing","user_id":"doc123"}"#);
     }
 
     #[test]
@@ -314,7 +313,7 @@ mod tests {
 
         #[test]
         fn no_payload_makes_the_reader_panic(payload in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Event::from_channel(&payload.into());
+            let _ = Event::from_channel(&payload);
         }
 
         #[test]

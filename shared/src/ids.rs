@@ -1,11 +1,12 @@
 //! Identifiers. Those of the EHR are opaque strings that need no escaping anywhere; ours are UUIDs.
 //!
-//! A value of these types is always well-formed: there is no other way to make one than to parse it.
+//! A value of these types is always well-formed: there is no other way to make one than to parse it. Clones share their text.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 /// Longest identifier, in characters (all of them ASCII). FHIR's `id` allows 64.
@@ -29,9 +30,8 @@ fn is_id(text: &str) -> bool {
 macro_rules! ehr_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-        #[serde(transparent)]
-        pub struct $name(Box<str>);
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The identifier as the EHR wrote it.
@@ -60,6 +60,12 @@ macro_rules! ehr_id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 

@@ -1,30 +1,36 @@
 //! Proven deliveries and reads, on their way to the API service.
 //!
-//! Receipts are gathered while a batch is under way and leave together. They wait out an outage of Redis in a bounded
+//! Receipts are gathered while a batch is under way, and for [`APART`] at least, and leave together. They wait out an outage of Redis in a bounded
 //! queue; when that is full new ones are forgotten (`gateway_acks_dropped_total`), which leaves messages undelivered in the
 //! books until their client reports them itself. Nothing here is told to the socket: a receipt is a claim, the
 //! API service decides.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::interfaces::StreamsInterface;
-use futures_util::future::join_all;
+use fred::types::Value;
+use fred::types::scripts::Script;
 use metrics::counter;
 use parking_lot::Mutex;
 use shared::channel;
-use shared::ids::LocationId;
+use shared::ids::{LocationId, MessageId};
 use shared::participant::Participant;
 use shared::receipt::{Kind, MAX_IDS, Receipt};
 use shared::shutdown::Shutdown;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::redis::run;
 
 /// Message ids that may wait: some 4 MiB.
 const LIMIT_IDS: usize = 200_000;
-/// Entries in one pipeline.
-pub(crate) const BATCH: usize = 256;
+/// Entries in one command.
+const BATCH: usize = 256;
+/// Between two batches: an idle gateway sends at once, a busy one few large commands.
+const APART: Duration = Duration::from_millis(20);
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -74,6 +80,7 @@ impl Acks {
 
 impl Queue {
     async fn run(&self, client: &Client, shutdown: &Shutdown) {
+        let script = Script::from_lua(channel::ADD_ACKS);
         loop {
             let receipts = std::mem::take(&mut self.waiting.lock().receipts);
             if receipts.is_empty() {
@@ -86,58 +93,67 @@ impl Queue {
                 }
                 continue;
             }
-            for receipt in merge(receipts).chunks(BATCH) {
-                self.send(client, receipt).await;
+            let (count, began) =
+                (receipts.iter().map(|receipt| receipt.message_ids.len()).sum::<usize>(), Instant::now());
+            for receipts in merge(receipts).chunks(BATCH) {
+                self.send(client, &script, receipts).await;
+            }
+            self.waiting.lock().ids -= count;
+            tokio::select! {
+                () = sleep_until(began + APART) => {}
+                () = shutdown.begun() => {}
             }
         }
     }
 
-    /// Tries until Redis has them all. An entry that was added and not answered is added twice: the first time stands, so
-    /// the second says nothing. Whoever shuts down has a deadline for this.
-    async fn send(&self, client: &Client, receipts: &[Receipt]) {
-        let mut left: Vec<(String, usize)> =
-            receipts.iter().filter_map(|receipt| Some((receipt.encode().ok()?, receipt.message_ids.len()))).collect();
-        loop {
-            let sent = join_all(left.iter().map(|(entry, _)| add(client, entry))).await;
-            let mut results = sent.into_iter();
-            let before: usize = left.iter().map(|(_, ids)| ids).sum();
-            left.retain(|_| results.next() != Some(true));
-            let after: usize = left.iter().map(|(_, ids)| ids).sum();
-            self.waiting.lock().ids -= before - after;
-            if left.is_empty() {
-                return;
-            }
+    /// Tries until Redis has them all. Those of a command that was done and not answered are added twice: the first time
+    /// stands, so the second says nothing. Whoever shuts down has a deadline for this.
+    async fn send(&self, client: &Client, script: &Script, receipts: &[Receipt]) {
+        let entries = receipts.iter().filter_map(|receipt| receipt.encode().ok()).map(Value::from);
+        let cap = Value::from(channel::ACKS_MAX_LENGTH.to_string());
+        let arguments: Vec<_> = [cap].into_iter().chain(entries).collect();
+        while run::<Value>(client, script, channel::ACKS, &arguments).await.is_err() {
             counter!("gateway_acks_retries_total").increment(1);
-            tokio::time::sleep(PAUSE).await;
+            sleep(PAUSE).await;
         }
     }
 }
 
-async fn add(client: &Client, entry: &str) -> bool {
-    let cap = ("MAXLEN", "~", channel::ACKS_MAX_LENGTH.to_string(), None);
-    let added = client.xadd::<(), _, _, _, _>(channel::ACKS, false, cap, "*", (channel::ACK_FIELD, entry)).await;
-    added.is_ok()
-}
-
-/// One receipt for all of the same kind by the same person, of at most [`MAX_IDS`] messages. Its time is the latest: no
-/// message is said to have arrived before it was proven.
+/// One receipt for all of the same kind by the same person, of at most [`MAX_IDS`] messages, each once however many devices
+/// have it. Its time is the latest: no message is said to have arrived before it was proven.
 fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
     let mut merged: Vec<Receipt> = Vec::with_capacity(receipts.len());
-    let mut open: HashMap<(Kind, LocationId, Participant), usize> = HashMap::new();
-    for receipt in receipts {
-        let key = (receipt.kind, receipt.location.clone(), receipt.participant.clone());
-        match open.get(&key).and_then(|place| merged.get_mut(*place)) {
-            Some(into) if into.message_ids.len() + receipt.message_ids.len() <= MAX_IDS => {
-                into.message_ids.extend(receipt.message_ids);
-                into.at = into.at.max(receipt.at);
-            }
-            _ => {
-                open.insert(key, merged.len());
+    let mut open: HashMap<(Kind, LocationId, Participant), Open> = HashMap::with_capacity(receipts.len());
+    for mut receipt in receipts {
+        let open = match open.entry((receipt.kind, receipt.location.clone(), receipt.participant.clone())) {
+            // Most are alone: what it takes to know an id again is made when there is another.
+            Entry::Vacant(none) => {
+                none.insert(Open { place: merged.len(), seen: HashSet::new() });
                 merged.push(receipt);
+                continue;
             }
+            Entry::Occupied(open) => open.into_mut(),
+        };
+        let Some(into) = merged.get_mut(open.place) else { continue };
+        if open.seen.is_empty() {
+            open.seen.extend(&into.message_ids);
+        }
+        receipt.message_ids.retain(|id| open.seen.insert(*id));
+        if into.message_ids.len() + receipt.message_ids.len() <= MAX_IDS {
+            into.message_ids.append(&mut receipt.message_ids);
+            into.at = into.at.max(receipt.at);
+        } else {
+            open.place = merged.len();
+            merged.push(receipt);
         }
     }
     merged
+}
+
+/// Where the receipt of one person and kind is that has room, and what was said in it and those before.
+struct Open {
+    place: usize,
+    seen: HashSet<MessageId>,
 }
 
 #[cfg(test)]
@@ -166,6 +182,14 @@ mod tests {
         ]);
         assert_eq!(merged.len(), 3);
         assert_eq!(merged[0].message_ids, [0, 1, 4].map(Uuid::from_u128));
+        assert_eq!(merged[0].at.unix_timestamp(), 4);
+    }
+
+    #[test]
+    fn what_several_devices_prove_is_said_once() {
+        let merged = merge((0..5).map(|second| receipt(Kind::Delivered, "user:a", 0..400, second)).collect());
+        assert_eq!(merged.len(), 1);
+        assert_eq!(merged[0].message_ids.len(), 400);
         assert_eq!(merged[0].at.unix_timestamp(), 4);
     }
 

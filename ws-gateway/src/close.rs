@@ -2,10 +2,6 @@
 //!
 //! No reason ever quotes what a client sent.
 
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::Utf8Bytes;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-
 /// A reason of ours to end a socket. The codes are those of the contract (RFC 6455, section 7.4, and 44xx of our own).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Close {
@@ -61,17 +57,12 @@ impl Close {
             Self::TooManySockets => "too many sockets",
         }
     }
-
-    /// The frame.
-    #[must_use]
-    pub fn frame(self) -> CloseFrame {
-        CloseFrame { code: CloseCode::from(self.code()), reason: Utf8Bytes::from_static(self.reason()) }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
     const ALL: [Close; 9] = [
         Close::GoingAway,

@@ -51,6 +51,8 @@ pub struct Config {
     pub event_log_ttl: Duration,
     /// Between two comparisons with the logs.
     pub position_check: Duration,
+    /// Threads that serve sockets; 0 is one a core.
+    pub worker_threads: usize,
 }
 
 const fn setting(name: &'static str, default: Option<&'static str>, help: &'static str) -> Setting {
@@ -109,9 +111,11 @@ const EVENT_LOG_TTL: Setting = setting(
 );
 const POSITION_CHECK: Setting =
     setting("POSITION_CHECK_SECONDS", Some("15"), "1 to 3600: between two comparisons with the logs");
+const WORKER_THREADS: Setting =
+    setting("WORKER_THREADS", Some("0"), "0 to 1024: threads that serve sockets; 0 is one for each core");
 
 /// All settings, for `--help`.
-pub const SETTINGS: [Setting; 20] = [
+pub const SETTINGS: [Setting; 21] = [
     LISTEN_ADDR,
     ADMIN_ADDR,
     REDIS_URL,
@@ -132,6 +136,7 @@ pub const SETTINGS: [Setting; 20] = [
     SHUTDOWN_TIMEOUT,
     EVENT_LOG_TTL,
     POSITION_CHECK,
+    WORKER_THREADS,
 ];
 
 impl Config {
@@ -173,6 +178,7 @@ impl Config {
         let shutdown_timeout = seconds(env, &SHUTDOWN_TIMEOUT, 1, 7200);
         let event_log_ttl = seconds(env, &EVENT_LOG_TTL, 60, 604_800);
         let position_check = seconds(env, &POSITION_CHECK, 1, 3600);
+        let worker_threads = number(env, &WORKER_THREADS, &0, &1024);
         Some(Self {
             listen_addr: listen_addr?,
             admin_addr: admin_addr?,
@@ -192,6 +198,7 @@ impl Config {
             shutdown_timeout: shutdown_timeout?,
             event_log_ttl: event_log_ttl?,
             position_check: position_check?,
+            worker_threads: worker_threads?,
         })
     }
 

@@ -2,426 +2,373 @@
 //!
 //! It sends events in the order of their log, each once, and only of its own conversation. No write may take long: a client
 //! that does not read is closed and can resume. Nothing that a client sends is kept or logged.
+//!
+//! While nothing happens a socket is this struct and no buffer. The task is a state machine by hand, since everything that
+//! it waits for (the queue, the peer, its bells) it waits for at once, in every state.
 
 mod clock;
+mod farewell;
+mod frames;
 mod proof;
+mod scratch;
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
-use shared::event::{Addressed, Cursor, Header};
-use shared::ids::MessageId;
+use shared::event::Cursor;
 use shared::participant::Conversation;
-use shared::receipt::{Kind, MAX_IDS, Receipt};
 use shared::token::Principal;
 use time::OffsetDateTime;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
+use crate::bells::Alarm;
 use crate::close::Close;
 use crate::gateway::{Gateway, Start};
 use crate::handshake::Admitted;
-use crate::outbound::{Batch, Item, Outbound};
-use crate::protocol::{self, ClientFrame, Code, FrameError, Token};
+use crate::hub::Membership;
+use crate::outbound::{Delivery, Outbound, Turn};
+use crate::wire::{Broken, Decoder};
+use crate::{protocol, wire};
 use clock::{Clock, Due};
-use proof::Proofs;
+use proof::{Next, Proofs};
+use scratch::{ROUND_BYTES, Scratch};
 
 /// A round of writing that takes longer ends the socket.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// From our close frame to the end of the connection, whatever the peer does.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes fed before a flush: what a burst may leave behind as the size of the socket's write buffer.
-const FLUSH_BYTES: usize = 16 * 1024;
-/// Every socket has one of these; a larger frame grows it for as long as the socket lives.
-const READ_BUFFER_BYTES: usize = 1024;
-/// At most one notice of typing a socket in this time; more are swallowed.
-const TYPING_EVERY: Duration = Duration::from_secs(1);
+/// Rounds written before the peer is heard again, however much waits.
+const ROUNDS: usize = 8;
 
 /// How a socket ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// We close it.
     Ours(Close),
-    /// The client has closed it, with this code.
-    Peer(u16),
+    /// The client has closed it, with this code if it named one.
+    Peer(Option<u16>),
     /// The connection broke.
     Gone,
 }
 
-type Socket = WebSocketStream<TcpStream>;
+impl From<Broken> for End {
+    fn from(broken: Broken) -> Self {
+        Self::Ours(match broken {
+            Broken::Protocol => Close::Protocol,
+            Broken::NotUtf8 => Close::NotUtf8,
+            Broken::TooLarge => Close::TooLarge,
+        })
+    }
+}
 
-/// Serves a socket to its end. `already_read` came right behind the handshake. `turn` in 0..1 is the socket's place in a drain.
-pub(crate) async fn serve(
+/// A socket that is served.
+pub(crate) struct Connection {
     gateway: Arc<Gateway>,
     tcp: TcpStream,
-    already_read: Bytes,
-    admitted: Box<Admitted>,
-    turn: f64,
-) {
-    let limit = Some(gateway.config.max_frame_bytes);
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(2 * FLUSH_BYTES)
-        .max_write_buffer_size(gateway.config.outbound_queue_bytes + 4 * FLUSH_BYTES)
-        .max_message_size(limit)
-        .max_frame_size(limit);
-    let mut socket = WebSocketStream::from_partially_read(tcp, already_read.into(), Role::Server, Some(config)).await;
-    let Admitted { request_id, principal, conversation, channel, start, permit } = *admitted;
-    let Start { membership, outbound, cursor, resumed, missed } = start;
-    let id = conversation.id();
-    tracing::debug!(%request_id, conversation = %id, "socket opened");
-
-    let clock = Clock::new(Instant::now(), gateway.config.heartbeat, gateway.config.idle_timeout, principal.expires_at);
-    let mut connection = Connection {
-        gateway,
-        outbound,
-        conversation,
-        channel,
-        principal,
-        position: cursor,
-        degraded: false,
-        proofs: Proofs::default(),
-        clock,
-        typed_at: None,
-        turn,
-    };
-    let mut first = vec![Message::Text(protocol::ready(id, cursor, resumed))];
-    first.extend(missed.into_iter().filter_map(|delivery| connection.prepare(Item::Event(delivery))));
-    first.extend(connection.proofs.ping().map(Message::Ping));
-    let end = match connection.write(&mut socket, first).await {
-        Ok(()) => connection.run(&mut socket).await,
-        Err(end) => end,
-    };
-    // Before the last words, which may take a while: nothing is queued for this socket any more.
-    drop(membership);
-    let Connection { gateway, outbound, conversation, principal, mut proofs, .. } = connection;
-    drop(outbound);
-    let code = match end {
-        End::Ours(close) => close.code(),
-        End::Peer(code) => code,
-        End::Gone => 1006,
-    };
-    metrics::counter!("gateway_closed_total", "code" => label(end)).increment(1);
-    tracing::info!(%request_id, conversation = %id, code, by_peer = matches!(end, End::Peer(_)), "socket closed");
-    let last_ping = proofs.farewell();
-    let prove = |pong: &[u8]| report(&gateway, &conversation, &principal, Kind::Delivered, &proofs.pong(pong));
-    let _late = timeout(CLOSE_TIMEOUT, say_goodbye(&mut socket, end, last_ping, prove)).await;
-    drop(permit);
-}
-
-/// A label for metrics. A client may send thousands of codes, so its own are not told apart.
-fn label(end: End) -> &'static str {
-    match end {
-        End::Ours(Close::GoingAway) => "1001",
-        End::Ours(Close::Protocol) => "1002",
-        End::Ours(Close::NotUtf8) => "1007",
-        End::Ours(Close::TooLarge) => "1009",
-        End::Ours(Close::TryAgain) => "1013",
-        End::Ours(Close::TokenEnded) => "4401",
-        End::Ours(Close::Forbidden) => "4403",
-        End::Ours(Close::TooSlow) => "4408",
-        End::Ours(Close::TooManySockets) => "4429",
-        End::Peer(_) => "peer",
-        End::Gone => "gone",
-    }
-}
-
-/// Closes in the way of RFC 6455, section 7: our frame, the peer's, then the connection. A Ping before our frame lets
-/// the peer prove what has arrived: it answers in order, and the Ping first.
-async fn say_goodbye(socket: &mut Socket, end: End, last_ping: Option<Bytes>, mut prove: impl FnMut(&[u8])) {
-    if let End::Ours(close) = end {
-        let messages = last_ping.map(Message::Ping).into_iter().chain([Message::Close(Some(close.frame()))]);
-        for message in messages {
-            if socket.feed(message).await.is_err() {
-                return;
-            }
-        }
-        if socket.flush().await.is_err() {
-            return;
-        }
-    }
-    if matches!(end, End::Gone) {
-        return;
-    }
-    // Its close frame, or ours that answers it, goes through here.
-    while let Some(Ok(message)) = socket.next().await {
-        if let Message::Pong(payload) = message {
-            prove(&payload);
-        }
-    }
-    // After a broken frame nothing more can be read as WebSocket. What the peer still sends is taken off the line, since
-    // unread bytes would turn the end into a reset and our close frame would be lost with it.
-    let tcp = socket.get_mut();
-    if tcp.shutdown().await.is_ok() {
-        let mut rest = [0; 1024];
-        while matches!(tcp.read(&mut rest).await, Ok(read) if read > 0) {}
-    }
-}
-
-struct Connection {
-    gateway: Arc<Gateway>,
-    outbound: Arc<Outbound>,
+    membership: Membership,
     conversation: Conversation,
-    channel: shared::channel::Channel,
     principal: Arc<Principal>,
+    request_id: Box<str>,
+    _permit: OwnedSemaphorePermit,
+    /// What came before the socket was there, and is still to be sent.
+    #[expect(clippy::box_collection, reason = "four times smaller for all the time that there is nothing")]
+    missed: Option<Box<VecDeque<Arc<Delivery>>>>,
     /// The last event sent; none at or before it is sent again.
     position: Cursor,
     degraded: bool,
     proofs: Proofs,
     clock: Clock,
+    alarm: Alarm,
     typed_at: Option<Instant>,
+    /// Its place in a drain, in 0..1.
     turn: f64,
+    incoming: Decoder,
+    /// Whether what came right behind the handshake has been read.
+    begun: bool,
+    /// What the kernel did not take, from `sent` on.
+    unsent: Vec<u8>,
+    sent: usize,
+    stuck_since: Option<Instant>,
+    /// What counts in the queue for the round that is being written.
+    in_hand: usize,
+    /// Not counted yet.
+    frames: u32,
+}
+
+/// Serves a socket to its end: a task of its own, and no larger than the connection that it is.
+pub(crate) struct Serving(Stage);
+
+#[expect(clippy::large_enum_variant, reason = "the large one is what it is for nearly all of its life")]
+enum Stage {
+    Open(Connection),
+    /// Boxed: what the last words need is not to be set aside for a life.
+    Leaving(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Over,
+}
+
+impl From<Connection> for Serving {
+    fn from(connection: Connection) -> Self {
+        Self(Stage::Open(connection))
+    }
+}
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self(stage) = self.get_mut();
+        if let Stage::Open(connection) = stage {
+            let end = ready!(scratch::with(|scratch| connection.poll(context, scratch)));
+            if let Stage::Open(connection) = std::mem::replace(stage, Stage::Over) {
+                *stage = Stage::Leaving(Box::pin(farewell::say(connection, end)));
+            }
+        }
+        match stage {
+            Stage::Leaving(last_words) => last_words.as_mut().poll(context),
+            Stage::Open(_) | Stage::Over => Poll::Ready(()),
+        }
+    }
 }
 
 impl Connection {
-    async fn run(&mut self, socket: &mut Socket) -> End {
-        let mut timer = Box::pin(sleep_until(self.next_deadline()));
+    /// `already_read` came right behind the handshake.
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        tcp: TcpStream,
+        already_read: &[u8],
+        admitted: Admitted,
+        turn: f64,
+    ) -> Self {
+        let Admitted { request_id, principal, conversation, start, permit } = admitted;
+        let Start { membership, cursor, resumed, missed } = start;
+        let id = conversation.id();
+        tracing::debug!(%request_id, conversation = %id, "socket opened");
+        let now = Instant::now();
+        let config = &gateway.config;
+        let clock = Clock::new(now, config.heartbeat, config.idle_timeout, principal.expires_at);
+        let alarm = Alarm::new(&gateway.bells, membership.outbound(), clock.next(now, OffsetDateTime::now_utc()));
+        gateway.sockets.increment(1.0);
+        let mut unsent = Vec::new();
+        wire::text(&mut unsent, &protocol::ready(id, cursor, resumed));
+        Self {
+            gateway,
+            tcp,
+            membership,
+            conversation,
+            principal,
+            request_id: request_id.into(),
+            _permit: permit,
+            missed: (!missed.is_empty()).then(|| Box::new(missed.into())),
+            position: cursor,
+            degraded: false,
+            proofs: Proofs::default(),
+            clock,
+            alarm,
+            typed_at: None,
+            turn,
+            incoming: Decoder::after(already_read),
+            begun: false,
+            unsent,
+            sent: 0,
+            stuck_since: None,
+            in_hand: 0,
+            frames: 1,
+        }
+    }
+
+    /// Does all that can be done without waiting.
+    fn poll(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Poll<End> {
+        let ended = match self.work(context, scratch) {
+            Poll::Ready(Err(end)) => Poll::Ready(end),
+            Poll::Ready(Ok(never)) => match never {},
+            Poll::Pending => Poll::Pending,
+        };
+        scratch.clear();
+        if self.frames > 0 {
+            self.gateway.frames_sent.increment(std::mem::take(&mut self.frames).into());
+        }
+        ended
+    }
+
+    fn work(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Poll<Result<Infallible, End>> {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.hear(&mut [], &mut scratch.out)?;
+            self.send(context, &mut scratch.out)?;
+        }
         loop {
-            let done = tokio::select! {
-                batch = self.outbound.next() => match batch {
-                    Ok(batch) => self.relay(socket, batch).await,
-                    Err(why) => Err(End::Ours(why)),
-                },
-                message = socket.next() => self.take(socket, message).await,
-                () = &mut timer => {
-                    let done = self.ring(socket).await;
-                    timer.as_mut().reset(self.next_deadline());
-                    done
+            for _ in 0..ROUNDS {
+                if self.write_rest(context)?.is_pending() {
+                    // The queue fills up meanwhile; nothing is read, so a client that sends and does not read stops itself.
+                    ready!(self.outbound().poll_rung(context)).map_err(End::Ours)?;
+                    self.ring(&mut scratch.out)?;
+                    self.send(context, &mut scratch.out)?;
+                    continue;
                 }
-            };
-            if let Err(end) = done {
-                return end;
+                if self.catch_up(context, scratch)?.is_pending() && self.relay(context, scratch)?.is_pending() {
+                    break;
+                }
             }
-            // A drain, or a token that ends sooner; what moves later is noticed when the timer rings.
-            let next = self.next_deadline();
-            if next < timer.deadline() {
-                timer.as_mut().reset(next);
+            if self.unsent.is_empty() {
+                let heard = ready!(self.read(context, &mut scratch.input))?;
+                self.hear(&mut scratch.input[..heard], &mut scratch.out)?;
+                self.send(context, &mut scratch.out)?;
             }
         }
     }
 
-    fn next_deadline(&self) -> Instant {
-        self.clock.next(Instant::now(), OffsetDateTime::now_utc())
+    fn outbound(&self) -> &Arc<Outbound> {
+        self.membership.outbound()
     }
 
-    /// Writes what has waited, with a Ping behind it if it holds something to prove.
-    async fn relay(&mut self, socket: &mut Socket, Batch { items, bytes }: Batch) -> Result<(), End> {
-        let mut messages: Vec<Message> = items.into_iter().filter_map(|item| self.prepare(item)).collect();
-        if !messages.is_empty() {
-            messages.extend(self.proofs.ping().map(Message::Ping));
-            self.write(socket, messages).await?;
+    /// Sends what came before the socket was there. Pending when there is nothing of that any more.
+    fn catch_up(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Result<Poll<()>, End> {
+        let Some(mut missed) = self.missed.take() else { return Ok(Poll::Pending) };
+        while scratch.out.len() < ROUND_BYTES
+            && let Some(delivery) = missed.pop_front()
+        {
+            self.event(&delivery, &mut scratch.out);
         }
-        self.outbound.written(bytes);
-        Ok(())
+        self.missed = Some(missed).filter(|missed| !missed.is_empty());
+        self.prove(&mut scratch.out);
+        self.send(context, &mut scratch.out)?;
+        Ok(Poll::Ready(()))
     }
 
-    /// The frame of an item, if it is to be sent.
-    fn prepare(&mut self, item: Item) -> Option<Message> {
-        let text = match item {
-            Item::Event(delivery) => {
-                if let Header::Logged { cursor, addressed, .. } = &delivery.header {
-                    if *cursor <= self.position {
-                        return None;
-                    }
-                    self.position = *cursor;
-                    if let Some(Addressed { to, message_id }) = addressed
-                        && self.principal.person() == Some(to)
-                    {
-                        self.proofs.note(*message_id);
-                    }
+    /// Writes what has waited, as one, with a Ping behind it if it holds something to prove.
+    fn relay(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Result<Poll<()>, End> {
+        let written = std::mem::take(&mut self.in_hand);
+        let turn = self.membership.outbound().poll_take(context, written, &mut scratch.items, ROUND_BYTES);
+        match turn {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(Err(why)) => return Err(End::Ours(why)),
+            Poll::Ready(Ok(Turn::Ring)) => self.ring(&mut scratch.out)?,
+            Poll::Ready(Ok(Turn::Write(bytes))) => {
+                self.in_hand = bytes;
+                for item in scratch.items.drain(..) {
+                    self.item(&item, &mut scratch.out);
                 }
-                delivery.text.clone()
+                self.prove(&mut scratch.out);
             }
-            Item::Degraded if self.degraded => return None,
-            Item::Degraded => {
-                self.degraded = true;
-                protocol::DEGRADED
-            }
-            Item::Recovered if !self.degraded => return None,
-            Item::Recovered => {
-                self.degraded = false;
-                protocol::RECOVERED
-            }
-            Item::Resync(position) => {
-                self.position = position;
-                protocol::RESYNC
-            }
-            Item::GoingAway => {
-                self.clock.leave_at(Instant::now() + self.gateway.config.drain.mul_f64(self.turn));
-                return None;
-            }
-        };
-        Some(Message::Text(text))
+        }
+        self.send(context, &mut scratch.out)?;
+        Ok(Poll::Ready(()))
     }
 
-    async fn say(&self, socket: &mut Socket, text: Utf8Bytes) -> Result<(), End> {
-        self.write(socket, vec![Message::Text(text)]).await
-    }
-
-    /// Writes all of it as one. Nothing is read meanwhile, so a client that sends and does not read stops itself.
-    async fn write(&self, socket: &mut Socket, messages: Vec<Message>) -> Result<(), End> {
-        self.gateway.frames_sent.increment(messages.len() as u64);
-        let write = async {
-            let mut fed = 0;
-            for message in messages {
-                fed += message.len();
-                socket.feed(message).await?;
-                if fed >= FLUSH_BYTES {
-                    fed = 0;
-                    socket.flush().await?;
-                }
+    /// Appends a Ping when it is time to prove something, or sees to it that it will be.
+    fn prove(&mut self, out: &mut Vec<u8>) {
+        if self.proofs.is_idle() {
+            return;
+        }
+        match self.proofs.next(Instant::now()) {
+            Next::Nothing => {}
+            Next::Ping(payload) => {
+                self.frames += 1;
+                wire::ping(out, &payload);
             }
-            socket.flush().await
-        };
-        tokio::select! {
-            written = timeout(WRITE_TIMEOUT, write) => match written {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(end_of(&error)),
-                Err(_) => Err(End::Ours(Close::TooSlow)),
-            },
-            why = self.outbound.closed() => Err(End::Ours(why)),
+            Next::Later(at) => self.wake_at(at),
         }
     }
 
-    async fn ring(&mut self, socket: &mut Socket) -> Result<(), End> {
-        while let Some(due) = self.clock.due(Instant::now(), OffsetDateTime::now_utc()) {
+    fn wake_at(&mut self, at: Instant) {
+        self.alarm.set(&self.gateway.bells, self.membership.outbound(), at);
+    }
+
+    /// Does what is due by now.
+    fn ring(&mut self, out: &mut Vec<u8>) -> Result<(), End> {
+        let (now, wall) = (Instant::now(), OffsetDateTime::now_utc());
+        if self.stuck_since.is_some_and(|since| since + WRITE_TIMEOUT <= now) {
+            return Err(End::Ours(Close::TooSlow));
+        }
+        while let Some(due) = self.clock.due(now, wall) {
             match due {
                 Due::Leave => return Err(End::Ours(Close::GoingAway)),
                 Due::Expired => return Err(End::Ours(Close::TokenEnded)),
                 Due::Silent => return Err(End::Ours(Close::TooSlow)),
-                Due::Expiring => self.say(socket, protocol::expiring(self.clock.expires_at())).await?,
+                Due::Expiring => self.say(&protocol::expiring(self.clock.expires_at()), out),
                 Due::Heartbeat => {
-                    if let Some(payload) = self.proofs.heartbeat() {
-                        self.write(socket, vec![Message::Ping(payload)]).await?;
+                    if let Some(payload) = self.proofs.heartbeat(now) {
+                        self.frames += 1;
+                        wire::ping(out, &payload);
                     }
                 }
             }
         }
+        let next = self.clock.next(now, wall);
+        self.alarm.rung(&self.gateway.bells, self.membership.outbound(), now, next);
+        self.prove(out);
         Ok(())
     }
 
-    async fn take(&mut self, socket: &mut Socket, message: Option<Result<Message, WsError>>) -> Result<(), End> {
-        let message = match message {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => return Err(end_of(&error)),
-            None => return Err(End::Gone),
+    /// Appends a frame of the gateway's own.
+    fn say(&mut self, text: &str, out: &mut Vec<u8>) {
+        self.frames += 1;
+        wire::text(out, text);
+    }
+
+    /// Writes what is in `out`, or keeps it behind what could not be written.
+    fn send(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Result<(), End> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let written = match self.unsent.is_empty() {
+            true => match Pin::new(&mut self.tcp).poll_write(context, out) {
+                Poll::Ready(Ok(0) | Err(_)) => return Err(End::Gone),
+                Poll::Ready(Ok(written)) => written,
+                Poll::Pending => 0,
+            },
+            false => 0,
         };
-        self.clock.heard(Instant::now());
-        let answer = match message {
-            Message::Text(text) => protocol::parse(&text).and_then(|frame| self.obey(frame)),
-            Message::Binary(_) => Err(FrameError::new(Code::Malformed, "frames are JSON text")),
-            Message::Pong(payload) => {
-                let proven = self.proofs.pong(&payload);
-                self.report(Kind::Delivered, &proven);
-                if let Some(payload) = self.proofs.ping() {
-                    self.write(socket, vec![Message::Ping(payload)]).await?;
+        self.unsent.extend_from_slice(&out[written..]);
+        out.clear();
+        Ok(())
+    }
+
+    /// Writes on what the kernel did not take at once.
+    fn write_rest(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, End> {
+        while self.sent < self.unsent.len() {
+            match Pin::new(&mut self.tcp).poll_write(context, &self.unsent[self.sent..]) {
+                Poll::Ready(Ok(0) | Err(_)) => return Err(End::Gone),
+                Poll::Ready(Ok(written)) => self.sent += written,
+                Poll::Pending => {
+                    if self.stuck_since.is_none() {
+                        let now = Instant::now();
+                        self.stuck_since = Some(now);
+                        self.wake_at(now + WRITE_TIMEOUT);
+                    }
+                    return Ok(Poll::Pending);
                 }
-                Ok(None)
             }
-            Message::Close(frame) => return Err(End::Peer(frame.map_or(1005, |frame| frame.code.into()))),
-            // Tungstenite answers a Ping itself; a raw frame is never read.
-            Message::Ping(_) | Message::Frame(_) => Ok(None),
-        };
-        match answer {
-            Ok(None) => Ok(()),
-            Ok(Some(text)) => self.say(socket, text).await,
-            Err(error) => self.say(socket, protocol::error(&error)).await,
         }
+        if self.sent > 0 {
+            (self.unsent, self.sent, self.stuck_since) = (Vec::new(), 0, None);
+        }
+        Ok(Poll::Ready(()))
     }
 
-    /// Does what a frame asks for. Returns the answer, if there is one.
-    fn obey(&mut self, frame: ClientFrame) -> Result<Option<Utf8Bytes>, FrameError> {
-        match frame {
-            ClientFrame::Ping => Ok(Some(protocol::PONG)),
-            ClientFrame::Typing => {
-                let from = self.principal.person().ok_or_else(watcher)?;
-                let now = Instant::now();
-                if self.typed_at.is_none_or(|at| now.duration_since(at) >= TYPING_EVERY) {
-                    self.typed_at = Some(now);
-                    self.gateway.typing.publish(&self.channel, from);
-                }
-                Ok(None)
-            }
-            ClientFrame::Receipt(kind, ids) => {
-                self.principal.person().ok_or_else(watcher)?;
-                self.report(kind, &ids);
-                Ok(None)
-            }
-            ClientFrame::Auth(token) => self.renew(&token).map(Some),
-        }
-    }
-
-    fn report(&self, kind: Kind, message_ids: &[MessageId]) {
-        report(&self.gateway, &self.conversation, &self.principal, kind, message_ids);
-    }
-
-    /// A fresh token for the same participant. A bad one changes nothing: the socket lives as long as its old token.
-    fn renew(&mut self, Token(token): &Token) -> Result<Utf8Bytes, FrameError> {
-        let principal = self
-            .gateway
-            .verifier
-            .verify(token)
-            .map_err(|error| FrameError::new(Code::Unauthorized, error.to_string()))?;
-        if principal.actor != self.principal.actor {
-            return Err(FrameError::new(Code::Forbidden, "the token is somebody else's"));
-        }
-        principal
-            .check_sees(&self.conversation)
-            .map_err(|error| FrameError::new(Code::Forbidden, error.to_string()))?;
-        self.clock.renew(principal.expires_at);
-        self.principal = Arc::new(principal);
-        self.outbound.renew(self.principal.clone());
-        // Taken back since it was verified, when the sweep found the old one here.
-        if self.gateway.revoked.known().covers(&self.principal) {
-            self.outbound.close(Close::TokenEnded);
-        }
-        Ok(protocol::authenticated(self.principal.expires_at))
+    fn read(&mut self, context: &mut Context<'_>, input: &mut [u8]) -> Poll<Result<usize, End>> {
+        let mut buffer = ReadBuf::new(input);
+        let read: io::Result<()> = ready!(Pin::new(&mut self.tcp).poll_read(context, &mut buffer));
+        Poll::Ready(match read {
+            Ok(()) if !buffer.filled().is_empty() => Ok(buffer.filled().len()),
+            _ => Err(End::Gone),
+        })
     }
 }
 
-/// Hands receipts to the API service, which knows whether these messages are the participant's to mark.
-fn report(
-    gateway: &Gateway,
-    conversation: &Conversation,
-    principal: &Principal,
-    kind: Kind,
-    message_ids: &[MessageId],
-) {
-    let Some(participant) = principal.person() else { return };
-    let now = OffsetDateTime::now_utc();
-    // As the database keeps it: whole microseconds.
-    let at = now.replace_nanosecond(now.nanosecond() / 1000 * 1000).unwrap_or(now);
-    for ids in message_ids.chunks(MAX_IDS) {
-        gateway.acks.report(Receipt {
-            kind,
-            location: conversation.location().clone(),
-            participant: participant.clone(),
-            message_ids: ids.to_vec(),
-            at,
-        });
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn watcher() -> FrameError {
-    FrameError::new(Code::Forbidden, "a service token watches: it types and receives for nobody")
-}
-
-fn end_of(error: &WsError) -> End {
-    match error {
-        WsError::Capacity(_) => End::Ours(Close::TooLarge),
-        WsError::Utf8(_) => End::Ours(Close::NotUtf8),
-        WsError::Protocol(
-            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake
-            | tokio_tungstenite::tungstenite::error::ProtocolError::SendAfterClosing,
-        ) => End::Gone,
-        WsError::Protocol(_) => End::Ours(Close::Protocol),
-        WsError::WriteBufferFull(_) => End::Ours(Close::TooSlow),
-        _ => End::Gone,
+    #[test]
+    fn an_idle_socket_is_small() {
+        // Every byte here is there for each of 100,000 sockets.
+        let bytes = size_of::<Serving>();
+        assert!(bytes <= 512, "{bytes} bytes");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use metrics::Counter;
+use metrics::{Counter, Gauge};
 use shared::channel::Channel;
 use shared::event::Cursor;
 use shared::shutdown::Shutdown;
@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::acks::Acks;
+use crate::bells::Bells;
 use crate::config::Config;
 use crate::hub::{Hub, Membership, Refused};
 use crate::outbound::{Delivery, Outbound};
@@ -34,14 +35,16 @@ pub(crate) struct Gateway {
     pub(crate) room: Arc<Semaphore>,
     /// Begins when no socket is to be opened any more.
     pub(crate) shutdown: Shutdown,
-    /// Counted for every batch: looked up once.
+    /// Counted for every frame: looked up once.
     pub(crate) frames_sent: Counter,
+    /// Sockets that are open.
+    pub(crate) sockets: Gauge,
+    pub(crate) bells: Arc<Bells>,
 }
 
 /// A socket's first view of its conversation: from here on nothing is missed.
 pub(crate) struct Start {
     pub(crate) membership: Membership,
-    pub(crate) outbound: Arc<Outbound>,
     /// What `ready` names.
     pub(crate) cursor: Cursor,
     /// Whether the cursor of the request was good; `None` without one.
@@ -74,7 +77,7 @@ impl Gateway {
     ) -> Result<Start, CannotStart> {
         for _ in 0..ATTEMPTS {
             let outbound = Outbound::new(bearer.clone(), self.config.outbound_queue_bytes);
-            let mut membership = self.hub.join(channel.clone(), outbound.clone())?;
+            let mut membership = self.hub.join(channel.clone(), outbound)?;
             let epoch =
                 timeout(self.config.redis_timeout, membership.subscribed()).await.map_err(|_| CannotStart::Late)??;
             let replay = match seen {
@@ -88,7 +91,7 @@ impl Gateway {
             };
             let position = missed.iter().rev().find_map(|delivery| delivery.cursor()).unwrap_or(cursor);
             if membership.settle(epoch, position) {
-                return Ok(Start { membership, outbound, cursor, resumed, missed });
+                return Ok(Start { membership, cursor, resumed, missed });
             }
         }
         Err(CannotStart::Unsteady)

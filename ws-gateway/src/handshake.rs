@@ -46,7 +46,6 @@ pub(crate) struct Admitted {
     pub(crate) request_id: String,
     pub(crate) principal: Arc<Principal>,
     pub(crate) conversation: Conversation,
-    pub(crate) channel: Channel,
     pub(crate) start: Start,
     /// Its place among the sockets that this gateway may hold.
     pub(crate) permit: OwnedSemaphorePermit,
@@ -123,7 +122,7 @@ async fn admit<B>(gateway: &Arc<Gateway>, request: &Request<B>, id: &str) -> Res
     }
     let answer = answer::switching(id, &asked.accept_key, asked.subprotocol.then_some(SUBPROTOCOL));
     let conversation = asked.conversation;
-    Ok((answer, Box::new(Admitted { request_id: id.to_owned(), principal, conversation, channel, start, permit })))
+    Ok((answer, Box::new(Admitted { request_id: id.to_owned(), principal, conversation, start, permit })))
 }
 
 /// Everything that can be said without Redis, in this order: is it a handshake, who asks, for what, may they.

@@ -8,8 +8,9 @@ mod room;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use shared::channel::Channel;
 use shared::event::{Cursor, Event};
 use shared::revocation::Revocations;
@@ -60,16 +61,22 @@ pub enum Backfill {
     Lost(Cursor),
 }
 
+/// Each has a lock of its own, so that sockets that come and go do not hold up events of other conversations.
+const SHARDS: usize = 64;
+
 /// The rooms of all conversations that somebody on this gateway listens to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Hub {
-    state: Mutex<State>,
+    shards: [Mutex<Shard>; SHARDS],
+    /// Which one is asked first what it wants: another one each time, so that none waits for ever.
+    first: AtomicUsize,
     interest_changed: Notify,
     fell_behind: Notify,
 }
 
+/// Rooms whose channels fall together, and all that is to be known of them under one lock.
 #[derive(Debug, Default)]
-struct State {
+struct Shard {
     rooms: HashMap<Channel, Room>,
     wanted: Vec<Channel>,
     idle: Vec<Channel>,
@@ -86,7 +93,25 @@ impl Hub {
     /// Nobody listens, and Redis is not reached yet.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        Arc::new(Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            first: AtomicUsize::new(0),
+            interest_changed: Notify::new(),
+            fell_behind: Notify::new(),
+        })
+    }
+
+    /// Where a channel's room is. The last characters of a name are those of a UUIDv5, which are as good as any hash.
+    fn shard(&self, channel: &str) -> &Mutex<Shard> {
+        let [.., a, b, _brace] = channel.as_bytes() else { return &self.shards[0] };
+        &self.shards[(usize::from(*a) * 16 + usize::from(*b)) % SHARDS]
+    }
+
+    /// All of them, each time beginning with another one.
+    fn all(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        let first = self.first.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let (before, from) = self.shards.split_at(first);
+        from.iter().chain(before).map(Mutex::lock)
     }
 
     /// Puts a socket into a room: from now on its queue gets what is dispatched there.
@@ -94,7 +119,7 @@ impl Hub {
     /// # Errors
     /// [`Refused`]
     pub fn join(self: &Arc<Self>, channel: Channel, outbound: Arc<Outbound>) -> Result<Membership, Refused> {
-        let mut guard = self.state.lock();
+        let mut guard = self.shard(channel.as_str()).lock();
         let state = &mut *guard;
         if state.going_away {
             return Err(Refused::GoingAway);
@@ -102,12 +127,14 @@ impl Hub {
         if !state.connected {
             return Err(Refused::Cut);
         }
-        let room = match state.rooms.entry(channel.clone()) {
-            Entry::Occupied(entry) => entry.into_mut(),
+        let (channel, room) = match state.rooms.entry(channel) {
+            // The name is kept once.
+            Entry::Occupied(entry) => (entry.key().clone(), entry.into_mut()),
             Entry::Vacant(entry) => {
+                let channel = entry.key().clone();
                 state.wanted.push(channel.clone());
                 self.interest_changed.notify_one();
-                entry.insert(Room::default())
+                (channel, entry.insert(Room::default()))
             }
         };
         let (subscribed, heard) = oneshot::channel();
@@ -123,7 +150,7 @@ impl Hub {
     }
 
     fn leave(&self, channel: &Channel, outbound: &Arc<Outbound>) {
-        let mut guard = self.state.lock();
+        let mut guard = self.shard(channel.as_str()).lock();
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return };
         room.sockets.retain(|socket| !Arc::ptr_eq(socket, outbound));
@@ -135,11 +162,11 @@ impl Hub {
     }
 
     /// Passes on what came on a channel.
-    pub fn dispatch(&self, channel: &str, event: Event) {
-        let Some(delivery) = Delivery::new(event) else { return };
-        let mut guard = self.state.lock();
+    pub fn dispatch(&self, channel: &str, event: Event<'_>) {
+        let mut guard = self.shard(channel).lock();
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return };
+        let delivery = Delivery::new(event);
         // A room whose subscription is not confirmed is looked at when it is.
         if room.receive(delivery)
             && room.stage == Stage::Live
@@ -157,32 +184,13 @@ impl Hub {
 
     /// The next changes of what is to be subscribed; at most `limit` each way.
     pub fn take_interest(&self, limit: usize) -> Interest {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
         let mut interest = Interest::default();
-        let idle = state.idle.len().min(limit);
-        for channel in state.idle.drain(..idle) {
-            if let Some(room) = state.rooms.get(&channel)
-                && room.sockets.is_empty()
-            {
-                // One that is behind may be about to be subscribed anew.
-                if room.stage == Stage::Live || room.is_behind() {
-                    interest.unsubscribe.push(channel.clone());
-                }
-                state.rooms.remove(&channel);
-            }
+        let mut more = false;
+        for mut shard in self.all() {
+            shard.take_interest(&mut interest, limit);
+            more |= !(shard.idle.is_empty() && shard.wanted.is_empty());
         }
-        while interest.subscribe.len() < limit
-            && let Some(channel) = state.wanted.pop()
-        {
-            if let Some(room) = state.rooms.get_mut(&channel)
-                && room.stage == Stage::Wanted
-            {
-                room.stage = Stage::Subscribing;
-                interest.subscribe.push(channel);
-            }
-        }
-        if !(state.idle.is_empty() && state.wanted.is_empty()) {
+        if more {
             self.interest_changed.notify_one();
         }
         interest
@@ -190,9 +198,9 @@ impl Hub {
 
     /// Redis has confirmed that these channels are subscribed.
     pub fn subscribed(&self, channels: &[Channel]) {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
         for channel in channels {
+            let mut guard = self.shard(channel.as_str()).lock();
+            let state = &mut *guard;
             let Some(room) = state.rooms.get_mut(channel) else { continue };
             room.stage = Stage::Live;
             for waiting in room.waiting.drain(..) {
@@ -210,51 +218,61 @@ impl Hub {
 
     /// A new connection to Redis is there, with nothing subscribed.
     pub fn connected(&self) {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        state.connected = true;
-        state.reached = true;
-        state.wanted = state.rooms.keys().cloned().collect();
+        for mut shard in self.all() {
+            shard.connected = true;
+            shard.reached = true;
+            shard.wanted = shard.rooms.keys().cloned().collect();
+        }
         self.interest_changed.notify_one();
     }
 
     /// The connection is gone, and with it every subscription.
     pub fn disconnected(&self) {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        state.connected = false;
-        state.epoch += 1;
-        state.behind.clear();
-        for room in state.rooms.values_mut() {
-            room.cut();
+        for mut shard in self.all() {
+            shard.connected = false;
+            shard.epoch += 1;
+            shard.behind.clear();
+            for room in shard.rooms.values_mut() {
+                room.cut();
+            }
         }
     }
 
-    /// The connection stands, yet any event may have been lost.
-    pub fn lagged(&self) {
-        let mut guard = self.state.lock();
+    /// Redis has ended one subscription by itself, as it does with those of a slot that moves to another node.
+    pub fn unsubscribed(&self, channel: &str) {
+        let mut guard = self.shard(channel).lock();
         let state = &mut *guard;
-        state.epoch += 1;
-        for (channel, room) in &mut state.rooms {
-            if room.fall_behind() && room.stage == Stage::Live {
-                state.behind.push(channel.clone());
-            }
+        let Some(room) = state.rooms.get_mut(channel) else { return };
+        // We may have asked for it ourselves, and then for the opposite.
+        if room.stage != Stage::Live {
+            return;
         }
-        self.fell_behind.notify_one();
+        metrics::counter!("gateway_silent_losses_total", "noticed" => "subscription").increment(1);
+        room.fall_behind();
+        room.stage = Stage::Wanted;
+        // Who is just reading the log must not believe that it hears what follows.
+        state.epoch += 1;
+        if let Some((channel, _)) = state.rooms.get_key_value(channel) {
+            state.wanted.push(channel.clone());
+        }
+        self.interest_changed.notify_one();
     }
 
     /// Where each live room stands, for comparison with the logs.
     #[must_use]
     pub fn positions(&self) -> Vec<(Channel, Cursor)> {
-        let state = self.state.lock();
-        let live = state.rooms.iter().filter(|(_, room)| room.stage == Stage::Live && !room.is_behind());
-        live.filter_map(|(channel, room)| Some((channel.clone(), room.position?))).collect()
+        let mut positions = Vec::new();
+        for shard in self.all() {
+            let live = shard.rooms.iter().filter(|(_, room)| room.stage == Stage::Live && !room.is_behind());
+            positions.extend(live.filter_map(|(channel, room)| Some((channel.clone(), room.position?))));
+        }
+        positions
     }
 
     /// Has a room subscribed anew, and then its log read, when it still stands at `position`: the subscription itself may
     /// be what was lost. Returns whether it does.
     pub fn suspect(&self, channel: &Channel, position: Cursor) -> bool {
-        let mut guard = self.state.lock();
+        let mut guard = self.shard(channel.as_str()).lock();
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return false };
         let behind = room.stage == Stage::Live && room.position == Some(position) && room.fall_behind();
@@ -274,14 +292,14 @@ impl Hub {
     /// Rooms whose log is to be read now, and from which event on; at most `limit`.
     /// Each must come back through [`Hub::backfilled`] or [`Hub::not_backfilled`].
     pub fn take_behind(&self, limit: usize) -> Vec<(Channel, Cursor)> {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
         let mut taken = Vec::new();
-        while taken.len() < limit
-            && let Some(channel) = state.behind.pop()
-        {
-            if let Some(position) = state.rooms.get_mut(&channel).and_then(Room::begin_reading) {
-                taken.push((channel, position));
+        for mut shard in self.all() {
+            while taken.len() < limit
+                && let Some(channel) = shard.behind.pop()
+            {
+                if let Some(position) = shard.rooms.get_mut(&channel).and_then(Room::begin_reading) {
+                    taken.push((channel, position));
+                }
             }
         }
         taken
@@ -289,7 +307,7 @@ impl Hub {
 
     /// What the log has shown. The sockets get it before anything that came meanwhile.
     pub fn backfilled(&self, channel: &Channel, backfill: Backfill) {
-        let mut guard = self.state.lock();
+        let mut guard = self.shard(channel.as_str()).lock();
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return };
         let caught_up = room.finish_reading(backfill);
@@ -301,7 +319,7 @@ impl Hub {
 
     /// The log could not be read: it must be tried again.
     pub fn not_backfilled(&self, channel: &Channel) {
-        let mut guard = self.state.lock();
+        let mut guard = self.shard(channel.as_str()).lock();
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return };
         room.give_up_reading();
@@ -317,24 +335,57 @@ impl Hub {
     /// when there is none.
     pub fn close_revoked(&self, revocations: &Revocations) -> usize {
         // Looked up without the lock: that takes long enough for events to notice.
-        let sockets: Vec<_> = self.state.lock().rooms.values().flat_map(|room| room.sockets.iter().cloned()).collect();
-        let revoked = sockets.iter().filter(|socket| revocations.covers(&socket.bearer()));
-        revoked.inspect(|socket| socket.close(Close::TokenEnded)).count()
+        let mut sockets = Vec::new();
+        let mut closed = 0;
+        for shard in &self.shards {
+            sockets.extend(shard.lock().rooms.values().flat_map(|room| room.sockets.iter().cloned()));
+            let revoked = sockets.drain(..).filter(|socket| revocations.covers(&socket.bearer()));
+            closed += revoked.inspect(|socket| socket.close(Close::TokenEnded)).count();
+        }
+        closed
     }
 
     /// Lets nobody in any more and tells every socket that this gateway shuts down.
     pub fn go_away(&self) {
-        let mut state = self.state.lock();
-        state.going_away = true;
-        for socket in state.rooms.values().flat_map(|room| &room.sockets) {
-            socket.push(Item::GoingAway);
+        for mut shard in self.all() {
+            shard.going_away = true;
+            for socket in shard.rooms.values().flat_map(|room| &room.sockets) {
+                socket.push(Item::GoingAway);
+            }
         }
     }
 
     /// Whether Redis was ever reached.
     #[must_use]
     pub fn was_reached(&self) -> bool {
-        self.state.lock().reached
+        self.shards[0].lock().reached
+    }
+}
+
+impl Shard {
+    fn take_interest(&mut self, interest: &mut Interest, limit: usize) {
+        let idle = self.idle.len().min(limit.saturating_sub(interest.unsubscribe.len()));
+        for channel in self.idle.drain(..idle) {
+            if let Some(room) = self.rooms.get(&channel)
+                && room.sockets.is_empty()
+            {
+                // One that is behind may be about to be subscribed anew.
+                if room.stage == Stage::Live || room.is_behind() {
+                    interest.unsubscribe.push(channel.clone());
+                }
+                self.rooms.remove(&channel);
+            }
+        }
+        while interest.subscribe.len() < limit
+            && let Some(channel) = self.wanted.pop()
+        {
+            if let Some(room) = self.rooms.get_mut(&channel)
+                && room.stage == Stage::Wanted
+            {
+                room.stage = Stage::Subscribing;
+                interest.subscribe.push(channel);
+            }
+        }
     }
 }
 
@@ -350,6 +401,18 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// Where the socket listens.
+    #[must_use]
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// The socket's queue.
+    #[must_use]
+    pub fn outbound(&self) -> &Arc<Outbound> {
+        &self.outbound
+    }
+
     /// Waits until Redis has confirmed the subscription. To be called once.
     ///
     /// # Errors
@@ -365,7 +428,7 @@ impl Membership {
     /// `epoch`, or passed by between what was read and what is heard: then the socket must join anew.
     #[must_use]
     pub fn settle(&self, epoch: Epoch, position: Cursor) -> bool {
-        let mut state = self.hub.state.lock();
+        let mut state = self.hub.shard(self.channel.as_str()).lock();
         if state.epoch != epoch.0 {
             return false;
         }

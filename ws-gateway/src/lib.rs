@@ -8,6 +8,8 @@
 //! - `server`: accepts connections on the public port
 //! - `handshake`: HTTP, token, rights, limits; its refusals are HTTP answers
 //! - `connection`: one task a socket, with its [`protocol`], its [`outbound`] queue and its [`close`] codes
+//! - `wire`: WebSocket frames as bytes
+//! - `bells`: wakes sockets at their time
 //! - [`hub`]: which sockets hear which conversation; knows neither Redis nor TCP
 //! - [`relay`]: Redis subscriptions → hub; notices whatever was lost
 //! - [`replay`]: reads the logs, for sockets that resume and for the relay
@@ -19,6 +21,7 @@
 
 pub mod acks;
 mod admin;
+mod bells;
 pub mod close;
 pub mod config;
 mod connection;
@@ -33,6 +36,7 @@ pub mod replay;
 pub mod revocations;
 mod server;
 pub mod typing;
+mod wire;
 
 use std::io;
 use std::sync::Arc;
@@ -48,6 +52,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::acks::Acks;
+use crate::bells::Bells;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::hub::Hub;
@@ -59,10 +64,10 @@ use crate::typing::Typing;
 /// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Whoever sends commands bounds how many are under way: handshakes, receipts, typing, reading and comparing logs, and
-/// the look for revocations. So the client's own queue cannot overflow, and needs no metric.
+/// Whoever sends commands bounds how many are under way: handshakes, typing, reading and comparing logs, receipts, and the
+/// look for revocations. So the client's own queue cannot overflow, and needs no metric.
 const _: () = assert!(
-    server::HANDSHAKES + acks::BATCH + typing::QUEUE + 2 * relay::LOGS + 1 < redis::QUEUED_COMMANDS,
+    server::HANDSHAKES + typing::QUEUE + 2 * relay::LOGS + 2 < redis::QUEUED_COMMANDS,
     "the queue of commands could overflow"
 );
 
@@ -100,6 +105,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let hub = Hub::new();
     relay::start(redis, logs.clone(), &hub, config.position_check, &background);
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
+    let bells = Bells::new();
+    let (ringing, ended) = (bells.clone(), background.clone());
+    background.spawn(async move {
+        tokio::select! {
+            () = ringing.run() => {}
+            () = ended.begun() => {}
+        }
+    });
     let gateway = Arc::new(Gateway {
         verifier: Verifier::new(&config.tokens).with_revocations(revoked.known().clone()),
         revoked,
@@ -110,6 +123,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         room: Arc::new(Semaphore::new(config.max_sockets)),
         shutdown: shutdown.clone(),
         frames_sent: metrics::counter!("gateway_frames_sent_total"),
+        sockets: metrics::gauge!("gateway_sockets"),
+        bells,
         config: config.clone(),
     });
 

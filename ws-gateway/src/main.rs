@@ -1,5 +1,6 @@
 //! `ws-gateway serve`: reads the environment, listens, runs until a signal.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -7,7 +8,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shared::env::{self, EX_USAGE, Env};
 use shared::shutdown::Shutdown;
 use shared::{net, telemetry};
+use tokio::runtime::{Builder, Runtime};
 use ws_gateway::config::{Config, SETTINGS};
+
+/// What a socket keeps for its life lies among what its handshake needed for a moment. This allocator keeps sizes apart, so
+/// that the latter is given back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// WebSocket gateway of the EHR chat.
 #[derive(Parser)]
@@ -35,7 +42,7 @@ fn main() -> ExitCode {
     };
     telemetry::start_logs(config.log_format, &config.log_level);
     raise_file_limit();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime(config.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => return fail("cannot start the runtime", &error),
     };
@@ -51,6 +58,18 @@ fn main() -> ExitCode {
             Err(error) => fail("cannot run", &error),
         }
     })
+}
+
+/// One thread needs none of what several need to share work.
+fn runtime(threads: usize) -> io::Result<Runtime> {
+    let mut builder = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()
 }
 
 fn fail(what: &str, error: &dyn std::error::Error) -> ExitCode {

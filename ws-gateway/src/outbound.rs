@@ -6,35 +6,37 @@
 //! It is also how a socket is closed from outside (4401, its token was taken back): whatever its task waits for, even a
 //! write that does not end, it waits for this as well, so no socket needs a timer or a receiver for it.
 
-use std::future::poll_fn;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
 use shared::event::{Cursor, Event, Header};
 use shared::token::Principal;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::close::Close;
+use crate::wire;
 
 /// What an entry costs beside its frame: its place in the queue and in the socket's bookkeeping.
 const ENTRY_BYTES: usize = 64;
+/// Places that an empty queue may keep. A burst must not be paid for by a socket that is idle ever after.
+const PLACES_KEPT: usize = 8;
 
 /// An event as all sockets of a conversation share it.
 #[derive(Debug)]
 pub struct Delivery {
     /// What the gateway knows of it.
     pub header: Header,
-    /// The frame, checked once to be text.
-    pub text: Utf8Bytes,
+    /// The frame as it goes over the wire, encoded once for every socket.
+    frame: Box<[u8]>,
 }
 
 impl Delivery {
-    /// Readies an event for any number of sockets. `None` when its frame is not text, which no event of ours is.
+    /// Readies an event for any number of sockets. It is copied: what it was read from may be much larger, and must not live
+    /// for as long as the slowest socket.
     #[must_use]
-    pub fn new(event: Event) -> Option<Arc<Self>> {
-        let text = Utf8Bytes::try_from(event.frame).ok()?;
-        Some(Arc::new(Self { header: event.header, text }))
+    pub fn new(event: Event<'_>) -> Arc<Self> {
+        Arc::new(Self { header: event.header, frame: wire::text_frame(&event.frame).into() })
     }
 
     /// Its place in the log, if it has one.
@@ -44,6 +46,12 @@ impl Delivery {
             Header::Logged { cursor, .. } => Some(cursor),
             Header::Ephemeral { .. } => None,
         }
+    }
+
+    /// What goes over the wire.
+    #[must_use]
+    pub fn frame(&self) -> &[u8] {
+        &self.frame
     }
 }
 
@@ -63,21 +71,23 @@ pub enum Item {
 }
 
 impl Item {
-    fn bytes(&self) -> usize {
+    /// What it counts for in the queue.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         match self {
-            Self::Event(delivery) => ENTRY_BYTES + delivery.text.len(),
+            Self::Event(delivery) => ENTRY_BYTES + delivery.frame.len(),
             _ => ENTRY_BYTES,
         }
     }
 }
 
-/// All that waited, for one round of writing.
-#[derive(Debug)]
-pub struct Batch {
-    /// In order.
-    pub items: Vec<Item>,
-    /// What to give back with [`Outbound::written`].
-    pub bytes: usize,
+/// What there is to do for a socket's task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Items were taken; what to give back when they are written.
+    Write(usize),
+    /// It was rung for: something may be due.
+    Ring,
 }
 
 /// The queue of one socket.
@@ -91,19 +101,22 @@ pub struct Outbound {
 struct State {
     /// Whose socket it is, by its present token.
     bearer: Arc<Principal>,
-    items: Vec<Item>,
-    /// Of `items` and of the batch that is being written.
+    items: VecDeque<Item>,
+    /// Of `items` and of what is being written.
     bytes: usize,
     closed: Option<Close>,
-    /// The socket's task, when it waits.
+    rung: bool,
+    /// The socket's task; woken only while it waits.
     waker: Option<Waker>,
+    waiting: bool,
 }
 
 impl Outbound {
     /// An empty queue of at most `limit_bytes`, for a socket of `bearer`.
     #[must_use]
     pub fn new(bearer: Arc<Principal>, limit_bytes: usize) -> Arc<Self> {
-        let state = State { bearer, items: Vec::new(), bytes: 0, closed: None, waker: None };
+        let state =
+            State { bearer, items: VecDeque::new(), bytes: 0, closed: None, rung: false, waker: None, waiting: false };
         Arc::new(Self { limit_bytes, state: Mutex::new(state) })
     }
 
@@ -135,7 +148,7 @@ impl Outbound {
             metrics::counter!("gateway_outbound_overflows_total").increment(1);
             state.close(Close::TooSlow);
         } else {
-            state.items.push(item);
+            state.items.push_back(item);
             state.bytes += bytes;
         }
         wake(state);
@@ -148,54 +161,73 @@ impl Outbound {
         wake(state);
     }
 
-    /// Waits for something to write and takes all of it.
+    /// Has the socket's task look at the time.
+    pub fn ring(&self) {
+        let mut state = self.state.lock();
+        state.rung = true;
+        wake(state);
+    }
+
+    /// Moves what waits into `items`, until that counts for `limit_bytes` or more. `written` bytes of what was taken
+    /// before have left, and no longer count.
     ///
     /// # Errors
     /// Why the socket is to be closed: from then on, always.
-    pub async fn next(&self) -> Result<Batch, Close> {
-        poll_fn(|context| self.poll_next(context)).await
+    pub fn poll_take(
+        &self,
+        context: &Context<'_>,
+        written: usize,
+        items: &mut Vec<Item>,
+        limit_bytes: usize,
+    ) -> Poll<Result<Turn, Close>> {
+        let mut state = self.state.lock();
+        state.bytes = state.bytes.saturating_sub(written);
+        if let Some(why) = state.closed {
+            return Poll::Ready(Err(why));
+        }
+        if std::mem::take(&mut state.rung) {
+            return Poll::Ready(Ok(Turn::Ring));
+        }
+        let mut bytes = 0;
+        while bytes < limit_bytes
+            && let Some(item) = state.items.pop_front()
+        {
+            bytes += item.bytes();
+            items.push(item);
+        }
+        if bytes == 0 {
+            state.wait(context);
+            return Poll::Pending;
+        }
+        if state.items.is_empty() && state.items.capacity() > PLACES_KEPT {
+            state.items = VecDeque::new();
+        }
+        Poll::Ready(Ok(Turn::Write(bytes)))
     }
 
-    fn poll_next(&self, context: &mut Context<'_>) -> Poll<Result<Batch, Close>> {
+    /// Waits until the socket is to be closed or was rung for: what a task does while it can write nothing.
+    ///
+    /// # Errors
+    /// As [`Outbound::poll_take`].
+    pub fn poll_rung(&self, context: &Context<'_>) -> Poll<Result<(), Close>> {
         let mut state = self.state.lock();
         if let Some(why) = state.closed {
             return Poll::Ready(Err(why));
         }
-        if state.items.is_empty() {
-            state.wait(context);
-            return Poll::Pending;
+        if std::mem::take(&mut state.rung) {
+            return Poll::Ready(Ok(()));
         }
-        let items = std::mem::take(&mut state.items);
-        let bytes = items.iter().map(Item::bytes).sum();
-        Poll::Ready(Ok(Batch { items, bytes }))
-    }
-
-    /// Waits until the socket is to be closed: what a task does beside a write that does not end.
-    pub async fn closed(&self) -> Close {
-        poll_fn(|context| {
-            let mut state = self.state.lock();
-            if let Some(why) = state.closed {
-                return Poll::Ready(why);
-            }
-            state.wait(context);
-            Poll::Pending
-        })
-        .await
-    }
-
-    /// Says that a batch has left, so that its bytes no longer count.
-    pub fn written(&self, bytes: usize) {
-        let mut state = self.state.lock();
-        state.bytes = state.bytes.saturating_sub(bytes);
+        state.wait(context);
+        Poll::Pending
     }
 }
 
-/// Wakes the socket's task without the lock: it may run on another core at once.
+/// Wakes the socket's task, if it waits: most often it does not, because it was woken for something before this.
 fn wake(mut state: MutexGuard<'_, State>) {
-    let waker = state.waker.take();
-    drop(state);
-    if let Some(waker) = waker {
-        waker.wake();
+    if std::mem::take(&mut state.waiting)
+        && let Some(waker) = &state.waker
+    {
+        waker.wake_by_ref();
     }
 }
 
@@ -203,21 +235,50 @@ impl State {
     fn close(&mut self, why: Close) {
         self.closed.get_or_insert(why);
         // At once: the socket's task may be stuck in a write for seconds.
-        self.items = Vec::new();
+        self.items = VecDeque::new();
     }
 
     fn wait(&mut self, context: &Context<'_>) {
+        self.waiting = true;
         match &mut self.waker {
-            Some(waker) => waker.clone_from(context.waker()),
-            none => *none = Some(context.waker().clone()),
+            // A task's waker stays the same as long as it lives.
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            waker => *waker = Some(context.waker().clone()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
     use crate::hub::tests::bearer;
+
+    const ALL: usize = usize::MAX;
+
+    impl Outbound {
+        /// Waits for something to write and takes all of it. Says that nothing was written since.
+        pub(crate) async fn next(&self) -> Result<Vec<Item>, Close> {
+            let mut items = Vec::new();
+            poll_fn(|context| self.poll_take(context, 0, &mut items, ALL)).await?;
+            Ok(items)
+        }
+
+        /// Waits until the socket is to be closed.
+        pub(crate) async fn closed(&self) -> Close {
+            loop {
+                if let Err(why) = poll_fn(|context| self.poll_rung(context)).await {
+                    return why;
+                }
+            }
+        }
+
+        fn written(&self, bytes: usize) {
+            let mut state = self.state.lock();
+            state.bytes = state.bytes.saturating_sub(bytes);
+        }
+    }
 
     fn queue(limit_bytes: usize) -> Arc<Outbound> {
         Outbound::new(bearer("user:doc123", None), limit_bytes)
@@ -226,7 +287,7 @@ mod tests {
     fn event(cursor: &str, length: usize) -> Item {
         let frame = "x".repeat(length).into();
         let header = Header::Logged { cursor: cursor.parse().unwrap(), previous: None, addressed: None };
-        Item::Event(Delivery::new(Event { header, frame }).unwrap())
+        Item::Event(Delivery::new(Event { header, frame }))
     }
 
     #[tokio::test]
@@ -235,9 +296,9 @@ mod tests {
         for item in [event("1-0", 10), Item::Degraded, event("2-0", 10)] {
             outbound.push(item);
         }
-        let batch = outbound.next().await.unwrap();
-        assert!(matches!(&batch.items[..], [Item::Event(_), Item::Degraded, Item::Event(_)]));
-        assert_eq!(batch.bytes, 3 * ENTRY_BYTES + 20);
+        let items = outbound.next().await.unwrap();
+        assert!(matches!(&items[..], [Item::Event(_), Item::Degraded, Item::Event(_)]));
+        assert_eq!(items.iter().map(Item::bytes).sum::<usize>(), 3 * ENTRY_BYTES + 2 * (2 + 10));
     }
 
     #[tokio::test]
@@ -249,7 +310,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         outbound.push(Item::Degraded);
-        assert_eq!(waiting.await.unwrap().unwrap().items.len(), 1);
+        assert_eq!(waiting.await.unwrap().unwrap().len(), 1);
     }
 
     #[tokio::test]
@@ -289,10 +350,10 @@ mod tests {
     async fn bytes_count_until_they_are_written() {
         let outbound = queue(300);
         outbound.push(event("1-0", 100));
-        let batch = outbound.next().await.unwrap();
-        outbound.written(batch.bytes);
+        let items = outbound.next().await.unwrap();
+        outbound.written(items.iter().map(Item::bytes).sum());
         outbound.push(event("2-0", 100));
-        assert_eq!(outbound.next().await.unwrap().items.len(), 1);
+        assert_eq!(outbound.next().await.unwrap().len(), 1);
         // This batch was never said to be written.
         outbound.push(event("3-0", 100));
         assert_eq!(outbound.next().await.unwrap_err(), Close::TooSlow);
@@ -302,10 +363,9 @@ mod tests {
     async fn nobody_hears_their_own_typing() {
         let outbound = queue(10_000);
         for from in ["user:doc123", "contact:doc123"] {
-            let payload = shared::event::typing(&from.parse().unwrap()).into();
-            outbound.push(Item::Event(Delivery::new(Event::from_channel(&payload).unwrap()).unwrap()));
+            let payload = shared::event::typing(&from.parse().unwrap());
+            outbound.push(Item::Event(Delivery::new(Event::from_channel(payload.as_bytes()).unwrap())));
         }
-        let batch = outbound.next().await.unwrap();
-        assert_eq!(batch.items.len(), 1);
+        assert_eq!(outbound.next().await.unwrap().len(), 1);
     }
 }

@@ -13,7 +13,6 @@ use shared::ids::{ConversationId, MessageId};
 use shared::receipt::{Kind, MAX_IDS};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// What a client says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,9 +127,12 @@ fn receipt(kind: Kind, text: &str) -> Result<ClientFrame, FrameError> {
     }
 }
 
+/// A frame of the gateway's own.
+pub type Text = Cow<'static, str>;
+
 /// The first frame of every socket.
 #[must_use]
-pub fn ready(conversation: ConversationId, cursor: Cursor, resumed: Option<bool>) -> Utf8Bytes {
+pub fn ready(conversation: ConversationId, cursor: Cursor, resumed: Option<bool>) -> Text {
     let conversation = conversation.to_string();
     let resumed = resumed.map_or("null", |resumed| if resumed { "true" } else { "false" });
     // Neither holds anything that JSON would escape.
@@ -138,27 +140,27 @@ pub fn ready(conversation: ConversationId, cursor: Cursor, resumed: Option<bool>
 }
 
 /// Live relay is cut.
-pub const DEGRADED: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"degraded"}"#);
+pub const DEGRADED: Text = Cow::Borrowed(r#"{"type":"degraded"}"#);
 /// Live relay is back.
-pub const RECOVERED: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"recovered"}"#);
+pub const RECOVERED: Text = Cow::Borrowed(r#"{"type":"recovered"}"#);
 /// What was missed cannot be replayed.
-pub const RESYNC: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"resync"}"#);
+pub const RESYNC: Text = Cow::Borrowed(r#"{"type":"resync"}"#);
 /// Answer to `ping`.
-pub const PONG: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"pong"}"#);
+pub const PONG: Text = Cow::Borrowed(r#"{"type":"pong"}"#);
 
 /// The token ends soon.
 #[must_use]
-pub fn expiring(at: OffsetDateTime) -> Utf8Bytes {
+pub fn expiring(at: OffsetDateTime) -> Text {
     until("expiring", at)
 }
 
 /// Answer to `auth`.
 #[must_use]
-pub fn authenticated(until_when: OffsetDateTime) -> Utf8Bytes {
+pub fn authenticated(until_when: OffsetDateTime) -> Text {
     until("authenticated", until_when)
 }
 
-fn until(kind: &str, at: OffsetDateTime) -> Utf8Bytes {
+fn until(kind: &str, at: OffsetDateTime) -> Text {
     // Years past 9999 have no form in RFC 3339: such a token lives for ever as far as anybody cares.
     let expires_at = at.format(&Rfc3339).unwrap_or_else(|_| "9999-12-31T23:59:59Z".to_owned());
     json!({"type": kind, "expires_at": expires_at}).to_string().into()
@@ -166,7 +168,7 @@ fn until(kind: &str, at: OffsetDateTime) -> Utf8Bytes {
 
 /// Answer to a frame that could not be taken.
 #[must_use]
-pub fn error(error: &FrameError) -> Utf8Bytes {
+pub fn error(error: &FrameError) -> Text {
     json!({"type": "error", "code": error.code.as_str(), "detail": error.detail}).to_string().into()
 }
 
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn frames_of_our_own_are_json_of_the_contracts_shape() {
-        let value = |text: Utf8Bytes| serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        let value = |text: Text| serde_json::from_str::<serde_json::Value>(&text).unwrap();
         let id = Uuid::from_u128(1);
         let cursor = "1-0".parse().unwrap();
         for (resumed, written) in [(None, json!(null)), (Some(true), json!(true)), (Some(false), json!(false))] {

@@ -2,6 +2,8 @@
 //!
 //! The client library's defaults wait for ever and repeat commands that must not be; nothing here does.
 
+mod link;
+mod resp;
 mod slots;
 
 use std::fmt;
@@ -12,26 +14,25 @@ use std::time::Duration;
 use fred::clients::Client;
 pub use fred::error::Error;
 use fred::error::ErrorKind;
-use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
+use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::config::{Config, ReconnectPolicy, Server, ServerConfig, TlsConfig, TlsConnector, UnresponsiveConfig};
 use fred::types::scripts::Script;
-use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, FromValue, Message, RespVersion, Value};
+use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, FromValue, RespVersion, Value};
 use futures_util::future::{join_all, select_ok, try_join_all};
 use parking_lot::Mutex;
 use shared::channel::Topology;
 use shared::shutdown::Shutdown;
 use shared::tls::{self, CaFile, NoAuthority};
-use tokio::sync::broadcast;
 use tokio::time::sleep;
 
+use link::Terms;
+pub(crate) use link::{Ear, Heard, Link, LinkError, Outcome, command};
 pub(crate) use slots::Slots;
 
 /// How often an idle connection is asked whether it is alive.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Commands that may wait for a connection; past it they would fail at once.
 pub(crate) const QUEUED_COMMANDS: usize = 16 * 1024;
-/// Messages that the relay may be behind before it counts as lagging and reads the logs.
-const MESSAGES_BEHIND: usize = 8 * 1024;
 /// How often a command that was sent to the wrong node of a cluster is sent again.
 const REDIRECTIONS: usize = 5;
 
@@ -115,7 +116,7 @@ impl fmt::Debug for RedisUrl {
 #[derive(Debug, Clone)]
 pub struct Redis {
     config: Config,
-    timeout: Duration,
+    terms: Terms,
     /// Nodes of the cluster that were there when it was last looked at: those of the URL may be gone by now.
     nodes: Arc<Mutex<Vec<Server>>>,
 }
@@ -128,10 +129,14 @@ impl Redis {
     pub fn new(url: RedisUrl, ca: Option<&CaFile>, timeout: Duration) -> Result<Self, NoAuthority> {
         let mut config = url.config;
         config.version = RespVersion::RESP3;
+        let (username, password) = (config.username.clone(), config.password.clone());
+        let mut terms = Terms { username, password, tls: None, timeout };
         if url.tls {
-            config.tls = Some(TlsConfig::from(TlsConnector::from(tls::client_config(ca)?)));
+            let tls = tls::client_config(ca)?;
+            terms.tls = Some(Arc::new(tls.clone()).into());
+            config.tls = Some(TlsConfig::from(TlsConnector::from(tls)));
         }
-        Ok(Self { config, timeout, nodes: Arc::default() })
+        Ok(Self { config, terms, nodes: Arc::default() })
     }
 
     /// What Redis is.
@@ -143,18 +148,17 @@ impl Redis {
     /// How long a command may take.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        self.timeout
+        self.terms.timeout
     }
 
     fn builder(&self, config: Config) -> Builder {
         let mut builder = Builder::from_config(config);
         builder.with_performance_config(|performance| {
-            performance.default_command_timeout = self.timeout;
-            performance.broadcast_channel_capacity = MESSAGES_BEHIND;
+            performance.default_command_timeout = self.terms.timeout;
         });
         builder.with_connection_config(|connection| {
-            connection.connection_timeout = self.timeout;
-            connection.internal_command_timeout = self.timeout;
+            connection.connection_timeout = self.terms.timeout;
+            connection.internal_command_timeout = self.terms.timeout;
             // A command in flight when the connection breaks may have run: who sent it decides whether it may run twice.
             connection.max_command_attempts = 1;
             // Asking another node (`ASK`), the library takes the next answer on that connection for its own, whosever it
@@ -164,10 +168,10 @@ impl Redis {
             connection.cluster_cache_update_delay = Duration::ZERO;
             connection.max_command_buffer_len = QUEUED_COMMANDS;
             connection.unresponsive =
-                UnresponsiveConfig { max_timeout: Some(self.timeout), interval: self.timeout / 4 };
+                UnresponsiveConfig { max_timeout: Some(self.terms.timeout), interval: self.terms.timeout / 4 };
             connection.tcp.nodelay = Some(true);
             // What the kernel cannot deliver for so long ends the connection, however busy it is.
-            connection.tcp.user_timeout = Some(self.timeout);
+            connection.tcp.user_timeout = Some(self.terms.timeout);
         });
         builder
     }
@@ -198,17 +202,20 @@ impl Redis {
     ///
     /// # Errors
     /// When Redis cannot be reached, or refuses us.
-    pub(crate) async fn subscriber(&self) -> Result<Subscriber, Error> {
+    pub(crate) async fn subscriber(&self) -> Result<Subscriber, SubscriberError> {
+        let server = |server: Server| async move { link::connect(&server, &self.terms).await };
         if self.topology() == Topology::Single {
-            return Ok(Subscriber { nodes: vec![self.node(self.config.server.clone()).await?], slots: None });
+            let only = self.config.server.hosts().into_iter().next();
+            let only = only.ok_or_else(|| Error::new(ErrorKind::Config, "no server"))?;
+            return Ok(Subscriber { nodes: vec![server(only).await?], slots: None });
         }
         let known = self.nodes.lock().clone();
         let asked = self.config.server.hosts().into_iter().chain(known).map(|server| Box::pin(self.slots(server)));
         // All at once: one that does not answer must not use up the time of the others.
         let (slots, _others) = select_ok(asked).await?;
         self.nodes.lock().clone_from(&slots.everybody);
-        let connecting = slots.masters().iter().map(|server| self.node(centralized(server.clone())));
-        Ok(Subscriber { nodes: try_join_all(connecting).await?, slots: Some(slots) })
+        let nodes = try_join_all(slots.masters().iter().cloned().map(server)).await?;
+        Ok(Subscriber { nodes, slots: Some(slots) })
     }
 
     /// Asks a node for the map of the cluster.
@@ -228,13 +235,10 @@ impl Redis {
     }
 
     async fn node(&self, server: ServerConfig) -> Result<Node, Error> {
-        // No reconnect policy: a lost connection ends this value, and the relay starts over from a clean one. The library's
-        // own resubscription loses channels without a word.
+        // No reconnect policy: one question, then it is done with.
         let client = self.builder(Config { server, ..self.config.clone() }).build()?;
-        // Before the first subscription: what comes before a receiver exists is gone.
-        let messages = client.message_rx();
         let task = client.connect();
-        let node = Node { client, messages, task };
+        let node = Node { client, task };
         node.client.wait_for_connect().await?;
         Ok(node)
     }
@@ -244,20 +248,28 @@ fn centralized(server: Server) -> ServerConfig {
     ServerConfig::Centralized { server }
 }
 
+/// Why there are no connections for subscriptions.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubscriberError {
+    #[error(transparent)]
+    Map(#[from] Error),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
 /// Connections for subscriptions. They are never used for data.
 pub(crate) struct Subscriber {
     /// One a master; in the order of `slots`.
-    pub(crate) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<(Link, Ear)>,
     /// In a cluster only.
     pub(crate) slots: Option<Slots>,
 }
 
-/// A connection to one server.
-pub(crate) struct Node {
-    pub(crate) client: Client,
-    pub(crate) messages: broadcast::Receiver<Message>,
+/// A client of one server, to ask it something.
+struct Node {
+    client: Client,
     /// Ends with the connection.
-    pub(crate) task: ConnectHandle,
+    task: ConnectHandle,
 }
 
 impl Drop for Node {

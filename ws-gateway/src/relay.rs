@@ -8,27 +8,24 @@
 
 mod subscriptions;
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use fred::error::Error;
-use fred::types::Message;
 use futures_util::StreamExt;
-use futures_util::future::{OptionFuture, join_all};
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use metrics::{counter, gauge};
 use shared::channel::Channel;
 use shared::event::{Cursor, Event};
 use shared::shutdown::Shutdown;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::hub::{Backfill, Hub};
-use crate::redis::{HEARTBEAT, Node, Redis, Subscriber};
+use crate::redis::{Ear, HEARTBEAT, Heard, Link, LinkError, Redis, Subscriber};
 use crate::replay::Logs;
-use subscriptions::{Subscriptions, ask};
+use subscriptions::Subscriptions;
 
 /// Channels in one SUBSCRIBE.
 const CHUNK: usize = 1000;
@@ -66,7 +63,7 @@ async fn sessions(redis: Redis, hub: Arc<Hub>) {
                 gauge!("gateway_redis_up").set(1.0);
                 pause = SHORTEST_PAUSE;
                 hub.connected();
-                let why = session(subscriber, &hub, redis.timeout()).await;
+                let why = session(subscriber, &hub).await;
                 gauge!("gateway_redis_up").set(0.0);
                 counter!("gateway_redis_losses_total").increment(1);
                 hub.disconnected();
@@ -85,72 +82,73 @@ async fn sessions(redis: Redis, hub: Arc<Hub>) {
 /// Why a session has ended.
 #[derive(Debug, thiserror::Error)]
 enum Loss {
+    #[error(transparent)]
+    Link(#[from] LinkError),
     #[error("redis: {0}")]
-    Redis(#[from] Error),
-    #[error("redis closed the connection")]
-    Closed,
-    #[error("redis does not answer")]
-    Silent,
-    #[error("redis answers to something else")]
-    Confused,
+    Refused(String),
+    #[error("redis has not confirmed what was asked")]
+    Unconfirmed,
     #[error("a slot has moved to a node that is new to us")]
     Moved,
     #[error("a slot is served by nobody")]
     Unserved,
 }
 
-type Asking<'a> = Pin<Box<dyn Future<Output = Result<(), Loss>> + Send + 'a>>;
-
-async fn session(subscriber: Subscriber, hub: &Hub, patience: Duration) -> Loss {
-    let clients = subscriber.nodes.iter().map(|node| node.client.clone()).collect();
-    let subscriptions = Subscriptions::new(clients, subscriber.slots, patience);
-    let mut listening: FuturesUnordered<_> =
-        subscriber.nodes.into_iter().map(|node| listen(node, hub, patience)).collect();
+async fn session(subscriber: Subscriber, hub: &Hub) -> Loss {
+    let (links, ears): (Vec<_>, Vec<_>) = subscriber.nodes.into_iter().unzip();
+    let mut hearts: FuturesUnordered<_> = links.iter().cloned().map(keep_alive).collect();
+    let subscriptions = Subscriptions::new(links, subscriber.slots);
+    let mut listening: FuturesUnordered<_> = ears.into_iter().map(|ear| listen(ear, hub)).collect();
     tokio::select! {
         loss = keep(subscriptions, hub) => loss,
         // Of any: what the others still have is soon subscribed again, and nobody has to remember whose was whose.
         Some(loss) = listening.next() => loss,
+        Some(loss) = hearts.next() => loss,
     }
 }
 
-/// Passes on what a node says, until it says no more.
-async fn listen(mut node: Node, hub: &Hub, patience: Duration) -> Loss {
-    let client = node.client.clone();
-    let mut asking: OptionFuture<Asking<'_>> = None.into();
-    let mut answered = true;
+/// Asks a server again and again whether it is there, until it does not answer.
+async fn keep_alive(link: Link) -> Loss {
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            message = node.messages.recv() => match message {
-                Ok(message) => {
-                    pass_on(hub, message);
-                    // What is there already goes on without asking the others each time.
-                    while let Ok(message) = node.messages.try_recv() {
-                        pass_on(hub, message);
-                    }
-                }
-                Err(RecvError::Lagged(missed)) => {
-                    counter!("gateway_relay_lagged_total").increment(missed);
-                    tracing::warn!(missed, "relay lags: reading all logs again");
-                    hub.lagged();
-                }
-                Err(RecvError::Closed) => return Loss::Closed,
-            },
-            Some(alive) = &mut asking => {
-                answered = true;
-                asking = None.into();
-                if let Err(loss) = alive {
-                    return loss;
-                }
-            }
-            _ = heartbeat.tick(), if answered => {
-                answered = false;
-                asking = Some(Box::pin(ask(&client, patience)) as Asking<'_>).into();
-            }
-            _ = &mut node.task => return Loss::Closed,
+        heartbeat.tick().await;
+        if let Err(error) = link.ask(Vec::new()).await {
+            return error.into();
         }
     }
+}
+
+/// Passes on what a server says, until it says no more.
+async fn listen(mut ear: Ear, hub: &Hub) -> Loss {
+    loop {
+        let heard = match ear.listen().await {
+            Ok(()) => ear.hear(|heard| match heard {
+                Heard::Event { channel, payload } => pass_on(hub, channel, payload),
+                Heard::Unsubscribed(channel) => hub.unsubscribed(channel),
+            }),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = heard {
+            return error.into();
+        }
+        let_sockets_write().await;
+    }
+}
+
+/// Goes to the end of the queue of tasks, behind the sockets that were just woken. So what they can write, and not what Redis
+/// can say, is the measure: no queue fills up because the gateway itself is behind.
+async fn let_sockets_write() {
+    let mut waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        // Not tokio's own: that one waits until the runtime has looked for what came over the network.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Subscribes and unsubscribes as the hub wants. One change is under way at a time; what is wanted meanwhile goes together
@@ -169,12 +167,11 @@ async fn keep(mut subscriptions: Subscriptions, hub: &Hub) -> Loss {
     }
 }
 
-fn pass_on(hub: &Hub, message: Message) {
-    let Some(payload) = message.value.into_bytes() else { return };
-    match Event::from_channel(&payload) {
-        Ok(event) => hub.dispatch(&message.channel, event),
+fn pass_on(hub: &Hub, channel: &str, payload: &[u8]) {
+    match Event::from_channel(payload) {
+        Ok(event) => hub.dispatch(channel, event),
         // Never its content.
-        Err(error) => tracing::error!(channel = %message.channel, %error, "ignored what came on a channel"),
+        Err(error) => tracing::error!(channel, %error, "ignored what came on a channel"),
     }
 }
 
@@ -235,35 +232,5 @@ async fn check_positions(logs: Logs, hub: Arc<Hub>, every: Duration) {
                 counter!("gateway_silent_losses_total", "noticed" => "comparison").increment(1);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hub::tests::one_room;
-    use fred::types::{Builder, MessageKind};
-    use tokio::sync::broadcast;
-
-    #[tokio::test]
-    async fn a_relay_that_lags_has_all_logs_read() {
-        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-        let _recording = metrics::set_default_local_recorder(&recorder);
-        let (hub, _member, _outbound) = one_room().await;
-        // Not connected to anything; what is asked of it waits.
-        let client = Builder::default_centralized().with_config(|config| config.fail_fast = false).build().unwrap();
-        let server = fred::types::config::Server::new("127.0.0.1", 1);
-        let (sender, messages) = broadcast::channel(1);
-        for _ in 0..3 {
-            let (channel, value, kind) = ("elsewhere".into(), "".into(), MessageKind::Message);
-            sender.send(Message { channel, value, kind, server: server.clone() }).unwrap();
-        }
-        let node = Node { client, messages, task: tokio::spawn(std::future::pending()) };
-        tokio::select! {
-            loss = listen(node, &hub, Duration::from_secs(30)) => panic!("{loss}"),
-            () = hub.fell_behind() => {}
-        }
-        assert_eq!(hub.take_behind(10).len(), 1);
-        assert!(recorder.handle().render().contains("gateway_relay_lagged_total 2"));
     }
 }

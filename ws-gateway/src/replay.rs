@@ -81,7 +81,7 @@ impl Logs {
                 let previous = last;
                 last = id.parse().map_err(|_| ReplayError::NotALog)?;
                 let Some(delivery) = read_entry(last, previous, &fields)? else { continue };
-                bytes += delivery.text.len();
+                bytes += delivery.frame().len();
                 deliveries.push(delivery);
             }
             if bytes > self.limit_bytes {
@@ -116,5 +116,5 @@ fn read_entry(
         return Err(ReplayError::NotALog);
     };
     let event = Event::from_log(cursor, Some(previous), &kind, &header, &rest).map_err(|_| ReplayError::NotALog)?;
-    Ok(event.and_then(Delivery::new))
+    Ok(event.map(Delivery::new))
 }

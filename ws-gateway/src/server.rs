@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::connection;
+use crate::connection::{Connection, Serving};
 use crate::gateway::Gateway;
 use crate::handshake::{self, Admitted};
 
@@ -53,16 +53,13 @@ pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: 
         };
         limit_unsent(&tcp);
         let turn = spread(ids.fetch_add(1, Ordering::Relaxed));
-        let gateway = gateway.clone();
+        let (gateway, sockets) = (gateway.clone(), tasks.clone());
         tasks.spawn(async move {
-            // Boxed: what the handshake needs is given back before the socket begins its long life.
-            let socket = Box::pin(shake_hands(&gateway, tcp)).await;
+            let socket = shake_hands(&gateway, tcp).await;
             drop(permit);
             if let Some((tcp, already_read, admitted)) = socket {
-                let open = metrics::gauge!("gateway_sockets");
-                open.increment(1.0);
-                connection::serve(gateway, tcp, already_read, admitted, turn).await;
-                open.decrement(1.0);
+                // A task of its own, without anything of the handshake's: this one ends here.
+                sockets.spawn(Serving::from(Connection::new(gateway, tcp, &already_read, *admitted, turn)));
             }
         });
     }

@@ -25,11 +25,12 @@ pub(super) enum Due {
 
 #[derive(Debug)]
 pub(super) struct Clock {
-    heartbeat_every: Duration,
+    heartbeat_seconds: u32,
+    idle_seconds: u32,
     heartbeat_at: Instant,
-    idle_timeout: Duration,
     last_heard: Instant,
-    expires_at: OffsetDateTime,
+    /// In seconds since 1970, as tokens have it.
+    expires_at: i64,
     announced: bool,
     leave_at: Option<Instant>,
 }
@@ -41,12 +42,13 @@ impl Clock {
         idle_timeout: Duration,
         expires_at: OffsetDateTime,
     ) -> Self {
+        let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
         Self {
-            heartbeat_every,
+            heartbeat_seconds: seconds(heartbeat_every),
+            idle_seconds: seconds(idle_timeout),
             heartbeat_at: now + heartbeat_every,
-            idle_timeout,
             last_heard: now,
-            expires_at,
+            expires_at: expires_at.unix_timestamp(),
             announced: false,
             leave_at: None,
         }
@@ -56,13 +58,22 @@ impl Clock {
         self.last_heard = now;
     }
 
+    fn heartbeat_every(&self) -> Duration {
+        Duration::from_secs(self.heartbeat_seconds.into())
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds.into())
+    }
+
     pub(super) fn expires_at(&self) -> OffsetDateTime {
-        self.expires_at
+        // It was made from one.
+        OffsetDateTime::from_unix_timestamp(self.expires_at).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
     /// A fresh token.
     pub(super) fn renew(&mut self, expires_at: OffsetDateTime) {
-        self.expires_at = expires_at;
+        self.expires_at = expires_at.unix_timestamp();
         self.announced = false;
     }
 
@@ -72,11 +83,11 @@ impl Clock {
 
     /// When to look again.
     pub(super) fn next(&self, now: Instant, wall: OffsetDateTime) -> Instant {
-        let left = Duration::try_from(self.expires_at - wall).unwrap_or_default();
+        let left = Duration::try_from(self.expires_at() - wall).unwrap_or_default();
         let token = if self.announced { left } else { left.saturating_sub(WARNING) };
         // The heartbeat bounds it: no addition here goes far beyond, however long the token lives.
-        let token = now + token.min(self.heartbeat_every);
-        let first = self.heartbeat_at.min(self.last_heard + self.idle_timeout).min(token);
+        let token = now + token.min(self.heartbeat_every());
+        let first = self.heartbeat_at.min(self.last_heard + self.idle_timeout()).min(token);
         self.leave_at.map_or(first, |leave| leave.min(first))
     }
 
@@ -85,18 +96,18 @@ impl Clock {
         if self.leave_at.is_some_and(|leave| leave <= now) {
             return Some(Due::Leave);
         }
-        if self.expires_at <= wall {
+        if self.expires_at() <= wall {
             return Some(Due::Expired);
         }
-        if self.last_heard + self.idle_timeout <= now {
+        if self.last_heard + self.idle_timeout() <= now {
             return Some(Due::Silent);
         }
-        if !self.announced && self.expires_at - WARNING <= wall {
+        if !self.announced && self.expires_at() - WARNING <= wall {
             self.announced = true;
             return Some(Due::Expiring);
         }
         if self.heartbeat_at <= now {
-            self.heartbeat_at = now + self.heartbeat_every;
+            self.heartbeat_at = now + self.heartbeat_every();
             return Some(Due::Heartbeat);
         }
         None

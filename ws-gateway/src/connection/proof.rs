@@ -1,58 +1,102 @@
 //! Which messages a socket's client has proven to have, by answering a Ping that was sent behind them.
 //!
-//! One Ping is in flight at most. Ids that would pass the bound are forgotten (`gateway_proofs_dropped_total`): those
-//! messages stay undelivered in the books until the client reports them itself.
+//! One Ping is in flight at most, and none follows another within [`APART`]: the first message after a pause is proven at
+//! once, those of a lively conversation share a Ping, since each costs a frame, an answer to read and a receipt. Ids that
+//! would pass the bound are forgotten (`gateway_proofs_dropped_total`): those messages stay undelivered in the books until
+//! the client reports them itself.
 
-use bytes::Bytes;
+use std::time::Duration;
+
 use shared::ids::MessageId;
+use tokio::time::Instant;
 
 /// Ids that may wait for a Ping. A client that leaves its Ping unanswered is closed long before it has been sent so many.
 const LIMIT: usize = 8 * 1024;
+/// Between two Pings that prove something.
+pub(super) const APART: Duration = Duration::from_millis(250);
+/// Places that are kept when nothing waits.
+const PLACES_KEPT: usize = 8;
+
+/// What is to be done for what has not been proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing: all is proven, or the Pong that is awaited comes first.
+    Nothing,
+    /// To send a Ping with this payload.
+    Ping([u8; 8]),
+    /// To ask again then.
+    Later(Instant),
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Proofs {
     counter: u64,
-    in_flight: Option<Vec<MessageId>>,
-    /// Sent, with no Ping behind them yet.
-    waiting: Vec<MessageId>,
+    /// Sent and not proven.
+    ids: Vec<MessageId>,
+    /// How many of them stand before the Ping that is in flight.
+    in_flight: Option<u32>,
+    pinged_at: Option<Instant>,
 }
 
 impl Proofs {
     /// A message for the socket's owner is about to be written.
     pub(super) fn note(&mut self, id: MessageId) {
-        if self.waiting.len() < LIMIT {
-            self.waiting.push(id);
+        let in_flight = self.in_flight.unwrap_or(0) as usize;
+        if self.ids.len() - in_flight < LIMIT {
+            self.ids.push(id);
         } else {
             metrics::counter!("gateway_proofs_dropped_total").increment(1);
         }
     }
 
-    /// The Ping to send behind what was noted, if there is something to prove and none is in flight.
-    pub(super) fn ping(&mut self) -> Option<Bytes> {
-        if self.waiting.is_empty() { None } else { self.heartbeat() }
+    /// Whether there is nothing to do, whatever the time.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_some() || self.ids.is_empty()
+    }
+
+    /// What to do behind what was noted.
+    pub(super) fn next(&mut self, now: Instant) -> Next {
+        if self.is_idle() {
+            return Next::Nothing;
+        }
+        match self.pinged_at.map(|at| at + APART) {
+            Some(earliest) if earliest > now => Next::Later(earliest),
+            _ => Next::Ping(self.ping(now)),
+        }
     }
 
     /// A Ping, whether or not there is something to prove, unless one is in flight.
-    pub(super) fn heartbeat(&mut self) -> Option<Bytes> {
-        if self.in_flight.is_some() {
-            return None;
-        }
-        self.in_flight = Some(std::mem::take(&mut self.waiting));
-        self.counter += 1;
-        Some(Bytes::copy_from_slice(&self.counter.to_be_bytes()))
+    pub(super) fn heartbeat(&mut self, now: Instant) -> Option<[u8; 8]> {
+        if self.in_flight.is_some() { None } else { Some(self.ping(now)) }
     }
 
     /// The last Ping, behind everything, whatever is in flight: its Pong proves all of it.
-    pub(super) fn farewell(&mut self) -> Option<Bytes> {
-        let mut unproven = self.in_flight.take().unwrap_or_default();
-        unproven.append(&mut self.waiting);
-        self.waiting = unproven;
-        self.ping()
+    pub(super) fn farewell(&mut self, now: Instant) -> Option<[u8; 8]> {
+        if self.ids.is_empty() { None } else { Some(self.ping(now)) }
+    }
+
+    fn ping(&mut self, now: Instant) -> [u8; 8] {
+        // Twice the limit at most.
+        self.in_flight = u32::try_from(self.ids.len()).ok();
+        self.pinged_at = Some(now);
+        self.counter += 1;
+        self.counter.to_be_bytes()
     }
 
     /// What a Pong proves. Nothing, unless it echoes the Ping in flight.
     pub(super) fn pong(&mut self, payload: &[u8]) -> Vec<MessageId> {
-        if payload == self.counter.to_be_bytes() { self.in_flight.take().unwrap_or_default() } else { Vec::new() }
+        match self.in_flight {
+            Some(before) if payload == self.counter.to_be_bytes() => {
+                self.in_flight = None;
+                let rest = self.ids.split_off(before as usize);
+                let proven = std::mem::replace(&mut self.ids, rest);
+                if self.ids.is_empty() && self.ids.capacity() > PLACES_KEPT {
+                    self.ids = Vec::new();
+                }
+                proven
+            }
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -65,18 +109,44 @@ mod tests {
         Uuid::from_u128(n)
     }
 
+    /// The Ping that is to be sent, once those before it are long past.
+    fn ping(proofs: &mut Proofs) -> Option<[u8; 8]> {
+        match proofs.next(Instant::now() + 1000 * APART) {
+            Next::Ping(payload) => {
+                proofs.pinged_at = None;
+                Some(payload)
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn messages_of_a_lively_conversation_share_a_ping() {
+        let (mut proofs, now) = (Proofs::default(), Instant::now());
+        proofs.note(id(1));
+        let Next::Ping(first) = proofs.next(now) else { panic!("the first is proven at once") };
+        assert_eq!(proofs.pong(&first), [id(1)]);
+        for n in 2..5 {
+            proofs.note(id(n));
+            assert_eq!(proofs.next(now + APART / 2), Next::Later(now + APART));
+        }
+        let Next::Ping(second) = proofs.next(now + APART) else { panic!("their time has come") };
+        assert_eq!(proofs.pong(&second), [2, 3, 4].map(id));
+        assert_eq!(proofs.next(now + APART), Next::Nothing);
+    }
+
     #[test]
     fn a_pong_proves_what_was_sent_before_its_ping_and_no_more() {
         let mut proofs = Proofs::default();
         proofs.note(id(1));
-        let first = proofs.ping().unwrap();
+        let first = ping(&mut proofs).unwrap();
         proofs.note(id(2));
-        assert_eq!(proofs.ping(), None, "one ping in flight at most");
+        assert_eq!(ping(&mut proofs), None, "one ping in flight at most");
         assert_eq!(proofs.pong(&first), [id(1)]);
-        let second = proofs.ping().unwrap();
+        let second = ping(&mut proofs).unwrap();
         assert_ne!(first, second);
         assert_eq!(proofs.pong(&second), [id(2)]);
-        assert_eq!(proofs.ping(), None, "nothing is left to prove");
+        assert_eq!(ping(&mut proofs), None, "nothing is left to prove");
     }
 
     #[test]
@@ -84,8 +154,8 @@ mod tests {
         let mut proofs = Proofs::default();
         proofs.note(id(1));
         assert!(proofs.pong(&0_u64.to_be_bytes()).is_empty(), "before any ping");
-        let ping = proofs.ping().unwrap();
-        for payload in [&b""[..], b"hello", &[ping.as_ref(), b"x"].concat()] {
+        let ping = ping(&mut proofs).unwrap();
+        for payload in [&b""[..], b"hello", &[&ping[..], b"x"].concat()] {
             assert!(proofs.pong(payload).is_empty());
         }
         assert_eq!(proofs.pong(&ping), [id(1)]);
@@ -95,21 +165,21 @@ mod tests {
     #[test]
     fn heartbeats_prove_too() {
         let mut proofs = Proofs::default();
-        let ping = proofs.heartbeat().unwrap();
+        let ping = proofs.heartbeat(Instant::now()).unwrap();
         proofs.note(id(1));
         assert!(proofs.pong(&ping).is_empty());
-        let ping = proofs.heartbeat().unwrap();
+        let ping = proofs.heartbeat(Instant::now()).unwrap();
         assert_eq!(proofs.pong(&ping), [id(1)]);
     }
 
     #[test]
     fn a_farewell_proves_all_that_is_left() {
         let mut proofs = Proofs::default();
-        assert_eq!(proofs.farewell(), None, "nothing to prove");
+        assert_eq!(proofs.farewell(Instant::now()), None, "nothing to prove");
         proofs.note(id(1));
-        let in_flight = proofs.ping().unwrap();
+        let in_flight = ping(&mut proofs).unwrap();
         proofs.note(id(2));
-        let last = proofs.farewell().unwrap();
+        let last = proofs.farewell(Instant::now()).unwrap();
         assert!(proofs.pong(&in_flight).is_empty(), "the last one will prove it");
         assert_eq!(proofs.pong(&last), [id(1), id(2)]);
     }
@@ -122,7 +192,7 @@ mod tests {
         for n in 0..=LIMIT as u128 {
             proofs.note(id(n));
         }
-        let ping = proofs.ping().unwrap();
+        let ping = ping(&mut proofs).unwrap();
         assert_eq!(proofs.pong(&ping).len(), LIMIT);
         assert!(recorder.handle().render().contains("gateway_proofs_dropped_total 1"));
     }

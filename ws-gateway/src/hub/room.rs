@@ -210,7 +210,7 @@ impl Room {
 impl Held {
     fn keep(&mut self, cursor: Cursor, delivery: Arc<Delivery>) {
         self.newest = self.newest.max(Some(cursor));
-        self.bytes += delivery.text.len();
+        self.bytes += delivery.frame().len();
         self.events.push(delivery);
         if self.bytes > HELD_LIMIT_BYTES {
             metrics::counter!("gateway_held_overflows_total").increment(1);

@@ -15,17 +15,33 @@ fn cursor(n: u64) -> Cursor {
 }
 
 /// The nth event of a log that misses none.
-fn event(n: u64) -> Event {
+fn event(n: u64) -> Event<'static> {
     event_after(n.checked_sub(1), n)
 }
 
-fn event_after(previous: Option<u64>, n: u64) -> Event {
+fn event_after(previous: Option<u64>, n: u64) -> Event<'static> {
     let header = Header::Logged { cursor: cursor(n), previous: previous.map(cursor), addressed: None };
     Event { header, frame: n.to_string().into() }
 }
 
 fn missed(cursors: &[u64]) -> Backfill {
-    Backfill::Missed(cursors.iter().map(|n| Delivery::new(event(*n)).unwrap()).collect())
+    Backfill::Missed(cursors.iter().map(|n| Delivery::new(event(*n))).collect())
+}
+
+impl Hub {
+    /// Any event may have been lost, in any room.
+    fn lagged(&self) {
+        for mut guard in self.all() {
+            let shard = &mut *guard;
+            shard.epoch += 1;
+            for (channel, room) in &mut shard.rooms {
+                if room.fall_behind() && room.stage == Stage::Live {
+                    shard.behind.push(channel.clone());
+                }
+            }
+        }
+        self.fell_behind.notify_one();
+    }
 }
 
 /// Somebody with a token of this name.
@@ -48,9 +64,9 @@ fn queue() -> Arc<Outbound> {
 /// What waits for a socket, in words.
 async fn heard(outbound: &Outbound) -> Vec<String> {
     outbound.push(Item::GoingAway);
-    let items = outbound.next().await.unwrap().items;
+    let items = outbound.next().await.unwrap();
     let word = |item: &Item| match item {
-        Item::Event(delivery) => delivery.text.to_string(),
+        Item::Event(delivery) => String::from_utf8_lossy(&delivery.frame()[2..]).into_owned(),
         Item::Degraded => "degraded".to_owned(),
         Item::Recovered => "recovered".to_owned(),
         Item::Resync(_) => "resync".to_owned(),
@@ -376,6 +392,39 @@ async fn sockets_of_tokens_that_are_taken_back_are_closed_and_no_others() {
 async fn nobody_joins_a_hub_that_goes_away() {
     let (hub, _member, outbound) = one_room().await;
     hub.go_away();
-    assert!(matches!(outbound.next().await.unwrap().items[..], [Item::GoingAway]));
+    assert!(matches!(outbound.next().await.unwrap()[..], [Item::GoingAway]));
     assert_eq!(hub.join(channel(1), queue()).unwrap_err(), Refused::GoingAway);
+}
+
+#[tokio::test]
+async fn a_subscription_that_redis_ends_is_renewed_and_what_was_missed_is_read() {
+    let (hub, _member, outbound) = one_room().await;
+    hub.unsubscribed(channel(2).as_str());
+    assert!(hub.take_interest(10).is_empty());
+    hub.unsubscribed(channel(1).as_str());
+    let interest = hub.take_interest(10);
+    assert_eq!((&interest.subscribe[..], interest.unsubscribe.len()), (&[channel(1)][..], 0));
+    hub.unsubscribed(channel(1).as_str());
+    assert!(hub.take_interest(10).is_empty(), "it is on its way");
+    hub.subscribed(&interest.subscribe);
+    assert_eq!(hub.take_behind(10), [(channel(1), cursor(1))]);
+    hub.backfilled(&channel(1), missed(&[2]));
+    assert_eq!(heard(&outbound).await, ["2"]);
+}
+
+#[tokio::test]
+async fn no_shard_waits_for_ever_for_its_turn() {
+    let hub = Hub::new();
+    hub.connected();
+    let _members: Vec<_> = (0..500).map(|n| hub.join(channel(n), queue()).unwrap()).collect();
+    let mut subscribed = Vec::new();
+    while subscribed.len() < 500 {
+        hub.interest_changed().await;
+        let interest = hub.take_interest(7);
+        assert!((1..=7).contains(&interest.subscribe.len()));
+        subscribed.extend(interest.subscribe);
+    }
+    subscribed.sort();
+    subscribed.dedup();
+    assert_eq!(subscribed.len(), 500);
 }

@@ -1,36 +1,24 @@
 //! What a session has subscribed, and on which connection: one for a single server, one a master in a cluster.
-//!
-//! The client library returns from most of this before Redis has answered, even before the command is written. An
-//! answer to what was sent after it on the same connection is the proof.
 
-use std::time::Duration;
-
-use fred::clients::Client;
-use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike, PubsubInterface};
-use fred::types::{ClusterHash, CustomCommand, Value};
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use shared::channel::Channel;
-use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::Loss;
 use crate::hub::Interest;
-use crate::redis::Slots;
+use crate::redis::{Link, Outcome, Slots, command};
 
 /// Redirections in a row that a channel may meet. One is a slot that was migrated; more is a cluster in disorder.
 const REDIRECTIONS: usize = 3;
 
 pub(super) struct Subscriptions {
-    clients: Vec<Client>,
-    /// In a cluster only: whose place is that of the client.
+    links: Vec<Link>,
+    /// In a cluster only: whose place is that of the link.
     slots: Option<Slots>,
-    patience: Duration,
 }
 
 impl Subscriptions {
-    pub(super) fn new(clients: Vec<Client>, slots: Option<Slots>, patience: Duration) -> Self {
-        Self { clients, slots, patience }
+    pub(super) fn new(links: Vec<Link>, slots: Option<Slots>) -> Self {
+        Self { links, slots }
     }
 
     /// Sends the changes and waits until Redis has confirmed them. Returns what is subscribed now.
@@ -40,30 +28,31 @@ impl Subscriptions {
             self.subscribe_sharded(subscribe.clone()).await?;
             return Ok(subscribe);
         }
-        for client in &self.clients {
-            if !unsubscribe.is_empty() {
-                client.unsubscribe(names(&unsubscribe)).await?;
+        for link in &self.links {
+            let mut commands = Vec::new();
+            for (verb, channels) in [("UNSUBSCRIBE", &unsubscribe), ("SUBSCRIBE", &subscribe)] {
+                if !channels.is_empty() {
+                    let words: Vec<_> = [verb].into_iter().chain(channels.iter().map(Channel::as_str)).collect();
+                    command(&mut commands, &words);
+                }
             }
-            if !subscribe.is_empty() {
-                client.subscribe(names(&subscribe)).await?;
+            let Outcome { subscribed, refusals } = link.ask(commands).await?;
+            if let Some(refusal) = refusals.into_iter().next() {
+                return Err(Loss::Refused(refusal));
             }
-            ask(client, self.patience).await?;
+            // Redis confirms in the order in which it was asked.
+            if !subscribed.iter().map(String::as_str).eq(subscribe.iter().map(Channel::as_str)) {
+                return Err(Loss::Unconfirmed);
+            }
         }
         Ok(subscribe)
     }
 
-    /// A node that does not serve the slot any more answers with an error that nobody waits for, and that would be
-    /// taken for the answer to something else. The question behind it finds that out, and the session begins anew.
+    /// A node that does not serve the slot any more refuses, and has ended the subscription already.
     async fn unsubscribe_sharded(&self, channels: Vec<Channel>) -> Result<(), Loss> {
-        let (by_client, patience) = (self.by_client(channels)?, self.patience);
-        let all = self.clients.iter().zip(&by_client).filter(|(_, channels)| !channels.is_empty());
-        try_join_all(all.map(|(client, channels)| async move {
-            for channel in channels {
-                client.sunsubscribe(channel.as_str()).await?;
-            }
-            ask(client, patience).await
-        }))
-        .await?;
+        let by_link = self.by_link(channels)?;
+        let all = self.links.iter().zip(&by_link).filter(|(_, channels)| !channels.is_empty());
+        try_join_all(all.map(|(link, channels)| link.ask(each("SUNSUBSCRIBE", channels)))).await?;
         Ok(())
     }
 
@@ -72,64 +61,57 @@ impl Subscriptions {
             if channels.is_empty() {
                 return Ok(());
             }
-            let (by_client, patience) = (self.by_client(channels)?, self.patience);
-            let all = self.clients.iter().zip(by_client).filter(|(_, channels)| !channels.is_empty());
-            let answers = try_join_all(all.map(|(client, channels)| async move {
-                // A command a channel, because no two share a slot; and not the library's own, which sends the next
-                // one only after it has the answer to the last.
-                let subscribed = join_all(channels.iter().map(|channel| ssubscribe(client, channel))).await;
-                ask(client, patience).await?;
-                Ok::<_, Loss>(channels.into_iter().zip(subscribed).collect::<Vec<_>>())
+            let by_link = self.by_link(channels)?;
+            let all = self.links.iter().zip(by_link).filter(|(_, channels)| !channels.is_empty());
+            let outcomes = try_join_all(all.map(|(link, channels)| async move {
+                let outcome = link.ask(each("SSUBSCRIBE", &channels)).await?;
+                Ok::<_, Loss>((channels, outcome))
             }))
             .await?;
-            channels = self.follow(answers.into_iter().flatten())?;
+            channels = self.follow(outcomes)?;
         }
         Err(Loss::Moved)
     }
 
-    /// The channels of each client, in the order of the clients.
-    fn by_client(&self, channels: Vec<Channel>) -> Result<Vec<Vec<Channel>>, Loss> {
-        let mut by_client = vec![Vec::new(); self.clients.len()];
+    /// The channels of each link, in the order of the links.
+    fn by_link(&self, channels: Vec<Channel>) -> Result<Vec<Vec<Channel>>, Loss> {
+        let mut by_link = vec![Vec::new(); self.links.len()];
         for channel in channels {
             let owner = self.slots.as_ref().and_then(|slots| slots.owner(&channel)).ok_or(Loss::Unserved)?;
-            by_client.get_mut(owner).ok_or(Loss::Unserved)?.push(channel);
+            by_link.get_mut(owner).ok_or(Loss::Unserved)?.push(channel);
         }
-        Ok(by_client)
+        Ok(by_link)
     }
 
-    /// Learns from the redirections among the answers. Returns the channels that are to be subscribed elsewhere.
-    fn follow(&mut self, answers: impl Iterator<Item = (Channel, Result<Value, Error>)>) -> Result<Vec<Channel>, Loss> {
+    /// Learns from the redirections among the refusals. Returns the channels that are to be subscribed elsewhere.
+    fn follow(&mut self, outcomes: Vec<(Vec<Channel>, Outcome)>) -> Result<Vec<Channel>, Loss> {
         let mut moved = Vec::new();
-        for (channel, answer) in answers {
-            match answer {
-                Ok(_) => {}
-                Err(error) if *error.kind() == ErrorKind::Cluster => {
-                    // To a master that is new to us: the next session knows it.
-                    let known = self.slots.as_mut().is_some_and(|slots| slots.learn(&channel, error.details()));
-                    if !known {
-                        return Err(Loss::Moved);
-                    }
-                    moved.push(channel);
+        for (channels, Outcome { subscribed, refusals }) in outcomes {
+            let mut confirmed = subscribed.into_iter().peekable();
+            for channel in channels {
+                if confirmed.next_if(|name| name == channel.as_str()).is_some() {
+                    continue;
                 }
-                Err(error) => return Err(error.into()),
+                if let Some(refusal) = refusals.iter().find(|refusal| !refusal.starts_with("MOVED ")) {
+                    return Err(Loss::Refused(refusal.clone()));
+                }
+                let slots = self.slots.as_mut().ok_or(Loss::Moved)?;
+                // To a master that is new to us: the next session knows it.
+                if !refusals.iter().any(|refusal| slots.learn(&channel, refusal)) {
+                    return Err(Loss::Moved);
+                }
+                moved.push(channel);
             }
         }
         Ok(moved)
     }
 }
 
-fn names(channels: &[Channel]) -> Vec<String> {
-    channels.iter().map(|channel| channel.as_str().to_owned()).collect()
-}
-
-async fn ssubscribe(client: &Client, channel: &Channel) -> Result<Value, Error> {
-    let command = CustomCommand::new_static("SSUBSCRIBE", ClusterHash::FirstKey, false);
-    client.custom(command, vec![channel.as_str()]).await
-}
-
-/// Waits for the answer to a question that nothing else asks: an answer to something else is none.
-pub(super) async fn ask(client: &Client, patience: Duration) -> Result<(), Loss> {
-    let question = Uuid::now_v7().to_string();
-    let answer = timeout(patience, client.ping::<Value>(Some(question.clone()))).await.map_err(|_| Loss::Silent)??;
-    if answer.as_string().is_some_and(|answer| answer == question) { Ok(()) } else { Err(Loss::Confused) }
+/// A command a channel, because no two share a slot.
+fn each(verb: &str, channels: &[Channel]) -> Vec<u8> {
+    let mut commands = Vec::new();
+    for channel in channels {
+        command(&mut commands, &[verb, channel.as_str()]);
+    }
+    commands
 }

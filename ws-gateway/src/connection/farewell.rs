@@ -1,0 +1,107 @@
+//! The last words of a socket.
+
+use std::io;
+use std::time::Duration;
+
+use shared::receipt::Kind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::proof::Proofs;
+use super::{Connection, End, frames};
+use crate::close::Close;
+use crate::wire::{self, Decoder, Frame};
+
+/// From our close frame to the end of the connection, whatever the peer does.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Ends a socket whose `end` has come. Nothing is queued for it any more from the first moment on.
+pub(super) async fn say(connection: Connection, end: End) {
+    let Connection { gateway, mut tcp, membership, conversation, principal, request_id, .. } = connection;
+    let Connection { mut proofs, mut unsent, sent, incoming, _permit: permit, .. } = connection;
+    drop(membership);
+    let code = match end {
+        End::Ours(close) => close.code(),
+        End::Peer(code) => code.unwrap_or(1005),
+        End::Gone => 1006,
+    };
+    metrics::counter!("gateway_closed_total", "code" => label(end)).increment(1);
+    let by_peer = matches!(end, End::Peer(_));
+    tracing::info!(%request_id, conversation = %conversation.id(), code, by_peer, "socket closed");
+    let limit = gateway.config.max_frame_bytes;
+    unsent.drain(..sent);
+    last_frames(end, &mut proofs, &mut unsent);
+    let prove = |pong: &[u8]| {
+        frames::report(&gateway, &conversation, &principal, Kind::Delivered, proofs.pong(pong));
+    };
+    let _late = timeout(CLOSE_TIMEOUT, goodbye(&mut tcp, end, &unsent, incoming, limit, prove)).await;
+    gateway.sockets.decrement(1.0);
+    drop(permit);
+}
+
+/// A Ping before our close frame lets the peer prove what has arrived: it answers in order, and the Ping first.
+fn last_frames(end: End, proofs: &mut Proofs, out: &mut Vec<u8>) {
+    match end {
+        End::Ours(close) => {
+            if let Some(payload) = proofs.farewell(Instant::now()) {
+                wire::ping(out, &payload);
+            }
+            wire::close(out, Some(close.code()), close.reason());
+        }
+        End::Peer(code) => wire::close(out, code, ""),
+        End::Gone => {}
+    }
+}
+
+/// Closes in the way of RFC 6455, section 7: our frame, the peer's, then the connection.
+async fn goodbye(
+    tcp: &mut TcpStream,
+    end: End,
+    last: &[u8],
+    mut incoming: Decoder,
+    limit: usize,
+    mut prove: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    if matches!(end, End::Gone) {
+        return Ok(());
+    }
+    tcp.write_all(last).await?;
+    let mut input = [0; 1024];
+    // After a broken frame nothing more can be read as WebSocket.
+    let mut readable = !matches!(end, End::Peer(_) | End::Ours(Close::Protocol | Close::NotUtf8 | Close::TooLarge));
+    while readable {
+        let read = tcp.read(&mut input).await?;
+        let heard = incoming.read(&mut input[..read], limit, |frame| match frame {
+            Frame::Pong(payload) => {
+                prove(payload);
+                Ok(())
+            }
+            Frame::Close(code) => Err(End::Peer(code)),
+            _ => Ok(()),
+        });
+        readable = read > 0 && heard.is_ok();
+    }
+    // What the peer still sends is taken off the line, since unread bytes would turn the end into a reset and our close
+    // frame would be lost with it.
+    tcp.shutdown().await?;
+    while tcp.read(&mut input).await? > 0 {}
+    Ok(())
+}
+
+/// A label for metrics. A client may send thousands of codes, so its own are not told apart.
+fn label(end: End) -> &'static str {
+    match end {
+        End::Ours(Close::GoingAway) => "1001",
+        End::Ours(Close::Protocol) => "1002",
+        End::Ours(Close::NotUtf8) => "1007",
+        End::Ours(Close::TooLarge) => "1009",
+        End::Ours(Close::TryAgain) => "1013",
+        End::Ours(Close::TokenEnded) => "4401",
+        End::Ours(Close::Forbidden) => "4403",
+        End::Ours(Close::TooSlow) => "4408",
+        End::Ours(Close::TooManySockets) => "4429",
+        End::Peer(_) => "peer",
+        End::Gone => "gone",
+    }
+}

@@ -1,0 +1,178 @@
+//! What goes through a socket, frame by frame: items to the client, the client's frames to whom they concern.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::event::{Addressed, Header};
+use shared::ids::MessageId;
+use shared::participant::Conversation;
+use shared::receipt::{Kind, MAX_IDS, Receipt};
+use shared::token::Principal;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::{Connection, End};
+use crate::close::Close;
+use crate::gateway::Gateway;
+use crate::outbound::{Delivery, Item};
+use crate::protocol::{self, ClientFrame, Code, FrameError, Text, Token};
+use crate::wire::{self, Frame};
+
+/// At most one notice of typing a socket in this time; more are swallowed.
+const TYPING_EVERY: Duration = Duration::from_secs(1);
+
+impl Connection {
+    /// Appends the frame of an item, if it is to be sent.
+    pub(super) fn item(&mut self, item: &Item, out: &mut Vec<u8>) {
+        match item {
+            Item::Event(delivery) => self.event(delivery, out),
+            Item::Degraded if self.degraded => {}
+            Item::Degraded => {
+                self.degraded = true;
+                self.say(&protocol::DEGRADED, out);
+            }
+            Item::Recovered if !self.degraded => {}
+            Item::Recovered => {
+                self.degraded = false;
+                self.say(&protocol::RECOVERED, out);
+            }
+            Item::Resync(position) => {
+                self.position = *position;
+                self.say(&protocol::RESYNC, out);
+            }
+            Item::GoingAway => {
+                let at = Instant::now() + self.gateway.config.drain.mul_f64(self.turn);
+                self.clock.leave_at(at);
+                self.wake_at(at);
+            }
+        }
+    }
+
+    pub(super) fn event(&mut self, delivery: &Arc<Delivery>, out: &mut Vec<u8>) {
+        if let Header::Logged { cursor, addressed, .. } = &delivery.header {
+            if *cursor <= self.position {
+                return;
+            }
+            self.position = *cursor;
+            if let Some(Addressed { to, message_id }) = addressed
+                && self.principal.person() == Some(to)
+            {
+                self.proofs.note(*message_id);
+            }
+        }
+        self.frames += 1;
+        out.extend_from_slice(delivery.frame());
+    }
+
+    /// Reads what has come, and appends the answers.
+    pub(super) fn hear(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Result<(), End> {
+        self.clock.heard(Instant::now());
+        let mut incoming = std::mem::take(&mut self.incoming);
+        let heard = incoming.read(input, self.gateway.config.max_frame_bytes, |frame| self.take(&frame, out));
+        self.incoming = incoming;
+        heard
+    }
+
+    fn take(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Result<(), End> {
+        let answer = match frame {
+            Frame::Text(text) => protocol::parse(text).and_then(|frame| self.obey(frame)),
+            Frame::Binary => Err(FrameError::new(Code::Malformed, "frames are JSON text")),
+            Frame::Ping(payload) => {
+                self.frames += 1;
+                wire::pong(out, payload);
+                return Ok(());
+            }
+            Frame::Pong(payload) => {
+                let proven = self.proofs.pong(payload);
+                self.report(Kind::Delivered, proven);
+                self.prove(out);
+                return Ok(());
+            }
+            Frame::Close(code) => return Err(End::Peer(*code)),
+        };
+        match answer {
+            Ok(None) => {}
+            Ok(Some(text)) => self.say(&text, out),
+            Err(error) => self.say(&protocol::error(&error), out),
+        }
+        Ok(())
+    }
+
+    /// Does what a frame asks for. Returns the answer, if there is one.
+    fn obey(&mut self, frame: ClientFrame) -> Result<Option<Text>, FrameError> {
+        match frame {
+            ClientFrame::Ping => Ok(Some(protocol::PONG)),
+            ClientFrame::Typing => {
+                let from = self.principal.person().ok_or_else(watcher)?;
+                let now = Instant::now();
+                if self.typed_at.is_none_or(|at| now.duration_since(at) >= TYPING_EVERY) {
+                    self.typed_at = Some(now);
+                    self.gateway.typing.publish(self.membership.channel(), from);
+                }
+                Ok(None)
+            }
+            ClientFrame::Receipt(kind, ids) => {
+                self.principal.person().ok_or_else(watcher)?;
+                self.report(kind, ids);
+                Ok(None)
+            }
+            ClientFrame::Auth(token) => self.renew(&token).map(Some),
+        }
+    }
+
+    pub(super) fn report(&self, kind: Kind, message_ids: Vec<MessageId>) {
+        report(&self.gateway, &self.conversation, &self.principal, kind, message_ids);
+    }
+
+    /// A fresh token for the same participant. A bad one changes nothing: the socket lives as long as its old token.
+    fn renew(&mut self, Token(token): &Token) -> Result<Text, FrameError> {
+        let principal = self
+            .gateway
+            .verifier
+            .verify(token)
+            .map_err(|error| FrameError::new(Code::Unauthorized, error.to_string()))?;
+        if principal.actor != self.principal.actor {
+            return Err(FrameError::new(Code::Forbidden, "the token is somebody else's"));
+        }
+        principal
+            .check_sees(&self.conversation)
+            .map_err(|error| FrameError::new(Code::Forbidden, error.to_string()))?;
+        self.clock.renew(principal.expires_at);
+        // The new one may end sooner.
+        self.wake_at(self.clock.next(Instant::now(), OffsetDateTime::now_utc()));
+        self.principal = Arc::new(principal);
+        self.outbound().renew(self.principal.clone());
+        // Taken back since it was verified, when the sweep found the old one here.
+        if self.gateway.revoked.known().covers(&self.principal) {
+            self.outbound().close(Close::TokenEnded);
+        }
+        Ok(protocol::authenticated(self.principal.expires_at))
+    }
+}
+
+/// Hands receipts to the API service, which knows whether these messages are the participant's to mark.
+pub(super) fn report(
+    gateway: &Gateway,
+    conversation: &Conversation,
+    principal: &Principal,
+    kind: Kind,
+    mut message_ids: Vec<MessageId>,
+) {
+    let Some(participant) = principal.person() else { return };
+    if message_ids.is_empty() {
+        return;
+    }
+    let now = OffsetDateTime::now_utc();
+    // As the database keeps it: whole microseconds.
+    let at = now.replace_nanosecond(now.nanosecond() / 1000 * 1000).unwrap_or(now);
+    while !message_ids.is_empty() {
+        let rest = message_ids.split_off(message_ids.len().min(MAX_IDS));
+        let (location, participant) = (conversation.location().clone(), participant.clone());
+        gateway.acks.report(Receipt { kind, location, participant, message_ids, at });
+        message_ids = rest;
+    }
+}
+
+fn watcher() -> FrameError {
+    FrameError::new(Code::Forbidden, "a service token watches: it types and receives for nobody")
+}

@@ -1,0 +1,94 @@
+use super::*;
+use tokio::io::DuplexStream;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A link, and the end where Redis would be.
+fn linked() -> (Link, Ear, DuplexStream) {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let stream: Box<dyn Stream> = Box::new(ours);
+    let (reader, writer) = split(stream);
+    let asked = Arc::new(Asked::default());
+    let writer = Arc::new(tokio::sync::Mutex::new(writer));
+    let link = Link { writer, asked: asked.clone(), patience: PATIENCE };
+    (link, Ear { reader, asked, buffer: Vec::new(), filled: 0..0 }, theirs)
+}
+
+/// What is asked next; its words.
+async fn asked(redis: &mut DuplexStream) -> Vec<String> {
+    let mut bytes = vec![0; 1000];
+    let read = redis.read(&mut bytes).await.unwrap();
+    let text = String::from_utf8(bytes[..read].to_vec()).unwrap();
+    text.split("\r\n").filter(|line| !line.is_empty() && !line.starts_with(['*', '$'])).map(str::to_owned).collect()
+}
+
+async fn say(redis: &mut DuplexStream, text: &str) {
+    redis.write_all(text.as_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn answers_go_to_who_asked_and_events_to_everybody() {
+    let (link, mut ear, mut redis) = linked();
+    let mut commands = Vec::new();
+    command(&mut commands, &["SSUBSCRIBE", "a"]);
+    command(&mut commands, &["SSUBSCRIBE", "b"]);
+    let asking = tokio::spawn(async move { link.ask(commands).await });
+    let words = asked(&mut redis).await;
+    assert_eq!(words[..5], ["SSUBSCRIBE", "a", "SSUBSCRIBE", "b", "PING"]);
+    say(&mut redis, ">3\r\n$8\r\nsmessage\r\n$1\r\nx\r\n$2\r\nhi\r\n>3\r\n$10\r\nssubscribe\r\n$1\r\na\r\n:1\r\n")
+        .await;
+    say(&mut redis, "-MOVED 7 h:1\r\n>3\r\n$12\r\nsunsubscribe\r\n$1\r\nx\r\n:0\r\n").await;
+    say(&mut redis, &format!("${}\r\n{}\r\n", words[5].len(), words[5])).await;
+    ear.listen().await.unwrap();
+    let mut heard = Vec::new();
+    ear.hear(|said| heard.push(format!("{said:?}"))).unwrap();
+    assert_eq!(heard, [r#"Event { channel: "x", payload: [104, 105] }"#, r#"Unsubscribed("x")"#]);
+    let Outcome { subscribed, refusals } = asking.await.unwrap().unwrap();
+    assert_eq!((subscribed, refusals), (vec!["a".to_owned()], vec!["MOVED 7 h:1".to_owned()]));
+}
+
+#[tokio::test]
+async fn an_answer_to_something_else_ends_the_link() {
+    let (link, mut ear, mut redis) = linked();
+    let _asking = tokio::spawn(async move { link.ask(Vec::new()).await });
+    asked(&mut redis).await;
+    say(&mut redis, "$1\r\nx\r\n").await;
+    ear.listen().await.unwrap();
+    assert!(matches!(ear.hear(|_| {}), Err(LinkError::Confused)));
+}
+
+#[tokio::test]
+async fn what_nobody_asked_for_ends_the_link() {
+    for said in ["+PONG\r\n", "-ERR x\r\n", ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"] {
+        let (_link, mut ear, mut redis) = linked();
+        say(&mut redis, said).await;
+        ear.listen().await.unwrap();
+        assert!(matches!(ear.hear(|_| {}), Err(LinkError::Confused)), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn events_of_any_size_come_whole_and_in_order_and_leave_no_large_buffer() {
+    let (_link, mut ear, mut redis) = linked();
+    let lengths = [1, 40_000, 70_000, 3, 900_000, 64 * 1024, 5];
+    let sending = tokio::spawn(async move {
+        for length in lengths {
+            let payload = "x".repeat(length);
+            say(&mut redis, &format!(">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n${length}\r\n{payload}\r\n")).await;
+        }
+        redis
+    });
+    let mut heard = Vec::new();
+    while heard.len() < lengths.len() {
+        ear.listen().await.unwrap();
+        ear.hear(|said| {
+            let Heard::Event { payload, .. } = said else { panic!("{said:?}") };
+            heard.push(payload.len());
+        })
+        .unwrap();
+    }
+    assert_eq!(heard, lengths);
+    drop(sending.await.unwrap());
+    assert!(matches!(ear.listen().await, Err(LinkError::Closed)));
+    assert!(ear.buffer.len() <= KEPT_BYTES);
+}

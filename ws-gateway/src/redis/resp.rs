@@ -1,0 +1,242 @@
+//! Reads what Redis says (RESP3) as far as a connection for subscriptions hears it, where it lies.
+//!
+//! Published events are the only thing that comes in numbers, so they have a path of their own that allocates nothing.
+
+/// How deep an answer may be nested. That to `HELLO` has two levels.
+const DEPTH: usize = 8;
+/// Longest piece of an answer, and most members: what an event may be, and far beyond.
+const LONGEST: usize = 64 << 20;
+
+/// Something that Redis has said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said<'a> {
+    /// An event.
+    Event { channel: &'a str, payload: &'a [u8] },
+    /// Any other push: what kind of, and its first argument.
+    Push(&'a str, &'a str),
+    /// An answer that is a text.
+    Text(&'a [u8]),
+    /// A refusal.
+    Error(&'a str),
+    /// Any other answer.
+    Other,
+}
+
+/// What cannot be an answer of Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the protocol of Redis")]
+pub(crate) struct Nonsense;
+
+/// What stands at the beginning of `input`, and how many bytes it takes. `None` when it has not come in full.
+pub(super) fn read(input: &[u8]) -> Result<Option<(Said<'_>, usize)>, Nonsense> {
+    let mut rest = Rest { bytes: input };
+    let said = match rest.said() {
+        Ok(said) => said,
+        Err(Stop::Short) => return Ok(None),
+        Err(Stop::Nonsense) => return Err(Nonsense),
+    };
+    Ok(Some((said, input.len() - rest.bytes.len())))
+}
+
+enum Stop {
+    Short,
+    Nonsense,
+}
+
+struct Rest<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Rest<'a> {
+    fn said(&mut self) -> Result<Said<'a>, Stop> {
+        let (kind, line) = self.line()?;
+        match kind {
+            b'>' => self.push(length(line)?),
+            b'$' if line != b"-1" => self.take(length(line)?).map(Said::Text),
+            b'+' => Ok(Said::Text(line)),
+            b'-' => text(line).map(Said::Error),
+            b'!' => self.take(length(line)?).and_then(text).map(Said::Error),
+            _ => {
+                self.skip(kind, line, DEPTH)?;
+                Ok(Said::Other)
+            }
+        }
+    }
+
+    fn push(&mut self, members: usize) -> Result<Said<'a>, Stop> {
+        if members == 0 {
+            return Err(Stop::Nonsense);
+        }
+        let kind = self.string()?;
+        match (kind, members) {
+            (b"message" | b"smessage", 3) => {
+                let channel = self.string()?;
+                Ok(Said::Event { channel: text(channel)?, payload: self.string()? })
+            }
+            _ => {
+                let mut first = &b""[..];
+                for n in 1..members {
+                    let (kind, line) = self.line()?;
+                    match kind {
+                        b'$' if line != b"-1" => {
+                            let string = self.take(length(line)?)?;
+                            first = if n == 1 { string } else { first };
+                        }
+                        kind => self.skip(kind, line, DEPTH)?,
+                    }
+                }
+                Ok(Said::Push(text(kind)?, text(first)?))
+            }
+        }
+    }
+
+    /// A string that must stand here.
+    fn string(&mut self) -> Result<&'a [u8], Stop> {
+        match self.line()? {
+            (b'$', line) => self.take(length(line)?),
+            _ => Err(Stop::Nonsense),
+        }
+    }
+
+    /// Passes over the rest of what began with `line`.
+    fn skip(&mut self, kind: u8, line: &[u8], depth: usize) -> Result<(), Stop> {
+        let members = match kind {
+            b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => return Ok(()),
+            b'$' | b'*' if line == b"-1" => return Ok(()),
+            b'$' | b'!' | b'=' => return self.take(length(line)?).map(drop),
+            b'*' | b'~' | b'>' => length(line)?,
+            b'%' => 2 * length(line)?,
+            _ => return Err(Stop::Nonsense),
+        };
+        let deeper = depth.checked_sub(1).ok_or(Stop::Nonsense)?;
+        for _ in 0..members {
+            let (kind, line) = self.line()?;
+            self.skip(kind, line, deeper)?;
+        }
+        Ok(())
+    }
+
+    /// A line's first byte, and what follows up to its end.
+    fn line(&mut self) -> Result<(u8, &'a [u8]), Stop> {
+        let end = self.bytes.iter().position(|byte| *byte == b'\r').ok_or(Stop::Short)?;
+        let (line, rest) = self.bytes.split_at(end);
+        let [_, newline, rest @ ..] = rest else { return Err(Stop::Short) };
+        let [kind, line @ ..] = line else { return Err(Stop::Nonsense) };
+        if *newline != b'\n' {
+            return Err(Stop::Nonsense);
+        }
+        self.bytes = rest;
+        Ok((*kind, line))
+    }
+
+    /// So many bytes, and the end of a line.
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Stop> {
+        let (taken, rest) = self.bytes.split_at_checked(length).ok_or(Stop::Short)?;
+        match rest {
+            [b'\r', b'\n', rest @ ..] => {
+                self.bytes = rest;
+                Ok(taken)
+            }
+            [] | [b'\r'] => Err(Stop::Short),
+            _ => Err(Stop::Nonsense),
+        }
+    }
+}
+
+fn length(digits: &[u8]) -> Result<usize, Stop> {
+    if digits.is_empty() || digits.len() > 9 || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Stop::Nonsense);
+    }
+    let length = digits.iter().fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
+    if length > LONGEST { Err(Stop::Nonsense) } else { Ok(length) }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Stop> {
+    std::str::from_utf8(bytes).map_err(|_| Stop::Nonsense)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_redis_says_is_understood() {
+        for (bytes, said) in [
+            (">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\na\r\nb\r\n", Said::Event { channel: "c", payload: b"a\r\nb" }),
+            (">3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$0\r\n\r\n", Said::Event { channel: "c", payload: b"" }),
+            (">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", Said::Push("subscribe", "c")),
+            (">3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n", Said::Push("unsubscribe", "")),
+            (">2\r\n$10\r\ninvalidate\r\n*2\r\n$1\r\na\r\n_\r\n", Said::Push("invalidate", "")),
+            ("$2\r\nhi\r\n", Said::Text(b"hi")),
+            ("+PONG\r\n", Said::Text(b"PONG")),
+            ("-MOVED 1 h:2\r\n", Said::Error("MOVED 1 h:2")),
+            ("!5\r\nERR x\r\n", Said::Error("ERR x")),
+            ("$-1\r\n", Said::Other),
+            ("_\r\n", Said::Other),
+            ("%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nmodules\r\n*1\r\n%1\r\n+a\r\n,1.5\r\n", Said::Other),
+        ] {
+            assert_eq!(read(bytes.as_bytes()), Ok(Some((said, bytes.len()))), "{bytes:?}");
+            // What follows is not its business, and a part of it is no answer yet.
+            let followed = format!("{bytes}+x");
+            assert_eq!(read(followed.as_bytes()).map(|read| read.map(|(_, used)| used)), Ok(Some(bytes.len())));
+            for length in 0..bytes.len() {
+                assert_eq!(read(&bytes.as_bytes()[..length]), Ok(None), "{:?}", &bytes[..length]);
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_and_does_not_exhaust_us() {
+        for bytes in [
+            "x\r\n",
+            "\r\n",
+            "$x\r\n",
+            "$-2\r\n",
+            "$99999999999\r\n",
+            "$67108865\r\n",
+            ">0\r\n",
+            "$1\r\nab\r\n",
+            "+a\rb\r\n",
+            ">3\r\n:7\r\n",
+        ] {
+            assert_eq!(read(bytes.as_bytes()), Err(Nonsense), "{bytes:?}");
+        }
+        assert_eq!(read("*1\r\n".repeat(1000).as_bytes()), Err(Nonsense));
+    }
+
+    fn push(kind: &str, channel: &str, payload: &[u8]) -> Vec<u8> {
+        let mut bytes =
+            format!(">3\r\n${}\r\n{kind}\r\n${}\r\n{channel}\r\n${}\r\n", kind.len(), channel.len(), payload.len())
+                .into_bytes();
+        bytes.extend_from_slice(payload);
+        bytes.extend_from_slice(b"\r\n");
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn events_are_read_as_they_were_published(
+            events in prop::collection::vec(("\\PC{1,30}", prop::collection::vec(any::<u8>(), 0..300)), 1..5),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let bytes: Vec<u8> = events.iter().flat_map(|(channel, payload)| push("message", channel, payload)).collect();
+            let cut = cut.index(bytes.len());
+            let (mut at, mut heard) = (0, Vec::new());
+            // All that is whole before the cut, then the rest.
+            for end in [cut, bytes.len()] {
+                while let Some((said, used)) = read(&bytes[at..end]).unwrap() {
+                    let Said::Event { channel, payload } = said else { panic!("{said:?}") };
+                    heard.push((channel.to_owned(), payload.to_vec()));
+                    at += used;
+                }
+            }
+            prop_assert_eq!(heard, events);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b'$'), Just(b'1')], 0..100)) {
+            let _ = read(&bytes);
+        }
+    }
+}

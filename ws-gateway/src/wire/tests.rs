@@ -1,0 +1,229 @@
+use std::io::{self, Cursor, Read, Write};
+
+use proptest::prelude::*;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
+
+use super::*;
+
+const LIMIT: usize = 70_000;
+
+/// What was read, as a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Heard {
+    Text(String),
+    Binary,
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<u16>),
+    Broken(Broken),
+}
+
+impl From<Broken> for Heard {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+/// Reads these pieces up to a close frame or whatever else is the last.
+fn ours(pieces: &[Vec<u8>]) -> (Vec<Heard>, Decoder) {
+    let (mut decoder, mut read) = (Decoder::default(), Vec::new());
+    for piece in pieces {
+        let result = decoder.read(&mut piece.clone(), LIMIT, |frame| {
+            read.push(match frame {
+                Frame::Text(text) => Heard::Text(text.to_owned()),
+                Frame::Binary => Heard::Binary,
+                Frame::Ping(payload) => Heard::Ping(payload.to_vec()),
+                Frame::Pong(payload) => Heard::Pong(payload.to_vec()),
+                Frame::Close(code) => return Err(Heard::Close(code)),
+            });
+            Ok(())
+        });
+        if let Err(last) = result {
+            read.push(last);
+            break;
+        }
+    }
+    (read, decoder)
+}
+
+/// A connection on which these bytes have come, and to which anything may be written.
+struct Line(Cursor<Vec<u8>>);
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            read => Ok(read),
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the library makes of the same bytes.
+fn theirs(role: Role, bytes: Vec<u8>) -> Vec<Heard> {
+    let config = WebSocketConfig::default().max_message_size(Some(LIMIT)).max_frame_size(Some(LIMIT));
+    let mut socket = WebSocket::from_raw_socket(Line(Cursor::new(bytes)), role, Some(config));
+    let mut read = Vec::new();
+    loop {
+        match socket.read() {
+            Ok(Message::Text(text)) => read.push(Heard::Text(text.to_string())),
+            Ok(Message::Binary(_)) => read.push(Heard::Binary),
+            Ok(Message::Ping(payload)) => read.push(Heard::Ping(payload.to_vec())),
+            Ok(Message::Pong(payload)) => read.push(Heard::Pong(payload.to_vec())),
+            Ok(Message::Close(frame)) => {
+                read.push(Heard::Close(frame.map(|frame| frame.code.into())));
+                return read;
+            }
+            Ok(Message::Frame(_)) => unreachable!("never read"),
+            Err(Error::Io(_)) => return read,
+            Err(Error::Utf8(_)) => read.push(Heard::Broken(Broken::NotUtf8)),
+            Err(Error::Capacity(_)) => read.push(Heard::Broken(Broken::TooLarge)),
+            Err(Error::Protocol(_)) => read.push(Heard::Broken(Broken::Protocol)),
+            Err(error) => panic!("{error}"),
+        }
+        if matches!(read.last(), Some(Heard::Broken(_))) {
+            return read;
+        }
+    }
+}
+
+/// A frame as a client sends it, whether or not it may.
+fn client_frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
+    let (mut frame, length) = match payload.len() {
+        0..=125 => (vec![first, payload.len() as u8], vec![]),
+        126..=0xffff => (vec![first, 126], (payload.len() as u16).to_be_bytes().to_vec()),
+        _ => (vec![first, 127], (payload.len() as u64).to_be_bytes().to_vec()),
+    };
+    frame.extend(length);
+    if let Some(mask) = mask {
+        frame[1] |= 0x80;
+        frame.extend(mask);
+    }
+    let mask = mask.unwrap_or_default();
+    frame.extend(payload.iter().enumerate().map(|(n, byte)| byte ^ mask[n % 4]));
+    frame
+}
+
+fn payload() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        8 => "\\PC{0,60}".prop_map(String::into_bytes),
+        2 => prop_oneof![Just(125), Just(126), Just(127), Just(0xffff), Just(0x10000), Just(LIMIT), Just(LIMIT + 1)]
+            .prop_map(|length| vec![b'x'; length]),
+        1 => prop::collection::vec(any::<u8>(), 0..10),
+        1 => Just([&3000_u16.to_be_bytes()[..], b"bye"].concat()),
+    ]
+}
+
+fn client_frames() -> impl Strategy<Value = Vec<u8>> {
+    let first = prop_oneof![
+        8 => prop_oneof![Just(0x81_u8), Just(0x82), Just(0x89), Just(0x8a)],
+        4 => prop_oneof![Just(0x01_u8), Just(0x02), Just(0x00), Just(0x80)],
+        1 => Just(0x88_u8),
+        1 => any::<u8>(),
+    ];
+    let mask = prop_oneof![30 => any::<[u8; 4]>().prop_map(Some), 1 => Just(None)];
+    let frame = (first, mask, payload()).prop_map(|(first, mask, mut payload)| {
+        // In a fragment the library finds bad text at once, and we when the message is whole.
+        if matches!(first, 0x00 | 0x01 | 0x80) && !payload.is_ascii() {
+            payload.fill(b'x');
+        }
+        client_frame(first, mask, &payload)
+    });
+    prop::collection::vec(frame, 0..8).prop_map(|frames| frames.concat())
+}
+
+/// Cuts bytes into pieces of these lengths.
+fn cut(bytes: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
+    let (mut rest, mut pieces, mut lengths) = (bytes, Vec::new(), lengths.iter().cycle());
+    while !rest.is_empty() {
+        let (piece, left) = rest.split_at((*lengths.next().unwrap()).min(rest.len()));
+        pieces.push(piece.to_vec());
+        rest = left;
+    }
+    pieces
+}
+
+proptest! {
+    #[test]
+    fn clients_are_understood_as_the_library_does(bytes in client_frames(), lengths in prop::collection::vec(1..20_000_usize, 1..5)) {
+        let (read, _) = ours(&cut(&bytes, &lengths));
+        let mut expected = theirs(Role::Server, bytes);
+        // It looks for a bad close code or fragment later or calls it something else; that it is refused is what counts.
+        if let (Some(Heard::Broken(_)), Some(Heard::Broken(_) | Heard::Close(_))) = (read.last(), expected.last()) {
+            expected.pop();
+            prop_assert_eq!(&read[..read.len() - 1], &expected[..]);
+        } else {
+            prop_assert_eq!(read, expected);
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), lengths in prop::collection::vec(1..50_usize, 1..5)) {
+        let _ = ours(&cut(&bytes, &lengths));
+    }
+
+    #[test]
+    fn the_library_reads_what_is_written(words in prop::collection::vec("\\PC{0,200}", 0..5), long in prop_oneof![Just(125_usize), Just(126), Just(0xffff), Just(0x10000)], code in 3000..5000_u16) {
+        let (mut out, mut expected) = (Vec::new(), Vec::new());
+        let long = "x".repeat(long);
+        for word in words.iter().chain([&long]) {
+            text(&mut out, word);
+            expected.push(Heard::Text(word.clone()));
+            let payload = &word.as_bytes()[..word.len().min(125)];
+            ping(&mut out, payload);
+            pong(&mut out, payload);
+            expected.extend([Heard::Ping(payload.to_vec()), Heard::Pong(payload.to_vec())]);
+            out.extend(text_frame(word));
+            expected.push(Heard::Text(word.clone()));
+        }
+        close(&mut out, Some(code), "bye");
+        expected.push(Heard::Close(Some(code)));
+        prop_assert_eq!(theirs(Role::Client, out), expected);
+    }
+}
+
+#[test]
+fn nothing_is_kept_between_whole_frames() {
+    let frame = client_frame(0x81, Some([1, 2, 3, 4]), &[b'x'; 5000]);
+    let (_, decoder) = ours(&cut(&frame, &[700]));
+    assert_eq!(decoder.partial.capacity(), 0);
+    let fragments = [client_frame(0x01, Some([9; 4]), b"one "), client_frame(0x80, Some([7; 4]), b"two")];
+    let (read, decoder) = ours(&fragments);
+    assert_eq!(read, [Heard::Text("one two".to_owned())]);
+    assert!(decoder.message.is_none());
+}
+
+#[test]
+fn a_message_in_fragments_has_the_limit_of_a_frame() {
+    let half = vec![b'x'; LIMIT / 2 + 1];
+    let (read, _) = ours(&[client_frame(0x01, Some([0; 4]), &half), client_frame(0x80, Some([0; 4]), &half)]);
+    assert_eq!(read, [Heard::Broken(Broken::TooLarge)]);
+}
+
+#[test]
+fn close_codes_that_may_not_be_sent_break_the_protocol() {
+    for code in 0..=u16::MAX {
+        let (read, _) = ours(&[client_frame(0x88, Some([5; 4]), &code.to_be_bytes())]);
+        let expected = match CloseCode::from(code).is_allowed() {
+            true => Heard::Close(Some(code)),
+            false => Heard::Broken(Broken::Protocol),
+        };
+        assert_eq!(read, [expected], "{code}");
+    }
+    let (read, _) = ours(&[client_frame(0x88, Some([5; 4]), &[])]);
+    assert_eq!(read, [Heard::Close(None)]);
+    let mut out = Vec::new();
+    close(&mut out, None, "");
+    assert_eq!(out, [0x88, 0]);
+}
