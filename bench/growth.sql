@@ -17,7 +17,6 @@ select id as plain, location_id as plain_location from conversations where last_
 select location_id as busy_location, user_id as busy_user from conversations group by 1, 2 order by count(*) desc limit 1 \gset
 select last_activity_at as deep_at, id as deep_id from conversations
     where location_id = :'busy_location' and user_id = :'busy_user' order by last_activity_at, id offset 20 limit 1 \gset
-select location_id as contact_location, contact_id as contact from conversations where contact_id is not null limit 1 \gset
 
 prepare before (uuid, text, bigint, bigint) as
     select :columns from (select :columns from messages m where m.conversation_id = $1 and m.seq < $3 order by m.seq desc limit $4) m
@@ -38,6 +37,7 @@ prepare after (uuid, text, bigint, bigint) as
 
 prepare inbox_of_user (text, text, timestamptz, uuid, bigint) as
     select c.conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_activity_at, c.unread, :columns from (
+        select p.conversation, p.user_id, p.contact_id, p.peer_user_id, p.last_seq, p.last_activity_at, p.unread from (
         (select c.id as conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_seq, c.last_activity_at, c.user_unread as unread
          from conversations c where c.location_id = $1 and c.user_id = $2 and c.last_seq > 0 and c.last_activity_hour <= $3
              and (c.last_activity_at, c.id) < ($3, $4)
@@ -47,7 +47,7 @@ prepare inbox_of_user (text, text, timestamptz, uuid, bigint) as
          from conversations c where c.location_id = $1 and c.peer_user_id = $2 and c.last_seq > 0 and c.last_activity_hour <= $3
              and (c.last_activity_at, c.id) < ($3, $4)
          order by c.last_activity_hour desc fetch first $5 rows with ties)
-        order by last_activity_at desc, conversation desc limit $5
+        ) p order by p.last_activity_at desc, p.conversation desc limit $5
     ) c join messages m on m.conversation_id = c.conversation and m.seq = c.last_seq
     order by c.last_activity_at desc, c.conversation desc;
 \echo == inbox: first page of the busiest user

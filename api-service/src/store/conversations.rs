@@ -103,9 +103,9 @@ macro_rules! inbox_query {
         concat!(
             "select c.conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_activity_at, c.unread, ",
             messages::columns!("m"),
-            " from (select * from (",
+            " from (select p.conversation, p.user_id, p.contact_id, p.peer_user_id, p.last_seq, p.last_activity_at, p.unread from (",
             $($page),+,
-            ") page order by last_activity_at desc, conversation desc limit $5) c
+            ") p order by p.last_activity_at desc, p.conversation desc limit $5) c
              join messages m on m.conversation_id = c.conversation and m.seq = c.last_seq
              order by c.last_activity_at desc, c.conversation desc"
         )
