@@ -73,7 +73,7 @@ pub enum Topology {
 }
 
 macro_rules! publish {
-    ($command:literal) => {
+    ($publish:literal, $count:literal) => {
         concat!(
             r#"
 local call, sub, max, abs = redis.call, string.sub, math.max, math.abs
@@ -82,18 +82,22 @@ for i, log in ipairs(KEYS) do
     local at = 5 * i - 2
     local kind, header, rest, channel, seq = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
     local last = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-    local previous = last and last[1] or '-'
     local known = last and tonumber(last[2][2]) or 0
-    if known > 0 and seq > known + 1 then
+    if not last and call('PUBSUB', '"#,
+            $count,
+            r#"', channel)[2] == 0 then
+        cursors[i] = ''
+    elseif known > 0 and seq > known + 1 then
         cursors[i] = false
     else
+        local previous = last and last[1] or '-'
         seq = max(abs(seq), known)
         local id = call('XADD', log, 'MAXLEN', '=', ARGV[1], '*', 's', seq, 't', kind, 'h', header, 'b', rest)
         if sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
         local place = id .. ' ' .. previous
         if header ~= '' then place = place .. ' ' .. header end
         call('"#,
-            $command,
+            $publish,
             r#"', channel, place .. '\n{"type":"' .. kind .. '","cursor":"' .. id .. '",' .. rest)
         cursors[i] = id
     end
@@ -109,17 +113,19 @@ impl Topology {
     /// order in a log is the order on its channel. It says as well which entry the log held before it, so that
     /// whoever listens knows at once when something between two events did not arrive.
     ///
-    /// A message whose predecessor is not published yet, because another instance has it in hand, is left alone. A log
-    /// lives for as long as it is told, or up to ten seconds less: its life is not renewed with every event.
+    /// Where there is no log and nobody listens, nothing is done: a log begins when a gateway first asks where it ends
+    /// ([`TAIL`]), so before that nobody holds a cursor and nobody could resume. A message whose predecessor is not
+    /// published yet, because another instance has it in hand, is left alone. A log lives for as long as it is told, or up to
+    /// ten seconds less: its life is not renewed with every event.
     ///
     /// Keys and arguments: see [`crate::publication::Publication`]. Keys are logs, and not channels: in a slot that is
-    /// being migrated a Cluster refuses what names a key that exists beside one that does not. Returns a cursor for each
-    /// event, nil for what came too early.
+    /// being migrated a Cluster refuses what names a key that exists beside one that does not. Returns for each event its
+    /// cursor, nothing (`''`) where nobody needs it, and nil for what came too early.
     #[must_use]
     pub const fn publish_script(self) -> &'static str {
         match self {
-            Self::Single => publish!("PUBLISH"),
-            Self::Cluster => publish!("SPUBLISH"),
+            Self::Single => publish!("PUBLISH", "NUMSUB"),
+            Self::Cluster => publish!("SPUBLISH", "SHARDNUMSUB"),
         }
     }
 
