@@ -62,8 +62,8 @@ pub struct Listeners {
     pub admin: TcpListener,
 }
 
-/// Serves until `stopping` begins and load balancers have had their time to notice, then finishes what is in flight
-/// within the configured deadline.
+/// Serves until `stopping` begins and load balancers have had their time to notice, then finishes requests in flight, and
+/// then what they left to be done, each within the configured deadline.
 ///
 /// # Errors
 /// When a URL cannot be used, or a listener fails.
@@ -76,14 +76,10 @@ pub async fn run(
     let shutdown = after(stopping.clone(), config.drain);
     let store = Store::new(&config.database)?;
     let watched = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
-    let (redis, ended) = (watched.client.clone(), shutdown.clone());
-    let (told, health) = watch::channel(Health { connection: 0, proven: Instant::now() });
-    shutdown.spawn(async move {
-        tokio::select! {
-            () = redis::watch(watched, told) => {}
-            () = ended.begun() => {}
-        }
-    });
+    let redis = watched.client.clone();
+    let (told, health) = watch::channel(Health { connection: 0, since: Instant::now(), proven: Instant::now() });
+    // To the very end: what is published last has to prove itself as well.
+    let watching = tokio::spawn(redis::watch(watched, told));
     let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log);
     let revoker = Arc::new(Revoker::new(store.clone(), redis));
     let ack_redis = redis::client(&config.redis, acks::COMMAND_TIMEOUT)?;
@@ -127,6 +123,7 @@ pub async fn run(
     if !shutdown.finish(config.shutdown_timeout).await {
         tracing::warn!("some tasks did not end in time; what they held is in the outbox");
     }
+    watching.abort();
     Ok(())
 }
 

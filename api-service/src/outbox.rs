@@ -9,8 +9,10 @@
 
 mod settling;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use shared::publication::Manner;
 use shared::shutdown::Shutdown;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -26,13 +28,18 @@ const BATCH: usize = 500;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Events younger than this are still on some instance's fast path.
 const SWEEP_AGE_SECONDS: f64 = 3.0;
-/// How long a message waits for the one before it, and between two attempts.
+/// How long a message waits for the one before it.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(250);
-const PREDECESSOR_PAUSE: Duration = Duration::from_millis(2);
+/// Between two attempts at it; doubled each time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+/// Entries that may wait so. Past it none does.
+const MOST_WAITING: usize = 1_000;
 /// Pause after a failure.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// Published and still not forgotten after so long: whoever published it has died.
+/// Published and still not forgotten after so long: whoever published it has died. And how often to look for that.
 const ABANDONED_AFTER_SECONDS: f64 = 15.0;
+const LOOK_FOR_ABANDONED_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the relay got no further.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +48,6 @@ enum RelayError {
     Store(#[from] StoreError),
     #[error("Redis did not take the events: {0}")]
     Redis(#[from] fred::error::Error),
-}
-
-/// An entry of which some events came too early.
-struct Early {
-    entry: OutboxEntry,
-    since: Instant,
 }
 
 /// Publishes until nobody can commit any more: the queue is closed and empty.
@@ -59,74 +60,74 @@ pub async fn run(
 ) {
     let (settle, published) = mpsc::channel(settling::QUEUE);
     shutdown.spawn(settling::run(store.clone(), published, health.clone()));
-    Relay { store, broker, committed, waiting: Vec::new(), settle, health, shutdown }.run().await;
+    let connection = health.borrow().connection;
+    let outbox = Arc::new(Outbox { store, broker, settle, health });
+    let (swept, ended) = (outbox.clone(), shutdown.clone());
+    shutdown.spawn(async move {
+        tokio::select! {
+            () = swept.sweep() => {}
+            () = ended.begun() => {}
+        }
+    });
+    FastPath { outbox, committed, waiting: Vec::new(), connection, shutdown }.run().await;
 }
 
-struct Relay {
+/// The outbox, and the way from there to Redis.
+struct Outbox {
     store: Store,
     broker: Broker,
-    committed: Committed,
-    waiting: Vec<Early>,
     settle: mpsc::Sender<Published>,
     health: watch::Receiver<Health>,
-    shutdown: Shutdown,
 }
 
-impl Relay {
-    async fn run(mut self) {
-        let mut sweep_at = Instant::now();
-        let mut connection = self.health.borrow().connection;
-        while !(self.committed.is_closed() && self.waiting.is_empty()) {
-            let now_connected = self.health.borrow().connection;
-            if self.committed.overflowed() || now_connected != connection {
-                connection = now_connected;
-                self.catch_up().await;
-            }
-            let is_open = !self.committed.is_closed();
-            let fresh = tokio::select! {
-                entries = self.committed.next(BATCH), if is_open => entries,
-                () = sleep(PREDECESSOR_PAUSE), if !self.waiting.is_empty() => Vec::new(),
-                () = sleep_until(sweep_at) => {
-                    self.sweep().await;
-                    sweep_at = Instant::now() + SWEEP_EVERY;
-                    continue;
+impl Outbox {
+    /// Looks for what nobody else publishes, for ever.
+    async fn sweep(&self) {
+        let mut look_for_abandoned_at = Instant::now();
+        loop {
+            if Instant::now() >= look_for_abandoned_at {
+                look_for_abandoned_at = Instant::now() + LOOK_FOR_ABANDONED_EVERY;
+                if let Err(error) = self.store.unsettle(ABANDONED_AFTER_SECONDS).await {
+                    tracing::debug!(%error, "what a dead instance has published stays in the outbox");
                 }
-            };
-            let now = Instant::now();
-            self.waiting.extend(fresh.into_iter().map(|entry| Early { entry, since: now }));
-            if let Err(error) = self.publish(connection).await {
-                let events: usize = self.waiting.iter().map(|early| early.entry.events.len()).sum();
-                tracing::warn!(error = error.details(), events, "Redis does not take events; the outbox holds them");
-                self.catch_up().await;
             }
+            loop {
+                match self.relay(SWEEP_AGE_SECONDS).await {
+                    Ok(Some(Round { is_full: true })) => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::debug!(%error, "sweeping the outbox failed");
+                        break;
+                    }
+                }
+            }
+            if let Ok((events, age)) = self.store.outbox_depth().await {
+                metrics::gauge!("outbox_events").set(events as f64);
+                metrics::gauge!("outbox_age_seconds").set(age);
+            }
+            sleep(SWEEP_EVERY).await;
         }
     }
 
-    /// Publishes what waits, all but what comes too early.
-    async fn publish(&mut self, connection: u64) -> Result<(), fred::error::Error> {
-        let events: Vec<Due<'_>> = self
-            .waiting
-            .iter()
-            .flat_map(|Early { entry, since }| {
-                let anyway = since.elapsed() >= PREDECESSOR_PATIENCE;
-                entry.events.iter().map(move |event| (event, anyway))
+    /// Publishes the oldest entries. `None` when another instance is at it.
+    async fn relay(&self, age_seconds: f64) -> Result<Option<Round>, RelayError> {
+        let connection = self.health.borrow().connection;
+        let relayed = self
+            .store
+            .relay(BATCH as i64, age_seconds, async |entries| {
+                // What comes before is published, or stands before it here.
+                let events = entries.iter().flat_map(|entry| &entry.events);
+                let events: Vec<Due<'_>> = events.map(|event| (event, Manner::Again)).collect();
+                self.broker.publish(&events).await?;
+                Ok::<_, RelayError>(())
             })
-            .collect();
-        let out = self.broker.publish(&events).await?;
-        let count = out.iter().filter(|is_out| **is_out).count();
-        metrics::counter!("events_published_total", "path" => "fast").increment(count as u64);
-        metrics::counter!("events_too_early_total").increment((out.len() - count) as u64);
-        let mut out = out.into_iter();
-        let mut ids = Vec::new();
-        self.waiting.retain_mut(|Early { entry, .. }| {
-            entry.events.retain(|_| !out.next().unwrap_or(false));
-            if entry.events.is_empty() {
-                ids.push(entry.id);
-            }
-            !entry.events.is_empty()
-        });
-        self.settle(Published { ids, connection, at: Instant::now(), noted: false });
-        Ok(())
+            .await?;
+        let Some((entries, is_full)) = relayed else { return Ok(None) };
+        let events: usize = entries.iter().map(|entry| entry.events.len()).sum();
+        metrics::counter!("events_published_total", "path" => "outbox").increment(events as u64);
+        let ids = entries.iter().map(|entry| entry.id).collect();
+        self.settle(Published { ids, connection, at: Instant::now(), noted: true });
+        Ok(Some(Round { is_full }))
     }
 
     fn settle(&self, published: Published) {
@@ -135,73 +136,136 @@ impl Relay {
             metrics::counter!("settle_queue_overflows_total").increment(1);
         }
     }
+}
 
-    /// Publishes the outbox until it is empty, with what Redis took last, then lets the fast path go on.
+/// What a round of relaying has found.
+struct Round {
+    /// As many as it takes at once: there may be more.
+    is_full: bool,
+}
+
+/// An entry that waits to be published, as a whole or in part.
+struct Waiting {
+    entry: OutboxEntry,
+    since: Instant,
+    retry_at: Instant,
+    pause: Duration,
+}
+
+impl Waiting {
+    fn new(entry: OutboxEntry) -> Self {
+        let now = Instant::now();
+        Self { entry, since: now, retry_at: now, pause: SHORTEST_PAUSE }
+    }
+}
+
+/// From the commit to Redis without a detour.
+struct FastPath {
+    outbox: Arc<Outbox>,
+    committed: Committed,
+    waiting: Vec<Waiting>,
+    /// The newest connection to Redis of which everything that it may lack was published again.
+    connection: u64,
+    shutdown: Shutdown,
+}
+
+impl FastPath {
+    async fn run(mut self) {
+        while !(self.committed.is_closed() && self.waiting.is_empty()) {
+            if self.committed.overflowed() || self.outbox.health.borrow().connection != self.connection {
+                self.catch_up().await;
+            }
+            let is_open = !self.committed.is_closed();
+            let retry_at = self.waiting.iter().map(|waiting| waiting.retry_at).min();
+            let fresh = tokio::select! {
+                entries = self.committed.next(BATCH), if is_open => entries,
+                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => Vec::new(),
+                // Another connection, perhaps.
+                () = sleep(RETRY_AFTER) => Vec::new(),
+            };
+            self.waiting.extend(fresh.into_iter().map(Waiting::new));
+            if let Err(error) = self.publish().await {
+                let events: usize = self.waiting.iter().map(|waiting| waiting.entry.events.len()).sum();
+                tracing::warn!(error = error.details(), events, "Redis does not take events; the outbox holds them");
+                self.catch_up().await;
+            }
+        }
+    }
+
+    /// Publishes what waits and is due, all but what comes too early.
+    async fn publish(&mut self) -> Result<(), fred::error::Error> {
+        let now = Instant::now();
+        let hurry = self.waiting.len() > MOST_WAITING;
+        let is_due = |retry_at: Instant| hurry || retry_at <= now;
+        let events: Vec<Due<'_>> = self
+            .waiting
+            .iter()
+            .filter(|waiting| is_due(waiting.retry_at))
+            .flat_map(|Waiting { entry, since, .. }| {
+                let is_late = hurry || now.duration_since(*since) >= PREDECESSOR_PATIENCE;
+                let manner = if is_late { Manner::Anyway } else { Manner::Behind };
+                entry.events.iter().map(move |event| (event, manner))
+            })
+            .collect();
+        if events.is_empty() {
+            return Ok(());
+        }
+        let out = self.outbox.broker.publish(&events).await?;
+        let count = out.iter().filter(|is_out| **is_out).count();
+        metrics::counter!("events_published_total", "path" => "fast").increment(count as u64);
+        metrics::counter!("events_too_early_total").increment((out.len() - count) as u64);
+        let mut out = out.into_iter();
+        let mut ids = Vec::new();
+        self.waiting.retain_mut(|waiting| {
+            if !is_due(waiting.retry_at) {
+                return true;
+            }
+            waiting.entry.events.retain(|_| !out.next().unwrap_or(false));
+            waiting.retry_at = now + waiting.pause;
+            waiting.pause = (waiting.pause * 2).min(LONGEST_PAUSE);
+            if waiting.entry.events.is_empty() {
+                ids.push(waiting.entry.id);
+            }
+            !waiting.entry.events.is_empty()
+        });
+        self.outbox.settle(Published { ids, connection: self.connection, at: Instant::now(), noted: false });
+        Ok(())
+    }
+
+    /// Publishes the outbox until it holds no more than what others have in hand; after a new connection with what the old
+    /// one was given last. Then the fast path goes on.
     async fn catch_up(&mut self) {
         metrics::gauge!("outbox_behind").set(1);
         let since = Instant::now();
-        let mut unsettled = false;
-        loop {
-            // What waits in memory now is in the outbox, too, and so among what is relayed next.
-            self.waiting.clear();
-            self.committed.skip();
-            if !unsettled {
-                unsettled = self.store.unsettle(0.0).await.is_ok();
-            }
-            match self.relay(0.0).await {
-                Ok(Some(0)) if unsettled => break,
-                Ok(Some(1..)) => continue,
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "the outbox is not published yet"),
-            }
+        while !self.catch_up_round().await {
             if self.shutdown.has_begun() {
-                // Another instance, or this one when it is back, publishes the rest.
+                tracing::info!("the rest of the outbox is left to another instance, or to the next start of this one");
                 break;
             }
-            sleep(RETRY_AFTER).await;
         }
         metrics::gauge!("outbox_behind").set(0);
-        tracing::info!(after_ms = since.elapsed().as_millis() as u64, "the outbox is published");
+        tracing::info!(after_ms = since.elapsed().as_millis() as u64, "the fast path goes on");
     }
 
-    async fn sweep(&self) {
-        if let Err(error) = self.store.unsettle(ABANDONED_AFTER_SECONDS).await {
-            tracing::debug!(%error, "what a dead instance has published stays in the outbox");
-        }
-        loop {
-            match self.relay(SWEEP_AGE_SECONDS).await {
-                Ok(Some(events)) if events >= BATCH => {}
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::debug!(%error, "sweeping the outbox failed");
-                    break;
-                }
+    /// Returns whether that was all.
+    async fn catch_up_round(&mut self) -> bool {
+        // What waits in memory is committed, and so among what is relayed next.
+        self.waiting.clear();
+        self.committed.skip();
+        let health = *self.outbox.health.borrow();
+        if health.connection != self.connection {
+            match self.outbox.store.unsettle(health.since.elapsed().as_secs_f64()).await {
+                Ok(()) => self.connection = health.connection,
+                Err(error) => tracing::warn!(%error, "what Redis may have lost is not published again yet"),
             }
         }
-        if let Ok((events, age)) = self.store.outbox_depth().await {
-            metrics::gauge!("outbox_events").set(events as f64);
-            metrics::gauge!("outbox_age_seconds").set(age);
+        match self.outbox.relay(0.0).await {
+            Ok(Some(Round { is_full: true })) => return false,
+            Ok(Some(Round { is_full: false })) if health.connection == self.connection => return true,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the outbox is not published yet"),
         }
-    }
-
-    /// Publishes the oldest entries of the outbox. Returns the number of their events, none when another instance is at it.
-    async fn relay(&self, age_seconds: f64) -> Result<Option<usize>, RelayError> {
-        let connection = self.health.borrow().connection;
-        let relayed = self
-            .store
-            .relay(BATCH as i64, age_seconds, async |entries| {
-                // What comes before is published, or stands before it here.
-                let events: Vec<Due<'_>> =
-                    entries.iter().flat_map(|entry| &entry.events).map(|event| (event, true)).collect();
-                self.broker.publish(&events).await?;
-                Ok::<_, RelayError>(())
-            })
-            .await?;
-        let Some(entries) = relayed else { return Ok(None) };
-        let events = entries.iter().map(|entry| entry.events.len()).sum();
-        metrics::counter!("events_published_total", "path" => "outbox").increment(events as u64);
-        let ids = entries.iter().map(|entry| entry.id).collect();
-        self.settle(Published { ids, connection, at: Instant::now(), noted: true });
-        Ok(Some(events))
+        sleep(RETRY_AFTER).await;
+        false
     }
 }

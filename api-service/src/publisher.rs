@@ -8,7 +8,7 @@ use fred::prelude::*;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
 use shared::channel::{Channel, Topology};
-use shared::publication::Publication;
+use shared::publication::{Manner, Publication};
 use tokio::sync::mpsc;
 
 use crate::config::LogConfig;
@@ -99,8 +99,8 @@ impl Committed {
     }
 }
 
-/// An event, and whether it goes out though the message before it has not.
-pub type Due<'a> = (&'a OutboxEvent, bool);
+/// An event, and how it is published.
+pub type Due<'a> = (&'a OutboxEvent, Manner);
 
 /// Redis, as publishing sees it.
 pub struct Broker {
@@ -190,8 +190,8 @@ impl Broker {
 
     fn publication(&self, events: &[Due<'_>]) -> Publication {
         let mut publication = Publication::new(self.log.length, self.log.ttl_millis);
-        for (OutboxEvent { channel, draft }, anyway) in events {
-            publication.add(channel, draft, *anyway);
+        for (OutboxEvent { channel, draft }, manner) in events {
+            publication.add(channel, draft, *manner);
         }
         publication
     }

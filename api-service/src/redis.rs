@@ -21,6 +21,8 @@ use crate::config::RedisConfig;
 const MAX_WAITING_COMMANDS: usize = 50_000;
 /// How often a connection is asked whether it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Between two looks whether there is a connection at all.
+const CONNECTING: Duration = Duration::from_millis(100);
 /// How often a command that was sent to the wrong node of a cluster is sent again.
 const REDIRECTIONS: usize = 5;
 
@@ -127,6 +129,8 @@ pub struct Health {
     /// Counts up with every new connection. What an old one was given may be lost: a Redis that died has a successor that
     /// had not heard of it yet, or comes back with what it had written to disk.
     pub connection: u64,
+    /// When the newest of them was heard of: what was given to an old one was given before.
+    pub since: Instant,
     /// All servers answered to something that was asked then, on the connections that they had been given everything on.
     pub proven: Instant,
 }
@@ -136,19 +140,24 @@ pub struct Health {
 pub async fn watch(mut redis: Connected, health: watch::Sender<Health>) {
     let mut reconnected = redis.client.reconnect_rx();
     // The first connections replace none. Those to the nodes of a cluster take a moment longer than the first of them.
-    let _connected = redis.client.wait_for_connect().await;
-    sleep(HEARTBEAT).await;
+    while !redis.client.is_connected() {
+        sleep(CONNECTING).await;
+    }
+    sleep(CONNECTING).await;
     any(&mut reconnected);
     loop {
         sleep(HEARTBEAT).await;
         let asked = Instant::now();
-        let is_silent = is_silent(&redis.client).await;
+        let pinged = ping_all(&redis.client).await;
         if any(&mut reconnected) {
-            health.send_modify(|health| health.connection += 1);
-        } else if !is_silent && redis.client.is_connected() {
+            health.send_modify(|health| {
+                health.connection += 1;
+                health.since = asked;
+            });
+        } else if pinged.is_ok() {
             health.send_modify(|health| health.proven = asked);
         }
-        if is_silent {
+        if pinged.is_err_and(|error| *error.kind() == ErrorKind::Timeout) {
             tracing::warn!("Redis is silent: connecting anew");
             redis.renew().await;
         }
@@ -164,14 +173,21 @@ fn any<T: Clone>(receiver: &mut Receiver<T>) -> bool {
     heard
 }
 
-/// Whether any server does not answer. In a cluster, connecting anew means to ask who the masters are now.
-async fn is_silent(client: &Client) -> bool {
-    let is_timeout = |pinged: Result<(), Error>| pinged.is_err_and(|error| *error.kind() == ErrorKind::Timeout);
+/// Asks every server for a sign of life; one that does not answer in time counts for all. In a cluster, connecting anew means
+/// to ask who the masters are now.
+async fn ping_all(client: &Client) -> Result<(), Error> {
     if !client.is_clustered() {
-        return is_timeout(client.ping(None).await);
+        return client.ping(None).await;
     }
     let nodes = client.active_connections().into_iter().map(|server| client.with_cluster_node(server));
-    join_all(nodes.map(async |node| node.ping(None).await)).await.into_iter().any(is_timeout)
+    let pinged: Vec<Result<(), Error>> = join_all(nodes.map(async |node| node.ping(None).await)).await;
+    let is_timeout = |pinged: &Result<(), Error>| matches!(pinged, Err(error) if *error.kind() == ErrorKind::Timeout);
+    let worst = pinged.iter().position(is_timeout).or_else(|| pinged.iter().position(Result::is_err));
+    match worst.and_then(|worst| pinged.into_iter().nth(worst)) {
+        Some(failed) => failed,
+        None if client.active_connections().is_empty() => Err(Error::new(ErrorKind::IO, "no node is connected")),
+        None => Ok(()),
+    }
 }
 
 /// Does it, and again when it went to a node that does not serve its slot any more, and therefore was not done.

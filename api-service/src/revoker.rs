@@ -18,6 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Between two readings of everything, in case an instance was away for longer than "recent".
 const RELOAD_EVERY: Duration = Duration::from_secs(60);
 
+/// Revocations copied at a time: Redis is not kept from others for long.
+const PAGE: usize = 1_000;
+
 /// Knows what is revoked, and revokes.
 pub struct Revoker {
     store: Store,
@@ -124,8 +127,13 @@ impl Revoker {
 
     /// Returns whether Redis took it.
     async fn copy(&self, revocations: &[Revocation]) -> bool {
-        let fields: Vec<(String, &str)> =
-            revocations.iter().filter_map(|revocation| Some((serde_json::to_string(revocation).ok()?, ""))).collect();
-        fields.is_empty() || self.redis.hset::<(), _, _>(REVOKED, fields).await.is_ok()
+        for page in revocations.chunks(PAGE) {
+            let field = |revocation: &Revocation| Some((serde_json::to_string(revocation).ok()?, ""));
+            let fields: Vec<(String, &str)> = page.iter().filter_map(field).collect();
+            if self.redis.hset::<(), _, _>(REVOKED, fields).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 }

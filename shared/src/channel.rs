@@ -76,22 +76,30 @@ macro_rules! publish {
     ($publish:literal, $count:literal) => {
         concat!(
             r#"
-local call, sub, max, abs = redis.call, string.sub, math.max, math.abs
+local call, sub, max = redis.call, string.sub, math.max
 local cursors = {}
 for i, log in ipairs(KEYS) do
-    local at = 5 * i - 2
-    local kind, header, rest, channel, seq = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
+    local at = 6 * i - 3
+    local kind, header, rest, channel = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    local seq, manner = tonumber(ARGV[at + 4]), ARGV[at + 5]
     local last = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
     local known = last and tonumber(last[2][2]) or 0
-    if not last and call('PUBSUB', '"#,
+    local is_held = false
+    if last and manner == 'again' then
+        for _, entry in ipairs(call('XREVRANGE', log, '+', '-', 'COUNT', ARGV[1])) do
+            local fields = entry[2]
+            is_held = is_held or fields[4] == kind and fields[6] == header and (header ~= '' or fields[8] == rest)
+        end
+    end
+    if is_held or not last and call('PUBSUB', '"#,
             $count,
             r#"', channel)[2] == 0 then
         cursors[i] = ''
-    elseif known > 0 and seq > known + 1 then
+    elseif manner == 'behind' and known > 0 and seq > known + 1 then
         cursors[i] = false
     else
         local previous = last and last[1] or '-'
-        seq = max(abs(seq), known)
+        seq = max(seq, known)
         local id = call('XADD', log, 'MAXLEN', '=', ARGV[1], '*', 's', seq, 't', kind, 'h', header, 'b', rest)
         if sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
         local place = id .. ' ' .. previous
@@ -114,13 +122,12 @@ impl Topology {
     /// whoever listens knows at once when something between two events did not arrive.
     ///
     /// Where there is no log and nobody listens, nothing is done: a log begins when a gateway first asks where it ends
-    /// ([`TAIL`]), so before that nobody holds a cursor and nobody could resume. A message whose predecessor is not
-    /// published yet, because another instance has it in hand, is left alone. A log lives for as long as it is told, or up to
-    /// ten seconds less: its life is not renewed with every event.
+    /// ([`TAIL`]), so before that nobody holds a cursor and nobody could resume. A log lives for as long as it is told, or
+    /// up to ten seconds less: its life is not renewed with every event.
     ///
     /// Keys and arguments: see [`crate::publication::Publication`]. Keys are logs, and not channels: in a slot that is
     /// being migrated a Cluster refuses what names a key that exists beside one that does not. Returns for each event its
-    /// cursor, nothing (`''`) where nobody needs it, and nil for what came too early.
+    /// cursor, nothing (`''`) where nobody needs it or the log holds it already, and nil for what came too early.
     #[must_use]
     pub const fn publish_script(self) -> &'static str {
         match self {

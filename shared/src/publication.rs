@@ -3,11 +3,31 @@
 use crate::channel::Channel;
 use crate::event::Draft;
 
+/// How an event is published beside others of its conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Behind the message before it: where the log's newest message is an earlier one, it comes too early and is left out.
+    Behind,
+    /// Whatever came before.
+    Anyway,
+    /// Whatever came before, and only if the log does not hold it: it may have been published already.
+    Again,
+}
+
+impl Manner {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Behind => "behind",
+            Self::Anyway => "anyway",
+            Self::Again => "again",
+        }
+    }
+}
+
 /// Keys and arguments of [`crate::channel::Topology::publish_script`] for some events.
 ///
-/// Keys: the log of each event. Arguments: most entries a log keeps, its life in milliseconds; then five for each event:
-/// type, header, rest of the frame, channel, and its `seq` (0 for what has none; negative for what is not to wait for
-/// its predecessor).
+/// Keys: the log of each event. Arguments: most entries a log keeps, its life in milliseconds; then six for each event:
+/// type, header, rest of the frame, channel, its `seq` (0 for what has none), manner.
 #[derive(Debug, Clone)]
 pub struct Publication {
     keys: Vec<String>,
@@ -21,16 +41,16 @@ impl Publication {
         Self { keys: Vec::new(), args: vec![length.to_string(), ttl_millis.to_string()] }
     }
 
-    /// Adds an event. With `anyway` it does not wait for the message before it.
-    pub fn add(&mut self, channel: &Channel, draft: &Draft, anyway: bool) {
-        let seq = draft.seq.unwrap_or(0) * if anyway { -1 } else { 1 };
+    /// Adds an event.
+    pub fn add(&mut self, channel: &Channel, draft: &Draft, manner: Manner) {
         self.keys.push(channel.log());
         self.args.extend([
             draft.kind.to_owned(),
             draft.header(),
             draft.rest.clone(),
             channel.as_str().to_owned(),
-            seq.to_string(),
+            draft.seq.unwrap_or(0).to_string(),
+            manner.as_str().to_owned(),
         ]);
     }
 

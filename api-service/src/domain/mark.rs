@@ -12,7 +12,10 @@ use time::OffsetDateTime;
 use super::error::Refused;
 use super::message::now;
 use crate::publisher::Publisher;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
+
+/// How often marks are tried when another transaction stands in the way.
+const ATTEMPTS: usize = 3;
 
 /// One receiver's word on some messages.
 #[derive(Debug, Clone)]
@@ -97,13 +100,16 @@ pub async fn mark(
 /// Applies marks of many receivers in one transaction, and tells the senders.
 ///
 /// # Errors
-/// [`crate::store::StoreError`]; nothing was marked then.
-pub async fn apply(
-    store: &Store,
-    publisher: &Publisher,
-    marks: &[Mark],
-) -> Result<Vec<Marked>, crate::store::StoreError> {
-    let (marked, entries) = store.mark(marks).await?;
+/// [`StoreError`]; nothing was marked then.
+pub async fn apply(store: &Store, publisher: &Publisher, marks: &[Mark]) -> Result<Vec<Marked>, StoreError> {
+    let mut attempts = 1;
+    let (marked, entries) = loop {
+        match store.mark(marks).await {
+            // Two that mark in each other's conversations may wait for each other; the database lets one of them go on.
+            Err(StoreError::Contended(_)) if attempts < ATTEMPTS => attempts += 1,
+            done => break done?,
+        }
+    };
     publisher.publish(entries);
     Ok(marked)
 }

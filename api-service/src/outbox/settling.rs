@@ -14,6 +14,8 @@ use crate::store::Store;
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// Between two looks at what has settled.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long the last of it may take at the end. What has not settled by then is published once more by another instance.
+const LAST_LOOKS: Duration = Duration::from_secs(4);
 /// Batches that may wait to be noted. What finds no room stays in the outbox and is published once more.
 pub(super) const QUEUE: usize = 256;
 
@@ -28,20 +30,26 @@ pub(super) struct Published {
     pub(super) noted: bool,
 }
 
-/// Notes what was published and forgets what has settled, until nobody publishes any more.
+/// Notes what was published and forgets what has settled, until nobody publishes any more and all of it has.
 pub(super) async fn run(store: Store, mut published: mpsc::Receiver<Published>, health: watch::Receiver<Health>) {
     let mut settling: VecDeque<Published> = VecDeque::new();
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut fresh = Vec::new();
-    loop {
+    let mut closed_at: Option<Instant> = None;
+    while closed_at.is_none_or(|at| !settling.is_empty() && at.elapsed() < LAST_LOOKS) {
         tokio::select! {
-            count = published.recv_many(&mut fresh, QUEUE) => if count == 0 { break },
+            count = published.recv_many(&mut fresh, QUEUE), if closed_at.is_none() => {
+                if count == 0 {
+                    closed_at = Some(Instant::now());
+                }
+            }
             _ = looks.tick() => {}
         }
         let news: Vec<i64> = fresh.iter().filter(|batch| !batch.noted).flat_map(|batch| &batch.ids).copied().collect();
         settling.extend(fresh.drain(..));
         let settled = take_settled(&mut settling, *health.borrow());
+        metrics::gauge!("outbox_settling").set(settling.len() as f64);
         if (news.is_empty() && settled.is_empty()) || store.settle(&news, &settled).await.is_ok() {
             continue;
         }
@@ -79,7 +87,7 @@ mod tests {
         let begin = Instant::now();
         let seconds = |seconds| begin + Duration::from_secs(seconds);
         let mut settling = VecDeque::from([published(1, 0, begin), published(2, 0, seconds(1))]);
-        let mut settled = |proven| take_settled(&mut settling, Health { connection: 0, proven });
+        let mut settled = |proven| take_settled(&mut settling, Health { connection: 0, since: begin, proven });
         assert_eq!(settled(seconds(1)), [0_i64; 0]);
         assert_eq!(settled(seconds(2)), [1]);
         assert_eq!(settled(seconds(9)), [2]);
@@ -89,7 +97,7 @@ mod tests {
     async fn what_another_connection_took_is_never_forgotten() {
         let begin = Instant::now();
         let mut settling = VecDeque::from([published(1, 0, begin), published(2, 1, begin)]);
-        let health = Health { connection: 1, proven: begin + Duration::from_secs(9) };
+        let health = Health { connection: 1, since: begin, proven: begin + Duration::from_secs(9) };
         assert_eq!(take_settled(&mut settling, health), [2]);
         assert!(settling.is_empty());
     }

@@ -14,9 +14,6 @@ pub enum StoreError {
     /// Another transaction stood in the way; the same thing may work at once.
     #[error("another transaction stood in the way: {0}")]
     Contended(#[source] Cause),
-    /// Something that can be there only once is there already.
-    #[error("it is there already: {0}")]
-    Repeated(#[source] Cause),
     /// The database refused, or holds what it should not: a mistake of ours.
     #[error("the database refused: {0}")]
     Internal(#[source] Cause),
@@ -34,7 +31,6 @@ impl StoreError {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(cause.to_string().into()),
             Self::Contended(cause) => Self::Contended(cause.to_string().into()),
-            Self::Repeated(cause) => Self::Repeated(cause.to_string().into()),
             Self::Internal(cause) => Self::Internal(cause.to_string().into()),
         }
     }
@@ -57,8 +53,9 @@ impl From<tokio_postgres::Error> for StoreError {
             format!("{} {message}", state.code()).into()
         };
         match state {
-            &SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE => Self::Contended(cause()),
-            &SqlState::UNIQUE_VIOLATION => Self::Repeated(cause()),
+            &SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::UNIQUE_VIOLATION => {
+                Self::Contended(cause())
+            }
             // 08 connection, 53 out of resources, 57 operator intervention (shutdown, timeout), 58 system error,
             // 25006 read-only: a primary that has become a replica.
             state if ["08", "53", "57", "58"].iter().any(|class| state.code().starts_with(class)) => {

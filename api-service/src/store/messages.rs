@@ -45,9 +45,15 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
-/// Messages that were sent under these client ids, whoever sent them: there are hardly ever two.
-pub(super) const BY_CLIENT_ID: &str =
-    concat!("select ", columns!("m"), " from messages m where m.client_message_id = any($1)");
+/// Messages that these senders have sent in these locations under these client ids. Parameters: ids, locations, senders
+/// as `user:…` or `contact:…`, which is how the index knows them.
+pub(super) const BY_CLIENT_ID: &str = concat!(
+    "select ",
+    columns!("m"),
+    " from unnest($1::uuid[], $2::text[], $3::text[]) as x (client_message_id, location_id, sender)
+      join messages m on m.client_message_id = x.client_message_id and m.location_id = x.location_id
+           and coalesce('user:' || m.sender_user_id::text, 'contact:' || m.sender_contact_id::text) = x.sender"
+);
 
 pub(super) const INSERT: &str =
     "insert into messages (id, location_id, sender_user_id, receiver_user_id, sender_contact_id,

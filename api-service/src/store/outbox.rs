@@ -43,12 +43,13 @@ pub(super) const INSERT_MESSAGES: &str =
 pub(super) const INSERT_RECEIPT: &str = "insert into outbox (location_id, conversation_id, kind, message_ids, at)
     values ($1::text, $2, $3, $4, $5) returning id";
 
-/// The oldest rows, as many as have $1 events between them, and at least one.
+/// The oldest rows, as many as name $1 messages between them, and at least one.
 const OLDEST: &str = "select id, location_id, conversation_id, kind, message_ids, at
     from (
-        select *, sum(cardinality(message_ids)) over (order by id) - cardinality(message_ids) as before
+        select id, location_id, conversation_id, kind, message_ids, at,
+               sum(cardinality(message_ids)) over (order by id) - cardinality(message_ids) as before
         from (
-            select * from outbox
+            select id, location_id, conversation_id, kind, message_ids, at from outbox
             where published_at is null and created_at <= clock_timestamp() - make_interval(secs => $2)
             order by id limit $1
         ) oldest
@@ -62,9 +63,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; all of their events will be published once more.
     pub async fn settle(&self, published: &[i64], forgotten: &[i64]) -> Result<(), StoreError> {
-        const NOTE: &str = "update outbox set published_at = clock_timestamp() where id = any($1)";
+        const NOTE: &str = "update outbox set published_at = clock_timestamp() where id in (
+            select id from outbox where id = any($1) order by id for update
+        )";
         // Not what somebody is about to publish again.
-        const FORGET: &str = "delete from outbox where id = any($1) and published_at is not null";
+        const FORGET: &str = "delete from outbox where id in (
+            select id from outbox where id = any($1) and published_at is not null order by id for update
+        )";
         self.with(async |client| {
             let transaction = client.transaction().await?;
             transaction.batch_execute("set local synchronous_commit = off").await?;
@@ -88,8 +93,10 @@ impl Store {
         self.with(async |client| {
             let statement = client
                 .prepare_cached(
-                    "update outbox set published_at = null
-                     where published_at <= clock_timestamp() - make_interval(secs => $1)",
+                    "update outbox set published_at = null where id in (
+                         select id from outbox where published_at <= clock_timestamp() - make_interval(secs => $1)
+                         order by id for update
+                     )",
                 )
                 .await?;
             client.execute(&statement, &[&age_seconds]).await?;
@@ -98,8 +105,8 @@ impl Store {
         .await
     }
 
-    /// Hands the oldest entries to `publish`, of about `limit` events and only those older than `age_seconds`, and notes
-    /// that they are published. Returns them; `None` when another instance is at it.
+    /// Hands the oldest entries to `publish`, of about `limit` messages and only those older than `age_seconds`, and notes
+    /// that they are published. Returns them, and whether there may be more; `None` when another instance is at it.
     ///
     /// # Errors
     /// [`StoreError`], or what `publish` returns; nothing is noted then.
@@ -108,7 +115,7 @@ impl Store {
         limit: i64,
         age_seconds: f64,
         publish: impl AsyncFnOnce(&[OutboxEntry]) -> Result<(), E>,
-    ) -> Result<Option<Vec<OutboxEntry>>, E> {
+    ) -> Result<Option<(Vec<OutboxEntry>, bool)>, E> {
         let outcome = self
             .with(async |client| {
                 let transaction = client.transaction().await?;
@@ -117,9 +124,9 @@ impl Store {
                 if !locked {
                     return Ok(Ok(None));
                 }
-                let entries = oldest(&transaction, limit, age_seconds).await?;
+                let (entries, is_full) = oldest(&transaction, limit, age_seconds).await?;
                 if entries.is_empty() {
-                    return Ok(Ok(Some(entries)));
+                    return Ok(Ok(Some((entries, false))));
                 }
                 if let Err(error) = publish(&entries).await {
                     return Ok(Err(error));
@@ -128,7 +135,7 @@ impl Store {
                 let note = "update outbox set published_at = clock_timestamp() where id = any($1)";
                 transaction.execute(note, &[&ids]).await?;
                 transaction.commit().await?;
-                Ok(Ok(Some(entries)))
+                Ok(Ok(Some((entries, is_full))))
             })
             .await;
         outcome?
@@ -154,8 +161,12 @@ impl Store {
     }
 }
 
-/// The oldest entries, their events made anew from the messages they tell of.
-async fn oldest(transaction: &Transaction<'_>, limit: i64, age_seconds: f64) -> Result<Vec<OutboxEntry>, StoreError> {
+/// The oldest entries, their events made anew from the messages they tell of; and whether as many as asked for were there.
+async fn oldest(
+    transaction: &Transaction<'_>,
+    limit: i64,
+    age_seconds: f64,
+) -> Result<(Vec<OutboxEntry>, bool), StoreError> {
     let statement = transaction.prepare_cached(OLDEST).await?;
     let rows = transaction.query(&statement, &[&limit, &age_seconds]).await?;
     let told: Vec<MessageId> = rows
@@ -173,7 +184,12 @@ async fn oldest(transaction: &Transaction<'_>, limit: i64, age_seconds: f64) -> 
         .iter()
         .map(|row| messages::message(row).map(|message| (message.id, message)))
         .collect::<Result<_, _>>()?;
-    rows.iter().map(|row| entry(row, &messages)).collect()
+    let mut named = 0;
+    for row in &rows {
+        named += row.try_get::<_, Vec<MessageId>>("message_ids")?.len();
+    }
+    let entries = rows.iter().map(|row| entry(row, &messages)).collect::<Result<_, _>>()?;
+    Ok((entries, i64::try_from(named).is_ok_and(|named| named >= limit)))
 }
 
 fn entry(row: &Row, messages: &HashMap<MessageId, Message>) -> Result<OutboxEntry, StoreError> {

@@ -1,8 +1,8 @@
 //! The transaction of a batch of sends: conversations, messages and outbox together, or nothing.
 //!
-//! Two round trips whatever the size: begin, and count the conversations up, which locks them; then write everything and
-//! commit. Repeats are rare, so every send is taken for new at first. The unique index tells when one is not: then all is
-//! undone, the stored messages are looked up, and the rest is done again.
+//! Two round trips whatever the size: begin, count the conversations up, which locks them, and look for repeats; then write
+//! everything and commit. Repeats are rare, so every send is counted as new at first; where one turns out to be none, all is
+//! undone and counted again without it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -88,61 +88,67 @@ async fn send(client: &Object, statements: &Statements, batch: &[Arc<NewMessage>
         if judged.bumps.is_empty() {
             return done(&judged.verdicts, batch, &[], None);
         }
-        let standing = begin(client, statements, &judged.bumps).await?;
-        if standing.len() < judged.bumps.len() {
+        let begun = Begun::begin(client, statements, batch, &judged).await?;
+        if begun.standing.len() < judged.bumps.len() {
             // Somebody writes in a conversation for the first time.
             client.batch_execute("rollback").await?;
-            let unopened = |new: &&Arc<NewMessage>| !standing.contains_key(&new.conversation.id());
+            let unopened = |new: &&Arc<NewMessage>| !begun.standing.contains_key(&new.conversation.id());
             let new: Vec<_> = batch.iter().filter(unopened).map(|new| &new.conversation).collect();
             conversations::open(client, &new).await?;
             continue;
         }
-        let new = place(batch, &judged, standing)?;
-        match write(client, statements, &new).await {
-            Ok(outbox_id) => return done(&judged.verdicts, batch, &new, Some(outbox_id)),
-            Err(StoreError::Repeated(cause)) => {
-                client.batch_execute("rollback").await?;
-                let known = stored.len();
-                stored.extend(repeats(client, statements, &new).await?);
-                if stored.len() == known {
-                    // Not what that index is for.
-                    return Err(StoreError::Internal(cause));
-                }
+        let known = stored.len();
+        stored.extend(begun.repeats.into_iter().filter_map(|message| Some((repeat_key(&message.new)?, message))));
+        if judged.verdicts.iter().zip(batch).any(|(verdict, new)| verdict.is_new() && is_stored(new, &stored)) {
+            debug_assert!(stored.len() > known, "what was known was no new message");
+            client.batch_execute("rollback").await?;
+            continue;
+        }
+        let new = place(batch, &judged, begun.standing)?;
+        let outbox_id = write(client, statements, &new).await?;
+        return done(&judged.verdicts, batch, &new, Some(outbox_id));
+    }
+}
+
+/// Where things stand once the conversations are counted up.
+struct Begun {
+    standing: HashMap<ConversationId, Standing>,
+    /// Messages that were sent under one of the new messages' client ids.
+    repeats: Vec<Message>,
+}
+
+impl Begun {
+    /// Begins the transaction, counts the conversations up and finds the repeats, in one round trip. The statements run
+    /// in order, so repeats are looked for behind the locks: of two that race, the second sees the first.
+    async fn begin(
+        client: &Object,
+        statements: &Statements,
+        batch: &[Arc<NewMessage>],
+        judged: &Judged,
+    ) -> Result<Self, StoreError> {
+        let new = judged.verdicts.iter().zip(batch).filter(|(verdict, _)| verdict.is_new());
+        let (mut client_ids, mut locations, mut senders) = (Vec::new(), Vec::new(), Vec::new());
+        for (_, new) in new {
+            if let Some(client_id) = new.client_message_id {
+                client_ids.push(client_id);
+                locations.push(new.conversation.location().as_str());
+                senders.push(new.sender.to_string());
             }
-            Err(error) => return Err(error),
         }
+        let repeats = async {
+            match client_ids.is_empty() {
+                true => Ok(Vec::new()),
+                false => Ok(client.query(&statements.repeats, &[&client_ids, &locations, &senders]).await?),
+            }
+        };
+        let ((), standing, repeats) = try_join!(
+            biased;
+            async { Ok(client.batch_execute("begin").await?) },
+            conversations::bump(client, &statements.bump, &judged.bumps, now()),
+            repeats,
+        )?;
+        Ok(Self { standing, repeats: repeats.iter().map(messages::message).collect::<Result<_, _>>()? })
     }
-}
-
-/// Begins the transaction and counts the conversations up, in one round trip.
-async fn begin(
-    client: &Object,
-    statements: &Statements,
-    bumps: &[Bump],
-) -> Result<HashMap<ConversationId, Standing>, StoreError> {
-    let ((), standing) = try_join!(
-        biased;
-        async { Ok(client.batch_execute("begin").await?) },
-        conversations::bump(client, &statements.bump, bumps, now()),
-    )?;
-    Ok(standing)
-}
-
-/// Messages that were sent under the client ids of `new`.
-async fn repeats(
-    client: &Object,
-    statements: &Statements,
-    new: &[Message],
-) -> Result<HashMap<RepeatKey, Message>, StoreError> {
-    let client_ids: Vec<Uuid> = new.iter().filter_map(|message| message.new.client_message_id).collect();
-    let mut stored = HashMap::new();
-    for row in client.query(&statements.repeats, &[&client_ids]).await? {
-        let message = messages::message(&row)?;
-        if let Some(key) = repeat_key(&message.new) {
-            stored.insert(key, message);
-        }
-    }
-    Ok(stored)
 }
 
 /// Writes what is new and commits, in one round trip. A commit behind a failed write is a rollback, and the failed
@@ -185,6 +191,10 @@ type RepeatKey = (Uuid, LocationId, Participant);
 
 fn repeat_key(new: &NewMessage) -> Option<RepeatKey> {
     Some((new.client_message_id?, new.conversation.location().clone(), new.sender.clone()))
+}
+
+fn is_stored(new: &NewMessage, stored: &HashMap<RepeatKey, Message>) -> bool {
+    !stored.is_empty() && repeat_key(new).is_some_and(|key| stored.contains_key(&key))
 }
 
 /// Tells repeats from new messages, as far as the stored ones are known. Free of SQL.

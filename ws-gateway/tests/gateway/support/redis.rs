@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shared::channel::{self, Channel, Topology};
 use shared::event::{Addressed, Cursor, Draft};
-use shared::publication::Publication;
+use shared::publication::{Manner, Publication};
 use shared::receipt::Receipt;
 use uuid::Uuid;
 
@@ -115,7 +115,7 @@ impl Publisher {
         let draft =
             Draft { seq: None, ..Draft::message(&json, Addressed { to: to.parse().unwrap(), message_id: id }, 0) };
         let mut publication = Publication::new(self.entries, 3_600_000);
-        publication.add(channel, &draft, false);
+        publication.add(channel, &draft, Manner::Anyway);
         let (logs, arguments) = publication.into_parts();
         let cursors: Vec<String> = self.script.evalsha_with_reload(&self.client, logs, arguments).await.unwrap();
         (id, cursors[0].parse().unwrap())
