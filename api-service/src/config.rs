@@ -44,7 +44,7 @@ const DATABASE_CA_FILE: Setting = Setting {
 const REDIS_URL: Setting = Setting {
     name: "REDIS_URL",
     default: None,
-    help: "Redis 6 or newer: redis://[:password@]host:port, or a Redis Cluster, 7 or newer: \
+    help: "Redis 6.2 or newer: redis://[:password@]host:port, or a Redis Cluster, 7 or newer: \
            redis-cluster://[:password@]host:port[?node=host:port&…]; rediss and rediss-cluster with TLS",
 };
 const REDIS_CA_FILE: Setting = Setting {

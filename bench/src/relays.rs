@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use shared::channel::Topology;
+use shared::channel::{TAIL, Topology};
 use shared::event::Draft;
 use shared::participant::Kind;
 use shared::publication::{Manner, Publication};
@@ -164,6 +164,18 @@ pub(crate) fn publish_unproven(backends: &Backends, pairs: &[Pair]) -> Result<()
     let event = |pair: &Pair| Ok(command(&sha, pair, &Draft { addressed: None, ..pair.draft()? }));
     let events = pairs.iter().map(event).collect::<Result<Vec<_>>>()?;
     redis.ask_all(&events)
+}
+
+/// Opens the logs of these pairs, as a gateway does for its first socket: from then on every event goes into one.
+pub(crate) fn open_logs(backends: &Backends, pairs: &[Pair]) -> Result<()> {
+    let life = LOG_TTL_MS.to_string();
+    let open = |pair: &Pair| encode(&["EVAL", TAIL, "1", &pair.channel().log(), &life]);
+    Conversation::open(&backends.redis)?.ask_all(&pairs.iter().map(open).collect::<Vec<_>>())
+}
+
+/// Leaves Redis without any log, as when nobody has had a socket for an hour.
+pub(crate) fn forget_logs(backends: &Backends) -> Result<()> {
+    Conversation::open(&backends.redis)?.ask(&["FLUSHALL"]).map(drop)
 }
 
 fn command(sha: &str, pair: &Pair, draft: &Draft) -> Vec<u8> {

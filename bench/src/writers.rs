@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::backends::Backends;
-use crate::people::address_of;
+use crate::people::{Pair, address_of};
+use crate::relays::{forget_logs, open_logs};
 use crate::server::{Cpu, Server, binaries};
 
 /// One kind of server.
@@ -14,6 +15,8 @@ use crate::server::{Cpu, Server, binaries};
 pub(crate) enum Writer {
     /// Our API service, as it was built with this program.
     Ours,
+    /// The same, in conversations in which nobody has had a socket for a while: nobody needs their events.
+    OursUnheard,
     /// Another build of it, to compare with.
     OtherBuild(PathBuf),
     /// The whole system, through HAProxy.
@@ -49,17 +52,23 @@ impl Writer {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Ours => "**ours**".to_owned(),
+            Self::OursUnheard => "ours, nobody has listened".to_owned(),
             Self::OtherBuild(path) => format!("ours, {}", path.display()),
             Self::OursBehindHaproxy => "ours, through HAProxy".to_owned(),
             Self::Yardstick(name) => name.clone(),
         }
     }
 
-    /// Starts it. `system` is the whole system, which runs already; its backends are all writers' backends.
-    pub(crate) fn run(&self, system: &Backends) -> Result<Running> {
+    /// Starts it, for sends to these pairs. `system` is the whole system, which runs already; its backends are all writers'
+    /// backends.
+    pub(crate) fn run(&self, system: &Backends, pairs: &[Pair]) -> Result<Running> {
         let env = system.env();
+        forget_logs(system)?;
+        if *self != Self::OursUnheard {
+            open_logs(system, pairs)?;
+        }
         let (address, servers, server) = match self {
-            Self::Ours | Self::OtherBuild(_) => {
+            Self::Ours | Self::OursUnheard | Self::OtherBuild(_) => {
                 let own = binaries()?.join("api-service");
                 let binary = if let Self::OtherBuild(path) = self { path } else { &own };
                 let server = Server::of_ours(binary, system, &[])?;

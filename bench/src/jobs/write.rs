@@ -100,8 +100,9 @@ pub(crate) fn run(terms: &Terms, backends: &Backends) -> Result<Vec<Table>> {
 }
 
 fn turn(writer: &Writer, terms: &Terms, system: &Backends, figures: &mut Figures) -> Result<()> {
-    let running = writer.run(system)?;
-    let mut senders = Senders::connect(&[running.address], &pairs(CONNECTIONS)?, Instant::now())?;
+    let pairs = pairs(CONNECTIONS)?;
+    let running = writer.run(system, &pairs)?;
+    let mut senders = Senders::connect(&[running.address], &pairs, Instant::now())?;
     senders.at_full_speed(WARM_UP)?;
     let (before, wal_before) = (running.spent()?, wal_bytes(system)?);
     let sent = senders.at_full_speed(terms.duration)?;

@@ -190,6 +190,11 @@ impl Conversation {
         let mut line = String::new();
         self.reader.read_line(&mut line)?;
         ensure!(!line.is_empty() && !line.starts_with('-'), "Redis says {line:?}");
+        // A script answers with an array of one for the one event that it was given.
+        if line.starts_with('*') {
+            line.clear();
+            self.reader.read_line(&mut line)?;
+        }
         if line.starts_with('$') {
             line.clear();
             self.reader.read_line(&mut line)?;
