@@ -29,7 +29,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Events younger than this are still on some instance's fast path.
 const SWEEP_AGE_SECONDS: f64 = 3.0;
 /// How long a message waits for the one before it.
-const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(250);
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two attempts at it; doubled each time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);

@@ -170,8 +170,7 @@ impl Person {
         Self { place, ..self.clone() }
     }
 
-    /// The same person, all of whose requests go to one API service, which publishes messages in the order of their
-    /// `seq`. Two services may overtake each other.
+    /// The same person, all of whose requests go to one API service, past the load balancer.
     #[must_use]
     pub fn at_one_service(&self) -> Self {
         self.at(&self.place.env.api_urls[0], &self.place.ws_url)

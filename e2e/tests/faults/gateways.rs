@@ -35,7 +35,7 @@ async fn reconnect(who: &Person, other: &Person, cursor: &Value) -> Socket {
 async fn a_socket_whose_gateway_was_killed_goes_on_at_the_other_with_its_cursor() {
     let setting = setting().await;
     let place = &setting.place;
-    let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let gateways = &place.env.gateway_ws_urls;
     let mut at_first = patient.at(&place.base_url, &gateways[0]).open(&doctor).await;
     let mut at_second = doctor.at(&place.base_url, &gateways[1]).open(&patient).await;
@@ -66,7 +66,7 @@ async fn a_socket_whose_gateway_was_killed_goes_on_at_the_other_with_its_cursor(
 async fn a_gateway_that_is_told_to_stop_says_1001_and_its_sockets_move() {
     let setting = setting().await;
     let place = &setting.place;
-    let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let gateways = &place.env.gateway_ws_urls;
     let mut socket = patient.at(&place.base_url, &gateways[0]).open(&doctor).await;
     doctor.say(&patient, "seen").await;

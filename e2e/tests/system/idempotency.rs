@@ -33,12 +33,12 @@ async fn the_same_id_and_body_answer_with_the_first_message() {
 }
 
 #[tokio::test]
-async fn fifty_at_once_make_one_message() {
+async fn a_hundred_at_once_make_one_message() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
     let body = with_id(doctor.message_to(&patient, "once"), &Uuid::now_v7().to_string());
-    let senders: Vec<_> = (0..50).map(|number| doctor.at(&place.env.api_urls[number % 2], "")).collect();
+    let senders: Vec<_> = (0..100).map(|number| doctor.at(&place.env.api_urls[number % 2], "")).collect();
     let answers = join_all(senders.iter().map(|sender| sender.send(&body))).await;
     assert!(answers.iter().all(|answer| matches!(answer.status, 200 | 201)), "{answers:?}");
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
@@ -65,17 +65,17 @@ async fn the_same_id_for_another_message_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn fifty_different_messages_under_one_id_leave_one() {
+async fn a_hundred_different_messages_under_one_id_leave_one() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let id = Uuid::now_v7().to_string();
-    let answers = join_all((0..50).map(async |number: usize| {
+    let answers = join_all((0..100).map(async |number: usize| {
         let sender = doctor.at(&place.env.api_urls[number % 2], "");
         sender.send(&with_id(doctor.message_to(&patient, &number.to_string()), &id)).await
     }))
     .await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
-    assert_eq!(answers.iter().filter(|answer| answer.status == 409).count(), 49);
+    assert_eq!(answers.iter().filter(|answer| answer.status == 409).count(), 99);
     assert_eq!(doctor.messages(&patient).await.len(), 1);
 }
 

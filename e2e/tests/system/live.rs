@@ -86,19 +86,36 @@ async fn hear_twenty(doctor: &Person, patient: &Person) -> Vec<Vec<i64>> {
 }
 
 #[tokio::test]
-async fn every_socket_of_both_sides_hears_every_message_once() {
+async fn every_socket_of_both_sides_hears_every_message_once_and_in_order() {
     let place = place();
-    for mut seqs in hear_twenty(&place.user("doc"), &place.contact("pat")).await {
-        seqs.sort_unstable();
+    for seqs in hear_twenty(&place.user("doc"), &place.contact("pat")).await {
         assert_eq!(seqs, (1..=20).collect::<Vec<_>>());
     }
 }
 
 #[tokio::test]
-async fn every_socket_hears_what_one_api_service_took_in_order() {
+async fn what_two_api_services_take_at_the_same_time_is_heard_in_order() {
+    const EACH: i64 = 50;
     let place = place();
-    for seqs in hear_twenty(&place.user("doc").at_one_service(), &place.contact("pat")).await {
-        assert_eq!(seqs, (1..=20).collect::<Vec<_>>());
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open(&doctor).await;
+    let senders = place.env.api_urls.iter().map(|url| (doctor.at(url, ""), patient.at(url, "")));
+    let sending: Vec<_> = senders
+        .flat_map(|(doctor, patient)| [(doctor.clone(), patient.clone()), (patient, doctor)])
+        .map(|(from, to)| {
+            tokio::spawn(async move {
+                for number in 0..EACH {
+                    from.say(&to, &number.to_string()).await;
+                }
+            })
+        })
+        .collect();
+    let total = EACH * i64::try_from(sending.len()).unwrap();
+    for seq in 1..=total {
+        assert_eq!(socket.expect("message").await["message"]["seq"], seq);
+    }
+    for sender in sending {
+        sender.await.unwrap();
     }
 }
 

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::place;
 
 async fn say_many(from: &Person, to: &Person, count: usize) -> Vec<Value> {
-    let from = from.at_one_service();
     let mut sent = Vec::new();
     for number in 0..count {
         sent.push(from.say(to, &number.to_string()).await);
