@@ -45,6 +45,8 @@ use scratch::{ROUND_BYTES, Scratch};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rounds written before the peer is heard again, however much waits.
 const ROUNDS: usize = 8;
+/// Times that the peer is heard before other sockets have their turn, however much it sends.
+const HEARINGS: usize = 2;
 
 /// How a socket ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +191,6 @@ impl Connection {
             Poll::Ready(Ok(never)) => match never {},
             Poll::Pending => Poll::Pending,
         };
-        scratch.clear();
         if self.frames > 0 {
             self.gateway.frames_sent.increment(std::mem::take(&mut self.frames).into());
         }
@@ -201,7 +202,7 @@ impl Connection {
             self.hear(&mut [], &mut scratch.out)?;
             self.send(context, &mut scratch.out)?;
         }
-        loop {
+        for _ in 0..HEARINGS {
             // Whether the queue was found empty, and wakes this task when it no longer is.
             let mut is_registered = false;
             for _ in 0..ROUNDS {
@@ -230,6 +231,8 @@ impl Connection {
                 self.send(context, &mut scratch.out)?;
             }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn outbound(&self) -> &Arc<Outbound> {
@@ -310,6 +313,8 @@ impl Connection {
             }
         }
         let next = self.clock.next(now, wall);
+        // A bell that rang for something else before the write has taken too long is not its last.
+        let next = self.stuck_since.map_or(next, |since| next.min(since + WRITE_TIMEOUT));
         self.alarm.rung(&self.gateway.bells, self.membership.outbound(), now, next);
         self.prove(out);
         Ok(())

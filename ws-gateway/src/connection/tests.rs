@@ -8,9 +8,11 @@ use shared::env::Env;
 use shared::event::{Event, Header};
 use shared::shutdown::Shutdown;
 use shared::token::Verifier;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::scratch::INPUT_BYTES;
 use super::*;
 use crate::acks::Acks;
 use crate::bells::Bells;
@@ -90,6 +92,8 @@ async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (tcp, _) = listener.accept().await.unwrap();
+    // What a client does not read soon fills them.
+    socket2::SockRef::from(&tcp).set_send_buffer_size(1).unwrap();
     tcp.writable().await.unwrap();
     (tcp, client)
 }
@@ -125,6 +129,11 @@ fn gateway() -> Arc<Gateway> {
 
 /// An event that this socket has seen, so that it takes a place in the queue and none in the kernel.
 fn seen(n: usize, bytes: usize) -> Item {
+    assert!(n <= 100);
+    event(n, bytes)
+}
+
+fn event(n: usize, bytes: usize) -> Item {
     let header = Header::Logged { cursor: format!("{n}-0").parse().unwrap(), previous: None, addressed: None };
     Item::Event(Delivery::new(Event { header, frame: "x".repeat(bytes).into() }))
 }
@@ -148,4 +157,60 @@ async fn a_socket_that_has_written_many_rounds_still_hears_of_what_comes_next() 
         socket.connection.outbound().push(Item::GoingAway);
         assert!(socket.is_woken(), "after {rounds} rounds");
     }
+}
+
+#[tokio::test]
+async fn a_write_that_takes_too_long_is_noticed_whatever_else_has_rung() {
+    let mut socket = Polled::open().await;
+    for n in 101.. {
+        socket.connection.outbound().push(event(n, ROUND_BYTES));
+        assert!(socket.poll().is_pending());
+        if socket.connection.stuck_since.is_some() {
+            break;
+        }
+    }
+    let (now, left) = (Instant::now(), Duration::from_secs(1));
+    let connection = &mut socket.connection;
+    connection.stuck_since = Some(now + left - WRITE_TIMEOUT);
+    // The bell that was to ring for it is spent.
+    let later = now + Duration::from_secs(20);
+    connection.alarm = Alarm::new(&connection.gateway.bells, connection.membership.outbound(), later);
+    connection.outbound().ring();
+    assert!(socket.poll().is_pending());
+    assert!(socket.connection.alarm.next() < now + 2 * left);
+    socket.connection.stuck_since = Some(now - WRITE_TIMEOUT);
+    socket.connection.outbound().ring();
+    assert_eq!(socket.poll(), Poll::Ready(End::Ours(Close::TooSlow)));
+}
+
+/// `n` frames of no content, masked with zeros.
+fn empty_frames(opcode: u8, n: usize) -> Vec<u8> {
+    [0x80 | opcode, 0x80, 0, 0, 0, 0].repeat(n)
+}
+
+#[tokio::test]
+async fn a_flood_of_one_client_leaves_others_their_turn() {
+    const PONG: u8 = 10;
+    let mut socket = Polled::open().await;
+    assert!(socket.poll().is_pending());
+    let flood = empty_frames(PONG, 3 * HEARINGS * INPUT_BYTES / 6);
+    socket.client.write_all(&flood).await.unwrap();
+    socket.connection.tcp.readable().await.unwrap();
+    for _ in 0..2 {
+        assert!(socket.poll_once().is_pending());
+        assert!(socket.is_woken(), "it goes on after the others");
+    }
+    assert!(socket.poll().is_pending());
+}
+
+#[tokio::test]
+async fn answers_to_a_flood_of_one_client_are_bounded() {
+    const TEXT: u8 = 1;
+    let mut socket = Polled::open().await;
+    assert!(socket.poll().is_pending());
+    socket.client.write_all(&empty_frames(TEXT, 3000)).await.unwrap();
+    socket.connection.tcp.readable().await.unwrap();
+    assert!(socket.poll().is_pending());
+    let held = socket.connection.unsent.len();
+    assert!((1..=2 * ROUND_BYTES).contains(&held), "{held} bytes");
 }
