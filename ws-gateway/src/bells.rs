@@ -97,9 +97,14 @@ impl Alarm {
         Self { far: bells.set(at, socket), near: None }
     }
 
+    /// When it rings next.
+    pub(crate) fn next(&self) -> Instant {
+        self.near.unwrap_or(self.far).min(self.far)
+    }
+
     /// Sees to it that `socket` is rung for at `at` or before.
     pub(crate) fn set(&mut self, bells: &Bells, socket: &Arc<Outbound>, at: Instant) {
-        if at < self.near.unwrap_or(self.far).min(self.far) {
+        if at < self.next() {
             self.near = Some(bells.set(at, socket));
         }
     }

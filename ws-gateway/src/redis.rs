@@ -239,7 +239,10 @@ impl Redis {
         let client = self.builder(Config { server, ..self.config.clone() }).build()?;
         let task = client.connect();
         let node = Node { client, task };
-        node.client.wait_for_connect().await?;
+        node.client.wait_for_connect().await.map_err(|error| match error.kind() {
+            ErrorKind::IO | ErrorKind::Timeout | ErrorKind::Tls | ErrorKind::Canceled => error,
+            kind => Error::new(kind.clone(), link::reason(error.details())),
+        })?;
         Ok(node)
     }
 }

@@ -131,11 +131,18 @@ async fn open(server: &Server, terms: &Terms) -> Result<(Link, Ear), LinkError> 
             Box::new(tls.connect(name, tcp).await.map_err(LinkError::Tls)?)
         }
     };
+    greet(stream, terms).await
+}
+
+fn ends(stream: Box<dyn Stream>, patience: Duration) -> (Link, Ear) {
     let (reader, writer) = split(stream);
     let asked = Arc::new(Asked::default());
     let writer = Arc::new(tokio::sync::Mutex::new(writer));
-    let link = Link { writer, asked: asked.clone(), patience: terms.timeout };
-    let mut ear = Ear { reader, asked, buffer: Vec::new(), filled: 0..0 };
+    (Link { writer, asked: asked.clone(), patience }, Ear { reader, asked, buffer: Vec::new(), filled: 0..0 })
+}
+
+async fn greet(stream: Box<dyn Stream>, terms: &Terms) -> Result<(Link, Ear), LinkError> {
+    let (link, mut ear) = ends(stream, terms.timeout);
     let mut hello = vec!["HELLO", "3"];
     if let Some(password) = &terms.password {
         hello.extend(["AUTH", terms.username.as_deref().unwrap_or("default"), password]);
@@ -145,21 +152,35 @@ async fn open(server: &Server, terms: &Terms) -> Result<(Link, Ear), LinkError> 
     let mut greeted = Box::pin(link.ask(greeting));
     loop {
         tokio::select! {
+            // Asks before anything is heard: who refuses every client does so at once, and is to be understood.
+            biased;
             outcome = &mut greeted => {
-                outcome?;
+                let outcome = outcome?;
                 drop(greeted);
-                return Ok((link, ear));
+                return match outcome.refusals.first() {
+                    Some(refusal) => Err(LinkError::Refused(reason(refusal))),
+                    None => Ok((link, ear)),
+                };
             }
             heard = ear.listen() => {
                 heard?;
                 ear.hear(|_| {})?;
                 // Then the question behind it is refused as well, and there is no answer to wait for.
                 if let Some(refusal) = ear.asked.refusal() {
-                    return Err(LinkError::Refused(refusal));
+                    return Err(LinkError::Refused(reason(&refusal)));
                 }
             }
         }
     }
+}
+
+/// What may be told of a refused greeting: a server that does not know the command repeats it, with the password in it.
+pub(super) fn reason(refusal: &str) -> String {
+    const FULL: &str = "ERR max number of clients reached";
+    if refusal == FULL {
+        return FULL.to_owned();
+    }
+    refusal.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
 /// Appends a command.

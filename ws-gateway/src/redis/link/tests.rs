@@ -6,12 +6,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A link, and the end where Redis would be.
 fn linked() -> (Link, Ear, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
-    let stream: Box<dyn Stream> = Box::new(ours);
-    let (reader, writer) = split(stream);
-    let asked = Arc::new(Asked::default());
-    let writer = Arc::new(tokio::sync::Mutex::new(writer));
-    let link = Link { writer, asked: asked.clone(), patience: PATIENCE };
-    (link, Ear { reader, asked, buffer: Vec::new(), filled: 0..0 }, theirs)
+    let (link, ear) = ends(Box::new(ours), PATIENCE);
+    (link, ear, theirs)
 }
 
 /// What is asked next; its words.
@@ -91,4 +87,39 @@ async fn events_of_any_size_come_whole_and_in_order_and_leave_no_large_buffer() 
     drop(sending.await.unwrap());
     assert!(matches!(ear.listen().await, Err(LinkError::Closed)));
     assert!(ear.buffer.len() <= KEPT_BYTES);
+}
+
+#[tokio::test]
+async fn a_refused_greeting_is_no_link_and_shows_no_password() {
+    let repeated = "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `hunter2`, ";
+    for (refusal, shown) in [
+        (repeated, "redis: ERR"),
+        ("WRONGPASS invalid username-password pair or user is disabled.", "redis: WRONGPASS"),
+        ("ERR max number of clients reached", "redis: ERR max number of clients reached"),
+    ] {
+        // With and without the answer to the question behind it.
+        for is_answered in [true, false] {
+            let (ours, mut redis) = tokio::io::duplex(1 << 20);
+            let greeting = tokio::spawn(async move {
+                let password = Some("hunter2".to_owned());
+                greet(Box::new(ours), &Terms { username: None, password, tls: None, timeout: PATIENCE }).await
+            });
+            let words = asked(&mut redis).await;
+            assert_eq!(words[..5], ["HELLO", "3", "AUTH", "default", "hunter2"]);
+            let text = words.last().unwrap();
+            let answer = if is_answered { format!("${}\r\n{text}\r\n", text.len()) } else { String::new() };
+            say(&mut redis, &format!("-{refusal}\r\n{answer}")).await;
+            let error = greeting.await.unwrap().err().unwrap();
+            assert_eq!(error.to_string(), shown, "answered: {is_answered}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_refuses_before_the_greeting_is_understood() {
+    let (ours, mut redis) = tokio::io::duplex(1 << 20);
+    say(&mut redis, "-DENIED Redis is running in protected mode\r\n").await;
+    let terms = Terms { username: None, password: None, tls: None, timeout: PATIENCE };
+    let error = greet(Box::new(ours), &terms).await.err().unwrap();
+    assert_eq!(error.to_string(), "redis: DENIED");
 }

@@ -1,0 +1,216 @@
+//! A socket's task, polled by hand: what it must do by itself, and when it may sleep.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+use shared::channel::Channel;
+use shared::env::Env;
+use shared::event::{Event, Header};
+use shared::shutdown::Shutdown;
+use shared::token::Verifier;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::scratch::INPUT_BYTES;
+use super::*;
+use crate::acks::Acks;
+use crate::bells::Bells;
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::hub::tests::bearer;
+use crate::outbound::Item;
+use crate::redis::Redis;
+use crate::replay::Logs;
+use crate::revocations::Revoked;
+use crate::typing::Typing;
+
+const QUEUE_BYTES: usize = 1 << 20;
+
+/// A socket, its client's end, and whether its task was woken since it was polled last.
+struct Polled {
+    connection: Connection,
+    client: TcpStream,
+    woken: Arc<Woken>,
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Polled {
+    /// A socket that has seen the log up to 100-0.
+    async fn open() -> Self {
+        let (tcp, client) = pair().await;
+        let gateway = gateway();
+        let principal = bearer("user:doc123", None);
+        let conversation = Conversation::new(
+            "loc1".parse().unwrap(),
+            "user:doc123".parse().unwrap(),
+            "contact:pat456".parse().unwrap(),
+        )
+        .unwrap();
+        let outbound = Outbound::new(principal.clone(), QUEUE_BYTES);
+        gateway.hub.connected();
+        let membership = gateway.hub.join(Channel::new(conversation.location(), conversation.id()), outbound).unwrap();
+        let start = Start { membership, cursor: "100-0".parse().unwrap(), resumed: None, missed: Vec::new() };
+        let permit = gateway.room.clone().try_acquire_owned().unwrap();
+        let admitted = Admitted { request_id: "r".to_owned(), principal, conversation, start, permit };
+        let mut connection = Connection::new(gateway, tcp, b"", admitted, 0.0);
+        // By the clock of the test its token lives.
+        connection.clock.renew(OffsetDateTime::now_utc() + Duration::from_secs(3600));
+        Self { connection, client, woken: Arc::default() }
+    }
+
+    fn poll_once(&mut self) -> Poll<End> {
+        self.woken.0.store(false, Ordering::SeqCst);
+        let waker = Waker::from(self.woken.clone());
+        scratch::with(|scratch| self.connection.poll(&mut Context::from_waker(&waker), scratch))
+    }
+
+    fn is_woken(&self) -> bool {
+        self.woken.0.load(Ordering::SeqCst)
+    }
+
+    /// Polls as a runtime would, until the task sleeps or ends.
+    fn poll(&mut self) -> Poll<End> {
+        loop {
+            let ended = self.poll_once();
+            if ended.is_ready() || !self.is_woken() {
+                return ended;
+            }
+        }
+    }
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (tcp, _) = listener.accept().await.unwrap();
+    // What a client does not read soon fills them.
+    socket2::SockRef::from(&tcp).set_send_buffer_size(1).unwrap();
+    tcp.writable().await.unwrap();
+    (tcp, client)
+}
+
+/// One whose Redis is never there.
+fn gateway() -> Arc<Gateway> {
+    let config = Config::read(Env::from_fn(|name| match name {
+        "REDIS_URL" => Some("redis://127.0.0.1:1".to_owned()),
+        "JWT_SECRET" => Some("0123456789abcdef0123456789abcdef".to_owned()),
+        _ => None,
+    }))
+    .unwrap();
+    let background = Shutdown::new();
+    let redis = Redis::new(config.redis_url.clone(), None, config.redis_timeout).unwrap();
+    let commands = redis.commands(&background).unwrap();
+    let hub = Hub::new();
+    let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
+    Arc::new(Gateway {
+        verifier: Verifier::new(&config.tokens).with_revocations(revoked.known().clone()),
+        revoked,
+        logs: Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes),
+        acks: Acks::start(commands.clone(), &background),
+        typing: Typing::start(commands, redis.topology(), &background),
+        room: Arc::new(Semaphore::new(1)),
+        shutdown: Shutdown::new(),
+        frames_sent: metrics::counter!("gateway_frames_sent_total"),
+        sockets: metrics::gauge!("gateway_sockets"),
+        bells: Bells::new(),
+        hub,
+        config,
+    })
+}
+
+/// An event that this socket has seen, so that it takes a place in the queue and none in the kernel.
+fn seen(n: usize, bytes: usize) -> Item {
+    assert!(n <= 100);
+    event(n, bytes)
+}
+
+fn event(n: usize, bytes: usize) -> Item {
+    let header = Header::Logged { cursor: format!("{n}-0").parse().unwrap(), previous: None, addressed: None };
+    Item::Event(Delivery::new(Event { header, frame: "x".repeat(bytes).into() }))
+}
+
+#[test]
+fn an_idle_socket_is_small() {
+    // Every byte here is there for each of 100,000 sockets.
+    let bytes = size_of::<Serving>();
+    assert!(bytes <= 512, "{bytes} bytes");
+}
+
+#[tokio::test]
+async fn a_socket_that_has_written_many_rounds_still_hears_of_what_comes_next() {
+    for rounds in [1, ROUNDS - 1, ROUNDS, ROUNDS + 1, 3 * ROUNDS] {
+        let mut socket = Polled::open().await;
+        assert!(socket.poll().is_pending());
+        for n in 0..rounds {
+            socket.connection.outbound().push(seen(n, ROUND_BYTES + 1));
+        }
+        assert!(socket.poll().is_pending());
+        socket.connection.outbound().push(Item::GoingAway);
+        assert!(socket.is_woken(), "after {rounds} rounds");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_takes_too_long_is_noticed_whatever_else_has_rung() {
+    let mut socket = Polled::open().await;
+    for n in 101.. {
+        socket.connection.outbound().push(event(n, ROUND_BYTES));
+        assert!(socket.poll().is_pending());
+        if socket.connection.stuck_since.is_some() {
+            break;
+        }
+    }
+    let (now, left) = (Instant::now(), Duration::from_secs(1));
+    let connection = &mut socket.connection;
+    connection.stuck_since = Some(now + left - WRITE_TIMEOUT);
+    // The bell that was to ring for it is spent.
+    let later = now + Duration::from_secs(20);
+    connection.alarm = Alarm::new(&connection.gateway.bells, connection.membership.outbound(), later);
+    connection.outbound().ring();
+    assert!(socket.poll().is_pending());
+    assert!(socket.connection.alarm.next() < now + 2 * left);
+    socket.connection.stuck_since = Some(now - WRITE_TIMEOUT);
+    socket.connection.outbound().ring();
+    assert_eq!(socket.poll(), Poll::Ready(End::Ours(Close::TooSlow)));
+}
+
+/// `n` frames of no content, masked with zeros.
+fn empty_frames(opcode: u8, n: usize) -> Vec<u8> {
+    [0x80 | opcode, 0x80, 0, 0, 0, 0].repeat(n)
+}
+
+#[tokio::test]
+async fn a_flood_of_one_client_leaves_others_their_turn() {
+    const PONG: u8 = 10;
+    let mut socket = Polled::open().await;
+    assert!(socket.poll().is_pending());
+    let flood = empty_frames(PONG, 3 * HEARINGS * INPUT_BYTES / 6);
+    socket.client.write_all(&flood).await.unwrap();
+    socket.connection.tcp.readable().await.unwrap();
+    for _ in 0..2 {
+        assert!(socket.poll_once().is_pending());
+        assert!(socket.is_woken(), "it goes on after the others");
+    }
+    assert!(socket.poll().is_pending());
+}
+
+#[tokio::test]
+async fn answers_to_a_flood_of_one_client_are_bounded() {
+    const TEXT: u8 = 1;
+    let mut socket = Polled::open().await;
+    assert!(socket.poll().is_pending());
+    socket.client.write_all(&empty_frames(TEXT, 3000)).await.unwrap();
+    socket.connection.tcp.readable().await.unwrap();
+    assert!(socket.poll().is_pending());
+    let held = socket.connection.unsent.len();
+    assert!((1..=2 * ROUND_BYTES).contains(&held), "{held} bytes");
+}
