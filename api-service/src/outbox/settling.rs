@@ -30,9 +30,11 @@ pub(super) struct Published {
     pub(super) noted: bool,
 }
 
-/// Notes what was published and forgets what has settled, until nobody publishes any more and all of it has.
+/// Notes what was published and forgets what has settled, until nobody publishes any more and all of it has. A few times a
+/// second, everything at once: what a crash leaves unnoted is found in the log when it is published again.
 pub(super) async fn run(store: Store, mut published: mpsc::Receiver<Published>, health: watch::Receiver<Health>) {
     let mut settling: VecDeque<Published> = VecDeque::new();
+    let mut news: Vec<i64> = Vec::new();
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut fresh = Vec::new();
@@ -43,17 +45,18 @@ pub(super) async fn run(store: Store, mut published: mpsc::Receiver<Published>, 
                 if count == 0 {
                     closed_at = Some(Instant::now());
                 }
+                news.extend(fresh.iter().filter(|batch| !batch.noted).flat_map(|batch| &batch.ids));
+                settling.extend(fresh.drain(..));
             }
-            _ = looks.tick() => {}
+            _ = looks.tick() => {
+                let settled = take_settled(&mut settling, *health.borrow());
+                metrics::gauge!("outbox_settling").set(settling.len() as f64);
+                if !(news.is_empty() && settled.is_empty()) && store.settle(&news, &settled).await.is_err() {
+                    tracing::debug!("published events stay in the outbox and will be published again");
+                }
+                news.clear();
+            }
         }
-        let news: Vec<i64> = fresh.iter().filter(|batch| !batch.noted).flat_map(|batch| &batch.ids).copied().collect();
-        settling.extend(fresh.drain(..));
-        let settled = take_settled(&mut settling, *health.borrow());
-        metrics::gauge!("outbox_settling").set(settling.len() as f64);
-        if (news.is_empty() && settled.is_empty()) || store.settle(&news, &settled).await.is_ok() {
-            continue;
-        }
-        tracing::debug!("published events stay in the outbox and will be published again");
     }
 }
 
