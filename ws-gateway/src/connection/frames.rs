@@ -41,7 +41,7 @@ impl Connection {
                 self.say(&protocol::RESYNC, out);
             }
             Item::GoingAway => {
-                let at = Instant::now() + self.gateway.config.drain.mul_f64(self.turn);
+                let at = Instant::now() + self.gateway.config.drain.mul_f32(self.turn);
                 self.clock.leave_at(at);
                 self.wake_at(at);
             }
