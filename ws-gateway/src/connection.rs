@@ -187,7 +187,11 @@ impl Connection {
     /// Does all that can be done without waiting.
     fn poll(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Poll<End> {
         let ended = match self.work(context, scratch) {
-            Poll::Ready(Err(end)) => Poll::Ready(end),
+            Poll::Ready(Err(end)) => {
+                // What was answered before the end came goes before the last words.
+                self.unsent.extend_from_slice(&scratch.out);
+                Poll::Ready(end)
+            }
             Poll::Ready(Ok(never)) => match never {},
             Poll::Pending => Poll::Pending,
         };

@@ -145,6 +145,7 @@ impl Connection {
         // Taken back since it was verified, when the sweep found the old one here.
         if self.gateway.revoked.known().covers(&self.principal) {
             self.outbound().close(Close::TokenEnded);
+            return Err(FrameError::new(Code::Unauthorized, "the token was taken back"));
         }
         Ok(protocol::authenticated(self.principal.expires_at))
     }
