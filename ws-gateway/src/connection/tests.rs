@@ -8,7 +8,7 @@ use shared::env::Env;
 use shared::event::{Addressed, Event, Header};
 use shared::shutdown::Shutdown;
 use shared::token::Verifier;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -256,4 +256,28 @@ async fn proofs_and_receipts_count_to_the_last() {
     socket.client.shutdown().await.unwrap();
     farewell::say(socket.connection, End::Ours(Close::TooSlow)).await;
     assert_eq!(gateway.acks.waiting(), 2);
+}
+
+#[tokio::test]
+async fn who_is_not_read_any_more_is_asked_for_no_proof() {
+    for (close, is_asked) in [(Close::Protocol, false), (Close::TooLarge, false), (Close::TokenEnded, true)] {
+        let mut socket = Polled::open().await;
+        assert!(socket.poll().is_pending());
+        socket.connection.proofs.note(uuid::Uuid::from_u128(1));
+        let mut expected = Vec::new();
+        wire::text(
+            &mut expected,
+            &protocol::ready(socket.connection.conversation.id(), "100-0".parse().unwrap(), None),
+        );
+        if is_asked {
+            wire::ping(&mut expected, &1_u64.to_be_bytes());
+        }
+        wire::close(&mut expected, Some(close.code()), close.reason());
+        let Polled { connection, mut client, .. } = socket;
+        client.shutdown().await.unwrap();
+        farewell::say(connection, End::Ours(close)).await;
+        let mut said = Vec::new();
+        client.read_to_end(&mut said).await.unwrap();
+        assert_eq!(said, expected, "{close:?}");
+    }
 }
