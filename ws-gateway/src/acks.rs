@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::redis::run;
 
-/// Message ids that may wait: some 4 MiB.
+/// Message ids that may wait: some 20 MB, if each is a receipt of its own.
 const LIMIT_IDS: usize = 200_000;
 /// Entries in one command.
 const BATCH: usize = 256;
@@ -169,6 +169,13 @@ mod tests {
             participant: who.parse().unwrap(),
             message_ids: ids.map(Uuid::from_u128).collect(),
             at: OffsetDateTime::from_unix_timestamp(second).unwrap(),
+        }
+    }
+
+    impl Acks {
+        /// Ids that no API service has yet.
+        pub(crate) fn waiting(&self) -> usize {
+            self.queue.waiting.lock().ids
         }
     }
 

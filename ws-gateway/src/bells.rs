@@ -1,8 +1,8 @@
 //! Wakes sockets at their time. One task and one ring of slots for all: a timer a socket would cost each a place in the
 //! runtime's own, and work whenever its time moved.
 //!
-//! A bell rings up to [`TICK`] late, never early. Whoever wants to be rung for later than a lap of the ring (51 s) is rung for then, and
-//! asks again.
+//! A bell rings up to two [`TICK`]s late, never early. Whoever wants to be rung for later than a lap of the ring (51 s) is
+//! rung for then, and asks again.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;

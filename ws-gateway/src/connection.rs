@@ -89,7 +89,7 @@ pub(crate) struct Connection {
     alarm: Alarm,
     typed_at: Option<Instant>,
     /// Its place in a drain, in 0..1.
-    turn: f64,
+    turn: f32,
     incoming: Decoder,
     /// Whether what came right behind the handshake has been read.
     begun: bool,
@@ -97,8 +97,8 @@ pub(crate) struct Connection {
     unsent: Vec<u8>,
     sent: usize,
     stuck_since: Option<Instant>,
-    /// What counts in the queue for the round that is being written.
-    in_hand: usize,
+    /// What counts in the queue for the round that is being written; a queue holds a GiB at most.
+    in_hand: u32,
     /// Not counted yet.
     frames: u32,
 }
@@ -145,7 +145,7 @@ impl Connection {
         tcp: TcpStream,
         already_read: &[u8],
         admitted: Admitted,
-        turn: f64,
+        turn: f32,
     ) -> Self {
         let Admitted { request_id, principal, conversation, start, permit } = admitted;
         let Start { membership, cursor, resumed, missed } = start;
@@ -187,7 +187,11 @@ impl Connection {
     /// Does all that can be done without waiting.
     fn poll(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Poll<End> {
         let ended = match self.work(context, scratch) {
-            Poll::Ready(Err(end)) => Poll::Ready(end),
+            Poll::Ready(Err(end)) => {
+                // What was answered before the end came goes before the last words.
+                self.unsent.extend_from_slice(&scratch.out);
+                Poll::Ready(end)
+            }
             Poll::Ready(Ok(never)) => match never {},
             Poll::Pending => Poll::Pending,
         };
@@ -255,14 +259,14 @@ impl Connection {
 
     /// Writes what has waited, as one, with a Ping behind it if it holds something to prove.
     fn relay(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Result<Poll<()>, End> {
-        let written = std::mem::take(&mut self.in_hand);
+        let written = std::mem::take(&mut self.in_hand) as usize;
         let turn = self.membership.outbound().poll_take(context, written, &mut scratch.items, ROUND_BYTES);
         match turn {
             Poll::Pending => return Ok(Poll::Pending),
             Poll::Ready(Err(why)) => return Err(End::Ours(why)),
             Poll::Ready(Ok(Turn::Ring)) => self.ring(&mut scratch.out)?,
             Poll::Ready(Ok(Turn::Write(bytes))) => {
-                self.in_hand = bytes;
+                self.in_hand = u32::try_from(bytes).unwrap_or(u32::MAX);
                 for item in scratch.items.drain(..) {
                     self.item(&item, &mut scratch.out);
                 }

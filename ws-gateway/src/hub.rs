@@ -101,10 +101,8 @@ impl Hub {
         })
     }
 
-    /// Where a channel's room is. The last characters of a name are those of a UUIDv5, which are as good as any hash.
     fn shard(&self, channel: &str) -> &Mutex<Shard> {
-        let [.., a, b, _brace] = channel.as_bytes() else { return &self.shards[0] };
-        &self.shards[(usize::from(*a) * 16 + usize::from(*b)) % SHARDS]
+        &self.shards[place(channel)]
     }
 
     /// All of them, each time beginning with another one.
@@ -360,6 +358,13 @@ impl Hub {
     pub fn was_reached(&self) -> bool {
         self.shards[0].lock().reached
     }
+}
+
+/// Where a channel's room is. The last digits of a name are those of a UUIDv5, which are as good as any hash.
+fn place(channel: &str) -> usize {
+    let [.., high, low, _brace] = channel.as_bytes() else { return 0 };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).unwrap_or(0) as usize;
+    (digit(high) * 16 + digit(low)) % SHARDS
 }
 
 impl Shard {

@@ -90,9 +90,9 @@ fn is_the_peers(error: &io::Error) -> bool {
 
 /// The nth of numbers in 0..1 that fill it evenly however many there are (van der Corput's sequence): so any set of sockets
 /// that is open at a time leaves spread over the window of a drain.
-fn spread(n: u64) -> f64 {
+fn spread(n: u64) -> f32 {
     #[expect(clippy::cast_precision_loss, reason = "the lowest bits make no difference to a delay")]
-    let turn = (n.reverse_bits() >> 11) as f64 / (1_u64 << 53) as f64;
+    let turn = (n.reverse_bits() >> 40) as f32 / (1_u64 << 24) as f32;
     turn
 }
 

@@ -1,4 +1,4 @@
-//! When something is due on a socket. One timer serves all of it; this says when it rings and what for.
+//! When something is due on a socket. The socket's bells ring for all of it; this says when and what for.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// How long before its end a token's end is announced.
 const WARNING: Duration = Duration::from_secs(60);
 
-/// What the timer has rung for.
+/// What a bell has rung for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
     /// To close: this gateway shuts down.
@@ -32,7 +32,8 @@ pub(super) struct Clock {
     /// In seconds since 1970, as tokens have it.
     expires_at: i64,
     announced: bool,
-    leave_at: Option<Instant>,
+    /// Boxed: only a drain sets it.
+    leave_at: Option<Box<Instant>>,
 }
 
 impl Clock {
@@ -78,7 +79,7 @@ impl Clock {
     }
 
     pub(super) fn leave_at(&mut self, at: Instant) {
-        self.leave_at.get_or_insert(at);
+        self.leave_at.get_or_insert_with(|| at.into());
     }
 
     /// When to look again.
@@ -88,12 +89,12 @@ impl Clock {
         // The heartbeat bounds it: no addition here goes far beyond, however long the token lives.
         let token = now + token.min(self.heartbeat_every());
         let first = self.heartbeat_at.min(self.last_heard + self.idle_timeout()).min(token);
-        self.leave_at.map_or(first, |leave| leave.min(first))
+        self.leave_at.as_deref().map_or(first, |leave| first.min(*leave))
     }
 
     /// What is due; asked again until nothing is.
     pub(super) fn due(&mut self, now: Instant, wall: OffsetDateTime) -> Option<Due> {
-        if self.leave_at.is_some_and(|leave| leave <= now) {
+        if self.leave_at.as_deref().is_some_and(|leave| *leave <= now) {
             return Some(Due::Leave);
         }
         if self.expires_at() <= wall {

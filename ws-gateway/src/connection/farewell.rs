@@ -6,11 +6,12 @@ use std::time::Duration;
 use shared::receipt::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::proof::Proofs;
+use super::proof::Last;
 use super::{Connection, End, frames};
 use crate::close::Close;
+use crate::protocol::{self, ClientFrame};
 use crate::wire::{self, Decoder, Frame};
 
 /// From our close frame to the end of the connection, whatever the peer does.
@@ -19,7 +20,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Ends a socket whose `end` has come. Nothing is queued for it any more from the first moment on.
 pub(super) async fn say(connection: Connection, end: End) {
     let Connection { gateway, mut tcp, membership, conversation, principal, request_id, .. } = connection;
-    let Connection { mut proofs, mut unsent, sent, incoming, _permit: permit, .. } = connection;
+    let Connection { proofs, mut unsent, sent, incoming, _permit: permit, .. } = connection;
     drop(membership);
     let code = match end {
         End::Ours(close) => close.code(),
@@ -31,20 +32,30 @@ pub(super) async fn say(connection: Connection, end: End) {
     tracing::info!(%request_id, conversation = %conversation.id(), code, by_peer, "socket closed");
     let limit = gateway.config.max_frame_bytes;
     unsent.drain(..sent);
+    let mut proofs = proofs.farewell();
     last_frames(end, &mut proofs, &mut unsent);
-    let prove = |pong: &[u8]| {
-        frames::report(&gateway, &conversation, &principal, Kind::Delivered, proofs.pong(pong));
+    let report = |kind, ids| frames::report(&gateway, &conversation, &principal, kind, ids);
+    let hear = |frame: &Frame<'_>| match frame {
+        Frame::Pong(payload) => report(Kind::Delivered, proofs.pong(payload)),
+        Frame::Text(text) => {
+            if let Ok(ClientFrame::Receipt(kind, ids)) = protocol::parse(text) {
+                report(kind, ids);
+            }
+        }
+        _ => {}
     };
-    let _late = timeout(CLOSE_TIMEOUT, goodbye(&mut tcp, end, &unsent, incoming, limit, prove)).await;
+    let _late = timeout(CLOSE_TIMEOUT, goodbye(&mut tcp, end, &unsent, incoming, limit, hear)).await;
     gateway.sockets.decrement(1.0);
     drop(permit);
 }
 
 /// A Ping before our close frame lets the peer prove what has arrived: it answers in order, and the Ping first.
-fn last_frames(end: End, proofs: &mut Proofs, out: &mut Vec<u8>) {
+fn last_frames(end: End, proofs: &mut Last, out: &mut Vec<u8>) {
     match end {
         End::Ours(close) => {
-            if let Some(payload) = proofs.farewell(Instant::now()) {
+            if is_heard(end)
+                && let Some(payload) = proofs.ping()
+            {
                 wire::ping(out, &payload);
             }
             wire::close(out, Some(close.code()), close.reason());
@@ -54,6 +65,11 @@ fn last_frames(end: End, proofs: &mut Proofs, out: &mut Vec<u8>) {
     }
 }
 
+/// Whether what the peer says after this end is of use. After a broken frame nothing more can be read as WebSocket.
+fn is_heard(end: End) -> bool {
+    matches!(end, End::Ours(close) if !matches!(close, Close::Protocol | Close::NotUtf8 | Close::TooLarge))
+}
+
 /// Closes in the way of RFC 6455, section 7: our frame, the peer's, then the connection.
 async fn goodbye(
     tcp: &mut TcpStream,
@@ -61,24 +77,22 @@ async fn goodbye(
     last: &[u8],
     mut incoming: Decoder,
     limit: usize,
-    mut prove: impl FnMut(&[u8]),
+    mut hear: impl FnMut(&Frame<'_>),
 ) -> io::Result<()> {
     if matches!(end, End::Gone) {
         return Ok(());
     }
     tcp.write_all(last).await?;
     let mut input = [0; 1024];
-    // After a broken frame nothing more can be read as WebSocket.
-    let mut readable = !matches!(end, End::Peer(_) | End::Ours(Close::Protocol | Close::NotUtf8 | Close::TooLarge));
+    let mut readable = is_heard(end);
     while readable {
         let read = tcp.read(&mut input).await?;
         let heard = incoming.read(&mut input[..read], limit, |frame| match frame {
-            Frame::Pong(payload) => {
-                prove(payload);
+            Frame::Close(code) => Err(End::Peer(code)),
+            frame => {
+                hear(&frame);
                 Ok(())
             }
-            Frame::Close(code) => Err(End::Peer(code)),
-            _ => Ok(()),
         });
         readable = read > 0 && heard.is_ok();
     }

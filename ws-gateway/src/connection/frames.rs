@@ -41,7 +41,7 @@ impl Connection {
                 self.say(&protocol::RESYNC, out);
             }
             Item::GoingAway => {
-                let at = Instant::now() + self.gateway.config.drain.mul_f64(self.turn);
+                let at = Instant::now() + self.gateway.config.drain.mul_f32(self.turn);
                 self.clock.leave_at(at);
                 self.wake_at(at);
             }
@@ -145,6 +145,7 @@ impl Connection {
         // Taken back since it was verified, when the sweep found the old one here.
         if self.gateway.revoked.known().covers(&self.principal) {
             self.outbound().close(Close::TokenEnded);
+            return Err(FrameError::new(Code::Unauthorized, "the token was taken back"));
         }
         Ok(protocol::authenticated(self.principal.expires_at))
     }

@@ -70,9 +70,10 @@ impl Proofs {
         if self.in_flight.is_some() { None } else { Some(self.ping(now)) }
     }
 
-    /// The last Ping, behind everything, whatever is in flight: its Pong proves all of it.
-    pub(super) fn farewell(&mut self, now: Instant) -> Option<[u8; 8]> {
-        if self.ids.is_empty() { None } else { Some(self.ping(now)) }
+    /// What is left to be proven when the socket ends.
+    pub(super) fn farewell(self) -> Last {
+        let in_flight = self.in_flight.map(|before| (self.counter, before as usize));
+        Last { ids: self.ids, proven: 0, in_flight, last: (self.counter + 1, None) }
     }
 
     fn ping(&mut self, now: Instant) -> [u8; 8] {
@@ -97,6 +98,38 @@ impl Proofs {
             }
             _ => Vec::new(),
         }
+    }
+}
+
+/// Proofs of a socket that is being closed. Its Ping in flight still proves what it did, whatever becomes of the last one.
+#[derive(Debug)]
+pub(super) struct Last {
+    ids: Vec<MessageId>,
+    /// How many of them have been proven.
+    proven: usize,
+    in_flight: Option<(u64, usize)>,
+    last: (u64, Option<usize>),
+}
+
+impl Last {
+    /// The last Ping, behind everything, unless there is nothing that only its Pong would prove.
+    pub(super) fn ping(&mut self) -> Option<[u8; 8]> {
+        let (counter, before) = &mut self.last;
+        if self.in_flight.map_or(0, |(_, before)| before) == self.ids.len() {
+            return None;
+        }
+        *before = Some(self.ids.len());
+        Some(counter.to_be_bytes())
+    }
+
+    /// What a Pong proves that was not proven yet.
+    pub(super) fn pong(&mut self, payload: &[u8]) -> Vec<MessageId> {
+        let (counter, before) = self.last;
+        let pings = [self.in_flight, before.map(|before| (counter, before))];
+        let echoed = pings.into_iter().flatten().find(|(counter, _)| payload == counter.to_be_bytes());
+        let Some(proven) = echoed.and_then(|(_, before)| self.ids.get(self.proven..before)) else { return Vec::new() };
+        self.proven += proven.len();
+        proven.to_vec()
     }
 }
 
@@ -174,14 +207,36 @@ mod tests {
 
     #[test]
     fn a_farewell_proves_all_that_is_left() {
+        assert_eq!(Proofs::default().farewell().ping(), None, "nothing to prove");
+        // Whoever answers every Ping, and whoever answers only the last.
+        for answers_both in [true, false] {
+            let mut proofs = Proofs::default();
+            proofs.note(id(1));
+            let in_flight = ping(&mut proofs).unwrap();
+            proofs.note(id(2));
+            let mut farewell = proofs.farewell();
+            let last = farewell.ping().unwrap();
+            let mut proven = Vec::new();
+            if answers_both {
+                proven = farewell.pong(&in_flight);
+                assert_eq!(proven, [id(1)]);
+                assert!(farewell.pong(&in_flight).is_empty(), "the same pong again");
+            }
+            proven.extend(farewell.pong(&last));
+            assert_eq!(proven, [id(1), id(2)]);
+            assert!(farewell.pong(&in_flight).is_empty(), "it comes too late");
+        }
+    }
+
+    #[test]
+    fn what_the_ping_in_flight_proves_needs_no_other() {
         let mut proofs = Proofs::default();
-        assert_eq!(proofs.farewell(Instant::now()), None, "nothing to prove");
         proofs.note(id(1));
         let in_flight = ping(&mut proofs).unwrap();
-        proofs.note(id(2));
-        let last = proofs.farewell(Instant::now()).unwrap();
-        assert!(proofs.pong(&in_flight).is_empty(), "the last one will prove it");
-        assert_eq!(proofs.pong(&last), [id(1), id(2)]);
+        let mut farewell = proofs.farewell();
+        assert_eq!(farewell.ping(), None);
+        assert!(farewell.pong(&2_u64.to_be_bytes()).is_empty(), "never sent");
+        assert_eq!(farewell.pong(&in_flight), [id(1)]);
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::task::{Wake, Waker};
 
 use shared::channel::Channel;
 use shared::env::Env;
-use shared::event::{Event, Header};
+use shared::event::{Addressed, Event, Header};
 use shared::shutdown::Shutdown;
 use shared::token::Verifier;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -134,7 +134,11 @@ fn seen(n: usize, bytes: usize) -> Item {
 }
 
 fn event(n: usize, bytes: usize) -> Item {
-    let header = Header::Logged { cursor: format!("{n}-0").parse().unwrap(), previous: None, addressed: None };
+    addressed(n, bytes, None)
+}
+
+fn addressed(n: usize, bytes: usize, addressed: Option<Addressed>) -> Item {
+    let header = Header::Logged { cursor: format!("{n}-0").parse().unwrap(), previous: None, addressed };
     Item::Event(Delivery::new(Event { header, frame: "x".repeat(bytes).into() }))
 }
 
@@ -183,17 +187,22 @@ async fn a_write_that_takes_too_long_is_noticed_whatever_else_has_rung() {
     assert_eq!(socket.poll(), Poll::Ready(End::Ours(Close::TooSlow)));
 }
 
-/// `n` frames of no content, masked with zeros.
-fn empty_frames(opcode: u8, n: usize) -> Vec<u8> {
-    [0x80 | opcode, 0x80, 0, 0, 0, 0].repeat(n)
+const TEXT: u8 = 1;
+const CLOSE: u8 = 8;
+const PONG: u8 = 10;
+
+/// A client's frame, masked with zeros.
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    assert!(length < 126);
+    [&[0x80 | opcode, 0x80 | length, 0, 0, 0, 0], payload].concat()
 }
 
 #[tokio::test]
 async fn a_flood_of_one_client_leaves_others_their_turn() {
-    const PONG: u8 = 10;
     let mut socket = Polled::open().await;
     assert!(socket.poll().is_pending());
-    let flood = empty_frames(PONG, 3 * HEARINGS * INPUT_BYTES / 6);
+    let flood = frame(PONG, b"").repeat(3 * HEARINGS * INPUT_BYTES / 6);
     socket.client.write_all(&flood).await.unwrap();
     socket.connection.tcp.readable().await.unwrap();
     for _ in 0..2 {
@@ -205,12 +214,70 @@ async fn a_flood_of_one_client_leaves_others_their_turn() {
 
 #[tokio::test]
 async fn answers_to_a_flood_of_one_client_are_bounded() {
-    const TEXT: u8 = 1;
     let mut socket = Polled::open().await;
     assert!(socket.poll().is_pending());
-    socket.client.write_all(&empty_frames(TEXT, 3000)).await.unwrap();
+    socket.client.write_all(&frame(TEXT, b"").repeat(3000)).await.unwrap();
     socket.connection.tcp.readable().await.unwrap();
     assert!(socket.poll().is_pending());
     let held = socket.connection.unsent.len();
     assert!((1..=2 * ROUND_BYTES).contains(&held), "{held} bytes");
+}
+
+#[tokio::test]
+async fn what_was_asked_before_the_end_is_answered() {
+    let peer = End::Peer(Some(1000));
+    for (last, end) in [(frame(CLOSE, &[3, 232]), peer), (frame(3, b""), End::Ours(Close::Protocol))] {
+        let mut socket = Polled::open().await;
+        assert!(socket.poll().is_pending());
+        let ping = frame(TEXT, br#"{"type":"ping"}"#);
+        socket.client.write_all(&[ping, last].concat()).await.unwrap();
+        socket.connection.tcp.readable().await.unwrap();
+        assert_eq!(socket.poll(), Poll::Ready(end));
+        let mut answer = Vec::new();
+        wire::text(&mut answer, &protocol::PONG);
+        assert_eq!(socket.connection.unsent, answer);
+    }
+}
+
+#[tokio::test]
+async fn proofs_and_receipts_count_to_the_last() {
+    let mut socket = Polled::open().await;
+    for n in [101, 102] {
+        let to = "user:doc123".parse().unwrap();
+        let message = Addressed { to, message_id: uuid::Uuid::from_u128(n) };
+        socket.connection.outbound().push(addressed(n as usize, 10, Some(message)));
+        assert!(socket.poll().is_pending());
+    }
+    let gateway = socket.connection.gateway.clone();
+    // The Ping behind the first message, which was in flight, and one of two messages as read.
+    let read = format!(r#"{{"type":"read","message_ids":["{}"]}}"#, uuid::Uuid::from_u128(101));
+    let said = [frame(PONG, &1_u64.to_be_bytes()), frame(TEXT, read.as_bytes()), frame(CLOSE, &[3, 232])];
+    socket.client.write_all(&said.concat()).await.unwrap();
+    socket.client.shutdown().await.unwrap();
+    farewell::say(socket.connection, End::Ours(Close::TooSlow)).await;
+    assert_eq!(gateway.acks.waiting(), 2);
+}
+
+#[tokio::test]
+async fn who_is_not_read_any_more_is_asked_for_no_proof() {
+    for (close, is_asked) in [(Close::Protocol, false), (Close::TooLarge, false), (Close::TokenEnded, true)] {
+        let mut socket = Polled::open().await;
+        assert!(socket.poll().is_pending());
+        socket.connection.proofs.note(uuid::Uuid::from_u128(1));
+        let mut expected = Vec::new();
+        wire::text(
+            &mut expected,
+            &protocol::ready(socket.connection.conversation.id(), "100-0".parse().unwrap(), None),
+        );
+        if is_asked {
+            wire::ping(&mut expected, &1_u64.to_be_bytes());
+        }
+        wire::close(&mut expected, Some(close.code()), close.reason());
+        let Polled { connection, mut client, .. } = socket;
+        client.shutdown().await.unwrap();
+        farewell::say(connection, End::Ours(close)).await;
+        let mut said = Vec::new();
+        client.read_to_end(&mut said).await.unwrap();
+        assert_eq!(said, expected, "{close:?}");
+    }
 }

@@ -428,3 +428,12 @@ async fn no_shard_waits_for_ever_for_its_turn() {
     subscribed.dedup();
     assert_eq!(subscribed.len(), 500);
 }
+
+#[test]
+fn channels_fill_all_shards_evenly() {
+    let mut rooms = [0; SHARDS];
+    for n in 0..256 {
+        rooms[place(channel(n).as_str())] += 1;
+    }
+    assert_eq!(rooms, [256 / SHARDS; SHARDS]);
+}

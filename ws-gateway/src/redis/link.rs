@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use uuid::Uuid;
 
@@ -83,7 +84,11 @@ pub(crate) struct Ear {
 }
 
 #[derive(Default)]
-struct Asked(Mutex<VecDeque<Question>>);
+struct Asked {
+    questions: Mutex<VecDeque<Question>>,
+    /// When something was heard last.
+    heard_at: Mutex<Option<Instant>>,
+}
 
 /// What waits for an answer. Redis answers in order.
 struct Question {
@@ -96,7 +101,7 @@ struct Question {
 /// What Redis has said before it answered a question.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// Channels whose subscription it has confirmed.
+    /// Channels whose subscription it has confirmed, and not ended since.
     pub(crate) subscribed: Vec<String>,
     /// Its refusals.
     pub(crate) refusals: Vec<String>,
@@ -193,7 +198,7 @@ pub(crate) fn command(out: &mut Vec<u8>, words: &[&str]) {
 
 impl Link {
     /// Sends commands and a question behind them that nothing else asks: its answer is the proof that all of them were done,
-    /// or refused.
+    /// or refused. It waits for as long as anything is heard, since the answer stands behind whatever was published before.
     pub(crate) async fn ask(&self, mut commands: Vec<u8>) -> Result<Outcome, LinkError> {
         let text = Uuid::now_v7().to_string();
         command(&mut commands, &["PING", &text]);
@@ -201,19 +206,27 @@ impl Link {
         let asking = async {
             let mut writer = self.writer.lock().await;
             // Under the lock: questions are known in the order in which they are sent.
-            self.asked.0.lock().push_back(Question { text, outcome: Outcome::default(), done });
+            self.asked.questions.lock().push_back(Question { text, outcome: Outcome::default(), done });
             writer.write_all(&commands).await?;
             writer.flush().await?;
             drop(writer);
             answered.await.map_err(|_| LinkError::Closed)?
         };
-        timeout(self.patience, asking).await.map_err(|_| LinkError::Silent)?
+        let mut asking = pin!(asking);
+        let mut since = Instant::now();
+        loop {
+            if let Ok(answered) = timeout_at(since + self.patience, &mut asking).await {
+                return answered;
+            }
+            let heard_at = *self.asked.heard_at.lock();
+            since = heard_at.filter(|at| *at > since).ok_or(LinkError::Silent)?;
+        }
     }
 }
 
 impl Asked {
     fn answer(&self, answer: &[u8]) -> Result<(), LinkError> {
-        let question = self.0.lock().pop_front().ok_or(LinkError::Confused)?;
+        let question = self.questions.lock().pop_front().ok_or(LinkError::Confused)?;
         if question.text.as_bytes() != answer {
             return Err(LinkError::Confused);
         }
@@ -224,12 +237,19 @@ impl Asked {
 
     /// What Redis has refused whoever is the next to be answered.
     fn refusal(&self) -> Option<String> {
-        self.0.lock().front().and_then(|question| question.outcome.refusals.first().cloned())
+        self.questions.lock().front().and_then(|question| question.outcome.refusals.first().cloned())
+    }
+
+    /// What was confirmed, and ended again before the question behind it was answered, does not count.
+    fn forget(&self, channel: &str) {
+        if let Some(question) = self.questions.lock().front_mut() {
+            question.outcome.subscribed.retain(|confirmed| confirmed != channel);
+        }
     }
 
     /// For whoever is the next to be answered.
     fn note(&self, note: impl FnOnce(&mut Outcome)) -> Result<(), LinkError> {
-        self.0.lock().front_mut().map(|question| note(&mut question.outcome)).ok_or(LinkError::Confused)
+        self.questions.lock().front_mut().map(|question| note(&mut question.outcome)).ok_or(LinkError::Confused)
     }
 }
 
@@ -257,6 +277,7 @@ impl Ear {
             0 => Err(LinkError::Closed),
             read => {
                 self.filled.end += read;
+                *self.asked.heard_at.lock() = Some(Instant::now());
                 Ok(())
             }
         }
@@ -273,7 +294,10 @@ impl Ear {
                 Said::Push("subscribe" | "ssubscribe", channel) => {
                     self.asked.note(|outcome| outcome.subscribed.push(channel.to_owned()))?;
                 }
-                Said::Push("unsubscribe" | "sunsubscribe", channel) => hand_on(Heard::Unsubscribed(channel)),
+                Said::Push("unsubscribe" | "sunsubscribe", channel) => {
+                    self.asked.forget(channel);
+                    hand_on(Heard::Unsubscribed(channel));
+                }
                 Said::Push(..) | Said::Other => {}
                 Said::Text(answer) => self.asked.answer(answer)?,
                 Said::Error(refusal) => self.asked.note(|outcome| outcome.refusals.push(refusal.to_owned()))?,

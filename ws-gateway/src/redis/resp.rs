@@ -4,8 +4,12 @@
 
 /// How deep an answer may be nested. That to `HELLO` has two levels.
 const DEPTH: usize = 8;
-/// Longest piece of an answer, and most members: what an event may be, and far beyond.
+/// Longest piece of an answer: what an event may be, and far beyond.
 const LONGEST: usize = 64 << 20;
+/// Longest line: a refusal, or a number.
+const LONGEST_LINE: usize = 64 << 10;
+/// Most members of one level.
+const MEMBERS: usize = 1024;
 
 /// Something that Redis has said.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +55,7 @@ impl<'a> Rest<'a> {
     fn said(&mut self) -> Result<Said<'a>, Stop> {
         let (kind, line) = self.line()?;
         match kind {
-            b'>' => self.push(length(line)?),
+            b'>' => self.push(members(line)?),
             b'$' if line != b"-1" => self.take(length(line)?).map(Said::Text),
             b'+' => Ok(Said::Text(line)),
             b'-' => text(line).map(Said::Error),
@@ -104,8 +108,8 @@ impl<'a> Rest<'a> {
             b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => return Ok(()),
             b'$' | b'*' if line == b"-1" => return Ok(()),
             b'$' | b'!' | b'=' => return self.take(length(line)?).map(drop),
-            b'*' | b'~' | b'>' => length(line)?,
-            b'%' => 2 * length(line)?,
+            b'*' | b'~' | b'>' => members(line)?,
+            b'%' => 2 * members(line)?,
             _ => return Err(Stop::Nonsense),
         };
         let deeper = depth.checked_sub(1).ok_or(Stop::Nonsense)?;
@@ -118,7 +122,9 @@ impl<'a> Rest<'a> {
 
     /// A line's first byte, and what follows up to its end.
     fn line(&mut self) -> Result<(u8, &'a [u8]), Stop> {
-        let end = self.bytes.iter().position(|byte| *byte == b'\r').ok_or(Stop::Short)?;
+        let within = &self.bytes[..self.bytes.len().min(LONGEST_LINE)];
+        let end = within.iter().position(|byte| *byte == b'\r');
+        let end = end.ok_or(if within.len() < LONGEST_LINE { Stop::Short } else { Stop::Nonsense })?;
         let (line, rest) = self.bytes.split_at(end);
         let [_, newline, rest @ ..] = rest else { return Err(Stop::Short) };
         let [kind, line @ ..] = line else { return Err(Stop::Nonsense) };
@@ -149,6 +155,10 @@ fn length(digits: &[u8]) -> Result<usize, Stop> {
     }
     let length = digits.iter().fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
     if length > LONGEST { Err(Stop::Nonsense) } else { Ok(length) }
+}
+
+fn members(digits: &[u8]) -> Result<usize, Stop> {
+    length(digits).and_then(|members| if members > MEMBERS { Err(Stop::Nonsense) } else { Ok(members) })
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Stop> {
@@ -203,6 +213,12 @@ mod tests {
             assert_eq!(read(bytes.as_bytes()), Err(Nonsense), "{bytes:?}");
         }
         assert_eq!(read("*1\r\n".repeat(1000).as_bytes()), Err(Nonsense));
+        assert_eq!(read(format!("*1024\r\n{}", ":1\r\n".repeat(1023)).as_bytes()), Ok(None));
+        for head in ["*1025\r\n", "%1025\r\n", ">1025\r\n$1\r\nx\r\n"] {
+            assert_eq!(read(head.as_bytes()), Err(Nonsense), "{head:?}");
+        }
+        assert_eq!(read("-".repeat(LONGEST_LINE - 1).as_bytes()), Ok(None));
+        assert_eq!(read("-".repeat(LONGEST_LINE).as_bytes()), Err(Nonsense), "a line without an end");
     }
 
     fn push(kind: &str, channel: &str, payload: &[u8]) -> Vec<u8> {

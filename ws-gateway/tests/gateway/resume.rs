@@ -33,6 +33,8 @@ async fn a_cursor_that_the_log_does_not_hold_is_said_to_be_useless() {
     let gateway = Gateway::start(&redis, &[]).await;
     let mut publisher = redis.publisher().await;
     publisher.entries = 3;
+    // A log begins when somebody first asks where it ends.
+    Client::open(gateway.address, QUERY, &doctor()).await;
     let (_, forgotten) = publisher.message(&channel(), "contact:pat456", "0").await;
     let mut tail = forgotten;
     for n in 1..5 {
@@ -54,6 +56,8 @@ async fn connecting_in_the_middle_of_a_flood_loses_doubles_and_reorders_nothing(
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("OUTBOUND_QUEUE_BYTES", "16777216")]).await;
     let publisher = redis.publisher().await;
+    // A log begins when somebody first asks where it ends.
+    Client::open(gateway.address, QUERY, &doctor()).await;
     let (published, progress) = watch::channel(Vec::<Cursor>::new());
     let flood = tokio::spawn(async move {
         for n in 0..EVENTS {

@@ -123,3 +123,41 @@ async fn who_refuses_before_the_greeting_is_understood() {
     let error = greet(Box::new(ours), &terms).await.err().unwrap();
     assert_eq!(error.to_string(), "redis: DENIED");
 }
+
+#[tokio::test]
+async fn a_subscription_that_is_ended_before_the_answer_is_not_confirmed() {
+    let (link, mut ear, mut redis) = linked();
+    let asking = tokio::spawn(async move { link.ask(Vec::new()).await });
+    let words = asked(&mut redis).await;
+    for (kind, channel) in [("ssubscribe", "a"), ("ssubscribe", "b"), ("sunsubscribe", "a")] {
+        say(&mut redis, &format!(">3\r\n${}\r\n{kind}\r\n$1\r\n{channel}\r\n:1\r\n", kind.len())).await;
+    }
+    say(&mut redis, &format!("${}\r\n{}\r\n", words[1].len(), words[1])).await;
+    ear.listen().await.unwrap();
+    ear.hear(|_| {}).unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().subscribed, ["b"]);
+}
+
+#[tokio::test]
+async fn who_says_something_else_is_not_silent_and_who_says_nothing_is() {
+    let (ours, mut redis) = tokio::io::duplex(1 << 20);
+    // Any answer is late.
+    let (link, mut ear) = ends(Box::new(ours), Duration::ZERO);
+    let began = Instant::now();
+    say(&mut redis, ">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n").await;
+    ear.listen().await.unwrap();
+    assert!(ear.asked.heard_at.lock().is_some_and(|at| at >= began));
+    assert!(matches!(link.ask(Vec::new()).await, Err(LinkError::Silent)));
+
+    let (ours, mut redis) = tokio::io::duplex(1 << 20);
+    let (link, mut ear) = ends(Box::new(ours), Duration::ZERO);
+    // Something will have been heard all the while.
+    *ear.asked.heard_at.lock() = Some(Instant::now() + PATIENCE);
+    let mut asking = pin!(link.ask(Vec::new()));
+    assert!(timeout(Duration::from_millis(1), &mut asking).await.is_err(), "it has no patience, and waits on");
+    let words = asked(&mut redis).await;
+    say(&mut redis, &format!("${}\r\n{}\r\n", words[1].len(), words[1])).await;
+    ear.listen().await.unwrap();
+    ear.hear(|_| {}).unwrap();
+    assert!(asking.await.is_ok());
+}
