@@ -173,6 +173,19 @@ impl FromStr for Header {
     }
 }
 
+/// The messages that a `delivered` or `read` frame tells of, from its part behind the `cursor`.
+///
+/// # Errors
+/// [`InvalidEvent`] when it is not of the form that [`Draft::receipt`] gives it.
+pub fn receipt_ids(rest: &str) -> Result<Vec<MessageId>, InvalidEvent> {
+    #[derive(serde::Deserialize)]
+    struct Receipt {
+        message_ids: Vec<MessageId>,
+    }
+    let frame = ["{", rest].concat();
+    serde_json::from_str::<Receipt>(&frame).map(|receipt| receipt.message_ids).map_err(|_| InvalidEvent)
+}
+
 /// What a gateway publishes when `from` types: the payload for [`crate::channel::Topology::publish_ephemeral_script`].
 #[must_use]
 pub fn typing(from: &Participant) -> String {
@@ -247,6 +260,8 @@ mod tests {
     fn receipts_are_frames_that_nobody_has_to_prove() {
         let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
         let draft = Draft::receipt(crate::receipt::Kind::Read, &ids, "2026-11-22T12:00:00.000001Z");
+        assert_eq!(receipt_ids(&draft.rest), Ok(ids.to_vec()));
+        assert_eq!(receipt_ids("\"message\":{}}"), Err(InvalidEvent));
         let event = Event::from_log(cursor("5-0"), None, draft.kind, &draft.header(), &draft.rest).unwrap().unwrap();
         assert_eq!(event.header, Header::Logged { cursor: cursor("5-0"), previous: None, addressed: None });
         let frame: serde_json::Value = serde_json::from_str(&event.frame).unwrap();

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use shared::event::Cursor;
 use shared::participant::Conversation;
+use shared::receipt::Kind;
 use shared::token::Principal;
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -148,9 +149,10 @@ impl Connection {
         turn: f32,
     ) -> Self {
         let Admitted { request_id, principal, conversation, start, permit } = admitted;
-        let Start { membership, cursor, resumed, missed } = start;
+        let Start { membership, cursor, resumed, missed, unproven } = start;
         let id = conversation.id();
         tracing::debug!(%request_id, conversation = %id, "socket opened");
+        frames::report(&gateway, &conversation, &principal, Kind::Delivered, unproven);
         let now = Instant::now();
         let config = &gateway.config;
         let clock = Clock::new(now, config.heartbeat, config.idle_timeout, principal.expires_at);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use metrics::{Counter, Gauge};
 use shared::channel::Channel;
 use shared::event::Cursor;
+use shared::ids::MessageId;
 use shared::shutdown::Shutdown;
 use shared::token::{Principal, Verifier};
 use tokio::sync::Semaphore;
@@ -15,7 +16,7 @@ use crate::bells::Bells;
 use crate::config::Config;
 use crate::hub::{Hub, Membership, Refused};
 use crate::outbound::{Delivery, Outbound};
-use crate::replay::{Logs, ReplayError};
+use crate::replay::{Logs, ReplayError, Resumed};
 use crate::revocations::Revoked;
 use crate::typing::Typing;
 
@@ -51,6 +52,8 @@ pub(crate) struct Start {
     pub(crate) resumed: Option<bool>,
     /// What came after that cursor.
     pub(crate) missed: Vec<Arc<Delivery>>,
+    /// What the cursor proves to have arrived.
+    pub(crate) unproven: Vec<MessageId>,
 }
 
 /// Why a socket cannot start now.
@@ -81,17 +84,17 @@ impl Gateway {
             let epoch =
                 timeout(self.config.redis_timeout, membership.subscribed()).await.map_err(|_| CannotStart::Late)??;
             let replay = match seen {
-                Some(seen) => self.logs.since(channel, seen).await?.map(|missed| (seen, missed)),
+                Some(seen) => self.logs.resume(channel, seen, bearer.person()).await?.map(|resumed| (seen, resumed)),
                 None => None,
             };
             let resumed = seen.map(|_| replay.is_some());
-            let (cursor, missed) = match replay {
+            let (cursor, Resumed { missed, unproven }) = match replay {
                 Some(replay) => replay,
-                None => (self.logs.tail(channel).await?, Vec::new()),
+                None => (self.logs.tail(channel).await?, Resumed::default()),
             };
             let position = missed.iter().rev().find_map(|delivery| delivery.cursor()).unwrap_or(cursor);
             if membership.settle(epoch, position) {
-                return Ok(Start { membership, cursor, resumed, missed });
+                return Ok(Start { membership, cursor, resumed, missed, unproven });
             }
         }
         Err(CannotStart::Unsteady)

@@ -42,13 +42,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join;
 use shared::net;
 use shared::shutdown::Shutdown;
 use shared::telemetry;
 use shared::token::Verifier;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::acks::Acks;
@@ -138,7 +139,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     tracing::info!(sockets = sockets.len(), "draining");
     hub.go_away();
     sockets.close();
-    let drained = timeout_at(deadline, sockets.wait()).await.is_ok();
+    // To the end of the drain, however few sockets there are: until the load balancer has noticed, it sends handshakes, and
+    // one that stands in the kernel's queue when the port closes would end without an answer.
+    let noticed = sleep_until(deadline.min(Instant::now() + config.drain));
+    let (drained, ()) = join(timeout_at(deadline, sockets.wait()), noticed).await;
+    let drained = drained.is_ok();
     accepting.abort();
     let flushed = background.finish(deadline.saturating_duration_since(Instant::now())).await;
     administering.abort();

@@ -3,7 +3,7 @@
 //! One rule: if the log still holds the entry seen last, all that follows it is all that was missed. If not,
 //! nothing can be said, and nothing is guessed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,10 @@ use fred::interfaces::StreamsInterface;
 use fred::types::Value;
 use fred::types::scripts::Script;
 use shared::channel::{self, Channel};
-use shared::event::{Cursor, Event};
+use shared::event::{self, Addressed, Cursor, Event};
+use shared::ids::MessageId;
+use shared::participant::Participant;
+use tokio::try_join;
 
 use crate::hub::Backfill;
 use crate::outbound::Delivery;
@@ -21,6 +24,18 @@ use crate::redis::{redirected, run};
 
 /// Entries read at a time. Logs hold a few dozen.
 const PAGE: u64 = 512;
+
+/// How far back a resuming socket's proof reaches: more than can be under way when a socket breaks.
+const LOOK_BACK: u64 = 64;
+
+/// What a socket that resumes gets, and gives.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    /// Everything after its cursor.
+    pub missed: Vec<Arc<Delivery>>,
+    /// Messages that have arrived before, and that nobody has proven.
+    pub unproven: Vec<MessageId>,
+}
 
 /// Why a log could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +108,58 @@ impl Logs {
         }
     }
 
+    /// For whoever has seen everything up to `cursor`: what came after it, and which messages to `to` it proves by showing
+    /// that cursor. `None` when the log does not hold `cursor` any more, or too much follows it.
+    ///
+    /// # Errors
+    /// [`ReplayError`]
+    pub async fn resume(
+        &self,
+        channel: &Channel,
+        cursor: Cursor,
+        to: Option<&Participant>,
+    ) -> Result<Option<Resumed>, ReplayError> {
+        let seen = async {
+            match to {
+                Some(to) => self.unproven(channel, cursor, to).await,
+                None => Ok(Vec::new()),
+            }
+        };
+        let (missed, unproven) = try_join!(self.since(channel, cursor), seen)?;
+        Ok(missed.map(|missed| Resumed { missed, unproven }))
+    }
+
+    /// Messages to `to` up to `cursor` without a receipt in the log. A socket that breaks takes a Pong or two with it: these
+    /// messages have arrived, and nobody has said so.
+    async fn unproven(
+        &self,
+        channel: &Channel,
+        cursor: Cursor,
+        to: &Participant,
+    ) -> Result<Vec<MessageId>, ReplayError> {
+        let newest: Vec<(String, HashMap<String, Value>)> =
+            redirected(|| self.client.xrevrange_values(channel.log(), "+", "-", Some(LOOK_BACK))).await?;
+        let mut received = HashSet::new();
+        let mut unproven = Vec::new();
+        // From the newest on: receipts stand behind what they tell of.
+        for (id, fields) in newest {
+            let [kind, header, rest] = texts(&fields)?;
+            match kind {
+                "delivered" | "read" => received.extend(event::receipt_ids(rest).map_err(|_| ReplayError::NotALog)?),
+                _ if id.parse::<Cursor>().map_err(|_| ReplayError::NotALog)? > cursor => {}
+                _ => {
+                    if let Ok(Addressed { to: receiver, message_id }) = header.parse()
+                        && receiver == *to
+                        && !received.contains(&message_id)
+                    {
+                        unproven.push(message_id);
+                    }
+                }
+            }
+        }
+        Ok(unproven)
+    }
+
     /// What a room that stands at `position` has missed.
     ///
     /// # Errors
@@ -110,11 +177,16 @@ fn read_entry(
     previous: Cursor,
     fields: &HashMap<String, Value>,
 ) -> Result<Option<Arc<Delivery>>, ReplayError> {
-    let [kind, header, rest] = channel::LOG_FIELDS.map(|name| fields.get(name).and_then(Value::as_bytes));
-    let text = |bytes: Option<&'_ [u8]>| bytes.and_then(|bytes| std::str::from_utf8(bytes).ok().map(str::to_owned));
-    let (Some(kind), Some(header), Some(rest)) = (text(kind), text(header), text(rest)) else {
-        return Err(ReplayError::NotALog);
-    };
-    let event = Event::from_log(cursor, Some(previous), &kind, &header, &rest).map_err(|_| ReplayError::NotALog)?;
+    let [kind, header, rest] = texts(fields)?;
+    let event = Event::from_log(cursor, Some(previous), kind, header, rest).map_err(|_| ReplayError::NotALog)?;
     Ok(event.map(Delivery::new))
+}
+
+/// An entry's type, header and rest.
+fn texts(fields: &HashMap<String, Value>) -> Result<[&str; 3], ReplayError> {
+    let text = |name| fields.get(name).and_then(Value::as_bytes).and_then(|bytes| std::str::from_utf8(bytes).ok());
+    match channel::LOG_FIELDS.map(text) {
+        [Some(kind), Some(header), Some(rest)] => Ok([kind, header, rest]),
+        _ => Err(ReplayError::NotALog),
+    }
 }

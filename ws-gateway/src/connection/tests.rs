@@ -58,7 +58,13 @@ impl Polled {
         let outbound = Outbound::new(principal.clone(), QUEUE_BYTES);
         gateway.hub.connected();
         let membership = gateway.hub.join(Channel::new(conversation.location(), conversation.id()), outbound).unwrap();
-        let start = Start { membership, cursor: "100-0".parse().unwrap(), resumed: None, missed: Vec::new() };
+        let start = Start {
+            membership,
+            cursor: "100-0".parse().unwrap(),
+            resumed: None,
+            missed: Vec::new(),
+            unproven: Vec::new(),
+        };
         let permit = gateway.room.clone().try_acquire_owned().unwrap();
         let admitted = Admitted { request_id: "r".to_owned(), principal, conversation, start, permit };
         let mut connection = Connection::new(gateway, tcp, b"", admitted, 0.0);

@@ -33,6 +33,26 @@ async fn sockets_are_told_to_go_elsewhere_and_receipts_are_not_lost() {
     assert!(tokio::net::TcpStream::connect(gateway.address).await.is_err());
 }
 
+#[tokio::test]
+async fn a_gateway_without_sockets_says_for_as_long_that_it_is_going_away() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[("DRAIN_SECONDS", "1")]).await;
+    let _open = Client::open(gateway.address, QUERY, &patient()).await; // It is ready.
+    let told = std::time::Instant::now();
+    gateway.shutdown.begin();
+    while !gateway.running.is_finished() {
+        // In the moment in which the port closes a connection may break; a load balancer has long turned elsewhere by then.
+        let Ok(mut tcp) = tokio::net::TcpStream::connect(gateway.address).await else { break };
+        let mut answer = String::new();
+        let asked = tcp.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        if asked.is_ok() && tcp.read_to_string(&mut answer).await.is_ok() && told.elapsed().as_millis() < 900 {
+            assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        }
+    }
+    tokio::time::timeout(PATIENCE, gateway.running).await.unwrap().unwrap().unwrap();
+    assert!(told.elapsed().as_millis() >= 1000);
+}
+
 fn gateway(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ws-gateway"));
     command.arg("serve").env_clear().envs(variables.iter().copied()).stdin(Stdio::null());

@@ -79,3 +79,26 @@ async fn a_client_may_say_what_arrived_and_what_was_read() {
     assert_eq!(receipts[0].kind, Kind::Read);
     assert_eq!(receipts[0].message_ids, ids);
 }
+
+#[tokio::test]
+async fn whoever_comes_back_with_a_cursor_proves_what_came_before_it() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let publisher = redis.publisher().await;
+    let (mut receiver, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    let (seen, cursor) = publisher.message(&channel(), "contact:pat456", "seen").await;
+    publisher.message(&channel(), "user:doc123", "of its own").await;
+    assert_eq!(receiver.frame().await["type"], "message");
+    drop(receiver); // With the Ping unread, as a connection breaks.
+    publisher.message(&channel(), "contact:pat456", "missed").await;
+    assert_eq!(publisher.receipts_so_far().await, 0);
+
+    let query = format!("{QUERY}&cursor={cursor}");
+    let (_not_the_receivers, _) = Client::open(gateway.address, &query, &doctor()).await;
+    let (_back, ready) = Client::open(gateway.address, &query, &patient()).await;
+    assert_eq!(ready["resumed"], true);
+    let receipts = publisher.receipts(1).await;
+    assert_eq!(receipts[0].participant.to_string(), "contact:pat456");
+    assert_eq!(receipts[0].message_ids, [seen], "what came later has yet to be proven");
+    assert_eq!(publisher.receipts_so_far().await, 1);
+}
