@@ -2,18 +2,21 @@
 //!
 //! No timer: an idle system adds no latency, a loaded one pays one commit for many sends.
 
+mod queue;
+
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot};
+use parking_lot::Mutex;
+use shared::ids::{ConversationId, LocationId};
+use tokio::sync::{Notify, oneshot};
 
 use crate::domain::error::Refused;
 use crate::domain::message::NewMessage;
 use crate::publisher::Publisher;
 use crate::store::{Done, SendOutcome, Store, StoreError};
+use queue::Queue;
 
-/// Sends that may wait. More are refused: [`Refused::Overloaded`].
-const QUEUE: usize = 4_096;
 /// Sends in one transaction.
 const MAX_BATCH: usize = 256;
 /// How often a batch is tried when another transaction stands in the way.
@@ -28,54 +31,105 @@ pub struct Written {
     pub created: bool,
 }
 
-/// Where sends are handed in. Clones share the queue.
+/// Where sends are handed in. Clones share the queue, which closes with the last of them.
 #[derive(Clone)]
 pub struct Writer {
-    queue: mpsc::Sender<Pending>,
+    entrance: Arc<Entrance>,
+}
+
+/// The other end of the queue.
+pub struct Sends {
+    line: Arc<Line>,
+}
+
+struct Entrance(Arc<Line>);
+
+#[derive(Default)]
+struct Line {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Queue<LocationId, ConversationId, Pending>,
+    is_closed: bool,
 }
 
 /// A send, and who waits for it.
-pub struct Pending {
+struct Pending {
     new: Arc<NewMessage>,
     answer: oneshot::Sender<Result<Written, Refused>>,
+    since: Instant,
 }
 
 /// A queue for sends.
 #[must_use]
-pub fn queue() -> (Writer, mpsc::Receiver<Pending>) {
-    let (queue, pending) = mpsc::channel(QUEUE);
-    (Writer { queue }, pending)
+pub fn queue() -> (Writer, Sends) {
+    let line: Arc<Line> = Arc::default();
+    (Writer { entrance: Arc::new(Entrance(line.clone())) }, Sends { line })
+}
+
+impl Drop for Entrance {
+    fn drop(&mut self) {
+        self.0.state.lock().is_closed = true;
+        self.0.changed.notify_one();
+    }
 }
 
 impl Writer {
     /// Writes a message. A caller that goes away in the meantime takes nothing back.
     ///
     /// # Errors
-    /// [`Refused`]
+    /// [`Refused`]; [`Refused::Overloaded`] when too many sends wait already, in all or of this location or conversation.
     pub async fn write(&self, new: NewMessage) -> Result<Written, Refused> {
         let (answer, answered) = oneshot::channel();
-        if self.queue.try_send(Pending { new: Arc::new(new), answer }).is_err() {
+        let new = Arc::new(new);
+        let pending = Pending { new: new.clone(), answer, since: Instant::now() };
+        let line = &self.entrance.0;
+        let pushed = line.state.lock().queue.push(new.conversation.location(), &new.conversation.id(), pending);
+        if pushed.is_err() {
             metrics::counter!("send_queue_overflows_total").increment(1);
             return Err(Refused::Overloaded);
         }
+        line.changed.notify_one();
         answered.await.unwrap_or(Err(Refused::Overloaded))
     }
 }
 
-/// Writes until nobody can hand in sends any more.
-pub async fn run(store: Store, publisher: Publisher, mut pending: mpsc::Receiver<Pending>) {
-    let mut batch = Vec::with_capacity(MAX_BATCH);
-    while pending.recv_many(&mut batch, MAX_BATCH).await > 0 {
+impl Sends {
+    /// The sends of the next transaction, once there are any; none when nobody can hand in sends any more.
+    async fn next(&self) -> Vec<Pending> {
+        loop {
+            {
+                let state = self.line.state.lock();
+                if state.queue.len() > 0 {
+                    break;
+                }
+                if state.is_closed {
+                    return Vec::new();
+                }
+            }
+            self.line.changed.notified().await;
+        }
         // Requests that have arrived and were not looked at yet come along; an idle system has none.
         tokio::task::yield_now().await;
-        while batch.len() < MAX_BATCH
-            && let Ok(send) = pending.try_recv()
-        {
-            batch.push(send);
-        }
+        let mut state = self.line.state.lock();
+        let batch = std::iter::from_fn(|| state.queue.pop()).take(MAX_BATCH).collect();
+        metrics::gauge!("send_queue_depth").set(state.queue.len() as f64);
+        batch
+    }
+}
+
+/// Writes until nobody can hand in sends any more.
+pub async fn run(store: Store, publisher: Publisher, sends: Sends) {
+    loop {
+        let batch = sends.next().await;
+        let Some(longest) = batch.iter().map(|send| send.since.elapsed()).max() else { return };
         metrics::histogram!("send_batch_size").record(batch.len() as f64);
+        metrics::histogram!("send_wait_seconds").record(longest);
         let start = Instant::now();
-        let (new, waiting): (Vec<_>, Vec<_>) = batch.drain(..).map(|send| (send.new, send.answer)).unzip();
+        let (new, waiting): (Vec<_>, Vec<_>) = batch.into_iter().map(|send| (send.new, send.answer)).unzip();
         let outcomes = write(&store, &publisher, &new).await;
         metrics::histogram!("send_commit_seconds").record(start.elapsed());
         for (outcome, answer) in outcomes.into_iter().zip(waiting) {

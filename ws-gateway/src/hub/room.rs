@@ -72,8 +72,9 @@ impl Room {
                 self.advance(cursor, delivery);
                 false
             }
-            // Read from the log already.
-            Some(position) if cursor <= position => false,
+            // Read from the log already. What opens a log is looked at in any case: should Redis have lost the old one, and its
+            // clock stand behind, the new log begins before the end of the old.
+            Some(position) if cursor <= position && previous.is_some() => false,
             Some(_) if previous == self.position => {
                 self.advance(cursor, delivery);
                 false

@@ -281,6 +281,18 @@ async fn a_log_that_was_opened_anew_is_a_gap() {
 }
 
 #[tokio::test]
+async fn a_log_that_begins_anew_before_the_end_of_the_old_one_is_a_gap_too() {
+    let (hub, _member, outbound) = one_room().await;
+    hub.dispatch(channel(1).as_str(), event_after(Some(1), 9));
+    // The clock of the Redis that took over is behind.
+    hub.dispatch(channel(1).as_str(), event_after(None, 5));
+    assert_eq!(hub.take_behind(10), [(channel(1), cursor(9))]);
+    hub.backfilled(&channel(1), Backfill::Lost(cursor(5)));
+    hub.dispatch(channel(1).as_str(), event_after(Some(5), 6));
+    assert_eq!(heard(&outbound).await, ["9", "resync", "6"]);
+}
+
+#[tokio::test]
 async fn an_event_that_the_log_has_lost_since_means_resync() {
     let (hub, _member, outbound) = one_room().await;
     // 2 did not arrive; 3 did, and a failover has lost it.

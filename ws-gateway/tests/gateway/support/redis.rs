@@ -8,7 +8,7 @@ use fred::clients::Client;
 use fred::interfaces::{ClientLike, StreamsInterface};
 use fred::types::config::Config;
 use fred::types::scripts::Script;
-use fred::types::{Builder, RespVersion};
+use fred::types::{Builder, CustomCommand, RespVersion};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shared::channel::{self, Channel, Topology};
@@ -64,6 +64,20 @@ impl RedisServer {
         let client = Builder::from_config(config).build().unwrap();
         client.init().await.unwrap();
         client
+    }
+
+    /// Returns when its clock has moved on, so that the next entry of a log gets another id than any before.
+    pub(crate) async fn next_millisecond(&self) {
+        let client = self.client().await;
+        let now = async || {
+            let time: (i64, i64) = client
+                .custom(CustomCommand::new_static("TIME", None::<u16>, false), Vec::<String>::new())
+                .await
+                .unwrap();
+            (time.0, time.1 / 1000)
+        };
+        let begin = now().await;
+        while now().await == begin {}
     }
 
     pub(crate) async fn publisher(&self) -> Publisher {
