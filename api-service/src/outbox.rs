@@ -30,9 +30,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_AGE_SECONDS: f64 = 3.0;
 /// How long a message waits for the one before it.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(1);
-/// Between two attempts at it; doubled each time.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+/// Between two attempts at it; doubled each time. Two instances that take turns in one conversation wait this long for each
+/// turn, so it bounds how many messages a second they get through there.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 /// Entries that may wait so. Past it none does.
 const MOST_WAITING: usize = 1_000;
 /// Pause after a failure.
@@ -220,9 +221,11 @@ impl FastPath {
             if !is_due(waiting.retry_at) {
                 return true;
             }
+            let before = waiting.entry.events.len();
             waiting.entry.events.retain(|_| !out.next().unwrap_or(false));
+            let is_stuck = waiting.entry.events.len() == before;
+            waiting.pause = if is_stuck { (waiting.pause * 2).min(LONGEST_PAUSE) } else { SHORTEST_PAUSE };
             waiting.retry_at = now + waiting.pause;
-            waiting.pause = (waiting.pause * 2).min(LONGEST_PAUSE);
             if waiting.entry.events.is_empty() {
                 ids.push(waiting.entry.id);
             }
