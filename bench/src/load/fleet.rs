@@ -162,6 +162,9 @@ impl Fleet {
             }
             publisher.flush()?;
             self.turn(Some(publisher), TURN)?;
+            if let Some(ticker) = &ticker {
+                ticker.heard();
+            }
         }
         let elapsed = self.tally.now() - start;
         let delivered_meanwhile = self.tally.delivered;

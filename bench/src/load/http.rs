@@ -28,7 +28,8 @@ pub(crate) struct Senders {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
-    idle: Vec<usize>,
+    /// The one that has been idle for longest is next: a load balancer closes those that nobody uses.
+    idle: VecDeque<usize>,
     ids: u64,
     epoch: Instant,
     buffer: Vec<u8>,
@@ -83,7 +84,7 @@ impl Senders {
         let (start, mut ages, mut answered) = (self.epoch.elapsed(), Durations::new(), 0);
         let mut now = start;
         while now < start + duration {
-            while let Some(number) = self.idle.pop() {
+            while let Some(number) = self.idle.pop_front() {
                 self.send(number, now)?;
             }
             answered += self.turn(&mut ages)?;
@@ -106,12 +107,13 @@ impl Senders {
                 waiting.extend(std::iter::from_fn(|| pace.next(now)));
             }
             while !waiting.is_empty()
-                && let Some(number) = self.idle.pop()
+                && let Some(number) = self.idle.pop_front()
                 && let Some(due) = waiting.pop_front()
             {
                 self.send(number, due)?;
             }
             answered += self.turn(&mut ages)?;
+            ticker.heard();
             now = self.epoch.elapsed();
         }
         answered += self.settle(&mut ages)?;
@@ -150,7 +152,7 @@ impl Senders {
             let connection = &mut self.connections[number];
             if connection.read(&mut self.buffer)? {
                 ages.record(self.epoch.elapsed().saturating_sub(connection.due));
-                self.idle.push(number);
+                self.idle.push_back(number);
                 answered += 1;
             }
         }
