@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::env::{BadEnv, Env, Secret, Setting};
+use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
 use shared::tls::CaFile;
 use shared::token::{MIN_SECRET_BYTES, TokenRules};
@@ -21,6 +22,7 @@ pub const SETTINGS: &[Setting] = &[
     JWT_AUDIENCE,
     LISTEN_ADDR,
     ADMIN_ADDR,
+    TRUSTED_PROXIES,
     DATABASE_POOL_SIZE,
     EVENT_LOG_LENGTH,
     EVENT_LOG_TTL_SECONDS,
@@ -130,6 +132,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where metrics and health are served.
     pub admin: SocketAddr,
+    /// Whose word on addresses counts.
+    pub trusted_proxies: TrustedProxies,
     /// Where the truth is kept.
     pub database: DatabaseConfig,
     /// Where events and receipts pass.
@@ -174,6 +178,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let audience = env.read_optional(&JWT_AUDIENCE);
     let listen = env.read(&LISTEN_ADDR);
     let admin = env.read(&ADMIN_ADDR);
+    let trusted_proxies = env.read(&TRUSTED_PROXIES);
     let length = env.read_if(&EVENT_LOG_LENGTH, between(1, 10_000));
     let ttl = env.read_if(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
     let drain = env.read_if(&DRAIN_SECONDS, between(0_u64, 600));
@@ -184,6 +189,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
         Some(Config {
             listen: listen?,
             admin: admin?,
+            trusted_proxies: trusted_proxies?,
             database: database?,
             redis: redis?,
             tokens: TokenRules { secret: secret?, issuer: issuer?, audience: audience? },

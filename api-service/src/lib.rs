@@ -93,7 +93,8 @@ pub async fn run(
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
 
     let tokens = VerifiedTokens::new(Verifier::new(&config.tokens).with_revocations(revoker.known()));
-    let state = Arc::new(State { tokens, store, writer, publisher, revoker, stopping });
+    let trusted_proxies = config.trusted_proxies;
+    let state = Arc::new(State { tokens, store, writer, publisher, revoker, trusted_proxies, stopping });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
     let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
         .idle_timeout(Duration::from_secs(75))

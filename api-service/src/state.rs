@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
 use shared::verified::VerifiedTokens;
 
@@ -22,6 +23,8 @@ pub struct State {
     pub publisher: Publisher,
     /// Takes tokens back.
     pub revoker: Arc<Revoker>,
+    /// Whose word on addresses counts.
+    pub trusted_proxies: TrustedProxies,
     /// Whether the service is about to end; load balancers must know before its port closes.
     pub stopping: Shutdown,
 }

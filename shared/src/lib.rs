@@ -12,6 +12,7 @@
 //! - [`verified`]: tokens that were verified already
 //! - [`revocation`]: tokens that are refused before they expire
 //! - [`problem`]: RFC 9457 bodies
+//! - [`request`]: where a request comes from
 //! - [`env`]: settings from the environment, all mistakes reported together
 //! - [`net`]: listeners that survive a connection storm
 //! - [`tls`]: whose word counts that a server is who it says it is
@@ -27,6 +28,7 @@ pub mod participant;
 pub mod problem;
 pub mod publication;
 pub mod receipt;
+pub mod request;
 pub mod revocation;
 pub mod shutdown;
 pub mod telemetry;

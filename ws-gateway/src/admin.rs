@@ -1,6 +1,7 @@
 //! The admin port: metrics and health. It is never public, and it speaks plain HTTP to whoever reaches it.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,13 +33,13 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, metrics:
     let slots = Arc::new(Semaphore::new(REQUESTS));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let Ok((tcp, _)) = listener.accept().await else {
+        let Ok((tcp, peer)) = listener.accept().await else {
             sleep(PAUSE).await;
             continue;
         };
         let (gateway, metrics) = (gateway.clone(), metrics.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| respond(&gateway, metrics.as_ref(), request));
+            let service = service_fn(|request| respond(&gateway, metrics.as_ref(), request, peer.ip()));
             let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(tcp), service);
             // Who scrapes and goes away has nothing to be told.
             let _gone = timeout(PATIENCE, connection).await;
@@ -51,6 +52,7 @@ async fn respond(
     gateway: &Arc<Gateway>,
     metrics: Option<&PrometheusHandle>,
     request: Request<Incoming>,
+    peer: IpAddr,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     match (request.uri().path(), metrics) {
@@ -63,6 +65,6 @@ async fn respond(
         }
         // A socket is opened on the public port only.
         ("/ws", _) => Ok(handshake::not_here()),
-        _ => Ok(handshake::respond(gateway, request).await.0),
+        _ => Ok(handshake::respond(gateway, request, peer).await.0),
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use shared::env::{BadEnv, Env, Secret, Setting};
+use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
 use shared::tls::CaFile;
 use shared::token::{MIN_SECRET_BYTES, TokenRules};
@@ -19,6 +20,8 @@ pub struct Config {
     pub listen_addr: SocketAddr,
     /// Where metrics and health are served; never public.
     pub admin_addr: SocketAddr,
+    /// Whose word on addresses counts.
+    pub trusted_proxies: TrustedProxies,
     /// The server that carries events and receipts.
     pub redis_url: RedisUrl,
     /// Who vouches for it, in place of this system's authorities.
@@ -118,6 +121,7 @@ const WORKER_THREADS: Setting =
 pub const SETTINGS: [Setting; 21] = [
     LISTEN_ADDR,
     ADMIN_ADDR,
+    TRUSTED_PROXIES,
     REDIS_URL,
     REDIS_CA_FILE,
     REDIS_TIMEOUT,
@@ -157,6 +161,7 @@ impl Config {
         // Each is read, whatever became of those before it: all mistakes are to be named.
         let listen_addr = env.read(&LISTEN_ADDR);
         let admin_addr = env.read(&ADMIN_ADDR);
+        let trusted_proxies = env.read(&TRUSTED_PROXIES);
         let redis_url = env.read(&REDIS_URL);
         let redis_ca = env.read_optional(&REDIS_CA_FILE);
         let redis_timeout = seconds(env, &REDIS_TIMEOUT, 1, 60);
@@ -182,6 +187,7 @@ impl Config {
         Some(Self {
             listen_addr: listen_addr?,
             admin_addr: admin_addr?,
+            trusted_proxies: trusted_proxies?,
             redis_url: redis_url?,
             redis_ca: redis_ca?,
             redis_timeout: redis_timeout?,

@@ -23,6 +23,7 @@ use std::time::Duration;
 use shared::event::Cursor;
 use shared::participant::Conversation;
 use shared::receipt::Kind;
+use shared::request::RequestContext;
 use shared::token::Principal;
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -77,7 +78,7 @@ pub(crate) struct Connection {
     membership: Membership,
     conversation: Conversation,
     principal: Arc<Principal>,
-    request_id: Box<str>,
+    context: RequestContext,
     _permit: OwnedSemaphorePermit,
     /// What came before the socket was there, and is still to be sent.
     #[expect(clippy::box_collection, reason = "four times smaller for all the time that there is nothing")]
@@ -148,10 +149,10 @@ impl Connection {
         admitted: Admitted,
         turn: f32,
     ) -> Self {
-        let Admitted { request_id, principal, conversation, start, permit } = admitted;
+        let Admitted { context, principal, conversation, start, permit } = admitted;
         let Start { membership, cursor, resumed, missed, unproven } = start;
         let id = conversation.id();
-        tracing::debug!(%request_id, conversation = %id, "socket opened");
+        tracing::debug!(request_id = &*context.request_id, conversation = %id, "socket opened");
         frames::report(&gateway, &conversation, &principal, Kind::Delivered, unproven);
         let now = Instant::now();
         let config = &gateway.config;
@@ -166,7 +167,7 @@ impl Connection {
             membership,
             conversation,
             principal,
-            request_id: request_id.into(),
+            context,
             _permit: permit,
             missed: (!missed.is_empty()).then(|| Box::new(missed.into())),
             position: cursor,

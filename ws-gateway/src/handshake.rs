@@ -6,6 +6,7 @@
 mod answer;
 mod query;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_KEY};
@@ -15,6 +16,7 @@ use shared::channel::Channel;
 use shared::event::Cursor;
 use shared::participant::Conversation;
 use shared::problem::{REQUEST_ID_HEADER, request_id};
+use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
 use shared::token::{Principal, TokenError, Verifier, bearer};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -43,7 +45,8 @@ struct Asked {
 
 /// A socket that is let in, once its answer has been written.
 pub(crate) struct Admitted {
-    pub(crate) request_id: String,
+    /// Who asked, and how the request is called in logs.
+    pub(crate) context: RequestContext,
     pub(crate) principal: Arc<Principal>,
     pub(crate) conversation: Conversation,
     pub(crate) start: Start,
@@ -52,12 +55,17 @@ pub(crate) struct Admitted {
 }
 
 /// Answers a request. With `101` comes the socket that follows it.
-pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>) -> (Answer, Option<Box<Admitted>>) {
-    let id = request_id(header(request.headers(), &HeaderName::from_static(REQUEST_ID_HEADER)));
+pub(crate) async fn respond<B>(
+    gateway: &Arc<Gateway>,
+    request: Request<B>,
+    peer: IpAddr,
+) -> (Answer, Option<Box<Admitted>>) {
+    let context = context(request.headers(), peer, &gateway.config.trusted_proxies);
+    let id = &*context.request_id;
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     let outcome = match request.uri().path() {
         "/ws" if !readable => Err(Refusal::method()),
-        "/ws" => match admit(gateway, &request, &id).await {
+        "/ws" => match admit(gateway, &request, &context).await {
             Ok((answer, admitted)) => {
                 count("accepted");
                 return (answer, Some(admitted));
@@ -73,8 +81,8 @@ pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>) -> (
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "this server has `/ws`, `/healthz` and `/readyz`")),
     };
     let answer = match outcome {
-        Ok(()) => answer::healthy(&id),
-        Err(refusal) => refusal.into_answer(&id),
+        Ok(()) => answer::healthy(id),
+        Err(refusal) => refusal.into_answer(id),
     };
     (answer, None)
 }
@@ -98,7 +106,19 @@ fn count(outcome: &'static str) {
     metrics::counter!("gateway_handshakes_total", "outcome" => outcome).increment(1);
 }
 
-async fn admit<B>(gateway: &Arc<Gateway>, request: &Request<B>, id: &str) -> Result<(Answer, Box<Admitted>), Refusal> {
+/// What is known of a request before anybody has looked into it.
+fn context(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> RequestContext {
+    let request_id = request_id(header(headers, &HeaderName::from_static(REQUEST_ID_HEADER)));
+    let lines = headers.get_all(FORWARDED_FOR_HEADER).into_iter().filter_map(|line| line.to_str().ok());
+    let address = trusted.address(peer, lines.collect::<Vec<_>>().into_iter());
+    RequestContext { request_id: request_id.into(), address }
+}
+
+async fn admit<B>(
+    gateway: &Arc<Gateway>,
+    request: &Request<B>,
+    context: &RequestContext,
+) -> Result<(Answer, Box<Admitted>), Refusal> {
     if gateway.shutdown.has_begun() {
         return Err(Refusal::unavailable("this gateway is going away: reconnect now"));
     }
@@ -112,7 +132,7 @@ async fn admit<B>(gateway: &Arc<Gateway>, request: &Request<B>, id: &str) -> Res
     let channel = Channel::from(&asked.conversation);
     let start = gateway.start(&channel, &principal, asked.cursor).await.map_err(|error| {
         if !matches!(error, CannotStart::Refused(Refused::GoingAway)) {
-            tracing::warn!(request_id = id, %error, "cannot start a socket");
+            tracing::warn!(request_id = &*context.request_id, %error, "cannot start a socket");
         }
         Refusal::unavailable("live messages cannot be relayed at the moment: try again")
     })?;
@@ -120,9 +140,9 @@ async fn admit<B>(gateway: &Arc<Gateway>, request: &Request<B>, id: &str) -> Res
     if gateway.revoked.known().covers(&principal) {
         return Err(Refusal::bad_token(&TokenError::Revoked));
     }
-    let answer = answer::switching(id, &asked.accept_key, asked.subprotocol.then_some(SUBPROTOCOL));
+    let answer = answer::switching(&context.request_id, &asked.accept_key, asked.subprotocol.then_some(SUBPROTOCOL));
     let conversation = asked.conversation;
-    Ok((answer, Box::new(Admitted { request_id: id.to_owned(), principal, conversation, start, permit })))
+    Ok((answer, Box::new(Admitted { context: context.clone(), principal, conversation, start, permit })))
 }
 
 /// Everything that can be said without Redis, in this order: is it a handshake, who asks, for what, may they.

@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -39,8 +40,8 @@ pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: 
     let ids = AtomicU64::new(0);
     loop {
         let Some(permit) = slot(&handshakes).await else { return };
-        let tcp = match listener.accept().await {
-            Ok((tcp, _)) => tcp,
+        let (tcp, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 if !is_the_peers(&error) {
                     // Without a pause this would spin: the connection that found no descriptor is still there.
@@ -55,7 +56,7 @@ pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: 
         let turn = spread(ids.fetch_add(1, Ordering::Relaxed));
         let (gateway, sockets) = (gateway.clone(), tasks.clone());
         tasks.spawn(async move {
-            let socket = shake_hands(&gateway, tcp).await;
+            let socket = shake_hands(&gateway, tcp, peer.ip()).await;
             drop(permit);
             if let Some((tcp, already_read, admitted)) = socket {
                 // A task of its own, without anything of the handshake's: this one ends here.
@@ -97,14 +98,18 @@ fn spread(n: u64) -> f32 {
 }
 
 /// One request, then either the connection for a socket, or nothing: then it has been answered and closed.
-async fn shake_hands(gateway: &Arc<Gateway>, tcp: TcpStream) -> Option<(TcpStream, bytes::Bytes, Box<Admitted>)> {
+async fn shake_hands(
+    gateway: &Arc<Gateway>,
+    tcp: TcpStream,
+    peer: IpAddr,
+) -> Option<(TcpStream, bytes::Bytes, Box<Admitted>)> {
     let admitted: Mutex<Option<Box<Admitted>>> = Mutex::new(None);
     let asked = std::sync::atomic::AtomicBool::new(false);
     let service = service_fn(|request| {
         asked.store(true, Ordering::Relaxed);
         let admitted = &admitted;
         Box::pin(async move {
-            let (answer, socket) = handshake::respond(gateway, request).await;
+            let (answer, socket) = handshake::respond(gateway, request, peer).await;
             *admitted.lock() = socket;
             Ok::<_, Infallible>(answer)
         })

@@ -39,10 +39,10 @@ pub fn public(state: Arc<State>) -> BoxEndpoint<'static> {
         .at("/docs", docs::swagger_ui())
         .at("/openapi.json", docs::openapi_json())
         .at("/openapi.yaml", docs::openapi_yaml())
-        .with(AddData::new(state))
+        .with(AddData::new(state.clone()))
         .around(move |endpoint, request| {
-            let methods = methods.clone();
-            async move { problems::answer(endpoint, request, &methods).await }
+            let (methods, state) = (methods.clone(), state.clone());
+            async move { problems::answer(endpoint, request, &methods, &state.trusted_proxies).await }
         })
         .boxed()
 }

@@ -1,6 +1,7 @@
 //! The outermost layer: names each request, and makes every failure, whichever layer it comes from, a problem body.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use poem::http::header::{
 use poem::http::{HeaderValue, StatusCode};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError};
+use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
 use tracing::Instrument;
 
@@ -24,12 +26,15 @@ pub(super) type Methods = Arc<BTreeMap<String, String>>;
 /// Answers a request, whatever happens.
 pub(super) async fn answer(
     endpoint: Arc<impl Endpoint>,
-    request: Request,
+    mut request: Request,
     methods: &Methods,
+    trusted: &TrustedProxies,
 ) -> poem::Result<Response> {
     let start = Instant::now();
     let from_caller = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
     let request_id = problem::request_id(from_caller);
+    let context = RequestContext { request_id: request_id.as_str().into(), address: address(&request, trusted) };
+    request.extensions_mut().insert(context);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     // The query stays out of the span: only the path is known to hold nothing about anybody.
@@ -61,6 +66,13 @@ pub(super) async fn answer(
     metrics::histogram!("http_request_seconds", "route" => route.to_owned()).record(start.elapsed());
     span.in_scope(|| tracing::debug!(status, elapsed_us = start.elapsed().as_micros() as u64, "answered"));
     Ok(response)
+}
+
+/// Who asks. Without an address of its own, which only a test's request lacks, it is nobody's.
+fn address(request: &Request, trusted: &TrustedProxies) -> IpAddr {
+    let peer = request.remote_addr().as_socket_addr().map_or(IpAddr::from([0; 4]), |peer| peer.ip());
+    let lines = request.headers().get_all(FORWARDED_FOR_HEADER).into_iter().filter_map(|line| line.to_str().ok());
+    trusted.address(peer, lines.collect::<Vec<_>>().into_iter())
 }
 
 /// What a failure that poem found, and no handler, is to the caller.

@@ -19,7 +19,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Ends a socket whose `end` has come. Nothing is queued for it any more from the first moment on.
 pub(super) async fn say(connection: Connection, end: End) {
-    let Connection { gateway, mut tcp, membership, conversation, principal, request_id, .. } = connection;
+    let Connection { gateway, mut tcp, membership, conversation, principal, context, .. } = connection;
     let Connection { proofs, mut unsent, sent, incoming, _permit: permit, .. } = connection;
     drop(membership);
     let code = match end {
@@ -29,7 +29,7 @@ pub(super) async fn say(connection: Connection, end: End) {
     };
     metrics::counter!("gateway_closed_total", "code" => label(end)).increment(1);
     let by_peer = matches!(end, End::Peer(_));
-    tracing::info!(%request_id, conversation = %conversation.id(), code, by_peer, "socket closed");
+    tracing::info!(request_id = &*context.request_id, conversation = %conversation.id(), code, by_peer, "socket closed");
     let limit = gateway.config.max_frame_bytes;
     unsent.drain(..sent);
     let mut proofs = proofs.farewell();

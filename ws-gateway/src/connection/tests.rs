@@ -66,7 +66,8 @@ impl Polled {
             unproven: Vec::new(),
         };
         let permit = gateway.room.clone().try_acquire_owned().unwrap();
-        let admitted = Admitted { request_id: "r".to_owned(), principal, conversation, start, permit };
+        let context = RequestContext { request_id: "r".into(), address: [127, 0, 0, 1].into() };
+        let admitted = Admitted { context, principal, conversation, start, permit };
         let mut connection = Connection::new(gateway, tcp, b"", admitted, 0.0);
         // By the clock of the test its token lives.
         connection.clock.renew(OffsetDateTime::now_utc() + Duration::from_secs(3600));

@@ -1,0 +1,139 @@
+//! Where a request comes from: its name in logs and in the audit trail, and the address behind the proxies.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::env::Setting;
+
+/// Header in which each proxy names the address that it was asked by.
+pub const FORWARDED_FOR_HEADER: &str = "x-forwarded-for";
+
+/// The setting that both services have.
+pub const TRUSTED_PROXIES: Setting = Setting {
+    name: "TRUSTED_PROXIES",
+    default: Some(""),
+    help: "whose `X-Forwarded-For` is believed: addresses or networks, as 10.0.0.7,10.1.0.0/16, separated by commas; \
+           nobody's by default",
+};
+
+/// What is known of a request before anybody has understood it. Clones share the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestContext {
+    /// Value of `X-Request-Id`.
+    pub request_id: Arc<str>,
+    /// Who asks, as far as proxies that we trust can tell.
+    pub address: IpAddr,
+}
+
+/// The proxies whose word on addresses counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+/// Text that is no list of networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a list of addresses or networks, separated by commas")]
+pub struct InvalidNetworks;
+
+impl FromStr for TrustedProxies {
+    type Err = InvalidNetworks;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNetworks> {
+        let network = |text: &str| match text.parse::<IpAddr>() {
+            Ok(address) => Ok(IpNet::from(address)),
+            Err(_) => text.parse::<IpNet>().map_err(|_| InvalidNetworks),
+        };
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(network).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for TrustedProxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let networks: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&networks.join(","))
+    }
+}
+
+impl TrustedProxies {
+    fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The address that asks: `peer`, or, while that is a trusted proxy, the one that it names. `forwarded_for` are the
+    /// header's lines, in order. Everybody may write there, so it is read from the right, and no further than the first
+    /// address that nobody trusted has vouched for.
+    #[must_use]
+    pub fn address<'a>(
+        &self,
+        peer: IpAddr,
+        forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
+    ) -> IpAddr {
+        let mut address = peer.to_canonical();
+        for named in forwarded_for.rev().flat_map(|line| line.rsplit(',')) {
+            if !self.contains(address) {
+                break;
+            }
+            // What a trusted proxy could not name stays that proxy's.
+            let Ok(named) = named.trim().parse::<IpAddr>() else { break };
+            address = named.to_canonical();
+        }
+        address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn address(trusted: &str, peer: &str, lines: &[&str]) -> String {
+        let trusted: TrustedProxies = trusted.parse().unwrap();
+        trusted.address(peer.parse().unwrap(), lines.iter().copied()).to_string()
+    }
+
+    #[test]
+    fn nobody_is_believed_unless_configured() {
+        assert_eq!(address("", "127.0.0.1", &["203.0.113.9"]), "127.0.0.1");
+        assert_eq!(address("10.0.0.0/8", "192.0.2.1", &["203.0.113.9"]), "192.0.2.1");
+    }
+
+    #[test]
+    fn trusted_proxies_are_believed_from_the_right_and_no_further_than_the_first_stranger() {
+        let trusted = "127.0.0.1, 10.0.0.0/8,2001:db8::/32";
+        assert_eq!(address(trusted, "127.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+        assert_eq!(address(trusted, "::ffff:127.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+        assert_eq!(address(trusted, "127.0.0.1", &["6.6.6.6, 203.0.113.9"]), "203.0.113.9");
+        assert_eq!(address(trusted, "127.0.0.1", &["6.6.6.6, 203.0.113.9 ,10.1.2.3"]), "203.0.113.9");
+        assert_eq!(address(trusted, "127.0.0.1", &["6.6.6.6", "203.0.113.9", "2001:db8::1"]), "203.0.113.9");
+        assert_eq!(address(trusted, "127.0.0.1", &["10.9.9.9"]), "10.9.9.9");
+    }
+
+    #[test]
+    fn what_is_no_address_stays_the_proxys() {
+        for line in ["", "unknown", "203.0.113.9:80", "203.0.113.9,"] {
+            assert_eq!(address("127.0.0.1", "127.0.0.1", &[line]), "127.0.0.1", "{line}");
+        }
+    }
+
+    #[test]
+    fn networks_are_read_as_they_are_written() {
+        for bad in ["10.0.0.0/33", "host", "10.0.0.1:80", "10.0.0.1;10.0.0.2"] {
+            assert_eq!(bad.parse::<TrustedProxies>(), Err(InvalidNetworks), "{bad}");
+        }
+        let read: TrustedProxies = "10.0.0.1,2001:db8::/32".parse().unwrap();
+        assert_eq!(read.to_string(), "10.0.0.1/32,2001:db8::/32");
+    }
+
+    proptest! {
+        #[test]
+        fn a_stranger_cannot_choose_its_address(claims in prop::collection::vec("[-0-9a-z.:, ]{0,40}", 0..4)) {
+            // The last line is the one that our own proxy writes.
+            let lines: Vec<&str> = claims.iter().map(String::as_str).chain(["203.0.113.9"]).collect();
+            prop_assert_eq!(address("127.0.0.1", "127.0.0.1", &lines), "203.0.113.9");
+        }
+    }
+}
