@@ -43,9 +43,7 @@ const DOORS: &[Door] = &[
     Door {
         operation: "getHistory",
         rule: Rule::Doctors,
-        ask: |world, who| {
-            who.request(Method::GET, &format!("/chat/history?{}", world.doctor.with(&world.patient)))
-        },
+        ask: |world, who| who.request(Method::GET, &format!("/chat/history?{}", world.doctor.with(&world.patient))),
     },
     Door {
         operation: "listConversations",
