@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use shared::audit::{Action, Entry, Who};
 use shared::event::Cursor;
 use shared::participant::Conversation;
 use shared::receipt::Kind;
@@ -153,7 +154,8 @@ impl Connection {
         let Start { membership, cursor, resumed, missed, unproven } = start;
         let id = conversation.id();
         tracing::debug!(request_id = &*context.request_id, conversation = %id, "socket opened");
-        frames::report(&gateway, &conversation, &principal, Kind::Delivered, unproven);
+        gateway.audit.report(entry(Action::SocketOpen, 101, &principal, &conversation, &context));
+        frames::report(&gateway, &conversation, (&principal, &context), Kind::Delivered, unproven);
         let now = Instant::now();
         let config = &gateway.config;
         let clock = Clock::new(now, config.heartbeat, config.idle_timeout, principal.expires_at);
@@ -381,6 +383,17 @@ impl Connection {
             _ => Err(End::Gone),
         })
     }
+}
+
+/// An entry of the audit trail about a socket.
+fn entry(
+    action: Action,
+    outcome: u16,
+    principal: &Principal,
+    conversation: &Conversation,
+    context: &RequestContext,
+) -> Entry {
+    Entry::new(Who::from(&principal.actor), action, outcome).in_conversation(conversation, None).by(context)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hyper::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_KEY};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{Method, Request, StatusCode, Version};
+use shared::audit::{Action, Entry, Who};
 use shared::channel::Channel;
 use shared::event::Cursor;
 use shared::participant::Conversation;
@@ -21,6 +22,7 @@ use shared::token::{Principal, TokenError, Verifier, bearer};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::audit::is_recorded;
 use crate::gateway::{CannotStart, Gateway, Start};
 use crate::hub::Refused;
 pub(crate) use answer::Answer;
@@ -54,6 +56,24 @@ pub(crate) struct Admitted {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
+/// What is known of a handshake so far, for the audit trail.
+#[derive(Debug, Default)]
+struct Known {
+    who: Option<Who>,
+    conversation: Option<Conversation>,
+}
+
+impl Known {
+    /// The entry of a handshake that is refused.
+    fn entry(self, status: u16, context: &RequestContext) -> Entry {
+        let entry = Entry::new(self.who.unwrap_or(Who::Anonymous), Action::SocketOpen, status).by(context);
+        match &self.conversation {
+            Some(conversation) => entry.in_conversation(conversation, None),
+            None => entry,
+        }
+    }
+}
+
 /// Answers a request. With `101` comes the socket that follows it.
 pub(crate) async fn respond<B>(
     gateway: &Arc<Gateway>,
@@ -65,16 +85,22 @@ pub(crate) async fn respond<B>(
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     let outcome = match request.uri().path() {
         "/ws" if !readable => Err(Refusal::method()),
-        "/ws" => match admit(gateway, &request, &context).await {
-            Ok((answer, admitted)) => {
-                count("accepted");
-                return (answer, Some(admitted));
+        "/ws" => {
+            let mut known = Known::default();
+            match admit(gateway, &request, &context, &mut known).await {
+                Ok((answer, admitted)) => {
+                    count("accepted");
+                    return (answer, Some(admitted));
+                }
+                Err(refusal) => {
+                    count(refusal.outcome());
+                    if is_recorded(refusal.status()) {
+                        gateway.audit.report(known.entry(refusal.status(), &context));
+                    }
+                    Err(refusal)
+                }
             }
-            Err(refusal) => {
-                count(refusal.outcome());
-                Err(refusal)
-            }
-        },
+        }
         "/healthz" | "/readyz" if !readable => Err(Refusal::method()),
         "/healthz" => Ok(()),
         "/readyz" => is_ready(gateway),
@@ -118,6 +144,7 @@ async fn admit<B>(
     gateway: &Arc<Gateway>,
     request: &Request<B>,
     context: &RequestContext,
+    known: &mut Known,
 ) -> Result<(Answer, Box<Admitted>), Refusal> {
     if gateway.shutdown.has_begun() {
         return Err(Refusal::unavailable("this gateway is going away: reconnect now"));
@@ -125,7 +152,7 @@ async fn admit<B>(
     if !gateway.revoked.is_loaded() {
         return Err(Refusal::unavailable("tokens cannot be checked yet: try again"));
     }
-    let asked = check(request, &gateway.verifier)?;
+    let asked = check(request, &gateway.verifier, known)?;
     let principal = Arc::new(asked.principal);
     let permit = gateway.room.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Refusal::unavailable("this gateway holds as many sockets as it may"))?;
@@ -146,7 +173,7 @@ async fn admit<B>(
 }
 
 /// Everything that can be said without Redis, in this order: is it a handshake, who asks, for what, may they.
-fn check<B>(request: &Request<B>, verifier: &Verifier) -> Result<Asked, Refusal> {
+fn check<B>(request: &Request<B>, verifier: &Verifier, known: &mut Known) -> Result<Asked, Refusal> {
     let headers = request.headers();
     let is_upgrade = request.version() == Version::HTTP_11
         && request.method() == Method::GET
@@ -161,6 +188,7 @@ fn check<B>(request: &Request<B>, verifier: &Verifier) -> Result<Asked, Refusal>
 
     let query = request.uri().query().unwrap_or_default();
     let principal = authenticate(headers, query, verifier)?;
+    known.who = Some(Who::from(&principal.actor));
 
     let key = header(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
     let key = key.ok_or_else(|| Refusal::bad_request("`Sec-WebSocket-Key` must be 16 bytes in base64"))?;
@@ -174,6 +202,7 @@ fn check<B>(request: &Request<B>, verifier: &Verifier) -> Result<Asked, Refusal>
         QueryError::Invalid(errors) => Refusal::invalid(errors),
     })?;
 
+    known.conversation = Some(conversation.clone());
     principal.check_sees(&conversation).map_err(Refusal::forbidden)?;
     Ok(Asked { principal, conversation, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
 }

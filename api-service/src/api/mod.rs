@@ -15,6 +15,7 @@ mod revocations;
 mod schema;
 mod spec;
 mod tag;
+mod trail;
 
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ pub fn public(state: Arc<State>) -> BoxEndpoint<'static> {
         .with(AddData::new(state.clone()))
         .around(move |endpoint, request| {
             let (methods, state) = (methods.clone(), state.clone());
-            async move { problems::answer(endpoint, request, &methods, &state.trusted_proxies).await }
+            async move { problems::answer(endpoint, request, &methods, &state).await }
         })
         .boxed()
 }
