@@ -61,14 +61,19 @@ impl Auditor {
     /// Writes an entry. When this returns well, it is on disk.
     ///
     /// # Errors
-    /// [`Refused`]: then nothing may be shown.
+    /// [`Refused`], whatever the reason as if the database were out of reach: then nothing may be shown.
     pub async fn record(&self, entry: Entry) -> Result<(), Refused> {
         let (answer, answered) = oneshot::channel();
         if self.reads.try_send(Awaited { entry, answer }).is_err() {
             metrics::counter!("audit_queue_overflows_total", "queue" => "reads").increment(1);
             return Err(Refused::Overloaded);
         }
-        answered.await.unwrap_or_else(|_| Err(StoreError::internal("the auditor has ended"))).map_err(Refused::from)
+        let written = answered.await.unwrap_or_else(|_| Err(StoreError::internal("the auditor has ended")));
+        written.map_err(|error| match error {
+            StoreError::Unavailable(cause) | StoreError::Contended(cause) | StoreError::Internal(cause) => {
+                StoreError::Unavailable(cause).into()
+            }
+        })
     }
 
     /// Sees to it that an entry is written soon. Never waits.
@@ -138,7 +143,7 @@ async fn write(store: &Store, lost: &AtomicU64, reads: Vec<Awaited>, notes: Vec<
     metrics::histogram!("audit_commit_seconds").record(start.elapsed());
     match &written {
         Ok(()) => metrics::counter!("audit_entries_total").increment(batch.len() as u64),
-        Err(error) => tracing::warn!(%error, entries = batch.len(), "entries of the audit trail cannot be written"),
+        Err(error) => tracing::error!(%error, entries = batch.len(), "entries of the audit trail cannot be written"),
     }
     let is_written = written.is_ok();
     for answer in waiting {

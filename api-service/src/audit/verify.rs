@@ -40,7 +40,7 @@ pub enum Wrong {
     CutOff,
     /// The head is not what was written: neither is where the chain ends.
     Head,
-    /// The chain is gone, or never had a head.
+    /// The chain is gone, and maybe those behind it; or it never had a head.
     NoChain,
     /// None of the keys made this chain: it cannot be verified.
     UnknownKey,
@@ -134,9 +134,12 @@ impl<'a> Walk<'a> {
     pub fn new(keys: &'a [AuditKey], heads: Vec<StoredHead>, first: i64, anchors: Anchors) -> Self {
         let heads: BTreeMap<_, _> = heads.into_iter().map(|head| (head.chain, head)).collect();
         let mut report = Report::default();
-        let last = heads.keys().next_back().copied().unwrap_or(first - 1);
-        for chain in (first..=last).filter(|chain| !heads.contains_key(chain)) {
-            report.tell(chain, 0, Wrong::NoChain);
+        let mut expected = first;
+        for chain in heads.keys() {
+            if *chain != expected {
+                report.tell(expected, 0, Wrong::NoChain);
+            }
+            expected = chain.saturating_add(1);
         }
         let anchors = anchors.into_iter().filter(|((chain, _), _)| *chain >= first).collect();
         Self { keys, heads, anchors, at: None, report }
@@ -160,7 +163,7 @@ impl<'a> Walk<'a> {
         {
             self.report.tell(chain, n, Wrong::Anchor);
         }
-        let expected = place.stored.n + 1;
+        let expected = place.stored.n.saturating_add(1);
         if n < expected {
             return self.report.tell(chain, n, Wrong::Added);
         }
@@ -226,7 +229,7 @@ impl<'a> Walk<'a> {
     fn close(&mut self) {
         let Some(Place { head, key, stored, last, .. }) = self.at.take() else { return };
         if stored.n < head.n {
-            self.report.tell(head.chain, stored.n + 1, Wrong::CutOff);
+            self.report.tell(head.chain, stored.n.saturating_add(1), Wrong::CutOff);
         }
         let (Some(key), Some(mac)) = (key, last) else { return };
         let end = Head { n: head.n, mac, ..stored };

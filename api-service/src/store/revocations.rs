@@ -20,7 +20,7 @@ impl Store {
         self.with(async |client| {
             let mut lease = self.chains.lend(client).await?;
             let transaction = client.transaction().await?;
-            let insert = "insert into revocations (jti, sub, issued_before) values ($1, $2, $3)";
+            let insert = "insert into revocations (jti, sub, issued_before) values ($1, $2::text, $3)";
             let (insert, append) = (transaction.prepare_cached(insert).await?, transaction.prepare_cached(audit::APPEND).await?);
             transaction.execute(&insert, &[&jti, &sub, &issued_before]).await?;
             lease.place(&[AuditRow::from(entry)])?.insert(&transaction, &append).await?;
