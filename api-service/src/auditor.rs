@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use shared::audit::{Action, Entry, Who, coalesce};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::domain::error::Refused;
 use crate::store::{Store, StoreError};
@@ -21,9 +21,9 @@ const READS: usize = 4_096;
 const NOTES: usize = 8_192;
 /// Entries in one transaction.
 const BATCH: usize = 512;
-/// How often a batch is tried when another transaction stands in the way, or when it holds what nobody waits for.
+/// How often a batch is tried when another transaction stands in the way.
 const ATTEMPTS: usize = 3;
-/// Pause after a failure, when nobody waits.
+/// Pause after a failure, while nobody waits.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Between two logs of where the chains end.
 const ANCHOR_EVERY: Duration = Duration::from_secs(300);
@@ -88,6 +88,11 @@ impl Auditor {
 }
 
 impl Entries {
+    /// Whether nobody hands in entries any more, and none is left.
+    fn is_closed(&self) -> bool {
+        self.reads.is_closed() && self.reads.is_empty() && self.notes.is_closed() && self.notes.is_empty()
+    }
+
     /// What the next transaction writes, once there is anything; nothing when nobody can hand in entries any more.
     async fn next(&mut self) -> (Vec<Awaited>, Vec<Entry>) {
         let (mut reads, mut notes) = (Vec::new(), Vec::new());
@@ -111,29 +116,52 @@ impl Entries {
 pub async fn run(store: Store, mut entries: Entries) {
     let mut anchoring = interval(ANCHOR_EVERY);
     anchoring.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What nobody waits for, and could not be written yet.
+    let mut backlog: Vec<Entry> = Vec::new();
     loop {
         let (reads, notes) = tokio::select! {
             next = entries.next() => next,
+            () = sleep(PAUSE), if !backlog.is_empty() => (Vec::new(), Vec::new()),
             _ = anchoring.tick() => {
                 store.log_anchors();
                 continue;
             }
         };
-        if reads.is_empty() && notes.is_empty() {
+        let is_last = reads.is_empty() && notes.is_empty() && entries.is_closed();
+        backlog.extend(notes);
+        let lost = entries.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            backlog.push(Entry { times: u32::try_from(lost).unwrap_or(u32::MAX), ..nobody_knows() });
+        }
+        backlog = coalesce(std::mem::take(&mut backlog));
+        if !reads.is_empty() || !backlog.is_empty() {
+            write(&store, reads, &mut backlog).await;
+        }
+        forget(&mut backlog, if is_last { 0 } else { NOTES });
+        if is_last {
             break;
         }
-        write(&store, &entries.lost, reads, notes).await;
     }
     store.log_anchors();
 }
 
-async fn write(store: &Store, lost: &AtomicU64, reads: Vec<Awaited>, notes: Vec<Entry>) {
-    let mut batch = coalesce(notes);
-    let missing = lost.swap(0, Ordering::Relaxed);
-    if missing > 0 {
-        let times = u32::try_from(missing).unwrap_or(u32::MAX);
-        batch.push(Entry { times, ..Entry::new(Who::System, Action::Lost, 0) });
+/// The entry that says how many others there would be.
+fn nobody_knows() -> Entry {
+    Entry::new(Who::System, Action::Lost, 0)
+}
+
+/// Makes one entry of those that there is no room for, which says how many they were.
+fn forget(backlog: &mut Vec<Entry>, room: usize) {
+    if backlog.len() > room {
+        let lost: u32 = backlog.drain(room.saturating_sub(1)..).fold(0, |lost, entry| lost.saturating_add(entry.times));
+        metrics::counter!("audit_entries_lost_total").increment(lost.into());
+        backlog.push(Entry { times: lost, ..nobody_knows() });
     }
+}
+
+/// Writes reads, and the backlog with them, which is empty when that works.
+async fn write(store: &Store, reads: Vec<Awaited>, backlog: &mut Vec<Entry>) {
+    let mut batch = std::mem::take(backlog);
     let noted = batch.len();
     let (read, waiting): (Vec<_>, Vec<_>) = reads.into_iter().map(|read| (read.entry, read.answer)).unzip();
     batch.extend(read);
@@ -141,18 +169,17 @@ async fn write(store: &Store, lost: &AtomicU64, reads: Vec<Awaited>, notes: Vec<
     let start = Instant::now();
     let written = attempt(store, &batch).await;
     metrics::histogram!("audit_commit_seconds").record(start.elapsed());
-    match &written {
-        Ok(()) => metrics::counter!("audit_entries_total").increment(batch.len() as u64),
-        Err(error) => tracing::error!(%error, entries = batch.len(), "entries of the audit trail cannot be written"),
-    }
-    let is_written = written.is_ok();
     for answer in waiting {
         // Whoever no longer waits has seen nothing.
         let _ = answer.send(written.as_ref().map(|()| ()).map_err(StoreError::repeat));
     }
-    if !is_written && noted > 0 {
-        batch.truncate(noted);
-        insist(store, lost, &batch).await;
+    match written {
+        Ok(()) => metrics::counter!("audit_entries_total").increment(batch.len() as u64),
+        Err(error) => {
+            tracing::error!(%error, entries = batch.len(), "entries of the audit trail cannot be written");
+            batch.truncate(noted);
+            *backlog = batch;
+        }
     }
 }
 
@@ -166,18 +193,44 @@ async fn attempt(store: &Store, batch: &[Entry]) -> Result<(), StoreError> {
     }
 }
 
-/// Tries again what nobody waits for, and counts it as lost when that does not help.
-async fn insist(store: &Store, lost: &AtomicU64, batch: &[Entry]) {
-    for attempt in 1..=ATTEMPTS as u32 {
-        let until = Instant::now() + PAUSE * attempt;
-        tokio::time::sleep_until(until).await;
-        // Reads wait meanwhile: none of these may hold them up for long.
-        if let Ok(Ok(())) = timeout_at(until + PAUSE, self::attempt(store, batch)).await {
-            metrics::counter!("audit_entries_total").increment(batch.len() as u64);
-            return;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_finds_no_room_is_counted_and_what_waits_is_kept() {
+        let (auditor, mut entries) = queue();
+        let refused = || Entry::new(Who::Anonymous, Action::Send, 401);
+        for _ in 0..NOTES + 7 {
+            auditor.note(refused());
         }
+        let (reads, notes) = entries.next().await;
+        assert!(reads.is_empty());
+        assert_eq!((notes.len(), entries.lost.load(Ordering::Relaxed)), (NOTES, 7));
+        assert_eq!(coalesce(notes).iter().map(|entry| entry.times).collect::<Vec<_>>(), [NOTES as u32]);
     }
-    let times: u64 = batch.iter().map(|entry| u64::from(entry.times)).sum();
-    metrics::counter!("audit_entries_lost_total").increment(times);
-    lost.fetch_add(times, Ordering::Relaxed);
+
+    #[tokio::test]
+    async fn more_reads_than_may_wait_are_refused() {
+        let (auditor, entries) = queue();
+        let read = || auditor.record(Entry::new(Who::Anonymous, Action::HistoryRead, 200));
+        let mut waiting: Vec<_> = (0..READS).map(|_| Box::pin(read())).collect();
+        for read in &mut waiting {
+            assert!(futures_util::poll!(read.as_mut()).is_pending());
+        }
+        assert!(matches!(read().await, Err(Refused::Overloaded)));
+        drop(entries);
+        assert!(matches!(waiting.remove(0).await, Err(Refused::Store(StoreError::Unavailable(_)))));
+    }
+
+    #[test]
+    fn a_backlog_that_grows_too_long_ends_with_how_many_it_has_forgotten() {
+        let mut backlog: Vec<_> = (0..5).map(|_| Entry { times: 3, ..nobody_knows() }).collect();
+        forget(&mut backlog, 5);
+        assert_eq!(backlog.len(), 5);
+        forget(&mut backlog, 3);
+        assert_eq!(backlog.iter().map(|entry| entry.times).collect::<Vec<_>>(), [3, 3, 9]);
+        forget(&mut backlog, 0);
+        assert_eq!(backlog.iter().map(|entry| entry.times).collect::<Vec<_>>(), [15]);
+    }
 }

@@ -38,6 +38,8 @@ pub trait Taker: Send + 'static {
     const TAKEN: &'static str;
     /// Counts what could not be taken, ever: a mistake of ours.
     const DROPPED: &'static str;
+    /// How often entries are tried that the database refuses for no fault of its own; then they are dropped.
+    const ATTEMPTS: usize;
     /// What an entry says.
     type Entry: Send + Sync;
 
@@ -154,7 +156,7 @@ impl<T: Taker> Reader<T> {
         while let Err(error) = self.taker.take(&said).await {
             attempts += 1;
             tracing::warn!(stream = T::STREAM, %error, entries = said.len(), "entries are not taken yet");
-            let hopeless = matches!(error, StoreError::Internal(_)) && attempts > 3;
+            let hopeless = matches!(error, StoreError::Internal(_)) && attempts >= T::ATTEMPTS;
             if hopeless {
                 // A mistake of ours that no repetition mends.
                 metrics::counter!(T::DROPPED).increment(said.len() as u64);

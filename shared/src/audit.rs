@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::ids::{ConversationId, InvalidId, LocationId, MessageId, PersonId};
 use crate::participant::{Conversation, Participant};
+use crate::problem;
 use crate::receipt;
 use crate::request::RequestContext;
 use crate::token::Actor;
@@ -248,7 +249,9 @@ impl Entry {
         let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(wire.at_micros) * 1_000);
         let participant = |text: Option<String>| text.map(|text| text.parse().map_err(|_| InvalidEntry)).transpose();
         let request = match (wire.request_id, wire.source) {
-            (Some(id), Some(address)) if id.len() <= 64 => Some(RequestContext { request_id: id.into(), address }),
+            (Some(id), Some(address)) => {
+                Some(RequestContext { request_id: problem::request_id(Some(&id)).into(), address })
+            }
             (None, None) => None,
             _ => return Err(InvalidEntry),
         };
