@@ -79,7 +79,8 @@ pub(crate) struct Connection {
     membership: Membership,
     conversation: Conversation,
     principal: Arc<Principal>,
-    context: RequestContext,
+    /// Boxed: needed now and then, and in place it would make a socket as large as the allocator's next size.
+    context: Box<RequestContext>,
     _permit: OwnedSemaphorePermit,
     /// What came before the socket was there, and is still to be sent.
     #[expect(clippy::box_collection, reason = "four times smaller for all the time that there is nothing")]
@@ -169,7 +170,7 @@ impl Connection {
             membership,
             conversation,
             principal,
-            context,
+            context: Box::new(context),
             _permit: permit,
             missed: (!missed.is_empty()).then(|| Box::new(missed.into())),
             position: cursor,
