@@ -300,12 +300,12 @@ async fn the_role_that_serves_can_add_to_the_trail_and_nothing_else() {
     assert!(forgotten.is_empty(), "{forgotten:?}");
 }
 
-/// A copy of the whole trail as of one moment, to do with as one likes. Returns a URL that leads there.
-async fn copied(owner: &mut Trail, schema: &str) -> String {
+/// A copy of the whole trail of another schema as of one moment, to do with as one likes. Returns a URL that leads there.
+async fn copied(owner: &mut Trail, from: &str, schema: &str) -> String {
     let statements = format!(
         "drop schema if exists {schema} cascade; create schema {schema};
-         create table {schema}.audit_chains as select * from public.audit_chains;
-         create table {schema}.audit_log as select * from public.audit_log;
+         create table {schema}.audit_chains as select * from {from}.audit_chains;
+         create table {schema}.audit_log as select * from {from}.audit_log;
          create index on {schema}.audit_log (chain, n)"
     );
     let snapshot = owner.client.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead);
@@ -327,8 +327,11 @@ async fn whatever_an_owner_of_the_database_changes_is_found_and_named() {
     let (is_right, said) = verify(&env, &env.service_database_url, &[]).await;
     assert!(is_right && said.contains(" 0 wrong"), "{said}");
 
+    // Once from what everybody writes to, and each time anew from that.
+    copied(&mut owner, "public", "untouched").await;
     let schema = "tampered";
-    let url = copied(&mut owner, schema).await;
+    let url = copied(&mut owner, "untouched", schema).await;
+    assert!(verify(&env, &url, &[]).await.0);
     let longest = format!("select chain, max(n) from {schema}.audit_log group by chain order by max(n) desc limit 1");
     let row = owner.client.query_one(&longest, &[]).await.unwrap();
     let (chain, last): (i64, i64) = (row.get(0), row.get(1));
@@ -368,13 +371,13 @@ async fn whatever_an_owner_of_the_database_changes_is_found_and_named() {
         ),
     ];
     for (statement, expected) in cases {
-        copied(&mut owner, schema).await;
+        copied(&mut owner, "untouched", schema).await;
         owner.client.batch_execute(&statement).await.unwrap();
         let (is_right, said) = verify(&env, &url, &[]).await;
         assert!(!is_right && said.contains(&expected), "{statement}\n{said}");
         assert!(said.contains(&format!("chain {chain} ")) || expected.contains("chain 1 "), "{said}");
     }
-    owner.client.batch_execute(&format!("drop schema {schema} cascade")).await.unwrap();
+    owner.client.batch_execute(&format!("drop schema {schema}, untouched cascade")).await.unwrap();
 }
 
 #[tokio::test]
@@ -383,7 +386,7 @@ async fn a_trail_that_was_set_back_is_found_by_its_anchors() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let (env, mut owner) = (stack().env(), owner().await);
     doctor.say(&patient, "before").await;
-    let url = copied(&mut owner, "earlier").await;
+    let url = copied(&mut owner, "public", "earlier").await;
     doctor.say(&patient, "after").await;
     let file = std::env::temp_dir().join(format!("anchors-{}", Uuid::now_v7().simple()));
     let path = file.to_str().unwrap();
