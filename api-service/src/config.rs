@@ -282,10 +282,6 @@ fn read_own_audit_key(env: &mut Env) -> Option<AuditKey> {
 /// `AUDIT_KEY`, or a key made of the secret of tokens. Whoever has set neither keeps no trail that could be verified.
 fn read_audit_key(env: &mut Env, jwt_secret: Option<&Secret>) -> Option<AuditKey> {
     let own = env.read_optional::<Secret>(&AUDIT_KEY)?;
-    let long_enough = |key: &Secret| match key.expose().len() >= settings::MIN_SECRET_BYTES {
-        true => Ok(()),
-        false => Err(format!("must have {} bytes or more", settings::MIN_SECRET_BYTES)),
-    };
     match (own, jwt_secret) {
         (Some(_), _) => env.read_if(&AUDIT_KEY, long_enough).as_ref().map(AuditKey::new),
         (None, Some(secret)) => AuditKey::derived(secret).ok(),
@@ -293,6 +289,13 @@ fn read_audit_key(env: &mut Env, jwt_secret: Option<&Secret>) -> Option<AuditKey
             env.mistake(&AUDIT_KEY, "is required without JWT_SECRET");
             None
         }
+    }
+}
+
+fn long_enough(key: &Secret) -> Result<(), String> {
+    match key.expose().len() >= settings::MIN_SECRET_BYTES {
+        true => Ok(()),
+        false => Err(format!("must have {} bytes or more", settings::MIN_SECRET_BYTES)),
     }
 }
 
