@@ -30,11 +30,10 @@ async fn a_ticket_opens_a_socket_without_a_header() {
     let url = url(&patient, &doctor, &ticket(&patient).await);
     let mut socket = Socket::connect_with(&url, &[]).await.unwrap();
     assert_eq!(socket.next().await["type"], "ready");
-    let sent = doctor.say(&patient, "hello").await;
-    assert_eq!(socket.expect("message").await["message"], sent);
     // It is the patient's socket: what arrives there is proven to have arrived.
     let mut at_doctor = doctor.open(&patient).await;
-    let sent = doctor.say(&patient, "again").await;
+    let sent = doctor.say(&patient, "hello").await;
+    assert_eq!(socket.expect("message").await["message"], sent);
     assert_eq!(at_doctor.expect("delivered").await["message_ids"], json!([sent["id"]]));
     let Err(Error::Http(refused)) = Socket::connect_with(&url, &[]).await else { panic!("a ticket is good once") };
     assert_eq!(refused.status().as_u16(), 401);
