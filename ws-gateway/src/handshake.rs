@@ -9,9 +9,9 @@ mod query;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hyper::header::HeaderValue;
 use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
-use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode, Version};
 use shared::browser::AllowedOrigins;
 use shared::channel::Channel;
@@ -207,7 +207,8 @@ fn refused_query(error: QueryError) -> Refusal {
 fn shown<B>(request: &Request<B>) -> Result<Shown<'_>, Refusal> {
     let headers = request.headers();
     let ticket = query::ticket(request.uri().query().unwrap_or_default()).map_err(refused_query)?;
-    let in_subprotocol = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
+    let in_subprotocol =
+        tokens(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
     match (ticket, in_subprotocol) {
         (Some(_), in_subprotocol) if in_subprotocol.is_some() || headers.contains_key(AUTHORIZATION) => {
             Err(Refusal::bad_request("send a ticket or a token, and not both"))

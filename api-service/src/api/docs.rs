@@ -103,10 +103,7 @@ mod tests {
         assert_eq!(hashes(html, "style"), source_hash("b{}"));
         assert_eq!(hashes(html, "script"), [source_hash("let s = '<style>';"), source_hash("1")].join(" "));
         // The example of the CSP specification.
-        assert_eq!(
-            source_hash("alert('Hello, world.');"),
-            "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='"
-        );
+        assert_eq!(source_hash("alert('Hello, world.');"), "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='");
     }
 
     #[test]
