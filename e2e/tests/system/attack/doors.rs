@@ -13,14 +13,14 @@ use super::World;
 enum Rule {
     /// Everybody.
     Public,
-    /// Whoever has a good token gets something of its own. What strangers can do with it is for `frames`.
-    AnybodyKnown,
     /// The doctor; for everybody else 403.
     Doctors,
     /// The patient. To another person's token the message does not exist, and a service receives nothing: 403.
     Receivers,
     /// A service with `admin`; for everybody else 403.
     Admins,
+    /// Whoever has a good token. What a stranger gets opens nothing of this conversation.
+    Bearers,
 }
 
 struct Door {
@@ -67,11 +67,7 @@ const DOORS: &[Door] = &[
             who.request(Method::PUT, "/chat/delivered").json(&json!({"message_ids": [world.message["id"]]}))
         },
     },
-    Door {
-        operation: "issueTicket",
-        rule: Rule::AnybodyKnown,
-        ask: |_, who| who.request(Method::POST, "/chat/ws-ticket"),
-    },
+    Door { operation: "issueTicket", rule: Rule::Bearers, ask: |_, who| who.request(Method::POST, "/chat/ws-ticket") },
     Door {
         operation: "revokeTokens",
         rule: Rule::Admins,
@@ -123,7 +119,7 @@ async fn nobody_passes_a_route_who_has_no_business_there() {
     for door in DOORS {
         let mut others = world.strangers();
         match door.rule {
-            Rule::Public | Rule::AnybodyKnown => continue,
+            Rule::Public | Rule::Bearers => continue,
             Rule::Doctors => others.push(("the patient", world.patient.clone())),
             Rule::Receivers => {
                 others.extend([("the sender", world.doctor.clone()), ("a service", world.place.service())]);
@@ -160,7 +156,7 @@ async fn every_route_lets_in_whom_it_is_for() {
     let world = World::new().await;
     for door in DOORS {
         let who = match door.rule {
-            Rule::Public | Rule::AnybodyKnown | Rule::Doctors => world.doctor.clone(),
+            Rule::Public | Rule::Bearers | Rule::Doctors => world.doctor.clone(),
             Rule::Receivers => world.patient.clone(),
             Rule::Admins => world.admin(),
         };

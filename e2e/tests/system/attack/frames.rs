@@ -40,10 +40,12 @@ async fn no_stranger_and_no_bad_token_opens_a_socket() {
         assert_eq!(answer.status, 403, "{who}: {answer:?}");
         let _problem = answer.refused(403);
         world.assert_tells_nothing(who, &answer.text);
-        // A ticket is worth no more than the token that it stands for.
-        let given = world.place.ask(stranger.request(Method::POST, "/chat/ws-ticket")).await.ok(200);
-        let with_ticket = format!("{query}&ticket={}", given["ticket"].as_str().unwrap());
-        let _problem = handshake(&world.place, &with_ticket, &[]).await.refused(403);
+        let asked = stranger.request(Method::POST, "/chat/ws-ticket");
+        let given = world.place.ask(asked).await.ok(200);
+        let ticket = given["ticket"].as_str().unwrap();
+        let answer = handshake(&world.place, &format!("{query}&ticket={ticket}"), &[]).await;
+        let _problem = answer.refused(403);
+        world.assert_tells_nothing(who, &answer.text);
     }
     for (kind, bad) in world.bad_tokens().await {
         for header in
