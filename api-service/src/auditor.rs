@@ -101,11 +101,15 @@ impl Entries {
             Some(first) = self.notes.recv() => notes.push(first),
             else => return (reads, notes),
         }
-        while reads.len() < BATCH && let Ok(next) = self.reads.try_recv() {
+        while reads.len() < BATCH
+            && let Ok(next) = self.reads.try_recv()
+        {
             reads.push(next);
         }
         // Many of them may become few.
-        while notes.len() < NOTES && let Ok(next) = self.notes.try_recv() {
+        while notes.len() < NOTES
+            && let Ok(next) = self.notes.try_recv()
+        {
             notes.push(next);
         }
         (reads, notes)

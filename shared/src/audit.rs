@@ -355,7 +355,8 @@ mod tests {
 
     fn sides(who: &str, acting: Option<&str>) -> (Option<String>, Option<String>) {
         let acting = acting.map(|text| text.parse().unwrap());
-        let entry = Entry::new(who.parse().unwrap(), Action::Send, 201).in_conversation(&conversation(), acting.as_ref());
+        let entry =
+            Entry::new(who.parse().unwrap(), Action::Send, 201).in_conversation(&conversation(), acting.as_ref());
         (entry.acts_for.map(|side| side.to_string()), entry.counterpart.map(|side| side.to_string()))
     }
 

@@ -205,8 +205,8 @@ fn binaries(wanted: Option<u32>) -> Result<PathBuf> {
         .collect();
     debian.sort_unstable();
     let folders = in_path.into_iter().chain(debian.into_iter().rev().map(|(_, folder)| folder));
-    let complete =
-        folders.filter(|folder| ["postgres", "initdb", "psql"].iter().all(|name| program::is_executable(&folder.join(name))));
+    let complete = folders
+        .filter(|folder| ["postgres", "initdb", "psql"].iter().all(|name| program::is_executable(&folder.join(name))));
     let found: Vec<(u32, PathBuf)> = complete.filter_map(|folder| Some((major(&folder)?, folder))).collect();
     match wanted {
         Some(wanted) => found.into_iter().find(|(major, _)| *major == wanted).map(|(_, folder)| folder).with_context(|| {

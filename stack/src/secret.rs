@@ -60,11 +60,7 @@ fn key(variable: &str, configured: Option<&str>, path: &Path) -> Result<String> 
         Some(secret) => secret.to_owned(),
         None => load_or_create(path)?,
     };
-    ensure!(
-        secret.len() >= KEY_MIN_BYTES,
-        "{variable} must have at least {KEY_MIN_BYTES} bytes, not {}",
-        secret.len()
-    );
+    ensure!(secret.len() >= KEY_MIN_BYTES, "{variable} must have at least {KEY_MIN_BYTES} bytes, not {}", secret.len());
     Ok(secret)
 }
 

@@ -56,9 +56,7 @@ impl Messages {
     async fn send(&self, caller: Caller, state: Data<&Arc<State>>, body: Input<SendBody>) -> Result<Sent, BodyRefusal> {
         let SendBody(ask) = body.0;
         let Caller { origin, trail } = caller;
-        if let Ok(conversation) =
-            Conversation::new(ask.location.clone(), ask.sender.clone(), ask.receiver.clone())
-        {
+        if let Ok(conversation) = Conversation::new(ask.location.clone(), ask.sender.clone(), ask.receiver.clone()) {
             trail.is_about(&conversation, Some(&ask.sender));
         }
         let sent = send::send(origin, &state.writer, ask).await;

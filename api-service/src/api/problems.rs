@@ -35,7 +35,8 @@ pub(super) async fn answer(
     let start = Instant::now();
     let from_caller = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
     let request_id = problem::request_id(from_caller);
-    let context = RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
+    let context =
+        RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
     let trail = Trail::default();
     request.extensions_mut().insert(context.clone());
     request.extensions_mut().insert(trail.clone());

@@ -137,8 +137,10 @@ fn type_of(action: &str) -> Value {
 fn agents(row: &Row, kind: &Kind) -> Vec<Value> {
     let is_read = kind.letter == "R";
     let (part, display) = if is_read { ("IRCP", "information recipient") } else { ("AUT", "author (originator)") };
-    let mut asked = json!({"type": concept(PARTICIPATION, part, display), "who": person(&row.actor), "requestor": true});
-    let mut client = json!({"type": concept(DCM, "110153", "Source Role ID"), "who": own("client", &row.actor), "requestor": false});
+    let mut asked =
+        json!({"type": concept(PARTICIPATION, part, display), "who": person(&row.actor), "requestor": true});
+    let mut client =
+        json!({"type": concept(DCM, "110153", "Source Role ID"), "who": own("client", &row.actor), "requestor": false});
     if let Some(source) = &row.source {
         let network = json!({"address": source, "type": "2"});
         asked["network"] = network.clone();
@@ -227,7 +229,10 @@ mod tests {
         assert_eq!(event["agent"][0]["who"]["identifier"]["value"], "doc123");
         assert_eq!(event["agent"][0]["network"]["address"], "203.0.113.9");
         let patient = event["entity"].as_array().unwrap().iter().find(|entity| entity["role"]["code"] == "1").unwrap();
-        assert_eq!((&patient["what"]["type"], &patient["what"]["identifier"]["value"]), (&json!("Patient"), &json!("pat456")));
+        assert_eq!(
+            (&patient["what"]["type"], &patient["what"]["identifier"]["value"]),
+            (&json!("Patient"), &json!("pat456"))
+        );
         assert!(event["entity"].to_string().contains(&Uuid::from_u128(7).to_string()));
         assert!(event["entity"].to_string().contains("XrequestId"));
     }

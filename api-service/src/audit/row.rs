@@ -65,14 +65,8 @@ impl Row {
         }
         field(out, Some(self.actor.as_bytes()));
         field(out, Some(self.action.as_bytes()));
-        let texts = [
-            &self.acts_for,
-            &self.counterpart,
-            &self.location_id,
-            &self.detail,
-            &self.request_id,
-            &self.source,
-        ];
+        let texts =
+            [&self.acts_for, &self.counterpart, &self.location_id, &self.detail, &self.request_id, &self.source];
         for text in texts {
             field(out, text.as_deref().map(str::as_bytes));
         }

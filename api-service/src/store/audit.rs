@@ -214,7 +214,8 @@ impl Store {
             let statement = client.prepare_cached(KNOWN).await?;
             let events: Vec<Uuid> = entries.iter().filter_map(|entry| entry.event).collect();
             let rows = client.query(&statement, &[&events]).await?;
-            let mut known = rows.iter().map(|row| row.try_get(0)).collect::<Result<std::collections::HashSet<Uuid>, _>>()?;
+            let mut known =
+                rows.iter().map(|row| row.try_get(0)).collect::<Result<std::collections::HashSet<Uuid>, _>>()?;
             let new = entries.iter().filter(|entry| entry.event.is_none_or(|event| known.insert(event)));
             append(client, self.chains.lend(client).await?, new).await
         })
@@ -249,11 +250,7 @@ async fn append(client: &Object, mut lease: Lease, entries: impl Iterator<Item =
 pub(super) struct Micros(pub(super) i64);
 
 impl ToSql for Micros {
-    fn to_sql(
-        &self,
-        ty: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         self.0.wrapping_sub(EPOCH_MICROS).to_sql(ty, out)
     }
 

@@ -21,7 +21,8 @@ impl Store {
             let mut lease = self.chains.lend(client).await?;
             let transaction = client.transaction().await?;
             let insert = "insert into revocations (jti, sub, issued_before) values ($1, $2::text, $3)";
-            let (insert, append) = (transaction.prepare_cached(insert).await?, transaction.prepare_cached(audit::APPEND).await?);
+            let (insert, append) =
+                (transaction.prepare_cached(insert).await?, transaction.prepare_cached(audit::APPEND).await?);
             transaction.execute(&insert, &[&jti, &sub, &issued_before]).await?;
             lease.place(&[AuditRow::from(entry)])?.insert(&transaction, &append).await?;
             transaction.commit().await?;

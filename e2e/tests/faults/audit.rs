@@ -19,7 +19,8 @@ fn busy(doctor: &Person, patient: &Person, is_over: &Arc<AtomicBool>) -> Vec<tok
                 while !is_over.load(Ordering::Relaxed) {
                     let sent = doctor.try_send(&doctor.message_to(&patient, &format!("{number}/{kept}"))).await;
                     kept += usize::from(sent.is_ok_and(|answer| answer.status == 201));
-                    let page = patient.request(reqwest::Method::GET, &format!("/chat/history?{}", patient.with(&doctor)));
+                    let page =
+                        patient.request(reqwest::Method::GET, &format!("/chat/history?{}", patient.with(&doctor)));
                     // Whoever is killed answers nothing.
                     if let Ok(response) = page.send().await {
                         let answer = Answer::read(response).await;

@@ -79,7 +79,10 @@ async fn every_send_is_on_record_whatever_became_of_it() {
     assert_eq!((&repeat.message_ids, repeat.conversation), (&expected.message_ids, expected.conversation));
     body["content"] = json!("something else");
     let reused = act(&trail, &doctor, Method::POST, "/chat/send", Some(&body), 409).await;
-    assert_eq!((&reused.actor, reused.conversation, reused.message_ids.len()), (&expected.actor, expected.conversation, 0));
+    assert_eq!(
+        (&reused.actor, reused.conversation, reused.message_ids.len()),
+        (&expected.actor, expected.conversation, 0)
+    );
     // A backend sends for the patient.
     let body = patient.message_to(&doctor, "for me");
     let sent = act(&trail, &place.service(), Method::POST, "/chat/send", Some(&body), 201).await;
@@ -128,7 +131,10 @@ async fn marks_are_on_record_by_conversation_and_so_are_those_of_what_is_not_the
     let refused = acts.iter().find(|act| act.outcome == 404).unwrap();
     assert_eq!((&refused.message_ids, refused.location.as_ref()), (&vec![id(&foreign["id"])], Some(&place.location)));
     let delivered = json!({"message_ids": [foreign["id"]]});
-    assert_eq!(act(&trail, &nurse, Method::PUT, "/chat/delivered", Some(&delivered), 200).await.action, "mark.delivered");
+    assert_eq!(
+        act(&trail, &nurse, Method::PUT, "/chat/delivered", Some(&delivered), 200).await.action,
+        "mark.delivered"
+    );
 }
 
 #[tokio::test]
@@ -293,7 +299,8 @@ async fn the_role_that_serves_can_add_to_the_trail_and_nothing_else() {
     let seen = service.client.query_one("select count(*) from audit_log", &[]).await.unwrap();
     assert!(seen.get::<_, i64>(0) > 0);
     // A table that a migration adds must be thought of where rights are granted.
-    let query = "select relname::text from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
+    let query =
+        "select relname::text from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
                  and relname <> 'refinery_schema_history' and not has_table_privilege('chat_service', oid, 'select')";
     let forgotten: Vec<String> =
         owner().await.client.query(query, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
@@ -419,7 +426,8 @@ async fn the_trail_is_exported_as_audit_events_which_is_an_act_of_its_own() {
     };
     let events = export(&[]).await;
     let subtypes = |events: &[Value]| -> BTreeSet<String> {
-        let code = |event: &Value| event["subtype"].as_array().unwrap().last().unwrap()["code"].as_str().unwrap().to_owned();
+        let code =
+            |event: &Value| event["subtype"].as_array().unwrap().last().unwrap()["code"].as_str().unwrap().to_owned();
         events.iter().map(code).collect()
     };
     assert_eq!(subtypes(&events), BTreeSet::from(["send", "history.read", "export"].map(str::to_owned)));
