@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use shared::env::{BadEnv, Env, Secret, Setting};
+use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, read_relay_keys};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
 use shared::tls::CaFile;
@@ -28,6 +29,8 @@ pub struct Config {
     pub redis_ca: Option<CaFile>,
     /// How long Redis may take for a command, a connection, or a sign of life.
     pub redis_timeout: Duration,
+    /// What opens the messages that come through Redis sealed.
+    pub relay_keys: Option<KeyRing>,
     /// Which tokens are good.
     pub tokens: TokenRules,
     /// How log lines look.
@@ -118,13 +121,15 @@ const WORKER_THREADS: Setting =
     setting("WORKER_THREADS", Some("0"), "0 to 1024: threads that serve sockets; 0 is one for each core");
 
 /// All settings, for `--help`.
-pub const SETTINGS: [Setting; 21] = [
+pub const SETTINGS: [Setting; 24] = [
     LISTEN_ADDR,
     ADMIN_ADDR,
     TRUSTED_PROXIES,
     REDIS_URL,
     REDIS_CA_FILE,
     REDIS_TIMEOUT,
+    RELAY_KEYS,
+    RELAY_KEYS_FILE,
     JWT_SECRET,
     JWT_ISSUER,
     JWT_AUDIENCE,
@@ -165,6 +170,7 @@ impl Config {
         let redis_url = env.read(&REDIS_URL);
         let redis_ca = env.read_optional(&REDIS_CA_FILE);
         let redis_timeout = seconds(env, &REDIS_TIMEOUT, 1, 60);
+        let relay_keys = read_relay_keys(env);
         let secret = env.read_if(&JWT_SECRET, |secret: &Secret| match secret.expose().len() >= MIN_SECRET_BYTES {
             true => Ok(()),
             false => Err("is too short".to_owned()),
@@ -191,6 +197,7 @@ impl Config {
             redis_url: redis_url?,
             redis_ca: redis_ca?,
             redis_timeout: redis_timeout?,
+            relay_keys: relay_keys?,
             tokens: TokenRules { secret: secret?, issuer: issuer?, audience: audience? },
             log_format: log_format?,
             log_level: log_level?,

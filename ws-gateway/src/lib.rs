@@ -16,6 +16,7 @@
 //! - [`acks`]: proven deliveries and reads → Redis
 //! - [`revocations`]: Redis → which tokens are refused, and whose sockets are closed
 //! - [`typing`]: somebody types → Redis
+//! - [`unsealing`]: opens events that Redis may not read
 //! - [`redis`]: how connections to Redis behave
 //! - `admin`: metrics and health on a port of their own
 
@@ -36,6 +37,7 @@ pub mod replay;
 pub mod revocations;
 mod server;
 pub mod typing;
+pub mod unsealing;
 mod wire;
 
 use std::io;
@@ -44,6 +46,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use shared::net;
+use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
 use shared::telemetry;
 use shared::token::Verifier;
@@ -61,6 +64,7 @@ use crate::redis::Redis;
 use crate::replay::Logs;
 use crate::revocations::Revoked;
 use crate::typing::Typing;
+use crate::unsealing::Unsealing;
 
 /// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -102,9 +106,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let redis = Redis::new(config.redis_url.clone(), config.redis_ca.as_ref(), config.redis_timeout)?;
     let topology = redis.topology();
     let commands = redis.commands(&background)?;
-    let logs = Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes);
+    let unsealing = Arc::new(Unsealing::new(config.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default()));
+    let logs = Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes, unsealing.clone());
     let hub = Hub::new();
-    relay::start(redis, logs.clone(), &hub, config.position_check, &background);
+    relay::start(redis, logs.clone(), unsealing, &hub, config.position_check, &background);
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
     let bells = Bells::new();
     let (ringing, ended) = (bells.clone(), background.clone());

@@ -121,7 +121,7 @@ fn gateway() -> Arc<Gateway> {
     Arc::new(Gateway {
         verifier: Verifier::new(&config.tokens).with_revocations(revoked.known().clone()),
         revoked,
-        logs: Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes),
+        logs: Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes, Arc::default()),
         acks: Acks::start(commands.clone(), &background),
         typing: Typing::start(commands, redis.topology(), &background),
         room: Arc::new(Semaphore::new(1)),

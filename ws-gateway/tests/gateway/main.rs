@@ -11,4 +11,5 @@ mod proof;
 mod refusals;
 mod resume;
 mod revocation;
+mod sealed;
 mod support;
