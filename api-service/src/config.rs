@@ -1,13 +1,18 @@
 //! The service's settings, each declared once.
 
+mod encryption;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::env::{BadEnv, Env, Secret, Setting};
+use shared::keys::KeyRing;
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
 use shared::tls::CaFile;
 use shared::token::{MIN_SECRET_BYTES, TokenRules};
+
+pub use encryption::EncryptionConfig;
 
 use crate::redis;
 
@@ -17,6 +22,11 @@ pub const SETTINGS: &[Setting] = &[
     DATABASE_CA_FILE,
     REDIS_URL,
     REDIS_CA_FILE,
+    encryption::SETTINGS[0],
+    encryption::SETTINGS[1],
+    encryption::SETTINGS[2],
+    encryption::SETTINGS[3],
+    encryption::SETTINGS[4],
     JWT_SECRET,
     JWT_ISSUER,
     JWT_AUDIENCE,
@@ -138,6 +148,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Where events and receipts pass.
     pub redis: RedisConfig,
+    /// Keys of content, everywhere it is kept.
+    pub encryption: EncryptionConfig,
     /// Which tokens are good.
     pub tokens: TokenRules,
     /// How much Redis remembers of a conversation.
@@ -173,6 +185,7 @@ fn long_enough(secret: &Secret) -> Result<(), String> {
 pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let database = read_database(&mut env);
     let redis = read_redis(&mut env);
+    let encryption = encryption::read(&mut env);
     let secret = env.read_if(&JWT_SECRET, long_enough);
     let issuer = env.read_optional(&JWT_ISSUER);
     let audience = env.read_optional(&JWT_AUDIENCE);
@@ -192,6 +205,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             trusted_proxies: trusted_proxies?,
             database: database?,
             redis: redis?,
+            encryption: encryption?,
             tokens: TokenRules { secret: secret?, issuer: issuer?, audience: audience? },
             log: LogConfig { length: length?, ttl_millis: ttl? * 1_000 },
             drain: Duration::from_secs(drain?),
@@ -209,6 +223,20 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
 /// [`BadEnv`] with every mistake.
 pub fn database(mut env: Env) -> Result<DatabaseConfig, BadEnv> {
     read_database(&mut env).ok_or_else(|| env.mistakes())
+}
+
+/// Reads what `keys` needs.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn keys(mut env: Env) -> Result<(DatabaseConfig, KeyRing), BadEnv> {
+    let database = read_database(&mut env);
+    let content = encryption::read_content_keys(&mut env);
+    if matches!(content, Some(None)) {
+        env.mistake(&encryption::SETTINGS[0], "is required");
+    }
+    let keys = (|| Some((database?, content??)))();
+    keys.ok_or_else(|| env.mistakes())
 }
 
 /// Reads what `token` needs.

@@ -6,6 +6,7 @@
 //! - [`domain`]: the use cases, free of HTTP and SQL
 //! - [`writer`]: batches sends into transactions
 //! - [`store`]: SQL, the only place that names tokio-postgres
+//! - [`vault`]: keys of content at rest; [`keys`]: what operators do with them
 //! - [`outbox`]: publishes what was committed, at least once
 //! - [`publisher`]: the queue in front of it, and Redis behind it
 //! - [`acks`]: takes receipts from the gateways
@@ -17,12 +18,14 @@ pub mod acks;
 pub mod api;
 pub mod config;
 pub mod domain;
+pub mod keys;
 pub mod outbox;
 pub mod publisher;
 pub mod redis;
 pub mod revoker;
 pub mod state;
 pub mod store;
+pub mod vault;
 pub mod writer;
 
 use std::sync::Arc;
@@ -31,6 +34,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::Server;
 use poem::listener::TcpAcceptor;
+use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
 use shared::token::Verifier;
 use shared::verified::VerifiedTokens;
@@ -44,6 +48,7 @@ use crate::redis::Health;
 use crate::revoker::Revoker;
 use crate::state::State;
 use crate::store::Store;
+use crate::vault::Vault;
 
 /// How long Redis may take for a batch of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -74,13 +79,15 @@ pub async fn run(
     stopping: Shutdown,
 ) -> Result<(), ServeError> {
     let shutdown = after(stopping.clone(), config.drain);
-    let store = Store::new(&config.database)?;
+    let vault = config.encryption.content.as_ref().map(Vault::new).transpose()?;
+    let store = Store::new(&config.database)?.with_vault(vault.map(Arc::new));
+    let relay_keys = config.encryption.relay.as_ref().map(RelayKeys::new).unwrap_or_default();
     let watched = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
     let redis = watched.client.clone();
     let (told, health) = watch::channel(Health { connection: 0, since: Instant::now(), proven: Instant::now() });
     // To the very end: what is published last has to prove itself as well.
     let watching = tokio::spawn(redis::watch(watched, told));
-    let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log);
+    let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log, relay_keys);
     let revoker = Arc::new(Revoker::new(store.clone(), redis));
     let ack_redis = redis::client(&config.redis, acks::COMMAND_TIMEOUT)?;
 
@@ -91,6 +98,11 @@ pub async fn run(
     shutdown.spawn(acks::run(ack_redis, store.clone(), publisher.clone(), shutdown.clone()));
 
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
+
+    // Before anything is written under keys that are not this database's; while it is away, beside all else.
+    let checked = store.clone();
+    let mut checking = Box::pin(async move { keys::check(&checked).await });
+    let fit = timeout(START_PATIENCE, &mut checking).await.ok().transpose()?;
 
     let tokens = VerifiedTokens::new(Verifier::new(&config.tokens).with_revocations(revoker.known()));
     let trusted_proxies = config.trusted_proxies;
@@ -120,7 +132,14 @@ pub async fn run(
     );
     // Servers drop their state when they end; with the last of it the writer's and then the outbox's queue close,
     // and their tasks end by themselves once both are empty.
-    tokio::try_join!(public, admin)?;
+    let serving = async { tokio::try_join!(public, admin) };
+    match fit {
+        Some(()) => drop(serving.await?),
+        None => tokio::select! {
+            served = serving => drop(served?),
+            Err(wrong) = checking => return Err(wrong.into()),
+        },
+    }
     if !shutdown.finish(config.shutdown_timeout).await {
         tracing::warn!("some tasks did not end in time; what they held is in the outbox");
     }

@@ -1,10 +1,12 @@
 //! The command line of the API service.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api_service::domain::revoke::check;
-use api_service::{Listeners, ServeError, api, config, run, store};
+use api_service::vault::Vault;
+use api_service::{Listeners, ServeError, api, config, keys, run, store};
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::env::{BadEnv, EX_USAGE, Env};
 use shared::ids::{LocationId, PersonId};
@@ -60,8 +62,27 @@ enum Command {
         #[arg(long, requires = "sub", value_parser = moment)]
         issued_before: Option<OffsetDateTime>,
     },
+    /// Look after the keys of content at rest (needs DATABASE_URL and CONTENT_KEYS)
+    Keys {
+        #[command(subcommand)]
+        task: KeyTask,
+    },
     /// Print the OpenAPI document as YAML
     Openapi,
+}
+
+#[derive(Subcommand)]
+enum KeyTask {
+    /// Wrap all data keys with the first master key: the others can go then
+    Rewrap,
+    /// Make new data keys for new messages; old messages stay readable
+    Rotate {
+        /// Of this location only
+        #[arg(long)]
+        location: Option<LocationId>,
+    },
+    /// Encrypt the messages that were written before encryption was switched on
+    Encrypt,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -79,6 +100,7 @@ fn main() -> ExitCode {
         Command::Migrate => migrate(),
         Command::Token { sub, role, location, ttl } => print_token(&sub, role, &location, ttl),
         Command::Revoke { jti, sub, issued_before } => revoke(jti, sub, issued_before),
+        Command::Keys { task } => look_after_keys(task),
         Command::Openapi => {
             print!("{}", api::spec_yaml());
             Ok(())
@@ -135,6 +157,18 @@ async fn revoke(
     check(&revocation)?;
     store::Store::new(&config::database(Env::of_process())?)?.revoke(&revocation).await?;
     println!("revoked; running services refuse it within a second");
+    Ok(())
+}
+
+#[tokio::main]
+async fn look_after_keys(task: KeyTask) -> Result<(), ServeError> {
+    let (database, ring) = config::keys(Env::of_process())?;
+    let store = store::Store::new(&database)?.with_vault(Some(Arc::new(Vault::new(&ring)?)));
+    match task {
+        KeyTask::Rewrap => keys::rewrap(&store).await?,
+        KeyTask::Rotate { location } => keys::rotate(&store, location.as_ref()).await?,
+        KeyTask::Encrypt => keys::encrypt(&store).await?,
+    }
     Ok(())
 }
 

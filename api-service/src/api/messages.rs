@@ -56,8 +56,8 @@ impl Messages {
     async fn send(&self, caller: Caller, state: Data<&Arc<State>>, body: Input<SendBody>) -> Result<Sent, BodyRefusal> {
         let SendBody(ask) = body.0;
         match send::send(&caller.0, &state.writer, ask).await {
-            Ok(Written { json, created: true }) => Ok(Sent::Created(Encoded::of_json(json))),
-            Ok(Written { json, created: false }) => Ok(Sent::Repeated(Encoded::of_json(json))),
+            Ok(Written { json, created: true }) => Ok(Sent::Created(Encoded::of_json(json.into_inner()))),
+            Ok(Written { json, created: false }) => Ok(Sent::Repeated(Encoded::of_json(json.into_inner()))),
             Err(refused @ Refused::IdReused) => Ok(Sent::IdReused(problem(refused).into())),
             Err(refused) => Err(refused.into()),
         }
@@ -135,7 +135,7 @@ impl FromFields for SendBody {
             location: location?,
             sender: sender?,
             receiver: receiver?,
-            content: content?,
+            content: content?.into(),
             client_message_id: client_message_id?,
         }))
     }

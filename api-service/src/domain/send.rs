@@ -2,6 +2,7 @@
 
 use shared::ids::LocationId;
 use shared::participant::{Conversation, Participant};
+use shared::redacted::Redacted;
 use shared::token::Principal;
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ pub struct SendMessage {
     /// To whom.
     pub receiver: Participant,
     /// What.
-    pub content: String,
+    pub content: Redacted<String>,
     /// What makes a retry safe.
     pub client_message_id: Option<Uuid>,
 }
@@ -32,6 +33,6 @@ pub async fn send(principal: &Principal, writer: &Writer, ask: SendMessage) -> R
     let SendMessage { location, sender, receiver, content, client_message_id } = ask;
     principal.check_acts_as(&location, &sender)?;
     let conversation = Conversation::new(location, sender.clone(), receiver.clone())?;
-    let content = Content::new(content).map_err(|why| Refused::Field("content", why))?;
+    let content = Content::new(content.into_inner()).map_err(|why| Refused::Field("content", why))?;
     writer.write(NewMessage { conversation, sender, receiver, content, client_message_id }).await
 }

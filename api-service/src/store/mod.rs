@@ -4,17 +4,21 @@
 
 mod connect;
 mod conversations;
+mod data_keys;
 mod error;
 mod messages;
 mod migrate;
 mod outbox;
 mod receipts;
 mod revocations;
+mod sealing;
 mod sends;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use data_keys::WrongKeys;
 use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 pub use error::StoreError;
 pub use migrate::migrate;
@@ -22,6 +26,7 @@ pub use outbox::{OutboxEntry, OutboxEvent};
 pub use sends::{Done, SendOutcome};
 
 use crate::config::DatabaseConfig;
+use crate::vault::Vault;
 use connect::Connector;
 
 /// Longest a use of the database may take, from asking for a connection to the answer.
@@ -35,6 +40,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    /// What seals and opens content; none when that is not configured.
+    vault: Option<Arc<Vault>>,
 }
 
 impl Store {
@@ -69,7 +76,13 @@ impl Store {
             }))
             .build()
             .map_err(StoreError::internal)?;
-        Ok(Self { pool })
+        Ok(Self { pool, vault: None })
+    }
+
+    /// The same, with content sealed and opened by `vault`.
+    #[must_use]
+    pub fn with_vault(self, vault: Option<Arc<Vault>>) -> Self {
+        Self { vault, ..self }
     }
 
     /// Whether the database answers.

@@ -12,22 +12,25 @@ use deadpool_postgres::Object;
 use shared::channel::Channel;
 use shared::ids::{ConversationId, LocationId};
 use shared::participant::Participant;
+use shared::redacted::Redacted;
 use tokio::try_join;
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
 use super::conversations::{self, Bump, Standing};
+use super::data_keys::{self, Sealing};
 use super::outbox::{self, OutboxEntry, OutboxEvent};
 use super::{Store, StoreError, messages};
 use crate::domain::message::{Message, NewMessage, now};
+use crate::vault::Vault;
 
 /// What became of one send.
 #[derive(Debug, Clone)]
 pub enum SendOutcome {
     /// It is a new message, as clients get it.
-    Sent(String),
+    Sent(Redacted<String>),
     /// It was sent before; the message as it stands now, as clients get it.
-    Repeated(String),
+    Repeated(Redacted<String>),
     /// Its `client_message_id` stands for another message.
     IdReused,
 }
@@ -49,8 +52,11 @@ impl Store {
     /// then nobody knows, and only a repeat with the same `client_message_id` can tell.
     pub async fn send(&self, batch: &[Arc<NewMessage>]) -> Result<Done, StoreError> {
         self.with(async |client| {
-            let statements = Statements::prepare(client).await?;
-            let done = send(client, &statements, batch).await;
+            let locations = batch.iter().map(|new| new.conversation.location());
+            let sealing = data_keys::sealing(client, self.vault.as_deref(), locations).await?;
+            let statements = Statements::prepare(client, &sealing).await?;
+            let terms = Terms { statements, sealing, vault: self.vault.as_deref() };
+            let done = send(client, &terms, batch).await;
             if done.is_err() {
                 // On a broken connection this fails too, and the pool drops it.
                 let _ = client.batch_execute("rollback").await;
@@ -59,6 +65,13 @@ impl Store {
         })
         .await
     }
+}
+
+/// What is known before the transaction begins.
+struct Terms<'a> {
+    statements: Statements,
+    sealing: Sealing,
+    vault: Option<&'a Vault>,
 }
 
 /// Prepared before the transaction: within it, everything must be on its way in one go and in order.
@@ -70,25 +83,25 @@ struct Statements {
 }
 
 impl Statements {
-    async fn prepare(client: &Object) -> Result<Self, StoreError> {
+    async fn prepare(client: &Object, sealing: &Sealing) -> Result<Self, StoreError> {
         let (bump, repeats, insert, remember) = try_join!(
             client.prepare_cached(conversations::BUMP),
             client.prepare_cached(messages::BY_CLIENT_ID),
-            client.prepare_cached(messages::INSERT),
+            client.prepare_cached(messages::insert_statement(sealing)),
             client.prepare_cached(outbox::INSERT_MESSAGES),
         )?;
         Ok(Self { bump, repeats, insert, remember })
     }
 }
 
-async fn send(client: &Object, statements: &Statements, batch: &[Arc<NewMessage>]) -> Result<Done, StoreError> {
+async fn send(client: &Object, terms: &Terms<'_>, batch: &[Arc<NewMessage>]) -> Result<Done, StoreError> {
     let mut stored: HashMap<RepeatKey, Message> = HashMap::new();
     loop {
         let judged = judge(batch, &stored);
         if judged.bumps.is_empty() {
             return done(&judged.verdicts, batch, &[], None);
         }
-        let begun = Begun::begin(client, statements, batch, &judged).await?;
+        let begun = Begun::begin(client, terms, batch, &judged).await?;
         if begun.standing.len() < judged.bumps.len() {
             // Somebody writes in a conversation for the first time.
             client.batch_execute("rollback").await?;
@@ -105,7 +118,7 @@ async fn send(client: &Object, statements: &Statements, batch: &[Arc<NewMessage>
             continue;
         }
         let new = place(batch, &judged, begun.standing)?;
-        let outbox_id = write(client, statements, &new).await?;
+        let outbox_id = write(client, terms, &new).await?;
         return done(&judged.verdicts, batch, &new, Some(outbox_id));
     }
 }
@@ -122,7 +135,7 @@ impl Begun {
     /// in order, so repeats are looked for behind the locks: of two that race, the second sees the first.
     async fn begin(
         client: &Object,
-        statements: &Statements,
+        Terms { statements, vault, .. }: &Terms<'_>,
         batch: &[Arc<NewMessage>],
         judged: &Judged,
     ) -> Result<Self, StoreError> {
@@ -147,17 +160,20 @@ impl Begun {
             conversations::bump(client, &statements.bump, &judged.bumps, now()),
             repeats,
         )?;
-        Ok(Self { standing, repeats: repeats.iter().map(messages::message).collect::<Result<_, _>>()? })
+        let opening = data_keys::opening(client, *vault, &repeats).await?;
+        let repeats = repeats.iter().map(|row| messages::message(row, &opening)).collect::<Result<_, _>>()?;
+        Ok(Self { standing, repeats })
     }
 }
 
 /// Writes what is new and commits, in one round trip. A commit behind a failed write is a rollback, and the failed
 /// write tells. Returns the row of the outbox.
-async fn write(client: &Object, statements: &Statements, new: &[Message]) -> Result<i64, StoreError> {
+async fn write(client: &Object, terms: &Terms<'_>, new: &[Message]) -> Result<i64, StoreError> {
+    let Terms { statements, sealing, .. } = terms;
     let ids: Vec<_> = new.iter().map(|message| message.id).collect();
     let ((), row, ()) = try_join!(
         biased;
-        messages::insert(client, &statements.insert, new),
+        messages::insert(client, &statements.insert, new, sealing),
         async { Ok(client.query_one(&statements.remember, &[&ids]).await?) },
         async { Ok(client.batch_execute("commit").await?) },
     )?;
@@ -272,9 +288,11 @@ fn done(
                 let json = message.to_json().map_err(StoreError::internal)?;
                 let channel = Channel::from(&message.new.conversation);
                 events.push(OutboxEvent { channel, draft: message.event(&json) });
-                SendOutcome::Sent(json)
+                SendOutcome::Sent(json.into())
             }
-            Verdict::RepeatsStored(message) => SendOutcome::Repeated(message.to_json().map_err(StoreError::internal)?),
+            Verdict::RepeatsStored(message) => {
+                SendOutcome::Repeated(message.to_json().map_err(StoreError::internal)?.into())
+            }
             Verdict::RepeatsEarlier(place) => match outcomes.get(*place) {
                 Some(SendOutcome::Sent(first)) => SendOutcome::Repeated(first.clone()),
                 _ => return Err(StoreError::internal("a repeat of what was not sent")),
