@@ -9,8 +9,18 @@ use crate::data_dir::DataDir;
 use crate::ports::Ports;
 use crate::program::{self, Program};
 
-/// Environment variables of libpq and ours that lead to the database.
-const DATABASE_VARIABLES: [&str; 6] = ["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"];
+/// Environment variables of libpq and ours that lead to the database, or open what it holds.
+const DATABASE_VARIABLES: [&str; 9] = [
+    "DATABASE_URL",
+    "PGHOST",
+    "PGPORT",
+    "PGUSER",
+    "PGPASSWORD",
+    "PGDATABASE",
+    "CONTENT_KEYS",
+    "CONTENT_KEYS_FILE",
+    "CONTENT_KEYS_COMMAND",
+];
 
 /// Better for one machine than the services' own defaults; the caller's environment wins. Sockets
 /// close within two seconds, because whoever pressed Ctrl-C is waiting.
