@@ -121,7 +121,7 @@ const WORKER_THREADS: Setting =
     setting("WORKER_THREADS", Some("0"), "0 to 1024: threads that serve sockets; 0 is one for each core");
 
 /// All settings, for `--help`.
-pub const SETTINGS: [Setting; 24] = [
+pub const SETTINGS: &[Setting] = &[
     LISTEN_ADDR,
     ADMIN_ADDR,
     TRUSTED_PROXIES,

@@ -42,7 +42,7 @@ impl Unsealing {
     /// # Errors
     /// [`Unusable`]
     pub fn live<'a>(&self, channel: &str, payload: &'a [u8]) -> Result<Event<'a>, Unusable> {
-        self.keys.live(channel, payload).map_err(|why| self.refuse(channel, why))
+        self.keys.live(channel, payload).map_err(|why| self.refuse(channel, &why))
     }
 
     /// An entry of a channel's log, and the place before it. `None` for the entry that only opens the log.
@@ -58,11 +58,11 @@ impl Unsealing {
         rest: &[u8],
     ) -> Result<Option<Event<'static>>, Unusable> {
         let channel = channel.as_str();
-        self.keys.logged(channel, places, kind, header, rest).map_err(|why| self.refuse(channel, why))
+        self.keys.logged(channel, places, kind, header, rest).map_err(|why| self.refuse(channel, &why))
     }
 
-    fn refuse(&self, channel: &str, why: Unreadable) -> Unusable {
-        let cause = match &why {
+    fn refuse(&self, channel: &str, why: &Unreadable) -> Unusable {
+        let cause = match why {
             Unreadable::Invalid(invalid) => return Unusable::Invalid(*invalid),
             Unreadable::UnknownKey(_) => "unknown_key",
             Unreadable::Refused(_) => "refused",
