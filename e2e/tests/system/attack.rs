@@ -4,10 +4,13 @@
 mod doors;
 mod frames;
 
-use e2e::{Person, Place, secret_text, token};
+use std::time::Instant;
+
+use e2e::{PATIENCE, Person, Place, secret_text, token};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::bad_handshakes::handshake;
 use crate::place;
 
 /// One conversation that is nobody else's business.
@@ -30,7 +33,8 @@ impl World {
     }
 
     fn admin(&self) -> Person {
-        let claims = token::with(token::claims("ehr-backend", "service", &[&self.place.location]), "admin", json!(true));
+        let claims =
+            token::with(token::claims("ehr-backend", "service", &[&self.place.location]), "admin", json!(true));
         self.place.service().bearing(self.place.sign(&claims))
     }
 
@@ -60,6 +64,9 @@ impl World {
             let asked = self.admin().request(Method::POST, "/admin/revocations").json(&revocation);
             assert_eq!(self.place.ask(asked).await.status, 204);
         }
+        for token in [&taken_back, &of_the_fired] {
+            self.until_refused_everywhere(token).await;
+        }
         let now = token::now();
         vec![
             ("expired", self.place.sign(&token::with(good("doc"), "exp", json!(now - 1)))),
@@ -71,6 +78,26 @@ impl World {
             ("revoked by its id", taken_back),
             ("revoked by its subject", of_the_fired),
         ]
+    }
+
+    /// Every instance knows within a second what was revoked at one of them: asks each until it does.
+    async fn until_refused_everywhere(&self, token: &str) {
+        let bearer = format!("Bearer {token}");
+        let path = format!("/chat/conversations?location_id={}", self.place.location);
+        let revoked_at = Instant::now();
+        for url in &self.place.env.api_urls {
+            let at = self.place.behind(url);
+            while at.ask(at.request(Method::GET, &path).header("authorization", &bearer)).await.status != 401 {
+                assert!(revoked_at.elapsed() < PATIENCE, "{url} still lets a revoked token in");
+            }
+        }
+        for url in &self.place.env.gateway_ws_urls {
+            let at = self.place.behind(&url.replace("ws://", "http://").replace("/ws", ""));
+            let query = self.doctor.with(&self.patient);
+            while handshake(&at, &query, &[("authorization", &bearer)]).await.status != 401 {
+                assert!(revoked_at.elapsed() < PATIENCE, "{url} still lets a revoked token in");
+            }
+        }
     }
 
     /// Nothing was added, marked or shown by whatever has been tried.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use e2e::token;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::World;
@@ -40,7 +42,9 @@ async fn no_stranger_and_no_bad_token_opens_a_socket() {
         world.assert_tells_nothing(who, &answer.text);
     }
     for (kind, bad) in world.bad_tokens().await {
-        for header in [("authorization", format!("Bearer {bad}")), ("sec-websocket-protocol", format!("chat.v1, bearer.{bad}"))] {
+        for header in
+            [("authorization", format!("Bearer {bad}")), ("sec-websocket-protocol", format!("chat.v1, bearer.{bad}"))]
+        {
             let answer = handshake(&world.place, &query, &[(header.0, &header.1)]).await;
             assert_eq!(answer.status, 401, "a token {kind}: {answer:?}");
             let _problem = answer.refused(401);
@@ -112,4 +116,25 @@ async fn no_token_of_others_and_no_bad_one_takes_over_a_socket() {
     socket.expect("authenticated").await;
     let said = world.patient.say(&world.doctor, "still there").await;
     assert_eq!(socket.expect("message").await["message"]["id"], said["id"]);
+}
+
+#[tokio::test]
+async fn revoking_a_token_closes_its_sockets_on_every_gateway_and_nobody_elses() {
+    let world = World::new().await;
+    let jti = uuid::Uuid::now_v7().to_string();
+    let claims = token::with(token::claims("doc", "user", &[&world.place.location]), "jti", json!(jti));
+    let stolen = world.doctor.bearing(world.place.sign(&claims));
+    let (mut stolen_sockets, mut others) = (Vec::new(), Vec::new());
+    for url in &world.place.env.gateway_ws_urls {
+        stolen_sockets.push(stolen.at(&world.place.base_url, url).open(&world.patient).await);
+        others.push(world.doctor.at(&world.place.base_url, url).open(&world.patient).await);
+    }
+    let asked = world.admin().request(Method::POST, "/admin/revocations").json(&json!({"jti": jti}));
+    assert_eq!(world.place.ask(asked).await.status, 204);
+    for mut socket in stolen_sockets {
+        assert_eq!(socket.expect_close().await, 4401);
+    }
+    for mut socket in others {
+        assert!(socket.everything().await.is_empty(), "it lives, and has heard nothing");
+    }
 }
