@@ -6,6 +6,7 @@ mod connect;
 mod conversations;
 mod data_keys;
 mod error;
+mod master_keys;
 mod messages;
 mod migrate;
 mod outbox;
@@ -18,9 +19,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use data_keys::WrongKeys;
 use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 pub use error::StoreError;
+pub use master_keys::WrongKeys;
 pub use migrate::migrate;
 pub use outbox::{OutboxEntry, OutboxEvent};
 pub use sends::{Done, SendOutcome};

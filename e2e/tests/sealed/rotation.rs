@@ -157,5 +157,8 @@ async fn encryption_is_switched_on_over_what_was_written_before_and_seals_that_t
     keys(&stack, &files, &["encrypt"]).await;
     assert_eq!(sql(&stack.env(), plain), "0");
     assert_eq!(patient.messages(&doctor).await, before);
+    keys(&stack, &files, &["rotate"]).await;
+    assert_eq!(sql(&stack.env(), "select count(*) from data_keys where retired_at is not null"), "1");
+    assert_eq!(patient.messages(&doctor).await, before);
     stack.stop().unwrap();
 }
