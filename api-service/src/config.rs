@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::env::{BadEnv, Env, Secret, Setting};
-use shared::keys::KeyRing;
+use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
 use shared::tls::CaFile;
 use shared::token::{MIN_SECRET_BYTES, TokenRules};
 
 pub use encryption::EncryptionConfig;
+use encryption::{CONTENT_KEYS, CONTENT_KEYS_COMMAND, CONTENT_KEYS_FILE};
 
 use crate::redis;
 
@@ -22,11 +23,11 @@ pub const SETTINGS: &[Setting] = &[
     DATABASE_CA_FILE,
     REDIS_URL,
     REDIS_CA_FILE,
-    encryption::SETTINGS[0],
-    encryption::SETTINGS[1],
-    encryption::SETTINGS[2],
-    encryption::SETTINGS[3],
-    encryption::SETTINGS[4],
+    CONTENT_KEYS,
+    CONTENT_KEYS_FILE,
+    CONTENT_KEYS_COMMAND,
+    RELAY_KEYS,
+    RELAY_KEYS_FILE,
     JWT_SECRET,
     JWT_ISSUER,
     JWT_AUDIENCE,
@@ -233,7 +234,7 @@ pub fn keys(mut env: Env) -> Result<(DatabaseConfig, KeyRing), BadEnv> {
     let database = read_database(&mut env);
     let content = encryption::read_content_keys(&mut env);
     if matches!(content, Some(None)) {
-        env.mistake(&encryption::SETTINGS[0], "is required");
+        env.mistake(&CONTENT_KEYS, "is required");
     }
     let keys = (|| Some((database?, content??)))();
     keys.ok_or_else(|| env.mistakes())

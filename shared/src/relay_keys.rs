@@ -164,6 +164,7 @@ fn place(kind: &str, header: &str) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::event::Addressed;
+    use crate::publication::{Manner, Publication};
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
@@ -260,10 +261,13 @@ mod tests {
     }
 
     #[test]
-    fn neither_keys_nor_drafts_show_themselves() {
-        assert_eq!(format!("{:?}", keys(&[("k1", 1)])), r#"{"k1"}"#);
-        assert!(!format!("{:?}", draft("hunter2")).contains("hunter2"));
-        let draft = draft("hunter2");
+    fn neither_keys_nor_events_show_themselves() {
+        let (keys, draft) = (keys(&[("k1", 1)]), draft("hunter2"));
+        assert_eq!(format!("{keys:?}"), r#"{"k1"}"#);
+        let mut publication = Publication::new(1, 1);
+        publication.add(&channel(1), &draft, Manner::Anyway, &RelayKeys::default()).unwrap();
+        let shown = format!("{draft:?} {publication:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("104, 117, 110"), "{shown}");
         let bytes = payload(&draft.header(), draft.kind, draft.rest.expose().as_bytes());
         assert!(!format!("{:?}", Event::from_channel(&bytes)).contains("hunter2"));
     }

@@ -360,6 +360,14 @@ mod tests {
         assert_eq!(outbound.next().await.unwrap_err(), Close::TooSlow);
     }
 
+    #[test]
+    fn a_delivery_does_not_show_what_somebody_wrote() {
+        let payload = b"5-1 5-0\n{\"type\":\"note\",\"text\":\"hunter2\"}";
+        let delivery = Delivery::new(Event::from_channel(payload).unwrap());
+        let shown = format!("{:?} {delivery:?}", Item::Event(delivery.clone()));
+        assert!(!shown.contains("hunter2") && !shown.contains("104, 117, 110"), "{shown}");
+    }
+
     #[tokio::test]
     async fn nobody_hears_their_own_typing() {
         let outbound = queue(10_000);

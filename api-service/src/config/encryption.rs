@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shared::env::{Env, Setting};
-use shared::keys::{InvalidKeys, KeyFile, KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, read_relay_keys};
+use shared::keys::{InvalidKeys, KeyFile, KeyRing, RELAY_KEYS, read_relay_keys};
 
 /// Most that a command may say.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
@@ -79,10 +79,6 @@ pub(super) fn read_content_keys(env: &mut Env) -> Option<Option<KeyRing>> {
     }
     Some(ring)
 }
-
-/// Settings of keys, for `--help`.
-pub(super) const SETTINGS: [Setting; 5] =
-    [CONTENT_KEYS, CONTENT_KEYS_FILE, CONTENT_KEYS_COMMAND, RELAY_KEYS, RELAY_KEYS_FILE];
 
 /// A list of keys that a command has printed.
 struct KeyCommand(KeyRing);

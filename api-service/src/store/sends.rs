@@ -333,6 +333,16 @@ mod tests {
     }
 
     #[test]
+    fn what_became_of_sends_does_not_show_what_was_sent() {
+        let batch = [new("user:d", "contact:p", "hunter2", None)];
+        let judged = judge(&batch, &HashMap::new());
+        let placed = place(&batch, &judged, standing(&batch, &judged, now())).unwrap();
+        let done = done(&judged.verdicts, &batch, &placed, Some(1)).unwrap();
+        assert!(matches!(&done.outcomes[0], SendOutcome::Sent(json) if json.expose().contains("hunter2")));
+        assert!(!format!("{done:?} {placed:?} {batch:?}").contains("hunter2"));
+    }
+
+    #[test]
     fn seq_counts_on_in_each_conversation_and_unread_on_each_side() {
         let batch = [
             new("user:d", "contact:p", "1", None),

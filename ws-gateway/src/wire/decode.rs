@@ -7,8 +7,8 @@ use std::mem::take;
 
 use super::{FINAL, SHORT, opcode};
 
-/// What a client has sent: a whole message or a control frame.
-#[derive(Debug, PartialEq, Eq)]
+/// What a client has sent: a whole message or a control frame. It may be a token: there is no `Debug`.
+#[derive(PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     Text(&'a str),
     Binary,
