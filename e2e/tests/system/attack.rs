@@ -102,7 +102,7 @@ impl World {
 
     /// Nothing was added, marked or shown by whatever has been tried.
     async fn assert_untouched(&self) {
-        assert_eq!(self.doctor.messages(&self.patient).await, [self.message.clone()]);
+        assert_eq!(self.doctor.messages(&self.patient).await, std::slice::from_ref(&self.message));
         let inbox = self.patient.inbox("").await;
         assert_eq!(inbox["conversations"][0]["unread_count"], 1, "{inbox}");
     }

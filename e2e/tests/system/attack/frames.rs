@@ -59,7 +59,7 @@ async fn receipts_for_the_messages_of_others_mark_nothing() {
     let (colleague, other) = (world.place.user("other"), world.place.contact("other"));
     let own = colleague.say(&other, "to be marked").await;
     let mut hears = colleague.open(&other).await;
-    let mut marks = other.open(&colleague).await;
+    let marks = other.open(&colleague).await;
     for kind in ["delivered", "read"] {
         // One frame, so that what is marked of it tells that all of it has been looked at.
         marks.send(&json!({"type": kind, "message_ids": [world.message["id"], own["id"]]}));
@@ -68,7 +68,7 @@ async fn receipts_for_the_messages_of_others_mark_nothing() {
     }
     // Nor does a sender mark what it has sent itself.
     let mut patient = world.patient.open(&world.doctor).await;
-    let mut sender = world.doctor.open(&world.patient).await;
+    let sender = world.doctor.open(&world.patient).await;
     let answer = world.patient.say(&world.doctor, "an answer").await;
     sender.send(&json!({"type": "read", "message_ids": [world.message["id"], answer["id"]]}));
     assert_eq!(patient.expect("read").await["message_ids"], json!([answer["id"]]));
