@@ -1,7 +1,7 @@
 //! A service with the wrong keys does not start.
 
 use crate::keys::Keys;
-use crate::{place, service, stack};
+use crate::{place, service, stack, until};
 
 #[tokio::test]
 async fn a_service_whose_keys_are_not_those_of_the_database_says_so_and_ends_with_64() {
@@ -38,4 +38,36 @@ async fn a_service_whose_keys_are_not_those_of_the_database_says_so_and_ends_wit
         let ended = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         assert_eq!(ended.status.code(), Some(64));
     }
+}
+
+#[tokio::test]
+async fn a_service_that_starts_while_the_database_is_away_ends_once_it_sees_what_is_there() {
+    let place = place().await;
+    place.user("doc").say(&place.contact("pat"), "hello").await; // There is a data key now.
+    let env = stack().env();
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (database, admin) = (free(), free());
+    let (credentials, real) = env.database_url.rsplit_once('@').unwrap();
+    let (real, name) = real.split_once('/').unwrap();
+    let mut command = tokio::process::Command::from(service("api-service", &env));
+    command.arg("serve").env("DATABASE_URL", format!("{credentials}@{database}/{name}")).kill_on_drop(true);
+    command.env("ADMIN_ADDR", admin.to_string()).stderr(std::process::Stdio::piped());
+    let running = command.spawn().unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ask = async || http.get(format!("http://{admin}/healthz")).send().await;
+    until("it serves without a database", async || ask().await.is_ok()).await;
+
+    let (listener, real) = (tokio::net::TcpListener::bind(database).await.unwrap(), real.to_owned());
+    let forwarding = tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = tokio::net::TcpStream::connect(&real).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        }
+    });
+    let ended = tokio::time::timeout(e2e::PATIENCE, running.wait_with_output()).await.expect("it ends").unwrap();
+    forwarding.abort();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(64), "{said}");
+    assert!(said.contains("there is no CONTENT_KEYS"), "{said}");
 }
