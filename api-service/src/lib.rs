@@ -9,13 +9,19 @@
 //! - [`vault`]: keys of content at rest; [`keys`]: what operators do with them
 //! - [`outbox`]: publishes what was committed, at least once
 //! - [`publisher`]: the queue in front of it, and Redis behind it
-//! - [`acks`]: takes receipts from the gateways
+//! - [`stream`]: takes from the gateways [`acks`], and [`socket_events`] for the trail
+//! - [`audit`]: the audit trail, chained; [`auditor`] writes what no transaction of its own does, and [`audit_commands`] are
+//!   for operators
 //! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
+//! - [`tickets`]: gives out what stands for a token, once
 //!
 //! and beside them [`config`], [`state`] and [`redis`].
 
 pub mod acks;
 pub mod api;
+pub mod audit;
+pub mod audit_commands;
+pub mod auditor;
 pub mod config;
 pub mod domain;
 pub mod keys;
@@ -23,8 +29,11 @@ pub mod outbox;
 pub mod publisher;
 pub mod redis;
 pub mod revoker;
+pub mod socket_events;
 pub mod state;
 pub mod store;
+pub mod stream;
+pub mod tickets;
 pub mod vault;
 pub mod writer;
 
@@ -36,18 +45,21 @@ use poem::Server;
 use poem::listener::TcpAcceptor;
 use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
-use shared::token::Verifier;
+use shared::token::{Keyring, Verifier};
 use shared::verified::VerifiedTokens;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::acks::Receipts;
 use crate::config::Config;
 use crate::publisher::Broker;
 use crate::redis::Health;
 use crate::revoker::Revoker;
+use crate::socket_events::SocketEvents;
 use crate::state::State;
 use crate::store::Store;
+use crate::tickets::Tickets;
 use crate::vault::Vault;
 
 /// How long Redis may take for a batch of events.
@@ -79,8 +91,12 @@ pub async fn run(
     stopping: Shutdown,
 ) -> Result<(), ServeError> {
     let shutdown = after(stopping.clone(), config.drain);
+    if config.origins.is_everybody() {
+        tracing::warn!("ALLOWED_ORIGINS is *: any page may ask");
+    }
+    let token_keys = Keyring::open(&config.tokens, &shutdown).await?;
     let vault = config.encryption.content.as_ref().map(Vault::new).transpose()?;
-    let store = Store::new(&config.database)?.with_vault(vault.map(Arc::new));
+    let store = Store::new(&config.database, config.audit_key)?.with_vault(vault.map(Arc::new));
     let relay_keys = config.encryption.relay.as_ref().map(RelayKeys::new).unwrap_or_default();
     let watched = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
     let redis = watched.client.clone();
@@ -88,14 +104,19 @@ pub async fn run(
     // To the very end: what is published last has to prove itself as well.
     let watching = tokio::spawn(redis::watch(watched, told));
     let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log, relay_keys);
-    let revoker = Arc::new(Revoker::new(store.clone(), redis));
-    let ack_redis = redis::client(&config.redis, acks::COMMAND_TIMEOUT)?;
+    let revoker = Arc::new(Revoker::new(store.clone(), redis.clone()));
+    // Their reads block: a client for each.
+    let [ack_redis, event_redis] = [0; 2].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
 
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();
     shutdown.spawn(outbox::run(store.clone(), broker, committed, health, shutdown.clone()));
     shutdown.spawn(writer::run(store.clone(), publisher.clone(), pending));
-    shutdown.spawn(acks::run(ack_redis, store.clone(), publisher.clone(), shutdown.clone()));
+    let receipts = Receipts { store: store.clone(), publisher: publisher.clone() };
+    shutdown.spawn(stream::run(ack_redis?, receipts, shutdown.clone()));
+    shutdown.spawn(stream::run(event_redis?, SocketEvents { store: store.clone() }, shutdown.clone()));
+    let (auditor, entries) = auditor::queue();
+    shutdown.spawn(auditor::run(store.clone(), entries));
 
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
 
@@ -104,9 +125,21 @@ pub async fn run(
     let mut checking = Box::pin(async move { keys::check(&checked).await });
     let fit = timeout(START_PATIENCE, &mut checking).await.ok().transpose()?;
 
-    let tokens = VerifiedTokens::new(Verifier::new(&config.tokens).with_revocations(revoker.known()));
+    let tokens = VerifiedTokens::new(Verifier::new(&config.tokens, token_keys).with_revocations(revoker.known()));
     let trusted_proxies = config.trusted_proxies;
-    let state = Arc::new(State { tokens, store, writer, publisher, revoker, trusted_proxies, stopping });
+    let (tickets, origins) = (Tickets::new(redis), config.origins);
+    let state = Arc::new(State {
+        tokens,
+        store,
+        writer,
+        auditor,
+        publisher,
+        revoker,
+        tickets,
+        origins,
+        trusted_proxies,
+        stopping,
+    });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
     let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
         .idle_timeout(Duration::from_secs(75))

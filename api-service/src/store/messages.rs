@@ -199,19 +199,23 @@ pub(super) fn person(row: &Row, column: &str) -> Result<Option<PersonId>, StoreE
     row.try_get::<_, Option<&str>>(column)?.map(|id| id.parse().map_err(StoreError::internal)).transpose()
 }
 
+/// The one participant that two columns name.
+pub(super) fn participant(row: &Row, user: &str, contact: &str) -> Result<Participant, StoreError> {
+    match (person(row, user)?, person(row, contact)?) {
+        (Some(user), None) => Ok(Participant::user(user)),
+        (None, Some(contact)) => Ok(Participant::contact(contact)),
+        _ => Err(StoreError::internal("a message needs one sender and one receiver")),
+    }
+}
+
 /// The message of a row that has [`columns`]. The only place where content comes out of the database, sealed or not.
 ///
 /// # Errors
 /// [`StoreError::Unreadable`] when its content was sealed for another message, or altered.
 pub(super) fn message(row: &Row, opening: &Opening) -> Result<Message, StoreError> {
     let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
-    let participant = |user, contact| match (person(row, user)?, person(row, contact)?) {
-        (Some(user), None) => Ok(Participant::user(user)),
-        (None, Some(contact)) => Ok(Participant::contact(contact)),
-        _ => Err(StoreError::internal("a message needs one sender and one receiver")),
-    };
-    let sender = participant("sender_user_id", "sender_contact_id")?;
-    let receiver = participant("receiver_user_id", "receiver_contact_id")?;
+    let sender = participant(row, "sender_user_id", "sender_contact_id")?;
+    let receiver = participant(row, "receiver_user_id", "receiver_contact_id")?;
     let conversation = Conversation::new(location, sender.clone(), receiver.clone()).map_err(StoreError::internal)?;
     let id = row.try_get("id")?;
     let content = match row.try_get::<_, Option<String>>("content")? {

@@ -13,3 +13,4 @@ mod resume;
 mod revocation;
 mod sealed;
 mod support;
+mod tickets;
