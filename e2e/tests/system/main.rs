@@ -7,6 +7,7 @@
 mod bad_handshakes;
 mod bad_requests;
 mod bad_tokens;
+mod conformance;
 mod frames;
 mod history;
 mod idempotency;
