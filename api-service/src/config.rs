@@ -211,6 +211,14 @@ pub fn database(mut env: Env) -> Result<DatabaseConfig, BadEnv> {
     read_database(&mut env).ok_or_else(|| env.mistakes())
 }
 
+/// Reads what `alive` needs.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn admin(mut env: Env) -> Result<SocketAddr, BadEnv> {
+    env.read(&ADMIN_ADDR).ok_or_else(|| env.mistakes())
+}
+
 /// Reads what `token` needs.
 ///
 /// # Errors

@@ -60,6 +60,8 @@ enum Command {
         #[arg(long, requires = "sub", value_parser = moment)]
         issued_before: Option<OffsetDateTime>,
     },
+    /// Ask the service on ADMIN_ADDR whether it lives; for container health checks
+    Alive,
     /// Print the OpenAPI document as YAML
     Openapi,
 }
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Migrate => migrate(),
         Command::Token { sub, role, location, ttl } => print_token(&sub, role, &location, ttl),
         Command::Revoke { jti, sub, issued_before } => revoke(jti, sub, issued_before),
+        Command::Alive => alive(),
         Command::Openapi => {
             print!("{}", api::spec_yaml());
             Ok(())
@@ -115,6 +118,10 @@ async fn migrate() -> Result<(), ServeError> {
         applied => println!("applied {}", applied.join(", ")),
     }
     Ok(())
+}
+
+fn alive() -> Result<(), ServeError> {
+    Ok(shared::alive::ask(config::admin(Env::of_process())?)?)
 }
 
 fn moment(text: &str) -> Result<OffsetDateTime, time::error::Parse> {

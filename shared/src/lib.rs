@@ -15,10 +15,12 @@
 //! - [`request`]: where a request comes from
 //! - [`env`]: settings from the environment, all mistakes reported together
 //! - [`net`]: listeners that survive a connection storm
+//! - [`alive`]: whether a service lives, asked from beside it
 //! - [`tls`]: whose word counts that a server is who it says it is
 //! - [`telemetry`]: logs and metrics
 //! - [`shutdown`]: tasks that end together, under one deadline
 
+pub mod alive;
 pub mod channel;
 pub mod env;
 pub mod event;
