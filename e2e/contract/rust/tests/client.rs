@@ -72,7 +72,10 @@ async fn marks_are_typed_and_seen_by_the_sender() {
     let (sent, unknown) = (send("Are you there?").await, Uuid::new_v4());
     let marks = || MarkMessages::new(vec![sent.id, unknown]);
     let delivered = mark_delivered(&patient(), marks()).await.unwrap();
-    assert_eq!((delivered.not_found, delivered.marked[0].id, delivered.marked[0].read_at), (vec![unknown], sent.id, None));
+    assert_eq!(
+        (delivered.not_found, delivered.marked[0].id, delivered.marked[0].read_at),
+        (vec![unknown], sent.id, None)
+    );
     let read = mark_read(&patient(), marks()).await.unwrap();
     assert_eq!(read.marked[0].delivered_at, delivered.marked[0].delivered_at);
     let seen = after(sent.seq - 1).await.remove(0);
@@ -84,7 +87,10 @@ async fn the_inbox_is_typed() {
     let sent = send("In your inbox").await;
     let inbox = list_conversations(&patient(), "loc1", None, None, None, None).await.unwrap();
     let row = &inbox.conversations[0];
-    assert_eq!((row.user_id.as_str(), row.contact_id.as_deref(), row.peer_user_id.as_deref()), ("doc123", Some("pat456"), None));
+    assert_eq!(
+        (row.user_id.as_str(), row.contact_id.as_deref(), row.peer_user_id.as_deref()),
+        ("doc123", Some("pat456"), None)
+    );
     assert!(row.last_message.seq >= sent.seq && row.conversation_id == sent.conversation_id);
 }
 
