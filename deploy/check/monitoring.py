@@ -94,12 +94,16 @@ def names(expr: str) -> set[str]:
 
 def exposed(root: Path) -> set[str]:
     """What the services' sources count, and `/metrics` then calls it."""
+    text = "".join(path.read_text() for crate in ("api-service", "ws-gateway", "shared") for path in sorted((root / crate / "src").rglob("*.rs")))
+    # Whatever has none of these endings is a summary, without buckets.
+    with_buckets = tuple(re.findall(r'Suffix\("(\w+)"', text))
+    assert with_buckets
     found = set()
-    for path in (path for crate in ("api-service", "ws-gateway", "shared") for path in (root / crate / "src").rglob("*.rs")):
-        for kind, name in re.findall(r'(?:metrics::)?\b(counter|gauge|histogram)!\(\s*"(\w+)"', path.read_text()):
-            found |= {name} if kind != "histogram" else {f"{name}_sum", f"{name}_count"}
-            # shared/src/telemetry.rs sets buckets for these; the others are summaries.
-            found |= {f"{name}_bucket"} if kind == "histogram" and name.endswith("_seconds") else set()
+    for kind, name in re.findall(r'(?:\b|Meter::new\()(counter|gauge|histogram)(?:!\(|,)\s*"(\w+)"', text, re.IGNORECASE):
+        if kind.lower() != "histogram":
+            found.add(name)
+            continue
+        found |= {f"{name}_sum", f"{name}_count"} | ({f"{name}_bucket"} if name.endswith(with_buckets) else set())
     return found
 
 
