@@ -8,21 +8,30 @@
 //! - [`store`]: SQL, the only place that names tokio-postgres
 //! - [`outbox`]: publishes what was committed, at least once
 //! - [`publisher`]: the queue in front of it, and Redis behind it
-//! - [`acks`]: takes receipts from the gateways
+//! - [`stream`]: takes from the gateways [`acks`], and [`socket_events`] for the trail
+//! - [`audit`]: the audit trail, chained; [`auditor`] writes what no transaction of its own does, and [`audit_commands`] are
+//!   for operators
 //! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
+//! - [`tickets`]: gives out what stands for a token, once
 //!
 //! and beside them [`config`], [`state`] and [`redis`].
 
 pub mod acks;
 pub mod api;
+pub mod audit;
+pub mod audit_commands;
+pub mod auditor;
 pub mod config;
 pub mod domain;
 pub mod outbox;
 pub mod publisher;
 pub mod redis;
 pub mod revoker;
+pub mod socket_events;
 pub mod state;
 pub mod store;
+pub mod stream;
+pub mod tickets;
 pub mod writer;
 
 use std::sync::Arc;
@@ -32,18 +41,21 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use poem::Server;
 use poem::listener::TcpAcceptor;
 use shared::shutdown::Shutdown;
-use shared::token::Verifier;
+use shared::token::{Keyring, Verifier};
 use shared::verified::VerifiedTokens;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::acks::Receipts;
 use crate::config::Config;
 use crate::publisher::Broker;
 use crate::redis::Health;
 use crate::revoker::Revoker;
+use crate::socket_events::SocketEvents;
 use crate::state::State;
 use crate::store::Store;
+use crate::tickets::Tickets;
 
 /// How long Redis may take for a batch of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -74,27 +86,48 @@ pub async fn run(
     stopping: Shutdown,
 ) -> Result<(), ServeError> {
     let shutdown = after(stopping.clone(), config.drain);
-    let store = Store::new(&config.database)?;
+    if config.origins.is_everybody() {
+        tracing::warn!("ALLOWED_ORIGINS is *: any page may ask");
+    }
+    let keys = Keyring::open(&config.tokens, &shutdown).await?;
+    let store = Store::new(&config.database, config.audit_key)?;
     let watched = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
     let redis = watched.client.clone();
     let (told, health) = watch::channel(Health { connection: 0, since: Instant::now(), proven: Instant::now() });
     // To the very end: what is published last has to prove itself as well.
     let watching = tokio::spawn(redis::watch(watched, told));
     let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log);
-    let revoker = Arc::new(Revoker::new(store.clone(), redis));
-    let ack_redis = redis::client(&config.redis, acks::COMMAND_TIMEOUT)?;
+    let revoker = Arc::new(Revoker::new(store.clone(), redis.clone()));
+    // Their reads block: a client for each.
+    let [ack_redis, event_redis] = [0; 2].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
 
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();
     shutdown.spawn(outbox::run(store.clone(), broker, committed, health, shutdown.clone()));
     shutdown.spawn(writer::run(store.clone(), publisher.clone(), pending));
-    shutdown.spawn(acks::run(ack_redis, store.clone(), publisher.clone(), shutdown.clone()));
+    let receipts = Receipts { store: store.clone(), publisher: publisher.clone() };
+    shutdown.spawn(stream::run(ack_redis?, receipts, shutdown.clone()));
+    shutdown.spawn(stream::run(event_redis?, SocketEvents { store: store.clone() }, shutdown.clone()));
+    let (auditor, entries) = auditor::queue();
+    shutdown.spawn(auditor::run(store.clone(), entries));
 
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
 
-    let tokens = VerifiedTokens::new(Verifier::new(&config.tokens).with_revocations(revoker.known()));
+    let tokens = VerifiedTokens::new(Verifier::new(&config.tokens, keys).with_revocations(revoker.known()));
     let trusted_proxies = config.trusted_proxies;
-    let state = Arc::new(State { tokens, store, writer, publisher, revoker, trusted_proxies, stopping });
+    let (tickets, origins) = (Tickets::new(redis), config.origins);
+    let state = Arc::new(State {
+        tokens,
+        store,
+        writer,
+        auditor,
+        publisher,
+        revoker,
+        tickets,
+        origins,
+        trusted_proxies,
+        stopping,
+    });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
     let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
         .idle_timeout(Duration::from_secs(75))

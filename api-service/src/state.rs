@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use shared::browser::AllowedOrigins;
 use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
 use shared::verified::VerifiedTokens;
 
+use crate::auditor::Auditor;
 use crate::publisher::Publisher;
 use crate::revoker::Revoker;
 use crate::store::Store;
+use crate::tickets::Tickets;
 use crate::writer::Writer;
 
 /// What every request may use.
@@ -19,10 +22,16 @@ pub struct State {
     pub store: Store,
     /// The one way to send.
     pub writer: Writer,
+    /// Keeps the audit trail of what no transaction keeps.
+    pub auditor: Auditor,
     /// The way to the sockets.
     pub publisher: Publisher,
     /// Takes tokens back.
     pub revoker: Arc<Revoker>,
+    /// Gives out what stands for a token, once.
+    pub tickets: Tickets,
+    /// Whose pages may ask.
+    pub origins: AllowedOrigins,
     /// Whose word on addresses counts.
     pub trusted_proxies: TrustedProxies,
     /// Whether the service is about to end; load balancers must know before its port closes.

@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | `place` | [`Place`]: one location of a running system, empty when a test gets it; [`Person`]: who acts there |
 //! | `token` | tokens: good ones, and every kind of bad one |
+//! | `issuer` | issuers with keys of their own, and the file in which they publish them |
 //! | `answer` | [`Answer`]: what came back, and what every refusal must look like |
 //! | `socket` | [`Socket`]: frames as they come, each awaited with a deadline |
 //! | `cluster` | a Redis Cluster as an operator sees it: who is master, a slot on its way |
 //! | `chaos` | faults under load: its clients count what they meet and panic never |
 //! | `contract` | `asyncapi.yaml`: holds every frame of a [`Socket`], either way, against it |
 //! | `wire`, `raw` | HTTP, and WebSocket frames, by hand, where a client library is too well-behaved |
+//! | `trail` | the audit trail, and the commands that verify and export it |
 //!
 //! Whatever is not as expected panics on the spot: that is what fails a test.
 
@@ -19,10 +21,12 @@ mod answer;
 pub mod chaos;
 pub mod cluster;
 pub mod contract;
+pub mod issuer;
 mod place;
 pub mod raw;
 mod socket;
 pub mod token;
+pub mod trail;
 pub mod wire;
 
 use std::time::Duration;

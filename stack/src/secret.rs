@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::data_dir::remove_file;
 
-/// Shortest `JWT_SECRET` that is accepted, in bytes: the output size of HS256 (RFC 7518, 3.2).
-pub(crate) const JWT_SECRET_MIN_BYTES: usize = 32;
+/// Shortest `JWT_SECRET` and `AUDIT_KEY` that are accepted, in bytes: the output size of SHA-256 (RFC 7518, 3.2).
+pub(crate) const KEY_MIN_BYTES: usize = 32;
 
 /// `N` bytes of the system's randomness.
 pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N]> {
@@ -25,8 +25,15 @@ pub(crate) fn random_hex<const N: usize>() -> Result<String> {
     Ok(random_bytes::<N>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// How the key of the tokens begins, so that no service takes it in production (`shared::mode`).
+const DEVELOPMENT_PREFIX: &str = "development-";
+
 /// The secret in `path`; a new one of 64 hexadecimal digits when there is none yet.
 pub(crate) fn load_or_create(path: &Path) -> Result<String> {
+    load_or_create_behind("", path)
+}
+
+fn load_or_create_behind(prefix: &str, path: &Path) -> Result<String> {
     match fs::read_to_string(path) {
         Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -34,7 +41,7 @@ pub(crate) fn load_or_create(path: &Path) -> Result<String> {
         }
         _ => {}
     }
-    let secret = random_hex::<32>()?;
+    let secret = format!("{prefix}{}", random_hex::<32>()?);
     write_private(path, &format!("{secret}\n"))?;
     Ok(secret)
 }
@@ -42,17 +49,25 @@ pub(crate) fn load_or_create(path: &Path) -> Result<String> {
 /// The signing key of this system: what the caller configured, else the one in `path`.
 ///
 /// # Errors
-/// When the configured secret is shorter than [`JWT_SECRET_MIN_BYTES`], or `path` is out of reach.
+/// When the configured secret is shorter than [`KEY_MIN_BYTES`], or `path` is out of reach.
 pub(crate) fn jwt_secret(configured: Option<&str>, path: &Path) -> Result<String> {
+    key("JWT_SECRET", configured, path)
+}
+
+/// The key of this system's audit trail: what the caller configured, else the one in `path`.
+///
+/// # Errors
+/// As [`jwt_secret`].
+pub(crate) fn audit_key(configured: Option<&str>, path: &Path) -> Result<String> {
+    key("AUDIT_KEY", configured, path)
+}
+
+fn key(variable: &str, configured: Option<&str>, path: &Path) -> Result<String> {
     let secret = match configured.filter(|secret| !secret.is_empty()) {
         Some(secret) => secret.to_owned(),
-        None => load_or_create(path)?,
+        None => load_or_create_behind(DEVELOPMENT_PREFIX, path)?,
     };
-    ensure!(
-        secret.len() >= JWT_SECRET_MIN_BYTES,
-        "JWT_SECRET must have at least {JWT_SECRET_MIN_BYTES} bytes, not {}",
-        secret.len()
-    );
+    ensure!(secret.len() >= KEY_MIN_BYTES, "{variable} must have at least {KEY_MIN_BYTES} bytes, not {}", secret.len());
     Ok(secret)
 }
 
@@ -91,9 +106,21 @@ mod tests {
     }
 
     #[test]
+    fn the_key_of_tokens_says_that_it_is_for_development() {
+        let path = scratch("development");
+        let made = jwt_secret(None, &path).unwrap();
+        assert!(made.starts_with("development-") && made.len() == 76, "{made}");
+        assert_eq!(jwt_secret(Some(""), &path).unwrap(), made);
+        // One of an older checkout is kept.
+        fs::write(&path, "0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9\n").unwrap();
+        assert!(jwt_secret(None, &path).unwrap().starts_with("0a1b"));
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn a_configured_secret_wins_unless_it_is_short() {
         let path = scratch("configured");
-        let long = "x".repeat(JWT_SECRET_MIN_BYTES);
+        let long = "x".repeat(KEY_MIN_BYTES);
         assert_eq!(jwt_secret(Some(&long), &path).unwrap(), long);
         let error = jwt_secret(Some("short"), &path).unwrap_err().to_string();
         assert!(error.contains("32 bytes") && !error.contains("short"), "{error}");

@@ -12,12 +12,14 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::acks::Acks;
+use crate::audit::Audit;
 use crate::bells::Bells;
 use crate::config::Config;
 use crate::hub::{Hub, Membership, Refused};
 use crate::outbound::{Delivery, Outbound};
 use crate::replay::{Logs, ReplayError, Resumed};
 use crate::revocations::Revoked;
+use crate::tickets::Tickets;
 use crate::typing::Typing;
 
 /// How often a handshake reads its log anew because events may have been lost meanwhile.
@@ -28,9 +30,11 @@ pub(crate) struct Gateway {
     pub(crate) config: Config,
     pub(crate) verifier: Verifier,
     pub(crate) revoked: Arc<Revoked>,
+    pub(crate) tickets: Tickets,
     pub(crate) hub: Arc<Hub>,
     pub(crate) logs: Logs,
     pub(crate) acks: Acks,
+    pub(crate) audit: Audit,
     pub(crate) typing: Typing,
     /// A permit a socket.
     pub(crate) room: Arc<Semaphore>,

@@ -7,14 +7,20 @@ use poem::{IntoResponse, Request};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use shared::problem::Problem;
+use shared::request::RequestContext;
 use shared::token::{Principal, TokenError, bearer};
 use shared::verified::VerifiedTokens;
 
 use super::refusal::{ProblemBody, problem_error};
+use super::trail::Trail;
+use crate::domain::origin::Origin;
 use crate::state::State;
 
-/// A verified token.
-pub(super) struct Caller(pub(super) Arc<Principal>);
+/// A verified token, and the request that it came with.
+pub(super) struct Caller {
+    pub(super) origin: Origin,
+    pub(super) trail: Trail,
+}
 
 const SCHEME: &str = "token";
 
@@ -30,7 +36,8 @@ impl<'a> ApiExtractor<'a> for Caller {
             MetaSecurityScheme {
                 ty: "http",
                 description: Some(
-                    "A JWT with `sub`, `role` (`user`, `contact` or `service`), `locations` and `exp`. \
+                    "A JWT with `sub`, `role` (`user`, `contact` or `service`), `locations` and `exp`; SMART on FHIR's \
+                     `fhirUser` can stand for `role`. HS256, or RS256, ES256 or EdDSA with a key of the configured JWKS. \
                      `make token SUB=doc123 ROLE=user LOCATION=loc1` prints one for development.",
                 ),
                 name: None,
@@ -59,7 +66,12 @@ impl<'a> ApiExtractor<'a> for Caller {
                 "the service has not started yet: the database is out of reach",
             )));
         }
-        authenticate(request, &state.tokens).map(Self).map_err(|refused| unauthorized(&refused))
+        let (Some(context), Some(trail)) = (request.data::<RequestContext>(), request.data::<Trail>()) else {
+            return Err(problem_error(Problem::new(500, "no context")));
+        };
+        let principal = authenticate(request, &state.tokens).await.map_err(|refused| unauthorized(&refused))?;
+        trail.is_by(&principal);
+        Ok(Self { origin: Origin { principal, request: context.clone() }, trail: trail.clone() })
     }
 }
 
@@ -68,7 +80,7 @@ fn unauthorized(refused: &TokenError) -> poem::Error {
     poem::Error::from_response(body.with_header(WWW_AUTHENTICATE, refused.challenge()).into_response())
 }
 
-fn authenticate(request: &Request, tokens: &VerifiedTokens) -> Result<Arc<Principal>, TokenError> {
+async fn authenticate(request: &Request, tokens: &VerifiedTokens) -> Result<Arc<Principal>, TokenError> {
     let header = request.headers().get(AUTHORIZATION).map(|value| value.to_str().map_err(|_| TokenError::Malformed));
-    tokens.verify(bearer(header.transpose()?)?)
+    tokens.check(bearer(header.transpose()?)?).await
 }
