@@ -34,11 +34,11 @@ def program_faults(name: str, service: dict[str, Any], secrets: Path) -> list[st
     if not program:
         return [] if re.search(r":v?\d", service["image"]) else [f"{name}: an image without a version"]
     found = [f"{name}: {part} is not given up" for part in ("cap_drop", "read_only") if not service.get(part)]
-    if service.get("command") == ["migrate"]:
-        return found
     given = dict(service.get("environment", {}))
     for path in service["env_file"]:
         given |= env_file(secrets / Path(path).name)
+    if service.get("command") == ["migrate"]:
+        return found + [f for f in setting_faults(name, program, given) if "knows no" in f]
     found += setting_faults(name, program, given)
     if int(service["stop_grace_period"].removesuffix("s")) <= seconds_to_end(program, given):
         found.append(f"{name}: is killed before it has ended by itself")
