@@ -329,6 +329,14 @@ pub fn keys(mut env: Env) -> Result<(DatabaseConfig, AuditKey, KeyRing), BadEnv>
     keys.ok_or_else(|| env.mistakes())
 }
 
+/// Reads what `alive` needs.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn admin(mut env: Env) -> Result<SocketAddr, BadEnv> {
+    env.read(&ADMIN_ADDR).ok_or_else(|| env.mistakes())
+}
+
 /// Reads what `token` needs.
 ///
 /// # Errors

@@ -22,10 +22,12 @@
 //! - [`audit`]: who did what, on its way into the audit trail
 //! - [`env`]: settings from the environment, all mistakes reported together
 //! - [`net`]: listeners that survive a connection storm
+//! - [`alive`]: whether a service lives, asked from beside it
 //! - [`tls`]: whose word counts that a server is who it says it is
 //! - [`telemetry`]: logs and metrics
 //! - [`shutdown`]: tasks that end together, under one deadline
 
+pub mod alive;
 pub mod audit;
 pub mod browser;
 pub mod channel;

@@ -239,6 +239,14 @@ impl Config {
     }
 }
 
+/// Where a gateway with this environment serves metrics and health.
+///
+/// # Errors
+/// [`BadEnv`], when the setting is wrong.
+pub fn admin(mut env: Env) -> Result<SocketAddr, BadEnv> {
+    env.read(&ADMIN_ADDR).ok_or_else(|| env.mistakes())
+}
+
 fn number<T>(env: &mut Env, setting: &Setting, least: &T, most: &T) -> Option<T>
 where
     T: FromStr<Err: Display> + PartialOrd + Display,
