@@ -1,0 +1,417 @@
+// One conversation: its messages in order, what is sent into it, and who types. It joins what the socket tells, what the
+// history holds and what waits to be sent, in such a way that nothing is lost, doubled or out of order.
+
+import { ChatError } from "./errors.js";
+import { Emitter } from "./events.js";
+import { Outbox } from "./outbox.js";
+import { conversationQuery, keyOf } from "./participant.js";
+import { Receipts } from "./receipts.js";
+import { Reloader } from "./reloader.js";
+import { LiveSocket } from "./socket.js";
+import { Timeline } from "./timeline.js";
+import { uuidv7 } from "./uuid.js";
+
+const PAGE = 50;
+const RELOAD_PAGE = 200; // the most that the server gives
+const RELOAD_BACK = 500; // how far back receipts are looked for
+const GLANCE_BACK = 20;
+const RELOAD_PAGES = 5; // more than that was missed: begin anew with the newest
+const GAP_MS = 1_500; // a message may overtake the one before it by a moment
+const TYPING_EVERY_MS = 2_000;
+const TYPING_LASTS_MS = 5_000;
+const MOST_CHARACTERS = 8_000;
+
+/** @typedef {import("./types.js").Message} Message */
+/** @typedef {import("./types.js").ServerMessage} ServerMessage */
+
+/**
+ * @typedef {{
+ *   change: void,
+ *   message: Message,
+ *   state: import("./types.js").State,
+ *   error: ChatError,
+ * }} ConversationEvents
+ * `change`: something to show has changed; at most once a turn. `message`: one from the other side, or from another of one's own
+ * windows, that came after the conversation was opened; once each.
+ */
+
+/** @extends {Emitter<ConversationEvents>} */
+export class Conversation extends Emitter {
+  #context;
+  #query;
+  #timeline;
+  #socket;
+  #outbox;
+  #receipts;
+  #reloader;
+  #loaded = false;
+  #hasMore = false;
+  /** @type {Promise<boolean> | null} */
+  #paging = null;
+  #closed = false;
+  #changing = false;
+  /** @type {ChatError | null} */
+  #error = null;
+  #typedAt = 0;
+  /** @type {(() => void) | null} */
+  #stopTyping = null;
+  /** @type {(() => void) | null} */
+  #gapTimer = null;
+
+  /**
+   * @param {import("./client.js").Context} context
+   * @param {import("./types.js").Participant} peer
+   */
+  constructor(context, peer) {
+    super();
+    /** The other side. */
+    this.peer = peer;
+    this.#context = context;
+    this.#query = conversationQuery(context.location_id, context.me, peer);
+    this.#timeline = new Timeline(context.me);
+    this.#outbox = new Outbox({
+      post: (body) => context.http.post("/chat/send", body),
+      sent: (message) => { this.#merge(message); },
+      failed: (entry, error) => { this.#timeline.fail(entry.client_message_id, error); this.#changed(); },
+      waiting: (error) => (error.status === 401 ? context.unauthorized(error) : context.trouble(error)),
+    }, context);
+    this.#receipts = new Receipts(context, (marked) => {
+      for (const { id, delivered_at, read_at } of marked) {
+        this.#receipt([id], { ...(delivered_at ? { delivered_at } : {}), ...(read_at ? { read_at } : {}) });
+      }
+    });
+    this.#reloader = new Reloader(context, (glance) => this.#reload(glance), (error) => this.#failed(error));
+    this.#socket = new LiveSocket(context, {
+      query: () => this.#query,
+      probe: () => context.http.get("/chat/history", { ...this.#query, limit: 1 }),
+      frame: (frame) => this.#frame(frame),
+      state: (state, error) => this.#state(state, error),
+    });
+    this.#socket.open();
+    this.#reloader.now(); // not behind the socket: what is there already can be shown at once
+  }
+
+  /** What to show: by `seq`, then what is on its way. The same array until something changes. @returns {readonly Message[]} */
+  get messages() {
+    return this.#timeline.messages;
+  }
+
+  /** Whether the newest messages have been loaded. */
+  get loaded() {
+    return this.#loaded;
+  }
+
+  /** Whether there are older ones, for `history()` to load. */
+  get hasMore() {
+    return this.#hasMore;
+  }
+
+  get state() {
+    return this.#socket.state;
+  }
+
+  /** Why the state is not `live`, as far as is known. */
+  get error() {
+    return this.#error;
+  }
+
+  /** Whether the other side is typing. */
+  get peerTyping() {
+    return this.#stopTyping !== null;
+  }
+
+  /** The other side's presence; null when the server does not tell. */
+  get presence() {
+    return this.#context.presence.of(this.peer);
+  }
+
+  /** Messages that the server does not have yet. */
+  get pending() {
+    return this.#outbox.size;
+  }
+
+  /**
+   * Sends. The message is in `messages` at once; it is tried until the server has it, in the order of the calls.
+   * @param {string} content 1 to 8,000 characters.
+   * @returns {Promise<Message>} Resolves once the server has it. Whoever shows `messages` need not wait for it.
+   */
+  send(content) {
+    const { clock } = this.#context;
+    const length = [...content].length;
+    if (length < 1 || length > MOST_CHARACTERS) return refuse(new ChatError(`a message has 1 to ${MOST_CHARACTERS} characters`, { status: 422 }));
+    if (this.#closed) return refuse(new ChatError("the conversation was closed", { code: "closed" }));
+    if (this.#outbox.full) return refuse(new ChatError("too many messages wait to be sent", { code: "outbox_full" }));
+    const client_message_id = uuidv7(clock.now());
+    this.#timeline.add(client_message_id, content, new Date(clock.now()).toISOString());
+    this.#typedAt = 0;
+    this.#changed();
+    return this.#post(client_message_id, content);
+  }
+
+  /**
+   * Tries a failed message again, as the same message.
+   * @param {Message} message
+   * @returns {Promise<Message>}
+   */
+  retry(message) {
+    const failed = this.messages.find((one) => one.key === message.key && one.status === "failed");
+    if (!failed?.client_message_id) return refuse(new ChatError("there is no such failed message", { code: "closed" }));
+    this.#timeline.fail(failed.client_message_id, null);
+    this.#changed();
+    return this.#post(failed.client_message_id, failed.content);
+  }
+
+  /**
+   * Takes a message back that has failed, or waits behind others.
+   * @param {Message} message
+   * @returns {boolean} false when the server may have it already.
+   */
+  discard(message) {
+    const found = this.messages.find((one) => one.key === message.key && one.id === null);
+    if (!found?.client_message_id) return false;
+    if (found.status === "sending" && !this.#outbox.discard(found.client_message_id)) return false;
+    this.#timeline.remove(found.client_message_id);
+    this.#changed();
+    return true;
+  }
+
+  /**
+   * Loads the page before the oldest message in `messages`, and adds it there.
+   * @returns {Promise<boolean>} Whether there are still older ones.
+   */
+  history() {
+    this.#paging ??= this.#page().finally(() => { this.#paging = null; });
+    return this.#paging;
+  }
+
+  /**
+   * Tells the other side that these were read; all received ones in `messages`, unless `upTo` names the last.
+   * @param {Message} [upTo]
+   * @returns {Promise<void>} Resolves once the server has noted it.
+   */
+  markRead(upTo) {
+    if (this.#context.role === "service") return Promise.resolve();
+    const last = upTo?.seq ?? Infinity;
+    const ids = this.#timeline.unread().filter((message) => Number(message.seq) <= last).map((message) => String(message.id));
+    return this.#receipts.mark("read", ids);
+  }
+
+  /** Tells the other side that somebody types here. Call it on every keystroke; it is passed on now and then. */
+  typing() {
+    const now = this.#context.clock.now();
+    if (now - this.#typedAt >= TYPING_EVERY_MS && this.#context.role !== "service" && this.#socket.send({ type: "typing" })) this.#typedAt = now;
+  }
+
+  /** Ends the connection. Messages on their way are still sent. */
+  close() {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#socket.close();
+    this.#reloader.close();
+    this.#receipts.close();
+    this.#gapTimer?.();
+    this.#stopTyping?.();
+    if (this.#outbox.size === 0) this.#context.forget(this);
+  }
+
+  /** For `Chat`: back from `close()`, before the last message was sent. @internal */
+  reopen() {
+    if (!this.#closed) return;
+    this.#closed = false;
+    this.#socket.open();
+    this.#reloader.now();
+  }
+
+  /** For `Chat`: ends everything. @internal */
+  abandon() {
+    this.close();
+    this.#outbox.close();
+  }
+
+  /** For `Chat`: the network or a token is back. @internal */
+  hurry() {
+    this.#outbox.hurry();
+    this.#receipts.hurry();
+    this.#reloader.hurry();
+    this.#socket.hurry();
+  }
+
+  /** For `Chat`: a fresh token. @internal @param {string} token */
+  offer(token) {
+    this.#socket.offer(token);
+  }
+
+  /** For `Chat`: presence has changed. @internal @param {import("./types.js").Participant} who */
+  presenceChanged(who) {
+    if (keyOf(who) === keyOf(this.peer)) this.#changed();
+  }
+
+  /** @param {string} id @param {string} content @returns {Promise<Message>} */
+  #post(id, content) {
+    const { me, location_id } = this.#context;
+    const body = {
+      location_id, content, client_message_id: id,
+      ...(me.user_id !== undefined ? { sender_user_id: me.user_id } : { sender_contact_id: me.contact_id }),
+      ...(this.peer.user_id !== undefined ? { receiver_user_id: this.peer.user_id } : { receiver_contact_id: this.peer.contact_id }),
+    };
+    /** @type {Promise<Message>} */
+    const sent = new Promise((resolve, reject) => this.#outbox.add({
+      client_message_id: id, body,
+      settle: (error) => {
+        const message = this.messages.findLast((one) => one.client_message_id === id);
+        if (error || !message) reject(error ?? new ChatError("the conversation was closed", { code: "closed" }));
+        else resolve(message);
+        if (this.#closed && this.#outbox.size === 0) this.#context.forget(this);
+      },
+    }));
+    sent.catch(() => {}); // told by the message's status as well
+    return sent;
+  }
+
+  /** @param {any} frame */
+  #frame(frame) {
+    switch (frame.type) {
+      case "ready":
+        // Resumed: what was missed follows. Else it may be anything, and what was loaded before may miss a moment.
+        if (frame.resumed !== true) this.#reloader.now();
+        void this.#context.presence.ask(this.peer);
+        break;
+      case "message": {
+        const merged = this.#merge(frame.message);
+        if (merged?.isNew && !merged.message.mine) this.#peerStopped();
+        if (merged?.isNew) this.#checkGap();
+        break;
+      }
+      case "delivered": this.#receipt(frame.message_ids, { delivered_at: frame.delivered_at }); break;
+      case "read": this.#receipt(frame.message_ids, { read_at: frame.read_at }); break;
+      case "resync": this.#reloader.now(); break;
+      case "typing": this.#peerTypes(frame); break;
+      case "presence": this.#context.presence.heard(frame); break;
+      case "error": this.emit("error", new ChatError(frame.detail, { title: frame.code, code: "frame" })); break;
+    }
+  }
+
+  /** @param {import("./types.js").State} state @param {ChatError | null} error */
+  #state(state, error) {
+    this.#error = error;
+    this.#reloader.poll(state !== "live" && state !== "closed" && state !== "refused");
+    if (state !== "live") this.#peerStopped();
+    if (state === "refused" && error?.status === 401) this.#context.unauthorized(error);
+    this.emit("state", state);
+    this.#changed();
+  }
+
+  /** @param {ChatError} error Of loading, which is not tried again. */
+  #failed(error) {
+    this.#error = error;
+    this.emit("error", error);
+    if (error.status === 401) this.#context.unauthorized(error);
+    this.#changed();
+  }
+
+  /**
+   * @param {ServerMessage} message
+   * @param {boolean} [fromPage] A page joins what is there; what comes alone may be older than the stretch that is kept.
+   */
+  #merge(message, fromPage = false) {
+    const stray = !fromPage && this.#hasMore && message.seq < this.#timeline.first;
+    if (stray && !this.#timeline.find(message.id)) return null; // `history()` brings it, with those between
+    const merged = this.#timeline.merge(message);
+    if (merged.confirms) this.#outbox.confirm(merged.confirms);
+    if (merged.isNew || merged.confirms) {
+      if (this.#timeline.trim(this.#context.maxMessages) && !fromPage) this.#hasMore = true;
+      if (!fromPage && this.#loaded && merged.isNew && !merged.confirms) this.emit("message", merged.message);
+    }
+    this.#changed();
+    return merged;
+  }
+
+  /** @param {string[]} ids @param {{ delivered_at?: string, read_at?: string }} times */
+  #receipt(ids, times) {
+    if (this.#timeline.receipt(ids, times).length > 0) this.#changed();
+  }
+
+  /**
+   * Loads what may be missing: afterwards the newest messages are here, and the receipts of those that are kept.
+   * @param {boolean} glance Only the receipts of the last few: polling should cost the server little.
+   */
+  async #reload(glance) {
+    const { http } = this.#context;
+    let after = this.#loaded ? this.#timeline.stale(glance ? GLANCE_BACK : RELOAD_BACK) : null;
+    for (let pages = 0; after !== null && pages < RELOAD_PAGES; pages++) {
+      const page = await http.get("/chat/history", { ...this.#query, after: after - 1, limit: RELOAD_PAGE });
+      this.#take(page.messages, false);
+      if (!page.has_more) return;
+      after = page.messages.at(-1).seq + 1;
+    }
+    const page = await http.get("/chat/history", { ...this.#query, limit: PAGE });
+    const joins = this.#timeline.size === 0 || (page.messages[0]?.seq ?? 1) <= this.#timeline.last + 1;
+    if (!joins) this.#timeline.restart();
+    if (!joins || !this.#loaded) this.#hasMore = page.has_more;
+    this.#take(page.messages, !this.#loaded);
+    this.#loaded = true;
+    this.#changed();
+  }
+
+  /** @returns {Promise<boolean>} */
+  async #page() {
+    if (!this.#loaded || !this.#hasMore) return this.#hasMore;
+    const before = this.#timeline.first;
+    const limit = Math.min(PAGE, this.#context.maxMessages - this.#timeline.size);
+    if (limit <= 0) return this.#hasMore; // as many as may be kept: they would push out the newest
+    const page = await this.#context.http.get("/chat/history", { ...this.#query, before, limit });
+    if (before !== this.#timeline.first) return this.#hasMore; // begun anew meanwhile
+    this.#take(page.messages, true);
+    this.#hasMore = page.has_more;
+    this.#changed();
+    return this.#hasMore;
+  }
+
+  /** @param {ServerMessage[]} messages @param {boolean} old Known to be older than what was announced. */
+  #take(messages, old) {
+    const arrived = [];
+    for (const message of messages) {
+      const merged = this.#merge(message, old)?.message;
+      if (merged?.id && !merged.mine && !merged.delivered_at) arrived.push(merged.id);
+    }
+    // The gateway proves what came by the socket; what came by HTTP is ours to tell.
+    if (arrived.length > 0 && this.#context.role !== "service") void this.#receipts.mark("delivered", arrived).catch(() => {});
+  }
+
+  #checkGap() {
+    if (this.#gapTimer || this.#timeline.gap === null) return;
+    this.#gapTimer = this.#context.clock.after(GAP_MS, () => {
+      this.#gapTimer = null;
+      if (this.#timeline.gap !== null) this.#reloader.now();
+    });
+  }
+
+  /** @param {{ user_id?: string, contact_id?: string }} frame */
+  #peerTypes(frame) {
+    if (frame.user_id !== this.peer.user_id || frame.contact_id !== this.peer.contact_id) return; // another of one's own windows
+    const was = this.#stopTyping;
+    was?.();
+    const cancel = this.#context.clock.after(TYPING_LASTS_MS, () => this.#peerStopped());
+    this.#stopTyping = () => { cancel(); this.#stopTyping = null; };
+    if (!was) this.#changed();
+  }
+
+  #peerStopped() {
+    if (!this.#stopTyping) return;
+    this.#stopTyping();
+    this.#changed();
+  }
+
+  #changed() {
+    if (this.#changing) return;
+    this.#changing = true;
+    queueMicrotask(() => { this.#changing = false; this.emit("change", undefined); });
+  }
+}
+
+/** @param {ChatError} error @returns {Promise<never>} */
+function refuse(error) {
+  const refused = Promise.reject(error);
+  refused.catch(() => {});
+  return refused;
+}
