@@ -31,8 +31,14 @@ export class Emitter {
       try {
         listener(detail);
       } catch (error) {
-        setTimeout(() => { throw error; });
+        report(error);
       }
     }
   }
+}
+
+/** @param {unknown} error */
+function report(error) {
+  if (globalThis.reportError) globalThis.reportError(error);
+  else setTimeout(() => { throw error; }); // Node.js
 }

@@ -58,7 +58,7 @@ export class Timeline {
    */
   stale(back) {
     if (this.size === 0) return null;
-    const unread = this.#confirmed.slice(-back).find((message) => message.read_at === null);
+    const unread = this.#confirmed.slice(Math.max(this.size - back, 0)).find((message) => message.read_at === null);
     return Math.min(this.gap === null ? Infinity : this.gap + 1, Number(unread?.seq ?? Infinity), this.last + 1);
   }
 
