@@ -185,14 +185,14 @@ export class Conversation extends Emitter {
   }
 
   /**
-   * Tells the other side that these were read; all received ones in `messages`, unless `upTo` names the last.
-   * @param {Message} [upTo]
+   * Tells the other side that these were read: the given ones, or all received ones in `messages`.
+   * @param {readonly Message[]} [which]
    * @returns {Promise<void>} Resolves once the server has noted it.
    */
-  markRead(upTo) {
+  markRead(which) {
     if (this.#context.role === "service") return Promise.resolve();
-    const last = upTo?.seq ?? Infinity;
-    const ids = this.#timeline.unread().filter((message) => Number(message.seq) <= last).map((message) => String(message.id));
+    const wanted = which && new Set(which.map(({ key }) => key));
+    const ids = this.#timeline.unread().filter(({ key }) => wanted?.has(key) ?? true).map(({ id }) => String(id));
     return this.#receipts.mark("read", ids);
   }
 

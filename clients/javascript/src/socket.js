@@ -110,7 +110,8 @@ export class LiveSocket {
       this.#socket = socket;
       socket.onmessage = (event) => { if (socket === this.#socket) this.#receive(event.data); };
       socket.onclose = (event) => { if (socket === this.#socket) void this.#lost(event.code, event.reason); };
-      socket.onerror = () => {}; // `close` follows
+      // `close` follows, except where it does not: Node.js 20 tells of a refused handshake by `error` alone.
+      socket.onerror = () => { if (socket === this.#socket && !this.#ready) void this.#lost(1006, ""); };
       this.#cancelTimer = this.#context.clock.after(READY_MS, () => void this.#lost(1006, "no answer to the handshake"));
     } catch (error) {
       if (attempt === this.#attempts) void this.#lost(1006, "", asChatError(error, "token"));

@@ -146,6 +146,20 @@ test("a refused handshake: HTTP tells why", async () => {
   assert.equal(patient.state, "connecting");
 });
 
+test("a platform that tells of a refused handshake by `error` alone", async () => {
+  const { clock, server, open } = await world();
+  let refuse = true;
+  const close = server.WebSocket.prototype.cut;
+  server.WebSocket.prototype.cut = function (code) { if (refuse) this.onerror?.({}); else close.call(this, code); };
+  server.handshake = () => !refuse;
+  const conversation = open();
+  await clock.advance(2_000);
+  assert.ok(server.handshakes.length > 1, "did not wait for the time limit");
+  refuse = false;
+  await clock.advance(10_000);
+  assert.equal(conversation.state, "live");
+});
+
 test("while no socket can be had, the history is polled", async () => {
   const { clock, server, conversation } = await connected();
   server.handshake = () => false;
