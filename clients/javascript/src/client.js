@@ -29,16 +29,19 @@ import { PresenceBook } from "./presence.js";
  * @property {PresenceBook} presence
  * @property {(conversation: Conversation) => void} forget It is closed, and nothing of it waits to be sent.
  * @property {(error: ChatError) => void} trouble Something failed that is tried again.
+ * @property {(expires_at: string) => void} expiring The token is about to end, and there is no other.
  * @property {(error: ChatError) => void} unauthorized The token is refused, and there is no other.
  */
 
 /**
  * @typedef {{
+ *   expiring: { expires_at: string },
  *   unauthorized: ChatError,
  *   trouble: ChatError,
  *   presence: Participant & import("./types.js").Presence,
  * }} ChatEvents
- * `unauthorized`: sign in again, and give the token to `setToken`. `trouble`: something failed, and is tried again.
+ * `expiring`: the token ends in a minute; `unauthorized`: it has ended. Both only when there is no other to be had: give one to
+ * `setToken`. `trouble`: something failed, and is tried again.
  */
 
 /** @extends {Emitter<ChatEvents>} */
@@ -52,7 +55,7 @@ export class Chat extends Emitter {
   #wake = () => this.#hurry();
   #seen = () => { if (globalThis.document?.visibilityState === "visible") this.#hurry(); };
 
-  /** Use `connect`. @param {Omit<Context, "presence" | "forget" | "trouble" | "unauthorized">} shared */
+  /** Use `connect`. @param {Omit<Context, "presence" | "forget" | "trouble" | "expiring" | "unauthorized">} shared */
   constructor(shared) {
     super();
     this.#context = /** @type {Context} */ ({
@@ -60,6 +63,7 @@ export class Chat extends Emitter {
       presence: new PresenceBook(shared, (who) => this.#presenceChanged(who)),
       forget: (/** @type {Conversation} */ conversation) => this.#forget(conversation),
       trouble: (/** @type {ChatError} */ error) => this.emit("trouble", error),
+      expiring: (/** @type {string} */ expires_at) => this.emit("expiring", { expires_at }),
       unauthorized: (/** @type {ChatError} */ error) => this.emit("unauthorized", error),
     });
     this.#context.credentials.onChange((token) => {
@@ -115,6 +119,15 @@ export class Chat extends Emitter {
    */
   presence(who) {
     return this.#context.presence.ask(participantOf(who));
+  }
+
+  /**
+   * What is known of somebody's presence without asking; null when nothing is.
+   * @param {{ user_id?: string, contact_id?: string }} who
+   * @returns {import("./types.js").Presence | null}
+   */
+  knownPresence(who) {
+    return this.#context.presence.of(participantOf(who));
   }
 
   /** A fresh token for the same participant, for those who have no callback that gets one. @param {string} token */

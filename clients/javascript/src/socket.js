@@ -134,7 +134,7 @@ export class LiveSocket {
         this.#readyAt = this.#heardAt;
         this.#watch();
         break;
-      case "expiring": void this.#renew(); break;
+      case "expiring": void this.#renew(frame.expires_at); break;
       case "authenticated":
         if (this.#offered) this.#token = this.#offered;
         this.#offered = null;
@@ -201,10 +201,12 @@ export class LiveSocket {
     }
   }
 
-  async #renew() {
+  /** @param {string} expires_at */
+  async #renew(expires_at) {
     try {
       const fresh = await this.#context.credentials.renew(this.#token, "expiring");
       if (fresh) this.offer(fresh);
+      else this.#context.expiring(expires_at);
     } catch (error) {
       this.#context.trouble(asChatError(error, "token")); // when the token ends, 4401 asks again
     }

@@ -82,6 +82,18 @@ test("expiring: a fresh token goes over the open socket", async () => {
   assert.equal(conversation.state, "live");
 });
 
+test("expiring, and no other token to be had: whoever uses the SDK is told", async () => {
+  const { clock, server, chat } = await connected();
+  const told = [];
+  chat.on("expiring", ({ expires_at }) => told.push(expires_at));
+  server.ephemeral({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
+  await clock.settle();
+  assert.deepEqual(told, ["2026-11-22T13:00:00Z"]);
+  chat.setToken(token(DOCTOR, "2"));
+  assert.equal(server.live[0].sent.at(-1).type, "ping");
+  assert.deepEqual(server.live[0].sent.filter(({ type }) => type === "auth").map(({ token }) => token), [token(DOCTOR, "2")]);
+});
+
 test("4401 and 401: one fresh token for all that ask at once", async () => {
   const asked = [];
   const { clock, server, chat, conversation } = await connected({

@@ -21,20 +21,23 @@ export function connect(options: import("./types.js").Options): Promise<Chat>;
  * @property {PresenceBook} presence
  * @property {(conversation: Conversation) => void} forget It is closed, and nothing of it waits to be sent.
  * @property {(error: ChatError) => void} trouble Something failed that is tried again.
+ * @property {(expires_at: string) => void} expiring The token is about to end, and there is no other.
  * @property {(error: ChatError) => void} unauthorized The token is refused, and there is no other.
  */
 /**
  * @typedef {{
+ *   expiring: { expires_at: string },
  *   unauthorized: ChatError,
  *   trouble: ChatError,
  *   presence: Participant & import("./types.js").Presence,
  * }} ChatEvents
- * `unauthorized`: sign in again, and give the token to `setToken`. `trouble`: something failed, and is tried again.
+ * `expiring`: the token ends in a minute; `unauthorized`: it has ended. Both only when there is no other to be had: give one to
+ * `setToken`. `trouble`: something failed, and is tried again.
  */
 /** @extends {Emitter<ChatEvents>} */
 export class Chat extends Emitter<ChatEvents> {
-    /** Use `connect`. @param {Omit<Context, "presence" | "forget" | "trouble" | "unauthorized">} shared */
-    constructor(shared: Omit<Context, "presence" | "forget" | "trouble" | "unauthorized">);
+    /** Use `connect`. @param {Omit<Context, "presence" | "forget" | "trouble" | "expiring" | "unauthorized">} shared */
+    constructor(shared: Omit<Context, "presence" | "forget" | "trouble" | "expiring" | "unauthorized">);
     /** Who this is. */
     get me(): import("./types.js").Participant;
     get location_id(): string;
@@ -60,6 +63,15 @@ export class Chat extends Emitter<ChatEvents> {
         user_id?: string;
         contact_id?: string;
     }): Promise<import("./types.js").Presence | null>;
+    /**
+     * What is known of somebody's presence without asking; null when nothing is.
+     * @param {{ user_id?: string, contact_id?: string }} who
+     * @returns {import("./types.js").Presence | null}
+     */
+    knownPresence(who: {
+        user_id?: string;
+        contact_id?: string;
+    }): import("./types.js").Presence | null;
     /** A fresh token for the same participant, for those who have no callback that gets one. @param {string} token */
     setToken(token: string): void;
     /** Ends everything. What was not sent is lost, as `pending` tells before. */
@@ -91,14 +103,22 @@ export type Context = {
      */
     trouble: (error: ChatError) => void;
     /**
+     * The token is about to end, and there is no other.
+     */
+    expiring: (expires_at: string) => void;
+    /**
      * The token is refused, and there is no other.
      */
     unauthorized: (error: ChatError) => void;
 };
 /**
- * `unauthorized`: sign in again, and give the token to `setToken`. `trouble`: something failed, and is tried again.
+ * `expiring`: the token ends in a minute; `unauthorized`: it has ended. Both only when there is no other to be had: give one to
+ * `setToken`. `trouble`: something failed, and is tried again.
  */
 export type ChatEvents = {
+    expiring: {
+        expires_at: string;
+    };
     unauthorized: ChatError;
     trouble: ChatError;
     presence: Participant & import("./types.js").Presence;
