@@ -10,6 +10,7 @@
 //! - [`publisher`]: the queue in front of it, and Redis behind it
 //! - [`acks`]: takes receipts from the gateways
 //! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
+//! - [`tickets`]: gives out what stands for a token, once
 //!
 //! and beside them [`config`], [`state`] and [`redis`].
 
@@ -23,6 +24,7 @@ pub mod redis;
 pub mod revoker;
 pub mod state;
 pub mod store;
+pub mod tickets;
 pub mod writer;
 
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use poem::Server;
 use poem::listener::TcpAcceptor;
 use shared::shutdown::Shutdown;
-use shared::token::Verifier;
+use shared::token::{Keyring, Verifier};
 use shared::verified::VerifiedTokens;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -44,6 +46,7 @@ use crate::redis::Health;
 use crate::revoker::Revoker;
 use crate::state::State;
 use crate::store::Store;
+use crate::tickets::Tickets;
 
 /// How long Redis may take for a batch of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -74,6 +77,10 @@ pub async fn run(
     stopping: Shutdown,
 ) -> Result<(), ServeError> {
     let shutdown = after(stopping.clone(), config.drain);
+    if config.origins.is_everybody() {
+        tracing::warn!("ALLOWED_ORIGINS is *: any page may ask");
+    }
+    let keys = Keyring::open(&config.tokens, &shutdown).await?;
     let store = Store::new(&config.database)?;
     let watched = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
     let redis = watched.client.clone();
@@ -81,7 +88,7 @@ pub async fn run(
     // To the very end: what is published last has to prove itself as well.
     let watching = tokio::spawn(redis::watch(watched, told));
     let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log);
-    let revoker = Arc::new(Revoker::new(store.clone(), redis));
+    let revoker = Arc::new(Revoker::new(store.clone(), redis.clone()));
     let ack_redis = redis::client(&config.redis, acks::COMMAND_TIMEOUT)?;
 
     let (publisher, committed) = publisher::queue();
@@ -92,9 +99,11 @@ pub async fn run(
 
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
 
-    let tokens = VerifiedTokens::new(Verifier::new(&config.tokens).with_revocations(revoker.known()));
+    let tokens = VerifiedTokens::new(Verifier::new(&config.tokens, keys).with_revocations(revoker.known()));
     let trusted_proxies = config.trusted_proxies;
-    let state = Arc::new(State { tokens, store, writer, publisher, revoker, trusted_proxies, stopping });
+    let (tickets, origins) = (Tickets::new(redis), config.origins);
+    let state =
+        Arc::new(State { tokens, store, writer, publisher, revoker, tickets, origins, trusted_proxies, stopping });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
     let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
         .idle_timeout(Duration::from_secs(75))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shared::browser::AllowedOrigins;
 use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
 use shared::verified::VerifiedTokens;
@@ -9,6 +10,7 @@ use shared::verified::VerifiedTokens;
 use crate::publisher::Publisher;
 use crate::revoker::Revoker;
 use crate::store::Store;
+use crate::tickets::Tickets;
 use crate::writer::Writer;
 
 /// What every request may use.
@@ -23,6 +25,10 @@ pub struct State {
     pub publisher: Publisher,
     /// Takes tokens back.
     pub revoker: Arc<Revoker>,
+    /// Gives out what stands for a token, once.
+    pub tickets: Tickets,
+    /// Whose pages may ask.
+    pub origins: AllowedOrigins,
     /// Whose word on addresses counts.
     pub trusted_proxies: TrustedProxies,
     /// Whether the service is about to end; load balancers must know before its port closes.

@@ -14,8 +14,14 @@ const DATABASE_VARIABLES: [&str; 6] = ["DATABASE_URL", "PGHOST", "PGPORT", "PGUS
 
 /// Better for one machine than the services' own defaults; the caller's environment wins. Sockets
 /// close within two seconds, because whoever pressed Ctrl-C is waiting.
-const DEFAULTS: [(&str, &str); 4] =
-    [("LOG_FORMAT", "text"), ("LOG_LEVEL", "info"), ("DRAIN_SECONDS", "2"), ("TRUSTED_PROXIES", "127.0.0.1")];
+const DEFAULTS: [(&str, &str); 5] = [
+    ("LOG_FORMAT", "text"),
+    ("LOG_LEVEL", "info"),
+    ("DRAIN_SECONDS", "2"),
+    ("TRUSTED_PROXIES", "127.0.0.1"),
+    // For the secret that `secret` makes.
+    ("MODE", "development"),
+];
 
 /// What every service is told.
 #[derive(Debug, Clone)]

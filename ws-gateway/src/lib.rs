@@ -15,6 +15,7 @@
 //! - [`replay`]: reads the logs, for sockets that resume and for the relay
 //! - [`acks`]: proven deliveries and reads → Redis
 //! - [`revocations`]: Redis → which tokens are refused, and whose sockets are closed
+//! - [`tickets`]: Redis → whose ticket it is, once
 //! - [`typing`]: somebody types → Redis
 //! - [`redis`]: how connections to Redis behave
 //! - `admin`: metrics and health on a port of their own
@@ -35,6 +36,7 @@ pub mod relay;
 pub mod replay;
 pub mod revocations;
 mod server;
+pub mod tickets;
 pub mod typing;
 mod wire;
 
@@ -46,7 +48,7 @@ use futures_util::future::join;
 use shared::net;
 use shared::shutdown::Shutdown;
 use shared::telemetry;
-use shared::token::Verifier;
+use shared::token::{Keyring, NoKeys, Verifier};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -60,6 +62,7 @@ use crate::hub::Hub;
 use crate::redis::Redis;
 use crate::replay::Logs;
 use crate::revocations::Revoked;
+use crate::tickets::Tickets;
 use crate::typing::Typing;
 
 /// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
@@ -84,6 +87,9 @@ pub enum RunError {
     /// TLS is wanted, and there is nobody to vouch for the server.
     #[error("REDIS_CA_FILE: {0}")]
     Authority(#[from] shared::tls::NoAuthority),
+    /// No token could be verified.
+    #[error(transparent)]
+    Keys(#[from] NoKeys),
 }
 
 /// Runs a gateway on `listener` until `shutdown` begins and its sockets are closed, or
@@ -94,11 +100,15 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`], before anything is accepted.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
+    if config.origins.is_everybody() {
+        tracing::warn!("ALLOWED_ORIGINS is *: any page may open sockets");
+    }
     // Metrics are of a process: a second gateway in it adds to those of the first.
     let metrics = telemetry::start_metrics().ok();
     let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
     // Ends after the sockets have: they need it to the last.
     let background = Shutdown::new();
+    let keys = Keyring::open(&config.tokens, &background).await?;
     let redis = Redis::new(config.redis_url.clone(), config.redis_ca.as_ref(), config.redis_timeout)?;
     let topology = redis.topology();
     let commands = redis.commands(&background)?;
@@ -106,6 +116,13 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let hub = Hub::new();
     relay::start(redis, logs.clone(), &hub, config.position_check, &background);
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
+    let (held, hearing, ended) = (keys.clone(), hub.clone(), background.clone());
+    background.spawn(async move {
+        tokio::select! {
+            () = close_when_keys_leave(&held, &hearing) => {}
+            () = ended.begun() => {}
+        }
+    });
     let bells = Bells::new();
     let (ringing, ended) = (bells.clone(), background.clone());
     background.spawn(async move {
@@ -115,8 +132,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         }
     });
     let gateway = Arc::new(Gateway {
-        verifier: Verifier::new(&config.tokens).with_revocations(revoked.known().clone()),
+        verifier: Verifier::new(&config.tokens, keys).with_revocations(revoked.known().clone()),
         revoked,
+        tickets: Tickets::new(commands.clone()),
         hub: hub.clone(),
         logs,
         acks: Acks::start(commands.clone(), &background),
@@ -152,4 +170,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         tracing::warn!(drained, flushed, "ended at the deadline, with something left");
     }
     Ok(())
+}
+
+/// A token does not outlive its key, nor does a socket: an issuer that takes a key out of its set may have lost it.
+async fn close_when_keys_leave(keys: &Keyring, hub: &Hub) {
+    let mut readings = keys.readings();
+    while readings.changed().await.is_ok() {
+        let closed = hub.close_bearers(|bearer| !keys.holds(bearer.key));
+        if closed > 0 {
+            tracing::info!(closed, "keys have left the set");
+        }
+    }
 }

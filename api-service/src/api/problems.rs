@@ -13,8 +13,8 @@ use poem::http::header::{
 use poem::http::{HeaderValue, StatusCode};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError};
-use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
+use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
 use tracing::Instrument;
 
 use super::params;

@@ -7,3 +7,4 @@ pub mod mark;
 pub mod message;
 pub mod revoke;
 pub mod send;
+pub mod ticket;

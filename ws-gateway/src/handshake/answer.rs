@@ -7,8 +7,11 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
+use shared::browser::SECURITY_HEADERS;
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
 use shared::token::{Forbidden, TokenError};
+
+use crate::tickets::NotTaken;
 
 /// An answer, whole.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -54,7 +57,8 @@ impl Refusal {
     }
 
     pub(super) fn no_token() -> Self {
-        let detail = "no token: send `Authorization: Bearer <JWT>`, or the subprotocols `chat.v1, bearer.<JWT>`";
+        let detail =
+            "no token: send `Authorization: Bearer <JWT>`, the subprotocols `chat.v1, bearer.<JWT>`, or `?ticket=`";
         // Without a token there is no error to name (RFC 6750, section 3.1).
         Self::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer realm=\"chat\"")
     }
@@ -65,9 +69,12 @@ impl Refusal {
         Self::new(StatusCode::UNAUTHORIZED, detail).challenge(&challenge)
     }
 
-    pub(super) fn ticket() -> Self {
-        let detail = "tickets are not available on this server: send the token itself";
-        Self::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer realm=\"chat\"")
+    pub(super) fn bad_ticket() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, NotTaken::Unknown.to_string()).challenge("Bearer realm=\"chat\"")
+    }
+
+    pub(super) fn foreign_origin() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "pages of this origin may not open sockets here")
     }
 
     fn challenge(self, challenge: &str) -> Self {
@@ -129,9 +136,10 @@ pub(crate) fn too_slow() -> String {
     let request_id = problem::request_id(None);
     let body = Problem::new(408, "the request did not arrive in time").for_request(&request_id).to_json();
     let (kind, length) = (problem::CONTENT_TYPE, body.len());
+    let told = SECURITY_HEADERS.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
     format!(
         "HTTP/1.1 408 Request Timeout\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\
-         x-request-id: {request_id}\r\nconnection: close\r\n\r\n{body}"
+         x-request-id: {request_id}\r\n{told}connection: close\r\n\r\n{body}"
     )
 }
 
@@ -156,6 +164,9 @@ fn answer(status: u16, kind: &'static str, request_id: &str, body: String) -> An
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
     insert(headers, HeaderName::from_static(REQUEST_ID_HEADER), request_id);
     answer
 }
