@@ -148,6 +148,8 @@ pub struct Config {
     pub tokens: TokenRules,
     /// Whose pages may ask.
     pub origins: AllowedOrigins,
+    /// Signs tokens for whoever tries the console; in development mode only.
+    pub demonstration: Option<Secret>,
     /// How much Redis remembers of a conversation.
     pub log: LogConfig,
     /// How long load balancers have to turn to others, once the service is told to stop.
@@ -186,6 +188,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let shutdown = env.read_if(&SHUTDOWN_TIMEOUT_SECONDS, between(1_u64, 600));
     let log_format = env.read(&LOG_FORMAT);
     let log_level = env.read(&LOG_LEVEL);
+    let demonstration = tokens.as_ref().filter(|_| mode == Some(Mode::Development)).and_then(|it| it.secret.clone());
     let config = (|| {
         Some(Config {
             listen: listen?,
@@ -195,6 +198,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             redis: redis?,
             tokens: mode.and(tokens)?,
             origins: origins?,
+            demonstration,
             log: LogConfig { length: length?, ttl_millis: ttl? * 1_000 },
             drain: Duration::from_secs(drain?),
             shutdown_timeout: Duration::from_secs(shutdown?),
@@ -289,6 +293,7 @@ mod tests {
         });
         let config = serve(env).unwrap();
         assert_eq!(config.listen.port(), 8081);
+        assert!(config.demonstration.is_none(), "nobody is anybody, unless somebody says so");
         assert!(!format!("{config:?}").contains("xxxx"));
     }
 
@@ -304,7 +309,7 @@ mod tests {
                 _ => None,
             })
         };
-        assert!(serve(env("development")).is_ok());
+        assert!(serve(env("development")).unwrap().demonstration.is_some());
         for mode in ["", "production"] {
             let BadEnv(mistakes) = serve(env(mode)).unwrap_err();
             assert_eq!(mistakes.len(), 2, "{mistakes:?}");

@@ -102,8 +102,19 @@ pub async fn run(
     let tokens = VerifiedTokens::new(Verifier::new(&config.tokens, keys).with_revocations(revoker.known()));
     let trusted_proxies = config.trusted_proxies;
     let (tickets, origins) = (Tickets::new(redis), config.origins);
-    let state =
-        Arc::new(State { tokens, store, writer, publisher, revoker, tickets, origins, trusted_proxies, stopping });
+    let demonstration = config.demonstration.map(Arc::new);
+    let state = Arc::new(State {
+        tokens,
+        store,
+        writer,
+        publisher,
+        revoker,
+        tickets,
+        origins,
+        demonstration,
+        trusted_proxies,
+        stopping,
+    });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
     let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
         .idle_timeout(Duration::from_secs(75))
