@@ -53,7 +53,7 @@ export class ConversationView {
     });
     this.count = h("p", { class: "count soft", id: `${name}-count`, role: "status" });
     this.button = h("button", { class: "primary round", "aria-label": "Send", title: "Send", dataset: { testid: `${name}-send` } }, icon("send"));
-    this.heading = h("h3", { id: `${name}-title`, tabindex: -1 }, title);
+    this.heading = h("h2", { id: `${name}-title`, tabindex: -1 }, title);
     this.element = h("section", { class: "conversation", "aria-label": `Conversation with ${title}` },
       h("header", {},
         h("button", { type: "button", class: "quiet round back", "aria-label": "Back to the conversations", dataset: { testid: `${name}-back` }, onclick: back }, icon("back")),
@@ -102,6 +102,7 @@ export class ConversationView {
     const first = loaded && this.lastKey === undefined;
     log.setAttribute("aria-busy", String(!loaded));
     const anchor = this.#sticky ? null : this.#anchor();
+    this.older.hidden = !conversation.hasMore; // before anything is measured
     arrange(log, this.#wanted(messages));
     const mineIsNew = messages.length > 0 && messages.at(-1).mine && messages.at(-1).key !== this.lastKey && this.lastKey !== undefined;
     const arrived = loaded && this.lastKey !== undefined && messages.at(-1)?.key !== this.lastKey;
@@ -145,7 +146,7 @@ export class ConversationView {
   }
 
   #day(day, sent_at) {
-    if (!this.#days.has(day)) this.#days.set(day, h("h4", { class: "day" }, h("time", { datetime: sent_at.slice(0, 10) })));
+    if (!this.#days.has(day)) this.#days.set(day, h("h3", { class: "day" }, h("time", { datetime: sent_at.slice(0, 10) })));
     const heading = this.#days.get(day);
     setText(heading.firstChild, dayName(sent_at)); // today is yesterday at midnight
     return heading;
@@ -156,20 +157,20 @@ export class ConversationView {
     const { conversation } = this;
     const { state, error, presence } = conversation;
     this.element.dataset.state = state;
-    const banner = state === "refused" ? `You cannot see this conversation: ${error?.message ?? "no access"}` : BANNERS[state] ?? "";
+    const refused = state === "refused" && error?.status !== 401; // 401: a token may come, and then it is sent
+    const banner = refused ? `You cannot see this conversation: ${error?.message ?? "no access"}` : BANNERS[state] ?? "";
     setText(this.banner, banner);
     this.banner.hidden = banner === "";
-    this.banner.classList.toggle("bad", state === "refused");
-    setText(this.nothing, conversation.loaded ? "No messages yet. Write the first one." : state === "refused" ? "" : "Loading…");
+    this.banner.classList.toggle("bad", refused);
+    setText(this.nothing, conversation.loaded ? "No messages yet. Write the first one." : refused ? "" : "Loading…");
     setText(this.presence, presence?.online ? "Online" : presence?.last_seen_at ? lastSeen(presence.last_seen_at) : this.about);
     this.presence.classList.toggle("is-online", Boolean(presence?.online));
     setText(this.typing, conversation.peerTyping ? `${this.title} is typing…` : "");
-    this.older.hidden = !conversation.hasMore;
     if (!this.older.disabled) setText(this.older, this.olderProblem ?? "Earlier messages");
     this.jump.hidden = this.#sticky;
     const words = this.#missed > 0 ? `${this.#missed} new` : "Newest";
     if (this.jump.textContent !== words) this.jump.replaceChildren(icon("down"), h("span", {}, words));
-    this.input.disabled = this.button.disabled = state === "refused";
+    this.input.disabled = this.button.disabled = refused;
   }
 
   async #loadOlder() {

@@ -37,6 +37,9 @@ const CONSOLE: Files = files!(
     ]
 );
 
+/// What browsers ask for beside pages that name no icon.
+const ICON: Files = &[("/favicon.ico", include_str!("../../../clients/console/icon.svg"))];
+
 const SDK: Files = files!(
     "/sdk/",
     "javascript/src",
@@ -65,12 +68,12 @@ const SDK: Files = files!(
 
 /// Where files are served.
 pub(super) fn paths() -> impl Iterator<Item = &'static str> {
-    CONSOLE.iter().chain(SDK).map(|(path, _)| *path)
+    CONSOLE.iter().chain(ICON).chain(SDK).map(|(path, _)| *path)
 }
 
 /// Each file, and where.
 pub(super) fn endpoints() -> impl Iterator<Item = (&'static str, impl Endpoint)> {
-    CONSOLE.iter().chain(SDK).map(|(path, content)| (*path, file(path, content)))
+    CONSOLE.iter().chain(ICON).chain(SDK).map(|(path, content)| (*path, file(path, content)))
 }
 
 /// Asked for each time, and sent again only when it has changed: the files of one page must be of one version.
@@ -91,7 +94,7 @@ fn content_type(path: &str) -> &'static str {
     match path.rsplit_once('.') {
         Some((_, "js")) => "text/javascript; charset=utf-8",
         Some((_, "css")) => "text/css; charset=utf-8",
-        Some((_, "svg")) => "image/svg+xml",
+        Some((_, "svg" | "ico")) => "image/svg+xml",
         _ => "application/octet-stream",
     }
 }

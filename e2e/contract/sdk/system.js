@@ -60,11 +60,15 @@ export const live = (emitter) => until(emitter, "live", () => emitter.state === 
 export async function kill(name, index = 0) {
   const pid = (all) => all[name].split(",")[index];
   const dead = pid(await env());
-  const changes = watch(dirname(process.env.STACK_ENV), { signal: AbortSignal.timeout(LIMIT_MS) });
-  process.kill(Number(dead), "SIGKILL");
-  for (;;) {
-    if (pid(await env()) !== dead) return;
-    await changes.next();
+  const abort = new AbortController();
+  const limit = setTimeout(() => abort.abort(new Error(`${name} was not started again`)), LIMIT_MS);
+  try {
+    const changes = watch(dirname(process.env.STACK_ENV), { signal: abort.signal });
+    process.kill(Number(dead), "SIGKILL");
+    while (pid(await env()) === dead) await changes.next();
+  } finally {
+    clearTimeout(limit);
+    abort.abort();
   }
 }
 
