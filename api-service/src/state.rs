@@ -8,6 +8,7 @@ use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
 use shared::verified::VerifiedTokens;
 
+use crate::auditor::Auditor;
 use crate::publisher::Publisher;
 use crate::revoker::Revoker;
 use crate::store::Store;
@@ -22,6 +23,8 @@ pub struct State {
     pub store: Store,
     /// The one way to send.
     pub writer: Writer,
+    /// Keeps the audit trail of what no transaction keeps.
+    pub auditor: Auditor,
     /// The way to the sockets.
     pub publisher: Publisher,
     /// Takes tokens back.

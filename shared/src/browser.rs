@@ -87,7 +87,8 @@ pub fn source_hash(text: &str) -> String {
 /// A host and perhaps a port, of what they can be made of.
 #[must_use]
 pub fn is_host(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'))
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'))
 }
 
 impl AllowedOrigins {
@@ -162,7 +163,9 @@ mod tests {
     #[test]
     fn who_is_on_the_list_may_ask_and_nobody_who_is_nearly() {
         let list = origins("https://ehr.example, https://other.example:8443,capacitor://localhost");
-        for origin in ["https://ehr.example", "https://EHR.example", "https://other.example:8443", "capacitor://localhost"] {
+        for origin in
+            ["https://ehr.example", "https://EHR.example", "https://other.example:8443", "capacitor://localhost"]
+        {
             assert!(list.allows(origin, Some("chat.example")), "{origin}");
         }
         for origin in [
@@ -180,7 +183,9 @@ mod tests {
 
     #[test]
     fn only_whole_origins_are_a_list() {
-        for bad in ["ehr.example", "https://", "https://ehr.example/", "https://*.ehr.example", "https://a b", "://x", "null"] {
+        for bad in
+            ["ehr.example", "https://", "https://ehr.example/", "https://*.ehr.example", "https://a b", "://x", "null"]
+        {
             assert_eq!(bad.parse::<AllowedOrigins>(), Err(InvalidOrigins), "{bad}");
         }
         assert_eq!(origins(" https://A.example ,, * ").to_string(), "https://a.example,*");

@@ -16,12 +16,14 @@
 //! - [`browser`]: which pages may ask, and what browsers are told with each answer
 //! - [`problem`]: RFC 9457 bodies
 //! - [`request`]: where a request comes from
+//! - [`audit`]: who did what, on its way into the audit trail
 //! - [`env`]: settings from the environment, all mistakes reported together
 //! - [`net`]: listeners that survive a connection storm
 //! - [`tls`]: whose word counts that a server is who it says it is
 //! - [`telemetry`]: logs and metrics
 //! - [`shutdown`]: tasks that end together, under one deadline
 
+pub mod audit;
 pub mod browser;
 pub mod channel;
 pub mod env;

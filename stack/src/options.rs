@@ -5,13 +5,14 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Variables of the developer's shell that must not decide what a test runs against.
-const AMBIENT: [&str; 12] = [
+const AMBIENT: [&str; 13] = [
     "DATABASE_URL",
     "REDIS_URL",
     "GATEWAY_REDIS_URL",
     "JWT_SECRET",
     "JWKS_FILE",
     "JWKS_URL",
+    "AUDIT_KEY",
     "MODE",
     "ALLOWED_ORIGINS",
     "PORT",

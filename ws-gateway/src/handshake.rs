@@ -9,10 +9,11 @@ mod query;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hyper::header::HeaderValue;
 use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
-use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode, Version};
+use shared::audit::{Action, Entry, Who};
 use shared::browser::AllowedOrigins;
 use shared::channel::Channel;
 use shared::event::Cursor;
@@ -25,6 +26,7 @@ use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::audit::is_recorded;
 use crate::gateway::{CannotStart, Gateway, Start};
 use crate::hub::Refused;
 use crate::tickets::NotTaken;
@@ -64,6 +66,24 @@ pub(crate) struct Admitted {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
+/// What is known of a handshake so far, for the audit trail.
+#[derive(Debug, Default)]
+struct Known {
+    who: Option<Who>,
+    conversation: Option<Conversation>,
+}
+
+impl Known {
+    /// The entry of a handshake that is refused.
+    fn entry(self, status: u16, context: &RequestContext) -> Entry {
+        let entry = Entry::new(self.who.unwrap_or(Who::Anonymous), Action::SocketOpen, status).by(context);
+        match &self.conversation {
+            Some(conversation) => entry.in_conversation(conversation, None),
+            None => entry,
+        }
+    }
+}
+
 /// Answers a request. With `101` comes the socket that follows it.
 pub(crate) async fn respond<B>(
     gateway: &Arc<Gateway>,
@@ -75,16 +95,22 @@ pub(crate) async fn respond<B>(
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     let outcome = match request.uri().path() {
         "/ws" if !readable => Err(Refusal::method()),
-        "/ws" => match admit(gateway, &request, &context).await {
-            Ok((answer, admitted)) => {
-                count("accepted");
-                return (answer, Some(admitted));
+        "/ws" => {
+            let mut known = Known::default();
+            match admit(gateway, &request, &context, &mut known).await {
+                Ok((answer, admitted)) => {
+                    count("accepted");
+                    return (answer, Some(admitted));
+                }
+                Err(refusal) => {
+                    count(refusal.outcome());
+                    if is_recorded(refusal.status()) {
+                        gateway.audit.report(known.entry(refusal.status(), &context));
+                    }
+                    Err(refusal)
+                }
             }
-            Err(refusal) => {
-                count(refusal.outcome());
-                Err(refusal)
-            }
-        },
+        }
         "/healthz" | "/readyz" if !readable => Err(Refusal::method()),
         "/healthz" => Ok(()),
         "/readyz" => is_ready(gateway),
@@ -128,6 +154,7 @@ async fn admit<B>(
     gateway: &Arc<Gateway>,
     request: &Request<B>,
     context: &RequestContext,
+    known: &mut Known,
 ) -> Result<(Answer, Box<Admitted>), Refusal> {
     if gateway.shutdown.has_begun() {
         return Err(Refusal::unavailable("this gateway is going away: reconnect now"));
@@ -137,7 +164,8 @@ async fn admit<B>(
     }
     check_handshake(request, &gateway.config.origins)?;
     let principal = identify(gateway, shown(request)?, context).await?;
-    let asked = check_wish(request, &principal)?;
+    known.who = Some(Who::from(&principal.actor));
+    let asked = check_wish(request, &principal, known)?;
     let principal = Arc::new(principal);
     let permit = gateway.room.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Refusal::unavailable("this gateway holds as many sockets as it may"))?;
@@ -180,7 +208,7 @@ fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins) -> Result<
 }
 
 /// What the handshake asks for, and whether the bearer may have it.
-fn check_wish<B>(request: &Request<B>, principal: &Principal) -> Result<Asked, Refusal> {
+fn check_wish<B>(request: &Request<B>, principal: &Principal, known: &mut Known) -> Result<Asked, Refusal> {
     let headers = request.headers();
     let query = request.uri().query().unwrap_or_default();
     let key = header(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
@@ -192,6 +220,7 @@ fn check_wish<B>(request: &Request<B>, principal: &Principal) -> Result<Asked, R
     }
     let Wanted { conversation, cursor } = query::parse(query).map_err(refused_query)?;
 
+    known.conversation = Some(conversation.clone());
     principal.check_sees(&conversation).map_err(Refusal::forbidden)?;
     Ok(Asked { conversation, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
 }
@@ -207,7 +236,8 @@ fn refused_query(error: QueryError) -> Refusal {
 fn shown<B>(request: &Request<B>) -> Result<Shown<'_>, Refusal> {
     let headers = request.headers();
     let ticket = query::ticket(request.uri().query().unwrap_or_default()).map_err(refused_query)?;
-    let in_subprotocol = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
+    let in_subprotocol =
+        tokens(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
     match (ticket, in_subprotocol) {
         (Some(_), in_subprotocol) if in_subprotocol.is_some() || headers.contains_key(AUTHORIZATION) => {
             Err(Refusal::bad_request("send a ticket or a token, and not both"))

@@ -7,14 +7,20 @@ use poem::{IntoResponse, Request};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use shared::problem::Problem;
+use shared::request::RequestContext;
 use shared::token::{Principal, TokenError, bearer};
 use shared::verified::VerifiedTokens;
 
 use super::refusal::{ProblemBody, problem_error};
+use super::trail::Trail;
+use crate::domain::origin::Origin;
 use crate::state::State;
 
-/// A verified token.
-pub(super) struct Caller(pub(super) Arc<Principal>);
+/// A verified token, and the request that it came with.
+pub(super) struct Caller {
+    pub(super) origin: Origin,
+    pub(super) trail: Trail,
+}
 
 const SCHEME: &str = "token";
 
@@ -60,7 +66,12 @@ impl<'a> ApiExtractor<'a> for Caller {
                 "the service has not started yet: the database is out of reach",
             )));
         }
-        authenticate(request, &state.tokens).await.map(Self).map_err(|refused| unauthorized(&refused))
+        let (Some(context), Some(trail)) = (request.data::<RequestContext>(), request.data::<Trail>()) else {
+            return Err(problem_error(Problem::new(500, "no context")));
+        };
+        let principal = authenticate(request, &state.tokens).await.map_err(|refused| unauthorized(&refused))?;
+        trail.is_by(&principal);
+        Ok(Self { origin: Origin { principal, request: context.clone() }, trail: trail.clone() })
     }
 }
 

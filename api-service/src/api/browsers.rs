@@ -46,11 +46,7 @@ pub(super) async fn preflight(
 }
 
 /// Puts on every answer what browsers need to know.
-pub(super) async fn dress(
-    endpoint: Arc<impl Endpoint>,
-    request: Request,
-    state: &State,
-) -> poem::Result<Response> {
+pub(super) async fn dress(endpoint: Arc<impl Endpoint>, request: Request, state: &State) -> poem::Result<Response> {
     let origin = request.headers().get(ORIGIN).cloned();
     let peer = request.remote_addr().as_socket_addr().map(|peer| peer.ip());
     let scheme = text(request.headers(), &HeaderName::from_static(FORWARDED_PROTO_HEADER));

@@ -19,6 +19,7 @@ mod schema;
 mod spec;
 mod tag;
 mod tickets;
+mod trail;
 
 use std::sync::Arc;
 
@@ -59,7 +60,7 @@ pub fn public(state: Arc<State>) -> BoxEndpoint<'static> {
         })
         .around(move |endpoint, request| {
             let (methods, state) = (methods.clone(), state.clone());
-            async move { problems::answer(endpoint, request, &methods, &state.trusted_proxies).await }
+            async move { problems::answer(endpoint, request, &methods, &state).await }
         })
         .around(move |endpoint, request| {
             let state = browsed.clone();

@@ -18,7 +18,9 @@ use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
 use tracing::Instrument;
 
 use super::params;
-use super::refusal::{ProblemBody, invalid};
+use super::refusal::{ProblemBody, invalid, problem};
+use super::trail::{Trail, action};
+use crate::state::State;
 
 /// Paths and the methods that they know, for `Allow`.
 pub(super) type Methods = Arc<BTreeMap<String, String>>;
@@ -28,13 +30,16 @@ pub(super) async fn answer(
     endpoint: Arc<impl Endpoint>,
     mut request: Request,
     methods: &Methods,
-    trusted: &TrustedProxies,
+    state: &State,
 ) -> poem::Result<Response> {
     let start = Instant::now();
     let from_caller = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
     let request_id = problem::request_id(from_caller);
-    let context = RequestContext { request_id: request_id.as_str().into(), address: address(&request, trusted) };
-    request.extensions_mut().insert(context);
+    let context =
+        RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
+    let trail = Trail::default();
+    request.extensions_mut().insert(context.clone());
+    request.extensions_mut().insert(trail.clone());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     // The query stays out of the span: only the path is known to hold nothing about anybody.
@@ -51,6 +56,14 @@ pub(super) async fn answer(
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     };
+    if let Some(entry) = trail.entry(action(&method, &path), response.status().as_u16(), &context) {
+        if entry.is_refusal() {
+            state.auditor.note(entry);
+        } else if let Err(refused) = state.auditor.record(entry).await {
+            // What is not on record is not to be seen.
+            response = span.in_scope(|| ProblemBody::from(problem(refused)).into_response());
+        }
+    }
     if response.status().is_client_error() || response.status().is_server_error() {
         response = with_problem(response, &request_id, methods.get(&path)).await;
     }

@@ -31,6 +31,6 @@ impl Tickets {
     /// `/ws` stands for this call's token, once, within 30 seconds. The socket lives as long as that token. No body.
     #[oai(path = "/chat/ws-ticket", method = "post", operation_id = "issueTicket", tag = "Tag::Sockets")]
     async fn issue(&self, caller: Caller, state: Data<&Arc<State>>) -> Result<Issued, Refusal> {
-        Ok(Issued::Ok(Encoded::of(&ticket::issue(&caller.0, &state.tickets).await?)?))
+        Ok(Issued::Ok(Encoded::of(&ticket::issue(&caller.origin.principal, &state.tickets).await?)?))
     }
 }

@@ -40,13 +40,18 @@ async fn preflight(place: &Place, path: &str, method: &str, origin: &str) -> Ans
 async fn a_browser_is_told_whose_pages_may_ask() {
     let place = place();
     let doctor = place.user("doc");
-    for (path, method) in [("/chat/send", "POST"), ("/chat/read", "PUT"), ("/chat/history", "GET"), ("/chat/ws-ticket", "POST")] {
+    for (path, method) in
+        [("/chat/send", "POST"), ("/chat/read", "PUT"), ("/chat/history", "GET"), ("/chat/ws-ticket", "POST")]
+    {
         let answer = preflight(&place, path, method, ALLOWED_ORIGIN).await;
         assert_eq!((answer.status, answer.text.as_str()), (204, ""), "{answer:?}");
         assert_eq!(answer.header("access-control-allow-origin"), Some(ALLOWED_ORIGIN));
         assert!(answer.header("access-control-allow-methods").unwrap().contains(method), "{answer:?}");
         let headers = answer.header("access-control-allow-headers").unwrap();
-        assert!(["authorization", "content-type", "x-request-id"].iter().all(|name| headers.contains(name)), "{headers}");
+        assert!(
+            ["authorization", "content-type", "x-request-id"].iter().all(|name| headers.contains(name)),
+            "{headers}"
+        );
         assert_eq!(answer.header("access-control-allow-credentials"), None);
         assert!(answer.header("access-control-max-age").is_some() && answer.header("x-request-id").is_some());
         let answer = preflight(&place, path, method, FOREIGN).await;
@@ -105,7 +110,10 @@ async fn every_answer_says_what_may_be_done_with_it() {
         let answer = place.get(page).await;
         let policy = answer.header("content-security-policy").unwrap();
         let scripts = policy.split("; ").find_map(|directive| directive.strip_prefix("script-src ")).unwrap();
-        assert!(!scripts.contains("unsafe") && !scripts.contains('*') && scripts.contains("'sha256-"), "{page}: {policy}");
+        assert!(
+            !scripts.contains("unsafe") && !scripts.contains('*') && scripts.contains("'sha256-"),
+            "{page}: {policy}"
+        );
         let host = place.base_url.trim_start_matches("http://");
         assert!(policy.contains(&format!("connect-src 'self' ws://{host} wss://{host}")), "{page}: {policy}");
     }

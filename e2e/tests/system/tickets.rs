@@ -71,7 +71,8 @@ async fn a_ticket_is_worth_what_its_token_is() {
     let brief = doctor.bearing(place.sign(&brief));
     let given = ask(&brief).await.ok(200);
     assert!((1..=4).contains(&given["expires_in"].as_u64().unwrap()), "not longer than the token: {given}");
-    let mut socket = Socket::connect_with(&url(&brief, &patient, given["ticket"].as_str().unwrap()), &[]).await.unwrap();
+    let mut socket =
+        Socket::connect_with(&url(&brief, &patient, given["ticket"].as_str().unwrap()), &[]).await.unwrap();
     assert_eq!(socket.expect_close().await, 4401, "when the token ends");
 
     let query = |person: &Person, ticket: &str| format!("{}&ticket={ticket}", person.with(&patient));

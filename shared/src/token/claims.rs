@@ -127,7 +127,8 @@ fn referenced(reference: &str) -> Option<Participant> {
         None => rest,
         Some((base, resource)) => {
             let place = base.strip_prefix("https://").or_else(|| base.strip_prefix("http://"))?;
-            let is_place = !place.is_empty() && place.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'));
+            let is_place =
+                !place.is_empty() && place.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'));
             is_place.then_some(resource)?
         }
     };

@@ -242,7 +242,8 @@ fn algorithm(kty: Option<&str>, crv: Option<&str>, alg: Option<&str>) -> Option<
 /// What `use` and `key_ops` say, if they say anything (RFC 7517, sections 4.2 and 4.3).
 fn is_for_verifying(member: &Value) -> bool {
     let is_used_so = member.get("use").is_none_or(|usage| usage == "sig");
-    let operations = member.get("key_ops").map(|operations| operations.as_array().map(Vec::as_slice).unwrap_or_default());
+    let operations =
+        member.get("key_ops").map(|operations| operations.as_array().map(Vec::as_slice).unwrap_or_default());
     is_used_so && operations.is_none_or(|operations| operations.iter().any(|operation| operation == "verify"))
 }
 

@@ -24,11 +24,8 @@ pub const JWKS_FILE: Setting = Setting {
     help: "JSON Web Key Set with the public keys of RS256, ES256 or EdDSA tokens; read again when it changes",
 };
 /// Keys of an issuer, at a URL.
-pub const JWKS_URL: Setting = Setting {
-    name: "JWKS_URL",
-    default: Some(""),
-    help: "the same from an issuer: https, or http on this machine",
-};
+pub const JWKS_URL: Setting =
+    Setting { name: "JWKS_URL", default: Some(""), help: "the same from an issuer: https, or http on this machine" };
 /// Who vouches for the issuer.
 pub const JWKS_CA_FILE: Setting = Setting {
     name: "JWKS_CA_FILE",
@@ -65,7 +62,9 @@ pub fn read(env: &mut Env, mode: Mode) -> Option<TokenRules> {
 pub fn read_secret(env: &mut Env, check: impl Fn(&Secret) -> Result<(), String>) -> Option<Option<Secret>> {
     match env.read_optional::<Secret>(&JWT_SECRET)? {
         None => Some(None),
-        Some(_) => env.read_if(&JWT_SECRET, |secret: &Secret| long_enough(secret).and_then(|()| check(secret))).map(Some),
+        Some(_) => {
+            env.read_if(&JWT_SECRET, |secret: &Secret| long_enough(secret).and_then(|()| check(secret))).map(Some)
+        }
     }
 }
 
@@ -106,7 +105,8 @@ mod tests {
     const SECRET: &str = "5d1c9e0fb2a84c7790d36b1f8e2a4c09";
 
     fn told(variables: &[(&str, &str)], mode: Mode) -> Result<TokenRules, String> {
-        let variables: Vec<_> = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut env = Env::from_fn(move |name| variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()));
         let rules = read(&mut env, mode);
         let mistakes = env.mistakes();
@@ -124,7 +124,9 @@ mod tests {
 
     #[test]
     fn secrets_that_are_short_or_made_for_development_are_named_and_not_shown() {
-        for (secret, mode) in [("short", Mode::Development), ("development-0123456789abcdef0123456789", Mode::Production)] {
+        for (secret, mode) in
+            [("short", Mode::Development), ("development-0123456789abcdef0123456789", Mode::Production)]
+        {
             let why = told(&[("JWT_SECRET", secret)], mode).unwrap_err();
             assert!(why.contains("JWT_SECRET") && !why.contains(secret), "{why}");
         }
@@ -135,7 +137,9 @@ mod tests {
     fn a_file_that_is_no_set_of_keys_is_a_bad_setting() {
         let path = std::env::temp_dir().join(format!("shared-jwks-{}", std::process::id()));
         let file = path.to_str().unwrap();
-        assert!(told(&[("JWKS_FILE", "/nonexistent")], Mode::Production).unwrap_err().contains("JWKS_FILE: cannot be read"));
+        assert!(
+            told(&[("JWKS_FILE", "/nonexistent")], Mode::Production).unwrap_err().contains("JWKS_FILE: cannot be read")
+        );
         for (text, why) in [("{}", "is not a JSON Web Key Set"), ("{\"keys\": []}", "holds no key")] {
             std::fs::write(&path, text).unwrap();
             assert!(told(&[("JWKS_FILE", file), ("JWT_SECRET", SECRET)], Mode::Production).unwrap_err().contains(why));

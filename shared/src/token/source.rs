@@ -197,7 +197,9 @@ mod tests {
         for url in ["https://ehr.example/jwks", "http://localhost:1/jwks", "http://127.0.0.1/", "http://[::1]:8/"] {
             assert!(is_safe(url, Mode::Production), "{url}");
         }
-        for url in ["http://ehr.example/jwks", "http://10.0.0.1/", "http://localhost.evil.example/", "http://127.1.evil/"] {
+        for url in
+            ["http://ehr.example/jwks", "http://10.0.0.1/", "http://localhost.evil.example/", "http://127.1.evil/"]
+        {
             assert!(!is_safe(url, Mode::Production), "{url}");
             assert!(is_safe(url, Mode::Development), "{url}");
         }

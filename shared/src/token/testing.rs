@@ -20,7 +20,9 @@ pub(crate) struct Issuer {
 impl Issuer {
     pub(crate) fn new(algorithm: Algorithm, kid: &str) -> Self {
         let key = match algorithm {
-            Algorithm::EdDSA => EncodingKey::from_ed_der(Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap().as_ref()),
+            Algorithm::EdDSA => {
+                EncodingKey::from_ed_der(Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap().as_ref())
+            }
             Algorithm::ES256 => ec(&ECDSA_P256_SHA256_FIXED_SIGNING),
             Algorithm::ES384 => ec(&ECDSA_P384_SHA384_FIXED_SIGNING),
             _ => rsa(),

@@ -100,6 +100,10 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
+    pub(super) fn status(&self) -> u16 {
+        self.problem.status
+    }
+
     /// A label for metrics.
     pub(super) fn outcome(&self) -> &'static str {
         match self.problem.status {

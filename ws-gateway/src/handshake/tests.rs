@@ -40,7 +40,7 @@ fn ask(query: &str, headers: &[(HeaderName, &str)]) -> Result<Asked, Box<Answer>
             Shown::Token(token) => Verifier::of_secret(&SECRET.parse().unwrap()).verify(token),
             Shown::Ticket(_) => panic!("tickets are in Redis"),
         };
-        check_wish(&request, &principal.map_err(|error| Refusal::bad_token(&error))?)
+        check_wish(&request, &principal.map_err(|error| Refusal::bad_token(&error))?, &mut Known::default())
     };
     check(request(query, headers)).map_err(|refusal| Box::new(refusal.into_answer("r1")))
 }

@@ -69,7 +69,9 @@ fn what_should_not_be_in_a_set_is_refused() {
         modulus[0] = first;
         json!(URL_SAFE_NO_PAD.encode(modulus))
     };
-    for short in [modulus(128, 0xff), modulus(256, 0x7f), modulus(257, 0), modulus(1025, 1), modulus(2000, 0), json!("")] {
+    for short in
+        [modulus(128, 0xff), modulus(256, 0x7f), modulus(257, 0), modulus(1025, 1), modulus(2000, 0), json!("")]
+    {
         let expected = match Key::read(&changed(rsa.clone(), "n", short.clone())) {
             // 2048 bits behind a leading zero.
             Ok(_) => short == modulus(257, 0),

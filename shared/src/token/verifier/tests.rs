@@ -53,7 +53,8 @@ fn what_is_issued_is_accepted() {
     let locations = ["loc1".parse().unwrap(), "loc2".parse().unwrap()];
     let secret: Secret = SECRET.parse().unwrap();
     let issue = |role| {
-        let token = issue(&secret, &"x".parse().unwrap(), role, &locations, std::time::Duration::from_secs(60)).unwrap();
+        let token =
+            issue(&secret, &"x".parse().unwrap(), role, &locations, std::time::Duration::from_secs(60)).unwrap();
         Verifier::of_secret(&secret).verify(&token).unwrap()
     };
     assert_eq!(issue(Role::Person(Kind::Contact)).person().unwrap().to_string(), "contact:x");
@@ -68,12 +69,14 @@ fn a_public_key_is_no_secret() {
     let verifier = verifier();
     for issuer in &*ISSUERS {
         let jwk = issuer.jwk();
-        let numbers: Vec<Vec<u8>> = ["n", "x", "y"]
-            .iter()
-            .filter_map(|name| URL_SAFE_NO_PAD.decode(jwk[*name].as_str()?).ok())
-            .collect();
+        let numbers: Vec<Vec<u8>> =
+            ["n", "x", "y"].iter().filter_map(|name| URL_SAFE_NO_PAD.decode(jwk[*name].as_str()?).ok()).collect();
         let mut secrets = numbers.clone();
-        secrets.extend([jwk.to_string().into_bytes(), issuer.set().into_bytes(), [&[4], numbers.concat().as_slice()].concat()]);
+        secrets.extend([
+            jwk.to_string().into_bytes(),
+            issuer.set().into_bytes(),
+            [&[4], numbers.concat().as_slice()].concat(),
+        ]);
         for name in ["n", "x"] {
             secrets.extend(jwk[name].as_str().map(|text| text.as_bytes().to_vec()));
         }
@@ -123,7 +126,8 @@ fn a_header_names_one_of_our_keys_and_nothing_else() {
     assert_eq!(verifier.verify(&rsa.sign_under(&pss, &claims())), Err(TokenError::Algorithm));
     // A key that comes with the token, or an address for one, is nobody's.
     let signed = stranger.sign(&claims());
-    let own = json!({"alg": "RS256", "kid": "rsa", "jwk": stranger.jwk(), "jku": "https://evil.example/jwks", "x5u": "x"});
+    let own =
+        json!({"alg": "RS256", "kid": "rsa", "jwk": stranger.jwk(), "jku": "https://evil.example/jwks", "x5u": "x"});
     let forged = format!("{}.{}", part(&own), signed.split_once('.').unwrap().1);
     assert_eq!(verifier.verify(&forged), Err(TokenError::Signature));
     let critical = Header { crit: Some(vec!["b64".to_owned()]), ..named("rsa") };
@@ -135,7 +139,10 @@ fn a_header_names_one_of_our_keys_and_nothing_else() {
 #[test]
 fn other_algorithms_and_what_is_no_token_are_refused() {
     let verifier = verifier();
-    assert_eq!(verifier.verify(&hs(&Header::default(), &claims(), b"another secret of thirty-two byte")), Err(TokenError::Signature));
+    assert_eq!(
+        verifier.verify(&hs(&Header::default(), &claims(), b"another secret of thirty-two byte")),
+        Err(TokenError::Signature)
+    );
     for algorithm in [Algorithm::HS384, Algorithm::HS512] {
         let token = hs(&Header::new(algorithm), &claims(), SECRET.as_bytes());
         assert_eq!(verifier.verify(&token), Err(TokenError::Algorithm));
