@@ -51,7 +51,8 @@ const SDK: Files = files!(
         "credentials.js",
         "errors.js",
         "events.js",
-        "http.js",
+        "history.js",
+    "http.js",
         "inbox.js",
         "index.js",
         "outbox.js",
@@ -62,6 +63,7 @@ const SDK: Files = files!(
         "socket.js",
         "timeline.js",
         "types.js",
+    "typing.js",
         "uuid.js",
     ]
 );

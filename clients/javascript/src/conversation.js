@@ -3,22 +3,15 @@
 
 import { ChatError } from "./errors.js";
 import { Emitter } from "./events.js";
+import { History } from "./history.js";
 import { Outbox } from "./outbox.js";
 import { conversationQuery, keyOf } from "./participant.js";
 import { Receipts } from "./receipts.js";
-import { Reloader } from "./reloader.js";
 import { LiveSocket } from "./socket.js";
 import { Timeline } from "./timeline.js";
+import { Typing } from "./typing.js";
 import { uuidv7 } from "./uuid.js";
 
-const PAGE = 50;
-const RELOAD_PAGE = 200; // the most that the server gives
-const RELOAD_BACK = 500; // how far back receipts are looked for
-const GLANCE_BACK = 20;
-const RELOAD_PAGES = 5; // more than that was missed: begin anew with the newest
-const GAP_MS = 1_500; // a message may overtake the one before it by a moment
-const TYPING_EVERY_MS = 2_000;
-const TYPING_LASTS_MS = 5_000;
 const MOST_CHARACTERS = 8_000;
 
 /** @typedef {import("./types.js").Message} Message */
@@ -43,20 +36,12 @@ export class Conversation extends Emitter {
   #socket;
   #outbox;
   #receipts;
-  #reloader;
-  #loaded = false;
-  #hasMore = false;
-  /** @type {Promise<boolean> | null} */
-  #paging = null;
+  #history;
+  #typing;
   #closed = false;
   #changing = false;
   /** @type {ChatError | null} */
   #error = null;
-  #typedAt = 0;
-  /** @type {(() => void) | null} */
-  #stopTyping = null;
-  /** @type {(() => void) | null} */
-  #gapTimer = null;
 
   /**
    * @param {import("./client.js").Context} context
@@ -80,7 +65,12 @@ export class Conversation extends Emitter {
         this.#receipt([id], { ...(delivered_at ? { delivered_at } : {}), ...(read_at ? { read_at } : {}) });
       }
     });
-    this.#reloader = new Reloader(context, (glance) => this.#reload(glance), (error) => this.#failed(error));
+    this.#history = new History(context, this.#query, this.#timeline, {
+      take: (messages, isOld) => this.#take(messages, isOld),
+      changed: () => this.#changed(),
+      failed: (error) => this.#failed(error),
+    });
+    this.#typing = new Typing(context.clock, () => this.#socket.send({ type: "typing" }), () => this.#changed());
     this.#socket = new LiveSocket(context, {
       query: () => this.#query,
       probe: () => context.http.get("/chat/history", { ...this.#query, limit: 1 }),
@@ -88,7 +78,7 @@ export class Conversation extends Emitter {
       state: (state, error) => this.#state(state, error),
     });
     this.#socket.open();
-    this.#reloader.now(); // not behind the socket: what is there already can be shown at once
+    this.#history.reload(); // not behind the socket: what is there already can be shown at once
   }
 
   /** What to show: by `seq`, then what is on its way. The same array until something changes. @returns {readonly Message[]} */
@@ -98,12 +88,12 @@ export class Conversation extends Emitter {
 
   /** Whether the newest messages have been loaded. */
   get loaded() {
-    return this.#loaded;
+    return this.#history.loaded;
   }
 
   /** Whether there are older ones, for `history()` to load. */
   get hasMore() {
-    return this.#hasMore;
+    return this.#history.hasMore;
   }
 
   get state() {
@@ -117,7 +107,7 @@ export class Conversation extends Emitter {
 
   /** Whether the other side is typing. */
   get peerTyping() {
-    return this.#stopTyping !== null;
+    return this.#typing.active;
   }
 
   /** The other side's presence; null when the server does not tell. */
@@ -143,7 +133,7 @@ export class Conversation extends Emitter {
     if (this.#outbox.full) return refuse(new ChatError("too many messages wait to be sent", { code: "outbox_full" }));
     const client_message_id = uuidv7(clock.now());
     this.#timeline.add(client_message_id, content, new Date(clock.now()).toISOString());
-    this.#typedAt = 0;
+    this.#typing.sent();
     this.#changed();
     return this.#post(client_message_id, content);
   }
@@ -180,8 +170,7 @@ export class Conversation extends Emitter {
    * @returns {Promise<boolean>} Whether there are still older ones.
    */
   history() {
-    this.#paging ??= this.#page().finally(() => { this.#paging = null; });
-    return this.#paging;
+    return this.#history.older();
   }
 
   /**
@@ -198,8 +187,7 @@ export class Conversation extends Emitter {
 
   /** Tells the other side that somebody types here. Call it on every keystroke; it is passed on now and then. */
   typing() {
-    const now = this.#context.clock.now();
-    if (now - this.#typedAt >= TYPING_EVERY_MS && this.#context.role !== "service" && this.#socket.send({ type: "typing" })) this.#typedAt = now;
+    if (this.#context.role !== "service") this.#typing.here();
   }
 
   /** Ends the connection. Messages on their way are still sent. */
@@ -207,10 +195,9 @@ export class Conversation extends Emitter {
     if (this.#closed) return;
     this.#closed = true;
     this.#socket.close();
-    this.#reloader.close();
+    this.#history.close();
     this.#receipts.close();
-    this.#gapTimer?.();
-    this.#stopTyping?.();
+    this.#typing.stopped();
     if (this.#outbox.size === 0) this.#context.forget(this);
   }
 
@@ -219,7 +206,7 @@ export class Conversation extends Emitter {
     if (!this.#closed) return;
     this.#closed = false;
     this.#socket.open();
-    this.#reloader.now();
+    this.#history.reload();
   }
 
   /** For `Chat`: ends everything. @internal */
@@ -232,7 +219,7 @@ export class Conversation extends Emitter {
   hurry() {
     this.#outbox.hurry();
     this.#receipts.hurry();
-    this.#reloader.hurry();
+    this.#history.hurry();
     this.#socket.hurry();
   }
 
@@ -273,19 +260,21 @@ export class Conversation extends Emitter {
     switch (frame.type) {
       case "ready":
         // Resumed: what was missed follows. Else it may be anything, and what was loaded before may miss a moment.
-        if (frame.resumed !== true) this.#reloader.now();
+        if (frame.resumed !== true) this.#history.reload();
         void this.#context.presence.ask(this.peer);
         break;
       case "message": {
         const merged = this.#merge(frame.message);
-        if (merged?.isNew && !merged.message.mine) this.#peerStopped();
-        if (merged?.isNew) this.#checkGap();
+        if (merged?.isNew && !merged.message.mine) this.#typing.stopped();
+        if (merged?.isNew) this.#history.checkGap();
         break;
       }
       case "delivered": this.#receipt(frame.message_ids, { delivered_at: frame.delivered_at }); break;
       case "read": this.#receipt(frame.message_ids, { read_at: frame.read_at }); break;
-      case "resync": this.#reloader.now(); break;
-      case "typing": this.#peerTypes(frame); break;
+      case "resync": this.#history.reload(); break;
+      case "typing": // not of another of one's own windows
+        if (frame.user_id === this.peer.user_id && frame.contact_id === this.peer.contact_id) this.#typing.there();
+        break;
       case "presence": this.#context.presence.heard(frame); break;
       case "error": this.emit("error", new ChatError(frame.detail, { title: frame.code, code: "frame" })); break;
     }
@@ -294,8 +283,8 @@ export class Conversation extends Emitter {
   /** @param {import("./types.js").State} state @param {ChatError | null} error */
   #state(state, error) {
     this.#error = error;
-    this.#reloader.poll(state !== "live" && state !== "closed" && state !== "refused");
-    if (state !== "live") this.#peerStopped();
+    this.#history.poll(state !== "live" && state !== "closed" && state !== "refused");
+    if (state !== "live") this.#typing.stopped();
     if (state === "refused" && error?.status === 401) this.#context.unauthorized(error);
     this.emit("state", state);
     this.#changed();
@@ -311,16 +300,16 @@ export class Conversation extends Emitter {
 
   /**
    * @param {ServerMessage} message
-   * @param {boolean} [fromPage] A page joins what is there; what comes alone may be older than the stretch that is kept.
+   * @param {boolean} [isOld] It is of a page that joins what is there; what comes alone may be older than the stretch that is kept.
    */
-  #merge(message, fromPage = false) {
-    const stray = !fromPage && this.#hasMore && message.seq < this.#timeline.first;
+  #merge(message, isOld = false) {
+    const stray = !isOld && this.#history.hasMore && message.seq < this.#timeline.first;
     if (stray && !this.#timeline.find(message.id)) return null; // `history()` brings it, with those between
     const merged = this.#timeline.merge(message);
     if (merged.confirms) this.#outbox.confirm(merged.confirms);
     if (merged.isNew || merged.confirms) {
-      if (this.#timeline.trim(this.#context.maxMessages) && !fromPage) this.#hasMore = true;
-      if (!fromPage && this.#loaded && merged.isNew && !merged.confirms) this.emit("message", merged.message);
+      if (this.#timeline.trim(this.#context.maxMessages) && !isOld) this.#history.hasMore = true;
+      if (!isOld && this.#history.loaded && merged.isNew && !merged.confirms) this.emit("message", merged.message);
     }
     this.#changed();
     return merged;
@@ -331,75 +320,15 @@ export class Conversation extends Emitter {
     if (this.#timeline.receipt(ids, times).length > 0) this.#changed();
   }
 
-  /**
-   * Loads what may be missing: afterwards the newest messages are here, and the receipts of those that are kept.
-   * @param {boolean} glance Only the receipts of the last few: polling should cost the server little.
-   */
-  async #reload(glance) {
-    const { http } = this.#context;
-    let after = this.#loaded ? this.#timeline.stale(glance ? GLANCE_BACK : RELOAD_BACK) : null;
-    for (let pages = 0; after !== null && pages < RELOAD_PAGES; pages++) {
-      const page = await http.get("/chat/history", { ...this.#query, after: after - 1, limit: RELOAD_PAGE });
-      this.#take(page.messages, false);
-      if (!page.has_more) return;
-      after = page.messages.at(-1).seq + 1;
-    }
-    const page = await http.get("/chat/history", { ...this.#query, limit: PAGE });
-    const joins = this.#timeline.size === 0 || (page.messages[0]?.seq ?? 1) <= this.#timeline.last + 1;
-    if (!joins) this.#timeline.restart();
-    if (!joins || !this.#loaded) this.#hasMore = page.has_more;
-    this.#take(page.messages, !this.#loaded);
-    this.#loaded = true;
-    this.#changed();
-  }
-
-  /** @returns {Promise<boolean>} */
-  async #page() {
-    if (!this.#loaded || !this.#hasMore) return this.#hasMore;
-    const before = this.#timeline.first;
-    const limit = Math.min(PAGE, this.#context.maxMessages - this.#timeline.size);
-    if (limit <= 0) return this.#hasMore; // as many as may be kept: they would push out the newest
-    const page = await this.#context.http.get("/chat/history", { ...this.#query, before, limit });
-    if (before !== this.#timeline.first) return this.#hasMore; // begun anew meanwhile
-    this.#take(page.messages, true);
-    this.#hasMore = page.has_more;
-    this.#changed();
-    return this.#hasMore;
-  }
-
-  /** @param {ServerMessage[]} messages @param {boolean} old Known to be older than what was announced. */
-  #take(messages, old) {
+  /** @param {ServerMessage[]} messages @param {boolean} isOld */
+  #take(messages, isOld) {
     const arrived = [];
     for (const message of messages) {
-      const merged = this.#merge(message, old)?.message;
+      const merged = this.#merge(message, isOld)?.message;
       if (merged?.id && !merged.mine && !merged.delivered_at) arrived.push(merged.id);
     }
     // The gateway proves what came by the socket; what came by HTTP is ours to tell.
     if (arrived.length > 0 && this.#context.role !== "service") void this.#receipts.mark("delivered", arrived).catch(() => {});
-  }
-
-  #checkGap() {
-    if (this.#gapTimer || this.#timeline.gap === null) return;
-    this.#gapTimer = this.#context.clock.after(GAP_MS, () => {
-      this.#gapTimer = null;
-      if (this.#timeline.gap !== null) this.#reloader.now();
-    });
-  }
-
-  /** @param {{ user_id?: string, contact_id?: string }} frame */
-  #peerTypes(frame) {
-    if (frame.user_id !== this.peer.user_id || frame.contact_id !== this.peer.contact_id) return; // another of one's own windows
-    const was = this.#stopTyping;
-    was?.();
-    const cancel = this.#context.clock.after(TYPING_LASTS_MS, () => this.#peerStopped());
-    this.#stopTyping = () => { cancel(); this.#stopTyping = null; };
-    if (!was) this.#changed();
-  }
-
-  #peerStopped() {
-    if (!this.#stopTyping) return;
-    this.#stopTyping();
-    this.#changed();
   }
 
   #changed() {

@@ -1,7 +1,8 @@
 //! Runs a command against a system of its own: `with_stack COMMAND ARGUMENT…`. For the tools of `scripts/test-*`.
 //!
 //! The command's environment has `BASE_URL`, `WS_URL`, and tokens for location `loc1`: `DOCTOR_TOKEN` (user `doc123`),
-//! `PATIENT_TOKEN` (contact `pat456`), `SERVICE_TOKEN`. `STACK_ENV` names the file that tells the rest (see `stack::StackEnv`). The exit code is the command's.
+//! `PATIENT_TOKEN` (contact `pat456`), `SERVICE_TOKEN`. `STACK_ENV` names the file that tells the rest (see
+//! `stack::StackEnv`). The exit code is the command's.
 
 use std::process::{Command, ExitCode};
 
