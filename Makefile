@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TTL ?= 3600
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint openapi bench seed reset token
+.PHONY: help run test chaos lint openapi types bench seed reset token
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ lint: ## Formatting, clippy, layers, dependencies, and openapi.yaml in step with
 
 openapi: ## Write openapi.yaml from the code
 	@cargo run -q -p api-service -- openapi > openapi.yaml.new && mv openapi.yaml.new openapi.yaml || { rm -f openapi.yaml.new; exit 1; }
+
+types: ## Write the SDK's .d.ts from its JSDoc
+	@. e2e/contract/tools && tools_node && rm -rf clients/javascript/types && "$$node_modules/.bin/tsc" --project clients/javascript
 
 bench: ## Measure, beside the yardsticks, into docs/PERFORMANCE.md: JOB=relay make bench, or everything in 20 minutes
 	@scripts/install

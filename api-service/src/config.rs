@@ -182,6 +182,8 @@ pub struct Config {
     pub tokens: TokenRules,
     /// Whose pages may ask.
     pub origins: AllowedOrigins,
+    /// Signs tokens for whoever tries the console; in development mode only.
+    pub demonstration: Option<Secret>,
     /// What the hashes of the audit trail are made with.
     pub audit_key: AuditKey,
     /// How much Redis remembers of a conversation.
@@ -224,6 +226,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let shutdown = env.read_if(&SHUTDOWN_TIMEOUT_SECONDS, between(1_u64, 600));
     let log_format = env.read(&LOG_FORMAT);
     let log_level = env.read(&LOG_LEVEL);
+    let demonstration = tokens.as_ref().filter(|_| mode == Some(Mode::Development)).and_then(|it| it.secret.clone());
     let config = (|| {
         Some(Config {
             listen: listen?,
@@ -235,6 +238,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             tokens: mode.and(tokens)?,
             audit_key: audit_key?,
             origins: origins?,
+            demonstration,
             log: LogConfig { length: length?, ttl_millis: ttl? * 1_000 },
             drain: Duration::from_secs(drain?),
             shutdown_timeout: Duration::from_secs(shutdown?),
@@ -413,6 +417,7 @@ mod tests {
         });
         let config = serve(env).unwrap();
         assert_eq!(config.listen.port(), 8081);
+        assert!(config.demonstration.is_none(), "nobody is anybody, unless somebody says so");
         assert!(!format!("{config:?}").contains("xxxx"));
     }
 
@@ -428,7 +433,7 @@ mod tests {
                 _ => None,
             })
         };
-        assert!(serve(env("development")).is_ok());
+        assert!(serve(env("development")).unwrap().demonstration.is_some());
         for mode in ["", "production"] {
             let BadEnv(mistakes) = serve(env(mode)).unwrap_err();
             assert_eq!(mistakes.len(), 2, "{mistakes:?}");

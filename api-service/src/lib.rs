@@ -128,6 +128,7 @@ pub async fn run(
     let tokens = VerifiedTokens::new(Verifier::new(&config.tokens, token_keys).with_revocations(revoker.known()));
     let trusted_proxies = config.trusted_proxies;
     let (tickets, origins) = (Tickets::new(redis), config.origins);
+    let demonstration = config.demonstration.map(Arc::new);
     let state = Arc::new(State {
         tokens,
         store,
@@ -137,6 +138,7 @@ pub async fn run(
         revoker,
         tickets,
         origins,
+        demonstration,
         trusted_proxies,
         stopping,
     });

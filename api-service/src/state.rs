@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use shared::browser::AllowedOrigins;
+use shared::env::Secret;
 use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
 use shared::verified::VerifiedTokens;
@@ -32,6 +33,8 @@ pub struct State {
     pub tickets: Tickets,
     /// Whose pages may ask.
     pub origins: AllowedOrigins,
+    /// Signs tokens for whoever tries the console; in development mode only.
+    pub demonstration: Option<Arc<Secret>>,
     /// Whose word on addresses counts.
     pub trusted_proxies: TrustedProxies,
     /// Whether the service is about to end; load balancers must know before its port closes.

@@ -8,7 +8,10 @@ use shared::browser::{is_host, source_hash};
 
 use super::spec;
 
-const TRY_IT: &str = include_str!("../../../clients/console/index.html");
+const CONSOLE: &str = include_str!("../../../clients/console/index.html");
+/// How the console's page says that nobody's tokens are to be had here; in development mode it says the other thing.
+const IN_PRODUCTION: &str = r#"name="chat-mode" content="production""#;
+const IN_DEVELOPMENT: &str = r#"name="chat-mode" content="development""#;
 
 /// Swagger UI, with everything it needs in the page.
 pub(super) fn swagger_ui() -> impl Endpoint {
@@ -18,9 +21,10 @@ pub(super) fn swagger_ui() -> impl Endpoint {
     page(html, Styles::Any)
 }
 
-/// The page to try the chat with.
-pub(super) fn console() -> impl Endpoint {
-    page(TRY_IT.to_owned(), Styles::OfThePage)
+/// The console; in development mode people of the demonstration can sign in.
+pub(super) fn console(development: bool) -> impl Endpoint {
+    let mode = if development { IN_DEVELOPMENT } else { IN_PRODUCTION };
+    page(CONSOLE.replace(IN_PRODUCTION, mode), Styles::OfThePage)
 }
 
 /// The OpenAPI document for programs.
@@ -106,6 +110,13 @@ mod tests {
         assert_eq!(hashes(html, "script"), [source_hash("let s = '<style>';"), source_hash("1")].join(" "));
         // The example of the CSP specification.
         assert_eq!(source_hash("alert('Hello, world.');"), "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='");
+    }
+
+    #[test]
+    fn the_console_has_nothing_inline_and_says_in_which_mode_it_is() {
+        assert_eq!((hashes(CONSOLE, "script"), hashes(CONSOLE, "style")), (String::new(), String::new()));
+        assert!(!CONSOLE.contains(" style=") && !CONSOLE.contains(" on"), "no attribute that the policy forbids");
+        assert_eq!(CONSOLE.matches(IN_PRODUCTION).count(), 1);
     }
 
     #[test]

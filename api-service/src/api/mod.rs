@@ -1,9 +1,11 @@
 //! HTTP: handlers, the types of requests and answers, authentication, problem bodies, documentation.
 
+mod assets;
 mod auth;
 mod body;
 mod browsers;
 mod conversations;
+mod demonstration;
 mod docs;
 mod health;
 mod inline;
@@ -36,10 +38,18 @@ pub fn public(state: Arc<State>) -> BoxEndpoint<'static> {
     let service = Arc::new(spec::service().into_endpoint());
     let (preflighted, browsed) = ((methods.clone(), state.clone()), state.clone());
     // Path by path: nested at the root, it would take `/` from the console.
-    let operations = methods.keys().filter(|path| !spec::PAGES.contains(&path.as_str()));
-    operations
-        .fold(Route::new(), |routes, path| routes.at(path, service.clone()))
-        .at("/", docs::console())
+    let operations = methods.keys().filter(|path| !spec::pages().any(|page| page == path.as_str()));
+    let routes = operations.fold(Route::new(), |routes, path| routes.at(path, service.clone()));
+    let routes = assets::endpoints().fold(routes, |routes, (path, file)| routes.at(path, file));
+    let routes = match &state.demonstration {
+        Some(key) => {
+            let key = demonstration::Key(key.clone());
+            routes.at("/dev/token", poem::post(demonstration::issue).data(key))
+        }
+        None => routes,
+    };
+    routes
+        .at("/", docs::console(state.demonstration.is_some()))
         .at("/docs", docs::swagger_ui())
         .at("/openapi.json", docs::openapi_json())
         .at("/openapi.yaml", docs::openapi_yaml())
