@@ -13,6 +13,7 @@
 //! - [`revocation`]: tokens that are refused before they expire
 //! - [`problem`]: RFC 9457 bodies
 //! - [`request`]: where a request comes from
+//! - [`limit`]: how often somebody may ask
 //! - [`env`]: settings from the environment, all mistakes reported together
 //! - [`net`]: listeners that survive a connection storm
 //! - [`tls`]: whose word counts that a server is who it says it is
@@ -23,6 +24,7 @@ pub mod channel;
 pub mod env;
 pub mod event;
 pub mod ids;
+pub mod limit;
 pub mod net;
 pub mod participant;
 pub mod problem;
