@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::env::{BadEnv, Env, Secret, Setting};
+use shared::limit;
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
 use shared::tls::CaFile;
 use shared::token::{MIN_SECRET_BYTES, TokenRules};
 
+use crate::limits::{self, LimitConfig};
 use crate::redis;
 
 /// Every setting, for `--help`.
@@ -24,6 +26,15 @@ pub const SETTINGS: &[Setting] = &[
     ADMIN_ADDR,
     TRUSTED_PROXIES,
     DATABASE_POOL_SIZE,
+    MAX_CONNECTIONS,
+    limits::PARTICIPANT.per_second,
+    limits::PARTICIPANT.burst,
+    limits::SERVICE.per_second,
+    limits::SERVICE.burst,
+    limit::ADDRESS.per_second,
+    limit::ADDRESS.burst,
+    limit::FAILURES.per_second,
+    limit::FAILURES.burst,
     EVENT_LOG_LENGTH,
     EVENT_LOG_TTL_SECONDS,
     DRAIN_SECONDS,
@@ -68,6 +79,11 @@ const ADMIN_ADDR: Setting = Setting {
 };
 const DATABASE_POOL_SIZE: Setting =
     Setting { name: "DATABASE_POOL_SIZE", default: Some("16"), help: "connections to PostgreSQL, 2 to 1000" };
+const MAX_CONNECTIONS: Setting = Setting {
+    name: "MAX_CONNECTIONS",
+    default: Some("10000"),
+    help: "connections to the public port at a time, 1 to 1000000; more wait",
+};
 const EVENT_LOG_LENGTH: Setting = Setting {
     name: "EVENT_LOG_LENGTH",
     default: Some("128"),
@@ -140,6 +156,10 @@ pub struct Config {
     pub redis: RedisConfig,
     /// Which tokens are good.
     pub tokens: TokenRules,
+    /// Connections to the public port at a time.
+    pub max_connections: usize,
+    /// How often whom is answered.
+    pub limits: LimitConfig,
     /// How much Redis remembers of a conversation.
     pub log: LogConfig,
     /// How long load balancers have to turn to others, once the service is told to stop.
@@ -179,6 +199,8 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let listen = env.read(&LISTEN_ADDR);
     let admin = env.read(&ADMIN_ADDR);
     let trusted_proxies = env.read(&TRUSTED_PROXIES);
+    let max_connections = env.read_if(&MAX_CONNECTIONS, between(1_usize, 1_000_000));
+    let limits = LimitConfig::read(&mut env);
     let length = env.read_if(&EVENT_LOG_LENGTH, between(1, 10_000));
     let ttl = env.read_if(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
     let drain = env.read_if(&DRAIN_SECONDS, between(0_u64, 600));
@@ -193,6 +215,8 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             database: database?,
             redis: redis?,
             tokens: TokenRules { secret: secret?, issuer: issuer?, audience: audience? },
+            max_connections: max_connections?,
+            limits: limits?,
             log: LogConfig { length: length?, ttl_millis: ttl? * 1_000 },
             drain: Duration::from_secs(drain?),
             shutdown_timeout: Duration::from_secs(shutdown?),

@@ -11,16 +11,18 @@
 //! - [`acks`]: takes receipts from the gateways
 //! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
 //!
-//! and beside them [`config`], [`state`] and [`redis`].
+//! and beside them [`config`], [`state`], [`limits`], [`redis`], and `server`, the public port.
 
 pub mod acks;
 pub mod api;
 pub mod config;
 pub mod domain;
+pub mod limits;
 pub mod outbox;
 pub mod publisher;
 pub mod redis;
 pub mod revoker;
+mod server;
 pub mod state;
 pub mod store;
 pub mod writer;
@@ -39,6 +41,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Config;
+use crate::limits::Limits;
 use crate::publisher::Broker;
 use crate::redis::Health;
 use crate::revoker::Revoker;
@@ -94,15 +97,11 @@ pub async fn run(
 
     let tokens = VerifiedTokens::new(Verifier::new(&config.tokens).with_revocations(revoker.known()));
     let trusted_proxies = config.trusted_proxies;
-    let state = Arc::new(State { tokens, store, writer, publisher, revoker, trusted_proxies, stopping });
+    let limits = Limits::new(&config.limits);
+    let state = Arc::new(State { tokens, store, writer, publisher, revoker, limits, trusted_proxies, stopping });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
-    let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
-        .idle_timeout(Duration::from_secs(75))
-        .run_with_graceful_shutdown(
-            api::public(state.clone()),
-            async move { stop_public.begun().await },
-            Some(config.shutdown_timeout),
-        );
+    let server = server::Server::new(listeners.public, api::public(state.clone()), config.max_connections);
+    let server = server.run(async move { stop_public.begun().await }, config.shutdown_timeout);
     let (starting, ended) = (state.revoker.clone(), shutdown.clone());
     let public = async move {
         // Until then every token would be refused with 503, and a balancer that has not noticed a restart sends requests
@@ -111,7 +110,8 @@ pub async fn run(
             _ = timeout(START_PATIENCE, starting.loaded()) => {}
             () = ended.begun() => {}
         }
-        server.await
+        server.await;
+        Ok(())
     };
     let admin = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.admin)?).run_with_graceful_shutdown(
         api::admin(state, metrics),

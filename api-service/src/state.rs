@@ -6,6 +6,7 @@ use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
 use shared::verified::VerifiedTokens;
 
+use crate::limits::Limits;
 use crate::publisher::Publisher;
 use crate::revoker::Revoker;
 use crate::store::Store;
@@ -23,6 +24,8 @@ pub struct State {
     pub publisher: Publisher,
     /// Takes tokens back.
     pub revoker: Arc<Revoker>,
+    /// How often whom is answered.
+    pub limits: Limits,
     /// Whose word on addresses counts.
     pub trusted_proxies: TrustedProxies,
     /// Whether the service is about to end; load balancers must know before its port closes.

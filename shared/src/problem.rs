@@ -104,6 +104,18 @@ fn title(status: u16) -> &'static str {
     }
 }
 
+/// Written by hand to a client whose request did not arrive in time: there is no request that could be answered.
+#[must_use]
+pub fn too_slow() -> String {
+    let request_id = request_id(None);
+    let body = Problem::new(408, "the request did not arrive in time").for_request(&request_id).to_json();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: {CONTENT_TYPE}\r\ncontent-length: {length}\r\n\
+         x-request-id: {request_id}\r\nconnection: close\r\n\r\n{body}"
+    )
+}
+
 /// The caller's request id when it is safe to repeat in logs and answers, or a new one.
 #[must_use]
 pub fn request_id(from_caller: Option<&str>) -> String {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use shared::env::{BadEnv, Env, Secret, Setting};
+use shared::limit::{self, Rate};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
 use shared::tls::CaFile;
@@ -46,6 +47,18 @@ pub struct Config {
     pub outbound_queue_bytes: usize,
     /// Sockets at a time.
     pub max_sockets: usize,
+    /// Of one participant; 0 for no limit.
+    pub max_sockets_per_participant: u32,
+    /// Of one address; 0 for no limit.
+    pub max_sockets_per_address: u32,
+    /// Frames a second that a client may send; 0 for no limit.
+    pub max_frames_per_second: u32,
+    /// Handshakes of all.
+    pub handshakes: Option<Rate>,
+    /// Handshakes of one address.
+    pub address_rate: Option<Rate>,
+    /// Refused tokens of one address.
+    pub failure_rate: Option<Rate>,
     /// Over which the sockets are closed when the gateway ends.
     pub drain: Duration,
     /// After which the gateway ends whatever is left.
@@ -100,6 +113,28 @@ const OUTBOUND_QUEUE: Setting = setting(
 );
 const MAX_SOCKETS: Setting =
     setting("MAX_SOCKETS", Some("50000"), "1 to 1000000: sockets at a time; more are refused (503)");
+const MAX_SOCKETS_PER_PARTICIPANT: Setting = setting(
+    "MAX_SOCKETS_PER_PARTICIPANT",
+    Some("100"),
+    "0 to 1000000: sockets of one user or contact in this gateway; one more is closed at once (4429); 0 for no limit",
+);
+const MAX_SOCKETS_PER_ADDRESS: Setting = setting(
+    "MAX_SOCKETS_PER_ADDRESS",
+    Some("0"),
+    "0 to 1000000: sockets of one address in this gateway; one more is closed at once (4429); 0 for no limit, since a \
+     hospital may have one address",
+);
+const MAX_FRAMES_PER_SECOND: Setting = setting(
+    "MAX_FRAMES_PER_SECOND",
+    Some("100"),
+    "0 to 1000000: frames a second of one client, ten times as many at once; more are not heard (`rate_limited`), and \
+     a hundred times as many close the socket (1008); 0 for no limit",
+);
+const HANDSHAKES_PER_SECOND: Setting = setting(
+    "HANDSHAKES_PER_SECOND",
+    Some("0"),
+    "0 to 1000000: handshakes a second, ten times as many at once; more are refused (429); 0 for no limit",
+);
 const DRAIN: Setting = setting(
     "DRAIN_SECONDS",
     Some("10"),
@@ -118,7 +153,7 @@ const WORKER_THREADS: Setting =
     setting("WORKER_THREADS", Some("0"), "0 to 1024: threads that serve sockets; 0 is one for each core");
 
 /// All settings, for `--help`.
-pub const SETTINGS: [Setting; 21] = [
+pub const SETTINGS: &[Setting] = &[
     LISTEN_ADDR,
     ADMIN_ADDR,
     TRUSTED_PROXIES,
@@ -136,6 +171,14 @@ pub const SETTINGS: [Setting; 21] = [
     MAX_FRAME,
     OUTBOUND_QUEUE,
     MAX_SOCKETS,
+    MAX_SOCKETS_PER_PARTICIPANT,
+    MAX_SOCKETS_PER_ADDRESS,
+    MAX_FRAMES_PER_SECOND,
+    HANDSHAKES_PER_SECOND,
+    limit::ADDRESS.per_second,
+    limit::ADDRESS.burst,
+    limit::FAILURES.per_second,
+    limit::FAILURES.burst,
     DRAIN,
     SHUTDOWN_TIMEOUT,
     EVENT_LOG_TTL,
@@ -179,6 +222,12 @@ impl Config {
         let max_frame_bytes = number(env, &MAX_FRAME, &1024, &(16 << 20));
         let outbound_queue_bytes = number(env, &OUTBOUND_QUEUE, &65_536, &(1 << 30));
         let max_sockets = number(env, &MAX_SOCKETS, &1, &1_000_000);
+        let max_sockets_per_participant = number(env, &MAX_SOCKETS_PER_PARTICIPANT, &0, &1_000_000);
+        let max_sockets_per_address = number(env, &MAX_SOCKETS_PER_ADDRESS, &0, &1_000_000);
+        let max_frames_per_second = number(env, &MAX_FRAMES_PER_SECOND, &0, &1_000_000);
+        let handshakes = number::<u32>(env, &HANDSHAKES_PER_SECOND, &0, &1_000_000);
+        let address_rate = limit::ADDRESS.read(env);
+        let failure_rate = limit::FAILURES.read(env);
         let drain = seconds(env, &DRAIN, 0, 3600);
         let shutdown_timeout = seconds(env, &SHUTDOWN_TIMEOUT, 1, 7200);
         let event_log_ttl = seconds(env, &EVENT_LOG_TTL, 60, 604_800);
@@ -200,6 +249,12 @@ impl Config {
             max_frame_bytes: max_frame_bytes?,
             outbound_queue_bytes: outbound_queue_bytes?,
             max_sockets: max_sockets?,
+            max_sockets_per_participant: max_sockets_per_participant?,
+            max_sockets_per_address: max_sockets_per_address?,
+            max_frames_per_second: max_frames_per_second?,
+            handshakes: handshakes.map(|rate| Rate::new(rate, rate.saturating_mul(10)))?,
+            address_rate: address_rate?,
+            failure_rate: failure_rate?,
             drain: drain?,
             shutdown_timeout: shutdown_timeout?,
             event_log_ttl: event_log_ttl?,

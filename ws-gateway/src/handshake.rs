@@ -25,7 +25,7 @@ use crate::gateway::{CannotStart, Gateway, Start};
 use crate::hub::Refused;
 pub(crate) use answer::Answer;
 use answer::Refusal;
-pub(crate) use answer::{not_here, too_slow};
+pub(crate) use answer::not_here;
 use query::{QueryError, Wanted};
 
 /// The subprotocol that this server speaks.

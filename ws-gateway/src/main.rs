@@ -18,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// WebSocket gateway of the EHR chat.
 #[derive(Parser)]
-#[command(version, after_help = env::help(&SETTINGS))]
+#[command(version, after_help = env::help(SETTINGS))]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -27,7 +27,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Holds sockets and relays events until SIGTERM or SIGINT.
-    #[command(after_help = env::help(&SETTINGS))]
+    #[command(after_help = env::help(SETTINGS))]
     Serve,
 }
 

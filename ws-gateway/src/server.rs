@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use shared::problem;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -132,7 +133,7 @@ async fn shake_hands(
         Ok(Err(_)) => {}
         Err(_) if !asked.load(Ordering::Relaxed) => {
             metrics::counter!("gateway_handshakes_total", "outcome" => "too_slow").increment(1);
-            let _gone = timeout(PAUSE, tcp.write_all(handshake::too_slow().as_bytes())).await;
+            let _gone = timeout(PAUSE, tcp.write_all(problem::too_slow().as_bytes())).await;
         }
         Err(_) => {}
     }

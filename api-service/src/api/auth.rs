@@ -7,10 +7,11 @@ use poem::{IntoResponse, Request};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use shared::problem::Problem;
+use shared::request::RequestContext;
 use shared::token::{Principal, TokenError, bearer};
 use shared::verified::VerifiedTokens;
 
-use super::refusal::{ProblemBody, problem_error};
+use super::refusal::{ProblemBody, problem_error, too_many};
 use crate::state::State;
 
 /// A verified token.
@@ -59,11 +60,20 @@ impl<'a> ApiExtractor<'a> for Caller {
                 "the service has not started yet: the database is out of reach",
             )));
         }
-        authenticate(request, &state.tokens).map(Self).map_err(|refused| unauthorized(&refused))
+        let caller = authenticate(request, &state.tokens).map_err(|refused| unauthorized(request, state, &refused))?;
+        state.limits.caller(&caller).map_err(|wait| poem::Error::from_response(too_many(wait, "requests of yours")))?;
+        Ok(Self(caller))
     }
 }
 
-fn unauthorized(refused: &TokenError) -> poem::Error {
+fn unauthorized(request: &Request, state: &State, refused: &TokenError) -> poem::Error {
+    // To have none at all is no attempt to guess one.
+    if let Some(context) = request.extensions().get::<RequestContext>()
+        && *refused != TokenError::Missing
+        && let Err(wait) = state.limits.failure(context.address)
+    {
+        return poem::Error::from_response(too_many(wait, "refused tokens from your address"));
+    }
     let body = ProblemBody::from(Problem::new(401, refused.to_string()));
     poem::Error::from_response(body.with_header(WWW_AUTHENTICATE, refused.challenge()).into_response())
 }

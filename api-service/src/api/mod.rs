@@ -21,14 +21,14 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
 use poem::middleware::AddData;
-use poem::{Endpoint, EndpointExt, IntoEndpoint, Route};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, Response, Route};
 
 pub use spec::{json as spec_json, yaml as spec_yaml};
 
 use crate::state::State;
 
 /// Everything that the public port serves.
-pub fn public(state: Arc<State>) -> BoxEndpoint<'static> {
+pub fn public(state: Arc<State>) -> BoxEndpoint<'static, Response> {
     let methods = spec::methods();
     let service = Arc::new(spec::service().into_endpoint());
     // Path by path: nested at the root, it would take `/` from the console.
@@ -42,7 +42,7 @@ pub fn public(state: Arc<State>) -> BoxEndpoint<'static> {
         .with(AddData::new(state.clone()))
         .around(move |endpoint, request| {
             let (methods, state) = (methods.clone(), state.clone());
-            async move { problems::answer(endpoint, request, &methods, &state.trusted_proxies).await }
+            async move { problems::answer(endpoint, request, &methods, &state).await }
         })
         .boxed()
 }

@@ -18,22 +18,27 @@ use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
 use tracing::Instrument;
 
 use super::params;
-use super::refusal::{ProblemBody, invalid};
+use super::refusal::{ProblemBody, invalid, too_many};
+use crate::state::State;
 
 /// Paths and the methods that they know, for `Allow`.
 pub(super) type Methods = Arc<BTreeMap<String, String>>;
+
+/// Longest query: several times what any operation takes.
+const MAX_QUERY_BYTES: usize = 4 * 1024;
 
 /// Answers a request, whatever happens.
 pub(super) async fn answer(
     endpoint: Arc<impl Endpoint>,
     mut request: Request,
     methods: &Methods,
-    trusted: &TrustedProxies,
+    state: &State,
 ) -> poem::Result<Response> {
     let start = Instant::now();
     let from_caller = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
     let request_id = problem::request_id(from_caller);
-    let context = RequestContext { request_id: request_id.as_str().into(), address: address(&request, trusted) };
+    let context = RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
+    let allowed = allow(&request, context.address, state);
     request.extensions_mut().insert(context);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
@@ -42,14 +47,16 @@ pub(super) async fn answer(
     let route = if known { path.as_str() } else { "other" };
     let span = tracing::info_span!("request", %request_id, %method, route);
 
-    let answered = AssertUnwindSafe(endpoint.call(request)).catch_unwind().instrument(span.clone()).await;
-    let mut response = match answered {
-        Ok(Ok(response)) => response.into_response(),
-        Ok(Err(error)) => of_error(error),
-        Err(_) => {
-            span.in_scope(|| tracing::error!("a handler panicked"));
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
+    let mut response = match allowed {
+        Err(refused) => refused,
+        Ok(()) => match AssertUnwindSafe(endpoint.call(request)).catch_unwind().instrument(span.clone()).await {
+            Ok(Ok(response)) => response.into_response(),
+            Ok(Err(error)) => of_error(error),
+            Err(_) => {
+                span.in_scope(|| tracing::error!("a handler panicked"));
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        },
     };
     if response.status().is_client_error() || response.status().is_server_error() {
         response = with_problem(response, &request_id, methods.get(&path)).await;
@@ -66,6 +73,18 @@ pub(super) async fn answer(
     metrics::histogram!("http_request_seconds", "route" => route.to_owned()).record(start.elapsed());
     span.in_scope(|| tracing::debug!(status, elapsed_us = start.elapsed().as_micros() as u64, "answered"));
     Ok(response)
+}
+
+/// Refuses what no handler needs to see. Health is exempt: its askers have the proxies' own addresses.
+fn allow(request: &Request, address: IpAddr, state: &State) -> Result<(), Response> {
+    if request.uri().query().map_or(0, str::len) > MAX_QUERY_BYTES {
+        let problem = Problem::new(414, format!("the query is longer than {MAX_QUERY_BYTES} bytes"));
+        return Err(ProblemBody::from(problem).into_response());
+    }
+    if matches!(request.uri().path(), "/healthz" | "/readyz") {
+        return Ok(());
+    }
+    state.limits.request(address).map_err(|wait| too_many(wait, "requests from your address"))
 }
 
 /// Who asks. Without an address of its own, which only a test's request lacks, it is nobody's.
@@ -96,6 +115,7 @@ fn of_error(error: poem::Error) -> Response {
 async fn with_problem(response: Response, request_id: &str, allow: Option<&String>) -> Response {
     let status = response.status();
     let challenge = response.headers().get(WWW_AUTHENTICATE).cloned();
+    let retry_after = response.headers().get(RETRY_AFTER).cloned();
     let ours = response.content_type() == Some(problem::CONTENT_TYPE);
     let body = if ours { response.into_body().into_vec().await.unwrap_or_default() } else { Vec::new() };
     let problem = serde_json::from_slice(&body)
@@ -107,6 +127,9 @@ async fn with_problem(response: Response, request_id: &str, allow: Option<&Strin
             if let Some(challenge) = challenge {
                 answer = answer.header(WWW_AUTHENTICATE, challenge);
             }
+        }
+        StatusCode::TOO_MANY_REQUESTS => {
+            answer = answer.header(RETRY_AFTER, retry_after.unwrap_or(HeaderValue::from_static("1")));
         }
         StatusCode::SERVICE_UNAVAILABLE => answer = answer.header(RETRY_AFTER, "1"),
         StatusCode::METHOD_NOT_ALLOWED => {

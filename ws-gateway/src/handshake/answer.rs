@@ -124,17 +124,6 @@ pub(crate) fn healthy(request_id: &str) -> Answer {
     answer(200, "text/plain; charset=utf-8", request_id, "ok\n".to_owned())
 }
 
-/// Written by hand to a client whose request did not arrive in time: there is no request that could be answered.
-pub(crate) fn too_slow() -> String {
-    let request_id = problem::request_id(None);
-    let body = Problem::new(408, "the request did not arrive in time").for_request(&request_id).to_json();
-    let (kind, length) = (problem::CONTENT_TYPE, body.len());
-    format!(
-        "HTTP/1.1 408 Request Timeout\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\
-         x-request-id: {request_id}\r\nconnection: close\r\n\r\n{body}"
-    )
-}
-
 /// `101`: what follows on this connection is WebSocket.
 pub(super) fn switching(request_id: &str, accept_key: &str, subprotocol: Option<&'static str>) -> Answer {
     let mut answer = Answer::default();
