@@ -9,6 +9,7 @@ use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
 use shared::tls::CaFile;
 use shared::token::{MIN_SECRET_BYTES, TokenRules};
+use shared::trace::{self, TraceConfig};
 
 use crate::limits::{self, LimitConfig};
 use crate::redis;
@@ -41,6 +42,8 @@ pub const SETTINGS: &[Setting] = &[
     SHUTDOWN_TIMEOUT_SECONDS,
     LOG_FORMAT,
     LOG_LEVEL,
+    trace::ENDPOINT,
+    trace::RATIO,
 ];
 
 const DATABASE_URL: Setting = Setting {
@@ -158,6 +161,8 @@ pub struct Config {
     pub tokens: TokenRules,
     /// Connections to the public port at a time.
     pub max_connections: usize,
+    /// To whom traces go.
+    pub traces: Option<TraceConfig>,
     /// How often whom is answered.
     pub limits: LimitConfig,
     /// How much Redis remembers of a conversation.
@@ -200,6 +205,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let admin = env.read(&ADMIN_ADDR);
     let trusted_proxies = env.read(&TRUSTED_PROXIES);
     let max_connections = env.read_if(&MAX_CONNECTIONS, between(1_usize, 1_000_000));
+    let traces = TraceConfig::read(&mut env);
     let limits = LimitConfig::read(&mut env);
     let length = env.read_if(&EVENT_LOG_LENGTH, between(1, 10_000));
     let ttl = env.read_if(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
@@ -216,6 +222,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             redis: redis?,
             tokens: TokenRules { secret: secret?, issuer: issuer?, audience: audience? },
             max_connections: max_connections?,
+            traces: traces?,
             limits: limits?,
             log: LogConfig { length: length?, ttl_millis: ttl? * 1_000 },
             drain: Duration::from_secs(drain?),

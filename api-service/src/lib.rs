@@ -11,13 +11,14 @@
 //! - [`acks`]: takes receipts from the gateways
 //! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
 //!
-//! and beside them [`config`], [`state`], [`limits`], [`redis`], and `server`, the public port.
+//! and beside them [`config`], [`state`], [`limits`], [`meters`], [`redis`], and `server`, the public port.
 
 pub mod acks;
 pub mod api;
 pub mod config;
 pub mod domain;
 pub mod limits;
+pub mod meters;
 pub mod outbox;
 pub mod publisher;
 pub mod redis;
@@ -35,6 +36,7 @@ use poem::Server;
 use poem::listener::TcpAcceptor;
 use shared::shutdown::Shutdown;
 use shared::token::Verifier;
+use shared::trace::Traces;
 use shared::verified::VerifiedTokens;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -43,7 +45,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::publisher::Broker;
-use crate::redis::Health;
+use crate::redis::{Health, Pulse};
 use crate::revoker::Revoker;
 use crate::state::State;
 use crate::store::Store;
@@ -84,12 +86,13 @@ pub async fn run(
     // To the very end: what is published last has to prove itself as well.
     let watching = tokio::spawn(redis::watch(watched, told));
     let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log);
+    let pulse = Pulse::new(redis.clone(), health.clone());
     let revoker = Arc::new(Revoker::new(store.clone(), redis));
     let ack_redis = redis::client(&config.redis, acks::COMMAND_TIMEOUT)?;
 
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();
-    shutdown.spawn(outbox::run(store.clone(), broker, committed, health, shutdown.clone()));
+    shutdown.spawn(outbox::run(store.clone(), broker, committed, health.clone(), shutdown.clone()));
     shutdown.spawn(writer::run(store.clone(), publisher.clone(), pending));
     shutdown.spawn(acks::run(ack_redis, store.clone(), publisher.clone(), shutdown.clone()));
 
@@ -98,7 +101,19 @@ pub async fn run(
     let tokens = VerifiedTokens::new(Verifier::new(&config.tokens).with_revocations(revoker.known()));
     let trusted_proxies = config.trusted_proxies;
     let limits = Limits::new(&config.limits);
-    let state = Arc::new(State { tokens, store, writer, publisher, revoker, limits, trusted_proxies, stopping });
+    let traces = config.traces.as_ref().map(|traces| Traces::start("api-service", traces)).transpose()?;
+    let state = Arc::new(State {
+        tokens,
+        store,
+        writer,
+        publisher,
+        revoker,
+        limits,
+        traces: traces.clone(),
+        redis: pulse,
+        trusted_proxies,
+        stopping,
+    });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
     let server = server::Server::new(listeners.public, api::public(state.clone()), config.max_connections);
     let server = server.run(async move { stop_public.begun().await }, config.shutdown_timeout);
@@ -125,6 +140,9 @@ pub async fn run(
         tracing::warn!("some tasks did not end in time; what they held is in the outbox");
     }
     watching.abort();
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
     Ok(())
 }
 

@@ -113,13 +113,8 @@ where
 }
 
 /// Speaks HTTP on a connection until it ends, or until it is idle and the server stops.
-async fn serve<E>(
-    tcp: TcpStream,
-    peer: SocketAddr,
-    head: Arc<Head>,
-    endpoint: Arc<E>,
-    stopping: CancellationToken,
-) where
+async fn serve<E>(tcp: TcpStream, peer: SocketAddr, head: Arc<Head>, endpoint: Arc<E>, stopping: CancellationToken)
+where
     E: Endpoint<Output = Response> + 'static,
 {
     let local = tcp.local_addr().unwrap_or(peer);

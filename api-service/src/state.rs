@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
+use shared::trace::Traces;
 use shared::verified::VerifiedTokens;
 
 use crate::limits::Limits;
 use crate::publisher::Publisher;
+use crate::redis::Pulse;
 use crate::revoker::Revoker;
 use crate::store::Store;
 use crate::writer::Writer;
@@ -26,6 +28,10 @@ pub struct State {
     pub revoker: Arc<Revoker>,
     /// How often whom is answered.
     pub limits: Limits,
+    /// Makes spans, if there is a collector.
+    pub traces: Option<Traces>,
+    /// How Redis is.
+    pub redis: Pulse,
     /// Whose word on addresses counts.
     pub trusted_proxies: TrustedProxies,
     /// Whether the service is about to end; load balancers must know before its port closes.

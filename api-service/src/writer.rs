@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use shared::ids::{ConversationId, LocationId};
+use shared::trace;
 use tokio::sync::{Notify, oneshot};
 
 use crate::domain::error::Refused;
@@ -93,6 +94,7 @@ impl Writer {
             return Err(Refused::Overloaded);
         }
         line.changed.notify_one();
+        let _span = trace::child("commit");
         answered.await.unwrap_or(Err(Refused::Overloaded))
     }
 }

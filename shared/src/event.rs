@@ -15,6 +15,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
@@ -27,6 +28,15 @@ use crate::participant::Participant;
 pub struct Cursor {
     millis: u64,
     count: u64,
+}
+
+impl Cursor {
+    /// How long ago the event was logged: Redis's clock when it was, this machine's now, so it is as good as these agree.
+    #[must_use]
+    pub fn age(self) -> Duration {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        now.saturating_sub(Duration::from_millis(self.millis))
+    }
 }
 
 /// Text that is no cursor of ours.

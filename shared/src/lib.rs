@@ -18,6 +18,7 @@
 //! - [`net`]: listeners that survive a connection storm
 //! - [`tls`]: whose word counts that a server is who it says it is
 //! - [`telemetry`]: logs and metrics
+//! - [`trace`]: spans, for whoever names a collector
 //! - [`shutdown`]: tasks that end together, under one deadline
 
 pub mod channel;
@@ -36,4 +37,5 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
 pub mod token;
+pub mod trace;
 pub mod verified;

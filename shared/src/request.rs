@@ -59,6 +59,12 @@ impl fmt::Display for TrustedProxies {
 }
 
 impl TrustedProxies {
+    /// Whether what this peer says of others counts.
+    #[must_use]
+    pub fn trust(&self, peer: IpAddr) -> bool {
+        self.contains(peer.to_canonical())
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
@@ -67,11 +73,7 @@ impl TrustedProxies {
     /// header's lines, in order. Everybody may write there, so it is read from the right, and no further than the first
     /// address that nobody trusted has vouched for.
     #[must_use]
-    pub fn address<'a>(
-        &self,
-        peer: IpAddr,
-        forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
-    ) -> IpAddr {
+    pub fn address<'a>(&self, peer: IpAddr, forwarded_for: impl DoubleEndedIterator<Item = &'a str>) -> IpAddr {
         let mut address = peer.to_canonical();
         for named in forwarded_for.rev().flat_map(|line| line.rsplit(',')) {
             if !self.contains(address) {

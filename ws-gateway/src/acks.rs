@@ -76,6 +76,11 @@ impl Acks {
         counter!("gateway_acks_total").increment(ids as u64);
         self.queue.arrived.notify_one();
     }
+
+    /// Ids that no API service has yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.waiting.lock().ids
+    }
 }
 
 impl Queue {
@@ -169,13 +174,6 @@ mod tests {
             participant: who.parse().unwrap(),
             message_ids: ids.map(Uuid::from_u128).collect(),
             at: OffsetDateTime::from_unix_timestamp(second).unwrap(),
-        }
-    }
-
-    impl Acks {
-        /// Ids that no API service has yet.
-        pub(crate) fn waiting(&self) -> usize {
-            self.queue.waiting.lock().ids
         }
     }
 

@@ -11,6 +11,7 @@ use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
 use shared::tls::CaFile;
 use shared::token::{MIN_SECRET_BYTES, TokenRules};
+use shared::trace::{self, TraceConfig};
 
 use crate::redis::RedisUrl;
 
@@ -53,6 +54,8 @@ pub struct Config {
     pub max_sockets_per_address: u32,
     /// Frames a second that a client may send; 0 for no limit.
     pub max_frames_per_second: u32,
+    /// To whom traces go.
+    pub traces: Option<TraceConfig>,
     /// Handshakes of all.
     pub handshakes: Option<Rate>,
     /// Handshakes of one address.
@@ -165,6 +168,8 @@ pub const SETTINGS: &[Setting] = &[
     JWT_AUDIENCE,
     LOG_FORMAT,
     LOG_LEVEL,
+    trace::ENDPOINT,
+    trace::RATIO,
     HANDSHAKE_TIMEOUT,
     HEARTBEAT,
     IDLE_TIMEOUT,
@@ -228,6 +233,7 @@ impl Config {
         let handshakes = number::<u32>(env, &HANDSHAKES_PER_SECOND, &0, &1_000_000);
         let address_rate = limit::ADDRESS.read(env);
         let failure_rate = limit::FAILURES.read(env);
+        let traces = TraceConfig::read(env);
         let drain = seconds(env, &DRAIN, 0, 3600);
         let shutdown_timeout = seconds(env, &SHUTDOWN_TIMEOUT, 1, 7200);
         let event_log_ttl = seconds(env, &EVENT_LOG_TTL, 60, 604_800);
@@ -255,6 +261,7 @@ impl Config {
             handshakes: handshakes.map(|rate| Rate::new(rate, rate.saturating_mul(10)))?,
             address_rate: address_rate?,
             failure_rate: failure_rate?,
+            traces: traces?,
             drain: drain?,
             shutdown_timeout: shutdown_timeout?,
             event_log_ttl: event_log_ttl?,

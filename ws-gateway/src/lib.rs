@@ -7,6 +7,7 @@
 //! - [`config`]: the settings, and what is wrong with them
 //! - `server`: accepts connections on the public port
 //! - `handshake`: HTTP, token, rights, limits; its refusals are HTTP answers
+//! - `limits`: how many sockets and handshakes somebody may have
 //! - `connection`: one task a socket, with its [`protocol`], its [`outbound`] queue and its [`close`] codes
 //! - `wire`: WebSocket frames as bytes
 //! - `bells`: wakes sockets at their time
@@ -17,6 +18,7 @@
 //! - [`revocations`]: Redis → which tokens are refused, and whose sockets are closed
 //! - [`typing`]: somebody types → Redis
 //! - [`redis`]: how connections to Redis behave
+//! - `meters`: every metric
 //! - `admin`: metrics and health on a port of their own
 
 pub mod acks;
@@ -28,6 +30,8 @@ mod connection;
 mod gateway;
 mod handshake;
 pub mod hub;
+mod limits;
+mod meters;
 pub mod outbound;
 pub mod protocol;
 pub mod redis;
@@ -47,6 +51,7 @@ use shared::net;
 use shared::shutdown::Shutdown;
 use shared::telemetry;
 use shared::token::Verifier;
+use shared::trace::Traces;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -57,6 +62,7 @@ use crate::bells::Bells;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::hub::Hub;
+use crate::limits::Limits;
 use crate::redis::Redis;
 use crate::replay::Logs;
 use crate::revocations::Revoked;
@@ -81,6 +87,9 @@ pub enum RunError {
     /// The Redis client refuses its configuration.
     #[error("redis: {0}")]
     Redis(#[from] redis::Error),
+    /// Traces are wanted, and cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] shared::trace::TraceError),
     /// TLS is wanted, and there is nobody to vouch for the server.
     #[error("REDIS_CA_FILE: {0}")]
     Authority(#[from] shared::tls::NoAuthority),
@@ -95,12 +104,13 @@ pub enum RunError {
 /// [`RunError`], before anything is accepted.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
     // Metrics are of a process: a second gateway in it adds to those of the first.
-    let metrics = telemetry::start_metrics().ok();
+    let metrics = telemetry::start_metrics(meters::METERS).ok();
     let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
     // Ends after the sockets have: they need it to the last.
     let background = Shutdown::new();
     let redis = Redis::new(config.redis_url.clone(), config.redis_ca.as_ref(), config.redis_timeout)?;
     let topology = redis.topology();
+    let traces = config.traces.as_ref().map(|traces| Traces::start("ws-gateway", traces)).transpose()?;
     let commands = redis.commands(&background)?;
     let logs = Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes);
     let hub = Hub::new();
@@ -122,9 +132,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         acks: Acks::start(commands.clone(), &background),
         typing: Typing::start(commands.clone(), topology, &background),
         room: Arc::new(Semaphore::new(config.max_sockets)),
+        limits: Limits::new(&config),
+        handshakes: Arc::new(Semaphore::new(server::HANDSHAKES)),
+        traces: traces.clone(),
+        started: Instant::now(),
         shutdown: shutdown.clone(),
         frames_sent: metrics::counter!("gateway_frames_sent_total"),
         sockets: metrics::gauge!("gateway_sockets"),
+        delivery: metrics::histogram!("gateway_delivery_seconds"),
         bells,
         config: config.clone(),
     });
@@ -147,6 +162,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     accepting.abort();
     let flushed = background.finish(deadline.saturating_duration_since(Instant::now())).await;
     administering.abort();
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
     let _lost = timeout(LAST_WORDS, redis::say_goodbye(&commands)).await;
     if !(drained && flushed) {
         tracing::warn!(drained, flushed, "ended at the deadline, with something left");

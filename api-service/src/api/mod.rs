@@ -25,6 +25,7 @@ use poem::{Endpoint, EndpointExt, IntoEndpoint, Response, Route};
 
 pub use spec::{json as spec_json, yaml as spec_yaml};
 
+use crate::meters;
 use crate::state::State;
 
 /// Everything that the public port serves.
@@ -49,13 +50,18 @@ pub fn public(state: Arc<State>) -> BoxEndpoint<'static, Response> {
 
 /// Everything that the admin port serves.
 pub fn admin(state: Arc<State>, metrics: Option<PrometheusHandle>) -> impl Endpoint {
+    let looked_at = state.clone();
     Route::new()
         .at("/healthz", poem::get(health::alive))
         .at("/readyz", poem::get(health::ready))
         .at(
             "/metrics",
-            poem::get(poem::endpoint::make_sync(move |_| {
-                metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default()
+            poem::get(poem::endpoint::make(move |_| {
+                let (metrics, state) = (metrics.clone(), looked_at.clone());
+                async move {
+                    meters::look(&state).await;
+                    metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default()
+                }
             })),
         )
         .with(AddData::new(state))

@@ -13,8 +13,9 @@ use poem::http::header::{
 use poem::http::{HeaderValue, StatusCode};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError};
-use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
+use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
+use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
 use tracing::Instrument;
 
 use super::params;
@@ -37,7 +38,9 @@ pub(super) async fn answer(
     let start = Instant::now();
     let from_caller = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
     let request_id = problem::request_id(from_caller);
-    let context = RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
+    let context =
+        RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
+    let parent = traceparent(&request, state);
     let allowed = allow(&request, context.address, state);
     request.extensions_mut().insert(context);
     let method = request.method().clone();
@@ -46,11 +49,14 @@ pub(super) async fn answer(
     let known = methods.contains_key(&path);
     let route = if known { path.as_str() } else { "other" };
     let span = tracing::info_span!("request", %request_id, %method, route);
+    let _in_flight = InFlight::begin();
+    let traced =
+        state.traces.as_ref().map(|traces| traces.request(method.as_str(), route, &request_id, parent.as_deref()));
 
     let mut response = match allowed {
         Err(refused) => refused,
-        Ok(()) => match AssertUnwindSafe(endpoint.call(request)).catch_unwind().instrument(span.clone()).await {
-            Ok(Ok(response)) => response.into_response(),
+        Ok(()) => match called(&*endpoint, request, traced.as_ref()).instrument(span.clone()).await {
+            Ok(Ok(response)) => response,
             Ok(Err(error)) => of_error(error),
             Err(_) => {
                 span.in_scope(|| tracing::error!("a handler panicked"));
@@ -71,8 +77,51 @@ pub(super) async fn answer(
     let labels = [("route", route.to_owned()), ("method", method.to_string()), ("status", status.to_string())];
     metrics::counter!("http_requests_total", &labels).increment(1);
     metrics::histogram!("http_request_seconds", "route" => route.to_owned()).record(start.elapsed());
-    span.in_scope(|| tracing::debug!(status, elapsed_us = start.elapsed().as_micros() as u64, "answered"));
+    if let Some(traced) = traced {
+        traced.end(status);
+    }
+    let elapsed_us = start.elapsed().as_micros() as u64;
+    // A target of its own, so that it can be turned on alone.
+    span.in_scope(|| tracing::debug!(target: "api_service::access", status, elapsed_us, "answered"));
     Ok(response)
+}
+
+/// Calls a handler, whatever it does.
+async fn called(
+    endpoint: &impl Endpoint,
+    request: Request,
+    traced: Option<&RequestSpan>,
+) -> std::thread::Result<poem::Result<Response>> {
+    let calling =
+        AssertUnwindSafe(async { endpoint.call(request).await.map(IntoResponse::into_response) }).catch_unwind();
+    match traced {
+        Some(traced) => traced.around(calling).await,
+        None => calling.await,
+    }
+}
+
+/// The caller's trace, where a proxy that we trust passes it on.
+fn traceparent(request: &Request, state: &State) -> Option<String> {
+    state.traces.as_ref()?;
+    let peer = request.remote_addr().as_socket_addr()?.ip();
+    let named = request.headers().get(TRACEPARENT_HEADER)?.to_str().ok()?;
+    state.trusted_proxies.trust(peer).then(|| named.to_owned())
+}
+
+/// Counts a request for as long as it is not answered, also when its caller has gone away.
+struct InFlight;
+
+impl InFlight {
+    fn begin() -> Self {
+        metrics::gauge!("http_requests_in_flight").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        metrics::gauge!("http_requests_in_flight").decrement(1.0);
+    }
 }
 
 /// Refuses what no handler needs to see. Health is exempt: its askers have the proxies' own addresses.
