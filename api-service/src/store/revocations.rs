@@ -16,8 +16,9 @@ impl Store {
             Revocation::Subject { sub, issued_before } => (None, Some(sub.as_str()), Some(*issued_before)),
         };
         self.with(async |client| {
-            let statement =
-                client.prepare_cached("insert into revocations (jti, sub, issued_before) values ($1, $2, $3)").await?;
+            let statement = client
+                .prepare_cached("insert into revocations (jti, sub, issued_before) values ($1, $2::text, $3)")
+                .await?;
             client.execute(&statement, &[&jti, &sub, &issued_before]).await?;
             Ok(())
         })

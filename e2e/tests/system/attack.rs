@@ -1,0 +1,117 @@
+//! Every route and frame of the published documents, attacked by everyone who has no business there. What `openapi.json`
+//! and `asyncapi.yaml` publish and nobody attacks here fails: a new door cannot be forgotten.
+
+mod doors;
+mod frames;
+
+use std::time::Instant;
+
+use e2e::{PATIENCE, Person, Place, secret_text, token};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::bad_handshakes::handshake;
+use crate::place;
+
+/// One conversation that is nobody else's business.
+struct World {
+    place: Place,
+    doctor: Person,
+    patient: Person,
+    /// What the doctor has sent, and the patient has not seen yet.
+    message: Value,
+}
+
+impl World {
+    async fn new() -> Self {
+        let place = place();
+        let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+        let mut body = doctor.message_to(&patient, &secret_text());
+        body["client_message_id"] = json!(uuid::Uuid::now_v7());
+        let message = doctor.send(&body).await.ok(201);
+        Self { place, doctor, patient, message }
+    }
+
+    fn admin(&self) -> Person {
+        let claims =
+            token::with(token::claims("ehr-backend", "service", &[&self.place.location]), "admin", json!(true));
+        self.place.service().bearing(self.place.sign(&claims))
+    }
+
+    /// Good tokens of people who are no part of the conversation.
+    fn strangers(&self) -> Vec<(&'static str, Person)> {
+        let (here, elsewhere) = (&self.place, self.place.elsewhere());
+        let nowhere = here.sign(&token::claims("doc", "user", &[]));
+        vec![
+            ("a colleague", here.user("other")),
+            ("another patient", here.contact("other")),
+            ("a contact with the doctor's identifier", here.contact("doc")),
+            ("a user with the patient's identifier", here.user("pat")),
+            ("the doctor, of another location", elsewhere.user("doc")),
+            ("the patient, of another location", elsewhere.contact("pat")),
+            ("a service of another location", elsewhere.service()),
+            ("the doctor, of no location", here.user("doc").bearing(nowhere)),
+        ]
+    }
+
+    /// Tokens that are nobody's: each is refused, whatever it is shown for.
+    async fn bad_tokens(&self) -> Vec<(&'static str, String)> {
+        let good = |sub: &str| token::claims(sub, "user", &[&self.place.location]);
+        let (jti, fired) = (uuid::Uuid::now_v7().to_string(), format!("fired-{}", uuid::Uuid::now_v7().simple()));
+        let taken_back = self.place.sign(&token::with(good("doc"), "jti", json!(jti)));
+        let of_the_fired = self.place.sign(&token::with(good(&fired), "iat", json!(token::now() - 10)));
+        for revocation in [json!({"jti": jti}), json!({"sub": fired, "issued_before": "2100-01-01T00:00:00Z"})] {
+            let asked = self.admin().request(Method::POST, "/admin/revocations").json(&revocation);
+            assert_eq!(self.place.ask(asked).await.status, 204);
+        }
+        for token in [&taken_back, &of_the_fired] {
+            self.until_refused_everywhere(token).await;
+        }
+        let now = token::now();
+        vec![
+            ("expired", self.place.sign(&token::with(good("doc"), "exp", json!(now - 1)))),
+            ("of the future", self.place.sign(&token::with(good("doc"), "nbf", json!(now + 600)))),
+            ("of a foreign issuer", token::sign("another secret of at least thirty-two bytes", &good("doc"))),
+            ("unsigned", token::unsigned(&self.doctor.token)),
+            ("with claims of another", token::forged(&self.doctor.token, &self.place.service().token)),
+            ("without locations", self.place.sign(&token::without(good("doc"), "locations"))),
+            ("revoked by its id", taken_back),
+            ("revoked by its subject", of_the_fired),
+        ]
+    }
+
+    /// Every instance knows within a second what was revoked at one of them: asks each until it does.
+    async fn until_refused_everywhere(&self, token: &str) {
+        let bearer = format!("Bearer {token}");
+        let path = format!("/chat/conversations?location_id={}", self.place.location);
+        let revoked_at = Instant::now();
+        for url in &self.place.env.api_urls {
+            let at = self.place.behind(url);
+            while at.ask(at.request(Method::GET, &path).header("authorization", &bearer)).await.status != 401 {
+                assert!(revoked_at.elapsed() < PATIENCE, "{url} still lets a revoked token in");
+            }
+        }
+        for url in &self.place.env.gateway_ws_urls {
+            let at = self.place.behind(&url.replace("ws://", "http://").replace("/ws", ""));
+            let query = self.doctor.with(&self.patient);
+            while handshake(&at, &query, &[("authorization", &bearer)]).await.status != 401 {
+                assert!(revoked_at.elapsed() < PATIENCE, "{url} still lets a revoked token in");
+            }
+        }
+    }
+
+    /// Nothing was added, marked or shown by whatever has been tried.
+    async fn assert_untouched(&self) {
+        assert_eq!(self.doctor.messages(&self.patient).await, std::slice::from_ref(&self.message));
+        let inbox = self.patient.inbox("").await;
+        assert_eq!(inbox["conversations"][0]["unread_count"], 1, "{inbox}");
+    }
+
+    fn assert_tells_nothing(&self, what: &str, text: &str) {
+        for secret in [&self.message["content"], &self.message["id"], &self.message["conversation_id"]] {
+            // What the attacker itself has named may be named again.
+            let named = what.contains("mark") && *secret == self.message["id"];
+            assert!(named || !text.contains(secret.as_str().unwrap()), "{what}: {text}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The routes of `openapi.json`.
+
+use std::collections::BTreeSet;
+
+use e2e::Person;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use super::World;
+
+/// Who may pass, and what becomes of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// Everybody.
+    Public,
+    /// The doctor; for everybody else 403.
+    Doctors,
+    /// The patient. To another person's token the message does not exist, and a service receives nothing: 403.
+    Receivers,
+    /// A service with `admin`; for everybody else 403.
+    Admins,
+}
+
+struct Door {
+    operation: &'static str,
+    rule: Rule,
+    ask: fn(&World, &Person) -> RequestBuilder,
+}
+
+const DOORS: &[Door] = &[
+    Door { operation: "getHealth", rule: Rule::Public, ask: |_, who| who.request(Method::GET, "/healthz") },
+    Door { operation: "getReadiness", rule: Rule::Public, ask: |_, who| who.request(Method::GET, "/readyz") },
+    Door {
+        operation: "sendMessage",
+        rule: Rule::Doctors,
+        ask: |world, who| {
+            let mut body = world.doctor.message_to(&world.patient, world.message["content"].as_str().unwrap());
+            // The one who may do it changes nothing either: it is what was sent already.
+            body["client_message_id"] = world.message["client_message_id"].clone();
+            who.request(Method::POST, "/chat/send").json(&body)
+        },
+    },
+    Door {
+        operation: "getHistory",
+        rule: Rule::Doctors,
+        ask: |world, who| who.request(Method::GET, &format!("/chat/history?{}", world.doctor.with(&world.patient))),
+    },
+    Door {
+        operation: "listConversations",
+        rule: Rule::Doctors,
+        ask: |world, who| {
+            let (location, doctor) = (&world.place.location, &world.doctor.id);
+            who.request(Method::GET, &format!("/chat/conversations?location_id={location}&user_id={doctor}"))
+        },
+    },
+    Door {
+        operation: "markRead",
+        rule: Rule::Receivers,
+        ask: |world, who| who.request(Method::PUT, "/chat/read").json(&json!({"message_ids": [world.message["id"]]})),
+    },
+    Door {
+        operation: "markDelivered",
+        rule: Rule::Receivers,
+        ask: |world, who| {
+            who.request(Method::PUT, "/chat/delivered").json(&json!({"message_ids": [world.message["id"]]}))
+        },
+    },
+    Door {
+        operation: "revokeTokens",
+        rule: Rule::Admins,
+        ask: |_, who| {
+            let harmless = json!({"jti": uuid::Uuid::now_v7()});
+            who.request(Method::POST, "/admin/revocations").json(&harmless)
+        },
+    },
+];
+
+/// Operations that the running system publishes, and whether they ask for a token.
+async fn published(world: &World) -> Vec<(String, bool)> {
+    let document = world.place.get("/openapi.json").await.ok(200);
+    let paths = document["paths"].as_object().unwrap();
+    let operations = paths.values().flat_map(|path| path.as_object().unwrap().values());
+    let asks = |operation: &Value| operation["security"].as_array().is_some_and(|schemes| !schemes.is_empty());
+    operations.map(|operation| (operation["operationId"].as_str().unwrap().to_owned(), asks(operation))).collect()
+}
+
+#[tokio::test]
+async fn every_route_that_is_published_is_attacked_here() {
+    let world = World::new().await;
+    let published = published(&world).await;
+    let names: BTreeSet<&str> = published.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, DOORS.iter().map(|door| door.operation).collect::<BTreeSet<_>>());
+    for (name, asks_for_a_token) in &published {
+        let door = DOORS.iter().find(|door| door.operation == name).unwrap();
+        assert_eq!(*asks_for_a_token, door.rule != Rule::Public, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn no_bad_token_passes_any_route() {
+    let world = World::new().await;
+    for (kind, bad) in world.bad_tokens().await {
+        for door in DOORS.iter().filter(|door| door.rule != Rule::Public) {
+            let answer = world.place.ask((door.ask)(&world, &world.doctor.bearing(&bad))).await;
+            assert_eq!(answer.status, 401, "{}, a token {kind}: {answer:?}", door.operation);
+            let _problem = answer.refused(401);
+            world.assert_tells_nothing(door.operation, &answer.text);
+        }
+    }
+    world.assert_untouched().await;
+}
+
+#[tokio::test]
+async fn nobody_passes_a_route_who_has_no_business_there() {
+    let world = World::new().await;
+    for door in DOORS {
+        let mut others = world.strangers();
+        match door.rule {
+            Rule::Public => continue,
+            Rule::Doctors => others.push(("the patient", world.patient.clone())),
+            Rule::Receivers => {
+                others.extend([("the sender", world.doctor.clone()), ("a service", world.place.service())]);
+            }
+            Rule::Admins => others.extend([
+                ("the doctor", world.doctor.clone()),
+                ("the patient", world.patient.clone()),
+                ("a service", world.place.service()),
+            ]),
+        }
+        for (who, stranger) in others {
+            // A conversation's history is the patient's as well.
+            if (door.operation, who) == ("getHistory", "the patient") {
+                continue;
+            }
+            let answer = world.place.ask((door.ask)(&world, &stranger)).await;
+            let what = format!("{}, {who}", door.operation);
+            if door.rule == Rule::Receivers && stranger.role != e2e::Role::Service {
+                let body = answer.ok(200);
+                assert_eq!(body, json!({"marked": [], "not_found": [world.message["id"]]}), "{what}");
+            } else {
+                assert_eq!(answer.status, 403, "{what}: {answer:?}");
+                let _problem = answer.refused(403);
+            }
+            world.assert_tells_nothing(&what, &answer.text);
+        }
+    }
+    world.assert_untouched().await;
+}
+
+/// Otherwise all of the refusals above might be for a request that nobody would be granted.
+#[tokio::test]
+async fn every_route_lets_in_whom_it_is_for() {
+    let world = World::new().await;
+    for door in DOORS {
+        let who = match door.rule {
+            Rule::Public | Rule::Doctors => world.doctor.clone(),
+            Rule::Receivers => world.patient.clone(),
+            Rule::Admins => world.admin(),
+        };
+        let answer = world.place.ask((door.ask)(&world, &who)).await;
+        assert!((200..300).contains(&answer.status), "{}: {answer:?}", door.operation);
+    }
+}

@@ -1,0 +1,140 @@
+//! The handshake, and the frames that `asyncapi.yaml` lets clients send.
+
+use std::collections::BTreeSet;
+
+use e2e::token;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::World;
+use crate::bad_handshakes::handshake;
+
+/// Frames that are attacked below, each in a test of its own.
+const ATTACKED: [&str; 4] = ["typing", "delivered", "read", "auth"];
+/// Frames that ask for nothing.
+const HARMLESS: [&str; 1] = ["ping"];
+
+#[tokio::test]
+async fn every_frame_that_clients_may_send_is_attacked_here() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../asyncapi.yaml");
+    let document: Value = serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let operations = document["operations"].as_object().unwrap().values();
+    let from_clients = operations.filter(|operation| operation["action"] == "receive");
+    let names: BTreeSet<String> = from_clients
+        .flat_map(|operation| operation["messages"].as_array().unwrap())
+        .map(|message| {
+            let channel = message["$ref"].as_str().unwrap().trim_start_matches('#');
+            let message = &document.pointer(channel).unwrap()["$ref"].as_str().unwrap()[1..];
+            document.pointer(message).unwrap()["payload"]["properties"]["type"]["const"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(names, ATTACKED.into_iter().chain(HARMLESS).map(str::to_owned).collect());
+}
+
+#[tokio::test]
+async fn no_stranger_and_no_bad_token_opens_a_socket() {
+    let world = World::new().await;
+    let query = world.doctor.with(&world.patient);
+    for (who, stranger) in world.strangers() {
+        let answer = handshake(&world.place, &query, &[("authorization", &format!("Bearer {}", stranger.token))]).await;
+        assert_eq!(answer.status, 403, "{who}: {answer:?}");
+        let _problem = answer.refused(403);
+        world.assert_tells_nothing(who, &answer.text);
+    }
+    for (kind, bad) in world.bad_tokens().await {
+        for header in
+            [("authorization", format!("Bearer {bad}")), ("sec-websocket-protocol", format!("chat.v1, bearer.{bad}"))]
+        {
+            let answer = handshake(&world.place, &query, &[(header.0, &header.1)]).await;
+            assert_eq!(answer.status, 401, "a token {kind}: {answer:?}");
+            let _problem = answer.refused(401);
+        }
+    }
+    world.assert_untouched().await;
+}
+
+#[tokio::test]
+async fn receipts_for_the_messages_of_others_mark_nothing() {
+    let world = World::new().await;
+    let (colleague, other) = (world.place.user("other"), world.place.contact("other"));
+    let own = colleague.say(&other, "to be marked").await;
+    let mut hears = colleague.open(&other).await;
+    let marks = other.open(&colleague).await;
+    for kind in ["delivered", "read"] {
+        // One frame, so that what is marked of it tells that all of it has been looked at.
+        marks.send(&json!({"type": kind, "message_ids": [world.message["id"], own["id"]]}));
+        let told = hears.expect(kind).await;
+        assert_eq!(told["message_ids"], json!([own["id"]]));
+    }
+    // Nor does a sender mark what it has sent itself.
+    let mut patient = world.patient.open(&world.doctor).await;
+    let sender = world.doctor.open(&world.patient).await;
+    let answer = world.patient.say(&world.doctor, "an answer").await;
+    sender.send(&json!({"type": "read", "message_ids": [world.message["id"], answer["id"]]}));
+    assert_eq!(patient.expect("read").await["message_ids"], json!([answer["id"]]));
+    assert_eq!(world.doctor.messages(&world.patient).await[0]["read_at"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_watching_service_says_nothing_in_anybodys_name() {
+    let world = World::new().await;
+    let mut watcher = world.place.service().open_at(&world.doctor.with(&world.patient)).await;
+    watcher.expect("ready").await;
+    let ids = json!([world.message["id"]]);
+    for frame in [
+        json!({"type": "typing"}),
+        json!({"type": "read", "message_ids": ids}),
+        json!({"type": "delivered", "message_ids": ids}),
+    ] {
+        watcher.send(&frame);
+        let error = watcher.expect("error").await;
+        assert_eq!(error["code"], "forbidden", "{frame}: {error}");
+    }
+    world.assert_untouched().await;
+}
+
+#[tokio::test]
+async fn no_token_of_others_and_no_bad_one_takes_over_a_socket() {
+    let world = World::new().await;
+    let mut socket = world.doctor.open(&world.patient).await;
+    let mut strangers = world.strangers();
+    strangers.push(("the patient", world.patient.clone()));
+    strangers.push(("a service", world.place.service()));
+    for (who, stranger) in strangers {
+        socket.send(&json!({"type": "auth", "token": stranger.token}));
+        let error = socket.expect("error").await;
+        assert_eq!(error["code"], "forbidden", "{who}: {error}");
+    }
+    for (kind, bad) in world.bad_tokens().await {
+        socket.send(&json!({"type": "auth", "token": bad}));
+        let error = socket.expect("error").await;
+        assert_eq!(error["code"], "unauthorized", "a token {kind}: {error}");
+        assert!(!error.to_string().contains("eyJ"), "{error}");
+    }
+    // It is the doctor's, as before.
+    socket.send(&json!({"type": "auth", "token": world.doctor.token}));
+    socket.expect("authenticated").await;
+    let said = world.patient.say(&world.doctor, "still there").await;
+    assert_eq!(socket.expect("message").await["message"]["id"], said["id"]);
+}
+
+#[tokio::test]
+async fn revoking_a_token_closes_its_sockets_on_every_gateway_and_nobody_elses() {
+    let world = World::new().await;
+    let jti = uuid::Uuid::now_v7().to_string();
+    let claims = token::with(token::claims("doc", "user", &[&world.place.location]), "jti", json!(jti));
+    let stolen = world.doctor.bearing(world.place.sign(&claims));
+    let (mut stolen_sockets, mut others) = (Vec::new(), Vec::new());
+    for url in &world.place.env.gateway_ws_urls {
+        stolen_sockets.push(stolen.at(&world.place.base_url, url).open(&world.patient).await);
+        others.push(world.doctor.at(&world.place.base_url, url).open(&world.patient).await);
+    }
+    let asked = world.admin().request(Method::POST, "/admin/revocations").json(&json!({"jti": jti}));
+    assert_eq!(world.place.ask(asked).await.status, 204);
+    for mut socket in stolen_sockets {
+        assert_eq!(socket.expect_close().await, 4401);
+    }
+    for mut socket in others {
+        assert!(socket.everything().await.is_empty(), "it lives, and has heard nothing");
+    }
+}
