@@ -81,7 +81,8 @@ pub(crate) struct Connection {
     membership: Membership,
     conversation: Conversation,
     principal: Arc<Principal>,
-    context: RequestContext,
+    /// Boxed: asked for at the end only, and four times larger.
+    context: Box<RequestContext>,
     _permit: Box<Place>,
     /// What came before the socket was there, and is still to be sent.
     #[expect(clippy::box_collection, reason = "four times smaller for all the time that there is nothing")]
@@ -171,7 +172,7 @@ impl Connection {
             membership,
             conversation,
             principal,
-            context,
+            context: context.into(),
             _permit: permit,
             missed: (!missed.is_empty()).then(|| Box::new(missed.into())),
             position: cursor,

@@ -41,7 +41,7 @@ pub(super) async fn answer(
     let context =
         RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
     let parent = traceparent(&request, state);
-    let allowed = allow(&request, context.address, state);
+    let refused = refused_unseen(&request, context.address, state);
     request.extensions_mut().insert(context);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
@@ -53,9 +53,9 @@ pub(super) async fn answer(
     let traced =
         state.traces.as_ref().map(|traces| traces.request(method.as_str(), route, &request_id, parent.as_deref()));
 
-    let mut response = match allowed {
-        Err(refused) => refused,
-        Ok(()) => match called(&*endpoint, request, traced.as_ref()).instrument(span.clone()).await {
+    let mut response = match refused {
+        Some(refused) => refused,
+        None => match called(&*endpoint, request, traced.as_ref()).instrument(span.clone()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => of_error(error),
             Err(_) => {
@@ -125,15 +125,15 @@ impl Drop for InFlight {
 }
 
 /// Refuses what no handler needs to see. Health is exempt: its askers have the proxies' own addresses.
-fn allow(request: &Request, address: IpAddr, state: &State) -> Result<(), Response> {
+fn refused_unseen(request: &Request, address: IpAddr, state: &State) -> Option<Response> {
     if request.uri().query().map_or(0, str::len) > MAX_QUERY_BYTES {
         let problem = Problem::new(414, format!("the query is longer than {MAX_QUERY_BYTES} bytes"));
-        return Err(ProblemBody::from(problem).into_response());
+        return Some(ProblemBody::from(problem).into_response());
     }
     if matches!(request.uri().path(), "/healthz" | "/readyz") {
-        return Ok(());
+        return None;
     }
-    state.limits.request(address).map_err(|wait| too_many(wait, "requests from your address"))
+    state.limits.request(address).err().map(|wait| too_many(wait, "requests from your address"))
 }
 
 /// Who asks. Without an address of its own, which only a test's request lacks, it is nobody's.
