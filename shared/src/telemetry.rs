@@ -101,21 +101,21 @@ impl Meter {
         Self { label: Some((label, values)), ..self }
     }
 
-    fn show(&self, labels: Vec<metrics::Label>) {
+    fn describe(&self) {
         let (name, help) = (self.name, self.help);
         match self.kind {
-            Kind::Counter => {
-                metrics::describe_counter!(name, help);
-                metrics::counter!(name, labels).increment(0);
-            }
-            Kind::Gauge => {
-                metrics::describe_gauge!(name, help);
-                metrics::gauge!(name, labels).increment(0.0);
-            }
-            Kind::Histogram => {
-                metrics::describe_histogram!(name, help);
-                drop(metrics::histogram!(name, labels));
-            }
+            Kind::Counter => metrics::describe_counter!(name, help),
+            Kind::Gauge => metrics::describe_gauge!(name, help),
+            Kind::Histogram => metrics::describe_histogram!(name, help),
+        }
+    }
+
+    /// Sets it to nothing.
+    fn begin(&self, labels: Vec<metrics::Label>) {
+        match self.kind {
+            Kind::Counter => metrics::counter!(self.name, labels).increment(0),
+            Kind::Gauge => metrics::gauge!(self.name, labels).increment(0.0),
+            Kind::Histogram => drop(metrics::histogram!(self.name, labels)),
         }
     }
 }
@@ -133,10 +133,11 @@ pub fn start_metrics(meters: &[Meter]) -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &SIZE_BUCKETS)?
         .install_recorder()?;
     for meter in meters {
+        meter.describe();
         match meter.label {
-            None => meter.show(Vec::new()),
+            None => meter.begin(Vec::new()),
             Some((label, values)) => {
-                values.iter().for_each(|value| meter.show(vec![metrics::Label::new(label, *value)]));
+                values.iter().for_each(|value| meter.begin(vec![metrics::Label::new(label, *value)]));
             }
         }
     }

@@ -103,7 +103,7 @@ async fn a_fourth_socket_of_one_participant_is_closed_with_4429() {
         open.push(doctor.open(&patient).await);
     }
     let mut fourth = doctor.open_at(&doctor.with(&patient)).await;
-    assert_eq!(fourth.expect_close().await, Some(4429));
+    assert_eq!(fourth.expect_close().await, 4429);
     // Those that were there stay, and others come.
     let mut at_patient = patient.open(&doctor).await;
     let sent = doctor.say(&patient, "hello").await;

@@ -58,7 +58,7 @@ async fn fail(doctor: &Person, patient: &Person, secret: &str, told: &mut Told) 
     let forged = token::forged(&doctor.token, &place.service().token);
     let good = doctor.message_to(patient, secret);
     let mut unknown = good.clone();
-    unknown[secret] = json!(secret);
+    unknown[format!("{secret} is ill")] = json!(secret);
     let mut odd = good.clone();
     odd["location_id"] = json!(secret.repeat(3));
     for body in
