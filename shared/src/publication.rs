@@ -26,8 +26,9 @@ impl Manner {
 
 /// Keys and arguments of [`crate::channel::Topology::publish_script`] for some events.
 ///
-/// Keys: the log of each event. Arguments: most entries a log keeps, its life in milliseconds; then six for each event:
-/// type, header, rest of the frame, channel, its `seq` (0 for what has none), manner.
+/// Keys: the log of each event. Arguments: most entries a log keeps, its life in milliseconds; then seven for each event:
+/// type, header, rest of the frame, channel, its `seq` (0 for what has none), manner, the request that it comes from (or
+/// nothing).
 #[derive(Debug, Clone)]
 pub struct Publication {
     keys: Vec<String>,
@@ -51,6 +52,7 @@ impl Publication {
             channel.as_str().to_owned(),
             draft.seq.unwrap_or(0).to_string(),
             manner.as_str().to_owned(),
+            draft.request_id.as_deref().unwrap_or_default().to_owned(),
         ]);
     }
 

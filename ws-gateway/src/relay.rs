@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use metrics::{counter, gauge};
 use shared::channel::Channel;
-use shared::event::{Cursor, Event};
+use shared::event::{self, Cursor, Event};
 use shared::shutdown::Shutdown;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -168,6 +168,7 @@ async fn keep(mut subscriptions: Subscriptions, hub: &Hub) -> Loss {
 }
 
 fn pass_on(hub: &Hub, channel: &str, payload: &[u8]) {
+    tracing::debug!(channel, request_id = event::request_id(payload), "an event");
     match Event::from_channel(payload) {
         Ok(event) => hub.dispatch(channel, event),
         // Never its content.
