@@ -11,8 +11,10 @@ use shared::tls::CaFile;
 use shared::token::{MIN_SECRET_BYTES, TokenRules};
 use shared::trace::{self, TraceConfig};
 
+use crate::audit::key::AuditKey;
 use crate::limits::{self, LimitConfig};
 use crate::redis;
+use crate::store::Role;
 
 /// Every setting, for `--help`.
 pub const SETTINGS: &[Setting] = &[
@@ -23,6 +25,9 @@ pub const SETTINGS: &[Setting] = &[
     JWT_SECRET,
     JWT_ISSUER,
     JWT_AUDIENCE,
+    AUDIT_KEY,
+    AUDIT_KEYS_OLD,
+    SERVICE_ROLE,
     LISTEN_ADDR,
     ADMIN_ADDR,
     TRUSTED_PROXIES,
@@ -73,6 +78,22 @@ const JWT_SECRET: Setting =
 const JWT_ISSUER: Setting = Setting { name: "JWT_ISSUER", default: Some(""), help: "the `iss` that tokens must have" };
 const JWT_AUDIENCE: Setting =
     Setting { name: "JWT_AUDIENCE", default: Some(""), help: "the `aud` that tokens must name" };
+const AUDIT_KEY: Setting = Setting {
+    name: "AUDIT_KEY",
+    default: Some(""),
+    help: "key of the audit trail's hashes, 32 bytes or more, for nobody but the API services; made of JWT_SECRET when it \
+           is not set",
+};
+const AUDIT_KEYS_OLD: Setting = Setting {
+    name: "AUDIT_KEYS_OLD",
+    default: Some(""),
+    help: "for `audit verify`: keys that were AUDIT_KEY earlier, separated by commas",
+};
+const SERVICE_ROLE: Setting = Setting {
+    name: "SERVICE_ROLE",
+    default: Some(""),
+    help: "for `migrate`: the role that the service will use, which is granted what it needs and nothing else",
+};
 const LISTEN_ADDR: Setting =
     Setting { name: "LISTEN_ADDR", default: Some("127.0.0.1:8081"), help: "where requests are served: address:port" };
 const ADMIN_ADDR: Setting = Setting {
@@ -165,6 +186,8 @@ pub struct Config {
     pub traces: Option<TraceConfig>,
     /// How often whom is answered.
     pub limits: LimitConfig,
+    /// What the hashes of the audit trail are made with.
+    pub audit_key: AuditKey,
     /// How much Redis remembers of a conversation.
     pub log: LogConfig,
     /// How long load balancers have to turn to others, once the service is told to stop.
@@ -199,6 +222,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let database = read_database(&mut env);
     let redis = read_redis(&mut env);
     let secret = env.read_if(&JWT_SECRET, long_enough);
+    let audit_key = read_audit_key(&mut env, secret.as_ref());
     let issuer = env.read_optional(&JWT_ISSUER);
     let audience = env.read_optional(&JWT_AUDIENCE);
     let listen = env.read(&LISTEN_ADDR);
@@ -224,6 +248,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             max_connections: max_connections?,
             traces: traces?,
             limits: limits?,
+            audit_key: audit_key?,
             log: LogConfig { length: length?, ttl_millis: ttl? * 1_000 },
             drain: Duration::from_secs(drain?),
             shutdown_timeout: Duration::from_secs(shutdown?),
@@ -234,12 +259,66 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     config.ok_or_else(|| env.mistakes())
 }
 
-/// Reads what `migrate` needs.
+/// Reads what `migrate` needs: the database, and the role that will serve.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
-pub fn database(mut env: Env) -> Result<DatabaseConfig, BadEnv> {
-    read_database(&mut env).ok_or_else(|| env.mistakes())
+pub fn migrate(mut env: Env) -> Result<(DatabaseConfig, Option<Role>), BadEnv> {
+    let database = read_database(&mut env);
+    let role = env.read_optional(&SERVICE_ROLE);
+    database.zip(role).ok_or_else(|| env.mistakes())
+}
+
+/// Reads what commands need that work on the database, all of which leave a trace in the audit trail.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn audited(mut env: Env) -> Result<(DatabaseConfig, AuditKey), BadEnv> {
+    let database = read_database(&mut env);
+    let key = read_own_audit_key(&mut env);
+    database.zip(key).ok_or_else(|| env.mistakes())
+}
+
+/// Reads what `audit verify` needs: the database, and every key that a row may have been made with.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn verify(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), BadEnv> {
+    let database = read_database(&mut env);
+    let key = read_own_audit_key(&mut env);
+    let old = env.read_if(&AUDIT_KEYS_OLD, |keys: &Secret| old_keys(keys).try_for_each(|key| long_enough(&key)));
+    let keys = key.zip(old).map(|(key, old)| {
+        let old = old_keys(&old).map(|key| AuditKey::new(&key)).collect::<Vec<_>>();
+        [key].into_iter().chain(old).collect()
+    });
+    database.zip(keys).ok_or_else(|| env.mistakes())
+}
+
+fn old_keys(keys: &Secret) -> impl Iterator<Item = Secret> {
+    let keys = keys.expose().split(',').map(str::trim).filter(|key| !key.is_empty());
+    keys.filter_map(|key| key.parse().ok())
+}
+
+/// For commands that need no other key.
+fn read_own_audit_key(env: &mut Env) -> Option<AuditKey> {
+    let jwt_secret = match env.read_optional::<Secret>(&AUDIT_KEY)? {
+        Some(_) => None,
+        None => Some(env.read_if(&JWT_SECRET, long_enough)?),
+    };
+    read_audit_key(env, jwt_secret.as_ref())
+}
+
+/// `AUDIT_KEY`, or a key made of the secret of tokens. Whoever has set neither keeps no trail that could be verified.
+fn read_audit_key(env: &mut Env, jwt_secret: Option<&Secret>) -> Option<AuditKey> {
+    let own = env.read_optional::<Secret>(&AUDIT_KEY)?;
+    match (own, jwt_secret) {
+        (Some(_), _) => env.read_if(&AUDIT_KEY, long_enough).as_ref().map(AuditKey::new),
+        (None, Some(secret)) => AuditKey::derived(secret).ok(),
+        (None, None) => {
+            env.mistake(&AUDIT_KEY, "is required without JWT_SECRET");
+            None
+        }
+    }
 }
 
 /// Reads what `token` needs.

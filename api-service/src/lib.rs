@@ -8,13 +8,18 @@
 //! - [`store`]: SQL, the only place that names tokio-postgres
 //! - [`outbox`]: publishes what was committed, at least once
 //! - [`publisher`]: the queue in front of it, and Redis behind it
-//! - [`acks`]: takes receipts from the gateways
+//! - [`stream`]: takes from the gateways [`acks`], and [`socket_events`] for the trail
+//! - [`audit`]: the audit trail, chained; [`auditor`] writes what no transaction of its own does, and [`audit_commands`] are
+//!   for operators
 //! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
 //!
 //! and beside them [`config`], [`state`], [`limits`], [`meters`], [`redis`], and `server`, the public port.
 
 pub mod acks;
 pub mod api;
+pub mod audit;
+pub mod audit_commands;
+pub mod auditor;
 pub mod config;
 pub mod domain;
 pub mod limits;
@@ -24,8 +29,10 @@ pub mod publisher;
 pub mod redis;
 pub mod revoker;
 mod server;
+pub mod socket_events;
 pub mod state;
 pub mod store;
+pub mod stream;
 pub mod writer;
 
 use std::sync::Arc;
@@ -42,11 +49,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::acks::Receipts;
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::publisher::Broker;
 use crate::redis::{Health, Pulse};
 use crate::revoker::Revoker;
+use crate::socket_events::SocketEvents;
 use crate::state::State;
 use crate::store::Store;
 
@@ -79,7 +88,7 @@ pub async fn run(
     stopping: Shutdown,
 ) -> Result<(), ServeError> {
     let shutdown = after(stopping.clone(), config.drain);
-    let store = Store::new(&config.database)?;
+    let store = Store::new(&config.database, config.audit_key)?;
     let watched = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
     let redis = watched.client.clone();
     let (told, health) = watch::channel(Health { connection: 0, since: Instant::now(), proven: Instant::now() });
@@ -88,13 +97,18 @@ pub async fn run(
     let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log);
     let pulse = Pulse::new(redis.clone(), health.clone());
     let revoker = Arc::new(Revoker::new(store.clone(), redis));
-    let ack_redis = redis::client(&config.redis, acks::COMMAND_TIMEOUT)?;
+    // Their reads block: a client for each.
+    let [ack_redis, event_redis] = [0; 2].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
 
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();
     shutdown.spawn(outbox::run(store.clone(), broker, committed, health.clone(), shutdown.clone()));
     shutdown.spawn(writer::run(store.clone(), publisher.clone(), pending));
-    shutdown.spawn(acks::run(ack_redis, store.clone(), publisher.clone(), shutdown.clone()));
+    let receipts = Receipts { store: store.clone(), publisher: publisher.clone() };
+    shutdown.spawn(stream::run(ack_redis?, receipts, shutdown.clone()));
+    shutdown.spawn(stream::run(event_redis?, SocketEvents { store: store.clone() }, shutdown.clone()));
+    let (auditor, entries) = auditor::queue();
+    shutdown.spawn(auditor::run(store.clone(), entries));
 
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
 
@@ -106,6 +120,7 @@ pub async fn run(
         tokens,
         store,
         writer,
+        auditor,
         publisher,
         revoker,
         limits,

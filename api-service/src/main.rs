@@ -1,11 +1,14 @@
 //! The command line of the API service.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use api_service::domain::revoke::check;
-use api_service::{Listeners, ServeError, api, config, meters, run, store};
+use api_service::domain::revoke::{check, describe};
+use api_service::store::Filter;
+use api_service::{Listeners, ServeError, api, audit_commands, config, meters, run, store};
 use clap::{Parser, Subcommand, ValueEnum};
+use shared::audit::{Action, Entry, Who};
 use shared::env::{BadEnv, EX_USAGE, Env};
 use shared::ids::{LocationId, PersonId};
 use shared::participant::Kind;
@@ -60,8 +63,42 @@ enum Command {
         #[arg(long, requires = "sub", value_parser = moment)]
         issued_before: Option<OffsetDateTime>,
     },
+    /// Verify or export the audit trail (needs DATABASE_URL, and AUDIT_KEY or JWT_SECRET)
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print the OpenAPI document as YAML
     Openapi,
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Say whether any row was altered, removed, added or reordered; exits with 1 when one was
+    Verify {
+        /// Compare with where chains ended earlier: lines of --write-anchors, or of the service's log
+        #[arg(long)]
+        anchors: Option<PathBuf>,
+        /// When nothing is wrong, add where the chains end now to a file; keep it out of the database's reach
+        #[arg(long)]
+        write_anchors: Option<PathBuf>,
+        /// Begin with this chain: earlier ones are archived
+        #[arg(long, default_value_t = 1)]
+        from_chain: i64,
+    },
+    /// Print rows as FHIR R4 AuditEvents, one a line; that is a row of the trail itself
+    Export {
+        /// Only of this location
+        #[arg(long)]
+        location: Option<LocationId>,
+        /// Only by, for, or with this one: user:ID, contact:ID, service:ID, operator:ID or anonymous
+        #[arg(long)]
+        participant: Option<Who>,
+        /// Not before this moment, as in 2026-11-23T08:00:00Z
+        #[arg(long, value_parser = moment)]
+        from: Option<OffsetDateTime>,
+        /// Before this moment
+        #[arg(long, value_parser = moment)]
+        to: Option<OffsetDateTime>,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -79,6 +116,16 @@ fn main() -> ExitCode {
         Command::Migrate => migrate(),
         Command::Token { sub, role, location, ttl } => print_token(&sub, role, &location, ttl),
         Command::Revoke { jti, sub, issued_before } => revoke(jti, sub, issued_before),
+        Command::Audit(AuditCommand::Verify { anchors, write_anchors, from_chain }) => {
+            match verify(anchors.as_deref(), write_anchors.as_deref(), from_chain) {
+                Ok(true) => Ok(()),
+                Ok(false) => return ExitCode::FAILURE,
+                Err(error) => Err(error),
+            }
+        }
+        Command::Audit(AuditCommand::Export { location, participant, from, to }) => {
+            export(&Filter { location, participant, from, to })
+        }
         Command::Openapi => {
             print!("{}", api::spec_yaml());
             Ok(())
@@ -109,7 +156,8 @@ async fn serve() -> Result<(), ServeError> {
 
 #[tokio::main]
 async fn migrate() -> Result<(), ServeError> {
-    let applied = store::migrate(&config::database(Env::of_process())?).await?;
+    let (database, service) = config::migrate(Env::of_process())?;
+    let applied = store::migrate(&database, service.as_ref()).await?;
     match applied.as_slice() {
         [] => println!("the schema is up to date"),
         applied => println!("applied {}", applied.join(", ")),
@@ -133,8 +181,34 @@ async fn revoke(
         _ => return Err("name a --jti, or a --sub and --issued-before".into()),
     };
     check(&revocation)?;
-    store::Store::new(&config::database(Env::of_process())?)?.revoke(&revocation).await?;
+    let (database, key) = config::audited(Env::of_process())?;
+    let entry = describe(Entry::new(audit_commands::operator(), Action::Revoke, 204), &revocation);
+    store::Store::new(&database, key)?.revoke(&revocation, &entry).await?;
     println!("revoked; running services refuse it within a second");
+    Ok(())
+}
+
+/// Whether nothing is wrong.
+#[tokio::main]
+async fn verify(anchors: Option<&Path>, write_anchors: Option<&Path>, first: i64) -> Result<bool, ServeError> {
+    let (database, keys) = config::verify(Env::of_process())?;
+    let report = audit_commands::verify(&database, &keys, first, anchors).await?;
+    for finding in &report.findings {
+        println!("{finding}");
+    }
+    println!("{} rows in {} chains, {} wrong", report.rows, report.chains, report.wrong);
+    let is_right = report.wrong == 0;
+    if let Some(path) = write_anchors.filter(|_| is_right) {
+        audit_commands::keep_anchors(&report, path)?;
+    }
+    Ok(is_right)
+}
+
+#[tokio::main]
+async fn export(filter: &Filter) -> Result<(), ServeError> {
+    let (database, key) = config::audited(Env::of_process())?;
+    let count = audit_commands::export(&database, key, filter, std::io::stdout().lock()).await?;
+    eprintln!("{count} events");
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fred::prelude::*;
+use shared::audit::Entry;
 use shared::channel::REVOKED;
 use shared::revocation::{Revocation, Revocations};
 use shared::shutdown::Shutdown;
@@ -56,12 +57,12 @@ impl Revoker {
         let _open = loaded.wait_for(|loaded| *loaded).await;
     }
 
-    /// Revokes: for good, here at once, elsewhere within a second.
+    /// Revokes: for good, here at once, elsewhere within a second. `entry` says in the audit trail who did it.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is revoked then.
-    pub async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        self.store.revoke(&revocation).await?;
+    pub async fn revoke(&self, revocation: Revocation, entry: &Entry) -> Result<(), StoreError> {
+        self.store.revoke(&revocation, entry).await?;
         self.known.add([revocation]);
         self.news.notify_one();
         Ok(())

@@ -7,6 +7,7 @@ use shared::shutdown::Shutdown;
 use shared::trace::Traces;
 use shared::verified::VerifiedTokens;
 
+use crate::auditor::Auditor;
 use crate::limits::Limits;
 use crate::publisher::Publisher;
 use crate::redis::Pulse;
@@ -22,6 +23,8 @@ pub struct State {
     pub store: Store,
     /// The one way to send.
     pub writer: Writer,
+    /// Keeps the audit trail of what no transaction keeps.
+    pub auditor: Auditor,
     /// The way to the sockets.
     pub publisher: Publisher,
     /// Takes tokens back.

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::domain::error::Refused;
 use crate::domain::message::NewMessage;
+use crate::domain::origin::Origin;
 use crate::publisher::Publisher;
 use crate::store::{Done, SendOutcome, Store, StoreError};
 use queue::Queue;
@@ -60,6 +61,7 @@ struct State {
 /// A send, and who waits for it.
 struct Pending {
     new: Arc<NewMessage>,
+    origin: Origin,
     answer: oneshot::Sender<Result<Written, Refused>>,
     since: Instant,
 }
@@ -79,14 +81,14 @@ impl Drop for Entrance {
 }
 
 impl Writer {
-    /// Writes a message. A caller that goes away in the meantime takes nothing back.
+    /// Writes a message, and who sent it. A caller that goes away in the meantime takes nothing back.
     ///
     /// # Errors
     /// [`Refused`]; [`Refused::Overloaded`] when too many sends wait already, in all or of this location or conversation.
-    pub async fn write(&self, new: NewMessage) -> Result<Written, Refused> {
+    pub async fn write(&self, new: NewMessage, origin: Origin) -> Result<Written, Refused> {
         let (answer, answered) = oneshot::channel();
         let new = Arc::new(new);
-        let pending = Pending { new: new.clone(), answer, since: Instant::now() };
+        let pending = Pending { new: new.clone(), origin, answer, since: Instant::now() };
         let line = &self.entrance.0;
         let pushed = line.state.lock().queue.push(new.conversation.location(), &new.conversation.id(), pending);
         if pushed.is_err() {
@@ -131,8 +133,13 @@ pub async fn run(store: Store, publisher: Publisher, sends: Sends) {
         metrics::histogram!("send_batch_size").record(batch.len() as f64);
         metrics::histogram!("send_wait_seconds").record(longest);
         let start = Instant::now();
-        let (new, waiting): (Vec<_>, Vec<_>) = batch.into_iter().map(|send| (send.new, send.answer)).unzip();
-        let outcomes = write(&store, &publisher, &new).await;
+        let (mut new, mut origins, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+        for send in batch {
+            new.push(send.new);
+            origins.push(send.origin);
+            waiting.push(send.answer);
+        }
+        let outcomes = write(&store, &publisher, &new, &origins).await;
         metrics::histogram!("send_commit_seconds").record(start.elapsed());
         for (outcome, answer) in outcomes.into_iter().zip(waiting) {
             let answered = outcome.and_then(|outcome| match outcome {
@@ -148,8 +155,13 @@ pub async fn run(store: Store, publisher: Publisher, sends: Sends) {
 
 /// Writes and publishes a batch, and says what became of each send. One that the database refuses does not take its
 /// neighbours with it.
-async fn write(store: &Store, publisher: &Publisher, batch: &[Arc<NewMessage>]) -> Vec<Result<SendOutcome, Refused>> {
-    match attempt(store, publisher, batch).await {
+async fn write(
+    store: &Store,
+    publisher: &Publisher,
+    batch: &[Arc<NewMessage>],
+    origins: &[Origin],
+) -> Vec<Result<SendOutcome, Refused>> {
+    match attempt(store, publisher, batch, origins).await {
         Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
         Err(error @ StoreError::Unavailable(_)) => {
             tracing::warn!(%error, sends = batch.len(), "nothing was written");
@@ -159,8 +171,9 @@ async fn write(store: &Store, publisher: &Publisher, batch: &[Arc<NewMessage>]) 
         Err(error) => {
             tracing::warn!(%error, sends = batch.len(), "a batch failed; its sends are tried one by one");
             let mut outcomes = Vec::with_capacity(batch.len());
-            for new in batch {
-                let alone = attempt(store, publisher, std::slice::from_ref(new)).await;
+            for (new, origin) in batch.iter().zip(origins) {
+                let (new, origin) = (std::slice::from_ref(new), std::slice::from_ref(origin));
+                let alone = attempt(store, publisher, new, origin).await;
                 outcomes.push(
                     alone
                         .map_err(Refused::from)
@@ -176,10 +189,11 @@ async fn attempt(
     store: &Store,
     publisher: &Publisher,
     batch: &[Arc<NewMessage>],
+    origins: &[Origin],
 ) -> Result<Vec<SendOutcome>, StoreError> {
     let mut attempts = 1;
     loop {
-        match store.send(batch).await {
+        match store.send(batch, origins).await {
             Ok(Done { outcomes, entry }) => {
                 publisher.publish(entry);
                 return Ok(outcomes);

@@ -8,6 +8,7 @@
 //! | `socket` | [`Socket`]: frames as they come, each awaited with a deadline |
 //! | `cluster` | a Redis Cluster as an operator sees it: who is master, a slot on its way |
 //! | `chaos` | faults under load: its clients count what they meet and panic never |
+//! | `trail` | the audit trail, and the commands that verify and export it |
 //! | `wire` | HTTP by hand, where a client library is too well-behaved |
 //!
 //! Whatever is not as expected panics on the spot: that is what fails a test.
@@ -20,6 +21,7 @@ pub mod cluster;
 mod place;
 mod socket;
 pub mod token;
+pub mod trail;
 pub mod wire;
 
 use std::time::Duration;

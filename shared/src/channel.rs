@@ -47,12 +47,16 @@ impl From<&Conversation> for Channel {
 
 /// Stream of receipts, gateways → API service.
 pub const ACKS: &str = "acks";
-/// Consumer group of the API instances on [`ACKS`].
-pub const ACKS_GROUP: &str = "api";
-/// The only field of an entry of [`ACKS`].
-pub const ACK_FIELD: &str = "r";
+/// Stream of entries of the audit trail, gateways → API service.
+pub const AUDIT: &str = "audit";
+/// Consumer group of the API instances on [`ACKS`] and [`AUDIT`].
+pub const API_GROUP: &str = "api";
+/// The only field of an entry of these.
+pub const ENTRY_FIELD: &str = "r";
 /// Entries that [`ACKS`] may hold; beyond it the oldest give way, which costs a late `delivered`.
 pub const ACKS_MAX_LENGTH: usize = 1_000_000;
+/// Entries that [`AUDIT`] may hold; beyond it no more are taken, and gateways keep what they have.
+pub const AUDIT_MAX_LENGTH: usize = 1_000_000;
 
 /// Hash of revoked tokens: a field each, whose name is the JSON of a [`crate::revocation::Revocation`]. It only grows.
 pub const REVOKED: &str = "revoked";
@@ -155,6 +159,14 @@ impl Topology {
 /// Keys: [`ACKS`]. Arguments: most entries kept, receipts.
 pub const ADD_ACKS: &str = r"
 for i = 2, #ARGV do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'r', ARGV[i]) end
+";
+
+/// A script that adds entries to [`AUDIT`], or fails when they have no room: of these none may give way to another.
+///
+/// Keys: [`AUDIT`]. Arguments: most entries kept, entries.
+pub const ADD_AUDIT: &str = r"
+if redis.call('XLEN', KEYS[1]) + #ARGV - 1 > tonumber(ARGV[1]) then return redis.error_reply('FULL no room for entries') end
+for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', 'r', ARGV[i]) end
 ";
 
 /// The cursor of the newest entry of a log. Opens an empty log first, so that a cursor always names an entry that

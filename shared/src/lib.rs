@@ -13,6 +13,7 @@
 //! - [`revocation`]: tokens that are refused before they expire
 //! - [`problem`]: RFC 9457 bodies
 //! - [`request`]: where a request comes from
+//! - [`audit`]: who did what, on its way into the audit trail
 //! - [`limit`]: how often somebody may ask
 //! - [`env`]: settings from the environment, all mistakes reported together
 //! - [`net`]: listeners that survive a connection storm
@@ -21,6 +22,7 @@
 //! - [`trace`]: spans, for whoever names a collector
 //! - [`shutdown`]: tasks that end together, under one deadline
 
+pub mod audit;
 pub mod channel;
 pub mod env;
 pub mod event;

@@ -3,11 +3,15 @@
 //! A receipt is a claim by an authenticated participant; the API service applies it only to messages
 //! that this participant received.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::ids::{LocationId, MessageId};
 use crate::participant::Participant;
+use crate::problem;
+use crate::request::RequestContext;
 
 /// Delivered or read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -52,6 +56,8 @@ pub struct Receipt {
     pub message_ids: Vec<MessageId>,
     /// When the gateway saw the proof; whole microseconds.
     pub at: OffsetDateTime,
+    /// The handshake of the socket on which it saw it, for the audit trail.
+    pub request: Option<RequestContext>,
 }
 
 /// Most messages that one receipt, request or frame names.
@@ -64,6 +70,10 @@ struct Wire {
     participant: String,
     message_ids: Vec<MessageId>,
     at_micros: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<IpAddr>,
 }
 
 /// An entry of the stream that is no receipt of ours.
@@ -72,7 +82,7 @@ struct Wire {
 pub struct InvalidReceipt;
 
 impl Receipt {
-    /// The value of the stream entry's only field, [`crate::channel::ACK_FIELD`].
+    /// The value of the stream entry's only field, [`crate::channel::ENTRY_FIELD`].
     ///
     /// # Errors
     /// When it cannot be written as JSON.
@@ -83,6 +93,8 @@ impl Receipt {
             participant: self.participant.to_string(),
             message_ids: self.message_ids.clone(),
             at_micros: i64::try_from(self.at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX),
+            request_id: self.request.as_ref().map(|request| request.request_id.to_string()),
+            source: self.request.as_ref().map(|request| request.address),
         })
     }
 
@@ -102,6 +114,11 @@ impl Receipt {
             participant: wire.participant.parse().map_err(|_| InvalidReceipt)?,
             message_ids: wire.message_ids,
             at: at.map_err(|_| InvalidReceipt)?,
+            // A gateway of an earlier version names none.
+            request: wire.request_id.zip(wire.source).map(|(request_id, address)| RequestContext {
+                request_id: problem::request_id(Some(&request_id)).into(),
+                address,
+            }),
         })
     }
 }
@@ -119,7 +136,11 @@ mod tests {
             participant: "contact:pat456".parse().unwrap(),
             message_ids: vec![Uuid::from_u128(1), Uuid::from_u128(2)],
             at: OffsetDateTime::from_unix_timestamp_nanos(1_790_000_000_123_456_000).unwrap(),
+            request: None,
         };
+        assert_eq!(Receipt::decode(&receipt.encode().unwrap()), Ok(receipt.clone()));
+        let request = Some(RequestContext { request_id: "r1".into(), address: [203, 0, 113, 9].into() });
+        let receipt = Receipt { request, ..receipt };
         assert_eq!(Receipt::decode(&receipt.encode().unwrap()), Ok(receipt));
     }
 

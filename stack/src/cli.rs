@@ -68,6 +68,9 @@ pub(crate) struct RunOptions {
     /// Signs and verifies tokens; at least 32 bytes [default: one made once and kept in the data folder]
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<String>,
+    /// Makes the hashes of the audit trail; at least 32 bytes [default: one made once and kept in the data folder]
+    #[arg(long, env = "AUDIT_KEY", hide_env_values = true)]
+    pub audit_key: Option<String>,
     /// Folder of everything that the system keeps
     #[arg(long, default_value = ".local")]
     pub data_dir: PathBuf,

@@ -20,8 +20,10 @@ use crate::{orphans, probe::Probe};
 const OLDEST: u32 = 14;
 /// For a server left by a killed stack; the kernel has told it to stop already.
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(10);
-/// Name of both the role and the database.
+/// Name of both the database and the role that owns it.
 const NAME: &str = "chat";
+/// The role that the services use, which owns nothing.
+pub(crate) const SERVICE_ROLE: &str = "chat_service";
 
 /// A server that is ready to be started.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub(crate) struct Postgres {
     folder: PathBuf,
     account: Option<User>,
     password: String,
+    service_password: String,
     log: PathBuf,
     port: u16,
 }
@@ -45,6 +48,7 @@ impl Postgres {
             binaries: binaries(existing)?,
             account,
             password: load_or_create(&data.join("postgres_password"))?,
+            service_password: load_or_create(&data.join("postgres_service_password"))?,
             log: data.log("postgres"),
             port,
             folder,
@@ -108,7 +112,7 @@ impl Postgres {
         let mut program = Program::new(name, self.binaries.join(binary), self.log.clone());
         program.account = self.account.clone();
         program.folder = self.folder.parent().map(Path::to_path_buf);
-        program.hidden = vec!["PGDATA", "PGPORT", "PGOPTIONS", "JWT_SECRET", "DATABASE_URL"];
+        program.hidden = vec!["PGDATA", "PGPORT", "PGOPTIONS", "JWT_SECRET", "AUDIT_KEY", "DATABASE_URL"];
         program
     }
 
@@ -136,8 +140,34 @@ impl Postgres {
         Probe::Postgres { port: self.port }
     }
 
+    /// For the role that owns everything.
     pub(crate) fn url(&self) -> String {
         format!("postgres://{NAME}:{}@127.0.0.1:{}/{NAME}", self.password, self.port)
+    }
+
+    /// For [`SERVICE_ROLE`].
+    pub(crate) fn service_url(&self) -> String {
+        format!("postgres://{SERVICE_ROLE}:{}@127.0.0.1:{}/{NAME}", self.service_password, self.port)
+    }
+
+    /// Makes [`SERVICE_ROLE`], in a running server; one that is there gets the password that it has. What it may do is the
+    /// migration's business.
+    pub(crate) fn roles(&self) -> Program {
+        let mut psql = self.program("roles", "psql").env("PGPASSWORD", &self.password);
+        psql = psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", NAME, "-d", NAME]);
+        psql = psql.args(["-p"]).args([self.port.to_string()]);
+        // The password is of hexadecimal digits. Passwords that the log would show are not: errors are terse, statements
+        // are not logged.
+        let password = &self.service_password;
+        psql.input = format!(
+            "do $$ begin
+                 if not exists (select from pg_roles where rolname = '{SERVICE_ROLE}') then
+                     create role {SERVICE_ROLE} login;
+                 end if;
+             end $$;
+             alter role {SERVICE_ROLE} login nosuperuser nocreatedb nocreaterole password '{password}';\n"
+        );
+        psql
     }
 }
 
@@ -175,8 +205,8 @@ fn binaries(wanted: Option<u32>) -> Result<PathBuf> {
         .collect();
     debian.sort_unstable();
     let folders = in_path.into_iter().chain(debian.into_iter().rev().map(|(_, folder)| folder));
-    let complete =
-        folders.filter(|folder| ["postgres", "initdb"].iter().all(|name| program::is_executable(&folder.join(name))));
+    let complete = folders
+        .filter(|folder| ["postgres", "initdb", "psql"].iter().all(|name| program::is_executable(&folder.join(name))));
     let found: Vec<(u32, PathBuf)> = complete.filter_map(|folder| Some((major(&folder)?, folder))).collect();
     match wanted {
         Some(wanted) => found.into_iter().find(|(major, _)| *major == wanted).map(|(_, folder)| folder).with_context(|| {

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::data_dir::remove_file;
 
-/// Shortest `JWT_SECRET` that is accepted, in bytes: the output size of HS256 (RFC 7518, 3.2).
-pub(crate) const JWT_SECRET_MIN_BYTES: usize = 32;
+/// Shortest `JWT_SECRET` and `AUDIT_KEY` that are accepted, in bytes: the output size of SHA-256 (RFC 7518, 3.2).
+pub(crate) const KEY_MIN_BYTES: usize = 32;
 
 /// `N` bytes of the system's randomness.
 pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N]> {
@@ -42,17 +42,25 @@ pub(crate) fn load_or_create(path: &Path) -> Result<String> {
 /// The signing key of this system: what the caller configured, else the one in `path`.
 ///
 /// # Errors
-/// When the configured secret is shorter than [`JWT_SECRET_MIN_BYTES`], or `path` is out of reach.
+/// When the configured secret is shorter than [`KEY_MIN_BYTES`], or `path` is out of reach.
 pub(crate) fn jwt_secret(configured: Option<&str>, path: &Path) -> Result<String> {
+    key("JWT_SECRET", configured, path)
+}
+
+/// The key of this system's audit trail: what the caller configured, else the one in `path`.
+///
+/// # Errors
+/// As [`jwt_secret`].
+pub(crate) fn audit_key(configured: Option<&str>, path: &Path) -> Result<String> {
+    key("AUDIT_KEY", configured, path)
+}
+
+fn key(variable: &str, configured: Option<&str>, path: &Path) -> Result<String> {
     let secret = match configured.filter(|secret| !secret.is_empty()) {
         Some(secret) => secret.to_owned(),
         None => load_or_create(path)?,
     };
-    ensure!(
-        secret.len() >= JWT_SECRET_MIN_BYTES,
-        "JWT_SECRET must have at least {JWT_SECRET_MIN_BYTES} bytes, not {}",
-        secret.len()
-    );
+    ensure!(secret.len() >= KEY_MIN_BYTES, "{variable} must have at least {KEY_MIN_BYTES} bytes, not {}", secret.len());
     Ok(secret)
 }
 
@@ -93,7 +101,7 @@ mod tests {
     #[test]
     fn a_configured_secret_wins_unless_it_is_short() {
         let path = scratch("configured");
-        let long = "x".repeat(JWT_SECRET_MIN_BYTES);
+        let long = "x".repeat(KEY_MIN_BYTES);
         assert_eq!(jwt_secret(Some(&long), &path).unwrap(), long);
         let error = jwt_secret(Some("short"), &path).unwrap_err().to_string();
         assert!(error.contains("32 bytes") && !error.contains("short"), "{error}");

@@ -9,8 +9,9 @@ use crate::data_dir::DataDir;
 use crate::ports::Ports;
 use crate::program::{self, Program};
 
-/// Environment variables of libpq and ours that lead to the database.
-const DATABASE_VARIABLES: [&str; 6] = ["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"];
+/// Environment variables of libpq and ours that lead to the database, and the key of what is kept there.
+const DATABASE_VARIABLES: [&str; 7] =
+    ["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "AUDIT_KEY"];
 
 /// Better for one machine than the services' own defaults; the caller's environment wins. Sockets
 /// close within two seconds, because whoever pressed Ctrl-C is waiting. And whoever measures one machine is a few people
@@ -31,11 +32,18 @@ const DEFAULTS: [(&str, &str); 9] = [
 #[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
     pub binaries: PathBuf,
+    /// As its owner, who migrates.
     pub database_url: String,
+    /// As whoever serves.
+    pub service_database_url: String,
+    /// Who that is, when it is somebody else.
+    pub service_role: Option<&'static str>,
     pub redis_url: String,
     /// The same Redis as the gateways reach it; `redis_url` when there is no other way to it.
     pub gateway_redis_url: Option<String>,
     pub jwt_secret: String,
+    /// Of the audit trail; no gateway is told.
+    pub audit_key: String,
 }
 
 /// One service, with the ports that it keeps through every restart.
@@ -63,7 +71,8 @@ impl Surroundings {
     /// `api-service serve`, the `number`th.
     pub(crate) fn api(&self, number: u16, data: &DataDir, ports: &mut Ports) -> Result<Service> {
         let mut service = self.service("api-service", &format!("api-{number}"), data, ports)?;
-        service.program = service.program.env("DATABASE_URL", &self.database_url);
+        let program = service.program.env("DATABASE_URL", &self.service_database_url);
+        service.program = program.env("AUDIT_KEY", &self.audit_key);
         Ok(service)
     }
 
@@ -95,8 +104,11 @@ impl Surroundings {
 
     /// `api-service migrate`.
     pub(crate) fn migration(&self, data: &DataDir) -> Program {
-        Program::new("migrate", self.binaries.join("api-service"), data.log("migrate"))
+        let program = Program::new("migrate", self.binaries.join("api-service"), data.log("migrate"));
+        let role = self.service_role.unwrap_or_default();
+        program
             .args(["migrate"])
+            .env("SERVICE_ROLE", role)
             .env("DATABASE_URL", &self.database_url)
             .env("JWT_SECRET", &self.jwt_secret)
             .env("REDIS_URL", &self.redis_url)

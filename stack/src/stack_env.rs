@@ -17,7 +17,12 @@ pub struct StackEnv {
     pub base_url: String,
     pub ws_url: String,
     pub jwt_secret: String,
+    /// Of the audit trail.
+    pub audit_key: String,
+    /// As the role that owns everything.
     pub database_url: String,
+    /// As the role that the API services use.
+    pub service_database_url: String,
     pub redis_url: String,
     pub postgres_pid: Option<i32>,
     pub redis_pid: Option<i32>,
@@ -54,7 +59,9 @@ impl StackEnv {
             ("BASE_URL", self.base_url.clone()),
             ("WS_URL", self.ws_url.clone()),
             ("JWT_SECRET", self.jwt_secret.clone()),
+            ("AUDIT_KEY", self.audit_key.clone()),
             ("DATABASE_URL", self.database_url.clone()),
+            ("SERVICE_DATABASE_URL", self.service_database_url.clone()),
             ("REDIS_URL", self.redis_url.clone()),
             ("POSTGRES_PID", list(self.postgres_pid.as_slice())),
             ("REDIS_PID", list(self.redis_pid.as_slice())),
@@ -84,7 +91,9 @@ impl StackEnv {
             base_url: text("BASE_URL").to_owned(),
             ws_url: text("WS_URL").to_owned(),
             jwt_secret: text("JWT_SECRET").to_owned(),
+            audit_key: text("AUDIT_KEY").to_owned(),
             database_url: text("DATABASE_URL").to_owned(),
+            service_database_url: text("SERVICE_DATABASE_URL").to_owned(),
             redis_url: text("REDIS_URL").to_owned(),
             postgres_pid: items(text("POSTGRES_PID"))?.pop(),
             redis_pid: items(text("REDIS_PID"))?.pop(),

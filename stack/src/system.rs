@@ -18,7 +18,7 @@ use crate::ending::Ending;
 use crate::haproxy::{HaProxy, SOFT_STOP};
 use crate::keeper::Keeper;
 use crate::ports::{self, Ports};
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, SERVICE_ROLE};
 use crate::probe::Probe;
 use crate::program::{MARK, Program};
 use crate::redis::Redis;
@@ -96,6 +96,7 @@ impl System {
         let started = Instant::now();
         orphans::end(Signal::SIGTERM, STOP_PATIENCE, || orphans::marked(self.data.path())).await;
         self.env.jwt_secret = secret::jwt_secret(self.options.jwt_secret.as_deref(), &self.data.join("jwt_secret"))?;
+        self.env.audit_key = secret::audit_key(self.options.audit_key.as_deref(), &self.data.join("audit_key"))?;
         let surroundings = if self.options.only_backends {
             self.start_backends().await?;
             None
@@ -104,6 +105,8 @@ impl System {
             let mut surroundings = self.surroundings()?;
             self.start_backends().await?;
             surroundings.database_url.clone_from(&self.env.database_url);
+            surroundings.service_database_url.clone_from(&self.env.service_database_url);
+            surroundings.service_role = self.postgres.is_some().then_some(SERVICE_ROLE);
             surroundings.redis_url.clone_from(&self.env.redis_url);
             self.start_services(&surroundings, &public).await?;
             Some(surroundings)
@@ -140,9 +143,12 @@ impl System {
         let surroundings = Surroundings {
             binaries,
             database_url: String::new(),
+            service_database_url: String::new(),
+            service_role: None,
             redis_url: String::new(),
             gateway_redis_url: self.options.gateway_redis_url.clone().filter(|url| !url.is_empty()),
             jwt_secret: self.env.jwt_secret.clone(),
+            audit_key: self.env.audit_key.clone(),
         };
         surroundings.ensure_built()?;
         Ok(surroundings)
@@ -164,13 +170,19 @@ impl System {
             }
         }
         match self.options.database_url.clone().filter(|url| !url.is_empty()) {
-            Some(url) => self.env.database_url = url,
+            // Whose roles are not ours to make.
+            Some(url) => {
+                self.env.service_database_url.clone_from(&url);
+                self.env.database_url = url;
+            }
             None => {
                 let postgres = Postgres::prepare(&self.data, self.ports.free()?, self.options.temporary).await?;
                 let keeper = self.keep(postgres.server())?;
                 let keeper = self.postgres.insert(keeper);
                 keeper.ready(&postgres.probe(), START_PATIENCE).await?;
+                self.mark(postgres.roles()).complete().await?;
                 self.env.database_url = postgres.url();
+                self.env.service_database_url = postgres.service_url();
                 println!("  postgresql  ready");
             }
         }

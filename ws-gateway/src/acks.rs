@@ -1,136 +1,60 @@
 //! Proven deliveries and reads, on their way to the API service.
 //!
-//! Receipts are gathered while a batch is under way, and for [`APART`] at least, and leave together. They wait out an outage of Redis in a bounded
-//! queue; when that is full new ones are forgotten (`gateway_acks_dropped_total`), which leaves messages undelivered in the
+//! When too many wait, new ones are forgotten (`gateway_acks_dropped_total`), which leaves messages undelivered in the
 //! books until their client reports them itself. Nothing here is told to the socket: a receipt is a claim, the
-//! API service decides.
+//! API service decides. Added twice, the first time stands, and the second says nothing.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use fred::clients::Client;
-use fred::types::Value;
-use fred::types::scripts::Script;
 use metrics::counter;
-use parking_lot::Mutex;
 use shared::channel;
 use shared::ids::{LocationId, MessageId};
 use shared::participant::Participant;
 use shared::receipt::{Kind, MAX_IDS, Receipt};
-use shared::shutdown::Shutdown;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::redis::run;
+use crate::uplink::{Load, Uplink};
 
 /// Message ids that may wait: some 20 MB, if each is a receipt of its own.
 const LIMIT_IDS: usize = 200_000;
-/// Entries in one command.
-const BATCH: usize = 256;
-/// Between two batches: an idle gateway sends at once, a busy one few large commands.
-const APART: Duration = Duration::from_millis(20);
-/// How long to wait after a failure.
-const PAUSE: Duration = Duration::from_millis(250);
 
-/// Takes receipts from all sockets. Clones are one.
-#[derive(Clone, Default)]
-pub struct Acks {
-    queue: Arc<Queue>,
-}
+/// Takes receipts from all sockets.
+pub type Acks = Uplink<Receipt>;
 
-#[derive(Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    arrived: Notify,
-}
+impl Load for Receipt {
+    const STREAM: &'static str = channel::ACKS;
+    const SCRIPT: &'static str = channel::ADD_ACKS;
+    const MOST_KEPT: usize = channel::ACKS_MAX_LENGTH;
+    const MOST_WAITING: usize = LIMIT_IDS;
+    const TAKEN: &'static str = "gateway_acks_total";
+    const RETRIES: &'static str = "gateway_acks_retries_total";
 
-#[derive(Default)]
-struct Waiting {
-    receipts: Vec<Receipt>,
-    /// Of `receipts` and of the batch under way.
-    ids: usize,
-}
-
-impl Acks {
-    /// Sends what is reported until `shutdown`, then what is left.
-    pub fn start(client: Client, shutdown: &Shutdown) -> Self {
-        let acks = Self::default();
-        let (queue, ended) = (acks.queue.clone(), shutdown.clone());
-        shutdown.spawn(async move { queue.run(&client, &ended).await });
-        acks
+    fn weight(&self) -> usize {
+        self.message_ids.len()
     }
 
-    /// Reports. Never waits.
-    pub fn report(&self, receipt: Receipt) {
-        let mut waiting = self.queue.waiting.lock();
-        let ids = receipt.message_ids.len();
-        if waiting.ids + ids > LIMIT_IDS {
-            counter!("gateway_acks_dropped_total").increment(ids as u64);
-            return;
-        }
-        waiting.ids += ids;
-        waiting.receipts.push(receipt);
-        drop(waiting);
-        counter!("gateway_acks_total").increment(ids as u64);
-        self.queue.arrived.notify_one();
+    fn overflow(weight: usize) {
+        counter!("gateway_acks_dropped_total").increment(weight as u64);
     }
 
-    /// Ids that no API service has yet.
-    pub(crate) fn waiting(&self) -> usize {
-        self.queue.waiting.lock().ids
+    fn pack(receipts: Vec<Self>, _lost: usize) -> Vec<Self> {
+        merge(receipts)
+    }
+
+    fn encode(&self) -> Option<String> {
+        Self::encode(self).ok()
     }
 }
 
-impl Queue {
-    async fn run(&self, client: &Client, shutdown: &Shutdown) {
-        let script = Script::from_lua(channel::ADD_ACKS);
-        loop {
-            let receipts = std::mem::take(&mut self.waiting.lock().receipts);
-            if receipts.is_empty() {
-                if shutdown.has_begun() {
-                    return;
-                }
-                tokio::select! {
-                    () = self.arrived.notified() => {}
-                    () = shutdown.begun() => {}
-                }
-                continue;
-            }
-            let (count, began) =
-                (receipts.iter().map(|receipt| receipt.message_ids.len()).sum::<usize>(), Instant::now());
-            for receipts in merge(receipts).chunks(BATCH) {
-                self.send(client, &script, receipts).await;
-            }
-            self.waiting.lock().ids -= count;
-            tokio::select! {
-                () = sleep_until(began + APART) => {}
-                () = shutdown.begun() => {}
-            }
-        }
-    }
-
-    /// Tries until Redis has them all. Those of a command that was done and not answered are added twice: the first time
-    /// stands, so the second says nothing. Whoever shuts down has a deadline for this.
-    async fn send(&self, client: &Client, script: &Script, receipts: &[Receipt]) {
-        let entries = receipts.iter().filter_map(|receipt| receipt.encode().ok()).map(Value::from);
-        let cap = Value::from(channel::ACKS_MAX_LENGTH.to_string());
-        let arguments: Vec<_> = [cap].into_iter().chain(entries).collect();
-        while run::<Value>(client, script, channel::ACKS, &arguments).await.is_err() {
-            counter!("gateway_acks_retries_total").increment(1);
-            sleep(PAUSE).await;
-        }
-    }
-}
-
-/// One receipt for all of the same kind by the same person, of at most [`MAX_IDS`] messages, each once however many devices
-/// have it. Its time is the latest: no message is said to have arrived before it was proven.
+/// One receipt for all of the same kind by the same person on the same socket, of at most [`MAX_IDS`] messages, each once.
+/// Its time is the latest: no message is said to have arrived before it was proven.
 fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
     let mut merged: Vec<Receipt> = Vec::with_capacity(receipts.len());
-    let mut open: HashMap<(Kind, LocationId, Participant), Open> = HashMap::with_capacity(receipts.len());
+    let mut open: HashMap<Same, Open> = HashMap::with_capacity(receipts.len());
     for mut receipt in receipts {
-        let open = match open.entry((receipt.kind, receipt.location.clone(), receipt.participant.clone())) {
+        let socket = receipt.request.as_ref().map(|request| request.request_id.clone());
+        let open = match open.entry((receipt.kind, receipt.location.clone(), receipt.participant.clone(), socket)) {
             // Most are alone: what it takes to know an id again is made when there is another.
             Entry::Vacant(none) => {
                 none.insert(Open { place: merged.len(), seen: HashSet::new() });
@@ -155,7 +79,10 @@ fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
     merged
 }
 
-/// Where the receipt of one person and kind is that has room, and what was said in it and those before.
+/// What receipts of the same person, kind and socket have in common.
+type Same = (Kind, LocationId, Participant, Option<Arc<str>>);
+
+/// Where the receipt of one person, kind and socket is that has room, and what was said in it and those before.
 struct Open {
     place: usize,
     seen: HashSet<MessageId>,
@@ -164,6 +91,7 @@ struct Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::request::RequestContext;
     use time::OffsetDateTime;
     use uuid::Uuid;
 
@@ -174,6 +102,7 @@ mod tests {
             participant: who.parse().unwrap(),
             message_ids: ids.map(Uuid::from_u128).collect(),
             at: OffsetDateTime::from_unix_timestamp(second).unwrap(),
+            request: Some(RequestContext { request_id: "r1".into(), address: [127, 0, 0, 1].into() }),
         }
     }
 
@@ -191,11 +120,20 @@ mod tests {
     }
 
     #[test]
-    fn what_several_devices_prove_is_said_once() {
+    fn what_is_proven_several_times_is_said_once() {
         let merged = merge((0..5).map(|second| receipt(Kind::Delivered, "user:a", 0..400, second)).collect());
         assert_eq!(merged.len(), 1);
         assert_eq!(merged[0].message_ids.len(), 400);
         assert_eq!(merged[0].at.unix_timestamp(), 4);
+    }
+
+    #[test]
+    fn every_device_speaks_for_itself() {
+        let devices = ["r1", "r2"].map(|id| {
+            let request = Some(RequestContext { request_id: id.into(), address: [127, 0, 0, 1].into() });
+            Receipt { request, ..receipt(Kind::Read, "user:a", 0..2, 1) }
+        });
+        assert_eq!(merge(devices.to_vec()), devices);
     }
 
     #[test]
@@ -213,9 +151,8 @@ mod tests {
         for _ in 0..=LIMIT_IDS / 500 {
             acks.report(receipt(Kind::Read, "user:a", 0..500, 1));
         }
-        let waiting = acks.queue.waiting.lock();
-        assert_eq!(waiting.ids, LIMIT_IDS);
-        assert_eq!(waiting.receipts.len(), LIMIT_IDS / 500);
+        assert_eq!(acks.waiting(), LIMIT_IDS);
+        assert_eq!(acks.take().len(), LIMIT_IDS / 500);
         assert!(recorder.handle().render().contains("gateway_acks_dropped_total 500"));
     }
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use shared::audit::{Action, Entry, Who};
 use shared::event::Cursor;
 use shared::participant::Conversation;
 use shared::receipt::Kind;
@@ -81,7 +82,7 @@ pub(crate) struct Connection {
     membership: Membership,
     conversation: Conversation,
     principal: Arc<Principal>,
-    /// Boxed: asked for at the end only, and four times larger.
+    /// Boxed: needed now and then, and in place it would make a socket as large as the allocator's next size.
     context: Box<RequestContext>,
     _permit: Box<Place>,
     /// What came before the socket was there, and is still to be sent.
@@ -158,7 +159,8 @@ impl Connection {
         let Start { membership, cursor, resumed, missed, unproven } = start;
         let id = conversation.id();
         tracing::debug!(request_id = &*context.request_id, conversation = %id, "socket opened");
-        frames::report(&gateway, &conversation, &principal, Kind::Delivered, unproven);
+        gateway.audit.report(entry(Action::SocketOpen, 101, &principal, &conversation, &context));
+        frames::report(&gateway, &conversation, (&principal, &context), Kind::Delivered, unproven);
         let now = Instant::now();
         let config = &gateway.config;
         let clock = Clock::new(now, config.heartbeat, config.idle_timeout, principal.expires_at);
@@ -172,7 +174,7 @@ impl Connection {
             membership,
             conversation,
             principal,
-            context: context.into(),
+            context: Box::new(context),
             _permit: permit,
             missed: (!missed.is_empty()).then(|| Box::new(missed.into())),
             position: cursor,
@@ -394,6 +396,17 @@ impl Connection {
             _ => Err(End::Gone),
         })
     }
+}
+
+/// An entry of the audit trail about a socket.
+fn entry(
+    action: Action,
+    outcome: u16,
+    principal: &Principal,
+    conversation: &Conversation,
+    context: &RequestContext,
+) -> Entry {
+    Entry::new(Who::from(&principal.actor), action, outcome).in_conversation(conversation, None).by(context)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::acks::Acks;
+use crate::audit::Audit;
 use crate::bells::Bells;
 use crate::config::Config;
 use crate::hub::{Hub, Membership, Refused};
@@ -33,6 +34,7 @@ pub(crate) struct Gateway {
     pub(crate) hub: Arc<Hub>,
     pub(crate) logs: Logs,
     pub(crate) acks: Acks,
+    pub(crate) audit: Audit,
     pub(crate) typing: Typing,
     /// A permit a socket.
     pub(crate) room: Arc<Semaphore>,

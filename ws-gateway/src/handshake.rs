@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hyper::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_KEY};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{Method, Request, StatusCode, Version};
+use shared::audit::{Action, Entry, Who};
 use shared::channel::Channel;
 use shared::event::Cursor;
 use shared::participant::Conversation;
@@ -22,6 +23,7 @@ use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::audit::is_recorded;
 use crate::close::Close;
 use crate::gateway::{CannotStart, Gateway, Start};
 use crate::hub::Refused;
@@ -68,6 +70,24 @@ pub(crate) struct Admitted {
     pub(crate) permit: Box<Place>,
 }
 
+/// What is known of a handshake so far, for the audit trail.
+#[derive(Debug, Default)]
+struct Known {
+    who: Option<Who>,
+    conversation: Option<Conversation>,
+}
+
+impl Known {
+    /// The entry of a handshake that is refused.
+    fn entry(self, status: u16, context: &RequestContext) -> Entry {
+        let entry = Entry::new(self.who.unwrap_or(Who::Anonymous), Action::SocketOpen, status).by(context);
+        match &self.conversation {
+            Some(conversation) => entry.in_conversation(conversation, None),
+            None => entry,
+        }
+    }
+}
+
 /// Answers a request. With `101` comes the socket that follows it.
 pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>, peer: IpAddr) -> (Answer, Option<Socket>) {
     let started = Instant::now();
@@ -77,19 +97,28 @@ pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>, peer
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     let outcome = match request.uri().path() {
         "/ws" if !readable => Err(Refusal::method()),
-        "/ws" => match admit(gateway, &request, &context).await {
-            Ok((answer, socket)) => {
-                count(if matches!(socket, Socket::Open(_)) { "accepted" } else { "too_many_sockets" });
-                metrics::histogram!("gateway_handshake_seconds").record(started.elapsed());
-                end(span, &answer);
-                return (answer, Some(socket));
+        "/ws" => {
+            let mut known = Known::default();
+            let admitted = admit(gateway, &request, &context, &mut known).await;
+            metrics::histogram!("gateway_handshake_seconds").record(started.elapsed());
+            match admitted {
+                Ok((answer, socket)) => {
+                    count(if matches!(socket, Socket::Open(_)) { "accepted" } else { "too_many_sockets" });
+                    if let Socket::Refused(close) = socket {
+                        gateway.audit.report(known.entry(close.code(), &context));
+                    }
+                    end(span, &answer);
+                    return (answer, Some(socket));
+                }
+                Err(refusal) => {
+                    count(refusal.outcome());
+                    if is_recorded(refusal.status()) {
+                        gateway.audit.report(known.entry(refusal.status(), &context));
+                    }
+                    Err(refusal)
+                }
             }
-            Err(refusal) => {
-                count(refusal.outcome());
-                metrics::histogram!("gateway_handshake_seconds").record(started.elapsed());
-                Err(refusal)
-            }
-        },
+        }
         "/healthz" | "/readyz" if !readable => Err(Refusal::method()),
         "/healthz" => Ok(()),
         "/readyz" => is_ready(gateway),
@@ -164,6 +193,7 @@ async fn admit<B>(
     gateway: &Arc<Gateway>,
     request: &Request<B>,
     context: &RequestContext,
+    known: &mut Known,
 ) -> Result<(Answer, Socket), Refusal> {
     if gateway.shutdown.has_begun() {
         return Err(Refusal::unavailable("this gateway is going away: reconnect now"));
@@ -173,7 +203,7 @@ async fn admit<B>(
     }
     let too_many = |wait| Refusal::too_many(wait, "handshakes");
     gateway.limits.handshake(context.address).map_err(too_many)?;
-    let asked = check(request, &gateway.verifier).map_err(|refusal| match refusal.is_bad_token() {
+    let asked = check(request, &gateway.verifier, known).map_err(|refusal| match refusal.is_bad_token() {
         true => gateway
             .limits
             .failure(context.address)
@@ -207,7 +237,7 @@ async fn admit<B>(
 }
 
 /// Everything that can be said without Redis, in this order: is it a handshake, who asks, for what, may they.
-fn check<B>(request: &Request<B>, verifier: &Verifier) -> Result<Asked, Refusal> {
+fn check<B>(request: &Request<B>, verifier: &Verifier, known: &mut Known) -> Result<Asked, Refusal> {
     let headers = request.headers();
     let is_upgrade = request.version() == Version::HTTP_11
         && request.method() == Method::GET
@@ -225,6 +255,7 @@ fn check<B>(request: &Request<B>, verifier: &Verifier) -> Result<Asked, Refusal>
         return Err(Refusal::long_query(MAX_QUERY_BYTES));
     }
     let principal = authenticate(headers, query, verifier)?;
+    known.who = Some(Who::from(&principal.actor));
 
     let key = header(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
     let key = key.ok_or_else(|| Refusal::bad_request("`Sec-WebSocket-Key` must be 16 bytes in base64"))?;
@@ -238,6 +269,7 @@ fn check<B>(request: &Request<B>, verifier: &Verifier) -> Result<Asked, Refusal>
         QueryError::Invalid(errors) => Refusal::invalid(errors),
     })?;
 
+    known.conversation = Some(conversation.clone());
     principal.check_sees(&conversation).map_err(Refusal::forbidden)?;
     Ok(Asked { principal, conversation, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
 }

@@ -14,7 +14,7 @@
 //! - [`hub`]: which sockets hear which conversation; knows neither Redis nor TCP
 //! - [`relay`]: Redis subscriptions → hub; notices whatever was lost
 //! - [`replay`]: reads the logs, for sockets that resume and for the relay
-//! - [`acks`]: proven deliveries and reads → Redis
+//! - [`acks`]: proven deliveries and reads, and [`audit`]: what happens to sockets; both by way of [`uplink`] → Redis
 //! - [`revocations`]: Redis → which tokens are refused, and whose sockets are closed
 //! - [`typing`]: somebody types → Redis
 //! - [`redis`]: how connections to Redis behave
@@ -23,6 +23,7 @@
 
 pub mod acks;
 mod admin;
+pub mod audit;
 mod bells;
 pub mod close;
 pub mod config;
@@ -40,6 +41,7 @@ pub mod replay;
 pub mod revocations;
 mod server;
 pub mod typing;
+pub mod uplink;
 mod wire;
 
 use std::io;
@@ -58,6 +60,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::acks::Acks;
+use crate::audit::Audit;
 use crate::bells::Bells;
 use crate::config::Config;
 use crate::gateway::Gateway;
@@ -71,10 +74,10 @@ use crate::typing::Typing;
 /// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Whoever sends commands bounds how many are under way: handshakes, typing, reading and comparing logs, receipts, and the
-/// look for revocations. So the client's own queue cannot overflow, and needs no metric.
+/// Whoever sends commands bounds how many are under way: handshakes, typing, reading and comparing logs, receipts, entries of
+/// the audit trail, and the look for revocations. So the client's own queue cannot overflow, and needs no metric.
 const _: () = assert!(
-    server::HANDSHAKES + typing::QUEUE + 2 * relay::LOGS + 2 < redis::QUEUED_COMMANDS,
+    server::HANDSHAKES + typing::QUEUE + 2 * relay::LOGS + 3 < redis::QUEUED_COMMANDS,
     "the queue of commands could overflow"
 );
 
@@ -130,6 +133,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         hub: hub.clone(),
         logs,
         acks: Acks::start(commands.clone(), &background),
+        audit: Audit::start(commands.clone(), &background),
         typing: Typing::start(commands.clone(), topology, &background),
         room: Arc::new(Semaphore::new(config.max_sockets)),
         limits: Limits::new(&config),

@@ -12,10 +12,15 @@ use shared::token::{Principal, TokenError, bearer};
 use shared::verified::VerifiedTokens;
 
 use super::refusal::{ProblemBody, problem_error, too_many};
+use super::trail::Trail;
+use crate::domain::origin::Origin;
 use crate::state::State;
 
-/// A verified token.
-pub(super) struct Caller(pub(super) Arc<Principal>);
+/// A verified token, and the request that it came with.
+pub(super) struct Caller {
+    pub(super) origin: Origin,
+    pub(super) trail: Trail,
+}
 
 const SCHEME: &str = "token";
 
@@ -60,9 +65,17 @@ impl<'a> ApiExtractor<'a> for Caller {
                 "the service has not started yet: the database is out of reach",
             )));
         }
-        let caller = authenticate(request, &state.tokens).map_err(|refused| unauthorized(request, state, &refused))?;
-        state.limits.caller(&caller).map_err(|wait| poem::Error::from_response(too_many(wait, "requests of yours")))?;
-        Ok(Self(caller))
+        let (Some(context), Some(trail)) = (request.data::<RequestContext>(), request.data::<Trail>()) else {
+            return Err(problem_error(Problem::new(500, "no context")));
+        };
+        let principal =
+            authenticate(request, &state.tokens).map_err(|refused| unauthorized(request, state, &refused))?;
+        trail.is_by(&principal);
+        state
+            .limits
+            .caller(&principal)
+            .map_err(|wait| poem::Error::from_response(too_many(wait, "requests of yours")))?;
+        Ok(Self { origin: Origin { principal, request: context.clone() }, trail: trail.clone() })
     }
 }
 

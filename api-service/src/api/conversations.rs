@@ -53,7 +53,11 @@ impl Conversations {
         let whose = inbox::one_of(user, contact)?;
         let limit = limit.0.map_or(history::DEFAULT_LIMIT, |LimitParam(limit)| limit);
         let cursor = cursor.0.map(|CursorParam(cursor)| cursor);
-        let page = inbox::inbox(&caller.0, &state.store, &location_id.0.0, whose, cursor, limit).await?;
+        let location = location_id.0.0;
+        caller.trail.is_within(&location, whose.as_ref());
+        let reach = (&state.store, &state.auditor);
+        let page = inbox::inbox(&caller.origin, reach, &location, whose, cursor, limit).await?;
+        caller.trail.is_recorded();
         Ok(InboxAnswer::Page(Encoded::of(&page)?))
     }
 }

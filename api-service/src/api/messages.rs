@@ -55,7 +55,15 @@ impl Messages {
     #[oai(path = "/chat/send", method = "post", operation_id = "sendMessage", tag = "Tag::Messages")]
     async fn send(&self, caller: Caller, state: Data<&Arc<State>>, body: Input<SendBody>) -> Result<Sent, BodyRefusal> {
         let SendBody(ask) = body.0;
-        match send::send(&caller.0, &state.writer, ask).await {
+        let Caller { origin, trail } = caller;
+        if let Ok(conversation) = Conversation::new(ask.location.clone(), ask.sender.clone(), ask.receiver.clone()) {
+            trail.is_about(&conversation, Some(&ask.sender));
+        }
+        let sent = send::send(origin, &state.writer, ask).await;
+        if sent.is_ok() {
+            trail.is_recorded();
+        }
+        match sent {
             Ok(Written { json, created: true }) => Ok(Sent::Created(Encoded::of_json(json))),
             Ok(Written { json, created: false }) => Ok(Sent::Repeated(Encoded::of_json(json))),
             Err(refused @ Refused::IdReused) => Ok(Sent::IdReused(problem(refused).into())),
@@ -98,7 +106,10 @@ impl Messages {
             }
         };
         let limit = limit.0.map_or(history::DEFAULT_LIMIT, |LimitParam(limit)| limit);
-        let page = history::history(&caller.0, &state.store, &conversation, place, limit).await?;
+        caller.trail.is_about(&conversation, None);
+        let page =
+            history::history(&caller.origin, (&state.store, &state.auditor), &conversation, place, limit).await?;
+        caller.trail.is_recorded();
         Ok(Read::Page(Encoded::of(&page)?))
     }
 }

@@ -15,6 +15,7 @@ mod revocations;
 mod schema;
 mod spec;
 mod tag;
+mod trail;
 
 use std::sync::Arc;
 

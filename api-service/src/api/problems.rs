@@ -19,7 +19,8 @@ use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
 use tracing::Instrument;
 
 use super::params;
-use super::refusal::{ProblemBody, invalid, too_many};
+use super::refusal::{ProblemBody, invalid, problem, too_many};
+use super::trail::{Trail, action};
 use crate::state::State;
 
 /// Paths and the methods that they know, for `Allow`.
@@ -40,9 +41,11 @@ pub(super) async fn answer(
     let request_id = problem::request_id(from_caller);
     let context =
         RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
+    let trail = Trail::default();
     let parent = traceparent(&request, state);
     let refused = refused_unseen(&request, context.address, state);
-    request.extensions_mut().insert(context);
+    request.extensions_mut().insert(context.clone());
+    request.extensions_mut().insert(trail.clone());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     // The query stays out of the span: only the path is known to hold nothing about anybody.
@@ -64,6 +67,14 @@ pub(super) async fn answer(
             }
         },
     };
+    if let Some(entry) = trail.entry(action(&method, &path), response.status().as_u16(), &context) {
+        if entry.is_refusal() {
+            state.auditor.note(entry);
+        } else if let Err(refused) = state.auditor.record(entry).await {
+            // What is not on record is not to be seen.
+            response = span.in_scope(|| ProblemBody::from(problem(refused)).into_response());
+        }
+    }
     if response.status().is_client_error() || response.status().is_server_error() {
         response = with_problem(response, &request_id, methods.get(&path)).await;
     }

@@ -57,7 +57,8 @@ impl Receipts {
 
 async fn mark(caller: Caller, state: &State, body: Input<MarkBody>, kind: Kind) -> Result<MarkAnswer, BodyRefusal> {
     let MarkBody(message_ids) = body.0;
-    let marks = mark::mark(&caller.0, &state.store, &state.publisher, kind, message_ids).await?;
+    let marks = mark::mark(&caller.origin, &state.store, &state.publisher, kind, message_ids).await?;
+    caller.trail.is_recorded();
     Ok(MarkAnswer::Marked(Encoded::of(&marks)?))
 }
 

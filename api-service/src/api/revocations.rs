@@ -38,7 +38,8 @@ impl Admin {
         body: Input<RevocationBody>,
     ) -> Result<Revoked, BodyRefusal> {
         let RevocationBody(revocation) = body.0;
-        revoke::revoke(&caller.0, &state.revoker, revocation).await?;
+        revoke::revoke(&caller.origin, &state.revoker, revocation).await?;
+        caller.trail.is_recorded();
         Ok(Revoked::Done)
     }
 }

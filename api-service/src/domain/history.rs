@@ -1,12 +1,15 @@
 //! Reading a conversation, page by page.
 
+use futures_util::future::try_join;
 use serde::Serialize;
+use shared::audit::Action;
 use shared::ids::ConversationId;
 use shared::participant::Conversation;
-use shared::token::Principal;
 
 use super::error::Refused;
 use super::message::Message;
+use super::origin::Origin;
+use crate::auditor::Auditor;
 use crate::store::Store;
 
 /// Messages of a page when the caller does not say.
@@ -34,21 +37,23 @@ pub struct Page {
     pub has_more: bool,
 }
 
-/// A page of at most `limit` messages.
+/// A page of at most `limit` messages. That somebody looked is on disk before anybody sees it.
 ///
 /// # Errors
 /// [`Refused`]
 pub async fn history(
-    principal: &Principal,
-    store: &Store,
+    origin: &Origin,
+    (store, auditor): (&Store, &Auditor),
     conversation: &Conversation,
     place: Place,
     limit: u16,
 ) -> Result<Page, Refused> {
-    principal.check_sees(conversation)?;
+    origin.principal.check_sees(conversation)?;
     let limit = usize::from(limit);
     // One more than asked tells whether there is more.
-    let mut messages = store.history(conversation, place, limit + 1).await?;
+    let read = async { Ok(store.history(conversation, place, limit + 1).await?) };
+    let entry = origin.entry(Action::HistoryRead, 200).in_conversation(conversation, None);
+    let (mut messages, ()) = try_join(read, auditor.record(entry)).await?;
     let has_more = messages.len() > limit;
     messages.truncate(limit);
     if !matches!(place, Place::After(_)) {

@@ -2,16 +2,19 @@
 
 use std::str::FromStr;
 
+use futures_util::future::try_join;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
+use shared::audit::Action;
 use shared::ids::{ConversationId, LocationId};
 use shared::participant::{Conversation, Kind, Participant};
-use shared::token::Principal;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::Refused;
 use super::message::{Message, timestamp};
+use super::origin::Origin;
+use crate::auditor::Auditor;
 use crate::store::Store;
 
 /// One conversation as `viewer` sees it.
@@ -89,18 +92,19 @@ fn optional_display<S: Serializer>(cursor: &Option<InboxCursor>, serializer: S) 
     cursor.map(|cursor| cursor.to_string()).serialize(serializer)
 }
 
-/// A page of at most `limit` conversations. `whose` names the participant: a service must, a person need not.
+/// A page of at most `limit` conversations. That somebody looked is on disk before anybody sees it. `whose` names the participant: a service must, a person need not.
 ///
 /// # Errors
 /// [`Refused`]
 pub async fn inbox(
-    principal: &Principal,
-    store: &Store,
+    origin: &Origin,
+    (store, auditor): (&Store, &Auditor),
     location: &LocationId,
     whose: Option<Participant>,
     cursor: Option<InboxCursor>,
     limit: u16,
 ) -> Result<Inbox, Refused> {
+    let principal = &origin.principal;
     principal.check_location(location)?;
     let viewer = match (whose, principal.person()) {
         (Some(whose), _) => whose,
@@ -111,7 +115,9 @@ pub async fn inbox(
     };
     principal.check_acts_as(location, &viewer)?;
     let limit = usize::from(limit);
-    let mut conversations = store.inbox(location, &viewer, cursor, limit + 1).await?;
+    let read = async { Ok(store.inbox(location, &viewer, cursor, limit + 1).await?) };
+    let entry = origin.entry(Action::InboxRead, 200).of_participant(location, &viewer);
+    let (mut conversations, ()) = try_join(read, auditor.record(entry)).await?;
     let more = conversations.len() > limit;
     conversations.truncate(limit);
     let next_cursor = conversations

@@ -6,11 +6,13 @@ use serde::Serialize;
 use shared::ids::{LocationId, MessageId};
 use shared::participant::Participant;
 use shared::receipt::{Kind, Receipt};
-use shared::token::{Forbidden, Principal};
+use shared::request::RequestContext;
+use shared::token::Forbidden;
 use time::OffsetDateTime;
 
 use super::error::Refused;
 use super::message::now;
+use super::origin::Origin;
 use crate::publisher::Publisher;
 use crate::store::{Store, StoreError};
 
@@ -30,6 +32,8 @@ pub struct Mark {
     pub message_ids: Vec<MessageId>,
     /// When.
     pub at: OffsetDateTime,
+    /// By which request.
+    pub request: Option<RequestContext>,
 }
 
 impl From<Receipt> for Mark {
@@ -40,6 +44,7 @@ impl From<Receipt> for Mark {
             receiver: receipt.participant,
             message_ids: receipt.message_ids,
             at: receipt.at,
+            request: receipt.request,
         }
     }
 }
@@ -75,15 +80,16 @@ pub struct Marks {
 /// # Errors
 /// [`Refused`]; nothing was marked then.
 pub async fn mark(
-    principal: &Principal,
+    origin: &Origin,
     store: &Store,
     publisher: &Publisher,
     kind: Kind,
     message_ids: Vec<MessageId>,
 ) -> Result<Marks, Refused> {
-    let receiver = principal.person().ok_or(Forbidden::NotAPerson)?.clone();
-    let locations = principal.locations.clone();
-    let mark = Mark { kind, locations, receiver, message_ids: message_ids.clone(), at: now() };
+    let receiver = origin.principal.person().ok_or(Forbidden::NotAPerson)?.clone();
+    let locations = origin.principal.locations.clone();
+    let request = Some(origin.request.clone());
+    let mark = Mark { kind, locations, receiver, message_ids: message_ids.clone(), at: now(), request };
     let marked = apply(store, publisher, &[mark]).await?;
     let mut found: HashMap<MessageId, Marked> = marked.into_iter().map(|marked| (marked.id, marked)).collect();
     let mut marks = Marks { marked: Vec::new(), not_found: Vec::new() };

@@ -5,5 +5,6 @@ pub mod history;
 pub mod inbox;
 pub mod mark;
 pub mod message;
+pub mod origin;
 pub mod revoke;
 pub mod send;

@@ -1,20 +1,32 @@
 //! Taking tokens back before they expire.
 
+use shared::audit::{Action, Entry};
 use shared::revocation::{MAX_JTI_BYTES, Revocation};
-use shared::token::Principal;
 
 use super::error::Refused;
+use super::origin::Origin;
 use crate::revoker::Revoker;
 
-/// Revokes as `principal`. When this returns, this instance refuses the tokens; within a second everybody does, and
+/// Revokes as the bearer of `origin`. When this returns, this instance refuses the tokens; within a second everybody does, and
 /// their sockets are closed.
 ///
 /// # Errors
 /// [`Refused`]; nothing is revoked then.
-pub async fn revoke(principal: &Principal, revoker: &Revoker, revocation: Revocation) -> Result<(), Refused> {
-    principal.check_admin()?;
+pub async fn revoke(origin: &Origin, revoker: &Revoker, revocation: Revocation) -> Result<(), Refused> {
+    origin.principal.check_admin()?;
     check(&revocation)?;
-    Ok(revoker.revoke(revocation).await?)
+    let entry = describe(origin.entry(Action::Revoke, 204), &revocation);
+    Ok(revoker.revoke(revocation, &entry).await?)
+}
+
+/// The entry of a revocation, with what it is of.
+#[must_use]
+pub fn describe(entry: Entry, revocation: &Revocation) -> Entry {
+    let detail = match revocation {
+        Revocation::Token { jti } => format!("jti {jti}"),
+        Revocation::Subject { sub, issued_before } => format!("sub {sub}, issued before {issued_before}"),
+    };
+    Entry { detail: Some(detail), ..entry }
 }
 
 /// Whether a revocation can be kept.

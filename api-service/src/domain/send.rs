@@ -2,11 +2,11 @@
 
 use shared::ids::LocationId;
 use shared::participant::{Conversation, Participant};
-use shared::token::Principal;
 use uuid::Uuid;
 
 use super::error::Refused;
 use super::message::{Content, NewMessage};
+use super::origin::Origin;
 use crate::writer::{Writer, Written};
 
 /// What a caller asks.
@@ -23,15 +23,15 @@ pub struct SendMessage {
     pub client_message_id: Option<Uuid>,
 }
 
-/// Sends a message as `principal`. When this returns a message, it is on disk and will be published.
+/// Sends a message as the bearer of `origin`. When this returns a message, it is on disk and will be published.
 ///
 /// # Errors
 /// [`Refused`]; except for a database that fails in the middle, nothing was written. Asking again with the same
 /// `client_message_id` is always safe.
-pub async fn send(principal: &Principal, writer: &Writer, ask: SendMessage) -> Result<Written, Refused> {
+pub async fn send(origin: Origin, writer: &Writer, ask: SendMessage) -> Result<Written, Refused> {
     let SendMessage { location, sender, receiver, content, client_message_id } = ask;
-    principal.check_acts_as(&location, &sender)?;
+    origin.principal.check_acts_as(&location, &sender)?;
     let conversation = Conversation::new(location, sender.clone(), receiver.clone())?;
     let content = Content::new(content).map_err(|why| Refused::Field("content", why))?;
-    writer.write(NewMessage { conversation, sender, receiver, content, client_message_id }).await
+    writer.write(NewMessage { conversation, sender, receiver, content, client_message_id }, origin).await
 }

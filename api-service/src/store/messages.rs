@@ -153,16 +153,20 @@ pub(super) fn person(row: &Row, column: &str) -> Result<Option<PersonId>, StoreE
     row.try_get::<_, Option<&str>>(column)?.map(|id| id.parse().map_err(StoreError::internal)).transpose()
 }
 
-/// The message of a row that has [`columns`].
-pub(super) fn message(row: &Row) -> Result<Message, StoreError> {
-    let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
-    let participant = |user, contact| match (person(row, user)?, person(row, contact)?) {
+/// The one participant that two columns name.
+pub(super) fn participant(row: &Row, user: &str, contact: &str) -> Result<Participant, StoreError> {
+    match (person(row, user)?, person(row, contact)?) {
         (Some(user), None) => Ok(Participant::user(user)),
         (None, Some(contact)) => Ok(Participant::contact(contact)),
         _ => Err(StoreError::internal("a message needs one sender and one receiver")),
-    };
-    let sender = participant("sender_user_id", "sender_contact_id")?;
-    let receiver = participant("receiver_user_id", "receiver_contact_id")?;
+    }
+}
+
+/// The message of a row that has [`columns`].
+pub(super) fn message(row: &Row) -> Result<Message, StoreError> {
+    let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
+    let sender = participant(row, "sender_user_id", "sender_contact_id")?;
+    let receiver = participant(row, "receiver_user_id", "receiver_contact_id")?;
     Ok(Message {
         id: row.try_get("id")?,
         new: Arc::new(NewMessage {

@@ -2,28 +2,37 @@
 //!
 //! Whatever is asked of it ends within [`DEADLINE`]: a database that hangs costs an error, never a stuck request.
 
+mod audit;
 mod connect;
 mod conversations;
 mod error;
+mod grants;
 mod messages;
 mod migrate;
 mod outbox;
 mod receipts;
 mod revocations;
 mod sends;
+mod trail;
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 pub use error::StoreError;
+pub use grants::Role;
 pub use migrate::migrate;
 pub use outbox::{OutboxEntry, OutboxEvent};
 pub use sends::{Done, SendOutcome};
+pub use trail::{Filter, Record, Trail};
 
 use shared::trace;
 
+use crate::audit::key::AuditKey;
 use crate::config::DatabaseConfig;
+use audit::Chains;
 use connect::Connector;
 
 /// Longest a use of the database may take, from asking for a connection to the answer.
@@ -48,14 +57,15 @@ pub struct PoolState {
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    chains: Arc<Chains>,
 }
 
 impl Store {
-    /// A store that connects when it is first used.
+    /// A store that connects when it is first used. `audit` is what it makes the hashes of the audit trail with.
     ///
     /// # Errors
     /// When the URL is not one of PostgreSQL, or contradicts DATABASE_CA_FILE, or wants TLS where nobody vouches for servers.
-    pub fn new(config: &DatabaseConfig) -> Result<Self, StoreError> {
+    pub fn new(config: &DatabaseConfig, audit: AuditKey) -> Result<Self, StoreError> {
         let (mut postgres, connector) = Connector::new(config)?;
         postgres.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(DEADLINE).application_name("api-service");
         let millis = STATEMENT_TIMEOUT.as_millis();
@@ -67,6 +77,8 @@ impl Store {
             "{options} -c enable_seqscan=off -c enable_bitmapscan=off -c plan_cache_mode=force_generic_plan -c jit=off \
              -c statement_timeout={millis} -c idle_in_transaction_session_timeout={millis} -c timezone=UTC"
         ));
+        let connections: Arc<AtomicU64> = Arc::default();
+        let chains = Chains::new(audit, connections.clone());
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_connect(postgres, connector, manager))
             .max_size(config.pool_size)
@@ -76,13 +88,14 @@ impl Store {
                 create: Some(CONNECT_TIMEOUT),
                 recycle: Some(CONNECT_TIMEOUT),
             })
-            .post_create(Hook::sync_fn(|_, _| {
+            .post_create(Hook::sync_fn(move |_, _| {
+                connections.fetch_add(1, Ordering::AcqRel);
                 metrics::counter!("database_connections_total").increment(1);
                 Ok(())
             }))
             .build()
             .map_err(StoreError::internal)?;
-        Ok(Self { pool })
+        Ok(Self { pool, chains })
     }
 
     /// Whether the database answers.

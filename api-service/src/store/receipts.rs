@@ -1,19 +1,22 @@
-//! The transaction of receipts: messages, unread counters and outbox together, or nothing.
+//! The transaction of receipts: messages, unread counters, outbox and audit trail together, or nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use deadpool_postgres::Transaction;
 use futures_util::future::try_join_all;
+use shared::audit::{Action, Entry, Who};
 use shared::channel::Channel;
 use shared::event::Draft;
 use shared::ids::{ConversationId, LocationId, MessageId};
+use shared::participant::{Conversation, Participant};
 use shared::receipt::Kind;
 use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use super::outbox::{self, OutboxEntry, OutboxEvent};
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit, messages};
+use crate::audit::row::Row as AuditRow;
 use crate::domain::mark::{Mark, Marked};
 use crate::domain::message::timestamp;
 
@@ -45,7 +48,7 @@ macro_rules! mark_query {
         concat!(
             "with theirs as materialized (
                  select m.id, p.at, m.delivered_at, m.read_at, m.location_id, m.conversation_id,
-                        m.receiver_user_id, m.receiver_contact_id
+                        m.receiver_user_id, m.receiver_contact_id, m.sender_user_id, m.sender_contact_id
                  from ",
             theirs!(),
             " order by m.id for update of m
@@ -58,6 +61,7 @@ macro_rules! mark_query {
             " is null
              )
              select t.id, t.location_id::text, t.conversation_id, t.receiver_user_id, t.receiver_contact_id,
+                    t.sender_user_id, t.sender_contact_id,
                     coalesce(t.delivered_at, t.at) as delivered_at, ",
             $read_at,
             " as read_at, t.",
@@ -95,14 +99,17 @@ impl Store {
     /// [`StoreError`]; nothing was marked then.
     pub async fn mark(&self, marks: &[Mark]) -> Result<(Vec<Marked>, Vec<OutboxEntry>), StoreError> {
         self.with(async |client| {
+            let mut lease = self.chains.lend(client).await?;
             let transaction = client.transaction().await?;
             let mut marked = Vec::new();
             let mut told = Vec::new();
+            let mut trail = Vec::new();
             // Reads first: their conversations must be locked before any message is.
             for kind in [Kind::Read, Kind::Delivered] {
                 let parameters = Parameters::new(marks.iter().filter(|mark| mark.kind == kind));
                 if !parameters.ids.is_empty() {
                     let rows = mark_all(&transaction, kind, &parameters).await?;
+                    trail.extend(audit_rows(marks.iter().filter(|mark| mark.kind == kind), &rows)?);
                     told.extend(events(kind, &rows)?);
                     marked.extend(rows.iter().map(as_marked).collect::<Result<Vec<_>, _>>()?);
                 }
@@ -110,7 +117,12 @@ impl Store {
             let statement = transaction.prepare_cached(outbox::INSERT_RECEIPT).await?;
             // All on their way at once, in order.
             let ids = try_join_all(told.iter().map(|told| told.remember(&transaction, &statement))).await?;
+            if !trail.is_empty() {
+                let append = transaction.prepare_cached(audit::APPEND).await?;
+                lease.place(&trail)?.insert(&transaction, &append).await?;
+            }
             transaction.commit().await?;
+            lease.committed();
             let entries = ids.into_iter().zip(&told).map(|(id, told)| OutboxEntry { id, events: vec![told.event()] });
             Ok((marked, entries.collect()))
         })
@@ -199,6 +211,59 @@ async fn mark_all(
         transaction.execute(&statement, &[&conversations, &readers]).await?;
     }
     Ok(rows)
+}
+
+/// What the trail says of marks: a row for each conversation of a mark, and one for what it may not touch.
+fn audit_rows<'a>(marks: impl Iterator<Item = &'a Mark>, rows: &[Row]) -> Result<Vec<AuditRow>, StoreError> {
+    let mut touched: HashMap<MessageId, Touched> = HashMap::with_capacity(rows.len());
+    for row in rows {
+        touched.insert(row.try_get("id")?, Touched::read(row)?);
+    }
+    let mut trail = Vec::new();
+    for mark in marks {
+        let entry = |outcome| {
+            let entry = Entry::new(Who::Person(mark.receiver.clone()), Action::from(mark.kind), outcome);
+            Entry { at: mark.at, request: mark.request.clone(), ..entry }
+        };
+        let mut conversations: BTreeMap<ConversationId, Entry> = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for id in &mark.message_ids {
+            let theirs = touched.get(id).filter(|touched| touched.is_within(mark));
+            let Some(Touched { conversation, .. }) = theirs else {
+                unknown.push(*id);
+                continue;
+            };
+            let of_conversation = || entry(200).in_conversation(conversation, Some(&mark.receiver));
+            conversations.entry(conversation.id()).or_insert_with(of_conversation).message_ids.push(*id);
+        }
+        trail.extend(conversations.values().map(AuditRow::from));
+        if !unknown.is_empty() {
+            // They do not exist, or are somebody else's: whoever looks into it can tell.
+            let location = mark.locations.first().filter(|_| mark.locations.len() == 1).cloned();
+            trail.push(AuditRow::from(&Entry { location, message_ids: unknown, ..entry(404) }));
+        }
+    }
+    Ok(trail)
+}
+
+/// A message that marks may touch.
+struct Touched {
+    conversation: Conversation,
+    receiver: Participant,
+}
+
+impl Touched {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        let location = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
+        let sender = messages::participant(row, "sender_user_id", "sender_contact_id")?;
+        let receiver = messages::participant(row, "receiver_user_id", "receiver_contact_id")?;
+        let conversation = Conversation::new(location, sender, receiver.clone()).map_err(StoreError::internal)?;
+        Ok(Self { conversation, receiver })
+    }
+
+    fn is_within(&self, mark: &Mark) -> bool {
+        self.receiver == mark.receiver && mark.locations.contains(self.conversation.location())
+    }
 }
 
 fn as_marked(row: &Row) -> Result<Marked, StoreError> {

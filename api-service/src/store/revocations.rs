@@ -1,25 +1,32 @@
 //! The table `revocations`: added to, never changed.
 
+use shared::audit::Entry;
 use shared::revocation::Revocation;
 use tokio_postgres::Row;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit};
+use crate::audit::row::Row as AuditRow;
 
 impl Store {
-    /// Remembers a revocation.
+    /// Remembers a revocation, and who made it.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn revoke(&self, revocation: &Revocation) -> Result<(), StoreError> {
+    pub async fn revoke(&self, revocation: &Revocation, entry: &Entry) -> Result<(), StoreError> {
         let (jti, sub, issued_before) = match revocation {
             Revocation::Token { jti } => (Some(jti.as_str()), None, None),
             Revocation::Subject { sub, issued_before } => (None, Some(sub.as_str()), Some(*issued_before)),
         };
         self.with(async |client| {
-            let statement = client
-                .prepare_cached("insert into revocations (jti, sub, issued_before) values ($1, $2::text, $3)")
-                .await?;
-            client.execute(&statement, &[&jti, &sub, &issued_before]).await?;
+            let mut lease = self.chains.lend(client).await?;
+            let transaction = client.transaction().await?;
+            let insert = "insert into revocations (jti, sub, issued_before) values ($1, $2::text, $3)";
+            let (insert, append) =
+                (transaction.prepare_cached(insert).await?, transaction.prepare_cached(audit::APPEND).await?);
+            transaction.execute(&insert, &[&jti, &sub, &issued_before]).await?;
+            lease.place(&[AuditRow::from(entry)])?.insert(&transaction, &append).await?;
+            transaction.commit().await?;
+            lease.committed();
             Ok(())
         })
         .await

@@ -1,4 +1,4 @@
-//! The transaction of a batch of sends: conversations, messages and outbox together, or nothing.
+//! The transaction of a batch of sends: conversations, messages, outbox and audit trail together, or nothing.
 //!
 //! Two round trips whatever the size: begin, count the conversations up, which locks them, and look for repeats; then write
 //! everything and commit. Repeats are rare, so every send is counted as new at first; where one turns out to be none, all is
@@ -9,17 +9,22 @@ use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
+use shared::audit::Action;
 use shared::channel::Channel;
-use shared::ids::{ConversationId, LocationId};
+use shared::event::Draft;
+use shared::ids::{ConversationId, LocationId, MessageId};
 use shared::participant::Participant;
 use tokio::try_join;
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
+use super::audit::{self, Lease};
 use super::conversations::{self, Bump, Standing};
 use super::outbox::{self, OutboxEntry, OutboxEvent};
 use super::{Store, StoreError, messages};
+use crate::audit::row::Row as AuditRow;
 use crate::domain::message::{Message, NewMessage, now};
+use crate::domain::origin::Origin;
 
 /// What became of one send.
 #[derive(Debug, Clone)]
@@ -42,15 +47,16 @@ pub struct Done {
 }
 
 impl Store {
-    /// Writes a batch of sends in one transaction and says what became of each, in order.
+    /// Writes a batch of sends in one transaction and says what became of each, in order. `origins` say who sends each.
     ///
     /// # Errors
     /// [`StoreError`] for the whole batch. Nothing was written, unless the connection broke during the commit:
     /// then nobody knows, and only a repeat with the same `client_message_id` can tell.
-    pub async fn send(&self, batch: &[Arc<NewMessage>]) -> Result<Done, StoreError> {
+    pub async fn send(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<Done, StoreError> {
         self.with(async |client| {
             let statements = Statements::prepare(client).await?;
-            let done = send(client, &statements, batch).await;
+            let lease = self.chains.lend(client).await?;
+            let done = send(client, &statements, batch, origins, lease).await;
             if done.is_err() {
                 // On a broken connection this fails too, and the pool drops it.
                 let _ = client.batch_execute("rollback").await;
@@ -67,26 +73,37 @@ struct Statements {
     repeats: Statement,
     insert: Statement,
     remember: Statement,
+    audit: Statement,
 }
 
 impl Statements {
     async fn prepare(client: &Object) -> Result<Self, StoreError> {
-        let (bump, repeats, insert, remember) = try_join!(
+        let (bump, repeats, insert, remember, audit) = try_join!(
             client.prepare_cached(conversations::BUMP),
             client.prepare_cached(messages::BY_CLIENT_ID),
             client.prepare_cached(messages::INSERT),
             client.prepare_cached(outbox::INSERT_MESSAGES),
+            client.prepare_cached(audit::APPEND),
         )?;
-        Ok(Self { bump, repeats, insert, remember })
+        Ok(Self { bump, repeats, insert, remember, audit })
     }
 }
 
-async fn send(client: &Object, statements: &Statements, batch: &[Arc<NewMessage>]) -> Result<Done, StoreError> {
+async fn send(
+    client: &Object,
+    statements: &Statements,
+    batch: &[Arc<NewMessage>],
+    origins: &[Origin],
+    mut lease: Lease,
+) -> Result<Done, StoreError> {
     let mut stored: HashMap<RepeatKey, Message> = HashMap::new();
     loop {
         let judged = judge(batch, &stored);
         if judged.bumps.is_empty() {
-            return done(&judged.verdicts, batch, &[], None);
+            let trail = audit_rows(&judged.verdicts, batch, origins, &[])?;
+            lease.place(&trail)?.insert(client, &statements.audit).await?;
+            lease.committed();
+            return done(&judged.verdicts, batch, origins, &[], None);
         }
         let begun = Begun::begin(client, statements, batch, &judged).await?;
         if begun.standing.len() < judged.bumps.len() {
@@ -105,8 +122,10 @@ async fn send(client: &Object, statements: &Statements, batch: &[Arc<NewMessage>
             continue;
         }
         let new = place(batch, &judged, begun.standing)?;
-        let outbox_id = write(client, statements, &new).await?;
-        return done(&judged.verdicts, batch, &new, Some(outbox_id));
+        let trail = audit_rows(&judged.verdicts, batch, origins, &new)?;
+        let outbox_id = write(client, statements, &new, &trail, &mut lease).await?;
+        lease.committed();
+        return done(&judged.verdicts, batch, origins, &new, Some(outbox_id));
     }
 }
 
@@ -153,15 +172,51 @@ impl Begun {
 
 /// Writes what is new and commits, in one round trip. A commit behind a failed write is a rollback, and the failed
 /// write tells. Returns the row of the outbox.
-async fn write(client: &Object, statements: &Statements, new: &[Message]) -> Result<i64, StoreError> {
+async fn write(
+    client: &Object,
+    statements: &Statements,
+    new: &[Message],
+    trail: &[AuditRow],
+    lease: &mut Lease,
+) -> Result<i64, StoreError> {
     let ids: Vec<_> = new.iter().map(|message| message.id).collect();
-    let ((), row, ()) = try_join!(
+    let placed = lease.place(trail)?;
+    let ((), row, (), ()) = try_join!(
         biased;
         messages::insert(client, &statements.insert, new),
         async { Ok(client.query_one(&statements.remember, &[&ids]).await?) },
+        placed.insert(client, &statements.audit),
         async { Ok(client.batch_execute("commit").await?) },
     )?;
     Ok(row.try_get(0)?)
+}
+
+/// What the audit trail says of a batch: a row a send, whatever became of it.
+fn audit_rows(
+    verdicts: &[Verdict],
+    batch: &[Arc<NewMessage>],
+    origins: &[Origin],
+    new: &[Message],
+) -> Result<Vec<AuditRow>, StoreError> {
+    let mut new = new.iter();
+    let mut ids: Vec<Option<MessageId>> = Vec::with_capacity(batch.len());
+    let mut rows = Vec::with_capacity(batch.len());
+    for ((verdict, sent), origin) in verdicts.iter().zip(batch).zip(origins) {
+        let (outcome, id) = match verdict {
+            Verdict::New => (201, new.next().map(|message| message.id)),
+            Verdict::RepeatsStored(message) => (200, Some(message.id)),
+            Verdict::RepeatsEarlier(place) => (200, ids.get(*place).copied().flatten()),
+            Verdict::IdReused => (409, None),
+        };
+        ids.push(id);
+        let mut entry = origin.entry(Action::Send, outcome).in_conversation(&sent.conversation, Some(&sent.sender));
+        entry.message_ids.extend(id);
+        rows.push(AuditRow::from(&entry));
+    }
+    match rows.len() == batch.len() {
+        true => Ok(rows),
+        false => Err(StoreError::internal("a send without an origin")),
+    }
 }
 
 /// What a send turns out to be.
@@ -259,19 +314,21 @@ fn place(
 fn done(
     verdicts: &[Verdict],
     batch: &[Arc<NewMessage>],
+    origins: &[Origin],
     new: &[Message],
     outbox_id: Option<i64>,
 ) -> Result<Done, StoreError> {
     let mut new = new.iter();
     let mut events = Vec::with_capacity(new.len());
     let mut outcomes: Vec<SendOutcome> = Vec::with_capacity(batch.len());
-    for verdict in verdicts {
+    for (verdict, origin) in verdicts.iter().zip(origins) {
         outcomes.push(match verdict {
             Verdict::New => {
                 let message = new.next().ok_or_else(|| StoreError::internal("a message was not placed"))?;
                 let json = message.to_json().map_err(StoreError::internal)?;
                 let channel = Channel::from(&message.new.conversation);
-                events.push(OutboxEvent { channel, draft: message.event(&json) });
+                let draft = Draft { request_id: Some(origin.request.request_id.clone()), ..message.event(&json) };
+                events.push(OutboxEvent { channel, draft });
                 SendOutcome::Sent(json)
             }
             Verdict::RepeatsStored(message) => SendOutcome::Repeated(message.to_json().map_err(StoreError::internal)?),

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
 
+mod audit;
 mod gateways;
 mod postgres;
 mod redis;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
 
 mod attack;
+mod audit;
 mod bad_handshakes;
 mod bad_requests;
 mod bad_tokens;

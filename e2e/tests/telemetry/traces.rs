@@ -44,3 +44,16 @@ async fn a_handshake_is_a_span_as_well() {
     let text = String::from_utf8_lossy(&traced);
     assert!(text.contains("ws-gateway") && text.contains("GET /ws") && !text.contains(&place.location));
 }
+
+#[tokio::test]
+async fn a_requests_id_is_in_the_log_of_the_gateway_that_passes_its_message_on() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open(&doctor).await;
+    let id = format!("find-me-{}", uuid::Uuid::now_v7().simple());
+    let request = doctor.request(Method::POST, "/chat/send").header("x-request-id", &id);
+    let _sent = place.ask(request.json(&doctor.message_to(&patient, "hello"))).await.ok(201);
+    socket.expect("message").await;
+    let log = std::fs::read_to_string(watched().stack.logs_dir().join("gateway-1.log")).unwrap();
+    assert!(log.lines().any(|line| line.contains(&id) && line.contains("\"an event\"")), "{id}");
+}

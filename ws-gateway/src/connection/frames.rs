@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::audit::Action;
 use shared::event::{Addressed, Header};
 use shared::ids::MessageId;
 use shared::participant::Conversation;
 use shared::receipt::{Kind, MAX_IDS, Receipt};
+use shared::request::RequestContext;
 use shared::token::Principal;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::pace::Verdict;
-use super::{Connection, End};
+use super::{Connection, End, entry};
 use crate::close::Close;
 use crate::gateway::Gateway;
 use crate::outbound::{Delivery, Item};
@@ -130,12 +132,24 @@ impl Connection {
                 self.report(kind, ids);
                 Ok(None)
             }
-            ClientFrame::Auth(token) => self.renew(&token).map(Some),
+            ClientFrame::Auth(token) => {
+                let renewed = self.renew(&token);
+                let outcome = match &renewed {
+                    Ok(_) => 200,
+                    Err(refused) if refused.code == Code::Forbidden => 403,
+                    Err(_) => 401,
+                };
+                // Whoever shows another's token is still the one that this socket is for.
+                let (principal, conversation) = (&self.principal, &self.conversation);
+                let shown = entry(Action::SocketAuth, outcome, principal, conversation, &self.context);
+                self.gateway.audit.report(shown);
+                renewed.map(Some)
+            }
         }
     }
 
     pub(super) fn report(&self, kind: Kind, message_ids: Vec<MessageId>) {
-        report(&self.gateway, &self.conversation, &self.principal, kind, message_ids);
+        report(&self.gateway, &self.conversation, (&self.principal, &self.context), kind, message_ids);
     }
 
     /// A fresh token for the same participant. A bad one changes nothing: the socket lives as long as its old token.
@@ -169,7 +183,7 @@ impl Connection {
 pub(super) fn report(
     gateway: &Gateway,
     conversation: &Conversation,
-    principal: &Principal,
+    (principal, context): (&Principal, &RequestContext),
     kind: Kind,
     mut message_ids: Vec<MessageId>,
 ) {
@@ -183,7 +197,8 @@ pub(super) fn report(
     while !message_ids.is_empty() {
         let rest = message_ids.split_off(message_ids.len().min(MAX_IDS));
         let (location, participant) = (conversation.location().clone(), participant.clone());
-        gateway.acks.report(Receipt { kind, location, participant, message_ids, at });
+        let request = Some(context.clone());
+        gateway.acks.report(Receipt { kind, location, participant, message_ids, at, request });
         message_ids = rest;
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use super::scratch::INPUT_BYTES;
 use super::*;
 use crate::acks::Acks;
+use crate::audit::Audit;
 use crate::bells::Bells;
 use crate::config::Config;
 use crate::hub::Hub;
@@ -128,6 +129,7 @@ fn gateway() -> Arc<Gateway> {
         revoked,
         logs: Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes),
         acks: Acks::start(commands.clone(), &background),
+        audit: Audit::start(commands.clone(), &background),
         typing: Typing::start(commands, redis.topology(), &background),
         room: Arc::new(Semaphore::new(1)),
         limits: Limits::new(&config),

@@ -114,6 +114,10 @@ impl Refusal {
         &self.problem.detail
     }
 
+    pub(super) fn status(&self) -> u16 {
+        self.problem.status
+    }
+
     /// A label for metrics.
     pub(super) fn outcome(&self) -> &'static str {
         match self.problem.status {

@@ -35,7 +35,9 @@ fn request(query: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
 
 fn ask(query: &str, headers: &[(HeaderName, &str)]) -> Result<Asked, Box<Answer>> {
     let rules = TokenRules { secret: SECRET.parse().unwrap(), issuer: None, audience: None };
-    check(&request(query, headers), &Verifier::new(&rules)).map_err(|refusal| Box::new(refusal.into_answer("r1")))
+    let mut known = Known::default();
+    check(&request(query, headers), &Verifier::new(&rules), &mut known)
+        .map_err(|refusal| Box::new(refusal.into_answer("r1")))
 }
 
 fn status(query: &str, headers: &[(HeaderName, &str)]) -> u16 {

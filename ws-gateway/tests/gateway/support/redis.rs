@@ -149,7 +149,7 @@ impl Publisher {
                 let read: std::collections::HashMap<String, Entries> =
                     self.client.xread_map(None, Some(1000), channel::ACKS, last.clone()).await.unwrap_or_default();
                 for (id, fields) in read.into_values().flatten() {
-                    receipts.push(Receipt::decode(&fields[channel::ACK_FIELD]).unwrap());
+                    receipts.push(Receipt::decode(&fields[channel::ENTRY_FIELD]).unwrap());
                     last = id;
                 }
             }

@@ -1,0 +1,287 @@
+use super::*;
+use crate::audit::anchors::line;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+/// A row as it is kept, with its place.
+type Kept = (i64, i64, Row, Vec<u8>);
+
+fn key(letter: &str) -> AuditKey {
+    AuditKey::new(&letter.repeat(32).parse().unwrap())
+}
+
+/// Rows of any shape.
+fn row() -> impl Strategy<Value = Row> {
+    let text = || "[a-z:.0-9]{0,12}";
+    let maybe = || prop::option::of("[a-z:.0-9]{0,12}");
+    let numbers = (0..4_000_000_000_000_000_i64, 1..9_i32, 100..4_500_i16);
+    let ids = (
+        prop::option::of(any::<u128>()),
+        prop::option::of(any::<u128>()),
+        prop::option::of(prop::collection::vec(any::<u128>(), 1..4)),
+    );
+    let texts = (text(), text(), maybe(), maybe(), maybe(), maybe(), maybe(), maybe());
+    (numbers, ids, texts).prop_map(|((at, times, outcome), (conversation, event, ids), texts)| Row {
+        at,
+        times,
+        outcome,
+        conversation_id: conversation.map(Uuid::from_u128),
+        event_id: event.map(Uuid::from_u128),
+        actor: texts.0,
+        action: texts.1,
+        acts_for: texts.2,
+        counterpart: texts.3,
+        location_id: texts.4,
+        message_ids: ids.map(|ids| ids.into_iter().map(Uuid::from_u128).collect()),
+        detail: texts.5,
+        request_id: texts.6,
+        source: texts.7,
+    })
+}
+
+/// Chains 1, 2, 3 … of these rows, as the service writes them.
+fn written(chains: &[Vec<Row>]) -> (Vec<Kept>, Vec<StoredHead>) {
+    let (key, mut rows, mut heads, mut buffer) = (key("x"), Vec::new(), Vec::new(), Vec::new());
+    for (chain, of_chain) in (1..).zip(chains) {
+        let mut head = Head::new(chain, 1_000 + chain);
+        for row in of_chain {
+            head.advance(&key, row, &mut buffer);
+            rows.push((chain, head.n, row.clone(), head.mac.to_vec()));
+        }
+        let seal = head.seal(&key).to_vec();
+        heads.push(StoredHead { chain, key_id: key.id().to_owned(), opened_at: head.opened_at, n: head.n, seal });
+    }
+    (rows, heads)
+}
+
+fn walk(rows: &[Kept], heads: &[StoredHead], anchors: Anchors) -> Report {
+    let (keys, mut buffer) = ([key("y"), key("x")], Vec::new());
+    let mut walk = Walk::new(&keys, heads.to_vec(), 1, anchors);
+    let mut rows: Vec<_> = rows.iter().collect();
+    rows.sort_by_key(|(chain, n, ..)| (*chain, *n));
+    for (chain, n, row, mac) in rows {
+        walk.row(*chain, *n, Some(row), mac, &mut buffer);
+    }
+    walk.finish()
+}
+
+fn findings(rows: &[Kept], heads: &[StoredHead]) -> Vec<(i64, i64, Wrong)> {
+    let report = walk(rows, heads, Anchors::new());
+    report.findings.iter().map(|finding| (finding.chain, finding.n, finding.wrong)).collect()
+}
+
+/// One to three chains of one to six rows.
+fn chains() -> impl Strategy<Value = Vec<Vec<Row>>> {
+    prop::collection::vec(prop::collection::vec(row(), 1..6), 1..4)
+}
+
+fn flip(bytes: &mut [u8], bit: usize) {
+    let bit = bit % (bytes.len() * 8);
+    bytes[bit / 8] ^= 1 << (bit % 8);
+}
+
+/// Changes one bit of a text that stays one: of all bits but the highest, which make ASCII of ASCII.
+fn flip_text(text: &mut String, bit: usize) {
+    let mut bytes = std::mem::take(text).into_bytes();
+    if bytes.is_empty() {
+        bytes.push(b'\0');
+    } else {
+        let bit = bit % (bytes.len() * 7);
+        bytes[bit / 7] ^= 1 << (bit % 7);
+    }
+    *text = String::from_utf8(bytes).unwrap();
+}
+
+fn flip_optional(text: &mut Option<String>, bit: usize) {
+    match text {
+        Some(text) if bit % 5 > 0 => flip_text(text, bit),
+        Some(_) => *text = None,
+        None => *text = Some(String::new()),
+    }
+}
+
+fn flip_id(id: &mut Option<Uuid>, bit: usize) {
+    *id = match id {
+        Some(id) if bit % 5 > 0 => Some(Uuid::from_u128(id.as_u128() ^ (1 << (bit % 128)))),
+        Some(_) => None,
+        None => Some(Uuid::nil()),
+    };
+}
+
+/// Changes one bit of one column.
+fn change((_, _, row, mac): &mut Kept, column: usize, bit: usize) {
+    match column % 15 {
+        0 => row.at ^= 1 << (bit % 63),
+        1 => row.times ^= 1 << (bit % 31),
+        2 => row.outcome ^= 1 << (bit % 15),
+        3 => flip_id(&mut row.conversation_id, bit),
+        4 => flip_id(&mut row.event_id, bit),
+        5 => flip_text(&mut row.actor, bit),
+        6 => flip_text(&mut row.action, bit),
+        7 => flip_optional(&mut row.acts_for, bit),
+        8 => flip_optional(&mut row.counterpart, bit),
+        9 => flip_optional(&mut row.location_id, bit),
+        10 => flip_optional(&mut row.detail, bit),
+        11 => flip_optional(&mut row.request_id, bit),
+        12 => flip_optional(&mut row.source, bit),
+        13 => match &mut row.message_ids {
+            Some(ids) if bit % 5 > 0 => ids[0] = Uuid::from_u128(ids[0].as_u128() ^ (1 << (bit % 128))),
+            Some(_) => row.message_ids = None,
+            None => row.message_ids = Some(vec![Uuid::nil()]),
+        },
+        _ => flip(mac, bit),
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_was_written_is_found_right(chains in chains()) {
+        let (rows, heads) = written(&chains);
+        let report = walk(&rows, &heads, Anchors::new());
+        prop_assert_eq!((report.wrong, report.rows, report.chains), (0, rows.len() as u64, heads.len() as u64));
+        prop_assert_eq!(report.heads.len(), heads.len());
+        // Its own heads are good anchors, then and whatever is written later.
+        let anchors: String = report.heads.iter().map(|head| line(head) + "\n").collect();
+        let anchors = crate::audit::anchors::read(anchors.as_bytes()).unwrap();
+        prop_assert_eq!(walk(&rows, &heads, anchors).wrong, 0);
+    }
+
+    #[test]
+    fn one_bit_of_one_column_is_found_where_it_is(chains in chains(), place: prop::sample::Index, column: usize, bit: usize) {
+        let (mut rows, heads) = written(&chains);
+        let place = place.index(rows.len());
+        change(&mut rows[place], column, bit);
+        let found = findings(&rows, &heads);
+        prop_assert!(found.contains(&(rows[place].0, rows[place].1, Wrong::Altered)), "{:?}", found);
+        // The one behind it is as it was written. (A head seals the hash of the last row.)
+        prop_assert!(found.iter().all(|(_, _, wrong)| matches!(wrong, Wrong::Altered | Wrong::Head)), "{:?}", found);
+        prop_assert!(found.iter().filter(|(_, _, wrong)| *wrong == Wrong::Altered).count() == 1, "{:?}", found);
+    }
+
+    #[test]
+    fn a_row_that_is_gone_is_missed(chains in chains(), place: prop::sample::Index) {
+        let (mut rows, heads) = written(&chains);
+        let (chain, n, ..) = rows.remove(place.index(rows.len()));
+        let was_last = heads[chain as usize - 1].n == n;
+        let wrong = if was_last { Wrong::CutOff } else { Wrong::Missing };
+        prop_assert_eq!(findings(&rows, &heads), [(chain, n, wrong)]);
+    }
+
+    #[test]
+    fn a_row_that_is_gone_is_missed_when_the_others_close_ranks(chains in chains(), place: prop::sample::Index) {
+        let (mut rows, mut heads) = written(&chains);
+        let (chain, n, ..) = rows.remove(place.index(rows.len()));
+        for row in rows.iter_mut().filter(|row| row.0 == chain && row.1 > n) {
+            row.1 -= 1;
+        }
+        heads[chain as usize - 1].n -= 1;
+        prop_assert!(!findings(&rows, &heads).is_empty());
+    }
+
+    #[test]
+    fn rows_that_change_places_are_found(chains in chains(), one: prop::sample::Index, other: prop::sample::Index) {
+        let (mut rows, heads) = written(&chains);
+        let (one, other) = (one.index(rows.len()), other.index(rows.len()));
+        prop_assume!(one != other);
+        let places = [one, other].map(|place| (rows[place].0, rows[place].1));
+        ((rows[one].0, rows[one].1), (rows[other].0, rows[other].1)) = (places[1], places[0]);
+        let found = findings(&rows, &heads);
+        for (chain, n) in places {
+            prop_assert!(found.contains(&(chain, n, Wrong::Altered)), "{:?}", found);
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_cut_off_is_missed_whatever_the_head_says(chains in chains(), left: prop::sample::Index) {
+        let (mut rows, mut heads) = written(&chains);
+        let left = left.index(heads[0].n as usize) as i64;
+        rows.retain(|(chain, n, ..)| *chain != 1 || *n <= left);
+        prop_assert_eq!(findings(&rows, &heads)[0], (1, left + 1, Wrong::CutOff));
+        heads[0].n = left;
+        prop_assert_eq!(findings(&rows, &heads), [(1, left, Wrong::Head)]);
+    }
+
+    #[test]
+    fn a_row_that_was_added_is_found(chains in chains(), new in row(), mac: [u8; 32]) {
+        let (mut rows, heads) = written(&chains);
+        let n = heads[0].n + 1;
+        rows.push((1, n, new.clone(), mac.to_vec()));
+        prop_assert!(findings(&rows, &heads).contains(&(1, n, Wrong::Added)));
+        rows.pop();
+        rows.push((9, 1, new, mac.to_vec()));
+        prop_assert_eq!(findings(&rows, &heads), [(9, 1, Wrong::NoChain)]);
+    }
+
+    #[test]
+    fn one_bit_of_a_head_is_found(chains in chains(), field in 0..4_usize, bit in 0..31_usize) {
+        let (rows, mut heads) = written(&chains);
+        match field {
+            0 => flip_text(&mut heads[0].key_id, bit),
+            1 => heads[0].opened_at ^= 1 << bit,
+            2 => heads[0].n ^= 1 << bit,
+            _ => flip(&mut heads[0].seal, bit),
+        }
+        prop_assert!(findings(&rows, &heads).iter().any(|(chain, ..)| *chain == 1));
+    }
+}
+
+fn three() -> (Vec<Kept>, Vec<StoredHead>) {
+    let row = Row::from(&shared::audit::Entry::new(shared::audit::Who::Anonymous, shared::audit::Action::Send, 401));
+    written(&[vec![row.clone(), row.clone()], vec![row.clone(); 3], vec![row]])
+}
+
+#[test]
+fn a_chain_that_is_gone_leaves_a_gap() {
+    let (mut rows, mut heads) = three();
+    rows.retain(|row| row.0 != 2);
+    heads.retain(|head| head.chain != 2);
+    assert_eq!(findings(&rows, &heads), [(2, 0, Wrong::NoChain)]);
+}
+
+#[test]
+fn earlier_chains_may_be_kept_elsewhere() {
+    let (mut rows, mut heads) = three();
+    rows.retain(|row| row.0 > 1);
+    heads.retain(|head| head.chain > 1);
+    let (keys, mut buffer) = ([key("x")], Vec::new());
+    let anchors = Anchors::from([((1, 2), "00".repeat(32))]);
+    let mut walk = Walk::new(&keys, heads, 2, anchors);
+    for (chain, n, row, mac) in &rows {
+        walk.row(*chain, *n, Some(row), mac, &mut buffer);
+    }
+    assert_eq!(walk.finish().wrong, 0);
+}
+
+#[test]
+fn a_trail_that_was_set_back_with_its_heads_is_found_by_an_anchor() {
+    let (rows, heads) = three();
+    let remembered = Anchors::from([((2, 3), hex(&rows[4].3)), ((2, 2), hex(&rows[3].3))]);
+    assert_eq!(walk(&rows, &heads, remembered.clone()).wrong, 0);
+    // As it was when chain 2 had two rows, and chain 3 none.
+    let (earlier, earlier_heads) = written(&[
+        rows[..2].iter().map(|row| row.2.clone()).collect(),
+        rows[2..4].iter().map(|row| row.2.clone()).collect(),
+    ]);
+    assert_eq!(findings(&earlier, &earlier_heads), []);
+    let report = walk(&earlier, &earlier_heads, remembered);
+    assert_eq!(report.findings, [Finding { chain: 2, n: 3, wrong: Wrong::Anchor }]);
+}
+
+#[test]
+fn without_its_key_nothing_is_called_right() {
+    let (rows, mut heads) = three();
+    heads[1].key_id = key("z").id().to_owned();
+    assert_eq!(findings(&rows, &heads), [(2, 0, Wrong::UnknownKey)]);
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_altered() {
+    let (rows, heads) = three();
+    let (keys, mut buffer) = ([key("x")], Vec::new());
+    let mut walk = Walk::new(&keys, heads, 1, Anchors::new());
+    for (chain, n, row, mac) in &rows {
+        walk.row(*chain, *n, Some(row).filter(|_| (*chain, *n) != (2, 2)), mac, &mut buffer);
+    }
+    let report = walk.finish();
+    assert_eq!(report.findings, [Finding { chain: 2, n: 2, wrong: Wrong::Altered }]);
+}

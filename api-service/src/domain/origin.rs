@@ -1,0 +1,24 @@
+//! Who asks for something, and by which request: what the audit trail is told of it.
+
+use std::sync::Arc;
+
+use shared::audit::{Action, Entry, Who};
+use shared::request::RequestContext;
+use shared::token::Principal;
+
+/// Who asks, and by which request.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The bearer of a good token.
+    pub principal: Arc<Principal>,
+    /// The request.
+    pub request: RequestContext,
+}
+
+impl Origin {
+    /// An entry about something that was asked for.
+    #[must_use]
+    pub fn entry(&self, action: Action, outcome: u16) -> Entry {
+        Entry::new(Who::from(&self.principal.actor), action, outcome).by(&self.request)
+    }
+}

@@ -1,0 +1,272 @@
+//! The tables `audit_log` and `audit_chains`: added to, never changed; and read row by row, by whoever verifies or exports.
+//!
+//! A chain is lent to one transaction at a time. What it adds, it adds in that transaction; when nobody knows whether that was
+//! committed, the chain is not used again, and another is opened.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{GenericClient, Object};
+use parking_lot::Mutex;
+use shared::audit::Entry;
+use tokio_postgres::Statement;
+use tokio_postgres::types::private::BytesMut;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::audit::anchors;
+use crate::audit::chain::Head;
+use crate::audit::key::{AuditKey, Mac};
+use crate::audit::row::Row;
+use crate::domain::message::now;
+
+/// How long a chain is added to. One that has ended can be archived as a whole.
+const LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How often another process may be faster at opening a chain.
+const ATTEMPTS: usize = 100;
+/// What PostgreSQL counts its microseconds from, in seconds since 1970.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// Adds rows, and tells the chain's head. Parameters: chain, its end, its seal, then the columns of the rows.
+pub(super) const APPEND: &str = "with head as (
+        update audit_chains set n = $2::bigint, seal = $3::bytea where id = $1::bigint
+    )
+    insert into audit_log (chain, n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart,
+        location_id, message_ids, detail, request_id, source, mac)
+    select $1::bigint, n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart,
+        location_id, case when first <= last then ($18::uuid[])[first:last] end, detail, request_id, source, mac
+    from unnest($4::bigint[], $5::timestamptz[], $6::integer[], $7::smallint[], $8::uuid[], $9::uuid[], $10::text[],
+        $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $19::integer[],
+        $20::integer[], $21::bytea[])
+        as x (n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart, location_id, detail,
+              request_id, source, first, last, mac)";
+
+/// The chains that this process adds to.
+pub(super) struct Chains {
+    key: AuditKey,
+    free: Mutex<Vec<Chain>>,
+    /// Connections made so far.
+    connections: Arc<AtomicU64>,
+}
+
+struct Chain {
+    head: Head,
+    opened: Instant,
+    /// Connections made when it was added to last. A database that failed over may have lost what it had said was
+    /// committed; whoever is connected to its successor has connected since.
+    connections: u64,
+    /// Where it ended when that was logged last.
+    logged: i64,
+}
+
+impl Chains {
+    pub(super) fn new(key: AuditKey, connections: Arc<AtomicU64>) -> Arc<Self> {
+        Arc::new(Self { key, free: Mutex::default(), connections })
+    }
+
+    /// Lends a chain for one transaction. `client` must be outside of one: it may have to open a chain.
+    pub(super) async fn lend(self: &Arc<Self>, client: &Object) -> Result<Lease, StoreError> {
+        let connections = self.connections.load(Ordering::Acquire);
+        let usable = |chain: &Chain| chain.connections == connections && chain.opened.elapsed() < LIFE;
+        let free = {
+            let mut free = self.free.lock();
+            free.retain(usable);
+            free.pop()
+        };
+        let chain = match free {
+            Some(chain) => chain,
+            None => {
+                let head = self.open(client).await?;
+                Chain { head, opened: Instant::now(), connections, logged: 0 }
+            }
+        };
+        Ok(Lease { chains: self.clone(), chain: Some(chain), end: None })
+    }
+
+    async fn open(&self, client: &Object) -> Result<Head, StoreError> {
+        let next = client.prepare_cached("select coalesce(max(id), 0) + 1 from audit_chains").await?;
+        let insert = "insert into audit_chains (id, key_id, opened_at, n, seal) values ($1, $2, $3, 0, $4)";
+        let insert = client.prepare_cached(insert).await?;
+        for _ in 0..ATTEMPTS {
+            let opened_at = i64::try_from(now().unix_timestamp_nanos() / 1_000).map_err(StoreError::internal)?;
+            let head = Head::new(client.query_one(&next, &[]).await?.try_get(0)?, opened_at);
+            let seal = head.seal(&self.key);
+            let row: [&(dyn ToSql + Sync); 4] = [&head.chain, &self.key.id(), &Micros(opened_at), &seal.as_slice()];
+            match client.execute(&insert, &row).await.map_err(StoreError::from) {
+                Ok(_) => return Ok(head),
+                // Another process was faster, and has this number.
+                Err(StoreError::Contended(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::internal("no chain could be opened"))
+    }
+}
+
+/// A chain in use. What becomes of it without [`Lease::committed`]: unused, it goes back; used, it is given up.
+pub(super) struct Lease {
+    chains: Arc<Chains>,
+    chain: Option<Chain>,
+    /// Where it ends once the transaction is committed.
+    end: Option<Head>,
+}
+
+impl Lease {
+    /// Gives rows their places. They are to be added by the transaction that this was lent for, all in one go.
+    pub(super) fn place<'a>(&mut self, rows: &'a [Row]) -> Result<Placed<'a>, StoreError> {
+        let chain = self.chain.as_ref().filter(|_| self.end.is_none());
+        let mut head = chain.ok_or_else(|| StoreError::internal("a chain was added to twice"))?.head;
+        let (first, mut macs, mut buffer) = (head.n + 1, Vec::with_capacity(rows.len()), Vec::new());
+        for row in rows {
+            head.advance(&self.chains.key, row, &mut buffer);
+            macs.push(head.mac);
+        }
+        self.end = Some(head);
+        Ok(Placed { rows, first, macs, head, seal: head.seal(&self.chains.key) })
+    }
+
+    /// The transaction was committed: the chain is free for the next one.
+    pub(super) fn committed(mut self) {
+        if let (Some(chain), Some(end)) = (&mut self.chain, self.end.take()) {
+            chain.head = end;
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let (Some(chain), None) = (self.chain.take(), self.end) {
+            self.chains.free.lock().push(chain);
+        }
+    }
+}
+
+/// Rows with their places and hashes.
+pub(super) struct Placed<'a> {
+    rows: &'a [Row],
+    first: i64,
+    macs: Vec<Mac>,
+    head: Head,
+    seal: Mac,
+}
+
+impl Placed<'_> {
+    /// Adds them. `statement` is [`APPEND`].
+    pub(super) async fn insert(&self, client: &impl GenericClient, statement: &Statement) -> Result<(), StoreError> {
+        fn column<'a, T>(rows: &'a [Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
+            rows.iter().map(value).collect()
+        }
+        let rows = self.rows;
+        let places: Vec<i64> = (self.first..=self.head.n).collect();
+        let macs: Vec<&[u8]> = self.macs.iter().map(Mac::as_slice).collect();
+        let (mut ids, mut firsts, mut lasts) = (Vec::<Uuid>::new(), Vec::<i32>::new(), Vec::<i32>::new());
+        for row in rows {
+            firsts.push(i32::try_from(ids.len() + 1).map_err(StoreError::internal)?);
+            ids.extend(row.message_ids.iter().flatten());
+            lasts.push(i32::try_from(ids.len()).map_err(StoreError::internal)?);
+        }
+        let columns: [&(dyn ToSql + Sync); 21] = [
+            &self.head.chain,
+            &self.head.n,
+            &self.seal.as_slice(),
+            &places,
+            &column(rows, |row| Micros(row.at)),
+            &column(rows, |row| row.times),
+            &column(rows, |row| row.outcome),
+            &column(rows, |row| row.conversation_id),
+            &column(rows, |row| row.event_id),
+            &column(rows, |row| row.actor.as_str()),
+            &column(rows, |row| row.action.as_str()),
+            &column(rows, |row| row.acts_for.as_deref()),
+            &column(rows, |row| row.counterpart.as_deref()),
+            &column(rows, |row| row.location_id.as_deref()),
+            &column(rows, |row| row.detail.as_deref()),
+            &column(rows, |row| row.request_id.as_deref()),
+            &column(rows, |row| row.source.as_deref()),
+            &ids,
+            &firsts,
+            &lasts,
+            &macs,
+        ];
+        client.execute(statement, &columns).await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Writes entries, all or none, and answers when they are on disk.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn record(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.with(async |client| append(client, self.chains.lend(client).await?, entries.iter()).await).await
+    }
+
+    /// The same for entries that may have come before, which their events tell.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::Contended`] when somebody else has just written one of them.
+    pub async fn record_once(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        const KNOWN: &str = "select event_id from audit_log where event_id = any($1)";
+        self.with(async |client| {
+            let statement = client.prepare_cached(KNOWN).await?;
+            let events: Vec<Uuid> = entries.iter().filter_map(|entry| entry.event).collect();
+            let rows = client.query(&statement, &[&events]).await?;
+            let mut known =
+                rows.iter().map(|row| row.try_get(0)).collect::<Result<std::collections::HashSet<Uuid>, _>>()?;
+            let new = entries.iter().filter(|entry| entry.event.is_none_or(|event| known.insert(event)));
+            append(client, self.chains.lend(client).await?, new).await
+        })
+        .await
+    }
+
+    /// Logs where the chains of this process end, as far as that has changed: whoever keeps the log elsewhere can tell
+    /// later whether the trail was set back.
+    pub fn log_anchors(&self) {
+        for chain in self.chains.free.lock().iter_mut().filter(|chain| chain.logged < chain.head.n) {
+            let Head { chain: id, n, mac, .. } = chain.head;
+            tracing::info!(chain = id, n, mac = anchors::hex(&mac), "{}", anchors::MESSAGE);
+            chain.logged = n;
+        }
+    }
+}
+
+/// Its own transaction: a single statement.
+async fn append(client: &Object, mut lease: Lease, entries: impl Iterator<Item = &Entry>) -> Result<(), StoreError> {
+    let rows: Vec<Row> = entries.map(Row::from).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let statement = client.prepare_cached(APPEND).await?;
+    lease.place(&rows)?.insert(client, &statement).await?;
+    lease.committed();
+    Ok(())
+}
+
+/// A time as microseconds since 1970, whichever it is: the verifier must be able to read what somebody has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Micros(pub(super) i64);
+
+impl ToSql for Micros {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        self.0.wrapping_sub(EPOCH_MICROS).to_sql(ty, out)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Micros {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(i64::from_sql(ty, raw)?.wrapping_add(EPOCH_MICROS)))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+}

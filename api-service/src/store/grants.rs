@@ -1,0 +1,58 @@
+//! What the role that serves may do, which is less than the role that migrates may: no table of its own, no row of the
+//! audit trail changed or removed, no message deleted.
+
+use tokio_postgres::Client;
+
+use super::StoreError;
+
+/// Tables and what the service needs there; a table that is not named here is out of its reach.
+const NEEDED: &[(&str, &str)] = &[
+    ("conversations", "select, insert, update"),
+    ("messages", "select, insert, update"),
+    ("revocations", "select, insert"),
+    ("outbox", "select, insert, update, delete"),
+    ("audit_chains", "select, insert, update"),
+    ("audit_log", "select, insert"),
+];
+
+/// Grants `role` what it needs and takes everything else from it, however often it is asked.
+pub(super) async fn grant(client: &mut Client, role: &Role) -> Result<(), StoreError> {
+    let schema: String = client.query_one("select quote_ident(current_schema())", &[]).await?.try_get(0)?;
+    let Role(role) = role;
+    let mut statements = vec![
+        format!("revoke all on all tables in schema {schema} from \"{role}\""),
+        format!("revoke all on schema {schema} from \"{role}\""),
+        format!("grant usage on schema {schema} to \"{role}\""),
+    ];
+    statements.extend(NEEDED.iter().map(|(table, rights)| format!("grant {rights} on {schema}.{table} to \"{role}\"")));
+    let transaction = client.transaction().await?;
+    transaction.batch_execute(&statements.join(";\n")).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// The name of a role that needs no escaping where it is quoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role(String);
+
+impl std::str::FromStr for Role {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_name = (1..=63).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@'));
+        if is_name { Ok(Self(text.to_owned())) } else { Err("is not the name of a role: letters, digits, _ - . @") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_breaks_out_of_its_quotes() {
+        assert!("chat_service".parse::<Role>().is_ok());
+        for bad in ["", "a\"b", "a b", "a;b", "a'b", &"x".repeat(64)] {
+            assert!(bad.parse::<Role>().is_err(), "{bad}");
+        }
+    }
+}

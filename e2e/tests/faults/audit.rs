@@ -1,0 +1,130 @@
+//! Whatever dies, the audit trail stays whole, and nobody sees what is not on record.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use e2e::trail::{Trail, verify};
+use e2e::{Answer, Person};
+use stack::Stack;
+
+use crate::{kill_9, setting, until};
+
+/// Everybody writes and reads until told to end. Says how many were answered with 201.
+fn busy(doctor: &Person, patient: &Person, is_over: &Arc<AtomicBool>) -> Vec<tokio::task::JoinHandle<usize>> {
+    let people = (0..6).map(|number| (number, doctor.clone(), patient.clone(), is_over.clone()));
+    people
+        .map(|(number, doctor, patient, is_over)| {
+            tokio::spawn(async move {
+                let mut kept = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let sent = doctor.try_send(&doctor.message_to(&patient, &format!("{number}/{kept}"))).await;
+                    kept += usize::from(sent.is_ok_and(|answer| answer.status == 201));
+                    let page =
+                        patient.request(reqwest::Method::GET, &format!("/chat/history?{}", patient.with(&doctor)));
+                    // Whoever is killed answers nothing.
+                    if let Ok(response) = page.send().await {
+                        let answer = Answer::read(response).await;
+                        assert!(matches!(answer.status, 200 | 502 | 503), "{answer:?}");
+                    }
+                }
+                kept
+            })
+        })
+        .collect()
+}
+
+/// The trail is right in itself, and says of each message that it was sent, once, and of nothing else.
+async fn is_whole(stack: &Stack, kept: usize) {
+    let env = stack.env();
+    let (is_right, said) = verify(&env, &env.service_database_url, &[]).await;
+    assert!(is_right, "{said}");
+    let owner = Trail::open(&env.database_url).await;
+    let query = "select (select count(*) from messages),
+        (select count(*) from audit_log where action = 'send' and outcome = 201),
+        (select count(*) from messages m join audit_log a on a.action = 'send' and a.message_ids = array[m.id])";
+    let row = owner.client.query_one(query, &[]).await.unwrap();
+    let counts: [i64; 3] = [0, 1, 2].map(|column| row.get(column));
+    assert!(counts[0] >= kept as i64 && counts == [counts[0]; 3], "messages, rows, pairs: {counts:?}; kept: {kept}");
+}
+
+#[tokio::test]
+async fn the_trail_is_whole_when_api_services_are_killed() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open(&doctor).await;
+    let is_over: Arc<AtomicBool> = Arc::default();
+    let people = busy(&doctor, &patient, &is_over);
+    for number in [0, 1, 0] {
+        socket.expect("message").await; // They are at it.
+        kill_9(&setting.stack, |env| env.api_pids[number]);
+    }
+    until(201, async || doctor.send(&doctor.message_to(&patient, "after")).await).await;
+    is_over.store(true, Ordering::Relaxed);
+    let mut kept = 1;
+    for person in people {
+        kept += person.await.unwrap();
+    }
+    is_whole(&setting.stack, kept).await;
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn the_trail_is_whole_when_postgresql_is_killed_and_comes_back() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open(&doctor).await;
+    let is_over: Arc<AtomicBool> = Arc::default();
+    let people = busy(&doctor, &patient, &is_over);
+    for _ in 0..2 {
+        socket.expect("message").await;
+        kill_9(&setting.stack, |env| env.postgres_pid.unwrap());
+        until(201, async || doctor.send(&doctor.message_to(&patient, "after")).await).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let mut kept = 2;
+    for person in people {
+        kept += person.await.unwrap();
+    }
+    is_whole(&setting.stack, kept).await;
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_put_on_record_is_not_shown_and_not_done() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let sent = doctor.say(&patient, "on record").await;
+    let owner = Trail::open(&setting.stack.env().database_url).await;
+    owner.client.batch_execute("revoke insert on audit_log from chat_service").await.unwrap();
+    let _problem = patient.get(&format!("/chat/history?{}", patient.with(&doctor))).await.refused(503);
+    let _problem = patient.get(&format!("/chat/conversations?location_id={}", place.location)).await.refused(503);
+    let _problem = doctor.send(&doctor.message_to(&patient, "off the record")).await.refused(500);
+    let _problem = patient.mark("read", &[&sent["id"]]).await.refused(500);
+    owner.client.batch_execute("grant insert on audit_log to chat_service").await.unwrap();
+    assert_eq!(patient.messages(&doctor).await, [sent]);
+    is_whole(&setting.stack, 1).await;
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn what_happens_to_sockets_waits_for_redis_and_for_the_api_service() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let socket = patient.open(&doctor).await;
+    let owner = Trail::open(&setting.stack.env().database_url).await;
+    owner.client.batch_execute("revoke insert on audit_log from chat_service").await.unwrap();
+    socket.close().await;
+    // Both of them fail to write it down, and one of them dies with it in its hands.
+    kill_9(&setting.stack, |env| env.api_pids[0]);
+    owner.client.batch_execute("grant insert on audit_log to chat_service").await.unwrap();
+    let closed = owner.until(place, |act| act.action == "socket.close").await;
+    assert_eq!((closed.actor.as_str(), closed.outcome), ("contact:pat", 1005));
+    let acts = owner.of_place(place).await;
+    assert_eq!(acts.iter().filter(|act| act.action == "socket.close").count(), 1, "{acts:#?}");
+    is_whole(&setting.stack, 0).await;
+    setting.stack.stop().unwrap();
+}
