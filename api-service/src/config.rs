@@ -3,12 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
 use shared::env::{BadEnv, Env, Secret, Setting};
 use shared::limit;
+use shared::mode::{MODE, Mode};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
 use shared::tls::CaFile;
-use shared::token::{MIN_SECRET_BYTES, TokenRules};
+use shared::token::TokenRules;
+use shared::token::settings::{
+    self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_SECRET,
+};
 use shared::trace::{self, TraceConfig};
 
 use crate::audit::key::AuditKey;
@@ -22,9 +27,15 @@ pub const SETTINGS: &[Setting] = &[
     DATABASE_CA_FILE,
     REDIS_URL,
     REDIS_CA_FILE,
+    MODE,
     JWT_SECRET,
+    JWKS_FILE,
+    JWKS_URL,
+    JWKS_CA_FILE,
+    JWKS_REFRESH_SECONDS,
     JWT_ISSUER,
     JWT_AUDIENCE,
+    ALLOWED_ORIGINS,
     AUDIT_KEY,
     AUDIT_KEYS_OLD,
     SERVICE_ROLE,
@@ -73,11 +84,6 @@ const REDIS_CA_FILE: Setting = Setting {
     default: Some(""),
     help: "PEM file of the authorities that vouch for Redis, in place of this system's; with rediss only",
 };
-const JWT_SECRET: Setting =
-    Setting { name: "JWT_SECRET", default: None, help: "key of HS256 tokens, 32 bytes or more" };
-const JWT_ISSUER: Setting = Setting { name: "JWT_ISSUER", default: Some(""), help: "the `iss` that tokens must have" };
-const JWT_AUDIENCE: Setting =
-    Setting { name: "JWT_AUDIENCE", default: Some(""), help: "the `aud` that tokens must name" };
 const AUDIT_KEY: Setting = Setting {
     name: "AUDIT_KEY",
     default: Some(""),
@@ -186,6 +192,8 @@ pub struct Config {
     pub traces: Option<TraceConfig>,
     /// How often whom is answered.
     pub limits: LimitConfig,
+    /// Whose pages may ask.
+    pub origins: AllowedOrigins,
     /// What the hashes of the audit trail are made with.
     pub audit_key: AuditKey,
     /// How much Redis remembers of a conversation.
@@ -207,13 +215,6 @@ fn between<T: PartialOrd + std::fmt::Display>(low: T, high: T) -> impl Fn(&T) ->
     }
 }
 
-fn long_enough(secret: &Secret) -> Result<(), String> {
-    match secret.expose().len() >= MIN_SECRET_BYTES {
-        true => Ok(()),
-        false => Err(format!("must have {MIN_SECRET_BYTES} bytes or more")),
-    }
-}
-
 /// Reads what `serve` needs.
 ///
 /// # Errors
@@ -221,10 +222,10 @@ fn long_enough(secret: &Secret) -> Result<(), String> {
 pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let database = read_database(&mut env);
     let redis = read_redis(&mut env);
-    let secret = env.read_if(&JWT_SECRET, long_enough);
-    let audit_key = read_audit_key(&mut env, secret.as_ref());
-    let issuer = env.read_optional(&JWT_ISSUER);
-    let audience = env.read_optional(&JWT_AUDIENCE);
+    let mode: Option<Mode> = env.read(&MODE);
+    let tokens = settings::read(&mut env, mode.unwrap_or_default());
+    let audit_key = read_audit_key(&mut env, tokens.as_ref().and_then(|tokens| tokens.secret.as_ref()));
+    let origins = AllowedOrigins::read(&mut env, mode.unwrap_or_default());
     let listen = env.read(&LISTEN_ADDR);
     let admin = env.read(&ADMIN_ADDR);
     let trusted_proxies = env.read(&TRUSTED_PROXIES);
@@ -244,11 +245,12 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             trusted_proxies: trusted_proxies?,
             database: database?,
             redis: redis?,
-            tokens: TokenRules { secret: secret?, issuer: issuer?, audience: audience? },
+            tokens: mode.and(tokens)?,
             max_connections: max_connections?,
             traces: traces?,
             limits: limits?,
             audit_key: audit_key?,
+            origins: origins?,
             log: LogConfig { length: length?, ttl_millis: ttl? * 1_000 },
             drain: Duration::from_secs(drain?),
             shutdown_timeout: Duration::from_secs(shutdown?),
@@ -321,12 +323,23 @@ fn read_audit_key(env: &mut Env, jwt_secret: Option<&Secret>) -> Option<AuditKey
     }
 }
 
+fn long_enough(key: &Secret) -> Result<(), String> {
+    match key.expose().len() >= settings::MIN_SECRET_BYTES {
+        true => Ok(()),
+        false => Err(format!("must have {} bytes or more", settings::MIN_SECRET_BYTES)),
+    }
+}
+
 /// Reads what `token` needs.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
 pub fn secret(mut env: Env) -> Result<Secret, BadEnv> {
-    env.read_if(&JWT_SECRET, long_enough).ok_or_else(|| env.mistakes())
+    let secret = settings::read_secret(&mut env, |_| Ok(()));
+    if let Some(None) = secret {
+        env.mistake(&JWT_SECRET, "is required");
+    }
+    secret.flatten().ok_or_else(|| env.mistakes())
 }
 
 fn read_redis(env: &mut Env) -> Option<RedisConfig> {
@@ -394,6 +407,30 @@ mod tests {
         let config = serve(env).unwrap();
         assert_eq!(config.listen.port(), 8081);
         assert!(!format!("{config:?}").contains("xxxx"));
+    }
+
+    #[test]
+    fn what_was_made_for_development_is_refused_in_production_by_name() {
+        let env = |mode: &'static str| {
+            Env::from_fn(move |name| match name {
+                "MODE" => Some(mode.to_owned()),
+                "JWT_SECRET" => Some("development-5d1c9e0fb2a84c7790d36b1f8e2a4c09".to_owned()),
+                "ALLOWED_ORIGINS" => Some("*".to_owned()),
+                "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
+                "REDIS_URL" => Some("redis://localhost".to_owned()),
+                _ => None,
+            })
+        };
+        assert!(serve(env("development")).is_ok());
+        for mode in ["", "production"] {
+            let BadEnv(mistakes) = serve(env(mode)).unwrap_err();
+            assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+            assert!(mistakes[0].starts_with("JWT_SECRET: was made for development"), "{mistakes:?}");
+        }
+        assert!(serve(env("prod")).unwrap_err().to_string().contains("MODE"));
+        // Tokens are printed in any mode: they are as good as the service that takes them.
+        assert!(secret(env("production")).is_ok());
+        assert!(secret(Env::from_fn(|_| None)).unwrap_err().to_string().contains("JWT_SECRET: is required"));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! - [`audit`]: the audit trail, chained; [`auditor`] writes what no transaction of its own does, and [`audit_commands`] are
 //!   for operators
 //! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
+//! - [`tickets`]: gives out what stands for a token, once
 //!
 //! and beside them [`config`], [`state`], [`limits`], [`meters`], [`redis`], and `server`, the public port.
 
@@ -33,6 +34,7 @@ pub mod socket_events;
 pub mod state;
 pub mod store;
 pub mod stream;
+pub mod tickets;
 pub mod writer;
 
 use std::sync::Arc;
@@ -42,7 +44,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use poem::Server;
 use poem::listener::TcpAcceptor;
 use shared::shutdown::Shutdown;
-use shared::token::Verifier;
+use shared::token::{Keyring, Verifier};
 use shared::trace::Traces;
 use shared::verified::VerifiedTokens;
 use tokio::net::TcpListener;
@@ -58,6 +60,7 @@ use crate::revoker::Revoker;
 use crate::socket_events::SocketEvents;
 use crate::state::State;
 use crate::store::Store;
+use crate::tickets::Tickets;
 
 /// How long Redis may take for a batch of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -88,6 +91,10 @@ pub async fn run(
     stopping: Shutdown,
 ) -> Result<(), ServeError> {
     let shutdown = after(stopping.clone(), config.drain);
+    if config.origins.is_everybody() {
+        tracing::warn!("ALLOWED_ORIGINS is *: any page may ask");
+    }
+    let keys = Keyring::open(&config.tokens, &shutdown).await?;
     let store = Store::new(&config.database, config.audit_key)?;
     let watched = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
     let redis = watched.client.clone();
@@ -96,7 +103,7 @@ pub async fn run(
     let watching = tokio::spawn(redis::watch(watched, told));
     let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log);
     let pulse = Pulse::new(redis.clone(), health.clone());
-    let revoker = Arc::new(Revoker::new(store.clone(), redis));
+    let revoker = Arc::new(Revoker::new(store.clone(), redis.clone()));
     // Their reads block: a client for each.
     let [ack_redis, event_redis] = [0; 2].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
 
@@ -112,10 +119,11 @@ pub async fn run(
 
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
 
-    let tokens = VerifiedTokens::new(Verifier::new(&config.tokens).with_revocations(revoker.known()));
+    let tokens = VerifiedTokens::new(Verifier::new(&config.tokens, keys).with_revocations(revoker.known()));
     let trusted_proxies = config.trusted_proxies;
     let limits = Limits::new(&config.limits);
     let traces = config.traces.as_ref().map(|traces| Traces::start("api-service", traces)).transpose()?;
+    let (tickets, origins) = (Tickets::new(redis), config.origins);
     let state = Arc::new(State {
         tokens,
         store,
@@ -126,6 +134,8 @@ pub async fn run(
         limits,
         traces: traces.clone(),
         redis: pulse,
+        tickets,
+        origins,
         trusted_proxies,
         stopping,
     });

@@ -110,13 +110,14 @@ impl Limits {
 mod tests {
     use super::*;
     use shared::ids::LocationId;
+    use shared::token::KeyId;
     use time::OffsetDateTime;
 
     fn principal(actor: Actor, location: &str) -> Principal {
         let location: LocationId = location.parse().unwrap();
-        let subject = "x".parse().unwrap();
+        let (subject, key) = ("x".parse().unwrap(), KeyId::SECRET);
         let expires_at = OffsetDateTime::now_utc();
-        Principal { actor, locations: vec![location], expires_at, subject, issued_at: None, jti: None }
+        Principal { actor, locations: vec![location], expires_at, subject, issued_at: None, jti: None, key }
     }
 
     fn limits() -> Limits {

@@ -55,6 +55,9 @@ pub const METERS: &[Meter] = &[
     Meter::new(Gauge, "database_connections", "connections of the pool").by("state", &["in_use", "idle", "waited_for"]),
     Meter::new(Gauge, "database_up", "1 when PostgreSQL answers"),
     Meter::new(Gauge, "redis_up", "1 when Redis answers"),
+    Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),
+    Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
+        .by("outcome", &["changed", "failed"]),
     Meter::new(Counter, "trace_exports_total", "batches of spans for the collector").by("outcome", &["sent", "failed"]),
 ];
 

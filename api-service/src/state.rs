@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shared::browser::AllowedOrigins;
 use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
 use shared::trace::Traces;
@@ -13,6 +14,7 @@ use crate::publisher::Publisher;
 use crate::redis::Pulse;
 use crate::revoker::Revoker;
 use crate::store::Store;
+use crate::tickets::Tickets;
 use crate::writer::Writer;
 
 /// What every request may use.
@@ -35,6 +37,10 @@ pub struct State {
     pub traces: Option<Traces>,
     /// How Redis is.
     pub redis: Pulse,
+    /// Gives out what stands for a token, once.
+    pub tickets: Tickets,
+    /// Whose pages may ask.
+    pub origins: AllowedOrigins,
     /// Whose word on addresses counts.
     pub trusted_proxies: TrustedProxies,
     /// Whether the service is about to end; load balancers must know before its port closes.

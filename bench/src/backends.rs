@@ -12,7 +12,7 @@ use stack::{Stack, StackEnv, StackOptions};
 use crate::load::publisher::Conversation;
 
 /// Signs the tokens of a measurement.
-pub(crate) const JWT_SECRET: &str = "benchmark-benchmark-benchmark-32";
+pub(crate) const JWT_SECRET: &str = "development-secret-of-the-benchmark";
 
 /// Where Redis is, and its password.
 #[derive(Debug, Clone)]

@@ -45,7 +45,8 @@ impl Server {
         let name = binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut command = dying_with_us(binary);
         command.arg("serve").env("LISTEN_ADDR", address.to_string()).env("ADMIN_ADDR", admin.to_string());
-        command.env("REDIS_URL", &backends.redis_url).env("JWT_SECRET", JWT_SECRET).envs(LIMITS);
+        command.env("REDIS_URL", &backends.redis_url).env("JWT_SECRET", JWT_SECRET).env("MODE", "development");
+        command.envs(LIMITS);
         if name == "api-service" {
             backends.migrate(binary)?;
             command.env("DATABASE_URL", &backends.database_url);

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `place` | [`Place`]: one location of a running system, empty when a test gets it; [`Person`]: who acts there |
 //! | `token` | tokens: good ones, and every kind of bad one |
+//! | `issuer` | issuers with keys of their own, and the file in which they publish them |
 //! | `answer` | [`Answer`]: what came back, and what every refusal must look like |
 //! | `socket` | [`Socket`]: frames as they come, each awaited with a deadline |
 //! | `cluster` | a Redis Cluster as an operator sees it: who is master, a slot on its way |
@@ -18,6 +19,7 @@
 mod answer;
 pub mod chaos;
 pub mod cluster;
+pub mod issuer;
 mod place;
 mod socket;
 pub mod token;

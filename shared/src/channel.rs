@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
+
 use crate::ids::{ConversationId, LocationId};
 use crate::participant::Conversation;
+use crate::ticket::Ticket;
 
 /// Where the live events of one conversation are published: `chat:{LOCATION:CONVERSATION}`. Clones share the name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +63,14 @@ pub const AUDIT_MAX_LENGTH: usize = 1_000_000;
 
 /// Hash of revoked tokens: a field each, whose name is the JSON of a [`crate::revocation::Revocation`]. It only grows.
 pub const REVOKED: &str = "revoked";
+
+/// Where what is kept for a ticket is: under its hash, so that whoever reads the names in Redis holds no ticket. A key of its
+/// own, with a life; taken with `GETDEL`, so that one of many who show the same ticket is let in.
+#[must_use]
+pub fn ticket(ticket: &Ticket) -> String {
+    let hash = digest(&SHA256, ticket.expose().as_bytes());
+    hash.as_ref().iter().fold(String::from("ticket:"), |name, byte| format!("{name}{byte:02x}"))
+}
 
 /// Fields of an entry of a conversation's log that a reader needs: the frame's type (empty in the entry that opens a
 /// log), the header behind its cursor, and the frame behind its cursor. Before them stands `s`, for the publishing script

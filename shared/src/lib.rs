@@ -11,6 +11,9 @@
 //! - [`token`]: JWT → [`token::Principal`], and what a principal may do
 //! - [`verified`]: tokens that were verified already
 //! - [`revocation`]: tokens that are refused before they expire
+//! - [`ticket`]: what stands for a token for half a minute, once
+//! - [`mode`]: what a service runs for, and which secrets are good enough for that
+//! - [`browser`]: which pages may ask, and what browsers are told with each answer
 //! - [`problem`]: RFC 9457 bodies
 //! - [`request`]: where a request comes from
 //! - [`audit`]: who did what, on its way into the audit trail
@@ -23,11 +26,13 @@
 //! - [`shutdown`]: tasks that end together, under one deadline
 
 pub mod audit;
+pub mod browser;
 pub mod channel;
 pub mod env;
 pub mod event;
 pub mod ids;
 pub mod limit;
+pub mod mode;
 pub mod net;
 pub mod participant;
 pub mod problem;
@@ -37,6 +42,7 @@ pub mod request;
 pub mod revocation;
 pub mod shutdown;
 pub mod telemetry;
+pub mod ticket;
 pub mod tls;
 pub mod token;
 pub mod trace;

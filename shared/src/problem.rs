@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::browser::SECURITY_HEADERS;
+
 /// Media type of a problem body (RFC 9457, section 3).
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -110,9 +112,10 @@ pub fn too_slow() -> String {
     let request_id = request_id(None);
     let body = Problem::new(408, "the request did not arrive in time").for_request(&request_id).to_json();
     let length = body.len();
+    let told = SECURITY_HEADERS.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
     format!(
         "HTTP/1.1 408 Request Timeout\r\ncontent-type: {CONTENT_TYPE}\r\ncontent-length: {length}\r\n\
-         x-request-id: {request_id}\r\nconnection: close\r\n\r\n{body}"
+         x-request-id: {request_id}\r\n{told}connection: close\r\n\r\n{body}"
     )
 }
 

@@ -12,6 +12,9 @@ use crate::env::Setting;
 /// Header in which each proxy names the address that it was asked by.
 pub const FORWARDED_FOR_HEADER: &str = "x-forwarded-for";
 
+/// Header in which a proxy says whether it was asked over TLS.
+pub const FORWARDED_PROTO_HEADER: &str = "x-forwarded-proto";
+
 /// The setting that both services have.
 pub const TRUSTED_PROXIES: Setting = Setting {
     name: "TRUSTED_PROXIES",
@@ -69,6 +72,12 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
+    /// Whether a request came over TLS to the proxy that passed it on, and that proxy can be believed.
+    #[must_use]
+    pub fn is_tls(&self, peer: IpAddr, forwarded_proto: Option<&str>) -> bool {
+        self.contains(peer.to_canonical()) && forwarded_proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
+    }
+
     /// The address that asks: `peer`, or, while that is a trusted proxy, the one that it names. `forwarded_for` are the
     /// header's lines, in order. Everybody may write there, so it is read from the right, and no further than the first
     /// address that nobody trusted has vouched for.
@@ -112,6 +121,14 @@ mod tests {
         assert_eq!(address(trusted, "127.0.0.1", &["6.6.6.6, 203.0.113.9 ,10.1.2.3"]), "203.0.113.9");
         assert_eq!(address(trusted, "127.0.0.1", &["6.6.6.6", "203.0.113.9", "2001:db8::1"]), "203.0.113.9");
         assert_eq!(address(trusted, "127.0.0.1", &["10.9.9.9"]), "10.9.9.9");
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_can_say_that_it_was_asked_over_tls() {
+        let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+        let is_tls = |peer: &str, proto| trusted.is_tls(peer.parse().unwrap(), proto);
+        assert!(is_tls("10.1.2.3", Some("https")) && is_tls("::ffff:10.1.2.3", Some("HTTPS")));
+        assert!(!is_tls("10.1.2.3", Some("http")) && !is_tls("10.1.2.3", None) && !is_tls("192.0.2.1", Some("https")));
     }
 
     #[test]

@@ -23,10 +23,10 @@ pub enum Revocation {
         /// Its `jti`.
         jti: String,
     },
-    /// All tokens of a subject, whatever its role, that were issued before a moment. A token without `iat` counts as
-    /// issued before any.
+    /// All tokens of a subject or of a person (`fhirUser`), whatever its role, that were issued before a moment. A token
+    /// without `iat` counts as issued before any.
     Subject {
-        /// Their `sub`.
+        /// Their `sub`, or the identifier in their `fhirUser`.
         sub: PersonId,
         /// The moment, in whole seconds as `iat` is.
         issued_before: i64,
@@ -79,11 +79,12 @@ impl Revocations {
     pub fn covers(&self, principal: &Principal) -> bool {
         let known = self.known.read();
         let token = principal.jti.as_ref().is_some_and(|jti| known.tokens.contains(jti));
-        token
-            || known
-                .subjects
-                .get(&principal.subject)
-                .is_some_and(|before| principal.issued_at.is_none_or(|issued_at| issued_at < *before))
+        let is_over = |id: &PersonId| {
+            let before = known.subjects.get(id);
+            before.is_some_and(|before| principal.issued_at.is_none_or(|issued_at| issued_at < *before))
+        };
+        // A `fhirUser` and the `sub` of its token can be two names for one person: each will do.
+        token || is_over(&principal.subject) || principal.person().is_some_and(|person| is_over(&person.id))
     }
 
     /// Hears of every later change: whoever holds something open for a token looks again.
@@ -113,6 +114,7 @@ mod tests {
             expires_at: OffsetDateTime::UNIX_EPOCH,
             issued_at,
             jti: jti.map(str::to_owned),
+            key: crate::token::KeyId::SECRET,
         }
     }
 
@@ -136,6 +138,20 @@ mod tests {
         assert!(revocations.covers(&principal(None, "a", None)));
         assert!(!revocations.covers(&principal(None, "a", Some(100))));
         assert!(!revocations.covers(&principal(None, "b", Some(1))));
+    }
+
+    #[test]
+    fn a_person_with_two_names_is_revoked_by_either() {
+        for name in ["account-7", "doc7"] {
+            let revocations = Revocations::default();
+            let mut principal = principal(None, "account-7", Some(99));
+            principal.actor = Actor::Person(crate::participant::Participant::user("doc7".parse().unwrap()));
+            assert!(!revocations.covers(&principal));
+            revocations.add([Revocation::Subject { sub: name.parse().unwrap(), issued_before: 100 }]);
+            assert!(revocations.covers(&principal), "{name}");
+            principal.issued_at = Some(100);
+            assert!(!revocations.covers(&principal), "{name}");
+        }
     }
 
     #[test]

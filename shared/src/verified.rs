@@ -1,5 +1,5 @@
 //! Tokens that were verified already: a client shows the same one with every request, and its signature need not be
-//! computed each time. Whether it has ended or was revoked is asked each time.
+//! computed each time. Whether it has ended, was revoked, or has lost its key is asked each time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use parking_lot::Mutex;
 use time::OffsetDateTime;
 
-use crate::token::{MAX_TOKEN_BYTES, Principal, TokenError, Verifier};
+use crate::token::{Keyring, MAX_TOKEN_BYTES, Principal, TokenError, Verifier};
 
 /// Tokens a generation; there are two. Beyond that, the ones that were not shown for longest are verified anew.
 const GENERATION: usize = 20_000;
@@ -58,6 +58,24 @@ impl VerifiedTokens {
         Self { verifier, generations: Mutex::default() }
     }
 
+    /// The keys that count.
+    #[must_use]
+    pub fn keys(&self) -> &Keyring {
+        self.verifier.keys()
+    }
+
+    /// Verifies a token; one of a key that is not known waits until the issuer's keys have been read again, so that a
+    /// rotation is noticed by nobody.
+    ///
+    /// # Errors
+    /// [`TokenError`], for the bearer to read.
+    pub async fn check(&self, token: &str) -> Result<Arc<Principal>, TokenError> {
+        match self.verify(token) {
+            Err(TokenError::UnknownKey) if self.keys().look_again().await => self.verify(token),
+            verified => verified,
+        }
+    }
+
     /// Verifies a token at this moment.
     ///
     /// # Errors
@@ -88,7 +106,7 @@ mod tests {
     use super::*;
     use crate::participant::Kind;
     use crate::revocation::{Revocation, Revocations};
-    use crate::token::{Role, TokenRules, issue};
+    use crate::token::{Role, issue};
     use std::time::Duration;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -100,8 +118,7 @@ mod tests {
     }
 
     fn tokens(revocations: &Arc<Revocations>) -> VerifiedTokens {
-        let rules = TokenRules { secret: SECRET.parse().unwrap(), issuer: None, audience: None };
-        VerifiedTokens::new(Verifier::new(&rules).with_revocations(revocations.clone()))
+        VerifiedTokens::new(Verifier::of_secret(&SECRET.parse().unwrap()).with_revocations(revocations.clone()))
     }
 
     #[test]

@@ -5,8 +5,21 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Variables of the developer's shell that must not decide what a test runs against.
-const AMBIENT: [&str; 9] =
-    ["DATABASE_URL", "REDIS_URL", "GATEWAY_REDIS_URL", "JWT_SECRET", "AUDIT_KEY", "PORT", "BIND", "API", "GATEWAYS"];
+const AMBIENT: [&str; 13] = [
+    "DATABASE_URL",
+    "REDIS_URL",
+    "GATEWAY_REDIS_URL",
+    "JWT_SECRET",
+    "JWKS_FILE",
+    "JWKS_URL",
+    "AUDIT_KEY",
+    "MODE",
+    "ALLOWED_ORIGINS",
+    "PORT",
+    "BIND",
+    "API",
+    "GATEWAYS",
+];
 
 /// What to start. The default: 1 API service, 2 gateways, HAProxy on a free port, a fresh data folder
 /// that is removed at the end.

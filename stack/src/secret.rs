@@ -25,8 +25,15 @@ pub(crate) fn random_hex<const N: usize>() -> Result<String> {
     Ok(random_bytes::<N>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// How the key of the tokens begins, so that no service takes it in production (`shared::mode`).
+const DEVELOPMENT_PREFIX: &str = "development-";
+
 /// The secret in `path`; a new one of 64 hexadecimal digits when there is none yet.
 pub(crate) fn load_or_create(path: &Path) -> Result<String> {
+    load_or_create_behind("", path)
+}
+
+fn load_or_create_behind(prefix: &str, path: &Path) -> Result<String> {
     match fs::read_to_string(path) {
         Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -34,7 +41,7 @@ pub(crate) fn load_or_create(path: &Path) -> Result<String> {
         }
         _ => {}
     }
-    let secret = random_hex::<32>()?;
+    let secret = format!("{prefix}{}", random_hex::<32>()?);
     write_private(path, &format!("{secret}\n"))?;
     Ok(secret)
 }
@@ -58,7 +65,7 @@ pub(crate) fn audit_key(configured: Option<&str>, path: &Path) -> Result<String>
 fn key(variable: &str, configured: Option<&str>, path: &Path) -> Result<String> {
     let secret = match configured.filter(|secret| !secret.is_empty()) {
         Some(secret) => secret.to_owned(),
-        None => load_or_create(path)?,
+        None => load_or_create_behind(DEVELOPMENT_PREFIX, path)?,
     };
     ensure!(secret.len() >= KEY_MIN_BYTES, "{variable} must have at least {KEY_MIN_BYTES} bytes, not {}", secret.len());
     Ok(secret)
@@ -95,6 +102,18 @@ mod tests {
         assert_eq!(first.len(), 64);
         assert_eq!(load_or_create(&path).unwrap(), first);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn the_key_of_tokens_says_that_it_is_for_development() {
+        let path = scratch("development");
+        let made = jwt_secret(None, &path).unwrap();
+        assert!(made.starts_with("development-") && made.len() == 76, "{made}");
+        assert_eq!(jwt_secret(Some(""), &path).unwrap(), made);
+        // One of an older checkout is kept.
+        fs::write(&path, "0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9\n").unwrap();
+        assert!(jwt_secret(None, &path).unwrap().starts_with("0a1b"));
         fs::remove_file(path).unwrap();
     }
 

@@ -17,6 +17,8 @@ pub struct StackEnv {
     pub base_url: String,
     pub ws_url: String,
     pub jwt_secret: String,
+    /// What the services were told to run for: whoever starts another one with this secret must say the same.
+    pub mode: String,
     /// Of the audit trail.
     pub audit_key: String,
     /// As the role that owns everything.
@@ -59,6 +61,7 @@ impl StackEnv {
             ("BASE_URL", self.base_url.clone()),
             ("WS_URL", self.ws_url.clone()),
             ("JWT_SECRET", self.jwt_secret.clone()),
+            ("MODE", self.mode.clone()),
             ("AUDIT_KEY", self.audit_key.clone()),
             ("DATABASE_URL", self.database_url.clone()),
             ("SERVICE_DATABASE_URL", self.service_database_url.clone()),
@@ -91,6 +94,7 @@ impl StackEnv {
             base_url: text("BASE_URL").to_owned(),
             ws_url: text("WS_URL").to_owned(),
             jwt_secret: text("JWT_SECRET").to_owned(),
+            mode: text("MODE").to_owned(),
             audit_key: text("AUDIT_KEY").to_owned(),
             database_url: text("DATABASE_URL").to_owned(),
             service_database_url: text("SERVICE_DATABASE_URL").to_owned(),

@@ -96,6 +96,7 @@ impl System {
         let started = Instant::now();
         orphans::end(Signal::SIGTERM, STOP_PATIENCE, || orphans::marked(self.data.path())).await;
         self.env.jwt_secret = secret::jwt_secret(self.options.jwt_secret.as_deref(), &self.data.join("jwt_secret"))?;
+        self.env.mode = std::env::var("MODE").unwrap_or_else(|_| "development".to_owned());
         self.env.audit_key = secret::audit_key(self.options.audit_key.as_deref(), &self.data.join("audit_key"))?;
         let surroundings = if self.options.only_backends {
             self.start_backends().await?;

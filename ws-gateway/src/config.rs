@@ -5,12 +5,17 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use shared::env::{BadEnv, Env, Secret, Setting};
+use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
+use shared::env::{BadEnv, Env, Setting};
 use shared::limit::{self, Rate};
+use shared::mode::{MODE, Mode};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
 use shared::tls::CaFile;
-use shared::token::{MIN_SECRET_BYTES, TokenRules};
+use shared::token::TokenRules;
+use shared::token::settings::{
+    self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_SECRET,
+};
 use shared::trace::{self, TraceConfig};
 
 use crate::redis::RedisUrl;
@@ -32,6 +37,8 @@ pub struct Config {
     pub redis_timeout: Duration,
     /// Which tokens are good.
     pub tokens: TokenRules,
+    /// Whose pages may open sockets.
+    pub origins: AllowedOrigins,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines there are.
@@ -94,9 +101,6 @@ const REDIS_CA_FILE: Setting = setting(
 );
 const REDIS_TIMEOUT: Setting =
     setting("REDIS_TIMEOUT_SECONDS", Some("3"), "1 to 60: how long Redis may be silent before it counts as lost");
-const JWT_SECRET: Setting = setting("JWT_SECRET", None, "key of HS256 tokens, 32 bytes or more");
-const JWT_ISSUER: Setting = setting("JWT_ISSUER", Some(""), "the `iss` that tokens must have");
-const JWT_AUDIENCE: Setting = setting("JWT_AUDIENCE", Some(""), "the `aud` that tokens must name");
 const LOG_FORMAT: Setting = setting("LOG_FORMAT", Some("json"), "json or text");
 const LOG_LEVEL: Setting =
     setting("LOG_LEVEL", Some("info"), "error, warn, info, debug or trace, or tracing directives");
@@ -163,9 +167,15 @@ pub const SETTINGS: &[Setting] = &[
     REDIS_URL,
     REDIS_CA_FILE,
     REDIS_TIMEOUT,
+    MODE,
     JWT_SECRET,
+    JWKS_FILE,
+    JWKS_URL,
+    JWKS_CA_FILE,
+    JWKS_REFRESH_SECONDS,
     JWT_ISSUER,
     JWT_AUDIENCE,
+    ALLOWED_ORIGINS,
     LOG_FORMAT,
     LOG_LEVEL,
     trace::ENDPOINT,
@@ -213,12 +223,9 @@ impl Config {
         let redis_url = env.read(&REDIS_URL);
         let redis_ca = env.read_optional(&REDIS_CA_FILE);
         let redis_timeout = seconds(env, &REDIS_TIMEOUT, 1, 60);
-        let secret = env.read_if(&JWT_SECRET, |secret: &Secret| match secret.expose().len() >= MIN_SECRET_BYTES {
-            true => Ok(()),
-            false => Err("is too short".to_owned()),
-        });
-        let issuer = env.read_optional(&JWT_ISSUER);
-        let audience = env.read_optional(&JWT_AUDIENCE);
+        let mode: Option<Mode> = env.read(&MODE);
+        let tokens = settings::read(env, mode.unwrap_or_default());
+        let origins = AllowedOrigins::read(env, mode.unwrap_or_default());
         let log_format = env.read(&LOG_FORMAT);
         let log_level = env.read(&LOG_LEVEL);
         let handshake_timeout = seconds(env, &HANDSHAKE_TIMEOUT, 1, 300);
@@ -246,7 +253,8 @@ impl Config {
             redis_url: redis_url?,
             redis_ca: redis_ca?,
             redis_timeout: redis_timeout?,
-            tokens: TokenRules { secret: secret?, issuer: issuer?, audience: audience? },
+            tokens: mode.and(tokens)?,
+            origins: origins?,
             log_format: log_format?,
             log_level: log_level?,
             handshake_timeout: handshake_timeout?,
@@ -306,7 +314,7 @@ mod tests {
 
     fn read(variables: &'static [(&'static str, &'static str)]) -> Result<Config, BadEnv> {
         const REQUIRED: [(&str, &str); 2] =
-            [("REDIS_URL", "redis://localhost"), ("JWT_SECRET", "0123456789abcdef0123456789abcdef")];
+            [("REDIS_URL", "redis://localhost"), ("JWT_SECRET", "5d1c9e0fb2a84c7790d36b1f8e2a4c09")];
         Config::read(Env::from_fn(move |name| {
             let value = variables.iter().chain(&REQUIRED).find(|(n, _)| *n == name);
             value.map(|(_, value)| (*value).to_owned())
@@ -333,6 +341,16 @@ mod tests {
         ])
         .unwrap_err();
         assert_eq!(mistakes.len(), 6, "{mistakes:?}");
+    }
+
+    #[test]
+    fn what_was_made_for_development_is_refused_in_production_by_name() {
+        const MADE: (&str, &str) = ("JWT_SECRET", "development-5d1c9e0fb2a84c7790d36b1f8e2a4c09");
+        assert!(read(&[MADE, ("MODE", "development"), ("ALLOWED_ORIGINS", "*")]).is_ok());
+        let BadEnv(mistakes) = read(&[MADE, ("ALLOWED_ORIGINS", "*")]).unwrap_err();
+        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+        assert!(mistakes[0].starts_with("JWT_SECRET: was made for development"), "{mistakes:?}");
+        assert!(read(&[("MODE", "test")]).unwrap_err().to_string().contains("MODE"));
     }
 
     #[test]

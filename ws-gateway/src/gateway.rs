@@ -21,6 +21,7 @@ use crate::limits::Limits;
 use crate::outbound::{Delivery, Outbound};
 use crate::replay::{Logs, ReplayError, Resumed};
 use crate::revocations::Revoked;
+use crate::tickets::Tickets;
 use crate::typing::Typing;
 
 /// How often a handshake reads its log anew because events may have been lost meanwhile.
@@ -31,6 +32,7 @@ pub(crate) struct Gateway {
     pub(crate) config: Config,
     pub(crate) verifier: Verifier,
     pub(crate) revoked: Arc<Revoked>,
+    pub(crate) tickets: Tickets,
     pub(crate) hub: Arc<Hub>,
     pub(crate) logs: Logs,
     pub(crate) acks: Acks,

@@ -9,17 +9,21 @@ mod query;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hyper::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_KEY};
+use hyper::header::HeaderValue;
+use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{Method, Request, StatusCode, Version};
 use shared::audit::{Action, Entry, Who};
+use shared::browser::AllowedOrigins;
 use shared::channel::Channel;
 use shared::event::Cursor;
 use shared::participant::Conversation;
 use shared::problem::{REQUEST_ID_HEADER, request_id};
 use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
-use shared::token::{Principal, TokenError, Verifier, bearer};
+use shared::ticket::Ticket;
+use shared::token::{Principal, TokenError, bearer};
 use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -28,6 +32,7 @@ use crate::close::Close;
 use crate::gateway::{CannotStart, Gateway, Start};
 use crate::hub::Refused;
 use crate::limits::Place;
+use crate::tickets::NotTaken;
 pub(crate) use answer::Answer;
 use answer::Refusal;
 pub(crate) use answer::not_here;
@@ -41,10 +46,15 @@ const BEARER_SUBPROTOCOL: &str = "bearer.";
 /// Longest query: several times what a handshake takes.
 const MAX_QUERY_BYTES: usize = 4 * 1024;
 
-/// A handshake that has passed every check.
+/// What shows whose a handshake is.
+enum Shown<'a> {
+    Token(&'a str),
+    Ticket(Ticket),
+}
+
+/// A handshake that asks for something that its bearer may have.
 #[derive(Debug)]
 struct Asked {
-    principal: Principal,
     conversation: Conversation,
     cursor: Option<Cursor>,
     accept_key: String,
@@ -203,7 +213,12 @@ async fn admit<B>(
     }
     let too_many = |wait| Refusal::too_many(wait, "handshakes");
     gateway.limits.handshake(context.address).map_err(too_many)?;
-    let asked = check(request, &gateway.verifier, known).map_err(|refusal| match refusal.is_bad_token() {
+    check_handshake(request, &gateway.config.origins)?;
+    let identified = match shown(request) {
+        Ok(shown) => identify(gateway, shown, context).await,
+        Err(refusal) => Err(refusal),
+    };
+    let principal = identified.map_err(|refusal| match refusal.is_bad_token() {
         true => gateway
             .limits
             .failure(context.address)
@@ -211,7 +226,9 @@ async fn admit<B>(
             .map_or(refusal, |wait| Refusal::too_many(wait, "refused tokens from your address")),
         false => refusal,
     })?;
-    let principal = Arc::new(asked.principal);
+    known.who = Some(Who::from(&principal.actor));
+    let asked = check_wish(request, &principal, known)?;
+    let principal = Arc::new(principal);
     let permit = gateway.room.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Refusal::unavailable("this gateway holds as many sockets as it may"))?;
     let subprotocol = asked.subprotocol.then_some(SUBPROTOCOL);
@@ -227,17 +244,17 @@ async fn admit<B>(
         }
         Refusal::unavailable("live messages cannot be relayed at the moment: try again")
     })?;
-    // Taken back since it was verified, and before the hub knew of this socket: nobody else would notice.
-    if gateway.revoked.known().covers(&principal) {
-        return Err(Refusal::bad_token(&TokenError::Revoked));
-    }
+    // Over since it was verified, and before the hub knew of this socket: nobody else would notice.
+    let is_good = gateway.verifier.check_still_good(&principal, OffsetDateTime::now_utc());
+    is_good.map_err(|error| Refusal::bad_token(&error))?;
     let conversation = asked.conversation;
     let admitted = Admitted { context: context.clone(), principal, conversation, start, permit };
     Ok((answer, Socket::Open(Box::new(admitted))))
 }
 
-/// Everything that can be said without Redis, in this order: is it a handshake, who asks, for what, may they.
-fn check<B>(request: &Request<B>, verifier: &Verifier, known: &mut Known) -> Result<Asked, Refusal> {
+/// Whether it is a handshake, and one that no stranger's page has made a browser send. What follows, in this order: who
+/// asks, for what, may they.
+fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins) -> Result<(), Refusal> {
     let headers = request.headers();
     let is_upgrade = request.version() == Version::HTTP_11
         && request.method() == Method::GET
@@ -249,14 +266,22 @@ fn check<B>(request: &Request<B>, verifier: &Verifier, known: &mut Known) -> Res
     if header(headers, &SEC_WEBSOCKET_VERSION) != Some("13") {
         return Err(Refusal::version_required());
     }
-
-    let query = request.uri().query().unwrap_or_default();
-    if query.len() > MAX_QUERY_BYTES {
+    // Only browsers send it, and they always do.
+    let host = header(headers, &HOST);
+    let is_foreign = |origin: &HeaderValue| !origin.to_str().is_ok_and(|origin| origins.allows(origin, host));
+    if headers.get_all(ORIGIN).into_iter().any(is_foreign) {
+        return Err(Refusal::foreign_origin());
+    }
+    if request.uri().query().map_or(0, str::len) > MAX_QUERY_BYTES {
         return Err(Refusal::long_query(MAX_QUERY_BYTES));
     }
-    let principal = authenticate(headers, query, verifier)?;
-    known.who = Some(Who::from(&principal.actor));
+    Ok(())
+}
 
+/// What the handshake asks for, and whether the bearer may have it.
+fn check_wish<B>(request: &Request<B>, principal: &Principal, known: &mut Known) -> Result<Asked, Refusal> {
+    let headers = request.headers();
+    let query = request.uri().query().unwrap_or_default();
     let key = header(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
     let key = key.ok_or_else(|| Refusal::bad_request("`Sec-WebSocket-Key` must be 16 bytes in base64"))?;
     let subprotocol = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
@@ -264,30 +289,63 @@ fn check<B>(request: &Request<B>, verifier: &Verifier, known: &mut Known) -> Res
         // The server must pick one of those offered, and a token is never repeated.
         return Err(Refusal::bad_request("offer the subprotocol `chat.v1` along with `bearer.<JWT>`"));
     }
-    let Wanted { conversation, cursor } = query::parse(query).map_err(|error| match error {
-        QueryError::Unreadable(detail) => Refusal::bad_request(detail),
-        QueryError::Invalid(errors) => Refusal::invalid(errors),
-    })?;
+    let Wanted { conversation, cursor } = query::parse(query).map_err(refused_query)?;
 
     known.conversation = Some(conversation.clone());
     principal.check_sees(&conversation).map_err(Refusal::forbidden)?;
-    Ok(Asked { principal, conversation, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
+    Ok(Asked { conversation, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
 }
 
-fn authenticate(headers: &HeaderMap, query: &str, verifier: &Verifier) -> Result<Principal, Refusal> {
-    if query::has_ticket(query) {
-        return Err(Refusal::ticket());
+fn refused_query(error: QueryError) -> Refusal {
+    match error {
+        QueryError::Unreadable(detail) => Refusal::bad_request(detail),
+        QueryError::Invalid(errors) => Refusal::invalid(errors),
     }
-    let token = match bearer(header(headers, &AUTHORIZATION)) {
-        Ok(token) => Ok(token),
-        Err(missing) => tokens(headers, &SEC_WEBSOCKET_PROTOCOL)
-            .find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL))
-            .ok_or(missing),
+}
+
+/// A token, in a header or a subprotocol, or a ticket in the query.
+fn shown<B>(request: &Request<B>) -> Result<Shown<'_>, Refusal> {
+    let headers = request.headers();
+    let ticket = query::ticket(request.uri().query().unwrap_or_default()).map_err(refused_query)?;
+    let in_subprotocol =
+        tokens(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
+    match (ticket, in_subprotocol) {
+        (Some(_), in_subprotocol) if in_subprotocol.is_some() || headers.contains_key(AUTHORIZATION) => {
+            Err(Refusal::bad_request("send a ticket or a token, and not both"))
+        }
+        (Some(ticket), _) => ticket.parse().map(Shown::Ticket).map_err(|_| Refusal::bad_ticket()),
+        (None, in_subprotocol) => {
+            let token = bearer(header(headers, &AUTHORIZATION)).ok().or(in_subprotocol);
+            token.map(Shown::Token).ok_or_else(Refusal::no_token)
+        }
+    }
+}
+
+/// Whose the handshake is. A ticket is spent by this, whatever becomes of the handshake.
+async fn identify(gateway: &Gateway, shown: Shown<'_>, context: &RequestContext) -> Result<Principal, Refusal> {
+    let taken = match &shown {
+        Shown::Token(token) => Err(*token),
+        Shown::Ticket(ticket) => Ok(gateway.tickets.take(ticket).await.map_err(|error| match error {
+            NotTaken::Unknown => Refusal::bad_ticket(),
+            NotTaken::Token(error) => Refusal::bad_token(&error),
+            NotTaken::Redis(error) => {
+                tracing::warn!(request_id = &*context.request_id, %error, "cannot take a ticket");
+                Refusal::unavailable("tickets cannot be checked at the moment: try again")
+            }
+        })?),
     };
-    token.and_then(|token| verifier.verify(token)).map_err(|error| match error {
-        TokenError::Missing => Refusal::no_token(),
-        error => Refusal::bad_token(&error),
-    })
+    let verify = || match &taken {
+        Ok(principal) => {
+            gateway.verifier.check_still_good(principal, OffsetDateTime::now_utc()).map(|()| principal.clone())
+        }
+        Err(token) => gateway.verifier.verify(token),
+    };
+    let verified = match verify() {
+        // The issuer may have begun to use it a moment ago.
+        Err(TokenError::UnknownKey) if gateway.verifier.keys().look_again().await => verify(),
+        verified => verified,
+    };
+    verified.map_err(|error| Refusal::bad_token(&error))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

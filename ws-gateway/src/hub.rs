@@ -14,6 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use shared::channel::Channel;
 use shared::event::{Cursor, Event};
 use shared::revocation::Revocations;
+use shared::token::Principal;
 use tokio::sync::{Notify, oneshot};
 
 use crate::close::Close;
@@ -332,12 +333,17 @@ impl Hub {
     /// One sweep over all of them when there is news costs less than waking each to look for itself, and nothing at all
     /// when there is none.
     pub fn close_revoked(&self, revocations: &Revocations) -> usize {
+        self.close_bearers(|bearer| revocations.covers(bearer))
+    }
+
+    /// Closes the sockets of tokens that are good no more. Returns how many.
+    pub fn close_bearers(&self, is_over: impl Fn(&Principal) -> bool) -> usize {
         // Looked up without the lock: that takes long enough for events to notice.
         let mut sockets = Vec::new();
         let mut closed = 0;
         for shard in &self.shards {
             sockets.extend(shard.lock().rooms.values().flat_map(|room| room.sockets.iter().cloned()));
-            let revoked = sockets.drain(..).filter(|socket| revocations.covers(&socket.bearer()));
+            let revoked = sockets.drain(..).filter(|socket| is_over(&socket.bearer()));
             closed += revoked.inspect(|socket| socket.close(Close::TokenEnded)).count();
         }
         closed

@@ -16,6 +16,7 @@
 //! - [`replay`]: reads the logs, for sockets that resume and for the relay
 //! - [`acks`]: proven deliveries and reads, and [`audit`]: what happens to sockets; both by way of [`uplink`] → Redis
 //! - [`revocations`]: Redis → which tokens are refused, and whose sockets are closed
+//! - [`tickets`]: Redis → whose ticket it is, once
 //! - [`typing`]: somebody types → Redis
 //! - [`redis`]: how connections to Redis behave
 //! - `meters`: every metric
@@ -40,6 +41,7 @@ pub mod relay;
 pub mod replay;
 pub mod revocations;
 mod server;
+pub mod tickets;
 pub mod typing;
 pub mod uplink;
 mod wire;
@@ -52,7 +54,7 @@ use futures_util::future::join;
 use shared::net;
 use shared::shutdown::Shutdown;
 use shared::telemetry;
-use shared::token::Verifier;
+use shared::token::{Keyring, NoKeys, Verifier};
 use shared::trace::Traces;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -69,6 +71,7 @@ use crate::limits::Limits;
 use crate::redis::Redis;
 use crate::replay::Logs;
 use crate::revocations::Revoked;
+use crate::tickets::Tickets;
 use crate::typing::Typing;
 
 /// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
@@ -96,6 +99,9 @@ pub enum RunError {
     /// TLS is wanted, and there is nobody to vouch for the server.
     #[error("REDIS_CA_FILE: {0}")]
     Authority(#[from] shared::tls::NoAuthority),
+    /// No token could be verified.
+    #[error(transparent)]
+    Keys(#[from] NoKeys),
 }
 
 /// Runs a gateway on `listener` until `shutdown` begins and its sockets are closed, or
@@ -106,11 +112,15 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`], before anything is accepted.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
+    if config.origins.is_everybody() {
+        tracing::warn!("ALLOWED_ORIGINS is *: any page may open sockets");
+    }
     // Metrics are of a process: a second gateway in it adds to those of the first.
     let metrics = telemetry::start_metrics(meters::METERS).ok();
     let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
     // Ends after the sockets have: they need it to the last.
     let background = Shutdown::new();
+    let keys = Keyring::open(&config.tokens, &background).await?;
     let redis = Redis::new(config.redis_url.clone(), config.redis_ca.as_ref(), config.redis_timeout)?;
     let topology = redis.topology();
     let traces = config.traces.as_ref().map(|traces| Traces::start("ws-gateway", traces)).transpose()?;
@@ -119,6 +129,13 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let hub = Hub::new();
     relay::start(redis, logs.clone(), &hub, config.position_check, &background);
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
+    let (held, hearing, ended) = (keys.clone(), hub.clone(), background.clone());
+    background.spawn(async move {
+        tokio::select! {
+            () = close_when_keys_leave(&held, &hearing) => {}
+            () = ended.begun() => {}
+        }
+    });
     let bells = Bells::new();
     let (ringing, ended) = (bells.clone(), background.clone());
     background.spawn(async move {
@@ -128,8 +145,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         }
     });
     let gateway = Arc::new(Gateway {
-        verifier: Verifier::new(&config.tokens).with_revocations(revoked.known().clone()),
+        verifier: Verifier::new(&config.tokens, keys).with_revocations(revoked.known().clone()),
         revoked,
+        tickets: Tickets::new(commands.clone()),
         hub: hub.clone(),
         logs,
         acks: Acks::start(commands.clone(), &background),
@@ -174,4 +192,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         tracing::warn!(drained, flushed, "ended at the deadline, with something left");
     }
     Ok(())
+}
+
+/// A token does not outlive its key, nor does a socket: an issuer that takes a key out of its set may have lost it.
+async fn close_when_keys_leave(keys: &Keyring, hub: &Hub) {
+    let mut readings = keys.readings();
+    while readings.changed().await.is_ok() {
+        let closed = hub.close_bearers(|bearer| !keys.holds(bearer.key));
+        if closed > 0 {
+            tracing::info!(closed, "keys have left the set");
+        }
+    }
 }

@@ -60,6 +60,9 @@ pub(crate) const METERS: &[Meter] = &[
         .by("kind", &["handshakes", "address", "failures", "sockets_of_participant", "sockets_of_address", "frames"]),
     Meter::new(Counter, "rate_limits_forgotten_total", "times that all buckets of a kind were let go, to bound memory")
         .by("kind", &["handshakes", "address", "failures"]),
+    Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),
+    Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
+        .by("outcome", &["changed", "failed"]),
     Meter::new(Counter, "trace_exports_total", "batches of spans for the collector").by("outcome", &["sent", "failed"]),
 ];
 

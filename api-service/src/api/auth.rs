@@ -36,7 +36,8 @@ impl<'a> ApiExtractor<'a> for Caller {
             MetaSecurityScheme {
                 ty: "http",
                 description: Some(
-                    "A JWT with `sub`, `role` (`user`, `contact` or `service`), `locations` and `exp`. \
+                    "A JWT with `sub`, `role` (`user`, `contact` or `service`), `locations` and `exp`; SMART on FHIR's \
+                     `fhirUser` can stand for `role`. HS256, or RS256, ES256 or EdDSA with a key of the configured JWKS. \
                      `make token SUB=doc123 ROLE=user LOCATION=loc1` prints one for development.",
                 ),
                 name: None,
@@ -69,7 +70,7 @@ impl<'a> ApiExtractor<'a> for Caller {
             return Err(problem_error(Problem::new(500, "no context")));
         };
         let principal =
-            authenticate(request, &state.tokens).map_err(|refused| unauthorized(request, state, &refused))?;
+            authenticate(request, &state.tokens).await.map_err(|refused| unauthorized(request, state, &refused))?;
         trail.is_by(&principal);
         state
             .limits
@@ -91,7 +92,7 @@ fn unauthorized(request: &Request, state: &State, refused: &TokenError) -> poem:
     poem::Error::from_response(body.with_header(WWW_AUTHENTICATE, refused.challenge()).into_response())
 }
 
-fn authenticate(request: &Request, tokens: &VerifiedTokens) -> Result<Arc<Principal>, TokenError> {
+async fn authenticate(request: &Request, tokens: &VerifiedTokens) -> Result<Arc<Principal>, TokenError> {
     let header = request.headers().get(AUTHORIZATION).map(|value| value.to_str().map_err(|_| TokenError::Malformed));
-    tokens.verify(bearer(header.transpose()?)?)
+    tokens.check(bearer(header.transpose()?)?).await
 }

@@ -2,6 +2,7 @@
 
 mod auth;
 mod body;
+mod browsers;
 mod conversations;
 mod docs;
 mod health;
@@ -15,6 +16,7 @@ mod revocations;
 mod schema;
 mod spec;
 mod tag;
+mod tickets;
 mod trail;
 
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use crate::state::State;
 pub fn public(state: Arc<State>) -> BoxEndpoint<'static, Response> {
     let methods = spec::methods();
     let service = Arc::new(spec::service().into_endpoint());
+    let (preflighted, browsed) = ((methods.clone(), state.clone()), state.clone());
     // Path by path: nested at the root, it would take `/` from the console.
     let operations = methods.keys().filter(|path| !spec::PAGES.contains(&path.as_str()));
     operations
@@ -43,8 +46,16 @@ pub fn public(state: Arc<State>) -> BoxEndpoint<'static, Response> {
         .at("/openapi.yaml", docs::openapi_yaml())
         .with(AddData::new(state.clone()))
         .around(move |endpoint, request| {
+            let (methods, state) = (preflighted.0.clone(), preflighted.1.clone());
+            async move { browsers::preflight(endpoint, request, &methods, &state.origins).await }
+        })
+        .around(move |endpoint, request| {
             let (methods, state) = (methods.clone(), state.clone());
             async move { problems::answer(endpoint, request, &methods, &state).await }
+        })
+        .around(move |endpoint, request| {
+            let state = browsed.clone();
+            async move { browsers::dress(endpoint, request, &state).await }
         })
         .boxed()
 }

@@ -127,6 +127,10 @@ pub(super) fn problem(refused: Refused) -> Problem {
         Refused::Field(field, why) => invalid(vec![InputError::new(pointer(field), why)]),
         Refused::IdReused => Problem::new(409, "`client_message_id` was used for a different message"),
         Refused::Overloaded => Problem::new(503, "too many sends are waiting; nothing was written"),
+        Refused::Relay(error) => {
+            tracing::warn!(%error, "no ticket can be given out");
+            Problem::new(503, "tickets cannot be given out at the moment")
+        }
         Refused::Store(error @ StoreError::Unavailable(_)) => {
             tracing::warn!(%error, "the database is out of reach");
             Problem::new(503, "the database is out of reach")

@@ -317,6 +317,15 @@ impl poem_openapi::types::Example for Revocation {
     }
 }
 
+/// What stands for the caller's token in the query of `/ws`, once.
+#[derive(Object)]
+#[oai(deny_unknown_fields)]
+pub(super) struct Ticket {
+    ticket: String,
+    /// Seconds.
+    expires_in: u32,
+}
+
 /// The service answers.
 #[derive(Object)]
 pub(super) struct Health {
@@ -350,6 +359,7 @@ mod tests {
             last_message: message,
         };
         holds::<Inbox>(&domain::inbox::Inbox { conversations: vec![row], next_cursor: None });
+        holds::<Ticket>(&domain::ticket::tests::example());
         let error = shared::problem::InputError::new("/content", "is empty");
         holds::<Problem>(&shared::problem::Problem::new(422, "x").with_errors(vec![error]));
         holds::<Problem>(&shared::problem::Problem::new(500, "x"));

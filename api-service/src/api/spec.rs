@@ -13,16 +13,19 @@ use super::messages::Messages;
 use super::problems::Methods;
 use super::receipts::Receipts;
 use super::revocations::Admin;
+use super::tickets::Tickets;
 
 const DESCRIPTION: &str = "Real-time chat between staff (`user_id`) and patients (`contact_id`) within a location \
 (`location_id`). Live events come by WebSocket at `/ws`, which `asyncapi.yaml` describes. Every failure is an RFC 9457 \
 problem with a `request_id`.";
 
-type Service = OpenApiService<(Messages, Receipts, Conversations, Admin, Health), ()>;
+type Operations = (Messages, Receipts, Conversations, Tickets, Admin, Health);
+type Service = OpenApiService<Operations, ()>;
 
 /// The operations, and their documentation.
 pub(super) fn service() -> Service {
-    OpenApiService::new((Messages, Receipts, Conversations, Admin, Health), "EHR chat", env!("CARGO_PKG_VERSION"))
+    let operations = (Messages, Receipts, Conversations, Tickets, Admin, Health);
+    OpenApiService::new(operations, "EHR chat", env!("CARGO_PKG_VERSION"))
         .description(DESCRIPTION)
         .license(LicenseObject::new("MIT").url("https://opensource.org/license/mit"))
         .server(ServerObject::new("/").description("This server"))
@@ -156,7 +159,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(operations, 8);
+        assert_eq!(operations, 9);
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub(super) enum Tag {
     Receipts,
     /// The inbox.
     Conversations,
+    /// What WebSocket clients need first.
+    Sockets,
     /// For administrators' backends.
     Admin,
     /// For load balancers and operators.

@@ -96,7 +96,7 @@ pub(super) fn action(method: &Method, path: &str) -> Action {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::token::Actor;
+    use shared::token::{Actor, KeyId};
 
     fn principal() -> Arc<Principal> {
         let person: Participant = "user:doc123".parse().unwrap();
@@ -107,6 +107,7 @@ mod tests {
             expires_at: time::OffsetDateTime::UNIX_EPOCH,
             issued_at: None,
             jti: None,
+            key: KeyId::SECRET,
         })
     }
 

@@ -4,6 +4,7 @@ use shared::participant::InvalidPair;
 use shared::token::Forbidden;
 
 use crate::store::StoreError;
+use crate::tickets::NoTicket;
 
 /// Why a use case refuses.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,9 @@ pub enum Refused {
     /// More sends wait than may; nothing was written.
     #[error("too many sends are waiting")]
     Overloaded,
+    /// Redis is out of reach, and this cannot be done without it.
+    #[error(transparent)]
+    Relay(#[from] NoTicket),
     /// The database is out of reach, or something in it is wrong; nothing was written, or the outcome is unknown.
     #[error(transparent)]
     Store(#[from] StoreError),

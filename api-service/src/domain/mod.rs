@@ -8,3 +8,4 @@ pub mod message;
 pub mod origin;
 pub mod revoke;
 pub mod send;
+pub mod ticket;

@@ -347,7 +347,23 @@ mod tests {
     use super::*;
     use crate::domain::message::Content;
     use shared::participant::Conversation;
+    use shared::request::RequestContext;
+    use shared::token::{Actor, KeyId, Principal};
     use time::OffsetDateTime;
+
+    fn origin() -> Origin {
+        let principal = Principal {
+            subject: "doc123".parse().unwrap(),
+            key: KeyId::SECRET,
+            actor: Actor::Person("user:doc123".parse().unwrap()),
+            locations: vec![],
+            expires_at: OffsetDateTime::UNIX_EPOCH,
+            issued_at: None,
+            jti: None,
+        };
+        let request = RequestContext { request_id: "r1".into(), address: [127, 0, 0, 1].into() };
+        Origin { principal: Arc::new(principal), request }
+    }
 
     fn new(from: &str, to: &str, content: &str, client_id: Option<u128>) -> Arc<NewMessage> {
         let (sender, receiver): (Participant, Participant) = (from.parse().unwrap(), to.parse().unwrap());
@@ -408,8 +424,10 @@ mod tests {
         assert!(matches!(&verdicts[5], Verdict::IdReused));
         let placed = place(&batch, &judged, standing(&batch, &judged, now())).unwrap();
         assert_eq!(placed.iter().map(|message| message.seq).collect::<Vec<_>>(), [11, 12]);
-        let done = done(&judged.verdicts, &batch, &placed, Some(1)).unwrap();
-        assert_eq!(done.entry.unwrap().events.len(), 2);
+        let done = done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some(1)).unwrap();
+        let events = done.entry.unwrap().events;
+        assert_eq!(events.len(), 2);
+        assert!(events.iter().all(|event| event.draft.request_id.as_deref() == Some("r1")));
         assert!(matches!(&done.outcomes[..], [
             SendOutcome::Repeated(_), SendOutcome::Sent(first), SendOutcome::Repeated(second), SendOutcome::IdReused,
             SendOutcome::Sent(_), SendOutcome::IdReused

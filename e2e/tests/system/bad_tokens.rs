@@ -1,10 +1,11 @@
 //! Every bad token is a 401 that says what is wrong with it, at every door.
 
+use e2e::issuer::Issuer;
 use e2e::{Person, token};
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use crate::place;
+use crate::{issuers, place};
 
 /// Tokens that nobody may get in with, and what their bearers are told.
 fn bad_tokens(doctor: &Person) -> Vec<(String, &'static str)> {
@@ -38,8 +39,44 @@ fn bad_tokens(doctor: &Person) -> Vec<(String, &'static str)> {
         (signed(token::with(good.clone(), "locations", json!([1]))), "locations"),
         (signed(token::with(good.clone(), "locations", json!(["*", "a b"]))), "locations"),
     ];
+    tokens.extend(bad_tokens_of_issuers(&good));
     for claim in ["sub", "role", "locations", "exp"] {
         tokens.push((signed(token::without(good.clone(), claim)), claim));
+    }
+    tokens
+}
+
+/// The same under the issuers' keys, or what claims to be.
+fn bad_tokens_of_issuers(good: &Value) -> Vec<(String, &'static str)> {
+    let [rsa, ec, ed, _] = issuers();
+    let now = token::now();
+    let confused = |issuer: &Issuer, secret: &[u8]| {
+        let header = Header { kid: Some(issuer.kid.clone()), ..Header::default() };
+        jsonwebtoken::encode(&header, good, &EncodingKey::from_secret(secret)).unwrap()
+    };
+    let header = |kid: Option<&str>| Header { kid: kid.map(str::to_owned), ..Header::new(Algorithm::RS256) };
+    let stranger = Issuer::new(Algorithm::RS256, &rsa.kid);
+    let mut tokens = vec![
+        // A public key is no secret.
+        (confused(rsa, rsa.jwk()["n"].as_str().unwrap().as_bytes()), "signature"),
+        (confused(ec, ec.jwk().to_string().as_bytes()), "signature"),
+        (confused(ed, ed.jwk()["x"].as_str().unwrap().as_bytes()), "signature"),
+        (stranger.sign(good), "signature"),
+        (token::unsigned(&rsa.sign(good)), "JWT"),
+        (token::forged(&rsa.sign(good), &rsa.sign(&token::with(good.clone(), "sub", json!("other")))), "signature"),
+        (rsa.sign_under(&header(Some("gone")), good), "kid"),
+        (rsa.sign_under(&header(Some("ec")), good), "algorithm"),
+        (rsa.sign_under(&header(None), good), "kid"),
+        (rsa.sign_under(&Header { crit: Some(vec!["exp".to_owned()]), ..header(Some("rsa")) }, good), "crit"),
+        (rsa.sign(&token::with(good.clone(), "padding", json!("x".repeat(8_192)))), "JWT"),
+        (rsa.sign(&token::with(good.clone(), "fhirUser", json!("Patient/doc"))), "fhirUser"),
+        (ec.sign(&token::with(good.clone(), "fhirUser", json!("Practitioner/other"))), "fhirUser"),
+        (ed.sign(&token::without(token::with(good.clone(), "fhirUser", json!("Person/doc")), "role")), "fhirUser"),
+    ];
+    for issuer in [rsa, ec, ed] {
+        tokens.push((issuer.sign(&token::with(good.clone(), "exp", json!(now - 1))), "expired"));
+        tokens.push((issuer.sign(&token::with(good.clone(), "nbf", json!(now + 600))), "nbf"));
+        tokens.push((issuer.sign(&token::without(good.clone(), "locations")), "locations"));
     }
     tokens
 }
@@ -57,6 +94,7 @@ async fn bad_tokens_are_refused_by_every_route_with_the_reason() {
             bearer.get(&format!("/chat/conversations?location_id={}", place.location)).await,
             bearer.put("/chat/read", &json!({"message_ids": [uuid::Uuid::now_v7()]})).await,
             bearer.put("/chat/delivered", &json!({"message_ids": [uuid::Uuid::now_v7()]})).await,
+            place.ask(bearer.request(reqwest::Method::POST, "/chat/ws-ticket")).await,
         ];
         for answer in answers {
             let problem = answer.refused(401);

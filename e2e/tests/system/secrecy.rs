@@ -68,7 +68,13 @@ async fn content_and_tokens_are_in_no_log_whatever_happens_to_them() {
     at_patient.send_message(Message::text(secret.repeat(5_000)));
     at_patient.expect_close().await;
 
+    // Tickets go through URLs: whether good, used or wrong, they are in no log either.
+    let given = place.ask(doctor.request(reqwest::Method::POST, "/chat/ws-ticket")).await.ok(200);
+    let ticket = given["ticket"].as_str().unwrap();
+    let url = format!("{}?{}&ticket={ticket}", place.ws_url, doctor.with(&patient));
+    assert!(Socket::connect_with(&url, &[]).await.is_ok() && Socket::connect_with(&url, &[]).await.is_err());
+
     // Any token begins like this, and any secret of any test of this run has the mark.
-    let found = found(&stack().logs_dir(), &[SECRET_MARK, "eyJ", &place.env.jwt_secret]);
+    let found = found(&stack().logs_dir(), &[SECRET_MARK, "eyJ", &place.env.jwt_secret, ticket]);
     assert!(found.is_empty(), "{} lines, among them\n{}", found.len(), found[..found.len().min(5)].join("\n"));
 }

@@ -111,7 +111,10 @@ fn services_are_verified(redis: &TlsRedis, is_cluster: bool, certificates: &Cert
         for (host, ca) in [("localhost", &wrong), ("127.0.0.1", &right)] {
             let mut command = binary(service);
             command.arg("serve").env("REDIS_URL", redis.url(host, is_cluster)).env("REDIS_CA_FILE", ca);
-            command.env("JWT_SECRET", SECRET).env("DATABASE_URL", "postgres://127.0.0.1:1/none");
+            command
+                .env("JWT_SECRET", SECRET)
+                .env("MODE", "development")
+                .env("DATABASE_URL", "postgres://127.0.0.1:1/none");
             command.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0").env("LOG_LEVEL", "info");
             let mut running = Service(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
             let lines = BufReader::new(running.0.stderr.take().unwrap()).lines();

@@ -25,6 +25,7 @@ use crate::outbound::Item;
 use crate::redis::Redis;
 use crate::replay::Logs;
 use crate::revocations::Revoked;
+use crate::tickets::Tickets;
 use crate::typing::Typing;
 
 const QUEUE_BYTES: usize = 1 << 20;
@@ -113,7 +114,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 fn gateway() -> Arc<Gateway> {
     let config = Config::read(Env::from_fn(|name| match name {
         "REDIS_URL" => Some("redis://127.0.0.1:1".to_owned()),
-        "JWT_SECRET" => Some("0123456789abcdef0123456789abcdef".to_owned()),
+        "JWT_SECRET" => Some("5d1c9e0fb2a84c7790d36b1f8e2a4c09".to_owned()),
         // Floods are welcome here.
         "MAX_FRAMES_PER_SECOND" => Some("0".to_owned()),
         _ => None,
@@ -125,8 +126,9 @@ fn gateway() -> Arc<Gateway> {
     let hub = Hub::new();
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
     Arc::new(Gateway {
-        verifier: Verifier::new(&config.tokens).with_revocations(revoked.known().clone()),
+        verifier: Verifier::of_secret(config.tokens.secret.as_ref().unwrap()).with_revocations(revoked.known().clone()),
         revoked,
+        tickets: Tickets::new(commands.clone()),
         logs: Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes),
         acks: Acks::start(commands.clone(), &background),
         audit: Audit::start(commands.clone(), &background),

@@ -7,9 +7,12 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
+use shared::browser::SECURITY_HEADERS;
 use shared::limit::Wait;
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
 use shared::token::{Forbidden, TokenError};
+
+use crate::tickets::NotTaken;
 
 /// An answer, whole.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -56,7 +59,8 @@ impl Refusal {
     }
 
     pub(super) fn no_token() -> Self {
-        let detail = "no token: send `Authorization: Bearer <JWT>`, or the subprotocols `chat.v1, bearer.<JWT>`";
+        let detail =
+            "no token: send `Authorization: Bearer <JWT>`, the subprotocols `chat.v1, bearer.<JWT>`, or `?ticket=`";
         // Without a token there is no error to name (RFC 6750, section 3.1).
         Self::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer realm=\"chat\"")
     }
@@ -67,7 +71,7 @@ impl Refusal {
         Self { is_bad_token: true, ..Self::new(StatusCode::UNAUTHORIZED, detail).challenge(&challenge) }
     }
 
-    /// Whether a token came that is no good, which may be an attempt to guess one.
+    /// Whether a token or a ticket came that is no good, which may be an attempt to guess one.
     pub(super) fn is_bad_token(&self) -> bool {
         self.is_bad_token
     }
@@ -82,9 +86,13 @@ impl Refusal {
         Self::new(StatusCode::URI_TOO_LONG, format!("the query is longer than {most} bytes"))
     }
 
-    pub(super) fn ticket() -> Self {
-        let detail = "tickets are not available on this server: send the token itself";
-        Self::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer realm=\"chat\"")
+    pub(super) fn bad_ticket() -> Self {
+        let refusal = Self::new(StatusCode::UNAUTHORIZED, NotTaken::Unknown.to_string());
+        Self { is_bad_token: true, ..refusal.challenge("Bearer realm=\"chat\"") }
+    }
+
+    pub(super) fn foreign_origin() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "pages of this origin may not open sockets here")
     }
 
     fn challenge(self, challenge: &str) -> Self {
@@ -176,6 +184,9 @@ fn answer(status: u16, kind: &'static str, request_id: &str, body: String) -> An
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
     insert(headers, HeaderName::from_static(REQUEST_ID_HEADER), request_id);
     answer
 }

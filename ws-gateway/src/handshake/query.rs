@@ -61,9 +61,18 @@ pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
     Ok(Wanted { conversation, cursor })
 }
 
-/// Whether the query has a ticket. It is looked for before anything else is, as a token would be.
-pub(crate) fn has_ticket(query: &str) -> bool {
-    query.split('&').any(|pair| pair == "ticket" || pair.starts_with("ticket="))
+/// The ticket, if there is one. It is looked for before anything else is, as a token would be.
+pub(crate) fn ticket(query: &str) -> Result<Option<String>, QueryError> {
+    let named = |pair: &str| decode(pair.split('=').next()?).filter(|name| name == "ticket");
+    let mut tickets = query.split('&').filter(|pair| named(pair).is_some());
+    match (tickets.next(), tickets.next()) {
+        (None, _) => Ok(None),
+        (Some(pair), None) => match decode(pair.split_once('=').map_or("", |(_, value)| value)) {
+            Some(ticket) => Ok(Some(ticket)),
+            None => Err(QueryError::Unreadable("the query is not percent-encoded UTF-8".to_owned())),
+        },
+        (Some(_), Some(_)) => Err(QueryError::Unreadable("query parameter `ticket` is given twice".to_owned())),
+    }
 }
 
 fn values(query: &str) -> Result<[Option<String>; 5], QueryError> {
@@ -170,14 +179,19 @@ mod tests {
 
     #[test]
     fn tickets_are_noticed() {
-        assert!(has_ticket("a=b&ticket=x") && has_ticket("ticket"));
-        assert!(!has_ticket("a=ticket&tickets=x"));
+        assert_eq!(ticket("a=b&ticket=x-_"), Ok(Some("x-_".to_owned())));
+        assert_eq!(ticket("t%69cket=%41"), Ok(Some("A".to_owned())));
+        assert_eq!(ticket("ticket"), Ok(Some(String::new())));
+        assert_eq!(ticket("a=ticket&tickets=x"), Ok(None));
+        for query in ["ticket=x&ticket=x", "ticket=x&t%69cket=y", "ticket=%z"] {
+            assert!(matches!(ticket(query), Err(QueryError::Unreadable(_))), "{query}");
+        }
     }
 
     proptest! {
         #[test]
         fn no_query_makes_the_parser_panic(query in "[ -~]{0,100}", garbage in "\\PC{0,50}") {
-            let _ = parse(&query);
+            let _ = (parse(&query), ticket(&query));
             let _ = parse(&format!("location_id=l&user_id=a&contact_id={garbage}"));
         }
     }

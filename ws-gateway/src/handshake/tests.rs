@@ -1,7 +1,7 @@
 use super::*;
 use hyper::header::{ALLOW, HOST, WWW_AUTHENTICATE};
 use shared::participant::Kind;
-use shared::token::{Role, TokenRules, issue};
+use shared::token::{Role, Verifier, issue};
 use std::time::Duration;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -34,10 +34,15 @@ fn request(query: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
 }
 
 fn ask(query: &str, headers: &[(HeaderName, &str)]) -> Result<Asked, Box<Answer>> {
-    let rules = TokenRules { secret: SECRET.parse().unwrap(), issuer: None, audience: None };
-    let mut known = Known::default();
-    check(&request(query, headers), &Verifier::new(&rules), &mut known)
-        .map_err(|refusal| Box::new(refusal.into_answer("r1")))
+    let check = |request: Request<()>| {
+        check_handshake(&request, &AllowedOrigins::default())?;
+        let principal = match shown(&request)? {
+            Shown::Token(token) => Verifier::of_secret(&SECRET.parse().unwrap()).verify(token),
+            Shown::Ticket(_) => panic!("tickets are in Redis"),
+        };
+        check_wish(&request, &principal.map_err(|error| Refusal::bad_token(&error))?, &mut Known::default())
+    };
+    check(request(query, headers)).map_err(|refusal| Box::new(refusal.into_answer("r1")))
 }
 
 fn status(query: &str, headers: &[(HeaderName, &str)]) -> u16 {
@@ -89,9 +94,33 @@ fn refusals_carry_the_headers_that_go_with_them() {
 }
 
 #[test]
-fn a_ticket_is_no_token_here() {
+fn a_ticket_comes_alone_and_looks_like_one() {
+    let good = token("doc123", Some(Kind::User));
+    let ticket = format!("{QUERY}&ticket={}", Ticket::new().unwrap().expose());
+    assert!(matches!(shown(&request(&ticket, &[])), Ok(Shown::Ticket(_))));
+    assert_eq!(status(&ticket, &[(AUTHORIZATION, &format!("Bearer {good}"))]), 400);
+    assert_eq!(status(&ticket, &[(SEC_WEBSOCKET_PROTOCOL, &format!("chat.v1, bearer.{good}"))]), 400);
+    assert_eq!(status(&format!("{ticket}&ticket=x"), &[]), 400);
+    for nonsense in ["", "x", &good] {
+        assert_eq!(status(&format!("{QUERY}&ticket={nonsense}"), &[]), 401);
+    }
+}
+
+#[test]
+fn a_page_of_a_stranger_opens_no_socket_whatever_it_shows() {
     let good = format!("Bearer {}", token("doc123", Some(Kind::User)));
-    assert_eq!(status(&format!("{QUERY}&ticket=x"), &[(AUTHORIZATION, &good)]), 401);
+    for origin in ["http://localhost", "https://localhost", "http://LOCALHOST"] {
+        assert!(ask(QUERY, &[(AUTHORIZATION, &good), (ORIGIN, origin)]).is_ok(), "{origin}");
+    }
+    for origin in ["https://evil.example", "null", "http://localhost:81", "http://localhost.evil.example"] {
+        assert_eq!(status(QUERY, &[(AUTHORIZATION, &good), (ORIGIN, origin)]), 403, "{origin}");
+        assert_eq!(status("", &[(ORIGIN, origin)]), 403, "{origin}");
+    }
+    let mut twice = request(QUERY, &[(ORIGIN, "http://localhost")]);
+    twice.headers_mut().append(ORIGIN, "https://evil.example".parse().unwrap());
+    assert!(check_handshake(&twice, &AllowedOrigins::default()).is_err());
+    let listed = "https://evil.example".parse().unwrap();
+    assert!(check_handshake(&twice, &listed).is_ok());
 }
 
 #[test]

@@ -49,6 +49,7 @@ pub(crate) fn bearer(who: &str, jti: Option<&str>) -> Arc<Principal> {
     let person: Participant = who.parse().unwrap();
     Arc::new(Principal {
         subject: person.id.clone(),
+        key: shared::token::KeyId::SECRET,
         actor: Actor::Person(person),
         locations: vec![],
         expires_at: time::OffsetDateTime::UNIX_EPOCH,

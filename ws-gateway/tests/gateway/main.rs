@@ -12,3 +12,4 @@ mod refusals;
 mod resume;
 mod revocation;
 mod support;
+mod tickets;

@@ -52,7 +52,15 @@ async fn refusals_are_problems_with_the_right_status_and_headers() {
     assert_eq!(answer.status, 401);
     assert!(!answer.problem.to_string().contains("hunter2") && !answer.head.contains("hunter2"));
     let answer = refused(&gateway, &format!("GET /ws?{QUERY}&ticket=x"), &auth(doctor())).await;
+    assert_eq!(answer.status, 400);
+    let answer = refused(&gateway, &format!("GET /ws?{QUERY}&ticket=x"), UPGRADE).await;
     assert_eq!(answer.status, 401);
+    let foreign = format!("{}origin: https://evil.example\r\n", auth(doctor()));
+    let answer = refused(&gateway, &format!("GET /ws?{QUERY}"), &foreign).await;
+    assert_eq!(answer.status, 403);
+    for told in ["x-content-type-options: nosniff", "referrer-policy: no-referrer", "frame-ancestors 'none'"] {
+        assert!(answer.head.contains(told), "{}", answer.head);
+    }
 
     let answer = refused(&gateway, "GET /ws?location_id=loc1&user_id=%zz", &auth(doctor())).await;
     assert_eq!(answer.status, 400);

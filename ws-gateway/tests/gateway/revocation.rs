@@ -7,13 +7,12 @@ use serde_json::{Value, json};
 use shared::channel::REVOKED;
 use shared::participant::Kind;
 use shared::revocation::Revocation;
-use shared::token::{Principal, TokenRules, Verifier};
+use shared::token::{Principal, Verifier};
 
 use crate::support::{Client, Gateway, PATIENCE, QUERY, RedisServer, SECRET, doctor, http, patient, token_for};
 
 fn principal(token: &str) -> Principal {
-    let rules = TokenRules { secret: SECRET.parse().unwrap(), issuer: None, audience: None };
-    Verifier::new(&rules).verify(token).unwrap()
+    Verifier::of_secret(&SECRET.parse().unwrap()).verify(token).unwrap()
 }
 
 fn jti(token: &str) -> Revocation {

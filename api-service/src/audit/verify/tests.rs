@@ -94,7 +94,7 @@ fn flip_text(text: &mut String, bit: usize) {
 
 fn flip_optional(text: &mut Option<String>, bit: usize) {
     match text {
-        Some(text) if bit % 5 > 0 => flip_text(text, bit),
+        Some(text) if !bit.is_multiple_of(5) => flip_text(text, bit),
         Some(_) => *text = None,
         None => *text = Some(String::new()),
     }
@@ -102,7 +102,7 @@ fn flip_optional(text: &mut Option<String>, bit: usize) {
 
 fn flip_id(id: &mut Option<Uuid>, bit: usize) {
     *id = match id {
-        Some(id) if bit % 5 > 0 => Some(Uuid::from_u128(id.as_u128() ^ (1 << (bit % 128)))),
+        Some(id) if !bit.is_multiple_of(5) => Some(Uuid::from_u128(id.as_u128() ^ (1 << (bit % 128)))),
         Some(_) => None,
         None => Some(Uuid::nil()),
     };
@@ -125,7 +125,7 @@ fn change((_, _, row, mac): &mut Kept, column: usize, bit: usize) {
         11 => flip_optional(&mut row.request_id, bit),
         12 => flip_optional(&mut row.source, bit),
         13 => match &mut row.message_ids {
-            Some(ids) if bit % 5 > 0 => ids[0] = Uuid::from_u128(ids[0].as_u128() ^ (1 << (bit % 128))),
+            Some(ids) if !bit.is_multiple_of(5) => ids[0] = Uuid::from_u128(ids[0].as_u128() ^ (1 << (bit % 128))),
             Some(_) => row.message_ids = None,
             None => row.message_ids = Some(vec![Uuid::nil()]),
         },

@@ -47,6 +47,7 @@ impl Gateway {
         let config = Config::read(Env::from_fn(move |name| match name {
             "REDIS_URL" => Some(url.clone()),
             "JWT_SECRET" => Some(SECRET.to_owned()),
+            "MODE" => Some("development".to_owned()),
             "ADMIN_ADDR" => Some("127.0.0.1:0".to_owned()),
             "REDIS_TIMEOUT_SECONDS" => Some("1".to_owned()),
             name => settings.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
@@ -76,6 +77,7 @@ impl GatewayProcess {
             .arg("serve")
             .env_clear()
             .envs([("REDIS_URL", redis.url()), ("JWT_SECRET", SECRET.to_owned()), ("LOG_LEVEL", "error".to_owned())])
+            .env("MODE", "development")
             .envs([("LISTEN_ADDR", address.to_string()), ("ADMIN_ADDR", admin.to_string())])
             .envs(settings.iter().copied())
             .spawn()

@@ -1,0 +1,36 @@
+//! Tickets for WebSocket clients.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, OpenApi};
+
+use super::auth::Caller;
+use super::body::Encoded;
+use super::refusal::Refusal;
+use super::schema;
+use super::tag::Tag;
+use crate::domain::ticket;
+use crate::state::State;
+
+pub(super) struct Tickets;
+
+/// A ticket.
+#[derive(ApiResponse)]
+enum Issued {
+    /// Good once, for `expires_in` seconds.
+    #[oai(status = 200)]
+    Ok(Encoded<schema::Ticket>),
+}
+
+#[OpenApi]
+impl Tickets {
+    /// Get a ticket for the WebSocket
+    ///
+    /// For clients that can send neither `Authorization` nor a subprotocol with their handshake: `ticket=` in the query of
+    /// `/ws` stands for this call's token, once, within 30 seconds. The socket lives as long as that token. No body.
+    #[oai(path = "/chat/ws-ticket", method = "post", operation_id = "issueTicket", tag = "Tag::Sockets")]
+    async fn issue(&self, caller: Caller, state: Data<&Arc<State>>) -> Result<Issued, Refusal> {
+        Ok(Issued::Ok(Encoded::of(&ticket::issue(&caller.origin.principal, &state.tickets).await?)?))
+    }
+}

@@ -1,0 +1,32 @@
+//! Tickets for clients that can show their token nowhere but in a URL, where it must not be.
+
+use serde::Serialize;
+use shared::token::Principal;
+
+use super::error::Refused;
+use crate::tickets::Tickets;
+
+/// A ticket, as its bearer gets it.
+#[derive(Serialize)]
+pub struct Ticket {
+    ticket: String,
+    expires_in: u64,
+}
+
+/// Gives the bearer of any good token a ticket. What it may open is asked when it is shown.
+///
+/// # Errors
+/// [`Refused::Relay`]; there is no ticket then.
+pub async fn issue(principal: &Principal, tickets: &Tickets) -> Result<Ticket, Refused> {
+    let issued = tickets.issue(principal).await?;
+    Ok(Ticket { ticket: issued.ticket.expose().to_owned(), expires_in: issued.expires_in })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn example() -> Ticket {
+        Ticket { ticket: "uXqOVN7Zg0pE4sWm2yJtB9dKcR5aLhFi8vTnYxQ1wPo".to_owned(), expires_in: 30 }
+    }
+}

@@ -1,0 +1,103 @@
+//! Services that must not start: without keys, or with a secret that everybody knows.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use e2e::issuer::{Issuer, Jwks};
+use jsonwebtoken::Algorithm;
+
+use crate::stack;
+
+const SERVICES: [&str; 2] = ["api-service", "ws-gateway"];
+
+fn command(service: &str, env: &[(&str, &str)]) -> Command {
+    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf();
+    let mut command = Command::new(folder.join(service));
+    command.arg("serve").env_clear().envs(env.iter().copied()).stdin(Stdio::null());
+    // Nobody is there: with good settings a service waits for them.
+    command.env("DATABASE_URL", "postgres://127.0.0.1:1/none").env("REDIS_URL", "redis://127.0.0.1:1");
+    command.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0");
+    command
+}
+
+/// What a service says that does not start.
+fn refusal(service: &str, env: &[(&str, &str)]) -> (i32, String) {
+    let Output { status, stderr, .. } = command(service, env).output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// Whether a service gets as far as to listen.
+fn starts(service: &str, env: &[(&str, &str)]) -> bool {
+    use std::io::{BufRead, BufReader};
+    let mut child = command(service, env).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = said.filter(|line| line.contains("api-service serves") || line.contains("gateway listens"));
+    let listens = said.next().is_some();
+    let ended_by_itself = child.try_wait().unwrap().is_some();
+    let _gone = child.kill();
+    let _gone = child.wait();
+    listens && !ended_by_itself
+}
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("start-{}-{name}", std::process::id()))
+}
+
+#[test]
+fn secrets_of_development_never_start_in_production() {
+    let made = stack().env().jwt_secret;
+    assert!(made.starts_with("development-"), "what the stack makes can be recognised");
+    for service in SERVICES {
+        for secret in [made.as_str(), "0123456789abcdef0123456789abcdef", "a-string-secret-at-least-256-bits-long"] {
+            for mode in [&[("JWT_SECRET", secret)][..], &[("JWT_SECRET", secret), ("MODE", "production")]] {
+                let (code, said) = refusal(service, mode);
+                assert_eq!(code, 64, "{service}: {said}");
+                assert!(said.contains("JWT_SECRET") && !said.contains(secret), "{service}: {said}");
+            }
+            assert!(starts(service, &[("JWT_SECRET", secret), ("MODE", "development")]), "{service}");
+        }
+        let (code, said) = refusal(service, &[("JWT_SECRET", &made), ("MODE", "staging")]);
+        assert!(code == 64 && said.contains("MODE"), "{service}: {said}");
+    }
+}
+
+#[test]
+fn without_a_usable_key_there_is_no_start() {
+    let broken = file("broken.json");
+    let weak = file("weak.json");
+    std::fs::write(&broken, "{").unwrap();
+    std::fs::write(&weak, r#"{"keys": [{"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTMyMzI"}]}"#).unwrap();
+    let (broken, weak) = (broken.to_str().unwrap(), weak.to_str().unwrap());
+    let rsa = Issuer::new(Algorithm::RS256, "k1");
+    let good = Jwks::publish(file("good.json"), &[&rsa]);
+    let path = good.path().to_str().unwrap();
+    for service in SERVICES {
+        for (env, named) in [
+            (vec![], "JWT_SECRET"),
+            (vec![("JWKS_FILE", "/nonexistent")], "JWKS_FILE"),
+            (vec![("JWKS_FILE", broken)], "JWKS_FILE"),
+            (vec![("JWKS_FILE", weak)], "JWKS_FILE"),
+            (vec![("JWKS_URL", "http://ehr.example/jwks")], "JWKS_URL"),
+            (vec![("JWKS_FILE", path), ("JWKS_URL", "https://ehr.example/jwks")], "JWKS_URL"),
+        ] {
+            let (code, said) = refusal(service, &env);
+            assert!(code == 64 && said.contains(named), "{service} {env:?}: {code} {said}");
+        }
+        assert!(starts(service, &[("JWKS_FILE", path)]), "{service} needs no secret beside keys");
+    }
+    for path in [broken, weak, path] {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn an_issuer_that_does_not_answer_is_waited_for_and_then_named() {
+    for service in SERVICES {
+        let started = Instant::now();
+        let (code, said) = refusal(service, &[("JWKS_URL", "http://127.0.0.1:1/jwks")]);
+        assert!(code != 0 && code != 64, "{service}: {code} {said}");
+        assert!(said.contains("no keys to verify tokens with"), "{service}: {said}");
+        assert!(started.elapsed() >= Duration::from_secs(9), "{service}: {:?}", started.elapsed());
+    }
+}

@@ -1,0 +1,110 @@
+//! Tickets: what stands for a token in a URL, once.
+
+use e2e::{Answer, Person, Socket, token};
+use reqwest::Method;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Error;
+
+use crate::bad_handshakes::handshake;
+use crate::place;
+
+async fn ask(person: &Person) -> Answer {
+    person.place.ask(person.request(Method::POST, "/chat/ws-ticket")).await
+}
+
+async fn ticket(person: &Person) -> String {
+    let given = ask(person).await.ok(200);
+    assert_eq!(given.as_object().unwrap().len(), 2, "{given}");
+    assert!((1..=30).contains(&given["expires_in"].as_u64().unwrap()), "{given}");
+    given["ticket"].as_str().unwrap().to_owned()
+}
+
+fn url(person: &Person, other: &Person, ticket: &str) -> String {
+    format!("{}?{}&ticket={ticket}", person.place.ws_url, person.with(other))
+}
+
+#[tokio::test]
+async fn a_ticket_opens_a_socket_without_a_header() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let url = url(&patient, &doctor, &ticket(&patient).await);
+    let mut socket = Socket::connect_with(&url, &[]).await.unwrap();
+    assert_eq!(socket.next().await["type"], "ready");
+    let sent = doctor.say(&patient, "hello").await;
+    assert_eq!(socket.expect("message").await["message"], sent);
+    // It is the patient's socket: what arrives there is proven to have arrived.
+    let mut at_doctor = doctor.open(&patient).await;
+    let sent = doctor.say(&patient, "again").await;
+    assert_eq!(at_doctor.expect("delivered").await["message_ids"], json!([sent["id"]]));
+    let Err(Error::Http(refused)) = Socket::connect_with(&url, &[]).await else { panic!("a ticket is good once") };
+    assert_eq!(refused.status().as_u16(), 401);
+}
+
+#[tokio::test]
+async fn of_twenty_handshakes_with_one_ticket_one_wins() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let url = url(&doctor, &patient, &ticket(&doctor).await);
+    let handshakes: Vec<_> = (0..20)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { Socket::connect_with(&url, &[]).await })
+        })
+        .collect();
+    let mut open = Vec::new();
+    for handshake in handshakes {
+        match handshake.await.unwrap() {
+            Ok(socket) => open.push(socket),
+            Err(Error::Http(refused)) => assert_eq!(refused.status().as_u16(), 401),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(open.len(), 1);
+    assert_eq!(open[0].next().await["type"], "ready");
+}
+
+#[tokio::test]
+async fn a_ticket_is_worth_what_its_token_is() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let brief = token::with(token::claims("doc", "user", &[&place.location]), "exp", json!(token::now() + 4));
+    let brief = doctor.bearing(place.sign(&brief));
+    let given = ask(&brief).await.ok(200);
+    assert!((1..=4).contains(&given["expires_in"].as_u64().unwrap()), "not longer than the token: {given}");
+    let mut socket =
+        Socket::connect_with(&url(&brief, &patient, given["ticket"].as_str().unwrap()), &[]).await.unwrap();
+    assert_eq!(socket.expect_close().await, 4401, "when the token ends");
+
+    let query = |person: &Person, ticket: &str| format!("{}&ticket={ticket}", person.with(&patient));
+    let other = place.user("other");
+    let theirs = ticket(&other).await;
+    let _problem = handshake(&place, &query(&doctor, &theirs), &[]).await.refused(403);
+    let problem = handshake(&place, &query(&other, &theirs), &[]).await.refused(401);
+    assert!(problem["detail"].as_str().unwrap().contains("ticket"), "it is spent: {problem}");
+
+    let good = ticket(&doctor).await;
+    let bearer = format!("Bearer {}", doctor.token);
+    let protocols = format!("chat.v1, bearer.{}", doctor.token);
+    for header in [("authorization", bearer.as_str()), ("sec-websocket-protocol", &protocols)] {
+        let _problem = handshake(&place, &query(&doctor, &good), &[header]).await.refused(400);
+    }
+    let mut changed = good.clone();
+    changed.replace_range(..1, if good.starts_with('A') { "B" } else { "A" });
+    for wrong in ["", "nonsense", &changed, &doctor.token] {
+        let _problem = handshake(&place, &query(&doctor, wrong), &[]).await.refused(401);
+    }
+    // None of that has spent it.
+    assert!(Socket::connect_with(&url(&doctor, &patient, &good), &[]).await.is_ok());
+}
+
+#[tokio::test]
+async fn only_a_good_token_gets_a_ticket() {
+    let place = place();
+    let _problem = place.ask(place.request(Method::POST, "/chat/ws-ticket")).await.refused(401);
+    let _problem = ask(&place.user("doc").bearing("nonsense")).await.refused(401);
+    let _problem = place.user("doc").get("/chat/ws-ticket").await.refused(405);
+    // Whoever may watch by token may watch by ticket.
+    let (service, doctor, patient) = (place.service(), place.user("doc"), place.contact("pat"));
+    let url = format!("{}?{}&ticket={}", place.ws_url, doctor.with(&patient), ticket(&service).await);
+    assert!(Socket::connect_with(&url, &[]).await.is_ok());
+}

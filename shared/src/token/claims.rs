@@ -1,0 +1,159 @@
+//! What the claims of a token say: whose it is, where it is good, and since and until when.
+//!
+//! A person is named by `sub` and `role`, or as SMART on FHIR names it, by `fhirUser`.
+
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use super::error::TokenError;
+use super::keys::KeyId;
+use super::principal::{Actor, Principal};
+use crate::ids::PersonId;
+use crate::participant::{Kind, Participant};
+
+/// How far `nbf` and `iat` may lie in the future, in seconds: the issuer's clock is not ours.
+/// `exp` gets no such grace: a token ends when it says.
+const CLOCK_SKEW_SECONDS: i64 = 30;
+/// Longest `sub`, in bytes, when it is no identifier of ours (OpenID Connect Core, section 2).
+const MAX_SUBJECT_BYTES: usize = 255;
+
+const NO_REFERENCE: TokenError = TokenError::BadClaim(
+    "fhirUser",
+    "is not a reference to a Practitioner, PractitionerRole, Patient or RelatedPerson",
+);
+const CONTRADICTION: TokenError = TokenError::BadClaim("fhirUser", "contradicts `role` and `sub`");
+
+/// Reads claims whose signature was made with `key`.
+pub(crate) fn read(claims: &Map<String, Value>, key: KeyId, now: i64) -> Result<Principal, TokenError> {
+    let claim = |name: &'static str| claims.get(name).ok_or_else(|| TokenError::MissingClaim(name.to_owned()));
+    for name in ["nbf", "iat"] {
+        if let Some(value) = claims.get(name)
+            && seconds(name, value)? > now + CLOCK_SKEW_SECONDS
+        {
+            return Err(TokenError::NotYet(name));
+        }
+    }
+    let expires = seconds("exp", claim("exp")?)?;
+    // The library lets a token live through its last second; RFC 7519, section 4.1.4, ends it there ("on or after").
+    if expires <= now {
+        return Err(TokenError::Expired);
+    }
+    let expires_at =
+        OffsetDateTime::from_unix_timestamp(expires).map_err(|_| TokenError::BadClaim("exp", "is not a time"))?;
+    let (actor, subject) = actor(claims)?;
+    let locations = claim("locations")?
+        .as_array()
+        .and_then(|values| values.iter().map(|value| value.as_str()?.parse().ok()).collect::<Option<Vec<_>>>())
+        .ok_or(TokenError::BadClaim("locations", "is not an array of valid identifiers"))?;
+    let jti = match claims.get("jti") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(jti)) => Some(jti.clone()),
+        Some(_) => return Err(TokenError::BadClaim("jti", "is not a string")),
+    };
+    let issued_at = claims.get("iat").map(|value| seconds("iat", value)).transpose()?;
+    Ok(Principal { actor, locations, expires_at, subject, issued_at, jti, key })
+}
+
+/// Claims that [`read`] makes the same principal of.
+pub(crate) fn write(principal: &Principal) -> Map<String, Value> {
+    let Principal { actor, locations, expires_at, subject, issued_at, jti, key: _ } = principal;
+    let mut claims = Map::new();
+    let mut claim = |name: &str, value: Value| drop(claims.insert(name.to_owned(), value));
+    claim("sub", json!(subject));
+    claim("locations", json!(locations));
+    claim("exp", json!(expires_at.unix_timestamp()));
+    match actor {
+        Actor::Person(person) if person.id == *subject => claim("role", json!(person.kind.as_str())),
+        Actor::Person(person) => {
+            let resource = if person.kind == Kind::User { "Practitioner" } else { "Patient" };
+            claim("fhirUser", json!(format!("{resource}/{}", person.id)));
+        }
+        Actor::Service { admin, .. } => {
+            claim("role", json!("service"));
+            claim("admin", json!(admin));
+        }
+    }
+    if let Some(issued_at) = issued_at {
+        claim("iat", json!(issued_at));
+    }
+    if let Some(jti) = jti {
+        claim("jti", json!(jti));
+    }
+    claims
+}
+
+/// Who acts, and what a revocation by `sub` names.
+fn actor(claims: &Map<String, Value>) -> Result<(Actor, PersonId), TokenError> {
+    let subject = claims.get("sub").ok_or_else(|| TokenError::MissingClaim("sub".to_owned()))?;
+    let id = subject.as_str().and_then(|text| text.parse::<PersonId>().ok());
+    let id = id.ok_or(TokenError::BadClaim("sub", "is not a valid identifier"));
+    let fhir_user = match claims.get("fhirUser") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(value.as_str().and_then(referenced).ok_or(NO_REFERENCE)?),
+    };
+    let role = claims.get("role").map(|role| role.as_str().unwrap_or_default());
+    let kind = match (role, &fhir_user) {
+        (Some("user"), _) => Kind::User,
+        (Some("contact"), _) => Kind::Contact,
+        (Some("service"), None) => {
+            let name = id?;
+            return Ok((Actor::Service { name: name.clone(), admin: flag(claims, "admin")? }, name));
+        }
+        (Some("service"), Some(_)) => return Err(CONTRADICTION),
+        (Some(_), _) => return Err(TokenError::BadClaim("role", "is not `user`, `contact` or `service`")),
+        (None, None) => {
+            let _bad_subject = id?;
+            return Err(TokenError::MissingClaim("role".to_owned()));
+        }
+        (None, Some(person)) => {
+            let is_text = subject.as_str().is_some_and(|text| (1..=MAX_SUBJECT_BYTES).contains(&text.len()));
+            // An issuer's own name for an account may be anything; then only the person can be named.
+            let subject = if is_text { id.unwrap_or_else(|_| person.id.clone()) } else { id? };
+            return Ok((Actor::Person(person.clone()), subject));
+        }
+    };
+    let id = id?;
+    let person = Participant { kind, id: id.clone() };
+    match &fhir_user {
+        Some(other) if *other != person => Err(CONTRADICTION),
+        _ => Ok((Actor::Person(person), id)),
+    }
+}
+
+/// The person that a FHIR reference names: `Practitioner/ID`, or the same at the end of a server's URL.
+fn referenced(reference: &str) -> Option<Participant> {
+    let (rest, id) = reference.rsplit_once('/')?;
+    let resource = match rest.rsplit_once('/') {
+        None => rest,
+        Some((base, resource)) => {
+            let place = base.strip_prefix("https://").or_else(|| base.strip_prefix("http://"))?;
+            let is_place =
+                !place.is_empty() && place.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'));
+            is_place.then_some(resource)?
+        }
+    };
+    let kind = match resource {
+        "Practitioner" | "PractitionerRole" => Kind::User,
+        "Patient" | "RelatedPerson" => Kind::Contact,
+        _ => return None,
+    };
+    Some(Participant { kind, id: id.parse().ok()? })
+}
+
+/// A claim that is true, or not there.
+fn flag(claims: &Map<String, Value>, name: &'static str) -> Result<bool, TokenError> {
+    match claims.get(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(value) => value.as_bool().ok_or(TokenError::BadClaim(name, "is not true or false")),
+    }
+}
+
+/// A NumericDate (RFC 7519, section 2): whole seconds or with a fraction. Never rounded up: no token gains time.
+fn seconds(name: &'static str, value: &Value) -> Result<i64, TokenError> {
+    #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and rounding down is meant")]
+    let fraction = || value.as_f64().map(|seconds| seconds.floor() as i64);
+    value.as_i64().or_else(fraction).ok_or(TokenError::BadClaim(name, "is not a time"))
+}
+
+#[cfg(test)]
+mod tests;

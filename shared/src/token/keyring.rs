@@ -1,0 +1,171 @@
+//! The keys that count now: the secret, and the issuer's latest set, which is read anew in the background.
+//!
+//! Whoever verifies never waits. A reading that fails changes nothing; a key that has left the set verifies nothing more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::DecodingKey;
+use parking_lot::RwLock;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::TokenRules;
+use super::keys::{KeyId, KeySet};
+use super::source::{Jwks, Reader, Reading, Unread};
+use crate::shutdown::Shutdown;
+
+/// Between two looks at a file.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two readings, however many tokens name keys that are not known: strangers shall not hammer the issuer.
+const LEAST_PAUSE: Duration = Duration::from_secs(2);
+/// The soonest that an answer which asks for it is asked for again.
+const LEAST_AGE: Duration = Duration::from_secs(30);
+/// After a reading that failed.
+const RETRY: Duration = Duration::from_secs(10);
+/// How long a service that starts waits for an issuer that does not answer, and how often it asks.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+const START_PAUSE: Duration = Duration::from_millis(500);
+/// How long a request waits for the key that its token names.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Requests that wait so; beyond that they are refused at once.
+const WAITING: usize = 64;
+
+/// Why there are no keys to begin with.
+#[derive(Debug, thiserror::Error)]
+#[error("no keys to verify tokens with: the JWKS {0}")]
+pub struct NoKeys(#[from] Unread);
+
+/// The keys that count now.
+pub struct Keyring {
+    pub(crate) secret: Option<DecodingKey>,
+    set: RwLock<Arc<KeySet>>,
+    /// What was read last: the same again needs no look.
+    text: RwLock<Vec<u8>>,
+    /// Counts what was read.
+    readings: watch::Sender<u64>,
+    wanted: Notify,
+    waiting: Semaphore,
+}
+
+impl Keyring {
+    /// Keys that stay as they are.
+    #[must_use]
+    pub fn new(secret: Option<&crate::env::Secret>, set: KeySet) -> Self {
+        Self {
+            secret: secret.map(|secret| DecodingKey::from_secret(secret.expose().as_bytes())),
+            set: RwLock::new(Arc::new(set)),
+            text: RwLock::default(),
+            readings: watch::Sender::new(0),
+            wanted: Notify::new(),
+            waiting: Semaphore::new(WAITING),
+        }
+    }
+
+    /// The keys of `rules`, and from then on, until the shutdown, whatever becomes of them. An issuer that does not answer
+    /// is asked again for ten seconds.
+    ///
+    /// # Errors
+    /// [`NoKeys`]
+    pub async fn open(rules: &TokenRules, shutdown: &Shutdown) -> Result<Arc<Self>, NoKeys> {
+        let keyring = Arc::new(Self::new(rules.secret.as_ref(), KeySet::default()));
+        let Some(jwks) = &rules.jwks else { return Ok(keyring) };
+        let reader = Reader::new(jwks)?;
+        let deadline = Instant::now() + START_PATIENCE;
+        let next = loop {
+            match keyring.learn(&reader, jwks).await {
+                Ok(next) => break next,
+                Err(unread) if Instant::now() >= deadline || matches!(jwks, Jwks::File(_)) => return Err(unread.into()),
+                Err(unread) => tracing::warn!("the JWKS {unread}: asking again"),
+            }
+            sleep(START_PAUSE).await;
+        };
+        let (following, jwks, ended) = (keyring.clone(), jwks.clone(), shutdown.clone());
+        shutdown.spawn(async move {
+            tokio::select! {
+                () = following.follow(&reader, &jwks, next) => {}
+                () = ended.begun() => {}
+            }
+        });
+        Ok(keyring)
+    }
+
+    /// The issuer's keys.
+    pub(crate) fn set(&self) -> Arc<KeySet> {
+        self.set.read().clone()
+    }
+
+    /// Whether a key that verified a token still counts.
+    #[must_use]
+    pub fn holds(&self, key: KeyId) -> bool {
+        if key == KeyId::SECRET { self.secret.is_some() } else { self.set.read().holds(key) }
+    }
+
+    /// Hears of every reading: whoever holds something open for a token looks whether its key is still there.
+    #[must_use]
+    pub fn readings(&self) -> watch::Receiver<u64> {
+        self.readings.subscribe()
+    }
+
+    /// Has the set read soon, because a token names a key that is not known.
+    pub fn ask(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// The same, and waits for it. Returns whether it was read, so that the token is worth another look.
+    pub async fn look_again(&self) -> bool {
+        let Ok(_turn) = self.waiting.try_acquire() else { return false };
+        let mut readings = self.readings();
+        self.ask();
+        matches!(timeout(PATIENCE, readings.changed()).await, Ok(Ok(())))
+    }
+
+    /// Reads again and again. Never returns.
+    async fn follow(&self, reader: &Reader, jwks: &Jwks, mut pause: Duration) {
+        loop {
+            let read_at = Instant::now();
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.wanted.notified() => sleep(LEAST_PAUSE.saturating_sub(read_at.elapsed())).await,
+            }
+            pause = match self.learn(reader, jwks).await {
+                Ok(next) => next,
+                Err(unread) => {
+                    count("failed");
+                    tracing::warn!("the JWKS {unread}; the keys that are known stand");
+                    match jwks {
+                        Jwks::File(_) => RETRY,
+                        Jwks::Url { refresh, .. } => RETRY.min(*refresh),
+                    }
+                }
+            };
+        }
+    }
+
+    /// Reads once. Returns how long that is good for.
+    async fn learn(&self, reader: &Reader, jwks: &Jwks) -> Result<Duration, Unread> {
+        let Reading { text, max_age } = reader.read().await?;
+        if *self.text.read() != text {
+            let set = KeySet::read(&text)?;
+            *self.text.write() = text;
+            if !self.set().equals(&set) {
+                metrics::gauge!("token_keys").set(f64::from(u32::try_from(set.len()).unwrap_or(u32::MAX)));
+                tracing::info!(keys = ?set, "these keys verify tokens");
+                *self.set.write() = Arc::new(set);
+                count("changed");
+            }
+        }
+        self.readings.send_modify(|readings| *readings += 1);
+        Ok(match jwks {
+            Jwks::File(_) => LOOK_EVERY,
+            Jwks::Url { refresh, .. } => max_age.map_or(*refresh, |age| age.max(LEAST_AGE).min(*refresh)),
+        })
+    }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("token_key_readings_total", "outcome" => outcome).increment(1);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! Public keys of an issuer, as a JSON Web Key Set (RFC 7517) has them.
+//!
+//! A key verifies one algorithm and no other, so that nothing that was made for one can pass as another. Refuses what is no
+//! public key, and what is too short to be one.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, VerificationAlgorithm,
+};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::Value;
+
+use super::error::TokenError;
+
+/// Keys that are looked at; an issuer has two or three.
+const MAX_KEYS: usize = 100;
+/// What the library verifies with; shorter ones can be broken (RFC 7518, section 3.3).
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// Names a key by all that it is: its name, its algorithm, its numbers. The same in every process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId([u8; 32]);
+
+impl KeyId {
+    /// The secret of this installation, of which nothing is told, not even a hash.
+    pub const SECRET: Self = Self([0; 32]);
+
+    fn of(kid: Option<&str>, algorithm: Algorithm, material: &[&[u8]]) -> Self {
+        let mut hash = Context::new(&SHA256);
+        let name = format!("{algorithm:?}");
+        let parts = [name.as_bytes(), kid.unwrap_or_default().as_bytes()];
+        for part in parts.iter().chain(material) {
+            // With its length: no two keys may look the same when their parts are put together.
+            hash.update(&part.len().to_be_bytes());
+            hash.update(part);
+        }
+        let mut id = Self::SECRET;
+        id.0.copy_from_slice(hash.finish().as_ref());
+        id
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::str::FromStr for KeyId {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed)?;
+        bytes.try_into().map(Self).map_err(|_| TokenError::Malformed)
+    }
+}
+
+/// A public key, and the one algorithm that it verifies.
+pub(crate) struct Key {
+    pub(crate) id: KeyId,
+    kid: Option<String>,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) key: DecodingKey,
+}
+
+/// Why a member of a set is no key of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unusable {
+    #[error("is for something else")]
+    Foreign,
+    #[error("is a symmetric key, which a set that others may read cannot hold")]
+    Symmetric,
+    #[error("holds the private key")]
+    Private,
+    #[error("is an RSA key of less than 2048 bits, or more than 8192")]
+    RsaLength,
+    #[error("is not a valid key")]
+    Malformed,
+    #[error("has the `kid` and the algorithm of another one")]
+    Repeated,
+}
+
+/// Why there are no keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadKeySet {
+    /// It is something else.
+    #[error("is not a JSON Web Key Set")]
+    NotASet,
+    /// Nothing in it can verify a token.
+    #[error("holds no key that can verify a token{0}")]
+    NoUsableKey(String),
+}
+
+/// The keys of an issuer at a moment.
+#[derive(Default)]
+pub struct KeySet {
+    keys: Vec<Key>,
+}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.keys.iter().map(|key| (&key.kid, key.algorithm))).finish()
+    }
+}
+
+impl KeySet {
+    /// Reads a set. Members that are no keys of ours are left out, with a warning when they should not be there at all.
+    ///
+    /// # Errors
+    /// [`BadKeySet`], when no key is left.
+    pub fn read(text: &[u8]) -> Result<Self, BadKeySet> {
+        let document: Value = serde_json::from_slice(text).map_err(|_| BadKeySet::NotASet)?;
+        let members = document.get("keys").and_then(Value::as_array).ok_or(BadKeySet::NotASet)?;
+        let (mut set, mut refusals) = (Self::default(), String::new());
+        for (place, member) in members.iter().take(MAX_KEYS).enumerate() {
+            let refused = match Key::read(member) {
+                Ok(key) if set.keys.iter().any(|other| other.is_called_as(&key)) => Unusable::Repeated,
+                Ok(key) => {
+                    set.keys.push(key);
+                    continue;
+                }
+                Err(refused) => refused,
+            };
+            refusals.push_str(&format!("; key {} {refused}", place + 1));
+            if refused != Unusable::Foreign {
+                tracing::warn!(place = place + 1, "a key of the JWKS is not used: it {refused}");
+            }
+        }
+        if set.keys.is_empty() { Err(BadKeySet::NoUsableKey(refusals)) } else { Ok(set) }
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Whether a key is still among them.
+    #[must_use]
+    pub fn holds(&self, id: KeyId) -> bool {
+        self.keys.iter().any(|key| key.id == id)
+    }
+
+    /// Whether these are the same keys.
+    pub(crate) fn equals(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.keys.iter().all(|key| other.holds(key.id))
+    }
+
+    /// The key that a token's header names.
+    pub(crate) fn find(&self, algorithm: Algorithm, kid: Option<&str>) -> Result<&Key, TokenError> {
+        let mut of_algorithm = self.keys.iter().filter(|key| key.algorithm == algorithm);
+        match kid {
+            Some(kid) => {
+                let is_named = |key: &Key| key.kid.as_deref() == Some(kid);
+                let is_known = self.is_empty() || self.keys.iter().any(is_named);
+                let why = if is_known { TokenError::Algorithm } else { TokenError::UnknownKey };
+                of_algorithm.find(|key| is_named(key)).ok_or(why)
+            }
+            None => match (of_algorithm.next(), of_algorithm.next()) {
+                (Some(only), None) => Ok(only),
+                (None, _) => Err(TokenError::Algorithm),
+                (Some(_), Some(_)) => Err(TokenError::KeyNotNamed),
+            },
+        }
+    }
+}
+
+impl Key {
+    fn is_called_as(&self, other: &Self) -> bool {
+        (&self.kid, self.algorithm) == (&other.kid, other.algorithm) && (self.kid.is_some() || self.id == other.id)
+    }
+
+    fn read(member: &Value) -> Result<Self, Unusable> {
+        let text = |name: &str| member.get(name).and_then(Value::as_str);
+        let algorithm = algorithm(text("kty"), text("crv"), text("alg"));
+        if text("kty") == Some("oct") {
+            return Err(Unusable::Symmetric);
+        }
+        let algorithm = algorithm.filter(|_| is_for_verifying(member)).ok_or(Unusable::Foreign)?;
+        if member.get("d").is_some() {
+            return Err(Unusable::Private);
+        }
+        let kid = match member.get("kid") {
+            None | Some(Value::Null) => None,
+            Some(kid) => Some(kid.as_str().ok_or(Unusable::Malformed)?),
+        };
+        let bytes = |name: &str| {
+            let decoded = text(name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+            decoded.ok_or(Unusable::Malformed)
+        };
+        let (key, id) = match algorithm {
+            Algorithm::ES256 => point(&ECDSA_P256_SHA256_FIXED, &bytes("x")?, &bytes("y")?, 32),
+            Algorithm::ES384 => point(&ECDSA_P384_SHA384_FIXED, &bytes("x")?, &bytes("y")?, 48),
+            Algorithm::EdDSA => {
+                let x = bytes("x")?;
+                check(&ED25519, &x)?;
+                Ok((DecodingKey::from_ed_der(&x), vec![x]))
+            }
+            _ => rsa(&bytes("n")?, &bytes("e")?),
+        }
+        .map(|(key, material)| {
+            let material: Vec<&[u8]> = material.iter().map(Vec::as_slice).collect();
+            (key, KeyId::of(kid, algorithm, &material))
+        })?;
+        Ok(Self { id, kid: kid.map(str::to_owned), algorithm, key })
+    }
+}
+
+/// The one algorithm of a key. An RSA key that does not say is one of RS256, which every issuer has to know
+/// (RFC 7518, section 3.1, and OpenID Connect).
+fn algorithm(kty: Option<&str>, crv: Option<&str>, alg: Option<&str>) -> Option<Algorithm> {
+    Some(match (kty?, crv, alg) {
+        ("RSA", _, None | Some("RS256")) => Algorithm::RS256,
+        ("RSA", _, Some("RS384")) => Algorithm::RS384,
+        ("RSA", _, Some("RS512")) => Algorithm::RS512,
+        ("RSA", _, Some("PS256")) => Algorithm::PS256,
+        ("RSA", _, Some("PS384")) => Algorithm::PS384,
+        ("RSA", _, Some("PS512")) => Algorithm::PS512,
+        ("EC", Some("P-256"), None | Some("ES256")) => Algorithm::ES256,
+        ("EC", Some("P-384"), None | Some("ES384")) => Algorithm::ES384,
+        ("OKP", Some("Ed25519"), None | Some("EdDSA" | "Ed25519")) => Algorithm::EdDSA,
+        _ => return None,
+    })
+}
+
+/// What `use` and `key_ops` say, if they say anything (RFC 7517, sections 4.2 and 4.3).
+fn is_for_verifying(member: &Value) -> bool {
+    let is_used_so = member.get("use").is_none_or(|usage| usage == "sig");
+    let operations =
+        member.get("key_ops").map(|operations| operations.as_array().map(Vec::as_slice).unwrap_or_default());
+    is_used_so && operations.is_none_or(|operations| operations.iter().any(|operation| operation == "verify"))
+}
+
+type Material = (DecodingKey, Vec<Vec<u8>>);
+
+fn point(curve: &'static dyn VerificationAlgorithm, x: &[u8], y: &[u8], length: usize) -> Result<Material, Unusable> {
+    if x.len() != length || y.len() != length {
+        return Err(Unusable::Malformed);
+    }
+    // Uncompressed (SEC 1, section 2.3.3).
+    let point = [&[4], x, y].concat();
+    check(curve, &point)?;
+    Ok((DecodingKey::from_ec_der(&point), vec![point]))
+}
+
+fn check(algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> Result<(), Unusable> {
+    ParsedPublicKey::new(algorithm, key).map(drop).map_err(|_| Unusable::Malformed)
+}
+
+fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Material, Unusable> {
+    let (modulus, exponent) = (without_leading_zeros(modulus), without_leading_zeros(exponent));
+    let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
+    if !RSA_BITS.contains(&bits) {
+        return Err(Unusable::RsaLength);
+    }
+    let is_odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
+    let is_exponent = (1..=4).contains(&exponent.len()) && exponent != [1] && is_odd(exponent);
+    if !is_odd(modulus) || !is_exponent {
+        return Err(Unusable::Malformed);
+    }
+    let key = DecodingKey::from_rsa_raw_components(modulus, exponent);
+    Ok((key, vec![modulus.to_vec(), exponent.to_vec()]))
+}
+
+fn without_leading_zeros(number: &[u8]) -> &[u8] {
+    &number[number.iter().take_while(|byte| **byte == 0).count()..]
+}
+
+#[cfg(test)]
+mod tests;

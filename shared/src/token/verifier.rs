@@ -1,0 +1,148 @@
+//! Verifies tokens: which key, whether it signed this, and whether what it signed is good now.
+
+use std::sync::Arc;
+
+use jsonwebtoken::{Algorithm, Validation, decode_header};
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use super::error::TokenError;
+use super::keyring::Keyring;
+use super::keys::KeyId;
+use super::principal::Principal;
+use super::{TokenRules, claims};
+use crate::env::Secret;
+use crate::revocation::Revocations;
+
+/// Longest token, in bytes. Longer ones are refused unread.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// The algorithms that may be in use. `none` is not among them, nor any that a key of ours could be mistaken for.
+const ALGORITHMS: [Algorithm; 10] = [
+    Algorithm::HS256,
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
+/// Verifies tokens.
+pub struct Verifier {
+    keys: Arc<Keyring>,
+    /// One for each algorithm, which accepts no other.
+    validations: Vec<Validation>,
+    revocations: Arc<Revocations>,
+}
+
+impl Verifier {
+    /// A verifier of these rules, with these keys.
+    #[must_use]
+    pub fn new(rules: &TokenRules, keys: Arc<Keyring>) -> Self {
+        let validations = ALGORITHMS.map(|algorithm| validation(rules, algorithm)).to_vec();
+        Self { keys, validations, revocations: Arc::default() }
+    }
+
+    /// A verifier of HS256 tokens of any issuer.
+    #[must_use]
+    pub fn of_secret(secret: &Secret) -> Self {
+        let keys = Keyring::new(Some(secret), Default::default());
+        Self::new(&TokenRules::default(), Arc::new(keys))
+    }
+
+    /// The same, refusing what is revoked.
+    #[must_use]
+    pub fn with_revocations(self, revocations: Arc<Revocations>) -> Self {
+        Self { revocations, ..self }
+    }
+
+    /// The keys that count.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<Keyring> {
+        &self.keys
+    }
+
+    /// Verifies a token at this moment.
+    ///
+    /// # Errors
+    /// [`TokenError`], for the bearer to read. After [`TokenError::UnknownKey`] see [`Keyring::look_again`].
+    pub fn verify(&self, token: &str) -> Result<Principal, TokenError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::Malformed);
+        }
+        let header = decode_header(token).map_err(|error| TokenError::from(error.into_kind()))?;
+        if header.crit.is_some() {
+            return Err(TokenError::Critical);
+        }
+        let (claims, key) = match header.alg {
+            Algorithm::HS256 => {
+                let secret = self.keys.secret.as_ref().ok_or(TokenError::Algorithm)?;
+                (self.decode(token, header.alg, secret)?, KeyId::SECRET)
+            }
+            algorithm => {
+                let set = self.keys.set();
+                let key = set.find(algorithm, header.kid.as_deref())?;
+                (self.decode(token, key.algorithm, &key.key)?, key.id)
+            }
+        };
+        let principal = claims::read(&claims, key, OffsetDateTime::now_utc().unix_timestamp())?;
+        self.check_not_revoked(&principal)?;
+        Ok(principal)
+    }
+
+    fn decode(
+        &self,
+        token: &str,
+        algorithm: Algorithm,
+        key: &jsonwebtoken::DecodingKey,
+    ) -> Result<Map<String, Value>, TokenError> {
+        let validation = self.validations.iter().find(|validation| validation.algorithms == [algorithm]);
+        let validation = validation.ok_or(TokenError::Algorithm)?;
+        let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, key, validation);
+        Ok(decoded.map_err(|error| TokenError::from(error.into_kind()))?.claims)
+    }
+
+    /// Whether a token that was verified before has neither ended, nor been revoked, nor lost its key since.
+    ///
+    /// # Errors
+    /// [`TokenError`], for the bearer to read.
+    pub fn check_still_good(&self, principal: &Principal, now: OffsetDateTime) -> Result<(), TokenError> {
+        if principal.expires_at <= now {
+            return Err(TokenError::Expired);
+        }
+        if !self.keys.holds(principal.key) {
+            return Err(TokenError::UnknownKey);
+        }
+        self.check_not_revoked(principal)
+    }
+
+    fn check_not_revoked(&self, principal: &Principal) -> Result<(), TokenError> {
+        if self.revocations.covers(principal) { Err(TokenError::Revoked) } else { Ok(()) }
+    }
+}
+
+fn validation(rules: &TokenRules, algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.leeway = 0;
+    validation.validate_exp = true;
+    validation.validate_aud = rules.audience.is_some();
+    // Without this, a token that lacks a claim passes the check of its value.
+    let mut required = vec!["exp"];
+    if let Some(issuer) = &rules.issuer {
+        validation.set_issuer(&[issuer]);
+        required.push("iss");
+    }
+    if let Some(audience) = &rules.audience {
+        validation.set_audience(&[audience]);
+        required.push("aud");
+    }
+    validation.set_required_spec_claims(&required);
+    validation
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! Takes tickets: what the API service kept for one is read and removed in one step, so that of many who show it one is let in.
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::KeysInterface;
+use shared::channel;
+use shared::ticket::{self, Ticket};
+use shared::token::{Principal, TokenError};
+
+use crate::redis::redirected;
+
+/// Why a ticket lets nobody in.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    /// Nobody got it, somebody has shown it before, or it is too late.
+    #[error("the ticket is unknown, was used, or has expired: get a new one")]
+    Unknown,
+    /// The token that it was given for is good no more.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Redis was not reached; the ticket may be spent all the same.
+    #[error("redis: {0}")]
+    Redis(#[from] Error),
+}
+
+/// Takes tickets.
+#[derive(Clone)]
+pub struct Tickets(Client);
+
+impl Tickets {
+    /// Takes those that are kept in this Redis.
+    #[must_use]
+    pub fn new(redis: Client) -> Self {
+        Self(redis)
+    }
+
+    /// Whose a ticket is. From here on it is nobody's.
+    ///
+    /// # Errors
+    /// [`NotTaken`]
+    pub async fn take(&self, ticket: &Ticket) -> Result<Principal, NotTaken> {
+        let key = channel::ticket(ticket);
+        let grant: Option<String> = redirected(|| self.0.getdel(&key)).await?;
+        Ok(ticket::bearer(&grant.ok_or(NotTaken::Unknown)?)?)
+    }
+}

@@ -1,0 +1,109 @@
+//! Tickets: each lets one in, once, for as long as its token is good.
+
+use fred::interfaces::{HashesInterface, KeysInterface};
+use fred::types::Expiration;
+use serde_json::json;
+use shared::channel::{self, REVOKED};
+use shared::participant::Kind;
+use shared::ticket::{self, Ticket};
+use shared::token::Verifier;
+
+use crate::support::{Client, Gateway, QUERY, RedisServer, SECRET, doctor, http, token_for};
+
+/// As the API service does it.
+async fn ticket_for(redis: &RedisServer, token: &str) -> String {
+    let principal = Verifier::of_secret(&SECRET.parse().unwrap()).verify(token).unwrap();
+    let ticket = Ticket::new().unwrap();
+    let (key, grant) = (channel::ticket(&ticket), ticket::grant(&principal));
+    redis.client().await.set::<(), _, _>(key, grant, Some(Expiration::EX(30)), None, false).await.unwrap();
+    ticket.expose().to_owned()
+}
+
+/// The first line's status of a handshake that shows nothing but a ticket.
+async fn handshake(gateway: &Gateway, query: &str, ticket: &str) -> u16 {
+    let (status, head, _) = answer(gateway, query, ticket).await;
+    assert!(!head.contains(ticket));
+    status
+}
+
+async fn answer(gateway: &Gateway, query: &str, ticket: &str) -> (u16, String, String) {
+    let request = format!(
+        "GET /ws?{query}&ticket={ticket} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    http(gateway.address, &request).await
+}
+
+#[tokio::test]
+async fn a_ticket_opens_one_socket_which_lives_as_long_as_the_token() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let ticket = ticket_for(&redis, &token_for("doc123", Some(Kind::User), 3)).await;
+    let query = format!("{QUERY}&ticket={ticket}");
+    let mut client = Client::ticketed(gateway.address, &query).await.unwrap();
+    assert_eq!(client.frame().await["type"], "ready");
+    assert_eq!(handshake(&gateway, QUERY, &ticket).await, 401, "it was used");
+    assert_eq!(client.closed().await.0, 4401);
+}
+
+#[tokio::test]
+async fn of_twenty_who_show_the_same_ticket_at_once_one_is_let_in() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let ticket = ticket_for(&redis, &doctor()).await;
+    let query = format!("{QUERY}&ticket={ticket}");
+    let handshakes: Vec<_> = (0..20)
+        .map(|_| {
+            let (address, query) = (gateway.address, query.clone());
+            tokio::spawn(async move { Client::ticketed(address, &query).await })
+        })
+        .collect();
+    let mut open = Vec::new();
+    for handshake in handshakes {
+        match handshake.await.unwrap() {
+            Ok(client) => open.push(client),
+            Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => assert_eq!(answer.status().as_u16(), 401),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(open.len(), 1);
+    assert_eq!(open[0].frame().await["type"], "ready");
+}
+
+#[tokio::test]
+async fn what_a_token_may_not_open_its_ticket_may_not_either() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let stranger = ticket_for(&redis, &token_for("doc9", Some(Kind::User), 60)).await;
+    assert_eq!(handshake(&gateway, QUERY, &stranger).await, 403);
+    assert_eq!(handshake(&gateway, &QUERY.replace("doc123", "doc9"), &stranger).await, 401, "it is spent");
+    let elsewhere = ticket_for(&redis, &doctor()).await;
+    assert_eq!(handshake(&gateway, &QUERY.replace("loc1", "loc9"), &elsewhere).await, 403);
+    assert_eq!(handshake(&gateway, QUERY, Ticket::new().unwrap().expose()).await, 401, "nobody got it");
+
+    let token = doctor();
+    let revoked = ticket_for(&redis, &token).await;
+    let jti = Verifier::of_secret(&SECRET.parse().unwrap()).verify(&token).unwrap().jti.unwrap();
+    redis.client().await.hset::<(), _, _>(REVOKED, (json!({"jti": jti}).to_string(), "")).await.unwrap();
+    let by_header = || async {
+        let request = format!(
+            "GET /ws?{} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nauthorization: Bearer {token}\r\n\r\n",
+            QUERY.replace("loc1", "loc9")
+        );
+        http(gateway.address, &request).await.0
+    };
+    while by_header().await != 401 {
+        tokio::task::yield_now().await;
+    }
+    let (status, _, body) = answer(&gateway, QUERY, &revoked).await;
+    assert!(status == 401 && body.contains("revoked"), "{status} {body}");
+}
+
+#[tokio::test]
+async fn without_redis_a_ticket_is_asked_for_later() {
+    let mut redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    redis.kill();
+    assert_eq!(handshake(&gateway, QUERY, Ticket::new().unwrap().expose()).await, 503);
+}
