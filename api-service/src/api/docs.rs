@@ -12,8 +12,10 @@ const TRY_IT: &str = include_str!("../../../clients/console/index.html");
 
 /// Swagger UI, with everything it needs in the page.
 pub(super) fn swagger_ui() -> impl Endpoint {
+    // Browsers would ask for an icon that is not there.
+    let html = spec::swagger_ui().replacen("<head>", "<head><link rel=\"icon\" href=\"data:,\">", 1);
     // It makes style elements of its own as it goes.
-    page(spec::swagger_ui(), Styles::Any)
+    page(html, Styles::Any)
 }
 
 /// The page to try the chat with.
