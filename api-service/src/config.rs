@@ -8,6 +8,7 @@ use std::time::Duration;
 use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
 use shared::env::{BadEnv, Env, Secret, Setting};
 use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE};
+use shared::limit;
 use shared::mode::{MODE, Mode};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
@@ -16,11 +17,13 @@ use shared::token::TokenRules;
 use shared::token::settings::{
     self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_SECRET,
 };
+use shared::trace::{self, TraceConfig};
 
 pub use encryption::EncryptionConfig;
 use encryption::{CONTENT_KEYS, CONTENT_KEYS_COMMAND, CONTENT_KEYS_FILE};
 
 use crate::audit::key::AuditKey;
+use crate::limits::{self, LimitConfig};
 use crate::redis;
 use crate::store::Role;
 
@@ -51,12 +54,23 @@ pub const SETTINGS: &[Setting] = &[
     ADMIN_ADDR,
     TRUSTED_PROXIES,
     DATABASE_POOL_SIZE,
+    MAX_CONNECTIONS,
+    limits::PARTICIPANT.per_second,
+    limits::PARTICIPANT.burst,
+    limits::SERVICE.per_second,
+    limits::SERVICE.burst,
+    limit::ADDRESS.per_second,
+    limit::ADDRESS.burst,
+    limit::FAILURES.per_second,
+    limit::FAILURES.burst,
     EVENT_LOG_LENGTH,
     EVENT_LOG_TTL_SECONDS,
     DRAIN_SECONDS,
     SHUTDOWN_TIMEOUT_SECONDS,
     LOG_FORMAT,
     LOG_LEVEL,
+    trace::ENDPOINT,
+    trace::RATIO,
 ];
 
 const DATABASE_URL: Setting = Setting {
@@ -106,6 +120,11 @@ const ADMIN_ADDR: Setting = Setting {
 };
 const DATABASE_POOL_SIZE: Setting =
     Setting { name: "DATABASE_POOL_SIZE", default: Some("16"), help: "connections to PostgreSQL, 2 to 1000" };
+const MAX_CONNECTIONS: Setting = Setting {
+    name: "MAX_CONNECTIONS",
+    default: Some("10000"),
+    help: "connections to the public port at a time, 1 to 1000000; more wait",
+};
 const EVENT_LOG_LENGTH: Setting = Setting {
     name: "EVENT_LOG_LENGTH",
     default: Some("128"),
@@ -180,6 +199,12 @@ pub struct Config {
     pub encryption: EncryptionConfig,
     /// Which tokens are good.
     pub tokens: TokenRules,
+    /// Connections to the public port at a time.
+    pub max_connections: usize,
+    /// To whom traces go.
+    pub traces: Option<TraceConfig>,
+    /// How often whom is answered.
+    pub limits: LimitConfig,
     /// Whose pages may ask.
     pub origins: AllowedOrigins,
     /// Signs tokens for whoever tries the console; in development mode only.
@@ -220,6 +245,9 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let listen = env.read(&LISTEN_ADDR);
     let admin = env.read(&ADMIN_ADDR);
     let trusted_proxies = env.read(&TRUSTED_PROXIES);
+    let max_connections = env.read_if(&MAX_CONNECTIONS, between(1_usize, 1_000_000));
+    let traces = TraceConfig::read(&mut env);
+    let limits = LimitConfig::read(&mut env);
     let length = env.read_if(&EVENT_LOG_LENGTH, between(1, 10_000));
     let ttl = env.read_if(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
     let drain = env.read_if(&DRAIN_SECONDS, between(0_u64, 600));
@@ -236,6 +264,9 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             redis: redis?,
             encryption: encryption?,
             tokens: mode.and(tokens)?,
+            max_connections: max_connections?,
+            traces: traces?,
+            limits: limits?,
             audit_key: audit_key?,
             origins: origins?,
             demonstration,

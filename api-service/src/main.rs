@@ -8,7 +8,7 @@ use std::time::Duration;
 use api_service::domain::revoke::{check, describe};
 use api_service::store::Filter;
 use api_service::vault::Vault;
-use api_service::{Listeners, ServeError, api, audit_commands, config, keys, run, store};
+use api_service::{Listeners, ServeError, api, audit_commands, config, keys, meters, run, store};
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::audit::{Action, Entry, Who};
 use shared::env::{BadEnv, EX_USAGE, Env};
@@ -169,7 +169,7 @@ fn main() -> ExitCode {
 async fn serve() -> Result<(), ServeError> {
     let config = config::serve(Env::of_process())?;
     telemetry::start_logs(config.log_format, &config.log_level);
-    let metrics = telemetry::start_metrics()?;
+    let metrics = telemetry::start_metrics(meters::METERS)?;
     let shutdown = Shutdown::on_signal()?;
     let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));
     let listeners = Listeners { public: listen(config.listen)?, admin: listen(config.admin)? };

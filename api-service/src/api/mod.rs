@@ -26,14 +26,15 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
 use poem::middleware::AddData;
-use poem::{Endpoint, EndpointExt, IntoEndpoint, Route};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, Response, Route};
 
 pub use spec::{json as spec_json, yaml as spec_yaml};
 
+use crate::meters;
 use crate::state::State;
 
 /// Everything that the public port serves.
-pub fn public(state: Arc<State>) -> BoxEndpoint<'static> {
+pub fn public(state: Arc<State>) -> BoxEndpoint<'static, Response> {
     let methods = spec::methods();
     let service = Arc::new(spec::service().into_endpoint());
     let (preflighted, browsed) = ((methods.clone(), state.clone()), state.clone());
@@ -71,13 +72,18 @@ pub fn public(state: Arc<State>) -> BoxEndpoint<'static> {
 
 /// Everything that the admin port serves.
 pub fn admin(state: Arc<State>, metrics: Option<PrometheusHandle>) -> impl Endpoint {
+    let looked_at = state.clone();
     Route::new()
         .at("/healthz", poem::get(health::alive))
         .at("/readyz", poem::get(health::ready))
         .at(
             "/metrics",
-            poem::get(poem::endpoint::make_sync(move |_| {
-                metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default()
+            poem::get(poem::endpoint::make(move |_| {
+                let (metrics, state) = (metrics.clone(), looked_at.clone());
+                async move {
+                    meters::look(&state).await;
+                    metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default()
+                }
             })),
         )
         .with(AddData::new(state))
