@@ -44,6 +44,7 @@ MISTAKES = [
     ("compose", "deploy/compose.yaml", "[secrets/ws-gateway.env]", "[secrets/migrate.env]", "ws-gateway needs REDIS_URL"),
     ("compose", "deploy/compose.yaml", "[secrets/ws-gateway.env]", "[secrets/api-service.env]", "ws-gateway knows no DATABASE_URL"),
     ("compose", "deploy/compose.yaml", "SERVICE_ROLE", "SERVICE_ROLES", "knows no SERVICE_ROLES"),
+    ("compose", "deploy/make-secrets", "\nRELAY_KEYS=", "\nRELAY_KEY=", "ws-gateway knows no RELAY_KEY"),
     ("compose", "deploy/compose.yaml", "stop_grace_period: 35s", "stop_grace_period: 30s", "gateway-1: is killed"),
     ("compose", "deploy/compose.yaml", "{ ipv4_address: 172.30.10.2 }", "{ ipv4_address: 172.30.10.3 }", "does not believe HAProxy"),
     ("compose", "deploy/compose.yaml", "./postgres-roles.sh", "./roles.sh", "which is not there"),
