@@ -56,7 +56,7 @@ export class Conversation extends Emitter {
     this.#timeline = new Timeline(context.me);
     this.#outbox = new Outbox({
       post: (body) => context.http.post("/chat/send", body),
-      sent: (message) => { this.#merge(message); },
+      sent: (message) => { this.#merge(message); this.#history.checkGap(); },
       failed: (entry, error) => { this.#timeline.fail(entry.client_message_id, error); this.#changed(); },
       waiting: (error) => (error.status === 401 ? context.unauthorized(error) : context.trouble(error)),
     }, context);

@@ -2,7 +2,8 @@
 
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
-import { readFile, watch } from "node:fs/promises";
+import { watch } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { connect as dial, createServer } from "node:net";
 import { dirname } from "node:path";
 
@@ -60,15 +61,18 @@ export const live = (emitter) => until(emitter, "live", () => emitter.state === 
 export async function kill(name, index = 0) {
   const pid = (all) => all[name].split(",")[index];
   const dead = pid(await env());
-  const abort = new AbortController();
-  const limit = setTimeout(() => abort.abort(new Error(`${name} was not started again`)), LIMIT_MS);
+  const watcher = watch(dirname(process.env.STACK_ENV)); // before anything can happen
+  const signal = AbortSignal.timeout(LIMIT_MS);
   try {
-    const changes = watch(dirname(process.env.STACK_ENV), { signal: abort.signal });
     process.kill(Number(dead), "SIGKILL");
-    while (pid(await env()) === dead) await changes.next();
+    for (;;) {
+      const changed = once(watcher, "change", { signal });
+      changed.catch(() => {}); // it is not waited for in the end
+      if (pid(await env()) !== dead) return;
+      await changed;
+    }
   } finally {
-    clearTimeout(limit);
-    abort.abort();
+    watcher.close();
   }
 }
 
