@@ -240,7 +240,11 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let encryption = encryption::read(&mut env);
     let mode: Option<Mode> = env.read(&MODE);
     let tokens = settings::read(&mut env, mode.unwrap_or_default());
-    let audit_key = read_audit_key(&mut env, tokens.as_ref().and_then(|tokens| tokens.secret.as_ref()));
+    let audit_key = match (&tokens, env.read_optional::<Secret>(&AUDIT_KEY)) {
+        // Nobody knows whether it could be made of the secret: one mistake is enough.
+        (None, Some(None)) => None,
+        _ => read_audit_key(&mut env, tokens.as_ref().and_then(|tokens| tokens.secret.as_ref())),
+    };
     let origins = AllowedOrigins::read(&mut env, mode.unwrap_or_default());
     let listen = env.read(&LISTEN_ADDR);
     let admin = env.read(&ADMIN_ADDR);

@@ -51,6 +51,8 @@ pub const METERS: &[Meter] = &[
     Meter::new(Counter, "audit_entries_lost_total", "refusals that were only counted"),
     Meter::new(Counter, "audit_socket_events_total", "entries from gateways"),
     Meter::new(Counter, "audit_socket_events_dropped_total", "entries from gateways that could not be read"),
+    Meter::new(Counter, "content_unreadable_total", "texts of messages that did not open")
+        .by("cause", &["refused", "no_key"]),
     Meter::new(Counter, "database_connections_total", "connections to PostgreSQL opened"),
     Meter::new(Gauge, "database_connections", "connections of the pool").by("state", &["in_use", "idle", "waited_for"]),
     Meter::new(Gauge, "database_up", "1 when PostgreSQL answers"),

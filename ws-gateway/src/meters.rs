@@ -60,6 +60,8 @@ pub(crate) const METERS: &[Meter] = &[
         .by("kind", &["handshakes", "address", "failures", "sockets_of_participant", "sockets_of_address", "frames"]),
     Meter::new(Counter, "rate_limits_forgotten_total", "times that all buckets of a kind were let go, to bound memory")
         .by("kind", &["handshakes", "address", "failures"]),
+    Meter::new(Counter, "gateway_unreadable_events_total", "events that could not be opened")
+        .by("cause", &["unknown_key", "refused"]),
     Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),
     Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
         .by("outcome", &["changed", "failed"]),
