@@ -175,7 +175,7 @@ async fn write(store: &Store, reads: Vec<Awaited>, backlog: &mut Vec<Entry>) {
     metrics::histogram!("audit_commit_seconds").record(start.elapsed());
     for answer in waiting {
         // Whoever no longer waits has seen nothing.
-        let _ = answer.send(written.as_ref().map(|()| ()).map_err(StoreError::repeat));
+        let _ = answer.send(written.as_ref().copied().map_err(StoreError::repeat));
     }
     match written {
         Ok(()) => metrics::counter!("audit_entries_total").increment(batch.len() as u64),

@@ -121,7 +121,8 @@ mod tests {
         assert_eq!(one.expose().parse::<Ticket>().unwrap(), one);
         assert!(!format!("{one:?}").contains(one.expose()));
         let key = channel::ticket(&one);
-        assert!(key.starts_with("ticket:") && !key.contains(one.expose()) && key.len() == 7 + 64, "{key}");
+        let hash = key.split_once(':').unwrap().1;
+        assert!(hash.len() == 64 && !key.contains(one.expose()), "{key}");
         for text in ["", "x", &"A".repeat(42), &"A".repeat(44), &format!("{}=", one.expose()), "../../etc/passwd"] {
             assert!(text.parse::<Ticket>().is_err(), "{text}");
         }

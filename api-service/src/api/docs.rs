@@ -15,8 +15,10 @@ const IN_DEVELOPMENT: &str = r#"name="chat-mode" content="development""#;
 
 /// Swagger UI, with everything it needs in the page.
 pub(super) fn swagger_ui() -> impl Endpoint {
+    // Browsers would ask for an icon that is not there.
+    let html = spec::swagger_ui().replacen("<head>", "<head><link rel=\"icon\" href=\"data:,\">", 1);
     // It makes style elements of its own as it goes.
-    page(spec::swagger_ui(), Styles::Any)
+    page(html, Styles::Any)
 }
 
 /// The console; in development mode people of the demonstration can sign in.

@@ -56,12 +56,15 @@ impl Messages {
     async fn send(&self, caller: Caller, state: Data<&Arc<State>>, body: Input<SendBody>) -> Result<Sent, BodyRefusal> {
         let SendBody(ask) = body.0;
         let Caller { origin, trail } = caller;
-        if let Ok(conversation) = Conversation::new(ask.location.clone(), ask.sender.clone(), ask.receiver.clone()) {
-            trail.is_about(&conversation, Some(&ask.sender));
-        }
+        let asked = (ask.location.clone(), ask.sender.clone(), ask.receiver.clone());
         let sent = send::send(origin, &state.writer, ask).await;
         if sent.is_ok() {
             trail.is_recorded();
+        } else {
+            let (location, sender, receiver) = asked;
+            if let Ok(conversation) = Conversation::new(location, sender.clone(), receiver) {
+                trail.is_about(&conversation, Some(&sender));
+            }
         }
         match sent {
             Ok(Written { json, created: true }) => Ok(Sent::Created(Encoded::of_json(json))),

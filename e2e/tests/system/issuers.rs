@@ -62,7 +62,8 @@ async fn a_fhir_user_is_who_it_refers_to_and_nobody_else() {
     assert!(problem["detail"].as_str().unwrap().contains("fhirUser"), "{problem}");
 }
 
-async fn revoke(place: &Place, body: &Value) {
+/// Revokes as an administrator.
+pub(crate) async fn revoke(place: &Place, body: &Value) {
     let mut claims = token::claims("ehr-admin", "service", &[&place.location]);
     claims["admin"] = json!(true);
     let admin = place.service().bearing(place.sign(&claims));

@@ -17,6 +17,7 @@ fn command(service: &str, env: &[(&str, &str)]) -> Command {
     command.arg("serve").env_clear().envs(env.iter().copied()).stdin(Stdio::null());
     // Nobody is there: with good settings a service waits for them.
     command.env("DATABASE_URL", "postgres://127.0.0.1:1/none").env("REDIS_URL", "redis://127.0.0.1:1");
+    command.env("AUDIT_KEY", "the audit trail's own key, 32 bytes or more");
     command.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0");
     command
 }

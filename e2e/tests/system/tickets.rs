@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Error;
 
 use crate::bad_handshakes::handshake;
+use crate::issuers::revoke;
 use crate::place;
 
 async fn ask(person: &Person) -> Answer {
@@ -30,11 +31,10 @@ async fn a_ticket_opens_a_socket_without_a_header() {
     let url = url(&patient, &doctor, &ticket(&patient).await);
     let mut socket = Socket::connect_with(&url, &[]).await.unwrap();
     assert_eq!(socket.next().await["type"], "ready");
+    let mut at_doctor = doctor.open(&patient).await;
     let sent = doctor.say(&patient, "hello").await;
     assert_eq!(socket.expect("message").await["message"], sent);
     // It is the patient's socket: what arrives there is proven to have arrived.
-    let mut at_doctor = doctor.open(&patient).await;
-    let sent = doctor.say(&patient, "again").await;
     assert_eq!(at_doctor.expect("delivered").await["message_ids"], json!([sent["id"]]));
     let Err(Error::Http(refused)) = Socket::connect_with(&url, &[]).await else { panic!("a ticket is good once") };
     assert_eq!(refused.status().as_u16(), 401);
@@ -95,6 +95,31 @@ async fn a_ticket_is_worth_what_its_token_is() {
     }
     // None of that has spent it.
     assert!(Socket::connect_with(&url(&doctor, &patient, &good), &[]).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_is_revoked_opens_nothing_by_ticket_and_gets_none() {
+    let place = place();
+    let patient = place.contact("pat");
+    let jti = uuid::Uuid::now_v7().to_string();
+    let claims = token::with(token::claims("doc", "user", &[&place.location]), "jti", json!(jti));
+    let doctor = place.user("doc").bearing(place.sign(&claims));
+    let given = ticket(&doctor).await;
+    let mut socket = doctor.open(&patient).await;
+    revoke(&place, &json!({"jti": jti})).await;
+    assert_eq!(socket.expect_close().await, 4401);
+    // Both gateways have heard of it by the time that neither takes the token.
+    for url in &place.env.gateway_ws_urls {
+        let gateway = place.behind(&url.replace("ws://", "http://").replace("/ws", ""));
+        let bearer = format!("Bearer {}", doctor.token);
+        while handshake(&gateway, "", &[("authorization", &bearer)]).await.status != 401 {}
+    }
+    let problem = handshake(&place, &format!("{}&ticket={given}", doctor.with(&patient)), &[]).await.refused(401);
+    assert!(problem["detail"].as_str().unwrap().contains("revoked"), "{problem}");
+    for api in &place.env.api_urls {
+        let doctor = doctor.at(api, &place.ws_url);
+        while ask(&doctor).await.status != 401 {}
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,9 @@ fn assert_problem(answer: &str, status: u16) {
     assert_eq!(header(answer, "content-type"), "application/problem+json");
     let id = header(answer, "x-request-id");
     assert!(!id.is_empty());
+    assert_eq!(header(answer, "x-content-type-options"), "nosniff");
+    assert_eq!(header(answer, "referrer-policy"), "no-referrer");
+    assert!(header(answer, "content-security-policy").starts_with("default-src 'none'"), "{answer}");
     for member in ["\"type\":\"about:blank\"", "\"title\":\"", "\"detail\":\"", &format!("\"status\":{status}")] {
         assert!(answer.contains(member), "{member} in {answer}");
     }

@@ -90,6 +90,7 @@ async fn the_program_serves_metrics_on_its_admin_port_and_ends_well_on_sigterm()
         ("ADMIN_ADDR", &admin.to_string()),
         ("REDIS_URL", &redis.url()),
         ("JWT_SECRET", SECRET),
+        ("MODE", "development"),
         ("DRAIN_SECONDS", "1"),
         ("LOG_LEVEL", "debug"),
     ])

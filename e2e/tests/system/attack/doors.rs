@@ -19,6 +19,8 @@ enum Rule {
     Receivers,
     /// A service with `admin`; for everybody else 403.
     Admins,
+    /// Whoever has a good token. What a stranger gets opens nothing of this conversation.
+    Bearers,
 }
 
 struct Door {
@@ -65,6 +67,7 @@ const DOORS: &[Door] = &[
             who.request(Method::PUT, "/chat/delivered").json(&json!({"message_ids": [world.message["id"]]}))
         },
     },
+    Door { operation: "issueTicket", rule: Rule::Bearers, ask: |_, who| who.request(Method::POST, "/chat/ws-ticket") },
     Door {
         operation: "revokeTokens",
         rule: Rule::Admins,
@@ -116,7 +119,7 @@ async fn nobody_passes_a_route_who_has_no_business_there() {
     for door in DOORS {
         let mut others = world.strangers();
         match door.rule {
-            Rule::Public => continue,
+            Rule::Public | Rule::Bearers => continue,
             Rule::Doctors => others.push(("the patient", world.patient.clone())),
             Rule::Receivers => {
                 others.extend([("the sender", world.doctor.clone()), ("a service", world.place.service())]);
@@ -153,7 +156,7 @@ async fn every_route_lets_in_whom_it_is_for() {
     let world = World::new().await;
     for door in DOORS {
         let who = match door.rule {
-            Rule::Public | Rule::Doctors => world.doctor.clone(),
+            Rule::Public | Rule::Bearers | Rule::Doctors => world.doctor.clone(),
             Rule::Receivers => world.patient.clone(),
             Rule::Admins => world.admin(),
         };

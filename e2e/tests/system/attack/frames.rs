@@ -40,6 +40,12 @@ async fn no_stranger_and_no_bad_token_opens_a_socket() {
         assert_eq!(answer.status, 403, "{who}: {answer:?}");
         let _problem = answer.refused(403);
         world.assert_tells_nothing(who, &answer.text);
+        let asked = stranger.request(Method::POST, "/chat/ws-ticket");
+        let given = world.place.ask(asked).await.ok(200);
+        let ticket = given["ticket"].as_str().unwrap();
+        let answer = handshake(&world.place, &format!("{query}&ticket={ticket}"), &[]).await;
+        let _problem = answer.refused(403);
+        world.assert_tells_nothing(who, &answer.text);
     }
     for (kind, bad) in world.bad_tokens().await {
         for header in
