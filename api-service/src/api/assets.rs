@@ -52,7 +52,7 @@ const SDK: Files = files!(
         "errors.js",
         "events.js",
         "history.js",
-    "http.js",
+        "http.js",
         "inbox.js",
         "index.js",
         "outbox.js",
@@ -63,7 +63,7 @@ const SDK: Files = files!(
         "socket.js",
         "timeline.js",
         "types.js",
-    "typing.js",
+        "typing.js",
         "uuid.js",
     ]
 );
