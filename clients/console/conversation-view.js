@@ -101,6 +101,7 @@ export class ConversationView {
     if (this.#firstUnread === undefined && loaded) this.#firstUnread = messages.find((message) => !message.mine && message.read_at === null)?.key ?? null;
     const first = loaded && this.lastKey === undefined;
     log.setAttribute("aria-busy", String(!loaded));
+    if (log.clientHeight > 0) this.#sticky = this.#atEnd(); // of a scroll the browser tells later than of a message
     const anchor = this.#sticky ? null : this.#anchor();
     this.older.hidden = !conversation.hasMore; // before anything is measured
     arrange(log, this.#wanted(messages));
@@ -213,9 +214,13 @@ export class ConversationView {
     }, SEEN_MS);
   }
 
-  #scrolled() {
+  #atEnd() {
     const { scrollHeight, scrollTop, clientHeight } = this.log;
-    this.#sticky = scrollHeight - scrollTop - clientHeight < 60;
+    return scrollHeight - scrollTop - clientHeight < 60;
+  }
+
+  #scrolled() {
+    this.#sticky = this.#atEnd();
     if (this.#sticky) this.#missed = 0;
     this.#showAround();
   }

@@ -85,7 +85,11 @@ test("the socket's word that a message arrived ends its retries", async () => {
   const tries = server.requests.filter(({ path }) => path === "/chat/send").length;
   await clock.advance(120_000);
   assert.equal(server.requests.filter(({ path }) => path === "/chat/send").length, tries);
-  assert.deepEqual(texts(conversation), ["heard"]);
+  conversation.send("behind it");
+  conversation.send("and behind that");
+  await clock.settle();
+  assert.deepEqual(texts(conversation), ["heard", "behind it", "and behind that"]);
+  assert.deepEqual(statuses(conversation), ["sent", "sent", "sent"], "those behind it do not wait");
 });
 
 test("a refused message fails alone, can be tried again as the same message, or be discarded", async () => {
