@@ -28,7 +28,8 @@ pub(crate) fn scripts() -> Vec<Script> {
         script("sequenced", "begin, sequence, insert, commit", 64, 1.0),
         script("batch-50", "batches of 50", 1, 50.0),
         script("batch-50", "batches of 50", 8, 50.0),
-        script("ours-50", "our statements, batches of 50", 1, 50.0),
+        script("ours-50", "our statements without the audit trail, batches of 50", 1, 50.0),
+        script("ours-50-audit", "our statements, batches of 50", 1, 50.0),
     ]
 }
 
