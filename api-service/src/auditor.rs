@@ -73,6 +73,8 @@ impl Auditor {
             StoreError::Unavailable(cause) | StoreError::Contended(cause) | StoreError::Internal(cause) => {
                 StoreError::Unavailable(cause).into()
             }
+            // Of messages, which the auditor does not read.
+            unreadable @ StoreError::Unreadable(_) => unreadable.into(),
         })
     }
 

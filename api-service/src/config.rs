@@ -1,10 +1,13 @@
 //! The service's settings, each declared once.
 
+mod encryption;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
 use shared::env::{BadEnv, Env, Secret, Setting};
+use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE};
 use shared::mode::{MODE, Mode};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
@@ -13,6 +16,9 @@ use shared::token::TokenRules;
 use shared::token::settings::{
     self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_SECRET,
 };
+
+pub use encryption::EncryptionConfig;
+use encryption::{CONTENT_KEYS, CONTENT_KEYS_COMMAND, CONTENT_KEYS_FILE};
 
 use crate::audit::key::AuditKey;
 use crate::redis;
@@ -24,6 +30,11 @@ pub const SETTINGS: &[Setting] = &[
     DATABASE_CA_FILE,
     REDIS_URL,
     REDIS_CA_FILE,
+    CONTENT_KEYS,
+    CONTENT_KEYS_FILE,
+    CONTENT_KEYS_COMMAND,
+    RELAY_KEYS,
+    RELAY_KEYS_FILE,
     MODE,
     JWT_SECRET,
     JWKS_FILE,
@@ -165,6 +176,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Where events and receipts pass.
     pub redis: RedisConfig,
+    /// Keys of content, everywhere it is kept.
+    pub encryption: EncryptionConfig,
     /// Which tokens are good.
     pub tokens: TokenRules,
     /// Whose pages may ask.
@@ -197,6 +210,7 @@ fn between<T: PartialOrd + std::fmt::Display>(low: T, high: T) -> impl Fn(&T) ->
 pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let database = read_database(&mut env);
     let redis = read_redis(&mut env);
+    let encryption = encryption::read(&mut env);
     let mode: Option<Mode> = env.read(&MODE);
     let tokens = settings::read(&mut env, mode.unwrap_or_default());
     let audit_key = read_audit_key(&mut env, tokens.as_ref().and_then(|tokens| tokens.secret.as_ref()));
@@ -217,6 +231,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             trusted_proxies: trusted_proxies?,
             database: database?,
             redis: redis?,
+            encryption: encryption?,
             tokens: mode.and(tokens)?,
             audit_key: audit_key?,
             origins: origins?,
@@ -297,6 +312,21 @@ fn long_enough(key: &Secret) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("must have {} bytes or more", settings::MIN_SECRET_BYTES)),
     }
+}
+
+/// Reads what `keys` needs.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn keys(mut env: Env) -> Result<(DatabaseConfig, AuditKey, KeyRing), BadEnv> {
+    let database = read_database(&mut env);
+    let audit_key = read_own_audit_key(&mut env);
+    let content = encryption::read_content_keys(&mut env);
+    if matches!(content, Some(None)) {
+        env.mistake(&CONTENT_KEYS, "is required");
+    }
+    let keys = (|| Some((database?, audit_key?, content??)))();
+    keys.ok_or_else(|| env.mistakes())
 }
 
 /// Reads what `token` needs.

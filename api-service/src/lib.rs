@@ -6,6 +6,7 @@
 //! - [`domain`]: the use cases, free of HTTP and SQL
 //! - [`writer`]: batches sends into transactions
 //! - [`store`]: SQL, the only place that names tokio-postgres
+//! - [`vault`]: keys of content at rest; [`keys`]: what operators do with them
 //! - [`outbox`]: publishes what was committed, at least once
 //! - [`publisher`]: the queue in front of it, and Redis behind it
 //! - [`stream`]: takes from the gateways [`acks`], and [`socket_events`] for the trail
@@ -23,6 +24,7 @@ pub mod audit_commands;
 pub mod auditor;
 pub mod config;
 pub mod domain;
+pub mod keys;
 pub mod outbox;
 pub mod publisher;
 pub mod redis;
@@ -32,6 +34,7 @@ pub mod state;
 pub mod store;
 pub mod stream;
 pub mod tickets;
+pub mod vault;
 pub mod writer;
 
 use std::sync::Arc;
@@ -40,6 +43,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::Server;
 use poem::listener::TcpAcceptor;
+use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
 use shared::token::{Keyring, Verifier};
 use shared::verified::VerifiedTokens;
@@ -56,6 +60,7 @@ use crate::socket_events::SocketEvents;
 use crate::state::State;
 use crate::store::Store;
 use crate::tickets::Tickets;
+use crate::vault::Vault;
 
 /// How long Redis may take for a batch of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -89,14 +94,16 @@ pub async fn run(
     if config.origins.is_everybody() {
         tracing::warn!("ALLOWED_ORIGINS is *: any page may ask");
     }
-    let keys = Keyring::open(&config.tokens, &shutdown).await?;
-    let store = Store::new(&config.database, config.audit_key)?;
+    let token_keys = Keyring::open(&config.tokens, &shutdown).await?;
+    let vault = config.encryption.content.as_ref().map(Vault::new).transpose()?;
+    let store = Store::new(&config.database, config.audit_key)?.with_vault(vault.map(Arc::new));
+    let relay_keys = config.encryption.relay.as_ref().map(RelayKeys::new).unwrap_or_default();
     let watched = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
     let redis = watched.client.clone();
     let (told, health) = watch::channel(Health { connection: 0, since: Instant::now(), proven: Instant::now() });
     // To the very end: what is published last has to prove itself as well.
     let watching = tokio::spawn(redis::watch(watched, told));
-    let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log);
+    let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log, relay_keys);
     let revoker = Arc::new(Revoker::new(store.clone(), redis.clone()));
     // Their reads block: a client for each.
     let [ack_redis, event_redis] = [0; 2].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
@@ -113,7 +120,12 @@ pub async fn run(
 
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
 
-    let tokens = VerifiedTokens::new(Verifier::new(&config.tokens, keys).with_revocations(revoker.known()));
+    // Before anything is written under keys that are not this database's; while it is away, beside all else.
+    let checked = store.clone();
+    let mut checking = Box::pin(async move { keys::check(&checked).await });
+    let fit = timeout(START_PATIENCE, &mut checking).await.ok().transpose()?;
+
+    let tokens = VerifiedTokens::new(Verifier::new(&config.tokens, token_keys).with_revocations(revoker.known()));
     let trusted_proxies = config.trusted_proxies;
     let (tickets, origins) = (Tickets::new(redis), config.origins);
     let state = Arc::new(State {
@@ -153,7 +165,14 @@ pub async fn run(
     );
     // Servers drop their state when they end; with the last of it the writer's and then the outbox's queue close,
     // and their tasks end by themselves once both are empty.
-    tokio::try_join!(public, admin)?;
+    let serving = async { tokio::try_join!(public, admin) };
+    match fit {
+        Some(()) => drop(serving.await?),
+        None => tokio::select! {
+            served = serving => drop(served?),
+            Err(wrong) = checking => return Err(wrong.into()),
+        },
+    }
     if !shutdown.finish(config.shutdown_timeout).await {
         tracing::warn!("some tasks did not end in time; what they held is in the outbox");
     }

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api_service::domain::revoke::{check, describe};
 use api_service::store::Filter;
-use api_service::{Listeners, ServeError, api, audit_commands, config, run, store};
+use api_service::vault::Vault;
+use api_service::{Listeners, ServeError, api, audit_commands, config, keys, run, store};
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::audit::{Action, Entry, Who};
 use shared::env::{BadEnv, EX_USAGE, Env};
@@ -63,11 +65,30 @@ enum Command {
         #[arg(long, requires = "sub", value_parser = moment)]
         issued_before: Option<OffsetDateTime>,
     },
+    /// Look after the keys of content at rest (needs DATABASE_URL, CONTENT_KEYS, and AUDIT_KEY or JWT_SECRET)
+    Keys {
+        #[command(subcommand)]
+        task: KeyTask,
+    },
     /// Verify or export the audit trail (needs DATABASE_URL, and AUDIT_KEY or JWT_SECRET)
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Print the OpenAPI document as YAML
     Openapi,
+}
+
+#[derive(Subcommand)]
+enum KeyTask {
+    /// Wrap all data keys with the first master key: the others can go then
+    Rewrap,
+    /// Make new data keys for new messages; old messages stay readable
+    Rotate {
+        /// Of this location only
+        #[arg(long)]
+        location: Option<LocationId>,
+    },
+    /// Encrypt the messages that were written before encryption was switched on
+    Encrypt,
 }
 
 #[derive(Subcommand)]
@@ -116,6 +137,7 @@ fn main() -> ExitCode {
         Command::Migrate => migrate(),
         Command::Token { sub, role, location, ttl } => print_token(&sub, role, &location, ttl),
         Command::Revoke { jti, sub, issued_before } => revoke(jti, sub, issued_before),
+        Command::Keys { task } => look_after_keys(task),
         Command::Audit(AuditCommand::Verify { anchors, write_anchors, from_chain }) => {
             match verify(anchors.as_deref(), write_anchors.as_deref(), from_chain) {
                 Ok(true) => Ok(()),
@@ -185,6 +207,18 @@ async fn revoke(
     let entry = describe(Entry::new(audit_commands::operator(), Action::Revoke, 204), &revocation);
     store::Store::new(&database, key)?.revoke(&revocation, &entry).await?;
     println!("revoked; running services refuse it within a second");
+    Ok(())
+}
+
+#[tokio::main]
+async fn look_after_keys(task: KeyTask) -> Result<(), ServeError> {
+    let (database, audit_key, ring) = config::keys(Env::of_process())?;
+    let store = store::Store::new(&database, audit_key)?.with_vault(Some(Arc::new(Vault::new(&ring)?)));
+    match task {
+        KeyTask::Rewrap => keys::rewrap(&store).await?,
+        KeyTask::Rotate { location } => keys::rotate(&store, location.as_ref()).await?,
+        KeyTask::Encrypt => keys::encrypt(&store).await?,
+    }
     Ok(())
 }
 

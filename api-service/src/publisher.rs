@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
 use shared::channel::{Channel, Topology};
 use shared::publication::{Manner, Publication};
+use shared::relay_keys::RelayKeys;
 use tokio::sync::mpsc;
 
 use crate::config::LogConfig;
@@ -108,13 +110,14 @@ pub struct Broker {
     topology: Topology,
     script: Script,
     log: LogConfig,
+    relay_keys: RelayKeys,
 }
 
 impl Broker {
-    /// Publishes through `client`, keeping logs as `log` says.
+    /// Publishes through `client`, keeping logs as `log` says, messages sealed if `relay_keys` has a key for that.
     #[must_use]
-    pub fn new(client: Client, topology: Topology, log: LogConfig) -> Self {
-        Self { client, topology, script: Script::from_lua(topology.publish_script()), log }
+    pub fn new(client: Client, topology: Topology, log: LogConfig, relay_keys: RelayKeys) -> Self {
+        Self { client, topology, script: Script::from_lua(topology.publish_script()), log, relay_keys }
     }
 
     /// Publishes events, those of one conversation in order. Returns for each whether it is out; one that is not came
@@ -139,8 +142,11 @@ impl Broker {
     /// Commands that are handed to the client together leave together, in order.
     async fn pipeline(&self, events: &[Due<'_>]) -> Result<Vec<bool>, Error> {
         let publish = |events: &[Due<'_>]| {
-            let (logs, args) = self.publication(events).into_parts();
-            self.client.evalsha::<Vec<Option<String>>, _, _, _>(self.script.sha1().clone(), logs, args)
+            let publication = self.publication(events);
+            async move {
+                let (logs, args) = publication?.into_parts();
+                self.client.evalsha::<Vec<Option<String>>, _, _, _>(self.script.sha1().clone(), logs, args).await
+            }
         };
         let mut out = Vec::with_capacity(events.len());
         for cursors in join_all(events.chunks(SCRIPT).map(publish)).await {
@@ -174,7 +180,7 @@ impl Broker {
     }
 
     async fn publish_one(&self, due: Due<'_>) -> Result<bool, Error> {
-        let (log, args) = self.publication(&[due]).into_parts();
+        let (log, args) = self.publication(&[due])?.into_parts();
         let cursors: Vec<Option<String>> = redirected(|| async {
             match self.client.evalsha(self.script.sha1().clone(), log.clone(), args.clone()).await {
                 // This node has never seen the script, or has restarted since. Now it has.
@@ -188,11 +194,12 @@ impl Broker {
         Ok(cursors.first().is_some_and(Option::is_some))
     }
 
-    fn publication(&self, events: &[Due<'_>]) -> Publication {
+    fn publication(&self, events: &[Due<'_>]) -> Result<Publication, Error> {
         let mut publication = Publication::new(self.log.length, self.log.ttl_millis);
         for (OutboxEvent { channel, draft }, manner) in events {
-            publication.add(channel, draft, *manner);
+            let added = publication.add(channel, draft, *manner, &self.relay_keys);
+            added.map_err(|error| Error::new(ErrorKind::Unknown, error.to_string()))?;
         }
-        publication
+        Ok(publication)
     }
 }

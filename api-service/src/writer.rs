@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use shared::ids::{ConversationId, LocationId};
+use shared::redacted::Redacted;
 use tokio::sync::{Notify, oneshot};
 
 use crate::domain::error::Refused;
@@ -27,7 +28,7 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// The message.
-    pub json: String,
+    pub json: Redacted<String>,
     /// Whether this send made it; otherwise an earlier one with the same `client_message_id` did.
     pub created: bool,
 }

@@ -73,8 +73,23 @@ impl Backends {
 
     /// Brings the schema up to date.
     pub(crate) fn migrate(&self, api_service: &Path) -> Result<()> {
+        self.migrate_database(api_service, &self.database_url)
+    }
+
+    /// The URL of another database of this PostgreSQL, with its schema; made when it is not there.
+    pub(crate) fn database(&self, name: &str, api_service: &Path) -> Result<String> {
+        if self.ask_postgres(&format!("SELECT 1 FROM pg_database WHERE datname = '{name}'"))?.is_empty() {
+            self.ask_postgres(&format!("CREATE DATABASE {name}"))?;
+        }
+        let (place, _) = self.database_url.rsplit_once('/').context("a URL of PostgreSQL without a database")?;
+        let url = format!("{place}/{name}");
+        self.migrate_database(api_service, &url)?;
+        Ok(url)
+    }
+
+    fn migrate_database(&self, api_service: &Path, url: &str) -> Result<()> {
         let mut command = Command::new(api_service);
-        command.arg("migrate").env("DATABASE_URL", &self.database_url).env("REDIS_URL", &self.redis_url);
+        command.arg("migrate").env("DATABASE_URL", url).env("REDIS_URL", &self.redis_url);
         let output = command.env("JWT_SECRET", JWT_SECRET).output()?;
         ensure!(output.status.success(), "the migration failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(())

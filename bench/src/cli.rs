@@ -99,6 +99,7 @@ impl Arguments {
         relays.extend(self.other_gateway.clone().map(Relay::OtherBuild));
         writers.extend(self.other_api.clone().map(Writer::OtherBuild));
         writers.extend(wants("ours").then_some(Writer::OursUnheard));
+        writers.extend(wants("ours").then_some(Writer::OursEncrypted));
         writers.extend(wants("ours").then_some(Writer::OursBehindHaproxy));
         for (name, kind) in installed.into_iter().filter(|(name, _)| wants(name)) {
             match kind.as_str() {

@@ -79,7 +79,7 @@ impl Pair {
     /// The same as the frame that a client of ours receives, for servers that pass on what was published.
     pub(crate) fn frame(&self) -> Result<String> {
         let Draft { kind, rest, .. } = self.draft()?;
-        Ok(format!(r#"{{"type":"{kind}","cursor":"1763812800123-0",{rest}"#))
+        Ok(format!(r#"{{"type":"{kind}","cursor":"1763812800123-0",{}"#, rest.expose()))
     }
 }
 

@@ -10,6 +10,7 @@ use shared::channel::{TAIL, Topology};
 use shared::event::Draft;
 use shared::participant::Kind;
 use shared::publication::{Manner, Publication};
+use shared::relay_keys::RelayKeys;
 
 use crate::backends::Backends;
 use crate::load::client::{Dialect, Opening};
@@ -153,7 +154,7 @@ pub(crate) fn pairs(count: usize) -> Result<Vec<Pair>> {
 pub(crate) fn scripted(backends: &Backends, pairs: &[Pair]) -> Result<Publisher> {
     Publisher::redis(&backends.redis, |redis| {
         let sha = redis.ask(&["SCRIPT", "LOAD", Topology::Single.publish_script()])?;
-        pairs.iter().map(|pair| Template::new(command(&sha, pair, &pair.draft()?))).collect()
+        pairs.iter().map(|pair| Template::new(command(&sha, pair, &pair.draft()?)?)).collect()
     })
 }
 
@@ -161,7 +162,7 @@ pub(crate) fn scripted(backends: &Backends, pairs: &[Pair]) -> Result<Publisher>
 pub(crate) fn publish_unproven(backends: &Backends, pairs: &[Pair]) -> Result<()> {
     let mut redis = Conversation::open(&backends.redis)?;
     let sha = redis.ask(&["SCRIPT", "LOAD", Topology::Single.publish_script()])?;
-    let event = |pair: &Pair| Ok(command(&sha, pair, &Draft { addressed: None, ..pair.draft()? }));
+    let event = |pair: &Pair| command(&sha, pair, &Draft { addressed: None, ..pair.draft()? });
     let events = pairs.iter().map(event).collect::<Result<Vec<_>>>()?;
     redis.ask_all(&events)
 }
@@ -178,15 +179,16 @@ pub(crate) fn forget_logs(backends: &Backends) -> Result<()> {
     Conversation::open(&backends.redis)?.ask(&["FLUSHALL"]).map(drop)
 }
 
-fn command(sha: &str, pair: &Pair, draft: &Draft) -> Vec<u8> {
+fn command(sha: &str, pair: &Pair, draft: &Draft) -> Result<Vec<u8>> {
     // Templates are published again and again, so nobody counts them.
     let draft = Draft { seq: None, ..draft.clone() };
     let mut publication = Publication::new(LOG_LENGTH, LOG_TTL_MS);
-    publication.add(&pair.channel(), &draft, Manner::Anyway);
+    publication.add(&pair.channel(), &draft, Manner::Anyway, &RelayKeys::default())?;
     let (logs, args) = publication.into_parts();
+    let args = args.iter().map(|arg| std::str::from_utf8(arg)).collect::<Result<Vec<_>, _>>()?;
     let words: Vec<&str> =
-        ["EVALSHA", sha, "1"].into_iter().chain(logs.iter().chain(&args).map(String::as_str)).collect();
-    encode(&words)
+        ["EVALSHA", sha, "1"].into_iter().chain(logs.iter().map(String::as_str)).chain(args).collect();
+    Ok(encode(&words))
 }
 
 /// A channel's name without what the yardsticks' names cannot hold.

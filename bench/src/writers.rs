@@ -10,6 +10,10 @@ use crate::people::{Pair, address_of};
 use crate::relays::{forget_logs, open_logs};
 use crate::server::{Cpu, Server, binaries};
 
+/// Keys of a measurement.
+const CONTENT_KEYS: &str = "bench-1:YmVuY2htYXJrLWJlbmNobWFyay1iZW5jaG1hcmstMzI=";
+const RELAY_KEYS: &str = "bench-1:cmVsYXktcmVsYXktcmVsYXktcmVsYXktcmVsYXktMzI=";
+
 /// One kind of server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Writer {
@@ -17,6 +21,8 @@ pub(crate) enum Writer {
     Ours,
     /// The same, in conversations in which nobody has had a socket for a while: nobody needs their events.
     OursUnheard,
+    /// The same, with content encrypted in PostgreSQL, in a database of its own there, and on its way through Redis.
+    OursEncrypted,
     /// Another build of it, to compare with.
     OtherBuild(PathBuf),
     /// The whole system, through HAProxy.
@@ -53,6 +59,7 @@ impl Writer {
         match self {
             Self::Ours => "**ours**".to_owned(),
             Self::OursUnheard => "ours, nobody has listened".to_owned(),
+            Self::OursEncrypted => "ours, content encrypted".to_owned(),
             Self::OtherBuild(path) => format!("ours, {}", path.display()),
             Self::OursBehindHaproxy => "ours, through HAProxy".to_owned(),
             Self::Yardstick(name) => name.clone(),
@@ -68,10 +75,17 @@ impl Writer {
             open_logs(system, pairs)?;
         }
         let (address, servers, server) = match self {
-            Self::Ours | Self::OursUnheard | Self::OtherBuild(_) => {
+            Self::Ours | Self::OursUnheard | Self::OursEncrypted | Self::OtherBuild(_) => {
                 let own = binaries()?.join("api-service");
                 let binary = if let Self::OtherBuild(path) = self { path } else { &own };
-                let server = Server::of_ours(binary, system, &[])?;
+                let server = match self {
+                    Self::OursEncrypted => {
+                        let database = system.database("encrypted", binary)?;
+                        let keys = [("CONTENT_KEYS", CONTENT_KEYS), ("RELAY_KEYS", RELAY_KEYS)];
+                        Server::of_ours(binary, system, &[&keys[..], &[("DATABASE_URL", &database)]].concat())?
+                    }
+                    _ => Server::of_ours(binary, system, &[])?,
+                };
                 (server.address, vec![server.pid()], Some(server))
             }
             Self::OursBehindHaproxy => {

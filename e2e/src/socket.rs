@@ -102,6 +102,14 @@ impl Socket {
         }
     }
 
+    /// The next frame, or none when the server has closed.
+    pub async fn next_or_end(&mut self) -> Option<Value> {
+        match self.hear(Instant::now() + PATIENCE).await {
+            Received::Frame(frame) => Some(frame),
+            Received::Closed(_) => None,
+        }
+    }
+
     /// The next frame of a type. Those that come before it are kept for [`Socket::everything`].
     pub async fn expect(&mut self, kind: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;

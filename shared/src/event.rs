@@ -10,7 +10,8 @@
 //! - `* PARTICIPANT` for what is not: somebody's typing, which its own sockets need not hear.
 //!
 //! `PREVIOUS` is the cursor of the entry that the log held last before this one, `-` when it held none. Who stands
-//! elsewhere has missed something.
+//! elsewhere has missed something. With relay keys, what a message's frame holds behind its cursor is sealed:
+//! [`crate::relay_keys`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use crate::ids::MessageId;
 use crate::participant::Participant;
+use crate::redacted::Redacted;
 
 /// The place of an event in the log of its conversation: the id of a Redis stream entry.
 /// Opaque to clients. Cursors of one conversation order as its events do.
@@ -91,7 +93,7 @@ pub struct Draft {
     /// A message's place in its conversation, which is its place among the published ones as well.
     pub seq: Option<i64>,
     /// The frame behind its `cursor`, up to and with the closing brace.
-    pub rest: String,
+    pub rest: Redacted<String>,
 }
 
 impl Draft {
@@ -99,7 +101,7 @@ impl Draft {
     #[must_use]
     pub fn message(json: &str, addressed: Addressed, seq: i64) -> Self {
         let rest = ["\"message\":", json, "}"].concat();
-        Self { kind: "message", addressed: Some(addressed), seq: Some(seq), rest }
+        Self { kind: "message", addressed: Some(addressed), seq: Some(seq), rest: rest.into() }
     }
 
     /// A `delivered` or `read` frame, for whoever sent the messages.
@@ -108,7 +110,7 @@ impl Draft {
     pub fn receipt(kind: crate::receipt::Kind, message_ids: &[MessageId], at: &str) -> Self {
         let ids: Vec<String> = message_ids.iter().map(|id| format!("\"{id}\"")).collect();
         let rest = format!("\"message_ids\":[{}],\"{}\":\"{at}\"}}", ids.join(","), kind.time_field());
-        Self { kind: kind.as_str(), addressed: None, seq: None, rest }
+        Self { kind: kind.as_str(), addressed: None, seq: None, rest: rest.into() }
     }
 
     /// The header behind its cursor; empty when no delivery is to be proven.
@@ -124,7 +126,7 @@ impl Draft {
 pub struct InvalidEvent;
 
 /// An event as a gateway reads it: where it lies, if it can.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Event<'a> {
     /// What the gateway must know of it.
     pub header: Header,
@@ -199,9 +201,14 @@ impl<'a> Event<'a> {
     /// # Errors
     /// [`InvalidEvent`] when it is not of the form that [`crate::channel::Topology::publish_script`] gives it.
     pub fn from_channel(payload: &'a [u8]) -> Result<Self, InvalidEvent> {
-        let payload = std::str::from_utf8(payload).map_err(|_| InvalidEvent)?;
-        let (header, frame) = payload.split_once('\n').ok_or(InvalidEvent)?;
-        Ok(Self { header: header.parse()?, frame: Cow::Borrowed(frame) })
+        let (header, frame) = split(payload)?;
+        Self::plain(header, frame)
+    }
+
+    /// An event whose frame is a text as it is.
+    pub(crate) fn plain(header: Header, frame: &'a [u8]) -> Result<Self, InvalidEvent> {
+        let frame = std::str::from_utf8(frame).map_err(|_| InvalidEvent)?;
+        Ok(Self { header, frame: Cow::Borrowed(frame) })
     }
 
     /// Reads the entry of a log that follows `previous`. `None` for the entry that only opens a log.
@@ -227,6 +234,20 @@ impl<'a> Event<'a> {
     }
 }
 
+/// A frame is what somebody wrote.
+impl fmt::Debug for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("header", &self.header).field("frame", &Redacted::new(&self.frame)).finish()
+    }
+}
+
+/// The header of what came on a channel, and its frame, of which nothing is known.
+pub(crate) fn split(payload: &[u8]) -> Result<(Header, &[u8]), InvalidEvent> {
+    let end = payload.iter().position(|byte| *byte == b'\n').ok_or(InvalidEvent)?;
+    let header = std::str::from_utf8(&payload[..end]).map_err(|_| InvalidEvent)?;
+    Ok((header.parse()?, &payload[end + 1..]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,11 +264,16 @@ mod tests {
     #[test]
     fn channel_and_log_give_the_same_event() {
         let draft = Draft::message(r#"{"content":"line\none"}"#, addressed(), 1);
-        let payload =
-            format!("1-2 1-1 {}\n{{\"type\":\"{}\",\"cursor\":\"1-2\",{}", draft.header(), draft.kind, draft.rest);
+        let payload = format!(
+            "1-2 1-1 {}\n{{\"type\":\"{}\",\"cursor\":\"1-2\",{}",
+            draft.header(),
+            draft.kind,
+            draft.rest.expose()
+        );
         let live = Event::from_channel(payload.as_bytes()).unwrap();
         let (cursor, previous) = (cursor("1-2"), Some(cursor("1-1")));
-        let replayed = Event::from_log(cursor, previous, draft.kind, &draft.header(), &draft.rest).unwrap().unwrap();
+        let replayed =
+            Event::from_log(cursor, previous, draft.kind, &draft.header(), draft.rest.expose()).unwrap().unwrap();
         assert_eq!(live.frame, replayed.frame);
         let header = Header::Logged { cursor, previous, addressed: Some(addressed()) };
         assert_eq!(live.header, header);
@@ -260,9 +286,10 @@ mod tests {
     fn receipts_are_frames_that_nobody_has_to_prove() {
         let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
         let draft = Draft::receipt(crate::receipt::Kind::Read, &ids, "2026-11-22T12:00:00.000001Z");
-        assert_eq!(receipt_ids(&draft.rest), Ok(ids.to_vec()));
+        assert_eq!(receipt_ids(draft.rest.expose()), Ok(ids.to_vec()));
         assert_eq!(receipt_ids("\"message\":{}}"), Err(InvalidEvent));
-        let event = Event::from_log(cursor("5-0"), None, draft.kind, &draft.header(), &draft.rest).unwrap().unwrap();
+        let event =
+            Event::from_log(cursor("5-0"), None, draft.kind, &draft.header(), draft.rest.expose()).unwrap().unwrap();
         assert_eq!(event.header, Header::Logged { cursor: cursor("5-0"), previous: None, addressed: None });
         let frame: serde_json::Value = serde_json::from_str(&event.frame).unwrap();
         assert_eq!(

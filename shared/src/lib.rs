@@ -8,6 +8,9 @@
 //! - [`receipt`]: what travels back, from the sockets to the API service
 //! - [`channel`]: every name in Redis, and the scripts that work on them
 //! - [`publication`]: events on their way into Redis
+//! - [`relay_keys`]: messages that nobody in Redis can read
+//! - [`seal`], [`keys`]: AES-256-GCM, and lists of keys as settings have them
+//! - [`redacted`]: values that never show themselves
 //! - [`token`]: JWT → [`token::Principal`], and what a principal may do
 //! - [`verified`]: tokens that were verified already
 //! - [`revocation`]: tokens that are refused before they expire
@@ -29,14 +32,18 @@ pub mod channel;
 pub mod env;
 pub mod event;
 pub mod ids;
+pub mod keys;
 pub mod mode;
 pub mod net;
 pub mod participant;
 pub mod problem;
 pub mod publication;
 pub mod receipt;
+pub mod redacted;
+pub mod relay_keys;
 pub mod request;
 pub mod revocation;
+pub mod seal;
 pub mod shutdown;
 pub mod telemetry;
 pub mod ticket;

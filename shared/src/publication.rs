@@ -1,7 +1,12 @@
 //! Events on their way into Redis: keys and arguments of the publishing script.
 
+use bytes::Bytes;
+
 use crate::channel::Channel;
 use crate::event::Draft;
+use crate::redacted::Redacted;
+use crate::relay_keys::RelayKeys;
+use crate::seal::SealError;
 
 /// How an event is published beside others of its conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,32 +36,48 @@ impl Manner {
 #[derive(Debug, Clone)]
 pub struct Publication {
     keys: Vec<String>,
-    args: Vec<String>,
+    args: Redacted<Vec<Bytes>>,
 }
 
 impl Publication {
     /// No events yet. Logs keep `length` entries for `ttl_millis`.
     #[must_use]
     pub fn new(length: u32, ttl_millis: u32) -> Self {
-        Self { keys: Vec::new(), args: vec![length.to_string(), ttl_millis.to_string()] }
+        Self { keys: Vec::new(), args: vec![number(&length), number(&ttl_millis)].into() }
     }
 
-    /// Adds an event.
-    pub fn add(&mut self, channel: &Channel, draft: &Draft, manner: Manner) {
+    /// Adds an event, sealed when there is a key for it.
+    ///
+    /// # Errors
+    /// [`SealError::Cipher`]; the event is not added then, as nothing that is to be sealed is ever published plain.
+    pub fn add(
+        &mut self,
+        channel: &Channel,
+        draft: &Draft,
+        manner: Manner,
+        relay_keys: &RelayKeys,
+    ) -> Result<(), SealError> {
+        let sealed = relay_keys.seal(channel, draft)?;
+        let rest = sealed.unwrap_or_else(|| draft.rest.expose().clone().into_bytes());
         self.keys.push(channel.log());
-        self.args.extend([
-            draft.kind.to_owned(),
-            draft.header(),
-            draft.rest.clone(),
-            channel.as_str().to_owned(),
-            draft.seq.unwrap_or(0).to_string(),
-            manner.as_str().to_owned(),
+        self.args.expose_mut().extend([
+            Bytes::from_static(draft.kind.as_bytes()),
+            draft.header().into(),
+            rest.into(),
+            Bytes::copy_from_slice(channel.as_str().as_bytes()),
+            number(&draft.seq.unwrap_or(0)),
+            Bytes::from_static(manner.as_str().as_bytes()),
         ]);
+        Ok(())
     }
 
-    /// What the script takes.
+    /// What the script takes. Arguments are bytes: what is sealed is no text.
     #[must_use]
-    pub fn into_parts(self) -> (Vec<String>, Vec<String>) {
-        (self.keys, self.args)
+    pub fn into_parts(self) -> (Vec<String>, Vec<Bytes>) {
+        (self.keys, self.args.into_inner())
     }
+}
+
+fn number(number: &impl ToString) -> Bytes {
+    number.to_string().into()
 }

@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 
 use crate::data_dir::DataDir;
-use crate::program::{self, Program};
+use crate::program::{self, Program, SECRET_VARIABLES};
 
 const TEMPLATE: &str = include_str!("../../deploy/haproxy.cfg");
 
@@ -55,7 +55,7 @@ impl HaProxy {
             .env("LISTEN", self.listen.clone())
             .env("MAXCONN", connections(hard_descriptor_limit()).to_string())
             .env("THREADS", threads.to_string());
-        program.hidden = vec!["JWT_SECRET", "DATABASE_URL", "REDIS_URL", "GATEWAY_REDIS_URL"];
+        program.hidden = [&SECRET_VARIABLES[..], &["REDIS_URL", "GATEWAY_REDIS_URL"]].concat();
         program
     }
 

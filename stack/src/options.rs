@@ -5,11 +5,16 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Variables of the developer's shell that must not decide what a test runs against.
-const AMBIENT: [&str; 13] = [
+const AMBIENT: &[&str] = &[
     "DATABASE_URL",
     "REDIS_URL",
     "GATEWAY_REDIS_URL",
     "JWT_SECRET",
+    "CONTENT_KEYS",
+    "CONTENT_KEYS_FILE",
+    "CONTENT_KEYS_COMMAND",
+    "RELAY_KEYS",
+    "RELAY_KEYS_FILE",
     "JWKS_FILE",
     "JWKS_URL",
     "AUDIT_KEY",

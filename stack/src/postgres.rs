@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 
 use crate::data_dir::{DataDir, remove_file};
-use crate::program::{self, Program};
+use crate::program::{self, Program, SECRET_VARIABLES};
 use crate::secret::{load_or_create, write_private};
 use crate::{orphans, probe::Probe};
 
@@ -112,7 +112,7 @@ impl Postgres {
         let mut program = Program::new(name, self.binaries.join(binary), self.log.clone());
         program.account = self.account.clone();
         program.folder = self.folder.parent().map(Path::to_path_buf);
-        program.hidden = vec!["PGDATA", "PGPORT", "PGOPTIONS", "JWT_SECRET", "AUDIT_KEY", "DATABASE_URL"];
+        program.hidden = [&["PGDATA", "PGPORT", "PGOPTIONS"], &SECRET_VARIABLES[..]].concat();
         program
     }
 

@@ -18,6 +18,9 @@ pub(crate) const MARK: &str = "STACK_DATA_DIR";
 
 /// Variables that speak to the stack and not to what it starts.
 const OWN_VARIABLES: [&str; 4] = ["PORT", "BIND", "API", "GATEWAYS"];
+/// Variables with secrets of the services, which servers that others have written need not know.
+pub(crate) const SECRET_VARIABLES: [&str; 5] =
+    ["JWT_SECRET", "AUDIT_KEY", "DATABASE_URL", "CONTENT_KEYS", "RELAY_KEYS"];
 
 /// What to start. Starting it twice gives the same program again.
 #[derive(Debug, Clone)]

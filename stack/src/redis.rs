@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::data_dir::{DataDir, remove_file};
 use crate::ports::Ports;
 use crate::probe::Probe;
-use crate::program::{self, Program};
+use crate::program::{self, Program, SECRET_VARIABLES};
 use crate::secret::load_or_create;
 
 /// Masters of a cluster: the least that it can decide anything with.
@@ -94,7 +94,7 @@ impl Redis {
         let mut program = Program::new(name, self.binary.clone(), self.log.clone()).args(["-"]);
         program.input = self.settings();
         program.folder = Some(self.folder.clone());
-        program.hidden = vec!["JWT_SECRET", "DATABASE_URL"];
+        program.hidden = SECRET_VARIABLES.to_vec();
         program
     }
 

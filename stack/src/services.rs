@@ -9,9 +9,19 @@ use crate::data_dir::DataDir;
 use crate::ports::Ports;
 use crate::program::{self, Program};
 
-/// Environment variables of libpq and ours that lead to the database, and the key of what is kept there.
-const DATABASE_VARIABLES: [&str; 7] =
-    ["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "AUDIT_KEY"];
+/// Environment variables of libpq and ours that lead to the database, or are keys of what it holds.
+const DATABASE_VARIABLES: [&str; 10] = [
+    "DATABASE_URL",
+    "PGHOST",
+    "PGPORT",
+    "PGUSER",
+    "PGPASSWORD",
+    "PGDATABASE",
+    "AUDIT_KEY",
+    "CONTENT_KEYS",
+    "CONTENT_KEYS_FILE",
+    "CONTENT_KEYS_COMMAND",
+];
 
 /// Better for one machine than the services' own defaults; the caller's environment wins. Sockets
 /// close within two seconds, because whoever pressed Ctrl-C is waiting.

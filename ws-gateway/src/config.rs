@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
 use shared::env::{BadEnv, Env, Setting};
+use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, read_relay_keys};
 use shared::mode::{MODE, Mode};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
@@ -33,6 +34,8 @@ pub struct Config {
     pub redis_ca: Option<CaFile>,
     /// How long Redis may take for a command, a connection, or a sign of life.
     pub redis_timeout: Duration,
+    /// What opens the messages that come through Redis sealed.
+    pub relay_keys: Option<KeyRing>,
     /// Which tokens are good.
     pub tokens: TokenRules,
     /// Whose pages may open sockets.
@@ -129,6 +132,8 @@ pub const SETTINGS: &[Setting] = &[
     REDIS_URL,
     REDIS_CA_FILE,
     REDIS_TIMEOUT,
+    RELAY_KEYS,
+    RELAY_KEYS_FILE,
     MODE,
     JWT_SECRET,
     JWKS_FILE,
@@ -175,6 +180,7 @@ impl Config {
         let redis_url = env.read(&REDIS_URL);
         let redis_ca = env.read_optional(&REDIS_CA_FILE);
         let redis_timeout = seconds(env, &REDIS_TIMEOUT, 1, 60);
+        let relay_keys = read_relay_keys(env);
         let mode: Option<Mode> = env.read(&MODE);
         let tokens = settings::read(env, mode.unwrap_or_default());
         let origins = AllowedOrigins::read(env, mode.unwrap_or_default());
@@ -198,6 +204,7 @@ impl Config {
             redis_url: redis_url?,
             redis_ca: redis_ca?,
             redis_timeout: redis_timeout?,
+            relay_keys: relay_keys?,
             tokens: mode.and(tokens)?,
             origins: origins?,
             log_format: log_format?,

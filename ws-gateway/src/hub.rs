@@ -176,6 +176,20 @@ impl Hub {
         }
     }
 
+    /// What came on a channel could not be read: the log is, in its place.
+    pub fn lost(&self, channel: &str) {
+        let mut guard = self.shard(channel).lock();
+        let state = &mut *guard;
+        if let Some(room) = state.rooms.get_mut(channel)
+            && room.fall_behind()
+            && room.stage == Stage::Live
+            && let Some((channel, _)) = state.rooms.get_key_value(channel)
+        {
+            state.behind.push(channel.clone());
+            self.fell_behind.notify_one();
+        }
+    }
+
     /// Waits until [`Hub::take_interest`] may have something.
     pub async fn interest_changed(&self) {
         self.interest_changed.notified().await;

@@ -17,6 +17,7 @@
 //! - [`revocations`]: Redis → which tokens are refused, and whose sockets are closed
 //! - [`tickets`]: Redis → whose ticket it is, once
 //! - [`typing`]: somebody types → Redis
+//! - [`unsealing`]: opens events that Redis may not read
 //! - [`redis`]: how connections to Redis behave
 //! - `admin`: metrics and health on a port of their own
 
@@ -39,6 +40,7 @@ pub mod revocations;
 mod server;
 pub mod tickets;
 pub mod typing;
+pub mod unsealing;
 pub mod uplink;
 mod wire;
 
@@ -48,6 +50,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use shared::net;
+use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
 use shared::telemetry;
 use shared::token::{Keyring, NoKeys, Verifier};
@@ -67,6 +70,7 @@ use crate::replay::Logs;
 use crate::revocations::Revoked;
 use crate::tickets::Tickets;
 use crate::typing::Typing;
+use crate::unsealing::Unsealing;
 
 /// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -115,9 +119,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let redis = Redis::new(config.redis_url.clone(), config.redis_ca.as_ref(), config.redis_timeout)?;
     let topology = redis.topology();
     let commands = redis.commands(&background)?;
-    let logs = Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes);
+    let unsealing = Arc::new(Unsealing::new(config.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default()));
+    let logs = Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes, unsealing.clone());
     let hub = Hub::new();
-    relay::start(redis, logs.clone(), &hub, config.position_check, &background);
+    relay::start(redis, logs.clone(), unsealing, &hub, config.position_check, &background);
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
     let (held, hearing, ended) = (keys.clone(), hub.clone(), background.clone());
     background.spawn(async move {

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
 use shared::event::{Cursor, Event, Header};
+use shared::redacted::Redacted;
 use shared::token::Principal;
 
 use crate::close::Close;
@@ -28,7 +29,7 @@ pub struct Delivery {
     /// What the gateway knows of it.
     pub header: Header,
     /// The frame as it goes over the wire, encoded once for every socket.
-    frame: Box<[u8]>,
+    frame: Redacted<Box<[u8]>>,
 }
 
 impl Delivery {
@@ -36,7 +37,7 @@ impl Delivery {
     /// for as long as the slowest socket.
     #[must_use]
     pub fn new(event: Event<'_>) -> Arc<Self> {
-        Arc::new(Self { header: event.header, frame: wire::text_frame(&event.frame).into() })
+        Arc::new(Self { header: event.header, frame: Redacted::new(wire::text_frame(&event.frame).into()) })
     }
 
     /// Its place in the log, if it has one.
@@ -51,7 +52,7 @@ impl Delivery {
     /// What goes over the wire.
     #[must_use]
     pub fn frame(&self) -> &[u8] {
-        &self.frame
+        self.frame.expose()
     }
 }
 
@@ -75,7 +76,7 @@ impl Item {
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Event(delivery) => ENTRY_BYTES + delivery.frame.len(),
+            Self::Event(delivery) => ENTRY_BYTES + delivery.frame().len(),
             _ => ENTRY_BYTES,
         }
     }
@@ -357,6 +358,14 @@ mod tests {
         // This batch was never said to be written.
         outbound.push(event("3-0", 100));
         assert_eq!(outbound.next().await.unwrap_err(), Close::TooSlow);
+    }
+
+    #[test]
+    fn a_delivery_does_not_show_what_somebody_wrote() {
+        let payload = b"5-1 5-0\n{\"type\":\"note\",\"text\":\"hunter2\"}";
+        let delivery = Delivery::new(Event::from_channel(payload).unwrap());
+        let shown = format!("{:?} {delivery:?}", Item::Event(delivery.clone()));
+        assert!(!shown.contains("hunter2") && !shown.contains("104, 117, 110"), "{shown}");
     }
 
     #[tokio::test]

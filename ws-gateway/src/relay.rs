@@ -18,13 +18,14 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use metrics::{counter, gauge};
 use shared::channel::Channel;
-use shared::event::{Cursor, Event};
+use shared::event::Cursor;
 use shared::shutdown::Shutdown;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::hub::{Backfill, Hub};
 use crate::redis::{Ear, HEARTBEAT, Heard, Link, LinkError, Redis, Subscriber};
 use crate::replay::Logs;
+use crate::unsealing::{Unsealing, Unusable};
 use subscriptions::Subscriptions;
 
 /// Channels in one SUBSCRIBE.
@@ -38,8 +39,15 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(1600);
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Starts to relay into `hub`, until `shutdown`.
-pub fn start(redis: Redis, logs: Logs, hub: &Arc<Hub>, position_check: Duration, shutdown: &Shutdown) {
-    until(shutdown, sessions(redis, hub.clone()));
+pub fn start(
+    redis: Redis,
+    logs: Logs,
+    unsealing: Arc<Unsealing>,
+    hub: &Arc<Hub>,
+    position_check: Duration,
+    shutdown: &Shutdown,
+) {
+    until(shutdown, sessions(redis, unsealing, hub.clone()));
     until(shutdown, backfill(logs.clone(), hub.clone()));
     until(shutdown, check_positions(logs, hub.clone(), position_check));
 }
@@ -54,7 +62,7 @@ fn until(shutdown: &Shutdown, task: impl Future<Output = ()> + Send + 'static) {
     });
 }
 
-async fn sessions(redis: Redis, hub: Arc<Hub>) {
+async fn sessions(redis: Redis, unsealing: Arc<Unsealing>, hub: Arc<Hub>) {
     let mut pause = SHORTEST_PAUSE;
     loop {
         match timeout(redis.timeout(), redis.subscriber()).await {
@@ -63,7 +71,7 @@ async fn sessions(redis: Redis, hub: Arc<Hub>) {
                 gauge!("gateway_redis_up").set(1.0);
                 pause = SHORTEST_PAUSE;
                 hub.connected();
-                let why = session(subscriber, &hub).await;
+                let why = session(subscriber, &unsealing, &hub).await;
                 gauge!("gateway_redis_up").set(0.0);
                 counter!("gateway_redis_losses_total").increment(1);
                 hub.disconnected();
@@ -94,11 +102,11 @@ enum Loss {
     Unserved,
 }
 
-async fn session(subscriber: Subscriber, hub: &Hub) -> Loss {
+async fn session(subscriber: Subscriber, unsealing: &Unsealing, hub: &Hub) -> Loss {
     let (links, ears): (Vec<_>, Vec<_>) = subscriber.nodes.into_iter().unzip();
     let mut hearts: FuturesUnordered<_> = links.iter().cloned().map(keep_alive).collect();
     let subscriptions = Subscriptions::new(links, subscriber.slots);
-    let mut listening: FuturesUnordered<_> = ears.into_iter().map(|ear| listen(ear, hub)).collect();
+    let mut listening: FuturesUnordered<_> = ears.into_iter().map(|ear| listen(ear, unsealing, hub)).collect();
     tokio::select! {
         loss = keep(subscriptions, hub) => loss,
         // Of any: what the others still have is soon subscribed again, and nobody has to remember whose was whose.
@@ -120,11 +128,11 @@ async fn keep_alive(link: Link) -> Loss {
 }
 
 /// Passes on what a server says, until it says no more.
-async fn listen(mut ear: Ear, hub: &Hub) -> Loss {
+async fn listen(mut ear: Ear, unsealing: &Unsealing, hub: &Hub) -> Loss {
     loop {
         let heard = match ear.listen().await {
             Ok(()) => ear.hear(|heard| match heard {
-                Heard::Event { channel, payload } => pass_on(hub, channel, payload),
+                Heard::Event { channel, payload } => pass_on(hub, unsealing, channel, payload),
                 Heard::Unsubscribed(channel) => hub.unsubscribed(channel),
             }),
             Err(error) => Err(error),
@@ -167,11 +175,13 @@ async fn keep(mut subscriptions: Subscriptions, hub: &Hub) -> Loss {
     }
 }
 
-fn pass_on(hub: &Hub, channel: &str, payload: &[u8]) {
-    match Event::from_channel(payload) {
+fn pass_on(hub: &Hub, unsealing: &Unsealing, channel: &str, payload: &[u8]) {
+    match unsealing.live(channel, payload) {
         Ok(event) => hub.dispatch(channel, event),
+        // The log may open; if it does not either, there is a `resync`.
+        Err(Unusable::Sealed) => hub.lost(channel),
         // Never its content.
-        Err(error) => tracing::error!(channel, %error, "ignored what came on a channel"),
+        Err(Unusable::Invalid(error)) => tracing::error!(channel, %error, "ignored what came on a channel"),
     }
 }
 

@@ -13,7 +13,7 @@ use fred::interfaces::StreamsInterface;
 use fred::types::Value;
 use fred::types::scripts::Script;
 use shared::channel::{self, Channel};
-use shared::event::{self, Addressed, Cursor, Event};
+use shared::event::{self, Addressed, Cursor};
 use shared::ids::MessageId;
 use shared::participant::Participant;
 use tokio::try_join;
@@ -21,6 +21,7 @@ use tokio::try_join;
 use crate::hub::Backfill;
 use crate::outbound::Delivery;
 use crate::redis::{redirected, run};
+use crate::unsealing::{Unsealing, Unusable};
 
 /// Entries read at a time. Logs hold a few dozen.
 const PAGE: u64 = 512;
@@ -55,14 +56,15 @@ pub struct Logs {
     tail: Script,
     ttl: Duration,
     limit_bytes: usize,
+    unsealing: Arc<Unsealing>,
 }
 
 impl Logs {
     /// A reader that keeps logs alive for `ttl` after it looked at them, and replays at most `limit_bytes` of frames
     /// at once: more would not fit into a socket's queue.
     #[must_use]
-    pub fn new(client: Client, ttl: Duration, limit_bytes: usize) -> Self {
-        Self { client, tail: Script::from_lua(channel::TAIL), ttl, limit_bytes }
+    pub fn new(client: Client, ttl: Duration, limit_bytes: usize, unsealing: Arc<Unsealing>) -> Self {
+        Self { client, tail: Script::from_lua(channel::TAIL), ttl, limit_bytes, unsealing }
     }
 
     /// The newest entry; an empty log is opened first.
@@ -75,7 +77,8 @@ impl Logs {
         id.parse().map_err(|_| ReplayError::NotALog)
     }
 
-    /// Everything after `cursor`; `None` when the log does not hold `cursor` any more, or too much follows it.
+    /// Everything after `cursor`; `None` when the log does not hold `cursor` any more, too much follows it, or what does
+    /// cannot be opened here.
     ///
     /// # Errors
     /// [`ReplayError`]
@@ -95,7 +98,14 @@ impl Logs {
             for (id, fields) in entries {
                 let previous = last;
                 last = id.parse().map_err(|_| ReplayError::NotALog)?;
-                let Some(delivery) = read_entry(last, previous, &fields)? else { continue };
+                let (kind, header, rest) = parts(&fields)?;
+                let event = match self.unsealing.logged(channel, [last, previous], kind, header, rest) {
+                    Ok(Some(event)) => event,
+                    Ok(None) => continue,
+                    Err(Unusable::Sealed) => return Ok(None),
+                    Err(Unusable::Invalid(_)) => return Err(ReplayError::NotALog),
+                };
+                let delivery = Delivery::new(event);
                 bytes += delivery.frame().len();
                 deliveries.push(delivery);
             }
@@ -143,9 +153,12 @@ impl Logs {
         let mut unproven = Vec::new();
         // From the newest on: receipts stand behind what they tell of.
         for (id, fields) in newest {
-            let [kind, header, rest] = texts(&fields)?;
+            let (kind, header, rest) = parts(&fields)?;
             match kind {
-                "delivered" | "read" => received.extend(event::receipt_ids(rest).map_err(|_| ReplayError::NotALog)?),
+                "delivered" | "read" => {
+                    let rest = std::str::from_utf8(rest).map_err(|_| ReplayError::NotALog)?;
+                    received.extend(event::receipt_ids(rest).map_err(|_| ReplayError::NotALog)?);
+                }
                 _ if id.parse::<Cursor>().map_err(|_| ReplayError::NotALog)? > cursor => {}
                 _ => {
                     if let Ok(Addressed { to: receiver, message_id }) = header.parse()
@@ -172,21 +185,11 @@ impl Logs {
     }
 }
 
-fn read_entry(
-    cursor: Cursor,
-    previous: Cursor,
-    fields: &HashMap<String, Value>,
-) -> Result<Option<Arc<Delivery>>, ReplayError> {
-    let [kind, header, rest] = texts(fields)?;
-    let event = Event::from_log(cursor, Some(previous), kind, header, rest).map_err(|_| ReplayError::NotALog)?;
-    Ok(event.map(Delivery::new))
-}
-
-/// An entry's type, header and rest.
-fn texts(fields: &HashMap<String, Value>) -> Result<[&str; 3], ReplayError> {
-    let text = |name| fields.get(name).and_then(Value::as_bytes).and_then(|bytes| std::str::from_utf8(bytes).ok());
-    match channel::LOG_FIELDS.map(text) {
-        [Some(kind), Some(header), Some(rest)] => Ok([kind, header, rest]),
+/// An entry's type, header and rest. The rest is no text when it is sealed.
+fn parts(fields: &HashMap<String, Value>) -> Result<(&str, &str, &[u8]), ReplayError> {
+    let [kind, header, rest] = channel::LOG_FIELDS.map(|name| fields.get(name).and_then(Value::as_bytes));
+    match (kind.map(std::str::from_utf8), header.map(std::str::from_utf8), rest) {
+        (Some(Ok(kind)), Some(Ok(header)), Some(rest)) => Ok((kind, header, rest)),
         _ => Err(ReplayError::NotALog),
     }
 }

@@ -67,8 +67,8 @@ impl Messages {
             }
         }
         match sent {
-            Ok(Written { json, created: true }) => Ok(Sent::Created(Encoded::of_json(json))),
-            Ok(Written { json, created: false }) => Ok(Sent::Repeated(Encoded::of_json(json))),
+            Ok(Written { json, created: true }) => Ok(Sent::Created(Encoded::of_json(json.into_inner()))),
+            Ok(Written { json, created: false }) => Ok(Sent::Repeated(Encoded::of_json(json.into_inner()))),
             Err(refused @ Refused::IdReused) => Ok(Sent::IdReused(problem(refused).into())),
             Err(refused) => Err(refused.into()),
         }
@@ -149,7 +149,7 @@ impl FromFields for SendBody {
             location: location?,
             sender: sender?,
             receiver: receiver?,
-            content: content?,
+            content: content?.into(),
             client_message_id: client_message_id?,
         }))
     }

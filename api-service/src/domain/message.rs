@@ -12,6 +12,8 @@ use time::format_description::FormatItem;
 use time::macros::format_description;
 use uuid::Uuid;
 
+use crate::vault::Place;
+
 /// Most characters (Unicode scalar values) of a message.
 pub const MAX_CONTENT_CHARS: usize = 8_000;
 
@@ -112,6 +114,12 @@ impl Message {
     /// When serde_json fails, which it does not for these types.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
+    }
+
+    /// What its content is tied to when it is stored sealed.
+    #[must_use]
+    pub fn place(&self) -> Place<'_> {
+        Place { id: self.id, conversation: &self.new.conversation, sender: &self.new.sender }
     }
 
     /// The event that tells both sides, around the message's JSON.

@@ -2,6 +2,7 @@
 
 use shared::ids::LocationId;
 use shared::participant::{Conversation, Participant};
+use shared::redacted::Redacted;
 use uuid::Uuid;
 
 use super::error::Refused;
@@ -18,7 +19,7 @@ pub struct SendMessage {
     /// To whom.
     pub receiver: Participant,
     /// What.
-    pub content: String,
+    pub content: Redacted<String>,
     /// What makes a retry safe.
     pub client_message_id: Option<Uuid>,
 }
@@ -32,6 +33,6 @@ pub async fn send(origin: Origin, writer: &Writer, ask: SendMessage) -> Result<W
     let SendMessage { location, sender, receiver, content, client_message_id } = ask;
     origin.principal.check_acts_as(&location, &sender)?;
     let conversation = Conversation::new(location, sender.clone(), receiver.clone())?;
-    let content = Content::new(content).map_err(|why| Refused::Field("content", why))?;
+    let content = Content::new(content.into_inner()).map_err(|why| Refused::Field("content", why))?;
     writer.write(NewMessage { conversation, sender, receiver, content, client_message_id }, origin).await
 }

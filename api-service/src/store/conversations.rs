@@ -8,6 +8,7 @@ use shared::participant::{Conversation, Kind, Participant};
 use time::OffsetDateTime;
 use tokio_postgres::{Row, Statement};
 
+use super::data_keys::{self, Opening};
 use super::{Store, StoreError, messages};
 use crate::domain::inbox::{self, InboxCursor};
 
@@ -143,13 +144,19 @@ impl Store {
                     &[&location.as_str(), &viewer.id.as_str(), &from.last_activity_at, &from.conversation_id, &limit],
                 )
                 .await?;
-            rows.iter().map(|row| inbox_row(row, location, viewer)).collect()
+            let opening = data_keys::opening(client, self.vault.as_deref(), &rows).await?;
+            rows.iter().map(|row| inbox_row(row, &opening, location, viewer)).collect()
         })
         .await
     }
 }
 
-fn inbox_row(row: &Row, location: &LocationId, viewer: &Participant) -> Result<inbox::Row, StoreError> {
+fn inbox_row(
+    row: &Row,
+    opening: &Opening,
+    location: &LocationId,
+    viewer: &Participant,
+) -> Result<inbox::Row, StoreError> {
     let person = |column| messages::person(row, column);
     let first = Participant::user(person("user_id")?.ok_or_else(|| StoreError::internal("no user_id"))?);
     let second = match (person("contact_id")?, person("peer_user_id")?) {
@@ -160,7 +167,7 @@ fn inbox_row(row: &Row, location: &LocationId, viewer: &Participant) -> Result<i
     Ok(inbox::Row {
         conversation: Conversation::new(location.clone(), first, second).map_err(StoreError::internal)?,
         viewer: viewer.clone(),
-        last_message: messages::message(row)?,
+        last_message: messages::message(row, opening)?,
         unread_count: row.try_get("unread")?,
         last_activity_at: row.try_get("last_activity_at")?,
     })

@@ -1,7 +1,11 @@
 //! What can go wrong in PostgreSQL, told apart by SQLSTATE, never by message text.
 
 use deadpool_postgres::PoolError;
+use shared::ids::MessageId;
+use shared::seal::SealError;
 use tokio_postgres::error::SqlState;
+
+use crate::vault::VaultError;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -14,6 +18,9 @@ pub enum StoreError {
     /// Another transaction stood in the way; the same thing may work at once.
     #[error("another transaction stood in the way: {0}")]
     Contended(#[source] Cause),
+    /// A message's content is sealed, and not for this message, or was altered: somebody has changed the row.
+    #[error("the content of the message {0} was not sealed for it, or was altered")]
+    Unreadable(MessageId),
     /// The database refused, or holds what it should not: a mistake of ours.
     #[error("the database refused: {0}")]
     Internal(#[source] Cause),
@@ -31,6 +38,7 @@ impl StoreError {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(cause.to_string().into()),
             Self::Contended(cause) => Self::Contended(cause.to_string().into()),
+            Self::Unreadable(id) => Self::Unreadable(*id),
             Self::Internal(cause) => Self::Internal(cause.to_string().into()),
         }
     }
@@ -77,5 +85,17 @@ impl From<PoolError> for StoreError {
             },
             other => Self::Unavailable(other.into()),
         }
+    }
+}
+
+impl From<VaultError> for StoreError {
+    fn from(error: VaultError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<SealError> for StoreError {
+    fn from(error: SealError) -> Self {
+        Self::internal(error)
     }
 }

@@ -13,6 +13,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("outbox", "select, insert, update, delete"),
     ("audit_chains", "select, insert, update"),
     ("audit_log", "select, insert"),
+    ("data_keys", "select, insert"),
 ];
 
 /// Grants `role` what it needs and takes everything else from it, however often it is asked.

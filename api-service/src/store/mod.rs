@@ -5,13 +5,16 @@
 mod audit;
 mod connect;
 mod conversations;
+mod data_keys;
 mod error;
 mod grants;
+mod master_keys;
 mod messages;
 mod migrate;
 mod outbox;
 mod receipts;
 mod revocations;
+mod sealing;
 mod sends;
 mod trail;
 
@@ -23,6 +26,7 @@ use std::time::Duration;
 use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 pub use error::StoreError;
 pub use grants::Role;
+pub use master_keys::WrongKeys;
 pub use migrate::migrate;
 pub use outbox::{OutboxEntry, OutboxEvent};
 pub use sends::{Done, SendOutcome};
@@ -30,6 +34,7 @@ pub use trail::{Filter, Record, Trail};
 
 use crate::audit::key::AuditKey;
 use crate::config::DatabaseConfig;
+use crate::vault::Vault;
 use audit::Chains;
 use connect::Connector;
 
@@ -45,6 +50,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Store {
     pool: Pool,
     chains: Arc<Chains>,
+    /// What seals and opens content; none when that is not configured.
+    vault: Option<Arc<Vault>>,
 }
 
 impl Store {
@@ -82,7 +89,13 @@ impl Store {
             }))
             .build()
             .map_err(StoreError::internal)?;
-        Ok(Self { pool, chains })
+        Ok(Self { pool, chains, vault: None })
+    }
+
+    /// The same, with content sealed and opened by `vault`.
+    #[must_use]
+    pub fn with_vault(self, vault: Option<Arc<Vault>>) -> Self {
+        Self { vault, ..self }
     }
 
     /// Whether the database answers.

@@ -10,8 +10,9 @@ use shared::receipt::Kind;
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 
-use super::{Store, StoreError, messages};
+use super::{Store, StoreError, data_keys, messages};
 use crate::domain::message::{Message, timestamp};
+use crate::vault::Vault;
 
 /// Key of the advisory lock that one relay at a time holds: "outbox" in ASCII. Several at once would break the
 /// order within a conversation.
@@ -124,7 +125,7 @@ impl Store {
                 if !locked {
                     return Ok(Ok(None));
                 }
-                let (entries, is_full) = oldest(&transaction, limit, age_seconds).await?;
+                let (entries, is_full) = oldest(&transaction, self.vault.as_deref(), limit, age_seconds).await?;
                 if entries.is_empty() {
                     return Ok(Ok(Some((entries, false))));
                 }
@@ -164,6 +165,7 @@ impl Store {
 /// The oldest entries, their events made anew from the messages they tell of; and whether as many as asked for were there.
 async fn oldest(
     transaction: &Transaction<'_>,
+    vault: Option<&Vault>,
     limit: i64,
     age_seconds: f64,
 ) -> Result<(Vec<OutboxEntry>, bool), StoreError> {
@@ -178,12 +180,20 @@ async fn oldest(
     let statement = transaction
         .prepare_cached(concat!("select ", messages::columns!("m"), " from messages m where m.id = any($1)"))
         .await?;
-    let messages: HashMap<MessageId, Message> = transaction
-        .query(&statement, &[&told])
-        .await?
-        .iter()
-        .map(|row| messages::message(row).map(|message| (message.id, message)))
-        .collect::<Result<_, _>>()?;
+    let found = transaction.query(&statement, &[&told]).await?;
+    let opening = data_keys::opening(transaction, vault, &found).await?;
+    let mut messages: HashMap<MessageId, Option<Message>> = HashMap::with_capacity(found.len());
+    for row in &found {
+        match messages::message(row, &opening) {
+            Ok(message) => drop(messages.insert(message.id, Some(message))),
+            // Nobody can publish it, and it must not hold up all that stands behind it.
+            Err(error @ StoreError::Unreadable(id)) => {
+                tracing::error!(%error, "a message is not published");
+                messages.insert(id, None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
     let mut named = 0;
     for row in &rows {
         named += row.try_get::<_, Vec<MessageId>>("message_ids")?.len();
@@ -192,7 +202,7 @@ async fn oldest(
     Ok((entries, i64::try_from(named).is_ok_and(|named| named >= limit)))
 }
 
-fn entry(row: &Row, messages: &HashMap<MessageId, Message>) -> Result<OutboxEntry, StoreError> {
+fn entry(row: &Row, messages: &HashMap<MessageId, Option<Message>>) -> Result<OutboxEntry, StoreError> {
     let ids: Vec<MessageId> = row.try_get("message_ids")?;
     let receipt = |kind| -> Result<Vec<OutboxEvent>, StoreError> {
         let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
@@ -203,13 +213,13 @@ fn entry(row: &Row, messages: &HashMap<MessageId, Message>) -> Result<OutboxEntr
     let events = match row.try_get("kind")? {
         "delivered" => receipt(Kind::Delivered)?,
         "read" => receipt(Kind::Read)?,
-        _ => ids.iter().map(|id| message_event(messages.get(id))).collect::<Result<_, _>>()?,
+        _ => ids.iter().filter_map(|id| message_event(messages.get(id)).transpose()).collect::<Result<_, _>>()?,
     };
     Ok(OutboxEntry { id: row.try_get("id")?, events })
 }
 
-fn message_event(message: Option<&Message>) -> Result<OutboxEvent, StoreError> {
-    let message = message.ok_or_else(|| StoreError::internal("no such message"))?;
+fn message_event(message: Option<&Option<Message>>) -> Result<Option<OutboxEvent>, StoreError> {
+    let Some(message) = message.ok_or_else(|| StoreError::internal("no such message"))? else { return Ok(None) };
     let json = message.to_json().map_err(StoreError::internal)?;
-    Ok(OutboxEvent { channel: Channel::from(&message.new.conversation), draft: message.event(&json) })
+    Ok(Some(OutboxEvent { channel: Channel::from(&message.new.conversation), draft: message.event(&json) }))
 }

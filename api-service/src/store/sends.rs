@@ -13,25 +13,28 @@ use shared::audit::Action;
 use shared::channel::Channel;
 use shared::ids::{ConversationId, LocationId, MessageId};
 use shared::participant::Participant;
+use shared::redacted::Redacted;
 use tokio::try_join;
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
 use super::audit::{self, Lease};
 use super::conversations::{self, Bump, Standing};
+use super::data_keys::{self, Sealing};
 use super::outbox::{self, OutboxEntry, OutboxEvent};
 use super::{Store, StoreError, messages};
 use crate::audit::row::Row as AuditRow;
 use crate::domain::message::{Message, NewMessage, now};
 use crate::domain::origin::Origin;
+use crate::vault::Vault;
 
 /// What became of one send.
 #[derive(Debug, Clone)]
 pub enum SendOutcome {
     /// It is a new message, as clients get it.
-    Sent(String),
+    Sent(Redacted<String>),
     /// It was sent before; the message as it stands now, as clients get it.
-    Repeated(String),
+    Repeated(Redacted<String>),
     /// Its `client_message_id` stands for another message.
     IdReused,
 }
@@ -53,9 +56,12 @@ impl Store {
     /// then nobody knows, and only a repeat with the same `client_message_id` can tell.
     pub async fn send(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<Done, StoreError> {
         self.with(async |client| {
-            let statements = Statements::prepare(client).await?;
+            let locations = batch.iter().map(|new| new.conversation.location());
+            let sealing = data_keys::sealing(client, self.vault.as_deref(), locations).await?;
+            let statements = Statements::prepare(client, &sealing).await?;
+            let terms = Terms { statements, sealing, vault: self.vault.as_deref() };
             let lease = self.chains.lend(client).await?;
-            let done = send(client, &statements, batch, origins, lease).await;
+            let done = send(client, &terms, batch, origins, lease).await;
             if done.is_err() {
                 // On a broken connection this fails too, and the pool drops it.
                 let _ = client.batch_execute("rollback").await;
@@ -64,6 +70,13 @@ impl Store {
         })
         .await
     }
+}
+
+/// What is known before the transaction begins.
+struct Terms<'a> {
+    statements: Statements,
+    sealing: Sealing,
+    vault: Option<&'a Vault>,
 }
 
 /// Prepared before the transaction: within it, everything must be on its way in one go and in order.
@@ -76,11 +89,11 @@ struct Statements {
 }
 
 impl Statements {
-    async fn prepare(client: &Object) -> Result<Self, StoreError> {
+    async fn prepare(client: &Object, sealing: &Sealing) -> Result<Self, StoreError> {
         let (bump, repeats, insert, remember, audit) = try_join!(
             client.prepare_cached(conversations::BUMP),
             client.prepare_cached(messages::BY_CLIENT_ID),
-            client.prepare_cached(messages::INSERT),
+            client.prepare_cached(messages::insert_statement(sealing)),
             client.prepare_cached(outbox::INSERT_MESSAGES),
             client.prepare_cached(audit::APPEND),
         )?;
@@ -90,7 +103,7 @@ impl Statements {
 
 async fn send(
     client: &Object,
-    statements: &Statements,
+    terms: &Terms<'_>,
     batch: &[Arc<NewMessage>],
     origins: &[Origin],
     mut lease: Lease,
@@ -100,11 +113,11 @@ async fn send(
         let judged = judge(batch, &stored);
         if judged.bumps.is_empty() {
             let trail = audit_rows(&judged.verdicts, batch, origins, &[])?;
-            lease.place(&trail)?.insert(client, &statements.audit).await?;
+            lease.place(&trail)?.insert(client, &terms.statements.audit).await?;
             lease.committed();
             return done(&judged.verdicts, batch, &[], None);
         }
-        let begun = Begun::begin(client, statements, batch, &judged).await?;
+        let begun = Begun::begin(client, terms, batch, &judged).await?;
         if begun.standing.len() < judged.bumps.len() {
             // Somebody writes in a conversation for the first time.
             client.batch_execute("rollback").await?;
@@ -122,7 +135,7 @@ async fn send(
         }
         let new = place(batch, &judged, begun.standing)?;
         let trail = audit_rows(&judged.verdicts, batch, origins, &new)?;
-        let outbox_id = write(client, statements, &new, &trail, &mut lease).await?;
+        let outbox_id = write(client, terms, &new, &trail, &mut lease).await?;
         lease.committed();
         return done(&judged.verdicts, batch, &new, Some(outbox_id));
     }
@@ -140,7 +153,7 @@ impl Begun {
     /// in order, so repeats are looked for behind the locks: of two that race, the second sees the first.
     async fn begin(
         client: &Object,
-        statements: &Statements,
+        Terms { statements, vault, .. }: &Terms<'_>,
         batch: &[Arc<NewMessage>],
         judged: &Judged,
     ) -> Result<Self, StoreError> {
@@ -165,7 +178,9 @@ impl Begun {
             conversations::bump(client, &statements.bump, &judged.bumps, now()),
             repeats,
         )?;
-        Ok(Self { standing, repeats: repeats.iter().map(messages::message).collect::<Result<_, _>>()? })
+        let opening = data_keys::opening(client, *vault, &repeats).await?;
+        let repeats = repeats.iter().map(|row| messages::message(row, &opening)).collect::<Result<_, _>>()?;
+        Ok(Self { standing, repeats })
     }
 }
 
@@ -173,7 +188,7 @@ impl Begun {
 /// write tells. Returns the row of the outbox.
 async fn write(
     client: &Object,
-    statements: &Statements,
+    Terms { statements, sealing, .. }: &Terms<'_>,
     new: &[Message],
     trail: &[AuditRow],
     lease: &mut Lease,
@@ -182,7 +197,7 @@ async fn write(
     let placed = lease.place(trail)?;
     let ((), row, (), ()) = try_join!(
         biased;
-        messages::insert(client, &statements.insert, new),
+        messages::insert(client, &statements.insert, new, sealing),
         async { Ok(client.query_one(&statements.remember, &[&ids]).await?) },
         placed.insert(client, &statements.audit),
         async { Ok(client.batch_execute("commit").await?) },
@@ -326,9 +341,11 @@ fn done(
                 let json = message.to_json().map_err(StoreError::internal)?;
                 let channel = Channel::from(&message.new.conversation);
                 events.push(OutboxEvent { channel, draft: message.event(&json) });
-                SendOutcome::Sent(json)
+                SendOutcome::Sent(json.into())
             }
-            Verdict::RepeatsStored(message) => SendOutcome::Repeated(message.to_json().map_err(StoreError::internal)?),
+            Verdict::RepeatsStored(message) => {
+                SendOutcome::Repeated(message.to_json().map_err(StoreError::internal)?.into())
+            }
             Verdict::RepeatsEarlier(place) => match outcomes.get(*place) {
                 Some(SendOutcome::Sent(first)) => SendOutcome::Repeated(first.clone()),
                 _ => return Err(StoreError::internal("a repeat of what was not sent")),
@@ -366,6 +383,16 @@ mod tests {
     fn stored(new: &Arc<NewMessage>) -> (RepeatKey, Message) {
         let message = Message { new: new.clone(), ..crate::domain::message::tests::example() };
         (repeat_key(new).unwrap(), message)
+    }
+
+    #[test]
+    fn what_became_of_sends_does_not_show_what_was_sent() {
+        let batch = [new("user:d", "contact:p", "hunter2", None)];
+        let judged = judge(&batch, &HashMap::new());
+        let placed = place(&batch, &judged, standing(&batch, &judged, now())).unwrap();
+        let done = done(&judged.verdicts, &batch, &placed, Some(1)).unwrap();
+        assert!(matches!(&done.outcomes[0], SendOutcome::Sent(json) if json.expose().contains("hunter2")));
+        assert!(!format!("{done:?} {placed:?} {batch:?}").contains("hunter2"));
     }
 
     #[test]

@@ -124,7 +124,7 @@ fn gateway() -> Arc<Gateway> {
         verifier: Verifier::of_secret(config.tokens.secret.as_ref().unwrap()).with_revocations(revoked.known().clone()),
         revoked,
         tickets: Tickets::new(commands.clone()),
-        logs: Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes),
+        logs: Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes, Arc::default()),
         acks: Acks::start(commands.clone(), &background),
         audit: Audit::start(commands.clone(), &background),
         typing: Typing::start(commands, redis.topology(), &background),

@@ -108,7 +108,7 @@ pub(crate) struct Outcome {
 }
 
 /// What concerns others than who has asked.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(crate) enum Heard<'a> {
     Event {
         channel: &'a str,
@@ -116,6 +116,16 @@ pub(crate) enum Heard<'a> {
     },
     /// A subscription has ended, whoever wanted that.
     Unsubscribed(&'a str),
+}
+
+/// An event is what somebody wrote.
+impl fmt::Debug for Heard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event { channel, .. } => f.debug_struct("Event").field("channel", channel).finish_non_exhaustive(),
+            Self::Unsubscribed(channel) => f.debug_tuple("Unsubscribed").field(channel).finish(),
+        }
+    }
 }
 
 /// Connects, and agrees on RESP3. Takes no longer than [`Terms::timeout`].

@@ -12,7 +12,7 @@ const LONGEST_LINE: usize = 64 << 10;
 const MEMBERS: usize = 1024;
 
 /// Something that Redis has said.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(super) enum Said<'a> {
     /// An event.
     Event { channel: &'a str, payload: &'a [u8] },
@@ -24,6 +24,19 @@ pub(super) enum Said<'a> {
     Error(&'a str),
     /// Any other answer.
     Other,
+}
+
+/// What comes over the line may be what somebody wrote: only its kind is shown.
+impl std::fmt::Debug for Said<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Event { .. } => "Event",
+            Self::Push(..) => "Push",
+            Self::Text(_) => "Text",
+            Self::Error(_) => "Error",
+            Self::Other => "Other",
+        })
+    }
 }
 
 /// What cannot be an answer of Redis.

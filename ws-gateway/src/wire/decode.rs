@@ -7,8 +7,8 @@ use std::mem::take;
 
 use super::{FINAL, SHORT, opcode};
 
-/// What a client has sent: a whole message or a control frame.
-#[derive(Debug, PartialEq, Eq)]
+/// What a client has sent: a whole message or a control frame. It may be a token: there is no `Debug`.
+#[derive(PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     Text(&'a str),
     Binary,
@@ -29,8 +29,8 @@ pub(crate) enum Broken {
     TooLarge,
 }
 
-/// The reading end of one socket.
-#[derive(Debug, Default)]
+/// The reading end of one socket. What it keeps may be a token: there is no `Debug`.
+#[derive(Default)]
 pub(crate) struct Decoder {
     /// The beginning of a frame whose end has not come.
     pub(super) partial: Vec<u8>,
@@ -38,7 +38,6 @@ pub(crate) struct Decoder {
     pub(super) message: Option<Box<Message>>,
 }
 
-#[derive(Debug)]
 pub(super) struct Message {
     is_text: bool,
     bytes: Vec<u8>,

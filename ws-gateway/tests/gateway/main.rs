@@ -11,5 +11,6 @@ mod proof;
 mod refusals;
 mod resume;
 mod revocation;
+mod sealed;
 mod support;
 mod tickets;

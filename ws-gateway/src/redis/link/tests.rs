@@ -37,8 +37,12 @@ async fn answers_go_to_who_asked_and_events_to_everybody() {
     say(&mut redis, &format!("${}\r\n{}\r\n", words[5].len(), words[5])).await;
     ear.listen().await.unwrap();
     let mut heard = Vec::new();
-    ear.hear(|said| heard.push(format!("{said:?}"))).unwrap();
-    assert_eq!(heard, [r#"Event { channel: "x", payload: [104, 105] }"#, r#"Unsubscribed("x")"#]);
+    ear.hear(|said| match said {
+        Heard::Event { channel, payload } => heard.push((channel.to_owned(), payload.to_vec())),
+        Heard::Unsubscribed(channel) => heard.push((channel.to_owned(), b"unsubscribed".to_vec())),
+    })
+    .unwrap();
+    assert_eq!(heard, [("x".to_owned(), b"hi".to_vec()), ("x".to_owned(), b"unsubscribed".to_vec())]);
     let Outcome { subscribed, refusals } = asking.await.unwrap().unwrap();
     assert_eq!((subscribed, refusals), (vec!["a".to_owned()], vec!["MOVED 7 h:1".to_owned()]));
 }

@@ -15,6 +15,7 @@ use shared::channel::{self, Channel, Topology};
 use shared::event::{Addressed, Cursor, Draft};
 use shared::publication::{Manner, Publication};
 use shared::receipt::Receipt;
+use shared::relay_keys::RelayKeys;
 use uuid::Uuid;
 
 use super::PATIENCE;
@@ -85,6 +86,7 @@ impl RedisServer {
             client: self.client().await,
             script: Script::from_lua(Topology::Single.publish_script()),
             entries: 10_000,
+            relay_keys: RelayKeys::default(),
         }
     }
 }
@@ -118,6 +120,8 @@ pub(crate) struct Publisher {
     script: Script,
     /// Kept in each log.
     pub(crate) entries: u32,
+    /// What it seals with, if anything.
+    pub(crate) relay_keys: RelayKeys,
 }
 
 impl Publisher {
@@ -129,7 +133,7 @@ impl Publisher {
         let draft =
             Draft { seq: None, ..Draft::message(&json, Addressed { to: to.parse().unwrap(), message_id: id }, 0) };
         let mut publication = Publication::new(self.entries, 3_600_000);
-        publication.add(channel, &draft, Manner::Anyway);
+        publication.add(channel, &draft, Manner::Anyway, &self.relay_keys).unwrap();
         let (logs, arguments) = publication.into_parts();
         let cursors: Vec<String> = self.script.evalsha_with_reload(&self.client, logs, arguments).await.unwrap();
         (id, cursors[0].parse().unwrap())

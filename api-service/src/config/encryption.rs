@@ -1,0 +1,196 @@
+//! Where keys come from: master keys of content at rest, and keys under which messages pass through Redis.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shared::env::{Env, Setting};
+use shared::keys::{InvalidKeys, KeyFile, KeyRing, RELAY_KEYS, read_relay_keys};
+
+/// Most that a command may say.
+const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+/// How long it may take.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_EVERY: Duration = Duration::from_millis(10);
+
+pub(super) const CONTENT_KEYS: Setting = Setting {
+    name: "CONTENT_KEYS",
+    default: Some(""),
+    help: "master keys of content at rest: id:base64 of 32 bytes, separated by commas; the first is used for what is new, \
+           the others open what they have wrapped; a `-` in front of the first: nothing new is encrypted. Needs RELAY_KEYS",
+};
+pub(super) const CONTENT_KEYS_FILE: Setting =
+    Setting { name: "CONTENT_KEYS_FILE", default: Some(""), help: "a file that holds what CONTENT_KEYS would" };
+pub(super) const CONTENT_KEYS_COMMAND: Setting = Setting {
+    name: "CONTENT_KEYS_COMMAND",
+    default: Some(""),
+    help: "a shell command that prints what CONTENT_KEYS would, within 10 seconds: for a vault or a key service; run once, \
+           at the start",
+};
+
+/// Keys of content, everywhere it is kept.
+#[derive(Debug, Clone, Default)]
+pub struct EncryptionConfig {
+    /// Master keys; none when content is stored as it is.
+    pub content: Option<KeyRing>,
+    /// Keys under which messages pass through Redis.
+    pub relay: Option<KeyRing>,
+}
+
+/// Reads both. `None` when something is a mistake.
+pub(super) fn read(env: &mut Env) -> Option<EncryptionConfig> {
+    let content = read_content_keys(env);
+    let relay = read_relay_keys(env);
+    let (content, relay) = (content?, relay?);
+    match (&content, &relay) {
+        (Some(_), None) => {
+            env.mistake(
+                &RELAY_KEYS,
+                "is required with CONTENT_KEYS: without it Redis would hold what the database must not",
+            );
+            return None;
+        }
+        (None, Some(_)) => {
+            env.mistake(&RELAY_KEYS, "is of no use without CONTENT_KEYS");
+            return None;
+        }
+        (Some(content), Some(relay)) if content.shares_a_key_with(relay) => {
+            env.mistake(&RELAY_KEYS, "must hold no key of CONTENT_KEYS: gateways know it");
+            return None;
+        }
+        _ => {}
+    }
+    Some(EncryptionConfig { content, relay })
+}
+
+/// Reads the master keys from wherever they are. `None` when that is a mistake.
+pub(super) fn read_content_keys(env: &mut Env) -> Option<Option<KeyRing>> {
+    let listed = env.read_optional::<KeyRing>(&CONTENT_KEYS);
+    let filed = env.read_optional::<KeyFile>(&CONTENT_KEYS_FILE);
+    let told = env.read_optional::<KeyCommand>(&CONTENT_KEYS_COMMAND);
+    let sources = [listed?, filed?.map(|KeyFile(ring)| ring), told?.map(|KeyCommand(ring)| ring)];
+    let mut sources = sources.into_iter().flatten();
+    let ring = sources.next();
+    if sources.next().is_some() {
+        env.mistake(&CONTENT_KEYS, "comes from more than one of CONTENT_KEYS, CONTENT_KEYS_FILE, CONTENT_KEYS_COMMAND");
+        return None;
+    }
+    Some(ring)
+}
+
+/// A list of keys that a command has printed.
+struct KeyCommand(KeyRing);
+
+/// Why a command has given no keys. Never says what it printed.
+#[derive(Debug, thiserror::Error)]
+enum NoKeys {
+    #[error("cannot be run: {0}")]
+    NotRun(std::io::ErrorKind),
+    #[error("has failed ({0})")]
+    Failed(std::process::ExitStatus),
+    #[error("has not ended in time")]
+    Late,
+    #[error("{0}")]
+    Keys(#[from] InvalidKeys),
+}
+
+impl FromStr for KeyCommand {
+    type Err = NoKeys;
+
+    fn from_str(command: &str) -> Result<Self, NoKeys> {
+        within(command, COMMAND_TIMEOUT)
+    }
+}
+
+fn within(command: &str, patience: Duration) -> Result<KeyCommand, NoKeys> {
+    let failed = |error: std::io::Error| NoKeys::NotRun(error.kind());
+    let mut child = Command::new("sh")
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        // What it complains about may hold what it should not.
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    let said = child.stdout.take();
+    // Read beside waiting: a command with much to say would not end before somebody has heard it.
+    let reading = thread::spawn(move || {
+        let mut text = zeroize::Zeroizing::new(String::new());
+        said.map(|said| said.take(MAX_ANSWER_BYTES).read_to_string(&mut text)).transpose().map(|_| text)
+    });
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            break status;
+        }
+        if started.elapsed() > patience {
+            child.kill().map_err(failed)?;
+            child.wait().map_err(failed)?;
+            return Err(NoKeys::Late);
+        }
+        thread::sleep(POLL_EVERY);
+    };
+    if !status.success() {
+        return Err(NoKeys::Failed(status));
+    }
+    let text = reading.join().map_err(|_| NoKeys::Late)?.map_err(failed)?;
+    Ok(KeyCommand(text.parse()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "a:YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=";
+    const B: &str = "b:YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=";
+
+    fn read_with(variables: &[(&'static str, &str)]) -> Result<EncryptionConfig, Vec<String>> {
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let mut env = Env::from_fn(move |name| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone()));
+        let config = read(&mut env);
+        config.ok_or_else(|| env.mistakes().0)
+    }
+
+    #[test]
+    fn keys_come_from_a_command_as_well() {
+        let config = read_with(&[("CONTENT_KEYS_COMMAND", &format!("echo {A}; echo ' '")), ("RELAY_KEYS", B)]).unwrap();
+        assert_eq!(config.content.unwrap().current().unwrap().as_str(), "a");
+        assert_eq!(config.relay.unwrap().current().unwrap().as_str(), "b");
+        assert!(read_with(&[]).unwrap().content.is_none());
+    }
+
+    #[test]
+    fn a_command_that_fails_is_a_mistake_that_shows_nothing_of_what_it_said() {
+        for command in ["echo hunter2", "echo hunter2; echo hunter2 >&2; exit 3", "hunter2-is-no-command"] {
+            let mistakes = read_with(&[("CONTENT_KEYS_COMMAND", command), ("RELAY_KEYS", B)]).unwrap_err();
+            assert!(mistakes.len() == 1 && mistakes[0].starts_with("CONTENT_KEYS_COMMAND"), "{mistakes:?}");
+            assert!(!mistakes[0].contains("hunter2"), "{mistakes:?}");
+        }
+        assert!(matches!(within("exec sleep 60", Duration::ZERO), Err(NoKeys::Late)));
+    }
+
+    #[test]
+    fn the_two_kinds_of_keys_belong_together_and_stay_apart() {
+        for (variables, wrong) in [
+            (&[("CONTENT_KEYS", A)][..], "RELAY_KEYS"),
+            (&[("RELAY_KEYS", A)], "RELAY_KEYS"),
+            (&[("CONTENT_KEYS", A), ("RELAY_KEYS", &A.replace("a:", "b:"))], "RELAY_KEYS"),
+            (&[("CONTENT_KEYS", A), ("CONTENT_KEYS_FILE", "/nonexistent"), ("RELAY_KEYS", B)], "CONTENT_KEYS_FILE"),
+            (
+                &[
+                    ("CONTENT_KEYS", A),
+                    ("CONTENT_KEYS_COMMAND", "echo b:YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI="),
+                    ("RELAY_KEYS", B),
+                ],
+                "CONTENT_KEYS",
+            ),
+            (&[("CONTENT_KEYS", "a:YWFh"), ("RELAY_KEYS", B)], "CONTENT_KEYS"),
+        ] {
+            let mistakes = read_with(variables).unwrap_err();
+            assert!(mistakes.len() == 1 && mistakes[0].starts_with(wrong), "{mistakes:?}");
+            assert!(!mistakes[0].contains("YWFh"), "{mistakes:?}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The table `data_keys`: which of its keys a statement needs, those that seal for some locations, and those that open what
+//! some rows hold.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use deadpool_postgres::GenericClient;
+use shared::ids::LocationId;
+use tokio_postgres::Row;
+
+use super::StoreError;
+use crate::domain::message::Content;
+use crate::vault::{DataKey, DataKeyId, Place, Vault, WrappedKey};
+
+/// Asks for wrapped keys.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("select id, location_id, master_key_id, wrapped from data_keys ", $rest)
+    };
+}
+pub(super) use select;
+
+/// What seals new messages: a key for each location of a batch. `None` when content is stored as it is.
+pub(super) type Sealing = Option<HashMap<LocationId, Arc<DataKey>>>;
+
+/// What opens the messages of some rows.
+pub(super) struct Opening {
+    keys: HashMap<DataKeyId, Arc<DataKey>>,
+    has_vault: bool,
+}
+
+impl Opening {
+    /// The text of a message that is stored sealed.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreadable`] when it was not sealed for this message.
+    pub(super) fn open(&self, place: &Place<'_>, key: DataKeyId, sealed: Vec<u8>) -> Result<Content, StoreError> {
+        let Some(key) = self.keys.get(&key) else {
+            metrics::counter!("content_unreadable_total", "cause" => "no_key").increment(1);
+            return Err(StoreError::internal(match self.has_vault {
+                true => format!("content is sealed with the data key {key}, which is not in data_keys"),
+                false => "content is sealed, and there is no CONTENT_KEYS".to_owned(),
+            }));
+        };
+        key.open(place, sealed).map_err(|_| {
+            metrics::counter!("content_unreadable_total", "cause" => "refused").increment(1);
+            StoreError::Unreadable(place.id)
+        })
+    }
+}
+
+/// The keys that open what these rows hold; each has a column `content_key`. Where nothing is sealed, nothing is asked.
+pub(super) async fn opening(
+    client: &impl GenericClient,
+    vault: Option<&Vault>,
+    rows: &[Row],
+) -> Result<Opening, StoreError> {
+    let mut opening = Opening { keys: HashMap::new(), has_vault: vault.is_some() };
+    let Some(vault) = vault else { return Ok(opening) };
+    let mut missing = Vec::new();
+    for row in rows {
+        let Some(id) = row.try_get::<_, Option<DataKeyId>>("content_key")? else { continue };
+        if opening.keys.contains_key(&id) || missing.contains(&id) {
+            continue;
+        }
+        match vault.known(id) {
+            Some(key) => drop(opening.keys.insert(id, key)),
+            None => missing.push(id),
+        }
+    }
+    if !missing.is_empty() {
+        let statement = client.prepare_cached(select!("where id = any($1)")).await?;
+        for row in client.query(&statement, &[&missing]).await? {
+            let key = vault.unwrap_key(&wrapped_key(&row)?)?;
+            opening.keys.insert(key.id, key);
+        }
+    }
+    Ok(opening)
+}
+
+/// The keys that seal for these locations. A location's first key is made here, in a statement of its own: not in the
+/// transaction of those who wait for it.
+pub(super) async fn sealing<'a>(
+    client: &impl GenericClient,
+    vault: Option<&Vault>,
+    locations: impl Iterator<Item = &'a LocationId>,
+) -> Result<Sealing, StoreError> {
+    let Some(vault) = vault.filter(|vault| vault.current().is_some()) else { return Ok(None) };
+    let mut keys = HashMap::new();
+    let mut missing: Vec<&LocationId> = Vec::new();
+    for location in locations {
+        if keys.contains_key(location) || missing.contains(&location) {
+            continue;
+        }
+        match vault.in_use(location) {
+            Some(key) => drop(keys.insert(location.clone(), key)),
+            None => missing.push(location),
+        }
+    }
+    if !missing.is_empty() {
+        keys.extend(in_use(client, vault, &missing).await?);
+        missing.retain(|location| !keys.contains_key(*location));
+    }
+    if !missing.is_empty() {
+        let made = missing.iter().map(|location| vault.generate(location)).collect::<Result<Vec<_>, _>>()?;
+        insert(client, &made).await?;
+        // Somebody else may have been quicker: all take what is there.
+        keys.extend(in_use(client, vault, &missing).await?);
+    }
+    Ok(Some(keys))
+}
+
+async fn in_use(
+    client: &impl GenericClient,
+    vault: &Vault,
+    locations: &[&LocationId],
+) -> Result<Vec<(LocationId, Arc<DataKey>)>, StoreError> {
+    let statement =
+        client.prepare_cached(select!("where location_id = any($1::text[]) and retired_at is null")).await?;
+    let locations: Vec<&str> = locations.iter().map(|location| location.as_str()).collect();
+    let rows = client.query(&statement, &[&locations]).await?;
+    let key = |row: &Row| {
+        let wrapped = wrapped_key(row)?;
+        let key = vault.unwrap_key(&wrapped)?;
+        vault.use_for(&wrapped.location, key.clone());
+        Ok((wrapped.location, key))
+    };
+    rows.iter().map(key).collect()
+}
+
+/// Where a location has a key in use already, it keeps that one.
+pub(super) async fn insert(client: &impl GenericClient, keys: &[WrappedKey]) -> Result<(), StoreError> {
+    let statement = client
+        .prepare_cached(
+            "insert into data_keys (id, location_id, master_key_id, wrapped)
+             select id, location_id, master_key_id, wrapped
+             from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) as x (id, location_id, master_key_id, wrapped)
+             order by location_id
+             on conflict (location_id) where retired_at is null do nothing",
+        )
+        .await?;
+    let ids: Vec<_> = keys.iter().map(|key| key.id).collect();
+    let locations: Vec<_> = keys.iter().map(|key| key.location.as_str()).collect();
+    let masters: Vec<_> = keys.iter().map(|key| key.master.as_str()).collect();
+    let wrapped: Vec<_> = keys.iter().map(|key| key.wrapped.as_slice()).collect();
+    client.execute(&statement, &[&ids, &locations, &masters, &wrapped]).await?;
+    Ok(())
+}
+
+pub(super) fn wrapped_key(row: &Row) -> Result<WrappedKey, StoreError> {
+    Ok(WrappedKey {
+        id: row.try_get("id")?,
+        location: row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?,
+        master: row.try_get::<_, &str>("master_key_id")?.parse().map_err(StoreError::internal)?,
+        wrapped: row.try_get("wrapped")?,
+    })
+}

@@ -1,0 +1,222 @@
+//! Keys of content at rest: master keys wrap data keys, and a data key seals the messages of one location. Knows no SQL.
+//!
+//! A sealed text is tied to its message, conversation, location, sender and key, so that a row of the database which was given
+//! another's text is refused. Wrapped keys are tied to their location and id.
+
+mod recent;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use shared::ids::{LocationId, MessageId};
+use shared::keys::{KeyId, KeyRing};
+use shared::participant::{Conversation, Participant};
+use shared::seal::{KEY_BYTES, Key, OVERHEAD, SealError};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::domain::message::Content;
+use recent::Recent;
+
+/// How long a location's data key seals before it is asked whether it still should: a rotation takes effect that soon.
+const IN_USE_FOR: Duration = Duration::from_secs(30);
+/// Data keys kept at hand. Those that were not used for longest are asked for and unwrapped again.
+const KEPT: usize = 20_000;
+
+/// What names a data key.
+pub type DataKeyId = Uuid;
+
+/// A data key as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrappedKey {
+    /// Which.
+    pub id: DataKeyId,
+    /// Whose messages it seals.
+    pub location: LocationId,
+    /// Which master key wraps it.
+    pub master: KeyId,
+    /// The key, sealed.
+    pub wrapped: Vec<u8>,
+}
+
+/// Why there is no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VaultError {
+    /// A master key is not among those of the setting.
+    #[error("the database holds data keys under the master key `{0}`, which CONTENT_KEYS does not hold")]
+    UnknownMaster(KeyId),
+    /// It is, with other bytes; or the row was altered.
+    #[error("the data key {0} does not open with the master key `{1}` of CONTENT_KEYS")]
+    WrongMaster(DataKeyId, KeyId),
+    /// Nothing is to be sealed: the list begins with `-`.
+    #[error("CONTENT_KEYS names no key that seals")]
+    NothingSeals,
+    /// The cipher itself fails.
+    #[error(transparent)]
+    Cipher(#[from] SealError),
+}
+
+/// A data key at work.
+pub struct DataKey {
+    /// Which.
+    pub id: DataKeyId,
+    key: Key,
+}
+
+/// Master keys, and the data keys that they have opened lately.
+pub struct Vault {
+    masters: HashMap<KeyId, Key>,
+    current: Option<KeyId>,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    by_id: Recent<DataKeyId, Arc<DataKey>>,
+    in_use: Recent<LocationId, (Arc<DataKey>, Instant)>,
+}
+
+impl Vault {
+    /// A vault with the master keys of a list.
+    ///
+    /// # Errors
+    /// [`VaultError::Cipher`]
+    pub fn new(ring: &KeyRing) -> Result<Self, VaultError> {
+        let masters = ring.iter().map(|(id, bytes)| Ok((id.clone(), Key::new(bytes)?)));
+        Ok(Self {
+            masters: masters.collect::<Result<_, VaultError>>()?,
+            current: ring.current().cloned(),
+            known: Mutex::new(Known { by_id: Recent::new(KEPT), in_use: Recent::new(KEPT) }),
+        })
+    }
+
+    /// The master key that wraps new data keys; without one nothing is sealed.
+    #[must_use]
+    pub fn current(&self) -> Option<&KeyId> {
+        self.current.as_ref()
+    }
+
+    /// A new data key.
+    ///
+    /// # Errors
+    /// [`VaultError::NothingSeals`], [`VaultError::Cipher`]
+    pub fn generate(&self, location: &LocationId) -> Result<WrappedKey, VaultError> {
+        let mut bytes = Vec::with_capacity(KEY_BYTES + OVERHEAD);
+        bytes.resize(KEY_BYTES, 0);
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| SealError::Cipher)?;
+        self.wrap(Uuid::now_v7(), location, bytes)
+    }
+
+    /// The same data key under the current master key.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn rewrap(&self, key: &WrappedKey) -> Result<WrappedKey, VaultError> {
+        self.wrap(key.id, &key.location, self.bytes(key)?)
+    }
+
+    fn wrap(&self, id: DataKeyId, location: &LocationId, mut bytes: Vec<u8>) -> Result<WrappedKey, VaultError> {
+        let current = self.current.as_ref().ok_or(VaultError::NothingSeals)?;
+        let master = self.masters.get(current).ok_or(VaultError::NothingSeals)?;
+        // Sealed where it lies, so nothing of the key is left behind.
+        master.seal(&place_of_key(id, location), &mut bytes, 0)?;
+        Ok(WrappedKey { id, location: location.clone(), master: current.clone(), wrapped: bytes })
+    }
+
+    /// The bytes of a data key. Whoever asks sees to it that they are overwritten.
+    fn bytes(&self, key: &WrappedKey) -> Result<Vec<u8>, VaultError> {
+        let master = self.masters.get(&key.master).ok_or_else(|| VaultError::UnknownMaster(key.master.clone()))?;
+        let wrong = || VaultError::WrongMaster(key.id, key.master.clone());
+        let mut bytes = Vec::with_capacity(KEY_BYTES + OVERHEAD);
+        bytes.extend_from_slice(&key.wrapped);
+        master.open(&place_of_key(key.id, &key.location), &mut bytes, 0).map_err(|_| wrong())?;
+        if bytes.len() == KEY_BYTES { Ok(bytes) } else { Err(wrong()) }
+    }
+
+    /// Opens a data key and keeps it at hand.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn unwrap_key(&self, key: &WrappedKey) -> Result<Arc<DataKey>, VaultError> {
+        if let Some(known) = self.known.lock().by_id.get(&key.id) {
+            return Ok(known);
+        }
+        let bytes = Zeroizing::new(self.bytes(key)?);
+        let bytes: &[u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| SealError::Cipher)?;
+        let opened = Arc::new(DataKey { id: key.id, key: Key::new(bytes)? });
+        self.known.lock().by_id.insert(key.id, opened.clone());
+        Ok(opened)
+    }
+
+    /// A data key, if it is at hand.
+    pub fn known(&self, id: DataKeyId) -> Option<Arc<DataKey>> {
+        self.known.lock().by_id.get(&id)
+    }
+
+    /// The data key that seals for a location, if it is at hand and was asked for lately.
+    pub fn in_use(&self, location: &LocationId) -> Option<Arc<DataKey>> {
+        let (key, since) = self.known.lock().in_use.get(location)?;
+        (since.elapsed() < IN_USE_FOR).then_some(key)
+    }
+
+    /// Notes which key seals for a location.
+    pub fn use_for(&self, location: &LocationId, key: Arc<DataKey>) {
+        self.known.lock().in_use.insert(location.clone(), (key, Instant::now()));
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").field("current", &self.current).finish_non_exhaustive()
+    }
+}
+
+impl DataKey {
+    /// Seals what `sender` writes.
+    ///
+    /// # Errors
+    /// [`SealError::Cipher`]
+    pub fn seal(&self, message: &Place<'_>, content: &Content) -> Result<Vec<u8>, SealError> {
+        let text = content.as_str().as_bytes();
+        let mut sealed = Vec::with_capacity(text.len() + OVERHEAD);
+        sealed.extend_from_slice(text);
+        self.key.seal(&message.bytes(self.id), &mut sealed, 0)?;
+        Ok(sealed)
+    }
+
+    /// Opens what was sealed for this message.
+    ///
+    /// # Errors
+    /// [`SealError::Refused`]
+    pub fn open(&self, message: &Place<'_>, mut sealed: Vec<u8>) -> Result<Content, SealError> {
+        self.key.open(&message.bytes(self.id), &mut sealed, 0)?;
+        String::from_utf8(sealed).map(Content::trusted).map_err(|_| SealError::Refused)
+    }
+}
+
+/// What a sealed text is tied to.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The message.
+    pub id: MessageId,
+    /// Where it belongs.
+    pub conversation: &'a Conversation,
+    /// Who wrote it.
+    pub sender: &'a Participant,
+}
+
+impl Place<'_> {
+    /// No two places have the same bytes: what has no fixed length stands behind what has, and no identifier holds a space.
+    fn bytes(&self, key: DataKeyId) -> Vec<u8> {
+        let texts = format!("{} {}", self.conversation.location(), self.sender);
+        [&key.as_bytes()[..], self.id.as_bytes(), self.conversation.id().as_bytes(), texts.as_bytes()].concat()
+    }
+}
+
+fn place_of_key(id: DataKeyId, location: &LocationId) -> Vec<u8> {
+    [id.as_bytes(), location.as_str().as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+use super::*;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+
+fn vault(list: &[(&str, u8)]) -> Vault {
+    let entry = |(id, byte): &(&str, u8)| format!("{id}:{}", STANDARD.encode([*byte; KEY_BYTES]));
+    let ring = list.iter().map(entry).collect::<Vec<_>>().join(",").parse().unwrap();
+    Vault::new(&ring).unwrap()
+}
+
+fn location(name: &str) -> LocationId {
+    name.parse().unwrap()
+}
+
+fn conversation(location: &str, contact: &str) -> Conversation {
+    let [user, contact] = ["user:doc123", contact].map(|person| person.parse().unwrap());
+    Conversation::new(location.parse().unwrap(), user, contact).unwrap()
+}
+
+fn text(content: &str) -> Content {
+    Content::trusted(content.to_owned())
+}
+
+#[test]
+fn a_data_key_opens_again_and_nowhere_else() {
+    let vault = vault(&[("m1", 1)]);
+    let wrapped = vault.generate(&location("loc1")).unwrap();
+    assert_eq!((wrapped.wrapped.len(), wrapped.master.as_str()), (KEY_BYTES + OVERHEAD, "m1"));
+    assert_eq!(vault.unwrap_key(&wrapped).unwrap().id, wrapped.id);
+    // As another service would see it: nothing at hand.
+    let other = |list: &[(&str, u8)], key: &WrappedKey| self::vault(list).unwrap_key(key).map(|key| key.id);
+    assert_eq!(other(&[("m2", 2), ("m1", 1)], &wrapped), Ok(wrapped.id));
+    assert_eq!(other(&[("m2", 2)], &wrapped), Err(VaultError::UnknownMaster("m1".parse().unwrap())));
+    let wrong = Err(VaultError::WrongMaster(wrapped.id, "m1".parse().unwrap()));
+    assert_eq!(other(&[("m1", 2)], &wrapped), wrong);
+    let elsewhere = WrappedKey { location: location("loc2"), ..wrapped.clone() };
+    assert_eq!(other(&[("m1", 1)], &elsewhere), wrong);
+    let renamed = WrappedKey { id: Uuid::now_v7(), ..wrapped.clone() };
+    assert!(other(&[("m1", 1)], &renamed).is_err());
+}
+
+#[test]
+fn a_new_master_key_takes_over_and_the_old_one_can_go() {
+    let (before, between) = (vault(&[("m1", 1)]), vault(&[("m2", 2), ("m1", 1)]));
+    let wrapped = before.generate(&location("loc1")).unwrap();
+    let message = conversation("loc1", "contact:pat456");
+    let place = Place { id: Uuid::now_v7(), conversation: &message, sender: message.first() };
+    let sealed = before.unwrap_key(&wrapped).unwrap().seal(&place, &text("hello")).unwrap();
+    let rewrapped = between.rewrap(&wrapped).unwrap();
+    assert_eq!((rewrapped.id, rewrapped.master.as_str()), (wrapped.id, "m2"));
+    let opened = vault(&[("m2", 2)]).unwrap_key(&rewrapped).unwrap().open(&place, sealed).unwrap();
+    assert_eq!(opened, text("hello"));
+}
+
+#[test]
+fn without_a_key_that_seals_nothing_is_made_and_all_is_opened() {
+    let wrapped = vault(&[("m1", 1)]).generate(&location("loc1")).unwrap();
+    let ring = format!("-,m1:{}", STANDARD.encode([1; KEY_BYTES])).parse().unwrap();
+    let vault = Vault::new(&ring).unwrap();
+    assert_eq!(vault.current(), None);
+    assert_eq!(vault.generate(&location("loc1")), Err(VaultError::NothingSeals));
+    assert!(vault.unwrap_key(&wrapped).is_ok());
+}
+
+#[test]
+fn a_text_opens_for_its_own_message_only() {
+    let vault = vault(&[("m1", 1)]);
+    let key = vault.unwrap_key(&vault.generate(&location("loc1")).unwrap()).unwrap();
+    let second_key = vault.unwrap_key(&vault.generate(&location("loc1")).unwrap()).unwrap();
+    let (here, there, abroad) = (
+        conversation("loc1", "contact:pat456"),
+        conversation("loc1", "contact:pat457"),
+        conversation("loc2", "contact:pat456"),
+    );
+    let place = Place { id: Uuid::from_u128(7), conversation: &here, sender: here.first() };
+    let sealed = key.seal(&place, &text("hello")).unwrap();
+    assert_eq!(key.open(&place, sealed.clone()), Ok(text("hello")));
+    for other in [
+        Place { id: Uuid::from_u128(8), ..place },
+        Place { conversation: &there, ..place },
+        Place { conversation: &abroad, ..place },
+        Place { sender: here.second(), ..place },
+    ] {
+        assert_eq!(key.open(&other, sealed.clone()), Err(SealError::Refused), "{other:?}");
+    }
+    assert_eq!(second_key.open(&place, sealed), Err(SealError::Refused));
+}
+
+#[test]
+fn neither_keys_nor_content_show_themselves() {
+    let vault = vault(&[("m1", 120)]);
+    assert_eq!(format!("{vault:?}"), r#"Vault { current: Some(KeyId("m1")), .. }"#);
+}
+
+proptest! {
+    #[test]
+    fn any_content_survives(content in "\\PC{1,200}") {
+        let vault = vault(&[("m1", 1)]);
+        let key = vault.unwrap_key(&vault.generate(&location("loc1")).unwrap()).unwrap();
+        let conversation = conversation("loc1", "contact:pat456");
+        let place = Place { id: Uuid::now_v7(), conversation: &conversation, sender: conversation.second() };
+        let sealed = key.seal(&place, &text(&content)).unwrap();
+        prop_assert!(content.len() < 4 || !sealed.windows(content.len()).any(|window| window == content.as_bytes()));
+        prop_assert_eq!(key.open(&place, sealed), Ok(text(&content)));
+    }
+
+    #[test]
+    fn no_wrapped_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let vault = vault(&[("m1", 1)]);
+        let key = WrappedKey { id: Uuid::from_u128(1), location: location("loc1"), master: "m1".parse().unwrap(), wrapped: bytes };
+        prop_assert!(vault.unwrap_key(&key).is_err());
+    }
+}

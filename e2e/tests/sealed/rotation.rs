@@ -1,0 +1,169 @@
+//! Keys are changed under load, and nobody notices. Each test has a system of its own; they take turns.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use e2e::{PATIENCE, Person, Place};
+use serde_json::Value;
+use stack::{Signal, Stack, StackEnv};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use crate::keys::KeyFiles;
+use crate::{service, sql, start, until};
+
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// Replaces a process by one that finds the keys as they are now.
+async fn replace(stack: &Stack, pid_of: impl Fn(&StackEnv) -> i32, ready_url: &str) {
+    let before = pid_of(&stack.env());
+    stack.kill(before, Signal::SIGTERM).unwrap();
+    stack.wait_until(PATIENCE * 2, |env| pid_of(env) != before).unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    until("the new process is ready", async || {
+        http.get(format!("{ready_url}/readyz")).send().await.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+}
+
+async fn replace_gateways(stack: &Stack) {
+    let env = stack.env();
+    for gateway in 0..env.gateway_pids.len() {
+        let url = &env.admin_urls[env.api_urls.len() + gateway];
+        replace(stack, |env| env.gateway_pids[gateway], url).await;
+    }
+}
+
+async fn replace_apis(stack: &Stack) {
+    let env = stack.env();
+    for api in 0..env.api_pids.len() {
+        replace(stack, |env| env.api_pids[api], &env.admin_urls[api]).await;
+    }
+}
+
+async fn keys(stack: &Stack, files: &KeyFiles, arguments: &[&str]) {
+    let mut command = service("api-service", &stack.env());
+    command.arg("keys").args(arguments).env("CONTENT_KEYS_FILE", files.content());
+    let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Sends, one after the other, until told to stop; every send succeeds. Says how many.
+fn keep_sending(from: &Person, to: &Person, until: &Arc<AtomicBool>) -> JoinHandle<usize> {
+    let (from, to, until) = (from.clone(), to.clone(), until.clone());
+    tokio::spawn(async move {
+        let mut sent = 0;
+        while !until.load(Ordering::Relaxed) {
+            from.say(&to, &sent.to_string()).await;
+            sent += 1;
+        }
+        sent
+    })
+}
+
+/// Listens, coming back with its cursor whenever its gateway goes away, until it has heard the message of this `seq`. It must
+/// hear each, in order, and is never sent to load the history.
+async fn listen(person: &Person, other: &Person, last: impl Fn() -> Option<i64>) {
+    let mut socket = person.open_at(&person.with(other)).await;
+    let (mut cursor, mut heard) = (socket.next().await["cursor"].clone(), None);
+    while last().is_none_or(|last| heard != Some(last)) {
+        match socket.next_or_end().await {
+            Some(frame) if frame["type"] == "message" => {
+                let seq = frame["message"]["seq"].as_i64().unwrap();
+                assert!(heard.is_none_or(|heard| heard + 1 == seq), "{heard:?}, and then {seq}");
+                (heard, cursor) = (Some(seq), frame["cursor"].clone());
+            }
+            Some(frame) => assert_ne!(frame["type"], "resync"),
+            None => {
+                socket = person.resume(other, &cursor).await;
+                assert_eq!(socket.next().await["resumed"], true);
+            }
+        }
+    }
+}
+
+fn contents(messages: &[Value]) -> Vec<&str> {
+    messages.iter().map(|message| message["content"].as_str().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn master_relay_and_data_keys_change_under_load_without_a_failure() {
+    let _turn = TURN.lock().await;
+    let files = KeyFiles::new("m1", "r1");
+    let env = files.env();
+    let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();
+    let place = Place::new(&stack);
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let is_done = Arc::new(AtomicBool::new(false));
+    let total = Arc::new(std::sync::Mutex::new(None));
+    let sending = keep_sending(&doctor, &patient, &is_done);
+    let listening = tokio::spawn({
+        let (doctor, patient, total) = (doctor.clone(), patient.clone(), total.clone());
+        async move { listen(&patient, &doctor, || *total.lock().unwrap()).await }
+    });
+
+    // All learn the new keys, then the API services use them, then the old ones go.
+    files.write("m1,m2", "r1,r2");
+    replace_gateways(&stack).await;
+    replace_apis(&stack).await;
+    files.write("m2,m1", "r2,r1");
+    replace_apis(&stack).await;
+    keys(&stack, &files, &["rewrap"]).await;
+    assert_eq!(sql(&stack.env(), "select distinct master_key_id from data_keys"), "m2");
+    files.write("m2", "r2,r1");
+    replace_apis(&stack).await;
+    keys(&stack, &files, &["rotate", "--location", &place.location]).await;
+    replace_apis(&stack).await; // They would take half a minute to notice.
+    doctor.say(&place.contact("late"), "under the new data key").await;
+
+    is_done.store(true, Ordering::Relaxed);
+    let sent = sending.await.unwrap();
+    *total.lock().unwrap() = Some(i64::try_from(sent).unwrap() + 1);
+    doctor.say(&patient, "the last one").await;
+    listening.await.unwrap();
+
+    let (mut all, mut before) = (Vec::new(), String::new());
+    loop {
+        let page = patient.history(&doctor, &format!("&limit=200{before}")).await;
+        let messages = page["messages"].as_array().unwrap().clone();
+        before = format!("&before={}", messages[0]["seq"]);
+        all.splice(0..0, messages);
+        if page["has_more"] == false {
+            break;
+        }
+    }
+    let expected: Vec<String> = (0..sent).map(|n| n.to_string()).chain(["the last one".to_owned()]).collect();
+    assert_eq!(contents(&all), expected);
+    assert_eq!(sql(&stack.env(), "select count(distinct content_key) from messages"), "2");
+    assert_eq!(sql(&stack.env(), "select count(*) filter (where retired_at is null), count(*) from data_keys"), "1|2");
+    stack.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn encryption_is_switched_on_over_what_was_written_before_and_seals_that_too() {
+    let _turn = TURN.lock().await;
+    let files = KeyFiles::new("-,m1", "-,r1");
+    let env = files.env();
+    let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();
+    let place = Place::new(&stack);
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    for number in 0..3 {
+        doctor.say(&patient, &format!("plain {number}")).await;
+    }
+    let plain = "select count(*) from messages where content is not null and content_sealed is null";
+    assert_eq!(sql(&stack.env(), plain), "3");
+    files.write("m1", "r1");
+    replace_apis(&stack).await;
+    doctor.say(&patient, "sealed").await;
+    assert_eq!(sql(&stack.env(), plain), "3");
+    let expected = ["plain 0", "plain 1", "plain 2", "sealed"];
+    assert_eq!(contents(&patient.messages(&doctor).await), expected);
+    let before = patient.messages(&doctor).await;
+    keys(&stack, &files, &["encrypt"]).await;
+    assert_eq!(sql(&stack.env(), plain), "0");
+    assert_eq!(patient.messages(&doctor).await, before);
+    keys(&stack, &files, &["rotate"]).await;
+    assert_eq!(sql(&stack.env(), "select count(*) from data_keys where retired_at is not null"), "1");
+    assert_eq!(patient.messages(&doctor).await, before);
+    stack.stop().unwrap();
+}

@@ -1,0 +1,301 @@
+//! Messages on their way through Redis when nobody there may read them: sealed by the API service, opened once by each
+//! gateway that passes them on.
+//!
+//! A sealed `rest` is `MARK ID_LENGTH ID SEALED`. It stands where the plain one would, on the channel and in the log, and once
+//! opened the frame is byte for byte the plain one. The mark is a control character, which JSON never holds as it is.
+//!
+//! Each conversation has a key of its own, derived from the relay key and the channel's name, and what is sealed is tied to
+//! the frame's type and header: to whom it is addressed, and which message it is. So nothing opens in another place.
+
+use aws_lc_rs::aead::AES_256_GCM;
+use aws_lc_rs::hkdf::{HKDF_SHA256, Prk};
+use zeroize::Zeroizing;
+
+use crate::channel::Channel;
+use crate::event::{Cursor, Draft, Event, Header, InvalidEvent, split};
+use crate::keys::{KeyId, KeyRing};
+use crate::seal::{KEY_BYTES, Key, OVERHEAD, SealError};
+
+/// The first byte of what is sealed.
+const MARK: u8 = 0x01;
+/// How far into a frame the mark is looked for: its type and cursor take less.
+const LONGEST_BEGINNING: usize = 128;
+/// Keeps keys that are derived for this purpose apart from those of any other.
+const PURPOSE: &[u8] = b"ehr-chat relay 1 ";
+
+/// Keys under which messages pass through Redis. The default has none: it seals nothing and opens nothing.
+#[derive(Default)]
+pub struct RelayKeys {
+    /// The one that seals first.
+    roots: Vec<(KeyId, Prk)>,
+    seals: bool,
+}
+
+/// Why an event cannot be passed on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It is none.
+    #[error(transparent)]
+    Invalid(#[from] InvalidEvent),
+    /// It is sealed with a key that is not there.
+    #[error("it is sealed with the relay key `{0}`, which RELAY_KEYS does not hold")]
+    UnknownKey(KeyId),
+    /// It is sealed, and does not open here.
+    #[error("it is sealed with the relay key `{0}`, but with other bytes or for another place, or was altered")]
+    Refused(KeyId),
+}
+
+impl RelayKeys {
+    /// The keys of a list.
+    #[must_use]
+    pub fn new(ring: &KeyRing) -> Self {
+        // Nothing to extract: the keys of a list are evenly random already (RFC 5869, 3.3).
+        let root = |(id, key): (&KeyId, &[u8; KEY_BYTES])| (id.clone(), Prk::new_less_safe(HKDF_SHA256, key));
+        let roots = ring.iter().map(root).collect();
+        Self { roots, seals: ring.current().is_some() }
+    }
+
+    /// The sealed rest of a message's frame; `None` when it is to be published as it is, because there is no key, or because
+    /// it holds nothing that anybody wrote: of a receipt all is in the open anyway.
+    ///
+    /// # Errors
+    /// [`SealError::Cipher`]
+    pub fn seal(&self, channel: &Channel, draft: &Draft) -> Result<Option<Vec<u8>>, SealError> {
+        let Some((id, root)) = self.roots.first().filter(|_| self.seals && draft.addressed.is_some()) else {
+            return Ok(None);
+        };
+        let (name, rest) = (id.as_str().as_bytes(), draft.rest.expose().as_bytes());
+        let mut sealed = Vec::with_capacity(2 + name.len() + rest.len() + OVERHEAD);
+        sealed.extend_from_slice(&[MARK, name.len() as u8]);
+        sealed.extend_from_slice(name);
+        let from = sealed.len();
+        sealed.extend_from_slice(rest);
+        derive(root, channel.as_str())?.seal(&place(draft.kind, &draft.header()), &mut sealed, from)?;
+        Ok(Some(sealed))
+    }
+
+    /// Reads what came on a channel, sealed or not.
+    ///
+    /// # Errors
+    /// [`Unreadable`]
+    pub fn live<'a>(&self, channel: &str, payload: &'a [u8]) -> Result<Event<'a>, Unreadable> {
+        let (header, frame) = split(payload)?;
+        let Header::Logged { addressed: Some(addressed), .. } = &header else {
+            return Ok(Event::plain(header, frame)?);
+        };
+        let within = &frame[..frame.len().min(LONGEST_BEGINNING)];
+        let Some(at) = within.iter().position(|byte| *byte == MARK) else { return Ok(Event::plain(header, frame)?) };
+        let (beginning, sealed) = frame.split_at(at);
+        let beginning = std::str::from_utf8(beginning).map_err(|_| InvalidEvent)?;
+        let kind =
+            beginning.strip_prefix("{\"type\":\"").and_then(|rest| rest.split('"').next()).ok_or(InvalidEvent)?;
+        let frame = self.open(channel, kind, &addressed.to_string(), beginning, sealed)?;
+        Ok(Event { header, frame: frame.into() })
+    }
+
+    /// Reads the entry of a channel's log that follows `previous`, sealed or not. `None` for the entry that only opens a log.
+    ///
+    /// # Errors
+    /// [`Unreadable`]
+    pub fn logged(
+        &self,
+        channel: &str,
+        [cursor, previous]: [Cursor; 2],
+        kind: &str,
+        header: &str,
+        rest: &[u8],
+    ) -> Result<Option<Event<'static>>, Unreadable> {
+        if rest.first() != Some(&MARK) {
+            let rest = std::str::from_utf8(rest).map_err(|_| InvalidEvent)?;
+            return Ok(Event::from_log(cursor, Some(previous), kind, header, rest)?);
+        }
+        // The same with an empty rest is the beginning of the frame.
+        let Some(event) = Event::from_log(cursor, Some(previous), kind, header, "")? else {
+            return Err(InvalidEvent.into());
+        };
+        let frame = self.open(channel, kind, header, &event.frame, rest)?;
+        Ok(Some(Event { header: event.header, frame: frame.into() }))
+    }
+
+    /// The whole frame.
+    fn open(
+        &self,
+        channel: &str,
+        kind: &str,
+        header: &str,
+        beginning: &str,
+        sealed: &[u8],
+    ) -> Result<String, Unreadable> {
+        let [MARK, length, sealed @ ..] = sealed else { return Err(InvalidEvent.into()) };
+        let (id, sealed) = sealed.split_at_checked(usize::from(*length)).ok_or(InvalidEvent)?;
+        let id = std::str::from_utf8(id).ok().and_then(|id| id.parse::<KeyId>().ok()).ok_or(InvalidEvent)?;
+        let Some((id, root)) = self.roots.iter().find(|(known, _)| *known == id) else {
+            return Err(Unreadable::UnknownKey(id));
+        };
+        let refused = || Unreadable::Refused(id.clone());
+        let mut frame = Vec::with_capacity(beginning.len() + sealed.len());
+        frame.extend_from_slice(beginning.as_bytes());
+        frame.extend_from_slice(sealed);
+        let key = derive(root, channel).map_err(|_| refused())?;
+        key.open(&place(kind, header), &mut frame, beginning.len()).map_err(|_| refused())?;
+        String::from_utf8(frame).map_err(|_| refused())
+    }
+}
+
+impl std::fmt::Debug for RelayKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.roots.iter().map(|(id, _)| id.as_str())).finish()
+    }
+}
+
+/// The key of one conversation.
+fn derive(root: &Prk, channel: &str) -> Result<Key, SealError> {
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    let info = [PURPOSE, channel.as_bytes()];
+    let derived = root.expand(&info, &AES_256_GCM).and_then(|derived| derived.fill(&mut *bytes));
+    derived.map_err(|_| SealError::Cipher)?;
+    Key::new(&bytes)
+}
+
+fn place(kind: &str, header: &str) -> Vec<u8> {
+    [kind, " ", header].concat().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Addressed;
+    use crate::publication::{Manner, Publication};
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    fn keys(list: &[(&str, u8)]) -> RelayKeys {
+        let entries: Vec<String> =
+            list.iter().map(|(id, byte)| format!("{id}:{}", STANDARD.encode([*byte; KEY_BYTES]))).collect();
+        RelayKeys::new(&entries.join(",").parse().unwrap())
+    }
+
+    fn channel(n: u128) -> Channel {
+        Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(n))
+    }
+
+    fn draft(text: &str) -> Draft {
+        let json = serde_json::json!({ "content": text }).to_string();
+        Draft::message(&json, Addressed { to: "contact:pat456".parse().unwrap(), message_id: Uuid::from_u128(7) }, 1)
+    }
+
+    /// As the publishing script writes it on the channel.
+    fn payload(header: &str, kind: &str, rest: &[u8]) -> Vec<u8> {
+        [format!("5-1 5-0 {header}\n{{\"type\":\"{kind}\",\"cursor\":\"5-1\",").as_bytes(), rest].concat()
+    }
+
+    fn cursors() -> [Cursor; 2] {
+        ["5-1".parse().unwrap(), "5-0".parse().unwrap()]
+    }
+
+    #[test]
+    fn the_frame_is_the_plain_one_live_and_from_the_log() {
+        let (keys, draft) = (keys(&[("k1", 1)]), draft("line\none \u{1}\u{1F600}"));
+        let sealed = keys.seal(&channel(1), &draft).unwrap().unwrap();
+        let plain = payload(&draft.header(), draft.kind, draft.rest.expose().as_bytes());
+        let plain = Event::from_channel(&plain).unwrap();
+        let bytes = payload(&draft.header(), draft.kind, &sealed);
+        let live = keys.live(channel(1).as_str(), &bytes).unwrap();
+        assert_eq!((&live.header, &live.frame), (&plain.header, &plain.frame));
+        let logged = keys.logged(channel(1).as_str(), cursors(), draft.kind, &draft.header(), &sealed);
+        let logged = logged.unwrap().unwrap();
+        assert_eq!((&logged.header, &logged.frame), (&plain.header, &plain.frame));
+    }
+
+    #[test]
+    fn what_is_plain_is_read_with_and_without_keys() {
+        let draft = draft("hello");
+        let bytes = payload(&draft.header(), draft.kind, draft.rest.expose().as_bytes());
+        for keys in [keys(&[("k1", 1)]), RelayKeys::default()] {
+            assert!(keys.live(channel(1).as_str(), &bytes).unwrap().frame.contains("hello"));
+            let rest = draft.rest.expose().as_bytes();
+            let logged = keys.logged(channel(1).as_str(), cursors(), draft.kind, &draft.header(), rest);
+            assert!(logged.unwrap().unwrap().frame.contains("hello"));
+            assert!(keys.logged(channel(1).as_str(), cursors(), "", "", b"").unwrap().is_none());
+        }
+        assert_eq!(RelayKeys::default().seal(&channel(1), &draft), Ok(None));
+    }
+
+    #[test]
+    fn only_what_somebody_wrote_is_sealed_and_a_dash_seals_nothing() {
+        let receipt = Draft::receipt(crate::receipt::Kind::Read, &[Uuid::from_u128(1)], "2026-11-22T12:00:00.000001Z");
+        assert_eq!(keys(&[("k1", 1)]).seal(&channel(1), &receipt), Ok(None));
+        let opens = format!("-,k1:{}", STANDARD.encode([1; KEY_BYTES]));
+        assert_eq!(RelayKeys::new(&opens.parse().unwrap()).seal(&channel(1), &draft("hello")), Ok(None));
+    }
+
+    #[test]
+    fn old_keys_open_and_the_first_seals() {
+        let (old, both) = (keys(&[("old", 1)]), keys(&[("new", 2), ("old", 1)]));
+        let read = |keys: &RelayKeys, sealed: &[u8]| {
+            keys.logged(channel(1).as_str(), cursors(), "message", &draft("").header(), sealed)
+                .map(|event| event.is_some())
+        };
+        let sealed_before = old.seal(&channel(1), &draft("hello")).unwrap().unwrap();
+        let sealed_since = both.seal(&channel(1), &draft("hello")).unwrap().unwrap();
+        assert_eq!((read(&both, &sealed_before), read(&both, &sealed_since)), (Ok(true), Ok(true)));
+        assert_eq!(read(&old, &sealed_since), Err(Unreadable::UnknownKey("new".parse().unwrap())));
+        assert_eq!(read(&keys(&[("old", 9)]), &sealed_before), Err(Unreadable::Refused("old".parse().unwrap())));
+        assert!(matches!(read(&RelayKeys::default(), &sealed_before), Err(Unreadable::UnknownKey(_))));
+    }
+
+    #[test]
+    fn nothing_opens_in_another_place() {
+        let (keys, draft) = (keys(&[("k1", 1)]), draft("hello"));
+        let sealed = keys.seal(&channel(1), &draft).unwrap().unwrap();
+        let (header, refused) = (draft.header(), Err(Unreadable::Refused("k1".parse().unwrap())));
+        let other = header.replace("pat456", "pat457");
+        for (channel, kind, header) in
+            [(channel(2), "message", &header), (channel(1), "note", &header), (channel(1), "message", &other)]
+        {
+            let payload = payload(header, kind, &sealed);
+            assert_eq!(keys.live(channel.as_str(), &payload).map(drop), refused);
+            assert_eq!(keys.logged(channel.as_str(), cursors(), kind, header, &sealed).map(drop), refused);
+        }
+    }
+
+    #[test]
+    fn neither_keys_nor_events_show_themselves() {
+        let (keys, draft) = (keys(&[("k1", 1)]), draft("hunter2"));
+        assert_eq!(format!("{keys:?}"), r#"{"k1"}"#);
+        let mut publication = Publication::new(1, 1);
+        publication.add(&channel(1), &draft, Manner::Anyway, &RelayKeys::default()).unwrap();
+        let shown = format!("{draft:?} {publication:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("104, 117, 110"), "{shown}");
+        let bytes = payload(&draft.header(), draft.kind, draft.rest.expose().as_bytes());
+        assert!(!format!("{:?}", Event::from_channel(&bytes)).contains("hunter2"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_and_no_bit_of_it_can_be_turned(text in "\\PC{0,60}", at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+            let (keys, draft) = (keys(&[("k1", 1)]), draft(&text));
+            let mut sealed = keys.seal(&channel(1), &draft).unwrap().unwrap();
+            let frame = |sealed: &[u8]| {
+                let bytes = payload(&draft.header(), draft.kind, sealed);
+                keys.live(channel(1).as_str(), &bytes).map(|event| event.frame.into_owned())
+            };
+            let opened = frame(&sealed).unwrap();
+            prop_assert!(opened.ends_with(draft.rest.expose().as_str()));
+            let at = at.index(sealed.len());
+            sealed[at] ^= 1 << bit;
+            prop_assert!(frame(&sealed).is_err());
+        }
+
+        #[test]
+        fn no_bytes_make_the_readers_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), sealed: bool) {
+            let keys = keys(&[("k1", 1)]);
+            let marked = if sealed { [&[MARK, 2][..], b"k1", &bytes].concat() } else { bytes };
+            let _ = keys.live(channel(1).as_str(), &marked);
+            let _ = keys.live(channel(1).as_str(), &payload(&draft("").header(), "message", &marked));
+            let _ = keys.logged(channel(1).as_str(), cursors(), "message", &draft("").header(), &marked);
+        }
+    }
+}
