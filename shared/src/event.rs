@@ -7,7 +7,8 @@
 //!
 //! - `CURSOR PREVIOUS PARTICIPANT MESSAGE_ID` for a message: whose client proves its delivery;
 //! - `CURSOR PREVIOUS` for what else is in the log;
-//! - `* PARTICIPANT` for what is not: somebody's typing, which its own sockets need not hear.
+//! - `* PARTICIPANT` for what is not: somebody's typing, which its own sockets need not hear;
+//! - `+ CONVERSATION` for the row of an inbox: [`crate::inbox_rows`].
 //!
 //! `PREVIOUS` is the cursor of the entry that the log held last before this one, `-` when it held none. Who stands
 //! elsewhere has missed something. With relay keys, what a message's frame holds behind its cursor is sealed:
@@ -19,7 +20,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use crate::ids::MessageId;
+use crate::ids::{ConversationId, MessageId};
 use crate::participant::Participant;
 use crate::redacted::Redacted;
 
@@ -29,6 +30,11 @@ use crate::redacted::Redacted;
 pub struct Cursor {
     millis: u64,
     count: u64,
+}
+
+impl Cursor {
+    /// Before every event.
+    pub const BEGINNING: Self = Self { millis: 0, count: 0 };
 }
 
 /// Text that is no cursor of ours.
@@ -151,6 +157,11 @@ pub enum Header {
         /// Whose doing it is; this participant's own sockets do not get it.
         from: Participant,
     },
+    /// It is how a conversation stands in somebody's inbox. Whatever came before it is worth nothing any more.
+    Row {
+        /// Which.
+        conversation: ConversationId,
+    },
 }
 
 impl FromStr for Header {
@@ -161,6 +172,9 @@ impl FromStr for Header {
         if place == "*" {
             let from = rest.parse().map_err(|_| InvalidEvent)?;
             return Ok(Self::Ephemeral { from });
+        }
+        if place == "+" {
+            return Ok(Self::Row { conversation: Uuid::parse_str(rest).map_err(|_| InvalidEvent)? });
         }
         let (previous, addressed) = match rest.split_once(' ') {
             Some((previous, addressed)) => (previous, Some(addressed)),
@@ -323,7 +337,7 @@ mod tests {
         let (first, second) = (cursor("5-0"), cursor("5-1"));
         assert_eq!(logged("5-0 -"), Header::Logged { cursor: first, previous: None, addressed: None });
         assert_eq!(logged("5-1 5-0"), Header::Logged { cursor: second, previous: Some(first), addressed: None });
-        for text in ["", "5-0", "5-0 ", "5-0 x", "5-0 - ", "5-0 - user:a", "5-0 user:a 1", "- -", "*", "* x", "5-0  -"]
+        for text in ["", "5-0", "5-0 ", "5-0 x", "5-0 - ", "5-0 - user:a", "5-0 user:a 1", "- -", "*", "* x", "+", "+ x", "5-0  -"]
         {
             assert_eq!(text.parse::<Header>(), Err(InvalidEvent), "{text}");
         }

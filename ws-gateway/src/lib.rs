@@ -17,6 +17,7 @@
 //! - [`revocations`]: Redis → which tokens are refused, and whose sockets are closed
 //! - [`tickets`]: Redis → whose ticket it is, once
 //! - [`typing`]: somebody types → Redis
+//! - `view`: what a socket shows
 //! - [`unsealing`]: opens events that Redis may not read
 //! - [`redis`]: how connections to Redis behave
 //! - `admin`: metrics and health on a port of their own
@@ -42,6 +43,7 @@ pub mod tickets;
 pub mod typing;
 pub mod unsealing;
 pub mod uplink;
+mod view;
 mod wire;
 
 use std::io;

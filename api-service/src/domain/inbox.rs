@@ -49,6 +49,77 @@ impl Serialize for Row {
     }
 }
 
+/// How a conversation stands at one moment, for the inboxes of both its participants.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// The newest message.
+    pub last_message: Message,
+    /// Messages to the first and to the second participant that it has not read.
+    pub unread: [i32; 2],
+    /// When the newest message was sent.
+    pub last_activity_at: OffsetDateTime,
+}
+
+impl Standing {
+    /// Which conversation.
+    #[must_use]
+    pub fn conversation(&self) -> &Conversation {
+        &self.last_message.new.conversation
+    }
+
+    /// Counts up with every change of the conversation's rows, so that of two moments the later one is known whoever tells
+    /// of it: by one with each message sent, and with each message read; and of these, the delivery of the newest message
+    /// is the only change that comes in between.
+    #[must_use]
+    pub fn newness(&self) -> i64 {
+        let sent = self.last_message.seq;
+        let read = sent - self.unread.iter().copied().map(i64::from).sum::<i64>();
+        2 * (sent + read) + i64::from(self.last_message.delivered_at.is_some())
+    }
+
+    /// As each of the two sees it.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        let conversation = self.conversation();
+        [conversation.first(), conversation.second()].into_iter().zip(self.unread).map(|(viewer, unread_count)| Row {
+            conversation: conversation.clone(),
+            viewer: viewer.clone(),
+            last_message: self.last_message.clone(),
+            unread_count,
+            last_activity_at: self.last_activity_at,
+        })
+    }
+}
+
+/// A conversation whose rows have changed.
+#[derive(Debug, Clone)]
+pub enum Changed {
+    /// To this.
+    To(Box<Standing>),
+    /// To what must be asked for.
+    Somehow(Conversation),
+}
+
+impl Changed {
+    /// Which conversation.
+    #[must_use]
+    pub fn conversation(&self) -> &Conversation {
+        match self {
+            Self::To(standing) => standing.conversation(),
+            Self::Somehow(conversation) => conversation,
+        }
+    }
+
+    /// What is known after both, whichever came first: they are of one conversation.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::To(one), Self::To(other)) if one.newness() < other.newness() => Self::To(other),
+            (Self::To(one), Self::To(_)) => Self::To(one),
+            (unknown @ Self::Somehow(_), _) | (_, unknown) => unknown,
+        }
+    }
+}
+
 /// Where a page of the inbox ends and the next begins. Opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboxCursor {
@@ -157,6 +228,47 @@ mod tests {
             let json = serde_json::to_value(row(viewer)).unwrap();
             assert_eq!((json["user_id"].as_str(), json["peer_user_id"].as_str()), (Some(user), Some(peer)));
         }
+    }
+
+    fn standing(seq: i64, unread: [i32; 2], is_delivered: bool) -> Standing {
+        let example = crate::domain::message::tests::example();
+        let delivered_at = is_delivered.then_some(OffsetDateTime::UNIX_EPOCH);
+        let last_message = Message { seq, delivered_at, ..example };
+        Standing { last_message, unread, last_activity_at: OffsetDateTime::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn every_change_is_newer_than_the_one_before() {
+        let life = [
+            standing(1, [0, 1], false),
+            standing(1, [0, 1], true),
+            standing(1, [0, 0], true),
+            standing(3, [0, 2], false),
+            standing(4, [1, 2], false),
+            standing(4, [1, 1], false),
+            standing(4, [1, 1], true),
+            standing(4, [0, 1], true),
+            standing(5, [0, 2], false),
+            standing(5, [0, 0], true),
+        ];
+        assert!(life.is_sorted_by(|before, after| before.newness() < after.newness()));
+    }
+
+    #[test]
+    fn of_two_changes_the_newer_one_counts_and_what_must_be_asked_for_is_asked_for() {
+        let change = |seq| Changed::To(Box::new(standing(seq, [0, 0], false)));
+        for (one, other) in [(1, 2), (2, 1)] {
+            assert!(matches!(change(one).and(change(other)), Changed::To(newer) if newer.last_message.seq == 2));
+        }
+        let unknown = || Changed::Somehow(change(1).conversation().clone());
+        assert!(matches!(change(1).and(unknown()), Changed::Somehow(_)));
+        assert!(matches!(unknown().and(change(1)), Changed::Somehow(_)));
+    }
+
+    #[test]
+    fn each_of_the_two_sees_its_own_count() {
+        let counts: Vec<_> = standing(5, [3, 2], false).rows().map(|row| (row.viewer.to_string(), row.unread_count)).collect();
+        assert_eq!(counts, [("user:doc123".to_owned(), 3), ("contact:pat456".to_owned(), 2)]);
     }
 
     proptest! {
