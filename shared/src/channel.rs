@@ -289,7 +289,10 @@ mod tests {
     fn an_inbox_and_all_that_is_kept_of_it_is_under_its_owner() {
         let channel = Channel::inbox(&"loc1".parse().unwrap(), &"contact:pat456".parse().unwrap());
         assert_eq!(channel.as_str(), "inbox:{loc1:contact:pat456}");
-        assert_eq!(channel.shown(Uuid::from_u128(1)), "inbox:{loc1:contact:pat456}:00000000-0000-0000-0000-000000000001");
+        assert_eq!(
+            channel.shown(Uuid::from_u128(1)),
+            "inbox:{loc1:contact:pat456}:00000000-0000-0000-0000-000000000001"
+        );
         assert!(channel.is_inbox() && !Channel::new(&"inbox".parse().unwrap(), Uuid::from_u128(1)).is_inbox());
     }
 

@@ -337,8 +337,21 @@ mod tests {
         let (first, second) = (cursor("5-0"), cursor("5-1"));
         assert_eq!(logged("5-0 -"), Header::Logged { cursor: first, previous: None, addressed: None });
         assert_eq!(logged("5-1 5-0"), Header::Logged { cursor: second, previous: Some(first), addressed: None });
-        for text in ["", "5-0", "5-0 ", "5-0 x", "5-0 - ", "5-0 - user:a", "5-0 user:a 1", "- -", "*", "* x", "+", "+ x", "5-0  -"]
-        {
+        for text in [
+            "",
+            "5-0",
+            "5-0 ",
+            "5-0 x",
+            "5-0 - ",
+            "5-0 - user:a",
+            "5-0 user:a 1",
+            "- -",
+            "*",
+            "* x",
+            "+",
+            "+ x",
+            "5-0  -",
+        ] {
             assert_eq!(text.parse::<Header>(), Err(InvalidEvent), "{text}");
         }
     }

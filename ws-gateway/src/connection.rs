@@ -154,7 +154,11 @@ impl Connection {
         let Admitted { context, principal, view, start, permit } = admitted;
         let Start { membership, cursor, resumed, missed, unproven } = start;
         let id = view.conversation();
-        tracing::debug!(request_id = &*context.request_id, conversation = id.map(tracing::field::display), "socket opened");
+        tracing::debug!(
+            request_id = &*context.request_id,
+            conversation = id.map(tracing::field::display),
+            "socket opened"
+        );
         gateway.audit.report(view.entry(Action::SocketOpen, 101, Who::from(&principal.actor), &context));
         frames::report(&gateway, &view, (&principal, &context), Kind::Delivered, unproven);
         let now = Instant::now();

@@ -267,7 +267,8 @@ mod tests {
 
     #[test]
     fn each_of_the_two_sees_its_own_count() {
-        let counts: Vec<_> = standing(5, [3, 2], false).rows().map(|row| (row.viewer.to_string(), row.unread_count)).collect();
+        let counts: Vec<_> =
+            standing(5, [3, 2], false).rows().map(|row| (row.viewer.to_string(), row.unread_count)).collect();
         assert_eq!(counts, [("user:doc123".to_owned(), 3), ("contact:pat456".to_owned(), 2)]);
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Beside the fast path, which never waits for it. What is not told stays in the outbox, which is published again.
 
-use std::collections::{HashMap, HashSet};
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use shared::channel::Channel;
@@ -47,8 +47,7 @@ impl Outbox {
     /// Publishes the rows of conversations to whoever listens.
     pub(super) async fn tell(&self, changed: Vec<Changed>) -> Result<(), RelayError> {
         let changed = newest(changed);
-        let asked: HashSet<Channel> =
-            changed.values().flat_map(|changed| inboxes(changed.conversation())).collect();
+        let asked: HashSet<Channel> = changed.values().flat_map(|changed| inboxes(changed.conversation())).collect();
         let listened = self.broker.listened(asked.into_iter().collect()).await?;
         if listened.is_empty() {
             return Ok(());

@@ -288,9 +288,8 @@ impl Told {
     async fn remember(&self, transaction: &Transaction<'_>, statement: &Statement) -> Result<i64, StoreError> {
         let Self { kind, conversation, at, message_ids } = self;
         let location = conversation.location().as_str();
-        let row = transaction
-            .query_one(statement, &[&location, &conversation.id(), &kind.as_str(), message_ids, at])
-            .await?;
+        let row =
+            transaction.query_one(statement, &[&location, &conversation.id(), &kind.as_str(), message_ids, at]).await?;
         Ok(row.try_get(0)?)
     }
 

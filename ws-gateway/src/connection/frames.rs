@@ -107,7 +107,10 @@ impl Connection {
             ClientFrame::Typing => {
                 let from = self.principal.person().ok_or_else(watcher)?;
                 if matches!(self.view, View::Inbox(..)) {
-                    return Err(FrameError::new(Code::Invalid, "an inbox is no conversation: type on the socket of one"));
+                    return Err(FrameError::new(
+                        Code::Invalid,
+                        "an inbox is no conversation: type on the socket of one",
+                    ));
                 }
                 let now = Instant::now();
                 if self.typed_at.is_none_or(|at| now.duration_since(at) >= TYPING_EVERY) {

@@ -278,10 +278,7 @@ async fn who_is_not_read_any_more_is_asked_for_no_proof() {
         assert!(socket.poll().is_pending());
         socket.connection.proofs.note(uuid::Uuid::from_u128(1));
         let mut expected = Vec::new();
-        wire::text(
-            &mut expected,
-            &protocol::ready(socket.connection.view.conversation(), "100-0".parse().ok(), None),
-        );
+        wire::text(&mut expected, &protocol::ready(socket.connection.view.conversation(), "100-0".parse().ok(), None));
         if is_asked {
             wire::ping(&mut expected, &1_u64.to_be_bytes());
         }

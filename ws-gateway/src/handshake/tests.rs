@@ -133,7 +133,8 @@ fn a_service_watches_any_conversation_of_its_locations() {
 
 #[test]
 fn an_inbox_is_its_owners_and_a_service_watches_it() {
-    let bearers = [("doc123", Some(Kind::User)), ("bot", None), ("doc123", Some(Kind::Contact)), ("other", Some(Kind::User))];
+    let bearers =
+        [("doc123", Some(Kind::User)), ("bot", None), ("doc123", Some(Kind::Contact)), ("other", Some(Kind::User))];
     for ((subject, kind), expected) in bearers.into_iter().zip([None, None, Some(403), Some(403)]) {
         let bearer = format!("Bearer {}", token(subject, kind));
         let asked = ask("location_id=loc1&user_id=doc123", &[(AUTHORIZATION, &bearer)]);
