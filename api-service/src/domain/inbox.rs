@@ -49,6 +49,22 @@ impl Serialize for Row {
     }
 }
 
+impl Row {
+    /// Counts up with every change of a row, so that of two states the later one is known, whoever tells of it and whenever;
+    /// equal when the row is the same.
+    #[must_use]
+    pub fn newness(&self) -> i64 {
+        newness(&self.last_message, self.unread_count)
+    }
+}
+
+/// A message counts three or six, one that is read three. In between, the newest message can only be delivered and read, once
+/// each: that counts one, and begins anew with the next message.
+fn newness(last_message: &Message, unread: i32) -> i64 {
+    let told = i64::from(last_message.delivered_at.is_some()) + i64::from(last_message.read_at.is_some());
+    3 * (2 * last_message.seq - i64::from(unread)) + told
+}
+
 /// How a conversation stands at one moment, for the inboxes of both its participants.
 #[derive(Debug, Clone)]
 pub struct Standing {
@@ -67,14 +83,11 @@ impl Standing {
         &self.last_message.new.conversation
     }
 
-    /// Counts up with every change of the conversation's rows, so that of two moments the later one is known whoever tells
-    /// of it: by one with each message sent, and with each message read; and of these, the delivery of the newest message
-    /// is the only change that comes in between.
+    /// Whether this was so before `other` was. The rows of both count up, and a change may leave one of them as it is.
     #[must_use]
-    pub fn newness(&self) -> i64 {
-        let sent = self.last_message.seq;
-        let read = sent - self.unread.iter().copied().map(i64::from).sum::<i64>();
-        2 * (sent + read) + i64::from(self.last_message.delivered_at.is_some())
+    pub fn is_before(&self, other: &Self) -> bool {
+        let newness = |standing: &Self| standing.unread.map(|unread| newness(&standing.last_message, unread));
+        newness(self).iter().sum::<i64>() < newness(other).iter().sum()
     }
 
     /// As each of the two sees it.
@@ -113,7 +126,7 @@ impl Changed {
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
-            (Self::To(one), Self::To(other)) if one.newness() < other.newness() => Self::To(other),
+            (Self::To(one), Self::To(other)) if one.is_before(&other) => Self::To(other),
             (Self::To(one), Self::To(_)) => Self::To(one),
             (unknown @ Self::Somehow(_), _) | (_, unknown) => unknown,
         }
@@ -230,33 +243,43 @@ mod tests {
         }
     }
 
-    fn standing(seq: i64, unread: [i32; 2], is_delivered: bool) -> Standing {
+    /// `told`: the newest message is delivered, or read.
+    fn standing(seq: i64, unread: [i32; 2], told: u8) -> Standing {
         let example = crate::domain::message::tests::example();
-        let delivered_at = is_delivered.then_some(OffsetDateTime::UNIX_EPOCH);
-        let last_message = Message { seq, delivered_at, ..example };
+        let at = |is_told: bool| is_told.then_some(OffsetDateTime::UNIX_EPOCH);
+        let last_message = Message { seq, delivered_at: at(told > 0), read_at: at(told > 1), ..example };
         Standing { last_message, unread, last_activity_at: OffsetDateTime::UNIX_EPOCH }
     }
 
     #[test]
-    fn every_change_is_newer_than_the_one_before() {
+    fn a_rows_newness_counts_up_whenever_it_changes_and_only_then() {
         let life = [
-            standing(1, [0, 1], false),
-            standing(1, [0, 1], true),
-            standing(1, [0, 0], true),
-            standing(3, [0, 2], false),
-            standing(4, [1, 2], false),
-            standing(4, [1, 1], false),
-            standing(4, [1, 1], true),
-            standing(4, [0, 1], true),
-            standing(5, [0, 2], false),
-            standing(5, [0, 0], true),
+            standing(1, [0, 1], 0),
+            standing(1, [0, 1], 1),
+            standing(1, [0, 0], 2),
+            standing(3, [0, 2], 0),
+            standing(4, [1, 2], 0),
+            // The one reads an older message: the other's row stays as it is.
+            standing(4, [1, 1], 0),
+            standing(4, [1, 1], 1),
+            standing(4, [0, 1], 2),
+            standing(5, [0, 2], 0),
+            standing(5, [0, 0], 2),
+            standing(6, [1, 0], 0),
         ];
-        assert!(life.is_sorted_by(|before, after| before.newness() < after.newness()));
+        for pair in life.windows(2) {
+            assert!(pair[0].is_before(&pair[1]) && !pair[1].is_before(&pair[0]), "{pair:?}");
+            for (before, after) in pair[0].rows().zip(pair[1].rows()) {
+                let json = |row: &Row| serde_json::to_value(row).unwrap();
+                assert!(before.newness() <= after.newness());
+                assert_eq!(before.newness() == after.newness(), json(&before) == json(&after), "{before:?} {after:?}");
+            }
+        }
     }
 
     #[test]
     fn of_two_changes_the_newer_one_counts_and_what_must_be_asked_for_is_asked_for() {
-        let change = |seq| Changed::To(Box::new(standing(seq, [0, 0], false)));
+        let change = |seq| Changed::To(Box::new(standing(seq, [0, 0], 0)));
         for (one, other) in [(1, 2), (2, 1)] {
             assert!(matches!(change(one).and(change(other)), Changed::To(newer) if newer.last_message.seq == 2));
         }
@@ -268,7 +291,7 @@ mod tests {
     #[test]
     fn each_of_the_two_sees_its_own_count() {
         let counts: Vec<_> =
-            standing(5, [3, 2], false).rows().map(|row| (row.viewer.to_string(), row.unread_count)).collect();
+            standing(5, [3, 2], 0).rows().map(|row| (row.viewer.to_string(), row.unread_count)).collect();
         assert_eq!(counts, [("user:doc123".to_owned(), 3), ("contact:pat456".to_owned(), 2)]);
     }
 

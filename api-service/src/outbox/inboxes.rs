@@ -95,12 +95,12 @@ fn newest(changed: Vec<Changed>) -> HashMap<ConversationId, Changed> {
 }
 
 fn shown(standing: &Standing) -> Result<Vec<InboxRow>, StoreError> {
-    let (conversation, newness) = (standing.conversation(), standing.newness());
+    let conversation = standing.conversation();
     let row = |row: crate::domain::inbox::Row| {
         Ok(InboxRow {
             channel: Channel::inbox(conversation.location(), &row.viewer),
             conversation: conversation.id(),
-            newness,
+            newness: row.newness(),
             json: serde_json::to_string(&row).map_err(StoreError::internal)?,
         })
     };
