@@ -11,7 +11,7 @@ use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
-use shared::channel::{Channel, Topology};
+use shared::channel::{self, Channel, Topology};
 use shared::publication::{Manner, Publication};
 use shared::relay_keys::RelayKeys;
 use tokio::sync::mpsc;
@@ -125,7 +125,7 @@ impl Broker {
     #[must_use]
     pub fn new(client: Client, topology: Topology, log: LogConfig, relay_keys: RelayKeys) -> Self {
         let [script, listening, show] =
-            [topology.publish_script(), topology.listening_script(), topology.show_script()].map(Script::from_lua);
+            [topology.publish_script(), channel::LISTENING, topology.show_script()].map(Script::from_lua);
         Self { client, topology, script, listening, show, log, relay_keys }
     }
 
