@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TTL ?= 3600
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint openapi bench seed reset token
+.PHONY: help run test chaos lint openapi types bench seed reset token
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,15 +25,19 @@ chaos: ## Random faults under load: MINUTES=30 SEED=1 [CLUSTER=1] make chaos
 	@cargo build --release -p api-service -p ws-gateway -p stack -p e2e
 	@exec $(TARGET)/release/chaos
 
-lint: ## Formatting, clippy, layers, and openapi.yaml in step with the code
+lint: ## Formatting, clippy, layers, dependencies, and openapi.yaml in step with the code
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	scripts/check-layers
+	scripts/check-supply-chain
 	@set -o pipefail; cargo run -q -p api-service -- openapi | diff -u --label openapi.yaml --label "the code" openapi.yaml - \
 		|| { echo "openapi.yaml is not what the code says; run: make openapi" >&2; exit 1; }
 
 openapi: ## Write openapi.yaml from the code
 	@cargo run -q -p api-service -- openapi > openapi.yaml.new && mv openapi.yaml.new openapi.yaml || { rm -f openapi.yaml.new; exit 1; }
+
+types: ## Write the SDK's .d.ts from its JSDoc
+	@. e2e/contract/tools && tools_node && rm -rf clients/javascript/types && "$$node_modules/.bin/tsc" --project clients/javascript
 
 bench: ## Measure, beside the yardsticks, into docs/PERFORMANCE.md: JOB=relay make bench, or everything in 20 minutes
 	@scripts/install

@@ -70,11 +70,8 @@ impl Auditor {
         }
         let written = answered.await.unwrap_or_else(|_| Err(StoreError::internal("the auditor has ended")));
         written.map_err(|error| match error {
-            StoreError::Unavailable(cause) | StoreError::Contended(cause) | StoreError::Internal(cause) => {
-                StoreError::Unavailable(cause).into()
-            }
-            // Of messages, which the auditor does not read.
-            unreadable @ StoreError::Unreadable(_) => unreadable.into(),
+            StoreError::Unavailable(_) => error.into(),
+            other => StoreError::Unavailable(other.into()).into(),
         })
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
 use shared::env::{BadEnv, Env, Secret, Setting};
 use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE};
+use shared::limit;
 use shared::mode::{MODE, Mode};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
@@ -16,11 +17,13 @@ use shared::token::TokenRules;
 use shared::token::settings::{
     self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_SECRET,
 };
+use shared::trace::{self, TraceConfig};
 
 pub use encryption::EncryptionConfig;
 use encryption::{CONTENT_KEYS, CONTENT_KEYS_COMMAND, CONTENT_KEYS_FILE};
 
 use crate::audit::key::AuditKey;
+use crate::limits::{self, LimitConfig};
 use crate::redis;
 use crate::store::Role;
 
@@ -51,12 +54,23 @@ pub const SETTINGS: &[Setting] = &[
     ADMIN_ADDR,
     TRUSTED_PROXIES,
     DATABASE_POOL_SIZE,
+    MAX_CONNECTIONS,
+    limits::PARTICIPANT.per_second,
+    limits::PARTICIPANT.burst,
+    limits::SERVICE.per_second,
+    limits::SERVICE.burst,
+    limit::ADDRESS.per_second,
+    limit::ADDRESS.burst,
+    limit::FAILURES.per_second,
+    limit::FAILURES.burst,
     EVENT_LOG_LENGTH,
     EVENT_LOG_TTL_SECONDS,
     DRAIN_SECONDS,
     SHUTDOWN_TIMEOUT_SECONDS,
     LOG_FORMAT,
     LOG_LEVEL,
+    trace::ENDPOINT,
+    trace::RATIO,
 ];
 
 const DATABASE_URL: Setting = Setting {
@@ -106,6 +120,11 @@ const ADMIN_ADDR: Setting = Setting {
 };
 const DATABASE_POOL_SIZE: Setting =
     Setting { name: "DATABASE_POOL_SIZE", default: Some("16"), help: "connections to PostgreSQL, 2 to 1000" };
+const MAX_CONNECTIONS: Setting = Setting {
+    name: "MAX_CONNECTIONS",
+    default: Some("10000"),
+    help: "connections to the public port at a time, 1 to 1000000; more wait",
+};
 const EVENT_LOG_LENGTH: Setting = Setting {
     name: "EVENT_LOG_LENGTH",
     default: Some("128"),
@@ -180,8 +199,16 @@ pub struct Config {
     pub encryption: EncryptionConfig,
     /// Which tokens are good.
     pub tokens: TokenRules,
+    /// Connections to the public port at a time.
+    pub max_connections: usize,
+    /// To whom traces go.
+    pub traces: Option<TraceConfig>,
+    /// How often whom is answered.
+    pub limits: LimitConfig,
     /// Whose pages may ask.
     pub origins: AllowedOrigins,
+    /// Signs tokens for whoever tries the console; in development mode only.
+    pub demonstration: Option<Secret>,
     /// What the hashes of the audit trail are made with.
     pub audit_key: AuditKey,
     /// How much Redis remembers of a conversation.
@@ -213,17 +240,25 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let encryption = encryption::read(&mut env);
     let mode: Option<Mode> = env.read(&MODE);
     let tokens = settings::read(&mut env, mode.unwrap_or_default());
-    let audit_key = read_audit_key(&mut env, tokens.as_ref().and_then(|tokens| tokens.secret.as_ref()));
+    let audit_key = match (&tokens, env.read_optional::<Secret>(&AUDIT_KEY)) {
+        // Nobody knows whether it could be made of the secret: one mistake is enough.
+        (None, Some(None)) => None,
+        _ => read_audit_key(&mut env, tokens.as_ref().and_then(|tokens| tokens.secret.as_ref())),
+    };
     let origins = AllowedOrigins::read(&mut env, mode.unwrap_or_default());
     let listen = env.read(&LISTEN_ADDR);
     let admin = env.read(&ADMIN_ADDR);
     let trusted_proxies = env.read(&TRUSTED_PROXIES);
+    let max_connections = env.read_if(&MAX_CONNECTIONS, between(1_usize, 1_000_000));
+    let traces = TraceConfig::read(&mut env);
+    let limits = LimitConfig::read(&mut env);
     let length = env.read_if(&EVENT_LOG_LENGTH, between(1, 10_000));
     let ttl = env.read_if(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
     let drain = env.read_if(&DRAIN_SECONDS, between(0_u64, 600));
     let shutdown = env.read_if(&SHUTDOWN_TIMEOUT_SECONDS, between(1_u64, 600));
     let log_format = env.read(&LOG_FORMAT);
     let log_level = env.read(&LOG_LEVEL);
+    let demonstration = tokens.as_ref().filter(|_| mode == Some(Mode::Development)).and_then(|it| it.secret.clone());
     let config = (|| {
         Some(Config {
             listen: listen?,
@@ -233,8 +268,12 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             redis: redis?,
             encryption: encryption?,
             tokens: mode.and(tokens)?,
+            max_connections: max_connections?,
+            traces: traces?,
+            limits: limits?,
             audit_key: audit_key?,
             origins: origins?,
+            demonstration,
             log: LogConfig { length: length?, ttl_millis: ttl? * 1_000 },
             drain: Duration::from_secs(drain?),
             shutdown_timeout: Duration::from_secs(shutdown?),
@@ -329,6 +368,14 @@ pub fn keys(mut env: Env) -> Result<(DatabaseConfig, AuditKey, KeyRing), BadEnv>
     keys.ok_or_else(|| env.mistakes())
 }
 
+/// Reads what `alive` needs.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn admin(mut env: Env) -> Result<SocketAddr, BadEnv> {
+    env.read(&ADMIN_ADDR).ok_or_else(|| env.mistakes())
+}
+
 /// Reads what `token` needs.
 ///
 /// # Errors
@@ -405,6 +452,7 @@ mod tests {
         });
         let config = serve(env).unwrap();
         assert_eq!(config.listen.port(), 8081);
+        assert!(config.demonstration.is_none(), "nobody is anybody, unless somebody says so");
         assert!(!format!("{config:?}").contains("xxxx"));
     }
 
@@ -420,7 +468,7 @@ mod tests {
                 _ => None,
             })
         };
-        assert!(serve(env("development")).is_ok());
+        assert!(serve(env("development")).unwrap().demonstration.is_some());
         for mode in ["", "production"] {
             let BadEnv(mistakes) = serve(env(mode)).unwrap_err();
             assert_eq!(mistakes.len(), 2, "{mistakes:?}");

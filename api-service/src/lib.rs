@@ -15,7 +15,7 @@
 //! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
 //! - [`tickets`]: gives out what stands for a token, once
 //!
-//! and beside them [`config`], [`state`] and [`redis`].
+//! and beside them [`config`], [`state`], [`limits`], [`meters`], [`redis`], and `server`, the public port.
 
 pub mod acks;
 pub mod api;
@@ -25,10 +25,13 @@ pub mod auditor;
 pub mod config;
 pub mod domain;
 pub mod keys;
+pub mod limits;
+pub mod meters;
 pub mod outbox;
 pub mod publisher;
 pub mod redis;
 pub mod revoker;
+mod server;
 pub mod socket_events;
 pub mod state;
 pub mod store;
@@ -46,6 +49,7 @@ use poem::listener::TcpAcceptor;
 use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
 use shared::token::{Keyring, Verifier};
+use shared::trace::Traces;
 use shared::verified::VerifiedTokens;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -53,8 +57,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::acks::Receipts;
 use crate::config::Config;
+use crate::limits::Limits;
 use crate::publisher::Broker;
-use crate::redis::Health;
+use crate::redis::{Health, Pulse};
 use crate::revoker::Revoker;
 use crate::socket_events::SocketEvents;
 use crate::state::State;
@@ -104,13 +109,14 @@ pub async fn run(
     // To the very end: what is published last has to prove itself as well.
     let watching = tokio::spawn(redis::watch(watched, told));
     let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log, relay_keys);
+    let pulse = Pulse::new(redis.clone(), health.clone());
     let revoker = Arc::new(Revoker::new(store.clone(), redis.clone()));
     // Their reads block: a client for each.
     let [ack_redis, event_redis] = [0; 2].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
 
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();
-    shutdown.spawn(outbox::run(store.clone(), broker, committed, health, shutdown.clone()));
+    shutdown.spawn(outbox::run(store.clone(), broker, committed, health.clone(), shutdown.clone()));
     shutdown.spawn(writer::run(store.clone(), publisher.clone(), pending));
     let receipts = Receipts { store: store.clone(), publisher: publisher.clone() };
     shutdown.spawn(stream::run(ack_redis?, receipts, shutdown.clone()));
@@ -127,7 +133,10 @@ pub async fn run(
 
     let tokens = VerifiedTokens::new(Verifier::new(&config.tokens, token_keys).with_revocations(revoker.known()));
     let trusted_proxies = config.trusted_proxies;
+    let limits = Limits::new(&config.limits);
+    let traces = config.traces.as_ref().map(|traces| Traces::start("api-service", traces)).transpose()?;
     let (tickets, origins) = (Tickets::new(redis), config.origins);
+    let demonstration = config.demonstration.map(Arc::new);
     let state = Arc::new(State {
         tokens,
         store,
@@ -135,19 +144,18 @@ pub async fn run(
         auditor,
         publisher,
         revoker,
+        limits,
+        traces: traces.clone(),
+        redis: pulse,
         tickets,
         origins,
+        demonstration,
         trusted_proxies,
         stopping,
     });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
-    let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.public)?)
-        .idle_timeout(Duration::from_secs(75))
-        .run_with_graceful_shutdown(
-            api::public(state.clone()),
-            async move { stop_public.begun().await },
-            Some(config.shutdown_timeout),
-        );
+    let server = server::Server::new(listeners.public, api::public(state.clone()), config.max_connections);
+    let server = server.run(async move { stop_public.begun().await }, config.shutdown_timeout);
     let (starting, ended) = (state.revoker.clone(), shutdown.clone());
     let public = async move {
         // Until then every token would be refused with 503, and a balancer that has not noticed a restart sends requests
@@ -156,7 +164,8 @@ pub async fn run(
             _ = timeout(START_PATIENCE, starting.loaded()) => {}
             () = ended.begun() => {}
         }
-        server.await
+        server.await;
+        Ok(())
     };
     let admin = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.admin)?).run_with_graceful_shutdown(
         api::admin(state, metrics),
@@ -177,6 +186,9 @@ pub async fn run(
         tracing::warn!("some tasks did not end in time; what they held is in the outbox");
     }
     watching.abort();
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
     Ok(())
 }
 

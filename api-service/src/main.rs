@@ -8,7 +8,7 @@ use std::time::Duration;
 use api_service::domain::revoke::{check, describe};
 use api_service::store::Filter;
 use api_service::vault::Vault;
-use api_service::{Listeners, ServeError, api, audit_commands, config, keys, run, store};
+use api_service::{Listeners, ServeError, api, audit_commands, config, keys, meters, run, store};
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::audit::{Action, Entry, Who};
 use shared::env::{BadEnv, EX_USAGE, Env};
@@ -70,6 +70,8 @@ enum Command {
         #[command(subcommand)]
         task: KeyTask,
     },
+    /// Ask the service on ADMIN_ADDR whether it lives; for container health checks
+    Alive,
     /// Verify or export the audit trail (needs DATABASE_URL, and AUDIT_KEY or JWT_SECRET)
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -138,6 +140,7 @@ fn main() -> ExitCode {
         Command::Token { sub, role, location, ttl } => print_token(&sub, role, &location, ttl),
         Command::Revoke { jti, sub, issued_before } => revoke(jti, sub, issued_before),
         Command::Keys { task } => look_after_keys(task),
+        Command::Alive => alive(),
         Command::Audit(AuditCommand::Verify { anchors, write_anchors, from_chain }) => {
             match verify(anchors.as_deref(), write_anchors.as_deref(), from_chain) {
                 Ok(true) => Ok(()),
@@ -166,7 +169,7 @@ fn main() -> ExitCode {
 async fn serve() -> Result<(), ServeError> {
     let config = config::serve(Env::of_process())?;
     telemetry::start_logs(config.log_format, &config.log_level);
-    let metrics = telemetry::start_metrics()?;
+    let metrics = telemetry::start_metrics(meters::METERS)?;
     let shutdown = Shutdown::on_signal()?;
     let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));
     let listeners = Listeners { public: listen(config.listen)?, admin: listen(config.admin)? };
@@ -185,6 +188,10 @@ async fn migrate() -> Result<(), ServeError> {
         applied => println!("applied {}", applied.join(", ")),
     }
     Ok(())
+}
+
+fn alive() -> Result<(), ServeError> {
+    Ok(shared::alive::ask(config::admin(Env::of_process())?)?)
 }
 
 fn moment(text: &str) -> Result<OffsetDateTime, time::error::Parse> {

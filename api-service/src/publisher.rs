@@ -15,6 +15,7 @@ use shared::channel::{self, Channel, Topology};
 use shared::publication::{Manner, Publication};
 use shared::relay_keys::RelayKeys;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::config::LogConfig;
 use crate::redis::redirected;
@@ -69,6 +70,14 @@ impl Publisher {
                 self.gauge.overflowed.store(true, Ordering::Release);
             }
         }
+    }
+}
+
+impl Publisher {
+    /// Events that wait.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.gauge.events.load(Ordering::Acquire)
     }
 }
 
@@ -135,6 +144,16 @@ impl Broker {
     /// # Errors
     /// When Redis did not take all of them. Some may be published, so publishing again may double them.
     pub async fn publish(&self, events: &[Due<'_>]) -> Result<Vec<bool>, Error> {
+        let began = Instant::now();
+        let published = self.publish_all(events).await;
+        if published.is_ok() {
+            metrics::histogram!("publish_batch_size").record(events.len() as f64);
+            metrics::histogram!("publish_seconds").record(began.elapsed());
+        }
+        published
+    }
+
+    async fn publish_all(&self, events: &[Due<'_>]) -> Result<Vec<bool>, Error> {
         if self.topology == Topology::Cluster {
             return self.by_conversation(events).await;
         }

@@ -135,6 +135,30 @@ pub struct Health {
     pub proven: Instant,
 }
 
+/// Without a sign of life for so long, Redis counts as down.
+const SILENT_FOR: Duration = Duration::from_secs(5);
+
+/// How Redis is, for operators. Nothing depends on it.
+#[derive(Clone)]
+pub struct Pulse {
+    client: Client,
+    health: watch::Receiver<Health>,
+}
+
+impl Pulse {
+    /// As [`watch()`] tells it.
+    #[must_use]
+    pub fn new(client: Client, health: watch::Receiver<Health>) -> Self {
+        Self { client, health }
+    }
+
+    /// Whether it has answered within the last seconds.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.client.is_connected() && self.health.borrow().proven.elapsed() < SILENT_FOR
+    }
+}
+
 /// Replaces connections that were cut without a word, and tells how Redis is. The library counts silence from the last
 /// command that it sent, so a connection that is never idle would never be silent to it. Never returns.
 pub async fn watch(mut redis: Connected, health: watch::Sender<Health>) {

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use shared::browser::AllowedOrigins;
+use shared::env::Secret;
 use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
+use shared::trace::Traces;
 use shared::verified::VerifiedTokens;
 
 use crate::auditor::Auditor;
+use crate::limits::Limits;
 use crate::publisher::Publisher;
+use crate::redis::Pulse;
 use crate::revoker::Revoker;
 use crate::store::Store;
 use crate::tickets::Tickets;
@@ -28,10 +32,18 @@ pub struct State {
     pub publisher: Publisher,
     /// Takes tokens back.
     pub revoker: Arc<Revoker>,
+    /// How often whom is answered.
+    pub limits: Limits,
+    /// Makes spans, if there is a collector.
+    pub traces: Option<Traces>,
+    /// How Redis is.
+    pub redis: Pulse,
     /// Gives out what stands for a token, once.
     pub tickets: Tickets,
     /// Whose pages may ask.
     pub origins: AllowedOrigins,
+    /// Signs tokens for whoever tries the console; in development mode only.
+    pub demonstration: Option<Arc<Secret>>,
     /// Whose word on addresses counts.
     pub trusted_proxies: TrustedProxies,
     /// Whether the service is about to end; load balancers must know before its port closes.

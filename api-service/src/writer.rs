@@ -10,6 +10,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use shared::ids::{ConversationId, LocationId};
 use shared::redacted::Redacted;
+use shared::trace;
 use tokio::sync::{Notify, oneshot};
 
 use crate::domain::error::Refused;
@@ -96,6 +97,7 @@ impl Writer {
             return Err(Refused::Overloaded);
         }
         line.changed.notify_one();
+        let _span = trace::child("commit");
         answered.await.unwrap_or(Err(Refused::Overloaded))
     }
 }

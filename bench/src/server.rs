@@ -19,6 +19,13 @@ const POLL_EVERY: Duration = Duration::from_millis(5);
 /// Below the kernel's ephemeral range, from which the sockets of the load take theirs.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
+/// Limits that are there, and are never met by the few people who take part.
+const LIMITS: [(&str, &str); 3] = [
+    ("RATE_LIMIT_PARTICIPANT_PER_SECOND", "1000000"),
+    ("RATE_LIMIT_PARTICIPANT_BURST", "10000000"),
+    ("MAX_SOCKETS_PER_PARTICIPANT", "1000000"),
+];
+
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -39,6 +46,7 @@ impl Server {
         let mut command = dying_with_us(binary);
         command.arg("serve").env("LISTEN_ADDR", address.to_string()).env("ADMIN_ADDR", admin.to_string());
         command.env("REDIS_URL", &backends.redis_url).env("JWT_SECRET", JWT_SECRET).env("MODE", "development");
+        command.envs(LIMITS);
         if name == "api-service" {
             backends.migrate(binary)?;
             command.env("DATABASE_URL", &backends.database_url);

@@ -9,8 +9,9 @@
 //! | `socket` | [`Socket`]: frames as they come, each awaited with a deadline |
 //! | `cluster` | a Redis Cluster as an operator sees it: who is master, a slot on its way |
 //! | `chaos` | faults under load: its clients count what they meet and panic never |
+//! | `contract` | `asyncapi.yaml`: holds every frame of a [`Socket`], either way, against it |
+//! | `wire`, `raw` | HTTP, and WebSocket frames, by hand, where a client library is too well-behaved |
 //! | `trail` | the audit trail, and the commands that verify and export it |
-//! | `wire` | HTTP by hand, where a client library is too well-behaved |
 //!
 //! Whatever is not as expected panics on the spot: that is what fails a test.
 
@@ -19,8 +20,10 @@
 mod answer;
 pub mod chaos;
 pub mod cluster;
+pub mod contract;
 pub mod issuer;
 mod place;
+pub mod raw;
 mod socket;
 pub mod token;
 pub mod trail;

@@ -1,6 +1,7 @@
 //! A WebSocket client that reads all the time, as browsers do, and hands out frames one by one.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -15,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, contract};
 
 /// What a socket hears.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,13 +27,15 @@ pub enum Received {
     Closed(Option<u16>),
 }
 
-/// An open socket. Pings are answered by the WebSocket library and nothing else: no code here knows of deliveries.
+/// An open socket. Every frame, either way, must be one of `asyncapi.yaml`. Pings are answered by the WebSocket library and nothing else: no code here knows of deliveries.
 #[derive(Debug)]
 pub struct Socket {
     outgoing: UnboundedSender<Message>,
     incoming: UnboundedReceiver<Received>,
     /// Frames that came before the one that a test waited for.
     passed: VecDeque<Value>,
+    /// What was wrong with a frame, whether or not the test has come to it.
+    fault: Arc<OnceLock<String>>,
     /// Headers of the answered handshake.
     pub headers: HeaderMap,
 }
@@ -53,8 +56,9 @@ impl Socket {
         let (stream, headers) = Self::handshake(url, headers).await?;
         let (outgoing, to_send) = unbounded_channel();
         let (heard, incoming) = unbounded_channel();
-        tokio::spawn(converse(stream, to_send, heard));
-        Ok(Self { outgoing, incoming, passed: VecDeque::new(), headers })
+        let fault = Arc::default();
+        tokio::spawn(converse(stream, to_send, heard, Arc::clone(&fault)));
+        Ok(Self { outgoing, incoming, passed: VecDeque::new(), fault, headers })
     }
 
     /// A socket that nobody reads: Pings get no answer either.
@@ -79,8 +83,9 @@ impl Socket {
         Ok((stream, answer.headers().clone()))
     }
 
-    /// Sends a frame.
+    /// Sends a frame that `asyncapi.yaml` describes. For others there is [`Socket::send_message`].
     pub fn send(&self, frame: &Value) {
+        contract::from_client(frame);
         self.send_message(Message::text(frame.to_string()));
     }
 
@@ -153,8 +158,18 @@ impl Socket {
 
     async fn hear(&mut self, deadline: Instant) -> Received {
         match timeout_at(deadline, self.incoming.recv()).await {
-            Ok(received) => received.unwrap_or(Received::Closed(None)),
+            Ok(received) => {
+                let received = received.unwrap_or(Received::Closed(None));
+                self.assert_no_fault();
+                received
+            }
             Err(_) => panic!("nothing more came within {} s; before: {:?}", PATIENCE.as_secs(), self.passed),
+        }
+    }
+
+    fn assert_no_fault(&self) {
+        if let Some(fault) = self.fault.get() {
+            panic!("{fault}");
         }
     }
 
@@ -165,10 +180,19 @@ impl Socket {
     }
 }
 
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.assert_no_fault();
+        }
+    }
+}
+
 async fn converse(
     mut stream: WebSocketStream<TcpStream>,
     mut to_send: UnboundedReceiver<Message>,
     heard: UnboundedSender<Received>,
+    fault: Arc<OnceLock<String>>,
 ) {
     let mut sends = true;
     let code = loop {
@@ -182,12 +206,20 @@ async fn converse(
                 }
             },
             message = stream.next() => match message {
-                Some(Ok(Message::Text(text))) => {
-                    let frame = serde_json::from_str(&text).expect("frames are JSON");
-                    let _nobody_listens = heard.send(Received::Frame(frame));
-                }
+                Some(Ok(Message::Text(text))) => match contract::from_server(&text) {
+                    Ok(frame) => {
+                        let _nobody_listens = heard.send(Received::Frame(frame));
+                    }
+                    Err(why) => {
+                        let _first = fault.set(why);
+                        break None;
+                    }
+                },
                 Some(Ok(Message::Close(frame))) => break frame.map(|frame| frame.code.into()),
-                Some(Ok(Message::Binary(_))) => panic!("the server sent a binary frame"),
+                Some(Ok(Message::Binary(_))) => {
+                    let _first = fault.set("the server sent a binary frame".to_owned());
+                    break None;
+                }
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => break None,
             },

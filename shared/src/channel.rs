@@ -116,9 +116,9 @@ macro_rules! publish {
 local call, sub, max = redis.call, string.sub, math.max
 local cursors = {}
 for i, log in ipairs(KEYS) do
-    local at = 6 * i - 3
+    local at = 7 * i - 4
     local kind, header, rest, channel = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-    local seq, manner = tonumber(ARGV[at + 4]), ARGV[at + 5]
+    local seq, manner, request = tonumber(ARGV[at + 4]), ARGV[at + 5], ARGV[at + 6]
     local last = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
     local known = last and tonumber(last[2][2]) or 0
     local is_held = false
@@ -141,6 +141,7 @@ for i, log in ipairs(KEYS) do
         if sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
         local place = id .. ' ' .. previous
         if header ~= '' then place = place .. ' ' .. header end
+        if request ~= '' then place = place .. '\t' .. request end
         call('"#,
             $publish,
             r#"', channel, place .. '\n{"type":"' .. kind .. '","cursor":"' .. id .. '",' .. rest)

@@ -10,6 +10,9 @@
 //! - `* PARTICIPANT` for what is not: somebody's typing, which its own sockets need not hear;
 //! - `+ CONVERSATION` for the row of an inbox: [`crate::inbox_rows`].
 //!
+//! and behind a tab, if it is known, the id of the request that it comes from, for logs. The log of the conversation does
+//! not keep that.
+//!
 //! `PREVIOUS` is the cursor of the entry that the log held last before this one, `-` when it held none. Who stands
 //! elsewhere has missed something. With relay keys, what a message's frame holds behind its cursor is sealed:
 //! [`crate::relay_keys`].
@@ -17,6 +20,8 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
@@ -35,6 +40,13 @@ pub struct Cursor {
 impl Cursor {
     /// Before every event.
     pub const BEGINNING: Self = Self { millis: 0, count: 0 };
+
+    /// How long ago the event was logged: Redis's clock when it was, this machine's now, so it is as good as these agree.
+    #[must_use]
+    pub fn age(self) -> Duration {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        now.saturating_sub(Duration::from_millis(self.millis))
+    }
 }
 
 /// Text that is no cursor of ours.
@@ -100,6 +112,8 @@ pub struct Draft {
     pub seq: Option<i64>,
     /// The frame behind its `cursor`, up to and with the closing brace.
     pub rest: Redacted<String>,
+    /// The request that it comes from, while that is known.
+    pub request_id: Option<Arc<str>>,
 }
 
 impl Draft {
@@ -107,7 +121,7 @@ impl Draft {
     #[must_use]
     pub fn message(json: &str, addressed: Addressed, seq: i64) -> Self {
         let rest = ["\"message\":", json, "}"].concat();
-        Self { kind: "message", addressed: Some(addressed), seq: Some(seq), rest: rest.into() }
+        Self { kind: "message", addressed: Some(addressed), seq: Some(seq), rest: rest.into(), request_id: None }
     }
 
     /// A `delivered` or `read` frame, for whoever sent the messages.
@@ -116,7 +130,7 @@ impl Draft {
     pub fn receipt(kind: crate::receipt::Kind, message_ids: &[MessageId], at: &str) -> Self {
         let ids: Vec<String> = message_ids.iter().map(|id| format!("\"{id}\"")).collect();
         let rest = format!("\"message_ids\":[{}],\"{}\":\"{at}\"}}", ids.join(","), kind.time_field());
-        Self { kind: kind.as_str(), addressed: None, seq: None, rest: rest.into() }
+        Self { kind: kind.as_str(), addressed: None, seq: None, rest: rest.into(), request_id: None }
     }
 
     /// The header behind its cursor; empty when no delivery is to be proven.
@@ -168,6 +182,7 @@ impl FromStr for Header {
     type Err = InvalidEvent;
 
     fn from_str(text: &str) -> Result<Self, InvalidEvent> {
+        let text = text.split_once('\t').map_or(text, |(text, _request)| text);
         let (place, rest) = text.split_once(' ').ok_or(InvalidEvent)?;
         if place == "*" {
             let from = rest.parse().map_err(|_| InvalidEvent)?;
@@ -187,6 +202,14 @@ impl FromStr for Header {
             addressed: addressed.map(str::parse).transpose()?,
         })
     }
+}
+
+/// The request that what came on a channel comes from.
+#[must_use]
+pub fn request_id(payload: &[u8]) -> Option<&str> {
+    let header = payload.split(|byte| *byte == b'\n').next()?;
+    let (_, request) = std::str::from_utf8(header).ok()?.split_once('\t')?;
+    Some(request)
 }
 
 /// The messages that a `delivered` or `read` frame tells of, from its part behind the `cursor`.
@@ -294,6 +317,17 @@ mod tests {
         assert_eq!(replayed.header, header);
         let frame: serde_json::Value = serde_json::from_str(&live.frame).unwrap();
         assert_eq!(frame, serde_json::json!({"type":"message","cursor":"1-2","message":{"content":"line\none"}}));
+    }
+
+    #[test]
+    fn the_request_stands_behind_the_header_and_changes_nothing_else() {
+        for header in ["5-1 5-0", "5-1 5-0 user:a 00000000-0000-0000-0000-000000000007", "* user:a"] {
+            let payload = format!("{header}\treq-1\n{{}}");
+            assert_eq!(request_id(payload.as_bytes()), Some("req-1"));
+            let event = Event::from_channel(payload.as_bytes()).unwrap();
+            assert_eq!((event.header, &*event.frame), (header.parse().unwrap(), "{}"));
+            assert_eq!(request_id(format!("{header}\n{{\"a\":\"\t\"}}").as_bytes()), None);
+        }
     }
 
     #[test]

@@ -21,12 +21,16 @@
 //! - [`problem`]: RFC 9457 bodies
 //! - [`request`]: where a request comes from
 //! - [`audit`]: who did what, on its way into the audit trail
+//! - [`limit`]: how often somebody may ask
 //! - [`env`]: settings from the environment, all mistakes reported together
 //! - [`net`]: listeners that survive a connection storm
+//! - [`alive`]: whether a service lives, asked from beside it
 //! - [`tls`]: whose word counts that a server is who it says it is
 //! - [`telemetry`]: logs and metrics
+//! - [`trace`]: spans, for whoever names a collector
 //! - [`shutdown`]: tasks that end together, under one deadline
 
+pub mod alive;
 pub mod audit;
 pub mod browser;
 pub mod channel;
@@ -35,6 +39,7 @@ pub mod event;
 pub mod ids;
 pub mod inbox_rows;
 pub mod keys;
+pub mod limit;
 pub mod mode;
 pub mod net;
 pub mod participant;
@@ -51,4 +56,5 @@ pub mod telemetry;
 pub mod ticket;
 pub mod tls;
 pub mod token;
+pub mod trace;
 pub mod verified;

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::browser::SECURITY_HEADERS;
+
 /// Media type of a problem body (RFC 9457, section 3).
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -102,6 +104,19 @@ fn title(status: u16) -> &'static str {
         _ if status < 500 => "Client Error",
         _ => "Internal Server Error",
     }
+}
+
+/// Written by hand to a client whose request did not arrive in time: there is no request that could be answered.
+#[must_use]
+pub fn too_slow() -> String {
+    let request_id = request_id(None);
+    let body = Problem::new(408, "the request did not arrive in time").for_request(&request_id).to_json();
+    let length = body.len();
+    let told = SECURITY_HEADERS.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: {CONTENT_TYPE}\r\ncontent-length: {length}\r\n\
+         x-request-id: {request_id}\r\n{told}connection: close\r\n\r\n{body}"
+    )
 }
 
 /// The caller's request id when it is safe to repeat in logs and answers, or a new one.

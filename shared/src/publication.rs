@@ -31,8 +31,9 @@ impl Manner {
 
 /// Keys and arguments of [`crate::channel::Topology::publish_script`] for some events.
 ///
-/// Keys: the log of each event. Arguments: most entries a log keeps, its life in milliseconds; then six for each event:
-/// type, header, rest of the frame, channel, its `seq` (0 for what has none), manner.
+/// Keys: the log of each event. Arguments: most entries a log keeps, its life in milliseconds; then seven for each event:
+/// type, header, rest of the frame, channel, its `seq` (0 for what has none), manner, the request that it comes from (or
+/// nothing).
 #[derive(Debug, Clone)]
 pub struct Publication {
     keys: Vec<String>,
@@ -67,6 +68,7 @@ impl Publication {
             Bytes::copy_from_slice(channel.as_str().as_bytes()),
             number(&draft.seq.unwrap_or(0)),
             Bytes::from_static(manner.as_str().as_bytes()),
+            Bytes::copy_from_slice(draft.request_id.as_deref().unwrap_or_default().as_bytes()),
         ]);
         Ok(())
     }

@@ -62,6 +62,12 @@ impl fmt::Display for TrustedProxies {
 }
 
 impl TrustedProxies {
+    /// Whether what this peer says of others counts.
+    #[must_use]
+    pub fn trust(&self, peer: IpAddr) -> bool {
+        self.contains(peer.to_canonical())
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }

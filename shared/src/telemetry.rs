@@ -1,6 +1,7 @@
 //! Logs and metrics. Neither ever holds a token or message content.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing::Level;
@@ -57,16 +58,97 @@ fn is_safe(target: &str, level: Level) -> bool {
 /// Seconds, from half a millisecond to ten seconds.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
+/// Things that are done together.
+const SIZE_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+/// How often recorded values are put into their buckets. Until then each of them takes memory, whether anybody asks for
+/// metrics or not.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Starts to collect this process's metrics; the handle renders them for `/metrics`.
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Counts up.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts values by size.
+    Histogram,
+}
+
+/// A metric of a service, as `/metrics` describes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Meter {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name; seconds end in `_seconds`, sizes of batches in `_size`, counters in `_total`.
+    pub name: &'static str,
+    /// What it says.
+    pub help: &'static str,
+    /// Its label and the values that this may have; no value where they are not known before.
+    pub label: Option<(&'static str, &'static [&'static str])>,
+}
+
+impl Meter {
+    /// One without a label.
+    #[must_use]
+    pub const fn new(kind: Kind, name: &'static str, help: &'static str) -> Self {
+        Self { kind, name, help, label: None }
+    }
+
+    /// The same with a label.
+    #[must_use]
+    pub const fn by(self, label: &'static str, values: &'static [&'static str]) -> Self {
+        Self { label: Some((label, values)), ..self }
+    }
+
+    fn describe(&self) {
+        let (name, help) = (self.name, self.help);
+        match self.kind {
+            Kind::Counter => metrics::describe_counter!(name, help),
+            Kind::Gauge => metrics::describe_gauge!(name, help),
+            Kind::Histogram => metrics::describe_histogram!(name, help),
+        }
+    }
+
+    /// Sets it to nothing.
+    fn begin(&self, labels: Vec<metrics::Label>) {
+        match self.kind {
+            Kind::Counter => metrics::counter!(self.name, labels).increment(0),
+            Kind::Gauge => metrics::gauge!(self.name, labels).increment(0.0),
+            Kind::Histogram => drop(metrics::histogram!(self.name, labels)),
+        }
+    }
+}
+
+/// Starts to collect this process's metrics; the handle renders them for `/metrics`. All of `meters` are there from the
+/// first scrape on, since what appears with its first event has lost that event to everybody who asks for rates. Call it
+/// within the runtime.
 ///
 /// # Errors
 /// When they are collected already.
-pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
+pub fn start_metrics(meters: &[Meter]) -> Result<PrometheusHandle, BuildError> {
     use metrics_exporter_prometheus::Matcher;
-    PrometheusBuilder::new()
+    let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)?
-        .install_recorder()
+        .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &SIZE_BUCKETS)?
+        .install_recorder()?;
+    for meter in meters {
+        meter.describe();
+        match meter.label {
+            None => meter.begin(Vec::new()),
+            Some((label, values)) => {
+                values.iter().for_each(|value| meter.begin(vec![metrics::Label::new(label, *value)]));
+            }
+        }
+    }
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP_EVERY).await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
 }
 
 #[cfg(test)]

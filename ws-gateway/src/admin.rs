@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::gateway::Gateway;
-use crate::handshake;
+use crate::{handshake, meters};
 
 /// Requests at a time.
 const REQUESTS: usize = 64;
@@ -57,12 +57,13 @@ async fn respond(
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     match (request.uri().path(), metrics) {
         ("/metrics", Some(metrics)) if readable => {
-            metrics.run_upkeep();
+            meters::look(gateway);
             let mut answer = Response::new(Full::from(metrics.render()));
             let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             answer.headers_mut().insert(CONTENT_TYPE, kind);
             Ok(answer)
         }
+        ("/readyz", _) if readable => Ok(handshake::readiness(gateway)),
         // A socket is opened on the public port only.
         ("/ws", _) => Ok(handshake::not_here()),
         _ => Ok(handshake::respond(gateway, request, peer).await.0),

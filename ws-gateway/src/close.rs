@@ -11,6 +11,8 @@ pub enum Close {
     Protocol,
     /// A text frame was not UTF-8.
     NotUtf8,
+    /// The client sends far more frames than it may (RFC 6455, section 7.4.1: a policy is violated).
+    TooManyFrames,
     /// A frame or message was larger than allowed.
     TooLarge,
     /// The token has expired, or was revoked.
@@ -33,6 +35,7 @@ impl Close {
             Self::GoingAway => 1001,
             Self::Protocol => 1002,
             Self::NotUtf8 => 1007,
+            Self::TooManyFrames => 1008,
             Self::TooLarge => 1009,
             Self::TryAgain => 1013,
             Self::TokenEnded => 4401,
@@ -49,6 +52,7 @@ impl Close {
             Self::GoingAway => "the gateway is going away: reconnect now",
             Self::Protocol => "a frame broke the WebSocket protocol",
             Self::NotUtf8 => "a text frame was not UTF-8",
+            Self::TooManyFrames => "too many frames",
             Self::TooLarge => "a frame was too large",
             Self::TryAgain => "try again later",
             Self::TokenEnded => "the token has expired or was revoked",
@@ -64,10 +68,11 @@ mod tests {
     use super::*;
     use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-    const ALL: [Close; 9] = [
+    const ALL: [Close; 10] = [
         Close::GoingAway,
         Close::Protocol,
         Close::NotUtf8,
+        Close::TooManyFrames,
         Close::TooLarge,
         Close::TokenEnded,
         Close::Forbidden,

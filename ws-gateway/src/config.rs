@@ -8,6 +8,7 @@ use std::time::Duration;
 use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
 use shared::env::{BadEnv, Env, Setting};
 use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, read_relay_keys};
+use shared::limit::{self, Rate};
 use shared::mode::{MODE, Mode};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
@@ -16,6 +17,7 @@ use shared::token::TokenRules;
 use shared::token::settings::{
     self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_SECRET,
 };
+use shared::trace::{self, TraceConfig};
 
 use crate::redis::RedisUrl;
 
@@ -56,6 +58,20 @@ pub struct Config {
     pub outbound_queue_bytes: usize,
     /// Sockets at a time.
     pub max_sockets: usize,
+    /// Of one participant; 0 for no limit.
+    pub max_sockets_per_participant: u32,
+    /// Of one address; 0 for no limit.
+    pub max_sockets_per_address: u32,
+    /// Frames a second that a client may send; 0 for no limit.
+    pub max_frames_per_second: u32,
+    /// To whom traces go.
+    pub traces: Option<TraceConfig>,
+    /// Handshakes of all.
+    pub handshakes: Option<Rate>,
+    /// Handshakes of one address.
+    pub address_rate: Option<Rate>,
+    /// Refused tokens of one address.
+    pub failure_rate: Option<Rate>,
     /// Over which the sockets are closed when the gateway ends.
     pub drain: Duration,
     /// After which the gateway ends whatever is left.
@@ -107,6 +123,28 @@ const OUTBOUND_QUEUE: Setting = setting(
 );
 const MAX_SOCKETS: Setting =
     setting("MAX_SOCKETS", Some("50000"), "1 to 1000000: sockets at a time; more are refused (503)");
+const MAX_SOCKETS_PER_PARTICIPANT: Setting = setting(
+    "MAX_SOCKETS_PER_PARTICIPANT",
+    Some("100"),
+    "0 to 1000000: sockets of one user or contact in this gateway; one more is closed at once (4429); 0 for no limit",
+);
+const MAX_SOCKETS_PER_ADDRESS: Setting = setting(
+    "MAX_SOCKETS_PER_ADDRESS",
+    Some("0"),
+    "0 to 1000000: sockets of one address in this gateway; one more is closed at once (4429); 0 for no limit, since a \
+     hospital may have one address",
+);
+const MAX_FRAMES_PER_SECOND: Setting = setting(
+    "MAX_FRAMES_PER_SECOND",
+    Some("100"),
+    "0 to 1000000: frames a second of one client, ten times as many at once; more are not heard (`rate_limited`), and \
+     a hundred times as many close the socket (1008); 0 for no limit",
+);
+const HANDSHAKES_PER_SECOND: Setting = setting(
+    "HANDSHAKES_PER_SECOND",
+    Some("0"),
+    "0 to 1000000: handshakes a second, ten times as many at once; more are refused (429); 0 for no limit",
+);
 const DRAIN: Setting = setting(
     "DRAIN_SECONDS",
     Some("10"),
@@ -145,12 +183,22 @@ pub const SETTINGS: &[Setting] = &[
     ALLOWED_ORIGINS,
     LOG_FORMAT,
     LOG_LEVEL,
+    trace::ENDPOINT,
+    trace::RATIO,
     HANDSHAKE_TIMEOUT,
     HEARTBEAT,
     IDLE_TIMEOUT,
     MAX_FRAME,
     OUTBOUND_QUEUE,
     MAX_SOCKETS,
+    MAX_SOCKETS_PER_PARTICIPANT,
+    MAX_SOCKETS_PER_ADDRESS,
+    MAX_FRAMES_PER_SECOND,
+    HANDSHAKES_PER_SECOND,
+    limit::ADDRESS.per_second,
+    limit::ADDRESS.burst,
+    limit::FAILURES.per_second,
+    limit::FAILURES.burst,
     DRAIN,
     SHUTDOWN_TIMEOUT,
     EVENT_LOG_TTL,
@@ -192,6 +240,13 @@ impl Config {
         let max_frame_bytes = number(env, &MAX_FRAME, &1024, &(16 << 20));
         let outbound_queue_bytes = number(env, &OUTBOUND_QUEUE, &65_536, &(1 << 30));
         let max_sockets = number(env, &MAX_SOCKETS, &1, &1_000_000);
+        let max_sockets_per_participant = number(env, &MAX_SOCKETS_PER_PARTICIPANT, &0, &1_000_000);
+        let max_sockets_per_address = number(env, &MAX_SOCKETS_PER_ADDRESS, &0, &1_000_000);
+        let max_frames_per_second = number(env, &MAX_FRAMES_PER_SECOND, &0, &1_000_000);
+        let handshakes = number::<u32>(env, &HANDSHAKES_PER_SECOND, &0, &1_000_000);
+        let address_rate = limit::ADDRESS.read(env);
+        let failure_rate = limit::FAILURES.read(env);
+        let traces = TraceConfig::read(env);
         let drain = seconds(env, &DRAIN, 0, 3600);
         let shutdown_timeout = seconds(env, &SHUTDOWN_TIMEOUT, 1, 7200);
         let event_log_ttl = seconds(env, &EVENT_LOG_TTL, 60, 604_800);
@@ -215,6 +270,13 @@ impl Config {
             max_frame_bytes: max_frame_bytes?,
             outbound_queue_bytes: outbound_queue_bytes?,
             max_sockets: max_sockets?,
+            max_sockets_per_participant: max_sockets_per_participant?,
+            max_sockets_per_address: max_sockets_per_address?,
+            max_frames_per_second: max_frames_per_second?,
+            handshakes: handshakes.map(|rate| Rate::new(rate, rate.saturating_mul(10)))?,
+            address_rate: address_rate?,
+            failure_rate: failure_rate?,
+            traces: traces?,
             drain: drain?,
             shutdown_timeout: shutdown_timeout?,
             event_log_ttl: event_log_ttl?,
@@ -237,6 +299,14 @@ impl Config {
         }
         if mistakes.is_empty() { Ok(self) } else { Err(BadEnv(mistakes)) }
     }
+}
+
+/// Where a gateway with this environment serves metrics and health.
+///
+/// # Errors
+/// [`BadEnv`], when the setting is wrong.
+pub fn admin(mut env: Env) -> Result<SocketAddr, BadEnv> {
+    env.read(&ADMIN_ADDR).ok_or_else(|| env.mistakes())
 }
 
 fn number<T>(env: &mut Env, setting: &Setting, least: &T, most: &T) -> Option<T>

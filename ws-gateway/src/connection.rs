@@ -9,6 +9,7 @@
 mod clock;
 mod farewell;
 mod frames;
+mod pace;
 mod proof;
 mod scratch;
 
@@ -28,7 +29,6 @@ use shared::token::Principal;
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::bells::Alarm;
@@ -36,11 +36,14 @@ use crate::close::Close;
 use crate::gateway::{Gateway, Start};
 use crate::handshake::Admitted;
 use crate::hub::Membership;
-use crate::outbound::{Delivery, Outbound, Turn};
+use crate::limits::Place;
+use crate::outbound::{Delivery, Item, Outbound, Turn};
 use crate::view::View;
 use crate::wire::{Broken, Decoder};
 use crate::{protocol, wire};
 use clock::{Clock, Due};
+pub(crate) use farewell::refuse;
+use pace::Pace;
 use proof::{Next, Proofs};
 use scratch::{ROUND_BYTES, Scratch};
 
@@ -81,7 +84,7 @@ pub(crate) struct Connection {
     principal: Arc<Principal>,
     /// Boxed: needed now and then, and in place it would make a socket as large as the allocator's next size.
     context: Box<RequestContext>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Box<Place>,
     /// What came before the socket was there, and is still to be sent.
     #[expect(clippy::box_collection, reason = "four times smaller for all the time that there is nothing")]
     missed: Option<Box<VecDeque<Arc<Delivery>>>>,
@@ -92,6 +95,7 @@ pub(crate) struct Connection {
     clock: Clock,
     alarm: Alarm,
     typed_at: Option<Instant>,
+    pace: Pace,
     /// Its place in a drain, in 0..1.
     turn: f32,
     incoming: Decoder,
@@ -183,6 +187,7 @@ impl Connection {
             clock,
             alarm,
             typed_at: None,
+            pace: Pace::default(),
             turn,
             incoming: Decoder::after(already_read),
             begun: false,
@@ -270,6 +275,7 @@ impl Connection {
     /// Writes what has waited, as one, with a Ping behind it if it holds something to prove.
     fn relay(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Result<Poll<()>, End> {
         let written = std::mem::take(&mut self.in_hand) as usize;
+        let mut oldest = None;
         let turn = self.membership.outbound().poll_take(context, written, &mut scratch.items, ROUND_BYTES);
         match turn {
             Poll::Pending => return Ok(Poll::Pending),
@@ -277,6 +283,7 @@ impl Connection {
             Poll::Ready(Ok(Turn::Ring)) => self.ring(&mut scratch.out)?,
             Poll::Ready(Ok(Turn::Write(bytes))) => {
                 self.in_hand = u32::try_from(bytes).unwrap_or(u32::MAX);
+                oldest = scratch.items.iter().find_map(Item::cursor);
                 for item in scratch.items.drain(..) {
                     self.item(&item, &mut scratch.out);
                 }
@@ -284,6 +291,11 @@ impl Connection {
             }
         }
         self.send(context, &mut scratch.out)?;
+        if let Some(cursor) = oldest
+            && self.unsent.is_empty()
+        {
+            self.gateway.delivery.record(cursor.age());
+        }
         Ok(Poll::Ready(()))
     }
 

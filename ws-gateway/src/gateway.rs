@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use metrics::{Counter, Gauge};
+use metrics::{Counter, Gauge, Histogram};
 use shared::event::Cursor;
 use shared::ids::MessageId;
 use shared::shutdown::Shutdown;
 use shared::token::{Principal, Verifier};
+use shared::trace::Traces;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::acks::Acks;
 use crate::audit::Audit;
 use crate::bells::Bells;
 use crate::config::Config;
 use crate::hub::{Hub, Membership, Refused};
+use crate::limits::Limits;
 use crate::outbound::{Delivery, Outbound};
 use crate::replay::{Logs, ReplayError, Resumed};
 use crate::revocations::Revoked;
@@ -38,12 +40,22 @@ pub(crate) struct Gateway {
     pub(crate) typing: Typing,
     /// A permit a socket.
     pub(crate) room: Arc<Semaphore>,
+    /// A permit a handshake.
+    pub(crate) handshakes: Arc<Semaphore>,
+    /// Makes spans, if there is a collector.
+    pub(crate) traces: Option<Traces>,
+    /// How many somebody may have of that, and of handshakes.
+    pub(crate) limits: Limits,
+    /// When it began: what sockets count from.
+    pub(crate) started: Instant,
     /// Begins when no socket is to be opened any more.
     pub(crate) shutdown: Shutdown,
     /// Counted for every frame: looked up once.
     pub(crate) frames_sent: Counter,
     /// Sockets that are open.
     pub(crate) sockets: Gauge,
+    /// From an event's place in its log to its frame in the kernel's hands.
+    pub(crate) delivery: Histogram,
     pub(crate) bells: Arc<Bells>,
 }
 

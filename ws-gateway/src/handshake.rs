@@ -20,24 +20,30 @@ use shared::problem::{REQUEST_ID_HEADER, request_id};
 use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
 use shared::ticket::Ticket;
 use shared::token::{Principal, TokenError, bearer};
+use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
 use time::OffsetDateTime;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::audit::is_recorded;
+use crate::close::Close;
 use crate::gateway::{CannotStart, Gateway, Start};
 use crate::hub::Refused;
+use crate::limits::Place;
 use crate::tickets::NotTaken;
 use crate::view::View;
 pub(crate) use answer::Answer;
 use answer::Refusal;
-pub(crate) use answer::{not_here, too_slow};
+pub(crate) use answer::not_here;
 use query::{QueryError, Wanted};
 
 /// The subprotocol that this server speaks.
 const SUBPROTOCOL: &str = "chat.v1";
 /// A subprotocol that carries a token, for browsers, which can set no header.
 const BEARER_SUBPROTOCOL: &str = "bearer.";
+
+/// Longest query: several times what a handshake takes.
+const MAX_QUERY_BYTES: usize = 4 * 1024;
 
 /// What shows whose a handshake is.
 enum Shown<'a> {
@@ -54,6 +60,14 @@ struct Asked {
     subprotocol: bool,
 }
 
+/// What follows a `101`.
+pub(crate) enum Socket {
+    /// A socket.
+    Open(Box<Admitted>),
+    /// None: it is closed with this, which is all that a browser can see of a refusal.
+    Refused(Close),
+}
+
 /// A socket that is let in, once its answer has been written.
 pub(crate) struct Admitted {
     /// Who asked, and how the request is called in logs.
@@ -62,7 +76,7 @@ pub(crate) struct Admitted {
     pub(crate) view: View,
     pub(crate) start: Start,
     /// Its place among the sockets that this gateway may hold.
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) permit: Box<Place>,
 }
 
 /// What is known of a handshake so far, for the audit trail.
@@ -84,22 +98,26 @@ impl Known {
 }
 
 /// Answers a request. With `101` comes the socket that follows it.
-pub(crate) async fn respond<B>(
-    gateway: &Arc<Gateway>,
-    request: Request<B>,
-    peer: IpAddr,
-) -> (Answer, Option<Box<Admitted>>) {
+pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>, peer: IpAddr) -> (Answer, Option<Socket>) {
+    let started = Instant::now();
     let context = context(request.headers(), peer, &gateway.config.trusted_proxies);
+    let span = span(gateway, &request, &context, peer);
     let id = &*context.request_id;
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     let outcome = match request.uri().path() {
         "/ws" if !readable => Err(Refusal::method()),
         "/ws" => {
             let mut known = Known::default();
-            match admit(gateway, &request, &context, &mut known).await {
-                Ok((answer, admitted)) => {
-                    count("accepted");
-                    return (answer, Some(admitted));
+            let admitted = admit(gateway, &request, &context, &mut known).await;
+            metrics::histogram!("gateway_handshake_seconds").record(started.elapsed());
+            match admitted {
+                Ok((answer, socket)) => {
+                    count(if matches!(socket, Socket::Open(_)) { "accepted" } else { "too_many_sockets" });
+                    if let Socket::Refused(close) = socket {
+                        gateway.audit.report(known.entry(close.code(), &context));
+                    }
+                    end(span, &answer);
+                    return (answer, Some(socket));
                 }
                 Err(refusal) => {
                     count(refusal.outcome());
@@ -119,7 +137,23 @@ pub(crate) async fn respond<B>(
         Ok(()) => answer::healthy(id),
         Err(refusal) => refusal.into_answer(id),
     };
+    end(span, &answer);
     (answer, None)
+}
+
+/// A span, where there is a collector. Of the request it gets no more than whether it asks for a socket.
+fn span<B>(gateway: &Gateway, request: &Request<B>, context: &RequestContext, peer: IpAddr) -> Option<RequestSpan> {
+    let traces = gateway.traces.as_ref()?;
+    let route = if request.uri().path() == "/ws" { "/ws" } else { "other" };
+    let parent = header(request.headers(), &HeaderName::from_static(TRACEPARENT_HEADER));
+    let parent = parent.filter(|_| gateway.config.trusted_proxies.trust(peer));
+    Some(traces.request(request.method().as_str(), route, &context.request_id, parent))
+}
+
+fn end(span: Option<RequestSpan>, answer: &Answer) {
+    if let Some(span) = span {
+        span.end(answer.status().as_u16());
+    }
 }
 
 /// Ready once Redis was reached and has said which tokens are revoked, and from then on until the end. Not while Redis is away: it is away for every gateway,
@@ -135,6 +169,21 @@ pub(crate) fn is_ready(gateway: &Gateway) -> Result<(), Refusal> {
         return Err(Refusal::unavailable("which tokens are revoked has not been read yet"));
     }
     Ok(())
+}
+
+/// The same for operators, with what it depends on: Redis may be away without that.
+pub(crate) fn readiness(gateway: &Gateway) -> Answer {
+    let ready = is_ready(gateway);
+    let state = |is_up: bool| if is_up { "up" } else { "down" };
+    let body = serde_json::json!({
+        "status": if ready.is_ok() { "ready" } else { "unavailable" },
+        "detail": ready.as_ref().err().map(Refusal::detail),
+        "dependencies": {
+            "redis": state(gateway.hub.is_connected()),
+            "revocations": if gateway.revoked.is_loaded() { "known" } else { "unknown" },
+        },
+    });
+    answer::state(ready.is_ok(), body.to_string())
 }
 
 fn count(outcome: &'static str) {
@@ -154,20 +203,39 @@ async fn admit<B>(
     request: &Request<B>,
     context: &RequestContext,
     known: &mut Known,
-) -> Result<(Answer, Box<Admitted>), Refusal> {
+) -> Result<(Answer, Socket), Refusal> {
     if gateway.shutdown.has_begun() {
         return Err(Refusal::unavailable("this gateway is going away: reconnect now"));
     }
     if !gateway.revoked.is_loaded() {
         return Err(Refusal::unavailable("tokens cannot be checked yet: try again"));
     }
+    let too_many = |wait| Refusal::too_many(wait, "handshakes");
+    gateway.limits.handshake(context.address).map_err(too_many)?;
     check_handshake(request, &gateway.config.origins)?;
-    let principal = identify(gateway, shown(request)?, context).await?;
+    let identified = match shown(request) {
+        Ok(shown) => identify(gateway, shown, context).await,
+        Err(refusal) => Err(refusal),
+    };
+    let principal = identified.map_err(|refusal| match refusal.is_bad_token() {
+        true => gateway
+            .limits
+            .failure(context.address)
+            .err()
+            .map_or(refusal, |wait| Refusal::too_many(wait, "refused tokens from your address")),
+        false => refusal,
+    })?;
     known.who = Some(Who::from(&principal.actor));
     let asked = check_wish(request, &principal, known)?;
     let principal = Arc::new(principal);
     let permit = gateway.room.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Refusal::unavailable("this gateway holds as many sockets as it may"))?;
+    let subprotocol = asked.subprotocol.then_some(SUBPROTOCOL);
+    let answer = answer::switching(&context.request_id, &asked.accept_key, subprotocol);
+    let Ok(permit) = gateway.limits.seat(permit, &principal, context.address) else {
+        tracing::info!(request_id = &*context.request_id, "too many sockets");
+        return Ok((answer, Socket::Refused(Close::TooManySockets)));
+    };
     let start = gateway.start(&asked.view, &principal, asked.cursor).await.map_err(|error| {
         if !matches!(error, CannotStart::Refused(Refused::GoingAway)) {
             tracing::warn!(request_id = &*context.request_id, %error, "cannot start a socket");
@@ -177,9 +245,9 @@ async fn admit<B>(
     // Over since it was verified, and before the hub knew of this socket: nobody else would notice.
     let is_good = gateway.verifier.check_still_good(&principal, OffsetDateTime::now_utc());
     is_good.map_err(|error| Refusal::bad_token(&error))?;
-    let answer = answer::switching(&context.request_id, &asked.accept_key, asked.subprotocol.then_some(SUBPROTOCOL));
     let view = asked.view;
-    Ok((answer, Box::new(Admitted { context: context.clone(), principal, view, start, permit })))
+    let admitted = Admitted { context: context.clone(), principal, view, start, permit };
+    Ok((answer, Socket::Open(Box::new(admitted))))
 }
 
 /// Whether it is a handshake, and one that no stranger's page has made a browser send. What follows, in this order: who
@@ -201,6 +269,9 @@ fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins) -> Result<
     let is_foreign = |origin: &HeaderValue| !origin.to_str().is_ok_and(|origin| origins.allows(origin, host));
     if headers.get_all(ORIGIN).into_iter().any(is_foreign) {
         return Err(Refusal::foreign_origin());
+    }
+    if request.uri().query().map_or(0, str::len) > MAX_QUERY_BYTES {
+        return Err(Refusal::long_query(MAX_QUERY_BYTES));
     }
     Ok(())
 }

@@ -378,6 +378,12 @@ impl Hub {
         }
     }
 
+    /// Whether events come from Redis now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.shards[0].lock().connected
+    }
+
     /// Whether Redis was ever reached.
     #[must_use]
     pub fn was_reached(&self) -> bool {

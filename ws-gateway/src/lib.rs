@@ -7,6 +7,7 @@
 //! - [`config`]: the settings, and what is wrong with them
 //! - `server`: accepts connections on the public port
 //! - `handshake`: HTTP, token, rights, limits; its refusals are HTTP answers
+//! - `limits`: how many sockets and handshakes somebody may have
 //! - `connection`: one task a socket, with its [`protocol`], its [`outbound`] queue and its [`close`] codes
 //! - `wire`: WebSocket frames as bytes
 //! - `bells`: wakes sockets at their time
@@ -20,6 +21,7 @@
 //! - `view`: what a socket shows
 //! - [`unsealing`]: opens events that Redis may not read
 //! - [`redis`]: how connections to Redis behave
+//! - `meters`: every metric
 //! - `admin`: metrics and health on a port of their own
 
 pub mod acks;
@@ -32,6 +34,8 @@ mod connection;
 mod gateway;
 mod handshake;
 pub mod hub;
+mod limits;
+mod meters;
 pub mod outbound;
 pub mod protocol;
 pub mod redis;
@@ -56,6 +60,7 @@ use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
 use shared::telemetry;
 use shared::token::{Keyring, NoKeys, Verifier};
+use shared::trace::Traces;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -67,6 +72,7 @@ use crate::bells::Bells;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::hub::Hub;
+use crate::limits::Limits;
 use crate::redis::Redis;
 use crate::replay::Logs;
 use crate::revocations::Revoked;
@@ -93,6 +99,9 @@ pub enum RunError {
     /// The Redis client refuses its configuration.
     #[error("redis: {0}")]
     Redis(#[from] redis::Error),
+    /// Traces are wanted, and cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] shared::trace::TraceError),
     /// TLS is wanted, and there is nobody to vouch for the server.
     #[error("REDIS_CA_FILE: {0}")]
     Authority(#[from] shared::tls::NoAuthority),
@@ -113,13 +122,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         tracing::warn!("ALLOWED_ORIGINS is *: any page may open sockets");
     }
     // Metrics are of a process: a second gateway in it adds to those of the first.
-    let metrics = telemetry::start_metrics().ok();
+    let metrics = telemetry::start_metrics(meters::METERS).ok();
     let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
     // Ends after the sockets have: they need it to the last.
     let background = Shutdown::new();
     let keys = Keyring::open(&config.tokens, &background).await?;
     let redis = Redis::new(config.redis_url.clone(), config.redis_ca.as_ref(), config.redis_timeout)?;
     let topology = redis.topology();
+    let traces = config.traces.as_ref().map(|traces| Traces::start("ws-gateway", traces)).transpose()?;
     let commands = redis.commands(&background)?;
     let unsealing = Arc::new(Unsealing::new(config.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default()));
     let logs = Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes, unsealing.clone());
@@ -151,9 +161,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         audit: Audit::start(commands.clone(), &background),
         typing: Typing::start(commands.clone(), topology, &background),
         room: Arc::new(Semaphore::new(config.max_sockets)),
+        limits: Limits::new(&config),
+        handshakes: Arc::new(Semaphore::new(server::HANDSHAKES)),
+        traces: traces.clone(),
+        started: Instant::now(),
         shutdown: shutdown.clone(),
         frames_sent: metrics::counter!("gateway_frames_sent_total"),
         sockets: metrics::gauge!("gateway_sockets"),
+        delivery: metrics::histogram!("gateway_delivery_seconds"),
         bells,
         config: config.clone(),
     });
@@ -176,6 +191,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     accepting.abort();
     let flushed = background.finish(deadline.saturating_duration_since(Instant::now())).await;
     administering.abort();
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
     let _lost = timeout(LAST_WORDS, redis::say_goodbye(&commands)).await;
     if !(drained && flushed) {
         tracing::warn!(drained, flushed, "ended at the deadline, with something left");

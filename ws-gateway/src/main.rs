@@ -9,7 +9,7 @@ use shared::env::{self, EX_USAGE, Env};
 use shared::shutdown::Shutdown;
 use shared::{net, telemetry};
 use tokio::runtime::{Builder, Runtime};
-use ws_gateway::config::{Config, SETTINGS};
+use ws_gateway::config::{Config, SETTINGS, admin};
 
 /// What a socket keeps for its life lies among what its handshake needed for a moment. This allocator keeps sizes apart, so
 /// that the latter is given back.
@@ -29,10 +29,29 @@ enum Command {
     /// Holds sockets and relays events until SIGTERM or SIGINT.
     #[command(after_help = env::help(SETTINGS))]
     Serve,
+    /// Asks the gateway on ADMIN_ADDR whether it lives; for container health checks.
+    Alive,
 }
 
 fn main() -> ExitCode {
-    let Arguments { command: Command::Serve } = Arguments::parse();
+    match Arguments::parse().command {
+        Command::Serve => serve(),
+        Command::Alive => alive(),
+    }
+}
+
+fn alive() -> ExitCode {
+    let asked = admin(Env::of_process()).map_err(|error| error.to_string());
+    match asked.and_then(|admin| shared::alive::ask(admin).map_err(|error| error.to_string())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ws-gateway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> ExitCode {
     let config = match Config::read(Env::of_process()) {
         Ok(config) => config,
         Err(error) => {

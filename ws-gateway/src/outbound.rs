@@ -72,6 +72,15 @@ pub enum Item {
 }
 
 impl Item {
+    /// Its place in the log, if it has one.
+    #[must_use]
+    pub fn cursor(&self) -> Option<Cursor> {
+        match self {
+            Self::Event(delivery) => delivery.cursor(),
+            _ => None,
+        }
+    }
+
     /// What it counts for in the queue.
     #[must_use]
     pub fn bytes(&self) -> usize {

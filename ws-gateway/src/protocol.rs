@@ -50,6 +50,8 @@ pub enum Code {
     Unauthorized,
     /// A good token that does not reach this far.
     Forbidden,
+    /// One of too many in a short time; it was not heard.
+    RateLimited,
 }
 
 impl Code {
@@ -62,6 +64,7 @@ impl Code {
             Self::Invalid => "invalid",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::RateLimited => "rate_limited",
         }
     }
 }

@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use metrics::{counter, gauge};
 use shared::channel::Channel;
-use shared::event::Cursor;
+use shared::event::{self, Cursor};
 use shared::shutdown::Shutdown;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -176,6 +176,7 @@ async fn keep(mut subscriptions: Subscriptions, hub: &Hub) -> Loss {
 }
 
 fn pass_on(hub: &Hub, unsealing: &Unsealing, channel: &str, payload: &[u8]) {
+    tracing::debug!(channel, request_id = event::request_id(payload), "an event");
     match unsealing.live(channel, payload) {
         Ok(event) => hub.dispatch(channel, event),
         // The log may open; if it does not either, there is a `resync`.

@@ -14,15 +14,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use shared::problem;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::connection::{Connection, Serving};
+use crate::connection::{self, Connection, Serving};
 use crate::gateway::Gateway;
-use crate::handshake::{self, Admitted};
+use crate::handshake::{self, Socket};
 
 /// Handshakes at a time. More wait in the kernel's queue (`gateway_handshakes_held_back_total`), each as long as one of
 /// these may take at most.
@@ -36,10 +37,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until this future is dropped. Connections are spawned on `tasks`.
 pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: TaskTracker) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let ids = AtomicU64::new(0);
     loop {
-        let Some(permit) = slot(&handshakes).await else { return };
+        let Some(permit) = slot(&gateway.handshakes).await else { return };
         let (tcp, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -57,10 +57,17 @@ pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: 
         let (gateway, sockets) = (gateway.clone(), tasks.clone());
         tasks.spawn(async move {
             let socket = shake_hands(&gateway, tcp, peer.ip()).await;
-            drop(permit);
-            if let Some((tcp, already_read, admitted)) = socket {
+            let Some((tcp, already_read, socket)) = socket else { return };
+            // Whoever is only to be told why still counts as a handshake.
+            let _told = matches!(socket, Socket::Refused(_)).then_some(permit);
+            match socket {
                 // A task of its own, without anything of the handshake's: this one ends here.
-                sockets.spawn(Serving::from(Connection::new(gateway, tcp, &already_read, *admitted, turn)));
+                Socket::Open(admitted) => {
+                    sockets.spawn(Serving::from(Connection::new(gateway, tcp, &already_read, *admitted, turn)));
+                }
+                Socket::Refused(close) => {
+                    connection::refuse(tcp, &already_read, close, gateway.config.max_frame_bytes).await;
+                }
             }
         });
     }
@@ -102,8 +109,8 @@ async fn shake_hands(
     gateway: &Arc<Gateway>,
     tcp: TcpStream,
     peer: IpAddr,
-) -> Option<(TcpStream, bytes::Bytes, Box<Admitted>)> {
-    let admitted: Mutex<Option<Box<Admitted>>> = Mutex::new(None);
+) -> Option<(TcpStream, bytes::Bytes, Socket)> {
+    let admitted: Mutex<Option<Socket>> = Mutex::new(None);
     let asked = std::sync::atomic::AtomicBool::new(false);
     let service = service_fn(|request| {
         asked.store(true, Ordering::Relaxed);
@@ -132,7 +139,7 @@ async fn shake_hands(
         Ok(Err(_)) => {}
         Err(_) if !asked.load(Ordering::Relaxed) => {
             metrics::counter!("gateway_handshakes_total", "outcome" => "too_slow").increment(1);
-            let _gone = timeout(PAUSE, tcp.write_all(handshake::too_slow().as_bytes())).await;
+            let _gone = timeout(PAUSE, tcp.write_all(problem::too_slow().as_bytes())).await;
         }
         Err(_) => {}
     }

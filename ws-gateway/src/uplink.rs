@@ -104,7 +104,6 @@ impl<L: Load> Uplink<L> {
     }
 
     /// What no API service has yet.
-    #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.queue.waiting.lock().weight
     }

@@ -11,7 +11,7 @@ use shared::request::RequestContext;
 use shared::token::{Principal, TokenError, bearer};
 use shared::verified::VerifiedTokens;
 
-use super::refusal::{ProblemBody, problem_error};
+use super::refusal::{ProblemBody, problem_error, too_many};
 use super::trail::Trail;
 use crate::domain::origin::Origin;
 use crate::state::State;
@@ -69,13 +69,25 @@ impl<'a> ApiExtractor<'a> for Caller {
         let (Some(context), Some(trail)) = (request.data::<RequestContext>(), request.data::<Trail>()) else {
             return Err(problem_error(Problem::new(500, "no context")));
         };
-        let principal = authenticate(request, &state.tokens).await.map_err(|refused| unauthorized(&refused))?;
+        let principal =
+            authenticate(request, &state.tokens).await.map_err(|refused| unauthorized(request, state, &refused))?;
         trail.is_by(&principal);
+        state
+            .limits
+            .caller(&principal)
+            .map_err(|wait| poem::Error::from_response(too_many(wait, "requests of yours")))?;
         Ok(Self { origin: Origin { principal, request: context.clone() }, trail: trail.clone() })
     }
 }
 
-fn unauthorized(refused: &TokenError) -> poem::Error {
+fn unauthorized(request: &Request, state: &State, refused: &TokenError) -> poem::Error {
+    // To have none at all is no attempt to guess one.
+    if let Some(context) = request.extensions().get::<RequestContext>()
+        && *refused != TokenError::Missing
+        && let Err(wait) = state.limits.failure(context.address)
+    {
+        return poem::Error::from_response(too_many(wait, "refused tokens from your address"));
+    }
     let body = ProblemBody::from(Problem::new(401, refused.to_string()));
     poem::Error::from_response(body.with_header(WWW_AUTHENTICATE, refused.challenge()).into_response())
 }

@@ -252,8 +252,15 @@ impl Fields {
     fn finish(mut self) -> Vec<InputError> {
         const TOLD: usize = 20;
         for field in self.object.keys().take(TOLD) {
-            // RFC 6901, section 3. The name is the caller's; a very long one is not repeated.
-            let name: String = field.chars().take(64).collect();
+            // The name is the caller's. One that no programmer would choose may be something that somebody wrote.
+            let is_name =
+                field.len() <= 64 && field.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.~/".contains(&b));
+            if !is_name {
+                self.errors.push(InputError::new("", "has a field that is not one of this request"));
+                continue;
+            }
+            // RFC 6901, section 3.
+            let name = field;
             self.errors.push(InputError::new(
                 format!("/{}", name.replace('~', "~0").replace('/', "~1")),
                 "is not a field of this request",

@@ -8,7 +8,10 @@ use shared::browser::{is_host, source_hash};
 
 use super::spec;
 
-const TRY_IT: &str = include_str!("../../../clients/console/index.html");
+const CONSOLE: &str = include_str!("../../../clients/console/index.html");
+/// How the console's page says that nobody's tokens are to be had here; in development mode it says the other thing.
+const IN_PRODUCTION: &str = r#"name="chat-mode" content="production""#;
+const IN_DEVELOPMENT: &str = r#"name="chat-mode" content="development""#;
 
 /// Swagger UI, with everything it needs in the page.
 pub(super) fn swagger_ui() -> impl Endpoint {
@@ -18,9 +21,10 @@ pub(super) fn swagger_ui() -> impl Endpoint {
     page(html, Styles::Any)
 }
 
-/// The page to try the chat with.
-pub(super) fn console() -> impl Endpoint {
-    page(TRY_IT.to_owned(), Styles::OfThePage)
+/// The console; in development mode people of the demonstration can sign in.
+pub(super) fn console(development: bool) -> impl Endpoint {
+    let mode = if development { IN_DEVELOPMENT } else { IN_PRODUCTION };
+    page(CONSOLE.replace(IN_PRODUCTION, mode), Styles::OfThePage)
 }
 
 /// The OpenAPI document for programs.
@@ -50,7 +54,7 @@ enum Styles {
 /// The same for a page, with what it may do: run the scripts that stand in it and files from here, and talk to here.
 fn page(html: String, styles: Styles) -> impl Endpoint {
     let (scripts, own_styles) = (hashes(&html, "script"), hashes(&html, "style"));
-    let styles = if styles == Styles::Any { "'unsafe-inline'".to_owned() } else { own_styles };
+    let styles = if styles == Styles::Any { " 'unsafe-inline'".to_owned() } else { own_styles };
     let html = Bytes::from(html);
     poem::get(make_sync(move |request| {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
@@ -69,7 +73,7 @@ fn policy(scripts: &str, styles: &str, host: Option<&str>) -> String {
         None => String::new(),
     };
     format!(
-        "default-src 'none'; script-src 'self' {scripts}; style-src 'self' {styles}; img-src 'self' data:; \
+        "default-src 'none'; script-src 'self'{scripts}; style-src 'self'{styles}; img-src 'self' data:; \
          font-src 'self'; connect-src 'self'{sockets}; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'"
     )
@@ -91,7 +95,8 @@ fn hashes(html: &str, element: &str) -> String {
         }
         rest = behind;
     }
-    hashes.join(" ")
+    // Each with a space in front: there may be none.
+    hashes.iter().map(|hash| format!(" {hash}")).collect()
 }
 
 #[cfg(test)]
@@ -102,15 +107,22 @@ mod tests {
     fn inline_scripts_and_styles_are_named_by_their_hashes() {
         let html = "<style a>b{}</style><script src=\"x.js\"></script><script>let s = '<style>';</script>\
                     <p><script type=module>1</script>";
-        assert_eq!(hashes(html, "style"), source_hash("b{}"));
-        assert_eq!(hashes(html, "script"), [source_hash("let s = '<style>';"), source_hash("1")].join(" "));
+        assert_eq!(hashes(html, "style"), format!(" {}", source_hash("b{}")));
+        assert_eq!(hashes(html, "script"), format!(" {} {}", source_hash("let s = '<style>';"), source_hash("1")));
         // The example of the CSP specification.
         assert_eq!(source_hash("alert('Hello, world.');"), "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='");
     }
 
     #[test]
+    fn the_console_has_nothing_inline_and_says_in_which_mode_it_is() {
+        assert_eq!((hashes(CONSOLE, "script"), hashes(CONSOLE, "style")), (String::new(), String::new()));
+        assert!(!CONSOLE.contains(" style=") && !CONSOLE.contains(" on"), "no attribute that the policy forbids");
+        assert_eq!(CONSOLE.matches(IN_PRODUCTION).count(), 1);
+    }
+
+    #[test]
     fn a_page_runs_its_own_scripts_and_talks_to_its_own_host() {
-        let policy = policy("'sha256-x'", "", Some("chat.example:8443"));
+        let policy = policy(" 'sha256-x'", "", Some("chat.example:8443"));
         assert!(policy.starts_with("default-src 'none'; script-src 'self' 'sha256-x'; "), "{policy}");
         assert!(policy.contains("connect-src 'self' ws://chat.example:8443 wss://chat.example:8443;"), "{policy}");
         let scripts = policy.split(';').find(|directive| directive.contains("script-src")).unwrap();

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use poem::http::StatusCode;
 use poem::web::Data;
-use poem::{IntoResponse, Response, handler};
+use poem::{Response, handler};
 use poem_openapi::{ApiResponse, OpenApi};
+use serde_json::json;
 use shared::problem::Problem;
 
 use super::body::Encoded;
@@ -74,11 +75,22 @@ pub(super) fn alive() -> &'static str {
     "ok"
 }
 
-/// The same on the admin port.
+/// The same on the admin port, with what it depends on: Redis may be away without that.
 #[handler]
 pub(super) async fn ready(state: Data<&Arc<State>>) -> Response {
-    match readiness(&state).await {
-        Ok(()) => "ok".into_response(),
-        Err(problem) => (StatusCode::SERVICE_UNAVAILABLE, problem.to_json()).into_response(),
-    }
+    let ready = readiness(&state).await;
+    // Not asked again where the answer is known.
+    let postgresql = ready.is_ok() || state.store.ping().await.is_ok();
+    let describe = |is_up: bool| if is_up { "up" } else { "down" };
+    let body = json!({
+        "status": if ready.is_ok() { "ready" } else { "unavailable" },
+        "detail": ready.as_ref().err().map(|problem| &problem.detail),
+        "dependencies": {
+            "postgresql": describe(postgresql),
+            "redis": describe(state.redis.is_up()),
+            "revocations": if state.revoker.is_loaded() { "known" } else { "unknown" },
+        },
+    });
+    let status = if ready.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Response::builder().status(status).content_type("application/json").body(body.to_string())
 }

@@ -15,15 +15,19 @@ use poem::{Endpoint, IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError};
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
 use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
+use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
 use tracing::Instrument;
 
 use super::params;
-use super::refusal::{ProblemBody, invalid, problem};
+use super::refusal::{ProblemBody, invalid, problem, too_many};
 use super::trail::{Trail, action};
 use crate::state::State;
 
 /// Paths and the methods that they know, for `Allow`.
 pub(super) type Methods = Arc<BTreeMap<String, String>>;
+
+/// Longest query: several times what any operation takes.
+const MAX_QUERY_BYTES: usize = 4 * 1024;
 
 /// Answers a request, whatever happens.
 pub(super) async fn answer(
@@ -38,6 +42,8 @@ pub(super) async fn answer(
     let context =
         RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
     let trail = Trail::default();
+    let parent = traceparent(&request, state);
+    let refused = refused_unseen(&request, context.address, state);
     request.extensions_mut().insert(context.clone());
     request.extensions_mut().insert(trail.clone());
     let method = request.method().clone();
@@ -46,15 +52,20 @@ pub(super) async fn answer(
     let known = methods.contains_key(&path);
     let route = if known { path.as_str() } else { "other" };
     let span = tracing::info_span!("request", %request_id, %method, route);
+    let _in_flight = InFlight::begin();
+    let traced =
+        state.traces.as_ref().map(|traces| traces.request(method.as_str(), route, &request_id, parent.as_deref()));
 
-    let answered = AssertUnwindSafe(endpoint.call(request)).catch_unwind().instrument(span.clone()).await;
-    let mut response = match answered {
-        Ok(Ok(response)) => response.into_response(),
-        Ok(Err(error)) => of_error(error),
-        Err(_) => {
-            span.in_scope(|| tracing::error!("a handler panicked"));
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
+    let mut response = match refused {
+        Some(refused) => refused,
+        None => match called(&*endpoint, request, traced.as_ref()).instrument(span.clone()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => of_error(error),
+            Err(_) => {
+                span.in_scope(|| tracing::error!("a handler panicked"));
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        },
     };
     if let Some(entry) = trail.entry(action(&method, &path), response.status().as_u16(), &context) {
         if entry.is_refusal() {
@@ -77,8 +88,63 @@ pub(super) async fn answer(
     let labels = [("route", route.to_owned()), ("method", method.to_string()), ("status", status.to_string())];
     metrics::counter!("http_requests_total", &labels).increment(1);
     metrics::histogram!("http_request_seconds", "route" => route.to_owned()).record(start.elapsed());
-    span.in_scope(|| tracing::debug!(status, elapsed_us = start.elapsed().as_micros() as u64, "answered"));
+    if let Some(traced) = traced {
+        traced.end(status);
+    }
+    let elapsed_us = start.elapsed().as_micros() as u64;
+    // A target of its own, so that it can be turned on alone.
+    span.in_scope(|| tracing::debug!(target: "api_service::access", status, elapsed_us, "answered"));
     Ok(response)
+}
+
+/// Calls a handler, whatever it does.
+async fn called(
+    endpoint: &impl Endpoint,
+    request: Request,
+    traced: Option<&RequestSpan>,
+) -> std::thread::Result<poem::Result<Response>> {
+    let calling =
+        AssertUnwindSafe(async { endpoint.call(request).await.map(IntoResponse::into_response) }).catch_unwind();
+    match traced {
+        Some(traced) => traced.around(calling).await,
+        None => calling.await,
+    }
+}
+
+/// The caller's trace, where a proxy that we trust passes it on.
+fn traceparent(request: &Request, state: &State) -> Option<String> {
+    state.traces.as_ref()?;
+    let peer = request.remote_addr().as_socket_addr()?.ip();
+    let named = request.headers().get(TRACEPARENT_HEADER)?.to_str().ok()?;
+    state.trusted_proxies.trust(peer).then(|| named.to_owned())
+}
+
+/// Counts a request for as long as it is not answered, also when its caller has gone away.
+struct InFlight;
+
+impl InFlight {
+    fn begin() -> Self {
+        metrics::gauge!("http_requests_in_flight").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        metrics::gauge!("http_requests_in_flight").decrement(1.0);
+    }
+}
+
+/// Refuses what no handler needs to see. Health is exempt: its askers have the proxies' own addresses.
+fn refused_unseen(request: &Request, address: IpAddr, state: &State) -> Option<Response> {
+    if request.uri().query().map_or(0, str::len) > MAX_QUERY_BYTES {
+        let problem = Problem::new(414, format!("the query is longer than {MAX_QUERY_BYTES} bytes"));
+        return Some(ProblemBody::from(problem).into_response());
+    }
+    if matches!(request.uri().path(), "/healthz" | "/readyz") {
+        return None;
+    }
+    state.limits.request(address).err().map(|wait| too_many(wait, "requests from your address"))
 }
 
 /// Who asks. Without an address of its own, which only a test's request lacks, it is nobody's.
@@ -109,6 +175,7 @@ fn of_error(error: poem::Error) -> Response {
 async fn with_problem(response: Response, request_id: &str, allow: Option<&String>) -> Response {
     let status = response.status();
     let challenge = response.headers().get(WWW_AUTHENTICATE).cloned();
+    let retry_after = response.headers().get(RETRY_AFTER).cloned();
     let ours = response.content_type() == Some(problem::CONTENT_TYPE);
     let body = if ours { response.into_body().into_vec().await.unwrap_or_default() } else { Vec::new() };
     let problem = serde_json::from_slice(&body)
@@ -120,6 +187,9 @@ async fn with_problem(response: Response, request_id: &str, allow: Option<&Strin
             if let Some(challenge) = challenge {
                 answer = answer.header(WWW_AUTHENTICATE, challenge);
             }
+        }
+        StatusCode::TOO_MANY_REQUESTS => {
+            answer = answer.header(RETRY_AFTER, retry_after.unwrap_or(HeaderValue::from_static("1")));
         }
         StatusCode::SERVICE_UNAVAILABLE => answer = answer.header(RETRY_AFTER, "1"),
         StatusCode::METHOD_NOT_ALLOWED => {

@@ -1,11 +1,13 @@
 //! Refusals: from a use case's error to a status and a problem body.
 
 use poem::http::StatusCode;
+use poem::http::header::RETRY_AFTER;
 use poem::{IntoResponse, Response};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaResponse, MetaResponses, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiResponse, ResponseContent};
+use shared::limit::Wait;
 use shared::participant::InvalidPair;
 use shared::problem::{CONTENT_TYPE, InputError, Problem};
 
@@ -46,6 +48,13 @@ pub(super) fn problem_error(problem: Problem) -> poem::Error {
     poem::Error::from_response(ProblemBody::from(problem).into_response())
 }
 
+/// A refusal of somebody who asks too often. `Retry-After` goes with it.
+pub(super) fn too_many(wait: Wait, of: &str) -> Response {
+    let seconds = wait.seconds();
+    let problem = Problem::new(429, format!("too many {of}: try again in {seconds} s"));
+    ProblemBody::from(problem).with_header(RETRY_AFTER, seconds.to_string()).into_response()
+}
+
 /// What every operation that needs a token may answer instead of a success.
 #[derive(ApiResponse)]
 pub(super) enum Refusal {
@@ -61,6 +70,9 @@ pub(super) enum Refusal {
     /// Well-formed, but invalid: `errors` says what and where.
     #[oai(status = 422)]
     Invalid(ProblemBody),
+    /// Too many requests, or too many refused tokens: try again after `Retry-After` seconds.
+    #[oai(status = 429)]
+    TooMany(ProblemBody),
     /// A mistake of the server's. Its log has the cause under the `request_id`.
     #[oai(status = 500)]
     Internal(ProblemBody),
@@ -154,6 +166,7 @@ impl From<Problem> for Refusal {
             401 => Self::Unauthorized(body),
             403 => Self::Forbidden(body),
             422 => Self::Invalid(body),
+            429 => Self::TooMany(body),
             503 => Self::Unavailable(body),
             _ => Self::Internal(body),
         }

@@ -7,6 +7,7 @@ use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Value, json};
 use shared::problem::{CONTENT_TYPE, InputError, Problem};
 
+use super::assets;
 use super::conversations::Conversations;
 use super::health::Health;
 use super::messages::Messages;
@@ -117,7 +118,9 @@ fn write_whole_numbers(value: &mut Value) {
 }
 
 /// What is served beside the operations.
-pub(super) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.yaml"];
+pub(super) fn pages() -> impl Iterator<Item = &'static str> {
+    ["/", "/docs", "/openapi.json", "/openapi.yaml"].into_iter().chain(assets::paths())
+}
 
 /// Which methods each path knows.
 pub(super) fn methods() -> Methods {
@@ -128,7 +131,7 @@ pub(super) fn methods() -> Methods {
             operations.as_object().into_iter().flatten().map(|(method, _)| method.to_uppercase()).collect();
         methods.insert(path.clone(), known.join(", "));
     }
-    for page in PAGES {
+    for page in pages() {
         methods.insert(page.to_owned(), "GET, HEAD".to_owned());
     }
     Arc::new(methods)

@@ -32,6 +32,8 @@ pub use outbox::{OutboxEntry, OutboxEvent};
 pub use sends::{Done, SendOutcome};
 pub use trail::{Filter, Record, Trail};
 
+use shared::trace;
+
 use crate::audit::key::AuditKey;
 use crate::config::DatabaseConfig;
 use crate::vault::Vault;
@@ -44,6 +46,17 @@ const DEADLINE: Duration = Duration::from_secs(6);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long to wait for a free connection, or a new one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Connections to PostgreSQL at a moment.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolState {
+    /// Lent.
+    pub in_use: usize,
+    /// Open and free.
+    pub idle: usize,
+    /// Uses that wait for one.
+    pub waited_for: usize,
+}
 
 /// The database. Clones share its connections.
 #[derive(Clone)]
@@ -106,9 +119,18 @@ impl Store {
         self.with(async |client| Ok(client.batch_execute("select 1").await?)).await
     }
 
+    /// How its connections are used.
+    #[must_use]
+    pub fn pool(&self) -> PoolState {
+        let status = self.pool.status();
+        let in_use = status.size.saturating_sub(status.available);
+        PoolState { in_use, idle: status.available, waited_for: status.waiting }
+    }
+
     /// Lends a connection for one use. A use that does not end in time costs the connection, since a statement
     /// may still run on it.
     async fn with<T>(&self, work: impl AsyncFnOnce(&mut Object) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let _span = trace::child("postgresql");
         within_deadline(async {
             let mut client = Lent(Some(self.pool.get().await?));
             let done = match &mut client.0 {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use deadpool_postgres::Object;
 use shared::audit::Action;
 use shared::channel::Channel;
+use shared::event::Draft;
 use shared::ids::{ConversationId, LocationId, MessageId};
 use shared::participant::Participant;
 use shared::redacted::Redacted;
@@ -116,7 +117,7 @@ async fn send(
             let trail = audit_rows(&judged.verdicts, batch, origins, &[])?;
             lease.place(&trail)?.insert(client, &terms.statements.audit).await?;
             lease.committed();
-            return done(&judged.verdicts, batch, &[], None);
+            return done(&judged.verdicts, batch, origins, &[], None);
         }
         let begun = Begun::begin(client, terms, batch, &judged).await?;
         if begun.counted.len() < judged.bumps.len() {
@@ -139,7 +140,7 @@ async fn send(
         let outbox_id = write(client, terms, &new, &trail, &mut lease).await?;
         lease.committed();
         let changed = changed(&new, &begun.counted)?;
-        return done(&judged.verdicts, batch, &new, Some((outbox_id, changed)));
+        return done(&judged.verdicts, batch, origins, &new, Some((outbox_id, changed)));
     }
 }
 
@@ -342,19 +343,21 @@ fn changed(new: &[Message], counted: &HashMap<ConversationId, Counted>) -> Resul
 fn done(
     verdicts: &[Verdict],
     batch: &[Arc<NewMessage>],
+    origins: &[Origin],
     new: &[Message],
     kept: Option<(i64, Vec<Changed>)>,
 ) -> Result<Done, StoreError> {
     let mut new = new.iter();
     let mut events = Vec::with_capacity(new.len());
     let mut outcomes: Vec<SendOutcome> = Vec::with_capacity(batch.len());
-    for verdict in verdicts {
+    for (verdict, origin) in verdicts.iter().zip(origins) {
         outcomes.push(match verdict {
             Verdict::New => {
                 let message = new.next().ok_or_else(|| StoreError::internal("a message was not placed"))?;
                 let json = message.to_json().map_err(StoreError::internal)?;
                 let channel = Channel::from(&message.new.conversation);
-                events.push(OutboxEvent { channel, draft: message.event(&json) });
+                let draft = Draft { request_id: Some(origin.request.request_id.clone()), ..message.event(&json) };
+                events.push(OutboxEvent { channel, draft });
                 SendOutcome::Sent(json.into())
             }
             Verdict::RepeatsStored(message) => {
@@ -375,7 +378,23 @@ mod tests {
     use super::*;
     use crate::domain::message::Content;
     use shared::participant::Conversation;
+    use shared::request::RequestContext;
+    use shared::token::{Actor, KeyId, Principal};
     use time::OffsetDateTime;
+
+    fn origin() -> Origin {
+        let principal = Principal {
+            subject: "doc123".parse().unwrap(),
+            key: KeyId::SECRET,
+            actor: Actor::Person("user:doc123".parse().unwrap()),
+            locations: vec![],
+            expires_at: OffsetDateTime::UNIX_EPOCH,
+            issued_at: None,
+            jti: None,
+        };
+        let request = RequestContext { request_id: "r1".into(), address: [127, 0, 0, 1].into() };
+        Origin { principal: Arc::new(principal), request }
+    }
 
     fn new(from: &str, to: &str, content: &str, client_id: Option<u128>) -> Arc<NewMessage> {
         let (sender, receiver): (Participant, Participant) = (from.parse().unwrap(), to.parse().unwrap());
@@ -404,7 +423,7 @@ mod tests {
         let batch = [new("user:d", "contact:p", "hunter2", None)];
         let judged = judge(&batch, &HashMap::new());
         let placed = place(&batch, &judged, &counted(&batch, &judged, now())).unwrap();
-        let done = done(&judged.verdicts, &batch, &placed, Some((1, Vec::new()))).unwrap();
+        let done = done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new()))).unwrap();
         assert!(matches!(&done.outcomes[0], SendOutcome::Sent(json) if json.expose().contains("hunter2")));
         assert!(!format!("{done:?} {placed:?} {batch:?}").contains("hunter2"));
     }
@@ -466,8 +485,10 @@ mod tests {
         assert!(matches!(&verdicts[5], Verdict::IdReused));
         let placed = place(&batch, &judged, &counted(&batch, &judged, now())).unwrap();
         assert_eq!(placed.iter().map(|message| message.seq).collect::<Vec<_>>(), [11, 12]);
-        let done = done(&judged.verdicts, &batch, &placed, Some((1, Vec::new()))).unwrap();
-        assert_eq!(done.entry.unwrap().events.len(), 2);
+        let done = done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new()))).unwrap();
+        let events = done.entry.unwrap().events;
+        assert_eq!(events.len(), 2);
+        assert!(events.iter().all(|event| event.draft.request_id.as_deref() == Some("r1")));
         assert!(matches!(&done.outcomes[..], [
             SendOutcome::Repeated(_), SendOutcome::Sent(first), SendOutcome::Repeated(second), SendOutcome::IdReused,
             SendOutcome::Sent(_), SendOutcome::IdReused

@@ -1,7 +1,8 @@
 //! Runs a command against a system of its own: `with_stack COMMAND ARGUMENT…`. For the tools of `scripts/test-*`.
 //!
 //! The command's environment has `BASE_URL`, `WS_URL`, and tokens for location `loc1`: `DOCTOR_TOKEN` (user `doc123`),
-//! `PATIENT_TOKEN` (contact `pat456`), `SERVICE_TOKEN`. The exit code is the command's.
+//! `PATIENT_TOKEN` (contact `pat456`), `SERVICE_TOKEN`. `STACK_ENV` names the file that tells the rest (see
+//! `stack::StackEnv`). The exit code is the command's.
 
 use std::process::{Command, ExitCode};
 
@@ -18,6 +19,7 @@ fn main() -> Result<ExitCode> {
         .args(words)
         .env("BASE_URL", stack.base_url())
         .env("WS_URL", stack.ws_url())
+        .env("STACK_ENV", stack.data_dir().join("stack.env"))
         .env("DOCTOR_TOKEN", place.user("doc123").token)
         .env("PATIENT_TOKEN", place.contact("pat456").token)
         .env("SERVICE_TOKEN", place.service().token)

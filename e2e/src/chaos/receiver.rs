@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::conversation::until_answered;
 use super::tally::Tally;
 use super::{Backoff, HANG};
+use crate::contract;
 use crate::place::Person;
 
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
@@ -200,8 +201,9 @@ impl Receiver {
     }
 
     fn take(&self, text: &str, cursor: &mut Option<String>, backoff: &mut Backoff) {
-        let Ok(frame) = serde_json::from_str::<Value>(text) else {
-            return self.tally.wrong("a frame is no JSON");
+        let frame = match contract::from_server(text) {
+            Ok(frame) => frame,
+            Err(why) => return self.tally.wrong(why),
         };
         match frame["type"].as_str().unwrap_or_default() {
             "ready" => {

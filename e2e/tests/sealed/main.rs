@@ -38,7 +38,7 @@ fn service(name: &str, env: &StackEnv) -> Command {
     let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf();
     let mut command = Command::new(folder.join(name));
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("REDIS_URL", &env.redis_url).env("JWT_SECRET", &env.jwt_secret);
+    command.env("REDIS_URL", &env.redis_url).env("JWT_SECRET", &env.jwt_secret).env("MODE", "development");
     command.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0");
     if name == "api-service" {
         command.env("DATABASE_URL", &env.database_url);

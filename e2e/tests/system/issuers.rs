@@ -28,7 +28,8 @@ async fn each_algorithm_sends_reads_and_opens_sockets() {
             let mut socket = patient.open(&doctor).await;
             let sent = doctor.say(&patient, "signed with a key of the issuer's").await;
             assert_eq!(socket.expect("message").await["message"], sent, "{:?}", issuer.algorithm);
-            assert_eq!(doctor.messages(&patient).await.last(), Some(&sent));
+            // Its times may be there already: the patient's client has proven the delivery.
+            assert_eq!(doctor.messages(&patient).await.last().map(|kept| &kept["id"]), Some(&sent["id"]));
             let _marks = patient.mark("read", &[&sent["id"]]).await.ok(200);
             // A fresh token of the shared secret is as good: it is the same person.
             let fresh = place.contact("pat").token;

@@ -10,6 +10,7 @@ mod bad_handshakes;
 mod bad_requests;
 mod bad_tokens;
 mod browsers;
+mod conformance;
 mod frames;
 mod history;
 mod idempotency;

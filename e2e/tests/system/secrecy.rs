@@ -59,7 +59,7 @@ async fn content_and_tokens_are_in_no_log_whatever_happens_to_them() {
     let _problem = place.get(&format!("/ws?ticket={}", doctor.token)).await.refused(426);
     at_patient.send_message(Message::text(secret.clone()));
     at_patient.expect("error").await;
-    at_patient.send(&json!({"type": secret}));
+    at_patient.send_message(Message::text(json!({"type": secret}).to_string()));
     at_patient.expect("error").await;
     at_patient.send(&json!({"type": "auth", "token": expired}));
     at_patient.expect("error").await;

@@ -1,4 +1,4 @@
-//! Requests that arrive byte by byte are cut off, at both services, by whoever stands in front.
+//! Requests that arrive byte by byte are cut off: by whoever stands in front, and by both services where nobody does.
 
 use std::time::Duration;
 
@@ -18,12 +18,22 @@ async fn slow_headers_and_bodies_are_cut_off_with_a_408() {
     );
     let body = format!("{head}Content-Length: 1000\r\n\r\n{{");
     let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
-    let (slow_body, slow_headers, slow_handshake) = tokio::join!(
+    let (api, gateway) = (&place.env.api_urls[0], &place.env.gateway_ws_urls[0]);
+    let (slow_body, slow_headers, slow_handshake, at_api, at_gateway) = tokio::join!(
         wire::trickle(&place.base_url, body.as_bytes(), b" ", CUT_WITHIN),
         wire::trickle(&place.base_url, head.as_bytes(), b"X: y\r\n", CUT_WITHIN),
         wire::trickle(&place.base_url, upgrade.as_bytes(), b"X: y\r\n", CUT_WITHIN),
+        wire::trickle(api, head.as_bytes(), b"X: y\r\n", CUT_WITHIN),
+        wire::trickle(gateway, upgrade.as_bytes(), b"X: y\r\n", CUT_WITHIN),
     );
-    for (name, answer) in [("body", slow_body), ("headers", slow_headers), ("handshake", slow_handshake)] {
+    let answers = [
+        ("body", slow_body),
+        ("headers", slow_headers),
+        ("handshake", slow_handshake),
+        ("head at the API service", at_api),
+        ("handshake at the gateway", at_gateway),
+    ];
+    for (name, answer) in answers {
         let answer = answer.unwrap_or_else(|| panic!("a slow {name} is let to trickle on"));
         assert!(answer.starts_with("HTTP/1.1 408 ") || answer.starts_with("HTTP/1.0 408 "), "{name}: {answer}");
         assert!(!answer.contains("eyJ"), "{answer}");

@@ -52,6 +52,16 @@ pub(super) async fn say(connection: Connection, end: End) {
     drop(permit);
 }
 
+/// Ends a connection that was accepted only to be told why it cannot be a socket: a browser sees no other refusal.
+pub(crate) async fn refuse(mut tcp: TcpStream, already_read: &[u8], close: Close, limit: usize) {
+    let end = End::Ours(close);
+    metrics::counter!("gateway_closed_total", "code" => label(end)).increment(1);
+    let mut last = Vec::new();
+    wire::close(&mut last, Some(close.code()), close.reason());
+    let _late =
+        timeout(CLOSE_TIMEOUT, goodbye(&mut tcp, end, &last, Decoder::after(already_read), limit, |_| {})).await;
+}
+
 /// A Ping before our close frame lets the peer prove what has arrived: it answers in order, and the Ping first.
 fn last_frames(end: End, proofs: &mut Last, out: &mut Vec<u8>) {
     match end {
@@ -112,6 +122,7 @@ fn label(end: End) -> &'static str {
         End::Ours(Close::GoingAway) => "1001",
         End::Ours(Close::Protocol) => "1002",
         End::Ours(Close::NotUtf8) => "1007",
+        End::Ours(Close::TooManyFrames) => "1008",
         End::Ours(Close::TooLarge) => "1009",
         End::Ours(Close::TryAgain) => "1013",
         End::Ours(Close::TokenEnded) => "4401",

@@ -12,6 +12,7 @@ use shared::token::Principal;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use super::pace::Verdict;
 use super::{Connection, End};
 use crate::close::Close;
 use crate::gateway::Gateway;
@@ -76,6 +77,19 @@ impl Connection {
     }
 
     fn take(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Result<(), End> {
+        if !matches!(frame, Frame::Pong(_) | Frame::Close(_)) {
+            let now = Instant::now().duration_since(self.gateway.started);
+            match self.pace.frame(now, self.gateway.config.max_frames_per_second) {
+                Verdict::Hear => {}
+                Verdict::Ignore => {
+                    metrics::counter!("rate_limited_total", "kind" => "frames").increment(1);
+                    let error = FrameError::new(Code::RateLimited, "too many frames: this one was not heard");
+                    self.say(&protocol::error(&error), out);
+                    return Ok(());
+                }
+                Verdict::Close => return Err(End::Ours(Close::TooManyFrames)),
+            }
+        }
         let answer = match frame {
             Frame::Text(text) => protocol::parse(text).and_then(|frame| self.obey(frame)),
             Frame::Binary => Err(FrameError::new(Code::Malformed, "frames are JSON text")),

@@ -21,6 +21,7 @@ use crate::bells::Bells;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::hub::tests::bearer;
+use crate::limits::Limits;
 use crate::outbound::Item;
 use crate::redis::Redis;
 use crate::replay::Logs;
@@ -69,7 +70,9 @@ impl Polled {
             unproven: Vec::new(),
         };
         let permit = gateway.room.clone().try_acquire_owned().unwrap();
-        let context = RequestContext { request_id: "r".into(), address: [127, 0, 0, 1].into() };
+        let address = [127, 0, 0, 1].into();
+        let permit = gateway.limits.seat(permit, &principal, address).unwrap();
+        let context = RequestContext { request_id: "r".into(), address };
         let view = View::Conversation(conversation);
         let admitted = Admitted { context, principal, view, start, permit };
         let mut connection = Connection::new(gateway, tcp, b"", admitted, 0.0);
@@ -114,6 +117,8 @@ fn gateway() -> Arc<Gateway> {
     let config = Config::read(Env::from_fn(|name| match name {
         "REDIS_URL" => Some("redis://127.0.0.1:1".to_owned()),
         "JWT_SECRET" => Some("5d1c9e0fb2a84c7790d36b1f8e2a4c09".to_owned()),
+        // Floods are welcome here.
+        "MAX_FRAMES_PER_SECOND" => Some("0".to_owned()),
         _ => None,
     }))
     .unwrap();
@@ -131,9 +136,14 @@ fn gateway() -> Arc<Gateway> {
         audit: Audit::start(commands.clone(), &background),
         typing: Typing::start(commands, redis.topology(), &background),
         room: Arc::new(Semaphore::new(1)),
+        limits: Limits::new(&config),
+        handshakes: Arc::new(Semaphore::new(1)),
+        traces: None,
+        started: Instant::now(),
         shutdown: Shutdown::new(),
         frames_sent: metrics::counter!("gateway_frames_sent_total"),
         sockets: metrics::gauge!("gateway_sockets"),
+        delivery: metrics::histogram!("gateway_delivery_seconds"),
         bells: Bells::new(),
         hub,
         config,

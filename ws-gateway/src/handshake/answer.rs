@@ -8,6 +8,7 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RE
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use shared::browser::SECURITY_HEADERS;
+use shared::limit::Wait;
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
 use shared::token::{Forbidden, TokenError};
 
@@ -24,11 +25,12 @@ pub(crate) struct Refusal {
     /// Boxed: refusals are passed up through many hands.
     problem: Box<Problem>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    is_bad_token: bool,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { problem: Box::new(Problem::new(status.as_u16(), detail)), headers: Vec::new() }
+        Self { problem: Box::new(Problem::new(status.as_u16(), detail)), headers: Vec::new(), is_bad_token: false }
     }
 
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -66,11 +68,27 @@ impl Refusal {
     pub(super) fn bad_token(error: &TokenError) -> Self {
         let detail = error.to_string();
         let challenge = format!("Bearer realm=\"chat\", error=\"invalid_token\", error_description=\"{detail}\"");
-        Self::new(StatusCode::UNAUTHORIZED, detail).challenge(&challenge)
+        Self { is_bad_token: true, ..Self::new(StatusCode::UNAUTHORIZED, detail).challenge(&challenge) }
+    }
+
+    /// Whether a token or a ticket came that is no good, which may be an attempt to guess one.
+    pub(super) fn is_bad_token(&self) -> bool {
+        self.is_bad_token
+    }
+
+    pub(super) fn too_many(wait: Wait, of: &str) -> Self {
+        let seconds = wait.seconds();
+        Self::new(StatusCode::TOO_MANY_REQUESTS, format!("too many {of}: try again in {seconds} s"))
+            .with(RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    pub(super) fn long_query(most: usize) -> Self {
+        Self::new(StatusCode::URI_TOO_LONG, format!("the query is longer than {most} bytes"))
     }
 
     pub(super) fn bad_ticket() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, NotTaken::Unknown.to_string()).challenge("Bearer realm=\"chat\"")
+        let refusal = Self::new(StatusCode::UNAUTHORIZED, NotTaken::Unknown.to_string());
+        Self { is_bad_token: true, ..refusal.challenge("Bearer realm=\"chat\"") }
     }
 
     pub(super) fn foreign_origin() -> Self {
@@ -100,6 +118,10 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
+    pub(super) fn detail(&self) -> &str {
+        &self.problem.detail
+    }
+
     pub(super) fn status(&self) -> u16 {
         self.problem.status
     }
@@ -107,9 +129,10 @@ impl Refusal {
     /// A label for metrics.
     pub(super) fn outcome(&self) -> &'static str {
         match self.problem.status {
-            400 | 422 => "invalid",
+            400 | 414 | 422 => "invalid",
             401 => "unauthorized",
             403 => "forbidden",
+            429 => "rate_limited",
             426 => "no_upgrade",
             503 => "unavailable",
             _ => "refused",
@@ -135,16 +158,9 @@ pub(crate) fn healthy(request_id: &str) -> Answer {
     answer(200, "text/plain; charset=utf-8", request_id, "ok\n".to_owned())
 }
 
-/// Written by hand to a client whose request did not arrive in time: there is no request that could be answered.
-pub(crate) fn too_slow() -> String {
-    let request_id = problem::request_id(None);
-    let body = Problem::new(408, "the request did not arrive in time").for_request(&request_id).to_json();
-    let (kind, length) = (problem::CONTENT_TYPE, body.len());
-    let told = SECURITY_HEADERS.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
-    format!(
-        "HTTP/1.1 408 Request Timeout\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\
-         x-request-id: {request_id}\r\n{told}connection: close\r\n\r\n{body}"
-    )
+/// For operators.
+pub(super) fn state(is_ready: bool, json: String) -> Answer {
+    answer(if is_ready { 200 } else { 503 }, "application/json", &problem::request_id(None), json)
 }
 
 /// `101`: what follows on this connection is WebSocket.

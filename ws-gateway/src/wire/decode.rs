@@ -41,6 +41,30 @@ pub(crate) struct Decoder {
 pub(super) struct Message {
     is_text: bool,
     bytes: Vec<u8>,
+    /// Of these, as far as they are whole characters.
+    text_bytes: usize,
+}
+
+impl Message {
+    fn begin(is_text: bool, payload: &[u8]) -> Result<Self, Broken> {
+        let mut message = Self { is_text, bytes: Vec::new(), text_bytes: 0 };
+        message.append(payload)?;
+        Ok(message)
+    }
+
+    /// Text is refused by its first byte that cannot be text, not only once all of it has come.
+    fn append(&mut self, payload: &[u8]) -> Result<(), Broken> {
+        self.bytes.extend_from_slice(payload);
+        if self.is_text {
+            self.text_bytes += match std::str::from_utf8(&self.bytes[self.text_bytes..]) {
+                Ok(text) => text.len(),
+                // The rest of a character may come with the next fragment.
+                Err(end) if end.error_len().is_none() => end.valid_up_to(),
+                Err(_) => return Err(Broken::NotUtf8),
+            };
+        }
+        Ok(())
+    }
 }
 
 /// The head of a frame.
@@ -119,14 +143,14 @@ impl Decoder {
         match (begins, &mut self.message) {
             (true, None) if head.is_final => take_frame(whole(head.opcode == opcode::TEXT, payload)?),
             (true, none @ None) => {
-                *none = Some(Box::new(Message { is_text: head.opcode == opcode::TEXT, bytes: payload.to_vec() }));
+                *none = Some(Box::new(Message::begin(head.opcode == opcode::TEXT, payload)?));
                 Ok(())
             }
             (false, Some(message)) => {
                 if message.bytes.len() + payload.len() > limit {
                     return Err(Broken::TooLarge.into());
                 }
-                message.bytes.extend_from_slice(payload);
+                message.append(payload)?;
                 match self.message.take_if(|_| head.is_final) {
                     Some(message) => take_frame(whole(message.is_text, &message.bytes)?),
                     None => Ok(()),
@@ -172,17 +196,21 @@ impl Head {
         if first & 0x70 != 0 || second & 0x80 == 0 || !known || (is_control && (!is_final || short > SHORT)) {
             return Err(Broken::Protocol);
         }
-        let (length, rest) = match short {
+        let (length, least, rest) = match short {
             126 => match rest.split_first_chunk::<2>() {
-                Some((length, rest)) => (u64::from(u16::from_be_bytes(*length)), rest),
+                Some((length, rest)) => (u64::from(u16::from_be_bytes(*length)), SHORT as u64 + 1, rest),
                 None => return Ok(None),
             },
             127 => match rest.split_first_chunk::<8>() {
-                Some((length, rest)) => (u64::from_be_bytes(*length), rest),
+                Some((length, rest)) => (u64::from_be_bytes(*length), 1 << 16, rest),
                 None => return Ok(None),
             },
-            short => (short as u64, rest),
+            short => (short as u64, 0, rest),
         };
+        // In as few bytes as will do, and never negative (section 5.2).
+        if length < least || length > i64::MAX as u64 {
+            return Err(Broken::Protocol);
+        }
         let payload_bytes = usize::try_from(length).ok().filter(|length| *length <= limit).ok_or(Broken::TooLarge)?;
         let Some((mask, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
         Ok(Some(Self { is_final, opcode, mask: *mask, bytes: input.len() - rest.len(), payload_bytes }))

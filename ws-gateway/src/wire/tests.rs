@@ -133,13 +133,7 @@ fn client_frames() -> impl Strategy<Value = Vec<u8>> {
         1 => any::<u8>(),
     ];
     let mask = prop_oneof![30 => any::<[u8; 4]>().prop_map(Some), 1 => Just(None)];
-    let frame = (first, mask, payload()).prop_map(|(first, mask, mut payload)| {
-        // In a fragment the library finds bad text at once, and we when the message is whole.
-        if matches!(first, 0x00 | 0x01 | 0x80) && !payload.is_ascii() {
-            payload.fill(b'x');
-        }
-        client_frame(first, mask, &payload)
-    });
+    let frame = (first, mask, payload()).prop_map(|(first, mask, payload)| client_frame(first, mask, &payload));
     prop::collection::vec(frame, 0..8).prop_map(|frames| frames.concat())
 }
 
@@ -209,6 +203,31 @@ fn a_message_in_fragments_has_the_limit_of_a_frame() {
     let half = vec![b'x'; LIMIT / 2 + 1];
     let (read, _) = ours(&[client_frame(0x01, Some([0; 4]), &half), client_frame(0x80, Some([0; 4]), &half)]);
     assert_eq!(read, [Heard::Broken(Broken::TooLarge)]);
+}
+
+#[test]
+fn text_in_fragments_is_refused_by_its_first_bad_byte_and_may_be_cut_anywhere() {
+    let text = "é€😀".as_bytes();
+    let mut fragments: Vec<_> = text.iter().map(|byte| client_frame(0x00, Some([3; 4]), &[*byte])).collect();
+    fragments[0][0] = 0x01;
+    fragments.push(client_frame(0x80, Some([3; 4]), b""));
+    assert_eq!(ours(&fragments).0, [Heard::Text("é€😀".to_owned())]);
+    let half = [client_frame(0x01, Some([3; 4]), b"\xe2\x82"), client_frame(0x80, Some([3; 4]), b"")];
+    assert_eq!(ours(&half).0, [Heard::Broken(Broken::NotUtf8)]);
+    let endless = [client_frame(0x01, Some([3; 4]), b"\xe2\x82"), client_frame(0x00, Some([3; 4]), b"(")];
+    assert_eq!(ours(&endless).0, [Heard::Broken(Broken::NotUtf8)]);
+}
+
+#[test]
+fn lengths_in_more_bytes_than_they_need_break_the_protocol() {
+    for head in [
+        &[0x81, 0xfe, 0, 125][..],
+        &[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
+        &[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0],
+    ] {
+        assert_eq!(ours(&[head.to_vec()]).0, [Heard::Broken(Broken::Protocol)], "{head:?}");
+    }
+    assert_eq!(ours(&[vec![0x81, 0xff, 0, 0, 0, 0, 0, 0x7f, 0, 0]]).0, [Heard::Broken(Broken::TooLarge)]);
 }
 
 #[test]

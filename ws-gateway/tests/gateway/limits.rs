@@ -3,9 +3,9 @@
 use futures_util::SinkExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, channel, doctor, patient, service};
+use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, channel, doctor, http, patient, service};
 
 #[tokio::test]
 async fn bad_frames_are_answered_and_the_socket_stays() {
@@ -119,7 +119,11 @@ async fn memory_stays_flat_under_a_thousand_sockets_that_stop_reading() {
     const BYTES_EACH: usize = 128 * 1024;
     const QUEUE_BYTES: usize = 1 << 20;
     let redis = RedisServer::start();
-    let gateway = GatewayProcess::start(&redis, &[("OUTBOUND_QUEUE_BYTES", &QUEUE_BYTES.to_string())]).await;
+    let gateway = GatewayProcess::start(
+        &redis,
+        &[("OUTBOUND_QUEUE_BYTES", &QUEUE_BYTES.to_string()), ("MAX_SOCKETS_PER_PARTICIPANT", "0")],
+    )
+    .await;
     let mut publisher = redis.publisher().await;
     publisher.entries = 10;
     let mut stuck = Vec::new();
@@ -145,4 +149,135 @@ async fn memory_stays_flat_under_a_thousand_sockets_that_stop_reading() {
     // The kernel, whose memory is not in that figure, did not take what the queue would not.
     assert!(sent < QUEUE_BYTES * 3 / 2, "{sent} bytes went to each");
     assert_eq!(gateway.metric("gateway_outbound_overflows_total").await, SOCKETS);
+}
+
+#[tokio::test]
+async fn a_participant_with_too_many_sockets_hears_so_and_gets_one_when_another_ends() {
+    let redis = RedisServer::start();
+    let gateway = GatewayProcess::start(&redis, &[("MAX_SOCKETS_PER_PARTICIPANT", "2")]).await;
+    let (first, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    let (_second, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    // The handshake succeeds, and the close code says why that was all.
+    let mut third = Client::try_open(gateway.address, QUERY, &doctor()).await.unwrap();
+    assert_eq!(third.closed().await, (4429, 0));
+    // Others are not concerned, and a watching service is nobody's socket.
+    let (_patient, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    for _ in 0..3 {
+        let (_watcher, _) = Client::open(gateway.address, QUERY, &service()).await;
+    }
+    assert_eq!(gateway.metric(r#"rate_limited_total{kind="sockets_of_participant"}"#).await, 1);
+    assert_eq!(gateway.metric(r#"gateway_closed_total{code="4429"}"#).await, 1);
+    assert_eq!(gateway.metric(r#"gateway_handshakes_total{outcome="too_many_sockets"}"#).await, 1);
+    let open = gateway.metric("gateway_sockets").await;
+    drop(first);
+    while gateway.metric("gateway_sockets").await == open {}
+    let (_fourth, ready) = Client::open(gateway.address, QUERY, &doctor()).await;
+    assert_eq!(ready["type"], "ready");
+}
+
+#[tokio::test]
+async fn an_address_with_too_many_sockets_hears_so_whoever_asks_there() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[("MAX_SOCKETS_PER_ADDRESS", "2")]).await;
+    let (_first, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    let (_second, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    let mut third = Client::try_open(gateway.address, QUERY, &service()).await.unwrap();
+    assert_eq!(third.closed().await, (4429, 0));
+}
+
+async fn refused(address: std::net::SocketAddr, token: &str) -> (u16, String) {
+    let request = format!(
+        "GET /ws?{QUERY} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    let (status, head, body) = http(address, &request).await;
+    assert!(body.contains("\"request_id\"") && !body.contains("eyJ"), "{body}");
+    (status, head)
+}
+
+#[tokio::test]
+async fn handshakes_beyond_the_rate_are_a_429_with_retry_after() {
+    let redis = RedisServer::start();
+    for settings in [
+        // Ten at once.
+        &[("HANDSHAKES_PER_SECOND", "1")][..],
+        &[("RATE_LIMIT_ADDRESS_PER_SECOND", "1"), ("RATE_LIMIT_ADDRESS_BURST", "10")],
+    ] {
+        let gateway = GatewayProcess::start(&redis, settings).await;
+        let mut open = Vec::new();
+        let error = loop {
+            assert!(open.len() < 40, "nobody is refused");
+            match Client::try_open(gateway.address, QUERY, &doctor()).await {
+                Ok(client) => open.push(client),
+                Err(error) => break error,
+            }
+        };
+        assert!(open.len() >= 10, "{} were let in", open.len());
+        let Error::Http(answer) = error else { panic!("{error}") };
+        assert_eq!(answer.status().as_u16(), 429);
+        assert_eq!(answer.headers()["retry-after"], "1");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        assert!(gateway.metric(r#"gateway_handshakes_total{outcome="rate_limited"}"#).await >= 1);
+        // Health is asked by the load balancer, from one address, all the time.
+        for _ in 0..30 {
+            assert_eq!(http(gateway.address, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.0, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_guesses_tokens_is_turned_away_and_nobody_else() {
+    let redis = RedisServer::start();
+    let settings = [("RATE_LIMIT_FAILURES_PER_SECOND", "1"), ("RATE_LIMIT_FAILURES_BURST", "5")];
+    let gateway = Gateway::start(&redis, &settings).await;
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        let (status, head) = refused(gateway.address, "eyJ.guess.x").await;
+        assert_eq!(head.to_ascii_lowercase().contains("retry-after: 1"), status == 429, "{head}");
+        statuses.push(status);
+    }
+    assert_eq!(statuses[..5], [401; 5]);
+    assert!(statuses[5..].contains(&429), "{statuses:?}");
+    // From the same address.
+    let (_socket, ready) = Client::open(gateway.address, QUERY, &doctor()).await;
+    assert_eq!(ready["type"], "ready");
+}
+
+#[tokio::test]
+async fn a_flood_of_frames_is_not_heard_and_then_ends_the_socket() {
+    let redis = RedisServer::start();
+    // A hundred at once, a thousand before the end.
+    let gateway = GatewayProcess::start(&redis, &[("MAX_FRAMES_PER_SECOND", "10")]).await;
+    let (mut flood, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    let (mut other, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    for _ in 0..100 {
+        assert_eq!(flood.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+    }
+    let mut last = flood.ask(r#"{"type":"ping"}"#).await;
+    while last["type"] == "pong" {
+        last = flood.ask(r#"{"type":"ping"}"#).await;
+    }
+    assert_eq!((&last["type"], &last["code"]), (&"error".into(), &"rate_limited".into()));
+    for _ in 0..1100 {
+        // It may be closed by now.
+        if flood.ws.send(Message::text(r#"{"type":"ping"}"#)).await.is_err() {
+            break;
+        }
+    }
+    assert_eq!(flood.closed().await.0, 1008);
+    assert_eq!(other.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+    assert!(gateway.metric(r#"rate_limited_total{kind="frames"}"#).await > 100);
+}
+
+#[tokio::test]
+async fn a_query_that_no_handshake_needs_is_a_414() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let request = format!(
+        "GET /ws?{QUERY}&x={} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\n\r\n",
+        "y".repeat(5000)
+    );
+    let (status, _, body) = http(gateway.address, &request).await;
+    assert_eq!(status, 414, "{body}");
 }

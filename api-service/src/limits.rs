@@ -1,0 +1,156 @@
+//! How often whom is answered: participants, services, addresses, and addresses whose tokens are refused. Each instance
+//! counts for itself.
+
+use std::net::IpAddr;
+
+use shared::env::{Env, Setting};
+use shared::limit::{self, Buckets, Rate, RateSettings, Wait, neighbourhood, take};
+use shared::token::{Actor, Principal};
+
+/// Requests of one participant, wherever it is.
+pub(crate) const PARTICIPANT: RateSettings = RateSettings {
+    per_second: Setting {
+        name: "RATE_LIMIT_PARTICIPANT_PER_SECOND",
+        default: Some("500"),
+        help: "0 to 1000000: requests a second of one user or contact; more are told 429; 0 for no limit",
+    },
+    burst: Setting {
+        name: "RATE_LIMIT_PARTICIPANT_BURST",
+        default: Some("5000"),
+        help: "1 to 10000000: requests of one user or contact at once",
+    },
+};
+
+/// Requests of one trusted backend, which acts for many.
+pub(crate) const SERVICE: RateSettings = RateSettings {
+    per_second: Setting {
+        name: "RATE_LIMIT_SERVICE_PER_SECOND",
+        default: Some("10000"),
+        help: "0 to 1000000: requests a second of one service token's subject; 0 for no limit",
+    },
+    burst: Setting {
+        name: "RATE_LIMIT_SERVICE_BURST",
+        default: Some("50000"),
+        help: "1 to 10000000: requests of one service at once",
+    },
+};
+
+/// A rate for each kind of caller; `None` is no limit.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitConfig {
+    /// Of a user or contact.
+    pub participant: Option<Rate>,
+    /// Of a trusted backend.
+    pub service: Option<Rate>,
+    /// Of an address.
+    pub address: Option<Rate>,
+    /// Of an address whose tokens are refused.
+    pub failures: Option<Rate>,
+}
+
+impl LimitConfig {
+    /// Reads all of them; `env` notes mistakes.
+    pub(crate) fn read(env: &mut Env) -> Option<Self> {
+        let (participant, service) = (PARTICIPANT.read(env), SERVICE.read(env));
+        let (address, failures) = (limit::ADDRESS.read(env), limit::FAILURES.read(env));
+        Some(Self { participant: participant?, service: service?, address: address?, failures: failures? })
+    }
+}
+
+/// A bucket a caller.
+pub struct Limits {
+    participant: Option<Buckets>,
+    service: Option<Buckets>,
+    address: Option<Buckets>,
+    failures: Option<Buckets>,
+}
+
+impl Limits {
+    /// Everybody's bucket is full.
+    #[must_use]
+    pub fn new(config: &LimitConfig) -> Self {
+        Self {
+            participant: Buckets::new("participant", config.participant),
+            service: Buckets::new("service", config.service),
+            address: Buckets::new("address", config.address),
+            failures: Buckets::new("failures", config.failures),
+        }
+    }
+
+    /// A request, before anybody has looked into it.
+    ///
+    /// # Errors
+    /// When the address has asked too often.
+    pub fn request(&self, address: IpAddr) -> Result<(), Wait> {
+        take(self.address.as_ref(), &neighbourhood(address))
+    }
+
+    /// A request of somebody who is known by now. The same person in two locations is one.
+    ///
+    /// # Errors
+    /// When it has asked too often.
+    pub fn caller(&self, caller: &Principal) -> Result<(), Wait> {
+        match &caller.actor {
+            Actor::Person(person) => take(self.participant.as_ref(), person),
+            Actor::Service { name, .. } => take(self.service.as_ref(), name),
+        }
+    }
+
+    /// A token was refused. Only those that are refused take from this bucket, and only they are turned away by it: whoever
+    /// guesses tokens does not lock out others behind the same address.
+    ///
+    /// # Errors
+    /// When the address has shown too many.
+    pub fn failure(&self, address: IpAddr) -> Result<(), Wait> {
+        take(self.failures.as_ref(), &neighbourhood(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::ids::LocationId;
+    use shared::token::KeyId;
+    use time::OffsetDateTime;
+
+    fn principal(actor: Actor, location: &str) -> Principal {
+        let location: LocationId = location.parse().unwrap();
+        let (subject, key) = ("x".parse().unwrap(), KeyId::SECRET);
+        let expires_at = OffsetDateTime::now_utc();
+        Principal { actor, locations: vec![location], expires_at, subject, issued_at: None, jti: None, key }
+    }
+
+    fn limits() -> Limits {
+        let rate = |burst| Rate::new(1, burst);
+        Limits::new(&LimitConfig { participant: rate(2), service: rate(4), address: rate(3), failures: rate(1) })
+    }
+
+    #[test]
+    fn a_person_has_one_bucket_in_all_locations_and_a_namesake_another() {
+        let limits = limits();
+        let (user, contact) = (Actor::Person("user:a".parse().unwrap()), Actor::Person("contact:a".parse().unwrap()));
+        assert!(limits.caller(&principal(user.clone(), "loc1")).is_ok());
+        assert!(limits.caller(&principal(user.clone(), "loc2")).is_ok());
+        assert!(limits.caller(&principal(user, "loc3")).is_err());
+        assert!(limits.caller(&principal(contact, "loc1")).is_ok());
+    }
+
+    #[test]
+    fn a_service_has_a_bucket_of_its_own_size() {
+        let limits = limits();
+        let service = || principal(Actor::Service { name: "a".parse().unwrap(), admin: false }, "loc1");
+        assert!((0..4).all(|_| limits.caller(&service()).is_ok()));
+        assert!(limits.caller(&service()).is_err());
+    }
+
+    #[test]
+    fn refused_tokens_of_an_address_take_nothing_from_its_requests() {
+        let limits = limits();
+        let address: IpAddr = [203, 0, 113, 9].into();
+        assert!(limits.failure(address).is_ok());
+        assert!(limits.failure(address).is_err());
+        assert!((0..3).all(|_| limits.request(address).is_ok()));
+        assert!(limits.request(address).is_err());
+        assert!(limits.request([203, 0, 113, 10].into()).is_ok());
+    }
+}

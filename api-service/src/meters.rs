@@ -1,0 +1,88 @@
+//! Every metric of this service, and those that are looked up when somebody asks.
+//!
+//! Whatever is counted anywhere stands here too, and in docs/OPERATIONS.md: a test compares the two.
+
+use metrics::gauge;
+use shared::telemetry::Kind::{Counter, Gauge, Histogram};
+use shared::telemetry::Meter;
+
+use crate::state::State;
+
+/// All of them.
+pub const METERS: &[Meter] = &[
+    Meter::new(Counter, "http_requests_total", "requests answered").by("route", &[]),
+    Meter::new(Histogram, "http_request_seconds", "from the head of a request to its answer").by("route", &[]),
+    Meter::new(Gauge, "http_requests_in_flight", "requests that are not answered yet"),
+    Meter::new(Gauge, "http_connections", "open connections to the public port"),
+    Meter::new(
+        Counter,
+        "http_connections_held_back_total",
+        "connections that waited because as many as may be were open",
+    ),
+    Meter::new(Counter, "http_accept_errors_total", "connections that could not be accepted"),
+    Meter::new(Counter, "http_slow_heads_total", "requests whose head did not arrive in time"),
+    Meter::new(Counter, "rate_limited_total", "refused for asking too often")
+        .by("kind", &["participant", "service", "address", "failures"]),
+    Meter::new(Counter, "rate_limits_forgotten_total", "times that all buckets of a kind were let go, to bound memory")
+        .by("kind", &["participant", "service", "address", "failures"]),
+    Meter::new(Histogram, "send_batch_size", "sends in a transaction"),
+    Meter::new(Histogram, "send_commit_seconds", "how long the transaction took"),
+    Meter::new(Histogram, "send_wait_seconds", "how long the first of its sends had waited"),
+    Meter::new(Gauge, "send_queue_depth", "sends that had to wait for the next transaction"),
+    Meter::new(Counter, "send_queue_overflows_total", "sends refused because too many waited"),
+    Meter::new(Counter, "events_published_total", "events handed to Redis").by("path", &["fast", "outbox"]),
+    Meter::new(Histogram, "publish_batch_size", "events in a pipeline to Redis"),
+    Meter::new(Histogram, "publish_seconds", "how long Redis took for a pipeline of events"),
+    Meter::new(Gauge, "publish_queue_depth", "committed events that wait in memory for Redis"),
+    Meter::new(Counter, "publish_queue_overflows_total", "events that memory had no room for"),
+    Meter::new(Gauge, "outbox_events", "events that wait in the outbox"),
+    Meter::new(Gauge, "outbox_age_seconds", "age of the oldest of them"),
+    Meter::new(Gauge, "outbox_behind", "1 while Redis does not take events"),
+    Meter::new(Counter, "events_too_early_total", "attempts to publish a message before its predecessor"),
+    Meter::new(Counter, "settle_queue_overflows_total", "published batches that will be published once more"),
+    Meter::new(Gauge, "outbox_settling", "published batches whose rows are kept for a moment"),
+    Meter::new(Counter, "receipts_applied_total", "receipts from gateways"),
+    Meter::new(Counter, "receipts_dropped_total", "receipts that could not be applied"),
+    Meter::new(Counter, "audit_entries_total", "entries of the audit trail about reads and refusals"),
+    Meter::new(Histogram, "audit_batch_size", "entries in a transaction"),
+    Meter::new(Histogram, "audit_commit_seconds", "how long the transaction took"),
+    Meter::new(Counter, "audit_queue_overflows_total", "entries that found no room")
+        .by("queue", &["reads", "refusals"]),
+    Meter::new(Counter, "audit_entries_lost_total", "refusals that were only counted"),
+    Meter::new(Counter, "audit_socket_events_total", "entries from gateways"),
+    Meter::new(Counter, "audit_socket_events_dropped_total", "entries from gateways that could not be read"),
+    Meter::new(Counter, "content_unreadable_total", "texts of messages that did not open")
+        .by("cause", &["refused", "no_key"]),
+    Meter::new(Counter, "database_connections_total", "connections to PostgreSQL opened"),
+    Meter::new(Gauge, "database_connections", "connections of the pool").by("state", &["in_use", "idle", "waited_for"]),
+    Meter::new(Gauge, "database_up", "1 when PostgreSQL answers"),
+    Meter::new(Gauge, "redis_up", "1 when Redis answers"),
+    Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),
+    Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
+        .by("outcome", &["changed", "failed"]),
+    Meter::new(Counter, "trace_exports_total", "batches of spans for the collector").by("outcome", &["sent", "failed"]),
+];
+
+/// Looks at what is not counted as it happens.
+pub(crate) async fn look(state: &State) {
+    let pool = state.store.pool();
+    gauge!("database_connections", "state" => "in_use").set(pool.in_use as f64);
+    gauge!("database_connections", "state" => "idle").set(pool.idle as f64);
+    gauge!("database_connections", "state" => "waited_for").set(pool.waited_for as f64);
+    gauge!("database_up").set(f64::from(u8::from(state.store.ping().await.is_ok())));
+    gauge!("redis_up").set(f64::from(u8::from(state.redis.is_up())));
+    gauge!("publish_queue_depth").set(state.publisher.depth() as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_they_count() {
+        for Meter { kind, name, .. } in METERS {
+            assert_eq!(*kind == Counter, name.ends_with("_total"), "{name}");
+            assert!(*kind != Histogram || name.ends_with("_seconds") || name.ends_with("_size"), "{name}");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The public port: accepts connections, as many as it may hold, and lets each speak HTTP/1.1 to the API.
+//!
+//! It waits for nobody: a request's head must arrive within [`HEAD_TIMEOUT`], an idle connection ends after
+//! [`IDLE_TIMEOUT`], and what cannot be accepted for want of descriptors is tried again after a pause.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use poem::http::uri::Scheme;
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Endpoint, Request, Response};
+use shared::problem;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// From the first byte of a request's head to its last.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two requests of a connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Largest head of a request; a larger one is answered with 431.
+const HEAD_BYTES: usize = 16 * 1024;
+/// After an accept that failed for want of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(50);
+/// For the last words to whoever was too slow.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// A port and what it serves.
+pub(crate) struct Server<E> {
+    listener: TcpListener,
+    endpoint: Arc<E>,
+    room: Arc<Semaphore>,
+    head_timeout: Duration,
+}
+
+impl<E> Server<E>
+where
+    E: Endpoint<Output = Response> + 'static,
+{
+    /// Serves `endpoint` to at most `connections` at a time; more wait in the kernel.
+    pub(crate) fn new(listener: TcpListener, endpoint: E, connections: usize) -> Self {
+        let room = Arc::new(Semaphore::new(connections));
+        Self { listener, endpoint: Arc::new(endpoint), room, head_timeout: HEAD_TIMEOUT }
+    }
+
+    /// Accepts until `stop`, then lets connections finish what they are at, for `patience` at most.
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>, patience: Duration) {
+        let (tasks, stopping, late) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let mut stop = pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                accepted = self.accept() => accepted,
+            };
+            let Some((tcp, peer, permit)) = accepted else { continue };
+            let (endpoint, stopping, late) = (self.endpoint.clone(), stopping.clone(), late.clone());
+            let head = Arc::new(Head::new(self.head_timeout));
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = serve(tcp, peer, head, endpoint, stopping) => {}
+                    () = late.cancelled() => {}
+                }
+                metrics::gauge!("http_connections").decrement(1.0);
+                drop(permit);
+            });
+        }
+        drop(self.listener);
+        stopping.cancel();
+        tasks.close();
+        if timeout(patience, tasks.wait()).await.is_err() {
+            late.cancel();
+            tasks.wait().await;
+        }
+    }
+
+    async fn accept(&self) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let permit = match self.room.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                metrics::counter!("http_connections_held_back_total").increment(1);
+                self.room.clone().acquire_owned().await.ok()?
+            }
+        };
+        match self.listener.accept().await {
+            Ok((tcp, peer)) => {
+                metrics::gauge!("http_connections").increment(1.0);
+                Some((tcp, peer, permit))
+            }
+            Err(error) => {
+                use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+                if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+                    // Without a pause this would spin: the connection that found no descriptor is still there.
+                    metrics::counter!("http_accept_errors_total").increment(1);
+                    tracing::error!(%error, "cannot accept a connection");
+                    sleep(PAUSE).await;
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Speaks HTTP on a connection until it ends, or until it is idle and the server stops.
+async fn serve<E>(tcp: TcpStream, peer: SocketAddr, head: Arc<Head>, endpoint: Arc<E>, stopping: CancellationToken)
+where
+    E: Endpoint<Output = Response> + 'static,
+{
+    let local = tcp.local_addr().unwrap_or(peer);
+    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+        head.has_arrived();
+        let head = head.clone();
+        let request = Request::from((request, LocalAddr(local.into()), RemoteAddr(peer.into()), Scheme::HTTP));
+        let endpoint = endpoint.clone();
+        async move {
+            let response = endpoint.get_response(request).await;
+            head.is_awaited();
+            Ok::<hyper::Response<_>, Infallible>(response.into())
+        }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(HEAD_BYTES);
+    let mut connection = http.serve_connection(TokioIo::new(Watched { tcp, head: head.clone() }), service);
+    let mut is_stopping = false;
+    loop {
+        tokio::select! {
+            // Whatever ended it: HTTP has said so, or there is nobody to say it to.
+            _ended = &mut connection => return,
+            () = stopping.cancelled(), if !is_stopping => {
+                is_stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            () = sleep_until(head.look_at()) => {
+                if head.is_late() {
+                    break;
+                }
+            }
+        }
+    }
+    metrics::counter!("http_slow_heads_total").increment(1);
+    let mut tcp = connection.into_parts().io.into_inner().tcp;
+    let _gone = timeout(LAST_WORDS, tcp.write_all(problem::too_slow().as_bytes())).await;
+    let _gone = timeout(LAST_WORDS, tcp.shutdown()).await;
+}
+
+/// Since when the head of a request has been arriving.
+struct Head {
+    timeout: Duration,
+    born: Instant,
+    /// In milliseconds since `born`; [`AWAITED`] or [`ARRIVED`] when no part of a head is there without the rest.
+    since: AtomicU64,
+}
+
+const AWAITED: u64 = u64::MAX;
+const ARRIVED: u64 = u64::MAX - 1;
+
+impl Head {
+    fn new(timeout: Duration) -> Self {
+        Self { timeout, born: Instant::now(), since: AtomicU64::new(AWAITED) }
+    }
+
+    /// Something was read: of a head, if one is awaited.
+    fn reads(&self) {
+        if self.since.load(Ordering::Relaxed) == AWAITED {
+            let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(ARRIVED - 1);
+            self.since.store(now, Ordering::Relaxed);
+        }
+    }
+
+    fn has_arrived(&self) {
+        self.since.store(ARRIVED, Ordering::Relaxed);
+    }
+
+    fn is_awaited(&self) {
+        self.since.store(AWAITED, Ordering::Relaxed);
+    }
+
+    fn began(&self) -> Option<Instant> {
+        match self.since.load(Ordering::Relaxed) {
+            AWAITED | ARRIVED => None,
+            since => Some(self.born + Duration::from_millis(since)),
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        self.began().is_some_and(|began| began.elapsed() >= self.timeout)
+    }
+
+    /// A head that begins after this was asked for is not late before that.
+    fn look_at(&self) -> Instant {
+        self.began().unwrap_or_else(Instant::now) + self.timeout
+    }
+}
+
+/// A connection that tells when something is read from it.
+struct Watched {
+    tcp: TcpStream,
+    head: Arc<Head>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.tcp).poll_read(cx, buf));
+        if buf.filled().len() > before {
+            self.head.reads();
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests;

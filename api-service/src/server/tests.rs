@@ -1,0 +1,112 @@
+use super::*;
+use poem::EndpointExt;
+use poem::endpoint::make_sync;
+use tokio::io::AsyncReadExt;
+use tokio::sync::oneshot;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+struct Running {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+async fn start(connections: usize, head_timeout: Duration) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut server = Server::new(listener, make_sync(|_| "hello").map_to_response(), connections);
+    server.head_timeout = head_timeout;
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async move { stopped.await.unwrap_or_default() };
+    let ended = tokio::spawn(server.run(stopped, Duration::from_millis(300)));
+    Running { address, stop, ended }
+}
+
+async fn read_until(tcp: &mut TcpStream, end: &str) -> String {
+    let mut read = Vec::new();
+    let reading = async {
+        while !String::from_utf8_lossy(&read).ends_with(end) {
+            let mut buffer = [0; 1024];
+            match tcp.read(&mut buffer).await.unwrap() {
+                0 => break,
+                count => read.extend_from_slice(&buffer[..count]),
+            }
+        }
+    };
+    timeout(PATIENCE, reading).await.expect("no answer");
+    String::from_utf8(read).unwrap()
+}
+
+async fn read_to_end(tcp: &mut TcpStream) -> String {
+    read_until(tcp, "\0").await
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_answered_with_a_408() {
+    let server = start(10, Duration::from_millis(200)).await;
+    for requests_before in 0..2 {
+        let mut tcp = TcpStream::connect(server.address).await.unwrap();
+        for _ in 0..requests_before {
+            tcp.write_all(REQUEST).await.unwrap();
+            read_until(&mut tcp, "hello").await;
+        }
+        let began = Instant::now();
+        tcp.write_all(&REQUEST[..REQUEST.len() - 2]).await.unwrap();
+        let answer = read_to_end(&mut tcp).await;
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("application/problem+json"), "{answer}");
+        assert!(began.elapsed() >= Duration::from_millis(200));
+    }
+}
+
+#[tokio::test]
+async fn who_says_nothing_between_two_requests_is_not_slow() {
+    let server = start(10, Duration::from_millis(50)).await;
+    let mut tcp = TcpStream::connect(server.address).await.unwrap();
+    for _ in 0..3 {
+        tcp.write_all(REQUEST).await.unwrap();
+        assert!(read_until(&mut tcp, "hello").await.starts_with("HTTP/1.1 200 "));
+        // Longer than a head may take: what is being tested is that time passes.
+        sleep(Duration::from_millis(150)).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_for_one_to_end() {
+    let server = start(1, PATIENCE).await;
+    let mut first = TcpStream::connect(server.address).await.unwrap();
+    first.write_all(REQUEST).await.unwrap();
+    read_until(&mut first, "hello").await;
+    let mut second = TcpStream::connect(server.address).await.unwrap();
+    second.write_all(REQUEST).await.unwrap();
+    let mut byte = [0];
+    assert!(timeout(Duration::from_millis(100), second.read(&mut byte)).await.is_err(), "it is not served yet");
+    drop(first);
+    assert!(read_until(&mut second, "hello").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_a_431() {
+    let server = start(10, PATIENCE).await;
+    let mut tcp = TcpStream::connect(server.address).await.unwrap();
+    let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(HEAD_BYTES));
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    assert!(read_to_end(&mut tcp).await.starts_with("HTTP/1.1 431 "));
+}
+
+#[tokio::test]
+async fn stopping_closes_idle_connections_and_ends_with_the_last_or_at_the_deadline() {
+    for leaves_half_a_request in [false, true] {
+        let server = start(10, PATIENCE).await;
+        let mut tcp = TcpStream::connect(server.address).await.unwrap();
+        tcp.write_all(REQUEST).await.unwrap();
+        read_until(&mut tcp, "hello").await;
+        if leaves_half_a_request {
+            tcp.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        }
+        server.stop.send(()).unwrap();
+        timeout(PATIENCE, server.ended).await.expect("it ends").unwrap();
+        assert!(TcpStream::connect(server.address).await.is_err(), "the port is closed");
+    }
+}

@@ -1,0 +1,33 @@
+// Names for identifiers. The chat knows people by the EHR's identifiers alone; a real EHR has their names. Here only the
+// people of the demonstration have any, and only in development mode: elsewhere the same identifier may be somebody else.
+
+import { h } from "./dom.js";
+
+export const development = document.querySelector('meta[name="chat-mode"]')?.content === "development";
+
+export const DEMO_LOCATION = "loc1";
+export const DEMO_PEOPLE = [
+  { user_id: "doc123", name: "Dr. Amara Okafor", about: "Cardiology" },
+  { user_id: "nurse7", name: "Lena Fischer", about: "Nurse, ward 4" },
+  { contact_id: "pat456", name: "Maria Santos", about: "Patient" },
+  { contact_id: "pat789", name: "Jonas Weber", about: "Patient" },
+];
+
+const idOf = ({ user_id, contact_id }) => user_id ?? contact_id;
+
+export const sameAs = (a, b) => Boolean(a && b) && a.user_id === b.user_id && a.contact_id === b.contact_id;
+
+/** `{ name, about }` to show for somebody. */
+export function describe(who, location_id) {
+  const known = development && location_id === DEMO_LOCATION && DEMO_PEOPLE.find((one) => sameAs(one, who));
+  return known || { name: idOf(who), about: who.user_id !== undefined ? "Staff" : "Patient" };
+}
+
+/** A coloured disc with initials. */
+export function avatar(who, location_id) {
+  const { name } = describe(who, location_id);
+  const words = name.replace(/^Dr\.? /, "").split(/[\s._~-]+/).filter(Boolean);
+  const initials = words.length > 1 ? words[0][0] + words.at(-1)[0] : name.slice(0, 2);
+  const tone = [...idOf(who)].reduce((sum, char) => (sum * 7 + char.codePointAt(0)) % 997, 0) % 6;
+  return h("span", { class: `avatar tone-${tone}`, "aria-hidden": "true" }, initials.toUpperCase());
+}

@@ -1,0 +1,346 @@
+// One conversation: its messages in order, what is sent into it, and who types. It joins what the socket tells, what the
+// history holds and what waits to be sent, in such a way that nothing is lost, doubled or out of order.
+
+import { ChatError } from "./errors.js";
+import { Emitter } from "./events.js";
+import { History } from "./history.js";
+import { Outbox } from "./outbox.js";
+import { conversationQuery, keyOf } from "./participant.js";
+import { Receipts } from "./receipts.js";
+import { LiveSocket } from "./socket.js";
+import { Timeline } from "./timeline.js";
+import { Typing } from "./typing.js";
+import { uuidv7 } from "./uuid.js";
+
+const MOST_CHARACTERS = 8_000;
+
+/** @typedef {import("./types.js").Message} Message */
+/** @typedef {import("./types.js").ServerMessage} ServerMessage */
+
+/**
+ * @typedef {{
+ *   change: void,
+ *   message: Message,
+ *   state: import("./types.js").State,
+ *   error: ChatError,
+ * }} ConversationEvents
+ * `change`: something to show has changed; at most once a turn. `message`: one from the other side, or from another of one's own
+ * windows, that came after the conversation was opened; once each.
+ */
+
+/** @extends {Emitter<ConversationEvents>} */
+export class Conversation extends Emitter {
+  #context;
+  #query;
+  #timeline;
+  #socket;
+  #outbox;
+  #receipts;
+  #history;
+  #typing;
+  #closed = false;
+  #changing = false;
+  /** @type {ChatError | null} */
+  #error = null;
+
+  /**
+   * @param {import("./client.js").Context} context
+   * @param {import("./types.js").Participant} peer
+   */
+  constructor(context, peer) {
+    super();
+    /** The other side. */
+    this.peer = peer;
+    this.#context = context;
+    this.#query = conversationQuery(context.location_id, context.me, peer);
+    this.#timeline = new Timeline(context.me);
+    this.#outbox = new Outbox({
+      post: (body) => context.http.post("/chat/send", body),
+      sent: (message) => { this.#merge(message); this.#history.checkGap(); },
+      failed: (entry, error) => { this.#timeline.fail(entry.client_message_id, error); this.#changed(); },
+      waiting: (error) => (error.status === 401 ? context.unauthorized(error) : context.trouble(error)),
+    }, context);
+    this.#receipts = new Receipts(context, (marked) => {
+      for (const { id, delivered_at, read_at } of marked) {
+        this.#receipt([id], { ...(delivered_at ? { delivered_at } : {}), ...(read_at ? { read_at } : {}) });
+      }
+    });
+    this.#history = new History(context, this.#query, this.#timeline, {
+      take: (messages, isOld) => this.#take(messages, isOld),
+      changed: () => this.#changed(),
+      failed: (error) => this.#failed(error),
+    });
+    this.#typing = new Typing(context.clock, () => this.#socket.send({ type: "typing" }), () => this.#changed());
+    this.#socket = new LiveSocket(context, {
+      query: () => this.#query,
+      probe: () => context.http.get("/chat/history", { ...this.#query, limit: 1 }),
+      frame: (frame) => this.#frame(frame),
+      state: (state, error) => this.#state(state, error),
+    });
+    this.#socket.open();
+    this.#history.reload(); // not behind the socket: what is there already can be shown at once
+  }
+
+  /** What to show: by `seq`, then what is on its way. The same array until something changes. @returns {readonly Message[]} */
+  get messages() {
+    return this.#timeline.messages;
+  }
+
+  /** Whether the newest messages have been loaded. */
+  get loaded() {
+    return this.#history.loaded;
+  }
+
+  /** Whether there are older ones, for `history()` to load. */
+  get hasMore() {
+    return this.#history.hasMore;
+  }
+
+  get state() {
+    return this.#socket.state;
+  }
+
+  /** Why the state is not `live`, as far as is known. */
+  get error() {
+    return this.#error;
+  }
+
+  /** Whether the other side is typing. */
+  get peerTyping() {
+    return this.#typing.active;
+  }
+
+  /** The other side's presence; null when the server does not tell. */
+  get presence() {
+    return this.#context.presence.of(this.peer);
+  }
+
+  /** Messages that the server does not have yet. */
+  get pending() {
+    return this.#outbox.size;
+  }
+
+  /**
+   * Sends. The message is in `messages` at once; it is tried until the server has it, in the order of the calls.
+   * @param {string} content 1 to 8,000 characters.
+   * @returns {Promise<Message>} Resolves once the server has it. Whoever shows `messages` need not wait for it.
+   */
+  send(content) {
+    const { clock } = this.#context;
+    const length = [...content].length;
+    if (length < 1 || length > MOST_CHARACTERS) return refuse(new ChatError(`a message has 1 to ${MOST_CHARACTERS} characters`, { status: 422 }));
+    if (this.#closed) return refuse(new ChatError("the conversation was closed", { code: "closed" }));
+    if (this.#outbox.full) return refuse(new ChatError("too many messages wait to be sent", { code: "outbox_full" }));
+    const client_message_id = uuidv7(clock.now());
+    this.#timeline.add(client_message_id, content, new Date(clock.now()).toISOString());
+    this.#typing.sent();
+    this.#changed();
+    return this.#post(client_message_id, content);
+  }
+
+  /**
+   * Tries a failed message again, as the same message.
+   * @param {Message} message
+   * @returns {Promise<Message>}
+   */
+  retry(message) {
+    const failed = this.messages.find((one) => one.key === message.key && one.status === "failed");
+    if (!failed?.client_message_id) return refuse(new ChatError("there is no such failed message", { code: "closed" }));
+    this.#timeline.fail(failed.client_message_id, null);
+    this.#changed();
+    return this.#post(failed.client_message_id, failed.content);
+  }
+
+  /**
+   * Takes a message back that has failed, or waits behind others.
+   * @param {Message} message
+   * @returns {boolean} false when the server may have it already.
+   */
+  discard(message) {
+    const found = this.messages.find((one) => one.key === message.key && one.id === null);
+    if (!found?.client_message_id) return false;
+    if (found.status === "sending" && !this.#outbox.discard(found.client_message_id)) return false;
+    this.#timeline.remove(found.client_message_id);
+    this.#changed();
+    return true;
+  }
+
+  /**
+   * Loads the page before the oldest message in `messages`, and adds it there.
+   * @returns {Promise<boolean>} Whether there are still older ones.
+   */
+  history() {
+    return this.#history.older();
+  }
+
+  /**
+   * Tells the other side that these were read: the given ones, or all received ones in `messages`.
+   * @param {readonly Message[]} [which]
+   * @returns {Promise<void>} Resolves once the server has noted it.
+   */
+  markRead(which) {
+    if (this.#context.role === "service") return Promise.resolve();
+    const wanted = which && new Set(which.map(({ key }) => key));
+    const ids = this.#timeline.unread().filter(({ key }) => wanted?.has(key) ?? true).map(({ id }) => String(id));
+    return this.#receipts.mark("read", ids);
+  }
+
+  /** Tells the other side that somebody types here. Call it on every keystroke; it is passed on now and then. */
+  typing() {
+    if (this.#context.role !== "service") this.#typing.here();
+  }
+
+  /** Ends the connection. Messages on their way are still sent. */
+  close() {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#socket.close();
+    this.#history.close();
+    this.#receipts.close();
+    this.#typing.stopped();
+    if (this.#outbox.size === 0) this.#context.forget(this);
+  }
+
+  /** For `Chat`: back from `close()`, before the last message was sent. @internal */
+  reopen() {
+    if (!this.#closed) return;
+    this.#closed = false;
+    this.#socket.open();
+    this.#history.reload();
+  }
+
+  /** For `Chat`: ends everything. @internal */
+  abandon() {
+    this.close();
+    this.#outbox.close();
+  }
+
+  /** For `Chat`: the network or a token is back. @internal */
+  hurry() {
+    this.#outbox.hurry();
+    this.#receipts.hurry();
+    this.#history.hurry();
+    this.#socket.hurry();
+  }
+
+  /** For `Chat`: a fresh token. @internal @param {string} token */
+  offer(token) {
+    this.#socket.offer(token);
+  }
+
+  /** For `Chat`: presence has changed. @internal @param {import("./types.js").Participant} who */
+  presenceChanged(who) {
+    if (keyOf(who) === keyOf(this.peer)) this.#changed();
+  }
+
+  /** @param {string} id @param {string} content @returns {Promise<Message>} */
+  #post(id, content) {
+    const { me, location_id } = this.#context;
+    const body = {
+      location_id, content, client_message_id: id,
+      ...(me.user_id !== undefined ? { sender_user_id: me.user_id } : { sender_contact_id: me.contact_id }),
+      ...(this.peer.user_id !== undefined ? { receiver_user_id: this.peer.user_id } : { receiver_contact_id: this.peer.contact_id }),
+    };
+    /** @type {Promise<Message>} */
+    const sent = new Promise((resolve, reject) => this.#outbox.add({
+      client_message_id: id, body,
+      settle: (error) => {
+        const message = this.messages.findLast((one) => one.client_message_id === id);
+        if (error || !message) reject(error ?? new ChatError("the conversation was closed", { code: "closed" }));
+        else resolve(message);
+        if (this.#closed && this.#outbox.size === 0) this.#context.forget(this);
+      },
+    }));
+    sent.catch(() => {}); // told by the message's status as well
+    return sent;
+  }
+
+  /** @param {any} frame */
+  #frame(frame) {
+    switch (frame.type) {
+      case "ready":
+        // Resumed: what was missed follows. Else it may be anything, and what was loaded before may miss a moment.
+        if (frame.resumed !== true) this.#history.reload();
+        void this.#context.presence.ask(this.peer);
+        break;
+      case "message": {
+        const merged = this.#merge(frame.message);
+        if (merged?.isNew && !merged.message.mine) this.#typing.stopped();
+        if (merged?.isNew) this.#history.checkGap();
+        break;
+      }
+      case "delivered": this.#receipt(frame.message_ids, { delivered_at: frame.delivered_at }); break;
+      case "read": this.#receipt(frame.message_ids, { read_at: frame.read_at }); break;
+      case "resync": this.#history.reload(); break;
+      case "typing": // not of another of one's own windows
+        if (frame.user_id === this.peer.user_id && frame.contact_id === this.peer.contact_id) this.#typing.there();
+        break;
+      case "presence": this.#context.presence.heard(frame); break;
+      case "error": this.emit("error", new ChatError(frame.detail, { title: frame.code, code: "frame" })); break;
+    }
+  }
+
+  /** @param {import("./types.js").State} state @param {ChatError | null} error */
+  #state(state, error) {
+    this.#error = error;
+    this.#history.poll(state !== "live" && state !== "closed" && state !== "refused");
+    if (state !== "live") this.#typing.stopped();
+    if (state === "refused" && error?.status === 401) this.#context.unauthorized(error);
+    this.emit("state", state);
+    this.#changed();
+  }
+
+  /** @param {ChatError} error Of loading, which is not tried again. */
+  #failed(error) {
+    this.#error = error;
+    this.emit("error", error);
+    if (error.status === 401) this.#context.unauthorized(error);
+    this.#changed();
+  }
+
+  /**
+   * @param {ServerMessage} message
+   * @param {boolean} [isOld] It is of a page that joins what is there; what comes alone may be older than the stretch that is kept.
+   */
+  #merge(message, isOld = false) {
+    const stray = !isOld && this.#history.hasMore && message.seq < this.#timeline.first;
+    if (stray && !this.#timeline.find(message.id)) return null; // `history()` brings it, with those between
+    const merged = this.#timeline.merge(message);
+    if (merged.confirms) this.#outbox.confirm(merged.confirms);
+    if (merged.isNew || merged.confirms) {
+      if (this.#timeline.trim(this.#context.maxMessages) && !isOld) this.#history.hasMore = true;
+      if (!isOld && this.#history.loaded && merged.isNew && !merged.confirms) this.emit("message", merged.message);
+    }
+    this.#changed();
+    return merged;
+  }
+
+  /** @param {string[]} ids @param {{ delivered_at?: string, read_at?: string }} times */
+  #receipt(ids, times) {
+    if (this.#timeline.receipt(ids, times).length > 0) this.#changed();
+  }
+
+  /** @param {ServerMessage[]} messages @param {boolean} isOld */
+  #take(messages, isOld) {
+    const arrived = [];
+    for (const message of messages) {
+      const merged = this.#merge(message, isOld)?.message;
+      if (merged?.id && !merged.mine && !merged.delivered_at) arrived.push(merged.id);
+    }
+    // The gateway proves what came by the socket; what came by HTTP is ours to tell.
+    if (arrived.length > 0 && this.#context.role !== "service") void this.#receipts.mark("delivered", arrived).catch(() => {});
+  }
+
+  #changed() {
+    if (this.#changing) return;
+    this.#changing = true;
+    queueMicrotask(() => { this.#changing = false; this.emit("change", undefined); });
+  }
+}
+
+/** @param {ChatError} error @returns {Promise<never>} */
+function refuse(error) {
+  const refused = Promise.reject(error);
+  refused.catch(() => {});
+  return refused;
+}

@@ -1,0 +1,44 @@
+// `on(name, listener)`, and nothing more of what emitters can do.
+
+/** @template {{ [name: string]: unknown }} Events */
+export class Emitter {
+  /** @type {Map<keyof Events, Set<(detail: any) => void>>} */
+  #listeners = new Map();
+
+  /**
+   * Calls `listener` whenever `name` happens, until what `on` returns is called.
+   * @template {keyof Events} Name
+   * @param {Name} name
+   * @param {(detail: Events[Name]) => void} listener
+   * @returns {() => void}
+   */
+  on(name, listener) {
+    let listeners = this.#listeners.get(name);
+    if (!listeners) this.#listeners.set(name, (listeners = new Set()));
+    listeners.add(listener);
+    return () => void this.#listeners.get(name)?.delete(listener);
+  }
+
+  /**
+   * A listener that throws disturbs neither the others nor the client; its error surfaces as an uncaught one.
+   * @protected
+   * @template {keyof Events} Name
+   * @param {Name} name
+   * @param {Events[Name]} detail
+   */
+  emit(name, detail) {
+    for (const listener of [...(this.#listeners.get(name) ?? [])]) {
+      try {
+        listener(detail);
+      } catch (error) {
+        report(error);
+      }
+    }
+  }
+}
+
+/** @param {unknown} error */
+function report(error) {
+  if (globalThis.reportError) globalThis.reportError(error);
+  else setTimeout(() => { throw error; }); // Node.js
+}

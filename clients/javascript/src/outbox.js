@@ -1,0 +1,121 @@
+// What is on its way to the server, in the order it was written: one at a time, so that the order holds, and each until
+// the server has it or will not take it. The same `client_message_id` every time, so that it becomes one message.
+// Kept in memory only: what somebody writes is health information, and does not belong on a shared computer's disk.
+
+import { Backoff } from "./backoff.js";
+import { Pause } from "./clock.js";
+import { asChatError, ChatError } from "./errors.js";
+
+/**
+ * @typedef {object} Entry
+ * @property {string} client_message_id
+ * @property {object} body
+ * @property {(error: ChatError | null) => void} settle Called once: it is with the server (null), or is not going to be.
+ */
+
+/**
+ * @typedef {object} Owner
+ * @property {(body: object) => Promise<import("./types.js").ServerMessage>} post
+ * @property {(message: import("./types.js").ServerMessage) => void} sent The server's answer.
+ * @property {(entry: Entry, error: ChatError) => void} failed It will not be tried again.
+ * @property {(error: ChatError) => void} waiting It will be.
+ */
+
+export class Outbox {
+  #owner;
+  #most;
+  #backoff;
+  #pause;
+  /** @type {Entry[]} The first one is under way. */
+  #queue = [];
+  #running = false;
+  #closed = false;
+
+  /**
+   * @param {Owner} owner
+   * @param {{ clock: import("./types.js").Clock, random: () => number }} context
+   * @param {number} [most]
+   */
+  constructor(owner, { clock, random }, most = 500) {
+    this.#owner = owner;
+    this.#most = most;
+    this.#backoff = new Backoff(random, { base: 500, cap: 15_000 });
+    this.#pause = new Pause(clock);
+  }
+
+  get size() {
+    return this.#queue.length;
+  }
+
+  get full() {
+    return this.#queue.length >= this.#most;
+  }
+
+  /** @param {Entry} entry */
+  add(entry) {
+    this.#queue.push(entry);
+    if (!this.#running) void this.#run();
+  }
+
+  /** The server has it, as another way has told. @param {string} client_message_id */
+  confirm(client_message_id) {
+    const under_way = this.#queue[0]?.client_message_id === client_message_id;
+    this.#take(client_message_id)?.settle(null);
+    if (under_way) this.#pause.end();
+  }
+
+  /**
+   * Takes back one that is not under way.
+   * @param {string} client_message_id
+   * @returns {boolean}
+   */
+  discard(client_message_id) {
+    if (this.#queue[0]?.client_message_id === client_message_id) return false; // the server may have it
+    const entry = this.#take(client_message_id);
+    entry?.settle(new ChatError("the message was discarded", { code: "discarded" }));
+    return entry !== null;
+  }
+
+  /** No reason to wait any longer. */
+  hurry() {
+    this.#pause.end();
+  }
+
+  close() {
+    this.#closed = true;
+    this.#pause.end();
+    for (const entry of this.#queue.splice(0)) entry.settle(new ChatError("the chat was closed", { code: "closed" }));
+  }
+
+  async #run() {
+    this.#running = true;
+    while (this.#queue.length > 0) {
+      const entry = this.#queue[0];
+      try {
+        const message = await this.#owner.post(entry.body);
+        this.#backoff.reset();
+        if (this.#closed) return;
+        this.#owner.sent(message); // which confirms it
+        this.#take(entry.client_message_id)?.settle(null);
+      } catch (thrown) {
+        if (this.#queue[0] !== entry) continue; // confirmed meanwhile
+        const error = asChatError(thrown, "network");
+        if (error.retryable || error.status === 401) { // 401: a token may come
+          this.#owner.waiting(error);
+          await this.#pause.wait(this.#backoff.next(error.retryAfter));
+        } else {
+          this.#take(entry.client_message_id);
+          this.#owner.failed(entry, error);
+          entry.settle(error);
+        }
+      }
+    }
+    this.#running = false;
+  }
+
+  /** @param {string} client_message_id @returns {Entry | null} */
+  #take(client_message_id) {
+    const at = this.#queue.findIndex((entry) => entry.client_message_id === client_message_id);
+    return at < 0 ? null : this.#queue.splice(at, 1)[0];
+  }
+}

@@ -1,0 +1,68 @@
+// Who is who: participants as keys and as query parameters, and what a token says of its owner.
+
+import { ChatError } from "./errors.js";
+
+/** @typedef {import("./types.js").Participant} Participant */
+
+/**
+ * @param {Participant} participant
+ * @returns {string} The same for the same person, `user:doc123`.
+ */
+export function keyOf(participant) {
+  return participant.user_id !== undefined ? `user:${participant.user_id}` : `contact:${participant.contact_id}`;
+}
+
+/**
+ * @param {{ user_id?: string, contact_id?: string }} given
+ * @returns {Participant}
+ */
+export function participantOf(given) {
+  if (typeof given.user_id === "string" && given.contact_id === undefined) return { user_id: given.user_id };
+  if (typeof given.contact_id === "string" && given.user_id === undefined) return { contact_id: given.contact_id };
+  throw new TypeError("a participant is { user_id } or { contact_id }");
+}
+
+/**
+ * A conversation as the API names it.
+ * @param {string} location_id
+ * @param {Participant} me
+ * @param {Participant} peer
+ * @returns {Record<string, string>}
+ */
+export function conversationQuery(location_id, me, peer) {
+  if (me.user_id === undefined && peer.user_id === undefined) throw new TypeError("two contacts cannot have a conversation");
+  if (me.user_id !== undefined && peer.user_id !== undefined) return { location_id, user_id: me.user_id, peer_user_id: peer.user_id };
+  return { location_id, user_id: String(me.user_id ?? peer.user_id), contact_id: String(me.contact_id ?? peer.contact_id) };
+}
+
+/**
+ * The other side of an inbox row.
+ * @param {{ user_id: string, contact_id?: string, peer_user_id?: string }} row
+ * @param {Participant} me
+ * @returns {Participant}
+ */
+export function peerOf(row, me) {
+  if (row.peer_user_id !== undefined) return { user_id: row.user_id === me.user_id ? row.peer_user_id : row.user_id };
+  return me.user_id !== undefined ? { contact_id: String(row.contact_id) } : { user_id: row.user_id };
+}
+
+/**
+ * What a token says. Nothing is verified here: that is the server's.
+ * @param {string} token
+ * @returns {{ me: Participant | null, role: string, locations: string[], expiresAt: number | null }}
+ */
+export function readToken(token) {
+  /** @type {any} */
+  let claims = null;
+  try {
+    const part = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
+    claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part), (char) => char.charCodeAt(0)))) ;
+  } catch { /* told below */ }
+  if (typeof claims !== "object" || claims === null) throw new ChatError("the token is no JWT: three parts of base64, joined by dots", { code: "token" });
+  const fhir = /(?:^|\/)(Practitioner|PractitionerRole|Patient|RelatedPerson)\/([^/]+)$/.exec(String(claims.fhirUser ?? ""));
+  const role = claims.role ?? (fhir ? (fhir[1].startsWith("Practitioner") ? "user" : "contact") : "");
+  const id = claims.role === undefined && fhir ? fhir[2] : claims.sub;
+  const me = typeof id !== "string" ? null : role === "user" ? { user_id: id } : role === "contact" ? { contact_id: id } : null;
+  const locations = Array.isArray(claims.locations) ? claims.locations.map(String) : [];
+  return { me, role, locations, expiresAt: typeof claims.exp === "number" ? claims.exp * 1000 : null };
+}

@@ -1,0 +1,211 @@
+// The messages of one conversation, as they are to be shown: confirmed ones by `seq`, each once, then those on their
+// way. What is confirmed is one unbroken stretch up to the newest, or a gap in it is known. It asks nobody anything.
+
+/** @typedef {import("./types.js").Message} Message */
+/** @typedef {import("./types.js").ServerMessage} ServerMessage */
+/** @typedef {import("./types.js").Participant} Participant */
+/** @typedef {{ delivered_at?: string, read_at?: string }} Times */
+
+const EARLY_RECEIPTS = 1_000; // of messages that are not here (yet)
+
+export class Timeline {
+  #me;
+  /** @type {Message[]} By `seq`. */
+  #confirmed = [];
+  /** @type {Message[]} In the order they were written. */
+  #pending = [];
+  /** @type {Map<string, Message>} */
+  #byId = new Map();
+  /** @type {Map<string, Times>} */
+  #early = new Map();
+  /** @type {readonly Message[] | null} */
+  #snapshot = null;
+
+  /** @param {Participant} me */
+  constructor(me) {
+    this.#me = me;
+  }
+
+  /** What to show. The same array until something changes. @returns {readonly Message[]} */
+  get messages() {
+    this.#snapshot ??= Object.freeze([...this.#confirmed, ...this.#pending]);
+    return this.#snapshot;
+  }
+
+  get size() {
+    return this.#confirmed.length;
+  }
+
+  /** `seq` of the oldest and the newest that the server has confirmed; 0 when there is none. */
+  get first() {
+    return this.#confirmed[0]?.seq ?? 0;
+  }
+
+  get last() {
+    return this.#confirmed.at(-1)?.seq ?? 0;
+  }
+
+  /** `seq` behind which one or more are missing, or null. */
+  get gap() {
+    if (this.last - this.first === this.size - 1) return null;
+    const at = this.#confirmed.findIndex((message, index) => Number(message.seq) !== this.first + index);
+    return at < 1 ? null : Number(this.#confirmed[at - 1].seq);
+  }
+
+  /**
+   * The `seq` to load from so that nothing is missed, receipts of the last `back` messages included; null when nothing is here yet.
+   * @param {number} back
+   */
+  stale(back) {
+    if (this.size === 0) return null;
+    const unread = this.#confirmed.slice(Math.max(this.size - back, 0)).find((message) => message.read_at === null);
+    return Math.min(this.gap === null ? Infinity : this.gap + 1, Number(unread?.seq ?? Infinity), this.last + 1);
+  }
+
+  /**
+   * Takes what the server says of a message.
+   * @param {ServerMessage} message
+   * @returns {{ message: Message, isNew: boolean, confirms: string | null }} `confirms`: the `client_message_id` of one that was on its way.
+   */
+  merge(message) {
+    const known = this.#byId.get(message.id);
+    const early = this.#early.get(message.id);
+    this.#early.delete(message.id);
+    const mine = this.#me.user_id !== undefined
+      ? message.sender_user_id === this.#me.user_id : message.sender_contact_id === this.#me.contact_id;
+    const waiting = mine && message.client_message_id ? this.#pendingAt(message.client_message_id) : -1;
+    const merged = withTimes({
+      key: known?.key ?? ((mine && message.client_message_id) || message.id),
+      id: message.id, seq: message.seq, mine, status: "sent", error: null, content: message.content,
+      client_message_id: message.client_message_id ?? null, sent_at: message.sent_at, delivered_at: null, read_at: null,
+    }, known ?? {}, early ?? {}, message);
+    const confirms = waiting >= 0 ? message.client_message_id ?? null : null;
+    if (waiting >= 0) this.#pending.splice(waiting, 1);
+    if (known && same(known, merged) && !confirms) return { message: known, isNew: false, confirms };
+    this.#put(merged);
+    return { message: merged, isNew: !known, confirms };
+  }
+
+  /**
+   * The other side has, or has read, these.
+   * @param {readonly string[]} ids
+   * @param {Times} times
+   * @returns {Message[]} Those that changed by it.
+   */
+  receipt(ids, times) {
+    const changed = [];
+    for (const id of ids) {
+      const known = this.#byId.get(id);
+      if (!known) {
+        this.#early.set(id, { ...this.#early.get(id), ...times });
+        if (this.#early.size > EARLY_RECEIPTS) this.#early.delete(String(this.#early.keys().next().value));
+        continue;
+      }
+      const merged = withTimes(known, known, times);
+      if (same(known, merged)) continue;
+      this.#put(merged);
+      changed.push(merged);
+    }
+    return changed;
+  }
+
+  /** One that is on its way. @param {string} client_message_id @param {string} content @param {string} sent_at */
+  add(client_message_id, content, sent_at) {
+    /** @type {Message} */
+    const message = Object.freeze({
+      key: client_message_id, id: null, seq: null, mine: true, status: "sending", error: null, content, client_message_id,
+      sent_at, delivered_at: null, read_at: null,
+    });
+    this.#pending.push(message);
+    this.#snapshot = null;
+    return message;
+  }
+
+  /**
+   * One on its way has failed (`error`), or is tried again (null): then it is the last of those that wait.
+   * @param {string} client_message_id
+   * @param {import("./errors.js").ChatError | null} error
+   */
+  fail(client_message_id, error) {
+    const at = this.#pendingAt(client_message_id);
+    if (at < 0) return;
+    const [message] = this.#pending.splice(at, 1);
+    /** @type {Message} */
+    const changed = Object.freeze({ ...message, error, status: error ? "failed" : "sending" });
+    if (error) this.#pending.splice(at, 0, changed);
+    else this.#pending.push(changed);
+    this.#snapshot = null;
+  }
+
+  /** @param {string} client_message_id @returns {boolean} */
+  remove(client_message_id) {
+    const at = this.#pendingAt(client_message_id);
+    if (at >= 0) this.#pending.splice(at, 1);
+    this.#snapshot = null;
+    return at >= 0;
+  }
+
+  /** Forgets everything that the server has, to begin anew at another place. */
+  restart() {
+    this.#confirmed = [];
+    this.#byId.clear();
+    this.#snapshot = null;
+  }
+
+  /** Forgets the oldest until `most` are left. @param {number} most @returns {boolean} Whether there were more. */
+  trim(most) {
+    if (this.size <= most) return false;
+    for (const message of this.#confirmed.splice(0, this.size - most)) this.#byId.delete(String(message.id));
+    this.#snapshot = null;
+    return true;
+  }
+
+  /** The messages that this side has received and not read. @returns {Message[]} */
+  unread() {
+    return this.#confirmed.filter((message) => !message.mine && message.read_at === null);
+  }
+
+  /** @param {string} id @returns {Message | undefined} */
+  find(id) {
+    return this.#byId.get(id);
+  }
+
+  /** @param {string} client_message_id */
+  #pendingAt(client_message_id) {
+    const wanted = client_message_id.toLowerCase(); // as the server writes UUIDs
+    return this.#pending.findIndex((message) => message.client_message_id === wanted);
+  }
+
+  /** @param {Message} message */
+  #put(message) {
+    const seq = Number(message.seq);
+    let low = 0;
+    let high = this.size;
+    if (seq > this.last) low = high;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (Number(this.#confirmed[middle].seq) < seq) low = middle + 1;
+      else high = middle;
+    }
+    this.#confirmed.splice(low, this.#confirmed[low]?.seq === seq ? 1 : 0, Object.freeze(message));
+    this.#byId.set(String(message.id), message);
+    this.#snapshot = null;
+  }
+}
+
+/**
+ * With the first times that anybody knows: answers and events overtake each other, and a tick never goes back.
+ * @param {Message} message
+ * @param {...{ delivered_at?: string | null, read_at?: string | null }} sources
+ * @returns {Message}
+ */
+function withTimes(message, ...sources) {
+  const read_at = sources.map((source) => source.read_at).find((at) => at) ?? null;
+  const delivered_at = sources.map((source) => source.delivered_at).find((at) => at) ?? read_at;
+  return { ...message, delivered_at, read_at, status: read_at ? "read" : delivered_at ? "delivered" : "sent" };
+}
+
+/** @param {Message} a @param {Message} b */
+function same(a, b) {
+  return a.seq === b.seq && a.delivered_at === b.delivered_at && a.read_at === b.read_at;
+}

@@ -1,0 +1,326 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { DOCTOR, PATIENT, token } from "./server.js";
+import { statuses, texts, world } from "./world.js";
+
+test("history and live messages join, in order, and each new one is announced once", async () => {
+  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 60; i++) server.write(PATIENT, `old ${i}`); } });
+  const conversation = open();
+  const announced = [];
+  conversation.on("message", ({ content }) => announced.push(content));
+  await clock.advance(1_000);
+  assert.equal(conversation.state, "live");
+  assert.equal(conversation.messages.length, 50);
+  assert.equal(conversation.hasMore, true);
+  server.write(PATIENT, "new 1");
+  server.write(DOCTOR, "from another window");
+  await clock.settle();
+  assert.equal(await conversation.history(), false);
+  assert.deepEqual(texts(conversation), [...Array.from({ length: 60 }, (_, index) => `old ${index + 1}`), "new 1", "from another window"]);
+  assert.deepEqual(announced, ["new 1", "from another window"]);
+  assert.deepEqual(conversation.messages.slice(-2).map(({ mine }) => mine), [false, true]);
+});
+
+test("a message is shown at once, then sent, delivered and read", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  const sent = conversation.send("Hello");
+  assert.deepEqual(statuses(conversation), ["sending"]);
+  const message = await sent;
+  assert.deepEqual([message.status, message.seq], ["sent", 1]);
+  server.receipt("delivered", [message.id]);
+  assert.deepEqual(statuses(conversation), ["delivered"]);
+  server.receipt("read", [message.id]);
+  assert.deepEqual(statuses(conversation), ["read"]);
+});
+
+test("offline, messages wait in order; back online they are sent once each", async () => {
+  const { clock, server, chat, open, shown } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  let online = false;
+  server.answer = () => (online ? null : "lost");
+  server.handshake = () => online;
+  server.cutAll();
+  for (const text of ["one", "two", "three"]) conversation.send(text);
+  await clock.advance(120_000);
+  assert.deepEqual(statuses(conversation), ["sending", "sending", "sending"]);
+  assert.equal(conversation.state, "reconnecting");
+  assert.equal(chat.pending, 3);
+  online = true;
+  await clock.advance(60_000);
+  assert.equal(conversation.state, "live");
+  assert.deepEqual(server.messages.map(({ content }) => content), ["one", "two", "three"]);
+  assert.deepEqual(texts(conversation), ["one", "two", "three"]);
+  assert.equal(chat.pending, 0);
+  for (const screen of shown) assert.equal(new Set(screen.map(({ content }) => content)).size, screen.length, "doubled on the screen");
+});
+
+test("an answer that got lost does not make a second message", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  server.cutAll(); // so that the socket does not tell either
+  server.handshake = () => false;
+  let lost = 2;
+  server.answer = ({ path }) => (path === "/chat/send" && lost-- > 0 ? "unheard" : null);
+  const sent = conversation.send("once");
+  await clock.advance(10_000);
+  assert.equal((await sent).seq, 1);
+  const ids = server.requests.filter(({ path }) => path === "/chat/send").map(({ body }) => body.client_message_id);
+  assert.equal(new Set(ids).size, 1);
+  assert.equal(server.messages.length, 1);
+  assert.deepEqual(texts(conversation), ["once"]);
+});
+
+test("the socket's word that a message arrived ends its retries", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  server.answer = ({ path }) => (path === "/chat/send" ? "unheard" : null); // for ever
+  const sent = conversation.send("heard");
+  assert.equal((await sent).status, "sent");
+  const tries = server.requests.filter(({ path }) => path === "/chat/send").length;
+  await clock.advance(120_000);
+  assert.equal(server.requests.filter(({ path }) => path === "/chat/send").length, tries);
+  conversation.send("behind it");
+  conversation.send("and behind that");
+  await clock.settle();
+  assert.deepEqual(texts(conversation), ["heard", "behind it", "and behind that"]);
+  assert.deepEqual(statuses(conversation), ["sent", "sent", "sent"], "those behind it do not wait");
+});
+
+test("a refused message fails alone, can be tried again as the same message, or be discarded", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  const refused = conversation.send("refuse me");
+  conversation.send("fine");
+  await assert.rejects(refused, ({ status, errors }) => status === 422 && errors[0].pointer === "/content");
+  await clock.settle();
+  assert.deepEqual(conversation.messages.map(({ content, status }) => [content, status]), [["fine", "sent"], ["refuse me", "failed"]]);
+  assert.equal(conversation.messages[1].error.status, 422);
+  await assert.rejects(conversation.retry(conversation.messages[1]));
+  const tries = server.requests.filter(({ body }) => body?.content === "refuse me").map(({ body }) => body.client_message_id);
+  assert.deepEqual(tries, [tries[0], tries[0]]);
+  assert.equal(conversation.discard(conversation.messages[1]), true);
+  assert.deepEqual(texts(conversation), ["fine"]);
+});
+
+test("Retry-After is honoured, and 429 and 503 are tried again", async () => {
+  for (const status of [429, 503]) {
+    const { clock, server, open } = await world();
+    const conversation = open();
+    await clock.advance(1_000);
+    let times = 1;
+    server.answer = ({ path }) => (path === "/chat/send" && times-- > 0 ? { status, body: { detail: "later" }, headers: { "Retry-After": "20" } } : null);
+    conversation.send("patience");
+    await clock.advance(19_900);
+    assert.equal(server.requests.filter(({ path }) => path === "/chat/send").length, 1, String(status));
+    await clock.advance(1_000);
+    assert.deepEqual(statuses(conversation), ["sent"]);
+  }
+});
+
+test("cut off, it resumes with the cursor of what it saw last", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  server.write(PATIENT, "before");
+  const seen = server.log.at(-1).cursor;
+  server.cutAll();
+  assert.equal(conversation.state, "reconnecting");
+  server.write(PATIENT, "meanwhile");
+  await clock.advance(1_000);
+  assert.equal(server.handshakes.at(-1).query.cursor, seen);
+  assert.deepEqual(texts(conversation), ["before", "meanwhile"]);
+});
+
+for (const [name, lose] of [
+  ["resumed: false", (server) => { server.log.length = 0; server.cutAll(); }],
+  ["resync", (server) => server.ephemeral({ type: "resync" })],
+]) {
+  test(`after ${name} what was missed is loaded, receipts of older messages included`, async () => {
+    const { clock, server, open } = await world();
+    const conversation = open();
+    await clock.advance(1_000);
+    for (let i = 1; i <= 100; i++) server.write(DOCTOR, `mine ${i}`);
+    const announced = [];
+    conversation.on("message", ({ content }) => announced.push(content));
+    const { live } = server;
+    for (const socket of live) socket.readyState = 0; // hears nothing
+    server.receipt("read", server.messages.slice(0, 30).map(({ id }) => id));
+    for (let i = 1; i <= 250; i++) server.write(PATIENT, `missed ${i}`);
+    for (const socket of live) socket.readyState = 1;
+    lose(server);
+    await clock.advance(2_000);
+    assert.deepEqual(conversation.messages.map(({ seq }) => seq), server.messages.map(({ seq }) => seq));
+    assert.deepEqual(statuses(conversation).slice(0, 31), [...Array(30).fill("read"), "sent"]);
+    assert.deepEqual(announced, Array.from({ length: 250 }, (_, index) => `missed ${index + 1}`));
+  });
+}
+
+test("whoever was away for thousands of messages begins anew with the newest, and can page back", async () => {
+  const { clock, server, open } = await world({ prepare: (server) => server.write(PATIENT, "long ago") });
+  const conversation = open();
+  await clock.advance(1_000);
+  server.cutAll();
+  server.handshake = () => false;
+  server.answer = () => "lost";
+  for (let i = 2; i <= 3_000; i++) server.write(PATIENT, `text ${i}`);
+  server.log.length = 0;
+  server.handshake = () => true;
+  server.answer = () => null;
+  await clock.advance(20_000);
+  assert.equal(conversation.messages.at(-1).seq, 3_000);
+  assert.equal(conversation.hasMore, true);
+  while (conversation.hasMore) await conversation.history();
+  assert.deepEqual(conversation.messages.map(({ seq }) => seq), server.messages.map(({ seq }) => seq));
+});
+
+test("a message that overtakes another waits for nobody, and a gap that stays is loaded", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  server.write(PATIENT, "one");
+  for (const socket of server.live) socket.readyState = 0;
+  server.write(PATIENT, "two");
+  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  server.write(PATIENT, "three");
+  assert.deepEqual(texts(conversation), ["one", "three"]);
+  await clock.advance(2_000);
+  assert.deepEqual(texts(conversation), ["one", "two", "three"]);
+});
+
+test("degraded, it polls the history, and stops when the relay has recovered", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  server.ephemeral({ type: "degraded" });
+  assert.equal(conversation.state, "degraded");
+  const [socket] = server.live;
+  socket.readyState = 0;
+  server.write(PATIENT, "without relay");
+  socket.readyState = 1;
+  await clock.advance(6_000);
+  assert.deepEqual(texts(conversation), ["without relay"]);
+  server.ephemeral({ type: "recovered" });
+  assert.equal(conversation.state, "live");
+  const { length } = server.requests;
+  await clock.advance(20_000);
+  assert.equal(server.requests.length, length);
+});
+
+test("what came by HTTP is told to be delivered; what is read is told once, in one request", async () => {
+  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 3; i++) server.write(PATIENT, `text ${i}`); } });
+  const conversation = open();
+  await clock.advance(1_000);
+  assert.deepEqual(server.messages.map(({ delivered_at }) => Boolean(delivered_at)), [true, true, true]);
+  const upTo = conversation.markRead(conversation.messages.slice(0, 2));
+  await clock.advance(100);
+  await upTo;
+  assert.deepEqual(statuses(conversation), ["read", "read", "delivered"]);
+  const rest = conversation.markRead();
+  conversation.markRead();
+  await clock.advance(100);
+  await rest;
+  assert.deepEqual(server.requests.filter(({ path }) => path === "/chat/read").map(({ body }) => body.message_ids), [["m1", "m2"], ["m3"]]);
+});
+
+test("typing is passed on now and then, shown for a while, and ended by a message", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  for (let i = 0; i < 40; i++) { conversation.typing(); await clock.advance(100); }
+  assert.equal(server.live[0].sent.filter(({ type }) => type === "typing").length, 2);
+  server.ephemeral({ type: "typing", ...DOCTOR });
+  assert.equal(conversation.peerTyping, false, "one's own other window");
+  server.ephemeral({ type: "typing", ...PATIENT });
+  assert.equal(conversation.peerTyping, true);
+  await clock.advance(4_900);
+  assert.equal(conversation.peerTyping, true);
+  await clock.advance(200);
+  assert.equal(conversation.peerTyping, false);
+  server.ephemeral({ type: "typing", ...PATIENT });
+  server.write(PATIENT, "there");
+  assert.equal(conversation.peerTyping, false);
+});
+
+test("memory is bounded: the oldest make room for the newest, and can be loaded no further than there is room", async () => {
+  const { clock, server, open } = await world({
+    prepare: (server) => { for (let i = 1; i <= 200; i++) server.write(PATIENT, `text ${i}`); }, chat: { maxMessages: 100 },
+  });
+  const conversation = open();
+  await clock.advance(1_000);
+  await conversation.history();
+  assert.equal(conversation.messages.length, 100);
+  assert.equal(await conversation.history(), true);
+  assert.deepEqual([conversation.messages.length, conversation.messages[0].seq], [100, 101]);
+  for (let i = 201; i <= 250; i++) server.write(PATIENT, `text ${i}`);
+  assert.deepEqual([conversation.messages.length, conversation.messages[0].seq, conversation.messages.at(-1).seq], [100, 151, 250]);
+  assert.equal(conversation.hasMore, true);
+  server.answer = ({ path }) => (path === "/chat/send" ? "lost" : null);
+  for (let i = 0; i < 500; i++) conversation.send(`waiting ${i}`);
+  await assert.rejects(conversation.send("too many"), { code: "outbox_full" });
+});
+
+test("closing a conversation still sends what waits, and leaves nothing behind", async () => {
+  const { clock, server, chat, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  server.answer = () => "lost";
+  conversation.send("late");
+  await clock.settle();
+  conversation.close();
+  assert.equal(chat.conversation(PATIENT), conversation, "the same as long as something waits");
+  conversation.close();
+  server.answer = () => null;
+  await clock.advance(20_000);
+  assert.deepEqual(server.messages.map(({ content }) => content), ["late"]);
+  assert.equal(chat.pending, 0);
+  assert.equal(clock.waiting, 0, "timers");
+  assert.notEqual(chat.conversation(PATIENT), conversation);
+  chat.close();
+  await clock.settle();
+  assert.equal(clock.waiting, 0);
+  assert.throws(() => chat.conversation(PATIENT), { code: "closed" });
+});
+
+test("too long and empty messages are refused before anybody sees them", async () => {
+  const { clock, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  await assert.rejects(conversation.send(""), { status: 422 });
+  await assert.rejects(conversation.send("x".repeat(8_001)), { status: 422 });
+  assert.equal(conversation.messages.length, 0);
+  assert.equal((await conversation.send("😀".repeat(8_000))).status, "sent", "characters, not UTF-16 units");
+});
+
+test("a listener that throws disturbs nobody else", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  const seen = [];
+  const reported = [];
+  globalThis.reportError = (error) => reported.push(error.message);
+  conversation.on("message", () => { throw new Error("a bug in the page"); });
+  conversation.on("message", ({ content }) => seen.push(content));
+  await clock.advance(1_000);
+  server.write(PATIENT, "hello");
+  assert.deepEqual(seen, ["hello"]);
+  assert.deepEqual(reported, ["a bug in the page"]);
+  delete globalThis.reportError;
+});
+
+test("the other side of two users, and of a contact, is named as the API wants it", async () => {
+  const colleague = await world();
+  colleague.open({ user_id: "nurse7" });
+  await colleague.clock.advance(1_000);
+  assert.deepEqual(colleague.server.handshakes[0].query, { location_id: "loc1", user_id: "doc123", peer_user_id: "nurse7" });
+  const patient = await world({ chat: { token: token(PATIENT) } });
+  patient.open(DOCTOR);
+  await patient.clock.advance(1_000);
+  assert.deepEqual(patient.server.handshakes[0].query, { location_id: "loc1", user_id: "doc123", contact_id: "pat456" });
+  assert.throws(() => patient.chat.conversation({ contact_id: "pat7" }), TypeError);
+});

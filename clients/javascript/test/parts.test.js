@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Backoff } from "../src/backoff.js";
+import { retryAfter } from "../src/http.js";
+import { readToken, uuidv7 } from "../src/index.js";
+import { world } from "./world.js";
+
+test("backoff: full jitter under a ceiling that doubles up to the cap", () => {
+  const highest = new Backoff(() => 0.999999, { base: 500, cap: 30_000 });
+  assert.deepEqual(Array.from({ length: 9 }, () => Math.ceil(highest.next())), [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+  highest.reset();
+  assert.equal(Math.ceil(highest.next()), 500);
+  const lowest = new Backoff(() => 0);
+  assert.deepEqual([lowest.next(), lowest.next(), lowest.next(3_000)], [0, 0, 3_000]);
+  for (let tries = 0; tries < 2_000; tries++) assert.ok(highest.next() <= 30_000, "no overflow, however long");
+});
+
+test("Retry-After: seconds, a date, nonsense", () => {
+  const now = Date.parse("2026-11-22T12:00:00Z");
+  assert.equal(retryAfter("2", now), 2_000);
+  assert.equal(retryAfter("Sun, 22 Nov 2026 12:00:30 GMT", now), 30_000);
+  assert.equal(retryAfter("Sun, 22 Nov 2026 11:00:00 GMT", now), 0);
+  assert.equal(retryAfter("999999", now), 300_000);
+  assert.deepEqual([retryAfter(null, now), retryAfter("", now), retryAfter("soon", now)], [null, null, null]);
+});
+
+test("UUIDv7: well-formed, in the order of time, all different", () => {
+  const ids = Array.from({ length: 1_000 }, (_, index) => uuidv7(1_795_000_000_000 + index));
+  for (const id of ids) assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  assert.deepEqual([...ids].sort(), ids);
+  assert.equal(Number.parseInt(ids[0].replaceAll("-", "").slice(0, 12), 16), 1_795_000_000_000);
+  assert.equal(new Set(Array.from({ length: 1_000 }, () => uuidv7(0))).size, 1_000);
+});
+
+test("tokens: EHR roles, SMART on FHIR, and what is none", () => {
+  const jwt = (claims) => `e30.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.x`;
+  assert.deepEqual(readToken(jwt({ sub: "doc123", role: "user", locations: ["loc1"], exp: 5 })), { me: { user_id: "doc123" }, role: "user", locations: ["loc1"], expiresAt: 5_000 });
+  assert.deepEqual(readToken(jwt({ sub: "x", fhirUser: "https://fhir.test/Patient/pat456" })).me, { contact_id: "pat456" });
+  assert.deepEqual(readToken(jwt({ sub: "x", fhirUser: "PractitionerRole/doc123" })).me, { user_id: "doc123" });
+  assert.equal(readToken(jwt({ sub: "x", fhirUser: "Device/1" })).me, null);
+  assert.equal(readToken(jwt({ sub: "ehr", role: "service" })).me, null);
+  assert.deepEqual(readToken(jwt({ sub: "Dr. Müller", role: "user" })).me, { user_id: "Dr. Müller" });
+  for (const bad of ["", "nonsense", "a.b", "a.!!.c", "e30.bnVsbA.x"]) assert.throws(() => readToken(bad), { code: "token" });
+});
+
+test("problems become errors, whatever the server or something in between says", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  server.answer = ({ path }) => (path === "/chat/send" ? { status: 409, body: { title: "Conflict", detail: "used before", request_id: "r7" } } : null);
+  await assert.rejects(conversation.send("x"), { name: "ChatError", status: 409, message: "used before", requestId: "r7", retryable: false });
+  server.answer = ({ path }) => (path === "/chat/send" ? { status: 418, body: "not a problem body" } : null);
+  await assert.rejects(conversation.send("y"), { status: 418 });
+});
+
+test("a server that does not answer is given up on, and asked again", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  let times = 1;
+  server.answer = ({ path }) => (path === "/chat/send" && times-- > 0 ? "silent" : null);
+  conversation.send("eventually");
+  await clock.advance(14_000);
+  assert.equal(conversation.messages[0].status, "sending");
+  await clock.advance(3_000);
+  assert.equal(conversation.messages[0].status, "sent");
+});

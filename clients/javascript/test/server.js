@@ -1,0 +1,195 @@
+// A server in memory, as the contract says: history, sends, receipts, inbox, and sockets that resume from a log. What goes
+// wrong is up to the test: `answer` may refuse or lose any request, sockets may be cut, the log may be lost.
+
+import { Buffer } from "node:buffer";
+
+export const DOCTOR = { user_id: "doc123" };
+export const PATIENT = { contact_id: "pat456" };
+
+export function token(who, name = "1") {
+  const claims = { sub: who.user_id ?? who.contact_id, role: who.user_id ? "user" : "contact", locations: ["loc1"], exp: 4102444800, jti: name };
+  return `e30.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.${name}`;
+}
+
+function whoIs(jwt) {
+  const { sub, role } = JSON.parse(Buffer.from(jwt.split(".")[1], "base64url"));
+  return role === "user" ? { user_id: sub } : { contact_id: sub };
+}
+
+export class FakeServer {
+  messages = [];
+  log = []; // { cursor, frame }
+  requests = []; // { method, path, query, body }
+  handshakes = []; // { query, token, socket }
+  refusedTokens = new Set();
+  /** May give an answer in place of the server's: { status, body, headers }, "lost" (nothing arrives), "unheard" (its answer does not). */
+  answer = () => null;
+  /** May refuse a handshake. */
+  handshake = () => true;
+  unread = new Map();
+  #cursor = 1000;
+
+  constructor(clock) {
+    this.clock = clock;
+    const server = this;
+    this.WebSocket = class {
+      readyState = 0;
+      sent = [];
+      constructor(url, protocols) {
+        const { searchParams } = new URL(url);
+        this.query = Object.fromEntries(searchParams);
+        this.token = protocols[1].slice("bearer.".length);
+        this.me = whoIs(this.token);
+        server.handshakes.push(this);
+        queueMicrotask(() => server.#connect(this));
+      }
+      send(data) {
+        this.sent.push(JSON.parse(data));
+        server.#hear(this, JSON.parse(data));
+      }
+      close() {
+        this.readyState = 3;
+      }
+      /** From the server's side. */
+      give(frame) {
+        if (this.readyState === 1) this.onmessage?.({ data: JSON.stringify(frame) });
+      }
+      cut(code = 1006, reason = "") {
+        if (this.readyState === 3) return;
+        this.readyState = 3;
+        this.onclose?.({ code, reason });
+      }
+    };
+    this.fetch = async (url, init) => {
+      await null;
+      const { pathname, searchParams } = new URL(url);
+      const request = {
+        method: init.method, path: pathname, query: Object.fromEntries(searchParams),
+        body: init.body && JSON.parse(init.body), token: init.headers.Authorization.slice("Bearer ".length),
+      };
+      this.requests.push(request);
+      const instead = await this.answer(request);
+      if (instead === "lost") throw new TypeError("fetch failed");
+      if (instead === "silent") return new Promise((_, reject) => init.signal.addEventListener("abort", () => reject(init.signal.reason)));
+      const answer = instead && instead !== "unheard" ? instead : this.#serve(request);
+      if (instead === "unheard") throw new TypeError("fetch failed");
+      return new Response(answer.status === 204 ? null : JSON.stringify(answer.body), { status: answer.status, headers: answer.headers });
+    };
+  }
+
+  get live() {
+    return this.handshakes.filter((socket) => socket.readyState === 1);
+  }
+
+  cutAll(code) {
+    for (const socket of this.live) socket.cut(code);
+  }
+
+  /** Somebody else's message, written on another machine. */
+  write(from, content, more = {}) {
+    const to = from.user_id ? PATIENT : DOCTOR;
+    const message = {
+      id: `m${this.messages.length + 1}`, conversation_id: "c1", seq: this.messages.length + 1, location_id: "loc1",
+      ...(from.user_id ? { sender_user_id: from.user_id } : { sender_contact_id: from.contact_id }),
+      ...(to.user_id ? { receiver_user_id: to.user_id } : { receiver_contact_id: to.contact_id }),
+      content, client_message_id: null, sent_at: new Date(this.clock.now()).toISOString(), delivered_at: null, read_at: null,
+      is_read: false, ...more,
+    };
+    this.messages.push(message);
+    this.publish({ type: "message", message: { ...message } });
+    return message;
+  }
+
+  receipt(kind, ids) {
+    const at = new Date(this.clock.now()).toISOString();
+    const changed = this.messages.filter((message) => ids.includes(message.id) && !message[`${kind}_at`]);
+    for (const message of changed) {
+      message[`${kind}_at`] = at;
+      if (kind === "read") Object.assign(message, { is_read: true, delivered_at: message.delivered_at ?? at });
+    }
+    if (changed.length > 0) this.publish({ type: kind, message_ids: changed.map(({ id }) => id), [`${kind}_at`]: at });
+    return changed;
+  }
+
+  publish(frame) {
+    const event = { ...frame, cursor: String(++this.#cursor) };
+    this.log.push(event);
+    for (const socket of this.live) if (!isInbox(socket.query)) socket.give(event);
+    if (frame.type === "message" || frame.type === "read") for (const socket of this.live) if (isInbox(socket.query)) socket.give({ type: "conversation", conversation: this.row(socket.me) });
+  }
+
+  ephemeral(frame) {
+    for (const socket of this.live) socket.give(frame);
+  }
+
+  row(me) {
+    const theirs = this.messages.filter((message) => !message.read_at && (me.user_id ? !message.sender_user_id : !message.sender_contact_id));
+    const last = this.messages.at(-1);
+    return {
+      conversation_id: "c1", location_id: "loc1", ...DOCTOR, ...PATIENT, last_message: { ...last }, unread_count: theirs.length,
+      last_activity_at: last.sent_at,
+    };
+  }
+
+  #connect(socket) {
+    if (socket.readyState !== 0) return;
+    if (this.refusedTokens.has(socket.token) || !this.handshake(socket)) return socket.cut(1006);
+    socket.readyState = 1;
+    const { cursor } = socket.query;
+    if (isInbox(socket.query)) return socket.give({ type: "ready" });
+    const at = this.log.findIndex((event) => event.cursor === cursor);
+    const resumed = cursor === undefined ? null : at >= 0;
+    const tail = this.log.at(-1)?.cursor ?? this.#mark();
+    socket.give({ type: "ready", conversation_id: "c1", cursor: resumed ? cursor : tail, resumed });
+    if (resumed) for (const event of this.log.slice(at + 1)) socket.give(event);
+  }
+
+  #mark() {
+    this.log.push({ type: "mark", cursor: String(++this.#cursor) });
+    return String(this.#cursor);
+  }
+
+  #hear(socket, frame) {
+    if (frame.type === "ping") socket.give({ type: "pong" });
+    if (frame.type === "auth") {
+      if (this.refusedTokens.has(frame.token)) socket.give({ type: "error", code: "unauthorized", detail: "token was revoked" });
+      else { socket.token = frame.token; socket.give({ type: "authenticated", expires_at: "2100-01-01T00:00:00Z" }); }
+    }
+  }
+
+  #serve({ method, path, query, body, token }) {
+    if (this.refusedTokens.has(token)) return { status: 401, body: { title: "Unauthorized", detail: "token has expired", request_id: "r1" } };
+    const me = whoIs(token);
+    switch (`${method} ${path}`) {
+      case "GET /chat/history": {
+        const limit = Number(query.limit ?? 50);
+        const after = query.after === undefined ? null : Number(query.after);
+        const before = query.before === undefined ? Infinity : Number(query.before);
+        const found = this.messages.filter(({ seq }) => (after === null ? seq < before : seq > after));
+        const messages = after === null ? found.slice(-limit) : found.slice(0, limit);
+        return { status: 200, body: { conversation_id: "c1", messages: structuredClone(messages), has_more: found.length > messages.length } };
+      }
+      case "POST /chat/send": {
+        if (body.content === "refuse me") return { status: 422, body: { title: "Unprocessable Content", detail: "/content is odd", errors: [{ pointer: "/content", detail: "is odd" }] } };
+        const known = this.messages.find((message) => message.client_message_id === body.client_message_id);
+        if (known) return { status: 200, body: structuredClone(known) };
+        return { status: 201, body: structuredClone(this.write(me, body.content, { client_message_id: body.client_message_id })) };
+      }
+      case "PUT /chat/read":
+      case "PUT /chat/delivered": {
+        this.receipt(path.slice("/chat/".length), body.message_ids);
+        const marked = this.messages.filter(({ id }) => body.message_ids.includes(id)).map(({ id, delivered_at, read_at }) => ({ id, delivered_at, read_at }));
+        return { status: 200, body: { marked, not_found: [] } };
+      }
+      case "GET /chat/conversations":
+        return { status: 200, body: { conversations: this.messages.length > 0 ? [this.row(me)] : [], next_cursor: null } };
+      case "GET /chat/presence":
+        return { status: 200, body: { participants: [{ ...(query.user_id ? { user_id: query.user_id } : { contact_id: query.contact_id }), online: true, last_seen_at: null }] } };
+    }
+    return { status: 404, body: { title: "Not Found" } };
+  }
+}
+
+function isInbox(query) {
+  return !(query.contact_id && query.user_id) && !query.peer_user_id;
+}

@@ -1,0 +1,217 @@
+// The connection: which end of it leads to what.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { connect } from "../src/index.js";
+import { DOCTOR, PATIENT, token } from "./server.js";
+import { statuses, texts, world } from "./world.js";
+
+async function connected(options) {
+  const all = await world(options);
+  const conversation = all.open();
+  await all.clock.advance(1_000);
+  assert.equal(conversation.state, "live");
+  return { ...all, conversation };
+}
+
+test("the token travels as a subprotocol and a header, never in a URL", async () => {
+  const { server } = await connected();
+  assert.equal(server.handshakes[0].token, token(DOCTOR));
+  for (const { query } of [...server.handshakes, ...server.requests]) assert.ok(!JSON.stringify(query).includes(token(DOCTOR)));
+});
+
+for (const [code, least, most] of [[1001, 0, 501], [1006, 0, 501], [4408, 0, 501], [1013, 5_000, 5_501], [4429, 30_000, 30_501]]) {
+  test(`close code ${code}: back within ${least} to ${most} ms`, async () => {
+    const { clock, server, conversation } = await connected();
+    await clock.advance(60_000);
+    server.cutAll(code);
+    assert.equal(conversation.state, "reconnecting");
+    const handshakes = server.handshakes.length;
+    await clock.advance(least - 1);
+    if (least > 0) assert.equal(server.handshakes.length, handshakes, "too early");
+    await clock.advance(most - least + 1);
+    assert.equal(server.handshakes.length, handshakes + 1);
+    assert.equal(conversation.state, "live");
+  });
+}
+
+test("4403: not again", async () => {
+  const { clock, server, conversation } = await connected();
+  server.cutAll(4403);
+  await clock.advance(600_000);
+  assert.equal(conversation.state, "refused");
+  assert.equal(conversation.error.status, 403);
+  assert.equal(server.handshakes.length, 1);
+});
+
+test("an unreachable server is asked ever more rarely, and with jitter", async () => {
+  const randoms = [];
+  const { clock, server } = await connected({ chat: { random: () => { const value = (randoms.length % 10) / 10; randoms.push(value); return value; } } });
+  server.handshake = () => false;
+  server.answer = () => "lost";
+  server.cutAll();
+  const before = server.handshakes.length;
+  await clock.advance(10 * 60_000);
+  const tries = server.handshakes.length - before;
+  assert.ok(tries > 15 && tries < 80, `${tries} in ten minutes`);
+  assert.ok(randoms.length > 15);
+});
+
+test("a gateway that closes at once is not hammered", async () => {
+  const { clock, server } = await connected();
+  const before = server.handshakes.length;
+  const end = clock.now() + 120_000;
+  while (clock.now() < end) { server.cutAll(1006); await clock.advance(100); }
+  assert.ok(server.handshakes.length - before < 25, String(server.handshakes.length - before));
+});
+
+test("expiring: a fresh token goes over the open socket", async () => {
+  const asked = [];
+  const { clock, server, conversation } = await connected({
+    chat: { token: (reason) => { asked.push(reason); return token(DOCTOR, `t${asked.length}`); } },
+  });
+  server.ephemeral({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
+  await clock.settle();
+  assert.deepEqual(asked, ["first", "expiring"]);
+  assert.deepEqual(server.live[0].sent.filter(({ type }) => type === "auth"), [{ type: "auth", token: token(DOCTOR, "t2") }]);
+  assert.equal(server.handshakes.length, 1);
+  server.cutAll();
+  await clock.advance(1_000);
+  assert.equal(server.handshakes[1].token, token(DOCTOR, "t2"));
+  assert.equal(conversation.state, "live");
+});
+
+test("expiring, and no other token to be had: whoever uses the SDK is told", async () => {
+  const { clock, server, chat } = await connected();
+  const told = [];
+  chat.on("expiring", ({ expires_at }) => told.push(expires_at));
+  server.ephemeral({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
+  await clock.settle();
+  assert.deepEqual(told, ["2026-11-22T13:00:00Z"]);
+  chat.setToken(token(DOCTOR, "2"));
+  assert.equal(server.live[0].sent.at(-1).type, "ping");
+  assert.deepEqual(server.live[0].sent.filter(({ type }) => type === "auth").map(({ token }) => token), [token(DOCTOR, "2")]);
+});
+
+test("4401 and 401: one fresh token for all that ask at once", async () => {
+  const asked = [];
+  const { clock, server, chat, conversation } = await connected({
+    chat: { token: async (reason) => { asked.push(reason); return token(DOCTOR, `t${asked.length}`); } },
+  });
+  chat.inbox();
+  await clock.advance(1_000);
+  server.refusedTokens.add(token(DOCTOR, "t1"));
+  server.cutAll(4401);
+  const sent = conversation.send("still here");
+  await clock.advance(2_000);
+  assert.equal((await sent).status, "sent");
+  assert.equal(conversation.state, "live");
+  assert.deepEqual(asked, ["first", "refused"]);
+});
+
+test("without another token it says so, keeps what is to be sent, and goes on once it is given one", async () => {
+  const { clock, server, chat, conversation } = await connected();
+  let unauthorized = 0;
+  chat.on("unauthorized", ({ status }) => { assert.equal(status, 401); unauthorized++; });
+  server.refusedTokens.add(token(DOCTOR));
+  server.cutAll(4401);
+  conversation.send("for later");
+  await clock.advance(10_000);
+  assert.equal(conversation.state, "refused");
+  assert.ok(unauthorized >= 1);
+  assert.deepEqual(statuses(conversation), ["sending"]);
+  assert.throws(() => chat.setToken(token(PATIENT)), { code: "token" });
+  chat.setToken(token(DOCTOR, "2"));
+  await clock.advance(1_000);
+  assert.equal(conversation.state, "live");
+  assert.deepEqual(statuses(conversation), ["sent"]);
+});
+
+test("a token callback that fails is asked again", async () => {
+  let calls = 0;
+  const { clock, server, conversation } = await connected({
+    chat: { token: () => { calls++; if (calls === 2 || calls === 3) throw new Error("the EHR is away"); return token(DOCTOR, `t${calls}`); } },
+  });
+  server.refusedTokens.add(token(DOCTOR, "t1"));
+  server.cutAll(4401);
+  await clock.advance(30_000);
+  assert.equal(conversation.state, "live");
+  assert.equal(calls, 4);
+});
+
+test("a refused handshake: HTTP tells why", async () => {
+  const forbidden = await world();
+  forbidden.server.handshake = () => false;
+  forbidden.server.answer = () => ({ status: 403, body: { detail: "the token is not for this location" } });
+  const conversation = forbidden.open();
+  await forbidden.clock.advance(1_000);
+  assert.equal(conversation.state, "refused");
+  assert.equal(conversation.error.message, "the token is not for this location");
+
+  const away = await world();
+  away.server.handshake = () => false;
+  away.server.answer = () => ({ status: 503, body: { detail: "away" }, headers: { "Retry-After": "40" } });
+  const patient = away.open();
+  await away.clock.advance(39_000);
+  assert.equal(away.server.handshakes.length, 1, "Retry-After");
+  assert.equal(patient.state, "connecting");
+});
+
+test("a platform that tells of a refused handshake by `error` alone", async () => {
+  const { clock, server, open } = await world();
+  let refuse = true;
+  const close = server.WebSocket.prototype.cut;
+  server.WebSocket.prototype.cut = function (code) { if (refuse) this.onerror?.({}); else close.call(this, code); };
+  server.handshake = () => !refuse;
+  const conversation = open();
+  await clock.advance(2_000);
+  assert.ok(server.handshakes.length > 1, "did not wait for the time limit");
+  refuse = false;
+  await clock.advance(10_000);
+  assert.equal(conversation.state, "live");
+});
+
+test("while no socket can be had, the history is polled", async () => {
+  const { clock, server, conversation } = await connected();
+  server.handshake = () => false;
+  server.cutAll();
+  server.write(PATIENT, "by another way");
+  await clock.advance(6_000);
+  assert.deepEqual(texts(conversation), ["by another way"]);
+});
+
+test("a line that went dead without a word is noticed", async () => {
+  const { clock, server, conversation } = await connected();
+  const [socket] = server.live;
+  socket.readyState = 1;
+  socket.give = () => {}; // swallows everything from now on
+  await clock.advance(36_000);
+  assert.equal(server.handshakes.length, 2);
+  assert.equal(conversation.state, "live");
+  assert.equal(socket.readyState, 3);
+});
+
+test("a quiet but living line is left alone", async () => {
+  const { clock, server } = await connected();
+  await clock.advance(10 * 60_000);
+  assert.equal(server.handshakes.length, 1);
+  assert.ok(server.live[0].sent.every(({ type }) => type === "ping"));
+});
+
+test("a server that accepts and says nothing is given up on", async () => {
+  const { clock, server, open } = await world();
+  server.WebSocket.prototype.give = () => {};
+  const conversation = open();
+  await clock.advance(60_000);
+  assert.ok(server.handshakes.length >= 2);
+  assert.equal(conversation.state, "connecting");
+});
+
+test("what connect needs, it says", async () => {
+  await assert.rejects(connect({ token: "nonsense", url: "http://chat.test", WebSocket: class {} }), { code: "token" });
+  await assert.rejects(connect({ token: token(DOCTOR) }), /url/);
+  const nameless = token({ user_id: undefined, contact_id: undefined });
+  await assert.rejects(connect({ token: nameless, url: "http://chat.test", WebSocket: class {} }), /me/);
+  if (!globalThis.WebSocket) await assert.rejects(connect({ token: token(DOCTOR), url: "http://chat.test" }), /WebSocket/);
+});

@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { ChatError } from "../src/errors.js";
+import { Timeline } from "../src/timeline.js";
+import { seeded } from "./clock.js";
+
+const me = { user_id: "doc123" };
+const theirs = (seq, more = {}) => ({ id: `m${seq}`, seq, sender_contact_id: "pat456", content: `text ${seq}`, sent_at: "2026-11-22T12:00:00Z", ...more });
+const mine = (seq, more = {}) => ({ ...theirs(seq, more), sender_contact_id: undefined, sender_user_id: "doc123" });
+const seqs = (timeline) => timeline.messages.map(({ seq }) => seq);
+
+test("whatever the order in which messages come, and how often, they stand by seq, each once", () => {
+  for (let seed = 1; seed <= 200; seed++) {
+    const random = seeded(seed);
+    const timeline = new Timeline(me);
+    const all = Array.from({ length: 30 }, (_, index) => index + 1);
+    const order = [...all, ...all].map((seq) => [random(), seq]).sort(([a], [b]) => a - b).map(([, seq]) => seq);
+    for (const seq of order) {
+      timeline.merge(theirs(seq));
+      assert.deepEqual(seqs(timeline), [...new Set(seqs(timeline))].sort((a, b) => a - b));
+    }
+    assert.deepEqual(seqs(timeline), all);
+    assert.equal(timeline.gap, null);
+  }
+});
+
+test("a confirmed message takes the place of the one that was on its way, under the same key", () => {
+  const timeline = new Timeline(me);
+  timeline.add("uuid-1", "first", "2026-11-22T12:00:00Z");
+  timeline.add("uuid-2", "second", "2026-11-22T12:00:01Z");
+  const key = timeline.messages[0].key;
+  const { confirms } = timeline.merge(mine(7, { client_message_id: "uuid-1" }));
+  assert.equal(confirms, "uuid-1");
+  assert.deepEqual(timeline.messages.map((message) => [message.key, message.status]), [[key, "sent"], ["uuid-2", "sending"]]);
+  assert.equal(timeline.merge(mine(7, { client_message_id: "uuid-1" })).isNew, false);
+  assert.equal(timeline.messages.length, 2);
+});
+
+test("somebody else's client_message_id confirms nothing of mine", () => {
+  const timeline = new Timeline(me);
+  timeline.add("uuid-1", "mine", "2026-11-22T12:00:00Z");
+  assert.equal(timeline.merge(theirs(1, { client_message_id: "uuid-1" })).confirms, null);
+  assert.deepEqual(timeline.messages.map(({ status }) => status), ["sent", "sending"]);
+});
+
+test("ticks never go back, and the first time stands", () => {
+  const timeline = new Timeline(me);
+  timeline.merge(mine(1));
+  timeline.receipt(["m1"], { read_at: "2026-11-22T12:00:05Z" });
+  timeline.receipt(["m1"], { delivered_at: "2026-11-22T12:00:03Z" });
+  timeline.merge(mine(1, { delivered_at: null, read_at: null }));
+  timeline.receipt(["m1"], { read_at: "2026-11-22T13:00:00Z" });
+  const [message] = timeline.messages;
+  assert.equal(message.status, "read");
+  assert.equal(message.read_at, "2026-11-22T12:00:05Z");
+  assert.ok(message.delivered_at, "read implies delivered");
+});
+
+test("a receipt that comes before its message is not lost, and those of strangers do not pile up", () => {
+  const timeline = new Timeline(me);
+  timeline.receipt(["m1"], { delivered_at: "2026-11-22T12:00:03Z" });
+  timeline.receipt(["m1"], { read_at: "2026-11-22T12:00:05Z" });
+  timeline.merge(mine(1));
+  assert.equal(timeline.messages[0].status, "read");
+  timeline.receipt(["oldest"], { read_at: "2026-11-22T12:00:05Z" });
+  timeline.receipt(Array.from({ length: 1_000 }, (_, index) => `x${index}`), { read_at: "2026-11-22T12:00:05Z" });
+  timeline.merge(mine(2, { id: "oldest" }));
+  assert.equal(timeline.messages[1].status, "sent", "the oldest was forgotten");
+});
+
+test("a gap is known until it is filled", () => {
+  const timeline = new Timeline(me);
+  for (const seq of [4, 5, 8]) timeline.merge(theirs(seq));
+  assert.equal(timeline.gap, 5);
+  assert.equal(timeline.stale(0), 6);
+  timeline.merge(theirs(6));
+  assert.equal(timeline.gap, 6);
+  timeline.merge(theirs(7));
+  assert.equal(timeline.gap, null);
+});
+
+test("what to load again reaches back to the oldest receipt that may have changed, but not for ever", () => {
+  const timeline = new Timeline(me);
+  assert.equal(timeline.stale(500), null);
+  for (let seq = 1; seq <= 100; seq++) timeline.merge(mine(seq, { read_at: seq < 40 || seq > 60 ? "2026-11-22T12:00:05Z" : null }));
+  assert.equal(timeline.stale(500), 40);
+  assert.equal(timeline.stale(50), 51);
+  assert.equal(timeline.stale(20), 101);
+});
+
+test("the array is the same until something changes, and messages are frozen", () => {
+  const timeline = new Timeline(me);
+  timeline.merge(mine(1));
+  const before = timeline.messages;
+  timeline.merge(mine(1));
+  assert.equal(timeline.messages, before);
+  timeline.receipt(["m1"], { delivered_at: "2026-11-22T12:00:03Z" });
+  assert.notEqual(timeline.messages, before);
+  assert.equal(before[0].status, "sent", "what was handed out did not change");
+  assert.throws(() => { timeline.messages[0].content = "other"; }, TypeError);
+});
+
+test("a failed message keeps its place, and goes behind the others when it is tried again", () => {
+  const timeline = new Timeline(me);
+  timeline.add("a", "one", "2026-11-22T12:00:00Z");
+  timeline.add("b", "two", "2026-11-22T12:00:00Z");
+  timeline.fail("a", new ChatError("no", { status: 422 }));
+  assert.deepEqual(timeline.messages.map(({ content, status }) => [content, status]), [["one", "failed"], ["two", "sending"]]);
+  timeline.fail("a", null);
+  assert.deepEqual(timeline.messages.map(({ content, status }) => [content, status]), [["two", "sending"], ["one", "sending"]]);
+});

@@ -1,0 +1,132 @@
+/**
+ * Begins. Asks for the first token, to know who this is; needs no network otherwise.
+ * @param {import("./types.js").Options} options
+ * @returns {Promise<Chat>}
+ */
+export function connect(options: import("./types.js").Options): Promise<Chat>;
+/** @typedef {import("./types.js").Participant} Participant */
+/**
+ * What the parts share.
+ * @typedef {object} Context
+ * @property {Http} http
+ * @property {string} wsUrl
+ * @property {new (url: string, protocols: string[]) => import("./types.js").WebSocketLike} WebSocket
+ * @property {Credentials} credentials
+ * @property {import("./types.js").Clock} clock
+ * @property {() => number} random
+ * @property {string} location_id
+ * @property {Participant} me
+ * @property {string} role
+ * @property {number} maxMessages
+ * @property {PresenceBook} presence
+ * @property {(conversation: Conversation) => void} forget It is closed, and nothing of it waits to be sent.
+ * @property {(error: ChatError) => void} trouble Something failed that is tried again.
+ * @property {(expires_at: string) => void} expiring The token is about to end, and there is no other.
+ * @property {(error: ChatError) => void} unauthorized The token is refused, and there is no other.
+ */
+/**
+ * @typedef {{
+ *   expiring: { expires_at: string },
+ *   unauthorized: ChatError,
+ *   trouble: ChatError,
+ *   presence: Participant & import("./types.js").Presence,
+ * }} ChatEvents
+ * `expiring`: the token ends in a minute; `unauthorized`: it has ended. Both only when there is no other to be had: give one to
+ * `setToken`. `trouble`: something failed, and is tried again.
+ */
+/** @extends {Emitter<ChatEvents>} */
+export class Chat extends Emitter<ChatEvents> {
+    /** Use `connect`. @param {Omit<Context, "presence" | "forget" | "trouble" | "expiring" | "unauthorized">} shared */
+    constructor(shared: Omit<Context, "presence" | "forget" | "trouble" | "expiring" | "unauthorized">);
+    /** Who this is. */
+    get me(): import("./types.js").Participant;
+    get location_id(): string;
+    /** Messages that the server does not have yet, in all conversations: worth a warning before the page is left. */
+    get pending(): number;
+    /**
+     * The conversation with somebody, opened. The same object until it is closed.
+     * @param {{ user_id?: string, contact_id?: string }} peer
+     * @returns {Conversation}
+     */
+    conversation(peer: {
+        user_id?: string;
+        contact_id?: string;
+    }): Conversation;
+    /** All conversations. The same object each time. @returns {Inbox} */
+    inbox(): Inbox;
+    /**
+     * Whether somebody is online; null when the server does not tell.
+     * @param {{ user_id?: string, contact_id?: string }} who
+     * @returns {Promise<import("./types.js").Presence | null>}
+     */
+    presence(who: {
+        user_id?: string;
+        contact_id?: string;
+    }): Promise<import("./types.js").Presence | null>;
+    /**
+     * What is known of somebody's presence without asking; null when nothing is.
+     * @param {{ user_id?: string, contact_id?: string }} who
+     * @returns {import("./types.js").Presence | null}
+     */
+    knownPresence(who: {
+        user_id?: string;
+        contact_id?: string;
+    }): import("./types.js").Presence | null;
+    /** A fresh token for the same participant, for those who have no callback that gets one. @param {string} token */
+    setToken(token: string): void;
+    /** Ends everything. What was not sent is lost, as `pending` tells before. */
+    close(): void;
+    #private;
+}
+export type Participant = import("./types.js").Participant;
+/**
+ * What the parts share.
+ */
+export type Context = {
+    http: Http;
+    wsUrl: string;
+    WebSocket: new (url: string, protocols: string[]) => import("./types.js").WebSocketLike;
+    credentials: Credentials;
+    clock: import("./types.js").Clock;
+    random: () => number;
+    location_id: string;
+    me: Participant;
+    role: string;
+    maxMessages: number;
+    presence: PresenceBook;
+    /**
+     * It is closed, and nothing of it waits to be sent.
+     */
+    forget: (conversation: Conversation) => void;
+    /**
+     * Something failed that is tried again.
+     */
+    trouble: (error: ChatError) => void;
+    /**
+     * The token is about to end, and there is no other.
+     */
+    expiring: (expires_at: string) => void;
+    /**
+     * The token is refused, and there is no other.
+     */
+    unauthorized: (error: ChatError) => void;
+};
+/**
+ * `expiring`: the token ends in a minute; `unauthorized`: it has ended. Both only when there is no other to be had: give one to
+ * `setToken`. `trouble`: something failed, and is tried again.
+ */
+export type ChatEvents = {
+    expiring: {
+        expires_at: string;
+    };
+    unauthorized: ChatError;
+    trouble: ChatError;
+    presence: Participant & import("./types.js").Presence;
+};
+import { Emitter } from "./events.js";
+import { Conversation } from "./conversation.js";
+import { Inbox } from "./inbox.js";
+import { Http } from "./http.js";
+import { Credentials } from "./credentials.js";
+import { PresenceBook } from "./presence.js";
+import { ChatError } from "./errors.js";

@@ -1,0 +1,95 @@
+/** @typedef {import("./types.js").Message} Message */
+/** @typedef {import("./types.js").ServerMessage} ServerMessage */
+/**
+ * @typedef {{
+ *   change: void,
+ *   message: Message,
+ *   state: import("./types.js").State,
+ *   error: ChatError,
+ * }} ConversationEvents
+ * `change`: something to show has changed; at most once a turn. `message`: one from the other side, or from another of one's own
+ * windows, that came after the conversation was opened; once each.
+ */
+/** @extends {Emitter<ConversationEvents>} */
+export class Conversation extends Emitter<ConversationEvents> {
+    /**
+     * @param {import("./client.js").Context} context
+     * @param {import("./types.js").Participant} peer
+     */
+    constructor(context: import("./client.js").Context, peer: import("./types.js").Participant);
+    /** The other side. */
+    peer: import("./types.js").Participant;
+    /** What to show: by `seq`, then what is on its way. The same array until something changes. @returns {readonly Message[]} */
+    get messages(): readonly Message[];
+    /** Whether the newest messages have been loaded. */
+    get loaded(): boolean;
+    /** Whether there are older ones, for `history()` to load. */
+    get hasMore(): boolean;
+    get state(): import("./types.js").State;
+    /** Why the state is not `live`, as far as is known. */
+    get error(): ChatError | null;
+    /** Whether the other side is typing. */
+    get peerTyping(): boolean;
+    /** The other side's presence; null when the server does not tell. */
+    get presence(): import("./types.js").Presence | null;
+    /** Messages that the server does not have yet. */
+    get pending(): number;
+    /**
+     * Sends. The message is in `messages` at once; it is tried until the server has it, in the order of the calls.
+     * @param {string} content 1 to 8,000 characters.
+     * @returns {Promise<Message>} Resolves once the server has it. Whoever shows `messages` need not wait for it.
+     */
+    send(content: string): Promise<Message>;
+    /**
+     * Tries a failed message again, as the same message.
+     * @param {Message} message
+     * @returns {Promise<Message>}
+     */
+    retry(message: Message): Promise<Message>;
+    /**
+     * Takes a message back that has failed, or waits behind others.
+     * @param {Message} message
+     * @returns {boolean} false when the server may have it already.
+     */
+    discard(message: Message): boolean;
+    /**
+     * Loads the page before the oldest message in `messages`, and adds it there.
+     * @returns {Promise<boolean>} Whether there are still older ones.
+     */
+    history(): Promise<boolean>;
+    /**
+     * Tells the other side that these were read: the given ones, or all received ones in `messages`.
+     * @param {readonly Message[]} [which]
+     * @returns {Promise<void>} Resolves once the server has noted it.
+     */
+    markRead(which?: readonly Message[]): Promise<void>;
+    /** Tells the other side that somebody types here. Call it on every keystroke; it is passed on now and then. */
+    typing(): void;
+    /** Ends the connection. Messages on their way are still sent. */
+    close(): void;
+    /** For `Chat`: back from `close()`, before the last message was sent. @internal */
+    reopen(): void;
+    /** For `Chat`: ends everything. @internal */
+    abandon(): void;
+    /** For `Chat`: the network or a token is back. @internal */
+    hurry(): void;
+    /** For `Chat`: a fresh token. @internal @param {string} token */
+    offer(token: string): void;
+    /** For `Chat`: presence has changed. @internal @param {import("./types.js").Participant} who */
+    presenceChanged(who: import("./types.js").Participant): void;
+    #private;
+}
+export type Message = import("./types.js").Message;
+export type ServerMessage = import("./types.js").ServerMessage;
+/**
+ * `change`: something to show has changed; at most once a turn. `message`: one from the other side, or from another of one's own
+ * windows, that came after the conversation was opened; once each.
+ */
+export type ConversationEvents = {
+    change: void;
+    message: Message;
+    state: import("./types.js").State;
+    error: ChatError;
+};
+import { Emitter } from "./events.js";
+import { ChatError } from "./errors.js";

@@ -1,0 +1,22 @@
+/** @template {{ [name: string]: unknown }} Events */
+export class Emitter<Events extends {
+    [name: string]: unknown;
+}> {
+    /**
+     * Calls `listener` whenever `name` happens, until what `on` returns is called.
+     * @template {keyof Events} Name
+     * @param {Name} name
+     * @param {(detail: Events[Name]) => void} listener
+     * @returns {() => void}
+     */
+    on<Name extends keyof Events>(name: Name, listener: (detail: Events[Name]) => void): () => void;
+    /**
+     * A listener that throws disturbs neither the others nor the client; its error surfaces as an uncaught one.
+     * @protected
+     * @template {keyof Events} Name
+     * @param {Name} name
+     * @param {Events[Name]} detail
+     */
+    protected emit<Name extends keyof Events>(name: Name, detail: Events[Name]): void;
+    #private;
+}

@@ -1,0 +1,46 @@
+/** @typedef {import("./types.js").ServerMessage} ServerMessage */
+/**
+ * @typedef {object} Owner
+ * @property {(messages: ServerMessage[], isOld: boolean) => void} take A page. `isOld`: it is older than what was announced, or begins everything.
+ * @property {() => void} changed `loaded` or `hasMore` has.
+ * @property {(error: import("./errors.js").ChatError) => void} failed It is not tried again.
+ */
+export class History {
+    /**
+     * @param {import("./client.js").Context} context
+     * @param {Record<string, string>} query
+     * @param {import("./timeline.js").Timeline} timeline
+     * @param {Owner} owner
+     */
+    constructor(context: import("./client.js").Context, query: Record<string, string>, timeline: import("./timeline.js").Timeline, owner: Owner);
+    /** Whether the newest messages have been loaded. */
+    loaded: boolean;
+    /** Whether there are older ones. */
+    hasMore: boolean;
+    /** Something may have been missed. */
+    reload(): void;
+    /** Nobody tells what is new. @param {boolean} on */
+    poll(on: boolean): void;
+    hurry(): void;
+    close(): void;
+    /** A message came by the socket: the one before it should be there, or come in a moment. */
+    checkGap(): void;
+    /** The page before the oldest message. @returns {Promise<boolean>} Whether there are still older ones. */
+    older(): Promise<boolean>;
+    #private;
+}
+export type ServerMessage = import("./types.js").ServerMessage;
+export type Owner = {
+    /**
+     * A page. `isOld`: it is older than what was announced, or begins everything.
+     */
+    take: (messages: ServerMessage[], isOld: boolean) => void;
+    /**
+     * `loaded` or `hasMore` has.
+     */
+    changed: () => void;
+    /**
+     * It is not tried again.
+     */
+    failed: (error: import("./errors.js").ChatError) => void;
+};

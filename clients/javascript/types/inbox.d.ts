@@ -1,0 +1,38 @@
+/** @typedef {import("./types.js").InboxRow} InboxRow */
+/** @typedef {import("./types.js").ServerConversation} ServerConversation */
+/** @typedef {{ change: void, state: import("./types.js").State, error: import("./errors.js").ChatError }} InboxEvents */
+/** @extends {Emitter<InboxEvents>} */
+export class Inbox extends Emitter<InboxEvents> {
+    /** @param {import("./client.js").Context} context */
+    constructor(context: import("./client.js").Context);
+    /** Newest activity first. The same array until something changes. @returns {readonly InboxRow[]} */
+    get rows(): readonly InboxRow[];
+    /** Whether the first page has been loaded. */
+    get loaded(): boolean;
+    /** Whether there are older ones, for `more()` to load. */
+    get hasMore(): boolean;
+    /** Unread messages in all rows that are loaded. */
+    get unread(): number;
+    get state(): import("./types.js").State;
+    /** Why the state is not `live`, as far as is known. */
+    get error(): import("./errors.js").ChatError | null;
+    /** Loads the next page. @returns {Promise<boolean>} Whether there are still more. */
+    more(): Promise<boolean>;
+    /** For `Chat`. @internal */
+    close(): void;
+    /** For `Chat`: the network or a token is back. @internal */
+    hurry(): void;
+    /** For `Chat`: a fresh token. @internal @param {string} token */
+    offer(token: string): void;
+    /** For `Chat`: a conversation has changed. Where no socket tells what became of its row, it is loaded. @internal */
+    touched(): void;
+    #private;
+}
+export type InboxRow = import("./types.js").InboxRow;
+export type ServerConversation = import("./types.js").ServerConversation;
+export type InboxEvents = {
+    change: void;
+    state: import("./types.js").State;
+    error: import("./errors.js").ChatError;
+};
+import { Emitter } from "./events.js";

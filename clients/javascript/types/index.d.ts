@@ -1,0 +1,16 @@
+export { Conversation } from "./conversation.js";
+export { ChatError } from "./errors.js";
+export { Inbox } from "./inbox.js";
+export { uuidv7 } from "./uuid.js";
+export type Options = import("./types.js").Options;
+export type Message = import("./types.js").Message;
+export type Status = import("./types.js").Status;
+export type State = import("./types.js").State;
+export type Participant = import("./types.js").Participant;
+export type Presence = import("./types.js").Presence;
+export type InboxRow = import("./types.js").InboxRow;
+export type TokenSource = import("./types.js").TokenSource;
+export type ServerMessage = import("./types.js").ServerMessage;
+export type ServerConversation = import("./types.js").ServerConversation;
+export { connect, Chat } from "./client.js";
+export { keyOf, readToken } from "./participant.js";

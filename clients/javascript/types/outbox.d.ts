@@ -1,0 +1,64 @@
+/**
+ * @typedef {object} Entry
+ * @property {string} client_message_id
+ * @property {object} body
+ * @property {(error: ChatError | null) => void} settle Called once: it is with the server (null), or is not going to be.
+ */
+/**
+ * @typedef {object} Owner
+ * @property {(body: object) => Promise<import("./types.js").ServerMessage>} post
+ * @property {(message: import("./types.js").ServerMessage) => void} sent The server's answer.
+ * @property {(entry: Entry, error: ChatError) => void} failed It will not be tried again.
+ * @property {(error: ChatError) => void} waiting It will be.
+ */
+export class Outbox {
+    /**
+     * @param {Owner} owner
+     * @param {{ clock: import("./types.js").Clock, random: () => number }} context
+     * @param {number} [most]
+     */
+    constructor(owner: Owner, { clock, random }: {
+        clock: import("./types.js").Clock;
+        random: () => number;
+    }, most?: number);
+    get size(): number;
+    get full(): boolean;
+    /** @param {Entry} entry */
+    add(entry: Entry): void;
+    /** The server has it, as another way has told. @param {string} client_message_id */
+    confirm(client_message_id: string): void;
+    /**
+     * Takes back one that is not under way.
+     * @param {string} client_message_id
+     * @returns {boolean}
+     */
+    discard(client_message_id: string): boolean;
+    /** No reason to wait any longer. */
+    hurry(): void;
+    close(): void;
+    #private;
+}
+export type Entry = {
+    client_message_id: string;
+    body: object;
+    /**
+     * Called once: it is with the server (null), or is not going to be.
+     */
+    settle: (error: ChatError | null) => void;
+};
+export type Owner = {
+    post: (body: object) => Promise<import("./types.js").ServerMessage>;
+    /**
+     * The server's answer.
+     */
+    sent: (message: import("./types.js").ServerMessage) => void;
+    /**
+     * It will not be tried again.
+     */
+    failed: (entry: Entry, error: ChatError) => void;
+    /**
+     * It will be.
+     */
+    waiting: (error: ChatError) => void;
+};
+import { ChatError } from "./errors.js";

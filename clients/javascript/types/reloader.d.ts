@@ -1,0 +1,18 @@
+export class Reloader {
+    /**
+     * @param {{ clock: import("./types.js").Clock, random: () => number }} context
+     * @param {(glance: boolean) => Promise<void>} load `glance`: it is only a poll.
+     * @param {(error: import("./errors.js").ChatError) => void} failed It is not tried again by itself.
+     */
+    constructor({ clock, random }: {
+        clock: import("./types.js").Clock;
+        random: () => number;
+    }, load: (glance: boolean) => Promise<void>, failed: (error: import("./errors.js").ChatError) => void);
+    /** @param {boolean} [glance] */
+    now(glance?: boolean): void;
+    /** @param {boolean} on */
+    poll(on: boolean): void;
+    hurry(): void;
+    close(): void;
+    #private;
+}

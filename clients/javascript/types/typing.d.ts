@@ -1,0 +1,19 @@
+export class Typing {
+    /**
+     * @param {import("./types.js").Clock} clock
+     * @param {() => boolean} tell Whether the other side could be told.
+     * @param {() => void} changed The other side has begun or stopped.
+     */
+    constructor(clock: import("./types.js").Clock, tell: () => boolean, changed: () => void);
+    /** Whether the other side types. */
+    get active(): boolean;
+    /** Somebody types here. */
+    here(): void;
+    /** What was typed here has been sent: what comes next is news again. */
+    sent(): void;
+    /** The other side types. */
+    there(): void;
+    /** The other side does not, or nobody knows. */
+    stopped(): void;
+    #private;
+}

@@ -1,0 +1,53 @@
+// asyncapi.yaml is an AsyncAPI 3.0 document without errors and warnings, and the parser finds mistakes in it. Whether its
+// examples fit is not its business: e2e/src/contract.rs looks after that.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { DiagnosticSeverity, Parser } from "@asyncapi/parser";
+import { dump, load } from "js-yaml";
+
+const text = readFileSync(process.env.DOCUMENT, "utf8");
+
+/** What is wrong with a document. Hints and informations are matters of taste. */
+async function faults(document) {
+  const { diagnostics } = await new Parser().parse(document);
+  const serious = ({ severity }) => severity === DiagnosticSeverity.Error || severity === DiagnosticSeverity.Warning;
+  return diagnostics.filter(serious).map(({ code, message, path }) => `${code} ${path.join("/")}: ${message}`);
+}
+
+test("the document is valid", async () => {
+  assert.deepEqual(await faults(text), []);
+});
+
+test("it describes both directions of the socket", async () => {
+  const { document } = await new Parser().parse(text);
+  assert.equal(document.version(), "3.0.0");
+  const types = (action) =>
+    document
+      .operations()
+      .all()
+      .filter((operation) => operation.action() === action)
+      .flatMap((operation) => operation.messages().all())
+      .map((message) => message.payload().properties().type.const());
+  assert.ok(types("send").includes("ready") && types("receive").includes("ping"));
+  const all = [...types("send").map((type) => `> ${type}`), ...types("receive").map((type) => `< ${type}`)];
+  assert.equal(new Set(all).size, all.length, "no type twice");
+  assert.equal(all.length, document.components().messages().all().length, "each message has a direction");
+});
+
+const mistakes = {
+  "a reference that leads nowhere": (it) => (it.operations.hear.messages[0].$ref = "#/channels/conversation/messages/nothing"),
+  "a member that AsyncAPI does not know": (it) => (it.channels.conversation.adress = "/ws"),
+  "an operation without action": (it) => delete it.operations.say.action,
+  "an example without payload": (it) => (it.components.messages.delivered.examples[0] = { payloads: {} }),
+  "a schema that is none": (it) => (it.components.schemas.Message.properties.seq.minimum = "one"),
+};
+for (const [name, make] of Object.entries(mistakes)) {
+  test(`${name} is found`, async () => {
+    const document = load(text);
+    make(document);
+    assert.notDeepEqual(await faults(dump(document)), []);
+  });
+}

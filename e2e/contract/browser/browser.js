@@ -1,0 +1,133 @@
+// A browser for the tests of the pages: what a page may not do is noticed, and the console is used as people use it.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+
+import { chromium } from "playwright-core";
+
+import { BASE, token } from "../sdk/system.js";
+
+const LIMIT = 20_000;
+const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+export const DOCTOR = { user_id: "doc123" };
+export const PATIENT = { contact_id: "pat456" };
+
+let browser;
+export async function launch() {
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM,
+    args: [
+      "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+      "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    ],
+  });
+}
+export const shut = () => browser?.close();
+
+/** What a server may lack; the SDK does without, but the browser logs that it asked in vain. */
+async function lacking() {
+  const answer = await fetch(`${BASE}/chat/presence?${new URLSearchParams({ location_id: "loc1", ...DOCTOR })}`, { headers: { Authorization: `Bearer ${token(DOCTOR)}` } });
+  const inbox = await new Promise((resolve) => {
+    const socket = new WebSocket(`${BASE.replace("http", "ws")}/ws?location_id=loc1&user_id=doc123`, ["chat.v1", `bearer.${token(DOCTOR)}`]);
+    socket.onopen = () => { resolve(true); socket.close(); };
+    socket.onerror = () => resolve(false);
+  });
+  return [...(answer.status === 404 ? [/\/chat\/presence\?/] : []), ...(inbox ? [] : [/\/ws\?location_id=[^&]*&(user|contact)_id=[^&']*'? failed/])];
+}
+const excused = await lacking();
+
+/** A window, with everything about it that should not be. */
+export async function open(path, { context = null, base = BASE, ...options } = {}) {
+  const window = context ?? await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: "en-GB", ...options });
+  const page = await window.newPage();
+  page.setDefaultTimeout(LIMIT);
+  const wrong = [];
+  page.on("console", (message) => {
+    const text = `${message.text()} ${message.location().url}`;
+    if (message.type() === "error" && !excused.some((pattern) => pattern.test(text))) wrong.push(`console: ${text}`);
+  });
+  page.on("pageerror", (error) => wrong.push(`script: ${error}`));
+  page.on("request", (request) => {
+    const { protocol, host } = new URL(request.url());
+    if (!["data:", "blob:"].includes(protocol) && host !== new URL(base).host) wrong.push(`request: ${request.url()}`);
+    if (/eyJ/.test(request.url())) wrong.push("a token in a URL");
+  });
+  page.on("websocket", (socket) => { if (new URL(socket.url()).host !== new URL(base).host) wrong.push(`socket: ${socket.url()}`); });
+  await page.addInitScript(() => {
+    document.addEventListener("securitypolicyviolation", (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
+  });
+  const answer = await page.goto(base + path);
+  assert.equal(answer.status(), 200);
+  return { page, wrong, window };
+}
+
+/** Errors that a browser logs of a network that failed, which the test made fail. */
+export const apartFromTheNetwork = (wrong) => wrong.filter((text) => !/WebSocket connection to|Failed to load resource|ERR_/.test(text));
+
+/** Signs somebody in with a pasted token. */
+export async function signIn(page, pane, who, options) {
+  await page.getByTestId(`${pane}-token`).fill(token(who, options));
+  await page.getByTestId(`${pane}-signin`).click();
+  await page.getByTestId(`${pane}-signout`).waitFor();
+}
+
+/** Opens a conversation that need not exist yet. */
+export async function converse(page, pane, peer) {
+  await page.getByTestId(`${pane}-new-button`).click();
+  await page.locator(`#${pane}-new-kind`).selectOption(peer.user_id ? "user_id" : "contact_id");
+  await page.getByTestId(`${pane}-new-id`).fill(peer.user_id ?? peer.contact_id);
+  await page.getByTestId(`${pane}-new-open`).click();
+  await state(page, pane, "live");
+}
+
+export const state = (page, pane, wanted) => page.locator(`[data-testid="${pane}-state"][data-state="${wanted}"]`).waitFor({ state: "attached" });
+
+export async function send(page, pane, text) {
+  await page.getByTestId(`${pane}-input`).fill(text);
+  await page.getByTestId(`${pane}-send`).click();
+}
+
+/** The one message with this text, once it is in this state. */
+export async function message(page, pane, text, wanted) {
+  const found = page.getByTestId(`${pane}-messages`).locator("article").filter({ hasText: text });
+  await found.and(page.locator(`[data-state="${wanted}"]`)).waitFor();
+  assert.equal(await found.count(), 1);
+  return found;
+}
+
+export const seqs = (page, pane) => page.getByTestId(`${pane}-messages`).locator("[data-seq]").evaluateAll((all) => all.map((one) => Number(one.dataset.seq)));
+
+/** Notes whatever the list of messages ever shows that it should not: doubled, out of order, a tick that goes back. */
+export async function watch(page, pane) {
+  await page.getByTestId(`${pane}-messages`).evaluate((list) => {
+    const rank = { failed: -1, sending: 0, sent: 1, delivered: 2, read: 3 };
+    const best = new Map();
+    window.seen = [];
+    const look = () => {
+      const ids = new Set();
+      let before = 0;
+      for (const one of list.querySelectorAll("article")) {
+        const { id, seq, state } = one.dataset;
+        if (ids.has(id)) window.seen.push(`doubled: ${id}`);
+        ids.add(id);
+        if (Number(seq ?? Infinity) <= before) window.seen.push(`out of order: ${seq}`);
+        before = Number(seq ?? before);
+        if (rank[state] < (best.get(one) ?? -1)) window.seen.push(`back to ${state}`);
+        best.set(one, rank[state]);
+      }
+    };
+    new MutationObserver(look).observe(list, { childList: true, subtree: true, attributes: true });
+  });
+  return () => page.evaluate(() => window.seen);
+}
+
+/** What axe finds. It is brought in past the page's policy, which it has no part in. */
+export async function violations(page) {
+  return page.evaluate(async (source) => {
+    if (!globalThis.axe) (0, Function)(`${source}; globalThis.axe = axe;`)();
+    const { violations } = await globalThis.axe.run(document, { resultTypes: ["violations"] });
+    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("; ")}`);
+  }, AXE);
+}

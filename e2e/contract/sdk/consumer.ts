@@ -1,0 +1,22 @@
+// Only compiled: a TypeScript program sees the SDK's types as they are published.
+
+import { connect, type Message, type Presence, type State } from "../../../clients/javascript/types/index.js";
+
+export async function consume(): Promise<void> {
+  const chat = await connect({ url: "https://chat.example.org", token: async (reason: "first" | "expiring" | "refused") => reason });
+  const conversation = chat.conversation({ contact_id: "pat456" });
+  const off: () => void = conversation.on("message", (message: Message) => console.log(message.content.length, message.seq ?? 0));
+  conversation.on("state", (state: State) => console.log(state));
+  const sent: Message = await conversation.send("Hello");
+  const more: boolean = await conversation.history();
+  const presence: Presence | null = await chat.presence({ user_id: "doc123" });
+  const unread: number = chat.inbox().rows.reduce((sum, row) => sum + row.unread_count, 0);
+  console.log(sent.status === "read", more, presence?.online, unread);
+  off();
+  // @ts-expect-error there is no such event
+  conversation.on("nonsense", () => {});
+  // @ts-expect-error messages are not to be changed
+  conversation.messages.push(sent);
+  // @ts-expect-error a number is no message
+  await conversation.send(1);
+}

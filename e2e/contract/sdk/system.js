@@ -1,0 +1,111 @@
+// The real system, as a test of the SDK meets it: tokens for anybody, faults, and a line that can be cut.
+
+import { createHmac } from "node:crypto";
+import { once } from "node:events";
+import { watch } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { connect as dial, createServer } from "node:net";
+import { dirname } from "node:path";
+
+import { connect } from "../../../clients/javascript/src/index.js";
+
+const LIMIT_MS = 60_000;
+
+export async function env() {
+  const lines = (await readFile(process.env.STACK_ENV, "utf8")).trim().split("\n");
+  return Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]));
+}
+
+const first = await env();
+export const BASE = first.BASE_URL;
+
+/** A token as an EHR would issue it. */
+export function token(who, { location = "loc1", ttl = 3_600, ...more } = {}) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const now = Math.floor(Date.now() / 1000);
+  const claims = { sub: who.user_id ?? who.contact_id, role: who.user_id ? "user" : "contact", locations: [location], iat: now, exp: now + ttl, ...more };
+  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+  return `${signed}.${createHmac("sha256", first.JWT_SECRET).update(signed).digest("base64url")}`;
+}
+
+/** A conversation of its own for each test. */
+let places = 0;
+export function pair() {
+  const name = `sdk-${process.pid}-${++places}`;
+  return { doctor: { user_id: `doc-${name}` }, patient: { contact_id: `pat-${name}` } };
+}
+
+/** Somebody's client, which is closed after the test. */
+export async function client(t, who, options = {}) {
+  const chat = await connect({ url: BASE, token: token(who), ...options });
+  t.after(() => chat.close());
+  return chat;
+}
+
+/** Waits for what `check` says, asking whenever something happens. */
+export function until(emitter, what, check) {
+  return new Promise((resolve, reject) => {
+    const stop = [];
+    const end = (settle, value) => { stop.forEach((off) => off()); settle(value); };
+    const look = () => { const found = check(); if (found) end(resolve, found); };
+    for (const name of ["change", "state"]) stop.push(emitter.on(name, look));
+    const timer = setTimeout(() => end(reject, new Error(`not within ${LIMIT_MS} ms: ${what}; state ${emitter.state} ${emitter.error ?? ""}`)), LIMIT_MS);
+    stop.push(() => clearTimeout(timer));
+    look();
+  });
+}
+
+export const live = (emitter) => until(emitter, "live", () => emitter.state === "live" && emitter.loaded);
+
+/** Kills, and waits until the stack has started another one in its place. */
+export async function kill(name, index = 0) {
+  const pid = (all) => all[name].split(",")[index];
+  const dead = pid(await env());
+  const watcher = watch(dirname(process.env.STACK_ENV)); // before anything can happen
+  const signal = AbortSignal.timeout(LIMIT_MS);
+  try {
+    process.kill(Number(dead), "SIGKILL");
+    for (;;) {
+      const changed = once(watcher, "change", { signal });
+      changed.catch(() => {}); // it is not waited for in the end
+      if (pid(await env()) !== dead) return;
+      await changed;
+    }
+  } finally {
+    watcher.close();
+  }
+}
+
+/** One command to Redis. */
+export async function redis(command) {
+  const url = new URL((await env()).REDIS_URL);
+  const socket = dial(Number(url.port), url.hostname);
+  const auth = url.password ? `AUTH ${url.password}\r\n` : "";
+  socket.write(`${auth}${command}\r\nQUIT\r\n`);
+  let answer = "";
+  socket.on("data", (data) => { answer += data; });
+  await once(socket, "close");
+  if (answer.includes("-")) throw new Error(answer);
+}
+
+/** A line to the system that can be cut and mended. */
+export async function line(t) {
+  const { hostname, port } = new URL(BASE);
+  const ends = new Set();
+  let up = true;
+  const server = createServer((near) => {
+    if (!up) return void near.destroy();
+    const far = dial(Number(port), hostname);
+    for (const [one, other] of [[near, far], [far, near]]) {
+      ends.add(one);
+      one.pipe(other);
+      one.on("error", () => other.destroy());
+      one.on("close", () => { ends.delete(one); other.destroy(); });
+    }
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const cut = () => { up = false; for (const end of ends) end.destroy(); };
+  t.after(() => { cut(); server.close(); });
+  return { url: `http://127.0.0.1:${server.address().port}`, cut, mend: () => { up = true; } };
+}

@@ -1,0 +1,118 @@
+//! RFC 6455 as the Autobahn suite asks after it, case by case: framing, control frames, fragments, UTF-8, closing, limits.
+//!
+//! Each case has a socket of its own. After one that breaks no rule, the socket must still answer.
+
+mod closing;
+mod fragments;
+mod framing;
+mod properties;
+mod text;
+
+use e2e::raw::{CONTINUATION, FINAL, Heard, PING, RawSocket, frame};
+use serde_json::json;
+
+use crate::place;
+
+/// Largest frame and largest message.
+const LIMIT: usize = 64 * 1024;
+
+/// What a client sends, each piece by itself, and what it hears.
+struct Case {
+    name: String,
+    pieces: Vec<Vec<u8>>,
+    hears: Vec<Heard>,
+}
+
+fn case(name: impl Into<String>, pieces: Vec<Vec<u8>>, hears: Vec<Heard>) -> Case {
+    Case { name: name.into(), pieces, hears }
+}
+
+/// Opens a socket for each case and holds it against what was heard.
+async fn run(cases: Vec<Case>) {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let url = format!("{}?{}", place.ws_url, patient.with(&doctor));
+    let mut broken = Vec::new();
+    for Case { name, pieces, hears } in cases {
+        let mut socket = RawSocket::open(&url, &patient.token).await;
+        assert!(matches!(socket.hear().await, Heard::Text(ready) if ready["type"] == "ready"), "{name}");
+        let heard = answers(&mut socket, &pieces, hears.iter().any(ends)).await;
+        if heard != hears {
+            broken.push(format!("{name}:\n  expected {hears:?}\n  heard    {heard:?}"));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    // Nobody else has noticed.
+    let mut socket = patient.open(&doctor).await;
+    let sent = doctor.say(&patient, "goes on").await;
+    assert_eq!(socket.expect("message").await["message"], sent);
+}
+
+fn ends(heard: &Heard) -> bool {
+    matches!(heard, Heard::Close(_) | Heard::End)
+}
+
+/// What is said to these pieces: to the end, or up to the answer to a question behind them.
+async fn answers(socket: &mut RawSocket, pieces: &[Vec<u8>], to_the_end: bool) -> Vec<Heard> {
+    socket.write_pieces(pieces.iter().map(Vec::as_slice)).await;
+    if to_the_end {
+        return socket.hear_all().await;
+    }
+    const LAST: &[u8] = b"the last question";
+    socket.write(&frame(FINAL | PING, LAST)).await;
+    let mut heard = Vec::new();
+    loop {
+        match socket.hear().await {
+            Heard::Pong(payload) if payload == LAST => return heard,
+            other => heard.push(other),
+        }
+        if heard.last().is_some_and(ends) {
+            return heard;
+        }
+    }
+}
+
+/// A message that is answered with [`pong`], of this length and of these characters.
+fn question(filling: &str) -> Vec<u8> {
+    json!({"type": "ping", "x": filling}).to_string().into_bytes()
+}
+
+fn question_of(length: usize) -> Vec<u8> {
+    question(&"x".repeat(length - question("").len()))
+}
+
+fn pong() -> Heard {
+    Heard::Text(json!({"type": "pong"}))
+}
+
+fn error(code: &str, detail: &str) -> Heard {
+    Heard::Text(json!({"type": "error", "code": code, "detail": detail}))
+}
+
+fn no_text() -> Heard {
+    error("malformed", "frames are JSON text")
+}
+
+fn no_frame() -> Heard {
+    error("malformed", "a frame is a JSON object with a string `type`")
+}
+
+fn closed(code: u16) -> Vec<Heard> {
+    vec![Heard::Close(Some(code))]
+}
+
+fn bytes_of(frame: &[u8]) -> Vec<Vec<u8>> {
+    frame.iter().map(|byte| vec![*byte]).collect()
+}
+
+/// A message in fragments of these payloads.
+fn fragments<'a>(kind: u8, payloads: impl IntoIterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
+    let mut payloads = payloads.into_iter().peekable();
+    let (mut frames, mut opcode) = (Vec::new(), kind);
+    while let Some(payload) = payloads.next() {
+        let last = if payloads.peek().is_none() { FINAL } else { 0 };
+        frames.push(frame(last | opcode, payload));
+        opcode = CONTINUATION;
+    }
+    frames
+}

@@ -1,0 +1,140 @@
+//! Who asks too often is told so, and when to come again; nobody else notices.
+
+use std::time::Duration;
+
+use e2e::{Answer, Person, Socket};
+use reqwest::Method;
+use tokio_tungstenite::tungstenite::Error;
+
+use crate::{ADDRESS_BURST, FAILURES_BURST, PARTICIPANT_BURST, metric, place};
+
+fn retry_after(answer: &Answer) -> u64 {
+    let _problem = answer.refused(429);
+    let seconds = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds), "{answer:?}");
+    seconds
+}
+
+/// Asks until it is refused. Returns how often it was answered, and the refusal.
+async fn exhaust(who: &Person) -> (usize, Answer) {
+    for answered in 0.. {
+        let answer = who.get(&format!("/chat/conversations?location_id={}", who.place.location)).await;
+        if answer.status != 200 {
+            return (answered, answer);
+        }
+        assert!(answered < 20 * PARTICIPANT_BURST, "nobody is ever refused");
+    }
+    unreachable!()
+}
+
+#[tokio::test]
+async fn a_participant_that_asks_too_often_is_told_when_to_come_again_and_others_are_served() {
+    let place = place();
+    let (busy, patient) = (place.user("busy"), place.contact("pat"));
+    let (answered, refusal) = exhaust(&busy).await;
+    assert!(answered >= PARTICIPANT_BURST, "only {answered} were answered");
+    let seconds = retry_after(&refusal);
+    // Wherever it goes and whatever it does: it is one person.
+    let elsewhere = busy.bearing(place.sign(&e2e::token::claims("busy", "user", &[&place.location, "loc-elsewhere"])));
+    retry_after(&exhaust(&elsewhere).await.1);
+    let sent = elsewhere.send(&elsewhere.message_to(&patient, "hello")).await;
+    assert!(sent.status == 429 || sent.status == 201, "{sent:?}");
+    // Others, a namesake among them, are served.
+    let _page = place.contact("busy").inbox("").await;
+    let _page = patient.inbox("").await;
+    assert!(metric(&place, r#"rate_limited_total{kind="participant"}"#).await >= 2.0);
+    // And it is served again, as soon as it was told.
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    assert_eq!(busy.get(&format!("/chat/conversations?location_id={}", place.location)).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_address_that_asks_too_often_is_refused_before_anybody_looks() {
+    let place = place();
+    // As the proxy that it trusts, which names an address that nobody else has here.
+    let api = place.behind(&place.env.api_urls[0]);
+    let ask = |path: &'static str, address: &'static str| {
+        api.ask(api.request(Method::GET, path).header("x-forwarded-for", address))
+    };
+    let mut answered = 0;
+    let refusal = loop {
+        let answer = ask("/chat/history", "203.0.113.9").await;
+        if answer.status != 401 {
+            break answer;
+        }
+        answered += 1;
+        assert!(answered < 20 * ADDRESS_BURST, "nobody is ever refused");
+    };
+    assert!(answered >= ADDRESS_BURST, "only {answered} were answered");
+    retry_after(&refusal);
+    assert_eq!(ask("/chat/history", "203.0.113.10").await.status, 401);
+    // Load balancers ask for health from one address, all the time.
+    assert_eq!(ask("/readyz", "203.0.113.9").await.status, 200);
+    assert!(metric(&place, r#"rate_limited_total{kind="address"}"#).await >= 1.0);
+}
+
+#[tokio::test]
+async fn who_guesses_tokens_is_refused_and_the_neighbours_are_not() {
+    let place = place();
+    let api = place.behind(&place.env.api_urls[0]);
+    let ask = |token: String| {
+        let request = api.request(Method::GET, "/chat/conversations?location_id=x").bearer_auth(token);
+        api.ask(request.header("x-forwarded-for", "203.0.113.77"))
+    };
+    let mut refused = Vec::new();
+    for guess in 0..3 * FAILURES_BURST {
+        let answer = ask(format!("guess-{guess}")).await;
+        match answer.status {
+            401 => drop(answer.refused(401)),
+            _ => refused.push(retry_after(&answer)),
+        }
+    }
+    assert!(refused.len() > FAILURES_BURST && refused.len() <= 2 * FAILURES_BURST, "{}", refused.len());
+    // A good token from the same address is still good; this one is for another location.
+    assert_eq!(ask(place.user("honest").token).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_fourth_socket_of_one_participant_is_closed_with_4429() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(doctor.open(&patient).await);
+    }
+    let mut fourth = doctor.open_at(&doctor.with(&patient)).await;
+    assert_eq!(fourth.expect_close().await, 4429);
+    // Those that were there stay, and others come.
+    let mut at_patient = patient.open(&doctor).await;
+    let sent = doctor.say(&patient, "hello").await;
+    for socket in open.iter_mut().chain([&mut at_patient]) {
+        assert_eq!(socket.expect("message").await["message"], sent);
+    }
+}
+
+#[tokio::test]
+async fn handshakes_of_one_address_are_counted_as_well() {
+    let place = place();
+    let doctor = place.user("doc");
+    let url = format!("{}?{}", place.env.gateway_ws_urls[0], doctor.with(&place.contact("pat")));
+    for asked in 0.. {
+        assert!(asked < 20 * ADDRESS_BURST, "nobody is ever refused");
+        let headers = [("x-forwarded-for", "203.0.113.11")];
+        let Err(Error::Http(answer)) = Socket::connect_with(&url, &headers).await else { panic!("without a token?") };
+        if answer.status() == 429 {
+            assert!(asked >= ADDRESS_BURST, "{asked}");
+            assert!(answer.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+            break;
+        }
+        assert_eq!(answer.status(), 401);
+    }
+}
+
+#[tokio::test]
+async fn a_query_longer_than_any_operation_takes_is_a_414() {
+    let place = place();
+    let doctor = place.user("doc");
+    let query = format!("location_id={}&x={}", place.location, "y".repeat(5_000));
+    let _problem = doctor.get(&format!("/chat/conversations?{query}")).await.refused(414);
+    let _problem = crate::secrecy::handshake(&place, &query, &doctor.token).await.refused(414);
+}

@@ -1,0 +1,101 @@
+//! docs/OPERATIONS.md names every metric with its labels, and the services show what it names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{all_metrics, place};
+
+/// Names, and the labels of each.
+type Metrics = BTreeMap<String, BTreeSet<String>>;
+
+/// From the first column of the tables under "Metrics": `name{label,label}`.
+fn documented() -> Metrics {
+    let text = include_str!("../../../docs/OPERATIONS.md");
+    let section = text.split("\n## ").find(|section| section.starts_with("Metrics\n")).unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let names = rows.flat_map(|column| column.split('`').skip(1).step_by(2));
+    names
+        .map(|name| {
+            let (name, labels) = name.split_once('{').unwrap_or((name, ""));
+            let labels = labels.trim_end_matches('}').split(',').map(str::trim).filter(|label| !label.is_empty());
+            (name.to_owned(), labels.map(str::to_owned).collect())
+        })
+        .collect()
+}
+
+fn shown(text: &str) -> Metrics {
+    let mut metrics = Metrics::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            metrics.entry(rest.split(' ').next().unwrap().to_owned()).or_default();
+        } else if !line.starts_with('#')
+            && let Some((name, labels)) = line.split_once('{')
+        {
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| {
+                let family = name.strip_suffix(suffix)?;
+                metrics.contains_key(family).then(|| family.to_owned())
+            });
+            let labels = labels.split('}').next().unwrap().split(',').map(|label| label.split('=').next().unwrap());
+            let known = metrics.get_mut(&family.unwrap_or_else(|| name.to_owned())).unwrap();
+            known.extend(labels.filter(|label| *label != "le").map(str::to_owned));
+        }
+    }
+    metrics
+}
+
+#[tokio::test]
+async fn what_is_documented_is_shown_and_what_is_shown_is_documented() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open(&doctor).await;
+    doctor.say(&patient, "hello").await;
+    socket.expect("message").await;
+    let (documented, shown) = (documented(), shown(&all_metrics(&place).await));
+    assert!(documented.len() > 40, "{documented:?}");
+    let (documented, shown): (BTreeSet<_>, BTreeSet<_>) =
+        (documented.into_iter().collect(), shown.into_iter().collect());
+    let missing: Vec<_> = documented.difference(&shown).collect();
+    let unnamed: Vec<_> = shown.difference(&documented).collect();
+    assert!(
+        missing.is_empty() && unnamed.is_empty(),
+        "documented, not shown: {missing:?}\nshown, not documented: {unnamed:?}"
+    );
+}
+
+#[tokio::test]
+async fn durations_and_sizes_have_buckets_and_all_have_help() {
+    let place = place();
+    let text = all_metrics(&place).await;
+    let types: Vec<(&str, &str)> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    assert!(types.iter().all(|(_, kind)| *kind != "summary"), "{types:?}");
+    for (name, kind) in &types {
+        assert!(text.contains(&format!("# HELP {name} ")), "{name}");
+        if *kind == "histogram" {
+            assert!(text.contains(&format!("{name}_bucket{{")), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_travels_is_measured_on_its_way() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open(&doctor).await;
+    let names = [
+        r#"http_request_seconds_count{route="/chat/send"}"#,
+        "send_commit_seconds_count",
+        "publish_seconds_count",
+        "publish_batch_size_count",
+        "gateway_delivery_seconds_count",
+        "gateway_handshake_seconds_count",
+    ];
+    doctor.say(&patient, "hello").await;
+    socket.expect("message").await;
+    for name in names {
+        assert!(crate::metric(&place, name).await >= 1.0, "{name}");
+    }
+    for name in ["database_up", "redis_up", "gateway_redis_up"] {
+        assert!((crate::metric(&place, name).await - 1.0).abs() < f64::EPSILON, "{name}");
+    }
+    assert!(crate::metric(&place, r#"database_connections{state="idle"}"#).await >= 1.0);
+}

@@ -1,0 +1,281 @@
+//! How often somebody may ask: token buckets, one a caller, and the settings for them.
+//!
+//! Memory is bounded whoever comes: a bucket is 16 bytes or so and no name is kept, full buckets are let go, and beyond
+//! [`MOST_BUCKETS`] all of them are, which gives everybody a full one.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use parking_lot::RwLock;
+
+use crate::env::{Env, Setting};
+
+/// Callers that are told apart at a time.
+pub const MOST_BUCKETS: usize = 200_000;
+/// Checks between two looks at how many buckets there are.
+const LOOK_EVERY: usize = 1024;
+/// A rate is at most this, and a bucket at most ten times as large.
+const MOST_PER_SECOND: u32 = 1_000_000;
+
+/// Tokens that come into a bucket each second, and how many it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    per_second: NonZeroU32,
+    burst: NonZeroU32,
+}
+
+impl Rate {
+    /// `None` for a rate of 0: no limit.
+    #[must_use]
+    pub fn new(per_second: u32, burst: u32) -> Option<Self> {
+        let per_second = NonZeroU32::new(per_second)?;
+        Some(Self { per_second, burst: NonZeroU32::new(burst).unwrap_or(per_second) })
+    }
+}
+
+/// The two settings of a rate.
+#[derive(Debug, Clone, Copy)]
+pub struct RateSettings {
+    /// Its name ends in `_PER_SECOND`.
+    pub per_second: Setting,
+    /// Its name ends in `_BURST`.
+    pub burst: Setting,
+}
+
+/// Requests of one address.
+pub const ADDRESS: RateSettings = RateSettings {
+    per_second: Setting {
+        name: "RATE_LIMIT_ADDRESS_PER_SECOND",
+        default: Some("0"),
+        help: "0 to 1000000: requests (handshakes, in the gateway) a second of one address, 0 for no limit; behind \
+               proxies set TRUSTED_PROXIES first",
+    },
+    burst: Setting {
+        name: "RATE_LIMIT_ADDRESS_BURST",
+        default: Some("1000"),
+        help: "1 to 10000000: requests of one address at once",
+    },
+};
+
+/// Tokens that were refused, by the address that showed them.
+pub const FAILURES: RateSettings = RateSettings {
+    per_second: Setting {
+        name: "RATE_LIMIT_FAILURES_PER_SECOND",
+        default: Some("50"),
+        help: "0 to 1000000: refused tokens (401) a second of one address; more are told 429; 0 for no limit",
+    },
+    burst: Setting {
+        name: "RATE_LIMIT_FAILURES_BURST",
+        default: Some("1000"),
+        help: "1 to 10000000: refused tokens of one address at once",
+    },
+};
+
+impl RateSettings {
+    /// Reads both. `Some(None)` is no limit, `None` a mistake that `env` has noted.
+    #[allow(clippy::option_option, reason = "the outer one is how all settings are read")]
+    pub fn read(&self, env: &mut Env) -> Option<Option<Rate>> {
+        let within = |most: u32, least: u32| {
+            move |value: &u32| match (least..=most).contains(value) {
+                true => Ok(()),
+                false => Err(format!("must lie between {least} and {most}")),
+            }
+        };
+        let per_second = env.read_if(&self.per_second, within(MOST_PER_SECOND, 0));
+        let burst = env.read_if(&self.burst, within(10 * MOST_PER_SECOND, 1));
+        Some(Rate::new(per_second?, burst?))
+    }
+}
+
+/// When to ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait(Duration);
+
+impl Wait {
+    /// The value of `Retry-After`: whole seconds, after which there is a token, and one at least.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        let whole = self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0);
+        whole.max(1)
+    }
+}
+
+/// A bucket a caller. Callers are known by a hash whose key is this process's own: nobody can find another name that
+/// shares a bucket with somebody.
+pub struct Buckets {
+    kind: &'static str,
+    quota: Quota,
+    buckets: RwLock<DefaultKeyedRateLimiter<u64>>,
+    clock: DefaultClock,
+    hasher: RandomState,
+    checks: AtomicUsize,
+    /// Full buckets are let go when there are so many.
+    prune_at: AtomicUsize,
+}
+
+impl Buckets {
+    /// Nobody has come yet. Refusals are counted as `rate_limited_total{kind}`. `None` where there is no limit.
+    #[must_use]
+    pub fn new(kind: &'static str, rate: Option<Rate>) -> Option<Self> {
+        let Rate { per_second, burst } = rate?;
+        let quota = Quota::per_second(per_second).allow_burst(burst);
+        Some(Self {
+            kind,
+            quota,
+            buckets: RwLock::new(RateLimiter::keyed(quota)),
+            clock: DefaultClock::default(),
+            hasher: RandomState::new(),
+            checks: AtomicUsize::new(0),
+            prune_at: AtomicUsize::new(LOOK_EVERY),
+        })
+    }
+
+    /// Takes a token out of somebody's bucket.
+    ///
+    /// # Errors
+    /// When it is empty: how long until there is one.
+    pub fn take(&self, who: &impl Hash) -> Result<(), Wait> {
+        if self.checks.fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == LOOK_EVERY - 1 {
+            self.bound();
+        }
+        let key = self.hasher.hash_one(who);
+        let taken = self.buckets.read().check_key(&key);
+        taken.map_err(|not_until| {
+            metrics::counter!("rate_limited_total", "kind" => self.kind).increment(1);
+            Wait(not_until.wait_time_from(self.clock.now()))
+        })
+    }
+
+    /// Lets go of buckets that are full anyhow, and of all of them when that does not help.
+    fn bound(&self) {
+        let buckets = self.buckets.read();
+        let before = buckets.len();
+        if before < self.prune_at.load(Ordering::Relaxed) {
+            return;
+        }
+        buckets.retain_recent();
+        buckets.shrink_to_fit();
+        let left = buckets.len();
+        drop(buckets);
+        self.prune_at.store((2 * left).clamp(LOOK_EVERY, MOST_BUCKETS), Ordering::Relaxed);
+        if left >= MOST_BUCKETS {
+            metrics::counter!("rate_limits_forgotten_total", "kind" => self.kind).increment(1);
+            *self.buckets.write() = RateLimiter::keyed(self.quota);
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.buckets.read().len()
+    }
+}
+
+/// What one household or hospital has: an IPv4 address, or the 64-bit network of an IPv6 one, in which a host has as many
+/// addresses as it likes (RFC 7421).
+#[must_use]
+pub fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
+        v4 => v4,
+    }
+}
+
+/// [`Buckets::take`] where there may be no limit.
+///
+/// # Errors
+/// As there.
+pub fn take(buckets: Option<&Buckets>, who: &impl Hash) -> Result<(), Wait> {
+    buckets.map_or(Ok(()), |buckets| buckets.take(who))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buckets(per_second: u32, burst: u32) -> Buckets {
+        Buckets::new("test", Rate::new(per_second, burst)).unwrap()
+    }
+
+    #[test]
+    fn a_burst_passes_and_what_comes_behind_it_is_told_when_to_come_again() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let buckets = buckets(1, 5);
+        for _ in 0..5 {
+            assert_eq!(buckets.take(&"doc123"), Ok(()));
+        }
+        let wait = buckets.take(&"doc123").unwrap_err();
+        assert!(wait.0 > Duration::from_millis(500) && wait.0 <= Duration::from_secs(1), "{wait:?}");
+        assert_eq!(wait.seconds(), 1);
+        assert_eq!(buckets.take(&"doc124"), Ok(()), "everybody has a bucket of their own");
+        assert!(recorder.handle().render().contains(r#"rate_limited_total{kind="test"} 1"#));
+    }
+
+    #[test]
+    fn retry_after_is_never_too_early_and_never_zero() {
+        for (millis, seconds) in [(1, 1), (999, 1), (1_000, 1), (1_001, 2), (59_500, 60)] {
+            assert_eq!(Wait(Duration::from_millis(millis)).seconds(), seconds);
+        }
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_no_limit() {
+        assert!(Buckets::new("test", Rate::new(0, 9)).is_none());
+        for _ in 0..10_000 {
+            assert_eq!(take(None, &"doc123"), Ok(()));
+        }
+    }
+
+    #[test]
+    fn full_buckets_are_let_go() {
+        // A token comes every microsecond, so a bucket is full as good as at once.
+        let buckets = buckets(1_000_000, 1);
+        for caller in 0..50_000 {
+            let _ = buckets.take(&caller);
+        }
+        assert!(buckets.len() < 3 * LOOK_EVERY, "{}", buckets.len());
+    }
+
+    #[test]
+    fn memory_is_bounded_whoever_comes() {
+        // A bucket stays for a quarter of an hour.
+        let buckets = buckets(1, 1000);
+        let mut most = 0;
+        for caller in 0..2 * MOST_BUCKETS + 10 {
+            buckets.take(&caller).unwrap();
+            if caller % LOOK_EVERY == 0 {
+                most = most.max(buckets.len());
+            }
+        }
+        assert!(most > MOST_BUCKETS / 2 && most <= MOST_BUCKETS + LOOK_EVERY, "{most}");
+    }
+
+    #[test]
+    fn an_ipv6_host_has_one_bucket_however_many_addresses_it_takes() {
+        let of = |text: &str| neighbourhood(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
+        assert_ne!(of("2001:db8:1:2::9"), of("2001:db8:1:3::9"));
+        assert_ne!(of("203.0.113.9"), of("203.0.113.10"));
+        assert_eq!(of("::ffff:203.0.113.9"), of("203.0.113.9"));
+    }
+
+    #[test]
+    fn rates_are_read_with_their_bounds() {
+        let read = |per_second: &'static str, burst: &'static str| {
+            let mut env = Env::from_fn(move |name| {
+                let value = if name.ends_with("BURST") { burst } else { per_second };
+                Some(value.to_owned())
+            });
+            (FAILURES.read(&mut env), env.mistakes().0.len())
+        };
+        assert_eq!(read("", ""), (Some(Rate::new(50, 1000)), 0));
+        assert_eq!(read("0", "5"), (Some(None), 0));
+        assert_eq!(read("1000001", "0"), (None, 2));
+        assert_eq!(read("-1", "x"), (None, 2));
+    }
+}

@@ -1,0 +1,144 @@
+//! How many sockets, and how many handshakes: of one participant, of one address, of all. Each gateway counts for itself.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use shared::limit::{Buckets, Wait, neighbourhood, take};
+use shared::token::Principal;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::config::Config;
+
+/// All that bounds who may come.
+pub(crate) struct Limits {
+    handshakes: Option<Buckets>,
+    address: Option<Buckets>,
+    failures: Option<Buckets>,
+    sockets_of_participant: Arc<Crowd>,
+    sockets_of_address: Arc<Crowd>,
+}
+
+/// A socket's place among those that this gateway may hold, and among those of its owner. Given back when it is dropped.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _of_participant: Option<Seat>,
+    _of_address: Option<Seat>,
+}
+
+/// Somebody has as many sockets as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full;
+
+impl Limits {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            handshakes: Buckets::new("handshakes", config.handshakes),
+            address: Buckets::new("address", config.address_rate),
+            failures: Buckets::new("failures", config.failure_rate),
+            sockets_of_participant: Crowd::new(config.max_sockets_per_participant),
+            sockets_of_address: Crowd::new(config.max_sockets_per_address),
+        }
+    }
+
+    /// A handshake, before anybody has looked into it. One that its address may not make takes nothing from the others'.
+    pub(crate) fn handshake(&self, address: IpAddr) -> Result<(), Wait> {
+        take(self.address.as_ref(), &neighbourhood(address))?;
+        take(self.handshakes.as_ref(), &())
+    }
+
+    /// A token was refused. Only refused ones take from this bucket, and only they are turned away by it.
+    pub(crate) fn failure(&self, address: IpAddr) -> Result<(), Wait> {
+        take(self.failures.as_ref(), &neighbourhood(address))
+    }
+
+    /// A place for one socket more. A service token's socket is nobody's: it counts for its address only.
+    pub(crate) fn seat(
+        &self,
+        permit: OwnedSemaphorePermit,
+        owner: &Principal,
+        address: IpAddr,
+    ) -> Result<Box<Place>, Full> {
+        let of_participant = match owner.person() {
+            Some(person) => self.sockets_of_participant.enter(person, "sockets_of_participant")?,
+            None => None,
+        };
+        let of_address = self.sockets_of_address.enter(&neighbourhood(address), "sockets_of_address")?;
+        Ok(Box::new(Place { _permit: permit, _of_participant: of_participant, _of_address: of_address }))
+    }
+}
+
+/// How many sockets each has. Names are kept as hashes, whose key is this process's own.
+struct Crowd {
+    most: u32,
+    counts: Mutex<HashMap<u64, u32>>,
+    hasher: RandomState,
+}
+
+/// One of somebody's.
+struct Seat {
+    crowd: Arc<Crowd>,
+    who: u64,
+}
+
+impl Crowd {
+    /// At most `most` each; 0 for no limit.
+    fn new(most: u32) -> Arc<Self> {
+        Arc::new(Self { most, counts: Mutex::default(), hasher: RandomState::new() })
+    }
+
+    fn enter(self: &Arc<Self>, who: &impl Hash, kind: &'static str) -> Result<Option<Seat>, Full> {
+        if self.most == 0 {
+            return Ok(None);
+        }
+        let who = self.hasher.hash_one(who);
+        let mut counts = self.counts.lock();
+        let count = counts.entry(who).or_default();
+        if *count >= self.most {
+            metrics::counter!("rate_limited_total", "kind" => kind).increment(1);
+            return Err(Full);
+        }
+        *count += 1;
+        Ok(Some(Seat { crowd: self.clone(), who }))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = self.crowd.counts.lock().entry(self.who) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_has_so_many_and_gives_them_back() {
+        let crowd = Crowd::new(2);
+        let first = crowd.enter(&"a", "test").unwrap();
+        let second = crowd.enter(&"a", "test").unwrap();
+        assert!(crowd.enter(&"a", "test").is_err());
+        assert!(crowd.enter(&"b", "test").unwrap().is_some());
+        drop(first);
+        let third = crowd.enter(&"a", "test").unwrap();
+        assert!(third.is_some() && crowd.enter(&"a", "test").is_err());
+        drop((second, third));
+        assert!(crowd.counts.lock().is_empty(), "nothing is kept of who has none");
+    }
+
+    #[test]
+    fn without_a_limit_nobody_is_counted() {
+        let crowd = Crowd::new(0);
+        assert!((0..1000).all(|_| crowd.enter(&"a", "test").unwrap().is_none()));
+        assert!(crowd.counts.lock().is_empty());
+    }
+}

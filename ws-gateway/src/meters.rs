@@ -1,0 +1,89 @@
+//! Every metric of this service, and those that are looked up when somebody asks.
+//!
+//! Whatever is counted anywhere stands here too, and in docs/OPERATIONS.md: a test compares the two.
+
+use metrics::gauge;
+use shared::telemetry::Kind::{Counter, Gauge, Histogram};
+use shared::telemetry::Meter;
+
+use crate::gateway::Gateway;
+use crate::server;
+
+const OUTCOMES: &[&str] = &[
+    "accepted",
+    "too_many_sockets",
+    "rate_limited",
+    "invalid",
+    "unauthorized",
+    "forbidden",
+    "no_upgrade",
+    "unavailable",
+    "refused",
+    "too_slow",
+];
+const CODES: &[&str] =
+    &["1001", "1002", "1007", "1008", "1009", "1013", "4401", "4403", "4408", "4429", "peer", "gone"];
+
+/// All of them.
+pub(crate) const METERS: &[Meter] = &[
+    Meter::new(Gauge, "gateway_sockets", "open sockets"),
+    Meter::new(Counter, "gateway_handshakes_total", "handshakes answered").by("outcome", OUTCOMES),
+    Meter::new(Histogram, "gateway_handshake_seconds", "from the head of a handshake to its answer"),
+    Meter::new(Gauge, "gateway_handshakes_in_flight", "connections that are no sockets yet"),
+    Meter::new(Counter, "gateway_closed_total", "sockets closed").by("code", CODES),
+    Meter::new(Counter, "gateway_frames_sent_total", "frames sent"),
+    Meter::new(Histogram, "gateway_delivery_seconds", "from an event's place in its log to its frame in the kernel"),
+    Meter::new(Gauge, "gateway_redis_up", "1 while the live relay is up"),
+    Meter::new(Counter, "gateway_redis_losses_total", "times that the live relay was cut"),
+    Meter::new(Counter, "gateway_backfills_total", "logs read again").by("outcome", &["replayed", "resync", "failed"]),
+    Meter::new(Counter, "gateway_silent_losses_total", "events that pub/sub lost")
+        .by("noticed", &["next_event", "comparison", "subscription"]),
+    Meter::new(Gauge, "gateway_revocations", "revocations that Redis holds"),
+    Meter::new(Counter, "gateway_outbound_overflows_total", "clients too slow"),
+    Meter::new(Counter, "gateway_held_overflows_total", "rooms that had to read their log twice"),
+    Meter::new(Gauge, "gateway_acks_queue_depth", "ids of messages whose receipts no API service has yet"),
+    Meter::new(Counter, "gateway_acks_total", "receipts on their way"),
+    Meter::new(Counter, "gateway_acks_retries_total", "receipts that Redis did not take at once"),
+    Meter::new(Counter, "gateway_acks_dropped_total", "receipts forgotten"),
+    Meter::new(Counter, "gateway_audit_total", "entries of the audit trail on their way"),
+    Meter::new(Counter, "gateway_audit_retries_total", "entries that Redis did not take at once"),
+    Meter::new(Counter, "gateway_audit_overflows_total", "entries that found no room, and are only counted"),
+    Meter::new(Counter, "gateway_proofs_dropped_total", "messages whose delivery will not be proven"),
+    Meter::new(Counter, "gateway_typing_dropped_total", "notices of typing dropped"),
+    Meter::new(Counter, "gateway_accept_errors_total", "connections that could not be accepted"),
+    Meter::new(
+        Counter,
+        "gateway_handshakes_held_back_total",
+        "connections that waited because too many were under way",
+    ),
+    Meter::new(Counter, "rate_limited_total", "refused for asking too often")
+        .by("kind", &["handshakes", "address", "failures", "sockets_of_participant", "sockets_of_address", "frames"]),
+    Meter::new(Counter, "rate_limits_forgotten_total", "times that all buckets of a kind were let go, to bound memory")
+        .by("kind", &["handshakes", "address", "failures"]),
+    Meter::new(Counter, "gateway_unreadable_events_total", "events that could not be opened")
+        .by("cause", &["unknown_key", "refused"]),
+    Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),
+    Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
+        .by("outcome", &["changed", "failed"]),
+    Meter::new(Counter, "trace_exports_total", "batches of spans for the collector").by("outcome", &["sent", "failed"]),
+];
+
+/// Looks at what is not counted as it happens.
+pub(crate) fn look(gateway: &Gateway) {
+    gauge!("gateway_acks_queue_depth").set(gateway.acks.waiting() as f64);
+    let free = gateway.handshakes.available_permits();
+    gauge!("gateway_handshakes_in_flight").set(server::HANDSHAKES.saturating_sub(free) as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_they_count() {
+        for Meter { kind, name, .. } in METERS {
+            assert_eq!(*kind == Counter, name.ends_with("_total"), "{name}");
+            assert!(*kind != Histogram || name.ends_with("_seconds") || name.ends_with("_size"), "{name}");
+        }
+    }
+}
