@@ -423,7 +423,8 @@ mod tests {
         let batch = [new("user:d", "contact:p", "hunter2", None)];
         let judged = judge(&batch, &HashMap::new());
         let placed = place(&batch, &judged, &counted(&batch, &judged, now())).unwrap();
-        let done = done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new()))).unwrap();
+        let done =
+            done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new()))).unwrap();
         assert!(matches!(&done.outcomes[0], SendOutcome::Sent(json) if json.expose().contains("hunter2")));
         assert!(!format!("{done:?} {placed:?} {batch:?}").contains("hunter2"));
     }
@@ -485,7 +486,8 @@ mod tests {
         assert!(matches!(&verdicts[5], Verdict::IdReused));
         let placed = place(&batch, &judged, &counted(&batch, &judged, now())).unwrap();
         assert_eq!(placed.iter().map(|message| message.seq).collect::<Vec<_>>(), [11, 12]);
-        let done = done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new()))).unwrap();
+        let done =
+            done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new()))).unwrap();
         let events = done.entry.unwrap().events;
         assert_eq!(events.len(), 2);
         assert!(events.iter().all(|event| event.draft.request_id.as_deref() == Some("r1")));
