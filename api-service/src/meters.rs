@@ -39,6 +39,12 @@ pub const METERS: &[Meter] = &[
     Meter::new(Gauge, "outbox_age_seconds", "age of the oldest of them"),
     Meter::new(Gauge, "outbox_behind", "1 while Redis does not take events"),
     Meter::new(Counter, "events_too_early_total", "attempts to publish a message before its predecessor"),
+    Meter::new(Counter, "inbox_rows_published_total", "rows of inboxes handed to Redis"),
+    Meter::new(
+        Counter,
+        "inbox_queue_overflows_total",
+        "published batches whose inboxes the sweep of the outbox will tell",
+    ),
     Meter::new(Counter, "settle_queue_overflows_total", "published batches that will be published once more"),
     Meter::new(Gauge, "outbox_settling", "published batches whose rows are kept for a moment"),
     Meter::new(Counter, "receipts_applied_total", "receipts from gateways"),

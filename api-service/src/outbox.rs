@@ -6,7 +6,10 @@
 //!
 //! A message whose predecessor another instance has in hand waits for it, a moment at most: should that instance have
 //! died, its message comes late, and it is better to have this one now.
+//!
+//! Behind the events, inboxes are told how the conversations stand: `inboxes`.
 
+mod inboxes;
 mod settling;
 
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::publisher::{Broker, Committed, Due};
 use crate::redis::Health;
 use crate::store::{OutboxEntry, Store, StoreError};
+use inboxes::Told;
 use settling::Published;
 
 /// Events in one pipeline.
@@ -63,6 +67,8 @@ pub async fn run(
     shutdown.spawn(settling::run(store.clone(), published, health.clone()));
     let connection = health.borrow().connection;
     let outbox = Arc::new(Outbox { store, broker, settle, health });
+    let (tell, told) = mpsc::channel(inboxes::QUEUE);
+    shutdown.spawn(inboxes::run(outbox.clone(), told));
     let (swept, ended) = (outbox.clone(), shutdown.clone());
     shutdown.spawn(async move {
         tokio::select! {
@@ -70,7 +76,7 @@ pub async fn run(
             () = ended.begun() => {}
         }
     });
-    FastPath { outbox, committed, waiting: Vec::new(), connection, shutdown }.run().await;
+    FastPath { outbox, tell, committed, waiting: Vec::new(), connection, shutdown }.run().await;
 }
 
 /// The outbox, and the way from there to Redis.
@@ -120,7 +126,7 @@ impl Outbox {
                 let events = entries.iter().flat_map(|entry| &entry.events);
                 let events: Vec<Due<'_>> = events.map(|event| (event, Manner::Again)).collect();
                 self.broker.publish(&events).await?;
-                Ok::<_, RelayError>(())
+                self.tell(entries.iter().flat_map(|entry| entry.changed.clone()).collect()).await
             })
             .await?;
         let Some((entries, is_full)) = relayed else { return Ok(None) };
@@ -163,6 +169,7 @@ impl Waiting {
 /// From the commit to Redis without a detour.
 struct FastPath {
     outbox: Arc<Outbox>,
+    tell: mpsc::Sender<Told>,
     committed: Committed,
     waiting: Vec<Waiting>,
     /// The newest connection to Redis of which everything that it may lack was published again.
@@ -216,7 +223,7 @@ impl FastPath {
         metrics::counter!("events_published_total", "path" => "fast").increment(count as u64);
         metrics::counter!("events_too_early_total").increment((out.len() - count) as u64);
         let mut out = out.into_iter();
-        let mut ids = Vec::new();
+        let (mut ids, mut changed) = (Vec::new(), Vec::new());
         self.waiting.retain_mut(|waiting| {
             if !is_due(waiting.retry_at) {
                 return true;
@@ -228,10 +235,15 @@ impl FastPath {
             waiting.retry_at = now + waiting.pause;
             if waiting.entry.events.is_empty() {
                 ids.push(waiting.entry.id);
+                changed.append(&mut waiting.entry.changed);
             }
             !waiting.entry.events.is_empty()
         });
-        self.outbox.settle(Published { ids, connection: self.connection, at: Instant::now(), noted: false });
+        let published = Published { ids, connection: self.connection, at: Instant::now(), noted: false };
+        if !published.ids.is_empty() && self.tell.try_send(Told { changed, published }).is_err() {
+            // They stay in the outbox, and the sweep finds them.
+            metrics::counter!("inbox_queue_overflows_total").increment(1);
+        }
         Ok(())
     }
 

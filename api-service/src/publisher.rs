@@ -1,14 +1,17 @@
 //! Publishing events to Redis. The queue in memory is the fast path; what it cannot take is in the outbox anyway.
 
+mod inbox_rows;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
-use shared::channel::{Channel, Topology};
+use shared::channel::{self, Channel, Topology};
 use shared::publication::{Manner, Publication};
 use shared::relay_keys::RelayKeys;
 use tokio::sync::mpsc;
@@ -17,6 +20,8 @@ use tokio::time::Instant;
 use crate::config::LogConfig;
 use crate::redis::redirected;
 use crate::store::{OutboxEntry, OutboxEvent};
+
+pub use inbox_rows::InboxRow;
 
 /// Events that may wait for Redis in memory.
 const QUEUE: usize = 10_000;
@@ -118,6 +123,8 @@ pub struct Broker {
     client: Client,
     topology: Topology,
     script: Script,
+    listening: Script,
+    show: Script,
     log: LogConfig,
     relay_keys: RelayKeys,
 }
@@ -126,7 +133,9 @@ impl Broker {
     /// Publishes through `client`, keeping logs as `log` says, messages sealed if `relay_keys` has a key for that.
     #[must_use]
     pub fn new(client: Client, topology: Topology, log: LogConfig, relay_keys: RelayKeys) -> Self {
-        Self { client, topology, script: Script::from_lua(topology.publish_script()), log, relay_keys }
+        let [script, listening, show] =
+            [topology.publish_script(), channel::LISTENING, topology.show_script()].map(Script::from_lua);
+        Self { client, topology, script, listening, show, log, relay_keys }
     }
 
     /// Publishes events, those of one conversation in order. Returns for each whether it is out; one that is not came
@@ -200,17 +209,22 @@ impl Broker {
 
     async fn publish_one(&self, due: Due<'_>) -> Result<bool, Error> {
         let (log, args) = self.publication(&[due])?.into_parts();
-        let cursors: Vec<Option<String>> = redirected(|| async {
-            match self.client.evalsha(self.script.sha1().clone(), log.clone(), args.clone()).await {
+        let cursors: Vec<Option<String>> = self.run(&self.script, log, args).await?;
+        Ok(cursors.first().is_some_and(Option::is_some))
+    }
+
+    /// Runs a script, wherever its keys are now.
+    async fn run<T: FromValue>(&self, script: &Script, keys: Vec<String>, args: Vec<Bytes>) -> Result<T, Error> {
+        redirected(|| async {
+            match self.client.evalsha(script.sha1().clone(), keys.clone(), args.clone()).await {
                 // This node has never seen the script, or has restarted since. Now it has.
                 Err(error) if error.details().starts_with("NOSCRIPT") => {
-                    self.client.eval(self.topology.publish_script(), log.clone(), args.clone()).await
+                    self.client.eval(script.lua().cloned().unwrap_or_default(), keys.clone(), args.clone()).await
                 }
                 done => done,
             }
         })
-        .await?;
-        Ok(cursors.first().is_some_and(Option::is_some))
+        .await
     }
 
     fn publication(&self, events: &[Due<'_>]) -> Result<Publication, Error> {

@@ -262,6 +262,25 @@ impl Person {
         self.open_at(&format!("{}&cursor={}", self.with(other), cursor.as_str().expect("a cursor"))).await
     }
 
+    /// The query that names this person's inbox.
+    #[must_use]
+    pub fn own(&self) -> String {
+        format!("location_id={}&{}_id={}", self.place.location, self.role, self.id)
+    }
+
+    /// A socket on this person's inbox, past its `ready`.
+    pub async fn open_inbox(&self) -> Socket {
+        self.watch_inbox(self).await
+    }
+
+    /// A socket on somebody's inbox, past its `ready`.
+    pub async fn watch_inbox(&self, of: &Self) -> Socket {
+        let mut socket = self.open_at(&of.own()).await;
+        let nothing = json!({"type": "ready", "conversation_id": null, "cursor": null, "resumed": null});
+        assert_eq!(socket.next().await, nothing);
+        socket
+    }
+
     /// A socket on anything, which has not said a word yet.
     pub async fn open_at(&self, query: &str) -> Socket {
         Socket::connect(&format!("{}?{query}", self.place.ws_url), &self.token).await

@@ -1,17 +1,18 @@
 //! Every name in Redis, and the scripts that work on them. Nothing else formats a Redis name.
 //!
 //! The part in braces is what a Redis Cluster hashes: a conversation's channel and log share a slot,
-//! so one script may work on both.
+//! so one script may work on both. So do an inbox's channel and what is kept of its rows.
 
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::ids::{ConversationId, LocationId};
-use crate::participant::Conversation;
+use crate::participant::{Conversation, Participant};
 use crate::ticket::Ticket;
 
-/// Where the live events of one conversation are published: `chat:{LOCATION:CONVERSATION}`. Clones share the name.
+/// Where the live events of one conversation are published, `chat:{LOCATION:CONVERSATION}`, or the rows of one participant's
+/// inbox, `inbox:{LOCATION:KIND:ID}`. Clones share the name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel(Arc<str>);
 
@@ -20,6 +21,24 @@ impl Channel {
     #[must_use]
     pub fn new(location: &LocationId, conversation: ConversationId) -> Self {
         Self(format!("chat:{{{location}:{conversation}}}").into())
+    }
+
+    /// The channel of a participant's inbox. It has no log: each row that is published there is state.
+    #[must_use]
+    pub fn inbox(location: &LocationId, whose: &Participant) -> Self {
+        Self(format!("{INBOX}{{{location}:{whose}}}").into())
+    }
+
+    /// Whether it is that of an inbox.
+    #[must_use]
+    pub fn is_inbox(&self) -> bool {
+        self.0.starts_with(INBOX)
+    }
+
+    /// Of an inbox: the key under which it is kept for a moment how new the row is that was last published of a conversation.
+    #[must_use]
+    pub fn shown(&self, conversation: ConversationId) -> String {
+        format!("{}:{conversation}", self.0)
     }
 
     /// The channel's name.
@@ -34,6 +53,9 @@ impl Channel {
         format!("{}:log", self.0)
     }
 }
+
+/// What the names of inboxes begin with.
+const INBOX: &str = "inbox:";
 
 /// So that a map by channel can be asked with the bare name that Redis delivers. Hash and equality are those of the text.
 impl std::borrow::Borrow<str> for Channel {
@@ -132,6 +154,34 @@ return cursors
     };
 }
 
+/// A script that says how many gateways listen to a channel of a Redis Cluster, asked where the channel is. (`PUBSUB NUMSUB`
+/// on a single server costs a tenth.)
+///
+/// Keys: any in the channel's slot. Arguments: channel.
+pub const LISTENING: &str = "return redis.call('PUBSUB', 'SHARDNUMSUB', ARGV[1])[2]";
+
+macro_rules! show {
+    ($publish:literal) => {
+        concat!(
+            r#"
+local shown = 0
+for i, key in ipairs(KEYS) do
+    local at = 3 * i - 1
+    local last = redis.call('GET', key)
+    if not last or tonumber(last) < tonumber(ARGV[at + 1]) then
+        redis.call('SET', key, ARGV[at + 1], 'PX', ARGV[1])
+        redis.call('"#,
+            $publish,
+            r#"', ARGV[at], ARGV[at + 2])
+        shown = shown + 1
+    end
+end
+return shown
+"#
+        )
+    };
+}
+
 impl Topology {
     /// A script that appends events to their logs and publishes each with its entry's id as cursor, in one step, so the
     /// order in a log is the order on its channel. It says as well which entry the log held before it, so that
@@ -149,6 +199,18 @@ impl Topology {
         match self {
             Self::Single => publish!("PUBLISH", "NUMSUB"),
             Self::Cluster => publish!("SPUBLISH", "SHARDNUMSUB"),
+        }
+    }
+
+    /// A script that publishes rows of inboxes. Many instances publish rows of one conversation, in any order: what is not
+    /// newer than what was published last is left out, so that the last row on a channel is always the newest.
+    ///
+    /// Keys and arguments: see [`crate::inbox_rows::InboxRows`]. Returns how many were published.
+    #[must_use]
+    pub const fn show_script(self) -> &'static str {
+        match self {
+            Self::Single => show!("PUBLISH"),
+            Self::Cluster => show!("SPUBLISH"),
         }
     }
 
@@ -203,6 +265,17 @@ mod tests {
         let channel = Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(1));
         assert_eq!(channel.as_str(), "chat:{loc1:00000000-0000-0000-0000-000000000001}");
         assert_eq!(channel.log(), "chat:{loc1:00000000-0000-0000-0000-000000000001}:log");
+    }
+
+    #[test]
+    fn an_inbox_and_all_that_is_kept_of_it_is_under_its_owner() {
+        let channel = Channel::inbox(&"loc1".parse().unwrap(), &"contact:pat456".parse().unwrap());
+        assert_eq!(channel.as_str(), "inbox:{loc1:contact:pat456}");
+        assert_eq!(
+            channel.shown(Uuid::from_u128(1)),
+            "inbox:{loc1:contact:pat456}:00000000-0000-0000-0000-000000000001"
+        );
+        assert!(channel.is_inbox() && !Channel::new(&"inbox".parse().unwrap(), Uuid::from_u128(1)).is_inbox());
     }
 
     #[test]

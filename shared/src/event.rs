@@ -7,7 +7,8 @@
 //!
 //! - `CURSOR PREVIOUS PARTICIPANT MESSAGE_ID` for a message: whose client proves its delivery;
 //! - `CURSOR PREVIOUS` for what else is in the log;
-//! - `* PARTICIPANT` for what is not: somebody's typing, which its own sockets need not hear.
+//! - `* PARTICIPANT` for what is not: somebody's typing, which its own sockets need not hear;
+//! - `+ CONVERSATION` for the row of an inbox: [`crate::inbox_rows`].
 //!
 //! and behind a tab, if it is known, the id of the request that it comes from, for logs. The log of the conversation does
 //! not keep that.
@@ -24,7 +25,7 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use crate::ids::MessageId;
+use crate::ids::{ConversationId, MessageId};
 use crate::participant::Participant;
 use crate::redacted::Redacted;
 
@@ -37,6 +38,9 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// Before every event.
+    pub const BEGINNING: Self = Self { millis: 0, count: 0 };
+
     /// How long ago the event was logged: Redis's clock when it was, this machine's now, so it is as good as these agree.
     #[must_use]
     pub fn age(self) -> Duration {
@@ -167,6 +171,11 @@ pub enum Header {
         /// Whose doing it is; this participant's own sockets do not get it.
         from: Participant,
     },
+    /// It is how a conversation stands in somebody's inbox. Whatever came before it is worth nothing any more.
+    Row {
+        /// Which.
+        conversation: ConversationId,
+    },
 }
 
 impl FromStr for Header {
@@ -178,6 +187,9 @@ impl FromStr for Header {
         if place == "*" {
             let from = rest.parse().map_err(|_| InvalidEvent)?;
             return Ok(Self::Ephemeral { from });
+        }
+        if place == "+" {
+            return Ok(Self::Row { conversation: Uuid::parse_str(rest).map_err(|_| InvalidEvent)? });
         }
         let (previous, addressed) = match rest.split_once(' ') {
             Some((previous, addressed)) => (previous, Some(addressed)),
@@ -359,8 +371,21 @@ mod tests {
         let (first, second) = (cursor("5-0"), cursor("5-1"));
         assert_eq!(logged("5-0 -"), Header::Logged { cursor: first, previous: None, addressed: None });
         assert_eq!(logged("5-1 5-0"), Header::Logged { cursor: second, previous: Some(first), addressed: None });
-        for text in ["", "5-0", "5-0 ", "5-0 x", "5-0 - ", "5-0 - user:a", "5-0 user:a 1", "- -", "*", "* x", "5-0  -"]
-        {
+        for text in [
+            "",
+            "5-0",
+            "5-0 ",
+            "5-0 x",
+            "5-0 - ",
+            "5-0 - user:a",
+            "5-0 user:a 1",
+            "- -",
+            "*",
+            "* x",
+            "+",
+            "+ x",
+            "5-0  -",
+        ] {
             assert_eq!(text.parse::<Header>(), Err(InvalidEvent), "{text}");
         }
     }

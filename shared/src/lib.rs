@@ -8,6 +8,7 @@
 //! - [`receipt`]: what travels back, from the sockets to the API service
 //! - [`channel`]: every name in Redis, and the scripts that work on them
 //! - [`publication`]: events on their way into Redis
+//! - [`inbox_rows`]: rows of inboxes on theirs
 //! - [`relay_keys`]: messages that nobody in Redis can read
 //! - [`seal`], [`keys`]: AES-256-GCM, and lists of keys as settings have them
 //! - [`redacted`]: values that never show themselves
@@ -36,6 +37,7 @@ pub mod channel;
 pub mod env;
 pub mod event;
 pub mod ids;
+pub mod inbox_rows;
 pub mod keys;
 pub mod limit;
 pub mod mode;

@@ -4,8 +4,9 @@
 //! A sealed `rest` is `MARK ID_LENGTH ID SEALED`. It stands where the plain one would, on the channel and in the log, and once
 //! opened the frame is byte for byte the plain one. The mark is a control character, which JSON never holds as it is.
 //!
-//! Each conversation has a key of its own, derived from the relay key and the channel's name, and what is sealed is tied to
-//! the frame's type and header: to whom it is addressed, and which message it is. So nothing opens in another place.
+//! Each conversation has a key of its own, and each inbox, derived from the relay key and the channel's name, and what is
+//! sealed is tied to the frame's type and header: to whom it is addressed and which message it is, or of which conversation
+//! it is the row. So nothing opens in another place.
 
 use aws_lc_rs::aead::AES_256_GCM;
 use aws_lc_rs::hkdf::{HKDF_SHA256, Prk};
@@ -61,16 +62,28 @@ impl RelayKeys {
     /// # Errors
     /// [`SealError::Cipher`]
     pub fn seal(&self, channel: &Channel, draft: &Draft) -> Result<Option<Vec<u8>>, SealError> {
-        let Some((id, root)) = self.roots.first().filter(|_| self.seals && draft.addressed.is_some()) else {
-            return Ok(None);
-        };
-        let (name, rest) = (id.as_str().as_bytes(), draft.rest.expose().as_bytes());
+        match draft.addressed {
+            Some(_) => self.seal_rest(channel, draft.kind, &draft.header(), draft.rest.expose()),
+            None => Ok(None),
+        }
+    }
+
+    /// The sealed rest of any frame, tied to its type and header; `None` without a key.
+    pub(crate) fn seal_rest(
+        &self,
+        channel: &Channel,
+        kind: &str,
+        header: &str,
+        rest: &str,
+    ) -> Result<Option<Vec<u8>>, SealError> {
+        let Some((id, root)) = self.roots.first().filter(|_| self.seals) else { return Ok(None) };
+        let (name, rest) = (id.as_str().as_bytes(), rest.as_bytes());
         let mut sealed = Vec::with_capacity(2 + name.len() + rest.len() + OVERHEAD);
         sealed.extend_from_slice(&[MARK, name.len() as u8]);
         sealed.extend_from_slice(name);
         let from = sealed.len();
         sealed.extend_from_slice(rest);
-        derive(root, channel.as_str())?.seal(&place(draft.kind, &draft.header()), &mut sealed, from)?;
+        derive(root, channel.as_str())?.seal(&place(kind, header), &mut sealed, from)?;
         Ok(Some(sealed))
     }
 
@@ -80,8 +93,10 @@ impl RelayKeys {
     /// [`Unreadable`]
     pub fn live<'a>(&self, channel: &str, payload: &'a [u8]) -> Result<Event<'a>, Unreadable> {
         let (header, frame) = split(payload)?;
-        let Header::Logged { addressed: Some(addressed), .. } = &header else {
-            return Ok(Event::plain(header, frame)?);
+        let tied = match &header {
+            Header::Logged { addressed: Some(addressed), .. } => addressed.to_string(),
+            Header::Row { conversation } => conversation.to_string(),
+            Header::Logged { .. } | Header::Ephemeral { .. } => return Ok(Event::plain(header, frame)?),
         };
         let within = &frame[..frame.len().min(LONGEST_BEGINNING)];
         let Some(at) = within.iter().position(|byte| *byte == MARK) else { return Ok(Event::plain(header, frame)?) };
@@ -89,7 +104,7 @@ impl RelayKeys {
         let beginning = std::str::from_utf8(beginning).map_err(|_| InvalidEvent)?;
         let kind =
             beginning.strip_prefix("{\"type\":\"").and_then(|rest| rest.split('"').next()).ok_or(InvalidEvent)?;
-        let frame = self.open(channel, kind, &addressed.to_string(), beginning, sealed)?;
+        let frame = self.open(channel, kind, &tied, beginning, sealed)?;
         Ok(Event { header, frame: frame.into() })
     }
 
@@ -148,7 +163,7 @@ impl std::fmt::Debug for RelayKeys {
     }
 }
 
-/// The key of one conversation.
+/// The key of one conversation or inbox.
 fn derive(root: &Prk, channel: &str) -> Result<Key, SealError> {
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
     let info = [PURPOSE, channel.as_bytes()];

@@ -1,6 +1,6 @@
 //! One socket, one task: reads, writes, pings, and ends it with a code that says why.
 //!
-//! It sends events in the order of their log, each once, and only of its own conversation. No write may take long: a client
+//! It sends events in the order of their log, each once, and only of its own conversation, or rows of its inbox as they come. No write may take long: a client
 //! that does not read is closed and can resume. Nothing that a client sends is kept or logged.
 //!
 //! While nothing happens a socket is this struct and no buffer. The task is a state machine by hand, since everything that
@@ -21,9 +21,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use shared::audit::{Action, Entry, Who};
+use shared::audit::{Action, Who};
 use shared::event::Cursor;
-use shared::participant::Conversation;
 use shared::receipt::Kind;
 use shared::request::RequestContext;
 use shared::token::Principal;
@@ -39,6 +38,7 @@ use crate::handshake::Admitted;
 use crate::hub::Membership;
 use crate::limits::Place;
 use crate::outbound::{Delivery, Item, Outbound, Turn};
+use crate::view::View;
 use crate::wire::{Broken, Decoder};
 use crate::{protocol, wire};
 use clock::{Clock, Due};
@@ -80,7 +80,7 @@ pub(crate) struct Connection {
     gateway: Arc<Gateway>,
     tcp: TcpStream,
     membership: Membership,
-    conversation: Conversation,
+    view: View,
     principal: Arc<Principal>,
     /// Boxed: needed now and then, and in place it would make a socket as large as the allocator's next size.
     context: Box<RequestContext>,
@@ -155,12 +155,16 @@ impl Connection {
         admitted: Admitted,
         turn: f32,
     ) -> Self {
-        let Admitted { context, principal, conversation, start, permit } = admitted;
+        let Admitted { context, principal, view, start, permit } = admitted;
         let Start { membership, cursor, resumed, missed, unproven } = start;
-        let id = conversation.id();
-        tracing::debug!(request_id = &*context.request_id, conversation = %id, "socket opened");
-        gateway.audit.report(entry(Action::SocketOpen, 101, &principal, &conversation, &context));
-        frames::report(&gateway, &conversation, (&principal, &context), Kind::Delivered, unproven);
+        let id = view.conversation();
+        tracing::debug!(
+            request_id = &*context.request_id,
+            conversation = id.map(tracing::field::display),
+            "socket opened"
+        );
+        gateway.audit.report(view.entry(Action::SocketOpen, 101, Who::from(&principal.actor), &context));
+        frames::report(&gateway, &view, (&principal, &context), Kind::Delivered, unproven);
         let now = Instant::now();
         let config = &gateway.config;
         let clock = Clock::new(now, config.heartbeat, config.idle_timeout, principal.expires_at);
@@ -172,12 +176,12 @@ impl Connection {
             gateway,
             tcp,
             membership,
-            conversation,
+            view,
             principal,
             context: Box::new(context),
             _permit: permit,
             missed: (!missed.is_empty()).then(|| Box::new(missed.into())),
-            position: cursor,
+            position: cursor.unwrap_or(Cursor::BEGINNING),
             degraded: false,
             proofs: Proofs::default(),
             clock,
@@ -396,17 +400,6 @@ impl Connection {
             _ => Err(End::Gone),
         })
     }
-}
-
-/// An entry of the audit trail about a socket.
-fn entry(
-    action: Action,
-    outcome: u16,
-    principal: &Principal,
-    conversation: &Conversation,
-    context: &RequestContext,
-) -> Entry {
-    Entry::new(Who::from(&principal.actor), action, outcome).in_conversation(conversation, None).by(context)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram};
-use shared::channel::Channel;
 use shared::event::Cursor;
 use shared::ids::MessageId;
 use shared::shutdown::Shutdown;
@@ -23,6 +22,7 @@ use crate::replay::{Logs, ReplayError, Resumed};
 use crate::revocations::Revoked;
 use crate::tickets::Tickets;
 use crate::typing::Typing;
+use crate::view::View;
 
 /// How often a handshake reads its log anew because events may have been lost meanwhile.
 const ATTEMPTS: usize = 3;
@@ -59,11 +59,11 @@ pub(crate) struct Gateway {
     pub(crate) bells: Arc<Bells>,
 }
 
-/// A socket's first view of its conversation: from here on nothing is missed.
+/// A socket's first look at what it shows: from here on nothing is missed.
 pub(crate) struct Start {
     pub(crate) membership: Membership,
-    /// What `ready` names.
-    pub(crate) cursor: Cursor,
+    /// What `ready` names; `None` where there is no log.
+    pub(crate) cursor: Option<Cursor>,
     /// Whether the cursor of the request was good; `None` without one.
     pub(crate) resumed: Option<bool>,
     /// What came after that cursor.
@@ -90,15 +90,20 @@ impl Gateway {
     /// had already shown is skipped there by its cursor. So there is no moment in which an event could slip through.
     pub(crate) async fn start(
         &self,
-        channel: &Channel,
+        view: &View,
         bearer: &Arc<Principal>,
         seen: Option<Cursor>,
     ) -> Result<Start, CannotStart> {
+        let channel = &view.channel();
         for _ in 0..ATTEMPTS {
             let outbound = Outbound::new(bearer.clone(), self.config.outbound_queue_bytes);
             let mut membership = self.hub.join(channel.clone(), outbound)?;
             let epoch =
                 timeout(self.config.redis_timeout, membership.subscribed()).await.map_err(|_| CannotStart::Late)??;
+            if channel.is_inbox() {
+                // Whatever is published from now on waits in the queue, and so does the word that some of it was lost.
+                return Ok(Start { membership, cursor: None, resumed: None, missed: Vec::new(), unproven: Vec::new() });
+            }
             let replay = match seen {
                 Some(seen) => self.logs.resume(channel, seen, bearer.person()).await?.map(|resumed| (seen, resumed)),
                 None => None,
@@ -110,7 +115,7 @@ impl Gateway {
             };
             let position = missed.iter().rev().find_map(|delivery| delivery.cursor()).unwrap_or(cursor);
             if membership.settle(epoch, position) {
-                return Ok(Start { membership, cursor, resumed, missed, unproven });
+                return Ok(Start { membership, cursor: Some(cursor), resumed, missed, unproven });
             }
         }
         Err(CannotStart::Unsteady)

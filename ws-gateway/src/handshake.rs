@@ -15,9 +15,7 @@ use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{Method, Request, StatusCode, Version};
 use shared::audit::{Action, Entry, Who};
 use shared::browser::AllowedOrigins;
-use shared::channel::Channel;
 use shared::event::Cursor;
-use shared::participant::Conversation;
 use shared::problem::{REQUEST_ID_HEADER, request_id};
 use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
 use shared::ticket::Ticket;
@@ -33,6 +31,7 @@ use crate::gateway::{CannotStart, Gateway, Start};
 use crate::hub::Refused;
 use crate::limits::Place;
 use crate::tickets::NotTaken;
+use crate::view::View;
 pub(crate) use answer::Answer;
 use answer::Refusal;
 pub(crate) use answer::not_here;
@@ -55,7 +54,7 @@ enum Shown<'a> {
 /// A handshake that asks for something that its bearer may have.
 #[derive(Debug)]
 struct Asked {
-    conversation: Conversation,
+    view: View,
     cursor: Option<Cursor>,
     accept_key: String,
     subprotocol: bool,
@@ -74,7 +73,7 @@ pub(crate) struct Admitted {
     /// Who asked, and how the request is called in logs.
     pub(crate) context: RequestContext,
     pub(crate) principal: Arc<Principal>,
-    pub(crate) conversation: Conversation,
+    pub(crate) view: View,
     pub(crate) start: Start,
     /// Its place among the sockets that this gateway may hold.
     pub(crate) permit: Box<Place>,
@@ -84,16 +83,16 @@ pub(crate) struct Admitted {
 #[derive(Debug, Default)]
 struct Known {
     who: Option<Who>,
-    conversation: Option<Conversation>,
+    view: Option<View>,
 }
 
 impl Known {
     /// The entry of a handshake that is refused.
     fn entry(self, status: u16, context: &RequestContext) -> Entry {
-        let entry = Entry::new(self.who.unwrap_or(Who::Anonymous), Action::SocketOpen, status).by(context);
-        match &self.conversation {
-            Some(conversation) => entry.in_conversation(conversation, None),
-            None => entry,
+        let who = self.who.unwrap_or(Who::Anonymous);
+        match &self.view {
+            Some(view) => view.entry(Action::SocketOpen, status, who, context),
+            None => Entry::new(who, Action::SocketOpen, status).by(context),
         }
     }
 }
@@ -237,8 +236,7 @@ async fn admit<B>(
         tracing::info!(request_id = &*context.request_id, "too many sockets");
         return Ok((answer, Socket::Refused(Close::TooManySockets)));
     };
-    let channel = Channel::from(&asked.conversation);
-    let start = gateway.start(&channel, &principal, asked.cursor).await.map_err(|error| {
+    let start = gateway.start(&asked.view, &principal, asked.cursor).await.map_err(|error| {
         if !matches!(error, CannotStart::Refused(Refused::GoingAway)) {
             tracing::warn!(request_id = &*context.request_id, %error, "cannot start a socket");
         }
@@ -247,8 +245,8 @@ async fn admit<B>(
     // Over since it was verified, and before the hub knew of this socket: nobody else would notice.
     let is_good = gateway.verifier.check_still_good(&principal, OffsetDateTime::now_utc());
     is_good.map_err(|error| Refusal::bad_token(&error))?;
-    let conversation = asked.conversation;
-    let admitted = Admitted { context: context.clone(), principal, conversation, start, permit };
+    let view = asked.view;
+    let admitted = Admitted { context: context.clone(), principal, view, start, permit };
     Ok((answer, Socket::Open(Box::new(admitted))))
 }
 
@@ -289,11 +287,11 @@ fn check_wish<B>(request: &Request<B>, principal: &Principal, known: &mut Known)
         // The server must pick one of those offered, and a token is never repeated.
         return Err(Refusal::bad_request("offer the subprotocol `chat.v1` along with `bearer.<JWT>`"));
     }
-    let Wanted { conversation, cursor } = query::parse(query).map_err(refused_query)?;
+    let Wanted { view, cursor } = query::parse(query).map_err(refused_query)?;
 
-    known.conversation = Some(conversation.clone());
-    principal.check_sees(&conversation).map_err(Refusal::forbidden)?;
-    Ok(Asked { conversation, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
+    known.view = Some(view.clone());
+    view.check(principal).map_err(Refusal::forbidden)?;
+    Ok(Asked { view, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
 }
 
 fn refused_query(error: QueryError) -> Refusal {

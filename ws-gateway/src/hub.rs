@@ -1,4 +1,4 @@
-//! Which sockets hear which conversation, and up to which event they have.
+//! Which sockets hear which conversation, and up to which event they have; and which of them hear whose inbox.
 //!
 //! It knows neither Redis nor TCP: the relay tells it what came and what was lost, it says which channels
 //! are worth hearing and which logs must be read again. It never lets a socket see events out of order.
@@ -133,7 +133,8 @@ impl Hub {
                 let channel = entry.key().clone();
                 state.wanted.push(channel.clone());
                 self.interest_changed.notify_one();
-                (channel, entry.insert(Room::default()))
+                let room = Room::of(&channel);
+                (channel, entry.insert(room))
             }
         };
         let (subscribed, heard) = oneshot::channel();
@@ -180,13 +181,17 @@ impl Hub {
     pub fn lost(&self, channel: &str) {
         let mut guard = self.shard(channel).lock();
         let state = &mut *guard;
-        if let Some(room) = state.rooms.get_mut(channel)
-            && room.fall_behind()
-            && room.stage == Stage::Live
-            && let Some((channel, _)) = state.rooms.get_key_value(channel)
-        {
+        let Some(room) = state.rooms.get_mut(channel) else { return };
+        let is_behind = room.fall_behind();
+        if room.stage != Stage::Live {
+            return;
+        }
+        if is_behind && let Some((channel, _)) = state.rooms.get_key_value(channel) {
             state.behind.push(channel.clone());
             self.fell_behind.notify_one();
+        } else if let Some(room) = state.rooms.get_mut(channel).filter(|room| !room.is_behind()) {
+            // Without a log there is nothing to wait for.
+            room.recover();
         }
     }
 
@@ -386,8 +391,13 @@ impl Hub {
     }
 }
 
-/// Where a channel's room is. The last digits of a name are those of a UUIDv5, which are as good as any hash.
+/// Where a channel's room is. The last digits of a conversation's name are those of a UUIDv5, which are as good as any hash.
+/// An inbox's are the EHR's, which may be all alike (FNV-1a).
 fn place(channel: &str) -> usize {
+    if channel.starts_with("inbox:") {
+        let mix = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        return channel.bytes().fold(0x811c_9dc5, mix) as usize % SHARDS;
+    }
     let [.., high, low, _brace] = channel.as_bytes() else { return 0 };
     let digit = |byte: &u8| char::from(*byte).to_digit(16).unwrap_or(0) as usize;
     (digit(high) * 16 + digit(low)) % SHARDS

@@ -18,6 +18,7 @@
 //! - [`revocations`]: Redis → which tokens are refused, and whose sockets are closed
 //! - [`tickets`]: Redis → whose ticket it is, once
 //! - [`typing`]: somebody types → Redis
+//! - `view`: what a socket shows
 //! - [`unsealing`]: opens events that Redis may not read
 //! - [`redis`]: how connections to Redis behave
 //! - `meters`: every metric
@@ -46,6 +47,7 @@ pub mod tickets;
 pub mod typing;
 pub mod unsealing;
 pub mod uplink;
+mod view;
 mod wire;
 
 use std::io;

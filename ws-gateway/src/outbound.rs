@@ -45,7 +45,7 @@ impl Delivery {
     pub fn cursor(&self) -> Option<Cursor> {
         match self.header {
             Header::Logged { cursor, .. } => Some(cursor),
-            Header::Ephemeral { .. } => None,
+            Header::Ephemeral { .. } | Header::Row { .. } => None,
         }
     }
 
@@ -65,7 +65,7 @@ pub enum Item {
     Degraded,
     /// Live relay is back, and what was missed stands before this in the queue.
     Recovered,
-    /// What was missed cannot be replayed; what follows comes after this place of the log.
+    /// What was missed cannot be replayed; what follows comes after this place of the log. Where there is no log: the beginning.
     Resync(Cursor),
     /// This gateway shuts down.
     GoingAway,

@@ -135,11 +135,12 @@ pub type Text = Cow<'static, str>;
 
 /// The first frame of every socket.
 #[must_use]
-pub fn ready(conversation: ConversationId, cursor: Cursor, resumed: Option<bool>) -> Text {
-    let conversation = conversation.to_string();
+pub fn ready(conversation: Option<ConversationId>, cursor: Option<Cursor>, resumed: Option<bool>) -> Text {
+    let conversation = conversation.map_or("null".to_owned(), |id| format!("\"{id}\""));
+    let cursor = cursor.map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
     let resumed = resumed.map_or("null", |resumed| if resumed { "true" } else { "false" });
     // Neither holds anything that JSON would escape.
-    format!(r#"{{"type":"ready","conversation_id":"{conversation}","cursor":"{cursor}","resumed":{resumed}}}"#).into()
+    format!(r#"{{"type":"ready","conversation_id":{conversation},"cursor":{cursor},"resumed":{resumed}}}"#).into()
 }
 
 /// Live relay is cut.
@@ -235,10 +236,12 @@ mod tests {
         let cursor = "1-0".parse().unwrap();
         for (resumed, written) in [(None, json!(null)), (Some(true), json!(true)), (Some(false), json!(false))] {
             assert_eq!(
-                value(ready(id, cursor, resumed)),
+                value(ready(Some(id), Some(cursor), resumed)),
                 json!({"type": "ready", "conversation_id": id, "cursor": "1-0", "resumed": written})
             );
         }
+        let of_inbox = json!({"type": "ready", "conversation_id": null, "cursor": null, "resumed": null});
+        assert_eq!(value(ready(None, None, None)), of_inbox);
         let at = OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap();
         assert_eq!(value(expiring(at)), json!({"type": "expiring", "expires_at": "2026-09-21T14:13:20Z"}));
         for (frame, kind) in [(DEGRADED, "degraded"), (RECOVERED, "recovered"), (RESYNC, "resync"), (PONG, "pong")] {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{GenericClient, Object};
 use shared::ids::{ConversationId, LocationId};
 use shared::participant::{Conversation, Kind, Participant};
 use time::OffsetDateTime;
@@ -11,12 +11,15 @@ use tokio_postgres::{Row, Statement};
 use super::data_keys::{self, Opening};
 use super::{Store, StoreError, messages};
 use crate::domain::inbox::{self, InboxCursor};
+use crate::vault::Vault;
 
-/// Where a conversation stands.
+/// What a send must know of its conversation.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Standing {
+pub(super) struct Counted {
     pub(super) last_seq: i64,
     pub(super) last_activity_at: OffsetDateTime,
+    /// Of the first and the second participant.
+    pub(super) unread: [i32; 2],
 }
 
 /// What a batch of sends adds to a conversation.
@@ -63,7 +66,7 @@ pub(super) const BUMP: &str = "update conversations c
         order by id
     ) x
     where c.id = x.id
-    returning c.id, c.last_seq, c.last_activity_at";
+    returning c.id, c.last_seq, c.last_activity_at, c.user_unread, c.other_unread";
 
 /// Adds to conversations, which are locked from then on, and says where they stand now; those that nobody has opened are
 /// not among them. `statement` is [`BUMP`].
@@ -72,14 +75,51 @@ pub(super) async fn bump(
     statement: &Statement,
     bumps: &[Bump],
     now: OffsetDateTime,
-) -> Result<HashMap<ConversationId, Standing>, StoreError> {
+) -> Result<HashMap<ConversationId, Counted>, StoreError> {
     let ids: Vec<_> = bumps.iter().map(|bump| bump.id).collect();
     let sent: Vec<_> = bumps.iter().map(|bump| bump.sent).collect();
     let [to_user, to_other] = [0, 1].map(|side: usize| bumps.iter().map(|bump| bump.unread[side]).collect::<Vec<_>>());
     let rows = client.query(statement, &[&ids, &sent, &to_user, &to_other, &now]).await?;
-    let standing =
-        |row: &Row| Ok((row.try_get(0)?, Standing { last_seq: row.try_get(1)?, last_activity_at: row.try_get(2)? }));
-    rows.iter().map(standing).collect()
+    let counted = |row: &Row| {
+        let unread = [row.try_get(3)?, row.try_get(4)?];
+        Ok((row.try_get(0)?, Counted { last_seq: row.try_get(1)?, last_activity_at: row.try_get(2)?, unread }))
+    };
+    rows.iter().map(counted).collect()
+}
+
+/// How conversations stand, each at one moment. Parameters: ids, locations.
+const STANDING: &str = concat!(
+    "select c.user_unread, c.other_unread, c.last_activity_at, ",
+    messages::columns!("m"),
+    " from unnest($1::uuid[], $2::text[]) as x (id, location_id)
+      join conversations c on c.id = x.id and c.location_id = x.location_id
+      join messages m on m.conversation_id = c.id and m.seq = c.last_seq"
+);
+
+/// How these conversations stand now. One whose newest message cannot be read is not among them.
+pub(super) async fn standing(
+    client: &impl GenericClient,
+    vault: Option<&Vault>,
+    ids: &[ConversationId],
+    locations: &[&str],
+) -> Result<Vec<inbox::Standing>, StoreError> {
+    let statement = client.prepare_cached(STANDING).await?;
+    let rows = client.query(&statement, &[&ids, &locations]).await?;
+    let opening = data_keys::opening(client, vault, &rows).await?;
+    let mut standing = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let last_message = match messages::message(row, &opening) {
+            Ok(message) => message,
+            Err(error @ StoreError::Unreadable(_)) => {
+                tracing::error!(%error, "a row of an inbox is not published");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let unread = [row.try_get("user_unread")?, row.try_get("other_unread")?];
+        standing.push(inbox::Standing { last_message, unread, last_activity_at: row.try_get("last_activity_at")? });
+    }
+    Ok(standing)
 }
 
 /// A page of one participant's conversations, and whatever else is of its last hour. The index gives the hours newest
@@ -118,6 +158,16 @@ const INBOX_OF_USER: &str =
     inbox_query!(inbox_page!("user_id", "user_unread"), " union all ", inbox_page!("peer_user_id", "other_unread"));
 
 impl Store {
+    /// How these conversations stand now.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn standing(&self, conversations: &[Conversation]) -> Result<Vec<inbox::Standing>, StoreError> {
+        let ids: Vec<_> = conversations.iter().map(Conversation::id).collect();
+        let locations: Vec<_> = conversations.iter().map(|conversation| conversation.location().as_str()).collect();
+        self.with(async |client| standing(&*client, self.vault.as_deref(), &ids, &locations).await).await
+    }
+
     /// The conversations of `viewer` in `location` behind `cursor`, newest activity first.
     ///
     /// # Errors

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use deadpool_postgres::Transaction;
 use shared::channel::Channel;
 use shared::event::Draft;
-use shared::ids::{LocationId, MessageId};
+use shared::ids::{ConversationId, LocationId, MessageId};
 use shared::receipt::Kind;
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 
-use super::{Store, StoreError, data_keys, messages};
+use super::{Store, StoreError, conversations, data_keys, messages};
+use crate::domain::inbox::{Changed, Standing};
 use crate::domain::message::{Message, timestamp};
 use crate::vault::Vault;
 
@@ -34,6 +35,8 @@ pub struct OutboxEntry {
     pub id: i64,
     /// In the order in which they are to be published.
     pub events: Vec<OutboxEvent>,
+    /// The conversations whose rows in inboxes it changes, in any order.
+    pub changed: Vec<Changed>,
 }
 
 /// Remembers the messages of a transaction, in the order of their publication. Parameters: their ids.
@@ -198,11 +201,29 @@ async fn oldest(
     for row in &rows {
         named += row.try_get::<_, Vec<MessageId>>("message_ids")?.len();
     }
-    let entries = rows.iter().map(|row| entry(row, &messages)).collect::<Result<_, _>>()?;
+    // What they have changed since is told as well: a row is worth no more than the newest one.
+    let mut concerned: HashMap<ConversationId, &str> = HashMap::new();
+    for message in messages.values().flatten() {
+        concerned.insert(message.new.conversation.id(), message.new.conversation.location().as_str());
+    }
+    for row in &rows {
+        if let (Some(id), Some(location)) = (row.try_get("conversation_id")?, row.try_get("location_id")?) {
+            concerned.insert(id, location);
+        }
+    }
+    let (ids, locations): (Vec<_>, Vec<_>) = concerned.into_iter().unzip();
+    let standing = conversations::standing(transaction, vault, &ids, &locations).await?;
+    let mut standing: HashMap<_, _> = standing.into_iter().map(|found| (found.conversation().id(), found)).collect();
+    let entries = rows.iter().map(|row| entry(row, &messages, &mut standing)).collect::<Result<_, _>>()?;
     Ok((entries, i64::try_from(named).is_ok_and(|named| named >= limit)))
 }
 
-fn entry(row: &Row, messages: &HashMap<MessageId, Option<Message>>) -> Result<OutboxEntry, StoreError> {
+/// The first entry that concerns a conversation takes along how it stands.
+fn entry(
+    row: &Row,
+    messages: &HashMap<MessageId, Option<Message>>,
+    standing: &mut HashMap<ConversationId, Standing>,
+) -> Result<OutboxEntry, StoreError> {
     let ids: Vec<MessageId> = row.try_get("message_ids")?;
     let receipt = |kind| -> Result<Vec<OutboxEvent>, StoreError> {
         let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
@@ -215,7 +236,11 @@ fn entry(row: &Row, messages: &HashMap<MessageId, Option<Message>>) -> Result<Ou
         "read" => receipt(Kind::Read)?,
         _ => ids.iter().filter_map(|id| message_event(messages.get(id)).transpose()).collect::<Result<_, _>>()?,
     };
-    Ok(OutboxEntry { id: row.try_get("id")?, events })
+    let named = row.try_get::<_, Option<ConversationId>>("conversation_id")?;
+    let written = ids.iter().filter_map(|id| messages.get(id)?.as_ref()).map(|message| message.new.conversation.id());
+    let changed = named.into_iter().chain(written).filter_map(|id| standing.remove(&id));
+    let changed = changed.map(|standing| Changed::To(Box::new(standing))).collect();
+    Ok(OutboxEntry { id: row.try_get("id")?, events, changed })
 }
 
 fn message_event(message: Option<&Option<Message>>) -> Result<Option<OutboxEvent>, StoreError> {

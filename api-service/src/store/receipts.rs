@@ -17,6 +17,7 @@ use tokio_postgres::{Row, Statement};
 use super::outbox::{self, OutboxEntry, OutboxEvent};
 use super::{Store, StoreError, audit, messages};
 use crate::audit::row::Row as AuditRow;
+use crate::domain::inbox::Changed;
 use crate::domain::mark::{Mark, Marked};
 use crate::domain::message::timestamp;
 
@@ -123,7 +124,11 @@ impl Store {
             }
             transaction.commit().await?;
             lease.committed();
-            let entries = ids.into_iter().zip(&told).map(|(id, told)| OutboxEntry { id, events: vec![told.event()] });
+            let entries = ids.into_iter().zip(told).map(|(id, told)| OutboxEntry {
+                id,
+                events: vec![told.event()],
+                changed: vec![Changed::Somehow(told.conversation)],
+            });
             Ok((marked, entries.collect()))
         })
         .await
@@ -273,8 +278,7 @@ fn as_marked(row: &Row) -> Result<Marked, StoreError> {
 /// One event: what happened to some messages of a conversation at one moment.
 struct Told {
     kind: Kind,
-    location: LocationId,
-    conversation: ConversationId,
+    conversation: Conversation,
     at: OffsetDateTime,
     message_ids: Vec<MessageId>,
 }
@@ -282,16 +286,16 @@ struct Told {
 impl Told {
     /// Returns the row that remembers it.
     async fn remember(&self, transaction: &Transaction<'_>, statement: &Statement) -> Result<i64, StoreError> {
-        let Self { kind, location, conversation, at, message_ids } = self;
-        let row = transaction
-            .query_one(statement, &[&location.as_str(), conversation, &kind.as_str(), message_ids, at])
-            .await?;
+        let Self { kind, conversation, at, message_ids } = self;
+        let location = conversation.location().as_str();
+        let row =
+            transaction.query_one(statement, &[&location, &conversation.id(), &kind.as_str(), message_ids, at]).await?;
         Ok(row.try_get(0)?)
     }
 
     fn event(&self) -> OutboxEvent {
         let draft = Draft::receipt(self.kind, &self.message_ids, &timestamp(self.at));
-        OutboxEvent { channel: Channel::new(&self.location, self.conversation), draft }
+        OutboxEvent { channel: Channel::from(&self.conversation), draft }
     }
 }
 
@@ -301,11 +305,11 @@ fn events(kind: Kind, rows: &[Row]) -> Result<Vec<Told>, StoreError> {
         if !row.try_get::<_, bool>("changed")? {
             continue;
         }
-        let conversation = row.try_get("conversation_id")?;
         let at = row.try_get(kind.time_field())?;
-        let location = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
-        let fresh = || Told { kind, location, conversation, at, message_ids: Vec::new() };
-        events.entry((conversation, at)).or_insert_with(fresh).message_ids.push(row.try_get("id")?);
+        let Touched { conversation, .. } = Touched::read(row)?;
+        let id = conversation.id();
+        let fresh = || Told { kind, conversation, at, message_ids: Vec::new() };
+        events.entry((id, at)).or_insert_with(fresh).message_ids.push(row.try_get("id")?);
     }
     Ok(events.into_values().collect())
 }

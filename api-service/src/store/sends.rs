@@ -20,11 +20,12 @@ use tokio_postgres::Statement;
 use uuid::Uuid;
 
 use super::audit::{self, Lease};
-use super::conversations::{self, Bump, Standing};
+use super::conversations::{self, Bump, Counted};
 use super::data_keys::{self, Sealing};
 use super::outbox::{self, OutboxEntry, OutboxEvent};
 use super::{Store, StoreError, messages};
 use crate::audit::row::Row as AuditRow;
+use crate::domain::inbox::{Changed, Standing};
 use crate::domain::message::{Message, NewMessage, now};
 use crate::domain::origin::Origin;
 use crate::vault::Vault;
@@ -119,10 +120,10 @@ async fn send(
             return done(&judged.verdicts, batch, origins, &[], None);
         }
         let begun = Begun::begin(client, terms, batch, &judged).await?;
-        if begun.standing.len() < judged.bumps.len() {
+        if begun.counted.len() < judged.bumps.len() {
             // Somebody writes in a conversation for the first time.
             client.batch_execute("rollback").await?;
-            let unopened = |new: &&Arc<NewMessage>| !begun.standing.contains_key(&new.conversation.id());
+            let unopened = |new: &&Arc<NewMessage>| !begun.counted.contains_key(&new.conversation.id());
             let new: Vec<_> = batch.iter().filter(unopened).map(|new| &new.conversation).collect();
             conversations::open(client, &new).await?;
             continue;
@@ -134,17 +135,18 @@ async fn send(
             client.batch_execute("rollback").await?;
             continue;
         }
-        let new = place(batch, &judged, begun.standing)?;
+        let new = place(batch, &judged, &begun.counted)?;
         let trail = audit_rows(&judged.verdicts, batch, origins, &new)?;
         let outbox_id = write(client, terms, &new, &trail, &mut lease).await?;
         lease.committed();
-        return done(&judged.verdicts, batch, origins, &new, Some(outbox_id));
+        let changed = changed(&new, &begun.counted)?;
+        return done(&judged.verdicts, batch, origins, &new, Some((outbox_id, changed)));
     }
 }
 
 /// Where things stand once the conversations are counted up.
 struct Begun {
-    standing: HashMap<ConversationId, Standing>,
+    counted: HashMap<ConversationId, Counted>,
     /// Messages that were sent under one of the new messages' client ids.
     repeats: Vec<Message>,
 }
@@ -173,7 +175,7 @@ impl Begun {
                 false => Ok(client.query(&statements.repeats, &[&client_ids, &locations, &senders]).await?),
             }
         };
-        let ((), standing, repeats) = try_join!(
+        let ((), counted, repeats) = try_join!(
             biased;
             async { Ok(client.batch_execute("begin").await?) },
             conversations::bump(client, &statements.bump, &judged.bumps, now()),
@@ -181,7 +183,7 @@ impl Begun {
         )?;
         let opening = data_keys::opening(client, *vault, &repeats).await?;
         let repeats = repeats.iter().map(|row| messages::message(row, &opening)).collect::<Result<_, _>>()?;
-        Ok(Self { standing, repeats })
+        Ok(Self { counted, repeats })
     }
 }
 
@@ -297,28 +299,28 @@ fn judge(batch: &[Arc<NewMessage>], stored: &HashMap<RepeatKey, Message>) -> Jud
     Judged { verdicts, bumps: bumps.into_values().collect() }
 }
 
-/// Gives the new messages of a batch their place, in its order; `standing` already counts them. Free of SQL.
+/// Gives the new messages of a batch their place, in its order; `counted` has them already. Free of SQL.
 fn place(
     batch: &[Arc<NewMessage>],
     judged: &Judged,
-    standing: HashMap<ConversationId, Standing>,
+    counted: &HashMap<ConversationId, Counted>,
 ) -> Result<Vec<Message>, StoreError> {
-    let mut before = standing;
+    let mut before = counted.clone();
     for bump in &judged.bumps {
-        let standing = before.get_mut(&bump.id).ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
-        standing.last_seq -= i64::from(bump.sent);
+        let counted = before.get_mut(&bump.id).ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
+        counted.last_seq -= i64::from(bump.sent);
     }
     let new = judged.verdicts.iter().zip(batch).filter(|(verdict, _)| verdict.is_new());
     new.map(|(_, new)| {
-        let standing = before
+        let counted = before
             .get_mut(&new.conversation.id())
             .ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
-        standing.last_seq += 1;
+        counted.last_seq += 1;
         Ok(Message {
             id: Uuid::now_v7(),
             new: new.clone(),
-            seq: standing.last_seq,
-            sent_at: standing.last_activity_at,
+            seq: counted.last_seq,
+            sent_at: counted.last_activity_at,
             delivered_at: None,
             read_at: None,
         })
@@ -326,12 +328,24 @@ fn place(
     .collect()
 }
 
+/// How the conversations of new messages stand with them.
+fn changed(new: &[Message], counted: &HashMap<ConversationId, Counted>) -> Result<Vec<Changed>, StoreError> {
+    let newest: HashMap<ConversationId, &Message> =
+        new.iter().map(|message| (message.new.conversation.id(), message)).collect();
+    let stands = |(id, message): (ConversationId, &Message)| {
+        let counted = counted.get(&id).ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
+        let (unread, last_activity_at) = (counted.unread, counted.last_activity_at);
+        Ok(Changed::To(Box::new(Standing { last_message: message.clone(), unread, last_activity_at })))
+    };
+    newest.into_iter().map(stands).collect()
+}
+
 fn done(
     verdicts: &[Verdict],
     batch: &[Arc<NewMessage>],
     origins: &[Origin],
     new: &[Message],
-    outbox_id: Option<i64>,
+    kept: Option<(i64, Vec<Changed>)>,
 ) -> Result<Done, StoreError> {
     let mut new = new.iter();
     let mut events = Vec::with_capacity(new.len());
@@ -356,7 +370,7 @@ fn done(
             Verdict::IdReused => SendOutcome::IdReused,
         });
     }
-    Ok(Done { outcomes, entry: outbox_id.map(|id| OutboxEntry { id, events }) })
+    Ok(Done { outcomes, entry: kept.map(|(id, changed)| OutboxEntry { id, events, changed }) })
 }
 
 #[cfg(test)]
@@ -393,9 +407,9 @@ mod tests {
         })
     }
 
-    fn standing(batch: &[Arc<NewMessage>], judged: &Judged, at: OffsetDateTime) -> HashMap<ConversationId, Standing> {
+    fn counted(batch: &[Arc<NewMessage>], judged: &Judged, at: OffsetDateTime) -> HashMap<ConversationId, Counted> {
         let sent = |id| judged.bumps.iter().find(|bump| bump.id == id).map_or(0, |bump| i64::from(bump.sent));
-        let stands = |id| Standing { last_seq: 10 + sent(id), last_activity_at: at };
+        let stands = |id| Counted { last_seq: 10 + sent(id), last_activity_at: at, unread: [3, 4] };
         batch.iter().map(|new| (new.conversation.id(), stands(new.conversation.id()))).collect()
     }
 
@@ -408,8 +422,9 @@ mod tests {
     fn what_became_of_sends_does_not_show_what_was_sent() {
         let batch = [new("user:d", "contact:p", "hunter2", None)];
         let judged = judge(&batch, &HashMap::new());
-        let placed = place(&batch, &judged, standing(&batch, &judged, now())).unwrap();
-        let done = done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some(1)).unwrap();
+        let placed = place(&batch, &judged, &counted(&batch, &judged, now())).unwrap();
+        let done =
+            done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new()))).unwrap();
         assert!(matches!(&done.outcomes[0], SendOutcome::Sent(json) if json.expose().contains("hunter2")));
         assert!(!format!("{done:?} {placed:?} {batch:?}").contains("hunter2"));
     }
@@ -426,9 +441,29 @@ mod tests {
         let bump = judged.bumps.iter().find(|bump| bump.id == batch[0].conversation.id()).unwrap();
         assert_eq!((bump.sent, bump.unread), (3, [1, 2]));
         let at = now();
-        let placed = place(&batch, &judged, standing(&batch, &judged, at)).unwrap();
+        let placed = place(&batch, &judged, &counted(&batch, &judged, at)).unwrap();
         assert_eq!(placed.iter().map(|message| message.seq).collect::<Vec<_>>(), [11, 12, 11, 13]);
         assert!(placed.iter().all(|message| message.sent_at == at), "the time is the database's word");
+    }
+
+    #[test]
+    fn of_each_conversation_one_row_is_told_with_its_newest_message() {
+        let batch = ["1", "2", "3"].map(|text| new("user:d", "contact:p", text, None));
+        let other = new("user:d", "contact:q", "4", None);
+        let batch = [&batch[..], &[other]].concat();
+        let judged = judge(&batch, &HashMap::new());
+        let counted = counted(&batch, &judged, now());
+        let placed = place(&batch, &judged, &counted).unwrap();
+        let mut told: Vec<_> = changed(&placed, &counted)
+            .unwrap()
+            .into_iter()
+            .map(|changed| match changed {
+                Changed::To(standing) => (standing.last_message.seq, standing.last_message.id, standing.unread),
+                Changed::Somehow(_) => panic!("it is known"),
+            })
+            .collect();
+        told.sort_unstable();
+        assert_eq!(told, [(11, placed[3].id, [3, 4]), (13, placed[2].id, [3, 4])]);
     }
 
     #[test]
@@ -449,9 +484,10 @@ mod tests {
         assert!(matches!(&verdicts[3], Verdict::IdReused));
         assert!(matches!(&verdicts[4], Verdict::New), "another sender's ids are its own");
         assert!(matches!(&verdicts[5], Verdict::IdReused));
-        let placed = place(&batch, &judged, standing(&batch, &judged, now())).unwrap();
+        let placed = place(&batch, &judged, &counted(&batch, &judged, now())).unwrap();
         assert_eq!(placed.iter().map(|message| message.seq).collect::<Vec<_>>(), [11, 12]);
-        let done = done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some(1)).unwrap();
+        let done =
+            done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new()))).unwrap();
         let events = done.entry.unwrap().events;
         assert_eq!(events.len(), 2);
         assert!(events.iter().all(|event| event.draft.request_id.as_deref() == Some("r1")));

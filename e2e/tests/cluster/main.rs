@@ -74,6 +74,15 @@ async fn conversations_live_on_every_master_and_know_nothing_of_it() {
     while !at_doctor.expect("delivered").await["message_ids"].as_array().unwrap().contains(&sent["id"]) {}
     listeners[0].socket.send(&serde_json::json!({"type": "typing"}));
     assert_eq!(at_doctor.expect("typing").await["contact_id"], "pat0");
+    // And inboxes, whose owners are on any of them.
+    let mut inboxes = Vec::new();
+    for Listener { patient, .. } in &listeners {
+        inboxes.push(patient.open_inbox().await);
+    }
+    for (Listener { patient, .. }, inbox) in listeners.iter().zip(&mut inboxes) {
+        let sent = doctor.say(patient, "for the inbox").await;
+        while inbox.expect("conversation").await["conversation"]["last_message"]["id"] != sent["id"] {}
+    }
     stack.stop().unwrap();
 }
 

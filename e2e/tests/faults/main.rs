@@ -6,6 +6,7 @@
 
 mod audit;
 mod gateways;
+mod inboxes;
 mod postgres;
 mod redis;
 mod services;

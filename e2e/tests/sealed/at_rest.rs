@@ -13,6 +13,7 @@ async fn everything_works_and_no_table_file_or_dump_holds_a_word() {
     let secret = secret_text();
     let mut at_patient = patient.open(&doctor).await;
     let mut at_doctor = doctor.open(&patient).await;
+    let mut inbox = patient.open_inbox().await;
 
     // A send, its repeat, and another message under its name.
     let mut body = doctor.message_to(&patient, &secret);
@@ -27,6 +28,7 @@ async fn everything_works_and_no_table_file_or_dump_holds_a_word() {
     // Live, proven, marked.
     let live = at_patient.expect("message").await;
     assert_eq!(live["message"], sent);
+    assert_eq!(inbox.expect("conversation").await["conversation"]["last_message"]["content"], *secret);
     assert_eq!(at_doctor.expect("delivered").await["message_ids"], json!([sent["id"]]));
     let _marks = patient.mark("read", &[&sent["id"]]).await.ok(200);
     assert_eq!(at_doctor.expect("read").await["message_ids"], json!([sent["id"]]));

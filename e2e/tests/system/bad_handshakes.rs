@@ -89,6 +89,11 @@ async fn foreign_conversations_and_locations_are_a_403() {
         (doctor.clone(), elsewhere.user("doc").with(&elsewhere.contact("pat"))),
         (elsewhere.user("doc"), doctor.with(&patient)),
         (elsewhere.service(), doctor.with(&patient)),
+        (patient.clone(), doctor.own()),
+        (place.contact("doc"), doctor.own()),
+        (doctor.clone(), elsewhere.user("doc").own()),
+        (elsewhere.user("doc"), doctor.own()),
+        (elsewhere.service(), doctor.own()),
     ] {
         let bearer = format!("Bearer {}", who.token);
         let _problem = handshake(&place, &query, &[("authorization", &bearer)]).await.refused(403);
@@ -108,7 +113,11 @@ async fn bad_queries_are_told_apart() {
         (format!("{location}&user_id=doc&user_id=doc&contact_id=pat"), 400),
         (format!("{location}&user_id=%zz&contact_id=pat"), 400),
         (format!("{location}&user_id=doc&contact_id=%ff"), 400),
-        (format!("{location}&contact_id=pat"), 422),
+        (format!("{location}&peer_user_id=nurse"), 422),
+        (format!("{location}&contact_id=pat&peer_user_id=nurse"), 422),
+        (format!("{location}&user_id=a%2Fb"), 422),
+        (format!("{location}&user_id=doc&cursor=1-0"), 422),
+        ("user_id=doc".to_owned(), 422),
         (format!("{location}&user_id=doc&contact_id=a%20b"), 422),
         (format!("{location}&user_id=&contact_id=pat"), 422),
         (format!("{location}&user_id={}&contact_id=pat", "x".repeat(65)), 422),

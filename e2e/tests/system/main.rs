@@ -15,6 +15,7 @@ mod frames;
 mod history;
 mod idempotency;
 mod inbox;
+mod inbox_sockets;
 mod isolation;
 mod issuers;
 mod live;

@@ -3,14 +3,14 @@
 use std::io;
 use std::time::Duration;
 
-use shared::audit::Action;
+use shared::audit::{Action, Who};
 use shared::receipt::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::proof::Last;
-use super::{Connection, End, entry, frames};
+use super::{Connection, End, frames};
 use crate::close::Close;
 use crate::protocol::{self, ClientFrame};
 use crate::wire::{self, Decoder, Frame};
@@ -20,7 +20,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Ends a socket whose `end` has come. Nothing is queued for it any more from the first moment on.
 pub(super) async fn say(connection: Connection, end: End) {
-    let Connection { gateway, mut tcp, membership, conversation, principal, context, .. } = connection;
+    let Connection { gateway, mut tcp, membership, view, principal, context, .. } = connection;
     let Connection { proofs, mut unsent, sent, incoming, _permit: permit, .. } = connection;
     drop(membership);
     let code = match end {
@@ -30,13 +30,14 @@ pub(super) async fn say(connection: Connection, end: End) {
     };
     metrics::counter!("gateway_closed_total", "code" => label(end)).increment(1);
     let by_peer = matches!(end, End::Peer(_));
-    tracing::info!(request_id = &*context.request_id, conversation = %conversation.id(), code, by_peer, "socket closed");
-    gateway.audit.report(entry(Action::SocketClose, code, &principal, &conversation, &context));
+    let id = view.conversation().map(tracing::field::display);
+    tracing::info!(request_id = &*context.request_id, conversation = id, code, by_peer, "socket closed");
+    gateway.audit.report(view.entry(Action::SocketClose, code, Who::from(&principal.actor), &context));
     let limit = gateway.config.max_frame_bytes;
     unsent.drain(..sent);
     let mut proofs = proofs.farewell();
     last_frames(end, &mut proofs, &mut unsent);
-    let report = |kind, ids| frames::report(&gateway, &conversation, (&principal, &context), kind, ids);
+    let report = |kind, ids| frames::report(&gateway, &view, (&principal, &context), kind, ids);
     let hear = |frame: &Frame<'_>| match frame {
         Frame::Pong(payload) => report(Kind::Delivered, proofs.pong(payload)),
         Frame::Text(text) => {

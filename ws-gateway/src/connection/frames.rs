@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::audit::Action;
+use shared::audit::{Action, Who};
 use shared::event::{Addressed, Header};
 use shared::ids::MessageId;
-use shared::participant::Conversation;
 use shared::receipt::{Kind, MAX_IDS, Receipt};
 use shared::request::RequestContext;
 use shared::token::Principal;
@@ -14,11 +13,12 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::pace::Verdict;
-use super::{Connection, End, entry};
+use super::{Connection, End};
 use crate::close::Close;
 use crate::gateway::Gateway;
 use crate::outbound::{Delivery, Item};
 use crate::protocol::{self, ClientFrame, Code, FrameError, Text, Token};
+use crate::view::View;
 use crate::wire::{self, Frame};
 
 /// At most one notice of typing a socket in this time; more are swallowed.
@@ -120,6 +120,12 @@ impl Connection {
             ClientFrame::Ping => Ok(Some(protocol::PONG)),
             ClientFrame::Typing => {
                 let from = self.principal.person().ok_or_else(watcher)?;
+                if matches!(self.view, View::Inbox(..)) {
+                    return Err(FrameError::new(
+                        Code::Invalid,
+                        "an inbox is no conversation: type on the socket of one",
+                    ));
+                }
                 let now = Instant::now();
                 if self.typed_at.is_none_or(|at| now.duration_since(at) >= TYPING_EVERY) {
                     self.typed_at = Some(now);
@@ -140,8 +146,8 @@ impl Connection {
                     Err(_) => 401,
                 };
                 // Whoever shows another's token is still the one that this socket is for.
-                let (principal, conversation) = (&self.principal, &self.conversation);
-                let shown = entry(Action::SocketAuth, outcome, principal, conversation, &self.context);
+                let who = Who::from(&self.principal.actor);
+                let shown = self.view.entry(Action::SocketAuth, outcome, who, &self.context);
                 self.gateway.audit.report(shown);
                 renewed.map(Some)
             }
@@ -149,7 +155,7 @@ impl Connection {
     }
 
     pub(super) fn report(&self, kind: Kind, message_ids: Vec<MessageId>) {
-        report(&self.gateway, &self.conversation, (&self.principal, &self.context), kind, message_ids);
+        report(&self.gateway, &self.view, (&self.principal, &self.context), kind, message_ids);
     }
 
     /// A fresh token for the same participant. A bad one changes nothing: the socket lives as long as its old token.
@@ -162,9 +168,7 @@ impl Connection {
         if principal.actor != self.principal.actor {
             return Err(FrameError::new(Code::Forbidden, "the token is somebody else's"));
         }
-        principal
-            .check_sees(&self.conversation)
-            .map_err(|error| FrameError::new(Code::Forbidden, error.to_string()))?;
+        self.view.check(&principal).map_err(|error| FrameError::new(Code::Forbidden, error.to_string()))?;
         self.clock.renew(principal.expires_at);
         // The new one may end sooner.
         self.wake_at(self.clock.next(Instant::now(), OffsetDateTime::now_utc()));
@@ -182,7 +186,7 @@ impl Connection {
 /// Hands receipts to the API service, which knows whether these messages are the participant's to mark.
 pub(super) fn report(
     gateway: &Gateway,
-    conversation: &Conversation,
+    view: &View,
     (principal, context): (&Principal, &RequestContext),
     kind: Kind,
     mut message_ids: Vec<MessageId>,
@@ -196,7 +200,7 @@ pub(super) fn report(
     let at = now.replace_nanosecond(now.nanosecond() / 1000 * 1000).unwrap_or(now);
     while !message_ids.is_empty() {
         let rest = message_ids.split_off(message_ids.len().min(MAX_IDS));
-        let (location, participant) = (conversation.location().clone(), participant.clone());
+        let (location, participant) = (view.location().clone(), participant.clone());
         let request = Some(context.clone());
         gateway.acks.report(Receipt { kind, location, participant, message_ids, at, request });
         message_ids = rest;

@@ -1,4 +1,4 @@
-//! The query of a handshake: which conversation, and from where on.
+//! The query of a handshake: which conversation and from where on, or whose inbox.
 //!
 //! What cannot be read is a 400, what can be read and means nothing, or is missing, a 422: as the API service has it.
 //! Names that are not ours are ignored.
@@ -10,11 +10,13 @@ use shared::event::Cursor;
 use shared::participant::{Conversation, InvalidPair, Participant};
 use shared::problem::InputError;
 
+use crate::view::View;
+
 /// What the handshake asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    pub(crate) conversation: Conversation,
-    /// The last event that the client has seen.
+    pub(crate) view: View,
+    /// The last event that the client has seen; an inbox has none.
     pub(crate) cursor: Option<Cursor>,
 }
 
@@ -33,32 +35,43 @@ const NAMES: [&str; 5] = ["location_id", "user_id", "contact_id", "peer_user_id"
 pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
     let [location, user, contact, peer, cursor] = values(query)?;
     let mut errors = Vec::new();
-    for (pointer, value) in [("?location_id", &location), ("?user_id", &user)] {
-        if value.is_none() {
-            errors.push(InputError::new(pointer, "is missing"));
-        }
+    if location.is_none() {
+        errors.push(InputError::new("?location_id", "is missing"));
     }
-    match (&contact, &peer) {
-        (None, None) => errors.push(InputError::new("?contact_id", "or `peer_user_id` is missing")),
-        (Some(_), Some(_)) => errors.push(InputError::new("?peer_user_id", "and `contact_id` cannot both be given")),
+    match (&user, &contact, &peer) {
+        (None, None, None) => errors.push(InputError::new("?user_id", "or `contact_id` is missing")),
+        (None, _, Some(_)) => errors.push(InputError::new("?user_id", "is missing")),
         _ => {}
     }
+    if contact.is_some() && peer.is_some() {
+        errors.push(InputError::new("?peer_user_id", "and `contact_id` cannot both be given"));
+    }
+    // One person without another: its inbox.
+    let of_inbox = peer.is_none() && user.is_some() != contact.is_some();
     let location = read("location_id", location, &mut errors);
     let user = read("user_id", user, &mut errors).map(Participant::user);
     let contact = read("contact_id", contact, &mut errors).map(Participant::contact);
     let peer = read("peer_user_id", peer, &mut errors).map(Participant::user);
     let cursor = read("cursor", cursor, &mut errors);
-    let (Some(location), Some(user), Some(other), true) = (location, user, contact.or(peer), errors.is_empty()) else {
-        return Err(QueryError::Invalid(errors));
+    if of_inbox && cursor.is_some() {
+        errors.push(InputError::new("?cursor", "is not for an inbox, of which there is nothing to replay"));
+    }
+    let other = contact.or(peer);
+    let (location, (one, other)) = match (location, user.or_else(|| other.clone()), other) {
+        (Some(location), Some(one), _) if of_inbox && errors.is_empty() => {
+            return Ok(Wanted { view: View::Inbox(location, one), cursor: None });
+        }
+        (Some(location), Some(one), Some(other)) if errors.is_empty() => (location, (one, other)),
+        _ => return Err(QueryError::Invalid(errors)),
     };
-    let conversation = Conversation::new(location, user, other).map_err(|error| {
+    let conversation = Conversation::new(location, one, other).map_err(|error| {
         let pointer = match error {
             InvalidPair::TwoContacts => "?contact_id",
             InvalidPair::Same => "?peer_user_id",
         };
         QueryError::Invalid(vec![InputError::new(pointer, error.to_string())])
     })?;
-    Ok(Wanted { conversation, cursor })
+    Ok(Wanted { view: View::Conversation(conversation), cursor })
 }
 
 /// The ticket, if there is one. It is looked for before anything else is, as a token would be.
@@ -138,13 +151,30 @@ mod tests {
 
     #[test]
     fn both_kinds_of_conversation_are_understood() {
-        let wanted = parse("location_id=loc1&user_id=doc123&contact_id=pat456&utm=x").unwrap();
-        assert_eq!(wanted.conversation.second().to_string(), "contact:pat456");
-        assert_eq!(wanted.cursor, None);
-        let wanted = parse("peer_user_id=a&user_id=b&location_id=loc%31&cursor=5-1").unwrap();
-        assert_eq!(wanted.conversation.first().to_string(), "user:a");
-        assert_eq!(wanted.conversation.location().as_str(), "loc1");
-        assert_eq!(wanted.cursor, Some("5-1".parse().unwrap()));
+        let wanted = |query| {
+            let Wanted { view, cursor } = parse(query).unwrap();
+            let View::Conversation(conversation) = view else { panic!("{view:?}") };
+            (conversation, cursor)
+        };
+        let (conversation, cursor) = wanted("location_id=loc1&user_id=doc123&contact_id=pat456&utm=x");
+        assert_eq!(conversation.second().to_string(), "contact:pat456");
+        assert_eq!(cursor, None);
+        let (conversation, cursor) = wanted("peer_user_id=a&user_id=b&location_id=loc%31&cursor=5-1");
+        assert_eq!(conversation.first().to_string(), "user:a");
+        assert_eq!(conversation.location().as_str(), "loc1");
+        assert_eq!(cursor, Some("5-1".parse().unwrap()));
+    }
+
+    #[test]
+    fn one_person_without_another_is_its_inbox_which_has_no_cursor() {
+        for (query, whose) in [("user_id=a", "user:a"), ("contact_id=a&utm=x", "contact:a")] {
+            let query = format!("location_id=l&{query}");
+            let view = View::Inbox("l".parse().unwrap(), whose.parse().unwrap());
+            assert_eq!(parse(&query).unwrap(), Wanted { view, cursor: None });
+            assert_eq!(pointers(&format!("{query}&cursor=5-1")), ["?cursor"]);
+        }
+        assert_eq!(pointers("location_id=l&user_id=a/b"), ["?user_id"]);
+        assert_eq!(pointers("user_id=a"), ["?location_id"]);
     }
 
     #[test]
@@ -166,12 +196,10 @@ mod tests {
             ["?location_id", "?user_id", "?contact_id", "?cursor"]
         );
         assert_eq!(pointers("location_id=l&user_id=a&contact_id=b&peer_user_id=c"), ["?peer_user_id"]);
-        assert_eq!(pointers(""), ["?location_id", "?user_id", "?contact_id"]);
-        assert_eq!(pointers("location_id=l"), ["?user_id", "?contact_id"]);
+        assert_eq!(pointers(""), ["?location_id", "?user_id"]);
+        assert_eq!(pointers("location_id=l"), ["?user_id"]);
         assert_eq!(pointers("user_id=a&contact_id=b"), ["?location_id"]);
-        assert_eq!(pointers("contact_id=a/b&cursor=x"), ["?location_id", "?user_id", "?contact_id", "?cursor"]);
-        assert_eq!(pointers("location_id=l&user_id=a"), ["?contact_id"]);
-        assert_eq!(pointers("location_id=l&contact_id=a"), ["?user_id"]);
+        assert_eq!(pointers("contact_id=a/b&cursor=x"), ["?location_id", "?contact_id", "?cursor"]);
         assert_eq!(pointers("location_id=l&contact_id=a&peer_user_id=b"), ["?user_id", "?peer_user_id"]);
         assert_eq!(pointers("location_id=l&peer_user_id=a"), ["?user_id"]);
         assert_eq!(pointers("location_id=l&user_id=a&peer_user_id=a"), ["?peer_user_id"]);

@@ -58,7 +58,8 @@ fn tokens_come_as_header_or_as_subprotocol() {
     assert_eq!(asked.accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     let asked = ask(QUERY, &[(SEC_WEBSOCKET_PROTOCOL, &format!("chat.v1, bearer.{token}"))]).unwrap();
     assert!(asked.subprotocol);
-    assert_eq!(asked.conversation.second().to_string(), "contact:pat456");
+    let View::Conversation(conversation) = asked.view else { panic!("{asked:?}") };
+    assert_eq!(conversation.second().to_string(), "contact:pat456");
 }
 
 #[test]
@@ -128,4 +129,16 @@ fn a_service_watches_any_conversation_of_its_locations() {
     let service = format!("Bearer {}", token("bot", None));
     assert!(ask(QUERY, &[(AUTHORIZATION, &service)]).is_ok());
     assert_eq!(status(&QUERY.replace("loc1", "loc2"), &[(AUTHORIZATION, &service)]), 403);
+}
+
+#[test]
+fn an_inbox_is_its_owners_and_a_service_watches_it() {
+    let bearers =
+        [("doc123", Some(Kind::User)), ("bot", None), ("doc123", Some(Kind::Contact)), ("other", Some(Kind::User))];
+    for ((subject, kind), expected) in bearers.into_iter().zip([None, None, Some(403), Some(403)]) {
+        let bearer = format!("Bearer {}", token(subject, kind));
+        let asked = ask("location_id=loc1&user_id=doc123", &[(AUTHORIZATION, &bearer)]);
+        assert_eq!(asked.err().map(|refused| refused.status().as_u16()), expected, "{subject} {kind:?}");
+        assert_eq!(status("location_id=loc2&user_id=doc123", &[(AUTHORIZATION, &bearer)]), 403);
+    }
 }

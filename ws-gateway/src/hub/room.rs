@@ -1,10 +1,14 @@
-//! The sockets of one conversation, and the rule that keeps their events whole and in order.
+//! The sockets of one conversation or inbox, and the rule that keeps their events whole and in order.
 //!
 //! Each event names the one before it, so a room knows when one did not arrive. Then its log is read again, and while
 //! that lasts live events are held back: they stand behind what the log will show.
+//!
+//! An inbox has no log and needs none: a row is worth nothing once a newer one is there. When some may have been lost, its
+//! sockets are told to load them all (`resync`).
 
 use std::sync::Arc;
 
+use shared::channel::Channel;
 use shared::event::{Cursor, Header};
 use tokio::sync::oneshot;
 
@@ -38,6 +42,10 @@ pub(super) struct Room {
     start: Option<Cursor>,
     held: Option<Held>,
     degraded: bool,
+    /// It has no log, and so no position and nothing to read.
+    is_inbox: bool,
+    /// Of an inbox: rows may have been lost, and nobody has been told.
+    is_stale: bool,
 }
 
 /// What came while the room was behind.
@@ -55,6 +63,11 @@ struct Held {
 }
 
 impl Room {
+    /// A room in which nobody is yet.
+    pub(super) fn of(channel: &Channel) -> Self {
+        Self { is_inbox: channel.is_inbox(), ..Self::default() }
+    }
+
     /// Takes what came live. Returns whether the room has fallen behind by it, and must be queued for reading.
     pub(super) fn receive(&mut self, delivery: Arc<Delivery>) -> bool {
         let Header::Logged { cursor, previous, .. } = delivery.header else {
@@ -121,6 +134,7 @@ impl Room {
     /// Something may have been lost. Returns whether the room must be queued for reading: it is not when it is queued or
     /// being read already, nor when no socket here has a position that could fall behind.
     pub(super) fn fall_behind(&mut self) -> bool {
+        self.is_stale = self.is_inbox;
         match &mut self.held {
             Some(held) => {
                 held.forget();
@@ -145,6 +159,9 @@ impl Room {
 
     /// Nothing is missing any more.
     pub(super) fn recover(&mut self) {
+        if std::mem::take(&mut self.is_stale) {
+            self.tell(&Item::Resync(Cursor::BEGINNING));
+        }
         if std::mem::take(&mut self.degraded) {
             self.tell(&Item::Recovered);
         }

@@ -450,3 +450,61 @@ fn channels_fill_all_shards_evenly() {
     }
     assert_eq!(rooms, [256 / SHARDS; SHARDS]);
 }
+
+fn inbox() -> Channel {
+    Channel::inbox(&"loc1".parse::<LocationId>().unwrap(), &"user:doc123".parse().unwrap())
+}
+
+fn row(text: &'static str) -> Event<'static> {
+    Event { header: Header::Row { conversation: Uuid::from_u128(1) }, frame: text.into() }
+}
+
+/// A hub with the room of an inbox, subscribed.
+async fn one_inbox() -> (Arc<Hub>, Membership, Arc<Outbound>) {
+    let hub = Hub::new();
+    hub.connected();
+    let outbound = queue();
+    let mut membership = hub.join(inbox(), outbound.clone()).unwrap();
+    hub.subscribed(&hub.take_interest(10).subscribe);
+    assert!(membership.subscribed().await.is_ok());
+    (hub, membership, outbound)
+}
+
+#[tokio::test]
+async fn rows_of_an_inbox_come_as_they_come_and_nothing_is_read_or_compared() {
+    let (hub, _member, here) = one_inbox().await;
+    for text in ["first", "second"] {
+        hub.dispatch(inbox().as_str(), row(text));
+    }
+    assert_eq!(heard(&here).await, ["first", "second"]);
+    assert!(hub.positions().is_empty() && hub.take_behind(10).is_empty());
+}
+
+#[tokio::test]
+async fn whenever_rows_may_have_been_lost_an_inbox_is_to_be_loaded_anew_and_once() {
+    let (hub, _member, here) = one_inbox().await;
+    // Redis was away.
+    hub.disconnected();
+    hub.connected();
+    let subscribe = hub.take_interest(10).subscribe;
+    assert_eq!(heard(&here).await, ["degraded"], "until it hears again, loading would miss something");
+    hub.subscribed(&subscribe);
+    assert_eq!(heard(&here).await, ["resync", "recovered"]);
+    // Its slot has moved.
+    hub.unsubscribed(inbox().as_str());
+    assert!(heard(&here).await.is_empty());
+    hub.subscribed(&hub.take_interest(10).subscribe);
+    assert_eq!(heard(&here).await, ["resync"]);
+    // A row does not open.
+    hub.lost(inbox().as_str());
+    assert_eq!(heard(&here).await, ["resync"]);
+    assert!(hub.take_behind(10).is_empty());
+}
+
+#[test]
+fn inboxes_of_alike_names_spread_over_the_shards() {
+    let location = "loc1".parse::<LocationId>().unwrap();
+    let inbox = |n| Channel::inbox(&location, &format!("user:{n}@clinic.example").replace('@', "-").parse().unwrap());
+    let taken: std::collections::HashSet<_> = (0..1000).map(|n| place(inbox(n).as_str())).collect();
+    assert_eq!(taken.len(), SHARDS);
+}

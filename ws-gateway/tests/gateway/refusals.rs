@@ -66,12 +66,12 @@ async fn refusals_are_problems_with_the_right_status_and_headers() {
     assert_eq!(answer.status, 400);
     let answer = refused(&gateway, "GET /ws", &auth(doctor())).await;
     assert_eq!(answer.status, 422);
-    for (n, pointer) in ["?location_id", "?user_id", "?contact_id"].into_iter().enumerate() {
+    for (n, pointer) in ["?location_id", "?user_id"].into_iter().enumerate() {
         assert_eq!(answer.problem["errors"][n]["pointer"], pointer);
     }
-    let answer = refused(&gateway, "GET /ws?location_id=loc1&user_id=doc123", &auth(doctor())).await;
+    let answer = refused(&gateway, "GET /ws?location_id=loc1&peer_user_id=doc123", &auth(doctor())).await;
     assert_eq!(answer.status, 422);
-    assert_eq!(answer.problem["errors"][0]["pointer"], "?contact_id");
+    assert_eq!(answer.problem["errors"][0]["pointer"], "?user_id");
     let answer = refused(&gateway, &format!("GET /ws?{QUERY}&cursor=yesterday"), &auth(doctor())).await;
     assert_eq!(answer.status, 422);
     assert_eq!(answer.problem["errors"][0]["pointer"], "?cursor");

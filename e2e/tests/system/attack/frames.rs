@@ -34,26 +34,31 @@ async fn every_frame_that_clients_may_send_is_attacked_here() {
 #[tokio::test]
 async fn no_stranger_and_no_bad_token_opens_a_socket() {
     let world = World::new().await;
-    let query = world.doctor.with(&world.patient);
+    let queries = [world.doctor.with(&world.patient), world.doctor.own(), world.patient.own()];
     for (who, stranger) in world.strangers() {
-        let answer = handshake(&world.place, &query, &[("authorization", &format!("Bearer {}", stranger.token))]).await;
-        assert_eq!(answer.status, 403, "{who}: {answer:?}");
-        let _problem = answer.refused(403);
-        world.assert_tells_nothing(who, &answer.text);
-        let asked = stranger.request(Method::POST, "/chat/ws-ticket");
-        let given = world.place.ask(asked).await.ok(200);
-        let ticket = given["ticket"].as_str().unwrap();
-        let answer = handshake(&world.place, &format!("{query}&ticket={ticket}"), &[]).await;
-        let _problem = answer.refused(403);
-        world.assert_tells_nothing(who, &answer.text);
+        for query in &queries {
+            let bearer = format!("Bearer {}", stranger.token);
+            let answer = handshake(&world.place, query, &[("authorization", &bearer)]).await;
+            assert_eq!(answer.status, 403, "{who}: {answer:?}");
+            let _problem = answer.refused(403);
+            world.assert_tells_nothing(who, &answer.text);
+            let asked = stranger.request(Method::POST, "/chat/ws-ticket");
+            let given = world.place.ask(asked).await.ok(200);
+            let ticket = given["ticket"].as_str().unwrap();
+            let answer = handshake(&world.place, &format!("{query}&ticket={ticket}"), &[]).await;
+            let _problem = answer.refused(403);
+            world.assert_tells_nothing(who, &answer.text);
+        }
     }
     for (kind, bad) in world.bad_tokens().await {
         for header in
             [("authorization", format!("Bearer {bad}")), ("sec-websocket-protocol", format!("chat.v1, bearer.{bad}"))]
         {
-            let answer = handshake(&world.place, &query, &[(header.0, &header.1)]).await;
-            assert_eq!(answer.status, 401, "a token {kind}: {answer:?}");
-            let _problem = answer.refused(401);
+            for query in &queries {
+                let answer = handshake(&world.place, query, &[(header.0, &header.1)]).await;
+                assert_eq!(answer.status, 401, "a token {kind}: {answer:?}");
+                let _problem = answer.refused(401);
+            }
         }
     }
     world.assert_untouched().await;
@@ -142,5 +147,28 @@ async fn revoking_a_token_closes_its_sockets_on_every_gateway_and_nobody_elses()
     }
     for mut socket in others {
         assert!(socket.everything().await.is_empty(), "it lives, and has heard nothing");
+    }
+}
+
+#[tokio::test]
+async fn an_inbox_hears_nothing_of_others_and_is_taken_over_by_nobody() {
+    let world = World::new().await;
+    let mut others = vec![world.place.user("other"), world.place.contact("other")];
+    // Namesakes, of the other kind and of another location.
+    others.extend([world.place.contact("doc"), world.place.user("pat"), world.place.elsewhere().user("doc")]);
+    let mut sockets = Vec::new();
+    for other in &others {
+        sockets.push(other.open_inbox().await);
+    }
+    let mut own = world.doctor.open_inbox().await;
+    let answer = world.patient.say(&world.doctor, "for nobody else").await;
+    assert_eq!(own.expect("conversation").await["conversation"]["last_message"], answer);
+    for (other, socket) in others.iter().zip(&mut sockets) {
+        // Behind whatever the message above may have brought.
+        let friend = other.place.user("friend");
+        let said = friend.say(other, "hello").await;
+        assert_eq!(socket.next().await["conversation"]["last_message"], said, "{}", other.id);
+        socket.send(&json!({"type": "auth", "token": world.doctor.token}));
+        assert_eq!(socket.expect("error").await["code"], "forbidden", "{}", other.id);
     }
 }

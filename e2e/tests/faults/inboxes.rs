@@ -1,0 +1,63 @@
+//! Inboxes when Redis or an API service dies.
+
+use e2e::{Person, Socket};
+use serde_json::Value;
+
+use crate::{kill_9, kill_for_a_while, setting};
+
+/// Waits until the socket has heard how the newest row of its owner's list stands.
+async fn caught_up(socket: &mut Socket, who: &Person) {
+    let row = who.inbox("").await["conversations"][0].clone();
+    while socket.expect("conversation").await["conversation"] != row {}
+}
+
+#[tokio::test]
+async fn after_redis_was_away_an_inbox_is_to_be_loaded_anew_and_then_it_is_live() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open_inbox().await;
+    let _before = doctor.say(&patient, "before").await;
+    caught_up(&mut socket, &patient).await;
+    for round in 0..2 {
+        let away = kill_for_a_while(&setting.stack, setting.stack.env().redis_pid.unwrap());
+        assert_eq!(socket.next().await["type"], "degraded");
+        let _missed = doctor.say(&patient, &format!("{round}: missed")).await;
+        drop(away);
+        socket.expect("resync").await;
+        socket.expect("recovered").await;
+        let _live = doctor.say(&patient, &format!("{round}: live")).await;
+        caught_up(&mut socket, &patient).await;
+        assert!(socket.everything().await.iter().all(|frame| frame["type"] == "conversation"));
+    }
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn an_inbox_hears_of_all_that_is_kept_when_api_services_are_killed() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open_inbox().await;
+    let senders: Vec<_> = (0..8)
+        .map(|sender| {
+            let (doctor, patient) = (doctor.clone(), patient.clone());
+            tokio::spawn(async move {
+                for number in 0..25 {
+                    // It may die with the request in its hands.
+                    let _unknown = doctor.try_send(&doctor.message_to(&patient, &format!("{sender}/{number}"))).await;
+                }
+            })
+        })
+        .collect();
+    for number in [0, 1, 0] {
+        let row: Value = socket.expect("conversation").await; // They are at it.
+        assert_eq!(row["conversation"]["unread_count"], row["conversation"]["last_message"]["seq"], "exact: {row}");
+        kill_9(&setting.stack, |env| env.api_pids[number]);
+    }
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    caught_up(&mut socket, &patient).await;
+    setting.stack.stop().unwrap();
+}

@@ -1,0 +1,59 @@
+//! What a socket shows: one conversation, or one participant's inbox.
+//!
+//! A conversation has a log, which a socket resumes. An inbox has none: each of its frames is how a row stands now.
+
+use shared::audit::{Action, Entry, Who};
+use shared::channel::Channel;
+use shared::ids::{ConversationId, LocationId};
+use shared::participant::{Conversation, Participant};
+use shared::request::RequestContext;
+use shared::token::{Forbidden, Principal};
+
+/// What a socket shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum View {
+    /// Events of a conversation.
+    Conversation(Conversation),
+    /// Rows of an inbox.
+    Inbox(LocationId, Participant),
+}
+
+impl View {
+    pub(crate) fn location(&self) -> &LocationId {
+        match self {
+            Self::Conversation(conversation) => conversation.location(),
+            Self::Inbox(location, _) => location,
+        }
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        match self {
+            Self::Conversation(conversation) => Channel::from(conversation),
+            Self::Inbox(location, whose) => Channel::inbox(location, whose),
+        }
+    }
+
+    pub(crate) fn conversation(&self) -> Option<ConversationId> {
+        match self {
+            Self::Conversation(conversation) => Some(conversation.id()),
+            Self::Inbox(..) => None,
+        }
+    }
+
+    /// Whether the bearer may look at it.
+    pub(crate) fn check(&self, principal: &Principal) -> Result<(), Forbidden> {
+        match self {
+            Self::Conversation(conversation) => principal.check_sees(conversation),
+            Self::Inbox(location, whose) => principal.check_acts_as(location, whose),
+        }
+    }
+
+    /// An entry of the audit trail about it.
+    pub(crate) fn entry(&self, action: Action, outcome: u16, who: Who, context: &RequestContext) -> Entry {
+        let entry = Entry::new(who, action, outcome).by(context);
+        match self {
+            Self::Conversation(conversation) => entry.in_conversation(conversation, None),
+            Self::Inbox(location, whose) => entry.of_participant(location, whose),
+        }
+    }
+}
