@@ -16,6 +16,19 @@ pub struct Receipts {
     pub publisher: Publisher,
 }
 
+/// Messages in one transaction, which must end within a statement's time however cold the pages are.
+const MESSAGES: usize = 5_000;
+
+/// How many of these marks go together: one at least, and no more messages than [`MESSAGES`] if there are several.
+fn first_of(marks: &[Mark]) -> usize {
+    let mut messages = 0;
+    let fitting = marks.iter().take_while(|mark| {
+        messages += mark.message_ids.len();
+        messages <= MESSAGES
+    });
+    fitting.count().max(1)
+}
+
 impl Taker for Receipts {
     const STREAM: &'static str = ACKS;
     const TAKEN: &'static str = "receipts_applied_total";
@@ -29,6 +42,12 @@ impl Taker for Receipts {
     }
 
     async fn take(&self, marks: &[Mark]) -> Result<(), StoreError> {
-        mark::apply(&self.store, &self.publisher, marks).await.map(drop)
+        let mut rest = marks;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(first_of(rest));
+            mark::apply(&self.store, &self.publisher, now).await?;
+            rest = later;
+        }
+        Ok(())
     }
 }

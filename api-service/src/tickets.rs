@@ -1,8 +1,10 @@
-//! Gives out tickets: keeps in Redis, for half a minute, what a token says of its bearer. The gateway that is shown the ticket
+//! Gives out tickets: keeps a token in Redis for half a minute, sealed by its ticket. The gateway that is shown the ticket
 //! takes it away.
 
+use bytes::Bytes;
 use fred::prelude::*;
 use shared::channel;
+use shared::seal::SealError;
 use shared::ticket::{self, Ticket};
 use shared::token::Principal;
 use time::OffsetDateTime;
@@ -27,6 +29,9 @@ pub enum NoTicket {
     /// The system has no randomness.
     #[error("no randomness")]
     Randomness,
+    /// The token could not be sealed.
+    #[error(transparent)]
+    Sealing(#[from] SealError),
 }
 
 /// Gives out tickets.
@@ -40,16 +45,16 @@ impl Tickets {
         Self(redis)
     }
 
-    /// A ticket for the bearer of a token. It is kept when this returns.
+    /// A ticket for the bearer of a good token. It is kept when this returns.
     ///
     /// # Errors
     /// [`NoTicket`]
-    pub async fn issue(&self, principal: &Principal) -> Result<Issued, NoTicket> {
+    pub async fn issue(&self, principal: &Principal, token: &str) -> Result<Issued, NoTicket> {
         let ticket = Ticket::new().map_err(|_| NoTicket::Randomness)?;
         let expires_in = ticket::lifetime(principal, OffsetDateTime::now_utc());
-        let (key, grant) = (channel::ticket(&ticket), ticket::grant(principal));
+        let (key, kept) = (channel::ticket(&ticket), Bytes::from(ticket::keep(&ticket, token)?));
         let life = Expiration::EX(i64::try_from(expires_in).unwrap_or(1));
-        redirected(|| self.0.set::<(), _, _>(&key, grant.as_str(), Some(life.clone()), None, false)).await?;
+        redirected(|| self.0.set::<(), _, _>(&key, kept.clone(), Some(life.clone()), None, false)).await?;
         Ok(Issued { ticket, expires_in })
     }
 }

@@ -246,7 +246,7 @@ impl Entry {
     /// [`InvalidEntry`] for anything else.
     pub fn decode(text: &str) -> Result<Self, InvalidEntry> {
         let wire: Wire = serde_json::from_str(text).map_err(|_| InvalidEntry)?;
-        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(wire.at_micros) * 1_000);
+        let at = receipt::moment(wire.at_micros);
         let participant = |text: Option<String>| text.map(|text| text.parse().map_err(|_| InvalidEntry)).transpose();
         let request = match (wire.request_id, wire.source) {
             (Some(id), Some(address)) => {
@@ -256,7 +256,7 @@ impl Entry {
             _ => return Err(InvalidEntry),
         };
         Ok(Self {
-            at: at.map_err(|_| InvalidEntry)?,
+            at: at.ok_or(InvalidEntry)?,
             who: wire.who.parse().map_err(|_| InvalidEntry)?,
             action: wire.action,
             outcome: wire.outcome,

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use time::macros::datetime;
 
 use crate::ids::{LocationId, MessageId};
 use crate::participant::Participant;
@@ -104,7 +105,7 @@ impl Receipt {
     /// [`InvalidReceipt`] for anything else.
     pub fn decode(text: &str) -> Result<Self, InvalidReceipt> {
         let wire: Wire = serde_json::from_str(text).map_err(|_| InvalidReceipt)?;
-        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(wire.at_micros) * 1_000);
+        let at = moment(wire.at_micros);
         if wire.message_ids.len() > MAX_IDS {
             return Err(InvalidReceipt);
         }
@@ -113,7 +114,7 @@ impl Receipt {
             location: wire.location,
             participant: wire.participant.parse().map_err(|_| InvalidReceipt)?,
             message_ids: wire.message_ids,
-            at: at.map_err(|_| InvalidReceipt)?,
+            at: at.ok_or(InvalidReceipt)?,
             // A gateway of an earlier version names none.
             request: wire.request_id.zip(wire.source).map(|(request_id, address)| RequestContext {
                 request_id: problem::request_id(Some(&request_id)).into(),
@@ -121,6 +122,18 @@ impl Receipt {
             }),
         })
     }
+}
+
+/// How far a gateway's clock may be ahead of ours.
+const CLOCK_SKEW: time::Duration = time::Duration::hours(1);
+/// Nothing that a gateway tells of happened before there were any.
+const FIRST_MOMENT: OffsetDateTime = datetime!(2020-01-01 0:00 UTC);
+
+/// When something happened, by the word of a gateway, in microseconds since 1970. `None` for times that cannot be: Redis is
+/// not ours alone, and what the database cannot hold would stand in the way of all that comes behind it.
+pub(crate) fn moment(at_micros: i64) -> Option<OffsetDateTime> {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_micros) * 1_000).ok()?;
+    (at >= FIRST_MOMENT && at <= OffsetDateTime::now_utc() + CLOCK_SKEW).then_some(at)
 }
 
 #[cfg(test)]

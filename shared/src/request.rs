@@ -15,6 +15,13 @@ pub const FORWARDED_FOR_HEADER: &str = "x-forwarded-for";
 /// Header in which a proxy says whether it was asked over TLS.
 pub const FORWARDED_PROTO_HEADER: &str = "x-forwarded-proto";
 
+/// A method as metrics and spans name it: any token is a method, and a stranger's must not become names that are kept.
+#[must_use]
+pub fn method_label(method: &str) -> &'static str {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"];
+    KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
+}
+
 /// The setting that both services have.
 pub const TRUSTED_PROXIES: Setting = Setting {
     name: "TRUSTED_PROXIES",
@@ -145,6 +152,11 @@ mod tests {
         }
         let read: TrustedProxies = "10.0.0.1,2001:db8::/32".parse().unwrap();
         assert_eq!(read.to_string(), "10.0.0.1/32,2001:db8::/32");
+    }
+
+    #[test]
+    fn methods_that_nobody_knows_have_one_name() {
+        assert_eq!(["GET", "PUT", "get", "AAAA1", ""].map(method_label), ["GET", "PUT", "other", "other", "other"]);
     }
 
     proptest! {

@@ -6,14 +6,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use crate::token::{KeyId, Principal, TokenError, claims};
+use crate::env::Secret;
+use crate::seal::{KEY_BYTES, Key, SealError};
+use crate::token::Principal;
 
 /// How long a ticket is good for.
 pub const LIFETIME: Duration = Duration::from_secs(30);
@@ -60,19 +61,36 @@ impl FromStr for Ticket {
     }
 }
 
-/// What is kept of a token while its ticket waits: what it says of its bearer, and never the token itself.
-#[derive(Serialize, Deserialize)]
-struct Grant {
-    claims: Map<String, Value>,
-    key: String,
+/// Keeps the key that a ticket gives apart from its name in Redis, which is a hash of it as well.
+const PURPOSE: &[u8] = b"ehr-chat the token of a ticket";
+
+/// What to keep for a ticket: its token, sealed with a key that nothing but the ticket gives. So whoever reads Redis learns
+/// nothing, and whoever writes there makes no ticket: what is taken is a token, and verified like any.
+///
+/// # Errors
+/// [`SealError::Cipher`]
+pub fn keep(ticket: &Ticket, token: &str) -> Result<Vec<u8>, SealError> {
+    let mut kept = token.as_bytes().to_vec();
+    key(ticket)?.seal(PURPOSE, &mut kept, 0)?;
+    Ok(kept)
 }
 
-/// What to keep for a ticket.
-#[must_use]
-pub fn grant(principal: &Principal) -> String {
-    let grant = Grant { claims: claims::write(principal), key: principal.key.to_string() };
-    // A map of JSON values can always be written.
-    serde_json::to_string(&grant).unwrap_or_default()
+/// The token that was kept for a ticket.
+///
+/// # Errors
+/// [`SealError`], when it was not kept for this one.
+pub fn kept(ticket: &Ticket, mut sealed: Vec<u8>) -> Result<Secret, SealError> {
+    key(ticket)?.open(PURPOSE, &mut sealed, 0)?;
+    let token = String::from_utf8(sealed).map_err(|_| SealError::Refused)?;
+    token.parse().map_err(|_| SealError::Refused)
+}
+
+fn key(ticket: &Ticket) -> Result<Key, SealError> {
+    let mut key = [0; KEY_BYTES];
+    let prk = Salt::new(HKDF_SHA256, &[]).extract(ticket.0.as_bytes());
+    // As many bytes as the hash has, which is what a key needs.
+    prk.expand(&[PURPOSE], HKDF_SHA256).and_then(|okm| okm.fill(&mut key)).map_err(|_| SealError::Cipher)?;
+    Key::new(&key)
 }
 
 /// How long a ticket for this token is good for, in whole seconds: not longer than the token.
@@ -80,16 +98,6 @@ pub fn grant(principal: &Principal) -> String {
 pub fn lifetime(principal: &Principal, now: OffsetDateTime) -> u64 {
     let left = (principal.expires_at - now).whole_seconds();
     LIFETIME.as_secs().min(u64::try_from(left).unwrap_or(0).max(1))
-}
-
-/// Whose a ticket was, by what was kept for it.
-///
-/// # Errors
-/// [`TokenError`], when the token is good no more.
-pub fn bearer(grant: &str) -> Result<Principal, TokenError> {
-    let Grant { claims, key } = serde_json::from_str(grant).map_err(|_| TokenError::Malformed)?;
-    let key: KeyId = key.parse()?;
-    claims::read(&claims, key, OffsetDateTime::now_utc().unix_timestamp())
 }
 
 #[cfg(test)]
@@ -129,13 +137,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_names_the_bearer_and_holds_no_token() {
-        let (token, principal) = principal(60);
-        let kept = grant(&principal);
-        assert_eq!(bearer(&kept), Ok(principal));
-        assert!(token.split('.').all(|part| !kept.contains(part)), "{kept}");
-        for nonsense in ["", "{}", "[]", r#"{"claims": {}, "key": ""}"#] {
-            assert!(bearer(nonsense).is_err(), "{nonsense}");
+    fn what_is_kept_opens_with_its_ticket_alone_and_shows_no_token() {
+        let (token, _) = principal(60);
+        let (ticket, other) = (Ticket::new().unwrap(), Ticket::new().unwrap());
+        let sealed = keep(&ticket, &token).unwrap();
+        assert_eq!(kept(&ticket, sealed.clone()).unwrap().expose(), token);
+        let shown = String::from_utf8_lossy(&sealed);
+        assert!(token.split('.').all(|part| !shown.contains(part)), "{shown}");
+        assert_eq!(kept(&other, sealed.clone()).unwrap_err(), SealError::Refused);
+        for place in 0..sealed.len() {
+            let mut altered = sealed.clone();
+            altered[place] ^= 1;
+            assert_eq!(kept(&ticket, altered).unwrap_err(), SealError::Refused, "{place}");
+        }
+        // Nor does anything that somebody who cannot see the ticket could put there.
+        for forged in [Vec::new(), b"{}".to_vec(), token.into_bytes()] {
+            assert_eq!(kept(&ticket, forged).unwrap_err(), SealError::Refused);
         }
     }
 
@@ -145,8 +162,5 @@ mod tests {
         assert_eq!(lifetime(&principal(3600).1, now), 30);
         assert!((8..=10).contains(&lifetime(&principal(10).1, now)));
         assert_eq!(lifetime(&principal(10).1, now + Duration::from_secs(60)), 1, "Redis takes no less");
-        let mut ended = grant(&principal(60).1);
-        ended = ended.replace("\"exp\":", "\"exp\":1,\"was\":");
-        assert_eq!(bearer(&ended), Err(TokenError::Expired));
     }
 }

@@ -17,7 +17,7 @@ use shared::audit::{Action, Entry, Who};
 use shared::browser::AllowedOrigins;
 use shared::event::Cursor;
 use shared::problem::{REQUEST_ID_HEADER, request_id};
-use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
+use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies, method_label};
 use shared::ticket::Ticket;
 use shared::token::{Principal, TokenError, bearer};
 use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
@@ -147,7 +147,7 @@ fn span<B>(gateway: &Gateway, request: &Request<B>, context: &RequestContext, pe
     let route = if request.uri().path() == "/ws" { "/ws" } else { "other" };
     let parent = header(request.headers(), &HeaderName::from_static(TRACEPARENT_HEADER));
     let parent = parent.filter(|_| gateway.config.trusted_proxies.trust(peer));
-    Some(traces.request(request.method().as_str(), route, &context.request_id, parent))
+    Some(traces.request(method_label(request.method().as_str()), route, &context.request_id, parent))
 }
 
 fn end(span: Option<RequestSpan>, answer: &Answer) {
@@ -321,23 +321,21 @@ fn shown<B>(request: &Request<B>) -> Result<Shown<'_>, Refusal> {
 
 /// Whose the handshake is. A ticket is spent by this, whatever becomes of the handshake.
 async fn identify(gateway: &Gateway, shown: Shown<'_>, context: &RequestContext) -> Result<Principal, Refusal> {
-    let taken = match &shown {
-        Shown::Token(token) => Err(*token),
-        Shown::Ticket(ticket) => Ok(gateway.tickets.take(ticket).await.map_err(|error| match error {
-            NotTaken::Unknown => Refusal::bad_ticket(),
-            NotTaken::Token(error) => Refusal::bad_token(&error),
-            NotTaken::Redis(error) => {
-                tracing::warn!(request_id = &*context.request_id, %error, "cannot take a ticket");
-                Refusal::unavailable("tickets cannot be checked at the moment: try again")
-            }
-        })?),
-    };
-    let verify = || match &taken {
-        Ok(principal) => {
-            gateway.verifier.check_still_good(principal, OffsetDateTime::now_utc()).map(|()| principal.clone())
+    let taken;
+    let token = match &shown {
+        Shown::Token(token) => *token,
+        Shown::Ticket(ticket) => {
+            taken = gateway.tickets.take(ticket).await.map_err(|error| match error {
+                NotTaken::Unknown => Refusal::bad_ticket(),
+                NotTaken::Redis(error) => {
+                    tracing::warn!(request_id = &*context.request_id, %error, "cannot take a ticket");
+                    Refusal::unavailable("tickets cannot be checked at the moment: try again")
+                }
+            })?;
+            taken.expose()
         }
-        Err(token) => gateway.verifier.verify(token),
     };
+    let verify = || gateway.verifier.verify(token);
     let verified = match verify() {
         // The issuer may have begun to use it a moment ago.
         Err(TokenError::UnknownKey) if gateway.verifier.keys().look_again().await => verify(),

@@ -1,11 +1,12 @@
 //! Takes tickets: what the API service kept for one is read and removed in one step, so that of many who show it one is let in.
 
+use bytes::Bytes;
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::KeysInterface;
 use shared::channel;
+use shared::env::Secret;
 use shared::ticket::{self, Ticket};
-use shared::token::{Principal, TokenError};
 
 use crate::redis::redirected;
 
@@ -15,9 +16,6 @@ pub enum NotTaken {
     /// Nobody got it, somebody has shown it before, or it is too late.
     #[error("the ticket is unknown, was used, or has expired: get a new one")]
     Unknown,
-    /// The token that it was given for is good no more.
-    #[error(transparent)]
-    Token(#[from] TokenError),
     /// Redis was not reached; the ticket may be spent all the same.
     #[error("redis: {0}")]
     Redis(#[from] Error),
@@ -34,13 +32,14 @@ impl Tickets {
         Self(redis)
     }
 
-    /// Whose a ticket is. From here on it is nobody's.
+    /// The token that a ticket stands for, yet to be verified. From here on the ticket is nobody's.
     ///
     /// # Errors
     /// [`NotTaken`]
-    pub async fn take(&self, ticket: &Ticket) -> Result<Principal, NotTaken> {
+    pub async fn take(&self, ticket: &Ticket) -> Result<Secret, NotTaken> {
         let key = channel::ticket(ticket);
-        let grant: Option<String> = redirected(|| self.0.getdel(&key)).await?;
-        Ok(ticket::bearer(&grant.ok_or(NotTaken::Unknown)?)?)
+        let sealed: Option<Bytes> = redirected(|| self.0.getdel(&key)).await?;
+        let sealed = sealed.ok_or(NotTaken::Unknown)?;
+        ticket::kept(ticket, sealed.into()).map_err(|_| NotTaken::Unknown)
     }
 }

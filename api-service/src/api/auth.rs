@@ -93,6 +93,11 @@ fn unauthorized(request: &Request, state: &State, refused: &TokenError) -> poem:
 }
 
 async fn authenticate(request: &Request, tokens: &VerifiedTokens) -> Result<Arc<Principal>, TokenError> {
+    tokens.check(token(request)?).await
+}
+
+/// The token that came with a request.
+pub(super) fn token(request: &Request) -> Result<&str, TokenError> {
     let header = request.headers().get(AUTHORIZATION).map(|value| value.to_str().map_err(|_| TokenError::Malformed));
-    tokens.check(bearer(header.transpose()?)?).await
+    bearer(header.transpose()?)
 }

@@ -14,7 +14,7 @@ use poem::http::{HeaderValue, StatusCode};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError};
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
-use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies};
+use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies, method_label};
 use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
 use tracing::Instrument;
 
@@ -47,14 +47,14 @@ pub(super) async fn answer(
     request.extensions_mut().insert(context.clone());
     request.extensions_mut().insert(trail.clone());
     let method = request.method().clone();
+    let named = method_label(method.as_str());
     let path = request.uri().path().to_owned();
     // The query stays out of the span: only the path is known to hold nothing about anybody.
     let known = methods.contains_key(&path);
     let route = if known { path.as_str() } else { "other" };
-    let span = tracing::info_span!("request", %request_id, %method, route);
+    let span = tracing::info_span!("request", %request_id, method = named, route);
     let _in_flight = InFlight::begin();
-    let traced =
-        state.traces.as_ref().map(|traces| traces.request(method.as_str(), route, &request_id, parent.as_deref()));
+    let traced = state.traces.as_ref().map(|traces| traces.request(named, route, &request_id, parent.as_deref()));
 
     let mut response = match refused {
         Some(refused) => refused,
@@ -85,7 +85,7 @@ pub(super) async fn answer(
     response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 
     let status = response.status().as_u16();
-    let labels = [("route", route.to_owned()), ("method", method.to_string()), ("status", status.to_string())];
+    let labels = [("route", route.to_owned()), ("method", named.to_owned()), ("status", status.to_string())];
     metrics::counter!("http_requests_total", &labels).increment(1);
     metrics::histogram!("http_request_seconds", "route" => route.to_owned()).record(start.elapsed());
     if let Some(traced) = traced {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use poem::Request;
 use poem::web::Data;
 use poem_openapi::{ApiResponse, OpenApi};
+use shared::problem::Problem;
 
-use super::auth::Caller;
+use super::auth::{self, Caller};
 use super::body::Encoded;
 use super::refusal::Refusal;
 use super::schema;
@@ -30,7 +32,9 @@ impl Tickets {
     /// For clients that can send neither `Authorization` nor a subprotocol with their handshake: `ticket=` in the query of
     /// `/ws` stands for this call's token, once, within 30 seconds. The socket lives as long as that token. No body.
     #[oai(path = "/chat/ws-ticket", method = "post", operation_id = "issueTicket", tag = "Tag::Sockets")]
-    async fn issue(&self, caller: Caller, state: Data<&Arc<State>>) -> Result<Issued, Refusal> {
-        Ok(Issued::Ok(Encoded::of(&ticket::issue(&caller.origin.principal, &state.tickets).await?)?))
+    async fn issue(&self, caller: Caller, request: &Request, state: Data<&Arc<State>>) -> Result<Issued, Refusal> {
+        let token = auth::token(request).map_err(|refused| Problem::new(401, refused.to_string()))?;
+        let issued = ticket::issue(&caller.origin.principal, token, &state.tickets).await?;
+        Ok(Issued::Ok(Encoded::of(&issued)?))
     }
 }

@@ -13,12 +13,12 @@ pub struct Ticket {
     expires_in: u64,
 }
 
-/// Gives the bearer of any good token a ticket. What it may open is asked when it is shown.
+/// Gives the bearer of any good token, which is this one, a ticket. What it may open is asked when it is shown.
 ///
 /// # Errors
 /// [`Refused::Relay`]; there is no ticket then.
-pub async fn issue(principal: &Principal, tickets: &Tickets) -> Result<Ticket, Refused> {
-    let issued = tickets.issue(principal).await?;
+pub async fn issue(principal: &Principal, token: &str, tickets: &Tickets) -> Result<Ticket, Refused> {
+    let issued = tickets.issue(principal, token).await?;
     Ok(Ticket { ticket: issued.ticket.expose().to_owned(), expires_in: issued.expires_in })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A person is named by `sub` and `role`, or as SMART on FHIR names it, by `fhirUser`.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::error::TokenError;
@@ -52,34 +52,6 @@ pub(crate) fn read(claims: &Map<String, Value>, key: KeyId, now: i64) -> Result<
     };
     let issued_at = claims.get("iat").map(|value| seconds("iat", value)).transpose()?;
     Ok(Principal { actor, locations, expires_at, subject, issued_at, jti, key })
-}
-
-/// Claims that [`read`] makes the same principal of.
-pub(crate) fn write(principal: &Principal) -> Map<String, Value> {
-    let Principal { actor, locations, expires_at, subject, issued_at, jti, key: _ } = principal;
-    let mut claims = Map::new();
-    let mut claim = |name: &str, value: Value| drop(claims.insert(name.to_owned(), value));
-    claim("sub", json!(subject));
-    claim("locations", json!(locations));
-    claim("exp", json!(expires_at.unix_timestamp()));
-    match actor {
-        Actor::Person(person) if person.id == *subject => claim("role", json!(person.kind.as_str())),
-        Actor::Person(person) => {
-            let resource = if person.kind == Kind::User { "Practitioner" } else { "Patient" };
-            claim("fhirUser", json!(format!("{resource}/{}", person.id)));
-        }
-        Actor::Service { admin, .. } => {
-            claim("role", json!("service"));
-            claim("admin", json!(admin));
-        }
-    }
-    if let Some(issued_at) = issued_at {
-        claim("iat", json!(issued_at));
-    }
-    if let Some(jti) = jti {
-        claim("jti", json!(jti));
-    }
-    claims
 }
 
 /// Who acts, and what a revocation by `sub` names.

@@ -40,7 +40,8 @@ pub(super) async fn say(connection: Connection, end: End) {
     let report = |kind, ids| frames::report(&gateway, &view, (&principal, &context), kind, ids);
     let hear = |frame: &Frame<'_>| match frame {
         Frame::Pong(payload) => report(Kind::Delivered, proofs.pong(payload)),
-        Frame::Text(text) => {
+        // Whoever may not be here any more has nothing to say either; what it has proven is proven.
+        Frame::Text(text) if !is_sent_away(end) => {
             if let Ok(ClientFrame::Receipt(kind, ids)) = protocol::parse(text) {
                 report(kind, ids);
             }
@@ -81,6 +82,11 @@ fn last_frames(end: End, proofs: &mut Last, out: &mut Vec<u8>) {
 /// Whether what the peer says after this end is of use. After a broken frame nothing more can be read as WebSocket.
 fn is_heard(end: End) -> bool {
     matches!(end, End::Ours(close) if !matches!(close, Close::Protocol | Close::NotUtf8 | Close::TooLarge))
+}
+
+/// Whether the peer is closed because of what it is or does, and not for our sake.
+fn is_sent_away(end: End) -> bool {
+    matches!(end, End::Ours(Close::TokenEnded | Close::Forbidden | Close::TooManyFrames))
 }
 
 /// Closes in the way of RFC 6455, section 7: our frame, the peer's, then the connection.

@@ -8,7 +8,7 @@ use shared::event::{Addressed, Header};
 use shared::ids::MessageId;
 use shared::receipt::{Kind, MAX_IDS, Receipt};
 use shared::request::RequestContext;
-use shared::token::Principal;
+use shared::token::{Principal, TokenError};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -23,6 +23,9 @@ use crate::wire::{self, Frame};
 
 /// At most one notice of typing a socket in this time; more are swallowed.
 const TYPING_EVERY: Duration = Duration::from_secs(1);
+
+/// Messages of a receipt that count as one frame.
+const MESSAGES_A_FRAME: u64 = 10;
 
 impl Connection {
     /// Appends the frame of an item, if it is to be sent.
@@ -135,6 +138,7 @@ impl Connection {
             }
             ClientFrame::Receipt(kind, ids) => {
                 self.principal.person().ok_or_else(watcher)?;
+                self.weigh(ids.len());
                 self.report(kind, ids);
                 Ok(None)
             }
@@ -154,17 +158,27 @@ impl Connection {
         }
     }
 
+    /// What a receipt costs others goes by its messages: the frame has counted as one, and was heard; those behind it wait.
+    fn weigh(&mut self, messages: usize) {
+        let now = Instant::now().duration_since(self.gateway.started);
+        let more = messages as u64 / MESSAGES_A_FRAME;
+        let _this_one_is_heard = self.pace.frames(more, now, self.gateway.config.max_frames_per_second);
+    }
+
     pub(super) fn report(&self, kind: Kind, message_ids: Vec<MessageId>) {
         report(&self.gateway, &self.view, (&self.principal, &self.context), kind, message_ids);
     }
 
     /// A fresh token for the same participant. A bad one changes nothing: the socket lives as long as its old token.
     fn renew(&mut self, Token(token): &Token) -> Result<Text, FrameError> {
-        let principal = self
-            .gateway
-            .verifier
-            .verify(token)
-            .map_err(|error| FrameError::new(Code::Unauthorized, error.to_string()))?;
+        let verifier = &self.gateway.verifier;
+        let principal = verifier.verify(token).map_err(|error| {
+            if error == TokenError::UnknownKey {
+                // The issuer may have begun to use it a moment ago: the next attempt will find it.
+                verifier.keys().ask();
+            }
+            FrameError::new(Code::Unauthorized, error.to_string())
+        })?;
         if principal.actor != self.principal.actor {
             return Err(FrameError::new(Code::Forbidden, "the token is somebody else's"));
         }
@@ -174,10 +188,10 @@ impl Connection {
         self.wake_at(self.clock.next(Instant::now(), OffsetDateTime::now_utc()));
         self.principal = Arc::new(principal);
         self.outbound().renew(self.principal.clone());
-        // Taken back since it was verified, when the sweep found the old one here.
-        if self.gateway.revoked.known().covers(&self.principal) {
+        // Taken back since it was verified, it or its key, when the sweep found the old one here.
+        if let Err(error) = self.gateway.verifier.check_still_good(&self.principal, OffsetDateTime::now_utc()) {
             self.outbound().close(Close::TokenEnded);
-            return Err(FrameError::new(Code::Unauthorized, "the token was taken back"));
+            return Err(FrameError::new(Code::Unauthorized, error.to_string()));
         }
         Ok(protocol::authenticated(self.principal.expires_at))
     }

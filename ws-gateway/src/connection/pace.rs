@@ -26,11 +26,16 @@ pub(super) struct Pace(u64);
 impl Pace {
     /// A frame comes at `now`, where so many may a second; 0 is no limit.
     pub(super) fn frame(&mut self, now: Duration, per_second: u32) -> Verdict {
+        self.frames(1, now, per_second)
+    }
+
+    /// A frame that makes as much work as so many.
+    pub(super) fn frames(&mut self, frames: u64, now: Duration, per_second: u32) -> Verdict {
         if per_second == 0 {
             return Verdict::Hear;
         }
         let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX / 2);
-        self.0 = self.0.max(now) + MICROS / u64::from(per_second);
+        self.0 = self.0.max(now) + frames * MICROS / u64::from(per_second);
         match self.0 - now {
             ahead if ahead <= BURST_SECONDS * MICROS => Verdict::Hear,
             ahead if ahead <= FLOOD_SECONDS * MICROS => Verdict::Ignore,
@@ -42,6 +47,15 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_that_is_worth_many_counts_as_many() {
+        let mut pace = Pace::default();
+        let now = Duration::from_secs(60);
+        assert_eq!(pace.frames(1000, now, 100), Verdict::Hear);
+        assert_eq!(pace.frame(now, 100), Verdict::Ignore);
+        assert_eq!(pace.frames(9000, now, 100), Verdict::Close);
+    }
 
     fn count(pace: &mut Pace, at: Duration, frames: usize, verdict: Verdict) -> usize {
         (0..frames).filter(|_| pace.frame(at, 100) == verdict).count()
