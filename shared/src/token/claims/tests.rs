@@ -1,6 +1,7 @@
 use super::*;
 use crate::token::Forbidden;
 use proptest::prelude::*;
+use serde_json::json;
 
 const NOW: i64 = 1_800_000_000;
 
