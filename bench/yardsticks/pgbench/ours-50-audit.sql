@@ -35,7 +35,7 @@ with moved as (
 )
 insert into audit_log (chain, n, at, times, outcome, conversation_id, actor, action, counterpart, location_id, message_ids,
     request_id, source, mac)
-select 0, moved.n - 50 + x.place, now(), 1, 201, x.conversation_id, 'user:doc123', 'send', 'contact:pat456', 'pgbench',
+select 0, moved.n - 50 + x.place, now(), 1, 201, x.conversation_id, 'user' || chr(58) || 'doc123', 'send', 'contact' || chr(58) || 'pat456', 'pgbench',
     array[x.id], '01a20ff9-b2b0-776c-adea-27be994714f9', '127.0.0.1', decode(repeat('00', 32), 'hex')
 from moved, unnest(:conversations::uuid[], :ids::uuid[]) with ordinality as x (conversation_id, id, place);
 commit;
