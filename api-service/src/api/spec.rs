@@ -76,7 +76,9 @@ fn describe_answer(status: u16, answer: &mut Value) {
     answer["headers"] = json!({"X-Request-Id": text("The caller's, or a new one: names the request in logs.")});
     match status {
         401 => answer["headers"]["WWW-Authenticate"] = text("RFC 6750: why the token was refused."),
-        503 => answer["headers"]["Retry-After"] = json!({"description": "Seconds.", "schema": {"type": "integer"}}),
+        429 | 503 => {
+            answer["headers"]["Retry-After"] = json!({"description": "Seconds.", "schema": {"type": "integer"}});
+        }
         _ => {}
     }
     // Not by index, which would write a `null` into an answer without content.
@@ -90,6 +92,7 @@ fn describe_answer(status: u16, answer: &mut Value) {
             413 => ("the body is larger than 262144 bytes", vec![]),
             415 => ("the body must be `Content-Type: application/json`", vec![]),
             422 => ("/content is empty", vec![InputError::new("/content", "is empty")]),
+            429 => ("too many requests of yours: try again in 1 s", vec![]),
             503 => ("the database is out of reach", vec![]),
             _ => ("something went wrong on the server", vec![]),
         };
