@@ -50,8 +50,13 @@ impl Wake for Woken {
 impl Polled {
     /// A socket that has seen the log up to 100-0.
     async fn open() -> Self {
+        Self::paced("0").await
+    }
+
+    /// Which is heard so many times a second at most.
+    async fn paced(frames: &'static str) -> Self {
         let (tcp, client) = pair().await;
-        let gateway = gateway();
+        let gateway = gateway(frames);
         let principal = bearer("user:doc123", None);
         let conversation = Conversation::new(
             "loc1".parse().unwrap(),
@@ -113,12 +118,12 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 /// One whose Redis is never there.
-fn gateway() -> Arc<Gateway> {
+fn gateway(frames: &'static str) -> Arc<Gateway> {
     let config = Config::read(Env::from_fn(|name| match name {
         "REDIS_URL" => Some("redis://127.0.0.1:1".to_owned()),
         "JWT_SECRET" => Some("5d1c9e0fb2a84c7790d36b1f8e2a4c09".to_owned()),
         // Floods are welcome here.
-        "MAX_FRAMES_PER_SECOND" => Some("0".to_owned()),
+        "MAX_FRAMES_PER_SECOND" => Some(frames.to_owned()),
         _ => None,
     }))
     .unwrap();
@@ -279,6 +284,39 @@ async fn proofs_and_receipts_count_to_the_last() {
     socket.client.shutdown().await.unwrap();
     farewell::say(socket.connection, End::Ours(Close::TooSlow)).await;
     assert_eq!(gateway.acks.waiting(), 2);
+}
+
+#[tokio::test]
+async fn who_is_sent_away_has_nothing_more_to_say() {
+    for (close, marks) in
+        [(Close::TokenEnded, 0), (Close::Forbidden, 0), (Close::TooManyFrames, 0), (Close::TooSlow, 1)]
+    {
+        let mut socket = Polled::open().await;
+        assert!(socket.poll().is_pending());
+        let gateway = socket.connection.gateway.clone();
+        let read = format!(r#"{{"type":"read","message_ids":["{}"]}}"#, uuid::Uuid::from_u128(101));
+        let said = [frame(TEXT, read.as_bytes()), frame(CLOSE, &[3, 232])].concat();
+        socket.client.write_all(&said).await.unwrap();
+        socket.client.shutdown().await.unwrap();
+        farewell::say(socket.connection, End::Ours(close)).await;
+        assert_eq!(gateway.acks.waiting(), marks, "{close:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_weighs_as_much_as_its_messages() {
+    let mut socket = Polled::paced("100").await;
+    assert!(socket.poll().is_pending());
+    let ids: Vec<String> = (0..500).map(|n| uuid::Uuid::from_u128(n).to_string()).collect();
+    let read = serde_json::json!({"type": "read", "message_ids": ids}).to_string();
+    // A hundred frames a second, ten seconds' worth at once: of receipts with 500 messages that is twenty.
+    let length = u16::try_from(read.len()).unwrap().to_be_bytes();
+    let long = [&[0x81, 0xfe], &length[..], &[0; 4], read.as_bytes()].concat();
+    for _ in 0..40 {
+        socket.connection.hear(&mut long.clone(), &mut Vec::new()).unwrap();
+    }
+    let heard = socket.connection.gateway.acks.take().iter().map(|receipt| receipt.message_ids.len()).sum::<usize>();
+    assert!(heard <= 20 * 500, "{heard}");
 }
 
 #[tokio::test]
