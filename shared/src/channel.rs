@@ -3,6 +3,8 @@
 //! The part in braces is what a Redis Cluster hashes: a conversation's channel and log share a slot,
 //! so one script may work on both. So do an inbox's channel and what is kept of its rows.
 
+pub mod presence;
+
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -12,7 +14,7 @@ use crate::participant::{Conversation, Participant};
 use crate::ticket::Ticket;
 
 /// Where the live events of one conversation are published, `chat:{LOCATION:CONVERSATION}`, or the rows of one participant's
-/// inbox, `inbox:{LOCATION:KIND:ID}`. Clones share the name.
+/// inbox, `inbox:{LOCATION:KIND:ID}`, or who comes online in a location, `presence:{LOCATION}`. Clones share the name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel(Arc<str>);
 
@@ -27,6 +29,18 @@ impl Channel {
     #[must_use]
     pub fn inbox(location: &LocationId, whose: &Participant) -> Self {
         Self(format!("{INBOX}{{{location}:{whose}}}").into())
+    }
+
+    /// The channel of who comes online in a location. It has no log either.
+    #[must_use]
+    pub fn presence(location: &LocationId) -> Self {
+        Self(presence::Names::of(location).channel().into())
+    }
+
+    /// Whether it is that of a location's presence.
+    #[must_use]
+    pub fn is_presence(&self) -> bool {
+        self.0.starts_with(presence::PRESENCE)
     }
 
     /// Whether it is that of an inbox.
@@ -74,12 +88,16 @@ impl From<&Conversation> for Channel {
 pub const ACKS: &str = "acks";
 /// Stream of entries of the audit trail, gateways → API service.
 pub const AUDIT: &str = "audit";
-/// Consumer group of the API instances on [`ACKS`] and [`AUDIT`].
+/// Stream of questions, gateways → API service: [`crate::presence::Question`].
+pub const QUESTIONS: &str = "questions";
+/// Consumer group of the API instances on [`ACKS`], [`AUDIT`] and [`QUESTIONS`].
 pub const API_GROUP: &str = "api";
 /// The only field of an entry of these.
 pub const ENTRY_FIELD: &str = "r";
 /// Entries that [`ACKS`] may hold; beyond it the oldest give way, which costs a late `delivered`.
 pub const ACKS_MAX_LENGTH: usize = 1_000_000;
+/// Entries that [`QUESTIONS`] may hold; beyond it the oldest give way, and somebody does not hear who comes online.
+pub const QUESTIONS_MAX_LENGTH: usize = 100_000;
 /// Entries that [`AUDIT`] may hold; beyond it no more are taken, and gateways keep what they have.
 pub const AUDIT_MAX_LENGTH: usize = 1_000_000;
 
@@ -226,11 +244,11 @@ impl Topology {
     }
 }
 
-/// A script that adds receipts to [`ACKS`], an entry each. One call for many, because a command costs its sender more than
+/// A script that adds entries to [`ACKS`] or [`QUESTIONS`]. One call for many, because a command costs its sender more than
 /// an entry costs Redis.
 ///
-/// Keys: [`ACKS`]. Arguments: most entries kept, receipts.
-pub const ADD_ACKS: &str = r"
+/// Keys: the stream. Arguments: most entries kept, entries.
+pub const ADD: &str = r"
 for i = 2, #ARGV do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'r', ARGV[i]) end
 ";
 

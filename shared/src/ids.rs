@@ -49,6 +49,13 @@ macro_rules! ehr_id {
             }
         }
 
+        /// So that a map by identifier can be asked with a bare text. Hash and equality are those of the text.
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = InvalidId;
 

@@ -9,6 +9,7 @@
 //! - [`channel`]: every name in Redis, and the scripts that work on them
 //! - [`publication`]: events on their way into Redis
 //! - [`inbox_rows`]: rows of inboxes on theirs
+//! - [`presence`]: who is online, and who may know
 //! - [`relay_keys`]: messages that nobody in Redis can read
 //! - [`seal`], [`keys`]: AES-256-GCM, and lists of keys as settings have them
 //! - [`redacted`]: values that never show themselves
@@ -18,6 +19,7 @@
 //! - [`ticket`]: what stands for a token for half a minute, once
 //! - [`mode`]: what a service runs for, and which secrets are good enough for that
 //! - [`browser`]: which pages may ask, and what browsers are told with each answer
+//! - [`timestamp`]: how clients read a moment
 //! - [`problem`]: RFC 9457 bodies
 //! - [`request`]: where a request comes from
 //! - [`audit`]: who did what, on its way into the audit trail
@@ -43,6 +45,7 @@ pub mod limit;
 pub mod mode;
 pub mod net;
 pub mod participant;
+pub mod presence;
 pub mod problem;
 pub mod publication;
 pub mod receipt;
@@ -54,6 +57,7 @@ pub mod seal;
 pub mod shutdown;
 pub mod telemetry;
 pub mod ticket;
+pub mod timestamp;
 pub mod tls;
 pub mod token;
 pub mod trace;

@@ -24,7 +24,7 @@ pub type Acks = Uplink<Receipt>;
 
 impl Load for Receipt {
     const STREAM: &'static str = channel::ACKS;
-    const SCRIPT: &'static str = channel::ADD_ACKS;
+    const SCRIPT: &'static str = channel::ADD;
     const MOST_KEPT: usize = channel::ACKS_MAX_LENGTH;
     const MOST_WAITING: usize = LIMIT_IDS;
     const TAKEN: &'static str = "gateway_acks_total";

@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::row::Row;
-use crate::domain::message::timestamp;
+use shared::timestamp::timestamp;
 
 const BALP: &str = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit";
 const DCM: &str = "http://dicom.nema.org/resources/ontology/DCM";

@@ -8,11 +8,12 @@ use serde::{Serialize, Serializer};
 use shared::audit::Action;
 use shared::ids::{ConversationId, LocationId};
 use shared::participant::{Conversation, Kind, Participant};
+use shared::timestamp::timestamp;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::Refused;
-use super::message::{Message, timestamp};
+use super::message::Message;
 use super::origin::Origin;
 use crate::auditor::Auditor;
 use crate::store::Store;

@@ -63,7 +63,7 @@ pub struct Marked {
 }
 
 fn optional_timestamp<S: serde::Serializer>(at: &Option<OffsetDateTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(super::message::timestamp).serialize(serializer)
+    at.map(shared::timestamp::timestamp).serialize(serializer)
 }
 
 /// What became of the ids of a request, in its order.

@@ -7,25 +7,14 @@ use serde::{Serialize, Serializer};
 use shared::event::{Addressed, Draft};
 use shared::ids::MessageId;
 use shared::participant::{Conversation, Participant};
+use shared::timestamp::timestamp;
 use time::OffsetDateTime;
-use time::format_description::FormatItem;
-use time::macros::format_description;
 use uuid::Uuid;
 
 use crate::vault::Place;
 
 /// Most characters (Unicode scalar values) of a message.
 pub const MAX_CONTENT_CHARS: usize = 8_000;
-
-/// RFC 3339 with all six digits of PostgreSQL's microseconds, so equal times are equal texts.
-const TIMESTAMP: &[FormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-
-/// A time as clients read it. Times here are UTC.
-#[must_use]
-pub fn timestamp(at: OffsetDateTime) -> String {
-    at.format(TIMESTAMP).unwrap_or_default()
-}
 
 /// This moment, in the whole microseconds that PostgreSQL keeps: what is answered is what will be read.
 #[must_use]

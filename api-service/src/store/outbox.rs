@@ -7,12 +7,13 @@ use shared::channel::Channel;
 use shared::event::Draft;
 use shared::ids::{ConversationId, LocationId, MessageId};
 use shared::receipt::Kind;
+use shared::timestamp::timestamp;
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 
 use super::{Store, StoreError, conversations, data_keys, messages};
 use crate::domain::inbox::{Changed, Standing};
-use crate::domain::message::{Message, timestamp};
+use crate::domain::message::Message;
 use crate::vault::Vault;
 
 /// Key of the advisory lock that one relay at a time holds: "outbox" in ASCII. Several at once would break the

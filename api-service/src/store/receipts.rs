@@ -10,6 +10,7 @@ use shared::event::Draft;
 use shared::ids::{ConversationId, LocationId, MessageId};
 use shared::participant::{Conversation, Participant};
 use shared::receipt::Kind;
+use shared::timestamp::timestamp;
 use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
@@ -19,7 +20,6 @@ use super::{Store, StoreError, audit, messages};
 use crate::audit::row::Row as AuditRow;
 use crate::domain::inbox::Changed;
 use crate::domain::mark::{Mark, Marked};
-use crate::domain::message::timestamp;
 
 /// The messages that some marks name and may touch: `x` is a message and its mark, `g` where a mark is good,
 /// `p` whose word it is. Nothing outside a mark's locations, and nobody else's mail.
