@@ -80,6 +80,10 @@ pub struct Config {
     pub event_log_ttl: Duration,
     /// Between two comparisons with the logs.
     pub position_check: Duration,
+    /// How long people stay online at a gateway that is not heard of any more.
+    pub presence_ttl: Duration,
+    /// How long somebody stays online without a socket.
+    pub presence_linger: Duration,
     /// Threads that serve sockets; 0 is one a core.
     pub worker_threads: usize,
 }
@@ -159,6 +163,16 @@ const EVENT_LOG_TTL: Setting = setting(
 );
 const POSITION_CHECK: Setting =
     setting("POSITION_CHECK_SECONDS", Some("15"), "1 to 3600: between two comparisons with the logs");
+const PRESENCE_TTL: Setting = setting(
+    "PRESENCE_TTL_SECONDS",
+    Some("30"),
+    "3 to 3600: how long people stay online at a gateway that died without a word",
+);
+const PRESENCE_LINGER: Setting = setting(
+    "PRESENCE_LINGER_SECONDS",
+    Some("3"),
+    "0 to 300: how long somebody stays online without a socket, so that a page can be loaded again",
+);
 const WORKER_THREADS: Setting =
     setting("WORKER_THREADS", Some("0"), "0 to 1024: threads that serve sockets; 0 is one for each core");
 
@@ -203,6 +217,8 @@ pub const SETTINGS: &[Setting] = &[
     SHUTDOWN_TIMEOUT,
     EVENT_LOG_TTL,
     POSITION_CHECK,
+    PRESENCE_TTL,
+    PRESENCE_LINGER,
     WORKER_THREADS,
 ];
 
@@ -251,6 +267,8 @@ impl Config {
         let shutdown_timeout = seconds(env, &SHUTDOWN_TIMEOUT, 1, 7200);
         let event_log_ttl = seconds(env, &EVENT_LOG_TTL, 60, 604_800);
         let position_check = seconds(env, &POSITION_CHECK, 1, 3600);
+        let presence_ttl = seconds(env, &PRESENCE_TTL, 3, 3600);
+        let presence_linger = seconds(env, &PRESENCE_LINGER, 0, 300);
         let worker_threads = number(env, &WORKER_THREADS, &0, &1024);
         Some(Self {
             listen_addr: listen_addr?,
@@ -281,6 +299,8 @@ impl Config {
             shutdown_timeout: shutdown_timeout?,
             event_log_ttl: event_log_ttl?,
             position_check: position_check?,
+            presence_ttl: presence_ttl?,
+            presence_linger: presence_linger?,
             worker_threads: worker_threads?,
         })
     }

@@ -170,6 +170,7 @@ impl Connection {
         let clock = Clock::new(now, config.heartbeat, config.idle_timeout, principal.expires_at);
         let alarm = Alarm::new(&gateway.bells, membership.outbound(), clock.next(now, OffsetDateTime::now_utc()));
         gateway.sockets.increment(1.0);
+        gateway.everybody.enter(&view, principal.person());
         let mut unsent = Vec::new();
         wire::text(&mut unsent, &protocol::ready(id, cursor, resumed));
         Self {

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::hub::{Hub, Membership, Refused};
 use crate::limits::Limits;
 use crate::outbound::{Delivery, Outbound};
+use crate::presence::Everybody;
 use crate::replay::{Logs, ReplayError, Resumed};
 use crate::revocations::Revoked;
 use crate::tickets::Tickets;
@@ -38,6 +39,8 @@ pub(crate) struct Gateway {
     pub(crate) acks: Acks,
     pub(crate) audit: Audit,
     pub(crate) typing: Typing,
+    /// Who is online.
+    pub(crate) everybody: Everybody,
     /// A permit a socket.
     pub(crate) room: Arc<Semaphore>,
     /// A permit a handshake.

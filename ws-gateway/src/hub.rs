@@ -154,10 +154,54 @@ impl Hub {
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return };
         room.sockets.retain(|socket| !Arc::ptr_eq(socket, outbound));
-        if room.sockets.is_empty() {
+        if room.is_empty() {
             // The room stays until the relay asks: who comes back before that finds it as it was.
             state.idle.push(channel.clone());
             self.interest_changed.notify_one();
+        }
+    }
+
+    /// Has a channel heard that no socket listens to, for as long as the answer is kept.
+    pub fn attend(self: &Arc<Self>, channel: Channel) -> Attendance {
+        let mut state = self.shard(channel.as_str()).lock();
+        let room = match state.rooms.get_mut(&channel) {
+            Some(room) => room,
+            None => {
+                state.wanted.push(channel.clone());
+                self.interest_changed.notify_one();
+                state.rooms.entry(channel.clone()).or_insert_with_key(Room::of)
+            }
+        };
+        room.attendants += 1;
+        drop(state);
+        Attendance { hub: self.clone(), channel }
+    }
+
+    fn stop_attending(&self, channel: &Channel) {
+        let mut state = self.shard(channel.as_str()).lock();
+        let Some(room) = state.rooms.get_mut(channel) else { return };
+        room.attendants -= 1;
+        if room.is_empty() {
+            state.idle.push(channel.clone());
+            self.interest_changed.notify_one();
+        }
+    }
+
+    /// Tells a conversation's sockets what is not of it, but of its participants. `false` when nobody knows whether anything
+    /// was ever written there: then it is not told.
+    pub fn tell(&self, channel: &Channel, delivery: &Arc<Delivery>) -> bool {
+        let guard = self.shard(channel.as_str()).lock();
+        let Some(room) = guard.rooms.get(channel) else { return true };
+        if room.is_shared {
+            room.tell(&Item::Event(delivery.clone()));
+        }
+        room.is_shared
+    }
+
+    /// Something was written in this conversation: its sockets may be told of its participants.
+    pub fn may_tell(&self, channel: &Channel) {
+        if let Some(room) = self.shard(channel.as_str()).lock().rooms.get_mut(channel) {
+            room.is_shared = true;
         }
     }
 
@@ -392,9 +436,9 @@ impl Hub {
 }
 
 /// Where a channel's room is. The last digits of a conversation's name are those of a UUIDv5, which are as good as any hash.
-/// An inbox's are the EHR's, which may be all alike (FNV-1a).
+/// Other names end with the EHR's, which may be all alike (FNV-1a).
 fn place(channel: &str) -> usize {
-    if channel.starts_with("inbox:") {
+    if !channel.starts_with("chat:") {
         let mix = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
         return channel.bytes().fold(0x811c_9dc5, mix) as usize % SHARDS;
     }
@@ -408,7 +452,7 @@ impl Shard {
         let idle = self.idle.len().min(limit.saturating_sub(interest.unsubscribe.len()));
         for channel in self.idle.drain(..idle) {
             if let Some(room) = self.rooms.get(&channel)
-                && room.sockets.is_empty()
+                && room.is_empty()
             {
                 // One that is behind may be about to be subscribed anew.
                 if room.stage == Stage::Live || room.is_behind() {
@@ -427,6 +471,19 @@ impl Shard {
                 interest.subscribe.push(channel);
             }
         }
+    }
+}
+
+/// Has a channel heard until this is dropped.
+#[derive(Debug)]
+pub struct Attendance {
+    hub: Arc<Hub>,
+    channel: Channel,
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.hub.stop_attending(&self.channel);
     }
 }
 

@@ -18,6 +18,7 @@
 //! - [`revocations`]: Redis → which tokens are refused, and whose sockets are closed
 //! - [`tickets`]: Redis → whose ticket it is, once
 //! - [`typing`]: somebody types → Redis
+//! - `presence`: somebody comes or goes → Redis → whoever shares a conversation
 //! - `view`: what a socket shows
 //! - [`unsealing`]: opens events that Redis may not read
 //! - [`redis`]: how connections to Redis behave
@@ -37,6 +38,7 @@ pub mod hub;
 mod limits;
 mod meters;
 pub mod outbound;
+mod presence;
 pub mod protocol;
 pub mod redis;
 pub mod relay;
@@ -73,6 +75,7 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::hub::Hub;
 use crate::limits::Limits;
+use crate::presence::{Everybody, Times};
 use crate::redis::Redis;
 use crate::replay::Logs;
 use crate::revocations::Revoked;
@@ -83,10 +86,10 @@ use crate::unsealing::Unsealing;
 /// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Whoever sends commands bounds how many are under way: handshakes, typing, reading and comparing logs, receipts, entries of
-/// the audit trail, and the look for revocations. So the client's own queue cannot overflow, and needs no metric.
+/// Whoever sends commands bounds how many are under way: handshakes, typing, reading and comparing logs, telling and looking
+/// who is online, receipts, entries of the audit trail, questions, and the look for revocations. So the client's own queue cannot overflow, and needs no metric.
 const _: () = assert!(
-    server::HANDSHAKES + typing::QUEUE + 2 * relay::LOGS + 3 < redis::QUEUED_COMMANDS,
+    server::HANDSHAKES + typing::QUEUE + 2 * relay::LOGS + 2 * presence::AT_ONCE + 4 < redis::QUEUED_COMMANDS,
     "the queue of commands could overflow"
 );
 
@@ -134,7 +137,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let unsealing = Arc::new(Unsealing::new(config.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default()));
     let logs = Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes, unsealing.clone());
     let hub = Hub::new();
-    relay::start(redis, logs.clone(), unsealing, &hub, config.position_check, &background);
+    let times = Times { lease: config.presence_ttl, linger: config.presence_linger, look: config.position_check };
+    let everybody = Everybody::start(&commands, topology, &hub, times, &background);
+    relay::start(redis, logs.clone(), unsealing, &hub, everybody.clone(), config.position_check, &background);
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
     let (held, hearing, ended) = (keys.clone(), hub.clone(), background.clone());
     background.spawn(async move {
@@ -160,6 +165,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         acks: Acks::start(commands.clone(), &background),
         audit: Audit::start(commands.clone(), &background),
         typing: Typing::start(commands.clone(), topology, &background),
+        everybody,
         room: Arc::new(Semaphore::new(config.max_sockets)),
         limits: Limits::new(&config),
         handshakes: Arc::new(Semaphore::new(server::HANDSHAKES)),

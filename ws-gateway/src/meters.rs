@@ -50,6 +50,13 @@ pub(crate) const METERS: &[Meter] = &[
     Meter::new(Counter, "gateway_audit_overflows_total", "entries that found no room, and are only counted"),
     Meter::new(Counter, "gateway_proofs_dropped_total", "messages whose delivery will not be proven"),
     Meter::new(Counter, "gateway_typing_dropped_total", "notices of typing dropped"),
+    Meter::new(Gauge, "gateway_presence_people", "people that this gateway holds sockets of, or did a moment ago"),
+    Meter::new(Counter, "gateway_presence_changes_total", "people written down as come or gone, and those swept from dead gateways")
+        .by("change", &["came", "went", "swept"]),
+    Meter::new(Counter, "gateway_presence_retries_total", "commands about presence that Redis did not take at once"),
+    Meter::new(Counter, "gateway_presence_questions_total", "questions whether a conversation exists, for the API service"),
+    Meter::new(Counter, "gateway_presence_questions_retries_total", "questions that Redis did not take at once"),
+    Meter::new(Counter, "gateway_presence_questions_dropped_total", "questions not asked: somebody does not hear of somebody"),
     Meter::new(Counter, "gateway_accept_errors_total", "connections that could not be accepted"),
     Meter::new(
         Counter,
@@ -71,6 +78,7 @@ pub(crate) const METERS: &[Meter] = &[
 /// Looks at what is not counted as it happens.
 pub(crate) fn look(gateway: &Gateway) {
     gauge!("gateway_acks_queue_depth").set(gateway.acks.waiting() as f64);
+    gauge!("gateway_presence_people").set(gateway.everybody.people() as f64);
     let free = gateway.handshakes.available_permits();
     gauge!("gateway_handshakes_in_flight").set(server::HANDSHAKES.saturating_sub(free) as f64);
 }

@@ -299,17 +299,22 @@ where
     command().await
 }
 
-/// Runs a script that works on one key.
+/// Runs a script on one key, or on keys that share a slot.
 ///
 /// # Errors
 /// As Redis has them.
-pub(crate) async fn run<T: FromValue>(client: &Client, script: &Script, key: &str, args: &[Value]) -> Result<T, Error> {
+pub(crate) async fn run<T: FromValue>(
+    client: &Client,
+    script: &Script,
+    keys: impl Into<MultipleKeys> + Clone,
+    args: &[Value],
+) -> Result<T, Error> {
     let answer: Value = redirected(|| async {
-        let asked: Result<Value, Error> = client.evalsha(script.sha1().clone(), key, args.to_vec()).await;
+        let asked: Result<Value, Error> = client.evalsha(script.sha1().clone(), keys.clone(), args.to_vec()).await;
         match asked {
             // The node that was asked has never seen it, or has restarted since. Now it has.
             Err(error) if error.details().starts_with("NOSCRIPT") => {
-                client.eval(script.lua().cloned().unwrap_or_default(), key, args.to_vec()).await
+                client.eval(script.lua().cloned().unwrap_or_default(), keys.clone(), args.to_vec()).await
             }
             done => done,
         }

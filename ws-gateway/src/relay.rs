@@ -17,12 +17,13 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use metrics::{counter, gauge};
-use shared::channel::Channel;
+use shared::channel::{Channel, presence};
 use shared::event::{self, Cursor};
 use shared::shutdown::Shutdown;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::hub::{Backfill, Hub};
+use crate::presence::Everybody;
 use crate::redis::{Ear, HEARTBEAT, Heard, Link, LinkError, Redis, Subscriber};
 use crate::replay::Logs;
 use crate::unsealing::{Unsealing, Unusable};
@@ -44,10 +45,11 @@ pub fn start(
     logs: Logs,
     unsealing: Arc<Unsealing>,
     hub: &Arc<Hub>,
+    everybody: Everybody,
     position_check: Duration,
     shutdown: &Shutdown,
 ) {
-    until(shutdown, sessions(redis, unsealing, hub.clone()));
+    until(shutdown, sessions(redis, unsealing, hub.clone(), everybody));
     until(shutdown, backfill(logs.clone(), hub.clone()));
     until(shutdown, check_positions(logs, hub.clone(), position_check));
 }
@@ -62,7 +64,7 @@ fn until(shutdown: &Shutdown, task: impl Future<Output = ()> + Send + 'static) {
     });
 }
 
-async fn sessions(redis: Redis, unsealing: Arc<Unsealing>, hub: Arc<Hub>) {
+async fn sessions(redis: Redis, unsealing: Arc<Unsealing>, hub: Arc<Hub>, everybody: Everybody) {
     let mut pause = SHORTEST_PAUSE;
     loop {
         match timeout(redis.timeout(), redis.subscriber()).await {
@@ -71,7 +73,8 @@ async fn sessions(redis: Redis, unsealing: Arc<Unsealing>, hub: Arc<Hub>) {
                 gauge!("gateway_redis_up").set(1.0);
                 pause = SHORTEST_PAUSE;
                 hub.connected();
-                let why = session(subscriber, &unsealing, &hub).await;
+                everybody.reconnected();
+                let why = session(subscriber, &unsealing, &hub, &everybody).await;
                 gauge!("gateway_redis_up").set(0.0);
                 counter!("gateway_redis_losses_total").increment(1);
                 hub.disconnected();
@@ -102,13 +105,14 @@ enum Loss {
     Unserved,
 }
 
-async fn session(subscriber: Subscriber, unsealing: &Unsealing, hub: &Hub) -> Loss {
+async fn session(subscriber: Subscriber, unsealing: &Unsealing, hub: &Hub, everybody: &Everybody) -> Loss {
     let (links, ears): (Vec<_>, Vec<_>) = subscriber.nodes.into_iter().unzip();
     let mut hearts: FuturesUnordered<_> = links.iter().cloned().map(keep_alive).collect();
     let subscriptions = Subscriptions::new(links, subscriber.slots);
-    let mut listening: FuturesUnordered<_> = ears.into_iter().map(|ear| listen(ear, unsealing, hub)).collect();
+    let listen = |ear| listen(ear, unsealing, hub, everybody);
+    let mut listening: FuturesUnordered<_> = ears.into_iter().map(listen).collect();
     tokio::select! {
-        loss = keep(subscriptions, hub) => loss,
+        loss = keep(subscriptions, hub, everybody) => loss,
         // Of any: what the others still have is soon subscribed again, and nobody has to remember whose was whose.
         Some(loss) = listening.next() => loss,
         Some(loss) = hearts.next() => loss,
@@ -128,11 +132,14 @@ async fn keep_alive(link: Link) -> Loss {
 }
 
 /// Passes on what a server says, until it says no more.
-async fn listen(mut ear: Ear, unsealing: &Unsealing, hub: &Hub) -> Loss {
+async fn listen(mut ear: Ear, unsealing: &Unsealing, hub: &Hub, everybody: &Everybody) -> Loss {
     loop {
         let heard = match ear.listen().await {
             Ok(()) => ear.hear(|heard| match heard {
-                Heard::Event { channel, payload } => pass_on(hub, unsealing, channel, payload),
+                Heard::Event { channel, payload } => match presence::location(channel) {
+                    Some(location) => everybody.hear(location, payload),
+                    None => pass_on(hub, unsealing, channel, payload),
+                },
                 Heard::Unsubscribed(channel) => hub.unsubscribed(channel),
             }),
             Err(error) => Err(error),
@@ -161,7 +168,7 @@ async fn let_sockets_write() {
 
 /// Subscribes and unsubscribes as the hub wants. One change is under way at a time; what is wanted meanwhile goes together
 /// into the next.
-async fn keep(mut subscriptions: Subscriptions, hub: &Hub) -> Loss {
+async fn keep(mut subscriptions: Subscriptions, hub: &Hub, everybody: &Everybody) -> Loss {
     loop {
         let interest = hub.take_interest(CHUNK);
         if interest.is_empty() {
@@ -169,7 +176,10 @@ async fn keep(mut subscriptions: Subscriptions, hub: &Hub) -> Loss {
             continue;
         }
         match subscriptions.change(interest).await {
-            Ok(channels) => hub.subscribed(&channels),
+            Ok(channels) => {
+                hub.subscribed(&channels);
+                everybody.hears(&channels);
+            }
             Err(loss) => return loss,
         }
     }

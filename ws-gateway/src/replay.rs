@@ -73,7 +73,7 @@ impl Logs {
     /// [`ReplayError`]
     pub async fn tail(&self, channel: &Channel) -> Result<Cursor, ReplayError> {
         let life_ms = i64::try_from(self.ttl.as_millis()).unwrap_or(i64::MAX);
-        let id: String = run(&self.client, &self.tail, &channel.log(), &[life_ms.into()]).await?;
+        let id: String = run(&self.client, &self.tail, channel.log(), &[life_ms.into()]).await?;
         id.parse().map_err(|_| ReplayError::NotALog)
     }
 

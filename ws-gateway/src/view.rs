@@ -40,6 +40,14 @@ impl View {
         }
     }
 
+    /// The conversation, with the two whose it is.
+    pub(crate) fn pair(&self) -> Option<&Conversation> {
+        match self {
+            Self::Conversation(conversation) => Some(conversation),
+            Self::Inbox(..) => None,
+        }
+    }
+
     /// Whether the bearer may look at it.
     pub(crate) fn check(&self, principal: &Principal) -> Result<(), Forbidden> {
         match self {

@@ -23,6 +23,7 @@ pub(super) async fn say(connection: Connection, end: End) {
     let Connection { gateway, mut tcp, membership, view, principal, context, .. } = connection;
     let Connection { proofs, mut unsent, sent, incoming, _permit: permit, .. } = connection;
     drop(membership);
+    gateway.everybody.leave(&view, principal.person());
     let code = match end {
         End::Ours(close) => close.code(),
         End::Peer(code) => code.unwrap_or(1005),

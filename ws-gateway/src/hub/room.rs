@@ -42,6 +42,10 @@ pub(super) struct Room {
     start: Option<Cursor>,
     held: Option<Held>,
     degraded: bool,
+    /// Those who hear its channel without a socket.
+    pub(super) attendants: u32,
+    /// Somebody has written here: its two participants may know of each other.
+    pub(super) is_shared: bool,
     /// It has no log, and so no position and nothing to read.
     is_inbox: bool,
     /// Of an inbox: rows may have been lost, and nobody has been told.
@@ -68,12 +72,18 @@ impl Room {
         Self { is_inbox: channel.is_inbox(), ..Self::default() }
     }
 
+    /// Whether nobody hears its channel.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sockets.is_empty() && self.attendants == 0
+    }
+
     /// Takes what came live. Returns whether the room has fallen behind by it, and must be queued for reading.
     pub(super) fn receive(&mut self, delivery: Arc<Delivery>) -> bool {
         let Header::Logged { cursor, previous, .. } = delivery.header else {
             self.tell(&Item::Event(delivery));
             return false;
         };
+        self.is_shared = true;
         if let Some(held) = &mut self.held {
             held.keep(cursor, delivery);
             return false;
@@ -108,7 +118,7 @@ impl Room {
         }
     }
 
-    fn tell(&self, item: &Item) {
+    pub(super) fn tell(&self, item: &Item) {
         for socket in &self.sockets {
             socket.push(item.clone());
         }

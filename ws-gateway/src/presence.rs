@@ -1,0 +1,491 @@
+//! Who is online: this gateway's own people → Redis, and everybody's → the sockets of those who share a conversation.
+//!
+//! Redis hears when somebody comes, and when somebody has been gone for a while; for all the rest a gateway holds a lease in
+//! each location, and whoever is at a gateway whose lease has ended is sent away by another one. Each location has one
+//! channel, on which changes are told; that costs less than a channel a person, since most people change seldom. What the
+//! channel lost is seen by looking at everybody who is watched, again and again.
+//!
+//! Nothing waits for it, and no message depends on it. While Redis is away everybody stays as they were.
+
+mod people;
+mod questions;
+mod watched;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::types::Value;
+use fred::types::scripts::Script;
+use futures_util::StreamExt;
+use futures_util::stream;
+use metrics::counter;
+use parking_lot::{Mutex, MutexGuard};
+use shared::channel::presence::{Names, SEEN_KEPT_MILLIS, WHO_IS_ONLINE, WRITTEN_KEPT_MILLIS};
+use shared::channel::{Channel, Topology};
+use shared::event::{Event, Header};
+use shared::ids::{ConversationId, LocationId};
+use shared::participant::{Conversation, Participant};
+use shared::presence::{Notice, Presence, Question};
+use shared::shutdown::Shutdown;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::hub::{Attendance, Hub};
+use crate::outbound::Delivery;
+use crate::redis::run;
+use crate::view::View;
+use people::{Change, People};
+use questions::Questions;
+use watched::{Look, News, Watched};
+
+/// People in one script, which holds up Redis for half a millisecond.
+const PEOPLE: usize = 128;
+/// Scripts under way at a time, of each task.
+pub(crate) const AT_ONCE: usize = 16;
+/// Between two rounds of writing: a busy gateway writes few large commands.
+const APART: Duration = Duration::from_millis(20);
+/// How long to wait after a failure.
+const PAUSE: Duration = Duration::from_millis(500);
+/// A lease is prolonged so many times while it lasts.
+const PROLONGED: u32 = 3;
+
+/// How long things take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// After which a gateway that is not heard of is dead.
+    pub(crate) lease: Duration,
+    /// For which somebody without a socket still counts as online.
+    pub(crate) linger: Duration,
+    /// Between two looks at everybody who is watched.
+    pub(crate) look: Duration,
+}
+
+/// Everybody's presence. Clones are one.
+#[derive(Clone)]
+pub(crate) struct Everybody(Arc<Inner>);
+
+struct Inner {
+    places: Mutex<Places>,
+    hub: Arc<Hub>,
+    times: Times,
+    questions: Questions,
+    /// Somebody has come or gone.
+    moved: Notify,
+    /// Somebody is to be looked at.
+    looking: Notify,
+    /// The connection to Redis is a new one.
+    anew: Notify,
+}
+
+struct Places {
+    all: HashMap<LocationId, Place>,
+    /// Since when every lease was prolonged in time. Only whoever has seen that for a whole lease knows that another one has
+    /// ended because its gateway is dead, and not because Redis was away.
+    steady_since: Instant,
+}
+
+/// What there is in one location.
+#[derive(Default)]
+struct Place {
+    people: People,
+    watched: Watched,
+    /// While anybody is watched.
+    listening: Option<Attendance>,
+    /// When all of its people were last to be written anew.
+    written_at: Option<Instant>,
+}
+
+impl Everybody {
+    /// Tells and hears until `shutdown`.
+    pub(crate) fn start(
+        client: &Client,
+        topology: Topology,
+        hub: &Arc<Hub>,
+        times: Times,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let everybody = Self(Arc::new(Inner {
+            places: Mutex::new(Places { all: HashMap::new(), steady_since: Instant::now() }),
+            hub: hub.clone(),
+            times,
+            questions: Questions::start(client.clone(), shutdown),
+            moved: Notify::new(),
+            looking: Notify::new(),
+            anew: Notify::new(),
+        }));
+        let [change, lease, who] =
+            [topology.presence_script(), topology.lease_script(), WHO_IS_ONLINE].map(Script::from_lua);
+        let redis = Redis { client: client.clone(), gateway: uuid::Uuid::new_v4().simple().to_string(), change, lease, who, times };
+        let redis = Arc::new(redis);
+        let (telling, said, ended) = (everybody.0.clone(), redis.clone(), shutdown.clone());
+        shutdown.spawn(async move { telling.tell(&said, &ended).await });
+        let (looking, ended) = (everybody.0.clone(), shutdown.clone());
+        shutdown.spawn(async move {
+            tokio::select! {
+                () = looking.look(&redis) => {}
+                () = ended.begun() => {}
+            }
+        });
+        everybody
+    }
+
+    /// A socket has opened.
+    pub(crate) fn enter(&self, view: &View, bearer: Option<&Participant>) {
+        let mut places = self.0.places.lock();
+        let place = places.all.entry(view.location().clone()).or_default();
+        if let Some(person) = bearer {
+            place.people.come(person);
+            self.0.moved.notify_one();
+        }
+        if let Some(conversation) = view.pair() {
+            let now = Instant::now();
+            for other in others(conversation, bearer) {
+                place.watched.watch(other, conversation.id(), now);
+            }
+            place.listening.get_or_insert_with(|| self.0.hub.attend(Channel::presence(view.location())));
+            self.0.looking.notify_one();
+        }
+    }
+
+    /// A socket has closed.
+    pub(crate) fn leave(&self, view: &View, bearer: Option<&Participant>) {
+        let mut places = self.0.places.lock();
+        let Some(place) = places.all.get_mut(view.location()) else { return };
+        if let Some(person) = bearer {
+            place.people.go(person, Instant::now());
+            self.0.moved.notify_one();
+        }
+        if let Some(conversation) = view.pair() {
+            for other in others(conversation, bearer) {
+                place.watched.unwatch(other, conversation.id());
+            }
+            if place.watched.is_empty() {
+                place.listening = None;
+            }
+        }
+        if place.is_empty() {
+            places.all.remove(view.location());
+        }
+    }
+
+    /// Passes on what came on a location's channel.
+    pub(crate) fn hear(&self, location: &str, payload: &[u8]) {
+        let notice = match Notice::read(payload) {
+            Ok(notice) => notice,
+            Err(error) => return tracing::error!(location, %error, "ignored what came on a channel"),
+        };
+        let mut places = self.0.places.lock();
+        let Some((location, _)) = places.all.get_key_value(location) else { return };
+        let location = location.clone();
+        let Some(place) = places.all.get_mut(&location) else { return };
+        match notice {
+            Notice::Changed(who, presence) => {
+                let news = place.watched.heard(&who, presence);
+                self.0.spread(&mut places, &location, news);
+            }
+            Notice::Shared(conversation) => {
+                self.0.hub.may_tell(&Channel::new(&location, conversation));
+                let news = place.watched.may_know(conversation);
+                self.0.spread(&mut places, &location, news);
+            }
+        }
+    }
+
+    /// What these channels tell is heard from now on, and what they told before was not.
+    pub(crate) fn hears(&self, channels: &[Channel]) {
+        let mut places = self.0.places.lock();
+        for channel in channels.iter().filter(|channel| channel.is_presence()) {
+            let place = shared::channel::presence::location(channel.as_str()).and_then(|name| places.all.get_mut(name));
+            if let Some(place) = place {
+                place.watched.look_at_all();
+                self.0.looking.notify_one();
+            }
+        }
+    }
+
+    /// Redis may be another one than before, and knows nobody.
+    pub(crate) fn reconnected(&self) {
+        self.0.anew.notify_one();
+    }
+
+    /// How many people this gateway holds sockets of.
+    pub(crate) fn people(&self) -> usize {
+        self.0.places.lock().all.values().map(|place| place.people.len()).sum()
+    }
+}
+
+/// Those of a conversation that its viewer is not.
+fn others<'a>(conversation: &'a Conversation, viewer: Option<&'a Participant>) -> impl Iterator<Item = &'a Participant> {
+    [conversation.first(), conversation.second()].into_iter().filter(move |one| viewer != Some(*one))
+}
+
+impl Place {
+    fn is_empty(&self) -> bool {
+        self.people.is_empty() && self.watched.is_empty()
+    }
+}
+
+impl Inner {
+    /// Tells sockets, and asks about conversations of which nobody knows whether they exist.
+    fn spread(&self, places: &mut MutexGuard<'_, Places>, location: &LocationId, news: impl IntoIterator<Item = News>) {
+        for News { who, presence, conversations } in news {
+            let header = Header::Ephemeral { from: who.clone() };
+            let delivery = Delivery::new(Event { header, frame: presence.frame(&who).into() });
+            for conversation in conversations {
+                if !self.hub.tell(&Channel::new(location, conversation), &delivery)
+                    && let Some(place) = places.all.get_mut(location)
+                {
+                    place.watched.ask(conversation, &who);
+                    self.questions.report(Question { location: location.clone(), conversation });
+                }
+            }
+        }
+    }
+
+    /// Tells Redis who comes and goes, and that this gateway lives.
+    async fn tell(&self, redis: &Redis, shutdown: &Shutdown) {
+        let every = self.times.lease / PROLONGED;
+        let mut prolong_at = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= prolong_at && !shutdown.has_begun() {
+                prolong_at = now + if self.prolong(redis).await { every } else { PAUSE };
+            }
+            let changes = self.changes();
+            if shutdown.has_begun() {
+                break;
+            }
+            if !changes.is_empty() {
+                self.write(redis, changes).await;
+                sleep_until(now + APART).await;
+                continue;
+            }
+            let due = self.due().unwrap_or(prolong_at).min(prolong_at);
+            tokio::select! {
+                () = self.moved.notified() => {}
+                () = self.anew.notified() => prolong_at = Instant::now(),
+                () = sleep_until(due) => {}
+                () = shutdown.begun() => {}
+            }
+        }
+        // Whoever was here is most likely at another gateway by now, or will be soon; whoever is not goes with the lease.
+        let lease = self.times.linger;
+        let last = self.locations().into_iter().map(|location| async move { redis.prolong(&location, lease, 0).await });
+        stream::iter(last).buffer_unordered(AT_ONCE).for_each(async |_unreachable| {}).await;
+    }
+
+    fn locations(&self) -> Vec<LocationId> {
+        self.places.lock().all.keys().cloned().collect()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.places.lock().all.values().filter_map(|place| place.people.due(now, self.times.linger)).min()
+    }
+
+    /// What Redis is to be told, a script each.
+    fn changes(&self) -> Vec<(LocationId, Vec<Change>)> {
+        let (now, linger) = (Instant::now(), self.times.linger);
+        let mut changes = Vec::new();
+        let mut places = self.places.lock();
+        places.all.retain(|location, place| {
+            if changes.len() < AT_ONCE {
+                let some = place.people.take(now, linger, PEOPLE);
+                if !some.is_empty() {
+                    changes.push((location.clone(), some));
+                }
+            }
+            !place.is_empty()
+        });
+        changes
+    }
+
+    async fn write(&self, redis: &Redis, changes: Vec<(LocationId, Vec<Change>)>) {
+        let write = async |(location, changes): (LocationId, Vec<Change>)| {
+            let written = redis.change(&location, &changes).await;
+            (location, changes, written)
+        };
+        let mut failed = false;
+        let mut writing = stream::iter(changes.into_iter().map(write)).buffer_unordered(AT_ONCE);
+        while let Some((location, changes, written)) = writing.next().await {
+            let mut places = self.places.lock();
+            // It cannot be gone: these people are in it.
+            let Some(place) = places.all.get_mut(&location) else { continue };
+            match written {
+                Ok(()) => {
+                    let came = changes.iter().filter(|change| change.left.is_none()).count();
+                    counter!("gateway_presence_changes_total", "change" => "came").increment(came as u64);
+                    let went = changes.len() - came;
+                    counter!("gateway_presence_changes_total", "change" => "went").increment(went as u64);
+                    place.people.done(changes);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "redis has not heard who came and went");
+                    counter!("gateway_presence_retries_total").increment(1);
+                    place.people.failed(changes);
+                    places.steady_since = Instant::now();
+                    failed = true;
+                }
+            }
+        }
+        if failed {
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Prolongs the lease of every location, and sends away those who were at gateways that have died. Returns whether that is
+    /// enough for a while.
+    async fn prolong(&self, redis: &Redis) -> bool {
+        let lease = self.times.lease;
+        let sweep = if self.places.lock().steady_since.elapsed() > lease { PEOPLE } else { 0 };
+        let prolong = async |location: LocationId| {
+            let prolonged = redis.prolong(&location, lease, sweep).await;
+            (location, prolonged)
+        };
+        let mut prolonging = stream::iter(self.locations().into_iter().map(prolong)).buffer_unordered(AT_ONCE);
+        let mut is_enough = true;
+        while let Some((location, prolonged)) = prolonging.next().await {
+            let mut places = self.places.lock();
+            match prolonged {
+                Ok((held, swept)) => {
+                    counter!("gateway_presence_changes_total", "change" => "swept").increment(swept as u64);
+                    is_enough &= swept < PEOPLE;
+                    if let Some(place) = places.all.get_mut(&location) {
+                        let written_at = place.written_at.get_or_insert_with(Instant::now);
+                        if held != place.people.written() || written_at.elapsed() > Duration::from_millis(WRITTEN_KEPT_MILLIS) {
+                            place.written_at = None;
+                            place.people.write_anew();
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "redis has not heard that this gateway lives");
+                    counter!("gateway_presence_retries_total").increment(1);
+                    places.steady_since = Instant::now();
+                    is_enough = false;
+                }
+            }
+        }
+        is_enough
+    }
+
+    /// Looks at those who are watched, and at all of them now and then.
+    async fn look(&self, redis: &Redis) {
+        let mut all_at = Instant::now() + self.times.look;
+        loop {
+            let began = Instant::now();
+            if began >= all_at {
+                all_at = began + self.times.look;
+                self.places.lock().all.values_mut().for_each(|place| place.watched.look_at_all());
+            }
+            let looks = self.looks();
+            if looks.is_empty() {
+                tokio::select! {
+                    () = self.looking.notified() => {}
+                    () = sleep_until(all_at) => {}
+                }
+                continue;
+            }
+            let see = async |(location, looks): (LocationId, Vec<Look>)| {
+                let seen = redis.who_is_online(&location, &looks).await;
+                (location, looks, seen)
+            };
+            let mut failed = false;
+            let mut seeing = stream::iter(looks.into_iter().map(see)).buffer_unordered(AT_ONCE);
+            while let Some((location, looks, seen)) = seeing.next().await {
+                match seen {
+                    Ok(seen) => self.saw(&location, &looks, &seen),
+                    Err(error) => {
+                        tracing::debug!(%error, "redis does not say who is online");
+                        failed = true;
+                        if let Some(place) = self.places.lock().all.get_mut(&location) {
+                            place.watched.not_seen(looks);
+                        }
+                    }
+                }
+            }
+            sleep_until(began + if failed { PAUSE } else { APART }).await;
+        }
+    }
+
+    fn looks(&self) -> Vec<(LocationId, Vec<Look>)> {
+        let mut places = self.places.lock();
+        let due = places.all.iter_mut().filter(|(_, place)| place.watched.is_due()).take(AT_ONCE);
+        due.map(|(location, place)| (location.clone(), place.watched.take(PEOPLE))).collect()
+    }
+
+    fn saw(&self, location: &LocationId, looks: &[Look], seen: &[(Presence, Option<Duration>)]) {
+        let mut places = self.places.lock();
+        let is_steady = places.steady_since.elapsed() > self.times.lease;
+        for (look, (presence, lasts)) in looks.iter().zip(seen) {
+            let Some(place) = places.all.get_mut(location) else { return };
+            // Right after Redis was away, leases have ended of gateways that live.
+            if presence.is_online() || is_steady {
+                let news = place.watched.saw(look, *presence, *lasts);
+                self.spread(&mut places, location, news);
+            }
+        }
+    }
+}
+
+/// What is said to Redis.
+struct Redis {
+    client: Client,
+    /// This gateway, from its start to its end.
+    gateway: String,
+    change: Script,
+    lease: Script,
+    who: Script,
+    times: Times,
+}
+
+impl Redis {
+    /// What [`Topology::presence_script`] and [`Topology::lease_script`] take first.
+    fn beginning(&self, location: &LocationId, lease: Duration) -> (Names, Vec<String>, Vec<Value>) {
+        let names = Names::of(location);
+        let keys = vec![names.leases(), names.people(&self.gateway)];
+        let arguments = [
+            self.gateway.clone(),
+            names.channel().to_owned(),
+            lease.as_millis().to_string(),
+            SEEN_KEPT_MILLIS.to_string(),
+            (2 * WRITTEN_KEPT_MILLIS).to_string(),
+        ];
+        (names, keys, arguments.into_iter().map(Value::from).collect())
+    }
+
+    async fn change(&self, location: &LocationId, changes: &[Change]) -> Result<(), Error> {
+        let (names, mut keys, mut arguments) = self.beginning(location, self.times.lease);
+        for Change { who, left } in changes {
+            keys.push(names.person(who));
+            arguments.push(who.to_string().into());
+            arguments.push(left.map_or(String::new(), |left| left.elapsed().as_millis().to_string()).into());
+        }
+        run::<Value>(&self.client, &self.change, keys, &arguments).await.map(drop)
+    }
+
+    async fn prolong(&self, location: &LocationId, lease: Duration, sweep: usize) -> Result<(usize, usize), Error> {
+        let (_, keys, mut arguments) = self.beginning(location, lease);
+        arguments.push(sweep.to_string().into());
+        run(&self.client, &self.lease, keys, &arguments).await
+    }
+
+    /// Everybody's presence, and for how long it has been so.
+    async fn who_is_online(
+        &self,
+        location: &LocationId,
+        looks: &[Look],
+    ) -> Result<Vec<(Presence, Option<Duration>)>, Error> {
+        let names = Names::of(location);
+        let keys: Vec<_> = [names.leases()].into_iter().chain(looks.iter().map(|look| names.person(&look.who))).collect();
+        let answer: Vec<i64> = run(&self.client, &self.who, keys, &[]).await?;
+        let seen = answer.chunks_exact(3).map(|of| {
+            let lasts = u64::try_from(of[2]).ok().map(Duration::from_millis);
+            (Presence::read(of[0], of[1]), lasts)
+        });
+        Ok(seen.collect())
+    }
+}
