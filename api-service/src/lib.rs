@@ -9,7 +9,8 @@
 //! - [`vault`]: keys of content at rest; [`keys`]: what operators do with them
 //! - [`outbox`]: publishes what was committed, at least once
 //! - [`publisher`]: the queue in front of it, and Redis behind it
-//! - [`stream`]: takes from the gateways [`acks`], and [`socket_events`] for the trail
+//! - [`presence`]: who is online, as the gateways have written it down
+//! - [`stream`]: takes from the gateways [`acks`], [`socket_events`] for the trail, and [`questions`] about who may know of whom
 //! - [`audit`]: the audit trail, chained; [`auditor`] writes what no transaction of its own does, and [`audit_commands`] are
 //!   for operators
 //! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
@@ -28,7 +29,9 @@ pub mod keys;
 pub mod limits;
 pub mod meters;
 pub mod outbox;
+pub mod presence;
 pub mod publisher;
+pub mod questions;
 pub mod redis;
 pub mod revoker;
 mod server;
@@ -59,6 +62,8 @@ use crate::acks::Receipts;
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::publisher::Broker;
+use crate::presence::Everybody;
+use crate::questions::Questions;
 use crate::redis::{Health, Pulse};
 use crate::revoker::Revoker;
 use crate::socket_events::SocketEvents;
@@ -108,11 +113,13 @@ pub async fn run(
     let (told, health) = watch::channel(Health { connection: 0, since: Instant::now(), proven: Instant::now() });
     // To the very end: what is published last has to prove itself as well.
     let watching = tokio::spawn(redis::watch(watched, told));
-    let broker = Broker::new(redis.clone(), redis::topology(&config.redis.url)?, config.log, relay_keys);
+    let topology = redis::topology(&config.redis.url)?;
+    let broker = Broker::new(redis.clone(), topology, config.log, relay_keys);
+    let everybody = Everybody::new(redis.clone(), topology);
     let pulse = Pulse::new(redis.clone(), health.clone());
     let revoker = Arc::new(Revoker::new(store.clone(), redis.clone()));
     // Their reads block: a client for each.
-    let [ack_redis, event_redis] = [0; 2].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
+    let [ack_redis, event_redis, question_redis] = [0; 3].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
 
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();
@@ -121,6 +128,8 @@ pub async fn run(
     let receipts = Receipts { store: store.clone(), publisher: publisher.clone() };
     shutdown.spawn(stream::run(ack_redis?, receipts, shutdown.clone()));
     shutdown.spawn(stream::run(event_redis?, SocketEvents { store: store.clone() }, shutdown.clone()));
+    let questions = Questions { store: store.clone(), everybody: everybody.clone() };
+    shutdown.spawn(stream::run(question_redis?, questions, shutdown.clone()));
     let (auditor, entries) = auditor::queue();
     shutdown.spawn(auditor::run(store.clone(), entries));
 
@@ -147,6 +156,7 @@ pub async fn run(
         limits,
         traces: traces.clone(),
         redis: pulse,
+        everybody,
         tickets,
         origins,
         demonstration,

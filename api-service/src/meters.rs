@@ -57,6 +57,8 @@ pub const METERS: &[Meter] = &[
     Meter::new(Counter, "audit_entries_lost_total", "refusals that were only counted"),
     Meter::new(Counter, "audit_socket_events_total", "entries from gateways"),
     Meter::new(Counter, "audit_socket_events_dropped_total", "entries from gateways that could not be read"),
+    Meter::new(Counter, "presence_questions_total", "questions of gateways about who may know of whom"),
+    Meter::new(Counter, "presence_questions_dropped_total", "questions of gateways that were not answered"),
     Meter::new(Counter, "content_unreadable_total", "texts of messages that did not open")
         .by("cause", &["refused", "no_key"]),
     Meter::new(Counter, "database_connections_total", "connections to PostgreSQL opened"),

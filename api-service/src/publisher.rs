@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::config::LogConfig;
-use crate::redis::redirected;
+use crate::redis;
 use crate::store::{OutboxEntry, OutboxEvent};
 
 pub use inbox_rows::InboxRow;
@@ -213,18 +213,8 @@ impl Broker {
         Ok(cursors.first().is_some_and(Option::is_some))
     }
 
-    /// Runs a script, wherever its keys are now.
     async fn run<T: FromValue>(&self, script: &Script, keys: Vec<String>, args: Vec<Bytes>) -> Result<T, Error> {
-        redirected(|| async {
-            match self.client.evalsha(script.sha1().clone(), keys.clone(), args.clone()).await {
-                // This node has never seen the script, or has restarted since. Now it has.
-                Err(error) if error.details().starts_with("NOSCRIPT") => {
-                    self.client.eval(script.lua().cloned().unwrap_or_default(), keys.clone(), args.clone()).await
-                }
-                done => done,
-            }
-        })
-        .await
+        redis::run(&self.client, script, keys, args).await
     }
 
     fn publication(&self, events: &[Due<'_>]) -> Result<Publication, Error> {

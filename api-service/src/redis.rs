@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use fred::error::ErrorKind;
 use fred::prelude::*;
+use fred::types::scripts::Script;
 use fred::types::config::{TlsConfig, TlsConnector, UnresponsiveConfig};
 use fred::types::{ConnectHandle, RespVersion};
 use futures_util::future::join_all;
@@ -229,6 +231,28 @@ where
         }
     }
     command().await
+}
+
+/// Runs a script, wherever its keys are now.
+///
+/// # Errors
+/// As Redis has them.
+pub async fn run<T: FromValue>(
+    client: &Client,
+    script: &Script,
+    keys: Vec<String>,
+    args: Vec<Bytes>,
+) -> Result<T, Error> {
+    redirected(|| async {
+        match client.evalsha(script.sha1().clone(), keys.clone(), args.clone()).await {
+            // This node has never seen the script, or has restarted since. Now it has.
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                client.eval(script.lua().cloned().unwrap_or_default(), keys.clone(), args.clone()).await
+            }
+            done => done,
+        }
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use shared::verified::VerifiedTokens;
 
 use crate::auditor::Auditor;
 use crate::limits::Limits;
+use crate::presence::Everybody;
 use crate::publisher::Publisher;
 use crate::redis::Pulse;
 use crate::revoker::Revoker;
@@ -38,6 +39,8 @@ pub struct State {
     pub traces: Option<Traces>,
     /// How Redis is.
     pub redis: Pulse,
+    /// Knows who is online.
+    pub everybody: Everybody,
     /// Gives out what stands for a token, once.
     pub tickets: Tickets,
     /// Whose pages may ask.

@@ -26,7 +26,7 @@ use parking_lot::{Mutex, MutexGuard};
 use shared::channel::presence::{Names, SEEN_KEPT_MILLIS, WHO_IS_ONLINE, WRITTEN_KEPT_MILLIS};
 use shared::channel::{Channel, Topology};
 use shared::event::{Event, Header};
-use shared::ids::{ConversationId, LocationId};
+use shared::ids::LocationId;
 use shared::participant::{Conversation, Participant};
 use shared::presence::{Notice, Presence, Question};
 use shared::shutdown::Shutdown;
@@ -118,7 +118,7 @@ impl Everybody {
         }));
         let [change, lease, who] =
             [topology.presence_script(), topology.lease_script(), WHO_IS_ONLINE].map(Script::from_lua);
-        let redis = Redis { client: client.clone(), gateway: uuid::Uuid::new_v4().simple().to_string(), change, lease, who, times };
+        let redis = Redis { client: client.clone(), gateway: uuid::Uuid::now_v7().simple().to_string(), change, lease, who, times };
         let redis = Arc::new(redis);
         let (telling, said, ended) = (everybody.0.clone(), redis.clone(), shutdown.clone());
         shutdown.spawn(async move { telling.tell(&said, &ended).await });

@@ -17,7 +17,7 @@ use fred::error::ErrorKind;
 use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::config::{Config, ReconnectPolicy, Server, ServerConfig, TlsConfig, TlsConnector, UnresponsiveConfig};
 use fred::types::scripts::Script;
-use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, FromValue, RespVersion, Value};
+use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, FromValue, MultipleKeys, RespVersion, Value};
 use futures_util::future::{join_all, select_ok, try_join_all};
 use parking_lot::Mutex;
 use shared::channel::Topology;
@@ -306,7 +306,7 @@ where
 pub(crate) async fn run<T: FromValue>(
     client: &Client,
     script: &Script,
-    keys: impl Into<MultipleKeys> + Clone,
+    keys: impl Into<MultipleKeys> + Clone + Send,
     args: &[Value],
 ) -> Result<T, Error> {
     let answer: Value = redirected(|| async {

@@ -11,6 +11,7 @@ mod health;
 mod inline;
 mod messages;
 mod params;
+mod presence;
 mod problems;
 mod receipts;
 mod refusal;

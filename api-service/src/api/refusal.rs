@@ -131,6 +131,10 @@ pub(super) fn problem(refused: Refused) -> Problem {
             tracing::warn!(%error, "no ticket can be given out");
             Problem::new(503, "tickets cannot be given out at the moment")
         }
+        Refused::Presence(error) => {
+            tracing::warn!(%error, "nobody knows who is online");
+            Problem::new(503, "who is online is not known at the moment")
+        }
         Refused::Store(error @ StoreError::Unavailable(_)) => {
             tracing::warn!(%error, "the database is out of reach");
             Problem::new(503, "the database is out of reach")

@@ -272,6 +272,24 @@ pub(super) struct Inbox {
     next_cursor: NullableCursor,
 }
 
+/// Whether somebody is online: `user_id` or `contact_id` says who.
+#[derive(Object)]
+#[oai(deny_unknown_fields)]
+pub(super) struct Presence {
+    user_id: OptionalUser,
+    contact_id: OptionalContact,
+    online: bool,
+    /// Null while online, and when it is not known.
+    last_seen_at: NullableTimestamp,
+}
+
+/// Those who were asked for and may be known of.
+#[derive(Object)]
+#[oai(deny_unknown_fields)]
+pub(super) struct Participants {
+    participants: Vec<Presence>,
+}
+
 /// One thing wrong with the input.
 #[derive(Object)]
 pub(super) struct InputError {

@@ -9,6 +9,7 @@ use shared::problem::{CONTENT_TYPE, InputError, Problem};
 
 use super::assets;
 use super::conversations::Conversations;
+use super::presence::Presence;
 use super::health::Health;
 use super::messages::Messages;
 use super::problems::Methods;
@@ -20,12 +21,12 @@ const DESCRIPTION: &str = "Real-time chat between staff (`user_id`) and patients
 (`location_id`). Live events come by WebSocket at `/ws`, which `asyncapi.yaml` describes. Every failure is an RFC 9457 \
 problem with a `request_id`.";
 
-type Operations = (Messages, Receipts, Conversations, Tickets, Admin, Health);
+type Operations = (Messages, Receipts, Conversations, Presence, Tickets, Admin, Health);
 type Service = OpenApiService<Operations, ()>;
 
 /// The operations, and their documentation.
 pub(super) fn service() -> Service {
-    let operations = (Messages, Receipts, Conversations, Tickets, Admin, Health);
+    let operations = (Messages, Receipts, Conversations, Presence, Tickets, Admin, Health);
     OpenApiService::new(operations, "EHR chat", env!("CARGO_PKG_VERSION"))
         .description(DESCRIPTION)
         .license(LicenseObject::new("MIT").url("https://opensource.org/license/mit"))

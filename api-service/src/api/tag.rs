@@ -9,7 +9,7 @@ pub(super) enum Tag {
     Messages,
     /// Say what arrived and what was read.
     Receipts,
-    /// The inbox.
+    /// The inbox, and who is online.
     Conversations,
     /// What WebSocket clients need first.
     Sockets,

@@ -3,6 +3,7 @@
 use shared::participant::InvalidPair;
 use shared::token::Forbidden;
 
+use crate::presence::Unknown;
 use crate::store::StoreError;
 use crate::tickets::NoTicket;
 
@@ -27,6 +28,9 @@ pub enum Refused {
     /// Redis is out of reach, and this cannot be done without it.
     #[error(transparent)]
     Relay(#[from] NoTicket),
+    /// Redis is out of reach, and nobody else knows who is online.
+    #[error(transparent)]
+    Presence(#[from] Unknown),
     /// The database is out of reach, or something in it is wrong; nothing was written, or the outcome is unknown.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,6 +1,6 @@
 //! The table `conversations`: what a send locks and counts up, and what the inbox reads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use deadpool_postgres::{GenericClient, Object};
 use shared::ids::{ConversationId, LocationId};
@@ -158,6 +158,29 @@ const INBOX_OF_USER: &str =
     inbox_query!(inbox_page!("user_id", "user_unread"), " union all ", inbox_page!("peer_user_id", "other_unread"));
 
 impl Store {
+    /// Those of these conversations in which a message was ever written.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn written(
+        &self,
+        conversations: &[(ConversationId, &LocationId)],
+    ) -> Result<HashSet<ConversationId>, StoreError> {
+        let (ids, locations): (Vec<_>, Vec<_>) = conversations.iter().map(|(id, location)| (*id, location.as_str())).unzip();
+        self.with(async |client| {
+            let statement = client
+                .prepare_cached(
+                    "select c.id from unnest($1::uuid[], $2::text[]) as x (id, location_id)
+                     join conversations c on c.id = x.id and c.location_id = x.location_id
+                     where c.last_seq > 0",
+                )
+                .await?;
+            let rows = client.query(&statement, &[&ids, &locations]).await?;
+            rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        })
+        .await
+    }
+
     /// How these conversations stand now.
     ///
     /// # Errors

@@ -1,0 +1,57 @@
+//! Who is online.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::param::Query;
+use poem_openapi::{ApiResponse, OpenApi};
+use shared::participant::Participant;
+
+use super::auth::Caller;
+use super::body::Encoded;
+use super::params::{ContactParam, LocationParam, UserParam};
+use super::refusal::Refusal;
+use super::schema;
+use super::tag::Tag;
+use crate::domain::presence;
+use crate::state::State;
+
+pub(super) struct Presence;
+
+/// Who is online.
+#[derive(ApiResponse)]
+enum PresenceAnswer {
+    /// Those of them that the caller may know of, users first.
+    #[oai(status = 200)]
+    Participants(Encoded<schema::Participants>),
+}
+
+#[OpenApi]
+impl Presence {
+    /// See who is online
+    ///
+    /// For 1 to 100 people with whom the caller shares a conversation; others are left out, whether they exist or not. A
+    /// `service` token may ask for anybody in its locations. Somebody is online while any of its sockets is open, and for a
+    /// few seconds after that. Sockets of a conversation are told when it changes.
+    #[oai(path = "/chat/presence", method = "get", operation_id = "getPresence", tag = "Tag::Conversations")]
+    async fn get(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<State>>,
+        location_id: Query<LocationParam>,
+        /// Users; may be given several times.
+        user_id: Query<Vec<UserParam>>,
+        /// Contacts; may be given several times.
+        contact_id: Query<Vec<ContactParam>>,
+    ) -> Result<PresenceAnswer, Refusal> {
+        let users = user_id.0.into_iter().map(|UserParam(id)| Participant::user(id));
+        let contacts = contact_id.0.into_iter().map(|ContactParam(id)| Participant::contact(id));
+        let location = location_id.0.0;
+        caller.trail.is_within(&location, None);
+        let reach = (&state.store, &state.auditor, &state.everybody);
+        let people = users.chain(contacts).collect();
+        let participants = presence::presence(&caller.origin, reach, &location, people).await?;
+        caller.trail.is_recorded();
+        Ok(PresenceAnswer::Participants(Encoded::of(&participants)?))
+    }
+}
