@@ -61,8 +61,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::acks::Receipts;
 use crate::config::Config;
 use crate::limits::Limits;
-use crate::publisher::Broker;
 use crate::presence::Everybody;
+use crate::publisher::Broker;
 use crate::questions::Questions;
 use crate::redis::{Health, Pulse};
 use crate::revoker::Revoker;
@@ -119,7 +119,8 @@ pub async fn run(
     let pulse = Pulse::new(redis.clone(), health.clone());
     let revoker = Arc::new(Revoker::new(store.clone(), redis.clone()));
     // Their reads block: a client for each.
-    let [ack_redis, event_redis, question_redis] = [0; 3].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
+    let [ack_redis, event_redis, question_redis] =
+        [0; 3].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
 
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();

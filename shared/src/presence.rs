@@ -160,8 +160,20 @@ mod tests {
         assert_eq!(read("! user:doc123 0 5\n"), Ok(Notice::Changed(doctor(), gone)));
         let id = Uuid::from_u128(7);
         assert_eq!(read(&Notice::shared(id)), Ok(Notice::Shared(id)));
-        for text in ["", "\n", "! user:doc123 1", "! user:doc123 0\n", "! user:doc123 0 -5\n", "! user:doc123 2\n", "! doc123 1\n",
-            "! user:doc123 1 5\n", "= x\n", "=\n", "? user:doc123 1\n", "! user:doc123 0 99999999999999999999\n"] {
+        for text in [
+            "",
+            "\n",
+            "! user:doc123 1",
+            "! user:doc123 0\n",
+            "! user:doc123 0 -5\n",
+            "! user:doc123 2\n",
+            "! doc123 1\n",
+            "! user:doc123 1 5\n",
+            "= x\n",
+            "=\n",
+            "? user:doc123 1\n",
+            "! user:doc123 0 99999999999999999999\n",
+        ] {
             assert_eq!(read(text), Err(InvalidEvent), "{text:?}");
         }
     }

@@ -7,17 +7,24 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use shared::limit::{Buckets, Wait, neighbourhood, take};
+use shared::ids::LocationId;
+use shared::limit::{Buckets, Rate, Wait, neighbourhood, take};
+use shared::participant::Participant;
 use shared::token::Principal;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::Config;
+
+/// Notices of typing that one participant may have passed on, however many sockets it has: a second, and at once. All share
+/// the way to Redis.
+const TYPING: (u32, u32) = (5, 20);
 
 /// All that bounds who may come.
 pub(crate) struct Limits {
     handshakes: Option<Buckets>,
     address: Option<Buckets>,
     failures: Option<Buckets>,
+    typing: Option<Buckets>,
     sockets_of_participant: Arc<Crowd>,
     sockets_of_address: Arc<Crowd>,
 }
@@ -39,6 +46,7 @@ impl Limits {
             handshakes: Buckets::new("handshakes", config.handshakes),
             address: Buckets::new("address", config.address_rate),
             failures: Buckets::new("failures", config.failure_rate),
+            typing: Buckets::new("typing", Rate::new(TYPING.0, TYPING.1)),
             sockets_of_participant: Crowd::new(config.max_sockets_per_participant),
             sockets_of_address: Crowd::new(config.max_sockets_per_address),
         }
@@ -53,6 +61,11 @@ impl Limits {
     /// A token was refused. Only refused ones take from this bucket, and only they are turned away by it.
     pub(crate) fn failure(&self, address: IpAddr) -> Result<(), Wait> {
         take(self.failures.as_ref(), &neighbourhood(address))
+    }
+
+    /// Somebody types, on any of its sockets.
+    pub(crate) fn typing(&self, location: &LocationId, who: &Participant) -> Result<(), Wait> {
+        take(self.typing.as_ref(), &(location, who))
     }
 
     /// A place for one socket more. A service token's socket is nobody's: it counts for its address only.

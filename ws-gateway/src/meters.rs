@@ -51,22 +51,36 @@ pub(crate) const METERS: &[Meter] = &[
     Meter::new(Counter, "gateway_proofs_dropped_total", "messages whose delivery will not be proven"),
     Meter::new(Counter, "gateway_typing_dropped_total", "notices of typing dropped"),
     Meter::new(Gauge, "gateway_presence_people", "people that this gateway holds sockets of, or did a moment ago"),
-    Meter::new(Counter, "gateway_presence_changes_total", "people written down as come or gone, and those swept from dead gateways")
-        .by("change", &["came", "went", "swept"]),
+    Meter::new(
+        Counter,
+        "gateway_presence_changes_total",
+        "people written down as come or gone, and those swept from dead gateways",
+    )
+    .by("change", &["came", "went", "swept"]),
     Meter::new(Counter, "gateway_presence_retries_total", "commands about presence that Redis did not take at once"),
-    Meter::new(Counter, "gateway_presence_questions_total", "questions whether a conversation exists, for the API service"),
+    Meter::new(
+        Counter,
+        "gateway_presence_questions_total",
+        "questions whether a conversation exists, for the API service",
+    ),
     Meter::new(Counter, "gateway_presence_questions_retries_total", "questions that Redis did not take at once"),
-    Meter::new(Counter, "gateway_presence_questions_dropped_total", "questions not asked: somebody does not hear of somebody"),
+    Meter::new(
+        Counter,
+        "gateway_presence_questions_dropped_total",
+        "questions not asked: somebody does not hear of somebody",
+    ),
     Meter::new(Counter, "gateway_accept_errors_total", "connections that could not be accepted"),
     Meter::new(
         Counter,
         "gateway_handshakes_held_back_total",
         "connections that waited because too many were under way",
     ),
-    Meter::new(Counter, "rate_limited_total", "refused for asking too often")
-        .by("kind", &["handshakes", "address", "failures", "sockets_of_participant", "sockets_of_address", "frames"]),
+    Meter::new(Counter, "rate_limited_total", "refused for asking too often").by(
+        "kind",
+        &["handshakes", "address", "failures", "sockets_of_participant", "sockets_of_address", "frames", "typing"],
+    ),
     Meter::new(Counter, "rate_limits_forgotten_total", "times that all buckets of a kind were let go, to bound memory")
-        .by("kind", &["handshakes", "address", "failures"]),
+        .by("kind", &["handshakes", "address", "failures", "typing"]),
     Meter::new(Counter, "gateway_unreadable_events_total", "events that could not be opened")
         .by("cause", &["unknown_key", "refused"]),
     Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),

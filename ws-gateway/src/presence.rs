@@ -118,7 +118,14 @@ impl Everybody {
         }));
         let [change, lease, who] =
             [topology.presence_script(), topology.lease_script(), WHO_IS_ONLINE].map(Script::from_lua);
-        let redis = Redis { client: client.clone(), gateway: uuid::Uuid::now_v7().simple().to_string(), change, lease, who, times };
+        let redis = Redis {
+            client: client.clone(),
+            gateway: uuid::Uuid::now_v7().simple().to_string(),
+            change,
+            lease,
+            who,
+            times,
+        };
         let redis = Arc::new(redis);
         let (telling, said, ended) = (everybody.0.clone(), redis.clone(), shutdown.clone());
         shutdown.spawn(async move { telling.tell(&said, &ended).await });
@@ -218,7 +225,10 @@ impl Everybody {
 }
 
 /// Those of a conversation that its viewer is not.
-fn others<'a>(conversation: &'a Conversation, viewer: Option<&'a Participant>) -> impl Iterator<Item = &'a Participant> {
+fn others<'a>(
+    conversation: &'a Conversation,
+    viewer: Option<&'a Participant>,
+) -> impl Iterator<Item = &'a Participant> {
     [conversation.first(), conversation.second()].into_iter().filter(move |one| viewer != Some(*one))
 }
 
@@ -355,7 +365,9 @@ impl Inner {
                     is_enough &= swept < PEOPLE;
                     if let Some(place) = places.all.get_mut(&location) {
                         let written_at = place.written_at.get_or_insert_with(Instant::now);
-                        if held != place.people.written() || written_at.elapsed() > Duration::from_millis(WRITTEN_KEPT_MILLIS) {
+                        if held != place.people.written()
+                            || written_at.elapsed() > Duration::from_millis(WRITTEN_KEPT_MILLIS)
+                        {
                             place.written_at = None;
                             place.people.write_anew();
                         }
@@ -480,7 +492,8 @@ impl Redis {
         looks: &[Look],
     ) -> Result<Vec<(Presence, Option<Duration>)>, Error> {
         let names = Names::of(location);
-        let keys: Vec<_> = [names.leases()].into_iter().chain(looks.iter().map(|look| names.person(&look.who))).collect();
+        let keys: Vec<_> =
+            [names.leases()].into_iter().chain(looks.iter().map(|look| names.person(&look.who))).collect();
         let answer: Vec<i64> = run(&self.client, &self.who, keys, &[]).await?;
         let seen = answer.chunks_exact(3).map(|of| {
             let lasts = u64::try_from(of[2]).ok().map(Duration::from_millis);

@@ -40,7 +40,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(1600);
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Starts to relay into `hub`, until `shutdown`.
-pub fn start(
+pub(crate) fn start(
     redis: Redis,
     logs: Logs,
     unsealing: Arc<Unsealing>,

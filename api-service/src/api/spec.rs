@@ -9,9 +9,9 @@ use shared::problem::{CONTENT_TYPE, InputError, Problem};
 
 use super::assets;
 use super::conversations::Conversations;
-use super::presence::Presence;
 use super::health::Health;
 use super::messages::Messages;
+use super::presence::Presence;
 use super::problems::Methods;
 use super::receipts::Receipts;
 use super::revocations::Admin;

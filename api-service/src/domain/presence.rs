@@ -133,7 +133,11 @@ mod tests {
     fn people_are_shown_as_the_contract_has_them() {
         let of = |who: &str, presence| Shown { who: who.parse().unwrap(), presence };
         let seen = Presence::read(0, 1_790_000_000_000);
-        let participants = vec![of("user:doc123", Presence::Online), of("contact:pat456", seen), of("user:x", Presence::Offline(None))];
+        let participants = vec![
+            of("user:doc123", Presence::Online),
+            of("contact:pat456", seen),
+            of("user:x", Presence::Offline(None)),
+        ];
         assert_eq!(
             serde_json::to_value(Participants { participants }).unwrap(),
             serde_json::json!({"participants": [

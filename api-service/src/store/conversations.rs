@@ -166,7 +166,8 @@ impl Store {
         &self,
         conversations: &[(ConversationId, &LocationId)],
     ) -> Result<HashSet<ConversationId>, StoreError> {
-        let (ids, locations): (Vec<_>, Vec<_>) = conversations.iter().map(|(id, location)| (*id, location.as_str())).unzip();
+        let (ids, locations): (Vec<_>, Vec<_>) =
+            conversations.iter().map(|(id, location)| (*id, location.as_str())).unzip();
         self.with(async |client| {
             let statement = client
                 .prepare_cached(

@@ -132,7 +132,9 @@ impl Connection {
                 let now = Instant::now();
                 if self.typed_at.is_none_or(|at| now.duration_since(at) >= TYPING_EVERY) {
                     self.typed_at = Some(now);
-                    self.gateway.typing.publish(self.membership.channel(), from);
+                    if self.gateway.limits.typing(self.view.location(), from).is_ok() {
+                        self.gateway.typing.publish(self.membership.channel(), from);
+                    }
                 }
                 Ok(None)
             }

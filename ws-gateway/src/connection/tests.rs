@@ -23,6 +23,7 @@ use crate::hub::Hub;
 use crate::hub::tests::bearer;
 use crate::limits::Limits;
 use crate::outbound::Item;
+use crate::presence::{Everybody, Times};
 use crate::redis::Redis;
 use crate::replay::Logs;
 use crate::revocations::Revoked;
@@ -132,6 +133,7 @@ fn gateway(frames: &'static str) -> Arc<Gateway> {
     let commands = redis.commands(&background).unwrap();
     let hub = Hub::new();
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
+    let times = Times { lease: config.presence_ttl, linger: config.presence_linger, look: config.position_check };
     Arc::new(Gateway {
         verifier: Verifier::of_secret(config.tokens.secret.as_ref().unwrap()).with_revocations(revoked.known().clone()),
         revoked,
@@ -139,6 +141,7 @@ fn gateway(frames: &'static str) -> Arc<Gateway> {
         logs: Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes, Arc::default()),
         acks: Acks::start(commands.clone(), &background),
         audit: Audit::start(commands.clone(), &background),
+        everybody: Everybody::start(&commands, redis.topology(), &hub, times, &background),
         typing: Typing::start(commands, redis.topology(), &background),
         room: Arc::new(Semaphore::new(1)),
         limits: Limits::new(&config),
