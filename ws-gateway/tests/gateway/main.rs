@@ -7,6 +7,7 @@ mod delivery;
 mod drain;
 mod limits;
 mod outage;
+mod presence;
 mod proof;
 mod refusals;
 mod resume;

@@ -1,0 +1,227 @@
+//! Who is online: told to those who share a conversation, when it changes, and to nobody else.
+
+use std::time::Duration;
+
+use fred::interfaces::{HashesInterface, KeysInterface, PubsubInterface, SortedSetsInterface, StreamsInterface};
+use fred::types::streams::XReadResponse;
+use serde_json::{Value, json};
+use shared::channel::{QUESTIONS, presence::Names};
+use shared::presence::{Notice, Question};
+use tokio::time::{Instant, interval, timeout};
+
+use crate::support::{
+    Client, Gateway, GatewayProcess, PATIENCE, QUERY, RedisServer, channel, conversation, doctor, patient, service,
+    token_for,
+};
+
+/// Leases are as short as they may be, and nobody lingers.
+const HASTY: [(&str, &str); 2] = [("PRESENCE_TTL_SECONDS", "3"), ("PRESENCE_LINGER_SECONDS", "0")];
+const INBOX_OF_DOCTOR: &str = "location_id=loc1&user_id=doc123";
+const INBOX_OF_PATIENT: &str = "location_id=loc1&contact_id=pat456";
+
+fn names() -> Names {
+    Names::of(&"loc1".parse().unwrap())
+}
+
+async fn online(client: &mut Client) -> Value {
+    let frame = client.frame_beside("message").await;
+    assert_eq!((&frame["type"], &frame["online"]), (&json!("presence"), &json!(true)), "{frame}");
+    assert!(frame["last_seen_at"].is_null(), "{frame}");
+    frame
+}
+
+async fn offline(client: &mut Client) -> Value {
+    let frame = client.frame_beside("message").await;
+    assert_eq!((&frame["type"], &frame["online"]), (&json!("presence"), &json!(false)), "{frame}");
+    assert!(frame["last_seen_at"].as_str().unwrap().ends_with('Z'), "{frame}");
+    frame
+}
+
+/// Waits until Redis has it that this many gateways hold somebody.
+async fn held(redis: &RedisServer, who: &str, gateways: i64) {
+    let client = redis.client().await;
+    let key = names().person(&who.parse().unwrap());
+    let waiting = async {
+        let mut beat = interval(Duration::from_millis(10));
+        loop {
+            beat.tick().await;
+            let fields: Vec<String> = client.hkeys(&key).await.unwrap();
+            if fields.iter().filter(|field| !matches!(field.as_str(), "at" | "seen")).count() as i64 == gateways {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{who} is not at {gateways} gateways"));
+}
+
+/// A conversation in which something was written, as all gateways with sockets there know.
+async fn written(redis: &RedisServer) {
+    redis.publisher().await.message(&channel(), "contact:pat456", "Hello").await;
+}
+
+#[tokio::test]
+async fn whoever_shares_a_conversation_hears_of_coming_and_going_and_nobody_else() {
+    let redis = RedisServer::start();
+    let gateways = [Gateway::start(&redis, &HASTY).await, Gateway::start(&redis, &HASTY).await];
+    let (mut here, _) = Client::open(gateways[0].address, QUERY, &doctor()).await;
+    let (mut watcher, _) = Client::open(gateways[0].address, QUERY, &service()).await;
+    let stranger = token_for("nurse", Some(shared::participant::Kind::User), 3600);
+    let beside = "location_id=loc1&user_id=nurse&contact_id=pat456";
+    let (mut stranger, _) = Client::open(gateways[0].address, beside, &stranger).await;
+    let (mut inbox, _) = Client::open(gateways[0].address, INBOX_OF_DOCTOR, &doctor()).await;
+    held(&redis, "user:doc123", 1).await;
+    written(&redis).await;
+    assert_eq!(here.frame().await["type"], "message");
+    assert_eq!(watcher.frame().await["type"], "message");
+
+    // A socket of an inbox is presence too; a second one changes nothing.
+    let (first, _) = Client::open(gateways[1].address, INBOX_OF_PATIENT, &patient()).await;
+    assert_eq!(online(&mut here).await["contact_id"], "pat456");
+    assert_eq!(online(&mut watcher).await["contact_id"], "pat456");
+    let (second, _) = Client::open(gateways[0].address, QUERY, &patient()).await;
+    held(&redis, "contact:pat456", 2).await;
+    drop(first);
+    held(&redis, "contact:pat456", 1).await;
+    drop(second);
+    let gone = offline(&mut here).await;
+    assert_eq!(offline(&mut watcher).await, gone);
+    assert_eq!(
+        gone,
+        json!({"type": "presence", "contact_id": "pat456", "online": false, "last_seen_at": gone["last_seen_at"]})
+    );
+
+    // A watching service is nobody: it comes and goes unseen.
+    let (_unseen, _) = Client::open(gateways[1].address, QUERY, &service()).await;
+    for client in [&mut here, &mut watcher, &mut stranger, &mut inbox] {
+        assert_eq!(client.ask(r#"{"type":"ping"}"#).await["type"], "pong", "and nothing else");
+    }
+}
+
+#[tokio::test]
+async fn who_has_never_written_to_somebody_hears_only_when_the_api_service_says_that_they_have() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &HASTY).await;
+    let (mut here, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    held(&redis, "user:doc123", 1).await;
+    let (_there, _) = Client::open(gateway.address, INBOX_OF_PATIENT, &patient()).await;
+    let client = redis.client().await;
+    let conversation = conversation("loc1", "doc123", "pat456").id();
+    let asked: XReadResponse<String, String, String, String> =
+        client.xread_map(Some(1), Some(30_000), QUESTIONS, "0").await.unwrap();
+    let question = Question::decode(&asked[QUESTIONS][0].1["r"]).unwrap();
+    assert_eq!(question, Question { location: "loc1".parse().unwrap(), conversation });
+    assert_eq!(here.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+    client.publish::<(), _, _>(names().channel(), Notice::shared(conversation)).await.unwrap();
+    online(&mut here).await;
+}
+
+#[tokio::test]
+async fn a_page_that_is_loaded_again_does_not_flap() {
+    let redis = RedisServer::start();
+    let gateways =
+        [Gateway::start(&redis, &[("PRESENCE_LINGER_SECONDS", "2")]).await, Gateway::start(&redis, &[]).await];
+    let (mut here, _) = Client::open(gateways[0].address, QUERY, &doctor()).await;
+    held(&redis, "user:doc123", 1).await;
+    written(&redis).await;
+    let mut page = Client::open(gateways[0].address, QUERY, &patient()).await.0;
+    online(&mut here).await;
+    for gateway in [&gateways[0], &gateways[1]] {
+        drop(page);
+        page = Client::open(gateway.address, QUERY, &patient()).await.0;
+    }
+    // The one that it has left forgets it, and nobody notices.
+    held(&redis, "contact:pat456", 2).await;
+    held(&redis, "contact:pat456", 1).await;
+    assert_eq!(here.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+    // It counts from the end of the last socket, not from when it was told.
+    let before = time::OffsetDateTime::now_utc();
+    drop(page);
+    let seen = offline(&mut here).await["last_seen_at"].as_str().unwrap().to_owned();
+    let seen = time::OffsetDateTime::parse(&seen, &time::format_description::well_known::Rfc3339).unwrap();
+    assert!((seen - before).abs() < Duration::from_millis(1500), "{seen} {before}");
+}
+
+#[tokio::test]
+async fn people_of_a_gateway_that_died_without_a_word_go_with_its_lease_but_for_those_who_moved() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &HASTY).await;
+    let dying = GatewayProcess::start(&redis, &HASTY).await;
+    let (mut here, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    let (mut at_nurse, _) =
+        Client::open(gateway.address, "location_id=loc1&user_id=doc123&peer_user_id=nurse", &doctor()).await;
+    held(&redis, "user:doc123", 1).await;
+    written(&redis).await;
+    let with_nurse = shared::participant::Conversation::new(
+        "loc1".parse().unwrap(),
+        "user:doc123".parse().unwrap(),
+        "user:nurse".parse().unwrap(),
+    );
+    redis.publisher().await.message(&(&with_nurse.unwrap()).into(), "user:nurse", "Hello").await;
+    let (_lost, _) = Client::open(dying.address, QUERY, &patient()).await;
+    let nurse = token_for("nurse", Some(shared::participant::Kind::User), 3600);
+    let inbox_of_nurse = "location_id=loc1&user_id=nurse";
+    let (_moving, _) = Client::open(dying.address, inbox_of_nurse, &nurse).await;
+    online(&mut here).await;
+    online(&mut at_nurse).await;
+    drop(dying);
+    let (_moved, _) = Client::open(gateway.address, inbox_of_nurse, &nurse).await;
+    let began = Instant::now();
+    offline(&mut here).await;
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(at_nurse.ask(r#"{"type":"ping"}"#).await["type"], "pong", "the nurse was never away");
+    held(&redis, "user:nurse", 1).await;
+    let client = redis.client().await;
+    let leases: Vec<String> = client.zrange(names().leases(), 0, -1, None, false, None, false).await.unwrap();
+    assert_eq!(leases.len(), 1, "nothing is kept of a dead gateway");
+}
+
+#[tokio::test]
+async fn a_gateway_that_goes_in_order_leaves_its_people_to_the_next() {
+    let redis = RedisServer::start();
+    let hasty = [("PRESENCE_TTL_SECONDS", "3"), ("PRESENCE_LINGER_SECONDS", "2"), ("DRAIN_SECONDS", "0")];
+    let staying = Gateway::start(&redis, &hasty).await;
+    let going = Gateway::start(&redis, &hasty).await;
+    let (mut here, _) = Client::open(staying.address, QUERY, &doctor()).await;
+    held(&redis, "user:doc123", 1).await;
+    written(&redis).await;
+    let (mut there, _) = Client::open(going.address, QUERY, &patient()).await;
+    online(&mut here).await;
+    going.shutdown.begin();
+    assert_eq!(there.closed().await.0, 1001);
+    let (there, _) = Client::open(staying.address, QUERY, &patient()).await;
+    going.running.await.unwrap().unwrap();
+    held(&redis, "contact:pat456", 1).await;
+    assert_eq!(here.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+    drop(there);
+    offline(&mut here).await;
+}
+
+#[tokio::test]
+async fn what_redis_has_lost_is_written_once_more_and_what_it_did_not_tell_is_seen() {
+    let mut redis = RedisServer::start();
+    let settings = [HASTY[0], HASTY[1], ("POSITION_CHECK_SECONDS", "1")];
+    let gateways = [Gateway::start(&redis, &settings).await, Gateway::start(&redis, &settings).await];
+    let (mut here, _) = Client::open(gateways[0].address, QUERY, &doctor()).await;
+    held(&redis, "user:doc123", 1).await;
+    written(&redis).await;
+    let (there, _) = Client::open(gateways[1].address, QUERY, &patient()).await;
+    online(&mut here).await;
+    redis.kill();
+    assert_eq!(here.frame().await["type"], "degraded");
+    redis.restart_empty_after_kill();
+    assert_eq!(here.frame_beside("resync").await["type"], "recovered");
+    held(&redis, "user:doc123", 1).await;
+    held(&redis, "contact:pat456", 1).await;
+
+    // As if the word of it had been lost: taken away behind everybody's back.
+    drop(there);
+    offline(&mut here).await;
+    let client = redis.client().await;
+    let lasting = (names().leases(), names().person(&"contact:pat456".parse().unwrap()));
+    let () = client.zadd(&lasting.0, None, None, false, false, (4_000_000_000_000.0, "silent")).await.unwrap();
+    let () = client.hset(&lasting.1, ("silent", "")).await.unwrap();
+    online(&mut here).await;
+    let () = client.del(&lasting.1).await.unwrap();
+    let frame = here.frame().await;
+    assert_eq!((&frame["online"], &frame["last_seen_at"]), (&json!(false), &json!(null)));
+}
