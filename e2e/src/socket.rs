@@ -34,6 +34,8 @@ pub struct Socket {
     incoming: UnboundedReceiver<Received>,
     /// Frames that came before the one that a test waited for.
     passed: VecDeque<Value>,
+    /// Who came and went. Apart: people come and go beside whatever a test is about.
+    presence: VecDeque<Value>,
     /// What was wrong with a frame, whether or not the test has come to it.
     fault: Arc<OnceLock<String>>,
     /// Headers of the answered handshake.
@@ -58,7 +60,7 @@ impl Socket {
         let (heard, incoming) = unbounded_channel();
         let fault = Arc::default();
         tokio::spawn(converse(stream, to_send, heard, Arc::clone(&fault)));
-        Ok(Self { outgoing, incoming, passed: VecDeque::new(), fault, headers })
+        Ok(Self { outgoing, incoming, passed: VecDeque::new(), presence: VecDeque::new(), fault, headers })
     }
 
     /// A socket that nobody reads: Pings get no answer either.
@@ -156,7 +158,39 @@ impl Socket {
         self.passed.drain(..).collect()
     }
 
+    /// The next that was heard of somebody's coming and going.
+    pub async fn expect_presence(&mut self) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(frame) = self.presence.pop_front() {
+                return frame;
+            }
+            match self.receive(deadline).await {
+                Received::Frame(frame) if is_presence(&frame) => return frame,
+                Received::Frame(frame) => self.passed.push_back(frame),
+                Received::Closed(code) => panic!("the socket closed with {code:?} before a `presence`"),
+            }
+        }
+    }
+
+    /// What was heard of anybody's coming and going and not handed out, up to now, as in [`Socket::everything`].
+    pub async fn all_presence(&mut self) -> Vec<Value> {
+        let passed = self.everything().await;
+        self.passed.extend(passed);
+        self.presence.drain(..).collect()
+    }
+
+    /// The next but for those of somebody's presence.
     async fn hear(&mut self, deadline: Instant) -> Received {
+        loop {
+            match self.receive(deadline).await {
+                Received::Frame(frame) if is_presence(&frame) => self.presence.push_back(frame),
+                received => return received,
+            }
+        }
+    }
+
+    async fn receive(&mut self, deadline: Instant) -> Received {
         match timeout_at(deadline, self.incoming.recv()).await {
             Ok(received) => {
                 let received = received.unwrap_or(Received::Closed(None));
@@ -178,6 +212,10 @@ impl Socket {
         self.send_message(Message::Close(None));
         self.expect_end().await;
     }
+}
+
+fn is_presence(frame: &Value) -> bool {
+    frame["type"] == "presence"
 }
 
 impl Drop for Socket {

@@ -166,7 +166,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(operations, 9);
+        assert_eq!(operations, 10);
     }
 
     #[test]

@@ -184,3 +184,32 @@ async fn a_slot_that_moves_under_a_listener_takes_nothing_with_it() {
     assert_eq!(at_doctor.expect("message").await["message"], last);
     stack.stop().unwrap();
 }
+
+#[tokio::test]
+async fn people_come_and_go_in_locations_on_every_master() {
+    let Setting { stack, place, nodes, _turn } = setting().await;
+    let places: Vec<_> = (0..12).map(|_| place.elsewhere()).collect();
+    let mut sockets = Vec::new();
+    for place in &places {
+        let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+        doctor.say(&patient, "Hello").await;
+        let socket = doctor.open(&patient).await;
+        sockets.push((doctor, patient, socket));
+    }
+    for master in &nodes.masters().await.unwrap() {
+        let channels = master.channels().await.unwrap();
+        assert!(channels.iter().any(|channel| channel.starts_with("presence:{")), "each master has some: {channels:?}");
+    }
+    for (doctor, patient, socket) in &mut sockets {
+        let there = patient.open_inbox().await;
+        assert_eq!(socket.expect_presence().await["online"], true);
+        let query = format!("/chat/presence?location_id={}&contact_id=pat", doctor.place.location);
+        assert_eq!(doctor.get(&query).await.ok(200)["participants"][0]["online"], true);
+        there.close().await;
+    }
+    for (_, _, socket) in &mut sockets {
+        let frame = socket.expect_presence().await;
+        assert!(frame["online"] == false && frame["last_seen_at"].is_string(), "{frame}");
+    }
+    stack.stop().unwrap();
+}

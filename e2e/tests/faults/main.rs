@@ -8,6 +8,7 @@ mod audit;
 mod gateways;
 mod inboxes;
 mod postgres;
+mod presence;
 mod redis;
 mod services;
 
@@ -28,8 +29,14 @@ struct Setting {
 }
 
 async fn setting() -> Setting {
+    setting_with(&[]).await
+}
+
+/// The same with other settings of the services.
+async fn setting_with(env: &[(&str, &str)]) -> Setting {
     let turn = TURN.lock().await;
-    let options = StackOptions { api: 2, gateways: 2, ..StackOptions::default() };
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let options = StackOptions { api: 2, gateways: 2, env, ..StackOptions::default() };
     let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await.unwrap().unwrap();
     let place = Place::new(&stack);
     Setting { stack, place, _turn: turn }

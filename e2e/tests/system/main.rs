@@ -20,6 +20,7 @@ mod isolation;
 mod issuers;
 mod live;
 mod order;
+mod presence;
 mod receipts;
 mod resume;
 mod secrecy;

@@ -17,6 +17,8 @@ enum Rule {
     Doctors,
     /// The patient. To another person's token the message does not exist, and a service receives nothing: 403.
     Receivers,
+    /// The doctor, about the patient. Others of the location learn nothing, those of other locations get 403.
+    Acquaintances,
     /// A service with `admin`; for everybody else 403.
     Admins,
     /// Whoever has a good token. What a stranger gets opens nothing of this conversation.
@@ -53,6 +55,14 @@ const DOORS: &[Door] = &[
         ask: |world, who| {
             let (location, doctor) = (&world.place.location, &world.doctor.id);
             who.request(Method::GET, &format!("/chat/conversations?location_id={location}&user_id={doctor}"))
+        },
+    },
+    Door {
+        operation: "getPresence",
+        rule: Rule::Acquaintances,
+        ask: |world, who| {
+            let (location, patient) = (&world.place.location, &world.patient.id);
+            who.request(Method::GET, &format!("/chat/presence?location_id={location}&contact_id={patient}"))
         },
     },
     Door {
@@ -120,6 +130,7 @@ async fn nobody_passes_a_route_who_has_no_business_there() {
         let mut others = world.strangers();
         match door.rule {
             Rule::Public | Rule::Bearers => continue,
+            Rule::Acquaintances => {}
             Rule::Doctors => others.push(("the patient", world.patient.clone())),
             Rule::Receivers => {
                 others.extend([("the sender", world.doctor.clone()), ("a service", world.place.service())]);
@@ -137,7 +148,9 @@ async fn nobody_passes_a_route_who_has_no_business_there() {
             }
             let answer = world.place.ask((door.ask)(&world, &stranger)).await;
             let what = format!("{}, {who}", door.operation);
-            if door.rule == Rule::Receivers && stranger.role != e2e::Role::Service {
+            if door.rule == Rule::Acquaintances && !who.contains("location") {
+                assert_eq!(answer.ok(200), json!({"participants": []}), "{what}");
+            } else if door.rule == Rule::Receivers && stranger.role != e2e::Role::Service {
                 let body = answer.ok(200);
                 assert_eq!(body, json!({"marked": [], "not_found": [world.message["id"]]}), "{what}");
             } else {
@@ -156,7 +169,7 @@ async fn every_route_lets_in_whom_it_is_for() {
     let world = World::new().await;
     for door in DOORS {
         let who = match door.rule {
-            Rule::Public | Rule::Bearers | Rule::Doctors => world.doctor.clone(),
+            Rule::Public | Rule::Bearers | Rule::Doctors | Rule::Acquaintances => world.doctor.clone(),
             Rule::Receivers => world.patient.clone(),
             Rule::Admins => world.admin(),
         };

@@ -1,0 +1,71 @@
+//! Who is online when a gateway or Redis dies.
+
+use serde_json::{Value, json};
+
+use crate::{Setting, kill_9, kill_for_a_while, setting_with, until};
+
+async fn hasty() -> Setting {
+    setting_with(&[("PRESENCE_TTL_SECONDS", "3"), ("PRESENCE_LINGER_SECONDS", "1")]).await
+}
+
+#[tokio::test]
+async fn people_of_a_gateway_that_was_killed_are_gone_unless_they_came_back() {
+    let setting = hasty().await;
+    let place = &setting.place;
+    let (doctor, patient, other) = (place.user("doc"), place.contact("pat"), place.contact("other"));
+    let gateways = &place.env.gateway_ws_urls;
+    let at =
+        |url: &str| (doctor.at(&place.base_url, url), patient.at(&place.base_url, url), other.at(&place.base_url, url));
+    let (_, dying_patient, dying_other) = at(&gateways[0]);
+    let (staying_doctor, _, staying_other) = at(&gateways[1]);
+    doctor.say(&patient, "Hello").await;
+    doctor.say(&other, "Hello").await;
+    let mut with_patient = staying_doctor.open(&patient).await;
+    let mut with_other = staying_doctor.open(&other).await;
+    let (mut lost, mut moved) = (dying_patient.open_inbox().await, dying_other.open_inbox().await);
+    assert_eq!(with_patient.expect_presence().await["online"], true);
+    assert_eq!(with_other.expect_presence().await["online"], true);
+
+    kill_9(&setting.stack, |env| env.gateway_pids[0]);
+    lost.expect_end().await;
+    moved.expect_end().await;
+    let moved = staying_other.open_inbox().await;
+    let frame = with_patient.expect_presence().await;
+    assert_eq!((&frame["contact_id"], &frame["online"]), (&json!("pat"), &json!(false)), "{frame}");
+    assert_eq!(with_other.all_presence().await, Vec::<Value>::new(), "who came back was never away");
+    let query = format!("/chat/presence?location_id={}&contact_id=pat&contact_id=other", place.location);
+    let body = doctor.get(&query).await.ok(200);
+    let are_online: Vec<_> = body["participants"].as_array().unwrap().iter().map(|one| &one["online"]).collect();
+    assert_eq!(are_online, [&json!(false), &json!(true)], "{body}");
+    moved.close().await;
+    assert_eq!(with_other.expect_presence().await["online"], false);
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn without_redis_nobody_knows_and_afterwards_everybody_is_where_they_were() {
+    let setting = hasty().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    doctor.say(&patient, "Hello").await;
+    let mut at_doctor = doctor.open(&patient).await;
+    let at_patient = patient.open_inbox().await;
+    assert_eq!(at_doctor.expect_presence().await["online"], true);
+    let query = format!("/chat/presence?location_id={}&contact_id=pat", place.location);
+    let away = kill_for_a_while(&setting.stack, setting.stack.env().redis_pid.unwrap());
+    at_doctor.expect("degraded").await;
+    until(503, || doctor.get(&query)).await;
+    drop(away);
+    at_doctor.expect("recovered").await;
+    // Redis has come back with nothing; whoever is there says so.
+    loop {
+        let body = until(200, || doctor.get(&query)).await.ok(200);
+        if body["participants"][0]["online"] == true {
+            break;
+        }
+    }
+    assert_eq!(at_doctor.all_presence().await, Vec::<Value>::new(), "nobody has gone");
+    at_patient.close().await;
+    assert_eq!(at_doctor.expect_presence().await["online"], false);
+    setting.stack.stop().unwrap();
+}
