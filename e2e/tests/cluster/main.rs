@@ -187,8 +187,9 @@ async fn a_slot_that_moves_under_a_listener_takes_nothing_with_it() {
 
 #[tokio::test]
 async fn people_come_and_go_in_locations_on_every_master() {
-    let Setting { stack, place, nodes, _turn } = setting().await;
-    let places: Vec<_> = (0..12).map(|_| place.elsewhere()).collect();
+    let Setting { stack, nodes, _turn, .. } = setting().await;
+    // Always these names, and so always these slots.
+    let places: Vec<_> = (0..12).map(|number| Place::named(&stack, &format!("loc{number}"))).collect();
     let mut sockets = Vec::new();
     for place in &places {
         let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -196,16 +197,16 @@ async fn people_come_and_go_in_locations_on_every_master() {
         let socket = doctor.open(&patient).await;
         sockets.push((doctor, patient, socket));
     }
-    for master in &nodes.masters().await.unwrap() {
-        let channels = master.channels().await.unwrap();
-        assert!(channels.iter().any(|channel| channel.starts_with("presence:{")), "each master has some: {channels:?}");
-    }
     for (doctor, patient, socket) in &mut sockets {
         let there = patient.open_inbox().await;
         assert_eq!(socket.expect_presence().await["online"], true);
         let query = format!("/chat/presence?location_id={}&contact_id=pat", doctor.place.location);
         assert_eq!(doctor.get(&query).await.ok(200)["participants"][0]["online"], true);
         there.close().await;
+    }
+    for master in &nodes.masters().await.unwrap() {
+        let channels = master.channels().await.unwrap();
+        assert!(channels.iter().any(|channel| channel.starts_with("presence:{")), "each master has some: {channels:?}");
     }
     for (_, _, socket) in &mut sockets {
         let frame = socket.expect_presence().await;
