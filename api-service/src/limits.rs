@@ -35,6 +35,9 @@ pub(crate) const SERVICE: RateSettings = RateSettings {
     },
 };
 
+/// A question about so many people more counts as another one: what it costs others goes by them.
+const PEOPLE_A_REQUEST: usize = 10;
+
 /// A rate for each kind of caller; `None` is no limit.
 #[derive(Debug, Clone, Copy)]
 pub struct LimitConfig {
@@ -96,6 +99,14 @@ impl Limits {
         }
     }
 
+    /// The same request has turned out to be about so many people: it counts as several.
+    ///
+    /// # Errors
+    /// When that is more than its caller may ask.
+    pub fn people(&self, caller: &Principal, people: usize) -> Result<(), Wait> {
+        (0..people / PEOPLE_A_REQUEST).try_for_each(|_| self.caller(caller))
+    }
+
     /// A token was refused. Only those that are refused take from this bucket, and only they are turned away by it: whoever
     /// guesses tokens does not lock out others behind the same address.
     ///
@@ -141,6 +152,15 @@ mod tests {
         let service = || principal(Actor::Service { name: "a".parse().unwrap(), admin: false }, "loc1");
         assert!((0..4).all(|_| limits.caller(&service()).is_ok()));
         assert!(limits.caller(&service()).is_err());
+    }
+
+    #[test]
+    fn a_question_about_many_people_counts_as_several() {
+        let limits = limits();
+        let service = || principal(Actor::Service { name: "a".parse().unwrap(), admin: false }, "loc1");
+        assert!(limits.people(&service(), 9).is_ok());
+        assert!(limits.people(&service(), 35).is_ok());
+        assert!(limits.caller(&service()).is_ok() && limits.people(&service(), 10).is_err());
     }
 
     #[test]

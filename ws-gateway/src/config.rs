@@ -166,7 +166,8 @@ const POSITION_CHECK: Setting =
 const PRESENCE_TTL: Setting = setting(
     "PRESENCE_TTL_SECONDS",
     Some("30"),
-    "3 to 3600: how long people stay online at a gateway that died without a word",
+    "3 to 3600, at least one and a half times REDIS_TIMEOUT_SECONDS: how long people stay online at a gateway that died \
+     without a word",
 );
 const PRESENCE_LINGER: Setting = setting(
     "PRESENCE_LINGER_SECONDS",
@@ -314,6 +315,11 @@ impl Config {
         if self.idle_timeout <= self.heartbeat {
             mistakes.push("IDLE_TIMEOUT_SECONDS: must be more than HEARTBEAT_SECONDS".to_owned());
         }
+        // Whoever could not prolong its lease must have noticed before it ends: it sends nobody away then.
+        if self.presence_ttl * 2 < self.redis_timeout * 3 {
+            mistakes
+                .push("PRESENCE_TTL_SECONDS: must be one and a half times REDIS_TIMEOUT_SECONDS or more".to_owned());
+        }
         if self.drain >= self.shutdown_timeout {
             mistakes.push("DRAIN_SECONDS: must be less than SHUTDOWN_TIMEOUT_SECONDS".to_owned());
         }
@@ -390,8 +396,10 @@ mod tests {
 
     #[test]
     fn settings_must_fit_each_other() {
-        let BadEnv(mistakes) = read(&[("IDLE_TIMEOUT_SECONDS", "25"), ("DRAIN_SECONDS", "30")]).unwrap_err();
-        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+        let BadEnv(mistakes) =
+            read(&[("IDLE_TIMEOUT_SECONDS", "25"), ("DRAIN_SECONDS", "30"), ("PRESENCE_TTL_SECONDS", "4")])
+                .unwrap_err();
+        assert_eq!(mistakes.len(), 3, "{mistakes:?}");
     }
 
     #[test]

@@ -128,6 +128,15 @@ impl From<Connection> for Serving {
     }
 }
 
+/// A task that ends in the middle must not leave its owner online for ever.
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Self(Stage::Open(connection)) = self {
+            connection.gateway.everybody.leave(&connection.view, connection.principal.person());
+        }
+    }
+}
+
 impl Future for Serving {
     type Output = ();
 

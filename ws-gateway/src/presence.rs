@@ -22,7 +22,7 @@ use fred::types::scripts::Script;
 use futures_util::StreamExt;
 use futures_util::stream;
 use metrics::counter;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use shared::channel::presence::{Names, SEEN_KEPT_MILLIS, WHO_IS_ONLINE, WRITTEN_KEPT_MILLIS};
 use shared::channel::{Channel, Topology};
 use shared::event::{Event, Header};
@@ -31,7 +31,7 @@ use shared::participant::{Conversation, Participant};
 use shared::presence::{Notice, Presence, Question};
 use shared::shutdown::Shutdown;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::hub::{Attendance, Hub};
 use crate::outbound::Delivery;
@@ -80,22 +80,29 @@ struct Inner {
     anew: Notify,
 }
 
-struct Places {
-    all: HashMap<LocationId, Place>,
-    /// Since when every lease was prolonged in time. Only whoever has seen that for a whole lease knows that another one has
-    /// ended because its gateway is dead, and not because Redis was away.
-    steady_since: Instant,
-}
+type Places = HashMap<LocationId, Place>;
 
 /// What there is in one location.
-#[derive(Default)]
 struct Place {
     people: People,
     watched: Watched,
     /// While anybody is watched.
     listening: Option<Attendance>,
     /// When all of its people were last to be written anew.
-    written_at: Option<Instant>,
+    written_at: Instant,
+    /// Since when Redis has done all that it was told of this location. Only whoever has seen that for a whole lease knows that
+    /// another one has ended because its gateway is dead, and not because Redis was away.
+    steady_since: Instant,
+    /// Not before is it told of it again.
+    retry_at: Instant,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        let now = Instant::now();
+        let (people, watched) = (People::default(), Watched::default());
+        Self { people, watched, listening: None, written_at: now, steady_since: now, retry_at: now }
+    }
 }
 
 impl Everybody {
@@ -108,7 +115,7 @@ impl Everybody {
         shutdown: &Shutdown,
     ) -> Self {
         let everybody = Self(Arc::new(Inner {
-            places: Mutex::new(Places { all: HashMap::new(), steady_since: Instant::now() }),
+            places: Mutex::default(),
             hub: hub.clone(),
             times,
             questions: Questions::start(client.clone(), shutdown),
@@ -142,7 +149,7 @@ impl Everybody {
     /// A socket has opened.
     pub(crate) fn enter(&self, view: &View, bearer: Option<&Participant>) {
         let mut places = self.0.places.lock();
-        let place = places.all.entry(view.location().clone()).or_default();
+        let place = places.entry(view.location().clone()).or_default();
         if let Some(person) = bearer {
             place.people.come(person);
             self.0.moved.notify_one();
@@ -160,7 +167,7 @@ impl Everybody {
     /// A socket has closed.
     pub(crate) fn leave(&self, view: &View, bearer: Option<&Participant>) {
         let mut places = self.0.places.lock();
-        let Some(place) = places.all.get_mut(view.location()) else { return };
+        let Some(place) = places.get_mut(view.location()) else { return };
         if let Some(person) = bearer {
             place.people.go(person, Instant::now());
             self.0.moved.notify_one();
@@ -174,7 +181,7 @@ impl Everybody {
             }
         }
         if place.is_empty() {
-            places.all.remove(view.location());
+            places.remove(view.location());
         }
     }
 
@@ -185,9 +192,9 @@ impl Everybody {
             Err(error) => return tracing::error!(location, %error, "ignored what came on a channel"),
         };
         let mut places = self.0.places.lock();
-        let Some((location, _)) = places.all.get_key_value(location) else { return };
+        let Some((location, _)) = places.get_key_value(location) else { return };
         let location = location.clone();
-        let Some(place) = places.all.get_mut(&location) else { return };
+        let Some(place) = places.get_mut(&location) else { return };
         match notice {
             Notice::Changed(who, presence) => {
                 let news = place.watched.heard(&who, presence);
@@ -205,7 +212,7 @@ impl Everybody {
     pub(crate) fn hears(&self, channels: &[Channel]) {
         let mut places = self.0.places.lock();
         for channel in channels.iter().filter(|channel| channel.is_presence()) {
-            let place = shared::channel::presence::location(channel.as_str()).and_then(|name| places.all.get_mut(name));
+            let place = shared::channel::presence::location(channel.as_str()).and_then(|name| places.get_mut(name));
             if let Some(place) = place {
                 place.watched.look_at_all();
                 self.0.looking.notify_one();
@@ -213,14 +220,18 @@ impl Everybody {
         }
     }
 
-    /// Redis may be another one than before, and knows nobody.
+    /// Redis may be another one than before, which knows nobody, or not all that it was told.
     pub(crate) fn reconnected(&self) {
+        for place in self.0.places.lock().values_mut() {
+            place.write_anew();
+            place.steady_since = Instant::now();
+        }
         self.0.anew.notify_one();
     }
 
     /// How many people this gateway holds sockets of.
     pub(crate) fn people(&self) -> usize {
-        self.0.places.lock().all.values().map(|place| place.people.len()).sum()
+        self.0.places.lock().values().map(|place| place.people.len()).sum()
     }
 }
 
@@ -233,6 +244,17 @@ fn others<'a>(
 }
 
 impl Place {
+    fn write_anew(&mut self) {
+        self.written_at = Instant::now();
+        self.people.write_anew();
+    }
+
+    /// Redis has not done something, or has not said so.
+    fn failed(&mut self) {
+        let now = Instant::now();
+        (self.steady_since, self.retry_at) = (now, now + PAUSE);
+    }
+
     fn is_empty(&self) -> bool {
         self.people.is_empty() && self.watched.is_empty()
     }
@@ -240,13 +262,13 @@ impl Place {
 
 impl Inner {
     /// Tells sockets, and asks about conversations of which nobody knows whether they exist.
-    fn spread(&self, places: &mut MutexGuard<'_, Places>, location: &LocationId, news: impl IntoIterator<Item = News>) {
+    fn spread(&self, places: &mut Places, location: &LocationId, news: impl IntoIterator<Item = News>) {
         for News { who, presence, conversations } in news {
             let header = Header::Ephemeral { from: who.clone() };
             let delivery = Delivery::new(Event { header, frame: presence.frame(&who).into() });
             for conversation in conversations {
                 if !self.hub.tell(&Channel::new(location, conversation), &delivery)
-                    && let Some(place) = places.all.get_mut(location)
+                    && let Some(place) = places.get_mut(location)
                 {
                     place.watched.ask(conversation, &who);
                     self.questions.report(Question { location: location.clone(), conversation });
@@ -259,20 +281,14 @@ impl Inner {
     async fn tell(&self, redis: &Redis, shutdown: &Shutdown) {
         let every = self.times.lease / PROLONGED;
         let mut prolong_at = Instant::now();
-        loop {
+        while !shutdown.has_begun() {
             let now = Instant::now();
-            if now >= prolong_at && !shutdown.has_begun() {
+            if now >= prolong_at {
                 prolong_at = now + if self.prolong(redis).await { every } else { PAUSE };
             }
-            let changes = self.changes();
-            if shutdown.has_begun() {
-                break;
-            }
-            if !changes.is_empty() {
-                self.write(redis, changes).await;
-                sleep_until(now + APART).await;
-                continue;
-            }
+            self.write(redis, self.changes(now)).await;
+            // Whoever comes or goes meanwhile goes together into the next round.
+            sleep_until(now + APART).await;
             let due = self.due().unwrap_or(prolong_at).min(prolong_at);
             tokio::select! {
                 () = self.moved.notified() => {}
@@ -283,29 +299,28 @@ impl Inner {
         }
         // Whoever was here is most likely at another gateway by now, or will be soon; whoever is not goes with the lease.
         let lease = self.times.linger;
-        let last = self.locations().into_iter().map(|location| async move { redis.prolong(&location, lease, 0).await });
+        let last = self.names().into_iter().map(|name| async move { redis.prolong(&name, lease, 0).await });
         stream::iter(last).buffer_unordered(AT_ONCE).for_each(async |_unreachable| {}).await;
     }
 
-    fn locations(&self) -> Vec<LocationId> {
-        self.places.lock().all.keys().cloned().collect()
+    fn names(&self) -> Vec<Name> {
+        self.places.lock().iter().map(|(location, place)| Name::of(location, place)).collect()
     }
 
     fn due(&self) -> Option<Instant> {
         let now = Instant::now();
-        self.places.lock().all.values().filter_map(|place| place.people.due(now, self.times.linger)).min()
+        let due = |place: &Place| Some(place.people.due(now, self.times.linger)?.max(place.retry_at));
+        self.places.lock().values().filter_map(due).min()
     }
 
     /// What Redis is to be told, a script each.
-    fn changes(&self) -> Vec<(LocationId, Vec<Change>)> {
-        let (now, linger) = (Instant::now(), self.times.linger);
+    fn changes(&self, now: Instant) -> Vec<(Name, Vec<Change>)> {
         let mut changes = Vec::new();
-        let mut places = self.places.lock();
-        places.all.retain(|location, place| {
-            if changes.len() < AT_ONCE {
-                let some = place.people.take(now, linger, PEOPLE);
+        self.places.lock().retain(|location, place| {
+            if changes.len() < AT_ONCE && place.retry_at <= now {
+                let some = place.people.take(now, self.times.linger, PEOPLE);
                 if !some.is_empty() {
-                    changes.push((location.clone(), some));
+                    changes.push((Name::of(location, place), some));
                 }
             }
             !place.is_empty()
@@ -313,17 +328,16 @@ impl Inner {
         changes
     }
 
-    async fn write(&self, redis: &Redis, changes: Vec<(LocationId, Vec<Change>)>) {
-        let write = async |(location, changes): (LocationId, Vec<Change>)| {
-            let written = redis.change(&location, &changes).await;
-            (location, changes, written)
+    async fn write(&self, redis: &Redis, changes: Vec<(Name, Vec<Change>)>) {
+        let write = async |(name, changes): (Name, Vec<Change>)| {
+            let written = redis.change(&name, &changes).await;
+            (name, changes, written)
         };
-        let mut failed = false;
         let mut writing = stream::iter(changes.into_iter().map(write)).buffer_unordered(AT_ONCE);
-        while let Some((location, changes, written)) = writing.next().await {
+        while let Some((name, changes, written)) = writing.next().await {
             let mut places = self.places.lock();
-            // It cannot be gone: these people are in it.
-            let Some(place) = places.all.get_mut(&location) else { continue };
+            // All is written anew, under another name: what became of this does not matter.
+            let Some(place) = places.get_mut(&name.location).filter(|place| name.is_of(place)) else { continue };
             match written {
                 Ok(()) => {
                     let came = changes.iter().filter(|change| change.left.is_none()).count();
@@ -336,13 +350,9 @@ impl Inner {
                     tracing::debug!(%error, "redis has not heard who came and went");
                     counter!("gateway_presence_retries_total").increment(1);
                     place.people.failed(changes);
-                    places.steady_since = Instant::now();
-                    failed = true;
+                    place.failed();
                 }
             }
-        }
-        if failed {
-            sleep(PAUSE).await;
         }
     }
 
@@ -350,33 +360,33 @@ impl Inner {
     /// enough for a while.
     async fn prolong(&self, redis: &Redis) -> bool {
         let lease = self.times.lease;
-        let sweep = if self.places.lock().steady_since.elapsed() > lease { PEOPLE } else { 0 };
-        let prolong = async |location: LocationId| {
-            let prolonged = redis.prolong(&location, lease, sweep).await;
-            (location, prolonged)
+        let names: Vec<_> = {
+            let places = self.places.lock();
+            let sweep = |place: &Place| if place.steady_since.elapsed() > lease { PEOPLE } else { 0 };
+            places.iter().map(|(location, place)| (Name::of(location, place), sweep(place))).collect()
         };
-        let mut prolonging = stream::iter(self.locations().into_iter().map(prolong)).buffer_unordered(AT_ONCE);
+        let prolong = async |(name, sweep): (Name, usize)| {
+            let prolonged = redis.prolong(&name, lease, sweep).await;
+            (name, prolonged)
+        };
+        let mut prolonging = stream::iter(names.into_iter().map(prolong)).buffer_unordered(AT_ONCE);
         let mut is_enough = true;
-        while let Some((location, prolonged)) = prolonging.next().await {
+        while let Some((name, prolonged)) = prolonging.next().await {
             let mut places = self.places.lock();
+            let Some(place) = places.get_mut(&name.location).filter(|place| name.is_of(place)) else { continue };
             match prolonged {
                 Ok((held, swept)) => {
                     counter!("gateway_presence_changes_total", "change" => "swept").increment(swept as u64);
                     is_enough &= swept < PEOPLE;
-                    if let Some(place) = places.all.get_mut(&location) {
-                        let written_at = place.written_at.get_or_insert_with(Instant::now);
-                        if held != place.people.written()
-                            || written_at.elapsed() > Duration::from_millis(WRITTEN_KEPT_MILLIS)
-                        {
-                            place.written_at = None;
-                            place.people.write_anew();
-                        }
+                    let differs = place.people.is_settled() && held != place.people.written();
+                    if differs || place.written_at.elapsed() > Duration::from_millis(WRITTEN_KEPT_MILLIS) {
+                        place.write_anew();
                     }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "redis has not heard that this gateway lives");
                     counter!("gateway_presence_retries_total").increment(1);
-                    places.steady_since = Instant::now();
+                    place.failed();
                     is_enough = false;
                 }
             }
@@ -391,13 +401,14 @@ impl Inner {
             let began = Instant::now();
             if began >= all_at {
                 all_at = began + self.times.look;
-                self.places.lock().all.values_mut().for_each(|place| place.watched.look_at_all());
+                self.places.lock().values_mut().for_each(|place| place.watched.look_at_all());
             }
-            let looks = self.looks();
+            let looks = self.looks(began);
             if looks.is_empty() {
+                let retry_at = self.retry_at().unwrap_or(all_at);
                 tokio::select! {
                     () = self.looking.notified() => {}
-                    () = sleep_until(all_at) => {}
+                    () = sleep_until(all_at.min(retry_at)) => {}
                 }
                 continue;
             }
@@ -405,41 +416,61 @@ impl Inner {
                 let seen = redis.who_is_online(&location, &looks).await;
                 (location, looks, seen)
             };
-            let mut failed = false;
             let mut seeing = stream::iter(looks.into_iter().map(see)).buffer_unordered(AT_ONCE);
             while let Some((location, looks, seen)) = seeing.next().await {
                 match seen {
                     Ok(seen) => self.saw(&location, &looks, &seen),
                     Err(error) => {
                         tracing::debug!(%error, "redis does not say who is online");
-                        failed = true;
-                        if let Some(place) = self.places.lock().all.get_mut(&location) {
+                        if let Some(place) = self.places.lock().get_mut(&location) {
                             place.watched.not_seen(looks);
+                            place.failed();
                         }
                     }
                 }
             }
-            sleep_until(began + if failed { PAUSE } else { APART }).await;
+            sleep_until(began + APART).await;
         }
     }
 
-    fn looks(&self) -> Vec<(LocationId, Vec<Look>)> {
+    /// When those can be looked at again who could not be.
+    fn retry_at(&self) -> Option<Instant> {
+        self.places.lock().values().filter(|place| place.watched.is_due()).map(|place| place.retry_at).min()
+    }
+
+    fn looks(&self, now: Instant) -> Vec<(LocationId, Vec<Look>)> {
         let mut places = self.places.lock();
-        let due = places.all.iter_mut().filter(|(_, place)| place.watched.is_due()).take(AT_ONCE);
+        let is_due = |place: &Place| place.watched.is_due() && place.retry_at <= now;
+        let due = places.iter_mut().filter(|(_, place)| is_due(place)).take(AT_ONCE);
         due.map(|(location, place)| (location.clone(), place.watched.take(PEOPLE))).collect()
     }
 
     fn saw(&self, location: &LocationId, looks: &[Look], seen: &[(Presence, Option<Duration>)]) {
         let mut places = self.places.lock();
-        let is_steady = places.steady_since.elapsed() > self.times.lease;
         for (look, (presence, lasts)) in looks.iter().zip(seen) {
-            let Some(place) = places.all.get_mut(location) else { return };
+            let Some(place) = places.get_mut(location) else { return };
             // Right after Redis was away, leases have ended of gateways that live.
-            if presence.is_online() || is_steady {
+            if presence.is_online() || place.steady_since.elapsed() > self.times.lease {
                 let news = place.watched.saw(look, *presence, *lasts);
                 self.spread(&mut places, location, news);
             }
         }
+    }
+}
+
+/// A location, and the name under which this gateway's people are written down there.
+struct Name {
+    location: LocationId,
+    incarnation: u32,
+}
+
+impl Name {
+    fn of(location: &LocationId, place: &Place) -> Self {
+        Self { location: location.clone(), incarnation: place.people.incarnation() }
+    }
+
+    fn is_of(&self, place: &Place) -> bool {
+        self.incarnation == place.people.incarnation()
     }
 }
 
@@ -456,11 +487,11 @@ struct Redis {
 
 impl Redis {
     /// What [`Topology::presence_script`] and [`Topology::lease_script`] take first.
-    fn beginning(&self, location: &LocationId, lease: Duration) -> (Names, Vec<String>, Vec<Value>) {
-        let names = Names::of(location);
-        let keys = vec![names.leases(), names.people(&self.gateway)];
+    fn beginning(&self, name: &Name, lease: Duration) -> (Names, Vec<String>, Vec<Value>) {
+        let (names, gateway) = (Names::of(&name.location), format!("{}-{}", self.gateway, name.incarnation));
+        let keys = vec![names.leases(), names.people(&gateway)];
         let arguments = [
-            self.gateway.clone(),
+            gateway,
             names.channel().to_owned(),
             lease.as_millis().to_string(),
             SEEN_KEPT_MILLIS.to_string(),
@@ -469,8 +500,8 @@ impl Redis {
         (names, keys, arguments.into_iter().map(Value::from).collect())
     }
 
-    async fn change(&self, location: &LocationId, changes: &[Change]) -> Result<(), Error> {
-        let (names, mut keys, mut arguments) = self.beginning(location, self.times.lease);
+    async fn change(&self, name: &Name, changes: &[Change]) -> Result<(), Error> {
+        let (names, mut keys, mut arguments) = self.beginning(name, self.times.lease);
         for Change { who, left } in changes {
             keys.push(names.person(who));
             arguments.push(who.to_string().into());
@@ -479,8 +510,8 @@ impl Redis {
         run::<Value>(&self.client, &self.change, keys, &arguments).await.map(drop)
     }
 
-    async fn prolong(&self, location: &LocationId, lease: Duration, sweep: usize) -> Result<(usize, usize), Error> {
-        let (_, keys, mut arguments) = self.beginning(location, lease);
+    async fn prolong(&self, name: &Name, lease: Duration, sweep: usize) -> Result<(usize, usize), Error> {
+        let (_, keys, mut arguments) = self.beginning(name, lease);
         arguments.push(sweep.to_string().into());
         run(&self.client, &self.lease, keys, &arguments).await
     }

@@ -6,6 +6,7 @@ use poem::web::Data;
 use poem_openapi::param::Query;
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::participant::Participant;
+use shared::problem::Problem;
 
 use super::auth::Caller;
 use super::body::Encoded;
@@ -40,16 +41,19 @@ impl Presence {
         state: Data<&Arc<State>>,
         location_id: Query<LocationParam>,
         /// Users; may be given several times.
-        user_id: Query<Vec<UserParam>>,
+        user_id: Query<Option<Vec<UserParam>>>,
         /// Contacts; may be given several times.
-        contact_id: Query<Vec<ContactParam>>,
+        contact_id: Query<Option<Vec<ContactParam>>>,
     ) -> Result<PresenceAnswer, Refusal> {
-        let users = user_id.0.into_iter().map(|UserParam(id)| Participant::user(id));
-        let contacts = contact_id.0.into_iter().map(|ContactParam(id)| Participant::contact(id));
+        let users = user_id.0.into_iter().flatten().map(|UserParam(id)| Participant::user(id));
+        let contacts = contact_id.0.into_iter().flatten().map(|ContactParam(id)| Participant::contact(id));
         let location = location_id.0.0;
         caller.trail.is_within(&location, None);
         let reach = (&state.store, &state.auditor, &state.everybody);
-        let people = users.chain(contacts).collect();
+        let people: Vec<_> = users.chain(contacts).collect();
+        let weighed = state.limits.people(&caller.origin.principal, people.len());
+        weighed
+            .map_err(|_wait| Problem::new(429, "too many people asked for: try again in a second, or ask for fewer"))?;
         let participants = presence::presence(&caller.origin, reach, &location, people).await?;
         caller.trail.is_recorded();
         Ok(PresenceAnswer::Participants(Encoded::of(&participants)?))

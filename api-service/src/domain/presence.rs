@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use futures_util::future::try_join;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use shared::audit::{Action, Entry};
@@ -57,17 +56,14 @@ pub async fn presence(
 ) -> Result<Participants, Refused> {
     origin.principal.check_location(location)?;
     let people = distinct(asked)?;
-    let read = async {
-        let known = match origin.principal.person() {
-            Some(viewer) => known_to(viewer, store, location, people.clone()).await?,
-            None => people.clone(),
-        };
-        let presence = everybody.presence(location, &known).await?;
-        let shown = known.into_iter().zip(presence).map(|(who, presence)| Shown { who, presence });
-        Ok::<_, Refused>(shown.collect())
+    let entry = entry(origin, location, &people);
+    let known = match origin.principal.person() {
+        Some(viewer) => known_to(viewer, store, location, people).await?,
+        None => people,
     };
-    let record = async { Ok(auditor.record(entry(origin, location, &people)).await?) };
-    let (participants, ()) = try_join(read, record).await?;
+    let presence = everybody.presence(location, &known).await?;
+    auditor.record(entry).await?;
+    let participants = known.into_iter().zip(presence).map(|(who, presence)| Shown { who, presence }).collect();
     Ok(Participants { participants })
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{Setting, kill_9, kill_for_a_while, setting_with, until};
 
 async fn hasty() -> Setting {
-    setting_with(&[("PRESENCE_TTL_SECONDS", "3"), ("PRESENCE_LINGER_SECONDS", "1")]).await
+    setting_with(&[("PRESENCE_TTL_SECONDS", "5"), ("PRESENCE_LINGER_SECONDS", "1")]).await
 }
 
 #[tokio::test]

@@ -83,6 +83,7 @@ local function tell(channel, what) call('"#,
             $publish,
             r#"', channel, what .. '\n') end
 local function gone(person, who, seen, channel, kept)
+    seen = math.max(seen, call('HGET', person, 'seen') or 0)
     call('HSET', person, 'seen', seen, 'at', now)
     call('PEXPIRE', person, kept)
     tell(channel, '! ' .. who .. ' 0 ' .. seen)

@@ -17,16 +17,28 @@ pub(super) struct People {
     queued: VecDeque<Participant>,
     /// Those who left, in the order in which they did.
     leaving: VecDeque<(Instant, Participant)>,
+    /// How often all of it had to be written anew. Each time it is under another name, so that whatever Redis has too much goes
+    /// with the lease of the old one.
+    incarnation: u32,
 }
 
 #[derive(Debug, Default)]
 struct Person {
     sockets: u32,
-    /// Whether Redis has it here, as far as is known.
-    is_written: bool,
+    is_written: Written,
     is_queued: bool,
     /// When its last socket went, if it has none.
     left: Option<Instant>,
+}
+
+/// Whether Redis has somebody here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Written {
+    #[default]
+    No,
+    /// It was told, and has not answered.
+    Perhaps,
+    Yes,
 }
 
 /// What Redis is to be told of somebody.
@@ -46,7 +58,7 @@ impl People {
         };
         person.sockets += 1;
         person.left = None;
-        if !person.is_written && !std::mem::replace(&mut person.is_queued, true) {
+        if person.is_written != Written::Yes && !std::mem::replace(&mut person.is_queued, true) {
             self.queued.push_back(who.clone());
         }
     }
@@ -73,7 +85,17 @@ impl People {
 
     /// How many of them Redis should have.
     pub(super) fn written(&self) -> usize {
-        self.all.values().filter(|person| person.is_written).count()
+        self.all.values().filter(|person| person.is_written == Written::Yes).count()
+    }
+
+    /// Whether what Redis has can be compared: nobody is about to be written down.
+    pub(super) fn is_settled(&self) -> bool {
+        self.queued.is_empty()
+    }
+
+    /// Under which name they are written down.
+    pub(super) fn incarnation(&self) -> u32 {
+        self.incarnation
     }
 
     /// When [`People::take`] has something: at once, or when somebody has lingered for long enough.
@@ -93,7 +115,7 @@ impl People {
         {
             let Some(person) = self.all.get_mut(&who) else { continue };
             person.is_queued = false;
-            if person.sockets > 0 && !person.is_written {
+            if person.sockets > 0 && person.is_written != Written::Yes {
                 changes.push(Change { who, left: None });
             }
         }
@@ -102,7 +124,7 @@ impl People {
             && let Some((left, who)) = self.leaving.pop_front()
         {
             match self.all.get(&who) {
-                Some(person) if person.left == Some(left) && person.is_written => {
+                Some(person) if person.left == Some(left) && person.is_written != Written::No => {
                     changes.push(Change { who, left: Some(left) });
                 }
                 Some(person) if person.left == Some(left) => drop(self.all.remove(&who)),
@@ -117,10 +139,11 @@ impl People {
     pub(super) fn done(&mut self, changes: Vec<Change>) {
         for Change { who, left } in changes {
             let Some(person) = self.all.get_mut(&who) else { continue };
-            person.is_written = left.is_none();
             if left.is_none() {
+                person.is_written = Written::Yes;
                 continue;
             }
+            person.is_written = Written::No;
             if person.sockets > 0 {
                 // It has come back meanwhile.
                 self.queue(&who);
@@ -133,22 +156,25 @@ impl People {
     /// Nobody knows whether Redis has heard it.
     pub(super) fn failed(&mut self, changes: Vec<Change>) {
         for Change { who, left } in changes.into_iter().rev() {
+            let Some(person) = self.all.get_mut(&who) else { continue };
+            person.is_written = Written::Perhaps;
             match left {
-                Some(left) => self.leaving.push_front((left, who)),
-                None => self.queue(&who),
+                Some(left) if person.left == Some(left) => self.leaving.push_front((left, who)),
+                _ => self.queue(&who),
             }
         }
     }
 
-    /// Redis does not have what it should, or not for much longer: all of it is to be written once more.
+    /// Redis does not have what it should, or not for much longer: all of it is to be written once more. Those who linger go
+    /// with the old name.
     pub(super) fn write_anew(&mut self) {
+        self.incarnation = self.incarnation.wrapping_add(1);
+        self.leaving.clear();
+        self.all.retain(|_, person| person.sockets > 0);
+        self.queued.clear();
         for (who, person) in &mut self.all {
-            if person.sockets > 0 {
-                person.is_written = false;
-                if !std::mem::replace(&mut person.is_queued, true) {
-                    self.queued.push_back(who.clone());
-                }
-            }
+            (person.is_written, person.is_queued) = (Written::No, true);
+            self.queued.push_back(who.clone());
         }
     }
 
@@ -262,9 +288,45 @@ mod tests {
         taken(&mut people, now);
         people.write_anew();
         people.write_anew();
-        assert_eq!(people.written(), 0);
+        assert_eq!((people.written(), people.incarnation(), people.is_settled()), (0, 2, false));
         assert_eq!(taken(&mut people, now), came());
         assert_eq!(taken(&mut people, now), []);
+        assert!(people.is_settled());
+    }
+
+    #[test]
+    fn who_lingers_while_all_is_written_anew_goes_with_the_old_name() {
+        let (mut people, now) = (People::default(), Instant::now());
+        people.come(&doctor());
+        taken(&mut people, now);
+        people.go(&doctor(), now);
+        people.write_anew();
+        assert!(people.is_empty() && people.due(now, LINGER).is_none());
+    }
+
+    #[test]
+    fn nobody_is_forgotten_of_whom_redis_may_have_heard() {
+        let (mut people, now) = (People::default(), Instant::now());
+        people.come(&doctor());
+        let under_way = people.take(now, LINGER, 10);
+        people.go(&doctor(), now);
+        people.failed(under_way);
+        assert_eq!(taken(&mut people, now), []);
+        assert_eq!(taken(&mut people, now + LINGER), went(), "it may be written down");
+        assert!(people.is_empty());
+        // The same the other way round.
+        people.come(&doctor());
+        taken(&mut people, now);
+        people.go(&doctor(), now);
+        let under_way = people.take(now + LINGER, LINGER, 10);
+        people.come(&doctor());
+        people.failed(under_way);
+        assert_eq!(taken(&mut people, now + LINGER), came(), "it may be crossed out");
+        people.go(&doctor(), now);
+        let under_way = people.take(now + LINGER, LINGER, 10);
+        people.failed(under_way);
+        people.come(&doctor());
+        assert_eq!(taken(&mut people, now + LINGER), came(), "whoever comes back later may be, too");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) struct Watched {
 
 #[derive(Debug)]
 struct Person {
-    /// With how many sockets of the other side.
+    /// With how many sockets of the other side; in the order of their ids, since somebody may have thousands.
     conversations: Vec<(ConversationId, u32)>,
     since: Instant,
     known: Option<Presence>,
@@ -56,21 +56,26 @@ impl Watched {
                 entry.insert(Person { conversations: Vec::new(), since: now, known: None, told: 0, is_queued: true })
             }
         };
-        match person.conversations.iter_mut().find(|(id, _)| *id == conversation) {
-            Some((_, sockets)) => *sockets += 1,
-            None => person.conversations.push((conversation, 1)),
+        match person.conversations.binary_search_by_key(&conversation, |(id, _)| *id) {
+            Ok(place) => person.conversations[place].1 += 1,
+            Err(place) => person.conversations.insert(place, (conversation, 1)),
         }
     }
 
     /// It has closed one.
     pub(super) fn unwatch(&mut self, who: &Participant, conversation: ConversationId) {
         let Some(person) = self.all.get_mut(who) else { return };
-        let Some(place) = person.conversations.iter().position(|(id, _)| *id == conversation) else { return };
+        let Ok(place) = person.conversations.binary_search_by_key(&conversation, |(id, _)| *id) else { return };
         let (_, sockets) = &mut person.conversations[place];
         *sockets -= 1;
         if *sockets == 0 {
-            person.conversations.swap_remove(place);
-            self.asked.remove(&conversation);
+            person.conversations.remove(place);
+            if let Entry::Occupied(mut asked) = self.asked.entry(conversation) {
+                asked.get_mut().retain(|of| of != who);
+                if asked.get().is_empty() {
+                    asked.remove();
+                }
+            }
         }
         if person.conversations.is_empty() {
             self.all.remove(who);
@@ -270,6 +275,18 @@ mod tests {
         assert_eq!(news, [News { who: doctor(), presence: GONE, conversations: vec![id(1)] }]);
         assert_eq!(watched.may_know(id(1)), []);
         assert_eq!(watched.may_know(id(2)), []);
+    }
+
+    #[test]
+    fn what_is_asked_for_the_one_side_does_not_end_with_the_other() {
+        let mut watched = watched(&[1]);
+        let patient: Participant = "contact:pat456".parse().unwrap();
+        watched.watch(&patient, id(1), Instant::now());
+        watched.heard(&patient, Presence::Online);
+        watched.ask(id(1), &doctor());
+        watched.ask(id(1), &patient);
+        watched.unwatch(&doctor(), id(1));
+        assert_eq!(watched.may_know(id(1)).len(), 1);
     }
 
     #[test]

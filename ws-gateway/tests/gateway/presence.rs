@@ -145,7 +145,7 @@ async fn a_page_that_is_loaded_again_does_not_flap() {
 async fn people_of_a_gateway_that_died_without_a_word_go_with_its_lease_but_for_those_who_moved() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &HASTY).await;
-    let dying = GatewayProcess::start(&redis, &HASTY).await;
+    let dying = GatewayProcess::start(&redis, &[HASTY[0], HASTY[1], ("REDIS_TIMEOUT_SECONDS", "1")]).await;
     let (mut here, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     let (mut at_nurse, _) =
         Client::open(gateway.address, "location_id=loc1&user_id=doc123&peer_user_id=nurse", &doctor()).await;
