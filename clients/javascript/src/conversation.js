@@ -267,6 +267,7 @@ export class Conversation extends Emitter {
         const merged = this.#merge(frame.message);
         if (merged?.isNew && !merged.message.mine) this.#typing.stopped();
         if (merged?.isNew) this.#history.checkGap();
+        if (frame.message.seq === 1) void this.#context.presence.ask(this.peer); // acquainted from now on
         break;
       }
       case "delivered": this.#receipt(frame.message_ids, { delivered_at: frame.delivered_at }); break;
@@ -276,6 +277,7 @@ export class Conversation extends Emitter {
         if (frame.user_id === this.peer.user_id && frame.contact_id === this.peer.contact_id) this.#typing.there();
         break;
       case "presence": this.#context.presence.heard(frame); break;
+      case "recovered": void this.#context.presence.ask(this.peer); break; // nothing was told meanwhile
       case "error": this.emit("error", new ChatError(frame.detail, { title: frame.code, code: "frame" })); break;
     }
   }

@@ -1,4 +1,5 @@
-// Who is online: asked once for whoever is looked at, then as sockets tell. Unknown (null) where the server does not say.
+// Who is online: asked for when the socket of a conversation is ready, and told by it from then on. Unknown (null) as long as nothing
+// was written there: the server names acquaintances only.
 
 import { asChatError } from "./errors.js";
 import { keyOf } from "./participant.js";

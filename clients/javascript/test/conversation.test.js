@@ -208,6 +208,7 @@ test("degraded, it polls the history, and stops when the relay has recovered", a
   assert.deepEqual(texts(conversation), ["without relay"]);
   server.ephemeral({ type: "recovered" });
   assert.equal(conversation.state, "live");
+  await clock.settle(); // presence is asked for once more
   const { length } = server.requests;
   await clock.advance(20_000);
   assert.equal(server.requests.length, length);

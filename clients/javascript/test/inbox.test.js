@@ -98,3 +98,21 @@ test("presence is asked for once, then told", async () => {
   server.answer = ({ path }) => (path === "/chat/presence" ? { status: 404, body: {} } : null);
   assert.equal(await chat.presence(PATIENT), null);
 });
+
+test("presence is asked for again when it may be known from now on, and when nothing was told for a while", async () => {
+  const { clock, server, open } = await world();
+  let participants = [];
+  server.answer = ({ path }) => (path === "/chat/presence" ? { status: 200, body: { participants } } : null);
+  const conversation = open();
+  await clock.advance(1_000);
+  assert.equal(conversation.presence, null, "a stranger as yet");
+  participants = [{ ...PATIENT, online: true, last_seen_at: null }];
+  conversation.send("Hello");
+  await clock.advance(1_000);
+  assert.deepEqual(conversation.presence, { online: true, last_seen_at: null });
+  participants = [{ ...PATIENT, online: false, last_seen_at: "2026-11-22T12:00:00Z" }];
+  server.ephemeral({ type: "degraded" });
+  server.ephemeral({ type: "recovered" });
+  await clock.advance(1_000);
+  assert.deepEqual(conversation.presence, { online: false, last_seen_at: "2026-11-22T12:00:00Z" });
+});

@@ -26,28 +26,13 @@ export async function launch() {
 }
 export const shut = () => browser?.close();
 
-/** What a server may lack; the SDK does without, but the browser logs that it asked in vain. */
-async function lacking() {
-  const answer = await fetch(`${BASE}/chat/presence?${new URLSearchParams({ location_id: "loc1", ...DOCTOR })}`, { headers: { Authorization: `Bearer ${token(DOCTOR)}` } });
-  const inbox = await new Promise((resolve) => {
-    const socket = new WebSocket(`${BASE.replace("http", "ws")}/ws?location_id=loc1&user_id=doc123`, ["chat.v1", `bearer.${token(DOCTOR)}`]);
-    socket.onopen = () => { resolve(true); socket.close(); };
-    socket.onerror = () => resolve(false);
-  });
-  return [...(answer.status === 404 ? [/\/chat\/presence\?/] : []), ...(inbox ? [] : [/\/ws\?location_id=[^&]*&(user|contact)_id=[^&']*'? failed/])];
-}
-const excused = await lacking();
-
 /** A window, with everything about it that should not be. */
 export async function open(path, { context = null, base = BASE, ...options } = {}) {
   const window = context ?? await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: "en-GB", ...options });
   const page = await window.newPage();
   page.setDefaultTimeout(LIMIT);
   const wrong = [];
-  page.on("console", (message) => {
-    const text = `${message.text()} ${message.location().url}`;
-    if (message.type() === "error" && !excused.some((pattern) => pattern.test(text))) wrong.push(`console: ${text}`);
-  });
+  page.on("console", (message) => { if (message.type() === "error") wrong.push(`console: ${message.text()} ${message.location().url}`); });
   page.on("pageerror", (error) => wrong.push(`script: ${error}`));
   page.on("request", (request) => {
     const { protocol, host } = new URL(request.url());

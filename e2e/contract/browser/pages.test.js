@@ -173,6 +173,28 @@ test("ticks tell sent, delivered and read apart", async () => {
   assert.deepEqual([...one.wrong, ...two.wrong, ...wrong], []);
 });
 
+test("who is online is shown while it is, and then when it was seen last", async () => {
+  const { doctor, patient } = pair();
+  await write(patient, doctor, ["Good morning"]);
+  const one = await open("/");
+  await signIn(one.page, "me", doctor);
+  await one.page.getByTestId("me-row").click();
+  await message(one.page, "me", "Good morning", "read");
+  const presence = one.page.getByTestId("me-presence");
+  const online = presence.and(one.page.locator(".is-online"));
+  const dot = one.page.getByTestId("me-row").locator(".online");
+  assert.deepEqual([await online.count(), await dot.count()], [0, 0]);
+
+  const two = await open("/");
+  await signIn(two.page, "me", patient); // The inbox is enough.
+  await online.filter({ hasText: /^Online$/ }).waitFor();
+  await dot.waitFor({ state: "attached" });
+  await two.window.close();
+  await presence.filter({ hasText: /^Last seen \d/ }).waitFor();
+  assert.deepEqual([await online.count(), await dot.count()], [0, 0]);
+  assert.deepEqual([...one.wrong, ...two.wrong], []);
+});
+
 test("the inbox: unread badges, search, older messages on scrolling up without a jump, days, and the way back", async () => {
   const { doctor, patient } = pair();
   const other = pair();

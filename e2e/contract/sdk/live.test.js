@@ -43,6 +43,31 @@ test("send, deliver, read, type: both sides see it", async (t) => {
   await until(mine, "read", () => mine.messages[0].status === "read");
 });
 
+test("who is online is asked for and then told, from the first message on", async (t) => {
+  const { doctor, patient } = pair();
+  const chat = await client(t, doctor);
+  const mine = chat.conversation(patient);
+  await live(mine);
+  assert.equal(await chat.presence(patient), null, "a stranger as yet");
+  await mine.send("Hello patient!");
+  await until(mine, "acquainted", () => mine.presence);
+  assert.deepEqual(mine.presence, { online: false, last_seen_at: null });
+  const told = [];
+  chat.on("presence", ({ online, ...who }) => {
+    assert.equal(who.contact_id, patient.contact_id);
+    if (told.at(-1) !== online) told.push(online);
+  });
+  const theirs = (await client(t, patient)).inbox();
+  await until(mine, "online", () => mine.presence.online);
+  assert.deepEqual(await chat.presence(patient), { online: true, last_seen_at: null });
+  theirs.close();
+  await until(mine, "gone", () => !mine.presence.online);
+  assert.ok(Math.abs(Date.parse(mine.presence.last_seen_at) - Date.now()) < 60_000, mine.presence.last_seen_at);
+  assert.deepEqual(await chat.presence(patient), mine.presence);
+  assert.deepEqual(told.slice(-2), [true, false]);
+  assert.equal(await chat.presence({ contact_id: `${patient.contact_id}-nobody` }), null);
+});
+
 test("messages written while nobody listened are delivered when the conversation is opened", async (t) => {
   const { doctor, patient } = pair();
   const mine = (await client(t, doctor)).conversation(patient);
