@@ -6,11 +6,12 @@ import uuid
 
 import pytest
 from ehr_chat import AuthenticatedClient, Client
-from ehr_chat.api.conversations import list_conversations
+from ehr_chat.api.conversations import get_presence, list_conversations
 from ehr_chat.api.health import get_health, get_readiness
 from ehr_chat.api.messages import get_history, send_message
 from ehr_chat.api.receipts import mark_delivered, mark_read
-from ehr_chat.models import History, Inbox, MarkMessages, Marks, Message, Problem, SendMessage
+from ehr_chat.models import History, Inbox, MarkMessages, Marks, Message, Participants, Problem, SendMessage
+from ehr_chat.types import UNSET
 
 BASE_URL = os.environ["BASE_URL"]
 PAIR = {"location_id": "loc1", "user_id": "doc123", "contact_id": "pat456"}
@@ -86,6 +87,21 @@ def test_the_inbox_is_typed(doctor: AuthenticatedClient, patient: AuthenticatedC
     (row,) = inbox.conversations
     assert (row.user_id, row.contact_id) == ("doc123", "pat456")
     assert row.unread_count >= 1 and row.last_message.id == message.id and row.last_activity_at == message.sent_at
+
+
+def test_presence_is_typed_and_asked_for_of_several_people_at_once(
+    doctor: AuthenticatedClient, patient: AuthenticatedClient
+) -> None:
+    send(doctor)
+    seen = get_presence.sync(client=doctor, location_id="loc1", user_id=["doc123"], contact_id=["pat456", "nobody"])
+    assert isinstance(seen, Participants)
+    names = [(one.user_id, one.contact_id) for one in seen.participants]
+    assert names == [("doc123", UNSET), (UNSET, "pat456")]
+    assert [(one.online, one.last_seen_at) for one in seen.participants] == [(False, None), (False, None)]
+    seen = get_presence.sync(client=patient, location_id="loc1", user_id=["doc123"])
+    assert isinstance(seen, Participants) and [one.user_id for one in seen.participants] == ["doc123"]
+    nobody = get_presence.sync(client=doctor, location_id="loc1")
+    assert isinstance(nobody, Problem) and nobody.status == 422
 
 
 def test_failures_are_typed_problems(doctor: AuthenticatedClient) -> None:

@@ -47,6 +47,20 @@ test("marks and the inbox are typed", async () => {
   assert.ok(unread >= 0 && row.contact_id === "pat456" && row.peer_user_id === undefined);
 });
 
+test("presence is typed, and asked for of several people at once", async () => {
+  await send("Are you online?");
+  const people = { user_id: ["doc123"], contact_id: ["pat456", "nobody"] };
+  const { data } = await doctor.GET("/chat/presence", { params: { query: { location_id: "loc1", ...people } } });
+  assert.deepEqual(data?.participants, [
+    { user_id: "doc123", online: false, last_seen_at: null }, { contact_id: "pat456", online: false, last_seen_at: null },
+  ]);
+  const seen: string | null = data.participants[1]!.last_seen_at;
+  assert.equal(seen, null);
+  const { data: other } = await patient.GET("/chat/presence", { params: { query: { location_id: "loc1", user_id: ["doc123"] } } });
+  const online: boolean = other!.participants[0]!.online;
+  assert.equal(online, false);
+});
+
 test("failures are typed problems", async () => {
   const { error, response } = await client("nonsense").GET("/chat/history", { params: { query } });
   const problem: Problem = error!;
@@ -64,4 +78,7 @@ test("the compiler refuses what the service would", async () => {
   // @ts-expect-error location_id is missing
   const nowhere = await doctor.GET("/chat/conversations", { params: { query: {} } });
   assert.equal(nowhere.response.status, 422);
+  // @ts-expect-error location_id is missing
+  const unplaced = await doctor.GET("/chat/presence", { params: { query: { contact_id: ["pat456"] } } });
+  assert.equal(unplaced.response.status, 422);
 });

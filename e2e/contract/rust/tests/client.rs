@@ -3,7 +3,7 @@
 use std::env::var;
 
 use ehr_chat::apis::configuration::Configuration;
-use ehr_chat::apis::conversations_api::list_conversations;
+use ehr_chat::apis::conversations_api::{get_presence, list_conversations};
 use ehr_chat::apis::health_api::{get_health, get_readiness};
 use ehr_chat::apis::messages_api::{GetHistoryError, SendMessageError, get_history, send_message};
 use ehr_chat::apis::receipts_api::{mark_delivered, mark_read};
@@ -92,6 +92,21 @@ async fn the_inbox_is_typed() {
         ("doc123", Some("pat456"), None)
     );
     assert!(row.last_message.seq >= sent.seq && row.conversation_id == sent.conversation_id);
+}
+
+#[tokio::test]
+async fn presence_is_typed_and_asked_for_of_several_people_at_once() {
+    send("Are you online?").await;
+    let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    let seen = get_presence(&doctor(), "loc1", names(&["doc123"]), names(&["pat456", "nobody"])).await.unwrap();
+    let seen: Vec<_> = seen
+        .participants
+        .iter()
+        .map(|one| (one.user_id.as_deref(), one.contact_id.as_deref(), one.online, one.last_seen_at))
+        .collect();
+    assert_eq!(seen, [(Some("doc123"), None, false, None), (None, Some("pat456"), false, None)]);
+    let seen = get_presence(&patient(), "loc1", names(&["doc123"]), None).await.unwrap();
+    assert_eq!(seen.participants.len(), 1);
 }
 
 #[tokio::test]
