@@ -41,7 +41,7 @@ use people::{Change, People};
 use questions::Questions;
 use watched::{Look, News, Watched};
 
-/// People in one script, which holds up Redis for half a millisecond.
+/// People in one script, which holds up Redis for a millisecond or so.
 const PEOPLE: usize = 128;
 /// Scripts under way at a time, of each task.
 pub(crate) const AT_ONCE: usize = 16;
