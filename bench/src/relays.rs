@@ -22,6 +22,8 @@ use crate::server::{Server, binaries};
 /// Entries that a log keeps, and for how long, as the API service has it.
 const LOG_LENGTH: u32 = 128;
 const LOG_TTL_MS: u32 = 3_600_000;
+/// A gateway on one core: the yardsticks have one thread each, and deliveries a CPU second are compared with theirs.
+const ONE_THREAD: [(&str, &str); 1] = [("WORKER_THREADS", "1")];
 
 /// One kind of server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,17 +69,22 @@ impl Relay {
 
     /// Starts it.
     pub(crate) fn start(&self, backends: &Backends) -> Result<Server> {
+        self.start_with(backends, &[])
+    }
+
+    /// `settings` are for ours only.
+    fn start_with(&self, backends: &Backends, settings: &[(&str, &str)]) -> Result<Server> {
         match self {
-            Self::Ours => Server::of_ours(&binaries()?.join("ws-gateway"), backends, &[]),
-            Self::OtherBuild(path) => Server::of_ours(path, backends, &[]),
+            Self::Ours => Server::of_ours(&binaries()?.join("ws-gateway"), backends, settings),
+            Self::OtherBuild(path) => Server::of_ours(path, backends, settings),
             Self::Yardstick(name) => Server::yardstick(name, backends, &[]),
         }
     }
 
-    /// Starts it with `sockets` sockets, so many to a conversation, all open and live.
+    /// Starts it on one thread with `sockets` sockets, so many to a conversation, all open and live.
     pub(crate) fn run(&self, backends: &Backends, sockets: usize, to_a_conversation: usize) -> Result<Running> {
         backends.flush_redis()?;
-        let server = self.start(backends)?;
+        let server = self.start_with(backends, &ONE_THREAD)?;
         let pairs = pairs(sockets.div_ceil(to_a_conversation))?;
         let openings = self.openings(server.address, &pairs, sockets, to_a_conversation)?;
         let mut fleet = Fleet::new(self.dialect(), openings, Instant::now())?;

@@ -181,7 +181,7 @@ fn ceiling(figures: &[(Relay, Figures)]) -> String {
         figures.iter().filter_map(|(_, figures)| samples(figures).median()).fold(0.0, f64::max)
     };
     format!(
-        "The generator, publishing included, took up to {} deliveries a CPU second of its own, and was busy for {:.0} % of a core at most.",
+        "Ours has one thread (`WORKER_THREADS=1`). The generator, publishing included, took up to {} deliveries a CPU second of its own, and was busy for {:.0} % of a core at most.",
         short(most(|figures| &figures.taken)),
         most(|figures| &figures.busy) * 100.0
     )
