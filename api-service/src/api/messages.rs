@@ -33,7 +33,7 @@ pub(super) const SEND_PATH: &str = "/chat/send";
 pub(super) async fn send(request: Request) -> poem::Result<Response> {
     let (request, mut body) = request.split();
     let caller = Caller::from_request(&request, &mut body, ExtractParamOptions::default()).await?;
-    let Data(state) = Data::<&Arc<State>>::from_request(&request, &mut body).await?;
+    let Data(state) = <Data<&Arc<State>> as FromRequest>::from_request(&request, &mut body).await?;
     let body = <Input<SendBody> as ApiExtractor>::from_request(&request, &mut body, ExtractParamOptions::default());
     Ok(Messages.send(caller, Data(state), body.await?).await?.into_response())
 }

@@ -96,7 +96,7 @@ impl Operations {
         // Most requests are sends, and the way that poem finds an operation costs more than most of what this one does.
         match (request.method(), request.uri().path()) {
             (&Method::POST, messages::SEND_PATH) => Box::pin(messages::send(request)),
-            _ => self.routes.call(request),
+            _ => Box::pin(self.routes.call(request)),
         }
     }
 }
