@@ -114,9 +114,6 @@ macro_rules! publish {
         concat!(
             r#"
 local call, sub, max = redis.call, string.sub, math.max
--- To the entry, Redis marks the oldest as deleted and rewrites their node each time. A node as a whole, which is 100 entries
--- at most, goes for a third less; a log that is to be shorter than that cannot have it.
-local trim = tonumber(ARGV[1]) < 100 and '=' or '~'
 local cursors = {}
 for i, log in ipairs(KEYS) do
     local at = 7 * i - 4
@@ -140,7 +137,7 @@ for i, log in ipairs(KEYS) do
     else
         local previous = last and last[1] or '-'
         seq = max(seq, known)
-        local id = call('XADD', log, 'MAXLEN', trim, ARGV[1], '*', 's', seq, 't', kind, 'h', header, 'b', rest)
+        local id = call('XADD', log, 'MAXLEN', '=', ARGV[1], '*', 's', seq, 't', kind, 'h', header, 'b', rest)
         if sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
         local place = id .. ' ' .. previous
         if header ~= '' then place = place .. ' ' .. header end

@@ -31,8 +31,7 @@ impl Manner {
 
 /// Keys and arguments of [`crate::channel::Topology::publish_script`] for some events.
 ///
-/// Keys: the log of each event. Arguments: entries that a log keeps (one of 100 or more keeps a node of its stream longer,
-/// fewer than 100 entries), its life in milliseconds; then seven for each event:
+/// Keys: the log of each event. Arguments: most entries a log keeps, its life in milliseconds; then seven for each event:
 /// type, header, rest of the frame, channel, its `seq` (0 for what has none), manner, the request that it comes from (or
 /// nothing).
 #[derive(Debug, Clone)]

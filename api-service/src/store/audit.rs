@@ -37,15 +37,11 @@ pub(super) const APPEND: &str = "with head as (
         location_id, message_ids, detail, request_id, source, mac)
     select $1::bigint, n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart,
         location_id, case when first <= last then ($18::uuid[])[first:last] end, detail, request_id, source, mac
-    from (
-        select
-            unnest($4::bigint[]) as n, unnest($5::timestamptz[]) as at, unnest($6::integer[]) as times,
-            unnest($7::smallint[]) as outcome, unnest($8::uuid[]) as conversation_id, unnest($9::uuid[]) as event_id,
-            unnest($10::text[]) as actor, unnest($11::text[]) as action, unnest($12::text[]) as acts_for,
-            unnest($13::text[]) as counterpart, unnest($14::text[]) as location_id, unnest($15::text[]) as detail,
-            unnest($16::text[]) as request_id, unnest($17::text[]) as source, unnest($19::integer[]) as first,
-            unnest($20::integer[]) as last, unnest($21::bytea[]) as mac
-    ) x";
+    from unnest($4::bigint[], $5::timestamptz[], $6::integer[], $7::smallint[], $8::uuid[], $9::uuid[], $10::text[],
+        $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $19::integer[],
+        $20::integer[], $21::bytea[])
+        as x (n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart, location_id, detail,
+              request_id, source, first, last, mac)";
 
 /// The chains that this process adds to.
 pub(super) struct Chains {

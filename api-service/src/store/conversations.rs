@@ -57,15 +57,12 @@ pub(super) async fn open(client: &Object, new: &[&Conversation]) -> Result<(), S
 
 /// Locks and counts up in one go, in the order of the ids, as everybody locks who locks more than one: so nobody waits in
 /// a circle. Clocks differ between instances and jump; within a conversation time does not run backwards.
-///
-/// Arrays are unnested side by side in the list of columns, here and in whatever else a send writes: in `from`, PostgreSQL
-/// would put each of them aside in a store of its own first.
 pub(super) const BUMP: &str = "update conversations c
     set last_seq = c.last_seq + x.sent, last_activity_at = greatest(c.last_activity_at, $5),
         user_unread = c.user_unread + x.to_user, other_unread = c.other_unread + x.to_other
     from (
-        select unnest($1::uuid[]) as id, unnest($2::integer[]) as sent, unnest($3::integer[]) as to_user,
-               unnest($4::integer[]) as to_other
+        select id, sent, to_user, to_other
+        from unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[]) as x (id, sent, to_user, to_other)
         order by id
     ) x
     where c.id = x.id

@@ -63,25 +63,31 @@ pub(super) const BY_CLIENT_ID: &str = concat!(
            and coalesce('user:' || m.sender_user_id::text, 'contact:' || m.sender_contact_id::text) = x.sender"
 );
 
-/// Inserts messages whose content is in the columns `$content`, from `$values`: the parameters from $11 on.
+/// Inserts messages whose content is in the columns `$content`, which are the parameters from $11 on, of the types `$types`.
 macro_rules! insert {
-    ($content:literal, $values:literal) => {
+    ($content:literal, $types:literal) => {
         concat!(
             "insert into messages (id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
                 receiver_contact_id, sent_at, conversation_id, seq, client_message_id, ",
             $content,
-            ") select unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]),
-                unnest($6::text[]), unnest($7::timestamptz[]), unnest($8::uuid[]), unnest($9::bigint[]),
-                unnest($10::uuid[]), ",
-            $values
+            ") select id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
+                receiver_contact_id, sent_at, conversation_id, seq, client_message_id, ",
+            $content,
+            " from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+                $8::uuid[], $9::bigint[], $10::uuid[], ",
+            $types,
+            ") as x (id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
+                receiver_contact_id, sent_at, conversation_id, seq, client_message_id, ",
+            $content,
+            ")"
         )
     };
 }
 
 /// The statement that writes messages.
 pub(super) fn insert_statement(sealing: &Sealing) -> &'static str {
-    const PLAIN: &str = insert!("content", "unnest($11::text[])");
-    const SEALED: &str = insert!("content_key, content_sealed", "unnest($11::uuid[]), unnest($12::bytea[])");
+    const PLAIN: &str = insert!("content", "$11::text[]");
+    const SEALED: &str = insert!("content_key, content_sealed", "$11::uuid[], $12::bytea[]");
     if sealing.is_some() { SEALED } else { PLAIN }
 }
 
