@@ -119,7 +119,7 @@ impl Statements {
 ///
 /// `bumped` counts nothing when a conversation is not open or a client id is known, and everything else is written when it has
 /// counted all of them: behind the locks, so the outbox is in the order of the commits. What was committed while it waited for a
-/// lock it does not see: a repeat of that violates the index of client ids, which undoes everything, and the next attempt sees it.
+/// lock it does not see: a repeat of that violates the index of client ids, which undoes everything.
 macro_rules! at_once {
     ($content:literal, $types:literal) => {
         concat!(
@@ -187,7 +187,8 @@ impl Written {
     }
 }
 
-/// Writes a batch as if all of it were new and every conversation open. `None`, and nothing is written, when that is not so.
+/// Writes a batch as if all of it were new and every conversation open. `None`, and nothing is written, when that is not so
+/// or another transaction stands in the way.
 async fn at_once(
     client: &Object,
     sealing: &Sealing,
@@ -204,7 +205,11 @@ async fn at_once(
         let (trail, bumps) = (placed.columns()?, Bumps::new(&judged.bumps, now()));
         let messages = messages::Columns::new(&new, sealing)?;
         let parameters = [&trail.parameters()[..], &bumps.parameters(), &messages.parameters()].concat();
-        client.query(&statement, &parameters).await?
+        match client.query(&statement, &parameters).await.map_err(StoreError::from) {
+            // Undone, and certainly so: the other transaction is looked at behind the locks.
+            Err(StoreError::Contended(_)) => Vec::new(),
+            rows => rows?,
+        }
     };
     let Some(row) = rows.first() else {
         lease.withdraw();
