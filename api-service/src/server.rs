@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Request, Response};
@@ -42,7 +42,14 @@ pub(crate) struct Server<E> {
     listener: TcpListener,
     endpoint: Arc<E>,
     room: Arc<Semaphore>,
-    head_timeout: Duration,
+    patience: Patience,
+}
+
+/// How long a connection may say nothing.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    head: Duration,
+    idle: Duration,
 }
 
 impl<E> Server<E>
@@ -52,7 +59,8 @@ where
     /// Serves `endpoint` to at most `connections` at a time; more wait in the kernel.
     pub(crate) fn new(listener: TcpListener, endpoint: E, connections: usize) -> Self {
         let room = Arc::new(Semaphore::new(connections));
-        Self { listener, endpoint: Arc::new(endpoint), room, head_timeout: HEAD_TIMEOUT }
+        let patience = Patience { head: HEAD_TIMEOUT, idle: IDLE_TIMEOUT };
+        Self { listener, endpoint: Arc::new(endpoint), room, patience }
     }
 
     /// Accepts until `stop`, then lets connections finish what they are at, for `patience` at most.
@@ -66,7 +74,7 @@ where
             };
             let Some((tcp, peer, permit)) = accepted else { continue };
             let (endpoint, stopping, late) = (self.endpoint.clone(), stopping.clone(), late.clone());
-            let head = Arc::new(Head::new(self.head_timeout));
+            let head = Arc::new(Head::new(self.patience));
             tasks.spawn(async move {
                 tokio::select! {
                     () = serve(tcp, peer, head, endpoint, stopping) => {}
@@ -130,7 +138,8 @@ where
         }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(HEAD_BYTES);
+    // Hyper's own timer would be made and dropped with every request.
+    http.header_read_timeout(None).max_buf_size(HEAD_BYTES);
     let mut connection = http.serve_connection(TokioIo::new(Watched { tcp, head: head.clone() }), service);
     let mut is_stopping = false;
     loop {
@@ -145,6 +154,9 @@ where
                 if head.is_late() {
                     break;
                 }
+                if head.is_idle() {
+                    return;
+                }
             }
         }
     }
@@ -154,52 +166,69 @@ where
     let _gone = timeout(LAST_WORDS, tcp.shutdown()).await;
 }
 
-/// Since when the head of a request has been arriving.
+/// Since when the head of a request has been arriving, or has been waited for.
 struct Head {
-    timeout: Duration,
+    patience: Patience,
     born: Instant,
-    /// In milliseconds since `born`; [`AWAITED`] or [`ARRIVED`] when no part of a head is there without the rest.
+    /// Milliseconds since `born`, and in the lowest two bits what has begun then.
     since: AtomicU64,
 }
 
-const AWAITED: u64 = u64::MAX;
-const ARRIVED: u64 = u64::MAX - 1;
+/// No part of the next request is there.
+const IDLE: u64 = 0;
+/// A part of a head is there without the rest.
+const ARRIVING: u64 = 1;
+/// A request is being answered.
+const BUSY: u64 = 2;
 
 impl Head {
-    fn new(timeout: Duration) -> Self {
-        Self { timeout, born: Instant::now(), since: AtomicU64::new(AWAITED) }
+    fn new(patience: Patience) -> Self {
+        Self { patience, born: Instant::now(), since: AtomicU64::new(IDLE) }
     }
 
     /// Something was read: of a head, if one is awaited.
     fn reads(&self) {
-        if self.since.load(Ordering::Relaxed) == AWAITED {
-            let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(ARRIVED - 1);
-            self.since.store(now, Ordering::Relaxed);
+        if self.since.load(Ordering::Relaxed) & 3 == IDLE {
+            self.begins(ARRIVING);
         }
     }
 
     fn has_arrived(&self) {
-        self.since.store(ARRIVED, Ordering::Relaxed);
+        self.since.store(BUSY, Ordering::Relaxed);
     }
 
     fn is_awaited(&self) {
-        self.since.store(AWAITED, Ordering::Relaxed);
+        self.begins(IDLE);
     }
 
-    fn began(&self) -> Option<Instant> {
-        match self.since.load(Ordering::Relaxed) {
-            AWAITED | ARRIVED => None,
-            since => Some(self.born + Duration::from_millis(since)),
-        }
+    fn begins(&self, what: u64) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(0);
+        self.since.store(now << 2 | what, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> (u64, Instant) {
+        let since = self.since.load(Ordering::Relaxed);
+        (since & 3, self.born + Duration::from_millis(since >> 2))
     }
 
     fn is_late(&self) -> bool {
-        self.began().is_some_and(|began| began.elapsed() >= self.timeout)
+        let (what, since) = self.now();
+        what == ARRIVING && since.elapsed() >= self.patience.head
+    }
+
+    fn is_idle(&self) -> bool {
+        let (what, since) = self.now();
+        what == IDLE && since.elapsed() >= self.patience.idle
     }
 
     /// A head that begins after this was asked for is not late before that.
     fn look_at(&self) -> Instant {
-        self.began().unwrap_or_else(Instant::now) + self.timeout
+        let later = Instant::now() + self.patience.head;
+        match self.now() {
+            (IDLE, since) => later.min(since + self.patience.idle),
+            (ARRIVING, since) => since + self.patience.head,
+            _ => later,
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 //! written from JSON that is encoded already.
 
 use std::marker::PhantomData;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use poem::{IntoResponse, Request, RequestBody, Response};
 use poem_openapi::payload::{ParsePayload, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
@@ -14,7 +16,6 @@ use serde_json::{Map, Value};
 use shared::problem::{InputError, Problem};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ use super::refusal::{invalid, problem_error};
 /// Largest body, in bytes. 8,000 characters that are all written as `\uXXXX\uXXXX` take 96,000.
 pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
 /// How much of a larger one is read, and forgotten, so that its sender hears why it was refused.
-const MAX_DISCARDED_BYTES: u64 = 16 * 1024 * 1024;
+const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long a body may take to arrive. A load balancer in front may be stricter.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -80,14 +81,22 @@ impl<T: FromFields> ParsePayload for Input<T> {
 /// A body, or nothing when it is too large. What is too much of it is taken off the line as well: an answer to a request
 /// that is still being written is lost when the connection ends with bytes that nobody read.
 async fn read_within_limit(body: poem::Body) -> std::io::Result<Option<Vec<u8>>> {
-    let mut reader = body.into_async_read();
+    let mut chunks = pin!(body.into_bytes_stream());
     let mut bytes = Vec::new();
-    (&mut reader).take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut bytes).await?;
-    if bytes.len() <= MAX_BODY_BYTES {
-        return Ok(Some(bytes));
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk?;
+        if bytes.len() + chunk.len() > MAX_BODY_BYTES {
+            let mut discarded = chunk.len();
+            while discarded < MAX_DISCARDED_BYTES
+                && let Some(chunk) = chunks.next().await
+            {
+                discarded += chunk?.len();
+            }
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&chunk);
     }
-    tokio::io::copy(&mut reader.take(MAX_DISCARDED_BYTES), &mut tokio::io::sink()).await?;
-    Ok(None)
+    Ok(Some(bytes))
 }
 
 impl<'a, T: FromFields> ApiExtractor<'a> for Input<T> {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use poem::web::Data;
+use poem::{FromRequest, IntoResponse, Request, Response};
 use poem_openapi::param::Query;
-use poem_openapi::{ApiResponse, OpenApi};
+use poem_openapi::{ApiExtractor, ApiResponse, ExtractParamOptions, OpenApi};
 use shared::ids::{LocationId, PersonId};
 use shared::participant::{Conversation, Participant};
 use shared::problem::InputError;
@@ -23,6 +24,19 @@ use crate::state::State;
 use crate::writer::Written;
 
 pub(super) struct Messages;
+
+/// Where messages are sent.
+pub(super) const SEND_PATH: &str = "/chat/send";
+
+/// Answers `POST /chat/send` as the operation of that name does, argument by argument, and without the routes, cookies and
+/// boxes that poem puts around it.
+pub(super) async fn send(request: Request) -> poem::Result<Response> {
+    let (request, mut body) = request.split();
+    let caller = Caller::from_request(&request, &mut body, ExtractParamOptions::default()).await?;
+    let Data(state) = <Data<&Arc<State>> as FromRequest>::from_request(&request, &mut body).await?;
+    let body = <Input<SendBody> as ApiExtractor>::from_request(&request, &mut body, ExtractParamOptions::default());
+    Ok(Messages.send(caller, Data(state), body.await?).await?.into_response())
+}
 
 /// The message is on disk, and certain to reach the sockets.
 #[derive(ApiResponse)]

@@ -22,23 +22,26 @@ mod tag;
 mod tickets;
 mod trail;
 
+use std::future::ready;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
+use poem::http::Method;
 use poem::middleware::AddData;
-use poem::{Endpoint, EndpointExt, IntoEndpoint, Response, Route};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Response, Route};
 
 pub use spec::{json as spec_json, yaml as spec_yaml};
 
 use crate::meters;
 use crate::state::State;
+use problems::{Meters, Methods};
 
 /// Everything that the public port serves.
-pub fn public(state: Arc<State>) -> BoxEndpoint<'static, Response> {
+pub fn public(state: Arc<State>) -> impl Endpoint<Output = Response> + 'static {
     let methods = spec::methods();
     let service = Arc::new(spec::service().into_endpoint());
-    let (preflighted, browsed) = ((methods.clone(), state.clone()), state.clone());
     // Path by path: nested at the root, it would take `/` from the console.
     let operations = methods.keys().filter(|path| !spec::pages().any(|page| page == path.as_str()));
     let routes = operations.fold(Route::new(), |routes, path| routes.at(path, service.clone()));
@@ -50,25 +53,53 @@ pub fn public(state: Arc<State>) -> BoxEndpoint<'static, Response> {
         }
         None => routes,
     };
-    routes
+    let routes = routes
         .at("/", docs::console(state.demonstration.is_some()))
         .at("/docs", docs::swagger_ui())
         .at("/openapi.json", docs::openapi_json())
-        .at("/openapi.yaml", docs::openapi_yaml())
-        .with(AddData::new(state.clone()))
-        .around(move |endpoint, request| {
-            let (methods, state) = (preflighted.0.clone(), preflighted.1.clone());
-            async move { browsers::preflight(endpoint, request, &methods, &state.origins).await }
-        })
-        .around(move |endpoint, request| {
-            let (methods, state) = (methods.clone(), state.clone());
-            async move { problems::answer(endpoint, request, &methods, &state).await }
-        })
-        .around(move |endpoint, request| {
-            let state = browsed.clone();
-            async move { browsers::dress(endpoint, request, &state).await }
-        })
-        .boxed()
+        .at("/openapi.yaml", docs::openapi_yaml());
+    Public { operations: Operations { routes: routes.boxed(), methods, state, meters: Meters::new() } }
+}
+
+/// The layers around the operations, in one piece: poem's own `around` moves the request and a future of several
+/// kilobytes once a layer.
+struct Public {
+    operations: Operations,
+}
+
+impl Endpoint for Public {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let state = &self.operations.state;
+        let dress = browsers::Dress::of(&request, state);
+        let mut response = problems::answer(&self.operations, request).await;
+        dress.put_on(&mut response, state);
+        Ok(response)
+    }
+}
+
+/// What is found behind the layers.
+struct Operations {
+    routes: BoxEndpoint<'static, Response>,
+    methods: Methods,
+    state: Arc<State>,
+    meters: Meters,
+}
+
+impl Operations {
+    /// Calls the one that a request asks for. In a box: whatever wraps this moves no more than a pointer.
+    fn call<'a>(&'a self, mut request: Request) -> BoxFuture<'a, poem::Result<Response>> {
+        if let Some(answer) = browsers::preflight(&request, &self.methods, &self.state.origins) {
+            return Box::pin(ready(answer));
+        }
+        request.extensions_mut().insert(self.state.clone());
+        // Most requests are sends, and the way that poem finds an operation costs more than most of what this one does.
+        match (request.method(), request.uri().path()) {
+            (&Method::POST, messages::SEND_PATH) => Box::pin(messages::send(request)),
+            _ => Box::pin(self.routes.call(request)),
+        }
+    }
 }
 
 /// Everything that the admin port serves.

@@ -7,20 +7,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
+use metrics::{Counter, Gauge, Histogram};
 use poem::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use poem::http::{HeaderValue, StatusCode};
-use poem::{Endpoint, IntoResponse, Request, Response};
+use poem::{IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError};
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
 use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies, method_label};
 use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
 use tracing::Instrument;
 
-use super::params;
+use super::messages::SEND_PATH;
 use super::refusal::{ProblemBody, invalid, problem, too_many};
 use super::trail::{Trail, action};
+use super::{Operations, params};
 use crate::state::State;
 
 /// Paths and the methods that they know, for `Allow`.
@@ -30,13 +32,9 @@ pub(super) type Methods = Arc<BTreeMap<String, String>>;
 const MAX_QUERY_BYTES: usize = 4 * 1024;
 
 /// Answers a request, whatever happens.
-pub(super) async fn answer(
-    endpoint: Arc<impl Endpoint>,
-    mut request: Request,
-    methods: &Methods,
-    state: &State,
-) -> poem::Result<Response> {
+pub(super) async fn answer(operations: &Operations, mut request: Request) -> Response {
     let start = Instant::now();
+    let Operations { methods, state, meters, .. } = operations;
     let from_caller = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
     let request_id = problem::request_id(from_caller);
     let context =
@@ -53,12 +51,12 @@ pub(super) async fn answer(
     let known = methods.contains_key(&path);
     let route = if known { path.as_str() } else { "other" };
     let span = tracing::info_span!("request", %request_id, method = named, route);
-    let _in_flight = InFlight::begin();
+    let _in_flight = InFlight::begin(&meters.in_flight);
     let traced = state.traces.as_ref().map(|traces| traces.request(named, route, &request_id, parent.as_deref()));
 
     let mut response = match refused {
         Some(refused) => refused,
-        None => match called(&*endpoint, request, traced.as_ref()).instrument(span.clone()).await {
+        None => match called(operations, request, traced.as_ref()).instrument(span.clone()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => of_error(error),
             Err(_) => {
@@ -85,26 +83,30 @@ pub(super) async fn answer(
     response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 
     let status = response.status().as_u16();
-    let labels = [("route", route.to_owned()), ("method", named.to_owned()), ("status", status.to_string())];
-    metrics::counter!("http_requests_total", &labels).increment(1);
-    metrics::histogram!("http_request_seconds", "route" => route.to_owned()).record(start.elapsed());
+    if status == 201 && route == SEND_PATH {
+        meters.sent.increment(1);
+        meters.send_seconds.record(start.elapsed());
+    } else {
+        let labels = [("route", route.to_owned()), ("method", named.to_owned()), ("status", status.to_string())];
+        metrics::counter!("http_requests_total", &labels).increment(1);
+        metrics::histogram!("http_request_seconds", "route" => route.to_owned()).record(start.elapsed());
+    }
     if let Some(traced) = traced {
         traced.end(status);
     }
     let elapsed_us = start.elapsed().as_micros() as u64;
     // A target of its own, so that it can be turned on alone.
     span.in_scope(|| tracing::debug!(target: "api_service::access", status, elapsed_us, "answered"));
-    Ok(response)
+    response
 }
 
 /// Calls a handler, whatever it does.
 async fn called(
-    endpoint: &impl Endpoint,
+    operations: &Operations,
     request: Request,
     traced: Option<&RequestSpan>,
 ) -> std::thread::Result<poem::Result<Response>> {
-    let calling =
-        AssertUnwindSafe(async { endpoint.call(request).await.map(IntoResponse::into_response) }).catch_unwind();
+    let calling = AssertUnwindSafe(async { operations.call(request).await }).catch_unwind();
     match traced {
         Some(traced) => traced.around(calling).await,
         None => calling.await,
@@ -119,19 +121,38 @@ fn traceparent(request: &Request, state: &State) -> Option<String> {
     state.trusted_proxies.trust(peer).then(|| named.to_owned())
 }
 
-/// Counts a request for as long as it is not answered, also when its caller has gone away.
-struct InFlight;
+/// Metrics of every request, looked up once: by name and labels it is done for every value.
+pub(super) struct Meters {
+    in_flight: Gauge,
+    /// Of sends that were answered with 201, which are most of all.
+    sent: Counter,
+    send_seconds: Histogram,
+}
 
-impl InFlight {
-    fn begin() -> Self {
-        metrics::gauge!("http_requests_in_flight").increment(1.0);
-        Self
+impl Meters {
+    /// Of the recorder that is there now.
+    pub(super) fn new() -> Self {
+        Self {
+            in_flight: metrics::gauge!("http_requests_in_flight"),
+            sent: metrics::counter!("http_requests_total", "route" => SEND_PATH, "method" => "POST", "status" => "201"),
+            send_seconds: metrics::histogram!("http_request_seconds", "route" => SEND_PATH),
+        }
     }
 }
 
-impl Drop for InFlight {
+/// Counts a request for as long as it is not answered, also when its caller has gone away.
+struct InFlight<'a>(&'a Gauge);
+
+impl<'a> InFlight<'a> {
+    fn begin(gauge: &'a Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        metrics::gauge!("http_requests_in_flight").decrement(1.0);
+        self.0.decrement(1.0);
     }
 }
 

@@ -13,11 +13,15 @@ struct Running {
     ended: tokio::task::JoinHandle<()>,
 }
 
-async fn start(connections: usize, head_timeout: Duration) -> Running {
+async fn start(connections: usize, head: Duration) -> Running {
+    start_with(connections, Patience { head, idle: IDLE_TIMEOUT }).await
+}
+
+async fn start_with(connections: usize, patience: Patience) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut server = Server::new(listener, make_sync(|_| "hello").map_to_response(), connections);
-    server.head_timeout = head_timeout;
+    server.patience = patience;
     let (stop, stopped) = oneshot::channel();
     let stopped = async move { stopped.await.unwrap_or_default() };
     let ended = tokio::spawn(server.run(stopped, Duration::from_millis(300)));
@@ -69,6 +73,23 @@ async fn who_says_nothing_between_two_requests_is_not_slow() {
         assert!(read_until(&mut tcp, "hello").await.starts_with("HTTP/1.1 200 "));
         // Longer than a head may take: what is being tested is that time passes.
         sleep(Duration::from_millis(150)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_uses_ends_without_a_word_and_not_too_early() {
+    let idle = Duration::from_millis(200);
+    let server = start_with(10, Patience { head: PATIENCE, idle }).await;
+    for requests in 0..2 {
+        let mut tcp = TcpStream::connect(server.address).await.unwrap();
+        for _ in 0..requests {
+            tcp.write_all(REQUEST).await.unwrap();
+            read_until(&mut tcp, "hello").await;
+        }
+        let began = Instant::now();
+        assert_eq!(read_to_end(&mut tcp).await, "");
+        // Milliseconds are counted from the accept, which is a moment away from here.
+        assert!(began.elapsed() >= idle / 2, "{:?}", began.elapsed());
     }
 }
 

@@ -29,19 +29,35 @@ const ATTEMPTS: usize = 100;
 /// What PostgreSQL counts its microseconds from, in seconds since 1970.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// Adds rows, and tells the chain's head. Parameters: chain, its end, its seal, then the columns of the rows.
-pub(super) const APPEND: &str = "with head as (
-        update audit_chains set n = $2::bigint, seal = $3::bytea where id = $1::bigint
-    )
-    insert into audit_log (chain, n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart,
-        location_id, message_ids, detail, request_id, source, mac)
-    select $1::bigint, n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart,
-        location_id, case when first <= last then ($18::uuid[])[first:last] end, detail, request_id, source, mac
-    from unnest($4::bigint[], $5::timestamptz[], $6::integer[], $7::smallint[], $8::uuid[], $9::uuid[], $10::text[],
-        $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $19::integer[],
-        $20::integer[], $21::bytea[])
-        as x (n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart, location_id, detail,
-              request_id, source, first, last, mac)";
+/// Moves the end of a chain, `$only` if. Parameters: chain, its end, its seal.
+macro_rules! move_end {
+    ($only:literal) => {
+        concat!("update audit_chains set n = $2::bigint, seal = $3::bytea where id = $1::bigint", $only)
+    };
+}
+pub(super) use move_end;
+
+/// Adds rows, `$only` if. Parameters: chain, two others, then the columns of the rows.
+macro_rules! add_rows {
+    ($only:literal) => {
+        concat!(
+            "insert into audit_log (chain, n, at, times, outcome, conversation_id, event_id, actor, action, acts_for,
+                counterpart, location_id, message_ids, detail, request_id, source, mac)
+            select $1::bigint, n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart,
+                location_id, case when first <= last then ($18::uuid[])[first:last] end, detail, request_id, source, mac
+            from unnest($4::bigint[], $5::timestamptz[], $6::integer[], $7::smallint[], $8::uuid[], $9::uuid[],
+                $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[],
+                $19::integer[], $20::integer[], $21::bytea[])
+                as x (n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart, location_id,
+                      detail, request_id, source, first, last, mac)",
+            $only
+        )
+    };
+}
+pub(super) use add_rows;
+
+/// Adds rows, and tells the chain's end. Its parameters are those of [`Placed::columns`].
+pub(super) const APPEND: &str = concat!("with head as (", move_end!(""), ") ", add_rows!(""));
 
 /// The chains that this process adds to.
 pub(super) struct Chains {
@@ -127,6 +143,11 @@ impl Lease {
         Ok(Placed { rows, first, macs, head, seal: head.seal(&self.chains.key) })
     }
 
+    /// What was given its place was not written, and that is certain: the chain is as it was.
+    pub(super) fn withdraw(&mut self) {
+        self.end = None;
+    }
+
     /// The transaction was committed: the chain is free for the next one.
     pub(super) fn committed(mut self) {
         if let (Some(chain), Some(end)) = (&mut self.chain, self.end.take()) {
@@ -155,43 +176,97 @@ pub(super) struct Placed<'a> {
 impl Placed<'_> {
     /// Adds them. `statement` is [`APPEND`].
     pub(super) async fn insert(&self, client: &impl GenericClient, statement: &Statement) -> Result<(), StoreError> {
+        client.execute(statement, &self.columns()?.parameters()).await?;
+        Ok(())
+    }
+
+    /// What a statement that adds them is told.
+    pub(super) fn columns(&self) -> Result<Columns<'_>, StoreError> {
         fn column<'a, T>(rows: &'a [Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
             rows.iter().map(value).collect()
         }
         let rows = self.rows;
-        let places: Vec<i64> = (self.first..=self.head.n).collect();
-        let macs: Vec<&[u8]> = self.macs.iter().map(Mac::as_slice).collect();
         let (mut ids, mut firsts, mut lasts) = (Vec::<Uuid>::new(), Vec::<i32>::new(), Vec::<i32>::new());
         for row in rows {
             firsts.push(i32::try_from(ids.len() + 1).map_err(StoreError::internal)?);
             ids.extend(row.message_ids.iter().flatten());
             lasts.push(i32::try_from(ids.len()).map_err(StoreError::internal)?);
         }
-        let columns: [&(dyn ToSql + Sync); 21] = [
-            &self.head.chain,
-            &self.head.n,
-            &self.seal.as_slice(),
-            &places,
-            &column(rows, |row| Micros(row.at)),
-            &column(rows, |row| row.times),
-            &column(rows, |row| row.outcome),
-            &column(rows, |row| row.conversation_id),
-            &column(rows, |row| row.event_id),
-            &column(rows, |row| row.actor.as_str()),
-            &column(rows, |row| row.action.as_str()),
-            &column(rows, |row| row.acts_for.as_deref()),
-            &column(rows, |row| row.counterpart.as_deref()),
-            &column(rows, |row| row.location_id.as_deref()),
-            &column(rows, |row| row.detail.as_deref()),
-            &column(rows, |row| row.request_id.as_deref()),
-            &column(rows, |row| row.source.as_deref()),
-            &ids,
-            &firsts,
-            &lasts,
-            &macs,
-        ];
-        client.execute(statement, &columns).await?;
-        Ok(())
+        Ok(Columns {
+            chain: self.head.chain,
+            end: self.head.n,
+            seal: &self.seal,
+            places: (self.first..=self.head.n).collect(),
+            at: column(rows, |row| Micros(row.at)),
+            times: column(rows, |row| row.times),
+            outcomes: column(rows, |row| row.outcome),
+            conversations: column(rows, |row| row.conversation_id),
+            events: column(rows, |row| row.event_id),
+            words: [column(rows, |row| row.actor.as_str()), column(rows, |row| row.action.as_str())],
+            texts: [
+                column(rows, |row| row.acts_for.as_deref()),
+                column(rows, |row| row.counterpart.as_deref()),
+                column(rows, |row| row.location_id.as_deref()),
+                column(rows, |row| row.detail.as_deref()),
+                column(rows, |row| row.request_id.as_deref()),
+                column(rows, |row| row.source.as_deref()),
+            ],
+            ids,
+            firsts,
+            lasts,
+            macs: self.macs.iter().map(Mac::as_slice).collect(),
+        })
+    }
+}
+
+/// Rows by the column.
+pub(super) struct Columns<'a> {
+    chain: i64,
+    end: i64,
+    seal: &'a [u8],
+    places: Vec<i64>,
+    at: Vec<Micros>,
+    times: Vec<i32>,
+    outcomes: Vec<i16>,
+    conversations: Vec<Option<Uuid>>,
+    events: Vec<Option<Uuid>>,
+    words: [Vec<&'a str>; 2],
+    texts: [Vec<Option<&'a str>>; 6],
+    /// Of all messages of all rows; those of a row are from its first to its last, which count from 1.
+    ids: Vec<Uuid>,
+    firsts: Vec<i32>,
+    lasts: Vec<i32>,
+    macs: Vec<&'a [u8]>,
+}
+
+impl Columns<'_> {
+    /// In the order in which [`APPEND`] numbers them.
+    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 21] {
+        let [actor, action] = &self.words;
+        let [acts_for, counterpart, location, detail, request, source] = &self.texts;
+        [
+            &self.chain,
+            &self.end,
+            &self.seal,
+            &self.places,
+            &self.at,
+            &self.times,
+            &self.outcomes,
+            &self.conversations,
+            &self.events,
+            actor,
+            action,
+            acts_for,
+            counterpart,
+            location,
+            detail,
+            request,
+            source,
+            &self.ids,
+            &self.firsts,
+            &self.lasts,
+            &self.macs,
+        ]
     }
 }
 

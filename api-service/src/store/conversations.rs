@@ -6,6 +6,7 @@ use deadpool_postgres::{GenericClient, Object};
 use shared::ids::{ConversationId, LocationId};
 use shared::participant::{Conversation, Kind, Participant};
 use time::OffsetDateTime;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use super::data_keys::{self, Opening};
@@ -56,17 +57,37 @@ pub(super) async fn open(client: &Object, new: &[&Conversation]) -> Result<(), S
 }
 
 /// Locks and counts up in one go, in the order of the ids, as everybody locks who locks more than one: so nobody waits in
-/// a circle. Clocks differ between instances and jump; within a conversation time does not run backwards.
-pub(super) const BUMP: &str = "update conversations c
-    set last_seq = c.last_seq + x.sent, last_activity_at = greatest(c.last_activity_at, $5),
-        user_unread = c.user_unread + x.to_user, other_unread = c.other_unread + x.to_other
-    from (
-        select id, sent, to_user, to_other
-        from unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[]) as x (id, sent, to_user, to_other)
-        order by id
-    ) x
-    where c.id = x.id
-    returning c.id, c.last_seq, c.last_activity_at, c.user_unread, c.other_unread";
+/// a circle. Clocks differ between instances and jump; within a conversation time does not run backwards. `$ids` and what
+/// follows are the parameters; `$only` is a further condition.
+macro_rules! count_up {
+    ($ids:literal, $sent:literal, $to_user:literal, $to_other:literal, $now:literal, $only:literal) => {
+        concat!(
+            "update conversations c
+            set last_seq = c.last_seq + x.sent, last_activity_at = greatest(c.last_activity_at, ",
+            $now,
+            "), user_unread = c.user_unread + x.to_user, other_unread = c.other_unread + x.to_other
+            from (
+                select id, sent, to_user, to_other
+                from unnest(",
+            $ids,
+            "::uuid[], ",
+            $sent,
+            "::integer[], ",
+            $to_user,
+            "::integer[], ",
+            $to_other,
+            "::integer[]) as x (id, sent, to_user, to_other)
+                order by id
+            ) x
+            where c.id = x.id",
+            $only,
+            " returning c.id, c.last_seq, c.last_activity_at, c.user_unread, c.other_unread"
+        )
+    };
+}
+pub(super) use count_up;
+
+pub(super) const BUMP: &str = count_up!("$1", "$2", "$3", "$4", "$5", "");
 
 /// Adds to conversations, which are locked from then on, and says where they stand now; those that nobody has opened are
 /// not among them. `statement` is [`BUMP`].
@@ -76,10 +97,36 @@ pub(super) async fn bump(
     bumps: &[Bump],
     now: OffsetDateTime,
 ) -> Result<HashMap<ConversationId, Counted>, StoreError> {
-    let ids: Vec<_> = bumps.iter().map(|bump| bump.id).collect();
-    let sent: Vec<_> = bumps.iter().map(|bump| bump.sent).collect();
-    let [to_user, to_other] = [0, 1].map(|side: usize| bumps.iter().map(|bump| bump.unread[side]).collect::<Vec<_>>());
-    let rows = client.query(statement, &[&ids, &sent, &to_user, &to_other, &now]).await?;
+    counted(&client.query(statement, &Bumps::new(bumps, now).parameters()).await?)
+}
+
+/// What is added to conversations, by the column.
+pub(super) struct Bumps {
+    ids: Vec<ConversationId>,
+    sent: Vec<i32>,
+    unread: [Vec<i32>; 2],
+    now: OffsetDateTime,
+}
+
+impl Bumps {
+    pub(super) fn new(bumps: &[Bump], now: OffsetDateTime) -> Self {
+        Self {
+            ids: bumps.iter().map(|bump| bump.id).collect(),
+            sent: bumps.iter().map(|bump| bump.sent).collect(),
+            unread: [0, 1].map(|side: usize| bumps.iter().map(|bump| bump.unread[side]).collect()),
+            now,
+        }
+    }
+
+    /// In the order in which [`BUMP`] numbers them.
+    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 5] {
+        let [to_user, to_other] = &self.unread;
+        [&self.ids, &self.sent, to_user, to_other, &self.now]
+    }
+}
+
+/// Where conversations stand, as [`BUMP`] returns it.
+pub(super) fn counted(rows: &[Row]) -> Result<HashMap<ConversationId, Counted>, StoreError> {
     let counted = |row: &Row| {
         let unread = [row.try_get(3)?, row.try_get(4)?];
         Ok((row.try_get(0)?, Counted { last_seq: row.try_get(1)?, last_activity_at: row.try_get(2)?, unread }))

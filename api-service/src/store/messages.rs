@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
-use shared::ids::{LocationId, PersonId};
+use shared::ids::{ConversationId, LocationId, MessageId, PersonId};
 use shared::participant::{Conversation, Participant};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
@@ -63,31 +63,34 @@ pub(super) const BY_CLIENT_ID: &str = concat!(
            and coalesce('user:' || m.sender_user_id::text, 'contact:' || m.sender_contact_id::text) = x.sender"
 );
 
-/// Inserts messages whose content is in the columns `$content`, which are the parameters from $11 on, of the types `$types`.
+/// Inserts messages whose content is in the columns `$content`, which are the parameters from $10 on, of the types `$types`;
+/// `$times` is the one behind them.
 macro_rules! insert {
-    ($content:literal, $types:literal) => {
+    ($content:literal, $types:literal, $times:literal) => {
         concat!(
             "insert into messages (id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
-                receiver_contact_id, sent_at, conversation_id, seq, client_message_id, ",
+                receiver_contact_id, conversation_id, seq, client_message_id, sent_at, ",
             $content,
             ") select id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
-                receiver_contact_id, sent_at, conversation_id, seq, client_message_id, ",
+                receiver_contact_id, conversation_id, seq, client_message_id, sent_at, ",
             $content,
-            " from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
-                $8::uuid[], $9::bigint[], $10::uuid[], ",
+            " from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[],
+                $8::bigint[], $9::uuid[], ",
             $types,
-            ") as x (id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
-                receiver_contact_id, sent_at, conversation_id, seq, client_message_id, ",
+            ", ",
+            $times,
+            "::timestamptz[]) as x (id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
+                receiver_contact_id, conversation_id, seq, client_message_id, ",
             $content,
-            ")"
+            ", sent_at)"
         )
     };
 }
 
 /// The statement that writes messages.
 pub(super) fn insert_statement(sealing: &Sealing) -> &'static str {
-    const PLAIN: &str = insert!("content", "$11::text[]");
-    const SEALED: &str = insert!("content_key, content_sealed", "$11::uuid[], $12::bytea[]");
+    const PLAIN: &str = insert!("content", "$10::text[]", "$11");
+    const SEALED: &str = insert!("content_key, content_sealed", "$10::uuid[], $11::bytea[]", "$12");
     if sealing.is_some() { SEALED } else { PLAIN }
 }
 
@@ -110,39 +113,79 @@ pub(super) async fn insert(
     messages: &[Message],
     sealing: &Sealing,
 ) -> Result<(), StoreError> {
-    let column = |value: fn(&NewMessage) -> Option<&str>| messages.iter().map(|m| value(&m.new)).collect::<Vec<_>>();
-    let ids: Vec<_> = messages.iter().map(|m| m.id).collect();
-    let locations = column(|m| Some(m.conversation.location().as_str()));
-    let sender_users = column(|m| m.sender.user_id().map(PersonId::as_str));
-    let receiver_users = column(|m| m.receiver.user_id().map(PersonId::as_str));
-    let sender_contacts = column(|m| m.sender.contact_id().map(PersonId::as_str));
-    let receiver_contacts = column(|m| m.receiver.contact_id().map(PersonId::as_str));
-    let times: Vec<_> = messages.iter().map(|m| m.sent_at).collect();
-    let conversations: Vec<_> = messages.iter().map(|m| m.new.conversation.id()).collect();
-    let seqs: Vec<_> = messages.iter().map(|m| m.seq).collect();
-    let client_ids: Vec<Option<Uuid>> = messages.iter().map(|m| m.new.client_message_id).collect();
-    let (contents, sealed);
-    let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
-        &ids,
-        &locations,
-        &sender_users,
-        &receiver_users,
-        &sender_contacts,
-        &receiver_contacts,
-        &times,
-        &conversations,
-        &seqs,
-        &client_ids,
-    ];
-    if let Some(keys) = sealing {
-        sealed = seal(messages, keys)?;
-        parameters.extend([&sealed.0 as &(dyn ToSql + Sync), &sealed.1]);
-    } else {
-        contents = column(|m| Some(m.content.as_str()));
-        parameters.push(&contents);
-    }
+    let columns = Columns::new(messages, sealing)?;
+    let times: Vec<_> = messages.iter().map(|message| message.sent_at).collect();
+    let mut parameters = columns.parameters();
+    parameters.push(&times);
     client.execute(statement, &parameters).await?;
     Ok(())
+}
+
+/// New messages by the column, without their times.
+pub(super) struct Columns<'a> {
+    pub(super) ids: Vec<MessageId>,
+    locations: Vec<&'a str>,
+    /// Senders and receivers that are users, and those that are contacts.
+    people: [Vec<Option<&'a str>>; 4],
+    conversations: Vec<ConversationId>,
+    seqs: Vec<i64>,
+    client_ids: Vec<Option<Uuid>>,
+    contents: Contents<'a>,
+}
+
+enum Contents<'a> {
+    Plain(Vec<&'a str>),
+    Sealed(Vec<DataKeyId>, Vec<Vec<u8>>),
+}
+
+impl<'a> Columns<'a> {
+    /// Seals the contents, where that is wanted.
+    pub(super) fn new(messages: &'a [Message], sealing: &Sealing) -> Result<Self, StoreError> {
+        fn column<'a, T>(messages: &'a [Message], value: impl Fn(&'a Message) -> T) -> Vec<T> {
+            messages.iter().map(value).collect()
+        }
+        Ok(Self {
+            ids: column(messages, |m| m.id),
+            locations: column(messages, |m| m.new.conversation.location().as_str()),
+            people: [
+                column(messages, |m| m.new.sender.user_id().map(PersonId::as_str)),
+                column(messages, |m| m.new.receiver.user_id().map(PersonId::as_str)),
+                column(messages, |m| m.new.sender.contact_id().map(PersonId::as_str)),
+                column(messages, |m| m.new.receiver.contact_id().map(PersonId::as_str)),
+            ],
+            conversations: column(messages, |m| m.new.conversation.id()),
+            seqs: column(messages, |m| m.seq),
+            client_ids: column(messages, |m| m.new.client_message_id),
+            contents: match sealing {
+                Some(keys) => {
+                    let (keys, sealed) = seal(messages, keys)?;
+                    Contents::Sealed(keys, sealed)
+                }
+                None => Contents::Plain(column(messages, |m| m.new.content.as_str())),
+            },
+        })
+    }
+
+    /// In the order in which [`insert_statement`] numbers them; all but the last.
+    pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let [sender_users, receiver_users, sender_contacts, receiver_contacts] = &self.people;
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
+            &self.ids,
+            &self.locations,
+            sender_users,
+            receiver_users,
+            sender_contacts,
+            receiver_contacts,
+            &self.conversations,
+            &self.seqs,
+            &self.client_ids,
+        ];
+        match &self.contents {
+            Contents::Plain(contents) => parameters.push(contents),
+            Contents::Sealed(keys, sealed) => parameters.extend([keys as &(dyn ToSql + Sync), sealed]),
+        }
+        parameters
+    }
 }
 
 /// A page of one conversation. The tenant is compared outside: within, PostgreSQL would take the two conditions for

@@ -1,8 +1,9 @@
 //! The transaction of a batch of sends: conversations, messages, outbox and audit trail together, or nothing.
 //!
-//! Two round trips whatever the size: begin, count the conversations up, which locks them, and look for repeats; then write
-//! everything and commit. Repeats are rare, so every send is counted as new at first; where one turns out to be none, all is
-//! undone and counted again without it.
+//! Ordinarily it is one statement whatever the size ([`at_once`]), which writes nothing unless every conversation is open and
+//! no send a repeat. Otherwise it is two round trips ([`step_by_step`]): begin, count the conversations up, which locks them,
+//! and look for repeats; then write everything and commit. Where a send turns out to be a repeat, all is undone and counted
+//! again without it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -15,12 +16,13 @@ use shared::event::Draft;
 use shared::ids::{ConversationId, LocationId, MessageId};
 use shared::participant::Participant;
 use shared::redacted::Redacted;
+use time::OffsetDateTime;
 use tokio::try_join;
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
 use super::audit::{self, Lease};
-use super::conversations::{self, Bump, Counted};
+use super::conversations::{self, Bump, Bumps, Counted};
 use super::data_keys::{self, Sealing};
 use super::outbox::{self, OutboxEntry, OutboxEvent};
 use super::{Store, StoreError, messages};
@@ -60,15 +62,23 @@ impl Store {
         self.with(async |client| {
             let locations = batch.iter().map(|new| new.conversation.location());
             let sealing = data_keys::sealing(client, self.vault.as_deref(), locations).await?;
-            let statements = Statements::prepare(client, &sealing).await?;
-            let terms = Terms { statements, sealing, vault: self.vault.as_deref() };
-            let lease = self.chains.lend(client).await?;
-            let done = send(client, &terms, batch, origins, lease).await;
-            if done.is_err() {
-                // On a broken connection this fails too, and the pool drops it.
-                let _ = client.batch_execute("rollback").await;
+            let mut lease = self.chains.lend(client).await?;
+            if let Some(written) = at_once(client, &sealing, batch, origins, &mut lease).await? {
+                lease.committed();
+                return written.done(batch, origins);
             }
-            done
+            // Rare, and larger than all the rest.
+            Box::pin(async {
+                let statements = Statements::prepare(client, &sealing).await?;
+                let terms = Terms { statements, sealing, vault: self.vault.as_deref() };
+                let done = step_by_step(client, &terms, batch, origins, lease).await;
+                if done.is_err() {
+                    // On a broken connection this fails too, and the pool drops it.
+                    let _ = client.batch_execute("rollback").await;
+                }
+                done
+            })
+            .await
         })
         .await
     }
@@ -103,7 +113,115 @@ impl Statements {
     }
 }
 
-async fn send(
+/// All that a batch of new messages writes, in one statement. Parameters: those of [`audit::APPEND`], $1 to $21; those of
+/// [`conversations::BUMP`], $22 to $26; then the messages' columns, of which `$content` are those from $36 on, of the types
+/// `$types`. Places in a conversation are relative to where it then stands.
+///
+/// `bumped` counts nothing when a conversation is not open or a client id is known, and everything else is written when it has
+/// counted all of them: behind the locks, so the outbox is in the order of the commits. What was committed while it waited for a
+/// lock it does not see: a repeat of that violates the index of client ids, which undoes everything.
+macro_rules! at_once {
+    ($content:literal, $types:literal) => {
+        concat!(
+            "with bumped as (",
+            conversations::count_up!(
+                "$22",
+                "$23",
+                "$24",
+                "$25",
+                "$26",
+                " and (select count(*) from conversations where id = any($22::uuid[])) = cardinality($22::uuid[])
+                  and not exists (
+                      select from unnest($35::uuid[], $28::text[], $29::text[], $31::text[])
+                          as x (client_message_id, location_id, user_id, contact_id)
+                      join messages m on m.client_message_id = x.client_message_id and m.location_id = x.location_id
+                           and coalesce('user:' || m.sender_user_id::text, 'contact:' || m.sender_contact_id::text)
+                               = coalesce('user:' || x.user_id, 'contact:' || x.contact_id)
+                  )"
+            ),
+            "), written as (
+                insert into messages (id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
+                    receiver_contact_id, conversation_id, seq, client_message_id, sent_at, ",
+            $content,
+            ") select x.id, x.location_id, x.sender_user_id, x.receiver_user_id, x.sender_contact_id,
+                    x.receiver_contact_id, x.conversation_id, b.last_seq + x.seq, x.client_message_id, b.last_activity_at, ",
+            $content,
+            "   from unnest($27::uuid[], $28::text[], $29::text[], $30::text[], $31::text[], $32::text[], $33::uuid[],
+                    $34::bigint[], $35::uuid[], ",
+            $types,
+            ") as x (id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
+                    receiver_contact_id, conversation_id, seq, client_message_id, ",
+            $content,
+            ")  join bumped b on b.id = x.conversation_id
+            ), remembered as (
+                insert into outbox (kind, message_ids) select 'message', $27::uuid[]
+                where (select count(*) from bumped) = cardinality($22::uuid[])
+                returning id
+            ), head as (",
+            audit::move_end!(" and (select count(*) from bumped) = cardinality($22::uuid[])"),
+            "), noted as (",
+            audit::add_rows!(" where (select count(*) from bumped) = cardinality($22::uuid[])"),
+            ") select b.*, (select id from remembered) from bumped b"
+        )
+    };
+}
+
+fn at_once_statement(sealing: &Sealing) -> &'static str {
+    const PLAIN: &str = at_once!("content", "$36::text[]");
+    const SEALED: &str = at_once!("content_key, content_sealed", "$36::uuid[], $37::bytea[]");
+    if sealing.is_some() { SEALED } else { PLAIN }
+}
+
+/// What was written, and is on disk.
+struct Written {
+    verdicts: Vec<Verdict>,
+    new: Vec<Message>,
+    counted: HashMap<ConversationId, Counted>,
+    outbox_id: i64,
+}
+
+impl Written {
+    fn done(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<Done, StoreError> {
+        let changed = changed(&self.new, &self.counted)?;
+        done(&self.verdicts, batch, origins, &self.new, Some((self.outbox_id, changed)))
+    }
+}
+
+/// Writes a batch as if all of it were new and every conversation open. `None`, and nothing is written, when that is not so
+/// or another transaction stands in the way.
+async fn at_once(
+    client: &Object,
+    sealing: &Sealing,
+    batch: &[Arc<NewMessage>],
+    origins: &[Origin],
+    lease: &mut Lease,
+) -> Result<Option<Written>, StoreError> {
+    let judged = judge(batch, &HashMap::new());
+    let mut new = place(batch, &judged)?;
+    let trail = audit_rows(&judged.verdicts, batch, origins, &new)?;
+    let statement = client.prepare_cached(at_once_statement(sealing)).await?;
+    let placed = lease.place(&trail)?;
+    let rows = {
+        let (trail, bumps) = (placed.columns()?, Bumps::new(&judged.bumps, now()));
+        let messages = messages::Columns::new(&new, sealing)?;
+        let parameters = [&trail.parameters()[..], &bumps.parameters(), &messages.parameters()].concat();
+        match client.query(&statement, &parameters).await.map_err(StoreError::from) {
+            // Undone, and certainly so: the other transaction is looked at behind the locks.
+            Err(StoreError::Contended(_)) => Vec::new(),
+            rows => rows?,
+        }
+    };
+    let Some(row) = rows.first() else {
+        lease.withdraw();
+        return Ok(None);
+    };
+    let outbox_id = row.try_get(5)?;
+    let counted = conversations::counted(&rows)?;
+    settle(&mut new, &counted)?;
+    Ok(Some(Written { verdicts: judged.verdicts, new, counted, outbox_id }))
+}
+
+async fn step_by_step(
     client: &Object,
     terms: &Terms<'_>,
     batch: &[Arc<NewMessage>],
@@ -135,12 +253,12 @@ async fn send(
             client.batch_execute("rollback").await?;
             continue;
         }
-        let new = place(batch, &judged, &begun.counted)?;
+        let mut new = place(batch, &judged)?;
+        settle(&mut new, &begun.counted)?;
         let trail = audit_rows(&judged.verdicts, batch, origins, &new)?;
         let outbox_id = write(client, terms, &new, &trail, &mut lease).await?;
         lease.committed();
-        let changed = changed(&new, &begun.counted)?;
-        return done(&judged.verdicts, batch, origins, &new, Some((outbox_id, changed)));
+        return Written { verdicts: judged.verdicts, new, counted: begun.counted, outbox_id }.done(batch, origins);
     }
 }
 
@@ -299,33 +417,37 @@ fn judge(batch: &[Arc<NewMessage>], stored: &HashMap<RepeatKey, Message>) -> Jud
     Judged { verdicts, bumps: bumps.into_values().collect() }
 }
 
-/// Gives the new messages of a batch their place, in its order; `counted` has them already. Free of SQL.
-fn place(
-    batch: &[Arc<NewMessage>],
-    judged: &Judged,
-    counted: &HashMap<ConversationId, Counted>,
-) -> Result<Vec<Message>, StoreError> {
-    let mut before = counted.clone();
-    for bump in &judged.bumps {
-        let counted = before.get_mut(&bump.id).ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
-        counted.last_seq -= i64::from(bump.sent);
-    }
+/// Gives the new messages of a batch their places, in its order, relative to where their conversations will stand with
+/// them: the last one has 0. Free of SQL.
+fn place(batch: &[Arc<NewMessage>], judged: &Judged) -> Result<Vec<Message>, StoreError> {
+    let mut seqs: HashMap<ConversationId, i64> =
+        judged.bumps.iter().map(|bump| (bump.id, -i64::from(bump.sent))).collect();
     let new = judged.verdicts.iter().zip(batch).filter(|(verdict, _)| verdict.is_new());
     new.map(|(_, new)| {
-        let counted = before
-            .get_mut(&new.conversation.id())
-            .ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
-        counted.last_seq += 1;
+        let seq = seqs.get_mut(&new.conversation.id()).ok_or_else(|| StoreError::internal("a send is not counted"))?;
+        *seq += 1;
         Ok(Message {
             id: Uuid::now_v7(),
             new: new.clone(),
-            seq: counted.last_seq,
-            sent_at: counted.last_activity_at,
+            seq: *seq,
+            sent_at: OffsetDateTime::UNIX_EPOCH,
             delivered_at: None,
             read_at: None,
         })
     })
     .collect()
+}
+
+/// Gives placed messages the places and times that they have in their conversations, as counted. Free of SQL.
+fn settle(new: &mut [Message], counted: &HashMap<ConversationId, Counted>) -> Result<(), StoreError> {
+    for message in new {
+        let counted = counted
+            .get(&message.new.conversation.id())
+            .ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
+        message.seq += counted.last_seq;
+        message.sent_at = counted.last_activity_at;
+    }
+    Ok(())
 }
 
 /// How the conversations of new messages stand with them.
@@ -380,7 +502,6 @@ mod tests {
     use shared::participant::Conversation;
     use shared::request::RequestContext;
     use shared::token::{Actor, KeyId, Principal};
-    use time::OffsetDateTime;
 
     fn origin() -> Origin {
         let principal = Principal {
@@ -413,6 +534,12 @@ mod tests {
         batch.iter().map(|new| (new.conversation.id(), stands(new.conversation.id()))).collect()
     }
 
+    fn placed(batch: &[Arc<NewMessage>], judged: &Judged, counted: &HashMap<ConversationId, Counted>) -> Vec<Message> {
+        let mut new = place(batch, judged).unwrap();
+        settle(&mut new, counted).unwrap();
+        new
+    }
+
     fn stored(new: &Arc<NewMessage>) -> (RepeatKey, Message) {
         let message = Message { new: new.clone(), ..crate::domain::message::tests::example() };
         (repeat_key(new).unwrap(), message)
@@ -422,7 +549,7 @@ mod tests {
     fn what_became_of_sends_does_not_show_what_was_sent() {
         let batch = [new("user:d", "contact:p", "hunter2", None)];
         let judged = judge(&batch, &HashMap::new());
-        let placed = place(&batch, &judged, &counted(&batch, &judged, now())).unwrap();
+        let placed = placed(&batch, &judged, &counted(&batch, &judged, now()));
         let done =
             done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new()))).unwrap();
         assert!(matches!(&done.outcomes[0], SendOutcome::Sent(json) if json.expose().contains("hunter2")));
@@ -441,7 +568,7 @@ mod tests {
         let bump = judged.bumps.iter().find(|bump| bump.id == batch[0].conversation.id()).unwrap();
         assert_eq!((bump.sent, bump.unread), (3, [1, 2]));
         let at = now();
-        let placed = place(&batch, &judged, &counted(&batch, &judged, at)).unwrap();
+        let placed = placed(&batch, &judged, &counted(&batch, &judged, at));
         assert_eq!(placed.iter().map(|message| message.seq).collect::<Vec<_>>(), [11, 12, 11, 13]);
         assert!(placed.iter().all(|message| message.sent_at == at), "the time is the database's word");
     }
@@ -453,7 +580,7 @@ mod tests {
         let batch = [&batch[..], &[other]].concat();
         let judged = judge(&batch, &HashMap::new());
         let counted = counted(&batch, &judged, now());
-        let placed = place(&batch, &judged, &counted).unwrap();
+        let placed = placed(&batch, &judged, &counted);
         let mut told: Vec<_> = changed(&placed, &counted)
             .unwrap()
             .into_iter()
@@ -484,7 +611,7 @@ mod tests {
         assert!(matches!(&verdicts[3], Verdict::IdReused));
         assert!(matches!(&verdicts[4], Verdict::New), "another sender's ids are its own");
         assert!(matches!(&verdicts[5], Verdict::IdReused));
-        let placed = place(&batch, &judged, &counted(&batch, &judged, now())).unwrap();
+        let placed = placed(&batch, &judged, &counted(&batch, &judged, now()));
         assert_eq!(placed.iter().map(|message| message.seq).collect::<Vec<_>>(), [11, 12]);
         let done =
             done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new()))).unwrap();
