@@ -350,7 +350,7 @@ async fn whatever_an_owner_of_the_database_changes_is_found_and_named() {
         (format!("update {log} set at = at + interval '1 microsecond' where {}", at(1)), "row 1 was altered".to_owned()),
         (format!("update {log} set at = 'infinity' where {}", at(1)), "row 1 was altered".to_owned()),
         (format!("update {log} set outcome = outcome + 1 where {}", at(2)), "row 2 was altered".to_owned()),
-        (format!("update {log} set location_id = null where {}", at(2)), "row 2 was altered".to_owned()),
+        (format!("update {log} set location_id = coalesce(location_id, '') || '0' where {}", at(2)), "row 2 was altered".to_owned()),
         (format!("update {log} set source = coalesce(source, '') || '0' where {}", at(2)), "row 2 was altered".to_owned()),
         (format!("update {log} set mac = set_byte(mac, 5, get_byte(mac, 5) # 1) where {}", at(2)), "row 2 was altered".to_owned()),
         (format!("delete from {log} where {}", at(2)), "row 2 is missing".to_owned()),
