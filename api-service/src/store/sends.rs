@@ -120,6 +120,7 @@ impl Statements {
 /// `bumped` counts nothing when a conversation is not open or a client id is known, and everything else is written when it has
 /// counted all of them: behind the locks, so the outbox is in the order of the commits. What was committed while it waited for a
 /// lock it does not see: a repeat of that violates the index of client ids, which undoes everything.
+/// So does a conversation that was deleted meanwhile: the outbox takes no row without ids.
 macro_rules! at_once {
     ($content:literal, $types:literal) => {
         concat!(
@@ -154,8 +155,9 @@ macro_rules! at_once {
             $content,
             ")  join bumped b on b.id = x.conversation_id
             ), remembered as (
-                insert into outbox (kind, message_ids) select 'message', $27::uuid[]
-                where (select count(*) from bumped) = cardinality($22::uuid[])
+                insert into outbox (kind, message_ids)
+                select 'message', case when (select count(*) from bumped) = cardinality($22::uuid[]) then $27::uuid[] end
+                where exists (select from bumped)
                 returning id
             ), head as (",
             audit::move_end!(" and (select count(*) from bumped) = cardinality($22::uuid[])"),

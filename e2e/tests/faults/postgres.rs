@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use e2e::trail::Trail;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
 
 use crate::{kill_for_a_while, setting, until};
 
@@ -54,5 +56,43 @@ async fn without_postgresql_everything_is_a_503_that_says_when_to_try_again_and_
     assert_eq!(row["last_message"]["id"], *messages.last().unwrap()["id"].as_str().unwrap());
     let ready = until(200, async || place.get("/readyz").await).await;
     assert_eq!(ready.ok(200), json!({"status": "ok"}));
+    setting.stack.stop().unwrap();
+}
+
+/// The service may not delete anything; an operator may, and in the middle of a batch.
+#[tokio::test]
+async fn a_conversation_that_is_deleted_under_a_batch_takes_nothing_of_its_neighbours_with_it() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let doctor = place.user("doc").at_one_service();
+    let patients: Vec<_> = (0..8).map(|number| place.contact(&format!("pat{number}"))).collect();
+    let first = doctor.say(&patients[0], "to be deleted").await;
+    for patient in &patients[1..] {
+        doctor.say(patient, "stays").await;
+    }
+    // What the one sees of the others stands still while its transaction lasts.
+    let database = setting.stack.env().database_url;
+    let [owner, observer] = [Trail::open(&database).await.client, Trail::open(&database).await.client];
+    let id = first["conversation_id"].as_str().unwrap();
+    owner.batch_execute(&format!("begin; delete from messages where conversation_id = '{id}'")).await.unwrap();
+    owner.batch_execute(&format!("delete from conversations where id = '{id}'")).await.unwrap();
+    let sends: Vec<_> = patients
+        .iter()
+        .map(|patient| {
+            let (doctor, patient) = (doctor.clone(), patient.clone());
+            tokio::spawn(async move { doctor.say(&patient, "under way").await })
+        })
+        .collect();
+    // Until somebody waits for the row.
+    let waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%conversations%'";
+    while observer.query(waiting, &[]).await.unwrap().is_empty() {}
+    owner.batch_execute("commit").await.unwrap();
+    let sent: Vec<Value> = join_all(sends).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(sent[0]["seq"], json!(1), "a conversation of its own");
+    for (patient, sent) in patients.iter().zip(&sent).skip(1) {
+        assert_eq!(sent["seq"], json!(2));
+        assert_eq!(doctor.messages(patient).await.len(), 2, "once");
+    }
+    assert_eq!(doctor.messages(&patients[0]).await, [sent[0].clone()]);
     setting.stack.stop().unwrap();
 }
