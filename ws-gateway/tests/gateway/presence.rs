@@ -19,20 +19,22 @@ const HASTY: [(&str, &str); 2] = [("PRESENCE_TTL_SECONDS", "3"), ("PRESENCE_LING
 const INBOX_OF_DOCTOR: &str = "location_id=loc1&user_id=doc123";
 const INBOX_OF_PATIENT: &str = "location_id=loc1&contact_id=pat456";
 
+const NOTHING: [Value; 0] = [];
+
 fn names() -> Names {
     Names::of(&"loc1".parse().unwrap())
 }
 
 async fn online(client: &mut Client) -> Value {
-    let frame = client.frame_beside("message").await;
-    assert_eq!((&frame["type"], &frame["online"]), (&json!("presence"), &json!(true)), "{frame}");
+    let frame = client.presence().await;
+    assert_eq!(frame["online"], true, "{frame}");
     assert!(frame["last_seen_at"].is_null(), "{frame}");
     frame
 }
 
 async fn offline(client: &mut Client) -> Value {
-    let frame = client.frame_beside("message").await;
-    assert_eq!((&frame["type"], &frame["online"]), (&json!("presence"), &json!(false)), "{frame}");
+    let frame = client.presence().await;
+    assert_eq!(frame["online"], false, "{frame}");
     assert!(frame["last_seen_at"].as_str().unwrap().ends_with('Z'), "{frame}");
     frame
 }
@@ -63,8 +65,8 @@ async fn written(redis: &RedisServer) {
 async fn whoever_shares_a_conversation_hears_of_coming_and_going_and_nobody_else() {
     let redis = RedisServer::start();
     let gateways = [Gateway::start(&redis, &HASTY).await, Gateway::start(&redis, &HASTY).await];
-    let (mut here, _) = Client::open(gateways[0].address, QUERY, &doctor()).await;
     let (mut watcher, _) = Client::open(gateways[0].address, QUERY, &service()).await;
+    let (mut here, _) = Client::open(gateways[0].address, QUERY, &doctor()).await;
     let stranger = token_for("nurse", Some(shared::participant::Kind::User), 3600);
     let beside = "location_id=loc1&user_id=nurse&contact_id=pat456";
     let (mut stranger, _) = Client::open(gateways[0].address, beside, &stranger).await;
@@ -73,6 +75,9 @@ async fn whoever_shares_a_conversation_hears_of_coming_and_going_and_nobody_else
     written(&redis).await;
     assert_eq!(here.frame().await["type"], "message");
     assert_eq!(watcher.frame().await["type"], "message");
+    // The doctor has come since the watcher watches: it may hear of that, if it knew by then that it may.
+    let early = watcher.all_presence().await;
+    assert!(early.iter().all(|frame| frame["user_id"] == "doc123" && frame["online"] == true), "{early:?}");
 
     // A socket of an inbox is presence too; a second one changes nothing.
     let (first, _) = Client::open(gateways[1].address, INBOX_OF_PATIENT, &patient()).await;
@@ -93,7 +98,7 @@ async fn whoever_shares_a_conversation_hears_of_coming_and_going_and_nobody_else
     // A watching service is nobody: it comes and goes unseen.
     let (_unseen, _) = Client::open(gateways[1].address, QUERY, &service()).await;
     for client in [&mut here, &mut watcher, &mut stranger, &mut inbox] {
-        assert_eq!(client.ask(r#"{"type":"ping"}"#).await["type"], "pong", "and nothing else");
+        assert_eq!(client.all_presence().await, NOTHING, "and nothing else");
     }
 }
 
@@ -110,7 +115,7 @@ async fn who_has_never_written_to_somebody_hears_only_when_the_api_service_says_
         client.xread_map(Some(1), Some(30_000), QUESTIONS, "0").await.unwrap();
     let question = Question::decode(&asked[QUESTIONS][0].1["r"]).unwrap();
     assert_eq!(question, Question { location: "loc1".parse().unwrap(), conversation });
-    assert_eq!(here.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+    assert_eq!(here.all_presence().await, NOTHING);
     client.publish::<(), _, _>(names().channel(), Notice::shared(conversation)).await.unwrap();
     online(&mut here).await;
 }
@@ -132,7 +137,7 @@ async fn a_page_that_is_loaded_again_does_not_flap() {
     // The one that it has left forgets it, and nobody notices.
     held(&redis, "contact:pat456", 2).await;
     held(&redis, "contact:pat456", 1).await;
-    assert_eq!(here.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+    assert_eq!(here.all_presence().await, NOTHING);
     // It counts from the end of the last socket, not from when it was told.
     let before = time::OffsetDateTime::now_utc();
     drop(page);
@@ -168,7 +173,7 @@ async fn people_of_a_gateway_that_died_without_a_word_go_with_its_lease_but_for_
     let began = Instant::now();
     offline(&mut here).await;
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
-    assert_eq!(at_nurse.ask(r#"{"type":"ping"}"#).await["type"], "pong", "the nurse was never away");
+    assert_eq!(at_nurse.all_presence().await, NOTHING, "the nurse was never away");
     held(&redis, "user:nurse", 1).await;
     let client = redis.client().await;
     let leases: Vec<String> = client.zrange(names().leases(), 0, -1, None, false, None, false).await.unwrap();
@@ -191,7 +196,7 @@ async fn a_gateway_that_goes_in_order_leaves_its_people_to_the_next() {
     let (there, _) = Client::open(staying.address, QUERY, &patient()).await;
     going.running.await.unwrap().unwrap();
     held(&redis, "contact:pat456", 1).await;
-    assert_eq!(here.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+    assert_eq!(here.all_presence().await, NOTHING);
     drop(there);
     offline(&mut here).await;
 }
@@ -207,7 +212,7 @@ async fn what_redis_has_lost_is_written_once_more_and_what_it_did_not_tell_is_se
     let (there, _) = Client::open(gateways[1].address, QUERY, &patient()).await;
     online(&mut here).await;
     redis.kill();
-    assert_eq!(here.frame().await["type"], "degraded");
+    assert_eq!(here.frame_beside("message").await["type"], "degraded");
     redis.restart_empty_after_kill();
     assert_eq!(here.frame_beside("resync").await["type"], "recovered");
     held(&redis, "user:doc123", 1).await;
@@ -222,6 +227,6 @@ async fn what_redis_has_lost_is_written_once_more_and_what_it_did_not_tell_is_se
     let () = client.hset(&lasting.1, ("silent", "")).await.unwrap();
     online(&mut here).await;
     let () = client.del(&lasting.1).await.unwrap();
-    let frame = here.frame().await;
+    let frame = here.presence().await;
     assert_eq!((&frame["online"], &frame["last_seen_at"]), (&json!(false), &json!(null)));
 }

@@ -1,5 +1,6 @@
 //! A WebSocket client that hides nothing, and a bare HTTP one.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
@@ -18,6 +19,10 @@ pub(crate) struct Client {
     pub(crate) ws: WebSocketStream<TcpStream>,
     /// Pings seen. The library answers each with the next read.
     pub(crate) pings: usize,
+    /// Who came and went. Apart: people come and go beside whatever a test is about.
+    presence: VecDeque<Value>,
+    /// Frames that came before the presence that a test waited for.
+    passed: VecDeque<Value>,
 }
 
 impl Client {
@@ -44,11 +49,51 @@ impl Client {
             request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         }
         let (ws, _) = timeout(PATIENCE, client_async(request, tcp)).await.expect("no answer")?;
-        Ok(Self { ws, pings: 0 })
+        Ok(Self { ws, pings: 0, presence: VecDeque::new(), passed: VecDeque::new() })
     }
 
-    /// The next text frame.
+    /// The next text frame, but for those of somebody's presence.
     pub(crate) async fn frame(&mut self) -> Value {
+        if let Some(passed) = self.passed.pop_front() {
+            return passed;
+        }
+        loop {
+            let frame = self.any_frame().await;
+            if frame["type"] != "presence" {
+                return frame;
+            }
+            self.presence.push_back(frame);
+        }
+    }
+
+    /// The next that is heard of somebody's coming and going.
+    pub(crate) async fn presence(&mut self) -> Value {
+        if let Some(heard) = self.presence.pop_front() {
+            return heard;
+        }
+        loop {
+            let frame = self.any_frame().await;
+            if frame["type"] == "presence" {
+                return frame;
+            }
+            self.passed.push_back(frame);
+        }
+    }
+
+    /// What was heard of anybody's coming and going and not handed out, up to the answer to a `ping` that is sent now.
+    pub(crate) async fn all_presence(&mut self) -> Vec<Value> {
+        self.send(r#"{"type":"ping"}"#).await;
+        loop {
+            let frame = self.any_frame().await;
+            match frame["type"].as_str() {
+                Some("pong") => return self.presence.drain(..).collect(),
+                Some("presence") => self.presence.push_back(frame),
+                _ => self.passed.push_back(frame),
+            }
+        }
+    }
+
+    async fn any_frame(&mut self) -> Value {
         loop {
             match self.message().await {
                 Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
