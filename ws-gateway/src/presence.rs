@@ -7,6 +7,7 @@
 //!
 //! Nothing waits for it, and no message depends on it. While Redis is away everybody stays as they were.
 
+mod ledger;
 mod people;
 mod questions;
 mod watched;
@@ -16,14 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::error::Error;
-use fred::types::Value;
-use fred::types::scripts::Script;
 use futures_util::StreamExt;
 use futures_util::stream;
 use metrics::counter;
 use parking_lot::Mutex;
-use shared::channel::presence::{Names, SEEN_KEPT_MILLIS, WHO_IS_ONLINE, WRITTEN_KEPT_MILLIS};
+use shared::channel::presence::WRITTEN_KEPT_MILLIS;
 use shared::channel::{Channel, Topology};
 use shared::event::{Event, Header};
 use shared::ids::LocationId;
@@ -35,8 +33,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::hub::{Attendance, Hub};
 use crate::outbound::Delivery;
-use crate::redis::run;
 use crate::view::View;
+use ledger::{Ledger, Name};
 use people::{Change, People};
 use questions::Questions;
 use watched::{Look, News, Watched};
@@ -123,23 +121,13 @@ impl Everybody {
             looking: Notify::new(),
             anew: Notify::new(),
         }));
-        let [change, lease, who] =
-            [topology.presence_script(), topology.lease_script(), WHO_IS_ONLINE].map(Script::from_lua);
-        let redis = Redis {
-            client: client.clone(),
-            gateway: uuid::Uuid::now_v7().simple().to_string(),
-            change,
-            lease,
-            who,
-            times,
-        };
-        let redis = Arc::new(redis);
-        let (telling, said, ended) = (everybody.0.clone(), redis.clone(), shutdown.clone());
+        let ledger = Arc::new(Ledger::new(client.clone(), topology, times.lease));
+        let (telling, said, ended) = (everybody.0.clone(), ledger.clone(), shutdown.clone());
         shutdown.spawn(async move { telling.tell(&said, &ended).await });
         let (looking, ended) = (everybody.0.clone(), shutdown.clone());
         shutdown.spawn(async move {
             tokio::select! {
-                () = looking.look(&redis) => {}
+                () = looking.look(&ledger) => {}
                 () = ended.begun() => {}
             }
         });
@@ -278,15 +266,15 @@ impl Inner {
     }
 
     /// Tells Redis who comes and goes, and that this gateway lives.
-    async fn tell(&self, redis: &Redis, shutdown: &Shutdown) {
+    async fn tell(&self, ledger: &Ledger, shutdown: &Shutdown) {
         let every = self.times.lease / PROLONGED;
         let mut prolong_at = Instant::now();
         while !shutdown.has_begun() {
             let now = Instant::now();
             if now >= prolong_at {
-                prolong_at = now + if self.prolong(redis).await { every } else { PAUSE };
+                prolong_at = now + if self.prolong(ledger).await { every } else { PAUSE };
             }
-            self.write(redis, self.changes(now)).await;
+            self.write(ledger, self.changes(now)).await;
             // Whoever comes or goes meanwhile goes together into the next round.
             sleep_until(now + APART).await;
             let due = self.due().unwrap_or(prolong_at).min(prolong_at);
@@ -299,7 +287,7 @@ impl Inner {
         }
         // Whoever was here is most likely at another gateway by now, or will be soon; whoever is not goes with the lease.
         let lease = self.times.linger;
-        let last = self.names().into_iter().map(|name| async move { redis.prolong(&name, lease, 0).await });
+        let last = self.names().into_iter().map(|name| async move { ledger.prolong(&name, lease, 0).await });
         stream::iter(last).buffer_unordered(AT_ONCE).for_each(async |_unreachable| {}).await;
     }
 
@@ -328,9 +316,9 @@ impl Inner {
         changes
     }
 
-    async fn write(&self, redis: &Redis, changes: Vec<(Name, Vec<Change>)>) {
+    async fn write(&self, ledger: &Ledger, changes: Vec<(Name, Vec<Change>)>) {
         let write = async |(name, changes): (Name, Vec<Change>)| {
-            let written = redis.change(&name, &changes).await;
+            let written = ledger.change(&name, &changes).await;
             (name, changes, written)
         };
         let mut writing = stream::iter(changes.into_iter().map(write)).buffer_unordered(AT_ONCE);
@@ -358,7 +346,7 @@ impl Inner {
 
     /// Prolongs the lease of every location, and sends away those who were at gateways that have died. Returns whether that is
     /// enough for a while.
-    async fn prolong(&self, redis: &Redis) -> bool {
+    async fn prolong(&self, ledger: &Ledger) -> bool {
         let lease = self.times.lease;
         let names: Vec<_> = {
             let places = self.places.lock();
@@ -366,7 +354,7 @@ impl Inner {
             places.iter().map(|(location, place)| (Name::of(location, place), sweep(place))).collect()
         };
         let prolong = async |(name, sweep): (Name, usize)| {
-            let prolonged = redis.prolong(&name, lease, sweep).await;
+            let prolonged = ledger.prolong(&name, lease, sweep).await;
             (name, prolonged)
         };
         let mut prolonging = stream::iter(names.into_iter().map(prolong)).buffer_unordered(AT_ONCE);
@@ -395,7 +383,7 @@ impl Inner {
     }
 
     /// Looks at those who are watched, and at all of them now and then.
-    async fn look(&self, redis: &Redis) {
+    async fn look(&self, ledger: &Ledger) {
         let mut all_at = Instant::now() + self.times.look;
         loop {
             let began = Instant::now();
@@ -413,7 +401,7 @@ impl Inner {
                 continue;
             }
             let see = async |(location, looks): (LocationId, Vec<Look>)| {
-                let seen = redis.who_is_online(&location, &looks).await;
+                let seen = ledger.who_is_online(&location, &looks).await;
                 (location, looks, seen)
             };
             let mut seeing = stream::iter(looks.into_iter().map(see)).buffer_unordered(AT_ONCE);
@@ -458,12 +446,6 @@ impl Inner {
     }
 }
 
-/// A location, and the name under which this gateway's people are written down there.
-struct Name {
-    location: LocationId,
-    incarnation: u32,
-}
-
 impl Name {
     fn of(location: &LocationId, place: &Place) -> Self {
         Self { location: location.clone(), incarnation: place.people.incarnation() }
@@ -471,65 +453,5 @@ impl Name {
 
     fn is_of(&self, place: &Place) -> bool {
         self.incarnation == place.people.incarnation()
-    }
-}
-
-/// What is said to Redis.
-struct Redis {
-    client: Client,
-    /// This gateway, from its start to its end.
-    gateway: String,
-    change: Script,
-    lease: Script,
-    who: Script,
-    times: Times,
-}
-
-impl Redis {
-    /// What [`Topology::presence_script`] and [`Topology::lease_script`] take first.
-    fn beginning(&self, name: &Name, lease: Duration) -> (Names, Vec<String>, Vec<Value>) {
-        let (names, gateway) = (Names::of(&name.location), format!("{}-{}", self.gateway, name.incarnation));
-        let keys = vec![names.leases(), names.people(&gateway)];
-        let arguments = [
-            gateway,
-            names.channel().to_owned(),
-            lease.as_millis().to_string(),
-            SEEN_KEPT_MILLIS.to_string(),
-            (2 * WRITTEN_KEPT_MILLIS).to_string(),
-        ];
-        (names, keys, arguments.into_iter().map(Value::from).collect())
-    }
-
-    async fn change(&self, name: &Name, changes: &[Change]) -> Result<(), Error> {
-        let (names, mut keys, mut arguments) = self.beginning(name, self.times.lease);
-        for Change { who, left } in changes {
-            keys.push(names.person(who));
-            arguments.push(who.to_string().into());
-            arguments.push(left.map_or(String::new(), |left| left.elapsed().as_millis().to_string()).into());
-        }
-        run::<Value>(&self.client, &self.change, keys, &arguments).await.map(drop)
-    }
-
-    async fn prolong(&self, name: &Name, lease: Duration, sweep: usize) -> Result<(usize, usize), Error> {
-        let (_, keys, mut arguments) = self.beginning(name, lease);
-        arguments.push(sweep.to_string().into());
-        run(&self.client, &self.lease, keys, &arguments).await
-    }
-
-    /// Everybody's presence, and for how long it has been so.
-    async fn who_is_online(
-        &self,
-        location: &LocationId,
-        looks: &[Look],
-    ) -> Result<Vec<(Presence, Option<Duration>)>, Error> {
-        let names = Names::of(location);
-        let keys: Vec<_> =
-            [names.leases()].into_iter().chain(looks.iter().map(|look| names.person(&look.who))).collect();
-        let answer: Vec<i64> = run(&self.client, &self.who, keys, &[]).await?;
-        let seen = answer.chunks_exact(3).map(|of| {
-            let lasts = u64::try_from(of[2]).ok().map(Duration::from_millis);
-            (Presence::read(of[0], of[1]), lasts)
-        });
-        Ok(seen.collect())
     }
 }

@@ -1,36 +1,33 @@
 //! The transaction of a batch of sends: conversations, messages, outbox and audit trail together, or nothing.
 //!
-//! Ordinarily it is one statement whatever the size ([`at_once`]), which writes nothing unless every conversation is open and
-//! no send a repeat. Otherwise it is two round trips ([`step_by_step`]): begin, count the conversations up, which locks them,
+//! Ordinarily it is one statement whatever the size ([`at_once()`]), which writes nothing unless every conversation is open and
+//! no send a repeat. Otherwise it is two round trips ([`step_by_step()`]): begin, count the conversations up, which locks them,
 //! and look for repeats; then write everything and commit. Where a send turns out to be a repeat, all is undone and counted
 //! again without it.
 
+mod at_once;
+mod judging;
+mod step_by_step;
+
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
-use deadpool_postgres::Object;
 use shared::audit::Action;
 use shared::channel::Channel;
 use shared::event::Draft;
-use shared::ids::{ConversationId, LocationId, MessageId};
-use shared::participant::Participant;
+use shared::ids::{ConversationId, MessageId};
 use shared::redacted::Redacted;
-use time::OffsetDateTime;
-use tokio::try_join;
-use tokio_postgres::Statement;
-use uuid::Uuid;
 
-use super::audit::{self, Lease};
-use super::conversations::{self, Bump, Bumps, Counted};
-use super::data_keys::{self, Sealing};
-use super::outbox::{self, OutboxEntry, OutboxEvent};
-use super::{Store, StoreError, messages};
+use super::conversations::Counted;
+use super::outbox::{OutboxEntry, OutboxEvent};
+use super::{Store, StoreError, data_keys};
 use crate::audit::row::Row as AuditRow;
 use crate::domain::inbox::{Changed, Standing};
-use crate::domain::message::{Message, NewMessage, now};
+use crate::domain::message::{Message, NewMessage};
 use crate::domain::origin::Origin;
-use crate::vault::Vault;
+use at_once::at_once;
+use judging::Verdict;
+use step_by_step::{Statements, Terms, step_by_step};
 
 /// What became of one send.
 #[derive(Debug, Clone)]
@@ -84,96 +81,6 @@ impl Store {
     }
 }
 
-/// What is known before the transaction begins.
-struct Terms<'a> {
-    statements: Statements,
-    sealing: Sealing,
-    vault: Option<&'a Vault>,
-}
-
-/// Prepared before the transaction: within it, everything must be on its way in one go and in order.
-struct Statements {
-    bump: Statement,
-    repeats: Statement,
-    insert: Statement,
-    remember: Statement,
-    audit: Statement,
-}
-
-impl Statements {
-    async fn prepare(client: &Object, sealing: &Sealing) -> Result<Self, StoreError> {
-        let (bump, repeats, insert, remember, audit) = try_join!(
-            client.prepare_cached(conversations::BUMP),
-            client.prepare_cached(messages::BY_CLIENT_ID),
-            client.prepare_cached(messages::insert_statement(sealing)),
-            client.prepare_cached(outbox::INSERT_MESSAGES),
-            client.prepare_cached(audit::APPEND),
-        )?;
-        Ok(Self { bump, repeats, insert, remember, audit })
-    }
-}
-
-/// All that a batch of new messages writes, in one statement. Parameters: those of [`audit::APPEND`], $1 to $21; those of
-/// [`conversations::BUMP`], $22 to $26; then the messages' columns, of which `$content` are those from $36 on, of the types
-/// `$types`. Places in a conversation are relative to where it then stands.
-///
-/// `bumped` counts nothing when a conversation is not open or a client id is known, and everything else is written when it has
-/// counted all of them: behind the locks, so the outbox is in the order of the commits. What was committed while it waited for a
-/// lock it does not see: a repeat of that violates the index of client ids, which undoes everything.
-/// So does a conversation that was deleted meanwhile: the outbox takes no row without ids.
-macro_rules! at_once {
-    ($content:literal, $types:literal) => {
-        concat!(
-            "with bumped as (",
-            conversations::count_up!(
-                "$22",
-                "$23",
-                "$24",
-                "$25",
-                "$26",
-                " and (select count(*) from conversations where id = any($22::uuid[])) = cardinality($22::uuid[])
-                  and not exists (
-                      select from unnest($35::uuid[], $28::text[], $29::text[], $31::text[])
-                          as x (client_message_id, location_id, user_id, contact_id)
-                      join messages m on m.client_message_id = x.client_message_id and m.location_id = x.location_id
-                           and coalesce('user:' || m.sender_user_id::text, 'contact:' || m.sender_contact_id::text)
-                               = coalesce('user:' || x.user_id, 'contact:' || x.contact_id)
-                  )"
-            ),
-            "), written as (
-                insert into messages (id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
-                    receiver_contact_id, conversation_id, seq, client_message_id, sent_at, ",
-            $content,
-            ") select x.id, x.location_id, x.sender_user_id, x.receiver_user_id, x.sender_contact_id,
-                    x.receiver_contact_id, x.conversation_id, b.last_seq + x.seq, x.client_message_id, b.last_activity_at, ",
-            $content,
-            "   from unnest($27::uuid[], $28::text[], $29::text[], $30::text[], $31::text[], $32::text[], $33::uuid[],
-                    $34::bigint[], $35::uuid[], ",
-            $types,
-            ") as x (id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
-                    receiver_contact_id, conversation_id, seq, client_message_id, ",
-            $content,
-            ")  join bumped b on b.id = x.conversation_id
-            ), remembered as (
-                insert into outbox (kind, message_ids)
-                select 'message', case when (select count(*) from bumped) = cardinality($22::uuid[]) then $27::uuid[] end
-                where exists (select from bumped)
-                returning id
-            ), head as (",
-            audit::move_end!(" and (select count(*) from bumped) = cardinality($22::uuid[])"),
-            "), noted as (",
-            audit::add_rows!(" where (select count(*) from bumped) = cardinality($22::uuid[])"),
-            ") select b.*, (select id from remembered) from bumped b"
-        )
-    };
-}
-
-fn at_once_statement(sealing: &Sealing) -> &'static str {
-    const PLAIN: &str = at_once!("content", "$36::text[]");
-    const SEALED: &str = at_once!("content_key, content_sealed", "$36::uuid[], $37::bytea[]");
-    if sealing.is_some() { SEALED } else { PLAIN }
-}
-
 /// What was written, and is on disk.
 struct Written {
     verdicts: Vec<Verdict>,
@@ -187,145 +94,6 @@ impl Written {
         let changed = changed(&self.new, &self.counted)?;
         done(&self.verdicts, batch, origins, &self.new, Some((self.outbox_id, changed)))
     }
-}
-
-/// Writes a batch as if all of it were new and every conversation open. `None`, and nothing is written, when that is not so
-/// or another transaction stands in the way.
-async fn at_once(
-    client: &Object,
-    sealing: &Sealing,
-    batch: &[Arc<NewMessage>],
-    origins: &[Origin],
-    lease: &mut Lease,
-) -> Result<Option<Written>, StoreError> {
-    let judged = judge(batch, &HashMap::new());
-    let mut new = place(batch, &judged)?;
-    let trail = audit_rows(&judged.verdicts, batch, origins, &new)?;
-    let statement = client.prepare_cached(at_once_statement(sealing)).await?;
-    let placed = lease.place(&trail)?;
-    let rows = {
-        let (trail, bumps) = (placed.columns()?, Bumps::new(&judged.bumps, now()));
-        let messages = messages::Columns::new(&new, sealing)?;
-        let parameters = [&trail.parameters()[..], &bumps.parameters(), &messages.parameters()].concat();
-        match client.query(&statement, &parameters).await.map_err(StoreError::from) {
-            // Undone, and certainly so: the other transaction is looked at behind the locks.
-            Err(StoreError::Contended(_)) => Vec::new(),
-            rows => rows?,
-        }
-    };
-    let Some(row) = rows.first() else {
-        lease.withdraw();
-        return Ok(None);
-    };
-    let outbox_id = row.try_get(5)?;
-    let counted = conversations::counted(&rows)?;
-    settle(&mut new, &counted)?;
-    Ok(Some(Written { verdicts: judged.verdicts, new, counted, outbox_id }))
-}
-
-async fn step_by_step(
-    client: &Object,
-    terms: &Terms<'_>,
-    batch: &[Arc<NewMessage>],
-    origins: &[Origin],
-    mut lease: Lease,
-) -> Result<Done, StoreError> {
-    let mut stored: HashMap<RepeatKey, Message> = HashMap::new();
-    loop {
-        let judged = judge(batch, &stored);
-        if judged.bumps.is_empty() {
-            let trail = audit_rows(&judged.verdicts, batch, origins, &[])?;
-            lease.place(&trail)?.insert(client, &terms.statements.audit).await?;
-            lease.committed();
-            return done(&judged.verdicts, batch, origins, &[], None);
-        }
-        let begun = Begun::begin(client, terms, batch, &judged).await?;
-        if begun.counted.len() < judged.bumps.len() {
-            // Somebody writes in a conversation for the first time.
-            client.batch_execute("rollback").await?;
-            let unopened = |new: &&Arc<NewMessage>| !begun.counted.contains_key(&new.conversation.id());
-            let new: Vec<_> = batch.iter().filter(unopened).map(|new| &new.conversation).collect();
-            conversations::open(client, &new).await?;
-            continue;
-        }
-        let known = stored.len();
-        stored.extend(begun.repeats.into_iter().filter_map(|message| Some((repeat_key(&message.new)?, message))));
-        if judged.verdicts.iter().zip(batch).any(|(verdict, new)| verdict.is_new() && is_stored(new, &stored)) {
-            debug_assert!(stored.len() > known, "what was known was no new message");
-            client.batch_execute("rollback").await?;
-            continue;
-        }
-        let mut new = place(batch, &judged)?;
-        settle(&mut new, &begun.counted)?;
-        let trail = audit_rows(&judged.verdicts, batch, origins, &new)?;
-        let outbox_id = write(client, terms, &new, &trail, &mut lease).await?;
-        lease.committed();
-        return Written { verdicts: judged.verdicts, new, counted: begun.counted, outbox_id }.done(batch, origins);
-    }
-}
-
-/// Where things stand once the conversations are counted up.
-struct Begun {
-    counted: HashMap<ConversationId, Counted>,
-    /// Messages that were sent under one of the new messages' client ids.
-    repeats: Vec<Message>,
-}
-
-impl Begun {
-    /// Begins the transaction, counts the conversations up and finds the repeats, in one round trip. The statements run
-    /// in order, so repeats are looked for behind the locks: of two that race, the second sees the first.
-    async fn begin(
-        client: &Object,
-        Terms { statements, vault, .. }: &Terms<'_>,
-        batch: &[Arc<NewMessage>],
-        judged: &Judged,
-    ) -> Result<Self, StoreError> {
-        let new = judged.verdicts.iter().zip(batch).filter(|(verdict, _)| verdict.is_new());
-        let (mut client_ids, mut locations, mut senders) = (Vec::new(), Vec::new(), Vec::new());
-        for (_, new) in new {
-            if let Some(client_id) = new.client_message_id {
-                client_ids.push(client_id);
-                locations.push(new.conversation.location().as_str());
-                senders.push(new.sender.to_string());
-            }
-        }
-        let repeats = async {
-            match client_ids.is_empty() {
-                true => Ok(Vec::new()),
-                false => Ok(client.query(&statements.repeats, &[&client_ids, &locations, &senders]).await?),
-            }
-        };
-        let ((), counted, repeats) = try_join!(
-            biased;
-            async { Ok(client.batch_execute("begin").await?) },
-            conversations::bump(client, &statements.bump, &judged.bumps, now()),
-            repeats,
-        )?;
-        let opening = data_keys::opening(client, *vault, &repeats).await?;
-        let repeats = repeats.iter().map(|row| messages::message(row, &opening)).collect::<Result<_, _>>()?;
-        Ok(Self { counted, repeats })
-    }
-}
-
-/// Writes what is new and commits, in one round trip. A commit behind a failed write is a rollback, and the failed
-/// write tells. Returns the row of the outbox.
-async fn write(
-    client: &Object,
-    Terms { statements, sealing, .. }: &Terms<'_>,
-    new: &[Message],
-    trail: &[AuditRow],
-    lease: &mut Lease,
-) -> Result<i64, StoreError> {
-    let ids: Vec<_> = new.iter().map(|message| message.id).collect();
-    let placed = lease.place(trail)?;
-    let ((), row, (), ()) = try_join!(
-        biased;
-        messages::insert(client, &statements.insert, new, sealing),
-        async { Ok(client.query_one(&statements.remember, &[&ids]).await?) },
-        placed.insert(client, &statements.audit),
-        async { Ok(client.batch_execute("commit").await?) },
-    )?;
-    Ok(row.try_get(0)?)
 }
 
 /// What the audit trail says of a batch: a row a send, whatever became of it.
@@ -354,102 +122,6 @@ fn audit_rows(
         true => Ok(rows),
         false => Err(StoreError::internal("a send without an origin")),
     }
-}
-
-/// What a send turns out to be.
-#[derive(Debug)]
-enum Verdict {
-    New,
-    RepeatsStored(Message),
-    /// The same as the send at this place of the batch.
-    RepeatsEarlier(usize),
-    IdReused,
-}
-
-impl Verdict {
-    fn is_new(&self) -> bool {
-        matches!(self, Self::New)
-    }
-}
-
-struct Judged {
-    verdicts: Vec<Verdict>,
-    /// What the new ones add to their conversations.
-    bumps: Vec<Bump>,
-}
-
-/// Who sent under which id: what a repeat is recognised by.
-type RepeatKey = (Uuid, LocationId, Participant);
-
-fn repeat_key(new: &NewMessage) -> Option<RepeatKey> {
-    Some((new.client_message_id?, new.conversation.location().clone(), new.sender.clone()))
-}
-
-fn is_stored(new: &NewMessage, stored: &HashMap<RepeatKey, Message>) -> bool {
-    !stored.is_empty() && repeat_key(new).is_some_and(|key| stored.contains_key(&key))
-}
-
-/// Tells repeats from new messages, as far as the stored ones are known. Free of SQL.
-fn judge(batch: &[Arc<NewMessage>], stored: &HashMap<RepeatKey, Message>) -> Judged {
-    let mut earlier: HashMap<RepeatKey, usize> = HashMap::new();
-    let mut bumps: HashMap<ConversationId, Bump> = HashMap::new();
-    let mut verdicts = Vec::with_capacity(batch.len());
-    for (place, new) in batch.iter().enumerate() {
-        if let Some(key) = repeat_key(new) {
-            if let Some(message) = stored.get(&key) {
-                let same = *message.new == **new;
-                verdicts.push(if same { Verdict::RepeatsStored(message.clone()) } else { Verdict::IdReused });
-                continue;
-            }
-            match earlier.entry(key) {
-                Slot::Occupied(first) => {
-                    let same = batch.get(*first.get()) == Some(new);
-                    verdicts.push(if same { Verdict::RepeatsEarlier(*first.get()) } else { Verdict::IdReused });
-                    continue;
-                }
-                Slot::Vacant(slot) => slot.insert(place),
-            };
-        }
-        let id = new.conversation.id();
-        let bump = bumps.entry(id).or_insert(Bump { id, sent: 0, unread: [0, 0] });
-        bump.sent += 1;
-        bump.unread[usize::from(new.receiver != *new.conversation.first())] += 1;
-        verdicts.push(Verdict::New);
-    }
-    Judged { verdicts, bumps: bumps.into_values().collect() }
-}
-
-/// Gives the new messages of a batch their places, in its order, relative to where their conversations will stand with
-/// them: the last one has 0. Free of SQL.
-fn place(batch: &[Arc<NewMessage>], judged: &Judged) -> Result<Vec<Message>, StoreError> {
-    let mut seqs: HashMap<ConversationId, i64> =
-        judged.bumps.iter().map(|bump| (bump.id, -i64::from(bump.sent))).collect();
-    let new = judged.verdicts.iter().zip(batch).filter(|(verdict, _)| verdict.is_new());
-    new.map(|(_, new)| {
-        let seq = seqs.get_mut(&new.conversation.id()).ok_or_else(|| StoreError::internal("a send is not counted"))?;
-        *seq += 1;
-        Ok(Message {
-            id: Uuid::now_v7(),
-            new: new.clone(),
-            seq: *seq,
-            sent_at: OffsetDateTime::UNIX_EPOCH,
-            delivered_at: None,
-            read_at: None,
-        })
-    })
-    .collect()
-}
-
-/// Gives placed messages the places and times that they have in their conversations, as counted. Free of SQL.
-fn settle(new: &mut [Message], counted: &HashMap<ConversationId, Counted>) -> Result<(), StoreError> {
-    for message in new {
-        let counted = counted
-            .get(&message.new.conversation.id())
-            .ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
-        message.seq += counted.last_seq;
-        message.sent_at = counted.last_activity_at;
-    }
-    Ok(())
 }
 
 /// How the conversations of new messages stand with them.
@@ -499,11 +171,14 @@ fn done(
 
 #[cfg(test)]
 mod tests {
+    use super::judging::{Judged, RepeatKey, judge, place, repeat_key, settle};
     use super::*;
-    use crate::domain::message::Content;
-    use shared::participant::Conversation;
+    use crate::domain::message::{Content, now};
+    use shared::participant::{Conversation, Participant};
     use shared::request::RequestContext;
     use shared::token::{Actor, KeyId, Principal};
+    use time::OffsetDateTime;
+    use uuid::Uuid;
 
     fn origin() -> Origin {
         let principal = Principal {

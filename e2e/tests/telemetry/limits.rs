@@ -49,6 +49,25 @@ async fn a_participant_that_asks_too_often_is_told_when_to_come_again_and_others
 }
 
 #[tokio::test]
+async fn a_question_about_many_people_counts_as_several() {
+    let place = place();
+    let busy = place.user("curious");
+    let names: String = (0..100).map(|number| format!("&contact_id=p{number}")).collect();
+    let query = format!("/chat/presence?location_id={}{names}", place.location);
+    let mut answered = 0;
+    let refusal = loop {
+        let answer = busy.get(&query).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        answered += 1;
+        assert!(answered < PARTICIPANT_BURST / 2, "it counts as one");
+    };
+    retry_after(&refusal);
+    let _page = place.contact("curious").inbox("").await;
+}
+
+#[tokio::test]
 async fn an_address_that_asks_too_often_is_refused_before_anybody_looks() {
     let place = place();
     // As the proxy that it trusts, which names an address that nobody else has here.

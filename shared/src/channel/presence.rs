@@ -62,8 +62,8 @@ pub const SEEN_KEPT_MILLIS: u64 = 30 * 24 * 3600 * 1000;
 /// After which gateways write anew all that they hold, and twice which all that they wrote is gone: 24 hours.
 pub const WRITTEN_KEPT_MILLIS: u64 = 24 * 3600 * 1000;
 
-/// Whether a lease holds that somebody's presence hangs on. Begins every script; the clock is that of Redis, which is one for
-/// all gateways.
+/// What a gateway's scripts have in common: they prolong its lease, and tell who has come or gone. The clock is that of Redis,
+/// which is one for all gateways.
 macro_rules! script {
     ($publish:literal, $body:literal) => {
         concat!(
@@ -71,7 +71,9 @@ macro_rules! script {
 local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local leases = KEYS[1]
+local leases, people, gateway, channel = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+call('ZADD', leases, now + ARGV[3], gateway)
+call('PEXPIRE', leases, ARGV[5])
 local function is_online(person)
     for _, field in ipairs(call('HKEYS', person)) do
         local ends = field ~= 'at' and field ~= 'seen' and call('ZSCORE', leases, field)
@@ -79,14 +81,14 @@ local function is_online(person)
     end
     return false
 end
-local function tell(channel, what) call('"#,
+local function tell(what) call('"#,
             $publish,
             r#"', channel, what .. '\n') end
-local function gone(person, who, seen, channel, kept)
+local function gone(person, who, seen)
     seen = math.max(seen, call('HGET', person, 'seen') or 0)
     call('HSET', person, 'seen', seen, 'at', now)
-    call('PEXPIRE', person, kept)
-    tell(channel, '! ' .. who .. ' 0 ' .. seen)
+    call('PEXPIRE', person, ARGV[4])
+    tell('! ' .. who .. ' 0 ' .. seen)
 end
 "#,
             $body
@@ -99,9 +101,6 @@ macro_rules! change {
         script!(
             $publish,
             r#"
-local people, gateway, channel = KEYS[2], ARGV[1], ARGV[2]
-call('ZADD', leases, now + ARGV[3], gateway)
-call('PEXPIRE', leases, ARGV[5])
 for i = 3, #KEYS do
     local person, who, left = KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]
     if left == '' then
@@ -111,12 +110,12 @@ for i = 3, #KEYS do
         call('PEXPIRE', person, ARGV[4])
         if not was then
             call('HSET', person, 'at', now)
-            tell(channel, '! ' .. who .. ' 1')
+            tell('! ' .. who .. ' 1')
         end
     else
         call('SREM', people, who)
         if call('HDEL', person, gateway) == 1 and not is_online(person) then
-            gone(person, who, now - left, channel, ARGV[4])
+            gone(person, who, now - left)
         end
     end
 end
@@ -132,9 +131,6 @@ macro_rules! refresh {
         script!(
             $publish,
             r#"
-local people, gateway, channel = KEYS[2], ARGV[1], ARGV[2]
-call('ZADD', leases, now + ARGV[3], gateway)
-call('PEXPIRE', leases, ARGV[5])
 call('PEXPIRE', people, ARGV[5])
 local held, swept = call('SCARD', people), 0
 for _, dead in ipairs(call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1)) do
@@ -144,7 +140,7 @@ for _, dead in ipairs(call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1))
     for _, who in ipairs(some) do
         local person = channel .. ':' .. who
         if call('HDEL', person, dead) == 1 and not is_online(person) then
-            gone(person, who, ended, channel, ARGV[4])
+            gone(person, who, ended)
         end
     end
     if #some < tonumber(ARGV[6]) then call('ZREM', leases, dead) end

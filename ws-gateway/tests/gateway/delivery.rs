@@ -2,8 +2,11 @@
 
 use serde_json::json;
 use shared::channel::Channel;
+use tokio::time::Instant;
 
-use crate::support::{Client, Gateway, QUERY, RedisServer, channel, conversation, doctor, patient, service, token_for};
+use crate::support::{
+    Client, Gateway, GatewayProcess, QUERY, RedisServer, channel, conversation, doctor, patient, service, token_for,
+};
 
 #[tokio::test]
 async fn ready_comes_first_and_messages_follow_to_both_sides() {
@@ -55,6 +58,37 @@ async fn no_socket_ever_gets_a_frame_of_another_conversation() {
         // The next thing it says is the answer to this: nothing else was on its way.
         assert_eq!(client.ask(r#"{"type":"ping"}"#).await["type"], "pong");
     }
+}
+
+/// All share the way to Redis.
+#[tokio::test]
+async fn many_sockets_of_one_participant_type_no_more_than_it_may() {
+    const SOCKETS: usize = 60;
+    let redis = RedisServer::start();
+    let gateway = GatewayProcess::start(&redis, &[]).await;
+    let publisher = redis.publisher().await;
+    let (mut there, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    let mut devices = Vec::new();
+    for _ in 0..SOCKETS {
+        devices.push(Client::open(gateway.address, QUERY, &doctor()).await.0);
+    }
+    let began = Instant::now();
+    for device in &mut devices {
+        device.send(r#"{"type":"typing"}"#).await;
+    }
+    for device in &mut devices {
+        assert_eq!(device.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+    }
+    let passed_on = began.elapsed();
+    // All that was to be passed on is on its way, before this.
+    publisher.message(&channel(), "user:doc123", "and now?").await;
+    let mut heard = 0;
+    while there.frame().await["type"] == "typing" {
+        heard += 1;
+    }
+    let most = 21 + usize::try_from(passed_on.as_millis()).unwrap() * 5 / 1000;
+    assert!((1..=most).contains(&heard) && most < SOCKETS, "{heard} of {most} in {passed_on:?}");
+    assert!(gateway.metric(r#"rate_limited_total{kind="typing"}"#).await >= SOCKETS - most);
 }
 
 #[tokio::test]

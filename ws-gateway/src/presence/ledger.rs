@@ -1,0 +1,92 @@
+//! What stands in Redis of who is online: this gateway's own people and lease, and everybody's presence.
+
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::types::Value;
+use fred::types::scripts::Script;
+use shared::channel::Topology;
+use shared::channel::presence::{Names, SEEN_KEPT_MILLIS, WHO_IS_ONLINE, WRITTEN_KEPT_MILLIS};
+use shared::ids::LocationId;
+use shared::presence::Presence;
+
+use super::people::Change;
+use super::watched::Look;
+use crate::redis::run;
+
+/// A location, and the name under which this gateway's people are written down there.
+pub(super) struct Name {
+    pub(super) location: LocationId,
+    pub(super) incarnation: u32,
+}
+
+/// What stands in Redis.
+pub(super) struct Ledger {
+    client: Client,
+    /// This gateway, from its start to its end.
+    gateway: String,
+    change: Script,
+    prolong: Script,
+    who: Script,
+    /// For how long a lease is given.
+    lease: Duration,
+}
+
+impl Ledger {
+    pub(super) fn new(client: Client, topology: Topology, lease: Duration) -> Self {
+        let [change, prolong, who] =
+            [topology.presence_script(), topology.lease_script(), WHO_IS_ONLINE].map(Script::from_lua);
+        Self { client, gateway: uuid::Uuid::now_v7().simple().to_string(), change, prolong, who, lease }
+    }
+
+    /// What [`Topology::presence_script`] and [`Topology::lease_script`] take first.
+    fn beginning(&self, name: &Name, lease: Duration) -> (Names, Vec<String>, Vec<Value>) {
+        let (names, gateway) = (Names::of(&name.location), format!("{}-{}", self.gateway, name.incarnation));
+        let keys = vec![names.leases(), names.people(&gateway)];
+        let arguments = [
+            gateway,
+            names.channel().to_owned(),
+            lease.as_millis().to_string(),
+            SEEN_KEPT_MILLIS.to_string(),
+            (2 * WRITTEN_KEPT_MILLIS).to_string(),
+        ];
+        (names, keys, arguments.into_iter().map(Value::from).collect())
+    }
+
+    /// Somebody has come or gone.
+    pub(super) async fn change(&self, name: &Name, changes: &[Change]) -> Result<(), Error> {
+        let (names, mut keys, mut arguments) = self.beginning(name, self.lease);
+        for Change { who, left } in changes {
+            keys.push(names.person(who));
+            arguments.push(who.to_string().into());
+            arguments.push(left.map_or(String::new(), |left| left.elapsed().as_millis().to_string()).into());
+        }
+        run::<Value>(&self.client, &self.change, keys, &arguments).await.map(drop)
+    }
+
+    /// This gateway lives, for `lease` from now on. Sends away at most `sweep` of those whose gateway does not. Returns how many
+    /// people it holds itself, and how many were sent away.
+    pub(super) async fn prolong(&self, name: &Name, lease: Duration, sweep: usize) -> Result<(usize, usize), Error> {
+        let (_, keys, mut arguments) = self.beginning(name, lease);
+        arguments.push(sweep.to_string().into());
+        run(&self.client, &self.prolong, keys, &arguments).await
+    }
+
+    /// Everybody's presence, and for how long it has been so.
+    pub(super) async fn who_is_online(
+        &self,
+        location: &LocationId,
+        looks: &[Look],
+    ) -> Result<Vec<(Presence, Option<Duration>)>, Error> {
+        let names = Names::of(location);
+        let keys: Vec<_> =
+            [names.leases()].into_iter().chain(looks.iter().map(|look| names.person(&look.who))).collect();
+        let answer: Vec<i64> = run(&self.client, &self.who, keys, &[]).await?;
+        let seen = answer.chunks_exact(3).map(|of| {
+            let lasts = u64::try_from(of[2]).ok().map(Duration::from_millis);
+            (Presence::read(of[0], of[1]), lasts)
+        });
+        Ok(seen.collect())
+    }
+}
