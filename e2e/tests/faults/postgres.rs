@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use e2e::Person;
 use e2e::trail::Trail;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio_postgres::Client;
 
 use crate::{kill_for_a_while, setting, until};
 
@@ -65,34 +67,48 @@ async fn a_conversation_that_is_deleted_under_a_batch_takes_nothing_of_its_neigh
     let setting = setting().await;
     let place = &setting.place;
     let doctor = place.user("doc").at_one_service();
-    let patients: Vec<_> = (0..8).map(|number| place.contact(&format!("pat{number}"))).collect();
-    let first = doctor.say(&patients[0], "to be deleted").await;
-    for patient in &patients[1..] {
-        doctor.say(patient, "stays").await;
+    let patients: Vec<_> = (0..9).map(|number| place.contact(&format!("pat{number}"))).collect();
+    let mut ids = Vec::new();
+    for patient in &patients {
+        ids.push(doctor.say(patient, "before").await["conversation_id"].as_str().unwrap().to_owned());
     }
-    // What the one sees of the others stands still while its transaction lasts.
+    let (held, deleted) = (&ids[8], &ids[0]);
     let database = setting.stack.env().database_url;
-    let [owner, observer] = [Trail::open(&database).await.client, Trail::open(&database).await.client];
-    let id = first["conversation_id"].as_str().unwrap();
-    owner.batch_execute(&format!("begin; delete from messages where conversation_id = '{id}'")).await.unwrap();
-    owner.batch_execute(&format!("delete from conversations where id = '{id}'")).await.unwrap();
-    let sends: Vec<_> = patients
-        .iter()
-        .map(|patient| {
+    let connect = async || Trail::open(&database).await.client;
+    let (holder, deleter, observer) = (connect().await, connect().await, connect().await);
+    let pid = async |client: &Client| client.query_one("select pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0);
+    let waits_for = async |pid: i32| {
+        let waiting = "select from pg_stat_activity where $1 = any(pg_blocking_pids(pid))";
+        while observer.query(waiting, &[&pid]).await.unwrap().is_empty() {}
+    };
+    let sends = |to: &[Person]| {
+        let send = |patient: &Person| {
             let (doctor, patient) = (doctor.clone(), patient.clone());
             tokio::spawn(async move { doctor.say(&patient, "under way").await })
-        })
-        .collect();
-    // Until somebody waits for the row.
-    let waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%conversations%'";
-    while observer.query(waiting, &[]).await.unwrap().is_empty() {}
-    owner.batch_execute("commit").await.unwrap();
-    let sent: Vec<Value> = join_all(sends).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(sent[0]["seq"], json!(1), "a conversation of its own");
+        };
+        to.iter().map(send).collect::<Vec<_>>()
+    };
+
+    let delete = format!(
+        "delete from messages where conversation_id = '{deleted}'; delete from conversations where id = '{deleted}'"
+    );
+    deleter.batch_execute(&format!("begin; {delete}")).await.unwrap();
+    holder.batch_execute(&format!("begin; select from conversations where id = '{held}' for update")).await.unwrap();
+    // One batch waits, and the next one gathers behind it.
+    let mut under_way = sends(&patients[8..]);
+    waits_for(pid(&holder).await).await;
+    under_way.extend(sends(&patients[..8]));
+    join_all((0..16).map(|_| doctor.history(&patients[1], ""))).await;
+    holder.batch_execute("commit").await.unwrap();
+    waits_for(pid(&deleter).await).await;
+    deleter.batch_execute("commit").await.unwrap();
+    let mut sent: Vec<Value> = join_all(under_way).await.into_iter().map(Result::unwrap).collect();
+    sent.rotate_left(1);
+    assert_eq!(sent[0]["seq"], 1, "a conversation of its own");
+    assert_eq!(doctor.messages(&patients[0]).await, [sent[0].clone()]);
     for (patient, sent) in patients.iter().zip(&sent).skip(1) {
-        assert_eq!(sent["seq"], json!(2));
+        assert_eq!(sent["seq"], 2);
         assert_eq!(doctor.messages(patient).await.len(), 2, "once");
     }
-    assert_eq!(doctor.messages(&patients[0]).await, [sent[0].clone()]);
     setting.stack.stop().unwrap();
 }

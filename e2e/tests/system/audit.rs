@@ -111,6 +111,17 @@ async fn a_read_is_on_record_before_it_is_answered() {
     assert_eq!((read.location.as_ref(), read.conversation), (Some(&place.location), None));
     let read = act(&trail, &place.service(), Method::GET, &format!("{inbox}&contact_id=pat"), None, 200).await;
     assert_eq!((read.actor.as_str(), read.acts_for), ("service:ehr-backend", text("contact:pat")));
+
+    let presence = format!("/chat/presence?location_id={}&contact_id=pat", place.location);
+    let read = act(&trail, &doctor, Method::GET, &presence, None, 200).await;
+    assert_eq!((read.actor.as_str(), read.action.as_str()), ("user:doc", "presence.read"));
+    assert_eq!(
+        (read.location.as_ref(), read.counterpart, read.detail),
+        (Some(&place.location), text("contact:pat"), None)
+    );
+    // All who were asked for, shown or not.
+    let read = act(&trail, &doctor, Method::GET, &format!("{presence}&user_id=nobody"), None, 200).await;
+    assert_eq!((read.counterpart, read.detail), (None, text("user:nobody contact:pat")));
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use fred::interfaces::{HashesInterface, KeysInterface, PubsubInterface, SortedSetsInterface, StreamsInterface};
 use fred::types::streams::XReadResponse;
 use serde_json::{Value, json};
-use shared::channel::{QUESTIONS, presence::Names};
+use shared::channel::{Channel, QUESTIONS, presence::Names};
+use shared::participant::Conversation;
 use shared::presence::{Notice, Question};
 use tokio::time::{Instant, interval, timeout};
 
@@ -61,6 +62,13 @@ async fn written(redis: &RedisServer) {
     redis.publisher().await.message(&channel(), "contact:pat456", "Hello").await;
 }
 
+/// The same with the nurse.
+async fn written_to_nurse(redis: &RedisServer) {
+    let [location, doctor, nurse] = ["loc1", "user:doc123", "user:nurse"];
+    let pair = Conversation::new(location.parse().unwrap(), doctor.parse().unwrap(), nurse.parse().unwrap());
+    redis.publisher().await.message(&Channel::from(&pair.unwrap()), nurse, "Hello").await;
+}
+
 #[tokio::test]
 async fn whoever_shares_a_conversation_hears_of_coming_and_going_and_nobody_else() {
     let redis = RedisServer::start();
@@ -95,8 +103,13 @@ async fn whoever_shares_a_conversation_hears_of_coming_and_going_and_nobody_else
         json!({"type": "presence", "contact_id": "pat456", "online": false, "last_seen_at": gone["last_seen_at"]})
     );
 
-    // A watching service is nobody: it comes and goes unseen.
+    // A watching service is nobody: it comes and goes unseen. What its gateway writes next, it writes behind that.
     let (_unseen, _) = Client::open(gateways[1].address, QUERY, &service()).await;
+    let nurse = token_for("nurse", Some(shared::participant::Kind::User), 3600);
+    let (_nurse, _) = Client::open(gateways[1].address, "location_id=loc1&user_id=nurse", &nurse).await;
+    held(&redis, "user:nurse", 2).await;
+    held(&redis, "user:doc123", 1).await;
+    held(&redis, "contact:pat456", 0).await;
     for client in [&mut here, &mut watcher, &mut stranger, &mut inbox] {
         assert_eq!(client.all_presence().await, NOTHING, "and nothing else");
     }
@@ -156,12 +169,7 @@ async fn people_of_a_gateway_that_died_without_a_word_go_with_its_lease_but_for_
         Client::open(gateway.address, "location_id=loc1&user_id=doc123&peer_user_id=nurse", &doctor()).await;
     held(&redis, "user:doc123", 1).await;
     written(&redis).await;
-    let with_nurse = shared::participant::Conversation::new(
-        "loc1".parse().unwrap(),
-        "user:doc123".parse().unwrap(),
-        "user:nurse".parse().unwrap(),
-    );
-    redis.publisher().await.message(&(&with_nurse.unwrap()).into(), "user:nurse", "Hello").await;
+    written_to_nurse(&redis).await;
     let (_lost, _) = Client::open(dying.address, QUERY, &patient()).await;
     let nurse = token_for("nurse", Some(shared::participant::Kind::User), 3600);
     let inbox_of_nurse = "location_id=loc1&user_id=nurse";
@@ -189,13 +197,20 @@ async fn a_gateway_that_goes_in_order_leaves_its_people_to_the_next() {
     let (mut here, _) = Client::open(staying.address, QUERY, &doctor()).await;
     held(&redis, "user:doc123", 1).await;
     written(&redis).await;
+    let with_nurse = "location_id=loc1&user_id=doc123&peer_user_id=nurse";
+    let (mut with_nurse, _) = Client::open(staying.address, with_nurse, &doctor()).await;
+    written_to_nurse(&redis).await;
     let (mut there, _) = Client::open(going.address, QUERY, &patient()).await;
     online(&mut here).await;
+    let nurse = token_for("nurse", Some(shared::participant::Kind::User), 3600);
+    let (_leaves_for_good, _) = Client::open(going.address, "location_id=loc1&user_id=nurse", &nurse).await;
+    online(&mut with_nurse).await;
     going.shutdown.begin();
     assert_eq!(there.closed().await.0, 1001);
     let (there, _) = Client::open(staying.address, QUERY, &patient()).await;
     going.running.await.unwrap().unwrap();
     held(&redis, "contact:pat456", 1).await;
+    offline(&mut with_nurse).await;
     assert_eq!(here.all_presence().await, NOTHING);
     drop(there);
     offline(&mut here).await;
