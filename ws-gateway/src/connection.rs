@@ -314,7 +314,7 @@ impl Connection {
         if self.proofs.is_idle() {
             return;
         }
-        match self.proofs.next(Instant::now()) {
+        match self.proofs.next(Instant::now(), !out.is_empty()) {
             Next::Nothing => {}
             Next::Ping(payload) => {
                 self.frames += 1;

@@ -1,8 +1,9 @@
 //! Which messages a socket's client has proven to have, by answering a Ping that was sent behind them.
 //!
 //! One Ping is in flight at most, and none follows another within [`APART`]: the first message after a pause is proven at
-//! once, those of a lively conversation share a Ping, since each costs a frame, an answer to read and a receipt. Ids that
-//! would pass the bound are forgotten (`gateway_proofs_dropped_total`): those messages stay undelivered in the books until
+//! once, those of a lively conversation share a Ping, since each costs a frame, an answer to read and a receipt. A Ping that
+//! is due rides behind the next event, and goes alone only when none comes within [`PATIENCE`]: a write of its own costs as
+//! much as an event's. Ids that would pass the bound are forgotten (`gateway_proofs_dropped_total`): those messages stay undelivered in the books until
 //! the client reports them itself.
 
 use std::time::Duration;
@@ -14,6 +15,8 @@ use tokio::time::Instant;
 const LIMIT: usize = 8 * 1024;
 /// Between two Pings that prove something.
 pub(super) const APART: Duration = Duration::from_millis(250);
+/// Between the last Ping and one that has to go alone.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// Places that are kept when nothing waits.
 const PLACES_KEPT: usize = 8;
 
@@ -54,13 +57,13 @@ impl Proofs {
         self.in_flight.is_some() || self.ids.is_empty()
     }
 
-    /// What to do behind what was noted.
-    pub(super) fn next(&mut self, now: Instant) -> Next {
+    /// What to do behind what was noted. `rides`: something is about to be written anyway.
+    pub(super) fn next(&mut self, now: Instant, rides: bool) -> Next {
         if self.is_idle() {
             return Next::Nothing;
         }
-        match self.pinged_at.map(|at| at + APART) {
-            Some(earliest) if earliest > now => Next::Later(earliest),
+        match self.pinged_at {
+            Some(at) if now < at + if rides { APART } else { PATIENCE } => Next::Later(at + PATIENCE),
             _ => Next::Ping(self.ping(now)),
         }
     }
