@@ -14,9 +14,9 @@ use tokio::time::Instant;
 /// Ids that may wait for a Ping. A client that leaves its Ping unanswered is closed long before it has been sent so many.
 const LIMIT: usize = 8 * 1024;
 /// Between two Pings that prove something.
-pub(super) const APART: Duration = Duration::from_millis(250);
+const APART: Duration = Duration::from_millis(500);
 /// Between the last Ping and one that has to go alone.
-pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Places that are kept when nothing waits.
 const PLACES_KEPT: usize = 8;
 
@@ -147,7 +147,7 @@ mod tests {
 
     /// The Ping that is to be sent, once those before it are long past.
     fn ping(proofs: &mut Proofs) -> Option<[u8; 8]> {
-        match proofs.next(Instant::now() + 1000 * APART) {
+        match proofs.next(Instant::now() + 1000 * PATIENCE, true) {
             Next::Ping(payload) => {
                 proofs.pinged_at = None;
                 Some(payload)
@@ -160,15 +160,27 @@ mod tests {
     fn messages_of_a_lively_conversation_share_a_ping() {
         let (mut proofs, now) = (Proofs::default(), Instant::now());
         proofs.note(id(1));
-        let Next::Ping(first) = proofs.next(now) else { panic!("the first is proven at once") };
+        let Next::Ping(first) = proofs.next(now, true) else { panic!("the first is proven at once") };
         assert_eq!(proofs.pong(&first), [id(1)]);
         for n in 2..5 {
             proofs.note(id(n));
-            assert_eq!(proofs.next(now + APART / 2), Next::Later(now + APART));
+            assert_eq!(proofs.next(now + APART / 2, true), Next::Later(now + PATIENCE));
         }
-        let Next::Ping(second) = proofs.next(now + APART) else { panic!("their time has come") };
+        let Next::Ping(second) = proofs.next(now + APART, true) else { panic!("their time has come") };
         assert_eq!(proofs.pong(&second), [2, 3, 4].map(id));
-        assert_eq!(proofs.next(now + APART), Next::Nothing);
+        assert_eq!(proofs.next(now + APART, true), Next::Nothing);
+    }
+
+    #[test]
+    fn a_ping_waits_for_something_to_ride_behind_and_then_goes_alone() {
+        let (mut proofs, now) = (Proofs::default(), Instant::now());
+        proofs.note(id(1));
+        let Next::Ping(first) = proofs.next(now, false) else { panic!("the first is proven at once") };
+        proofs.note(id(2));
+        assert_eq!(proofs.pong(&first), [id(1)]);
+        assert_eq!(proofs.next(now + APART, false), Next::Later(now + PATIENCE));
+        let Next::Ping(second) = proofs.next(now + PATIENCE, false) else { panic!("nothing came to ride behind") };
+        assert_eq!(proofs.pong(&second), [id(2)]);
     }
 
     #[test]
