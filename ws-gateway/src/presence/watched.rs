@@ -53,7 +53,9 @@ impl Watched {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 self.queued.push(who.clone());
-                entry.insert(Person { conversations: Vec::new(), since: now, known: None, told: 0, is_queued: true })
+                // Most are watched in one conversation: a place more would be kept for every socket.
+                let conversations = Vec::with_capacity(1);
+                entry.insert(Person { conversations, since: now, known: None, told: 0, is_queued: true })
             }
         };
         match person.conversations.binary_search_by_key(&conversation, |(id, _)| *id) {
