@@ -3,8 +3,10 @@
 //! One Ping is in flight at most, and none follows another within [`APART`]: the first message after a pause is proven at
 //! once, those of a lively conversation share a Ping, since each costs a frame, an answer to read and a receipt. A Ping that
 //! is due rides behind the next event, and goes alone only when none comes within [`PATIENCE`]: a write of its own costs as
-//! much as an event's. Ids that would pass the bound are forgotten (`gateway_proofs_dropped_total`): those messages stay undelivered in the books until
-//! the client reports them itself.
+//! much as an event's.
+//!
+//! Ids that would pass the bound are forgotten (`gateway_proofs_dropped_total`): those messages stay undelivered in the books
+//! until the client reports them itself.
 
 use std::time::Duration;
 
@@ -140,6 +142,13 @@ impl Last {
 mod tests {
     use super::*;
     use uuid::Uuid;
+
+    impl Proofs {
+        /// As if so much more time had passed since the last Ping.
+        pub(in crate::connection) fn pinged_earlier_by(&mut self, by: Duration) {
+            self.pinged_at = self.pinged_at.map(|at| at - by);
+        }
+    }
 
     fn id(n: u128) -> MessageId {
         Uuid::from_u128(n)

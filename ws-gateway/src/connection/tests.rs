@@ -290,6 +290,52 @@ async fn proofs_and_receipts_count_to_the_last() {
 }
 
 #[tokio::test]
+async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end() {
+    let mut socket = Polled::open().await;
+    let mut expected = Vec::new();
+    wire::text(&mut expected, &protocol::ready(socket.connection.view.conversation(), "100-0".parse().ok(), None));
+    // Whether the event is for the socket's owner, how long after the last step it comes, and which Ping is then sent.
+    let told = [
+        (Some(true), 0, Some(1)),
+        (Some(true), 0, None),
+        (None, 500, None),
+        (Some(false), 0, Some(2)),
+        (Some(true), 0, None),
+        (None, 500, None),
+        (None, 500, Some(3)),
+    ];
+    for (n, (event, after, ping)) in (101..).zip(told) {
+        socket.connection.proofs.pinged_earlier_by(Duration::from_millis(after));
+        if let Some(is_for_owner) = event {
+            let message = Addressed {
+                to: if is_for_owner { "user:doc123" } else { "contact:pat456" }.parse().unwrap(),
+                message_id: uuid::Uuid::from_u128(n),
+            };
+            socket.connection.outbound().push(addressed(n as usize, 10, Some(message)));
+            wire::text(&mut expected, &"x".repeat(10));
+        } else {
+            socket.connection.outbound().ring();
+        }
+        assert!(socket.poll().is_pending());
+        if let Some(ping) = ping {
+            wire::ping(&mut expected, &u64::to_be_bytes(ping));
+        }
+        let mut said = vec![0; expected.len()];
+        let read = socket.client.read_exact(&mut said);
+        tokio::time::timeout(Duration::from_secs(10), read).await.expect("less came than is due").unwrap();
+        assert_eq!(said, expected, "at {n}");
+        expected.clear();
+        if let Some(ping) = ping {
+            socket.client.write_all(&frame(PONG, &u64::to_be_bytes(ping))).await.unwrap();
+            socket.connection.tcp.readable().await.unwrap();
+            assert!(socket.poll().is_pending());
+        }
+    }
+    let nothing = socket.client.try_read(&mut [0; 1]);
+    assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
 async fn who_is_sent_away_has_nothing_more_to_say() {
     for (close, marks) in
         [(Close::TokenEnded, 0), (Close::Forbidden, 0), (Close::TooManyFrames, 0), (Close::TooSlow, 1)]
