@@ -33,7 +33,7 @@ impl Taker for Questions {
         let written = self.store.written(&asked).await?;
         let shared: Vec<_> = questions.iter().filter(|question| written.contains(&question.conversation)).collect();
         if let Err(error) = self.everybody.may_know(&shared).await {
-            // Not worth to be asked again for: the next change asks.
+            // Not worth to be tried again: what is not answered is asked again.
             tracing::debug!(%error, "gateways have not heard who may know of whom");
         }
         Ok(())

@@ -389,7 +389,12 @@ impl Inner {
             let began = Instant::now();
             if began >= all_at {
                 all_at = began + self.times.look;
-                self.places.lock().values_mut().for_each(|place| place.watched.look_at_all());
+                for (location, place) in self.places.lock().iter_mut() {
+                    place.watched.look_at_all();
+                    for conversation in place.watched.ask_again() {
+                        self.questions.report(Question { location: location.clone(), conversation });
+                    }
+                }
             }
             let looks = self.looks(began);
             if looks.is_empty() {

@@ -17,8 +17,18 @@ pub(super) struct Watched {
     /// Those who are to be looked at, each once.
     queued: Vec<Participant>,
     /// Conversations of which nobody knows yet whether they may be told, and of whom.
-    asked: HashMap<ConversationId, Vec<Participant>>,
+    asked: HashMap<ConversationId, Asked>,
 }
+
+#[derive(Debug)]
+struct Asked {
+    of: Vec<Participant>,
+    /// How often it is asked again: there is no answer for a conversation in which nobody has written.
+    again: u8,
+}
+
+/// How often it is asked again what was not answered: the answer may have been lost.
+const ASKED_AGAIN: u8 = 3;
 
 #[derive(Debug)]
 struct Person {
@@ -73,8 +83,8 @@ impl Watched {
         if *sockets == 0 {
             person.conversations.remove(place);
             if let Entry::Occupied(mut asked) = self.asked.entry(conversation) {
-                asked.get_mut().retain(|of| of != who);
-                if asked.get().is_empty() {
+                asked.get_mut().of.retain(|of| of != who);
+                if asked.get().of.is_empty() {
                     asked.remove();
                 }
             }
@@ -149,15 +159,23 @@ impl Watched {
 
     /// Of this conversation it must be asked whether its two participants may know of each other.
     pub(super) fn ask(&mut self, conversation: ConversationId, of: &Participant) {
-        let asked = self.asked.entry(conversation).or_default();
-        if !asked.contains(of) {
-            asked.push(of.clone());
+        let asked = self.asked.entry(conversation).or_insert(Asked { of: Vec::new(), again: 0 });
+        asked.again = ASKED_AGAIN;
+        if !asked.of.contains(of) {
+            asked.of.push(of.clone());
         }
+    }
+
+    /// Of which conversations it must be asked again. What was not answered so often is given up until somebody comes or goes.
+    pub(super) fn ask_again(&mut self) -> Vec<ConversationId> {
+        self.asked.retain(|_, asked| asked.again > 0);
+        self.asked.values_mut().for_each(|asked| asked.again -= 1);
+        self.asked.keys().copied().collect()
     }
 
     /// They may. Returns what was not told because nobody knew.
     pub(super) fn may_know(&mut self, conversation: ConversationId) -> Vec<News> {
-        let of = self.asked.remove(&conversation).unwrap_or_default();
+        let of = self.asked.remove(&conversation).map(|asked| asked.of).unwrap_or_default();
         let news = |who: Participant| {
             let presence = self.all.get(&who)?.known?;
             Some(News { who, presence, conversations: vec![conversation] })
@@ -277,6 +295,22 @@ mod tests {
         assert_eq!(news, [News { who: doctor(), presence: GONE, conversations: vec![id(1)] }]);
         assert_eq!(watched.may_know(id(1)), []);
         assert_eq!(watched.may_know(id(2)), []);
+    }
+
+    #[test]
+    fn what_is_not_answered_is_asked_again_a_few_times() {
+        let mut watched = watched(&[1, 2]);
+        watched.heard(&doctor(), Presence::Online);
+        watched.ask(id(1), &doctor());
+        for _ in 0..ASKED_AGAIN {
+            assert_eq!(watched.ask_again(), [id(1)]);
+        }
+        assert!(watched.ask_again().is_empty());
+        assert_eq!(watched.may_know(id(1)), [], "it is given up");
+        watched.ask(id(2), &doctor());
+        assert_eq!(watched.ask_again(), [id(2)]);
+        assert_eq!(watched.may_know(id(2)).len(), 1);
+        assert!(watched.ask_again().is_empty());
     }
 
     #[test]
