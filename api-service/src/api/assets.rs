@@ -44,6 +44,7 @@ const SDK: Files = files!(
     "/sdk/",
     "javascript/src",
     [
+        "announcer.js",
         "backoff.js",
         "client.js",
         "clock.js",

@@ -1,6 +1,7 @@
 // One conversation: its messages in order, what is sent into it, and who types. It joins what the socket tells, what the
 // history holds and what waits to be sent, in such a way that nothing is lost, doubled or out of order.
 
+import { Announcer } from "./announcer.js";
 import { ChatError } from "./errors.js";
 import { Emitter } from "./events.js";
 import { History } from "./history.js";
@@ -25,7 +26,7 @@ const MOST_CHARACTERS = 8_000;
  *   error: ChatError,
  * }} ConversationEvents
  * `change`: something to show has changed; at most once a turn. `message`: one from the other side, or from another of one's own
- * windows, that came after the conversation was opened; once each.
+ * windows, that came after the conversation was opened; once each, by `seq`.
  */
 
 /** @extends {Emitter<ConversationEvents>} */
@@ -37,6 +38,7 @@ export class Conversation extends Emitter {
   #outbox;
   #receipts;
   #history;
+  #announcer;
   #typing;
   #closed = false;
   #changing = false;
@@ -56,7 +58,11 @@ export class Conversation extends Emitter {
     this.#timeline = new Timeline(context.me);
     this.#outbox = new Outbox({
       post: (body) => context.http.post("/chat/send", body),
-      sent: (message) => { this.#merge(message); this.#history.checkGap(); },
+      sent: (message) => {
+        const shown = this.#merge(message).message;
+        this.#history.checkMissing();
+        return shown;
+      },
       failed: (entry, error) => { this.#timeline.fail(entry.client_message_id, error); this.#changed(); },
       waiting: (error) => (error.status === 401 ? context.unauthorized(error) : context.trouble(error)),
     }, context);
@@ -68,8 +74,10 @@ export class Conversation extends Emitter {
     this.#history = new History(context, this.#query, this.#timeline, {
       take: (messages, isOld) => this.#take(messages, isOld),
       changed: () => this.#changed(),
+      rested: () => this.#announcer.flush(),
       failed: (error) => this.#failed(error),
     });
+    this.#announcer = new Announcer(context.clock, () => this.#history.reloading, (message) => this.emit("message", message));
     this.#typing = new Typing(context.clock, () => this.#socket.send({ type: "typing" }), () => this.#changed());
     this.#socket = new LiveSocket(context, {
       query: () => this.#query,
@@ -196,6 +204,7 @@ export class Conversation extends Emitter {
     this.#closed = true;
     this.#socket.close();
     this.#history.close();
+    this.#announcer.flush();
     this.#receipts.close();
     this.#typing.stopped();
     if (this.#outbox.size === 0) this.#context.forget(this);
@@ -244,10 +253,9 @@ export class Conversation extends Emitter {
     /** @type {Promise<Message>} */
     const sent = new Promise((resolve, reject) => this.#outbox.add({
       client_message_id: id, body,
-      settle: (error) => {
-        const message = this.messages.findLast((one) => one.client_message_id === id);
-        if (error || !message) reject(error ?? new ChatError("the conversation was closed", { code: "closed" }));
-        else resolve(message);
+      settle: (outcome) => {
+        if (outcome instanceof ChatError) reject(outcome);
+        else resolve(outcome);
         if (this.#closed && this.#outbox.size === 0) this.#context.forget(this);
       },
     }));
@@ -264,9 +272,9 @@ export class Conversation extends Emitter {
         void this.#context.presence.ask(this.peer);
         break;
       case "message": {
-        const merged = this.#merge(frame.message);
-        if (merged?.isNew && !merged.message.mine) this.#typing.stopped();
-        if (merged?.isNew) this.#history.checkGap();
+        const { message, isNew } = this.#merge(frame.message);
+        if (isNew && !message.mine) this.#typing.stopped();
+        if (isNew) this.#history.checkMissing();
         if (frame.message.seq === 1) void this.#context.presence.ask(this.peer); // acquainted from now on
         break;
       }
@@ -302,16 +310,14 @@ export class Conversation extends Emitter {
 
   /**
    * @param {ServerMessage} message
-   * @param {boolean} [isOld] It is of a page that joins what is there; what comes alone may be older than the stretch that is kept.
+   * @param {boolean} [isOld] It is not announced.
    */
   #merge(message, isOld = false) {
-    const stray = !isOld && this.#history.hasMore && message.seq < this.#timeline.first;
-    if (stray && !this.#timeline.find(message.id)) return null; // `history()` brings it, with those between
     const merged = this.#timeline.merge(message);
-    if (merged.confirms) this.#outbox.confirm(merged.confirms);
+    if (merged.confirms) this.#outbox.confirm(merged.message);
     if (merged.isNew || merged.confirms) {
-      if (this.#timeline.trim(this.#context.maxMessages) && !isOld) this.#history.hasMore = true;
-      if (!isOld && this.#history.loaded && merged.isNew && !merged.confirms) this.emit("message", merged.message);
+      if (this.#timeline.trim(this.#context.maxMessages)) this.#history.hasMore = true;
+      if (!isOld && this.#history.loaded && merged.isNew && !merged.confirms) this.#announcer.add(merged.message);
     }
     this.#changed();
     return merged;
@@ -326,8 +332,8 @@ export class Conversation extends Emitter {
   #take(messages, isOld) {
     const arrived = [];
     for (const message of messages) {
-      const merged = this.#merge(message, isOld)?.message;
-      if (merged?.id && !merged.mine && !merged.delivered_at) arrived.push(merged.id);
+      const { message: merged } = this.#merge(message, isOld);
+      if (merged.id && !merged.mine && !merged.delivered_at) arrived.push(merged.id);
     }
     // The gateway proves what came by the socket; what came by HTTP is ours to tell.
     if (arrived.length > 0 && this.#context.role !== "service") void this.#receipts.mark("delivered", arrived).catch(() => {});

@@ -7,7 +7,7 @@ const RELOAD_PAGE = 200; // the most that the server gives
 const RELOAD_PAGES = 5; // more than that was missed: begin anew with the newest
 const RELOAD_BACK = 500; // how far back receipts are looked for
 const GLANCE_BACK = 20;
-const GAP_MS = 1_500; // a message may overtake the one before it by a moment
+const MISSING_MS = 1_500; // a message may overtake the one before it by a moment
 
 /** @typedef {import("./types.js").ServerMessage} ServerMessage */
 
@@ -15,6 +15,7 @@ const GAP_MS = 1_500; // a message may overtake the one before it by a moment
  * @typedef {object} Owner
  * @property {(messages: ServerMessage[], isOld: boolean) => void} take A page. `isOld`: it is older than what was announced, or begins everything.
  * @property {() => void} changed `loaded` or `hasMore` has.
+ * @property {() => void} rested Nothing is being loaded.
  * @property {(error: import("./errors.js").ChatError) => void} failed It is not tried again.
  */
 
@@ -27,7 +28,7 @@ export class History {
   /** @type {Promise<boolean> | null} */
   #paging = null;
   /** @type {(() => void) | null} */
-  #gapTimer = null;
+  #missingTimer = null;
 
   /**
    * @param {import("./client.js").Context} context
@@ -44,7 +45,12 @@ export class History {
     this.#query = query;
     this.#timeline = timeline;
     this.#owner = owner;
-    this.#reloader = new Reloader(context, (glance) => this.#reload(glance), owner.failed);
+    this.#reloader = new Reloader(context, (glance) => this.#reload(glance), owner.failed, owner.rested);
+  }
+
+  /** Whether it looks for what may have been missed at this moment. */
+  get reloading() {
+    return this.#reloader.loading;
   }
 
   /** Something may have been missed. */
@@ -63,16 +69,16 @@ export class History {
 
   close() {
     this.#reloader.close();
-    this.#gapTimer?.();
-    this.#gapTimer = null;
+    this.#missingTimer?.();
+    this.#missingTimer = null;
   }
 
-  /** A message came by the socket: the one before it should be there, or come in a moment. */
-  checkGap() {
-    if (this.#gapTimer || this.#timeline.gap === null) return;
-    this.#gapTimer = this.#context.clock.after(GAP_MS, () => {
-      this.#gapTimer = null;
-      if (this.#timeline.gap !== null) this.reload();
+  /** A message came by the socket: those before it should be there, or come in a moment. */
+  checkMissing() {
+    if (this.#missingTimer || this.#timeline.missing === null) return;
+    this.#missingTimer = this.#context.clock.after(MISSING_MS, () => {
+      this.#missingTimer = null;
+      if (this.#timeline.missing !== null) this.reload();
     });
   }
 
@@ -87,17 +93,19 @@ export class History {
    * @param {boolean} glance Only the receipts of the last few: polling should cost the server little.
    */
   async #reload(glance) {
-    let after = this.loaded ? this.#timeline.stale(glance ? GLANCE_BACK : RELOAD_BACK) : null;
-    for (let pages = 0; after !== null && pages < RELOAD_PAGES; pages++) {
-      const page = await this.#get({ after: after - 1, limit: RELOAD_PAGE });
+    let next = this.loaded ? this.#timeline.stale(glance ? GLANCE_BACK : RELOAD_BACK) : 0;
+    for (let pages = 0; this.loaded && pages < RELOAD_PAGES; pages++) {
+      const page = await this.#get({ after: next - 1, limit: RELOAD_PAGE });
       this.#owner.take(page.messages, false);
       if (!page.has_more) return;
-      after = page.messages.at(-1).seq + 1;
+      next = page.messages.at(-1).seq + 1;
     }
     const page = await this.#get({ limit: PAGE });
-    const joins = this.#timeline.size === 0 || (page.messages[0]?.seq ?? 1) <= this.#timeline.last + 1;
-    if (!joins) this.#timeline.restart();
-    if (!joins || !this.loaded) this.hasMore = page.has_more;
+    const first = page.messages[0]?.seq ?? 1;
+    if (first > next) { // does not join what is here
+      this.#timeline.beginAt(first);
+      this.hasMore = page.has_more;
+    }
     this.#owner.take(page.messages, !this.loaded);
     this.loaded = true;
     this.#owner.changed();
@@ -105,13 +113,14 @@ export class History {
 
   async #older() {
     if (!this.loaded || !this.hasMore) return this.hasMore;
-    const before = this.#timeline.first;
+    const before = this.#timeline.begin;
     const limit = Math.min(PAGE, this.#context.maxMessages - this.#timeline.size);
     if (limit <= 0) return this.hasMore; // as many as may be kept: they would push out the newest
     const page = await this.#get({ before, limit });
-    if (before !== this.#timeline.first) return this.hasMore; // begun anew meanwhile
-    this.#owner.take(page.messages, true);
+    if (before !== this.#timeline.begin) return this.hasMore; // begun anew meanwhile
     this.hasMore = page.has_more;
+    this.#timeline.beginAt(page.messages[0]?.seq ?? before);
+    this.#owner.take(page.messages, true); // and forgets some of them again if meanwhile there is no room
     this.#owner.changed();
     return this.hasMore;
   }

@@ -6,17 +6,19 @@ import { Backoff } from "./backoff.js";
 import { Pause } from "./clock.js";
 import { asChatError, ChatError } from "./errors.js";
 
+/** @typedef {import("./types.js").Message} Message */
+
 /**
  * @typedef {object} Entry
  * @property {string} client_message_id
  * @property {object} body
- * @property {(error: ChatError | null) => void} settle Called once: it is with the server (null), or is not going to be.
+ * @property {(outcome: Message | ChatError) => void} settle Called once: it is with the server, or is not going to be.
  */
 
 /**
  * @typedef {object} Owner
  * @property {(body: object) => Promise<import("./types.js").ServerMessage>} post
- * @property {(message: import("./types.js").ServerMessage) => void} sent The server's answer.
+ * @property {(message: import("./types.js").ServerMessage) => Message} sent The server's answer; returns it as it is shown.
  * @property {(entry: Entry, error: ChatError) => void} failed It will not be tried again.
  * @property {(error: ChatError) => void} waiting It will be.
  */
@@ -57,10 +59,10 @@ export class Outbox {
     if (!this.#running) void this.#run();
   }
 
-  /** The server has it, as another way has told. @param {string} client_message_id */
-  confirm(client_message_id) {
-    const under_way = this.#queue[0]?.client_message_id === client_message_id;
-    this.#take(client_message_id)?.settle(null);
+  /** The server has it, as another way has told. @param {Message} message */
+  confirm(message) {
+    const under_way = this.#queue[0]?.client_message_id === message.client_message_id;
+    this.#take(message.client_message_id)?.settle(message);
     if (under_way) this.#pause.end();
   }
 
@@ -95,8 +97,8 @@ export class Outbox {
         const message = await this.#owner.post(entry.body);
         this.#backoff.reset();
         if (this.#closed) return;
-        this.#owner.sent(message); // which confirms it
-        this.#take(entry.client_message_id)?.settle(null);
+        const shown = this.#owner.sent(message); // which confirms it, most of the time
+        this.#take(entry.client_message_id)?.settle(shown);
       } catch (thrown) {
         if (this.#queue[0] !== entry) continue; // confirmed meanwhile
         const error = asChatError(thrown, "network");
@@ -113,7 +115,7 @@ export class Outbox {
     this.#running = false;
   }
 
-  /** @param {string} client_message_id @returns {Entry | null} */
+  /** @param {string | null} client_message_id @returns {Entry | null} */
   #take(client_message_id) {
     const at = this.#queue.findIndex((entry) => entry.client_message_id === client_message_id);
     return at < 0 ? null : this.#queue.splice(at, 1)[0];

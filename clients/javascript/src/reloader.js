@@ -10,6 +10,7 @@ const POLL_MS = 4_000;
 export class Reloader {
   #load;
   #failed;
+  #rested;
   #clock;
   #random;
   #backoff;
@@ -26,10 +27,14 @@ export class Reloader {
    * @param {{ clock: import("./types.js").Clock, random: () => number }} context
    * @param {(glance: boolean) => Promise<void>} load `glance`: it is only a poll.
    * @param {(error: import("./errors.js").ChatError) => void} failed It is not tried again by itself.
+   * @param {() => void} [rested] Nothing is being loaded any more, or not until a failure has been waited for.
    */
-  constructor({ clock, random }, load, failed) {
+  constructor({ clock, random }, load, failed, rested = () => {}) {
+    /** Whether it is loading, and not waiting to. */
+    this.loading = false;
     this.#load = load;
     this.#failed = failed;
+    this.#rested = rested;
     this.#clock = clock;
     this.#random = random;
     this.#backoff = new Backoff(random, { base: 500, cap: 15_000 });
@@ -75,6 +80,7 @@ export class Reloader {
     while (this.#wanted && !this.#closed) {
       const glance = this.#glance;
       this.#wanted = this.#glance = false;
+      this.loading = true;
       try {
         await this.#load(glance);
         this.#backoff.reset();
@@ -84,6 +90,7 @@ export class Reloader {
         if (error.retryable) {
           this.#glance = glance && (this.#glance || !this.#wanted);
           this.#wanted = true;
+          this.#rest();
           await this.#pause.wait(this.#backoff.next(error.retryAfter));
         } else {
           this.#failed(error);
@@ -91,6 +98,12 @@ export class Reloader {
       }
     }
     this.#running = false;
+    this.#rest();
     this.#schedule();
+  }
+
+  #rest() {
+    this.loading = false;
+    this.#rested();
   }
 }

@@ -1,5 +1,6 @@
 // The messages of one conversation, as they are to be shown: confirmed ones by `seq`, each once, then those on their
-// way. What is confirmed is one unbroken stretch up to the newest, or a gap in it is known. It asks nobody anything.
+// way. What is confirmed is one unbroken stretch from where it begins up to the newest, or what is missing of it is known:
+// the server counts `seq` without gaps. It asks nobody anything.
 
 /** @typedef {import("./types.js").Message} Message */
 /** @typedef {import("./types.js").ServerMessage} ServerMessage */
@@ -12,6 +13,8 @@ export class Timeline {
   #me;
   /** @type {Message[]} By `seq`. */
   #confirmed = [];
+  /** `seq` at which the stretch begins, whether that message is here or was missed; 0 as long as nobody has said. */
+  #begin = 0;
   /** @type {Message[]} In the order they were written. */
   #pending = [];
   /** @type {Map<string, Message>} */
@@ -36,36 +39,35 @@ export class Timeline {
     return this.#confirmed.length;
   }
 
-  /** `seq` of the oldest and the newest that the server has confirmed; 0 when there is none. */
-  get first() {
-    return this.#confirmed[0]?.seq ?? 0;
+  get begin() {
+    return this.#begin;
   }
 
+  /** `seq` of the newest that the server has confirmed; 0 when there is none. */
   get last() {
     return this.#confirmed.at(-1)?.seq ?? 0;
   }
 
-  /** `seq` behind which one or more are missing, or null. */
-  get gap() {
-    if (this.last - this.first === this.size - 1) return null;
-    const at = this.#confirmed.findIndex((message, index) => Number(message.seq) !== this.first + index);
-    return at < 1 ? null : Number(this.#confirmed[at - 1].seq);
+  /** `seq` of the oldest one that is not here, though newer ones are; or null. */
+  get missing() {
+    const begin = this.#begin || (this.#confirmed[0]?.seq ?? 1);
+    if (this.last - begin < this.size) return null;
+    return begin + this.#confirmed.findIndex((message, index) => message.seq !== begin + index);
   }
 
   /**
-   * The `seq` to load from so that nothing is missed, receipts of the last `back` messages included; null when nothing is here yet.
+   * The `seq` to load from so that nothing is missed, receipts of the last `back` messages included.
    * @param {number} back
    */
   stale(back) {
-    if (this.size === 0) return null;
     const unread = this.#confirmed.slice(Math.max(this.size - back, 0)).find((message) => message.read_at === null);
-    return Math.min(this.gap === null ? Infinity : this.gap + 1, Number(unread?.seq ?? Infinity), this.last + 1);
+    return Math.min(this.missing ?? Infinity, unread?.seq ?? Infinity, Math.max(this.last + 1, this.#begin));
   }
 
   /**
-   * Takes what the server says of a message.
+   * Takes what the server says of a message. One from before the stretch is not kept: `history()` brings it, with those between.
    * @param {ServerMessage} message
-   * @returns {{ message: Message, isNew: boolean, confirms: string | null }} `confirms`: the `client_message_id` of one that was on its way.
+   * @returns {{ message: Message, isNew: boolean, confirms: boolean }} `confirms`: it was on its way.
    */
   merge(message) {
     const known = this.#byId.get(message.id);
@@ -79,11 +81,13 @@ export class Timeline {
       id: message.id, seq: message.seq, mine, status: "sent", error: null, content: message.content,
       client_message_id: message.client_message_id ?? null, sent_at: message.sent_at, delivered_at: null, read_at: null,
     }, known ?? {}, early ?? {}, message);
-    const confirms = waiting >= 0 ? message.client_message_id ?? null : null;
-    if (waiting >= 0) this.#pending.splice(waiting, 1);
+    const confirms = waiting >= 0;
+    if (confirms) this.#pending.splice(waiting, 1);
     if (known && same(known, merged) && !confirms) return { message: known, isNew: false, confirms };
-    this.#put(merged);
-    return { message: merged, isNew: !known, confirms };
+    const isKept = message.seq >= this.#begin;
+    if (isKept) this.#put(merged);
+    else this.#snapshot = null;
+    return { message: merged, isNew: isKept && !known, confirms };
   }
 
   /**
@@ -145,18 +149,17 @@ export class Timeline {
     return at >= 0;
   }
 
-  /** Forgets everything that the server has, to begin anew at another place. */
-  restart() {
-    this.#confirmed = [];
-    this.#byId.clear();
-    this.#snapshot = null;
+  /** Everything from this `seq` on is to be here. What was kept from before it is forgotten. @param {number} seq */
+  beginAt(seq) {
+    this.#begin = seq;
+    this.#forget(this.#confirmed.filter((message) => Number(message.seq) < seq).length);
   }
 
   /** Forgets the oldest until `most` are left. @param {number} most @returns {boolean} Whether there were more. */
   trim(most) {
     if (this.size <= most) return false;
-    for (const message of this.#confirmed.splice(0, this.size - most)) this.#byId.delete(String(message.id));
-    this.#snapshot = null;
+    this.#forget(this.size - most);
+    this.#begin = Number(this.#confirmed[0].seq);
     return true;
   }
 
@@ -168,6 +171,12 @@ export class Timeline {
   /** @param {string} id @returns {Message | undefined} */
   find(id) {
     return this.#byId.get(id);
+  }
+
+  /** @param {number} count Of the oldest. */
+  #forget(count) {
+    for (const message of this.#confirmed.splice(0, count)) this.#byId.delete(String(message.id));
+    this.#snapshot = null;
   }
 
   /** @param {string} client_message_id */

@@ -162,6 +162,78 @@ for (const [name, lose] of [
   });
 }
 
+test("missed before anything was there: it is loaded from the very first message", async () => {
+  for (const missed of [1, 49, 50, 51, 199, 200, 201, 400]) {
+    for (const own of [0, 1, 3]) {
+      const { clock, server, open } = await world();
+      const conversation = open();
+      await clock.advance(1_000);
+      for (const socket of server.live) socket.readyState = 0; // hears nothing
+      for (let i = 1; i <= missed; i++) server.write(PATIENT, `missed ${i}`);
+      for (let i = 1; i <= own; i++) await conversation.send(`mine ${i}`); // the first message of all that is here
+      for (let i = 1; i <= missed; i++) server.write(PATIENT, `missed too ${i}`);
+      for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+      server.log.length = 0;
+      server.cutAll();
+      await clock.advance(2_000);
+      assert.deepEqual(conversation.messages.map(({ seq }) => seq), server.messages.map(({ seq }) => seq), `${missed} missed, ${own} own`);
+      assert.equal(conversation.hasMore, false);
+    }
+  }
+});
+
+test("the first message of all overtaken by the second is missed, and loaded", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  for (const socket of server.live) socket.readyState = 0;
+  server.write(PATIENT, "one");
+  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  server.write(PATIENT, "two");
+  assert.deepEqual(texts(conversation), ["two"]);
+  await clock.advance(2_000);
+  assert.deepEqual(texts(conversation), ["one", "two"]);
+});
+
+for (const [name, answers, expected] of [
+  ["what comes by the socket meanwhile is shown at once and told behind it", () => new Promise((answer) => setImmediate(answer, null)), ["missed 1", "missed 2", "live"]],
+  ["unless the server takes its time: nobody is called late", ({ path }, clock) => (path === "/chat/history" ? new Promise((answer) => clock.after(5_000, () => answer(null))) : null), ["live", "missed 1", "missed 2"]],
+  ["or has none: nobody is called late", ({ path }) => (path === "/chat/history" ? { status: 503, body: {} } : null), ["live"]],
+]) {
+  test(`while what was missed is loaded, ${name}`, async () => {
+    const { clock, server, open } = await world();
+    const conversation = open();
+    await clock.advance(1_000);
+    const announced = [];
+    conversation.on("message", ({ content }) => announced.push(content));
+    for (const socket of server.live) socket.readyState = 0;
+    for (let i = 1; i <= 2; i++) server.write(PATIENT, `missed ${i}`);
+    for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+    server.answer = (request) => answers(request, clock);
+    server.ephemeral({ type: "resync" });
+    server.write(PATIENT, "live");
+    assert.deepEqual([texts(conversation), announced], [["live"], []]);
+    await clock.advance(2_000);
+    assert.deepEqual(announced.slice(0, 1), expected.slice(0, 1));
+    await clock.advance(10_000);
+    assert.deepEqual(announced, expected);
+  });
+}
+
+test("closed while something waits to be told, it is told", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  const announced = [];
+  conversation.on("message", ({ content }) => announced.push(content));
+  server.answer = () => "silent";
+  server.ephemeral({ type: "resync" });
+  server.write(PATIENT, "live");
+  conversation.close();
+  assert.deepEqual(announced, ["live"]);
+  assert.equal(clock.waiting, 0, "timers");
+});
+
 test("whoever was away for thousands of messages begins anew with the newest, and can page back", async () => {
   const { clock, server, open } = await world({ prepare: (server) => server.write(PATIENT, "long ago") });
   const conversation = open();
@@ -173,11 +245,37 @@ test("whoever was away for thousands of messages begins anew with the newest, an
   server.log.length = 0;
   server.handshake = () => true;
   server.answer = () => null;
+  let told = 0;
+  server.answer = ({ query }) => { // while the newest page is read, one more comes
+    if (query.limit === "50" && query.after === undefined) queueMicrotask(() => { if (told++ === 0) server.write(PATIENT, "live"); });
+    return null;
+  };
   await clock.advance(20_000);
-  assert.equal(conversation.messages.at(-1).seq, 3_000);
+  assert.equal(conversation.messages.at(-1).seq, 3_001);
   assert.equal(conversation.hasMore, true);
   while (conversation.hasMore) await conversation.history();
   assert.deepEqual(conversation.messages.map(({ seq }) => seq), server.messages.map(({ seq }) => seq));
+});
+
+test("a send whose answer took so long that the message is far back by then resolves, and waits no more", async () => {
+  const { clock, server, open } = await world({ chat: { maxMessages: 100 } });
+  const conversation = open();
+  await clock.advance(1_000);
+  for (const socket of server.live) socket.readyState = 0;
+  server.answer = ({ path }) => (path === "/chat/send" ? "unheard" : null);
+  const late = conversation.send("late");
+  await clock.settle();
+  for (let i = 2; i <= 300; i++) server.write(PATIENT, `text ${i}`);
+  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  server.write(PATIENT, "text 301");
+  for (let i = 302; i <= 500; i++) server.write(PATIENT, `text ${i}`);
+  assert.equal(conversation.pending, 1);
+  server.answer = () => null;
+  await clock.advance(2_000);
+  assert.deepEqual([(await late).seq, conversation.pending, statuses(conversation).includes("sending")], [1, 0, false]);
+  assert.equal(server.messages.filter(({ content }) => content === "late").length, 1);
+  while (conversation.messages.length < 100 && await conversation.history());
+  assert.equal(conversation.hasMore, true);
 });
 
 test("a message that overtakes another waits for nobody, and a gap that stays is loaded", async () => {

@@ -8,6 +8,16 @@ import { seeded } from "./clock.js";
 import { DOCTOR, PATIENT } from "./server.js";
 import { world } from "./world.js";
 
+/** As a relay that died: what is written meanwhile reaches no socket, and no cursor finds it. */
+function loseFrames(server, count) {
+  const { live } = server;
+  for (const socket of live) socket.readyState = 0;
+  for (let i = 1; i <= count; i++) server.write(i % 3 === 0 ? DOCTOR : PATIENT, `unheard ${i}`);
+  for (const socket of live) socket.readyState = 1;
+  server.log.length = 0;
+  server.cutAll(1006);
+}
+
 const RANK = { failed: -1, sending: 0, sent: 1, delivered: 2, read: 3 };
 
 for (let seed = 1; seed <= 40; seed++) {
@@ -19,6 +29,8 @@ for (let seed = 1; seed <= 40; seed++) {
     conversation.on("message", ({ id }) => announced.push(id));
     const written = [];
     let trouble = 0;
+    await clock.advance(random() * 1_000);
+    loseFrames(server, Math.floor(random() * 3) * 30); // before anything else was there
     server.answer = () => (random() < trouble ? (["lost", "unheard", { status: 503, body: { detail: "away" } }, { status: 429, body: {}, headers: { "Retry-After": "1" } }])[Math.floor(random() * 4)] : null);
     server.handshake = () => random() >= trouble;
     for (let step = 0; step < 150; step++) {
@@ -28,7 +40,7 @@ for (let seed = 1; seed <= 40; seed++) {
       else if (dice < 0.5) server.write(DOCTOR, `other window ${step}`);
       else if (dice < 0.6) server.receipt(random() < 0.5 ? "delivered" : "read", server.messages.filter((message) => message.sender_user_id && random() < 0.5).map(({ id }) => id));
       else if (dice < 0.7) server.cutAll([1001, 1006, 4408][Math.floor(random() * 3)]);
-      else if (dice < 0.73) { server.log.length = 0; server.cutAll(1006); }
+      else if (dice < 0.73) loseFrames(server, Math.floor(random() * 70));
       else if (dice < 0.76) { server.ephemeral({ type: "degraded" }); }
       else if (dice < 0.8) { server.ephemeral({ type: "resync" }); server.ephemeral({ type: "recovered" }); }
       else if (dice < 0.84) trouble = trouble > 0 ? 0 : 0.6;

@@ -14,14 +14,18 @@ test("whatever the order in which messages come, and how often, they stand by se
   for (let seed = 1; seed <= 200; seed++) {
     const random = seeded(seed);
     const timeline = new Timeline(me);
+    timeline.beginAt(1);
     const all = Array.from({ length: 30 }, (_, index) => index + 1);
     const order = [...all, ...all].map((seq) => [random(), seq]).sort(([a], [b]) => a - b).map(([, seq]) => seq);
     for (const seq of order) {
       timeline.merge(theirs(seq));
       assert.deepEqual(seqs(timeline), [...new Set(seqs(timeline))].sort((a, b) => a - b));
+      const missing = all.find((wanted) => !seqs(timeline).includes(wanted)) ?? null;
+      assert.equal(timeline.missing, missing === null || missing > timeline.last ? null : missing);
+      assert.ok(timeline.stale(0) <= (missing ?? 31));
     }
     assert.deepEqual(seqs(timeline), all);
-    assert.equal(timeline.gap, null);
+    assert.equal(timeline.missing, null);
   }
 });
 
@@ -31,7 +35,7 @@ test("a confirmed message takes the place of the one that was on its way, under 
   timeline.add("uuid-2", "second", "2026-11-22T12:00:01Z");
   const key = timeline.messages[0].key;
   const { confirms } = timeline.merge(mine(7, { client_message_id: "uuid-1" }));
-  assert.equal(confirms, "uuid-1");
+  assert.equal(confirms, true);
   assert.deepEqual(timeline.messages.map((message) => [message.key, message.status]), [[key, "sent"], ["uuid-2", "sending"]]);
   assert.equal(timeline.merge(mine(7, { client_message_id: "uuid-1" })).isNew, false);
   assert.equal(timeline.messages.length, 2);
@@ -40,7 +44,7 @@ test("a confirmed message takes the place of the one that was on its way, under 
 test("somebody else's client_message_id confirms nothing of mine", () => {
   const timeline = new Timeline(me);
   timeline.add("uuid-1", "mine", "2026-11-22T12:00:00Z");
-  assert.equal(timeline.merge(theirs(1, { client_message_id: "uuid-1" })).confirms, null);
+  assert.equal(timeline.merge(theirs(1, { client_message_id: "uuid-1" })).confirms, false);
   assert.deepEqual(timeline.messages.map(({ status }) => status), ["sent", "sending"]);
 });
 
@@ -69,20 +73,39 @@ test("a receipt that comes before its message is not lost, and those of stranger
   assert.equal(timeline.messages[1].status, "sent", "the oldest was forgotten");
 });
 
-test("a gap is known until it is filled", () => {
+test("what is missing is known until it is there, the beginning included", () => {
   const timeline = new Timeline(me);
+  assert.equal(timeline.stale(0), 1);
   for (const seq of [4, 5, 8]) timeline.merge(theirs(seq));
-  assert.equal(timeline.gap, 5);
-  assert.equal(timeline.stale(0), 6);
+  assert.equal(timeline.missing, 6, "nobody has said yet where it begins");
+  timeline.beginAt(3);
+  assert.deepEqual([timeline.missing, timeline.stale(0)], [3, 3]);
+  timeline.merge(theirs(3));
+  assert.deepEqual([timeline.missing, timeline.stale(0)], [6, 6]);
   timeline.merge(theirs(6));
-  assert.equal(timeline.gap, 6);
+  assert.equal(timeline.missing, 7);
   timeline.merge(theirs(7));
-  assert.equal(timeline.gap, null);
+  assert.equal(timeline.missing, null);
+});
+
+test("a stretch that begins further on, or had to forget, misses nothing of what was before, and takes nothing of it alone", () => {
+  const timeline = new Timeline(me);
+  timeline.beginAt(1);
+  for (const seq of [1, 2, 9, 10]) timeline.merge(theirs(seq));
+  timeline.beginAt(9);
+  assert.deepEqual([seqs(timeline), timeline.missing, timeline.stale(0)], [[9, 10], null, 11]);
+  timeline.add("uuid-1", "sent long ago", "2026-11-22T12:00:00Z");
+  assert.deepEqual(timeline.merge(theirs(4)), { message: timeline.merge(theirs(4)).message, isNew: false, confirms: false });
+  assert.equal(timeline.merge(mine(3, { client_message_id: "uuid-1" })).confirms, true);
+  assert.deepEqual(timeline.messages.map(({ seq }) => seq), [9, 10], "nothing waits any more");
+  assert.equal(timeline.trim(1), true);
+  assert.deepEqual([timeline.begin, timeline.missing], [10, null]);
+  timeline.beginAt(20);
+  assert.deepEqual([seqs(timeline), timeline.last, timeline.missing, timeline.stale(500)], [[], 0, null, 20]);
 });
 
 test("what to load again reaches back to the oldest receipt that may have changed, but not for ever", () => {
   const timeline = new Timeline(me);
-  assert.equal(timeline.stale(500), null);
   for (let seq = 1; seq <= 100; seq++) timeline.merge(mine(seq, { read_at: seq < 40 || seq > 60 ? "2026-11-22T12:00:05Z" : null }));
   assert.equal(timeline.stale(500), 40);
   assert.equal(timeline.stale(50), 51);

@@ -8,7 +8,7 @@
  *   error: ChatError,
  * }} ConversationEvents
  * `change`: something to show has changed; at most once a turn. `message`: one from the other side, or from another of one's own
- * windows, that came after the conversation was opened; once each.
+ * windows, that came after the conversation was opened; once each, by `seq`.
  */
 /** @extends {Emitter<ConversationEvents>} */
 export class Conversation extends Emitter<ConversationEvents> {
@@ -83,7 +83,7 @@ export type Message = import("./types.js").Message;
 export type ServerMessage = import("./types.js").ServerMessage;
 /**
  * `change`: something to show has changed; at most once a turn. `message`: one from the other side, or from another of one's own
- * windows, that came after the conversation was opened; once each.
+ * windows, that came after the conversation was opened; once each, by `seq`.
  */
 export type ConversationEvents = {
     change: void;

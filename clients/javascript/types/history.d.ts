@@ -3,6 +3,7 @@
  * @typedef {object} Owner
  * @property {(messages: ServerMessage[], isOld: boolean) => void} take A page. `isOld`: it is older than what was announced, or begins everything.
  * @property {() => void} changed `loaded` or `hasMore` has.
+ * @property {() => void} rested Nothing is being loaded.
  * @property {(error: import("./errors.js").ChatError) => void} failed It is not tried again.
  */
 export class History {
@@ -17,14 +18,16 @@ export class History {
     loaded: boolean;
     /** Whether there are older ones. */
     hasMore: boolean;
+    /** Whether it looks for what may have been missed at this moment. */
+    get reloading(): boolean;
     /** Something may have been missed. */
     reload(): void;
     /** Nobody tells what is new. @param {boolean} on */
     poll(on: boolean): void;
     hurry(): void;
     close(): void;
-    /** A message came by the socket: the one before it should be there, or come in a moment. */
-    checkGap(): void;
+    /** A message came by the socket: those before it should be there, or come in a moment. */
+    checkMissing(): void;
     /** The page before the oldest message. @returns {Promise<boolean>} Whether there are still older ones. */
     older(): Promise<boolean>;
     #private;
@@ -39,6 +42,10 @@ export type Owner = {
      * `loaded` or `hasMore` has.
      */
     changed: () => void;
+    /**
+     * Nothing is being loaded.
+     */
+    rested: () => void;
     /**
      * It is not tried again.
      */

@@ -1,13 +1,14 @@
+/** @typedef {import("./types.js").Message} Message */
 /**
  * @typedef {object} Entry
  * @property {string} client_message_id
  * @property {object} body
- * @property {(error: ChatError | null) => void} settle Called once: it is with the server (null), or is not going to be.
+ * @property {(outcome: Message | ChatError) => void} settle Called once: it is with the server, or is not going to be.
  */
 /**
  * @typedef {object} Owner
  * @property {(body: object) => Promise<import("./types.js").ServerMessage>} post
- * @property {(message: import("./types.js").ServerMessage) => void} sent The server's answer.
+ * @property {(message: import("./types.js").ServerMessage) => Message} sent The server's answer; returns it as it is shown.
  * @property {(entry: Entry, error: ChatError) => void} failed It will not be tried again.
  * @property {(error: ChatError) => void} waiting It will be.
  */
@@ -25,8 +26,8 @@ export class Outbox {
     get full(): boolean;
     /** @param {Entry} entry */
     add(entry: Entry): void;
-    /** The server has it, as another way has told. @param {string} client_message_id */
-    confirm(client_message_id: string): void;
+    /** The server has it, as another way has told. @param {Message} message */
+    confirm(message: Message): void;
     /**
      * Takes back one that is not under way.
      * @param {string} client_message_id
@@ -38,20 +39,21 @@ export class Outbox {
     close(): void;
     #private;
 }
+export type Message = import("./types.js").Message;
 export type Entry = {
     client_message_id: string;
     body: object;
     /**
-     * Called once: it is with the server (null), or is not going to be.
+     * Called once: it is with the server, or is not going to be.
      */
-    settle: (error: ChatError | null) => void;
+    settle: (outcome: Message | ChatError) => void;
 };
 export type Owner = {
     post: (body: object) => Promise<import("./types.js").ServerMessage>;
     /**
-     * The server's answer.
+     * The server's answer; returns it as it is shown.
      */
-    sent: (message: import("./types.js").ServerMessage) => void;
+    sent: (message: import("./types.js").ServerMessage) => Message;
     /**
      * It will not be tried again.
      */

@@ -4,25 +4,25 @@ export class Timeline {
     /** What to show. The same array until something changes. @returns {readonly Message[]} */
     get messages(): readonly Message[];
     get size(): number;
-    /** `seq` of the oldest and the newest that the server has confirmed; 0 when there is none. */
-    get first(): number;
+    get begin(): number;
+    /** `seq` of the newest that the server has confirmed; 0 when there is none. */
     get last(): number;
-    /** `seq` behind which one or more are missing, or null. */
-    get gap(): number | null;
+    /** `seq` of the oldest one that is not here, though newer ones are; or null. */
+    get missing(): number | null;
     /**
-     * The `seq` to load from so that nothing is missed, receipts of the last `back` messages included; null when nothing is here yet.
+     * The `seq` to load from so that nothing is missed, receipts of the last `back` messages included.
      * @param {number} back
      */
-    stale(back: number): number | null;
+    stale(back: number): number;
     /**
-     * Takes what the server says of a message.
+     * Takes what the server says of a message. One from before the stretch is not kept: `history()` brings it, with those between.
      * @param {ServerMessage} message
-     * @returns {{ message: Message, isNew: boolean, confirms: string | null }} `confirms`: the `client_message_id` of one that was on its way.
+     * @returns {{ message: Message, isNew: boolean, confirms: boolean }} `confirms`: it was on its way.
      */
     merge(message: ServerMessage): {
         message: Message;
         isNew: boolean;
-        confirms: string | null;
+        confirms: boolean;
     };
     /**
      * The other side has, or has read, these.
@@ -41,8 +41,8 @@ export class Timeline {
     fail(client_message_id: string, error: import("./errors.js").ChatError | null): void;
     /** @param {string} client_message_id @returns {boolean} */
     remove(client_message_id: string): boolean;
-    /** Forgets everything that the server has, to begin anew at another place. */
-    restart(): void;
+    /** Everything from this `seq` on is to be here. What was kept from before it is forgotten. @param {number} seq */
+    beginAt(seq: number): void;
     /** Forgets the oldest until `most` are left. @param {number} most @returns {boolean} Whether there were more. */
     trim(most: number): boolean;
     /** The messages that this side has received and not read. @returns {Message[]} */
