@@ -1,5 +1,5 @@
 //! Keeps everybody's knowledge of revoked tokens in step: PostgreSQL has the truth, every instance of this service
-//! reads it a few times a second, and copies it to Redis for the gateways.
+//! reads it ten times a second, and copies it to Redis for the gateways.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::store::{Store, StoreError};
 
-/// Between two looks at what is new. With the gateways' own pause it must stay below the second that is promised.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Between two looks at what is new. With the gateways' own pause it must stay well below [`SPREAD`].
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long everybody may take to learn of a revocation before whoever made it is told that it stands.
+const SPREAD: Duration = Duration::from_millis(300);
 /// Between two readings of everything, in case an instance was away for longer than "recent".
 const RELOAD_EVERY: Duration = Duration::from_secs(60);
 
@@ -57,7 +59,7 @@ impl Revoker {
         let _open = loaded.wait_for(|loaded| *loaded).await;
     }
 
-    /// Revokes: for good, here at once, elsewhere within a second. `entry` says in the audit trail who did it.
+    /// Revokes: for good, here at once, elsewhere [soon](Self::spread). `entry` says in the audit trail who did it.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is revoked then.
@@ -66,6 +68,12 @@ impl Revoker {
         self.known.add([revocation]);
         self.news.notify_one();
         Ok(())
+    }
+
+    /// Waits until the others have had the time to learn what was revoked here. Not until they have: one that cannot be
+    /// reached must not keep a revocation from being made.
+    pub async fn spread(&self) {
+        sleep(SPREAD).await;
     }
 
     /// Follows the truth until the shutdown begins. A Redis that does not answer holds up nothing but the gateways.

@@ -21,9 +21,9 @@ use tokio::time::sleep;
 use crate::hub::Hub;
 use crate::redis::redirected;
 
-/// Between two looks at how many there are. With what the API service needs to tell Redis, well within the second that
-/// is promised.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Between two looks at how many there are. With what the API service needs to tell Redis it must stay well below the time
+/// that the API service gives everybody to learn of a revocation.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Read at a time: neither Redis nor a lock here is kept from others for long, however many there are.
 const PAGE: &str = "1000";
 

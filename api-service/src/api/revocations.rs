@@ -19,7 +19,8 @@ pub(super) struct Admin;
 /// It is revoked.
 #[derive(ApiResponse)]
 enum Revoked {
-    /// Refused here from now on, and everywhere within a second; live sockets of the tokens are closed (4401).
+    /// Every instance that is in touch with its database or Redis refuses the tokens from now on, others as soon as they are
+    /// again. Live sockets of the tokens are closed (4401) within a second.
     #[oai(status = 204)]
     Done,
 }
@@ -40,6 +41,7 @@ impl Admin {
         let RevocationBody(revocation) = body.0;
         revoke::revoke(&caller.origin, &state.revoker, revocation).await?;
         caller.trail.is_recorded();
+        state.revoker.spread().await;
         Ok(Revoked::Done)
     }
 }

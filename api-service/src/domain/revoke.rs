@@ -7,8 +7,8 @@ use super::error::Refused;
 use super::origin::Origin;
 use crate::revoker::Revoker;
 
-/// Revokes as the bearer of `origin`. When this returns, this instance refuses the tokens; within a second everybody does, and
-/// their sockets are closed.
+/// Revokes as the bearer of `origin`. When this returns, this instance refuses the tokens; the others
+/// [soon](Revoker::spread), and close their sockets.
 ///
 /// # Errors
 /// [`Refused`]; nothing is revoked then.
