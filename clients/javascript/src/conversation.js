@@ -175,7 +175,7 @@ export class Conversation extends Emitter {
 
   /**
    * Loads the page before the oldest message in `messages`, and adds it there.
-   * @returns {Promise<boolean>} Whether there are still older ones.
+   * @returns {Promise<boolean>} Whether it can add more: there are still older ones, and room for them.
    */
   history() {
     return this.#history.older();
@@ -215,6 +215,7 @@ export class Conversation extends Emitter {
     if (!this.#closed) return;
     this.#closed = false;
     this.#socket.open();
+    this.#receipts.reopen();
     this.#history.reload();
   }
 
@@ -268,7 +269,10 @@ export class Conversation extends Emitter {
     switch (frame.type) {
       case "ready":
         // Resumed: what was missed follows. Else it may be anything, and what was loaded before may miss a moment.
-        if (frame.resumed !== true) this.#history.reload();
+        if (frame.resumed !== true) {
+          this.#history.reload();
+          this.#history.hurry(); // the server is there again
+        }
         void this.#context.presence.ask(this.peer);
         break;
       case "message": {
@@ -317,7 +321,7 @@ export class Conversation extends Emitter {
     if (merged.confirms) this.#outbox.confirm(merged.message);
     if (merged.isNew || merged.confirms) {
       if (this.#timeline.trim(this.#context.maxMessages)) this.#history.hasMore = true;
-      if (!isOld && this.#history.loaded && merged.isNew && !merged.confirms) this.#announcer.add(merged.message);
+      if (!isOld && merged.isNew && !merged.confirms) this.#announcer.add(merged.message);
     }
     this.#changed();
     return merged;

@@ -29,6 +29,7 @@ export class History {
   #paging = null;
   /** @type {(() => void) | null} */
   #missingTimer = null;
+  #closed = false;
 
   /**
    * @param {import("./client.js").Context} context
@@ -45,7 +46,7 @@ export class History {
     this.#query = query;
     this.#timeline = timeline;
     this.#owner = owner;
-    this.#reloader = new Reloader(context, (glance) => this.#reload(glance), owner.failed, owner.rested);
+    this.#reloader = new Reloader(context, (glance) => this.#load(glance), owner.failed, owner.rested);
   }
 
   /** Whether it looks for what may have been missed at this moment. */
@@ -55,6 +56,7 @@ export class History {
 
   /** Something may have been missed. */
   reload() {
+    this.#closed = false;
     this.#reloader.now();
   }
 
@@ -67,7 +69,9 @@ export class History {
     this.#reloader.hurry();
   }
 
+  /** What is under way is not taken any more. */
   close() {
+    this.#closed = true;
     this.#reloader.close();
     this.#missingTimer?.();
     this.#missingTimer = null;
@@ -75,17 +79,24 @@ export class History {
 
   /** A message came by the socket: those before it should be there, or come in a moment. */
   checkMissing() {
-    if (this.#missingTimer || this.#timeline.missing === null) return;
+    if (this.#closed || this.#missingTimer || this.#timeline.missing === null) return;
     this.#missingTimer = this.#context.clock.after(MISSING_MS, () => {
       this.#missingTimer = null;
       if (this.#timeline.missing !== null) this.reload();
     });
   }
 
-  /** The page before the oldest message. @returns {Promise<boolean>} Whether there are still older ones. */
+  /** The page before the oldest message. @returns {Promise<boolean>} Whether there are still older ones, and room for them. */
   older() {
     this.#paging ??= this.#older().finally(() => { this.#paging = null; });
     return this.#paging;
+  }
+
+  /** @param {boolean} glance */
+  async #load(glance) {
+    const { missing } = this.#timeline;
+    await this.#reload(glance);
+    if (this.#timeline.missing !== missing) this.checkMissing(); // one got lost meanwhile; what the server does not have is not asked for again
   }
 
   /**
@@ -96,11 +107,13 @@ export class History {
     let next = this.loaded ? this.#timeline.stale(glance ? GLANCE_BACK : RELOAD_BACK) : 0;
     for (let pages = 0; this.loaded && pages < RELOAD_PAGES; pages++) {
       const page = await this.#get({ after: next - 1, limit: RELOAD_PAGE });
+      if (this.#closed) return;
       this.#owner.take(page.messages, false);
       if (!page.has_more) return;
       next = page.messages.at(-1).seq + 1;
     }
     const page = await this.#get({ limit: PAGE });
+    if (this.#closed) return;
     const first = page.messages[0]?.seq ?? 1;
     if (first > next) { // does not join what is here
       this.#timeline.beginAt(first);
@@ -112,10 +125,10 @@ export class History {
   }
 
   async #older() {
-    if (!this.loaded || !this.hasMore) return this.hasMore;
+    if (!this.loaded || !this.hasMore) return false;
     const before = this.#timeline.begin;
     const limit = Math.min(PAGE, this.#context.maxMessages - this.#timeline.size);
-    if (limit <= 0) return this.hasMore; // as many as may be kept: they would push out the newest
+    if (limit <= 0) return false; // as many as may be kept: they would push out the newest
     const page = await this.#get({ before, limit });
     if (before !== this.#timeline.begin) return this.hasMore; // begun anew meanwhile
     this.hasMore = page.has_more;

@@ -19,6 +19,7 @@ export class Receipts {
   #waiting = new Map();
   /** @type {Promise<void> | null} */
   #running = null;
+  #closed = false;
 
   /**
    * @param {import("./client.js").Context} context
@@ -51,9 +52,14 @@ export class Receipts {
     this.#pause.end();
   }
 
+  /** What waits is told at once: whoever reads something and leaves has read it. But it is tried once only. */
   close() {
-    this.#waiting.clear();
+    this.#closed = true;
     this.#pause.end();
+  }
+
+  reopen() {
+    this.#closed = false;
   }
 
   async #run() {
@@ -70,6 +76,10 @@ export class Receipts {
         const error = asChatError(thrown, "network");
         if (!error.retryable && error.status !== 401) {
           this.#forget(ids, kind);
+          throw error;
+        }
+        if (this.#closed) {
+          this.#waiting.clear();
           throw error;
         }
         await this.#pause.wait(this.#backoff.next(error.retryAfter));

@@ -19,6 +19,7 @@ export class Reloader {
   #glance = false;
   #running = false;
   #polling = false;
+  #unauthorized = false;
   #closed = false;
   /** @type {() => void} */
   #cancelPoll = () => {};
@@ -26,7 +27,7 @@ export class Reloader {
   /**
    * @param {{ clock: import("./types.js").Clock, random: () => number }} context
    * @param {(glance: boolean) => Promise<void>} load `glance`: it is only a poll.
-   * @param {(error: import("./errors.js").ChatError) => void} failed It is not tried again by itself.
+   * @param {(error: import("./errors.js").ChatError) => void} failed It is not tried again by itself; after a 401 by `hurry`.
    * @param {() => void} [rested] Nothing is being loaded any more, or not until a failure has been waited for.
    */
   constructor({ clock, random }, load, failed, rested = () => {}) {
@@ -58,7 +59,7 @@ export class Reloader {
 
   hurry() {
     this.#pause.end();
-    if (this.#polling) this.now();
+    if (this.#polling || this.#unauthorized) this.now();
   }
 
   close() {
@@ -81,6 +82,7 @@ export class Reloader {
       const glance = this.#glance;
       this.#wanted = this.#glance = false;
       this.loading = true;
+      this.#unauthorized = false;
       try {
         await this.#load(glance);
         this.#backoff.reset();
@@ -93,6 +95,7 @@ export class Reloader {
           this.#rest();
           await this.#pause.wait(this.#backoff.next(error.retryAfter));
         } else {
+          this.#unauthorized = error.status === 401; // a token may come: `hurry`
           this.#failed(error);
         }
       }

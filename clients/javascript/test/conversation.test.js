@@ -220,6 +220,133 @@ for (const [name, answers, expected] of [
   });
 }
 
+test("what comes before the first page is here is told, however long that takes", async () => {
+  for (const answer of [{ status: 503, body: {} }, "slow"]) {
+    const { clock, server, open } = await world();
+    server.answer = ({ path }) => (path !== "/chat/history" ? null : answer === "slow" ? new Promise((give) => clock.after(300, () => give(null))) : answer);
+    const conversation = open();
+    const announced = [];
+    conversation.on("message", ({ content }) => announced.push(content));
+    await clock.advance(100);
+    assert.equal(conversation.state, "live");
+    server.write(PATIENT, "one");
+    server.write(PATIENT, "two");
+    await clock.advance(1_000);
+    server.answer = () => null;
+    await clock.advance(30_000);
+    server.write(PATIENT, "three");
+    assert.deepEqual([texts(conversation), announced], [["one", "two", "three"], ["one", "two", "three"]]);
+  }
+});
+
+test("one that gets lost while the first page is under way is missed", async () => {
+  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 10; i++) server.write(PATIENT, `text ${i}`); } });
+  let give;
+  let asked = 0;
+  server.answer = ({ path }) => {
+    if (path !== "/chat/history" || ++asked > 2) return null;
+    if (asked === 1) return { status: 503, body: {} };
+    const messages = structuredClone(server.messages);
+    return new Promise((resolve) => { give = () => resolve({ status: 200, body: { conversation_id: "c1", messages, has_more: false } }); });
+  };
+  const conversation = open();
+  while (!give) await clock.advance(100);
+  for (const socket of server.live) socket.readyState = 0;
+  server.write(PATIENT, "lost");
+  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  server.write(PATIENT, "heard");
+  give();
+  await clock.advance(3_000);
+  assert.equal(conversation.messages.length, 12);
+});
+
+test("what the server does not have is not asked for again and again", async () => {
+  const { clock, server, open } = await world();
+  open();
+  await clock.advance(1_000);
+  for (let i = 1; i <= 4; i++) server.write(PATIENT, `text ${i}`);
+  server.answer = ({ path }) => (path === "/chat/history" ? { status: 200, body: { conversation_id: "c1", messages: structuredClone(server.messages.filter(({ seq }) => seq !== 5)), has_more: false } } : null);
+  for (const socket of server.live) socket.readyState = 0;
+  server.write(PATIENT, "erased");
+  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  server.write(PATIENT, "text 6");
+  const { length } = server.requests;
+  await clock.advance(60_000);
+  assert.equal(server.requests.slice(length).filter(({ path }) => path === "/chat/history").length, 1);
+});
+
+test("a reload that is refused for its token is made up for when another one comes", async () => {
+  const { clock, server, chat, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  for (const socket of server.live) socket.readyState = 0;
+  server.write(PATIENT, "missed");
+  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  server.refusedTokens.add(token(DOCTOR));
+  server.ephemeral({ type: "resync" });
+  await clock.advance(1_000);
+  assert.deepEqual(texts(conversation), []);
+  chat.setToken(token(DOCTOR, "2"));
+  await clock.advance(1_000);
+  assert.deepEqual(texts(conversation), ["missed"]);
+});
+
+test("back from an outage what was missed is loaded at once, and told before what comes then", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  const announced = [];
+  conversation.on("message", ({ content }) => announced.push(content));
+  server.handshake = () => false;
+  server.answer = () => "lost";
+  server.cutAll();
+  await clock.advance(60_000);
+  server.write(PATIENT, "missed");
+  server.log.length = 0;
+  server.handshake = () => true;
+  server.answer = () => null;
+  while (conversation.state !== "live") await clock.advance(10);
+  server.write(PATIENT, "live");
+  await clock.advance(100);
+  assert.deepEqual([texts(conversation), announced], [["missed", "live"], ["missed", "live"]]);
+});
+
+test("closed, it loads, tells and reports nothing any more, whatever was under way", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  const announced = [];
+  conversation.on("message", ({ content }) => announced.push(content));
+  const give = {};
+  server.answer = ({ path }) => (path === "/chat/send" || path === "/chat/history" ? new Promise((answer) => { give[path] = () => answer(null); }) : null);
+  server.ephemeral({ type: "resync" });
+  const late = conversation.send("late");
+  await clock.settle();
+  conversation.close();
+  server.write(PATIENT, "after the close");
+  const { length } = server.requests;
+  for (const path of Object.keys(give)) give[path]();
+  assert.equal((await late).seq, 2);
+  await clock.advance(10_000);
+  assert.deepEqual([announced, server.requests.length - length, clock.waiting, server.messages[0].delivered_at], [[], 0, 0, null]);
+});
+
+test("whoever reads and leaves has read it; what cannot be told then is not tried for ever", async () => {
+  for (const lost of [false, true]) {
+    const { clock, server, open } = await world({ prepare: (server) => server.write(PATIENT, "read this") });
+    const conversation = open();
+    await clock.advance(1_000);
+    if (lost) server.answer = ({ path }) => (path === "/chat/read" ? "lost" : null);
+    const told = conversation.markRead();
+    conversation.close();
+    if (lost) await assert.rejects(told, { code: "network" });
+    else await told;
+    await clock.advance(1_000);
+    assert.equal(Boolean(server.messages[0].read_at), !lost);
+    assert.equal(clock.waiting, 0, "timers");
+  }
+});
+
 test("closed while something waits to be told, it is told", async () => {
   const { clock, server, open } = await world();
   const conversation = open();
@@ -253,7 +380,7 @@ test("whoever was away for thousands of messages begins anew with the newest, an
   await clock.advance(20_000);
   assert.equal(conversation.messages.at(-1).seq, 3_001);
   assert.equal(conversation.hasMore, true);
-  while (conversation.hasMore) await conversation.history();
+  while (await conversation.history());
   assert.deepEqual(conversation.messages.map(({ seq }) => seq), server.messages.map(({ seq }) => seq));
 });
 
@@ -355,7 +482,7 @@ test("memory is bounded: the oldest make room for the newest, and can be loaded 
   await clock.advance(1_000);
   await conversation.history();
   assert.equal(conversation.messages.length, 100);
-  assert.equal(await conversation.history(), true);
+  assert.equal(await conversation.history(), false, "no room");
   assert.deepEqual([conversation.messages.length, conversation.messages[0].seq], [100, 101]);
   for (let i = 201; i <= 250; i++) server.write(PATIENT, `text ${i}`);
   assert.deepEqual([conversation.messages.length, conversation.messages[0].seq, conversation.messages.at(-1).seq], [100, 151, 250]);

@@ -54,7 +54,7 @@ export class Conversation extends Emitter<ConversationEvents> {
     discard(message: Message): boolean;
     /**
      * Loads the page before the oldest message in `messages`, and adds it there.
-     * @returns {Promise<boolean>} Whether there are still older ones.
+     * @returns {Promise<boolean>} Whether it can add more: there are still older ones, and room for them.
      */
     history(): Promise<boolean>;
     /**

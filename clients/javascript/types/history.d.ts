@@ -25,10 +25,11 @@ export class History {
     /** Nobody tells what is new. @param {boolean} on */
     poll(on: boolean): void;
     hurry(): void;
+    /** What is under way is not taken any more. */
     close(): void;
     /** A message came by the socket: those before it should be there, or come in a moment. */
     checkMissing(): void;
-    /** The page before the oldest message. @returns {Promise<boolean>} Whether there are still older ones. */
+    /** The page before the oldest message. @returns {Promise<boolean>} Whether there are still older ones, and room for them. */
     older(): Promise<boolean>;
     #private;
 }

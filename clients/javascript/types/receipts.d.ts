@@ -14,7 +14,9 @@ export class Receipts {
      */
     mark(kind: Kind, ids: readonly string[]): Promise<void>;
     hurry(): void;
+    /** What waits is told at once: whoever reads something and leaves has read it. But it is tried once only. */
     close(): void;
+    reopen(): void;
     #private;
 }
 export type Kind = "delivered" | "read";
