@@ -7,7 +7,7 @@ const WAIT_MS = 2_000; // whoever is to be called does not wait for a server tha
 
 export class Announcer {
   #clock;
-  #mustWait;
+  #bound;
   #tell;
   /** @type {Message[]} */
   #untold = [];
@@ -16,25 +16,30 @@ export class Announcer {
 
   /**
    * @param {import("./types.js").Clock} clock
-   * @param {() => boolean} mustWait Whether older ones may still come; `flush()` once they cannot.
+   * @param {() => number} bound `seq` of one that is still to come: what is behind it waits. Infinity when none is.
    * @param {(message: Message) => void} tell
    */
-  constructor(clock, mustWait, tell) {
+  constructor(clock, bound, tell) {
     this.#clock = clock;
-    this.#mustWait = mustWait;
+    this.#bound = bound;
     this.#tell = tell;
   }
 
   /** @param {Message} message */
   add(message) {
     this.#untold.push(message);
-    if (!this.#mustWait()) this.flush();
-    else this.#timer ??= this.#clock.after(WAIT_MS, () => this.flush());
+    this.flush(this.#bound());
+    if (this.#untold.length > 0) this.#timer ??= this.#clock.after(WAIT_MS, () => this.flush());
   }
 
-  flush() {
-    this.#timer?.();
-    this.#timer = null;
-    for (const message of this.#untold.splice(0).sort((a, b) => Number(a.seq) - Number(b.seq))) this.#tell(message);
+  /** @param {number} [bound] */
+  flush(bound = Infinity) {
+    const ready = this.#untold.filter(({ seq }) => Number(seq) < bound).sort((a, b) => Number(a.seq) - Number(b.seq));
+    this.#untold = this.#untold.filter(({ seq }) => Number(seq) >= bound);
+    if (this.#untold.length === 0) {
+      this.#timer?.();
+      this.#timer = null;
+    }
+    for (const message of ready) this.#tell(message);
   }
 }

@@ -77,7 +77,7 @@ export class Conversation extends Emitter {
       rested: () => this.#announcer.flush(),
       failed: (error) => this.#failed(error),
     });
-    this.#announcer = new Announcer(context.clock, () => this.#history.reloading, (message) => this.emit("message", message));
+    this.#announcer = new Announcer(context.clock, () => this.#history.awaited, (message) => this.emit("message", message));
     this.#typing = new Typing(context.clock, () => this.#socket.send({ type: "typing" }), () => this.#changed());
     this.#socket = new LiveSocket(context, {
       query: () => this.#query,
@@ -269,10 +269,7 @@ export class Conversation extends Emitter {
     switch (frame.type) {
       case "ready":
         // Resumed: what was missed follows. Else it may be anything, and what was loaded before may miss a moment.
-        if (frame.resumed !== true) {
-          this.#history.reload();
-          this.#history.hurry(); // the server is there again
-        }
+        if (frame.resumed !== true) this.#history.reloadAtOnce(); // the server is there again
         void this.#context.presence.ask(this.peer);
         break;
       case "message": {

@@ -49,15 +49,21 @@ export class History {
     this.#reloader = new Reloader(context, (glance) => this.#load(glance), owner.failed, owner.rested);
   }
 
-  /** Whether it looks for what may have been missed at this moment. */
-  get reloading() {
-    return this.#reloader.loading;
+  /** `seq` of the first one that is missing and being loaded at this moment; Infinity when there is none. */
+  get awaited() {
+    return (this.#reloader.loading ? this.#timeline.missing : null) ?? Infinity;
   }
 
   /** Something may have been missed. */
   reload() {
     this.#closed = false;
     this.#reloader.now();
+  }
+
+  /** The same, and whatever a failure has to wait for is over. */
+  reloadAtOnce() {
+    this.reload();
+    this.#reloader.endPause();
   }
 
   /** Nobody tells what is new. @param {boolean} on */

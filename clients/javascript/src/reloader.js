@@ -57,8 +57,12 @@ export class Reloader {
     this.#schedule();
   }
 
-  hurry() {
+  endPause() {
     this.#pause.end();
+  }
+
+  hurry() {
+    this.endPause();
     if (this.#polling || this.#unauthorized) this.now();
   }
 

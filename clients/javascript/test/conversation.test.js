@@ -347,6 +347,23 @@ test("whoever reads and leaves has read it; what cannot be told then is not trie
   }
 });
 
+test("what a page brings is told with it, though another one is asked for", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  const announced = [];
+  conversation.on("message", ({ content }) => announced.push(content));
+  for (const socket of server.live) socket.readyState = 0;
+  server.write(PATIENT, "missed");
+  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  let asked = 0;
+  server.answer = ({ path }) => (path === "/chat/history" && ++asked === 2 ? "silent" : null);
+  server.ephemeral({ type: "resync" });
+  server.ephemeral({ type: "resync" });
+  await clock.settle();
+  assert.deepEqual([asked, texts(conversation), announced], [2, ["missed"], ["missed"]]);
+});
+
 test("closed while something waits to be told, it is told", async () => {
   const { clock, server, open } = await world();
   const conversation = open();
@@ -355,9 +372,15 @@ test("closed while something waits to be told, it is told", async () => {
   conversation.on("message", ({ content }) => announced.push(content));
   server.answer = () => "silent";
   server.ephemeral({ type: "resync" });
+  server.write(PATIENT, "behind nothing");
+  assert.deepEqual(announced, ["behind nothing"], "what waits for none is told");
+  for (const socket of server.live) socket.readyState = 0;
+  server.write(PATIENT, "missed");
+  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
   server.write(PATIENT, "live");
+  assert.deepEqual(announced, ["behind nothing"]);
   conversation.close();
-  assert.deepEqual(announced, ["live"]);
+  assert.deepEqual(announced, ["behind nothing", "live"]);
   assert.equal(clock.waiting, 0, "timers");
 });
 

@@ -18,10 +18,12 @@ export class History {
     loaded: boolean;
     /** Whether there are older ones. */
     hasMore: boolean;
-    /** Whether it looks for what may have been missed at this moment. */
-    get reloading(): boolean;
+    /** `seq` of the first one that is missing and being loaded at this moment; Infinity when there is none. */
+    get awaited(): number;
     /** Something may have been missed. */
     reload(): void;
+    /** The same, and whatever a failure has to wait for is over. */
+    reloadAtOnce(): void;
     /** Nobody tells what is new. @param {boolean} on */
     poll(on: boolean): void;
     hurry(): void;

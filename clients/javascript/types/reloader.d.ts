@@ -15,6 +15,7 @@ export class Reloader {
     now(glance?: boolean): void;
     /** @param {boolean} on */
     poll(on: boolean): void;
+    endPause(): void;
     hurry(): void;
     close(): void;
     #private;
