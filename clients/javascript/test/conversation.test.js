@@ -149,11 +149,10 @@ for (const [name, lose] of [
     for (let i = 1; i <= 100; i++) server.write(DOCTOR, `mine ${i}`);
     const announced = [];
     conversation.on("message", ({ content }) => announced.push(content));
-    const { live } = server;
-    for (const socket of live) socket.readyState = 0; // hears nothing
+    const hear = server.deafen();
     server.receipt("read", server.messages.slice(0, 30).map(({ id }) => id));
     for (let i = 1; i <= 250; i++) server.write(PATIENT, `missed ${i}`);
-    for (const socket of live) socket.readyState = 1;
+    hear();
     lose(server);
     await clock.advance(2_000);
     assert.deepEqual(conversation.messages.map(({ seq }) => seq), server.messages.map(({ seq }) => seq));
@@ -168,11 +167,11 @@ test("missed before anything was there: it is loaded from the very first message
       const { clock, server, open } = await world();
       const conversation = open();
       await clock.advance(1_000);
-      for (const socket of server.live) socket.readyState = 0; // hears nothing
+      const hear = server.deafen();
       for (let i = 1; i <= missed; i++) server.write(PATIENT, `missed ${i}`);
       for (let i = 1; i <= own; i++) await conversation.send(`mine ${i}`); // the first message of all that is here
       for (let i = 1; i <= missed; i++) server.write(PATIENT, `missed too ${i}`);
-      for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+      hear();
       server.log.length = 0;
       server.cutAll();
       await clock.advance(2_000);
@@ -186,9 +185,9 @@ test("the first message of all overtaken by the second is missed, and loaded", a
   const { clock, server, open } = await world();
   const conversation = open();
   await clock.advance(1_000);
-  for (const socket of server.live) socket.readyState = 0;
+  const hear = server.deafen();
   server.write(PATIENT, "one");
-  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  hear();
   server.write(PATIENT, "two");
   assert.deepEqual(texts(conversation), ["two"]);
   await clock.advance(2_000);
@@ -206,9 +205,9 @@ for (const [name, answers, expected] of [
     await clock.advance(1_000);
     const announced = [];
     conversation.on("message", ({ content }) => announced.push(content));
-    for (const socket of server.live) socket.readyState = 0;
+    const hear = server.deafen();
     for (let i = 1; i <= 2; i++) server.write(PATIENT, `missed ${i}`);
-    for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+    hear();
     server.answer = (request) => answers(request, clock);
     server.ephemeral({ type: "resync" });
     server.write(PATIENT, "live");
@@ -251,9 +250,9 @@ test("one that gets lost while the first page is under way is missed", async () 
   };
   const conversation = open();
   while (!give) await clock.advance(100);
-  for (const socket of server.live) socket.readyState = 0;
+  const hear = server.deafen();
   server.write(PATIENT, "lost");
-  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  hear();
   server.write(PATIENT, "heard");
   give();
   await clock.advance(3_000);
@@ -266,9 +265,9 @@ test("what the server does not have is not asked for again and again", async () 
   await clock.advance(1_000);
   for (let i = 1; i <= 4; i++) server.write(PATIENT, `text ${i}`);
   server.answer = ({ path }) => (path === "/chat/history" ? { status: 200, body: { conversation_id: "c1", messages: structuredClone(server.messages.filter(({ seq }) => seq !== 5)), has_more: false } } : null);
-  for (const socket of server.live) socket.readyState = 0;
+  const hear = server.deafen();
   server.write(PATIENT, "erased");
-  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  hear();
   server.write(PATIENT, "text 6");
   const { length } = server.requests;
   await clock.advance(60_000);
@@ -279,9 +278,9 @@ test("a reload that is refused for its token is made up for when another one com
   const { clock, server, chat, open } = await world();
   const conversation = open();
   await clock.advance(1_000);
-  for (const socket of server.live) socket.readyState = 0;
+  const hear = server.deafen();
   server.write(PATIENT, "missed");
-  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  hear();
   server.refusedTokens.add(token(DOCTOR));
   server.ephemeral({ type: "resync" });
   await clock.advance(1_000);
@@ -353,9 +352,9 @@ test("what a page brings is told with it, though another one is asked for", asyn
   await clock.advance(1_000);
   const announced = [];
   conversation.on("message", ({ content }) => announced.push(content));
-  for (const socket of server.live) socket.readyState = 0;
+  const hear = server.deafen();
   server.write(PATIENT, "missed");
-  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  hear();
   let asked = 0;
   server.answer = ({ path }) => (path === "/chat/history" && ++asked === 2 ? "silent" : null);
   server.ephemeral({ type: "resync" });
@@ -374,9 +373,9 @@ test("closed while something waits to be told, it is told", async () => {
   server.ephemeral({ type: "resync" });
   server.write(PATIENT, "behind nothing");
   assert.deepEqual(announced, ["behind nothing"], "what waits for none is told");
-  for (const socket of server.live) socket.readyState = 0;
+  const hear = server.deafen();
   server.write(PATIENT, "missed");
-  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  hear();
   server.write(PATIENT, "live");
   assert.deepEqual(announced, ["behind nothing"]);
   conversation.close();
@@ -411,12 +410,12 @@ test("a send whose answer took so long that the message is far back by then reso
   const { clock, server, open } = await world({ chat: { maxMessages: 100 } });
   const conversation = open();
   await clock.advance(1_000);
-  for (const socket of server.live) socket.readyState = 0;
+  const hear = server.deafen();
   server.answer = ({ path }) => (path === "/chat/send" ? "unheard" : null);
   const late = conversation.send("late");
   await clock.settle();
   for (let i = 2; i <= 300; i++) server.write(PATIENT, `text ${i}`);
-  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  hear();
   server.write(PATIENT, "text 301");
   for (let i = 302; i <= 500; i++) server.write(PATIENT, `text ${i}`);
   assert.equal(conversation.pending, 1);
@@ -433,9 +432,9 @@ test("a message that overtakes another waits for nobody, and a gap that stays is
   const conversation = open();
   await clock.advance(1_000);
   server.write(PATIENT, "one");
-  for (const socket of server.live) socket.readyState = 0;
+  const hear = server.deafen();
   server.write(PATIENT, "two");
-  for (const socket of server.handshakes) if (socket.readyState === 0) socket.readyState = 1;
+  hear();
   server.write(PATIENT, "three");
   assert.deepEqual(texts(conversation), ["one", "three"]);
   await clock.advance(2_000);
@@ -448,10 +447,9 @@ test("degraded, it polls the history, and stops when the relay has recovered", a
   await clock.advance(1_000);
   server.ephemeral({ type: "degraded" });
   assert.equal(conversation.state, "degraded");
-  const [socket] = server.live;
-  socket.readyState = 0;
+  const hear = server.deafen();
   server.write(PATIENT, "without relay");
-  socket.readyState = 1;
+  hear();
   await clock.advance(6_000);
   assert.deepEqual(texts(conversation), ["without relay"]);
   server.ephemeral({ type: "recovered" });

@@ -10,10 +10,9 @@ import { world } from "./world.js";
 
 /** As a relay that died: what is written meanwhile reaches no socket, and no cursor finds it. */
 function loseFrames(server, count) {
-  const { live } = server;
-  for (const socket of live) socket.readyState = 0;
+  const hear = server.deafen();
   for (let i = 1; i <= count; i++) server.write(i % 3 === 0 ? DOCTOR : PATIENT, `unheard ${i}`);
-  for (const socket of live) socket.readyState = 1;
+  hear();
   server.log.length = 0;
   server.cutAll(1006);
 }

@@ -81,6 +81,13 @@ export class FakeServer {
     return this.handshakes.filter((socket) => socket.readyState === 1);
   }
 
+  /** The sockets hear nothing until what this returns is called: what is written meanwhile is lost to them. */
+  deafen() {
+    const { live } = this;
+    for (const socket of live) socket.readyState = 0;
+    return () => { for (const socket of live) if (socket.readyState === 0) socket.readyState = 1; };
+  }
+
   cutAll(code) {
     for (const socket of this.live) socket.cut(code);
   }
