@@ -97,7 +97,7 @@ export class Outbox {
         const message = await this.#owner.post(entry.body);
         this.#backoff.reset();
         if (this.#closed) return;
-        const shown = this.#owner.sent(message); // which confirms it, most of the time
+        const shown = this.#owner.sent(message); // which confirms it; should it not, it must still not be posted for ever
         this.#take(entry.client_message_id)?.settle(shown);
       } catch (thrown) {
         if (this.#queue[0] !== entry) continue; // confirmed meanwhile

@@ -194,10 +194,10 @@ test("the first message of all overtaken by the second is missed, and loaded", a
   assert.deepEqual(texts(conversation), ["one", "two"]);
 });
 
-for (const [name, answers, expected] of [
-  ["what comes by the socket meanwhile is shown at once and told behind it", () => new Promise((answer) => setImmediate(answer, null)), ["missed 1", "missed 2", "live"]],
-  ["unless the server takes its time: nobody is called late", ({ path }, clock) => (path === "/chat/history" ? new Promise((answer) => clock.after(5_000, () => answer(null))) : null), ["live", "missed 1", "missed 2"]],
-  ["or has none: nobody is called late", ({ path }) => (path === "/chat/history" ? { status: 503, body: {} } : null), ["live"]],
+for (const [name, wait, answers, expected] of [
+  ["what comes by the socket meanwhile is shown at once and told behind it", 0, () => new Promise((answer) => setImmediate(answer, null)), ["missed 1", "missed 2", "live"]],
+  ["unless the server takes its time: nobody is called late", 2_000, ({ path }, clock) => (path === "/chat/history" ? new Promise((answer) => clock.after(5_000, () => answer(null))) : null), ["live", "missed 1", "missed 2"]],
+  ["or has none: nobody is called late", 0, ({ path }) => (path === "/chat/history" ? { status: 503, body: {} } : null), ["live"]],
 ]) {
   test(`while what was missed is loaded, ${name}`, async () => {
     const { clock, server, open } = await world();
@@ -212,7 +212,7 @@ for (const [name, answers, expected] of [
     server.ephemeral({ type: "resync" });
     server.write(PATIENT, "live");
     assert.deepEqual([texts(conversation), announced], [["live"], []]);
-    await clock.advance(2_000);
+    await clock.advance(wait);
     assert.deepEqual(announced.slice(0, 1), expected.slice(0, 1));
     await clock.advance(10_000);
     assert.deepEqual(announced, expected);
@@ -288,6 +288,10 @@ test("a reload that is refused for its token is made up for when another one com
   chat.setToken(token(DOCTOR, "2"));
   await clock.advance(1_000);
   assert.deepEqual(texts(conversation), ["missed"]);
+  const { length } = server.requests;
+  chat.setToken(token(DOCTOR, "3"));
+  await clock.advance(1_000);
+  assert.equal(server.requests.length, length, "made up for once");
 });
 
 test("back from an outage what was missed is loaded at once, and told before what comes then", async () => {
@@ -328,6 +332,47 @@ test("closed, it loads, tells and reports nothing any more, whatever was under w
   assert.equal((await late).seq, 2);
   await clock.advance(10_000);
   assert.deepEqual([announced, server.requests.length - length, clock.waiting, server.messages[0].delivered_at], [[], 0, 0, null]);
+});
+
+test("closed before the first page is here, it takes none; opened again, it is as new", async () => {
+  const { clock, server, chat, open } = await world({ prepare: (server) => server.write(PATIENT, "was there") });
+  let give;
+  server.answer = ({ path }) => (path === "/chat/history" ? new Promise((answer) => { give = () => answer(null); }) : path === "/chat/send" ? "lost" : null);
+  const conversation = open();
+  conversation.send("waits");
+  await clock.settle();
+  conversation.close();
+  give();
+  await clock.settle();
+  assert.deepEqual([texts(conversation), conversation.loaded, server.messages[0].delivered_at], [["waits"], false, null]);
+  server.answer = ({ path }) => (path === "/chat/read" ? "lost" : null);
+  assert.equal(chat.conversation(PATIENT), conversation);
+  await clock.advance(20_000);
+  assert.deepEqual([texts(conversation), conversation.loaded], [["was there", "waits"], true]);
+  const read = conversation.markRead();
+  await clock.advance(1_000);
+  server.answer = () => null;
+  await clock.advance(20_000);
+  await read;
+  assert.equal(statuses(conversation)[0], "read", "tried again, as long as it is open");
+});
+
+test("older messages that come when the conversation has begun anew are not taken", async () => {
+  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 200; i++) server.write(PATIENT, `text ${i}`); } });
+  const conversation = open();
+  await clock.advance(1_000);
+  let give;
+  server.answer = ({ path, query }) => (path === "/chat/history" && query.before ? new Promise((answer) => { give = () => answer(null); }) : null);
+  const older = conversation.history();
+  await clock.settle();
+  const hear = server.deafen();
+  for (let i = 201; i <= 1_500; i++) server.write(PATIENT, `text ${i}`);
+  hear();
+  server.ephemeral({ type: "resync" });
+  await clock.advance(1_000);
+  give();
+  assert.equal(await older, true);
+  assert.deepEqual(conversation.messages.map(({ seq }) => seq), Array.from({ length: 50 }, (_, index) => 1_451 + index));
 });
 
 test("whoever reads and leaves has read it; what cannot be told then is not tried for ever", async () => {
