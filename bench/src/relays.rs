@@ -177,7 +177,7 @@ pub(crate) fn publish_unproven(backends: &Backends, pairs: &[Pair]) -> Result<()
 /// Opens the logs of these pairs, as a gateway does for its first socket: from then on every event goes into one.
 pub(crate) fn open_logs(backends: &Backends, pairs: &[Pair]) -> Result<()> {
     let life = LOG_TTL_MS.to_string();
-    let open = |pair: &Pair| encode(&["EVAL", TAIL, "1", &pair.channel().log(), &life]);
+    let open = |pair: &Pair| encode(&["EVAL", TAIL, "1", &pair.channel().log(), &life, &life]);
     Conversation::open(&backends.redis)?.ask_all(&pairs.iter().map(open).collect::<Vec<_>>())
 }
 

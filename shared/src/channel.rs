@@ -138,6 +138,15 @@ for i, log in ipairs(KEYS) do
     local kind, header, rest, channel = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
     local seq, manner, request = tonumber(ARGV[at + 4]), ARGV[at + 5], ARGV[at + 6]
     local last = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+    local is_first = not last and call('EXISTS', log) == 1
+    if is_first then
+        local info = call('XINFO', 'STREAM', log)
+        local marker
+        for j = 1, #info, 2 do if info[j] == 'last-generated-id' then marker = info[j + 1] end end
+        call('XSETID', log, '0-0')
+        call('XADD', log, marker, 's', '', 't', '', 'h', '', 'b', '')
+        last = {marker, {'s', '', 't', '', 'h', '', 'b', ''}}
+    end
     local known = last and tonumber(last[2][2]) or 0
     local is_held = false
     if last and manner == 'again' then
@@ -156,7 +165,7 @@ for i, log in ipairs(KEYS) do
         local previous = last and last[1] or '-'
         seq = max(seq, known)
         local id = call('XADD', log, 'MAXLEN', '=', ARGV[1], '*', 's', seq, 't', kind, 'h', header, 'b', rest)
-        if sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
+        if is_first or sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
         local place = id .. ' ' .. previous
         if header ~= '' then place = place .. ' ' .. header end
         if request ~= '' then place = place .. '\t' .. request end
@@ -207,7 +216,8 @@ impl Topology {
     ///
     /// Where there is no log and nobody listens, nothing is done: a log begins when a gateway first asks where it ends
     /// ([`TAIL`]), so before that nobody holds a cursor and nobody could resume. A log lives for as long as it is told, or
-    /// up to ten seconds less: its life is not renewed with every event.
+    /// up to ten seconds less: its life is not renewed with every event. With the first event the marker that opened a log
+    /// becomes an entry of it: from then on the log can be read from there.
     ///
     /// Keys and arguments: see [`crate::publication::Publication`]. Keys are logs, and not channels: in a slot that is
     /// being migrated a Cluster refuses what names a key that exists beside one that does not. Returns for each event its
@@ -260,17 +270,82 @@ if redis.call('XLEN', KEYS[1]) + #ARGV - 1 > tonumber(ARGV[1]) then return redis
 for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', 'r', ARGV[i]) end
 ";
 
-/// The cursor of the newest entry of a log. Opens an empty log first, so that a cursor always names an entry that
-/// was there: "the log still holds it" is then proof that nothing behind it is missing. The entry that opens a log
-/// is the predecessor of the first event, as any entry is of the next.
+/// How long a log lives that no event was added to, in milliseconds: two minutes. Any participant may open one for any pair, so it must
+/// not stay for as long as a log that holds something. A gateway whose sockets listen refreshes it.
+pub const MARKER_LIFE_MILLIS: u64 = 2 * 60 * 1000;
+
+/// The cursor of the newest entry of a log. Opens a log first where there is none, so that a cursor always names a
+/// place that was there: "the log still holds it" is then proof that nothing behind it is missing.
 ///
-/// Keys: log. Arguments: log's life in milliseconds. Returns the cursor.
+/// What opens a log is a marker: a stream without an entry, whose last id is the cursor. (A stream with one entry takes ten times the
+/// memory, because Redis sets aside 4 KiB for its first block.) It is the predecessor of the first event, as any entry is of the next.
+///
+/// Keys: log. Arguments: life of a log with events, life of one with its marker alone ([`MARKER_LIFE_MILLIS`]), both in milliseconds.
+/// Returns the cursor.
 pub const TAIL: &str = r"
-local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-local id
-if last[1] then id = last[1][1] else id = redis.call('XADD', KEYS[1], '*', 's', '', 't', '', 'h', '', 'b', '') end
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
+local call, log = redis.call, KEYS[1]
+local last = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+local id, life = last and last[1], ARGV[1]
+if not last then
+    life = ARGV[2]
+    if call('EXISTS', log) == 1 then
+        local info = call('XINFO', 'STREAM', log)
+        for i = 1, #info, 2 do if info[i] == 'last-generated-id' then id = info[i + 1] end end
+    else
+        id = call('XADD', log, 'MAXLEN', '=', 0, '*', 's', '')
+    end
+end
+call('PEXPIRE', log, life)
 return id
+";
+
+/// What came after a place in a log. Reads a few entries at a time and stops at a number of bytes: a log may hold megabytes.
+///
+/// Keys: log. Arguments: cursor, most entries, most bytes of their headers and frames. Returns nil when the log does not hold the cursor,
+/// 0 when more bytes follow it, or else four for each entry: its id and [`LOG_FIELDS`].
+pub const SINCE: &str = r"
+local call, log, cursor = redis.call, KEYS[1], ARGV[1]
+local most, bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
+if not call('XRANGE', log, cursor, cursor)[1] then
+    if call('EXISTS', log) == 0 or call('XLEN', log) > 0 then return false end
+    local info = call('XINFO', 'STREAM', log)
+    for i = 1, #info, 2 do if info[i] == 'last-generated-id' and info[i + 1] == cursor then return {} end end
+    return false
+end
+local answer, from = {}, cursor
+while #answer < 4 * most do
+    local entries = call('XRANGE', log, '(' .. from, '+', 'COUNT', math.min(16, most - #answer / 4))
+    for _, entry in ipairs(entries) do
+        local of = {t = '', h = '', b = ''}
+        for j = 1, #entry[2], 2 do of[entry[2][j]] = entry[2][j + 1] end
+        bytes = bytes - #of.h - #of.b
+        if bytes < 0 then return 0 end
+        from = entry[1]
+        for _, value in ipairs({from, of.t, of.h, of.b}) do answer[#answer + 1] = value end
+    end
+    if #entries < 16 then break end
+end
+return answer
+";
+
+/// The newest entries of a log without what people wrote.
+///
+/// Keys: log. Arguments: how many. Returns three for each entry: its id, its header, and for a receipt the rest of the frame.
+pub const RECEIPTS: &str = r"
+local answer, to, left = {}, '+', tonumber(ARGV[1])
+while left > 0 do
+    local entries = redis.call('XREVRANGE', KEYS[1], to, '-', 'COUNT', math.min(16, left))
+    for _, entry in ipairs(entries) do
+        local of = {t = '', h = '', b = ''}
+        for j = 1, #entry[2], 2 do of[entry[2][j]] = entry[2][j + 1] end
+        local is_receipt = of.t == 'delivered' or of.t == 'read'
+        to = '(' .. entry[1]
+        for _, value in ipairs({entry[1], of.h, is_receipt and of.b or ''}) do answer[#answer + 1] = value end
+    end
+    if #entries < 16 then break end
+    left = left - #entries
+end
+return answer
 ";
 
 #[cfg(test)]

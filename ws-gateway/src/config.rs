@@ -6,9 +6,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
+use shared::channel::MARKER_LIFE_MILLIS;
 use shared::env::{BadEnv, Env, Setting};
 use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, read_relay_keys};
-use shared::limit::{self, Rate};
+use shared::limit::{self, Rate, RateSettings};
 use shared::mode::{MODE, Mode};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::LogFormat;
@@ -68,6 +69,8 @@ pub struct Config {
     pub traces: Option<TraceConfig>,
     /// Handshakes of all.
     pub handshakes: Option<Rate>,
+    /// Handshakes of one participant.
+    pub participant_rate: Option<Rate>,
     /// Handshakes of one address.
     pub address_rate: Option<Rate>,
     /// Refused tokens of one address.
@@ -149,6 +152,18 @@ const HANDSHAKES_PER_SECOND: Setting = setting(
     Some("0"),
     "0 to 1000000: handshakes a second, ten times as many at once; more are refused (429); 0 for no limit",
 );
+const HANDSHAKES_OF_PARTICIPANT: RateSettings = RateSettings {
+    per_second: setting(
+        "HANDSHAKES_PER_PARTICIPANT_PER_SECOND",
+        Some("5"),
+        "0 to 1000000: handshakes a second of one user or contact in this gateway; more are refused (429); 0 for no limit",
+    ),
+    burst: setting(
+        "HANDSHAKES_PER_PARTICIPANT_BURST",
+        Some("100"),
+        "1 to 10000000: handshakes of one user or contact at once",
+    ),
+};
 const DRAIN: Setting = setting(
     "DRAIN_SECONDS",
     Some("10"),
@@ -161,8 +176,11 @@ const EVENT_LOG_TTL: Setting = setting(
     Some("3600"),
     "60 to 604800: how long the log of a silent conversation lives; as the API service has it",
 );
-const POSITION_CHECK: Setting =
-    setting("POSITION_CHECK_SECONDS", Some("15"), "1 to 3600: between two comparisons with the logs");
+const POSITION_CHECK: Setting = setting(
+    "POSITION_CHECK_SECONDS",
+    Some("15"),
+    "1 to 3600, half of EVENT_LOG_TTL_SECONDS at most: between two comparisons with the logs",
+);
 const PRESENCE_TTL: Setting = setting(
     "PRESENCE_TTL_SECONDS",
     Some("30"),
@@ -210,6 +228,8 @@ pub const SETTINGS: &[Setting] = &[
     MAX_SOCKETS_PER_ADDRESS,
     MAX_FRAMES_PER_SECOND,
     HANDSHAKES_PER_SECOND,
+    HANDSHAKES_OF_PARTICIPANT.per_second,
+    HANDSHAKES_OF_PARTICIPANT.burst,
     limit::ADDRESS.per_second,
     limit::ADDRESS.burst,
     limit::FAILURES.per_second,
@@ -261,6 +281,7 @@ impl Config {
         let max_sockets_per_address = number(env, &MAX_SOCKETS_PER_ADDRESS, &0, &1_000_000);
         let max_frames_per_second = number(env, &MAX_FRAMES_PER_SECOND, &0, &1_000_000);
         let handshakes = number::<u32>(env, &HANDSHAKES_PER_SECOND, &0, &1_000_000);
+        let participant_rate = HANDSHAKES_OF_PARTICIPANT.read(env);
         let address_rate = limit::ADDRESS.read(env);
         let failure_rate = limit::FAILURES.read(env);
         let traces = TraceConfig::read(env);
@@ -293,6 +314,7 @@ impl Config {
             max_sockets_per_address: max_sockets_per_address?,
             max_frames_per_second: max_frames_per_second?,
             handshakes: handshakes.map(|rate| Rate::new(rate, rate.saturating_mul(10)))?,
+            participant_rate: participant_rate?,
             address_rate: address_rate?,
             failure_rate: failure_rate?,
             traces: traces?,
@@ -304,6 +326,13 @@ impl Config {
             presence_linger: presence_linger?,
             worker_threads: worker_threads?,
         })
+    }
+
+    /// How long a log lives that was only opened. It is prolonged every [`Config::position_check`], so it never lives for less than two of
+    /// these.
+    #[must_use]
+    pub fn marker_life(&self) -> Duration {
+        Duration::from_millis(MARKER_LIFE_MILLIS).max(self.position_check * 2).min(self.event_log_ttl)
     }
 
     /// What must hold between settings.
@@ -319,6 +348,10 @@ impl Config {
         if self.presence_ttl * 2 < self.redis_timeout * 3 {
             mistakes
                 .push("PRESENCE_TTL_SECONDS: must be one and a half times REDIS_TIMEOUT_SECONDS or more".to_owned());
+        }
+        // A log whose life is prolonged too late is gone, and its sockets would be told to load the history for nothing.
+        if self.event_log_ttl < self.position_check * 2 {
+            mistakes.push("POSITION_CHECK_SECONDS: must be half of EVENT_LOG_TTL_SECONDS or less".to_owned());
         }
         if self.drain >= self.shutdown_timeout {
             mistakes.push("DRAIN_SECONDS: must be less than SHUTDOWN_TIMEOUT_SECONDS".to_owned());
@@ -400,6 +433,17 @@ mod tests {
             read(&[("IDLE_TIMEOUT_SECONDS", "25"), ("DRAIN_SECONDS", "30"), ("PRESENCE_TTL_SECONDS", "4")])
                 .unwrap_err();
         assert_eq!(mistakes.len(), 3, "{mistakes:?}");
+    }
+
+    #[test]
+    fn a_log_outlives_the_time_between_two_comparisons() {
+        let BadEnv(mistakes) = read(&[("POSITION_CHECK_SECONDS", "31"), ("EVENT_LOG_TTL_SECONDS", "60")]).unwrap_err();
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].starts_with("POSITION_CHECK_SECONDS: "), "{mistakes:?}");
+        let life = |variables| read(variables).unwrap().marker_life().as_secs();
+        assert_eq!(life(&[("POSITION_CHECK_SECONDS", "30"), ("EVENT_LOG_TTL_SECONDS", "60")]), 60);
+        assert_eq!(life(&[]), 120);
+        assert_eq!(life(&[("POSITION_CHECK_SECONDS", "600")]), 1200);
     }
 
     #[test]

@@ -38,6 +38,7 @@ use crate::handshake::Admitted;
 use crate::hub::Membership;
 use crate::limits::Place;
 use crate::outbound::{Delivery, Item, Outbound, Turn};
+use crate::replay::Held;
 use crate::view::View;
 use crate::wire::{Broken, Decoder};
 use crate::{protocol, wire};
@@ -86,8 +87,7 @@ pub(crate) struct Connection {
     context: Box<RequestContext>,
     _permit: Box<Place>,
     /// What came before the socket was there, and is still to be sent.
-    #[expect(clippy::box_collection, reason = "four times smaller for all the time that there is nothing")]
-    missed: Option<Box<VecDeque<Arc<Delivery>>>>,
+    missed: Option<Box<Missed>>,
     /// The last event sent; none at or before it is sent again.
     position: Cursor,
     degraded: bool,
@@ -109,6 +109,12 @@ pub(crate) struct Connection {
     in_hand: u32,
     /// Not counted yet.
     frames: u32,
+}
+
+/// What is still to be sent of what came before. Boxed where it is kept: for nearly all of a life there is nothing.
+struct Missed {
+    events: VecDeque<Arc<Delivery>>,
+    _held: Option<Held>,
 }
 
 /// Serves a socket to its end: a task of its own, and no larger than the connection that it is.
@@ -165,7 +171,7 @@ impl Connection {
         turn: f32,
     ) -> Self {
         let Admitted { context, principal, view, start, permit } = admitted;
-        let Start { membership, cursor, resumed, missed, unproven } = start;
+        let Start { membership, cursor, resumed, missed, held, unproven } = start;
         let id = view.conversation();
         tracing::debug!(
             request_id = &*context.request_id,
@@ -190,7 +196,7 @@ impl Connection {
             principal,
             context: Box::new(context),
             _permit: permit,
-            missed: (!missed.is_empty()).then(|| Box::new(missed.into())),
+            missed: (!missed.is_empty()).then(|| Box::new(Missed { events: missed.into(), _held: held })),
             position: cursor.unwrap_or(Cursor::BEGINNING),
             degraded: false,
             proofs: Proofs::default(),
@@ -272,11 +278,11 @@ impl Connection {
     fn catch_up(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Result<Poll<()>, End> {
         let Some(mut missed) = self.missed.take() else { return Ok(Poll::Pending) };
         while scratch.out.len() < ROUND_BYTES
-            && let Some(delivery) = missed.pop_front()
+            && let Some(delivery) = missed.events.pop_front()
         {
             self.event(&delivery, &mut scratch.out);
         }
-        self.missed = Some(missed).filter(|missed| !missed.is_empty());
+        self.missed = Some(missed).filter(|missed| !missed.events.is_empty());
         self.prove(&mut scratch.out);
         self.send(context, &mut scratch.out)?;
         Ok(Poll::Ready(()))

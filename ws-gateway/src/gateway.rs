@@ -19,7 +19,7 @@ use crate::hub::{Hub, Membership, Refused};
 use crate::limits::Limits;
 use crate::outbound::{Delivery, Outbound};
 use crate::presence::Everybody;
-use crate::replay::{Logs, ReplayError, Resumed};
+use crate::replay::{Held, Logs, ReplayBudget, ReplayError, Resumed};
 use crate::revocations::Revoked;
 use crate::tickets::Tickets;
 use crate::typing::Typing;
@@ -36,6 +36,8 @@ pub(crate) struct Gateway {
     pub(crate) tickets: Tickets,
     pub(crate) hub: Arc<Hub>,
     pub(crate) logs: Logs,
+    /// What waits of the logs for sockets that resume.
+    pub(crate) replays: Arc<ReplayBudget>,
     pub(crate) acks: Acks,
     pub(crate) audit: Audit,
     pub(crate) typing: Typing,
@@ -71,6 +73,8 @@ pub(crate) struct Start {
     pub(crate) resumed: Option<bool>,
     /// What came after that cursor.
     pub(crate) missed: Vec<Arc<Delivery>>,
+    /// The room that this takes.
+    pub(crate) held: Option<Held>,
     /// What the cursor proves to have arrived.
     pub(crate) unproven: Vec<MessageId>,
 }
@@ -105,12 +109,26 @@ impl Gateway {
                 timeout(self.config.redis_timeout, membership.subscribed()).await.map_err(|_| CannotStart::Late)??;
             if channel.is_inbox() {
                 // Whatever is published from now on waits in the queue, and so does the word that some of it was lost.
-                return Ok(Start { membership, cursor: None, resumed: None, missed: Vec::new(), unproven: Vec::new() });
+                return Ok(Start {
+                    membership,
+                    cursor: None,
+                    resumed: None,
+                    missed: Vec::new(),
+                    held: None,
+                    unproven: Vec::new(),
+                });
             }
-            let replay = match seen {
+            let mut replay = match seen {
                 Some(seen) => self.logs.resume(channel, seen, bearer.person()).await?.map(|resumed| (seen, resumed)),
                 None => None,
             };
+            let mut held = None;
+            if let (Some((_, resumed)), Some(person)) = (&replay, bearer.person())
+                && !resumed.missed.is_empty()
+            {
+                held = self.replays.hold(person, resumed.missed.iter().map(|delivery| delivery.frame().len()).sum());
+                replay = replay.filter(|_| held.is_some());
+            }
             let resumed = seen.map(|_| replay.is_some());
             let (cursor, Resumed { missed, unproven }) = match replay {
                 Some(replay) => replay,
@@ -118,7 +136,7 @@ impl Gateway {
             };
             let position = missed.iter().rev().find_map(|delivery| delivery.cursor()).unwrap_or(cursor);
             if membership.settle(epoch, position) {
-                return Ok(Start { membership, cursor: Some(cursor), resumed, missed, unproven });
+                return Ok(Start { membership, cursor: Some(cursor), resumed, missed, held, unproven });
             }
         }
         Err(CannotStart::Unsteady)

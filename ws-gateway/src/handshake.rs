@@ -226,6 +226,7 @@ async fn admit<B>(
         false => refusal,
     })?;
     known.who = Some(Who::from(&principal.actor));
+    gateway.limits.handshake_of(&principal).map_err(|wait| Refusal::too_many(wait, "handshakes of yours"))?;
     let asked = check_wish(request, &principal, known)?;
     let principal = Arc::new(principal);
     let permit = gateway.room.clone().try_acquire_owned();

@@ -77,7 +77,7 @@ use crate::hub::Hub;
 use crate::limits::Limits;
 use crate::presence::{Everybody, Times};
 use crate::redis::Redis;
-use crate::replay::Logs;
+use crate::replay::{Lives, Logs, ReplayBudget};
 use crate::revocations::Revoked;
 use crate::tickets::Tickets;
 use crate::typing::Typing;
@@ -85,6 +85,9 @@ use crate::unsealing::Unsealing;
 
 /// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What may wait of the logs for all resuming sockets of one participant, in full queues of one.
+pub(crate) const REPLAYS_OF_PARTICIPANT: usize = 8;
 
 /// Whoever sends commands bounds how many are under way: handshakes, typing, reading and comparing logs, telling and looking
 /// who is online, receipts, entries of the audit trail, questions, and the look for revocations. So the client's own queue cannot overflow, and needs no metric.
@@ -135,7 +138,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let traces = config.traces.as_ref().map(|traces| Traces::start("ws-gateway", traces)).transpose()?;
     let commands = redis.commands(&background)?;
     let unsealing = Arc::new(Unsealing::new(config.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default()));
-    let logs = Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes, unsealing.clone());
+    let lives = Lives { with_events: config.event_log_ttl, with_marker_alone: config.marker_life() };
+    let logs = Logs::new(commands.clone(), lives, config.outbound_queue_bytes, unsealing.clone());
     let hub = Hub::new();
     let times = Times { lease: config.presence_ttl, linger: config.presence_linger, look: config.position_check };
     let everybody = Everybody::start(&commands, topology, &hub, times, &background);
@@ -162,6 +166,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         tickets: Tickets::new(commands.clone()),
         hub: hub.clone(),
         logs,
+        replays: ReplayBudget::new(config.outbound_queue_bytes.saturating_mul(REPLAYS_OF_PARTICIPANT)),
         acks: Acks::start(commands.clone(), &background),
         audit: Audit::start(commands.clone(), &background),
         typing: Typing::start(commands.clone(), topology, &background),

@@ -22,6 +22,7 @@ const TYPING: (u32, u32) = (5, 20);
 /// All that bounds who may come.
 pub(crate) struct Limits {
     handshakes: Option<Buckets>,
+    handshakes_of_participant: Option<Buckets>,
     address: Option<Buckets>,
     failures: Option<Buckets>,
     typing: Option<Buckets>,
@@ -44,6 +45,7 @@ impl Limits {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             handshakes: Buckets::new("handshakes", config.handshakes),
+            handshakes_of_participant: Buckets::new("handshakes_of_participant", config.participant_rate),
             address: Buckets::new("address", config.address_rate),
             failures: Buckets::new("failures", config.failure_rate),
             typing: Buckets::new("typing", Rate::new(TYPING.0, TYPING.1)),
@@ -56,6 +58,11 @@ impl Limits {
     pub(crate) fn handshake(&self, address: IpAddr) -> Result<(), Wait> {
         take(self.address.as_ref(), &neighbourhood(address))?;
         take(self.handshakes.as_ref(), &())
+    }
+
+    /// A handshake whose token is good. A service token is nobody's.
+    pub(crate) fn handshake_of(&self, owner: &Principal) -> Result<(), Wait> {
+        owner.person().map_or(Ok(()), |person| take(self.handshakes_of_participant.as_ref(), person))
     }
 
     /// A token was refused. Only refused ones take from this bucket, and only they are turned away by it.

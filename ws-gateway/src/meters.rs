@@ -36,6 +36,11 @@ pub(crate) const METERS: &[Meter] = &[
     Meter::new(Gauge, "gateway_redis_up", "1 while the live relay is up"),
     Meter::new(Counter, "gateway_redis_losses_total", "times that the live relay was cut"),
     Meter::new(Counter, "gateway_backfills_total", "logs read again").by("outcome", &["replayed", "resync", "failed"]),
+    Meter::new(
+        Counter,
+        "gateway_replays_too_large_total",
+        "replays that a participant's other sockets left no room for",
+    ),
     Meter::new(Counter, "gateway_silent_losses_total", "events that pub/sub lost")
         .by("noticed", &["next_event", "comparison", "subscription"]),
     Meter::new(Gauge, "gateway_revocations", "revocations that Redis holds"),
@@ -77,10 +82,19 @@ pub(crate) const METERS: &[Meter] = &[
     ),
     Meter::new(Counter, "rate_limited_total", "refused for asking too often").by(
         "kind",
-        &["handshakes", "address", "failures", "sockets_of_participant", "sockets_of_address", "frames", "typing"],
+        &[
+            "handshakes",
+            "handshakes_of_participant",
+            "address",
+            "failures",
+            "sockets_of_participant",
+            "sockets_of_address",
+            "frames",
+            "typing",
+        ],
     ),
     Meter::new(Counter, "rate_limits_forgotten_total", "times that all buckets of a kind were let go, to bound memory")
-        .by("kind", &["handshakes", "address", "failures", "typing"]),
+        .by("kind", &["handshakes", "handshakes_of_participant", "address", "failures", "typing"]),
     Meter::new(Counter, "gateway_unreadable_events_total", "events that could not be opened")
         .by("cause", &["unknown_key", "refused"]),
     Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),

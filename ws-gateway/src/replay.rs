@@ -3,28 +3,34 @@
 //! One rule: if the log still holds the entry seen last, all that follows it is all that was missed. If not,
 //! nothing can be said, and nothing is guessed.
 
-use std::collections::{HashMap, HashSet};
+mod budget;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::StreamsInterface;
 use fred::types::Value;
 use fred::types::scripts::Script;
 use shared::channel::{self, Channel};
 use shared::event::{self, Addressed, Cursor};
 use shared::ids::MessageId;
 use shared::participant::Participant;
+use tokio::sync::Semaphore;
 use tokio::try_join;
 
 use crate::hub::Backfill;
 use crate::outbound::Delivery;
-use crate::redis::{redirected, run};
+use crate::redis::run;
 use crate::unsealing::{Unsealing, Unusable};
+pub(crate) use budget::{Held, ReplayBudget};
 
 /// Entries read at a time. Logs hold a few dozen.
 const PAGE: u64 = 512;
+
+/// Logs read at a time. What is read of one is in memory twice for a moment.
+const READ_AT_ONCE: usize = 64;
 
 /// How far back a resuming socket's proof reaches: more than can be under way when a socket breaks.
 const LOOK_BACK: u64 = 64;
@@ -49,31 +55,46 @@ pub enum ReplayError {
     NotALog,
 }
 
+/// How long a log lives after a gateway has looked at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Lives {
+    /// One that holds events.
+    pub with_events: Duration,
+    /// One that was only opened.
+    pub with_marker_alone: Duration,
+}
+
 /// Reader of all logs.
 #[derive(Clone)]
 pub struct Logs {
     client: Client,
     tail: Script,
-    ttl: Duration,
+    since: Script,
+    receipts: Script,
+    lives: Lives,
     limit_bytes: usize,
     unsealing: Arc<Unsealing>,
+    reading: Arc<Semaphore>,
 }
 
 impl Logs {
-    /// A reader that keeps logs alive for `ttl` after it looked at them, and replays at most `limit_bytes` of frames
-    /// at once: more would not fit into a socket's queue.
+    /// A reader that keeps logs alive after it looked at them, and replays at most `limit_bytes` of frames at once: more
+    /// would not fit into a socket's queue.
     #[must_use]
-    pub fn new(client: Client, ttl: Duration, limit_bytes: usize, unsealing: Arc<Unsealing>) -> Self {
-        Self { client, tail: Script::from_lua(channel::TAIL), ttl, limit_bytes, unsealing }
+    pub fn new(client: Client, lives: Lives, limit_bytes: usize, unsealing: Arc<Unsealing>) -> Self {
+        let [tail, since, receipts] = [channel::TAIL, channel::SINCE, channel::RECEIPTS].map(Script::from_lua);
+        let reading = Arc::new(Semaphore::new(READ_AT_ONCE));
+        Self { client, tail, since, receipts, lives, limit_bytes, unsealing, reading }
     }
 
-    /// The newest entry; an empty log is opened first.
+    /// The newest entry, or the marker that opened the log. Opens a log where there is none, and prolongs its life.
     ///
     /// # Errors
     /// [`ReplayError`]
     pub async fn tail(&self, channel: &Channel) -> Result<Cursor, ReplayError> {
-        let life_ms = i64::try_from(self.ttl.as_millis()).unwrap_or(i64::MAX);
-        let id: String = run(&self.client, &self.tail, channel.log(), &[life_ms.into()]).await?;
+        let millis = |life: Duration| Value::from(i64::try_from(life.as_millis()).unwrap_or(i64::MAX));
+        let lives = [millis(self.lives.with_events), millis(self.lives.with_marker_alone)];
+        let id: String = run(&self.client, &self.tail, channel.log(), &lives).await?;
         id.parse().map_err(|_| ReplayError::NotALog)
     }
 
@@ -83,23 +104,21 @@ impl Logs {
     /// # Errors
     /// [`ReplayError`]
     pub async fn since(&self, channel: &Channel, cursor: Cursor) -> Result<Option<Vec<Arc<Delivery>>>, ReplayError> {
+        // Never closed.
+        let _permit = self.reading.acquire().await;
         let mut deliveries = Vec::new();
         let (mut bytes, mut last) = (0, cursor);
         loop {
-            // From the last one seen, and with it: its being there is the proof that nothing is missing behind it.
-            let page: Vec<(String, HashMap<String, Value>)> =
-                redirected(|| self.client.xrange_values(channel.log(), last.to_string(), "+", Some(PAGE))).await?;
-            let full = page.len() as u64 == PAGE;
-            let mut entries = page.into_iter();
-            match entries.next().map(|(id, _)| id.parse::<Cursor>()) {
-                Some(Ok(id)) if id == last => {}
-                _ => return Ok(None),
-            }
-            for (id, fields) in entries {
+            // From the last one seen: its being there is the proof that nothing is missing behind it.
+            let left = self.limit_bytes.saturating_sub(bytes);
+            let arguments = [last.to_string(), PAGE.to_string(), left.to_string()].map(Value::from);
+            let page: Value = run(&self.client, &self.since, channel.log(), &arguments).await?;
+            let Value::Array(values) = page else { return Ok(None) };
+            for entry in values.chunks(1 + channel::LOG_FIELDS.len()) {
                 let previous = last;
-                last = id.parse().map_err(|_| ReplayError::NotALog)?;
-                let (kind, header, rest) = parts(&fields)?;
-                let event = match self.unsealing.logged(channel, [last, previous], kind, header, rest) {
+                let [id, kind, header, rest] = parts(entry)?;
+                last = text(id)?.parse().map_err(|_| ReplayError::NotALog)?;
+                let event = match self.unsealing.logged(channel, [last, previous], text(kind)?, text(header)?, rest) {
                     Ok(Some(event)) => event,
                     Ok(None) => continue,
                     Err(Unusable::Sealed) => return Ok(None),
@@ -112,7 +131,7 @@ impl Logs {
             if bytes > self.limit_bytes {
                 return Ok(None);
             }
-            if !full {
+            if (values.len() as u64) < PAGE * 4 {
                 return Ok(Some(deliveries));
             }
         }
@@ -147,19 +166,18 @@ impl Logs {
         cursor: Cursor,
         to: &Participant,
     ) -> Result<Vec<MessageId>, ReplayError> {
-        let newest: Vec<(String, HashMap<String, Value>)> =
-            redirected(|| self.client.xrevrange_values(channel.log(), "+", "-", Some(LOOK_BACK))).await?;
+        let newest: Vec<String> =
+            run(&self.client, &self.receipts, channel.log(), &[LOOK_BACK.to_string().into()]).await?;
         let mut received = HashSet::new();
         let mut unproven = Vec::new();
         // From the newest on: receipts stand behind what they tell of.
-        for (id, fields) in newest {
-            let (kind, header, rest) = parts(&fields)?;
-            match kind {
-                "delivered" | "read" => {
-                    let rest = std::str::from_utf8(rest).map_err(|_| ReplayError::NotALog)?;
-                    received.extend(event::receipt_ids(rest).map_err(|_| ReplayError::NotALog)?);
+        for entry in newest.chunks_exact(3) {
+            let [id, header, receipt] = entry else { continue };
+            match &**receipt {
+                "" if id.parse::<Cursor>().map_err(|_| ReplayError::NotALog)? > cursor => {}
+                receipt if !receipt.is_empty() => {
+                    received.extend(event::receipt_ids(receipt).map_err(|_| ReplayError::NotALog)?);
                 }
-                _ if id.parse::<Cursor>().map_err(|_| ReplayError::NotALog)? > cursor => {}
                 _ => {
                     if let Ok(Addressed { to: receiver, message_id }) = header.parse()
                         && receiver == *to
@@ -185,11 +203,15 @@ impl Logs {
     }
 }
 
-/// An entry's type, header and rest. The rest is no text when it is sealed.
-fn parts(fields: &HashMap<String, Value>) -> Result<(&str, &str, &[u8]), ReplayError> {
-    let [kind, header, rest] = channel::LOG_FIELDS.map(|name| fields.get(name).and_then(Value::as_bytes));
-    match (kind.map(std::str::from_utf8), header.map(std::str::from_utf8), rest) {
-        (Some(Ok(kind)), Some(Ok(header)), Some(rest)) => Ok((kind, header, rest)),
+/// An entry's id, type, header and rest. The rest is no text when it is sealed.
+fn parts(entry: &[Value]) -> Result<[&[u8]; 4], ReplayError> {
+    let [id, kind, header, rest] = entry else { return Err(ReplayError::NotALog) };
+    match [id, kind, header, rest].map(Value::as_bytes) {
+        [Some(id), Some(kind), Some(header), Some(rest)] => Ok([id, kind, header, rest]),
         _ => Err(ReplayError::NotALog),
     }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, ReplayError> {
+    std::str::from_utf8(bytes).map_err(|_| ReplayError::NotALog)
 }

@@ -25,7 +25,7 @@ use crate::limits::Limits;
 use crate::outbound::Item;
 use crate::presence::{Everybody, Times};
 use crate::redis::Redis;
-use crate::replay::Logs;
+use crate::replay::{Lives, Logs, ReplayBudget};
 use crate::revocations::Revoked;
 use crate::tickets::Tickets;
 use crate::typing::Typing;
@@ -73,6 +73,7 @@ impl Polled {
             cursor: Some("100-0".parse().unwrap()),
             resumed: None,
             missed: Vec::new(),
+            held: None,
             unproven: Vec::new(),
         };
         let permit = gateway.room.clone().try_acquire_owned().unwrap();
@@ -138,7 +139,13 @@ fn gateway(frames: &'static str) -> Arc<Gateway> {
         verifier: Verifier::of_secret(config.tokens.secret.as_ref().unwrap()).with_revocations(revoked.known().clone()),
         revoked,
         tickets: Tickets::new(commands.clone()),
-        logs: Logs::new(commands.clone(), config.event_log_ttl, config.outbound_queue_bytes, Arc::default()),
+        logs: Logs::new(
+            commands.clone(),
+            Lives { with_events: config.event_log_ttl, with_marker_alone: config.marker_life() },
+            config.outbound_queue_bytes,
+            Arc::default(),
+        ),
+        replays: ReplayBudget::new(config.outbound_queue_bytes),
         acks: Acks::start(commands.clone(), &background),
         audit: Audit::start(commands.clone(), &background),
         everybody: Everybody::start(&commands, redis.topology(), &hub, times, &background),

@@ -121,7 +121,11 @@ async fn memory_stays_flat_under_a_thousand_sockets_that_stop_reading() {
     let redis = RedisServer::start();
     let gateway = GatewayProcess::start(
         &redis,
-        &[("OUTBOUND_QUEUE_BYTES", &QUEUE_BYTES.to_string()), ("MAX_SOCKETS_PER_PARTICIPANT", "0")],
+        &[
+            ("OUTBOUND_QUEUE_BYTES", &QUEUE_BYTES.to_string()),
+            ("MAX_SOCKETS_PER_PARTICIPANT", "0"),
+            ("HANDSHAKES_PER_PARTICIPANT_PER_SECOND", "0"),
+        ],
     )
     .await;
     let mut publisher = redis.publisher().await;
@@ -223,6 +227,30 @@ async fn handshakes_beyond_the_rate_are_a_429_with_retry_after() {
             assert_eq!(http(gateway.address, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.0, 200);
         }
     }
+}
+
+#[tokio::test]
+async fn a_participant_has_a_hundred_handshakes_at_once_by_default_and_nobody_else_notices() {
+    let redis = RedisServer::start();
+    let gateway = GatewayProcess::start(&redis, &[]).await;
+    let mut accepted = 0;
+    // Each for another pair, as somebody would who wants to fill Redis.
+    let error = loop {
+        let query = format!("location_id=loc1&user_id=doc123&contact_id=invented{accepted}");
+        match Client::try_open(gateway.address, &query, &doctor()).await {
+            Ok(_closed_at_once) => accepted += 1,
+            Err(error) => break error,
+        }
+        assert!(accepted < 10_000, "nobody is refused");
+    };
+    assert!(accepted >= 100, "{accepted} were let in");
+    let Error::Http(answer) = error else { panic!("{error}") };
+    assert_eq!(answer.status().as_u16(), 429);
+    assert_eq!(answer.headers()["retry-after"], "1");
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    assert!(gateway.metric(r#"rate_limited_total{kind="handshakes_of_participant"}"#).await >= 1);
+    let (_patient, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    let (_service, _) = Client::open(gateway.address, QUERY, &service()).await;
 }
 
 #[tokio::test]

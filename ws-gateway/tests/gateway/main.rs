@@ -5,6 +5,7 @@
 mod auth;
 mod delivery;
 mod drain;
+mod event_logs;
 mod limits;
 mod outage;
 mod presence;

@@ -56,6 +56,8 @@ async fn what_was_lost_without_a_word_is_found_by_comparing_with_the_log() {
     let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1")]).await;
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    publisher.message(&channel(), "contact:pat456", "first").await;
+    assert_eq!(client.frame().await["message"]["content"], "first");
     // In the log, and never published.
     let fields = vec![("t", "message"), ("h", ""), ("b", r#""message":{"content":"silent"}}"#)];
     let _: String = publisher.client.xadd(channel().log(), false, None::<()>, "*", fields).await.unwrap();
@@ -66,7 +68,7 @@ async fn what_was_lost_without_a_word_is_found_by_comparing_with_the_log() {
 async fn what_was_lost_without_a_word_is_found_by_the_next_event_and_comes_before_it() {
     let redis = RedisServer::start();
     // No comparison will find it in this test's time.
-    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "3600")]).await;
+    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1800")]).await;
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     publisher.message(&channel(), "contact:pat456", "first").await;
@@ -83,7 +85,7 @@ async fn what_was_lost_without_a_word_is_found_by_the_next_event_and_comes_befor
 #[tokio::test]
 async fn a_log_that_is_gone_while_its_sockets_listen_means_resync() {
     let redis = RedisServer::start();
-    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "3600")]).await;
+    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1800")]).await;
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     publisher.message(&channel(), "contact:pat456", "first").await;

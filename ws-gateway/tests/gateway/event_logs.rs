@@ -1,0 +1,160 @@
+//! The log of a conversation: what opens it, how long it lives, and how much of it a participant may have read.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fred::interfaces::{ClientLike, KeysInterface};
+use fred::types::CustomCommand;
+use serde_json::Value;
+use tokio::net::TcpSocket;
+
+use crate::support::{Client, Gateway, GatewayProcess, PATIENCE, QUERY, RedisServer, channel, doctor, patient};
+
+const ONE_HOUR: i64 = 3600;
+const TWO_MINUTES: i64 = 120;
+
+/// A cursor of the conversation, from a socket that is closed again.
+async fn cursor(address: SocketAddr) -> String {
+    let (_closed_at_once, ready) = Client::open(address, QUERY, &doctor()).await;
+    ready["cursor"].as_str().unwrap().to_owned()
+}
+
+async fn resume(address: SocketAddr, cursor: &str) -> (Client, Value) {
+    Client::open(address, &format!("{QUERY}&cursor={cursor}"), &doctor()).await
+}
+
+#[tokio::test]
+async fn what_handshakes_on_invented_peers_leave_is_small_and_soon_gone() {
+    const HANDSHAKES: usize = 300;
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[("HANDSHAKES_PER_PARTICIPANT_PER_SECOND", "0")]).await;
+    for n in 0..HANDSHAKES {
+        let query = format!("location_id=loc1&user_id=doc123&contact_id=invented{n}");
+        Client::open(gateway.address, &query, &doctor()).await;
+    }
+    let client = redis.client().await;
+    let keys = CustomCommand::new_static("KEYS", None::<u16>, false);
+    let logs: Vec<String> = client.custom(keys, vec!["chat:*"]).await.unwrap();
+    assert_eq!(logs.len(), HANDSHAKES);
+    for log in logs {
+        let life: i64 = client.ttl(&*log).await.unwrap();
+        assert!((1..=TWO_MINUTES).contains(&life), "{log} lives {life} s");
+        let memory = CustomCommand::new_static("MEMORY", None::<u16>, false);
+        let bytes: u64 = client.custom(memory, vec!["USAGE", &log]).await.unwrap();
+        assert!(bytes < 600, "{log} takes {bytes} bytes");
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_from_before_the_first_event_is_good_before_and_after_it() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let publisher = redis.publisher().await;
+    let seen = cursor(gateway.address).await;
+    let (client, ready) = resume(gateway.address, &seen).await;
+    assert_eq!((&ready["resumed"], &ready["cursor"]), (&true.into(), &seen.clone().into()), "nothing has happened");
+    drop(client);
+    let life: i64 = publisher.client.ttl(channel().log()).await.unwrap();
+    assert!(life <= TWO_MINUTES, "{life}");
+    // The socket's end may not have reached Redis, or it has: the event is kept either way.
+    publisher.message(&channel(), "contact:pat456", "first").await;
+    publisher.message(&channel(), "contact:pat456", "second").await;
+    let life: i64 = publisher.client.ttl(channel().log()).await.unwrap();
+    assert!(life > ONE_HOUR - 15, "a log with an event lives {life} s");
+    let (mut client, ready) = resume(gateway.address, &seen).await;
+    assert_eq!(ready["resumed"], true);
+    assert_eq!(client.frame().await["message"]["content"], "first");
+    assert_eq!(client.frame().await["message"]["content"], "second");
+}
+
+#[tokio::test]
+async fn an_event_that_nobody_hears_is_kept_for_who_holds_a_cursor_of_its_empty_log() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let seen = cursor(gateway.address).await;
+    // The gateway's subscription ends with it.
+    gateway.shutdown.begin();
+    gateway.running.await.unwrap().unwrap();
+    redis.publisher().await.message(&channel(), "contact:pat456", "unheard").await;
+    let gateway = Gateway::start(&redis, &[]).await;
+    let (mut client, ready) = resume(gateway.address, &seen).await;
+    assert_eq!(ready["resumed"], true);
+    assert_eq!(client.frame().await["message"]["content"], "unheard");
+}
+
+#[tokio::test]
+async fn a_cursor_of_an_empty_log_that_is_gone_is_said_to_be_useless() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let client = redis.client().await;
+    let seen = cursor(gateway.address).await;
+    for refill in [false, true] {
+        let _: i64 = client.del(channel().log()).await.unwrap();
+        redis.next_millisecond().await;
+        if refill {
+            // Another log of the same conversation, just as empty.
+            cursor(gateway.address).await;
+        }
+        let (_client, ready) = resume(gateway.address, &seen).await;
+        assert_eq!(ready["resumed"], false, "refilled: {refill}");
+        assert_ne!(ready["cursor"], seen);
+    }
+}
+
+#[tokio::test]
+async fn an_empty_log_lives_on_while_a_socket_listens() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1")]).await;
+    let publisher = redis.publisher().await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    let _: bool = publisher.client.expire(channel().log(), 60, None).await.unwrap();
+    let prolonged = async {
+        while publisher.client.ttl::<i64, _>(channel().log()).await.unwrap() <= 60 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, prolonged).await.expect("nobody prolongs its life");
+    publisher.message(&channel(), "contact:pat456", "first").await;
+    assert_eq!(client.frame().await["message"]["content"], "first", "neither a resync nor anything else before it");
+}
+
+#[tokio::test]
+async fn more_than_a_queue_holds_is_not_replayed_and_what_is_replayed_to_one_participant_is_bounded() {
+    const SOCKETS: usize = 20;
+    let redis = RedisServer::start();
+    let gateway = GatewayProcess::start(&redis, &[]).await;
+    let publisher = redis.publisher().await;
+    let seen = cursor(gateway.address).await;
+    let text = "x".repeat(45_000);
+    let mut half = String::new();
+    for n in 0..40 {
+        let (_, cursor) = publisher.message(&channel(), "contact:pat456", &text).await;
+        if n == 19 {
+            half = cursor.to_string();
+        }
+    }
+    // 1.8 MB, where the queue of a socket holds a MiB.
+    let (_client, ready) = resume(gateway.address, &seen).await;
+    assert_eq!(ready["resumed"], false);
+    // 900 KB for each of the sockets, none of which reads: eight queues are the most for one participant.
+    let (mut stuck, mut replays) = (Vec::new(), 0);
+    for _ in 0..SOCKETS {
+        let tcp = TcpSocket::new_v4().unwrap();
+        tcp.set_recv_buffer_size(4096).unwrap();
+        let tcp = tcp.connect(gateway.address).await.unwrap();
+        let mut client = Client::over(tcp, &format!("{QUERY}&cursor={half}"), &doctor()).await.unwrap();
+        replays += usize::from(client.frame().await["resumed"] == true);
+        stuck.push(client);
+    }
+    assert!((8..=10).contains(&replays), "{replays} of {SOCKETS}");
+    assert_eq!(gateway.metric("gateway_replays_too_large_total").await, SOCKETS - replays);
+    let (_other, ready) = Client::open(gateway.address, &format!("{QUERY}&cursor={half}"), &patient()).await;
+    assert_eq!(ready["resumed"], true, "nobody else pays for it");
+    drop(stuck);
+    let freed = async {
+        while resume(gateway.address, &half).await.1["resumed"] != true {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, freed).await.expect("what closed sockets held is not given back");
+}
