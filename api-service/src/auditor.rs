@@ -61,17 +61,18 @@ impl Auditor {
     /// Writes an entry. When this returns well, it is on disk.
     ///
     /// # Errors
-    /// [`Refused`], whatever the reason as if the database were out of reach: then nothing may be shown.
+    /// [`Refused`]: then nothing may be shown.
     pub async fn record(&self, entry: Entry) -> Result<(), Refused> {
         let (answer, answered) = oneshot::channel();
         if self.reads.try_send(Awaited { entry, answer }).is_err() {
             metrics::counter!("audit_queue_overflows_total", "queue" => "reads").increment(1);
             return Err(Refused::Overloaded);
         }
-        let written = answered.await.unwrap_or_else(|_| Err(StoreError::internal("the auditor has ended")));
+        let written = answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the auditor has ended".into())));
         written.map_err(|error| match error {
-            StoreError::Unavailable(_) => error.into(),
-            other => StoreError::Unavailable(other.into()).into(),
+            // Many who read at once: the next attempt may find the way free.
+            StoreError::Contended(cause) => StoreError::Unavailable(cause).into(),
+            other => other.into(),
         })
     }
 

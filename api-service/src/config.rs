@@ -1,5 +1,6 @@
 //! The service's settings, each declared once.
 
+mod database;
 mod encryption;
 
 use std::net::SocketAddr;
@@ -19,6 +20,11 @@ use shared::token::settings::{
 };
 use shared::trace::{self, TraceConfig};
 
+use database::{
+    DATABASE_BACKGROUND_CONNECTIONS, DATABASE_CA_FILE, DATABASE_POOL_SIZE, DATABASE_URL, DATABASE_WRITE_CONNECTIONS,
+    read_database,
+};
+pub use database::{DatabaseConfig, PoolSizes};
 pub use encryption::EncryptionConfig;
 use encryption::{CONTENT_KEYS, CONTENT_KEYS_COMMAND, CONTENT_KEYS_FILE};
 
@@ -54,6 +60,8 @@ pub const SETTINGS: &[Setting] = &[
     ADMIN_ADDR,
     TRUSTED_PROXIES,
     DATABASE_POOL_SIZE,
+    DATABASE_WRITE_CONNECTIONS,
+    DATABASE_BACKGROUND_CONNECTIONS,
     MAX_CONNECTIONS,
     limits::PARTICIPANT.per_second,
     limits::PARTICIPANT.burst,
@@ -73,17 +81,6 @@ pub const SETTINGS: &[Setting] = &[
     trace::RATIO,
 ];
 
-const DATABASE_URL: Setting = Setting {
-    name: "DATABASE_URL",
-    default: None,
-    help: "PostgreSQL 14 or newer: postgres://user:password@host:port/database[?sslmode=require]; with TLS the server \
-           must always prove its name",
-};
-const DATABASE_CA_FILE: Setting = Setting {
-    name: "DATABASE_CA_FILE",
-    default: Some(""),
-    help: "PEM file of the authorities that vouch for PostgreSQL, in place of this system's; makes TLS required",
-};
 const REDIS_URL: Setting = Setting {
     name: "REDIS_URL",
     default: None,
@@ -118,8 +115,6 @@ const ADMIN_ADDR: Setting = Setting {
     default: Some("127.0.0.1:9081"),
     help: "where metrics and health are served, never to the public: address:port",
 };
-const DATABASE_POOL_SIZE: Setting =
-    Setting { name: "DATABASE_POOL_SIZE", default: Some("16"), help: "connections to PostgreSQL, 2 to 1000" };
 const MAX_CONNECTIONS: Setting = Setting {
     name: "MAX_CONNECTIONS",
     default: Some("10000"),
@@ -152,17 +147,6 @@ const LOG_LEVEL: Setting = Setting {
     default: Some("info"),
     help: "error, warn, info, debug or trace, or tracing directives",
 };
-
-/// Where the truth is kept.
-#[derive(Debug, Clone)]
-pub struct DatabaseConfig {
-    /// URL of PostgreSQL; it may hold a password.
-    pub url: Secret,
-    /// Who vouches for it, in place of this system's authorities.
-    pub ca: Option<CaFile>,
-    /// Most connections.
-    pub pool_size: usize,
-}
 
 /// Where events and receipts pass.
 #[derive(Debug, Clone)]
@@ -399,13 +383,6 @@ fn read_redis(env: &mut Env) -> Option<RedisConfig> {
         ca => Some(ca),
     };
     Some(RedisConfig { url: url?, ca: ca? })
-}
-
-fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
-    let url = env.read(&DATABASE_URL);
-    let ca = env.read_optional(&DATABASE_CA_FILE);
-    let pool_size = env.read_if(&DATABASE_POOL_SIZE, between(2, 1_000));
-    Some(DatabaseConfig { url: url?, ca: ca?, pool_size: pool_size? })
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ use crate::redis::{Health, Pulse};
 use crate::revoker::Revoker;
 use crate::socket_events::SocketEvents;
 use crate::state::State;
-use crate::store::Store;
+use crate::store::{Class, Store};
 use crate::tickets::Tickets;
 use crate::vault::Vault;
 
@@ -125,14 +125,14 @@ pub async fn run(
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();
     shutdown.spawn(outbox::run(store.clone(), broker, committed, health.clone(), shutdown.clone()));
-    shutdown.spawn(writer::run(store.clone(), publisher.clone(), pending));
+    shutdown.spawn(writer::run(store.for_class(Class::Write), publisher.clone(), pending));
     let receipts = Receipts { store: store.clone(), publisher: publisher.clone() };
     shutdown.spawn(stream::run(ack_redis?, receipts, shutdown.clone()));
     shutdown.spawn(stream::run(event_redis?, SocketEvents { store: store.clone() }, shutdown.clone()));
     let questions = Questions { store: store.clone(), everybody: everybody.clone() };
     shutdown.spawn(stream::run(question_redis?, questions, shutdown.clone()));
     let (auditor, entries) = auditor::queue();
-    shutdown.spawn(auditor::run(store.clone(), entries));
+    shutdown.spawn(auditor::run(store.for_class(Class::Write), entries));
 
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
 
@@ -149,7 +149,7 @@ pub async fn run(
     let demonstration = config.demonstration.map(Arc::new);
     let state = Arc::new(State {
         tokens,
-        store,
+        store: store.for_class(Class::Read),
         writer,
         auditor,
         publisher,

@@ -7,6 +7,7 @@ use shared::telemetry::Kind::{Counter, Gauge, Histogram};
 use shared::telemetry::Meter;
 
 use crate::state::State;
+use crate::store::Class;
 
 /// All of them.
 pub const METERS: &[Meter] = &[
@@ -62,7 +63,10 @@ pub const METERS: &[Meter] = &[
     Meter::new(Counter, "content_unreadable_total", "texts of messages that did not open")
         .by("cause", &["refused", "no_key"]),
     Meter::new(Counter, "database_connections_total", "connections to PostgreSQL opened"),
-    Meter::new(Gauge, "database_connections", "connections of the pool").by("state", &["in_use", "idle", "waited_for"]),
+    Meter::new(Gauge, "database_connections", "connections of all classes")
+        .by("state", &["in_use", "idle", "waited_for"]),
+    Meter::new(Gauge, "database_waits", "uses that wait for a connection of their class")
+        .by("class", &["write", "read", "background", "watch"]),
     Meter::new(Gauge, "database_up", "1 when PostgreSQL answers"),
     Meter::new(Gauge, "redis_up", "1 when Redis answers"),
     Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),
@@ -73,11 +77,15 @@ pub const METERS: &[Meter] = &[
 
 /// Looks at what is not counted as it happens.
 pub(crate) async fn look(state: &State) {
-    let pool = state.store.pool();
-    gauge!("database_connections", "state" => "in_use").set(pool.in_use as f64);
-    gauge!("database_connections", "state" => "idle").set(pool.idle as f64);
-    gauge!("database_connections", "state" => "waited_for").set(pool.waited_for as f64);
-    gauge!("database_up").set(f64::from(u8::from(state.store.ping().await.is_ok())));
+    let (mut in_use, mut idle, mut waited_for) = (0, 0, 0);
+    for pool in state.store.pools() {
+        (in_use, idle, waited_for) = (in_use + pool.in_use, idle + pool.idle, waited_for + pool.waited_for);
+        gauge!("database_waits", "class" => pool.class.name()).set(pool.waited_for as f64);
+    }
+    for (name, count) in [("in_use", in_use), ("idle", idle), ("waited_for", waited_for)] {
+        gauge!("database_connections", "state" => name).set(count as f64);
+    }
+    gauge!("database_up").set(f64::from(u8::from(state.store.for_class(Class::Watch).ping().await.is_ok())));
     gauge!("redis_up").set(f64::from(u8::from(state.redis.is_up())));
     gauge!("publish_queue_depth").set(state.publisher.depth() as f64);
 }

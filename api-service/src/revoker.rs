@@ -12,7 +12,7 @@ use shared::shutdown::Shutdown;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::store::{Store, StoreError};
+use crate::store::{Class, Store, StoreError};
 
 /// Between two looks at what is new. With the gateways' own pause it must stay well below [`SPREAD`].
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ impl Revoker {
     /// # Errors
     /// [`StoreError`]; nothing is revoked then.
     pub async fn revoke(&self, revocation: Revocation, entry: &Entry) -> Result<(), StoreError> {
-        self.store.revoke(&revocation, entry).await?;
+        self.store.for_class(Class::Write).revoke(&revocation, entry).await?;
         self.known.add([revocation]);
         self.news.notify_one();
         Ok(())

@@ -23,7 +23,7 @@ use crate::writer::Writer;
 pub struct State {
     /// Says whose a token is.
     pub tokens: VerifiedTokens,
-    /// The truth.
+    /// The truth, to read pages from.
     pub store: Store,
     /// The one way to send.
     pub writer: Writer,

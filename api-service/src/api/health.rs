@@ -15,6 +15,7 @@ use super::schema;
 use super::tag::Tag;
 use crate::domain::error::Refused;
 use crate::state::State;
+use crate::store::Class;
 
 pub(super) struct Health;
 
@@ -66,7 +67,7 @@ async fn readiness(state: &State) -> Result<(), Box<Problem>> {
     if !state.revoker.is_loaded() {
         return Err(Box::new(Problem::new(503, "the database has not been read yet")));
     }
-    state.store.ping().await.map_err(|error| Box::new(problem(Refused::Store(error))))
+    state.store.for_class(Class::Watch).ping().await.map_err(|error| Box::new(problem(Refused::Store(error))))
 }
 
 /// The same on the admin port.
@@ -80,7 +81,7 @@ pub(super) fn alive() -> &'static str {
 pub(super) async fn ready(state: Data<&Arc<State>>) -> Response {
     let ready = readiness(&state).await;
     // Not asked again where the answer is known.
-    let postgresql = ready.is_ok() || state.store.ping().await.is_ok();
+    let postgresql = ready.is_ok() || state.store.for_class(Class::Watch).ping().await.is_ok();
     let describe = |is_up: bool| if is_up { "up" } else { "down" };
     let body = json!({
         "status": if ready.is_ok() { "ready" } else { "unavailable" },

@@ -1,6 +1,6 @@
 //! Reading a conversation, page by page.
 
-use futures_util::future::try_join;
+use futures_util::future::join;
 use serde::Serialize;
 use shared::audit::Action;
 use shared::ids::ConversationId;
@@ -51,9 +51,12 @@ pub async fn history(
     origin.principal.check_sees(conversation)?;
     let limit = usize::from(limit);
     // One more than asked tells whether there is more.
-    let read = async { Ok(store.history(conversation, place, limit + 1).await?) };
+    let read = store.history(conversation, place, limit + 1);
     let entry = origin.entry(Action::HistoryRead, 200).in_conversation(conversation, None);
-    let (mut messages, ()) = try_join(read, auditor.record(entry)).await?;
+    // Neither is dropped when the other fails: that would cost the connection.
+    let (read, recorded) = join(read, auditor.record(entry)).await;
+    recorded?;
+    let mut messages = read?;
     let has_more = messages.len() > limit;
     messages.truncate(limit);
     if !matches!(place, Place::After(_)) {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use futures_util::future::try_join;
+use futures_util::future::join;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use shared::audit::Action;
@@ -200,9 +200,12 @@ pub async fn inbox(
     };
     principal.check_acts_as(location, &viewer)?;
     let limit = usize::from(limit);
-    let read = async { Ok(store.inbox(location, &viewer, cursor, limit + 1).await?) };
+    let read = store.inbox(location, &viewer, cursor, limit + 1);
     let entry = origin.entry(Action::InboxRead, 200).of_participant(location, &viewer);
-    let (mut conversations, ()) = try_join(read, auditor.record(entry)).await?;
+    // Neither is dropped when the other fails: that would cost the connection.
+    let (read, recorded) = join(read, auditor.record(entry)).await;
+    recorded?;
+    let mut conversations = read?;
     let more = conversations.len() > limit;
     conversations.truncate(limit);
     let next_cursor = conversations

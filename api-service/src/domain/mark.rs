@@ -14,7 +14,7 @@ use super::error::Refused;
 use super::message::now;
 use super::origin::Origin;
 use crate::publisher::Publisher;
-use crate::store::{Store, StoreError};
+use crate::store::{Class, Store, StoreError};
 
 /// How often marks are tried when another transaction stands in the way.
 const ATTEMPTS: usize = 3;
@@ -90,7 +90,7 @@ pub async fn mark(
     let locations = origin.principal.locations.clone();
     let request = Some(origin.request.clone());
     let mark = Mark { kind, locations, receiver, message_ids: message_ids.clone(), at: now(), request };
-    let marked = apply(store, publisher, &[mark]).await?;
+    let marked = apply(&store.for_class(Class::Write), publisher, &[mark]).await?;
     let mut found: HashMap<MessageId, Marked> = marked.into_iter().map(|marked| (marked.id, marked)).collect();
     let mut marks = Marks { marked: Vec::new(), not_found: Vec::new() };
     let mut seen = std::collections::HashSet::new();

@@ -4,7 +4,6 @@
 //! committed, the chain is not used again, and another is opened.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{GenericClient, Object};
@@ -15,6 +14,7 @@ use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
+use super::server::Server;
 use super::{Store, StoreError};
 use crate::audit::anchors;
 use crate::audit::chain::Head;
@@ -63,29 +63,28 @@ pub(super) const APPEND: &str = concat!("with head as (", move_end!(""), ") ", a
 pub(super) struct Chains {
     key: AuditKey,
     free: Mutex<Vec<Chain>>,
-    /// Connections made so far.
-    connections: Arc<AtomicU64>,
+    server: Arc<Server>,
 }
 
 struct Chain {
     head: Head,
     opened: Instant,
-    /// Connections made when it was added to last. A database that failed over may have lost what it had said was
-    /// committed; whoever is connected to its successor has connected since.
-    connections: u64,
+    /// [`Server::generation`] when it was lent last. A database that failed over or restarted may have lost what it had said
+    /// was committed, so no chain goes on at its successor.
+    generation: u64,
     /// Where it ended when that was logged last.
     logged: i64,
 }
 
 impl Chains {
-    pub(super) fn new(key: AuditKey, connections: Arc<AtomicU64>) -> Arc<Self> {
-        Arc::new(Self { key, free: Mutex::default(), connections })
+    pub(super) fn new(key: AuditKey, server: Arc<Server>) -> Arc<Self> {
+        Arc::new(Self { key, free: Mutex::default(), server })
     }
 
     /// Lends a chain for one transaction. `client` must be outside of one: it may have to open a chain.
     pub(super) async fn lend(self: &Arc<Self>, client: &Object) -> Result<Lease, StoreError> {
-        let connections = self.connections.load(Ordering::Acquire);
-        let usable = |chain: &Chain| chain.connections == connections && chain.opened.elapsed() < LIFE;
+        let generation = self.server.generation();
+        let usable = |chain: &Chain| chain.generation == generation && chain.opened.elapsed() < LIFE;
         let free = {
             let mut free = self.free.lock();
             free.retain(usable);
@@ -95,7 +94,7 @@ impl Chains {
             Some(chain) => chain,
             None => {
                 let head = self.open(client).await?;
-                Chain { head, opened: Instant::now(), connections, logged: 0 }
+                Chain { head, opened: Instant::now(), generation, logged: 0 }
             }
         };
         Ok(Lease { chains: self.clone(), chain: Some(chain), end: None })

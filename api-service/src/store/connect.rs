@@ -3,17 +3,26 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::Connect;
 use shared::tls;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Error, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::StoreError;
+use super::server::Server;
+use super::{StoreError, session};
 use crate::config::DatabaseConfig;
+
+/// How long a command waits for the server to connect and to finish its handshake.
+const COMMAND_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be silent before the kernel asks whether the server is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 
 /// Makes connections, for the pool and for migrations.
 #[derive(Clone)]
@@ -53,7 +62,36 @@ impl Connector {
         Ok((postgres, connector))
     }
 
-    pub(super) async fn open(self, postgres: Config) -> Connected {
+    /// A connection of its own for a command, which may take its time once it is connected.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::Unavailable`] also when the server does not answer in time.
+    pub(super) async fn open_for_command(
+        self,
+        mut postgres: Config,
+        name: &str,
+    ) -> Result<(Client, JoinHandle<()>), StoreError> {
+        let options = session::of_command(postgres.get_options());
+        postgres
+            .application_name(name)
+            .connect_timeout(COMMAND_CONNECT_TIMEOUT)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .options(options);
+        match timeout(COMMAND_CONNECT_TIMEOUT, self.open(postgres)).await {
+            Ok(opened) => Ok(opened?),
+            Err(_) => {
+                let seconds = COMMAND_CONNECT_TIMEOUT.as_secs();
+                Err(StoreError::Unavailable(format!("no answer to a new connection within {seconds} s").into()))
+            }
+        }
+    }
+
+    /// The same, telling `server` of each connection.
+    pub(super) fn watching(self, server: Arc<Server>) -> Watching {
+        Watching { connector: self, server }
+    }
+
+    async fn open(self, postgres: Config) -> Connected {
         match self {
             Self::Plain => connect(&postgres, NoTls).await,
             Self::Required(tls) => connect(&postgres, tls).await,
@@ -70,9 +108,20 @@ impl Connector {
     }
 }
 
-impl Connect for Connector {
+/// Makes connections for a pool.
+pub(super) struct Watching {
+    connector: Connector,
+    server: Arc<Server>,
+}
+
+impl Connect for Watching {
     fn connect(&self, postgres: &Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
-        Box::pin(self.clone().open(postgres.clone()))
+        let opening = self.connector.clone().open(postgres.clone());
+        Box::pin(async move {
+            let (client, driving) = opening.await?;
+            self.server.meet(&client).await?;
+            Ok((client, driving))
+        })
     }
 }
 
@@ -112,11 +161,12 @@ fn verified(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PoolSizes;
     use shared::env::Secret;
 
     fn connector(url: &str) -> Result<(Config, Connector), StoreError> {
         let url: Result<Secret, _> = url.parse();
-        Connector::new(&DatabaseConfig { url: url.unwrap(), ca: None, pool_size: 2 })
+        Connector::new(&DatabaseConfig { url: url.unwrap(), ca: None, pool: PoolSizes::default() })
     }
 
     #[test]

@@ -61,9 +61,11 @@ impl From<tokio_postgres::Error> for StoreError {
             format!("{} {message}", state.code()).into()
         };
         match state {
-            &SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::UNIQUE_VIOLATION => {
-                Self::Contended(cause())
-            }
+            &SqlState::T_R_DEADLOCK_DETECTED
+            | &SqlState::T_R_SERIALIZATION_FAILURE
+            | &SqlState::UNIQUE_VIOLATION
+            // `lock_timeout`
+            | &SqlState::LOCK_NOT_AVAILABLE => Self::Contended(cause()),
             // 08 connection, 53 out of resources, 57 operator intervention (shutdown, timeout), 58 system error,
             // 25006 read-only: a primary that has become a replica.
             state if ["08", "53", "57", "58"].iter().any(|class| state.code().starts_with(class)) => {

@@ -19,7 +19,7 @@ const LOCK: i64 = 0x0065_6872_6368_6174;
 /// [`StoreError`]; a migration that fails leaves nothing behind.
 pub async fn migrate(config: &DatabaseConfig, service: Option<&Role>) -> Result<Vec<String>, StoreError> {
     let (postgres, connector) = Connector::new(config)?;
-    let (mut client, connection) = connector.open(postgres).await?;
+    let (mut client, connection) = connector.open_for_command(postgres, "api-service migrate").await?;
     client.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
     let report = embedded::migrations::runner().run_async(&mut client).await.map_err(StoreError::internal)?;
     let names = report.applied_migrations().iter().map(ToString::to_string).collect();

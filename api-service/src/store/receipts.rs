@@ -99,6 +99,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; nothing was marked then.
     pub async fn mark(&self, marks: &[Mark]) -> Result<(Vec<Marked>, Vec<OutboxEntry>), StoreError> {
+        let _leave = self.pools.may_mark(self.class).await?;
         self.with(async |client| {
             let mut lease = self.chains.lend(client).await?;
             let transaction = client.transaction().await?;

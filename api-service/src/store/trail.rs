@@ -64,9 +64,8 @@ impl Trail {
     /// # Errors
     /// [`StoreError`]
     pub async fn open(config: &DatabaseConfig) -> Result<Self, StoreError> {
-        let (mut postgres, connector) = Connector::new(config)?;
-        postgres.application_name("api-service audit");
-        let (client, _driving) = connector.open(postgres).await?;
+        let (postgres, connector) = Connector::new(config)?;
+        let (client, _driving) = connector.open_for_command(postgres, "api-service audit").await?;
         Ok(Self { client })
     }
 

@@ -1,0 +1,147 @@
+//! Where the truth is kept, and how many connections each class of work may have.
+
+use shared::env::{Env, Secret, Setting};
+use shared::tls::CaFile;
+
+use super::between;
+
+pub(super) const DATABASE_URL: Setting = Setting {
+    name: "DATABASE_URL",
+    default: None,
+    help: "PostgreSQL 14 or newer: postgres://user:password@host:port/database[?sslmode=require]; with TLS the server \
+           must always prove its name",
+};
+pub(super) const DATABASE_CA_FILE: Setting = Setting {
+    name: "DATABASE_CA_FILE",
+    default: Some(""),
+    help: "PEM file of the authorities that vouch for PostgreSQL, in place of this system's; makes TLS required",
+};
+pub(super) const DATABASE_POOL_SIZE: Setting = Setting {
+    name: "DATABASE_POOL_SIZE",
+    default: Some("16"),
+    help: "connections to PostgreSQL in all, 5 to 1000; what the next two and the one that looks after readiness leave is for reads",
+};
+pub(super) const DATABASE_WRITE_CONNECTIONS: Setting = Setting {
+    name: "DATABASE_WRITE_CONNECTIONS",
+    default: Some(""),
+    help: "of these for sends, marks, revocations and the audit trail; a third when it is not set",
+};
+pub(super) const DATABASE_BACKGROUND_CONNECTIONS: Setting = Setting {
+    name: "DATABASE_BACKGROUND_CONNECTIONS",
+    default: Some(""),
+    help: "of these for the outbox and the gateways' streams, 2 or more; a quarter when it is not set",
+};
+
+/// Where the truth is kept.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// URL of PostgreSQL; it may hold a password.
+    pub url: Secret,
+    /// Who vouches for it, in place of this system's authorities.
+    pub ca: Option<CaFile>,
+    /// Most connections.
+    pub pool: PoolSizes,
+}
+
+/// Most connections of each class of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolSizes {
+    /// In all.
+    pub total: usize,
+    /// For what changes something, and the audit trail.
+    pub write: usize,
+    /// For what nobody waits for.
+    pub background: usize,
+}
+
+impl PoolSizes {
+    /// For the look whether the database is there.
+    pub const WATCH: usize = 1;
+    /// The outbox asks for a second connection while it holds one.
+    const MIN_BACKGROUND: usize = 2;
+    /// One of each class, and what the background needs.
+    const MIN_TOTAL: usize = 2 + Self::WATCH + Self::MIN_BACKGROUND;
+
+    /// The usual shares of a total.
+    fn of(total: usize) -> Self {
+        Self { total, write: (total / 3).max(1), background: (total / 4).max(Self::MIN_BACKGROUND) }
+    }
+
+    /// For pages that callers read: what the others leave.
+    #[must_use]
+    pub fn read(&self) -> usize {
+        self.total.saturating_sub(self.write + self.background + Self::WATCH)
+    }
+}
+
+impl Default for PoolSizes {
+    fn default() -> Self {
+        Self::of(16)
+    }
+}
+
+pub(super) fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
+    let url = env.read(&DATABASE_URL);
+    let ca = env.read_optional(&DATABASE_CA_FILE);
+    let total = env.read_if(&DATABASE_POOL_SIZE, between(PoolSizes::MIN_TOTAL, 1_000));
+    let write = env.read_optional::<usize>(&DATABASE_WRITE_CONNECTIONS);
+    let background = env.read_optional::<usize>(&DATABASE_BACKGROUND_CONNECTIONS);
+    let usual = PoolSizes::of(total?);
+    let pool = PoolSizes {
+        write: write?.unwrap_or(usual.write),
+        background: background?.unwrap_or(usual.background),
+        ..usual
+    };
+    if pool.write == 0 {
+        env.mistake(&DATABASE_WRITE_CONNECTIONS, "must be 1 or more");
+    }
+    if pool.background < PoolSizes::MIN_BACKGROUND {
+        env.mistake(&DATABASE_BACKGROUND_CONNECTIONS, "must be 2 or more");
+    }
+    if pool.read() == 0 {
+        env.mistake(&DATABASE_POOL_SIZE, "leaves no connection for reads, beside the other classes");
+    }
+    let is_good = pool.write > 0 && pool.background >= PoolSizes::MIN_BACKGROUND && pool.read() > 0;
+    Some(DatabaseConfig { url: url?, ca: ca?, pool: is_good.then_some(pool)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(sizes: [&'static str; 3]) -> Result<PoolSizes, String> {
+        let mut env = Env::from_fn(move |name| match name {
+            "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
+            "DATABASE_POOL_SIZE" => Some(sizes[0].to_owned()),
+            "DATABASE_WRITE_CONNECTIONS" => Some(sizes[1].to_owned()),
+            "DATABASE_BACKGROUND_CONNECTIONS" => Some(sizes[2].to_owned()),
+            _ => None,
+        });
+        let database = read_database(&mut env);
+        database.map(|database| database.pool).ok_or_else(|| env.mistakes().to_string())
+    }
+
+    #[test]
+    fn the_classes_share_all_connections_and_each_has_what_it_needs() {
+        for total in 5..=1_000 {
+            let sizes = PoolSizes::of(total);
+            assert!(sizes.write >= 1 && sizes.background >= 2 && sizes.read() >= 1, "{sizes:?}");
+            assert_eq!(sizes.write + sizes.background + sizes.read() + PoolSizes::WATCH, total);
+        }
+        assert_eq!(read(["16", "", ""]), Ok(PoolSizes { total: 16, write: 5, background: 4 }));
+        assert_eq!(read(["40", "4", "6"]).map(|sizes| sizes.read()), Ok(29));
+    }
+
+    #[test]
+    fn shares_that_leave_a_class_without_connections_are_a_mistake() {
+        for (sizes, named) in [
+            (["4", "", ""], "DATABASE_POOL_SIZE"),
+            (["16", "0", ""], "DATABASE_WRITE_CONNECTIONS"),
+            (["16", "", "1"], "DATABASE_BACKGROUND_CONNECTIONS"),
+            (["16", "9", "6"], "DATABASE_POOL_SIZE"),
+            (["16", "many", ""], "DATABASE_WRITE_CONNECTIONS"),
+        ] {
+            assert!(read(sizes).unwrap_err().contains(named), "{sizes:?}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Connections to PostgreSQL, in classes: what one class does to its connections costs no other class one of them.
+//!
+//! The sum of all classes is `DATABASE_POOL_SIZE`. Every wait is bounded: for a connection, for a lock, for a statement, and for
+//! the use as a whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_postgres::Config;
+
+use super::StoreError;
+use super::connect::Connector;
+use super::server::Server;
+use super::session;
+use crate::config::PoolSizes;
+
+/// How long to wait for a free connection, or for a new one.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections of [`Class::Write`] that marks leave to the two tasks that batch: sends and the audit trail.
+const KEPT_FROM_MARKS: usize = 2;
+
+/// What the database is used for. Each class has connections and timeouts of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Sends, the audit trail, marks and revocations: what a caller waits for, and what must stay fast.
+    Write,
+    /// Pages that callers read: as slow as the disk.
+    Read,
+    /// The outbox, the gateways' streams, revocations, and the commands of operators: nobody waits for a single one.
+    Background,
+    /// The look whether the database is there, and fit. One connection, so that no load makes the service seem unready.
+    Watch,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// From asking for a connection to the end of the use.
+    pub(super) deadline: Duration,
+    /// What the server allows one statement, and a transaction between two. Shorter than `deadline`, so that the server gives
+    /// up before we do, and the connection stays.
+    pub(super) statement: Duration,
+    /// What the server allows a statement to wait for a lock.
+    pub(super) lock: Duration,
+}
+
+impl Class {
+    pub(super) const ALL: [Self; 4] = [Self::Write, Self::Read, Self::Background, Self::Watch];
+
+    /// As metrics name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Background => "background",
+            Self::Watch => "watch",
+        }
+    }
+
+    pub(super) fn limits(self) -> Limits {
+        let [deadline, statement, lock] = match self {
+            Self::Write => [6_000, 4_000, 2_000],
+            // Reads take no lock that a write holds; a migration's is the only one.
+            Self::Read => [6_000, 4_000, 1_000],
+            Self::Background => [10_000, 8_000, 2_000],
+            Self::Watch => [2_500, 2_000, 500],
+        }
+        .map(Duration::from_millis);
+        Limits { deadline, statement, lock }
+    }
+
+    fn size(self, sizes: &PoolSizes) -> usize {
+        match self {
+            Self::Write => sizes.write,
+            Self::Read => sizes.read(),
+            Self::Background => sizes.background,
+            Self::Watch => PoolSizes::WATCH,
+        }
+    }
+}
+
+/// Connections to PostgreSQL at a moment.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolState {
+    /// Which.
+    pub class: Class,
+    /// Lent.
+    pub in_use: usize,
+    /// Open and free.
+    pub idle: usize,
+    /// Uses that wait for one.
+    pub waited_for: usize,
+}
+
+/// All connections.
+pub(super) struct Pools {
+    pools: [Pool; 4],
+    marks: Semaphore,
+}
+
+impl Pools {
+    pub(super) fn new(
+        postgres: &Config,
+        connector: &Connector,
+        sizes: &PoolSizes,
+        server: &Arc<Server>,
+    ) -> Result<Self, StoreError> {
+        let make = |class: Class| {
+            let mut postgres = postgres.clone();
+            let limits = class.limits();
+            let options = session::options(postgres.get_options(), limits);
+            postgres
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_user_timeout(limits.deadline)
+                .application_name(format!("api-service {}", class.name()))
+                .options(options);
+            let known = server.clone();
+            Pool::builder(Manager::from_connect(
+                postgres,
+                connector.clone().watching(server.clone()),
+                ManagerConfig { recycling_method: RecyclingMethod::Fast },
+            ))
+            .max_size(class.size(sizes))
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: Some(CONNECT_TIMEOUT),
+                create: Some(CONNECT_TIMEOUT),
+                recycle: Some(CONNECT_TIMEOUT),
+            })
+            .post_create(Hook::sync_fn(|_, _| {
+                metrics::counter!("database_connections_total").increment(1);
+                Ok(())
+            }))
+            // A connection that is older than what is known of the server leads to another server.
+            .pre_recycle(Hook::sync_fn(move |_, metrics| match known.is_older(metrics.created) {
+                true => Err(HookError::message("the server is another one")),
+                false => Ok(()),
+            }))
+            .build()
+            .map_err(StoreError::internal)
+        };
+        let [write, read, background, watch] = Class::ALL.map(make);
+        let marks = Semaphore::new(sizes.write.saturating_sub(KEPT_FROM_MARKS).max(1));
+        Ok(Self { pools: [write?, read?, background?, watch?], marks })
+    }
+
+    /// Lends a connection.
+    pub(super) async fn get(&self, class: Class) -> Result<Object, StoreError> {
+        let [write, read, background, watch] = &self.pools;
+        let pool = match class {
+            Class::Write => write,
+            Class::Read => read,
+            Class::Background => background,
+            Class::Watch => watch,
+        };
+        Ok(pool.get().await?)
+    }
+
+    /// Waits until marks leave room for one more. Background marks come one transaction after the other, and need no leave.
+    pub(super) async fn may_mark(&self, class: Class) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
+        if class != Class::Write {
+            return Ok(None);
+        }
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.marks.acquire()).await {
+            Ok(permit) => Ok(Some(permit.map_err(StoreError::internal)?)),
+            Err(_) => Err(StoreError::Unavailable("too many marks are being written".into())),
+        }
+    }
+
+    /// How connections are used.
+    pub(super) fn state(&self) -> [PoolState; 4] {
+        let mut classes = Class::ALL.into_iter();
+        self.pools.each_ref().map(|pool| {
+            let status = pool.status();
+            let in_use = status.size.saturating_sub(status.available);
+            let class = classes.next().unwrap_or(Class::Watch);
+            PoolState { class, in_use, idle: status.available, waited_for: status.waiting }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_gives_up_before_we_do() {
+        for class in Class::ALL {
+            let Limits { deadline, statement, lock } = class.limits();
+            assert!(lock < statement && statement < deadline, "{class:?}");
+        }
+    }
+}
