@@ -95,14 +95,17 @@ const REDIS_CA_FILE: Setting = Setting {
 const AUDIT_KEY: Setting = Setting {
     name: "AUDIT_KEY",
     default: Some(""),
-    help: "key of the audit trail's hashes, 32 bytes or more, for nobody but the API services; made of JWT_SECRET when it \
-           is not set",
+    help: "key of the audit trail's hashes, 32 bytes or more, for nobody but the API services; required, but in development, \
+           where one is made of JWT_SECRET",
 };
 const AUDIT_KEYS_OLD: Setting = Setting {
     name: "AUDIT_KEYS_OLD",
     default: Some(""),
-    help: "for `audit verify`: keys that were AUDIT_KEY earlier, separated by commas",
+    help: "for `audit verify` and `audit export`: keys that were AUDIT_KEY earlier, separated by commas; derived:SECRET for \
+           the key that was made of this JWT_SECRET while there was no AUDIT_KEY",
 };
+/// In front of an old key: it was not this, but made of it.
+const DERIVED: &str = "derived:";
 const SERVICE_ROLE: Setting = Setting {
     name: "SERVICE_ROLE",
     default: Some(""),
@@ -226,8 +229,11 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let tokens = settings::read(&mut env, mode.unwrap_or_default());
     let audit_key = match (&tokens, env.read_optional::<Secret>(&AUDIT_KEY)) {
         // Nobody knows whether it could be made of the secret: one mistake is enough.
-        (None, Some(None)) => None,
-        _ => read_audit_key(&mut env, tokens.as_ref().and_then(|tokens| tokens.secret.as_ref())),
+        (None, Some(None)) if mode != Some(Mode::Production) => None,
+        _ => {
+            let jwt_secret = tokens.as_ref().and_then(|tokens| tokens.secret.as_ref());
+            read_audit_key(&mut env, mode.unwrap_or_default(), jwt_secret)
+        }
     };
     let origins = AllowedOrigins::read(&mut env, mode.unwrap_or_default());
     let listen = env.read(&LISTEN_ADDR);
@@ -288,43 +294,76 @@ pub fn audited(mut env: Env) -> Result<(DatabaseConfig, AuditKey), BadEnv> {
     database.zip(key).ok_or_else(|| env.mistakes())
 }
 
-/// Reads what `audit verify` needs: the database, and every key that a row may have been made with.
+/// Reads what `audit verify` needs: the database, every key that a row may have been made with, and what opens messages, when
+/// that is set.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
-pub fn verify(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), BadEnv> {
+pub fn verify(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>, Option<KeyRing>), BadEnv> {
     let database = read_database(&mut env);
-    let key = read_own_audit_key(&mut env);
-    let old = env.read_if(&AUDIT_KEYS_OLD, |keys: &Secret| old_keys(keys).try_for_each(|key| long_enough(&key)));
-    let keys = key.zip(old).map(|(key, old)| {
-        let old = old_keys(&old).map(|key| AuditKey::new(&key)).collect::<Vec<_>>();
-        [key].into_iter().chain(old).collect()
-    });
+    let keys = read_audit_keys(&mut env);
+    let content = encryption::read_content_keys(&mut env);
+    let read = (|| Some((database?, keys?, content?)))();
+    read.ok_or_else(|| env.mistakes())
+}
+
+/// Reads what `audit export` needs: the database, and every key that a row may have been made with, of which the first makes the
+/// row about the export.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn export(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), BadEnv> {
+    let database = read_database(&mut env);
+    let keys = read_audit_keys(&mut env);
     database.zip(keys).ok_or_else(|| env.mistakes())
 }
 
-fn old_keys(keys: &Secret) -> impl Iterator<Item = Secret> {
+fn read_audit_keys(env: &mut Env) -> Option<Vec<AuditKey>> {
+    let key = read_own_audit_key(env);
+    let old = env.read_if(&AUDIT_KEYS_OLD, |keys: &Secret| old_keys(keys).try_for_each(|(key, _)| long_enough(&key)));
+    let (key, old) = key.zip(old)?;
+    let old = old_keys(&old).filter_map(|(key, is_derived)| match is_derived {
+        true => AuditKey::derived(&key).ok(),
+        false => Some(AuditKey::new(&key)),
+    });
+    Some([key].into_iter().chain(old).collect())
+}
+
+/// Each, and whether the key was made of it.
+fn old_keys(keys: &Secret) -> impl Iterator<Item = (Secret, bool)> {
     let keys = keys.expose().split(',').map(str::trim).filter(|key| !key.is_empty());
-    keys.filter_map(|key| key.parse().ok())
+    keys.filter_map(|key| {
+        let secret = key.strip_prefix(DERIVED);
+        Some((secret.unwrap_or(key).parse().ok()?, secret.is_some()))
+    })
 }
 
 /// For commands that need no other key.
 fn read_own_audit_key(env: &mut Env) -> Option<AuditKey> {
+    let mode = env.read(&MODE)?;
     let jwt_secret = match env.read_optional::<Secret>(&AUDIT_KEY)? {
-        Some(_) => None,
-        None => Some(env.read_if(&JWT_SECRET, long_enough)?),
+        None if mode == Mode::Development => Some(env.read_if(&JWT_SECRET, long_enough)?),
+        _ => None,
     };
-    read_audit_key(env, jwt_secret.as_ref())
+    read_audit_key(env, mode, jwt_secret.as_ref())
 }
 
-/// `AUDIT_KEY`, or a key made of the secret of tokens. Whoever has set neither keeps no trail that could be verified.
-fn read_audit_key(env: &mut Env, jwt_secret: Option<&Secret>) -> Option<AuditKey> {
+/// `AUDIT_KEY`; in development, where nobody's data are, a key made of the secret of tokens will do. Gateways know that secret,
+/// so whoever takes one over could write rows with such a key.
+fn read_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secret>) -> Option<AuditKey> {
     let own = env.read_optional::<Secret>(&AUDIT_KEY)?;
-    match (own, jwt_secret) {
-        (Some(_), _) => env.read_if(&AUDIT_KEY, long_enough).as_ref().map(AuditKey::new),
-        (None, Some(secret)) => AuditKey::derived(secret).ok(),
-        (None, None) => {
+    match (own, mode, jwt_secret) {
+        (Some(_), ..) => env.read_if(&AUDIT_KEY, long_enough).as_ref().map(AuditKey::new),
+        (None, Mode::Development, Some(secret)) => AuditKey::derived(secret).ok(),
+        (None, Mode::Development, None) => {
             env.mistake(&AUDIT_KEY, "is required without JWT_SECRET");
+            None
+        }
+        (None, Mode::Production, _) => {
+            env.mistake(
+                &AUDIT_KEY,
+                "is required: 32 bytes or more that only the API services know (`openssl rand -hex 32`)",
+            );
             None
         }
     }
@@ -409,6 +448,7 @@ mod tests {
         let env = |url: &'static str| {
             Env::from_fn(move |name| match name {
                 "JWT_SECRET" => Some("x".repeat(32)),
+                "AUDIT_KEY" => Some("y".repeat(32)),
                 "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
                 "REDIS_URL" => Some(url.to_owned()),
                 "REDIS_CA_FILE" => Some(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").to_owned()),
@@ -420,9 +460,10 @@ mod tests {
     }
 
     #[test]
-    fn three_settings_are_enough() {
+    fn four_settings_are_enough() {
         let env = Env::from_fn(|name| match name {
             "JWT_SECRET" => Some("x".repeat(32)),
+            "AUDIT_KEY" => Some("y".repeat(32)),
             "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
             "REDIS_URL" => Some("redis://localhost".to_owned()),
             _ => None,
@@ -439,6 +480,7 @@ mod tests {
             Env::from_fn(move |name| match name {
                 "MODE" => Some(mode.to_owned()),
                 "JWT_SECRET" => Some("development-5d1c9e0fb2a84c7790d36b1f8e2a4c09".to_owned()),
+                "AUDIT_KEY" => Some("y".repeat(32)),
                 "ALLOWED_ORIGINS" => Some("*".to_owned()),
                 "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
                 "REDIS_URL" => Some("redis://localhost".to_owned()),
@@ -455,6 +497,45 @@ mod tests {
         // Tokens are printed in any mode: they are as good as the service that takes them.
         assert!(secret(env("production")).is_ok());
         assert!(secret(Env::from_fn(|_| None)).unwrap_err().to_string().contains("JWT_SECRET: is required"));
+    }
+
+    #[test]
+    fn only_development_makes_an_audit_key_of_a_secret_that_gateways_know() {
+        let secret = "5d1c9e0fb2a84c7790d36b1f8e2a4c09";
+        let env = |mode: &'static str, audit_key: &'static str, old: &'static str| {
+            Env::from_fn(move |name| match name {
+                "MODE" => Some(mode.to_owned()),
+                "JWT_SECRET" => Some(secret.to_owned()),
+                "AUDIT_KEY" => Some(audit_key.to_owned()),
+                "AUDIT_KEYS_OLD" => Some(old.to_owned()),
+                "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
+                "REDIS_URL" => Some("redis://localhost".to_owned()),
+                "CONTENT_KEYS" => Some("a:YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=".to_owned()),
+                "RELAY_KEYS" => Some("b:YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=".to_owned()),
+                _ => None,
+            })
+        };
+        for mode in ["", "production"] {
+            for BadEnv(mistakes) in [
+                serve(env(mode, "", "")).unwrap_err(),
+                verify(env(mode, "", "")).unwrap_err(),
+                export(env(mode, "", "")).unwrap_err(),
+                audited(env(mode, "", "")).unwrap_err(),
+                keys(env(mode, "", "")).unwrap_err(),
+            ] {
+                assert!(mistakes.len() == 1 && mistakes[0].starts_with("AUDIT_KEY: is required"), "{mistakes:?}");
+            }
+        }
+        let derived = AuditKey::derived(&secret.parse().unwrap()).unwrap();
+        assert_eq!(serve(env("development", "", "")).unwrap().audit_key.id(), derived.id());
+        let own = "0f5e4c1b6d2a4e7f9b8c3d1a2e6f7081";
+        assert_ne!(serve(env("development", own, "")).unwrap().audit_key.id(), derived.id());
+        // What was written before there was a key of its own can still be verified, when somebody says so.
+        let (_, keys, _) = verify(env("production", own, "derived:5d1c9e0fb2a84c7790d36b1f8e2a4c09")).unwrap();
+        assert_eq!(keys.iter().map(AuditKey::id).collect::<Vec<_>>(), [keys[0].id(), derived.id()]);
+        assert!(verify(env("production", own, "derived:short")).is_err());
+        // And the trail can be verified without any secret of tokens.
+        assert_eq!(export(env("production", own, "")).unwrap().1.len(), 1);
     }
 
     #[test]

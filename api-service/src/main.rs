@@ -36,8 +36,12 @@ struct Arguments {
 enum Command {
     /// Serve requests until SIGTERM or SIGINT
     Serve,
-    /// Bring the database's schema up to date (needs DATABASE_URL); many at once are safe
-    Migrate,
+    /// Bring the database's schema up to date (needs DATABASE_URL); many at once are safe, and services go on meanwhile
+    Migrate {
+        /// Only up to this version
+        #[arg(long)]
+        to: Option<u32>,
+    },
     /// Print a token, signed with JWT_SECRET
     Token {
         /// Whose: the identifier of a user, contact or service
@@ -65,14 +69,14 @@ enum Command {
         #[arg(long, requires = "sub", value_parser = moment)]
         issued_before: Option<OffsetDateTime>,
     },
-    /// Look after the keys of content at rest (needs DATABASE_URL, CONTENT_KEYS, and AUDIT_KEY or JWT_SECRET)
+    /// Look after the keys of content at rest (needs DATABASE_URL, CONTENT_KEYS and AUDIT_KEY)
     Keys {
         #[command(subcommand)]
         task: KeyTask,
     },
     /// Ask the service on ADMIN_ADDR whether it lives; for container health checks
     Alive,
-    /// Verify or export the audit trail (needs DATABASE_URL, and AUDIT_KEY or JWT_SECRET)
+    /// Verify or export the audit trail (needs DATABASE_URL and AUDIT_KEY)
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Print the OpenAPI document as YAML
@@ -95,7 +99,8 @@ enum KeyTask {
 
 #[derive(Subcommand)]
 enum AuditCommand {
-    /// Say whether any row was altered, removed, added or reordered; exits with 1 when one was
+    /// Say whether any row was altered, removed, added or reordered, or any message is not what was sent; exits with 1 when
+    /// one is. Encrypted messages are opened when CONTENT_KEYS is set
     Verify {
         /// Compare with where chains ended earlier: lines of --write-anchors, or of the service's log
         #[arg(long)]
@@ -103,8 +108,8 @@ enum AuditCommand {
         /// When nothing is wrong, add where the chains end now to a file; keep it out of the database's reach
         #[arg(long)]
         write_anchors: Option<PathBuf>,
-        /// Begin with this chain: earlier ones are archived
-        #[arg(long, default_value_t = 1)]
+        /// Begin with this chain: earlier ones are archived, and named when they are still here
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..))]
         from_chain: i64,
     },
     /// Print rows as FHIR R4 AuditEvents, one a line; that is a row of the trail itself
@@ -136,7 +141,7 @@ enum Role {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve => serve(),
-        Command::Migrate => migrate(),
+        Command::Migrate { to } => migrate(to),
         Command::Token { sub, role, location, ttl } => print_token(&sub, role, &location, ttl),
         Command::Revoke { jti, sub, issued_before } => revoke(jti, sub, issued_before),
         Command::Keys { task } => look_after_keys(task),
@@ -180,9 +185,9 @@ async fn serve() -> Result<(), ServeError> {
 }
 
 #[tokio::main]
-async fn migrate() -> Result<(), ServeError> {
+async fn migrate(last: Option<u32>) -> Result<(), ServeError> {
     let (database, service) = config::migrate(Env::of_process())?;
-    let applied = store::migrate(&database, service.as_ref()).await?;
+    let applied = store::migrate(&database, service.as_ref(), last, |line| eprintln!("{line}")).await?;
     match applied.as_slice() {
         [] => println!("the schema is up to date"),
         applied => println!("applied {}", applied.join(", ")),
@@ -232,25 +237,41 @@ async fn look_after_keys(task: KeyTask) -> Result<(), ServeError> {
 /// Whether nothing is wrong.
 #[tokio::main]
 async fn verify(anchors: Option<&Path>, write_anchors: Option<&Path>, first: i64) -> Result<bool, ServeError> {
-    let (database, keys) = config::verify(Env::of_process())?;
-    let report = audit_commands::verify(&database, &keys, first, anchors).await?;
-    for finding in &report.findings {
-        println!("{finding}");
+    let (database, keys, ring) = config::verify(Env::of_process())?;
+    let vault = ring.as_ref().map(Vault::new).transpose()?;
+    let means = audit_commands::Means { keys: &keys, vault: vault.as_ref(), first, anchors };
+    let verified = audit_commands::verify(&database, &means, |finding| println!("{finding}")).await?;
+    let (report, wrong) = (&verified.report, verified.wrong());
+    println!("{} rows in {} chains, {wrong} wrong", report.rows, report.chains);
+    match &verified.messages {
+        Some(messages) => {
+            println!("{} messages compared", messages.compared);
+            if messages.unopened > 0 {
+                println!("{} of them are encrypted and were not opened: CONTENT_KEYS is not set", messages.unopened);
+            }
+            if messages.older > 0 {
+                println!("{} messages are older than the chains that were verified", messages.older);
+            }
+        }
+        None => println!("there are no messages here to compare"),
     }
-    println!("{} rows in {} chains, {} wrong", report.rows, report.chains, report.wrong);
-    let is_right = report.wrong == 0;
+    let is_right = wrong == 0;
     if let Some(path) = write_anchors.filter(|_| is_right) {
-        audit_commands::keep_anchors(&report, path)?;
+        audit_commands::keep_anchors(&verified, path)?;
     }
     Ok(is_right)
 }
 
 #[tokio::main]
 async fn export(filter: &Filter) -> Result<(), ServeError> {
-    let (database, key) = config::audited(Env::of_process())?;
-    let count = audit_commands::export(&database, key, filter, std::io::stdout().lock()).await?;
-    eprintln!("{count} events");
-    Ok(())
+    let (database, keys) = config::export(Env::of_process())?;
+    let tell = |refused: &dyn std::fmt::Display| eprintln!("{refused}");
+    let exported = audit_commands::export(&database, &keys, filter, std::io::stdout().lock(), tell).await?;
+    eprintln!("{} events", exported.events);
+    match exported.refused {
+        0 => Ok(()),
+        refused => Err(format!("{refused} rows do not verify and were left out; run `audit verify`").into()),
+    }
 }
 
 fn print_token(sub: &PersonId, role: Role, locations: &[LocationId], ttl: u64) -> Result<(), ServeError> {

@@ -61,7 +61,7 @@ pub const METERS: &[Meter] = &[
     Meter::new(Counter, "presence_questions_total", "questions of gateways about who may know of whom"),
     Meter::new(Counter, "presence_questions_dropped_total", "questions of gateways that were not answered"),
     Meter::new(Counter, "content_unreadable_total", "texts of messages that did not open")
-        .by("cause", &["refused", "no_key"]),
+        .by("cause", &["refused", "no_key", "plain"]),
     Meter::new(Counter, "database_connections_total", "connections to PostgreSQL opened"),
     Meter::new(Gauge, "database_connections", "connections of all classes")
         .by("state", &["in_use", "idle", "waited_for"]),

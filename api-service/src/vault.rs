@@ -2,11 +2,16 @@
 //!
 //! A sealed text is tied to its message, conversation, location, sender and key, so that a row of the database which was given
 //! another's text is refused. Wrapped keys are tied to their location and id.
+//!
+//! Once all content of a database is sealed, its data keys say so: they are wrapped for that ([`Vault::is_complete`]). Text in
+//! the open is refused from then on, since nobody but somebody with the database's own rights can have put it there; and
+//! whoever has those cannot wrap a key that says otherwise.
 
 mod recent;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -53,6 +58,12 @@ pub enum VaultError {
     /// Nothing is to be sealed: the list begins with `-`.
     #[error("CONTENT_KEYS names no key that seals")]
     NothingSeals,
+    /// Nothing would be sealed, where nothing is read that is not.
+    #[error(
+        "all content of this database is encrypted and text in the open is refused, but CONTENT_KEYS begins with `-`: take \
+         that away, or run `api-service keys allow-plain` first"
+    )]
+    MustSeal,
     /// The cipher itself fails.
     #[error(transparent)]
     Cipher(#[from] SealError),
@@ -70,6 +81,8 @@ pub struct Vault {
     masters: HashMap<KeyId, Key>,
     current: Option<KeyId>,
     known: Mutex<Known>,
+    /// A data key has said that all content is sealed.
+    complete: AtomicBool,
 }
 
 struct Known {
@@ -88,13 +101,34 @@ impl Vault {
             masters: masters.collect::<Result<_, VaultError>>()?,
             current: ring.current().cloned(),
             known: Mutex::new(Known { by_id: Recent::new(KEPT), in_use: Recent::new(KEPT) }),
+            complete: AtomicBool::new(false),
         })
+    }
+
+    /// Whether all content of the database is known to be sealed, so that text in the open is a forgery. Once known it stays
+    /// known for as long as the process lives, whatever becomes of the database.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    /// Has text in the open refused from now on, and has every data key that is wrapped from now on say so.
+    pub fn complete(&self) {
+        self.complete.store(true, Ordering::Release);
     }
 
     /// The master key that wraps new data keys; without one nothing is sealed.
     #[must_use]
     pub fn current(&self) -> Option<&KeyId> {
         self.current.as_ref()
+    }
+
+    /// Looks whether a data key says that all content is sealed, though it may be at hand: it may have been wrapped anew.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn look(&self, key: &WrappedKey) -> Result<bool, VaultError> {
+        Ok(self.bytes(key)?.1)
     }
 
     /// A new data key.
@@ -113,25 +147,54 @@ impl Vault {
     /// # Errors
     /// [`VaultError`]
     pub fn rewrap(&self, key: &WrappedKey) -> Result<WrappedKey, VaultError> {
-        self.wrap(key.id, &key.location, self.bytes(key)?)
+        let (bytes, _) = self.bytes(key)?;
+        self.wrap(key.id, &key.location, bytes)
     }
 
-    fn wrap(&self, id: DataKeyId, location: &LocationId, mut bytes: Vec<u8>) -> Result<WrappedKey, VaultError> {
+    /// The same data key, said to be of a database in which text in the open is welcome.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn rewrap_incomplete(&self, key: &WrappedKey) -> Result<WrappedKey, VaultError> {
+        let (bytes, _) = self.bytes(key)?;
+        self.wrap_under(&key.master, key.id, &key.location, bytes, false)
+    }
+
+    fn wrap(&self, id: DataKeyId, location: &LocationId, bytes: Vec<u8>) -> Result<WrappedKey, VaultError> {
         let current = self.current.as_ref().ok_or(VaultError::NothingSeals)?;
-        let master = self.masters.get(current).ok_or(VaultError::NothingSeals)?;
-        // Sealed where it lies, so nothing of the key is left behind.
-        master.seal(&place_of_key(id, location), &mut bytes, 0)?;
-        Ok(WrappedKey { id, location: location.clone(), master: current.clone(), wrapped: bytes })
+        self.wrap_under(current, id, location, bytes, self.is_complete())
     }
 
-    /// The bytes of a data key. Whoever asks sees to it that they are overwritten.
-    fn bytes(&self, key: &WrappedKey) -> Result<Vec<u8>, VaultError> {
+    fn wrap_under(
+        &self,
+        master: &KeyId,
+        id: DataKeyId,
+        location: &LocationId,
+        mut bytes: Vec<u8>,
+        is_complete: bool,
+    ) -> Result<WrappedKey, VaultError> {
+        let key = self.masters.get(master).ok_or(VaultError::NothingSeals)?;
+        // Sealed where it lies, so nothing of the key is left behind.
+        key.seal(&place_of_key(id, location, is_complete), &mut bytes, 0)?;
+        Ok(WrappedKey { id, location: location.clone(), master: master.clone(), wrapped: bytes })
+    }
+
+    /// The bytes of a data key, and whether it says that all content is sealed, which is remembered. Whoever asks sees to it
+    /// that the bytes are overwritten.
+    fn bytes(&self, key: &WrappedKey) -> Result<(Vec<u8>, bool), VaultError> {
         let master = self.masters.get(&key.master).ok_or_else(|| VaultError::UnknownMaster(key.master.clone()))?;
-        let wrong = || VaultError::WrongMaster(key.id, key.master.clone());
-        let mut bytes = Vec::with_capacity(KEY_BYTES + OVERHEAD);
-        bytes.extend_from_slice(&key.wrapped);
-        master.open(&place_of_key(key.id, &key.location), &mut bytes, 0).map_err(|_| wrong())?;
-        if bytes.len() == KEY_BYTES { Ok(bytes) } else { Err(wrong()) }
+        for is_complete in [true, false] {
+            let mut bytes = Vec::with_capacity(KEY_BYTES + OVERHEAD);
+            bytes.extend_from_slice(&key.wrapped);
+            let opened = master.open(&place_of_key(key.id, &key.location, is_complete), &mut bytes, 0);
+            if opened.is_ok() && bytes.len() == KEY_BYTES {
+                if is_complete {
+                    self.complete();
+                }
+                return Ok((bytes, is_complete));
+            }
+        }
+        Err(VaultError::WrongMaster(key.id, key.master.clone()))
     }
 
     /// Opens a data key and keeps it at hand.
@@ -142,7 +205,7 @@ impl Vault {
         if let Some(known) = self.known.lock().by_id.get(&key.id) {
             return Ok(known);
         }
-        let bytes = Zeroizing::new(self.bytes(key)?);
+        let bytes = Zeroizing::new(self.bytes(key)?.0);
         let bytes: &[u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| SealError::Cipher)?;
         let opened = Arc::new(DataKey { id: key.id, key: Key::new(bytes)? });
         self.known.lock().by_id.insert(key.id, opened.clone());
@@ -214,8 +277,10 @@ impl Place<'_> {
     }
 }
 
-fn place_of_key(id: DataKeyId, location: &LocationId) -> Vec<u8> {
-    [id.as_bytes(), location.as_str().as_bytes()].concat()
+/// No identifier holds a space, so no location's name is another's with the mark behind it.
+fn place_of_key(id: DataKeyId, location: &LocationId, is_complete: bool) -> Vec<u8> {
+    let mark: &[u8] = if is_complete { b" and all is sealed" } else { b"" };
+    [id.as_bytes(), location.as_str().as_bytes(), mark].concat()
 }
 
 #[cfg(test)]

@@ -93,11 +93,16 @@ impl Trail {
     }
 }
 
+/// One of the services' binaries.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    own.parent().and_then(|deps| deps.parent()).expect("the target folder").join(name)
+}
+
 /// What `api-service` says on the command line to whoever may work on this database.
 pub async fn api_service(env: &StackEnv, database_url: &str, arguments: &[&str]) -> Output {
-    let own = std::env::current_exe().unwrap();
-    let folder: PathBuf = own.parent().and_then(|deps| deps.parent()).expect("the target folder").to_path_buf();
-    let mut command = Command::new(folder.join("api-service"));
+    let mut command = Command::new(binary("api-service"));
     command.args(arguments).env("DATABASE_URL", database_url).env("AUDIT_KEY", &env.audit_key);
     command.env("USER", "auditor").env_remove("AUDIT_KEYS_OLD").kill_on_drop(true);
     timeout(PATIENCE, command.output()).await.expect("the command ends").unwrap()

@@ -5,6 +5,7 @@ use std::fmt;
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use shared::env::Secret;
+use shared::ids::MessageId;
 
 /// Shortest key, in bytes: as long as the hash.
 pub const MIN_KEY_BYTES: usize = 32;
@@ -14,9 +15,13 @@ pub const MAC_BYTES: usize = 32;
 /// A keyed hash (HMAC-SHA256).
 pub type Mac = [u8; MAC_BYTES];
 
+/// Bytes of the keyed hash of a message's text: half of one, which nobody can find a second text for without the key.
+pub const TEXT_MAC_BYTES: usize = 16;
+
 /// What separates this use of a secret from any other (RFC 5869, section 3.2).
 const DERIVED: &[u8] = b"ehr-chat audit key v1";
 const KEY_ID: &[u8] = b"ehr-chat audit key id";
+const OF_TEXT: &[u8] = b"ehr-chat audit text v1";
 
 /// A key. Clones share it; it never shows itself.
 #[derive(Clone)]
@@ -64,6 +69,17 @@ impl AuditKey {
         mac.copy_from_slice(hmac::sign(&self.key, bytes).as_ref());
         mac
     }
+
+    /// The keyed hash of what a message says, which binds the row of the trail to the text: whoever has no key can neither
+    /// make one for another text, nor tell from it what the text is, nor whether two messages say the same.
+    #[must_use]
+    pub fn text_mac(&self, message: MessageId, text: &str) -> Vec<u8> {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(OF_TEXT);
+        context.update(message.as_bytes());
+        context.update(text.as_bytes());
+        context.sign().as_ref().iter().take(TEXT_MAC_BYTES).copied().collect()
+    }
 }
 
 impl fmt::Debug for AuditKey {
@@ -95,6 +111,16 @@ mod tests {
         assert_eq!(one.id(), AuditKey::new(&secret(&"x".repeat(32))).id());
         assert_eq!(format!("{one:?}"), format!("AuditKey({})", one.id()));
         assert_ne!(one.sign(b"a"), two.sign(b"a"));
+    }
+
+    #[test]
+    fn the_hash_of_a_text_is_that_of_one_text_of_one_message_under_one_key() {
+        let [one, two] = ["x", "y"].map(|letter| AuditKey::new(&secret(&letter.repeat(32))));
+        let mac = one.text_mac(MessageId::from_u128(7), "hello");
+        assert_eq!((mac.len(), &mac), (TEXT_MAC_BYTES, &one.text_mac(MessageId::from_u128(7), "hello")));
+        assert_ne!(mac, one.text_mac(MessageId::from_u128(7), "hello "));
+        assert_ne!(mac, one.text_mac(MessageId::from_u128(8), "hello"));
+        assert_ne!(mac, two.text_mac(MessageId::from_u128(7), "hello"));
     }
 
     #[test]

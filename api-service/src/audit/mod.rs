@@ -6,6 +6,8 @@
 //! - [`row`]: a row as it is kept
 //! - [`chain`]: from row to row
 //! - [`verify`]: walks along the chains and says what is wrong
+//! - [`single`]: looks at one row of a chain
+//! - [`messages`]: compares the messages with what the trail says of them
 //! - [`anchors`]: where chains ended earlier, kept elsewhere
 //! - [`fhir`]: a row as an AuditEvent
 
@@ -13,5 +15,7 @@ pub mod anchors;
 pub mod chain;
 pub mod fhir;
 pub mod key;
+pub mod messages;
 pub mod row;
+pub mod single;
 pub mod verify;

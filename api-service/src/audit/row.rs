@@ -24,6 +24,8 @@ pub struct Row {
     pub detail: Option<String>,
     pub request_id: Option<String>,
     pub source: Option<String>,
+    /// Of a message that was sent: [`super::key::AuditKey::text_mac`].
+    pub text_mac: Option<Vec<u8>>,
 }
 
 impl From<&Entry> for Row {
@@ -43,6 +45,7 @@ impl From<&Entry> for Row {
             detail: entry.detail.clone(),
             request_id: entry.request.as_ref().map(|request| request.request_id.to_string()),
             source: entry.request.as_ref().map(|request| request.address.to_string()),
+            text_mac: None,
         }
     }
 }
@@ -79,6 +82,10 @@ impl Row {
                     out.extend_from_slice(id.as_bytes());
                 }
             }
+        }
+        // Rows from before there was such a column end here.
+        if let Some(mac) = &self.text_mac {
+            field(out, Some(mac));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Walks along the chains, row by row in their order, and says what is wrong: rows altered, removed, added or reordered, ends cut
-//! off, chains gone. Holds a head a chain and the findings, never the rows.
+//! off, chains gone. Every row and every head is either part of a chain that was verified or named, whatever number it has.
+//! Holds a head a chain and the findings, never the rows.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,9 +9,6 @@ use super::anchors::{Anchors, hex};
 use super::chain::Head;
 use super::key::{AuditKey, Mac};
 use super::row::Row;
-
-/// Findings that are told one by one; more are counted.
-const MOST_TOLD: usize = 1_000;
 
 /// A head as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +44,10 @@ pub enum Wrong {
     UnknownKey,
     /// An anchor remembers another row, or one that is not there: the trail was set back, or written anew.
     Anchor,
+    /// No chain has this number: they are counted from 1.
+    NoNumber,
+    /// It is below the chain that the walk begins with. Such chains are archived, and not here any more.
+    NotVerified,
 }
 
 impl Wrong {
@@ -57,8 +59,10 @@ impl Wrong {
             Self::CutOff => "was cut off with all behind it",
             Self::Head => "is not the end that the head was sealed for",
             Self::NoChain => "has no chain",
-            Self::UnknownKey => "cannot be verified: its key is not known",
+            Self::UnknownKey => "cannot be verified, nor can the rest of its chain: its key is not known",
             Self::Anchor => "is not what the anchor remembers",
+            Self::NoNumber => "was added: no chain has this number",
+            Self::NotVerified => "was not verified: it is below --from-chain, where everything is archived",
         }
     }
 }
@@ -87,7 +91,7 @@ pub struct Report {
     pub chains: u64,
     /// Rows that were read.
     pub rows: u64,
-    /// What is wrong; the first thousand.
+    /// What is wrong, as far as [`Walk::take_findings`] has not taken it.
     pub findings: Vec<Finding>,
     /// How much is wrong in all.
     pub wrong: u64,
@@ -98,15 +102,15 @@ pub struct Report {
 impl Report {
     fn tell(&mut self, chain: i64, n: i64, wrong: Wrong) {
         self.wrong += 1;
-        if self.findings.len() < MOST_TOLD {
-            self.findings.push(Finding { chain, n, wrong });
-        }
+        self.findings.push(Finding { chain, n, wrong });
     }
 }
 
 /// On its way along the chains.
 pub struct Walk<'a> {
     keys: &'a [AuditKey],
+    /// The chain that it begins with.
+    first: i64,
     heads: BTreeMap<i64, StoredHead>,
     /// Those that no row has answered yet.
     anchors: Anchors,
@@ -129,11 +133,21 @@ struct Place<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Begins. `heads` are those of all chains from `first` on; earlier ones are kept elsewhere.
+    /// Begins. `heads` are all that there are; chains before `first` are kept elsewhere, and those that are still here are
+    /// named.
     #[must_use]
     pub fn new(keys: &'a [AuditKey], heads: Vec<StoredHead>, first: i64, anchors: Anchors) -> Self {
-        let heads: BTreeMap<_, _> = heads.into_iter().map(|head| (head.chain, head)).collect();
+        let first = first.max(1);
         let mut report = Report::default();
+        let mut known: BTreeMap<i64, StoredHead> = BTreeMap::new();
+        for head in heads {
+            match outside(head.chain, first) {
+                Some(wrong) => report.tell(head.chain, head.n, wrong),
+                None if known.contains_key(&head.chain) => report.tell(head.chain, head.n, Wrong::Head),
+                None => drop(known.insert(head.chain, head)),
+            }
+        }
+        let heads = known;
         let mut expected = first;
         for chain in heads.keys() {
             if *chain != expected {
@@ -142,21 +156,41 @@ impl<'a> Walk<'a> {
             expected = chain.saturating_add(1);
         }
         let anchors = anchors.into_iter().filter(|((chain, _), _)| *chain >= first).collect();
-        Self { keys, heads, anchors, at: None, report }
+        Self { keys, first, heads, anchors, at: None, report }
     }
 
-    /// The next row, in the order of chain and place; `None` for one that cannot be read.
-    pub fn row(&mut self, chain: i64, n: i64, row: Option<&Row>, mac: &[u8], buffer: &mut Vec<u8>) {
+    /// What was found since this was asked last: whoever tells it at once holds no more than a page of it.
+    pub fn take_findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.report.findings)
+    }
+
+    /// The next row, in the order of chain and place; `None` for one that cannot be read. Returns the key that it was written
+    /// with when it is as it was written, and nothing when it is named among the findings.
+    pub fn row(
+        &mut self,
+        chain: i64,
+        n: i64,
+        row: Option<&Row>,
+        mac: &[u8],
+        buffer: &mut Vec<u8>,
+    ) -> Option<&'a AuditKey> {
         self.report.rows += 1;
+        if let Some(wrong) = outside(chain, self.first) {
+            self.report.tell(chain, n, wrong);
+            return None;
+        }
         while self.at.as_ref().is_none_or(|place| place.head.chain != chain) {
             self.close();
             let next = self.heads.keys().next().copied().filter(|next| *next <= chain);
             match next.and_then(|next| self.heads.remove(&next)) {
                 Some(head) => self.open(head),
-                None => return self.report.tell(chain, n, Wrong::NoChain),
+                None => {
+                    self.report.tell(chain, n, Wrong::NoChain);
+                    return None;
+                }
             }
         }
-        let Some(place) = &mut self.at else { return };
+        let place = self.at.as_mut()?;
         let mac: Option<Mac> = mac.try_into().ok();
         if let Some(anchor) = self.anchors.remove(&(chain, n))
             && mac.is_none_or(|mac| hex(&mac) != anchor)
@@ -165,7 +199,8 @@ impl<'a> Walk<'a> {
         }
         let expected = place.stored.n.saturating_add(1);
         if n < expected {
-            return self.report.tell(chain, n, Wrong::Added);
+            self.report.tell(chain, n, Wrong::Added);
+            return None;
         }
         if n > expected {
             self.report.tell(chain, expected, Wrong::Missing);
@@ -177,7 +212,7 @@ impl<'a> Walk<'a> {
         }
         let Some(key) = place.key else {
             place.stored.n = n;
-            return;
+            return None;
         };
         let computed = |before: Mac, buffer: &mut Vec<u8>| {
             row.map(|row| {
@@ -198,6 +233,7 @@ impl<'a> Walk<'a> {
         if n == place.head.n {
             place.last = mac;
         }
+        (is_right && n <= place.head.n).then_some(key)
     }
 
     /// Ends.
@@ -238,6 +274,15 @@ impl<'a> Walk<'a> {
         } else {
             self.report.tell(head.chain, head.n, Wrong::Head);
         }
+    }
+}
+
+/// Why a chain of this number is not one to verify.
+fn outside(chain: i64, first: i64) -> Option<Wrong> {
+    match chain {
+        ..1 => Some(Wrong::NoNumber),
+        _ if chain < first => Some(Wrong::NotVerified),
+        _ => None,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::audit::anchors;
 use crate::audit::chain::Head;
 use crate::audit::key::{AuditKey, Mac};
 use crate::audit::row::Row;
-use crate::domain::message::now;
+use crate::domain::message::{Message, now};
 
 /// How long a chain is added to. One that has ended can be archived as a whole.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -37,27 +37,29 @@ macro_rules! move_end {
 }
 pub(super) use move_end;
 
-/// Adds rows, `$only` if. Parameters: chain, two others, then the columns of the rows.
+/// Adds rows, `$only` if. Parameters: chain, two others, then the columns of the rows; `$text_macs` is one more, wherever the
+/// statement has room for it.
 macro_rules! add_rows {
-    ($only:literal) => {
+    ($text_macs:literal, $only:literal) => {
         concat!(
             "insert into audit_log (chain, n, at, times, outcome, conversation_id, event_id, actor, action, acts_for,
-                counterpart, location_id, message_ids, detail, request_id, source, mac)
+                counterpart, location_id, message_ids, detail, request_id, source, mac, text_mac)
             select $1::bigint, n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart,
-                location_id, case when first <= last then ($18::uuid[])[first:last] end, detail, request_id, source, mac
+                location_id, case when first <= last then ($18::uuid[])[first:last] end, detail, request_id, source, mac, text_mac
             from unnest($4::bigint[], $5::timestamptz[], $6::integer[], $7::smallint[], $8::uuid[], $9::uuid[],
                 $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[],
-                $19::integer[], $20::integer[], $21::bytea[])
-                as x (n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart, location_id,
-                      detail, request_id, source, first, last, mac)",
+                $19::integer[], $20::integer[], $21::bytea[], ",
+            $text_macs,
+            "::bytea[]) as x (n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart,
+                      location_id, detail, request_id, source, first, last, mac, text_mac)",
             $only
         )
     };
 }
 pub(super) use add_rows;
 
-/// Adds rows, and tells the chain's end. Its parameters are those of [`Placed::columns`].
-pub(super) const APPEND: &str = concat!("with head as (", move_end!(""), ") ", add_rows!(""));
+/// Adds rows, and tells the chain's end. Its parameters are those of [`Columns::parameters`], and [`Columns::text_macs`].
+pub(super) const APPEND: &str = concat!("with head as (", move_end!(""), ") ", add_rows!("$22", ""));
 
 /// The chains that this process adds to.
 pub(super) struct Chains {
@@ -129,6 +131,11 @@ pub(super) struct Lease {
 }
 
 impl Lease {
+    /// What the row about a new message has of its text.
+    pub(super) fn text_mac(&self, message: &Message) -> Vec<u8> {
+        self.chains.key.text_mac(message.id, message.new.content.as_str())
+    }
+
     /// Gives rows their places. They are to be added by the transaction that this was lent for, all in one go.
     pub(super) fn place<'a>(&mut self, rows: &'a [Row]) -> Result<Placed<'a>, StoreError> {
         let chain = self.chain.as_ref().filter(|_| self.end.is_none());
@@ -175,7 +182,8 @@ pub(super) struct Placed<'a> {
 impl Placed<'_> {
     /// Adds them. `statement` is [`APPEND`].
     pub(super) async fn insert(&self, client: &impl GenericClient, statement: &Statement) -> Result<(), StoreError> {
-        client.execute(statement, &self.columns()?.parameters()).await?;
+        let columns = self.columns()?;
+        client.execute(statement, &[&columns.parameters()[..], &[columns.text_macs()]].concat()).await?;
         Ok(())
     }
 
@@ -214,6 +222,7 @@ impl Placed<'_> {
             firsts,
             lasts,
             macs: self.macs.iter().map(Mac::as_slice).collect(),
+            text_macs: column(rows, |row| row.text_mac.as_deref()),
         })
     }
 }
@@ -236,9 +245,15 @@ pub(super) struct Columns<'a> {
     firsts: Vec<i32>,
     lasts: Vec<i32>,
     macs: Vec<&'a [u8]>,
+    text_macs: Vec<Option<&'a [u8]>>,
 }
 
 impl Columns<'_> {
+    /// The one that has no number of its own.
+    pub(super) fn text_macs(&self) -> &(dyn ToSql + Sync) {
+        &self.text_macs
+    }
+
     /// In the order in which [`APPEND`] numbers them.
     pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 21] {
         let [actor, action] = &self.words;

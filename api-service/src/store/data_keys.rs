@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use deadpool_postgres::GenericClient;
-use shared::ids::LocationId;
+use shared::ids::{LocationId, MessageId};
 use tokio_postgres::Row;
 
 use super::StoreError;
 use crate::domain::message::Content;
-use crate::vault::{DataKey, DataKeyId, Place, Vault, WrappedKey};
+use crate::vault::{DataKey, DataKeyId, Place, Vault, VaultError, WrappedKey};
 
 /// Asks for wrapped keys.
 macro_rules! select {
@@ -27,9 +27,23 @@ pub(super) type Sealing = Option<HashMap<LocationId, Arc<DataKey>>>;
 pub(super) struct Opening {
     keys: HashMap<DataKeyId, Arc<DataKey>>,
     has_vault: bool,
+    /// All content is sealed: what is not was put there past the service.
+    refuses_plain: bool,
 }
 
 impl Opening {
+    /// The text of a message that is stored in the open.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreadable`] when all content of the database is sealed.
+    pub(super) fn plain(&self, id: MessageId, text: String) -> Result<Content, StoreError> {
+        if self.refuses_plain {
+            metrics::counter!("content_unreadable_total", "cause" => "plain").increment(1);
+            return Err(StoreError::Unreadable(id));
+        }
+        Ok(Content::trusted(text))
+    }
+
     /// The text of a message that is stored sealed.
     ///
     /// # Errors
@@ -55,7 +69,8 @@ pub(super) async fn opening(
     vault: Option<&Vault>,
     rows: &[Row],
 ) -> Result<Opening, StoreError> {
-    let mut opening = Opening { keys: HashMap::new(), has_vault: vault.is_some() };
+    let refuses_plain = vault.is_some_and(Vault::is_complete);
+    let mut opening = Opening { keys: HashMap::new(), has_vault: vault.is_some(), refuses_plain };
     let Some(vault) = vault else { return Ok(opening) };
     let mut missing = Vec::new();
     for row in rows {
@@ -85,7 +100,11 @@ pub(super) async fn sealing<'a>(
     vault: Option<&Vault>,
     locations: impl Iterator<Item = &'a LocationId>,
 ) -> Result<Sealing, StoreError> {
-    let Some(vault) = vault.filter(|vault| vault.current().is_some()) else { return Ok(None) };
+    let Some(vault) = vault else { return Ok(None) };
+    if vault.current().is_none() {
+        // Nobody could read what it would write.
+        return if vault.is_complete() { Err(VaultError::MustSeal.into()) } else { Ok(None) };
+    }
     let mut keys = HashMap::new();
     let mut missing: Vec<&LocationId> = Vec::new();
     for location in locations {
@@ -102,12 +121,31 @@ pub(super) async fn sealing<'a>(
         missing.retain(|location| !keys.contains_key(*location));
     }
     if !missing.is_empty() {
+        learn(client, vault).await?;
         let made = missing.iter().map(|location| vault.generate(location)).collect::<Result<Vec<_>, _>>()?;
         insert(client, &made).await?;
         // Somebody else may have been quicker: all take what is there.
         keys.extend(in_use(client, vault, &missing).await?);
     }
     Ok(Some(keys))
+}
+
+/// Looks what the newest data key says of the database. Where there is none yet and no message either, whatever will be
+/// written is sealed: there all content is sealed from the beginning.
+pub(super) async fn learn(client: &impl GenericClient, vault: &Vault) -> Result<(), StoreError> {
+    if vault.is_complete() {
+        return Ok(());
+    }
+    let statement = client.prepare_cached(select!("order by id desc limit 1")).await?;
+    if let Some(row) = client.query_opt(&statement, &[]).await? {
+        vault.look(&wrapped_key(&row)?)?;
+        return Ok(());
+    }
+    let statement = client.prepare_cached("select exists (select from messages)").await?;
+    if vault.current().is_some() && !client.query_one(&statement, &[]).await?.try_get::<_, bool>(0)? {
+        vault.complete();
+    }
+    Ok(())
 }
 
 async fn in_use(

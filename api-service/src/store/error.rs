@@ -18,8 +18,9 @@ pub enum StoreError {
     /// Another transaction stood in the way; the same thing may work at once.
     #[error("another transaction stood in the way: {0}")]
     Contended(#[source] Cause),
-    /// A message's content is sealed, and not for this message, or was altered: somebody has changed the row.
-    #[error("the content of the message {0} was not sealed for it, or was altered")]
+    /// A message's content is sealed, and not for this message, or was altered, or is in the open where all of it is sealed:
+    /// somebody has changed the row.
+    #[error("the content of the message {0} was not sealed for it, or was altered, or is not sealed at all")]
     Unreadable(MessageId),
     /// The database refused, or holds what it should not: a mistake of ours.
     #[error("the database refused: {0}")]

@@ -25,7 +25,13 @@ pub(super) async fn grant(client: &mut Client, role: &Role) -> Result<(), StoreE
         format!("revoke all on schema {schema} from \"{role}\""),
         format!("grant usage on schema {schema} to \"{role}\""),
     ];
-    statements.extend(NEEDED.iter().map(|(table, rights)| format!("grant {rights} on {schema}.{table} to \"{role}\"")));
+    // Up to some versions not all of them are there.
+    let names: Vec<&str> = NEEDED.iter().map(|(table, _)| *table).collect();
+    let query = "select name from unnest($1::text[]) name where to_regclass(name) is not null";
+    let rows = client.query(query, &[&names]).await?;
+    let there = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let needed = NEEDED.iter().filter(|(table, _)| there.iter().any(|name| name == table));
+    statements.extend(needed.map(|(table, rights)| format!("grant {rights} on {schema}.{table} to \"{role}\"")));
     let transaction = client.transaction().await?;
     transaction.batch_execute(&statements.join(";\n")).await?;
     Ok(transaction.commit().await?)

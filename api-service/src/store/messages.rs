@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::data_keys::{self, Opening, Sealing};
 use super::{Store, StoreError};
 use crate::domain::history;
-use crate::domain::message::{Content, Message, NewMessage};
+use crate::domain::message::{Message, NewMessage};
 use crate::vault::{DataKey, DataKeyId, Place};
 
 /// The columns that [`message`] reads, of the table called `$table` in the query.
@@ -251,18 +251,25 @@ pub(super) fn participant(row: &Row, user: &str, contact: &str) -> Result<Partic
     }
 }
 
-/// The message of a row that has [`columns`]. The only place where content comes out of the database, sealed or not.
-///
-/// # Errors
-/// [`StoreError::Unreadable`] when its content was sealed for another message, or altered.
-pub(super) fn message(row: &Row, opening: &Opening) -> Result<Message, StoreError> {
+/// Between whom a message is: its conversation, sender and receiver.
+pub(super) fn sides(row: &Row) -> Result<(Conversation, Participant, Participant), StoreError> {
     let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
     let sender = participant(row, "sender_user_id", "sender_contact_id")?;
     let receiver = participant(row, "receiver_user_id", "receiver_contact_id")?;
     let conversation = Conversation::new(location, sender.clone(), receiver.clone()).map_err(StoreError::internal)?;
+    Ok((conversation, sender, receiver))
+}
+
+/// The message of a row that has [`columns`]. The only place where content comes out of the database, sealed or not.
+///
+/// # Errors
+/// [`StoreError::Unreadable`] when its content was sealed for another message, or altered, or is in the open where all of it
+/// is sealed.
+pub(super) fn message(row: &Row, opening: &Opening) -> Result<Message, StoreError> {
+    let (conversation, sender, receiver) = sides(row)?;
     let id = row.try_get("id")?;
     let content = match row.try_get::<_, Option<String>>("content")? {
-        Some(text) => Content::trusted(text),
+        Some(text) => opening.plain(id, text)?,
         None => {
             let place = Place { id, conversation: &conversation, sender: &sender };
             opening.open(&place, row.try_get("content_key")?, row.try_get("content_sealed")?)?

@@ -14,6 +14,7 @@ mod migrate;
 mod outbox;
 mod pools;
 mod receipts;
+mod recorded;
 mod revocations;
 mod sealing;
 mod sends;
@@ -31,8 +32,9 @@ pub use master_keys::WrongKeys;
 pub use migrate::migrate;
 pub use outbox::{OutboxEntry, OutboxEvent};
 pub use pools::{Class, PoolState};
+pub use recorded::Unsent;
 pub use sends::{Done, SendOutcome};
-pub use trail::{Filter, Record, Trail};
+pub use trail::{Filter, Pages, Record, Snapshot, Trail};
 
 use shared::trace;
 

@@ -18,6 +18,7 @@ use shared::event::Draft;
 use shared::ids::{ConversationId, MessageId};
 use shared::redacted::Redacted;
 
+use super::audit::Lease;
 use super::conversations::Counted;
 use super::outbox::{OutboxEntry, OutboxEvent};
 use super::{Store, StoreError, data_keys};
@@ -96,19 +97,21 @@ impl Written {
     }
 }
 
-/// What the audit trail says of a batch: a row a send, whatever became of it.
+/// What the audit trail says of a batch: a row a send, whatever became of it, and of a new message what it says, hashed.
 fn audit_rows(
     verdicts: &[Verdict],
     batch: &[Arc<NewMessage>],
     origins: &[Origin],
     new: &[Message],
+    lease: &Lease,
 ) -> Result<Vec<AuditRow>, StoreError> {
     let mut new = new.iter();
     let mut ids: Vec<Option<MessageId>> = Vec::with_capacity(batch.len());
     let mut rows = Vec::with_capacity(batch.len());
     for ((verdict, sent), origin) in verdicts.iter().zip(batch).zip(origins) {
+        let written = if verdict.is_new() { new.next() } else { None };
         let (outcome, id) = match verdict {
-            Verdict::New => (201, new.next().map(|message| message.id)),
+            Verdict::New => (201, written.map(|message| message.id)),
             Verdict::RepeatsStored(message) => (200, Some(message.id)),
             Verdict::RepeatsEarlier(place) => (200, ids.get(*place).copied().flatten()),
             Verdict::IdReused => (409, None),
@@ -116,7 +119,8 @@ fn audit_rows(
         ids.push(id);
         let mut entry = origin.entry(Action::Send, outcome).in_conversation(&sent.conversation, Some(&sent.sender));
         entry.message_ids.extend(id);
-        rows.push(AuditRow::from(&entry));
+        let text_mac = written.map(|message| lease.text_mac(message));
+        rows.push(AuditRow { text_mac, ..AuditRow::from(&entry) });
     }
     match rows.len() == batch.len() {
         true => Ok(rows),

@@ -1,16 +1,18 @@
 //! Reading the audit trail from end to end, on a connection of its own and in one snapshot: a page is in memory at a time,
 //! however many rows there are.
 
+use deadpool_postgres::{ClientWrapper, Transaction};
 use shared::audit::Who;
 use shared::ids::LocationId;
 use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, IsolationLevel, Transaction};
+use tokio_postgres::{IsolationLevel, Portal};
 
 use super::StoreError;
 use super::audit::Micros;
 use super::connect::Connector;
 use crate::audit::row::Row;
+use crate::audit::single::Standing;
 use crate::audit::verify::StoredHead;
 use crate::config::DatabaseConfig;
 
@@ -43,19 +45,41 @@ pub struct Filter {
 }
 
 macro_rules! select {
-    ($rest:literal) => {
+    ($text_mac:literal, $rest:literal) => {
         concat!(
-            "select chain, n, at, times, outcome, conversation_id, event_id, actor, action, acts_for, counterpart, location_id,
-                    message_ids, detail, request_id, source, mac
-             from audit_log ",
+            "select l.chain, l.n, l.at, l.times, l.outcome, l.conversation_id, l.event_id, l.actor, l.action, l.acts_for,
+                    l.counterpart, l.location_id, l.message_ids, l.detail, l.request_id, l.source, l.mac, ",
+            $text_mac,
+            " as text_mac",
             $rest
         )
     };
 }
 
+/// Whichever the trail's age: an archive may be from before there was such a column.
+macro_rules! select_either {
+    ($has_text_macs:expr, $rest:literal) => {
+        match $has_text_macs {
+            true => select!("l.text_mac", $rest),
+            false => select!("null::bytea", $rest),
+        }
+    };
+}
+
 /// A connection to read with. Nothing hurries it.
 pub struct Trail {
-    client: Client,
+    client: ClientWrapper,
+}
+
+/// The trail as of one moment, and the messages that it tells of.
+pub struct Snapshot<'a> {
+    pub(super) transaction: Transaction<'a>,
+    has_text_macs: bool,
+}
+
+/// Rows that are read a page at a time.
+pub struct Pages {
+    portal: Portal,
 }
 
 impl Trail {
@@ -65,84 +89,100 @@ impl Trail {
     /// [`StoreError`]
     pub async fn open(config: &DatabaseConfig) -> Result<Self, StoreError> {
         let (postgres, connector) = Connector::new(config)?;
-        let (client, _driving) = connector.open_for_command(postgres, "api-service audit").await?;
-        Ok(Self { client })
+        let (client, driving) = connector.open_for_command(postgres, "api-service audit").await?;
+        Ok(Self { client: ClientWrapper::new(client, driving) })
     }
 
-    /// Reads all heads, then every row from chain `first` on in the order of chain and place; all as of one moment.
+    /// All that is read from it is as of one moment.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn walk<W>(
-        &mut self,
-        first: i64,
-        begin: impl FnOnce(Vec<StoredHead>) -> W,
-        mut each: impl FnMut(&mut W, Record),
-    ) -> Result<W, StoreError> {
+    pub async fn snapshot(&mut self) -> Result<Snapshot<'_>, StoreError> {
         let snapshot = self.client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
         let transaction = snapshot.start().await?;
-        let heads = "select id, key_id, opened_at, n, seal from audit_chains where id >= $1 order by id";
-        let mut walk = begin(
-            transaction
-                .query(heads, &[&first])
-                .await?
-                .iter()
-                .map(|row| {
-                    let Micros(opened_at) = row.try_get(2)?;
-                    let (chain, key_id) = (row.try_get(0)?, row.try_get(1)?);
-                    Ok(StoredHead { chain, key_id, opened_at, n: row.try_get(3)?, seal: row.try_get(4)? })
-                })
-                .collect::<Result<_, StoreError>>()?,
-        );
-        pages(&transaction, select!("where chain >= $1 order by chain, n"), &[&first], |record| {
-            each(&mut walk, record);
-            Ok::<_, StoreError>(())
-        })
-        .await?;
-        Ok(walk)
-    }
-
-    /// Reads the rows that pass a filter, in no order.
-    ///
-    /// # Errors
-    /// [`StoreError`], and whatever `each` fails with.
-    pub async fn filtered<E: From<StoreError>>(
-        &mut self,
-        filter: &Filter,
-        each: impl FnMut(Record) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let transaction = self.client.build_transaction().read_only(true).start().await.map_err(StoreError::from)?;
-        let location = filter.location.as_ref().map(LocationId::as_str);
-        let participant = filter.participant.as_ref().map(ToString::to_string);
-        pages(
-            &transaction,
-            select!(
-                "where ($1::text is null or location_id = $1)
-                   and ($2::text is null or $2 in (actor, acts_for, counterpart))
-                   and ($3::timestamptz is null or at >= $3) and ($4::timestamptz is null or at < $4)"
-            ),
-            &[&location, &participant, &filter.from, &filter.to],
-            each,
-        )
-        .await
+        let query = "select exists (
+            select from pg_attribute where attrelid = to_regclass('audit_log') and attname = 'text_mac' and not attisdropped
+        )";
+        let has_text_macs = transaction.query_one(query, &[]).await?.try_get(0)?;
+        Ok(Snapshot { transaction, has_text_macs })
     }
 }
 
-async fn pages<E: From<StoreError>>(
-    transaction: &Transaction<'_>,
-    query: &str,
-    parameters: &[&(dyn ToSql + Sync)],
-    mut each: impl FnMut(Record) -> Result<(), E>,
-) -> Result<(), E> {
-    let portal = transaction.bind(query, parameters).await.map_err(StoreError::from)?;
-    loop {
-        let page = transaction.query_portal(&portal, PAGE).await.map_err(StoreError::from)?;
-        if page.is_empty() {
-            return Ok(());
-        }
-        for row in page {
-            each(record(&row)?)?;
-        }
+impl Snapshot<'_> {
+    /// All heads there are, whatever number they have.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn heads(&self) -> Result<Vec<StoredHead>, StoreError> {
+        let heads = "select id, key_id, opened_at, n, seal from audit_chains order by id";
+        let rows = self.transaction.query(heads, &[]).await?;
+        let head = |row: &tokio_postgres::Row| {
+            let Micros(opened_at) = row.try_get(2)?;
+            let (chain, key_id) = (row.try_get(0)?, row.try_get(1)?);
+            Ok(StoredHead { chain, key_id, opened_at, n: row.try_get(3)?, seal: row.try_get(4)? })
+        };
+        rows.iter().map(head).collect()
+    }
+
+    /// Every row there is, in the order of chain and place, whatever numbers they have.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn rows(&self) -> Result<Pages, StoreError> {
+        self.pages(select_either!(self.has_text_macs, " from audit_log l order by l.chain, l.n"), &[]).await
+    }
+
+    /// The rows that pass a filter, in no order; each with what its hash was made from besides itself.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn filtered(&self, filter: &Filter) -> Result<Pages, StoreError> {
+        let location = filter.location.as_ref().map(LocationId::as_str);
+        let participant = filter.participant.as_ref().map(ToString::to_string);
+        let query = select_either!(
+            self.has_text_macs,
+            ", h.key_id, h.n as last, p.mac as mac_before
+             from audit_log l
+             left join audit_chains h on h.id = l.chain
+             left join audit_log p on p.chain = l.chain and p.n = l.n - 1 and l.n > 1
+             where ($1::text is null or l.location_id = $1)
+               and ($2::text is null or $2 in (l.actor, l.acts_for, l.counterpart))
+               and ($3::timestamptz is null or l.at >= $3) and ($4::timestamptz is null or l.at < $4)"
+        );
+        self.pages(query, &[&location, &participant, &filter.from, &filter.to]).await
+    }
+
+    pub(super) async fn pages(&self, query: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Pages, StoreError> {
+        Ok(Pages { portal: self.transaction.bind(query, parameters).await? })
+    }
+
+    /// The next page; an empty one at the end.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn next(&self, pages: &Pages) -> Result<Vec<Record>, StoreError> {
+        self.next_rows(pages).await?.iter().map(record).collect()
+    }
+
+    /// The next page of [`Snapshot::filtered`]: rows, and where each stands.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn next_placed(&self, pages: &Pages) -> Result<Vec<(Record, Option<Standing>)>, StoreError> {
+        let placed = |row: &tokio_postgres::Row| {
+            let standing = match row.try_get::<_, Option<String>>("key_id")? {
+                Some(key_id) => {
+                    Some(Standing { key_id, last: row.try_get("last")?, mac_before: row.try_get("mac_before")? })
+                }
+                None => None,
+            };
+            Ok((record(row)?, standing))
+        };
+        self.next_rows(pages).await?.iter().map(placed).collect()
+    }
+
+    pub(super) async fn next_rows(&self, pages: &Pages) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+        Ok(self.transaction.query_portal(&pages.portal, PAGE).await?)
     }
 }
 
@@ -164,6 +204,7 @@ fn record(row: &tokio_postgres::Row) -> Result<Record, StoreError> {
             detail: row.try_get(13)?,
             request_id: row.try_get(14)?,
             source: row.try_get(15)?,
+            text_mac: row.try_get(17)?,
         })
     };
     Ok(Record { chain: row.try_get(0)?, n: row.try_get(1)?, row: read().ok(), mac: row.try_get(16)? })

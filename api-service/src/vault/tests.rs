@@ -54,6 +54,34 @@ fn a_new_master_key_takes_over_and_the_old_one_can_go() {
 }
 
 #[test]
+fn that_all_is_sealed_is_learnt_from_a_key_and_goes_with_it_to_the_next_master_key() {
+    let before = vault(&[("m1", 1)]);
+    let open = before.generate(&location("loc1")).unwrap();
+    assert_eq!((before.look(&open), before.is_complete()), (Ok(false), false));
+    before.complete();
+    let marked = before.rewrap(&open).unwrap();
+    // As other services see it, which know nothing yet.
+    let other = vault(&[("m2", 2), ("m1", 1)]);
+    assert!(other.unwrap_key(&open).is_ok() && !other.is_complete());
+    assert_eq!((other.look(&marked), other.is_complete()), (Ok(true), true), "though the key is at hand");
+    assert_eq!(other.look(&open), Ok(false));
+    assert!(other.is_complete(), "once known, it stays");
+    let rewrapped = other.rewrap(&open).unwrap();
+    let next = vault(&[("m2", 2)]);
+    assert!(next.unwrap_key(&rewrapped).is_ok() && next.is_complete());
+    // And back.
+    let back = other.rewrap_incomplete(&rewrapped).unwrap();
+    let last = vault(&[("m2", 2)]);
+    assert_eq!((last.look(&back), last.is_complete()), (Ok(false), false));
+    // Of a location whose name would do for the mark there is none.
+    let place = place_of_key(open.id, &location("loc1"), true);
+    assert!(
+        "loc1 and all is sealed".parse::<LocationId>().is_err()
+            && place != place_of_key(open.id, &location("loc1"), false)
+    );
+}
+
+#[test]
 fn without_a_key_that_seals_nothing_is_made_and_all_is_opened() {
     let wrapped = vault(&[("m1", 1)]).generate(&location("loc1")).unwrap();
     let ring = format!("-,m1:{}", STANDARD.encode([1; KEY_BYTES])).parse().unwrap();

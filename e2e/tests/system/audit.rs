@@ -399,6 +399,175 @@ async fn whatever_an_owner_of_the_database_changes_is_found_and_named() {
 }
 
 #[tokio::test]
+async fn what_stands_in_no_chain_is_named_by_verify_left_out_by_export_and_refused_by_the_schema() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    doctor.say(&patient, "hello").await;
+    let (env, mut owner) = (stack().env(), owner().await);
+    let (schema, columns) = (
+        "numbered",
+        "at, times, outcome, conversation_id, actor, action, acts_for, counterpart, location_id, message_ids, detail,
+         request_id, source, mac, text_mac",
+    );
+    let url = copied(&mut owner, "public", "unnumbered").await;
+    assert!(verify(&env, &url, &[]).await.0);
+    let row =
+        owner.client.query_one("select chain, max(n) from unnumbered.audit_log group by chain limit 1", &[]).await;
+    let (chain, last): (i64, i64) = row.map(|row| (row.get(0), row.get(1))).unwrap();
+    let log = format!("{schema}.audit_log");
+    let copy_of_row = |chain_there: i64, n: i64| {
+        format!(
+            "insert into {log} (chain, n, {columns}) select {chain_there}, {n}, {columns} from {log}
+             where chain = {chain} and n = 1 and exists (select 1) limit 1"
+        )
+    };
+    let head = |chain_there: i64, n: i64| {
+        format!(
+            "insert into {schema}.audit_chains select {chain_there}, key_id, opened_at, {n}, seal
+             from {schema}.audit_chains where id = {chain} limit 1"
+        )
+    };
+    let mut cases = Vec::new();
+    for number in [0, -1, i64::MIN, 987_654_321, i64::MAX] {
+        cases.push((copy_of_row(number, 1), format!("chain {number} row 1 ")));
+        cases.push((head(number, 5), format!("chain {number} ")));
+        let both = format!("{}; {}", copy_of_row(number, 1), head(number, 1));
+        cases.push((both, format!("chain {number} row 1 ")));
+    }
+    cases.push((copy_of_row(chain, 0), format!("chain {chain} row 0 was added")));
+    cases.push((copy_of_row(chain, -3), format!("chain {chain} row -3 was added")));
+    cases.push((copy_of_row(chain, last), format!("chain {chain} row {last} was added")));
+    cases.push((head(chain, last), format!("chain {chain} row {last} is not the end")));
+    cases.push((
+        format!("update {schema}.audit_chains set key_id = '0000000000000000' where id = {chain}"),
+        format!("chain {chain} row 0 cannot be verified"),
+    ));
+    for (statement, expected) in cases {
+        let url = copied(&mut owner, "unnumbered", schema).await;
+        owner.client.batch_execute(&statement).await.unwrap();
+        let (is_right, said) = verify(&env, &url, &[]).await;
+        assert!(!is_right && said.contains(&expected), "{statement}\n{said}");
+    }
+
+    // A forged row is exported as nobody's, whichever way it came there, and the good ones are.
+    let url = copied(&mut owner, "unnumbered", schema).await;
+    let forged = "user:forged";
+    for (chain_there, n) in [(0, 1), (-1, 1), (i64::MAX, 7), (chain, last + 1)] {
+        let insert = copy_of_row(chain_there, n).replace("select ", "select /* forged */ ");
+        owner.client.batch_execute(&insert).await.unwrap();
+        let mark = format!("update {log} set actor = '{forged}' where chain = {chain_there} and n = {n}");
+        owner.client.batch_execute(&mark).await.unwrap();
+    }
+    let output = api_service(&env, &url, &["audit", "export", "--participant", forged]).await;
+    let (exported, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && exported.is_empty(), "{exported}{told}");
+    for place in ["chain 0 row 1", "chain -1 row 1", &format!("chain {} row 7", i64::MAX)] {
+        assert!(told.contains(&format!("{place} stands outside of every chain")), "{told}");
+    }
+    assert!(told.contains("4 rows do not verify and were left out"), "{told}");
+    let output = api_service(&env, &url, &["audit", "export", "--location", &place.location]).await;
+    let exported = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(exported.contains("user:doc") && !exported.contains(forged), "{exported}");
+
+    // Chains that are said to be archived and are here are named; so is everything when the walk begins behind the end.
+    let url = copied(&mut owner, "unnumbered", schema).await;
+    let (is_right, said) = verify(&env, &url, &["--from-chain", &i64::MAX.to_string()]).await;
+    assert!(!is_right && said.contains(&format!("chain {chain} row {last} was not verified")), "{said}");
+
+    // The service's own role does not get such numbers into the trail, nor one that leaves a gap.
+    let service = Trail::open(&env.service_database_url).await;
+    let row = "'2026-01-01', 1, 200, 'user:forged', 'history.read', ''";
+    for statement in [
+        format!("insert into audit_log (chain, n, at, times, outcome, actor, action, mac) values (0, 1, {row})"),
+        format!("insert into audit_log (chain, n, at, times, outcome, actor, action, mac) values (-1, 1, {row})"),
+        format!("insert into audit_log (chain, n, at, times, outcome, actor, action, mac) values (1, 0, {row})"),
+        "insert into audit_chains values (0, 'x', now(), 0, '')".to_owned(),
+        "insert into audit_chains values (-1, 'x', now(), 0, '')".to_owned(),
+        format!("insert into audit_chains values ({}, 'x', now(), 0, '')", i64::MAX),
+    ] {
+        let refused = service.client.batch_execute(&statement).await.unwrap_err();
+        let code = refused.code().unwrap().code().to_owned();
+        assert!(matches!(code.as_str(), "23514" | "23505"), "{statement}: {refused}");
+    }
+    owner.client.batch_execute(&format!("drop schema {schema}, unnumbered cascade")).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_message_is_compared_with_what_the_trail_says_of_it() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let (first, second) = (doctor.say(&patient, "take one a day").await, patient.say(&doctor, "thank you").await);
+    let (env, mut owner) = (stack().env(), owner().await);
+    let from = "uncompared";
+    copied(&mut owner, "public", from).await;
+    // Of other tests' messages some may have come between the two.
+    owner
+        .client
+        .batch_execute(&format!(
+            "create table {from}.messages as select m.* from public.messages m
+             where exists (select from {from}.audit_log l where l.action = 'send' and l.message_ids[1] = m.id)"
+        ))
+        .await
+        .unwrap();
+    let schema = "compared";
+    let url = format!("{}?options=-csearch_path%3D{schema}", env.database_url);
+    let fresh = format!(
+        "drop table if exists {schema}.messages; create table {schema}.messages as select * from {from}.messages"
+    );
+    let [first_id, second_id] = [&first, &second].map(|message| message["id"].as_str().unwrap().to_owned());
+    let first_is = format!("where id = '{first_id}'");
+    let invented = Uuid::now_v7();
+    let columns =
+        "location_id, sender_user_id, receiver_user_id, sender_contact_id, receiver_contact_id, content, sent_at,
+                   read_at, is_read, conversation_id, delivered_at, content_sealed, content_key";
+    let cases = [
+        ("select 1".to_owned(), None),
+        (
+            format!("update {schema}.messages set content = 'take ten a day' {first_is}"),
+            Some(format!("message {first_id} does not say what was sent")),
+        ),
+        (
+            format!(
+                "update {schema}.messages set content = o.content from {schema}.messages o where messages.id = '{first_id}' and o.id = '{second_id}'"
+            ),
+            Some(format!("message {first_id} does not say what was sent")),
+        ),
+        (format!("delete from {schema}.messages {first_is}"), Some(format!("message {first_id} is gone"))),
+        (
+            format!(
+                "update {schema}.messages set sender_user_id = null, sender_contact_id = receiver_contact_id,
+                     receiver_user_id = sender_user_id, receiver_contact_id = null {first_is}"
+            ),
+            Some(format!("message {first_id} is not between")),
+        ),
+        (
+            format!("update {schema}.messages set receiver_contact_id = 'pat2' {first_is}"),
+            Some(format!("message {first_id} is not between")),
+        ),
+        (
+            format!(
+                "insert into {schema}.messages (id, seq, {columns}) select '{invented}', 99, {columns} from {schema}.messages {first_is}"
+            ),
+            Some(format!("message {invented} was sent by nobody")),
+        ),
+    ];
+    for (statement, expected) in cases {
+        copied(&mut owner, from, schema).await;
+        owner.client.batch_execute(&fresh).await.unwrap();
+        owner.client.batch_execute(&statement).await.unwrap();
+        let (is_right, said) = verify(&env, &url, &[]).await;
+        match expected {
+            None => assert!(is_right && said.contains("messages compared"), "{said}"),
+            Some(expected) => {
+                assert!(!is_right && said.contains(&expected) && said.contains(" 1 wrong"), "{statement}\n{said}")
+            }
+        }
+        assert!(!said.contains("ten a day"), "content stays out of what is said: {said}");
+    }
+    owner.client.batch_execute(&format!("drop schema {schema}, {from} cascade")).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_trail_that_was_set_back_is_found_by_its_anchors() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));

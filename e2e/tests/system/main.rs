@@ -19,6 +19,7 @@ mod inbox_sockets;
 mod isolation;
 mod issuers;
 mod live;
+mod migrations;
 mod order;
 mod presence;
 mod receipts;

@@ -19,9 +19,10 @@ fn row() -> impl Strategy<Value = Row> {
         prop::option::of(any::<u128>()),
         prop::option::of(any::<u128>()),
         prop::option::of(prop::collection::vec(any::<u128>(), 1..4)),
+        prop::option::of(prop::collection::vec(any::<u8>(), 16)),
     );
     let texts = (text(), text(), maybe(), maybe(), maybe(), maybe(), maybe(), maybe());
-    (numbers, ids, texts).prop_map(|((at, times, outcome), (conversation, event, ids), texts)| Row {
+    (numbers, ids, texts).prop_map(|((at, times, outcome), (conversation, event, ids, text_mac), texts)| Row {
         at,
         times,
         outcome,
@@ -36,6 +37,7 @@ fn row() -> impl Strategy<Value = Row> {
         detail: texts.5,
         request_id: texts.6,
         source: texts.7,
+        text_mac,
     })
 }
 
@@ -110,7 +112,7 @@ fn flip_id(id: &mut Option<Uuid>, bit: usize) {
 
 /// Changes one bit of one column.
 fn change((_, _, row, mac): &mut Kept, column: usize, bit: usize) {
-    match column % 15 {
+    match column % 16 {
         0 => row.at ^= 1 << (bit % 63),
         1 => row.times ^= 1 << (bit % 31),
         2 => row.outcome ^= 1 << (bit % 15),
@@ -128,6 +130,11 @@ fn change((_, _, row, mac): &mut Kept, column: usize, bit: usize) {
             Some(ids) if !bit.is_multiple_of(5) => ids[0] = Uuid::from_u128(ids[0].as_u128() ^ (1 << (bit % 128))),
             Some(_) => row.message_ids = None,
             None => row.message_ids = Some(vec![Uuid::nil()]),
+        },
+        14 => match &mut row.text_mac {
+            Some(mac) if !bit.is_multiple_of(5) => flip(mac, bit),
+            Some(_) => row.text_mac = None,
+            None => row.text_mac = Some(Vec::new()),
         },
         _ => flip(mac, bit),
     }
@@ -236,6 +243,75 @@ fn a_chain_that_is_gone_leaves_a_gap() {
     rows.retain(|row| row.0 != 2);
     heads.retain(|head| head.chain != 2);
     assert_eq!(findings(&rows, &heads), [(2, 0, Wrong::NoChain)]);
+}
+
+/// What a walk from `first` on finds in three good chains and these rows and heads.
+fn with_more(first: i64, more: &[Kept], more_heads: &[StoredHead]) -> Vec<(i64, i64, Wrong)> {
+    let (mut rows, mut heads) = three();
+    rows.extend_from_slice(more);
+    heads.extend_from_slice(more_heads);
+    rows.sort_by_key(|(chain, n, ..)| (*chain, *n));
+    let (keys, mut buffer) = ([key("x")], Vec::new());
+    let mut walk = Walk::new(&keys, heads, first, Anchors::new());
+    for (chain, n, row, mac) in &rows {
+        walk.row(*chain, *n, Some(row), mac, &mut buffer);
+    }
+    walk.finish().findings.iter().map(|finding| (finding.chain, finding.n, finding.wrong)).collect()
+}
+
+#[test]
+fn every_row_and_every_head_outside_of_a_verified_chain_is_named_whatever_its_number() {
+    let (rows, heads) = three();
+    let (good, head) = (rows[0].clone(), heads[0].clone());
+    let row = |chain: i64, n: i64| (chain, n, good.2.clone(), good.3.clone());
+    let at = |chain: i64, n: i64| StoredHead { chain, n, ..head.clone() };
+    for chain in [0, -1, -7, i64::MIN] {
+        assert_eq!(with_more(1, &[row(chain, 1)], &[]), [(chain, 1, Wrong::NoNumber)]);
+        assert_eq!(with_more(1, &[], &[at(chain, 2)]), [(chain, 2, Wrong::NoNumber)]);
+        let both = [(chain, 2, Wrong::NoNumber), (chain, 1, Wrong::NoNumber)];
+        assert_eq!(with_more(1, &[row(chain, 1)], &[at(chain, 2)]), both);
+    }
+    for chain in [4, 5, 1_000_000, i64::MAX] {
+        assert_eq!(with_more(1, &[row(chain, 1)], &[]), [(chain, 1, Wrong::NoChain)]);
+        let found = with_more(1, &[], &[at(chain, 0)]);
+        assert!(found.contains(&(chain, 0, Wrong::Head)), "{found:?}");
+        let found = with_more(1, &[row(chain, 1)], &[at(chain, 1)]);
+        assert!(found.iter().any(|(of, _, wrong)| (*of, *wrong) == (chain, Wrong::Altered)), "{found:?}");
+    }
+    // Places that no chain has, and one that is there twice.
+    for n in [0, -1, i64::MIN, 1, 2] {
+        let found = with_more(1, &[row(2, n)], &[]);
+        assert_eq!(found, [(2, n, Wrong::Added)]);
+    }
+    assert!(with_more(1, &[row(2, i64::MAX)], &[]).contains(&(2, i64::MAX, Wrong::Added)));
+    assert_eq!(with_more(1, &[], &[at(2, 3)]), [(2, 3, Wrong::Head)], "two heads of one chain");
+}
+
+#[test]
+fn chains_that_are_said_to_be_archived_are_named_while_they_are_here() {
+    let found = with_more(3, &[], &[]);
+    let not_verified: Vec<_> = found.iter().filter(|(.., wrong)| *wrong == Wrong::NotVerified).collect();
+    assert_eq!((found.len(), not_verified.len()), (7, 7), "two heads and five rows: {found:?}");
+    // Beginning behind the end verifies nothing, and says so.
+    assert_eq!(with_more(9, &[], &[]).len(), 9);
+    assert_eq!(with_more(-5, &[], &[]), [], "there is nothing before the first");
+}
+
+#[test]
+fn a_row_that_is_named_has_no_key_and_every_other_has_its_own() {
+    let (mut rows, mut heads) = three();
+    heads[1].key_id = key("y").id().to_owned();
+    rows[0].2.outcome += 1;
+    let (keys, mut buffer) = ([key("x"), key("y")], Vec::new());
+    let mut walk = Walk::new(&keys, heads, 1, Anchors::new());
+    let of: Vec<_> = rows
+        .iter()
+        .map(|(chain, n, row, mac)| walk.row(*chain, *n, Some(row), mac, &mut buffer).map(|key| key.id().to_owned()))
+        .collect();
+    let x = Some(key("x").id().to_owned());
+    assert_eq!(of, [None, x.clone(), None, None, None, x], "rows of one key do not pass under another's head");
+    assert_eq!(walk.take_findings().len(), 4);
+    assert_eq!(walk.finish().wrong, 6, "and two ends");
 }
 
 #[test]

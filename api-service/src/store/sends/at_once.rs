@@ -16,14 +16,14 @@ use crate::store::{StoreError, messages};
 
 /// All that a batch of new messages writes, in one statement. Parameters: those of [`audit::APPEND`], $1 to $21; those of
 /// [`conversations::BUMP`], $22 to $26; then the messages' columns, of which `$content` are those from $36 on, of the types
-/// `$types`. Places in a conversation are relative to where it then stands.
+/// `$types`; and the hashes of their texts, `$text_macs`. Places in a conversation are relative to where it then stands.
 ///
 /// `bumped` counts nothing when a conversation is not open or a client id is known, and everything else is written when it has
 /// counted all of them: behind the locks, so the outbox is in the order of the commits. What was committed while it waited for a
 /// lock it does not see: a repeat of that violates the index of client ids, which undoes everything.
 /// So does a conversation that was deleted meanwhile: the outbox takes no row without ids.
 macro_rules! at_once {
-    ($content:literal, $types:literal) => {
+    ($content:literal, $types:literal, $text_macs:literal) => {
         concat!(
             "with bumped as (",
             conversations::count_up!(
@@ -63,15 +63,15 @@ macro_rules! at_once {
             ), head as (",
             audit::move_end!(" and (select count(*) from bumped) = cardinality($22::uuid[])"),
             "), noted as (",
-            audit::add_rows!(" where (select count(*) from bumped) = cardinality($22::uuid[])"),
+            audit::add_rows!($text_macs, " where (select count(*) from bumped) = cardinality($22::uuid[])"),
             ") select b.*, (select id from remembered) from bumped b"
         )
     };
 }
 
 fn at_once_statement(sealing: &Sealing) -> &'static str {
-    const PLAIN: &str = at_once!("content", "$36::text[]");
-    const SEALED: &str = at_once!("content_key, content_sealed", "$36::uuid[], $37::bytea[]");
+    const PLAIN: &str = at_once!("content", "$36::text[]", "$37");
+    const SEALED: &str = at_once!("content_key, content_sealed", "$36::uuid[], $37::bytea[]", "$38");
     if sealing.is_some() { SEALED } else { PLAIN }
 }
 
@@ -86,13 +86,14 @@ pub(super) async fn at_once(
 ) -> Result<Option<Written>, StoreError> {
     let judged = judge(batch, &HashMap::new());
     let mut new = place(batch, &judged)?;
-    let trail = audit_rows(&judged.verdicts, batch, origins, &new)?;
+    let trail = audit_rows(&judged.verdicts, batch, origins, &new, lease)?;
     let statement = client.prepare_cached(at_once_statement(sealing)).await?;
     let placed = lease.place(&trail)?;
     let rows = {
         let (trail, bumps) = (placed.columns()?, Bumps::new(&judged.bumps, now()));
         let messages = messages::Columns::new(&new, sealing)?;
-        let parameters = [&trail.parameters()[..], &bumps.parameters(), &messages.parameters()].concat();
+        let text_macs = [trail.text_macs()];
+        let parameters = [&trail.parameters()[..], &bumps.parameters(), &messages.parameters(), &text_macs].concat();
         match client.query(&statement, &parameters).await.map_err(StoreError::from) {
             // Undone, and certainly so: the other transaction is looked at behind the locks.
             Err(StoreError::Contended(_)) => Vec::new(),

@@ -62,7 +62,7 @@ pub(super) async fn step_by_step(
     loop {
         let judged = judge(batch, &stored);
         if judged.bumps.is_empty() {
-            let trail = audit_rows(&judged.verdicts, batch, origins, &[])?;
+            let trail = audit_rows(&judged.verdicts, batch, origins, &[], &lease)?;
             lease.place(&trail)?.insert(client, &terms.statements.audit).await?;
             lease.committed();
             return done(&judged.verdicts, batch, origins, &[], None);
@@ -85,7 +85,7 @@ pub(super) async fn step_by_step(
         }
         let mut new = place(batch, &judged)?;
         settle(&mut new, &begun.counted)?;
-        let trail = audit_rows(&judged.verdicts, batch, origins, &new)?;
+        let trail = audit_rows(&judged.verdicts, batch, origins, &new, &lease)?;
         let outbox_id = write(client, terms, &new, &trail, &mut lease).await?;
         lease.committed();
         return Written { verdicts: judged.verdicts, new, counted: begun.counted, outbox_id }.done(batch, origins);

@@ -1,0 +1,101 @@
+//! Whether one row of the trail is as it was written, for whoever reads some rows and not the whole chain.
+
+use super::chain::Head;
+use super::key::{AuditKey, Mac};
+use super::row::Row;
+
+/// Where a row stands: what its chain's head says, and the row before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Which key the chain is made with.
+    pub key_id: String,
+    /// The chain's last place.
+    pub last: i64,
+    /// The hash of the row before; none where there is no such row.
+    pub mac_before: Option<Vec<u8>>,
+}
+
+/// Why a row is not to be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unverified {
+    /// Its chain has no head, or it stands where the chain has no place.
+    #[error("stands outside of every chain")]
+    Outside,
+    /// None of the keys made it.
+    #[error("cannot be verified: its key is not known (AUDIT_KEYS_OLD)")]
+    UnknownKey,
+    /// It is not what was written there, or the row before it is not.
+    #[error("was altered, or the row before it was")]
+    Altered,
+}
+
+/// Checks a row against the hash of the one before it: nobody without the key can make a row that passes, at this place or at any other.
+///
+/// # Errors
+/// [`Unverified`]
+pub fn check(
+    keys: &[AuditKey],
+    (chain, n): (i64, i64),
+    row: Option<&Row>,
+    mac: &[u8],
+    standing: Option<&Standing>,
+) -> Result<(), Unverified> {
+    let standing = standing.filter(|standing| chain >= 1 && n >= 1 && n <= standing.last);
+    let standing = standing.ok_or(Unverified::Outside)?;
+    let key = keys.iter().find(|key| key.id() == standing.key_id).ok_or(Unverified::UnknownKey)?;
+    // When a chain was opened is in the seal of its head, and in no row.
+    let first = Head::new(chain, 0);
+    let before: Option<Mac> = match (n, &standing.mac_before) {
+        (1, _) => Some(first.mac),
+        (_, Some(mac)) => mac.as_slice().try_into().ok(),
+        (_, None) => None,
+    };
+    let (row, before) = row.zip(before).ok_or(Unverified::Altered)?;
+    let mut head = Head { n: n - 1, mac: before, ..first };
+    head.advance(key, row, &mut Vec::new());
+    if head.mac.as_slice() == mac { Ok(()) } else { Err(Unverified::Altered) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::audit::{Action, Entry, Who};
+
+    #[test]
+    fn a_row_passes_at_its_own_place_and_nowhere_else() {
+        let [key, other] = ["x", "y"].map(|letter| AuditKey::new(&letter.repeat(32).parse().unwrap()));
+        let row = Row::from(&Entry::new(Who::Anonymous, Action::Send, 401));
+        let (mut head, mut buffer) = (Head::new(3, 1_000), Vec::new());
+        head.advance(&key, &row, &mut buffer);
+        let first = head.mac;
+        head.advance(&key, &row, &mut buffer);
+        let standing = |mac: Option<&[u8]>| {
+            Some(Standing { key_id: key.id().to_owned(), last: 2, mac_before: mac.map(<[u8]>::to_vec) })
+        };
+        let keys = [other.clone(), key.clone()];
+        let check = |place, row: Option<&Row>, mac: &[u8], standing: Option<Standing>| {
+            super::check(&keys, place, row, mac, standing.as_ref())
+        };
+        assert_eq!(check((3, 1), Some(&row), &first, standing(None)), Ok(()));
+        assert_eq!(check((3, 2), Some(&row), &head.mac, standing(Some(&first))), Ok(()));
+        for (place, mac, standing, why) in [
+            ((3, 1), head.mac, standing(None), Unverified::Altered),
+            ((3, 2), first, standing(Some(&first)), Unverified::Altered),
+            ((3, 2), head.mac, standing(None), Unverified::Altered),
+            ((3, 2), head.mac, standing(Some(b"short")), Unverified::Altered),
+            ((4, 1), first, standing(None), Unverified::Altered),
+            ((3, 3), first, standing(Some(&head.mac)), Unverified::Outside),
+            ((3, 0), first, standing(None), Unverified::Outside),
+            ((0, 1), first, standing(None), Unverified::Outside),
+            ((-3, 1), first, standing(None), Unverified::Outside),
+            ((3, 1), first, None, Unverified::Outside),
+        ] {
+            assert_eq!(check(place, Some(&row), &mac, standing), Err(why), "{place:?}");
+        }
+        assert_eq!(check((3, 1), None, &first, standing(None)), Err(Unverified::Altered));
+        let altered = Row { outcome: 200, ..row.clone() };
+        assert_eq!(check((3, 1), Some(&altered), &first, standing(None)), Err(Unverified::Altered));
+        let elsewhere = super::check(&[other], (3, 1), Some(&row), &first, standing(None).as_ref());
+        assert_eq!(elsewhere, Err(Unverified::UnknownKey));
+    }
+}

@@ -1,0 +1,136 @@
+//! A new schema comes while everybody works: nobody waits for it, and it waits for whoever reads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use e2e::PATIENCE;
+use e2e::trail::api_service;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::timeout;
+use tokio_postgres::{Client, NoTls};
+
+use crate::stack;
+
+/// Longest that a statement of a send may wait for a lock: some 100 ms are what the service bears.
+const SENDERS_PATIENCE: &str = "set lock_timeout = '100ms'";
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// The same server, another database.
+async fn another_database(name: &str) -> String {
+    let env = stack().env();
+    let owner = connect(&env.database_url).await;
+    owner.batch_execute(&format!("drop database if exists {name}")).await.unwrap();
+    owner.batch_execute(&format!("create database {name}")).await.unwrap();
+    let (server, _) = env.database_url.rsplit_once('/').unwrap();
+    format!("{server}/{name}")
+}
+
+/// What a send writes, in the schema of every version.
+async fn send(client: &Client, number: u64) -> Result<(), tokio_postgres::Error> {
+    let statement = format!(
+        "begin;
+         insert into conversations (id, location_id, user_id, contact_id, last_activity_at)
+             values ('00000000-0000-0000-0000-000000000001', 'loc1', 'doc', 'pat', now()) on conflict do nothing;
+         update conversations set last_seq = last_seq + 1 where id = '00000000-0000-0000-0000-000000000001';
+         insert into messages (id, location_id, sender_user_id, receiver_contact_id, conversation_id, seq, content, sent_at)
+             values (gen_random_uuid(), 'loc1', 'doc', 'pat', '00000000-0000-0000-0000-000000000001', {number}, 'text', now());
+         insert into outbox (kind, message_ids) values ('message', array[gen_random_uuid()]);
+         insert into audit_log (chain, n, at, outcome, actor, action, mac)
+             values (1, {number}, now(), 201, 'user:doc', 'send', '');
+         commit"
+    );
+    let sent = client.batch_execute(&statement).await;
+    if sent.is_err() {
+        client.batch_execute("rollback").await?;
+    }
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrations_wait_for_whoever_reads_and_no_send_waits_for_them() {
+    let url = another_database("migrated_under_load").await;
+    let env = stack().env();
+    let done = api_service(&env, &url, &["migrate", "--to", "5"]).await;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+
+    // Somebody dumps everything.
+    let reader = connect(&url).await;
+    reader.batch_execute("begin").await.unwrap();
+    for table in ["conversations", "messages", "outbox", "revocations", "audit_chains", "audit_log", "data_keys"] {
+        reader.batch_execute(&format!("lock table {table} in access share mode")).await.unwrap();
+    }
+    // Somebody sends.
+    let (sent, refused, is_over) =
+        (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+    let sending = tokio::spawn({
+        let (sent, refused, is_over, sender) = (sent.clone(), refused.clone(), is_over.clone(), connect(&url).await);
+        async move {
+            sender.batch_execute(SENDERS_PATIENCE).await.unwrap();
+            let mut number = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                number += 1;
+                match send(&sender, number).await {
+                    Ok(()) => sent.fetch_add(1, Ordering::Relaxed),
+                    Err(_) => refused.fetch_add(1, Ordering::Relaxed),
+                };
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    });
+
+    let mut migrating = tokio::process::Command::new(e2e::trail::binary("api-service"))
+        .arg("migrate")
+        .env("DATABASE_URL", &url)
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(migrating.stderr.take().unwrap()).lines();
+    let told = timeout(PATIENCE, lines.next_line()).await.expect("it says what it waits for").unwrap().unwrap();
+    assert!(told.contains("waiting for a lock") && told.contains("audit_log"), "{told}");
+    // It has tried, and tries again; sends go on.
+    let before = sent.load(Ordering::Relaxed);
+    let going_on = async {
+        while sent.load(Ordering::Relaxed) < before + 100 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, going_on).await.expect("sends go on while it waits");
+    assert!(migrating.try_wait().unwrap().is_none(), "it still waits");
+
+    reader.batch_execute("commit").await.unwrap();
+    let done = timeout(PATIENCE, migrating.wait_with_output()).await.expect("it ends when nobody reads").unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success() && said.contains("V9__"), "{said}");
+    is_over.store(true, Ordering::Relaxed);
+    sending.await.unwrap();
+    assert_eq!(refused.load(Ordering::Relaxed), 0, "of {} sends", sent.load(Ordering::Relaxed));
+
+    // What takes long was done as well, and once more there is nothing to do.
+    let open = "select count(*) from pg_constraint where conname like 'audit%' and not convalidated";
+    assert_eq!(reader.query_one(open, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let again = api_service(&env, &url, &["migrate"]).await;
+    assert!(String::from_utf8_lossy(&again.stdout).contains("the schema is up to date"), "{again:?}");
+}
+
+#[tokio::test]
+async fn rows_that_no_service_has_written_do_not_stop_an_upgrade_and_are_told() {
+    let url = another_database("migrated_with_forgeries").await;
+    let env = stack().env();
+    assert!(api_service(&env, &url, &["migrate", "--to", "5"]).await.status.success());
+    let owner = connect(&url).await;
+    let forged = "insert into audit_log (chain, n, at, outcome, actor, action, mac) values (0, 1, now(), 200, 'user:x', 'send', '')";
+    owner.batch_execute(forged).await.unwrap();
+    let done = api_service(&env, &url, &["migrate"]).await;
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success() && told.contains("audit_log holds rows that no service has written"), "{told}");
+    let refused = owner.batch_execute(&forged.replace("0, 1", "0, 2")).await.unwrap_err();
+    assert_eq!(refused.code().unwrap().code(), "23514", "from now on nobody adds any");
+}
