@@ -45,9 +45,11 @@ const SDK: Files = files!(
     "javascript/src",
     [
         "announcer.js",
+        "answer.js",
         "backoff.js",
         "client.js",
         "clock.js",
+        "content.js",
         "conversation.js",
         "credentials.js",
         "errors.js",
@@ -57,15 +59,19 @@ const SDK: Files = files!(
         "inbox.js",
         "index.js",
         "outbox.js",
+        "page-size.js",
         "participant.js",
         "presence.js",
         "receipts.js",
         "reloader.js",
+        "retry.js",
+        "retrying.js",
         "socket.js",
         "timeline.js",
         "types.js",
         "typing.js",
         "uuid.js",
+        "wake.js",
     ]
 );
 

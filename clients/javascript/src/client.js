@@ -1,7 +1,7 @@
 // `connect`: one participant in one location. It owns what all conversations share (token, HTTP, presence), and tells them
 // when the network or a token comes back.
 
-import { systemClock } from "./clock.js";
+import { completeClock, systemClock } from "./clock.js";
 import { Conversation } from "./conversation.js";
 import { Credentials } from "./credentials.js";
 import { ChatError } from "./errors.js";
@@ -10,6 +10,7 @@ import { Http } from "./http.js";
 import { Inbox } from "./inbox.js";
 import { keyOf, participantOf, readToken } from "./participant.js";
 import { PresenceBook } from "./presence.js";
+import { WakeWatch } from "./wake.js";
 
 /** @typedef {import("./types.js").Participant} Participant */
 
@@ -20,7 +21,7 @@ import { PresenceBook } from "./presence.js";
  * @property {string} wsUrl
  * @property {new (url: string, protocols: string[]) => import("./types.js").WebSocketLike} WebSocket
  * @property {Credentials} credentials
- * @property {import("./types.js").Clock} clock
+ * @property {import("./clock.js").FullClock} clock
  * @property {() => number} random
  * @property {string} location_id
  * @property {Participant} me
@@ -28,9 +29,11 @@ import { PresenceBook } from "./presence.js";
  * @property {number} maxMessages
  * @property {PresenceBook} presence
  * @property {(conversation: Conversation) => void} forget It is closed, and nothing of it waits to be sent.
- * @property {(error: ChatError) => void} trouble Something failed that is tried again.
+ * @property {() => void} partsChanged Something was closed.
+ * @property {(work: import("./types.js").Work, error: ChatError) => void} trouble Something failed that is tried again.
+ * @property {() => void} recovered Something that had failed has succeeded.
+ * @property {() => void} retryingChanged What is being tried again has changed.
  * @property {(expires_at: string) => void} expiring The token is about to end, and there is no other.
- * @property {(error: ChatError) => void} unauthorized The token is refused, and there is no other.
  */
 
 /**
@@ -38,10 +41,12 @@ import { PresenceBook } from "./presence.js";
  *   expiring: { expires_at: string },
  *   unauthorized: ChatError,
  *   trouble: ChatError,
- *   presence: Participant & import("./types.js").Presence,
+ *   retrying: readonly import("./types.js").Retried[],
+ *   presence: Participant & { online: boolean | null, last_seen_at: string | null },
  * }} ChatEvents
- * `expiring`: the token ends in a minute; `unauthorized`: it has ended. Both only when there is no other to be had: give one to
- * `setToken`. `trouble`: something failed, and is tried again.
+ * `expiring`: the token is about to end; `unauthorized`: it is refused. Both only when there is no other to be had: give one to
+ * `setToken`. `trouble`: something failed, and is tried again. `retrying`: what is tried again has changed. `presence`: `online` is
+ * null when it is not known any more.
  */
 
 /** @extends {Emitter<ChatEvents>} */
@@ -52,24 +57,43 @@ export class Chat extends Emitter {
   /** @type {Inbox | null} */
   #inbox = null;
   #closed = false;
+  #wakeWatch;
+  /** @type {readonly import("./types.js").Retried[]} */
+  #retrying = Object.freeze([]);
+  /** @type {string | null} The token of which `unauthorized` told. */
+  #unauthorizedToken = null;
   #wake = () => this.#hurry();
   #seen = () => { if (globalThis.document?.visibilityState === "visible") this.#hurry(); };
 
-  /** Use `connect`. @param {Omit<Context, "presence" | "forget" | "trouble" | "expiring" | "unauthorized">} shared */
+  /**
+   * Use `connect`.
+   * @param {Omit<Context, "presence" | "forget" | "partsChanged" | "trouble" | "recovered" | "retryingChanged" | "expiring">} shared
+   */
   constructor(shared) {
     super();
     this.#context = /** @type {Context} */ ({
       ...shared,
       presence: new PresenceBook(shared, (who) => this.#presenceChanged(who)),
       forget: (/** @type {Conversation} */ conversation) => this.#forget(conversation),
-      trouble: (/** @type {ChatError} */ error) => this.emit("trouble", error),
+      partsChanged: () => this.#partsChanged(),
+      trouble: (/** @type {import("./types.js").Work} */ work, /** @type {ChatError} */ error) => this.#troubled(work, error),
+      recovered: () => this.#nudge(true),
+      retryingChanged: () => this.#retryingChanged(),
       expiring: (/** @type {string} */ expires_at) => this.emit("expiring", { expires_at }),
-      unauthorized: (/** @type {ChatError} */ error) => this.emit("unauthorized", error),
     });
-    this.#context.credentials.onChange((token) => {
-      for (const part of this.#parts()) { part.offer(token); part.hurry(); }
+    this.#wakeWatch = new WakeWatch(shared.clock, this.#wake);
+    shared.http.succeeded = () => {
+      this.#unauthorizedToken = null;
+      this.#nudge(false);
+    };
+    shared.credentials.belongTo(shared.role === "service" ? null : shared.me);
+    shared.credentials.listen({
+      changed: (token) => { for (const part of this.#parts()) part.offer(token); },
+      released: () => this.#hurry(),
     });
     globalThis.addEventListener?.("online", this.#wake);
+    globalThis.addEventListener?.("pageshow", this.#wake);
+    globalThis.document?.addEventListener("resume", this.#wake);
     globalThis.document?.addEventListener("visibilitychange", this.#seen);
   }
 
@@ -87,8 +111,13 @@ export class Chat extends Emitter {
     return [...this.#conversations.values()].reduce((sum, conversation) => sum + conversation.pending, 0);
   }
 
+  /** All that has failed and is being tried again, and why. The same array until something changes. */
+  get retrying() {
+    return this.#retrying;
+  }
+
   /**
-   * The conversation with somebody, opened. The same object until it is closed.
+   * The conversation with somebody, opened. The same object for all who ask, until each of them has closed it.
    * @param {{ user_id?: string, contact_id?: string }} peer
    * @returns {Conversation}
    */
@@ -102,13 +131,16 @@ export class Chat extends Emitter {
       conversation.on("change", () => this.#inbox?.touched());
       this.#conversations.set(keyOf(who), conversation);
     }
+    this.#partsChanged();
     return conversation;
   }
 
-  /** All conversations. The same object each time. @returns {Inbox} */
+  /** All conversations. The same object for all who ask, until each of them has closed it. @returns {Inbox} */
   inbox() {
     this.#mustBeOpen();
-    this.#inbox ??= new Inbox(this.#context);
+    if (this.#inbox) this.#inbox.share();
+    else this.#inbox = new Inbox(this.#context);
+    this.#partsChanged();
     return this.#inbox;
   }
 
@@ -130,10 +162,11 @@ export class Chat extends Emitter {
     return this.#context.presence.of(participantOf(who));
   }
 
-  /** A fresh token for the same participant, for those who have no callback that gets one. @param {string} token */
+  /**
+   * A fresh token for the same participant, whoever got it. Throws if it can be none.
+   * @param {string} token
+   */
   setToken(token) {
-    const { me } = readToken(token);
-    if (me && keyOf(me) !== keyOf(this.me)) throw new ChatError("the token is somebody else's", { code: "token" });
     this.#context.credentials.set(token);
   }
 
@@ -141,10 +174,14 @@ export class Chat extends Emitter {
   close() {
     this.#closed = true;
     globalThis.removeEventListener?.("online", this.#wake);
+    globalThis.removeEventListener?.("pageshow", this.#wake);
+    globalThis.document?.removeEventListener("resume", this.#wake);
     globalThis.document?.removeEventListener("visibilitychange", this.#seen);
-    this.#inbox?.close();
+    this.#inbox?.abandon();
     for (const conversation of [...this.#conversations.values()]) conversation.abandon();
     this.#conversations.clear();
+    this.#wakeWatch.watch(false);
+    this.#context.credentials.close();
   }
 
   #parts() {
@@ -155,10 +192,40 @@ export class Chat extends Emitter {
     for (const part of this.#parts()) part.hurry();
   }
 
+  /** @param {boolean} hadFailed What has succeeded now. */
+  #nudge(hadFailed) {
+    for (const part of this.#parts()) part.nudge(hadFailed);
+  }
+
+  /** @param {import("./types.js").Work} work @param {ChatError} error */
+  #troubled(work, error) {
+    error.work = work;
+    const { token } = this.#context.credentials;
+    if (error.isUnauthorized && this.#unauthorizedToken !== token) {
+      this.#unauthorizedToken = token;
+      this.emit("unauthorized", error);
+    }
+    this.emit("trouble", error);
+  }
+
+  #retryingChanged() {
+    this.#retrying = Object.freeze([
+      ...(this.#inbox?.retrying ?? []),
+      ...[...this.#conversations.values()].flatMap(({ peer, retrying }) => retrying.map((one) => Object.freeze({ ...one, peer }))),
+    ]);
+    this.emit("retrying", this.#retrying);
+  }
+
+  /** Only who is connected needs to know that the machine slept. */
+  #partsChanged() {
+    if (this.#inbox?.isClosed) this.#inbox = null;
+    this.#wakeWatch.watch(!this.#closed && this.#parts().length > 0);
+  }
+
   /** @param {Participant} who */
   #presenceChanged(who) {
     const presence = this.#context.presence.of(who);
-    if (presence) this.emit("presence", { ...who, ...presence });
+    this.emit("presence", presence ? { ...who, ...presence } : { ...who, online: null, last_seen_at: null });
     for (const conversation of this.#conversations.values()) conversation.presenceChanged(who);
   }
 
@@ -166,6 +233,7 @@ export class Chat extends Emitter {
   #forget(conversation) {
     const key = keyOf(conversation.peer);
     if (this.#conversations.get(key) === conversation) this.#conversations.delete(key);
+    this.#partsChanged();
   }
 
   #mustBeOpen() {
@@ -174,7 +242,8 @@ export class Chat extends Emitter {
 }
 
 /**
- * Begins. Asks for the first token, to know who this is; needs no network otherwise.
+ * Begins. Asks for the first token, to know who this is; needs no network otherwise. Rejects when there is no token to be had
+ * within half a minute.
  * @param {import("./types.js").Options} options
  * @returns {Promise<Chat>}
  */
@@ -183,8 +252,9 @@ export async function connect(options) {
   if (!/^https?:\/\//.test(base)) throw new TypeError("`url` must begin with http:// or https://");
   const WebSocket = options.WebSocket ?? globalThis.WebSocket;
   if (!WebSocket) throw new TypeError("this platform has no WebSocket: give one as `WebSocket` (Node.js 22 has its own)");
-  const clock = options.clock ?? systemClock;
-  const credentials = new Credentials(options.token);
+  const clock = completeClock(options.clock ?? systemClock);
+  const random = options.random ?? Math.random;
+  const credentials = new Credentials(options.token, { clock, random });
   const claims = readToken(await credentials.current());
   const me = options.me ? participantOf(options.me) : claims.me;
   if (!me) throw new ChatError("the token does not say who this is: give `me`", { code: "token" });
@@ -192,7 +262,7 @@ export async function connect(options) {
   if (!location_id) throw new TypeError("the token is for several locations: give `location_id`");
   return new Chat({
     http: new Http(base, options.fetch ?? ((input, init) => fetch(input, init)), credentials, clock),
-    wsUrl: `${base.replace(/^http/, "ws")}/ws`, WebSocket, credentials, clock, random: options.random ?? Math.random,
+    wsUrl: `${base.replace(/^http/, "ws")}/ws`, WebSocket, credentials, clock, random,
     location_id, me, role: claims.role, maxMessages: options.maxMessages ?? 5_000,
   });
 }

@@ -1,13 +1,29 @@
-// Time, and waiting: the only place that touches the platform's timers.
+// Time, and waiting: the only place that touches the platform's timers. Durations come from a clock that nobody can set
+// (`elapsed`); the time of day (`now`) is for what people read and for ids.
 
-/** @type {import("./types.js").Clock} */
+/** @typedef {import("./types.js").Clock & { elapsed: () => number }} FullClock */
+
+const LONGEST_MS = 2_147_483_647; // a longer timeout would overflow and end at once
+
+/** @type {FullClock} */
 export const systemClock = {
   now: () => Date.now(),
+  elapsed: () => performance.now(),
   after: (ms, run) => {
-    const timer = setTimeout(run, ms);
+    const timer = setTimeout(run, Math.min(ms, LONGEST_MS));
     return () => clearTimeout(timer);
   },
 };
+
+/**
+ * A clock that was given, with what it lacks.
+ * @param {import("./types.js").Clock} clock
+ * @returns {FullClock}
+ */
+export function completeClock(clock) {
+  const { elapsed } = clock;
+  return { now: () => clock.now(), after: (ms, run) => clock.after(ms, run), elapsed: () => (elapsed ? elapsed.call(clock) : clock.now()) };
+}
 
 /** A wait that can be cut short. */
 export class Pause {
@@ -32,7 +48,7 @@ export class Pause {
     });
   }
 
-  /** Whoever waits goes on now. */
+  /** The wait, if there is one, is over. */
   end() {
     this.#end?.();
   }

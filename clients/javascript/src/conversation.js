@@ -2,21 +2,23 @@
 // history holds and what waits to be sent, in such a way that nothing is lost, doubled or out of order.
 
 import { Announcer } from "./announcer.js";
-import { ChatError } from "./errors.js";
+import { isHistory, isMessage } from "./answer.js";
+import { contentProblem, wellFormed } from "./content.js";
+import { ChatError, isSameReason } from "./errors.js";
 import { Emitter } from "./events.js";
 import { History } from "./history.js";
 import { Outbox } from "./outbox.js";
 import { conversationQuery, keyOf } from "./participant.js";
 import { Receipts } from "./receipts.js";
+import { Retrying } from "./retrying.js";
 import { LiveSocket } from "./socket.js";
 import { Timeline } from "./timeline.js";
 import { Typing } from "./typing.js";
 import { uuidv7 } from "./uuid.js";
 
-const MOST_CHARACTERS = 8_000;
-
 /** @typedef {import("./types.js").Message} Message */
 /** @typedef {import("./types.js").ServerMessage} ServerMessage */
+/** @typedef {import("./types.js").Work} Work */
 
 /**
  * @typedef {{
@@ -26,7 +28,8 @@ const MOST_CHARACTERS = 8_000;
  *   error: ChatError,
  * }} ConversationEvents
  * `change`: something to show has changed; at most once a turn. `message`: one from the other side, or from another of one's own
- * windows, that came after the conversation was opened; once each, by `seq`.
+ * windows, that came after the conversation was opened; once each, by `seq`. `error`: the server refuses to give the messages, or
+ * a frame; where that can be tried again it is.
  */
 
 /** @extends {Emitter<ConversationEvents>} */
@@ -40,10 +43,15 @@ export class Conversation extends Emitter {
   #history;
   #announcer;
   #typing;
+  #presence;
+  #retrying;
+  #uses = 1; // calls of `Chat.conversation` without their `close`
   #closed = false;
   #changing = false;
-  /** @type {ChatError | null} */
-  #error = null;
+  /** @type {import("./types.js").State} */
+  #toldState = "closed";
+  /** @type {ChatError | null} The last one that `error` told. */
+  #toldError = null;
 
   /**
    * @param {import("./client.js").Context} context
@@ -56,35 +64,56 @@ export class Conversation extends Emitter {
     this.#context = context;
     this.#query = conversationQuery(context.location_id, context.me, peer);
     this.#timeline = new Timeline(context.me);
+    this.#retrying = new Retrying(() => { this.#changed(); context.retryingChanged(); }, context.recovered);
+    const failed = (/** @type {Work} */ work, /** @type {ChatError} */ error) => this.#failed(work, error);
+    const over = (/** @type {Work} */ work) => this.#retrying.over(work);
     this.#outbox = new Outbox({
-      post: (body) => context.http.post("/chat/send", body),
+      post: (body) => context.http.post("/chat/send", body, isMessage),
       sent: (message) => {
         const shown = this.#merge(message).message;
         this.#history.checkMissing();
         return shown;
       },
       failed: (entry, error) => { this.#timeline.fail(entry.client_message_id, error); this.#changed(); },
-      waiting: (error) => (error.status === 401 ? context.unauthorized(error) : context.trouble(error)),
+      waiting: (error) => failed("send", error),
+      moving: () => over("send"),
     }, context);
-    this.#receipts = new Receipts(context, (marked) => {
-      for (const { id, delivered_at, read_at } of marked) {
-        this.#receipt([id], { ...(delivered_at ? { delivered_at } : {}), ...(read_at ? { read_at } : {}) });
-      }
+    this.#receipts = new Receipts(context, {
+      marked: (marked) => {
+        for (const { id, delivered_at, read_at } of marked) {
+          this.#receipt([id], { ...(delivered_at ? { delivered_at } : {}), ...(read_at ? { read_at } : {}) });
+        }
+      },
+      waiting: (error) => failed("receipts", error),
+      over: () => over("receipts"),
     });
     this.#history = new History(context, this.#query, this.#timeline, {
       take: (messages, isOld) => this.#take(messages, isOld),
       changed: () => this.#changed(),
       rested: () => this.#announcer.flush(),
-      failed: (error) => this.#failed(error),
+      failed: (error) => {
+        failed("history", error);
+        if (!error.retryable && !isSameReason(error, this.#toldError)) this.emit("error", error);
+        this.#toldError = error.retryable ? this.#toldError : error;
+        this.#showState();
+      },
+      worked: () => {
+        over("history");
+        this.#toldError = null;
+        this.#showState();
+      },
     });
+    this.#presence = context.presence.watch(peer, { failed: (error) => failed("presence", error), worked: () => over("presence") });
     this.#announcer = new Announcer(context.clock, () => this.#history.awaited, (message) => this.emit("message", message));
     this.#typing = new Typing(context.clock, () => this.#socket.send({ type: "typing" }), () => this.#changed());
     this.#socket = new LiveSocket(context, {
       query: () => this.#query,
-      probe: () => context.http.get("/chat/history", { ...this.#query, limit: 1 }),
+      probe: () => context.http.get("/chat/history", { ...this.#query, limit: 1 }, isHistory),
       frame: (frame) => this.#frame(frame),
-      state: (state, error) => this.#state(state, error),
+      changed: () => this.#showState(),
+      failed, over,
     });
+    this.#presence.open();
     this.#socket.open();
     this.#history.reload(); // not behind the socket: what is there already can be shown at once
   }
@@ -104,13 +133,20 @@ export class Conversation extends Emitter {
     return this.#history.hasMore;
   }
 
+  /** @returns {import("./types.js").State} */
   get state() {
-    return this.#socket.state;
+    const { state } = this.#socket;
+    return state === "live" && this.#history.error ? "incomplete" : state;
   }
 
   /** Why the state is not `live`, as far as is known. */
   get error() {
-    return this.#error;
+    return this.#socket.error ?? this.#history.error;
+  }
+
+  /** What has failed and is being tried again, and why. The same array until something changes. */
+  get retrying() {
+    return this.#retrying.list;
   }
 
   /** Whether the other side is typing. */
@@ -130,13 +166,14 @@ export class Conversation extends Emitter {
 
   /**
    * Sends. The message is in `messages` at once; it is tried until the server has it, in the order of the calls.
-   * @param {string} content 1 to 8,000 characters.
+   * @param {string} text 1 to 8,000 characters. Half a character (a lone surrogate, as of an emoji that was cut) becomes U+FFFD.
    * @returns {Promise<Message>} Resolves once the server has it. Whoever shows `messages` need not wait for it.
    */
-  send(content) {
+  send(text) {
     const { clock } = this.#context;
-    const length = [...content].length;
-    if (length < 1 || length > MOST_CHARACTERS) return refuse(new ChatError(`a message has 1 to ${MOST_CHARACTERS} characters`, { status: 422 }));
+    const content = wellFormed(text);
+    const problem = contentProblem(content);
+    if (problem) return refuse(new ChatError(problem, { status: 422 }));
     if (this.#closed) return refuse(new ChatError("the conversation was closed", { code: "closed" }));
     if (this.#outbox.full) return refuse(new ChatError("too many messages wait to be sent", { code: "outbox_full" }));
     const client_message_id = uuidv7(clock.now());
@@ -160,7 +197,7 @@ export class Conversation extends Emitter {
   }
 
   /**
-   * Takes a message back that has failed, or waits behind others.
+   * Takes a message back that has failed, waits behind others, or is kept from the server by something in between.
    * @param {Message} message
    * @returns {boolean} false when the server may have it already.
    */
@@ -198,22 +235,22 @@ export class Conversation extends Emitter {
     if (this.#context.role !== "service") this.#typing.here();
   }
 
-  /** Ends the connection. Messages on their way are still sent. */
+  /**
+   * Ends the use that one call of `chat.conversation` began. With the last use the connection ends; messages on their way are
+   * still sent.
+   */
   close() {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#socket.close();
-    this.#history.close();
-    this.#announcer.flush();
-    this.#receipts.close();
-    this.#typing.stopped();
-    if (this.#outbox.size === 0) this.#context.forget(this);
+    if (this.#closed || --this.#uses > 0) return;
+    this.#end();
   }
 
-  /** For `Chat`: back from `close()`, before the last message was sent. @internal */
+  /** For `Chat`: somebody else uses it as well; or it is back from `close()`, before the last message was sent. @internal */
   reopen() {
+    this.#uses++;
     if (!this.#closed) return;
     this.#closed = false;
+    this.#uses = 1;
+    this.#presence.open();
     this.#socket.open();
     this.#receipts.reopen();
     this.#history.reload();
@@ -221,7 +258,7 @@ export class Conversation extends Emitter {
 
   /** For `Chat`: ends everything. @internal */
   abandon() {
-    this.close();
+    if (!this.#closed) this.#end();
     this.#outbox.close();
   }
 
@@ -231,6 +268,15 @@ export class Conversation extends Emitter {
     this.#receipts.hurry();
     this.#history.hurry();
     this.#socket.hurry();
+  }
+
+  /** For `Chat`: other work has succeeded. @internal @param {boolean} hadFailed */
+  nudge(hadFailed) {
+    this.#outbox.nudge(hadFailed);
+    this.#receipts.nudge(hadFailed);
+    this.#history.nudge(hadFailed);
+    this.#presence.nudge(hadFailed);
+    this.#socket.nudge(hadFailed);
   }
 
   /** For `Chat`: a fresh token. @internal @param {string} token */
@@ -270,13 +316,13 @@ export class Conversation extends Emitter {
       case "ready":
         // Resumed: what was missed follows. Else it may be anything, and what was loaded before may miss a moment.
         if (frame.resumed !== true) this.#history.reloadAtOnce(); // the server is there again
-        void this.#context.presence.ask(this.peer);
+        this.#presence.ask();
         break;
       case "message": {
         const { message, isNew } = this.#merge(frame.message);
         if (isNew && !message.mine) this.#typing.stopped();
         if (isNew) this.#history.checkMissing();
-        if (frame.message.seq === 1) void this.#context.presence.ask(this.peer); // acquainted from now on
+        if (frame.message.seq === 1) this.#presence.ask(); // acquainted from now on
         break;
       }
       case "delivered": this.#receipt(frame.message_ids, { delivered_at: frame.delivered_at }); break;
@@ -286,27 +332,43 @@ export class Conversation extends Emitter {
         if (frame.user_id === this.peer.user_id && frame.contact_id === this.peer.contact_id) this.#typing.there();
         break;
       case "presence": this.#context.presence.heard(frame); break;
-      case "recovered": void this.#context.presence.ask(this.peer); break; // nothing was told meanwhile
+      case "recovered": this.#presence.ask(); break; // nothing was told meanwhile
       case "error": this.emit("error", new ChatError(frame.detail, { title: frame.code, code: "frame" })); break;
     }
   }
 
-  /** @param {import("./types.js").State} state @param {ChatError | null} error */
-  #state(state, error) {
-    this.#error = error;
-    this.#history.poll(state !== "live" && state !== "closed" && state !== "refused");
-    if (state !== "live") this.#typing.stopped();
-    if (state === "refused" && error?.status === 401) this.#context.unauthorized(error);
-    this.emit("state", state);
+  /** The socket's state has changed, or whether the history could be loaded. */
+  #showState() {
+    const { state } = this;
+    const { isCut } = this.#socket;
+    const mayAsk = state !== "refused";
+    this.#history.poll(isCut && mayAsk);
+    this.#presence.told(!isCut, mayAsk);
+    if (isCut) this.#typing.stopped();
+    if (state !== this.#toldState) {
+      this.#toldState = state;
+      this.emit("state", state);
+    }
     this.#changed();
   }
 
-  /** @param {ChatError} error Of loading, which is not tried again. */
-  #failed(error) {
-    this.#error = error;
-    this.emit("error", error);
-    if (error.status === 401) this.#context.unauthorized(error);
-    this.#changed();
+  /** @param {Work} work @param {ChatError} error */
+  #failed(work, error) {
+    this.#retrying.failed(work, error);
+    this.#context.trouble(work, error);
+  }
+
+  #end() {
+    this.#closed = true;
+    this.#uses = 0;
+    this.#socket.close();
+    this.#history.close();
+    this.#presence.close();
+    this.#announcer.flush();
+    this.#receipts.close();
+    this.#typing.stopped();
+    for (const work of /** @type {Work[]} */ (["history", "presence", "token"])) this.#retrying.over(work);
+    if (this.#outbox.size === 0) this.#context.forget(this);
   }
 
   /**

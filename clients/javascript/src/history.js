@@ -1,10 +1,12 @@
 // What is loaded of a conversation by HTTP: the newest page, older ones on demand, and whatever the socket may have missed.
 
+import { isHistory } from "./answer.js";
+import { PageSize } from "./page-size.js";
 import { Reloader } from "./reloader.js";
 
 const PAGE = 50;
 const RELOAD_PAGE = 200; // the most that the server gives
-const RELOAD_PAGES = 5; // more than that was missed: begin anew with the newest
+const RELOAD_MOST = 1_000; // more than that was missed: begin anew with the newest
 const RELOAD_BACK = 500; // how far back receipts are looked for
 const GLANCE_BACK = 20;
 const MISSING_MS = 1_500; // a message may overtake the one before it by a moment
@@ -16,7 +18,8 @@ const MISSING_MS = 1_500; // a message may overtake the one before it by a momen
  * @property {(messages: ServerMessage[], isOld: boolean) => void} take A page. `isOld`: it is older than what was announced, or begins everything.
  * @property {() => void} changed `loaded` or `hasMore` has.
  * @property {() => void} rested Nothing is being loaded.
- * @property {(error: import("./errors.js").ChatError) => void} failed It is not tried again.
+ * @property {(error: import("./errors.js").ChatError) => void} failed It is tried again.
+ * @property {() => void} worked It has failed before, and has not now.
  */
 
 export class History {
@@ -25,6 +28,7 @@ export class History {
   #timeline;
   #owner;
   #reloader;
+  #size;
   /** @type {Promise<boolean> | null} */
   #paging = null;
   /** @type {(() => void) | null} */
@@ -46,7 +50,13 @@ export class History {
     this.#query = query;
     this.#timeline = timeline;
     this.#owner = owner;
-    this.#reloader = new Reloader(context, (glance) => this.#load(glance), owner.failed, owner.rested);
+    this.#reloader = new Reloader(context, { ...owner, load: (glance) => this.#load(glance) });
+    this.#size = new PageSize(context.clock);
+  }
+
+  /** Why the newest messages could not be loaded, while that is tried again. */
+  get error() {
+    return this.#reloader.error;
   }
 
   /** `seq` of the first one that is missing and being loaded at this moment; Infinity when there is none. */
@@ -63,7 +73,7 @@ export class History {
   /** The same, and whatever a failure has to wait for is over. */
   reloadAtOnce() {
     this.reload();
-    this.#reloader.endPause();
+    this.#reloader.endWait();
   }
 
   /** Nobody tells what is new. @param {boolean} on */
@@ -73,6 +83,11 @@ export class History {
 
   hurry() {
     this.#reloader.hurry();
+  }
+
+  /** @param {boolean} hadFailed */
+  nudge(hadFailed) {
+    this.#reloader.nudge(hadFailed);
   }
 
   /** What is under way is not taken any more. */
@@ -94,7 +109,10 @@ export class History {
 
   /** The page before the oldest message. @returns {Promise<boolean>} Whether there are still older ones, and room for them. */
   older() {
-    this.#paging ??= this.#older().finally(() => { this.#paging = null; });
+    if (!this.#paging) {
+      this.#paging = this.#older().finally(() => { this.#paging = null; });
+      this.#paging.catch(() => {}); // whoever wants to know has the promise
+    }
     return this.#paging;
   }
 
@@ -111,14 +129,15 @@ export class History {
    */
   async #reload(glance) {
     let next = this.loaded ? this.#timeline.stale(glance ? GLANCE_BACK : RELOAD_BACK) : 0;
-    for (let pages = 0; this.loaded && pages < RELOAD_PAGES; pages++) {
-      const page = await this.#get({ after: next - 1, limit: RELOAD_PAGE });
+    for (let loaded = 0; this.loaded && loaded < RELOAD_MOST;) {
+      const page = await this.#get({ after: next - 1 }, RELOAD_PAGE);
       if (this.#closed) return;
       this.#owner.take(page.messages, false);
-      if (!page.has_more) return;
+      if (!page.has_more || page.messages.length === 0) return;
       next = page.messages.at(-1).seq + 1;
+      loaded += page.messages.length;
     }
-    const page = await this.#get({ limit: PAGE });
+    const page = await this.#get({}, PAGE);
     if (this.#closed) return;
     const first = page.messages[0]?.seq ?? 1;
     if (first > next) { // does not join what is here
@@ -135,7 +154,7 @@ export class History {
     const before = this.#timeline.begin;
     const limit = Math.min(PAGE, this.#context.maxMessages - this.#timeline.size);
     if (limit <= 0) return false; // as many as may be kept: they would push out the newest
-    const page = await this.#get({ before, limit });
+    const page = await this.#get({ before }, limit);
     if (before !== this.#timeline.begin) return this.hasMore; // begun anew meanwhile
     this.hasMore = page.has_more;
     this.#timeline.beginAt(page.messages[0]?.seq ?? before);
@@ -144,8 +163,9 @@ export class History {
     return this.hasMore;
   }
 
-  /** @param {{ before?: number, after?: number, limit: number }} place */
-  #get(place) {
-    return this.#context.http.get("/chat/history", { ...this.#query, ...place });
+  /** @param {{ before?: number, after?: number }} place @param {number} most */
+  #get(place, most) {
+    const limit = this.#size.of(most);
+    return this.#size.measure(() => this.#context.http.get("/chat/history", { ...this.#query, ...place, limit }, isHistory));
   }
 }

@@ -1,9 +1,13 @@
 // The conversations of one participant, newest activity first. Frames are states: each takes the place of its row. After
 // anything that may have been missed the rows are loaded again.
 
+import { isInbox } from "./answer.js";
+import { isSameReason } from "./errors.js";
 import { Emitter } from "./events.js";
+import { PageSize } from "./page-size.js";
 import { peerOf } from "./participant.js";
 import { Reloader } from "./reloader.js";
+import { Retrying } from "./retrying.js";
 import { LiveSocket } from "./socket.js";
 
 const PAGE = 50;
@@ -11,7 +15,9 @@ const MOST_ROWS = 1_000;
 
 /** @typedef {import("./types.js").InboxRow} InboxRow */
 /** @typedef {import("./types.js").ServerConversation} ServerConversation */
-/** @typedef {{ change: void, state: import("./types.js").State, error: import("./errors.js").ChatError }} InboxEvents */
+/** @typedef {import("./types.js").Work} Work */
+/** @typedef {import("./errors.js").ChatError} ChatError */
+/** @typedef {{ change: void, state: import("./types.js").State, error: ChatError }} InboxEvents */
 
 /** @extends {Emitter<InboxEvents>} */
 export class Inbox extends Emitter {
@@ -29,22 +35,49 @@ export class Inbox extends Emitter {
   #loaded = false;
   #changing = false;
   /** @type {(() => void) | null} */
-  #nudge = null;
-  /** @type {import("./errors.js").ChatError | null} */
-  #error = null;
+  #cancelTouch = null;
+  #size;
+  #retrying;
+  #uses = 1; // calls of `Chat.inbox` without their `close`
+  #closed = false;
+  /** @type {import("./types.js").State} */
+  #toldState = "closed";
+  /** @type {ChatError | null} The last one that `error` told. */
+  #toldError = null;
 
   /** @param {import("./client.js").Context} context */
   constructor(context) {
     super();
     this.#context = context;
-    this.#reloader = new Reloader(context, () => this.#reload(), (error) => this.#failed(error));
+    this.#size = new PageSize(context.clock);
+    this.#retrying = new Retrying(() => { this.#changed(); context.retryingChanged(); }, context.recovered);
+    const failed = (/** @type {Work} */ work, /** @type {ChatError} */ error) => {
+      this.#retrying.failed(work, error);
+      context.trouble(work, error);
+    };
+    const over = (/** @type {Work} */ work) => this.#retrying.over(work);
+    this.#reloader = new Reloader(context, {
+      load: () => this.#reload(),
+      failed: (error) => {
+        failed("inbox", error);
+        if (!error.retryable && !isSameReason(error, this.#toldError)) this.emit("error", error);
+        this.#toldError = error.retryable ? this.#toldError : error;
+        this.#showState();
+      },
+      worked: () => {
+        over("inbox");
+        this.#toldError = null;
+        this.#showState();
+      },
+    });
     /** @type {() => Record<string, any>} */
     const query = () => ({ location_id: context.location_id, ...context.me });
     this.#socket = new LiveSocket(context, {
       query,
-      probe: () => context.http.get("/chat/conversations", { ...this.#whose(), limit: 1 }),
+      probe: () => context.http.get("/chat/conversations", { ...this.#whose(), limit: 1 }, isInbox),
       frame: (frame) => this.#frame(frame),
-      state: (state, error) => this.#state(state, error),
+      changed: () => this.#showState(),
+      failed, over,
     });
     this.#socket.open();
     this.#reloader.now();
@@ -71,20 +104,38 @@ export class Inbox extends Emitter {
     return this.rows.reduce((sum, row) => sum + row.unread_count, 0);
   }
 
+  /** @returns {import("./types.js").State} */
   get state() {
-    return this.#socket.state;
+    const { state } = this.#socket;
+    return state === "live" && this.#reloader.error ? "incomplete" : state;
   }
 
   /** Why the state is not `live`, as far as is known. */
   get error() {
-    return this.#error;
+    return this.#socket.error ?? this.#reloader.error;
+  }
+
+  /** What has failed and is being tried again, and why. The same array until something changes. */
+  get retrying() {
+    return this.#retrying.list;
+  }
+
+  /** Whether it was closed. @internal */
+  get isClosed() {
+    return this.#closed;
   }
 
   /** Loads the next page. @returns {Promise<boolean>} Whether there are still more. */
-  async more() {
+  more() {
+    const loaded = this.#more();
+    loaded.catch(() => {}); // whoever wants to know has the promise
+    return loaded;
+  }
+
+  async #more() {
     if (!this.hasMore) return false;
     const cursor = this.#next;
-    const page = await this.#context.http.get("/chat/conversations", { ...this.#whose(), limit: PAGE, cursor: String(cursor) });
+    const page = await this.#get({ limit: this.#size.of(PAGE), cursor: String(cursor) });
     if (cursor !== this.#next) return this.hasMore; // loaded anew meanwhile
     for (const row of page.conversations) if (!this.#rows.has(row.conversation_id)) this.#put(row);
     this.#next = page.next_cursor;
@@ -92,17 +143,37 @@ export class Inbox extends Emitter {
     return this.hasMore;
   }
 
-  /** For `Chat`. @internal */
+  /** Ends the use that one call of `chat.inbox` began. With the last use the connection ends. */
   close() {
+    if (!this.#closed && --this.#uses <= 0) this.abandon();
+  }
+
+  /** For `Chat`: somebody else uses it as well. @internal */
+  share() {
+    this.#uses++;
+  }
+
+  /** For `Chat`: ends it for all. @internal */
+  abandon() {
+    if (this.#closed) return;
+    this.#closed = true;
     this.#socket.close();
     this.#reloader.close();
-    this.#nudge?.();
+    this.#cancelTouch?.();
+    this.#retrying.clear();
+    this.#context.partsChanged();
   }
 
   /** For `Chat`: the network or a token is back. @internal */
   hurry() {
     this.#reloader.hurry();
     this.#socket.hurry();
+  }
+
+  /** For `Chat`: other work has succeeded. @internal @param {boolean} hadFailed */
+  nudge(hadFailed) {
+    this.#reloader.nudge(hadFailed);
+    this.#socket.nudge(hadFailed);
   }
 
   /** For `Chat`: a fresh token. @internal @param {string} token */
@@ -112,9 +183,9 @@ export class Inbox extends Emitter {
 
   /** For `Chat`: a conversation has changed. Where no socket tells what became of its row, it is loaded. @internal */
   touched() {
-    if (this.state === "live" || this.#nudge) return;
-    const cancel = this.#context.clock.after(300, () => { this.#nudge = null; this.#reloader.now(); });
-    this.#nudge = () => { cancel(); this.#nudge = null; };
+    if (!this.#socket.isCut || this.#socket.state === "refused" || this.#cancelTouch) return;
+    const cancel = this.#context.clock.after(300, () => { this.#cancelTouch = null; this.#reloader.now(); });
+    this.#cancelTouch = () => { cancel(); this.#cancelTouch = null; };
   }
 
   #whose() {
@@ -135,20 +206,14 @@ export class Inbox extends Emitter {
     }
   }
 
-  /** @param {import("./types.js").State} state @param {import("./errors.js").ChatError | null} error */
-  #state(state, error) {
-    this.#error = error;
-    this.#reloader.poll(state !== "live" && state !== "closed" && state !== "refused");
-    if (state === "refused" && error?.status === 401) this.#context.unauthorized(error);
-    this.emit("state", state);
-    this.#changed();
-  }
-
-  /** @param {import("./errors.js").ChatError} error */
-  #failed(error) {
-    this.#error = error;
-    this.emit("error", error);
-    if (error.status === 401) this.#context.unauthorized(error);
+  /** The socket's state has changed, or whether the rows could be loaded. */
+  #showState() {
+    const { state } = this;
+    this.#reloader.poll(this.#socket.isCut && state !== "refused");
+    if (state !== this.#toldState) {
+      this.#toldState = state;
+      this.emit("state", state);
+    }
     this.#changed();
   }
 
@@ -161,10 +226,12 @@ export class Inbox extends Emitter {
     /** @type {string | null} */
     let cursor = null;
     do {
-      const page = /** @type {any} */ (await this.#context.http.get("/chat/conversations",
-        { ...this.#whose(), limit: Math.min(200, wanted - rows.length), ...(cursor ? { cursor } : {}) }));
+      const page = /** @type {any} */ (await this.#get({
+        limit: this.#size.of(Math.min(200, wanted - rows.length)), ...(cursor ? { cursor } : {}),
+      }));
       rows.push(...page.conversations);
       cursor = page.next_cursor;
+      if (page.conversations.length === 0) break;
     } while (cursor && rows.length < wanted);
     const fresh = [...this.#fresh].flatMap((id) => this.#rows.get(id) ?? []);
     this.#rows.clear();
@@ -172,8 +239,12 @@ export class Inbox extends Emitter {
     for (const row of fresh) this.#rows.set(row.conversation_id, row);
     this.#next = cursor;
     this.#loaded = true;
-    this.#error = this.state === "live" ? null : this.#error;
     this.#changed();
+  }
+
+  /** @param {{ limit: number, cursor?: string }} place */
+  #get(place) {
+    return this.#size.measure(() => this.#context.http.get("/chat/conversations", { ...this.#whose(), ...place }, isInbox));
   }
 
   /** @param {ServerConversation} row */

@@ -11,6 +11,8 @@ export { uuidv7 } from "./uuid.js";
 /** @typedef {import("./types.js").Message} Message */
 /** @typedef {import("./types.js").Status} Status */
 /** @typedef {import("./types.js").State} State */
+/** @typedef {import("./types.js").Work} Work */
+/** @typedef {import("./types.js").Retried} Retried */
 /** @typedef {import("./types.js").Participant} Participant */
 /** @typedef {import("./types.js").Presence} Presence */
 /** @typedef {import("./types.js").InboxRow} InboxRow */

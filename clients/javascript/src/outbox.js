@@ -2,9 +2,8 @@
 // the server has it or will not take it. The same `client_message_id` every time, so that it becomes one message.
 // Kept in memory only: what somebody writes is health information, and does not belong on a shared computer's disk.
 
-import { Backoff } from "./backoff.js";
-import { Pause } from "./clock.js";
 import { asChatError, ChatError } from "./errors.js";
+import { Retry } from "./retry.js";
 
 /** @typedef {import("./types.js").Message} Message */
 
@@ -21,13 +20,15 @@ import { asChatError, ChatError } from "./errors.js";
  * @property {(message: import("./types.js").ServerMessage) => Message} sent The server's answer; returns it as it is shown.
  * @property {(entry: Entry, error: ChatError) => void} failed It will not be tried again.
  * @property {(error: ChatError) => void} waiting It will be.
+ * @property {() => void} moving Nothing waits for another try any more.
  */
 
 export class Outbox {
   #owner;
   #most;
-  #backoff;
-  #pause;
+  #retry;
+  /** @type {ChatError | null} Why the first one waits. */
+  #obstacle = null;
   /** @type {Entry[]} The first one is under way. */
   #queue = [];
   #running = false;
@@ -41,8 +42,7 @@ export class Outbox {
   constructor(owner, { clock, random }, most = 500) {
     this.#owner = owner;
     this.#most = most;
-    this.#backoff = new Backoff(random, { base: 500, cap: 15_000 });
-    this.#pause = new Pause(clock);
+    this.#retry = new Retry({ clock, random }, { base: 500, cap: 15_000 });
   }
 
   get size() {
@@ -63,29 +63,37 @@ export class Outbox {
   confirm(message) {
     const under_way = this.#queue[0]?.client_message_id === message.client_message_id;
     this.#take(message.client_message_id)?.settle(message);
-    if (under_way) this.#pause.end();
+    if (under_way) this.#retry.end();
   }
 
   /**
-   * Takes back one that is not under way.
+   * Takes back one that is not under way; or one that waits because something in between will not let it through (a firewall
+   * that dislikes a word would otherwise hold up all behind it).
    * @param {string} client_message_id
    * @returns {boolean}
    */
   discard(client_message_id) {
-    if (this.#queue[0]?.client_message_id === client_message_id) return false; // the server may have it
+    const isFirst = this.#queue[0]?.client_message_id === client_message_id;
+    if (isFirst && !isStopped(this.#obstacle)) return false; // the server may have it
     const entry = this.#take(client_message_id);
     entry?.settle(new ChatError("the message was discarded", { code: "discarded" }));
+    if (isFirst) this.#retry.end();
     return entry !== null;
   }
 
-  /** No reason to wait any longer. */
+  /** Something has changed for the better. */
   hurry() {
-    this.#pause.end();
+    this.#retry.hurry();
+  }
+
+  /** Other work has succeeded. @param {boolean} hadFailed Before. */
+  nudge(hadFailed) {
+    this.#retry.nudge(hadFailed);
   }
 
   close() {
     this.#closed = true;
-    this.#pause.end();
+    this.#retry.end();
     for (const entry of this.#queue.splice(0)) entry.settle(new ChatError("the chat was closed", { code: "closed" }));
   }
 
@@ -95,16 +103,19 @@ export class Outbox {
       const entry = this.#queue[0];
       try {
         const message = await this.#owner.post(entry.body);
-        this.#backoff.reset();
+        this.#retry.succeeded();
+        this.#owner.moving();
         if (this.#closed) return;
         const shown = this.#owner.sent(message); // which confirms it; should it not, it must still not be posted for ever
         this.#take(entry.client_message_id)?.settle(shown);
       } catch (thrown) {
         if (this.#queue[0] !== entry) continue; // confirmed meanwhile
         const error = asChatError(thrown, "network");
-        if (error.retryable || error.status === 401) { // 401: a token may come
+        if (error.retryable || error.isUnauthorized) { // a token may come
+          this.#obstacle = error;
           this.#owner.waiting(error);
-          await this.#pause.wait(this.#backoff.next(error.retryAfter));
+          await this.#retry.wait(error);
+          this.#obstacle = null;
         } else {
           this.#take(entry.client_message_id);
           this.#owner.failed(entry, error);
@@ -113,6 +124,7 @@ export class Outbox {
       }
     }
     this.#running = false;
+    this.#owner.moving();
   }
 
   /** @param {string | null} client_message_id @returns {Entry | null} */
@@ -120,4 +132,9 @@ export class Outbox {
     const at = this.#queue.findIndex((entry) => entry.client_message_id === client_message_id);
     return at < 0 ? null : this.#queue.splice(at, 1)[0];
   }
+}
+
+/** Whether it can be told that the server never got the request. @param {ChatError | null} error */
+function isStopped(error) {
+  return error !== null && error.isForeign && error.status >= 400 && error.status < 500;
 }

@@ -52,17 +52,52 @@ export function peerOf(row, me) {
  * @returns {{ me: Participant | null, role: string, locations: string[], expiresAt: number | null }}
  */
 export function readToken(token) {
-  /** @type {any} */
-  let claims = null;
-  try {
-    const part = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
-    claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part), (char) => char.charCodeAt(0)))) ;
-  } catch { /* told below */ }
-  if (typeof claims !== "object" || claims === null) throw new ChatError("the token is no JWT: three parts of base64, joined by dots", { code: "token" });
+  const claims = claimsOf(token);
   const fhir = /(?:^|\/)(Practitioner|PractitionerRole|Patient|RelatedPerson)\/([^/]+)$/.exec(String(claims.fhirUser ?? ""));
   const role = claims.role ?? (fhir ? (fhir[1].startsWith("Practitioner") ? "user" : "contact") : "");
   const id = claims.role === undefined && fhir ? fhir[2] : claims.sub;
   const me = typeof id !== "string" ? null : role === "user" ? { user_id: id } : role === "contact" ? { contact_id: id } : null;
   const locations = Array.isArray(claims.locations) ? claims.locations.map(String) : [];
   return { me, role, locations, expiresAt: typeof claims.exp === "number" ? claims.exp * 1000 : null };
+}
+
+/**
+ * A token that can be sent: in a header and as a subprotocol, where a line break or a space would break the request or the
+ * handshake without a reason that anybody could read.
+ * @param {unknown} given
+ * @param {Participant | null} owner Whose it must be; null when it may be anybody's.
+ * @returns {string}
+ */
+export function checkToken(given, owner = null) {
+  if (typeof given !== "string" || given === "") throw new ChatError("there is no token: a JWT is needed, as a string that is not empty", { code: "token" });
+  const at = given.search(/[^\w.-]/);
+  if (at >= 0) {
+    const what = /\s/.test(given[at]) ? "a line break or a space" : "a character that no JWT has";
+    throw new ChatError(`the token has ${what} at position ${at + 1} of ${given.length}: give the token alone`, { code: "token" });
+  }
+  const { me } = readToken(given);
+  if (owner && me && keyOf(me) !== keyOf(owner)) throw new ChatError("the token is somebody else's", { code: "token" });
+  return given;
+}
+
+/**
+ * How long a token lives, in milliseconds, by the clock of who issued it; null when it does not say.
+ * @param {string} token
+ * @returns {number | null}
+ */
+export function lifeOf(token) {
+  const { exp, iat, nbf } = claimsOf(token);
+  const from = typeof iat === "number" ? iat : nbf;
+  return typeof exp === "number" && typeof from === "number" && exp > from ? (exp - from) * 1000 : null;
+}
+
+/** @param {string} token @returns {any} */
+function claimsOf(token) {
+  let claims = null;
+  try {
+    const part = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
+    claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part), (char) => char.charCodeAt(0))));
+  } catch { /* told below */ }
+  if (typeof claims !== "object" || claims === null) throw new ChatError("the token is no JWT: three parts of base64, joined by dots", { code: "token" });
+  return claims;
 }

@@ -1,8 +1,9 @@
 // What this side has received and read, told to the server: collected for a moment, then until it is told.
 
-import { Backoff } from "./backoff.js";
+import { isMarks } from "./answer.js";
 import { Pause } from "./clock.js";
 import { asChatError } from "./errors.js";
+import { Retry } from "./retry.js";
 
 const COLLECT_MS = 50;
 const MOST_IDS = 500; // that one request may name
@@ -10,11 +11,18 @@ const MOST_IDS = 500; // that one request may name
 /** @typedef {"delivered" | "read"} Kind */
 /** @typedef {{ id: string, delivered_at: string | null, read_at: string | null }} Marked */
 
+/**
+ * @typedef {object} Owner
+ * @property {(marked: Marked[]) => void} marked The server's answers.
+ * @property {(error: import("./errors.js").ChatError) => void} waiting It is tried again.
+ * @property {() => void} over It is not tried again any more.
+ */
+
 export class Receipts {
   #http;
-  #backoff;
-  #pause;
-  #marked;
+  #collect;
+  #retry;
+  #owner;
   /** @type {Map<string, Kind>} */
   #waiting = new Map();
   /** @type {Promise<void> | null} */
@@ -23,13 +31,13 @@ export class Receipts {
 
   /**
    * @param {import("./client.js").Context} context
-   * @param {(marked: Marked[]) => void} marked The server's answers.
+   * @param {Owner} owner
    */
-  constructor({ http, clock, random }, marked) {
+  constructor({ http, clock, random }, owner) {
     this.#http = http;
-    this.#backoff = new Backoff(random, { base: 500, cap: 30_000 });
-    this.#pause = new Pause(clock);
-    this.#marked = marked;
+    this.#collect = new Pause(clock);
+    this.#retry = new Retry({ clock, random }, { base: 500, cap: 30_000 });
+    this.#owner = owner;
   }
 
   /**
@@ -48,14 +56,21 @@ export class Receipts {
     return this.#running;
   }
 
+  /** Something has changed for the better. */
   hurry() {
-    this.#pause.end();
+    this.#retry.hurry();
+  }
+
+  /** Other work has succeeded. @param {boolean} hadFailed Before. */
+  nudge(hadFailed) {
+    this.#retry.nudge(hadFailed);
   }
 
   /** What waits is told at once: whoever reads something and leaves has read it. But it is tried once only. */
   close() {
     this.#closed = true;
-    this.#pause.end();
+    this.#collect.end();
+    this.#retry.end();
   }
 
   reopen() {
@@ -63,28 +78,36 @@ export class Receipts {
   }
 
   async #run() {
-    await this.#pause.wait(COLLECT_MS);
+    /** @type {unknown} */
+    let refused = null;
+    await this.#collect.wait(COLLECT_MS);
     while (this.#waiting.size > 0) {
       const kind = [...this.#waiting.values()].includes("read") ? "read" : "delivered";
       const ids = [...this.#waiting].filter(([, its]) => its === kind).map(([id]) => id).slice(0, MOST_IDS);
       try {
-        const answer = await this.#http.put(`/chat/${kind}`, { message_ids: ids });
-        this.#backoff.reset();
+        const answer = await this.#http.put(`/chat/${kind}`, { message_ids: ids }, isMarks);
+        this.#retry.succeeded();
+        this.#owner.over();
         this.#forget(ids, kind);
-        this.#marked(answer.marked);
+        this.#owner.marked(answer.marked);
       } catch (thrown) {
         const error = asChatError(thrown, "network");
-        if (!error.retryable && error.status !== 401) {
+        if (!error.retryable && !error.isUnauthorized) {
+          this.#owner.over();
           this.#forget(ids, kind);
-          throw error;
+          refused ??= error; // the others are told all the same
+          continue;
         }
         if (this.#closed) {
+          this.#owner.over();
           this.#waiting.clear();
           throw error;
         }
-        await this.#pause.wait(this.#backoff.next(error.retryAfter));
+        this.#owner.waiting(error);
+        await this.#retry.wait(error);
       }
     }
+    if (refused) throw refused;
   }
 
   /** Not those that have been read since. @param {string[]} ids @param {Kind} kind */

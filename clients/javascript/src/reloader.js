@@ -1,45 +1,49 @@
 // Loads something again: now, until it works; and every few seconds as long as nobody tells what is new. One load at a
 // time; what is asked for during one is another one behind it.
 
-import { Backoff } from "./backoff.js";
-import { Pause } from "./clock.js";
 import { asChatError } from "./errors.js";
+import { Retry } from "./retry.js";
 
 const POLL_MS = 4_000;
 
+/** @typedef {import("./errors.js").ChatError} ChatError */
+
+/**
+ * @typedef {object} Owner
+ * @property {(glance: boolean) => Promise<void>} load `glance`: it is only a poll.
+ * @property {(error: ChatError) => void} failed It is tried again.
+ * @property {() => void} worked It has failed before, and has not now.
+ * @property {() => void} [rested] Nothing is being loaded any more, or not until a failure has been waited for.
+ */
+
 export class Reloader {
-  #load;
-  #failed;
-  #rested;
+  /** Whether it is loading, and not waiting to. */
+  loading = false;
+  /** @type {ChatError | null} Why the last load failed. */
+  error = null;
+  #owner;
   #clock;
   #random;
-  #backoff;
-  #pause;
+  #pollMs;
+  #retry;
   #wanted = false;
   #glance = false;
   #running = false;
   #polling = false;
-  #unauthorized = false;
   #closed = false;
-  /** @type {() => void} */
   #cancelPoll = () => {};
 
   /**
    * @param {{ clock: import("./types.js").Clock, random: () => number }} context
-   * @param {(glance: boolean) => Promise<void>} load `glance`: it is only a poll.
-   * @param {(error: import("./errors.js").ChatError) => void} failed It is not tried again by itself; after a 401 by `hurry`.
-   * @param {() => void} [rested] Nothing is being loaded any more, or not until a failure has been waited for.
+   * @param {Owner} owner
+   * @param {number} [pollMs]
    */
-  constructor({ clock, random }, load, failed, rested = () => {}) {
-    /** Whether it is loading, and not waiting to. */
-    this.loading = false;
-    this.#load = load;
-    this.#failed = failed;
-    this.#rested = rested;
+  constructor({ clock, random }, owner, pollMs = POLL_MS) {
+    this.#owner = owner;
     this.#clock = clock;
     this.#random = random;
-    this.#backoff = new Backoff(random, { base: 500, cap: 15_000 });
-    this.#pause = new Pause(clock);
+    this.#pollMs = pollMs;
+    this.#retry = new Retry({ clock, random }, { base: 500, cap: 15_000 });
   }
 
   /** @param {boolean} [glance] */
@@ -57,27 +61,36 @@ export class Reloader {
     this.#schedule();
   }
 
-  endPause() {
-    this.#pause.end();
+  /** Something has changed for the better. */
+  hurry() {
+    this.#retry.hurry();
+    if (this.#polling) this.now();
   }
 
-  hurry() {
-    this.endPause();
-    if (this.#polling || this.#unauthorized) this.now();
+  /** Other work has succeeded. @param {boolean} hadFailed Before. */
+  nudge(hadFailed) {
+    this.#retry.nudge(hadFailed);
+  }
+
+  /** The server is there again, as a socket tells: what a failure waits for is over. */
+  endWait() {
+    this.#retry.hurry();
   }
 
   close() {
     this.#closed = true;
     this.#wanted = false;
+    this.error = null;
     this.poll(false);
-    this.#pause.end();
+    this.#retry.end();
+    this.#retry.succeeded();
   }
 
   #schedule() {
     this.#cancelPoll();
     this.#cancelPoll = () => {};
     if (!this.#polling) return;
-    this.#cancelPoll = this.#clock.after(POLL_MS * (0.75 + this.#random() / 2), () => this.now(true));
+    this.#cancelPoll = this.#clock.after(this.#pollMs * (0.75 + this.#random() / 2), () => this.now(true));
   }
 
   async #run() {
@@ -86,22 +99,22 @@ export class Reloader {
       const glance = this.#glance;
       this.#wanted = this.#glance = false;
       this.loading = true;
-      this.#unauthorized = false;
       try {
-        await this.#load(glance);
-        this.#backoff.reset();
+        await this.#owner.load(glance);
+        if (this.#closed) break;
+        this.#retry.succeeded();
+        if (this.error) {
+          this.error = null;
+          this.#owner.worked();
+        }
       } catch (thrown) {
         if (this.#closed) break;
-        const error = asChatError(thrown, "network");
-        if (error.retryable) {
-          this.#glance = glance && (this.#glance || !this.#wanted);
-          this.#wanted = true;
-          this.#rest();
-          await this.#pause.wait(this.#backoff.next(error.retryAfter));
-        } else {
-          this.#unauthorized = error.status === 401; // a token may come: `hurry`
-          this.#failed(error);
-        }
+        this.error = asChatError(thrown, "network");
+        this.#glance = glance && (this.#glance || !this.#wanted);
+        this.#wanted = true;
+        this.#owner.failed(this.error);
+        this.#rest();
+        await this.#retry.wait(this.error);
       }
     }
     this.#running = false;
@@ -111,6 +124,6 @@ export class Reloader {
 
   #rest() {
     this.loading = false;
-    this.#rested();
+    this.#owner.rested?.();
   }
 }

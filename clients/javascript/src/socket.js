@@ -1,36 +1,41 @@
 // One WebSocket that comes back: with the cursor of what was seen last, after a wait that suits what happened, and with
 // a token that is good. It knows nothing of messages; frames and states go to whoever owns it.
+//
+// What the server refuses is asked for again as well, ever more rarely: what it refused may have been a passing mistake.
 
-import { Backoff } from "./backoff.js";
-import { Pause } from "./clock.js";
-import { asChatError, ChatError } from "./errors.js";
+import { asChatError, ChatError, isSameReason } from "./errors.js";
+import { Retry } from "./retry.js";
 
 const READY_MS = 15_000; // from opening to the first frame
 const QUIET_MS = 25_000; // then it is asked whether it is still there
 const ANSWER_MS = 10_000; // and this long it may take to say so
+const LATE_MS = 5_000; // a timer that is so late was held up together with the answer: the machine or the page slept
 const STABLE_MS = 10_000; // what lived that long was a success
 const BUSY_MS = 5_000; // 1013: the server has too much to do
 const CROWDED_MS = 30_000; // 4429: this participant has too many sockets
+const EXPELLED_MS = 900_000; // 4403: no longer allowed
 const OPEN = 1; // WebSocket.OPEN, which an injected class need not have
-/** What trying again does not change. */
-const FINAL = [400, 403, 404, 422];
 
 /**
  * @typedef {object} Owner
  * @property {() => Record<string, string>} query What the socket is for.
  * @property {() => Promise<unknown>} probe The same question over HTTP: tells why a handshake was refused, which browsers do not.
  * @property {(frame: any) => void} frame
- * @property {(state: import("./types.js").State, error: ChatError | null) => void} state
+ * @property {() => void} changed State or error has.
+ * @property {(work: import("./types.js").Work, error: ChatError) => void} failed It is tried again.
+ * @property {(work: import("./types.js").Work) => void} over It is not tried again any more.
  */
 
 export class LiveSocket {
+  /** @type {ChatError | null} Why there is no connection, as far as that is known. */
+  error = null;
   #context;
   #owner;
-  #backoff;
-  #pause;
+  #retry;
+  #renewal;
   /** @type {import("./types.js").WebSocketLike | null} */
   #socket = null;
-  /** @type {import("./types.js").State} */
+  /** @type {import("./types.js").SocketState} */
   #state = "closed";
   /** @type {string | null} */
   #cursor = null;
@@ -39,10 +44,13 @@ export class LiveSocket {
   #offered = null;
   #ready = false;
   #readyAt = 0;
+  #heard = false; // since somebody looked
   #heardAt = 0;
+  #asking = false;
+  #renewing = 0; // the attempt whose token is being renewed
   #attempts = 0; // names the attempt that is under way; what belongs to an earlier one is ignored
-  /** @type {() => void} */
   #cancelTimer = () => {};
+  #cancelRenewal = () => {};
 
   /**
    * @param {import("./client.js").Context} context
@@ -51,12 +59,17 @@ export class LiveSocket {
   constructor(context, owner) {
     this.#context = context;
     this.#owner = owner;
-    this.#backoff = new Backoff(context.random);
-    this.#pause = new Pause(context.clock);
+    this.#retry = new Retry(context);
+    this.#renewal = new Retry(context, { base: 1_000, cap: 30_000 });
   }
 
   get state() {
     return this.#state;
+  }
+
+  /** Whether nobody tells at the moment what happens. */
+  get isCut() {
+    return this.#state !== "live" && this.#state !== "closed";
   }
 
   open() {
@@ -67,21 +80,22 @@ export class LiveSocket {
 
   close() {
     this.#drop();
-    this.#pause.end();
+    this.#retry.end();
+    this.#retry.succeeded();
     this.#cursor = null;
+    this.#owner.over("connection");
     this.#become("closed", null);
   }
 
   /** Something has changed for the better (network, token): no reason to wait any longer. */
   hurry() {
-    if (this.#state === "refused") {
-      this.#become("reconnecting", null);
-      void this.#attempt();
-    } else if (this.#ready) {
-      this.#askAlive();
-    } else {
-      this.#pause.end();
-    }
+    if (this.#ready) this.#askAlive(false);
+    else this.#retry.hurry();
+  }
+
+  /** Other work has succeeded. @param {boolean} hadFailed Before. */
+  nudge(hadFailed) {
+    this.#retry.nudge(hadFailed);
   }
 
   /**
@@ -96,7 +110,10 @@ export class LiveSocket {
 
   /** A fresh token, for the socket that is open. @param {string} token */
   offer(token) {
-    if (token !== this.#token && token !== this.#offered && this.send({ type: "auth", token })) this.#offered = token;
+    if (token === this.#token || token === this.#offered) return;
+    const before = this.#offered;
+    this.#offered = token; // before the answer can come
+    if (!this.send({ type: "auth", token })) this.#offered = before;
   }
 
   async #attempt() {
@@ -112,7 +129,7 @@ export class LiveSocket {
       socket.onclose = (event) => { if (socket === this.#socket) void this.#lost(event.code, event.reason); };
       // `close` follows, except where it does not: Node.js 20 tells of a refused handshake by `error` alone.
       socket.onerror = () => { if (socket === this.#socket && !this.#ready) void this.#lost(1006, ""); };
-      this.#cancelTimer = this.#context.clock.after(READY_MS, () => void this.#lost(1006, "no answer to the handshake"));
+      this.#arm(READY_MS, () => void this.#lost(1006, "no answer to the handshake"));
     } catch (error) {
       if (attempt === this.#attempts) void this.#lost(1006, "", asChatError(error, "token"));
     }
@@ -120,7 +137,8 @@ export class LiveSocket {
 
   /** @param {unknown} data */
   #receive(data) {
-    this.#heardAt = this.#context.clock.now();
+    this.#heard = true;
+    this.#heardAt = this.#context.clock.elapsed();
     /** @type {any} */
     let frame;
     try {
@@ -128,28 +146,36 @@ export class LiveSocket {
     } catch {
       return; // not of this protocol
     }
+    if (typeof frame !== "object" || frame === null) return;
     switch (frame.type) {
-      case "ready":
-        this.#ready = true;
-        this.#readyAt = this.#heardAt;
-        this.#watch();
-        break;
-      case "expiring": void this.#renew(frame.expires_at); break;
+      case "ready": this.#begin(); break;
+      case "expiring": this.#renewSoon(frame.expires_at); break;
       case "authenticated":
         if (this.#offered) this.#token = this.#offered;
         this.#offered = null;
+        this.#endRenewal();
         break;
       case "error":
         if (["unauthorized", "forbidden"].includes(frame.code) && this.#offered) {
+          this.#context.credentials.refused(this.#offered);
           this.#offered = null;
-          this.#context.trouble(new ChatError(frame.detail, { code: "token" }));
+          this.#owner.failed("token", new ChatError(frame.detail, { code: "token" }));
         }
         break;
     }
     this.#owner.frame(frame);
     if (typeof frame.cursor === "string") this.#cursor = frame.cursor; // only once it has been dealt with
     if (frame.type === "ready" || frame.type === "recovered") this.#become("live", null);
-    if (frame.type === "degraded") this.#become("degraded", null);
+    if (frame.type === "degraded") this.#become("degraded", new ChatError("the server's live relay is interrupted", { code: "network" }));
+  }
+
+  #begin() {
+    const { credentials, clock } = this.#context;
+    this.#ready = true;
+    this.#readyAt = clock.elapsed();
+    this.#watch();
+    this.#owner.over("connection");
+    if (credentials.token !== this.#token) this.offer(credentials.token); // it came during the handshake
   }
 
   /**
@@ -160,27 +186,41 @@ export class LiveSocket {
    */
   async #lost(code, reason, error) {
     const wasReady = this.#ready;
-    const lived = wasReady ? this.#context.clock.now() - this.#readyAt : 0;
+    const wasStable = wasReady && this.#context.clock.elapsed() - this.#readyAt > STABLE_MS;
     this.#drop();
     const attempt = this.#attempts;
-    if (lived > STABLE_MS) this.#backoff.reset();
-    this.#become(this.#state === "connecting" ? "connecting" : "reconnecting", error ?? null);
-
-    let wait = this.#backoff.next();
-    if (code === 4403) return this.#become("refused", new ChatError(reason || "no longer allowed", { status: 403 }));
-    if (code === 1001 && wasReady) wait = this.#context.random() * 500; // the others are there: only not all at once
-    if (code === 4401) wait = 0;
-    if (code === 1013) wait += BUSY_MS;
-    if (code === 4429) wait += CROWDED_MS;
-    if (code === 4401 || (!wasReady && code !== 1013 && code !== 4429)) {
-      const why = await this.#ask(code === 4401);
+    if (wasStable) this.#retry.succeeded();
+    let why = code === 4403 ? new ChatError(reason || "no longer allowed", { status: 403 }) : error ?? null;
+    this.#become(code === 4403 ? "refused" : this.#state === "connecting" ? "connecting" : "reconnecting", why);
+    if (code === 4401 || (!why && !wasReady && code !== 1013 && code !== 4429)) {
+      why = await this.#ask(code === 4401);
       if (attempt !== this.#attempts) return;
-      if (why && (why.status === 401 || FINAL.includes(why.status))) return this.#become("refused", why);
-      if (why) this.#become(this.#state, why);
-      wait += why?.retryAfter ?? 0;
     }
-    await this.#pause.wait(wait);
-    if (attempt === this.#attempts) void this.#attempt();
+    why ??= new ChatError(wasReady ? `the connection was closed (${code})` : "no WebSocket connection, though HTTP works", { code: "network" });
+    await this.#again(why, { 1013: BUSY_MS, 4429: CROWDED_MS, 4403: EXPELLED_MS }[code] ?? 0);
+  }
+
+  /**
+   * Waits, and tries again. What was refused is asked for over HTTP first, which costs less than a handshake and tells why.
+   * @param {ChatError} why
+   * @param {number} more
+   */
+  async #again(why, more) {
+    const attempt = this.#attempts;
+    /** @type {ChatError | null} */
+    let problem = why;
+    for (let wait = more; problem; wait = 0) {
+      if (!problem.retryable) this.#become("refused", problem);
+      else if (this.#state !== "refused") this.#become(this.#state, problem);
+      this.#owner.failed("connection", problem);
+      await this.#retry.wait(problem, wait);
+      if (attempt !== this.#attempts) return;
+      if (this.#state !== "refused") break;
+      problem = await this.#ask(false);
+      if (attempt !== this.#attempts) return;
+    }
+    if (this.#state === "refused") this.#become("reconnecting", null);
+    void this.#attempt();
   }
 
   /**
@@ -189,10 +229,12 @@ export class LiveSocket {
    * @returns {Promise<ChatError | null>}
    */
   async #ask(tokenEnded) {
+    const { credentials } = this.#context;
     try {
       if (tokenEnded) {
-        const fresh = await this.#context.credentials.renew(this.#token, "refused");
-        return fresh ? null : new ChatError("the token has ended", { status: 401 });
+        credentials.refused(this.#token);
+        const fresh = await credentials.renew(this.#token, "refused");
+        return fresh ? new ChatError("the token was replaced", { code: "token" }) : new ChatError("the token has ended", { status: 401 });
       }
       await this.#owner.probe();
       return null;
@@ -201,42 +243,95 @@ export class LiveSocket {
     }
   }
 
+  /** The server says that the token ends. It may say so at once, of a token that was just issued. @param {string} expires_at */
+  #renewSoon(expires_at) {
+    const wait = this.#context.credentials.renewalDelay(this.#token);
+    this.#cancelRenewal();
+    if (wait > 0) this.#cancelRenewal = this.#context.clock.after(wait, () => void this.#renew(expires_at));
+    else void this.#renew(expires_at);
+  }
+
   /** @param {string} expires_at */
   async #renew(expires_at) {
-    try {
-      const fresh = await this.#context.credentials.renew(this.#token, "expiring");
-      if (fresh) this.offer(fresh);
-      else this.#context.expiring(expires_at);
-    } catch (error) {
-      this.#context.trouble(asChatError(error, "token")); // when the token ends, 4401 asks again
+    const attempt = this.#attempts;
+    if (this.#renewing === attempt) return;
+    this.#renewing = attempt;
+    const { credentials } = this.#context;
+    const { token } = credentials;
+    for (;;) {
+      try {
+        const fresh = await credentials.renew(this.#token, "expiring");
+        if (attempt !== this.#attempts) return;
+        this.#renewing = 0; // before `expiring` can come again
+        if (fresh) this.offer(fresh);
+        else this.#context.expiring(expires_at);
+        return;
+      } catch (thrown) {
+        if (attempt !== this.#attempts) return;
+        const error = asChatError(thrown, "token");
+        this.#owner.failed("token", error);
+        await this.#renewal.wait(error); // when the token ends meanwhile, 4401 asks again
+        if (attempt !== this.#attempts) return;
+        if (credentials.token !== token) break;
+      }
     }
+    this.#renewing = 0;
+  }
+
+  #endRenewal() {
+    this.#cancelRenewal();
+    this.#renewal.end();
+    this.#renewal.succeeded();
+    this.#owner.over("token");
   }
 
   /** A browser does not notice a line that went dead: ask, when nothing has come for a while. */
   #watch() {
-    this.#cancelTimer();
-    this.#cancelTimer = this.#context.clock.after(QUIET_MS, () => {
-      if (this.#context.clock.now() - this.#heardAt < QUIET_MS) this.#watch();
-      else this.#askAlive();
+    this.#heard = false;
+    this.#asking = false;
+    this.#heardAt = this.#context.clock.elapsed();
+    this.#watchFor(QUIET_MS);
+  }
+
+  /** @param {number} ms */
+  #watchFor(ms) {
+    this.#arm(ms, () => {
+      const left = QUIET_MS - (this.#context.clock.elapsed() - this.#heardAt);
+      if (!this.#heard || left <= 0) return this.#askAlive(false);
+      this.#heard = false;
+      this.#watchFor(Math.min(left, QUIET_MS));
     });
   }
 
-  #askAlive() {
-    const asked = this.#context.clock.now();
+  /** @param {boolean} isAgain */
+  #askAlive(isAgain) {
+    const { clock } = this.#context;
+    const asked = clock.elapsed();
+    const wasAsking = this.#asking;
+    if (!wasAsking || isAgain) this.#heard = false;
+    this.#asking = true;
     this.send({ type: "ping" });
-    this.#cancelTimer();
-    this.#cancelTimer = this.#context.clock.after(ANSWER_MS, () => {
-      if (this.#heardAt >= asked) this.#watch();
+    if (wasAsking && !isAgain) return; // whoever asks often must not wait for ever
+    this.#arm(ANSWER_MS, () => {
+      if (this.#heard) this.#watch();
+      else if (!isAgain && clock.elapsed() - asked > ANSWER_MS + LATE_MS) this.#askAlive(true);
       else void this.#lost(1006, "silent");
     });
+  }
+
+  /** @param {number} ms @param {() => void} run */
+  #arm(ms, run) {
+    this.#cancelTimer();
+    this.#cancelTimer = this.#context.clock.after(ms, run);
   }
 
   #drop() {
     const socket = this.#socket;
     this.#attempts++;
     this.#cancelTimer();
+    this.#endRenewal();
     this.#socket = null;
-    this.#ready = false;
+    this.#ready = this.#asking = false;
     this.#offered = null;
     if (!socket) return;
     socket.onmessage = socket.onclose = null;
@@ -246,11 +341,12 @@ export class LiveSocket {
     } catch { /* it was not open yet */ }
   }
 
-  /** @param {import("./types.js").State} state @param {ChatError | null} error */
+  /** @param {import("./types.js").SocketState} state @param {ChatError | null} error */
   #become(state, error) {
     if (this.#state === "closed" && state !== "connecting") return;
-    const changed = state !== this.#state || error !== null;
+    const changed = state !== this.#state || !isSameReason(error, this.error);
     this.#state = state;
-    if (changed) this.#owner.state(state, error);
+    this.error = error;
+    if (changed) this.#owner.changed();
   }
 }

@@ -47,13 +47,30 @@
  */
 
 /**
+ * How the connection stands.
+ * @typedef {"connecting" | "live" | "degraded" | "reconnecting" | "refused" | "closed"} SocketState
+ */
+
+/**
  * - `connecting`: for the first time.
- * - `live`: everything there is has arrived.
+ * - `live`: everything there is has arrived, or is being loaded.
+ * - `incomplete`: connected, but what may have been missed cannot be loaded; that is tried again, see `error`.
  * - `degraded`: connected, but the server's live relay is cut; history is polled instead.
  * - `reconnecting`: the connection is gone, and made again; history is polled meanwhile.
- * - `refused`: the server does not let this participant in; see `error`.
+ * - `refused`: the server does not let this participant in, see `error`; it is asked again, ever more rarely.
  * - `closed`: by `close()`.
- * @typedef {"connecting" | "live" | "degraded" | "reconnecting" | "refused" | "closed"} State
+ * @typedef {SocketState | "incomplete"} State
+ */
+
+/**
+ * What may fail and is tried again then: the connection of a conversation or of the inbox, loading the messages of a
+ * conversation, the rows of the inbox or a presence, sending a message, telling what was received and read, renewing the token.
+ * @typedef {"connection" | "history" | "inbox" | "presence" | "send" | "receipts" | "token"} Work
+ */
+
+/**
+ * Something that is being tried again. `peer`: in which conversation; `chat.retrying` has it.
+ * @typedef {{ readonly work: Work, readonly error: ChatError, readonly peer?: Participant }} Retried
  */
 
 /**
@@ -81,6 +98,7 @@
 
 /**
  * Gives a token. Called for the first one, when one is about to end (`expiring`), and when the server refused one (`refused`).
+ * A token that does not come within half a minute is asked for again; it is still taken when it comes.
  * @callback TokenSource
  * @param {"first" | "expiring" | "refused"} reason
  * @returns {string | Promise<string>}
@@ -90,6 +108,7 @@
  * What passes the time; tests bring their own.
  * @typedef {object} Clock
  * @property {() => number} now Milliseconds since 1970.
+ * @property {() => number} [elapsed] Milliseconds since anything, by a clock that nobody sets; `now` unless given.
  * @property {(ms: number, run: () => void) => () => void} after Runs later, unless what it returns is called before.
  */
 

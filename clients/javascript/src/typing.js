@@ -7,12 +7,12 @@ export class Typing {
   #clock;
   #tell;
   #changed;
-  #toldAt = 0;
+  #toldAt = -Infinity;
   /** @type {(() => void) | null} */
   #cancel = null;
 
   /**
-   * @param {import("./types.js").Clock} clock
+   * @param {import("./clock.js").FullClock} clock
    * @param {() => boolean} tell Whether the other side could be told.
    * @param {() => void} changed The other side has begun or stopped.
    */
@@ -29,13 +29,14 @@ export class Typing {
 
   /** Somebody types here. */
   here() {
-    const now = this.#clock.now();
-    if (now - this.#toldAt >= EVERY_MS && this.#tell()) this.#toldAt = now;
+    const now = this.#clock.elapsed();
+    const since = now - this.#toldAt;
+    if ((since < 0 || since >= EVERY_MS) && this.#tell()) this.#toldAt = now;
   }
 
   /** What was typed here has been sent: what comes next is news again. */
   sent() {
-    this.#toldAt = 0;
+    this.#toldAt = -Infinity;
   }
 
   /** The other side types. */

@@ -1,15 +1,20 @@
 // Time that passes only when a test says so.
 
 export class FakeClock {
-  #now = 1_795_000_000_000;
+  #elapsed = 0;
+  #wall = 1_795_000_000_000;
   #timers = new Set();
 
   now() {
-    return this.#now;
+    return this.#wall + this.#elapsed;
+  }
+
+  elapsed() {
+    return this.#elapsed;
   }
 
   after(ms, run) {
-    const timer = { at: this.#now + Math.max(ms, 0), run };
+    const timer = { at: this.#elapsed + Math.max(ms, 0), run };
     this.#timers.add(timer);
     return () => void this.#timers.delete(timer);
   }
@@ -18,22 +23,37 @@ export class FakeClock {
     return this.#timers.size;
   }
 
+  /** Somebody sets the machine's clock. */
+  set(ms) {
+    this.#wall += ms;
+  }
+
+  /** The machine sleeps, and its steady clock with it. */
+  sleep(ms) {
+    this.#wall += ms;
+  }
+
+  /** The page is not let run, as in the background: what is due meanwhile comes late. */
+  stall(ms) {
+    this.#elapsed += ms;
+  }
+
   /** Until all that can happen without time passing has happened. */
   async settle() {
     for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
   }
 
   async advance(ms) {
-    const end = this.#now + ms;
+    const end = this.#elapsed + ms;
     for (;;) {
       await this.settle();
       const next = [...this.#timers].filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0];
       if (!next) break;
       this.#timers.delete(next);
-      this.#now = next.at;
+      this.#elapsed = Math.max(this.#elapsed, next.at);
       next.run();
     }
-    this.#now = end;
+    this.#elapsed = Math.max(this.#elapsed, end);
     await this.settle();
   }
 }

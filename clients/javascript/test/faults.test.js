@@ -1,12 +1,18 @@
-// Random faults, from a seed: sockets are cut, frames lost with the log, answers lost, the server away. Whatever happens, no
-// screen ever shows a message twice or out of order, a tick that goes back, and in the end everything is there.
+// Random faults, from a seed: sockets are cut, frames lost with the log, answers lost, the server away; pages of something in
+// between, tokens refused, short-lived or never given, clocks set, machines asleep, HTTP without sockets and the reverse, a slow
+// line. Whatever happens, no screen ever shows a message twice or out of order, a tick that goes back, or a message that failed
+// though the server did not refuse it; nothing is asked in a loop; and in the end everything is there, without a reload.
+//
+// Time is virtual. Each test's name has its seed: `SEED=17 node --test clients/javascript/test/faults.test.js` runs one alone.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { seeded } from "./clock.js";
-import { DOCTOR, PATIENT } from "./server.js";
+import { DOCTOR, PAGES, PATIENT, problem, token } from "./server.js";
 import { world } from "./world.js";
+
+const SEEDS = process.env.SEED ? [Number(process.env.SEED)] : Array.from({ length: 60 }, (_, index) => index + 1);
 
 /** As a relay that died: what is written meanwhile reaches no socket, and no cursor finds it. */
 function loseFrames(server, count) {
@@ -19,56 +25,158 @@ function loseFrames(server, count) {
 
 const RANK = { failed: -1, sending: 0, sent: 1, delivered: 2, read: 3 };
 
-for (let seed = 1; seed <= 40; seed++) {
+/** Tokens that a page's callback gives, or fails to give; and what server and gateway make of them. */
+class Issuer {
+  issued = 0;
+  calls = 0;
+  hangs = false;
+  fails = false;
+  refusesAll = false;
+  life = 3_600;
+  #clock;
+  #refused = new Set();
+  #ends = new Map();
+
+  constructor(clock) {
+    this.#clock = clock;
+  }
+
+  give = () => {
+    this.calls++;
+    if (this.hangs) return new Promise(() => {});
+    if (this.fails) throw new Error("the EHR is away");
+    return this.#issue();
+  };
+
+  #issue() {
+    const issued = token(DOCTOR, `t${++this.issued}`, { iat: 1_000, exp: 1_000 + this.life });
+    this.#ends.set(issued, this.#clock.elapsed() + this.life * 1_000);
+    return issued;
+  }
+
+  byHand() {
+    return this.#issue();
+  }
+
+  revokeAll() {
+    for (const issued of this.#ends.keys()) this.#refused.add(issued);
+  }
+
+  // As the set of refused tokens that the server asks.
+  has = (one) => this.refusesAll || this.#refused.has(one) || this.#clock.elapsed() >= (this.#ends.get(one) ?? 0);
+
+  /** The gateway warns before the end at a share of the life, and closes at the end. */
+  watch(socket) {
+    for (const timer of socket.timers ?? []) timer();
+    const left = (this.#ends.get(socket.token) ?? 0) - this.#clock.elapsed();
+    socket.timers = [
+      this.#clock.after(left * 0.75, () => socket.give({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" })),
+      this.#clock.after(left, () => socket.cut(4401)),
+    ];
+  }
+}
+
+for (const seed of SEEDS) {
   test(`random faults, seed ${seed}`, async () => {
     const random = seeded(seed);
-    const { clock, server, chat, open, shown } = await world({ chat: { random } });
+    const pick = (...all) => all[Math.floor(random() * all.length)];
+    let issuer;
+    const { clock, server, chat, open, shown } = await world({
+      prepare: (server) => {
+        issuer = new Issuer(server.clock);
+        server.refusedTokens = issuer;
+        const { give } = server.WebSocket.prototype;
+        server.WebSocket.prototype.give = function (frame) {
+          give.call(this, frame);
+          if (frame.type === "ready" || frame.type === "authenticated") issuer.watch(this);
+        };
+      },
+      chat: { random, token: () => issuer.give() },
+    });
     const conversation = open();
+    const inbox = chat.inbox();
     const announced = [];
     conversation.on("message", ({ id }) => announced.push(id));
     const written = [];
     let trouble = 0;
+    let page = null; // of something in between
+    let isHttpAway = false;
+    let areSocketsAway = false;
+    const answers = ["lost", "unheard", "silent", "deaf", { status: 503, body: { detail: "away" } }, problem(503, "away"), problem(429, "slowly", { headers: { "Retry-After": "1" } })];
     await clock.advance(random() * 1_000);
     loseFrames(server, Math.floor(random() * 3) * 30); // before anything else was there
-    server.answer = () => (random() < trouble ? (["lost", "unheard", { status: 503, body: { detail: "away" } }, { status: 429, body: {}, headers: { "Retry-After": "1" } }])[Math.floor(random() * 4)] : null);
-    server.handshake = () => random() >= trouble;
-    for (let step = 0; step < 150; step++) {
+    server.answer = () => (isHttpAway ? "lost" : page ? page() : random() < trouble ? pick(...answers) : null);
+    server.handshake = () => !areSocketsAway && !page && random() >= trouble;
+    for (let step = 0; step < 200; step++) {
       const dice = random();
-      if (dice < 0.25) { written.push(`mine ${step}`); conversation.send(`mine ${step}`); }
-      else if (dice < 0.45) server.write(PATIENT, `theirs ${step}`);
-      else if (dice < 0.5) server.write(DOCTOR, `other window ${step}`);
-      else if (dice < 0.6) server.receipt(random() < 0.5 ? "delivered" : "read", server.messages.filter((message) => message.sender_user_id && random() < 0.5).map(({ id }) => id));
-      else if (dice < 0.7) server.cutAll([1001, 1006, 4408][Math.floor(random() * 3)]);
-      else if (dice < 0.73) loseFrames(server, Math.floor(random() * 70));
-      else if (dice < 0.76) { server.ephemeral({ type: "degraded" }); }
-      else if (dice < 0.8) { server.ephemeral({ type: "resync" }); server.ephemeral({ type: "recovered" }); }
-      else if (dice < 0.84) trouble = trouble > 0 ? 0 : 0.6;
-      else if (dice < 0.88) conversation.markRead();
-      else if (server.log.length > 0 && dice < 0.92) for (const event of server.log.slice(-3)) server.ephemeral(event); // again
-      else await clock.advance(random() * 3_000);
+      if (dice < 0.2) { written.push(`mine ${step}`); conversation.send(`mine ${step}`); }
+      else if (dice < 0.35) server.write(PATIENT, `theirs ${step}`);
+      else if (dice < 0.39) server.write(DOCTOR, `other window ${step}`);
+      else if (dice < 0.46) server.receipt(random() < 0.5 ? "delivered" : "read", server.messages.filter((message) => message.sender_user_id && random() < 0.5).map(({ id }) => id));
+      else if (dice < 0.53) server.cutAll(pick(1001, 1006, 1013, 4408));
+      else if (dice < 0.56) loseFrames(server, Math.floor(random() * 70));
+      else if (dice < 0.59) server.ephemeral({ type: "degraded" });
+      else if (dice < 0.63) { server.ephemeral({ type: "resync" }); server.ephemeral({ type: "recovered" }); }
+      else if (dice < 0.66) trouble = trouble > 0 ? 0 : 0.6;
+      else if (dice < 0.69) conversation.markRead();
+      else if (dice < 0.71) for (const event of server.log.slice(-3)) server.ephemeral(event); // again
+      else if (dice < 0.74) { const [body, status] = [pick(...PAGES), pick(200, 400, 401, 403, 404, 422, 502)]; page = page ? null : () => body(status); }
+      else if (dice < 0.76) isHttpAway = !isHttpAway;
+      else if (dice < 0.78) areSocketsAway = !areSocketsAway;
+      else if (dice < 0.8) issuer.revokeAll();
+      else if (dice < 0.815) issuer.refusesAll = !issuer.refusesAll;
+      else if (dice < 0.83) issuer.life = pick(10, 60, 300, 3_600);
+      else if (dice < 0.84) issuer.hangs = !issuer.hangs;
+      else if (dice < 0.85) issuer.fails = !issuer.fails;
+      else if (dice < 0.86) chat.setToken(issuer.byHand());
+      else if (dice < 0.875) clock.set(pick(-1, 1) * random() * 86_400_000);
+      else if (dice < 0.89) clock.sleep(random() * 3_600_000);
+      else if (dice < 0.9) clock.stall(random() * 120_000);
+      else if (dice < 0.91) server.speed = server.speed === null ? 20_000 : null;
+      else {
+        const { length } = server.requests;
+        const { calls } = issuer;
+        const ms = pick(3_000, 10_000, 60_000) * random();
+        await clock.advance(ms);
+        assert.ok(server.requests.length - length < 60 + ms / 100, `${server.requests.length - length} requests in ${ms} ms`);
+        assert.ok(issuer.calls - calls < 6 + ms / 1_000, `${issuer.calls - calls} calls in ${ms} ms`);
+        if (conversation.state === "live") assert.equal(conversation.error, null);
+        else if (conversation.state !== "connecting" && conversation.state !== "reconnecting") assert.ok(conversation.error, conversation.state);
+      }
       await clock.settle();
     }
     trouble = 0;
+    page = null;
+    isHttpAway = areSocketsAway = issuer.hangs = issuer.fails = issuer.refusesAll = false;
+    server.speed = null;
     server.ephemeral({ type: "resync" });
     server.ephemeral({ type: "recovered" });
-    await clock.advance(120_000);
+    await clock.advance(180_000); // what the server refused is asked for every two minutes at least
 
-    assert.equal(conversation.state, "live");
+    assert.deepEqual([conversation.state, inbox.state], ["live", "live"]);
     assert.equal(chat.pending, 0);
     assert.deepEqual(conversation.messages.map(({ id }) => id), server.messages.map(({ id }) => id), "nothing lost, everything in order");
     assert.deepEqual(conversation.messages.map(({ read_at }) => read_at), server.messages.map(({ read_at }) => read_at), "receipts");
     const mine = server.messages.filter(({ content }) => content.startsWith("mine ")).map(({ content }) => content);
     assert.deepEqual(mine, written, "sent once each, in the order they were written");
     assert.equal(new Set(announced).size, announced.length, "announced once");
+    assert.equal(inbox.rows[0]?.last_message.id, server.messages.at(-1)?.id, "the inbox");
+    assert.equal(conversation.presence?.online, true);
+    assert.deepEqual(chat.retrying, [], "nothing is left that is tried again");
     const best = new Map();
     for (const screen of shown) {
       assert.equal(new Set(screen.map(({ key }) => key)).size, screen.length, "doubled");
       const seqs = screen.map(({ seq }) => seq ?? Infinity);
       assert.deepEqual(seqs, [...seqs].sort((a, b) => a - b), "out of order");
       for (const { key, status } of screen) {
+        assert.notEqual(status, "failed");
         assert.ok(RANK[status] >= (best.get(key) ?? -1), `tick went back to ${status}`);
         best.set(key, RANK[status]);
       }
     }
+    chat.close();
+    await clock.settle();
+    for (const socket of server.handshakes) for (const timer of socket.timers ?? []) timer();
+    assert.equal(clock.waiting, 0, "timers");
   });
 }

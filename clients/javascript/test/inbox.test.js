@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { PATIENT } from "./server.js";
+import { PATIENT, problem } from "./server.js";
 import { world } from "./world.js";
 
 const page = (rows, next_cursor = null) => ({ status: 200, body: { conversations: rows, next_cursor } });
@@ -95,7 +95,7 @@ test("presence is asked for once, then told", async () => {
   server.ephemeral({ type: "presence", ...PATIENT, online: false, last_seen_at: "2026-11-22T12:00:00Z" });
   assert.deepEqual(conversation.presence, { online: false, last_seen_at: "2026-11-22T12:00:00Z" });
   assert.deepEqual(heard, [{ ...PATIENT, online: false, last_seen_at: "2026-11-22T12:00:00Z" }]);
-  server.answer = ({ path }) => (path === "/chat/presence" ? { status: 404, body: {} } : null);
+  server.answer = ({ path }) => (path === "/chat/presence" ? problem(404, "nothing here") : null);
   assert.equal(await chat.presence(PATIENT), null);
 });
 

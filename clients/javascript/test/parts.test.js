@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { Backoff } from "../src/backoff.js";
 import { retryAfter } from "../src/http.js";
 import { readToken, uuidv7 } from "../src/index.js";
+import { problem } from "./server.js";
 import { world } from "./world.js";
 
 test("backoff: full jitter under a ceiling that doubles up to the cap", () => {
@@ -44,14 +45,14 @@ test("tokens: EHR roles, SMART on FHIR, and what is none", () => {
   for (const bad of ["", "nonsense", "a.b", "a.!!.c", "e30.bnVsbA.x"]) assert.throws(() => readToken(bad), { code: "token" });
 });
 
-test("problems become errors, whatever the server or something in between says", async () => {
+test("problems of the server become errors", async () => {
   const { clock, server, open } = await world();
   const conversation = open();
   await clock.advance(1_000);
-  server.answer = ({ path }) => (path === "/chat/send" ? { status: 409, body: { title: "Conflict", detail: "used before", request_id: "r7" } } : null);
-  await assert.rejects(conversation.send("x"), { name: "ChatError", status: 409, message: "used before", requestId: "r7", retryable: false });
-  server.answer = ({ path }) => (path === "/chat/send" ? { status: 418, body: "not a problem body" } : null);
-  await assert.rejects(conversation.send("y"), { status: 418 });
+  server.answer = ({ path }) => (path === "/chat/send" ? problem(409, "used before", { body: { request_id: "r7", code: "client_message_id_reused" } }) : null);
+  await assert.rejects(conversation.send("x"), {
+    name: "ChatError", status: 409, message: "used before", requestId: "r7", code: "client_message_id_reused", retryable: false, isForeign: false,
+  });
 });
 
 test("a server that does not answer is given up on, and asked again", async () => {

@@ -6,8 +6,8 @@ import { Buffer } from "node:buffer";
 export const DOCTOR = { user_id: "doc123" };
 export const PATIENT = { contact_id: "pat456" };
 
-export function token(who, name = "1") {
-  const claims = { sub: who.user_id ?? who.contact_id, role: who.user_id ? "user" : "contact", locations: ["loc1"], exp: 4102444800, jti: name };
+export function token(who, name = "1", more = {}) {
+  const claims = { sub: who.user_id ?? who.contact_id, role: who.user_id ? "user" : "contact", locations: ["loc1"], exp: 4102444800, jti: name, ...more };
   return `e30.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.${name}`;
 }
 
@@ -16,13 +16,35 @@ function whoIs(jwt) {
   return role === "user" ? { user_id: sub } : { contact_id: sub };
 }
 
+/** A failure as this server tells of it, and nobody else: see `Problem` in shared/src/problem.rs. */
+export function problem(status, detail, more = {}) {
+  return {
+    status, headers: { "Content-Type": "application/problem+json", ...more.headers },
+    body: { type: "about:blank", title: `Status ${status}`, status, detail, request_id: "r1", ...more.body },
+  };
+}
+
+/** Pages of something in between, which may come with any status. */
+export const PAGES = [
+  (status) => ({ status, headers: { "Content-Type": "text/html" }, text: "<!doctype html><title>Oops</title><h1>Nothing here</h1>" }),
+  (status) => ({ status, headers: { "Content-Type": "application/json" }, text: '{"error":"forbidden","message":"blocked by policy"}' }),
+  (status) => ({ status, headers: { "Content-Type": "application/problem+json" }, text: `{"type":"about:blank","title":"Blocked","status":${status},"detail":"not for you"}` }),
+  (status) => ({ status, headers: { "Content-Type": "application/problem+json" }, text: '{"title":"Blocked","status":299,"request_id":"x"}' }),
+  (status) => ({ status, headers: {}, text: "" }),
+];
+
 export class FakeServer {
   messages = [];
   log = []; // { cursor, frame }
   requests = []; // { method, path, query, body }
   handshakes = []; // { query, token, socket }
   refusedTokens = new Set();
-  /** May give an answer in place of the server's: { status, body, headers }, "lost" (nothing arrives), "unheard" (its answer does not). */
+  /** Bytes per second of every answer; null: as fast as can be. */
+  speed = null;
+  /**
+   * May give an answer in place of the server's: { status, body or text, headers }, "lost" (nothing arrives), "unheard" (its answer
+   * does not), "silent" (nothing ever comes), "deaf" (the same, and even the signal to give up is not heeded).
+   */
   answer = () => null;
   /** May refuse a handshake. */
   handshake = () => true;
@@ -71,10 +93,31 @@ export class FakeServer {
       const instead = await this.answer(request);
       if (instead === "lost") throw new TypeError("fetch failed");
       if (instead === "silent") return new Promise((_, reject) => init.signal.addEventListener("abort", () => reject(init.signal.reason)));
+      if (instead === "deaf") return new Promise(() => {});
       const answer = instead && instead !== "unheard" ? instead : this.#serve(request);
       if (instead === "unheard") throw new TypeError("fetch failed");
-      return new Response(answer.status === 204 ? null : JSON.stringify(answer.body), { status: answer.status, headers: answer.headers });
+      const text = answer.text ?? JSON.stringify(answer.body);
+      if (answer.status === 204) return new Response(null, { status: 204 });
+      return new Response(this.speed === null ? text : this.#slowly(text), { status: answer.status, headers: { "Content-Type": "application/json", ...answer.headers } });
     };
+  }
+
+  /** A piece of it every tenth of a second. */
+  #slowly(text) {
+    const bytes = new TextEncoder().encode(text);
+    const piece = Math.max(Math.floor(this.speed / 10), 1);
+    let at = 0;
+    let cancel = () => {};
+    return new ReadableStream({
+      pull: (controller) => new Promise((done) => {
+        cancel = this.clock.after(100, () => {
+          if (at < bytes.length) controller.enqueue(bytes.slice(at, (at += piece)));
+          if (at >= bytes.length) controller.close();
+          done();
+        });
+      }),
+      cancel: () => cancel(),
+    }, { highWaterMark: 0 });
   }
 
   get live() {
@@ -165,7 +208,7 @@ export class FakeServer {
   }
 
   #serve({ method, path, query, body, token }) {
-    if (this.refusedTokens.has(token)) return { status: 401, body: { title: "Unauthorized", detail: "token has expired", request_id: "r1" } };
+    if (this.refusedTokens.has(token)) return problem(401, "token has expired");
     const me = whoIs(token);
     switch (`${method} ${path}`) {
       case "GET /chat/history": {
@@ -177,7 +220,7 @@ export class FakeServer {
         return { status: 200, body: { conversation_id: "c1", messages: structuredClone(messages), has_more: found.length > messages.length } };
       }
       case "POST /chat/send": {
-        if (body.content === "refuse me") return { status: 422, body: { title: "Unprocessable Content", detail: "/content is odd", errors: [{ pointer: "/content", detail: "is odd" }] } };
+        if (body.content === "refuse me") return problem(422, "/content is odd", { body: { errors: [{ pointer: "/content", detail: "is odd" }] } });
         const known = this.messages.find((message) => message.client_message_id === body.client_message_id);
         if (known) return { status: 200, body: structuredClone(known) };
         return { status: 201, body: structuredClone(this.write(me, body.content, { client_message_id: body.client_message_id })) };
@@ -193,7 +236,7 @@ export class FakeServer {
       case "GET /chat/presence":
         return { status: 200, body: { participants: [{ ...(query.user_id ? { user_id: query.user_id } : { contact_id: query.contact_id }), online: true, last_seen_at: null }] } };
     }
-    return { status: 404, body: { title: "Not Found" } };
+    return problem(404, "there is nothing at this path");
   }
 }
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { connect } from "../src/index.js";
-import { DOCTOR, PATIENT, token } from "./server.js";
+import { DOCTOR, PATIENT, problem, token } from "./server.js";
 import { statuses, texts, world } from "./world.js";
 
 async function connected(options) {
@@ -143,7 +143,7 @@ test("a token callback that fails is asked again", async () => {
 test("a refused handshake: HTTP tells why", async () => {
   const forbidden = await world();
   forbidden.server.handshake = () => false;
-  forbidden.server.answer = () => ({ status: 403, body: { detail: "the token is not for this location" } });
+  forbidden.server.answer = () => problem(403, "the token is not for this location");
   const conversation = forbidden.open();
   await forbidden.clock.advance(1_000);
   assert.equal(conversation.state, "refused");

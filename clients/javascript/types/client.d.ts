@@ -1,5 +1,6 @@
 /**
- * Begins. Asks for the first token, to know who this is; needs no network otherwise.
+ * Begins. Asks for the first token, to know who this is; needs no network otherwise. Rejects when there is no token to be had
+ * within half a minute.
  * @param {import("./types.js").Options} options
  * @returns {Promise<Chat>}
  */
@@ -12,7 +13,7 @@ export function connect(options: import("./types.js").Options): Promise<Chat>;
  * @property {string} wsUrl
  * @property {new (url: string, protocols: string[]) => import("./types.js").WebSocketLike} WebSocket
  * @property {Credentials} credentials
- * @property {import("./types.js").Clock} clock
+ * @property {import("./clock.js").FullClock} clock
  * @property {() => number} random
  * @property {string} location_id
  * @property {Participant} me
@@ -20,31 +21,40 @@ export function connect(options: import("./types.js").Options): Promise<Chat>;
  * @property {number} maxMessages
  * @property {PresenceBook} presence
  * @property {(conversation: Conversation) => void} forget It is closed, and nothing of it waits to be sent.
- * @property {(error: ChatError) => void} trouble Something failed that is tried again.
+ * @property {() => void} partsChanged Something was closed.
+ * @property {(work: import("./types.js").Work, error: ChatError) => void} trouble Something failed that is tried again.
+ * @property {() => void} recovered Something that had failed has succeeded.
+ * @property {() => void} retryingChanged What is being tried again has changed.
  * @property {(expires_at: string) => void} expiring The token is about to end, and there is no other.
- * @property {(error: ChatError) => void} unauthorized The token is refused, and there is no other.
  */
 /**
  * @typedef {{
  *   expiring: { expires_at: string },
  *   unauthorized: ChatError,
  *   trouble: ChatError,
- *   presence: Participant & import("./types.js").Presence,
+ *   retrying: readonly import("./types.js").Retried[],
+ *   presence: Participant & { online: boolean | null, last_seen_at: string | null },
  * }} ChatEvents
- * `expiring`: the token ends in a minute; `unauthorized`: it has ended. Both only when there is no other to be had: give one to
- * `setToken`. `trouble`: something failed, and is tried again.
+ * `expiring`: the token is about to end; `unauthorized`: it is refused. Both only when there is no other to be had: give one to
+ * `setToken`. `trouble`: something failed, and is tried again. `retrying`: what is tried again has changed. `presence`: `online` is
+ * null when it is not known any more.
  */
 /** @extends {Emitter<ChatEvents>} */
 export class Chat extends Emitter<ChatEvents> {
-    /** Use `connect`. @param {Omit<Context, "presence" | "forget" | "trouble" | "expiring" | "unauthorized">} shared */
-    constructor(shared: Omit<Context, "presence" | "forget" | "trouble" | "expiring" | "unauthorized">);
+    /**
+     * Use `connect`.
+     * @param {Omit<Context, "presence" | "forget" | "partsChanged" | "trouble" | "recovered" | "retryingChanged" | "expiring">} shared
+     */
+    constructor(shared: Omit<Context, "presence" | "forget" | "partsChanged" | "trouble" | "recovered" | "retryingChanged" | "expiring">);
     /** Who this is. */
     get me(): import("./types.js").Participant;
     get location_id(): string;
     /** Messages that the server does not have yet, in all conversations: worth a warning before the page is left. */
     get pending(): number;
+    /** All that has failed and is being tried again, and why. The same array until something changes. */
+    get retrying(): readonly import("./types.js").Retried[];
     /**
-     * The conversation with somebody, opened. The same object until it is closed.
+     * The conversation with somebody, opened. The same object for all who ask, until each of them has closed it.
      * @param {{ user_id?: string, contact_id?: string }} peer
      * @returns {Conversation}
      */
@@ -52,7 +62,7 @@ export class Chat extends Emitter<ChatEvents> {
         user_id?: string;
         contact_id?: string;
     }): Conversation;
-    /** All conversations. The same object each time. @returns {Inbox} */
+    /** All conversations. The same object for all who ask, until each of them has closed it. @returns {Inbox} */
     inbox(): Inbox;
     /**
      * Whether somebody is online; null when the server does not tell.
@@ -72,7 +82,10 @@ export class Chat extends Emitter<ChatEvents> {
         user_id?: string;
         contact_id?: string;
     }): import("./types.js").Presence | null;
-    /** A fresh token for the same participant, for those who have no callback that gets one. @param {string} token */
+    /**
+     * A fresh token for the same participant, whoever got it. Throws if it can be none.
+     * @param {string} token
+     */
     setToken(token: string): void;
     /** Ends everything. What was not sent is lost, as `pending` tells before. */
     close(): void;
@@ -87,7 +100,7 @@ export type Context = {
     wsUrl: string;
     WebSocket: new (url: string, protocols: string[]) => import("./types.js").WebSocketLike;
     credentials: Credentials;
-    clock: import("./types.js").Clock;
+    clock: import("./clock.js").FullClock;
     random: () => number;
     location_id: string;
     me: Participant;
@@ -99,21 +112,30 @@ export type Context = {
      */
     forget: (conversation: Conversation) => void;
     /**
+     * Something was closed.
+     */
+    partsChanged: () => void;
+    /**
      * Something failed that is tried again.
      */
-    trouble: (error: ChatError) => void;
+    trouble: (work: import("./types.js").Work, error: ChatError) => void;
+    /**
+     * Something that had failed has succeeded.
+     */
+    recovered: () => void;
+    /**
+     * What is being tried again has changed.
+     */
+    retryingChanged: () => void;
     /**
      * The token is about to end, and there is no other.
      */
     expiring: (expires_at: string) => void;
-    /**
-     * The token is refused, and there is no other.
-     */
-    unauthorized: (error: ChatError) => void;
 };
 /**
- * `expiring`: the token ends in a minute; `unauthorized`: it has ended. Both only when there is no other to be had: give one to
- * `setToken`. `trouble`: something failed, and is tried again.
+ * `expiring`: the token is about to end; `unauthorized`: it is refused. Both only when there is no other to be had: give one to
+ * `setToken`. `trouble`: something failed, and is tried again. `retrying`: what is tried again has changed. `presence`: `online` is
+ * null when it is not known any more.
  */
 export type ChatEvents = {
     expiring: {
@@ -121,7 +143,11 @@ export type ChatEvents = {
     };
     unauthorized: ChatError;
     trouble: ChatError;
-    presence: Participant & import("./types.js").Presence;
+    retrying: readonly import("./types.js").Retried[];
+    presence: Participant & {
+        online: boolean | null;
+        last_seen_at: string | null;
+    };
 };
 import { Emitter } from "./events.js";
 import { Conversation } from "./conversation.js";

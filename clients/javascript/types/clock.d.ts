@@ -1,5 +1,11 @@
-/** @type {import("./types.js").Clock} */
-export const systemClock: import("./types.js").Clock;
+/**
+ * A clock that was given, with what it lacks.
+ * @param {import("./types.js").Clock} clock
+ * @returns {FullClock}
+ */
+export function completeClock(clock: import("./types.js").Clock): FullClock;
+/** @type {FullClock} */
+export const systemClock: FullClock;
 /** A wait that can be cut short. */
 export class Pause {
     /** @param {import("./types.js").Clock} clock */
@@ -9,7 +15,10 @@ export class Pause {
      * @returns {Promise<void>}
      */
     wait(ms: number): Promise<void>;
-    /** Whoever waits goes on now. */
+    /** The wait, if there is one, is over. */
     end(): void;
     #private;
 }
+export type FullClock = import("./types.js").Clock & {
+    elapsed: () => number;
+};

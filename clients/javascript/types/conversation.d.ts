@@ -1,5 +1,6 @@
 /** @typedef {import("./types.js").Message} Message */
 /** @typedef {import("./types.js").ServerMessage} ServerMessage */
+/** @typedef {import("./types.js").Work} Work */
 /**
  * @typedef {{
  *   change: void,
@@ -8,7 +9,8 @@
  *   error: ChatError,
  * }} ConversationEvents
  * `change`: something to show has changed; at most once a turn. `message`: one from the other side, or from another of one's own
- * windows, that came after the conversation was opened; once each, by `seq`.
+ * windows, that came after the conversation was opened; once each, by `seq`. `error`: the server refuses to give the messages, or
+ * a frame; where that can be tried again it is.
  */
 /** @extends {Emitter<ConversationEvents>} */
 export class Conversation extends Emitter<ConversationEvents> {
@@ -25,9 +27,12 @@ export class Conversation extends Emitter<ConversationEvents> {
     get loaded(): boolean;
     /** Whether there are older ones, for `history()` to load. */
     get hasMore(): boolean;
+    /** @returns {import("./types.js").State} */
     get state(): import("./types.js").State;
     /** Why the state is not `live`, as far as is known. */
     get error(): ChatError | null;
+    /** What has failed and is being tried again, and why. The same array until something changes. */
+    get retrying(): readonly import("./types.js").Retried[];
     /** Whether the other side is typing. */
     get peerTyping(): boolean;
     /** The other side's presence; null when the server does not tell. */
@@ -36,10 +41,10 @@ export class Conversation extends Emitter<ConversationEvents> {
     get pending(): number;
     /**
      * Sends. The message is in `messages` at once; it is tried until the server has it, in the order of the calls.
-     * @param {string} content 1 to 8,000 characters.
+     * @param {string} text 1 to 8,000 characters. Half a character (a lone surrogate, as of an emoji that was cut) becomes U+FFFD.
      * @returns {Promise<Message>} Resolves once the server has it. Whoever shows `messages` need not wait for it.
      */
-    send(content: string): Promise<Message>;
+    send(text: string): Promise<Message>;
     /**
      * Tries a failed message again, as the same message.
      * @param {Message} message
@@ -47,7 +52,7 @@ export class Conversation extends Emitter<ConversationEvents> {
      */
     retry(message: Message): Promise<Message>;
     /**
-     * Takes a message back that has failed, or waits behind others.
+     * Takes a message back that has failed, waits behind others, or is kept from the server by something in between.
      * @param {Message} message
      * @returns {boolean} false when the server may have it already.
      */
@@ -65,14 +70,19 @@ export class Conversation extends Emitter<ConversationEvents> {
     markRead(which?: readonly Message[]): Promise<void>;
     /** Tells the other side that somebody types here. Call it on every keystroke; it is passed on now and then. */
     typing(): void;
-    /** Ends the connection. Messages on their way are still sent. */
+    /**
+     * Ends the use that one call of `chat.conversation` began. With the last use the connection ends; messages on their way are
+     * still sent.
+     */
     close(): void;
-    /** For `Chat`: back from `close()`, before the last message was sent. @internal */
+    /** For `Chat`: somebody else uses it as well; or it is back from `close()`, before the last message was sent. @internal */
     reopen(): void;
     /** For `Chat`: ends everything. @internal */
     abandon(): void;
     /** For `Chat`: the network or a token is back. @internal */
     hurry(): void;
+    /** For `Chat`: other work has succeeded. @internal @param {boolean} hadFailed */
+    nudge(hadFailed: boolean): void;
     /** For `Chat`: a fresh token. @internal @param {string} token */
     offer(token: string): void;
     /** For `Chat`: presence has changed. @internal @param {import("./types.js").Participant} who */
@@ -81,9 +91,11 @@ export class Conversation extends Emitter<ConversationEvents> {
 }
 export type Message = import("./types.js").Message;
 export type ServerMessage = import("./types.js").ServerMessage;
+export type Work = import("./types.js").Work;
 /**
  * `change`: something to show has changed; at most once a turn. `message`: one from the other side, or from another of one's own
- * windows, that came after the conversation was opened; once each, by `seq`.
+ * windows, that came after the conversation was opened; once each, by `seq`. `error`: the server refuses to give the messages, or
+ * a frame; where that can be tried again it is.
  */
 export type ConversationEvents = {
     change: void;

@@ -1,18 +1,51 @@
+/** @typedef {"first" | "expiring" | "refused"} Reason */
 export class Credentials {
-    /** @param {string | import("./types.js").TokenSource} source */
-    constructor(source: string | import("./types.js").TokenSource);
-    /** Calls `listener` with each token that takes the place of another. @param {(token: string) => void} listener */
-    onChange(listener: (token: string) => void): void;
+    /**
+     * @param {string | import("./types.js").TokenSource} source
+     * @param {{ clock: import("./clock.js").FullClock, random: () => number }} context
+     */
+    constructor(source: string | import("./types.js").TokenSource, { clock, random }: {
+        clock: import("./clock.js").FullClock;
+        random: () => number;
+    });
+    /** The token in force; empty when there is none yet. */
+    get token(): string;
+    /** From now on, tokens of others are not taken. @param {import("./types.js").Participant | null} owner */
+    belongTo(owner: import("./types.js").Participant | null): void;
+    /**
+     * `changed`: a token took the place of another. `released`: work that waits for a token should be tried.
+     * @param {{ changed: (token: string) => void, released: () => void }} listener
+     */
+    listen(listener: {
+        changed: (token: string) => void;
+        released: () => void;
+    }): void;
     /** @returns {Promise<string>} */
     current(): Promise<string>;
     /**
-     * Another token than `used`, or null when there is none to be had.
+     * Another token than `used`, or null when there is none to be had now.
      * @param {string} used
      * @param {"expiring" | "refused"} reason
      * @returns {Promise<string | null>}
      */
     renew(used: string, reason: "expiring" | "refused"): Promise<string | null>;
-    /** A token that came on its own. @param {string} token */
-    set(token: string): void;
+    /**
+     * Milliseconds until `used` may be renewed though it has not been refused.
+     * @param {string} used
+     */
+    renewalDelay(used: string): number;
+    /** A token that came on its own. @param {string} given */
+    set(given: string): void;
+    /** The server has answered to it. @param {string} token */
+    accepted(token: string): void;
+    /** The server has refused it. @param {string} token */
+    refused(token: string): void;
+    /**
+     * Something in between has refused a request. It may check tokens itself.
+     * @returns {boolean} Whether another token is worth a try.
+     */
+    refusedInBetween(): boolean;
+    close(): void;
     #private;
 }
+export type Reason = "first" | "expiring" | "refused";

@@ -4,7 +4,8 @@
  * @property {(messages: ServerMessage[], isOld: boolean) => void} take A page. `isOld`: it is older than what was announced, or begins everything.
  * @property {() => void} changed `loaded` or `hasMore` has.
  * @property {() => void} rested Nothing is being loaded.
- * @property {(error: import("./errors.js").ChatError) => void} failed It is not tried again.
+ * @property {(error: import("./errors.js").ChatError) => void} failed It is tried again.
+ * @property {() => void} worked It has failed before, and has not now.
  */
 export class History {
     /**
@@ -18,6 +19,8 @@ export class History {
     loaded: boolean;
     /** Whether there are older ones. */
     hasMore: boolean;
+    /** Why the newest messages could not be loaded, while that is tried again. */
+    get error(): import("./errors.js").ChatError | null;
     /** `seq` of the first one that is missing and being loaded at this moment; Infinity when there is none. */
     get awaited(): number;
     /** Something may have been missed. */
@@ -27,6 +30,8 @@ export class History {
     /** Nobody tells what is new. @param {boolean} on */
     poll(on: boolean): void;
     hurry(): void;
+    /** @param {boolean} hadFailed */
+    nudge(hadFailed: boolean): void;
     /** What is under way is not taken any more. */
     close(): void;
     /** A message came by the socket: those before it should be there, or come in a moment. */
@@ -50,7 +55,11 @@ export type Owner = {
      */
     rested: () => void;
     /**
-     * It is not tried again.
+     * It is tried again.
      */
     failed: (error: import("./errors.js").ChatError) => void;
+    /**
+     * It has failed before, and has not now.
+     */
+    worked: () => void;
 };

@@ -1,10 +1,6 @@
-/**
- * Seconds, or a date (RFC 9110 §10.2.3), as milliseconds from now.
- * @param {string | null} text
- * @param {number} now
- */
-export function retryAfter(text: string | null, now: number): number | null;
+export { retryAfter } from "./answer.js";
 /** @typedef {{ [name: string]: string | number | undefined }} Query */
+/** @typedef {import("./answer.js").Shape} Shape */
 export class Http {
     /**
      * @param {string} base
@@ -13,18 +9,22 @@ export class Http {
      * @param {import("./types.js").Clock} clock
      */
     constructor(base: string, fetch: (input: string, init: RequestInit) => Promise<Response>, credentials: import("./credentials.js").Credentials, clock: import("./types.js").Clock);
+    /** Called after each answer that was a success. @type {() => void} */
+    succeeded: () => void;
     /**
      * @param {string} path
      * @param {Query} query
+     * @param {Shape} shape What the answer must be.
      * @returns {Promise<any>}
      */
-    get(path: string, query: Query): Promise<any>;
-    /** @param {string} path @param {object} body @returns {Promise<any>} */
-    post(path: string, body: object): Promise<any>;
-    /** @param {string} path @param {object} body @returns {Promise<any>} */
-    put(path: string, body: object): Promise<any>;
+    get(path: string, query: Query, shape: Shape): Promise<any>;
+    /** @param {string} path @param {object} body @param {Shape} shape @returns {Promise<any>} */
+    post(path: string, body: object, shape: Shape): Promise<any>;
+    /** @param {string} path @param {object} body @param {Shape} shape @returns {Promise<any>} */
+    put(path: string, body: object, shape: Shape): Promise<any>;
     #private;
 }
 export type Query = {
     [name: string]: string | number | undefined;
 };
+export type Shape = import("./answer.js").Shape;

@@ -1,6 +1,8 @@
 /** @typedef {import("./types.js").InboxRow} InboxRow */
 /** @typedef {import("./types.js").ServerConversation} ServerConversation */
-/** @typedef {{ change: void, state: import("./types.js").State, error: import("./errors.js").ChatError }} InboxEvents */
+/** @typedef {import("./types.js").Work} Work */
+/** @typedef {import("./errors.js").ChatError} ChatError */
+/** @typedef {{ change: void, state: import("./types.js").State, error: ChatError }} InboxEvents */
 /** @extends {Emitter<InboxEvents>} */
 export class Inbox extends Emitter<InboxEvents> {
     /** @param {import("./client.js").Context} context */
@@ -13,15 +15,26 @@ export class Inbox extends Emitter<InboxEvents> {
     get hasMore(): boolean;
     /** Unread messages in all rows that are loaded. */
     get unread(): number;
+    /** @returns {import("./types.js").State} */
     get state(): import("./types.js").State;
     /** Why the state is not `live`, as far as is known. */
     get error(): import("./errors.js").ChatError | null;
+    /** What has failed and is being tried again, and why. The same array until something changes. */
+    get retrying(): readonly import("./types.js").Retried[];
+    /** Whether it was closed. @internal */
+    get isClosed(): boolean;
     /** Loads the next page. @returns {Promise<boolean>} Whether there are still more. */
     more(): Promise<boolean>;
-    /** For `Chat`. @internal */
+    /** Ends the use that one call of `chat.inbox` began. With the last use the connection ends. */
     close(): void;
+    /** For `Chat`: somebody else uses it as well. @internal */
+    share(): void;
+    /** For `Chat`: ends it for all. @internal */
+    abandon(): void;
     /** For `Chat`: the network or a token is back. @internal */
     hurry(): void;
+    /** For `Chat`: other work has succeeded. @internal @param {boolean} hadFailed */
+    nudge(hadFailed: boolean): void;
     /** For `Chat`: a fresh token. @internal @param {string} token */
     offer(token: string): void;
     /** For `Chat`: a conversation has changed. Where no socket tells what became of its row, it is loaded. @internal */
@@ -30,9 +43,11 @@ export class Inbox extends Emitter<InboxEvents> {
 }
 export type InboxRow = import("./types.js").InboxRow;
 export type ServerConversation = import("./types.js").ServerConversation;
+export type Work = import("./types.js").Work;
+export type ChatError = import("./errors.js").ChatError;
 export type InboxEvents = {
     change: void;
     state: import("./types.js").State;
-    error: import("./errors.js").ChatError;
+    error: ChatError;
 };
 import { Emitter } from "./events.js";

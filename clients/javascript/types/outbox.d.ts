@@ -11,6 +11,7 @@
  * @property {(message: import("./types.js").ServerMessage) => Message} sent The server's answer; returns it as it is shown.
  * @property {(entry: Entry, error: ChatError) => void} failed It will not be tried again.
  * @property {(error: ChatError) => void} waiting It will be.
+ * @property {() => void} moving Nothing waits for another try any more.
  */
 export class Outbox {
     /**
@@ -29,13 +30,16 @@ export class Outbox {
     /** The server has it, as another way has told. @param {Message} message */
     confirm(message: Message): void;
     /**
-     * Takes back one that is not under way.
+     * Takes back one that is not under way; or one that waits because something in between will not let it through (a firewall
+     * that dislikes a word would otherwise hold up all behind it).
      * @param {string} client_message_id
      * @returns {boolean}
      */
     discard(client_message_id: string): boolean;
-    /** No reason to wait any longer. */
+    /** Something has changed for the better. */
     hurry(): void;
+    /** Other work has succeeded. @param {boolean} hadFailed Before. */
+    nudge(hadFailed: boolean): void;
     close(): void;
     #private;
 }
@@ -62,5 +66,9 @@ export type Owner = {
      * It will be.
      */
     waiting: (error: ChatError) => void;
+    /**
+     * Nothing waits for another try any more.
+     */
+    moving: () => void;
 };
 import { ChatError } from "./errors.js";

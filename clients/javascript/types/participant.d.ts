@@ -42,4 +42,18 @@ export function readToken(token: string): {
     locations: string[];
     expiresAt: number | null;
 };
+/**
+ * A token that can be sent: in a header and as a subprotocol, where a line break or a space would break the request or the
+ * handshake without a reason that anybody could read.
+ * @param {unknown} given
+ * @param {Participant | null} owner Whose it must be; null when it may be anybody's.
+ * @returns {string}
+ */
+export function checkToken(given: unknown, owner?: Participant | null): string;
+/**
+ * How long a token lives, in milliseconds, by the clock of who issued it; null when it does not say.
+ * @param {string} token
+ * @returns {number | null}
+ */
+export function lifeOf(token: string): number | null;
 export type Participant = import("./types.js").Participant;

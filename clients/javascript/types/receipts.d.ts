@@ -1,11 +1,17 @@
 /** @typedef {"delivered" | "read"} Kind */
 /** @typedef {{ id: string, delivered_at: string | null, read_at: string | null }} Marked */
+/**
+ * @typedef {object} Owner
+ * @property {(marked: Marked[]) => void} marked The server's answers.
+ * @property {(error: import("./errors.js").ChatError) => void} waiting It is tried again.
+ * @property {() => void} over It is not tried again any more.
+ */
 export class Receipts {
     /**
      * @param {import("./client.js").Context} context
-     * @param {(marked: Marked[]) => void} marked The server's answers.
+     * @param {Owner} owner
      */
-    constructor({ http, clock, random }: import("./client.js").Context, marked: (marked: Marked[]) => void);
+    constructor({ http, clock, random }: import("./client.js").Context, owner: Owner);
     /**
      * Resolves once the server has them; rejects when it will not take them.
      * @param {Kind} kind
@@ -13,7 +19,10 @@ export class Receipts {
      * @returns {Promise<void>}
      */
     mark(kind: Kind, ids: readonly string[]): Promise<void>;
+    /** Something has changed for the better. */
     hurry(): void;
+    /** Other work has succeeded. @param {boolean} hadFailed Before. */
+    nudge(hadFailed: boolean): void;
     /** What waits is told at once: whoever reads something and leaves has read it. But it is tried once only. */
     close(): void;
     reopen(): void;
@@ -24,4 +33,18 @@ export type Marked = {
     id: string;
     delivered_at: string | null;
     read_at: string | null;
+};
+export type Owner = {
+    /**
+     * The server's answers.
+     */
+    marked: (marked: Marked[]) => void;
+    /**
+     * It is tried again.
+     */
+    waiting: (error: import("./errors.js").ChatError) => void;
+    /**
+     * It is not tried again any more.
+     */
+    over: () => void;
 };

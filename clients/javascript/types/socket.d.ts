@@ -3,7 +3,9 @@
  * @property {() => Record<string, string>} query What the socket is for.
  * @property {() => Promise<unknown>} probe The same question over HTTP: tells why a handshake was refused, which browsers do not.
  * @property {(frame: any) => void} frame
- * @property {(state: import("./types.js").State, error: ChatError | null) => void} state
+ * @property {() => void} changed State or error has.
+ * @property {(work: import("./types.js").Work, error: ChatError) => void} failed It is tried again.
+ * @property {(work: import("./types.js").Work) => void} over It is not tried again any more.
  */
 export class LiveSocket {
     /**
@@ -11,11 +13,17 @@ export class LiveSocket {
      * @param {Owner} owner
      */
     constructor(context: import("./client.js").Context, owner: Owner);
-    get state(): import("./types.js").State;
+    /** @type {ChatError | null} Why there is no connection, as far as that is known. */
+    error: ChatError | null;
+    get state(): import("./types.js").SocketState;
+    /** Whether nobody tells at the moment what happens. */
+    get isCut(): boolean;
     open(): void;
     close(): void;
     /** Something has changed for the better (network, token): no reason to wait any longer. */
     hurry(): void;
+    /** Other work has succeeded. @param {boolean} hadFailed Before. */
+    nudge(hadFailed: boolean): void;
     /**
      * @param {object} frame
      * @returns {boolean} Whether it was handed to the network.
@@ -35,6 +43,17 @@ export type Owner = {
      */
     probe: () => Promise<unknown>;
     frame: (frame: any) => void;
-    state: (state: import("./types.js").State, error: ChatError | null) => void;
+    /**
+     * State or error has.
+     */
+    changed: () => void;
+    /**
+     * It is tried again.
+     */
+    failed: (work: import("./types.js").Work, error: ChatError) => void;
+    /**
+     * It is not tried again any more.
+     */
+    over: (work: import("./types.js").Work) => void;
 };
 import { ChatError } from "./errors.js";

@@ -69,14 +69,32 @@ export type Message = {
     read_at: string | null;
 };
 /**
+ * How the connection stands.
+ */
+export type SocketState = "connecting" | "live" | "degraded" | "reconnecting" | "refused" | "closed";
+/**
  * - `connecting`: for the first time.
- * - `live`: everything there is has arrived.
+ * - `live`: everything there is has arrived, or is being loaded.
+ * - `incomplete`: connected, but what may have been missed cannot be loaded; that is tried again, see `error`.
  * - `degraded`: connected, but the server's live relay is cut; history is polled instead.
  * - `reconnecting`: the connection is gone, and made again; history is polled meanwhile.
- * - `refused`: the server does not let this participant in; see `error`.
+ * - `refused`: the server does not let this participant in, see `error`; it is asked again, ever more rarely.
  * - `closed`: by `close()`.
  */
-export type State = "connecting" | "live" | "degraded" | "reconnecting" | "refused" | "closed";
+export type State = SocketState | "incomplete";
+/**
+ * What may fail and is tried again then: the connection of a conversation or of the inbox, loading the messages of a
+ * conversation, the rows of the inbox or a presence, sending a message, telling what was received and read, renewing the token.
+ */
+export type Work = "connection" | "history" | "inbox" | "presence" | "send" | "receipts" | "token";
+/**
+ * Something that is being tried again. `peer`: in which conversation; `chat.retrying` has it.
+ */
+export type Retried = {
+    readonly work: Work;
+    readonly error: ChatError;
+    readonly peer?: Participant;
+};
 export type ServerConversation = {
     conversation_id: string;
     location_id: string;
@@ -100,6 +118,7 @@ export type Presence = {
 };
 /**
  * Gives a token. Called for the first one, when one is about to end (`expiring`), and when the server refused one (`refused`).
+ * A token that does not come within half a minute is asked for again; it is still taken when it comes.
  */
 export type TokenSource = (reason: "first" | "expiring" | "refused") => string | Promise<string>;
 /**
@@ -110,6 +129,10 @@ export type Clock = {
      * Milliseconds since 1970.
      */
     now: () => number;
+    /**
+     * Milliseconds since anything, by a clock that nobody sets; `now` unless given.
+     */
+    elapsed?: (() => number) | undefined;
     /**
      * Runs later, unless what it returns is called before.
      */

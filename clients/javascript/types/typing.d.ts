@@ -1,10 +1,10 @@
 export class Typing {
     /**
-     * @param {import("./types.js").Clock} clock
+     * @param {import("./clock.js").FullClock} clock
      * @param {() => boolean} tell Whether the other side could be told.
      * @param {() => void} changed The other side has begun or stopped.
      */
-    constructor(clock: import("./types.js").Clock, tell: () => boolean, changed: () => void);
+    constructor(clock: import("./clock.js").FullClock, tell: () => boolean, changed: () => void);
     /** Whether the other side types. */
     get active(): boolean;
     /** Somebody types here. */

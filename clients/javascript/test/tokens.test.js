@@ -1,0 +1,236 @@
+// Tokens that are refused, short, late, malformed, or somebody else's.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { connect } from "../src/index.js";
+import { FakeClock } from "./clock.js";
+import { DOCTOR, PATIENT, token } from "./server.js";
+import { statuses, world } from "./world.js";
+
+/** Fresh ones, each another. */
+function source(life) {
+  const asked = [];
+  const give = (reason) => { asked.push(reason); return token(DOCTOR, `t${asked.length}`, life && { iat: 1_000, exp: 1_000 + life }); };
+  return { asked, give };
+}
+
+/** A gateway that says of every token that it ends, as soon as it has seen it. */
+function alwaysExpiring(server) {
+  const { give } = server.WebSocket.prototype;
+  server.WebSocket.prototype.give = function (frame) {
+    give.call(this, frame);
+    if (frame.type === "ready" || frame.type === "authenticated") server.clock.after(1, () => give.call(this, { type: "expiring", expires_at: "2026-11-22T13:00:00Z" }));
+  };
+}
+
+test("fresh tokens that are all refused: callback and server are asked ever more rarely, and all is well when they are taken", async () => {
+  const { asked, give } = source();
+  const { clock, server, chat, open } = await world({ chat: { token: give } });
+  const conversation = open();
+  const inbox = chat.inbox();
+  await clock.advance(1_000);
+  let areRefused = true;
+  Object.defineProperty(server, "refusedTokens", { value: { has: () => areRefused, add() {} } });
+  server.cutAll(4401);
+  const sent = conversation.send("waits");
+  await clock.advance(60_000);
+  assert.ok(asked.length >= 3 && asked.length < 12, `${asked.length} calls in a minute`);
+  assert.ok(server.requests.length < 60, `${server.requests.length} requests in a minute`);
+  assert.deepEqual([conversation.state, inbox.state, statuses(conversation)], ["refused", "refused", ["sending"]]);
+  const { length } = asked;
+  await clock.advance(600_000);
+  assert.ok(asked.length - length < 25, `${asked.length - length} calls in ten minutes`);
+  areRefused = false;
+  await clock.advance(60_000);
+  assert.deepEqual([conversation.state, inbox.state, (await sent).status], ["live", "live", "sent"]);
+});
+
+test("a page that answers `unauthorized` with one refused token after the other does not make a loop", async () => {
+  const { clock, server, chat, open } = await world();
+  open();
+  await clock.advance(1_000);
+  let given = 0;
+  Object.defineProperty(server, "refusedTokens", { value: { has: () => true } });
+  chat.on("unauthorized", () => { given++; queueMicrotask(() => chat.setToken(token(DOCTOR, `given ${given}`.replace(" ", "-")))); });
+  server.cutAll(4401);
+  const { length } = server.requests;
+  await clock.advance(120_000);
+  assert.ok(given > 3 && given < 30, `${given} tokens in two minutes`);
+  assert.ok(server.requests.length - length < 100, `${server.requests.length - length} requests`);
+});
+
+test("a gateway that takes no token while the API takes all does not make a loop", async () => {
+  const { asked, give } = source();
+  const { clock, server, open } = await world({ chat: { token: give } });
+  open();
+  await clock.advance(1_000);
+  const end = clock.now() + 120_000;
+  const { length } = server.handshakes;
+  while (clock.now() < end) { server.cutAll(4401); await clock.advance(50); }
+  assert.ok(server.handshakes.length - length < 40, `${server.handshakes.length - length} handshakes`);
+  assert.ok(asked.length < 40, `${asked.length} calls`);
+});
+
+test("a gateway that always goes away does not make a loop", async () => {
+  const { clock, server, open } = await world();
+  open();
+  await clock.advance(1_000);
+  const end = clock.now() + 120_000;
+  const { length } = server.handshakes;
+  while (clock.now() < end) { server.cutAll(1001); await clock.advance(50); }
+  assert.ok(server.handshakes.length - length < 30, `${server.handshakes.length - length} handshakes`);
+});
+
+for (const [life, least, most] of [[4, 300, 620], [60, 20, 42], [300, 6, 15], [3_600, 6, 15], [undefined, 30, 62]]) {
+  test(`tokens of ${life ?? "unknown"} seconds at a gateway that says at once that they end: renewed at a measured pace`, async () => {
+    const { asked, give } = source(life);
+    const { clock, server, chat, open } = await world({ chat: { token: give }, prepare: alwaysExpiring });
+    open();
+    open({ user_id: "nurse7" });
+    chat.inbox();
+    await clock.advance(600_000);
+    assert.ok(asked.length >= least && asked.length <= most, `${asked.length} calls in ten minutes`);
+    assert.equal(server.handshakes.length, 3, "on the open sockets");
+    assert.ok(asked.slice(1).every((reason) => reason === "expiring"));
+  });
+}
+
+for (const lead of [0.02, 0.25, 0.5, 0.9]) {
+  test(`\`expiring\` at ${lead} of a token's life before its end: each token is renewed once, and the socket stays`, async () => {
+    const life = 40;
+    const { asked, give } = source(life);
+    const { clock, server, open } = await world({
+      chat: { token: give },
+      prepare: (server) => {
+        const { give } = server.WebSocket.prototype;
+        server.WebSocket.prototype.give = function (frame) {
+          give.call(this, frame);
+          if (frame.type !== "ready" && frame.type !== "authenticated") return;
+          this.ends?.();
+          const warn = server.clock.after(life * (1 - lead) * 1_000, () => this.give({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" }));
+          const end = server.clock.after(life * 1_000, () => this.cut(4401));
+          this.ends = () => { warn(); end(); };
+        };
+      },
+    });
+    open();
+    await clock.advance(600_000);
+    assert.ok(asked.length <= 600 / (life / 4) + 2, `${asked.length} calls`);
+    assert.deepEqual([server.handshakes.length, new Set(asked.slice(1))], [1, new Set(["expiring"])]);
+  });
+}
+
+test("a renewal that fails is tried again before the token ends, and says so meanwhile", async () => {
+  let calls = 0;
+  const { clock, server, chat, open } = await world({
+    chat: { token: () => { calls++; if (calls > 1 && calls < 4) throw new Error("the EHR is away"); return token(DOCTOR, `t${calls}`); } },
+  });
+  const conversation = open();
+  await clock.advance(1_000);
+  const troubles = [];
+  chat.on("trouble", ({ work, code, message }) => troubles.push([work, code, message]));
+  server.ephemeral({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
+  await clock.settle();
+  assert.deepEqual(conversation.retrying.map(({ work }) => work), ["token"]);
+  await clock.advance(20_000);
+  assert.deepEqual([calls, server.handshakes.length, server.live[0].token, conversation.retrying], [4, 1, token(DOCTOR, "t4"), []]);
+  assert.deepEqual(troubles, Array(2).fill(["token", "token", "the EHR is away"]));
+});
+
+test("a token callback that never answers holds nothing up: another token from anywhere releases all who wait", async () => {
+  let calls = 0;
+  const { clock, server, chat, open } = await world({ chat: { token: () => (++calls === 1 ? token(DOCTOR) : new Promise(() => {})) } });
+  const conversation = open();
+  const inbox = chat.inbox();
+  await clock.advance(1_000);
+  server.refusedTokens.add(token(DOCTOR));
+  server.cutAll(4401);
+  const sent = conversation.send("waits");
+  await clock.advance(5_000);
+  assert.equal(calls, 2);
+  chat.setToken(token(DOCTOR, "by-hand"));
+  await clock.advance(1_000);
+  assert.deepEqual([conversation.state, inbox.state, (await sent).status], ["live", "live", "sent"]);
+});
+
+test("a token callback that does not answer in half a minute is asked again, and its answer is taken when it comes at last", async () => {
+  for (const isLate of [false, true]) {
+    const give = [];
+    const { clock, server, chat, open } = await world({ chat: { token: () => (give.push(null) === 1 ? token(DOCTOR) : new Promise((resolve) => { give[give.length - 1] = resolve; })) } });
+    const conversation = open();
+    await clock.advance(1_000);
+    const troubles = [];
+    chat.on("trouble", (error) => troubles.push(error));
+    server.refusedTokens.add(token(DOCTOR));
+    server.cutAll(4401);
+    await clock.advance(29_000);
+    assert.equal(give.length, 2);
+    await clock.advance(60_000);
+    assert.ok(give.length > 2 && give.length < 6, `${give.length} calls`);
+    assert.ok(troubles.some(({ code, message }) => code === "token" && /in time/.test(message)));
+    give.at(isLate ? 1 : -1)(token(DOCTOR, "t2"));
+    await clock.advance(60_000);
+    assert.equal(conversation.state, "live", isLate ? "late" : "again");
+  }
+});
+
+test("connecting does not wait for ever for a first token", async () => {
+  const clock = new FakeClock();
+  const connecting = connect({ url: "http://chat.test", token: () => new Promise(() => {}), WebSocket: class {}, clock });
+  let error = null;
+  connecting.catch((thrown) => { error = thrown; });
+  await clock.advance(29_000);
+  assert.equal(error, null);
+  await clock.advance(2_000);
+  assert.equal(error.code, "token");
+  assert.equal(clock.waiting, 0);
+});
+
+for (const [name, bad] of [
+  ["a line break at its end", `${token(DOCTOR)}\n`], ["a space before it", ` ${token(DOCTOR)}`], ["CR LF in it", token(DOCTOR).replace(".", ".\r\n")],
+  ["a comma", `${token(DOCTOR)},x`], ["a scheme", `Bearer ${token(DOCTOR)}`], ["letters of another alphabet", `${token(DOCTOR)}é`],
+  ["a NUL", `${token(DOCTOR)}\0`], ["nothing in it", ""], ["no text", undefined], ["a number", 5], ["an object", { token: token(DOCTOR) }],
+]) {
+  test(`a token with ${name} is refused where it comes in, without being repeated`, async () => {
+    const isClear = (error) => error.name === "ChatError" && error.code === "token" && error.message.length > 20 && !error.message.includes(token(DOCTOR).slice(4));
+    await assert.rejects(connect({ url: "http://chat.test", token: bad, WebSocket: class {} }), isClear);
+    await assert.rejects(connect({ url: "http://chat.test", token: () => bad, WebSocket: class {} }), isClear);
+    let fresh = bad;
+    const { clock, server, chat, open } = await world({ chat: { token: (reason) => (reason === "first" ? token(DOCTOR) : fresh) } });
+    assert.throws(() => chat.setToken(bad), isClear);
+    const conversation = open();
+    await clock.advance(1_000);
+    const troubles = [];
+    chat.on("trouble", (error) => troubles.push(error));
+    server.refusedTokens.add(token(DOCTOR));
+    server.cutAll(4401);
+    await clock.advance(2_000);
+    assert.ok(troubles.length > 0 && troubles.some(isClear));
+    fresh = token(DOCTOR, "t2");
+    await clock.advance(30_000);
+    assert.equal(conversation.state, "live");
+  });
+}
+
+test("somebody else's token is not taken, wherever it comes from", async () => {
+  const { clock, server, chat, open } = await world({ chat: { token: (reason) => token(reason === "first" ? DOCTOR : PATIENT) } });
+  assert.throws(() => chat.setToken(token(PATIENT)), { code: "token", message: /somebody else/ });
+  open();
+  await clock.advance(1_000);
+  server.ephemeral({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
+  await clock.advance(10_000);
+  assert.ok([...server.handshakes, ...server.requests].every((one) => one.token === token(DOCTOR)));
+  assert.equal(chat.retrying[0].work, "token");
+});
+
+test("a token that came during a handshake is offered when the socket is open", async () => {
+  const { clock, server, chat, open } = await world();
+  let answer;
+  server.handshake = (socket) => { const connect = socket.readyState; answer = () => connect; return true; };
+  open();
+  chat.setToken(token(DOCTOR, "t2"));
+  await clock.advance(1_000);
+  assert.ok(answer);
+  assert.deepEqual(server.live.map((socket) => socket.token), [token(DOCTOR, "t2")]);
+});
