@@ -9,6 +9,7 @@ const SEEN_MS = 600; // in view for so long is read
 const JOINED_MS = 5 * 60_000;
 const MOST_CHARACTERS = 8_000;
 const BANNERS = {
+  incomplete: "Some messages cannot be loaded at the moment. That is tried again; sending works.",
   degraded: "Live updates are interrupted. New messages come with a delay of a few seconds; sending works.",
   reconnecting: "The connection is interrupted. What you write is sent when it is back.",
 };

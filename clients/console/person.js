@@ -8,7 +8,7 @@ import { avatar, describe, sameAs } from "./people.js";
 import { tokenOf } from "./session.js";
 
 const STATES = {
-  connecting: "Connecting…", live: "Connected", degraded: "Delayed", reconnecting: "Reconnecting…", refused: "No access", closed: "Offline",
+  connecting: "Connecting…", live: "Connected", incomplete: "Delayed", degraded: "Delayed", reconnecting: "Reconnecting…", refused: "No access", closed: "Offline",
 };
 
 export class PersonView {
@@ -20,6 +20,7 @@ export class PersonView {
   #place = h("div", { class: "place" });
   #state;
   #ended;
+  #isRefused = false; // the server has refused the token
 
   /**
    * @param {string} name Of the pane.
@@ -49,7 +50,15 @@ export class PersonView {
     this.#inbox.on("change", update);
     this.#inbox.on("state", update);
     chat.on("expiring", ({ expires_at }) => this.#askAgain(`Your sign-in ends at ${time(expires_at)}.`));
-    chat.on("unauthorized", (error) => this.#askAgain(`Your sign-in has ended: ${error.message}.`));
+    chat.on("unauthorized", (error) => {
+      this.#isRefused = true;
+      this.#askAgain(`Your sign-in has ended: ${error.message}.`);
+    });
+    chat.on("retrying", (works) => {
+      if (!this.#isRefused || works.some(({ error }) => error.isUnauthorized)) return;
+      this.#isRefused = false; // another token, or it was the server's mistake and has passed
+      this.#ended.hidden = true;
+    });
     update();
   }
 
@@ -110,7 +119,8 @@ export class PersonView {
   #showState() {
     const state = this.#conversationView?.conversation.state ?? this.#inbox.state;
     // A server that cannot stream the inbox is asked for it now and then; to people that is connected.
-    const shown = !this.#conversationView && state !== "refused" && this.#inbox.loaded && !this.#inbox.error ? "live" : state;
+    const isAsked = this.#inbox.loaded && !this.#inbox.retrying.some(({ work }) => work === "inbox");
+    const shown = !this.#conversationView && state !== "refused" && isAsked ? "live" : state;
     this.#state.dataset.state = shown;
     setText(this.#state, STATES[shown]);
   }

@@ -25,6 +25,11 @@ async function write(from, to, texts) {
   }
 }
 
+/** A failure as the service tells of it. */
+const problem = (status, detail) => ({
+  status, contentType: "application/problem+json", body: JSON.stringify({ type: "about:blank", title: `Status ${status}`, status, detail, request_id: "r1" }),
+});
+
 const firstExample = async (path) => /```html\n([\s\S]*?)```/.exec(await readFile(new URL(path, import.meta.url), "utf8"))[1];
 
 test("side by side: doctor and patient chat, ticks advance to read, and a reload keeps everything", async () => {
@@ -268,8 +273,7 @@ test("a message that the server refuses says so, and can be tried again or disca
   const { page, wrong } = await open("/");
   await signIn(page, "me", doctor);
   await converse(page, "me", patient);
-  const problem = { status: 422, contentType: "application/problem+json", body: JSON.stringify({ title: "Unprocessable Content", status: 422, detail: "not today" }) };
-  await page.route("**/chat/send", (route) => route.fulfill(problem));
+  await page.route("**/chat/send", (route) => route.fulfill(problem(422, "not today")));
   await send(page, "me", "a first try");
   const failed = await message(page, "me", "a first try", "failed");
   assert.match(await failed.textContent(), /Not sent: not today/);
@@ -280,6 +284,41 @@ test("a message that the server refuses says so, and can be tried again or disca
   await page.unroute("**/chat/send");
   await failed.getByText("Try again").click();
   await message(page, "me", "a first try", "sent");
+  assert.deepEqual(apartFromTheNetwork(wrong), []);
+});
+
+test("pages of something in between fail no message and end no conversation; the screen says what is missing until it is there", async () => {
+  const { doctor, patient } = pair();
+  await write(patient, doctor, ["Good morning"]);
+  const { page, wrong } = await open("/");
+  await page.route(/\/chat\/(history|send)/, (route) => route.fulfill({ status: 404, contentType: "text/html", body: "<h1>Nothing here</h1>" }));
+  await signIn(page, "me", doctor);
+  await page.getByTestId("me-row").click();
+  await state(page, "me", "incomplete");
+  await page.getByTestId("me-banner").filter({ hasText: "cannot be loaded" }).waitFor();
+  await send(page, "me", "Nice to hear from you");
+  await message(page, "me", "Nice to hear from you", "sending");
+  await page.unroute(/\/chat\/(history|send)/);
+  await message(page, "me", "Nice to hear from you", "sent");
+  await message(page, "me", "Good morning", "read");
+  await state(page, "me", "live");
+  await page.getByTestId("me-banner").waitFor({ state: "hidden" });
+  assert.deepEqual(await seqs(page, "me"), [1, 2]);
+  assert.deepEqual(apartFromTheNetwork(wrong), []);
+});
+
+test("a 401 of the service that passes: nobody has to sign in again", async () => {
+  const { doctor, patient } = pair();
+  const { page, wrong } = await open("/");
+  await signIn(page, "me", doctor);
+  await converse(page, "me", patient);
+  await page.route("**/chat/**", (route) => route.fulfill(problem(401, "the token is not known")));
+  await send(page, "me", "Still here");
+  await page.getByText("Your sign-in has ended").waitFor();
+  await message(page, "me", "Still here", "sending");
+  await page.unroute("**/chat/**");
+  await message(page, "me", "Still here", "sent");
+  await page.getByText("Your sign-in has ended").waitFor({ state: "hidden" });
   assert.deepEqual(apartFromTheNetwork(wrong), []);
 });
 
@@ -380,7 +419,7 @@ for (const colorScheme of ["light", "dark"]) {
       await page.getByTestId("me-new-button").click();
       await page.getByTestId("me-row").click();
       await message(page, "me", "How are my results?", "read");
-      await page.route("**/chat/send", (route) => route.fulfill({ status: 422, body: "{}" }), { times: 1 });
+      await page.route("**/chat/send", (route) => route.fulfill(problem(422, "not today")), { times: 1 });
       await send(page, "me", "refused");
       await message(page, "me", "refused", "failed");
       await send(page, "me", `They are fine. ${"long".repeat(60)}`);
