@@ -1,6 +1,6 @@
 // Only compiled: a TypeScript program sees the SDK's types as they are published.
 
-import { connect, type Message, type Presence, type State } from "../../../clients/javascript/types/index.js";
+import { connect, type ChatError, type Message, type Presence, type Retried, type State, type Work } from "../../../clients/javascript/types/index.js";
 
 export async function consume(): Promise<void> {
   const chat = await connect({ url: "https://chat.example.org", token: async (reason: "first" | "expiring" | "refused") => reason });
@@ -12,6 +12,11 @@ export async function consume(): Promise<void> {
   const presence: Presence | null = await chat.presence({ user_id: "doc123" });
   const unread: number = chat.inbox().rows.reduce((sum, row) => sum + row.unread_count, 0);
   console.log(sent.status === "read", more, presence?.online, unread);
+  chat.on("trouble", (error: ChatError) => console.log(error.work satisfies Work | null, error.isForeign));
+  chat.on("retrying", (all: readonly Retried[]) => console.log(all.map(({ work, error, peer }) => `${work} ${error.message} ${peer?.user_id}`)));
+  chat.on("presence", ({ online }) => console.log(online === null ? "unknown" : online));
+  const isIncomplete: boolean = conversation.state === "incomplete" && conversation.retrying.length > 0;
+  console.log(isIncomplete);
   off();
   // @ts-expect-error there is no such event
   conversation.on("nonsense", () => {});

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { BASE, client, kill, line, live, pair, redis, token, until } from "./system.js";
+import { BASE, client, intermediary, kill, line, live, pair, redis, token, until } from "./system.js";
 
 const RANK = { failed: -1, sending: 0, sent: 1, delivered: 2, read: 3 };
 
@@ -226,6 +226,106 @@ test("a token that ends is replaced on the open socket", async (t) => {
   await mine.send("with the new one");
   assert.deepEqual(asked, ["first", "expiring"]);
   assert.deepEqual(states, [], "the socket stayed");
+});
+
+test("tokens of a few seconds are renewed at a measured pace, and the socket stays", async (t) => {
+  const { doctor, patient } = pair();
+  const ttl = 8;
+  const asked = [];
+  let renewed;
+  const often = new Promise((resolve) => { renewed = resolve; });
+  const chat = await client(t, doctor, {
+    token: () => {
+      asked.push(performance.now());
+      if (asked.length === 4) renewed();
+      return token(doctor, { ttl, jti: `${doctor.user_id}-${asked.length}` });
+    },
+  });
+  const mine = chat.conversation(patient);
+  await live(mine);
+  const states = [];
+  mine.on("state", (state) => states.push(state));
+  await often;
+  assert.equal((await mine.send("still here")).seq, 1);
+  assert.deepEqual(states, [], "the socket stayed");
+  for (const at of [2, 3]) assert.ok(asked[at] - asked[at - 1] > ttl * 1_000 / 5, `${asked}`);
+});
+
+for (const [name, page] of [
+  ["an error page", { status: 404, type: "text/html", text: "<h1>Not found</h1>" }],
+  ["a refusal in JSON", { status: 403, type: "application/json", text: '{"error":"forbidden"}' }],
+  ["a login page", { status: 200, type: "text/html", text: "<form>Room number?</form>" }],
+  ["somebody else's problem body", { status: 401, type: "application/problem+json", text: '{"type":"about:blank","title":"Unauthorized","status":401}' }],
+]) {
+  test(`${name} of something in between passes, and nothing was refused or failed`, async (t) => {
+    const { doctor, patient } = pair();
+    await (await client(t, patient)).conversation(doctor).send("was there");
+    const between = await intermediary(t);
+    const chat = await client(t, doctor, { url: between.url });
+    between.page = page;
+    const troubles = new Set();
+    let all;
+    const told = new Promise((resolve) => { all = resolve; });
+    chat.on("trouble", ({ work, isForeign }) => {
+      assert.ok(isForeign);
+      troubles.add(work);
+      if (["connection", "history", "inbox", "send"].every((one) => troubles.has(one))) all();
+    });
+    const states = [];
+    const inbox = chat.inbox();
+    const mine = chat.conversation(patient);
+    mine.on("state", (state) => states.push(state));
+    const sent = mine.send("meanwhile");
+    await told;
+    between.page = null;
+    assert.equal((await sent).seq, 2);
+    await Promise.all([live(mine), live(inbox)]);
+    assert.deepEqual(texts(mine), ["was there", "meanwhile"]);
+    assert.ok(!states.includes("refused"), states.join());
+    await until(mine, "nothing left", () => chat.retrying.length === 0);
+  });
+}
+
+test("HTTP without sockets, then sockets without HTTP: messages come and go as far as they can, and all is well in the end", async (t) => {
+  const { doctor, patient } = pair();
+  const between = await intermediary(t);
+  const chat = await client(t, doctor, { url: between.url });
+  const [mine, theirs] = [chat.conversation(patient), (await client(t, patient)).conversation(doctor)];
+  const wrong = watched(mine);
+  await Promise.all([live(mine), live(theirs)]);
+  between.sockets = false;
+  between.cutSockets();
+  await until(mine, "cut off", () => mine.state === "reconnecting");
+  await theirs.send("one");
+  await until(mine, "polled", () => mine.messages.length === 1);
+  await mine.send("two");
+  between.sockets = true;
+  await live(mine);
+  between.http = false;
+  const waits = mine.send("three");
+  await theirs.send("four");
+  await until(mine, "live", () => texts(mine).includes("four"));
+  await until(mine, "said", () => mine.retrying.some(({ work }) => work === "send"));
+  assert.deepEqual(texts(mine), ["one", "two", "four", "three"]);
+  between.http = true;
+  assert.equal((await waits).seq, 4);
+  for (const conversation of [mine, theirs]) await until(conversation, "all", () => seqs(conversation).join() === "1,2,3,4");
+  assert.deepEqual(wrong, []);
+});
+
+test("a line of 20 KB/s brings a page of long messages", async (t) => {
+  const { doctor, patient } = pair();
+  const theirs = (await client(t, patient)).conversation(doctor);
+  await Promise.all(count(45).map((n) => theirs.send(`${n} ${"x".repeat(7_990)}`)));
+  const between = await intermediary(t);
+  between.speed = 20_000;
+  const mine = (await client(t, doctor, { url: between.url })).conversation(patient);
+  const states = [];
+  mine.on("state", (state) => states.push(state));
+  await live(mine);
+  while (await mine.history());
+  assert.deepEqual(seqs(mine), count(45));
+  assert.deepEqual(states, ["live"]);
 });
 
 test("a token that is taken back is replaced, and nothing is lost meanwhile", async (t) => {

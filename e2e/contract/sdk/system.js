@@ -4,8 +4,10 @@ import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { watch } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { createServer as createHttpServer, request as ask } from "node:http";
 import { connect as dial, createServer } from "node:net";
 import { dirname } from "node:path";
+import { Transform } from "node:stream";
 
 import { connect } from "../../../clients/javascript/src/index.js";
 
@@ -108,4 +110,64 @@ export async function line(t) {
   const cut = () => { up = false; for (const end of ends) end.destroy(); };
   t.after(() => { cut(); server.close(); });
   return { url: `http://127.0.0.1:${server.address().port}`, cut, mend: () => { up = true; } };
+}
+
+/**
+ * Something in between, as a proxy or a firewall is: it can answer in the server's place (`page`), keep HTTP or sockets away, and
+ * let answers through at a number of bytes per second only (`speed`).
+ */
+export async function intermediary(t) {
+  const { hostname, port } = new URL(BASE);
+  const between = { url: "", page: null, http: true, sockets: true, speed: null };
+  const ends = new Set();
+  const server = createHttpServer((request, response) => {
+    if (!between.http) return void request.socket.destroy();
+    if (between.page) {
+      request.resume();
+      const { status, type, text } = between.page;
+      return void response.writeHead(status, { "Content-Type": type }).end(text);
+    }
+    const onward = ask({ hostname, port, path: request.url, method: request.method, headers: request.headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      (between.speed ? answer.pipe(slow(between.speed)) : answer).pipe(response);
+    });
+    onward.on("error", () => response.destroy());
+    request.pipe(onward);
+  });
+  server.on("upgrade", (request, near, head) => {
+    if (between.page) return void near.end(`HTTP/1.1 ${between.page.status} Page\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+    if (!between.sockets) return void near.destroy();
+    const far = dial(Number(port), hostname);
+    const lines = [`${request.method} ${request.url} HTTP/1.1`];
+    for (let i = 0; i < request.rawHeaders.length; i += 2) lines.push(`${request.rawHeaders[i]}: ${request.rawHeaders[i + 1]}`);
+    far.write(`${lines.join("\r\n")}\r\n\r\n`);
+    far.write(head);
+    for (const [one, other] of [[near, far], [far, near]]) {
+      ends.add(one);
+      one.pipe(other);
+      one.on("error", () => other.destroy());
+      one.on("close", () => { ends.delete(one); other.destroy(); });
+    }
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  between.url = `http://127.0.0.1:${server.address().port}`;
+  between.cutSockets = () => { for (const end of ends) end.destroy(); };
+  t.after(() => { between.cutSockets(); server.close(); server.closeAllConnections(); });
+  return between;
+}
+
+/** Lets so many bytes through in a second. @param {number} speed */
+function slow(speed) {
+  const piece = Math.max(Math.floor(speed / 10), 1);
+  return new Transform({
+    transform(chunk, _, done) {
+      const next = (at) => {
+        if (at >= chunk.length) return done();
+        this.push(chunk.subarray(at, at + piece));
+        setTimeout(next, 100, at + piece);
+      };
+      next(0);
+    },
+  });
 }
