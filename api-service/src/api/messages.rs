@@ -108,7 +108,8 @@ impl Messages {
         limit: Query<Option<LimitParam>>,
         /// Only messages before this `seq`: the next older page.
         before: Query<Option<SeqParam>>,
-        /// Only messages after this `seq`: what came since.
+        /// Only messages after this `seq`: what came since. To load what was missed, give the largest `seq` without a hole
+        /// before it: live events may arrive long after later ones.
         after: Query<Option<SeqParam>>,
     ) -> Result<Read, Refusal> {
         let contact = contact_id.0.map(|param| param.0);
