@@ -215,7 +215,7 @@ test("a token that ends is replaced on the open socket", async (t) => {
     token: (reason) => {
       asked.push(reason);
       if (asked.length > 1) renewed();
-      return token(doctor, { ttl: asked.length === 1 ? 62 : 3_600, jti: `${doctor.user_id}-${asked.length}` });
+      return token(doctor, { ttl: asked.length === 1 ? 8 : 3_600, jti: `${doctor.user_id}-${asked.length}` });
     },
   });
   const mine = chat.conversation(patient);
@@ -267,7 +267,7 @@ for (const [name, page] of [
     let all;
     const told = new Promise((resolve) => { all = resolve; });
     chat.on("trouble", ({ work, isForeign }) => {
-      assert.ok(isForeign);
+      if (between.page) assert.ok(isForeign);
       troubles.add(work);
       if (["connection", "history", "inbox", "send"].every((one) => troubles.has(one))) all();
     });
