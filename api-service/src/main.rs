@@ -164,7 +164,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("api-service: {error}");
+            telemetry::say(&format!("api-service: {error}"));
             if error.is::<BadEnv>() { ExitCode::from(EX_USAGE as u8) } else { ExitCode::FAILURE }
         }
     }
@@ -173,7 +173,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn serve() -> Result<(), ServeError> {
     let config = config::serve(Env::of_process())?;
-    telemetry::start_logs(config.log_format, &config.log_level);
+    let _logs = telemetry::start_logs(config.log_format, &config.log_level)?;
     let metrics = telemetry::start_metrics(meters::METERS)?;
     let shutdown = Shutdown::on_signal()?;
     let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));

@@ -1,7 +1,12 @@
 //! Logs and metrics. Neither ever holds a token or message content.
 
+mod lines;
+mod repeats;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing::Level;
@@ -9,6 +14,10 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::timestamp;
+use lines::Lines;
+use repeats::{LeftOut, Repeats};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,21 +40,99 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Sends this process's log lines to standard error. `filter` is a level (`info`) or `tracing` directives; of the
-/// libraries nothing below `info` is written, whatever it says (see [`is_safe`]).
+/// Target of the lines that tell of other lines.
+const TARGET: &str = module_path!();
+/// How long the end of a process waits for its last lines.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// The log of this process. When it is dropped, what waits is written: whoever holds it is the last to go.
+#[must_use = "the last lines are written when it is dropped"]
+pub struct Logs(Option<(Lines, Repeats)>);
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        if let Some((lines, repeats)) = &self.0 {
+            tell_left_out(repeats, true);
+            lines.flush(LAST_LINES);
+        }
+    }
+}
+
+/// Sends this process's log lines to standard error, and its panics with them. `filter` is a level (`info`) or `tracing`
+/// directives; of the libraries nothing below `info` is written, whatever it says (see [`is_safe`]).
+///
+/// Whoever logs never waits for a reader of standard error: a bounded queue holds what is not read, and what finds no room
+/// is dropped and counted (`log_lines_dropped_total`). Warnings and errors that repeat are counted too.
 /// A second call in one process has no effect, so tests may start several servers.
-pub fn start_logs(format: LogFormat, filter: &str) {
+///
+/// # Errors
+/// When the thread that writes cannot be started.
+pub fn start_logs(format: LogFormat, filter: &str) -> io::Result<Logs> {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let lines = match format {
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
-        LogFormat::Text => lines.with_ansi(false).boxed(),
+    let repeats = Repeats::default();
+    let lines = Lines::new(repeats.clone());
+    let written = tracing_subscriber::fmt::layer().with_writer(lines.clone()).with_target(false);
+    let written = match format {
+        LogFormat::Json => written.json().flatten_event(true).boxed(),
+        LogFormat::Text => written.with_ansi(false).boxed(),
     };
     // The hint is what lets lines that `filter` does not want cost nothing: without it every library's every line is made
     // before it is refused.
     let safe =
         filter_fn(|metadata| is_safe(metadata.target(), *metadata.level())).with_max_level_hint(LevelFilter::TRACE);
-    let _already_started = tracing_subscriber::registry().with(lines.with_filter(filter.and(safe))).try_init();
+    let filter = filter.and(safe);
+    if tracing_subscriber::registry().with(written.with_filter(filter)).try_init().is_err() {
+        return Ok(Logs(None));
+    }
+    let repeated = repeats.clone();
+    lines.start(io::stderr(), move |dropped| {
+        if dropped > 0 {
+            tracing::warn!(dropped, "log lines were dropped: standard error did not take them");
+        }
+        tell_left_out(&repeated, false);
+    })?;
+    log_panics(lines.clone(), format);
+    Ok(Logs(Some((lines, repeats))))
+}
+
+fn tell_left_out(repeats: &Repeats, last: bool) {
+    for LeftOut { count, sample } in repeats.left_out(Instant::now(), last) {
+        tracing::warn!(count, last = sample, "lines that repeat were left out");
+    }
+}
+
+/// Says something outside of the log, and waits half a second at most for it to be read: how a process ends must not
+/// depend on who reads.
+pub fn say(text: &str) {
+    lines::say(text, LAST_LINES);
+}
+
+/// A panic is a line of the log. Of its message only what stands in the code is written: what is formatted may quote content.
+/// The line is made here, because what panicked may be what makes lines.
+fn log_panics(lines: Lines, format: LogFormat) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let why = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or_default();
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        let at = timestamp::timestamp(time::OffsetDateTime::now_utc());
+        let line = match format {
+            LogFormat::Json => serde_json::json!({
+                "timestamp": at, "level": "ERROR", "message": "panicked", "place": place, "why": why, "thread": thread,
+                "backtrace": backtrace,
+            })
+            .to_string(),
+            LogFormat::Text => {
+                format!(
+                    "{at} ERROR panicked place={place} why={why:?} thread={thread:?} {}",
+                    backtrace.unwrap_or_default()
+                )
+            }
+        };
+        lines.push(format!("{line}\n").as_bytes());
+    }));
 }
 
 /// Whether a line may be written: ours always, those of libraries only from `info` up. Below it a database driver
@@ -63,6 +150,10 @@ const SIZE_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 25
 /// How often recorded values are put into their buckets. Until then each of them takes memory, whether anybody asks for
 /// metrics or not.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Counted in [`start_logs`]; of every service's metrics.
+pub const LOG_LINES_DROPPED: Meter =
+    Meter::new(Kind::Counter, "log_lines_dropped_total", "log lines that standard error did not take");
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

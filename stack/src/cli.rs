@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::data_dir::DataDir;
-use crate::{secret, system};
+use crate::{secret, system, terminal};
 
 /// Exit code for bad configuration: `EX_USAGE` of `sysexits.h`, as the services use it.
 const EX_USAGE: u8 = 64;
@@ -105,13 +105,12 @@ pub fn main() -> ExitCode {
         Command::Run(options) => run(options),
         Command::Secret { data_dir, jwt_secret } => print_secret(&data_dir, jwt_secret.as_deref()),
     };
-    match outcome {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("stack: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let code = outcome.unwrap_or_else(|error| {
+        terminal::complain(format!("{error:#}"));
+        ExitCode::FAILURE
+    });
+    terminal::flush();
+    code
 }
 
 /// One thread: the kernel ties a child's death signal to the thread that spawned it (`program`), and

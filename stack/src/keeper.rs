@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::orphans;
 use crate::probe::Probe;
 use crate::program::Program;
+use crate::terminal;
 
 /// A program that lived this long is restarted without delay when it dies.
 const STEADY: Duration = Duration::from_secs(5);
@@ -81,7 +82,7 @@ impl Keeper {
     pub(crate) async fn stop(mut self, signal: Signal, patience: Duration) {
         self.dismiss(signal);
         if tokio::time::timeout(patience, &mut self.task).await.is_err() {
-            eprintln!("stack: {} did not stop within {} s; killed", self.program.name, patience.as_secs());
+            terminal::complain(format!("{} did not stop within {} s; killed", self.program.name, patience.as_secs()));
             self.dismiss(Signal::SIGKILL);
             let _ = self.task.await;
         }
@@ -112,7 +113,7 @@ impl Watch {
             }
             let delay = next_backoff(backoff, started.elapsed());
             backoff = Some(delay);
-            eprintln!("stack: {} ended ({status}); starting it again", self.program.name);
+            terminal::complain(format!("{} ended ({status}); starting it again", self.program.name));
             match self.restart(delay).await {
                 Some(next) => child = next,
                 None => return,
@@ -151,7 +152,7 @@ impl Watch {
                     self.changed.notify_one();
                     return Some(child);
                 }
-                Err(error) => eprintln!("stack: {error:#}"),
+                Err(error) => terminal::complain(format!("{error:#}")),
             }
             backoff = next_backoff(Some(backoff), Duration::ZERO);
         }

@@ -9,7 +9,7 @@
 //! | `keeper`, `program`, `probe`, `orphans` | one process: started, watched, restarted, ended |
 //! | `postgres`, `redis`, `services`, `haproxy` | what each part is started with |
 //! | `data_dir`, `ports`, `secret`, `stack_env` | what they share |
-//! | `ending`, `banner` | the terminal: when to stop, what to print |
+//! | `ending`, `banner`, `terminal` | the terminal: when to stop, what to print, who never waits for it |
 //! | `handle`, `options` | [`Stack`], for tests |
 
 mod banner;
@@ -30,6 +30,7 @@ mod secret;
 mod services;
 mod stack_env;
 mod system;
+mod terminal;
 
 pub use handle::Stack;
 pub use nix::sys::signal::Signal;

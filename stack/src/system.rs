@@ -24,7 +24,7 @@ use crate::program::{MARK, Program};
 use crate::redis::Redis;
 use crate::services::Surroundings;
 use crate::stack_env::StackEnv;
-use crate::{orphans, secret};
+use crate::{orphans, secret, terminal};
 
 /// For a part to become ready; generous, because a laptop may be compiling at the same time.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode> {
         () = ending.wished() => Ok(()),
     };
     if let Err(error) = &outcome {
-        eprintln!("stack: {error:#}"); // Now, while the logs that it names are there.
+        terminal::complain(format!("{error:#}")); // Now, while the logs that it names are there.
     }
     tokio::select! {
         () = system.stop() => {}
@@ -113,9 +113,13 @@ impl System {
             Some(surroundings)
         };
         self.write_env()?;
-        println!("  ready in {:.1} s; logs are in {}", started.elapsed().as_secs_f32(), self.data.logs().display());
+        terminal::say(format!(
+            "  ready in {:.1} s; logs are in {}",
+            started.elapsed().as_secs_f32(),
+            self.data.logs().display()
+        ));
         if let Some(surroundings) = &surroundings {
-            println!("{}", banner(&self.env, surroundings));
+            terminal::say(banner(&self.env, surroundings));
         }
         loop {
             self.changed.notified().await;
@@ -167,7 +171,7 @@ impl System {
                     keeper.ready(&redis.probe(), START_PATIENCE).await?;
                 }
                 self.env.redis_url = redis.url();
-                println!("  redis       ready");
+                terminal::say("  redis       ready");
             }
         }
         match self.options.database_url.clone().filter(|url| !url.is_empty()) {
@@ -184,7 +188,7 @@ impl System {
                 self.mark(postgres.roles()).complete().await?;
                 self.env.database_url = postgres.url();
                 self.env.service_database_url = postgres.service_url();
-                println!("  postgresql  ready");
+                terminal::say("  postgresql  ready");
             }
         }
         Ok(())
@@ -204,14 +208,14 @@ impl System {
             keeper.ready(&node.cluster_probe(), START_PATIENCE).await?;
         }
         self.env.redis_url = Redis::cluster_url(&nodes);
-        println!("  redis       ready ({} nodes)", nodes.len());
+        terminal::say(format!("  redis       ready ({} nodes)", nodes.len()));
         Ok(())
     }
 
     async fn start_services(&mut self, surroundings: &Surroundings, public: &[SocketAddr]) -> Result<()> {
         let migration = self.mark(surroundings.migration(&self.data));
         migration.complete().await?;
-        println!("  migrations  done");
+        terminal::say("  migrations  done");
 
         let (mut api_ports, mut gateway_ports, mut admin_ports) = (Vec::new(), Vec::new(), Vec::new());
         for number in 1..=self.options.api {
@@ -232,7 +236,7 @@ impl System {
         for (keeper, port) in keepers.zip(api_ports.iter().chain(&gateway_ports)) {
             keeper.ready(&Probe::http(*port), START_PATIENCE).await?;
         }
-        println!("  services    ready ({} API, {} gateways)", self.options.api, self.options.gateways);
+        terminal::say(format!("  services    ready ({} API, {} gateways)", self.options.api, self.options.gateways));
 
         let urls = |scheme: &str, ports: &[u16], path: &str| -> Vec<String> {
             ports.iter().map(|port| format!("{scheme}://127.0.0.1:{port}{path}")).collect()
@@ -253,7 +257,7 @@ impl System {
         let keeper = self.keep(proxy.server())?;
         let keeper = self.proxy.insert(keeper);
         keeper.ready(&Probe::Http(reachable(*first)), START_PATIENCE).await?;
-        println!("  haproxy     ready");
+        terminal::say("  haproxy     ready");
         let host = if first.ip().is_loopback() || first.ip().is_unspecified() {
             format!("localhost:{}", first.port())
         } else {
@@ -286,7 +290,7 @@ impl System {
     /// From the outside in: no new work, then no sockets, then no writers, then what they wrote to.
     async fn stop(&mut self) {
         if !self.redis.is_empty() || self.postgres.is_some() || !self.apis.is_empty() {
-            println!("\n  stopping…");
+            terminal::say("\n  stopping…");
         }
         if let Some(proxy) = &self.proxy {
             proxy.dismiss(SOFT_STOP);

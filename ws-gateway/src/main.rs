@@ -45,7 +45,7 @@ fn alive() -> ExitCode {
     match asked.and_then(|admin| shared::alive::ask(admin).map_err(|error| error.to_string())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ws-gateway: {error}");
+            telemetry::say(&format!("ws-gateway: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -55,11 +55,17 @@ fn serve() -> ExitCode {
     let config = match Config::read(Env::of_process()) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}");
+            telemetry::say(&error.to_string());
             return u8::try_from(EX_USAGE).map_or(ExitCode::FAILURE, ExitCode::from);
         }
     };
-    telemetry::start_logs(config.log_format, &config.log_level);
+    let _logs = match telemetry::start_logs(config.log_format, &config.log_level) {
+        Ok(logs) => logs,
+        Err(error) => {
+            telemetry::say(&format!("ws-gateway: cannot start the log: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     raise_file_limit();
     let runtime = match runtime(config.worker_threads) {
         Ok(runtime) => runtime,

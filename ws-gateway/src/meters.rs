@@ -4,7 +4,7 @@
 
 use metrics::gauge;
 use shared::telemetry::Kind::{Counter, Gauge, Histogram};
-use shared::telemetry::Meter;
+use shared::telemetry::{LOG_LINES_DROPPED, Meter};
 
 use crate::gateway::Gateway;
 use crate::server;
@@ -100,6 +100,7 @@ pub(crate) const METERS: &[Meter] = &[
     Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),
     Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
         .by("outcome", &["changed", "failed"]),
+    LOG_LINES_DROPPED,
     Meter::new(Counter, "trace_exports_total", "batches of spans for the collector").by("outcome", &["sent", "failed"]),
 ];
 

@@ -1,0 +1,314 @@
+//! Log lines on their way to standard error.
+//!
+//! Whoever logs never waits: a line goes into a bounded queue, and one thread writes. Standard error may be a pipe that
+//! nobody reads (a blocking log driver, a paused terminal). Then lines are dropped and counted, and the service goes on.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tracing::Metadata;
+use tracing::callsite::Identifier;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::repeats::Repeats;
+
+/// Bytes that may wait, with the lines that are being written.
+const MAX_BYTES: usize = 4 << 20;
+/// What a line costs beside its text.
+const LINE_OVERHEAD_BYTES: usize = 32;
+/// How long a writer waits when standard error is a pipe that does not block and is full.
+const RETRY_AFTER: Duration = Duration::from_millis(10);
+/// How often somebody is asked for what else there is to say, when no line comes.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// The entrance of the queue. Clones share it.
+#[derive(Clone)]
+pub(super) struct Lines {
+    queue: Arc<Queue>,
+    max_bytes: usize,
+    repeats: Repeats,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    arrived: Condvar,
+    is_empty: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Vec<u8>>,
+    /// Of what waits and of what is being written.
+    bytes: usize,
+    /// Lines dropped since the log last said so.
+    dropped: u64,
+}
+
+impl Lines {
+    /// Nothing waits. Of lines that repeat, `repeats` decides which are written.
+    pub(super) fn new(repeats: Repeats) -> Self {
+        Self { queue: Arc::default(), max_bytes: MAX_BYTES, repeats }
+    }
+
+    /// Starts the thread that writes to `out`. `tell` is called on that thread between lines, with the number of lines
+    /// that were dropped since the last call; what it logs comes back through this queue.
+    pub(super) fn start(
+        &self,
+        out: impl Write + Send + 'static,
+        tell: impl FnMut(u64) + Send + 'static,
+    ) -> io::Result<()> {
+        let queue = self.queue.clone();
+        thread::Builder::new().name("log".to_owned()).spawn(move || queue.write(out, tell)).map(drop)
+    }
+
+    /// Adds a line, or drops it when too much waits. Never waits for the writer.
+    pub(super) fn push(&self, line: &[u8]) {
+        let mut state = self.queue.state.lock();
+        if state.bytes + line.len() + LINE_OVERHEAD_BYTES > self.max_bytes {
+            state.dropped += 1;
+            drop(state);
+            count_dropped();
+            return;
+        }
+        state.bytes += line.len() + LINE_OVERHEAD_BYTES;
+        state.waiting.push_back(line.to_vec());
+        drop(state);
+        self.queue.arrived.notify_one();
+    }
+
+    /// Waits until everything is written, `patience` at most.
+    pub(super) fn flush(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut state = self.queue.state.lock();
+        while state.bytes > 0 {
+            if self.queue.is_empty.wait_until(&mut state, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+fn count_dropped() {
+    metrics::counter!("log_lines_dropped_total").increment(1);
+}
+
+impl Queue {
+    /// Writes for as long as the process lives.
+    fn write(&self, mut out: impl Write, mut tell: impl FnMut(u64)) {
+        loop {
+            let lines = {
+                let mut state = self.state.lock();
+                if state.waiting.is_empty() {
+                    self.arrived.wait_for(&mut state, IDLE_TICK);
+                }
+                std::mem::take(&mut state.waiting)
+            };
+            for line in lines {
+                let written = write_line(&mut out, &line);
+                let mut state = self.state.lock();
+                state.bytes -= line.len() + LINE_OVERHEAD_BYTES;
+                if state.bytes == 0 {
+                    self.is_empty.notify_all();
+                }
+                if written.is_err() {
+                    // The reader has gone, or a disk is full. The next line may find it mended.
+                    state.dropped += 1;
+                    drop(state);
+                    count_dropped();
+                }
+            }
+            let dropped = std::mem::take(&mut self.state.lock().dropped);
+            tell(dropped);
+        }
+    }
+}
+
+fn write_line(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
+    while !line.is_empty() {
+        match out.write(line) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => line = line.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Whoever shares the pipe may have made it one that does not block.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_AFTER),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Takes one line: the formatter writes each in one call.
+pub(super) struct Line<'a> {
+    lines: &'a Lines,
+    /// Where it comes from, if it is left out.
+    left_out: Option<Identifier>,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match &self.left_out {
+            None => self.lines.push(line),
+            Some(place) => self.lines.repeats.leave_out(place, line),
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Line { lines: self, left_out: None }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
+        let left_out = (!self.repeats.takes(metadata, Instant::now())).then(|| metadata.callsite());
+        Line { lines: self, left_out }
+    }
+}
+
+/// Writes a text to standard error, and gives up after `patience`: for what is said outside of the log, at the end of a process.
+pub(super) fn say(text: &str, patience: Duration) {
+    let text = format!("{text}\n");
+    let (done, written) = std::sync::mpsc::channel();
+    let writing = thread::Builder::new().spawn(move || {
+        let _failed = write_line(&mut io::stderr(), text.as_bytes());
+        let _gave_up = done.send(());
+    });
+    if writing.is_ok() {
+        let _gave_up = written.recv_timeout(patience);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A reader that reads nothing until it is told to, as a pipe behaves that is full.
+    struct Stalled {
+        go_on: Receiver<()>,
+        read: Sender<String>,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let _go_on = self.go_on.recv();
+            let _gone = self.read.send(String::from_utf8(line.to_vec()).unwrap());
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn log(lines: &Lines, text: &str) {
+        lines.make_writer().write_all(text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn whoever_logs_does_not_wait_for_a_reader_that_reads_nothing_and_what_is_dropped_is_said() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let lines = Lines { max_bytes: 10 * (4 + LINE_OVERHEAD_BYTES), ..Lines::new(Repeats::default()) };
+        let ((resume, go_on), (read, heard)) = (channel(), channel());
+        let (tell, told) = channel();
+        lines
+            .start(Stalled { go_on, read }, move |dropped| {
+                let _gone = tell.send(dropped);
+            })
+            .unwrap();
+        for number in 0..25 {
+            log(&lines, &format!("{number:03}\n"));
+        }
+        lines.flush(Duration::from_millis(1)); // Gives up.
+        assert!(recorder.handle().render().contains("log_lines_dropped_total 15"));
+
+        drop(resume);
+        let first: Vec<String> = (0..10).map(|_| heard.recv_timeout(PATIENCE).unwrap()).collect();
+        assert_eq!((first[0].as_str(), first[9].as_str()), ("000\n", "009\n"), "the oldest stay, in order");
+        let dropped: u64 =
+            std::iter::from_fn(|| told.recv_timeout(PATIENCE).ok()).find(|dropped| *dropped > 0).unwrap();
+        assert_eq!(dropped, 15);
+        log(&lines, "after\n");
+        lines.flush(PATIENCE);
+        assert_eq!(heard.try_recv().unwrap(), "after\n", "a flush waits for what is being written too");
+    }
+
+    #[test]
+    fn warnings_that_repeat_are_counted_and_lines_about_things_are_all_written() {
+        let (lines, read) = (Lines::new(Repeats::default()), Arc::new(Mutex::new(Vec::new())));
+        struct Kept(Arc<Mutex<Vec<u8>>>);
+        impl Write for Kept {
+            fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+                self.0.lock().extend_from_slice(line);
+                Ok(line.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        lines.start(Kept(read.clone()), |_| ()).unwrap();
+        let repeats = lines.repeats.clone();
+        let log = tracing_subscriber::fmt().with_writer(lines.clone()).with_target(false).json().finish();
+        tracing::subscriber::with_default(log, || {
+            for number in 0..500 {
+                tracing::warn!(number, "the same again");
+                tracing::info!(number, "something else");
+            }
+        });
+        lines.flush(PATIENCE);
+        let text = String::from_utf8(read.lock().clone()).unwrap();
+        assert_eq!(text.matches("something else").count(), 500);
+        let written = text.matches("the same again").count();
+        let [left_out] = &repeats.left_out(Instant::now(), true)[..] else { panic!("one place has repeated itself") };
+        assert!((50..100).contains(&written), "{written}");
+        assert_eq!(written as u64 + left_out.count, 500);
+        assert!(left_out.sample.contains("the same again") && left_out.sample.contains("499"), "{}", left_out.sample);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_costs_lines_and_nothing_else() {
+        struct Broken(u32);
+        impl Write for Broken {
+            fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+                self.0 += 1;
+                match self.0 {
+                    1 => Err(ErrorKind::BrokenPipe.into()),
+                    2 => Err(ErrorKind::WouldBlock.into()),
+                    _ => Ok(line.len().min(2)),
+                }
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::new(Repeats::default());
+        let (tell, told) = channel();
+        lines
+            .start(Broken(0), move |dropped| {
+                let _gone = tell.send(dropped);
+            })
+            .unwrap();
+        log(&lines, "lost\n");
+        log(&lines, "written in pieces\n");
+        lines.flush(PATIENCE);
+        let dropped: u64 =
+            std::iter::from_fn(|| told.recv_timeout(PATIENCE).ok()).find(|dropped| *dropped > 0).unwrap();
+        assert_eq!(dropped, 1);
+    }
+}
