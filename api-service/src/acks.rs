@@ -1,6 +1,9 @@
 //! The gateways' receipts: proven deliveries and reads. Marking is idempotent, so that a receipt may come twice.
 
+use std::collections::HashSet;
+
 use shared::channel::ACKS;
+use shared::ids::MessageId;
 use shared::receipt::Receipt;
 
 use crate::domain::mark::{self, Mark};
@@ -49,5 +52,13 @@ impl Taker for Receipts {
             rest = later;
         }
         Ok(())
+    }
+
+    async fn locked(&self, marks: &[Mark]) -> HashSet<usize> {
+        let ids: Vec<MessageId> = marks.iter().flat_map(|mark| mark.message_ids.iter().copied()).collect();
+        let locked = self.store.locked_messages(&ids).await.unwrap_or_default();
+        let is_locked =
+            |(place, mark): (usize, &Mark)| mark.message_ids.iter().any(|id| locked.contains(id)).then_some(place);
+        marks.iter().enumerate().filter_map(is_locked).collect()
     }
 }

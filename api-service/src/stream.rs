@@ -1,7 +1,10 @@
 //! Takes from Redis what gateways have to say, in batches. Each entry is taken at least once: whoever takes must bear to be told
 //! twice. An instance that dies in the middle costs nothing: another claims what it left.
+//! Entries that cannot be taken hold up no others ([`division`]).
 
-use std::collections::HashMap;
+mod division;
+
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -41,13 +44,18 @@ pub trait Taker: Send + 'static {
     /// How often entries are tried that the database refuses for no fault of its own; then they are dropped.
     const ATTEMPTS: usize;
     /// What an entry says.
-    type Entry: Send + Sync;
+    type Entry: Clone + Send + Sync;
 
     /// Reads an entry.
     fn decode(text: &str) -> Option<Self::Entry>;
 
     /// Takes entries, all or none; more than once when nobody is sure that it worked.
     fn take(&self, entries: &[Self::Entry]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Places of those entries that need rows which others hold, as far as anybody knows.
+    fn locked(&self, _entries: &[Self::Entry]) -> impl Future<Output = HashSet<usize>> + Send {
+        async { HashSet::new() }
+    }
 }
 
 /// Takes entries until the shutdown begins. `redis` is this task's own: its reads block.
@@ -145,31 +153,35 @@ impl<T: Taker> Reader<T> {
 
     /// Takes entries, as often as it needs, then confirms them.
     async fn take(&self, entries: &Entries) -> Result<(), Error> {
-        let said: Vec<T::Entry> =
-            entries.iter().filter_map(|(_, fields)| T::decode(fields.get(ENTRY_FIELD)?)).collect();
+        let said = entries.iter().filter_map(|(id, fields)| Some((id.as_str(), T::decode(fields.get(ENTRY_FIELD)?)?)));
+        let (ids_of_said, said): (Vec<&str>, Vec<T::Entry>) = said.unzip();
         let unreadable = entries.len() - said.len();
         if unreadable > 0 {
             tracing::error!(stream = T::STREAM, unreadable, "entries that nobody can read");
             metrics::counter!(T::DROPPED).increment(unreadable as u64);
         }
-        let mut attempts = 0;
-        while let Err(error) = self.taker.take(&said).await {
-            attempts += 1;
-            tracing::warn!(stream = T::STREAM, %error, entries = said.len(), "entries are not taken yet");
-            let hopeless = matches!(error, StoreError::Internal(_)) && attempts >= T::ATTEMPTS;
-            if hopeless {
-                // A mistake of ours that no repetition mends.
-                metrics::counter!(T::DROPPED).increment(said.len() as u64);
-                break;
+        let taken = loop {
+            match division::take(&self.taker, &said).await {
+                Ok(taken) => break taken,
+                Err(error) => {
+                    tracing::warn!(stream = T::STREAM, %error, entries = said.len(), "entries are not taken yet")
+                }
             }
             if self.shutdown.has_begun() {
                 // Unconfirmed: another instance claims them.
                 return Ok(());
             }
             sleep(RETRY_AFTER).await;
+        };
+        // A mistake of ours that no repetition mends.
+        metrics::counter!(T::DROPPED).increment(taken.never as u64);
+        metrics::counter!(T::TAKEN).increment((said.len() - taken.never - taken.later.len()) as u64);
+        // What is left for later stays unconfirmed, and is claimed when it has been left alone for a while.
+        let later: HashSet<&str> = taken.later.iter().filter_map(|place| ids_of_said.get(*place).copied()).collect();
+        let ids: Vec<&str> = entries.iter().map(|(id, _)| id.as_str()).filter(|id| !later.contains(id)).collect();
+        if ids.is_empty() {
+            return Ok(());
         }
-        metrics::counter!(T::TAKEN).increment(said.len() as u64);
-        let ids: Vec<&str> = entries.iter().map(|(id, _)| id.as_str()).collect();
         let pipeline = self.client.pipeline();
         let _: () = pipeline.xack(T::STREAM, API_GROUP, ids.clone()).await?;
         let _: () = pipeline.xdel(T::STREAM, ids).await?;

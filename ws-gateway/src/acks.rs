@@ -19,6 +19,9 @@ use crate::uplink::{Load, Uplink};
 /// Message ids that may wait: some 20 MB, if each is a receipt of its own.
 const LIMIT_IDS: usize = 200_000;
 
+/// Message ids of one participant that leave at once: two full receipts.
+const AT_ONCE: usize = 2 * MAX_IDS;
+
 /// Takes receipts from all sockets.
 pub type Acks = Uplink<Receipt>;
 
@@ -32,6 +35,25 @@ impl Load for Receipt {
 
     fn weight(&self) -> usize {
         self.message_ids.len()
+    }
+
+    fn owner(&self) -> Option<(&LocationId, &Participant)> {
+        Some((&self.location, &self.participant))
+    }
+
+    /// Of each participant at most [`AT_ONCE`] messages leave together, on however many sockets: the API services take receipts
+    /// in the order in which they come, and nobody's are to stand behind a flood of somebody else's.
+    fn in_turns(receipts: Vec<Self>) -> (Vec<Self>, Vec<Self>) {
+        let all: usize = receipts.iter().map(Load::weight).sum();
+        if all <= AT_ONCE {
+            return (receipts, Vec::new());
+        }
+        let mut taken: HashMap<(LocationId, Participant), usize> = HashMap::new();
+        receipts.into_iter().partition(|receipt| {
+            let taken = taken.entry((receipt.location.clone(), receipt.participant.clone())).or_default();
+            *taken += receipt.weight();
+            *taken <= AT_ONCE
+        })
     }
 
     fn overflow(weight: usize) {
@@ -148,11 +170,42 @@ mod tests {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let acks = Acks::default();
-        for _ in 0..=LIMIT_IDS / 500 {
-            acks.report(receipt(Kind::Read, "user:a", 0..500, 1));
+        for number in 0..=LIMIT_IDS / 500 {
+            let (location, participant) = (format!("loc{}", number % 4), format!("user:u{}", number % 100));
+            let receipt = receipt(Kind::Read, &participant, 0..500, 1);
+            acks.report(Receipt { location: location.parse().unwrap(), ..receipt });
         }
         assert_eq!(acks.waiting(), LIMIT_IDS);
         assert_eq!(acks.take().len(), LIMIT_IDS / 500);
         assert!(recorder.handle().render().contains("gateway_acks_dropped_total 500"));
+    }
+
+    #[test]
+    fn no_participant_and_no_location_fills_the_queue() {
+        let acks = Acks::default();
+        let elsewhere =
+            |who: &str| Receipt { location: "loc2".parse().unwrap(), ..receipt(Kind::Read, who, 0..500, 1) };
+        for _socket in 0..LIMIT_IDS / 500 {
+            acks.report(receipt(Kind::Read, "user:flood", 0..500, 1));
+        }
+        assert_eq!(acks.waiting(), LIMIT_IDS / 8, "a participant");
+        for number in 0..LIMIT_IDS / 500 {
+            acks.report(receipt(Kind::Read, &format!("user:u{number}"), 0..500, 1));
+        }
+        assert_eq!(acks.waiting(), LIMIT_IDS / 2, "a location");
+        acks.report(elsewhere("user:quiet"));
+        assert_eq!(acks.waiting(), LIMIT_IDS / 2 + 500, "there is room for others");
+    }
+
+    #[test]
+    fn receipts_of_one_participant_let_others_go_first() {
+        let mut receipts: Vec<_> =
+            (0..10).map(|n| receipt(Kind::Read, "user:flood", n * 500..(n + 1) * 500, 1)).collect();
+        receipts.push(receipt(Kind::Read, "user:quiet", 0..500, 1));
+        let (now, later) = Receipt::in_turns(receipts.clone());
+        assert_eq!(now, [receipts[0].clone(), receipts[1].clone(), receipts[10].clone()]);
+        assert_eq!(later, receipts[2..10], "in their order");
+        let few = receipts[..2].to_vec();
+        assert_eq!(Receipt::in_turns(few.clone()), (few, Vec::new()));
     }
 }

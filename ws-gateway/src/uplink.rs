@@ -3,6 +3,8 @@
 //! Things are gathered while a batch is under way, and for [`APART`] at least, and leave together. They wait out an outage of
 //! Redis in a bounded queue; what becomes of those that find no room is theirs to say ([`Load::overflow`]).
 
+mod shares;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +13,14 @@ use fred::types::Value;
 use fred::types::scripts::Script;
 use metrics::counter;
 use parking_lot::Mutex;
+use shared::ids::LocationId;
+use shared::participant::Participant;
 use shared::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::redis::run;
+use shares::Shares;
 
 /// Entries in one command.
 const BATCH: usize = 256;
@@ -45,6 +50,16 @@ pub trait Load: Send + Sync + Sized + 'static {
     /// Counts what finds no room.
     fn overflow(weight: usize);
 
+    /// Who fills the queue with it; `None` where nobody has to be held back.
+    fn owner(&self) -> Option<(&LocationId, &Participant)> {
+        None
+    }
+
+    /// Those of some packed loads that leave now, and those that let others go first.
+    fn in_turns(loads: Vec<Self>) -> (Vec<Self>, Vec<Self>) {
+        (loads, Vec::new())
+    }
+
     /// Makes fewer of those that leave together, and adds what there is to say of those that found no room.
     fn pack(loads: Vec<Self>, lost: usize) -> Vec<Self>;
 
@@ -69,11 +84,12 @@ struct Waiting<L> {
     weight: usize,
     /// Found no room since the last batch left.
     lost: usize,
+    shares: Shares,
 }
 
 impl<L> Default for Uplink<L> {
     fn default() -> Self {
-        let waiting = Mutex::new(Waiting { loads: Vec::new(), weight: 0, lost: 0 });
+        let waiting = Mutex::new(Waiting { loads: Vec::new(), weight: 0, lost: 0, shares: Shares::default() });
         Self { queue: Arc::new(Queue { waiting, arrived: Notify::new() }) }
     }
 }
@@ -91,7 +107,8 @@ impl<L: Load> Uplink<L> {
     pub(crate) fn report(&self, load: L) {
         let mut waiting = self.queue.waiting.lock();
         let weight = load.weight();
-        if waiting.weight + weight > L::MOST_WAITING {
+        let Waiting { loads, weight: before, shares, .. } = &mut *waiting;
+        if *before + weight > L::MOST_WAITING || !shares.admit(loads, *before, &load) {
             waiting.lost += weight;
             L::overflow(weight);
             return;
@@ -120,6 +137,7 @@ impl<L: Load> Queue<L> {
         loop {
             let (loads, lost) = {
                 let mut waiting = self.waiting.lock();
+                waiting.shares.forget();
                 (std::mem::take(&mut waiting.loads), std::mem::take(&mut waiting.lost))
             };
             if loads.is_empty() && lost == 0 {
@@ -133,10 +151,20 @@ impl<L: Load> Queue<L> {
                 continue;
             }
             let (weight, began) = (loads.iter().map(L::weight).sum::<usize>(), Instant::now());
-            for loads in L::pack(loads, lost).chunks(BATCH) {
+            let (now, mut later) = L::in_turns(L::pack(loads, lost));
+            for loads in now.chunks(BATCH) {
                 self.send(client, &script, loads).await;
             }
-            self.waiting.lock().weight -= weight;
+            {
+                let mut waiting = self.waiting.lock();
+                let left: usize = later.iter().map(L::weight).sum();
+                waiting.weight = (waiting.weight + left).saturating_sub(weight);
+                if !later.is_empty() {
+                    waiting.shares.forget();
+                    later.append(&mut waiting.loads);
+                    waiting.loads = later;
+                }
+            }
             tokio::select! {
                 () = sleep_until(began + APART) => {}
                 () = shutdown.begun() => {}

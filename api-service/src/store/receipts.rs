@@ -1,6 +1,6 @@
 //! The transaction of receipts: messages, unread counters, outbox and audit trail together, or nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use deadpool_postgres::Transaction;
 use futures_util::future::try_join_all;
@@ -12,11 +12,12 @@ use shared::participant::{Conversation, Participant};
 use shared::receipt::Kind;
 use shared::timestamp::timestamp;
 use time::OffsetDateTime;
+use tokio::join;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use super::outbox::{self, OutboxEntry, OutboxEvent};
-use super::{Store, StoreError, audit, messages};
+use super::{Class, Store, StoreError, audit, messages};
 use crate::audit::row::Row as AuditRow;
 use crate::domain::inbox::Changed;
 use crate::domain::mark::{Mark, Marked};
@@ -92,7 +93,44 @@ const COUNT_DOWN: &str = "update conversations c
     ) x
     where c.id = x.conversation_id";
 
+/// As long as a batch of sends waits for a lock.
+const SHORT_WAIT: &str = "set local lock_timeout = '100ms'";
+
+/// Those of some messages that a mark would wait for: others hold them, or their conversations.
+const LOCKED: &str = "with conversation as materialized (
+        select id from conversations where id in (select conversation_id from messages where id = any($1::uuid[]))
+        order by id for no key update skip locked
+    ), message as materialized (
+        select id from messages where id = any($1::uuid[]) order by id for no key update skip locked
+    )
+    select m.id from messages m
+    where m.id = any($1::uuid[])
+      and (not exists (select from message where message.id = m.id)
+           or not exists (select from conversation where conversation.id = m.conversation_id))";
+
 impl Store {
+    /// Those of these messages that others hold, themselves or with their conversations.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn locked_messages(&self, ids: &[MessageId]) -> Result<HashSet<MessageId>, StoreError> {
+        self.with(async |client| {
+            let statement = client.prepare_cached(LOCKED).await?;
+            let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
+            // Undone in the same round trip: nobody waits for a disk because somebody has looked.
+            let (begun, rows, undone) = join!(
+                biased;
+                client.batch_execute("begin"),
+                client.query(&statement, &parameters),
+                client.batch_execute("rollback"),
+            );
+            begun?;
+            undone?;
+            rows?.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        })
+        .await
+    }
+
     /// Applies marks in one transaction. Returns every message that they may touch as it stands now, and the entries of the
     /// outbox that tell of those that changed.
     ///
@@ -103,6 +141,10 @@ impl Store {
         self.with(async |client| {
             let mut lease = self.chains.lend(client).await?;
             let transaction = client.transaction().await?;
+            if self.class == Class::Background {
+                // Receipts of many are applied together, and the rest goes on without those that have to wait.
+                transaction.batch_execute(SHORT_WAIT).await?;
+            }
             let mut marked = Vec::new();
             let mut told = Vec::new();
             let mut trail = Vec::new();
