@@ -65,6 +65,8 @@ pub const SETTINGS: &[Setting] = &[
     MAX_CONNECTIONS,
     limits::PARTICIPANT.per_second,
     limits::PARTICIPANT.burst,
+    limits::CONTACT_SENDS.per_second,
+    limits::CONTACT_SENDS.burst,
     limits::SERVICE.per_second,
     limits::SERVICE.burst,
     limit::ADDRESS.per_second,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use shared::env::{Env, Setting};
 use shared::limit::{self, Buckets, Rate, RateSettings, Wait, neighbourhood, take};
+use shared::participant::Kind;
 use shared::token::{Actor, Principal};
 
 /// Requests of one participant, wherever it is.
@@ -18,6 +19,20 @@ pub(crate) const PARTICIPANT: RateSettings = RateSettings {
         name: "RATE_LIMIT_PARTICIPANT_BURST",
         default: Some("5000"),
         help: "1 to 10000000: requests of one user or contact at once",
+    },
+};
+
+/// Sends of one contact, wherever it is: a patient types, and a conversation is not to be flooded.
+pub(crate) const CONTACT_SENDS: RateSettings = RateSettings {
+    per_second: Setting {
+        name: "RATE_LIMIT_CONTACT_SENDS_PER_SECOND",
+        default: Some("5"),
+        help: "0 to 1000000: messages a second of one contact; more are answered with 429; 0 for no limit",
+    },
+    burst: Setting {
+        name: "RATE_LIMIT_CONTACT_SENDS_BURST",
+        default: Some("50"),
+        help: "1 to 10000000: messages of one contact at once",
     },
 };
 
@@ -43,6 +58,8 @@ const PEOPLE_A_REQUEST: usize = 10;
 pub struct LimitConfig {
     /// Of a user or contact.
     pub participant: Option<Rate>,
+    /// Of a contact that sends. Each is one of its requests, too.
+    pub contact_sends: Option<Rate>,
     /// Of a trusted backend.
     pub service: Option<Rate>,
     /// Of an address.
@@ -55,14 +72,22 @@ impl LimitConfig {
     /// Reads all of them; `env` notes mistakes.
     pub(crate) fn read(env: &mut Env) -> Option<Self> {
         let (participant, service) = (PARTICIPANT.read(env), SERVICE.read(env));
+        let contact_sends = CONTACT_SENDS.read(env);
         let (address, failures) = (limit::ADDRESS.read(env), limit::FAILURES.read(env));
-        Some(Self { participant: participant?, service: service?, address: address?, failures: failures? })
+        Some(Self {
+            participant: participant?,
+            contact_sends: contact_sends?,
+            service: service?,
+            address: address?,
+            failures: failures?,
+        })
     }
 }
 
 /// A bucket a caller.
 pub struct Limits {
     participant: Option<Buckets>,
+    contact_sends: Option<Buckets>,
     service: Option<Buckets>,
     address: Option<Buckets>,
     failures: Option<Buckets>,
@@ -74,6 +99,7 @@ impl Limits {
     pub fn new(config: &LimitConfig) -> Self {
         Self {
             participant: Buckets::new("participant", config.participant),
+            contact_sends: Buckets::new("contact_sends", config.contact_sends),
             service: Buckets::new("service", config.service),
             address: Buckets::new("address", config.address),
             failures: Buckets::new("failures", config.failures),
@@ -96,6 +122,17 @@ impl Limits {
         match &caller.actor {
             Actor::Person(person) => take(self.participant.as_ref(), person),
             Actor::Service { name, .. } => take(self.service.as_ref(), name),
+        }
+    }
+
+    /// A send of somebody who is known by now. Users and services have no limit of their own for it.
+    ///
+    /// # Errors
+    /// When a contact has sent too often.
+    pub fn send(&self, caller: &Principal) -> Result<(), Wait> {
+        match &caller.actor {
+            Actor::Person(person) if person.kind == Kind::Contact => take(self.contact_sends.as_ref(), person),
+            Actor::Person(_) | Actor::Service { .. } => Ok(()),
         }
     }
 
@@ -133,7 +170,13 @@ mod tests {
 
     fn limits() -> Limits {
         let rate = |burst| Rate::new(1, burst);
-        Limits::new(&LimitConfig { participant: rate(2), service: rate(4), address: rate(3), failures: rate(1) })
+        Limits::new(&LimitConfig {
+            participant: rate(2),
+            contact_sends: rate(1),
+            service: rate(4),
+            address: rate(3),
+            failures: rate(1),
+        })
     }
 
     #[test]
@@ -144,6 +187,21 @@ mod tests {
         assert!(limits.caller(&principal(user.clone(), "loc2")).is_ok());
         assert!(limits.caller(&principal(user, "loc3")).is_err());
         assert!(limits.caller(&principal(contact, "loc1")).is_ok());
+    }
+
+    #[test]
+    fn only_a_contact_has_a_limit_for_sends_and_it_is_apart_from_that_of_requests() {
+        let limits = limits();
+        let contact = principal(Actor::Person("contact:a".parse().unwrap()), "loc1");
+        assert!(limits.send(&contact).is_ok());
+        assert!(limits.send(&contact).is_err());
+        assert!((0..2).all(|_| limits.caller(&contact).is_ok()), "other requests keep their limit");
+        let other = principal(Actor::Person("contact:b".parse().unwrap()), "loc1");
+        assert!(limits.send(&other).is_ok());
+        let user = principal(Actor::Person("user:a".parse().unwrap()), "loc1");
+        assert!((0..100).all(|_| limits.send(&user).is_ok()));
+        let service = principal(Actor::Service { name: "a".parse().unwrap(), admin: false }, "loc1");
+        assert!((0..100).all(|_| limits.send(&service).is_ok()));
     }
 
     #[test]

@@ -20,9 +20,11 @@ const POLL_EVERY: Duration = Duration::from_millis(5);
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
 /// Limits that are there, and are never met by the few people who take part.
-const LIMITS: [(&str, &str); 5] = [
+const LIMITS: [(&str, &str); 7] = [
     ("RATE_LIMIT_PARTICIPANT_PER_SECOND", "1000000"),
     ("RATE_LIMIT_PARTICIPANT_BURST", "10000000"),
+    ("RATE_LIMIT_CONTACT_SENDS_PER_SECOND", "1000000"),
+    ("RATE_LIMIT_CONTACT_SENDS_BURST", "10000000"),
     ("MAX_SOCKETS_PER_PARTICIPANT", "1000000"),
     ("HANDSHAKES_PER_PARTICIPANT_PER_SECOND", "1000000"),
     ("HANDSHAKES_PER_PARTICIPANT_BURST", "10000000"),

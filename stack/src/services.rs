@@ -26,12 +26,13 @@ const DATABASE_VARIABLES: [&str; 10] = [
 /// Better for one machine than the services' own defaults; the caller's environment wins. Sockets
 /// close within two seconds, because whoever pressed Ctrl-C is waiting. And whoever measures one machine is a few people
 /// at one address, who must measure the system and not its limits.
-const DEFAULTS: [(&str, &str); 11] = [
+const DEFAULTS: [(&str, &str); 12] = [
     ("LOG_FORMAT", "text"),
     ("LOG_LEVEL", "info"),
     ("DRAIN_SECONDS", "2"),
     ("TRUSTED_PROXIES", "127.0.0.1"),
     ("RATE_LIMIT_PARTICIPANT_PER_SECOND", "0"),
+    ("RATE_LIMIT_CONTACT_SENDS_PER_SECOND", "0"),
     ("RATE_LIMIT_SERVICE_PER_SECOND", "0"),
     ("RATE_LIMIT_FAILURES_PER_SECOND", "1000"),
     ("RATE_LIMIT_FAILURES_BURST", "10000"),

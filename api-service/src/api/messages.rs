@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::auth::Caller;
 use super::body::{Encoded, Fields, FromFields, Input};
 use super::params::{ContactParam, LimitParam, LocationParam, SeqParam, UserParam};
-use super::refusal::{BodyRefusal, ProblemBody, Refusal, invalid, problem};
+use super::refusal::{BodyRefusal, ProblemBody, Refusal, invalid, problem, too_many};
 use super::schema;
 use super::tag::Tag;
 use crate::domain::error::Refused;
@@ -34,6 +34,10 @@ pub(super) async fn send(request: Request) -> poem::Result<Response> {
     let (request, mut body) = request.split();
     let caller = Caller::from_request(&request, &mut body, ExtractParamOptions::default()).await?;
     let Data(state) = <Data<&Arc<State>> as FromRequest>::from_request(&request, &mut body).await?;
+    state
+        .limits
+        .send(&caller.origin.principal)
+        .map_err(|wait| poem::Error::from_response(too_many(wait, "messages")))?;
     let body = <Input<SendBody> as ApiExtractor>::from_request(&request, &mut body, ExtractParamOptions::default());
     Ok(Messages.send(caller, Data(state), body.await?).await?.into_response())
 }

@@ -6,7 +6,7 @@ use e2e::{Answer, Person, Socket};
 use reqwest::Method;
 use tokio_tungstenite::tungstenite::Error;
 
-use crate::{ADDRESS_BURST, FAILURES_BURST, PARTICIPANT_BURST, metric, place};
+use crate::{ADDRESS_BURST, CONTACT_SENDS_BURST, FAILURES_BURST, PARTICIPANT_BURST, metric, place};
 
 fn retry_after(answer: &Answer) -> u64 {
     let _problem = answer.refused(429);
@@ -46,6 +46,36 @@ async fn a_participant_that_asks_too_often_is_told_when_to_come_again_and_others
     // And it is served again, as soon as it was told.
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     assert_eq!(busy.get(&format!("/chat/conversations?location_id={}", place.location)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_contact_that_sends_too_often_is_told_when_to_come_again_and_may_do_all_else() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("flood"));
+    let body = patient.message_to(&doctor, "hello");
+    let mut sent = 0;
+    let refusal = loop {
+        let answer = patient.send(&body).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        sent += 1;
+        assert!(sent < 2 * CONTACT_SENDS_BURST, "nobody is ever refused");
+    };
+    assert!(sent >= CONTACT_SENDS_BURST, "only {sent} were written");
+    let seconds = retry_after(&refusal);
+    assert!(metric(&place, r#"rate_limited_total{kind="contact_sends"}"#).await >= 1.0);
+    // It reads, and users send as they please.
+    let page = patient.history(&doctor, "&limit=200").await;
+    assert_eq!(page["messages"].as_array().unwrap().len(), sent, "what was refused was not written");
+    for number in 0..2 * CONTACT_SENDS_BURST {
+        doctor.say(&place.contact("quiet"), &number.to_string()).await;
+    }
+    // Who has sent too often is on record, as with every limit.
+    let trail = e2e::trail::Trail::open(&place.env.database_url).await;
+    trail.until(&place, |act| act.actor == "contact:flood" && act.action == "send" && act.outcome == 429).await;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    assert_eq!(patient.send(&body).await.status, 201, "and it is served again, as soon as it was told");
 }
 
 #[tokio::test]

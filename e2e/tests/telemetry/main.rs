@@ -23,6 +23,8 @@ struct Watched {
 
 /// Requests of one participant at once.
 const PARTICIPANT_BURST: usize = 60;
+/// Messages of one contact at once.
+const CONTACT_SENDS_BURST: usize = 20;
 /// Requests of one address at once.
 const ADDRESS_BURST: usize = 500;
 /// Refused tokens of one address at once.
@@ -38,6 +40,8 @@ fn watched() -> &'static Watched {
             ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()),
             ("RATE_LIMIT_PARTICIPANT_PER_SECOND", "2".to_owned()),
             ("RATE_LIMIT_PARTICIPANT_BURST", PARTICIPANT_BURST.to_string()),
+            ("RATE_LIMIT_CONTACT_SENDS_PER_SECOND", "1".to_owned()),
+            ("RATE_LIMIT_CONTACT_SENDS_BURST", CONTACT_SENDS_BURST.to_string()),
             ("RATE_LIMIT_ADDRESS_PER_SECOND", "50".to_owned()),
             ("RATE_LIMIT_ADDRESS_BURST", ADDRESS_BURST.to_string()),
             ("RATE_LIMIT_FAILURES_PER_SECOND", "1".to_owned()),
