@@ -125,7 +125,7 @@ pub async fn run(
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();
     shutdown.spawn(outbox::run(store.clone(), broker, committed, health.clone(), shutdown.clone()));
-    shutdown.spawn(writer::run(store.for_class(Class::Write), publisher.clone(), pending));
+    shutdown.spawn(writer::run(store.for_class(Class::Send), publisher.clone(), pending));
     let receipts = Receipts { store: store.clone(), publisher: publisher.clone() };
     shutdown.spawn(stream::run(ack_redis?, receipts, shutdown.clone()));
     shutdown.spawn(stream::run(event_redis?, SocketEvents { store: store.clone() }, shutdown.clone()));

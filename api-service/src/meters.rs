@@ -4,7 +4,7 @@
 
 use metrics::gauge;
 use shared::telemetry::Kind::{Counter, Gauge, Histogram};
-use shared::telemetry::Meter;
+use shared::telemetry::{LOG_LINES_DROPPED, Meter};
 
 use crate::state::State;
 use crate::store::Class;
@@ -23,14 +23,18 @@ pub const METERS: &[Meter] = &[
     Meter::new(Counter, "http_accept_errors_total", "connections that could not be accepted"),
     Meter::new(Counter, "http_slow_heads_total", "requests whose head did not arrive in time"),
     Meter::new(Counter, "rate_limited_total", "refused for asking too often")
-        .by("kind", &["participant", "service", "address", "failures"]),
+        .by("kind", &["participant", "contact_sends", "service", "address", "failures"]),
     Meter::new(Counter, "rate_limits_forgotten_total", "times that all buckets of a kind were let go, to bound memory")
-        .by("kind", &["participant", "service", "address", "failures"]),
+        .by("kind", &["participant", "contact_sends", "service", "address", "failures"]),
     Meter::new(Histogram, "send_batch_size", "sends in a transaction"),
     Meter::new(Histogram, "send_commit_seconds", "how long the transaction took"),
     Meter::new(Histogram, "send_wait_seconds", "how long the first of its sends had waited"),
     Meter::new(Gauge, "send_queue_depth", "sends that had to wait for the next transaction"),
     Meter::new(Counter, "send_queue_overflows_total", "sends refused because too many waited"),
+    Meter::new(Counter, "sends_given_up_total", "sends that waited and were not written")
+        .by("cause", &["caller_gone", "too_late"]),
+    Meter::new(Counter, "send_conversations_set_aside_total", "times that another transaction held a conversation"),
+    Meter::new(Gauge, "send_conversations_aside", "conversations that another transaction holds: their sends wait"),
     Meter::new(Counter, "events_published_total", "events handed to Redis").by("path", &["fast", "outbox"]),
     Meter::new(Histogram, "publish_batch_size", "events in a pipeline to Redis"),
     Meter::new(Histogram, "publish_seconds", "how long Redis took for a pipeline of events"),
@@ -66,12 +70,13 @@ pub const METERS: &[Meter] = &[
     Meter::new(Gauge, "database_connections", "connections of all classes")
         .by("state", &["in_use", "idle", "waited_for"]),
     Meter::new(Gauge, "database_waits", "uses that wait for a connection of their class")
-        .by("class", &["write", "read", "background", "watch"]),
+        .by("class", &["send", "write", "read", "background", "watch"]),
     Meter::new(Gauge, "database_up", "1 when PostgreSQL answers"),
     Meter::new(Gauge, "redis_up", "1 when Redis answers"),
     Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),
     Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
         .by("outcome", &["changed", "failed"]),
+    LOG_LINES_DROPPED,
     Meter::new(Counter, "trace_exports_total", "batches of spans for the collector").by("outcome", &["sent", "failed"]),
 ];
 

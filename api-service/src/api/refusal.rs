@@ -127,6 +127,9 @@ pub(super) fn problem(refused: Refused) -> Problem {
         Refused::Field(field, why) => invalid(vec![InputError::new(pointer(field), why)]),
         Refused::IdReused => Problem::new(409, "`client_message_id` was used for a different message"),
         Refused::Overloaded => Problem::new(503, "too many sends are waiting; nothing was written"),
+        Refused::TooLate => {
+            Problem::new(503, "the message could not be written in time, and was not written: send it again")
+        }
         Refused::Relay(error) => {
             tracing::warn!(%error, "no ticket can be given out");
             Problem::new(503, "tickets cannot be given out at the moment")
@@ -135,11 +138,11 @@ pub(super) fn problem(refused: Refused) -> Problem {
             tracing::warn!(%error, "nobody knows who is online");
             Problem::new(503, "who is online is not known at the moment")
         }
-        Refused::Store(error @ StoreError::Unavailable(_)) => {
+        Refused::Store(error @ (StoreError::Unavailable(_) | StoreError::TimedOut(_))) => {
             tracing::warn!(%error, "the database is out of reach");
             Problem::new(503, "the database is out of reach")
         }
-        Refused::Store(error @ StoreError::Contended(_)) => {
+        Refused::Store(error @ (StoreError::Contended(_) | StoreError::Locked(_))) => {
             tracing::warn!(%error, "gave up on a contended row");
             Problem::new(503, "too many changes to the same conversation at once")
         }

@@ -19,12 +19,12 @@ pub(super) const DATABASE_CA_FILE: Setting = Setting {
 pub(super) const DATABASE_POOL_SIZE: Setting = Setting {
     name: "DATABASE_POOL_SIZE",
     default: Some("16"),
-    help: "connections to PostgreSQL in all, 5 to 1000; what the next two and the one that looks after readiness leave is for reads",
+    help: "connections to PostgreSQL in all, 7 to 1000; what the next two, two for sends and one for readiness leave is for reads",
 };
 pub(super) const DATABASE_WRITE_CONNECTIONS: Setting = Setting {
     name: "DATABASE_WRITE_CONNECTIONS",
     default: Some(""),
-    help: "of these for sends, marks, revocations and the audit trail; a third when it is not set",
+    help: "of these for marks, revocations and the audit trail; a quarter when it is not set",
 };
 pub(super) const DATABASE_BACKGROUND_CONNECTIONS: Setting = Setting {
     name: "DATABASE_BACKGROUND_CONNECTIONS",
@@ -57,20 +57,22 @@ pub struct PoolSizes {
 impl PoolSizes {
     /// For the look whether the database is there.
     pub const WATCH: usize = 1;
+    /// For the batches of sends, and for the look which conversations are locked.
+    pub const SEND: usize = 2;
     /// The outbox asks for a second connection while it holds one.
     const MIN_BACKGROUND: usize = 2;
     /// One of each class, and what the background needs.
-    const MIN_TOTAL: usize = 2 + Self::WATCH + Self::MIN_BACKGROUND;
+    const MIN_TOTAL: usize = 2 + Self::WATCH + Self::SEND + Self::MIN_BACKGROUND;
 
     /// The usual shares of a total.
     fn of(total: usize) -> Self {
-        Self { total, write: (total / 3).max(1), background: (total / 4).max(Self::MIN_BACKGROUND) }
+        Self { total, write: (total / 4).max(1), background: (total / 4).max(Self::MIN_BACKGROUND) }
     }
 
     /// For pages that callers read: what the others leave.
     #[must_use]
     pub fn read(&self) -> usize {
-        self.total.saturating_sub(self.write + self.background + Self::WATCH)
+        self.total.saturating_sub(self.write + self.background + Self::WATCH + Self::SEND)
     }
 }
 
@@ -123,19 +125,19 @@ mod tests {
 
     #[test]
     fn the_classes_share_all_connections_and_each_has_what_it_needs() {
-        for total in 5..=1_000 {
+        for total in 7..=1_000 {
             let sizes = PoolSizes::of(total);
             assert!(sizes.write >= 1 && sizes.background >= 2 && sizes.read() >= 1, "{sizes:?}");
-            assert_eq!(sizes.write + sizes.background + sizes.read() + PoolSizes::WATCH, total);
+            assert_eq!(sizes.write + sizes.background + sizes.read() + PoolSizes::WATCH + PoolSizes::SEND, total);
         }
-        assert_eq!(read(["16", "", ""]), Ok(PoolSizes { total: 16, write: 5, background: 4 }));
-        assert_eq!(read(["40", "4", "6"]).map(|sizes| sizes.read()), Ok(29));
+        assert_eq!(read(["16", "", ""]), Ok(PoolSizes { total: 16, write: 4, background: 4 }));
+        assert_eq!(read(["40", "4", "6"]).map(|sizes| sizes.read()), Ok(27));
     }
 
     #[test]
     fn shares_that_leave_a_class_without_connections_are_a_mistake() {
         for (sizes, named) in [
-            (["4", "", ""], "DATABASE_POOL_SIZE"),
+            (["6", "", ""], "DATABASE_POOL_SIZE"),
             (["16", "0", ""], "DATABASE_WRITE_CONNECTIONS"),
             (["16", "", "1"], "DATABASE_BACKGROUND_CONNECTIONS"),
             (["16", "9", "6"], "DATABASE_POOL_SIZE"),

@@ -25,6 +25,9 @@ pub enum Refused {
     /// More sends wait than may; nothing was written.
     #[error("too many sends are waiting")]
     Overloaded,
+    /// A send has waited for as long as it may; nothing was written.
+    #[error("the send has waited for too long")]
+    TooLate,
     /// Redis is out of reach, and this cannot be done without it.
     #[error(transparent)]
     Relay(#[from] NoTicket),

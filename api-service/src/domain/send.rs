@@ -2,6 +2,8 @@
 
 use shared::ids::LocationId;
 use shared::participant::{Conversation, Participant};
+use std::future::pending;
+
 use shared::redacted::Redacted;
 use uuid::Uuid;
 
@@ -34,5 +36,5 @@ pub async fn send(origin: Origin, writer: &Writer, ask: SendMessage) -> Result<W
     origin.principal.check_acts_as(&location, &sender)?;
     let conversation = Conversation::new(location, sender.clone(), receiver.clone())?;
     let content = Content::new(content.into_inner()).map_err(|why| Refused::Field("content", why))?;
-    writer.write(NewMessage { conversation, sender, receiver, content, client_message_id }, origin).await
+    writer.write(NewMessage { conversation, sender, receiver, content, client_message_id }, origin, pending()).await
 }

@@ -154,6 +154,14 @@ impl Lease {
         self.end = None;
     }
 
+    /// Whether nobody else holds the row of the chain. `client` must be outside of a transaction.
+    pub(super) async fn is_free(&self, client: &Object) -> bool {
+        let Some(chain) = &self.chain else { return false };
+        let look = "select from audit_chains where id = $1 for no key update skip locked";
+        let looked = async { client.query_opt(&client.prepare_cached(look).await?, &[&chain.head.chain]).await };
+        matches!(looked.await, Ok(Some(_)))
+    }
+
     /// The transaction was committed: the chain is free for the next one.
     pub(super) fn committed(mut self) {
         if let (Some(chain), Some(end)) = (&mut self.chain, self.end.take()) {

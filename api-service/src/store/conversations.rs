@@ -6,6 +6,7 @@ use deadpool_postgres::{GenericClient, Object};
 use shared::ids::{ConversationId, LocationId};
 use shared::participant::{Conversation, Kind, Participant};
 use time::OffsetDateTime;
+use tokio::join;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
@@ -57,15 +58,14 @@ pub(super) async fn open(client: &Object, new: &[&Conversation]) -> Result<(), S
 }
 
 /// Locks and counts up in one go, in the order of the ids, as everybody locks who locks more than one: so nobody waits in
-/// a circle. Clocks differ between instances and jump; within a conversation time does not run backwards. `$ids` and what
-/// follows are the parameters; `$only` is a further condition.
+/// a circle. The time is that of the database: one clock, however many instances there are. It may jump, so within a
+/// conversation it does not run backwards. `$ids` and what follows are the parameters; `$only` is a further condition.
 macro_rules! count_up {
-    ($ids:literal, $sent:literal, $to_user:literal, $to_other:literal, $now:literal, $only:literal) => {
+    ($ids:literal, $sent:literal, $to_user:literal, $to_other:literal, $only:literal) => {
         concat!(
             "update conversations c
-            set last_seq = c.last_seq + x.sent, last_activity_at = greatest(c.last_activity_at, ",
-            $now,
-            "), user_unread = c.user_unread + x.to_user, other_unread = c.other_unread + x.to_other
+            set last_seq = c.last_seq + x.sent, last_activity_at = greatest(c.last_activity_at, statement_timestamp()),
+                user_unread = c.user_unread + x.to_user, other_unread = c.other_unread + x.to_other
             from (
                 select id, sent, to_user, to_other
                 from unnest(",
@@ -87,7 +87,7 @@ macro_rules! count_up {
 }
 pub(super) use count_up;
 
-pub(super) const BUMP: &str = count_up!("$1", "$2", "$3", "$4", "$5", "");
+pub(super) const BUMP: &str = count_up!("$1", "$2", "$3", "$4", "");
 
 /// Adds to conversations, which are locked from then on, and says where they stand now; those that nobody has opened are
 /// not among them. `statement` is [`BUMP`].
@@ -95,9 +95,8 @@ pub(super) async fn bump(
     client: &Object,
     statement: &Statement,
     bumps: &[Bump],
-    now: OffsetDateTime,
 ) -> Result<HashMap<ConversationId, Counted>, StoreError> {
-    counted(&client.query(statement, &Bumps::new(bumps, now).parameters()).await?)
+    counted(&client.query(statement, &Bumps::new(bumps).parameters()).await?)
 }
 
 /// What is added to conversations, by the column.
@@ -105,23 +104,21 @@ pub(super) struct Bumps {
     ids: Vec<ConversationId>,
     sent: Vec<i32>,
     unread: [Vec<i32>; 2],
-    now: OffsetDateTime,
 }
 
 impl Bumps {
-    pub(super) fn new(bumps: &[Bump], now: OffsetDateTime) -> Self {
+    pub(super) fn new(bumps: &[Bump]) -> Self {
         Self {
             ids: bumps.iter().map(|bump| bump.id).collect(),
             sent: bumps.iter().map(|bump| bump.sent).collect(),
             unread: [0, 1].map(|side: usize| bumps.iter().map(|bump| bump.unread[side]).collect()),
-            now,
         }
     }
 
     /// In the order in which [`BUMP`] numbers them.
-    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 5] {
+    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 4] {
         let [to_user, to_other] = &self.unread;
-        [&self.ids, &self.sent, to_user, to_other, &self.now]
+        [&self.ids, &self.sent, to_user, to_other]
     }
 }
 
@@ -204,6 +201,13 @@ const INBOX_OF_CONTACT: &str = inbox_query!(inbox_page!("contact_id", "other_unr
 const INBOX_OF_USER: &str =
     inbox_query!(inbox_page!("user_id", "user_unread"), " union all ", inbox_page!("peer_user_id", "other_unread"));
 
+/// Those of some conversations that another transaction holds, so that a send would wait: they are there, and not to be had.
+const LOCKED: &str = "with free as materialized (
+        select id from conversations where id = any($1::uuid[]) order by id for no key update skip locked
+    )
+    select c.id from conversations c
+    where c.id = any($1::uuid[]) and not exists (select from free where free.id = c.id)";
+
 impl Store {
     /// Those of these conversations in which a message was ever written.
     ///
@@ -225,6 +229,28 @@ impl Store {
                 .await?;
             let rows = client.query(&statement, &[&ids, &locations]).await?;
             rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        })
+        .await
+    }
+
+    /// Those of these conversations whose rows another transaction holds.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::Locked`] when the whole table is.
+    pub async fn locked(&self, conversations: &[ConversationId]) -> Result<HashSet<ConversationId>, StoreError> {
+        self.with(async |client| {
+            let statement = client.prepare_cached(LOCKED).await?;
+            // Undone in the same round trip: nobody waits for a disk because somebody has looked.
+            let parameters: [&(dyn ToSql + Sync); 1] = [&conversations];
+            let (begun, rows, undone) = join!(
+                biased;
+                client.batch_execute("begin"),
+                client.query(&statement, &parameters),
+                client.batch_execute("rollback"),
+            );
+            begun?;
+            undone?;
+            rows?.iter().map(|row| Ok(row.try_get(0)?)).collect()
         })
         .await
     }

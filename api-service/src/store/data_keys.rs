@@ -95,6 +95,9 @@ pub(super) async fn opening(
 
 /// The keys that seal for these locations. A location's first key is made here, in a statement of its own: not in the
 /// transaction of those who wait for it.
+///
+/// # Errors
+/// [`StoreError::DataKey`] names all locations whose keys cannot be used: the others can be had without them.
 pub(super) async fn sealing<'a>(
     client: &impl GenericClient,
     vault: Option<&Vault>,
@@ -121,7 +124,10 @@ pub(super) async fn sealing<'a>(
         missing.retain(|location| !keys.contains_key(*location));
     }
     if !missing.is_empty() {
-        learn(client, vault).await?;
+        if let Err(error @ StoreError::Internal(_)) = learn(client, vault).await {
+            // Where nobody knows what to promise, no key is made; locations that have one go on.
+            return Err(StoreError::DataKey(missing.into_iter().cloned().collect(), error.to_string().into()));
+        }
         let made = missing.iter().map(|location| vault.generate(location)).collect::<Result<Vec<_>, _>>()?;
         insert(client, &made).await?;
         // Somebody else may have been quicker: all take what is there.
@@ -130,16 +136,24 @@ pub(super) async fn sealing<'a>(
     Ok(Some(keys))
 }
 
-/// Looks what the newest data key says of the database. Where there is none yet and no message either, whatever will be
+/// Looks what the newest data key that opens says of the database. Where there is none yet and no message either, whatever will be
 /// written is sealed: there all content is sealed from the beginning.
 pub(super) async fn learn(client: &impl GenericClient, vault: &Vault) -> Result<(), StoreError> {
     if vault.is_complete() {
         return Ok(());
     }
-    let statement = client.prepare_cached(select!("order by id desc limit 1")).await?;
-    if let Some(row) = client.query_opt(&statement, &[]).await? {
-        vault.look(&wrapped_key(&row)?)?;
-        return Ok(());
+    // One that does not open is its location's own trouble.
+    let statement = client.prepare_cached(select!("order by id desc limit 16")).await?;
+    let newest = client.query(&statement, &[]).await?;
+    let mut looked = Ok(());
+    for row in &newest {
+        looked = wrapped_key(row).and_then(|wrapped| Ok(vault.look(&wrapped)?)).map(drop);
+        if looked.is_ok() {
+            break;
+        }
+    }
+    if !newest.is_empty() {
+        return looked;
     }
     let statement = client.prepare_cached("select exists (select from messages)").await?;
     if vault.current().is_some() && !client.query_one(&statement, &[]).await?.try_get::<_, bool>(0)? {
@@ -157,13 +171,24 @@ async fn in_use(
         client.prepare_cached(select!("where location_id = any($1::text[]) and retired_at is null")).await?;
     let locations: Vec<&str> = locations.iter().map(|location| location.as_str()).collect();
     let rows = client.query(&statement, &[&locations]).await?;
-    let key = |row: &Row| {
-        let wrapped = wrapped_key(row)?;
-        let key = vault.unwrap_key(&wrapped)?;
-        vault.use_for(&wrapped.location, key.clone());
-        Ok((wrapped.location, key))
-    };
-    rows.iter().map(key).collect()
+    let (mut keys, mut unusable, mut why) = (Vec::with_capacity(rows.len()), Vec::new(), None);
+    for row in &rows {
+        let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
+        match wrapped_key(row).and_then(|wrapped| Ok(vault.unwrap_key(&wrapped)?)) {
+            Ok(key) => {
+                vault.use_for(&location, key.clone());
+                keys.push((location, key));
+            }
+            Err(error) => {
+                unusable.push(location);
+                why = Some(error);
+            }
+        }
+    }
+    match why {
+        None => Ok(keys),
+        Some(why) => Err(StoreError::DataKey(unusable, why.into())),
+    }
 }
 
 /// Where a location has a key in use already, it keeps that one.

@@ -1,7 +1,7 @@
 //! What can go wrong in PostgreSQL, told apart by SQLSTATE, never by message text.
 
 use deadpool_postgres::PoolError;
-use shared::ids::MessageId;
+use shared::ids::{LocationId, MessageId};
 use shared::seal::SealError;
 use tokio_postgres::error::SqlState;
 
@@ -18,6 +18,15 @@ pub enum StoreError {
     /// Another transaction stood in the way; the same thing may work at once.
     #[error("another transaction stood in the way: {0}")]
     Contended(#[source] Cause),
+    /// A lock was not given in time: another transaction holds a row or a table, and nobody knows for how long.
+    #[error("a lock was not given in time: {0}")]
+    Locked(#[source] Cause),
+    /// A statement took longer than it may. The database answers, so that other statements may go on.
+    #[error("the database gave up a statement that took too long: {0}")]
+    TimedOut(#[source] Cause),
+    /// The data keys of these locations cannot be used: nothing can be sealed there.
+    #[error("the data key of {} cannot be used: {}", names(.0), .1)]
+    DataKey(Vec<LocationId>, #[source] Cause),
     /// A message's content is sealed, and not for this message, or was altered, or is in the open where all of it is sealed:
     /// somebody has changed the row.
     #[error("the content of the message {0} was not sealed for it, or was altered, or is not sealed at all")]
@@ -39,10 +48,17 @@ impl StoreError {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(cause.to_string().into()),
             Self::Contended(cause) => Self::Contended(cause.to_string().into()),
+            Self::Locked(cause) => Self::Locked(cause.to_string().into()),
+            Self::TimedOut(cause) => Self::TimedOut(cause.to_string().into()),
+            Self::DataKey(locations, cause) => Self::DataKey(locations.clone(), cause.to_string().into()),
             Self::Unreadable(id) => Self::Unreadable(*id),
             Self::Internal(cause) => Self::Internal(cause.to_string().into()),
         }
     }
+}
+
+fn names(locations: &[LocationId]) -> String {
+    locations.iter().map(LocationId::as_str).collect::<Vec<_>>().join(", ")
 }
 
 impl From<tokio_postgres::Error> for StoreError {
@@ -62,17 +78,20 @@ impl From<tokio_postgres::Error> for StoreError {
             format!("{} {message}", state.code()).into()
         };
         match state {
-            &SqlState::T_R_DEADLOCK_DETECTED
-            | &SqlState::T_R_SERIALIZATION_FAILURE
-            | &SqlState::UNIQUE_VIOLATION
-            // `lock_timeout`
-            | &SqlState::LOCK_NOT_AVAILABLE => Self::Contended(cause()),
-            // 08 connection, 53 out of resources, 57 operator intervention (shutdown, timeout), 58 system error,
+            &SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::UNIQUE_VIOLATION => {
+                Self::Contended(cause())
+            }
+            &SqlState::LOCK_NOT_AVAILABLE => Self::Locked(cause()),
+            // `statement_timeout`, or somebody who cancels statements.
+            &SqlState::QUERY_CANCELED => Self::TimedOut(cause()),
+            // 08 connection, 25P03 a transaction that was left alone for too long, 53 out of resources, 57 operator intervention (shutdown, timeout), 58 system error,
             // 25006 read-only: a primary that has become a replica.
             state if ["08", "53", "57", "58"].iter().any(|class| state.code().starts_with(class)) => {
                 Self::Unavailable(cause())
             }
-            &SqlState::READ_ONLY_SQL_TRANSACTION => Self::Unavailable(cause()),
+            &SqlState::READ_ONLY_SQL_TRANSACTION | &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => {
+                Self::Unavailable(cause())
+            }
             _ => Self::Internal(cause()),
         }
     }

@@ -91,7 +91,7 @@ impl Store {
 
     /// How the connections of each class are used.
     #[must_use]
-    pub fn pools(&self) -> [PoolState; 4] {
+    pub fn pools(&self) -> [PoolState; 5] {
         self.pools.state()
     }
 

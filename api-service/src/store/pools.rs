@@ -18,13 +18,16 @@ use crate::config::PoolSizes;
 
 /// How long to wait for a free connection, or for a new one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections of [`Class::Write`] that marks leave to the two tasks that batch: sends and the audit trail.
-const KEPT_FROM_MARKS: usize = 2;
+/// Connections of [`Class::Write`] that marks leave to the audit trail.
+const KEPT_FROM_MARKS: usize = 1;
 
 /// What the database is used for. Each class has connections and timeouts of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Sends, the audit trail, marks and revocations: what a caller waits for, and what must stay fast.
+    /// The batches of sends, one at a time, and the look which conversations are locked. Others wait for a lock for as long as
+    /// they like; a batch holds up everybody who sends, and goes on without what it does not get.
+    Send,
+    /// The audit trail, marks and revocations: what a caller waits for, and what must stay fast.
     Write,
     /// Pages that callers read: as slow as the disk.
     Read,
@@ -47,12 +50,13 @@ pub(super) struct Limits {
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 4] = [Self::Write, Self::Read, Self::Background, Self::Watch];
+    pub(super) const ALL: [Self; 5] = [Self::Send, Self::Write, Self::Read, Self::Background, Self::Watch];
 
     /// As metrics name it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Send => "send",
             Self::Write => "write",
             Self::Read => "read",
             Self::Background => "background",
@@ -62,6 +66,8 @@ impl Class {
 
     pub(super) fn limits(self) -> Limits {
         let [deadline, statement, lock] = match self {
+            // Two that send in one conversation wait for each other's commit, which takes some milliseconds.
+            Self::Send => [6_000, 4_000, 100],
             Self::Write => [6_000, 4_000, 2_000],
             // Reads take no lock that a write holds; a migration's is the only one.
             Self::Read => [6_000, 4_000, 1_000],
@@ -74,6 +80,7 @@ impl Class {
 
     fn size(self, sizes: &PoolSizes) -> usize {
         match self {
+            Self::Send => PoolSizes::SEND,
             Self::Write => sizes.write,
             Self::Read => sizes.read(),
             Self::Background => sizes.background,
@@ -97,7 +104,7 @@ pub struct PoolState {
 
 /// All connections.
 pub(super) struct Pools {
-    pools: [Pool; 4],
+    pools: [Pool; 5],
     marks: Semaphore,
 }
 
@@ -142,15 +149,16 @@ impl Pools {
             .build()
             .map_err(StoreError::internal)
         };
-        let [write, read, background, watch] = Class::ALL.map(make);
+        let [send, write, read, background, watch] = Class::ALL.map(make);
         let marks = Semaphore::new(sizes.write.saturating_sub(KEPT_FROM_MARKS).max(1));
-        Ok(Self { pools: [write?, read?, background?, watch?], marks })
+        Ok(Self { pools: [send?, write?, read?, background?, watch?], marks })
     }
 
     /// Lends a connection.
     pub(super) async fn get(&self, class: Class) -> Result<Object, StoreError> {
-        let [write, read, background, watch] = &self.pools;
+        let [send, write, read, background, watch] = &self.pools;
         let pool = match class {
+            Class::Send => send,
             Class::Write => write,
             Class::Read => read,
             Class::Background => background,
@@ -171,7 +179,7 @@ impl Pools {
     }
 
     /// How connections are used.
-    pub(super) fn state(&self) -> [PoolState; 4] {
+    pub(super) fn state(&self) -> [PoolState; 5] {
         let mut classes = Class::ALL.into_iter();
         self.pools.each_ref().map(|pool| {
             let status = pool.status();

@@ -33,7 +33,7 @@ impl Store {
         let mut attempts = 1;
         loop {
             match self.seal_batch(last).await {
-                Err(StoreError::Contended(_)) if attempts < ATTEMPTS => attempts += 1,
+                Err(StoreError::Contended(_) | StoreError::Locked(_)) if attempts < ATTEMPTS => attempts += 1,
                 done => return done,
             }
         }

@@ -1,5 +1,7 @@
 //! The sends that wait: bounded, and fair. Locations take turns, and within a location its conversations do, so a flood in
 //! one of them delays and refuses nobody but itself. Within a conversation the first to come is the first to go.
+//!
+//! A conversation that cannot be written now is set aside: its sends wait, and it takes no turns.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -14,39 +16,103 @@ const MOST_OF_A_CONVERSATION: usize = MOST / 4;
 /// What waits, by location and conversation.
 #[derive(Debug)]
 pub(super) struct Queue<L, C, T> {
-    locations: Turns<L, Turns<C, VecDeque<T>>>,
+    locations: Turns<L, Turns<C, Waiting<T>>>,
+    /// Of all conversations, those that are set aside too.
     waiting: usize,
+}
+
+/// What waits of one conversation.
+#[derive(Debug)]
+struct Waiting<T> {
+    items: VecDeque<T>,
+    is_aside: bool,
 }
 
 /// Things under keys that take turns.
 #[derive(Debug)]
 struct Turns<K, V> {
-    by_key: HashMap<K, V>,
-    /// Every key once; the first is next.
+    by_key: HashMap<K, Slot<V>>,
+    /// Keys whose turn comes, each once; the first is next. One that has nothing to give when its turn comes is passed over.
     order: VecDeque<K>,
     /// Of what is under the keys.
     waiting: usize,
 }
 
-impl<K: Hash + Eq + Clone, V: Default> Turns<K, V> {
-    fn under(&mut self, key: &K) -> &mut V {
-        if !self.by_key.contains_key(key) {
-            self.order.push_back(key.clone());
-        }
-        self.by_key.entry(key.clone()).or_default()
+#[derive(Debug, Default)]
+struct Slot<V> {
+    value: V,
+    is_in_order: bool,
+}
+
+/// What is under a key.
+trait Turn: Default {
+    /// Whether there is something to take.
+    fn is_ready(&self) -> bool;
+    /// Whether nothing would be lost without it.
+    fn is_over(&self) -> bool;
+}
+
+impl<T> Turn for Waiting<T> {
+    fn is_ready(&self) -> bool {
+        !self.is_aside && !self.items.is_empty()
     }
 
-    /// Lets the next one take its turn. `take` says what it took, and whether there is more of it.
-    fn turn<T>(&mut self, take: impl FnOnce(&mut V) -> (Option<T>, bool)) -> Option<T> {
-        let key = self.order.pop_front()?;
-        let (taken, is_left) = take(self.by_key.get_mut(&key)?);
-        if is_left {
-            self.order.push_back(key);
-        } else {
-            self.by_key.remove(&key);
+    fn is_over(&self) -> bool {
+        !self.is_aside && self.items.is_empty()
+    }
+}
+
+impl<K, V> Turn for Turns<K, V> {
+    fn is_ready(&self) -> bool {
+        !self.order.is_empty()
+    }
+
+    fn is_over(&self) -> bool {
+        self.by_key.is_empty()
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Turn> Turns<K, V> {
+    fn get(&self, key: &K) -> Option<&V> {
+        self.by_key.get(key).map(|slot| &slot.value)
+    }
+
+    /// Changes what is under a key, which then has its turn, or is gone, as it should.
+    fn change<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> R {
+        let slot = self.by_key.entry(key.clone()).or_default();
+        let done = change(&mut slot.value);
+        if slot.value.is_ready() && !slot.is_in_order {
+            slot.is_in_order = true;
+            self.order.push_back(key.clone());
+        } else if slot.value.is_over() && !slot.is_in_order {
+            self.by_key.remove(key);
         }
-        self.waiting -= usize::from(taken.is_some());
-        taken
+        done
+    }
+
+    /// Lets the next one that has something take its turn.
+    fn turn<R>(&mut self, mut take: impl FnMut(&mut V) -> Option<R>) -> Option<R> {
+        loop {
+            let key = self.order.pop_front()?;
+            let slot = self.by_key.get_mut(&key)?;
+            let taken = if slot.value.is_ready() { take(&mut slot.value) } else { None };
+            self.waiting -= usize::from(taken.is_some());
+            slot.is_in_order = slot.value.is_ready();
+            if slot.is_in_order {
+                self.order.push_back(key);
+            } else if slot.value.is_over() {
+                self.by_key.remove(&key);
+            }
+            if taken.is_some() {
+                return taken;
+            }
+        }
+    }
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { items: VecDeque::new(), is_aside: false }
     }
 }
 
@@ -68,35 +134,83 @@ impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> Queue<L, C, T> {
         self.waiting
     }
 
+    /// Whether there may be one whose turn comes.
+    pub(super) fn is_ready(&self) -> bool {
+        self.locations.is_ready()
+    }
+
     /// Adds one, or gives it back when too many wait: in all, of its location, or of its conversation.
     pub(super) fn push(&mut self, location: &L, conversation: &C, item: T) -> Result<(), T> {
-        let of_location = self.locations.by_key.get(location);
-        let of_conversation = of_location.and_then(|location| location.by_key.get(conversation));
+        let of_location = self.locations.get(location);
+        let of_conversation = of_location.and_then(|location| location.get(conversation));
         if self.waiting >= MOST
             || of_location.is_some_and(|location| location.waiting >= MOST_OF_A_LOCATION)
-            || of_conversation.is_some_and(|conversation| conversation.len() >= MOST_OF_A_CONVERSATION)
+            || of_conversation.is_some_and(|conversation| conversation.items.len() >= MOST_OF_A_CONVERSATION)
         {
             return Err(item);
         }
-        let location = self.locations.under(location);
-        location.waiting += 1;
-        location.under(conversation).push_back(item);
+        self.insert(location, conversation, |items| items.push_back(item));
+        Ok(())
+    }
+
+    /// Gives one back that was taken: it is the next of its conversation. There is always room for it.
+    pub(super) fn put_back(&mut self, location: &L, conversation: &C, item: T) {
+        self.insert(location, conversation, |items| items.push_front(item));
+    }
+
+    fn insert(&mut self, location: &L, conversation: &C, insert: impl FnOnce(&mut VecDeque<T>)) {
+        self.locations.change(location, |location| {
+            location.change(conversation, |conversation| insert(&mut conversation.items));
+            location.waiting += 1;
+        });
         self.locations.waiting += 1;
         self.waiting += 1;
-        Ok(())
     }
 
     /// Takes the next one.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let taken = self.locations.turn(|location| {
-            let taken = location.turn(|conversation| {
-                let taken = conversation.pop_front();
-                (taken, !conversation.is_empty())
-            });
-            (taken, location.waiting > 0)
-        });
+        let taken = self.locations.turn(|location| location.turn(|conversation| conversation.items.pop_front()));
         self.waiting -= usize::from(taken.is_some());
         taken
+    }
+
+    /// Lets a conversation take no turns, or lets it take turns again.
+    pub(super) fn set_aside(&mut self, location: &L, conversation: &C, is_aside: bool) {
+        self.locations
+            .change(location, |location| location.change(conversation, |waiting| waiting.is_aside = is_aside));
+    }
+
+    /// Drops what waits of a conversation and is of no use to anybody. Returns how many are left.
+    pub(super) fn retain(&mut self, location: &L, conversation: &C, is_wanted: impl FnMut(&T) -> bool) -> usize {
+        let (dropped, left) = self.locations.change(location, |location| {
+            let (dropped, left) = location.change(conversation, |waiting| {
+                let before = waiting.items.len();
+                waiting.items.retain(is_wanted);
+                (before - waiting.items.len(), waiting.items.len())
+            });
+            location.waiting -= dropped;
+            (dropped, left)
+        });
+        self.locations.waiting -= dropped;
+        self.waiting -= dropped;
+        left
+    }
+
+    /// Takes everything, those that were set aside too; they stay aside.
+    pub(super) fn drain(&mut self) -> Vec<T> {
+        let mut drained = Vec::with_capacity(self.waiting);
+        let locations: Vec<L> = self.locations.by_key.keys().cloned().collect();
+        for location in locations {
+            self.locations.change(&location, |location| {
+                let conversations: Vec<C> = location.by_key.keys().cloned().collect();
+                for conversation in conversations {
+                    location.change(&conversation, |waiting| drained.extend(waiting.items.drain(..)));
+                }
+                location.waiting = 0;
+            });
+        }
+        (self.locations.waiting, self.waiting) = (0, 0);
+        drained
     }
 }
 
@@ -149,6 +263,35 @@ mod tests {
         assert_eq!(queue.len(), MOST);
         assert_eq!(drain(&mut queue).len(), MOST);
         assert!(queue.locations.by_key.is_empty() && queue.locations.order.is_empty(), "nothing stays behind");
+    }
+
+    #[test]
+    fn what_is_set_aside_waits_while_its_neighbours_take_turns() {
+        let mut queue = Numbers::default();
+        for number in 0..3 {
+            queue.push(&"a", &1, number).unwrap();
+            queue.push(&"a", &2, 10 + number).unwrap();
+        }
+        assert_eq!(queue.pop(), Some(0));
+        queue.set_aside(&"a", &1, true);
+        queue.put_back(&"a", &1, 0);
+        queue.push(&"a", &1, 3).unwrap();
+        assert_eq!(drain(&mut queue), [10, 11, 12], "its location goes on");
+        assert_eq!((queue.len(), queue.pop()), (4, None));
+        queue.push(&"a", &2, 13).unwrap();
+        assert_eq!(queue.pop(), Some(13), "and wakes up again");
+        assert_eq!(queue.retain(&"a", &1, |number| *number != 2), 3);
+        queue.set_aside(&"a", &1, false);
+        assert_eq!(drain(&mut queue), [0, 1, 3], "in their order");
+        assert!(queue.locations.by_key.is_empty() && queue.locations.order.is_empty(), "nothing stays behind");
+        queue.set_aside(&"b", &9, true);
+        queue.push(&"b", &9, 1).unwrap();
+        assert_eq!((queue.drain(), queue.len()), (vec![1], 0));
+        queue.push(&"b", &9, 2).unwrap();
+        assert_eq!(queue.pop(), None, "it is aside until somebody says otherwise");
+        queue.set_aside(&"b", &9, false);
+        assert_eq!(queue.pop(), Some(2));
+        assert!(queue.locations.by_key.is_empty());
     }
 
     proptest! {

@@ -7,10 +7,12 @@
 mod audit;
 mod gateways;
 mod inboxes;
+mod locks;
 mod postgres;
 mod presence;
 mod redis;
 mod services;
+mod stalled_log;
 
 use std::time::Duration;
 
@@ -63,6 +65,24 @@ impl Drop for Paused<'_> {
     fn drop(&mut self) {
         self.0.kill(self.0.pid(), Signal::SIGCONT).unwrap();
     }
+}
+
+/// Waits until the services have set so many conversations aside, because others hold their rows.
+async fn until_set_aside(place: &Place, count: usize) {
+    let is_so = async {
+        loop {
+            let mut aside = 0.0;
+            for url in &place.env.admin_urls[..place.env.api_urls.len()] {
+                let metrics = place.behind(url).get("/metrics").await.text;
+                let values = metrics.lines().filter_map(|line| line.strip_prefix("send_conversations_aside "));
+                aside += values.map(|value| value.parse::<f64>().unwrap()).sum::<f64>();
+            }
+            if aside >= count as f64 {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, is_so).await.unwrap_or_else(|_| panic!("{count} conversations are not set aside"));
 }
 
 /// Asks until the answer has this status, with a deadline: there is no event that tells a client of a recovery.

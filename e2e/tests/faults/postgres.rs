@@ -6,9 +6,8 @@ use e2e::Person;
 use e2e::trail::Trail;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tokio_postgres::Client;
 
-use crate::{kill_for_a_while, setting, until};
+use crate::{kill_for_a_while, setting, until, until_set_aside};
 
 #[tokio::test]
 async fn without_postgresql_everything_is_a_503_that_says_when_to_try_again_and_then_recovers() {
@@ -75,12 +74,7 @@ async fn a_conversation_that_is_deleted_under_a_batch_takes_nothing_of_its_neigh
     let (held, deleted) = (&ids[8], &ids[0]);
     let database = setting.stack.env().database_url;
     let connect = async || Trail::open(&database).await.client;
-    let (holder, deleter, observer) = (connect().await, connect().await, connect().await);
-    let pid = async |client: &Client| client.query_one("select pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0);
-    let waits_for = async |pid: i32| {
-        let waiting = "select from pg_stat_activity where $1 = any(pg_blocking_pids(pid))";
-        while observer.query(waiting, &[&pid]).await.unwrap().is_empty() {}
-    };
+    let (holder, deleter) = (connect().await, connect().await);
     let sends = |to: &[Person]| {
         let send = |patient: &Person| {
             let (doctor, patient) = (doctor.clone(), patient.clone());
@@ -94,13 +88,12 @@ async fn a_conversation_that_is_deleted_under_a_batch_takes_nothing_of_its_neigh
     );
     deleter.batch_execute(&format!("begin; {delete}")).await.unwrap();
     holder.batch_execute(&format!("begin; select from conversations where id = '{held}' for update")).await.unwrap();
-    // One batch waits, and the next one gathers behind it.
+    // The conversation that is held is set aside, and so is the one that somebody is about to delete; their neighbours are not.
     let mut under_way = sends(&patients[8..]);
-    waits_for(pid(&holder).await).await;
+    until_set_aside(place, 1).await;
     under_way.extend(sends(&patients[..8]));
-    join_all((0..16).map(|_| doctor.history(&patients[1], ""))).await;
+    until_set_aside(place, 2).await;
     holder.batch_execute("commit").await.unwrap();
-    waits_for(pid(&deleter).await).await;
     deleter.batch_execute("commit").await.unwrap();
     let mut sent: Vec<Value> = join_all(under_way).await.into_iter().map(Result::unwrap).collect();
     sent.rotate_left(1);

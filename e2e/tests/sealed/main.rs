@@ -4,6 +4,7 @@
 
 mod altered;
 mod at_rest;
+mod bad_key;
 mod keys;
 mod rotation;
 mod start;

@@ -7,7 +7,7 @@ use deadpool_postgres::Object;
 
 use super::judging::{judge, place, settle};
 use super::{Written, audit_rows};
-use crate::domain::message::{NewMessage, now};
+use crate::domain::message::NewMessage;
 use crate::domain::origin::Origin;
 use crate::store::audit::{self, Lease};
 use crate::store::conversations::{self, Bumps};
@@ -15,7 +15,7 @@ use crate::store::data_keys::Sealing;
 use crate::store::{StoreError, messages};
 
 /// All that a batch of new messages writes, in one statement. Parameters: those of [`audit::APPEND`], $1 to $21; those of
-/// [`conversations::BUMP`], $22 to $26; then the messages' columns, of which `$content` are those from $36 on, of the types
+/// [`conversations::BUMP`], $22 to $25; then the messages' columns, of which `$content` are those from $35 on, of the types
 /// `$types`; and the hashes of their texts, `$text_macs`. Places in a conversation are relative to where it then stands.
 ///
 /// `bumped` counts nothing when a conversation is not open or a client id is known, and everything else is written when it has
@@ -31,10 +31,9 @@ macro_rules! at_once {
                 "$23",
                 "$24",
                 "$25",
-                "$26",
                 " and (select count(*) from conversations where id = any($22::uuid[])) = cardinality($22::uuid[])
                   and not exists (
-                      select from unnest($35::uuid[], $28::text[], $29::text[], $31::text[])
+                      select from unnest($34::uuid[], $27::text[], $28::text[], $30::text[])
                           as x (client_message_id, location_id, user_id, contact_id)
                       join messages m on m.client_message_id = x.client_message_id and m.location_id = x.location_id
                            and coalesce('user:' || m.sender_user_id::text, 'contact:' || m.sender_contact_id::text)
@@ -48,8 +47,8 @@ macro_rules! at_once {
             ") select x.id, x.location_id, x.sender_user_id, x.receiver_user_id, x.sender_contact_id,
                     x.receiver_contact_id, x.conversation_id, b.last_seq + x.seq, x.client_message_id, b.last_activity_at, ",
             $content,
-            "   from unnest($27::uuid[], $28::text[], $29::text[], $30::text[], $31::text[], $32::text[], $33::uuid[],
-                    $34::bigint[], $35::uuid[], ",
+            "   from unnest($26::uuid[], $27::text[], $28::text[], $29::text[], $30::text[], $31::text[], $32::uuid[],
+                    $33::bigint[], $34::uuid[], ",
             $types,
             ") as x (id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
                     receiver_contact_id, conversation_id, seq, client_message_id, ",
@@ -57,7 +56,7 @@ macro_rules! at_once {
             ")  join bumped b on b.id = x.conversation_id
             ), remembered as (
                 insert into outbox (kind, message_ids)
-                select 'message', case when (select count(*) from bumped) = cardinality($22::uuid[]) then $27::uuid[] end
+                select 'message', case when (select count(*) from bumped) = cardinality($22::uuid[]) then $26::uuid[] end
                 where exists (select from bumped)
                 returning id
             ), head as (",
@@ -70,8 +69,8 @@ macro_rules! at_once {
 }
 
 fn at_once_statement(sealing: &Sealing) -> &'static str {
-    const PLAIN: &str = at_once!("content", "$36::text[]", "$37");
-    const SEALED: &str = at_once!("content_key, content_sealed", "$36::uuid[], $37::bytea[]", "$38");
+    const PLAIN: &str = at_once!("content", "$35::text[]", "$36");
+    const SEALED: &str = at_once!("content_key, content_sealed", "$35::uuid[], $36::bytea[]", "$37");
     if sealing.is_some() { SEALED } else { PLAIN }
 }
 
@@ -90,13 +89,20 @@ pub(super) async fn at_once(
     let statement = client.prepare_cached(at_once_statement(sealing)).await?;
     let placed = lease.place(&trail)?;
     let rows = {
-        let (trail, bumps) = (placed.columns()?, Bumps::new(&judged.bumps, now()));
+        let (trail, bumps) = (placed.columns()?, Bumps::new(&judged.bumps));
         let messages = messages::Columns::new(&new, sealing)?;
         let text_macs = [trail.text_macs()];
         let parameters = [&trail.parameters()[..], &bumps.parameters(), &messages.parameters(), &text_macs].concat();
         match client.query(&statement, &parameters).await.map_err(StoreError::from) {
             // Undone, and certainly so: the other transaction is looked at behind the locks.
             Err(StoreError::Contended(_)) => Vec::new(),
+            // Undone as well. If it is this chain that is locked, it is given up with the lease.
+            Err(error @ (StoreError::Locked(_) | StoreError::TimedOut(_))) => {
+                if lease.is_free(client).await {
+                    lease.withdraw();
+                }
+                return Err(error);
+            }
             rows => rows?,
         }
     };

@@ -11,7 +11,7 @@ use tokio_postgres::Statement;
 use super::judging::{Judged, RepeatKey, is_stored, judge, place, repeat_key, settle};
 use super::{Done, Written, audit_rows, done};
 use crate::audit::row::Row as AuditRow;
-use crate::domain::message::{Message, NewMessage, now};
+use crate::domain::message::{Message, NewMessage};
 use crate::domain::origin::Origin;
 use crate::store::audit::{self, Lease};
 use crate::store::conversations::{self, Counted};
@@ -126,7 +126,7 @@ impl Begun {
         let ((), counted, repeats) = try_join!(
             biased;
             async { Ok(client.batch_execute("begin").await?) },
-            conversations::bump(client, &statements.bump, &judged.bumps, now()),
+            conversations::bump(client, &statements.bump, &judged.bumps),
             repeats,
         )?;
         let opening = data_keys::opening(client, *vault, &repeats).await?;

@@ -1,0 +1,220 @@
+//! Somebody holds rows in PostgreSQL: what needs them waits for a bounded time, and nothing else does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use e2e::trail::Trail;
+use e2e::{PATIENCE, Person, Place};
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::Client;
+
+use crate::{Setting, setting, setting_with, until_set_aside};
+
+/// Transactions that others hold open.
+async fn session(setting: &Setting) -> Client {
+    Trail::open(&setting.stack.env().database_url).await.client
+}
+
+async fn hold(client: &Client, rows: &str) {
+    client.batch_execute(&format!("begin; select from {rows} for update")).await.unwrap();
+}
+
+/// Conversations that go on sending until they are told to stop, each one message after the other.
+struct Neighbours {
+    is_over: Arc<AtomicBool>,
+    senders: Vec<tokio::task::JoinHandle<Vec<Duration>>>,
+}
+
+impl Neighbours {
+    fn start(place: &Place, count: usize) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let send = |number| {
+            let (doctor, patient) = (place.user(&format!("doc-n{number}")), place.contact(&format!("pat-n{number}")));
+            let is_over = is_over.clone();
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                while !is_over.load(Ordering::Relaxed) {
+                    let start = Instant::now();
+                    doctor.say(&patient, &times.len().to_string()).await; // Fails on anything but a 201.
+                    times.push(start.elapsed());
+                }
+                times
+            })
+        };
+        let senders = (0..count).map(send).collect();
+        Self { is_over, senders }
+    }
+
+    /// How long each of their sends took.
+    async fn stop(self) -> Vec<Duration> {
+        self.is_over.store(true, Ordering::Relaxed);
+        join_all(self.senders).await.into_iter().flat_map(Result::unwrap).collect()
+    }
+}
+
+async fn id_of(doctor: &Person, patient: &Person) -> String {
+    doctor.say(patient, "before").await["conversation_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_conversation_that_somebody_holds_waits_alone_and_is_refused_after_a_while() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let id = id_of(&doctor, &patient).await;
+    let holder = session(&setting).await;
+    hold(&holder, &format!("conversations where id = '{id}'")).await;
+
+    let neighbours = Neighbours::start(place, 4);
+    // The first is found out by a wait, and later ones are known; both services are asked.
+    let (first, second) = (&setting.stack.env().api_urls[0], &setting.stack.env().api_urls[1]);
+    let sends = [first, second, first, second].map(|url| {
+        let doctor = doctor.at(url, &place.ws_url);
+        let body = doctor.message_to(&patient, &e2e::secret_text());
+        tokio::spawn(async move {
+            let start = Instant::now();
+            let answer = doctor.send(&body).await;
+            assert!(answer.header("retry-after").is_some(), "{answer:?}");
+            (answer.refused(503), start.elapsed())
+        })
+    });
+    for send in sends {
+        let (_problem, elapsed) = timeout(PATIENCE, send).await.unwrap().unwrap();
+        assert!(elapsed < Duration::from_secs(15), "a proxy gives up after 30 s: {elapsed:?}");
+    }
+    let times = neighbours.stop().await;
+    // Each waited for the lock once at most, on its way through each service.
+    let slow = times.iter().filter(|time| **time > Duration::from_secs(2)).count();
+    assert!(slow == 0 && times.len() > 40, "{slow} of {} sends of others were held up", times.len());
+
+    // A send that still waits when the row is free is written, and those that were refused never are.
+    let waiting = {
+        let (doctor, patient) = (doctor.clone(), patient.clone());
+        tokio::spawn(async move { doctor.say(&patient, "after").await })
+    };
+    let observer = session(&setting).await;
+    until_set_aside(place, 1).await;
+    holder.batch_execute("rollback").await.unwrap();
+    let after = timeout(PATIENCE, waiting).await.unwrap().unwrap();
+    assert_eq!(after["seq"], 2);
+    let texts = "select count(*) from messages where conversation_id = $1::text::uuid";
+    let count: i64 = observer.query_one(texts, &[&id]).await.unwrap().get(0);
+    assert_eq!(count, 2, "nothing that was refused was written");
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn sends_that_wait_for_a_held_conversation_keep_their_order() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
+    let id = id_of(&doctor, &patient).await;
+    let holder = session(&setting).await;
+    hold(&holder, &format!("conversations where id = '{id}'")).await;
+    let mut sends = Vec::new();
+    for number in 0..5 {
+        let (doctor, body) = (doctor.clone(), doctor.message_to(&patient, &number.to_string()));
+        sends.push(tokio::spawn(async move { doctor.send(&body).await.ok(201) }));
+        // It has arrived when a later request on another connection is answered.
+        let depth = async || {
+            let metrics = place.behind(&place.env.admin_urls[0]).get("/metrics").await.text;
+            let requests = metrics.lines().find_map(|line| line.strip_prefix("http_requests_in_flight ")).unwrap();
+            requests.parse::<f64>().unwrap()
+        };
+        while depth().await < f64::from(number + 1) {}
+    }
+    until_set_aside(place, 1).await;
+    holder.batch_execute("rollback").await.unwrap();
+    let sent: Vec<Value> = join_all(sends).await.into_iter().map(Result::unwrap).collect();
+    for (place, message) in sent.iter().enumerate() {
+        assert_eq!((&message["content"], &message["seq"]), (&place.to_string().into(), &(place + 2).into()));
+    }
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn audit_chains_and_messages_that_somebody_holds_stop_no_send() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
+    let _id = id_of(&doctor, &patient).await;
+    for rows in ["audit_chains", "messages"] {
+        let holder = session(&setting).await;
+        hold(&holder, rows).await;
+        for number in 0..3 {
+            let start = Instant::now();
+            doctor.say(&patient, &number.to_string()).await;
+            assert!(start.elapsed() < Duration::from_secs(3), "{rows}: {:?}", start.elapsed());
+        }
+        holder.batch_execute("rollback").await.unwrap();
+    }
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn while_postgresql_is_frozen_sends_are_refused_and_those_that_were_refused_are_never_written() {
+    let setting = setting_with(&[("DRAIN_SECONDS", "0")]).await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
+    let id = id_of(&doctor, &patient).await;
+    let env = setting.stack.env();
+    let frozen = Frozen::new(&setting);
+    let start = Instant::now();
+    let sends = (0..20).map(|number| {
+        let (doctor, body) = (doctor.clone(), doctor.message_to(&patient, &format!("refused {number}")));
+        tokio::spawn(async move { (doctor.send(&body).await.refused(503), start.elapsed()) })
+    });
+    let sends: Vec<_> = sends.collect();
+    for send in sends {
+        let (_problem, elapsed) = timeout(PATIENCE, send).await.unwrap().unwrap();
+        assert!(elapsed < Duration::from_secs(20), "a proxy gives up after 30 s: {elapsed:?}");
+    }
+    // By now it is known, and nobody waits.
+    let asked = Instant::now();
+    let answer = doctor.send(&doctor.message_to(&patient, "refused at once")).await;
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    let _problem = answer.refused(503);
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    drop(frozen);
+
+    crate::until(201, async || doctor.send(&doctor.message_to(&patient, "after")).await).await;
+    let observer = Trail::open(&env.database_url).await.client;
+    let texts = "select content from messages where conversation_id = $1::text::uuid order by seq";
+    let texts: Vec<String> = observer.query(texts, &[&id]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    // One statement may have been under way when the database froze: it is finished, before what came later.
+    let late: Vec<_> = texts.iter().filter(|text| text.starts_with("refused")).collect();
+    assert!(late.len() <= 1, "{texts:?}");
+    setting.stack.stop().unwrap();
+}
+
+/// PostgreSQL and all of its processes, stopped until this is dropped.
+struct Frozen {
+    pids: Vec<i32>,
+}
+
+impl Frozen {
+    fn new(setting: &Setting) -> Self {
+        let postmaster = setting.stack.env().postgres_pid.unwrap();
+        let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
+        let mut pids = vec![postmaster];
+        pids.extend(children.split_whitespace().map(|pid| pid.parse::<i32>().unwrap()));
+        let frozen = Self { pids };
+        frozen.signal(stack::Signal::SIGSTOP);
+        frozen
+    }
+
+    fn signal(&self, signal: stack::Signal) {
+        for pid in &self.pids {
+            let _ended = nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), signal);
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.signal(stack::Signal::SIGCONT);
+    }
+}
