@@ -13,6 +13,12 @@ async fn sends_of_a_location_with_a_bad_data_key_fail_alone_and_their_neighbours
     let place = Place::new(&stack);
     let bad = place.elsewhere();
     let env = stack.env();
+    let doctor = place.user("doc").at_one_service();
+    let patients: Vec<_> = (0..10).map(|number| place.contact(&format!("pat{number}"))).collect();
+    let mut ids = Vec::new();
+    for patient in &patients {
+        ids.push(doctor.say(patient, "before").await["conversation_id"].as_str().unwrap().to_owned());
+    }
     sql(
         &env,
         &format!(
@@ -21,12 +27,6 @@ async fn sends_of_a_location_with_a_bad_data_key_fail_alone_and_their_neighbours
             bad.location
         ),
     );
-    let doctor = place.user("doc").at_one_service();
-    let patients: Vec<_> = (0..10).map(|number| place.contact(&format!("pat{number}"))).collect();
-    let mut ids = Vec::new();
-    for patient in &patients {
-        ids.push(doctor.say(patient, "before").await["conversation_id"].as_str().unwrap().to_owned());
-    }
     // A lock holds up one batch for a moment, and the next one gathers behind it.
     let holder = Trail::open(&env.database_url).await.client;
     let hold = format!("begin; select from conversations where id = '{}' for update", ids[9]);
