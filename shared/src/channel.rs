@@ -68,6 +68,15 @@ impl Channel {
     }
 }
 
+/// The conversation whose events are published on a channel; `None` when it is not such a channel.
+#[must_use]
+pub fn conversation(channel: &str) -> Option<(LocationId, ConversationId)> {
+    let (location, conversation) = channel.strip_prefix(CHAT)?.strip_suffix('}')?.split_once(':')?;
+    Some((location.parse().ok()?, ConversationId::try_parse(conversation).ok()?))
+}
+
+/// What the names of conversations begin with.
+const CHAT: &str = "chat:{";
 /// What the names of inboxes begin with.
 const INBOX: &str = "inbox:";
 
@@ -257,17 +266,40 @@ impl Topology {
 /// A script that adds entries to [`ACKS`] or [`QUESTIONS`]. One call for many, because a command costs its sender more than
 /// an entry costs Redis.
 ///
-/// Keys: the stream. Arguments: most entries kept, entries.
+/// Keys: the stream. Arguments: most entries kept, entries. Returns the id of the last.
 pub const ADD: &str = r"
-for i = 2, #ARGV do redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'r', ARGV[i]) end
+local id
+for i = 2, #ARGV do id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'r', ARGV[i]) end
+return id
+";
+
+/// How far a consumer group has come with a stream, and on which server.
+///
+/// Keys: the stream. Arguments: the group. Returns the server's `run_id`, which is another one after a restart or a failover; `upto` or
+/// `before`, and an id: all entries up to it, or before it, are acknowledged. `none` and nothing when there is no such group.
+pub const PROGRESS: &str = r"
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+if groups.err then return {server, 'none', ''} end
+for _, group in ipairs(groups) do
+    local of = {}
+    for i = 1, #group, 2 do of[group[i]] = group[i + 1] end
+    if of.name == ARGV[1] then
+        if of.pending == 0 then return {server, 'upto', of['last-delivered-id']} end
+        return {server, 'before', redis.call('XPENDING', KEYS[1], ARGV[1])[2]}
+    end
+end
+return {server, 'none', ''}
 ";
 
 /// A script that adds entries to [`AUDIT`], or fails when they have no room: of these none may give way to another.
 ///
-/// Keys: [`AUDIT`]. Arguments: most entries kept, entries.
+/// Keys: [`AUDIT`]. Arguments: most entries kept, entries. Returns the id of the last.
 pub const ADD_AUDIT: &str = r"
 if redis.call('XLEN', KEYS[1]) + #ARGV - 1 > tonumber(ARGV[1]) then return redis.error_reply('FULL no room for entries') end
-for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', 'r', ARGV[i]) end
+local id
+for i = 2, #ARGV do id = redis.call('XADD', KEYS[1], '*', 'r', ARGV[i]) end
+return id
 ";
 
 /// How long a log lives that no event was added to, in milliseconds: two minutes. Any participant may open one for any pair, so it must
@@ -358,6 +390,11 @@ mod tests {
         let channel = Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(1));
         assert_eq!(channel.as_str(), "chat:{loc1:00000000-0000-0000-0000-000000000001}");
         assert_eq!(channel.log(), "chat:{loc1:00000000-0000-0000-0000-000000000001}:log");
+        assert_eq!(conversation(channel.as_str()), Some(("loc1".parse().unwrap(), Uuid::from_u128(1))));
+        for other in [channel.log().as_str(), "inbox:{loc1:user:a}", "presence:{loc1}", "chat:{loc1}", "chat:{loc1:x}"]
+        {
+            assert_eq!(conversation(other), None, "{other}");
+        }
     }
 
     #[test]

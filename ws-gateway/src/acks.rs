@@ -32,6 +32,9 @@ impl Load for Receipt {
     const MOST_WAITING: usize = LIMIT_IDS;
     const TAKEN: &'static str = "gateway_acks_total";
     const RETRIES: &'static str = "gateway_acks_retries_total";
+    const MOST_REMEMBERED_BYTES: usize = 32 << 20;
+    const REPEATED: &'static str = "gateway_acks_repeated_total";
+    const FORGOTTEN: &'static str = "gateway_acks_unrepeatable_total";
 
     fn weight(&self) -> usize {
         self.message_ids.len()

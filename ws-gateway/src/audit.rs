@@ -23,6 +23,9 @@ impl Load for Entry {
     const MOST_WAITING: usize = LIMIT;
     const TAKEN: &'static str = "gateway_audit_total";
     const RETRIES: &'static str = "gateway_audit_retries_total";
+    const MOST_REMEMBERED_BYTES: usize = 16 << 20;
+    const REPEATED: &'static str = "gateway_audit_repeated_total";
+    const FORGOTTEN: &'static str = "gateway_audit_unrepeatable_total";
 
     fn weight(&self) -> usize {
         1

@@ -1,9 +1,11 @@
 //! What a gateway has to say to the API service, on its way into a stream of Redis.
 //!
 //! Things are gathered while a batch is under way, and for [`APART`] at least, and leave together. They wait out an outage of
-//! Redis in a bounded queue; what becomes of those that find no room is theirs to say ([`Load::overflow`]).
+//! Redis in a bounded queue; what becomes of those that find no room is theirs to say ([`Load::overflow`]). What Redis has taken
+//! and may have lost since is sent again ([`unconfirmed`]): those who read it know how to bear what comes twice.
 
 mod shares;
+mod unconfirmed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +15,16 @@ use fred::types::Value;
 use fred::types::scripts::Script;
 use metrics::counter;
 use parking_lot::Mutex;
+use shared::channel;
 use shared::ids::LocationId;
 use shared::participant::Participant;
 use shared::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::redis::run;
+use crate::redis::{Error, run};
 use shares::Shares;
+use unconfirmed::{Progress, Unconfirmed};
 
 /// Entries in one command.
 const BATCH: usize = 256;
@@ -28,6 +32,8 @@ const BATCH: usize = 256;
 const APART: Duration = Duration::from_millis(20);
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
+/// Between two questions how far the API services have come.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// What goes up.
 pub trait Load: Send + Sync + Sized + 'static {
@@ -43,6 +49,12 @@ pub trait Load: Send + Sync + Sized + 'static {
     const TAKEN: &'static str;
     /// Counts commands that are tried again.
     const RETRIES: &'static str;
+    /// Bytes of entries that are kept until an API service has applied them; 0 where a loss does not matter.
+    const MOST_REMEMBERED_BYTES: usize;
+    /// Counts entries that are sent again because Redis may have lost them.
+    const REPEATED: &'static str;
+    /// Counts entries that could not be sent again: there were too many.
+    const FORGOTTEN: &'static str;
 
     /// What it counts for.
     fn weight(&self) -> usize;
@@ -99,7 +111,10 @@ impl<L: Load> Uplink<L> {
     pub(crate) fn start(client: Client, shutdown: &Shutdown) -> Self {
         let uplink = Self::default();
         let (queue, ended) = (uplink.queue.clone(), shutdown.clone());
-        shutdown.spawn(async move { queue.run(&client, &ended).await });
+        let [script, progress] = [L::SCRIPT, channel::PROGRESS].map(Script::from_lua);
+        let unconfirmed = Unconfirmed::new(L::MOST_REMEMBERED_BYTES);
+        let line = Line { client, script, progress, unconfirmed, ask_at: Instant::now() };
+        shutdown.spawn(async move { queue.run(line, &ended).await });
         uplink
     }
 
@@ -131,21 +146,31 @@ impl<L: Load> Uplink<L> {
     }
 }
 
+/// The way into the stream.
+struct Line {
+    client: Client,
+    script: Script,
+    progress: Script,
+    unconfirmed: Unconfirmed,
+    ask_at: Instant,
+}
+
 impl<L: Load> Queue<L> {
-    async fn run(&self, client: &Client, shutdown: &Shutdown) {
-        let script = Script::from_lua(L::SCRIPT);
+    async fn run(&self, mut line: Line, shutdown: &Shutdown) {
         loop {
             let (loads, lost) = {
                 let mut waiting = self.waiting.lock();
                 waiting.shares.forget();
                 (std::mem::take(&mut waiting.loads), std::mem::take(&mut waiting.lost))
             };
+            line.ask::<L>().await;
             if loads.is_empty() && lost == 0 {
                 if shutdown.has_begun() {
                     return;
                 }
                 tokio::select! {
                     () = self.arrived.notified() => {}
+                    () = sleep_until(line.ask_at), if !line.unconfirmed.is_empty() => {}
                     () = shutdown.begun() => {}
                 }
                 continue;
@@ -153,7 +178,7 @@ impl<L: Load> Queue<L> {
             let (weight, began) = (loads.iter().map(L::weight).sum::<usize>(), Instant::now());
             let (now, mut later) = L::in_turns(L::pack(loads, lost));
             for loads in now.chunks(BATCH) {
-                self.send(client, &script, loads).await;
+                line.send::<L>(loads.iter().filter_map(L::encode).map(Value::from).collect()).await;
             }
             {
                 let mut waiting = self.waiting.lock();
@@ -171,16 +196,57 @@ impl<L: Load> Queue<L> {
             }
         }
     }
+}
 
+impl Line {
     /// Tries until Redis has them all. Those of a command that was done and not answered are added twice, which their reader
     /// knows how to bear. Whoever shuts down has a deadline for this.
-    async fn send(&self, client: &Client, script: &Script, loads: &[L]) {
-        let entries = loads.iter().filter_map(L::encode).map(Value::from);
+    async fn send<L: Load>(&mut self, entries: Vec<Value>) {
         let cap = Value::from(L::MOST_KEPT.to_string());
-        let arguments: Vec<_> = [cap].into_iter().chain(entries).collect();
-        while run::<Value>(client, script, L::STREAM, &arguments).await.is_err() {
-            counter!(L::RETRIES).increment(1);
-            sleep(PAUSE).await;
+        let arguments: Vec<_> = [cap].into_iter().chain(entries.iter().cloned()).collect();
+        if L::MOST_REMEMBERED_BYTES > 0 {
+            if !self.unconfirmed.knows_server()
+                && let Ok((server, ..)) = self.progress::<L>().await
+            {
+                self.unconfirmed.answered(&server, None);
+            }
+            let forgotten = self.unconfirmed.remember(entries);
+            counter!(L::FORGOTTEN).increment(forgotten as u64);
+        }
+        loop {
+            match run::<Option<String>>(&self.client, &self.script, L::STREAM, &arguments).await {
+                Ok(last) => return self.unconfirmed.taken(last.and_then(|id| id.parse().ok())),
+                Err(_) => {
+                    counter!(L::RETRIES).increment(1);
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn progress<L: Load>(&self) -> Result<(String, String, String), Error> {
+        let group = [Value::from(channel::API_GROUP)];
+        run(&self.client, &self.progress, L::STREAM, &group).await
+    }
+
+    /// Asks now and then how far the API services have come, as long as there is something that they have not applied. Sends again
+    /// what was given to another Redis than the one that answers.
+    async fn ask<L: Load>(&mut self) {
+        let now = Instant::now();
+        if self.unconfirmed.is_empty() || now < self.ask_at {
+            return;
+        }
+        self.ask_at = now + ASK_EVERY;
+        // Without an answer nothing is let go.
+        let Ok((server, kind, id)) = self.progress::<L>().await else { return };
+        let progress = match (&*kind, id.parse()) {
+            ("upto", Ok(id)) => Some(Progress::UpTo(id)),
+            ("before", Ok(id)) => Some(Progress::Before(id)),
+            _ => None,
+        };
+        for entries in self.unconfirmed.answered(&server, progress) {
+            counter!(L::REPEATED).increment(entries.len() as u64);
+            self.send::<L>(entries).await;
         }
     }
 }

@@ -55,13 +55,9 @@ impl Findings {
     }
 }
 
-/// Looks at all conversations, as long as it takes them to be clean. Messages in `excused` need not be delivered.
-pub(super) async fn check(
-    conversations: &[std::sync::Arc<Conversation>],
-    excused: &HashSet<Uuid>,
-    tally: &Tally,
-) -> Findings {
-    let found = join_all(conversations.iter().map(|conversation| settle(conversation, excused, tally))).await;
+/// Looks at all conversations, as long as it takes them to be clean.
+pub(super) async fn check(conversations: &[std::sync::Arc<Conversation>], tally: &Tally) -> Findings {
+    let found = join_all(conversations.iter().map(|conversation| settle(conversation, tally))).await;
     let mut all = Findings::default();
     for findings in found {
         all.add(findings);
@@ -69,20 +65,20 @@ pub(super) async fn check(
     all
 }
 
-async fn settle(conversation: &Conversation, excused: &HashSet<Uuid>, tally: &Tally) -> Findings {
+async fn settle(conversation: &Conversation, tally: &Tally) -> Findings {
     let deadline = Instant::now() + SETTLES;
     let mut beat = interval(Duration::from_millis(250));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        let findings = look(conversation, excused, tally).await;
+        let findings = look(conversation, tally).await;
         if findings.is_clean() || Instant::now() > deadline {
             return findings;
         }
     }
 }
 
-async fn look(conversation: &Conversation, excused: &HashSet<Uuid>, tally: &Tally) -> Findings {
+async fn look(conversation: &Conversation, tally: &Tally) -> Findings {
     let mut findings = Findings::default();
     let name = conversation.name();
     let Some(history) = load(conversation, tally).await else {
@@ -106,7 +102,7 @@ async fn look(conversation: &Conversation, excused: &HashSet<Uuid>, tally: &Tall
         let by_frame = receiver.by_frame();
         let undelivered =
             mine.iter().filter(|message| message["delivered_at"].is_null()).filter_map(|message| id_of(message));
-        findings.undelivered.extend(undelivered.filter(|id| by_frame.contains(id) && !excused.contains(id)));
+        findings.undelivered.extend(undelivered.filter(|id| by_frame.contains(id)));
 
         let unread = mine.iter().filter(|message| message["is_read"] == json!(false)).count();
         let path = format!("/chat/conversations?location_id={}&limit=100", person.place.location);

@@ -156,14 +156,6 @@ impl Fault {
         !matches!(self, Self::GatewayKilled | Self::GatewaysDeployed | Self::HaproxyKilled | Self::HaproxyReloaded)
     }
 
-    /// Whether proofs of delivery may die with it: those in a gateway's memory, or in Redis.
-    pub(super) fn loses_proofs(self) -> bool {
-        matches!(
-            self,
-            Self::RedisKilled | Self::GatewayKilled | Self::MasterKilled | Self::MasterLost | Self::NodesKilled
-        )
-    }
-
     /// How many processes it may restart.
     pub(super) fn restarts(self, apis: usize, gateways: usize, redis_nodes: usize) -> usize {
         match self {

@@ -30,6 +30,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 const PING_EVERY: Duration = Duration::from_secs(4);
 /// Between two batches of read marks.
 const READ_EVERY: Duration = Duration::from_millis(500);
+/// Messages in one frame.
+const MOST_IDS: usize = 500;
 /// One of how many messages is read.
 const READS_ONE_OF: u64 = 3;
 
@@ -58,6 +60,10 @@ struct Heard {
     complete_to: u64,
     to_read: Vec<Uuid>,
     marked: HashSet<Uuid>,
+    /// Those to its owner that came as frames since it could last resume, or began. Nobody may have proven them.
+    unproven: Vec<Uuid>,
+    /// Those that it says itself have arrived.
+    to_confirm: Vec<Uuid>,
 }
 
 /// How a socket ended.
@@ -190,8 +196,8 @@ impl Receiver {
                     return End::Other;
                 }
                 _ = ping.tick() => json!({"type": "ping"}),
-                _ = read.tick(), if marks => match self.some_to_read() {
-                    Some(ids) => json!({"type": "read", "message_ids": ids}),
+                _ = read.tick() => match self.some_to_say(marks) {
+                    Some(frame) => frame,
                     None => continue,
                 },
             };
@@ -211,8 +217,14 @@ impl Receiver {
                 if frame["resumed"] != json!(true) {
                     if cursor.is_some() {
                         self.tally.resync();
+                        // The cursor would have proven what came before the socket broke, and cannot any more.
+                        let mut heard = self.heard();
+                        let unproven = take(&mut heard.unproven);
+                        heard.to_confirm.extend(unproven);
                     }
                     self.missed.notify_one();
+                } else {
+                    self.heard().unproven.clear();
                 }
             }
             "resync" => {
@@ -251,9 +263,26 @@ impl Receiver {
             heard.complete_to += 1;
         }
         let is_mine = message[format!("receiver_{}_id", self.owner.role)] == self.owner.id.as_str();
+        if is_mine && by_frame {
+            heard.unproven.push(id);
+        }
         if is_mine && seq % READS_ONE_OF == 0 {
             heard.to_read.push(id);
         }
+    }
+
+    /// What has arrived and nobody may have proven; then, if it `marks`, what was read.
+    fn some_to_say(&self, marks: bool) -> Option<Value> {
+        let confirmed: Vec<Uuid> = {
+            let mut heard = self.heard();
+            let some = heard.to_confirm.len().min(MOST_IDS);
+            heard.to_confirm.drain(..some).collect()
+        };
+        if !confirmed.is_empty() {
+            return Some(json!({"type": "delivered", "message_ids": confirmed}));
+        }
+        let read = if marks { self.some_to_read() } else { None };
+        read.map(|ids| json!({"type": "read", "message_ids": ids}))
     }
 
     fn some_to_read(&self) -> Option<Vec<Uuid>> {

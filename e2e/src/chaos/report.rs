@@ -57,7 +57,7 @@ impl Round {
                 wrong.push(format!("a deploy must show no error to sockets: {}", words(count)));
             }
         }
-        if !undelivered.is_empty() && !self.faults.iter().any(|fault| fault.loses_proofs()) {
+        if !undelivered.is_empty() {
             wrong.push(format!("{} arrived and do not show as delivered", undelivered.len()));
         }
         if self.healed.is_none() {

@@ -1,6 +1,5 @@
 //! Fault, healing, check; again and again.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,6 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::check::{Findings, check};
 use super::comes_true;
@@ -121,8 +119,6 @@ struct Chaos<'a> {
     system: &'a System,
     tally: Arc<Tally>,
     epoch: Epoch,
-    /// Messages whose proof of delivery is known to be lost.
-    excused: HashSet<Uuid>,
     rounds: usize,
 }
 
@@ -130,14 +126,13 @@ impl<'a> Chaos<'a> {
     fn begin(plan: &'a Plan, system: &'a System) -> Self {
         let tally = Arc::new(Tally::default());
         let epoch = Epoch::begin(&system.place(), load(plan), &tally);
-        Self { plan, system, tally, epoch, excused: HashSet::new(), rounds: 0 }
+        Self { plan, system, tally, epoch, rounds: 0 }
     }
 
     /// Leaves the location with all its clients, and begins with a fresh one.
     fn renew(&mut self) {
         self.tally = Arc::new(Tally::default());
         self.epoch = Epoch::begin(&self.system.place(), load(self.plan), &self.tally);
-        self.excused.clear();
     }
 
     async fn round(&mut self, faults: &[Fault], rng: &mut StdRng) -> Result<Round> {
@@ -162,7 +157,7 @@ impl<'a> Chaos<'a> {
         if quiet.is_none() {
             failures.push("a send hangs".to_owned());
         }
-        let findings: Findings = check(&self.epoch.conversations, &self.excused, &self.tally).await;
+        let findings: Findings = check(&self.epoch.conversations, &self.tally).await;
         let events = self.system.outbox(DRAINS).await;
         if events != 0.0 {
             failures.push(format!("the outbox holds {events} events"));
@@ -176,7 +171,6 @@ impl<'a> Chaos<'a> {
         if dead > 0 {
             failures.push(format!("{dead} clients of this suite have died"));
         }
-        self.excused.extend(&findings.undelivered);
         let acknowledged = self.epoch.acknowledged() - before;
         Ok(Round { faults: faults.to_vec(), acknowledged, findings, counts: self.tally.take(), healed, failures })
     }

@@ -23,6 +23,10 @@ impl Load for Question {
     const MOST_WAITING: usize = LIMIT;
     const TAKEN: &'static str = "gateway_presence_questions_total";
     const RETRIES: &'static str = "gateway_presence_questions_retries_total";
+    /// What is not answered is asked again.
+    const MOST_REMEMBERED_BYTES: usize = 0;
+    const REPEATED: &'static str = "";
+    const FORGOTTEN: &'static str = "";
 
     fn weight(&self) -> usize {
         1

@@ -1,14 +1,13 @@
 //! What Redis has taken and no API service has applied yet, to be sent again when Redis has lost it.
 //!
-//! A batch is let go some time after the consumer group has acknowledged it. Not at once: for a moment after a loss the group that
-//! acknowledges may be that of another Redis, which never had the batch. Sent twice is harmless, and lost is for good.
+//! The consumer group says how far it has come, and the server who it is. A batch that was sent while another server answered may be
+//! lost, whatever the group says that the present one has: it is sent again. Twice is harmless, and lost is for good.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::sync::Arc;
 
 use fred::types::Value;
 use shared::event::Cursor;
-use tokio::time::Instant;
 
 /// Batches in the order in which they were sent.
 #[derive(Debug)]
@@ -16,6 +15,8 @@ pub(super) struct Unconfirmed {
     sent: VecDeque<Sent>,
     bytes: usize,
     most_bytes: usize,
+    /// The server that has answered last.
+    server: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -24,8 +25,8 @@ struct Sent {
     bytes: usize,
     /// The id of its last entry, once Redis has taken it.
     last: Option<Cursor>,
-    /// Since when it is known to be acknowledged.
-    acknowledged_at: Option<Instant>,
+    /// The server that had answered last when it was sent; `None` before any had.
+    server: Option<Arc<str>>,
 }
 
 /// How far a consumer group has come.
@@ -49,7 +50,7 @@ impl Progress {
 impl Unconfirmed {
     /// Keeps at most so many bytes of entries.
     pub(super) fn new(most_bytes: usize) -> Self {
-        Self { sent: VecDeque::new(), bytes: 0, most_bytes }
+        Self { sent: VecDeque::new(), bytes: 0, most_bytes, server: None }
     }
 
     /// Whether there is nothing to wait for.
@@ -57,12 +58,16 @@ impl Unconfirmed {
         self.sent.is_empty()
     }
 
-    /// A batch is about to be sent: before, so that a loss that is noticed while it is under way concerns it as well. Returns how many
-    /// entries are forgotten for want of room, the oldest first.
+    /// Whether any server has answered yet.
+    pub(super) fn knows_server(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// A batch is about to be sent. Returns how many entries are forgotten for want of room, the oldest first.
     pub(super) fn remember(&mut self, entries: Vec<Value>) -> usize {
         let bytes = entries.iter().filter_map(Value::as_bytes).map(<[u8]>::len).sum();
         self.bytes += bytes;
-        self.sent.push_back(Sent { entries, bytes, last: None, acknowledged_at: None });
+        self.sent.push_back(Sent { entries, bytes, last: None, server: self.server.clone() });
         let mut forgotten = 0;
         while self.bytes > self.most_bytes
             && let Some(oldest) = self.sent.pop_front()
@@ -80,37 +85,37 @@ impl Unconfirmed {
         }
     }
 
-    /// The consumer group has come so far. Lets go of what was acknowledged `grace` ago.
-    pub(super) fn acknowledged(&mut self, progress: Progress, now: Instant, grace: Duration) {
-        for sent in &mut self.sent {
-            match sent.last {
-                Some(last) if progress.includes(last) => {
-                    sent.acknowledged_at.get_or_insert(now);
+    /// This server has answered, and its consumer group has come so far. Lets go of what that has acknowledged. Returns what this
+    /// server may never have had, to be sent again.
+    pub(super) fn answered(&mut self, server: &str, progress: Option<Progress>) -> Vec<Vec<Value>> {
+        let server = match &self.server {
+            Some(known) if **known == *server => known.clone(),
+            _ => self.server.insert(server.into()).clone(),
+        };
+        let mut lost = Vec::new();
+        let is_acknowledged =
+            |last: Option<Cursor>| last.zip(progress).is_some_and(|(last, progress)| progress.includes(last));
+        self.sent.retain_mut(|sent| {
+            // The first that answers is most likely the one that has taken it.
+            let is_kept = match sent.server.get_or_insert_with(|| server.clone()) {
+                same if *same == server => !is_acknowledged(sent.last),
+                _ => {
+                    lost.push(std::mem::take(&mut sent.entries));
+                    false
                 }
-                // Entries are added in order.
-                _ => break,
+            };
+            if !is_kept {
+                self.bytes -= sent.bytes;
             }
-        }
-        while let Some(oldest) = self.sent.front()
-            && oldest.acknowledged_at.is_some_and(|at| at + grace <= now)
-        {
-            self.bytes -= oldest.bytes;
-            self.sent.pop_front();
-        }
-    }
-
-    /// Redis may have lost all of it. To be sent again.
-    pub(super) fn take_all(&mut self) -> Vec<Vec<Value>> {
-        self.bytes = 0;
-        self.sent.drain(..).map(|sent| sent.entries).collect()
+            is_kept
+        });
+        lost
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const GRACE: Duration = Duration::from_secs(10);
 
     fn cursor(millis: u64) -> Cursor {
         format!("{millis}-0").parse().unwrap()
@@ -120,9 +125,10 @@ mod tests {
         vec![text.into()]
     }
 
-    /// Batches of ten bytes, taken at 1-0, 2-0 and so on.
+    /// Batches of ten bytes, taken at 1-0, 2-0 and so on, after server `a` has answered.
     fn sent(batches: u64, most_bytes: usize) -> (Unconfirmed, usize) {
         let (mut unconfirmed, mut forgotten) = (Unconfirmed::new(most_bytes), 0);
+        assert!(unconfirmed.answered("a", None).is_empty());
         for n in 1..=batches {
             forgotten += unconfirmed.remember(batch(&format!("{n:010}")));
             unconfirmed.taken(Some(cursor(n)));
@@ -131,38 +137,53 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_acknowledged_is_sent_again_after_a_loss() {
-        let (mut unconfirmed, now) = (sent(3, 1000).0, Instant::now());
-        unconfirmed.acknowledged(Progress::Before(cursor(3)), now, GRACE);
-        unconfirmed.acknowledged(Progress::Before(cursor(3)), now + GRACE, GRACE);
-        assert_eq!(unconfirmed.take_all(), [batch("0000000003")]);
+    fn what_is_not_acknowledged_is_sent_again_when_another_server_answers() {
+        let (mut unconfirmed, _) = sent(3, 1000);
+        assert!(unconfirmed.answered("a", Some(Progress::Before(cursor(3)))).is_empty());
+        assert_eq!(unconfirmed.answered("b", None), [batch("0000000003")]);
+        assert!(unconfirmed.is_empty() && unconfirmed.bytes == 0);
+    }
+
+    #[test]
+    fn another_servers_acknowledgement_is_worth_nothing() {
+        let (mut unconfirmed, _) = sent(2, 1000);
+        assert_eq!(unconfirmed.answered("b", Some(Progress::UpTo(cursor(9)))).len(), 2);
+        // Sent again, and taken by it.
+        unconfirmed.remember(batch("again"));
+        unconfirmed.taken(Some(cursor(10)));
+        assert!(unconfirmed.answered("b", Some(Progress::UpTo(cursor(9)))).is_empty());
+        assert!(!unconfirmed.is_empty());
+        assert!(unconfirmed.answered("b", Some(Progress::UpTo(cursor(10)))).is_empty());
         assert!(unconfirmed.is_empty());
     }
 
     #[test]
-    fn what_was_acknowledged_a_moment_ago_may_have_been_acknowledged_by_another_redis() {
-        let (mut unconfirmed, now) = (sent(2, 1000).0, Instant::now());
-        unconfirmed.acknowledged(Progress::UpTo(cursor(9)), now, GRACE);
-        unconfirmed.acknowledged(Progress::UpTo(cursor(9)), now + GRACE - Duration::from_millis(1), GRACE);
-        assert_eq!(unconfirmed.take_all().len(), 2);
+    fn what_was_sent_before_any_server_answered_is_kept_until_that_one_acknowledges_it() {
+        let mut unconfirmed = Unconfirmed::new(1000);
+        unconfirmed.remember(batch("first"));
+        unconfirmed.taken(Some(cursor(1)));
+        assert!(unconfirmed.answered("a", None).is_empty());
+        assert_eq!(unconfirmed.answered("b", None), [batch("first")]);
     }
 
     #[test]
-    fn what_is_acknowledged_for_long_enough_takes_no_room() {
-        let (mut unconfirmed, now) = (sent(2, 1000).0, Instant::now());
+    fn nobody_can_have_acknowledged_what_was_not_taken() {
+        let (mut unconfirmed, _) = sent(2, 1000);
         unconfirmed.remember(batch("under way"));
-        unconfirmed.acknowledged(Progress::UpTo(cursor(2)), now, GRACE);
-        unconfirmed.acknowledged(Progress::UpTo(cursor(2)), now + GRACE, GRACE);
+        assert!(unconfirmed.answered("a", Some(Progress::UpTo(cursor(99)))).is_empty());
         assert_eq!(unconfirmed.bytes, "under way".len());
-        assert_eq!(unconfirmed.take_all(), [batch("under way")], "nobody can have acknowledged what was not taken");
+        assert_eq!(unconfirmed.answered("b", None), [batch("under way")]);
     }
 
     #[test]
     fn the_oldest_are_forgotten_when_there_are_too_many_bytes() {
         let (mut unconfirmed, forgotten) = sent(5, 30);
         assert_eq!((forgotten, unconfirmed.bytes), (2, 30));
-        assert_eq!(unconfirmed.take_all()[0], batch("0000000003"));
-        assert_eq!(unconfirmed.remember(batch(&"x".repeat(31))), 1, "one that is too large for itself");
+        assert_eq!(
+            unconfirmed.remember(batch(&"x".repeat(31))),
+            4,
+            "those before it, and one that is too large for itself"
+        );
         unconfirmed.taken(Some(cursor(6)));
         assert!(unconfirmed.is_empty() && unconfirmed.bytes == 0);
     }

@@ -1,10 +1,11 @@
 //! What proves a delivery, and what does not.
 
+use fred::interfaces::StreamsInterface;
 use serde_json::json;
 use shared::receipt::Kind;
 use uuid::Uuid;
 
-use crate::support::{Client, Gateway, QUERY, RedisServer, channel, doctor, patient, service};
+use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, channel, doctor, patient, service};
 
 #[tokio::test]
 async fn the_receivers_pong_is_the_proof_and_nobody_elses() {
@@ -101,4 +102,68 @@ async fn whoever_comes_back_with_a_cursor_proves_what_came_before_it() {
     assert_eq!(receipts[0].participant.to_string(), "contact:pat456");
     assert_eq!(receipts[0].message_ids, [seen], "what came later has yet to be proven");
     assert_eq!(publisher.receipts_so_far().await, 1);
+}
+
+/// The stream as an API service reads it: with its group.
+async fn begin_group(client: &fred::clients::Client) {
+    let _: () = client.xgroup_create(shared::channel::ACKS, shared::channel::API_GROUP, "0", true).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_receipt_that_died_with_redis_is_sent_again() {
+    let mut redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    let publisher = redis.publisher().await;
+    begin_group(&publisher.client).await;
+    let (proven, _) = publisher.message(&channel(), "contact:pat456", "one").await;
+    assert_eq!(client.frame().await["message"]["content"], "one");
+    // The library answers the Ping with this.
+    client.ask(r#"{"type":"ping"}"#).await;
+    let said = uuid::Uuid::now_v7();
+    client.send(&json!({"type": "read", "message_ids": [said]}).to_string()).await;
+    let before = publisher.receipts(2).await;
+    redis.kill();
+    assert_eq!(client.frame_beside("message").await["type"], "degraded");
+    redis.restart_empty_after_kill();
+    let again = redis.publisher().await.receipts(2).await;
+    let ids = |receipts: &[shared::receipt::Receipt]| {
+        let mut ids: Vec<_> = receipts.iter().flat_map(|receipt| receipt.message_ids.clone()).collect();
+        ids.sort();
+        ids
+    };
+    let mut expected = vec![proven, said];
+    expected.sort();
+    assert_eq!((ids(&before), ids(&again)), (expected.clone(), expected));
+    assert!(before.iter().all(|receipt| again.contains(receipt)), "the same times, by the same socket");
+}
+
+#[tokio::test]
+async fn a_receipt_that_was_applied_is_not_sent_again() {
+    let mut redis = RedisServer::start();
+    let gateway = GatewayProcess::start(&redis, &[]).await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    let publisher = redis.publisher().await;
+    begin_group(&publisher.client).await;
+    let [first, second] = [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()];
+    let read = |id| json!({"type": "read", "message_ids": [id]}).to_string();
+    client.send(&read(first)).await;
+    publisher.receipts(1).await;
+    let taken: fred::types::streams::XReadResponse<String, String, String, String> = publisher
+        .client
+        .xreadgroup_map(shared::channel::API_GROUP, "test", None, None, false, shared::channel::ACKS, ">")
+        .await
+        .unwrap();
+    let entries: Vec<String> = taken.into_values().flatten().map(|(id, _)| id).collect();
+    let _: i64 = publisher.client.xack(shared::channel::ACKS, shared::channel::API_GROUP, entries).await.unwrap();
+    // Which the gateway learns within a second.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    client.send(&read(second)).await;
+    publisher.receipts(2).await;
+    redis.kill();
+    client.frame_beside("message").await;
+    redis.restart_empty_after_kill();
+    let again = redis.publisher().await.receipts(1).await;
+    assert_eq!(again[0].message_ids, [second]);
+    assert_eq!(gateway.metric("gateway_acks_repeated_total").await, 1);
 }
