@@ -141,7 +141,15 @@ impl Limits {
     /// # Errors
     /// When that is more than its caller may ask.
     pub fn people(&self, caller: &Principal, people: usize) -> Result<(), Wait> {
-        (0..people / PEOPLE_A_REQUEST).try_for_each(|_| self.caller(caller))
+        let more = u32::try_from(people / PEOPLE_A_REQUEST).unwrap_or(u32::MAX);
+        match &caller.actor {
+            Actor::Person(person) => {
+                self.participant.as_ref().map_or(Ok(()), |buckets| buckets.take_more(person, more))
+            }
+            Actor::Service { name, .. } => {
+                self.service.as_ref().map_or(Ok(()), |buckets| buckets.take_more(name, more))
+            }
+        }
     }
 
     /// A token was refused. Only those that are refused take from this bucket, and only they are turned away by it: whoever

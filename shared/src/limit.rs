@@ -151,6 +151,23 @@ impl Buckets {
         })
     }
 
+    /// Takes several more for a request that has taken one already and turns out to be as much work as so many: all of them, or none. Never
+    /// more than a full bucket would have left, or it could never be granted.
+    ///
+    /// # Errors
+    /// When there are not so many: how long until there are.
+    pub fn take_more(&self, who: &impl Hash, more: u32) -> Result<(), Wait> {
+        let more = more.min(self.quota.burst_size().get() - 1);
+        let Some(more) = NonZeroU32::new(more) else { return Ok(()) };
+        let key = self.hasher.hash_one(who);
+        // It is no more than the bucket holds.
+        let taken = self.buckets.read().check_key_n(&key, more).unwrap_or(Ok(()));
+        taken.map_err(|not_until| {
+            metrics::counter!("rate_limited_total", "kind" => self.kind).increment(1);
+            Wait(not_until.wait_time_from(self.clock.now()))
+        })
+    }
+
     /// Lets go of buckets that are full anyhow, and of all of them when that does not help.
     fn bound(&self) {
         let buckets = self.buckets.read();
@@ -214,6 +231,20 @@ mod tests {
         assert_eq!(wait.seconds(), 1);
         assert_eq!(buckets.take(&"doc124"), Ok(()), "everybody has a bucket of their own");
         assert!(recorder.handle().render().contains(r#"rate_limited_total{kind="test"} 1"#));
+    }
+
+    #[test]
+    fn what_costs_more_than_a_bucket_holds_takes_a_full_one_and_is_granted() {
+        let buckets = buckets(1, 5);
+        assert_eq!(buckets.take(&"doc123"), Ok(()));
+        assert_eq!(buckets.take_more(&"doc123", 10), Ok(()));
+        assert!(buckets.take(&"doc123").is_err(), "all of it is gone");
+        assert_eq!(buckets.take(&"doc124"), Ok(()));
+        assert_eq!(buckets.take(&"doc124"), Ok(()));
+        assert!(buckets.take_more(&"doc124", 4).is_err(), "three are left");
+        assert_eq!(buckets.take_more(&"doc124", 3), Ok(()), "and none of them was taken");
+        let single = self::buckets(1, 1);
+        assert_eq!((single.take(&"a"), single.take_more(&"a", 10)), (Ok(()), Ok(())));
     }
 
     #[test]

@@ -109,12 +109,18 @@ fn title(status: u16) -> &'static str {
 /// Written by hand to a client whose request did not arrive in time: there is no request that could be answered.
 #[must_use]
 pub fn too_slow() -> String {
+    unparsed(408, "the request did not arrive in time")
+}
+
+/// Written by hand to a client whose request could not be read: a whole answer, after which the connection ends.
+#[must_use]
+pub fn unparsed(status: u16, detail: &str) -> String {
     let request_id = request_id(None);
-    let body = Problem::new(408, "the request did not arrive in time").for_request(&request_id).to_json();
-    let length = body.len();
+    let body = Problem::new(status, detail).for_request(&request_id).to_json();
+    let (title, length) = (title(status), body.len());
     let told = SECURITY_HEADERS.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
     format!(
-        "HTTP/1.1 408 Request Timeout\r\ncontent-type: {CONTENT_TYPE}\r\ncontent-length: {length}\r\n\
+        "HTTP/1.1 {status} {title}\r\ncontent-type: {CONTENT_TYPE}\r\ncontent-length: {length}\r\n\
          x-request-id: {request_id}\r\n{told}connection: close\r\n\r\n{body}"
     )
 }

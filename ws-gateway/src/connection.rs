@@ -182,7 +182,7 @@ impl Connection {
         frames::report(&gateway, &view, (&principal, &context), Kind::Delivered, unproven);
         let now = Instant::now();
         let config = &gateway.config;
-        let clock = Clock::new(now, config.heartbeat, config.idle_timeout, principal.expires_at);
+        let clock = Clock::new(now, config.heartbeat, config.idle_timeout, &principal);
         let alarm = Alarm::new(&gateway.bells, membership.outbound(), clock.next(now, OffsetDateTime::now_utc()));
         gateway.sockets.increment(1.0);
         gateway.everybody.enter(&view, principal.person());

@@ -119,7 +119,11 @@ impl Gateway {
                 });
             }
             let mut replay = match seen {
-                Some(seen) => self.logs.resume(channel, seen, bearer.person()).await?.map(|resumed| (seen, resumed)),
+                // Boxed: most handshakes have none, and all would carry its size.
+                Some(seen) => {
+                    let resumed = Box::pin(self.logs.resume(channel, seen, bearer.person())).await?;
+                    resumed.map(|resumed| (seen, resumed))
+                }
                 None => None,
             };
             let mut held = None;

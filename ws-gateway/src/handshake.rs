@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY};
+use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{Method, Request, StatusCode, Version};
 use shared::audit::{Action, Entry, Who};
@@ -106,6 +107,8 @@ pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>, peer
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     let outcome = match request.uri().path() {
         "/ws" if !readable => Err(Refusal::method()),
+        // What follows the head would be read as WebSocket frames.
+        "/ws" if has_body(request.headers()) => Err(Refusal::bad_request("a WebSocket handshake has no body")),
         "/ws" => {
             let mut known = Known::default();
             let admitted = admit(gateway, &request, &context, &mut known).await;
@@ -343,6 +346,12 @@ async fn identify(gateway: &Gateway, shown: Shown<'_>, context: &RequestContext)
         verified => verified,
     };
     verified.map_err(|error| Refusal::bad_token(&error))
+}
+
+/// Whether a body is announced (RFC 9112, section 6).
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.get_all(CONTENT_LENGTH).into_iter().any(|length| length.as_bytes() != b"0")
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -16,10 +16,11 @@ use shared::event::{Cursor, Event};
 use shared::revocation::Revocations;
 use shared::token::Principal;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::close::Close;
 use crate::outbound::{Delivery, Item, Outbound};
-use room::{Room, Stage};
+use room::{Received, Room, Stage};
 
 /// Counts the moments at which events may have been lost. What was learnt under one epoch says nothing under the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,24 +202,27 @@ impl Hub {
     /// Something was written in this conversation: its sockets may be told of its participants.
     pub fn may_tell(&self, channel: &Channel) {
         if let Some(room) = self.shard(channel.as_str()).lock().rooms.get_mut(channel) {
-            room.is_shared = true;
+            room.share(Instant::now());
         }
     }
 
-    /// Passes on what came on a channel.
-    pub fn dispatch(&self, channel: &str, event: Event<'_>) {
+    /// Passes on what came on a channel. Returns whether it must be asked if anything was ever written there: only then, and with the
+    /// answer ([`Hub::may_tell`]), the other side's typing is told.
+    pub fn dispatch(&self, channel: &str, event: Event<'_>) -> bool {
         let mut guard = self.shard(channel).lock();
         let state = &mut *guard;
-        let Some(room) = state.rooms.get_mut(channel) else { return };
+        let Some(room) = state.rooms.get_mut(channel) else { return false };
         let delivery = Delivery::new(event);
+        let received = room.receive(delivery);
         // A room whose subscription is not confirmed is looked at when it is.
-        if room.receive(delivery)
+        if received == Received::Behind
             && room.stage == Stage::Live
             && let Some((channel, _)) = state.rooms.get_key_value(channel)
         {
             state.behind.push(channel.clone());
             self.fell_behind.notify_one();
         }
+        received == Received::Unknown
     }
 
     /// What came on a channel could not be read: the log is, in its place.

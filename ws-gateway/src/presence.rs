@@ -14,6 +14,7 @@ mod watched;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -76,6 +77,8 @@ struct Inner {
     looking: Notify,
     /// The connection to Redis is a new one.
     anew: Notify,
+    /// Under how many names people were written down so far, in all locations.
+    incarnations: AtomicU32,
 }
 
 type Places = HashMap<LocationId, Place>;
@@ -95,10 +98,10 @@ struct Place {
     retry_at: Instant,
 }
 
-impl Default for Place {
-    fn default() -> Self {
+impl Place {
+    fn new(incarnation: u32) -> Self {
         let now = Instant::now();
-        let (people, watched) = (People::default(), Watched::default());
+        let (people, watched) = (People::new(incarnation), Watched::default());
         Self { people, watched, listening: None, written_at: now, steady_since: now, retry_at: now }
     }
 }
@@ -120,6 +123,7 @@ impl Everybody {
             moved: Notify::new(),
             looking: Notify::new(),
             anew: Notify::new(),
+            incarnations: AtomicU32::new(0),
         }));
         let ledger = Arc::new(Ledger::new(client.clone(), topology, times.lease));
         let (telling, said, ended) = (everybody.0.clone(), ledger.clone(), shutdown.clone());
@@ -137,7 +141,7 @@ impl Everybody {
     /// A socket has opened.
     pub(crate) fn enter(&self, view: &View, bearer: Option<&Participant>) {
         let mut places = self.0.places.lock();
-        let place = places.entry(view.location().clone()).or_default();
+        let place = places.entry(view.location().clone()).or_insert_with(|| Place::new(self.0.next_incarnation()));
         if let Some(person) = bearer {
             place.people.come(person);
             self.0.moved.notify_one();
@@ -196,6 +200,13 @@ impl Everybody {
         }
     }
 
+    /// Asks whether anything was ever written in the conversation of this channel. The answer goes to the hub.
+    pub(crate) fn ask_about(&self, channel: &str) {
+        if let Some((location, conversation)) = shared::channel::conversation(channel) {
+            self.0.questions.report(Question { location, conversation });
+        }
+    }
+
     /// What these channels tell is heard from now on, and what they told before was not.
     pub(crate) fn hears(&self, channels: &[Channel]) {
         let mut places = self.0.places.lock();
@@ -211,7 +222,7 @@ impl Everybody {
     /// Redis may be another one than before, which knows nobody, or not all that it was told.
     pub(crate) fn reconnected(&self) {
         for place in self.0.places.lock().values_mut() {
-            place.write_anew();
+            place.write_anew(self.0.next_incarnation());
             place.steady_since = Instant::now();
         }
         self.0.anew.notify_one();
@@ -232,9 +243,9 @@ fn others<'a>(
 }
 
 impl Place {
-    fn write_anew(&mut self) {
+    fn write_anew(&mut self, incarnation: u32) {
         self.written_at = Instant::now();
-        self.people.write_anew();
+        self.people.write_anew(incarnation);
     }
 
     /// Redis has not done something, or has not said so.
@@ -249,6 +260,12 @@ impl Place {
 }
 
 impl Inner {
+    /// A name under which nobody was ever written down. A location that was empty for a while must not get the one of before: what Redis
+    /// still has under that would be online again.
+    fn next_incarnation(&self) -> u32 {
+        self.incarnations.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Tells sockets, and asks about conversations of which nobody knows whether they exist.
     fn spread(&self, places: &mut Places, location: &LocationId, news: impl IntoIterator<Item = News>) {
         for News { who, presence, conversations } in news {
@@ -368,7 +385,7 @@ impl Inner {
                     is_enough &= swept < PEOPLE;
                     let differs = place.people.is_settled() && held != place.people.written();
                     if differs || place.written_at.elapsed() > Duration::from_millis(WRITTEN_KEPT_MILLIS) {
-                        place.write_anew();
+                        place.write_anew(self.next_incarnation());
                     }
                 }
                 Err(error) => {

@@ -138,7 +138,7 @@ async fn listen(mut ear: Ear, unsealing: &Unsealing, hub: &Hub, everybody: &Ever
             Ok(()) => ear.hear(|heard| match heard {
                 Heard::Event { channel, payload } => match presence::location(channel) {
                     Some(location) => everybody.hear(location, payload),
-                    None => pass_on(hub, unsealing, channel, payload),
+                    None => pass_on(hub, unsealing, everybody, channel, payload),
                 },
                 Heard::Unsubscribed(channel) => hub.unsubscribed(channel),
             }),
@@ -185,10 +185,14 @@ async fn keep(mut subscriptions: Subscriptions, hub: &Hub, everybody: &Everybody
     }
 }
 
-fn pass_on(hub: &Hub, unsealing: &Unsealing, channel: &str, payload: &[u8]) {
+fn pass_on(hub: &Hub, unsealing: &Unsealing, everybody: &Everybody, channel: &str, payload: &[u8]) {
     tracing::debug!(channel, request_id = event::request_id(payload), "an event");
     match unsealing.live(channel, payload) {
-        Ok(event) => hub.dispatch(channel, event),
+        Ok(event) => {
+            if hub.dispatch(channel, event) {
+                everybody.ask_about(channel);
+            }
+        }
         // The log may open; if it does not either, there is a `resync`.
         Err(Unusable::Sealed) => hub.lost(channel),
         // Never its content.

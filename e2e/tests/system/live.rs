@@ -210,13 +210,42 @@ async fn typing_reaches_the_other_side_and_not_oneself() {
     let mut at_doctor = doctor.open(&patient).await;
     let mut also_at_doctor = doctor.open(&patient).await;
     let mut at_patient = patient.open(&doctor).await;
+    doctor.say(&patient, "they know each other").await;
+    for socket in [&mut at_doctor, &mut also_at_doctor, &mut at_patient] {
+        socket.expect("message").await;
+        socket.expect("delivered").await;
+    }
     at_doctor.send(&json!({"type": "typing"}));
     assert_eq!(at_patient.expect("typing").await, json!({"type": "typing", "user_id": "doc"}));
     at_patient.send(&json!({"type": "typing"}));
     assert_eq!(at_doctor.next().await, json!({"type": "typing", "contact_id": "pat"}), "the first that it hears");
     assert_eq!(also_at_doctor.next().await, json!({"type": "typing", "contact_id": "pat"}));
     assert_eq!(at_patient.everything().await, [] as [Value; 0]);
-    assert_eq!(doctor.messages(&patient).await, [] as [Value; 0]);
+    assert_eq!(doctor.messages(&patient).await.len(), 1, "typing is no message");
+}
+
+#[tokio::test]
+async fn typing_reaches_nobody_before_the_first_message_and_everybody_long_after_it() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let (mut at_doctor, mut at_patient) = (doctor.open(&patient).await, patient.open(&doctor).await);
+    at_patient.send(&json!({"type": "typing"}));
+    at_doctor.send(&json!({"type": "typing"}));
+    for socket in [&mut at_doctor, &mut at_patient] {
+        assert_eq!(socket.everything().await, [] as [Value; 0], "they do not know each other");
+    }
+    let first = doctor.say(&patient, "first").await;
+    for socket in [&mut at_doctor, &mut at_patient] {
+        // What was typed before it is not told with it.
+        assert_eq!(socket.expect("message").await["message"]["id"], first["id"]);
+    }
+    // Sockets that have heard nothing of the conversation, as on the next day.
+    drop((at_doctor, at_patient));
+    let (mut at_doctor, mut at_patient) = (doctor.open(&patient).await, patient.open(&doctor).await);
+    at_patient.send(&json!({"type": "typing"}));
+    assert_eq!(at_doctor.expect("typing").await, json!({"type": "typing", "contact_id": "pat"}));
+    at_doctor.send(&json!({"type": "typing"}));
+    assert_eq!(at_patient.expect("typing").await, json!({"type": "typing", "user_id": "doc"}));
 }
 
 #[tokio::test]
@@ -239,7 +268,7 @@ async fn a_socket_ends_with_its_token_unless_a_fresh_one_comes() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let claims = token::claims("pat", "contact", &[&place.location]);
-    let brief = place.sign(&token::with(claims, "exp", json!(token::now() + 3)));
+    let brief = place.sign(&token::with(claims, "exp", json!(token::now() + 10)));
     let mut ends = patient.bearing(&brief).open(&doctor).await;
     let mut lives = patient.bearing(&brief).open(&doctor).await;
 

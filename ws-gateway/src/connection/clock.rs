@@ -2,11 +2,25 @@
 
 use std::time::Duration;
 
+use shared::token::Principal;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-/// How long before its end a token's end is announced.
-const WARNING: Duration = Duration::from_secs(60);
+/// How long before its end a token's end is announced at most.
+const LONGEST_WARNING_MILLIS: u16 = 60_000;
+/// How long before it at least: a bell may ring a little late, and the client must have time to hear it.
+const SHORTEST_WARNING_MILLIS: u16 = 500;
+/// Of a token that lives for less than five minutes, the last of so many parts of its life.
+const PART_OF_LIFE: i64 = 5;
+
+/// How long before its end the end of this token is announced, in milliseconds: a token that lives for a minute and is renewed at once when that is
+/// announced must not be renewed all the time.
+fn warning_millis(token: &Principal, now: OffsetDateTime) -> u16 {
+    let issued_at = token.issued_at.unwrap_or_else(|| now.unix_timestamp());
+    let life = token.expires_at.unix_timestamp().saturating_sub(issued_at);
+    let part = (life.saturating_mul(1000) / PART_OF_LIFE).max(SHORTEST_WARNING_MILLIS.into());
+    u16::try_from(part).unwrap_or(LONGEST_WARNING_MILLIS).min(LONGEST_WARNING_MILLIS)
+}
 
 /// What a bell has rung for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,25 +46,22 @@ pub(super) struct Clock {
     /// In seconds since 1970, as tokens have it.
     expires_at: i64,
     announced: bool,
+    warning_millis: u16,
     /// Boxed: only a drain sets it.
     leave_at: Option<Box<Instant>>,
 }
 
 impl Clock {
-    pub(super) fn new(
-        now: Instant,
-        heartbeat_every: Duration,
-        idle_timeout: Duration,
-        expires_at: OffsetDateTime,
-    ) -> Self {
+    pub(super) fn new(now: Instant, heartbeat_every: Duration, idle_timeout: Duration, token: &Principal) -> Self {
         let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
         Self {
             heartbeat_seconds: seconds(heartbeat_every),
             idle_seconds: seconds(idle_timeout),
             heartbeat_at: now + heartbeat_every,
             last_heard: now,
-            expires_at: expires_at.unix_timestamp(),
+            expires_at: token.expires_at.unix_timestamp(),
             announced: false,
+            warning_millis: warning_millis(token, OffsetDateTime::now_utc()),
             leave_at: None,
         }
     }
@@ -73,9 +84,14 @@ impl Clock {
     }
 
     /// A fresh token.
-    pub(super) fn renew(&mut self, expires_at: OffsetDateTime) {
-        self.expires_at = expires_at.unix_timestamp();
+    pub(super) fn renew(&mut self, token: &Principal) {
+        self.expires_at = token.expires_at.unix_timestamp();
         self.announced = false;
+        self.warning_millis = warning_millis(token, OffsetDateTime::now_utc());
+    }
+
+    fn warning(&self) -> Duration {
+        Duration::from_millis(self.warning_millis.into())
     }
 
     pub(super) fn leave_at(&mut self, at: Instant) {
@@ -85,7 +101,7 @@ impl Clock {
     /// When to look again.
     pub(super) fn next(&self, now: Instant, wall: OffsetDateTime) -> Instant {
         let left = Duration::try_from(self.expires_at() - wall).unwrap_or_default();
-        let token = if self.announced { left } else { left.saturating_sub(WARNING) };
+        let token = if self.announced { left } else { left.saturating_sub(self.warning()) };
         // The heartbeat bounds it: no addition here goes far beyond, however long the token lives.
         let token = now + token.min(self.heartbeat_every());
         let first = self.heartbeat_at.min(self.last_heard + self.idle_timeout()).min(token);
@@ -103,7 +119,7 @@ impl Clock {
         if self.last_heard + self.idle_timeout() <= now {
             return Some(Due::Silent);
         }
-        if !self.announced && self.expires_at() - WARNING <= wall {
+        if !self.announced && self.expires_at() - self.warning() <= wall {
             self.announced = true;
             return Some(Due::Expiring);
         }
@@ -118,12 +134,39 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::tests::bearer;
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// A token that was issued an hour before `wall`, and ends so many seconds after it.
+    fn token(wall: OffsetDateTime, lifetime: i64) -> Principal {
+        let issued_at = Some(wall.unix_timestamp() - 3600);
+        let expires_at = wall + time::Duration::seconds(lifetime);
+        Principal { issued_at, expires_at, ..(*bearer("user:doc123", None)).clone() }
+    }
+
     fn clock(lifetime: i64) -> (Clock, Instant, OffsetDateTime) {
         let (now, wall) = (Instant::now(), OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap());
-        (Clock::new(now, 25 * SECOND, 60 * SECOND, wall + time::Duration::seconds(lifetime)), now, wall)
+        (Clock::new(now, 25 * SECOND, 60 * SECOND, &token(wall, lifetime)), now, wall)
+    }
+
+    #[test]
+    fn the_end_is_announced_when_a_fifth_of_the_life_is_left_and_a_minute_at_most() {
+        let wall = OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap();
+        let lives = |seconds: i64, is_dated: bool| {
+            let expires_at = wall + time::Duration::seconds(seconds);
+            let issued_at = is_dated.then(|| wall.unix_timestamp());
+            Principal { issued_at, expires_at, ..token(wall, 0) }
+        };
+        for (seconds, warning) in
+            [(60, 12_000), (10, 2_000), (2, 500), (300, 60_000), (86_400, 60_000), (i64::MAX / 10_000_000_000, 60_000)]
+        {
+            assert_eq!(warning_millis(&lives(seconds, true), wall), warning, "{seconds}");
+            assert_eq!(warning_millis(&lives(seconds, false), wall), warning, "{seconds}, without `iat`");
+        }
+        assert_eq!(warning_millis(&lives(-5, true), wall), 500, "it has ended before it began");
+        // Of an old token that ends soon, all of the life counts.
+        assert_eq!(warning_millis(&token(wall, 30), wall), 60_000);
     }
 
     #[test]
@@ -145,7 +188,7 @@ mod tests {
         let soon = wall + 10 * SECOND;
         assert_eq!(clock.due(now + 10 * SECOND, soon), Some(Due::Expiring));
         assert_eq!(clock.due(now + 10 * SECOND, soon), None);
-        clock.renew(wall + 100 * SECOND);
+        clock.renew(&token(wall, 100));
         assert_eq!(clock.due(now + 10 * SECOND, soon), None);
         assert_eq!(clock.due(now + 20 * SECOND, wall + 40 * SECOND), Some(Due::Expiring));
         assert_eq!(clock.due(now + 21 * SECOND, wall + 100 * SECOND), Some(Due::Expired));

@@ -7,7 +7,7 @@ use shared::audit::{Action, Who};
 use shared::receipt::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::proof::Last;
 use super::{Connection, End, frames};
@@ -17,6 +17,9 @@ use crate::wire::{self, Decoder, Frame};
 
 /// From our close frame to the end of the connection, whatever the peer does.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for a peer that reads slowly: what it has not read stands before our close frame, and without that it would not know that it
+/// can resume. What waits for it is one round of writing, and its place is taken for so long.
+const SLOW_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Ends a socket whose `end` has come. Nothing is queued for it any more from the first moment on.
 pub(super) async fn say(connection: Connection, end: End) {
@@ -49,7 +52,12 @@ pub(super) async fn say(connection: Connection, end: End) {
         }
         _ => {}
     };
-    let _late = timeout(CLOSE_TIMEOUT, goodbye(&mut tcp, end, &unsent, incoming, limit, hear)).await;
+    let patience = if end == End::Ours(Close::TooSlow) { SLOW_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
+    tokio::select! {
+        _late = timeout(patience, goodbye(&mut tcp, end, &unsent, incoming, limit, hear)) => {}
+        // A gateway that ends waits for nobody who is slow.
+        () = async { gateway.shutdown.begun().await; sleep(CLOSE_TIMEOUT).await } => {}
+    }
     gateway.sockets.decrement(1.0);
     drop(permit);
 }

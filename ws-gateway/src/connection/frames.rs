@@ -74,26 +74,32 @@ impl Connection {
     pub(super) fn hear(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Result<(), End> {
         self.clock.heard(Instant::now());
         let mut incoming = std::mem::take(&mut self.incoming);
-        let heard = incoming.read(input, self.gateway.config.max_frame_bytes, |frame| self.take(&frame, out));
+        let mut excess = Excess::default();
+        let limit = self.gateway.config.max_frame_bytes;
+        let heard = incoming.read(input, limit, |frame| self.take(&frame, &mut excess, out));
         self.incoming = incoming;
+        if heard.is_ok() {
+            self.answer_excess(&excess, out);
+        }
         heard
     }
 
-    fn take(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Result<(), End> {
-        if !matches!(frame, Frame::Pong(_) | Frame::Close(_)) {
-            let now = Instant::now().duration_since(self.gateway.started);
-            match self.pace.frame(now, self.gateway.config.max_frames_per_second) {
-                Verdict::Hear => {}
-                Verdict::Ignore => {
-                    metrics::counter!("rate_limited_total", "kind" => "frames").increment(1);
-                    let error = FrameError::new(Code::RateLimited, "too many frames: this one was not heard");
-                    self.say(&protocol::error(&error), out);
-                    return Ok(());
-                }
-                Verdict::Close => return Err(End::Ours(Close::TooManyFrames)),
+    fn take(&mut self, frame: &Frame<'_>, excess: &mut Excess, out: &mut Vec<u8>) -> Result<(), End> {
+        let now = Instant::now().duration_since(self.gateway.started);
+        match self.pace.frame(now, self.gateway.config.max_frames_per_second) {
+            Verdict::Hear => {}
+            // There is one for each Ping of ours at most, and without it no other would be sent.
+            Verdict::Ignore if matches!(frame, Frame::Pong(payload) if self.proofs.awaits(payload)) => {}
+            Verdict::Ignore if matches!(frame, Frame::Close(_)) => {}
+            Verdict::Ignore => {
+                metrics::counter!("rate_limited_total", "kind" => "frames").increment(1);
+                excess.note(frame);
+                return Ok(());
             }
+            Verdict::Close => return Err(End::Ours(Close::TooManyFrames)),
         }
         let answer = match frame {
+            Frame::Fragment => return Ok(()),
             Frame::Text(text) => protocol::parse(text).and_then(|frame| self.obey(frame)),
             Frame::Binary => Err(FrameError::new(Code::Malformed, "frames are JSON text")),
             Frame::Ping(payload) => {
@@ -115,6 +121,19 @@ impl Connection {
             Err(error) => self.say(&protocol::error(&error), out),
         }
         Ok(())
+    }
+
+    /// Answers what came above the limit with fewer bytes than it had: the last Ping (RFC 6455, section 5.5.3, allows to leave out
+    /// those before it), and one error for all messages.
+    fn answer_excess(&mut self, excess: &Excess, out: &mut Vec<u8>) {
+        if let Some(payload) = &excess.ping {
+            self.frames += 1;
+            wire::pong(out, payload);
+        }
+        if excess.has_messages {
+            let error = FrameError::new(Code::RateLimited, "too many frames: this one was not heard");
+            self.say(&protocol::error(&error), out);
+        }
     }
 
     /// Does what a frame asks for. Returns the answer, if there is one.
@@ -185,7 +204,7 @@ impl Connection {
             return Err(FrameError::new(Code::Forbidden, "the token is somebody else's"));
         }
         self.view.check(&principal).map_err(|error| FrameError::new(Code::Forbidden, error.to_string()))?;
-        self.clock.renew(principal.expires_at);
+        self.clock.renew(&principal);
         // The new one may end sooner.
         self.wake_at(self.clock.next(Instant::now(), OffsetDateTime::now_utc()));
         self.principal = Arc::new(principal);
@@ -196,6 +215,24 @@ impl Connection {
             return Err(FrameError::new(Code::Unauthorized, error.to_string()));
         }
         Ok(protocol::authenticated(self.principal.expires_at))
+    }
+}
+
+/// What was not heard of one piece of input, because there were too many frames.
+#[derive(Default)]
+struct Excess {
+    /// The payload of the last Ping.
+    ping: Option<Vec<u8>>,
+    has_messages: bool,
+}
+
+impl Excess {
+    fn note(&mut self, frame: &Frame<'_>) {
+        match frame {
+            Frame::Ping(payload) => self.ping = Some(payload.to_vec()),
+            Frame::Text(_) | Frame::Binary => self.has_messages = true,
+            Frame::Pong(_) | Frame::Fragment | Frame::Close(_) => {}
+        }
     }
 }
 

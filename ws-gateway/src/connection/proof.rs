@@ -89,6 +89,11 @@ impl Proofs {
         self.counter.to_be_bytes()
     }
 
+    /// Whether this is the payload of the Ping in flight.
+    pub(super) fn awaits(&self, payload: &[u8]) -> bool {
+        self.in_flight.is_some() && payload == self.counter.to_be_bytes()
+    }
+
     /// What a Pong proves. Nothing, unless it echoes the Ping in flight.
     pub(super) fn pong(&mut self, payload: &[u8]) -> Vec<MessageId> {
         match self.in_flight {

@@ -84,7 +84,8 @@ impl Polled {
         let admitted = Admitted { context, principal, view, start, permit };
         let mut connection = Connection::new(gateway, tcp, b"", admitted, 0.0);
         // By the clock of the test its token lives.
-        connection.clock.renew(OffsetDateTime::now_utc() + Duration::from_secs(3600));
+        let expires_at = OffsetDateTime::now_utc() + Duration::from_secs(3600);
+        connection.clock.renew(&Principal { expires_at, ..(*connection.principal).clone() });
         Self { connection, client, woken: Arc::default() }
     }
 

@@ -7,10 +7,12 @@
 //! sockets are told to load them all (`resync`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::channel::Channel;
 use shared::event::{Cursor, Header};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::{Backfill, Epoch};
 use crate::outbound::{Delivery, Item, Outbound};
@@ -46,10 +48,36 @@ pub(super) struct Room {
     pub(super) attendants: u32,
     /// Somebody has written here: its two participants may know of each other.
     pub(super) is_shared: bool,
+    /// Somebody has typed, and nobody knows yet whether anything was ever written here.
+    typing: Option<Box<Withheld>>,
     /// It has no log, and so no position and nothing to read.
     is_inbox: bool,
     /// Of an inbox: rows may have been lost, and nobody has been told.
     is_stale: bool,
+}
+
+/// A notice of typing that may be told only once it is known that something was ever written here.
+#[derive(Debug)]
+struct Withheld {
+    notice: Arc<Delivery>,
+    came_at: Instant,
+    asked_at: Instant,
+}
+
+/// For how long a notice of typing is worth something.
+const TYPING_LASTS: Duration = Duration::from_secs(3);
+/// Between two questions about one room.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+
+/// What became of something that came live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Received {
+    /// It was told, or is held back.
+    Taken,
+    /// The room has fallen behind by it, and must be queued for reading.
+    Behind,
+    /// It is withheld until somebody says that something was written here, which is to be asked.
+    Unknown,
 }
 
 /// What came while the room was behind.
@@ -77,37 +105,57 @@ impl Room {
         self.sockets.is_empty() && self.attendants == 0
     }
 
-    /// Takes what came live. Returns whether the room has fallen behind by it, and must be queued for reading.
-    pub(super) fn receive(&mut self, delivery: Arc<Delivery>) -> bool {
+    /// Takes what came live.
+    pub(super) fn receive(&mut self, delivery: Arc<Delivery>) -> Received {
         let Header::Logged { cursor, previous, .. } = delivery.header else {
+            if !self.is_shared && matches!(delivery.header, Header::Ephemeral { .. }) {
+                return self.withhold(delivery, Instant::now());
+            }
             self.tell(&Item::Event(delivery));
-            return false;
+            return Received::Taken;
         };
         self.is_shared = true;
+        self.typing = None;
         if let Some(held) = &mut self.held {
             held.keep(cursor, delivery);
-            return false;
+            return Received::Taken;
         }
         match self.position {
             None => {
                 // Whoever joined before must have read the log up to what stood before this, or this itself.
                 self.start = previous.or(Some(cursor));
                 self.advance(cursor, delivery);
-                false
+                Received::Taken
             }
             // Read from the log already. What opens a log is looked at in any case: should Redis have lost the old one, and its
             // clock stand behind, the new log begins before the end of the old.
-            Some(position) if cursor <= position && previous.is_some() => false,
+            Some(position) if cursor <= position && previous.is_some() => Received::Taken,
             Some(_) if previous == self.position => {
                 self.advance(cursor, delivery);
-                false
+                Received::Taken
             }
             // Something between the two did not arrive, or the log is another one.
             Some(_) => {
                 metrics::counter!("gateway_silent_losses_total", "noticed" => "next_event").increment(1);
                 self.held.insert(Held::default()).keep(cursor, delivery);
-                true
+                Received::Behind
             }
+        }
+    }
+
+    fn withhold(&mut self, notice: Arc<Delivery>, now: Instant) -> Received {
+        let asked_at = self.typing.as_ref().map(|withheld| withheld.asked_at).filter(|at| now < *at + ASK_EVERY);
+        self.typing = Some(Box::new(Withheld { notice, came_at: now, asked_at: asked_at.unwrap_or(now) }));
+        if asked_at.is_some() { Received::Taken } else { Received::Unknown }
+    }
+
+    /// Something was written here: tells what was withheld, as far as it is still worth something.
+    pub(super) fn share(&mut self, now: Instant) {
+        self.is_shared = true;
+        if let Some(withheld) = self.typing.take()
+            && now < withheld.came_at + TYPING_LASTS
+        {
+            self.tell(&Item::Event(withheld.notice));
         }
     }
 

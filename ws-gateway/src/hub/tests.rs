@@ -508,3 +508,17 @@ fn inboxes_of_alike_names_spread_over_the_shards() {
     let taken: std::collections::HashSet<_> = (0..1000).map(|n| place(inbox(n).as_str())).collect();
     assert_eq!(taken.len(), SHARDS);
 }
+
+#[tokio::test]
+async fn typing_is_told_only_where_something_was_ever_written_and_asked_for_once() {
+    let (hub, _membership, outbound) = one_room().await;
+    let typing = || Event::from_channel(b"* contact:pat456\n{\"type\":\"typing\"}").unwrap();
+    assert!(hub.dispatch(channel(1).as_str(), typing()), "whether they know each other is to be asked");
+    assert!(!hub.dispatch(channel(1).as_str(), typing()), "it was asked a moment ago");
+    outbound.push(Item::Degraded);
+    assert!(matches!(outbound.next().await.unwrap()[..], [Item::Degraded]), "nothing was told");
+    hub.may_tell(&channel(1));
+    assert!(matches!(outbound.next().await.unwrap()[..], [Item::Event(_)]), "what was withheld, once");
+    assert!(!hub.dispatch(channel(1).as_str(), typing()));
+    assert!(matches!(outbound.next().await.unwrap()[..], [Item::Event(_)]));
+}

@@ -17,8 +17,8 @@ pub(super) struct People {
     queued: VecDeque<Participant>,
     /// Those who left, in the order in which they did.
     leaving: VecDeque<(Instant, Participant)>,
-    /// How often all of it had to be written anew. Each time it is under another name, so that whatever Redis has too much goes
-    /// with the lease of the old one.
+    /// Whenever all of it is written anew it is under another name, so that whatever Redis has too much goes with the lease of the old
+    /// one. No name is ever used again.
     incarnation: u32,
 }
 
@@ -50,6 +50,11 @@ pub(super) struct Change {
 }
 
 impl People {
+    /// Nobody is here yet.
+    pub(super) fn new(incarnation: u32) -> Self {
+        Self { incarnation, ..Self::default() }
+    }
+
     /// A socket of somebody has opened.
     pub(super) fn come(&mut self, who: &Participant) {
         let person = match self.all.get_mut(who) {
@@ -165,10 +170,10 @@ impl People {
         }
     }
 
-    /// Redis does not have what it should, or not for much longer: all of it is to be written once more. Those who linger go
-    /// with the old name.
-    pub(super) fn write_anew(&mut self) {
-        self.incarnation = self.incarnation.wrapping_add(1);
+    /// Redis does not have what it should, or not for much longer: all of it is to be written once more, as this incarnation. Those
+    /// who linger go with the old name.
+    pub(super) fn write_anew(&mut self, incarnation: u32) {
+        self.incarnation = incarnation;
         self.leaving.clear();
         self.all.retain(|_, person| person.sockets > 0);
         self.queued.clear();
@@ -286,8 +291,8 @@ mod tests {
         let (mut people, now) = (People::default(), Instant::now());
         people.come(&doctor());
         taken(&mut people, now);
-        people.write_anew();
-        people.write_anew();
+        people.write_anew(1);
+        people.write_anew(2);
         assert_eq!((people.written(), people.incarnation(), people.is_settled()), (0, 2, false));
         assert_eq!(taken(&mut people, now), came());
         assert_eq!(taken(&mut people, now), []);
@@ -300,7 +305,7 @@ mod tests {
         people.come(&doctor());
         taken(&mut people, now);
         people.go(&doctor(), now);
-        people.write_anew();
+        people.write_anew(1);
         assert!(people.is_empty() && people.due(now, LINGER).is_none());
     }
 

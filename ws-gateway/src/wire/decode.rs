@@ -7,13 +7,15 @@ use std::mem::take;
 
 use super::{FINAL, SHORT, opcode};
 
-/// What a client has sent: a whole message or a control frame. It may be a token: there is no `Debug`.
+/// What a client has sent: a whole message, a control frame, or a fragment. Each frame is handed on once. It may be a token: there is no `Debug`.
 #[derive(PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     Text(&'a str),
     Binary,
     Ping(&'a [u8]),
     Pong(&'a [u8]),
+    /// Part of a message of which more will come.
+    Fragment,
     /// With its code, if it names one.
     Close(Option<u16>),
 }
@@ -144,7 +146,7 @@ impl Decoder {
             (true, None) if head.is_final => take_frame(whole(head.opcode == opcode::TEXT, payload)?),
             (true, none @ None) => {
                 *none = Some(Box::new(Message::begin(head.opcode == opcode::TEXT, payload)?));
-                Ok(())
+                take_frame(Frame::Fragment)
             }
             (false, Some(message)) => {
                 if message.bytes.len() + payload.len() > limit {
@@ -153,7 +155,7 @@ impl Decoder {
                 message.append(payload)?;
                 match self.message.take_if(|_| head.is_final) {
                     Some(message) => take_frame(whole(message.is_text, &message.bytes)?),
-                    None => Ok(()),
+                    None => take_frame(Frame::Fragment),
                 }
             }
             // A message within a message, or the rest of none.
@@ -169,14 +171,14 @@ fn whole(is_text: bool, bytes: &[u8]) -> Result<Frame<'_>, Broken> {
     }
 }
 
-/// Section 7.1.5, and 7.4 for which codes may be sent.
+/// Section 7.1.5. Which codes may be sent: section 7.4, and IANA's registry for those that were added since (1012 to 1014).
 fn close_code(payload: &[u8]) -> Result<Option<u16>, Broken> {
     let (code, reason) = match payload {
         [] => return Ok(None),
         [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
         [_] => return Err(Broken::Protocol),
     };
-    if !matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999) {
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(Broken::Protocol);
     }
     std::str::from_utf8(reason).map_err(|_| Broken::NotUtf8)?;

@@ -13,7 +13,7 @@ fn auth(token: &str) -> String {
 async fn the_end_of_a_token_is_announced_and_then_closes_with_4401() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
-    let (mut client, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 2)).await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 10)).await;
     let expiring = client.frame().await;
     assert_eq!(expiring["type"], "expiring");
     assert!(expiring["expires_at"].as_str().unwrap().ends_with('Z'));
@@ -24,8 +24,8 @@ async fn the_end_of_a_token_is_announced_and_then_closes_with_4401() {
 async fn a_fresh_token_keeps_the_socket_alive() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
-    let (mut client, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 2)).await;
-    let (mut other, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 2)).await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 10)).await;
+    let (mut other, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 10)).await;
     assert_eq!(client.frame().await["type"], "expiring");
     let answer = client.ask(&auth(&doctor())).await;
     assert_eq!(answer["type"], "authenticated");
@@ -39,7 +39,7 @@ async fn a_fresh_token_keeps_the_socket_alive() {
 async fn somebody_elses_token_and_a_bad_one_change_nothing() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
-    let (mut client, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 3)).await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 10)).await;
     assert_eq!(client.frame().await["type"], "expiring");
     assert_eq!(client.ask(&auth(&patient())).await["code"], "forbidden");
     assert_eq!(client.ask(&auth("a.b.c")).await["code"], "unauthorized");

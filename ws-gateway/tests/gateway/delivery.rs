@@ -68,6 +68,8 @@ async fn many_sockets_of_one_participant_type_no_more_than_it_may() {
     let gateway = GatewayProcess::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
     let (mut there, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    publisher.message(&channel(), "user:doc123", "they know each other").await;
+    there.frame().await;
     let mut devices = Vec::new();
     for _ in 0..SOCKETS {
         devices.push(Client::open(gateway.address, QUERY, &doctor()).await.0);
@@ -98,6 +100,10 @@ async fn typing_reaches_the_other_side_and_not_ones_own() {
     let (mut here, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     let (mut own_other_device, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     let (mut there, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    redis.publisher().await.message(&channel(), "user:doc123", "they know each other").await;
+    for socket in [&mut here, &mut own_other_device, &mut there] {
+        assert_eq!(socket.frame().await["type"], "message");
+    }
     // More than one a second are swallowed.
     for _ in 0..3 {
         here.send(r#"{"type":"typing"}"#).await;

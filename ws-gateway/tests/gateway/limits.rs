@@ -309,3 +309,82 @@ async fn a_query_that_no_handshake_needs_is_a_414() {
     let (status, _, body) = http(gateway.address, &request).await;
     assert_eq!(status, 414, "{body}");
 }
+
+/// A masked frame without a payload; the mask is zero.
+fn empty(first: u8) -> [u8; 6] {
+    [first, 0x80, 0, 0, 0, 0]
+}
+
+#[tokio::test]
+async fn frames_that_hold_nothing_count_as_any_other() {
+    const PONG: u8 = 0x8a;
+    const PING: u8 = 0x89;
+    const BEGINNING: u8 = 0x01;
+    const CONTINUATION: u8 = 0x00;
+    const TEXT: u8 = 0x81;
+    let redis = RedisServer::start();
+    // A hundred at once, a thousand before the end.
+    let gateway = Gateway::start(&redis, &[("MAX_FRAMES_PER_SECOND", "10")]).await;
+    for (name, first, then) in
+        [("Pongs", PONG, PONG), ("Pings", PING, PING), ("fragments", BEGINNING, CONTINUATION), ("texts", TEXT, TEXT)]
+    {
+        let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+        let flood: Vec<u8> = [empty(first)].into_iter().chain([empty(then); 2000]).flatten().collect();
+        let tcp = client.ws.get_mut();
+        // It may be closed before all of it is sent.
+        let _cut = tcp.write_all(&flood).await;
+        let (mut answers, mut bytes) = (Vec::new(), 0);
+        let code = loop {
+            match client.message().await {
+                Some(Ok(Message::Close(Some(frame)))) => break u16::from(frame.code),
+                Some(Ok(message)) => {
+                    bytes += message.len() + 2;
+                    answers.push(message);
+                }
+                other => panic!("{name}: expected a close frame, got {other:?}"),
+            }
+        };
+        assert_eq!(code, 1008, "{name}");
+        if first != TEXT {
+            assert!(bytes <= flood.len(), "{name}: {bytes} bytes for {}", flood.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn pings_beyond_the_limit_are_answered_by_the_last_of_them() {
+    const PINGS: u8 = 200;
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[("MAX_FRAMES_PER_SECOND", "10")]).await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
+    let pings: Vec<u8> = (0..PINGS).flat_map(|n| [0x89, 0x81, 0, 0, 0, 0, n]).collect();
+    client.ws.get_mut().write_all(&pings).await.unwrap();
+    let mut pongs = Vec::new();
+    while pongs.last() != Some(&(PINGS - 1)) {
+        match client.message().await {
+            Some(Ok(Message::Pong(payload))) => pongs.push(payload[0]),
+            other => panic!("expected a Pong, got {other:?}"),
+        }
+    }
+    assert_eq!(pongs[..100], (0..100).collect::<Vec<u8>>(), "those within the limit, each");
+    assert!(pongs.len() < PINGS.into(), "{} answers", pongs.len());
+    assert!(pongs.is_sorted());
+}
+
+#[tokio::test]
+async fn a_slow_reader_finds_out_that_it_was_too_slow_when_it_reads_on() {
+    let redis = RedisServer::start();
+    let gateway = GatewayProcess::start(&redis, &[("OUTBOUND_QUEUE_BYTES", "65536")]).await;
+    let publisher = redis.publisher().await;
+    let tcp = TcpSocket::new_v4().unwrap();
+    tcp.set_recv_buffer_size(4096).unwrap();
+    let tcp = tcp.connect(gateway.address).await.unwrap();
+    let mut slow = Client::over(tcp, QUERY, &doctor()).await.unwrap();
+    let text = "x".repeat(8000);
+    while gateway.metric(r#"gateway_closed_total{code="4408"}"#).await == 0 {
+        publisher.message(&channel(), "contact:pat456", &text).await;
+    }
+    // Longer than others may take for their close frame.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(slow.closed().await.0, 4408);
+}

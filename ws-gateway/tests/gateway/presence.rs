@@ -253,3 +253,24 @@ async fn what_redis_has_lost_is_written_once_more_and_what_it_did_not_tell_is_se
     let frame = here.presence().await;
     assert_eq!((&frame["online"], &frame["last_seen_at"]), (&json!(false), &json!(null)));
 }
+
+#[tokio::test]
+async fn a_location_that_was_empty_for_a_while_gets_another_name_than_before() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[("PRESENCE_LINGER_SECONDS", "0")]).await;
+    let client = redis.client().await;
+    let doctors = names().person(&"user:doc123".parse().unwrap());
+    let mut seen = std::collections::HashSet::new();
+    let differs = async {
+        // It is forgotten a moment after Redis has heard that the last one went.
+        while seen.len() < 2 {
+            let (socket, _) = Client::open(gateway.address, INBOX_OF_DOCTOR, &doctor()).await;
+            held(&redis, "user:doc123", 1).await;
+            let fields: Vec<String> = client.hkeys(&doctors).await.unwrap();
+            seen.extend(fields.into_iter().filter(|field| !matches!(field.as_str(), "at" | "seen")));
+            drop(socket);
+            held(&redis, "user:doc123", 0).await;
+        }
+    };
+    timeout(PATIENCE, differs).await.expect("whatever Redis still has under that name would be online again");
+}

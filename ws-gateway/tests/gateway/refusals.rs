@@ -146,3 +146,45 @@ async fn a_request_that_does_not_arrive_is_answered_too() {
     assert_eq!(status, 408);
     assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["status"], 408);
 }
+
+#[tokio::test]
+async fn heads_that_cannot_be_read_get_a_problem_body_as_well() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let large = format!("x: {}\r\n", "y".repeat(20_000));
+    let many: String = (0..200).map(|n| format!("x-{n}: y\r\n")).collect();
+    for (name, request, expected) in [
+        ("a large head", format!("GET /ws?{QUERY} HTTP/1.1\r\nhost: x\r\n{large}\r\n"), 431),
+        ("many headers", format!("GET /ws?{QUERY} HTTP/1.1\r\nhost: x\r\n{many}\r\n"), 431),
+        ("no HTTP", "hello\r\n\r\n".to_owned(), 400),
+        ("a header without a name", format!("GET /ws?{QUERY} HTTP/1.1\r\nhost: x\r\n: y\r\n\r\n"), 400),
+    ] {
+        let (status, head, body) = http(gateway.address, &request).await;
+        let head = head.to_ascii_lowercase();
+        assert_eq!(status, expected, "{name}: {head}");
+        assert!(head.contains("content-type: application/problem+json"), "{name}: {head}");
+        let problem: serde_json::Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{name}: {body}"));
+        assert_eq!(problem["status"], expected, "{name}");
+        let id = problem["request_id"].as_str().unwrap();
+        assert!(
+            !id.is_empty() && head.contains(&format!("x-request-id: {}", id.to_ascii_lowercase())),
+            "{name}: {head}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_with_a_body_opens_no_socket() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let token = doctor();
+    let handshake = format!(
+        "GET /ws?{QUERY} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nauthorization: Bearer {token}\r\n"
+    );
+    for (header, body) in [("content-length: 5", "hello"), ("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")] {
+        let (status, _, answer) = http(gateway.address, &format!("{handshake}{header}\r\n\r\n{body}")).await;
+        assert_eq!(status, 400, "{header}: {answer}");
+        assert!(answer.contains("has no body"), "{answer}");
+    }
+}
