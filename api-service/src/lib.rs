@@ -15,6 +15,7 @@
 //!   for operators
 //! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
 //! - [`tickets`]: gives out what stands for a token, once
+//! - [`clock`]: compares this machine's clock with the database's
 //!
 //! and beside them [`config`], [`state`], [`limits`], [`meters`], [`redis`], and `server`, the public port.
 
@@ -23,6 +24,7 @@ pub mod api;
 pub mod audit;
 pub mod audit_commands;
 pub mod auditor;
+pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod keys;
@@ -59,6 +61,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::acks::Receipts;
+use crate::clock::ClockOffset;
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::presence::Everybody;
@@ -135,6 +138,14 @@ pub async fn run(
     shutdown.spawn(auditor::run(store.for_class(Class::Write), entries));
 
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
+    let clock = ClockOffset::default();
+    let (comparing, ended) = (clock::watch(store.for_class(Class::Watch), clock.clone()), shutdown.clone());
+    shutdown.spawn(async move {
+        tokio::select! {
+            () = comparing => {}
+            () = ended.begun() => {}
+        }
+    });
 
     // Before anything is written under keys that are not this database's; while it is away, beside all else.
     let checked = store.clone();
@@ -157,6 +168,7 @@ pub async fn run(
         limits,
         traces: traces.clone(),
         redis: pulse,
+        clock,
         everybody,
         tickets,
         origins,

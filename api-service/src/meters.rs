@@ -71,6 +71,7 @@ pub const METERS: &[Meter] = &[
         .by("state", &["in_use", "idle", "waited_for"]),
     Meter::new(Gauge, "database_waits", "uses that wait for a connection of their class")
         .by("class", &["send", "write", "read", "background", "watch"]),
+    Meter::new(Gauge, "clock_offset_seconds", "how far this machine's clock is ahead of the database's"),
     Meter::new(Gauge, "database_up", "1 when PostgreSQL answers"),
     Meter::new(Gauge, "redis_up", "1 when Redis answers"),
     Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),

@@ -10,6 +10,7 @@ use shared::trace::Traces;
 use shared::verified::VerifiedTokens;
 
 use crate::auditor::Auditor;
+use crate::clock::ClockOffset;
 use crate::limits::Limits;
 use crate::presence::Everybody;
 use crate::publisher::Publisher;
@@ -39,6 +40,8 @@ pub struct State {
     pub traces: Option<Traces>,
     /// How Redis is.
     pub redis: Pulse,
+    /// How far this machine's clock is off.
+    pub clock: ClockOffset,
     /// Knows who is online.
     pub everybody: Everybody,
     /// Gives out what stands for a token, once.

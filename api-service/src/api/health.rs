@@ -85,7 +85,8 @@ pub(super) async fn ready(state: Data<&Arc<State>>) -> Response {
     let describe = |is_up: bool| if is_up { "up" } else { "down" };
     let body = json!({
         "status": if ready.is_ok() { "ready" } else { "unavailable" },
-        "detail": ready.as_ref().err().map(|problem| &problem.detail),
+        "detail": ready.as_ref().err().map(|problem| problem.detail.clone()).or_else(|| state.clock.warning()),
+        "clock_offset_seconds": state.clock.millis().map(|millis| millis as f64 / 1_000.0),
         "dependencies": {
             "postgresql": describe(postgresql),
             "redis": describe(state.redis.is_up()),

@@ -37,6 +37,7 @@ pub use sends::{Done, SendOutcome};
 pub use trail::{Filter, Pages, Record, Snapshot, Trail};
 
 use shared::trace;
+use time::OffsetDateTime;
 
 use crate::audit::key::AuditKey;
 use crate::config::DatabaseConfig;
@@ -87,6 +88,18 @@ impl Store {
     /// [`StoreError::Unavailable`] when it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.with(async |client| Ok(client.batch_execute("select 1").await?)).await
+    }
+
+    /// What the database's clock shows.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn clock(&self) -> Result<OffsetDateTime, StoreError> {
+        self.with(async |client| {
+            let statement = client.prepare_cached("select clock_timestamp()").await?;
+            Ok(client.query_one(&statement, &[]).await?.try_get(0)?)
+        })
+        .await
     }
 
     /// How the connections of each class are used.
