@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
 use shared::env::{BadEnv, Env, Secret, Setting};
-use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE};
+use shared::insecure;
+use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, refuse_weak_keys};
 use shared::limit;
 use shared::mode::{MODE, Mode};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
-use shared::telemetry::LogFormat;
+use shared::telemetry::{self, LogFormat};
 use shared::tls::CaFile;
 use shared::token::TokenRules;
 use shared::token::settings::{
-    self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_SECRET,
+    self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_MAX_LIFETIME_SECONDS,
+    JWT_SECRET,
 };
 use shared::trace::{self, TraceConfig};
 
@@ -52,6 +54,7 @@ pub const SETTINGS: &[Setting] = &[
     JWKS_REFRESH_SECONDS,
     JWT_ISSUER,
     JWT_AUDIENCE,
+    JWT_MAX_LIFETIME_SECONDS,
     ALLOWED_ORIGINS,
     AUDIT_KEY,
     AUDIT_KEYS_OLD,
@@ -210,6 +213,10 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines there are.
     pub log_level: String,
+    /// Whether real people's data are at stake.
+    pub mode: Mode,
+    /// What is insecure and yet allowed.
+    pub warnings: Vec<String>,
 }
 
 fn between<T: PartialOrd + std::fmt::Display>(low: T, high: T) -> impl Fn(&T) -> Result<(), String> {
@@ -237,6 +244,12 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             read_audit_key(&mut env, mode.unwrap_or_default(), jwt_secret)
         }
     };
+    let secret = tokens.as_ref().and_then(|tokens| tokens.secret.as_ref());
+    check_audit_key(&mut env, mode.unwrap_or_default(), secret);
+    let content = encryption.as_ref().and_then(|keys| keys.content.as_ref());
+    refuse_weak_keys(&mut env, &CONTENT_KEYS, content, mode.unwrap_or_default());
+    let relay = encryption.as_ref().and_then(|keys| keys.relay.as_ref());
+    refuse_weak_keys(&mut env, &RELAY_KEYS, relay, mode.unwrap_or_default());
     let origins = AllowedOrigins::read(&mut env, mode.unwrap_or_default());
     let listen = env.read(&LISTEN_ADDR);
     let admin = env.read(&ADMIN_ADDR);
@@ -249,8 +262,10 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let drain = env.read_if(&DRAIN_SECONDS, between(0_u64, 600));
     let shutdown = env.read_if(&SHUTDOWN_TIMEOUT_SECONDS, between(1_u64, 600));
     let log_format = env.read(&LOG_FORMAT);
-    let log_level = env.read(&LOG_LEVEL);
+    let log_level = env.read_if(&LOG_LEVEL, telemetry::check_filter);
+    env.refuse_unknown(SETTINGS);
     let demonstration = tokens.as_ref().filter(|_| mode == Some(Mode::Development)).and_then(|it| it.secret.clone());
+    let warnings = (|| Some(insecure::warnings(admin?, trusted_proxies.as_ref()?, tokens.as_ref()?)))();
     let config = (|| {
         Some(Config {
             listen: listen?,
@@ -271,9 +286,12 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             shutdown_timeout: Duration::from_secs(shutdown?),
             log_format: log_format?,
             log_level: log_level?,
+            mode: mode?,
+            warnings: warnings?,
         })
     })();
-    config.ok_or_else(|| env.mistakes())
+    let mistakes = env.mistakes();
+    config.filter(|_| mistakes.0.is_empty()).ok_or(mistakes)
 }
 
 /// Reads what `migrate` needs: the database, and the role that will serve.
@@ -294,6 +312,18 @@ pub fn audited(mut env: Env) -> Result<(DatabaseConfig, AuditKey), BadEnv> {
     let database = read_database(&mut env);
     let key = read_own_audit_key(&mut env);
     database.zip(key).ok_or_else(|| env.mistakes())
+}
+
+/// Reads what `revoke` needs: the database, and for how long a revocation must be remembered, in seconds.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn revoke(mut env: Env) -> Result<(DatabaseConfig, AuditKey, i64), BadEnv> {
+    let database = read_database(&mut env);
+    let key = read_own_audit_key(&mut env);
+    let max_lifetime = settings::read_max_lifetime(&mut env);
+    let read = (|| Some((database?, key?, max_lifetime?)))();
+    read.ok_or_else(|| env.mistakes())
 }
 
 /// Reads what `audit verify` needs: the database, every key that a row may have been made with, and what opens messages, when
@@ -369,6 +399,21 @@ fn read_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secret>) -> Opt
             None
         }
     }
+}
+
+/// A key of the trail that gateways know, that everybody knows, or that can be guessed, is none. Development may do without.
+fn check_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secret>) {
+    if !matches!(env.read_optional::<Secret>(&AUDIT_KEY), Some(Some(_))) {
+        return;
+    }
+    let _checked: Option<Secret> = env.read_if(&AUDIT_KEY, |key: &Secret| match mode {
+        Mode::Production if Some(key) == jwt_secret => {
+            Err("must not be JWT_SECRET, which gateways know, and MODE is production".to_owned())
+        }
+        // A short one was named already.
+        _ if long_enough(key).is_err() => Ok(()),
+        mode => mode.check_secret(key),
+    });
 }
 
 fn long_enough(key: &Secret) -> Result<(), String> {
@@ -546,5 +591,63 @@ mod tests {
         for setting in SETTINGS {
             assert!(help.contains(setting.name) && !setting.help.is_empty());
         }
+    }
+
+    /// What production starts with, and some more.
+    fn production(more: &'static [(&'static str, &'static str)]) -> Result<Config, BadEnv> {
+        const GOOD: [(&str, &str); 4] = [
+            ("JWT_SECRET", "5d1c9e0fb2a84c7790d36b1f8e2a4c09"),
+            ("AUDIT_KEY", "b7e23ec29af22b0b4e41da31e868d57226121c84"),
+            ("DATABASE_URL", "postgres://localhost/chat"),
+            ("REDIS_URL", "redis://localhost"),
+        ];
+        let names: Vec<String> = more.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let value = move |name: &str| more.iter().chain(&GOOD).find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        serve(Env::from_fn(value).with_names(names))
+    }
+
+    #[test]
+    fn an_audit_key_that_others_know_or_can_guess_is_refused_in_production() {
+        assert!(production(&[]).is_ok());
+        const BAD: [&[(&str, &str)]; 4] = [
+            &[("AUDIT_KEY", "5d1c9e0fb2a84c7790d36b1f8e2a4c09")],
+            &[("AUDIT_KEY", "development-5d1c9e0fb2a84c7790d36b1f8e2a4c0")],
+            &[("AUDIT_KEY", "0123456789abcdef0123456789abcdef")],
+            &[("AUDIT_KEY", "abababababababababababababababab")],
+        ];
+        for bad in BAD {
+            let BadEnv(mistakes) = production(bad).unwrap_err();
+            assert!(mistakes.len() == 1 && mistakes[0].starts_with("AUDIT_KEY:"), "{bad:?}: {mistakes:?}");
+            assert!(!mistakes[0].contains(bad[0].1), "{mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn weak_keys_misspelt_settings_levels_and_urls_are_refused_by_name() {
+        const ZERO: &str = "zero:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        const ONE: &str = "one:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+        const BAD: [(&str, &[(&str, &str)]); 6] = [
+            ("JWT_SECRET", &[("JWT_SECRET", "aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbb")]),
+            (
+                "CONTENT_KEYS",
+                &[("CONTENT_KEYS", ZERO), ("RELAY_KEYS", "k:VQCxAiNEHr6Bv0mxKIOU0ieKz2dD9Z7p4rQ1fXoHq1s=")],
+            ),
+            ("RELAY_KEYS", &[("CONTENT_KEYS", "k:VQCxAiNEHr6Bv0mxKIOU0ieKz2dD9Z7p4rQ1fXoHq1s="), ("RELAY_KEYS", ONE)]),
+            ("LOG_LEVEL", &[("LOG_LEVEL", "inof")]),
+            ("RATE_LIMIT_PARTICPANT_BURST", &[("RATE_LIMIT_PARTICPANT_BURST", "5")]),
+            ("DATABASE_URL", &[("DATABASE_URL", "mysql://root:hunter2@db/chat")]),
+        ];
+        for (name, bad) in BAD {
+            let BadEnv(mistakes) = production(bad).unwrap_err();
+            assert!(mistakes.len() == 1 && mistakes[0].starts_with(&format!("{name}:")), "{name}: {mistakes:?}");
+            assert!(!mistakes[0].contains("hunter2"), "{mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_insecure_and_allowed_is_warned_of() {
+        assert_eq!(production(&[]).unwrap().warnings, [""; 0]);
+        let config = production(&[("ADMIN_ADDR", "0.0.0.0:9081"), ("TRUSTED_PROXIES", "0.0.0.0/0")]).unwrap();
+        assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
     }
 }

@@ -51,6 +51,8 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::Server;
 use poem::listener::TcpAcceptor;
+use shared::descriptors;
+use shared::mode::Mode;
 use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
 use shared::token::{Keyring, Verifier};
@@ -77,6 +79,9 @@ use crate::vault::Vault;
 
 /// How long Redis may take for a batch of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Descriptors that are kept for connections to Redis and from the admin port, log files and such; those to PostgreSQL come on top.
+const OWN_DESCRIPTORS: usize = 64;
 
 /// How long the first requests wait for what is known of revoked tokens; without PostgreSQL it does not come.
 const START_PATIENCE: Duration = Duration::from_secs(2);
@@ -107,6 +112,9 @@ pub async fn run(
     if config.origins.is_everybody() {
         tracing::warn!("ALLOWED_ORIGINS is *: any page may ask");
     }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let token_keys = Keyring::open(&config.tokens, &shutdown).await?;
     let vault = config.encryption.content.as_ref().map(Vault::new).transpose()?;
     let store = Store::new(&config.database, config.audit_key)?.with_vault(vault.map(Arc::new));
@@ -120,7 +128,7 @@ pub async fn run(
     let broker = Broker::new(redis.clone(), topology, config.log, relay_keys);
     let everybody = Everybody::new(redis.clone(), topology);
     let pulse = Pulse::new(redis.clone(), health.clone());
-    let revoker = Arc::new(Revoker::new(store.clone(), redis.clone()));
+    let revoker = Arc::new(Revoker::new(store.clone(), redis.clone(), config.tokens.max_lifetime));
     // Their reads block: a client for each.
     let [ack_redis, event_redis, question_redis] =
         [0; 3].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
@@ -152,6 +160,17 @@ pub async fn run(
     let mut checking = Box::pin(async move { keys::check(&checked).await });
     let fit = timeout(START_PATIENCE, &mut checking).await.ok().transpose()?;
 
+    if config.mode == Mode::Production {
+        let (checked, known) = (store.clone(), revoker.clone());
+        let ended = shutdown.clone();
+        shutdown.spawn(async move {
+            tokio::select! {
+                () = warn_of_role(&checked, &known) => {}
+                () = ended.begun() => {}
+            }
+        });
+    }
+
     let tokens = VerifiedTokens::new(Verifier::new(&config.tokens, token_keys).with_revocations(revoker.known()));
     let trusted_proxies = config.trusted_proxies;
     let limits = Limits::new(&config.limits);
@@ -177,7 +196,9 @@ pub async fn run(
         stopping,
     });
     let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
-    let server = server::Server::new(listeners.public, api::public(state.clone()), config.max_connections);
+    let affordable = descriptors::for_strangers(config.database.pool.total + OWN_DESCRIPTORS);
+    let connections = descriptors::lowered("MAX_CONNECTIONS", config.max_connections, affordable);
+    let server = server::Server::new(listeners.public, api::public(state.clone()), connections);
     let server = server.run(async move { stop_public.begun().await }, config.shutdown_timeout);
     let (starting, ended) = (state.revoker.clone(), shutdown.clone());
     let public = async move {
@@ -213,6 +234,19 @@ pub async fn run(
         traces.finish().await;
     }
     Ok(())
+}
+
+/// Once the database has answered: says so when the service's role may do more than it needs.
+async fn warn_of_role(store: &Store, revoker: &Revoker) {
+    revoker.loaded().await;
+    match store.excess_of_role().await {
+        Ok(Some(what)) => tracing::warn!(
+            "the role of DATABASE_URL {what}: whoever takes over this service can change the audit trail; name another role with \
+             SERVICE_ROLE when you migrate, and serve as that one"
+        ),
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, "the role's rights cannot be read"),
+    }
 }
 
 /// What begins a while after `stopping` has: until then everything goes on, so that a request that a load balancer still

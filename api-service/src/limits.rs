@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use shared::env::{Env, Setting};
-use shared::limit::{self, Buckets, Rate, RateSettings, Wait, neighbourhood, take};
+use shared::limit::{self, Buckets, Rate, RateSettings, Wait, take, take_of_address};
 use shared::participant::Kind;
 use shared::token::{Actor, Principal};
 
@@ -111,7 +111,7 @@ impl Limits {
     /// # Errors
     /// When the address has asked too often.
     pub fn request(&self, address: IpAddr) -> Result<(), Wait> {
-        take(self.address.as_ref(), &neighbourhood(address))
+        take_of_address(self.address.as_ref(), address)
     }
 
     /// A request of somebody who is known by now. The same person in two locations is one.
@@ -158,7 +158,7 @@ impl Limits {
     /// # Errors
     /// When the address has shown too many.
     pub fn failure(&self, address: IpAddr) -> Result<(), Wait> {
-        take(self.failures.as_ref(), &neighbourhood(address))
+        take_of_address(self.failures.as_ref(), address)
     }
 }
 

@@ -16,7 +16,7 @@ use shared::ids::{LocationId, PersonId};
 use shared::participant::Kind;
 use shared::revocation::{Revocation, whole_seconds};
 use shared::shutdown::Shutdown;
-use shared::{net, telemetry, token};
+use shared::{descriptors, net, telemetry, token};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -57,17 +57,25 @@ enum Command {
         #[arg(long, default_value_t = 3600)]
         ttl: u64,
     },
-    /// Revoke one token by its jti, or all tokens of a sub issued before a moment (needs DATABASE_URL)
+    /// Revoke one token by its jti, all tokens of a sub issued before a moment, or everybody's (needs DATABASE_URL)
+    #[command(group = clap::ArgGroup::new("target").required(true))]
     Revoke {
         /// The token's `jti`
-        #[arg(long, conflicts_with_all = ["sub", "issued_before"], required_unless_present = "sub")]
+        #[arg(long, group = "target")]
         jti: Option<String>,
+        /// The token's `exp`, if known, as in 2026-11-23T08:00:00Z: the revocation is forgotten then
+        #[arg(long, requires = "jti", value_parser = moment)]
+        expires_at: Option<OffsetDateTime>,
         /// Whose tokens
-        #[arg(long, requires = "issued_before")]
+        #[arg(long, group = "target", requires = "issued_before")]
         sub: Option<PersonId>,
-        /// Issued before this moment, as in 2026-11-23T08:00:00Z
+        /// Issued before this moment
         #[arg(long, requires = "sub", value_parser = moment)]
         issued_before: Option<OffsetDateTime>,
+        /// Everybody's tokens, of services too, issued before this moment: after a database was restored, which has forgotten
+        /// later revocations
+        #[arg(long, group = "target", value_parser = moment)]
+        all_issued_before: Option<OffsetDateTime>,
     },
     /// Look after the keys of content at rest (needs DATABASE_URL, CONTENT_KEYS and AUDIT_KEY)
     Keys {
@@ -143,7 +151,14 @@ fn main() -> ExitCode {
         Command::Serve => serve(),
         Command::Migrate { to } => migrate(to),
         Command::Token { sub, role, location, ttl } => print_token(&sub, role, &location, ttl),
-        Command::Revoke { jti, sub, issued_before } => revoke(jti, sub, issued_before),
+        Command::Revoke { jti, expires_at, sub, issued_before, all_issued_before } => {
+            let revocation = match (jti, sub.zip(issued_before), all_issued_before) {
+                (Some(jti), _, _) => Revocation::Token { jti, expires_at: expires_at.map(whole_seconds) },
+                (_, Some((sub, at)), _) => Revocation::Subject { sub, issued_before: whole_seconds(at) },
+                (_, _, at) => Revocation::Everyone { issued_before: at.map_or(i64::MIN, whole_seconds) },
+            };
+            revoke(&revocation)
+        }
         Command::Keys { task } => look_after_keys(task),
         Command::Alive => alive(),
         Command::Audit(AuditCommand::Verify { anchors, write_anchors, from_chain }) => {
@@ -174,6 +189,7 @@ fn main() -> ExitCode {
 async fn serve() -> Result<(), ServeError> {
     let config = config::serve(Env::of_process())?;
     let _logs = telemetry::start_logs(config.log_format, &config.log_level)?;
+    descriptors::raise_limit();
     let metrics = telemetry::start_metrics(meters::METERS)?;
     let shutdown = Shutdown::on_signal()?;
     let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));
@@ -204,20 +220,12 @@ fn moment(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
 }
 
 #[tokio::main]
-async fn revoke(
-    jti: Option<String>,
-    sub: Option<PersonId>,
-    issued_before: Option<OffsetDateTime>,
-) -> Result<(), ServeError> {
-    let revocation = match (jti, sub, issued_before) {
-        (Some(jti), _, _) => Revocation::Token { jti },
-        (None, Some(sub), Some(at)) => Revocation::Subject { sub, issued_before: whole_seconds(at) },
-        _ => return Err("name a --jti, or a --sub and --issued-before".into()),
-    };
-    check(&revocation)?;
-    let (database, key) = config::audited(Env::of_process())?;
-    let entry = describe(Entry::new(audit_commands::operator(), Action::Revoke, 204), &revocation);
-    store::Store::new(&database, key)?.revoke(&revocation, &entry).await?;
+async fn revoke(revocation: &Revocation) -> Result<(), ServeError> {
+    check(revocation)?;
+    let (database, key, max_lifetime) = config::revoke(Env::of_process())?;
+    let ends_at = revocation.ends_at(OffsetDateTime::now_utc().unix_timestamp(), max_lifetime);
+    let entry = describe(Entry::new(audit_commands::operator(), Action::Revoke, 204), revocation);
+    store::Store::new(&database, key)?.revoke(revocation, ends_at, &entry).await?;
     println!("revoked; running services refuse it within a second");
     Ok(())
 }

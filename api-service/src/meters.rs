@@ -74,6 +74,10 @@ pub const METERS: &[Meter] = &[
     Meter::new(Gauge, "clock_offset_seconds", "how far this machine's clock is ahead of the database's"),
     Meter::new(Gauge, "database_up", "1 when PostgreSQL answers"),
     Meter::new(Gauge, "redis_up", "1 when Redis answers"),
+    Meter::new(Gauge, "revocations", "revocations that are known and whose tokens have not all ended"),
+    Meter::new(Counter, "revocations_forgotten_total", "revocations removed because all their tokens have ended"),
+    Meter::new(Gauge, "revocation_copy_complete", "1 while Redis holds all revocations that are known here"),
+    Meter::new(Counter, "revocation_copies_total", "times that all revocations were written to Redis anew"),
     Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),
     Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
         .by("outcome", &["changed", "failed"]),

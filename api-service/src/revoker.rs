@@ -1,44 +1,65 @@
 //! Keeps everybody's knowledge of revoked tokens in step: PostgreSQL has the truth, every instance of this service
-//! reads it ten times a second, and copies it to Redis for the gateways.
+//! reads what is new ten times a second, and `copy` sees to it that Redis holds all of it for the gateways.
+
+mod copy;
+mod history;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fred::prelude::*;
-use shared::audit::Entry;
-use shared::channel::REVOKED;
-use shared::revocation::{Revocation, Revocations};
+use parking_lot::Mutex;
+use shared::audit::Entry as AuditEntry;
+use shared::revocation::{Entry, Revocation, Revocations};
 use shared::shutdown::Shutdown;
+use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::store::{Class, Store, StoreError};
+use self::history::History;
+use crate::store::{Class, Revoked, Store, StoreError};
 
 /// Between two looks at what is new. With the gateways' own pause it must stay well below [`SPREAD`].
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long everybody may take to learn of a revocation before whoever made it is told that it stands.
 const SPREAD: Duration = Duration::from_millis(300);
-/// Between two readings of everything, in case an instance was away for longer than "recent".
-const RELOAD_EVERY: Duration = Duration::from_secs(60);
-
-/// Revocations copied at a time: Redis is not kept from others for long.
-const PAGE: usize = 1_000;
+/// Between two looks whether there are revocations whose tokens have ended.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
+/// Rows read at a time.
+const PAGE: u32 = 20_000;
+/// Rows removed from the table at a time, and how often in a row.
+const REMOVED_AT_ONCE: i32 = 1_000;
+const REMOVALS: usize = 20;
 
 /// Knows what is revoked, and revokes.
 pub struct Revoker {
     store: Store,
     redis: Client,
+    /// How long a token may live, in seconds.
+    max_lifetime: i64,
     known: Arc<Revocations>,
+    history: Mutex<History>,
     loaded: watch::Sender<bool>,
-    /// Something was revoked that the gateways may not have heard of.
+    /// Something was revoked here that has not been read back yet.
+    revoked: Notify,
+    /// Something was read that the copy may lack.
     news: Notify,
 }
 
 impl Revoker {
-    /// Knows nothing yet.
+    /// Knows nothing yet. No token lives longer than `max_lifetime` seconds.
     #[must_use]
-    pub fn new(store: Store, redis: Client) -> Self {
-        Self { store, redis, known: Arc::default(), loaded: watch::Sender::new(false), news: Notify::new() }
+    pub fn new(store: Store, redis: Client, max_lifetime: i64) -> Self {
+        Self {
+            store,
+            redis,
+            max_lifetime,
+            known: Arc::default(),
+            history: Mutex::default(),
+            loaded: watch::Sender::new(false),
+            revoked: Notify::new(),
+            news: Notify::new(),
+        }
     }
 
     /// What is known, for the verifier of tokens.
@@ -63,10 +84,11 @@ impl Revoker {
     ///
     /// # Errors
     /// [`StoreError`]; nothing is revoked then.
-    pub async fn revoke(&self, revocation: Revocation, entry: &Entry) -> Result<(), StoreError> {
-        self.store.for_class(Class::Write).revoke(&revocation, entry).await?;
-        self.known.add([revocation]);
-        self.news.notify_one();
+    pub async fn revoke(&self, revocation: Revocation, entry: &AuditEntry) -> Result<(), StoreError> {
+        let ends_at = revocation.ends_at(now(), self.max_lifetime);
+        self.store.for_class(Class::Write).revoke(&revocation, ends_at, entry).await?;
+        self.known.add([revocation.entry(ends_at)]);
+        self.revoked.notify_one();
         Ok(())
     }
 
@@ -76,73 +98,84 @@ impl Revoker {
         sleep(SPREAD).await;
     }
 
-    /// Follows the truth until the shutdown begins. A Redis that does not answer holds up nothing but the gateways.
+    /// Follows the truth until the shutdown begins. Neither PostgreSQL nor Redis holds up more than its own part.
     pub async fn follow(self: Arc<Self>, shutdown: Shutdown) {
         tokio::select! {
             () = self.learn() => {}
-            () = self.tell() => {}
+            () = self.copy() => {}
+            () = self.forget() => {}
             () = shutdown.begun() => {}
         }
     }
 
     /// Reads what was revoked here and elsewhere.
     async fn learn(&self) {
-        let mut reload_at = Instant::now();
         loop {
-            let reload = Instant::now() >= reload_at;
-            match self.store.revocations(!reload).await {
-                Ok(revocations) => {
-                    if self.known.add(revocations) {
-                        self.news.notify_one();
-                    }
-                    self.loaded.send_replace(true);
-                    if reload {
-                        reload_at = Instant::now() + RELOAD_EVERY;
-                    }
-                }
+            match self.read_on().await {
+                Ok(true) => continue,
+                Ok(false) => {}
                 Err(error) => tracing::debug!(%error, "revocations cannot be read; those that are known stand"),
             }
-            sleep(LOOK_EVERY).await;
+            // The sooner it is read back, the sooner gateways can have it.
+            let _look_or_notice = timeout(LOOK_EVERY, self.revoked.notified()).await;
         }
     }
 
-    /// Copies it to Redis: what is new, and now and then everything; at once to a Redis that did not take it or came back
-    /// empty.
-    async fn tell(&self) {
-        let mut all_at = Instant::now();
-        let mut held = 0;
+    /// Reads the next rows. Returns whether there may be more.
+    async fn read_on(&self) -> Result<bool, StoreError> {
+        let (begun, behind) = (Instant::now(), self.history.lock().newest());
+        let rows = match self.store.revocations(behind, PAGE).await? {
+            Revoked::Rows(rows) => rows,
+            Revoked::AnotherHistory => {
+                // What is known stands.
+                tracing::warn!("the database's revocations are in another order than before: reading all of them");
+                self.history.lock().restart();
+                return Ok(true);
+            }
+        };
+        let (count, now) = (rows.len(), now());
+        let is_alive = |entry: &&Entry| entry.ends_at > now;
+        self.known.add(rows.iter().map(|(_, entry)| entry).filter(is_alive).cloned());
+        let mut history = self.history.lock();
+        history.add(rows);
+        if count >= PAGE as usize {
+            return Ok(true);
+        }
+        history.complete(begun);
+        drop(history);
+        metrics::gauge!("revocations").set(self.known.len() as f64);
+        if count > 0 || !self.is_loaded() {
+            self.news.notify_one();
+        }
+        self.loaded.send_replace(true);
+        Ok(false)
+    }
+
+    /// Forgets revocations whose tokens have ended: here, in Redis, and in PostgreSQL.
+    async fn forget(&self) {
         loop {
-            let is_news = tokio::select! {
-                () = self.news.notified() => true,
-                () = sleep(LOOK_EVERY) => false,
-            };
-            let all = Instant::now() >= all_at;
-            let told = match all || is_news {
-                true => match self.store.revocations(!all).await {
-                    Ok(revocations) => self.copy(&revocations).await,
-                    Err(_) => false,
-                },
-                false => true,
-            };
-            let holds = self.redis.hlen(REVOKED).await.unwrap_or(0);
-            if !told || holds < held {
-                all_at = Instant::now();
-            } else if all {
-                all_at = Instant::now() + RELOAD_EVERY;
+            sleep(FORGET_EVERY).await;
+            let ended = self.known.forget_ended(now());
+            self.remove_from_copy(&ended).await;
+            for _ in 0..REMOVALS {
+                match self.store.forget_ended_revocations(REMOVED_AT_ONCE).await {
+                    Ok(removed) => {
+                        metrics::counter!("revocations_forgotten_total").increment(removed.unsigned_abs());
+                        if removed < i64::from(REMOVED_AT_ONCE) {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "revocations that have ended cannot be removed");
+                        break;
+                    }
+                }
             }
-            held = holds;
         }
     }
+}
 
-    /// Returns whether Redis took it.
-    async fn copy(&self, revocations: &[Revocation]) -> bool {
-        for page in revocations.chunks(PAGE) {
-            let field = |revocation: &Revocation| Some((serde_json::to_string(revocation).ok()?, ""));
-            let fields: Vec<(String, &str)> = page.iter().filter_map(field).collect();
-            if self.redis.hset::<(), _, _>(REVOKED, fields).await.is_err() {
-                return false;
-            }
-        }
-        true
-    }
+/// In seconds since 1970.
+fn now() -> i64 {
+    OffsetDateTime::now_utc().unix_timestamp()
 }

@@ -28,6 +28,8 @@ use tokio_util::task::TaskTracker;
 
 /// From the first byte of a request's head to its last.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the beginning of a connection to the first byte that it sends.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Between two requests of a connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Largest head of a request; a larger one is answered with 431.
@@ -49,6 +51,7 @@ pub(crate) struct Server<E> {
 #[derive(Debug, Clone, Copy)]
 struct Patience {
     head: Duration,
+    first: Duration,
     idle: Duration,
 }
 
@@ -59,7 +62,7 @@ where
     /// Serves `endpoint` to at most `connections` at a time; more wait in the kernel.
     pub(crate) fn new(listener: TcpListener, endpoint: E, connections: usize) -> Self {
         let room = Arc::new(Semaphore::new(connections));
-        let patience = Patience { head: HEAD_TIMEOUT, idle: IDLE_TIMEOUT };
+        let patience = Patience { head: HEAD_TIMEOUT, first: FIRST_BYTE_TIMEOUT, idle: IDLE_TIMEOUT };
         Self { listener, endpoint: Arc::new(endpoint), room, patience }
     }
 
@@ -176,6 +179,8 @@ struct Head {
 
 /// No part of the next request is there.
 const IDLE: u64 = 0;
+/// The same, since the connection began: nothing else is idle in its very first millisecond.
+const NEVER: u64 = IDLE;
 /// A part of a head is there without the rest.
 const ARRIVING: u64 = 1;
 /// A request is being answered.
@@ -218,14 +223,22 @@ impl Head {
 
     fn is_idle(&self) -> bool {
         let (what, since) = self.now();
-        what == IDLE && since.elapsed() >= self.patience.idle
+        what == IDLE && since.elapsed() >= self.may_be_idle()
+    }
+
+    /// Whoever has never said anything need not have a reason to be there.
+    fn may_be_idle(&self) -> Duration {
+        match self.since.load(Ordering::Relaxed) {
+            NEVER => self.patience.first,
+            _ => self.patience.idle,
+        }
     }
 
     /// A head that begins after this was asked for is not late before that.
     fn look_at(&self) -> Instant {
         let later = Instant::now() + self.patience.head;
         match self.now() {
-            (IDLE, since) => later.min(since + self.patience.idle),
+            (IDLE, since) => later.min(since + self.may_be_idle()),
             (ARRIVING, since) => since + self.patience.head,
             _ => later,
         }

@@ -51,6 +51,11 @@ impl Server {
         command.arg("serve").env("LISTEN_ADDR", address.to_string()).env("ADMIN_ADDR", admin.to_string());
         command.env("REDIS_URL", &backends.redis_url).env("JWT_SECRET", JWT_SECRET).env("MODE", "development");
         command.envs(LIMITS);
+        // A gateway lets nobody in until an API service has said that Redis holds all revocations.
+        let _says_so = match name.as_str() {
+            "ws-gateway" => Some(Self::of_ours(&binaries()?.join("api-service"), backends, &[])?),
+            _ => None,
+        };
         if name == "api-service" {
             backends.migrate(binary)?;
             command.env("DATABASE_URL", &backends.database_url);

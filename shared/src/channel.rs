@@ -4,6 +4,7 @@
 //! so one script may work on both. So do an inbox's channel and what is kept of its rows.
 
 pub mod presence;
+pub mod revoked;
 
 use std::sync::Arc;
 
@@ -110,7 +111,7 @@ pub const QUESTIONS_MAX_LENGTH: usize = 100_000;
 /// Entries that [`AUDIT`] may hold; beyond it no more are taken, and gateways keep what they have.
 pub const AUDIT_MAX_LENGTH: usize = 1_000_000;
 
-/// Hash of revoked tokens: a field each, whose name is the JSON of a [`crate::revocation::Revocation`]. It only grows.
+/// Sorted set of revoked tokens, with a marker that says whether it is complete: see [`revoked`].
 pub const REVOKED: &str = "revoked";
 
 /// Where what is kept for a ticket is: under its hash, so that whoever reads the names in Redis holds no ticket. A key of its

@@ -2,8 +2,12 @@
 //!
 //! Each setting is declared once, with its documentation; `--help` and the reader both use that.
 
+mod unknown;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use unknown::{OF_ONE_SERVICE, looks_like_a_setting};
 
 /// Exit code for bad configuration: `EX_USAGE` of sysexits.h.
 pub const EX_USAGE: i32 = 64;
@@ -55,6 +59,8 @@ type Lookup = Box<dyn Fn(&str) -> Option<String>>;
 /// Reads settings and collects what is wrong with them.
 pub struct Env {
     variable: Lookup,
+    /// Of all variables that are set, ours or not.
+    names: Vec<String>,
     mistakes: Vec<String>,
 }
 
@@ -62,12 +68,25 @@ impl Env {
     /// The environment of this process.
     #[must_use]
     pub fn of_process() -> Self {
-        Self::from_fn(|name| std::env::var(name).ok())
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        Self::from_fn(|name| std::env::var(name).ok()).with_names(names)
     }
 
     /// An environment for tests.
     pub fn from_fn(variable: impl Fn(&str) -> Option<String> + 'static) -> Self {
-        Self { variable: Box::new(variable), mistakes: Vec::new() }
+        Self { variable: Box::new(variable), names: Vec::new(), mistakes: Vec::new() }
+    }
+
+    /// The same, in which variables of these names are set.
+    #[must_use]
+    pub fn with_names(self, names: impl IntoIterator<Item = String>) -> Self {
+        Self { names: names.into_iter().collect(), ..self }
+    }
+
+    /// Whether a variable is set, to anything but the empty text.
+    #[must_use]
+    pub fn is_set(&self, name: &str) -> bool {
+        (self.variable)(name).is_some_and(|value| !value.is_empty())
     }
 
     /// The value of a setting, or `None` with the mistake noted for [`Env::mistakes`].

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::env::{Env, Setting};
+use crate::mode::{Mode, has_few_different_bytes};
 use crate::seal::KEY_BYTES;
 
 /// Longest name of a key.
@@ -104,6 +105,12 @@ impl KeyRing {
         self.keys.iter().map(|(id, key)| (id, &**key))
     }
 
+    /// Whether some key is as good as guessed: all zeros, say.
+    #[must_use]
+    pub fn has_weak_key(&self) -> bool {
+        self.iter().any(|(_, key)| has_few_different_bytes(key))
+    }
+
     /// Whether some key is in both.
     #[must_use]
     pub fn shares_a_key_with(&self, other: &Self) -> bool {
@@ -167,6 +174,13 @@ pub fn read_relay_keys(env: &mut Env) -> Option<Option<KeyRing>> {
             None
         }
         (listed, filed) => Some(listed.or(filed.map(|KeyFile(keys)| keys))),
+    }
+}
+
+/// Notes a key that is as good as guessed, where real people's data are at stake.
+pub fn refuse_weak_keys(env: &mut Env, setting: &Setting, keys: Option<&KeyRing>, mode: Mode) {
+    if mode == Mode::Production && keys.is_some_and(KeyRing::has_weak_key) {
+        env.mistake(setting, "holds a key of few different bytes, and MODE is production: make it with `openssl rand`");
     }
 }
 
@@ -253,6 +267,20 @@ mod tests {
         #[test]
         fn no_text_makes_the_parser_panic(text in "[-a-zA-Z0-9+/=:, \n]{0,120}") {
             let _ = text.parse::<KeyRing>();
+        }
+    }
+
+    #[test]
+    fn keys_that_are_as_good_as_guessed_are_refused_in_production() {
+        let random: Vec<u8> = (0..32).map(|n: u8| n.wrapping_mul(151)).collect();
+        let strong: KeyRing = format!("a:{}", STANDARD.encode(random)).parse().unwrap();
+        let weak: KeyRing = entry("zero", 0).parse().unwrap();
+        for (keys, mode, mistakes) in
+            [(&weak, Mode::Production, 1), (&weak, Mode::Development, 0), (&strong, Mode::Production, 0)]
+        {
+            let mut env = Env::from_fn(|_| None);
+            refuse_weak_keys(&mut env, &RELAY_KEYS, Some(keys), mode);
+            assert_eq!(env.mistakes().0.len(), mistakes, "{keys:?} {mode}");
         }
     }
 }

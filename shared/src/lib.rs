@@ -24,6 +24,8 @@
 //! - [`request`]: where a request comes from
 //! - [`audit`]: who did what, on its way into the audit trail
 //! - [`limit`]: how often somebody may ask
+//! - [`insecure`]: what is insecure and yet allowed
+//! - [`descriptors`]: descriptors that are kept for our own connections
 //! - [`env`]: settings from the environment, all mistakes reported together
 //! - [`net`]: listeners that survive a connection storm
 //! - [`alive`]: whether a service lives, asked from beside it
@@ -36,10 +38,12 @@ pub mod alive;
 pub mod audit;
 pub mod browser;
 pub mod channel;
+pub mod descriptors;
 pub mod env;
 pub mod event;
 pub mod ids;
 pub mod inbox_rows;
+pub mod insecure;
 pub mod keys;
 pub mod limit;
 pub mod mode;

@@ -192,14 +192,34 @@ impl Buckets {
     }
 }
 
-/// What one household or hospital has: an IPv4 address, or the 64-bit network of an IPv6 one, in which a host has as many
-/// addresses as it likes (RFC 7421).
+/// Bits of an IPv6 address that one household or hospital is given (RFC 6177); it has the rest to itself, and could ask from
+/// another address, or another of its 256 networks of 64 bits, each time.
+const NETWORK_BITS: u32 = 56;
+/// Behind this network stands an IPv4 address that was translated (NAT64, RFC 6052).
+const NAT64: u128 = 0x0064_ff9b_u128 << 96;
+
+/// What one household or hospital has: an IPv4 address, or the 56-bit network of an IPv6 one. `None` for an address that is not
+/// known ([`crate::request::UNKNOWN`]): those who have none in common must not share a limit.
 #[must_use]
-pub fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
+pub fn neighbourhood(address: IpAddr) -> Option<IpAddr> {
+    let network = match address.to_canonical() {
+        IpAddr::V6(address) if u128::from(address) >> 32 == NAT64 >> 32 => {
+            #[expect(clippy::cast_possible_truncation, reason = "the last 32 bits are meant")]
+            let translated = u128::from(address) as u32;
+            IpAddr::V4(translated.into())
+        }
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << (128 - NETWORK_BITS))).into()),
         v4 => v4,
-    }
+    };
+    (!address.is_unspecified()).then_some(network)
+}
+
+/// [`take`] for the [`neighbourhood`] of an address.
+///
+/// # Errors
+/// As there.
+pub fn take_of_address(buckets: Option<&Buckets>, address: IpAddr) -> Result<(), Wait> {
+    neighbourhood(address).map_or(Ok(()), |network| take(buckets, &network))
 }
 
 /// [`Buckets::take`] where there may be no limit.
@@ -290,9 +310,29 @@ mod tests {
     fn an_ipv6_host_has_one_bucket_however_many_addresses_it_takes() {
         let of = |text: &str| neighbourhood(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
-        assert_ne!(of("2001:db8:1:2::9"), of("2001:db8:1:3::9"));
+        assert_eq!(of("2001:db8:1:200::9"), of("2001:db8:1:2ff::9"), "one is given 56 bits");
+        assert_ne!(of("2001:db8:1:200::9"), of("2001:db8:1:300::9"));
         assert_ne!(of("203.0.113.9"), of("203.0.113.10"));
         assert_eq!(of("::ffff:203.0.113.9"), of("203.0.113.9"));
+    }
+
+    #[test]
+    fn ipv4_addresses_that_were_translated_have_a_bucket_each() {
+        let of = |text: &str| neighbourhood(text.parse().unwrap());
+        assert_eq!(of("64:ff9b::203.0.113.9"), of("203.0.113.9"));
+        assert_ne!(of("64:ff9b::203.0.113.9"), of("64:ff9b::203.0.113.10"));
+        assert_ne!(of("64:ff9b::1:203.0.113.9"), of("203.0.113.9"));
+    }
+
+    #[test]
+    fn those_whose_address_is_not_known_share_no_bucket() {
+        let buckets = buckets(1, 1);
+        for _ in 0..3 {
+            assert_eq!(take_of_address(Some(&buckets), crate::request::UNKNOWN), Ok(()));
+        }
+        let known = [203, 0, 113, 9].into();
+        assert_eq!(take_of_address(Some(&buckets), known), Ok(()));
+        assert!(take_of_address(Some(&buckets), known).is_err());
     }
 
     #[test]

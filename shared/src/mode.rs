@@ -75,10 +75,22 @@ impl Mode {
             Self::Development => return Ok(()),
             Self::Production if text.starts_with(DEVELOPMENT_PREFIX) => "was made for development",
             Self::Production if WELL_KNOWN.contains(&text.as_str()) => "is known from examples",
+            Self::Production if has_few_different_bytes(text.as_bytes()) => "has few different characters",
             Self::Production => return Ok(()),
         };
         Err(format!("{why}, and MODE is production"))
     }
+}
+
+/// Different bytes of 32 random ones: 30, or 14 of 32 random hexadecimal digits. Fewer than these were typed by somebody.
+const FEWEST_DIFFERENT_BYTES: usize = 8;
+
+/// Whether a key or a secret is as good as guessed: all zeros, or a few characters again and again.
+#[must_use]
+pub fn has_few_different_bytes(key: &[u8]) -> bool {
+    let mut seen = [false; 256];
+    key.iter().for_each(|byte| seen[usize::from(*byte)] = true);
+    seen.iter().filter(|seen| **seen).count() < FEWEST_DIFFERENT_BYTES
 }
 
 #[cfg(test)]
@@ -98,6 +110,17 @@ mod tests {
             assert_eq!(check(Mode::Development, secret), Ok(()));
         }
         assert_eq!(check(Mode::Production, "5d1c9e0fb2a84c7790d36b1f8e2a4c09"), Ok(()));
+    }
+
+    #[test]
+    fn secrets_of_few_different_characters_are_refused_in_production() {
+        for secret in ["x".repeat(64), "abc".repeat(20), "0".repeat(32), "passwordpasswordpasswordpassword".to_owned()]
+        {
+            let why = check(Mode::Production, &secret).unwrap_err();
+            assert!(why.contains("few different characters") && !why.contains(&secret), "{why}");
+            assert_eq!(check(Mode::Development, &secret), Ok(()));
+        }
+        assert!(has_few_different_bytes(&[0; 32]) && !has_few_different_bytes(&[1, 2, 3, 4, 5, 6, 7, 8]));
     }
 
     #[test]

@@ -75,6 +75,11 @@ impl TrustedProxies {
         self.contains(peer.to_canonical())
     }
 
+    /// Whether they cover so much that anybody could be one.
+    pub(crate) fn cover_everything(&self) -> bool {
+        crate::insecure::cover_everything(&self.0)
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
@@ -95,12 +100,45 @@ impl TrustedProxies {
             if !self.contains(address) {
                 break;
             }
-            // What a trusted proxy could not name stays that proxy's.
-            let Ok(named) = named.trim().parse::<IpAddr>() else { break };
-            address = named.to_canonical();
+            match forwarded(named.trim()) {
+                Some(named) => address = named,
+                // A trusted proxy asks for somebody whom it cannot name. That is not the proxy itself: all whom it cannot name
+                // would share its address, and one of them could use up what the others may do.
+                None => return UNKNOWN,
+            }
         }
         address
     }
+}
+
+/// The address of somebody whom a trusted proxy could not name (`unknown`, a name of its own, or nothing). It has no limit of
+/// its own: see [`crate::limit::neighbourhood`].
+pub const UNKNOWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
+/// An address as proxies write it: bare, with a port (`203.0.113.9:443`, `[2001:db8::1]:443`), in brackets, in quotes as in
+/// `Forwarded`, or with the zone of a link (`fe80::1%eth0`). The translation of an IPv4 address (NAT64) is that address.
+fn forwarded(text: &str) -> Option<IpAddr> {
+    let text = text.trim_matches('"');
+    let bare = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (inside, port) = rest.split_once(']')?;
+            is_port(port).then_some(inside)?
+        }
+        // One colon is a port, more are an IPv6 address.
+        None => match text.split_once(':') {
+            Some((host, port)) if !port.contains(':') => is_port(&text[host.len()..]).then_some(host)?,
+            _ => text,
+        },
+    };
+    let bare = bare.split_once('%').map_or(bare, |(address, _zone)| address);
+    let address: IpAddr = bare.parse().ok()?;
+    let address = address.to_canonical();
+    (!address.is_unspecified()).then_some(address)
+}
+
+/// Nothing, or a port behind a colon.
+fn is_port(text: &str) -> bool {
+    text.is_empty() || text.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -139,10 +177,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_stays_the_proxys() {
-        for line in ["", "unknown", "203.0.113.9:80", "203.0.113.9,"] {
-            assert_eq!(address("127.0.0.1", "127.0.0.1", &[line]), "127.0.0.1", "{line}");
+    fn an_address_is_read_with_port_brackets_quotes_and_zone() {
+        for (line, expected) in [
+            ("203.0.113.9:80", "203.0.113.9"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("[2001:db8::7]", "2001:db8::7"),
+            ("[2001:db8::7]:443", "2001:db8::7"),
+            ("\"[2001:db8::7]:443\"", "2001:db8::7"),
+            ("fe80::7%eth0", "fe80::7"),
+            ("[fe80::7%25eth0]:80", "fe80::7"),
+            ("[::ffff:203.0.113.9]:80", "203.0.113.9"),
+        ] {
+            assert_eq!(address("127.0.0.1", "127.0.0.1", &[line]), expected, "{line}");
+            // Behind a second proxy that names the first one with its port.
+            assert_eq!(address("127.0.0.1,10.0.0.1", "127.0.0.1", &[line, "10.0.0.1:999"]), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn whom_a_trusted_proxy_cannot_name_is_unknown_and_not_the_proxy() {
+        for line in ["", "unknown", "_hidden", "203.0.113.9,", "203.0.113.9:x", "203.0.113.9:70000", "[::1", "0.0.0.0"]
+        {
+            assert_eq!(address("127.0.0.1", "127.0.0.1", &[line]), UNKNOWN.to_string(), "{line}");
+        }
+        // Whoever is asked without the header is asked by the proxy itself: a health check.
+        assert_eq!(address("127.0.0.1", "127.0.0.1", &[]), "127.0.0.1");
     }
 
     #[test]

@@ -1,27 +1,39 @@
-//! Tokens that are refused before they expire. The set only grows; the API service keeps it in PostgreSQL and
-//! copies it to Redis, from where gateways learn it.
+//! Tokens that are refused before they expire. The API service keeps them in PostgreSQL and copies them to Redis, from
+//! where gateways learn them ([`crate::channel::revoked`]).
+//!
+//! A revocation is kept until the last token that it names has ended by itself, and then it is forgotten. It takes a bounded
+//! amount of memory, however long the `jti` is: of that only a hash is kept.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::ids::PersonId;
 use crate::token::Principal;
 
-/// Longest `jti` that can be revoked, in bytes.
+/// Longest `jti` that a token may have, in bytes, so that it can be revoked by name.
 pub const MAX_JTI_BYTES: usize = 256;
 
-/// One revocation. Its JSON is a field of [`crate::channel::REVOKED`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+/// How much longer than necessary a revocation is kept, in seconds: clocks differ.
+const GRACE_SECONDS: i64 = 120;
+
+/// Ended revocations that are forgotten under one lock: nobody who checks a token waits for long.
+const FORGOTTEN_AT_ONCE: usize = 1_000;
+
+/// Which tokens are to be revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revocation {
     /// One token.
     Token {
         /// Its `jti`.
         jti: String,
+        /// Its `exp`, in seconds since 1970, when whoever revokes it knows that.
+        expires_at: Option<i64>,
     },
     /// All tokens of a subject or of a person (`fhirUser`), whatever its role, that were issued before a moment. A token
     /// without `iat` counts as issued before any.
@@ -31,12 +43,181 @@ pub enum Revocation {
         /// The moment, in whole seconds as `iat` is.
         issued_before: i64,
     },
+    /// All tokens of everybody that were issued before a moment, or have no `iat`.
+    Everyone {
+        /// The moment, in whole seconds as `iat` is.
+        issued_before: i64,
+    },
 }
+
+impl Revocation {
+    /// When the last token that is named has ended, in seconds since 1970: no token lives longer than `max_lifetime` seconds.
+    #[must_use]
+    pub fn ends_at(&self, now: i64, max_lifetime: i64) -> i64 {
+        let last = match self {
+            Self::Token { expires_at: Some(expires_at), .. } => *expires_at,
+            Self::Token { expires_at: None, .. } => now.saturating_add(max_lifetime),
+            Self::Subject { issued_before, .. } | Self::Everyone { issued_before } => {
+                (*issued_before).max(now).saturating_add(max_lifetime)
+            }
+        };
+        last.saturating_add(GRACE_SECONDS)
+    }
+
+    /// What is remembered of it until it ends.
+    #[must_use]
+    pub fn entry(&self, ends_at: i64) -> Entry {
+        let target = match self {
+            Self::Token { jti, .. } => Target::Token(TokenHash::of(jti)),
+            Self::Subject { sub, issued_before } => Target::Subject { sub: sub.clone(), issued_before: *issued_before },
+            Self::Everyone { issued_before } => Target::Everyone { issued_before: *issued_before },
+        };
+        Entry { target, ends_at }
+    }
+}
+
+/// What is kept of a `jti`: 128 bits of its SHA-256, whatever its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenHash([u8; 16]);
+
+impl TokenHash {
+    /// The hash of a `jti`.
+    #[must_use]
+    pub fn of(jti: &str) -> Self {
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&digest(&SHA256, jti.as_bytes()).as_ref()[..16]);
+        Self(hash)
+    }
+}
+
+/// Which tokens are revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The token with this `jti`.
+    Token(TokenHash),
+    /// Those of a subject: see [`Revocation::Subject`].
+    Subject {
+        /// Their `sub`, or the identifier in their `fhirUser`.
+        sub: PersonId,
+        /// In seconds since 1970.
+        issued_before: i64,
+    },
+    /// Those of everybody.
+    Everyone {
+        /// In seconds since 1970.
+        issued_before: i64,
+    },
+}
+
+/// A revocation as it is remembered, and as it stands in Redis: its text is one member of
+/// [`crate::channel::REVOKED`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Which tokens.
+    pub target: Target,
+    /// When all of them have ended by themselves, in seconds since 1970.
+    pub ends_at: i64,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            Target::Token(TokenHash(hash)) => {
+                let hash = hash.iter().fold(String::with_capacity(32), |text, byte| format!("{text}{byte:02x}"));
+                write!(f, "t {hash}")
+            }
+            Target::Subject { sub, issued_before } => write!(f, "s {sub} {issued_before}"),
+            Target::Everyone { issued_before } => write!(f, "e {issued_before}"),
+        }?;
+        write!(f, " {}", self.ends_at)
+    }
+}
+
+/// Text that is no revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no revocation")]
+pub struct InvalidEntry;
+
+impl FromStr for Entry {
+    type Err = InvalidEntry;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEntry> {
+        let number = |text: &str| text.parse::<i64>().map_err(|_| InvalidEntry);
+        let mut parts = text.split(' ');
+        let mut part = || parts.next().ok_or(InvalidEntry);
+        let target = match part()? {
+            "t" => {
+                let text = part()?.as_bytes();
+                let mut hash = [0; 16];
+                if text.len() != 32 {
+                    return Err(InvalidEntry);
+                }
+                for (byte, digits) in hash.iter_mut().zip(text.chunks(2)) {
+                    let digits = std::str::from_utf8(digits).map_err(|_| InvalidEntry)?;
+                    *byte = u8::from_str_radix(digits, 16).map_err(|_| InvalidEntry)?;
+                }
+                Target::Token(TokenHash(hash))
+            }
+            "s" => Target::Subject { sub: part()?.parse().map_err(|_| InvalidEntry)?, issued_before: number(part()?)? },
+            "e" => Target::Everyone { issued_before: number(part()?)? },
+            _ => return Err(InvalidEntry),
+        };
+        let ends_at = number(part()?)?;
+        match parts.next() {
+            None => Ok(Self { target, ends_at }),
+            Some(_) => Err(InvalidEntry),
+        }
+    }
+}
+
+/// Up to when tokens are revoked, and until when that is remembered.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    issued_before: i64,
+    ends_at: i64,
+}
+
+impl Bound {
+    /// Widens it so that it covers what both cover. Returns whether more tokens are revoked than before.
+    fn widen(&mut self, issued_before: i64, ends_at: i64) -> bool {
+        let is_news = issued_before > self.issued_before;
+        self.issued_before = self.issued_before.max(issued_before);
+        self.ends_at = self.ends_at.max(ends_at);
+        is_news
+    }
+
+    fn covers(&self, issued_at: Option<i64>) -> bool {
+        issued_at.is_none_or(|issued_at| issued_at < self.issued_before)
+    }
+}
+
+/// Covers no token, not even those without `iat`: it is never in a set.
+const NOTHING: Bound = Bound { issued_before: i64::MIN, ends_at: i64::MIN };
 
 #[derive(Default)]
 struct Known {
-    tokens: HashSet<String>,
-    subjects: HashMap<PersonId, i64>,
+    /// When each of them ends. 25 bytes a place, of which 44 to 88 % are taken.
+    tokens: HashMap<TokenHash, i64>,
+    subjects: HashMap<PersonId, Bound>,
+    everyone: Option<Bound>,
+}
+
+impl Known {
+    fn add(&mut self, Entry { target, ends_at }: Entry) -> bool {
+        match target {
+            Target::Token(hash) => {
+                let known = self.tokens.insert(hash, ends_at);
+                if let Some(known) = known.filter(|known| *known > ends_at) {
+                    self.tokens.insert(hash, known);
+                }
+                known.is_none()
+            }
+            Target::Subject { sub, issued_before } => {
+                self.subjects.entry(sub).or_insert(NOTHING).widen(issued_before, ends_at)
+            }
+            Target::Everyone { issued_before } => self.everyone.get_or_insert(NOTHING).widen(issued_before, ends_at),
+        }
+    }
 }
 
 /// What this process knows to be revoked.
@@ -53,19 +234,11 @@ impl Default for Revocations {
 
 impl Revocations {
     /// Learns revocations; those that it knows are no news. Returns whether there was any.
-    pub fn add(&self, revocations: impl IntoIterator<Item = Revocation>) -> bool {
+    pub fn add(&self, entries: impl IntoIterator<Item = Entry>) -> bool {
         let mut known = self.known.write();
         let mut news = false;
-        for revocation in revocations {
-            news |= match revocation {
-                Revocation::Token { jti } => known.tokens.insert(jti),
-                Revocation::Subject { sub, issued_before } => {
-                    let before = known.subjects.entry(sub).or_insert(i64::MIN);
-                    let later = issued_before > *before;
-                    *before = issued_before.max(*before);
-                    later
-                }
-            };
+        for entry in entries {
+            news |= known.add(entry);
         }
         drop(known);
         if news {
@@ -78,13 +251,77 @@ impl Revocations {
     #[must_use]
     pub fn covers(&self, principal: &Principal) -> bool {
         let known = self.known.read();
-        let token = principal.jti.as_ref().is_some_and(|jti| known.tokens.contains(jti));
-        let is_over = |id: &PersonId| {
-            let before = known.subjects.get(id);
-            before.is_some_and(|before| principal.issued_at.is_none_or(|issued_at| issued_at < *before))
-        };
+        if known.everyone.is_some_and(|bound| bound.covers(principal.issued_at)) {
+            return true;
+        }
+        let is_known = |jti: &String| known.tokens.contains_key(&TokenHash::of(jti));
+        let token = !known.tokens.is_empty() && principal.jti.as_ref().is_some_and(is_known);
+        let is_over = |id: &PersonId| known.subjects.get(id).is_some_and(|bound| bound.covers(principal.issued_at));
         // A `fhirUser` and the `sub` of its token can be two names for one person: each will do.
         token || is_over(&principal.subject) || principal.person().is_some_and(|person| is_over(&person.id))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let known = self.known.read();
+        known.tokens.len() + known.subjects.len() + usize::from(known.everyone.is_some())
+    }
+
+    /// Whether nothing is revoked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        self.select(|_| true)
+    }
+
+    fn select(&self, is_wanted: impl Fn(i64) -> bool) -> Vec<Entry> {
+        let known = self.known.read();
+        let entry = |target, ends_at| Entry { target, ends_at };
+        let tokens = known.tokens.iter().filter(|(_, ends_at)| is_wanted(**ends_at));
+        let tokens = tokens.map(|(hash, ends_at)| entry(Target::Token(*hash), *ends_at));
+        let subjects = known.subjects.iter().filter(|(_, bound)| is_wanted(bound.ends_at)).map(|(sub, bound)| {
+            entry(Target::Subject { sub: sub.clone(), issued_before: bound.issued_before }, bound.ends_at)
+        });
+        let everyone = known.everyone.iter().filter(|bound| is_wanted(bound.ends_at));
+        let everyone = everyone.map(|b| entry(Target::Everyone { issued_before: b.issued_before }, b.ends_at));
+        tokens.chain(subjects).chain(everyone).collect()
+    }
+
+    /// Forgets revocations whose tokens have all ended by `now`, in seconds since 1970. Returns them.
+    pub fn forget_ended(&self, now: i64) -> Vec<Entry> {
+        let ended = self.select(|ends_at| ends_at <= now);
+        for page in ended.chunks(FORGOTTEN_AT_ONCE) {
+            let mut known = self.known.write();
+            for entry in page {
+                // One that was extended meanwhile stays.
+                match &entry.target {
+                    Target::Token(hash) => {
+                        if known.tokens.get(hash).is_some_and(|ends_at| *ends_at <= now) {
+                            known.tokens.remove(hash);
+                        }
+                    }
+                    Target::Subject { sub, .. } => {
+                        if known.subjects.get(sub).is_some_and(|bound| bound.ends_at <= now) {
+                            known.subjects.remove(sub);
+                        }
+                    }
+                    Target::Everyone { .. } => known.everyone = known.everyone.filter(|bound| bound.ends_at > now),
+                }
+            }
+        }
+        if !ended.is_empty() {
+            let mut known = self.known.write();
+            if known.tokens.capacity() > 4 * known.tokens.len() {
+                known.tokens.shrink_to_fit();
+            }
+        }
+        ended
     }
 
     /// Hears of every later change: whoever holds something open for a token looks again.
@@ -102,85 +339,4 @@ pub fn whole_seconds(at: OffsetDateTime) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::token::Actor;
-
-    fn principal(jti: Option<&str>, sub: &str, issued_at: Option<i64>) -> Principal {
-        Principal {
-            actor: Actor::Person(crate::participant::Participant::user(sub.parse().unwrap())),
-            subject: sub.parse().unwrap(),
-            locations: vec![],
-            expires_at: OffsetDateTime::UNIX_EPOCH,
-            issued_at,
-            jti: jti.map(str::to_owned),
-            key: crate::token::KeyId::SECRET,
-        }
-    }
-
-    #[test]
-    fn a_token_is_revoked_by_its_jti_alone() {
-        let revocations = Revocations::default();
-        assert!(revocations.add([Revocation::Token { jti: "t1".into() }]));
-        assert!(!revocations.add([Revocation::Token { jti: "t1".into() }]), "no news");
-        assert!(revocations.covers(&principal(Some("t1"), "a", None)));
-        assert!(!revocations.covers(&principal(Some("t2"), "a", None)));
-        assert!(!revocations.covers(&principal(None, "t1", None)));
-    }
-
-    #[test]
-    fn a_subjects_tokens_are_revoked_up_to_a_moment_that_never_moves_back() {
-        let revocations = Revocations::default();
-        let before = |issued_before| [Revocation::Subject { sub: "a".parse().unwrap(), issued_before }];
-        assert!(revocations.add(before(100)));
-        assert!(!revocations.add(before(50)));
-        assert!(revocations.covers(&principal(None, "a", Some(99))));
-        assert!(revocations.covers(&principal(None, "a", None)));
-        assert!(!revocations.covers(&principal(None, "a", Some(100))));
-        assert!(!revocations.covers(&principal(None, "b", Some(1))));
-    }
-
-    #[test]
-    fn a_person_with_two_names_is_revoked_by_either() {
-        for name in ["account-7", "doc7"] {
-            let revocations = Revocations::default();
-            let mut principal = principal(None, "account-7", Some(99));
-            principal.actor = Actor::Person(crate::participant::Participant::user("doc7".parse().unwrap()));
-            assert!(!revocations.covers(&principal));
-            revocations.add([Revocation::Subject { sub: name.parse().unwrap(), issued_before: 100 }]);
-            assert!(revocations.covers(&principal), "{name}");
-            principal.issued_at = Some(100);
-            assert!(!revocations.covers(&principal), "{name}");
-        }
-    }
-
-    #[test]
-    fn whoever_waits_hears_of_news_only() {
-        let revocations = Revocations::default();
-        let mut changes = revocations.changes();
-        revocations.add([]);
-        assert!(!changes.has_changed().unwrap());
-        revocations.add([Revocation::Token { jti: "t1".into() }]);
-        assert!(changes.has_changed().unwrap());
-        changes.mark_unchanged();
-        revocations.add([Revocation::Token { jti: "t1".into() }]);
-        assert!(!changes.has_changed().unwrap());
-    }
-
-    #[test]
-    fn both_kinds_are_written_and_read_back() {
-        for revocation in [
-            Revocation::Token { jti: "t1".into() },
-            Revocation::Subject { sub: "doc123".parse().unwrap(), issued_before: 5 },
-        ] {
-            let json = serde_json::to_string(&revocation).unwrap();
-            assert_eq!(serde_json::from_str::<Revocation>(&json).unwrap(), revocation);
-        }
-    }
-
-    #[test]
-    fn a_moment_within_a_second_counts_as_the_next() {
-        let at = OffsetDateTime::from_unix_timestamp_nanos(5_000_000_001).unwrap();
-        assert_eq!((whole_seconds(at), whole_seconds(OffsetDateTime::UNIX_EPOCH)), (6, 0));
-    }
-}
+mod tests;

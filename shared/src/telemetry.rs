@@ -40,6 +40,23 @@ impl FromStr for LogFormat {
     }
 }
 
+/// Whether a text says which log lines there are: a level, or `tracing` directives (`info,ws_gateway=debug`). To the library a
+/// misspelt level is the name of a module, of which all lines are wanted, and of nothing else any.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_filter(filter: &String) -> Result<(), String> {
+    let is_level = |text: &str| LevelFilter::from_str(text).is_ok() && text.parse::<u8>().is_err();
+    let is_directive = |text: &str| match text.rsplit_once('=') {
+        Some((target, level)) => !target.is_empty() && is_level(level),
+        None => is_level(text),
+    };
+    let is_filter = filter.split(',').map(str::trim).all(is_directive) && EnvFilter::try_new(filter).is_ok();
+    is_filter
+        .then_some(())
+        .ok_or_else(|| "must be error, warn, info, debug, trace or off, or directives with them".to_owned())
+}
+
 /// Target of the lines that tell of other lines.
 const TARGET: &str = module_path!();
 /// How long the end of a process waits for its last lines.
@@ -254,5 +271,15 @@ mod tests {
         }
         assert!(is_safe("api_service::writer", Level::TRACE));
         assert!(is_safe("ws_gateway", Level::DEBUG));
+    }
+
+    #[test]
+    fn a_misspelt_level_is_no_filter() {
+        for good in ["info", "WARN", "off", "info,ws_gateway=debug", "warn, api_service::outbox=trace"] {
+            assert_eq!(check_filter(&good.to_owned()), Ok(()), "{good}");
+        }
+        for bad in ["inof", "verbose", "3", "info,", "=debug", "api_service=loud", "api_service", "info debug"] {
+            assert!(check_filter(&bad.to_owned()).is_err(), "{bad}");
+        }
     }
 }

@@ -33,7 +33,7 @@ pub use verifier::{MAX_TOKEN_BYTES, Verifier};
 use crate::env::Secret;
 
 /// Which tokens are good.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct TokenRules {
     /// Key of HS256, if that is accepted.
     pub secret: Option<Secret>,
@@ -43,7 +43,18 @@ pub struct TokenRules {
     pub issuer: Option<String>,
     /// The required `aud`, if any.
     pub audience: Option<String>,
+    /// How long a token may live from its `iat` to its `exp`, in seconds: for so long a revocation must be remembered.
+    pub max_lifetime: i64,
 }
+
+impl Default for TokenRules {
+    fn default() -> Self {
+        Self { secret: None, jwks: None, issuer: None, audience: None, max_lifetime: DEFAULT_MAX_LIFETIME_SECONDS }
+    }
+}
+
+/// Four hundred days: a year, and time to renew.
+pub const DEFAULT_MAX_LIFETIME_SECONDS: i64 = 400 * 86_400;
 
 /// The token of an `Authorization` header (RFC 6750, section 2.1; the scheme's case does not matter).
 ///

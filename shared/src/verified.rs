@@ -151,7 +151,8 @@ mod tests {
         let end = principal.expires_at;
         assert_eq!(tokens.verifier.check_still_good(&principal, end), Err(TokenError::Expired));
         assert!(tokens.verifier.check_still_good(&principal, end - Duration::from_millis(1)).is_ok());
-        revocations.add([Revocation::Token { jti: principal.jti.clone().unwrap() }]);
+        let jti = principal.jti.clone().unwrap();
+        revocations.add([Revocation::Token { jti, expires_at: None }.entry(i64::MAX)]);
         assert_eq!(tokens.verify(&token), Err(TokenError::Revoked));
         assert_eq!(tokens.verify(&token), Err(TokenError::Revoked), "nor when it is verified anew");
     }

@@ -8,15 +8,17 @@ use std::time::Duration;
 use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
 use shared::channel::MARKER_LIFE_MILLIS;
 use shared::env::{BadEnv, Env, Setting};
-use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, read_relay_keys};
+use shared::insecure;
+use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, read_relay_keys, refuse_weak_keys};
 use shared::limit::{self, Rate, RateSettings};
 use shared::mode::{MODE, Mode};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
-use shared::telemetry::LogFormat;
+use shared::telemetry::{self, LogFormat};
 use shared::tls::CaFile;
 use shared::token::TokenRules;
 use shared::token::settings::{
-    self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_SECRET,
+    self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_MAX_LIFETIME_SECONDS,
+    JWT_SECRET,
 };
 use shared::trace::{self, TraceConfig};
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines there are.
     pub log_level: String,
+    /// What is insecure and yet allowed.
+    pub warnings: Vec<String>,
     /// From the accepted connection to the answered handshake.
     pub handshake_timeout: Duration,
     /// Between two Pings to a silent client.
@@ -213,6 +217,7 @@ pub const SETTINGS: &[Setting] = &[
     JWKS_REFRESH_SECONDS,
     JWT_ISSUER,
     JWT_AUDIENCE,
+    JWT_MAX_LIFETIME_SECONDS,
     ALLOWED_ORIGINS,
     LOG_FORMAT,
     LOG_LEVEL,
@@ -270,7 +275,9 @@ impl Config {
         let tokens = settings::read(env, mode.unwrap_or_default());
         let origins = AllowedOrigins::read(env, mode.unwrap_or_default());
         let log_format = env.read(&LOG_FORMAT);
-        let log_level = env.read(&LOG_LEVEL);
+        let log_level = env.read_if(&LOG_LEVEL, telemetry::check_filter);
+        env.refuse_unknown(SETTINGS);
+        refuse_weak_keys(env, &RELAY_KEYS, relay_keys.as_ref().and_then(Option::as_ref), mode.unwrap_or_default());
         let handshake_timeout = seconds(env, &HANDSHAKE_TIMEOUT, 1, 300);
         let heartbeat = seconds(env, &HEARTBEAT, 1, 3600);
         let idle_timeout = seconds(env, &IDLE_TIMEOUT, 1, 7200);
@@ -292,7 +299,12 @@ impl Config {
         let presence_ttl = seconds(env, &PRESENCE_TTL, 3, 3600);
         let presence_linger = seconds(env, &PRESENCE_LINGER, 0, 300);
         let worker_threads = number(env, &WORKER_THREADS, &0, &1024);
+        let mut warnings = insecure::warnings_of_gateway(env);
+        if let (Some(admin), Some(proxies), Some(tokens)) = (admin_addr, &trusted_proxies, &tokens) {
+            warnings.extend(insecure::warnings(admin, proxies, tokens));
+        }
         Some(Self {
+            warnings,
             listen_addr: listen_addr?,
             admin_addr: admin_addr?,
             trusted_proxies: trusted_proxies?,
@@ -425,6 +437,31 @@ mod tests {
         assert_eq!(mistakes.len(), 2, "{mistakes:?}");
         assert!(mistakes[0].starts_with("JWT_SECRET: was made for development"), "{mistakes:?}");
         assert!(read(&[("MODE", "test")]).unwrap_err().to_string().contains("MODE"));
+    }
+
+    #[test]
+    fn a_misspelt_setting_level_or_key_is_refused_by_name() {
+        let names = ["MAX_SOCKETS_PER_PARTICIPANTS", "JWT_SECRET", "REDIS_URL"].map(str::to_owned);
+        let values = |name: &str| match name {
+            "REDIS_URL" => Some("redis://localhost".to_owned()),
+            "JWT_SECRET" => Some("x".repeat(32)),
+            "LOG_LEVEL" => Some("inof".to_owned()),
+            "RELAY_KEYS" => Some("zero:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned()),
+            _ => None,
+        };
+        let BadEnv(mistakes) = Config::read(Env::from_fn(values).with_names(names)).unwrap_err();
+        for name in ["MAX_SOCKETS_PER_PARTICIPANTS", "JWT_SECRET", "LOG_LEVEL", "RELAY_KEYS"] {
+            assert!(mistakes.iter().any(|told| told.starts_with(&format!("{name}:"))), "{name}: {mistakes:?}");
+        }
+        assert_eq!(mistakes.len(), 4, "{mistakes:?}");
+    }
+
+    #[test]
+    fn what_is_insecure_and_allowed_is_warned_of() {
+        assert_eq!(read(&[]).unwrap().warnings, [""; 0]);
+        let config =
+            read(&[("DATABASE_URL", "postgres://h/d"), ("ADMIN_ADDR", "0.0.0.0:9082"), ("TRUSTED_PROXIES", "::/0")]);
+        assert_eq!(config.unwrap().warnings.len(), 3);
     }
 
     #[test]

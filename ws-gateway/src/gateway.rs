@@ -47,6 +47,8 @@ pub(crate) struct Gateway {
     pub(crate) room: Arc<Semaphore>,
     /// A permit a handshake.
     pub(crate) handshakes: Arc<Semaphore>,
+    /// How many there are.
+    pub(crate) max_handshakes: usize,
     /// Makes spans, if there is a collector.
     pub(crate) traces: Option<Traces>,
     /// How many somebody may have of that, and of handshakes.

@@ -57,6 +57,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join;
+use shared::descriptors;
 use shared::net;
 use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
@@ -88,6 +89,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What may wait of the logs for all resuming sockets of one participant, in full queues of one.
 pub(crate) const REPLAYS_OF_PARTICIPANT: usize = 8;
+/// Descriptors that are kept for connections to Redis and from the admin port, log files and such.
+const OWN_DESCRIPTORS: usize = 64;
 
 /// Whoever sends commands bounds how many are under way: handshakes, typing, reading and comparing logs, telling and looking
 /// who is online, receipts, entries of the audit trail, questions, and the look for revocations. So the client's own queue cannot overflow, and needs no metric.
@@ -127,6 +130,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     if config.origins.is_everybody() {
         tracing::warn!("ALLOWED_ORIGINS is *: any page may open sockets");
     }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     // Metrics are of a process: a second gateway in it adds to those of the first.
     let metrics = telemetry::start_metrics(meters::METERS).ok();
     let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
@@ -160,6 +166,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             () = ended.begun() => {}
         }
     });
+    // Sockets, and connections that are none yet, are strangers' both.
+    let affordable = descriptors::for_strangers(OWN_DESCRIPTORS);
+    let handshakes = server::HANDSHAKES.min(affordable.div_ceil(8));
+    let max_sockets = descriptors::lowered("MAX_SOCKETS", config.max_sockets, (affordable - handshakes).max(1));
     let gateway = Arc::new(Gateway {
         verifier: Verifier::new(&config.tokens, keys).with_revocations(revoked.known().clone()),
         revoked,
@@ -171,9 +181,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         audit: Audit::start(commands.clone(), &background),
         typing: Typing::start(commands.clone(), topology, &background),
         everybody,
-        room: Arc::new(Semaphore::new(config.max_sockets)),
+        room: Arc::new(Semaphore::new(max_sockets)),
         limits: Limits::new(&config),
-        handshakes: Arc::new(Semaphore::new(server::HANDSHAKES)),
+        handshakes: Arc::new(Semaphore::new(handshakes)),
+        max_handshakes: handshakes,
         traces: traces.clone(),
         started: Instant::now(),
         shutdown: shutdown.clone(),

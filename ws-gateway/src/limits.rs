@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use shared::ids::LocationId;
-use shared::limit::{Buckets, Rate, Wait, neighbourhood, take};
+use shared::limit::{Buckets, Rate, Wait, neighbourhood, take, take_of_address};
 use shared::participant::Participant;
 use shared::token::Principal;
 use tokio::sync::OwnedSemaphorePermit;
@@ -56,7 +56,7 @@ impl Limits {
 
     /// A handshake, before anybody has looked into it. One that its address may not make takes nothing from the others'.
     pub(crate) fn handshake(&self, address: IpAddr) -> Result<(), Wait> {
-        take(self.address.as_ref(), &neighbourhood(address))?;
+        take_of_address(self.address.as_ref(), address)?;
         take(self.handshakes.as_ref(), &())
     }
 
@@ -67,7 +67,7 @@ impl Limits {
 
     /// A token was refused. Only refused ones take from this bucket, and only they are turned away by it.
     pub(crate) fn failure(&self, address: IpAddr) -> Result<(), Wait> {
-        take(self.failures.as_ref(), &neighbourhood(address))
+        take_of_address(self.failures.as_ref(), address)
     }
 
     /// Somebody types, on any of its sockets.
@@ -86,7 +86,10 @@ impl Limits {
             Some(person) => self.sockets_of_participant.enter(person, "sockets_of_participant")?,
             None => None,
         };
-        let of_address = self.sockets_of_address.enter(&neighbourhood(address), "sockets_of_address")?;
+        let of_address = match neighbourhood(address) {
+            Some(network) => self.sockets_of_address.enter(&network, "sockets_of_address")?,
+            None => None,
+        };
         Ok(Box::new(Place { _permit: permit, _of_participant: of_participant, _of_address: of_address }))
     }
 }

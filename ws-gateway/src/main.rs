@@ -4,10 +4,9 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shared::env::{self, EX_USAGE, Env};
 use shared::shutdown::Shutdown;
-use shared::{net, telemetry};
+use shared::{descriptors, net, telemetry};
 use tokio::runtime::{Builder, Runtime};
 use ws_gateway::config::{Config, SETTINGS, admin};
 
@@ -66,7 +65,7 @@ fn serve() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    raise_file_limit();
+    descriptors::raise_limit();
     let runtime = match runtime(config.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => return fail("cannot start the runtime", &error),
@@ -100,14 +99,4 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
 fn fail(what: &str, error: &dyn std::error::Error) -> ExitCode {
     tracing::error!(%error, "{what}");
     ExitCode::FAILURE
-}
-
-/// Every socket is a file descriptor; the usual soft limit of 1024 is meant for programs that use `select`.
-fn raise_file_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
-    match raised {
-        Ok(limit) => tracing::info!(limit, "file descriptors"),
-        Err(error) => tracing::warn!(%error, "cannot raise the limit of file descriptors"),
-    }
 }

@@ -7,7 +7,6 @@ use shared::telemetry::Kind::{Counter, Gauge, Histogram};
 use shared::telemetry::{LOG_LINES_DROPPED, Meter};
 
 use crate::gateway::Gateway;
-use crate::server;
 
 const OUTCOMES: &[&str] = &[
     "accepted",
@@ -43,7 +42,7 @@ pub(crate) const METERS: &[Meter] = &[
     ),
     Meter::new(Counter, "gateway_silent_losses_total", "events that pub/sub lost")
         .by("noticed", &["next_event", "comparison", "subscription"]),
-    Meter::new(Gauge, "gateway_revocations", "revocations that Redis holds"),
+    Meter::new(Gauge, "gateway_revocations", "revocations that are known and whose tokens have not all ended"),
     Meter::new(Counter, "gateway_outbound_overflows_total", "clients too slow"),
     Meter::new(Counter, "gateway_held_overflows_total", "rooms that had to read their log twice"),
     Meter::new(Gauge, "gateway_acks_queue_depth", "ids of messages whose receipts no API service has yet"),
@@ -113,7 +112,7 @@ pub(crate) fn look(gateway: &Gateway) {
     gauge!("gateway_acks_queue_depth").set(gateway.acks.waiting() as f64);
     gauge!("gateway_presence_people").set(gateway.everybody.people() as f64);
     let free = gateway.handshakes.available_permits();
-    gauge!("gateway_handshakes_in_flight").set(server::HANDSHAKES.saturating_sub(free) as f64);
+    gauge!("gateway_handshakes_in_flight").set(gateway.max_handshakes.saturating_sub(free) as f64);
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! Which tokens were taken back: learnt from Redis, where the API service keeps a copy for the gateways.
+//! Which tokens were taken back: learnt from Redis, where the API service keeps a copy for the gateways
+//! ([`shared::channel::revoked`]).
 //!
-//! What was learnt stands, whatever becomes of Redis: a revocation is for good. No token is accepted before all of them
-//! were read once, for it could be a revoked one.
+//! What was learnt stands, whatever becomes of Redis, until the tokens have ended by themselves. No token is accepted before all
+//! revocations were read once: it could be a revoked one. And an empty Redis does not say that there are none: only a copy
+//! whose marker says that it is complete counts for the first reading.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,28 +11,50 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{ClientLike, EventInterface, HashesInterface};
-use fred::types::{ClusterHash, CustomCommand};
-use shared::channel::REVOKED;
-use shared::revocation::{Revocation, Revocations};
+use fred::types::Value;
+use fred::types::scripts::Script;
+use shared::channel::{REVOKED, revoked};
+use shared::revocation::{Entry, Revocations};
 use shared::shutdown::Shutdown;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::TryRecvError;
-use tokio::time::sleep;
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep};
 
 use crate::hub::Hub;
-use crate::redis::redirected;
+use crate::redis::run;
 
-/// Between two looks at how many there are. With what the API service needs to tell Redis it must stay well below the time
+/// Between two looks at what is new. With what the API service needs to tell Redis it must stay well below the time
 /// that the API service gives everybody to learn of a revocation.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Between two looks whether there are revocations whose tokens have ended.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
+/// Between two lines of the log that say why no socket is opened.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 /// Read at a time: neither Redis nor a lock here is kept from others for long, however many there are.
-const PAGE: &str = "1000";
+const PAGE: usize = 2_000;
 
 /// What this gateway knows to be revoked.
 pub struct Revoked {
     known: Arc<Revocations>,
     loaded: AtomicBool,
+}
+
+/// Where this gateway stands in the copy.
+#[derive(Default)]
+struct Place {
+    epoch: String,
+    /// The score up to which it has read; empty at the beginning.
+    score: String,
+}
+
+/// What a look has brought.
+enum Look {
+    /// There is no copy, or none that counts.
+    NoCopy,
+    /// All that there was.
+    Read {
+        /// Whether any of it was not known.
+        news: bool,
+    },
 }
 
 impl Revoked {
@@ -41,6 +65,7 @@ impl Revoked {
         shutdown.spawn(async move {
             tokio::select! {
                 () = following.follow(&client, &hub) => {}
+                () = following.forget() => {}
                 () = ended.begun() => {}
             }
         });
@@ -60,72 +85,85 @@ impl Revoked {
     }
 
     async fn follow(&self, client: &Client, hub: &Hub) {
-        let mut reconnected = client.reconnect_rx();
-        // How many Redis held when they were read last. They only grow, so another number means others, and the same
-        // number the same ones; except on another connection, whose Redis may have lost some and been given new ones.
-        let mut held = None;
+        let script = Script::from_lua(revoked::READ);
+        let (mut place, mut logged_at) = (Place::default(), None::<Instant>);
         loop {
-            if any(&mut reconnected) {
-                held = None;
-            }
-            match self.look(client, hub, held).await {
-                Ok(count) => held = Some(count),
-                Err(error) if self.is_loaded() => {
-                    tracing::debug!(%error, "revocations cannot be read; those that are known stand");
+            let is_quiet = self.is_loaded() || logged_at.is_some_and(|at| at.elapsed() < LOG_EVERY);
+            match self.look(client, &script, &mut place).await {
+                Ok(Look::Read { news }) => {
+                    if !self.loaded.swap(true, Ordering::AcqRel) {
+                        tracing::info!(revocations = self.known.len(), "the revocations are known");
+                    }
+                    if news {
+                        let closed = hub.close_revoked(&self.known);
+                        tracing::info!(closed, "tokens were revoked");
+                    }
                 }
-                Err(error) => tracing::warn!(%error, "revocations cannot be read: no socket is opened"),
+                Ok(Look::NoCopy) if !is_quiet => {
+                    logged_at = Some(Instant::now());
+                    tracing::warn!(
+                        "Redis holds no complete copy of the revocations: no socket is opened until an API service has \
+                         written one"
+                    );
+                }
+                Ok(Look::NoCopy) => {
+                    tracing::debug!("Redis holds no copy of the revocations; those that are known stand")
+                }
+                Err(error) if !is_quiet => {
+                    logged_at = Some(Instant::now());
+                    tracing::warn!(%error, "revocations cannot be read: no socket is opened");
+                }
+                Err(error) => tracing::debug!(%error, "revocations cannot be read; those that are known stand"),
             }
+            metrics::gauge!("gateway_revocations").set(self.known.len() as f64);
             sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Reads all when there are not as many as were `held`. Returns how many there are at least; more may have come
-    /// while it read, and are found by the next look.
-    async fn look(&self, client: &Client, hub: &Hub, held: Option<u64>) -> Result<u64, Error> {
-        let count: u64 = redirected(|| client.hlen(REVOKED)).await?;
-        if held == Some(count) {
-            return Ok(count);
-        }
-        let news = self.read(client).await?;
-        self.loaded.store(true, Ordering::Release);
-        metrics::gauge!("gateway_revocations").set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-        if news {
-            let closed = hub.close_revoked(&self.known);
-            tracing::info!(closed, "tokens were revoked");
-        }
-        Ok(count)
-    }
-
-    /// Learns all that Redis holds. Returns whether there was news.
-    async fn read(&self, client: &Client) -> Result<bool, Error> {
-        let (mut place, mut news) = ("0".to_owned(), false);
+    /// Reads on from where it stands to the end of the copy.
+    async fn look(&self, client: &Client, script: &Script, place: &mut Place) -> Result<Look, Error> {
+        let mut news = false;
         loop {
-            // By hand: the library's stream of pages ends without a word when the connection does.
-            let scan = || {
-                let command = CustomCommand::new_static("HSCAN", ClusterHash::FirstKey, false);
-                client.custom(command, vec![REVOKED, &place, "COUNT", PAGE])
+            let must_be_complete = if self.is_loaded() { "0" } else { "1" };
+            let arguments: [Value; 5] = [
+                place.epoch.as_str().into(),
+                place.score.as_str().into(),
+                PAGE.to_string().into(),
+                must_be_complete.into(),
+                revoked::CONFIRMED_FOR_MS.to_string().into(),
+            ];
+            let answer: Vec<String> = run(client, script, REVOKED, &arguments).await?;
+            let Some((epoch, members)) = answer.split_first().filter(|(epoch, _)| !epoch.is_empty()) else {
+                return Ok(Look::NoCopy);
             };
-            let (next, fields): (String, Vec<String>) = redirected(scan).await?;
-            // Names and values take turns; the names are what counts.
-            let read = fields.iter().step_by(2).map(|name| serde_json::from_str::<Revocation>(name));
-            let (readable, unreadable): (Vec<_>, Vec<_>) = read.partition(Result::is_ok);
-            if !unreadable.is_empty() {
-                tracing::error!(count = unreadable.len(), "ignored what is no revocation");
+            news |= self.learn(members.iter().step_by(2));
+            if *epoch != place.epoch {
+                *place = Place { epoch: epoch.clone(), score: "-inf".to_owned() };
             }
-            news |= self.known.add(readable.into_iter().flatten());
-            if next == "0" {
-                return Ok(news);
+            if let Some(score) = members.last() {
+                place.score.clone_from(score);
             }
-            place = next;
+            if members.len() < 2 * PAGE {
+                return Ok(Look::Read { news });
+            }
         }
     }
-}
 
-/// Whether something has come, which is taken.
-fn any<T: Clone>(events: &mut Receiver<T>) -> bool {
-    let mut any = false;
-    while !matches!(events.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {
-        any = true;
+    /// Returns whether any of it was not known.
+    fn learn<'a>(&self, members: impl Iterator<Item = &'a String>) -> bool {
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let (entries, unreadable): (Vec<_>, Vec<_>) =
+            members.map(|member| member.parse::<Entry>()).partition(Result::is_ok);
+        if !unreadable.is_empty() {
+            tracing::error!(count = unreadable.len(), "ignored what is no revocation");
+        }
+        self.known.add(entries.into_iter().flatten().filter(|entry| entry.ends_at > now))
     }
-    any
+
+    async fn forget(&self) {
+        loop {
+            sleep(FORGET_EVERY).await;
+            let _ended = self.known.forget_ended(OffsetDateTime::now_utc().unix_timestamp());
+        }
+    }
 }

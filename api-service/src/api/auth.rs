@@ -8,11 +8,12 @@ use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use shared::problem::Problem;
 use shared::request::RequestContext;
-use shared::token::{Principal, TokenError, bearer};
+use shared::token::{Forbidden, Principal, TokenError, bearer};
 use shared::verified::VerifiedTokens;
 
-use super::refusal::{ProblemBody, problem_error, too_many};
+use super::refusal::{ProblemBody, problem, problem_error, too_many};
 use super::trail::Trail;
+use crate::domain::error::Refused;
 use crate::domain::origin::Origin;
 use crate::state::State;
 
@@ -23,6 +24,45 @@ pub(super) struct Caller {
 }
 
 const SCHEME: &str = "token";
+
+/// A [`Caller`] who may revoke tokens. Nobody else learns what is wrong with the body: that comes later.
+pub(super) struct Administrator(pub(super) Caller);
+
+/// A [`Caller`] who may mark messages: a user or a contact.
+pub(super) struct Receiver(pub(super) Caller);
+
+macro_rules! caller_who {
+    ($who:ident, $check:expr) => {
+        impl<'a> ApiExtractor<'a> for $who {
+            const TYPES: &'static [ApiExtractorType] = Caller::TYPES;
+
+            type ParamType = ();
+            type ParamRawType = ();
+
+            fn register(registry: &mut Registry) {
+                Caller::register(registry);
+            }
+
+            fn security_schemes() -> Vec<&'static str> {
+                Caller::security_schemes()
+            }
+
+            async fn from_request(
+                request: &'a Request,
+                body: &mut poem::RequestBody,
+                options: ExtractParamOptions<()>,
+            ) -> poem::Result<Self> {
+                let caller = Caller::from_request(request, body, options).await?;
+                let check: fn(&Principal) -> Result<(), Forbidden> = $check;
+                check(&caller.origin.principal).map_err(|why| problem_error(problem(Refused::Forbidden(why))))?;
+                Ok(Self(caller))
+            }
+        }
+    };
+}
+
+caller_who!(Administrator, Principal::check_admin);
+caller_who!(Receiver, |principal| principal.person().map(drop).ok_or(Forbidden::NotAPerson));
 
 impl<'a> ApiExtractor<'a> for Caller {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];

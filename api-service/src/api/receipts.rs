@@ -7,7 +7,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 use shared::ids::MessageId;
 use shared::receipt::{Kind, MAX_IDS};
 
-use super::auth::Caller;
+use super::auth::{Caller, Receiver};
 use super::body::{Encoded, Fields, FromFields, Input};
 use super::refusal::BodyRefusal;
 use super::schema;
@@ -33,7 +33,7 @@ impl Receipts {
     #[oai(path = "/chat/read", method = "put", operation_id = "markRead", tag = "Tag::Receipts")]
     async fn read(
         &self,
-        caller: Caller,
+        Receiver(caller): Receiver,
         state: Data<&Arc<State>>,
         body: Input<MarkBody>,
     ) -> Result<MarkAnswer, BodyRefusal> {
@@ -47,7 +47,7 @@ impl Receipts {
     #[oai(path = "/chat/delivered", method = "put", operation_id = "markDelivered", tag = "Tag::Receipts")]
     async fn delivered(
         &self,
-        caller: Caller,
+        Receiver(caller): Receiver,
         state: Data<&Arc<State>>,
         body: Input<MarkBody>,
     ) -> Result<MarkAnswer, BodyRefusal> {

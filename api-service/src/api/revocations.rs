@@ -6,7 +6,7 @@ use poem::web::Data;
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::revocation::{Revocation, whole_seconds};
 
-use super::auth::Caller;
+use super::auth::Administrator;
 use super::body::{Fields, FromFields, Input};
 use super::refusal::BodyRefusal;
 use super::schema;
@@ -30,11 +30,12 @@ impl Admin {
     /// Revoke tokens
     ///
     /// One token by its `jti`, or all tokens of a `sub` that were issued before a moment. Only for `service` tokens with
-    /// `"admin": true`. Cannot be undone.
+    /// `"admin": true`. Cannot be undone. A revocation is forgotten when the last token that it names has ended:
+    /// `JWT_MAX_LIFETIME_SECONDS` after it was made or, with `sub`, after `issued_before`; with `jti` and `expires_at` then.
     #[oai(path = "/admin/revocations", method = "post", operation_id = "revokeTokens", tag = "Tag::Admin")]
     async fn revoke(
         &self,
-        caller: Caller,
+        Administrator(caller): Administrator,
         state: Data<&Arc<State>>,
         body: Input<RevocationBody>,
     ) -> Result<Revoked, BodyRefusal> {
@@ -54,12 +55,13 @@ impl FromFields for RevocationBody {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
         let jti = fields.optional_text("jti")?;
         let sub = fields.optional_id("sub")?;
-        let issued_before = fields.optional_time("issued_before")?;
-        match (jti, sub, issued_before) {
-            (Some(jti), None, None) => Some(Self(Revocation::Token { jti })),
-            (None, Some(sub), Some(at)) => Some(Self(Revocation::Subject { sub, issued_before: whole_seconds(at) })),
+        let issued_before = fields.optional_time("issued_before")?.map(whole_seconds);
+        let expires_at = fields.optional_time("expires_at")?.map(whole_seconds);
+        match (jti, sub, issued_before, expires_at) {
+            (Some(jti), None, None, expires_at) => Some(Self(Revocation::Token { jti, expires_at })),
+            (None, Some(sub), Some(issued_before), None) => Some(Self(Revocation::Subject { sub, issued_before })),
             _ => {
-                fields.refuse("", "needs `jti` alone, or `sub` and `issued_before`");
+                fields.refuse("", "needs `jti`, alone or with `expires_at`, or `sub` and `issued_before`");
                 None
             }
         }

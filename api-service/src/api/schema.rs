@@ -323,6 +323,8 @@ pub(super) struct Revocation {
     sub: OptionalUser,
     /// Tokens of `sub` whose `iat` lies before this moment, and those without `iat`.
     issued_before: OptionalTime,
+    /// With `jti`: the token's `exp`, when that is known. The revocation is forgotten then: do not name an earlier moment.
+    expires_at: OptionalTime,
 }
 
 impl poem_openapi::types::Example for Revocation {
@@ -331,6 +333,7 @@ impl poem_openapi::types::Example for Revocation {
             jti: OptionalText(json!(UUID_EXAMPLE)),
             sub: OptionalUser(Value::Null),
             issued_before: OptionalTime(Value::Null),
+            expires_at: OptionalTime(Value::Null),
         }
     }
 }

@@ -4,6 +4,7 @@ use shared::env::{Env, Secret, Setting};
 use shared::tls::CaFile;
 
 use super::between;
+use crate::store;
 
 pub(super) const DATABASE_URL: Setting = Setting {
     name: "DATABASE_URL",
@@ -83,7 +84,7 @@ impl Default for PoolSizes {
 }
 
 pub(super) fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
-    let url = env.read(&DATABASE_URL);
+    let url = env.read_if(&DATABASE_URL, store::check_url);
     let ca = env.read_optional(&DATABASE_CA_FILE);
     let total = env.read_if(&DATABASE_POOL_SIZE, between(PoolSizes::MIN_TOTAL, 1_000));
     let write = env.read_optional::<usize>(&DATABASE_WRITE_CONNECTIONS);

@@ -23,8 +23,9 @@ pub async fn revoke(origin: &Origin, revoker: &Revoker, revocation: Revocation) 
 #[must_use]
 pub fn describe(entry: Entry, revocation: &Revocation) -> Entry {
     let detail = match revocation {
-        Revocation::Token { jti } => format!("jti {jti}"),
+        Revocation::Token { jti, .. } => format!("jti {jti}"),
         Revocation::Subject { sub, issued_before } => format!("sub {sub}, issued before {issued_before}"),
+        Revocation::Everyone { issued_before } => format!("everyone, issued before {issued_before}"),
     };
     Entry { detail: Some(detail), ..entry }
 }
@@ -35,11 +36,11 @@ pub fn describe(entry: Entry, revocation: &Revocation) -> Entry {
 /// [`Refused::Field`]
 pub fn check(revocation: &Revocation) -> Result<(), Refused> {
     match revocation {
-        Revocation::Token { jti } if jti.is_empty() => Err(Refused::Field("jti", "is empty")),
-        Revocation::Token { jti } if jti.len() > MAX_JTI_BYTES => {
+        Revocation::Token { jti, .. } if jti.is_empty() => Err(Refused::Field("jti", "is empty")),
+        Revocation::Token { jti, .. } if jti.len() > MAX_JTI_BYTES => {
             Err(Refused::Field("jti", "is longer than 256 bytes"))
         }
-        Revocation::Token { jti } if jti.contains('\0') => Err(Refused::Field("jti", "contains U+0000")),
+        Revocation::Token { jti, .. } if jti.contains('\0') => Err(Refused::Field("jti", "contains U+0000")),
         _ => Ok(()),
     }
 }
@@ -50,7 +51,7 @@ mod tests {
 
     #[test]
     fn only_what_the_database_can_keep_is_accepted() {
-        let token = |jti: &str| Revocation::Token { jti: jti.to_owned() };
+        let token = |jti: &str| Revocation::Token { jti: jti.to_owned(), expires_at: None };
         assert!(check(&token("t1")).is_ok());
         for bad in ["", "a\0", &"x".repeat(257)] {
             assert!(check(&token(bad)).is_err());

@@ -14,7 +14,7 @@ struct Running {
 }
 
 async fn start(connections: usize, head: Duration) -> Running {
-    start_with(connections, Patience { head, idle: IDLE_TIMEOUT }).await
+    start_with(connections, Patience { head, first: FIRST_BYTE_TIMEOUT, idle: IDLE_TIMEOUT }).await
 }
 
 async fn start_with(connections: usize, patience: Patience) -> Running {
@@ -79,7 +79,7 @@ async fn who_says_nothing_between_two_requests_is_not_slow() {
 #[tokio::test]
 async fn a_connection_that_nobody_uses_ends_without_a_word_and_not_too_early() {
     let idle = Duration::from_millis(200);
-    let server = start_with(10, Patience { head: PATIENCE, idle }).await;
+    let server = start_with(10, Patience { head: PATIENCE, first: idle, idle }).await;
     for requests in 0..2 {
         let mut tcp = TcpStream::connect(server.address).await.unwrap();
         for _ in 0..requests {
@@ -91,6 +91,20 @@ async fn a_connection_that_nobody_uses_ends_without_a_word_and_not_too_early() {
         // Milliseconds are counted from the accept, which is a moment away from here.
         assert!(began.elapsed() >= idle / 2, "{:?}", began.elapsed());
     }
+}
+
+#[tokio::test]
+async fn who_has_never_said_anything_has_less_time_than_who_has() {
+    let first = Duration::from_millis(200);
+    let server = start_with(10, Patience { head: PATIENCE, first, idle: IDLE_TIMEOUT }).await;
+    let mut spoken = TcpStream::connect(server.address).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    spoken.write_all(REQUEST).await.unwrap();
+    read_until(&mut spoken, "hello").await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(read_to_end(&mut silent).await, "");
+    spoken.write_all(REQUEST).await.unwrap();
+    assert!(read_until(&mut spoken, "hello").await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
+use shared::env::Secret;
 use shared::tls;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -139,6 +140,19 @@ where
     Ok((client, driving))
 }
 
+/// Whether a URL is one of PostgreSQL that names where to connect to.
+///
+/// # Errors
+/// What is wrong with it, without showing it.
+pub fn check_url(url: &Secret) -> Result<(), String> {
+    // What the driver says of a text that it cannot read may quote it.
+    let config: Config = verified(url.expose()).parse().map_err(|_| "is not a URL of PostgreSQL".to_owned())?;
+    match config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        true => Err("names no host".to_owned()),
+        false => Ok(()),
+    }
+}
+
 /// The driver knows no `verify-ca` and no `verify-full`; with us `require` does as much.
 fn verified(url: &str) -> String {
     let (place, parameters) = match url.split_once("://") {
@@ -162,7 +176,6 @@ fn verified(url: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::PoolSizes;
-    use shared::env::Secret;
 
     fn connector(url: &str) -> Result<(Config, Connector), StoreError> {
         let url: Result<Secret, _> = url.parse();
@@ -185,6 +198,25 @@ mod tests {
                 }
                 Err(error) => assert!(error.to_string().contains("authority"), "{error}"),
             }
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_of_postgresql_is_refused_and_not_shown() {
+        let check = |url: &str| check_url(&url.parse().unwrap_or_else(|never| match never {}));
+        for good in ["postgres://u:p@h:5432/d", "postgresql://h/d?sslmode=verify-full", "host=h dbname=d"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "hunter2",
+            "mysql://hunter2@h/d",
+            "postgres://u:hunter2@h:port/d",
+            "postgres://h/d?sslmode=hunter2",
+            "postgres:///d",
+            "h:5432/d",
+        ] {
+            let why = check(bad).unwrap_err();
+            assert!(!why.contains("hunter2"), "{bad}: {why}");
         }
     }
 

@@ -16,6 +16,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("data_keys", "select, insert"),
 ];
 
+/// Functions that do for the service what it may not do itself.
+const CALLED: &[&str] = &["forget_ended_revocations(integer)"];
+
 /// Grants `role` what it needs and takes everything else from it, however often it is asked.
 pub(super) async fn grant(client: &mut Client, role: &Role) -> Result<(), StoreError> {
     let schema: String = client.query_one("select quote_ident(current_schema())", &[]).await?.try_get(0)?;
@@ -32,6 +35,10 @@ pub(super) async fn grant(client: &mut Client, role: &Role) -> Result<(), StoreE
     let there = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
     let needed = NEEDED.iter().filter(|(table, _)| there.iter().any(|name| name == table));
     statements.extend(needed.map(|(table, rights)| format!("grant {rights} on {schema}.{table} to \"{role}\"")));
+    let query = "select name from unnest($1::text[]) name where to_regprocedure(name) is not null";
+    let rows = client.query(query, &[&CALLED]).await?;
+    let called = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    statements.extend(called.iter().map(|called| format!("grant execute on function {schema}.{called} to \"{role}\"")));
     let transaction = client.transaction().await?;
     transaction.batch_execute(&statements.join(";\n")).await?;
     Ok(transaction.commit().await?)

@@ -16,6 +16,7 @@ mod pools;
 mod receipts;
 mod recorded;
 mod revocations;
+mod role;
 mod sealing;
 mod sends;
 mod server;
@@ -25,6 +26,7 @@ mod trail;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use connect::check_url;
 use deadpool_postgres::Object;
 pub use error::StoreError;
 pub use grants::Role;
@@ -33,6 +35,7 @@ pub use migrate::migrate;
 pub use outbox::{OutboxEntry, OutboxEvent};
 pub use pools::{Class, PoolState};
 pub use recorded::Unsent;
+pub use revocations::{Position, Revoked};
 pub use sends::{Done, SendOutcome};
 pub use trail::{Filter, Pages, Record, Snapshot, Trail};
 

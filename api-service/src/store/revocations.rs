@@ -1,29 +1,54 @@
-//! The table `revocations`: added to, never changed.
+//! The table `revocations`: added to, and read from where the reader stands. Rows whose tokens have ended go.
 
-use shared::audit::Entry;
-use shared::revocation::Revocation;
+use shared::audit::Entry as AuditEntry;
+use shared::revocation::{Entry, Revocation};
 use tokio_postgres::Row;
 
 use super::{Store, StoreError, audit};
 use crate::audit::row::Row as AuditRow;
 
+/// The latest moment that is kept as a number: the end of the year 9999. Later ones are "never".
+const LAST_MOMENT: i64 = 253_402_300_799;
+
+/// A place in the order of the rows. Rows appear in the order of their ids: a trigger sees to that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// The row's id; 0 is before all rows.
+    pub id: i64,
+    /// When it was made, in microseconds since 1970. A database that was set back gives the same id to another row, and that
+    /// one has another time.
+    pub stamp: i64,
+}
+
+/// What stands behind a place.
+pub enum Revoked {
+    /// Rows in their order.
+    Rows(Vec<(Position, Entry)>),
+    /// The row at the place is another one, or gone: the database was set back, or has forgotten that row. Read on from the
+    /// beginning.
+    AnotherHistory,
+}
+
 impl Store {
-    /// Remembers a revocation, and who made it.
+    /// Remembers a revocation until `ends_at`, in seconds since 1970, and who made it.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn revoke(&self, revocation: &Revocation, entry: &Entry) -> Result<(), StoreError> {
+    pub async fn revoke(&self, revocation: &Revocation, ends_at: i64, entry: &AuditEntry) -> Result<(), StoreError> {
+        const INSERT: &str = "insert into revocations (jti, sub, issued_before, expires_at)
+            values ($1, $2::text, $3, coalesce(to_timestamp($4::bigint), 'infinity'))";
         let (jti, sub, issued_before) = match revocation {
-            Revocation::Token { jti } => (Some(jti.as_str()), None, None),
+            Revocation::Token { jti, .. } => (Some(jti.as_str()), None, None),
             Revocation::Subject { sub, issued_before } => (None, Some(sub.as_str()), Some(*issued_before)),
+            Revocation::Everyone { issued_before } => (None, None, Some(*issued_before)),
         };
+        let ends_at = (ends_at <= LAST_MOMENT).then_some(ends_at);
         self.with(async |client| {
             let mut lease = self.chains.lend(client).await?;
             let transaction = client.transaction().await?;
-            let insert = "insert into revocations (jti, sub, issued_before) values ($1, $2::text, $3)";
             let (insert, append) =
-                (transaction.prepare_cached(insert).await?, transaction.prepare_cached(audit::APPEND).await?);
-            transaction.execute(&insert, &[&jti, &sub, &issued_before]).await?;
+                (transaction.prepare_cached(INSERT).await?, transaction.prepare_cached(audit::APPEND).await?);
+            transaction.execute(&insert, &[&jti, &sub, &issued_before, &ends_at]).await?;
             lease.place(&[AuditRow::from(entry)])?.insert(&transaction, &append).await?;
             transaction.commit().await?;
             lease.committed();
@@ -32,29 +57,58 @@ impl Store {
         .await
     }
 
-    /// All revocations, or those of the last minutes only: enough for whoever asks every second.
+    /// The next `most` revocations behind a place.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn revocations(&self, recent: bool) -> Result<Vec<Revocation>, StoreError> {
-        const ALL: &str = "select jti, sub::text, issued_before from revocations";
-        // By time and not by id: an id is taken before its transaction commits, so a smaller one may show up later.
-        const RECENT: &str = "select jti, sub::text, issued_before from revocations
-            where created_at > clock_timestamp() - interval '5 minutes'";
+    pub async fn revocations(&self, behind: Position, most: u32) -> Result<Revoked, StoreError> {
+        // The row at the place comes along, as the proof that the place still means what it did.
+        const NEXT: &str = "select id, (extract(epoch from created_at) * 1000000)::bigint as stamp,
+                jti, sub::text, issued_before,
+                case when isfinite(expires_at) then ceil(extract(epoch from expires_at))::bigint end as ends_at
+            from revocations where id >= $1 order by id limit $2";
+        let rows = self
+            .with(async |client| {
+                let statement = client.prepare_cached(NEXT).await?;
+                Ok(client.query(&statement, &[&behind.id, &(i64::from(most) + 1)]).await?)
+            })
+            .await?;
+        let mut rows = rows.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+        if behind != Position::default() {
+            if rows.first().is_none_or(|(position, _)| *position != behind) {
+                return Ok(Revoked::AnotherHistory);
+            }
+            rows.remove(0);
+        }
+        rows.truncate(most as usize);
+        Ok(Revoked::Rows(rows))
+    }
+
+    /// Removes `most` revocations, or fewer, whose tokens have all ended. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn forget_ended_revocations(&self, most: i32) -> Result<i64, StoreError> {
         self.with(async |client| {
-            let statement = client.prepare_cached(if recent { RECENT } else { ALL }).await?;
-            client.query(&statement, &[]).await?.iter().map(revocation).collect()
+            let statement = client.prepare_cached("select forget_ended_revocations($1)").await?;
+            Ok(client.query_one(&statement, &[&most]).await?.try_get(0)?)
         })
         .await
     }
 }
 
-fn revocation(row: &Row) -> Result<Revocation, StoreError> {
-    Ok(match row.try_get("jti")? {
-        Some(jti) => Revocation::Token { jti },
-        None => Revocation::Subject {
-            sub: row.try_get::<_, &str>("sub")?.parse().map_err(StoreError::internal)?,
-            issued_before: row.try_get("issued_before")?,
-        },
-    })
+/// By number: a million of them are read at a start.
+fn row(row: &Row) -> Result<(Position, Entry), StoreError> {
+    let position = Position { id: row.try_get(0)?, stamp: row.try_get(1)? };
+    let jti: Option<&str> = row.try_get(2)?;
+    let sub: Option<&str> = row.try_get(3)?;
+    let revocation = match (jti, sub) {
+        (Some(jti), _) => Revocation::Token { jti: jti.to_owned(), expires_at: None },
+        (None, Some(sub)) => {
+            Revocation::Subject { sub: sub.parse().map_err(StoreError::internal)?, issued_before: row.try_get(4)? }
+        }
+        (None, None) => Revocation::Everyone { issued_before: row.try_get(4)? },
+    };
+    let ends_at: Option<i64> = row.try_get(5)?;
+    Ok((position, revocation.entry(ends_at.unwrap_or(i64::MAX))))
 }

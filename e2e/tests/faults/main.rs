@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
 
 mod audit;
+mod descriptors;
 mod gateways;
 mod inboxes;
 mod locks;
 mod postgres;
 mod presence;
 mod redis;
+mod revocations;
 mod services;
 mod stalled_log;
 

@@ -29,6 +29,10 @@ fn bad_tokens(doctor: &Person) -> Vec<(String, &'static str)> {
         (token::sign_as(Algorithm::HS384, secret, &good), "algorithm"),
         (signed(token::with(good.clone(), "exp", json!(now - 1))), "expired"),
         (signed(token::with(good.clone(), "exp", json!("tomorrow"))), "exp"),
+        (signed(token::with(good.clone(), "exp", json!("tomorrow"))), "is not a time"),
+        (signed(token::with(good.clone(), "exp", json!(now + 100 * 365 * 86_400))), "exp"),
+        (signed(token::with(good.clone(), "jti", json!("x".repeat(257)))), "jti"),
+        (signed(token::with(good.clone(), "jti", json!(""))), "jti"),
         (signed(token::with(good.clone(), "nbf", json!(now + 600))), "nbf"),
         (signed(token::with(good.clone(), "iat", json!(now + 600))), "iat"),
         (signed(token::with(good.clone(), "sub", json!("not an id"))), "sub"),
@@ -132,6 +136,22 @@ async fn the_token_is_looked_at_before_the_body_and_the_query() {
     let _problem = nobody.send(&json!({"content": 1})).await.refused(401);
     let _problem = nobody.get("/chat/history?limit=abc").await.refused(401);
     let _problem = nobody.put("/chat/read", &json!([])).await.refused(401);
+}
+
+#[tokio::test]
+async fn who_may_not_ask_at_all_is_told_so_before_the_body_is_looked_at() {
+    let place = place();
+    for body in [json!({}), json!([]), json!({"jti": ""}), json!({"nonsense": 1}), json!("x")] {
+        for person in [place.user("doc"), place.contact("pat"), place.service()] {
+            let asked = person.request(reqwest::Method::POST, "/admin/revocations").json(&body);
+            let _problem = place.ask(asked).await.refused(403);
+        }
+        for route in ["/chat/read", "/chat/delivered"] {
+            let _problem = place.service().put(route, &body).await.refused(403);
+        }
+    }
+    let garbled = place.user("doc").request(reqwest::Method::POST, "/admin/revocations").body("{");
+    let _problem = place.ask(garbled).await.refused(403);
 }
 
 #[tokio::test]

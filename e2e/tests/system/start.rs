@@ -103,3 +103,54 @@ fn an_issuer_that_does_not_answer_is_waited_for_and_then_named() {
         assert!(started.elapsed() >= Duration::from_secs(9), "{service}: {:?}", started.elapsed());
     }
 }
+
+/// Settings that a service lists in its help.
+fn listed(service: &str) -> Vec<String> {
+    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf();
+    let help = Command::new(folder.join(service)).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let settings = help.split("Settings (environment variables):").nth(1).unwrap();
+    let names = settings.lines().filter_map(|line| line.strip_prefix("  ")?.split_once(" ("));
+    names.map(|(name, _)| name.trim().to_owned()).filter(|name| !name.is_empty() && !name.contains(' ')).collect()
+}
+
+#[test]
+fn settings_of_one_service_are_no_mistakes_of_the_other_and_misspelt_ones_are() {
+    for (service, other) in [SERVICES, ["ws-gateway", "api-service"]].map(|[one, other]| (one, other)) {
+        let names = listed(other);
+        assert!(names.len() > 20, "{names:?}");
+        let mut env: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "nonsense")).collect();
+        env.push(("MAX_SOCKETS_PER_PARTICPANT", "5"));
+        let (code, said) = refusal(service, &env);
+        assert_eq!(code, 64, "{service}: {said}");
+        let unknown: Vec<&str> = said.lines().filter(|line| line.contains("there is no such setting")).collect();
+        assert_eq!(unknown.len(), 1, "{service} does not know {unknown:?} of {other}");
+        assert!(unknown[0].contains("MAX_SOCKETS_PER_PARTICPANT"), "{unknown:?}");
+        assert!(unknown[0].contains("did you mean MAX_SOCKETS_PER_PARTICIPANT?"), "{unknown:?}");
+    }
+}
+
+#[test]
+fn what_makes_production_insecure_is_refused_by_name_and_not_shown() {
+    const SECRET: &str = "8f2d1c9e0fb2a84c7790d36b1f8e2a4c";
+    let weak = "k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    for (name, value, services) in [
+        ("JWT_SECRET", "abababababababababababababababab", &SERVICES[..]),
+        ("LOG_LEVEL", "inof", &SERVICES),
+        ("RELAY_KEYS", weak, &SERVICES),
+        ("AUDIT_KEY", SECRET, &SERVICES[..1]),
+        ("AUDIT_KEY", "development-5d1c9e0fb2a84c7790d36b1f8e2a4c09", &SERVICES[..1]),
+        ("AUDIT_KEY", "0123456789abcdef0123456789abcdef", &SERVICES[..1]),
+        ("AUDIT_KEY", "00000000000000000000000000000000", &SERVICES[..1]),
+        ("DATABASE_URL", "mysql://root:hunter2@127.0.0.1/chat", &SERVICES[..1]),
+        ("DATABASE_URL", "not a url", &SERVICES[..1]),
+    ] {
+        for service in services {
+            let mut command = command(service, &[]);
+            let Output { status, stderr, .. } = command.env("JWT_SECRET", SECRET).env(name, value).output().unwrap();
+            let said = String::from_utf8(stderr).unwrap();
+            assert_eq!(status.code(), Some(64), "{service}, {name}: {said}");
+            assert!(said.contains(&format!("{name}:")) && !said.contains(value), "{service}, {name}: {said}");
+        }
+    }
+}

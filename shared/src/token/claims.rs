@@ -10,6 +10,7 @@ use super::keys::KeyId;
 use super::principal::{Actor, Principal};
 use crate::ids::PersonId;
 use crate::participant::{Kind, Participant};
+use crate::revocation::MAX_JTI_BYTES;
 
 /// How far `nbf` and `iat` may lie in the future, in seconds: the issuer's clock is not ours.
 /// `exp` gets no such grace: a token ends when it says.
@@ -23,8 +24,45 @@ const NO_REFERENCE: TokenError = TokenError::BadClaim(
 );
 const CONTRADICTION: TokenError = TokenError::BadClaim("fhirUser", "contradicts `role` and `sub`");
 
-/// Reads claims whose signature was made with `key`.
-pub(crate) fn read(claims: &Map<String, Value>, key: KeyId, now: i64) -> Result<Principal, TokenError> {
+const TOO_LONG: TokenError = TokenError::BadClaim("exp", "lies further ahead than a token may live here");
+
+/// Whether a token comes from the issuer, and is for the audience, that are configured.
+pub(crate) fn check_origin(
+    claims: &Map<String, Value>,
+    issuer: Option<&str>,
+    audience: Option<&str>,
+) -> Result<(), TokenError> {
+    if let Some(issuer) = issuer {
+        match claims.get("iss") {
+            None | Some(Value::Null) => return Err(TokenError::MissingClaim("iss".to_owned())),
+            Some(Value::String(named)) if named == issuer => {}
+            Some(Value::String(_)) => return Err(TokenError::BadClaim("iss", "is not the expected issuer")),
+            Some(_) => return Err(TokenError::BadClaim("iss", "is not a string")),
+        }
+    }
+    if let Some(audience) = audience {
+        let is_it = |value: &Value| value.as_str() == Some(audience);
+        let is_named = match claims.get("aud") {
+            None | Some(Value::Null) => return Err(TokenError::MissingClaim("aud".to_owned())),
+            Some(Value::Array(named)) if named.iter().all(Value::is_string) => named.iter().any(is_it),
+            Some(named @ Value::String(_)) => is_it(named),
+            Some(_) => return Err(TokenError::BadClaim("aud", "is not a string or an array of strings")),
+        };
+        if !is_named {
+            return Err(TokenError::BadClaim("aud", "does not name this service"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads claims whose signature was made with `key`. A token may live for `max_lifetime` seconds: nobody could remember for
+/// longer that it was revoked.
+pub(crate) fn read(
+    claims: &Map<String, Value>,
+    key: KeyId,
+    now: i64,
+    max_lifetime: i64,
+) -> Result<Principal, TokenError> {
     let claim = |name: &'static str| claims.get(name).ok_or_else(|| TokenError::MissingClaim(name.to_owned()));
     for name in ["nbf", "iat"] {
         if let Some(value) = claims.get(name)
@@ -47,11 +85,24 @@ pub(crate) fn read(claims: &Map<String, Value>, key: KeyId, now: i64) -> Result<
         .ok_or(TokenError::BadClaim("locations", "is not an array of valid identifiers"))?;
     let jti = match claims.get("jti") {
         None | Some(Value::Null) => None,
-        Some(Value::String(jti)) => Some(jti.clone()),
-        Some(_) => return Err(TokenError::BadClaim("jti", "is not a string")),
+        Some(value) => Some(token_id(value)?),
     };
     let issued_at = claims.get("iat").map(|value| seconds("iat", value)).transpose()?;
+    if expires.saturating_sub(issued_at.unwrap_or(now)) > max_lifetime {
+        return Err(TOO_LONG);
+    }
     Ok(Principal { actor, locations, expires_at, subject, issued_at, jti, key })
+}
+
+/// A `jti` that a revocation can name: what can be kept in the database, and no more than that.
+fn token_id(value: &Value) -> Result<String, TokenError> {
+    let bad = |why| Err(TokenError::BadClaim("jti", why));
+    match value.as_str() {
+        None => bad("is not a string"),
+        Some(jti) if !(1..=MAX_JTI_BYTES).contains(&jti.len()) => bad("does not have 1 to 256 bytes"),
+        Some(jti) if jti.contains('\0') => bad("contains U+0000"),
+        Some(jti) => Ok(jti.to_owned()),
+    }
 }
 
 /// Who acts, and what a revocation by `sub` names.

@@ -134,7 +134,8 @@ impl Keyring {
                     count("failed");
                     tracing::warn!("the JWKS {unread}; the keys that are known stand");
                     match jwks {
-                        Jwks::File(_) => RETRY,
+                        // It may have been caught in the middle of being written.
+                        Jwks::File(_) => LOOK_EVERY,
                         Jwks::Url { refresh, .. } => RETRY.min(*refresh),
                     }
                 }

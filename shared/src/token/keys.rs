@@ -210,6 +210,9 @@ impl Key {
             Algorithm::EdDSA => {
                 let x = bytes("x")?;
                 check(&ED25519, &x)?;
+                if is_of_small_order(&x) {
+                    return Err(Unusable::Malformed);
+                }
                 Ok((DecodingKey::from_ed_der(&x), vec![x]))
             }
             _ => rsa(&bytes("n")?, &bytes("e")?),
@@ -261,6 +264,40 @@ fn point(curve: &'static dyn VerificationAlgorithm, x: &[u8], y: &[u8], length: 
 
 fn check(algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> Result<(), Unusable> {
     ParsedPublicKey::new(algorithm, key).map(drop).map_err(|_| Unusable::Malformed)
+}
+
+/// The points of Ed25519 whose order divides 8, in every encoding, without the sign of `x`. Under such a key anybody can make a
+/// signature that verifies; all zeros is one of them.
+const SMALL_ORDER: [[u8; 32]; 7] = [
+    [0; 32],
+    ends_in([1, 0], 0, 0),
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ],
+    ends_in([0xec, 0xff], 0xff, 0x7f),
+    ends_in([0xed, 0xff], 0xff, 0x7f),
+    ends_in([0xee, 0xff], 0xff, 0x7f),
+];
+
+const fn ends_in(first: [u8; 2], middle: u8, last: u8) -> [u8; 32] {
+    let mut bytes = [middle; 32];
+    bytes[0] = first[0];
+    bytes[1] = first[1];
+    bytes[31] = last;
+    bytes
+}
+
+fn is_of_small_order(point: &[u8]) -> bool {
+    let mut point = point.to_vec();
+    if let Some(last) = point.last_mut() {
+        *last &= 0x7f;
+    }
+    SMALL_ORDER.iter().any(|small| small[..] == point[..])
 }
 
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Material, Unusable> {

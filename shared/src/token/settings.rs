@@ -45,17 +45,35 @@ pub const JWT_ISSUER: Setting =
 pub const JWT_AUDIENCE: Setting =
     Setting { name: "JWT_AUDIENCE", default: Some(""), help: "the `aud` that tokens must name" };
 
+/// How long a token may live.
+pub const JWT_MAX_LIFETIME_SECONDS: Setting = Setting {
+    name: "JWT_MAX_LIFETIME_SECONDS",
+    default: Some("34560000"),
+    help: "60 to 3153600000: how long a token may live from `iat` (or now, without one) to `exp`; longer ones are refused. A \
+           revocation is remembered for so long",
+};
+
+/// Reads how long a token may live.
+pub fn read_max_lifetime(env: &mut Env) -> Option<i64> {
+    env.read_if(&JWT_MAX_LIFETIME_SECONDS, |seconds: &i64| match (60..=3_153_600_000).contains(seconds) {
+        true => Ok(()),
+        false => Err("must lie between 60 and 3153600000".to_owned()),
+    })
+}
+
 /// Reads all of them. `None` when something is wrong, which is noted.
 pub fn read(env: &mut Env, mode: Mode) -> Option<TokenRules> {
     let secret = read_secret(env, |secret| mode.check_secret(secret));
     let jwks = read_jwks(env, mode);
     let issuer = env.read_optional(&JWT_ISSUER);
     let audience = env.read_optional(&JWT_AUDIENCE);
+    let max_lifetime = read_max_lifetime(env);
     if let (Some(None), Some(None)) = (&secret, &jwks) {
         env.mistake(&JWT_SECRET, "is required, or else JWKS_FILE or JWKS_URL");
         return None;
     }
-    Some(TokenRules { secret: secret?, jwks: jwks?, issuer: issuer?, audience: audience? })
+    let (issuer, audience, max_lifetime) = (issuer?, audience?, max_lifetime?);
+    Some(TokenRules { secret: secret?, jwks: jwks?, issuer, audience, max_lifetime })
 }
 
 /// Reads the secret alone, if there is one: long enough, and `check` says what else must hold.
@@ -150,6 +168,16 @@ mod tests {
         let both = told(&[("JWKS_FILE", file), ("JWKS_URL", "https://ehr.example/")], Mode::Production).unwrap_err();
         assert!(both.contains("JWKS_URL: cannot be set together"), "{both}");
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn the_longest_life_of_a_token_has_bounds_and_its_default_is_what_the_code_says() {
+        let with = |seconds| told(&[("JWT_SECRET", SECRET), ("JWT_MAX_LIFETIME_SECONDS", seconds)], Mode::Production);
+        assert_eq!(with("").unwrap().max_lifetime, crate::token::DEFAULT_MAX_LIFETIME_SECONDS);
+        assert_eq!(with("3600").unwrap().max_lifetime, 3600);
+        for bad in ["59", "3153600001", "-1", "1h"] {
+            assert!(with(bad).unwrap_err().contains("JWT_MAX_LIFETIME_SECONDS"), "{bad}");
+        }
     }
 
     #[test]

@@ -66,13 +66,17 @@ impl JwksUrl {
 
     /// Whether keys may be asked for there: without TLS only on this machine, or where nothing is at stake.
     pub(crate) fn is_safe(&self, mode: Mode) -> bool {
-        let is_here = match self.0.host() {
+        self.is_tls() || self.is_here() || mode == Mode::Development
+    }
+
+    /// Whether it names this machine.
+    fn is_here(&self) -> bool {
+        match self.0.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
             Some(url::Host::Ipv4(address)) => address.is_loopback(),
             Some(url::Host::Ipv6(address)) => address.is_loopback(),
             None => false,
-        };
-        self.is_tls() || is_here || mode == Mode::Development
+        }
     }
 }
 
@@ -144,11 +148,15 @@ impl Reader {
         Ok(match jwks {
             Jwks::File(JwksFile(path)) => Self::File(path.clone()),
             Jwks::Url { url, ca, .. } => {
-                let client = Client::builder()
+                let mut client = Client::builder()
                     .redirect(Policy::none())
                     .connect_timeout(CONNECT_TIMEOUT)
                     .timeout(TIMEOUT)
                     .tls_backend_preconfigured(tls::client_config(ca.as_ref())?);
+                // A proxy could read and change what is not encrypted, and would look for "this machine" on its own.
+                if !url.is_tls() || url.is_here() {
+                    client = client.no_proxy();
+                }
                 Self::Url(client.build()?, url.0.clone())
             }
         })

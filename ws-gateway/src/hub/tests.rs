@@ -386,7 +386,7 @@ async fn sockets_of_tokens_that_are_taken_back_are_closed_and_no_others() {
     let (first, second) = (queue("t1"), queue("t2"));
     let _members = [(1, &first), (2, &second)].map(|(n, queue)| hub.join(channel(n), queue.clone()).unwrap());
     let revocations = Revocations::default();
-    let token = |jti: &str| [Revocation::Token { jti: jti.to_owned() }];
+    let token = |jti: &str| [Revocation::Token { jti: jti.to_owned(), expires_at: None }.entry(i64::MAX)];
     revocations.add(token("t1"));
     assert_eq!(hub.close_revoked(&revocations), 1);
     assert_eq!(first.closed().await, Close::TokenEnded);
@@ -396,7 +396,7 @@ async fn sockets_of_tokens_that_are_taken_back_are_closed_and_no_others() {
     second.push(Item::Degraded);
     hub.close_revoked(&revocations);
     assert!(second.next().await.is_ok());
-    revocations.add([Revocation::Subject { sub: "doc123".parse().unwrap(), issued_before: 101 }]);
+    revocations.add([Revocation::Subject { sub: "doc123".parse().unwrap(), issued_before: 101 }.entry(i64::MAX)]);
     hub.close_revoked(&revocations);
     assert_eq!(second.closed().await, Close::TokenEnded);
 }

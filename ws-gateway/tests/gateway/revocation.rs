@@ -2,27 +2,31 @@
 
 use std::time::{Duration, Instant};
 
-use fred::interfaces::{HashesInterface, KeysInterface};
+use fred::clients::Client as RedisClient;
+use fred::interfaces::{KeysInterface, SortedSetsInterface};
+use fred::types::scripts::Script;
 use serde_json::{Value, json};
-use shared::channel::REVOKED;
+use shared::channel::{REVOKED, revoked};
 use shared::participant::Kind;
-use shared::revocation::Revocation;
+use shared::revocation::{Entry, Revocation};
 use shared::token::{Principal, Verifier};
 
 use crate::support::{Client, Gateway, PATIENCE, QUERY, RedisServer, SECRET, doctor, http, patient, token_for};
+
+/// Later than any test runs.
+const LATE: i64 = 4_000_000_000;
 
 fn principal(token: &str) -> Principal {
     Verifier::of_secret(&SECRET.parse().unwrap()).verify(token).unwrap()
 }
 
-fn jti(token: &str) -> Revocation {
-    Revocation::Token { jti: principal(token).jti.unwrap() }
+fn jti(token: &str) -> Entry {
+    Revocation::Token { jti: principal(token).jti.unwrap(), expires_at: None }.entry(LATE)
 }
 
 /// As the API service does it.
-async fn revoke(redis: &RedisServer, revocation: &Revocation) {
-    let field = serde_json::to_string(revocation).unwrap();
-    redis.client().await.hset::<(), _, _>(REVOKED, (field, "")).await.unwrap();
+async fn revoke(redis: &RedisServer, revocation: &Entry) {
+    redis.confirm_revocations().await.append([revocation.to_string()]).await;
 }
 
 /// Status, head and `detail` of a handshake that is refused.
@@ -70,7 +74,7 @@ async fn a_subjects_tokens_are_taken_back_up_to_a_moment_and_newer_ones_are_spar
     let gateway = Gateway::start(&redis, &[]).await;
     let (token, marker) = (doctor(), token_for("doc9", Some(Kind::User), 3600));
     let issued = principal(&token).issued_at.unwrap();
-    let before = |issued_before| Revocation::Subject { sub: "doc123".parse().unwrap(), issued_before };
+    let before = |issued_before| Revocation::Subject { sub: "doc123".parse().unwrap(), issued_before }.entry(LATE);
     let (mut client, _) = Client::open(gateway.address, QUERY, &token).await;
     let (mut last, _) = Client::open(gateway.address, &QUERY.replace("doc123", "doc9"), &marker).await;
     revoke(&redis, &before(issued)).await;
@@ -131,35 +135,156 @@ async fn a_redis_that_dies_or_restarts_empty_gives_no_token_back() {
 }
 
 #[tokio::test]
-async fn nobody_is_let_in_before_all_revocations_are_read() {
+async fn everybodys_tokens_are_taken_back_up_to_a_moment() {
     let redis = RedisServer::start();
-    let client = redis.client().await;
-    // It cannot be read, while everything else works.
-    client.set::<(), _, _>(REVOKED, "x", None, None, false).await.unwrap();
-    let gateway = Gateway::start_unready(&redis, &[]);
-    let token = doctor();
-    let readiness = async || http(gateway.address, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    while !readiness().await.2.contains("revoked") {
-        tokio::task::yield_now().await;
-    }
-    let (status, head, _) = handshake(&gateway, &token).await;
-    assert_eq!(status, 503);
-    assert!(head.contains("retry-after: 1"), "{head}");
+    let gateway = Gateway::start(&redis, &[]).await;
+    let (of_doctor, of_patient) = (doctor(), patient());
+    let (mut at_doctor, _) = Client::open(gateway.address, QUERY, &of_doctor).await;
+    let (mut at_patient, _) = Client::open(gateway.address, QUERY, &of_patient).await;
+    let issued = principal(&of_doctor).issued_at.unwrap().max(principal(&of_patient).issued_at.unwrap());
+    revoke(&redis, &Revocation::Everyone { issued_before: issued + 1 }.entry(LATE)).await;
+    assert_eq!(at_doctor.closed().await.0, 4401);
+    assert_eq!(at_patient.closed().await.0, 4401);
+    assert_eq!(handshake(&gateway, &of_patient).await.2, "token has been revoked");
+}
 
-    // More than one page, with something in it that means nothing.
-    let mut fields: Vec<(String, &str)> = (0..5000).map(|n| (format!(r#"{{"jti":"{n}"}}"#), "")).collect();
-    fields.push((serde_json::to_string(&jti(&token)).unwrap(), ""));
-    fields.push(("hunter2".to_owned(), ""));
-    let pipeline = client.pipeline();
-    let _: () = pipeline.del(REVOKED).await.unwrap();
-    let _: () = pipeline.hset(REVOKED, fields).await.unwrap();
-    let _: Vec<i64> = pipeline.all().await.unwrap();
+async fn readiness(gateway: &Gateway) -> (u16, String, String) {
+    http(gateway.address, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await
+}
+
+async fn until_ready(gateway: &Gateway) {
     let ready = async {
-        while readiness().await.0 != 200 {
+        while readiness(gateway).await.0 != 200 {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, ready).await.unwrap();
+}
+
+/// Waits until the gateway has looked into Redis often enough to have had its say.
+async fn until_looked(redis: &RedisServer) {
+    let before = redis.calls("type").await;
+    while redis.calls("type").await < before + 4 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Has looked, is not ready, and lets nobody in.
+async fn assert_closed(redis: &RedisServer, gateway: &Gateway, why: &str) {
+    until_looked(redis).await;
+    let (status, _, body) = readiness(gateway).await;
+    assert_eq!((status, body.contains("revoked")), (503, true), "{why}: {body}");
+    let (status, head, _) = handshake(gateway, &doctor()).await;
+    assert_eq!(status, 503, "{why}");
+    assert!(head.contains("retry-after: 1"), "{why}: {head}");
+}
+
+#[tokio::test]
+async fn an_empty_redis_does_not_say_that_nothing_is_revoked() {
+    let redis = RedisServer::start();
+    let client = redis.client().await;
+    let gateway = Gateway::start_unready(&redis, &[]);
+    let token = doctor();
+    assert_closed(&redis, &gateway, "empty").await;
+    client.set::<(), _, _>(REVOKED, "x", None, None, false).await.unwrap();
+    assert_closed(&redis, &gateway, "a key of another kind").await;
+    client.del::<(), _>(REVOKED).await.unwrap();
+    // What an API service adds that has not finished is not all there is.
+    let members = vec![(1.0, jti(&token).to_string())];
+    client.zadd::<(), _, _>(REVOKED, None, None, false, false, members).await.unwrap();
+    assert_closed(&redis, &gateway, "no marker").await;
+
+    // More than two pages, with something in it that means nothing.
+    let other = |n: i32| Revocation::Token { jti: n.to_string(), expires_at: None }.entry(LATE).to_string();
+    client.del::<(), _>(REVOKED).await.unwrap();
+    let mut copy = redis.confirm_revocations().await;
+    let members = (0..5000).map(other).chain([jti(&token).to_string(), "hunter2".to_owned()]);
+    copy.append(members).await;
+    until_ready(&gateway).await;
+    // One that is let in here has read all of it.
+    let gateway = Gateway::start_unready(&redis, &[]);
+    until_ready(&gateway).await;
     assert_eq!(handshake(&gateway, &token).await.2, "token has been revoked");
     Client::open(gateway.address, QUERY, &doctor()).await;
+}
+
+/// The marker, and the score that it stands at.
+async fn marker(client: &RedisClient) -> String {
+    let markers: Vec<String> = client.zrangebyscore(REVOKED, "-inf", "-inf", false, None).await.unwrap();
+    assert_eq!(markers.len(), 1);
+    markers[0].clone()
+}
+
+async fn replace_marker(client: &RedisClient, change: impl Fn(&mut Vec<String>)) {
+    let old = marker(client).await;
+    let mut words: Vec<String> = old.split(' ').map(str::to_owned).collect();
+    change(&mut words);
+    client.zrem::<(), _, _>(REVOKED, old).await.unwrap();
+    let members = vec![(f64::NEG_INFINITY, words.join(" "))];
+    client.zadd::<(), _, _>(REVOKED, None, None, false, false, members).await.unwrap();
+}
+
+// Words of a marker: `m EPOCH POSITION STAMP COUNT RUN SINCE CONFIRMED`.
+const RUN: usize = 5;
+const SINCE: usize = 6;
+const CONFIRMED: usize = 7;
+
+#[tokio::test]
+async fn a_copy_that_lost_a_member_or_is_of_another_server_or_of_long_ago_is_not_complete() {
+    let redis = RedisServer::start();
+    let client = redis.client().await;
+    let (gone, other) = (doctor(), doctor());
+    let mut copy = redis.confirm_revocations().await;
+    copy.append([jti(&gone).to_string(), jti(&other).to_string()]).await;
+    let whole = marker(&client).await;
+    let gateway = Gateway::start_unready(&redis, &[]);
+    until_ready(&gateway).await;
+    let shift = |word: &mut String, by: i64| *word = (word.parse::<i64>().unwrap() + by).to_string();
+    let fresh = async |change: &dyn Fn(&mut Vec<String>), why: &str| {
+        replace_marker(&client, |words| change(words)).await;
+        let gateway = Gateway::start_unready(&redis, &[]);
+        assert_closed(&redis, &gateway, why).await;
+        replace_marker(&client, |words| *words = whole.split(' ').map(str::to_owned).collect()).await;
+    };
+    fresh(&|words| words[RUN] = "0".repeat(40), "another server, or the same that was started again").await;
+    fresh(&|words| shift(&mut words[SINCE], 600_000), "written without contact to the database").await;
+    fresh(&|words| shift(&mut words[CONFIRMED], -600_000), "of long ago").await;
+    client.zrem::<(), _, _>(REVOKED, jti(&gone).to_string()).await.unwrap();
+    fresh(&|_| {}, "a member is missing").await;
+    // The one that knew them before keeps them, whatever becomes of Redis.
+    client.del::<(), _>(REVOKED).await.unwrap();
+    until_looked(&redis).await;
+    assert_eq!(readiness(&gateway).await.0, 200);
+    for token in [&gone, &other] {
+        assert_eq!(handshake(&gateway, token).await.2, "token has been revoked");
+    }
+}
+
+#[tokio::test]
+async fn one_revocation_moves_one_entry() {
+    let redis = RedisServer::start();
+    let client = redis.client().await;
+    let many = 20_000;
+    let mut copy = redis.confirm_revocations().await;
+    let other = |n: usize| Revocation::Token { jti: n.to_string(), expires_at: None }.entry(LATE).to_string();
+    for first in (0..many).step_by(1_000) {
+        copy.append((first..first + 1_000).map(other)).await;
+    }
+    let gateway = Gateway::start(&redis, &[]).await;
+    let token = doctor();
+    let (mut socket, _) = Client::open(gateway.address, QUERY, &token).await;
+    let before = redis.sent_bytes().await;
+    copy.append([jti(&token).to_string()]).await;
+    assert_eq!(socket.closed().await.0, 4401);
+    let moved = redis.sent_bytes().await - before;
+    // All of them are more than a megabyte.
+    assert!(moved < 300_000, "{moved} bytes");
+
+    let read = async |epoch: &str, score: &str| -> Vec<String> {
+        let arguments = [epoch, score, "10", "1", "60000"].map(str::to_owned).to_vec();
+        Script::from_lua(revoked::READ).evalsha_with_reload(&client, REVOKED, arguments).await.unwrap()
+    };
+    let next = read(&copy.epoch, &many.to_string()).await;
+    assert_eq!(next, [copy.epoch.as_str(), &jti(&token).to_string(), &(many + 1).to_string()]);
+    assert_eq!(read("another", &many.to_string()).await.len(), 21, "from the beginning");
 }

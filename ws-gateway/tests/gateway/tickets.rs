@@ -1,11 +1,11 @@
 //! Tickets: each lets one in, once, for as long as its token is good.
 
 use bytes::Bytes;
-use fred::interfaces::{HashesInterface, KeysInterface};
+use fred::interfaces::KeysInterface;
 use fred::types::Expiration;
-use serde_json::json;
-use shared::channel::{self, REVOKED};
+use shared::channel;
 use shared::participant::Kind;
+use shared::revocation::Revocation;
 use shared::ticket::{self, Ticket};
 use shared::token::Verifier;
 
@@ -84,7 +84,8 @@ async fn what_a_token_may_not_open_its_ticket_may_not_either() {
     let token = doctor();
     let revoked = ticket_for(&redis, &token).await;
     let jti = Verifier::of_secret(&SECRET.parse().unwrap()).verify(&token).unwrap().jti.unwrap();
-    redis.client().await.hset::<(), _, _>(REVOKED, (json!({"jti": jti}).to_string(), "")).await.unwrap();
+    let revocation = Revocation::Token { jti, expires_at: None }.entry(i64::MAX);
+    redis.confirm_revocations().await.append([revocation.to_string()]).await;
     let by_header = || async {
         let request = format!(
             "GET /ws?{} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\

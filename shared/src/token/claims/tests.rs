@@ -4,13 +4,14 @@ use proptest::prelude::*;
 use serde_json::json;
 
 const NOW: i64 = 1_800_000_000;
+const LIFE: i64 = 1_000;
 
 fn good() -> Value {
     json!({"sub": "doc123", "role": "user", "locations": ["loc1"], "exp": NOW + 60})
 }
 
 fn verify(claims: &Value) -> Result<Principal, TokenError> {
-    read(claims.as_object().unwrap(), KeyId::SECRET, NOW)
+    read(claims.as_object().unwrap(), KeyId::SECRET, NOW, LIFE)
 }
 
 fn with(name: &str, value: Value) -> Value {
@@ -52,6 +53,10 @@ fn each_bad_claim_is_named() {
         ("iat", json!([])),
         ("exp", json!("tomorrow")),
         ("jti", json!(1)),
+        ("jti", json!("")),
+        ("jti", json!("a\0b")),
+        ("jti", json!("x".repeat(257))),
+        ("jti", json!("é".repeat(129))),
     ] {
         let refused = verify(&with(name, value.clone()));
         assert!(matches!(&refused, Err(TokenError::BadClaim(n, _)) if *n == name), "{name} {value}: {refused:?}");
@@ -66,6 +71,27 @@ fn times_are_honoured() {
     assert_eq!(verify(&with("iat", json!(NOW + 3600))), Err(TokenError::NotYet("iat")));
     assert!(verify(&with("iat", json!(NOW + 5))).is_ok());
     assert!(verify(&with("nbf", json!(NOW - 5))).is_ok());
+}
+
+#[test]
+fn a_token_lives_no_longer_than_its_revocation_would_be_remembered() {
+    assert!(verify(&with("exp", json!(NOW + LIFE))).is_ok());
+    assert_eq!(verify(&with("exp", json!(NOW + LIFE + 1))), Err(TOO_LONG));
+    assert_eq!(verify(&with("exp", json!(9e18))), Err(TokenError::BadClaim("exp", "is not a time")));
+    let mut claims = with("iat", json!(NOW - 500));
+    claims["exp"] = json!(NOW + LIFE - 500);
+    assert!(verify(&claims).is_ok());
+    // Its life is counted from its beginning: it does not become good by waiting.
+    claims["exp"] = json!(NOW + LIFE - 499);
+    assert_eq!(verify(&claims), Err(TOO_LONG));
+    claims["iat"] = json!(-9e18);
+    assert_eq!(verify(&claims), Err(TOO_LONG));
+}
+
+#[test]
+fn the_longest_jti_that_can_be_revoked_is_good() {
+    let jti = "x".repeat(256);
+    assert_eq!(verify(&with("jti", json!(jti))).unwrap().jti, Some(jti));
 }
 
 #[test]

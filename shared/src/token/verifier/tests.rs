@@ -185,6 +185,29 @@ fn claims_are_looked_at_whatever_the_key() {
 }
 
 #[test]
+fn a_claim_of_a_wrong_type_is_called_so_and_not_missing() {
+    let verifier = verifier();
+    let wrong = [json!("tomorrow"), json!(true), json!([1]), json!({"at": 1}), json!("4000000000")];
+    for (name, values) in [
+        ("exp", &wrong[..]),
+        ("nbf", &wrong),
+        ("iat", &wrong),
+        ("sub", &[json!(7), json!([]), json!(null)]),
+        ("role", &[json!(7), json!(["user"]), json!(null)]),
+        ("locations", &[json!(7), json!("loc1"), json!(null)]),
+        ("jti", &[json!(7), json!(["t1"])]),
+        ("fhirUser", &[json!(7), json!(["Practitioner/doc123"])]),
+    ] {
+        for value in values {
+            let mut claims = claims();
+            claims[name] = value.clone();
+            let refused = verifier.verify(&ISSUERS[1].sign(&claims));
+            assert!(matches!(&refused, Err(TokenError::BadClaim(n, _)) if *n == name), "{name} {value}: {refused:?}");
+        }
+    }
+}
+
+#[test]
 fn issuer_and_audience_are_required_when_configured() {
     let rules = TokenRules { issuer: Some("ehr".into()), audience: Some("chat".into()), ..TokenRules::default() };
     let verifier = Verifier::new(&rules, keyring());
@@ -207,6 +230,14 @@ fn issuer_and_audience_are_required_when_configured() {
             assert!(verify(Some(bad.clone()), chat.clone()).is_err(), "iss {bad}");
             assert!(verify(ehr.clone(), Some(bad.clone())).is_err(), "aud {bad}");
         }
+        // A wrong type is not called a missing claim.
+        for bad in [json!(7), json!(["ehr"]), json!({"ehr": 1}), json!(true)] {
+            assert_eq!(verify(Some(bad), chat.clone()), Err(TokenError::BadClaim("iss", "is not a string")));
+        }
+        for bad in [json!(7), json!([7]), json!(["chat", 7]), json!({"chat": 1}), json!(true)] {
+            let refused = verify(ehr.clone(), Some(bad));
+            assert_eq!(refused, Err(TokenError::BadClaim("aud", "is not a string or an array of strings")));
+        }
     }
 }
 
@@ -218,7 +249,7 @@ fn a_revoked_token_is_refused_though_its_signature_is_good() {
     claims["jti"] = json!("t1");
     let token = ISSUERS[1].sign(&claims);
     assert!(verifier.verify(&token).is_ok());
-    revocations.add([Revocation::Token { jti: "t1".into() }]);
+    revocations.add([Revocation::Token { jti: "t1".into(), expires_at: None }.entry(i64::MAX)]);
     assert_eq!(verifier.verify(&token), Err(TokenError::Revoked));
 }
 

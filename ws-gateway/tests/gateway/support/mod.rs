@@ -34,6 +34,7 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts one and waits until it is ready.
     pub(crate) async fn start(redis: &RedisServer, settings: &[(&'static str, &'static str)]) -> Self {
+        redis.confirm_revocations().await;
         let gateway = Self::start_unready(redis, settings);
         while http(gateway.address, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.0 != 200 {
             tokio::task::yield_now().await;
@@ -71,6 +72,7 @@ pub(crate) struct GatewayProcess {
 impl GatewayProcess {
     /// Starts one and waits until it is ready.
     pub(crate) async fn start(redis: &RedisServer, settings: &[(&str, &str)]) -> Self {
+        redis.confirm_revocations().await;
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (address, admin) = (free(), free());
         let process = Command::new(env!("CARGO_BIN_EXE_ws-gateway"))

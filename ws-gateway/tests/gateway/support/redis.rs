@@ -81,6 +81,50 @@ impl RedisServer {
         while now().await == begin {}
     }
 
+    /// Says that the copy of the revocations is complete, as the API service does; where there is none, it is empty.
+    pub(crate) async fn confirm_revocations(&self) -> RevocationCopy {
+        let client = self.client().await;
+        let (mut position, mut stamp) = ("0".to_owned(), "0".to_owned());
+        loop {
+            let arguments = vec![position, stamp, "1".to_owned(), "0".to_owned()];
+            let compare = Script::from_lua(channel::revoked::COMPARE);
+            let compared = compare.evalsha_with_reload(&client, channel::REVOKED, arguments).await;
+            // A key of another kind is no copy either.
+            let (outcome, epoch, at, stamped, _): (String, String, String, String, u64) = compared.unwrap();
+            match outcome.as_str() {
+                "same" => return RevocationCopy { client, epoch, position: at.parse().unwrap(), stamp: stamped },
+                "ahead" => (position, stamp) = (at, stamped),
+                _ => {
+                    let epoch = Uuid::now_v7().simple().to_string();
+                    let keys = vec![channel::REVOKED.to_owned(), channel::revoked::draft(&epoch)];
+                    let arguments = ["", &epoch, "0", "0", "0", "1", "0"].map(str::to_owned).to_vec();
+                    let replace = Script::from_lua(channel::revoked::REPLACE);
+                    let replaced: u8 = replace.evalsha_with_reload(&client, keys, arguments).await.unwrap();
+                    assert_eq!(replaced, 1);
+                    (position, stamp) = ("0".to_owned(), "0".to_owned());
+                }
+            }
+        }
+    }
+
+    /// How often a command was called, by scripts too.
+    pub(crate) async fn calls(&self, command: &str) -> u64 {
+        let stats = self.info("commandstats").await;
+        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+    }
+
+    /// Bytes that it has sent so far.
+    pub(crate) async fn sent_bytes(&self) -> u64 {
+        let stats = self.info("stats").await;
+        stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap().parse().unwrap()
+    }
+
+    async fn info(&self, section: &'static str) -> String {
+        let info = CustomCommand::new_static("INFO", None::<u16>, false);
+        self.client().await.custom(info, vec![section]).await.unwrap()
+    }
+
     pub(crate) async fn publisher(&self) -> Publisher {
         Publisher {
             client: self.client().await,
@@ -112,6 +156,32 @@ fn spawn(port: u16) -> Child {
     // What it still says must go somewhere, or it stops when the pipe is full.
     std::thread::spawn(move || lines.for_each(drop));
     process
+}
+
+/// The copy of the revocations, as the API service writes it.
+pub(crate) struct RevocationCopy {
+    client: Client,
+    pub(crate) epoch: String,
+    position: i64,
+    stamp: String,
+}
+
+impl RevocationCopy {
+    /// Adds revocations.
+    pub(crate) async fn append(&mut self, members: impl IntoIterator<Item = String>) {
+        let (mut next, mut pairs) = (self.position, Vec::new());
+        for member in members {
+            next += 1;
+            pairs.extend([next.to_string(), member]);
+        }
+        let mut arguments = vec![self.epoch.clone(), self.position.to_string(), self.stamp.clone()];
+        arguments.extend([next.to_string(), next.to_string(), "1".to_owned()]);
+        arguments.extend(pairs);
+        let append = Script::from_lua(channel::revoked::APPEND);
+        let appended: u8 = append.evalsha_with_reload(&self.client, channel::REVOKED, arguments).await.unwrap();
+        assert_eq!(appended, 1);
+        (self.position, self.stamp) = (next, next.to_string());
+    }
 }
 
 /// Publishes as the API service does.

@@ -1,0 +1,218 @@
+//! The copy of the revocations in Redis, from which gateways learn them. Written from memory, so that Redis can be filled while
+//! PostgreSQL is away; compared ten times a second, so that one that comes back empty, or with an older copy, is filled at once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::error::Error;
+use fred::types::Value;
+use fred::types::scripts::Script;
+use shared::channel::{REVOKED, revoked};
+use shared::revocation::Entry;
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use super::{LOOK_EVERY, Revoker};
+use crate::redis;
+use crate::store::Position;
+
+/// Members written or removed with one script: Redis is not kept from others for long.
+const PAGE: usize = 1_000;
+/// How long an unfinished copy stays in Redis, in milliseconds.
+const DRAFT_LIFE_MS: u32 = 60_000;
+/// An instance that has read PostgreSQL so recently is in contact with it.
+const CONTACT: Duration = Duration::from_millis(500);
+/// Members whose tokens have ended are taken out one by one. Those that were missed meanwhile are left until there are as many of
+/// them as others, and so many more.
+const LEFTOVERS: usize = 1_000;
+
+/// The scripts, hashed once.
+struct Scripts {
+    compare: Script,
+    append: Script,
+    fill: Script,
+    replace: Script,
+}
+
+/// How the copy compares with what is known here.
+struct Compared {
+    outcome: String,
+    epoch: String,
+    position: Position,
+    members: usize,
+}
+
+/// A copy that claims to know more than is known here.
+struct Ahead {
+    /// When that was seen.
+    at: Instant,
+    position: Position,
+}
+
+impl Revoker {
+    /// Keeps the copy complete. Never returns.
+    pub(super) async fn copy(&self) {
+        let scripts = Scripts {
+            compare: Script::from_lua(revoked::COMPARE),
+            append: Script::from_lua(revoked::APPEND),
+            fill: Script::from_lua(revoked::FILL),
+            replace: Script::from_lua(revoked::REPLACE),
+        };
+        let mut ahead = None;
+        loop {
+            let _look_or_news = timeout(LOOK_EVERY, self.news.notified()).await;
+            if !self.is_loaded() {
+                continue;
+            }
+            let is_complete = match self.look(&scripts, &mut ahead).await {
+                Ok(is_complete) => is_complete,
+                Err(error) => {
+                    tracing::debug!(%error, "the revocations in Redis cannot be compared");
+                    false
+                }
+            };
+            metrics::gauge!("revocation_copy_complete").set(f64::from(u8::from(is_complete)));
+        }
+    }
+
+    /// Compares, and does what is to be done. Returns whether the copy was the same, or knew more.
+    async fn look(&self, scripts: &Scripts, ahead: &mut Option<Ahead>) -> Result<bool, Error> {
+        let (newest, is_complete, read_at) = {
+            let history = self.history.lock();
+            (history.newest(), history.is_complete(), history.read_at())
+        };
+        // It is being read from the beginning, and is told of when that is done.
+        if !is_complete {
+            return Ok(false);
+        }
+        let contact = read_at.is_some_and(|at| at.elapsed() < CONTACT);
+        let compared = self.compare(scripts, newest, contact).await?;
+        let was_ahead = ahead.take();
+        match compared.outcome.as_str() {
+            "same" if compared.members > 2 * self.known.len() + LEFTOVERS => {
+                self.write_anew(scripts, &compared.epoch, newest, contact).await?;
+                Ok(true)
+            }
+            "same" => Ok(true),
+            "behind" => {
+                let missing = self.history.lock().behind(compared.position);
+                match missing {
+                    Some(missing) => self.append(scripts, compared, &missing, contact).await?,
+                    None => self.write_anew(scripts, &compared.epoch, newest, contact).await?,
+                }
+                Ok(false)
+            }
+            "ahead" => {
+                // Another instance may have read rows that this one has not. If they are still not there after a reading that
+                // began later, they are rows of a database that was set back since.
+                match was_ahead {
+                    Some(seen) if read_at.is_none_or(|read_at| read_at <= seen.at) => *ahead = Some(seen),
+                    Some(seen) if self.history.lock().behind(seen.position).is_none() => {
+                        self.write_anew(scripts, &compared.epoch, newest, contact).await?;
+                        return Ok(false);
+                    }
+                    _ => *ahead = Some(Ahead { at: Instant::now(), position: compared.position }),
+                }
+                Ok(true)
+            }
+            _ => {
+                self.write_anew(scripts, "", newest, contact).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn compare(&self, scripts: &Scripts, newest: Position, contact: bool) -> Result<Compared, Error> {
+        let arguments = [newest.id.to_string(), newest.stamp.to_string(), flag(contact)]
+            .into_iter()
+            .chain([revoked::CONFIRM_EVERY_MS.to_string()]);
+        let answer: Value = self.run(&scripts.compare, vec![REVOKED.to_owned()], arguments).await?;
+        let (outcome, epoch, id, stamp, members): (String, String, String, String, usize) = answer.convert()?;
+        let number = |text: String| text.parse().unwrap_or_default();
+        Ok(Compared { outcome, epoch, position: Position { id: number(id), stamp: number(stamp) }, members })
+    }
+
+    async fn append(
+        &self,
+        scripts: &Scripts,
+        mut copy: Compared,
+        missing: &[(Position, Entry)],
+        contact: bool,
+    ) -> Result<(), Error> {
+        for page in missing.chunks(PAGE) {
+            let Some((last, _)) = page.last() else { continue };
+            let Position { id, stamp } = copy.position;
+            let mut arguments = vec![copy.epoch.clone()];
+            arguments.extend([id, stamp, last.id, last.stamp].map(|number| number.to_string()));
+            arguments.push(flag(contact));
+            for (position, entry) in page {
+                arguments.extend([position.id.to_string(), entry.to_string()]);
+            }
+            let done: u8 = self.run(&scripts.append, vec![REVOKED.to_owned()], arguments).await?;
+            // Another instance was faster.
+            if done == 0 {
+                return Ok(());
+            }
+            copy.position = *last;
+        }
+        Ok(())
+    }
+
+    /// Writes all that is known beside the copy, and then puts it in its place in one step.
+    async fn write_anew(
+        &self,
+        scripts: &Scripts,
+        replaced: &str,
+        newest: Position,
+        contact: bool,
+    ) -> Result<(), Error> {
+        let epoch = Uuid::now_v7().simple().to_string();
+        let draft = revoked::draft(&epoch);
+        // Whatever was read up to `newest` is in there.
+        let entries = self.known.entries();
+        // Scores that are all different, and below those of what is added later.
+        let first = newest.id - i64::try_from(entries.len()).unwrap_or(0) + 1;
+        for (page, first) in entries.chunks(PAGE).zip((first..).step_by(PAGE)) {
+            let members = page.iter().zip(first..).flat_map(|(entry, score)| [score.to_string(), entry.to_string()]);
+            let arguments = std::iter::once(DRAFT_LIFE_MS.to_string()).chain(members);
+            let _filled: Value = self.run(&scripts.fill, vec![draft.clone()], arguments).await?;
+        }
+        let arguments = [replaced.to_owned(), epoch]
+            .into_iter()
+            .chain([newest.id, newest.stamp].map(|number| number.to_string()))
+            .chain([entries.len().to_string(), flag(contact), revoked::SETTLE_MS.to_string()]);
+        let done: u8 = self.run(&scripts.replace, vec![REVOKED.to_owned(), draft], arguments).await?;
+        if done == 1 {
+            metrics::counter!("revocation_copies_total").increment(1);
+            tracing::info!(revocations = entries.len(), "wrote the revocations to Redis anew");
+        }
+        Ok(())
+    }
+
+    /// Takes out what has ended. What is missed is left over, until the copy is written anew.
+    pub(super) async fn remove_from_copy(&self, ended: &[Entry]) {
+        let script = Script::from_lua(revoked::REMOVE);
+        for page in ended.chunks(PAGE) {
+            let members = page.iter().map(ToString::to_string);
+            let removed: Result<Value, Error> = self.run(&script, vec![REVOKED.to_owned()], members).await;
+            if let Err(error) = removed {
+                tracing::debug!(%error, "revocations that have ended stay in Redis for now");
+                return;
+            }
+        }
+    }
+
+    async fn run<T: fred::types::FromValue>(
+        &self,
+        script: &Script,
+        keys: Vec<String>,
+        arguments: impl IntoIterator<Item = String>,
+    ) -> Result<T, Error> {
+        let arguments = arguments.into_iter().map(Bytes::from).collect();
+        redis::run(&self.redis, script, keys, arguments).await
+    }
+}
+
+fn flag(is_set: bool) -> String {
+    if is_set { "1" } else { "0" }.to_owned()
+}

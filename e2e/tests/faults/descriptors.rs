@@ -1,0 +1,103 @@
+//! Strangers who connect and say nothing do not take what a service needs for itself.
+
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::trail::Trail;
+use e2e::{PATIENCE, Place};
+use stack::Stack;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::{kill_9, setting_with};
+
+const LIMIT: usize = 256;
+/// More than the limit, together with what waits in the kernel.
+const SILENT: usize = 300;
+
+fn limit_descriptors(pid: i32, limit: usize) {
+    let limit = format!("--nofile={limit}:{limit}");
+    let done = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status().unwrap();
+    assert!(done.success());
+}
+
+fn address(url: &str) -> String {
+    let place = url.split_once("://").unwrap().1;
+    place.split_once('/').map_or(place, |(place, _)| place).to_owned()
+}
+
+async fn until_ready(place: &Place, url: &str) {
+    let asking = async {
+        while place.behind(url).get("/readyz").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, asking).await.expect("it is ready");
+}
+
+/// The newest line of a log in which a setting is lowered.
+fn lowered_to(stack: &Stack, log: &str, setting: &str) -> usize {
+    let text = std::fs::read_to_string(stack.logs_dir().join(log)).unwrap();
+    let line = text.lines().rev().find(|line| line.contains(&format!("{setting} is lowered"))).expect("it is said");
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    line["lowered_to"].as_u64().unwrap().try_into().unwrap()
+}
+
+#[tokio::test]
+async fn three_hundred_silent_connections_leave_admin_port_database_and_redis_alone() {
+    let setting = setting_with(&[("HANDSHAKE_TIMEOUT_SECONDS", "2")]).await;
+    let (place, stack) = (&setting.place, &setting.stack);
+    let before = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    limit_descriptors(stack.pid(), LIMIT);
+    kill_9(stack, |env| env.api_pids[0]);
+    kill_9(stack, |env| env.gateway_pids[0]);
+    limit_descriptors(stack.pid(), before.1.try_into().unwrap());
+    let env = stack.env();
+    let (api, gateway) = (env.api_urls[0].clone(), env.gateway_ws_urls[0].clone());
+    until_ready(place, &env.admin_urls[0]).await;
+    until_ready(place, &env.admin_urls[2]).await;
+    for (log, name) in [("api-1.log", "MAX_CONNECTIONS"), ("gateway-1.log", "MAX_SOCKETS")] {
+        let lowered = lowered_to(stack, log, name);
+        assert!((LIMIT / 4..LIMIT - 60).contains(&lowered), "{name}: {lowered}");
+    }
+
+    let mut silent = Vec::new();
+    for url in [&api, &gateway] {
+        for _ in 0..SILENT {
+            silent.push(TcpStream::connect(address(url)).await.unwrap());
+        }
+    }
+    // All of their own connections must be made again.
+    let owner = Trail::open(&env.database_url).await.client;
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'api-service'";
+    owner.query_one(cut, &[]).await.unwrap();
+    let kill = Command::new("redis-cli")
+        .args(["--no-auth-warning", "-u", &env.redis_url, "CLIENT", "KILL", "SKIPME", "yes"])
+        .output()
+        .unwrap();
+    assert!(kill.status.success(), "{kill:?}");
+    for url in [&env.admin_urls[0], &env.admin_urls[2]] {
+        until_ready(place, url).await;
+    }
+    let up = async {
+        loop {
+            let said = place.behind(&env.admin_urls[0]).get("/readyz").await.text;
+            let gateway_said = place.behind(&env.admin_urls[2]).get("/readyz").await.text;
+            if said.contains(r#""redis":"up""#) && gateway_said.contains(r#""redis":"up""#) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, up).await.expect("Redis is reached again");
+
+    // And they do not stay: whoever comes then is served.
+    let (doctor, patient) = (place.user("doc").at(&api, &gateway), place.contact("pat").at(&api, &gateway));
+    let served = async {
+        doctor.say(&patient, "hello").await;
+        patient.open(&doctor).await
+    };
+    let _socket = timeout(2 * PATIENCE, served).await.expect("silent connections are closed");
+    drop(silent);
+    setting.stack.stop().unwrap();
+}

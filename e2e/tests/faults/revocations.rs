@@ -1,0 +1,418 @@
+//! A token that was revoked stays revoked, whatever dies, is frozen, or comes back empty.
+
+use std::collections::BTreeSet;
+use std::process::Output;
+
+use e2e::trail::{Trail, api_service};
+use e2e::{Answer, PATIENCE, Person, Place, token};
+use reqwest::Method;
+use serde_json::{Value, json};
+use stack::{Signal, StackEnv};
+use tokio::time::timeout;
+
+use crate::{Setting, kill_9, kill_for_a_while, setting};
+
+/// A handshake that an HTTP client can see the answer of.
+async fn handshake(place: &Place, gateway_ws_url: &str, person: &Person) -> Result<u16, reqwest::Error> {
+    let at = place.behind(&gateway_ws_url.replace("ws://", "http://").replace("/ws", ""));
+    let query = person.with(&place.contact("pat"));
+    let request = at
+        .request(Method::GET, &format!("/ws?{query}"))
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("authorization", format!("Bearer {}", person.token));
+    Ok(request.send().await?.status().as_u16())
+}
+
+/// Asks until the answer is this one. Whatever else is answered meanwhile must be among `others`; no answer at all may be.
+async fn until_handshake(place: &Place, gateway: impl Fn() -> String, person: &Person, status: u16, others: &[u16]) {
+    let asking = async {
+        loop {
+            match handshake(place, &gateway(), person).await {
+                Ok(answer) if answer == status => return,
+                Ok(answer) => assert!(others.contains(&answer), "{answer} before {status}"),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("no {status} in time"));
+}
+
+fn admin(place: &Place) -> Person {
+    let claims = token::with(token::claims("ehr-backend", "service", &[&place.location]), "admin", json!(true));
+    place.service().bearing(place.sign(&claims))
+}
+
+async fn revoke(place: &Place, body: &Value) {
+    let asked = admin(place).request(Method::POST, "/admin/revocations").json(body);
+    assert_eq!(place.ask(asked).await.status, 204);
+}
+
+fn doctor_with(place: &Place, jti: &str) -> Person {
+    let claims = token::with(token::claims("doc", "user", &[&place.location]), "jti", json!(jti));
+    place.user("doc").bearing(place.sign(&claims))
+}
+
+/// A doctor whose token was revoked, and one whose token is good.
+async fn doctors(place: &Place) -> (Person, Person) {
+    let jti = uuid::Uuid::now_v7().to_string();
+    revoke(place, &json!({"jti": jti})).await;
+    (doctor_with(place, &jti), place.user("doc"))
+}
+
+/// Each of them refuses the token, some perhaps after they have started.
+async fn until_refused_everywhere(setting: &Setting, person: &Person) {
+    let place = &setting.place;
+    for number in 0..2 {
+        until_handshake(place, || setting.stack.env().gateway_ws_urls[number].clone(), person, 401, &[503]).await;
+        let path = format!("/chat/conversations?location_id={}", place.location);
+        let asking = async {
+            loop {
+                let at = person.at(&setting.stack.env().api_urls[number], &place.ws_url);
+                match at.request(Method::GET, &path).send().await {
+                    Ok(response) if response.status() == 401 => return,
+                    Ok(response) => assert_eq!(response.status(), 503),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        timeout(PATIENCE, asking).await.expect("an API service refuses it");
+    }
+}
+
+fn redis(env: &StackEnv, command: &[&str]) -> String {
+    let mut cli = std::process::Command::new("redis-cli");
+    cli.args(["--no-auth-warning", "-u", &env.redis_url]).args(command);
+    said(&cli.output().unwrap())
+}
+
+fn said(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_on_an_empty_redis_lets_nobody_in_until_an_api_service_has_filled_it() {
+    let setting = setting().await;
+    let (place, stack) = (&setting.place, &setting.stack);
+    let (gone, good) = doctors(place).await;
+    let frozen = stack.env().api_pids;
+    for pid in &frozen {
+        stack.kill(*pid, Signal::SIGSTOP).unwrap();
+    }
+    redis(&stack.env(), &["FLUSHALL"]);
+    kill_9(stack, |env| env.gateway_pids[0]);
+    let first = || stack.env().gateway_ws_urls[0].clone();
+    until_handshake(place, first, &gone, 503, &[]).await;
+    // It has seen the empty Redis many times by the time that the other one has answered so often.
+    for _ in 0..20 {
+        assert_eq!(handshake(place, &first(), &gone).await.unwrap(), 503);
+        assert_eq!(handshake(place, &first(), &good).await.unwrap(), 503);
+        let ready = place.behind(&first().replace("ws://", "http://").replace("/ws", "")).get("/readyz").await;
+        assert_eq!(ready.status, 503);
+        // The other one still knows.
+        assert_eq!(handshake(place, &stack.env().gateway_ws_urls[1], &gone).await.unwrap(), 401);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    for pid in frozen {
+        stack.kill(pid, Signal::SIGCONT).unwrap();
+    }
+    until_refused_everywhere(&setting, &gone).await;
+    until_handshake(place, first, &good, 101, &[503]).await;
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn redis_is_filled_from_memory_while_postgresql_is_away() {
+    let setting = setting().await;
+    let (place, stack) = (&setting.place, &setting.stack);
+    let (gone, good) = doctors(place).await;
+    // Everybody who is asked later knows of it.
+    until_refused_everywhere(&setting, &gone).await;
+    stack.kill(stack.env().postgres_pid.unwrap(), Signal::SIGSTOP).unwrap();
+    redis(&stack.env(), &["FLUSHALL"]);
+    kill_9(stack, |env| env.gateway_pids[0]);
+    let first = || stack.env().gateway_ws_urls[0].clone();
+    until_handshake(place, first, &gone, 401, &[503]).await;
+    until_handshake(place, first, &good, 101, &[503]).await;
+    stack.kill(stack.env().postgres_pid.unwrap(), Signal::SIGCONT).unwrap();
+    setting.stack.stop().unwrap();
+}
+
+/// What of the copy in Redis stands for a revocation: members that are no marker.
+fn members(env: &StackEnv) -> BTreeSet<String> {
+    let all = redis(env, &["ZRANGE", "revoked", "0", "-1"]);
+    all.lines().filter(|line| !line.starts_with("m ")).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_with_an_older_copy_gives_no_token_back() {
+    let setting = setting().await;
+    let (place, stack) = (&setting.place, &setting.stack);
+    let (first, good) = doctors(place).await;
+    let env = stack.env();
+    // What a snapshot or a replica holds that had not heard of the next one yet: the same copy, marker and all.
+    let older = redis(&env, &["ZRANGE", "revoked", "0", "-1", "WITHSCORES"]);
+    let older: Vec<&str> = older.lines().collect();
+    let (second, _) = doctors(place).await;
+    until_refused_everywhere(&setting, &second).await;
+    assert!(members(&env).len() >= 2);
+    let paused: Vec<i32> = env.api_pids.clone();
+    for pid in &paused {
+        stack.kill(*pid, Signal::SIGSTOP).unwrap();
+    }
+    let away = kill_for_a_while(stack, env.redis_pid.unwrap());
+    drop(away);
+    let env = stack.wait_until(PATIENCE, |now| now.redis_pid != env.redis_pid).unwrap();
+    let mut command = vec!["ZADD", "revoked"];
+    for pair in older.chunks(2) {
+        command.extend([pair[1], pair[0]]);
+    }
+    redis(&env, &["DEL", "revoked"]);
+    redis(&env, &command);
+    kill_9(stack, |env| env.gateway_pids[0]);
+    let gateway = || stack.env().gateway_ws_urls[0].clone();
+    until_handshake(place, gateway, &second, 503, &[]).await;
+    for pid in paused {
+        stack.kill(pid, Signal::SIGCONT).unwrap();
+    }
+    for person in [&first, &second] {
+        until_refused_everywhere(&setting, person).await;
+    }
+    until_handshake(place, gateway, &good, 101, &[503]).await;
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn no_process_takes_a_revoked_token_after_all_of_them_were_killed_at_once() {
+    let setting = setting().await;
+    let (place, stack) = (&setting.place, &setting.stack);
+    let (gone, good) = doctors(place).await;
+    for _ in 0..3 {
+        let env = stack.env();
+        let all = env.api_pids.iter().chain(&env.gateway_pids).chain(&env.redis_pid);
+        for pid in all {
+            stack.kill(*pid, Signal::SIGKILL).unwrap();
+        }
+        // From the first answer on, none lets it in.
+        until_refused_everywhere(&setting, &gone).await;
+        until_handshake(place, || stack.env().gateway_ws_urls[0].clone(), &good, 101, &[503]).await;
+        until_handshake(place, || stack.env().gateway_ws_urls[1].clone(), &good, 101, &[503]).await;
+    }
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_key_of_another_kind_or_a_copy_of_another_history_is_written_anew() {
+    let setting = setting().await;
+    let (place, env) = (&setting.place, setting.stack.env());
+    let (gone, _) = doctors(place).await;
+    let whole = members(&env);
+    assert!(!whole.is_empty());
+    let until_whole = async || {
+        let asking = async {
+            while redis(&env, &["TYPE", "revoked"]).trim() != "zset" || members(&env) != whole {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, asking).await.expect("it is written anew");
+    };
+    redis(&env, &["SET", "revoked", "x"]);
+    until_whole().await;
+    // Rows that are in no database, in front of which nobody would ever add any.
+    let marker = redis(&env, &["ZRANGE", "revoked", "0", "0"]).trim().to_owned();
+    let mut words: Vec<String> = marker.split(' ').map(str::to_owned).collect();
+    words[2] = "1000000".to_owned();
+    redis(&env, &["ZREM", "revoked", &marker]);
+    redis(&env, &["ZADD", "revoked", "-inf", &words.join(" ")]);
+    let asking = async {
+        while redis(&env, &["ZRANGE", "revoked", "0", "0"]).contains(" 1000000 ") {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, asking).await.expect("it is written anew");
+    until_whole().await;
+    redis(&env, &["ZREM", "revoked", whole.first().unwrap()]);
+    until_whole().await;
+    until_refused_everywhere(&setting, &gone).await;
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn rows_that_appear_out_of_order_are_not_missed_and_more_than_a_page_is_read() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let mut owner = Trail::open(&setting.stack.env().database_url).await.client;
+    // Whoever takes its id first commits last.
+    let early = uuid::Uuid::now_v7().to_string();
+    let late = uuid::Uuid::now_v7().to_string();
+    let transaction = owner.transaction().await.unwrap();
+    transaction.execute("insert into revocations (jti) values ($1)", &[&early]).await.unwrap();
+    let (place_of_late, jti) = (place.clone(), late.clone());
+    let revoking = tokio::spawn(async move { revoke(&place_of_late, &json!({"jti": jti})).await });
+    // The other one has read on, if it could.
+    let watching = Trail::open(&setting.stack.env().database_url).await.client;
+    let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into revocations%'";
+    let is_over = async || {
+        let waiting: i64 = watching.query_one(waits, &[]).await.unwrap().get(0);
+        waiting > 0 || revoking.is_finished()
+    };
+    while !is_over().await {
+        tokio::task::yield_now().await;
+    }
+    transaction.commit().await.unwrap();
+    revoking.await.unwrap();
+    for jti in [&early, &late] {
+        until_denied(&setting, &doctor_with(place, jti)).await;
+    }
+    // By hand, as an older version of the service does it: all of them are remembered for good.
+    let many = "insert into revocations (jti) select 'bulk-' || n from generate_series(1, 45000) n";
+    owner.batch_execute(many).await.unwrap();
+    for number in [1, 22_500, 45_000] {
+        until_denied(&setting, &doctor_with(place, &format!("bulk-{number}"))).await;
+    }
+    // A process that starts reads all of them.
+    kill_9(&setting.stack, |env| env.api_pids[0]);
+    kill_9(&setting.stack, |env| env.gateway_pids[0]);
+    for number in [1, 22_500, 45_000] {
+        until_refused_everywhere(&setting, &doctor_with(place, &format!("bulk-{number}"))).await;
+    }
+    setting.stack.stop().unwrap();
+}
+
+/// Asks each of them until it refuses the token: it may take a moment to learn of it.
+async fn until_denied(setting: &Setting, person: &Person) {
+    let place = &setting.place;
+    for number in 0..2 {
+        until_handshake(place, || setting.stack.env().gateway_ws_urls[number].clone(), person, 401, &[101]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_goes_when_its_last_token_has_ended_and_no_other_does() {
+    let setting = setting().await;
+    let (place, env) = (&setting.place, setting.stack.env());
+    let owner = Trail::open(&env.database_url).await.client;
+    let ended = "insert into revocations (jti, expires_at)
+        select 'ended-' || n, now() - interval '1 day' from generate_series(1, 2500) n";
+    owner.batch_execute(ended).await.unwrap();
+    let (gone, _) = doctors(place).await;
+    let by_end = json!({"jti": "named-end", "expires_at": "2000-01-01T00:00:00Z"});
+    revoke(place, &by_end).await;
+    revoke(place, &json!({"sub": "fired", "issued_before": "2030-01-01T00:00:00Z"})).await;
+    let count = async |what: &str| -> i64 {
+        owner.query_one(&format!("select count(*) from revocations where {what}"), &[]).await.unwrap().get(0)
+    };
+    let going = async {
+        while count("jti like 'ended-%' or jti = 'named-end'").await > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    timeout(2 * PATIENCE, going).await.expect("they go");
+    assert_eq!(count("expires_at > now() + interval '399 days' and expires_at < now() + interval '401 days'").await, 1);
+    assert_eq!(count("sub = 'fired' and expires_at > '2031-01-01' and expires_at < '2031-03-01'").await, 1);
+    until_refused_everywhere(&setting, &gone).await;
+    let service = Trail::open(&env.service_database_url).await.client;
+    let refused = service.batch_execute("delete from revocations").await.unwrap_err();
+    assert_eq!(refused.code().unwrap().code(), "42501");
+    setting.stack.stop().unwrap();
+}
+
+/// The steps of `docs/OPERATIONS.md`, "Restore", as they stand there.
+const RESTORE: [&str; 5] = [
+    "psql --single-transaction --set=ON_ERROR_STOP=1 --dbname=\"$DATABASE_URL\" --file=backup.sql",
+    "api-service migrate",
+    "api-service revoke --all-issued-before \"$(date --utc +%Y-%m-%dT%H:%M:%SZ)\"",
+    "redis-cli -u \"$REDIS_URL\" FLUSHALL",
+    "pg_dump --clean --if-exists --dbname=\"$DATABASE_URL\" --file=backup.sql",
+];
+
+/// Runs one of them as a shell does.
+async fn step(setting: &Setting, folder: &std::path::Path, line: &str) {
+    let env = setting.stack.env();
+    let own = std::env::current_exe().unwrap();
+    let target = own.parent().and_then(|deps| deps.parent()).unwrap();
+    let path = format!("{}:{}", target.display(), std::env::var("PATH").unwrap());
+    let mut shell = tokio::process::Command::new("sh");
+    shell.args(["-euc", line]).current_dir(folder).env("PATH", path).kill_on_drop(true);
+    shell.env("DATABASE_URL", &env.database_url).env("REDIS_URL", &env.redis_url);
+    shell.env("SERVICE_ROLE", "chat_service").env("AUDIT_KEY", &env.audit_key);
+    let output = shell.output();
+    said(&timeout(PATIENCE, output).await.expect("it ends").unwrap());
+}
+
+#[tokio::test]
+async fn a_token_that_was_revoked_after_the_backup_is_not_good_again_after_the_restore() {
+    let document = include_str!("../../../docs/OPERATIONS.md");
+    for line in RESTORE {
+        assert!(document.contains(line), "the procedure is another one: {line}");
+    }
+    let [restore, migrate, revoke_all, flush, back_up] = RESTORE;
+    let setting = setting().await;
+    let (place, stack) = (&setting.place, &setting.stack);
+    let folder = stack.data_dir().to_owned();
+    step(&setting, &folder, back_up).await;
+    let (gone, of_before) = doctors(place).await;
+    until_refused_everywhere(&setting, &gone).await;
+
+    // Stop the API services, and whoever starts them again.
+    let env = stack.env();
+    stack.kill(stack.pid(), Signal::SIGSTOP).unwrap();
+    for pid in &env.api_pids {
+        stack.kill(*pid, Signal::SIGKILL).unwrap();
+    }
+    for line in [restore, migrate, revoke_all, flush] {
+        step(&setting, &folder, line).await;
+    }
+    let owner = Trail::open(&env.database_url).await.client;
+    let of_one: i64 =
+        owner.query_one("select count(*) from revocations where jti is not null", &[]).await.unwrap().get(0);
+    assert_eq!(of_one, 0, "the database has forgotten it");
+    // A gateway that starts now knows of no revocation.
+    stack.kill(env.gateway_pids[0], Signal::SIGKILL).unwrap();
+    stack.kill(stack.pid(), Signal::SIGCONT).unwrap();
+    until_refused_everywhere(&setting, &gone).await;
+    // Nobody can tell which of the tokens from before are good.
+    until_refused_everywhere(&setting, &of_before).await;
+    let newer = token::with(token::claims("doc", "user", &[&place.location]), "iat", json!(token::now() + 20));
+    let newer = place.user("doc").bearing(place.sign(&newer));
+    until_handshake(place, || stack.env().gateway_ws_urls[0].clone(), &newer, 101, &[503]).await;
+    let (is_right, said) = e2e::trail::verify(&stack.env(), &env.service_database_url, &[]).await;
+    assert!(is_right, "{said}");
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn the_command_line_says_what_it_revokes_and_refuses_a_mixture() {
+    let setting = setting().await;
+    let env = setting.stack.env();
+    let say = async |arguments: &[&str]| {
+        api_service(&env, &env.service_database_url, &[&["revoke"], arguments].concat()).await
+    };
+    for mixture in [
+        &["--jti", "a", "--all-issued-before", "2026-01-01T00:00:00Z"][..],
+        &["--sub", "a"],
+        &["--sub", "a", "--jti", "b", "--issued-before", "2026-01-01T00:00:00Z"],
+        &["--all-issued-before", "yesterday"],
+        &["--expires-at", "2030-01-01T00:00:00Z"],
+        &[],
+    ] {
+        assert!(!say(mixture).await.status.success(), "{mixture:?}");
+    }
+    said(&say(&["--all-issued-before", "2001-09-09T01:46:40Z"]).await);
+    said(&say(&["--jti", "a", "--expires-at", "2030-01-01T00:00:00Z"]).await);
+    let trail = Trail::open(&env.database_url).await;
+    let details =
+        trail.client.query("select detail from audit_log where action = 'revoke' order by at", &[]).await.unwrap();
+    let details: Vec<String> = details.iter().map(|row| row.get(0)).collect();
+    assert_eq!(details, ["everyone, issued before 1000000000", "jti a"]);
+    // Everybody's token is younger than that.
+    let answer: Answer = setting.place.user("doc").get("/readyz").await;
+    assert_eq!(answer.status, 200);
+    let inbox = setting.place.user("doc").inbox("").await;
+    assert_eq!(inbox["conversations"], json!([]));
+    setting.stack.stop().unwrap();
+}

@@ -1,0 +1,61 @@
+//! File descriptors: every connection is one. Strangers' connections must leave enough for our own: to the database, to Redis, and
+//! for the admin port.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Raises the limit to what the system allows: the usual soft limit of 1024 is meant for programs that use `select`.
+pub fn raise_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    match raised {
+        Ok(limit) => tracing::info!(limit, "file descriptors"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of file descriptors"),
+    }
+}
+
+/// How many connections strangers may have at a time: as many as the limit allows when `reserved` descriptors are kept for our
+/// own, and never less than a quarter of it.
+#[must_use]
+pub fn for_strangers(reserved: usize) -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    within(limit, reserved)
+}
+
+fn within(limit: u64, reserved: usize) -> usize {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    limit.saturating_sub(reserved).max(limit / 4).max(1)
+}
+
+/// The smaller of what a setting allows and what there is. Says so where the setting is lowered.
+#[must_use]
+pub fn lowered(setting: &str, wanted: usize, affordable: usize) -> usize {
+    if wanted > affordable {
+        tracing::warn!(
+            wanted,
+            lowered_to = affordable,
+            "{setting} is lowered: the limit of file descriptors allows no more; raise `ulimit -n` or LimitNOFILE"
+        );
+    }
+    wanted.min(affordable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_descriptors_are_kept_and_strangers_are_left_a_quarter_at_least() {
+        for (limit, reserved, expected) in
+            [(256, 64, 192), (1024, 64, 960), (64, 100, 16), (1, 100, 1), (u64::MAX, 64, usize::MAX - 64)]
+        {
+            assert_eq!(within(limit, reserved), expected, "{limit}");
+        }
+        assert!(for_strangers(64) >= 1);
+    }
+
+    #[test]
+    fn a_setting_is_lowered_and_never_raised() {
+        assert_eq!(lowered("MAX_SOCKETS", 50_000, 192), 192);
+        assert_eq!(lowered("MAX_SOCKETS", 100, 192), 100);
+    }
+}
