@@ -459,8 +459,7 @@ mod tests {
     #[test]
     fn what_is_insecure_and_allowed_is_warned_of() {
         assert_eq!(read(&[]).unwrap().warnings, [""; 0]);
-        let config =
-            read(&[("DATABASE_URL", "postgres://h/d"), ("ADMIN_ADDR", "0.0.0.0:9082"), ("TRUSTED_PROXIES", "::/0")]);
+        let config = read(&[("CONTENT_KEYS", "k"), ("ADMIN_ADDR", "0.0.0.0:9082"), ("TRUSTED_PROXIES", "::/0")]);
         assert_eq!(config.unwrap().warnings.len(), 3);
     }
 

@@ -47,11 +47,10 @@ fn lowered_to(stack: &Stack, log: &str, setting: &str) -> usize {
 async fn three_hundred_silent_connections_leave_admin_port_database_and_redis_alone() {
     let setting = setting_with(&[("HANDSHAKE_TIMEOUT_SECONDS", "2")]).await;
     let (place, stack) = (&setting.place, &setting.stack);
-    let before = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    // What it starts from now on inherits that.
     limit_descriptors(stack.pid(), LIMIT);
     kill_9(stack, |env| env.api_pids[0]);
     kill_9(stack, |env| env.gateway_pids[0]);
-    limit_descriptors(stack.pid(), before.1.try_into().unwrap());
     let env = stack.env();
     let (api, gateway) = (env.api_urls[0].clone(), env.gateway_ws_urls[0].clone());
     until_ready(place, &env.admin_urls[0]).await;
