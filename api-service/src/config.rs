@@ -326,6 +326,14 @@ pub fn revoke(mut env: Env) -> Result<(DatabaseConfig, AuditKey, i64), BadEnv> {
     read.ok_or_else(|| env.mistakes())
 }
 
+/// Reads how long a token may live, in seconds.
+///
+/// # Errors
+/// [`BadEnv`]
+pub fn max_lifetime(mut env: Env) -> Result<i64, BadEnv> {
+    settings::read_max_lifetime(&mut env).ok_or_else(|| env.mistakes())
+}
+
 /// Reads what `audit verify` needs: the database, every key that a row may have been made with, and what opens messages, when
 /// that is set.
 ///

@@ -122,10 +122,7 @@ pub struct Entry {
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
-            Target::Token(TokenHash(hash)) => {
-                let hash = hash.iter().fold(String::with_capacity(32), |text, byte| format!("{text}{byte:02x}"));
-                write!(f, "t {hash}")
-            }
+            Target::Token(TokenHash(hash)) => write!(f, "t {:032x}", u128::from_be_bytes(*hash)),
             Target::Subject { sub, issued_before } => write!(f, "s {sub} {issued_before}"),
             Target::Everyone { issued_before } => write!(f, "e {issued_before}"),
         }?;
@@ -147,15 +144,11 @@ impl FromStr for Entry {
         let mut part = || parts.next().ok_or(InvalidEntry);
         let target = match part()? {
             "t" => {
-                let text = part()?.as_bytes();
-                let mut hash = [0; 16];
-                if text.len() != 32 {
+                let text = part()?;
+                if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     return Err(InvalidEntry);
                 }
-                for (byte, digits) in hash.iter_mut().zip(text.chunks(2)) {
-                    let digits = std::str::from_utf8(digits).map_err(|_| InvalidEntry)?;
-                    *byte = u8::from_str_radix(digits, 16).map_err(|_| InvalidEntry)?;
-                }
+                let hash = u128::from_str_radix(text, 16).map_err(|_| InvalidEntry)?.to_be_bytes();
                 Target::Token(TokenHash(hash))
             }
             "s" => Target::Subject { sub: part()?.parse().map_err(|_| InvalidEntry)?, issued_before: number(part()?)? },

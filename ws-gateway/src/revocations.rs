@@ -107,7 +107,7 @@ impl Revoked {
                     );
                 }
                 Ok(Look::NoCopy) => {
-                    tracing::debug!("Redis holds no copy of the revocations; those that are known stand")
+                    tracing::debug!("Redis holds no copy of the revocations; those that are known stand");
                 }
                 Err(error) if !is_quiet => {
                     logged_at = Some(Instant::now());

@@ -42,8 +42,9 @@ impl History {
         self.read_at
     }
 
-    /// Takes note of rows that were read, in their order.
+    /// Takes note of rows that were read, in their order. Until [`complete`](Self::complete) there may be more.
     pub(super) fn add(&mut self, rows: Vec<(Position, Entry)>) {
+        self.is_complete = self.is_complete && rows.is_empty();
         for (position, entry) in rows {
             self.newest = position;
             self.recent.push_back((position, entry));
@@ -131,6 +132,9 @@ mod tests {
         let begun = Instant::now();
         history.complete(begun);
         assert!(history.is_complete());
+        history.add(rows(3..=3));
+        assert!(!history.is_complete(), "there may be more");
+        history.complete(begun);
         history.restart();
         assert!(!history.is_complete());
         assert_eq!(history.read_at(), Some(begun));

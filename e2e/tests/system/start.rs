@@ -104,6 +104,31 @@ fn an_issuer_that_does_not_answer_is_waited_for_and_then_named() {
     }
 }
 
+#[test]
+fn keys_on_this_machine_are_not_asked_for_through_a_proxy() {
+    use std::io::{Read, Write};
+    let rsa = Issuer::new(Algorithm::RS256, "k1");
+    let set = serde_json::json!({"keys": [rsa.jwk()]}).to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/jwks", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for tcp in listener.incoming() {
+            let mut tcp = tcp.unwrap();
+            let _request = tcp.read(&mut [0; 4096]);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", set.len());
+            let _gone = tcp.write_all(format!("{head}{set}").as_bytes());
+        }
+    });
+    // Nobody is there: whoever asks a proxy gets no keys.
+    let proxy = "http://127.0.0.1:1";
+    let proxies = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    for service in SERVICES {
+        let mut env: Vec<(&str, &str)> = proxies.iter().map(|name| (*name, proxy)).collect();
+        env.push(("JWKS_URL", &url));
+        assert!(starts(service, &env), "{service}");
+    }
+}
+
 /// Settings that a service lists in its help.
 fn listed(service: &str) -> Vec<String> {
     let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf();

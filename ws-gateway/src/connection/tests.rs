@@ -154,6 +154,7 @@ fn gateway(frames: &'static str) -> Arc<Gateway> {
         room: Arc::new(Semaphore::new(1)),
         limits: Limits::new(&config),
         handshakes: Arc::new(Semaphore::new(1)),
+        max_handshakes: 1,
         traces: None,
         started: Instant::now(),
         shutdown: Shutdown::new(),

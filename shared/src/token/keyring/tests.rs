@@ -131,6 +131,29 @@ async fn what_cannot_be_read_leaves_the_keys_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_caught_half_written_is_read_again_as_soon_as_any_other() {
+    let [old, new] = ["old", "new"].map(|kid| Issuer::new(Algorithm::ES256, kid));
+    let file = File::new("half", &set([&old]));
+    let shutdown = Shutdown::new();
+    let rules = rules("JWKS_FILE", file.0.to_str().unwrap());
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let tokens = tokens(&rules, &shutdown).await;
+    file.write("{");
+    let failed = r#"token_key_readings_total{outcome="failed"} 1"#;
+    while !recorder.handle().render().contains(failed) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    file.write(&set([&new]));
+    let written = Instant::now();
+    while tokens.verify(&new.sign(&claims())).is_err() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(written.elapsed() < Duration::from_secs(6), "{:?}", written.elapsed());
+    shutdown.begin();
+}
+
+#[tokio::test]
 async fn keys_of_a_url_are_rotated_without_a_gap_and_strangers_do_not_hammer_it() {
     let (old, new) = (Issuer::new(Algorithm::ES256, "old"), Issuer::new(Algorithm::EdDSA, "new"));
     let mut server = Server::start(ok(&old.set())).await;

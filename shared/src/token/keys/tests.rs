@@ -56,6 +56,21 @@ fn what_is_for_something_else_is_left_out() {
 }
 
 #[test]
+fn an_ed25519_key_under_which_anybody_can_sign_is_refused() {
+    let jwk = Issuer::new(Algorithm::EdDSA, "k1").jwk();
+    for point in SMALL_ORDER {
+        for sign in [0, 0x80] {
+            let mut point = point;
+            point[31] |= sign;
+            let member = changed(jwk.clone(), "x", json!(URL_SAFE_NO_PAD.encode(point)));
+            assert_eq!(refused(&member), Unusable::Malformed, "{member}");
+        }
+    }
+    assert_eq!(SMALL_ORDER[0], [0; 32]);
+    assert!(Key::read(&jwk).is_ok());
+}
+
+#[test]
 fn what_should_not_be_in_a_set_is_refused() {
     let rsa = Issuer::new(Algorithm::RS256, "k1").jwk();
     let ec = Issuer::new(Algorithm::ES256, "k1").jwk();
