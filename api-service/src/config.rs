@@ -517,8 +517,8 @@ mod tests {
     #[test]
     fn four_settings_are_enough() {
         let env = Env::from_fn(|name| match name {
-            "JWT_SECRET" => Some("x".repeat(32)),
-            "AUDIT_KEY" => Some("y".repeat(32)),
+            "JWT_SECRET" => Some("8f2d1c9e0fb2a84c7790d36b1f8e2a4c".to_owned()),
+            "AUDIT_KEY" => Some("b7e23ec29af22b0b4e41da31e868d572".to_owned()),
             "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
             "REDIS_URL" => Some("redis://localhost".to_owned()),
             _ => None,
@@ -526,7 +526,7 @@ mod tests {
         let config = serve(env).unwrap();
         assert_eq!(config.listen.port(), 8081);
         assert!(config.demonstration.is_none(), "nobody is anybody, unless somebody says so");
-        assert!(!format!("{config:?}").contains("xxxx"));
+        assert!(!format!("{config:?}").contains("8f2d1c9e"));
     }
 
     #[test]
@@ -535,7 +535,7 @@ mod tests {
             Env::from_fn(move |name| match name {
                 "MODE" => Some(mode.to_owned()),
                 "JWT_SECRET" => Some("development-5d1c9e0fb2a84c7790d36b1f8e2a4c09".to_owned()),
-                "AUDIT_KEY" => Some("y".repeat(32)),
+                "AUDIT_KEY" => Some("b7e23ec29af22b0b4e41da31e868d572".to_owned()),
                 "ALLOWED_ORIGINS" => Some("*".to_owned()),
                 "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
                 "REDIS_URL" => Some("redis://localhost".to_owned()),
@@ -565,8 +565,8 @@ mod tests {
                 "AUDIT_KEYS_OLD" => Some(old.to_owned()),
                 "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
                 "REDIS_URL" => Some("redis://localhost".to_owned()),
-                "CONTENT_KEYS" => Some("a:YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=".to_owned()),
-                "RELAY_KEYS" => Some("b:YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=".to_owned()),
+                "CONTENT_KEYS" => Some("a:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned()),
+                "RELAY_KEYS" => Some("b:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=".to_owned()),
                 _ => None,
             })
         };
