@@ -210,6 +210,11 @@ for (const by of [-3_600_000, -60_000, 60_000, 86_400_000]) {
     });
     const conversation = chat.conversation(PATIENT);
     await clock.advance(20_000);
+    conversation.typing();
+    clock.set(by);
+    await clock.advance(2_100);
+    conversation.typing();
+    assert.equal(server.live[0].sent.filter(({ type }) => type === "typing").length, 2);
     server.live[0].give = () => {};
     clock.set(by);
     await clock.advance(50_000);
@@ -247,6 +252,23 @@ test("a page that is seldom let run keeps a living line, and what came meanwhile
     await clock.advance(0);
   }
   assert.deepEqual([conversation.state, conversation.messages.length, server.handshakes.length], ["live", 30, 1]);
+});
+
+test("an answer that is late because the page was not let run does not cost the line", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  const [socket] = server.live;
+  let isHeldUp = true;
+  const { give } = Object.getPrototypeOf(socket);
+  socket.give = (frame) => { if (!isHeldUp) give.call(socket, frame); };
+  while (socket.sent.at(-1)?.type !== "ping") await clock.advance(1_000);
+  clock.stall(60_000); // the answer is there, but so is the end of the wait for it, which comes first
+  await clock.advance(0);
+  isHeldUp = false;
+  socket.give({ type: "pong" });
+  await clock.advance(60_000);
+  assert.deepEqual([conversation.state, server.handshakes.length], ["live", 1]);
 });
 
 test("whoever calls for haste again and again does not hide that the line is dead", async () => {

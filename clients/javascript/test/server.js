@@ -31,6 +31,7 @@ export const PAGES = [
   (status) => ({ status, headers: { "Content-Type": "application/problem+json" }, text: `{"type":"about:blank","title":"Blocked","status":${status},"detail":"not for you"}` }),
   (status) => ({ status, headers: { "Content-Type": "application/problem+json" }, text: '{"title":"Blocked","status":299,"request_id":"x"}' }),
   (status) => ({ status, headers: {}, text: "" }),
+  (status) => ({ status, headers: { "Content-Type": "application/json" }, text: JSON.stringify({ type: "about:blank", title: "Blocked", status, detail: "not for you", request_id: "x" }) }),
 ];
 
 export class FakeServer {
