@@ -114,11 +114,11 @@ export class Credentials {
     return since < 0 ? this.#betweenMs : Math.max(this.#betweenMs - since, 0);
   }
 
-  /** A token that came on its own. @param {string} given */
+  /** A token that came on its own. The same one again says that it is good: what waits is tried. @param {string} given */
   set(given) {
     const token = this.#checked(given);
-    if (token === this.#token) return;
-    this.#take(token);
+    if (token !== this.#token) this.#take(token);
+    else this.#arrived?.(token);
     this.#release();
   }
 

@@ -60,6 +60,21 @@ test("a page that answers `unauthorized` with one refused token after the other 
   assert.ok(server.requests.length - length < 100, `${server.requests.length - length} requests`);
 });
 
+test("the same token given again after a refusal that has passed: what waits is tried at once", async () => {
+  const { clock, server, chat, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  server.refusedTokens.add(token(DOCTOR));
+  server.cutAll(4401);
+  const sent = conversation.send("waits");
+  await clock.advance(300_000);
+  assert.equal(conversation.state, "refused");
+  server.refusedTokens.clear();
+  chat.setToken(token(DOCTOR));
+  await clock.advance(500);
+  assert.deepEqual([conversation.state, (await sent).status], ["live", "sent"]);
+});
+
 test("a gateway that takes no token while the API takes all does not make a loop", async () => {
   const { asked, give } = source();
   const { clock, server, open } = await world({ chat: { token: give } });

@@ -34,7 +34,7 @@ export class Credentials {
      * @param {string} used
      */
     renewalDelay(used: string): number;
-    /** A token that came on its own. @param {string} given */
+    /** A token that came on its own. The same one again says that it is good: what waits is tried. @param {string} given */
     set(given: string): void;
     /** The server has answered to it. @param {string} token */
     accepted(token: string): void;

@@ -33,11 +33,11 @@ test("send, deliver, read, type: both sides see it", async (t) => {
   const { doctor, patient } = pair();
   const [mine, theirs] = [(await client(t, doctor)).conversation(patient), (await client(t, patient)).conversation(doctor)];
   await Promise.all([live(mine), live(theirs)]);
-  theirs.typing();
-  await until(mine, "typing", () => mine.peerTyping);
   const sent = await mine.send("Hello patient!");
   assert.equal(sent.seq, 1);
   await until(mine, "delivered", () => mine.messages[0].status === "delivered");
+  theirs.typing(); // which nobody hears of before the first message
+  await until(mine, "typing", () => mine.peerTyping);
   assert.deepEqual(texts(theirs), ["Hello patient!"]);
   await theirs.markRead();
   await until(mine, "read", () => mine.messages[0].status === "read");
