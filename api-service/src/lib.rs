@@ -7,7 +7,7 @@
 //! - [`writer`]: batches sends into transactions
 //! - [`store`]: SQL, the only place that names tokio-postgres
 //! - [`vault`]: keys of content at rest; [`keys`]: what operators do with them
-//! - [`outbox`]: publishes what was committed, at least once
+//! - [`outbox`]: publishes what was committed, at least once; [`outbox_commands`]: what operators do with what it set aside
 //! - [`publisher`]: the queue in front of it, and Redis behind it
 //! - [`presence`]: who is online, as the gateways have written it down
 //! - [`stream`]: takes from the gateways [`acks`], [`socket_events`] for the trail, and [`questions`] about who may know of whom
@@ -31,6 +31,7 @@ pub mod keys;
 pub mod limits;
 pub mod meters;
 pub mod outbox;
+pub mod outbox_commands;
 pub mod presence;
 pub mod publisher;
 pub mod questions;

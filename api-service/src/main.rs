@@ -8,7 +8,7 @@ use std::time::Duration;
 use api_service::domain::revoke::{check, describe};
 use api_service::store::Filter;
 use api_service::vault::Vault;
-use api_service::{Listeners, ServeError, api, audit_commands, config, keys, meters, run, store};
+use api_service::{Listeners, ServeError, api, audit_commands, config, keys, meters, outbox_commands, run, store};
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::audit::{Action, Entry, Who};
 use shared::env::{BadEnv, EX_USAGE, Env};
@@ -82,6 +82,9 @@ enum Command {
         #[command(subcommand)]
         task: KeyTask,
     },
+    /// Events that could not be published and were set aside (needs DATABASE_URL, and AUDIT_KEY or JWT_SECRET)
+    #[command(subcommand)]
+    Outbox(OutboxCommand),
     /// Ask the service on ADMIN_ADDR whether it lives; for container health checks
     Alive,
     /// Verify or export the audit trail (needs DATABASE_URL and AUDIT_KEY)
@@ -103,6 +106,21 @@ enum KeyTask {
     },
     /// Encrypt the messages that were written before encryption was switched on
     Encrypt,
+}
+
+#[derive(Subcommand)]
+enum OutboxCommand {
+    /// Print them, one a line: id, reason, times, location, conversation, kind, ids of messages; never content
+    List,
+    /// Publish them again, once their cause is mended: those of these ids, or all
+    Retry {
+        /// Ids, as `list` prints them
+        #[arg(required_unless_present = "all")]
+        ids: Vec<i64>,
+        /// All of them
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -171,6 +189,8 @@ fn main() -> ExitCode {
         Command::Audit(AuditCommand::Export { location, participant, from, to }) => {
             export(&Filter { location, participant, from, to })
         }
+        Command::Outbox(OutboxCommand::List) => list_failed(),
+        Command::Outbox(OutboxCommand::Retry { ids, all }) => retry_failed(if all { None } else { Some(&ids) }),
         Command::Openapi => {
             print!("{}", api::spec_yaml());
             Ok(())
@@ -280,6 +300,22 @@ async fn export(filter: &Filter) -> Result<(), ServeError> {
         0 => Ok(()),
         refused => Err(format!("{refused} rows do not verify and were left out; run `audit verify`").into()),
     }
+}
+
+#[tokio::main]
+async fn list_failed() -> Result<(), ServeError> {
+    let (database, key) = config::audited(Env::of_process())?;
+    let count = outbox_commands::list(&store::Store::new(&database, key)?, std::io::stdout().lock()).await?;
+    eprintln!("{count} rows");
+    Ok(())
+}
+
+#[tokio::main]
+async fn retry_failed(ids: Option<&[i64]>) -> Result<(), ServeError> {
+    let (database, key) = config::audited(Env::of_process())?;
+    let count = outbox_commands::retry(&store::Store::new(&database, key)?, ids).await?;
+    println!("{count} rows wait to be published; a row that still cannot be rebuilt is set aside again");
+    Ok(())
 }
 
 fn print_token(sub: &PersonId, role: Role, locations: &[LocationId], ttl: u64) -> Result<(), ServeError> {

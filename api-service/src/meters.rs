@@ -7,7 +7,7 @@ use shared::telemetry::Kind::{Counter, Gauge, Histogram};
 use shared::telemetry::{LOG_LINES_DROPPED, Meter};
 
 use crate::state::State;
-use crate::store::Class;
+use crate::store::{Class, REASONS};
 
 /// All of them.
 pub const METERS: &[Meter] = &[
@@ -43,8 +43,18 @@ pub const METERS: &[Meter] = &[
     Meter::new(Gauge, "outbox_events", "events that wait in the outbox"),
     Meter::new(Gauge, "outbox_age_seconds", "age of the oldest of them"),
     Meter::new(Gauge, "outbox_behind", "1 while Redis does not take events"),
+    Meter::new(Gauge, "outbox_failed", "rows of the outbox that cannot be rebuilt"),
+    Meter::new(Counter, "outbox_failed_total", "rows of the outbox that were set aside because they cannot be rebuilt")
+        .by("reason", REASONS),
+    Meter::new(Gauge, "publish_set_aside", "conversations and nodes of Redis whose events are refused")
+        .by("what", &["conversation", "node"]),
+    Meter::new(Counter, "publish_refusals_total", "times that a conversation or a node was set aside")
+        .by("what", &["conversation", "node"]),
+    Meter::new(Counter, "set_aside_overflows_total", "refusals that found no room to be kept in mind"),
     Meter::new(Counter, "events_too_early_total", "attempts to publish a message before its predecessor"),
     Meter::new(Counter, "inbox_rows_published_total", "rows of inboxes handed to Redis"),
+    Meter::new(Counter, "inbox_rows_failed_total", "rows of inboxes that were left out")
+        .by("cause", &["redis", "unreadable"]),
     Meter::new(
         Counter,
         "inbox_queue_overflows_total",
@@ -52,6 +62,16 @@ pub const METERS: &[Meter] = &[
     ),
     Meter::new(Counter, "settle_queue_overflows_total", "published batches that will be published once more"),
     Meter::new(Gauge, "outbox_settling", "published batches whose rows are kept for a moment"),
+    Meter::new(Counter, "stream_entries_unreadable_total", "entries of streams that were no text, or no entry of ours")
+        .by("stream", &["acks", "audit", "questions"]),
+    Meter::new(Counter, "redis_keys_moved_total", "keys under names of ours that were of another type, and were moved")
+        .by("key", &["event_log", "acks", "audit", "questions", "presence"]),
+    Meter::new(
+        Counter,
+        "stream_consumers_removed_total",
+        "consumers of dead instances that were removed from a stream's group",
+    )
+    .by("stream", &["acks", "audit", "questions"]),
     Meter::new(Counter, "receipts_applied_total", "receipts from gateways"),
     Meter::new(Counter, "receipts_dropped_total", "receipts that could not be applied"),
     Meter::new(Counter, "audit_entries_total", "entries of the audit trail about reads and refusals"),

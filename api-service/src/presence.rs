@@ -6,8 +6,8 @@ use bytes::Bytes;
 use fred::prelude::*;
 use fred::types::scripts::Script;
 use futures_util::future::try_join_all;
-use shared::channel::Topology;
 use shared::channel::presence::{Names, WHO_IS_ONLINE};
+use shared::channel::{RENAME_WRONG_TYPE, Topology, moved_suffix};
 use shared::ids::LocationId;
 use shared::participant::Participant;
 use shared::presence::{Notice, Presence, Question};
@@ -25,14 +25,16 @@ pub struct Everybody {
     client: Client,
     who: Script,
     tell: Script,
+    rename: Script,
 }
 
 impl Everybody {
     /// Asks and tells through this Redis.
     #[must_use]
     pub fn new(client: Client, topology: Topology) -> Self {
-        let [who, tell] = [WHO_IS_ONLINE, topology.publish_ephemeral_script()].map(Script::from_lua);
-        Self { client, who, tell }
+        let [who, tell, rename] =
+            [WHO_IS_ONLINE, topology.publish_ephemeral_script(), RENAME_WRONG_TYPE].map(Script::from_lua);
+        Self { client, who, tell, rename }
     }
 
     /// Each one's presence, in their order.
@@ -44,8 +46,20 @@ impl Everybody {
             return Ok(Vec::new());
         }
         let names = Names::of(location);
-        let keys = [names.leases()].into_iter().chain(people.iter().map(|who| names.person(who))).collect();
-        let answer: Vec<i64> = run(&self.client, &self.who, keys, Vec::new()).await?;
+        let keys: Vec<String> =
+            [names.leases()].into_iter().chain(people.iter().map(|who| names.person(who))).collect();
+        let answer: Vec<i64> = match run(&self.client, &self.who, Vec::clone(&keys), Vec::new()).await {
+            // Of another type, one key would hide a whole list: it is moved out of the way, and gateways write anew what it was.
+            Err(error) if error.details().contains("WRONGTYPE") => {
+                let types = std::iter::once("zset").chain(std::iter::repeat("hash")).take(keys.len());
+                let args = types.map(Bytes::from).chain([moved_suffix().into()]).collect();
+                let moved: Vec<String> = run(&self.client, &self.rename, keys.clone(), args).await?;
+                metrics::counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
+                tracing::error!(keys = ?moved, "keys of presence were of another type and are moved");
+                run(&self.client, &self.who, keys, Vec::new()).await?
+            }
+            done => done?,
+        };
         Ok(answer.chunks_exact(3).map(|of| Presence::read(of[0], of[1])).collect())
     }
 

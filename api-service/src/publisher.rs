@@ -1,6 +1,8 @@
 //! Publishing events to Redis. The queue in memory is the fast path; what it cannot take is in the outbox anyway.
 
 mod inbox_rows;
+mod outcome;
+mod recovery;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use shared::channel::{self, Channel, Topology};
 use shared::publication::{Manner, Publication};
 use shared::relay_keys::RelayKeys;
@@ -22,6 +25,8 @@ use crate::redis;
 use crate::store::{OutboxEntry, OutboxEvent};
 
 pub use inbox_rows::InboxRow;
+pub use outcome::{Outcome, Reach, Refusal};
+pub use recovery::{Node, NodeMap};
 
 /// Events that may wait for Redis in memory.
 const QUEUE: usize = 10_000;
@@ -125,6 +130,8 @@ pub struct Broker {
     script: Script,
     listening: Script,
     show: Script,
+    rename: Script,
+    map: Mutex<NodeMap>,
     log: LogConfig,
     relay_keys: RelayKeys,
 }
@@ -133,17 +140,18 @@ impl Broker {
     /// Publishes through `client`, keeping logs as `log` says, messages sealed if `relay_keys` has a key for that.
     #[must_use]
     pub fn new(client: Client, topology: Topology, log: LogConfig, relay_keys: RelayKeys) -> Self {
-        let [script, listening, show] =
-            [topology.publish_script(), channel::LISTENING, topology.show_script()].map(Script::from_lua);
-        Self { client, topology, script, listening, show, log, relay_keys }
+        let [script, listening, show, rename] =
+            [topology.publish_script(), channel::LISTENING, topology.show_script(), channel::RENAME_WRONG_TYPE]
+                .map(Script::from_lua);
+        Self { client, topology, script, listening, show, rename, map: Mutex::default(), log, relay_keys }
     }
 
-    /// Publishes events, those of one conversation in order. Returns for each whether it is out; one that is not came
-    /// before another instance has published the message that it follows, and can be tried again.
+    /// Publishes events, those of one conversation in order, and says of each what became of it. What Redis refuses of one
+    /// conversation, or of one node, keeps nothing else from being published.
     ///
     /// # Errors
-    /// When Redis did not take all of them. Some may be published, so publishing again may double them.
-    pub async fn publish(&self, events: &[Due<'_>]) -> Result<Vec<bool>, Error> {
+    /// When a single Redis does not answer. Some events may be published, so publishing again may double them.
+    pub async fn publish(&self, events: &[Due<'_>]) -> Result<Vec<Outcome>, Error> {
         let began = Instant::now();
         let published = self.publish_all(events).await;
         if published.is_ok() {
@@ -153,7 +161,7 @@ impl Broker {
         published
     }
 
-    async fn publish_all(&self, events: &[Due<'_>]) -> Result<Vec<bool>, Error> {
+    async fn publish_all(&self, events: &[Due<'_>]) -> Result<Vec<Outcome>, Error> {
         if self.topology == Topology::Cluster {
             return self.by_conversation(events).await;
         }
@@ -168,7 +176,7 @@ impl Broker {
     }
 
     /// Commands that are handed to the client together leave together, in order.
-    async fn pipeline(&self, events: &[Due<'_>]) -> Result<Vec<bool>, Error> {
+    async fn pipeline(&self, events: &[Due<'_>]) -> Result<Vec<Outcome>, Error> {
         let publish = |events: &[Due<'_>]| {
             let publication = self.publication(events);
             async move {
@@ -177,40 +185,70 @@ impl Broker {
             }
         };
         let mut out = Vec::with_capacity(events.len());
-        for cursors in join_all(events.chunks(SCRIPT).map(publish)).await {
-            out.extend(cursors?.iter().map(Option::is_some));
+        for (some, cursors) in events.chunks(SCRIPT).zip(join_all(events.chunks(SCRIPT).map(publish)).await) {
+            match cursors {
+                Ok(cursors) => out.extend(cursors.iter().map(|cursor| Outcome::read(cursor.as_deref()))),
+                Err(error) if !outcome::is_answer(&error) || error.details().starts_with("NOSCRIPT") => {
+                    return Err(error);
+                }
+                Err(error) => match Refusal::from(&error) {
+                    refusal @ Refusal { reach: Reach::Node, .. } => {
+                        out.extend(some.iter().map(|_| Outcome::Refused(refusal.clone())));
+                    }
+                    // Nobody knows how far the script came: one by one, and only what the logs do not hold.
+                    Refusal { reach: Reach::Conversation, .. } => {
+                        let again: Vec<Due<'_>> = some.iter().map(|(event, _)| (*event, Manner::Again)).collect();
+                        out.extend(self.by_conversation(&again).await?);
+                    }
+                },
+            }
         }
         Ok(out)
     }
 
     /// Conversations side by side, and in each of them one event after the other: an event that is redirected would be
     /// overtaken by those that were sent behind it.
-    async fn by_conversation(&self, events: &[Due<'_>]) -> Result<Vec<bool>, Error> {
+    async fn by_conversation(&self, events: &[Due<'_>]) -> Result<Vec<Outcome>, Error> {
         let mut conversations: HashMap<&Channel, Vec<(usize, Due<'_>)>> = HashMap::new();
         for (place, due) in events.iter().enumerate() {
             conversations.entry(&due.0.channel).or_default().push((place, *due));
         }
-        let mut out = vec![false; events.len()];
+        let mut out = vec![Outcome::TooEarly; events.len()];
         for published in join_all(conversations.into_values().map(|events| self.in_order(events))).await {
-            for (place, is_out) in published? {
-                out[place] = is_out;
+            for (place, outcome) in published? {
+                out[place] = outcome;
             }
         }
         Ok(out)
     }
 
-    async fn in_order(&self, events: Vec<(usize, Due<'_>)>) -> Result<Vec<(usize, bool)>, Error> {
+    /// The events of one conversation, up to the first that is refused; those behind it are refused with it.
+    async fn in_order(&self, events: Vec<(usize, Due<'_>)>) -> Result<Vec<(usize, Outcome)>, Error> {
         let mut out = Vec::with_capacity(events.len());
+        let mut refused = None;
         for (place, due) in events {
-            out.push((place, self.publish_one(due).await?));
+            let outcome = match &refused {
+                Some(refusal) => Outcome::Refused(Refusal::clone(refusal)),
+                None => match self.publish_one(due).await {
+                    Ok(outcome) => outcome,
+                    Err(error) if self.topology == Topology::Single && !outcome::is_answer(&error) => {
+                        return Err(error);
+                    }
+                    Err(error) => Outcome::Refused(Refusal::from(&error)),
+                },
+            };
+            if let Outcome::Refused(refusal) = &outcome {
+                refused = Some(refusal.clone());
+            }
+            out.push((place, outcome));
         }
         Ok(out)
     }
 
-    async fn publish_one(&self, due: Due<'_>) -> Result<bool, Error> {
+    async fn publish_one(&self, due: Due<'_>) -> Result<Outcome, Error> {
         let (log, args) = self.publication(&[due])?.into_parts();
         let cursors: Vec<Option<String>> = self.run(&self.script, log, args).await?;
-        Ok(cursors.first().is_some_and(Option::is_some))
+        Ok(Outcome::read(cursors.first().and_then(Option::as_deref)))
     }
 
     async fn run<T: FromValue>(&self, script: &Script, keys: Vec<String>, args: Vec<Bytes>) -> Result<T, Error> {

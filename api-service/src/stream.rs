@@ -1,22 +1,28 @@
 //! Takes from Redis what gateways have to say, in batches. Each entry is taken at least once: whoever takes must bear to be told
-//! twice. An instance that dies in the middle costs nothing: another claims what it left.
+//! twice. An instance that dies in the middle costs nothing: another claims what it left, and then removes its consumer.
 //! Entries that cannot be taken hold up no others ([`division`]).
+//!
+//! Whoever can write to Redis can add anything to a stream. What is no entry of ours is counted and removed, and ends nothing.
 
 mod division;
+mod entries;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use fred::error::ErrorKind;
 use fred::prelude::*;
-use fred::types::streams::XReadResponse;
-use shared::channel::{API_GROUP, ENTRY_FIELD};
+use fred::types::scripts::Script;
+use shared::channel::{API_GROUP, FORGET_CONSUMERS, RENAME_WRONG_TYPE, moved_suffix};
+use shared::repeated::Repeated;
 use shared::shutdown::Shutdown;
 use tokio::time::{Instant, sleep};
 
-use crate::redis::Connected;
+use crate::redis::{self, Connected};
 use crate::store::StoreError;
+use entries::{Entry, claimed, read};
 
 /// Entries in one transaction.
 const BATCH: u64 = 500;
@@ -31,7 +37,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How long a command of this task's own client may take: [`BLOCK`], and then some.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(4);
 
-type Entries = Vec<(String, HashMap<String, String>)>;
+/// How often to look for consumers of dead instances, and how long they must have been silent.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 
 /// What becomes of entries.
 pub trait Taker: Send + 'static {
@@ -62,7 +70,9 @@ pub trait Taker: Send + 'static {
 pub async fn run<T: Taker>(redis: Connected, taker: T, shutdown: Shutdown) {
     let client = redis.client.clone();
     let consumer = uuid::Uuid::now_v7().to_string();
-    Reader { redis, client, consumer, taker, shutdown }.run().await;
+    let [forget, rename] = [FORGET_CONSUMERS, RENAME_WRONG_TYPE].map(Script::from_lua);
+    let unreadable = Repeated::default();
+    Reader { redis, client, consumer, taker, shutdown, forget, rename, unreadable }.run().await;
 }
 
 struct Reader<T> {
@@ -71,14 +81,22 @@ struct Reader<T> {
     consumer: String,
     taker: T,
     shutdown: Shutdown,
+    forget: Script,
+    rename: Script,
+    unreadable: Repeated,
 }
 
 impl<T: Taker> Reader<T> {
     async fn run(mut self) {
         let mut claim_at = Instant::now();
+        let mut forget_at = Instant::now() + FORGET_EVERY;
         // What an answer held that never arrived is this consumer's own, and would have to wait until it could be claimed.
         let mut missed = false;
         while !self.shutdown.has_begun() {
+            if Instant::now() >= forget_at {
+                forget_at = Instant::now() + FORGET_EVERY;
+                self.forget_consumers().await;
+            }
             let entries = if missed {
                 let entries = self.pending().await;
                 missed = !matches!(&entries, Ok(entries) if entries.is_empty());
@@ -114,6 +132,9 @@ impl<T: Taker> Reader<T> {
             tracing::info!(stream = T::STREAM, created = created.is_ok(), "the group that reads a stream was missing");
             return;
         }
+        if error.details().starts_with("WRONGTYPE") && self.clear_name().await {
+            return;
+        }
         tracing::debug!(stream = T::STREAM, error = error.details(), "no entries from Redis");
         let (redis, shutdown) = (&mut self.redis, &self.shutdown);
         let recovering = async {
@@ -131,36 +152,77 @@ impl<T: Taker> Reader<T> {
         }
     }
 
-    async fn read(&self) -> Result<Entries, Error> {
+    /// Something that is no stream stands under the stream's name: gateways cannot add to it, and nobody can read. It is
+    /// moved, not removed: it may be somebody's. Returns whether that was done.
+    async fn clear_name(&self) -> bool {
+        let args = vec![Bytes::from_static(b"stream"), moved_suffix().into()];
+        match redis::run::<Vec<String>>(&self.client, &self.rename, vec![T::STREAM.to_owned()], args).await {
+            Ok(moved) => {
+                tracing::error!(
+                    key = T::STREAM,
+                    moved = !moved.is_empty(),
+                    "a key of Redis was no stream and is moved"
+                );
+                metrics::counter!("redis_keys_moved_total", "key" => T::STREAM).increment(moved.len() as u64);
+                !moved.is_empty()
+            }
+            Err(error) => {
+                if let Some(times) = self.unreadable.happened(1) {
+                    tracing::error!(key = T::STREAM, times, error = error.details(), "a key of Redis is no stream");
+                }
+                false
+            }
+        }
+    }
+
+    /// Removes consumers that hold nothing and have been silent for long: their instances are dead. One that only stood still
+    /// is there again with its next command.
+    async fn forget_consumers(&self) {
+        let silent = FORGOTTEN_AFTER.as_millis().to_string();
+        let args = [API_GROUP.to_owned(), silent].map(Bytes::from).to_vec();
+        // Without the stream or the group there is none.
+        if let Ok(count) = redis::run::<u64>(&self.client, &self.forget, vec![T::STREAM.to_owned()], args).await {
+            metrics::counter!("stream_consumers_removed_total", "stream" => T::STREAM).increment(count);
+        }
+    }
+
+    async fn read(&self) -> Result<Vec<Entry>, Error> {
         let block = u64::try_from(BLOCK.as_millis()).ok();
-        let read = self.client.xreadgroup_map(API_GROUP, &*self.consumer, Some(BATCH), block, false, T::STREAM, ">");
-        entries(read.await?)
+        let answer: Value =
+            self.client.xreadgroup(API_GROUP, &*self.consumer, Some(BATCH), block, false, T::STREAM, ">").await?;
+        Ok(read(answer))
     }
 
     /// What was handed to this consumer and is not confirmed.
-    async fn pending(&self) -> Result<Entries, Error> {
-        let read = self.client.xreadgroup_map(API_GROUP, &*self.consumer, Some(BATCH), None, false, T::STREAM, "0");
-        entries(read.await?)
+    async fn pending(&self) -> Result<Vec<Entry>, Error> {
+        let answer: Value =
+            self.client.xreadgroup(API_GROUP, &*self.consumer, Some(BATCH), None, false, T::STREAM, "0").await?;
+        Ok(read(answer))
     }
 
-    async fn claim(&self) -> Result<Entries, Error> {
+    async fn claim(&self) -> Result<Vec<Entry>, Error> {
         let idle = u64::try_from(CLAIM_IDLE.as_millis()).unwrap_or(u64::MAX);
-        let claim =
-            self.client.xautoclaim_values(T::STREAM, API_GROUP, &*self.consumer, idle, "0-0", Some(BATCH), false);
-        let (_, entries) = claim.await?;
-        Ok(entries)
+        let answer: Value =
+            self.client.xautoclaim(T::STREAM, API_GROUP, &*self.consumer, idle, "0-0", Some(BATCH), false).await?;
+        Ok(claimed(answer))
     }
 
     /// Takes entries, as often as it needs, then confirms them.
-    async fn take(&self, entries: &Entries) -> Result<(), Error> {
-        let said = entries.iter().filter_map(|(id, fields)| Some((id.as_str(), T::decode(fields.get(ENTRY_FIELD)?)?)));
+    async fn take(&self, entries: &[Entry]) -> Result<(), Error> {
+        let said = entries.iter().filter_map(|entry| Some((entry.id.as_str(), T::decode(entry.text()?)?)));
         let (ids_of_said, said): (Vec<&str>, Vec<T::Entry>) = said.unzip();
-        let unreadable = entries.len() - said.len();
+        let unreadable = (entries.len() - said.len()) as u64;
         if unreadable > 0 {
-            tracing::error!(stream = T::STREAM, unreadable, "entries that nobody can read");
-            metrics::counter!(T::DROPPED).increment(unreadable as u64);
+            metrics::counter!("stream_entries_unreadable_total", "stream" => T::STREAM).increment(unreadable);
+            metrics::counter!(T::DROPPED).increment(unreadable);
+            if let Some(times) = self.unreadable.happened(unreadable) {
+                tracing::error!(stream = T::STREAM, times, "entries that nobody can read were removed");
+            }
         }
         let taken = loop {
+            if said.is_empty() {
+                break division::Taken::default();
+            }
             match division::take(&self.taker, &said).await {
                 Ok(taken) => break taken,
                 Err(error) => {
@@ -178,7 +240,7 @@ impl<T: Taker> Reader<T> {
         metrics::counter!(T::TAKEN).increment((said.len() - taken.never - taken.later.len()) as u64);
         // What is left for later stays unconfirmed, and is claimed when it has been left alone for a while.
         let later: HashSet<&str> = taken.later.iter().filter_map(|place| ids_of_said.get(*place).copied()).collect();
-        let ids: Vec<&str> = entries.iter().map(|(id, _)| id.as_str()).filter(|id| !later.contains(id)).collect();
+        let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).filter(|id| !later.contains(id)).collect();
         if ids.is_empty() {
             return Ok(());
         }
@@ -187,8 +249,4 @@ impl<T: Taker> Reader<T> {
         let _: () = pipeline.xdel(T::STREAM, ids).await?;
         pipeline.all().await
     }
-}
-
-fn entries(response: XReadResponse<String, String, String, String>) -> Result<Entries, Error> {
-    Ok(response.into_values().flatten().collect())
 }

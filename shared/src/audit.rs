@@ -116,6 +116,10 @@ actions! {
     Revoke = "revoke",
     /// The trail was exported.
     Export = "export",
+    /// Rows of the outbox that were set aside were listed.
+    OutboxList = "outbox.list",
+    /// They were told to be published again.
+    OutboxRetry = "outbox.retry",
     /// Another operation of the HTTP interface.
     Request = "request",
     /// Entries that could not be kept; `times` says how many.

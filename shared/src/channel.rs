@@ -56,6 +56,18 @@ impl Channel {
         format!("{}:{conversation}", self.0)
     }
 
+    /// Where a node of Redis is tried whether it takes anything: a key in the channel's slot.
+    #[must_use]
+    pub fn probe(&self) -> String {
+        format!("{}:probe", self.0)
+    }
+
+    /// The location and the conversation, of a conversation's channel: for logs.
+    #[must_use]
+    pub fn conversation(&self) -> Option<(&str, &str)> {
+        self.0.strip_prefix("chat:{")?.strip_suffix('}')?.split_once(':')
+    }
+
     /// The channel's name.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -141,21 +153,26 @@ macro_rules! publish {
     ($publish:literal, $count:literal) => {
         concat!(
             r#"
-local call, sub, max = redis.call, string.sub, math.max
-local cursors = {}
+local call, pcall, sub, max = redis.call, redis.pcall, string.sub, math.max
+local cursors, failed = {}, {}
 for i, log in ipairs(KEYS) do
     local at = 7 * i - 4
     local kind, header, rest, channel = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
     local seq, manner, request = tonumber(ARGV[at + 4]), ARGV[at + 5], ARGV[at + 6]
-    local last = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-    local is_first = not last and call('EXISTS', log) == 1
+    local newest = failed[log] or pcall('XREVRANGE', log, '+', '-', 'COUNT', 1)
+    local last = newest[1]
+    local is_first = not last and not newest.err and call('EXISTS', log) == 1
     if is_first then
         local info = call('XINFO', 'STREAM', log)
         local marker
         for j = 1, #info, 2 do if info[j] == 'last-generated-id' then marker = info[j + 1] end end
-        call('XSETID', log, '0-0')
-        call('XADD', log, marker, 's', '', 't', '', 'h', '', 'b', '')
-        last = {marker, {'s', '', 't', '', 'h', '', 'b', ''}}
+        local set = pcall('XSETID', log, '0-0')
+        if set.err then
+            newest = set
+        else
+            call('XADD', log, marker, 's', '', 't', '', 'h', '', 'b', '')
+            last = {marker, {'s', '', 't', '', 'h', '', 'b', ''}}
+        end
     end
     local known = last and tonumber(last[2][2]) or 0
     local is_held = false
@@ -165,7 +182,10 @@ for i, log in ipairs(KEYS) do
             is_held = is_held or fields[4] == kind and fields[6] == header and (header ~= '' or fields[8] == rest)
         end
     end
-    if is_held or not last and call('PUBSUB', '"#,
+    if newest.err then
+        failed[log] = newest
+        cursors[i] = '!' .. newest.err
+    elseif is_held or not last and call('PUBSUB', '"#,
             $count,
             r#"', channel)[2] == 0 then
         cursors[i] = ''
@@ -174,15 +194,20 @@ for i, log in ipairs(KEYS) do
     else
         local previous = last and last[1] or '-'
         seq = max(seq, known)
-        local id = call('XADD', log, 'MAXLEN', '=', ARGV[1], '*', 's', seq, 't', kind, 'h', header, 'b', rest)
-        if is_first or sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
-        local place = id .. ' ' .. previous
-        if header ~= '' then place = place .. ' ' .. header end
-        if request ~= '' then place = place .. '\t' .. request end
-        call('"#,
+        local id = pcall('XADD', log, 'MAXLEN', '=', ARGV[1], '*', 's', seq, 't', kind, 'h', header, 'b', rest)
+        if type(id) == 'table' then
+            failed[log] = id
+            cursors[i] = '!' .. id.err
+        else
+            if is_first or sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
+            local place = id .. ' ' .. previous
+            if header ~= '' then place = place .. ' ' .. header end
+            if request ~= '' then place = place .. '\t' .. request end
+            call('"#,
             $publish,
             r#"', channel, place .. '\n{"type":"' .. kind .. '","cursor":"' .. id .. '",' .. rest)
-        cursors[i] = id
+            cursors[i] = id
+        end
     end
 end
 return cursors
@@ -204,9 +229,9 @@ macro_rules! show {
 local shown = 0
 for i, key in ipairs(KEYS) do
     local at = 3 * i - 1
-    local last = redis.call('GET', key)
-    if not last or tonumber(last) < tonumber(ARGV[at + 1]) then
-        redis.call('SET', key, ARGV[at + 1], 'PX', ARGV[1])
+    local last = tonumber(redis.pcall('GET', key))
+    if not last or last < tonumber(ARGV[at + 1]) then
+        redis.pcall('SET', key, ARGV[at + 1], 'PX', ARGV[1])
         redis.call('"#,
             $publish,
             r#"', ARGV[at], ARGV[at + 2])
@@ -231,7 +256,8 @@ impl Topology {
     ///
     /// Keys and arguments: see [`crate::publication::Publication`]. Keys are logs, and not channels: in a slot that is
     /// being migrated a Cluster refuses what names a key that exists beside one that does not. Returns for each event its
-    /// cursor, nothing (`''`) where nobody needs it or the log holds it already, and nil for what came too early.
+    /// cursor, nothing (`''`) where nobody needs it or the log holds it already, nil for what came too early, and `!` with
+    /// Redis's error where the log does not take it. Such an error ends nothing but the rest of that conversation.
     #[must_use]
     pub const fn publish_script(self) -> &'static str {
         match self {
@@ -241,7 +267,8 @@ impl Topology {
     }
 
     /// A script that publishes rows of inboxes. Many instances publish rows of one conversation, in any order: what is not
-    /// newer than what was published last is left out, so that the last row on a channel is always the newest.
+    /// newer than what was published last is left out, so that the last row on a channel is always the newest. A version that
+    /// cannot be read or kept (another type, no memory) keeps no row from its inbox.
     ///
     /// Keys and arguments: see [`crate::inbox_rows::InboxRows`]. Returns how many were published.
     #[must_use]
@@ -262,6 +289,47 @@ impl Topology {
             Self::Cluster => "return redis.call('SPUBLISH', KEYS[1], ARGV[1])",
         }
     }
+}
+
+/// A script that moves keys out of the way that have another type than they should: somebody has put something else under a
+/// name of ours, and nothing works with that name until it is gone. Nothing is deleted.
+///
+/// Keys: any in one slot. Arguments: the type of each (`stream`, `hash`, `zset`, `set`), and behind them the suffix of the new
+/// names. Returns the names that were moved.
+pub const RENAME_WRONG_TYPE: &str = r"
+local moved = {}
+for i, key in ipairs(KEYS) do
+    local found = redis.call('TYPE', key).ok
+    if found ~= 'none' and found ~= ARGV[i] then
+        local name = string.find(key, '{', 1, true) and key or '{' .. key .. '}'
+        redis.call('RENAME', key, name .. ARGV[#KEYS + 1])
+        moved[#moved + 1] = key
+    end
+end
+return moved
+";
+
+/// A script that removes consumers of a group that hold no entry and have asked for none for a while.
+///
+/// Keys: the stream. Arguments: the group, and for how many milliseconds a consumer must have been silent. Returns how many.
+/// In one step with the look, so that no consumer goes with what it was given meanwhile.
+pub const FORGET_CONSUMERS: &str = r"
+local removed = 0
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    local of = {}
+    for i = 1, #consumer, 2 do of[consumer[i]] = consumer[i + 1] end
+    if of.pending == 0 and of.idle > tonumber(ARGV[2]) then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], of.name)
+        removed = removed + 1
+    end
+end
+return removed
+";
+
+/// What [`RENAME_WRONG_TYPE`] adds to a name: no two moves meet.
+#[must_use]
+pub fn moved_suffix() -> String {
+    format!(":moved:{}", uuid::Uuid::now_v7())
 }
 
 /// A script that adds entries to [`ACKS`] or [`QUESTIONS`]. One call for many, because a command costs its sender more than

@@ -55,6 +55,7 @@ pub mod publication;
 pub mod receipt;
 pub mod redacted;
 pub mod relay_keys;
+pub mod repeated;
 pub mod request;
 pub mod revocation;
 pub mod seal;

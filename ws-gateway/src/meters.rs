@@ -100,6 +100,9 @@ pub(crate) const METERS: &[Meter] = &[
         .by("kind", &["handshakes", "handshakes_of_participant", "address", "failures", "typing"]),
     Meter::new(Counter, "gateway_unreadable_events_total", "events that could not be opened")
         .by("cause", &["unknown_key", "refused"]),
+    Meter::new(Counter, "gateway_malformed_events_total", "what came on a channel or stood in a log and was no event"),
+    Meter::new(Counter, "redis_keys_moved_total", "keys under names of ours that were of another type, and were moved")
+        .by("key", &["event_log", "presence"]),
     Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),
     Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
         .by("outcome", &["changed", "failed"]),

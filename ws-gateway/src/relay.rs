@@ -195,8 +195,7 @@ fn pass_on(hub: &Hub, unsealing: &Unsealing, everybody: &Everybody, channel: &st
         }
         // The log may open; if it does not either, there is a `resync`.
         Err(Unusable::Sealed) => hub.lost(channel),
-        // Never its content.
-        Err(Unusable::Invalid(error)) => tracing::error!(channel, %error, "ignored what came on a channel"),
+        Err(Unusable::Invalid(_)) => unsealing.malformed(channel),
     }
 }
 

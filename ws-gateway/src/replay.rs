@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::types::Value;
 use fred::types::scripts::Script;
+use fred::types::{FromValue, Value};
+use metrics::counter;
 use shared::channel::{self, Channel};
 use shared::event::{self, Addressed, Cursor};
 use shared::ids::MessageId;
@@ -71,6 +72,7 @@ pub struct Logs {
     tail: Script,
     since: Script,
     receipts: Script,
+    rename: Script,
     lives: Lives,
     limit_bytes: usize,
     unsealing: Arc<Unsealing>,
@@ -82,9 +84,10 @@ impl Logs {
     /// would not fit into a socket's queue.
     #[must_use]
     pub fn new(client: Client, lives: Lives, limit_bytes: usize, unsealing: Arc<Unsealing>) -> Self {
-        let [tail, since, receipts] = [channel::TAIL, channel::SINCE, channel::RECEIPTS].map(Script::from_lua);
+        let [tail, since, receipts, rename] =
+            [channel::TAIL, channel::SINCE, channel::RECEIPTS, channel::RENAME_WRONG_TYPE].map(Script::from_lua);
         let reading = Arc::new(Semaphore::new(READ_AT_ONCE));
-        Self { client, tail, since, receipts, lives, limit_bytes, unsealing, reading }
+        Self { client, tail, since, receipts, rename, lives, limit_bytes, unsealing, reading }
     }
 
     /// The newest entry, or the marker that opened the log. Opens a log where there is none, and prolongs its life.
@@ -94,8 +97,24 @@ impl Logs {
     pub async fn tail(&self, channel: &Channel) -> Result<Cursor, ReplayError> {
         let millis = |life: Duration| Value::from(i64::try_from(life.as_millis()).unwrap_or(i64::MAX));
         let lives = [millis(self.lives.with_events), millis(self.lives.with_marker_alone)];
-        let id: String = run(&self.client, &self.tail, channel.log(), &lives).await?;
+        let id: String = self.ask(channel, &self.tail, &lives).await?;
         id.parse().map_err(|_| ReplayError::NotALog)
+    }
+
+    /// Asks a conversation's log. A key of another type that stands in its place is moved out of the way: nobody could join that
+    /// conversation, and its sockets would never catch up.
+    async fn ask<T: FromValue>(&self, channel: &Channel, script: &Script, arguments: &[Value]) -> Result<T, Error> {
+        match run(&self.client, script, channel.log(), arguments).await {
+            Err(error) if error.details().starts_with("WRONGTYPE") => {
+                let moving = [Value::from("stream"), channel::moved_suffix().into()];
+                let _moved: Value = run(&self.client, &self.rename, channel.log(), &moving).await?;
+                counter!("redis_keys_moved_total", "key" => "event_log").increment(1);
+                let (location, conversation) = channel.conversation().unwrap_or_default();
+                tracing::error!(location, conversation, "a key that was no event log was moved out of its place");
+                run(&self.client, script, channel.log(), arguments).await
+            }
+            done => done,
+        }
     }
 
     /// Everything after `cursor`; `None` when the log does not hold `cursor` any more, too much follows it, or what does
@@ -112,17 +131,23 @@ impl Logs {
             // From the last one seen: its being there is the proof that nothing is missing behind it.
             let left = self.limit_bytes.saturating_sub(bytes);
             let arguments = [last.to_string(), PAGE.to_string(), left.to_string()].map(Value::from);
-            let page: Value = run(&self.client, &self.since, channel.log(), &arguments).await?;
+            let page: Value = self.ask(channel, &self.since, &arguments).await?;
             let Value::Array(values) = page else { return Ok(None) };
             for entry in values.chunks(1 + channel::LOG_FIELDS.len()) {
-                let previous = last;
-                let [id, kind, header, rest] = parts(entry)?;
-                last = text(id)?.parse().map_err(|_| ReplayError::NotALog)?;
-                let event = match self.unsealing.logged(channel, [last, previous], text(kind)?, text(header)?, rest) {
+                // What is no event may stand where one should: what was missed cannot be known.
+                let Some((id, kind, header, rest)) = parts(entry) else {
+                    self.unsealing.malformed(channel.as_str());
+                    return Ok(None);
+                };
+                let previous = std::mem::replace(&mut last, id);
+                let event = match self.unsealing.logged(channel, [last, previous], kind, header, rest) {
                     Ok(Some(event)) => event,
                     Ok(None) => continue,
                     Err(Unusable::Sealed) => return Ok(None),
-                    Err(Unusable::Invalid(_)) => return Err(ReplayError::NotALog),
+                    Err(Unusable::Invalid(_)) => {
+                        self.unsealing.malformed(channel.as_str());
+                        return Ok(None);
+                    }
                 };
                 let delivery = Delivery::new(event);
                 bytes += delivery.frame().len();
@@ -166,18 +191,16 @@ impl Logs {
         cursor: Cursor,
         to: &Participant,
     ) -> Result<Vec<MessageId>, ReplayError> {
-        let newest: Vec<String> =
-            run(&self.client, &self.receipts, channel.log(), &[LOOK_BACK.to_string().into()]).await?;
+        let newest: Vec<Value> = self.ask(channel, &self.receipts, &[LOOK_BACK.to_string().into()]).await?;
         let mut received = HashSet::new();
         let mut unproven = Vec::new();
         // From the newest on: receipts stand behind what they tell of.
         for entry in newest.chunks_exact(3) {
-            let [id, header, receipt] = entry else { continue };
-            match &**receipt {
+            // What is no event proves nothing.
+            let [Some(id), Some(header), Some(receipt)] = [0, 1, 2].map(|n| text(&entry[n])) else { continue };
+            match receipt {
                 "" if id.parse::<Cursor>().map_err(|_| ReplayError::NotALog)? > cursor => {}
-                receipt if !receipt.is_empty() => {
-                    received.extend(event::receipt_ids(receipt).map_err(|_| ReplayError::NotALog)?);
-                }
+                receipt if !receipt.is_empty() => received.extend(event::receipt_ids(receipt).unwrap_or_default()),
                 _ => {
                     if let Ok(Addressed { to: receiver, message_id }) = header.parse()
                         && receiver == *to
@@ -203,15 +226,12 @@ impl Logs {
     }
 }
 
-/// An entry's id, type, header and rest. The rest is no text when it is sealed.
-fn parts(entry: &[Value]) -> Result<[&[u8]; 4], ReplayError> {
-    let [id, kind, header, rest] = entry else { return Err(ReplayError::NotALog) };
-    match [id, kind, header, rest].map(Value::as_bytes) {
-        [Some(id), Some(kind), Some(header), Some(rest)] => Ok([id, kind, header, rest]),
-        _ => Err(ReplayError::NotALog),
-    }
+/// An entry's id, type, header and rest; `None` when it is no entry of ours. The rest is no text when it is sealed.
+fn parts(entry: &[Value]) -> Option<(Cursor, &str, &str, &[u8])> {
+    let [id, kind, header, rest] = entry else { return None };
+    Some((text(id)?.parse().ok()?, text(kind)?, text(header)?, rest.as_bytes()?))
 }
 
-fn text(bytes: &[u8]) -> Result<&str, ReplayError> {
-    std::str::from_utf8(bytes).map_err(|_| ReplayError::NotALog)
+fn text(value: &Value) -> Option<&str> {
+    std::str::from_utf8(value.as_bytes()?).ok()
 }

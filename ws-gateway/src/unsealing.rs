@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use shared::channel::Channel;
 use shared::event::{Cursor, Event, InvalidEvent};
 use shared::relay_keys::{RelayKeys, Unreadable};
+use shared::repeated::Repeated;
 
 /// Between two lines of the log about it: with a key that is missing, every event is one.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -19,6 +20,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 pub struct Unsealing {
     keys: RelayKeys,
     told_at: Mutex<Option<Instant>>,
+    malformed: Repeated,
 }
 
 /// What came in place of an event that can be passed on.
@@ -34,7 +36,7 @@ impl Unsealing {
     /// Opens with these keys.
     #[must_use]
     pub fn new(keys: RelayKeys) -> Self {
-        Self { keys, told_at: Mutex::default() }
+        Self { keys, ..Self::default() }
     }
 
     /// What came on a channel.
@@ -59,6 +61,14 @@ impl Unsealing {
     ) -> Result<Option<Event<'static>>, Unusable> {
         let channel = channel.as_str();
         self.keys.logged(channel, places, kind, header, rest).map_err(|why| self.refuse(channel, &why))
+    }
+
+    /// Counts what came on a channel or stood in a log and is no event, and says so now and then: never its content.
+    pub fn malformed(&self, channel: &str) {
+        counter!("gateway_malformed_events_total").increment(1);
+        if let Some(times) = self.malformed.happened(1) {
+            tracing::error!(channel, times, "ignored what is no event");
+        }
     }
 
     fn refuse(&self, channel: &str, why: &Unreadable) -> Unusable {

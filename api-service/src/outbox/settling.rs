@@ -2,11 +2,14 @@
 //! seconds later, and so had the time to pass it on to their replicas.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::Outbox;
 use crate::redis::Health;
 use crate::store::Store;
 
@@ -30,34 +33,72 @@ pub(super) struct Published {
     pub(super) noted: bool,
 }
 
-/// Notes what was published and forgets what has settled, until nobody publishes any more and all of it has. A few times a
-/// second, everything at once: what a crash leaves unnoted is found in the log when it is published again.
-pub(super) async fn run(store: Store, mut published: mpsc::Receiver<Published>, health: watch::Receiver<Health>) {
-    let mut settling: VecDeque<Published> = VecDeque::new();
-    let mut news: Vec<i64> = Vec::new();
-    let mut looks = interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut fresh = Vec::new();
-    let mut closed_at: Option<Instant> = None;
-    while closed_at.is_none_or(|at| !settling.is_empty() && at.elapsed() < LAST_LOOKS) {
-        tokio::select! {
-            count = published.recv_many(&mut fresh, QUEUE), if closed_at.is_none() => {
-                if count == 0 {
-                    closed_at = Some(Instant::now());
+/// Notes and forgets.
+pub(super) struct Settling {
+    store: Store,
+    health: watch::Receiver<Health>,
+    wants_catch_up: Arc<AtomicBool>,
+}
+
+impl Settling {
+    pub(super) fn new(outbox: &Outbox) -> Self {
+        let (store, health) = (outbox.store.clone(), outbox.health.clone());
+        Self { store, health, wants_catch_up: outbox.wants_catch_up.clone() }
+    }
+
+    /// Notes what was published and forgets what has settled, until nobody publishes any more and all of it has. A few times a
+    /// second, everything at once: what a crash leaves unnoted is found in the log when it is published again.
+    pub(super) async fn run(self, mut published: mpsc::Receiver<Published>) {
+        let mut settling: VecDeque<Published> = VecDeque::new();
+        let mut news: Vec<(u64, Instant, Vec<i64>)> = Vec::new();
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut fresh = Vec::new();
+        let mut closed_at: Option<Instant> = None;
+        while closed_at.is_none_or(|at| !settling.is_empty() && at.elapsed() < LAST_LOOKS) {
+            tokio::select! {
+                count = published.recv_many(&mut fresh, QUEUE), if closed_at.is_none() => {
+                    if count == 0 {
+                        closed_at = Some(Instant::now());
+                    }
+                    let unnoted = fresh.iter().filter(|batch| !batch.noted);
+                    news.extend(unnoted.map(|batch| (batch.connection, batch.at, batch.ids.clone())));
+                    settling.extend(fresh.drain(..));
                 }
-                news.extend(fresh.iter().filter(|batch| !batch.noted).flat_map(|batch| &batch.ids));
-                settling.extend(fresh.drain(..));
-            }
-            _ = looks.tick() => {
-                let settled = take_settled(&mut settling, *health.borrow());
-                metrics::gauge!("outbox_settling").set(settling.len() as f64);
-                if !(news.is_empty() && settled.is_empty()) && store.settle(&news, &settled).await.is_err() {
-                    tracing::debug!("published events stay in the outbox and will be published again");
+                _ = looks.tick() => {
+                    let health = *self.health.borrow();
+                    let settled = take_settled(&mut settling, health);
+                    metrics::gauge!("outbox_settling").set(settling.len() as f64);
+                    let noted = to_note(std::mem::take(&mut news), health);
+                    self.settle(health, &noted, &settled).await;
                 }
-                news.clear();
             }
         }
     }
+
+    async fn settle(&self, health: Health, noted: &[(i64, f64)], settled: &[i64]) {
+        if noted.is_empty() && settled.is_empty() {
+            return;
+        }
+        if self.store.settle(noted, settled).await.is_err() {
+            tracing::debug!("published events stay in the outbox and will be published again");
+        }
+        // The connection has broken meanwhile, and whoever looked for what it took may have looked before this was noted.
+        if self.health.borrow().connection != health.connection && !noted.is_empty() {
+            let ids: Vec<i64> = noted.iter().map(|(id, _)| *id).collect();
+            if let Err(error) = self.store.unsettle_these(&ids).await {
+                tracing::warn!(%error, "what Redis may have lost is published again later");
+            }
+            self.wants_catch_up.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// What the present connection has taken, each entry with its age in seconds. What an old one took is not noted: it waits in
+/// the outbox, from which it is published again at once.
+fn to_note(news: Vec<(u64, Instant, Vec<i64>)>, health: Health) -> Vec<(i64, f64)> {
+    let present = news.into_iter().filter(|(connection, ..)| *connection == health.connection);
+    present.flat_map(|(_, at, ids)| ids.into_iter().map(move |id| (id, at.elapsed().as_secs_f64()))).collect()
 }
 
 /// Those that have settled. Those of a connection that is gone are let go: they are published again, and come back.
@@ -94,6 +135,14 @@ mod tests {
         assert_eq!(settled(seconds(1)), [0_i64; 0]);
         assert_eq!(settled(seconds(2)), [1]);
         assert_eq!(settled(seconds(9)), [2]);
+    }
+
+    #[tokio::test]
+    async fn what_a_lost_connection_took_a_moment_ago_is_not_noted_as_published() {
+        let now = Instant::now();
+        let health = Health { connection: 1, since: now, proven: now };
+        let noted = to_note(vec![(0, now, vec![1, 2]), (1, now, vec![3])], health);
+        assert_eq!(noted.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3]);
     }
 
     #[tokio::test]

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand};
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use shared::channel::{Channel, Topology};
 use shared::ids::ConversationId;
 use shared::inbox_rows::InboxRows;
 
+use super::outcome::is_answer;
 use super::{Broker, SCRIPT};
 
 /// Channels in one question; each takes Redis 50 ns.
@@ -31,17 +32,22 @@ pub struct InboxRow {
 }
 
 impl Broker {
-    /// Those of the channels that a gateway listens to.
+    /// Those of the channels that a gateway listens to. In a cluster a channel whose node does not answer counts as one that
+    /// nobody listens to: its sockets have lost that node as well, and load their inboxes when it is back.
     ///
     /// # Errors
-    /// When Redis did not say so of all.
+    /// When a single Redis did not say so of all.
     pub async fn listened(&self, channels: Vec<Channel>) -> Result<HashSet<Channel>, Error> {
         let asked = match self.topology {
             Topology::Single => {
                 try_join_all(channels.chunks(CHANNELS).map(|some| self.listeners(some))).await?.concat()
             }
             // Of a node that does not serve its slot any more nobody hears anything; a script is sent on to the one that does.
-            Topology::Cluster => try_join_all(channels.iter().map(|channel| self.listeners_there(channel))).await?,
+            Topology::Cluster => {
+                let asked = join_all(channels.iter().map(|channel| self.listeners_there(channel))).await;
+                count_failed(asked.iter().filter(|asked| asked.is_err()).count());
+                asked.into_iter().map(|listeners| listeners.unwrap_or(0)).collect()
+            }
         };
         let listened = channels.into_iter().zip(asked).filter(|(_, listeners)| *listeners > 0);
         Ok(listened.map(|(channel, _)| channel).collect())
@@ -60,10 +66,11 @@ impl Broker {
         self.run(&self.listening, vec![name.to_owned()], vec![Bytes::copy_from_slice(name.as_bytes())]).await
     }
 
-    /// Publishes rows, but for those that are not newer than what their inboxes got last. Returns how many.
+    /// Publishes rows, but for those that are not newer than what their inboxes got last. Returns how many. A row that is
+    /// refused alone is counted and left out: the next change of its conversation shows it.
     ///
     /// # Errors
-    /// When Redis did not take all of them. Whatever is published again will be known there.
+    /// When a single Redis did not answer. Whatever is published again will be known there.
     pub async fn show(&self, rows: &[InboxRow]) -> Result<u64, Error> {
         let show = async |rows: &[InboxRow]| {
             let mut shown = InboxRows::default();
@@ -76,6 +83,28 @@ impl Broker {
         };
         // In a cluster each inbox is on a node of its own.
         let at_once = if self.topology == Topology::Cluster { 1 } else { SCRIPT };
-        Ok(try_join_all(rows.chunks(at_once).map(show)).await?.into_iter().sum())
+        let mut count = 0;
+        for (some, shown) in rows.chunks(at_once).zip(join_all(rows.chunks(at_once).map(show)).await) {
+            match shown {
+                Ok(shown) => count += shown,
+                Err(error) if self.topology == Topology::Single && !is_answer(&error) => return Err(error),
+                Err(_) if some.len() == 1 => count_failed(1),
+                // One by one: a row that is refused takes no other with it.
+                Err(_) => {
+                    for shown in join_all(some.chunks(1).map(show)).await {
+                        match shown {
+                            Ok(shown) => count += shown,
+                            Err(error) if !is_answer(&error) => return Err(error),
+                            Err(_) => count_failed(1),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(count)
     }
+}
+
+fn count_failed(rows: usize) {
+    metrics::counter!("inbox_rows_failed_total", "cause" => "redis").increment(rows as u64);
 }

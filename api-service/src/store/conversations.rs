@@ -152,13 +152,14 @@ pub(super) async fn standing(
     let opening = data_keys::opening(client, vault, &rows).await?;
     let mut standing = Vec::with_capacity(rows.len());
     for row in &rows {
-        let last_message = match messages::message(row, &opening) {
+        let last_message = match messages::readable(row, &opening) {
             Ok(message) => message,
-            Err(error @ StoreError::Unreadable(_)) => {
+            // Whatever is wrong with it concerns this conversation alone, and nobody must wait for it.
+            Err(error) => {
                 tracing::error!(%error, "a row of an inbox is not published");
+                metrics::counter!("inbox_rows_failed_total", "cause" => "unreadable").increment(1);
                 continue;
             }
-            Err(error) => return Err(error),
         };
         let unread = [row.try_get("user_unread")?, row.try_get("other_unread")?];
         standing.push(inbox::Standing { last_message, unread, last_activity_at: row.try_get("last_activity_at")? });

@@ -11,6 +11,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("messages", "select, insert, update"),
     ("revocations", "select, insert"),
     ("outbox", "select, insert, update, delete"),
+    ("outbox_relay", "select, update"),
     ("audit_chains", "select, insert, update"),
     ("audit_log", "select, insert"),
     ("data_keys", "select, insert"),

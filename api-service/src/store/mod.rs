@@ -32,7 +32,7 @@ pub use error::StoreError;
 pub use grants::Role;
 pub use master_keys::WrongKeys;
 pub use migrate::migrate;
-pub use outbox::{OutboxEntry, OutboxEvent};
+pub use outbox::{Depth, FailedRow, OutboxEntry, OutboxEvent, REASONS, Relayed};
 pub use pools::{Class, PoolState};
 pub use recorded::Unsent;
 pub use revocations::{Position, Revoked};

@@ -14,6 +14,7 @@ mod presence;
 mod redis;
 mod revocations;
 mod services;
+mod set_aside;
 mod stalled_log;
 
 use std::time::Duration;

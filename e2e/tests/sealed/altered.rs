@@ -46,10 +46,15 @@ async fn a_text_that_was_moved_to_another_message_is_shown_to_nobody_and_holds_n
         ),
     );
     until("the outbox is empty", async || {
-        let waiting = format!("select count(*) from outbox where published_at is null and created_at < '{since}'");
+        let waiting = format!(
+            "select count(*) from outbox where published_at is null and failed_at is null and created_at < '{since}'"
+        );
         sql(&env, &waiting) == "0"
     })
     .await;
+    let aside =
+        format!("select failed_reason from outbox where failed_at is not null and message_ids = array['{to}'::uuid]");
+    assert_eq!(sql(&env, &aside), "content_refused", "it is set aside, for an operator");
 }
 
 #[tokio::test]

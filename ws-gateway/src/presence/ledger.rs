@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::types::Value;
 use fred::types::scripts::Script;
-use shared::channel::Topology;
+use fred::types::{FromValue, Value};
+use metrics::counter;
 use shared::channel::presence::{Names, SEEN_KEPT_MILLIS, WHO_IS_ONLINE, WRITTEN_KEPT_MILLIS};
+use shared::channel::{self, Topology};
 use shared::ids::LocationId;
 use shared::presence::Presence;
 
 use super::people::Change;
 use super::watched::Look;
 use crate::redis::run;
+
+/// Types of a location's keys that come before those of persons: leases, and the people of a gateway.
+const OWN: &[&str] = &["zset", "set"];
 
 /// A location, and the name under which this gateway's people are written down there.
 pub(super) struct Name {
@@ -29,15 +33,17 @@ pub(super) struct Ledger {
     change: Script,
     prolong: Script,
     who: Script,
+    rename: Script,
     /// For how long a lease is given.
     lease: Duration,
 }
 
 impl Ledger {
     pub(super) fn new(client: Client, topology: Topology, lease: Duration) -> Self {
-        let [change, prolong, who] =
-            [topology.presence_script(), topology.lease_script(), WHO_IS_ONLINE].map(Script::from_lua);
-        Self { client, gateway: uuid::Uuid::now_v7().simple().to_string(), change, prolong, who, lease }
+        let [change, prolong, who, rename] =
+            [topology.presence_script(), topology.lease_script(), WHO_IS_ONLINE, channel::RENAME_WRONG_TYPE]
+                .map(Script::from_lua);
+        Self { client, gateway: uuid::Uuid::now_v7().simple().to_string(), change, prolong, who, rename, lease }
     }
 
     /// What [`Topology::presence_script`] and [`Topology::lease_script`] take first.
@@ -54,6 +60,28 @@ impl Ledger {
         (names, keys, arguments.into_iter().map(Value::from).collect())
     }
 
+    /// Runs a script on keys of the `types`, and hashes behind them. A key of another type, which would stop a whole location,
+    /// is moved out of the way; what it should hold is written anew.
+    async fn ask<T: FromValue>(
+        &self,
+        script: &Script,
+        types: &[&'static str],
+        keys: Vec<String>,
+        arguments: &[Value],
+    ) -> Result<T, Error> {
+        match run(&self.client, script, keys.clone(), arguments).await {
+            Err(error) if error.details().contains("WRONGTYPE") => {
+                let types = types.iter().copied().chain(std::iter::repeat("hash")).take(keys.len());
+                let moving: Vec<Value> = types.map(Value::from).chain([channel::moved_suffix().into()]).collect();
+                let moved: Vec<String> = run(&self.client, &self.rename, keys.clone(), &moving).await?;
+                counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
+                tracing::error!(keys = ?moved, "keys of presence were of another type and are moved");
+                run(&self.client, script, keys, arguments).await
+            }
+            done => done,
+        }
+    }
+
     /// Somebody has come or gone.
     pub(super) async fn change(&self, name: &Name, changes: &[Change]) -> Result<(), Error> {
         let (names, mut keys, mut arguments) = self.beginning(name, self.lease);
@@ -62,7 +90,7 @@ impl Ledger {
             arguments.push(who.to_string().into());
             arguments.push(left.map_or(String::new(), |left| left.elapsed().as_millis().to_string()).into());
         }
-        run::<Value>(&self.client, &self.change, keys, &arguments).await.map(drop)
+        self.ask::<Value>(&self.change, OWN, keys, &arguments).await.map(drop)
     }
 
     /// This gateway lives, for `lease` from now on. Sends away at most `sweep` of those whose gateway does not. Returns how many
@@ -70,7 +98,7 @@ impl Ledger {
     pub(super) async fn prolong(&self, name: &Name, lease: Duration, sweep: usize) -> Result<(usize, usize), Error> {
         let (_, keys, mut arguments) = self.beginning(name, lease);
         arguments.push(sweep.to_string().into());
-        run(&self.client, &self.prolong, keys, &arguments).await
+        self.ask(&self.prolong, OWN, keys, &arguments).await
     }
 
     /// Everybody's presence, and for how long it has been so.
@@ -82,7 +110,7 @@ impl Ledger {
         let names = Names::of(location);
         let keys: Vec<_> =
             [names.leases()].into_iter().chain(looks.iter().map(|look| names.person(&look.who))).collect();
-        let answer: Vec<i64> = run(&self.client, &self.who, keys, &[]).await?;
+        let answer: Vec<i64> = self.ask(&self.who, &OWN[..1], keys, &[]).await?;
         let seen = answer.chunks_exact(3).map(|of| {
             let lasts = u64::try_from(of[2]).ok().map(Duration::from_millis);
             (Presence::read(of[0], of[1]), lasts)

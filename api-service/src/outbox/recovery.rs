@@ -1,0 +1,77 @@
+//! Tries again what Redis has refused, beside everything else: a dead node costs these tries their time, and nothing else.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use super::Outbox;
+use super::set_aside::{Try, Unit};
+
+/// Between two looks at what is due.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a cluster is asked who serves what: it decides which conversations are set aside together.
+const READ_MAP_EVERY: Duration = Duration::from_secs(1);
+/// Tried at a time.
+const AT_ONCE: usize = 256;
+
+impl Outbox {
+    /// Tries what was refused, for ever.
+    pub(super) async fn recover(&self) {
+        let mut read_map_at = Instant::now();
+        loop {
+            if Instant::now() >= read_map_at {
+                read_map_at = Instant::now() + READ_MAP_EVERY;
+                self.broker.read_map().await;
+            }
+            sleep(LOOK_EVERY).await;
+            if !self.set_aside.is_any() {
+                continue;
+            }
+            let mut due = self.set_aside.due(Instant::now());
+            due.truncate(AT_ONCE);
+            if due.is_empty() {
+                continue;
+            }
+            let tried = join_all(due.iter().map(|one| self.is_taken_again(one))).await;
+            // What was deferred goes first, and in order.
+            let is_resumed = tried.contains(&true)
+                && match self.store.resume_deferred(None).await {
+                    Ok(_) => true,
+                    Err(error) => {
+                        tracing::debug!(%error, "what was deferred cannot be published yet");
+                        false
+                    }
+                };
+            for (one, is_taken) in due.iter().zip(tried) {
+                match is_taken && is_resumed {
+                    true => self.set_aside.is_over(&one.unit),
+                    false => self.set_aside.is_not_over(&one.unit),
+                }
+            }
+        }
+    }
+
+    async fn is_taken_again(&self, one: &Try) -> bool {
+        match &one.unit {
+            Unit::Node(_) => self.broker.probe(&one.channel).await.is_ok(),
+            // Of another type: it stands where the log should be, and is moved out of the way. Of any other refusal nobody knows
+            // more until an event is tried.
+            Unit::Conversation(channel) if one.refusal.is_wrong_type() => match self.broker.clear_log(channel).await {
+                Ok(was_there) => {
+                    if was_there {
+                        let (location, conversation) = channel.conversation().unwrap_or_default();
+                        tracing::error!(
+                            location,
+                            conversation,
+                            "a key that was no event log was moved out of its place"
+                        );
+                    }
+                    true
+                }
+                Err(_) => false,
+            },
+            Unit::Conversation(_) => true,
+        }
+    }
+}

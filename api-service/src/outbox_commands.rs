@@ -1,0 +1,91 @@
+//! `outbox list` and `outbox retry`: what an operator asks of the rows that were set aside. Both are on record in the audit
+//! trail. Neither reads any content.
+
+use std::io::{BufWriter, Write};
+
+use shared::audit::{Action, Entry};
+use shared::timestamp::timestamp;
+
+use crate::ServeError;
+use crate::audit_commands::operator;
+use crate::store::{FailedRow, Store};
+
+/// Rows in memory.
+const PAGE: i64 = 1_000;
+/// Ids that an audit row names.
+const NAMED: usize = 20;
+
+/// Prints the rows that were set aside, oldest first. Returns their number.
+///
+/// # Errors
+/// When the database does not answer or the output ends.
+pub async fn list(store: &Store, output: impl Write) -> Result<usize, ServeError> {
+    store.record(&[Entry::new(operator(), Action::OutboxList, 200)]).await?;
+    let mut output = BufWriter::new(output);
+    let (mut behind, mut count) = (i64::MIN, 0);
+    loop {
+        let rows = store.failed_rows(behind, PAGE).await?;
+        let Some(last) = rows.last() else { break };
+        behind = last.id;
+        count += rows.len();
+        for row in &rows {
+            writeln!(output, "{}", line(row))?;
+        }
+    }
+    output.flush()?;
+    Ok(count)
+}
+
+/// Has rows that were set aside published again: these, or all. Returns how many there were.
+///
+/// # Errors
+/// When the database does not answer; nothing has changed then.
+pub async fn retry(store: &Store, ids: Option<&[i64]>) -> Result<u64, ServeError> {
+    let mut entry = Entry::new(operator(), Action::OutboxRetry, 200);
+    entry.detail = Some(match ids {
+        None => "all".to_owned(),
+        Some(ids) if ids.len() > NAMED => format!("{} rows", ids.len()),
+        Some(ids) => ids.iter().map(i64::to_string).collect::<Vec<_>>().join(" "),
+    });
+    Ok(store.retry_failed(ids, &entry).await?)
+}
+
+/// A row in tab-separated columns; `-` where there is nothing to say.
+fn line(row: &FailedRow) -> String {
+    let nothing = || "-".to_owned();
+    [
+        row.id.to_string(),
+        row.reason.clone(),
+        timestamp(row.failed_at),
+        timestamp(row.created_at),
+        row.location.clone().unwrap_or_else(nothing),
+        row.conversation.map_or_else(nothing, |id| id.to_string()),
+        row.kind.clone(),
+        row.message_ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+    ]
+    .join("\t")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_row_is_a_line_of_columns() {
+        let row = FailedRow {
+            id: 7,
+            kind: "message".to_owned(),
+            reason: "message_missing".to_owned(),
+            failed_at: datetime!(2026-11-30 8:00 UTC),
+            created_at: datetime!(2026-11-30 7:00 UTC),
+            location: None,
+            conversation: None,
+            message_ids: vec![Uuid::from_u128(1)],
+        };
+        let expected = "7\tmessage_missing\t2026-11-30T08:00:00.000000Z\t2026-11-30T07:00:00.000000Z\t-\t-\tmessage\t\
+                        00000000-0000-0000-0000-000000000001";
+        assert_eq!(line(&row), expected);
+    }
+}

@@ -1,0 +1,91 @@
+//! Rows of the outbox that could not be rebuilt, as an operator sees them.
+
+use shared::audit::Entry;
+use shared::ids::{ConversationId, MessageId};
+use time::OffsetDateTime;
+use tokio_postgres::Row;
+
+use super::{Store, StoreError};
+use crate::audit::row::Row as AuditRow;
+use crate::store::audit;
+
+/// A row that was set aside.
+#[derive(Debug, Clone)]
+pub struct FailedRow {
+    /// Its id, for a retry.
+    pub id: i64,
+    /// `message`, `delivered` or `read`.
+    pub kind: String,
+    /// Why it cannot be rebuilt: a code.
+    pub reason: String,
+    /// When it was set aside.
+    pub failed_at: OffsetDateTime,
+    /// When it was written.
+    pub created_at: OffsetDateTime,
+    /// Where it belongs, when the row or one of its messages says so.
+    pub location: Option<String>,
+    /// See `location`.
+    pub conversation: Option<ConversationId>,
+    /// The messages that it names.
+    pub message_ids: Vec<MessageId>,
+}
+
+impl Store {
+    /// Rows that were set aside, oldest first: `limit` of those behind the id `behind`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn failed_rows(&self, behind: i64, limit: i64) -> Result<Vec<FailedRow>, StoreError> {
+        const FAILED: &str = "select o.id, o.kind, o.failed_reason, o.failed_at, o.created_at, o.message_ids,
+                coalesce(o.location_id::text, m.location_id::text) as location,
+                coalesce(o.conversation_id, m.conversation_id) as conversation
+            from (
+                select id, kind, failed_reason, failed_at, created_at, message_ids, location_id, conversation_id
+                from outbox where failed_at is not null and id > $1 order by id limit $2
+            ) o
+            left join lateral (
+                select m.location_id, m.conversation_id from messages m where m.id = any(o.message_ids) limit 1
+            ) m on true
+            order by o.id";
+        self.with(async |client| {
+            let statement = client.prepare_cached(FAILED).await?;
+            client.query(&statement, &[&behind, &limit]).await?.iter().map(failed_row).collect()
+        })
+        .await
+    }
+
+    /// Has rows that were set aside wait again: these, or all. `entry` says in the audit trail who asked. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]; none of them waits then.
+    pub async fn retry_failed(&self, ids: Option<&[i64]>, entry: &Entry) -> Result<u64, StoreError> {
+        const RETRY: &str = "update outbox set failed_at = null, failed_reason = null where id in (
+            select id from outbox where failed_at is not null and ($1::bigint[] is null or id = any($1)) order by id for update
+        )";
+        self.with(async |client| {
+            let mut lease = self.chains.lend(client).await?;
+            let transaction = client.transaction().await?;
+            let (retry, append) =
+                (transaction.prepare_cached(RETRY).await?, transaction.prepare_cached(audit::APPEND).await?);
+            let count = transaction.execute(&retry, &[&ids]).await?;
+            lease.place(&[AuditRow::from(entry)])?.insert(&transaction, &append).await?;
+            transaction.commit().await?;
+            lease.committed();
+            Ok(count)
+        })
+        .await
+    }
+}
+
+fn failed_row(row: &Row) -> Result<FailedRow, StoreError> {
+    Ok(FailedRow {
+        id: row.try_get("id")?,
+        kind: row.try_get("kind")?,
+        reason: row.try_get::<_, Option<_>>("failed_reason")?.unwrap_or_default(),
+        failed_at: row.try_get("failed_at")?,
+        created_at: row.try_get("created_at")?,
+        location: row.try_get("location")?,
+        conversation: row.try_get("conversation")?,
+        message_ids: row.try_get("message_ids")?,
+    })
+}

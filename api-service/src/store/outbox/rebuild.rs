@@ -1,0 +1,207 @@
+//! Rows of the outbox, their events made again from the messages that they name. What cannot be made is named with a reason,
+//! so that it can be set aside alone: the rest of its row, and every other row, goes on.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use deadpool_postgres::Transaction;
+use shared::channel::Channel;
+use shared::event::Draft;
+use shared::ids::{ConversationId, LocationId, MessageId};
+use shared::receipt::Kind;
+use shared::timestamp::timestamp;
+use time::OffsetDateTime;
+use tokio_postgres::Row;
+
+use super::{OutboxEntry, OutboxEvent};
+use crate::domain::inbox::{Changed, Standing};
+use crate::domain::message::Message;
+use crate::store::{StoreError, conversations, data_keys, messages};
+use crate::vault::Vault;
+
+/// Why a row, or a message of it, cannot be rebuilt. A code: it is stored, logged and counted.
+pub(super) type Reason = &'static str;
+
+/// The row itself is not what the service writes.
+const MALFORMED_ROW: Reason = "malformed_row";
+/// The message is not in the database.
+const MESSAGE_MISSING: Reason = "message_missing";
+/// A column of the message holds what it should not.
+const MALFORMED_MESSAGE: Reason = "malformed_message";
+/// The text was not sealed for this message, or was altered.
+const CONTENT_REFUSED: Reason = "content_refused";
+/// The text is sealed, and its key is not there or does not open.
+const CONTENT_KEY_MISSING: Reason = "content_key_missing";
+
+/// All reasons, for the metric.
+pub const REASONS: &[Reason] =
+    &[MALFORMED_ROW, MESSAGE_MISSING, MALFORMED_MESSAGE, CONTENT_REFUSED, CONTENT_KEY_MISSING];
+
+/// What came of some rows.
+#[derive(Default)]
+pub(super) struct Rebuilt {
+    /// With at least one event each.
+    pub(super) entries: Vec<OutboxEntry>,
+    /// Rows of which nothing can be published.
+    pub(super) failed: Vec<(i64, Reason)>,
+    /// Messages that cannot be published, of rows of which the rest can.
+    pub(super) failed_messages: Vec<(i64, MessageId, Reason)>,
+    /// Messages that all rows named together.
+    pub(super) named: usize,
+}
+
+/// What a row names.
+struct Named<'a> {
+    id: i64,
+    message_ids: Vec<MessageId>,
+    receipt: Option<(Kind, &'a str, ConversationId, OffsetDateTime)>,
+}
+
+/// Rebuilds rows of the columns id, location_id, conversation_id, kind, message_ids, at.
+///
+/// # Errors
+/// [`StoreError`] when the database does not answer; never because of what a row holds.
+pub(super) async fn rebuild(
+    transaction: &Transaction<'_>,
+    vault: Option<&Vault>,
+    rows: &[Row],
+) -> Result<Rebuilt, StoreError> {
+    let mut rebuilt = Rebuilt::default();
+    let mut all = Vec::with_capacity(rows.len());
+    for row in rows {
+        // A time out of range makes the driver panic.
+        match catch_unwind(AssertUnwindSafe(|| named(row))) {
+            Ok(Ok(named)) => all.push(named),
+            Ok(Err(_)) | Err(_) => rebuilt.failed.push((row.try_get("id")?, MALFORMED_ROW)),
+        }
+    }
+    rebuilt.named = all.iter().map(|row| row.message_ids.len()).sum::<usize>() + rebuilt.failed.len();
+    let told = all.iter().filter(|row| row.receipt.is_none()).flat_map(|row| row.message_ids.iter().copied());
+    let messages = read(transaction, vault, told.collect()).await?;
+    let mut standing = stand(transaction, vault, &all, &messages).await?;
+    for row in all {
+        match row.receipt {
+            Some((kind, location, conversation, at)) => {
+                match receipt(kind, location, conversation, &row.message_ids, at) {
+                    Some(event) => {
+                        let changed = standing.remove(&conversation).into_iter();
+                        let changed = changed.map(|standing| Changed::To(Box::new(standing))).collect();
+                        rebuilt.entries.push(OutboxEntry { id: row.id, events: vec![event], changed });
+                    }
+                    None => rebuilt.failed.push((row.id, MALFORMED_ROW)),
+                }
+            }
+            None => add_messages(&mut rebuilt, row.id, &row.message_ids, &messages, &mut standing),
+        }
+    }
+    Ok(rebuilt)
+}
+
+fn add_messages(
+    rebuilt: &mut Rebuilt,
+    id: i64,
+    message_ids: &[MessageId],
+    messages: &HashMap<MessageId, Result<Message, Reason>>,
+    standing: &mut HashMap<ConversationId, Standing>,
+) {
+    let mut entry = OutboxEntry { id, events: Vec::with_capacity(message_ids.len()), changed: Vec::new() };
+    let mut failed = Vec::new();
+    for message_id in message_ids {
+        let event = match messages.get(message_id) {
+            Some(Ok(message)) => event(message).inspect(|_| {
+                // The first entry that concerns a conversation takes along how it stands.
+                let changed = standing.remove(&message.new.conversation.id());
+                entry.changed.extend(changed.map(|standing| Changed::To(Box::new(standing))));
+            }),
+            Some(Err(reason)) => Err(*reason),
+            None => Err(MESSAGE_MISSING),
+        };
+        match event {
+            Ok(event) => entry.events.push(event),
+            Err(reason) => failed.push((*message_id, reason)),
+        }
+    }
+    if entry.events.is_empty() {
+        rebuilt.failed.push((id, failed.first().map_or(MALFORMED_ROW, |(_, reason)| *reason)));
+        return;
+    }
+    rebuilt.failed_messages.extend(failed.into_iter().map(|(message_id, reason)| (id, message_id, reason)));
+    rebuilt.entries.push(entry);
+}
+
+fn named(row: &Row) -> Result<Named<'_>, tokio_postgres::Error> {
+    let message_ids = row.try_get::<_, Vec<MessageId>>("message_ids")?;
+    let kind = match row.try_get("kind")? {
+        "delivered" => Some(Kind::Delivered),
+        "read" => Some(Kind::Read),
+        "message" => None,
+        // It names nothing that could be published.
+        _ => return Ok(Named { id: row.try_get("id")?, message_ids: Vec::new(), receipt: None }),
+    };
+    let receipt = match kind {
+        Some(kind) => Some((kind, row.try_get("location_id")?, row.try_get("conversation_id")?, row.try_get("at")?)),
+        None => None,
+    };
+    Ok(Named { id: row.try_get("id")?, message_ids, receipt })
+}
+
+fn receipt(
+    kind: Kind,
+    location: &str,
+    conversation: ConversationId,
+    message_ids: &[MessageId],
+    at: OffsetDateTime,
+) -> Option<OutboxEvent> {
+    let location: LocationId = location.parse().ok()?;
+    let channel = Channel::new(&location, conversation);
+    let draft = Draft::receipt(kind, message_ids, &timestamp(at));
+    (!message_ids.is_empty()).then_some(OutboxEvent { channel, draft })
+}
+
+fn event(message: &Message) -> Result<OutboxEvent, Reason> {
+    let json = message.to_json().map_err(|_| MALFORMED_MESSAGE)?;
+    Ok(OutboxEvent { channel: Channel::from(&message.new.conversation), draft: message.event(&json) })
+}
+
+/// The messages of these ids that exist, each readable or with the reason why it is not.
+async fn read(
+    transaction: &Transaction<'_>,
+    vault: Option<&Vault>,
+    ids: Vec<MessageId>,
+) -> Result<HashMap<MessageId, Result<Message, Reason>>, StoreError> {
+    let statement = transaction
+        .prepare_cached(concat!("select ", messages::columns!("m"), " from messages m where m.id = any($1)"))
+        .await?;
+    let found = transaction.query(&statement, &[&ids]).await?;
+    let opening = data_keys::opening(transaction, vault, &found).await?;
+    let mut messages = HashMap::with_capacity(found.len());
+    for row in &found {
+        let message = messages::readable(row, &opening).map_err(|error| match error {
+            StoreError::Unreadable(_) => CONTENT_REFUSED,
+            _ if opening.lacks_key_of(row) => CONTENT_KEY_MISSING,
+            _ => MALFORMED_MESSAGE,
+        });
+        messages.insert(row.try_get("id")?, message);
+    }
+    Ok(messages)
+}
+
+/// How the conversations of these rows stand. What they have changed since is told as well: an inbox's row is worth no more
+/// than the newest one. One that cannot be read is not among them.
+async fn stand(
+    transaction: &Transaction<'_>,
+    vault: Option<&Vault>,
+    rows: &[Named<'_>],
+    messages: &HashMap<MessageId, Result<Message, Reason>>,
+) -> Result<HashMap<ConversationId, Standing>, StoreError> {
+    let written = messages.values().flatten().map(|message| {
+        let conversation = &message.new.conversation;
+        (conversation.id(), conversation.location().as_str())
+    });
+    let marked =
+        rows.iter().filter_map(|row| row.receipt.map(|(_, location, conversation, _)| (conversation, location)));
+    let concerned: HashSet<(ConversationId, &str)> = written.chain(marked).collect();
+    let (ids, locations): (Vec<_>, Vec<_>) = concerned.into_iter().unzip();
+    let standing = conversations::standing(transaction, vault, &ids, &locations).await?;
+    Ok(standing.into_iter().map(|found| (found.conversation().id(), found)).collect())
+}

@@ -1,0 +1,257 @@
+//! One relay of the outbox at a time, by a lease: it takes the oldest rows that wait, publishes them while no transaction is
+//! open, and says what became of them. A relay that dies or freezes loses its turn when the lease ends.
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::Transaction;
+use futures_util::future::try_join_all;
+use shared::ids::MessageId;
+use uuid::Uuid;
+
+use super::rebuild::{Reason, Rebuilt, rebuild};
+use super::{OutboxEntry, Store, StoreError};
+
+/// For how long a relay may publish what it took. A relay that has not said what became of it by then must not go on: another
+/// may have begun. Longer than [`crate::outbox`] gives one round.
+const LEASE_SECONDS: f64 = 8.0;
+
+/// Takes the turn, if nobody has it. Parameters: who, for how many seconds.
+const CLAIM: &str = "update outbox_relay set holder = $1, ends_at = clock_timestamp() + make_interval(secs => $2)
+    where only_row in (
+        select only_row from outbox_relay
+        where holder is null or holder = $1 or ends_at < clock_timestamp() for update skip locked
+    )";
+
+/// Gives the turn back.
+const RELEASE: &str = "update outbox_relay set holder = null where only_row and holder = $1";
+
+/// Of the rows that wait, the oldest: as many as name $1 messages between them, and at least one.
+const OLDEST: &str = "select id, location_id, conversation_id, kind, message_ids, at
+    from (
+        select id, location_id, conversation_id, kind, message_ids, at,
+               sum(cardinality(message_ids)) over (order by id) - cardinality(message_ids) as before
+        from (
+            select id, location_id, conversation_id, kind, message_ids, at from outbox
+            where published_at is null and failed_at is null and deferred_at is null
+              and created_at <= clock_timestamp() - make_interval(secs => $2)
+            order by id limit $1
+        ) oldest
+    ) counted
+    where before < $1 order by id";
+
+/// Rows for the depth of the outbox that are counted one by one; past them it is an estimate.
+const COUNTED: i64 = 1_000;
+
+/// How many events wait, and for how long the oldest has. Reads [`COUNTED`] rows and four ends of indexes, however long the
+/// backlog is. Deferred rows wait as well.
+const DEPTH: &str = "with counted as (
+        select id, created_at, case kind when 'message' then cardinality(message_ids) else 1 end as events
+        from outbox where published_at is null and failed_at is null and deferred_at is null order by id limit $1
+    ), deferred as (
+        select id, created_at, case kind when 'message' then cardinality(message_ids) else 1 end as events
+        from outbox where deferred_at is not null order by id limit $1
+    )
+    select
+        (select coalesce(sum(events), 0) from counted)::bigint,
+        (select coalesce(sum(events), 0) from deferred)::bigint,
+        (select count(*) from counted), (select count(*) from deferred),
+        (select coalesce(max(id), 0) from counted), (select coalesce(max(id), 0) from deferred),
+        (select id from outbox where published_at is null and failed_at is null and deferred_at is null
+         order by id desc limit 1),
+        (select id from outbox where deferred_at is not null order by id desc limit 1),
+        coalesce(extract(epoch from clock_timestamp() - least(
+            (select created_at from counted order by id limit 1), (select created_at from deferred order by id limit 1)
+        )), 0)::float8,
+        (select count(*) from (select 1 from outbox where failed_at is not null order by id limit $1) failed)";
+
+/// What a relay may publish now.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The oldest entries.
+    pub entries: Vec<OutboxEntry>,
+    /// Whether there may be more.
+    pub is_full: bool,
+    /// Rows that could not be rebuilt, as a whole or in part, and why: that was set aside.
+    pub failed: Vec<(i64, &'static str)>,
+}
+
+/// What became of entries that a relay took. What it does not name waits on.
+#[derive(Debug, Clone, Default)]
+pub struct Relayed {
+    /// Entries whose events Redis has.
+    pub published: Vec<i64>,
+    /// Entries of whose events Redis has none, because it refused them.
+    pub deferred: Vec<i64>,
+    /// Entries of whose events Redis refused some: these messages of them.
+    pub partly: Vec<(i64, Vec<MessageId>)>,
+}
+
+/// How long the outbox is.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Depth {
+    /// Events that wait.
+    pub events: i64,
+    /// Seconds for which the oldest has.
+    pub age: f64,
+    /// Rows that could not be rebuilt; counted up to a thousand.
+    pub failed: i64,
+}
+
+impl Store {
+    /// Takes the turn to relay, and the oldest entries that wait: of about `limit` messages, and only those older than
+    /// `age_seconds`. Those that cannot be rebuilt are set aside at once. `None` when another relay has the turn.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the turn is not taken then.
+    pub async fn take_oldest(&self, relay: Uuid, limit: i64, age_seconds: f64) -> Result<Option<Taken>, StoreError> {
+        self.with(async |client| {
+            let transaction = client.transaction().await?;
+            let claim = transaction.prepare_cached(CLAIM).await?;
+            if transaction.execute(&claim, &[&relay, &LEASE_SECONDS]).await? == 0 {
+                return Ok(None);
+            }
+            let oldest = transaction.prepare_cached(OLDEST).await?;
+            let rows = transaction.query(&oldest, &[&limit, &age_seconds]).await?;
+            let rebuilt = rebuild(&transaction, self.vault.as_deref(), &rows).await?;
+            let failed = set_aside(&transaction, &rebuilt).await?;
+            if rebuilt.entries.is_empty() {
+                transaction.execute(&transaction.prepare_cached(RELEASE).await?, &[&relay]).await?;
+            }
+            transaction.commit().await?;
+            let is_full = i64::try_from(rebuilt.named).is_ok_and(|named| named >= limit);
+            Ok(Some(Taken { entries: rebuilt.entries, is_full, failed }))
+        })
+        .await
+    }
+
+    /// Says what became of them, and gives the turn back. Returns the entries that are noted as published.
+    ///
+    /// # Errors
+    /// [`StoreError`]; all of them will be published once more.
+    pub async fn relayed(&self, relay: Uuid, relayed: &Relayed) -> Result<Vec<i64>, StoreError> {
+        const PUBLISHED: &str = "update outbox set published_at = clock_timestamp() where id in (
+            select id from outbox where id = any($1) order by id for update
+        )";
+        const DEFERRED: &str = "update outbox set deferred_at = clock_timestamp() where id in (
+            select id from outbox where id = any($1) and published_at is null order by id for update
+        )";
+        // The row keeps its place for what Redis refused; a new row remembers what Redis took.
+        const PARTLY: &str = "with rest as (
+                update outbox o set message_ids = $2, deferred_at = clock_timestamp()
+                from (select id, message_ids from outbox where id = $1 and published_at is null for update) was
+                where o.id = was.id
+                returning o.created_at, was.message_ids
+            )
+            insert into outbox (kind, message_ids, created_at, published_at)
+            select 'message', array(select id from unnest(message_ids) id where id <> all($2)), created_at, clock_timestamp()
+            from rest returning id";
+        self.with(async |client| {
+            let transaction = client.transaction().await?;
+            for (statement, ids) in [(PUBLISHED, &relayed.published), (DEFERRED, &relayed.deferred)] {
+                if !ids.is_empty() {
+                    let statement = transaction.prepare_cached(statement).await?;
+                    transaction.execute(&statement, &[ids]).await?;
+                }
+            }
+            let mut published = relayed.published.clone();
+            if !relayed.partly.is_empty() {
+                let statement = &transaction.prepare_cached(PARTLY).await?;
+                let split =
+                    relayed.partly.iter().map(async |(id, refused)| transaction.query(statement, &[id, refused]).await);
+                for row in try_join_all(split).await?.concat() {
+                    published.push(row.try_get(0)?);
+                }
+            }
+            transaction.execute(&transaction.prepare_cached(RELEASE).await?, &[&relay]).await?;
+            transaction.commit().await?;
+            Ok(published)
+        })
+        .await
+    }
+
+    /// Has deferred entries wait again: all of them, or the next `some` behind an id. Returns the last of them.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn resume_deferred(&self, some: Option<(i64, i64)>) -> Result<Option<i64>, StoreError> {
+        const RESUME: &str = "with resumed as (
+                update outbox set deferred_at = null where id in (
+                    select id from outbox where deferred_at is not null and id > $1 order by id limit $2 for update
+                ) returning id
+            ) select max(id) from resumed";
+        let (behind, limit) = some.unwrap_or((i64::MIN, i64::MAX));
+        self.with(async |client| {
+            let statement = client.prepare_cached(RESUME).await?;
+            Ok(client.query_one(&statement, &[&behind, &limit]).await?.try_get(0)?)
+        })
+        .await
+    }
+
+    /// How long the outbox is: for metrics. Costs the same however long it is.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn outbox_depth(&self) -> Result<Depth, StoreError> {
+        self.with(async |client| {
+            let statement = client.prepare_cached(DEPTH).await?;
+            let row = client.query_one(&statement, &[&COUNTED]).await?;
+            let mut events = 0;
+            for (sum, count, last, end) in [(0, 2, 4, 6), (1, 3, 5, 7)] {
+                let (sum, count): (i64, i64) = (row.try_get(sum)?, row.try_get(count)?);
+                let (last, end): (i64, Option<i64>) = (row.try_get(last)?, row.try_get(end)?);
+                events += sum + beyond(sum, count, end.unwrap_or(last) - last);
+            }
+            Ok(Depth { events, age: row.try_get(8)?, failed: row.try_get(9)? })
+        })
+        .await
+    }
+}
+
+/// An estimate of the events in `ids` further ids, where `count` rows held `sum` events. Ids have few gaps.
+fn beyond(sum: i64, count: i64, ids: i64) -> i64 {
+    if count < COUNTED { 0 } else { ids.saturating_mul(sum) / count.max(1) }
+}
+
+/// Sets aside what cannot be rebuilt. Where the rest of a row can, the row keeps the rest, and a new row takes what cannot.
+async fn set_aside(transaction: &Transaction<'_>, rebuilt: &Rebuilt) -> Result<Vec<(i64, Reason)>, StoreError> {
+    const FAILED: &str = "update outbox o set failed_at = clock_timestamp(), failed_reason = x.reason
+        from unnest($1::bigint[], $2::text[]) as x (id, reason) where o.id = x.id";
+    const KEEP_REST: &str = "update outbox set message_ids = array(
+            select id from unnest(message_ids) with ordinality as m (id, n) where id <> all($2) order by n
+        ) where id = $1";
+    const FAILED_MESSAGES: &str = "insert into outbox (kind, message_ids, created_at, failed_at, failed_reason)
+        select 'message', array[x.message], o.created_at, clock_timestamp(), x.reason
+        from unnest($1::bigint[], $2::uuid[], $3::text[]) as x (id, message, reason) join outbox o on o.id = x.id";
+    if !rebuilt.failed.is_empty() {
+        let (ids, of_rows): (Vec<i64>, Vec<Reason>) = rebuilt.failed.iter().copied().unzip();
+        transaction.execute(&transaction.prepare_cached(FAILED).await?, &[&ids, &of_rows]).await?;
+    }
+    if !rebuilt.failed_messages.is_empty() {
+        let ids: Vec<i64> = rebuilt.failed_messages.iter().map(|(id, ..)| *id).collect();
+        let messages: Vec<MessageId> = rebuilt.failed_messages.iter().map(|(_, message, _)| *message).collect();
+        let of_messages: Vec<Reason> = rebuilt.failed_messages.iter().map(|(.., reason)| *reason).collect();
+        let statement = transaction.prepare_cached(FAILED_MESSAGES).await?;
+        transaction.execute(&statement, &[&ids, &messages, &of_messages]).await?;
+        let mut by_row: BTreeMap<i64, Vec<MessageId>> = BTreeMap::new();
+        for (id, message, _) in &rebuilt.failed_messages {
+            by_row.entry(*id).or_default().push(*message);
+        }
+        let keep = transaction.prepare_cached(KEEP_REST).await?;
+        for (id, messages) in &by_row {
+            transaction.execute(&keep, &[id, messages]).await?;
+        }
+    }
+    let of_messages = rebuilt.failed_messages.iter().map(|(id, _, reason)| (*id, *reason));
+    Ok(rebuilt.failed.iter().copied().chain(of_messages).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_depth_is_exact_while_it_is_small_and_an_estimate_beyond() {
+        assert_eq!(beyond(7, 3, 40), 0, "all rows were counted");
+        assert_eq!(beyond(2 * COUNTED, COUNTED, 500), 1_000, "two events in each of 500 further rows");
+    }
+}

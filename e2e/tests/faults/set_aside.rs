@@ -1,0 +1,219 @@
+//! Rows, keys and entries that are not what they should be: each is set aside alone, and nothing else waits for it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use e2e::trail::{Trail, api_service};
+use e2e::{PATIENCE, Person, Place, Socket};
+use serde_json::Value;
+use stack::StackEnv;
+use tokio::process::Command;
+use tokio::time::{interval, timeout};
+
+use crate::{kill_9, setting};
+
+/// What Redis answers.
+async fn redis(env: &StackEnv, words: &[&[u8]]) -> String {
+    let mut cli = Command::new("redis-cli");
+    cli.args(["--no-auth-warning", "-u", &env.redis_url]).args(words.iter().map(|word| OsStr::from_bytes(word)));
+    let output = timeout(PATIENCE, cli.output()).await.expect("redis-cli ends").unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Asks again until it holds: nobody tells when it does.
+async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let asking = async {
+        let mut beat = interval(Duration::from_millis(50));
+        while !holds().await {
+            beat.tick().await;
+        }
+    };
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+async fn count(owner: &Trail, of: &str) -> i64 {
+    owner.client.query_one(&format!("select count(*) from outbox where {of}"), &[]).await.unwrap().get(0)
+}
+
+/// Somebody elsewhere, and the socket that hears it.
+async fn neighbours(place: &Place) -> (Person, Person, Socket) {
+    let elsewhere = place.elsewhere();
+    let (doctor, patient) = (elsewhere.user("doc"), elsewhere.contact("pat"));
+    let socket = patient.open(&doctor).await;
+    (doctor, patient, socket)
+}
+
+async fn is_live(doctor: &Person, patient: &Person, socket: &mut Socket) {
+    let sent = doctor.say(patient, "live").await;
+    while socket.expect("message").await["message"]["id"] != sent["id"] {}
+}
+
+#[tokio::test]
+async fn rows_of_the_outbox_that_cannot_be_rebuilt_are_set_aside_alone_and_an_operator_may_retry_them() {
+    let setting = setting().await;
+    let env = setting.stack.env();
+    let (doctor, patient) = (setting.place.user("doc"), setting.place.contact("pat"));
+    let (healthy_doctor, healthy_patient, mut socket) = neighbours(&setting.place).await;
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        sent.push(doctor.say(&patient, "hello").await["id"].as_str().unwrap().to_owned());
+    }
+    let [good, deleted, timeless]: [String; 3] = sent.try_into().unwrap();
+    let owner = Trail::open(&env.database_url).await;
+    until("what was sent is settled", async || count(&owner, "true").await == 0).await;
+    let conversation = "11111111-1111-4111-8111-111111111111";
+    // As a database that was damaged, or tampered with: past its own rules.
+    let poison = format!(
+        "alter table outbox drop constraint outbox_kind_check, drop constraint outbox_check;
+         alter domain ehr_id drop constraint ehr_id_check;
+         delete from messages where id = '{deleted}';
+         update messages set sent_at = 'infinity' where id = '{timeless}';
+         insert into outbox (kind, message_ids, location_id, conversation_id, at) values
+             ('message', '{{{deleted}}}', null, null, null),
+             ('message', '{{{timeless}}}', null, null, null),
+             ('message', '{{}}', null, null, null),
+             ('message', '{{{good},{deleted}}}', null, null, null),
+             ('forwarded', '{{{good}}}', null, null, null),
+             ('read', '{{{good}}}', 'no location', '{conversation}', now()),
+             ('read', '{{{good}}}', 'loc1', null, now()),
+             ('delivered', '{{{good}}}', 'loc1', '{conversation}', null),
+             ('delivered', '{{{good}}}', 'loc1', '{conversation}', 'infinity');"
+    );
+    owner.client.batch_execute(&poison).await.unwrap();
+    until("all but the good one are set aside", async || count(&owner, "failed_at is not null").await == 9).await;
+    until("nothing waits", async || count(&owner, "failed_at is null").await == 0).await;
+    is_live(&healthy_doctor, &healthy_patient, &mut socket).await;
+
+    // A Redis that comes back has the whole outbox published, and that ends.
+    kill_9(&setting.stack, |env| env.redis_pid.unwrap());
+    socket.expect("recovered").await;
+    is_live(&healthy_doctor, &healthy_patient, &mut socket).await;
+
+    let listed = api_service(&env, &env.service_database_url, &["outbox", "list"]).await;
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for reason in ["message_missing", "malformed_message", "malformed_row"] {
+        assert!(listed.contains(reason), "{listed}");
+    }
+    assert!(listed.lines().count() == 9 && listed.contains(&deleted) && !listed.contains("hello"), "{listed}");
+
+    // Once their cause is mended they are published; the others are set aside again.
+    let mend = format!("update messages set sent_at = now() where id = '{timeless}'");
+    owner.client.batch_execute(&mend).await.unwrap();
+    let retried = api_service(&env, &env.service_database_url, &["outbox", "retry", "--all"]).await;
+    assert!(String::from_utf8_lossy(&retried.stdout).starts_with("9 rows"), "{retried:?}");
+    until("eight remain", async || {
+        count(&owner, "failed_at is not null").await == 8 && count(&owner, "failed_at is null").await == 0
+    })
+    .await;
+    let acts =
+        "select count(*) from audit_log where action in ('outbox.list', 'outbox.retry') and actor like 'operator:%'";
+    let acts: i64 = owner.client.query_one(acts, &[]).await.unwrap().get(0);
+    assert_eq!(acts, 2);
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_conversation_whose_event_log_is_no_log_is_set_aside_and_recovers_while_all_others_are_live() {
+    let setting = setting().await;
+    let (env, place) = (setting.stack.env(), &setting.place);
+    let (doctor, patient, other) = (place.user("doc"), place.contact("pat"), place.contact("other"));
+    let (mut bad, mut good) = (patient.open(&doctor).await, other.open(&doctor).await);
+    let before = doctor.say(&patient, "before").await;
+    assert_eq!(bad.expect("message").await["message"], before);
+    bad.expect("delivered").await; // Nothing else is on its way.
+    let conversation = before["conversation_id"].as_str().unwrap();
+    let log = format!("chat:{{{}:{conversation}}}:log", place.location);
+    redis(&env, &[b"DEL", log.as_bytes()]).await;
+    redis(&env, &[b"SET", log.as_bytes(), b"no log"]).await;
+    let mut sent = Vec::new();
+    for number in 0..5 {
+        sent.push(doctor.say(&patient, &format!("bad {number}")).await["id"].clone());
+        let live = doctor.say(&other, &format!("good {number}")).await;
+        assert_eq!(good.expect("message").await["message"], live, "in order");
+    }
+    // It is told to load the history, or hears all of it.
+    let mut heard: Vec<Value> = Vec::new();
+    while !sent.iter().all(|id| heard.contains(id)) {
+        let frame = bad.next().await;
+        if frame["type"] == "resync" {
+            break;
+        }
+        heard.push(frame["message"]["id"].clone());
+    }
+    let owner = Trail::open(&env.database_url).await;
+    until("nothing waits", async || count(&owner, "published_at is null").await == 0).await;
+    // A message that is in the log while it is read again is covered by a `resync`.
+    loop {
+        let live = doctor.say(&patient, "live").await;
+        let mut frame = bad.next().await;
+        while frame["type"] != "resync" && frame["message"]["id"] != live["id"] {
+            frame = bad.next().await;
+        }
+        if frame["type"] == "message" {
+            break;
+        }
+    }
+
+    let logs: String = (1..=2)
+        .map(|number| std::fs::read_to_string(setting.stack.logs_dir().join(format!("api-{number}.log"))).unwrap())
+        .collect();
+    let told = logs.lines().find(|line| line.contains("set aside") && line.contains(conversation));
+    assert!(told.is_some_and(|line| line.contains(&place.location) && !line.contains("bad 0")), "{logs}");
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn keys_and_entries_of_streams_that_are_not_ours_stop_nothing() {
+    let setting = setting().await;
+    let (env, place) = (setting.stack.env(), &setting.place);
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let (mut at_doctor, mut at_patient) = (doctor.open(&patient).await, patient.open(&doctor).await);
+    let is_delivered = async |at_doctor: &mut Socket, at_patient: &mut Socket| {
+        let sent = doctor.say(&patient, "ticks").await;
+        while at_patient.expect("message").await["message"]["id"] != sent["id"] {}
+        while !at_doctor.expect("delivered").await["message_ids"].as_array().unwrap().contains(&sent["id"]) {}
+    };
+    is_delivered(&mut at_doctor, &mut at_patient).await;
+    for stream in ["acks", "audit", "questions"] {
+        for entry in [&[b"r".as_slice(), b"\xff\xfe"], &[b"r", b"{}"], &[b"\xff", b"x"]] {
+            redis(&env, &[&[b"XADD", stream.as_bytes(), b"*"], entry.as_slice()].concat()).await;
+        }
+    }
+    is_delivered(&mut at_doctor, &mut at_patient).await;
+    let owner = Trail::open(&env.database_url).await;
+    let socket = patient.open(&doctor).await;
+    socket.close().await;
+    let _closed = owner.until(place, |act| act.action == "socket.close").await;
+
+    for stream in ["acks", "audit", "questions"] {
+        redis(&env, &[b"DEL", stream.as_bytes()]).await;
+        redis(&env, &[b"SET", stream.as_bytes(), b"no stream"]).await;
+    }
+    is_delivered(&mut at_doctor, &mut at_patient).await;
+    let others = place.elsewhere();
+    let socket = others.contact("pat").open(&others.user("doc")).await;
+    socket.close().await;
+    let _closed = owner.until(&others, |act| act.action == "socket.close").await;
+    assert_eq!(redis(&env, &[b"TYPE", b"questions"]).await, "stream");
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn consumers_of_killed_services_leave_the_groups_of_the_streams() {
+    let setting = setting().await;
+    let env = setting.stack.env();
+    let consumers = async || redis(&env, &[b"XINFO", b"CONSUMERS", b"acks", b"api"]).await.matches("name").count();
+    until("both services read", async || consumers().await == 2).await;
+    kill_9(&setting.stack, |env| env.api_pids[0]);
+    until("the killed one is still there", async || consumers().await == 3).await;
+    let asking = async {
+        let mut beat = interval(Duration::from_millis(500));
+        while consumers().await != 2 {
+            beat.tick().await;
+        }
+    };
+    timeout(PATIENCE * 4, asking).await.expect("the consumers of dead services are removed");
+    setting.stack.stop().unwrap();
+}
