@@ -86,6 +86,7 @@ pub async fn run(
         tokio::select! {
             () = swept.sweep() => {}
             () = swept.recover() => {}
+            () = swept.announce() => {}
             () = ended.begun() => {}
         }
     });

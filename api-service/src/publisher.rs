@@ -131,6 +131,7 @@ pub struct Broker {
     listening: Script,
     show: Script,
     rename: Script,
+    announce: Script,
     map: Mutex<NodeMap>,
     log: LogConfig,
     relay_keys: RelayKeys,
@@ -140,10 +141,15 @@ impl Broker {
     /// Publishes through `client`, keeping logs as `log` says, messages sealed if `relay_keys` has a key for that.
     #[must_use]
     pub fn new(client: Client, topology: Topology, log: LogConfig, relay_keys: RelayKeys) -> Self {
-        let [script, listening, show, rename] =
-            [topology.publish_script(), channel::LISTENING, topology.show_script(), channel::RENAME_WRONG_TYPE]
-                .map(Script::from_lua);
-        Self { client, topology, script, listening, show, rename, map: Mutex::default(), log, relay_keys }
+        let [script, listening, show, rename, announce] = [
+            topology.publish_script(),
+            channel::LISTENING,
+            topology.show_script(),
+            channel::RENAME_WRONG_TYPE,
+            topology.publish_ephemeral_script(),
+        ]
+        .map(Script::from_lua);
+        Self { client, topology, script, listening, show, rename, announce, map: Mutex::default(), log, relay_keys }
     }
 
     /// Publishes events, those of one conversation in order, and says of each what became of it. What Redis refuses of one

@@ -8,6 +8,7 @@
 //! - `CURSOR PREVIOUS PARTICIPANT MESSAGE_ID` for a message: whose client proves its delivery;
 //! - `CURSOR PREVIOUS` for what else is in the log;
 //! - `* PARTICIPANT` for what is not: somebody's typing, which its own sockets need not hear;
+//! - `~ INSTANCE degraded` and `~ INSTANCE recovered`, without a frame, from an API service whose events Redis refuses;
 //! - `+ CONVERSATION` for the row of an inbox: [`crate::inbox_rows`].
 //!
 //! and behind a tab, if it is known, the id of the request that it comes from, for logs. The log of the conversation does
@@ -171,6 +172,13 @@ pub enum Header {
         /// Whose doing it is; this participant's own sockets do not get it.
         from: Participant,
     },
+    /// Redis refuses the events of this conversation at the moment, says an API service: they wait. Or no longer.
+    Refused {
+        /// Which API service says so.
+        by: Uuid,
+        /// Whether what waited has been published.
+        is_over: bool,
+    },
     /// It is how a conversation stands in somebody's inbox. Whatever came before it is worth nothing any more.
     Row {
         /// Which.
@@ -187,6 +195,15 @@ impl FromStr for Header {
         if place == "*" {
             let from = rest.parse().map_err(|_| InvalidEvent)?;
             return Ok(Self::Ephemeral { from });
+        }
+        if place == "~" {
+            let (by, is_over) = rest.split_once(' ').ok_or(InvalidEvent)?;
+            let by = Uuid::parse_str(by).map_err(|_| InvalidEvent)?;
+            return match is_over {
+                "degraded" => Ok(Self::Refused { by, is_over: false }),
+                "recovered" => Ok(Self::Refused { by, is_over: true }),
+                _ => Err(InvalidEvent),
+            };
         }
         if place == "+" {
             return Ok(Self::Row { conversation: Uuid::parse_str(rest).map_err(|_| InvalidEvent)? });
@@ -231,6 +248,16 @@ pub fn typing(from: &Participant) -> String {
     // Identifiers hold nothing that JSON would escape.
     format!("* {from}\n{{\"type\":\"typing\",\"{}_id\":\"{}\"}}", from.kind.as_str(), from.id)
 }
+
+/// What an API service publishes when Redis refuses the events of a conversation, and when it has taken all that waited: the
+/// payload for [`crate::channel::Topology::publish_ephemeral_script`].
+#[must_use]
+pub fn refused(by: Uuid, is_over: bool) -> String {
+    format!("~ {by} {}\n", if is_over { "recovered" } else { "degraded" })
+}
+
+/// For how long an announcement of [`refused`] holds. It is repeated for as long as it is so; whoever made it may have died.
+pub const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 impl<'a> Event<'a> {
     /// Reads what came on a channel.
@@ -296,6 +323,16 @@ mod tests {
 
     fn addressed() -> Addressed {
         Addressed { to: "contact:pat456".parse().unwrap(), message_id: Uuid::from_u128(7) }
+    }
+
+    #[test]
+    fn an_announcement_of_an_api_service_is_read_as_it_was_written() {
+        let by = Uuid::from_u128(7);
+        for is_over in [false, true] {
+            let payload = refused(by, is_over);
+            assert_eq!(Event::from_channel(payload.as_bytes()).unwrap().header, Header::Refused { by, is_over });
+        }
+        assert!(Event::from_channel(format!("~ {by} gone\n").as_bytes()).is_err());
     }
 
     #[test]

@@ -96,7 +96,9 @@ impl RelayKeys {
         let tied = match &header {
             Header::Logged { addressed: Some(addressed), .. } => addressed.to_string(),
             Header::Row { conversation } => conversation.to_string(),
-            Header::Logged { .. } | Header::Ephemeral { .. } => return Ok(Event::plain(header, frame)?),
+            Header::Logged { .. } | Header::Ephemeral { .. } | Header::Refused { .. } => {
+                return Ok(Event::plain(header, frame)?);
+            }
         };
         let within = &frame[..frame.len().min(LONGEST_BEGINNING)];
         let Some(at) = within.iter().position(|byte| *byte == MARK) else { return Ok(Event::plain(header, frame)?) };

@@ -17,6 +17,7 @@ use shared::revocation::Revocations;
 use shared::token::Principal;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::close::Close;
 use crate::outbound::{Delivery, Item, Outbound};
@@ -223,6 +224,27 @@ impl Hub {
             self.fell_behind.notify_one();
         }
         received == Received::Unknown
+    }
+
+    /// An API service says that Redis refuses a conversation's events, or takes them again.
+    pub fn announced(&self, channel: &str, by: Uuid, is_over: bool) {
+        if let Some(room) = self.shard(channel).lock().rooms.get_mut(channel) {
+            room.announced(by, is_over);
+        }
+    }
+
+    /// Forgets announcements that nobody has repeated: their rooms read their logs, and then are well.
+    pub fn forget_announcements(&self) {
+        for mut guard in self.all() {
+            let state = &mut *guard;
+            let stale =
+                state.rooms.iter_mut().filter_map(|(channel, room)| room.forget_announcements().then_some(channel));
+            let stale: Vec<Channel> = stale.cloned().collect();
+            if !stale.is_empty() {
+                state.behind.extend(stale);
+                self.fell_behind.notify_one();
+            }
+        }
     }
 
     /// What came on a channel could not be read: the log is, in its place.

@@ -45,7 +45,7 @@ impl Delivery {
     pub fn cursor(&self) -> Option<Cursor> {
         match self.header {
             Header::Logged { cursor, .. } => Some(cursor),
-            Header::Ephemeral { .. } | Header::Row { .. } => None,
+            Header::Ephemeral { .. } | Header::Refused { .. } | Header::Row { .. } => None,
         }
     }
 

@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use metrics::{counter, gauge};
 use shared::channel::{Channel, presence};
-use shared::event::{self, Cursor};
+use shared::event::{self, Cursor, Event, Header};
 use shared::shutdown::Shutdown;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -188,6 +188,7 @@ async fn keep(mut subscriptions: Subscriptions, hub: &Hub, everybody: &Everybody
 fn pass_on(hub: &Hub, unsealing: &Unsealing, everybody: &Everybody, channel: &str, payload: &[u8]) {
     tracing::debug!(channel, request_id = event::request_id(payload), "an event");
     match unsealing.live(channel, payload) {
+        Ok(Event { header: Header::Refused { by, is_over }, .. }) => hub.announced(channel, by, is_over),
         Ok(event) => {
             if hub.dispatch(channel, event) {
                 everybody.ask_about(channel);
@@ -240,6 +241,7 @@ async fn check_positions(logs: Logs, hub: Arc<Hub>, every: Duration) {
     rounds.tick().await;
     loop {
         rounds.tick().await;
+        hub.forget_announcements();
         let mut suspects: Vec<(Channel, Cursor)> = Vec::new();
         for chunk in hub.positions().chunks(LOGS) {
             let tails = join_all(chunk.iter().map(|(channel, _)| logs.tail(channel))).await;

@@ -105,16 +105,22 @@ impl Logs {
     /// conversation, and its sockets would never catch up.
     async fn ask<T: FromValue>(&self, channel: &Channel, script: &Script, arguments: &[Value]) -> Result<T, Error> {
         match run(&self.client, script, channel.log(), arguments).await {
+            // In boxes: every handshake would hold the room for it.
             Err(error) if error.details().starts_with("WRONGTYPE") => {
-                let moving = [Value::from("stream"), channel::moved_suffix().into()];
-                let _moved: Value = run(&self.client, &self.rename, channel.log(), &moving).await?;
-                counter!("redis_keys_moved_total", "key" => "event_log").increment(1);
-                let (location, conversation) = channel.conversation().unwrap_or_default();
-                tracing::error!(location, conversation, "a key that was no event log was moved out of its place");
-                run(&self.client, script, channel.log(), arguments).await
+                Box::pin(self.clear(channel)).await?;
+                Box::pin(run(&self.client, script, channel.log(), arguments)).await
             }
             done => done,
         }
+    }
+
+    async fn clear(&self, channel: &Channel) -> Result<(), Error> {
+        let moving = [Value::from("stream"), channel::moved_suffix().into()];
+        let moved: Vec<String> = run(&self.client, &self.rename, channel.log(), &moving).await?;
+        counter!("redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
+        let (location, conversation) = channel.conversation().unwrap_or_default();
+        tracing::error!(location, conversation, "a key that was no event log was moved out of its place");
+        Ok(())
     }
 
     /// Everything after `cursor`; `None` when the log does not hold `cursor` any more, too much follows it, or what does
@@ -179,7 +185,8 @@ impl Logs {
                 None => Ok(Vec::new()),
             }
         };
-        let (missed, unproven) = try_join!(self.since(channel, cursor), seen)?;
+        // In boxes: every handshake would hold the room for both.
+        let (missed, unproven) = try_join!(Box::pin(self.since(channel, cursor)), Box::pin(seen))?;
         Ok(missed.map(|missed| Resumed { missed, unproven }))
     }
 

@@ -6,13 +6,15 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::Outbox;
-use super::set_aside::{Try, Unit};
+use super::set_aside::{News, Try, Unit};
 
 /// Between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often a cluster is asked who serves what: it decides which conversations are set aside together.
 const READ_MAP_EVERY: Duration = Duration::from_secs(1);
-/// Tried at a time.
+/// How often sockets are told again that their events wait. Gateways forget it after [`shared::event::REFUSED_FOR`].
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(8);
+/// Tried, or told, at a time.
 const AT_ONCE: usize = 256;
 
 impl Outbox {
@@ -47,6 +49,24 @@ impl Outbox {
                 match is_taken && is_resumed {
                     true => self.set_aside.is_over(&one.unit),
                     false => self.set_aside.is_not_over(&one.unit),
+                }
+            }
+        }
+    }
+
+    /// Tells sockets whose events wait, and again now and then, since who has just come has not heard it. For ever.
+    pub(super) async fn announce(&self) {
+        let mut again_at = Instant::now() + ANNOUNCE_EVERY;
+        loop {
+            sleep(LOOK_EVERY).await;
+            let again = Instant::now() >= again_at;
+            if again {
+                again_at = Instant::now() + ANNOUNCE_EVERY;
+            }
+            let News { waiting, over } = self.set_aside.news(again);
+            for (channels, is_over) in [(waiting, false), (over, true)] {
+                for some in channels.chunks(AT_ONCE) {
+                    self.broker.announce(self.relay, some, is_over).await;
                 }
             }
         }

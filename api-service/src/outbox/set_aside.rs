@@ -47,6 +47,15 @@ struct Held {
     channels: HashSet<Channel>,
 }
 
+/// Conversations whose sockets are to be told.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// That their events wait.
+    pub(super) waiting: Vec<Channel>,
+    /// That all that waited is published.
+    pub(super) over: Vec<Channel>,
+}
+
 /// Something to try.
 #[derive(Debug, Clone)]
 pub(super) struct Try {
@@ -66,6 +75,8 @@ pub(super) struct SetAside {
 #[derive(Debug, Default)]
 struct Inner {
     units: HashMap<Unit, Held>,
+    /// Conversations whose sockets are to be told: that their events wait, and that all that waited is published.
+    news: News,
     /// Of `units`: they are few, and looked through for each event while any is refused.
     nodes: Vec<Unit>,
 }
@@ -96,7 +107,7 @@ impl SetAside {
     }
 
     fn find(&self, channel: &Channel, map: &NodeMap, is_wanted: impl Fn(&Held) -> bool) -> bool {
-        let Inner { units, nodes } = &*self.inner.lock();
+        let Inner { units, nodes, .. } = &*self.inner.lock();
         let is_wanted = |unit: &Unit| units.get(unit).filter(|held| is_wanted(held));
         // A conversation that waits stays with those that wait, whoever serves it now: what waits comes first.
         is_wanted(&Unit::Conversation(channel.clone())).is_some()
@@ -110,14 +121,14 @@ impl SetAside {
             Reach::Conversation => Unit::Conversation(channel.clone()),
             Reach::Node => Unit::Node(broker.map().node_of(channel)),
         };
-        self.add(unit, channel, refusal);
+        self.add(&unit, channel, refusal);
     }
 
-    fn add(&self, unit: Unit, channel: &Channel, refusal: &Refusal) {
+    fn add(&self, unit: &Unit, channel: &Channel, refusal: &Refusal) {
         let now = Instant::now();
         let mut guard = self.inner.lock();
-        let Inner { units, nodes } = &mut *guard;
-        if units.len() >= MOST && !units.contains_key(&unit) {
+        let Inner { units, nodes, news } = &mut *guard;
+        if units.len() >= MOST && !units.contains_key(unit) {
             units.retain(|_, held| held.is_active());
             nodes.retain(|node| units.contains_key(node));
             if units.len() >= MOST {
@@ -136,8 +147,8 @@ impl SetAside {
                 channels: HashSet::new(),
             }
         });
-        if held.channels.len() < MOST {
-            held.channels.insert(channel.clone());
+        if held.channels.len() < MOST && held.channels.insert(channel.clone()) && refusal.is_answered {
+            news.waiting.push(channel.clone());
         }
         if held.is_waiting() {
             return;
@@ -147,7 +158,7 @@ impl SetAside {
             _ => (held.pause * 2).min(LONGEST_PAUSE),
         };
         if !held.is_active() {
-            tell(&unit, refusal);
+            tell(unit, refusal);
         }
         held.stage = Stage::Waiting(now + held.pause);
         held.refusal = refusal.clone();
@@ -157,11 +168,25 @@ impl SetAside {
     /// An event of a conversation that waits was not tried.
     pub(super) fn also(&self, channel: &Channel, broker: &Broker) {
         let unit = Unit::Node(broker.map().node_of(channel));
-        if let Some(held) = self.inner.lock().units.get_mut(&unit).filter(|held| held.is_active())
+        let Inner { units, news, .. } = &mut *self.inner.lock();
+        if let Some(held) = units.get_mut(&unit).filter(|held| held.is_active())
             && held.channels.len() < MOST
+            && held.channels.insert(channel.clone())
+            && held.refusal.is_answered
         {
-            held.channels.insert(channel.clone());
+            news.waiting.push(channel.clone());
         }
+    }
+
+    /// Whose sockets are to be told now; with `again`, of all that wait.
+    pub(super) fn news(&self, again: bool) -> News {
+        let inner = &mut *self.inner.lock();
+        let mut news = std::mem::take(&mut inner.news);
+        if again {
+            let waiting = inner.units.values().filter(|held| held.is_active() && held.refusal.is_answered);
+            news.waiting = waiting.flat_map(|held| held.channels.iter().cloned()).collect();
+        }
+        news
     }
 
     /// What is to be tried now. What comes of it is to be said with [`Self::is_over`] or [`Self::is_not_over`].
@@ -203,14 +228,17 @@ impl SetAside {
 
     /// The outbox was published, and none of these was refused meanwhile: the fast path takes them again.
     pub(super) fn drained(&self, drained: &[Unit]) {
-        let mut inner = self.inner.lock();
+        let Inner { units, news, .. } = &mut *self.inner.lock();
         for unit in drained {
-            if let Some(held) = inner.units.get_mut(unit).filter(|held| held.stage == Stage::Draining) {
+            if let Some(held) = units.get_mut(unit).filter(|held| held.stage == Stage::Draining) {
                 held.stage = Stage::Over(Instant::now());
-                held.channels = HashSet::new();
+                news.over.extend(std::mem::take(&mut held.channels));
             }
         }
-        self.count(&inner.units);
+        // One may be set aside for another reason as well.
+        let waits = |channel: &Channel| units.values().any(|held| held.is_active() && held.channels.contains(channel));
+        news.over.retain(|channel| !waits(channel));
+        self.count(units);
     }
 
     fn count(&self, units: &HashMap<Unit, Held>) {
@@ -259,13 +287,13 @@ mod tests {
     }
 
     fn refusal() -> Refusal {
-        Refusal { reach: Reach::Conversation, error: "WRONGTYPE".to_owned() }
+        Refusal { reach: Reach::Conversation, error: "WRONGTYPE".to_owned(), is_answered: true }
     }
 
     #[tokio::test]
     async fn a_conversation_is_held_until_the_outbox_was_published_behind_its_recovery() {
         let (aside, map, unit) = (SetAside::default(), NodeMap::default(), Unit::Conversation(channel(1)));
-        aside.add(unit.clone(), &channel(1), &refusal());
+        aside.add(&unit, &channel(1), &refusal());
         assert!(aside.holds(&channel(1), &map) && aside.waits(&channel(1), &map) && !aside.holds(&channel(2), &map));
         assert!(aside.due(Instant::now()).is_empty());
         assert_eq!(aside.due(Instant::now() + SHORTEST_PAUSE).len(), 1);
@@ -273,15 +301,17 @@ mod tests {
         assert!(aside.holds(&channel(1), &map) && !aside.waits(&channel(1), &map), "the relay takes it first");
         aside.drained(&[unit]);
         assert!(!aside.is_any() && !aside.holds(&channel(1), &map));
+        let news = aside.news(false);
+        assert_eq!((news.waiting, news.over), (vec![channel(1)], vec![channel(1)]), "its sockets are told of both");
     }
 
     #[tokio::test]
     async fn what_is_refused_again_while_the_outbox_is_published_stays_aside_and_waits_longer() {
         let (aside, map, unit) = (SetAside::default(), NodeMap::default(), Unit::Conversation(channel(1)));
-        aside.add(unit.clone(), &channel(1), &refusal());
+        aside.add(&unit, &channel(1), &refusal());
         aside.is_not_over(&unit);
         aside.is_over(&unit);
-        aside.add(unit.clone(), &channel(1), &refusal());
+        aside.add(&unit, &channel(1), &refusal());
         aside.drained(&[unit]);
         assert!(aside.holds(&channel(1), &map));
         assert!(aside.due(Instant::now() + SHORTEST_PAUSE).is_empty());
@@ -290,7 +320,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_is_refused_holds_all_of_its_conversations() {
         let (aside, map) = (SetAside::default(), NodeMap::default());
-        aside.add(Unit::Node(map.node_of(&channel(1))), &channel(1), &refusal());
+        aside.add(&Unit::Node(map.node_of(&channel(1))), &channel(1), &refusal());
         assert!(aside.holds(&channel(2), &map));
     }
 }

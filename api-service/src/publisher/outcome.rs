@@ -20,6 +20,8 @@ pub struct Refusal {
     pub reach: Reach,
     /// Redis's error, or the client library's. It holds no content.
     pub error: String,
+    /// Whether Redis answers at all.
+    pub is_answered: bool,
 }
 
 /// How far a refusal reaches.
@@ -54,7 +56,7 @@ impl Refusal {
     pub(super) fn of_event(error: &str) -> Self {
         let code = error.split_whitespace().next().unwrap_or_default();
         let reach = if OF_NODE.contains(&code) { Reach::Node } else { Reach::Conversation };
-        Self { reach, error: error.to_owned() }
+        Self { reach, error: error.to_owned(), is_answered: true }
     }
 
     /// Whether the conversation's log is a key of another type.
@@ -68,7 +70,7 @@ impl From<&Error> for Refusal {
     fn from(error: &Error) -> Self {
         match is_answer(error) {
             true => Self::of_event(error.details()),
-            false => Self { reach: Reach::Node, error: error.to_string() },
+            false => Self { reach: Reach::Node, error: error.to_string(), is_answered: false },
         }
     }
 }

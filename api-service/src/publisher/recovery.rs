@@ -8,8 +8,10 @@ use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand};
 use fred::util::redis_keyslot;
-use futures_util::future::select_ok;
+use futures_util::future::{join_all, select_ok};
 use shared::channel::{self, Channel, Topology};
+use shared::event;
+use uuid::Uuid;
 
 use super::{Broker, Refusal};
 use crate::redis::redirected;
@@ -93,6 +95,20 @@ impl Broker {
         let soon = Some(Expiration::PX(1));
         let written = redirected(|| self.client.set::<(), _, _>(&key, "", soon.clone(), None, false)).await;
         written.map_err(|error| Refusal::from(&error))
+    }
+
+    /// Tells the sockets of conversations that their events wait, or that all that waited is published. A node that is full
+    /// publishes all the same; where it does not, the sockets have lost that node themselves.
+    pub async fn announce(&self, by: Uuid, channels: &[Channel], is_over: bool) {
+        let payload = Bytes::from(event::refused(by, is_over));
+        let told = channels
+            .iter()
+            .map(|channel| self.run::<Value>(&self.announce, vec![channel.as_str().to_owned()], vec![payload.clone()]));
+        for told in join_all(told).await {
+            if let Err(error) = told {
+                tracing::debug!(error = error.details(), "sockets were not told that their events wait");
+            }
+        }
     }
 
     /// Moves a key out of the way that stands where a conversation's event log should be. Returns whether there was one.

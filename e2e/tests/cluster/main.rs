@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
 
+mod full_node;
+
 use std::collections::HashMap;
 
 use e2e::cluster::{Migration, Nodes, Unattended};

@@ -17,7 +17,7 @@ use crate::{kill_9, setting};
 async fn redis(env: &StackEnv, words: &[&[u8]]) -> String {
     let mut cli = Command::new("redis-cli");
     cli.args(["--no-auth-warning", "-u", &env.redis_url]).args(words.iter().map(|word| OsStr::from_bytes(word)));
-    let output = timeout(PATIENCE, cli.output()).await.expect("redis-cli ends").unwrap();
+    let output = timeout(PATIENCE, cli.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
@@ -200,20 +200,85 @@ async fn keys_and_entries_of_streams_that_are_not_ours_stop_nothing() {
     setting.stack.stop().unwrap();
 }
 
+/// The consumers of a stream's group. One is made when it is first given something.
+async fn consumers(env: &StackEnv) -> Vec<String> {
+    let said = redis(env, &[b"XINFO", b"CONSUMERS", b"audit", b"api"]).await;
+    let lines: Vec<&str> = said.lines().collect();
+    lines.windows(2).filter(|pair| pair[0] == "name").map(|pair| pair[1].to_owned()).collect()
+}
+
 #[tokio::test]
 async fn consumers_of_killed_services_leave_the_groups_of_the_streams() {
     let setting = setting().await;
-    let env = setting.stack.env();
-    let consumers = async || redis(&env, &[b"XINFO", b"CONSUMERS", b"acks", b"api"]).await.matches("name").count();
-    until("both services read", async || consumers().await == 2).await;
+    let (env, place) = (setting.stack.env(), &setting.place);
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    until("both services were given something", async || {
+        patient.open(&doctor).await.close().await;
+        consumers(&env).await.len() == 2
+    })
+    .await;
+    let before = consumers(&env).await;
     kill_9(&setting.stack, |env| env.api_pids[0]);
-    until("the killed one is still there", async || consumers().await == 3).await;
-    let asking = async {
+    let leaving = async {
         let mut beat = interval(Duration::from_millis(500));
-        while consumers().await != 2 {
+        while consumers(&env).await.iter().filter(|name| before.contains(name)).count() != 1 {
+            patient.open(&doctor).await.close().await;
             beat.tick().await;
         }
     };
-    timeout(PATIENCE * 4, asking).await.expect("the consumers of dead services are removed");
+    timeout(PATIENCE * 4, leaving).await.unwrap(); // It is removed, and the other one stays.
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn sockets_hear_degraded_while_redis_is_full_and_then_what_waited_in_order_and_recovered() {
+    let setting = setting().await;
+    let (env, place) = (setting.stack.env(), &setting.place);
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open(&doctor).await;
+    let before = doctor.say(&patient, "before").await;
+    assert_eq!(socket.expect("message").await["message"], before);
+    redis(&env, &[b"CONFIG", b"SET", b"maxmemory", b"1"]).await;
+    let mut sent = Vec::new();
+    for number in 0..5 {
+        sent.push(doctor.say(&patient, &format!("while it is full {number}")).await["id"].clone());
+    }
+    socket.expect("degraded").await;
+    redis(&env, &[b"CONFIG", b"SET", b"maxmemory", b"0"]).await;
+    for id in &sent {
+        assert_eq!(socket.expect("message").await["message"]["id"], *id, "in order");
+    }
+    socket.expect("recovered").await;
+    is_live(&doctor, &patient, &mut socket).await;
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn what_the_services_read_of_the_outbox_does_not_grow_with_it() {
+    let setting = setting().await;
+    let (env, place) = (setting.stack.env(), &setting.place);
+    let sent = place.user("doc").say(&place.contact("pat"), "hello").await["id"].as_str().unwrap().to_owned();
+    let owner = Trail::open(&env.database_url).await;
+    until("what was sent is settled", async || count(&owner, "true").await == 0).await;
+    let away = crate::kill_for_a_while(&setting.stack, env.redis_pid.unwrap());
+    let backlog = format!(
+        "insert into outbox (kind, message_ids) select 'message', array['{sent}']::uuid[] from generate_series(1, 300000);
+         analyze outbox"
+    );
+    owner.client.batch_execute(&backlog).await.unwrap();
+    // Scans of all indexes of the table, rows that these gave, and rows that were read without an index.
+    let reads = async || {
+        let query = "select sum(i.idx_scan)::bigint, sum(i.idx_tup_read)::bigint, max(t.seq_tup_read)::bigint
+            from pg_stat_user_indexes i join pg_stat_user_tables t using (relid) where t.relname = 'outbox'";
+        let row = owner.client.query_one(query, &[]).await.unwrap();
+        [0, 1, 2].map(|column| row.get::<_, i64>(column))
+    };
+    let before = reads().await;
+    until("the services have looked many times", async || reads().await[0] >= before[0] + 100).await;
+    let after = reads().await;
+    let (scans, rows) = (after[0] - before[0], after[1] - before[1]);
+    assert!(rows <= scans * 1_000, "{rows} rows in {scans} looks");
+    assert_eq!(after[2], before[2], "no look reads the whole table");
+    drop(away);
     setting.stack.stop().unwrap();
 }

@@ -10,15 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::channel::Channel;
-use shared::event::{Cursor, Header};
+use shared::event::{Cursor, Header, REFUSED_FOR};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{Backfill, Epoch};
 use crate::outbound::{Delivery, Item, Outbound};
 
 /// Most bytes of frames that a room holds back; past it they are let go and the log is read once more.
 const HELD_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// API services whose announcements a room keeps.
+const MOST_INSTANCES: usize = 64;
 
 /// How far Redis knows that we listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +48,8 @@ pub(super) struct Room {
     start: Option<Cursor>,
     held: Option<Held>,
     degraded: bool,
+    /// API services whose events for it Redis refuses, and when they last said so.
+    refused_by: Vec<(Uuid, Instant)>,
     /// Those who hear its channel without a socket.
     pub(super) attendants: u32,
     /// Somebody has written here: its two participants may know of each other.
@@ -206,13 +212,34 @@ impl Room {
         }
     }
 
+    /// An API service says that Redis refuses its events for this conversation, or no longer does and has taken what waited.
+    pub(super) fn announced(&mut self, by: Uuid, is_over: bool) {
+        self.refused_by.retain(|(instance, at)| *instance != by && at.elapsed() < REFUSED_FOR);
+        if !is_over && self.refused_by.len() < MOST_INSTANCES {
+            self.refused_by.push((by, Instant::now()));
+            if !std::mem::replace(&mut self.degraded, true) {
+                self.tell(&Item::Degraded);
+            }
+        } else if is_over && !self.is_behind() && self.stage == Stage::Live {
+            self.recover();
+        }
+    }
+
+    /// Forgets what was said long ago: whoever said it has died. Returns whether the log is to be read for that.
+    pub(super) fn forget_announcements(&mut self) -> bool {
+        let before = self.refused_by.len();
+        self.refused_by.retain(|(_, at)| at.elapsed() < REFUSED_FOR);
+        self.refused_by.len() < before && self.refused_by.is_empty() && self.stage == Stage::Live && self.fall_behind()
+    }
+
     /// Redis is gone.
     pub(super) fn cut(&mut self) {
         self.stage = Stage::Wanted;
         self.waiting.clear();
         self.fall_behind();
-        self.degraded = true;
-        self.tell(&Item::Degraded);
+        if !std::mem::replace(&mut self.degraded, true) {
+            self.tell(&Item::Degraded);
+        }
     }
 
     /// Nothing is missing any more.
@@ -220,7 +247,7 @@ impl Room {
         if std::mem::take(&mut self.is_stale) {
             self.tell(&Item::Resync(Cursor::BEGINNING));
         }
-        if std::mem::take(&mut self.degraded) {
+        if self.refused_by.is_empty() && std::mem::take(&mut self.degraded) {
             self.tell(&Item::Recovered);
         }
     }

@@ -522,3 +522,20 @@ async fn typing_is_told_only_where_something_was_ever_written_and_asked_for_once
     assert!(!hub.dispatch(channel(1).as_str(), typing()));
     assert!(matches!(outbound.next().await.unwrap()[..], [Item::Event(_)]));
 }
+
+#[tokio::test]
+async fn sockets_of_a_conversation_that_redis_refuses_hear_degraded_once_and_recovered_when_all_services_are_through() {
+    let (hub, member, outbound) = one_room().await;
+    let name = member.channel().as_str().to_owned();
+    let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    for by in [first, second, first] {
+        hub.announced(&name, by, false);
+    }
+    hub.dispatch(&name, event(2));
+    hub.announced(&name, first, true);
+    assert_eq!(heard(&outbound).await, ["degraded", "2"]);
+    hub.announced(&name, second, true);
+    assert_eq!(heard(&outbound).await, ["recovered"]);
+    hub.announced(&name, second, true);
+    assert!(heard(&outbound).await.is_empty());
+}

@@ -1,0 +1,51 @@
+//! One master of three is full. Its conversations wait and are told so; all others are live as if nothing had happened.
+
+use e2e::PATIENCE;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::{Listener, Setting, listeners, setting};
+
+#[tokio::test]
+async fn a_full_master_delays_its_own_conversations_alone_and_their_sockets_are_told() {
+    let Setting { stack, place, nodes, _turn } = setting().await;
+    let doctor = place.user("doc");
+    let all = listeners(&place, &doctor, 24).await;
+    let full = nodes.masters().await.unwrap().remove(0);
+    let (mut affected, mut others) = (Vec::new(), Vec::new());
+    for mut listener in all {
+        let before = doctor.say(&listener.patient, "before").await;
+        assert_eq!(listener.socket.expect("message").await["message"], before);
+        let channel = format!("chat:{{{}:{}}}", place.location, before["conversation_id"].as_str().unwrap());
+        if full.serves(&channel).await.unwrap() { affected.push(listener) } else { others.push(listener) }
+    }
+    assert!(!affected.is_empty() && !others.is_empty(), "{} and {}", affected.len(), others.len());
+
+    full.tell(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    let mut sent: Vec<Vec<Value>> = Vec::new();
+    for round in 0..4 {
+        for (n, Listener { patient, .. }) in affected.iter().enumerate() {
+            let id = doctor.say(patient, &format!("waits {round}")).await["id"].clone();
+            if round == 0 { sent.push(vec![id]) } else { sent[n].push(id) }
+        }
+        for Listener { patient, socket } in &mut others {
+            let live = doctor.say(patient, &format!("live {round}")).await;
+            assert_eq!(timeout(PATIENCE, socket.expect("message")).await.unwrap()["message"], live);
+        }
+    }
+    for Listener { socket, .. } in &mut affected {
+        socket.expect("degraded").await;
+    }
+    full.tell(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    for (Listener { socket, .. }, sent) in affected.iter_mut().zip(&sent) {
+        for id in sent {
+            assert_eq!(socket.expect("message").await["message"]["id"], *id, "in order");
+        }
+        socket.expect("recovered").await;
+    }
+    for Listener { socket, .. } in &mut others {
+        let heard = socket.everything().await;
+        assert!(heard.iter().all(|frame| frame["type"] != "degraded" && frame["type"] != "resync"), "{heard:?}");
+    }
+    stack.stop().unwrap();
+}
