@@ -3,11 +3,15 @@
 //! Whatever is counted anywhere stands here too, and in docs/OPERATIONS.md: a test compares the two.
 
 use metrics::gauge;
+use shared::channel::{ACKS, AUDIT, QUESTIONS};
 use shared::telemetry::Kind::{Counter, Gauge, Histogram};
 use shared::telemetry::{LOG_LINES_DROPPED, Meter};
 
 use crate::state::State;
 use crate::store::{Class, REASONS};
+
+/// Streams that gateways add to.
+const STREAMS: &[&str] = &[ACKS, AUDIT, QUESTIONS];
 
 /// All of them.
 pub const METERS: &[Meter] = &[
@@ -63,15 +67,15 @@ pub const METERS: &[Meter] = &[
     Meter::new(Counter, "settle_queue_overflows_total", "published batches that will be published once more"),
     Meter::new(Gauge, "outbox_settling", "published batches whose rows are kept for a moment"),
     Meter::new(Counter, "stream_entries_unreadable_total", "entries of streams that were no text, or no entry of ours")
-        .by("stream", &["acks", "audit", "questions"]),
+        .by("stream", STREAMS),
     Meter::new(Counter, "redis_keys_moved_total", "keys under names of ours that were of another type, and were moved")
-        .by("key", &["event_log", "acks", "audit", "questions", "presence"]),
+        .by("key", &["event_log", ACKS, AUDIT, QUESTIONS, "presence"]),
     Meter::new(
         Counter,
         "stream_consumers_removed_total",
         "consumers of dead instances that were removed from a stream's group",
     )
-    .by("stream", &["acks", "audit", "questions"]),
+    .by("stream", STREAMS),
     Meter::new(Counter, "receipts_applied_total", "receipts from gateways"),
     Meter::new(Counter, "receipts_dropped_total", "receipts that could not be applied"),
     Meter::new(Counter, "audit_entries_total", "entries of the audit trail about reads and refusals"),

@@ -82,7 +82,7 @@ mod tests {
             stored("4-0", Value::Null),
         ];
         let expected = [("1-0", Some("good")), ("2-0", None), ("3-0", None), ("4-0", None)];
-        let by_name = Value::Array(vec![Value::Array(vec!["acks".into(), Value::Array(answer.clone())])]);
+        let by_name = Value::Array(vec![Value::Array(vec!["name".into(), Value::Array(answer.clone())])]);
         let claim = Value::Array(vec!["0-0".into(), Value::Array(answer), Value::Array(vec![])]);
         for entries in [read(by_name), claimed(claim)] {
             let seen: Vec<_> = entries.iter().map(|entry| (entry.id.as_str(), entry.text())).collect();
