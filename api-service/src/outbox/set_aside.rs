@@ -101,9 +101,10 @@ impl SetAside {
         self.find(channel, map, Held::is_active)
     }
 
-    /// Whether a relay of the outbox is to leave them there.
+    /// Whether a relay of the outbox is to leave them there. Not where Redis answers: to be refused again costs nothing, and
+    /// another instance may have published already what came before.
     pub(super) fn waits(&self, channel: &Channel, map: &NodeMap) -> bool {
-        self.find(channel, map, Held::is_waiting)
+        self.find(channel, map, |held| held.is_waiting() && !held.refusal.is_answered)
     }
 
     fn find(&self, channel: &Channel, map: &NodeMap, is_wanted: impl Fn(&Held) -> bool) -> bool {
@@ -287,7 +288,7 @@ mod tests {
     }
 
     fn refusal() -> Refusal {
-        Refusal { reach: Reach::Conversation, error: "WRONGTYPE".to_owned(), is_answered: true }
+        Refusal { reach: Reach::Conversation, error: "WRONGTYPE".to_owned(), is_answered: false }
     }
 
     #[tokio::test]
@@ -301,8 +302,17 @@ mod tests {
         assert!(aside.holds(&channel(1), &map) && !aside.waits(&channel(1), &map), "the relay takes it first");
         aside.drained(&[unit]);
         assert!(!aside.is_any() && !aside.holds(&channel(1), &map));
-        let news = aside.news(false);
-        assert_eq!((news.waiting, news.over), (vec![channel(1)], vec![channel(1)]), "its sockets are told of both");
+    }
+
+    #[tokio::test]
+    async fn sockets_are_told_that_their_events_wait_and_then_that_all_is_published() {
+        let (aside, unit) = (SetAside::default(), Unit::Conversation(channel(1)));
+        aside.add(&unit, &channel(1), &Refusal { is_answered: true, ..refusal() });
+        assert_eq!(aside.news(false).waiting, [channel(1)]);
+        assert!(aside.news(false).waiting.is_empty() && aside.news(true).waiting == [channel(1)]);
+        aside.is_over(&unit);
+        aside.drained(&[unit]);
+        assert_eq!(aside.news(true).over, [channel(1)]);
     }
 
     #[tokio::test]

@@ -262,7 +262,8 @@ async fn what_the_services_read_of_the_outbox_does_not_grow_with_it() {
     until("what was sent is settled", async || count(&owner, "true").await == 0).await;
     let away = crate::kill_for_a_while(&setting.stack, env.redis_pid.unwrap());
     let backlog = format!(
-        "insert into outbox (kind, message_ids) select 'message', array['{sent}']::uuid[] from generate_series(1, 300000);
+        "insert into outbox (kind, message_ids, created_at)
+             select 'message', array['{sent}']::uuid[], now() - interval '1 minute' from generate_series(1, 300000);
          analyze outbox"
     );
     owner.client.batch_execute(&backlog).await.unwrap();
