@@ -18,8 +18,9 @@ use hyper_util::rt::TokioIo;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Request, Response};
+use shared::library_answers::{self, WithProblems};
 use shared::problem;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -36,6 +37,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 const HEAD_BYTES: usize = 16 * 1024;
 /// After an accept that failed for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a client may take nothing of an answer.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// How much of what cannot be read is taken off the line, and for how long.
+const MAX_DISCARDED_BYTES: u64 = 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
 /// For the last words to whoever was too slow.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
@@ -53,6 +59,7 @@ struct Patience {
     head: Duration,
     first: Duration,
     idle: Duration,
+    unread: Duration,
 }
 
 impl<E> Server<E>
@@ -62,7 +69,8 @@ where
     /// Serves `endpoint` to at most `connections` at a time; more wait in the kernel.
     pub(crate) fn new(listener: TcpListener, endpoint: E, connections: usize) -> Self {
         let room = Arc::new(Semaphore::new(connections));
-        let patience = Patience { head: HEAD_TIMEOUT, first: FIRST_BYTE_TIMEOUT, idle: IDLE_TIMEOUT };
+        let patience =
+            Patience { head: HEAD_TIMEOUT, first: FIRST_BYTE_TIMEOUT, idle: IDLE_TIMEOUT, unread: UNREAD_TIMEOUT };
         Self { listener, endpoint: Arc::new(endpoint), room, patience }
     }
 
@@ -143,12 +151,20 @@ where
     let mut http = http1::Builder::new();
     // Hyper's own timer would be made and dropped with every request.
     http.header_read_timeout(None).max_buf_size(HEAD_BYTES);
-    let mut connection = http.serve_connection(TokioIo::new(Watched { tcp, head: head.clone() }), service);
+    let io = WithProblems::new(Watched { tcp, head: head.clone() }, HEAD_BYTES);
+    let mut connection = http.serve_connection(TokioIo::new(io), service);
     let mut is_stopping = false;
     loop {
         tokio::select! {
-            // Whatever ended it: HTTP has said so, or there is nobody to say it to.
-            _ended = &mut connection => return,
+            ended = &mut connection => {
+                let io = connection.into_parts().io.into_inner();
+                let (refused, tcp) = (io.refused(), io.into_inner().tcp);
+                return match ended {
+                    Err(error) if error.is_parse() => refuse(tcp, refused).await,
+                    // There is nobody to say it to.
+                    _ => {}
+                };
+            }
             () = stopping.cancelled(), if !is_stopping => {
                 is_stopping = true;
                 Pin::new(&mut connection).graceful_shutdown();
@@ -157,6 +173,10 @@ where
                 if head.is_late() {
                     break;
                 }
+                if head.is_unread() {
+                    metrics::counter!("http_unread_answers_total").increment(1);
+                    return;
+                }
                 if head.is_idle() {
                     return;
                 }
@@ -164,9 +184,24 @@ where
         }
     }
     metrics::counter!("http_slow_heads_total").increment(1);
-    let mut tcp = connection.into_parts().io.into_inner().tcp;
+    let mut tcp = connection.into_parts().io.into_inner().into_inner().tcp;
     let _gone = timeout(LAST_WORDS, tcp.write_all(problem::too_slow().as_bytes())).await;
     let _gone = timeout(LAST_WORDS, tcp.shutdown()).await;
+}
+
+/// Ends a connection on which something came that cannot be read. `refused` is what its sender has been told already.
+async fn refuse(mut tcp: TcpStream, refused: Option<u16>) {
+    let status = refused.unwrap_or(400);
+    let labels = [("route", "other".to_owned()), ("method", "other".to_owned()), ("status", status.to_string())];
+    metrics::counter!("http_requests_total", &labels).increment(1);
+    if refused.is_none() {
+        let answer = library_answers::refusal(status, HEAD_BYTES);
+        let _gone = timeout(LAST_WORDS, tcp.write_all(answer.as_bytes())).await;
+        let _gone = timeout(LAST_WORDS, tcp.shutdown()).await;
+    }
+    // What is still on its way must be taken off the line, or the answer is lost with it.
+    let mut rest = tcp.take(MAX_DISCARDED_BYTES);
+    let _gone = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 /// Since when the head of a request has been arriving, or has been waited for.
@@ -175,6 +210,8 @@ struct Head {
     born: Instant,
     /// Milliseconds since `born`, and in the lowest two bits what has begun then.
     since: AtomicU64,
+    /// Milliseconds since `born` when the connection took nothing more of an answer, plus one; 0 while it takes.
+    stuck: AtomicU64,
 }
 
 /// No part of the next request is there.
@@ -188,7 +225,7 @@ const BUSY: u64 = 2;
 
 impl Head {
     fn new(patience: Patience) -> Self {
-        Self { patience, born: Instant::now(), since: AtomicU64::new(IDLE) }
+        Self { patience, born: Instant::now(), since: AtomicU64::new(IDLE), stuck: AtomicU64::new(0) }
     }
 
     /// Something was read: of a head, if one is awaited.
@@ -206,9 +243,36 @@ impl Head {
         self.begins(IDLE);
     }
 
+    /// Something of an answer was taken, or nothing is.
+    fn writes(&self, is_taken: bool) {
+        let was_stuck = self.stuck.load(Ordering::Relaxed) > 0;
+        if !is_taken && !was_stuck {
+            self.stuck.store(self.age() + 1, Ordering::Relaxed);
+        }
+        if is_taken && was_stuck {
+            self.stuck.store(0, Ordering::Relaxed);
+            // Whoever reads slowly is not idle.
+            if self.since.load(Ordering::Relaxed) & 3 == IDLE {
+                self.begins(IDLE);
+            }
+        }
+    }
+
+    fn stuck_since(&self) -> Option<Instant> {
+        let stuck = self.stuck.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.born + Duration::from_millis(stuck))
+    }
+
+    fn is_unread(&self) -> bool {
+        self.stuck_since().is_some_and(|since| since.elapsed() >= self.patience.unread)
+    }
+
+    fn age(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(0)
+    }
+
     fn begins(&self, what: u64) {
-        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(0);
-        self.since.store(now << 2 | what, Ordering::Relaxed);
+        self.since.store(self.age() << 2 | what, Ordering::Relaxed);
     }
 
     fn now(&self) -> (u64, Instant) {
@@ -223,7 +287,7 @@ impl Head {
 
     fn is_idle(&self) -> bool {
         let (what, since) = self.now();
-        what == IDLE && since.elapsed() >= self.may_be_idle()
+        what == IDLE && self.stuck_since().is_none() && since.elapsed() >= self.may_be_idle()
     }
 
     /// Whoever has never said anything need not have a reason to be there.
@@ -236,7 +300,10 @@ impl Head {
 
     /// A head that begins after this was asked for is not late before that.
     fn look_at(&self) -> Instant {
-        let later = Instant::now() + self.patience.head;
+        let later = Instant::now() + self.patience.head.min(self.patience.unread);
+        if let Some(since) = self.stuck_since() {
+            return later.min(since + self.patience.unread);
+        }
         match self.now() {
             (IDLE, since) => later.min(since + self.may_be_idle()),
             (ARRIVING, since) => since + self.patience.head,
@@ -264,7 +331,9 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.head.writes(written.is_ready());
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -284,7 +353,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.head.writes(written.is_ready());
+        written
     }
 }
 

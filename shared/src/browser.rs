@@ -12,6 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::env::{Env, Setting};
 use crate::mode::Mode;
+use crate::origin::Origin;
+use crate::request::Site;
 
 /// The setting that both services have.
 pub const ALLOWED_ORIGINS: Setting = Setting {
@@ -37,7 +39,7 @@ pub const STRICT_TRANSPORT_SECURITY: &str = "max-age=31536000";
 /// Whose pages may ask.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedOrigins {
-    exact: Vec<String>,
+    listed: Vec<Origin>,
     all: bool,
 }
 
@@ -52,10 +54,10 @@ impl FromStr for AllowedOrigins {
     fn from_str(text: &str) -> Result<Self, InvalidOrigins> {
         let mut origins = Self::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            match part {
-                "*" => origins.all = true,
-                part if is_origin(part) => origins.exact.push(part.to_ascii_lowercase()),
-                _ => return Err(InvalidOrigins),
+            match Origin::parse(part) {
+                _ if part == "*" => origins.all = true,
+                Some(origin) => origins.listed.push(origin),
+                None => return Err(InvalidOrigins),
             }
         }
         Ok(origins)
@@ -64,17 +66,9 @@ impl FromStr for AllowedOrigins {
 
 impl fmt::Display for AllowedOrigins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = self.all.then_some("*");
-        f.write_str(&self.exact.iter().map(String::as_str).chain(all).collect::<Vec<_>>().join(","))
+        let all = self.all.then(|| "*".to_owned());
+        f.write_str(&self.listed.iter().map(ToString::to_string).chain(all).collect::<Vec<_>>().join(","))
     }
-}
-
-/// `scheme://host[:port]`, and nothing behind it (RFC 6454, section 7). The scheme may be that of an app.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, place)) = text.split_once("://") else { return false };
-    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-    is_scheme && is_host(place)
 }
 
 /// What names an inline script or style in a Content-Security-Policy (CSP 3, section 2.3.1).
@@ -105,7 +99,7 @@ impl AllowedOrigins {
     /// Whether nobody's pages may but those of this system itself.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.all && self.exact.is_empty()
+        !self.all && self.listed.is_empty()
     }
 
     /// Whether everybody's pages may, which is worth a warning.
@@ -117,16 +111,19 @@ impl AllowedOrigins {
     /// Whether an origin is on the list.
     #[must_use]
     pub fn lists(&self, origin: &str) -> bool {
-        self.all || self.exact.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+        self.all || !self.listed.is_empty() && Origin::parse(origin).is_some_and(|origin| self.listed.contains(&origin))
     }
 
-    /// Whether a page of this origin may ask the system that it asks under the name `host`: it is on the list, or the page came
-    /// from there.
+    /// Whether a page of this origin may ask the system that it asks as `site`: it is on the list, or the page came from
+    /// there. A page that came without TLS is another's where the system is asked over TLS: anybody in between can write it.
     #[must_use]
-    pub fn allows(&self, origin: &str, host: Option<&str>) -> bool {
-        let place = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-        let is_own = place.zip(host).is_some_and(|(place, host)| place.eq_ignore_ascii_case(host));
-        is_own || self.lists(origin)
+    pub fn allows(&self, origin: &str, site: &Site<'_>) -> bool {
+        if self.all {
+            return true;
+        }
+        let Some(origin) = Origin::parse(origin) else { return false };
+        let is_own = site.host.is_some_and(|host| origin.is_at(host)) && (origin.is_https() || !site.is_tls);
+        is_own || self.listed.contains(&origin)
     }
 }
 
@@ -139,11 +136,16 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn asked_as(host: Option<&str>) -> Site<'_> {
+        Site { host, is_tls: false }
+    }
+
     #[test]
     fn without_a_list_a_page_may_ask_only_where_it_came_from() {
         let none = origins("");
-        assert!(none.allows("http://localhost:8080", Some("localhost:8080")));
-        assert!(none.allows("https://chat.example", Some("Chat.Example")));
+        assert!(none.allows("http://localhost:8080", &asked_as(Some("localhost:8080"))));
+        assert!(none.allows("https://chat.example", &asked_as(Some("Chat.Example"))));
+        assert!(none.allows("https://chat.example", &asked_as(Some("chat.example:443"))));
         for (origin, host) in [
             ("http://evil.example", Some("localhost:8080")),
             ("http://localhost:8081", Some("localhost:8080")),
@@ -156,17 +158,31 @@ mod tests {
             ("http://", Some("")),
             ("http://localhost:8080", None),
         ] {
-            assert!(!none.allows(origin, host) || origin == "http://", "{origin} {host:?}");
+            assert!(!none.allows(origin, &asked_as(host)), "{origin} {host:?}");
         }
     }
 
     #[test]
+    fn a_page_that_came_without_tls_is_a_strangers_where_tls_is_spoken() {
+        let asked = Site { host: Some("chat.example"), is_tls: true };
+        assert!(origins("").allows("https://chat.example", &asked));
+        assert!(!origins("").allows("http://chat.example", &asked));
+        assert!(origins("http://chat.example").allows("http://chat.example", &asked));
+    }
+
+    #[test]
     fn who_is_on_the_list_may_ask_and_nobody_who_is_nearly() {
-        let list = origins("https://ehr.example, https://other.example:8443,capacitor://localhost");
-        for origin in
-            ["https://ehr.example", "https://EHR.example", "https://other.example:8443", "capacitor://localhost"]
-        {
-            assert!(list.allows(origin, Some("chat.example")), "{origin}");
+        let list =
+            origins("https://ehr.example:443, https://other.example:8443,capacitor://localhost,https://käse.example");
+        for origin in [
+            "https://ehr.example",
+            "https://EHR.example",
+            "https://ehr.example:443",
+            "https://other.example:8443",
+            "capacitor://localhost",
+            "https://xn--kse-qla.example",
+        ] {
+            assert!(list.allows(origin, &asked_as(Some("chat.example"))) && list.lists(origin), "{origin}");
         }
         for origin in [
             "http://ehr.example",
@@ -176,19 +192,26 @@ mod tests {
             "https://ehr.example/",
             "null",
         ] {
-            assert!(!list.allows(origin, Some("chat.example")), "{origin}");
+            assert!(!list.allows(origin, &asked_as(Some("chat.example"))) && !list.lists(origin), "{origin}");
         }
-        assert!(origins("*").allows("https://anybody.example", None));
+        assert!(origins("*").allows("https://anybody.example", &asked_as(None)));
     }
 
     #[test]
     fn only_whole_origins_are_a_list() {
-        for bad in
-            ["ehr.example", "https://", "https://ehr.example/", "https://*.ehr.example", "https://a b", "://x", "null"]
-        {
+        for bad in [
+            "ehr.example",
+            "https://",
+            "https://ehr.example/",
+            "https://*.ehr.example",
+            "https://a b",
+            "://x",
+            "null",
+            "https://a:99999",
+        ] {
             assert_eq!(bad.parse::<AllowedOrigins>(), Err(InvalidOrigins), "{bad}");
         }
-        assert_eq!(origins(" https://A.example ,, * ").to_string(), "https://a.example,*");
+        assert_eq!(origins(" https://A.example:443 ,, * ").to_string(), "https://a.example,*");
     }
 
     #[test]
@@ -203,9 +226,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_origin_but_the_hosts_own_gets_past_an_empty_list(origin in "\\PC{0,40}", host in "[a-z.:0-9]{1,20}") {
-            let is_own = origin == format!("http://{host}") || origin == format!("https://{host}");
-            prop_assert_eq!(origins("").allows(&origin, Some(&host)), is_own);
+        fn no_origin_but_the_hosts_own_gets_past_an_empty_list(origin in "(https?://)?\\PC{0,40}", host in "[a-z]{1,20}") {
+            let is_own = ["http", "https"].iter().any(|scheme| Origin::parse(&origin) == Origin::parse(&format!("{scheme}://{host}")));
+            prop_assert_eq!(origins("").allows(&origin, &asked_as(Some(&host))), is_own);
+            let own = format!("https://{host}");
+            prop_assert!(origins("").allows(&own, &asked_as(Some(&host))));
         }
     }
 }

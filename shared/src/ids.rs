@@ -98,6 +98,13 @@ ehr_id! {
 /// A message: UUIDv7, so that ids sort roughly by time; order within a conversation is `seq`'s.
 pub type MessageId = Uuid;
 
+/// Reads a UUID as both interfaces take it: the hyphenated form only, which is what schemas call `uuid` (RFC 9562, section 4);
+/// letters of either case.
+#[must_use]
+pub fn parse_uuid(text: &str) -> Option<Uuid> {
+    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
+}
+
 /// A conversation: UUIDv5 of location and pair, see [`crate::participant::Conversation::id`].
 pub type ConversationId = Uuid;
 
@@ -117,6 +124,23 @@ mod tests {
     fn what_would_need_escaping_is_refused() {
         for id in ["", " ", "a b", "a/b", "a:b", "a{b}", "ä", "a\0", "a\n", &"x".repeat(65)] {
             assert_eq!(id.parse::<PersonId>(), Err(InvalidId), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_uuid_has_one_form() {
+        let uuid = Uuid::from_u128(0x0199_b1d2_7c1e_7b39_a000_0000_0000_000a);
+        for good in ["0199b1d2-7c1e-7b39-a000-00000000000a", "0199B1D2-7C1E-7B39-A000-00000000000A"] {
+            assert_eq!(parse_uuid(good), Some(uuid));
+        }
+        for bad in [
+            "0199b1d27c1e7b39a00000000000000a",
+            "{0199b1d2-7c1e-7b39-a000-00000000000a}",
+            "urn:uuid:0199b1d2-7c1e-7b39-a000-00000000000a",
+            "0199b1d27c1e-7b39-a000-00000000000a-",
+            "",
+        ] {
+            assert_eq!(parse_uuid(bad), None, "{bad}");
         }
     }
 

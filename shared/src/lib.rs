@@ -20,6 +20,11 @@
 //! - [`mode`]: what a service runs for, and which secrets are good enough for that
 //! - [`browser`]: which pages may ask, and what browsers are told with each answer
 //! - [`timestamp`]: how clients read a moment
+//! - [`headers`]: heads of requests that contradict themselves
+//! - [`json`]: JSON from strangers, without contradictions
+//! - [`library_answers`]: what an HTTP library answers by itself, as problems
+//! - [`query`]: queries of URLs, likewise
+//! - [`origin`]: whose page asks (RFC 6454)
 //! - [`problem`]: RFC 9457 bodies
 //! - [`request`]: where a request comes from
 //! - [`audit`]: who did what, on its way into the audit trail
@@ -41,17 +46,22 @@ pub mod channel;
 pub mod descriptors;
 pub mod env;
 pub mod event;
+pub mod headers;
 pub mod ids;
 pub mod inbox_rows;
 pub mod insecure;
+pub mod json;
 pub mod keys;
+pub mod library_answers;
 pub mod limit;
 pub mod mode;
 pub mod net;
+pub mod origin;
 pub mod participant;
 pub mod presence;
 pub mod problem;
 pub mod publication;
+pub mod query;
 pub mod receipt;
 pub mod redacted;
 pub mod relay_keys;

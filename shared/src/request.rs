@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::browser::is_host;
 use crate::env::Setting;
 
 /// Header in which each proxy names the address that it was asked by.
@@ -14,6 +15,18 @@ pub const FORWARDED_FOR_HEADER: &str = "x-forwarded-for";
 
 /// Header in which a proxy says whether it was asked over TLS.
 pub const FORWARDED_PROTO_HEADER: &str = "x-forwarded-proto";
+
+/// Header in which a proxy says under which host it was asked.
+pub const FORWARDED_HOST_HEADER: &str = "x-forwarded-host";
+
+/// Under which name, and how, a request asked for this system, as far as proxies that we trust can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site<'a> {
+    /// The host, perhaps with a port.
+    pub host: Option<&'a str>,
+    /// Whether it is known to have come over TLS.
+    pub is_tls: bool,
+}
 
 /// A method as metrics and spans name it: any token is a method, and a stranger's must not become names that are kept.
 #[must_use]
@@ -88,6 +101,17 @@ impl TrustedProxies {
     #[must_use]
     pub fn is_tls(&self, peer: IpAddr, forwarded_proto: Option<&str>) -> bool {
         self.contains(peer.to_canonical()) && forwarded_proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
+    }
+
+    /// Under which name, and how, `peer` was asked. `header` gives the text of a header that is there once.
+    #[must_use]
+    pub fn site<'a>(&self, peer: Option<IpAddr>, header: impl Fn(&'static str) -> Option<&'a str>) -> Site<'a> {
+        let host = header("host");
+        let Some(peer) = peer.filter(|peer| self.trust(*peer)) else {
+            return Site { host, is_tls: false };
+        };
+        let forwarded = header(FORWARDED_HOST_HEADER).filter(|host| is_host(host));
+        Site { host: forwarded.or(host), is_tls: self.is_tls(peer, header(FORWARDED_PROTO_HEADER)) }
     }
 
     /// The address that asks: `peer`, or, while that is a trusted proxy, the one that it names. `forwarded_for` are the
@@ -174,6 +198,26 @@ mod tests {
         let is_tls = |peer: &str, proto| trusted.is_tls(peer.parse().unwrap(), proto);
         assert!(is_tls("10.1.2.3", Some("https")) && is_tls("::ffff:10.1.2.3", Some("HTTPS")));
         assert!(!is_tls("10.1.2.3", Some("http")) && !is_tls("10.1.2.3", None) && !is_tls("192.0.2.1", Some("https")));
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_can_say_under_which_name_it_was_asked() {
+        let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+        let site = |peer: &str, forwarded: Option<&'static str>| {
+            trusted.site(peer.parse().ok(), |name| match name {
+                "host" => Some("api:8081"),
+                FORWARDED_HOST_HEADER => forwarded,
+                FORWARDED_PROTO_HEADER => Some("https"),
+                _ => None,
+            })
+        };
+        let known = Site { host: Some("chat.example"), is_tls: true };
+        assert_eq!(site("10.1.2.3", Some("chat.example")), known);
+        for unusable in [None, Some(""), Some("a, b"), Some("a/b")] {
+            assert_eq!(site("10.1.2.3", unusable), Site { host: Some("api:8081"), is_tls: true }, "{unusable:?}");
+        }
+        assert_eq!(site("192.0.2.1", Some("chat.example")), Site { host: Some("api:8081"), is_tls: false });
+        assert_eq!(trusted.site(None, |_| Some("x")), Site { host: Some("x"), is_tls: false });
     }
 
     #[test]

@@ -13,12 +13,14 @@ use hyper::header::HeaderValue;
 use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY};
 use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, StatusCode, Version};
 use shared::audit::{Action, Entry, Who};
 use shared::browser::AllowedOrigins;
 use shared::event::Cursor;
+use shared::headers::{self, HeadError};
 use shared::problem::{REQUEST_ID_HEADER, request_id};
-use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies, method_label};
+use shared::request::{FORWARDED_FOR_HEADER, RequestContext, Site, TrustedProxies, method_label};
 use shared::ticket::Ticket;
 use shared::token::{Principal, TokenError, bearer};
 use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
@@ -101,7 +103,8 @@ impl Known {
 /// Answers a request. With `101` comes the socket that follows it.
 pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>, peer: IpAddr) -> (Answer, Option<Socket>) {
     let started = Instant::now();
-    let context = context(request.headers(), peer, &gateway.config.trusted_proxies);
+    let proxies = &gateway.config.trusted_proxies;
+    let context = context(request.headers(), peer, proxies);
     let span = span(gateway, &request, &context, peer);
     let id = &*context.request_id;
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -111,7 +114,8 @@ pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>, peer
         "/ws" if has_body(request.headers()) => Err(Refusal::bad_request("a WebSocket handshake has no body")),
         "/ws" => {
             let mut known = Known::default();
-            let admitted = admit(gateway, &request, &context, &mut known).await;
+            let site = proxies.site(Some(peer), |name| only(request.headers(), name));
+            let admitted = admit(gateway, &request, (&context, &site), &mut known).await;
             metrics::histogram!("gateway_handshake_seconds").record(started.elapsed());
             match admitted {
                 Ok((answer, socket)) => {
@@ -195,7 +199,7 @@ fn count(outcome: &'static str) {
 
 /// What is known of a request before anybody has looked into it.
 fn context(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> RequestContext {
-    let request_id = request_id(header(headers, &HeaderName::from_static(REQUEST_ID_HEADER)));
+    let request_id = request_id(only(headers, REQUEST_ID_HEADER));
     let lines = headers.get_all(FORWARDED_FOR_HEADER).into_iter().filter_map(|line| line.to_str().ok());
     let address = trusted.address(peer, lines.collect::<Vec<_>>().into_iter());
     RequestContext { request_id: request_id.into(), address }
@@ -204,7 +208,7 @@ fn context(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> Reque
 async fn admit<B>(
     gateway: &Arc<Gateway>,
     request: &Request<B>,
-    context: &RequestContext,
+    (context, site): (&RequestContext, &Site<'_>),
     known: &mut Known,
 ) -> Result<(Answer, Socket), Refusal> {
     if gateway.shutdown.has_begun() {
@@ -215,7 +219,7 @@ async fn admit<B>(
     }
     let too_many = |wait| Refusal::too_many(wait, "handshakes");
     gateway.limits.handshake(context.address).map_err(too_many)?;
-    check_handshake(request, &gateway.config.origins)?;
+    check_handshake(request, &gateway.config.origins, site)?;
     let identified = match shown(request) {
         Ok(shown) => identify(gateway, shown, context).await,
         Err(refusal) => Err(refusal),
@@ -256,8 +260,9 @@ async fn admit<B>(
 
 /// Whether it is a handshake, and one that no stranger's page has made a browser send. What follows, in this order: who
 /// asks, for what, may they.
-fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins) -> Result<(), Refusal> {
+fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins, site: &Site<'_>) -> Result<(), Refusal> {
     let headers = request.headers();
+    check_head(request).map_err(|error| Refusal::bad_request(error.to_string()))?;
     let is_upgrade = request.version() == Version::HTTP_11
         && request.method() == Method::GET
         && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
@@ -269,15 +274,26 @@ fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins) -> Result<
         return Err(Refusal::version_required());
     }
     // Only browsers send it, and they always do.
-    let host = header(headers, &HOST);
-    let is_foreign = |origin: &HeaderValue| !origin.to_str().is_ok_and(|origin| origins.allows(origin, host));
-    if headers.get_all(ORIGIN).into_iter().any(is_foreign) {
+    let is_foreign = |origin: &HeaderValue| !origin.to_str().is_ok_and(|origin| origins.allows(origin, site));
+    if headers.get(ORIGIN).is_some_and(is_foreign) {
         return Err(Refusal::foreign_origin());
     }
     if request.uri().query().map_or(0, str::len) > MAX_QUERY_BYTES {
         return Err(Refusal::long_query(MAX_QUERY_BYTES));
     }
     Ok(())
+}
+
+/// Whether the head of a request contradicts itself, or leaves out what it must have.
+fn check_head<B>(request: &Request<B>) -> Result<(), HeadError> {
+    let headers = request.headers();
+    // Most have no name twice, and both numbers are known without counting.
+    if headers.len() > headers.keys_len() {
+        headers::check_single(|name| headers.get_all(name).iter().count())?;
+    }
+    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    let authority = request.uri().authority().map(Authority::as_str);
+    headers::check_host(host, authority, request.version() == Version::HTTP_11)
 }
 
 /// What the handshake asks for, and whether the bearer may have it.
@@ -300,7 +316,7 @@ fn check_wish<B>(request: &Request<B>, principal: &Principal, known: &mut Known)
 
 fn refused_query(error: QueryError) -> Refusal {
     match error {
-        QueryError::Unreadable(detail) => Refusal::bad_request(detail),
+        QueryError::Unreadable(detail, errors) => Refusal::bad_request(detail).with_errors(errors),
         QueryError::Invalid(errors) => Refusal::invalid(errors),
     }
 }
@@ -352,6 +368,12 @@ async fn identify(gateway: &Gateway, shown: Shown<'_>, context: &RequestContext)
 fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING)
         || headers.get_all(CONTENT_LENGTH).into_iter().any(|length| length.as_bytes() != b"0")
+}
+
+/// The text of a header that is there once.
+fn only<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
+    let mut lines = headers.get_all(name).into_iter();
+    lines.next().filter(|_| lines.next().is_none()).and_then(|line| line.to_str().ok())
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -11,6 +11,7 @@ use shared::request::RequestContext;
 use shared::token::{Forbidden, Principal, TokenError, bearer};
 use shared::verified::VerifiedTokens;
 
+use super::paths::Parameters;
 use super::refusal::{ProblemBody, problem, problem_error, too_many};
 use super::trail::Trail;
 use crate::domain::error::Refused;
@@ -116,6 +117,9 @@ impl<'a> ApiExtractor<'a> for Caller {
             .limits
             .caller(&principal)
             .map_err(|wait| poem::Error::from_response(too_many(wait, "requests of yours")))?;
+        if let Some(parameters) = request.data::<Parameters>() {
+            parameters.check(request)?;
+        }
         Ok(Self { origin: Origin { principal, request: context.clone() }, trail: trail.clone() })
     }
 }

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use poem::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use poem::{IntoResponse, Request, RequestBody, Response};
 use poem_openapi::payload::{ParsePayload, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
@@ -13,13 +14,15 @@ use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use shared::ids::parse_uuid;
+use shared::json::{self, JsonError, pointer_step};
 use shared::problem::{InputError, Problem};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::refusal::{invalid, problem_error};
+use super::refusal::{ProblemBody, invalid, problem_error};
 
 /// Largest body, in bytes. 8,000 characters that are all written as `\uXXXX\uXXXX` take 96,000.
 pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -31,11 +34,14 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 const JSON: &str = "application/json";
 
-/// A body that can be read field by field.
-pub(super) trait FromFields: Sized + Send {
+/// A body that is documented.
+pub(super) trait Documented: FromFields {
     /// Its documentation.
     type Schema: Type;
+}
 
+/// A body that can be read field by field.
+pub(super) trait FromFields: Sized + Send {
     /// Reads what is there. Whatever is wrong is noted in `fields`; then `None`.
     fn from_fields(fields: &mut Fields) -> Option<Self>;
 }
@@ -43,11 +49,11 @@ pub(super) trait FromFields: Sized + Send {
 /// A request's body.
 pub(super) struct Input<T>(pub(super) T);
 
-impl<T: FromFields> Payload for Input<T> {
+impl<T: Documented> Payload for Input<T> {
     const CONTENT_TYPE: &'static str = JSON;
 
     fn check_content_type(content_type: &str) -> bool {
-        content_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(JSON))
+        is_json(content_type)
     }
 
     fn schema_ref() -> MetaSchemaRef {
@@ -59,33 +65,61 @@ impl<T: FromFields> Payload for Input<T> {
     }
 }
 
-impl<T: FromFields> ParsePayload for Input<T> {
+impl<T: Documented> ParsePayload for Input<T> {
     const IS_REQUIRED: bool = true;
 
-    async fn from_request(_request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
-        let bytes = match timeout(BODY_TIMEOUT, read_within_limit(body.take()?)).await {
-            Ok(Ok(Some(bytes))) => bytes,
-            Ok(Ok(None)) => {
-                return Err(problem_error(Problem::new(
-                    413,
-                    format!("the body is larger than {MAX_BODY_BYTES} bytes"),
-                )));
-            }
-            Ok(Err(_)) => return Err(problem_error(Problem::new(400, "the body did not arrive whole"))),
-            Err(_) => return Err(problem_error(Problem::new(408, "the body did not arrive in time"))),
-        };
-        parse(&bytes).map(Self).map_err(|problem| problem_error(*problem))
+    async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
+        read(request, body.take()?, MAX_BODY_BYTES).await.map(Self)
     }
+}
+
+/// Reads a request's body, of so many bytes at most.
+pub(super) async fn read<T: FromFields>(request: &Request, body: poem::Body, most_bytes: usize) -> poem::Result<T> {
+    check_encoding(request)?;
+    if !request.content_type().is_some_and(is_json) {
+        return Err(problem_error(Problem::new(415, "the body must be `Content-Type: application/json`, in UTF-8")));
+    }
+    let bytes = match timeout(BODY_TIMEOUT, read_within_limit(body, most_bytes)).await {
+        Ok(Ok(Some(bytes))) => bytes,
+        Ok(Ok(None)) => {
+            return Err(problem_error(Problem::new(413, format!("the body is larger than {most_bytes} bytes"))));
+        }
+        Ok(Err(_)) => return Err(problem_error(Problem::new(400, "the body did not arrive whole"))),
+        Err(_) => return Err(problem_error(Problem::new(408, "the body did not arrive in time"))),
+    };
+    parse(&bytes).map_err(|problem| problem_error(*problem))
+}
+
+/// Bodies are taken as they are: what is packed small may be large, and what is said to be packed may not be.
+fn check_encoding(request: &Request) -> poem::Result<()> {
+    let lines = request.headers().get_all(CONTENT_ENCODING);
+    let is_plain = |line: &poem::http::HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"identity");
+    if lines.iter().all(is_plain) {
+        return Ok(());
+    }
+    let problem = Problem::new(415, "the body must come without `Content-Encoding`");
+    // RFC 9110, section 15.5.16: what would be taken.
+    let answer = ProblemBody::from(problem).with_header(ACCEPT_ENCODING, "identity");
+    Err(poem::Error::from_response(answer.into_response()))
+}
+
+/// Whether a media type is JSON, and does not say that it is written in anything but UTF-8.
+fn is_json(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(JSON));
+    let is_charset = |name: &str| name.trim().eq_ignore_ascii_case("charset");
+    let is_utf_8 = |value: &str| value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8");
+    is_json && parts.filter_map(|part| part.split_once('=')).all(|(name, value)| !is_charset(name) || is_utf_8(value))
 }
 
 /// A body, or nothing when it is too large. What is too much of it is taken off the line as well: an answer to a request
 /// that is still being written is lost when the connection ends with bytes that nobody read.
-async fn read_within_limit(body: poem::Body) -> std::io::Result<Option<Vec<u8>>> {
+async fn read_within_limit(body: poem::Body, most_bytes: usize) -> std::io::Result<Option<Vec<u8>>> {
     let mut chunks = pin!(body.into_bytes_stream());
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk?;
-        if bytes.len() + chunk.len() > MAX_BODY_BYTES {
+        if bytes.len() + chunk.len() > most_bytes {
             let mut discarded = chunk.len();
             while discarded < MAX_DISCARDED_BYTES
                 && let Some(chunk) = chunks.next().await
@@ -99,7 +133,7 @@ async fn read_within_limit(body: poem::Body) -> std::io::Result<Option<Vec<u8>>>
     Ok(Some(bytes))
 }
 
-impl<'a, T: FromFields> ApiExtractor<'a> for Input<T> {
+impl<'a, T: Documented> ApiExtractor<'a> for Input<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -119,19 +153,19 @@ impl<'a, T: FromFields> ApiExtractor<'a> for Input<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        match request.content_type() {
-            Some(content_type) if Self::check_content_type(content_type) => {
-                <Self as ParsePayload>::from_request(request, body).await
-            }
-            _ => Err(problem_error(Problem::new(415, "the body must be `Content-Type: application/json`"))),
-        }
+        <Self as ParsePayload>::from_request(request, body).await
     }
 }
 
 fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Box<Problem>> {
-    // serde_json's own text may quote the input; line and column say enough.
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-        Box::new(Problem::new(400, format!("the body is not JSON (line {}, column {})", error.line(), error.column())))
+    let value = json::parse(bytes).map_err(|error| {
+        let problem = Problem::new(400, format!("the body {error}"));
+        Box::new(match error {
+            JsonError::RepeatedKey { pointer } => {
+                problem.with_errors(vec![InputError::new(pointer, "is given more than once")])
+            }
+            JsonError::Syntax { .. } => problem,
+        })
     })?;
     let Value::Object(object) = value else {
         return Err(Box::new(invalid(vec![InputError::new("", "the body must be an object")])));
@@ -230,7 +264,7 @@ impl Fields {
     /// A UUID that may be there: `Some(None)` when it is not, `None` when it is wrong.
     pub(super) fn optional_uuid(&mut self, field: &str) -> Option<Option<Uuid>> {
         let Some(value) = self.take(field) else { return Some(None) };
-        let uuid = as_uuid(&value);
+        let uuid = value.as_str().and_then(parse_uuid);
         if uuid.is_none() {
             self.refuse(field, "must be a UUID");
         }
@@ -249,7 +283,7 @@ impl Fields {
         }
         let mut uuids = Vec::with_capacity(values.len());
         for (place, value) in values.iter().enumerate() {
-            match as_uuid(value) {
+            match value.as_str().and_then(parse_uuid) {
                 Some(uuid) => uuids.push(uuid),
                 None => self.refuse(&format!("{field}/{place}"), "must be a UUID"),
             }
@@ -261,29 +295,14 @@ impl Fields {
     fn finish(mut self) -> Vec<InputError> {
         const TOLD: usize = 20;
         for field in self.object.keys().take(TOLD) {
-            // The name is the caller's. One that no programmer would choose may be something that somebody wrote.
-            let is_name =
-                field.len() <= 64 && field.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.~/".contains(&b));
-            if !is_name {
-                self.errors.push(InputError::new("", "has a field that is not one of this request"));
-                continue;
-            }
-            // RFC 6901, section 3.
-            let name = field;
-            self.errors.push(InputError::new(
-                format!("/{}", name.replace('~', "~0").replace('/', "~1")),
-                "is not a field of this request",
-            ));
+            self.errors.push(match pointer_step(field) {
+                Some(pointer) => InputError::new(pointer, "is not a field of this request"),
+                None => InputError::new("", "has a field that is not one of this request"),
+            });
         }
         self.errors.truncate(TOLD);
         self.errors
     }
-}
-
-/// The hyphenated form only: it is what schemas call `uuid`.
-fn as_uuid(value: &Value) -> Option<Uuid> {
-    let text = value.as_str().filter(|text| text.len() == 36)?;
-    Uuid::try_parse(text).ok()
 }
 
 /// JSON that is encoded already, documented as a `T`.
@@ -321,5 +340,32 @@ impl<T: Type> Payload for Encoded<T> {
 impl<T: Send> IntoResponse for Encoded<T> {
     fn into_response(self) -> Response {
         Response::builder().content_type(JSON).body(self.json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_says_in_which_characters_it_is_written_or_nothing() {
+        for good in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/json;charset=\"UTF-8\"",
+            "application/json; profile=x; charset=utf-8",
+        ] {
+            assert!(is_json(good), "{good}");
+        }
+        for bad in [
+            "text/json",
+            "application/jsonp",
+            "",
+            "application/json; charset=utf-16",
+            "application/json;CharSet=latin1",
+        ] {
+            assert!(!is_json(bad), "{bad}");
+        }
     }
 }

@@ -2,42 +2,57 @@
 
 use poem::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderName, ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, HeaderName, ORIGIN,
     STRICT_TRANSPORT_SECURITY, VARY,
 };
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
-use shared::browser::{self, AllowedOrigins, SECURITY_HEADERS};
+use shared::browser::{self, SECURITY_HEADERS};
 use shared::problem::Problem;
-use shared::request::FORWARDED_PROTO_HEADER;
+use shared::request::Site;
 
-use super::problems::Methods;
+use super::paths::{self, Paths};
 use super::refusal::problem_error;
 use crate::state::State;
 
 /// What a page of another origin may send. No cookies: tokens come in a header, so there are no credentials to allow.
-const REQUEST_HEADERS: &str = "authorization, content-type, x-request-id";
+const REQUEST_HEADERS: &str = "authorization, content-type, x-request-id, traceparent, tracestate";
 /// What it may read, beside the body.
 const ANSWER_HEADERS: &str = "x-request-id, retry-after, www-authenticate";
 /// How long a browser may believe it, in seconds.
 const MAX_AGE: &str = "600";
 
-/// The answer to the question that a browser asks before a page's request; none to everything else.
-pub(super) fn preflight(
-    request: &Request,
-    methods: &Methods,
-    origins: &AllowedOrigins,
-) -> Option<poem::Result<Response>> {
-    let headers = request.headers();
-    let is_preflight = request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    let origin = text(headers, &ORIGIN).filter(|_| is_preflight)?;
-    let known = methods.get(request.uri().path())?;
-    if !origins.allows(origin, text(headers, &HOST)) {
+/// The answer to `OPTIONS`, which every path knows: what is served there, and, when a browser asks before a page's request,
+/// whether pages of its origin may ask. None to everything else.
+pub(super) fn options(request: &Request, paths: &Paths, state: &State) -> Option<poem::Result<Response>> {
+    if request.method() != Method::OPTIONS {
+        return None;
+    }
+    let answer = Response::builder().status(StatusCode::NO_CONTENT);
+    if request.uri().path() == "*" {
+        return Some(Ok(answer.header(ALLOW, paths::of_all(paths)).finish()));
+    }
+    let known = &paths.get(request.uri().path())?.allow;
+    let answer = answer.header(ALLOW, known);
+    let is_preflight = request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let Some(origin) = text(request.headers(), &ORIGIN).filter(|_| is_preflight) else {
+        return Some(Ok(answer.finish()));
+    };
+    if !state.origins.allows(origin, &site(request, state)) {
         return Some(Err(problem_error(Problem::new(403, "pages of this origin may not ask here"))));
     }
-    let answer = Response::builder().status(StatusCode::NO_CONTENT).header(ACCESS_CONTROL_ALLOW_METHODS, known);
+    let answer = answer.header(ACCESS_CONTROL_ALLOW_METHODS, known);
     let answer = answer.header(ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS).header(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     Some(Ok(answer.finish()))
+}
+
+/// Under which name, and how, this system was asked.
+pub(super) fn site<'a>(request: &'a Request, state: &State) -> Site<'a> {
+    let peer = request.remote_addr().as_socket_addr().map(|peer| peer.ip());
+    state.trusted_proxies.site(peer, |name| {
+        let mut lines = request.headers().get_all(name).into_iter();
+        lines.next().filter(|_| lines.next().is_none()).and_then(|line| line.to_str().ok())
+    })
 }
 
 /// What browsers need to know of an answer, as far as its request says it.
@@ -50,9 +65,7 @@ impl Dress {
     /// For the answer to this request.
     pub(super) fn of(request: &Request, state: &State) -> Self {
         let origin = request.headers().get(ORIGIN).cloned();
-        let peer = request.remote_addr().as_socket_addr().map(|peer| peer.ip());
-        let scheme = text(request.headers(), &HeaderName::from_static(FORWARDED_PROTO_HEADER));
-        Self { origin, is_tls: peer.is_some_and(|peer| state.trusted_proxies.is_tls(peer, scheme)) }
+        Self { origin, is_tls: site(request, state).is_tls }
     }
 
     /// Puts it on the answer, whatever that is.

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poem::web::Data;
-use poem::{Body, IntoResponse, Response, handler};
-use serde::Deserialize;
+use poem::{Body, IntoResponse, Request, Response, handler};
 use serde_json::json;
 use shared::env::Secret;
 use shared::ids::{LocationId, PersonId};
@@ -14,7 +13,11 @@ use shared::participant::Kind;
 use shared::problem::Problem;
 use shared::token::{self, Role};
 
+use super::body::{self, Fields, FromFields};
 use super::refusal::problem_error;
+
+/// Where they are to be had.
+pub(super) const PATH: &str = "/dev/token";
 
 const MAX_BODY_BYTES: usize = 4096;
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -23,42 +26,41 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 #[derive(Clone)]
 pub(super) struct Key(pub(super) Arc<Secret>);
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Wanted {
     sub: PersonId,
-    role: Person,
-    location_id: LocationId,
+    kind: Kind,
+    location: LocationId,
 }
 
-/// Whom the console shows. A service's token is nobody's to try.
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Person {
-    User,
-    Contact,
+impl FromFields for Wanted {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let (sub, role, location) = (fields.id("sub"), fields.text("role"), fields.id("location_id"));
+        // Whom the console shows. A service's token is nobody's to try.
+        let kind = match role?.as_str() {
+            "user" => Some(Kind::User),
+            "contact" => Some(Kind::Contact),
+            _ => {
+                fields.refuse("role", "must be `user` or `contact`");
+                None
+            }
+        };
+        Some(Self { sub: sub?, kind: kind?, location: location? })
+    }
 }
 
 /// A token for `{"sub", "role", "location_id"}`.
 #[handler]
-pub(super) async fn issue(body: Body, key: Data<&Key>) -> poem::Result<Response> {
-    let refused = |status, detail: &str| problem_error(Problem::new(status, detail));
-    let body = body.into_bytes_limit(MAX_BODY_BYTES).await.map_err(|_| refused(413, "the body is too large"))?;
-    let wanted: Wanted = serde_json::from_slice(&body)
-        .map_err(|_| refused(422, "the body must be `sub`, `role` (user or contact) and `location_id`"))?;
-    let kind = match wanted.role {
-        Person::User => Kind::User,
-        Person::Contact => Kind::Contact,
-    };
-    let token = token::issue(&key.0.0, &wanted.sub, Role::Person(kind), &[wanted.location_id], LIFETIME)
-        .map_err(|_| refused(500, "the token could not be signed"))?;
+pub(super) async fn issue(request: &Request, body: Body, key: Data<&Key>) -> poem::Result<Response> {
+    let wanted: Wanted = body::read(request, body, MAX_BODY_BYTES).await?;
+    let token = token::issue(&key.0.0, &wanted.sub, Role::Person(wanted.kind), &[wanted.location], LIFETIME)
+        .map_err(|_| problem_error(Problem::new(500, "the token could not be signed")))?;
     let answer = json!({"token": token, "expires_in": LIFETIME.as_secs()});
     Ok(Response::builder().content_type("application/json").body(answer.to_string()).into_response())
 }
 
 #[cfg(test)]
 mod tests {
-    use poem::{Endpoint, EndpointExt, Request, Route};
+    use poem::{Endpoint, EndpointExt, Route};
     use serde_json::Value;
     use shared::token::Verifier;
 
@@ -73,7 +75,8 @@ mod tests {
         let routes = Route::new().at("/dev/token", poem::post(issue)).data(Key(Arc::new(secret())));
         let ask = async |role: &str| {
             let body = json!({"sub": "doc123", "role": role, "location_id": "loc1"}).to_string();
-            let request = Request::builder().method(poem::http::Method::POST).uri_str("/dev/token").body(body);
+            let request = Request::builder().method(poem::http::Method::POST).uri_str("/dev/token");
+            let request = request.content_type("application/json").body(body);
             routes.get_response(request).await
         };
         for (role, expected) in [("user", "user:doc123"), ("contact", "contact:doc123")] {

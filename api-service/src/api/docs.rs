@@ -1,12 +1,15 @@
 //! What people read: Swagger UI, the OpenAPI document, and the page to try the chat with. Works without internet.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use poem::endpoint::make_sync;
-use poem::http::header::{CONTENT_SECURITY_POLICY, HOST};
+use poem::http::header::CONTENT_SECURITY_POLICY;
 use poem::{Endpoint, Response};
 use shared::browser::{is_host, source_hash};
 
-use super::spec;
+use super::{browsers, spec};
+use crate::state::State;
 
 const CONSOLE: &str = include_str!("../../../clients/console/index.html");
 /// How the console's page says that nobody's tokens are to be had here; in development mode it says the other thing.
@@ -57,7 +60,8 @@ fn page(html: String, styles: Styles) -> impl Endpoint {
     let styles = if styles == Styles::Any { " 'unsafe-inline'".to_owned() } else { own_styles };
     let html = Bytes::from(html);
     poem::get(make_sync(move |request| {
-        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let state = request.data::<Arc<State>>();
+        let host = state.and_then(|state| browsers::site(&request, state).host);
         Response::builder()
             .content_type("text/html; charset=utf-8")
             .header(CONTENT_SECURITY_POLICY, policy(&scripts, &styles, host))

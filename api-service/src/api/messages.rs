@@ -12,7 +12,7 @@ use shared::problem::InputError;
 use uuid::Uuid;
 
 use super::auth::Caller;
-use super::body::{Encoded, Fields, FromFields, Input};
+use super::body::{Documented, Encoded, Fields, FromFields, Input};
 use super::params::{ContactParam, LimitParam, LocationParam, SeqParam, UserParam};
 use super::refusal::{BodyRefusal, ProblemBody, Refusal, invalid, problem, too_many};
 use super::schema;
@@ -155,9 +155,11 @@ fn conversation(
 
 struct SendBody(send::SendMessage);
 
-impl FromFields for SendBody {
+impl Documented for SendBody {
     type Schema = schema::SendMessage;
+}
 
+impl FromFields for SendBody {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
         let location = fields.id("location_id");
         let sender = one_person(fields, "sender_user_id", "sender_contact_id");

@@ -11,6 +11,7 @@ mod health;
 mod inline;
 mod messages;
 mod params;
+mod paths;
 mod presence;
 mod problems;
 mod receipts;
@@ -36,29 +37,31 @@ pub use spec::{json as spec_json, yaml as spec_yaml};
 
 use crate::meters;
 use crate::state::State;
-use problems::{Meters, Methods};
+use paths::{Path, Paths};
+use problems::Meters;
 
 /// Everything that the public port serves.
 pub fn public(state: Arc<State>) -> impl Endpoint<Output = Response> + 'static {
-    let methods = spec::methods();
+    let issues_tokens = state.demonstration.is_some();
+    let paths = spec::paths(issues_tokens.then(|| (demonstration::PATH, Path::of(Method::POST))));
     let service = Arc::new(spec::service().into_endpoint());
     // Path by path: nested at the root, it would take `/` from the console.
-    let operations = methods.keys().filter(|path| !spec::pages().any(|page| page == path.as_str()));
+    let operations = spec::operations().into_iter();
     let routes = operations.fold(Route::new(), |routes, path| routes.at(path, service.clone()));
     let routes = assets::endpoints().fold(routes, |routes, (path, file)| routes.at(path, file));
     let routes = match &state.demonstration {
         Some(key) => {
             let key = demonstration::Key(key.clone());
-            routes.at("/dev/token", poem::post(demonstration::issue).data(key))
+            routes.at(demonstration::PATH, poem::post(demonstration::issue).data(key))
         }
         None => routes,
     };
     let routes = routes
-        .at("/", docs::console(state.demonstration.is_some()))
+        .at("/", docs::console(issues_tokens))
         .at("/docs", docs::swagger_ui())
         .at("/openapi.json", docs::openapi_json())
         .at("/openapi.yaml", docs::openapi_yaml());
-    Public { operations: Operations { routes: routes.boxed(), methods, state, meters: Meters::new() } }
+    Public { operations: Operations { routes: routes.boxed(), paths, state, meters: Meters::new() } }
 }
 
 /// The layers around the operations, in one piece: poem's own `around` moves the request and a future of several
@@ -82,7 +85,7 @@ impl Endpoint for Public {
 /// What is found behind the layers.
 struct Operations {
     routes: BoxEndpoint<'static, Response>,
-    methods: Methods,
+    paths: Paths,
     state: Arc<State>,
     meters: Meters,
 }
@@ -90,14 +93,36 @@ struct Operations {
 impl Operations {
     /// Calls the one that a request asks for. In a box: whatever wraps this moves no more than a pointer.
     fn call<'a>(&'a self, mut request: Request) -> BoxFuture<'a, poem::Result<Response>> {
-        if let Some(answer) = browsers::preflight(&request, &self.methods, &self.state.origins) {
+        if let Some(answer) = browsers::options(&request, &self.paths, &self.state) {
             return Box::pin(ready(answer));
+        }
+        if let Err(refused) = self.prepare_query(&mut request) {
+            return Box::pin(ready(Err(refused)));
         }
         request.extensions_mut().insert(self.state.clone());
         // Most requests are sends, and the way that poem finds an operation costs more than most of what this one does.
         match (request.method(), request.uri().path()) {
             (&Method::POST, messages::SEND_PATH) => Box::pin(messages::send(request)),
             _ => Box::pin(self.routes.call(request)),
+        }
+    }
+}
+
+impl Operations {
+    /// Checks a query, or has it checked as soon as it is known who asks: strangers are told nothing else first.
+    fn prepare_query(&self, request: &mut Request) -> poem::Result<()> {
+        if request.uri().query().is_none() {
+            return Ok(());
+        }
+        let path = self.paths.get(request.uri().path());
+        match path.and_then(|path| path.parameters(request.method())) {
+            None => Ok(()),
+            Some((parameters, false)) => parameters.check(request),
+            Some((parameters, true)) => {
+                let parameters = parameters.clone();
+                request.extensions_mut().insert(parameters);
+                Ok(())
+            }
         }
     }
 }

@@ -1,32 +1,31 @@
 //! The outermost layer: names each request, and makes every failure, whichever layer it comes from, a problem body.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
 use metrics::{Counter, Gauge, Histogram};
 use poem::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use poem::http::{HeaderValue, StatusCode};
+use poem::http::uri::Authority;
+use poem::http::{HeaderValue, StatusCode, Version};
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError};
+use shared::headers::{self, HeadError};
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
 use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies, method_label};
 use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
 use tracing::Instrument;
 
 use super::messages::SEND_PATH;
+use super::paths::Path;
 use super::refusal::{ProblemBody, invalid, problem, too_many};
 use super::trail::{Trail, action};
 use super::{Operations, params};
 use crate::state::State;
-
-/// Paths and the methods that they know, for `Allow`.
-pub(super) type Methods = Arc<BTreeMap<String, String>>;
 
 /// Longest query: several times what any operation takes.
 const MAX_QUERY_BYTES: usize = 4 * 1024;
@@ -34,8 +33,12 @@ const MAX_QUERY_BYTES: usize = 4 * 1024;
 /// Answers a request, whatever happens.
 pub(super) async fn answer(operations: &Operations, mut request: Request) -> Response {
     let start = Instant::now();
-    let Operations { methods, state, meters, .. } = operations;
-    let from_caller = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
+    let Operations { paths, state, meters, .. } = operations;
+    let mut from_caller = request.headers().get_all(REQUEST_ID_HEADER).into_iter();
+    let from_caller = match (from_caller.next(), from_caller.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    };
     let request_id = problem::request_id(from_caller);
     let context =
         RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
@@ -48,8 +51,8 @@ pub(super) async fn answer(operations: &Operations, mut request: Request) -> Res
     let named = method_label(method.as_str());
     let path = request.uri().path().to_owned();
     // The query stays out of the span: only the path is known to hold nothing about anybody.
-    let known = methods.contains_key(&path);
-    let route = if known { path.as_str() } else { "other" };
+    let served = paths.get(&path);
+    let route = if served.is_some() { path.as_str() } else { "other" };
     let span = tracing::info_span!("request", %request_id, method = named, route);
     let _in_flight = InFlight::begin(&meters.in_flight);
     let traced = state.traces.as_ref().map(|traces| traces.request(named, route, &request_id, parent.as_deref()));
@@ -74,7 +77,7 @@ pub(super) async fn answer(operations: &Operations, mut request: Request) -> Res
         }
     }
     if response.status().is_client_error() || response.status().is_server_error() {
-        response = with_problem(response, &request_id, methods.get(&path)).await;
+        response = with_problem(response, &request_id, served).await;
     }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(HeaderName::from_static(REQUEST_ID_HEADER), value);
@@ -162,10 +165,25 @@ fn refused_unseen(request: &Request, address: IpAddr, state: &State) -> Option<R
         let problem = Problem::new(414, format!("the query is longer than {MAX_QUERY_BYTES} bytes"));
         return Some(ProblemBody::from(problem).into_response());
     }
+    if let Err(error) = check_head(request) {
+        return Some(ProblemBody::from(Problem::new(400, error.to_string())).into_response());
+    }
     if matches!(request.uri().path(), "/healthz" | "/readyz") {
         return None;
     }
     state.limits.request(address).err().map(|wait| too_many(wait, "requests from your address"))
+}
+
+/// Whether the head of a request contradicts itself, or leaves out what it must have.
+fn check_head(request: &Request) -> Result<(), HeadError> {
+    let headers = request.headers();
+    // Most have no name twice, and both numbers are known without counting.
+    if headers.len() > headers.keys_len() {
+        headers::check_single(|name| headers.get_all(name).iter().count())?;
+    }
+    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    let authority = request.uri().authority().map(Authority::as_str);
+    headers::check_host(host, authority, request.version() == Version::HTTP_11)
 }
 
 /// Who asks. Without an address of its own, which only a test's request lacks, it is nobody's.
@@ -193,10 +211,11 @@ fn of_error(error: poem::Error) -> Response {
 }
 
 /// Writes the problem body. Only problems of our own are told; any other text might betray what is inside.
-async fn with_problem(response: Response, request_id: &str, allow: Option<&String>) -> Response {
+async fn with_problem(response: Response, request_id: &str, path: Option<&Path>) -> Response {
     let status = response.status();
     let challenge = response.headers().get(WWW_AUTHENTICATE).cloned();
     let retry_after = response.headers().get(RETRY_AFTER).cloned();
+    let encodings = response.headers().get(ACCEPT_ENCODING).cloned();
     let ours = response.content_type() == Some(problem::CONTENT_TYPE);
     let body = if ours { response.into_body().into_vec().await.unwrap_or_default() } else { Vec::new() };
     let problem = serde_json::from_slice(&body)
@@ -214,8 +233,13 @@ async fn with_problem(response: Response, request_id: &str, allow: Option<&Strin
         }
         StatusCode::SERVICE_UNAVAILABLE => answer = answer.header(RETRY_AFTER, "1"),
         StatusCode::METHOD_NOT_ALLOWED => {
-            if let Some(allow) = allow {
-                answer = answer.header(ALLOW, allow);
+            if let Some(path) = path {
+                answer = answer.header(ALLOW, &path.allow);
+            }
+        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            if let Some(encodings) = encodings {
+                answer = answer.header(ACCEPT_ENCODING, encodings);
             }
         }
         _ => {}

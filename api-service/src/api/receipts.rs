@@ -8,7 +8,7 @@ use shared::ids::MessageId;
 use shared::receipt::{Kind, MAX_IDS};
 
 use super::auth::{Caller, Receiver};
-use super::body::{Encoded, Fields, FromFields, Input};
+use super::body::{Documented, Encoded, Fields, FromFields, Input};
 use super::refusal::BodyRefusal;
 use super::schema;
 use super::tag::Tag;
@@ -64,9 +64,11 @@ async fn mark(caller: Caller, state: &State, body: Input<MarkBody>, kind: Kind) 
 
 struct MarkBody(Vec<MessageId>);
 
-impl FromFields for MarkBody {
+impl Documented for MarkBody {
     type Schema = schema::MarkMessages;
+}
 
+impl FromFields for MarkBody {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
         fields.uuids("message_ids", MAX_IDS).map(Self)
     }

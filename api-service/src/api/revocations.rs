@@ -7,7 +7,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 use shared::revocation::{Revocation, whole_seconds};
 
 use super::auth::Administrator;
-use super::body::{Fields, FromFields, Input};
+use super::body::{Documented, Fields, FromFields, Input};
 use super::refusal::BodyRefusal;
 use super::schema;
 use super::tag::Tag;
@@ -49,9 +49,11 @@ impl Admin {
 
 struct RevocationBody(Revocation);
 
-impl FromFields for RevocationBody {
+impl Documented for RevocationBody {
     type Schema = schema::Revocation;
+}
 
+impl FromFields for RevocationBody {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
         let jti = fields.optional_text("jti")?;
         let sub = fields.optional_id("sub")?;

@@ -139,7 +139,8 @@ pub(super) struct SendMessage {
     sender_contact_id: OtherContact,
     receiver_user_id: OtherUser,
     receiver_contact_id: OptionalContact,
-    /// 1 to 8,000 characters (Unicode scalar values), none of them U+0000.
+    /// 1 to 8,000 characters (Unicode scalar values), none of them U+0000. At least one shows something: it is neither
+    /// `White_Space` nor `Default_Ignorable_Code_Point`.
     content: Content,
     /// Makes a retry safe: the same id and message again answer 200 with the first message.
     client_message_id: OptionalId,

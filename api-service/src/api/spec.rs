@@ -1,8 +1,8 @@
 //! The OpenAPI document. It needs no configuration, so `api-service openapi` can print it anywhere.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use poem::http::Method;
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Value, json};
 use shared::problem::{CONTENT_TYPE, InputError, Problem};
@@ -11,8 +11,8 @@ use super::assets;
 use super::conversations::Conversations;
 use super::health::Health;
 use super::messages::Messages;
+use super::paths::{Path, Paths};
 use super::presence::Presence;
-use super::problems::Methods;
 use super::receipts::Receipts;
 use super::revocations::Admin;
 use super::tickets::Tickets;
@@ -121,24 +121,28 @@ fn write_whole_numbers(value: &mut Value) {
     }
 }
 
-/// What is served beside the operations.
-pub(super) fn pages() -> impl Iterator<Item = &'static str> {
-    ["/", "/docs", "/openapi.json", "/openapi.yaml"].into_iter().chain(assets::paths())
+/// Where this document is served.
+const DOCUMENTS: [&str; 2] = ["/openapi.json", "/openapi.yaml"];
+
+/// Pages and their files.
+fn pages() -> impl Iterator<Item = &'static str> {
+    ["/", "/docs"].into_iter().chain(assets::paths())
 }
 
-/// Which methods each path knows.
-pub(super) fn methods() -> Methods {
+/// What each path serves. `more` are in no document.
+pub(super) fn paths(more: impl IntoIterator<Item = (&'static str, Path)>) -> Paths {
     let document = document();
-    let mut methods: BTreeMap<String, String> = BTreeMap::new();
-    for (path, operations) in document["paths"].as_object().into_iter().flatten() {
-        let known: Vec<String> =
-            operations.as_object().into_iter().flatten().map(|(method, _)| method.to_uppercase()).collect();
-        methods.insert(path.clone(), known.join(", "));
-    }
-    for page in pages() {
-        methods.insert(page.to_owned(), "GET, HEAD".to_owned());
-    }
-    Arc::new(methods)
+    let operations = document["paths"].as_object().into_iter().flatten();
+    let operations = operations.map(|(path, operations)| (path.clone(), Path::of_document(operations)));
+    let documents = DOCUMENTS.map(|path| (path.to_owned(), Path::of(Method::GET)));
+    let pages = pages().map(|page| (page.to_owned(), Path::page()));
+    let more = more.into_iter().map(|(path, served)| (path.to_owned(), served));
+    Arc::new(operations.chain(pages).chain(documents).chain(more).collect())
+}
+
+/// Paths of the operations.
+pub(super) fn operations() -> Vec<String> {
+    document()["paths"].as_object().into_iter().flatten().map(|(path, _)| path.clone()).collect()
 }
 
 #[cfg(test)]

@@ -80,6 +80,8 @@ impl Trail {
 
 /// What a request to a path would do.
 pub(super) fn action(method: &Method, path: &str) -> Action {
+    // HEAD reads what GET does, and hides no more than the body from whoever asks.
+    let method = if method == Method::HEAD { &Method::GET } else { method };
     match (method.as_str(), path) {
         ("POST", "/chat/send") => Action::Send,
         ("GET", "/chat/history") => Action::HistoryRead,
@@ -125,6 +127,14 @@ mod tests {
         for status in [400, 404, 409, 413, 422, 500, 503] {
             assert_eq!(trail.entry(Action::Send, status, &context()), None, "{status}");
         }
+    }
+
+    #[test]
+    fn head_is_what_get_is() {
+        for path in ["/chat/history", "/chat/conversations", "/chat/presence", "/chat/send", "/"] {
+            assert_eq!(action(&Method::HEAD, path), action(&Method::GET, path), "{path}");
+        }
+        assert_eq!(action(&Method::HEAD, "/chat/history"), Action::HistoryRead);
     }
 
     #[test]

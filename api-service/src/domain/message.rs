@@ -11,6 +11,7 @@ use shared::timestamp::timestamp;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::blank::is_blank;
 use crate::vault::Place;
 
 /// Most characters (Unicode scalar values) of a message.
@@ -32,7 +33,7 @@ pub struct NewMessage {
     pub sender: Participant,
     /// The other.
     pub receiver: Participant,
-    /// 1 to [`MAX_CONTENT_CHARS`] characters, none of them U+0000.
+    /// 1 to [`MAX_CONTENT_CHARS`] characters, none of them U+0000, and one at least that shows something.
     pub content: Content,
     /// What makes a retry safe.
     pub client_message_id: Option<Uuid>,
@@ -61,6 +62,8 @@ impl Content {
             Err("is longer than 8,000 characters")
         } else if text.contains('\0') {
             Err("contains U+0000, which cannot be stored")
+        } else if is_blank(&text) {
+            Err("shows nothing: it has no character but spaces and invisible ones")
         } else {
             Ok(Self(text))
         }
@@ -193,7 +196,16 @@ pub(crate) mod tests {
         for good in ["a", "\u{1F600}", "line\nbreak", &"\u{1F600}".repeat(8_000)] {
             assert!(Content::new(good.to_owned()).is_ok());
         }
-        for bad in ["", "a\0b", &"a".repeat(8_001), &"\u{1F600}".repeat(8_001), &"a".repeat(100_000)] {
+        for bad in [
+            "",
+            " ",
+            "\u{200B}",
+            "\n\u{AD}\u{3164}",
+            "a\0b",
+            &"a".repeat(8_001),
+            &"\u{1F600}".repeat(8_001),
+            &"a".repeat(100_000),
+        ] {
             assert!(Content::new(bad.to_owned()).is_err());
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use bytes::Bytes;
 use poem::EndpointExt;
 use poem::endpoint::make_sync;
 use tokio::io::AsyncReadExt;
@@ -14,13 +15,15 @@ struct Running {
 }
 
 async fn start(connections: usize, head: Duration) -> Running {
-    start_with(connections, Patience { head, first: FIRST_BYTE_TIMEOUT, idle: IDLE_TIMEOUT }).await
+    let patience = Patience { head, first: FIRST_BYTE_TIMEOUT, idle: IDLE_TIMEOUT, unread: PATIENCE };
+    start_with(connections, patience, "hello").await
 }
 
-async fn start_with(connections: usize, patience: Patience) -> Running {
+async fn start_with(connections: usize, patience: Patience, answer: impl Into<Bytes>) -> Running {
+    let answer = answer.into();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mut server = Server::new(listener, make_sync(|_| "hello").map_to_response(), connections);
+    let mut server = Server::new(listener, make_sync(move |_| answer.clone()).map_to_response(), connections);
     server.patience = patience;
     let (stop, stopped) = oneshot::channel();
     let stopped = async move { stopped.await.unwrap_or_default() };
@@ -79,7 +82,8 @@ async fn who_says_nothing_between_two_requests_is_not_slow() {
 #[tokio::test]
 async fn a_connection_that_nobody_uses_ends_without_a_word_and_not_too_early() {
     let idle = Duration::from_millis(200);
-    let server = start_with(10, Patience { head: PATIENCE, first: idle, idle }).await;
+    let patience = Patience { head: PATIENCE, first: idle, idle, unread: PATIENCE };
+    let server = start_with(10, patience, "hello").await;
     for requests in 0..2 {
         let mut tcp = TcpStream::connect(server.address).await.unwrap();
         for _ in 0..requests {
@@ -127,7 +131,69 @@ async fn a_head_that_is_too_large_is_a_431() {
     let mut tcp = TcpStream::connect(server.address).await.unwrap();
     let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(HEAD_BYTES));
     tcp.write_all(head.as_bytes()).await.unwrap();
-    assert!(read_to_end(&mut tcp).await.starts_with("HTTP/1.1 431 "));
+    let answer = read_to_end(&mut tcp).await;
+    assert!(answer.starts_with("HTTP/1.1 431 ") && answer.contains("application/problem+json"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_a_400_with_a_problem_also_behind_a_request_that_was_answered() {
+    let server = start(10, PATIENCE).await;
+    for garbage in [
+        "GARBAGE\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n",
+    ] {
+        for requests_before in 0..2 {
+            let mut tcp = TcpStream::connect(server.address).await.unwrap();
+            for _ in 0..requests_before {
+                tcp.write_all(REQUEST).await.unwrap();
+                read_until(&mut tcp, "hello").await;
+            }
+            tcp.write_all(garbage.as_bytes()).await.unwrap();
+            let answer = read_to_end(&mut tcp).await;
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("application/problem+json"), "{answer}");
+            assert!(answer.contains("x-request-id: "), "{answer}");
+        }
+    }
+}
+
+/// More than the kernel takes for a connection.
+fn large_answer() -> Bytes {
+    Bytes::from(vec![b'x'; 64 * 1024 * 1024])
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_cut() {
+    let unread = Duration::from_millis(200);
+    let server =
+        start_with(1, Patience { head: PATIENCE, first: PATIENCE, idle: PATIENCE, unread }, large_answer()).await;
+    let mut first = TcpStream::connect(server.address).await.unwrap();
+    first.write_all(REQUEST).await.unwrap();
+    // There is room for one connection: this one is served when the other has ended.
+    let mut second = TcpStream::connect(server.address).await.unwrap();
+    second.write_all(REQUEST).await.unwrap();
+    timeout(PATIENCE, second.read_exact(&mut [0; 12])).await.expect("the first was cut").unwrap();
+    drop(first);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_slowly_is_not_cut_for_being_idle() {
+    let (idle, answer) = (Duration::from_millis(200), large_answer());
+    let server =
+        start_with(10, Patience { head: PATIENCE, first: PATIENCE, idle, unread: PATIENCE }, answer.clone()).await;
+    let mut tcp = TcpStream::connect(server.address).await.unwrap();
+    tcp.write_all(REQUEST).await.unwrap();
+    let mut buffer = vec![0; 1024 * 1024];
+    let mut read = 0;
+    while read < answer.len() {
+        if read < 4 * buffer.len() {
+            // What is being tested is that time passes.
+            sleep(idle * 2).await;
+        }
+        let more = timeout(PATIENCE, tcp.read(&mut buffer)).await.expect("more comes").unwrap();
+        assert!(more > 0, "cut after {read} bytes");
+        read += more;
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod bad_requests;
 mod bad_tokens;
 mod browsers;
 mod conformance;
+mod contradictions;
 mod frames;
 mod history;
 mod idempotency;

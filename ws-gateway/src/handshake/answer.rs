@@ -109,9 +109,12 @@ impl Refusal {
             1 => "1 query parameter is missing or invalid".to_owned(),
             count => format!("{count} query parameters are missing or invalid"),
         };
-        let mut refusal = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
-        refusal.problem.errors = errors;
-        refusal
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors)
+    }
+
+    pub(super) fn with_errors(mut self, errors: Vec<InputError>) -> Self {
+        self.problem.errors = errors;
+        self
     }
 
     pub(super) fn unavailable(detail: &'static str) -> Self {

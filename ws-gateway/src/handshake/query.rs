@@ -1,7 +1,7 @@
 //! The query of a handshake: which conversation and from where on, or whose inbox.
 //!
 //! What cannot be read is a 400, what can be read and means nothing, or is missing, a 422: as the API service has it.
-//! Names that are not ours are ignored.
+//! Names that are not ours are refused.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -9,6 +9,8 @@ use std::str::FromStr;
 use shared::event::Cursor;
 use shared::participant::{Conversation, InvalidPair, Participant};
 use shared::problem::InputError;
+pub(crate) use shared::query::QueryError;
+use shared::query::{self, Parameter};
 
 use crate::view::View;
 
@@ -20,20 +22,14 @@ pub(crate) struct Wanted {
     pub(crate) cursor: Option<Cursor>,
 }
 
-/// Why a query asks for nothing.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum QueryError {
-    /// It cannot be read. The text is for the client.
-    Unreadable(String),
-    /// It can, and is wrong.
-    Invalid(Vec<InputError>),
-}
+const NAMES: [&str; 6] = ["location_id", "user_id", "contact_id", "peer_user_id", "cursor", TICKET];
 
-const NAMES: [&str; 5] = ["location_id", "user_id", "contact_id", "peer_user_id", "cursor"];
+/// Stands for a token.
+const TICKET: &str = "ticket";
 
 /// Reads a query.
 pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
-    let [location, user, contact, peer, cursor] = values(query)?;
+    let [location, user, contact, peer, cursor, _ticket] = values(query)?;
     let mut errors = Vec::new();
     if location.is_none() {
         errors.push(InputError::new("?location_id", "is missing"));
@@ -76,31 +72,28 @@ pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
 
 /// The ticket, if there is one. It is looked for before anything else is, as a token would be.
 pub(crate) fn ticket(query: &str) -> Result<Option<String>, QueryError> {
-    let named = |pair: &str| decode(pair.split('=').next()?).filter(|name| name == "ticket");
+    let unreadable = |detail: &str, errors| Err(QueryError::Unreadable(detail.to_owned(), errors));
+    let named = |pair: &str| query::decode(pair.split('=').next()?).filter(|name| name == TICKET);
     let mut tickets = query.split('&').filter(|pair| named(pair).is_some());
     match (tickets.next(), tickets.next()) {
         (None, _) => Ok(None),
-        (Some(pair), None) => match decode(pair.split_once('=').map_or("", |(_, value)| value)) {
+        (Some(pair), None) => match query::decode(pair.split_once('=').map_or("", |(_, value)| value)) {
             Some(ticket) => Ok(Some(ticket)),
-            None => Err(QueryError::Unreadable("the query is not percent-encoded UTF-8".to_owned())),
+            None => unreadable("the query is not percent-encoded UTF-8", Vec::new()),
         },
-        (Some(_), Some(_)) => Err(QueryError::Unreadable("query parameter `ticket` is given twice".to_owned())),
+        (Some(_), Some(_)) => {
+            let error = InputError::new("?ticket", "is given more than once");
+            unreadable("?ticket is given more than once", vec![error])
+        }
     }
 }
 
-fn values(query: &str) -> Result<[Option<String>; 5], QueryError> {
-    let mut values: [Option<String>; 5] = Default::default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let decoded = decode(name).zip(decode(value));
-        let Some((name, value)) = decoded else {
-            return Err(QueryError::Unreadable("the query is not percent-encoded UTF-8".to_owned()));
-        };
-        let known = NAMES.iter().zip(&mut values).find(|(known, _)| **known == name);
-        if let Some((name, place)) = known
-            && place.replace(value).is_some()
-        {
-            return Err(QueryError::Unreadable(format!("query parameter `{name}` is given twice")));
+fn values(query: &str) -> Result<[Option<String>; NAMES.len()], QueryError> {
+    let known = NAMES.map(|name| Parameter { name: name.to_owned(), may_repeat: false });
+    let mut values: [Option<String>; NAMES.len()] = Default::default();
+    for (name, value) in query::read(query, &known)? {
+        if let Some((_, place)) = NAMES.iter().zip(&mut values).find(|(known, _)| **known == name) {
+            *place = Some(value);
         }
     }
     Ok(values)
@@ -117,24 +110,6 @@ where
             None
         }
     }
-}
-
-/// Undoes `application/x-www-form-urlencoded`, strictly.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => hex(rest.next()?)? << 4 | hex(rest.next()?)?,
-            other => other,
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]
@@ -156,7 +131,7 @@ mod tests {
             let View::Conversation(conversation) = view else { panic!("{view:?}") };
             (conversation, cursor)
         };
-        let (conversation, cursor) = wanted("location_id=loc1&user_id=doc123&contact_id=pat456&utm=x");
+        let (conversation, cursor) = wanted("location_id=loc1&user_id=doc123&contact_id=pat456&ticket=x");
         assert_eq!(conversation.second().to_string(), "contact:pat456");
         assert_eq!(cursor, None);
         let (conversation, cursor) = wanted("peer_user_id=a&user_id=b&location_id=loc%31&cursor=5-1");
@@ -167,7 +142,7 @@ mod tests {
 
     #[test]
     fn one_person_without_another_is_its_inbox_which_has_no_cursor() {
-        for (query, whose) in [("user_id=a", "user:a"), ("contact_id=a&utm=x", "contact:a")] {
+        for (query, whose) in [("user_id=a", "user:a"), ("contact_id=a&ticket=x", "contact:a")] {
             let query = format!("location_id=l&{query}");
             let view = View::Inbox("l".parse().unwrap(), whose.parse().unwrap());
             assert_eq!(parse(&query).unwrap(), Wanted { view, cursor: None });
@@ -185,7 +160,15 @@ mod tests {
             "location_id=l&user_id=%e4&contact_id=b",
             "location_id=l&user_id=a&contact_id=b&x=%",
         ] {
-            assert!(matches!(parse(query), Err(QueryError::Unreadable(_))), "{query}");
+            assert!(matches!(parse(query), Err(QueryError::Unreadable(..))), "{query}");
+        }
+    }
+
+    #[test]
+    fn names_that_nobody_knows_are_refused() {
+        let good = "location_id=l&user_id=a&contact_id=b";
+        for (more, pointer) in [("utm=x", "?utm"), ("User_id=a", "?User_id"), ("limit=5", "?limit"), ("x", "?x")] {
+            assert_eq!(pointers(&format!("{good}&{more}")), [pointer]);
         }
     }
 
@@ -212,7 +195,7 @@ mod tests {
         assert_eq!(ticket("ticket"), Ok(Some(String::new())));
         assert_eq!(ticket("a=ticket&tickets=x"), Ok(None));
         for query in ["ticket=x&ticket=x", "ticket=x&t%69cket=y", "ticket=%z"] {
-            assert!(matches!(ticket(query), Err(QueryError::Unreadable(_))), "{query}");
+            assert!(matches!(ticket(query), Err(QueryError::Unreadable(..))), "{query}");
         }
     }
 

@@ -14,6 +14,8 @@ fn token(subject: &str, kind: Option<Kind>) -> String {
     issue(&SECRET.parse().unwrap(), &subject.parse().unwrap(), role, &locations, Duration::from_secs(60)).unwrap()
 }
 
+const SITE: Site<'_> = Site { host: Some("localhost"), is_tls: false };
+
 fn request(query: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
     let mut request = Request::builder()
         .uri(format!("/ws?{query}"))
@@ -35,7 +37,7 @@ fn request(query: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
 
 fn ask(query: &str, headers: &[(HeaderName, &str)]) -> Result<Asked, Box<Answer>> {
     let check = |request: Request<()>| {
-        check_handshake(&request, &AllowedOrigins::default())?;
+        check_handshake(&request, &AllowedOrigins::default(), &SITE)?;
         let principal = match shown(&request)? {
             Shown::Token(token) => Verifier::of_secret(&SECRET.parse().unwrap()).verify(token),
             Shown::Ticket(_) => panic!("tickets are in Redis"),
@@ -117,11 +119,38 @@ fn a_page_of_a_stranger_opens_no_socket_whatever_it_shows() {
         assert_eq!(status(QUERY, &[(AUTHORIZATION, &good), (ORIGIN, origin)]), 403, "{origin}");
         assert_eq!(status("", &[(ORIGIN, origin)]), 403, "{origin}");
     }
-    let mut twice = request(QUERY, &[(ORIGIN, "http://localhost")]);
-    twice.headers_mut().append(ORIGIN, "https://evil.example".parse().unwrap());
-    assert!(check_handshake(&twice, &AllowedOrigins::default()).is_err());
     let listed = "https://evil.example".parse().unwrap();
-    assert!(check_handshake(&twice, &listed).is_ok());
+    assert!(check_handshake(&request(QUERY, &[(ORIGIN, "https://EVIL.example:443")]), &listed, &SITE).is_ok());
+}
+
+#[test]
+fn a_head_that_contradicts_itself_is_refused_before_anything_else() {
+    let good = format!("Bearer {}", token("doc123", Some(Kind::User)));
+    let refused = |request: Request<()>| {
+        let listed = "https://evil.example".parse().unwrap();
+        check_handshake(&request, &listed, &SITE).unwrap_err().into_answer("r1").status().as_u16()
+    };
+    for (name, value) in [
+        (ORIGIN, "https://evil.example"),
+        (ORIGIN, "http://localhost"),
+        (AUTHORIZATION, good.as_str()),
+        (HOST, "localhost"),
+        (SEC_WEBSOCKET_KEY, KEY),
+        (SEC_WEBSOCKET_VERSION, "13"),
+        (HeaderName::from_static(REQUEST_ID_HEADER), "r2"),
+    ] {
+        let first =
+            [(ORIGIN, "http://localhost"), (AUTHORIZATION, &good), (HeaderName::from_static(REQUEST_ID_HEADER), "r1")];
+        let mut twice = request(QUERY, &first);
+        twice.headers_mut().append(&name, value.parse().unwrap());
+        assert_eq!(refused(twice), 400, "{name}");
+    }
+    for host in ["", "a b", "a/b"] {
+        let mut bad = request(QUERY, &[]);
+        bad.headers_mut().insert(HOST, host.parse().unwrap());
+        assert_eq!(refused(bad), 400, "{host}");
+    }
+    assert_eq!(refused(request(QUERY, &[(HOST, "")])), 400, "without a host");
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! Texts in which there is nothing to be seen: spaces, and characters that show nothing by themselves.
+
+/// Whether no character of a text shows anything: each is `White_Space` or `Default_Ignorable_Code_Point` (Unicode Character
+/// Database, `PropList.txt` and `DerivedCoreProperties.txt`).
+pub(crate) fn is_blank(text: &str) -> bool {
+    text.chars().all(|c| c.is_whitespace() || is_default_ignorable(c))
+}
+
+/// `Default_Ignorable_Code_Point`. Unassigned places that are to be ignored are set aside already, so that the list has not
+/// changed for more than ten years.
+fn is_default_ignorable(c: char) -> bool {
+    matches!(
+        c,
+        '\u{AD}'
+            | '\u{34F}'
+            | '\u{61C}'
+            | '\u{115F}'..='\u{1160}'
+            | '\u{17B4}'..='\u{17B5}'
+            | '\u{180B}'..='\u{180F}'
+            | '\u{200B}'..='\u{200F}'
+            | '\u{202A}'..='\u{202E}'
+            | '\u{2060}'..='\u{206F}'
+            | '\u{3164}'
+            | '\u{FE00}'..='\u{FE0F}'
+            | '\u{FEFF}'
+            | '\u{FFA0}'
+            | '\u{FFF0}'..='\u{FFF8}'
+            | '\u{1BCA0}'..='\u{1BCA3}'
+            | '\u{1D173}'..='\u{1D17A}'
+            | '\u{E0000}'..='\u{E0FFF}'
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_shows_nothing_is_blank() {
+        for c in [
+            ' ',
+            '\t',
+            '\n',
+            '\r',
+            '\u{B}',
+            '\u{85}',
+            '\u{A0}',
+            '\u{1680}',
+            '\u{2003}',
+            '\u{2028}',
+            '\u{202F}',
+            '\u{205F}',
+            '\u{3000}',
+            '\u{AD}',
+            '\u{34F}',
+            '\u{61C}',
+            '\u{115F}',
+            '\u{1160}',
+            '\u{17B4}',
+            '\u{180B}',
+            '\u{180E}',
+            '\u{180F}',
+            '\u{200B}',
+            '\u{200D}',
+            '\u{200F}',
+            '\u{202A}',
+            '\u{202E}',
+            '\u{2060}',
+            '\u{2065}',
+            '\u{206F}',
+            '\u{3164}',
+            '\u{FE00}',
+            '\u{FE0F}',
+            '\u{FEFF}',
+            '\u{FFA0}',
+            '\u{FFF0}',
+            '\u{1BCA0}',
+            '\u{1D173}',
+            '\u{E0001}',
+            '\u{E0100}',
+            '\u{E0FFF}',
+        ] {
+            assert!(is_blank(&c.to_string()), "U+{:04X}", u32::from(c));
+            assert!(!is_blank(&format!("{c}a{c}")), "U+{:04X}", u32::from(c));
+        }
+        assert!(is_blank("") && is_blank(" \u{200B}\u{3164}\n\u{FE0F}"));
+    }
+
+    #[test]
+    fn what_shows_something_is_not_blank() {
+        for text in [
+            "a",
+            ".",
+            "0",
+            "👍",
+            "❤\u{FE0F}",
+            "\u{1F468}\u{200D}\u{1F469}",
+            "ㅤa",
+            "한",
+            "\u{2800}",
+            "\u{E000}",
+            "\u{301}",
+            "\u{FFFD}",
+            "\u{FFFC}",
+            "\u{1}",
+            "\u{7F}",
+            "\u{FFF9}",
+            "\u{2069}x",
+            "\u{1161}",
+            "\u{180A}",
+            "\u{E1000}",
+        ] {
+            assert!(!is_blank(text), "{text:?}");
+        }
+    }
+
+    /// The size of the property in Unicode 6.3 to 17.
+    #[test]
+    fn the_list_has_as_many_characters_as_the_property() {
+        let count = ('\0'..=char::MAX).filter(|c| is_default_ignorable(*c)).count();
+        assert_eq!(count, 4174);
+    }
+}

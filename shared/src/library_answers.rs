@@ -1,0 +1,197 @@
+//! Answers that an HTTP library gives by itself, to what it cannot read: they are replaced by problem bodies.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::problem::{self, REQUEST_ID_HEADER};
+
+/// A connection on which an HTTP server speaks whose own answers all have a request id. An answer without one is the
+/// library's: a bare 400, 414 or 431.
+#[derive(Debug)]
+pub struct WithProblems<T> {
+    io: T,
+    head_bytes: usize,
+    /// Nothing of an answer is half written.
+    is_between_answers: bool,
+    /// What is written in place of the library's answer, and how much of it has been.
+    replacement: Option<(Vec<u8>, usize)>,
+    refused: Option<u16>,
+}
+
+impl<T> WithProblems<T> {
+    /// `head_bytes` is how large the head of a request may be.
+    pub fn new(io: T, head_bytes: usize) -> Self {
+        Self { io, head_bytes, is_between_answers: true, replacement: None, refused: None }
+    }
+
+    /// The status of the library's own answer, if it gave one.
+    pub fn refused(&self) -> Option<u16> {
+        self.refused
+    }
+
+    /// The connection itself.
+    pub fn into_inner(self) -> T {
+        self.io
+    }
+
+    /// Notes the answer that takes the place of the library's, if these bytes begin one.
+    fn replace(&mut self, bytes: &[u8]) {
+        if !self.is_between_answers || self.replacement.is_some() {
+            return;
+        }
+        let Some(status) = own_status(bytes) else { return };
+        self.refused = Some(status);
+        self.replacement = Some((refusal(status, self.head_bytes).into_bytes(), 0));
+    }
+}
+
+impl<T: AsyncWrite + Unpin> WithProblems<T> {
+    /// Writes the replacement. Once it is out, `length` bytes of the library's answer count as written.
+    fn poll_replacement(&mut self, cx: &mut Context<'_>, length: usize) -> Option<Poll<io::Result<usize>>> {
+        let (bytes, written) = self.replacement.as_mut()?;
+        while *written < bytes.len() {
+            match Pin::new(&mut self.io).poll_write(cx, &bytes[*written..]) {
+                Poll::Ready(Ok(0)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(more)) => *written += more,
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+                Poll::Pending => return Some(Poll::Pending),
+            }
+        }
+        self.replacement = None;
+        self.is_between_answers = false;
+        Some(Poll::Ready(Ok(length)))
+    }
+}
+
+/// The status of an answer that is not of the server's own handlers.
+fn own_status(bytes: &[u8]) -> Option<u16> {
+    let line = bytes.strip_prefix(b"HTTP/1.1 ")?;
+    let status: u16 = std::str::from_utf8(line.get(..3)?).ok()?.parse().ok()?;
+    let names_request =
+        || bytes.windows(REQUEST_ID_HEADER.len()).any(|name| name.eq_ignore_ascii_case(REQUEST_ID_HEADER.as_bytes()));
+    (matches!(status, 400 | 414 | 431) && !names_request()).then_some(status)
+}
+
+/// The whole answer to a request that cannot be read.
+#[must_use]
+pub fn refusal(status: u16, head_bytes: usize) -> String {
+    problem::unparsed(
+        status,
+        &match status {
+            414 => "the target of the request is too long".to_owned(),
+            431 => format!("the head of the request is larger than {head_bytes} bytes"),
+            _ => "the request is not valid HTTP/1.1".to_owned(),
+        },
+    )
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for WithProblems<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for WithProblems<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.replace(buf);
+        if let Some(replaced) = self.poll_replacement(cx, buf.len()) {
+            return replaced;
+        }
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf));
+        self.is_between_answers = false;
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(Pin::new(&mut self.io).poll_flush(cx));
+        self.is_between_answers = self.replacement.is_none();
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.replace(bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf));
+        if let Some(replaced) = self.poll_replacement(cx, bufs.iter().map(|buf| buf.len()).sum()) {
+            return replaced;
+        }
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs));
+        self.is_between_answers = false;
+        Poll::Ready(written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const BARE: &[u8] =
+        b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+    async fn written(writes: &[&[u8]], flushes: bool) -> (String, Option<u16>) {
+        // So small that everything is written in pieces.
+        let (near, mut far) = tokio::io::duplex(16);
+        let reading = tokio::spawn(async move {
+            let mut text = String::new();
+            far.read_to_string(&mut text).await.unwrap();
+            text
+        });
+        let mut connection = WithProblems::new(near, 1234);
+        for bytes in writes {
+            connection.write_all(bytes).await.unwrap();
+            if flushes {
+                connection.flush().await.unwrap();
+            }
+        }
+        let refused = connection.refused();
+        drop(connection);
+        (reading.await.unwrap(), refused)
+    }
+
+    #[tokio::test]
+    async fn the_librarys_own_answer_becomes_a_problem() {
+        let ours = b"HTTP/1.1 400 Bad Request\r\nX-Request-Id: r1\r\ncontent-length: 0\r\n\r\n";
+        let (text, refused) = written(&[ours, BARE], true).await;
+        let replaced = text.strip_prefix(std::str::from_utf8(ours).unwrap()).unwrap();
+        assert!(replaced.starts_with("HTTP/1.1 431 ") && replaced.contains("x-request-id: "), "{replaced}");
+        let body: serde_json::Value = serde_json::from_str(replaced.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!((&body["status"], &body["title"]), (&431.into(), &"Request Header Fields Too Large".into()));
+        assert_eq!(body["detail"], "the head of the request is larger than 1234 bytes");
+        assert_eq!(refused, Some(431));
+    }
+
+    #[tokio::test]
+    async fn what_stands_within_an_answer_is_left_alone() {
+        let begun = b"HTTP/1.1 200 OK\r\nx-request-id: r1\r\ncontent-length: 90\r\n\r\n";
+        let (text, refused) = written(&[begun, BARE], false).await;
+        assert!(text.ends_with(std::str::from_utf8(BARE).unwrap()));
+        assert_eq!(refused, None);
+    }
+
+    #[tokio::test]
+    async fn other_answers_are_left_alone() {
+        for ours in [
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 100 Continue\r\n\r\n",
+            "HTTP/1.1 404 Not Found\r\nX-Request-ID: a\r\n\r\n",
+            "HTTP",
+            "",
+        ] {
+            assert_eq!(written(&[ours.as_bytes()], true).await, (ours.to_owned(), None));
+        }
+    }
+}
