@@ -191,6 +191,7 @@ pub async fn run(
         clock,
         everybody,
         tickets,
+        unsent: Arc::default(),
         origins,
         demonstration,
         trusted_proxies,

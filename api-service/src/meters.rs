@@ -26,6 +26,10 @@ pub const METERS: &[Meter] = &[
     ),
     Meter::new(Counter, "http_accept_errors_total", "connections that could not be accepted"),
     Meter::new(Counter, "http_slow_heads_total", "requests whose head did not arrive in time"),
+    Meter::new(Gauge, "http_unsent_bytes", "bytes of large answers that are not on their way yet"),
+    Meter::new(Counter, "http_unsent_refused_total", "reads refused because too many of these bytes waited")
+        .by("of", &["caller", "process"]),
+    Meter::new(Counter, "http_unread_answers_total", "answers that were cut because their clients did not read them"),
     Meter::new(Counter, "rate_limited_total", "refused for asking too often")
         .by("kind", &["participant", "contact_sends", "service", "address", "failures"]),
     Meter::new(Counter, "rate_limits_forgotten_total", "times that all buckets of a kind were let go, to bound memory")

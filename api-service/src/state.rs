@@ -9,6 +9,7 @@ use shared::shutdown::Shutdown;
 use shared::trace::Traces;
 use shared::verified::VerifiedTokens;
 
+use crate::api::Unsent;
 use crate::auditor::Auditor;
 use crate::clock::ClockOffset;
 use crate::limits::Limits;
@@ -46,6 +47,8 @@ pub struct State {
     pub everybody: Everybody,
     /// Gives out what stands for a token, once.
     pub tickets: Tickets,
+    /// Bytes of answers that nobody has read yet.
+    pub unsent: Arc<Unsent>,
     /// Whose pages may ask.
     pub origins: AllowedOrigins,
     /// Signs tokens for whoever tries the console; in development mode only.

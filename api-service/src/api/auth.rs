@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use poem::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use poem::{IntoResponse, Request};
+use poem::http::Method;
+use poem::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use poem::{IntoResponse, Request, Response};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use shared::problem::Problem;
@@ -14,6 +15,7 @@ use shared::verified::VerifiedTokens;
 use super::paths::Parameters;
 use super::refusal::{ProblemBody, problem, problem_error, too_many};
 use super::trail::Trail;
+use super::unsent::Full;
 use crate::domain::error::Refused;
 use crate::domain::origin::Origin;
 use crate::state::State;
@@ -117,10 +119,27 @@ impl<'a> ApiExtractor<'a> for Caller {
             .limits
             .caller(&principal)
             .map_err(|wait| poem::Error::from_response(too_many(wait, "requests of yours")))?;
+        if request.method() == Method::GET {
+            state.unsent.check(&principal.actor).map_err(|full| poem::Error::from_response(unread(full)))?;
+        }
         if let Some(parameters) = request.data::<Parameters>() {
             parameters.check(request)?;
         }
         Ok(Self { origin: Origin { principal, request: context.clone() }, trail: trail.clone() })
+    }
+}
+
+/// A refusal while answers wait to be read.
+fn unread(full: Full) -> Response {
+    match full {
+        Full::Caller => {
+            let problem = Problem::new(429, "too many answers to you are not read yet: read them first");
+            ProblemBody::from(problem).with_header(RETRY_AFTER, "1").into_response()
+        }
+        Full::Process => {
+            let problem = Problem::new(503, "too many answers are not read yet: try again");
+            ProblemBody::from(problem).into_response()
+        }
     }
 }
 

@@ -78,7 +78,8 @@ impl Dress {
             headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(browser::STRICT_TRANSPORT_SECURITY));
         }
         if !state.origins.is_empty() {
-            headers.append(VARY, HeaderValue::from_static("origin"));
+            let vary = if headers.contains_key(VARY) { "accept-encoding, origin" } else { "origin" };
+            headers.insert(VARY, HeaderValue::from_static(vary));
         }
         let listed = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| state.origins.lists(origin));
         if let Some(origin) = self.origin.filter(listed) {

@@ -21,7 +21,9 @@ pub(super) struct Conversations;
 /// A page of the inbox.
 #[derive(ApiResponse)]
 enum InboxAnswer {
-    /// A page of the inbox, newest activity first.
+    /// A page of the inbox, newest activity first. It ends at `limit`, or at about 512 KiB of content. A conversation in which
+    /// something happens moves to the front, and so past whoever has read the first page and goes on: read the first page again,
+    /// or listen to an inbox socket.
     #[oai(status = 200)]
     Page(Encoded<schema::Inbox>),
 }

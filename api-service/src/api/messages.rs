@@ -59,7 +59,7 @@ enum Sent {
 /// A page.
 #[derive(ApiResponse)]
 enum Read {
-    /// A page, ascending by `seq`. A conversation in which nobody has written is an empty page.
+    /// A page, ascending by `seq`. It ends at `limit`, or at about 512 KiB of content: `has_more` says whether there is more. A conversation in which nobody has written is an empty page.
     #[oai(status = 200)]
     Page(Encoded<schema::History>),
 }

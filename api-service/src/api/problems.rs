@@ -21,6 +21,7 @@ use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
 use tracing::Instrument;
 
 use super::messages::SEND_PATH;
+use super::packing::Packing;
 use super::paths::Path;
 use super::refusal::{ProblemBody, invalid, problem, too_many};
 use super::trail::{Trail, action};
@@ -44,6 +45,7 @@ pub(super) async fn answer(operations: &Operations, mut request: Request) -> Res
         RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
     let trail = Trail::default();
     let parent = traceparent(&request, state);
+    let packing = Packing::of(&request);
     let refused = refused_unseen(&request, context.address, state);
     request.extensions_mut().insert(context.clone());
     request.extensions_mut().insert(trail.clone());
@@ -75,6 +77,14 @@ pub(super) async fn answer(operations: &Operations, mut request: Request) -> Res
             // What is not on record is not to be seen.
             response = span.in_scope(|| ProblemBody::from(problem(refused)).into_response());
         }
+    }
+    response = packing.apply(response).await;
+    // A message that was sent is small beside the work that it took.
+    if route != SEND_PATH
+        && let Some(principal) = trail.principal()
+    {
+        let body = response.take_body().into_bytes().await.unwrap_or_default();
+        response.set_body(state.unsent.hold(&principal.actor, body));
     }
     if response.status().is_client_error() || response.status().is_server_error() {
         response = with_problem(response, &request_id, served).await;

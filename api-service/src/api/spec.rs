@@ -19,7 +19,13 @@ use super::tickets::Tickets;
 
 const DESCRIPTION: &str = "Real-time chat between staff (`user_id`) and patients (`contact_id`) within a location \
 (`location_id`). Live events come by WebSocket at `/ws`, which `asyncapi.yaml` describes. Every failure is an RFC 9457 \
-problem with a `request_id`.";
+problem with a `request_id`. Input that contradicts itself is refused: a key, a header that may be there once, or a query parameter given twice (400); \
+unknown fields and query parameters (422). Every path answers `OPTIONS`, and `HEAD` where it answers `GET`.\n\n\
+Some failures cannot have a problem body. The load balancer answers in plain text what it cannot read: what is no HTTP, two \
+different hosts, a WebSocket handshake without a key, a head over 128 KiB (400), and a head that does not end within 10 seconds \
+(408). When a service dies, it ends a connection that was kept from an earlier request without an answer: repeat the request. \
+The answer to `HEAD` has no body at all. A request that a server did not finish (502, 504) may have taken effect; repeating it is \
+safe, a message with the same `client_message_id`.";
 
 type Operations = (Messages, Receipts, Conversations, Presence, Tickets, Admin, Health);
 type Service = OpenApiService<Operations, ()>;

@@ -41,6 +41,11 @@ impl Trail {
         self.0.lock().principal = Some(principal.clone());
     }
 
+    /// Whose token it is, once that is known.
+    pub(super) fn principal(&self) -> Option<Arc<Principal>> {
+        self.0.lock().principal.clone()
+    }
+
     /// It is about a conversation.
     pub(super) fn is_about(&self, conversation: &Conversation, acting: Option<&Participant>) {
         self.0.lock().about = About::Conversation(conversation.clone(), acting.cloned());

@@ -9,6 +9,7 @@ use shared::participant::Conversation;
 use super::error::Refused;
 use super::message::Message;
 use super::origin::Origin;
+use super::page;
 use crate::auditor::Auditor;
 use crate::store::Store;
 
@@ -37,7 +38,7 @@ pub struct Page {
     pub has_more: bool,
 }
 
-/// A page of at most `limit` messages. That somebody looked is on disk before anybody sees it.
+/// A page of at most `limit` messages, and of no more content than a page may have. That somebody looked is on disk before anybody sees it.
 ///
 /// # Errors
 /// [`Refused`]
@@ -57,8 +58,9 @@ pub async fn history(
     let (read, recorded) = join(read, auditor.record(entry)).await;
     recorded?;
     let mut messages = read?;
-    let has_more = messages.len() > limit;
-    messages.truncate(limit);
+    let fitting = page::fitting(messages.iter().map(|message| &message.new.content), limit);
+    let has_more = messages.len() > fitting;
+    messages.truncate(fitting);
     if !matches!(place, Place::After(_)) {
         messages.reverse();
     }

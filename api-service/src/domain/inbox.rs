@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::error::Refused;
 use super::message::Message;
 use super::origin::Origin;
+use super::page;
 use crate::auditor::Auditor;
 use crate::store::Store;
 
@@ -177,7 +178,7 @@ fn optional_display<S: Serializer>(cursor: &Option<InboxCursor>, serializer: S) 
     cursor.map(|cursor| cursor.to_string()).serialize(serializer)
 }
 
-/// A page of at most `limit` conversations. That somebody looked is on disk before anybody sees it. `whose` names the participant: a service must, a person need not.
+/// A page of at most `limit` conversations, and of no more content than a page may have. That somebody looked is on disk before anybody sees it. `whose` names the participant: a service must, a person need not.
 ///
 /// # Errors
 /// [`Refused`]
@@ -206,8 +207,9 @@ pub async fn inbox(
     let (read, recorded) = join(read, auditor.record(entry)).await;
     recorded?;
     let mut conversations = read?;
-    let more = conversations.len() > limit;
-    conversations.truncate(limit);
+    let fitting = page::fitting(conversations.iter().map(|row| &row.last_message.new.content), limit);
+    let more = conversations.len() > fitting;
+    conversations.truncate(fitting);
     let next_cursor = conversations
         .last()
         .filter(|_| more)

@@ -7,6 +7,7 @@ pub mod inbox;
 pub mod mark;
 pub mod message;
 pub mod origin;
+pub mod page;
 pub mod presence;
 pub mod revoke;
 pub mod send;

@@ -95,3 +95,44 @@ async fn nobody_notices_when_an_api_service_is_replaced() {
     assert_eq!(newest, sent, "each was counted once");
     setting.stack.stop().unwrap();
 }
+
+#[tokio::test]
+async fn requests_that_a_frozen_api_service_holds_are_cut_with_a_problem_and_can_be_repeated() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let _opened = doctor.say(&patient, "before").await;
+    let frozen = setting.stack.env().api_pids[0];
+    setting.stack.kill(frozen, Signal::SIGSTOP).unwrap();
+    // Some reach the frozen one, on connections that were used before as well as on new ones.
+    let senders = (0..8).map(|number| {
+        let (doctor, patient) = (doctor.clone(), patient.clone());
+        tokio::spawn(async move {
+            let mut body = doctor.message_to(&patient, &format!("message {number}"));
+            body["client_message_id"] = uuid::Uuid::now_v7().to_string().into();
+            (doctor.send(&body).await, body)
+        })
+    });
+    let mut cut = Vec::new();
+    for sender in senders.collect::<Vec<_>>() {
+        let (answer, body) = sender.await.unwrap();
+        match answer.status {
+            201 => {}
+            504 => {
+                let detail = answer.refused(504)["detail"].as_str().unwrap().to_owned();
+                assert!(detail.contains("Repeating it is safe"), "{detail}");
+                cut.push(body);
+            }
+            _ => panic!("{answer:?}"),
+        }
+    }
+    assert!(!cut.is_empty(), "the frozen one held some of them");
+    setting.stack.kill(frozen, Signal::SIGCONT).unwrap();
+    for body in &cut {
+        let again = until_any(&[200, 201], async || doctor.send(body).await).await;
+        assert_eq!(again.json()["content"], body["content"]);
+    }
+    let messages = doctor.messages(&patient).await;
+    assert_eq!(messages.len(), 9, "each once: {messages:?}");
+    setting.stack.stop().unwrap();
+}

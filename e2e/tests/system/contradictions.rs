@@ -141,7 +141,7 @@ async fn a_header_that_may_be_there_once_is_a_400_when_it_is_there_twice() {
             let lines = [usual.clone(), twice.iter().filter(|line| !line.is_empty()).cloned().collect()].concat();
             let mut request = head("GET", target, &lines);
             if target.starts_with("/ws") {
-                request = request.replace("Connection: close", "Connection: Upgrade");
+                request = request.replace("Connection: close", "Connection: close, Upgrade");
             }
             let (status, problem) = problem_of(&wire::exchange(url, request.as_bytes()).await);
             assert_eq!(status, 400, "{url} {twice:?} {problem}");
@@ -382,4 +382,57 @@ async fn head_is_answered_and_put_on_record_as_get_is() {
             assert_eq!(head.header(name), get.header(name), "{name} of {path}");
         }
     }
+}
+
+#[tokio::test]
+async fn answers_are_packed_for_whoever_asks_where_that_gives_nothing_away() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let _sent = doctor.say(&patient, &"hello ".repeat(500)).await;
+    let history = format!("/chat/history?{}", doctor.with(&patient));
+    let ask = async |method: Method, path: &str, accepted: &str| {
+        place.ask(doctor.request(method, path).header("accept-encoding", accepted)).await
+    };
+    for path in [history.as_str(), "/openapi.json", "/", "/sdk/index.js"] {
+        let packed = ask(Method::GET, path, "gzip").await;
+        assert_eq!((packed.status, packed.header("content-encoding")), (200, Some("gzip")), "{path}");
+        let plain = ask(Method::GET, path, "identity").await;
+        assert_eq!(plain.header("content-encoding"), None);
+        for answer in [&packed, &plain] {
+            assert!(answer.header("vary").unwrap().contains("accept-encoding"), "{path}");
+        }
+        let length = |answer: &e2e::Answer| answer.header("content-length").unwrap().parse::<usize>().unwrap();
+        assert!(length(&packed) < length(&plain), "{path}");
+        for (accepted, like) in [("gzip", &packed), ("identity", &plain)] {
+            let head = ask(Method::HEAD, path, accepted).await;
+            for name in ["content-length", "content-encoding", "vary", "etag"] {
+                assert_eq!(head.header(name), like.header(name), "{name} of HEAD {path}");
+            }
+        }
+    }
+    let inbox = ask(Method::GET, &format!("/chat/conversations?location_id={}", place.location), "gzip").await;
+    assert!(inbox.text.len() > 1024 && inbox.header("content-encoding").is_none());
+    let ticket = ask(Method::POST, "/chat/ws-ticket", "gzip").await;
+    assert!(ticket.ok(200)["ticket"].is_string() && ticket.header("content-encoding").is_none());
+}
+
+#[tokio::test]
+async fn a_page_ends_with_its_content_and_the_next_one_goes_on_there() {
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    for _ in 0..20 {
+        let _sent = doctor.say(&patient, &"\u{1f600}".repeat(8_000)).await;
+    }
+    let seqs = |page: &Value| -> Vec<u64> {
+        page["messages"].as_array().unwrap().iter().map(|message| message["seq"].as_u64().unwrap()).collect()
+    };
+    let newest = doctor.history(&patient, "&limit=200").await;
+    assert_eq!((seqs(&newest), &newest["has_more"]), ((4..=20).collect(), &json!(true)));
+    assert!(newest.to_string().len() < 600 * 1024);
+    let older = doctor.history(&patient, "&limit=200&before=4").await;
+    assert_eq!((seqs(&older), &older["has_more"]), ((1..=3).collect(), &json!(false)));
+    let first = doctor.history(&patient, "&limit=200&after=0").await;
+    assert_eq!((seqs(&first), &first["has_more"]), ((1..=17).collect(), &json!(true)));
+    let rest = doctor.history(&patient, "&limit=200&after=17").await;
+    assert_eq!((seqs(&rest), &rest["has_more"]), ((18..=20).collect(), &json!(false)));
 }

@@ -7,7 +7,7 @@ use crate::ids::{LocationId, PersonId};
 use crate::participant::{Conversation, Participant};
 
 /// Who acts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// A person, as itself.
     Person(Participant),
