@@ -129,7 +129,9 @@ async fn requests_that_a_frozen_api_service_holds_are_cut_with_a_problem_and_can
     assert!(!cut.is_empty(), "the frozen one held some of them");
     setting.stack.kill(frozen, Signal::SIGCONT).unwrap();
     for body in &cut {
-        let again = until_any(&[200, 201], async || doctor.send(body).await).await;
+        // The frozen one may have written it meanwhile, or not: both are one message.
+        let again = doctor.send(body).await;
+        assert!(matches!(again.status, 200 | 201), "{again:?}");
         assert_eq!(again.json()["content"], body["content"]);
     }
     let messages = doctor.messages(&patient).await;
