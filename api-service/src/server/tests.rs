@@ -100,7 +100,8 @@ async fn a_connection_that_nobody_uses_ends_without_a_word_and_not_too_early() {
 #[tokio::test]
 async fn who_has_never_said_anything_has_less_time_than_who_has() {
     let first = Duration::from_millis(200);
-    let server = start_with(10, Patience { head: PATIENCE, first, idle: IDLE_TIMEOUT }).await;
+    let server =
+        start_with(10, Patience { head: PATIENCE, first, idle: IDLE_TIMEOUT, unread: PATIENCE }, "hello").await;
     let mut spoken = TcpStream::connect(server.address).await.unwrap();
     sleep(Duration::from_millis(5)).await;
     spoken.write_all(REQUEST).await.unwrap();
