@@ -218,3 +218,27 @@ impl Drop for Frozen {
         self.signal(stack::Signal::SIGCONT);
     }
 }
+
+#[tokio::test]
+async fn a_receipt_for_a_message_that_somebody_holds_waits_alone_and_is_applied_later() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, held, free) = (place.user("doc"), place.contact("held"), place.contact("free"));
+    let message = doctor.say(&held, "held").await;
+    let id = message["id"].as_str().unwrap();
+    let holder = session(&setting).await;
+    hold(&holder, &format!("messages where id = '{id}'")).await;
+    let (mut to_held, mut to_free) = (doctor.open(&held).await, doctor.open(&free).await);
+    let mut receiver = held.open(&doctor).await;
+    receiver.send(&serde_json::json!({"type": "delivered", "message_ids": [id]}));
+    let mut other = free.open(&doctor).await;
+    for number in 0..5 {
+        doctor.say(&free, &number.to_string()).await;
+        other.expect("message").await;
+        to_free.expect("delivered").await; // Its proof has passed the receipt that waits.
+    }
+    assert_eq!(doctor.messages(&held).await[0]["delivered_at"], Value::Null);
+    holder.batch_execute("rollback").await.unwrap();
+    assert_eq!(to_held.expect("delivered").await["message_ids"], serde_json::json!([id]));
+    setting.stack.stop().unwrap();
+}
