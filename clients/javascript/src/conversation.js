@@ -4,12 +4,13 @@
 import { Announcer } from "./announcer.js";
 import { isHistory, isMessage } from "./answer.js";
 import { contentProblem, wellFormed } from "./content.js";
-import { ChatError, isSameReason } from "./errors.js";
+import { ChatError } from "./errors.js";
 import { Emitter } from "./events.js";
 import { History } from "./history.js";
 import { Outbox } from "./outbox.js";
-import { conversationQuery, keyOf } from "./participant.js";
+import { conversationQuery, ends, keyOf } from "./participant.js";
 import { Receipts } from "./receipts.js";
+import { reportOf } from "./reloader.js";
 import { Retrying } from "./retrying.js";
 import { LiveSocket } from "./socket.js";
 import { Timeline } from "./timeline.js";
@@ -50,8 +51,6 @@ export class Conversation extends Emitter {
   #changing = false;
   /** @type {import("./types.js").State} */
   #toldState = "closed";
-  /** @type {ChatError | null} The last one that `error` told. */
-  #toldError = null;
 
   /**
    * @param {import("./client.js").Context} context
@@ -65,7 +64,10 @@ export class Conversation extends Emitter {
     this.#query = conversationQuery(context.location_id, context.me, peer);
     this.#timeline = new Timeline(context.me);
     this.#retrying = new Retrying(() => { this.#changed(); context.retryingChanged(); }, context.recovered);
-    const failed = (/** @type {Work} */ work, /** @type {ChatError} */ error) => this.#failed(work, error);
+    const failed = (/** @type {Work} */ work, /** @type {ChatError} */ error) => {
+      this.#retrying.failed(work, error);
+      context.trouble(work, error);
+    };
     const over = (/** @type {Work} */ work) => this.#retrying.over(work);
     this.#outbox = new Outbox({
       post: (body) => context.http.post("/chat/send", body, isMessage),
@@ -91,17 +93,7 @@ export class Conversation extends Emitter {
       take: (messages, isOld) => this.#take(messages, isOld),
       changed: () => this.#changed(),
       rested: () => this.#announcer.flush(),
-      failed: (error) => {
-        failed("history", error);
-        if (!error.retryable && !isSameReason(error, this.#toldError)) this.emit("error", error);
-        this.#toldError = error.retryable ? this.#toldError : error;
-        this.#showState();
-      },
-      worked: () => {
-        over("history");
-        this.#toldError = null;
-        this.#showState();
-      },
+      ...reportOf("history", { failed, over, refused: (error) => this.emit("error", error), changed: () => this.#showState() }),
     });
     this.#presence = context.presence.watch(peer, { failed: (error) => failed("presence", error), worked: () => over("presence") });
     this.#announcer = new Announcer(context.clock, () => this.#history.awaited, (message) => this.emit("message", message));
@@ -292,11 +284,7 @@ export class Conversation extends Emitter {
   /** @param {string} id @param {string} content @returns {Promise<Message>} */
   #post(id, content) {
     const { me, location_id } = this.#context;
-    const body = {
-      location_id, content, client_message_id: id,
-      ...(me.user_id !== undefined ? { sender_user_id: me.user_id } : { sender_contact_id: me.contact_id }),
-      ...(this.peer.user_id !== undefined ? { receiver_user_id: this.peer.user_id } : { receiver_contact_id: this.peer.contact_id }),
-    };
+    const body = { location_id, content, client_message_id: id, ...ends(me, this.peer) };
     /** @type {Promise<Message>} */
     const sent = new Promise((resolve, reject) => this.#outbox.add({
       client_message_id: id, body,
@@ -350,12 +338,6 @@ export class Conversation extends Emitter {
       this.emit("state", state);
     }
     this.#changed();
-  }
-
-  /** @param {Work} work @param {ChatError} error */
-  #failed(work, error) {
-    this.#retrying.failed(work, error);
-    this.#context.trouble(work, error);
   }
 
   #end() {

@@ -2,11 +2,10 @@
 // anything that may have been missed the rows are loaded again.
 
 import { isInbox } from "./answer.js";
-import { isSameReason } from "./errors.js";
 import { Emitter } from "./events.js";
 import { PageSize } from "./page-size.js";
 import { peerOf } from "./participant.js";
-import { Reloader } from "./reloader.js";
+import { Reloader, reportOf } from "./reloader.js";
 import { Retrying } from "./retrying.js";
 import { LiveSocket } from "./socket.js";
 
@@ -42,8 +41,6 @@ export class Inbox extends Emitter {
   #closed = false;
   /** @type {import("./types.js").State} */
   #toldState = "closed";
-  /** @type {ChatError | null} The last one that `error` told. */
-  #toldError = null;
 
   /** @param {import("./client.js").Context} context */
   constructor(context) {
@@ -58,17 +55,7 @@ export class Inbox extends Emitter {
     const over = (/** @type {Work} */ work) => this.#retrying.over(work);
     this.#reloader = new Reloader(context, {
       load: () => this.#reload(),
-      failed: (error) => {
-        failed("inbox", error);
-        if (!error.retryable && !isSameReason(error, this.#toldError)) this.emit("error", error);
-        this.#toldError = error.retryable ? this.#toldError : error;
-        this.#showState();
-      },
-      worked: () => {
-        over("inbox");
-        this.#toldError = null;
-        this.#showState();
-      },
+      ...reportOf("inbox", { failed, over, refused: (error) => this.emit("error", error), changed: () => this.#showState() }),
     });
     /** @type {() => Record<string, any>} */
     const query = () => ({ location_id: context.location_id, ...context.me });

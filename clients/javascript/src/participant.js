@@ -36,6 +36,18 @@ export function conversationQuery(location_id, me, peer) {
 }
 
 /**
+ * Sender and receiver of a message as the API names them.
+ * @param {Participant} from
+ * @param {Participant} to
+ */
+export function ends(from, to) {
+  return {
+    ...(from.user_id !== undefined ? { sender_user_id: from.user_id } : { sender_contact_id: from.contact_id }),
+    ...(to.user_id !== undefined ? { receiver_user_id: to.user_id } : { receiver_contact_id: to.contact_id }),
+  };
+}
+
+/**
  * The other side of an inbox row.
  * @param {{ user_id: string, contact_id?: string, peer_user_id?: string }} row
  * @param {Participant} me

@@ -1,7 +1,7 @@
 // Loads something again: now, until it works; and every few seconds as long as nobody tells what is new. One load at a
 // time; what is asked for during one is another one behind it.
 
-import { asChatError } from "./errors.js";
+import { asChatError, isSameReason } from "./errors.js";
 import { Retry } from "./retry.js";
 
 const POLL_MS = 4_000;
@@ -126,4 +126,33 @@ export class Reloader {
     this.loading = false;
     this.#owner.rested?.();
   }
+}
+
+/**
+ * What a conversation and the inbox tell of their loads.
+ * @param {import("./types.js").Work} work
+ * @param {{
+ *   failed: (work: import("./types.js").Work, error: ChatError) => void, over: (work: import("./types.js").Work) => void,
+ *   refused: (error: ChatError) => void, changed: () => void,
+ * }} owner `refused`: by the server, for this reason for the first time.
+ * @returns {Pick<Owner, "failed" | "worked">}
+ */
+export function reportOf(work, { failed, over, refused, changed }) {
+  /** @type {ChatError | null} */
+  let told = null;
+  return {
+    failed: (error) => {
+      failed(work, error);
+      if (!error.retryable) {
+        if (!isSameReason(error, told)) refused(error);
+        told = error;
+      }
+      changed();
+    },
+    worked: () => {
+      over(work);
+      told = null;
+      changed();
+    },
+  };
 }

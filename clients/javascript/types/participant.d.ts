@@ -21,6 +21,24 @@ export function participantOf(given: {
  */
 export function conversationQuery(location_id: string, me: Participant, peer: Participant): Record<string, string>;
 /**
+ * Sender and receiver of a message as the API names them.
+ * @param {Participant} from
+ * @param {Participant} to
+ */
+export function ends(from: Participant, to: Participant): {
+    receiver_user_id: string;
+    sender_user_id: string;
+} | {
+    receiver_contact_id: string;
+    sender_user_id: string;
+} | {
+    receiver_user_id: string;
+    sender_contact_id: string;
+} | {
+    receiver_contact_id: string;
+    sender_contact_id: string;
+};
+/**
  * The other side of an inbox row.
  * @param {{ user_id: string, contact_id?: string, peer_user_id?: string }} row
  * @param {Participant} me

@@ -1,3 +1,18 @@
+/**
+ * What a conversation and the inbox tell of their loads.
+ * @param {import("./types.js").Work} work
+ * @param {{
+ *   failed: (work: import("./types.js").Work, error: ChatError) => void, over: (work: import("./types.js").Work) => void,
+ *   refused: (error: ChatError) => void, changed: () => void,
+ * }} owner `refused`: by the server, for this reason for the first time.
+ * @returns {Pick<Owner, "failed" | "worked">}
+ */
+export function reportOf(work: import("./types.js").Work, { failed, over, refused, changed }: {
+    failed: (work: import("./types.js").Work, error: ChatError) => void;
+    over: (work: import("./types.js").Work) => void;
+    refused: (error: ChatError) => void;
+    changed: () => void;
+}): Pick<Owner, "failed" | "worked">;
 /** @typedef {import("./errors.js").ChatError} ChatError */
 /**
  * @typedef {object} Owner
