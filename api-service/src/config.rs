@@ -1,5 +1,6 @@
 //! The service's settings, each declared once.
 
+mod audit_key;
 mod database;
 mod encryption;
 
@@ -22,6 +23,7 @@ use shared::token::settings::{
 };
 use shared::trace::{self, TraceConfig};
 
+use audit_key::{AUDIT_KEY, AUDIT_KEYS_OLD, check_audit_key, read_audit_key, read_audit_keys, read_own_audit_key};
 use database::{
     DATABASE_BACKGROUND_CONNECTIONS, DATABASE_CA_FILE, DATABASE_POOL_SIZE, DATABASE_URL, DATABASE_WRITE_CONNECTIONS,
     read_database,
@@ -97,20 +99,6 @@ const REDIS_CA_FILE: Setting = Setting {
     default: Some(""),
     help: "PEM file of the authorities that vouch for Redis, in place of this system's; with rediss only",
 };
-const AUDIT_KEY: Setting = Setting {
-    name: "AUDIT_KEY",
-    default: Some(""),
-    help: "key of the audit trail's hashes, 32 bytes or more, for nobody but the API services; required, but in development, \
-           where one is made of JWT_SECRET",
-};
-const AUDIT_KEYS_OLD: Setting = Setting {
-    name: "AUDIT_KEYS_OLD",
-    default: Some(""),
-    help: "for `audit verify` and `audit export`: keys that were AUDIT_KEY earlier, separated by commas; derived:SECRET for \
-           the key that was made of this JWT_SECRET while there was no AUDIT_KEY",
-};
-/// In front of an old key: it was not this, but made of it.
-const DERIVED: &str = "derived:";
 const SERVICE_ROLE: Setting = Setting {
     name: "SERVICE_ROLE",
     default: Some(""),
@@ -356,79 +344,6 @@ pub fn export(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), BadEnv> {
     let database = read_database(&mut env);
     let keys = read_audit_keys(&mut env);
     database.zip(keys).ok_or_else(|| env.mistakes())
-}
-
-fn read_audit_keys(env: &mut Env) -> Option<Vec<AuditKey>> {
-    let key = read_own_audit_key(env);
-    let old = env.read_if(&AUDIT_KEYS_OLD, |keys: &Secret| old_keys(keys).try_for_each(|(key, _)| long_enough(&key)));
-    let (key, old) = key.zip(old)?;
-    let old = old_keys(&old).filter_map(|(key, is_derived)| match is_derived {
-        true => AuditKey::derived(&key).ok(),
-        false => Some(AuditKey::new(&key)),
-    });
-    Some([key].into_iter().chain(old).collect())
-}
-
-/// Each, and whether the key was made of it.
-fn old_keys(keys: &Secret) -> impl Iterator<Item = (Secret, bool)> {
-    let keys = keys.expose().split(',').map(str::trim).filter(|key| !key.is_empty());
-    keys.filter_map(|key| {
-        let secret = key.strip_prefix(DERIVED);
-        Some((secret.unwrap_or(key).parse().ok()?, secret.is_some()))
-    })
-}
-
-/// For commands that need no other key.
-fn read_own_audit_key(env: &mut Env) -> Option<AuditKey> {
-    let mode = env.read(&MODE)?;
-    let jwt_secret = match env.read_optional::<Secret>(&AUDIT_KEY)? {
-        None if mode == Mode::Development => Some(env.read_if(&JWT_SECRET, long_enough)?),
-        _ => None,
-    };
-    read_audit_key(env, mode, jwt_secret.as_ref())
-}
-
-/// `AUDIT_KEY`; in development, where nobody's data are, a key made of the secret of tokens will do. Gateways know that secret,
-/// so whoever takes one over could write rows with such a key.
-fn read_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secret>) -> Option<AuditKey> {
-    let own = env.read_optional::<Secret>(&AUDIT_KEY)?;
-    match (own, mode, jwt_secret) {
-        (Some(_), ..) => env.read_if(&AUDIT_KEY, long_enough).as_ref().map(AuditKey::new),
-        (None, Mode::Development, Some(secret)) => AuditKey::derived(secret).ok(),
-        (None, Mode::Development, None) => {
-            env.mistake(&AUDIT_KEY, "is required without JWT_SECRET");
-            None
-        }
-        (None, Mode::Production, _) => {
-            env.mistake(
-                &AUDIT_KEY,
-                "is required: 32 bytes or more that only the API services know (`openssl rand -hex 32`)",
-            );
-            None
-        }
-    }
-}
-
-/// A key of the trail that gateways know, that everybody knows, or that can be guessed, is none. Development may do without.
-fn check_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secret>) {
-    if !matches!(env.read_optional::<Secret>(&AUDIT_KEY), Some(Some(_))) {
-        return;
-    }
-    let _checked: Option<Secret> = env.read_if(&AUDIT_KEY, |key: &Secret| match mode {
-        Mode::Production if Some(key) == jwt_secret => {
-            Err("must not be JWT_SECRET, which gateways know, and MODE is production".to_owned())
-        }
-        // A short one was named already.
-        _ if long_enough(key).is_err() => Ok(()),
-        mode => mode.check_secret(key),
-    });
-}
-
-fn long_enough(key: &Secret) -> Result<(), String> {
-    match key.expose().len() >= settings::MIN_SECRET_BYTES {
-        true => Ok(()),
-        false => Err(format!("must have {} bytes or more", settings::MIN_SECRET_BYTES)),
-    }
 }
 
 /// Reads what `keys` needs.
