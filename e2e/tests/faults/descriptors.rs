@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use e2e::trail::Trail;
 use e2e::{PATIENCE, Place};
+use reqwest::Method;
 use stack::Stack;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -28,7 +29,12 @@ fn address(url: &str) -> String {
 
 async fn until_ready(place: &Place, url: &str) {
     let asking = async {
-        while place.behind(url).get("/readyz").await.status != 200 {
+        loop {
+            // It may not listen yet.
+            let answer = place.behind(url).request(Method::GET, "/readyz").send().await;
+            if answer.is_ok_and(|answer| answer.status() == 200) {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
