@@ -21,6 +21,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// can resume. What waits for it is one round of writing, and its place is taken for so long.
 const SLOW_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What is read of a peer after our close frame; one that sends more is cut off. Whoever is closed may not keep a core busy until then.
+const MOST_LAST_BYTES: usize = 1024 * 1024;
+
 /// Ends a socket whose `end` has come. Nothing is queued for it any more from the first moment on.
 pub(super) async fn say(connection: Connection, end: End) {
     let Connection { gateway, mut tcp, membership, view, principal, context, .. } = connection;
@@ -113,8 +116,10 @@ async fn goodbye(
     tcp.write_all(last).await?;
     let mut input = [0; 1024];
     let mut readable = is_heard(end);
-    while readable {
+    let mut left = MOST_LAST_BYTES;
+    while readable && left > 0 {
         let read = tcp.read(&mut input).await?;
+        left = left.saturating_sub(read);
         let heard = incoming.read(&mut input[..read], limit, |frame| match frame {
             Frame::Close(code) => Err(End::Peer(code)),
             frame => {
@@ -127,7 +132,12 @@ async fn goodbye(
     // What the peer still sends is taken off the line, since unread bytes would turn the end into a reset and our close
     // frame would be lost with it.
     tcp.shutdown().await?;
-    while tcp.read(&mut input).await? > 0 {}
+    while left > 0 {
+        match tcp.read(&mut input).await? {
+            0 => break,
+            read => left = left.saturating_sub(read),
+        }
+    }
     Ok(())
 }
 
