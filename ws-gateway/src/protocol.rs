@@ -6,10 +6,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use shared::event::Cursor;
-use shared::ids::{ConversationId, MessageId};
+use shared::ids::{ConversationId, MessageId, parse_uuid};
+use shared::json;
 use shared::receipt::{Kind, MAX_IDS};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -85,48 +85,36 @@ impl FrameError {
     }
 }
 
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    r#type: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct Ids {
-    message_ids: Vec<MessageId>,
-}
-
-#[derive(Deserialize)]
-struct Auth {
-    token: String,
-}
-
-/// Reads a text frame.
+/// Reads a text frame, by the rules of the bodies of HTTP: [`shared::json`].
 ///
 /// # Errors
 /// [`FrameError`], for the client to read.
 pub fn parse(text: &str) -> Result<ClientFrame, FrameError> {
-    let envelope: Envelope<'_> = serde_json::from_str(text)
-        .map_err(|_| FrameError::new(Code::Malformed, "a frame is a JSON object with a string `type`"))?;
-    match &*envelope.r#type {
+    let Ok(Value::Object(mut members)) = json::parse(text.as_bytes()) else { return Err(malformed()) };
+    let Some(Value::String(kind)) = members.remove("type") else { return Err(malformed()) };
+    match &*kind {
         "typing" => Ok(ClientFrame::Typing),
         "ping" => Ok(ClientFrame::Ping),
-        "delivered" => receipt(Kind::Delivered, text),
-        "read" => receipt(Kind::Read, text),
-        "auth" => match serde_json::from_str::<Auth>(text) {
-            Ok(auth) => Ok(ClientFrame::Auth(Token(auth.token))),
-            Err(_) => Err(FrameError::new(Code::Invalid, "`token` must be a string")),
+        "delivered" => receipt(Kind::Delivered, &members),
+        "read" => receipt(Kind::Read, &members),
+        "auth" => match members.remove("token") {
+            Some(Value::String(token)) => Ok(ClientFrame::Auth(Token(token))),
+            _ => Err(FrameError::new(Code::Invalid, "`token` must be a string")),
         },
         _ => Err(FrameError::new(Code::UnknownType, "known types are typing, delivered, read, auth and ping")),
     }
 }
 
-fn receipt(kind: Kind, text: &str) -> Result<ClientFrame, FrameError> {
-    match serde_json::from_str::<Ids>(text) {
-        Ok(Ids { message_ids }) if (1..=MAX_IDS).contains(&message_ids.len()) => {
-            Ok(ClientFrame::Receipt(kind, message_ids))
-        }
-        _ => Err(FrameError::new(Code::Invalid, "`message_ids` must be an array of 1 to 500 UUIDs")),
+fn malformed() -> FrameError {
+    FrameError::new(Code::Malformed, "a frame is a JSON object with a string `type`, and has no key twice")
+}
+
+fn receipt(kind: Kind, members: &Map<String, Value>) -> Result<ClientFrame, FrameError> {
+    let ids = members.get("message_ids").and_then(Value::as_array).filter(|ids| (1..=MAX_IDS).contains(&ids.len()));
+    let parsed = ids.and_then(|ids| ids.iter().map(|id| id.as_str().and_then(parse_uuid)).collect());
+    match parsed {
+        Some(message_ids) => Ok(ClientFrame::Receipt(kind, message_ids)),
+        None => Err(FrameError::new(Code::Invalid, "`message_ids` must be an array of 1 to 500 UUIDs")),
     }
 }
 
@@ -203,6 +191,16 @@ mod tests {
         for text in ["", "{", "[]", "null", "7", "{}", r#"{"type":7}"#, r#"{"type":"ping""#, r#"{"type":"ping"} x"#] {
             assert_eq!(refused(text), Code::Malformed, "{text}");
         }
+        // What would be a frame to a reader that takes the members in order, or one of two.
+        for text in [
+            r#"["ping"]"#,
+            r#"{"type":"ping","type":"typing"}"#,
+            r#"{"type":"ping","t\u0079pe":"typing"}"#,
+            r#"{"type":"ping","newer":{"a":1,"a":2}}"#,
+            r#"{"type":"auth","token":"a","token":"b"}"#,
+        ] {
+            assert_eq!(refused(text), Code::Malformed, "{text}");
+        }
         assert_eq!(refused(&"[".repeat(60_000)), Code::Malformed);
     }
 
@@ -216,6 +214,10 @@ mod tests {
             r#"{"type":"read","message_ids":"x"}"#,
             r#"{"type":"delivered","message_ids":["x"]}"#,
             &json!({"type":"read","message_ids":many}).to_string(),
+            r#"{"type":"read","message_ids":["0199b1d27c1e7b39a1f03c5d7e9a1b2c"]}"#,
+            r#"{"type":"read","message_ids":["{0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c}"]}"#,
+            r#"{"type":"read","message_ids":["urn:uuid:0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c"]}"#,
+            r#"{"type":"read","message_ids":[[1]]}"#,
             r#"{"type":"auth"}"#,
             r#"{"type":"auth","token":null}"#,
         ] {
