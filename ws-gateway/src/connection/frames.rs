@@ -86,7 +86,12 @@ impl Connection {
 
     fn take(&mut self, frame: &Frame<'_>, excess: &mut Excess, out: &mut Vec<u8>) -> Result<(), End> {
         let now = Instant::now().duration_since(self.gateway.started);
-        match self.pace.frame(now, self.gateway.config.max_frames_per_second) {
+        let limit = self.gateway.config.max_frames_per_second;
+        let verdict = match frame {
+            Frame::Fragment { is_empty: false } => self.pace.fragment(now, limit),
+            _ => self.pace.frame(now, limit),
+        };
+        match verdict {
             Verdict::Hear => {}
             // There is one for each Ping of ours at most, and without it no other would be sent.
             Verdict::Ignore if matches!(frame, Frame::Pong(payload) if self.proofs.awaits(payload)) => {}
@@ -99,7 +104,7 @@ impl Connection {
             Verdict::Close => return Err(End::Ours(Close::TooManyFrames)),
         }
         let answer = match frame {
-            Frame::Fragment => return Ok(()),
+            Frame::Fragment { .. } => return Ok(()),
             Frame::Text(text) => protocol::parse(text).and_then(|frame| self.obey(frame)),
             Frame::Binary => Err(FrameError::new(Code::Malformed, "frames are JSON text")),
             Frame::Ping(payload) => {
@@ -231,7 +236,7 @@ impl Excess {
         match frame {
             Frame::Ping(payload) => self.ping = Some(payload.to_vec()),
             Frame::Text(_) | Frame::Binary => self.has_messages = true,
-            Frame::Pong(_) | Frame::Fragment | Frame::Close(_) => {}
+            Frame::Pong(_) | Frame::Fragment { .. } | Frame::Close(_) => {}
         }
     }
 }

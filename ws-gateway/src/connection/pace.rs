@@ -7,6 +7,8 @@ const BURST_SECONDS: u64 = 10;
 /// Seconds' worth after which nobody can believe that it is no flood.
 const FLOOD_SECONDS: u64 = 100;
 const MICROS: u64 = 1_000_000;
+/// Fragments that hold something count as one frame.
+const FRAGMENTS_A_FRAME: u64 = 16;
 
 /// What becomes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +31,23 @@ impl Pace {
         self.frames(1, now, per_second)
     }
 
+    /// A fragment of a message, which is not empty. A client may cut a message as small as it likes (RFC 6455, section 5.4), and the length
+    /// of a message bounds how many there are.
+    pub(super) fn fragment(&mut self, now: Duration, per_second: u32) -> Verdict {
+        self.spend(MICROS / FRAGMENTS_A_FRAME, now, per_second)
+    }
+
     /// A frame that makes as much work as so many.
     pub(super) fn frames(&mut self, frames: u64, now: Duration, per_second: u32) -> Verdict {
+        self.spend(frames * MICROS, now, per_second)
+    }
+
+    fn spend(&mut self, micros: u64, now: Duration, per_second: u32) -> Verdict {
         if per_second == 0 {
             return Verdict::Hear;
         }
         let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX / 2);
-        self.0 = self.0.max(now) + frames * MICROS / u64::from(per_second);
+        self.0 = self.0.max(now) + micros / u64::from(per_second);
         match self.0 - now {
             ahead if ahead <= BURST_SECONDS * MICROS => Verdict::Hear,
             ahead if ahead <= FLOOD_SECONDS * MICROS => Verdict::Ignore,
@@ -55,6 +67,13 @@ mod tests {
         assert_eq!(pace.frames(1000, now, 100), Verdict::Hear);
         assert_eq!(pace.frame(now, 100), Verdict::Ignore);
         assert_eq!(pace.frames(9000, now, 100), Verdict::Close);
+    }
+
+    #[test]
+    fn a_message_in_ten_thousand_pieces_is_heard_and_an_endless_one_ends_the_socket() {
+        let (mut pace, now) = (Pace::default(), Duration::from_secs(60));
+        assert!((0..10_000).all(|_| pace.fragment(now, 100) == Verdict::Hear));
+        assert!((0..200_000).any(|_| pace.fragment(now, 100) == Verdict::Close));
     }
 
     fn count(pace: &mut Pace, at: Duration, frames: usize, verdict: Verdict) -> usize {

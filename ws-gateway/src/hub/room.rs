@@ -113,15 +113,22 @@ impl Room {
 
     /// Takes what came live.
     pub(super) fn receive(&mut self, delivery: Arc<Delivery>) -> Received {
-        let Header::Logged { cursor, previous, .. } = delivery.header else {
+        let Header::Logged { cursor, previous, ref addressed } = delivery.header else {
             if !self.is_shared && matches!(delivery.header, Header::Ephemeral { .. }) {
                 return self.withhold(delivery, Instant::now());
             }
             self.tell(&Item::Event(delivery));
             return Received::Taken;
         };
+        if addressed.is_some() {
+            // Whoever has written does not type any more, and before the first message nobody is told of anybody.
+            self.typing = None;
+        }
         self.is_shared = true;
-        self.typing = None;
+        if self.typing.is_some() {
+            // It is a receipt, so something was written here before.
+            self.share(Instant::now());
+        }
         if let Some(held) = &mut self.held {
             held.keep(cursor, delivery);
             return Received::Taken;

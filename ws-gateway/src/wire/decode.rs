@@ -14,8 +14,10 @@ pub(crate) enum Frame<'a> {
     Binary,
     Ping(&'a [u8]),
     Pong(&'a [u8]),
-    /// Part of a message of which more will come.
-    Fragment,
+    /// Part of a message of which more will come, and whether it holds nothing.
+    Fragment {
+        is_empty: bool,
+    },
     /// With its code, if it names one.
     Close(Option<u16>),
 }
@@ -146,7 +148,7 @@ impl Decoder {
             (true, None) if head.is_final => take_frame(whole(head.opcode == opcode::TEXT, payload)?),
             (true, none @ None) => {
                 *none = Some(Box::new(Message::begin(head.opcode == opcode::TEXT, payload)?));
-                take_frame(Frame::Fragment)
+                take_frame(Frame::Fragment { is_empty: payload.is_empty() })
             }
             (false, Some(message)) => {
                 if message.bytes.len() + payload.len() > limit {
@@ -155,7 +157,7 @@ impl Decoder {
                 message.append(payload)?;
                 match self.message.take_if(|_| head.is_final) {
                     Some(message) => take_frame(whole(message.is_text, &message.bytes)?),
-                    None => take_frame(Frame::Fragment),
+                    None => take_frame(Frame::Fragment { is_empty: payload.is_empty() }),
                 }
             }
             // A message within a message, or the rest of none.

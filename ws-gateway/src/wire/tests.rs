@@ -37,7 +37,7 @@ fn ours(pieces: &[Vec<u8>]) -> (Vec<Heard>, Decoder) {
                 Frame::Ping(payload) => Heard::Ping(payload.to_vec()),
                 Frame::Pong(payload) => Heard::Pong(payload.to_vec()),
                 // The library does not tell.
-                Frame::Fragment => return Ok(()),
+                Frame::Fragment { .. } => return Ok(()),
                 Frame::Close(code) => return Err(Heard::Close(code)),
             });
             Ok(())
