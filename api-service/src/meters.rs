@@ -73,7 +73,7 @@ pub const METERS: &[Meter] = &[
     Meter::new(Counter, "stream_entries_unreadable_total", "entries of streams that were no text, or no entry of ours")
         .by("stream", STREAMS),
     Meter::new(Counter, "redis_keys_moved_total", "keys under names of ours that were of another type, and were moved")
-        .by("key", &["event_log", ACKS, AUDIT, QUESTIONS, "presence"]),
+        .by("key", &["event_log", ACKS, AUDIT, QUESTIONS, "presence", "revoked"]),
     Meter::new(
         Counter,
         "stream_consumers_removed_total",

@@ -132,7 +132,10 @@ impl Revoked {
                 must_be_complete.into(),
                 revoked::CONFIRMED_FOR_MS.to_string().into(),
             ];
-            let answer: Vec<String> = run(client, script, REVOKED, &arguments).await?;
+            // As bytes: what is no text is no revocation, and must not keep the others from being read.
+            let answer: Vec<Value> = run(client, script, REVOKED, &arguments).await?;
+            let text = |value: &Value| String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned();
+            let answer: Vec<String> = answer.iter().map(text).collect();
             let Some((epoch, members)) = answer.split_first().filter(|(epoch, _)| !epoch.is_empty()) else {
                 return Ok(Look::NoCopy);
             };

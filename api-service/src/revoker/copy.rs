@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fred::error::Error;
 use fred::types::Value;
 use fred::types::scripts::Script;
-use shared::channel::{REVOKED, revoked};
+use shared::channel::{RENAME_WRONG_TYPE, REVOKED, moved_suffix, revoked};
 use shared::revocation::Entry;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
@@ -68,11 +68,24 @@ impl Revoker {
                 Ok(is_complete) => is_complete,
                 Err(error) => {
                     tracing::debug!(%error, "the revocations in Redis cannot be compared");
+                    if error.details().contains("WRONGTYPE") {
+                        self.clear_name().await;
+                    }
                     false
                 }
             };
             metrics::gauge!("revocation_copy_complete").set(f64::from(u8::from(is_complete)));
         }
+    }
+
+    /// Something else stands under the name of the copy: no gateway could learn of a revocation. It is moved, not removed.
+    async fn clear_name(&self) {
+        let script = Script::from_lua(RENAME_WRONG_TYPE);
+        let arguments = ["zset".to_owned(), moved_suffix()];
+        let moved: Result<Vec<String>, Error> = self.run(&script, vec![REVOKED.to_owned()], arguments).await;
+        let moved = moved.map_or(0, |moved| moved.len());
+        tracing::error!(key = REVOKED, moved, "a key of Redis was no set of revocations and is moved");
+        metrics::counter!("redis_keys_moved_total", "key" => "revoked").increment(moved as u64);
     }
 
     /// Compares, and does what is to be done. Returns whether the copy was the same, or knew more.

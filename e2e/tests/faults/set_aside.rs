@@ -197,6 +197,9 @@ async fn keys_and_entries_of_streams_that_are_not_ours_stop_nothing() {
     socket.close().await;
     let _closed = owner.until(&others, |act| act.action == "socket.close").await;
     assert_eq!(redis(&env, &[b"TYPE", b"questions"]).await, "stream");
+    redis(&env, &[b"DEL", b"revoked"]).await;
+    redis(&env, &[b"SET", b"revoked", b"no revocations"]).await;
+    until("gateways can read what is revoked", async || redis(&env, &[b"TYPE", b"revoked"]).await == "zset").await;
     setting.stack.stop().unwrap();
 }
 
