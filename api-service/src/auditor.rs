@@ -2,13 +2,14 @@
 //! a transaction is in flight share the next one.
 //!
 //! Whoever reads waits until its entry is on disk, and gets nothing when it cannot be written. Whoever is refused does not wait:
-//! refusals that are the same become one row, and what finds no room is counted in a row of its own.
+//! refusals that are the same become one row, a flood of them becomes a count, and what finds no room is counted in a row of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use shared::audit::{Action, Entry, Who, coalesce};
+use shared::refusals::Refusals;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -25,6 +26,8 @@ const BATCH: usize = 512;
 const ATTEMPTS: usize = 3;
 /// Pause after a failure, while nobody waits.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks for counts of refusals that are due.
+const COUNT_EVERY: Duration = Duration::from_millis(250);
 /// Between two logs of where the chains end.
 const ANCHOR_EVERY: Duration = Duration::from_secs(300);
 
@@ -34,6 +37,7 @@ pub struct Auditor {
     reads: mpsc::Sender<Awaited>,
     notes: mpsc::Sender<Entry>,
     lost: Arc<AtomicU64>,
+    refusals: Arc<Refusals>,
 }
 
 /// The other end.
@@ -41,6 +45,7 @@ pub struct Entries {
     reads: mpsc::Receiver<Awaited>,
     notes: mpsc::Receiver<Entry>,
     lost: Arc<AtomicU64>,
+    refusals: Arc<Refusals>,
 }
 
 /// An entry, and who waits for it.
@@ -49,12 +54,13 @@ struct Awaited {
     answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// Queues for entries.
+/// Queues for entries. `refusals` counts those of which there are too many; the store counts with it as well.
 #[must_use]
-pub fn queue() -> (Auditor, Entries) {
+pub fn queue(refusals: Arc<Refusals>) -> (Auditor, Entries) {
     let ((reads, to_read), (notes, to_note)) = (mpsc::channel(READS), mpsc::channel(NOTES));
     let lost: Arc<AtomicU64> = Arc::default();
-    (Auditor { reads, notes, lost: lost.clone() }, Entries { reads: to_read, notes: to_note, lost })
+    let auditor = Auditor { reads, notes, lost: lost.clone(), refusals: refusals.clone() };
+    (auditor, Entries { reads: to_read, notes: to_note, lost, refusals })
 }
 
 impl Auditor {
@@ -76,8 +82,9 @@ impl Auditor {
         })
     }
 
-    /// Sees to it that an entry is written soon. Never waits.
+    /// Sees to it that an entry is written soon, or counted when there are too many like it. Never waits.
     pub fn note(&self, entry: Entry) {
+        let Some(entry) = self.refusals.admit(entry) else { return };
         if let Err(mpsc::error::TrySendError::Full(entry) | mpsc::error::TrySendError::Closed(entry)) =
             self.notes.try_send(entry)
         {
@@ -120,11 +127,20 @@ impl Entries {
 pub async fn run(store: Store, mut entries: Entries) {
     let mut anchoring = interval(ANCHOR_EVERY);
     anchoring.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut counting = interval(COUNT_EVERY);
+    counting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What nobody waits for, and could not be written yet.
     let mut backlog: Vec<Entry> = Vec::new();
     loop {
         let (reads, notes) = tokio::select! {
             next = entries.next() => next,
+            _ = counting.tick() => {
+                let due = entries.refusals.due();
+                if due.is_empty() {
+                    continue;
+                }
+                (Vec::new(), due)
+            }
             () = sleep(PAUSE), if !backlog.is_empty() => (Vec::new(), Vec::new()),
             _ = anchoring.tick() => {
                 store.log_anchors();
@@ -133,6 +149,9 @@ pub async fn run(store: Store, mut entries: Entries) {
         };
         let is_last = reads.is_empty() && notes.is_empty() && entries.is_closed();
         backlog.extend(notes);
+        if is_last {
+            backlog.extend(entries.refusals.rest());
+        }
         let lost = entries.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             backlog.push(Entry { times: u32::try_from(lost).unwrap_or(u32::MAX), ..nobody_knows() });
@@ -203,20 +222,34 @@ mod tests {
 
     #[tokio::test]
     async fn what_finds_no_room_is_counted_and_what_waits_is_kept() {
-        let (auditor, mut entries) = queue();
-        let refused = || Entry::new(Who::Anonymous, Action::Send, 401);
+        let (auditor, mut entries) = queue(Arc::default());
+        // No refusals, which would be counted before.
+        let noted = || Entry::new(Who::Anonymous, Action::Send, 0);
         for _ in 0..NOTES + 7 {
-            auditor.note(refused());
+            auditor.note(noted());
         }
         let (reads, notes) = entries.next().await;
         assert!(reads.is_empty());
         assert_eq!((notes.len(), entries.lost.load(Ordering::Relaxed)), (NOTES, 7));
-        assert_eq!(coalesce(notes).iter().map(|entry| entry.times).collect::<Vec<_>>(), [NOTES as u32]);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_refusals_is_counted_before_it_fills_the_queue() {
+        let refusals: Arc<Refusals> = Arc::default();
+        let (auditor, mut entries) = queue(refusals.clone());
+        for _ in 0..10_000 {
+            auditor.note(Entry::new(Who::Anonymous, Action::Send, 401));
+        }
+        let (_, notes) = entries.next().await;
+        let counted = refusals.rest();
+        assert!(notes.len() < 50 && counted.len() == 1, "{} rows", notes.len());
+        let times: u32 = notes.iter().chain(&counted).map(|entry| entry.times).sum();
+        assert_eq!((times, entries.lost.load(Ordering::Relaxed)), (10_000, 0));
     }
 
     #[tokio::test]
     async fn more_reads_than_may_wait_are_refused() {
-        let (auditor, entries) = queue();
+        let (auditor, entries) = queue(Arc::default());
         let read = || auditor.record(Entry::new(Who::Anonymous, Action::HistoryRead, 200));
         let mut waiting: Vec<_> = (0..READS).map(|_| Box::pin(read())).collect();
         for read in &mut waiting {

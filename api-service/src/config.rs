@@ -78,6 +78,8 @@ pub const SETTINGS: &[Setting] = &[
     limit::ADDRESS.burst,
     limit::FAILURES.per_second,
     limit::FAILURES.burst,
+    limit::MISSING.per_second,
+    limit::MISSING.burst,
     EVENT_LOG_LENGTH,
     EVENT_LOG_TTL_SECONDS,
     DRAIN_SECONDS,

@@ -143,7 +143,7 @@ pub async fn run(
     shutdown.spawn(stream::run(event_redis?, SocketEvents { store: store.clone() }, shutdown.clone()));
     let questions = Questions { store: store.clone(), everybody: everybody.clone() };
     shutdown.spawn(stream::run(question_redis?, questions, shutdown.clone()));
-    let (auditor, entries) = auditor::queue();
+    let (auditor, entries) = auditor::queue(store.refusals());
     shutdown.spawn(auditor::run(store.for_class(Class::Write), entries));
 
     shutdown.spawn(revoker.clone().follow(shutdown.clone()));
@@ -157,9 +157,10 @@ pub async fn run(
     });
 
     // Before anything is written under keys that are not this database's; while it is away, beside all else.
-    let checked = store.clone();
-    let mut checking = Box::pin(async move { keys::check(&checked).await });
+    let (checked, instance) = (store.clone(), uuid::Uuid::now_v7());
+    let mut checking = Box::pin(async move { keys::check(&checked, instance).await });
     let fit = timeout(START_PATIENCE, &mut checking).await.ok().transpose()?;
+    shutdown.spawn(keys::watch(store.clone(), instance, shutdown.clone()));
 
     if config.mode == Mode::Production {
         let (checked, known) = (store.clone(), revoker.clone());

@@ -66,6 +66,8 @@ pub struct LimitConfig {
     pub address: Option<Rate>,
     /// Of an address whose tokens are refused.
     pub failures: Option<Rate>,
+    /// Of an address that shows none.
+    pub missing: Option<Rate>,
 }
 
 impl LimitConfig {
@@ -74,12 +76,14 @@ impl LimitConfig {
         let (participant, service) = (PARTICIPANT.read(env), SERVICE.read(env));
         let contact_sends = CONTACT_SENDS.read(env);
         let (address, failures) = (limit::ADDRESS.read(env), limit::FAILURES.read(env));
+        let missing = limit::MISSING.read(env);
         Some(Self {
             participant: participant?,
             contact_sends: contact_sends?,
             service: service?,
             address: address?,
             failures: failures?,
+            missing: missing?,
         })
     }
 }
@@ -91,6 +95,7 @@ pub struct Limits {
     service: Option<Buckets>,
     address: Option<Buckets>,
     failures: Option<Buckets>,
+    missing: Option<Buckets>,
 }
 
 impl Limits {
@@ -103,6 +108,7 @@ impl Limits {
             service: Buckets::new("service", config.service),
             address: Buckets::new("address", config.address),
             failures: Buckets::new("failures", config.failures),
+            missing: Buckets::new("no_token", config.missing),
         }
     }
 
@@ -160,6 +166,14 @@ impl Limits {
     pub fn failure(&self, address: IpAddr) -> Result<(), Wait> {
         take_of_address(self.failures.as_ref(), address)
     }
+
+    /// There was no token. A bucket apart: who has lost its token does not lock out those whose tokens have ended, nor they it.
+    ///
+    /// # Errors
+    /// When the address has asked too often without one.
+    pub fn no_token(&self, address: IpAddr) -> Result<(), Wait> {
+        take_of_address(self.missing.as_ref(), address)
+    }
 }
 
 #[cfg(test)]
@@ -184,6 +198,7 @@ mod tests {
             service: rate(4),
             address: rate(3),
             failures: rate(1),
+            missing: rate(2),
         })
     }
 
@@ -235,6 +250,7 @@ mod tests {
         let address: IpAddr = [203, 0, 113, 9].into();
         assert!(limits.failure(address).is_ok());
         assert!(limits.failure(address).is_err());
+        assert!((0..2).all(|_| limits.no_token(address).is_ok()) && limits.no_token(address).is_err());
         assert!((0..3).all(|_| limits.request(address).is_ok()));
         assert!(limits.request(address).is_err());
         assert!(limits.request([203, 0, 113, 10].into()).is_ok());

@@ -96,7 +96,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum KeyTask {
-    /// Wrap all data keys with the first master key: the others can go then
+    /// Wrap all data keys with the first master key, which every running service must hold: the others can go then
     Rewrap,
     /// Make new data keys for new messages; old messages stay readable
     Rotate {
@@ -104,8 +104,14 @@ enum KeyTask {
         #[arg(long)]
         location: Option<LocationId>,
     },
-    /// Encrypt the messages that were written before encryption was switched on
-    Encrypt,
+    /// Encrypt the messages that were written before encryption was switched on, and refuse text in the open from then on
+    Encrypt {
+        /// Where it is refused already: encrypt, as they are, the messages that were listed
+        #[arg(long)]
+        accept_plain: bool,
+    },
+    /// Open text in the open again, before encryption is switched off
+    AllowPlain,
 }
 
 #[derive(Subcommand)]
@@ -257,7 +263,8 @@ async fn look_after_keys(task: KeyTask) -> Result<(), ServeError> {
     match task {
         KeyTask::Rewrap => keys::rewrap(&store).await?,
         KeyTask::Rotate { location } => keys::rotate(&store, location.as_ref()).await?,
-        KeyTask::Encrypt => keys::encrypt(&store).await?,
+        KeyTask::Encrypt { accept_plain } => keys::encrypt(&store, accept_plain).await?,
+        KeyTask::AllowPlain => keys::allow_plain(&store).await?,
     }
     Ok(())
 }

@@ -31,9 +31,9 @@ pub const METERS: &[Meter] = &[
         .by("of", &["caller", "process"]),
     Meter::new(Counter, "http_unread_answers_total", "answers that were cut because their clients did not read them"),
     Meter::new(Counter, "rate_limited_total", "refused for asking too often")
-        .by("kind", &["participant", "contact_sends", "service", "address", "failures"]),
+        .by("kind", &["participant", "contact_sends", "service", "address", "failures", "no_token"]),
     Meter::new(Counter, "rate_limits_forgotten_total", "times that all buckets of a kind were let go, to bound memory")
-        .by("kind", &["participant", "contact_sends", "service", "address", "failures"]),
+        .by("kind", &["participant", "contact_sends", "service", "address", "failures", "no_token"]),
     Meter::new(Histogram, "send_batch_size", "sends in a transaction"),
     Meter::new(Histogram, "send_commit_seconds", "how long the transaction took"),
     Meter::new(Histogram, "send_wait_seconds", "how long the first of its sends had waited"),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use parking_lot::Mutex;
 use shared::ids::{LocationId, MessageId};
 use shared::keys::{KeyId, KeyRing};
@@ -79,6 +80,7 @@ pub struct DataKey {
 /// Master keys, and the data keys that they have opened lately.
 pub struct Vault {
     masters: HashMap<KeyId, Key>,
+    fingerprints: HashMap<KeyId, String>,
     current: Option<KeyId>,
     known: Mutex<Known>,
     /// A data key has said that all content is sealed.
@@ -99,6 +101,7 @@ impl Vault {
         let masters = ring.iter().map(|(id, bytes)| Ok((id.clone(), Key::new(bytes)?)));
         Ok(Self {
             masters: masters.collect::<Result<_, VaultError>>()?,
+            fingerprints: ring.iter().map(|(id, bytes)| (id.clone(), fingerprint(id, bytes))).collect(),
             current: ring.current().cloned(),
             known: Mutex::new(Known { by_id: Recent::new(KEPT), in_use: Recent::new(KEPT) }),
             complete: AtomicBool::new(false),
@@ -121,6 +124,20 @@ impl Vault {
     #[must_use]
     pub fn current(&self) -> Option<&KeyId> {
         self.current.as_ref()
+    }
+
+    /// Names of the master keys that tell those of the same name and other bytes apart, and say nothing of the bytes.
+    pub fn fingerprints(&self) -> Vec<&str> {
+        self.fingerprints.values().map(String::as_str).collect()
+    }
+
+    /// That of the master key that wraps new data keys.
+    ///
+    /// # Errors
+    /// [`VaultError::NothingSeals`]
+    pub fn current_fingerprint(&self) -> Result<&str, VaultError> {
+        let current = self.current.as_ref().and_then(|current| self.fingerprints.get(current));
+        current.map(String::as_str).ok_or(VaultError::NothingSeals)
     }
 
     /// Looks whether a data key says that all content is sealed, though it may be at hand: it may have been wrapped anew.
@@ -275,6 +292,13 @@ impl Place<'_> {
         let texts = format!("{} {}", self.conversation.location(), self.sender);
         [&key.as_bytes()[..], self.id.as_bytes(), self.conversation.id().as_bytes(), texts.as_bytes()].concat()
     }
+}
+
+fn fingerprint(id: &KeyId, bytes: &[u8; KEY_BYTES]) -> String {
+    let key = hmac::Key::new(HMAC_SHA256, bytes);
+    let tag = hmac::sign(&key, b"ehr-chat master key fingerprint v1");
+    let digits: String = tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{id}:{digits}")
 }
 
 /// No identifier holds a space, so no location's name is another's with the mark behind it.

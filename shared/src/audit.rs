@@ -120,6 +120,8 @@ actions! {
     OutboxList = "outbox.list",
     /// They were told to be published again.
     OutboxRetry = "outbox.retry",
+    /// Keys of content were wrapped anew, changed, or used to encrypt what was written before.
+    Keys = "keys",
     /// Another operation of the HTTP interface.
     Request = "request",
     /// Entries that could not be kept; `times` says how many.

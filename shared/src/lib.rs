@@ -28,6 +28,7 @@
 //! - [`problem`]: RFC 9457 bodies
 //! - [`request`]: where a request comes from
 //! - [`audit`]: who did what, on its way into the audit trail
+//! - [`refusals`]: of a flood of refusals, a count
 //! - [`limit`]: how often somebody may ask
 //! - [`insecure`]: what is insecure and yet allowed
 //! - [`descriptors`]: descriptors that are kept for our own connections
@@ -64,6 +65,7 @@ pub mod publication;
 pub mod query;
 pub mod receipt;
 pub mod redacted;
+pub mod refusals;
 pub mod relay_keys;
 pub mod repeated;
 pub mod request;

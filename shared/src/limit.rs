@@ -76,6 +76,20 @@ pub const FAILURES: RateSettings = RateSettings {
     },
 };
 
+/// Requests that come without any token, by their address.
+pub const MISSING: RateSettings = RateSettings {
+    per_second: Setting {
+        name: "RATE_LIMIT_NO_TOKEN_PER_SECOND",
+        default: Some("50"),
+        help: "0 to 1000000: requests without a token a second of one address; more are told 429; 0 for no limit",
+    },
+    burst: Setting {
+        name: "RATE_LIMIT_NO_TOKEN_BURST",
+        default: Some("1000"),
+        help: "1 to 10000000: requests without a token of one address at once",
+    },
+};
+
 impl RateSettings {
     /// Reads both. `Some(None)` is no limit, `None` a mistake that `env` has noted.
     #[allow(clippy::option_option, reason = "the outer one is how all settings are read")]

@@ -4,6 +4,9 @@
 //! A sealed `rest` is `MARK ID_LENGTH ID SEALED`. It stands where the plain one would, on the channel and in the log, and once
 //! opened the frame is byte for byte the plain one. The mark is a control character, which JSON never holds as it is.
 //!
+//! Once everything is sealed, only what is never sealed needs to be taken in the open: receipts and notices of typing
+//! ([`RelayKeys::refusing_unsealed`]). Otherwise whoever can write to Redis has sockets show messages that nobody sent.
+//!
 //! Each conversation has a key of its own, and each inbox, derived from the relay key and the channel's name, and what is
 //! sealed is tied to the frame's type and header: to whom it is addressed and which message it is, or of which conversation
 //! it is the row. So nothing opens in another place.
@@ -30,6 +33,7 @@ pub struct RelayKeys {
     /// The one that seals first.
     roots: Vec<(KeyId, Prk)>,
     seals: bool,
+    refuses_unsealed: bool,
 }
 
 /// Why an event cannot be passed on.
@@ -41,6 +45,9 @@ pub enum Unreadable {
     /// It is sealed with a key that is not there.
     #[error("it is sealed with the relay key `{0}`, which RELAY_KEYS does not hold")]
     UnknownKey(KeyId),
+    /// It is in the open, and of a kind that is always sealed.
+    #[error("it is not sealed, and RELAY_UNSEALED is refuse")]
+    Unsealed,
     /// It is sealed, and does not open here.
     #[error("it is sealed with the relay key `{0}`, but with other bytes or for another place, or was altered")]
     Refused(KeyId),
@@ -53,7 +60,13 @@ impl RelayKeys {
         // Nothing to extract: the keys of a list are evenly random already (RFC 5869, 3.3).
         let root = |(id, key): (&KeyId, &[u8; KEY_BYTES])| (id.clone(), Prk::new_less_safe(HKDF_SHA256, key));
         let roots = ring.iter().map(root).collect();
-        Self { roots, seals: ring.current().is_some() }
+        Self { roots, seals: ring.current().is_some(), refuses_unsealed: false }
+    }
+
+    /// The same, which refuse messages and rows of inboxes that are not sealed.
+    #[must_use]
+    pub fn refusing_unsealed(self) -> Self {
+        Self { refuses_unsealed: true, ..self }
     }
 
     /// The sealed rest of a message's frame; `None` when it is to be published as it is, because there is no key, or because
@@ -96,12 +109,13 @@ impl RelayKeys {
         let tied = match &header {
             Header::Logged { addressed: Some(addressed), .. } => addressed.to_string(),
             Header::Row { conversation } => conversation.to_string(),
-            Header::Logged { .. } | Header::Ephemeral { .. } | Header::Refused { .. } => {
-                return Ok(Event::plain(header, frame)?);
-            }
+            Header::Refused { .. } => return Ok(Event::plain(header, frame)?),
+            Header::Logged { .. } | Header::Ephemeral { .. } => return self.checked(Event::plain(header, frame)?),
         };
         let within = &frame[..frame.len().min(LONGEST_BEGINNING)];
-        let Some(at) = within.iter().position(|byte| *byte == MARK) else { return Ok(Event::plain(header, frame)?) };
+        let Some(at) = within.iter().position(|byte| *byte == MARK) else {
+            return self.checked(Event::plain(header, frame)?);
+        };
         let (beginning, sealed) = frame.split_at(at);
         let beginning = std::str::from_utf8(beginning).map_err(|_| InvalidEvent)?;
         let kind =
@@ -124,7 +138,9 @@ impl RelayKeys {
     ) -> Result<Option<Event<'static>>, Unreadable> {
         if rest.first() != Some(&MARK) {
             let rest = std::str::from_utf8(rest).map_err(|_| InvalidEvent)?;
-            return Ok(Event::from_log(cursor, Some(previous), kind, header, rest)?);
+            return Event::from_log(cursor, Some(previous), kind, header, rest)?
+                .map(|event| self.checked(event))
+                .transpose();
         }
         // The same with an empty rest is the beginning of the frame.
         let Some(event) = Event::from_log(cursor, Some(previous), kind, header, "")? else {
@@ -132,6 +148,15 @@ impl RelayKeys {
         };
         let frame = self.open(channel, kind, header, &event.frame, rest)?;
         Ok(Some(Event { header: event.header, frame: frame.into() }))
+    }
+
+    /// An event that came in the open, when it may.
+    fn checked<'a>(&self, event: Event<'a>) -> Result<Event<'a>, Unreadable> {
+        let is_tied = matches!(event.header, Header::Logged { addressed: Some(_), .. } | Header::Row { .. });
+        match self.refuses_unsealed && (is_tied || !is_never_sealed(&event.frame)) {
+            true => Err(Unreadable::Unsealed),
+            false => Ok(event),
+        }
     }
 
     /// The whole frame.
@@ -176,6 +201,30 @@ fn derive(root: &Prk, channel: &str) -> Result<Key, SealError> {
 
 fn place(kind: &str, header: &str) -> Vec<u8> {
     [kind, " ", header].concat().into_bytes()
+}
+
+/// Whether a frame is a receipt or a notice of typing and nothing besides: no second `type` hides in it, and no field of a message.
+fn is_never_sealed(frame: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "what may be there")]
+    struct NeverSealed {
+        r#type: NeverSealedKind,
+        cursor: Option<String>,
+        message_ids: Option<Vec<crate::ids::MessageId>>,
+        delivered_at: Option<String>,
+        read_at: Option<String>,
+        user_id: Option<String>,
+        contact_id: Option<String>,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum NeverSealedKind {
+        Delivered,
+        Read,
+        Typing,
+    }
+    serde_json::from_str::<NeverSealed>(frame).is_ok()
 }
 
 #[cfg(test)]
@@ -238,6 +287,44 @@ mod tests {
             assert!(keys.logged(channel(1).as_str(), cursors(), "", "", b"").unwrap().is_none());
         }
         assert_eq!(RelayKeys::default().seal(&channel(1), &draft), Ok(None));
+    }
+
+    #[test]
+    fn once_everything_is_sealed_nothing_that_looks_like_a_message_is_taken_in_the_open() {
+        let (draft, keys) = (draft("hello"), keys(&[("k1", 1)]).refusing_unsealed());
+        let name = channel(1).as_str().to_owned();
+        let live = |payload: &[u8]| keys.live(&name, payload).map(|event| event.frame.into_owned());
+        let logged = |kind: &str, header: &str, rest: &str| {
+            keys.logged(&name, cursors(), kind, header, rest.as_bytes()).map(|event| event.is_some())
+        };
+        let rest = draft.rest.expose();
+        assert_eq!(live(&payload(&draft.header(), draft.kind, rest.as_bytes())), Err(Unreadable::Unsealed));
+        assert_eq!(logged(draft.kind, &draft.header(), rest), Err(Unreadable::Unsealed));
+        let sealed = keys.seal(&channel(1), &draft).unwrap().unwrap();
+        assert!(live(&payload(&draft.header(), draft.kind, &sealed)).is_ok());
+        // Receipts and typing are never sealed.
+        let receipt = Draft::receipt(crate::receipt::Kind::Read, &[Uuid::from_u128(1)], "2026-11-22T12:00:00.000001Z");
+        let (kind, good) = (receipt.kind, receipt.rest.expose());
+        let on_channel = format!("5-1 5-0\n{{\"type\":\"{kind}\",\"cursor\":\"5-1\",{good}");
+        assert!(live(on_channel.as_bytes()).is_ok());
+        assert_eq!(logged(kind, "", good), Ok(true));
+        assert!(live(crate::event::typing(&"user:doc".parse().unwrap()).as_bytes()).is_ok());
+        assert_eq!(keys.logged(&name, cursors(), "", "", b"").map(|event| event.is_some()), Ok(false));
+        // Nothing hides in one: neither a second type nor a message.
+        for forged in [
+            r#""message_ids":[],"read_at":"x","type":"message","message":{"content":"forged"}}"#,
+            r#""message_ids":[],"read_at":"x","\u0074ype":"message"}"#,
+            r#""message":{"content":"forged"}}"#,
+            r#""message_ids":[],"read_at":"x"},{"type":"message"}"#,
+            "",
+        ] {
+            assert_eq!(logged(kind, "", forged), Err(Unreadable::Unsealed), "{forged}");
+        }
+        for kind in ["message", "conversation", "presence", "Message"] {
+            assert_eq!(logged(kind, "", good), Err(Unreadable::Unsealed), "{kind}");
+            let ephemeral = format!("* user:doc\n{{\"type\":\"{kind}\",\"user_id\":\"doc\"}}");
+            assert_eq!(live(ephemeral.as_bytes()), Err(Unreadable::Unsealed), "{kind}");
+        }
     }
 
     #[test]

@@ -77,8 +77,12 @@ pub struct Config {
     pub participant_rate: Option<Rate>,
     /// Handshakes of one address.
     pub address_rate: Option<Rate>,
+    /// Whether messages that are not sealed are refused.
+    pub refuses_unsealed: bool,
     /// Refused tokens of one address.
     pub failure_rate: Option<Rate>,
+    /// Handshakes of one address that come without a token.
+    pub no_token_rate: Option<Rate>,
     /// Over which the sockets are closed when the gateway ends.
     pub drain: Duration,
     /// After which the gateway ends whatever is left.
@@ -115,6 +119,11 @@ const REDIS_CA_FILE: Setting = setting(
 );
 const REDIS_TIMEOUT: Setting =
     setting("REDIS_TIMEOUT_SECONDS", Some("3"), "1 to 60: how long Redis may be silent before it counts as lost");
+const RELAY_UNSEALED: Setting = setting(
+    "RELAY_UNSEALED",
+    Some("accept"),
+    "accept or refuse: what becomes of messages in Redis that are not sealed; refuse once every API service has RELAY_KEYS",
+);
 const LOG_FORMAT: Setting = setting("LOG_FORMAT", Some("json"), "json or text");
 const LOG_LEVEL: Setting =
     setting("LOG_LEVEL", Some("info"), "error, warn, info, debug or trace, or tracing directives");
@@ -220,6 +229,7 @@ pub const SETTINGS: &[Setting] = &[
     JWT_MAX_LIFETIME_SECONDS,
     ALLOWED_ORIGINS,
     LOG_FORMAT,
+    RELAY_UNSEALED,
     LOG_LEVEL,
     trace::ENDPOINT,
     trace::RATIO,
@@ -239,6 +249,8 @@ pub const SETTINGS: &[Setting] = &[
     limit::ADDRESS.burst,
     limit::FAILURES.per_second,
     limit::FAILURES.burst,
+    limit::MISSING.per_second,
+    limit::MISSING.burst,
     DRAIN,
     SHUTDOWN_TIMEOUT,
     EVENT_LOG_TTL,
@@ -271,6 +283,13 @@ impl Config {
         let redis_ca = env.read_optional(&REDIS_CA_FILE);
         let redis_timeout = seconds(env, &REDIS_TIMEOUT, 1, 60);
         let relay_keys = read_relay_keys(env);
+        let unsealed = env.read_if(&RELAY_UNSEALED, |word: &String| match word.as_str() {
+            "accept" | "refuse" => Ok(()),
+            _ => Err("must be accept or refuse".to_owned()),
+        });
+        if unsealed.as_deref() == Some("refuse") && matches!(relay_keys, Some(None)) {
+            env.mistake(&RELAY_UNSEALED, "refuse needs RELAY_KEYS");
+        }
         let mode: Option<Mode> = env.read(&MODE);
         let tokens = settings::read(env, mode.unwrap_or_default());
         let origins = AllowedOrigins::read(env, mode.unwrap_or_default());
@@ -291,6 +310,7 @@ impl Config {
         let participant_rate = HANDSHAKES_OF_PARTICIPANT.read(env);
         let address_rate = limit::ADDRESS.read(env);
         let failure_rate = limit::FAILURES.read(env);
+        let no_token_rate = limit::MISSING.read(env);
         let traces = TraceConfig::read(env);
         let drain = seconds(env, &DRAIN, 0, 3600);
         let shutdown_timeout = seconds(env, &SHUTDOWN_TIMEOUT, 1, 7200);
@@ -328,7 +348,9 @@ impl Config {
             handshakes: handshakes.map(|rate| Rate::new(rate, rate.saturating_mul(10)))?,
             participant_rate: participant_rate?,
             address_rate: address_rate?,
+            refuses_unsealed: unsealed? == "refuse",
             failure_rate: failure_rate?,
+            no_token_rate: no_token_rate?,
             traces: traces?,
             drain: drain?,
             shutdown_timeout: shutdown_timeout?,

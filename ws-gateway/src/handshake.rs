@@ -224,13 +224,17 @@ async fn admit<B>(
         Ok(shown) => identify(gateway, shown, context).await,
         Err(refusal) => Err(refusal),
     };
-    let principal = identified.map_err(|refusal| match refusal.is_bad_token() {
-        true => gateway
-            .limits
-            .failure(context.address)
-            .err()
-            .map_or(refusal, |wait| Refusal::too_many(wait, "refused tokens from your address")),
-        false => refusal,
+    let principal = identified.map_err(|refusal| {
+        let (taken, of) = match () {
+            () if refusal.is_bad_token() => {
+                (gateway.limits.failure(context.address), "refused tokens from your address")
+            }
+            () if refusal.is_without_token() => {
+                (gateway.limits.no_token(context.address), "handshakes without a token from your address")
+            }
+            () => return refusal,
+        };
+        taken.err().map_or(refusal, |wait| Refusal::too_many(wait, of))
     })?;
     known.who = Some(Who::from(&principal.actor));
     gateway.limits.handshake_of(&principal).map_err(|wait| Refusal::too_many(wait, "handshakes of yours"))?;

@@ -83,6 +83,7 @@ use crate::revocations::Revoked;
 use crate::tickets::Tickets;
 use crate::typing::Typing;
 use crate::unsealing::Unsealing;
+use crate::uplink::Uplink;
 
 /// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -143,7 +144,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let topology = redis.topology();
     let traces = config.traces.as_ref().map(|traces| Traces::start("ws-gateway", traces)).transpose()?;
     let commands = redis.commands(&background)?;
-    let unsealing = Arc::new(Unsealing::new(config.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default()));
+    let mut relay_keys = config.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default();
+    if config.refuses_unsealed {
+        relay_keys = relay_keys.refusing_unsealed();
+    } else if config.relay_keys.is_some() {
+        tracing::warn!(
+            "RELAY_UNSEALED is accept: whoever writes to Redis can have sockets show messages that nobody sent"
+        );
+    }
+    let unsealing = Arc::new(Unsealing::new(relay_keys));
     let lives = Lives { with_events: config.event_log_ttl, with_marker_alone: config.marker_life() };
     let logs = Logs::new(commands.clone(), lives, config.outbound_queue_bytes, unsealing.clone());
     let hub = Hub::new();
@@ -170,6 +179,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let affordable = descriptors::for_strangers(OWN_DESCRIPTORS);
     let handshakes = server::HANDSHAKES.min(affordable.div_ceil(8));
     let max_sockets = descriptors::lowered("MAX_SOCKETS", config.max_sockets, (affordable - handshakes).max(1));
+    let audit = Audit::start(Uplink::start(commands.clone(), &background), &background);
     let gateway = Arc::new(Gateway {
         verifier: Verifier::new(&config.tokens, keys).with_revocations(revoked.known().clone()),
         revoked,
@@ -178,7 +188,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         logs,
         replays: ReplayBudget::new(config.outbound_queue_bytes.saturating_mul(REPLAYS_OF_PARTICIPANT)),
         acks: Acks::start(commands.clone(), &background),
-        audit: Audit::start(commands.clone(), &background),
+        audit: audit.clone(),
         typing: Typing::start(commands.clone(), topology, &background),
         everybody,
         room: Arc::new(Semaphore::new(max_sockets)),
@@ -211,6 +221,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let (drained, ()) = join(timeout_at(deadline, sockets.wait()), noticed).await;
     let drained = drained.is_ok();
     accepting.abort();
+    audit.report_rest();
     let flushed = background.finish(deadline.saturating_duration_since(Instant::now())).await;
     administering.abort();
     if let Some(traces) = traces {

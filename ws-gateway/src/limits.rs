@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use shared::ids::LocationId;
 use shared::limit::{Buckets, Rate, Wait, neighbourhood, take, take_of_address};
 use shared::participant::Participant;
-use shared::token::Principal;
+use shared::token::{Actor, Principal};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::Config;
@@ -19,12 +19,18 @@ use crate::config::Config;
 /// the way to Redis.
 const TYPING: (u32, u32) = (5, 20);
 
+/// Tokens that one participant or service may show on all its open sockets: a second, and at once. To verify one costs as much as a
+/// hundred frames, and a row of the audit trail.
+const TOKENS: (u32, u32) = (10, 300);
+
 /// All that bounds who may come.
 pub(crate) struct Limits {
     handshakes: Option<Buckets>,
     handshakes_of_participant: Option<Buckets>,
     address: Option<Buckets>,
     failures: Option<Buckets>,
+    missing: Option<Buckets>,
+    tokens: Option<Buckets>,
     typing: Option<Buckets>,
     sockets_of_participant: Arc<Crowd>,
     sockets_of_address: Arc<Crowd>,
@@ -48,6 +54,8 @@ impl Limits {
             handshakes_of_participant: Buckets::new("handshakes_of_participant", config.participant_rate),
             address: Buckets::new("address", config.address_rate),
             failures: Buckets::new("failures", config.failure_rate),
+            missing: Buckets::new("no_token", config.no_token_rate),
+            tokens: Buckets::new("tokens", Rate::new(TOKENS.0, TOKENS.1)),
             typing: Buckets::new("typing", Rate::new(TYPING.0, TYPING.1)),
             sockets_of_participant: Crowd::new(config.max_sockets_per_participant),
             sockets_of_address: Crowd::new(config.max_sockets_per_address),
@@ -68,6 +76,16 @@ impl Limits {
     /// A token was refused. Only refused ones take from this bucket, and only they are turned away by it.
     pub(crate) fn failure(&self, address: IpAddr) -> Result<(), Wait> {
         take_of_address(self.failures.as_ref(), address)
+    }
+
+    /// There was no token at all.
+    pub(crate) fn no_token(&self, address: IpAddr) -> Result<(), Wait> {
+        take_of_address(self.missing.as_ref(), address)
+    }
+
+    /// Somebody shows a token, on any of its sockets.
+    pub(crate) fn token(&self, who: &Actor) -> Result<(), Wait> {
+        take(self.tokens.as_ref(), &shared::audit::Who::from(who))
     }
 
     /// Somebody types, on any of its sockets.

@@ -90,6 +90,8 @@ pub(crate) const METERS: &[Meter] = &[
             "handshakes_of_participant",
             "address",
             "failures",
+            "no_token",
+            "tokens",
             "sockets_of_participant",
             "sockets_of_address",
             "frames",
@@ -97,9 +99,12 @@ pub(crate) const METERS: &[Meter] = &[
         ],
     ),
     Meter::new(Counter, "rate_limits_forgotten_total", "times that all buckets of a kind were let go, to bound memory")
-        .by("kind", &["handshakes", "handshakes_of_participant", "address", "failures", "typing"]),
+        .by(
+            "kind",
+            &["handshakes", "handshakes_of_participant", "address", "failures", "no_token", "tokens", "typing"],
+        ),
     Meter::new(Counter, "gateway_unreadable_events_total", "events that could not be opened")
-        .by("cause", &["unknown_key", "refused"]),
+        .by("cause", &["unknown_key", "refused", "unsealed"]),
     Meter::new(Counter, "gateway_malformed_events_total", "what came on a channel or stood in a log and was no event"),
     Meter::new(Counter, "redis_keys_moved_total", "keys under names of ours that were of another type, and were moved")
         .by("key", &["event_log", "presence"]),

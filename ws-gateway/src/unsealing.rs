@@ -76,6 +76,7 @@ impl Unsealing {
             Unreadable::Invalid(invalid) => return Unusable::Invalid(*invalid),
             Unreadable::UnknownKey(_) => "unknown_key",
             Unreadable::Refused(_) => "refused",
+            Unreadable::Unsealed => "unsealed",
         };
         counter!("gateway_unreadable_events_total", "cause" => cause).increment(1);
         let mut told_at = self.told_at.lock();

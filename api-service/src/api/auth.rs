@@ -144,12 +144,15 @@ fn unread(full: Full) -> Response {
 }
 
 fn unauthorized(request: &Request, state: &State, refused: &TokenError) -> poem::Error {
-    // To have none at all is no attempt to guess one.
-    if let Some(context) = request.extensions().get::<RequestContext>()
-        && *refused != TokenError::Missing
-        && let Err(wait) = state.limits.failure(context.address)
-    {
-        return poem::Error::from_response(too_many(wait, "refused tokens from your address"));
+    if let Some(RequestContext { address, .. }) = request.extensions().get::<RequestContext>() {
+        // To have none at all is no attempt to guess one.
+        let (taken, of) = match refused {
+            TokenError::Missing => (state.limits.no_token(*address), "requests without a token from your address"),
+            _ => (state.limits.failure(*address), "refused tokens from your address"),
+        };
+        if let Err(wait) = taken {
+            return poem::Error::from_response(too_many(wait, of));
+        }
     }
     let body = ProblemBody::from(Problem::new(401, refused.to_string()));
     poem::Error::from_response(body.with_header(WWW_AUTHENTICATE, refused.challenge()).into_response())

@@ -133,9 +133,19 @@ pub(super) async fn sealing<'a>(
         missing.retain(|location| !keys.contains_key(*location));
     }
     if !missing.is_empty() {
-        if let Err(error @ StoreError::Internal(_)) = learn(client, vault).await {
+        match learn(client, vault).await {
+            // Where nothing was ever written, whatever will be is sealed: there, all content is from the beginning.
+            Ok(false) if !vault.is_complete() => {
+                let statement = client.prepare_cached("select exists (select from messages)").await?;
+                if !client.query_one(&statement, &[]).await?.try_get::<_, bool>(0)? {
+                    vault.complete();
+                }
+            }
             // Where nobody knows what to promise, no key is made; locations that have one go on.
-            return Err(StoreError::DataKey(missing.into_iter().cloned().collect(), error.to_string().into()));
+            Err(error @ StoreError::Internal(_)) => {
+                return Err(StoreError::DataKey(missing.into_iter().cloned().collect(), error.to_string().into()));
+            }
+            learnt => drop(learnt?),
         }
         let made = missing.iter().map(|location| vault.generate(location)).collect::<Result<Vec<_>, _>>()?;
         insert(client, &made).await?;
@@ -145,30 +155,27 @@ pub(super) async fn sealing<'a>(
     Ok(Some(keys))
 }
 
-/// Looks what the newest data key that opens says of the database. Where there is none yet and no message either, whatever will be
-/// written is sealed: there all content is sealed from the beginning.
-pub(super) async fn learn(client: &impl GenericClient, vault: &Vault) -> Result<(), StoreError> {
+/// Looks what data keys say of the database: the oldest, which every later state of it has, and the newest. One that does not
+/// open is its location's own trouble, unless none does. Returns whether there is any.
+pub(super) async fn learn(client: &impl GenericClient, vault: &Vault) -> Result<bool, StoreError> {
+    const ENDS: &str =
+        concat!("(", select!("order by id limit 8"), ") union all (", select!("order by id desc limit 16"), ")");
     if vault.is_complete() {
-        return Ok(());
+        return Ok(true);
     }
-    // One that does not open is its location's own trouble.
-    let statement = client.prepare_cached(select!("order by id desc limit 16")).await?;
-    let newest = client.query(&statement, &[]).await?;
-    let mut looked = Ok(());
-    for row in &newest {
-        looked = wrapped_key(row).and_then(|wrapped| Ok(vault.look(&wrapped)?)).map(drop);
-        if looked.is_ok() {
-            break;
+    let statement = client.prepare_cached(ENDS).await?;
+    let rows = client.query(&statement, &[]).await?;
+    let (mut opened, mut failed) = (false, None);
+    for row in &rows {
+        match wrapped_key(row).and_then(|wrapped| Ok(vault.look(&wrapped)?)) {
+            Ok(_) => opened = true,
+            Err(error) => failed = Some(error),
         }
     }
-    if !newest.is_empty() {
-        return looked;
+    match failed {
+        Some(error) if !opened => Err(error),
+        _ => Ok(!rows.is_empty()),
     }
-    let statement = client.prepare_cached("select exists (select from messages)").await?;
-    if vault.current().is_some() && !client.query_one(&statement, &[]).await?.try_get::<_, bool>(0)? {
-        vault.complete();
-    }
-    Ok(())
 }
 
 async fn in_use(

@@ -15,6 +15,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("audit_chains", "select, insert, update"),
     ("audit_log", "select, insert"),
     ("data_keys", "select, insert"),
+    ("running_services", "select, insert, update, delete"),
+    ("progress", "select"),
 ];
 
 /// Functions that do for the service what it may not do itself.

@@ -4,12 +4,20 @@ use std::collections::HashSet;
 
 use shared::ids::LocationId;
 
-use super::data_keys::{insert, select, wrapped_key};
-use super::{Store, StoreError};
-use crate::vault::{DataKeyId, Vault, VaultError};
+use super::data_keys::{self, insert, select, wrapped_key};
+use super::{Store, StoreError, running};
+use crate::vault::{DataKeyId, Vault, VaultError, WrappedKey};
 
 /// Keys in one statement.
 const BATCH: i64 = 500;
+
+/// What is asked of the services that run.
+#[derive(Clone, Copy)]
+enum Running {
+    HoldTheKey,
+    Seal,
+    DoNotMatter,
+}
 
 impl Store {
     /// Whether the master keys are those of this database: one data key of each is opened.
@@ -30,7 +38,10 @@ impl Store {
                     return Ok(opened);
                 }
             }
-            Ok(Ok(()))
+            let Some(vault) = self.vault.as_deref() else { return Ok(Ok(())) };
+            data_keys::learn(&*client, vault).await?;
+            let must_seal = vault.is_complete() && vault.current().is_none();
+            Ok(if must_seal { Err(WrongKeys::Vault(VaultError::MustSeal)) } else { Ok(()) })
         })
         .await
     }
@@ -38,32 +49,82 @@ impl Store {
     /// Wraps all data keys with the current master key. Returns how many were not before.
     ///
     /// # Errors
-    /// [`StoreError`]; it may be done again.
+    /// [`StoreError`]; it may be done again. [`NotEverywhere`](super::NotEverywhere) within it when a running service lacks the key.
     pub async fn rewrap_keys(&self) -> Result<usize, StoreError> {
-        const BEHIND: &str = select!("where master_key_id <> $1 and id > $2 order by id limit $3");
-        // Not what somebody else has wrapped anew meanwhile.
-        const UPDATE: &str = "update data_keys d set master_key_id = $1, wrapped = x.wrapped
-            from unnest($2::uuid[], $3::text[], $4::bytea[]) as x (id, master_key_id, wrapped)
-            where d.id = x.id and d.master_key_id = x.master_key_id";
         let vault = self.vault()?;
         let current = vault.current().ok_or(VaultError::NothingSeals)?.as_str();
-        let (mut rewrapped, mut last) = (0, DataKeyId::nil());
+        self.wrap_anew(Some(current), Running::HoldTheKey, |key| vault.rewrap(key)).await
+    }
+
+    /// Has all data keys say that all content is sealed, so that text in the open is refused from now on, whatever becomes of the
+    /// rest of the database. Returns how many there are.
+    ///
+    /// # Errors
+    /// As [`Store::rewrap_keys`], and when a running service writes text in the open.
+    pub async fn complete_sealing(&self) -> Result<usize, StoreError> {
+        let vault = self.vault()?;
+        // Once before: what this process makes from now on says so as well.
+        self.check_sealing().await?;
+        vault.complete();
+        self.wrap_anew(None, Running::Seal, |key| vault.rewrap(key)).await
+    }
+
+    async fn check_sealing(&self) -> Result<(), StoreError> {
+        self.with(async |client| running::check_seals(&client.transaction().await?).await).await
+    }
+
+    /// Has all data keys say that text in the open is welcome. Returns how many there are.
+    ///
+    /// # Errors
+    /// [`StoreError`]; it may be done again.
+    pub async fn allow_plain(&self) -> Result<usize, StoreError> {
+        let vault = self.vault()?;
+        self.wrap_anew(None, Running::DoNotMatter, |key| vault.rewrap_incomplete(key)).await
+    }
+
+    /// Wraps data keys anew, all but those that `all_but` has wrapped, a few in each transaction.
+    async fn wrap_anew(
+        &self,
+        all_but: Option<&str>,
+        running: Running,
+        wrap: impl Fn(&WrappedKey) -> Result<WrappedKey, VaultError>,
+    ) -> Result<usize, StoreError> {
+        const NEXT: &str =
+            select!("where ($1::text is null or master_key_id <> $1::text) and id > $2 order by id limit $3");
+        // Not what somebody else has wrapped anew meanwhile.
+        const UPDATE: &str = "update data_keys d set master_key_id = x.master_key_id, wrapped = x.wrapped
+            from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[]) as x (id, master_key_id, wrapped, before)
+            where d.id = x.id and d.wrapped = x.before";
+        let vault = self.vault()?;
+        let (mut count, mut last) = (0, DataKeyId::nil());
         loop {
-            let (keys, done) = self
+            let (newest, done) = self
                 .with(async |client| {
-                    let rows = client.query(BEHIND, &[&current, &last, &BATCH]).await?;
+                    let transaction = client.transaction().await?;
+                    match running {
+                        Running::HoldTheKey => running::hold(&transaction, vault.current_fingerprint()?).await?,
+                        Running::Seal => {
+                            running::hold(&transaction, vault.current_fingerprint()?).await?;
+                            running::check_seals(&transaction).await?;
+                        }
+                        Running::DoNotMatter => {}
+                    }
+                    let rows = transaction.query(NEXT, &[&all_but, &last, &BATCH]).await?;
                     let before = rows.iter().map(wrapped_key).collect::<Result<Vec<_>, _>>()?;
-                    let after = before.iter().map(|key| vault.rewrap(key)).collect::<Result<Vec<_>, _>>()?;
-                    let ids: Vec<_> = before.iter().map(|key| key.id).collect();
-                    let masters: Vec<_> = before.iter().map(|key| key.master.as_str()).collect();
-                    let wrapped: Vec<_> = after.iter().map(|key| key.wrapped.as_slice()).collect();
-                    Ok((ids.clone(), client.execute(UPDATE, &[&current, &ids, &masters, &wrapped]).await?))
+                    let after = before.iter().map(&wrap).collect::<Result<Vec<_>, _>>()?;
+                    let ids: Vec<_> = after.iter().map(|key| key.id).collect();
+                    let masters: Vec<_> = after.iter().map(|key| key.master.as_str()).collect();
+                    let [old, new] =
+                        [&before, &after].map(|keys| keys.iter().map(|key| key.wrapped.as_slice()).collect::<Vec<_>>());
+                    let done = transaction.execute(UPDATE, &[&ids, &masters, &new, &old]).await?;
+                    transaction.commit().await?;
+                    Ok((ids.last().copied(), done))
                 })
                 .await?;
-            rewrapped += done as usize;
-            match keys.last() {
-                Some(id) => last = *id,
-                None => return Ok(rewrapped),
+            count += done as usize;
+            match newest {
+                Some(id) => last = id,
+                None => return Ok(count),
             }
         }
     }
@@ -86,6 +147,7 @@ impl Store {
             let locations = self
                 .with(async |client| {
                     let transaction = client.transaction().await?;
+                    running::hold(&transaction, vault.current_fingerprint()?).await?;
                     let rows = transaction.query(IN_USE, &[&last, &only, &BATCH]).await?;
                     let keys = rows.iter().map(wrapped_key).collect::<Result<Vec<_>, _>>()?;
                     let ids: Vec<_> = keys.iter().map(|key| key.id).collect();
@@ -106,6 +168,18 @@ impl Store {
                 None => return Ok(rotated),
             }
         }
+    }
+
+    /// Looks whether all content of the database is sealed; `false` also where nothing is.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn learn_sealing(&self) -> Result<bool, StoreError> {
+        let Some(vault) = self.vault.as_deref() else { return Ok(false) };
+        if !vault.is_complete() {
+            self.with(async |client| data_keys::learn(&*client, vault).await).await?;
+        }
+        Ok(vault.is_complete())
     }
 
     pub(super) fn vault(&self) -> Result<&Vault, StoreError> {

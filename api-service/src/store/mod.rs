@@ -17,6 +17,7 @@ mod receipts;
 mod recorded;
 mod revocations;
 mod role;
+mod running;
 mod sealing;
 mod sends;
 mod server;
@@ -36,9 +37,12 @@ pub use outbox::{Depth, FailedRow, OutboxEntry, OutboxEvent, REASONS, Relayed};
 pub use pools::{Class, PoolState};
 pub use recorded::Unsent;
 pub use revocations::{Position, Revoked};
+pub use running::NotEverywhere;
+pub use sealing::Plain;
 pub use sends::{Done, SendOutcome};
 pub use trail::{Filter, Pages, Record, Snapshot, Trail};
 
+use shared::refusals::Refusals;
 use shared::trace;
 use time::OffsetDateTime;
 
@@ -58,6 +62,8 @@ pub struct Store {
     chains: Arc<Chains>,
     /// What seals and opens content; none when that is not configured.
     vault: Option<Arc<Vault>>,
+    /// Counts what anybody can do as often as it likes without changing anything.
+    refusals: Arc<Refusals>,
 }
 
 impl Store {
@@ -70,13 +76,25 @@ impl Store {
         let (postgres, connector) = Connector::new(config)?;
         let server: Arc<Server> = Arc::default();
         let pools = Arc::new(Pools::new(&postgres, &connector, &config.pool, &server)?);
-        Ok(Self { pools, class: Class::Background, chains: Chains::new(audit, server), vault: None })
+        Ok(Self {
+            pools,
+            class: Class::Background,
+            chains: Chains::new(audit, server),
+            vault: None,
+            refusals: Arc::default(),
+        })
     }
 
     /// The same, with content sealed and opened by `vault`.
     #[must_use]
     pub fn with_vault(self, vault: Option<Arc<Vault>>) -> Self {
         Self { vault, ..self }
+    }
+
+    /// What counts marks that change nothing: whoever writes the trail writes down the counts.
+    #[must_use]
+    pub fn refusals(&self) -> Arc<Refusals> {
+        self.refusals.clone()
     }
 
     /// The same database, through the connections of another class.

@@ -10,6 +10,7 @@ use shared::event::Draft;
 use shared::ids::{ConversationId, LocationId, MessageId};
 use shared::participant::{Conversation, Participant};
 use shared::receipt::Kind;
+use shared::refusals::Refusals;
 use shared::timestamp::timestamp;
 use time::OffsetDateTime;
 use tokio::join;
@@ -21,6 +22,9 @@ use super::{Class, Store, StoreError, audit, messages};
 use crate::audit::row::Row as AuditRow;
 use crate::domain::inbox::Changed;
 use crate::domain::mark::{Mark, Marked};
+
+/// Messages that a row of the trail names when nothing was changed: of unknown ids anybody can send 500 a time.
+const MOST_UNCHANGED: usize = 20;
 
 /// The messages that some marks name and may touch: `x` is a message and its mark, `g` where a mark is good,
 /// `p` whose word it is. Nothing outside a mark's locations, and nobody else's mail.
@@ -153,7 +157,7 @@ impl Store {
                 let parameters = Parameters::new(marks.iter().filter(|mark| mark.kind == kind));
                 if !parameters.ids.is_empty() {
                     let rows = mark_all(&transaction, kind, &parameters).await?;
-                    trail.extend(audit_rows(marks.iter().filter(|mark| mark.kind == kind), &rows)?);
+                    trail.extend(audit_rows(marks.iter().filter(|mark| mark.kind == kind), &rows, &self.refusals)?);
                     told.extend(events(kind, &rows)?);
                     marked.extend(rows.iter().map(as_marked).collect::<Result<Vec<_>, _>>()?);
                 }
@@ -261,8 +265,13 @@ async fn mark_all(
     Ok(rows)
 }
 
-/// What the trail says of marks: a row for each conversation of a mark, and one for what it may not touch.
-fn audit_rows<'a>(marks: impl Iterator<Item = &'a Mark>, rows: &[Row]) -> Result<Vec<AuditRow>, StoreError> {
+/// What the trail says of marks: a row for each conversation of a mark, and one for what it may not touch. What changes something is
+/// always a row; of what does not anybody can make as much as it likes, so a flood of it becomes a count.
+fn audit_rows<'a>(
+    marks: impl Iterator<Item = &'a Mark>,
+    rows: &[Row],
+    refusals: &Refusals,
+) -> Result<Vec<AuditRow>, StoreError> {
     let mut touched: HashMap<MessageId, Touched> = HashMap::with_capacity(rows.len());
     for row in rows {
         touched.insert(row.try_get("id")?, Touched::read(row)?);
@@ -273,31 +282,52 @@ fn audit_rows<'a>(marks: impl Iterator<Item = &'a Mark>, rows: &[Row]) -> Result
             let entry = Entry::new(Who::Person(mark.receiver.clone()), Action::from(mark.kind), outcome);
             Entry { at: mark.at, request: mark.request.clone(), ..entry }
         };
-        let mut conversations: BTreeMap<ConversationId, Entry> = BTreeMap::new();
+        let mut conversations: BTreeMap<ConversationId, (Entry, bool)> = BTreeMap::new();
         let mut unknown = Vec::new();
         for id in &mark.message_ids {
             let theirs = touched.get(id).filter(|touched| touched.is_within(mark));
-            let Some(Touched { conversation, .. }) = theirs else {
+            let Some(Touched { conversation, changed, .. }) = theirs else {
                 unknown.push(*id);
                 continue;
             };
             let of_conversation = || entry(200).in_conversation(conversation, Some(&mark.receiver));
-            conversations.entry(conversation.id()).or_insert_with(of_conversation).message_ids.push(*id);
+            let (entry, is_changed) =
+                conversations.entry(conversation.id()).or_insert_with(|| (of_conversation(), false));
+            entry.message_ids.push(*id);
+            *is_changed |= changed;
         }
-        trail.extend(conversations.values().map(AuditRow::from));
+        let changes_or_is_one_of_few = |(entry, is_changed)| match is_changed {
+            true => Some(entry),
+            false => refusals.admit_any(few(entry)),
+        };
+        trail.extend(
+            conversations.into_values().filter_map(changes_or_is_one_of_few).map(|entry| AuditRow::from(&entry)),
+        );
         if !unknown.is_empty() {
             // They do not exist, or are somebody else's: whoever looks into it can tell.
             let location = mark.locations.first().filter(|_| mark.locations.len() == 1).cloned();
-            trail.push(AuditRow::from(&Entry { location, message_ids: unknown, ..entry(404) }));
+            let unknown = few(Entry { location, message_ids: unknown, ..entry(404) });
+            trail.extend(refusals.admit_any(unknown).map(|entry| AuditRow::from(&entry)));
         }
     }
     Ok(trail)
+}
+
+/// Names the first messages of an entry that nothing was changed by, and says how many more there were.
+fn few(mut entry: Entry) -> Entry {
+    if entry.message_ids.len() > MOST_UNCHANGED {
+        entry.detail = Some(format!("and {} more messages", entry.message_ids.len() - MOST_UNCHANGED));
+        entry.message_ids.truncate(MOST_UNCHANGED);
+    }
+    entry
 }
 
 /// A message that marks may touch.
 struct Touched {
     conversation: Conversation,
     receiver: Participant,
+    /// Whether it was not marked before.
+    changed: bool,
 }
 
 impl Touched {
@@ -306,7 +336,7 @@ impl Touched {
         let sender = messages::participant(row, "sender_user_id", "sender_contact_id")?;
         let receiver = messages::participant(row, "receiver_user_id", "receiver_contact_id")?;
         let conversation = Conversation::new(location, sender, receiver.clone()).map_err(StoreError::internal)?;
-        Ok(Self { conversation, receiver })
+        Ok(Self { conversation, receiver, changed: row.try_get("changed")? })
     }
 
     fn is_within(&self, mark: &Mark) -> bool {

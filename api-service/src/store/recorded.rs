@@ -43,10 +43,7 @@ impl Snapshot<'_> {
     /// # Errors
     /// [`StoreError`]
     pub async fn learn(&self, vault: &Vault) -> Result<(), StoreError> {
-        let query = "select exists (select from data_keys)";
-        if self.transaction.query_one(query, &[]).await?.try_get(0)? {
-            data_keys::learn(&self.transaction, vault).await?;
-        }
+        data_keys::learn(&self.transaction, vault).await?;
         Ok(())
     }
 

@@ -54,6 +54,20 @@ fn a_new_master_key_takes_over_and_the_old_one_can_go() {
 }
 
 #[test]
+fn a_fingerprint_is_of_a_name_and_of_bytes_and_shows_neither_key() {
+    let of = |list: &[(&str, u8)]| vault(list).current_fingerprint().map(str::to_owned);
+    let one = of(&[("m1", 1)]).unwrap();
+    assert!(one.starts_with("m1:") && one.len() == 3 + 16, "{one}");
+    assert_eq!(of(&[("m1", 1), ("m2", 2)]), Ok(one.clone()));
+    for other in [("m1", 2), ("m2", 1)] {
+        assert_ne!(of(&[other]), Ok(one.clone()));
+    }
+    let mut all: Vec<_> = vault(&[("m1", 1), ("m2", 2)]).fingerprints().into_iter().map(str::to_owned).collect();
+    all.sort_unstable();
+    assert_eq!(all, [one, of(&[("m2", 2)]).unwrap()]);
+}
+
+#[test]
 fn that_all_is_sealed_is_learnt_from_a_key_and_goes_with_it_to_the_next_master_key() {
     let before = vault(&[("m1", 1)]);
     let open = before.generate(&location("loc1")).unwrap();

@@ -6,6 +6,7 @@ mod altered;
 mod at_rest;
 mod bad_key;
 mod keys;
+mod plain;
 mod rotation;
 mod start;
 

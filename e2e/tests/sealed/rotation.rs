@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::keys::KeyFiles;
 use crate::{service, sql, start, until};
 
-static TURN: Mutex<()> = Mutex::const_new(());
+pub(crate) static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Replaces a process by one that finds the keys as they are now.
 async fn replace(stack: &Stack, pid_of: impl Fn(&StackEnv) -> i32, ready_url: &str) {
@@ -34,18 +34,31 @@ async fn replace_gateways(stack: &Stack) {
     }
 }
 
-async fn replace_apis(stack: &Stack) {
-    let env = stack.env();
-    for api in 0..env.api_pids.len() {
-        replace(stack, |env| env.api_pids[api], &env.admin_urls[api]).await;
+pub(crate) async fn replace_api(stack: &Stack, api: usize) {
+    let url = stack.env().admin_urls[api].clone();
+    replace(stack, |env| env.api_pids[api], &url).await;
+}
+
+pub(crate) async fn replace_apis(stack: &Stack) {
+    for api in 0..stack.env().api_pids.len() {
+        replace_api(stack, api).await;
     }
 }
 
-async fn keys(stack: &Stack, files: &KeyFiles, arguments: &[&str]) {
+pub(crate) async fn keys(stack: &Stack, files: &KeyFiles, arguments: &[&str]) {
     let mut command = service("api-service", &stack.env());
     command.arg("keys").args(arguments).env("CONTENT_KEYS_FILE", files.content());
     let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// The same with master keys that may not be those of the services: names, or a list as it is. Says whether it worked, and what it said.
+pub(crate) async fn try_keys(stack: &Stack, _files: &KeyFiles, list: &str, arguments: &[&str]) -> (bool, String) {
+    let list = if list.contains(':') { list.to_owned() } else { crate::keys::Keys::new(list).text().to_owned() };
+    let mut command = service("api-service", &stack.env());
+    command.arg("keys").args(arguments).env("CONTENT_KEYS", list);
+    let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    (done.status.success(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
 }
 
 /// Sends, one after the other, until told to stop; every send succeeds. Says how many.

@@ -206,6 +206,59 @@ async fn refusals_without_a_token_are_one_row_when_they_are_many() {
 }
 
 #[tokio::test]
+async fn one_sockets_tokens_and_receipts_of_unknown_messages_are_few_small_rows() {
+    let (place, trail) = (place(), owner().await);
+    let (doctor, patient) = (place.user("doc"), place.contact(&format!("pat-{}", Uuid::now_v7().simple())));
+    let sent = doctor.say(&patient, "hello").await;
+    let mut socket = patient.open(&doctor).await;
+    let mut answers = [0_usize; 2];
+    for _ in 0..450 {
+        socket.send(&json!({"type": "auth", "token": patient.token}));
+        match socket.next().await {
+            frame if frame["type"] == "authenticated" => answers[0] += 1,
+            frame if frame["code"] == "rate_limited" => answers[1] += 1,
+            frame => assert!(matches!(frame["type"].as_str(), Some("message" | "presence" | "delivered")), "{frame}"),
+        }
+    }
+    assert!(answers[0] > 0 && answers[1] > 0, "{answers:?}");
+    let actor = format!("contact:{}", patient.id);
+    let of = async |action: &str, outcome: i16| -> (i64, i64, i64) {
+        let query = "select count(*), coalesce(sum(times), 0), coalesce(max(cardinality(message_ids)), 0)::bigint
+                     from audit_log where actor = $1 and action = $2 and outcome = $3";
+        let row = trail.client.query_one(query, &[&actor, &action, &outcome]).await.unwrap();
+        (row.get(0), row.get(1), row.get(2))
+    };
+    let counted = async {
+        while of("socket.auth", 200).await.1 < answers[0] as i64 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(e2e::PATIENCE, counted).await.expect("all are counted");
+    assert!(of("socket.auth", 200).await.0 <= 80, "{:?}", of("socket.auth", 200).await);
+
+    // 500 ids a time that are nobody's, and marks that stand already.
+    for _ in 0..320 {
+        let unknown: Vec<Uuid> = (0..500).map(|_| Uuid::now_v7()).collect();
+        for (path, body) in [
+            ("/chat/delivered", json!({ "message_ids": unknown })),
+            ("/chat/read", json!({"message_ids": [sent["id"]]})),
+        ] {
+            let answer = place.ask(patient.at_one_service().request(Method::PUT, path).json(&body)).await;
+            assert_eq!(answer.status, 200);
+        }
+    }
+    let counted = async {
+        while of("mark.delivered", 404).await.1 < 320 || of("mark.read", 200).await.1 < 320 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(e2e::PATIENCE, counted).await.expect("all are counted");
+    let (rows, times, ids) = of("mark.delivered", 404).await;
+    assert!(rows <= 305 && times == 320 && ids <= 20, "{rows} rows for {times} receipts of {ids} messages");
+    assert!(of("mark.read", 200).await.0 <= 306);
+}
+
+#[tokio::test]
 async fn revocations_are_on_record_and_so_is_who_may_not_revoke() {
     let (place, trail) = (place(), owner().await);
     let jti = Uuid::now_v7().to_string();

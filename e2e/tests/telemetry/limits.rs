@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use e2e::{Answer, Person, Socket};
+use e2e::trail::Trail;
+use e2e::{Answer, Person, Place, Socket};
 use reqwest::Method;
+use stack::{Stack, StackOptions};
 use tokio_tungstenite::tungstenite::Error;
 
 use crate::{ADDRESS_BURST, CONTACT_SENDS_BURST, FAILURES_BURST, PARTICIPANT_BURST, metric, place};
@@ -188,4 +190,60 @@ async fn a_query_longer_than_any_operation_takes_is_a_414() {
     let query = format!("location_id={}&x={}", place.location, "y".repeat(5_000));
     let _problem = doctor.get(&format!("/chat/conversations?{query}")).await.refused(414);
     let _problem = crate::secrecy::handshake(&place, &query, &doctor.token).await.refused(414);
+}
+
+/// How many rows the trail has of an address, and how many refusals they stand for, once those are as many as expected.
+async fn rows_of(trail: &Trail, source: &str, expected: i64) -> i64 {
+    let query = "select coalesce(sum(times), 0), count(*) from audit_log where source = $1 and outcome in (401, 429)";
+    let mut counts = (0, 0);
+    let counted = async {
+        while counts.0 != expected {
+            let row = trail.client.query_one(query, &[&source]).await.unwrap();
+            counts = (row.get::<_, i64>(0), row.get::<_, i64>(1));
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        counts.1
+    };
+    tokio::time::timeout(2 * e2e::PATIENCE, counted).await.unwrap_or_else(|_| panic!("not all {expected} are counted"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_without_tokens_is_refused_with_429_and_is_a_few_rows_at_both_services() {
+    const BURST: usize = 60;
+    let env = [("RATE_LIMIT_NO_TOKEN_PER_SECOND", "1".to_owned()), ("RATE_LIMIT_NO_TOKEN_BURST", BURST.to_string())];
+    let env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
+    let start = move || Stack::start(StackOptions { api: 1, gateways: 1, env, ..StackOptions::default() }).unwrap();
+    let stack = tokio::task::spawn_blocking(start).await.unwrap();
+    let (place, trail) = (Place::new(&stack), Trail::open(&stack.env().database_url).await);
+    let api = place.behind(&place.env.api_urls[0]);
+    let mut refused = [0_usize; 2];
+    for number in 0..10 * BURST {
+        let path = ["/chat/history", "/chat/conversations", "/chat/presence"][number % 3];
+        match api.ask(api.request(Method::GET, path).header("x-forwarded-for", "203.0.113.31")).await.status {
+            401 => refused[0] += 1,
+            429 => refused[1] += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(refused[0] >= BURST && refused[1] > BURST, "{refused:?}");
+    let rows = rows_of(&trail, "203.0.113.31", 10 * BURST as i64).await;
+    assert!(rows <= 45, "{rows} rows for {} refusals", 10 * BURST);
+    // A bad token from there is still told what is wrong with it.
+    let guess =
+        api.request(Method::GET, "/chat/history").bearer_auth("guess").header("x-forwarded-for", "203.0.113.31");
+    assert_eq!(api.ask(guess).await.status, 401);
+
+    let url = format!("{}?{}", place.env.gateway_ws_urls[0], place.user("doc").with(&place.contact("pat")));
+    let mut refused = [0_usize; 2];
+    for _ in 0..5 * BURST {
+        match Socket::connect_with(&url, &[("x-forwarded-for", "203.0.113.32")]).await {
+            Err(Error::Http(answer)) if answer.status() == 401 => refused[0] += 1,
+            Err(Error::Http(answer)) if answer.status() == 429 => refused[1] += 1,
+            _ => panic!("without a token?"),
+        }
+    }
+    assert!(refused[0] >= BURST && refused[1] > BURST, "{refused:?}");
+    let rows = rows_of(&trail, "203.0.113.32", 5 * BURST as i64).await;
+    assert!(rows <= 45, "{rows} rows for {} handshakes", 5 * BURST);
+    stack.stop().unwrap();
 }

@@ -169,6 +169,10 @@ impl Connection {
                 Ok(None)
             }
             ClientFrame::Auth(token) => {
+                // Before it is verified, which is what costs.
+                if self.gateway.limits.token(&self.principal.actor).is_err() {
+                    return Err(FrameError::new(Code::RateLimited, "too many tokens: this one was not looked at"));
+                }
                 let renewed = self.renew(&token);
                 let outcome = match &renewed {
                     Ok(_) => 200,

@@ -29,6 +29,7 @@ use crate::replay::{Lives, Logs, ReplayBudget};
 use crate::revocations::Revoked;
 use crate::tickets::Tickets;
 use crate::typing::Typing;
+use crate::uplink::Uplink;
 
 const QUEUE_BYTES: usize = 1 << 20;
 
@@ -148,7 +149,7 @@ fn gateway(frames: &'static str) -> Arc<Gateway> {
         ),
         replays: ReplayBudget::new(config.outbound_queue_bytes),
         acks: Acks::start(commands.clone(), &background),
-        audit: Audit::start(commands.clone(), &background),
+        audit: Audit::start(Uplink::start(commands.clone(), &background), &background),
         everybody: Everybody::start(&commands, redis.topology(), &hub, times, &background),
         typing: Typing::start(commands, redis.topology(), &background),
         room: Arc::new(Semaphore::new(1)),

@@ -26,11 +26,17 @@ pub(crate) struct Refusal {
     problem: Box<Problem>,
     headers: Vec<(HeaderName, HeaderValue)>,
     is_bad_token: bool,
+    is_without_token: bool,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { problem: Box::new(Problem::new(status.as_u16(), detail)), headers: Vec::new(), is_bad_token: false }
+        Self {
+            problem: Box::new(Problem::new(status.as_u16(), detail)),
+            headers: Vec::new(),
+            is_bad_token: false,
+            is_without_token: false,
+        }
     }
 
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -62,7 +68,8 @@ impl Refusal {
         let detail =
             "no token: send `Authorization: Bearer <JWT>`, the subprotocols `chat.v1, bearer.<JWT>`, or `?ticket=`";
         // Without a token there is no error to name (RFC 6750, section 3.1).
-        Self::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer realm=\"chat\"")
+        let refusal = Self::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer realm=\"chat\"");
+        Self { is_without_token: true, ..refusal }
     }
 
     pub(super) fn bad_token(error: &TokenError) -> Self {
@@ -74,6 +81,11 @@ impl Refusal {
     /// Whether a token or a ticket came that is no good, which may be an attempt to guess one.
     pub(super) fn is_bad_token(&self) -> bool {
         self.is_bad_token
+    }
+
+    /// Whether nothing came that could be a token.
+    pub(super) fn is_without_token(&self) -> bool {
+        self.is_without_token
     }
 
     pub(super) fn too_many(wait: Wait, of: &str) -> Self {

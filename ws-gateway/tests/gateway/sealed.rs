@@ -110,3 +110,20 @@ async fn an_entry_that_was_moved_to_another_message_is_refused() {
     let _: String = publisher.client.xadd(channel().log(), false, None::<()>, "*", moved).await.unwrap();
     assert_eq!(client.frame().await["type"], "resync");
 }
+
+#[tokio::test]
+async fn once_everything_is_sealed_a_message_in_the_open_is_shown_to_nobody() {
+    let redis = RedisServer::start();
+    let gateway = GatewayProcess::start(&redis, &[("RELAY_KEYS", NEW), ("RELAY_UNSEALED", "refuse")]).await;
+    let mut publisher = redis.publisher().await;
+    let (mut client, ready) = Client::open(gateway.address, QUERY, &doctor()).await;
+    publisher.message(&channel(), "contact:pat456", "forged").await;
+    assert_eq!(client.frame().await["type"], "resync");
+    publisher.relay_keys = keys(NEW);
+    publisher.message(&channel(), "contact:pat456", "genuine").await;
+    assert_eq!(client.frame().await["message"]["content"], "genuine");
+    let query = format!("{QUERY}&cursor={}", ready["cursor"].as_str().unwrap());
+    let (_, resumed) = Client::open(gateway.address, &query, &doctor()).await;
+    assert_eq!(resumed["resumed"], false, "nor from the log");
+    assert!(gateway.metric("gateway_unreadable_events_total{cause=\"unsealed\"}").await >= 2);
+}

@@ -43,8 +43,11 @@ impl Gateway {
     }
 
     pub(crate) fn start_unready(redis: &RedisServer, settings: &[(&'static str, &'static str)]) -> Self {
+        Self::start_at(redis.url(), settings)
+    }
+
+    fn start_at(url: String, settings: &[(&'static str, &'static str)]) -> Self {
         let settings = settings.to_vec();
-        let url = redis.url();
         let config = Config::read(Env::from_fn(move |name| match name {
             "REDIS_URL" => Some(url.clone()),
             "JWT_SECRET" => Some(SECRET.to_owned()),
