@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shared::shutdown::Shutdown;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use uuid::Uuid;
 
 use crate::publisher::{Broker, Committed};
@@ -74,6 +74,7 @@ pub async fn run(
         settle,
         health,
         set_aside: SetAside::default(),
+        is_taken_again: Notify::new(),
         wants_catch_up: Arc::default(),
     });
     // Not of the outbox: the last of that ends the queue, and with it this.
@@ -104,6 +105,8 @@ struct Outbox {
     settle: mpsc::Sender<Published>,
     health: watch::Receiver<Health>,
     set_aside: SetAside,
+    /// Redis takes again what it had refused: the sweep need not wait for its next time.
+    is_taken_again: Notify,
     /// The fast path is to publish the outbox before it goes on.
     wants_catch_up: Arc<AtomicBool>,
 }

@@ -47,7 +47,10 @@ impl Outbox {
                 };
             for (one, is_taken) in due.iter().zip(tried) {
                 match is_taken && is_resumed {
-                    true => self.set_aside.is_over(&one.unit),
+                    true => {
+                        self.set_aside.is_over(&one.unit);
+                        self.is_taken_again.notify_one();
+                    }
                     false => self.set_aside.is_not_over(&one.unit),
                 }
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shared::ids::MessageId;
 use shared::publication::Manner;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::settling::Published;
 use super::{BATCH, Outbox, RelayError};
@@ -76,7 +76,7 @@ impl Outbox {
                 metrics::gauge!("outbox_age_seconds").set(depth.age);
                 metrics::gauge!("outbox_failed").set(depth.failed as f64);
             }
-            sleep(SWEEP_EVERY).await;
+            let _sooner = timeout(SWEEP_EVERY, self.is_taken_again.notified()).await;
         }
     }
 

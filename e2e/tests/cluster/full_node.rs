@@ -9,7 +9,8 @@ use crate::{Listener, Setting, listeners, setting};
 #[tokio::test]
 async fn a_full_master_delays_its_own_conversations_alone_and_their_sockets_are_told() {
     let Setting { stack, place, nodes, _turn } = setting().await;
-    let doctor = place.user("doc");
+    // By one service: another one would wait a second for what this one cannot publish, and no longer.
+    let doctor = place.user("doc").at_one_service();
     let all = listeners(&place, &doctor, 24).await;
     let full = nodes.masters().await.unwrap().remove(0);
     let (mut affected, mut others) = (Vec::new(), Vec::new());

@@ -237,7 +237,8 @@ async fn consumers_of_killed_services_leave_the_groups_of_the_streams() {
 async fn sockets_hear_degraded_while_redis_is_full_and_then_what_waited_in_order_and_recovered() {
     let setting = setting().await;
     let (env, place) = (setting.stack.env(), &setting.place);
-    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    // By one service: another one would wait a second for what this one cannot publish, and no longer.
+    let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
     let before = doctor.say(&patient, "before").await;
     assert_eq!(socket.expect("message").await["message"], before);
