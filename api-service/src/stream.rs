@@ -226,7 +226,7 @@ impl<T: Taker> Reader<T> {
             match division::take(&self.taker, &said).await {
                 Ok(taken) => break taken,
                 Err(error) => {
-                    tracing::warn!(stream = T::STREAM, %error, entries = said.len(), "entries are not taken yet")
+                    tracing::warn!(stream = T::STREAM, %error, entries = said.len(), "entries are not taken yet");
                 }
             }
             if self.shutdown.has_begun() {
