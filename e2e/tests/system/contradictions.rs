@@ -17,9 +17,9 @@ async fn post(person: &Person, method: Method, path: &str, body: &str) -> e2e::A
 async fn a_body_with_a_key_twice_is_a_400_on_every_route() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let admin = place.service().bearing(place.sign(&json!({
-        "sub": "ehr", "role": "service", "locations": [place.location], "exp": 4_000_000_000_u64, "admin": true
-    })));
+    let mut claims = e2e::token::claims("ehr", "service", &[&place.location]);
+    claims["admin"] = json!(true);
+    let admin = place.service().bearing(place.sign(&claims));
     let message = doctor.message_to(&patient, "hello").to_string();
     let (id, other) = (uuid::Uuid::now_v7(), uuid::Uuid::now_v7());
     let doubled = |more: &str| message.replacen('{', &format!("{{{more},"), 1);
@@ -192,6 +192,10 @@ async fn what_is_no_http_or_too_large_gets_a_problem_as_well() {
             (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(17_000)), 431),
         ] {
             let answer = wire::exchange(url, request.as_bytes()).await;
+            // The gateway ends a connection that speaks HTTP/2 without a word, which its document says.
+            if request.starts_with("PRI ") && url == &gateway && answer.is_empty() {
+                continue;
+            }
             assert_eq!(problem_of(&answer).0, expected, "{url} {:?}", &request[..30.min(request.len())]);
         }
     }
