@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation, decode_header};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -109,7 +112,12 @@ impl Verifier {
         let validation = self.validations.iter().find(|validation| validation.algorithms == [algorithm]);
         let validation = validation.ok_or(TokenError::Algorithm)?;
         let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, key, validation);
-        Ok(decoded.map_err(|error| TokenError::from(error.into_kind()))?.claims)
+        let decoded = decoded.map_err(|error| match error.into_kind() {
+            // The signature was good; the library cannot read a time or a name that is an array or an object.
+            ErrorKind::Json(_) => wrong_type(token).unwrap_or(TokenError::Malformed),
+            kind => TokenError::from(kind),
+        });
+        Ok(decoded?.claims)
     }
 
     /// Whether a token that was verified before has neither ended, nor been revoked, nor lost its key since.
@@ -129,6 +137,17 @@ impl Verifier {
     fn check_not_revoked(&self, principal: &Principal) -> Result<(), TokenError> {
         if self.revocations.covers(principal) { Err(TokenError::Revoked) } else { Ok(()) }
     }
+}
+
+/// The claim that is an array or an object, and must be a time or a name.
+fn wrong_type(token: &str) -> Option<TokenError> {
+    const SCALARS: [(&str, &str); 3] =
+        [("exp", "is not a time"), ("nbf", "is not a time"), ("sub", "is not a valid identifier")];
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Map<String, Value> = serde_json::from_slice(&payload).ok()?;
+    let is_wrong = |name: &str| claims.get(name).is_some_and(|value| value.is_array() || value.is_object());
+    let (name, why) = SCALARS.into_iter().find(|(name, _)| is_wrong(name))?;
+    Some(TokenError::BadClaim(name, why))
 }
 
 /// Of the signature alone. The library calls a claim of a wrong type missing, so `claims` reads all of them.

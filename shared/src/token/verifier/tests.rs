@@ -2,8 +2,6 @@ use super::*;
 use crate::revocation::Revocation;
 use crate::token::keys::KeySet;
 use crate::token::testing::{Issuer, claims, set};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{EncodingKey, Header};
 use proptest::prelude::*;
 use serde_json::json;
