@@ -106,7 +106,7 @@ pub fn parse(text: &str) -> Result<ClientFrame, FrameError> {
 }
 
 fn malformed() -> FrameError {
-    FrameError::new(Code::Malformed, "a frame is a JSON object with a string `type`, and has no key twice")
+    FrameError::new(Code::Malformed, "a frame is a JSON object with a string `type`")
 }
 
 fn receipt(kind: Kind, members: &Map<String, Value>) -> Result<ClientFrame, FrameError> {
