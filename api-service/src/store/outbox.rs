@@ -105,9 +105,14 @@ impl Store {
         self.with(async |client| {
             let statement = client
                 .prepare_cached(
+                    // The time must be a stable one, and the search by itself: else the index of published rows is of no use, and
+                    // the whole backlog is read.
                     "update outbox set published_at = null where id in (
-                         select id from outbox where published_at <= clock_timestamp() - make_interval(secs => $1)
-                         order by id for update
+                         with old as materialized (
+                             select id from outbox where published_at <= statement_timestamp() - make_interval(secs => $1)
+                         )
+                         select o.id from outbox o where o.id = any(array(select id from old)) and o.published_at is not null
+                         order by o.id for update
                      )",
                 )
                 .await?;
