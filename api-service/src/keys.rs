@@ -1,10 +1,9 @@
-//! What operators do with keys: wrap them anew, change them, seal what was written before; and what a running service does about them:
-//! the look that comes before it serves, and its word on which it holds.
+//! What operators do with keys: wrap them anew, change them, seal what was written before; and a running
+//! service's word on which it holds.
 
 use std::time::Duration;
 
 use shared::audit::{Action, Entry};
-use shared::env::BadEnv;
 use shared::ids::{LocationId, MessageId};
 use shared::shutdown::Shutdown;
 use tokio::time::sleep;
@@ -12,10 +11,8 @@ use uuid::Uuid;
 
 use crate::ServeError;
 use crate::audit_commands::operator;
-use crate::store::{NotEverywhere, Plain, Store, StoreError, WrongKeys};
+use crate::store::{NotEverywhere, Plain, Store, StoreError};
 
-/// Between two attempts to look into a database that is away, or that nobody has migrated.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a running service says which keys it holds, and looks whether all content is sealed.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(10);
 /// Messages that one statement looks at; fewer when the database is slow.
@@ -26,25 +23,6 @@ const ATTEMPTS: usize = 30;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Ids are in the order of time; a message may be written a moment after its id was made, and clocks may differ.
 const OVERLAP: Duration = Duration::from_secs(3_600);
-
-/// Looks until the database answers. Says which keys the service holds before it looks: whoever wraps keys anew meanwhile sees this
-/// service, or is seen by it.
-///
-/// # Errors
-/// When its content needs keys that are not there.
-pub async fn check(store: &Store, instance: Uuid) -> Result<(), BadEnv> {
-    loop {
-        let looked = match store.announce(instance).await {
-            Ok(()) => store.check_keys().await,
-            Err(error) => Err(error),
-        };
-        match looked {
-            Ok(fit) => return fit.map_err(|wrong: WrongKeys| BadEnv(vec![format!("CONTENT_KEYS: {wrong}")])),
-            Err(error) => tracing::debug!(%error, "the keys of this database are not known yet"),
-        }
-        sleep(LOOK_EVERY).await;
-    }
-}
 
 /// Says which keys the service holds for as long as it runs, and learns when all content is sealed.
 pub async fn watch(store: Store, instance: Uuid, shutdown: Shutdown) {

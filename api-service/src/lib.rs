@@ -16,6 +16,7 @@
 //! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
 //! - [`tickets`]: gives out what stands for a token, once
 //! - [`clock`]: compares this machine's clock with the database's
+//! - [`database_watch`]: whether the database is there, and fit; nothing is served before it is
 //!
 //! and beside them [`config`], [`state`], [`limits`], [`meters`], [`redis`], and `server`, the public port.
 
@@ -26,6 +27,8 @@ pub mod audit_commands;
 pub mod auditor;
 pub mod clock;
 pub mod config;
+pub mod database_watch;
+mod detached;
 pub mod domain;
 pub mod keys;
 pub mod limits;
@@ -60,12 +63,13 @@ use shared::token::{Keyring, Verifier};
 use shared::trace::Traces;
 use shared::verified::VerifiedTokens;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::acks::Receipts;
 use crate::clock::ClockOffset;
 use crate::config::Config;
+use crate::database_watch::{DatabaseWatch, spawn_when_ready};
 use crate::limits::Limits;
 use crate::presence::Everybody;
 use crate::publisher::Broker;
@@ -84,8 +88,17 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Descriptors that are kept for connections to Redis and from the admin port, log files and such; those to PostgreSQL come on top.
 const OWN_DESCRIPTORS: usize = 64;
 
-/// How long the first requests wait for what is known of revoked tokens; without PostgreSQL it does not come.
+/// How long the first requests wait for a database that is ready.
 const START_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Of [`Config::shutdown_timeout`], what is kept for that which requests in flight leave to be done; a quarter of it at most.
+const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long requests in flight may take when a task has failed, or the keys are wrong.
+const FAILURE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the last spans may take.
+const LAST_SPANS: Duration = Duration::from_millis(500);
 
 /// Why the service does not run.
 pub type ServeError = Box<dyn std::error::Error + Send + Sync>;
@@ -98,18 +111,18 @@ pub struct Listeners {
     pub admin: TcpListener,
 }
 
-/// Serves until `stopping` begins and load balancers have had their time to notice, then finishes requests in flight, and
-/// then what they left to be done, each within the configured deadline.
+/// Serves until `stopping` begins and load balancers have had their time to notice, then finishes requests in flight and what they
+/// left to be done, all within the configured deadline.
 ///
 /// # Errors
-/// When a URL cannot be used, or a listener fails.
+/// When a URL cannot be used, a listener fails, the keys are not those of the database, or a task has ended that must not.
 pub async fn run(
     config: Config,
     listeners: Listeners,
     metrics: Option<PrometheusHandle>,
     stopping: Shutdown,
 ) -> Result<(), ServeError> {
-    let shutdown = after(stopping.clone(), config.drain);
+    let shutdown = after(&stopping, config.drain);
     if config.origins.is_everybody() {
         tracing::warn!("ALLOWED_ORIGINS is *: any page may ask");
     }
@@ -124,7 +137,8 @@ pub async fn run(
     let redis = watched.client.clone();
     let (told, health) = watch::channel(Health { connection: 0, since: Instant::now(), proven: Instant::now() });
     // To the very end: what is published last has to prove itself as well.
-    let watching = tokio::spawn(redis::watch(watched, told));
+    let to_the_end = shutdown.later();
+    to_the_end.spawn_until("redis watch", redis::watch(watched, told));
     let topology = redis::topology(&config.redis.url)?;
     let broker = Broker::new(redis.clone(), topology, config.log, relay_keys);
     let everybody = Everybody::new(redis.clone(), topology);
@@ -134,42 +148,36 @@ pub async fn run(
     let [ack_redis, event_redis, question_redis] =
         [0; 3].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
 
+    let database = DatabaseWatch::default();
+    let ((tell_wrong_keys, mut wrong_keys), instance) = (mpsc::channel(1), uuid::Uuid::now_v7());
+    let watching = database.clone().run(store.for_class(Class::Watch), instance, tell_wrong_keys);
+    shutdown.spawn_until("database watch", watching);
     let (publisher, committed) = publisher::queue();
     let (writer, pending) = writer::queue();
-    shutdown.spawn(outbox::run(store.clone(), broker, committed, health.clone(), shutdown.clone()));
-    shutdown.spawn(writer::run(store.for_class(Class::Send), publisher.clone(), pending));
-    let receipts = Receipts { store: store.clone(), publisher: publisher.clone() };
-    shutdown.spawn(stream::run(ack_redis?, receipts, shutdown.clone()));
-    shutdown.spawn(stream::run(event_redis?, SocketEvents { store: store.clone() }, shutdown.clone()));
-    let questions = Questions { store: store.clone(), everybody: everybody.clone() };
-    shutdown.spawn(stream::run(question_redis?, questions, shutdown.clone()));
     let (auditor, entries) = auditor::queue(store.refusals());
-    shutdown.spawn(auditor::run(store.for_class(Class::Write), entries));
-
-    shutdown.spawn(revoker.clone().follow(shutdown.clone()));
+    // Nothing is written, and nothing published, under keys that are not this database's.
+    let start = |name, task: futures_util::future::BoxFuture<'static, ()>| {
+        spawn_when_ready(&shutdown, &database, name, task);
+    };
+    start("outbox", Box::pin(outbox::run(store.clone(), broker, committed, health.clone(), shutdown.clone())));
+    start("writer", Box::pin(writer::run(store.for_class(Class::Send), publisher.clone(), pending)));
+    let receipts = Receipts { store: store.clone(), publisher: publisher.clone() };
+    start("receipts", Box::pin(stream::run(ack_redis?, receipts, shutdown.clone())));
+    let socket_events = SocketEvents { store: store.clone() };
+    start("socket events", Box::pin(stream::run(event_redis?, socket_events, shutdown.clone())));
+    let questions = Questions { store: store.clone(), everybody: everybody.clone() };
+    start("questions", Box::pin(stream::run(question_redis?, questions, shutdown.clone())));
+    start("auditor", Box::pin(auditor::run(store.for_class(Class::Write), entries)));
+    shutdown.spawn("revocations", revoker.clone().follow(shutdown.clone()));
     let clock = ClockOffset::default();
-    let (comparing, ended) = (clock::watch(store.for_class(Class::Watch), clock.clone()), shutdown.clone());
-    shutdown.spawn(async move {
-        tokio::select! {
-            () = comparing => {}
-            () = ended.begun() => {}
-        }
-    });
-
-    // Before anything is written under keys that are not this database's; while it is away, beside all else.
-    let (checked, instance) = (store.clone(), uuid::Uuid::now_v7());
-    let mut checking = Box::pin(async move { keys::check(&checked, instance).await });
-    let fit = timeout(START_PATIENCE, &mut checking).await.ok().transpose()?;
-    shutdown.spawn(keys::watch(store.clone(), instance, shutdown.clone()));
+    shutdown.spawn_until("clock", clock::watch(store.for_class(Class::Watch), clock.clone()));
+    start("keys", Box::pin(keys::watch(store.clone(), instance, shutdown.clone())));
 
     if config.mode == Mode::Production {
         let (checked, known) = (store.clone(), revoker.clone());
-        let ended = shutdown.clone();
-        shutdown.spawn(async move {
-            tokio::select! {
-                () = warn_of_role(&checked, &known) => {}
-                () = ended.begun() => {}
-            }
+        shutdown.spawn_until("role check", async move {
+            warn_of_role(&checked, &known).await;
+            std::future::pending().await
         });
     }
 
@@ -182,6 +190,7 @@ pub async fn run(
     let state = Arc::new(State {
         tokens,
         store: store.for_class(Class::Read),
+        database: database.clone(),
         writer,
         auditor,
         publisher,
@@ -198,45 +207,64 @@ pub async fn run(
         trusted_proxies,
         stopping,
     });
-    let (stop_public, stop_admin) = (shutdown.clone(), shutdown.clone());
     let affordable = descriptors::for_strangers(config.database.pool.total + OWN_DESCRIPTORS);
     let connections = descriptors::lowered("MAX_CONNECTIONS", config.max_connections, affordable);
-    let server = server::Server::new(listeners.public, api::public(state.clone()), connections);
-    let server = server.run(async move { stop_public.begun().await }, config.shutdown_timeout);
-    let (starting, ended) = (state.revoker.clone(), shutdown.clone());
-    let public = async move {
-        // Until then every token would be refused with 503, and a balancer that has not noticed a restart sends requests
-        // all the while. They wait in the kernel's queue for the moment that it takes.
-        tokio::select! {
-            _ = timeout(START_PATIENCE, starting.loaded()) => {}
-            () = ended.begun() => {}
-        }
-        server.await;
-        Ok(())
-    };
+    let kept = BACKGROUND_TIMEOUT.min(config.shutdown_timeout / 4);
+    serve_public(
+        &shutdown,
+        server::Server::new(listeners.public, api::public(state.clone()), connections),
+        state.clone(),
+        config.shutdown_timeout - kept,
+    );
+    let ended = shutdown.clone();
     let admin = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.admin)?).run_with_graceful_shutdown(
         api::admin(state, metrics),
-        async move { stop_admin.begun().await },
+        async move { ended.begun().await },
         Some(Duration::from_secs(1)),
     );
+    shutdown.spawn("admin port", async move {
+        if let Err(error) = admin.await {
+            tracing::error!(%error, "the admin port cannot be served");
+        }
+    });
+
+    let ended: Result<(), ServeError> = tokio::select! {
+        () = shutdown.begun() => Ok(()),
+        failed = shutdown.failed() => Err(failed.into()),
+        Some(wrong) = wrong_keys.recv() => Err(wrong.into()),
+    };
+    let allowed = if ended.is_ok() { config.shutdown_timeout } else { config.shutdown_timeout.min(FAILURE_TIMEOUT) };
     // Servers drop their state when they end; with the last of it the writer's and then the outbox's queue close,
     // and their tasks end by themselves once both are empty.
-    let serving = async { tokio::try_join!(public, admin) };
-    match fit {
-        Some(()) => drop(serving.await?),
-        None => tokio::select! {
-            served = serving => drop(served?),
-            Err(wrong) = checking => return Err(wrong.into()),
-        },
-    }
-    if !shutdown.finish(config.shutdown_timeout).await {
+    if !shutdown.finish(allowed.saturating_sub(LAST_SPANS)).await {
         tracing::warn!("some tasks did not end in time; what they held is in the outbox");
     }
-    watching.abort();
+    to_the_end.begin();
     if let Some(traces) = traces {
-        traces.finish().await;
+        traces.finish(LAST_SPANS).await;
     }
-    Ok(())
+    ended
+}
+
+/// Serves the public port, once the database is ready: until then every request would be refused with 503, and a balancer that has
+/// not noticed a restart sends requests all the while. They wait in the kernel's queue for the moment that it takes.
+fn serve_public<E>(shutdown: &Shutdown, server: server::Server<E>, state: Arc<State>, patience: Duration)
+where
+    E: poem::Endpoint<Output = poem::Response> + 'static,
+{
+    let (starting, stop) = (shutdown.clone(), shutdown.clone());
+    shutdown.spawn("public port", async move {
+        let ready = async {
+            state.database.until_ready().await;
+            state.revoker.loaded().await;
+        };
+        tokio::select! {
+            _ = timeout(START_PATIENCE, ready) => {}
+            () = starting.begun() => {}
+        }
+        drop(state);
+        server.run(async move { stop.begun().await }, patience).await;
+    });
 }
 
 /// Once the database has answered: says so when the service's role may do more than it needs.
@@ -254,13 +282,17 @@ async fn warn_of_role(store: &Store, revoker: &Revoker) {
 
 /// What begins a while after `stopping` has: until then everything goes on, so that a request that a load balancer still
 /// sends is served, not refused.
-fn after(stopping: Shutdown, drain: Duration) -> Shutdown {
-    let shutdown = Shutdown::new();
-    let begin = shutdown.clone();
-    tokio::spawn(async move {
-        stopping.begun().await;
-        sleep(drain).await;
-        begin.begin();
+fn after(stopping: &Shutdown, drain: Duration) -> Shutdown {
+    let shutdown = stopping.later();
+    let (begin, stopping) = (shutdown.clone(), stopping.clone());
+    shutdown.spawn("drain timer", async move {
+        tokio::select! {
+            () = async {
+                stopping.begun().await;
+                sleep(drain).await;
+            } => begin.begin(),
+            () = begin.begun() => {}
+        }
     });
     shutdown
 }

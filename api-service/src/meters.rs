@@ -8,7 +8,7 @@ use shared::telemetry::Kind::{Counter, Gauge, Histogram};
 use shared::telemetry::{LOG_LINES_DROPPED, Meter};
 
 use crate::state::State;
-use crate::store::{Class, REASONS};
+use crate::store::REASONS;
 
 /// Streams that gateways add to.
 const STREAMS: &[&str] = &[ACKS, AUDIT, QUESTIONS];
@@ -18,6 +18,7 @@ pub const METERS: &[Meter] = &[
     Meter::new(Counter, "http_requests_total", "requests answered").by("route", &[]),
     Meter::new(Histogram, "http_request_seconds", "from the head of a request to its answer").by("route", &[]),
     Meter::new(Gauge, "http_requests_in_flight", "requests that are not answered yet"),
+    Meter::new(Counter, "http_requests_abandoned_total", "requests whose caller went away before the answer"),
     Meter::new(Gauge, "http_connections", "open connections to the public port"),
     Meter::new(
         Counter,
@@ -114,7 +115,7 @@ pub const METERS: &[Meter] = &[
 ];
 
 /// Looks at what is not counted as it happens.
-pub(crate) async fn look(state: &State) {
+pub(crate) fn look(state: &State) {
     let (mut in_use, mut idle, mut waited_for) = (0, 0, 0);
     for pool in state.store.pools() {
         (in_use, idle, waited_for) = (in_use + pool.in_use, idle + pool.idle, waited_for + pool.waited_for);
@@ -123,7 +124,7 @@ pub(crate) async fn look(state: &State) {
     for (name, count) in [("in_use", in_use), ("idle", idle), ("waited_for", waited_for)] {
         gauge!("database_connections", "state" => name).set(count as f64);
     }
-    gauge!("database_up").set(f64::from(u8::from(state.store.for_class(Class::Watch).ping().await.is_ok())));
+    gauge!("database_up").set(f64::from(u8::from(state.database.is_up())));
     gauge!("redis_up").set(f64::from(u8::from(state.redis.is_up())));
     gauge!("publish_queue_depth").set(state.publisher.depth() as f64);
 }

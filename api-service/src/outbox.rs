@@ -79,16 +79,15 @@ pub async fn run(
     });
     // Not of the outbox: the last of that ends the queue, and with it this.
     let settling = settling::Settling::new(&outbox);
-    shutdown.spawn(settling.run(published));
+    shutdown.spawn("outbox settling", settling.run(published));
     let (tell, told) = mpsc::channel(inboxes::QUEUE);
-    shutdown.spawn(inboxes::run(outbox.clone(), told));
-    let (swept, ended) = (outbox.clone(), shutdown.clone());
-    shutdown.spawn(async move {
+    shutdown.spawn("inboxes", inboxes::run(outbox.clone(), told));
+    let swept = outbox.clone();
+    shutdown.spawn_until("outbox sweep", async move {
         tokio::select! {
             () = swept.sweep() => {}
             () = swept.recover() => {}
             () = swept.announce() => {}
-            () = ended.begun() => {}
         }
     });
     FastPath::new(outbox, tell, committed, connection, shutdown).run().await;

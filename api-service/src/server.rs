@@ -27,6 +27,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::detached::{Detached, Finishing};
+
 /// From the first byte of a request's head to its last.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the beginning of a connection to the first byte that it sends.
@@ -86,13 +88,13 @@ where
             let Some((tcp, peer, permit)) = accepted else { continue };
             let (endpoint, stopping, late) = (self.endpoint.clone(), stopping.clone(), late.clone());
             let head = Arc::new(Head::new(self.patience));
+            let detached = Arc::new(Detached { tasks: tasks.clone(), late: late.clone(), place: permit });
             tasks.spawn(async move {
+                let _open = Open;
                 tokio::select! {
-                    () = serve(tcp, peer, head, endpoint, stopping) => {}
+                    () = serve(tcp, peer, head, (endpoint, detached), stopping) => {}
                     () = late.cancelled() => {}
                 }
-                metrics::gauge!("http_connections").decrement(1.0);
-                drop(permit);
             });
         }
         drop(self.listener);
@@ -131,9 +133,26 @@ where
     }
 }
 
+/// Counts a connection for as long as it is open, also when its task panics.
+struct Open;
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!("http_connections").decrement(1.0);
+    }
+}
+
+/// Where requests go on whose connection has ended.
+type Elsewhere = Arc<Detached<OwnedSemaphorePermit>>;
+
 /// Speaks HTTP on a connection until it ends, or until it is idle and the server stops.
-async fn serve<E>(tcp: TcpStream, peer: SocketAddr, head: Arc<Head>, endpoint: Arc<E>, stopping: CancellationToken)
-where
+async fn serve<E>(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    head: Arc<Head>,
+    (endpoint, detached): (Arc<E>, Elsewhere),
+    stopping: CancellationToken,
+) where
     E: Endpoint<Output = Response> + 'static,
 {
     let local = tcp.local_addr().unwrap_or(peer);
@@ -142,11 +161,12 @@ where
         let head = head.clone();
         let request = Request::from((request, LocalAddr(local.into()), RemoteAddr(peer.into()), Scheme::HTTP));
         let endpoint = endpoint.clone();
-        async move {
+        let work = async move {
             let response = endpoint.get_response(request).await;
             head.is_awaited();
             Ok::<hyper::Response<_>, Infallible>(response.into())
-        }
+        };
+        Finishing::new(work, detached.clone())
     });
     let mut http = http1::Builder::new();
     // Hyper's own timer would be made and dropped with every request.

@@ -12,6 +12,7 @@ use shared::verified::VerifiedTokens;
 use crate::api::Unsent;
 use crate::auditor::Auditor;
 use crate::clock::ClockOffset;
+use crate::database_watch::DatabaseWatch;
 use crate::limits::Limits;
 use crate::presence::Everybody;
 use crate::publisher::Publisher;
@@ -27,6 +28,8 @@ pub struct State {
     pub tokens: VerifiedTokens,
     /// The truth, to read pages from.
     pub store: Store,
+    /// How it is.
+    pub database: DatabaseWatch,
     /// The one way to send.
     pub writer: Writer,
     /// Keeps the audit trail of what no transaction keeps.

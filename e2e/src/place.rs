@@ -125,6 +125,14 @@ impl Place {
         self.http.request(method, format!("{}{path}", self.base_url))
     }
 
+    /// `GET` without a token; 503 while nobody listens yet.
+    pub async fn try_get(&self, path: &str) -> Answer {
+        match self.request(Method::GET, path).send().await {
+            Ok(response) => Answer::read(response).await,
+            Err(_) => Answer { status: 503, headers: reqwest::header::HeaderMap::new(), text: "{}".to_owned() },
+        }
+    }
+
     /// `GET` without a token.
     pub async fn get(&self, path: &str) -> Answer {
         answer(self.request(Method::GET, path)).await

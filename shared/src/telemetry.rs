@@ -15,6 +15,7 @@ use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::shutdown::Shutdown;
 use crate::timestamp;
 use lines::Lines;
 use repeats::{LeftOut, Repeats};
@@ -235,7 +236,7 @@ impl Meter {
 ///
 /// # Errors
 /// When they are collected already.
-pub fn start_metrics(meters: &[Meter]) -> Result<PrometheusHandle, BuildError> {
+pub fn start_metrics(meters: &[Meter], shutdown: &Shutdown) -> Result<PrometheusHandle, BuildError> {
     use metrics_exporter_prometheus::Matcher;
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)?
@@ -251,7 +252,7 @@ pub fn start_metrics(meters: &[Meter]) -> Result<PrometheusHandle, BuildError> {
         }
     }
     let upkeep = handle.clone();
-    tokio::spawn(async move {
+    shutdown.spawn_until("metrics", async move {
         loop {
             tokio::time::sleep(UPKEEP_EVERY).await;
             upkeep.run_upkeep();

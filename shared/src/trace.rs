@@ -168,9 +168,10 @@ impl Traces {
         RequestSpan(base.with_span(span).with_value(self.tracer.clone()))
     }
 
-    /// Sends what is left, for a moment at most.
-    pub async fn finish(self) {
-        let finished = tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(LAST_EXPORT));
+    /// Sends what is left, for `deadline` at most.
+    pub async fn finish(self, deadline: Duration) {
+        let deadline = deadline.min(LAST_EXPORT);
+        let finished = tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(deadline));
         if !matches!(finished.await, Ok(Ok(()))) {
             tracing::debug!("the last traces did not reach the collector");
         }
@@ -354,7 +355,7 @@ mod tests {
         .await;
         assert!(child("database").is_none(), "only within the request");
         span.end(201);
-        let finishing = tokio::spawn(traces.finish());
+        let finishing = tokio::spawn(traces.finish(LAST_EXPORT));
         let (head, body) = collect(&listener).await;
         finishing.await.unwrap();
         assert!(head.starts_with("post /v1/traces "), "{head}");
@@ -371,7 +372,7 @@ mod tests {
         let span = traces.request("GET", "/chat/history", "r-2", Some(PARENT));
         span.around(async { assert!(child("database").is_none()) }).await;
         span.end(200);
-        traces.finish().await;
+        traces.finish(LAST_EXPORT).await;
     }
 
     #[tokio::test]
@@ -379,6 +380,6 @@ mod tests {
         let (listener, traces) = traces(1.0).await;
         drop(listener);
         traces.request("GET", "/healthz", "r-3", None).end(503);
-        traces.finish().await;
+        traces.finish(LAST_EXPORT).await;
     }
 }

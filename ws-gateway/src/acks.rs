@@ -26,6 +26,7 @@ const AT_ONCE: usize = 2 * MAX_IDS;
 pub type Acks = Uplink<Receipt>;
 
 impl Load for Receipt {
+    const TASK: &'static str = "receipts";
     const STREAM: &'static str = channel::ACKS;
     const SCRIPT: &'static str = channel::ADD;
     const MOST_KEPT: usize = channel::ACKS_MAX_LENGTH;

@@ -61,6 +61,7 @@ impl Audit {
 }
 
 impl Load for Entry {
+    const TASK: &'static str = "socket audit";
     const STREAM: &'static str = channel::AUDIT;
     const SCRIPT: &'static str = channel::ADD_AUDIT;
     const MOST_KEPT: usize = channel::AUDIT_MAX_LENGTH;

@@ -60,7 +60,7 @@ use futures_util::future::join;
 use shared::descriptors;
 use shared::net;
 use shared::relay_keys::RelayKeys;
-use shared::shutdown::Shutdown;
+use shared::shutdown::{Shutdown, TaskFailed};
 use shared::telemetry;
 use shared::token::{Keyring, NoKeys, Verifier};
 use shared::trace::Traces;
@@ -93,6 +93,12 @@ pub(crate) const REPLAYS_OF_PARTICIPANT: usize = 8;
 /// Descriptors that are kept for connections to Redis and from the admin port, log files and such.
 const OWN_DESCRIPTORS: usize = 64;
 
+/// What is kept of it for tasks that others need to the last, and that end after all sockets have.
+const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long sockets have to close when a task has failed: what it did nobody does any more.
+const FAILURE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Whoever sends commands bounds how many are under way: handshakes, typing, reading and comparing logs, telling and looking
 /// who is online, receipts, entries of the audit trail, questions, and the look for revocations. So the client's own queue cannot overflow, and needs no metric.
 const _: () = assert!(
@@ -118,6 +124,9 @@ pub enum RunError {
     /// No token could be verified.
     #[error(transparent)]
     Keys(#[from] NoKeys),
+    /// A task has ended that must not.
+    #[error(transparent)]
+    Task(#[from] TaskFailed),
 }
 
 /// Runs a gateway on `listener` until `shutdown` begins and its sockets are closed, or
@@ -126,7 +135,7 @@ pub enum RunError {
 /// Redis need not be there yet: until it is, `/readyz` and every handshake answer 503.
 ///
 /// # Errors
-/// [`RunError`], before anything is accepted.
+/// [`RunError`], before anything is accepted; [`RunError::Task`] when a task has ended too early, after the sockets are closed.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
     if config.origins.is_everybody() {
         tracing::warn!("ALLOWED_ORIGINS is *: any page may open sockets");
@@ -134,11 +143,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    // Metrics are of a process: a second gateway in it adds to those of the first.
-    let metrics = telemetry::start_metrics(meters::METERS).ok();
-    let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
     // Ends after the sockets have: they need it to the last.
-    let background = Shutdown::new();
+    let background = shutdown.later();
+    // Metrics are of a process: a second gateway in it adds to those of the first.
+    let metrics = telemetry::start_metrics(meters::METERS, &background).ok();
+    let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
     let keys = Keyring::open(&config.tokens, &background).await?;
     let redis = Redis::new(config.redis_url.clone(), config.redis_ca.as_ref(), config.redis_timeout)?;
     let topology = redis.topology();
@@ -160,21 +169,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let everybody = Everybody::start(&commands, topology, &hub, times, &background);
     relay::start(redis, logs.clone(), unsealing, &hub, everybody.clone(), config.position_check, &background);
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
-    let (held, hearing, ended) = (keys.clone(), hub.clone(), background.clone());
-    background.spawn(async move {
-        tokio::select! {
-            () = close_when_keys_leave(&held, &hearing) => {}
-            () = ended.begun() => {}
-        }
-    });
+    let (held, hearing) = (keys.clone(), hub.clone());
+    background.spawn_until("sockets of old keys", async move { close_when_keys_leave(&held, &hearing).await });
     let bells = Bells::new();
-    let (ringing, ended) = (bells.clone(), background.clone());
-    background.spawn(async move {
-        tokio::select! {
-            () = ringing.run() => {}
-            () = ended.begun() => {}
-        }
-    });
+    let ringing = bells.clone();
+    background.spawn_until("timers", async move { ringing.run().await });
     // Sockets, and connections that are none yet, are strangers' both.
     let affordable = descriptors::for_strangers(OWN_DESCRIPTORS);
     let handshakes = server::HANDSHAKES.min(affordable.div_ceil(8));
@@ -207,31 +206,41 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
 
     let sockets = TaskTracker::new();
     // They go on during the drain: to answer that this gateway is going away.
-    let accepting = tokio::spawn(server::accept(gateway.clone(), listener, sockets.clone()));
-    let administering = tokio::spawn(admin::serve(gateway, admin_listener, metrics));
+    let (accepting, administering) = (shutdown.later(), shutdown.later());
+    accepting.spawn_until("public port", server::accept(gateway.clone(), listener, sockets.clone()));
+    administering.spawn_until("admin port", admin::serve(gateway, admin_listener, metrics));
 
-    shutdown.begun().await;
-    let deadline = Instant::now() + config.shutdown_timeout.saturating_sub(LAST_WORDS);
+    let failed = tokio::select! {
+        () = shutdown.begun() => None,
+        failed = shutdown.failed() => Some(failed),
+    };
+    // The one deadline for all that follows.
+    let allowed = if failed.is_some() { config.shutdown_timeout.min(FAILURE_TIMEOUT) } else { config.shutdown_timeout };
+    let deadline = Instant::now() + allowed.saturating_sub(LAST_WORDS);
+    let close_by = deadline.checked_sub(BACKGROUND_TIMEOUT.min(allowed / 4)).unwrap_or(deadline);
+    shutdown.begin();
     tracing::info!(sockets = sockets.len(), "draining");
     hub.go_away();
     sockets.close();
     // To the end of the drain, however few sockets there are: until the load balancer has noticed, it sends handshakes, and
     // one that stands in the kernel's queue when the port closes would end without an answer.
-    let noticed = sleep_until(deadline.min(Instant::now() + config.drain));
-    let (drained, ()) = join(timeout_at(deadline, sockets.wait()), noticed).await;
+    let noticed = sleep_until(close_by.min(Instant::now() + config.drain));
+    let (drained, ()) = join(timeout_at(close_by, sockets.wait()), noticed).await;
     let drained = drained.is_ok();
-    accepting.abort();
+    accepting.begin();
     audit.report_rest();
     let flushed = background.finish(deadline.saturating_duration_since(Instant::now())).await;
-    administering.abort();
-    if let Some(traces) = traces {
-        traces.finish().await;
-    }
-    let _lost = timeout(LAST_WORDS, redis::say_goodbye(&commands)).await;
+    administering.begin();
+    let last_spans = async {
+        if let Some(traces) = traces {
+            traces.finish(LAST_WORDS).await;
+        }
+    };
+    let (_lost, ()) = join(timeout(LAST_WORDS, redis::say_goodbye(&commands)), last_spans).await;
     if !(drained && flushed) {
         tracing::warn!(drained, flushed, "ended at the deadline, with something left");
     }
-    Ok(())
+    failed.map_or(Ok(()), |failed| Err(failed.into()))
 }
 
 /// A token does not outlive its key, nor does a socket: an issuer that takes a key out of its set may have lost it.

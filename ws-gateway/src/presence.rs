@@ -127,14 +127,9 @@ impl Everybody {
         }));
         let ledger = Arc::new(Ledger::new(client.clone(), topology, times.lease));
         let (telling, said, ended) = (everybody.0.clone(), ledger.clone(), shutdown.clone());
-        shutdown.spawn(async move { telling.tell(&said, &ended).await });
-        let (looking, ended) = (everybody.0.clone(), shutdown.clone());
-        shutdown.spawn(async move {
-            tokio::select! {
-                () = looking.look(&ledger) => {}
-                () = ended.begun() => {}
-            }
-        });
+        shutdown.spawn("presence", async move { telling.tell(&said, &ended).await });
+        let looking = everybody.0.clone();
+        shutdown.spawn_until("presence watch", async move { looking.look(&ledger).await });
         everybody
     }
 

@@ -188,13 +188,8 @@ impl Redis {
         let client = builder.build()?;
         // End with `quit`; nobody needs to hear of it.
         let connections = client.connect();
-        let (ended, pinged) = (shutdown.clone(), client.clone());
-        shutdown.spawn(async move {
-            tokio::select! {
-                () = watch(&pinged, connections) => {}
-                () = ended.begun() => {}
-            }
-        });
+        let pinged = client.clone();
+        shutdown.spawn_until("redis watch", async move { watch(&pinged, connections).await });
         Ok(client)
     }
 

@@ -8,7 +8,7 @@
 
 mod subscriptions;
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -49,19 +49,9 @@ pub(crate) fn start(
     position_check: Duration,
     shutdown: &Shutdown,
 ) {
-    until(shutdown, sessions(redis, unsealing, hub.clone(), everybody));
-    until(shutdown, backfill(logs.clone(), hub.clone()));
-    until(shutdown, check_positions(logs, hub.clone(), position_check));
-}
-
-fn until(shutdown: &Shutdown, task: impl Future<Output = ()> + Send + 'static) {
-    let ended = shutdown.clone();
-    shutdown.spawn(async move {
-        tokio::select! {
-            () = task => {}
-            () = ended.begun() => {}
-        }
-    });
+    shutdown.spawn_until("subscriber", sessions(redis, unsealing, hub.clone(), everybody));
+    shutdown.spawn_until("backfill", backfill(logs.clone(), hub.clone()));
+    shutdown.spawn_until("position check", check_positions(logs, hub.clone(), position_check));
 }
 
 async fn sessions(redis: Redis, unsealing: Arc<Unsealing>, hub: Arc<Hub>, everybody: Everybody) {

@@ -61,12 +61,11 @@ impl Revoked {
     /// Follows Redis until `shutdown`, and closes the sockets of tokens that are taken back.
     pub fn start(client: Client, hub: Arc<Hub>, shutdown: &Shutdown) -> Arc<Self> {
         let revoked = Arc::new(Self { known: Arc::default(), loaded: AtomicBool::new(false) });
-        let (following, ended) = (revoked.clone(), shutdown.clone());
-        shutdown.spawn(async move {
+        let following = revoked.clone();
+        shutdown.spawn_until("revocations", async move {
             tokio::select! {
                 () = following.follow(&client, &hub) => {}
                 () = following.forget() => {}
-                () = ended.begun() => {}
             }
         });
         revoked

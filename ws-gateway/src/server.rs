@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use shared::problem;
+use shared::shutdown::fail_point;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -61,6 +62,7 @@ pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: 
         let turn = spread(ids.fetch_add(1, Ordering::Relaxed));
         let (gateway, sockets) = (gateway.clone(), tasks.clone());
         tasks.spawn(async move {
+            fail_point("socket");
             let socket = shake_hands(&gateway, tcp, peer.ip()).await;
             let Some((tcp, already_read, socket)) = socket else { return };
             // Whoever is only to be told why still counts as a handshake.

@@ -27,7 +27,7 @@ impl Typing {
         let (sender, mut queue) = mpsc::channel(QUEUE);
         let ended = shutdown.clone();
         let script = Script::from_lua(topology.publish_ephemeral_script());
-        shutdown.spawn(async move {
+        shutdown.spawn("typing", async move {
             let mut batch = Vec::new();
             loop {
                 tokio::select! {

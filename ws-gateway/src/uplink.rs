@@ -37,6 +37,8 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// What goes up.
 pub trait Load: Send + Sync + Sized + 'static {
+    /// Names the task that sends it.
+    const TASK: &'static str;
     /// The stream.
     const STREAM: &'static str;
     /// Adds to it, or fails. Arguments: [`Load::MOST_KEPT`], entries.
@@ -114,7 +116,7 @@ impl<L: Load> Uplink<L> {
         let [script, progress] = [L::SCRIPT, channel::PROGRESS].map(Script::from_lua);
         let unconfirmed = Unconfirmed::new(L::MOST_REMEMBERED_BYTES);
         let line = Line { client, script, progress, unconfirmed, ask_at: Instant::now() };
-        shutdown.spawn(async move { queue.run(line, &ended).await });
+        shutdown.spawn(L::TASK, async move { queue.run(line, &ended).await });
         uplink
     }
 

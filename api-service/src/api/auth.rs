@@ -103,11 +103,8 @@ impl<'a> ApiExtractor<'a> for Caller {
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let state: &Arc<State> = request.data().ok_or_else(|| problem_error(Problem::new(500, "no state")))?;
-        if !state.revoker.is_loaded() {
-            return Err(problem_error(Problem::new(
-                503,
-                "the service has not started yet: the database is out of reach",
-            )));
+        if !state.revoker.is_loaded() || !state.database.was_ready() {
+            return Err(problem_error(Problem::new(503, "the service has not started yet: its database is not ready")));
         }
         let (Some(context), Some(trail)) = (request.data::<RequestContext>(), request.data::<Trail>()) else {
             return Err(problem_error(Problem::new(500, "no context")));

@@ -10,12 +10,11 @@ use serde_json::json;
 use shared::problem::Problem;
 
 use super::body::Encoded;
-use super::refusal::{ProblemBody, problem};
+use super::refusal::ProblemBody;
 use super::schema;
 use super::tag::Tag;
-use crate::domain::error::Refused;
+use crate::database_watch::DatabaseState;
 use crate::state::State;
-use crate::store::Class;
 
 pub(super) struct Health;
 
@@ -30,10 +29,10 @@ enum Alive {
 /// It can work, or not.
 #[derive(ApiResponse)]
 enum Ready {
-    /// The database answers. Redis may be away: sends go on without it.
+    /// The database answers, and is one that this service can work on. Redis may be away: sends go on without it.
     #[oai(status = 200)]
     Ok(Encoded<schema::Health>),
-    /// The database is out of reach, or the service is going away.
+    /// The database is out of reach or does not fit, or the service is going away.
     #[oai(status = 503)]
     Unavailable(ProblemBody),
 }
@@ -49,7 +48,7 @@ impl Health {
     /// Can the service do its work?
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness", tag = "Tag::Health")]
     async fn readyz(&self, state: Data<&Arc<State>>) -> Ready {
-        match readiness(&state).await {
+        match readiness(&state) {
             Ok(()) => Ready::Ok(ok()),
             Err(problem) => Ready::Unavailable((*problem).into()),
         }
@@ -60,14 +59,26 @@ fn ok() -> Encoded<schema::Health> {
     Encoded::of_json(r#"{"status":"ok"}"#.to_owned())
 }
 
-async fn readiness(state: &State) -> Result<(), Box<Problem>> {
+fn readiness(state: &State) -> Result<(), Box<Problem>> {
     if state.stopping.has_begun() {
         return Err(Box::new(Problem::new(503, "the service is going away")));
     }
-    if !state.revoker.is_loaded() {
-        return Err(Box::new(Problem::new(503, "the database has not been read yet")));
-    }
-    state.store.for_class(Class::Watch).ping().await.map_err(|error| Box::new(problem(Refused::Store(error))))
+    let why = match state.database.state() {
+        DatabaseState::Ready if state.revoker.is_loaded() => return Ok(()),
+        DatabaseState::Ready | DatabaseState::Unknown => "the database has not been read yet",
+        DatabaseState::Unreachable(_) => "the database is out of reach",
+        DatabaseState::Unfit(_) => "the database is not one that this service can work on",
+    };
+    Err(Box::new(Problem::new(503, why)))
+}
+
+/// The same for operators, with the cause.
+fn detail(state: &State) -> Option<String> {
+    let Err(problem) = readiness(state) else { return state.clock.warning() };
+    Some(match state.database.state() {
+        DatabaseState::Unreachable(cause) | DatabaseState::Unfit(cause) => format!("{}: {cause}", problem.detail),
+        DatabaseState::Ready | DatabaseState::Unknown => problem.detail,
+    })
 }
 
 /// The same on the admin port.
@@ -78,17 +89,16 @@ pub(super) fn alive() -> &'static str {
 
 /// The same on the admin port, with what it depends on: Redis may be away without that.
 #[handler]
-pub(super) async fn ready(state: Data<&Arc<State>>) -> Response {
-    let ready = readiness(&state).await;
-    // Not asked again where the answer is known.
-    let postgresql = ready.is_ok() || state.store.for_class(Class::Watch).ping().await.is_ok();
+#[allow(clippy::needless_pass_by_value, reason = "how poem hands it in")]
+pub(super) fn ready(state: Data<&Arc<State>>) -> Response {
+    let ready = readiness(&state);
     let describe = |is_up: bool| if is_up { "up" } else { "down" };
     let body = json!({
         "status": if ready.is_ok() { "ready" } else { "unavailable" },
-        "detail": ready.as_ref().err().map(|problem| problem.detail.clone()).or_else(|| state.clock.warning()),
+        "detail": detail(&state),
         "clock_offset_seconds": state.clock.millis().map(|millis| millis as f64 / 1_000.0),
         "dependencies": {
-            "postgresql": describe(postgresql),
+            "postgresql": describe(state.database.is_up()),
             "redis": describe(state.redis.is_up()),
             "revocations": if state.revoker.is_loaded() { "known" } else { "unknown" },
         },

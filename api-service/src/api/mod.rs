@@ -145,7 +145,7 @@ pub fn admin(state: Arc<State>, metrics: Option<PrometheusHandle>) -> impl Endpo
             poem::get(poem::endpoint::make(move |_| {
                 let (metrics, state) = (metrics.clone(), looked_at.clone());
                 async move {
-                    meters::look(&state).await;
+                    meters::look(&state);
                     metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default()
                 }
             })),

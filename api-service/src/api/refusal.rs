@@ -146,6 +146,8 @@ pub(super) fn problem(refused: Refused) -> Problem {
             tracing::warn!(%error, "gave up on a contended row");
             Problem::new(503, "too many changes to the same conversation at once")
         }
+        // Nobody reads it.
+        Refused::Store(StoreError::Abandoned) => Problem::new(503, "the caller has gone away"),
         Refused::Store(error) => {
             tracing::error!(%error, "a mistake of ours");
             Problem::new(500, "something went wrong on the server")

@@ -2,14 +2,13 @@
 
 use shared::ids::LocationId;
 use shared::participant::{Conversation, Participant};
-use std::future::pending;
-
 use shared::redacted::Redacted;
 use uuid::Uuid;
 
 use super::error::Refused;
 use super::message::{Content, NewMessage};
 use super::origin::Origin;
+use crate::detached::caller_gone;
 use crate::writer::{Writer, Written};
 
 /// What a caller asks.
@@ -36,5 +35,5 @@ pub async fn send(origin: Origin, writer: &Writer, ask: SendMessage) -> Result<W
     origin.principal.check_acts_as(&location, &sender)?;
     let conversation = Conversation::new(location, sender.clone(), receiver.clone())?;
     let content = Content::new(content.into_inner()).map_err(|why| Refused::Field("content", why))?;
-    writer.write(NewMessage { conversation, sender, receiver, content, client_message_id }, origin, pending()).await
+    writer.write(NewMessage { conversation, sender, receiver, content, client_message_id }, origin, caller_gone()).await
 }

@@ -31,6 +31,9 @@ pub enum StoreError {
     /// somebody has changed the row.
     #[error("the content of the message {0} was not sealed for it, or was altered, or is not sealed at all")]
     Unreadable(MessageId),
+    /// Nothing was done: whoever has asked has gone away.
+    #[error("the caller has gone away")]
+    Abandoned,
     /// The database refused, or holds what it should not: a mistake of ours.
     #[error("the database refused: {0}")]
     Internal(#[source] Cause),
@@ -52,6 +55,7 @@ impl StoreError {
             Self::TimedOut(cause) => Self::TimedOut(cause.to_string().into()),
             Self::DataKey(locations, cause) => Self::DataKey(locations.clone(), cause.to_string().into()),
             Self::Unreadable(id) => Self::Unreadable(*id),
+            Self::Abandoned => Self::Abandoned,
             Self::Internal(cause) => Self::Internal(cause.to_string().into()),
         }
     }

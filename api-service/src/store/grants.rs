@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use super::StoreError;
 
 /// Tables and what the service needs there; a table that is not named here is out of its reach.
-const NEEDED: &[(&str, &str)] = &[
+pub(super) const NEEDED: &[(&str, &str)] = &[
     ("conversations", "select, insert, update"),
     ("messages", "select, insert, update"),
     ("revocations", "select, insert"),
@@ -17,10 +17,12 @@ const NEEDED: &[(&str, &str)] = &[
     ("data_keys", "select, insert"),
     ("running_services", "select, insert, update, delete"),
     ("progress", "select"),
+    // Which version the schema has.
+    ("refinery_schema_history", "select"),
 ];
 
 /// Functions that do for the service what it may not do itself.
-const CALLED: &[&str] = &["forget_ended_revocations(integer)"];
+pub(super) const CALLED: &[&str] = &["forget_ended_revocations(integer)"];
 
 /// Grants `role` what it needs and takes everything else from it, however often it is asked.
 pub(super) async fn grant(client: &mut Client, role: &Role) -> Result<(), StoreError> {

@@ -30,6 +30,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Between two lines about who is waited for.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
+/// The versions of the schema that this service is made for.
+pub(super) fn needed_versions() -> Vec<i32> {
+    embedded::migrations::runner().get_migrations().iter().map(|migration| migration.version()).collect()
+}
+
 /// Constraints that a migration has added without looking at what was there before. To look reads the whole table, and holds
 /// up nobody.
 const TO_VALIDATE: &[(&str, &str)] = &[
@@ -87,7 +92,7 @@ async fn run(client: &mut Client, last: Option<u32>, tell: &mut impl FnMut(&str)
         match done {
             Ok(_) => return Ok(names),
             Err(error) if is_locked_out(&error) => patience.wait(client, tell).await?,
-            Err(error) => return Err(StoreError::internal(error)),
+            Err(error) => return Err(failed(&error)),
         }
     }
 }
@@ -154,4 +159,22 @@ impl Patience {
         sleep(PAUSE).await;
         Ok(())
     }
+}
+
+/// With the cause: which migration failed is of little use without why.
+fn failed(error: &refinery::Error) -> StoreError {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        match cause.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::as_db_error) {
+            // Without the server's DETAIL, which may quote a row.
+            Some(refused) => {
+                text.push_str(&format!(": {} {}", refused.code().code(), refused.message()));
+                break;
+            }
+            None => text.push_str(&format!(": {cause}")),
+        }
+        source = cause.source();
+    }
+    StoreError::internal(text)
 }

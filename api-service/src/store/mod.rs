@@ -7,6 +7,7 @@ mod connect;
 mod conversations;
 mod data_keys;
 mod error;
+mod fitness;
 mod grants;
 mod master_keys;
 mod messages;
@@ -45,9 +46,11 @@ pub use trail::{Filter, Pages, Record, Snapshot, Trail};
 use shared::refusals::Refusals;
 use shared::trace;
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 use crate::audit::key::AuditKey;
 use crate::config::DatabaseConfig;
+use crate::detached::caller_gone;
 use crate::vault::Vault;
 use audit::Chains;
 use connect::Connector;
@@ -64,6 +67,8 @@ pub struct Store {
     vault: Option<Arc<Vault>>,
     /// Counts what anybody can do as often as it likes without changing anything.
     refusals: Arc<Refusals>,
+    /// Told whenever something has failed, so that whoever looks after the database looks at once.
+    doubt: Arc<Notify>,
 }
 
 impl Store {
@@ -82,6 +87,7 @@ impl Store {
             chains: Chains::new(audit, server),
             vault: None,
             refusals: Arc::default(),
+            doubt: Arc::default(),
         })
     }
 
@@ -111,6 +117,11 @@ impl Store {
         self.with(async |client| Ok(client.batch_execute("select 1").await?)).await
     }
 
+    /// Told whenever something has failed that the database may be to blame for.
+    pub(crate) fn doubt(&self) -> Arc<Notify> {
+        self.doubt.clone()
+    }
+
     /// What the database's clock shows.
     ///
     /// # Errors
@@ -130,11 +141,15 @@ impl Store {
     }
 
     /// Lends a connection for one use. A use that does not end in time costs the connection, since a statement
-    /// may still run on it.
+    /// may still run on it. A use whose caller has gone away before it has a connection does not begin.
     async fn with<T>(&self, work: impl AsyncFnOnce(&mut Object) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let _span = trace::child("postgresql");
-        within(self.class.limits().deadline, async {
-            let mut client = Lent(Some(self.pools.get(self.class).await?));
+        let done = within(self.class.limits().deadline, async {
+            let object = tokio::select! {
+                object = self.pools.get(self.class) => object?,
+                () = caller_gone() => return Err(StoreError::Abandoned),
+            };
+            let mut client = Lent(Some(object));
             let done = match &mut client.0 {
                 Some(object) => work(object).await,
                 None => Err(StoreError::internal("no connection")),
@@ -145,7 +160,13 @@ impl Store {
             }
             done
         })
-        .await
+        .await;
+        if matches!(done, Err(StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Internal(_)))
+            && self.class != Class::Watch
+        {
+            self.doubt.notify_one();
+        }
+        done
     }
 }
 

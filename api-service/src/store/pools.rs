@@ -16,8 +16,11 @@ use super::server::Server;
 use super::session;
 use crate::config::PoolSizes;
 
-/// How long to wait for a free connection, or for a new one.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait for a free connection.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait for a new one: longer, since a busy server takes its time over a handshake, and those who gave up too early would
+/// only keep it busier.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections of [`Class::Write`] that marks leave to the audit trail.
 const KEPT_FROM_MARKS: usize = 1;
 
@@ -72,7 +75,7 @@ impl Class {
             // Reads take no lock that a write holds; a migration's is the only one.
             Self::Read => [6_000, 4_000, 1_000],
             Self::Background => [10_000, 8_000, 2_000],
-            Self::Watch => [2_500, 2_000, 500],
+            Self::Watch => [5_000, 2_000, 500],
         }
         .map(Duration::from_millis);
         Limits { deadline, statement, lock }
@@ -133,7 +136,7 @@ impl Pools {
             .max_size(class.size(sizes))
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
-                wait: Some(CONNECT_TIMEOUT),
+                wait: Some(WAIT_TIMEOUT),
                 create: Some(CONNECT_TIMEOUT),
                 recycle: Some(CONNECT_TIMEOUT),
             })
@@ -172,7 +175,7 @@ impl Pools {
         if class != Class::Write {
             return Ok(None);
         }
-        match tokio::time::timeout(CONNECT_TIMEOUT, self.marks.acquire()).await {
+        match tokio::time::timeout(WAIT_TIMEOUT, self.marks.acquire()).await {
             Ok(permit) => Ok(Some(permit.map_err(StoreError::internal)?)),
             Err(_) => Err(StoreError::Unavailable("too many marks are being written".into())),
         }

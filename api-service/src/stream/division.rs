@@ -67,7 +67,7 @@ async fn divide<T: Taker>(
     taken: &mut Taken,
 ) -> Result<(), StoreError> {
     let may_pass = match error {
-        StoreError::Unavailable(_) => return Err(error),
+        StoreError::Unavailable(_) | StoreError::Abandoned => return Err(error),
         StoreError::Locked(_) | StoreError::Contended(_) | StoreError::TimedOut(_) => true,
         StoreError::Internal(_) | StoreError::Unreadable(_) | StoreError::DataKey(..) => false,
     };

@@ -4,8 +4,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
 
+mod aborts;
+mod alone;
 mod audit;
+mod classes;
 mod descriptors;
+mod fitness;
 mod gateways;
 mod inboxes;
 mod locks;
@@ -16,6 +20,7 @@ mod revocations;
 mod services;
 mod set_aside;
 mod stalled_log;
+mod supervision;
 
 use std::time::Duration;
 

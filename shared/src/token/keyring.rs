@@ -80,13 +80,8 @@ impl Keyring {
             }
             sleep(START_PAUSE).await;
         };
-        let (following, jwks, ended) = (keyring.clone(), jwks.clone(), shutdown.clone());
-        shutdown.spawn(async move {
-            tokio::select! {
-                () = following.follow(&reader, &jwks, next) => {}
-                () = ended.begun() => {}
-            }
-        });
+        let (following, jwks) = (keyring.clone(), jwks.clone());
+        shutdown.spawn_until("token keys", async move { following.follow(&reader, &jwks, next).await });
         Ok(keyring)
     }
 

@@ -1,0 +1,122 @@
+//! A service in which a task has ended that must not ends itself, with an error that names the task.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use serde_json::Value;
+use stack::StackEnv;
+
+use crate::alone::Alone;
+use crate::{setting, until};
+
+const API: [&str; 20] = [
+    "admin port",
+    "auditor",
+    "clock",
+    "database watch",
+    "drain timer",
+    "inboxes",
+    "keys",
+    "metrics",
+    "outbox",
+    "outbox settling",
+    "outbox sweep",
+    "public port",
+    "questions",
+    "receipts",
+    "redis watch",
+    "revocations",
+    "signals",
+    "socket events",
+    "token keys",
+    "writer",
+];
+
+const GATEWAY: [&str; 18] = [
+    "admin port",
+    "backfill",
+    "metrics",
+    "position check",
+    "presence",
+    "presence watch",
+    "public port",
+    "questions",
+    "receipts",
+    "redis watch",
+    "revocations",
+    "signals",
+    "socket audit",
+    "sockets of old keys",
+    "subscriber",
+    "timers",
+    "token keys",
+    "typing",
+];
+
+/// The tasks that a service says it starts.
+fn started(said: &str) -> BTreeSet<String> {
+    let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let names = lines.filter(|line| line["message"] == "task starts");
+    names.map(|line| line["task"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Has each of the tasks fail, a few services at a time. Gives the tasks that were started.
+fn fail_each(service: &str, tasks: &[&str], env: &StackEnv, keys: &str) -> BTreeSet<String> {
+    let seen: Mutex<BTreeSet<String>> = Mutex::default();
+    let fail = |task: &str, wanted: String| {
+        let any = "127.0.0.1:0";
+        let mut more = vec![("TEST_FAIL_TASK", wanted.as_str()), ("LOG_LEVEL", "debug"), ("JWKS_FILE", keys)];
+        more.extend([("LISTEN_ADDR", any), ("ADMIN_ADDR", any)]);
+        let (status, said) = Alone::start(service, env, &more).end();
+        assert_eq!(status.code(), Some(1), "{service} {wanted}: {said}");
+        assert!(said.contains(&format!("the task `{task}`")), "{service} {wanted}: {said}");
+        seen.lock().unwrap().extend(started(&said));
+    };
+    for some in tasks.chunks(6) {
+        std::thread::scope(|scope| {
+            for task in some {
+                scope.spawn(|| fail(task, (*task).to_owned()));
+            }
+        });
+    }
+    // One that just returns is no better.
+    fail(tasks[1], format!("{}:end", tasks[1]));
+    seen.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn every_task_that_fails_ends_its_service_with_an_error_that_names_it() {
+    let setting = setting().await;
+    let env = setting.stack.env();
+    let keys = setting.stack.data_dir().join("jwks.json");
+    std::fs::write(&keys, r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k1","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#).unwrap();
+    let keys = keys.to_str().unwrap().to_owned();
+    let tried = tokio::task::spawn_blocking(move || {
+        for (service, tasks) in [("api-service", &API[..]), ("ws-gateway", &GATEWAY[..])] {
+            let seen = fail_each(service, tasks, &env, &keys);
+            let listed: BTreeSet<String> = tasks.iter().map(|task| (*task).to_owned()).collect();
+            assert_eq!(seen, listed, "{service}: every task that there is was tried");
+        }
+    });
+    tried.await.unwrap();
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_in_the_task_of_one_socket_ends_nothing_else() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let gateway = Alone::start("ws-gateway", &setting.stack.env(), &[("TEST_FAIL_TASK", "socket")]);
+    let ready = place.behind(&gateway.admin_url);
+    until(200, async || ready.try_get("/readyz").await).await;
+    for _ in 0..3 {
+        let mut tcp = e2e::wire::connect(&gateway.public_url).await;
+        let asked = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let _cut_off = tokio::io::AsyncWriteExt::write_all(&mut tcp, asked).await;
+        let mut answer = Vec::new();
+        let _cut_off = tokio::io::AsyncReadExt::read_to_end(&mut tcp, &mut answer).await;
+        assert!(answer.is_empty(), "its task has panicked");
+        assert_eq!(ready.get("/readyz").await.status, 200, "the gateway goes on");
+    }
+    setting.stack.stop().unwrap();
+}
