@@ -35,7 +35,7 @@ impl Audit {
     pub(crate) fn start(uplink: Uplink<Entry>, shutdown: &Shutdown) -> Self {
         let audit = Self { uplink, refusals: Arc::default() };
         let (counting, ended) = (audit.clone(), shutdown.clone());
-        shutdown.spawn(async move {
+        shutdown.spawn("counted refusals", async move {
             while !ended.has_begun() {
                 counting.refusals.due().into_iter().for_each(|entry| counting.uplink.report(entry));
                 tokio::select! {

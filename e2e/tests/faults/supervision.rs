@@ -32,9 +32,10 @@ const API: [&str; 20] = [
     "writer",
 ];
 
-const GATEWAY: [&str; 18] = [
+const GATEWAY: [&str; 19] = [
     "admin port",
     "backfill",
+    "counted refusals",
     "metrics",
     "position check",
     "presence",
