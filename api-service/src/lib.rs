@@ -166,7 +166,7 @@ pub async fn run(
     let socket_events = SocketEvents { store: store.clone() };
     start("socket events", Box::pin(stream::run(event_redis?, socket_events, shutdown.clone())));
     let questions = Questions { store: store.clone(), everybody: everybody.clone() };
-    start("questions", Box::pin(stream::run(question_redis?, questions, shutdown.clone())));
+    start("conversation checks", Box::pin(stream::run(question_redis?, questions, shutdown.clone())));
     start("auditor", Box::pin(auditor::run(store.for_class(Class::Write), entries)));
     shutdown.spawn("revocations", revoker.clone().follow(shutdown.clone()));
     let clock = ClockOffset::default();

@@ -17,7 +17,7 @@ const LIMIT: usize = 50_000;
 pub(crate) type Questions = Uplink<Question>;
 
 impl Load for Question {
-    const TASK: &'static str = "questions";
+    const TASK: &'static str = "conversation checks";
     const STREAM: &'static str = channel::QUESTIONS;
     const SCRIPT: &'static str = channel::ADD;
     const MOST_KEPT: usize = channel::QUESTIONS_MAX_LENGTH;
