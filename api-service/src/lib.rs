@@ -177,7 +177,7 @@ pub async fn run(
         let (checked, known) = (store.clone(), revoker.clone());
         shutdown.spawn_until("role check", async move {
             warn_of_role(&checked, &known).await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
     }
 
