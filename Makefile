@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TTL ?= 3600
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint openapi types bench seed reset token
+.PHONY: help run test chaos churn lint openapi types bench seed reset token
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ chaos: ## Random faults under load: MINUTES=30 SEED=1 [CLUSTER=1] make chaos
 	@scripts/install
 	@cargo build --release -p api-service -p ws-gateway -p stack -p e2e
 	@exec $(TARGET)/release/chaos
+
+churn: ## Clients that come and go, and whether memory stays flat: MINUTES=60 make churn
+	@scripts/install
+	@cargo build --release -p api-service -p ws-gateway -p stack -p e2e
+	@exec $(TARGET)/release/churn
 
 lint: ## Formatting, clippy, layers, dependencies, and openapi.yaml in step with the code
 	cargo fmt --all --check

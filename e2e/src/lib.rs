@@ -9,6 +9,7 @@
 //! | `socket` | [`Socket`]: frames as they come, each awaited with a deadline |
 //! | `cluster` | a Redis Cluster as an operator sees it: who is master, a slot on its way |
 //! | `chaos` | faults under load: its clients count what they meet and panic never |
+//! | `churn` | clients that come and go for an hour, and what the services hold in memory |
 //! | `contract` | `asyncapi.yaml`: holds every frame of a [`Socket`], either way, against it |
 //! | `wire`, `raw` | HTTP, and WebSocket frames, by hand, where a client library is too well-behaved |
 //! | `trail` | the audit trail, and the commands that verify and export it |
@@ -19,6 +20,7 @@
 
 mod answer;
 pub mod chaos;
+pub mod churn;
 pub mod cluster;
 pub mod contract;
 pub mod issuer;

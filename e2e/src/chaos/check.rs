@@ -107,7 +107,7 @@ async fn look(conversation: &Conversation, tally: &Tally) -> Findings {
         let unread = mine.iter().filter(|message| message["is_read"] == json!(false)).count();
         let path = format!("/chat/conversations?location_id={}&limit=100", person.place.location);
         let request = || person.request(Method::GET, &path);
-        let inbox = until_answered(tally, "GET /chat/conversations", &[200], false, request).await.unwrap_or_default();
+        let inbox = until_answered(tally, "GET /chat/conversations", &[200], None, request).await.unwrap_or_default();
         let id = history.last().map(|message| &message["conversation_id"]);
         let rows = inbox["conversations"].as_array().map(Vec::as_slice).unwrap_or_default();
         let row = rows.iter().find(|row| Some(&row["conversation_id"]) == id).cloned().unwrap_or_default();
@@ -176,7 +176,7 @@ async fn load(conversation: &Conversation, tally: &Tally) -> Option<Vec<Value>> 
         let after = history.last().map_or(json!(0), |message| message["seq"].clone());
         let path = format!("/chat/history?{}&limit=200&after={after}", first.with(second));
         let request = || first.request(Method::GET, &path);
-        let page = until_answered(tally, "GET /chat/history", &[200], false, request).await?;
+        let page = until_answered(tally, "GET /chat/history", &[200], None, request).await?;
         history.extend(page["messages"].as_array()?.iter().cloned());
         if page["has_more"] != json!(true) {
             return Some(history);

@@ -62,8 +62,9 @@ impl Conversation {
         let content = format!("message {}", client_message_id.simple());
         let mut body = sender.message_to(receiver, &content);
         body["client_message_id"] = json!(client_message_id);
-        let request = || sender.request(Method::POST, "/chat/send").json(&body);
-        let Some(message) = until_answered(&self.tally, "POST /chat/send", &[200, 201], true, request).await else {
+        let (name, request) = (self.name(), || sender.request(Method::POST, "/chat/send").json(&body));
+        let Some(message) = until_answered(&self.tally, "POST /chat/send", &[200, 201], Some(&name), request).await
+        else {
             self.tally.wrong(format!("{}: a message was never acknowledged", self.name()));
             return None;
         };
@@ -101,21 +102,22 @@ impl Conversation {
     }
 }
 
-/// Asks again until the answer has one of these statuses, and gives its body. Errors on the way must be clear ones.
+/// Asks again until the answer has one of these statuses, and gives its body. Errors on the way must be clear ones; those of
+/// a sender are counted for its conversation.
 pub(super) async fn until_answered(
     tally: &Tally,
     what: &str,
     good: &[u16],
-    counts: bool,
+    sender_in: Option<&str>,
     request: impl Fn() -> RequestBuilder,
 ) -> Option<Value> {
     let deadline = Instant::now() + GIVE_UP;
     let mut backoff = Backoff::up_to(Duration::from_secs(1));
     while Instant::now() < deadline {
-        match ask(tally, what, good, request()).await {
-            Ok(body) => return Some(body),
-            Err(Some(error)) if counts => tally.sender_error(error),
-            Err(_) => {}
+        match (ask(tally, what, good, request()).await, sender_in) {
+            (Ok(body), _) => return Some(body),
+            (Err(Some(error)), Some(conversation)) => tally.sender_error(conversation, error),
+            (Err(_), _) => {}
         }
         backoff.pause().await;
     }

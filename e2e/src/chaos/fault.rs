@@ -67,11 +67,35 @@ pub enum Fault {
     GatewaysDeployed,
     /// All API services are replaced, one after the other.
     ApisDeployed,
+    /// Clients hang up in the middle of requests, on every route.
+    ClientsAbort,
+    /// Rows in the outbox that nothing can be rebuilt from, and a new connection to Redis, after which the outbox is published.
+    OutboxRowsPoisoned,
+    /// PostgreSQL stands still for six seconds: connections stay open and nothing answers.
+    PostgresFrozen,
+    /// PostgreSQL ends all connections of the API services, three times.
+    BackendsTerminated,
+    /// A session of somebody else holds the row of one conversation for six seconds.
+    ConversationLocked,
+    /// PostgreSQL comes back as a standby, which takes no writes, and is promoted after six seconds.
+    DatabaseReadOnly,
+    /// Redis has no memory left and evicts nothing, for six seconds.
+    RedisFull,
+    /// The same of one master.
+    NodeFull,
+    /// Keys of another type stand where event logs and streams of the system belong, for six seconds.
+    WrongKeyTypes,
+    /// Entries that are not UTF-8, or not what they should be, in the streams between the services.
+    InvalidStreamEntries,
+    /// Redis takes a second and a half for everything, for nine seconds.
+    RedisSlow,
+    /// Nobody reads the log of any service while its connections break.
+    LogReaderStalled,
 }
 
 impl Fault {
     /// All there are.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 33] = [
         Self::ApiKilled,
         Self::GatewayKilled,
         Self::RedisKilled,
@@ -93,20 +117,33 @@ impl Fault {
         Self::HaproxyReloaded,
         Self::GatewaysDeployed,
         Self::ApisDeployed,
+        Self::ClientsAbort,
+        Self::OutboxRowsPoisoned,
+        Self::PostgresFrozen,
+        Self::BackendsTerminated,
+        Self::ConversationLocked,
+        Self::DatabaseReadOnly,
+        Self::RedisFull,
+        Self::NodeFull,
+        Self::WrongKeyTypes,
+        Self::InvalidStreamEntries,
+        Self::RedisSlow,
+        Self::LogReaderStalled,
     ];
 
     /// Whether there is such a thing there.
     #[must_use]
     pub fn on(self, topology: Topology) -> bool {
         match self {
-            Self::RedisKilled | Self::RedisStopped => topology == Topology::Single,
+            Self::RedisKilled | Self::RedisStopped | Self::RedisFull => topology == Topology::Single,
             Self::MasterKilled
             | Self::MasterLost
             | Self::MasterStopped
             | Self::NodesKilled
             | Self::SlotsMoved
             | Self::GatewaysLostMaster
-            | Self::ApisLostMaster => topology == Topology::Cluster,
+            | Self::ApisLostMaster
+            | Self::NodeFull => topology == Topology::Cluster,
             _ => true,
         }
     }
@@ -136,6 +173,18 @@ impl Fault {
             Self::HaproxyReloaded => "reload HAProxy",
             Self::GatewaysDeployed => "deploy all gateways",
             Self::ApisDeployed => "deploy all API services",
+            Self::ClientsAbort => "clients abort requests",
+            Self::OutboxRowsPoisoned => "unreadable outbox rows",
+            Self::PostgresFrozen => "freeze PostgreSQL for 6 s",
+            Self::BackendsTerminated => "terminate all database connections",
+            Self::ConversationLocked => "lock one conversation for 6 s",
+            Self::DatabaseReadOnly => "PostgreSQL is read-only for 6 s",
+            Self::RedisFull => "Redis is full for 6 s (noeviction)",
+            Self::NodeFull => "one Redis master is full for 6 s",
+            Self::WrongKeyTypes => "wrong key types in Redis for 6 s",
+            Self::InvalidStreamEntries => "invalid entries in the streams",
+            Self::RedisSlow => "Redis takes 1.5 s per command",
+            Self::LogReaderStalled => "the log reader stalls",
         }
     }
 
@@ -146,6 +195,10 @@ impl Fault {
             Self::ApiKilled
                 | Self::PostgresKilled
                 | Self::DatabaseForgotten
+                | Self::PostgresFrozen
+                | Self::BackendsTerminated
+                | Self::ConversationLocked
+                | Self::DatabaseReadOnly
                 | Self::HaproxyKilled
                 | Self::HaproxyReloaded
         )
@@ -168,6 +221,7 @@ impl Fault {
             | Self::MasterKilled
             | Self::MasterLost
             | Self::PostgresKilled
+            | Self::DatabaseReadOnly
             | Self::HaproxyKilled
             | Self::HaproxyReloaded => 1,
             _ => 0,
@@ -189,13 +243,26 @@ impl Fault {
             | Self::MasterLost
             | Self::MasterStopped
             | Self::NodesKilled
-            | Self::SlotsMoved => "redis",
-            Self::PostgresKilled => "postgres",
+            | Self::SlotsMoved
+            | Self::RedisFull
+            | Self::NodeFull
+            | Self::WrongKeyTypes => "redis",
+            Self::PostgresKilled
+            | Self::PostgresFrozen
+            | Self::BackendsTerminated
+            | Self::ConversationLocked
+            | Self::DatabaseReadOnly
+            | Self::OutboxRowsPoisoned => "postgres",
             Self::HaproxyKilled | Self::HaproxyReloaded => "haproxy",
             Self::GatewaysCutOff | Self::GatewaysReset | Self::GatewaysForgotten | Self::GatewaysLostMaster => {
                 "gateways' link"
             }
             Self::ApisForgotten | Self::ApisLostMaster => "APIs' link",
+            // On both links: two of them at once would undo each other.
+            Self::RedisSlow => "gateways' link",
+            Self::LogReaderStalled => "APIs' link",
+            Self::ClientsAbort => "clients",
+            Self::InvalidStreamEntries => "streams",
             Self::DatabaseForgotten => "database link",
         }
     }

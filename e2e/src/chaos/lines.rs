@@ -3,6 +3,8 @@
 //! A cluster tells its clients where its nodes are. These nodes tell their ports only, so clients stay at the address at
 //! which they first asked; each kind of service has one of its own on the loopback network, where its links listen.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use tokio::time::{Instant, sleep};
 
@@ -39,6 +41,25 @@ impl Lines {
     /// Silences all of them for a while.
     pub(super) async fn cut(&self, after: After) -> Instant {
         cut(&self.links, after).await
+    }
+
+    /// Holds back what clients say, for a while.
+    pub(super) async fn slow(&self, delay: Duration, lasts: Duration) -> Instant {
+        for link in &self.links {
+            link.slow(delay);
+        }
+        sleep(lasts).await;
+        for link in &self.links {
+            link.slow(Duration::ZERO);
+        }
+        Instant::now()
+    }
+
+    /// Ends every connection that there is.
+    pub(super) fn reset(&self) {
+        for link in &self.links {
+            link.reset();
+        }
     }
 
     /// Silences one of them for a while.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -34,6 +34,8 @@ pub(super) struct Link {
 #[derive(Debug, Clone, Copy, Default)]
 struct Weather {
     silent: bool,
+    /// How long everything that clients say is held back; what they say meanwhile leaves together.
+    delay: Duration,
     /// Counts silences. A connection is of the age in which it was accepted.
     age: u64,
     /// Connections of an earlier age than this are reset …
@@ -70,6 +72,19 @@ impl Link {
     /// Nothing arrives any more, in either direction, and new connections get no answer.
     pub(super) fn silence(&self) {
         self.weather.send_modify(|weather| weather.silent = true);
+    }
+
+    /// What clients say arrives this much later from now on, one piece after the other.
+    pub(super) fn slow(&self, delay: Duration) {
+        self.weather.send_modify(|weather| weather.delay = delay);
+    }
+
+    /// Ends every connection that there is.
+    pub(super) fn reset(&self) {
+        self.weather.send_modify(|weather| {
+            weather.age += 1;
+            weather.reset_before = weather.age;
+        });
     }
 
     /// New connections work again.
@@ -117,6 +132,14 @@ impl Sky {
         let _gone = self.seen.wait_for(|weather| age < weather.reset_before).await;
     }
 
+    /// Waits as long as what a client says is held back.
+    async fn delays(&self) {
+        let delay = self.seen.borrow().delay;
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+    }
+
     fn has_forgotten(&self) -> bool {
         self.age < self.seen.borrow().forgotten_before
     }
@@ -137,8 +160,8 @@ async fn carry(mut near: TcpStream, upstream: SocketAddr, sky: Sky) {
         let (far_read, far_write) = far.split();
         // One direction's end is the connection's end: nobody here half-closes.
         tokio::select! {
-            _ = pump(near_read, far_write, &mut out) => {}
-            _ = pump(far_read, near_write, &mut back) => {}
+            _ = pump(near_read, far_write, &mut out, Direction::Out) => {}
+            _ = pump(far_read, near_write, &mut back, Direction::Back) => {}
         }
     };
     let was_reset = tokio::select! {
@@ -153,7 +176,19 @@ async fn carry(mut near: TcpStream, upstream: SocketAddr, sky: Sky) {
     }
 }
 
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, sky: &mut Sky) -> std::io::Result<()> {
+/// From the client to the server, or from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Out,
+    Back,
+}
+
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    sky: &mut Sky,
+    direction: Direction,
+) -> std::io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         // Nothing is read in a silence: what was sent waits, as it would for TCP's next attempt.
@@ -161,6 +196,9 @@ async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
             return Ok(());
         }
         let read = from.read(&mut buffer).await?;
+        if direction == Direction::Out {
+            sky.delays().await;
+        }
         if !sky.clears().await {
             return Ok(());
         }
@@ -217,6 +255,24 @@ mod tests {
         assert!(!hears(&mut newer, b"new").await);
         link.restore(After::Resume);
         assert!(hears(&mut tcp, b"two").await && hears(&mut newer, b"new").await);
+    }
+
+    #[tokio::test]
+    async fn a_slow_link_holds_back_what_clients_say_and_loses_nothing() {
+        let (link, mut tcp) = echo().await;
+        let delay = Duration::from_millis(600);
+        link.slow(delay);
+        let said = tokio::time::Instant::now();
+        tcp.write_all(b"one").await.unwrap();
+        let mut heard = [0; 3];
+        tcp.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"one");
+        assert!(said.elapsed() >= delay);
+        link.slow(Duration::ZERO);
+        tcp.write_all(b"two").await.unwrap();
+        assert!(hears(&mut tcp, b"two").await);
+        link.reset();
+        assert!(tcp.read_u8().await.is_err());
     }
 
     #[tokio::test]

@@ -5,6 +5,10 @@
 //! | `link` | [`link::Link`]: a network between two parts that can fall silent |
 //! | `lines` | the links from one kind of service to Redis, be it one server or a cluster |
 //! | `system` | the running system, and how each [`Fault`] is done to it |
+//! | `database` | what is done to PostgreSQL: frozen, locked, read-only, its connections ended, its outbox poisoned |
+//! | `redis_server` | what is done to what Redis holds, and to its memory |
+//! | `aborts` | clients that hang up in the middle of requests |
+//! | `log_pipes` | the logs of the services, with a reader that can stall |
 //! | `redis_cluster` | what is done to the nodes and slots of a Redis Cluster |
 //! | `fault` | [`Fault`]: what strikes, on which [`Topology`], and whom it must not touch |
 //! | `receiver` | a client that reconnects with its cursor and loads what it is told that it missed |
@@ -16,14 +20,18 @@
 //!
 //! Nothing here panics when the system misbehaves: that is counted, and decides the outcome.
 
+mod aborts;
 mod check;
 mod conversation;
+mod database;
 mod epoch;
 mod fault;
 mod lines;
 mod link;
+mod log_pipes;
 mod receiver;
 mod redis_cluster;
+mod redis_server;
 mod report;
 mod run;
 mod system;

@@ -299,7 +299,7 @@ impl Receiver {
             loop {
                 let path = format!("/chat/history?{}&limit=200&after={after}", self.owner.with(&self.other));
                 let request = || self.owner.request(Method::GET, &path);
-                let Some(page) = until_answered(&self.tally, "GET /chat/history", &[200], false, request).await else {
+                let Some(page) = until_answered(&self.tally, "GET /chat/history", &[200], None, request).await else {
                     self.tally.wrong("history could not be loaded");
                     break;
                 };
@@ -323,7 +323,7 @@ impl Receiver {
             let Some(mut ids) = self.some_to_read() else { continue };
             let body = json!({"message_ids": ids});
             let request = || self.owner.request(Method::PUT, "/chat/read").json(&body);
-            let answer = until_answered(&self.tally, "PUT /chat/read", &[200], false, request).await;
+            let answer = until_answered(&self.tally, "PUT /chat/read", &[200], None, request).await;
             match answer {
                 Some(answer) if answer["not_found"] == json!([]) => self.heard().marked.extend(take(&mut ids)),
                 Some(answer) => self.tally.wrong(format!("messages that are there cannot be marked: {answer}")),

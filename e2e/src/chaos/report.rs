@@ -47,6 +47,10 @@ impl Round {
             let ends = words(&self.counts.socket_ends);
             wrong.push(format!("sockets must stay open: {} moved, {ends}", self.counts.moved));
         }
+        if self.faults == [Fault::ConversationLocked] && self.counts.troubled.len() > 1 {
+            let troubled = self.counts.troubled.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            wrong.push(format!("the neighbours of a locked conversation must not notice: {troubled}"));
+        }
         let refusals = self.counts.sender_errors.keys().filter(|error| error.starts_with("503")).count();
         if self.faults == [Fault::ApisDeployed] && refusals > 0 {
             wrong.push(format!("a deploy must refuse nobody: {}", words(&self.counts.sender_errors)));

@@ -10,12 +10,17 @@ use anyhow::{Context, Result, bail, ensure};
 use stack::{Signal, Stack, StackEnv, StackOptions};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 
+use super::aborts::abort_requests;
 use super::comes_true;
+use super::database::Database;
 use super::fault::{Fault, Topology};
 use super::lines::Lines;
 use super::link::After;
+use super::log_pipes::LogPipes;
 use super::redis_cluster::Cluster;
+use super::redis_server::RedisServer;
 use crate::place::Place;
 
 /// Numbers of instances: enough that one can be missing.
@@ -29,6 +34,9 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 pub(super) const FROZEN: Duration = Duration::from_secs(6);
 /// How long a link is silent: twice what services wait for a sign of life.
 pub(super) const SILENT: Duration = Duration::from_secs(6);
+/// How much later everything comes to a slow Redis, and for how long it is slow.
+const SLOW: Duration = Duration::from_millis(1_500);
+const SLOW_FOR: Duration = Duration::from_secs(9);
 /// Where on the loopback network each kind of service finds the nodes of a Redis Cluster.
 const FOR_GATEWAYS: &str = "127.0.0.2";
 const FOR_APIS: &str = "127.0.0.3";
@@ -41,6 +49,8 @@ pub(super) struct System {
     gateways_to_redis: Lines,
     apis_to_redis: Lines,
     apis_to_postgres: Lines,
+    logs: LogPipes,
+    topology: Topology,
     http: reqwest::Client,
 }
 
@@ -69,9 +79,14 @@ impl System {
             ("DATABASE_URL", &apis_to_postgres.url),
         ];
         let env = urls.into_iter().map(|(name, url)| (name.to_owned(), url.clone())).collect();
-        let services = start(StackOptions { api: APIS, gateways: GATEWAYS, env, ..StackOptions::default() }).await?;
+        let folder = std::env::temp_dir().join(format!("ehr-chat-chaos-{}", Uuid::now_v7().simple()));
+        let apis = (1..=APIS).map(|number| format!("api-{number}"));
+        let names = apis.chain((1..=GATEWAYS).map(|number| format!("gateway-{number}")));
+        let logs = LogPipes::create(&folder.join("logs"), names)?;
+        let options = StackOptions { api: APIS, gateways: GATEWAYS, env, data_dir: Some(folder), ..Default::default() };
+        let services = start(options).await?;
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
-        Ok(Self { services, backends, gateways_to_redis, apis_to_redis, apis_to_postgres, http })
+        Ok(Self { services, backends, gateways_to_redis, apis_to_redis, apis_to_postgres, logs, topology, http })
     }
 
     /// A fresh location.
@@ -97,9 +112,13 @@ impl System {
 
     /// Stops everything; fails when a part does not end in order.
     pub(super) async fn stop(self) -> Result<()> {
+        let Self { services, backends, logs: _read_to_the_end, .. } = self;
         tokio::task::spawn_blocking(move || {
-            self.services.stop()?;
-            self.backends.stop()
+            let folder = services.data_dir().to_path_buf();
+            services.stop()?;
+            // A folder of ours, because the pipes had to be there first; kept when something is wrong.
+            std::fs::remove_dir_all(folder)?;
+            backends.stop()
         })
         .await?
     }
@@ -142,6 +161,34 @@ impl System {
                 let master = self.cluster().await?.master(choice).await?;
                 self.apis_to_redis.cut_one(master.place, After::Forget).await
             }
+            Fault::ClientsAbort => abort_requests(&self.place()).await,
+            Fault::OutboxRowsPoisoned => {
+                Database::of(&self.backends).poison_outbox().await?;
+                self.redis()?.disconnect_clients().await?;
+                Ok(Instant::now())
+            }
+            Fault::PostgresFrozen => Database::of(&self.backends).freeze().await,
+            Fault::BackendsTerminated => Database::of(&self.backends).terminate_backends().await,
+            Fault::ConversationLocked => Database::of(&self.backends).lock_conversation(choice).await,
+            Fault::DatabaseReadOnly => Database::of(&self.backends).make_read_only().await,
+            Fault::RedisFull | Fault::NodeFull => self.redis()?.fill(choice).await,
+            Fault::WrongKeyTypes => self.redis()?.overwrite_keys(choice).await,
+            Fault::InvalidStreamEntries => self.redis()?.add_invalid_entries().await,
+            Fault::RedisSlow => {
+                let (gateways, apis) = (&self.gateways_to_redis, &self.apis_to_redis);
+                let (ended, _) = tokio::join!(gateways.slow(SLOW, SLOW_FOR), apis.slow(SLOW, SLOW_FOR));
+                Ok(ended)
+            }
+            Fault::LogReaderStalled => {
+                self.logs.stall()?;
+                // What every service has something to say about.
+                self.gateways_to_redis.reset();
+                self.apis_to_redis.reset();
+                self.apis_to_postgres.reset();
+                sleep(FROZEN).await;
+                self.logs.resume();
+                Ok(Instant::now())
+            }
             Fault::DatabaseForgotten => Ok(self.apis_to_postgres.cut(After::Forget).await),
             Fault::HaproxyReloaded => self.reload_haproxy().await,
             Fault::GatewaysDeployed => {
@@ -151,6 +198,10 @@ impl System {
                 self.deploy(|env| &env.api_pids, 0, "http_requests_total{route=\"/healthz\"", "/healthz").await
             }
         }
+    }
+
+    fn redis(&self) -> Result<RedisServer> {
+        RedisServer::of(&self.backends, self.topology)
     }
 
     async fn cluster(&self) -> Result<Cluster<'_>> {

@@ -1,6 +1,6 @@
 //! What clients met since somebody looked last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +13,8 @@ pub(super) struct Tally(Mutex<Counts>);
 pub(super) struct Counts {
     /// Clear errors that senders saw; each was followed by another attempt.
     pub(super) sender_errors: BTreeMap<String, usize>,
+    /// The conversations of those senders.
+    pub(super) troubled: BTreeSet<String>,
     /// Open sockets that ended otherwise than by 1001.
     pub(super) socket_ends: BTreeMap<String, usize>,
     /// Open sockets that ended by 1001.
@@ -36,8 +38,10 @@ impl Tally {
         take(&mut *self.lock())
     }
 
-    pub(super) fn sender_error(&self, what: impl Into<String>) {
-        *self.lock().sender_errors.entry(what.into()).or_default() += 1;
+    pub(super) fn sender_error(&self, conversation: &str, what: impl Into<String>) {
+        let mut counts = self.lock();
+        *counts.sender_errors.entry(what.into()).or_default() += 1;
+        counts.troubled.insert(conversation.to_owned());
     }
 
     pub(super) fn socket_end(&self, what: impl Into<String>) {
