@@ -96,7 +96,7 @@ async fn check(client: &impl GenericClient, fingerprint: &str) -> Result<(), Sto
         "select instance::text from running_services
          where seen_at > clock_timestamp() - {LIFE} and not $1::text = any(master_keys) order by instance"
     );
-    match named(client.query(&query, &[&fingerprint]).await?)? {
+    match named(&client.query(&query, &[&fingerprint]).await?)? {
         services if services.is_empty() => Ok(()),
         services => {
             let key = fingerprint.rsplit_once(':').map_or(fingerprint, |(key, _)| key).to_owned();
@@ -105,6 +105,6 @@ async fn check(client: &impl GenericClient, fingerprint: &str) -> Result<(), Sto
     }
 }
 
-fn named(rows: Vec<tokio_postgres::Row>) -> Result<Vec<String>, StoreError> {
+fn named(rows: &[tokio_postgres::Row]) -> Result<Vec<String>, StoreError> {
     rows.iter().map(|row| Ok(format!("service {}", row.try_get::<_, &str>(0)?))).collect()
 }

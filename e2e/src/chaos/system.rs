@@ -184,7 +184,6 @@ impl System {
                 // What every service has something to say about.
                 self.gateways_to_redis.reset();
                 self.apis_to_redis.reset();
-                self.apis_to_postgres.reset();
                 sleep(FROZEN).await;
                 self.logs.resume();
                 Ok(Instant::now())

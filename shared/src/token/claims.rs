@@ -24,8 +24,6 @@ const NO_REFERENCE: TokenError = TokenError::BadClaim(
 );
 const CONTRADICTION: TokenError = TokenError::BadClaim("fhirUser", "contradicts `role` and `sub`");
 
-const TOO_LONG: TokenError = TokenError::BadClaim("exp", "lies further ahead than a token may live here");
-
 /// Whether a token comes from the issuer, and is for the audience, that are configured.
 pub(crate) fn check_origin(
     claims: &Map<String, Value>,
@@ -55,8 +53,8 @@ pub(crate) fn check_origin(
     Ok(())
 }
 
-/// Reads claims whose signature was made with `key`. A token may live for `max_lifetime` seconds: nobody could remember for
-/// longer that it was revoked.
+/// Reads claims whose signature was made with `key`. A token ends `max_lifetime` seconds after `iat`, whatever its `exp`: a
+/// revocation is not remembered for longer.
 pub(crate) fn read(
     claims: &Map<String, Value>,
     key: KeyId,
@@ -72,12 +70,17 @@ pub(crate) fn read(
         }
     }
     let expires = seconds("exp", claim("exp")?)?;
+    let issued_at = claims.get("iat").map(|value| seconds("iat", value)).transpose()?;
+    let ends = issued_at.map_or(expires, |issued_at| expires.min(issued_at.saturating_add(max_lifetime)));
     // The library lets a token live through its last second; RFC 7519, section 4.1.4, ends it there ("on or after").
-    if expires <= now {
+    if ends <= now {
         return Err(TokenError::Expired);
     }
-    let expires_at =
-        OffsetDateTime::from_unix_timestamp(expires).map_err(|_| TokenError::BadClaim("exp", "is not a time"))?;
+    let time = |seconds| {
+        OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| TokenError::BadClaim("exp", "is not a time"))
+    };
+    time(expires)?;
+    let expires_at = time(ends)?;
     let (actor, subject) = actor(claims)?;
     let locations = claim("locations")?
         .as_array()
@@ -87,10 +90,6 @@ pub(crate) fn read(
         None | Some(Value::Null) => None,
         Some(value) => Some(token_id(value)?),
     };
-    let issued_at = claims.get("iat").map(|value| seconds("iat", value)).transpose()?;
-    if expires.saturating_sub(issued_at.unwrap_or(now)) > max_lifetime {
-        return Err(TOO_LONG);
-    }
     Ok(Principal { actor, locations, expires_at, subject, issued_at, jti, key })
 }
 

@@ -49,8 +49,8 @@ pub const JWT_AUDIENCE: Setting =
 pub const JWT_MAX_LIFETIME_SECONDS: Setting = Setting {
     name: "JWT_MAX_LIFETIME_SECONDS",
     default: Some("34560000"),
-    help: "60 to 3153600000: how long a token may live from `iat` (or now, without one) to `exp`; longer ones are refused. A \
-           revocation is remembered for so long",
+    help: "60 to 3153600000: a token ends this long after its `iat` at the latest, whatever its `exp`. A revocation is \
+           remembered for so long",
 };
 
 /// Reads how long a token may live.
