@@ -85,7 +85,7 @@ pub(super) async fn hold(transaction: &Transaction<'_>, fingerprint: &str) -> Re
 pub(super) async fn check_seals(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     let query =
         format!("select instance::text from running_services where seen_at > clock_timestamp() - {LIFE} and not seals");
-    match named(transaction.query(&query, &[]).await?)? {
+    match named(&transaction.query(&query, &[]).await?)? {
         services if services.is_empty() => Ok(()),
         services => Err(StoreError::internal(NotEverywhere::WritesPlain(services))),
     }
