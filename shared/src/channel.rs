@@ -342,12 +342,20 @@ for i = 2, #ARGV do id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*'
 return id
 ";
 
+/// Where it is kept since when a stream is as it is: beside it, in its slot. It goes with everything else when a server is flushed.
+#[must_use]
+pub fn birth(stream: &str) -> String {
+    format!("{{{stream}}}:birth")
+}
+
 /// How far a consumer group has come with a stream, and on which server.
 ///
-/// Keys: the stream. Arguments: the group. Returns the server's `run_id`, which is another one after a restart or a failover; `upto` or
-/// `before`, and an id: all entries up to it, or before it, are acknowledged. `none` and nothing when there is no such group.
+/// Keys: the stream, its [`birth`]. Arguments: the group, any text that no other caller gives. Returns the name of what the server
+/// holds: its `run_id`, which is another one after a restart or a failover, and the first text that came since it was flushed. Then `upto`
+/// or `before`, and an id: all entries up to it, or before it, are acknowledged. `none` and nothing when there is no such group.
 pub const PROGRESS: &str = r"
-local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+redis.call('SET', KEYS[2], ARGV[2], 'NX')
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') .. ' ' .. redis.call('GET', KEYS[2])
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if groups.err then return {server, 'none', ''} end
 for _, group in ipairs(groups) do

@@ -556,7 +556,13 @@ impl Membership {
         if state.epoch != epoch.0 {
             return false;
         }
-        state.rooms.get_mut(&self.channel).is_some_and(|room| room.settle(position, self.early))
+        let Some(room) = state.rooms.get_mut(&self.channel) else { return false };
+        let is_settled = room.settle(position, self.early);
+        if is_settled && room.is_degraded() {
+            // The others have heard it before this one came.
+            self.outbound.push(Item::Degraded);
+        }
+        is_settled
     }
 }
 

@@ -106,7 +106,8 @@ impl Logs {
     async fn ask<T: FromValue>(&self, channel: &Channel, script: &Script, arguments: &[Value]) -> Result<T, Error> {
         match run(&self.client, script, channel.log(), arguments).await {
             // In boxes: every handshake would hold the room for it.
-            Err(error) if error.details().starts_with("WRONGTYPE") => {
+            // Before Redis 7 a script's error stands behind the name of the script.
+            Err(error) if error.details().contains("WRONGTYPE") => {
                 Box::pin(self.clear(channel)).await?;
                 Box::pin(run(&self.client, script, channel.log(), arguments)).await
             }

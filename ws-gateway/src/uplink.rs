@@ -21,6 +21,7 @@ use shared::participant::Participant;
 use shared::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
+use uuid::Uuid;
 
 use crate::redis::{Error, run};
 use shares::Shares;
@@ -227,8 +228,9 @@ impl Line {
     }
 
     async fn progress<L: Load>(&self) -> Result<(String, String, String), Error> {
-        let group = [Value::from(channel::API_GROUP)];
-        run(&self.client, &self.progress, L::STREAM, &group).await
+        let keys = vec![L::STREAM.to_owned(), channel::birth(L::STREAM)];
+        let arguments = [Value::from(channel::API_GROUP), Uuid::now_v7().to_string().into()];
+        run(&self.client, &self.progress, keys, &arguments).await
     }
 
     /// Asks now and then how far the API services have come, as long as there is something that they have not applied. Sends again

@@ -54,6 +54,7 @@ const OF_NODE: &[&str] = &[
 impl Refusal {
     /// An error that Redis gave for one event.
     pub(super) fn of_event(error: &str) -> Self {
+        let error = without_place(error);
         let code = error.split_whitespace().next().unwrap_or_default();
         let reach = if OF_NODE.contains(&code) { Reach::Node } else { Reach::Conversation };
         Self { reach, error: error.to_owned(), is_answered: true }
@@ -64,6 +65,12 @@ impl Refusal {
     pub fn is_wrong_type(&self) -> bool {
         self.error.starts_with("WRONGTYPE")
     }
+}
+
+/// Before Redis 7 what it refuses within a script says where in the script: `@user_script: 47: -OOM command not allowed …`.
+fn without_place(error: &str) -> &str {
+    let place = error.strip_prefix("@user_script").and_then(|rest| rest.split_once(": -"));
+    place.map_or(error, |(_, answer)| answer)
 }
 
 impl From<&Error> for Refusal {
@@ -118,6 +125,10 @@ mod tests {
         let wrong_type = "!WRONGTYPE Operation against a key holding the wrong kind of value";
         assert_eq!(refused(wrong_type), (Reach::Conversation, true));
         assert_eq!(refused("!ERR The stream has exhausted the last possible ID"), (Reach::Conversation, false));
+        assert_eq!(
+            refused("!@user_script: 47: -OOM command not allowed when used memory > 'maxmemory'."),
+            (Reach::Node, false)
+        );
         assert_eq!(refused("!OOM command not allowed when used memory > 'maxmemory'."), (Reach::Node, false));
     }
 

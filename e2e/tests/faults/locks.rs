@@ -229,7 +229,7 @@ async fn a_receipt_for_a_message_that_somebody_holds_waits_alone_and_is_applied_
     let holder = session(&setting).await;
     hold(&holder, &format!("messages where id = '{id}'")).await;
     let (mut to_held, mut to_free) = (doctor.open(&held).await, doctor.open(&free).await);
-    let mut receiver = held.open(&doctor).await;
+    let receiver = held.open(&doctor).await;
     receiver.send(&serde_json::json!({"type": "delivered", "message_ids": [id]}));
     let mut other = free.open(&doctor).await;
     for number in 0..5 {

@@ -2,7 +2,7 @@
 //!
 //! Each test kills parts of a system of its own; they take turns, because a loaded machine would blur the times.
 
-#![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it finds the fault")]
 
 mod aborts;
 mod alone;

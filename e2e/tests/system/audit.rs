@@ -612,7 +612,7 @@ async fn every_message_is_compared_with_what_the_trail_says_of_it() {
         match expected {
             None => assert!(is_right && said.contains("messages compared"), "{said}"),
             Some(expected) => {
-                assert!(!is_right && said.contains(&expected) && said.contains(" 1 wrong"), "{statement}\n{said}")
+                assert!(!is_right && said.contains(&expected) && said.contains(" 1 wrong"), "{statement}\n{said}");
             }
         }
         assert!(!said.contains("ten a day"), "content stays out of what is said: {said}");

@@ -22,6 +22,8 @@ const MAX_BYTES: usize = 4 << 20;
 const LINE_OVERHEAD_BYTES: usize = 32;
 /// How long a writer waits when standard error is a pipe that does not block and is full.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
+/// Pause after a round whose last line was not taken: the reader has gone, or the disk is full.
+const BROKEN_PAUSE: Duration = Duration::from_millis(100);
 /// How often somebody is asked for what else there is to say, when no line comes.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
@@ -108,8 +110,10 @@ impl Queue {
                 }
                 std::mem::take(&mut state.waiting)
             };
+            let mut is_broken = false;
             for line in lines {
                 let written = write_line(&mut out, &line);
+                is_broken = written.is_err();
                 let mut state = self.state.lock();
                 state.bytes -= line.len() + LINE_OVERHEAD_BYTES;
                 if state.bytes == 0 {
@@ -121,6 +125,11 @@ impl Queue {
                     drop(state);
                     count_dropped();
                 }
+            }
+            if is_broken {
+                // To say so would only be one more line that is lost, and the next round would begin with it.
+                thread::sleep(BROKEN_PAUSE);
+                continue;
             }
             let dropped = std::mem::take(&mut self.state.lock().dropped);
             tell(dropped);
@@ -310,5 +319,39 @@ mod tests {
         let dropped: u64 =
             std::iter::from_fn(|| told.recv_timeout(PATIENCE).ok()).find(|dropped| *dropped > 0).unwrap();
         assert_eq!(dropped, 1);
+    }
+
+    #[test]
+    fn a_standard_error_that_stays_broken_is_not_written_to_without_pause() {
+        struct Broken(std::sync::mpsc::Sender<Instant>);
+        impl Write for Broken {
+            fn write(&mut self, _line: &[u8]) -> io::Result<usize> {
+                let _gone = self.0.send(Instant::now());
+                Err(ErrorKind::BrokenPipe.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (tried, tries) = channel();
+        let lines = Lines::new(Repeats::default());
+        let own = lines.clone();
+        lines
+            .start(Broken(tried), move |dropped| {
+                if dropped > 0 {
+                    log(&own, "lines were dropped\n");
+                }
+            })
+            .unwrap();
+        // What is logged about a dropped line is itself a line: without a pause each round would begin the next.
+        let times: Vec<Instant> = (0..3)
+            .map(|_| {
+                log(&lines, "lost\n");
+                tries.recv_timeout(PATIENCE).unwrap()
+            })
+            .collect();
+        assert!(times[2] - times[0] >= BROKEN_PAUSE, "{times:?}");
+        lines.flush(PATIENCE);
     }
 }

@@ -224,9 +224,9 @@ impl Room {
         self.refused_by.retain(|(instance, at)| *instance != by && at.elapsed() < REFUSED_FOR);
         if !is_over && self.refused_by.len() < MOST_INSTANCES {
             self.refused_by.push((by, Instant::now()));
-            if !std::mem::replace(&mut self.degraded, true) {
-                self.tell(&Item::Degraded);
-            }
+            // Said again, it is for sockets that have come since; the others leave out what they have heard.
+            self.degraded = true;
+            self.tell(&Item::Degraded);
         } else if is_over && !self.is_behind() && self.stage == Stage::Live {
             self.recover();
         }
@@ -239,14 +239,18 @@ impl Room {
         self.refused_by.len() < before && self.refused_by.is_empty() && self.stage == Stage::Live && self.fall_behind()
     }
 
+    /// Whether its sockets have been told that events may be missing, and not yet that none is.
+    pub(super) fn is_degraded(&self) -> bool {
+        self.degraded
+    }
+
     /// Redis is gone.
     pub(super) fn cut(&mut self) {
         self.stage = Stage::Wanted;
         self.waiting.clear();
         self.fall_behind();
-        if !std::mem::replace(&mut self.degraded, true) {
-            self.tell(&Item::Degraded);
-        }
+        self.degraded = true;
+        self.tell(&Item::Degraded);
     }
 
     /// Nothing is missing any more.

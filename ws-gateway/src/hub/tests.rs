@@ -524,7 +524,8 @@ async fn typing_is_told_only_where_something_was_ever_written_and_asked_for_once
 }
 
 #[tokio::test]
-async fn sockets_of_a_conversation_that_redis_refuses_hear_degraded_once_and_recovered_when_all_services_are_through() {
+async fn sockets_of_a_conversation_that_redis_refuses_hear_degraded_whenever_they_come_and_recovered_when_all_are_through()
+ {
     let (hub, member, outbound) = one_room().await;
     let name = member.channel().as_str().to_owned();
     let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
@@ -533,9 +534,22 @@ async fn sockets_of_a_conversation_that_redis_refuses_hear_degraded_once_and_rec
     }
     hub.dispatch(&name, event(2));
     hub.announced(&name, first, true);
-    assert_eq!(heard(&outbound).await, ["degraded", "2"]);
+    // A socket leaves out what it has heard; one that comes later has to hear it as well.
+    assert_eq!(heard(&outbound).await, ["degraded", "degraded", "degraded", "2"]);
+    let late = queue();
+    let mut joined = hub.join(channel(1), late.clone()).unwrap();
+    let epoch = joined.subscribed().await.unwrap();
+    assert!(joined.settle(epoch, cursor(2)));
+    assert_eq!(heard(&late).await, ["degraded"]);
     hub.announced(&name, second, true);
-    assert_eq!(heard(&outbound).await, ["recovered"]);
+    assert_eq!(
+        (heard(&outbound).await, heard(&late).await),
+        (vec!["recovered".to_owned()], vec!["recovered".to_owned()])
+    );
     hub.announced(&name, second, true);
     assert!(heard(&outbound).await.is_empty());
+    // Redis goes away altogether while it refuses this one.
+    hub.announced(&name, first, false);
+    hub.disconnected();
+    assert_eq!(heard(&late).await, ["degraded", "degraded"]);
 }

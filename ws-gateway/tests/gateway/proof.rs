@@ -139,6 +139,25 @@ async fn a_receipt_that_died_with_redis_is_sent_again() {
 }
 
 #[tokio::test]
+async fn a_receipt_that_was_flushed_with_redis_is_sent_again() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    let (mut client, _) = Client::open(gateway.address, QUERY, &patient()).await;
+    let publisher = redis.publisher().await;
+    begin_group(&publisher.client).await;
+    let [first, second] = [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()];
+    let read = |id| json!({"type": "read", "message_ids": [id]}).to_string();
+    client.send(&read(first)).await;
+    publisher.receipts(1).await;
+    redis.flush().await;
+    begin_group(&publisher.client).await;
+    client.send(&read(second)).await;
+    let mut again: Vec<_> = publisher.receipts(2).await.into_iter().flat_map(|receipt| receipt.message_ids).collect();
+    again.sort();
+    assert_eq!(again, [first, second]);
+}
+
+#[tokio::test]
 async fn a_receipt_that_was_applied_is_not_sent_again() {
     let mut redis = RedisServer::start();
     let gateway = GatewayProcess::start(&redis, &[]).await;

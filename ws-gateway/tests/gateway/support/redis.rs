@@ -125,6 +125,12 @@ impl RedisServer {
         self.client().await.custom(info, vec![section]).await.unwrap()
     }
 
+    /// Forgets everything and goes on, with all connections.
+    pub(crate) async fn flush(&self) {
+        let flush = CustomCommand::new_static("FLUSHALL", None::<u16>, false);
+        let _: () = self.client().await.custom(flush, Vec::<String>::new()).await.unwrap();
+    }
+
     pub(crate) async fn publisher(&self) -> Publisher {
         Publisher {
             client: self.client().await,
