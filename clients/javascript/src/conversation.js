@@ -189,9 +189,9 @@ export class Conversation extends Emitter {
   }
 
   /**
-   * Takes a message back that has failed, waits behind others, or is kept from the server by something in between.
+   * Takes a message back that has failed, waits behind others, or has been kept from the server at every try so far.
    * @param {Message} message
-   * @returns {boolean} false when the server may have it already.
+   * @returns {boolean} false when the server may have it already, from this try or an earlier one: it stays, and is tried again.
    */
   discard(message) {
     const found = this.messages.find((one) => one.key === message.key && one.id === null);

@@ -12,6 +12,7 @@ import { Retry } from "./retry.js";
  * @property {string} client_message_id
  * @property {object} body
  * @property {(outcome: Message | ChatError) => void} settle Called once: it is with the server, or is not going to be.
+ * @property {boolean} [mayBeThere] The server may have it: at least one try ended without an answer that rules it out.
  */
 
 /**
@@ -67,14 +68,15 @@ export class Outbox {
   }
 
   /**
-   * Takes back one that is not under way; or one that waits because something in between will not let it through (a firewall
-   * that dislikes a word would otherwise hold up all behind it).
+   * Takes back one that is not under way and that no try can have brought to the server. A firewall that dislikes a word
+   * would otherwise hold up all behind it.
    * @param {string} client_message_id
    * @returns {boolean}
    */
   discard(client_message_id) {
-    const isFirst = this.#queue[0]?.client_message_id === client_message_id;
-    if (isFirst && !isStopped(this.#obstacle)) return false; // the server may have it
+    const first = this.#queue[0];
+    const isFirst = first?.client_message_id === client_message_id;
+    if (isFirst && (first.mayBeThere || this.#obstacle === null)) return false; // the server has it, or may have it soon
     const entry = this.#take(client_message_id);
     entry?.settle(new ChatError("the message was discarded", { code: "discarded" }));
     if (isFirst) this.#retry.end();
@@ -111,6 +113,7 @@ export class Outbox {
       } catch (thrown) {
         if (this.#queue[0] !== entry) continue; // confirmed meanwhile
         const error = asChatError(thrown, "network");
+        entry.mayBeThere ||= !isStopped(error); // of all tries: a later refusal says nothing about an earlier one
         if (error.retryable || error.isUnauthorized) { // a token may come
           this.#obstacle = error;
           this.#owner.waiting(error);
@@ -134,7 +137,14 @@ export class Outbox {
   }
 }
 
-/** Whether it can be told that the server never got the request. @param {ChatError | null} error */
-function isStopped(error) {
-  return error !== null && error.isForeign && error.status >= 400 && error.status < 500;
+// A proxy answers with these when it did not wait any longer: it may have passed the request on.
+const CUT_SHORT = [408, 499];
+
+/**
+ * Whether the server certainly did not take the message at this try: it, or something in front of it, refused the request, or
+ * there was no token to ask with.
+ * @param {ChatError} error
+ */
+function isStopped({ status, code }) {
+  return status === 0 ? code === "token" : status >= 400 && status < 500 && !CUT_SHORT.includes(status);
 }

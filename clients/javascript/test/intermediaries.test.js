@@ -196,6 +196,64 @@ test("a message that a firewall will not let through can be taken back, and thos
   assert.equal(conversation.discard(conversation.messages[1]), false, "the server may have it");
 });
 
+for (const [name, first] of [["a timeout", "silent"], ["a lost answer", "unheard"], ["a page with status 502", 502], ["a page with status 408", 408],
+  ["a page with status 499", 499], ["a page with status 200", 200], ["a 503 of the server", 503]]) {
+  test(`a message that may have arrived (${name}) cannot be taken back, though a firewall stops every later try`, async () => {
+    const { clock, server, open } = await world();
+    const conversation = open();
+    await clock.advance(1_000);
+    server.handshake = () => false; // no socket tells of it
+    server.cutAll();
+    let tries = 0;
+    server.answer = (request) => {
+      if (request.path === "/chat/history") return "lost";
+      if (request.path !== "/chat/send") return null;
+      if (tries++ > 0) return PAGES[0](403);
+      if (first !== "unheard") server.write(DOCTOR, request.body.content, { client_message_id: request.body.client_message_id });
+      return typeof first === "string" ? first : name.includes("page") ? PAGES[0](first) : problem(first, "who knows");
+    };
+    const sent = conversation.send("Hello");
+    await clock.advance(60_000);
+    assert.ok(tries > 2, `${tries} tries`);
+    assert.deepEqual([server.messages.length, conversation.retrying.find(({ work }) => work === "send").error.status], [1, 403]);
+    assert.equal(conversation.discard(conversation.messages[0]), false, "the other side has it");
+    assert.deepEqual(statuses(conversation), ["sending"]);
+    server.answer = () => null;
+    server.handshake = () => true;
+    await clock.advance(30_000);
+    assert.deepEqual([(await sent).status, texts(conversation), server.messages.length], ["sent", ["Hello"], 1]);
+  });
+}
+
+test("a message that was refused at every try, by whomever, can be taken back while it waits", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  const refusals = [problem(429, "later"), PAGES[0](403), PAGES[3](404), problem(429, "later")];
+  server.answer = ({ path }) => (path === "/chat/send" ? refusals.shift() ?? problem(429, "later") : null);
+  const sent = conversation.send("Hello");
+  sent.catch(() => {});
+  await clock.advance(60_000);
+  assert.deepEqual([refusals.length, conversation.retrying[0].error.isForeign], [0, false]);
+  assert.equal(conversation.discard(conversation.messages[0]), true);
+  await assert.rejects(sent, { code: "discarded" });
+  const { length } = server.requests;
+  await clock.advance(60_000);
+  assert.deepEqual([server.requests.slice(length).filter(({ path }) => path === "/chat/send"), server.messages, conversation.retrying], [[], [], []]);
+});
+
+test("a message whose try is under way cannot be taken back, though all before were stopped", async () => {
+  const { clock, server, open } = await world();
+  const conversation = open();
+  await clock.advance(1_000);
+  let tries = 0;
+  server.answer = ({ path }) => (path !== "/chat/send" ? null : tries++ < 2 ? PAGES[0](403) : "silent");
+  conversation.send("Hello");
+  while (tries < 3) await clock.advance(100);
+  assert.equal(conversation.discard(conversation.messages[0]), false);
+  assert.deepEqual(statuses(conversation), ["sending"]);
+});
+
 test("HTTP is away while the socket works, and the reverse: each is said, and each comes back", async () => {
   const { clock, server, chat, open } = await world();
   const conversation = open();

@@ -52,9 +52,9 @@ export class Conversation extends Emitter<ConversationEvents> {
      */
     retry(message: Message): Promise<Message>;
     /**
-     * Takes a message back that has failed, waits behind others, or is kept from the server by something in between.
+     * Takes a message back that has failed, waits behind others, or has been kept from the server at every try so far.
      * @param {Message} message
-     * @returns {boolean} false when the server may have it already.
+     * @returns {boolean} false when the server may have it already, from this try or an earlier one: it stays, and is tried again.
      */
     discard(message: Message): boolean;
     /**

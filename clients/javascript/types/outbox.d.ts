@@ -4,6 +4,7 @@
  * @property {string} client_message_id
  * @property {object} body
  * @property {(outcome: Message | ChatError) => void} settle Called once: it is with the server, or is not going to be.
+ * @property {boolean} [mayBeThere] The server may have it: at least one try ended without an answer that rules it out.
  */
 /**
  * @typedef {object} Owner
@@ -30,8 +31,8 @@ export class Outbox {
     /** The server has it, as another way has told. @param {Message} message */
     confirm(message: Message): void;
     /**
-     * Takes back one that is not under way; or one that waits because something in between will not let it through (a firewall
-     * that dislikes a word would otherwise hold up all behind it).
+     * Takes back one that is not under way and that no try can have brought to the server. A firewall that dislikes a word
+     * would otherwise hold up all behind it.
      * @param {string} client_message_id
      * @returns {boolean}
      */
@@ -51,6 +52,10 @@ export type Entry = {
      * Called once: it is with the server, or is not going to be.
      */
     settle: (outcome: Message | ChatError) => void;
+    /**
+     * The server may have it: at least one try ended without an answer that rules it out.
+     */
+    mayBeThere?: boolean | undefined;
 };
 export type Owner = {
     post: (body: object) => Promise<import("./types.js").ServerMessage>;
