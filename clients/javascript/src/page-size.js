@@ -1,13 +1,16 @@
 // How much is asked for at once: all of it on a fast line, less on one that took long for the last answer, and much less
-// after one that did not come at all.
+// after one that did not come at all. It grows again when answers come fast, and step by step where none can come fast (a line
+// of high latency) as long as none is slow.
 
 const SLOW_MS = 5_000;
 const FAST_MS = 1_000;
+const STEADY = 4; // answers in a row that were neither slow nor fast
 const SMALLEST = 64;
 
 export class PageSize {
   #clock;
   #divisor = 1;
+  #steady = 0;
 
   /** @param {{ elapsed: () => number }} clock */
   constructor(clock) {
@@ -30,12 +33,23 @@ export class PageSize {
     try {
       const page = await ask();
       const took = this.#clock.elapsed() - began;
-      if (took > SLOW_MS) this.#divisor = Math.min(this.#divisor * 2, SMALLEST);
-      else if (took < FAST_MS) this.#divisor = Math.max(this.#divisor / 2, 1);
+      if (took > SLOW_MS) this.#shrink(2);
+      else if (took < FAST_MS || ++this.#steady >= STEADY) this.#grow();
       return page;
     } catch (error) {
-      if (/** @type {any} */ (error)?.code === "timeout") this.#divisor = Math.min(this.#divisor * 4, SMALLEST);
+      if (/** @type {any} */ (error)?.code === "timeout") this.#shrink(4);
       throw error;
     }
+  }
+
+  /** @param {number} factor */
+  #shrink(factor) {
+    this.#divisor = Math.min(this.#divisor * factor, SMALLEST);
+    this.#steady = 0;
+  }
+
+  #grow() {
+    this.#divisor = Math.max(this.#divisor / 2, 1);
+    this.#steady = 0;
   }
 }

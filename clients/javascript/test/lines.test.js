@@ -39,6 +39,33 @@ test("after a page that did not come in time a smaller one is asked for, and lar
   assert.equal(limits.at(-1), 50);
 });
 
+test("pages grow again on a line where no answer can come fast, once they come steadily", async () => {
+  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 300; i++) server.write(PATIENT, `text ${i}`); } });
+  let timeouts = 3;
+  const late = (ms) => new Promise((answered) => clock.after(ms, () => answered(null)));
+  server.answer = ({ path }) => (path !== "/chat/history" ? null : timeouts-- > 0 ? "silent" : late(1_200));
+  const conversation = open();
+  await clock.advance(120_000);
+  const limits = () => server.requests.filter(({ path }) => path === "/chat/history").map(({ query }) => Number(query.limit));
+  assert.deepEqual([conversation.loaded, limits().slice(0, 4)], [true, [50, 13, 4, 1]]);
+  while (conversation.hasMore) { conversation.history(); await clock.advance(2_000); }
+  assert.equal(conversation.messages.length, 300);
+  assert.equal(Math.max(...limits().slice(4)), 50, limits().join());
+  assert.ok(limits().length < 50, limits().join());
+});
+
+test("pages stay small on a line that is slow for a larger one", async () => {
+  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 300; i++) server.write(PATIENT, `text ${i}`); } });
+  const late = (ms) => new Promise((answered) => clock.after(ms, () => answered(null)));
+  server.answer = ({ path, query }) => (path === "/chat/history" ? late(Number(query.limit) > 13 ? 8_000 : 1_200) : null);
+  const conversation = open();
+  await clock.advance(60_000);
+  while (conversation.hasMore) { conversation.history(); await clock.advance(9_000); }
+  const limits = server.requests.filter(({ path }) => path === "/chat/history").map(({ query }) => Number(query.limit));
+  const large = limits.slice(2).filter((limit) => limit > 13).length;
+  assert.ok(large > 0 && large <= limits.length / 4, limits.join());
+});
+
 test("an answer that falls silent in its middle is given up on, and asked for again", async () => {
   const { clock, server, open } = await world({ prepare: (server) => server.write(PATIENT, LONG) });
   server.speed = 100;
