@@ -3,6 +3,7 @@
 //
 // What the server refuses is asked for again as well, ever more rarely: what it refused may have been a passing mistake.
 
+import { Backoff } from "./backoff.js";
 import { asChatError, ChatError, isSameReason } from "./errors.js";
 import { Retry } from "./retry.js";
 
@@ -14,6 +15,7 @@ const STABLE_MS = 10_000; // what lived that long was a success
 const BUSY_MS = 5_000; // 1013: the server has too much to do
 const CROWDED_MS = 30_000; // 4429: this participant has too many sockets
 const EXPELLED_MS = 900_000; // 4403: no longer allowed
+const UNHEARD_MS = 1_000; // `rate_limited`: at least so long until a token is offered again
 const OPEN = 1; // WebSocket.OPEN, which an injected class need not have
 
 /**
@@ -42,6 +44,7 @@ export class LiveSocket {
   #token = "";
   /** @type {string | null} A token that the server has not answered to yet. */
   #offered = null;
+  #offers;
   #ready = false;
   #readyAt = 0;
   #heard = false; // since somebody looked
@@ -51,6 +54,8 @@ export class LiveSocket {
   #attempts = 0; // names the attempt that is under way; what belongs to an earlier one is ignored
   #cancelTimer = () => {};
   #cancelRenewal = () => {};
+  /** @type {(() => void) | null} While a token waits to be offered again. */
+  #cancelOffer = null;
 
   /**
    * @param {import("./client.js").Context} context
@@ -61,6 +66,7 @@ export class LiveSocket {
     this.#owner = owner;
     this.#retry = new Retry(context);
     this.#renewal = new Retry(context, { base: 1_000, cap: 30_000 });
+    this.#offers = new Backoff(context.random, { base: 1_000, cap: 30_000 });
   }
 
   get state() {
@@ -113,7 +119,34 @@ export class LiveSocket {
     if (token === this.#token || token === this.#offered) return;
     const before = this.#offered;
     this.#offered = token; // before the answer can come
+    this.#stopOffer(); // of the one before
     if (!this.send({ type: "auth", token })) this.#offered = before;
+  }
+
+  /**
+   * The server did not hear some frame; perhaps the one with the token. It is offered again, unless an answer to it comes first.
+   * @param {string} detail
+   */
+  #offerLater(detail) {
+    const token = this.#offered;
+    if (token === null || this.#cancelOffer) return;
+    this.#cancelOffer = this.#context.clock.after(this.#offers.next(UNHEARD_MS), () => {
+      this.#cancelOffer = this.#offered = null;
+      this.offer(token);
+    });
+    this.#owner.failed("token", new ChatError(detail, { code: "token" }));
+  }
+
+  #stopOffer() {
+    this.#cancelOffer?.();
+    this.#cancelOffer = null;
+  }
+
+  /** The server has answered to the token that was offered, or the socket has ended. */
+  #endOffer() {
+    this.#stopOffer();
+    this.#offers.reset();
+    this.#offered = null;
   }
 
   async #attempt() {
@@ -152,13 +185,14 @@ export class LiveSocket {
       case "expiring": this.#renewSoon(frame.expires_at); break;
       case "authenticated":
         if (this.#offered) this.#token = this.#offered;
-        this.#offered = null;
+        this.#endOffer();
         this.#endRenewal();
         break;
       case "error":
+        if (frame.code === "rate_limited") this.#offerLater(frame.detail);
         if (["unauthorized", "forbidden"].includes(frame.code) && this.#offered) {
           this.#context.credentials.refused(this.#offered);
-          this.#offered = null;
+          this.#endOffer();
           this.#owner.failed("token", new ChatError(frame.detail, { code: "token" }));
         }
         break;
@@ -332,7 +366,7 @@ export class LiveSocket {
     this.#endRenewal();
     this.#socket = null;
     this.#ready = this.#asking = false;
-    this.#offered = null;
+    this.#endOffer();
     if (!socket) return;
     socket.onmessage = socket.onclose = null;
     socket.onerror = () => {};

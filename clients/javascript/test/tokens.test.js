@@ -239,6 +239,87 @@ test("somebody else's token is not taken, wherever it comes from", async () => {
   assert.equal(chat.retrying[0].work, "token");
 });
 
+/** A gateway that does not look at the first tokens that are shown on an open socket: `auths` has the time of each. */
+function deafToTokens(times) {
+  const auths = [];
+  const prepare = (server) => {
+    const { send } = server.WebSocket.prototype;
+    server.WebSocket.prototype.send = function (data) {
+      const frame = JSON.parse(data);
+      if (frame.type !== "auth") return send.call(this, data);
+      auths.push({ at: server.clock.now(), token: frame.token });
+      if (times-- > 0) this.give({ type: "error", code: "rate_limited", detail: "too many tokens: this one was not looked at" });
+      else send.call(this, data);
+    };
+  };
+  return { auths, prepare };
+}
+
+test("a token that the gateway did not look at is offered again on the same socket, after pauses that grow", async () => {
+  const { auths, prepare } = deafToTokens(5);
+  const { clock, server, chat, open } = await world({ prepare });
+  const conversation = open();
+  await clock.advance(1_000);
+  chat.setToken(token(DOCTOR, "t2"));
+  await clock.advance(500);
+  assert.deepEqual([auths.length, conversation.retrying.map(({ work, error }) => [work, error.code])], [1, [["token", "token"]]]);
+  await clock.advance(120_000);
+  const pauses = auths.slice(1).map(({ at }, index) => at - auths[index].at);
+  assert.deepEqual(pauses, [1_500, 2_000, 3_000, 5_000, 9_000]);
+  assert.deepEqual(server.live.map((socket) => socket.token), [token(DOCTOR, "t2")]);
+  assert.deepEqual([server.handshakes.length, auths.length, conversation.retrying], [1, 6, []]);
+});
+
+test("a gateway that looks at no token is offered it ever more rarely, and a newer one takes its place", async () => {
+  const { auths, prepare } = deafToTokens(Infinity);
+  const { clock, server, chat, open } = await world({ prepare });
+  open();
+  await clock.advance(1_000);
+  chat.setToken(token(DOCTOR, "t2"));
+  await clock.advance(600_000);
+  assert.ok(auths.length > 20 && auths.length < 60, `${auths.length} in ten minutes`);
+  const { length } = auths;
+  chat.setToken(token(DOCTOR, "t3"));
+  await clock.advance(120_000);
+  assert.ok(auths.length > length + 2, `${auths.length - length} of the newer one`);
+  assert.deepEqual(new Set(auths.slice(length).map((auth) => auth.token)), new Set([token(DOCTOR, "t3")]));
+  chat.close();
+  const closed = auths.length;
+  await clock.advance(120_000);
+  assert.deepEqual([auths.length, server.live.length], [closed, 0]);
+});
+
+test("other frames that are not heard all the time do not put off the token", async () => {
+  const { auths, prepare } = deafToTokens(1);
+  const { clock, server, chat, open } = await world({ prepare });
+  open();
+  await clock.advance(1_000);
+  chat.setToken(token(DOCTOR, "t2"));
+  for (let i = 0; i < 15; i++) {
+    server.ephemeral({ type: "error", code: "rate_limited", detail: "too many frames: this one was not heard" });
+    await clock.advance(100);
+  }
+  assert.deepEqual([auths.length, server.live[0].token], [2, token(DOCTOR, "t2")]);
+});
+
+test("another frame that was not heard does not make a token that was be offered twice", async () => {
+  const { clock, server, chat, open } = await world();
+  const { send } = server.WebSocket.prototype;
+  server.WebSocket.prototype.send = function (data) {
+    if (JSON.parse(data).type === "auth") this.give({ type: "error", code: "rate_limited", detail: "too many frames: this one was not heard" });
+    send.call(this, data);
+  };
+  const conversation = open();
+  await clock.advance(1_000);
+  chat.setToken(token(DOCTOR, "t2"));
+  await clock.advance(60_000);
+  assert.equal(server.live[0].sent.filter(({ type }) => type === "auth").length, 1);
+  assert.deepEqual([server.live[0].token, conversation.retrying], [token(DOCTOR, "t2"), []]);
+  server.cutAll();
+  await clock.advance(1_000);
+  assert.equal(server.handshakes[1].token, token(DOCTOR, "t2"));
+});
+
 test("a token that came during a handshake is offered when the socket is open", async () => {
   const { clock, server, chat, open } = await world();
   let answer;
