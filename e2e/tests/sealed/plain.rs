@@ -51,7 +51,7 @@ async fn text_in_the_open_is_shown_to_nobody_and_counted_and_named() {
     until("the outbox is empty", async || {
         sql(
             &env,
-            "select count(*) from outbox where created_at < now() - interval '30 seconds' and published_at is null",
+            "select count(*) from outbox where created_at < now() - interval '30 seconds' and published_at is null and failed_at is null",
         ) == "0"
     })
     .await;
