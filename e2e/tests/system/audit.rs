@@ -355,7 +355,7 @@ async fn the_role_that_serves_can_add_to_the_trail_and_nothing_else() {
         "drop table audit_log",
         "alter table audit_log disable trigger all",
         "create table mine (id integer)",
-        "select 1 from refinery_schema_history",
+        "update refinery_schema_history set version = version",
     ] {
         let refused = service.client.batch_execute(statement).await.unwrap_err();
         assert_eq!(refused.code().unwrap().code(), "42501", "{statement}: {refused}");

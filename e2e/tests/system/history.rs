@@ -81,7 +81,7 @@ async fn what_was_sent_comes_back_character_by_character() {
         "x".repeat(8_000),
         "\u{1}\u{7f}\r\n\t\\\"/</script>'; DROP TABLE messages; --".to_owned(),
         "שלום \u{202E}olleh\u{FEFF}\u{FFFF} e\u{301} \u{10FFFF}".to_owned(),
-        " ".to_owned(),
+        " \t.\u{200B} ".to_owned(),
     ];
     let mut socket = patient.open(&doctor).await;
     for text in &texts {
