@@ -144,6 +144,8 @@ struct Patience {
 
 impl Patience {
     async fn wait(&mut self, client: &Client, tell: &mut impl FnMut(&str)) -> Result<(), StoreError> {
+        // Who has just begun is most likely gone by the next try, and is not worth a word.
+        sleep(PAUSE).await;
         if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             self.told = Some(Instant::now());
             let rows = client.query(IN_THE_WAY, &[]).await?;
@@ -156,7 +158,6 @@ impl Patience {
             let who = if who.is_empty() { "many short transactions".to_owned() } else { who.join("; ") };
             tell(&format!("waiting for a lock, and trying again until it is free: {who}"));
         }
-        sleep(PAUSE).await;
         Ok(())
     }
 }
