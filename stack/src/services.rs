@@ -26,7 +26,7 @@ const DATABASE_VARIABLES: [&str; 10] = [
 /// Better for one machine than the services' own defaults; the caller's environment wins. Sockets
 /// close within two seconds, because whoever pressed Ctrl-C is waiting. And whoever measures one machine is a few people
 /// at one address, who must measure the system and not its limits.
-const DEFAULTS: [(&str, &str); 12] = [
+const DEFAULTS: [(&str, &str); 14] = [
     ("LOG_FORMAT", "text"),
     ("LOG_LEVEL", "info"),
     ("DRAIN_SECONDS", "2"),
@@ -36,6 +36,8 @@ const DEFAULTS: [(&str, &str); 12] = [
     ("RATE_LIMIT_SERVICE_PER_SECOND", "0"),
     ("RATE_LIMIT_FAILURES_PER_SECOND", "1000"),
     ("RATE_LIMIT_FAILURES_BURST", "10000"),
+    ("RATE_LIMIT_NO_TOKEN_PER_SECOND", "1000"),
+    ("RATE_LIMIT_NO_TOKEN_BURST", "10000"),
     ("MAX_SOCKETS_PER_PARTICIPANT", "0"),
     ("HANDSHAKES_PER_PARTICIPANT_PER_SECOND", "0"),
     // For the secret that `secret` makes.
