@@ -65,7 +65,9 @@ fn answer(mut stream: &TcpStream) -> Option<()> {
         format!("database_url={}", std::env::var("DATABASE_URL").is_ok()),
     ];
     let body = [lines.join("\n"), seen.join("\n")].join("\n");
-    let head = format!("HTTP/1.1 200 OK\r\nX-Request-Id: service\r\nContent-Length: {}\r\n\r\n", body.len());
+    // As our services do: the id that came, which the balancer has made sure of.
+    let id = lines.iter().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap_or("none");
+    let head = format!("HTTP/1.1 200 OK\r\nX-Request-Id: {id}\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice()).ok()?;
     (!lines.iter().any(|line| line == "connection: close")).then_some(())
 }
