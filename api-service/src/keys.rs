@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::ServeError;
 use crate::audit_commands::operator;
-use crate::store::{NotEverywhere, Plain, Store, StoreError};
+use crate::store::{NotEverywhere, Plain, Store, StoreError, Wrapped};
 
 /// How often a running service says which keys it holds, and looks whether all content is sealed.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(10);
@@ -55,10 +55,16 @@ pub async fn watch(store: Store, instance: Uuid, shutdown: Shutdown) {
 /// # Errors
 /// When a running service lacks that key, or [`StoreError`]; it may be done again.
 pub async fn rewrap(store: &Store) -> Result<(), ServeError> {
-    let count = store.rewrap_keys().await.map_err(explain)?;
+    let wrapped = store.rewrap_keys().await.map_err(explain)?;
     record(store, "data keys wrapped with the current master key", Vec::new()).await?;
-    println!("{count} data keys are wrapped with the current master key now; none is left under another");
-    Ok(())
+    match wrapped.skipped.is_empty() {
+        true => println!(
+            "{} data keys are wrapped with the current master key now; none is left under another",
+            wrapped.count
+        ),
+        false => println!("{} data keys are wrapped with the current master key now", wrapped.count),
+    }
+    all_opened(&wrapped)
 }
 
 /// Gives locations, or one, a new data key.
@@ -99,11 +105,11 @@ pub async fn encrypt(store: &Store, accepted: bool) -> Result<(), ServeError> {
     })
     .await?;
     println!("{count} messages were sealed; `vacuum full messages` gives the room that they leave back to the disk");
-    store.complete_sealing().await.map_err(explain)?;
+    let wrapped = store.complete_sealing().await.map_err(explain)?;
     store.note_sealed_up_to(None).await?;
     record(store, "all content is encrypted", Vec::new()).await?;
     println!("all content is encrypted: running services refuse text in the open within ten seconds");
-    Ok(())
+    all_opened(&wrapped)
 }
 
 /// What is in the open after all content was sealed was written past the service.
@@ -140,10 +146,24 @@ async fn encrypt_late(store: &Store, accepted: bool) -> Result<(), ServeError> {
 /// # Errors
 /// [`StoreError`]; it may be done again.
 pub async fn allow_plain(store: &Store) -> Result<(), ServeError> {
-    let count = store.allow_plain().await?;
+    let wrapped = store.allow_plain().await?;
     record(store, "text in the open is allowed", Vec::new()).await?;
-    println!("{count} data keys allow text in the open; restart the API services");
-    Ok(())
+    println!("{} data keys allow text in the open; restart the API services", wrapped.count);
+    all_opened(&wrapped)
+}
+
+/// Lists the data keys that were left out, if any.
+fn all_opened(wrapped: &Wrapped) -> Result<(), ServeError> {
+    let skipped = &wrapped.skipped;
+    if skipped.is_empty() {
+        return Ok(());
+    }
+    skipped.iter().for_each(|key| println!("{key}: it does not open, and was left as it is"));
+    let count = skipped.len();
+    Err(format!(
+        "{count} data keys do not open: their rows were altered; restore them from a backup, then run this again"
+    )
+    .into())
 }
 
 /// Looks at all messages behind `last`, a window at a time, and tells `each` window's plain messages and where it ended.

@@ -27,6 +27,7 @@ pub mod audit_commands;
 pub mod auditor;
 pub mod clock;
 pub mod config;
+mod connection;
 pub mod database_watch;
 mod detached;
 pub mod domain;

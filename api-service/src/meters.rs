@@ -30,6 +30,7 @@ pub const METERS: &[Meter] = &[
     Meter::new(Gauge, "http_unsent_bytes", "bytes of large answers that are not on their way yet"),
     Meter::new(Counter, "http_unsent_refused_total", "reads refused because too many of these bytes waited")
         .by("of", &["caller", "process"]),
+    Meter::new(Counter, "http_unsent_cut_total", "answers that nobody read, cut because all together were too many"),
     Meter::new(Counter, "http_unread_answers_total", "answers that were cut because their clients did not read them"),
     Meter::new(Counter, "rate_limited_total", "refused for asking too often")
         .by("kind", &["participant", "contact_sends", "service", "address", "failures", "no_token"]),

@@ -34,6 +34,8 @@ const REMOVALS: usize = 20;
 /// Knows what is revoked, and revokes.
 pub struct Revoker {
     store: Store,
+    /// What is read ten times a second, and must be, for another instance to say that a revocation stands.
+    watching: Store,
     redis: Client,
     /// How long a token may live, in seconds.
     max_lifetime: i64,
@@ -51,6 +53,7 @@ impl Revoker {
     #[must_use]
     pub fn new(store: Store, redis: Client, max_lifetime: i64) -> Self {
         Self {
+            watching: store.for_class(Class::Watch),
             store,
             redis,
             max_lifetime,
@@ -124,7 +127,7 @@ impl Revoker {
     /// Reads the next rows. Returns whether there may be more.
     async fn read_on(&self) -> Result<bool, StoreError> {
         let (begun, behind) = (Instant::now(), self.history.lock().newest());
-        let rows = match self.store.revocations(behind, PAGE).await? {
+        let rows = match self.watching.revocations(behind, PAGE).await? {
             Revoked::Rows(rows) => rows,
             Revoked::AnotherHistory => {
                 // What is known stands.

@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::connection::Connection;
 use crate::detached::{Detached, Finishing};
 
 /// From the first byte of a request's head to its last.
@@ -156,10 +157,12 @@ async fn serve<E>(
     E: Endpoint<Output = Response> + 'static,
 {
     let local = tcp.local_addr().unwrap_or(peer);
+    let this = Connection::default();
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         head.has_arrived();
         let head = head.clone();
-        let request = Request::from((request, LocalAddr(local.into()), RemoteAddr(peer.into()), Scheme::HTTP));
+        let mut request = Request::from((request, LocalAddr(local.into()), RemoteAddr(peer.into()), Scheme::HTTP));
+        request.extensions_mut().insert(this.clone());
         let endpoint = endpoint.clone();
         let work = async move {
             let response = endpoint.get_response(request).await;
@@ -188,6 +191,10 @@ async fn serve<E>(
             () = stopping.cancelled(), if !is_stopping => {
                 is_stopping = true;
                 Pin::new(&mut connection).graceful_shutdown();
+            }
+            () = this.until_cut() => {
+                metrics::counter!("http_unread_answers_total").increment(1);
+                return;
             }
             () = sleep_until(head.look_at()) => {
                 if head.is_late() {

@@ -127,7 +127,7 @@ impl<'a> ApiExtractor<'a> for Caller {
 }
 
 /// A refusal while answers wait to be read.
-fn unread(full: Full) -> Response {
+pub(super) fn unread(full: Full) -> Response {
     match full {
         Full::Caller => {
             let problem = Problem::new(429, "too many answers to you are not read yet: read them first");

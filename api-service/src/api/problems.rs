@@ -11,7 +11,7 @@ use poem::http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use poem::http::uri::Authority;
-use poem::http::{HeaderValue, StatusCode, Version};
+use poem::http::{HeaderValue, Method, StatusCode, Version};
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError};
 use shared::headers::{self, HeadError};
@@ -20,12 +20,14 @@ use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies, meth
 use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
 use tracing::Instrument;
 
+use super::auth::unread;
 use super::messages::SEND_PATH;
 use super::packing::Packing;
 use super::paths::Path;
 use super::refusal::{ProblemBody, invalid, problem, too_many};
 use super::trail::{Trail, action};
 use super::{Operations, params};
+use crate::connection::Connection;
 use crate::state::State;
 
 /// Longest query: several times what any operation takes.
@@ -47,6 +49,7 @@ pub(super) async fn answer(operations: &Operations, mut request: Request) -> Res
     let parent = traceparent(&request, state);
     let packing = Packing::of(&request);
     let refused = refused_unseen(&request, context.address, state);
+    let connection = request.extensions().get::<Connection>().cloned();
     request.extensions_mut().insert(context.clone());
     request.extensions_mut().insert(trail.clone());
     let method = request.method().clone();
@@ -84,7 +87,15 @@ pub(super) async fn answer(operations: &Operations, mut request: Request) -> Res
         && let Some(principal) = trail.principal()
     {
         let body = response.take_body().into_bytes().await.unwrap_or_default();
-        response.set_body(state.unsent.hold(&principal.actor, body));
+        if method == Method::GET && response.status().is_success() {
+            match state.unsent.hold(&principal.actor, connection, body) {
+                Ok(body) => response.set_body(body),
+                // The trail says that it was read, which it was, by this service.
+                Err(full) => response = unread(full),
+            }
+        } else {
+            response.set_body(state.unsent.hold_anyway(&principal.actor, connection, body));
+        }
     }
     if response.status().is_client_error() || response.status().is_server_error() {
         response = with_problem(response, &request_id, served).await;

@@ -20,7 +20,7 @@ pub(super) const DATABASE_CA_FILE: Setting = Setting {
 pub(super) const DATABASE_POOL_SIZE: Setting = Setting {
     name: "DATABASE_POOL_SIZE",
     default: Some("16"),
-    help: "connections to PostgreSQL in all, 7 to 1000; what the next two, two for sends and one for readiness leave is for reads",
+    help: "connections to PostgreSQL in all, 8 to 1000; what the next two, two for sends and two for readiness and revocations leave is for reads",
 };
 pub(super) const DATABASE_WRITE_CONNECTIONS: Setting = Setting {
     name: "DATABASE_WRITE_CONNECTIONS",
@@ -56,8 +56,8 @@ pub struct PoolSizes {
 }
 
 impl PoolSizes {
-    /// For the look whether the database is there.
-    pub const WATCH: usize = 1;
+    /// For the look whether the database is there, and for what was revoked.
+    pub const WATCH: usize = 2;
     /// For the batches of sends, and for the look which conversations are locked.
     pub const SEND: usize = 2;
     /// The outbox asks for a second connection while it holds one.
@@ -67,7 +67,9 @@ impl PoolSizes {
 
     /// The usual shares of a total.
     fn of(total: usize) -> Self {
-        Self { total, write: (total / 4).max(1), background: (total / 4).max(Self::MIN_BACKGROUND) }
+        let background = (total / 4).max(Self::MIN_BACKGROUND);
+        let left = total.saturating_sub(background + Self::WATCH + Self::SEND + 1);
+        Self { total, write: (total / 4).min(left).max(1), background }
     }
 
     /// For pages that callers read: what the others leave.
@@ -126,22 +128,22 @@ mod tests {
 
     #[test]
     fn the_classes_share_all_connections_and_each_has_what_it_needs() {
-        for total in 7..=1_000 {
+        for total in 8..=1_000 {
             let sizes = PoolSizes::of(total);
             assert!(sizes.write >= 1 && sizes.background >= 2 && sizes.read() >= 1, "{sizes:?}");
             assert_eq!(sizes.write + sizes.background + sizes.read() + PoolSizes::WATCH + PoolSizes::SEND, total);
         }
         assert_eq!(read(["16", "", ""]), Ok(PoolSizes { total: 16, write: 4, background: 4 }));
-        assert_eq!(read(["40", "4", "6"]).map(|sizes| sizes.read()), Ok(27));
+        assert_eq!(read(["40", "4", "6"]).map(|sizes| sizes.read()), Ok(26));
     }
 
     #[test]
     fn shares_that_leave_a_class_without_connections_are_a_mistake() {
         for (sizes, named) in [
-            (["6", "", ""], "DATABASE_POOL_SIZE"),
+            (["7", "", ""], "DATABASE_POOL_SIZE"),
             (["16", "0", ""], "DATABASE_WRITE_CONNECTIONS"),
             (["16", "", "1"], "DATABASE_BACKGROUND_CONNECTIONS"),
-            (["16", "9", "6"], "DATABASE_POOL_SIZE"),
+            (["16", "8", "6"], "DATABASE_POOL_SIZE"),
             (["16", "many", ""], "DATABASE_WRITE_CONNECTIONS"),
         ] {
             assert!(read(sizes).unwrap_err().contains(named), "{sizes:?}");

@@ -32,9 +32,11 @@ pub use connect::check_url;
 use deadpool_postgres::Object;
 pub use error::StoreError;
 pub use grants::Role;
-pub use master_keys::WrongKeys;
+pub use master_keys::{BadKey, Wrapped, WrongKeys};
 pub use migrate::migrate;
 pub use outbox::{Depth, FailedRow, OutboxEntry, OutboxEvent, REASONS, Relayed};
+#[cfg(test)]
+pub(crate) use pools::WAIT_TIMEOUT;
 pub use pools::{Class, PoolState};
 pub use recorded::Unsent;
 pub use revocations::{Position, Revoked};

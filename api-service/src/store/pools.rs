@@ -17,7 +17,7 @@ use super::session;
 use crate::config::PoolSizes;
 
 /// How long to wait for a free connection.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait for a new one: longer, since a busy server takes its time over a handshake, and those who gave up too early would
 /// only keep it busier.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -34,9 +34,10 @@ pub enum Class {
     Write,
     /// Pages that callers read: as slow as the disk.
     Read,
-    /// The outbox, the gateways' streams, revocations, and the commands of operators: nobody waits for a single one.
+    /// The outbox, the gateways' streams, and the commands of operators: nobody waits for a single one.
     Background,
-    /// The look whether the database is there, and fit. One connection, so that no load makes the service seem unready.
+    /// The look whether the database is there, and fit, and what was revoked elsewhere. Connections of its own, so that no load makes the
+    /// service seem unready, or has it accept a token that another instance has called revoked.
     Watch,
 }
 
@@ -70,8 +71,8 @@ impl Class {
     pub(super) fn limits(self) -> Limits {
         let [deadline, statement, lock] = match self {
             // Two that send in one conversation wait for each other's commit, which takes some milliseconds.
-            Self::Send => [6_000, 4_000, 100],
-            Self::Write => [6_000, 4_000, 2_000],
+            Self::Send => [3_200, 2_200, 100],
+            Self::Write => [5_000, 4_000, 2_000],
             // Reads take no lock that a write holds; a migration's is the only one.
             Self::Read => [6_000, 4_000, 1_000],
             Self::Background => [10_000, 8_000, 2_000],
@@ -79,6 +80,12 @@ impl Class {
         }
         .map(Duration::from_millis);
         Limits { deadline, statement, lock }
+    }
+
+    /// The longest that one use takes.
+    #[cfg(test)]
+    pub(crate) fn longest(self) -> Duration {
+        self.limits().deadline
     }
 
     fn size(self, sizes: &PoolSizes) -> usize {

@@ -9,18 +9,19 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use shared::ids::ConversationId;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Written;
 use super::line::{Group, Line};
-use super::pending::too_late;
 use crate::domain::error::Refused;
 use crate::domain::message::NewMessage;
 use crate::publisher::Publisher;
 use crate::store::{Done, SendOutcome, Store, StoreError};
 
-/// How long a batch may take in all its parts. What has not started by then is refused.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// How long a batch may take in all its parts. What has not started by then waits again, or is refused if it has waited for long.
+const PATIENCE: Duration = Duration::from_millis(2_500);
+/// How long the look which conversations are locked may take. It waits for nothing but a lock on the table.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often a group is tried as it is when another transaction stands in the way, and none of its conversations is locked.
 const ATTEMPTS: usize = 3;
 /// How long to wait when all of them are: a migration holds the table, say.
@@ -66,9 +67,9 @@ impl Batches<'_> {
             rest.0.push(batch);
         } else {
             // A look costs less than the wait that may be ahead.
-            match self.store.locked(&suspects).await {
-                Ok(locked) => self.set_aside(batch, &mut rest, &locked),
-                Err(_) => rest.0.push(batch),
+            match self.locked(&suspects).await {
+                Some(locked) => self.set_aside(batch, &mut rest, &locked),
+                None => rest.0.push(batch),
             }
         }
         while let Some(mut group) = rest.0.pop() {
@@ -76,8 +77,10 @@ impl Batches<'_> {
                 continue;
             }
             if Instant::now() >= deadline {
-                group.refuse(too_late);
-                continue;
+                // Those that came late may wait on; the others are refused.
+                let all = rest.take(group, |_| true);
+                self.line.put_back(all);
+                break;
             }
             group.attempts += 1;
             let error = match self.store.send(&group.new, &group.origins).await {
@@ -132,21 +135,38 @@ impl Batches<'_> {
 
     /// A lock was not given in time. Finds the conversations that are locked, and goes on without them.
     async fn leave_out_locked(&self, group: Group, rest: &mut Rest, error: &StoreError) {
-        match self.store.locked(&group.conversations()).await {
-            Ok(locked) if !locked.is_empty() => {
+        match self.locked(&group.conversations()).await {
+            Some(locked) if !locked.is_empty() => {
                 tracing::warn!(conversations = locked.len(), "conversations are locked by others: their sends wait");
                 self.set_aside(group, rest, &locked);
             }
             // It is free by now, or something else is locked.
-            Ok(_) if group.attempts < ATTEMPTS => rest.0.push(group),
-            Ok(_) => divide(group, rest, error),
-            Err(_) => {
+            Some(_) if group.attempts < ATTEMPTS => rest.0.push(group),
+            Some(_) if group.len() > 1 => {
+                tracing::warn!(%error, sends = group.len(), "something that sends need is locked: it is found out which of them do");
+                let (mut first, mut second) = group.halves();
+                // It was found to be no passing thing.
+                (first.attempts, second.attempts) = (ATTEMPTS - 1, ATTEMPTS - 1);
+                rest.0.push(second);
+                rest.0.push(first);
+            }
+            // A table, perhaps, or a row that only this one needs: it waits with its conversation, for as long as a send may.
+            Some(_) => {
+                let waits: HashSet<ConversationId> = group.conversations().into_iter().collect();
+                self.set_aside(group, rest, &waits);
+            }
+            None => {
                 tracing::warn!(%error, "the table of conversations is locked: all sends wait");
                 let all = rest.take(group, |_| true);
                 self.line.put_back(all);
                 sleep(ALL_LOCKED_PAUSE).await;
             }
         }
+    }
+
+    /// Those of some conversations that others hold. None when nobody can say: the table is locked.
+    async fn locked(&self, conversations: &[ConversationId]) -> Option<HashSet<ConversationId>> {
+        timeout(LOOK_TIMEOUT, self.store.locked(conversations)).await.ok()?.ok()
     }
 
     /// Sets these conversations aside, with all of their sends; the others are next.
@@ -170,4 +190,21 @@ fn divide(group: Group, rest: &mut Rest, error: &StoreError) {
     let (first, second) = group.halves();
     rest.0.push(second);
     rest.0.push(first);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Class;
+    use crate::writer::pending::MAX_WAIT;
+
+    #[test]
+    fn a_send_is_answered_before_the_balancer_gives_up() {
+        let balancer = include_str!("../../../deploy/haproxy.cfg").split_once("backend apis").unwrap().1;
+        let balancer = balancer.split_once("timeout server ").unwrap().1.split_once("s\n").unwrap().0;
+        let balancer = Duration::from_secs(balancer.parse().unwrap());
+        // It starts in the last moment of its patience, in a batch that is divided until the last moment of its own.
+        let longest = MAX_WAIT + PATIENCE + Class::Send.longest() + LOOK_TIMEOUT + ALL_LOCKED_PAUSE;
+        assert!(longest <= balancer - Duration::from_millis(500), "{longest:?} of {balancer:?}");
+    }
 }

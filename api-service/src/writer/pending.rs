@@ -13,9 +13,9 @@ use crate::domain::error::Refused;
 use crate::domain::message::NewMessage;
 use crate::domain::origin::Origin;
 
-/// Longest that a send waits for its statement to start. With the longest that its transaction may take, an answer comes
-/// well before a proxy gives up (30 s).
-pub(super) const MAX_WAIT: Duration = Duration::from_secs(5);
+/// Longest that a send waits for its statement to start. With the longest that its batch may take, an answer comes before the
+/// balancer gives up, who could say no more than that nobody knows what became of it.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(3);
 
 const WAITS: u8 = 0;
 const STARTED: u8 = 1;

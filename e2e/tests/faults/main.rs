@@ -77,20 +77,23 @@ impl Drop for Paused<'_> {
 
 /// Waits until the services have set so many conversations aside, because others hold their rows.
 async fn until_set_aside(place: &Place, count: usize) {
-    let is_so = async {
-        loop {
-            let mut aside = 0.0;
-            for url in &place.env.admin_urls[..place.env.api_urls.len()] {
-                let metrics = place.behind(url).get("/metrics").await.text;
-                let values = metrics.lines().filter_map(|line| line.strip_prefix("send_conversations_aside "));
-                aside += values.map(|value| value.parse::<f64>().unwrap()).sum::<f64>();
-            }
-            if aside >= count as f64 {
-                return;
-            }
-        }
-    };
-    timeout(PATIENCE, is_so).await.unwrap_or_else(|_| panic!("{count} conversations are not set aside"));
+    until_metric(place, "send_conversations_aside", count as f64).await;
+}
+
+/// Of all API services together.
+async fn metric(place: &Place, name: &str) -> f64 {
+    let mut sum = 0.0;
+    for url in &place.env.admin_urls[..place.env.api_urls.len()] {
+        let metrics = place.behind(url).get("/metrics").await.text;
+        let values = metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        sum += values.map(|value| value.parse::<f64>().unwrap()).sum::<f64>();
+    }
+    sum
+}
+
+async fn until_metric(place: &Place, name: &str, least: f64) {
+    let is_so = async { while metric(place, name).await < least {} };
+    timeout(PATIENCE, is_so).await.unwrap_or_else(|_| panic!("{name} does not reach {least}"));
 }
 
 /// Asks until the answer has this status, with a deadline: there is no event that tells a client of a recovery.

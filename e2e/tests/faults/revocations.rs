@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use stack::{Signal, StackEnv};
 use tokio::time::timeout;
 
-use crate::{Setting, kill_9, kill_for_a_while, setting};
+use crate::{Setting, kill_9, kill_for_a_while, setting, setting_with};
 
 /// A handshake that an HTTP client can see the answer of.
 async fn handshake(place: &Place, gateway_ws_url: &str, person: &Person) -> Result<u16, reqwest::Error> {
@@ -414,5 +414,26 @@ async fn the_command_line_says_what_it_revokes_and_refuses_a_mixture() {
     assert_eq!(answer.status, 200);
     let inbox = setting.place.user("doc").inbox("").await;
     assert_eq!(inbox["conversations"], json!([]));
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn what_was_revoked_is_known_everywhere_though_work_in_the_background_has_no_connection_left() {
+    let setting = setting_with(&[("DATABASE_BACKGROUND_CONNECTIONS", "2")]).await;
+    let (place, env) = (&setting.place, setting.stack.env());
+    // The outbox, receipts and such wait for these, on every connection that they have.
+    let holder = Trail::open(&env.database_url).await.client;
+    let tables = "outbox, conversations, messages, running_services";
+    holder.batch_execute(&format!("begin; lock table {tables} in access exclusive mode")).await.unwrap();
+    for _ in 0..20 {
+        let jti = uuid::Uuid::now_v7().to_string();
+        revoke(place, &json!({"jti": jti})).await;
+        for url in &env.api_urls {
+            let asked = doctor_with(place, &jti).at(url, &place.ws_url);
+            let path = format!("/chat/conversations?location_id={}", place.location);
+            assert_eq!(place.ask(asked.request(Method::GET, &path)).await.status, 401, "{url}");
+        }
+    }
+    holder.batch_execute("rollback").await.unwrap();
     setting.stack.stop().unwrap();
 }

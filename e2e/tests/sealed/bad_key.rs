@@ -8,7 +8,8 @@ use e2e::{Place, secret_text};
 use futures_util::future::join_all;
 
 use crate::keys::Keys;
-use crate::{sql, start, until};
+use crate::rotation::replace_api;
+use crate::{service, sql, start, until};
 
 #[tokio::test]
 async fn sends_of_a_location_with_a_bad_data_key_fail_alone_and_their_neighbours_share_a_transaction() {
@@ -66,5 +67,22 @@ async fn sends_of_a_location_with_a_bad_data_key_fail_alone_and_their_neighbours
     let transactions = format!("select count(distinct xmin::text) from messages where id in ('{}')", ids.join("', '"));
     let transactions: u32 = sql(&env, &transactions).parse().unwrap();
     assert!(transactions <= 4, "{transactions} transactions for ten sends");
+
+    // A service that starts beside the bad row, the newest of all, serves everybody else.
+    replace_api(&stack, 0).await;
+    place.user("doc").at(&env.api_urls[0], &place.ws_url).say(&patients[0], "after a restart").await;
+    let bad_writer = bad.user("doc").at(&env.api_urls[0], &place.ws_url);
+    let _problem = bad_writer.send(&bad_writer.message_to(&bad.contact("pat"), &secret_text())).await.refused(500);
+    // It keeps no other data key from being wrapped anew, and is named.
+    let mut command = service("api-service", &env);
+    command.args(["keys", "allow-plain"]).env("CONTENT_KEYS", Keys::new("m1").text());
+    let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+    assert!(!done.status.success(), "{said}");
+    for expected in
+        ["1 data keys allow text in the open", &format!("of location {}", bad.location), "1 data keys do not open"]
+    {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
     stack.stop().unwrap();
 }
