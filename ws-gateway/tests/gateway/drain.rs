@@ -103,12 +103,16 @@ async fn the_program_serves_metrics_on_its_admin_port_and_ends_well_on_sigterm()
         logs.read_to_string(&mut text).await.unwrap();
         text
     });
-    while tokio::net::TcpStream::connect(admin).await.is_err() {
-        tokio::task::yield_now().await;
-    }
-    while http(admin, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.0 != 200 {
-        tokio::task::yield_now().await;
-    }
+    let is_ready = async {
+        while tokio::net::TcpStream::connect(admin).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        // It lets nobody in before an API service has said that its copy of the revocations is complete.
+        while http(admin, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.0 != 200 {
+            redis.confirm_revocations().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_ready).await.expect("the gateway becomes ready");
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(public, QUERY, &doctor()).await;
     publisher.message(&channel(), "contact:pat456", "hunter2").await;
