@@ -37,7 +37,7 @@ impl Taker for Receipts {
     const TAKEN: &'static str = "receipts_applied_total";
     /// The messages show as undelivered until they are read.
     const DROPPED: &'static str = "receipts_dropped_total";
-    const ATTEMPTS: usize = 4;
+    const ATTEMPTS: Option<usize> = Some(4);
     type Entry = Mark;
 
     fn decode(text: &str) -> Option<Mark> {

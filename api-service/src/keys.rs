@@ -184,7 +184,7 @@ async fn walk(
                     None => return Ok(()),
                 }
             }
-            Err(StoreError::Unavailable(_)) if attempts < ATTEMPTS => {
+            Err(error) if is_passing(&error) && attempts < ATTEMPTS => {
                 attempts += 1;
                 window = (window / 2).max(SMALLEST_WINDOW);
                 sleep(PAUSE).await;
@@ -192,6 +192,14 @@ async fn walk(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether the database was away, slow, or held up by others: a smaller window may do it, later.
+fn is_passing(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Locked(_) | StoreError::Contended(_)
+    )
 }
 
 /// The first id that could be made so long before another one.
@@ -221,6 +229,17 @@ fn explain(error: StoreError) -> ServeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_walk_goes_on_after_what_passes_and_ends_with_what_does_not() {
+        type Make = fn(Box<dyn std::error::Error + Send + Sync>) -> StoreError;
+        let passing: [Make; 4] =
+            [StoreError::Unavailable, StoreError::TimedOut, StoreError::Locked, StoreError::Contended];
+        for make in passing {
+            assert!(is_passing(&make("slow".into())));
+        }
+        assert!(!is_passing(&StoreError::internal("refused")) && !is_passing(&StoreError::Unreadable(Uuid::nil())));
+    }
 
     #[test]
     fn an_id_of_earlier_comes_before_all_that_were_made_later() {

@@ -21,7 +21,7 @@ impl Taker for Questions {
     const TAKEN: &'static str = "presence_questions_total";
     /// Somebody does not hear of somebody, until it changes the next time.
     const DROPPED: &'static str = "presence_questions_dropped_total";
-    const ATTEMPTS: usize = 4;
+    const ATTEMPTS: Option<usize> = Some(4);
     type Entry = Question;
 
     fn decode(text: &str) -> Option<Question> {

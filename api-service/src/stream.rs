@@ -49,8 +49,9 @@ pub trait Taker: Send + 'static {
     const TAKEN: &'static str;
     /// Counts what could not be taken, ever: a mistake of ours.
     const DROPPED: &'static str;
-    /// How often entries are tried that the database refuses for no fault of its own; then they are dropped.
-    const ATTEMPTS: usize;
+    /// How often an entry is tried that the database refuses, with pauses; then it is dropped. `None`: never, it is left for later
+    /// each time.
+    const ATTEMPTS: Option<usize>;
     /// What an entry says.
     type Entry: Clone + Send + Sync;
 
@@ -73,6 +74,14 @@ pub async fn run<T: Taker>(redis: Connected, taker: T, shutdown: Shutdown) {
     let [forget, rename] = [FORGET_CONSUMERS, RENAME_WRONG_TYPE].map(Script::from_lua);
     let unreadable = Repeated::default();
     Reader { redis, client, consumer, taker, shutdown, forget, rename, unreadable }.run().await;
+}
+
+/// Waits before something is tried again, unless the shutdown begins.
+async fn pause(shutdown: &Shutdown) {
+    tokio::select! {
+        () = sleep(RETRY_AFTER) => {}
+        () = shutdown.begun() => {}
+    }
 }
 
 struct Reader<T> {
@@ -223,7 +232,7 @@ impl<T: Taker> Reader<T> {
             if said.is_empty() {
                 break division::Taken::default();
             }
-            match division::take(&self.taker, &said).await {
+            match division::take(&self.taker, &said, &self.shutdown).await {
                 Ok(taken) => break taken,
                 Err(error) => {
                     tracing::warn!(stream = T::STREAM, %error, entries = said.len(), "entries are not taken yet");
@@ -233,7 +242,7 @@ impl<T: Taker> Reader<T> {
                 // Unconfirmed: another instance claims them.
                 return Ok(());
             }
-            sleep(RETRY_AFTER).await;
+            pause(&self.shutdown).await;
         };
         // A mistake of ours that no repetition mends.
         metrics::counter!(T::DROPPED).increment(taken.never as u64);

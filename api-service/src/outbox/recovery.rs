@@ -14,6 +14,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const READ_MAP_EVERY: Duration = Duration::from_secs(1);
 /// How often sockets are told again that their events wait. Gateways forget it after [`shared::event::REFUSED_FOR`].
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(8);
+/// Deferred rows that one statement resumes.
+const RESUMED_AT_ONCE: i64 = 5_000;
 /// Tried, or told, at a time.
 const AT_ONCE: usize = 256;
 
@@ -36,15 +38,13 @@ impl Outbox {
                 continue;
             }
             let tried = join_all(due.iter().map(|one| self.is_taken_again(one))).await;
-            // What was deferred goes first, and in order.
-            let is_resumed = tried.contains(&true)
-                && match self.store.resume_deferred(None).await {
-                    Ok(_) => true,
-                    Err(error) => {
-                        tracing::debug!(%error, "what was deferred cannot be published yet");
-                        false
-                    }
-                };
+            // What was deferred goes first, and in order. Until it is known that the refusal is over, no round of this relay
+            // begins: it would leave aside again what is resumed.
+            let turn = match tried.contains(&true) {
+                true => Some(self.relaying.lock().await),
+                false => None,
+            };
+            let is_resumed = turn.is_some() && self.resume_all().await;
             for (one, is_taken) in due.iter().zip(tried) {
                 match is_taken && is_resumed {
                     true => {
@@ -52,6 +52,22 @@ impl Outbox {
                         self.is_taken_again.notify_one();
                     }
                     false => self.set_aside.is_not_over(&one.unit),
+                }
+            }
+            drop(turn);
+        }
+    }
+
+    /// Has everything that was deferred wait again, some of it at a time. False when it is not all.
+    async fn resume_all(&self) -> bool {
+        let mut last = i64::MIN;
+        loop {
+            match self.store.resume_deferred(last, RESUMED_AT_ONCE).await {
+                Ok(Some(resumed)) => last = resumed,
+                Ok(None) => return true,
+                Err(error) => {
+                    tracing::debug!(%error, "what was deferred cannot be published yet");
+                    return false;
                 }
             }
         }

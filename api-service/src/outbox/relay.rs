@@ -48,7 +48,7 @@ impl Outbox {
             if Instant::now() >= try_deferred_at {
                 try_deferred_at = Instant::now() + TRY_DEFERRED_EVERY;
                 // From the beginning again once the end is reached.
-                tried = match self.store.resume_deferred(Some((tried, TRY_DEFERRED))).await {
+                tried = match self.store.resume_deferred(tried, TRY_DEFERRED).await {
                     Ok(last) => last.unwrap_or(0),
                     Err(_) => tried,
                 };
@@ -93,7 +93,11 @@ impl Outbox {
         if taken.entries.is_empty() {
             return Ok(Some(round));
         }
-        let published = timeout(ROUND, self.publish_again(&taken.entries)).await.unwrap_or(Err(RelayError::Late));
+        // Who has come back late, after a pause of the whole process, say, gives its turn back instead.
+        let published = match may_publish(taken.until, Instant::now()) {
+            true => timeout(ROUND, self.publish_again(&taken.entries)).await.unwrap_or(Err(RelayError::Late)),
+            false => Err(RelayError::Late),
+        };
         let relayed = published.as_ref().map_or_else(|_| Relayed::default(), |(relayed, _)| relayed.clone());
         let ids = self.store.relayed(self.relay, &relayed).await?;
         let (_, events) = published?;
@@ -137,6 +141,11 @@ impl Outbox {
     }
 }
 
+/// Whether a round that begins now ends while nobody else has the turn.
+fn may_publish(until: Instant, now: Instant) -> bool {
+    now + ROUND <= until
+}
+
 /// What became of entries whose events are published, or not, in their order.
 fn relayed(entries: &[OutboxEntry], is_published: &[bool]) -> Relayed {
     let mut relayed = Relayed::default();
@@ -172,6 +181,13 @@ mod tests {
             OutboxEvent { channel, draft: Draft::message("{}", addressed, 1) }
         };
         OutboxEntry { id, events: messages.map(event).collect(), changed: Vec::new() }
+    }
+
+    #[test]
+    fn a_relay_that_comes_back_late_publishes_nothing() {
+        let until = Instant::now() + Duration::from_secs(8);
+        assert!(may_publish(until, until - Duration::from_secs(8)) && may_publish(until, until - ROUND));
+        assert!(!may_publish(until, until - ROUND + Duration::from_millis(1)) && !may_publish(until, until));
     }
 
     #[test]

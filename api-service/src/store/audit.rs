@@ -10,6 +10,7 @@ use deadpool_postgres::{GenericClient, Object};
 use parking_lot::Mutex;
 use shared::audit::Entry;
 use tokio_postgres::Statement;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
@@ -154,6 +155,31 @@ impl Lease {
         self.end = None;
     }
 
+    /// Adds rows, all in one go, in the transaction that this was lent for. `statement` is [`APPEND`].
+    pub(super) async fn append(
+        &mut self,
+        client: &impl GenericClient,
+        statement: &Statement,
+        rows: &[Row],
+    ) -> Result<(), StoreError> {
+        let placed = self.place(rows)?;
+        let columns = placed.columns()?;
+        let added = client.execute(statement, &[&columns.parameters()[..], &[columns.text_macs()]].concat()).await;
+        if let Err(error) = added {
+            self.refused(&error);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// A statement that adds to the chain has failed. Where the database says that it refuses what the statement does, nothing is
+    /// written and the chain is not to blame: it is used again. Otherwise each attempt would open another one.
+    pub(super) fn refused(&mut self, error: &tokio_postgres::Error) {
+        if error.code().is_some_and(is_no_fault_of_a_chain) {
+            self.withdraw();
+        }
+    }
+
     /// Whether nobody else holds the row of the chain. `client` must be outside of a transaction.
     pub(super) async fn is_free(&self, client: &Object) -> bool {
         let Some(chain) = &self.chain else { return false };
@@ -187,14 +213,14 @@ pub(super) struct Placed<'a> {
     seal: Mac,
 }
 
-impl Placed<'_> {
-    /// Adds them. `statement` is [`APPEND`].
-    pub(super) async fn insert(&self, client: &impl GenericClient, statement: &Statement) -> Result<(), StoreError> {
-        let columns = self.columns()?;
-        client.execute(statement, &[&columns.parameters()[..], &[columns.text_macs()]].concat()).await?;
-        Ok(())
-    }
+/// Whether an error says that the statement itself is refused, whichever chain it adds to: rights, the schema, values. A row that
+/// is there already, or one that is missing, may be the chain's.
+fn is_no_fault_of_a_chain(state: &SqlState) -> bool {
+    ["22", "42"].iter().any(|class| state.code().starts_with(class))
+        || [SqlState::CHECK_VIOLATION, SqlState::NOT_NULL_VIOLATION].contains(state)
+}
 
+impl Placed<'_> {
     /// What a statement that adds them is told.
     pub(super) fn columns(&self) -> Result<Columns<'_>, StoreError> {
         fn column<'a, T>(rows: &'a [Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
@@ -337,7 +363,7 @@ async fn append(client: &Object, mut lease: Lease, entries: impl Iterator<Item =
         return Ok(());
     }
     let statement = client.prepare_cached(APPEND).await?;
-    lease.place(&rows)?.insert(client, &statement).await?;
+    lease.append(client, &statement, &rows).await?;
     lease.committed();
     Ok(())
 }
@@ -365,5 +391,20 @@ impl<'a> FromSql<'a> for Micros {
 
     fn accepts(ty: &Type) -> bool {
         *ty == Type::TIMESTAMPTZ
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_is_given_up_only_for_what_may_be_its_own_fault() {
+        for state in ["42501", "42P01", "42703", "22021", "23514", "23502"] {
+            assert!(is_no_fault_of_a_chain(&SqlState::from_code(state)), "{state}");
+        }
+        for state in ["23505", "23503", "55P03", "57014", "57P01", "08006", "40001", "53100", "XX000"] {
+            assert!(!is_no_fault_of_a_chain(&SqlState::from_code(state)), "{state}");
+        }
     }
 }

@@ -59,12 +59,15 @@ pub(super) async fn open(client: &Object, new: &[&Conversation]) -> Result<(), S
 
 /// Locks and counts up in one go, in the order of the ids, as everybody locks who locks more than one: so nobody waits in
 /// a circle. The time is that of the database: one clock, however many instances there are. It may jump, so within a
-/// conversation it does not run backwards. `$ids` and what follows are the parameters; `$only` is a further condition.
+/// conversation it does not run backwards; a time that cannot be one (`infinity`) is replaced. `$ids` and what follows are the
+/// parameters; `$only` is a further condition.
 macro_rules! count_up {
     ($ids:literal, $sent:literal, $to_user:literal, $to_other:literal, $only:literal) => {
         concat!(
             "update conversations c
-            set last_seq = c.last_seq + x.sent, last_activity_at = greatest(c.last_activity_at, statement_timestamp()),
+            set last_seq = c.last_seq + x.sent, last_activity_at = greatest(
+                    case when c.last_activity_at < '9999-12-31' then c.last_activity_at end, statement_timestamp()
+                ),
                 user_unread = c.user_unread + x.to_user, other_unread = c.other_unread + x.to_other
             from (
                 select id, sent, to_user, to_other
@@ -128,7 +131,7 @@ pub(super) fn counted(rows: &[Row]) -> Result<HashMap<ConversationId, Counted>, 
         let unread = [row.try_get(3)?, row.try_get(4)?];
         Ok((row.try_get(0)?, Counted { last_seq: row.try_get(1)?, last_activity_at: row.try_get(2)?, unread }))
     };
-    rows.iter().map(counted).collect()
+    super::without_panic(|| rows.iter().map(counted).collect())
 }
 
 /// How conversations stand, each at one moment. Parameters: ids, locations.
@@ -140,7 +143,7 @@ const STANDING: &str = concat!(
       join messages m on m.conversation_id = c.id and m.seq = c.last_seq"
 );
 
-/// How these conversations stand now. One whose newest message cannot be read is not among them.
+/// How these conversations stand now. One whose row, or newest message, cannot be read is not among them.
 pub(super) async fn standing(
     client: &impl GenericClient,
     vault: Option<&Vault>,
@@ -152,19 +155,24 @@ pub(super) async fn standing(
     let opening = data_keys::opening(client, vault, &rows).await?;
     let mut standing = Vec::with_capacity(rows.len());
     for row in &rows {
-        let last_message = match messages::readable(row, &opening) {
-            Ok(message) => message,
+        match super::without_panic(|| stands(row, &opening)) {
+            Ok(stands) => standing.push(stands),
             // Whatever is wrong with it concerns this conversation alone, and nobody must wait for it.
             Err(error) => {
                 tracing::error!(%error, "a row of an inbox is not published");
                 metrics::counter!("inbox_rows_failed_total", "cause" => "unreadable").increment(1);
-                continue;
             }
-        };
-        let unread = [row.try_get("user_unread")?, row.try_get("other_unread")?];
-        standing.push(inbox::Standing { last_message, unread, last_activity_at: row.try_get("last_activity_at")? });
+        }
     }
     Ok(standing)
+}
+
+fn stands(row: &Row, opening: &Opening) -> Result<inbox::Standing, StoreError> {
+    Ok(inbox::Standing {
+        last_message: messages::message(row, opening)?,
+        unread: [row.try_get("user_unread")?, row.try_get("other_unread")?],
+        last_activity_at: row.try_get("last_activity_at")?,
+    })
 }
 
 /// A page of one participant's conversations, and whatever else is of its last hour. The index gives the hours newest

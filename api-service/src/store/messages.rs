@@ -291,9 +291,7 @@ pub(super) fn message(row: &Row, opening: &Opening) -> Result<Message, StoreErro
     })
 }
 
-/// The same, where one message that cannot be read must not end what is done for many. A time that PostgreSQL can hold and we
-/// cannot (`infinity`) makes the driver panic.
+/// The same, where one message that cannot be read must not end what is done for many.
 pub(super) fn readable(row: &Row, opening: &Opening) -> Result<Message, StoreError> {
-    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| message(row, opening)));
-    read.unwrap_or_else(|_| Err(StoreError::internal("a message holds a value out of range")))
+    super::without_panic(|| message(row, opening))
 }

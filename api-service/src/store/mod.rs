@@ -183,6 +183,12 @@ impl Drop for Lent {
     }
 }
 
+/// Reads rows. A time that PostgreSQL can hold and we cannot (`infinity`) makes the driver panic.
+fn without_panic<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    read.unwrap_or_else(|_| Err(StoreError::internal("a row holds a value out of range")))
+}
+
 async fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match tokio::time::timeout(deadline, work).await {
         Ok(done) => done,

@@ -167,7 +167,7 @@ impl Store {
             let ids = try_join_all(told.iter().map(|told| told.remember(&transaction, &statement))).await?;
             if !trail.is_empty() {
                 let append = transaction.prepare_cached(audit::APPEND).await?;
-                lease.place(&trail)?.insert(&transaction, &append).await?;
+                lease.append(&transaction, &append, &trail).await?;
             }
             transaction.commit().await?;
             lease.committed();

@@ -49,7 +49,7 @@ impl Store {
             let (insert, append) =
                 (transaction.prepare_cached(INSERT).await?, transaction.prepare_cached(audit::APPEND).await?);
             transaction.execute(&insert, &[&jti, &sub, &issued_before, &ends_at]).await?;
-            lease.place(&[AuditRow::from(entry)])?.insert(&transaction, &append).await?;
+            lease.append(&transaction, &append, &[AuditRow::from(entry)]).await?;
             transaction.commit().await?;
             lease.committed();
             Ok(())

@@ -54,8 +54,9 @@ impl Store {
     /// Writes a batch of sends in one transaction and says what became of each, in order. `origins` say who sends each.
     ///
     /// # Errors
-    /// [`StoreError`] for the whole batch. Nothing was written, unless the connection broke during the commit:
-    /// then nobody knows, and only a repeat with the same `client_message_id` can tell.
+    /// [`StoreError`] for the whole batch. Nothing was written, unless it is [`StoreError::Unavailable`]: the connection may have
+    /// broken during the commit, or the answer cannot be read. Then nobody knows, and only a repeat with the same
+    /// `client_message_id` can tell.
     pub async fn send(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<Done, StoreError> {
         self.with(async |client| {
             let locations = batch.iter().map(|new| new.conversation.location());
@@ -82,6 +83,11 @@ impl Store {
     }
 }
 
+/// It was written, and what the database has said of it cannot be read. Never a reason to write it again.
+fn unknown(cause: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(format!("what became of sends cannot be read: {cause}").into())
+}
+
 /// What was written, and is on disk.
 struct Written {
     verdicts: Vec<Verdict>,
@@ -92,8 +98,8 @@ struct Written {
 
 impl Written {
     fn done(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<Done, StoreError> {
-        let changed = changed(&self.new, &self.counted)?;
-        done(&self.verdicts, batch, origins, &self.new, Some((self.outbox_id, changed)))
+        let changed = changed(&self.new, &self.counted).map_err(unknown)?;
+        done(&self.verdicts, batch, origins, &self.new, Some((self.outbox_id, changed))).map_err(unknown)
     }
 }
 

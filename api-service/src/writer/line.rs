@@ -1,6 +1,7 @@
 //! What callers and the writer share: the queue, which conversations are set aside, and whether the database is away.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 use shared::ids::{ConversationId, LocationId};
 use tokio::sync::Notify;
 
-use super::pending::{Caller, Pending, too_late};
+use super::pending::{Caller, Pending};
 use super::queue::{MOST, Queue};
 use crate::domain::error::Refused;
 use crate::domain::message::NewMessage;
@@ -38,7 +39,9 @@ struct State {
     /// The database does not answer: nothing can be written now.
     is_away: bool,
     /// Conversations that another transaction holds.
-    aside: HashMap<ConversationId, LocationId>,
+    aside: BTreeMap<ConversationId, LocationId>,
+    /// The last of them that was looked at.
+    looked_at: Option<ConversationId>,
     /// Conversations that were set aside a moment ago.
     suspects: HashMap<ConversationId, Instant>,
 }
@@ -127,14 +130,14 @@ impl Line {
         self.set_aside.notify_one();
     }
 
-    /// Conversations that are set aside, `most` at most; their sends that nobody waits for any more are dropped.
+    /// Conversations that are set aside, `most` at most, and each time the next ones. Sends that nobody waits for any more are dropped.
     pub(super) fn aside(&self, most: usize) -> Vec<ConversationId> {
         let mut state = self.state.lock();
-        let State { aside, queue, .. } = &mut *state;
+        let State { aside, looked_at, queue, .. } = &mut *state;
         for (id, location) in aside.iter() {
             queue.retain(location, id, |pending| pending.caller.is_waiting());
         }
-        let ids = aside.keys().take(most).copied().collect();
+        let ids = next_of(aside, looked_at, most);
         let is_over = state.is_closed && state.queue.len() == 0;
         drop(state);
         if is_over {
@@ -191,10 +194,23 @@ impl State {
             let new = pending.new.clone();
             match pending.caller.waits_again() {
                 true => self.queue.put_back(new.conversation.location(), &new.conversation.id(), pending),
-                false => pending.caller.answer(Err(too_late())),
+                false => pending.caller.refuse_waiting(),
             }
         }
     }
+}
+
+/// The next keys behind the last one, and from the beginning again, each once.
+fn next_of<K: Ord + Copy, V>(all: &BTreeMap<K, V>, last: &mut Option<K>, most: usize) -> Vec<K> {
+    let keys: Vec<K> = match *last {
+        None => all.keys().take(most).copied().collect(),
+        Some(last) => {
+            let behind = all.range((Bound::Excluded(last), Bound::Unbounded));
+            behind.chain(all.range(..=last)).take(most).map(|(key, _)| *key).collect()
+        }
+    };
+    *last = keys.last().copied();
+    keys
 }
 
 fn away() -> Refused {
@@ -267,5 +283,23 @@ impl Group {
         for caller in self.callers {
             caller.answer(Err(why()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_set_aside_is_looked_at_in_turn() {
+        let mut all: BTreeMap<u32, ()> = (0..25).map(|key| (key, ())).collect();
+        let mut last = None;
+        let mut looked: Vec<u32> = (0..3).flat_map(|_| next_of(&all, &mut last, 10)).collect();
+        assert_eq!(looked.split_off(25), [0, 1, 2, 3, 4]);
+        assert_eq!(looked, (0..25).collect::<Vec<_>>());
+        all.remove(&4);
+        assert_eq!(next_of(&all, &mut last, 3), [5, 6, 7]);
+        assert_eq!(next_of(&all, &mut last, 100).len(), 24, "each once");
+        assert!(next_of(&BTreeMap::<u32, ()>::new(), &mut last, 3).is_empty());
     }
 }

@@ -20,6 +20,8 @@ pub(super) const MAX_WAIT: Duration = Duration::from_secs(3);
 const WAITS: u8 = 0;
 const STARTED: u8 = 1;
 const GIVEN_UP: u8 = 2;
+/// It has started, and nobody waits for it any more: it is finished, but does not wait again.
+const UNWANTED: u8 = 3;
 
 /// A send, and who waits for it.
 pub(super) struct Pending {
@@ -41,10 +43,19 @@ impl Caller {
         self.since.elapsed() < MAX_WAIT && self.moves(WAITS, STARTED)
     }
 
-    /// Nothing was written: it waits again. False when it has waited for too long.
+    /// Nothing was written: it waits again. False when it has waited for too long, or nobody wants it any more.
     pub(super) fn waits_again(&self) -> bool {
         let waits = self.moves(STARTED, WAITS);
         waits && self.since.elapsed() < MAX_WAIT
+    }
+
+    /// Refuses what does not wait again.
+    pub(super) fn refuse_waiting(self) {
+        let why = match self.stage.load(Ordering::Acquire) {
+            UNWANTED if self.since.elapsed() < MAX_WAIT => caller_gone(),
+            _ => too_late(),
+        };
+        self.answer(Err(why));
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -87,10 +98,7 @@ impl Waiter {
         };
         let answer = match timeout(MAX_WAIT, waiting).await {
             Ok(Some(answer)) => answer,
-            Ok(None) if self.gives_up() => {
-                metrics::counter!("sends_given_up_total", "cause" => "caller_gone").increment(1);
-                return Err(Refused::TooLate);
-            }
+            Ok(None) if self.gives_up() => return Err(caller_gone()),
             Err(_) if self.gives_up() => return Err(too_late()),
             // Its statement has started, so it will be answered.
             Ok(None) | Err(_) => (&mut self.answered).await,
@@ -98,8 +106,14 @@ impl Waiter {
         answer.unwrap_or_else(|_| Err(too_late()))
     }
 
+    /// Whether it was given up. If it has started, it is finished, and does not wait once more.
     fn gives_up(&self) -> bool {
-        self.stage.compare_exchange(WAITS, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        let left = |stage| match stage {
+            WAITS => Some(GIVEN_UP),
+            STARTED => Some(UNWANTED),
+            _ => None,
+        };
+        self.stage.fetch_update(Ordering::AcqRel, Ordering::Acquire, left) == Ok(WAITS)
     }
 }
 
@@ -109,8 +123,53 @@ impl Drop for Waiter {
     }
 }
 
+/// Its caller has gone, and nothing was written.
+fn caller_gone() -> Refused {
+    metrics::counter!("sends_given_up_total", "cause" => "caller_gone").increment(1);
+    Refused::TooLate
+}
+
 /// It has waited for too long, and nothing was written.
 pub(super) fn too_late() -> Refused {
     metrics::counter!("sends_given_up_total", "cause" => "too_late").increment(1);
     Refused::TooLate
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+
+    fn send() -> (Caller, Waiter) {
+        let (answer, answered) = oneshot::channel();
+        let stage: Arc<AtomicU8> = Arc::default();
+        (Caller { answer, stage: stage.clone(), since: Instant::now() }, Waiter { answered, stage })
+    }
+
+    #[tokio::test]
+    async fn a_send_whose_caller_left_when_it_had_started_does_not_wait_again() {
+        let (caller, waiter) = send();
+        assert!(caller.start());
+        let outcome = tokio::spawn(waiter.outcome(ready(())));
+        while caller.stage.load(Ordering::Acquire) == STARTED {
+            tokio::task::yield_now().await;
+        }
+        assert!(!caller.waits_again() && !caller.is_waiting() && !caller.start());
+        caller.refuse_waiting();
+        assert!(matches!(outcome.await.unwrap(), Err(Refused::TooLate)));
+
+        let (caller, waiter) = send();
+        assert!(caller.start());
+        drop(waiter);
+        assert!(!caller.waits_again() && !caller.start(), "nor when the whole request was dropped");
+    }
+
+    #[tokio::test]
+    async fn a_send_whose_caller_stays_waits_again_and_starts_again() {
+        let (caller, waiter) = send();
+        let outcome = tokio::spawn(waiter.outcome(pending()));
+        assert!(caller.start() && caller.waits_again() && caller.is_waiting() && caller.start());
+        caller.answer(Err(Refused::IdReused));
+        assert!(matches!(outcome.await.unwrap(), Err(Refused::IdReused)));
+    }
 }

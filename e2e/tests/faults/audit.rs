@@ -119,6 +119,8 @@ async fn what_happens_to_sockets_waits_for_redis_and_for_the_api_service() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let socket = patient.open(&doctor).await;
     let owner = Trail::open(&setting.stack.env().database_url).await;
+    let chains = "select count(*) from audit_chains";
+    let chains_before: i64 = owner.client.query_one(chains, &[]).await.unwrap().get(0);
     owner.client.batch_execute("revoke insert on audit_log from chat_service").await.unwrap();
     socket.close().await;
     // Both of them fail to write it down, and one of them dies with it in its hands.
@@ -128,6 +130,8 @@ async fn what_happens_to_sockets_waits_for_redis_and_for_the_api_service() {
     assert_eq!((closed.actor.as_str(), closed.outcome), ("contact:pat", 1005));
     let acts = owner.of_place(place).await;
     assert_eq!(acts.iter().filter(|act| act.action == "socket.close").count(), 1, "{acts:#?}");
+    let chains: i64 = owner.client.query_one(chains, &[]).await.unwrap().get(0);
+    assert!(chains - chains_before < 20, "{chains} chains, {chains_before} before: attempts open none");
     is_whole(&setting.stack, 0).await;
     setting.stack.stop().unwrap();
 }

@@ -258,6 +258,62 @@ async fn sockets_hear_degraded_while_redis_is_full_and_then_what_waited_in_order
 }
 
 #[tokio::test]
+async fn what_waited_through_a_long_outage_is_resumed_some_at_a_time() {
+    let setting = setting().await;
+    let (env, place) = (setting.stack.env(), &setting.place);
+    let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
+    let mut socket = patient.open(&doctor).await;
+    let before = doctor.say(&patient, "before").await;
+    assert_eq!(socket.expect("message").await["message"], before);
+    redis(&env, &[b"CONFIG", b"SET", b"maxmemory", b"1"]).await;
+    let sent = doctor.say(&patient, "while it is full").await;
+    socket.expect("degraded").await;
+    // As many as no statement gets through in its time, on a smaller scale. Their messages are gone, so they cost Redis nothing.
+    let owner = Trail::open(&env.database_url).await;
+    let backlog = "create function at_most_a_batch() returns trigger language plpgsql as $$
+        begin
+            if (select count(*) from changed) > 5000 then raise exception 'too many rows for one statement'; end if;
+            return null;
+        end $$;
+        create trigger at_most_a_batch after update on outbox referencing new table as changed
+            for each statement execute function at_most_a_batch();
+        insert into outbox (kind, message_ids, deferred_at)
+            select 'message', array[gen_random_uuid()], clock_timestamp() from generate_series(1, 12000)";
+    owner.client.batch_execute(backlog).await.unwrap();
+    redis(&env, &[b"CONFIG", b"SET", b"maxmemory", b"0"]).await;
+    assert_eq!(socket.expect("message").await["message"]["id"], sent["id"]);
+    until("nothing waits any more", async || count(&owner, "deferred_at is not null").await == 0).await;
+    is_live(&doctor, &patient, &mut socket).await;
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_conversation_whose_time_is_out_of_range_stops_nobody_and_the_next_send_mends_it() {
+    let setting = setting().await;
+    let env = setting.stack.env();
+    let (doctor, patient) = (setting.place.user("doc"), setting.place.contact("pat"));
+    let (healthy_doctor, healthy_patient, mut socket) = neighbours(&setting.place).await;
+    let sent = doctor.say(&patient, "hello").await;
+    let id = sent["id"].as_str().unwrap();
+    let owner = Trail::open(&env.database_url).await;
+    until("what was sent is settled", async || count(&owner, "true").await == 0).await;
+    let theirs = format!("id = (select conversation_id from messages where id = '{id}')");
+    let spoil = format!(
+        "update conversations set last_activity_at = 'infinity' where {theirs};
+         insert into outbox (kind, message_ids, created_at) values ('message', '{{{id}}}', now() - interval '1 minute')"
+    );
+    owner.client.batch_execute(&spoil).await.unwrap();
+    until("its row is published", async || count(&owner, "true").await == 0).await;
+    is_live(&healthy_doctor, &healthy_patient, &mut socket).await;
+    // Its time is read behind the commit, where an error would say that nothing was written.
+    let again = doctor.say(&patient, "again").await;
+    assert_eq!(patient.messages(&doctor).await.len(), 2, "{again}");
+    let is_mended = format!("select isfinite(last_activity_at) from conversations where {theirs}");
+    assert!(owner.client.query_one(&is_mended, &[]).await.unwrap().get::<_, bool>(0));
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
 async fn what_the_services_read_of_the_outbox_does_not_grow_with_it() {
     let setting = setting().await;
     let (env, place) = (setting.stack.env(), &setting.place);

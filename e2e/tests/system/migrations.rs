@@ -134,3 +134,27 @@ async fn rows_that_no_service_has_written_do_not_stop_an_upgrade_and_are_told() 
     let refused = owner.batch_execute(&forged.replace("0, 1", "0, 2")).await.unwrap_err();
     assert_eq!(refused.code().unwrap().code(), "23514", "from now on nobody adds any");
 }
+
+#[tokio::test]
+async fn revocations_of_tokens_that_are_older_than_their_end_get_one() {
+    let url = another_database("migrated_with_revocations").await;
+    let env = stack().env();
+    assert!(api_service(&env, &url, &["migrate", "--to", "5"]).await.status.success());
+    let owner = connect(&url).await;
+    let old = "insert into revocations (jti, sub, issued_before, created_at) values
+        ('old', null, null, '2024-01-01'), (null, 'doc', 1704067200, '2024-01-01')";
+    owner.batch_execute(old).await.unwrap();
+    assert!(api_service(&env, &url, &["migrate", "--to", "10"]).await.status.success());
+    // As a service of the version before writes it, which knows no end.
+    let endless = "insert into revocations (jti, expires_at) values ('endless', 'infinity'), ('late', '9999-06-01')";
+    owner.batch_execute(endless).await.unwrap();
+    let done = api_service(&env, &url, &["migrate"]).await;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let ends =
+        "select coalesce(jti, sub), case when expires_at < '2026-01-01' then 'after 400 days' when isfinite(expires_at)
+        then 'late' else 'never' end from revocations order by 1";
+    let rows = owner.query(ends, &[]).await.unwrap();
+    let ends: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let expected = [("doc", "after 400 days"), ("endless", "never"), ("late", "late"), ("old", "after 400 days")];
+    assert_eq!(ends, expected.map(|(whom, end)| (whom.to_owned(), end.to_owned())));
+}

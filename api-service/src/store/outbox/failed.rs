@@ -68,7 +68,7 @@ impl Store {
             let (retry, append) =
                 (transaction.prepare_cached(RETRY).await?, transaction.prepare_cached(audit::APPEND).await?);
             let count = transaction.execute(&retry, &[&ids]).await?;
-            lease.place(&[AuditRow::from(entry)])?.insert(&transaction, &append).await?;
+            lease.append(&transaction, &append, &[AuditRow::from(entry)]).await?;
             transaction.commit().await?;
             lease.committed();
             Ok(count)

@@ -2,10 +2,12 @@
 //! open, and says what became of them. A relay that dies or freezes loses its turn when the lease ends.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use futures_util::future::try_join_all;
 use shared::ids::MessageId;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::rebuild::{Reason, Rebuilt, rebuild};
@@ -13,7 +15,7 @@ use super::{OutboxEntry, Store, StoreError};
 
 /// For how long a relay may publish what it took. A relay that has not said what became of it by then must not go on: another
 /// may have begun. Longer than [`crate::outbox`] gives one round.
-const LEASE_SECONDS: f64 = 8.0;
+const LEASE: Duration = Duration::from_secs(8);
 
 /// Takes the turn, if nobody has it. Parameters: who, for how many seconds.
 const CLAIM: &str = "update outbox_relay set holder = $1, ends_at = clock_timestamp() + make_interval(secs => $2)
@@ -21,6 +23,10 @@ const CLAIM: &str = "update outbox_relay set holder = $1, ends_at = clock_timest
         select only_row from outbox_relay
         where holder is null or holder = $1 or ends_at < clock_timestamp() for update skip locked
     )";
+
+/// Has the turn last for $2 seconds from now on. To read and rebuild rows takes time as well.
+const RENEW: &str = "update outbox_relay set ends_at = clock_timestamp() + make_interval(secs => $2)
+    where only_row and holder = $1";
 
 /// Gives the turn back.
 const RELEASE: &str = "update outbox_relay set holder = null where only_row and holder = $1";
@@ -65,10 +71,12 @@ const DEPTH: &str = "with counted as (
         (select count(*) from (select 1 from outbox where failed_at is not null order by id limit $1) failed)";
 
 /// What a relay may publish now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Taken {
     /// The oldest entries.
     pub entries: Vec<OutboxEntry>,
+    /// Until when they may be published: another relay may take them then.
+    pub until: Instant,
     /// Whether there may be more.
     pub is_full: bool,
     /// Rows that could not be rebuilt, as a whole or in part, and why: that was set aside.
@@ -107,19 +115,24 @@ impl Store {
         self.with(async |client| {
             let transaction = client.transaction().await?;
             let claim = transaction.prepare_cached(CLAIM).await?;
-            if transaction.execute(&claim, &[&relay, &LEASE_SECONDS]).await? == 0 {
+            if transaction.execute(&claim, &[&relay, &LEASE.as_secs_f64()]).await? == 0 {
                 return Ok(None);
             }
             let oldest = transaction.prepare_cached(OLDEST).await?;
             let rows = transaction.query(&oldest, &[&limit, &age_seconds]).await?;
             let rebuilt = rebuild(&transaction, self.vault.as_deref(), &rows).await?;
             let failed = set_aside(&transaction, &rebuilt).await?;
+            // As seen from here it ends a moment sooner than the database says, never later.
+            let until = Instant::now() + LEASE;
             if rebuilt.entries.is_empty() {
                 transaction.execute(&transaction.prepare_cached(RELEASE).await?, &[&relay]).await?;
+            } else {
+                let renew = transaction.prepare_cached(RENEW).await?;
+                transaction.execute(&renew, &[&relay, &LEASE.as_secs_f64()]).await?;
             }
             transaction.commit().await?;
             let is_full = i64::try_from(rebuilt.named).is_ok_and(|named| named >= limit);
-            Ok(Some(Taken { entries: rebuilt.entries, is_full, failed }))
+            Ok(Some(Taken { entries: rebuilt.entries, until, is_full, failed }))
         })
         .await
     }
@@ -169,17 +182,17 @@ impl Store {
         .await
     }
 
-    /// Has deferred entries wait again: all of them, or the next `some` behind an id. Returns the last of them.
+    /// Has the next `limit` deferred entries behind an id wait again. Returns the last of them. Not all in one statement, which
+    /// after a long outage would not end in time.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn resume_deferred(&self, some: Option<(i64, i64)>) -> Result<Option<i64>, StoreError> {
+    pub async fn resume_deferred(&self, behind: i64, limit: i64) -> Result<Option<i64>, StoreError> {
         const RESUME: &str = "with resumed as (
                 update outbox set deferred_at = null where id in (
                     select id from outbox where deferred_at is not null and id > $1 order by id limit $2 for update
                 ) returning id
             ) select max(id) from resumed";
-        let (behind, limit) = some.unwrap_or((i64::MIN, i64::MAX));
         self.with(async |client| {
             let statement = client.prepare_cached(RESUME).await?;
             Ok(client.query_one(&statement, &[&behind, &limit]).await?.try_get(0)?)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use deadpool_postgres::Object;
 
 use super::judging::{judge, place, settle};
-use super::{Written, audit_rows};
+use super::{Written, audit_rows, unknown};
 use crate::domain::message::NewMessage;
 use crate::domain::origin::Origin;
 use crate::store::audit::{self, Lease};
@@ -93,25 +93,32 @@ pub(super) async fn at_once(
         let messages = messages::Columns::new(&new, sealing)?;
         let text_macs = [trail.text_macs()];
         let parameters = [&trail.parameters()[..], &bumps.parameters(), &messages.parameters(), &text_macs].concat();
-        match client.query(&statement, &parameters).await.map_err(StoreError::from) {
-            // Undone, and certainly so: the other transaction is looked at behind the locks.
-            Err(StoreError::Contended(_)) => Vec::new(),
-            // Undone as well. If it is this chain that is locked, it is given up with the lease.
-            Err(error @ (StoreError::Locked(_) | StoreError::TimedOut(_))) => {
-                if lease.is_free(client).await {
-                    lease.withdraw();
+        match client.query(&statement, &parameters).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                lease.refused(&error);
+                match StoreError::from(error) {
+                    // Undone, and certainly so: the other transaction is looked at behind the locks.
+                    StoreError::Contended(_) => Vec::new(),
+                    // Undone as well. If it is this chain that is locked, it is given up with the lease.
+                    error @ (StoreError::Locked(_) | StoreError::TimedOut(_)) => {
+                        if lease.is_free(client).await {
+                            lease.withdraw();
+                        }
+                        return Err(error);
+                    }
+                    error => return Err(error),
                 }
-                return Err(error);
             }
-            rows => rows?,
         }
     };
     let Some(row) = rows.first() else {
         lease.withdraw();
         return Ok(None);
     };
-    let outbox_id = row.try_get(5)?;
-    let counted = conversations::counted(&rows)?;
-    settle(&mut new, &counted)?;
+    // It is committed. Whatever cannot be read from here on, nobody may take it for something that was not written.
+    let outbox_id = row.try_get(5).map_err(unknown)?;
+    let counted = conversations::counted(&rows).map_err(unknown)?;
+    settle(&mut new, &counted).map_err(unknown)?;
     Ok(Some(Written { verdicts: judged.verdicts, new, counted, outbox_id }))
 }

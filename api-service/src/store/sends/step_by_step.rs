@@ -9,7 +9,7 @@ use tokio::try_join;
 use tokio_postgres::Statement;
 
 use super::judging::{Judged, RepeatKey, is_stored, judge, place, repeat_key, settle};
-use super::{Done, Written, audit_rows, done};
+use super::{Done, Written, audit_rows, done, unknown};
 use crate::audit::row::Row as AuditRow;
 use crate::domain::message::{Message, NewMessage};
 use crate::domain::origin::Origin;
@@ -63,7 +63,7 @@ pub(super) async fn step_by_step(
         let judged = judge(batch, &stored);
         if judged.bumps.is_empty() {
             let trail = audit_rows(&judged.verdicts, batch, origins, &[], &lease)?;
-            lease.place(&trail)?.insert(client, &terms.statements.audit).await?;
+            lease.append(client, &terms.statements.audit, &trail).await?;
             lease.committed();
             return done(&judged.verdicts, batch, origins, &[], None);
         }
@@ -145,13 +145,13 @@ async fn write(
     lease: &mut Lease,
 ) -> Result<i64, StoreError> {
     let ids: Vec<_> = new.iter().map(|message| message.id).collect();
-    let placed = lease.place(trail)?;
     let ((), row, (), ()) = try_join!(
         biased;
         messages::insert(client, &statements.insert, new, sealing),
         async { Ok(client.query_one(&statements.remember, &[&ids]).await?) },
-        placed.insert(client, &statements.audit),
+        lease.append(client, &statements.audit, trail),
         async { Ok(client.batch_execute("commit").await?) },
     )?;
-    Ok(row.try_get(0)?)
+    // It is committed.
+    row.try_get(0).map_err(unknown)
 }
