@@ -158,8 +158,12 @@ impl Store {
                 if !parameters.ids.is_empty() {
                     let rows = mark_all(&transaction, kind, &parameters).await?;
                     trail.extend(audit_rows(marks.iter().filter(|mark| mark.kind == kind), &rows, &self.refusals)?);
-                    told.extend(events(kind, &rows)?);
-                    marked.extend(rows.iter().map(as_marked).collect::<Result<Vec<_>, _>>()?);
+                    // One message that cannot be read concerns its own mark, not whoever applies those of many.
+                    let (events, stand) = super::without_panic(|| {
+                        Ok((events(kind, &rows)?, rows.iter().map(as_marked).collect::<Result<Vec<_>, _>>()?))
+                    })?;
+                    told.extend(events);
+                    marked.extend(stand);
                 }
             }
             let statement = transaction.prepare_cached(outbox::INSERT_RECEIPT).await?;

@@ -93,7 +93,7 @@ impl Batches<'_> {
             let sends = group.len();
             match error {
                 StoreError::Unavailable(_) => {
-                    tracing::warn!(%error, sends, "nothing was written");
+                    tracing::warn!(%error, sends, "sends are refused, and nobody knows whether they were written");
                     let failed = || Refused::Store(error.repeat());
                     group.refuse(failed);
                     rest.0.into_iter().for_each(|group| group.refuse(failed));
