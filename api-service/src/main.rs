@@ -249,9 +249,12 @@ fn moment(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
 async fn revoke(revocation: &Revocation) -> Result<(), ServeError> {
     check(revocation)?;
     let (database, key, max_lifetime) = config::revoke(Env::of_process())?;
-    let ends_at = revocation.ends_at(OffsetDateTime::now_utc().unix_timestamp(), max_lifetime);
+    let store = store::Store::new(&database, key)?;
+    // Whichever clock is ahead: a revocation must not end early.
+    let now = OffsetDateTime::now_utc().max(store.clock().await?).unix_timestamp();
+    let ends_at = revocation.ends_at(now, max_lifetime);
     let entry = describe(Entry::new(audit_commands::operator(), Action::Revoke, 204), revocation);
-    store::Store::new(&database, key)?.revoke(revocation, ends_at, &entry).await?;
+    store.revoke(revocation, ends_at, &entry).await?;
     println!("revoked; running services refuse it within a second");
     Ok(())
 }

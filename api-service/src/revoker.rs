@@ -10,7 +10,7 @@ use std::time::Duration;
 use fred::prelude::*;
 use parking_lot::Mutex;
 use shared::audit::Entry as AuditEntry;
-use shared::revocation::{Entry, Revocation, Revocations};
+use shared::revocation::{Revocation, Revocations};
 use shared::shutdown::Shutdown;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
@@ -88,8 +88,11 @@ impl Revoker {
     /// # Errors
     /// [`StoreError`]; nothing is revoked then.
     pub async fn revoke(&self, revocation: Revocation, entry: &AuditEntry) -> Result<(), StoreError> {
-        let ends_at = revocation.ends_at(now(), self.max_lifetime);
-        self.store.for_class(Class::Write).revoke(&revocation, ends_at, entry).await?;
+        let store = self.store.for_class(Class::Write);
+        // A machine whose clock is behind must not have it end early.
+        let latest = now().max(store.clock().await?.unix_timestamp());
+        let ends_at = revocation.ends_at(latest, self.max_lifetime);
+        store.revoke(&revocation, ends_at, entry).await?;
         self.known.add([revocation.entry(ends_at)]);
         self.revoked.notify_one();
         Ok(())
@@ -136,9 +139,9 @@ impl Revoker {
                 return Ok(true);
             }
         };
-        let (count, now) = (rows.len(), now());
-        let is_alive = |entry: &&Entry| entry.ends_at > now;
-        self.known.add(rows.iter().map(|(_, entry)| entry).filter(is_alive).cloned());
+        let count = rows.len();
+        // Whether some have ended is for `forget` to say, by the database's clock.
+        self.known.add(rows.iter().map(|(_, entry)| entry).cloned());
         let mut history = self.history.lock();
         history.add(rows);
         if count >= PAGE as usize {
@@ -158,7 +161,14 @@ impl Revoker {
     async fn forget(&self) {
         loop {
             sleep(FORGET_EVERY).await;
-            let ended = self.known.forget_ended(now());
+            let database = match self.store.clock().await {
+                Ok(database) => database.unix_timestamp(),
+                Err(error) => {
+                    tracing::debug!(%error, "nobody knows what has ended: the database's clock cannot be read");
+                    continue;
+                }
+            };
+            let ended = self.known.forget_ended(certainly_passed(now(), database));
             self.remove_from_copy(&ended).await;
             for _ in 0..REMOVALS {
                 match self.store.forget_ended_revocations(REMOVED_AT_ONCE).await {
@@ -178,7 +188,30 @@ impl Revoker {
     }
 }
 
+/// Up to when everything has ended by two clocks. A machine whose clock is ahead must not forget, here and in Redis, what others still
+/// need; one whose clock is behind must not forget what its own tokens still need.
+fn certainly_passed(here: i64, database: i64) -> i64 {
+    here.min(database)
+}
+
 /// In seconds since 1970.
 fn now() -> i64 {
     OffsetDateTime::now_utc().unix_timestamp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_wrong_in_either_direction_forgets_nothing_early() {
+        let known = Revocations::default();
+        let revocation = Revocation::Token { jti: "j1".to_owned(), expires_at: Some(1_000) };
+        let entry = revocation.entry(1_000);
+        known.add([entry.clone()]);
+        for (here, database) in [(5_000, 999), (999, 5_000)] {
+            assert_eq!(known.forget_ended(certainly_passed(here, database)), [], "{here} {database}");
+        }
+        assert_eq!(known.forget_ended(certainly_passed(1_000, 5_000)), [entry]);
+    }
 }

@@ -14,6 +14,7 @@ use super::data_keys::{self, Opening, Sealing};
 use super::{Store, StoreError};
 use crate::domain::history;
 use crate::domain::message::{Message, NewMessage};
+use crate::domain::page::MAX_PAGE_BYTES;
 use crate::vault::{DataKey, DataKeyId, Place};
 
 /// The columns that [`message`] reads, of the table called `$table` in the query.
@@ -190,6 +191,9 @@ impl<'a> Columns<'a> {
 
 /// A page of one conversation. The tenant is compared outside: within, PostgreSQL would take the two conditions for
 /// independent, expect hardly a row, and so read and sort the whole conversation in place of one page of the index.
+///
+/// Rows of large contents stay there, behind $5 bytes and one row more, which tells that there is more: their lengths are known
+/// without their contents.
 macro_rules! history_page {
     ($side:literal, $direction:literal) => {
         concat!(
@@ -197,18 +201,22 @@ macro_rules! history_page {
             columns!("m"),
             " from (select ",
             columns!("m"),
-            " from messages m where m.conversation_id = $1 and m.seq ",
+            ", sum(coalesce(octet_length(m.content), octet_length(m.content_sealed) - 28)) over (order by m.seq",
+            $direction,
+            " rows between unbounded preceding and 2 preceding) as bytes_before
+               from messages m where m.conversation_id = $1 and m.seq ",
             $side,
             " $3 order by m.seq",
             $direction,
-            " limit $4) m where m.location_id = $2 order by m.seq",
+            " limit $4) m where m.location_id = $2 and coalesce(m.bytes_before, 0) < $5 order by m.seq",
             $direction
         )
     };
 }
 
 impl Store {
-    /// Messages of one conversation next to `place`: descending by `seq`, except after a place.
+    /// Messages of one conversation next to `place`: descending by `seq`, except after a place. At most `limit`, and no more than one
+    /// behind those that a page has room for.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -226,10 +234,11 @@ impl Store {
             history::Place::After(seq) => (AFTER, seq),
         };
         let limit = i64::try_from(limit).map_err(StoreError::internal)?;
+        let most_bytes = i64::try_from(MAX_PAGE_BYTES).map_err(StoreError::internal)?;
         self.with(async |client| {
             let statement = client.prepare_cached(query).await?;
             let location = conversation.location().as_str();
-            let rows = client.query(&statement, &[&conversation.id(), &location, &seq, &limit]).await?;
+            let rows = client.query(&statement, &[&conversation.id(), &location, &seq, &limit, &most_bytes]).await?;
             let opening = data_keys::opening(client, self.vault.as_deref(), &rows).await?;
             rows.iter().map(|row| message(row, &opening)).collect()
         })

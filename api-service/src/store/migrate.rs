@@ -29,6 +29,10 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two lines about who is waited for.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+/// PostgreSQL ends an autovacuum that is in the way by itself, but only for whoever has waited for `deadlock_timeout`, a second. That is
+/// more than sends should be held up, so it is asked to, and where the role may not ask, one try in a minute waits for as long.
+const LONG_TIMEOUT: Duration = Duration::from_millis(1_500);
+const LONG_TRY_EVERY: Duration = Duration::from_secs(60);
 
 /// The versions of the schema that this service is made for.
 pub(super) fn needed_versions() -> Vec<i32> {
@@ -44,15 +48,16 @@ const TO_VALIDATE: &[(&str, &str)] = &[
 ];
 
 /// Who reads for so long that a migration waits. What it asks stays out: a query may hold anything.
+/// What runs for no role is autovacuum; whoever is not allowed to see more knows it by that.
 const IN_THE_WAY: &str = "select a.pid, coalesce(a.usename::text, '?'), coalesce(a.application_name, '?'),
-        string_agg(distinct l.relation::regclass::text, ', ')
+        string_agg(distinct l.relation::regclass::text, ', '), a.usesysid is null
     from pg_locks l join pg_stat_activity a on a.pid = l.pid
     where l.granted and l.relation in (
               select oid from pg_class where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')
           )
       and a.datname = current_database() and a.pid <> pg_backend_pid()
       and coalesce(a.xact_start < clock_timestamp() - interval '1 second', true)
-    group by a.pid, a.usename, a.application_name, a.xact_start order by a.xact_start limit 3";
+    group by a.pid, a.usesysid, a.usename, a.application_name, a.xact_start order by a.xact_start limit 3";
 
 /// Runs the migrations that the database does not have, up to version `last` if one is given, and then grants `service`, the role
 /// that serves, what it needs. `tell` is told what it waits for. Returns their names.
@@ -68,7 +73,7 @@ pub async fn migrate(
     let (postgres, connector) = Connector::new(config)?;
     let (mut client, connection) = connector.open_for_command(postgres, "api-service migrate").await?;
     client.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
-    client.batch_execute(&format!("set lock_timeout = {}", LOCK_TIMEOUT.as_millis())).await?;
+    set_lock_timeout(&client, LOCK_TIMEOUT).await?;
     let names = run(&mut client, last, &mut tell).await?;
     if let Some(role) = service {
         grants::grant(&mut client, role).await?;
@@ -136,29 +141,62 @@ fn is_locked_out(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+async fn set_lock_timeout(client: &Client, lock_timeout: Duration) -> Result<(), StoreError> {
+    Ok(client.batch_execute(&format!("set lock_timeout = {}", lock_timeout.as_millis())).await?)
+}
+
 /// Waits between two attempts, and says for whom now and then.
 #[derive(Default)]
 struct Patience {
     told: Option<Instant>,
+    /// When a try waited for long, last.
+    tried_long: Option<Instant>,
 }
 
 impl Patience {
     async fn wait(&mut self, client: &Client, tell: &mut impl FnMut(&str)) -> Result<(), StoreError> {
         // Who has just begun is most likely gone by the next try, and is not worth a word.
         sleep(PAUSE).await;
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            self.told = Some(Instant::now());
-            let rows = client.query(IN_THE_WAY, &[]).await?;
-            let mut who = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let (pid, role, program): (i32, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-                let tables: &str = row.try_get(3)?;
+        let rows = client.query(IN_THE_WAY, &[]).await?;
+        let (mut who, mut autovacuums) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in &rows {
+            let (pid, role, program): (i32, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let tables: &str = row.try_get(3)?;
+            if row.try_get(4)? {
+                autovacuums.push(pid);
+                who.push(format!("process {pid} (autovacuum) holds {tables}"));
+            } else {
                 who.push(format!("process {pid} ({program}, role {role}) holds {tables}"));
             }
+        }
+        let is_long = !autovacuums.is_empty()
+            && autovacuums.len() == rows.len()
+            && self.needs_long_try(client, &autovacuums).await?;
+        set_lock_timeout(client, if is_long { LONG_TIMEOUT } else { LOCK_TIMEOUT }).await?;
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
             let who = if who.is_empty() { "many short transactions".to_owned() } else { who.join("; ") };
             tell(&format!("waiting for a lock, and trying again until it is free: {who}"));
         }
         Ok(())
+    }
+
+    /// Asks autovacuums to end; they begin again later. Returns whether the next try must wait for PostgreSQL to do so: the role may not
+    /// ask.
+    async fn needs_long_try(&mut self, client: &Client, autovacuums: &[i32]) -> Result<bool, StoreError> {
+        match client
+            .execute("select pg_cancel_backend(pid) from unnest($1::integer[]) as x (pid)", &[&autovacuums])
+            .await
+        {
+            Ok(_) => return Ok(false),
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let is_due = self.tried_long.is_none_or(|tried| tried.elapsed() >= LONG_TRY_EVERY);
+        if is_due {
+            self.tried_long = Some(Instant::now());
+        }
+        Ok(is_due)
     }
 }
 

@@ -158,3 +158,36 @@ async fn revocations_of_tokens_that_are_older_than_their_end_get_one() {
     let expected = [("doc", "after 400 days"), ("endless", "never"), ("late", "late"), ("old", "after 400 days")];
     assert_eq!(ends, expected.map(|(whom, end)| (whom.to_owned(), end.to_owned())));
 }
+
+#[tokio::test]
+async fn a_migration_has_an_autovacuum_make_room_for_it() {
+    let url = another_database("migrated_beside_autovacuum").await;
+    let env = stack().env();
+    assert!(api_service(&env, &url, &["migrate", "--to", "5"]).await.status.success());
+    let owner = connect(&url).await;
+    // It comes soon, and takes many times as long as anybody waits here.
+    owner.batch_execute("alter system set autovacuum_naptime = '1s'").await.unwrap();
+    owner.batch_execute("select pg_reload_conf()").await.unwrap();
+    let slow = "alter table audit_log set (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)";
+    owner.batch_execute(slow).await.unwrap();
+    let many = "insert into audit_log (chain, n, at, outcome, actor, action, mac)
+                select 1, n, now(), 201, 'user:doc', 'send', '' from generate_series(1, 60000) n";
+    owner.batch_execute(many).await.unwrap();
+    let vacuums = async || {
+        let query = "select count(*) from pg_locks l join pg_stat_activity a using (pid)
+                     where l.relation = 'audit_log'::regclass and l.mode = 'ShareUpdateExclusiveLock'
+                           and a.backend_type = 'autovacuum worker'";
+        owner.query_one(query, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let begun = async {
+        while vacuums().await == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE * 2, begun).await.expect("an autovacuum comes");
+    let done = timeout(PATIENCE, api_service(&env, &url, &["migrate"])).await.expect("it waits for no autovacuum");
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success() && told.contains("(autovacuum) holds audit_log"), "{told}");
+    owner.batch_execute("alter system reset autovacuum_naptime").await.unwrap();
+    owner.batch_execute("select pg_reload_conf()").await.unwrap();
+}
