@@ -1,5 +1,6 @@
 """compose.yaml: its schema, real settings, who reaches whom, and what it mounts."""
 
+import hashlib
 import re
 import subprocess
 import tempfile
@@ -19,7 +20,7 @@ def faults(root: Path) -> list[str]:
     services = compose["services"]
     with tempfile.TemporaryDirectory() as secrets:
         subprocess.run([deploy / "make-secrets", secrets], check=True)
-        found += secret_faults(compose, Path(secrets))
+        found += secret_faults(compose, Path(secrets)) + redis_faults(Path(secrets))
         for name, service in services.items():
             found += program_faults(name, service, Path(secrets))
     return found + network_faults(services) + mount_faults(deploy, services) + proxy_faults(deploy, services)
@@ -71,6 +72,19 @@ def secret_faults(compose: dict[str, Any], secrets: Path) -> list[str]:
     files += [path for service in compose["services"].values() for path in service.get("env_file", [])]
     missing = [file for file in files if not (secrets / Path(file).name).exists()]
     return [f"make-secrets makes no {file}" for file in missing]
+
+
+def redis_faults(secrets: Path) -> list[str]:
+    """Each service has a user of its own in Redis, whose password its URL holds, and nobody else gets in."""
+    users = {line.split()[1]: line.split()[2:] for line in (secrets / "redis.conf").read_text().splitlines() if line.startswith("user ")}
+    found = [] if users.get("default") == ["off"] else ["redis.conf: anybody gets in"]
+    names = set()
+    for program in SERVICES:
+        name, password = re.findall(r"^redis://(\w+):(\w+)@", env_file(secrets / f"{program}.env")["REDIS_URL"])[0]
+        names.add(name)
+        if f"#{hashlib.sha256(password.encode()).hexdigest()}" not in users.get(name, []):
+            found.append(f"redis.conf: {name} has not the password of {program}")
+    return found if len(names) == len(SERVICES) else [*found, "redis.conf: services share a user"]
 
 
 def proxy_faults(deploy: Path, services: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ mod at_rest;
 mod bad_key;
 mod keys;
 mod plain;
+mod redis_users;
 mod rotation;
 mod start;
 
