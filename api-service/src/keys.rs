@@ -1,5 +1,7 @@
-//! What operators do with keys: wrap them anew, change them, seal what was written before; and a running
-//! service's word on which it holds.
+//! What operators do with keys: wrap them anew, change them, seal what was written before, remove those that nobody needs; and a
+//! running service's word on which it holds.
+
+mod purge;
 
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use uuid::Uuid;
 use crate::ServeError;
 use crate::audit_commands::operator;
 use crate::store::{NotEverywhere, Plain, Store, StoreError, Wrapped};
+pub use purge::purge;
 
 /// How often a running service says which keys it holds, and looks whether all content is sealed.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(10);

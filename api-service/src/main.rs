@@ -112,6 +112,8 @@ enum KeyTask {
     },
     /// Open text in the open again, before encryption is switched off
     AllowPlain,
+    /// Remove data keys that were retired more than a day ago and that no message names
+    Purge,
 }
 
 #[derive(Subcommand)]
@@ -268,6 +270,7 @@ async fn look_after_keys(task: KeyTask) -> Result<(), ServeError> {
         KeyTask::Rotate { location } => keys::rotate(&store, location.as_ref()).await?,
         KeyTask::Encrypt { accept_plain } => keys::encrypt(&store, accept_plain).await?,
         KeyTask::AllowPlain => keys::allow_plain(&store).await?,
+        KeyTask::Purge => keys::purge(&store).await?,
     }
     Ok(())
 }

@@ -1,13 +1,11 @@
 //! The tables `audit_log` and `audit_chains`: added to, never changed; and read row by row, by whoever verifies or exports.
 //!
 //! A chain is lent to one transaction at a time. What it adds, it adds in that transaction; when nobody knows whether that was
-//! committed, the chain is not used again, and another is opened.
+//! committed, the chain is looked at before it is used again ([`super::chains`]).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use deadpool_postgres::{GenericClient, Object};
-use parking_lot::Mutex;
 use shared::audit::Entry;
 use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
@@ -15,18 +13,13 @@ use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-use super::server::Server;
+use super::chains::{Chain, Chains};
 use super::{Store, StoreError};
-use crate::audit::anchors;
 use crate::audit::chain::Head;
-use crate::audit::key::{AuditKey, Mac};
+use crate::audit::key::Mac;
 use crate::audit::row::Row;
-use crate::domain::message::{Message, now};
+use crate::domain::message::Message;
 
-/// How long a chain is added to. One that has ended can be archived as a whole.
-const LIFE: Duration = Duration::from_secs(24 * 3600);
-/// How often another process may be faster at opening a chain.
-const ATTEMPTS: usize = 100;
 /// What PostgreSQL counts its microseconds from, in seconds since 1970.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
@@ -62,68 +55,7 @@ pub(super) use add_rows;
 /// Adds rows, and tells the chain's end. Its parameters are those of [`Columns::parameters`], and [`Columns::text_macs`].
 pub(super) const APPEND: &str = concat!("with head as (", move_end!(""), ") ", add_rows!("$22", ""));
 
-/// The chains that this process adds to.
-pub(super) struct Chains {
-    key: AuditKey,
-    free: Mutex<Vec<Chain>>,
-    server: Arc<Server>,
-}
-
-struct Chain {
-    head: Head,
-    opened: Instant,
-    /// [`Server::generation`] when it was lent last. A database that failed over or restarted may have lost what it had said
-    /// was committed, so no chain goes on at its successor.
-    generation: u64,
-    /// Where it ended when that was logged last.
-    logged: i64,
-}
-
-impl Chains {
-    pub(super) fn new(key: AuditKey, server: Arc<Server>) -> Arc<Self> {
-        Arc::new(Self { key, free: Mutex::default(), server })
-    }
-
-    /// Lends a chain for one transaction. `client` must be outside of one: it may have to open a chain.
-    pub(super) async fn lend(self: &Arc<Self>, client: &Object) -> Result<Lease, StoreError> {
-        let generation = self.server.generation();
-        let usable = |chain: &Chain| chain.generation == generation && chain.opened.elapsed() < LIFE;
-        let free = {
-            let mut free = self.free.lock();
-            free.retain(usable);
-            free.pop()
-        };
-        let chain = match free {
-            Some(chain) => chain,
-            None => {
-                let head = self.open(client).await?;
-                Chain { head, opened: Instant::now(), generation, logged: 0 }
-            }
-        };
-        Ok(Lease { chains: self.clone(), chain: Some(chain), end: None })
-    }
-
-    async fn open(&self, client: &Object) -> Result<Head, StoreError> {
-        let next = client.prepare_cached("select coalesce(max(id), 0) + 1 from audit_chains").await?;
-        let insert = "insert into audit_chains (id, key_id, opened_at, n, seal) values ($1, $2, $3, 0, $4)";
-        let insert = client.prepare_cached(insert).await?;
-        for _ in 0..ATTEMPTS {
-            let opened_at = i64::try_from(now().unix_timestamp_nanos() / 1_000).map_err(StoreError::internal)?;
-            let head = Head::new(client.query_one(&next, &[]).await?.try_get(0)?, opened_at);
-            let seal = head.seal(&self.key);
-            let row: [&(dyn ToSql + Sync); 4] = [&head.chain, &self.key.id(), &Micros(opened_at), &seal.as_slice()];
-            match client.execute(&insert, &row).await.map_err(StoreError::from) {
-                Ok(_) => return Ok(head),
-                // Another process was faster, and has this number.
-                Err(StoreError::Contended(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(StoreError::internal("no chain could be opened"))
-    }
-}
-
-/// A chain in use. What becomes of it without [`Lease::committed`]: unused, it goes back; used, it is given up.
+/// A chain in use. What becomes of it without [`Lease::committed`]: unused, it goes back; used, it is doubtful.
 pub(super) struct Lease {
     chains: Arc<Chains>,
     chain: Option<Chain>,
@@ -132,6 +64,10 @@ pub(super) struct Lease {
 }
 
 impl Lease {
+    pub(super) fn new(chains: Arc<Chains>, chain: Chain) -> Self {
+        Self { chains, chain: Some(chain), end: None }
+    }
+
     /// What the row about a new message has of its text.
     pub(super) fn text_mac(&self, message: &Message) -> Vec<u8> {
         self.chains.key.text_mac(message.id, message.new.content.as_str())
@@ -198,8 +134,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let (Some(chain), None) = (self.chain.take(), self.end) {
-            self.chains.free.lock().push(chain);
+        match (self.chain.take(), self.end) {
+            (Some(chain), None) => self.chains.give_back(chain),
+            (Some(chain), Some(_)) => self.chains.doubt(chain),
+            (None, _) => {}
         }
     }
 }
@@ -348,11 +286,7 @@ impl Store {
     /// Logs where the chains of this process end, as far as that has changed: whoever keeps the log elsewhere can tell
     /// later whether the trail was set back.
     pub fn log_anchors(&self) {
-        for chain in self.chains.free.lock().iter_mut().filter(|chain| chain.logged < chain.head.n) {
-            let Head { chain: id, n, mac, .. } = chain.head;
-            tracing::info!(chain = id, n, mac = anchors::hex(&mac), "{}", anchors::MESSAGE);
-            chain.logged = n;
-        }
+        self.chains.log_anchors();
     }
 }
 

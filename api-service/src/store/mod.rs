@@ -3,6 +3,7 @@
 //! Whatever is asked of it ends within the deadline of its [`Class`]: a database that hangs costs an error, never a stuck request.
 
 mod audit;
+mod chains;
 mod connect;
 mod conversations;
 mod data_keys;
@@ -14,6 +15,7 @@ mod messages;
 mod migrate;
 mod outbox;
 mod pools;
+mod purging;
 mod receipts;
 mod recorded;
 mod revocations;
@@ -38,6 +40,7 @@ pub use outbox::{Depth, FailedRow, OutboxEntry, OutboxEvent, REASONS, Relayed};
 #[cfg(test)]
 pub(crate) use pools::WAIT_TIMEOUT;
 pub use pools::{Class, PoolState};
+pub use purging::Purged;
 pub use recorded::Unsent;
 pub use revocations::{Position, Revoked};
 pub use running::NotEverywhere;
@@ -54,7 +57,7 @@ use crate::audit::key::AuditKey;
 use crate::config::DatabaseConfig;
 use crate::detached::caller_gone;
 use crate::vault::Vault;
-use audit::Chains;
+use chains::Chains;
 use connect::Connector;
 use pools::Pools;
 use server::Server;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aws_lc_rs::hmac;
 use e2e::trail::{Trail, verify};
 use e2e::{Answer, Person};
 use stack::Stack;
@@ -110,6 +111,70 @@ async fn what_cannot_be_put_on_record_is_not_shown_and_not_done() {
     assert_eq!(patient.messages(&doctor).await, [sent]);
     is_whole(&setting.stack, 1).await;
     setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn chains_that_get_no_row_do_not_pile_up() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let sent = doctor.say(&patient, "on record").await;
+    let owner = Trail::open(&setting.stack.env().database_url).await;
+    let count = async |what: &str| {
+        let query = format!("select count(*) from audit_chains {what}");
+        owner.client.query_one(&query, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    // Whatever fails, the chain that was opened for it serves the next one.
+    owner.client.batch_execute("revoke insert on audit_log from chat_service").await.unwrap();
+    let before = count("").await;
+    for _ in 0..15 {
+        let _problem = patient.get(&format!("/chat/history?{}", patient.with(&doctor))).await.refused(503);
+        let _problem = doctor.send(&doctor.message_to(&patient, "off the record")).await.refused(500);
+        let _problem = patient.mark("read", &[&sent["id"]]).await.refused(500);
+    }
+    let after = count("").await;
+    assert!(after <= before + 18, "{before} chains before, {after} after: one a connection that writes, at most");
+    owner.client.batch_execute("grant insert on audit_log to chat_service").await.unwrap();
+    is_whole(&setting.stack, 1).await;
+
+    // One that a process left without a row when it died, hours ago, serves another; one with a wrong seal serves nobody.
+    for is_right in [true, false] {
+        let opened_at = "date_trunc('milliseconds', now() - interval '3 hours')";
+        let next = "select coalesce(max(id), 0) + 1 as id, (extract(epoch from $1::text::timestamptz) * 1000000)::bigint as micros
+            from audit_chains";
+        let at: String = owner.client.query_one(&format!("select ({opened_at})::text"), &[]).await.unwrap().get(0);
+        let row = owner.client.query_one(next, &[&at]).await.unwrap();
+        let (id, micros): (i64, i64) = (row.get("id"), row.get("micros"));
+        let (key_id, mut seal) = empty_head(&setting.stack.env().audit_key, id, micros);
+        seal[0] ^= u8::from(!is_right);
+        let insert =
+            "insert into audit_chains (id, key_id, opened_at, n, seal) values ($1, $2, $3::text::timestamptz, 0, $4)";
+        owner.client.execute(insert, &[&id, &key_id, &at, &seal]).await.unwrap();
+        for number in 0..2 {
+            kill_9(&setting.stack, |env| env.api_pids[number]);
+        }
+        until(201, async || doctor.send(&doctor.message_to(&patient, "after")).await).await;
+        let _ = patient.messages(&doctor).await;
+        let rows = count(&format!("where id = {id} and n > 0")).await;
+        assert_eq!(rows, i64::from(is_right), "chain {id}");
+        if is_right {
+            is_whole(&setting.stack, 2).await;
+        }
+    }
+    setting.stack.stop().unwrap();
+}
+
+/// What a chain's key is called, and the seal of one without a row, by the description in `api-service/src/audit`.
+fn empty_head(key: &str, chain: i64, opened_at: i64) -> (String, Vec<u8>) {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+    let id =
+        hmac::sign(&key, b"ehr-chat audit key id").as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let mut bytes = b"ehr-chat audit head v1".to_vec();
+    for number in [chain, opened_at, 0] {
+        bytes.extend_from_slice(&number.to_be_bytes());
+    }
+    bytes.extend_from_slice(&[0; 32]);
+    (id, hmac::sign(&key, &bytes).as_ref().to_vec())
 }
 
 #[tokio::test]

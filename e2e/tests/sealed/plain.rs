@@ -1,7 +1,7 @@
 //! Text in the open where all content is encrypted: somebody has put it there past the service.
 
+use e2e::Place;
 use e2e::trail::verify;
-use e2e::{PATIENCE, Place};
 use stack::StackEnv;
 
 use crate::keys::{KeyFiles, Keys};
@@ -128,7 +128,7 @@ async fn encrypting_goes_on_where_it_was_stopped_and_ends_with_text_in_the_open_
     );
     let plain = "select count(*) from messages where content is not null";
     // Some service does not encrypt yet: everything is sealed, and text in the open still opens.
-    let (is_done, said) = try_keys(&stack, &files, "m1", &["encrypt"]).await;
+    let (is_done, said) = try_keys(&stack, "m1", &["encrypt"]).await;
     assert!(!is_done && said.contains("still write text in the open"), "{said}");
     assert_eq!(sql(&stack.env(), plain), "0");
     sql(
@@ -189,7 +189,7 @@ async fn no_data_key_is_wrapped_with_a_master_key_that_a_running_service_lacks()
     // Nobody has m2, and then one of the two.
     for round in 0..2 {
         for task in [&["rewrap"][..], &["rotate"], &["encrypt"]] {
-            let (is_done, said) = try_keys(&stack, &files, "m2,m1", task).await;
+            let (is_done, said) = try_keys(&stack, "m2,m1", task).await;
             assert!(!is_done && said.contains("do not hold the master key `m2`"), "{task:?}: {said}");
             assert_eq!(said.matches("service 0").count(), 2 - round, "each is named: {said}");
         }
@@ -202,14 +202,13 @@ async fn no_data_key_is_wrapped_with_a_master_key_that_a_running_service_lacks()
         crate::rotation::replace_api(&stack, round).await;
     }
     // The same name is not enough.
-    let (is_done, said) = try_keys(&stack, &files, &Keys::new("m1").text().replace("m1:", "m2:"), &["rewrap"]).await;
+    let (is_done, said) = try_keys(&stack, &Keys::new("m1").text().replace("m1:", "m2:"), &["rewrap"]).await;
     assert!(!is_done && said.contains("m2"), "{said}");
-    let (is_done, said) = try_keys(&stack, &files, "m2,m1", &["rewrap"]).await;
+    let (is_done, said) = try_keys(&stack, "m2,m1", &["rewrap"]).await;
     assert!(is_done, "{said}");
     assert_eq!(sql(&stack.env(), masters), "m2");
     doctor.say(&patient, "under m2").await;
     // A service that is killed is waited for, a minute at most; one that ends says so.
     assert_eq!(sql(&stack.env(), "select count(*) from running_services"), "2");
-    let _ = PATIENCE;
     stack.stop().unwrap();
 }

@@ -53,7 +53,7 @@ pub(crate) async fn keys(stack: &Stack, files: &KeyFiles, arguments: &[&str]) {
 }
 
 /// The same with master keys that may not be those of the services: names, or a list as it is. Says whether it worked, and what it said.
-pub(crate) async fn try_keys(stack: &Stack, _files: &KeyFiles, list: &str, arguments: &[&str]) -> (bool, String) {
+pub(crate) async fn try_keys(stack: &Stack, list: &str, arguments: &[&str]) -> (bool, String) {
     let list = if list.contains(':') { list.to_owned() } else { crate::keys::Keys::new(list).text().to_owned() };
     let mut command = service("api-service", &stack.env());
     command.arg("keys").args(arguments).env("CONTENT_KEYS", list);
@@ -178,5 +178,66 @@ async fn encryption_is_switched_on_over_what_was_written_before_and_seals_that_t
     keys(&stack, &files, &["rotate"]).await;
     assert_eq!(sql(&stack.env(), "select count(*) from data_keys where retired_at is not null"), "1");
     assert_eq!(patient.messages(&doctor).await, before);
+    stack.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retired_data_keys_go_when_no_message_names_them_and_a_purge_goes_on_where_it_was() {
+    let _turn = TURN.lock().await;
+    let files = KeyFiles::new("m1", "r1");
+    let env = files.env();
+    let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();
+    let place = Place::new(&stack);
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let first = doctor.say(&patient, "under the first key").await;
+    let id = first["id"].as_str().unwrap();
+    for _ in 0..4 {
+        keys(&stack, &files, &["rotate"]).await;
+    }
+    let all = || sql(&stack.env(), "select id from data_keys order by id");
+    let made = all();
+    let [needed, second, third, retired_now, in_use] = made.lines().collect::<Vec<_>>()[..] else { panic!("{made}") };
+    let retire = format!(
+        "update data_keys set retired_at = retired_at - interval '2 days' where id in ('{needed}', '{second}', '{third}')"
+    );
+    sql(&stack.env(), &retire);
+    // The key that is needed is named by the last of many messages.
+    sql(
+        &stack.env(),
+        &format!(
+            "insert into messages (id, location_id, sender_user_id, receiver_contact_id, content_sealed, content_key, sent_at,
+                                   conversation_id, seq)
+             select ('0180' || lpad(to_hex(n), 4, '0') || '-0000-7000-8000-000000000000')::uuid, location_id, sender_user_id,
+                    receiver_contact_id, content_sealed, '{in_use}', now() - interval '3 years', conversation_id, 1000 + n
+             from messages, generate_series(1, 12000) n where messages.id = '{id}'"
+        ),
+    );
+
+    // One that was stopped in the middle looked for two of the keys.
+    sql(
+        &stack.env(),
+        &format!(
+            "insert into progress (name, position) values ('keys purge', '01801000-0000-7000-8000-000000000000'),
+                 ('keys purge {needed}', '{needed}'), ('keys purge {second}', '{second}')"
+        ),
+    );
+    keys(&stack, &files, &["purge"]).await;
+    assert_eq!(all(), [needed, third, retired_now, in_use].join("\n"));
+    // The next one looks for all.
+    keys(&stack, &files, &["purge"]).await;
+    assert_eq!(
+        all(),
+        [needed, retired_now, in_use].join("\n"),
+        "one opens a message, one was retired just now, one is in use"
+    );
+    assert_eq!(sql(&stack.env(), "select count(*) from progress"), "0");
+    let removed = "select count(*) from audit_log where action = 'keys' and detail like 'retired data keys%'";
+    assert_eq!(sql(&stack.env(), removed), "2");
+    replace_apis(&stack).await;
+    assert_eq!(patient.history(&doctor, "&before=2").await["messages"][0]["content"], "under the first key");
+    // Once nothing names it, it goes as well.
+    sql(&stack.env(), &format!("delete from messages where id = '{id}'"));
+    keys(&stack, &files, &["purge"]).await;
+    assert_eq!(all(), [retired_now, in_use].join("\n"));
     stack.stop().unwrap();
 }
