@@ -18,9 +18,8 @@ use hyper_util::rt::TokioIo;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Request, Response};
-use shared::library_answers::{self, WithProblems};
-use shared::problem;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use shared::library_answers::WithProblems;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -42,11 +41,6 @@ const HEAD_BYTES: usize = 16 * 1024;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a client may take nothing of an answer.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// How much of what cannot be read is taken off the line, and for how long.
-const MAX_DISCARDED_BYTES: u64 = 1024 * 1024;
-const LINGER: Duration = Duration::from_secs(1);
-/// For the last words to whoever was too slow.
-const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// A port and what it serves.
 pub(crate) struct Server<E> {
@@ -180,13 +174,13 @@ async fn serve<E>(
     loop {
         tokio::select! {
             ended = &mut connection => {
-                let io = connection.into_parts().io.into_inner();
-                let (refused, tcp) = (io.refused(), io.into_inner().tcp);
-                return match ended {
-                    Err(error) if error.is_parse() => refuse(tcp, refused).await,
-                    // There is nobody to say it to.
-                    _ => {}
-                };
+                // After other errors there is nobody to say it to.
+                if ended.is_err_and(|error| error.is_parse()) {
+                    let io = connection.into_parts().io.into_inner();
+                    count_unreadable(io.refused().unwrap_or(400));
+                    io.end_unreadable().await;
+                }
+                return;
             }
             () = stopping.cancelled(), if !is_stopping => {
                 is_stopping = true;
@@ -211,24 +205,13 @@ async fn serve<E>(
         }
     }
     metrics::counter!("http_slow_heads_total").increment(1);
-    let mut tcp = connection.into_parts().io.into_inner().into_inner().tcp;
-    let _gone = timeout(LAST_WORDS, tcp.write_all(problem::too_slow().as_bytes())).await;
-    let _gone = timeout(LAST_WORDS, tcp.shutdown()).await;
+    connection.into_parts().io.into_inner().end_late().await;
 }
 
-/// Ends a connection on which something came that cannot be read. `refused` is what its sender has been told already.
-async fn refuse(mut tcp: TcpStream, refused: Option<u16>) {
-    let status = refused.unwrap_or(400);
+/// Counts a request that could not be read.
+fn count_unreadable(status: u16) {
     let labels = [("route", "other".to_owned()), ("method", "other".to_owned()), ("status", status.to_string())];
     metrics::counter!("http_requests_total", &labels).increment(1);
-    if refused.is_none() {
-        let answer = library_answers::refusal(status, HEAD_BYTES);
-        let _gone = timeout(LAST_WORDS, tcp.write_all(answer.as_bytes())).await;
-        let _gone = timeout(LAST_WORDS, tcp.shutdown()).await;
-    }
-    // What is still on its way must be taken off the line, or the answer is lost with it.
-    let mut rest = tcp.take(MAX_DISCARDED_BYTES);
-    let _gone = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 /// Since when the head of a request has been arriving, or has been waited for.

@@ -3,10 +3,18 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy, sink};
+use tokio::time::timeout;
 
 use crate::problem::{self, REQUEST_ID_HEADER};
+
+/// For the answer to a request that cannot be read.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How much of what cannot be read is taken off the line, and for how long.
+const MAX_DISCARDED_BYTES: u64 = 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection on which an HTTP server speaks whose own answers all have a request id. An answer without one is the
 /// library's: a bare 400, 414 or 431.
@@ -66,6 +74,30 @@ impl<T: AsyncWrite + Unpin> WithProblems<T> {
     }
 }
 
+impl<T: AsyncRead + AsyncWrite + Unpin> WithProblems<T> {
+    /// Ends a connection on which something came that cannot be read. Its sender is told, unless that has been done.
+    pub async fn end_unreadable(self) {
+        let answer = self.refused.is_none().then(|| refusal(400, self.head_bytes));
+        self.end(answer).await;
+    }
+
+    /// Ends a connection whose request did not arrive in time.
+    pub async fn end_late(self) {
+        self.end(Some(problem::too_slow())).await;
+    }
+
+    async fn end(self, answer: Option<String>) {
+        let mut io = self.io;
+        if let Some(answer) = answer {
+            let _gone = timeout(LAST_WORDS, io.write_all(answer.as_bytes())).await;
+        }
+        let _gone = timeout(LAST_WORDS, io.shutdown()).await;
+        // What is still on its way must be taken off the line, or the answer is lost with it.
+        let mut rest = io.take(MAX_DISCARDED_BYTES);
+        let _gone = timeout(LINGER, copy(&mut rest, &mut sink())).await;
+    }
+}
+
 /// The status of an answer that is not of the server's own handlers.
 fn own_status(bytes: &[u8]) -> Option<u16> {
     let line = bytes.strip_prefix(b"HTTP/1.1 ")?;
@@ -76,13 +108,12 @@ fn own_status(bytes: &[u8]) -> Option<u16> {
 }
 
 /// The whole answer to a request that cannot be read.
-#[must_use]
-pub fn refusal(status: u16, head_bytes: usize) -> String {
+fn refusal(status: u16, head_bytes: usize) -> String {
     problem::unparsed(
         status,
         &match status {
             414 => "the target of the request is too long".to_owned(),
-            431 => format!("the head of the request is larger than {head_bytes} bytes"),
+            431 => format!("the head of the request is larger than {head_bytes} bytes, or has more than 100 headers"),
             _ => "the request is not valid HTTP/1.1".to_owned(),
         },
     )
@@ -137,7 +168,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WithProblems<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     const BARE: &[u8] =
         b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -170,7 +200,7 @@ mod tests {
         assert!(replaced.starts_with("HTTP/1.1 431 ") && replaced.contains("x-request-id: "), "{replaced}");
         let body: serde_json::Value = serde_json::from_str(replaced.split_once("\r\n\r\n").unwrap().1).unwrap();
         assert_eq!((&body["status"], &body["title"]), (&431.into(), &"Request Header Fields Too Large".into()));
-        assert_eq!(body["detail"], "the head of the request is larger than 1234 bytes");
+        assert_eq!(body["detail"], "the head of the request is larger than 1234 bytes, or has more than 100 headers");
         assert_eq!(refused, Some(431));
     }
 
@@ -193,5 +223,28 @@ mod tests {
         ] {
             assert_eq!(written(&[ours.as_bytes()], true).await, (ours.to_owned(), None));
         }
+    }
+
+    async fn ended(end: impl AsyncFnOnce(WithProblems<tokio::io::DuplexStream>), says_before: &[u8]) -> String {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let mut connection = WithProblems::new(near, 1234);
+        connection.write_all(says_before).await.unwrap();
+        // It is read to its end, and not only to the answer.
+        far.write_all(&[b'x'; 2000]).await.unwrap();
+        far.shutdown().await.unwrap();
+        end(connection).await;
+        let mut text = String::new();
+        far.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn whoever_cannot_be_understood_is_told_so_once() {
+        let told = ended(WithProblems::end_unreadable, b"").await;
+        assert!(told.starts_with("HTTP/1.1 400 ") && told.contains("not valid HTTP/1.1"), "{told}");
+        let told = ended(WithProblems::end_unreadable, BARE).await;
+        assert!(told.starts_with("HTTP/1.1 431 ") && told.matches("HTTP/1.1 4").count() == 1, "{told}");
+        let told = ended(WithProblems::end_late, b"").await;
+        assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
     }
 }

@@ -1,7 +1,6 @@
 //! The admin port: metrics and health. It is never public, and it speaks plain HTTP to whoever reaches it.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +13,13 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::PrometheusHandle;
+use shared::library_answers::WithProblems;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::gateway::Gateway;
+use crate::server::HEAD_BYTES;
 use crate::{handshake, meters};
 
 /// Requests at a time.
@@ -33,16 +34,22 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, metrics:
     let slots = Arc::new(Semaphore::new(REQUESTS));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let Ok((tcp, peer)) = listener.accept().await else {
+        let Ok((tcp, _)) = listener.accept().await else {
             sleep(PAUSE).await;
             continue;
         };
         let (gateway, metrics) = (gateway.clone(), metrics.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| respond(&gateway, metrics.as_ref(), request, peer.ip()));
-            let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(tcp), service);
+            let service = service_fn(|request| respond(&gateway, metrics.as_ref(), request));
+            let io = TokioIo::new(WithProblems::new(tcp, HEAD_BYTES));
+            let mut http = http1::Builder::new();
+            let mut connection = http.keep_alive(false).max_buf_size(HEAD_BYTES).serve_connection(io, service);
             // Who scrapes and goes away has nothing to be told.
-            let _gone = timeout(PATIENCE, connection).await;
+            if let Ok(Err(error)) = timeout(PATIENCE, &mut connection).await
+                && error.is_parse()
+            {
+                connection.into_parts().io.into_inner().end_unreadable().await;
+            }
             drop(slot);
         });
     }
@@ -52,20 +59,23 @@ async fn respond(
     gateway: &Arc<Gateway>,
     metrics: Option<&PrometheusHandle>,
     request: Request<Incoming>,
-    peer: IpAddr,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let readable = matches!(*request.method(), Method::GET | Method::HEAD);
-    match (request.uri().path(), metrics) {
-        ("/metrics", Some(metrics)) if readable => {
+    let id = handshake::request_id_of(request.headers());
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    Ok(match (request.uri().path(), metrics) {
+        ("/healthz" | "/readyz", _) | ("/metrics", Some(_)) if *request.method() == Method::OPTIONS => {
+            handshake::options(&id)
+        }
+        ("/healthz" | "/readyz", _) | ("/metrics", Some(_)) if !is_read => handshake::wrong_method(&id),
+        ("/healthz", _) => handshake::healthy(&id),
+        ("/readyz", _) => handshake::readiness(gateway),
+        ("/metrics", Some(metrics)) => {
             meters::look(gateway);
             let mut answer = Response::new(Full::from(metrics.render()));
             let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             answer.headers_mut().insert(CONTENT_TYPE, kind);
-            Ok(answer)
+            answer
         }
-        ("/readyz", _) if readable => Ok(handshake::readiness(gateway)),
-        // A socket is opened on the public port only.
-        ("/ws", _) => Ok(handshake::not_here()),
-        _ => Ok(handshake::respond(gateway, request, peer).await.0),
-    }
+        _ => handshake::not_on_admin_port(&id),
+    })
 }

@@ -35,9 +35,8 @@ use crate::hub::Refused;
 use crate::limits::Place;
 use crate::tickets::NotTaken;
 use crate::view::View;
-pub(crate) use answer::Answer;
 use answer::Refusal;
-pub(crate) use answer::not_here;
+pub(crate) use answer::{Answer, healthy, not_on_admin_port, options, wrong_method};
 use query::{QueryError, Wanted};
 
 /// The subprotocol that this server speaks.
@@ -109,6 +108,7 @@ pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>, peer
     let id = &*context.request_id;
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     let outcome = match request.uri().path() {
+        "/ws" | "/healthz" | "/readyz" | "*" if *request.method() == Method::OPTIONS => Ok(options(id)),
         "/ws" if !readable => Err(Refusal::method()),
         // What follows the head would be read as WebSocket frames.
         "/ws" if has_body(request.headers()) => Err(Refusal::bad_request("a WebSocket handshake has no body")),
@@ -136,14 +136,11 @@ pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>, peer
             }
         }
         "/healthz" | "/readyz" if !readable => Err(Refusal::method()),
-        "/healthz" => Ok(()),
-        "/readyz" => is_ready(gateway),
+        "/healthz" => Ok(healthy(id)),
+        "/readyz" => is_ready(gateway).map(|()| healthy(id)),
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "this server has `/ws`, `/healthz` and `/readyz`")),
     };
-    let answer = match outcome {
-        Ok(()) => answer::healthy(id),
-        Err(refusal) => refusal.into_answer(id),
-    };
+    let answer = outcome.unwrap_or_else(|refusal| refusal.into_answer(id));
     end(span, &answer);
     (answer, None)
 }
@@ -197,9 +194,14 @@ fn count(outcome: &'static str) {
     metrics::counter!("gateway_handshakes_total", "outcome" => outcome).increment(1);
 }
 
+/// The caller's request id when it is safe to repeat, or a new one.
+pub(crate) fn request_id_of(headers: &HeaderMap) -> String {
+    request_id(only(headers, REQUEST_ID_HEADER))
+}
+
 /// What is known of a request before anybody has looked into it.
 fn context(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> RequestContext {
-    let request_id = request_id(only(headers, REQUEST_ID_HEADER));
+    let request_id = request_id_of(headers);
     let lines = headers.get_all(FORWARDED_FOR_HEADER).into_iter().filter_map(|line| line.to_str().ok());
     let address = trusted.address(peer, lines.collect::<Vec<_>>().into_iter());
     RequestContext { request_id: request_id.into(), address }
@@ -311,10 +313,14 @@ fn check_wish<B>(request: &Request<B>, principal: &Principal, known: &mut Known)
         // The server must pick one of those offered, and a token is never repeated.
         return Err(Refusal::bad_request("offer the subprotocol `chat.v1` along with `bearer.<JWT>`"));
     }
-    let Wanted { view, cursor } = query::parse(query).map_err(refused_query)?;
-
-    known.view = Some(view.clone());
-    view.check(principal).map_err(Refusal::forbidden)?;
+    let wanted = query::parse(query);
+    // Whoever may not see it is not told what else is wrong.
+    if let Some(view) = wanted.as_ref().map_or_else(|_| query::view(query), |wanted| Some(wanted.view.clone())) {
+        let seen = view.check(principal);
+        known.view = Some(view);
+        seen.map_err(Refusal::forbidden)?;
+    }
+    let Wanted { view, cursor } = wanted.map_err(refused_query)?;
     Ok(Asked { view, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
 }
 

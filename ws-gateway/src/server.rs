@@ -2,8 +2,6 @@
 //!
 //! It refuses to hold more half-open handshakes than it can afford, and none for ever. Ending is its business too.
 
-mod heads;
-
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -16,9 +14,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use shared::problem;
+use shared::library_answers::WithProblems;
 use shared::shutdown::fail_point;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -27,19 +25,16 @@ use tokio_util::task::TaskTracker;
 use crate::connection::{self, Connection, Serving};
 use crate::gateway::Gateway;
 use crate::handshake::{self, Socket};
-use heads::Line;
 
 /// Handshakes at a time. More wait in the kernel's queue (`gateway_handshakes_held_back_total`), each as long as one of
 /// these may take at most.
 pub(crate) const HANDSHAKES: usize = 4096;
 /// Largest request head.
-const HEAD_BYTES: usize = 16 * 1024;
+pub(crate) const HEAD_BYTES: usize = 16 * 1024;
 /// What the kernel takes of a socket beyond what it can send at once.
 const UNSENT_BYTES: u32 = 32 * 1024;
 /// How long to wait when there is no file descriptor left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
-/// For the answer to a request that could not be read.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Accepts until this future is dropped. Connections are spawned on `tasks`.
 pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: TaskTracker) {
@@ -118,8 +113,7 @@ async fn shake_hands(
     peer: IpAddr,
 ) -> Option<(TcpStream, bytes::Bytes, Socket)> {
     let admitted: Mutex<Option<Socket>> = Mutex::new(None);
-    let asked = Arc::new(AtomicBool::new(false));
-    let line = Line::new(tcp, &asked);
+    let asked = AtomicBool::new(false);
     let service = service_fn(|request| {
         asked.store(true, Ordering::Relaxed);
         let admitted = &admitted;
@@ -131,45 +125,35 @@ async fn shake_hands(
     });
     let mut http = http1::Builder::new();
     http.max_buf_size(HEAD_BYTES).half_close(false);
-    let mut connection = http.serve_connection(TokioIo::new(line), service);
+    let mut connection = http.serve_connection(TokioIo::new(WithProblems::new(tcp, HEAD_BYTES)), service);
     let limit = gateway.config.handshake_timeout;
     let done = timeout(limit, poll_fn(|context| connection.poll_without_shutdown(context))).await;
     let parts = connection.into_parts();
-    let line = parts.io.into_inner();
-    let refusal = line.refusal();
-    let mut tcp = line.tcp;
+    let io = parts.io.into_inner();
+    let is_asked = asked.load(Ordering::Relaxed);
     match done {
         Ok(Ok(())) => {
             let admitted = admitted.lock().take();
             if let Some(admitted) = admitted {
-                return Some((tcp, parts.read_buf, admitted));
+                return Some((io.into_inner(), parts.read_buf, admitted));
             }
         }
-        // Not HTTP, or there is nobody to say it to.
-        Ok(Err(_)) => {
-            if let Some((status, detail)) = refusal {
-                metrics::counter!("gateway_handshakes_total", "outcome" => "invalid").increment(1);
-                let _gone = timeout(LAST_WORDS, say_unparsed(&mut tcp, status, detail)).await;
-            }
+        Ok(Err(error)) if error.is_parse() && !is_asked => {
+            metrics::counter!("gateway_handshakes_total", "outcome" => "invalid").increment(1);
+            io.end_unreadable().await;
+            return None;
         }
-        Err(_) if !asked.load(Ordering::Relaxed) => {
+        // There is nobody to say it to.
+        Ok(Err(_)) => {}
+        Err(_) if !is_asked => {
             metrics::counter!("gateway_handshakes_total", "outcome" => "too_slow").increment(1);
-            let _gone = timeout(LAST_WORDS, say_unparsed(&mut tcp, 408, "the request did not arrive in time")).await;
+            io.end_late().await;
+            return None;
         }
         Err(_) => {}
     }
-    let _gone = timeout(limit, tcp.shutdown()).await;
+    let _gone = timeout(limit, io.into_inner().shutdown()).await;
     None
-}
-
-/// Answers a request that could not be read. What it still sends is read for a moment: a connection that is closed with unread bytes is
-/// reset, and the answer lost.
-async fn say_unparsed(tcp: &mut TcpStream, status: u16, detail: &str) -> io::Result<()> {
-    tcp.write_all(problem::unparsed(status, detail).as_bytes()).await?;
-    tcp.shutdown().await?;
-    let mut rest = [0; 4096];
-    while tcp.read(&mut rest).await? > 0 {}
-    Ok(())
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(super) struct Caller {
 
 const SCHEME: &str = "token";
 
-/// A [`Caller`] who may revoke tokens. Nobody else learns what is wrong with the body: that comes later.
+/// A [`Caller`] who may revoke tokens. Nobody else learns what is wrong with the query or the body: that comes later.
 pub(super) struct Administrator(pub(super) Caller);
 
 /// A [`Caller`] who may mark messages: a user or a contact.
@@ -52,12 +52,13 @@ macro_rules! caller_who {
 
             async fn from_request(
                 request: &'a Request,
-                body: &mut poem::RequestBody,
-                options: ExtractParamOptions<()>,
+                _body: &mut poem::RequestBody,
+                _options: ExtractParamOptions<()>,
             ) -> poem::Result<Self> {
-                let caller = Caller::from_request(request, body, options).await?;
+                let caller = Caller::identify(request).await?;
                 let check: fn(&Principal) -> Result<(), Forbidden> = $check;
-                check(&caller.origin.principal).map_err(|why| problem_error(problem(Refused::Forbidden(why))))?;
+                check(&caller.origin.principal).map_err(forbidden)?;
+                check_parameters(request)?;
                 Ok(Self(caller))
             }
         }
@@ -102,6 +103,15 @@ impl<'a> ApiExtractor<'a> for Caller {
         _body: &mut poem::RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
+        let caller = Self::identify(request).await?;
+        check_parameters(request)?;
+        Ok(caller)
+    }
+}
+
+impl Caller {
+    /// Who asks, whatever the query says.
+    pub(super) async fn identify(request: &Request) -> poem::Result<Self> {
         let state: &Arc<State> = request.data().ok_or_else(|| problem_error(Problem::new(500, "no state")))?;
         if !state.revoker.is_loaded() || !state.database.was_ready() {
             return Err(problem_error(Problem::new(503, "the service has not started yet: its database is not ready")));
@@ -119,10 +129,29 @@ impl<'a> ApiExtractor<'a> for Caller {
         if request.method() == Method::GET {
             state.unsent.check(&principal.actor).map_err(|full| poem::Error::from_response(unread(full)))?;
         }
-        if let Some(parameters) = request.data::<Parameters>() {
-            parameters.check(request)?;
-        }
         Ok(Self { origin: Origin { principal, request: context.clone() }, trail: trail.clone() })
+    }
+}
+
+/// Checks the query of a request whose bearer is known.
+pub(super) fn check_parameters(request: &Request) -> poem::Result<()> {
+    request.data::<Parameters>().map_or(Ok(()), |parameters| parameters.check(request))
+}
+
+/// The refusal of somebody whose token is good, but not for this.
+pub(super) fn forbidden(why: Forbidden) -> poem::Error {
+    problem_error(problem(Refused::Forbidden(why)))
+}
+
+/// Counts a request that nothing answers: for the bearer of a good token as one of its requests, otherwise for its address.
+/// The refusal, when it was one too many.
+pub(super) async fn count_unserved(request: &Request, state: &State) -> Option<Response> {
+    match authenticate(request, &state.tokens).await {
+        Ok(principal) => {
+            request.data::<Trail>()?.is_by(&principal);
+            state.limits.caller(&principal).err().map(|wait| too_many(wait, "requests of yours"))
+        }
+        Err(refused) => refused_too_often(request, state, &refused),
     }
 }
 
@@ -141,18 +170,22 @@ pub(super) fn unread(full: Full) -> Response {
 }
 
 fn unauthorized(request: &Request, state: &State, refused: &TokenError) -> poem::Error {
-    if let Some(RequestContext { address, .. }) = request.extensions().get::<RequestContext>() {
-        // To have none at all is no attempt to guess one.
-        let (taken, of) = match refused {
-            TokenError::Missing => (state.limits.no_token(*address), "requests without a token from your address"),
-            _ => (state.limits.failure(*address), "refused tokens from your address"),
-        };
-        if let Err(wait) = taken {
-            return poem::Error::from_response(too_many(wait, of));
-        }
+    if let Some(too_many) = refused_too_often(request, state, refused) {
+        return poem::Error::from_response(too_many);
     }
     let body = ProblemBody::from(Problem::new(401, refused.to_string()));
     poem::Error::from_response(body.with_header(WWW_AUTHENTICATE, refused.challenge()).into_response())
+}
+
+/// Counts a request without a good token for its address. The refusal, when it was one too many.
+fn refused_too_often(request: &Request, state: &State, refused: &TokenError) -> Option<Response> {
+    let RequestContext { address, .. } = request.data()?;
+    // To have none at all is no attempt to guess one.
+    let (taken, of) = match refused {
+        TokenError::Missing => (state.limits.no_token(*address), "requests without a token from your address"),
+        _ => (state.limits.failure(*address), "refused tokens from your address"),
+    };
+    taken.err().map(|wait| too_many(wait, of))
 }
 
 async fn authenticate(request: &Request, tokens: &VerifiedTokens) -> Result<Arc<Principal>, TokenError> {

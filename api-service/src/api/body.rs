@@ -14,8 +14,9 @@ use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use shared::ids::parse_uuid;
+use shared::ids::{LocationId, parse_uuid};
 use shared::json::{self, JsonError, pointer_step};
+use shared::participant::Participant;
 use shared::problem::{InputError, Problem};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -23,6 +24,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::refusal::{ProblemBody, invalid, problem_error};
+use super::{auth, authority};
 
 /// Largest body, in bytes. 8,000 characters that are all written as `\uXXXX\uXXXX` take 96,000.
 pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -44,6 +46,11 @@ pub(super) trait Documented: FromFields {
 pub(super) trait FromFields: Sized + Send {
     /// Reads what is there. Whatever is wrong is noted in `fields`; then `None`.
     fn from_fields(fields: &mut Fields) -> Option<Self>;
+
+    /// Where and as whom somebody acts who sends this, as far as it can be told of a body with which something is wrong.
+    fn sender(_fields: &mut Fields) -> (Option<LocationId>, Option<Participant>) {
+        (None, None)
+    }
 }
 
 /// A request's body.
@@ -87,7 +94,19 @@ pub(super) async fn read<T: FromFields>(request: &Request, body: poem::Body, mos
         Ok(Err(_)) => return Err(problem_error(Problem::new(400, "the body did not arrive whole"))),
         Err(_) => return Err(problem_error(Problem::new(408, "the body did not arrive in time"))),
     };
-    parse(&bytes).map_err(|problem| problem_error(*problem))
+    parse::<T>(&bytes).map_err(|problem| {
+        let (location, sender) = sender_of::<T>(&bytes);
+        let checked = authority::check_sender(request, location.as_ref(), sender.as_ref());
+        checked.err().map_or_else(|| problem_error(*problem), auth::forbidden)
+    })
+}
+
+/// Who would have sent a body that was refused.
+fn sender_of<T: FromFields>(bytes: &[u8]) -> (Option<LocationId>, Option<Participant>) {
+    match json::parse(bytes) {
+        Ok(Value::Object(object)) => T::sender(&mut Fields { object, errors: Vec::new() }),
+        _ => (None, None),
+    }
 }
 
 /// Bodies are taken as they are: what is packed small may be large, and what is said to be packed may not be.

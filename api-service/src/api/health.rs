@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use poem::Response;
 use poem::http::StatusCode;
 use poem::web::Data;
-use poem::{Response, handler};
 use poem_openapi::{ApiResponse, OpenApi};
 use serde_json::json;
 use shared::problem::Problem;
@@ -81,21 +81,13 @@ fn detail(state: &State) -> Option<String> {
     })
 }
 
-/// The same on the admin port.
-#[handler]
-pub(super) fn alive() -> &'static str {
-    "ok"
-}
-
 /// The same on the admin port, with what it depends on: Redis may be away without that.
-#[handler]
-#[allow(clippy::needless_pass_by_value, reason = "how poem hands it in")]
-pub(super) fn ready(state: Data<&Arc<State>>) -> Response {
-    let ready = readiness(&state);
+pub(super) fn detailed(state: &State) -> Response {
+    let ready = readiness(state);
     let describe = |is_up: bool| if is_up { "up" } else { "down" };
     let body = json!({
         "status": if ready.is_ok() { "ready" } else { "unavailable" },
-        "detail": detail(&state),
+        "detail": detail(state),
         "clock_offset_seconds": state.clock.millis().map(|millis| millis as f64 / 1_000.0),
         "dependencies": {
             "postgresql": describe(state.database.is_up()),

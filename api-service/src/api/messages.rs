@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use poem::http::StatusCode;
 use poem::web::Data;
 use poem::{FromRequest, IntoResponse, Request, Response};
 use poem_openapi::param::Query;
@@ -11,7 +12,8 @@ use shared::participant::{Conversation, Participant};
 use shared::problem::InputError;
 use uuid::Uuid;
 
-use super::auth::Caller;
+use super::auth::{Caller, check_parameters, forbidden};
+use super::authority;
 use super::body::{Documented, Encoded, Fields, FromFields, Input};
 use super::params::{ContactParam, LimitParam, LocationParam, SeqParam, UserParam};
 use super::refusal::{BodyRefusal, ProblemBody, Refusal, invalid, problem, too_many};
@@ -32,14 +34,31 @@ pub(super) const SEND_PATH: &str = "/chat/send";
 /// boxes that poem puts around it.
 pub(super) async fn send(request: Request) -> poem::Result<Response> {
     let (request, mut body) = request.split();
-    let caller = Caller::from_request(&request, &mut body, ExtractParamOptions::default()).await?;
+    let caller = Caller::identify(&request).await?;
     let Data(state) = <Data<&Arc<State>> as FromRequest>::from_request(&request, &mut body).await?;
     state
         .limits
         .send(&caller.origin.principal)
         .map_err(|wait| poem::Error::from_response(too_many(wait, "messages")))?;
-    let body = <Input<SendBody> as ApiExtractor>::from_request(&request, &mut body, ExtractParamOptions::default());
-    Ok(Messages.send(caller, Data(state), body.await?).await?.into_response())
+    let body =
+        <Input<SendBody> as ApiExtractor>::from_request(&request, &mut body, ExtractParamOptions::default()).await;
+    let body = match check_parameters(&request) {
+        Ok(()) => body?,
+        // Whoever may not send this is not told what is wrong with the query.
+        Err(wrong) => return Err(check_rights(&request, body).err().unwrap_or(wrong)),
+    };
+    Ok(Messages.send(caller, Data(state), body).await?.into_response())
+}
+
+/// The refusal of a body that its bearer may not send, if that is so.
+fn check_rights(request: &Request, body: poem::Result<Input<SendBody>>) -> poem::Result<()> {
+    match body {
+        Ok(Input(SendBody(ask))) => {
+            authority::check_sender(request, Some(&ask.location), Some(&ask.sender)).map_err(forbidden)
+        }
+        Err(refused) if refused.status() == StatusCode::FORBIDDEN => Err(refused),
+        Err(_) => Ok(()),
+    }
 }
 
 /// The message is on disk, and certain to reach the sockets.
@@ -161,8 +180,7 @@ impl Documented for SendBody {
 
 impl FromFields for SendBody {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let location = fields.id("location_id");
-        let sender = one_person(fields, "sender_user_id", "sender_contact_id");
+        let (location, sender) = Self::sender(fields);
         let receiver = one_person(fields, "receiver_user_id", "receiver_contact_id");
         let content = fields.text("content");
         let client_message_id: Option<Option<Uuid>> = fields.optional_uuid("client_message_id");
@@ -173,6 +191,10 @@ impl FromFields for SendBody {
             content: content?.into(),
             client_message_id: client_message_id?,
         }))
+    }
+
+    fn sender(fields: &mut Fields) -> (Option<LocationId>, Option<Participant>) {
+        (fields.id("location_id"), one_person(fields, "sender_user_id", "sender_contact_id"))
     }
 }
 

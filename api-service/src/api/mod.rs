@@ -1,7 +1,9 @@
 //! HTTP: handlers, the types of requests and answers, authentication, problem bodies, documentation.
 
+mod admin;
 mod assets;
 mod auth;
+mod authority;
 mod body;
 mod browsers;
 mod conversations;
@@ -29,16 +31,14 @@ use std::future::ready;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
-use poem::middleware::AddData;
 use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Response, Route};
 
+pub use admin::admin;
 pub use spec::{json as spec_json, yaml as spec_yaml};
 pub use unsent::Unsent;
 
-use crate::meters;
 use crate::state::State;
 use paths::{Path, Paths};
 use problems::Meters;
@@ -132,23 +132,4 @@ impl Operations {
             }
         }
     }
-}
-
-/// Everything that the admin port serves.
-pub fn admin(state: Arc<State>, metrics: Option<PrometheusHandle>) -> impl Endpoint {
-    let looked_at = state.clone();
-    Route::new()
-        .at("/healthz", poem::get(health::alive))
-        .at("/readyz", poem::get(health::ready))
-        .at(
-            "/metrics",
-            poem::get(poem::endpoint::make(move |_| {
-                let (metrics, state) = (metrics.clone(), looked_at.clone());
-                async move {
-                    meters::look(&state);
-                    metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default()
-                }
-            })),
-        )
-        .with(AddData::new(state))
 }

@@ -68,6 +68,11 @@ impl Path {
         Self { allow: allow(&methods), operations }
     }
 
+    /// Whether it has an answer to this method, other than that it does not know it.
+    pub(super) fn serves(&self, method: &Method) -> bool {
+        self.allow.split(", ").any(|known| known == method.as_str())
+    }
+
     /// What the query of this request must be checked against, and whether only once it is known who asks.
     pub(super) fn parameters(&self, method: &Method) -> Option<(&Parameters, bool)> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
@@ -139,6 +144,8 @@ mod tests {
             "put": {},
         }));
         assert_eq!(path.allow, "GET, HEAD, PUT, OPTIONS");
+        assert!([Method::GET, Method::HEAD, Method::PUT, Method::OPTIONS].iter().all(|method| path.serves(method)));
+        assert!(![Method::POST, Method::TRACE].iter().any(|method| path.serves(method)));
         for method in [Method::GET, Method::HEAD] {
             assert!(path.parameters(&method).unwrap().1);
             assert_eq!(checked(&path, method.clone(), "limit=5&user_id=a&user_id=b").await, Ok(()));

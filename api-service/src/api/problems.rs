@@ -26,7 +26,7 @@ use super::packing::Packing;
 use super::paths::Path;
 use super::refusal::{ProblemBody, invalid, problem, too_many};
 use super::trail::{Trail, action};
-use super::{Operations, params};
+use super::{Operations, auth, authority, params};
 use crate::connection::Connection;
 use crate::state::State;
 
@@ -55,6 +55,7 @@ pub(super) async fn answer(operations: &Operations, mut request: Request) -> Res
     let method = request.method().clone();
     let named = method_label(method.as_str());
     let path = request.uri().path().to_owned();
+    let query = request.uri().query().map(str::to_owned);
     // The query stays out of the span: only the path is known to hold nothing about anybody.
     let served = paths.get(&path);
     let route = if served.is_some() { path.as_str() } else { "other" };
@@ -62,6 +63,11 @@ pub(super) async fn answer(operations: &Operations, mut request: Request) -> Res
     let _in_flight = InFlight::begin(&meters.in_flight);
     let traced = state.traces.as_ref().map(|traces| traces.request(named, route, &request_id, parent.as_deref()));
 
+    let refused = match refused {
+        // In a box: it is rare.
+        None if !is_served(&method, &path, served) => Box::pin(auth::count_unserved(&request, state)).await,
+        refused => refused,
+    };
     let mut response = match refused {
         Some(refused) => refused,
         None => match called(operations, request, traced.as_ref()).instrument(span.clone()).await {
@@ -73,6 +79,14 @@ pub(super) async fn answer(operations: &Operations, mut request: Request) -> Res
             }
         },
     };
+    if let Some(query) = query
+        && matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+        && let Some(principal) = trail.principal()
+        && let Err(why) = authority::check_query((&method, path.as_str()), &query, &principal, &trail)
+    {
+        // Whoever may not ask for this is not told what is wrong with it.
+        response = auth::forbidden(why).into_response();
+    }
     if let Some(entry) = trail.entry(action(&method, &path), response.status().as_u16(), &context) {
         if entry.is_refusal() {
             state.auditor.note(entry);
@@ -122,6 +136,11 @@ pub(super) async fn answer(operations: &Operations, mut request: Request) -> Res
     // A target of its own, so that it can be turned on alone.
     span.in_scope(|| tracing::debug!(target: "api_service::access", status, elapsed_us, "answered"));
     response
+}
+
+/// Whether something answers this request, other than that there is nothing.
+fn is_served(method: &Method, path: &str, served: Option<&Path>) -> bool {
+    served.is_some_and(|path| path.serves(method)) || method == Method::OPTIONS && path == "*"
 }
 
 /// Calls a handler, whatever it does.

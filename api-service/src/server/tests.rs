@@ -2,7 +2,7 @@ use super::*;
 use bytes::Bytes;
 use poem::EndpointExt;
 use poem::endpoint::make_sync;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 const PATIENCE: Duration = Duration::from_secs(20);

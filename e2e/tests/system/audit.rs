@@ -125,6 +125,30 @@ async fn a_read_is_on_record_before_it_is_answered() {
 }
 
 #[tokio::test]
+async fn head_is_on_record_as_the_read_that_it_is() {
+    let (place, trail) = (place(), owner().await);
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let _sent = doctor.say(&patient, "hello").await;
+    for path in [
+        format!("/chat/history?{}", doctor.with(&patient)),
+        format!("/chat/conversations?location_id={}", place.location),
+        format!("/chat/presence?location_id={}&contact_id=pat", place.location),
+        format!("/chat/presence?location_id={}&contact_id=pat&user_id=nobody", place.location),
+    ] {
+        let get = act(&trail, &doctor, Method::GET, &path, None, 200).await;
+        let head = act(&trail, &doctor, Method::HEAD, &path, None, 200).await;
+        assert!(head.action.ends_with(".read") && head.location.as_ref() == Some(&place.location), "{head:?}");
+        assert_eq!(Act { request_id: get.request_id.clone(), ..head }, get, "{path}");
+    }
+    // A refusal is one as well.
+    let stranger = place.user("stranger");
+    let history = format!("/chat/history?{}", doctor.with(&patient));
+    assert_eq!(asked(&trail, &stranger, Method::HEAD, &history, None).await.0, 403);
+    let refused = trail.until(&place, |act| act.outcome == 403).await;
+    assert_eq!((refused.actor.as_str(), refused.action.as_str()), ("user:stranger", "history.read"));
+}
+
+#[tokio::test]
 async fn marks_are_on_record_by_conversation_and_so_are_those_of_what_is_not_theirs() {
     let (place, trail) = (place(), owner().await);
     let (doctor, nurse, patient) = (place.user("doc"), place.user("nurse"), place.contact("pat"));

@@ -25,6 +25,7 @@ mod order;
 mod presence;
 mod receipts;
 mod resume;
+mod rights_first;
 mod secrecy;
 mod slow;
 mod specified;

@@ -1,5 +1,7 @@
 //! The admin ports say what each service depends on, and how that is.
 
+use e2e::wire;
+use reqwest::Method;
 use serde_json::json;
 
 use crate::place;
@@ -28,4 +30,35 @@ async fn readiness_names_every_dependency_on_the_admin_port_only() {
     assert_eq!(public.status, 200);
     assert!(!public.text.contains("postgresql"), "{public:?}");
     assert_eq!(place.get("/metrics").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_admin_ports_say_what_they_serve_and_refuse_the_rest_with_problems() {
+    let place = place();
+    for url in &place.env.admin_urls {
+        let admin = place.behind(url);
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let get = admin.get(path).await;
+            let head = admin.ask(admin.request(Method::HEAD, path)).await;
+            assert_eq!((get.status, head.status, head.text.as_str()), (200, 200, ""), "{url}{path}");
+            let options = admin.ask(admin.request(Method::OPTIONS, path)).await;
+            assert_eq!((options.status, options.text.as_str()), (204, ""), "{url}{path}");
+            assert_eq!(options.header("allow"), Some("GET, HEAD, OPTIONS"), "{url}{path}");
+            for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::TRACE] {
+                let answer = admin.ask(admin.request(method.clone(), path)).await;
+                let _problem = answer.refused(405);
+                assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"), "{method} {url}{path}");
+            }
+        }
+        for path in ["/", "/ws", "/metrics/", "/chat/history", "/nowhere"] {
+            for method in [Method::GET, Method::POST, Method::OPTIONS] {
+                let asked = admin.request(method, path).header("x-request-id", "of-the-caller");
+                let problem = admin.ask(asked).await.refused(404);
+                assert_eq!(problem["request_id"], "of-the-caller", "{url}{path}");
+                assert!(problem["detail"].as_str().unwrap().contains("/metrics"), "{problem}");
+            }
+        }
+    }
+    let gateway = wire::exchange(&place.env.admin_urls[1], b"GARBAGE\r\n\r\n").await;
+    assert!(gateway.starts_with("HTTP/1.1 400 ") && gateway.contains("application/problem+json"), "{gateway}");
 }

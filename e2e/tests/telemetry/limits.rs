@@ -147,6 +147,68 @@ async fn who_guesses_tokens_is_refused_and_the_neighbours_are_not() {
     assert_eq!(ask(place.user("honest").token).await.status, 403);
 }
 
+/// Asks for what nothing answers, until that is refused for being asked too often. Returns how often it was answered.
+async fn ask_in_vain(most: usize, ask: impl AsyncFn(usize) -> (u16, Answer)) -> usize {
+    for answered in 0..most {
+        let (expected, answer) = ask(answered).await;
+        if answer.status == 429 {
+            retry_after(&answer);
+            return answered;
+        }
+        let _problem = answer.refused(expected);
+    }
+    panic!("nobody is ever refused");
+}
+
+/// What nothing answers: paths that nobody knows, and methods that a path does not.
+const IN_VAIN: [(&str, &str, u16); 4] =
+    [("GET", "/nowhere", 404), ("POST", "/chat", 404), ("DELETE", "/chat/history", 405), ("OPTIONS", "/nowhere", 404)];
+
+#[tokio::test]
+async fn what_nothing_answers_counts_as_requests_of_whoever_has_a_good_token() {
+    let place = place();
+    let (lost, namesake) = (place.user("lost"), place.contact("lost"));
+    let ask = async |number: usize| {
+        let (method, path, expected) = IN_VAIN[number % IN_VAIN.len()];
+        (expected, place.ask(lost.request(method.parse().unwrap(), path)).await)
+    };
+    let answered = ask_in_vain(20 * PARTICIPANT_BURST, ask).await;
+    assert!(answered >= PARTICIPANT_BURST, "only {answered} were answered");
+    let refused = lost.get(&format!("/chat/conversations?location_id={}", place.location)).await;
+    assert!(refused.status == 429 || refused.status == 200, "{refused:?}");
+    let _page = namesake.inbox("").await;
+    assert_eq!(place.get("/nowhere").await.status, 404, "others are told what there is not");
+}
+
+#[tokio::test]
+async fn what_nothing_answers_counts_for_the_address_where_there_is_no_good_token() {
+    const BURST: usize = 50;
+    let env = [("RATE_LIMIT_NO_TOKEN", BURST), ("RATE_LIMIT_FAILURES", BURST / 2)];
+    let env = env.iter().flat_map(|(name, burst)| {
+        [(format!("{name}_PER_SECOND"), "1".to_owned()), (format!("{name}_BURST"), burst.to_string())]
+    });
+    let options = StackOptions { api: 1, gateways: 1, env: env.collect(), ..StackOptions::default() };
+    let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await.unwrap().unwrap();
+    let place = Place::new(&stack);
+    let api = place.behind(&place.env.api_urls[0]);
+    let ask = async |number: usize, address: &str, token: Option<String>| {
+        let (method, path, expected) = IN_VAIN[number % IN_VAIN.len()];
+        let request = api.request(method.parse().unwrap(), path).header("x-forwarded-for", address);
+        (expected, api.ask(token.into_iter().fold(request, |request, token| request.bearer_auth(token))).await)
+    };
+    let answered = ask_in_vain(20 * BURST, async |number| ask(number, "203.0.113.41", None).await).await;
+    assert!((BURST..4 * BURST).contains(&answered), "{answered}");
+    // Guesses have a bucket of their own.
+    let guess = async |number: usize| ask(number, "203.0.113.41", Some(format!("guess-{number}"))).await;
+    let answered = ask_in_vain(20 * BURST, guess).await;
+    assert!((BURST / 2..4 * BURST).contains(&answered), "{answered}");
+    // A good token from there is still good, and so is another address.
+    let good = place.user("honest").token;
+    assert_eq!(ask(0, "203.0.113.41", Some(good)).await.1.status, 404);
+    assert_eq!(ask(0, "203.0.113.42", None).await.1.status, 404);
+    stack.stop().unwrap();
+}
+
 #[tokio::test]
 async fn a_fourth_socket_of_one_participant_is_closed_with_4429() {
     let place = place();

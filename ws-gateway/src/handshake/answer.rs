@@ -18,6 +18,8 @@ use crate::tickets::NotTaken;
 pub(crate) type Answer = Response<Full<Bytes>>;
 
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// What every path of both ports answers. Whoever answers `GET` answers `HEAD` (RFC 9110, section 9.3.2).
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 /// Why a request is refused.
 #[derive(Debug)]
@@ -49,8 +51,8 @@ impl Refusal {
     }
 
     pub(super) fn method() -> Self {
-        let allow = HeaderValue::from_static("GET, HEAD");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here").with(ALLOW, allow)
+        let detail = "this path does not know the method; `Allow` names those that it knows";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, detail).with(ALLOW, METHODS)
     }
 
     pub(super) fn upgrade_required() -> Self {
@@ -173,6 +175,14 @@ pub(crate) fn healthy(request_id: &str) -> Answer {
     answer(200, "text/plain; charset=utf-8", request_id, "ok\n".to_owned())
 }
 
+/// The answer to `OPTIONS`: what is served.
+pub(crate) fn options(request_id: &str) -> Answer {
+    let mut answer = answer(204, "", request_id, String::new());
+    answer.headers_mut().remove(CONTENT_TYPE);
+    answer.headers_mut().insert(ALLOW, METHODS);
+    answer
+}
+
 /// For operators.
 pub(super) fn state(is_ready: bool, json: String) -> Answer {
     answer(if is_ready { 200 } else { 503 }, "application/json", &problem::request_id(None), json)
@@ -213,8 +223,13 @@ fn insert(headers: &mut hyper::HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// For a socket that is asked for on the admin port.
-pub(crate) fn not_here() -> Answer {
-    let refusal = Refusal::new(StatusCode::NOT_FOUND, "this port has `/metrics`, `/healthz` and `/readyz`");
-    refusal.into_answer(&problem::request_id(None))
+/// For a path that the admin port does not serve: a socket is opened on the public port only.
+pub(crate) fn not_on_admin_port(request_id: &str) -> Answer {
+    let detail = "this port has `/metrics`, `/healthz` and `/readyz`";
+    Refusal::new(StatusCode::NOT_FOUND, detail).into_answer(request_id)
+}
+
+/// For a method that a path does not know.
+pub(crate) fn wrong_method(request_id: &str) -> Answer {
+    Refusal::method().into_answer(request_id)
 }

@@ -70,6 +70,16 @@ pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
     Ok(Wanted { view: View::Conversation(conversation), cursor })
 }
 
+/// What a query is about, although something else may be wrong with it.
+pub(crate) fn view(query: &str) -> Option<View> {
+    let names = |pair: &&str| {
+        let name = pair.split('=').next().and_then(query::decode);
+        name.is_some_and(|name| NAMES[..4].contains(&name.as_str()))
+    };
+    let pairs: Vec<&str> = query.split('&').filter(names).collect();
+    parse(&pairs.join("&")).ok().map(|wanted| wanted.view)
+}
+
 /// The ticket, if there is one. It is looked for before anything else is, as a token would be.
 pub(crate) fn ticket(query: &str) -> Result<Option<String>, QueryError> {
     let unreadable = |detail: &str, errors| Err(QueryError::Unreadable(detail.to_owned(), errors));
@@ -189,6 +199,19 @@ mod tests {
     }
 
     #[test]
+    fn what_it_is_about_is_known_whatever_else_is_wrong() {
+        let good = "location_id=l&user_id=a&contact_id=b";
+        let about = parse(good).unwrap().view;
+        for more in ["", "&utm=x", "&cursor=x", "&cursor=1-0&cursor=1-0", "&x=%zz", "&ticket=a&ticket=b"] {
+            assert_eq!(view(&format!("{good}{more}")), Some(about.clone()), "{more}");
+        }
+        for unknown in ["", "location_id=l", "location_id=l&user_id=a&user_id=a&contact_id=b", "user_id=a&contact_id=b"]
+        {
+            assert_eq!(view(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
     fn tickets_are_noticed() {
         assert_eq!(ticket("a=b&ticket=x-_"), Ok(Some("x-_".to_owned())));
         assert_eq!(ticket("t%69cket=%41"), Ok(Some("A".to_owned())));
@@ -202,7 +225,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_query_makes_the_parser_panic(query in "[ -~]{0,100}", garbage in "\\PC{0,50}") {
-            let _ = (parse(&query), ticket(&query));
+            let _ = (parse(&query), view(&query), ticket(&query));
             let _ = parse(&format!("location_id=l&user_id=a&contact_id={garbage}"));
         }
     }

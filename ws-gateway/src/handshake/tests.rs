@@ -79,6 +79,11 @@ fn what_is_wrong_is_said_in_a_fixed_order() {
     assert_eq!(status("location_id=loc1&user_id=doc9&contact_id=a%20b", &[(AUTHORIZATION, &good)]), 422);
     assert_eq!(status(QUERY, &[(AUTHORIZATION, &stranger)]), 403);
     assert_eq!(status(&QUERY.replace("loc1", "loc2"), &[(AUTHORIZATION, &good)]), 403);
+    // Rights come before whatever else is wrong with the query.
+    for more in ["&cursor=x", "&utm=x", "&cursor=1-0&cursor=1-0", "&x=%zz"] {
+        assert_eq!(status(&format!("{QUERY}{more}"), &[(AUTHORIZATION, &stranger)]), 403, "{more}");
+    }
+    assert_eq!(status(&format!("{QUERY}&cursor=x"), &[(AUTHORIZATION, &good)]), 422);
 }
 
 #[test]
@@ -92,7 +97,7 @@ fn refusals_carry_the_headers_that_go_with_them() {
     assert_eq!(challenge(&[]), "Bearer realm=\"chat\"");
     assert!(challenge(&[(AUTHORIZATION, "Bearer x")]).contains("error=\"invalid_token\""));
     let answer = Refusal::method().into_answer("r1");
-    assert_eq!(answer.headers()[ALLOW], "GET, HEAD");
+    assert_eq!(answer.headers()[ALLOW], "GET, HEAD, OPTIONS");
     assert_eq!(answer.headers()[REQUEST_ID_HEADER], "r1");
 }
 

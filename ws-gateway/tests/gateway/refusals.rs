@@ -36,7 +36,7 @@ async fn refusals_are_problems_with_the_right_status_and_headers() {
     assert_eq!(answer.status, 404);
     let answer = refused(&gateway, "POST /ws", "content-length: 0\r\n").await;
     assert_eq!(answer.status, 405);
-    assert!(answer.head.contains("allow: get, head"));
+    assert!(answer.head.contains("allow: get, head, options"));
     let answer = refused(&gateway, &format!("GET /ws?{QUERY}"), "").await;
     assert_eq!(answer.status, 426);
     assert!(answer.head.contains("upgrade: websocket"));
@@ -77,8 +77,10 @@ async fn refusals_are_problems_with_the_right_status_and_headers() {
     assert_eq!(answer.problem["errors"][0]["pointer"], "?cursor");
 
     let stranger = "GET /ws?location_id=loc1&user_id=doc9&contact_id=pat456";
-    let answer = refused(&gateway, stranger, &auth(doctor())).await;
-    assert_eq!(answer.status, 403);
+    for more in ["", "&cursor=yesterday", "&utm=x", "&x=%zz"] {
+        let answer = refused(&gateway, &format!("{stranger}{more}"), &auth(doctor())).await;
+        assert_eq!(answer.status, 403, "{more}");
+    }
     let elsewhere = format!("GET /ws?{}", QUERY.replace("loc1", "loc9"));
     for token in [doctor(), patient(), service()] {
         assert_eq!(refused(&gateway, &elsewhere, &auth(token)).await.status, 403);
@@ -94,6 +96,25 @@ async fn health_is_answered_and_heads_have_no_body() {
         assert_eq!((status, body.as_str()), (200, "ok\n"));
         let (status, _, body) = http(gateway.address, &format!("HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
         assert_eq!((status, body.as_str()), (200, ""));
+    }
+}
+
+#[tokio::test]
+async fn options_says_what_is_served() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[]).await;
+    for path in ["/ws", "/healthz", "/readyz", "*"] {
+        let request = format!("OPTIONS {path} HTTP/1.1\r\nhost: x\r\nx-request-id: r-1\r\n\r\n");
+        let (status, head, body) = http(gateway.address, &request).await;
+        let head = head.to_ascii_lowercase();
+        assert_eq!((status, body.as_str()), (204, ""), "{path}: {head}");
+        assert!(head.contains("allow: get, head, options\r\n") && head.contains("x-request-id: r-1"), "{path}: {head}");
+    }
+    assert_eq!(refused(&gateway, "OPTIONS /nowhere", "").await.status, 404);
+    for path in ["/ws", "/healthz", "/readyz"] {
+        let answer = refused(&gateway, &format!("DELETE {path}"), "").await;
+        assert_eq!(answer.status, 405, "{path}");
+        assert!(answer.head.contains("allow: get, head, options"), "{}", answer.head);
     }
 }
 
@@ -157,6 +178,7 @@ async fn heads_that_cannot_be_read_get_a_problem_body_as_well() {
         ("a large head", format!("GET /ws?{QUERY} HTTP/1.1\r\nhost: x\r\n{large}\r\n"), 431),
         ("many headers", format!("GET /ws?{QUERY} HTTP/1.1\r\nhost: x\r\n{many}\r\n"), 431),
         ("no HTTP", "hello\r\n\r\n".to_owned(), 400),
+        ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 400),
         ("a header without a name", format!("GET /ws?{QUERY} HTTP/1.1\r\nhost: x\r\n: y\r\n\r\n"), 400),
     ] {
         let (status, head, body) = http(gateway.address, &request).await;
