@@ -35,7 +35,7 @@ pub struct Mark {
     pub receiver: Participant,
     /// Which.
     pub message_ids: Vec<MessageId>,
-    /// When.
+    /// When, by the clock of whoever reports it.
     pub at: OffsetDateTime,
     /// By which request.
     pub request: Option<RequestContext>,

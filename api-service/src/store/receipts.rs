@@ -46,43 +46,52 @@ const LOCK_CONVERSATIONS: &str = concat!(
     " where m.read_at is null) order by id for update"
 );
 
-/// Sets the times that are not set yet. Returns every message that a mark may touch, changed or not, and for
+/// Sets the times that are not set yet. The moment of a mark is the word of whoever reports it, whose clock may be wrong: by
+/// the database's clock it is not in the future, and not before the newest message that it is about was sent and delivered. All
+/// of a mark have one moment, so that it is one event. Returns every message that a mark may touch, changed or not, and for
 /// those that it changed, whether it was their first time as read. The rows are locked, so what they become is known
 /// without asking the update; to join its answer took a comparison of every message with every other.
 macro_rules! mark_query {
     ($set:literal, $unset:literal, $read_at:literal) => {
         concat!(
             "with theirs as materialized (
-                 select m.id, p.at, m.delivered_at, m.read_at, m.location_id, m.conversation_id,
+                 select m.id, p.mark, p.at, m.sent_at, m.delivered_at, m.read_at, m.location_id, m.conversation_id,
                         m.receiver_user_id, m.receiver_contact_id, m.sender_user_id, m.sender_contact_id
                  from ",
             theirs!(),
             " order by m.id for update of m
+             ), timed as materialized (
+                 select t.*, greatest(
+                     least(t.at, statement_timestamp()),
+                     max(greatest(t.sent_at, t.delivered_at)) filter (where t.",
+            $unset,
+            " is null) over (partition by t.mark)
+                 ) as moment from theirs t
              ), changed as (
                  update messages m set ",
             $set,
             "
-                 from theirs t where m.id = t.id and m.",
+                 from timed t where m.id = t.id and m.",
             $unset,
             " is null
              )
              select t.id, t.location_id::text, t.conversation_id, t.receiver_user_id, t.receiver_contact_id,
                     t.sender_user_id, t.sender_contact_id,
-                    coalesce(t.delivered_at, t.at) as delivered_at, ",
+                    coalesce(t.delivered_at, t.moment) as delivered_at, ",
             $read_at,
             " as read_at, t.",
             $unset,
             " is null as changed
-             from theirs t order by t.id"
+             from timed t order by t.id"
         )
     };
 }
 
-const MARK_DELIVERED: &str = mark_query!("delivered_at = t.at", "delivered_at", "t.read_at");
+const MARK_DELIVERED: &str = mark_query!("delivered_at = t.moment", "delivered_at", "t.read_at");
 const MARK_READ: &str = mark_query!(
-    "read_at = t.at, delivered_at = coalesce(m.delivered_at, t.at)",
+    "read_at = t.moment, delivered_at = coalesce(m.delivered_at, t.moment)",
     "read_at",
-    "coalesce(t.read_at, t.at)"
+    "coalesce(t.read_at, t.moment)"
 );
 
 const COUNT_DOWN: &str = "update conversations c

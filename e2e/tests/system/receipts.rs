@@ -1,9 +1,12 @@
 //! `PUT /chat/read` and `PUT /chat/delivered`.
 
+use e2e::trail::Trail;
+use e2e::{Person, Socket};
 use serde_json::{Value, json};
+use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::place;
+use crate::{place, stack};
 
 #[tokio::test]
 async fn only_the_receiver_marks_and_unknown_and_foreign_look_the_same() {
@@ -138,4 +141,55 @@ async fn receipts_by_frame_count_only_for_the_receiver() {
     assert_eq!(at_doctor.expect("read").await["message_ids"], json!([second["id"]]));
     let first = doctor.messages(&patient).await[0].clone();
     assert_eq!((&first["read_at"], &first["is_read"]), (&Value::Null, &json!(false)));
+}
+
+/// A receipt as a gateway adds it, whose clock says so many microseconds since 1970.
+async fn report(kind: &str, receiver: &Person, ids: &[&Value], at_micros: i64) {
+    let who = format!("{}:{}", receiver.role, receiver.id);
+    let receipt = json!({"kind": kind, "location": receiver.place.location, "participant": who, "message_ids": ids,
+                         "at_micros": at_micros});
+    let mut cli = Command::new("redis-cli");
+    cli.args(["--no-auth-warning", "-u", &stack().env().redis_url, "XADD", "acks", "*", "r", &receipt.to_string()]);
+    let output = cli.output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// The event of some messages, which are told in one.
+async fn told(socket: &mut Socket, kind: &str, ids: &[&Value]) -> String {
+    let event = socket.expect(kind).await;
+    let named = event["message_ids"].as_array().unwrap();
+    assert!(named.len() == ids.len() && ids.iter().all(|id| named.contains(id)), "{event}");
+    event[format!("{kind}_at")].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_receipt_of_a_wrong_clock_is_of_no_moment_before_its_message_or_after_now() {
+    const YEAR_2100: i64 = 4_102_444_800_000_000;
+    let place = place();
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut at_doctor = doctor.open(&patient).await;
+    let [first, second, third] =
+        [doctor.say(&patient, "1").await, doctor.say(&patient, "2").await, doctor.say(&patient, "3").await];
+    let time = |message: &Value| message["sent_at"].as_str().unwrap().to_owned();
+
+    report("delivered", &patient, &[&first["id"]], YEAR_2100).await;
+    let delivered = told(&mut at_doctor, "delivered", &[&first["id"]]).await;
+    let trail = Trail::open(&stack().env().database_url).await;
+    let is_past = "select $1::text::timestamptz <= clock_timestamp()";
+    let past: bool = trail.client.query_one(is_past, &[&delivered]).await.unwrap().get(0);
+    assert!(past && delivered > time(&first), "{delivered}");
+    report("read", &patient, &[&first["id"]], 0).await;
+    assert_eq!(told(&mut at_doctor, "read", &[&first["id"]]).await, delivered, "read no earlier than delivered");
+    // One moment for all that it is about, so that it is one event.
+    report("delivered", &patient, &[&first["id"], &second["id"], &third["id"]], 1).await;
+    assert_eq!(told(&mut at_doctor, "delivered", &[&second["id"], &third["id"]]).await, time(&third));
+    report("read", &patient, &[&second["id"], &third["id"]], YEAR_2100).await;
+    let read = told(&mut at_doctor, "read", &[&second["id"], &third["id"]]).await;
+    let past: bool = trail.client.query_one(is_past, &[&read]).await.unwrap().get(0);
+    assert!(past && read > time(&third), "{read}");
+    for message in doctor.messages(&patient).await {
+        let [sent, delivered, read] =
+            ["sent_at", "delivered_at", "read_at"].map(|field| message[field].as_str().unwrap().to_owned());
+        assert!(sent <= delivered && delivered <= read, "{message}");
+    }
 }
