@@ -13,6 +13,7 @@ use tokio_postgres::{Row, Statement};
 use super::data_keys::{self, Opening};
 use super::{Store, StoreError, messages};
 use crate::domain::inbox::{self, InboxCursor};
+use crate::domain::page::MAX_PAGE_BYTES;
 use crate::vault::Vault;
 
 /// What a send must know of its conversation.
@@ -177,7 +178,7 @@ fn stands(row: &Row, opening: &Opening) -> Result<inbox::Standing, StoreError> {
 
 /// A page of one participant's conversations, and whatever else is of its last hour. The index gives the hours newest
 /// first and nothing is sorted here: told to sort within the hours, PostgreSQL expects hardly a row and sorts
-/// everything that the participant has. `$side` is the participant's column, `$unread` its counter.
+/// everything that the participant has. As in a history, large contents stay there, behind $6 bytes and one row more. `$side` is the participant's column, `$unread` its counter.
 macro_rules! inbox_page {
     ($side:literal, $unread:literal) => {
         concat!(
@@ -195,13 +196,17 @@ macro_rules! inbox_page {
 macro_rules! inbox_query {
     ($($page:expr),+) => {
         concat!(
-            "select c.conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_activity_at, c.unread, ",
+            "select p.* from (
+             select c.conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_activity_at, c.unread, ",
             messages::columns!("m"),
-            " from (select p.conversation, p.user_id, p.contact_id, p.peer_user_id, p.last_seq, p.last_activity_at, p.unread from (",
+            ", sum(coalesce(octet_length(m.content), octet_length(m.content_sealed) - 28)) over (
+                   order by c.last_activity_at desc, c.conversation desc
+                   rows between unbounded preceding and 2 preceding) as bytes_before
+               from (select p.conversation, p.user_id, p.contact_id, p.peer_user_id, p.last_seq, p.last_activity_at, p.unread from (",
             $($page),+,
             ") p order by p.last_activity_at desc, p.conversation desc limit $5) c
              join messages m on m.conversation_id = c.conversation and m.seq = c.last_seq
-             order by c.last_activity_at desc, c.conversation desc"
+             ) p where coalesce(p.bytes_before, 0) < $6 order by p.last_activity_at desc, p.conversation desc"
         )
     };
 }
@@ -274,7 +279,8 @@ impl Store {
         self.with(async |client| standing(&*client, self.vault.as_deref(), &ids, &locations).await).await
     }
 
-    /// The conversations of `viewer` in `location` behind `cursor`, newest activity first.
+    /// The conversations of `viewer` in `location` behind `cursor`, newest activity first. At most `limit`, and no more
+    /// than one behind those that a page has room for.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -292,12 +298,20 @@ impl Store {
             conversation_id: ConversationId::max(),
         });
         let limit = i64::try_from(limit).map_err(StoreError::internal)?;
+        let most_bytes = i64::try_from(MAX_PAGE_BYTES).map_err(StoreError::internal)?;
         self.with(async |client| {
             let statement = client.prepare_cached(query).await?;
             let rows = client
                 .query(
                     &statement,
-                    &[&location.as_str(), &viewer.id.as_str(), &from.last_activity_at, &from.conversation_id, &limit],
+                    &[
+                        &location.as_str(),
+                        &viewer.id.as_str(),
+                        &from.last_activity_at,
+                        &from.conversation_id,
+                        &limit,
+                        &most_bytes,
+                    ],
                 )
                 .await?;
             let opening = data_keys::opening(client, self.vault.as_deref(), &rows).await?;

@@ -21,6 +21,7 @@ mod services;
 mod set_aside;
 mod stalled_log;
 mod supervision;
+mod unread;
 
 use std::time::Duration;
 

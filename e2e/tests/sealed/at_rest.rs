@@ -123,3 +123,21 @@ async fn services_that_make_a_locations_first_key_at_once_agree_on_one() {
     contents.sort_unstable();
     assert_eq!(contents, (0..20).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn a_page_of_sealed_messages_ends_with_its_content_and_says_that_there_is_more() {
+    const MESSAGES: i64 = 200;
+    let place = place().await;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    for _ in 0..MESSAGES / 20 {
+        futures_util::future::join_all((0..20).map(|_| doctor.say(&patient, &"x".repeat(3_000)))).await;
+    }
+    let seqs = |page: &serde_json::Value| -> Vec<i64> {
+        page["messages"].as_array().unwrap().iter().map(|message| message["seq"].as_i64().unwrap()).collect()
+    };
+    // 175 of them are the first to reach 524,288 bytes; sealed, 174 are.
+    let first = doctor.history(&patient, "&limit=200&after=0").await;
+    assert_eq!((seqs(&first), &first["has_more"]), ((1..=175).collect(), &true.into()));
+    let rest = doctor.history(&patient, "&limit=200&after=175").await;
+    assert_eq!((seqs(&rest), &rest["has_more"]), ((176..=MESSAGES).collect(), &false.into()));
+}
