@@ -129,8 +129,9 @@ async fn a_page_of_sealed_messages_ends_with_its_content_and_says_that_there_is_
     const MESSAGES: i64 = 200;
     let place = place().await;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let text = "x".repeat(3_000);
     for _ in 0..MESSAGES / 20 {
-        futures_util::future::join_all((0..20).map(|_| doctor.say(&patient, &"x".repeat(3_000)))).await;
+        futures_util::future::join_all((0..20).map(|_| doctor.say(&patient, &text))).await;
     }
     let seqs = |page: &serde_json::Value| -> Vec<i64> {
         page["messages"].as_array().unwrap().iter().map(|message| message["seq"].as_i64().unwrap()).collect()
