@@ -78,23 +78,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WithProblems<T> {
     /// Ends a connection on which something came that cannot be read. Its sender is told, unless that has been done.
     pub async fn end_unreadable(self) {
         let answer = self.refused.is_none().then(|| refusal(400, self.head_bytes));
-        self.end(answer).await;
+        let io = self.end(answer).await;
+        // What is still on its way must be taken off the line, or the answer is lost with it.
+        let mut rest = io.take(MAX_DISCARDED_BYTES);
+        let _gone = timeout(LINGER, copy(&mut rest, &mut sink())).await;
     }
 
-    /// Ends a connection whose request did not arrive in time.
+    /// Ends a connection whose request did not arrive in time. Does not wait for more of it: whoever says nothing would keep others
+    /// waiting for the place of a handshake.
     pub async fn end_late(self) {
-        self.end(Some(problem::too_slow())).await;
+        let _io = self.end(Some(problem::too_slow())).await;
     }
 
-    async fn end(self, answer: Option<String>) {
+    async fn end(self, answer: Option<String>) -> T {
         let mut io = self.io;
         if let Some(answer) = answer {
             let _gone = timeout(LAST_WORDS, io.write_all(answer.as_bytes())).await;
         }
         let _gone = timeout(LAST_WORDS, io.shutdown()).await;
-        // What is still on its way must be taken off the line, or the answer is lost with it.
-        let mut rest = io.take(MAX_DISCARDED_BYTES);
-        let _gone = timeout(LINGER, copy(&mut rest, &mut sink())).await;
+        io
     }
 }
 
