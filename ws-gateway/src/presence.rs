@@ -345,6 +345,9 @@ impl Inner {
                     let went = changes.len() - came;
                     counter!("gateway_presence_changes_total", "change" => "went").increment(went as u64);
                     place.people.done(changes);
+                    if place.is_empty() {
+                        places.remove(&name.location);
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "redis has not heard who came and went");

@@ -205,11 +205,16 @@ async fn while_postgresql_is_frozen_sends_are_refused_and_those_that_were_refuse
 
     crate::until(201, async || doctor.send(&doctor.message_to(&patient, "after")).await).await;
     let observer = Trail::open(&env.database_url).await.client;
-    let texts = "select content from messages where conversation_id = $1::text::uuid order by seq";
-    let texts: Vec<String> = observer.query(texts, &[&id]).await.unwrap().iter().map(|row| row.get(0)).collect();
-    // One statement may have been under way when the database froze: it is finished, before what came later.
-    let late: Vec<_> = texts.iter().filter(|text| text.starts_with("refused")).collect();
-    assert!(late.len() <= 1, "{texts:?}");
+    let rows = "select content, xmin::text from messages where conversation_id = $1::text::uuid order by seq";
+    let rows: Vec<(String, String)> =
+        observer.query(rows, &[&id]).await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect();
+    // One statement may have been under way when the database froze: it is finished, before what came later. It holds all sends
+    // that came while the one before it was written.
+    let late = rows.iter().filter(|(text, _)| text.starts_with("refused"));
+    let transactions: std::collections::BTreeSet<_> = late.map(|(_, transaction)| transaction).collect();
+    assert!(transactions.len() <= 1, "{rows:?}");
+    assert_eq!(rows.first().map(|(text, _)| text.as_str()), Some("before"), "{rows:?}");
+    assert_eq!(rows.last().map(|(text, _)| text.as_str()), Some("after"), "{rows:?}");
     setting.stack.stop().unwrap();
 }
 

@@ -257,22 +257,21 @@ async fn what_redis_has_lost_is_written_once_more_and_what_it_did_not_tell_is_se
 #[tokio::test]
 async fn a_location_that_was_empty_for_a_while_gets_another_name_than_before() {
     let redis = RedisServer::start();
-    // Comes and goes as often as it takes.
-    let settings = [("PRESENCE_LINGER_SECONDS", "0"), ("HANDSHAKES_PER_PARTICIPANT_PER_SECOND", "0")];
-    let gateway = Gateway::start(&redis, &settings).await;
+    let settings = [("PRESENCE_LINGER_SECONDS", "0")];
+    let gateway = GatewayProcess::start(&redis, &settings).await;
     let client = redis.client().await;
     let doctors = names().person(&"user:doc123".parse().unwrap());
     let mut seen = std::collections::HashSet::new();
-    let differs = async {
-        // It is forgotten a moment after Redis has heard that the last one went.
-        while seen.len() < 2 {
-            let (socket, _) = Client::open(gateway.address, INBOX_OF_DOCTOR, &doctor()).await;
-            held(&redis, "user:doc123", 1).await;
-            let fields: Vec<String> = client.hkeys(&doctors).await.unwrap();
-            seen.extend(fields.into_iter().filter(|field| !matches!(field.as_str(), "at" | "seen")));
-            drop(socket);
-            held(&redis, "user:doc123", 0).await;
-        }
-    };
-    timeout(PATIENCE, differs).await.expect("whatever Redis still has under that name would be online again");
+    for _ in 0..2 {
+        let (socket, _) = Client::open(gateway.address, INBOX_OF_DOCTOR, &doctor()).await;
+        held(&redis, "user:doc123", 1).await;
+        let fields: Vec<String> = client.hkeys(&doctors).await.unwrap();
+        seen.extend(fields.into_iter().filter(|field| !matches!(field.as_str(), "at" | "seen")));
+        drop(socket);
+        held(&redis, "user:doc123", 0).await;
+        // The location is forgotten with the last of its people, when the gateway knows that Redis has heard of it.
+        let forgotten = async { while gateway.metric("gateway_presence_people").await > 0 {} };
+        timeout(PATIENCE, forgotten).await.expect("the gateway forgets who is gone");
+    }
+    assert_eq!(seen.len(), 2, "whatever Redis still has under that name would be online again");
 }
