@@ -73,8 +73,8 @@ enum Command {
         #[arg(long, requires = "sub", value_parser = moment)]
         issued_before: Option<OffsetDateTime>,
         /// Everybody's tokens, of services too, issued before this moment: after a database was restored, which has forgotten
-        /// later revocations
-        #[arg(long, group = "target", value_parser = moment)]
+        /// later revocations. `now` includes those of this second, because tokens carry whole seconds
+        #[arg(long, group = "target", value_parser = moment_or_now, value_name = "MOMENT|now")]
         all_issued_before: Option<OffsetDateTime>,
     },
     /// Look after the keys of content at rest (needs DATABASE_URL, CONTENT_KEYS and AUDIT_KEY)
@@ -245,6 +245,12 @@ fn alive() -> Result<(), ServeError> {
 
 fn moment(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
     OffsetDateTime::parse(text, &Rfc3339)
+}
+
+/// `now` is the end of the second that has begun: no token that was issued until now has a later `iat`.
+fn moment_or_now(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
+    let now = OffsetDateTime::now_utc();
+    if text == "now" { Ok(now.replace_nanosecond(0).unwrap_or(now) + Duration::from_secs(1)) } else { moment(text) }
 }
 
 #[tokio::main]

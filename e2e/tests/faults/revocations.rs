@@ -326,7 +326,7 @@ async fn a_revocation_goes_when_its_last_token_has_ended_and_no_other_does() {
 const RESTORE: [&str; 5] = [
     "psql --single-transaction --set=ON_ERROR_STOP=1 --dbname=\"$DATABASE_URL\" --file=backup.sql",
     "api-service migrate",
-    "api-service revoke --all-issued-before \"$(date --utc +%Y-%m-%dT%H:%M:%SZ)\"",
+    "api-service revoke --all-issued-before now",
     "redis-cli -u \"$REDIS_URL\" FLUSHALL",
     "pg_dump --clean --if-exists --dbname=\"$DATABASE_URL\" --file=backup.sql",
 ];
