@@ -6,6 +6,7 @@ mod altered;
 mod at_rest;
 mod bad_key;
 mod keys;
+mod lost_key;
 mod plain;
 mod redis_users;
 mod rotation;

@@ -16,13 +16,16 @@ impl Certificates {
         let folder = std::env::temp_dir().join(format!("e2e-tls-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let made = Self { folder };
-        let (authority, pem) = authority();
+        let (authority, pem) = authority("An authority for tests");
         fs::write(made.authority(), pem).unwrap();
-        fs::write(made.stranger(), self::authority().1).unwrap();
+        fs::write(made.stranger(), self::authority("Another authority for tests").1).unwrap();
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         fs::write(made.certificate(), params.signed_by(&key, &authority).unwrap().pem()).unwrap();
         fs::write(made.key(), key.serialize_pem()).unwrap();
+        let mut past = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        (past.not_before, past.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
+        fs::write(made.expired(), past.signed_by(&key, &authority).unwrap().pem()).unwrap();
         made
     }
 
@@ -42,6 +45,11 @@ impl Certificates {
         self.file("authority.pem")
     }
 
+    /// The certificate of a past year, for the same name and key.
+    pub(crate) fn expired(&self) -> String {
+        self.file("expired.pem")
+    }
+
     /// An authority that has signed nothing.
     pub(crate) fn stranger(&self) -> String {
         self.file("stranger.pem")
@@ -58,11 +66,11 @@ impl Drop for Certificates {
     }
 }
 
-fn authority() -> (Issuer<'static, KeyPair>, String) {
+fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![]).unwrap();
     // Not the name of what it signs: OpenSSL would take that for a certificate that has signed itself.
-    params.distinguished_name.push(DnType::CommonName, "An authority for tests");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let pem = params.self_signed(&key).unwrap().pem();
     (Issuer::new(params, key), pem)

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
 
 mod certificates;
+mod refusals;
 mod servers;
 
 use std::io::{BufRead, BufReader};
@@ -24,13 +25,14 @@ fn start(options: StackOptions) -> Stack {
 fn the_chat_works_over_tls_and_no_server_is_believed_that_cannot_prove_its_name() {
     let certificates = Certificates::make();
     let backends = start(StackOptions { only_backends: true, ..StackOptions::default() });
-    let database = encrypt_postgres(&backends, &certificates);
+    let database = encrypt_postgres(&backends, certificates.certificate(), &certificates);
     migrations_are_verified(&database, &certificates);
     for is_cluster in [false, true] {
         let redis = TlsRedis::start(&certificates, is_cluster);
         services_are_verified(&redis, is_cluster, &certificates);
         chat_works(&database, &redis.url("localhost", is_cluster), &certificates);
     }
+    refusals::operators_read_why_postgresql_is_not_believed(&backends, &certificates);
     backends.stop().unwrap();
 }
 

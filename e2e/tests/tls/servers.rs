@@ -60,12 +60,12 @@ impl Drop for TlsRedis {
     }
 }
 
-/// Makes the PostgreSQL of a system speak TLS, and turn away whoever does not. Returns its URL without a mode.
-pub(crate) fn encrypt_postgres(backends: &Stack, certificates: &Certificates) -> String {
+/// Makes the PostgreSQL of a system speak TLS with this certificate, and turn away whoever does not. Returns its URL without a mode.
+pub(crate) fn encrypt_postgres(backends: &Stack, certificate: String, certificates: &Certificates) -> String {
     let folder = backends.data_dir().join("postgres").canonicalize().unwrap();
     let owner = fs::metadata(&folder).unwrap();
     // It reads a key only when the key is its own, and nobody else's to read.
-    for (from, name) in [(certificates.certificate(), "server.crt"), (certificates.key(), "server.key")] {
+    for (from, name) in [(certificate, "server.crt"), (certificates.key(), "server.key")] {
         let to = folder.join(name);
         fs::copy(from, &to).unwrap();
         chown(&to, Some(owner.uid()), Some(owner.gid())).unwrap();
