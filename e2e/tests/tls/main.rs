@@ -1,7 +1,7 @@
 //! TLS to Redis and to PostgreSQL, with certificates made here: it works with the right authority and the right name, and
 //! with nothing less.
 
-#![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it finds the fault")]
 
 mod certificates;
 mod refusals;
