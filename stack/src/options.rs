@@ -42,6 +42,8 @@ pub struct StackOptions {
     pub redis_cluster: bool,
     /// Its nodes name each other by port alone, so that clients stay at the address at which they asked.
     pub redis_nodes_by_port: bool,
+    /// Its masters have no replicas: nobody takes over from one that dies, and the others serve on.
+    pub redis_without_replicas: bool,
     /// No HAProxy: the base URL is the first API service's.
     pub no_proxy: bool,
     /// Public port; 0 picks a free one.
@@ -63,6 +65,7 @@ impl Default for StackOptions {
             only_backends: false,
             redis_cluster: false,
             redis_nodes_by_port: false,
+            redis_without_replicas: false,
             no_proxy: false,
             port: 0,
             data_dir: None,
@@ -82,6 +85,7 @@ impl StackOptions {
             ("--only-backends", self.only_backends),
             ("--redis-cluster", self.redis_cluster),
             ("--redis-nodes-by-port", self.redis_nodes_by_port),
+            ("--redis-without-replicas", self.redis_without_replicas),
             ("--no-proxy", self.no_proxy),
             ("--temporary", self.data_dir.is_none()),
         ] {

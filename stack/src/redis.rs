@@ -1,4 +1,4 @@
-//! A private Redis: one server, or a cluster of three masters with a replica each. Keeps no data on disk: PostgreSQL is
+//! A private Redis: one server, or a cluster of three masters, with a replica each or without. Keeps no data on disk: PostgreSQL is
 //! the truth, and a Redis that comes back empty is a case the services must handle every day.
 
 use std::path::PathBuf;
@@ -34,8 +34,16 @@ struct Node {
     number: usize,
     /// Where the other nodes reach it.
     bus: u16,
-    /// Tells clients the ports of the others and no addresses.
-    by_port: bool,
+    layout: Layout,
+}
+
+/// What is wanted of a cluster.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    /// Nodes tell clients the ports of the others and no addresses.
+    pub(crate) by_port: bool,
+    /// A replica a master. Without, nobody takes over from one that dies, and the others serve on.
+    pub(crate) has_replicas: bool,
 }
 
 impl Redis {
@@ -51,12 +59,13 @@ impl Redis {
     }
 
     /// The nodes of a cluster, masters first. What they knew of each other is forgotten, since they have new ports.
-    pub(crate) fn prepare_cluster(data: &DataDir, ports: &mut Ports, by_port: bool) -> Result<Vec<Self>> {
-        let nodes = (1..=MASTERS * 2).map(|number| {
+    pub(crate) fn prepare_cluster(data: &DataDir, ports: &mut Ports, layout: Layout) -> Result<Vec<Self>> {
+        let count = if layout.has_replicas { MASTERS * 2 } else { MASTERS };
+        let nodes = (1..=count).map(|number| {
             let (port, bus) = (ports.free()?, ports.free()?);
             remove_file(&data.join(&node_file(number)))?;
             let log = data.log(&format!("redis-{number}"));
-            Ok(Self { log, node: Some(Node { number, bus, by_port }), ..Self::prepare(data, port)? })
+            Ok(Self { log, node: Some(Node { number, bus, layout }), ..Self::prepare(data, port)? })
         });
         nodes.collect()
     }
@@ -67,7 +76,7 @@ impl Redis {
         let mut program = Program::new("redis-cli --cluster create", cli, data.log("redis-create"))
             .args(["--no-auth-warning", "--cluster", "create"])
             .args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)))
-            .args(["--cluster-replicas", "1", "--cluster-yes"]);
+            .args(["--cluster-replicas", if nodes.len() > MASTERS { "1" } else { "0" }, "--cluster-yes"]);
         if let Some(node) = nodes.first() {
             program = program.env("REDISCLI_AUTH", &node.password);
         }
@@ -76,9 +85,9 @@ impl Redis {
 
     /// When the nodes are a cluster, each as it is to be: a master with its replica, or any that knows who serves what.
     pub(crate) fn cluster_probe(&self) -> Probe {
-        let is_master = self.node.is_some_and(|node| node.number <= MASTERS);
+        let has_replica = self.node.is_some_and(|node| node.layout.has_replicas && node.number <= MASTERS);
         let (question, answer) =
-            if is_master { ("INFO replication", "state=online") } else { ("CLUSTER INFO", "cluster_state:ok") };
+            if has_replica { ("INFO replication", "state=online") } else { ("CLUSTER INFO", "cluster_state:ok") };
         Probe::RedisSays { port: self.port, password: self.password.clone(), question, answer }
     }
 
@@ -105,7 +114,7 @@ impl Redis {
             "bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave \"\"\nappendonly no\n\
              daemonize no\nsupervised no\nset-proc-title no\nlogfile \"\"\n"
         );
-        if let Some(Node { number, bus, by_port }) = self.node {
+        if let Some(Node { number, bus, layout: Layout { by_port, has_replicas } }) = self.node {
             let file = node_file(number);
             // A replica's copy of its master passes through a file, which no other node and no restart may take for its own.
             settings += &format!(
@@ -113,6 +122,9 @@ impl Redis {
                  cluster-node-timeout {NODE_TIMEOUT_MS}\ncluster-replica-validity-factor 0\n\
                  repl-diskless-sync-delay 0\ndbfilename redis-{number}.rdb\nrdb-del-sync-files yes\n"
             );
+            if !has_replicas {
+                settings += "cluster-require-full-coverage no\n";
+            }
             if by_port {
                 settings += "cluster-preferred-endpoint-type unknown-endpoint\n";
             }

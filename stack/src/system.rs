@@ -21,7 +21,7 @@ use crate::ports::{self, Ports};
 use crate::postgres::{Postgres, SERVICE_ROLE};
 use crate::probe::Probe;
 use crate::program::{MARK, Program};
-use crate::redis::Redis;
+use crate::redis::{Layout, Redis};
 use crate::services::Surroundings;
 use crate::stack_env::StackEnv;
 use crate::{orphans, secret, terminal};
@@ -195,7 +195,9 @@ impl System {
     }
 
     async fn start_redis_cluster(&mut self) -> Result<()> {
-        let nodes = Redis::prepare_cluster(&self.data, &mut self.ports, self.options.redis_nodes_by_port)?;
+        let layout =
+            Layout { by_port: self.options.redis_nodes_by_port, has_replicas: !self.options.redis_without_replicas };
+        let nodes = Redis::prepare_cluster(&self.data, &mut self.ports, layout)?;
         for node in &nodes {
             let keeper = self.keep(node.server())?;
             self.redis.push(keeper);
