@@ -54,8 +54,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use poem::Server;
-use poem::listener::TcpAcceptor;
 use shared::descriptors;
 use shared::mode::Mode;
 use shared::relay_keys::RelayKeys;
@@ -88,6 +86,9 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Descriptors that are kept for connections to Redis and from the admin port, log files and such; those to PostgreSQL come on top.
 const OWN_DESCRIPTORS: usize = 64;
+
+/// Connections to the admin port.
+const ADMIN_CONNECTIONS: usize = 48;
 
 /// How long the first requests wait for a database that is ready.
 const START_PATIENCE: Duration = Duration::from_secs(2);
@@ -218,16 +219,8 @@ pub async fn run(
         config.shutdown_timeout - kept,
     );
     let ended = shutdown.clone();
-    let admin = Server::new_with_acceptor(TcpAcceptor::from_tokio(listeners.admin)?).run_with_graceful_shutdown(
-        api::admin(state, metrics),
-        async move { ended.begun().await },
-        Some(Duration::from_secs(1)),
-    );
-    shutdown.spawn("admin port", async move {
-        if let Err(error) = admin.await {
-            tracing::error!(%error, "the admin port cannot be served");
-        }
-    });
+    let admin = server::Server::new(listeners.admin, api::admin(state, metrics), ADMIN_CONNECTIONS).for_operators();
+    shutdown.spawn("admin port", admin.run(async move { ended.begun().await }, Duration::from_secs(1)));
 
     let ended: Result<(), ServeError> = tokio::select! {
         () = shutdown.begun() => Ok(()),

@@ -5,8 +5,9 @@
 use metrics::gauge;
 use shared::channel::{ACKS, AUDIT, QUESTIONS};
 use shared::telemetry::Kind::{Counter, Gauge, Histogram};
-use shared::telemetry::{LOG_LINES_DROPPED, Meter};
+use shared::telemetry::{LOG_LINES_DROPPED, Meter, READY, STARTED};
 
+use crate::api::health;
 use crate::state::State;
 use crate::store::REASONS;
 
@@ -112,6 +113,8 @@ pub const METERS: &[Meter] = &[
     Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
         .by("outcome", &["changed", "failed"]),
     LOG_LINES_DROPPED,
+    READY,
+    STARTED,
     Meter::new(Counter, "trace_exports_total", "batches of spans for the collector").by("outcome", &["sent", "failed"]),
 ];
 
@@ -126,6 +129,7 @@ pub(crate) fn look(state: &State) {
         gauge!("database_connections", "state" => name).set(count as f64);
     }
     gauge!("database_up").set(f64::from(u8::from(state.database.is_up())));
+    gauge!(READY.name).set(f64::from(u8::from(health::is_ready(state))));
     gauge!("redis_up").set(f64::from(u8::from(state.redis.is_up())));
     gauge!("publish_queue_depth").set(state.publisher.depth() as f64);
 }

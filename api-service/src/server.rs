@@ -1,4 +1,4 @@
-//! The public port: accepts connections, as many as it may hold, and lets each speak HTTP/1.1 to the API.
+//! A port, the public one or that of operators: accepts connections, as many as it may hold, and lets each speak HTTP/1.1.
 //!
 //! It waits for nobody: a request's head must arrive within [`HEAD_TIMEOUT`], an idle connection ends after
 //! [`IDLE_TIMEOUT`], and what cannot be accepted for want of descriptors is tried again after a pause.
@@ -42,12 +42,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a client may take nothing of an answer.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a connection of the admin port may do nothing of what it should: its places are few.
+const OPERATORS_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A port and what it serves.
 pub(crate) struct Server<E> {
     listener: TcpListener,
     endpoint: Arc<E>,
     room: Arc<Semaphore>,
     patience: Patience,
+    /// The metrics of connections and of what nobody can read are those of the public port.
+    is_public: bool,
 }
 
 /// How long a connection may say nothing.
@@ -68,7 +73,13 @@ where
         let room = Arc::new(Semaphore::new(connections));
         let patience =
             Patience { head: HEAD_TIMEOUT, first: FIRST_BYTE_TIMEOUT, idle: IDLE_TIMEOUT, unread: UNREAD_TIMEOUT };
-        Self { listener, endpoint: Arc::new(endpoint), room, patience }
+        Self { listener, endpoint: Arc::new(endpoint), room, patience, is_public: true }
+    }
+
+    /// The same for the admin port.
+    pub(crate) fn for_operators(self) -> Self {
+        let all = OPERATORS_PATIENCE;
+        Self { patience: Patience { head: all, first: all, idle: all, unread: all }, is_public: false, ..self }
     }
 
     /// Accepts until `stop`, then lets connections finish what they are at, for `patience` at most.
@@ -84,10 +95,11 @@ where
             let (endpoint, stopping, late) = (self.endpoint.clone(), stopping.clone(), late.clone());
             let head = Arc::new(Head::new(self.patience));
             let detached = Arc::new(Detached { tasks: tasks.clone(), late: late.clone(), place: permit });
+            let is_public = self.is_public;
             tasks.spawn(async move {
-                let _open = Open;
+                let _open = is_public.then(Open::begin);
                 tokio::select! {
-                    () = serve(tcp, peer, head, (endpoint, detached), stopping) => {}
+                    () = serve(tcp, peer, head, (endpoint, detached), stopping, is_public) => {}
                     () = late.cancelled() => {}
                 }
             });
@@ -105,15 +117,14 @@ where
         let permit = match self.room.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
-                metrics::counter!("http_connections_held_back_total").increment(1);
+                if self.is_public {
+                    metrics::counter!("http_connections_held_back_total").increment(1);
+                }
                 self.room.clone().acquire_owned().await.ok()?
             }
         };
         match self.listener.accept().await {
-            Ok((tcp, peer)) => {
-                metrics::gauge!("http_connections").increment(1.0);
-                Some((tcp, peer, permit))
-            }
+            Ok((tcp, peer)) => Some((tcp, peer, permit)),
             Err(error) => {
                 use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
                 if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
@@ -131,6 +142,13 @@ where
 /// Counts a connection for as long as it is open, also when its task panics.
 struct Open;
 
+impl Open {
+    fn begin() -> Self {
+        metrics::gauge!("http_connections").increment(1.0);
+        Self
+    }
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
         metrics::gauge!("http_connections").decrement(1.0);
@@ -147,6 +165,7 @@ async fn serve<E>(
     head: Arc<Head>,
     (endpoint, detached): (Arc<E>, Elsewhere),
     stopping: CancellationToken,
+    is_public: bool,
 ) where
     E: Endpoint<Output = Response> + 'static,
 {
@@ -177,7 +196,9 @@ async fn serve<E>(
                 // After other errors there is nobody to say it to.
                 if ended.is_err_and(|error| error.is_parse()) {
                     let io = connection.into_parts().io.into_inner();
-                    count_unreadable(io.refused().unwrap_or(400));
+                    if is_public {
+                        count_unreadable(io.refused().unwrap_or(400));
+                    }
                     io.end_unreadable().await;
                 }
                 return;

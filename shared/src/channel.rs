@@ -166,12 +166,13 @@ for i, log in ipairs(KEYS) do
         local info = call('XINFO', 'STREAM', log)
         local marker
         for j = 1, #info, 2 do if info[j] == 'last-generated-id' then marker = info[j + 1] end end
-        local set = pcall('XSETID', log, '0-0')
-        if set.err then
-            newest = set
-        else
-            call('XADD', log, marker, 's', '', 't', '', 'h', '', 'b', '')
-            last = {marker, {'s', '', 't', '', 'h', '', 'b', ''}}
+        -- Nothing stood there, ever: a group or an operator has made the stream. Else the log begins with its marker.
+        if marker ~= '0-0' then
+            last = {marker, {'s', ''}}
+            -- Refused where somebody has deleted entries: then the log cannot be read from its marker, and whoever holds that
+            -- as a cursor loads the history.
+            local set = pcall('XSETID', log, '0-0')
+            if not set.err then call('XADD', log, marker, 's', '', 't', '', 'h', '', 'b', '') end
         end
     end
     local known = last and tonumber(last[2][2]) or 0
@@ -185,7 +186,7 @@ for i, log in ipairs(KEYS) do
     if newest.err then
         failed[log] = newest
         cursors[i] = '!' .. newest.err
-    elseif is_held or not last and call('PUBSUB', '"#,
+    elseif is_held or not last and not is_first and call('PUBSUB', '"#,
             $count,
             r#"', channel)[2] == 0 then
         cursors[i] = ''

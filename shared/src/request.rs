@@ -115,16 +115,17 @@ impl TrustedProxies {
     }
 
     /// The address that asks: `peer`, or, while that is a trusted proxy, the one that it names. `forwarded_for` are the
-    /// header's lines, in order. Everybody may write there, so it is read from the right, and no further than the first
-    /// address that nobody trusted has vouched for.
+    /// header's lines, in order, as they came: bytes, since a stranger may write anything in front of what our own proxy adds to the
+    /// same line. Everybody may write there, so it is read from the right, and no further than the first address that nobody
+    /// trusted has vouched for.
     #[must_use]
-    pub fn address<'a>(&self, peer: IpAddr, forwarded_for: impl DoubleEndedIterator<Item = &'a str>) -> IpAddr {
+    pub fn address<'a>(&self, peer: IpAddr, forwarded_for: impl DoubleEndedIterator<Item = &'a [u8]>) -> IpAddr {
         let mut address = peer.to_canonical();
-        for named in forwarded_for.rev().flat_map(|line| line.rsplit(',')) {
+        for named in forwarded_for.rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
             if !self.contains(address) {
                 break;
             }
-            match forwarded(named.trim()) {
+            match std::str::from_utf8(named).ok().and_then(|named| forwarded(named.trim())) {
                 Some(named) => address = named,
                 // A trusted proxy asks for somebody whom it cannot name. That is not the proxy itself: all whom it cannot name
                 // would share its address, and one of them could use up what the others may do.
@@ -172,7 +173,7 @@ mod tests {
 
     fn address(trusted: &str, peer: &str, lines: &[&str]) -> String {
         let trusted: TrustedProxies = trusted.parse().unwrap();
-        trusted.address(peer.parse().unwrap(), lines.iter().copied()).to_string()
+        trusted.address(peer.parse().unwrap(), lines.iter().map(|line| line.as_bytes())).to_string()
     }
 
     #[test]
@@ -244,6 +245,9 @@ mod tests {
         {
             assert_eq!(address("127.0.0.1", "127.0.0.1", &[line]), UNKNOWN.to_string(), "{line}");
         }
+        let trusted: TrustedProxies = "127.0.0.1".parse().unwrap();
+        let peer = "127.0.0.1".parse().unwrap();
+        assert_eq!(trusted.address(peer, [&b"203.0.113.\xb9"[..]].into_iter()), UNKNOWN, "no text");
         // Whoever is asked without the header is asked by the proxy itself: a health check.
         assert_eq!(address("127.0.0.1", "127.0.0.1", &[]), "127.0.0.1");
     }
@@ -268,6 +272,23 @@ mod tests {
             // The last line is the one that our own proxy writes.
             let lines: Vec<&str> = claims.iter().map(String::as_str).chain(["203.0.113.9"]).collect();
             prop_assert_eq!(address("127.0.0.1", "127.0.0.1", &lines), "203.0.113.9");
+        }
+
+        #[test]
+        fn whatever_bytes_a_stranger_writes_the_last_entries_are_our_proxies(
+            lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..3),
+            begun in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            // The outer proxy has added to a stranger's own line, and the inner one to the outer's, or in a line of its own.
+            let trusted: TrustedProxies = "127.0.0.1, 10.0.0.0/8".parse().unwrap();
+            let peer = "127.0.0.1".parse().unwrap();
+            let read = |ends: &[&[u8]]| {
+                let added = [&begun, ends[0]].concat();
+                let lines = lines.iter().map(Vec::as_slice).chain([added.as_slice()]).chain(ends[1..].iter().copied());
+                trusted.address(peer, lines.collect::<Vec<_>>().into_iter()).to_string()
+            };
+            prop_assert_eq!(read(&[b", 203.0.113.9, 10.0.0.7"]), "203.0.113.9");
+            prop_assert_eq!(read(&[b",203.0.113.9", b"10.0.0.7"]), "203.0.113.9");
         }
     }
 }

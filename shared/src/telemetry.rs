@@ -174,6 +174,13 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 pub const LOG_LINES_DROPPED: Meter =
     Meter::new(Kind::Counter, "log_lines_dropped_total", "log lines that standard error did not take");
 
+/// When this process began; of every service's metrics. The name is the usual one of Prometheus.
+pub const STARTED: Meter =
+    Meter::new(Kind::Gauge, "process_start_time_seconds", "when this process began, in seconds since 1970");
+
+/// Whether the service says that it is ready; of every service's metrics.
+pub const READY: Meter = Meter::new(Kind::Gauge, "service_ready", "1 while /readyz says that the service is ready");
+
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -251,6 +258,7 @@ pub fn start_metrics(meters: &[Meter], shutdown: &Shutdown) -> Result<Prometheus
             }
         }
     }
+    metrics::gauge!(STARTED.name).set(time::OffsetDateTime::now_utc().unix_timestamp() as f64);
     let upkeep = handle.clone();
     shutdown.spawn_until("metrics", async move {
         loop {

@@ -202,8 +202,7 @@ pub(crate) fn request_id_of(headers: &HeaderMap) -> String {
 /// What is known of a request before anybody has looked into it.
 fn context(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> RequestContext {
     let request_id = request_id_of(headers);
-    let lines = headers.get_all(FORWARDED_FOR_HEADER).into_iter().filter_map(|line| line.to_str().ok());
-    let address = trusted.address(peer, lines.collect::<Vec<_>>().into_iter());
+    let address = trusted.address(peer, headers.get_all(FORWARDED_FOR_HEADER).into_iter().map(HeaderValue::as_bytes));
     RequestContext { request_id: request_id.into(), address }
 }
 

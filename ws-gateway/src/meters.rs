@@ -4,9 +4,10 @@
 
 use metrics::gauge;
 use shared::telemetry::Kind::{Counter, Gauge, Histogram};
-use shared::telemetry::{LOG_LINES_DROPPED, Meter};
+use shared::telemetry::{LOG_LINES_DROPPED, Meter, READY, STARTED};
 
 use crate::gateway::Gateway;
+use crate::handshake;
 
 const OUTCOMES: &[&str] = &[
     "accepted",
@@ -112,11 +113,14 @@ pub(crate) const METERS: &[Meter] = &[
     Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
         .by("outcome", &["changed", "failed"]),
     LOG_LINES_DROPPED,
+    READY,
+    STARTED,
     Meter::new(Counter, "trace_exports_total", "batches of spans for the collector").by("outcome", &["sent", "failed"]),
 ];
 
 /// Looks at what is not counted as it happens.
 pub(crate) fn look(gateway: &Gateway) {
+    gauge!(READY.name).set(f64::from(u8::from(handshake::is_ready(gateway).is_ok())));
     gauge!("gateway_acks_queue_depth").set(gateway.acks.waiting() as f64);
     gauge!("gateway_presence_people").set(gateway.everybody.people() as f64);
     let free = gateway.handshakes.available_permits();

@@ -72,6 +72,11 @@ fn readiness(state: &State) -> Result<(), Box<Problem>> {
     Err(Box::new(Problem::new(503, why)))
 }
 
+/// Whether it can.
+pub(crate) fn is_ready(state: &State) -> bool {
+    readiness(state).is_ok()
+}
+
 /// The same for operators, with the cause.
 fn detail(state: &State) -> Option<String> {
     let Err(problem) = readiness(state) else { return state.clock.warning() };

@@ -9,7 +9,7 @@ mod browsers;
 mod conversations;
 mod demonstration;
 mod docs;
-mod health;
+pub(crate) mod health;
 mod inline;
 mod messages;
 mod packing;

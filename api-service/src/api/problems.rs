@@ -229,8 +229,7 @@ fn check_head(request: &Request) -> Result<(), HeadError> {
 /// Who asks. Without an address of its own, which only a test's request lacks, it is nobody's.
 fn address(request: &Request, trusted: &TrustedProxies) -> IpAddr {
     let peer = request.remote_addr().as_socket_addr().map_or(IpAddr::from([0; 4]), |peer| peer.ip());
-    let lines = request.headers().get_all(FORWARDED_FOR_HEADER).into_iter().filter_map(|line| line.to_str().ok());
-    trusted.address(peer, lines.collect::<Vec<_>>().into_iter())
+    trusted.address(peer, request.headers().get_all(FORWARDED_FOR_HEADER).into_iter().map(HeaderValue::as_bytes))
 }
 
 /// What a failure that poem found, and no handler, is to the caller.

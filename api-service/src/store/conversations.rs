@@ -6,7 +6,6 @@ use deadpool_postgres::{GenericClient, Object};
 use shared::ids::{ConversationId, LocationId};
 use shared::participant::{Conversation, Kind, Participant};
 use time::OffsetDateTime;
-use tokio::join;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
@@ -252,21 +251,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; [`StoreError::Locked`] when the whole table is.
     pub async fn locked(&self, conversations: &[ConversationId]) -> Result<HashSet<ConversationId>, StoreError> {
-        self.with(async |client| {
-            let statement = client.prepare_cached(LOCKED).await?;
-            // Undone in the same round trip: nobody waits for a disk because somebody has looked.
-            let parameters: [&(dyn ToSql + Sync); 1] = [&conversations];
-            let (begun, rows, undone) = join!(
-                biased;
-                client.batch_execute("begin"),
-                client.query(&statement, &parameters),
-                client.batch_execute("rollback"),
-            );
-            begun?;
-            undone?;
-            rows?.iter().map(|row| Ok(row.try_get(0)?)).collect()
-        })
-        .await
+        self.held(LOCKED, conversations).await
     }
 
     /// How these conversations stand now.

@@ -10,6 +10,7 @@ mod data_keys;
 mod error;
 mod fitness;
 mod grants;
+mod held;
 mod master_keys;
 mod messages;
 mod migrate;

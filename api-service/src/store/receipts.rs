@@ -13,7 +13,6 @@ use shared::receipt::Kind;
 use shared::refusals::Refusals;
 use shared::timestamp::timestamp;
 use time::OffsetDateTime;
-use tokio::join;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
@@ -127,21 +126,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn locked_messages(&self, ids: &[MessageId]) -> Result<HashSet<MessageId>, StoreError> {
-        self.with(async |client| {
-            let statement = client.prepare_cached(LOCKED).await?;
-            let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
-            // Undone in the same round trip: nobody waits for a disk because somebody has looked.
-            let (begun, rows, undone) = join!(
-                biased;
-                client.batch_execute("begin"),
-                client.query(&statement, &parameters),
-                client.batch_execute("rollback"),
-            );
-            begun?;
-            undone?;
-            rows?.iter().map(|row| Ok(row.try_get(0)?)).collect()
-        })
-        .await
+        self.held(LOCKED, ids).await
     }
 
     /// Applies marks in one transaction. Returns every message that they may touch as it stands now, and the entries of the

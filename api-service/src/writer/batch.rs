@@ -2,6 +2,8 @@
 //! cannot be written fails or waits alone, and its neighbours are written:
 //!
 //! - A conversation that another transaction holds is set aside. Its sends wait until it is free, or for as long as a send may.
+//!   For a while it comes last then, in a transaction of its own: there it waits for the lock as anybody does, which two services that
+//!   send into one conversation have to, and holds up no neighbour of its batch.
 //! - A location whose data key cannot be used leaves first.
 //! - Of sends that the database refuses, halves are tried until those are found that it does not take.
 
@@ -61,17 +63,8 @@ impl Rest {
 impl Batches<'_> {
     pub(super) async fn write(&self, batch: Group) -> Ended {
         let deadline = Instant::now() + PATIENCE;
-        let mut rest = Rest(Vec::new());
         let suspects = self.line.suspects(&batch);
-        if suspects.is_empty() {
-            rest.0.push(batch);
-        } else {
-            // A look costs less than the wait that may be ahead.
-            match self.locked(&suspects).await {
-                Some(locked) => self.set_aside(batch, &mut rest, &locked),
-                None => rest.0.push(batch),
-            }
-        }
+        let mut rest = Rest(apart(batch, &suspects));
         while let Some(mut group) = rest.0.pop() {
             if group.is_empty() {
                 continue;
@@ -85,6 +78,9 @@ impl Batches<'_> {
             group.attempts += 1;
             let error = match self.store.send(&group.new, &group.origins).await {
                 Ok(done) => {
+                    if !suspects.is_empty() {
+                        self.line.trust(&group);
+                    }
                     self.answer(group, done);
                     continue;
                 }
@@ -179,6 +175,15 @@ impl Batches<'_> {
         }
         rest.0.push(others);
     }
+}
+
+/// A batch without its suspects, which is next, and behind it the suspects.
+fn apart(batch: Group, suspects: &[ConversationId]) -> Vec<Group> {
+    if suspects.is_empty() {
+        return vec![batch];
+    }
+    let (theirs, others) = batch.partition(|new| suspects.contains(&new.conversation.id()));
+    vec![theirs, others]
 }
 
 /// Halves what failed, until it is one send that fails alone.

@@ -18,7 +18,7 @@ use crate::store::StoreError;
 
 /// Sends in one transaction.
 pub(super) const MAX_BATCH: usize = 256;
-/// How long a conversation that was locked is looked at before it shares a transaction with others.
+/// How long a conversation that was locked shares no transaction with those that were not, unless it is written before.
 const SUSPECT_FOR: Duration = Duration::from_secs(30);
 /// Conversations that are remembered as having been locked.
 const MOST_SUSPECTS: usize = 1_024;
@@ -174,6 +174,14 @@ impl Line {
         let now = Instant::now();
         state.suspects.retain(|_, since| now.duration_since(*since) < SUSPECT_FOR);
         group.conversations().into_iter().filter(|id| state.suspects.contains_key(id)).collect()
+    }
+
+    /// What was written is suspected no more: whoever held it has let it go.
+    pub(super) fn trust(&self, written: &Group) {
+        let mut state = self.state.lock();
+        for new in &written.new {
+            state.suspects.remove(&new.conversation.id());
+        }
     }
 
     /// Notes that the database is away, and refuses all that waits; or that it is back.

@@ -25,9 +25,14 @@ struct Setting {
 }
 
 async fn setting() -> Setting {
+    setting_with(&[]).await
+}
+
+async fn setting_with(more: &[(&str, &str)]) -> Setting {
     let turn = TURN.lock().await;
     // What a migrated slot takes with it is found by comparing positions.
-    let env = vec![("POSITION_CHECK_SECONDS".to_owned(), "1".to_owned())];
+    let env = [&[("POSITION_CHECK_SECONDS", "1")], more].concat();
+    let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let options = StackOptions { api: 2, redis_cluster: true, env, ..StackOptions::default() };
     let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await.unwrap().unwrap();
     let (place, nodes) = (Place::new(&stack), Nodes::of(&stack.env().redis_url).unwrap());
@@ -184,6 +189,34 @@ async fn a_slot_that_moves_under_a_listener_takes_nothing_with_it() {
     let mut at_doctor = doctor.open(&patient).await;
     let last = patient.say(&doctor, "and back").await;
     assert_eq!(at_doctor.expect("message").await["message"], last);
+    stack.stop().unwrap();
+}
+
+#[tokio::test]
+async fn people_of_a_gateway_that_was_killed_are_gone_in_locations_on_every_master() {
+    let hasty = [("PRESENCE_TTL_SECONDS", "5"), ("PRESENCE_LINGER_SECONDS", "1")];
+    let Setting { stack, nodes, _turn, .. } = setting_with(&hasty).await;
+    // The script that sends them away learns their keys from Redis, on whichever node the location is.
+    let places: Vec<_> = (0..12).map(|number| Place::named(&stack, &format!("loc{number}"))).collect();
+    let mut sockets = Vec::new();
+    for place in &places {
+        let [staying, dying] = &place.env.gateway_ws_urls[..] else { panic!("two gateways") };
+        let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+        doctor.say(&patient, "Hello").await;
+        let mut with_patient = doctor.at(&place.base_url, staying).open(&patient).await;
+        let lost = patient.at(&place.base_url, dying).open_inbox().await;
+        assert_eq!(with_patient.expect_presence().await["online"], true);
+        sockets.push((with_patient, lost));
+    }
+    for master in &nodes.masters().await.unwrap() {
+        let channels = master.channels().await.unwrap();
+        assert!(channels.iter().any(|channel| channel.starts_with("presence:{")), "each master has some: {channels:?}");
+    }
+    stack.kill(stack.env().gateway_pids[1], Signal::SIGKILL).unwrap();
+    for (with_patient, _lost) in &mut sockets {
+        let frame = with_patient.expect_presence().await;
+        assert!(frame["online"] == false && frame["last_seen_at"].is_string(), "{frame}");
+    }
     stack.stop().unwrap();
 }
 

@@ -183,6 +183,46 @@ fn empty_head(key: &str, chain: i64, opened_at: i64) -> (String, Vec<u8>) {
 }
 
 #[tokio::test]
+async fn attempts_to_write_down_sockets_while_the_trail_is_locked_open_no_chains() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let owner = Trail::open(&setting.stack.env().database_url).await;
+    let chains = async || {
+        let count = owner.client.query_one("select count(*) from audit_chains", &[]).await.unwrap();
+        count.get::<_, i64>(0)
+    };
+    let mut sockets = Vec::new();
+    for _ in 0..4 {
+        sockets.push(patient.open(&doctor).await);
+    }
+    let before = chains().await;
+    // It can be read, as a backup does, and takes no row.
+    let holder = Trail::open(&setting.stack.env().database_url).await.client;
+    holder.batch_execute("begin; lock table audit_log in share mode").await.unwrap();
+    for socket in sockets {
+        socket.close().await;
+    }
+    // Attempts of both services, each of which waits for the lock and is undone; entries are divided and tried again.
+    let waits = "select pid::text || ' ' || query_start::text from pg_stat_activity
+        where wait_event_type = 'Lock' and query like '%into audit_log%'";
+    let mut attempts = std::collections::BTreeSet::new();
+    while attempts.len() < 8 {
+        let rows = owner.client.query(waits, &[]).await.unwrap();
+        attempts.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+    }
+    let after = chains().await;
+    holder.batch_execute("rollback").await.unwrap();
+    assert!(after <= before + 2, "{before} chains before, {after} after: one for each service that writes");
+    let closed = async || owner.of_place(place).await.iter().filter(|act| act.action == "socket.close").count();
+    while closed().await < 4 {
+        tokio::task::yield_now().await;
+    }
+    is_whole(&setting.stack, 0).await;
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
 async fn what_happens_to_sockets_waits_for_redis_and_for_the_api_service() {
     let setting = setting().await;
     let place = &setting.place;

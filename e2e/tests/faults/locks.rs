@@ -107,6 +107,55 @@ async fn a_conversation_that_somebody_holds_waits_alone_and_is_refused_after_a_w
 }
 
 #[tokio::test]
+async fn a_conversation_that_was_held_once_is_written_through_two_services_at_the_same_time() {
+    const SENDERS: usize = 4;
+    const SENDS: usize = 20;
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let id = id_of(&doctor, &patient).await;
+    let services: Vec<_> = place.env.api_urls.iter().map(|url| doctor.at(url, &place.ws_url)).collect();
+    // Both have met a lock in it.
+    let (holder, observer) = (session(&setting).await, session(&setting).await);
+    hold(&holder, &format!("conversations where id = '{id}'")).await;
+    let waiting = services.iter().map(|doctor| {
+        let (doctor, patient) = (doctor.clone(), patient.clone());
+        tokio::spawn(async move { doctor.say(&patient, "waits").await })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    until_set_aside(place, 2).await;
+    let before = crate::metric(place, "send_conversations_set_aside_total").await;
+    holder.batch_execute("rollback").await.unwrap();
+    join_all(waiting).await.into_iter().for_each(|sent| drop(sent.unwrap()));
+
+    // A slow disk: each transaction holds the row for a while, and the other service finds it held most of the time.
+    let slow =
+        "create function slow() returns trigger language plpgsql as 'begin perform pg_sleep(0.02); return null; end';
+        create trigger slow after insert on outbox for each statement execute function slow()";
+    observer.batch_execute(slow).await.unwrap();
+    let senders = (0..SENDERS * services.len()).map(|number| {
+        let (doctor, patient) = (services[number % services.len()].clone(), patient.clone());
+        tokio::spawn(async move {
+            let mut times = Vec::new();
+            for send in 0..SENDS {
+                let start = Instant::now();
+                doctor.say(&patient, &send.to_string()).await; // Fails on anything but a 201.
+                times.push(start.elapsed());
+            }
+            times
+        })
+    });
+    let senders: Vec<_> = senders.collect();
+    let times: Vec<Duration> = join_all(senders).await.into_iter().flat_map(Result::unwrap).collect();
+    // Each waits for the other's commits, as everybody does who writes there, and not for a look that finds nobody at it.
+    let aside = crate::metric(place, "send_conversations_set_aside_total").await - before;
+    let slowest = times.iter().max().unwrap();
+    assert!(aside < 5.0, "it was set aside {aside} times in {} sends", times.len());
+    assert!(*slowest < Duration::from_secs(2), "{slowest:?}");
+    setting.stack.stop().unwrap();
+}
+
+#[tokio::test]
 async fn sends_that_wait_for_a_held_conversation_keep_their_order() {
     let setting = setting().await;
     let place = &setting.place;

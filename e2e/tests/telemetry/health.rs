@@ -59,6 +59,17 @@ async fn the_admin_ports_say_what_they_serve_and_refuse_the_rest_with_problems()
             }
         }
     }
-    let gateway = wire::exchange(&place.env.admin_urls[1], b"GARBAGE\r\n\r\n").await;
-    assert!(gateway.starts_with("HTTP/1.1 400 ") && gateway.contains("application/problem+json"), "{gateway}");
+    for url in &place.env.admin_urls {
+        let long = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+        for (unreadable, status) in
+            [("GARBAGE\r\n\r\n", 400), ("GET / HTTP/1.1\r\nno colon\r\n\r\n", 400), (&long, 431)]
+        {
+            let answer = wire::exchange(url, unreadable.as_bytes()).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{url}: {answer}");
+            assert!(
+                answer.contains("application/problem+json") && answer.contains("x-request-id: "),
+                "{url}: {answer}"
+            );
+        }
+    }
 }

@@ -169,6 +169,12 @@ impl Topology {
 
     /// A script that prolongs a gateway's lease, and sends away some of those who were at one whose lease has ended.
     ///
+    /// Whom it sends away stands in Redis only, so their keys, and the dead gateway's, are made within the script and are not among its
+    /// keys. A Redis Cluster asks that whatever a script touches be in the slot of its keys on the node that runs it. It is: every name
+    /// begins with the location's hash tag, which [`Names`] alone formats. A slot that is on its way to another node may lack a key
+    /// here and have it there: the script fails then, and the next prolongation goes on. Whoever it had taken from the dead gateway's set
+    /// by then is offline, as the lease has ended, and is not told.
+    ///
     /// Keys: leases, people of the gateway. Arguments: gateway, channel, length of the lease, [`SEEN_KEPT_MILLIS`], twice
     /// [`WRITTEN_KEPT_MILLIS`], how many to send away at most, 0 for none. Returns how many people the gateway holds, and how
     /// many were sent away.

@@ -1,5 +1,6 @@
 //! What stands in Redis of who is online: this gateway's own people and lease, and everybody's presence.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -19,10 +20,25 @@ use crate::redis::run;
 /// Types of a location's keys that come before those of persons: leases, and the people of a gateway.
 const OWN: &[&str] = &["zset", "set"];
 
+/// The type of the key of a person.
+const PERSON: &str = "hash";
+
 /// A location, and the name under which this gateway's people are written down there.
 pub(super) struct Name {
     pub(super) location: LocationId,
     pub(super) incarnation: u32,
+}
+
+/// What kinds of keys were moved, each once.
+fn kinds(types: &[&'static str], keys: &[String], moved: &[String]) -> BTreeSet<&'static str> {
+    let moved = types.iter().zip(keys).filter(|(_, key)| moved.contains(key));
+    moved
+        .map(|(of, _)| match *of {
+            "zset" => "leases",
+            "set" => "people of a gateway",
+            _ => "person",
+        })
+        .collect()
 }
 
 /// What stands in Redis.
@@ -64,6 +80,7 @@ impl Ledger {
     /// is moved out of the way; what it should hold is written anew.
     async fn ask<T: FromValue>(
         &self,
+        location: &LocationId,
         script: &Script,
         types: &[&'static str],
         keys: Vec<String>,
@@ -71,11 +88,15 @@ impl Ledger {
     ) -> Result<T, Error> {
         match run(&self.client, script, keys.clone(), arguments).await {
             Err(error) if error.details().contains("WRONGTYPE") => {
-                let types = types.iter().copied().chain(std::iter::repeat("hash")).take(keys.len());
-                let moving: Vec<Value> = types.map(Value::from).chain([channel::moved_suffix().into()]).collect();
+                let types: Vec<_> = types.iter().copied().chain(std::iter::repeat(PERSON)).take(keys.len()).collect();
+                let moving: Vec<Value> =
+                    types.iter().copied().map(Value::from).chain([channel::moved_suffix().into()]).collect();
                 let moved: Vec<String> = run(&self.client, &self.rename, keys.clone(), &moving).await?;
                 counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
-                tracing::error!(keys = ?moved, "keys of presence were of another type and are moved");
+                // Their names say who is a patient here.
+                for kind in kinds(&types, &keys, &moved) {
+                    tracing::error!(%location, kind, "a key of presence was of another type and is moved");
+                }
                 run(&self.client, script, keys, arguments).await
             }
             done => done,
@@ -90,7 +111,7 @@ impl Ledger {
             arguments.push(who.to_string().into());
             arguments.push(left.map_or(String::new(), |left| left.elapsed().as_millis().to_string()).into());
         }
-        self.ask::<Value>(&self.change, OWN, keys, &arguments).await.map(drop)
+        self.ask::<Value>(&name.location, &self.change, OWN, keys, &arguments).await.map(drop)
     }
 
     /// This gateway lives, for `lease` from now on. Sends away at most `sweep` of those whose gateway does not. Returns how many
@@ -98,7 +119,7 @@ impl Ledger {
     pub(super) async fn prolong(&self, name: &Name, lease: Duration, sweep: usize) -> Result<(usize, usize), Error> {
         let (_, keys, mut arguments) = self.beginning(name, lease);
         arguments.push(sweep.to_string().into());
-        self.ask(&self.prolong, OWN, keys, &arguments).await
+        self.ask(&name.location, &self.prolong, OWN, keys, &arguments).await
     }
 
     /// Everybody's presence, and for how long it has been so.
@@ -110,11 +131,27 @@ impl Ledger {
         let names = Names::of(location);
         let keys: Vec<_> =
             [names.leases()].into_iter().chain(looks.iter().map(|look| names.person(&look.who))).collect();
-        let answer: Vec<i64> = self.ask(&self.who, &OWN[..1], keys, &[]).await?;
+        let answer: Vec<i64> = self.ask(location, &self.who, &OWN[..1], keys, &[]).await?;
         let seen = answer.chunks_exact(3).map(|of| {
             let lasts = u64::try_from(of[2]).ok().map(Duration::from_millis);
             (Presence::read(of[0], of[1]), lasts)
         });
         Ok(seen.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_keys_that_were_moved_names_no_person() {
+        let names = Names::of(&"loc1".parse().unwrap());
+        let keys = [names.leases(), names.people("g"), names.person(&"contact:pat456".parse().unwrap())];
+        let types = ["zset", "set", PERSON];
+        let said = |moved: &[String]| kinds(&types, &keys, moved).into_iter().collect::<Vec<_>>();
+        assert_eq!(said(&keys), ["leases", "people of a gateway", "person"]);
+        assert_eq!(said(&keys[2..]), ["person"]);
+        assert!(said(&[]).is_empty());
     }
 }

@@ -158,3 +158,47 @@ async fn more_than_a_queue_holds_is_not_replayed_and_what_is_replayed_to_one_par
     };
     tokio::time::timeout(PATIENCE, freed).await.expect("what closed sockets held is not given back");
 }
+
+#[tokio::test]
+async fn a_log_that_somebody_else_has_emptied_or_made_takes_events_and_is_read_from_there() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1")]).await;
+    let publisher = redis.publisher().await;
+    let command = async |words: &[&str]| -> fred::types::Value {
+        let name = CustomCommand::new(words[0].to_owned(), None::<u16>, false);
+        publisher
+            .client
+            .custom(name, words[1..].iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+            .await
+            .unwrap()
+    };
+    let log = channel().log();
+    for is_emptied in [true, false] {
+        if is_emptied {
+            // With its last entry: nothing may stand below that any more, says Redis.
+            cursor(gateway.address).await;
+            let (_, deleted) = publisher.message(&channel(), "contact:pat456", "deleted").await;
+            let all: Vec<String> = ids_of_entries(&publisher.client, &log).await;
+            assert!(all.contains(&deleted.to_string()), "{all:?}");
+            command(&[&["XDEL", &log][..], &all.iter().map(String::as_str).collect::<Vec<_>>()].concat()).await;
+        } else {
+            command(&["DEL", &log]).await;
+            command(&["XGROUP", "CREATE", &log, "somebody", "0", "MKSTREAM"]).await;
+        }
+        let (_, first) = publisher.message(&channel(), "contact:pat456", "first").await;
+        publisher.message(&channel(), "contact:pat456", "second").await;
+        let life: i64 = publisher.client.ttl(&log).await.unwrap();
+        assert!(life > ONE_HOUR - 15, "emptied: {is_emptied}: it lives {life} s");
+        let (mut client, ready) = resume(gateway.address, &first.to_string()).await;
+        assert_eq!(ready["resumed"], true, "emptied: {is_emptied}");
+        assert_eq!(client.frame().await["message"]["content"], "second");
+    }
+}
+
+/// The ids of all entries of a log.
+async fn ids_of_entries(client: &fred::clients::Client, log: &str) -> Vec<String> {
+    use fred::interfaces::StreamsInterface;
+    type Entries = Vec<(String, std::collections::HashMap<String, String>)>;
+    let entries: Entries = client.xrange_values(log, "-", "+", None).await.unwrap();
+    entries.into_iter().map(|(id, _)| id).collect()
+}
