@@ -1,7 +1,10 @@
 //! Who is online when a gateway or Redis dies.
 
+use e2e::{PATIENCE, Person};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
+use crate::set_aside::redis;
 use crate::{Setting, kill_9, kill_for_a_while, setting_with, until};
 
 async fn hasty() -> Setting {
@@ -67,5 +70,63 @@ async fn without_redis_nobody_knows_and_afterwards_everybody_is_where_they_were(
     assert_eq!(at_doctor.all_presence().await, Vec::<Value>::new(), "nobody has gone");
     at_patient.close().await;
     assert_eq!(at_doctor.expect_presence().await["online"], false);
+    setting.stack.stop().unwrap();
+}
+
+/// Asks about somebody until the answer is this one. Every question is answered.
+async fn until_online(who_asks: &Person, query: &str, online: bool) {
+    let asking = async { while who_asks.get(query).await.ok(200)["participants"][0]["online"] != online {} };
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("not in time: online is {online}"));
+}
+
+#[tokio::test]
+async fn keys_of_a_location_and_of_a_gateway_that_are_of_another_type_are_moved_and_written_anew_and_no_question_fails()
+{
+    let setting = hasty().await;
+    let (place, env) = (&setting.place, setting.stack.env());
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    doctor.say(&patient, "Hello").await;
+    let mut at_doctor = doctor.open(&patient).await;
+    let mut at_patient = patient.open_inbox().await;
+    assert_eq!(at_doctor.expect_presence().await["online"], true);
+    let query = format!("/chat/presence?location_id={}&contact_id=pat", place.location);
+    let prefix = format!("presence:{{{}}}", place.location);
+    // A gateway's own keys have other names once it writes anew, so they come last.
+    for pattern in [format!("{prefix}:gateways"), format!("{prefix}:at:*")] {
+        let keys = redis(&env, &[b"KEYS", pattern.as_bytes()]).await;
+        let keys: Vec<&str> = keys.lines().filter(|key| !key.is_empty() && !key.contains(":moved:")).collect();
+        assert!(!keys.is_empty(), "{pattern}");
+        for key in &keys {
+            redis(&env, &[b"DEL", key.as_bytes()]).await;
+            redis(&env, &[b"SET", key.as_bytes(), b"somebody else's"]).await;
+        }
+        // By whoever meets them first; a gateway meets its own when it prolongs its lease.
+        for key in keys {
+            let moved = async {
+                loop {
+                    let moved = redis(&env, &[b"KEYS", format!("{key}:moved:*").as_bytes()]).await;
+                    if let Some(moved) = moved.lines().find(|name| !name.is_empty()) {
+                        break redis(&env, &[b"GET", moved.as_bytes()]).await;
+                    }
+                }
+            };
+            let moved = timeout(PATIENCE, moved).await.unwrap_or_else(|_| panic!("{key} is not moved"));
+            assert_eq!(moved.trim(), "somebody else's", "it is there for its owner: {key}");
+        }
+        until_online(&doctor, &query, true).await;
+        // Whoever goes and comes is written down as before.
+        at_patient.close().await;
+        until_online(&doctor, &query, false).await;
+        at_patient = patient.open_inbox().await;
+        until_online(&doctor, &query, true).await;
+    }
+    let mut counted = 0.0;
+    for url in &env.admin_urls {
+        let metrics = place.behind(url).get("/metrics").await.text;
+        let of_presence = "redis_keys_moved_total{key=\"presence\"} ";
+        let value = metrics.lines().find_map(|line| line.strip_prefix(of_presence));
+        counted += value.map_or(0.0, |value| value.parse::<f64>().unwrap());
+    }
+    assert!(counted >= 2.0, "{counted}");
     setting.stack.stop().unwrap();
 }

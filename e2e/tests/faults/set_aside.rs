@@ -14,7 +14,7 @@ use tokio::time::{interval, timeout};
 use crate::{kill_9, setting};
 
 /// What Redis answers.
-async fn redis(env: &StackEnv, words: &[&[u8]]) -> String {
+pub(crate) async fn redis(env: &StackEnv, words: &[&[u8]]) -> String {
     let mut cli = Command::new("redis-cli");
     cli.args(["--no-auth-warning", "-u", &env.redis_url]).args(words.iter().map(|word| OsStr::from_bytes(word)));
     let output = timeout(PATIENCE, cli.output()).await.unwrap().unwrap();
