@@ -13,6 +13,7 @@ use shared::refusals::Refusals;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use crate::domain::deadline::Deadline;
 use crate::domain::error::Refused;
 use crate::store::{Store, StoreError};
 
@@ -64,21 +65,23 @@ pub fn queue(refusals: Arc<Refusals>) -> (Auditor, Entries) {
 }
 
 impl Auditor {
-    /// Writes an entry. When this returns well, it is on disk.
+    /// Writes an entry. When this returns well, it is on disk. Entries wait for those before them, each of which may take as long as a
+    /// transaction may, so whoever waits here does so until its `deadline`.
     ///
     /// # Errors
     /// [`Refused`]: then nothing may be shown.
-    pub async fn record(&self, entry: Entry) -> Result<(), Refused> {
+    pub async fn record(&self, entry: Entry, deadline: Deadline) -> Result<(), Refused> {
         let (answer, answered) = oneshot::channel();
         if self.reads.try_send(Awaited { entry, answer }).is_err() {
             metrics::counter!("audit_queue_overflows_total", "queue" => "reads").increment(1);
             return Err(Refused::Overloaded);
         }
-        let written = answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the auditor has ended".into())));
-        written.map_err(|error| match error {
+        let written =
+            async { answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the auditor has ended".into()))) };
+        deadline.limit(written).await.map_err(|refused| match refused {
             // Many who read at once: the next attempt may find the way free.
-            StoreError::Contended(cause) => StoreError::Unavailable(cause).into(),
-            other => other.into(),
+            Refused::Store(StoreError::Contended(cause)) => StoreError::Unavailable(cause).into(),
+            other => other,
         })
     }
 
@@ -119,6 +122,8 @@ impl Entries {
         {
             notes.push(next);
         }
+        // Whoever no longer waits was refused, and sees nothing.
+        reads.retain(|read| !read.answer.is_closed());
         (reads, notes)
     }
 }
@@ -250,7 +255,8 @@ mod tests {
     #[tokio::test]
     async fn more_reads_than_may_wait_are_refused() {
         let (auditor, entries) = queue(Arc::default());
-        let read = || auditor.record(Entry::new(Who::Anonymous, Action::HistoryRead, 200));
+        let deadline = Deadline::of(std::time::Instant::now());
+        let read = || auditor.record(Entry::new(Who::Anonymous, Action::HistoryRead, 200), deadline);
         let mut waiting: Vec<_> = (0..READS).map(|_| Box::pin(read())).collect();
         for read in &mut waiting {
             assert!(futures_util::poll!(read.as_mut()).is_pending());
@@ -258,6 +264,21 @@ mod tests {
         assert!(matches!(read().await, Err(Refused::Overloaded)));
         drop(entries);
         assert!(matches!(waiting.remove(0).await, Err(Refused::Store(StoreError::Unavailable(_)))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_whose_entry_is_not_written_in_time_is_refused_and_its_entry_is_dropped() {
+        let (auditor, mut entries) = queue(Arc::default());
+        let deadline = Deadline::of(Instant::now().into_std());
+        let entry = |action| Entry::new(Who::Anonymous, action, 200);
+        let refused = auditor.record(entry(Action::HistoryRead), deadline).await;
+        assert!(matches!(refused, Err(Refused::Late)), "{refused:?}");
+        let later = Deadline::of(Instant::now().into_std());
+        let mut waiting = Box::pin(auditor.record(entry(Action::InboxRead), later));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        let (reads, _) = entries.next().await;
+        let reads: Vec<_> = reads.iter().map(|read| read.entry.action).collect();
+        assert_eq!(reads, [Action::InboxRead]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub const METERS: &[Meter] = &[
     Meter::new(Counter, "http_unsent_refused_total", "reads refused because too many of these bytes waited")
         .by("of", &["caller", "process"]),
     Meter::new(Counter, "http_unsent_cut_total", "answers that nobody read, cut because all together were too many"),
+    Meter::new(Counter, "http_late_requests_total", "requests refused because their answer took too long"),
     Meter::new(Counter, "http_unread_answers_total", "answers that were cut because their clients did not read them"),
     Meter::new(Counter, "rate_limited_total", "refused for asking too often")
         .by("kind", &["participant", "contact_sends", "service", "address", "failures", "no_token"]),

@@ -23,6 +23,9 @@ use crate::store::{Class, Revoked, Store, StoreError};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long everybody may take to learn of a revocation before whoever made it is told that it stands.
 const SPREAD: Duration = Duration::from_millis(300);
+/// How long the database may take to say what time it is, when something is to be revoked. With what comes behind, whoever revokes is
+/// answered before the balancer gives up.
+const CLOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two looks whether there are revocations whose tokens have ended.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 /// Rows read at a time.
@@ -90,7 +93,9 @@ impl Revoker {
     pub async fn revoke(&self, revocation: Revocation, entry: &AuditEntry) -> Result<(), StoreError> {
         let store = self.store.for_class(Class::Write);
         // A machine whose clock is behind must not have it end early.
-        let latest = now().max(store.clock().await?.unix_timestamp());
+        let asked = timeout(CLOCK_TIMEOUT, store.clock()).await;
+        let asked = asked.map_err(|_| StoreError::Unavailable("its clock was not read in time".into()))?;
+        let latest = now().max(asked?.unix_timestamp());
         let ends_at = revocation.ends_at(latest, self.max_lifetime);
         store.revoke(&revocation, ends_at, entry).await?;
         self.known.add([revocation.entry(ends_at)]);
@@ -202,6 +207,12 @@ fn now() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_revocation_is_answered_before_the_balancer_gives_up() {
+        let longest = CLOCK_TIMEOUT + Class::Write.longest() + SPREAD;
+        assert!(longest <= crate::domain::deadline::ANSWER_WITHIN, "{longest:?}");
+    }
 
     #[test]
     fn a_clock_that_is_wrong_in_either_direction_forgets_nothing_early() {

@@ -129,7 +129,8 @@ impl Caller {
         if request.method() == Method::GET {
             state.unsent.check(&principal.actor).map_err(|full| poem::Error::from_response(unread(full)))?;
         }
-        Ok(Self { origin: Origin { principal, request: context.clone() }, trail: trail.clone() })
+        let origin = Origin { principal, request: context.clone(), deadline: trail.deadline() };
+        Ok(Self { origin, trail: trail.clone() })
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) async fn answer(operations: &Operations, mut request: Request) -> Res
     let request_id = problem::request_id(from_caller);
     let context =
         RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
-    let trail = Trail::default();
+    let trail = Trail::begin(start);
     let parent = traceparent(&request, state);
     let packing = Packing::of(&request);
     let refused = refused_unseen(&request, context.address, state);
@@ -90,7 +90,7 @@ pub(super) async fn answer(operations: &Operations, mut request: Request) -> Res
     if let Some(entry) = trail.entry(action(&method, &path), response.status().as_u16(), &context) {
         if entry.is_refusal() {
             state.auditor.note(entry);
-        } else if let Err(refused) = state.auditor.record(entry).await {
+        } else if let Err(refused) = state.auditor.record(entry, trail.deadline()).await {
             // What is not on record is not to be seen.
             response = span.in_scope(|| ProblemBody::from(problem(refused)).into_response());
         }

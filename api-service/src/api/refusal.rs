@@ -130,6 +130,7 @@ pub(super) fn problem(refused: Refused) -> Problem {
         Refused::TooLate => {
             Problem::new(503, "the message could not be written in time, and was not written: send it again")
         }
+        Refused::Late => Problem::new(503, "the answer took too long; nothing was changed: ask again"),
         Refused::Relay(error) => {
             tracing::warn!(%error, "no ticket can be given out");
             Problem::new(503, "tickets cannot be given out at the moment")

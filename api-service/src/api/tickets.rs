@@ -34,7 +34,7 @@ impl Tickets {
     #[oai(path = "/chat/ws-ticket", method = "post", operation_id = "issueTicket", tag = "Tag::Sockets")]
     async fn issue(&self, caller: Caller, request: &Request, state: Data<&Arc<State>>) -> Result<Issued, Refusal> {
         let token = auth::token(request).map_err(|refused| Problem::new(401, refused.to_string()))?;
-        let issued = ticket::issue(&caller.origin.principal, token, &state.tickets).await?;
+        let issued = ticket::issue(&caller.origin, token, &state.tickets).await?;
         Ok(Issued::Ok(Encoded::of(&issued)?))
     }
 }

@@ -2,6 +2,7 @@
 //! it down itself. The outermost layer writes what nobody has.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use poem::http::Method;
@@ -11,9 +12,14 @@ use shared::participant::{Conversation, Participant};
 use shared::request::RequestContext;
 use shared::token::Principal;
 
+use crate::domain::deadline::Deadline;
+
 /// Notes about one request. Clones share them.
-#[derive(Clone, Default)]
-pub(super) struct Trail(Arc<Mutex<Notes>>);
+#[derive(Clone)]
+pub(super) struct Trail {
+    notes: Arc<Mutex<Notes>>,
+    deadline: Deadline,
+}
 
 #[derive(Default)]
 struct Notes {
@@ -36,24 +42,34 @@ enum About {
 }
 
 impl Trail {
+    /// Of a request that arrived at this moment.
+    pub(super) fn begin(arrived: Instant) -> Self {
+        Self { notes: Arc::default(), deadline: Deadline::of(arrived) }
+    }
+
+    /// Until when the request is to be answered.
+    pub(super) fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
     /// The token is good.
     pub(super) fn is_by(&self, principal: &Arc<Principal>) {
-        self.0.lock().principal = Some(principal.clone());
+        self.notes.lock().principal = Some(principal.clone());
     }
 
     /// Whose token it is, once that is known.
     pub(super) fn principal(&self) -> Option<Arc<Principal>> {
-        self.0.lock().principal.clone()
+        self.notes.lock().principal.clone()
     }
 
     /// It is about a conversation.
     pub(super) fn is_about(&self, conversation: &Conversation, acting: Option<&Participant>) {
-        self.0.lock().about = About::Conversation(conversation.clone(), acting.cloned());
+        self.notes.lock().about = About::Conversation(conversation.clone(), acting.cloned());
     }
 
     /// It is about what a participant has in a location, or about the location.
     pub(super) fn is_within(&self, location: &LocationId, whose: Option<&Participant>) {
-        self.0.lock().about = match whose {
+        self.notes.lock().about = match whose {
             Some(whose) => About::Participant(location.clone(), whose.clone()),
             None => About::Location(location.clone()),
         };
@@ -61,12 +77,12 @@ impl Trail {
 
     /// Its success has been written down, with what it has changed or before what it has read.
     pub(super) fn is_recorded(&self) {
-        self.0.lock().is_recorded = true;
+        self.notes.lock().is_recorded = true;
     }
 
     /// The entry that is still to be written, if one is.
     pub(super) fn entry(&self, action: Action, status: u16, context: &RequestContext) -> Option<Entry> {
-        let notes = self.0.lock();
+        let notes = self.notes.lock();
         let is_refusal = matches!(status, 401 | 403 | 429);
         let is_silent_success = status < 400 && notes.principal.is_some() && !notes.is_recorded;
         if !is_refusal && !is_silent_success {
@@ -124,7 +140,7 @@ mod tests {
 
     #[test]
     fn refusals_are_written_whoever_it_was_and_other_failures_are_not() {
-        let trail = Trail::default();
+        let trail = Trail::begin(Instant::now());
         let entry = trail.entry(Action::Send, 401, &context()).unwrap();
         assert_eq!((entry.who, entry.outcome), (Who::Anonymous, 401));
         trail.is_by(&principal());
@@ -144,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_success_that_nobody_has_written_down_is_written_and_no_other_is() {
-        let trail = Trail::default();
+        let trail = Trail::begin(Instant::now());
         assert_eq!(trail.entry(Action::Request, 200, &context()), None, "a page for everybody");
         trail.is_by(&principal());
         assert!(trail.entry(Action::TicketIssue, 200, &context()).is_some());

@@ -28,6 +28,9 @@ pub enum Refused {
     /// A send has waited for as long as it may; nothing was written.
     #[error("the send has waited for too long")]
     TooLate,
+    /// What was asked for was not found out in time; nothing was changed.
+    #[error("the answer took too long")]
+    Late,
     /// Redis is out of reach, and this cannot be done without it.
     #[error(transparent)]
     Relay(#[from] NoTicket),

@@ -55,7 +55,7 @@ pub async fn history(
     let read = store.history(conversation, place, limit + 1);
     let entry = origin.entry(Action::HistoryRead, 200).in_conversation(conversation, None);
     // Neither is dropped when the other fails: that would cost the connection.
-    let (read, recorded) = join(read, auditor.record(entry)).await;
+    let (read, recorded) = join(origin.deadline.limit(read), auditor.record(entry, origin.deadline)).await;
     recorded?;
     let mut messages = read?;
     let fitting = page::fitting(messages.iter().map(|message| &message.new.content), limit);

@@ -204,7 +204,7 @@ pub async fn inbox(
     let read = store.inbox(location, &viewer, cursor, limit + 1);
     let entry = origin.entry(Action::InboxRead, 200).of_participant(location, &viewer);
     // Neither is dropped when the other fails: that would cost the connection.
-    let (read, recorded) = join(read, auditor.record(entry)).await;
+    let (read, recorded) = join(origin.deadline.limit(read), auditor.record(entry, origin.deadline)).await;
     recorded?;
     let mut conversations = read?;
     let fitting = page::fitting(conversations.iter().map(|row| &row.last_message.new.content), limit);

@@ -1,6 +1,7 @@
 //! The use cases, free of HTTP and SQL: each authorizes, validates, then asks the store or the writer.
 
 mod blank;
+pub mod deadline;
 pub mod error;
 pub mod history;
 pub mod inbox;

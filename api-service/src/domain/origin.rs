@@ -6,6 +6,8 @@ use shared::audit::{Action, Entry, Who};
 use shared::request::RequestContext;
 use shared::token::Principal;
 
+use super::deadline::Deadline;
+
 /// Who asks, and by which request.
 #[derive(Debug, Clone)]
 pub struct Origin {
@@ -13,6 +15,8 @@ pub struct Origin {
     pub principal: Arc<Principal>,
     /// The request.
     pub request: RequestContext,
+    /// Until when it is to be answered.
+    pub deadline: Deadline,
 }
 
 impl Origin {

@@ -58,11 +58,11 @@ pub async fn presence(
     let people = distinct(asked)?;
     let entry = entry(origin, location, &people);
     let known = match origin.principal.person() {
-        Some(viewer) => known_to(viewer, store, location, people).await?,
+        Some(viewer) => origin.deadline.limit(known_to(viewer, store, location, people)).await?,
         None => people,
     };
-    let presence = everybody.presence(location, &known).await?;
-    auditor.record(entry).await?;
+    let presence = origin.deadline.limit(everybody.presence(location, &known)).await?;
+    auditor.record(entry, origin.deadline).await?;
     let participants = known.into_iter().zip(presence).map(|(who, presence)| Shown { who, presence }).collect();
     Ok(Participants { participants })
 }

@@ -1,9 +1,9 @@
 //! Tickets for clients that can show their token nowhere but in a URL, where it must not be.
 
 use serde::Serialize;
-use shared::token::Principal;
 
 use super::error::Refused;
+use super::origin::Origin;
 use crate::tickets::Tickets;
 
 /// A ticket, as its bearer gets it.
@@ -16,9 +16,10 @@ pub struct Ticket {
 /// Gives the bearer of any good token, which is this one, a ticket. What it may open is asked when it is shown.
 ///
 /// # Errors
-/// [`Refused::Relay`]; there is no ticket then.
-pub async fn issue(principal: &Principal, token: &str, tickets: &Tickets) -> Result<Ticket, Refused> {
-    let issued = tickets.issue(principal, token).await?;
+/// [`Refused::Relay`], [`Refused::Late`]; there is no ticket then.
+pub async fn issue(origin: &Origin, token: &str, tickets: &Tickets) -> Result<Ticket, Refused> {
+    // One that is kept and not given to anybody is of no use to anybody.
+    let issued = origin.deadline.limit(tickets.issue(&origin.principal, token)).await?;
     Ok(Ticket { ticket: issued.ticket.expose().to_owned(), expires_in: issued.expires_in })
 }
 

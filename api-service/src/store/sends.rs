@@ -183,6 +183,7 @@ fn done(
 mod tests {
     use super::judging::{Judged, RepeatKey, judge, place, repeat_key, settle};
     use super::*;
+    use crate::domain::deadline::Deadline;
     use crate::domain::message::{Content, now};
     use shared::participant::{Conversation, Participant};
     use shared::request::RequestContext;
@@ -201,7 +202,7 @@ mod tests {
             jti: None,
         };
         let request = RequestContext { request_id: "r1".into(), address: [127, 0, 0, 1].into() };
-        Origin { principal: Arc::new(principal), request }
+        Origin { principal: Arc::new(principal), request, deadline: Deadline::of(std::time::Instant::now()) }
     }
 
     fn new(from: &str, to: &str, content: &str, client_id: Option<u128>) -> Arc<NewMessage> {

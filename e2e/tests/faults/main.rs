@@ -8,6 +8,7 @@ mod aborts;
 mod alone;
 mod audit;
 mod classes;
+mod deadlines;
 mod descriptors;
 mod fitness;
 mod gateways;

@@ -1,0 +1,48 @@
+//! PostgreSQL is slow: whoever reads is told to ask again, by the service and before the balancer gives up.
+
+use e2e::PATIENCE;
+use e2e::trail::Trail;
+use futures_util::future::join_all;
+use reqwest::Method;
+use tokio::time::timeout;
+
+use crate::{setting, until};
+
+/// Each attempt to write the trail takes seconds, and fails such that it is tried again.
+const SLOW: &str = "create function be_slow() returns trigger language plpgsql as $$
+    begin
+        perform pg_sleep(3.5);
+        raise exception 'once more' using errcode = 'serialization_failure';
+    end $$;
+    create trigger be_slow before insert on audit_log for each statement execute function be_slow()";
+
+#[tokio::test]
+async fn reads_that_take_too_long_are_answered_with_503_before_the_balancer_gives_up() {
+    let setting = setting().await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    doctor.say(&patient, "before").await;
+    let owner = Trail::open(&setting.stack.env().database_url).await;
+    owner.client.batch_execute(SLOW).await.unwrap();
+    let inbox = format!("/chat/conversations?location_id={}", place.location);
+    let history = format!("/chat/history?{}", doctor.with(&patient));
+    let presence = format!("/chat/presence?location_id={}&contact_id={}", place.location, patient.id);
+    let paths = [
+        (Method::GET, inbox.as_str()),
+        (Method::GET, &history),
+        (Method::GET, &presence),
+        (Method::POST, "/chat/ws-ticket"),
+    ];
+    // Of each as many as there are services: both are asked for all.
+    let asked = paths.iter().flat_map(|path| [path, path]).map(|(method, path)| {
+        let request = doctor.request(method.clone(), path);
+        async move { (path, e2e::Answer::read(request.send().await.unwrap()).await) }
+    });
+    for (path, answer) in timeout(PATIENCE, join_all(asked)).await.unwrap() {
+        assert!(answer.header("retry-after").is_some(), "{path}: {answer:?}");
+        let _problem = answer.refused(503); // The balancer would say 504.
+    }
+    owner.client.batch_execute("drop trigger be_slow on audit_log").await.unwrap();
+    until(200, async || e2e::Answer::read(doctor.request(Method::GET, &inbox).send().await.unwrap()).await).await;
+    setting.stack.stop().unwrap();
+}
