@@ -10,6 +10,7 @@ mod bad_handshakes;
 mod bad_requests;
 mod bad_tokens;
 mod browsers;
+mod configuration;
 mod conformance;
 mod contradictions;
 mod frames;
