@@ -161,7 +161,8 @@ fn end(span: Option<RequestSpan>, answer: &Answer) {
 }
 
 /// Ready once Redis was reached and has said which tokens are revoked, and from then on until the end. Not while Redis is away: it is away for every gateway,
-/// and taking all of them out of the balancer would cut sockets that still hear `degraded` and `recovered`.
+/// and taking all of them out of the balancer would cut sockets that still hear `degraded` and `recovered`. In a cluster some of its
+/// masters are enough: the conversations of the others are refused one by one.
 pub(crate) fn is_ready(gateway: &Gateway) -> Result<(), Refusal> {
     if gateway.shutdown.has_begun() {
         return Err(Refusal::unavailable("this gateway is going away"));
@@ -178,12 +179,17 @@ pub(crate) fn is_ready(gateway: &Gateway) -> Result<(), Refusal> {
 /// The same for operators, with what it depends on: Redis may be away without that.
 pub(crate) fn readiness(gateway: &Gateway) -> Answer {
     let ready = is_ready(gateway);
-    let state = |is_up: bool| if is_up { "up" } else { "down" };
+    let hub = &gateway.hub;
+    let redis = match (hub.is_connected(), hub.is_partly_connected()) {
+        (true, _) => "up",
+        (false, true) => "partly up",
+        (false, false) => "down",
+    };
     let body = serde_json::json!({
         "status": if ready.is_ok() { "ready" } else { "unavailable" },
         "detail": ready.as_ref().err().map(Refusal::detail),
         "dependencies": {
-            "redis": state(gateway.hub.is_connected()),
+            "redis": redis,
             "revocations": if gateway.revoked.is_loaded() { "known" } else { "unknown" },
         },
     });

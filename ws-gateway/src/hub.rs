@@ -3,6 +3,7 @@
 //! It knows neither Redis nor TCP: the relay tells it what came and what was lost, it says which channels
 //! are worth hearing and which logs must be read again. It never lets a socket see events out of order.
 
+mod reach;
 mod room;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use crate::close::Close;
 use crate::outbound::{Delivery, Item, Outbound};
+use crate::redis::SlotSet;
 use room::{Received, Room, Stage};
 
 /// Counts the moments at which events may have been lost. What was learnt under one epoch says nothing under the next.
@@ -85,9 +87,10 @@ struct Shard {
     idle: Vec<Channel>,
     /// Rooms whose log is to be read, each once.
     behind: Vec<Channel>,
-    connected: bool,
-    /// Whether it ever was.
-    reached: bool,
+    /// Which channels Redis serves now.
+    reach: SlotSet,
+    /// Whether it ever served any.
+    was_reached: bool,
     going_away: bool,
     epoch: u64,
 }
@@ -125,7 +128,7 @@ impl Hub {
         if state.going_away {
             return Err(Refused::GoingAway);
         }
-        if !state.connected {
+        if !state.reach.contains(channel.as_str()) {
             return Err(Refused::Cut);
         }
         let (channel, room) = match state.rooms.entry(channel) {
@@ -272,16 +275,28 @@ impl Hub {
 
     /// The next changes of what is to be subscribed; at most `limit` each way.
     pub fn take_interest(&self, limit: usize) -> Interest {
+        self.take_interest_in(limit, |_| true)
+    }
+
+    /// The next changes among channels that `is_mine`. Whoever has taken some takes no more before they are confirmed.
+    pub fn take_interest_in(&self, limit: usize, is_mine: impl Fn(&Channel) -> bool) -> Interest {
         let mut interest = Interest::default();
-        let mut more = false;
         for mut shard in self.all() {
-            shard.take_interest(&mut interest, limit);
-            more |= !(shard.idle.is_empty() && shard.wanted.is_empty());
+            if !(shard.idle.is_empty() && shard.wanted.is_empty()) {
+                shard.take_interest(&mut interest, limit, &is_mine);
+            }
         }
-        if more {
+        if interest.subscribe.len().max(interest.unsubscribe.len()) >= limit {
             self.interest_changed.notify_one();
         }
         interest
+    }
+
+    /// Whether a channel's subscription is confirmed.
+    #[must_use]
+    pub fn is_live(&self, channel: &Channel) -> bool {
+        let shard = self.shard(channel.as_str()).lock();
+        shard.rooms.get(channel).is_some_and(|room| room.stage == Stage::Live)
     }
 
     /// Redis has confirmed that these channels are subscribed.
@@ -302,48 +317,6 @@ impl Hub {
                 room.recover();
             }
         }
-    }
-
-    /// A new connection to Redis is there, with nothing subscribed.
-    pub fn connected(&self) {
-        for mut shard in self.all() {
-            shard.connected = true;
-            shard.reached = true;
-            shard.wanted = shard.rooms.keys().cloned().collect();
-        }
-        self.interest_changed.notify_one();
-    }
-
-    /// The connection is gone, and with it every subscription.
-    pub fn disconnected(&self) {
-        for mut shard in self.all() {
-            shard.connected = false;
-            shard.epoch += 1;
-            shard.behind.clear();
-            for room in shard.rooms.values_mut() {
-                room.cut();
-            }
-        }
-    }
-
-    /// Redis has ended one subscription by itself, as it does with those of a slot that moves to another node.
-    pub fn unsubscribed(&self, channel: &str) {
-        let mut guard = self.shard(channel).lock();
-        let state = &mut *guard;
-        let Some(room) = state.rooms.get_mut(channel) else { return };
-        // We may have asked for it ourselves, and then for the opposite.
-        if room.stage != Stage::Live {
-            return;
-        }
-        metrics::counter!("gateway_silent_losses_total", "noticed" => "subscription").increment(1);
-        room.fall_behind();
-        room.stage = Stage::Wanted;
-        // Who is just reading the log must not believe that it hears what follows.
-        state.epoch += 1;
-        if let Some((channel, _)) = state.rooms.get_key_value(channel) {
-            state.wanted.push(channel.clone());
-        }
-        self.interest_changed.notify_one();
     }
 
     /// Where each live room stands, for comparison with the logs.
@@ -447,18 +420,6 @@ impl Hub {
             }
         }
     }
-
-    /// Whether events come from Redis now.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.shards[0].lock().connected
-    }
-
-    /// Whether Redis was ever reached.
-    #[must_use]
-    pub fn was_reached(&self) -> bool {
-        self.shards[0].lock().reached
-    }
 }
 
 /// Where a channel's room is. The last digits of a conversation's name are those of a UUIDv5, which are as good as any hash.
@@ -471,33 +432,6 @@ fn place(channel: &str) -> usize {
     let [.., high, low, _brace] = channel.as_bytes() else { return 0 };
     let digit = |byte: &u8| char::from(*byte).to_digit(16).unwrap_or(0) as usize;
     (digit(high) * 16 + digit(low)) % SHARDS
-}
-
-impl Shard {
-    fn take_interest(&mut self, interest: &mut Interest, limit: usize) {
-        let idle = self.idle.len().min(limit.saturating_sub(interest.unsubscribe.len()));
-        for channel in self.idle.drain(..idle) {
-            if let Some(room) = self.rooms.get(&channel)
-                && room.is_empty()
-            {
-                // One that is behind may be about to be subscribed anew.
-                if room.stage == Stage::Live || room.is_behind() {
-                    interest.unsubscribe.push(channel.clone());
-                }
-                self.rooms.remove(&channel);
-            }
-        }
-        while interest.subscribe.len() < limit
-            && let Some(channel) = self.wanted.pop()
-        {
-            if let Some(room) = self.rooms.get_mut(&channel)
-                && room.stage == Stage::Wanted
-            {
-                room.stage = Stage::Subscribing;
-                interest.subscribe.push(channel);
-            }
-        }
-    }
 }
 
 /// Has a channel heard until this is dropped.

@@ -33,8 +33,9 @@ pub(crate) const METERS: &[Meter] = &[
     Meter::new(Counter, "gateway_closed_total", "sockets closed").by("code", CODES),
     Meter::new(Counter, "gateway_frames_sent_total", "frames sent"),
     Meter::new(Histogram, "gateway_delivery_seconds", "from an event's place in its log to its frame in the kernel"),
-    Meter::new(Gauge, "gateway_redis_up", "1 while the live relay is up"),
-    Meter::new(Counter, "gateway_redis_losses_total", "times that the live relay was cut"),
+    Meter::new(Gauge, "gateway_redis_up", "1 while the live relay is up for all conversations"),
+    Meter::new(Gauge, "gateway_redis_nodes_down", "servers that the live relay does not reach: masters, in a cluster"),
+    Meter::new(Counter, "gateway_redis_losses_total", "times that a connection of the live relay was cut"),
     Meter::new(Counter, "gateway_backfills_total", "logs read again").by("outcome", &["replayed", "resync", "failed"]),
     Meter::new(
         Counter,

@@ -214,9 +214,13 @@ impl Everybody {
         }
     }
 
-    /// Redis may be another one than before, which knows nobody, or not all that it was told.
-    pub(crate) fn reconnected(&self) {
-        for place in self.0.places.lock().values_mut() {
+    /// Redis may be another one than before, which knows nobody, or not all that it was told: the one that has the locations
+    /// whose channel `is_concerned`. All of a location is where its channel is.
+    pub(crate) fn reconnected(&self, is_concerned: impl Fn(&Channel) -> bool) {
+        for (location, place) in self.0.places.lock().iter_mut() {
+            if !is_concerned(&Channel::presence(location)) {
+                continue;
+            }
             place.write_anew(self.0.next_incarnation());
             place.steady_since = Instant::now();
         }
@@ -303,21 +307,31 @@ impl Inner {
         stream::iter(last).buffer_unordered(AT_ONCE).for_each(async |_unreachable| {}).await;
     }
 
+    /// Whether Redis cannot be told of a location while it can of others, which are not to wait for that.
+    fn is_left_out(&self, location: &LocationId) -> bool {
+        self.hub.is_left_out(&Channel::presence(location))
+    }
+
     fn names(&self) -> Vec<Name> {
-        self.places.lock().iter().map(|(location, place)| Name::of(location, place)).collect()
+        let places = self.places.lock();
+        let places = places.iter().filter(|(location, _)| !self.is_left_out(location));
+        places.map(|(location, place)| Name::of(location, place)).collect()
     }
 
     fn due(&self) -> Option<Instant> {
         let now = Instant::now();
-        let due = |place: &Place| Some(place.people.due(now, self.times.linger)?.max(place.retry_at));
-        self.places.lock().values().filter_map(due).min()
+        let due = |(location, place): (&LocationId, &Place)| {
+            let due = place.people.due(now, self.times.linger)?.max(place.retry_at);
+            (!self.is_left_out(location)).then_some(due)
+        };
+        self.places.lock().iter().filter_map(due).min()
     }
 
     /// What Redis is to be told, a script each.
     fn changes(&self, now: Instant) -> Vec<(Name, Vec<Change>)> {
         let mut changes = Vec::new();
         self.places.lock().retain(|location, place| {
-            if changes.len() < AT_ONCE && place.retry_at <= now {
+            if changes.len() < AT_ONCE && place.retry_at <= now && !self.is_left_out(location) {
                 let some = place.people.take(now, self.times.linger, PEOPLE);
                 if !some.is_empty() {
                     changes.push((Name::of(location, place), some));
@@ -366,7 +380,8 @@ impl Inner {
         let names: Vec<_> = {
             let places = self.places.lock();
             let sweep = |place: &Place| if place.steady_since.elapsed() > lease { PEOPLE } else { 0 };
-            places.iter().map(|(location, place)| (Name::of(location, place), sweep(place))).collect()
+            let reached = places.iter().filter(|(location, _)| !self.is_left_out(location));
+            reached.map(|(location, place)| (Name::of(location, place), sweep(place))).collect()
         };
         let prolong = async |(name, sweep): (Name, usize)| {
             let prolonged = ledger.prolong(&name, lease, sweep).await;
@@ -443,13 +458,16 @@ impl Inner {
 
     /// When those can be looked at again who could not be.
     fn retry_at(&self) -> Option<Instant> {
-        self.places.lock().values().filter(|place| place.watched.is_due()).map(|place| place.retry_at).min()
+        let places = self.places.lock();
+        let due = places.iter().filter(|(location, place)| place.watched.is_due() && !self.is_left_out(location));
+        due.map(|(_, place)| place.retry_at).min()
     }
 
     fn looks(&self, now: Instant) -> Vec<(LocationId, Vec<Look>)> {
         let mut places = self.places.lock();
         let is_due = |place: &Place| place.watched.is_due() && place.retry_at <= now;
-        let due = places.iter_mut().filter(|(_, place)| is_due(place)).take(AT_ONCE);
+        let due = places.iter_mut().filter(|(location, place)| is_due(place) && !self.is_left_out(location));
+        let due = due.take(AT_ONCE);
         due.map(|(location, place)| (location.clone(), place.watched.take(PEOPLE))).collect()
     }
 

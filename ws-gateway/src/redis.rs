@@ -4,6 +4,7 @@
 
 mod link;
 mod resp;
+mod slot_set;
 mod slots;
 
 use std::fmt;
@@ -18,15 +19,18 @@ use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::config::{Config, ReconnectPolicy, Server, ServerConfig, TlsConfig, TlsConnector, UnresponsiveConfig};
 use fred::types::scripts::Script;
 use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, FromValue, MultipleKeys, RespVersion, Value};
-use futures_util::future::{join_all, select_ok, try_join_all};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use shared::channel::Topology;
 use shared::shutdown::Shutdown;
 use shared::tls::{self, CaFile, NoAuthority};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use link::Terms;
 pub(crate) use link::{Ear, Heard, Link, LinkError, Outcome, command};
+pub(crate) use slot_set::{SLOTS, SlotSet, slot_of};
 pub(crate) use slots::Slots;
 
 /// How often an idle connection is asked whether it is alive.
@@ -35,6 +39,9 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 pub(crate) const QUEUED_COMMANDS: usize = 16 * 1024;
 /// How often a command that was sent to the wrong node of a cluster is sent again.
 const REDIRECTIONS: usize = 5;
+
+/// How long the other nodes of a cluster have to say how they see it, once one has.
+const OTHER_VIEWS: Duration = Duration::from_millis(100);
 
 /// Ends a client's connections in an orderly way. One that cannot be reached needs no goodbye.
 pub(crate) async fn say_goodbye(client: &Client) {
@@ -193,40 +200,70 @@ impl Redis {
         Ok(client)
     }
 
-    /// Connections for subscriptions only, to every master.
-    ///
-    /// # Errors
-    /// When Redis cannot be reached, or refuses us.
-    pub(crate) async fn subscriber(&self) -> Result<Subscriber, SubscriberError> {
-        let server = |server: Server| async move { link::connect(&server, &self.terms).await };
-        if self.topology() == Topology::Single {
-            let only = self.config.server.hosts().into_iter().next();
-            let only = only.ok_or_else(|| Error::new(ErrorKind::Config, "no server"))?;
-            return Ok(Subscriber { nodes: vec![server(only).await?], slots: None });
-        }
-        let known = self.nodes.lock().clone();
-        let asked = self.config.server.hosts().into_iter().chain(known).map(|server| Box::pin(self.slots(server)));
-        // All at once: one that does not answer must not use up the time of the others.
-        let (slots, _others) = select_ok(asked).await?;
-        self.nodes.lock().clone_from(&slots.everybody);
-        let nodes = try_join_all(slots.masters().iter().cloned().map(server)).await?;
-        Ok(Subscriber { nodes, slots: Some(slots) })
+    /// The server that is not a cluster.
+    pub(crate) fn only_server(&self) -> Option<Server> {
+        self.config.server.hosts().into_iter().next()
     }
 
-    /// Asks a node for the map of the cluster.
-    async fn slots(&self, server: Server) -> Result<Slots, Error> {
+    /// A connection for subscriptions only, to one server. Never used for data.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or refuses us.
+    pub(crate) async fn subscriber(&self, server: &Server) -> Result<(Link, Ear), LinkError> {
+        link::connect(server, &self.terms).await
+    }
+
+    /// The map of the cluster. All nodes that are known are asked at once: one that does not answer must not use up the time of
+    /// the others. Of those who answer soon the one that has seen the most elections is believed, since one that has just been
+    /// cut off, or has stood still, does not know yet that it has a successor.
+    ///
+    /// # Errors
+    /// When nobody answers who belongs to the cluster.
+    pub(crate) async fn slots(&self) -> Result<Slots, Error> {
+        let mut servers = self.config.server.hosts();
+        servers.extend(self.nodes.lock().iter().cloned());
+        servers.sort_unstable_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
+        servers.dedup();
+        let mut asked: FuturesUnordered<_> = servers.into_iter().map(|server| Box::pin(self.view_of(server))).collect();
+        let mut newest: Option<(u64, Slots)> = None;
+        let mut refused = Error::new(ErrorKind::Config, "no server");
+        let mut until = Instant::now() + 2 * self.terms.timeout;
+        while let Ok(Some(view)) = timeout_at(until, asked.next()).await {
+            match view {
+                Ok((epoch, slots)) => {
+                    if newest.is_none() {
+                        until = Instant::now() + OTHER_VIEWS;
+                    }
+                    if newest.as_ref().is_none_or(|(known, _)| *known < epoch) {
+                        newest = Some((epoch, slots));
+                    }
+                }
+                Err(error) => refused = error,
+            }
+        }
+        let (_, slots) = newest.ok_or(refused)?;
+        self.nodes.lock().clone_from(&slots.everybody);
+        Ok(slots)
+    }
+
+    /// The map of the cluster as one node sees it, and how many elections that has seen.
+    async fn view_of(&self, server: Server) -> Result<(u64, Slots), Error> {
         let node = self.node(centralized(server.clone())).await?;
         let ask = async |what: &str| {
             let command = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
             node.client.custom::<Value, _>(command, vec![what]).await
         };
-        // One that is cut off from the others does not know who has taken over.
+        // One that is cut off from the others does not know who has taken over. With `cluster-require-full-coverage no` it
+        // says so as well; what is `ok` there although slots are missing is to be believed.
         let state: String = ask("INFO").await?.convert()?;
         if !state.contains("cluster_state:ok") {
             return Err(Error::new(ErrorKind::Cluster, "the cluster is down"));
         }
+        let epoch = state.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:")?.trim().parse().ok());
         let map = ask("SLOTS").await?;
-        Slots::read(&map, &server).ok_or_else(|| Error::new(ErrorKind::Protocol, "no map of the cluster"))
+        let slots =
+            Slots::read(&map, &server).ok_or_else(|| Error::new(ErrorKind::Protocol, "no map of the cluster"))?;
+        Ok((epoch.unwrap_or_default(), slots))
     }
 
     async fn node(&self, server: ServerConfig) -> Result<Node, Error> {
@@ -244,23 +281,6 @@ impl Redis {
 
 fn centralized(server: Server) -> ServerConfig {
     ServerConfig::Centralized { server }
-}
-
-/// Why there are no connections for subscriptions.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SubscriberError {
-    #[error(transparent)]
-    Map(#[from] Error),
-    #[error(transparent)]
-    Link(#[from] LinkError),
-}
-
-/// Connections for subscriptions. They are never used for data.
-pub(crate) struct Subscriber {
-    /// One a master; in the order of `slots`.
-    pub(crate) nodes: Vec<(Link, Ear)>,
-    /// In a cluster only.
-    pub(crate) slots: Option<Slots>,
 }
 
 /// A client of one server, to ask it something.

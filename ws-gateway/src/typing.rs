@@ -5,7 +5,8 @@
 
 use fred::clients::Client;
 use fred::types::scripts::Script;
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use shared::channel::{Channel, Topology};
 use shared::event;
 use shared::participant::Participant;
@@ -24,23 +25,25 @@ pub struct Typing(mpsc::Sender<(Channel, String)>);
 impl Typing {
     /// Publishes what is handed in, until `shutdown`.
     pub fn start(client: Client, topology: Topology, shutdown: &Shutdown) -> Self {
-        let (sender, mut queue) = mpsc::channel(QUEUE);
+        let (sender, mut queue) = mpsc::channel::<(Channel, String)>(QUEUE);
         let ended = shutdown.clone();
         let script = Script::from_lua(topology.publish_ephemeral_script());
         shutdown.spawn("typing", async move {
-            let mut batch = Vec::new();
+            // Each for itself: a node of a cluster that does not answer holds up its own notices alone.
+            let mut publishing = FuturesUnordered::new();
             loop {
                 tokio::select! {
-                    _ = queue.recv_many(&mut batch, QUEUE) => {}
+                    Some((channel, payload)) = queue.recv(), if publishing.len() < QUEUE => {
+                        let (client, script) = (&client, &script);
+                        publishing.push(async move {
+                            run::<()>(client, script, channel.as_str(), &[payload.into()]).await
+                        });
+                    }
+                    Some(published) = publishing.next() => {
+                        metrics::counter!("gateway_typing_dropped_total").increment(u64::from(published.is_err()));
+                    }
                     () = ended.begun() => return,
                 }
-                let publish = |(channel, payload): (Channel, String)| {
-                    let (client, script) = (&client, &script);
-                    async move { run::<()>(client, script, channel.as_str(), &[payload.into()]).await }
-                };
-                let published = join_all(batch.drain(..).map(publish)).await;
-                let lost = published.iter().filter(|result| result.is_err()).count();
-                metrics::counter!("gateway_typing_dropped_total").increment(lost as u64);
             }
         });
         Self(sender)

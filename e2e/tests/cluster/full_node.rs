@@ -4,7 +4,7 @@ use e2e::PATIENCE;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::{Listener, Setting, listeners, setting};
+use crate::{Listener, Setting, channel_of, listeners, setting};
 
 #[tokio::test]
 async fn a_full_master_delays_its_own_conversations_alone_and_their_sockets_are_told() {
@@ -17,8 +17,11 @@ async fn a_full_master_delays_its_own_conversations_alone_and_their_sockets_are_
     for mut listener in all {
         let before = doctor.say(&listener.patient, "before").await;
         assert_eq!(listener.socket.expect("message").await["message"], before);
-        let channel = format!("chat:{{{}:{}}}", place.location, before["conversation_id"].as_str().unwrap());
-        if full.serves(&channel).await.unwrap() { affected.push(listener) } else { others.push(listener) }
+        if full.serves(&channel_of(&place, &before)).await.unwrap() {
+            affected.push(listener);
+        } else {
+            others.push(listener);
+        }
     }
     assert!(!affected.is_empty() && !others.is_empty(), "{} and {}", affected.len(), others.len());
 

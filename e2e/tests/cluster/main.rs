@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
 
+mod dead_node;
 mod full_node;
 
 use std::collections::HashMap;
@@ -29,11 +30,15 @@ async fn setting() -> Setting {
 }
 
 async fn setting_with(more: &[(&str, &str)]) -> Setting {
+    setting_of(StackOptions::default(), more).await
+}
+
+async fn setting_of(options: StackOptions, more: &[(&str, &str)]) -> Setting {
     let turn = TURN.lock().await;
     // What a migrated slot takes with it is found by comparing positions.
     let env = [&[("POSITION_CHECK_SECONDS", "1")], more].concat();
     let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let options = StackOptions { api: 2, redis_cluster: true, env, ..StackOptions::default() };
+    let options = StackOptions { api: 2, redis_cluster: true, env, ..options };
     let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await.unwrap().unwrap();
     let (place, nodes) = (Place::new(&stack), Nodes::of(&stack.env().redis_url).unwrap());
     Setting { stack, place, nodes, _turn: turn }
@@ -43,6 +48,11 @@ async fn setting_with(more: &[(&str, &str)]) -> Setting {
 struct Listener {
     patient: Person,
     socket: Socket,
+}
+
+/// The channel of a message's conversation.
+fn channel_of(place: &Place, message: &Value) -> String {
+    format!("chat:{{{}:{}}}", place.location, message["conversation_id"].as_str().unwrap())
 }
 
 async fn listeners(place: &Place, doctor: &Person, count: usize) -> Vec<Listener> {
@@ -106,12 +116,18 @@ async fn a_master_that_freezes_is_replaced_though_its_connections_stand() {
 async fn a_master_is_lost(signal: Signal) {
     let Setting { stack, place, nodes, _turn } = setting().await;
     let doctor = place.user("doc");
-    let mut listeners = listeners(&place, &doctor, 12).await;
+    let all = listeners(&place, &doctor, 24).await;
     let mut sent: HashMap<String, Vec<Value>> = HashMap::new();
-    for Listener { patient, socket } in &mut listeners {
-        let before = doctor.say(patient, "before").await;
-        assert_eq!(socket.expect("message").await["message"], before);
+    let doomed = nodes.all()[0].clone();
+    // Those of the others are told only of events that wait.
+    let (mut listeners, mut others) = (Vec::new(), Vec::new());
+    for mut listener in all {
+        let before = doctor.say(&listener.patient, "before").await;
+        assert_eq!(listener.socket.expect("message").await["message"], before);
+        let is_doomed = doomed.serves(&channel_of(&place, &before)).await.unwrap();
+        if is_doomed { listeners.push(listener) } else { others.push(listener) }
     }
+    assert!(!listeners.is_empty() && !others.is_empty(), "{} and {}", listeners.len(), others.len());
 
     // Nobody starts it again meanwhile: its replica must take over.
     let lost = stack.env().redis_node_pids[0];
@@ -141,6 +157,7 @@ async fn a_master_is_lost(signal: Signal) {
         assert_eq!(ids(&patient.messages(&doctor).await[1..]), ids(&sent[&patient.id]));
     }
     // Now that the sockets are well, so is everything behind them: all of it goes live, both ways.
+    listeners.append(&mut others);
     for Listener { patient, socket } in &mut listeners {
         let live = doctor.say(patient, "live").await;
         while socket.expect("message").await["message"]["id"] != live["id"] {}
@@ -169,7 +186,7 @@ async fn a_slot_that_moves_under_a_listener_takes_nothing_with_it() {
     let first = doctor.say(&patient, "before").await;
     assert_eq!(socket.expect("message").await["message"], first);
 
-    let channel = format!("chat:{{{}:{}}}", place.location, first["conversation_id"].as_str().unwrap());
+    let channel = channel_of(&place, &first);
     let migration = Migration::of(&nodes, &channel, 0).await.unwrap();
     migration.begin().await.unwrap();
     let during = doctor.say(&patient, "the log is still at the old master").await;

@@ -6,16 +6,16 @@ use shared::revocation::Revocation;
 use shared::token::{Actor, Principal};
 use uuid::Uuid;
 
-fn channel(n: u128) -> Channel {
+pub(crate) fn channel(n: u128) -> Channel {
     Channel::new(&"loc1".parse::<LocationId>().unwrap(), Uuid::from_u128(n))
 }
 
-fn cursor(n: u64) -> Cursor {
+pub(crate) fn cursor(n: u64) -> Cursor {
     format!("{n}-0").parse().unwrap()
 }
 
 /// The nth event of a log that misses none.
-fn event(n: u64) -> Event<'static> {
+pub(crate) fn event(n: u64) -> Event<'static> {
     event_after(n.checked_sub(1), n)
 }
 
@@ -24,7 +24,7 @@ fn event_after(previous: Option<u64>, n: u64) -> Event<'static> {
     Event { header, frame: n.to_string().into() }
 }
 
-fn missed(cursors: &[u64]) -> Backfill {
+pub(crate) fn missed(cursors: &[u64]) -> Backfill {
     Backfill::Missed(cursors.iter().map(|n| Delivery::new(event(*n))).collect())
 }
 
@@ -58,12 +58,12 @@ pub(crate) fn bearer(who: &str, jti: Option<&str>) -> Arc<Principal> {
     })
 }
 
-fn queue() -> Arc<Outbound> {
+pub(crate) fn queue() -> Arc<Outbound> {
     Outbound::new(bearer("user:doc123", None), 1 << 20)
 }
 
 /// What waits for a socket, in words.
-async fn heard(outbound: &Outbound) -> Vec<String> {
+pub(crate) async fn heard(outbound: &Outbound) -> Vec<String> {
     outbound.push(Item::GoingAway);
     let items = outbound.next().await.unwrap();
     let word = |item: &Item| match item {

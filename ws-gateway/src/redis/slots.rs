@@ -1,12 +1,12 @@
-//! Which node of a Redis Cluster serves which channel: read once a session, corrected by the redirections that follow.
+//! Which node of a Redis Cluster serves which channel: read when a node is lost or a slot has no owner, corrected by the
+//! redirections that follow.
 
 use fred::types::Value;
 use fred::types::config::Server;
-use fred::util::redis_keyslot;
 use shared::channel::Channel;
 
-/// Slots of a cluster, by its specification.
-const SLOTS: usize = 16_384;
+use super::slot_set::{SLOTS, slot_of};
+
 /// The owner of a slot that nobody serves.
 const NOBODY: u16 = u16::MAX;
 
@@ -21,7 +21,7 @@ pub(crate) struct Slots {
 
 impl Slots {
     /// Reads the answer to `CLUSTER SLOTS` of the node at `asked`; `None` when it is none.
-    pub(super) fn read(answer: &Value, asked: &Server) -> Option<Self> {
+    pub(crate) fn read(answer: &Value, asked: &Server) -> Option<Self> {
         let mut slots = Self { masters: Vec::new(), owners: vec![NOBODY; SLOTS], everybody: Vec::new() };
         for range in array(answer)? {
             let [first, last, nodes @ ..] = array(range)? else { return None };
@@ -38,14 +38,24 @@ impl Slots {
         (!slots.masters.is_empty()).then_some(slots)
     }
 
-    pub(super) fn masters(&self) -> &[Server] {
+    pub(crate) fn masters(&self) -> &[Server] {
         &self.masters
+    }
+
+    /// The master of each slot, as its place among them.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = Option<usize>> {
+        self.owners.iter().map(|owner| (*owner != NOBODY).then_some(usize::from(*owner)))
     }
 
     /// The place of the master that serves a channel.
     pub(crate) fn owner(&self, channel: &Channel) -> Option<usize> {
-        let owner = *self.owners.get(usize::from(redis_keyslot(channel.as_str().as_bytes())))?;
+        let owner = self.owners[slot_of(channel.as_str())];
         (owner != NOBODY).then_some(owner.into())
+    }
+
+    /// Nobody is known to serve this channel's slot, whatever the map says.
+    pub(crate) fn disown(&mut self, channel: &Channel) {
+        self.owners[slot_of(channel.as_str())] = NOBODY;
     }
 
     /// Learns from `MOVED SLOT HOST:PORT`, which the channel's owner said about it. Without a host it is the owner's own
@@ -54,12 +64,12 @@ impl Slots {
     pub(crate) fn learn(&mut self, channel: &Channel, redirection: &str) -> bool {
         let mut words = redirection.split_whitespace();
         let (Some("MOVED"), Some(slot), Some(place)) = (words.next(), words.next(), words.next()) else { return false };
-        let slot = slot.parse::<u16>().ok().filter(|slot| *slot == redis_keyslot(channel.as_str().as_bytes()));
+        let slot = slot.parse::<usize>().ok().filter(|slot| *slot == slot_of(channel.as_str()));
         let Some(asked) = self.owner(channel).and_then(|owner| self.masters.get(owner)) else { return false };
         let place = if place.starts_with(':') { format!("{}{place}", asked.host) } else { place.to_owned() };
         let owner = self.masters.iter().position(|master| format!("{}:{}", master.host, master.port) == place);
         let (Some(slot), Some(owner)) = (slot, owner.and_then(|owner| u16::try_from(owner).ok())) else { return false };
-        self.owners[usize::from(slot)] = owner;
+        self.owners[slot] = owner;
         true
     }
 }
@@ -107,7 +117,7 @@ mod tests {
         assert_eq!(slots.masters(), [Server::new("10.0.0.1", 1), asked]);
         assert_eq!(slots.everybody.len(), 3);
         for channel in channels() {
-            let slot = redis_keyslot(channel.as_str().as_bytes());
+            let slot = slot_of(channel.as_str());
             let (owner, other) = if slot < 8192 { (0, "10.0.0.2:2") } else { (1, "10.0.0.1:1") };
             assert_eq!(slots.owner(&channel), Some(owner));
             assert!(!slots.learn(&channel, &format!("MOVED {slot} 10.0.0.9:9")), "nobody is connected there");
@@ -125,7 +135,7 @@ mod tests {
         ]);
         let mut slots = Slots::read(&map, &Server::new("10.0.0.1", 1)).unwrap();
         for channel in channels() {
-            let slot = redis_keyslot(channel.as_str().as_bytes());
+            let slot = slot_of(channel.as_str());
             let owner = slots.owner(&channel).unwrap();
             assert!(!slots.learn(&channel, &format!("MOVED {slot} :3")), "nobody is connected there");
             assert!(slots.learn(&channel, &format!("MOVED {slot} :{}", 2 - owner)));

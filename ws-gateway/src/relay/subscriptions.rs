@@ -1,110 +1,66 @@
-//! What a session has subscribed, and on which connection: one for a single server, one a master in a cluster.
+//! What is asked of a connection: to subscribe and to unsubscribe.
 
-use futures_util::future::try_join_all;
 use shared::channel::Channel;
 
 use super::Loss;
 use crate::hub::Interest;
-use crate::redis::{Link, Outcome, Slots, command};
+use crate::redis::{Link, Outcome, command};
 
-/// Redirections in a row that a channel may meet. One is a slot that was migrated; more is a cluster in disorder.
-const REDIRECTIONS: usize = 3;
-
-pub(super) struct Subscriptions {
-    links: Vec<Link>,
-    /// In a cluster only: whose place is that of the link.
-    slots: Option<Slots>,
+/// Sends the changes to a single server and waits until it has confirmed them. Returns what is subscribed now.
+pub(super) async fn subscribe(link: &Link, interest: Interest) -> Result<Vec<Channel>, Loss> {
+    let Interest { subscribe, unsubscribe } = interest;
+    let mut commands = Vec::new();
+    for (verb, channels) in [("UNSUBSCRIBE", &unsubscribe), ("SUBSCRIBE", &subscribe)] {
+        if !channels.is_empty() {
+            let words: Vec<_> = [verb].into_iter().chain(channels.iter().map(Channel::as_str)).collect();
+            command(&mut commands, &words);
+        }
+    }
+    let Outcome { subscribed, refusals } = link.ask(commands).await?;
+    if let Some(refusal) = refusals.into_iter().next() {
+        return Err(Loss::Refused(refusal));
+    }
+    // Redis confirms in the order in which it was asked.
+    if !subscribed.iter().map(String::as_str).eq(subscribe.iter().map(Channel::as_str)) {
+        return Err(Loss::Unconfirmed);
+    }
+    Ok(subscribe)
 }
 
-impl Subscriptions {
-    pub(super) fn new(links: Vec<Link>, slots: Option<Slots>) -> Self {
-        Self { links, slots }
-    }
+/// What became of subscriptions at one node of a cluster.
+#[derive(Debug, Default)]
+pub(super) struct Sharded {
+    pub(super) confirmed: Vec<Channel>,
+    /// The node does not serve them.
+    pub(super) turned_away: Vec<Channel>,
+    /// What it said of those; it does not say of which.
+    pub(super) refusals: Vec<String>,
+}
 
-    /// Sends the changes and waits until Redis has confirmed them. Returns what is subscribed now.
-    pub(super) async fn change(&mut self, Interest { subscribe, unsubscribe }: Interest) -> Result<Vec<Channel>, Loss> {
-        if self.slots.is_some() {
-            self.unsubscribe_sharded(unsubscribe).await?;
-            self.subscribe_sharded(subscribe.clone()).await?;
-            return Ok(subscribe);
-        }
-        for link in &self.links {
-            let mut commands = Vec::new();
-            for (verb, channels) in [("UNSUBSCRIBE", &unsubscribe), ("SUBSCRIBE", &subscribe)] {
-                if !channels.is_empty() {
-                    let words: Vec<_> = [verb].into_iter().chain(channels.iter().map(Channel::as_str)).collect();
-                    command(&mut commands, &words);
-                }
-            }
-            let Outcome { subscribed, refusals } = link.ask(commands).await?;
-            if let Some(refusal) = refusals.into_iter().next() {
-                return Err(Loss::Refused(refusal));
-            }
-            // Redis confirms in the order in which it was asked.
-            if !subscribed.iter().map(String::as_str).eq(subscribe.iter().map(Channel::as_str)) {
-                return Err(Loss::Unconfirmed);
-            }
-        }
-        Ok(subscribe)
+/// Sends the changes to a node of a cluster and waits until it has answered them.
+pub(super) async fn subscribe_sharded(link: &Link, interest: Interest) -> Result<Sharded, Loss> {
+    let Interest { subscribe, unsubscribe } = interest;
+    if !unsubscribe.is_empty() {
+        // A node that does not serve the slot any more refuses, and has ended the subscription already.
+        link.ask(each("SUNSUBSCRIBE", &unsubscribe)).await?;
     }
+    if subscribe.is_empty() {
+        return Ok(Sharded::default());
+    }
+    let outcome = link.ask(each("SSUBSCRIBE", &subscribe)).await?;
+    sort(subscribe, outcome)
+}
 
-    /// A node that does not serve the slot any more refuses, and has ended the subscription already.
-    async fn unsubscribe_sharded(&self, channels: Vec<Channel>) -> Result<(), Loss> {
-        let by_link = self.by_link(channels)?;
-        let all = self.links.iter().zip(&by_link).filter(|(_, channels)| !channels.is_empty());
-        try_join_all(all.map(|(link, channels)| link.ask(each("SUNSUBSCRIBE", channels)))).await?;
-        Ok(())
+fn sort(channels: Vec<Channel>, Outcome { subscribed, refusals }: Outcome) -> Result<Sharded, Loss> {
+    // Of one slot. Anything else concerns the node.
+    let is_of_a_slot = |refusal: &&String| ["MOVED ", "CLUSTERDOWN "].iter().any(|word| refusal.starts_with(word));
+    if let Some(refusal) = refusals.iter().find(|refusal| !is_of_a_slot(refusal)) {
+        return Err(Loss::Refused(refusal.clone()));
     }
-
-    async fn subscribe_sharded(&mut self, mut channels: Vec<Channel>) -> Result<(), Loss> {
-        for _ in 0..=REDIRECTIONS {
-            if channels.is_empty() {
-                return Ok(());
-            }
-            let by_link = self.by_link(channels)?;
-            let all = self.links.iter().zip(by_link).filter(|(_, channels)| !channels.is_empty());
-            let outcomes = try_join_all(all.map(|(link, channels)| async move {
-                let outcome = link.ask(each("SSUBSCRIBE", &channels)).await?;
-                Ok::<_, Loss>((channels, outcome))
-            }))
-            .await?;
-            channels = self.follow(outcomes)?;
-        }
-        Err(Loss::Moved)
-    }
-
-    /// The channels of each link, in the order of the links.
-    fn by_link(&self, channels: Vec<Channel>) -> Result<Vec<Vec<Channel>>, Loss> {
-        let mut by_link = vec![Vec::new(); self.links.len()];
-        for channel in channels {
-            let owner = self.slots.as_ref().and_then(|slots| slots.owner(&channel)).ok_or(Loss::Unserved)?;
-            by_link.get_mut(owner).ok_or(Loss::Unserved)?.push(channel);
-        }
-        Ok(by_link)
-    }
-
-    /// Learns from the redirections among the refusals. Returns the channels that are to be subscribed elsewhere.
-    fn follow(&mut self, outcomes: Vec<(Vec<Channel>, Outcome)>) -> Result<Vec<Channel>, Loss> {
-        let mut moved = Vec::new();
-        for (channels, Outcome { subscribed, refusals }) in outcomes {
-            let mut confirmed = subscribed.into_iter().peekable();
-            for channel in channels {
-                if confirmed.next_if(|name| name == channel.as_str()).is_some() {
-                    continue;
-                }
-                if let Some(refusal) = refusals.iter().find(|refusal| !refusal.starts_with("MOVED ")) {
-                    return Err(Loss::Refused(refusal.clone()));
-                }
-                let slots = self.slots.as_mut().ok_or(Loss::Moved)?;
-                // To a master that is new to us: the next session knows it.
-                if !refusals.iter().any(|refusal| slots.learn(&channel, refusal)) {
-                    return Err(Loss::Moved);
-                }
-                moved.push(channel);
-            }
-        }
-        Ok(moved)
-    }
+    let mut names = subscribed.into_iter().peekable();
+    let is_confirmed = |channel: &Channel| names.next_if(|name| name == channel.as_str()).is_some();
+    let (confirmed, turned_away) = channels.into_iter().partition(is_confirmed);
+    Ok(Sharded { confirmed, turned_away, refusals })
 }
 
 /// A command a channel, because no two share a slot.
@@ -114,4 +70,35 @@ fn each(verb: &str, channels: &[Channel]) -> Vec<u8> {
         command(&mut commands, &[verb, channel.as_str()]);
     }
     commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn channels<const N: usize>() -> [Channel; N] {
+        std::array::from_fn(|n| Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(n as u128)))
+    }
+
+    #[test]
+    fn a_slot_that_a_node_does_not_serve_costs_the_others_nothing() {
+        let [first, second, third, fourth] = channels();
+        let outcome = Outcome {
+            subscribed: vec![first.as_str().to_owned(), fourth.as_str().to_owned()],
+            refusals: vec!["MOVED 1 127.0.0.1:2".to_owned(), "CLUSTERDOWN Hash slot not served".to_owned()],
+        };
+        let asked = vec![first.clone(), second.clone(), third.clone(), fourth.clone()];
+        let sorted = sort(asked, outcome).unwrap();
+        assert_eq!(sorted.confirmed, [first, fourth]);
+        assert_eq!(sorted.turned_away, [second, third]);
+        assert_eq!(sorted.refusals.len(), 2);
+    }
+
+    #[test]
+    fn a_node_that_refuses_for_another_reason_is_of_no_use() {
+        let [first] = channels();
+        let outcome = Outcome { subscribed: vec![], refusals: vec!["NOPERM no".to_owned()] };
+        assert!(matches!(sort(vec![first], outcome), Err(Loss::Refused(refusal)) if refusal.starts_with("NOPERM")));
+    }
 }

@@ -1,0 +1,118 @@
+//! A set of the slots into which a Redis Cluster sorts channels.
+
+use std::fmt;
+
+use fred::util::redis_keyslot;
+
+/// Slots of a cluster, by its specification.
+pub(crate) const SLOTS: usize = 16_384;
+const WORD: usize = u64::BITS as usize;
+
+/// The slot of a channel.
+pub(crate) fn slot_of(channel: &str) -> usize {
+    redis_keyslot(channel.as_bytes()).into()
+}
+
+/// Some of the slots. The slot of a channel is computed only when the set holds neither all of them nor none, so that a
+/// single server and a cluster in order pay nothing for it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SlotSet {
+    words: Box<[u64]>,
+    len: usize,
+}
+
+impl Default for SlotSet {
+    fn default() -> Self {
+        Self { words: vec![0; SLOTS / WORD].into(), len: 0 }
+    }
+}
+
+impl SlotSet {
+    /// Every slot: what a single server serves.
+    pub(crate) fn all() -> Self {
+        Self { words: vec![u64::MAX; SLOTS / WORD].into(), len: SLOTS }
+    }
+
+    /// Adds a slot.
+    pub(crate) fn insert(&mut self, slot: usize) {
+        let (word, bit) = (&mut self.words[slot / WORD], 1 << (slot % WORD));
+        self.len += usize::from(*word & bit == 0);
+        *word |= bit;
+    }
+
+    /// Adds all of `other`.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.combine(other, |mine, theirs| mine | theirs);
+    }
+
+    /// Takes all of `other` away.
+    pub(crate) fn remove(&mut self, other: &Self) {
+        self.combine(other, |mine, theirs| mine & !theirs);
+    }
+
+    fn combine(&mut self, other: &Self, how: impl Fn(u64, u64) -> u64) {
+        for (mine, theirs) in self.words.iter_mut().zip(&other.words) {
+            *mine = how(*mine, *theirs);
+        }
+        self.len = self.words.iter().map(|word| word.count_ones() as usize).sum();
+    }
+
+    /// Whether a channel falls into it.
+    pub(crate) fn contains(&self, channel: &str) -> bool {
+        match self.len {
+            0 => false,
+            SLOTS => true,
+            _ => {
+                let slot = slot_of(channel);
+                self.words[slot / WORD] & (1 << (slot % WORD)) != 0
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether it is all of them.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.len == SLOTS
+    }
+}
+
+impl fmt::Debug for SlotSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SlotSet({} slots)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_the_channels_of_its_slots_and_no_others() {
+        let channels = ["one:{loc1:a}", "one:{loc1:b}", "other:{loc1:user:doc123}"];
+        let mut set = SlotSet::default();
+        assert!(set.is_empty() && !channels.iter().any(|channel| set.contains(channel)));
+        set.insert(slot_of(channels[0]));
+        set.insert(slot_of(channels[0]));
+        assert_eq!(channels.map(|channel| set.contains(channel)), [true, false, false]);
+        let mut both = set.clone();
+        both.insert(slot_of(channels[1]));
+        both.remove(&set);
+        assert_eq!(channels.map(|channel| both.contains(channel)), [false, true, false]);
+        both.extend(&set);
+        assert_eq!(both.len, 2);
+    }
+
+    #[test]
+    fn all_slots_are_whole_until_one_is_taken() {
+        let (mut all, mut one) = (SlotSet::all(), SlotSet::default());
+        one.insert(SLOTS - 1);
+        assert!(all.is_whole() && !one.is_empty());
+        all.remove(&one);
+        assert!(!all.is_whole());
+        all.insert(SLOTS - 1);
+        assert!(all.is_whole());
+    }
+}
