@@ -412,7 +412,7 @@ return id
 /// What came after a place in a log. Reads a few entries at a time and stops at a number of bytes: a log may hold megabytes.
 ///
 /// Keys: log. Arguments: cursor, most entries, most bytes of their headers and frames. Returns nil when the log does not hold the cursor,
-/// 0 when more bytes follow it, or else four for each entry: its id and [`LOG_FIELDS`].
+/// 0 when more bytes follow it, or else four for each entry: its id and [`LOG_FIELDS`], nil for a field that it lacks.
 pub const SINCE: &str = r"
 local call, log, cursor = redis.call, KEYS[1], ARGV[1]
 local most, bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -426,12 +426,12 @@ local answer, from = {}, cursor
 while #answer < 4 * most do
     local entries = call('XRANGE', log, '(' .. from, '+', 'COUNT', math.min(16, most - #answer / 4))
     for _, entry in ipairs(entries) do
-        local of = {t = '', h = '', b = ''}
+        local of = {}
         for j = 1, #entry[2], 2 do of[entry[2][j]] = entry[2][j + 1] end
-        bytes = bytes - #of.h - #of.b
+        bytes = bytes - #(of.h or '') - #(of.b or '')
         if bytes < 0 then return 0 end
         from = entry[1]
-        for _, value in ipairs({from, of.t, of.h, of.b}) do answer[#answer + 1] = value end
+        for _, value in ipairs({from, of.t or false, of.h or false, of.b or false}) do answer[#answer + 1] = value end
     end
     if #entries < 16 then break end
 end

@@ -1,5 +1,7 @@
 //! The copy of the revocations in Redis, from which gateways learn them. Written from memory, so that Redis can be filled while
 //! PostgreSQL is away; compared ten times a second, so that one that comes back empty, or with an older copy, is filled at once.
+//!
+//! An instance that PostgreSQL has not answered for a moment learns from the copy what others have revoked meanwhile.
 
 use std::time::Duration;
 
@@ -22,6 +24,9 @@ const PAGE: usize = 1_000;
 const DRAFT_LIFE_MS: u32 = 60_000;
 /// An instance that has read PostgreSQL so recently is in contact with it.
 const CONTACT: Duration = Duration::from_millis(500);
+/// An instance that has read PostgreSQL so recently reads what is new there. Well below the time that everybody has to learn of a
+/// revocation.
+const IN_STEP: Duration = Duration::from_millis(150);
 /// Members whose tokens have ended are taken out one by one. Those that were missed meanwhile are left until there are as many of
 /// them as others, and so many more.
 const LEFTOVERS: usize = 1_000;
@@ -32,6 +37,7 @@ struct Scripts {
     append: Script,
     fill: Script,
     replace: Script,
+    read: Script,
 }
 
 /// How the copy compares with what is known here.
@@ -40,6 +46,14 @@ struct Compared {
     epoch: String,
     position: Position,
     members: usize,
+}
+
+/// The part of the copy that is known here.
+#[derive(Default)]
+struct Place {
+    epoch: String,
+    /// Members up to this score.
+    score: String,
 }
 
 /// A copy that claims to know more than is known here.
@@ -57,14 +71,15 @@ impl Revoker {
             append: Script::from_lua(revoked::APPEND),
             fill: Script::from_lua(revoked::FILL),
             replace: Script::from_lua(revoked::REPLACE),
+            read: Script::from_lua(revoked::READ),
         };
-        let mut ahead = None;
+        let (mut ahead, mut place) = (None, Place::default());
         loop {
             let _look_or_news = timeout(LOOK_EVERY, self.news.notified()).await;
             if !self.is_loaded() {
                 continue;
             }
-            let is_complete = match self.look(&scripts, &mut ahead).await {
+            let is_complete = match self.look(&scripts, &mut ahead, &mut place).await {
                 Ok(is_complete) => is_complete,
                 Err(error) => {
                     tracing::debug!(%error, "the revocations in Redis cannot be compared");
@@ -89,7 +104,7 @@ impl Revoker {
     }
 
     /// Compares, and does what is to be done. Returns whether the copy was the same, or knew more.
-    async fn look(&self, scripts: &Scripts, ahead: &mut Option<Ahead>) -> Result<bool, Error> {
+    async fn look(&self, scripts: &Scripts, ahead: &mut Option<Ahead>, place: &mut Place) -> Result<bool, Error> {
         let (newest, is_complete, read_at) = {
             let history = self.history.lock();
             (history.newest(), history.is_complete(), history.read_at())
@@ -101,6 +116,11 @@ impl Revoker {
         let contact = read_at.is_some_and(|at| at.elapsed() < CONTACT);
         let compared = self.compare(scripts, newest, contact).await?;
         let was_ahead = ahead.take();
+        match compared.outcome.as_str() {
+            "same" => *place = Place { epoch: compared.epoch.clone(), score: newest.id.to_string() },
+            "ahead" if read_at.is_none_or(|at| at.elapsed() > IN_STEP) => self.learn_from_copy(scripts, place).await?,
+            _ => {}
+        }
         match compared.outcome.as_str() {
             "same" if compared.members > 2 * self.known.len() + LEFTOVERS => {
                 self.write_anew(scripts, &compared.epoch, newest, contact).await?;
@@ -131,6 +151,37 @@ impl Revoker {
             _ => {
                 self.write_anew(scripts, "", newest, contact).await?;
                 Ok(false)
+            }
+        }
+    }
+
+    /// Reads what other instances have written there. PostgreSQL may be out of reach for this one alone.
+    async fn learn_from_copy(&self, scripts: &Scripts, place: &mut Place) -> Result<(), Error> {
+        loop {
+            let arguments = [place.epoch.clone(), place.score.clone(), PAGE.to_string()]
+                .into_iter()
+                // A copy that is not complete says nothing wrong either.
+                .chain(["0".to_owned(), revoked::CONFIRMED_FOR_MS.to_string()]);
+            // As bytes: what is no text is no revocation, and must not keep the others from being read.
+            let answer: Vec<Value> = self.run(&scripts.read, vec![REVOKED.to_owned()], arguments).await?;
+            let text = |value: &Value| String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned();
+            let answer: Vec<String> = answer.iter().map(text).collect();
+            let Some((epoch, members)) = answer.split_first().filter(|(epoch, _)| !epoch.is_empty()) else {
+                return Ok(());
+            };
+            let entries = members.iter().step_by(2).filter_map(|member| member.parse::<Entry>().ok());
+            if self.known.add(entries) {
+                tracing::info!("learnt from Redis which tokens were revoked, since PostgreSQL does not answer");
+                metrics::gauge!("revocations").set(self.known.len() as f64);
+            }
+            if *epoch != place.epoch {
+                *place = Place { epoch: epoch.clone(), score: "-inf".to_owned() };
+            }
+            if let Some(score) = members.last() {
+                place.score.clone_from(score);
+            }
+            if members.len() < 2 * PAGE {
+                return Ok(());
             }
         }
     }

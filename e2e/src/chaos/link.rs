@@ -14,7 +14,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// What becomes of connections that lived through a silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum After {
+pub enum After {
     /// What was held back arrives: the network was down for a moment, and TCP repeated itself.
     Resume,
     /// They are reset: somebody on the way has forgotten them, and says so.
@@ -25,7 +25,7 @@ pub(super) enum After {
 
 /// A TCP proxy in front of one address.
 #[derive(Debug)]
-pub(super) struct Link {
+pub struct Link {
     port: u16,
     weather: watch::Sender<Weather>,
     accepting: AbortHandle,
@@ -46,13 +46,13 @@ struct Weather {
 
 impl Link {
     /// A link to where `url` leads.
-    pub(super) async fn to(url: &str) -> Result<Self> {
+    pub async fn to(url: &str) -> Result<Self> {
         let (_, rest) = url.rsplit_once('@').or_else(|| url.split_once("://")).context("a URL with a host")?;
         Self::at("127.0.0.1:0", rest.split('/').next().unwrap_or_default()).await
     }
 
     /// A link from one address to another.
-    pub(super) async fn at(address: &str, upstream: &str) -> Result<Self> {
+    pub async fn at(address: &str, upstream: &str) -> Result<Self> {
         let upstream: SocketAddr = upstream.parse().context("an address")?;
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let port = listener.local_addr()?.port();
@@ -62,7 +62,7 @@ impl Link {
     }
 
     /// `url`, by way of this link.
-    pub(super) fn through(&self, url: &str) -> Result<String> {
+    pub fn through(&self, url: &str) -> Result<String> {
         let start = url.rfind('@').map(|at| at + 1).or_else(|| url.find("://").map(|at| at + 3));
         let (before, rest) = url.split_at(start.context("a URL with a host")?);
         let path = rest.find('/').map_or("", |at| &rest[at..]);
@@ -70,17 +70,17 @@ impl Link {
     }
 
     /// Nothing arrives any more, in either direction, and new connections get no answer.
-    pub(super) fn silence(&self) {
+    pub fn silence(&self) {
         self.weather.send_modify(|weather| weather.silent = true);
     }
 
     /// What clients say arrives this much later from now on, one piece after the other.
-    pub(super) fn slow(&self, delay: Duration) {
+    pub fn slow(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
     }
 
     /// Ends every connection that there is.
-    pub(super) fn reset(&self) {
+    pub fn reset(&self) {
         self.weather.send_modify(|weather| {
             weather.age += 1;
             weather.reset_before = weather.age;
@@ -88,7 +88,7 @@ impl Link {
     }
 
     /// New connections work again.
-    pub(super) fn restore(&self, after: After) {
+    pub fn restore(&self, after: After) {
         self.weather.send_modify(|weather| {
             weather.silent = false;
             weather.age += 1;

@@ -38,6 +38,7 @@ mod system;
 mod tally;
 
 pub use fault::{Fault, Topology};
+pub use link::{After, Link};
 pub use report::Report;
 pub use run::{Plan, run};
 

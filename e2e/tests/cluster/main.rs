@@ -7,6 +7,7 @@
 
 mod dead_node;
 mod full_node;
+mod revocations;
 
 use std::collections::HashMap;
 

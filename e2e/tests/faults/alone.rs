@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use e2e::PATIENCE;
+use e2e::{PATIENCE, Place};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use stack::StackEnv;
 
 /// It ends with the value.
@@ -60,6 +62,30 @@ impl Alone {
             admin_url: format!("http://{admin}"),
             public_url: format!("http://{public}"),
         }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Waits until its admin port says that it is ready.
+    pub(crate) async fn until_ready(&self, place: &Place) {
+        let admin = place.behind(&self.admin_url);
+        crate::until(200, async || admin.try_get("/readyz").await).await;
+    }
+
+    /// Waits until it has said this.
+    pub(crate) async fn until_said(&self, what: &str) -> String {
+        let hearing = async {
+            let mut beat = tokio::time::interval(Duration::from_millis(20));
+            while !self.said().contains(what) {
+                beat.tick().await;
+            }
+        };
+        let heard = tokio::time::timeout(PATIENCE, hearing).await;
+        assert!(heard.is_ok(), "it does not say {what}: {}", self.said());
+        self.said()
     }
 
     /// What it has said so far.

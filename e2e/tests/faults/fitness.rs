@@ -166,3 +166,29 @@ fn no_command_waits_for_ever_for_a_server_that_never_answers() {
         }
     });
 }
+
+#[tokio::test]
+async fn a_migration_that_cannot_run_says_why() {
+    let setting = setting().await;
+    let env = setting.stack.env();
+    let owner = Trail::open(&env.database_url).await.client;
+    owner.batch_execute("delete from refinery_schema_history where version >= 7").await.unwrap();
+    let (user, rest) = env.database_url.split_once('@').unwrap();
+    let (user, password) = user.rsplit_once(':').unwrap();
+    let (server, _) = rest.split_once('/').unwrap();
+    for (url, cause) in [
+        ("postgres://u:hunter2@127.0.0.1:1/chat".to_owned(), "refused"),
+        (format!("{user}:hunter2@{rest}"), "password authentication failed"),
+        (format!("{user}:{password}@{server}/nowhere"), "database \"nowhere\" does not exist"),
+        (format!("{}?sslmode=require", env.database_url), "TLS"),
+        (env.service_database_url.clone(), "permission denied"),
+        // The migration itself fails: what it would make is there.
+        (env.database_url.clone(), "already exists"),
+    ] {
+        let migrated = e2e::trail::api_service(&env, &url, &["migrate"]).await;
+        let said = String::from_utf8_lossy(&migrated.stderr);
+        assert_eq!(migrated.status.code(), Some(1), "{cause}: {said}");
+        assert!(said.contains(cause) && !said.contains("hunter2") && !said.contains(password), "{cause}: {said}");
+    }
+    setting.stack.stop().unwrap();
+}

@@ -8,8 +8,10 @@ mod aborts;
 mod alone;
 mod audit;
 mod classes;
+mod cut_off;
 mod deadlines;
 mod descriptors;
+mod ending;
 mod fitness;
 mod gateways;
 mod inboxes;
@@ -23,6 +25,8 @@ mod set_aside;
 mod stalled_log;
 mod supervision;
 mod unread;
+mod warnings;
+mod wrong_clock;
 
 use std::time::Duration;
 

@@ -45,12 +45,12 @@ fn admin(place: &Place) -> Person {
     place.service().bearing(place.sign(&claims))
 }
 
-async fn revoke(place: &Place, body: &Value) {
+pub(crate) async fn revoke(place: &Place, body: &Value) {
     let asked = admin(place).request(Method::POST, "/admin/revocations").json(body);
     assert_eq!(place.ask(asked).await.status, 204);
 }
 
-fn doctor_with(place: &Place, jti: &str) -> Person {
+pub(crate) fn doctor_with(place: &Place, jti: &str) -> Person {
     let claims = token::with(token::claims("doc", "user", &[&place.location]), "jti", json!(jti));
     place.user("doc").bearing(place.sign(&claims))
 }

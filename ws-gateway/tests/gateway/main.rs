@@ -7,6 +7,7 @@ mod delivery;
 mod drain;
 mod event_logs;
 mod limits;
+mod malformed;
 mod outage;
 mod presence;
 mod proof;

@@ -2,7 +2,8 @@
 
 use fred::interfaces::StreamsInterface;
 use serde_json::json;
-use shared::receipt::Kind;
+use shared::channel::{ACKS, API_GROUP};
+use shared::receipt::{Kind, Receipt};
 use uuid::Uuid;
 
 use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, channel, doctor, patient, service};
@@ -106,7 +107,18 @@ async fn whoever_comes_back_with_a_cursor_proves_what_came_before_it() {
 
 /// The stream as an API service reads it: with its group.
 async fn begin_group(client: &fred::clients::Client) {
-    let _: () = client.xgroup_create(shared::channel::ACKS, shared::channel::API_GROUP, "0", true).await.unwrap();
+    let _: () = client.xgroup_create(ACKS, API_GROUP, "0", true).await.unwrap();
+}
+
+fn read_frame(id: Uuid) -> String {
+    json!({"type": "read", "message_ids": [id]}).to_string()
+}
+
+/// The messages that receipts are about, in order.
+fn ids(receipts: &[Receipt]) -> Vec<Uuid> {
+    let mut ids: Vec<_> = receipts.iter().flat_map(|receipt| receipt.message_ids.clone()).collect();
+    ids.sort();
+    ids
 }
 
 #[tokio::test]
@@ -120,18 +132,13 @@ async fn a_receipt_that_died_with_redis_is_sent_again() {
     assert_eq!(client.frame().await["message"]["content"], "one");
     // The library answers the Ping with this.
     client.ask(r#"{"type":"ping"}"#).await;
-    let said = uuid::Uuid::now_v7();
-    client.send(&json!({"type": "read", "message_ids": [said]}).to_string()).await;
+    let said = Uuid::now_v7();
+    client.send(&read_frame(said)).await;
     let before = publisher.receipts(2).await;
     redis.kill();
     assert_eq!(client.frame_beside("message").await["type"], "degraded");
     redis.restart_empty_after_kill();
     let again = redis.publisher().await.receipts(2).await;
-    let ids = |receipts: &[shared::receipt::Receipt]| {
-        let mut ids: Vec<_> = receipts.iter().flat_map(|receipt| receipt.message_ids.clone()).collect();
-        ids.sort();
-        ids
-    };
     let mut expected = vec![proven, said];
     expected.sort();
     assert_eq!((ids(&before), ids(&again)), (expected.clone(), expected));
@@ -145,16 +152,13 @@ async fn a_receipt_that_was_flushed_with_redis_is_sent_again() {
     let (mut client, _) = Client::open(gateway.address, QUERY, &patient()).await;
     let publisher = redis.publisher().await;
     begin_group(&publisher.client).await;
-    let [first, second] = [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()];
-    let read = |id| json!({"type": "read", "message_ids": [id]}).to_string();
-    client.send(&read(first)).await;
+    let [first, second] = [Uuid::now_v7(), Uuid::now_v7()];
+    client.send(&read_frame(first)).await;
     publisher.receipts(1).await;
     redis.flush().await;
     begin_group(&publisher.client).await;
-    client.send(&read(second)).await;
-    let mut again: Vec<_> = publisher.receipts(2).await.into_iter().flat_map(|receipt| receipt.message_ids).collect();
-    again.sort();
-    assert_eq!(again, [first, second]);
+    client.send(&read_frame(second)).await;
+    assert_eq!(ids(&publisher.receipts(2).await), [first, second]);
 }
 
 #[tokio::test]
@@ -164,21 +168,21 @@ async fn a_receipt_that_was_applied_is_not_sent_again() {
     let (mut client, _) = Client::open(gateway.address, QUERY, &patient()).await;
     let publisher = redis.publisher().await;
     begin_group(&publisher.client).await;
-    let [first, second] = [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()];
-    let read = |id| json!({"type": "read", "message_ids": [id]}).to_string();
-    client.send(&read(first)).await;
+    let [first, second] = [Uuid::now_v7(), Uuid::now_v7()];
+    client.send(&read_frame(first)).await;
     publisher.receipts(1).await;
-    let taken: fred::types::streams::XReadResponse<String, String, String, String> = publisher
-        .client
-        .xreadgroup_map(shared::channel::API_GROUP, "test", None, None, false, shared::channel::ACKS, ">")
-        .await
-        .unwrap();
+    let taken: fred::types::streams::XReadResponse<String, String, String, String> =
+        publisher.client.xreadgroup_map(API_GROUP, "test", None, None, false, ACKS, ">").await.unwrap();
     let entries: Vec<String> = taken.into_values().flatten().map(|(id, _)| id).collect();
-    let _: i64 = publisher.client.xack(shared::channel::ACKS, shared::channel::API_GROUP, entries).await.unwrap();
-    // Which the gateway learns within a second.
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    client.send(&read(second)).await;
-    publisher.receipts(2).await;
+    let mut monitor = redis.monitor().await;
+    let _: i64 = publisher.client.xack(ACKS, API_GROUP, entries).await.unwrap();
+    // The next time that the gateway asks how far they have come it learns that. It sends nothing meanwhile.
+    monitor.until(r#""XACK" "acks""#).await;
+    monitor.until(r#""GROUPS" "acks""#).await;
+    client.send(&read_frame(second)).await;
+    // It asks again once it knows that Redis has taken the second one.
+    monitor.until(r#""XADD" "acks""#).await;
+    monitor.until(r#""GROUPS" "acks""#).await;
     redis.kill();
     client.frame_beside("message").await;
     redis.restart_empty_after_kill();

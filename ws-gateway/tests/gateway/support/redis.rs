@@ -16,6 +16,7 @@ use shared::event::{Addressed, Cursor, Draft};
 use shared::publication::{Manner, Publication};
 use shared::receipt::Receipt;
 use shared::relay_keys::RelayKeys;
+use tokio::io::AsyncBufReadExt;
 use uuid::Uuid;
 
 use super::PATIENCE;
@@ -114,6 +115,17 @@ impl RedisServer {
         line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
     }
 
+    /// Watches what it is told from now on.
+    pub(crate) async fn monitor(&self) -> Monitor {
+        let mut process = tokio::process::Command::new("redis-cli");
+        process.args(["-p", &self.port.to_string(), "MONITOR"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = process.kill_on_drop(true).spawn().expect("`redis-cli` comes with `redis-server`");
+        let lines = tokio::io::BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut monitor = Monitor { _process: process, lines };
+        monitor.until("OK").await;
+        monitor
+    }
+
     /// Bytes that it has sent so far.
     pub(crate) async fn sent_bytes(&self) -> u64 {
         let stats = self.info("stats").await;
@@ -187,6 +199,20 @@ impl RevocationCopy {
         let appended: u8 = append.evalsha_with_reload(&self.client, channel::REVOKED, arguments).await.unwrap();
         assert_eq!(appended, 1);
         (self.position, self.stamp) = (next, next.to_string());
+    }
+}
+
+/// What Redis is told, in its order.
+pub(crate) struct Monitor {
+    _process: tokio::process::Child,
+    lines: tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStdout>>,
+}
+
+impl Monitor {
+    /// Waits until it has been told this.
+    pub(crate) async fn until(&mut self, what: &str) {
+        let telling = async { while !self.lines.next_line().await.unwrap().expect("Redis is there").contains(what) {} };
+        tokio::time::timeout(PATIENCE, telling).await.unwrap_or_else(|_| panic!("nobody says {what}"));
     }
 }
 

@@ -1,0 +1,67 @@
+//! One API service of several cannot reach PostgreSQL. What the others revoke holds there as well: it learns that from Redis.
+
+use e2e::chaos::{After, Link};
+use e2e::{PATIENCE, Person, Place};
+use reqwest::Method;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::alone::Alone;
+use crate::revocations::{doctor_with, revoke};
+use crate::{setting, until};
+
+/// What an API service answers somebody who looks at the inbox.
+async fn look(place: &Place, person: &Person, url: &str) -> e2e::Answer {
+    let path = format!("/chat/conversations?location_id={}", place.location);
+    place.ask(person.at(url, &place.ws_url).request(Method::GET, &path)).await
+}
+
+/// It refuses the token. Until it has learnt that, it can serve nobody.
+async fn until_refused(place: &Place, person: &Person, url: &str) {
+    let asking = async {
+        loop {
+            match look(place, person, url).await.status {
+                401 => return,
+                status => assert_eq!(status, 503),
+            }
+        }
+    };
+    timeout(PATIENCE, asking).await.expect("a service that is cut off refuses the token");
+}
+
+#[tokio::test]
+async fn a_token_that_others_revoke_is_refused_by_an_api_service_that_cannot_reach_postgresql() {
+    let setting = setting().await;
+    let (env, place) = (setting.stack.env(), &setting.place);
+    let link = Link::to(&env.service_database_url).await.unwrap();
+    let url = link.through(&env.service_database_url).unwrap();
+    let alone = Alone::start("api-service", &env, &[("DATABASE_URL", &url)]);
+    alone.until_ready(place).await;
+    let good = place.user("doc");
+    assert_eq!(look(place, &good, &alone.public_url).await.status, 200);
+
+    link.silence();
+    let mut gone = Vec::new();
+    for _ in 0..3 {
+        let jti = uuid::Uuid::now_v7().to_string();
+        revoke(place, &json!({"jti": jti})).await;
+        let person = doctor_with(place, &jti);
+        until_refused(place, &person, &alone.public_url).await;
+        gone.push(person);
+        // The next one is in a copy that was written anew, in another order.
+        crate::set_aside::redis(&env, &[b"DEL", b"revoked"]).await;
+    }
+    let of_subject = place.user("fired");
+    revoke(place, &json!({"sub": "fired", "issued_before": "2030-01-01T00:00:00Z"})).await;
+    until_refused(place, &of_subject, &alone.public_url).await;
+    gone.push(of_subject);
+
+    link.restore(After::Reset);
+    until(200, async || look(place, &good, &alone.public_url).await).await;
+    for url in env.api_urls.iter().chain([&alone.public_url]) {
+        for person in &gone {
+            assert_eq!(look(place, person, url).await.status, 401, "{url}");
+        }
+    }
+    setting.stack.stop().unwrap();
+}
