@@ -13,6 +13,7 @@ use shared::insecure;
 use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, refuse_weak_keys};
 use shared::limit;
 use shared::mode::{MODE, Mode};
+use shared::redis::RedisUrl;
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::{self, LogFormat};
 use shared::tls::CaFile;
@@ -34,7 +35,6 @@ use encryption::{CONTENT_KEYS, CONTENT_KEYS_COMMAND, CONTENT_KEYS_FILE};
 
 use crate::audit::key::AuditKey;
 use crate::limits::{self, LimitConfig};
-use crate::redis;
 use crate::store::Role;
 
 /// Every setting, for `--help`.
@@ -150,7 +150,7 @@ const LOG_LEVEL: Setting = Setting {
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
     /// URL of Redis; it may hold a password.
-    pub url: Secret,
+    pub url: RedisUrl,
     /// Who vouches for it, in place of this system's authorities.
     pub ca: Option<CaFile>,
 }
@@ -384,8 +384,8 @@ pub fn secret(mut env: Env) -> Result<Secret, BadEnv> {
 }
 
 fn read_redis(env: &mut Env) -> Option<RedisConfig> {
-    let url = env.read_if(&REDIS_URL, |url| redis::is_tls(url).map(drop).map_err(str::to_owned));
-    let is_tls = url.as_ref().is_none_or(|url| redis::is_tls(url) == Ok(true));
+    let url: Option<RedisUrl> = env.read(&REDIS_URL);
+    let is_tls = url.as_ref().is_none_or(RedisUrl::is_tls);
     let ca = match env.read_optional(&REDIS_CA_FILE)? {
         Some(_) if !is_tls => {
             env.mistake(&REDIS_CA_FILE, "is of no use while REDIS_URL does not begin with rediss");

@@ -18,7 +18,7 @@
 //! - [`clock`]: compares this machine's clock with the database's
 //! - [`database_watch`]: whether the database is there, and fit; nothing is served before it is
 //!
-//! and beside them [`config`], [`state`], [`limits`], [`meters`], [`redis`], and `server`, the public port.
+//! and beside them [`config`], [`state`], [`limits`], [`meters`], and `server`, the public port.
 
 pub mod acks;
 pub mod api;
@@ -39,7 +39,6 @@ pub mod outbox_commands;
 pub mod presence;
 pub mod publisher;
 pub mod questions;
-pub mod redis;
 pub mod revoker;
 mod server;
 pub mod socket_events;
@@ -56,14 +55,15 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::descriptors;
 use shared::mode::Mode;
+use shared::redis::{Nodes, Settings};
 use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
 use shared::token::{Keyring, Verifier};
 use shared::trace::Traces;
 use shared::verified::VerifiedTokens;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 
 use crate::acks::Receipts;
 use crate::clock::ClockOffset;
@@ -73,7 +73,6 @@ use crate::limits::Limits;
 use crate::presence::Everybody;
 use crate::publisher::Broker;
 use crate::questions::Questions;
-use crate::redis::{Health, Pulse};
 use crate::revoker::Revoker;
 use crate::socket_events::SocketEvents;
 use crate::state::State;
@@ -135,20 +134,13 @@ pub async fn run(
     let vault = config.encryption.content.as_ref().map(Vault::new).transpose()?;
     let store = Store::new(&config.database, config.audit_key)?.with_vault(vault.map(Arc::new));
     let relay_keys = config.encryption.relay.as_ref().map(RelayKeys::new).unwrap_or_default();
-    let watched = redis::client(&config.redis, PUBLISH_TIMEOUT)?;
-    let redis = watched.client.clone();
-    let (told, health) = watch::channel(Health { connection: 0, since: Instant::now(), proven: Instant::now() });
     // To the very end: what is published last has to prove itself as well.
     let to_the_end = shutdown.later();
-    to_the_end.spawn_until("redis watch", redis::watch(watched, told));
-    let topology = redis::topology(&config.redis.url)?;
-    let broker = Broker::new(redis.clone(), topology, config.log, relay_keys);
-    let everybody = Everybody::new(redis.clone(), topology);
-    let pulse = Pulse::new(redis.clone(), health.clone());
+    let settings = Settings::new(&config.redis.url, config.redis.ca.as_ref(), PUBLISH_TIMEOUT)?;
+    let redis = Nodes::start(settings, &to_the_end)?;
+    let broker = Broker::new(redis.clone(), config.log, relay_keys);
+    let everybody = Everybody::new(redis.clone());
     let revoker = Arc::new(Revoker::new(store.clone(), redis.clone(), config.tokens.max_lifetime));
-    // Their reads block: a client for each.
-    let [ack_redis, event_redis, question_redis] =
-        [0; 3].map(|_| redis::client(&config.redis, stream::COMMAND_TIMEOUT));
 
     let database = DatabaseWatch::default();
     let ((tell_wrong_keys, mut wrong_keys), instance) = (mpsc::channel(1), uuid::Uuid::now_v7());
@@ -161,14 +153,14 @@ pub async fn run(
     let start = |name, task: futures_util::future::BoxFuture<'static, ()>| {
         spawn_when_ready(&shutdown, &database, name, task);
     };
-    start("outbox", Box::pin(outbox::run(store.clone(), broker, committed, health.clone(), shutdown.clone())));
+    start("outbox", Box::pin(outbox::run(store.clone(), broker, committed, redis.health(), shutdown.clone())));
     start("writer", Box::pin(writer::run(store.for_class(Class::Send), publisher.clone(), pending)));
     let receipts = Receipts { store: store.clone(), publisher: publisher.clone() };
-    start("receipts", Box::pin(stream::run(ack_redis?, receipts, shutdown.clone())));
+    start("receipts", Box::pin(stream::run(redis.clone(), receipts, shutdown.clone())));
     let socket_events = SocketEvents { store: store.clone() };
-    start("socket events", Box::pin(stream::run(event_redis?, socket_events, shutdown.clone())));
+    start("socket events", Box::pin(stream::run(redis.clone(), socket_events, shutdown.clone())));
     let questions = Questions { store: store.clone(), everybody: everybody.clone() };
-    start("conversation checks", Box::pin(stream::run(question_redis?, questions, shutdown.clone())));
+    start("conversation checks", Box::pin(stream::run(redis.clone(), questions, shutdown.clone())));
     start("auditor", Box::pin(auditor::run(store.for_class(Class::Write), entries)));
     shutdown.spawn("revocations", revoker.clone().follow(shutdown.clone()));
     let clock = ClockOffset::default();
@@ -187,7 +179,7 @@ pub async fn run(
     let trusted_proxies = config.trusted_proxies;
     let limits = Limits::new(&config.limits);
     let traces = config.traces.as_ref().map(|traces| Traces::start("api-service", traces)).transpose()?;
-    let (tickets, origins) = (Tickets::new(redis), config.origins);
+    let (tickets, origins) = (Tickets::new(redis.clone()), config.origins);
     let demonstration = config.demonstration.map(Arc::new);
     let state = Arc::new(State {
         tokens,
@@ -199,7 +191,7 @@ pub async fn run(
         revoker,
         limits,
         traces: traces.clone(),
-        redis: pulse,
+        redis,
         clock,
         everybody,
         tickets,

@@ -29,12 +29,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use shared::redis::Health;
 use shared::shutdown::Shutdown;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 use uuid::Uuid;
 
 use crate::publisher::{Broker, Committed};
-use crate::redis::Health;
 use crate::store::{Store, StoreError};
 use fast_path::FastPath;
 use set_aside::SetAside;

@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use fred::prelude::*;
+use fred::error::Error;
+use fred::types::Value;
 use fred::types::scripts::Script;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use shared::channel::presence::{Names, WHO_IS_ONLINE};
-use shared::channel::{RENAME_WRONG_TYPE, Topology, moved_suffix};
+use shared::channel::{RENAME_WRONG_TYPE, moved_suffix};
 use shared::ids::LocationId;
 use shared::participant::Participant;
 use shared::presence::{Notice, Presence, Question};
+use shared::redis::Nodes;
 
-use crate::redis::run;
+const NO_ARGS: [Value; 0] = [];
 
 /// Redis is out of reach, and nobody else knows.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +24,7 @@ pub struct Unknown(#[from] Error);
 /// Knows who is online.
 #[derive(Clone)]
 pub struct Everybody {
-    client: Client,
+    redis: Nodes,
     who: Script,
     tell: Script,
     rename: Script,
@@ -31,10 +33,11 @@ pub struct Everybody {
 impl Everybody {
     /// Asks and tells through this Redis.
     #[must_use]
-    pub fn new(client: Client, topology: Topology) -> Self {
+    pub fn new(redis: Nodes) -> Self {
+        let topology = redis.topology();
         let [who, tell, rename] =
             [WHO_IS_ONLINE, topology.publish_ephemeral_script(), RENAME_WRONG_TYPE].map(Script::from_lua);
-        Self { client, who, tell, rename }
+        Self { redis, who, tell, rename }
     }
 
     /// Each one's presence, in their order.
@@ -48,15 +51,15 @@ impl Everybody {
         let names = Names::of(location);
         let keys: Vec<String> =
             [names.leases()].into_iter().chain(people.iter().map(|who| names.person(who))).collect();
-        let answer: Vec<i64> = match run(&self.client, &self.who, Vec::clone(&keys), Vec::new()).await {
+        let answer: Vec<i64> = match self.redis.run(&self.who, Vec::clone(&keys), NO_ARGS).await {
             // Of another type, one key would hide a whole list: it is moved out of the way, and gateways write anew what it was.
             Err(error) if error.details().contains("WRONGTYPE") => {
                 let types = std::iter::once("zset").chain(std::iter::repeat("hash")).take(keys.len());
-                let args = types.map(Bytes::from).chain([moved_suffix().into()]).collect();
-                let moved: Vec<String> = run(&self.client, &self.rename, keys.clone(), args).await?;
+                let args = types.map(Value::from).chain([moved_suffix().into()]);
+                let moved: Vec<String> = self.redis.run(&self.rename, keys.clone(), args).await?;
                 metrics::counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
                 tracing::error!(keys = ?moved, "keys of presence were of another type and are moved");
-                run(&self.client, &self.who, keys, Vec::new()).await?
+                self.redis.run(&self.who, keys, NO_ARGS).await?
             }
             done => done?,
         };
@@ -76,10 +79,12 @@ impl Everybody {
             let channel = Names::of(location).channel().to_owned();
             questions.into_iter().map(move |question| {
                 let notice = Bytes::from(Notice::shared(question.conversation));
-                run::<Value>(&self.client, &self.tell, vec![channel.clone()], vec![notice])
+                let channel = channel.clone();
+                async move { self.redis.run::<Value>(&self.tell, [channel], [notice]).await }
             })
         });
-        try_join_all(telling).await?;
+        // A location whose node is down keeps no other from being told.
+        join_all(telling).await.into_iter().try_for_each(|told| told.map(drop))?;
         Ok(())
     }
 }

@@ -13,15 +13,14 @@ use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
-use parking_lot::Mutex;
 use shared::channel::{self, Channel, Topology};
 use shared::publication::{Manner, Publication};
+use shared::redis::{Nodes, is_answer};
 use shared::relay_keys::RelayKeys;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::config::LogConfig;
-use crate::redis;
 use crate::store::{OutboxEntry, OutboxEvent};
 
 pub use inbox_rows::InboxRow;
@@ -125,22 +124,22 @@ pub type Due<'a> = (&'a OutboxEvent, Manner);
 
 /// Redis, as publishing sees it.
 pub struct Broker {
-    client: Client,
+    redis: Nodes,
     topology: Topology,
     script: Script,
     listening: Script,
     show: Script,
     rename: Script,
     announce: Script,
-    map: Mutex<NodeMap>,
     log: LogConfig,
     relay_keys: RelayKeys,
 }
 
 impl Broker {
-    /// Publishes through `client`, keeping logs as `log` says, messages sealed if `relay_keys` has a key for that.
+    /// Publishes through `redis`, keeping logs as `log` says, messages sealed if `relay_keys` has a key for that.
     #[must_use]
-    pub fn new(client: Client, topology: Topology, log: LogConfig, relay_keys: RelayKeys) -> Self {
+    pub fn new(redis: Nodes, log: LogConfig, relay_keys: RelayKeys) -> Self {
+        let topology = redis.topology();
         let [script, listening, show, rename, announce] = [
             topology.publish_script(),
             channel::LISTENING,
@@ -149,7 +148,7 @@ impl Broker {
             topology.publish_ephemeral_script(),
         ]
         .map(Script::from_lua);
-        Self { client, topology, script, listening, show, rename, announce, map: Mutex::default(), log, relay_keys }
+        Self { redis, topology, script, listening, show, rename, announce, log, relay_keys }
     }
 
     /// Publishes events, those of one conversation in order, and says of each what became of it. What Redis refuses of one
@@ -168,33 +167,31 @@ impl Broker {
     }
 
     async fn publish_all(&self, events: &[Due<'_>]) -> Result<Vec<Outcome>, Error> {
-        if self.topology == Topology::Cluster {
-            return self.by_conversation(events).await;
-        }
-        match self.pipeline(events).await {
+        let Some(single) = self.redis.only() else { return self.by_conversation(events).await };
+        match self.pipeline(single, events).await {
             // A Redis that restarted has forgotten the script, and refused the first events before any other.
             Err(error) if error.details().starts_with("NOSCRIPT") => {
-                self.script.load(&self.client).await?;
-                self.pipeline(events).await
+                self.script.load(single).await?;
+                self.pipeline(single, events).await
             }
             done => done,
         }
     }
 
     /// Commands that are handed to the client together leave together, in order.
-    async fn pipeline(&self, events: &[Due<'_>]) -> Result<Vec<Outcome>, Error> {
+    async fn pipeline(&self, single: &Client, events: &[Due<'_>]) -> Result<Vec<Outcome>, Error> {
         let publish = |events: &[Due<'_>]| {
             let publication = self.publication(events);
             async move {
                 let (logs, args) = publication?.into_parts();
-                self.client.evalsha::<Vec<Option<String>>, _, _, _>(self.script.sha1().clone(), logs, args).await
+                single.evalsha::<Vec<Option<String>>, _, _, _>(self.script.sha1().clone(), logs, args).await
             }
         };
         let mut out = Vec::with_capacity(events.len());
         for (some, cursors) in events.chunks(SCRIPT).zip(join_all(events.chunks(SCRIPT).map(publish)).await) {
             match cursors {
                 Ok(cursors) => out.extend(cursors.iter().map(|cursor| Outcome::read(cursor.as_deref()))),
-                Err(error) if !outcome::is_answer(&error) || error.details().starts_with("NOSCRIPT") => {
+                Err(error) if !is_answer(&error) || error.details().starts_with("NOSCRIPT") => {
                     return Err(error);
                 }
                 Err(error) => match Refusal::from(&error) {
@@ -237,7 +234,7 @@ impl Broker {
                 Some(refusal) => Outcome::Refused(Refusal::clone(refusal)),
                 None => match self.publish_one(due).await {
                     Ok(outcome) => outcome,
-                    Err(error) if self.topology == Topology::Single && !outcome::is_answer(&error) => {
+                    Err(error) if self.topology == Topology::Single && !is_answer(&error) => {
                         return Err(error);
                     }
                     Err(error) => Outcome::Refused(Refusal::from(&error)),
@@ -258,7 +255,7 @@ impl Broker {
     }
 
     async fn run<T: FromValue>(&self, script: &Script, keys: Vec<String>, args: Vec<Bytes>) -> Result<T, Error> {
-        redis::run(&self.client, script, keys, args).await
+        self.redis.run(script, keys, args).await
     }
 
     fn publication(&self, events: &[Due<'_>]) -> Result<Publication, Error> {

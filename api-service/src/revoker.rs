@@ -7,9 +7,9 @@ mod history;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::prelude::*;
 use parking_lot::Mutex;
 use shared::audit::Entry as AuditEntry;
+use shared::redis::Nodes;
 use shared::revocation::{Revocation, Revocations};
 use shared::shutdown::Shutdown;
 use time::OffsetDateTime;
@@ -39,7 +39,7 @@ pub struct Revoker {
     store: Store,
     /// What is read ten times a second, and must be, for another instance to say that a revocation stands.
     watching: Store,
-    redis: Client,
+    redis: Nodes,
     /// How long a token may live, in seconds.
     max_lifetime: i64,
     known: Arc<Revocations>,
@@ -54,7 +54,7 @@ pub struct Revoker {
 impl Revoker {
     /// Knows nothing yet. No token lives longer than `max_lifetime` seconds.
     #[must_use]
-    pub fn new(store: Store, redis: Client, max_lifetime: i64) -> Self {
+    pub fn new(store: Store, redis: Nodes, max_lifetime: i64) -> Self {
         Self {
             watching: store.for_class(Class::Watch),
             store,

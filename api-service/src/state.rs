@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use shared::browser::AllowedOrigins;
 use shared::env::Secret;
+use shared::redis::Nodes;
 use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
 use shared::trace::Traces;
@@ -16,7 +17,6 @@ use crate::database_watch::DatabaseWatch;
 use crate::limits::Limits;
 use crate::presence::Everybody;
 use crate::publisher::Publisher;
-use crate::redis::Pulse;
 use crate::revoker::Revoker;
 use crate::store::Store;
 use crate::tickets::Tickets;
@@ -43,7 +43,7 @@ pub struct State {
     /// Makes spans, if there is a collector.
     pub traces: Option<Traces>,
     /// How Redis is.
-    pub redis: Pulse,
+    pub redis: Nodes,
     /// How far this machine's clock is off.
     pub clock: ClockOffset,
     /// Knows who is online.

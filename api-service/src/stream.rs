@@ -11,16 +11,15 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
 use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::scripts::Script;
 use shared::channel::{API_GROUP, FORGET_CONSUMERS, RENAME_WRONG_TYPE, moved_suffix};
+use shared::redis::{Dedicated, Nodes};
 use shared::repeated::Repeated;
 use shared::shutdown::Shutdown;
 use tokio::time::{Instant, sleep};
 
-use crate::redis::{self, Connected};
 use crate::store::StoreError;
 use entries::{Entry, claimed, read};
 
@@ -67,13 +66,13 @@ pub trait Taker: Send + 'static {
     }
 }
 
-/// Takes entries until the shutdown begins. `redis` is this task's own: its reads block.
-pub async fn run<T: Taker>(redis: Connected, taker: T, shutdown: Shutdown) {
-    let client = redis.client.clone();
+/// Takes entries until the shutdown begins. Its reads block, on a connection of their own to the node of the stream.
+pub async fn run<T: Taker>(nodes: Nodes, taker: T, shutdown: Shutdown) {
+    let own = Dedicated::new(&nodes, T::STREAM, COMMAND_TIMEOUT);
     let consumer = uuid::Uuid::now_v7().to_string();
     let [forget, rename] = [FORGET_CONSUMERS, RENAME_WRONG_TYPE].map(Script::from_lua);
     let unreadable = Repeated::default();
-    Reader { redis, client, consumer, taker, shutdown, forget, rename, unreadable }.run().await;
+    Reader { nodes, own, consumer, taker, shutdown, forget, rename, unreadable }.run().await;
 }
 
 /// Waits before something is tried again, unless the shutdown begins.
@@ -85,8 +84,8 @@ async fn pause(shutdown: &Shutdown) {
 }
 
 struct Reader<T> {
-    redis: Connected,
-    client: Client,
+    nodes: Nodes,
+    own: Dedicated,
     consumer: String,
     taker: T,
     shutdown: Shutdown,
@@ -129,15 +128,19 @@ impl<T: Taker> Reader<T> {
         // What it leaves unconfirmed would be forgotten with it, so a consumer goes only when it leaves nothing.
         if let Ok(entries) = self.pending().await
             && entries.is_empty()
+            && let Ok(client) = self.own.client()
         {
-            let _: Result<(), _> = self.client.xgroup_delconsumer(T::STREAM, API_GROUP, &self.consumer).await;
+            let _: Result<(), _> = client.xgroup_delconsumer(T::STREAM, API_GROUP, &self.consumer).await;
         }
     }
 
     async fn recover(&mut self, error: &Error) {
         if error.details().starts_with("NOGROUP") {
             // A Redis that is new, or came back empty.
-            let created: Result<(), _> = self.client.xgroup_create(T::STREAM, API_GROUP, "0", true).await;
+            let created: Result<(), Error> = match self.own.client() {
+                Ok(client) => client.xgroup_create(T::STREAM, API_GROUP, "0", true).await,
+                Err(error) => Err(error),
+            };
             tracing::info!(stream = T::STREAM, created = created.is_ok(), "the group that reads a stream was missing");
             return;
         }
@@ -145,27 +148,18 @@ impl<T: Taker> Reader<T> {
             return;
         }
         tracing::debug!(stream = T::STREAM, error = error.details(), "no entries from Redis");
-        let (redis, shutdown) = (&mut self.redis, &self.shutdown);
-        let recovering = async {
-            sleep(RETRY_AFTER).await;
-            if *error.kind() == ErrorKind::Timeout {
-                // A connection that was cut without a word looks like one that waits for entries: the library
-                // does not watch connections that block, and would use this one for ever.
-                tracing::info!(stream = T::STREAM, "redis did not answer the reader of a stream");
-                redis.renew().await;
-            }
-        };
-        tokio::select! {
-            () = recovering => {}
-            () = shutdown.begun() => {}
+        if *error.kind() == ErrorKind::Timeout {
+            tracing::info!(stream = T::STREAM, "redis did not answer the reader of a stream");
         }
+        self.own.failed(error);
+        pause(&self.shutdown).await;
     }
 
     /// Something that is no stream stands under the stream's name: gateways cannot add to it, and nobody can read. It is
     /// moved, not removed: it may be somebody's. Returns whether that was done.
     async fn clear_name(&self) -> bool {
-        let args = vec![Bytes::from_static(b"stream"), moved_suffix().into()];
-        match redis::run::<Vec<String>>(&self.client, &self.rename, vec![T::STREAM.to_owned()], args).await {
+        let args = [Value::from("stream"), moved_suffix().into()];
+        match self.nodes.run::<Vec<String>>(&self.rename, [T::STREAM], args).await {
             Ok(moved) => {
                 tracing::error!(
                     key = T::STREAM,
@@ -188,36 +182,42 @@ impl<T: Taker> Reader<T> {
     /// is there again with its next command.
     async fn forget_consumers(&self) {
         let silent = FORGOTTEN_AFTER.as_millis().to_string();
-        let args = [API_GROUP.to_owned(), silent].map(Bytes::from).to_vec();
+        let args = [API_GROUP.to_owned(), silent];
         // Without the stream or the group there is none.
-        if let Ok(count) = redis::run::<u64>(&self.client, &self.forget, vec![T::STREAM.to_owned()], args).await {
+        if let Ok(count) = self.nodes.run::<u64>(&self.forget, [T::STREAM], args).await {
             metrics::counter!("stream_consumers_removed_total", "stream" => T::STREAM).increment(count);
         }
     }
 
-    async fn read(&self) -> Result<Vec<Entry>, Error> {
+    async fn read(&mut self) -> Result<Vec<Entry>, Error> {
         let block = u64::try_from(BLOCK.as_millis()).ok();
-        let answer: Value =
-            self.client.xreadgroup(API_GROUP, &*self.consumer, Some(BATCH), block, false, T::STREAM, ">").await?;
+        let answer: Value = self
+            .own
+            .client()?
+            .xreadgroup(API_GROUP, &*self.consumer, Some(BATCH), block, false, T::STREAM, ">")
+            .await?;
         Ok(read(answer))
     }
 
     /// What was handed to this consumer and is not confirmed.
-    async fn pending(&self) -> Result<Vec<Entry>, Error> {
+    async fn pending(&mut self) -> Result<Vec<Entry>, Error> {
         let answer: Value =
-            self.client.xreadgroup(API_GROUP, &*self.consumer, Some(BATCH), None, false, T::STREAM, "0").await?;
+            self.own.client()?.xreadgroup(API_GROUP, &*self.consumer, Some(BATCH), None, false, T::STREAM, "0").await?;
         Ok(read(answer))
     }
 
-    async fn claim(&self) -> Result<Vec<Entry>, Error> {
+    async fn claim(&mut self) -> Result<Vec<Entry>, Error> {
         let idle = u64::try_from(CLAIM_IDLE.as_millis()).unwrap_or(u64::MAX);
-        let answer: Value =
-            self.client.xautoclaim(T::STREAM, API_GROUP, &*self.consumer, idle, "0-0", Some(BATCH), false).await?;
+        let answer: Value = self
+            .own
+            .client()?
+            .xautoclaim(T::STREAM, API_GROUP, &*self.consumer, idle, "0-0", Some(BATCH), false)
+            .await?;
         Ok(claimed(answer))
     }
 
     /// Takes entries, as often as it needs, then confirms them.
-    async fn take(&self, entries: &[Entry]) -> Result<(), Error> {
+    async fn take(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let said = entries.iter().filter_map(|entry| Some((entry.id.as_str(), T::decode(entry.text()?)?)));
         let (ids_of_said, said): (Vec<&str>, Vec<T::Entry>) = said.unzip();
         let unreadable = (entries.len() - said.len()) as u64;
@@ -253,7 +253,7 @@ impl<T: Taker> Reader<T> {
         if ids.is_empty() {
             return Ok(());
         }
-        let pipeline = self.client.pipeline();
+        let pipeline = self.own.client()?.pipeline();
         let _: () = pipeline.xack(T::STREAM, API_GROUP, ids.clone()).await?;
         let _: () = pipeline.xdel(T::STREAM, ids).await?;
         pipeline.all().await

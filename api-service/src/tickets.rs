@@ -2,14 +2,16 @@
 //! takes it away.
 
 use bytes::Bytes;
-use fred::prelude::*;
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::KeysInterface;
+use fred::types::Expiration;
 use shared::channel;
+use shared::redis::Nodes;
 use shared::seal::SealError;
 use shared::ticket::{self, Ticket};
 use shared::token::Principal;
 use time::OffsetDateTime;
-
-use crate::redis::redirected;
 
 /// A ticket that is good now.
 #[derive(Debug)]
@@ -36,12 +38,12 @@ pub enum NoTicket {
 
 /// Gives out tickets.
 #[derive(Clone)]
-pub struct Tickets(Client);
+pub struct Tickets(Nodes);
 
 impl Tickets {
     /// Gives out tickets through this Redis.
     #[must_use]
-    pub fn new(redis: Client) -> Self {
+    pub fn new(redis: Nodes) -> Self {
         Self(redis)
     }
 
@@ -54,7 +56,11 @@ impl Tickets {
         let expires_in = ticket::lifetime(principal, OffsetDateTime::now_utc());
         let (key, kept) = (channel::ticket(&ticket), Bytes::from(ticket::keep(&ticket, token)?));
         let life = Expiration::EX(i64::try_from(expires_in).unwrap_or(1));
-        redirected(|| self.0.set::<(), _, _>(&key, kept.clone(), Some(life.clone()), None, false)).await?;
+        let (name, value, life) = (&key, &kept, &life);
+        let keep = |client: Client| async move {
+            client.set::<(), _, _>(name, value.clone(), Some(life.clone()), None, false).await
+        };
+        self.0.ask(name, keep).await?;
         Ok(Issued { ticket, expires_in })
     }
 }

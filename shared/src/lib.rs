@@ -1,6 +1,6 @@
 //! What the API service and the gateway must agree on, and nothing else.
 //!
-//! It knows neither poem, fred, tokio-postgres nor tungstenite: those belong to the services.
+//! It knows neither poem, tokio-postgres nor tungstenite: those belong to the services. Of Redis only [`redis`] knows.
 //!
 //! - [`ids`]: identifiers of locations, people, messages and conversations
 //! - [`participant`]: who takes part in a conversation, and what names the conversation
@@ -35,6 +35,7 @@
 //! - [`env`]: settings from the environment, all mistakes reported together
 //! - [`net`]: listeners that survive a connection storm
 //! - [`alive`]: whether a service lives, asked from beside it
+//! - [`redis`]: connections to Redis, and to every node of a cluster
 //! - [`tls`]: whose word counts that a server is who it says it is
 //! - [`telemetry`]: logs and metrics
 //! - [`trace`]: spans, for whoever names a collector
@@ -65,6 +66,7 @@ pub mod publication;
 pub mod query;
 pub mod receipt;
 pub mod redacted;
+pub mod redis;
 pub mod refusals;
 pub mod relay_keys;
 pub mod repeated;

@@ -10,8 +10,6 @@ use super::set_aside::{News, Try, Unit};
 
 /// Between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How often a cluster is asked who serves what: it decides which conversations are set aside together.
-const READ_MAP_EVERY: Duration = Duration::from_secs(1);
 /// How often sockets are told again that their events wait. Gateways forget it after [`shared::event::REFUSED_FOR`].
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(8);
 /// Deferred rows that one statement resumes.
@@ -22,12 +20,7 @@ const AT_ONCE: usize = 256;
 impl Outbox {
     /// Tries what was refused, for ever.
     pub(super) async fn recover(&self) {
-        let mut read_map_at = Instant::now();
         loop {
-            if Instant::now() >= read_map_at {
-                read_map_at = Instant::now() + READ_MAP_EVERY;
-                self.broker.read_map().await;
-            }
             sleep(LOOK_EVERY).await;
             if !self.set_aside.is_any() {
                 continue;

@@ -12,8 +12,8 @@ use futures_util::future::{join_all, try_join_all};
 use shared::channel::{Channel, Topology};
 use shared::ids::ConversationId;
 use shared::inbox_rows::InboxRows;
+use shared::redis::is_answer;
 
-use super::outcome::is_answer;
 use super::{Broker, SCRIPT};
 
 /// Channels in one question; each takes Redis 50 ns.
@@ -38,12 +38,10 @@ impl Broker {
     /// # Errors
     /// When a single Redis did not say so of all.
     pub async fn listened(&self, channels: Vec<Channel>) -> Result<HashSet<Channel>, Error> {
-        let asked = match self.topology {
-            Topology::Single => {
-                try_join_all(channels.chunks(CHANNELS).map(|some| self.listeners(some))).await?.concat()
-            }
+        let asked = match self.redis.only() {
+            Some(single) => try_join_all(channels.chunks(CHANNELS).map(|some| listeners(single, some))).await?.concat(),
             // Of a node that does not serve its slot any more nobody hears anything; a script is sent on to the one that does.
-            Topology::Cluster => {
+            None => {
                 let asked = join_all(channels.iter().map(|channel| self.listeners_there(channel))).await;
                 count_failed(asked.iter().filter(|asked| asked.is_err()).count());
                 asked.into_iter().map(|listeners| listeners.unwrap_or(0)).collect()
@@ -51,14 +49,6 @@ impl Broker {
         };
         let listened = channels.into_iter().zip(asked).filter(|(_, listeners)| *listeners > 0);
         Ok(listened.map(|(channel, _)| channel).collect())
-    }
-
-    async fn listeners(&self, channels: &[Channel]) -> Result<Vec<u64>, Error> {
-        let names = channels.iter().map(Channel::as_str);
-        let args: Vec<&str> = ["NUMSUB"].into_iter().chain(names.clone()).collect();
-        let command = CustomCommand::new_static("PUBSUB", ClusterHash::Random, false);
-        let counts: HashMap<String, u64> = self.client.custom(command, args).await?;
-        Ok(names.map(|name| counts.get(name).copied().unwrap_or(0)).collect())
     }
 
     async fn listeners_there(&self, channel: &Channel) -> Result<u64, Error> {
@@ -103,6 +93,14 @@ impl Broker {
         }
         Ok(count)
     }
+}
+
+async fn listeners(single: &Client, channels: &[Channel]) -> Result<Vec<u64>, Error> {
+    let names = channels.iter().map(Channel::as_str);
+    let args: Vec<&str> = ["NUMSUB"].into_iter().chain(names.clone()).collect();
+    let command = CustomCommand::new_static("PUBSUB", ClusterHash::Random, false);
+    let counts: HashMap<String, u64> = single.custom(command, args).await?;
+    Ok(names.map(|name| counts.get(name).copied().unwrap_or(0)).collect())
 }
 
 fn count_failed(rows: usize) {

@@ -1,6 +1,7 @@
 //! What became of an event that was to be published, and how far a refusal reaches: one conversation, or one node of Redis.
 
-use fred::error::{Error, ErrorKind};
+use fred::error::Error;
+use shared::redis::is_answer;
 
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,20 +83,6 @@ impl From<&Error> for Refusal {
     }
 }
 
-/// Whether the error is an answer of Redis, and not the lack of one.
-pub(super) fn is_answer(error: &Error) -> bool {
-    !matches!(
-        error.kind(),
-        ErrorKind::IO
-            | ErrorKind::Timeout
-            | ErrorKind::Canceled
-            | ErrorKind::Tls
-            | ErrorKind::Routing
-            | ErrorKind::Protocol
-            | ErrorKind::Backpressure
-    )
-}
-
 impl Outcome {
     /// As the publishing script answers for an event.
     pub(super) fn read(cursor: Option<&str>) -> Self {
@@ -112,6 +99,7 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fred::error::ErrorKind;
 
     #[test]
     fn an_answer_of_the_script_is_a_cursor_nothing_too_early_or_a_refusal() {

@@ -1,20 +1,19 @@
 //! Whether Redis would take again what it has refused: of a node and of a conversation's log.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fred::error::ErrorKind;
-use fred::prelude::*;
-use fred::types::{ClusterHash, CustomCommand};
-use fred::util::redis_keyslot;
-use futures_util::future::{join_all, select_ok};
-use shared::channel::{self, Channel, Topology};
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::KeysInterface;
+use fred::types::{Expiration, Value};
+use futures_util::future::join_all;
+use shared::channel::{self, Channel};
 use shared::event;
+use shared::redis::Slots;
 use uuid::Uuid;
 
 use super::{Broker, Refusal};
-use crate::redis::redirected;
 
 /// The node of Redis that serves a channel. A single server is one node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,34 +25,16 @@ impl std::fmt::Display for Node {
     }
 }
 
-/// Slots of a cluster, by its specification.
-const SLOTS: usize = 16_384;
-
 /// Which node serves what, at one moment. Of a single server it says that this serves all. Clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct NodeMap(Arc<Vec<(RangeInclusive<u16>, Node)>>);
+pub struct NodeMap(Option<Arc<Slots>>);
 
 impl NodeMap {
     /// Who serves a channel. Those that nobody serves are as on a node of their own.
     #[must_use]
     pub fn node_of(&self, channel: &Channel) -> Node {
-        let slot = redis_keyslot(channel.as_str().as_bytes());
-        let range = self.0.iter().find(|(slots, _)| slots.contains(&slot));
-        range.map_or_else(|| Node("redis".into()), |(_, node)| node.clone())
-    }
-
-    /// Reads the answer to `CLUSTER SLOTS`: first slot, last slot, and the nodes, of which the first is the master.
-    fn read(answer: &Value) -> Option<Self> {
-        let Value::Array(ranges) = answer else { return None };
-        let range = |range: &Value| {
-            let Value::Array(parts) = range else { return None };
-            let [first, last, Value::Array(master), ..] = parts.as_slice() else { return None };
-            let [host, port, ..] = master.as_slice() else { return None };
-            let slots = u16::try_from(first.as_i64()?).ok()?..=u16::try_from(last.as_i64()?).ok()?;
-            let name = format!("{}:{}", host.as_string().unwrap_or_default(), port.as_i64()?);
-            (usize::from(*slots.end()) < SLOTS).then_some((slots, Node(name.into())))
-        };
-        ranges.iter().map(range).collect::<Option<_>>().map(|ranges: Vec<_>| Self(Arc::new(ranges)))
+        let name = self.0.as_ref().and_then(|slots| slots.name_of(channel.as_str().as_bytes()));
+        Node(name.unwrap_or_else(|| "redis".into()))
     }
 }
 
@@ -61,29 +42,7 @@ impl Broker {
     /// Who serves what, as the cluster said last.
     #[must_use]
     pub fn map(&self) -> NodeMap {
-        self.map.lock().clone()
-    }
-
-    /// Asks the cluster who serves what; whoever answers first is right. Nothing changes when none does.
-    pub async fn read_map(&self) {
-        if self.topology == Topology::Single {
-            return;
-        }
-        let nodes = self.client.active_connections().into_iter().map(|server| self.client.with_cluster_node(server));
-        let ask = nodes.map(|node| {
-            Box::pin(async move {
-                let command = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
-                let answer: Value = node.custom(command, vec!["SLOTS"]).await?;
-                NodeMap::read(&answer).ok_or_else(|| Error::new(ErrorKind::Protocol, "no map of the cluster"))
-            })
-        });
-        let ask: Vec<_> = ask.collect();
-        if ask.is_empty() {
-            return;
-        }
-        if let Ok((map, _others)) = select_ok(ask).await {
-            *self.map.lock() = map;
-        }
+        NodeMap(self.redis.slots())
     }
 
     /// Whether the node that serves a channel takes what is written.
@@ -93,7 +52,9 @@ impl Broker {
     pub async fn probe(&self, channel: &Channel) -> Result<(), Refusal> {
         let key = channel.probe();
         let soon = Some(Expiration::PX(1));
-        let written = redirected(|| self.client.set::<(), _, _>(&key, "", soon.clone(), None, false)).await;
+        let (name, life) = (&key, &soon);
+        let write = |client: Client| async move { client.set::<(), _, _>(name, "", life.clone(), None, false).await };
+        let written = self.redis.ask(name, write).await;
         written.map_err(|error| Refusal::from(&error))
     }
 
@@ -126,21 +87,22 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
+    use fred::types::config::Server;
 
     #[test]
-    fn a_map_of_the_cluster_names_the_master_of_every_slot() {
+    fn a_map_of_the_cluster_names_the_master_of_every_slot_and_without_one_all_are_on_one() {
         let node = |port: i64| Value::Array(vec!["10.0.0.1".into(), Value::Integer(port), "id".into()]);
         let range = |first: i64, last: i64, port| {
             Value::Array(vec![Value::Integer(first), Value::Integer(last), node(port), node(9)])
         };
-        let map = NodeMap::read(&Value::Array(vec![range(0, 8_191, 1), range(8_192, 16_383, 2)])).unwrap();
+        let answer = Value::Array(vec![range(0, 8_191, 1), range(8_192, 16_383, 2)]);
+        let slots = Slots::read(&answer, &Server::new("10.0.0.1", 1)).unwrap();
+        let map = NodeMap(Some(Arc::new(slots.clone())));
+        let channel = |n| Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(n));
         for n in 0..100 {
-            let channel = Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(n));
-            let low = redis_keyslot(channel.as_str().as_bytes()) < 8_192;
-            assert_eq!(map.node_of(&channel).to_string(), if low { "10.0.0.1:1" } else { "10.0.0.1:2" });
+            let place = slots.owner(channel(n).as_str().as_bytes()).unwrap();
+            assert_eq!(map.node_of(&channel(n)).to_string(), format!("10.0.0.1:{}", place + 1));
         }
-        assert!(NodeMap::read(&Value::Array(vec![range(0, 16_384, 1)])).is_none());
-        assert!(NodeMap::read(&Value::Null).is_none());
+        assert_eq!(NodeMap::default().node_of(&channel(1)), NodeMap::default().node_of(&channel(2)));
     }
 }

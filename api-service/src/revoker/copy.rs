@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use fred::error::Error;
 use fred::types::Value;
 use fred::types::scripts::Script;
@@ -15,7 +14,6 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{LOOK_EVERY, Revoker};
-use crate::redis;
 use crate::store::Position;
 
 /// Members written or removed with one script: Redis is not kept from others for long.
@@ -272,8 +270,7 @@ impl Revoker {
         keys: Vec<String>,
         arguments: impl IntoIterator<Item = String>,
     ) -> Result<T, Error> {
-        let arguments = arguments.into_iter().map(Bytes::from).collect();
-        redis::run(&self.redis, script, keys, arguments).await
+        self.redis.run(script, keys, arguments).await
     }
 }
 

@@ -1,0 +1,60 @@
+//! A connection of its own for one key, whose reads may block: nothing else waits behind them.
+
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::error::{Error, ErrorKind};
+use fred::types::config::Server;
+
+use super::connection::{Connected, Settings};
+use super::{Nodes, Unserved};
+
+/// A connection to the server that serves a key, wherever that is now.
+pub struct Dedicated {
+    nodes: Nodes,
+    key: &'static str,
+    settings: Settings,
+    connected: Option<(Server, Connected)>,
+}
+
+impl Dedicated {
+    /// No connection yet. A command may take `timeout`, which is to be longer than it may block.
+    #[must_use]
+    pub fn new(nodes: &Nodes, key: &'static str, timeout: Duration) -> Self {
+        Self { nodes: nodes.clone(), key, settings: nodes.0.settings.with_timeout(timeout), connected: None }
+    }
+
+    /// The client of the server that serves the key now.
+    ///
+    /// # Errors
+    /// That there is none which answers.
+    pub fn client(&mut self) -> Result<Client, Error> {
+        let server = match self.nodes.node_of(self.key.as_bytes()) {
+            Ok(node) => node.server.clone(),
+            Err(unserved) => {
+                if unserved != Unserved::Unknown {
+                    self.nodes.wants_map();
+                }
+                return Err(unserved.into());
+            }
+        };
+        if let Some((known, redis)) = &self.connected
+            && *known == server
+        {
+            return Ok(redis.client.clone());
+        }
+        let redis = self.settings.connect(server.clone())?;
+        let client = redis.client.clone();
+        self.connected = Some((server, redis));
+        Ok(client)
+    }
+
+    /// A command has failed. One that was not answered may have been sent on a connection that was cut without a word: the client
+    /// library does not watch those that block, and would use it for ever.
+    pub fn failed(&mut self, error: &Error) {
+        self.nodes.wants_map();
+        if *error.kind() == ErrorKind::Timeout {
+            self.connected = None;
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Redis, as both services use it: connections that never hang, and of a cluster one connection a master, so that a node that is
+//! dead, frozen or out of reach harms only the keys whose slots it holds.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `url` | [`RedisUrl`]: which servers, whether encrypted |
+//! | `connection` | [`Settings`]: how long connections wait and what they refuse to repeat |
+//! | `slots` | [`Slots`]: which master of a cluster serves which key |
+//! | `node` | one server: whether it answers, and its replacement of connections that were cut without a word |
+//! | `health` | [`Health`]: what Redis may have lost |
+//! | `nodes` | [`Nodes`]: all of them; sends each command to the node of its key |
+//! | `map` | reads the map of the cluster, and connects to its masters |
+//! | `dedicated` | [`Dedicated`]: a connection of its own for one key, whose reads may block |
+//!
+//! The client library's own cluster client is not used: it reconnects as a whole, so one dead master stops commands to all.
+//! Nor are its redirections. To follow `ASK` it takes the next answer on a connection for its own, whosever it is: one
+//! conversation's log could be told to another.
+
+mod connection;
+mod dedicated;
+mod health;
+mod map;
+mod node;
+mod nodes;
+mod slots;
+mod url;
+
+pub use connection::{QUEUED_COMMANDS, Settings};
+pub use dedicated::Dedicated;
+pub use health::{Health, is_answer};
+pub use nodes::{Nodes, Unserved};
+pub use slots::Slots;
+pub use url::RedisUrl;
+
+#[cfg(test)]
+mod fake_node;
+#[cfg(test)]
+mod tests;

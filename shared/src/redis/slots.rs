@@ -1,0 +1,178 @@
+//! Which node of a Redis Cluster serves which key: read from the cluster, corrected by the redirections that follow.
+
+use std::sync::Arc;
+
+use fred::types::Value;
+use fred::types::config::Server;
+use fred::util::redis_keyslot;
+
+/// Slots of a cluster, by its specification.
+const SLOTS: usize = 16_384;
+/// The owner of a slot that nobody serves.
+const NOBODY: u16 = u16::MAX;
+
+/// The masters, and for each slot the place of its own among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slots {
+    masters: Vec<Server>,
+    /// `HOST:PORT` of each.
+    names: Vec<Arc<str>>,
+    owners: Vec<u16>,
+    everybody: Vec<Server>,
+}
+
+impl Slots {
+    /// Reads the answer to `CLUSTER SLOTS` of the node at `asked`; `None` when it is none.
+    #[must_use]
+    pub fn read(answer: &Value, asked: &Server) -> Option<Self> {
+        let mut slots =
+            Self { masters: Vec::new(), names: Vec::new(), owners: vec![NOBODY; SLOTS], everybody: Vec::new() };
+        for range in array(answer)? {
+            let [first, last, nodes @ ..] = array(range)? else { return None };
+            let nodes = nodes.iter().map(|node| server(node, asked)).collect::<Option<Vec<_>>>()?;
+            let master = nodes.first()?;
+            let place = slots.masters.iter().position(|known| known == master).unwrap_or_else(|| {
+                slots.masters.push(master.clone());
+                slots.names.push(name(master).into());
+                slots.masters.len() - 1
+            });
+            let range = usize::try_from(first.as_i64()?).ok()?..=usize::try_from(last.as_i64()?).ok()?;
+            slots.owners.get_mut(range)?.fill(u16::try_from(place).ok()?);
+            for node in nodes {
+                if !slots.everybody.contains(&node) {
+                    slots.everybody.push(node);
+                }
+            }
+        }
+        (!slots.masters.is_empty()).then_some(slots)
+    }
+
+    /// Who serves slots. Their places are those that [`Self::owner`] tells.
+    #[must_use]
+    pub fn masters(&self) -> &[Server] {
+        &self.masters
+    }
+
+    /// Masters and replicas: whom to ask next time.
+    #[must_use]
+    pub fn everybody(&self) -> &[Server] {
+        &self.everybody
+    }
+
+    /// The place of the master that serves a key or a channel; `None` when nobody does.
+    #[must_use]
+    pub fn owner(&self, key: &[u8]) -> Option<usize> {
+        let owner = *self.owners.get(usize::from(redis_keyslot(key)))?;
+        (owner != NOBODY).then_some(owner.into())
+    }
+
+    /// `HOST:PORT` of the master that serves a key; `None` when nobody does.
+    #[must_use]
+    pub fn name_of(&self, key: &[u8]) -> Option<Arc<str>> {
+        self.names.get(self.owner(key)?).cloned()
+    }
+
+    /// Learns from `MOVED SLOT HOST:PORT`, which the key's owner said about it. Without a host it is the owner's own
+    /// (`cluster-preferred-endpoint-type unknown-endpoint`). Returns whether it names a master that is known, and the
+    /// key's own slot.
+    pub fn learn(&mut self, key: &[u8], redirection: &str) -> bool {
+        let mut words = redirection.split_whitespace();
+        let (Some("MOVED"), Some(slot), Some(place)) = (words.next(), words.next(), words.next()) else { return false };
+        let slot = slot.parse::<u16>().ok().filter(|slot| *slot == redis_keyslot(key));
+        let Some(asked) = self.owner(key).and_then(|owner| self.masters.get(owner)) else { return false };
+        let place = if place.starts_with(':') { format!("{}{place}", asked.host) } else { place.to_owned() };
+        let owner = self.names.iter().position(|name| **name == *place);
+        let (Some(slot), Some(owner)) = (slot, owner.and_then(|owner| u16::try_from(owner).ok())) else { return false };
+        self.owners[usize::from(slot)] = owner;
+        true
+    }
+}
+
+fn name(server: &Server) -> String {
+    format!("{}:{}", server.host, server.port)
+}
+
+fn array(value: &Value) -> Option<&[Value]> {
+    match value {
+        Value::Array(values) => Some(values),
+        _ => None,
+    }
+}
+
+/// `[host, port, …]`. A node that does not know its own name is where it was asked.
+fn server(node: &Value, asked: &Server) -> Option<Server> {
+    let [host, port, ..] = array(node)? else { return None };
+    let host = host.as_string().filter(|host| !host.is_empty() && host != "?");
+    let port = u16::try_from(port.as_i64()?).ok()?;
+    Some(Server::new(host.unwrap_or_else(|| asked.host.to_string()), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(host: Value, port: i64) -> Value {
+        Value::Array(vec![host, Value::Integer(port), "id".into(), Value::Array(vec![])])
+    }
+
+    fn range(first: i64, last: i64, nodes: Vec<Value>) -> Value {
+        let mut range = vec![Value::Integer(first), Value::Integer(last)];
+        range.extend(nodes);
+        Value::Array(range)
+    }
+
+    fn keys() -> impl Iterator<Item = String> {
+        (0..100).map(|n| format!("chat:{{loc1:{n}}}"))
+    }
+
+    #[test]
+    fn every_key_has_the_owner_of_its_slot_and_redirections_change_it() {
+        let low = range(0, 8191, vec![node("10.0.0.1".into(), 1), node("10.0.0.3".into(), 3)]);
+        let high = range(8192, 16383, vec![node(Value::Null, 2)]);
+        let asked = Server::new("10.0.0.2", 2);
+        let mut slots = Slots::read(&Value::Array(vec![low, high]), &asked).unwrap();
+        assert_eq!(slots.masters(), [Server::new("10.0.0.1", 1), asked]);
+        assert_eq!(slots.everybody().len(), 3);
+        for key in keys() {
+            let (key, log) = (key.as_bytes(), format!("{key}:log"));
+            let slot = redis_keyslot(key);
+            let (owner, other) = if slot < 8192 { (0, "10.0.0.2:2") } else { (1, "10.0.0.1:1") };
+            assert_eq!((slots.owner(key), slots.owner(log.as_bytes())), (Some(owner), Some(owner)), "by its braces");
+            assert_ne!(&*slots.name_of(key).unwrap(), other);
+            assert!(!slots.learn(key, &format!("MOVED {slot} 10.0.0.9:9")), "nobody is connected there");
+            assert!(!slots.learn(key, &format!("MOVED {} {other}", slot ^ 1)), "it was said of another");
+            assert!(slots.learn(key, &format!("MOVED {slot} {other}")));
+            assert_eq!((slots.owner(key), &*slots.name_of(key).unwrap()), (Some(1 - owner), other));
+        }
+    }
+
+    #[test]
+    fn a_redirection_without_a_host_stays_at_the_host_that_gave_it() {
+        let map = Value::Array(vec![
+            range(0, 8191, vec![node(Value::Null, 1)]),
+            range(8192, 16383, vec![node(Value::Null, 2)]),
+        ]);
+        let mut slots = Slots::read(&map, &Server::new("10.0.0.1", 1)).unwrap();
+        for key in keys() {
+            let key = key.as_bytes();
+            let slot = redis_keyslot(key);
+            let owner = slots.owner(key).unwrap();
+            assert!(!slots.learn(key, &format!("MOVED {slot} :3")), "nobody is connected there");
+            assert!(slots.learn(key, &format!("MOVED {slot} :{}", 2 - owner)));
+            assert_eq!(slots.owner(key), Some(1 - owner));
+        }
+    }
+
+    #[test]
+    fn slots_without_a_master_have_no_owner_and_nonsense_is_no_map() {
+        let asked = Server::new("10.0.0.1", 1);
+        let half = Value::Array(vec![range(0, 8191, vec![node("10.0.0.1".into(), 1)])]);
+        let slots = Slots::read(&half, &asked).unwrap();
+        assert!(keys().any(|key| slots.owner(key.as_bytes()).is_none() && slots.name_of(key.as_bytes()).is_none()));
+        for nonsense in
+            [Value::Null, Value::Array(vec![]), Value::Array(vec![range(0, 16384, vec![node("h".into(), 1)])])]
+        {
+            assert_eq!(Slots::read(&nonsense, &asked), None);
+        }
+    }
+}
