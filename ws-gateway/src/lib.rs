@@ -66,7 +66,7 @@ use shared::token::{Keyring, NoKeys, Verifier};
 use shared::trace::Traces;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::acks::Acks;
@@ -85,7 +85,7 @@ use crate::typing::Typing;
 use crate::unsealing::Unsealing;
 use crate::uplink::Uplink;
 
-/// What is kept of [`Config::shutdown_timeout`] for goodbyes to Redis.
+/// What is kept of [`Config::shutdown_timeout`] for the last spans, and for the end of the connections to Redis.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What may wait of the logs for all resuming sockets of one participant, in full queues of one.
@@ -100,9 +100,9 @@ const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(1);
 const FAILURE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whoever sends commands bounds how many are under way: handshakes, typing, reading and comparing logs, telling and looking
-/// who is online, receipts, entries of the audit trail, questions, and the look for revocations. So the client's own queue cannot overflow, and needs no metric.
+/// who is online, receipts, entries of the audit trail, questions, and the look for revocations. So no client's own queue can overflow, and needs no metric.
 const _: () = assert!(
-    server::HANDSHAKES + typing::QUEUE + 2 * relay::LOGS + 2 * presence::AT_ONCE + 4 < redis::QUEUED_COMMANDS,
+    server::HANDSHAKES + typing::QUEUE + 2 * relay::LOGS + 2 * presence::AT_ONCE + 4 < shared::redis::QUEUED_COMMANDS,
     "the queue of commands could overflow"
 );
 
@@ -149,10 +149,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let metrics = telemetry::start_metrics(meters::METERS, &background).ok();
     let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
     let keys = Keyring::open(&config.tokens, &background).await?;
-    let redis = Redis::new(config.redis_url.clone(), config.redis_ca.as_ref(), config.redis_timeout)?;
-    let topology = redis.topology();
+    let redis = Redis::new(&config.redis_url, config.redis_ca.as_ref(), config.redis_timeout)?;
     let traces = config.traces.as_ref().map(|traces| Traces::start("ws-gateway", traces)).transpose()?;
-    let commands = redis.commands(&background)?;
+    // The tasks in the background need it to their last.
+    let connections = background.later();
+    let commands = redis.commands(&connections)?;
     let mut relay_keys = config.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default();
     if config.refuses_unsealed {
         relay_keys = relay_keys.refusing_unsealed();
@@ -166,7 +167,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let logs = Logs::new(commands.clone(), lives, config.outbound_queue_bytes, unsealing.clone());
     let hub = Hub::new();
     let times = Times { lease: config.presence_ttl, linger: config.presence_linger, look: config.position_check };
-    let everybody = Everybody::start(&commands, topology, &hub, times, &background);
+    let everybody = Everybody::start(&commands, &hub, times, &background);
     relay::start(redis, logs.clone(), unsealing, &hub, everybody.clone(), config.position_check, &background);
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
     let (held, hearing) = (keys.clone(), hub.clone());
@@ -188,7 +189,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         replays: ReplayBudget::new(config.outbound_queue_bytes.saturating_mul(REPLAYS_OF_PARTICIPANT)),
         acks: Acks::start(commands.clone(), &background),
         audit: audit.clone(),
-        typing: Typing::start(commands.clone(), topology, &background),
+        typing: Typing::start(commands, &background),
         everybody,
         room: Arc::new(Semaphore::new(max_sockets)),
         limits: Limits::new(&config),
@@ -236,7 +237,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             traces.finish(LAST_WORDS).await;
         }
     };
-    let (_lost, ()) = join(timeout(LAST_WORDS, redis::say_goodbye(&commands)), last_spans).await;
+    let (_lost, ()) = join(connections.finish(LAST_WORDS), last_spans).await;
     if !(drained && flushed) {
         tracing::warn!(drained, flushed, "ended at the deadline, with something left");
     }

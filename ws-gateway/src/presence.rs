@@ -17,13 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use fred::clients::Client;
 use futures_util::StreamExt;
 use futures_util::stream;
 use metrics::counter;
 use parking_lot::Mutex;
+use shared::channel::Channel;
 use shared::channel::presence::WRITTEN_KEPT_MILLIS;
-use shared::channel::{Channel, Topology};
 use shared::event::{Event, Header};
 use shared::ids::LocationId;
 use shared::participant::{Conversation, Participant};
@@ -34,6 +33,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::hub::{Attendance, Hub};
 use crate::outbound::Delivery;
+use crate::redis::Nodes;
 use crate::view::View;
 use ledger::{Ledger, Name};
 use people::{Change, People};
@@ -108,24 +108,18 @@ impl Place {
 
 impl Everybody {
     /// Tells and hears until `shutdown`.
-    pub(crate) fn start(
-        client: &Client,
-        topology: Topology,
-        hub: &Arc<Hub>,
-        times: Times,
-        shutdown: &Shutdown,
-    ) -> Self {
+    pub(crate) fn start(redis: &Nodes, hub: &Arc<Hub>, times: Times, shutdown: &Shutdown) -> Self {
         let everybody = Self(Arc::new(Inner {
             places: Mutex::default(),
             hub: hub.clone(),
             times,
-            questions: Questions::start(client.clone(), shutdown),
+            questions: Questions::start(redis.clone(), shutdown),
             moved: Notify::new(),
             looking: Notify::new(),
             anew: Notify::new(),
             incarnations: AtomicU32::new(0),
         }));
-        let ledger = Arc::new(Ledger::new(client.clone(), topology, times.lease));
+        let ledger = Arc::new(Ledger::new(redis.clone(), times.lease));
         let (telling, said, ended) = (everybody.0.clone(), ledger.clone(), shutdown.clone());
         shutdown.spawn("presence", async move { telling.tell(&said, &ended).await });
         let looking = everybody.0.clone();

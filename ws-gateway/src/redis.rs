@@ -7,26 +7,24 @@ mod resp;
 mod slot_set;
 mod slots;
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
 pub use fred::error::Error;
 use fred::error::ErrorKind;
-use fred::interfaces::{ClientLike, LuaInterface};
-use fred::types::config::{Config, ReconnectPolicy, Server, ServerConfig, TlsConfig, TlsConnector, UnresponsiveConfig};
-use fred::types::scripts::Script;
-use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, FromValue, MultipleKeys, RespVersion, Value};
+use fred::interfaces::ClientLike;
+use fred::types::config::{Config, Server, ServerConfig, TlsConfig, TlsConnector, UnresponsiveConfig};
+use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, RespVersion, Value};
 use futures_util::StreamExt;
-use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use shared::channel::Topology;
+use shared::redis::Settings;
+pub use shared::redis::{Nodes, RedisUrl};
 use shared::shutdown::Shutdown;
 use shared::tls::{self, CaFile, NoAuthority};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use link::Terms;
 pub(crate) use link::{Ear, Heard, Link, LinkError, Outcome, command};
@@ -35,95 +33,15 @@ pub(crate) use slots::Slots;
 
 /// How often an idle connection is asked whether it is alive.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Commands that may wait for a connection; past it they would fail at once.
-pub(crate) const QUEUED_COMMANDS: usize = 16 * 1024;
-/// How often a command that was sent to the wrong node of a cluster is sent again.
-const REDIRECTIONS: usize = 5;
-
 /// How long the other nodes of a cluster have to say how they see it, once one has.
 const OTHER_VIEWS: Duration = Duration::from_millis(100);
 
-/// Ends a client's connections in an orderly way. One that cannot be reached needs no goodbye.
-pub(crate) async fn say_goodbye(client: &Client) {
-    let _unreachable = client.quit().await;
-}
-
-/// Replaces connections that were cut without a word. The library counts silence from the last command that it sent, so a
-/// connection that is never idle would never be silent to it; and told to reconnect to a cluster, it keeps every
-/// connection that has not failed. So all of them end with the task that owns them, and what waits there fails.
-async fn watch(client: &Client, mut connections: ConnectHandle) {
-    loop {
-        sleep(HEARTBEAT).await;
-        // A client that knows that it is cut off is on its way back already.
-        if is_silent(client).await && client.is_connected() {
-            tracing::warn!("redis is silent: connecting anew");
-            connections.abort();
-            let _aborted = connections.await;
-            connections = client.connect();
-        }
-    }
-}
-
-/// Whether any server does not answer. In a cluster, connecting anew means to ask who the masters are now.
-async fn is_silent(client: &Client) -> bool {
-    let is_timeout = |pinged: Result<(), Error>| pinged.is_err_and(|error| *error.kind() == ErrorKind::Timeout);
-    if !client.is_clustered() {
-        return is_timeout(client.ping(None).await);
-    }
-    let nodes = client.active_connections().into_iter().map(|server| client.with_cluster_node(server));
-    join_all(nodes.map(async |node| node.ping(None).await)).await.into_iter().any(is_timeout)
-}
-
-/// `redis://[[user]:password@]host[:port][/database]`, `redis-cluster://host:port[?node=host:port…]`, and both with
-/// `rediss` for TLS. Never shows itself: it may hold a password.
-#[derive(Clone)]
-pub struct RedisUrl {
-    config: Config,
-    tls: bool,
-}
-
-impl RedisUrl {
-    /// Whether the connection is to be encrypted.
-    #[must_use]
-    pub fn is_tls(&self) -> bool {
-        self.tls
-    }
-}
-
-impl FromStr for RedisUrl {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
-        let (tls, is_cluster) = match scheme {
-            "redis" => (false, false),
-            "rediss" => (true, false),
-            "redis-cluster" => (false, true),
-            "rediss-cluster" => (true, true),
-            _ => return Err("must begin with redis://, rediss://, redis-cluster:// or rediss-cluster://"),
-        };
-        // TLS is ours to set up: the library would take this machine's authorities and no others.
-        let plain = text.replacen("rediss", "redis", 1);
-        let parse = if is_cluster { Config::from_url_clustered } else { Config::from_url_centralized };
-        let config = parse(&plain).map_err(|_| "is not a URL of Redis")?;
-        if config.server.hosts().iter().any(|server| server.host.is_empty()) {
-            return Err("names no host");
-        }
-        Ok(Self { config, tls })
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
 /// Where Redis is, and how long to wait for it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Redis {
     config: Config,
     terms: Terms,
+    settings: Settings,
     /// Nodes of the cluster that were there when it was last looked at: those of the URL may be gone by now.
     nodes: Arc<Mutex<Vec<Server>>>,
 }
@@ -133,17 +51,18 @@ impl Redis {
     ///
     /// # Errors
     /// [`NoAuthority`]
-    pub fn new(url: RedisUrl, ca: Option<&CaFile>, timeout: Duration) -> Result<Self, NoAuthority> {
-        let mut config = url.config;
+    pub fn new(url: &RedisUrl, ca: Option<&CaFile>, timeout: Duration) -> Result<Self, NoAuthority> {
+        let settings = Settings::new(url, ca, timeout)?;
+        let mut config = url.config().clone();
         config.version = RespVersion::RESP3;
         let (username, password) = (config.username.clone(), config.password.clone());
         let mut terms = Terms { username, password, tls: None, timeout };
-        if url.tls {
+        if url.is_tls() {
             let tls = tls::client_config(ca)?;
             terms.tls = Some(Arc::new(tls.clone()).into());
             config.tls = Some(TlsConfig::from(TlsConnector::from(tls)));
         }
-        Ok(Self { config, terms, nodes: Arc::default() })
+        Ok(Self { config, terms, settings, nodes: Arc::default() })
     }
 
     /// What Redis is.
@@ -168,12 +87,6 @@ impl Redis {
             connection.internal_command_timeout = self.terms.timeout;
             // A command in flight when the connection breaks may have run: who sent it decides whether it may run twice.
             connection.max_command_attempts = 1;
-            // Asking another node (`ASK`), the library takes the next answer on that connection for its own, whosever it
-            // is: one conversation's log would be told to another. It learns the new map all the same, and `redirected`
-            // follows.
-            connection.max_redirections = 0;
-            connection.cluster_cache_update_delay = Duration::ZERO;
-            connection.max_command_buffer_len = QUEUED_COMMANDS;
             connection.unresponsive =
                 UnresponsiveConfig { max_timeout: Some(self.terms.timeout), interval: self.terms.timeout / 4 };
             connection.tcp.nodelay = Some(true);
@@ -183,21 +96,13 @@ impl Redis {
         builder
     }
 
-    /// The client for commands. It connects by itself, again and again, until it is told to quit; commands fail meanwhile.
+    /// The connections for commands, one a master of a cluster. They come back by themselves, until `shutdown`; commands fail meanwhile,
+    /// and those for one master know nothing of another's fate.
     ///
     /// # Errors
     /// When the client library refuses its configuration.
-    pub fn commands(&self, shutdown: &Shutdown) -> Result<Client, Error> {
-        let mut builder = self.builder(self.config.clone());
-        builder.with_config(|config| config.fail_fast = false);
-        // Milliseconds; no end of attempts; the library adds jitter.
-        builder.set_policy(ReconnectPolicy::new_exponential(0, 100, 2_000, 2));
-        let client = builder.build()?;
-        // End with `quit`; nobody needs to hear of it.
-        let connections = client.connect();
-        let pinged = client.clone();
-        shutdown.spawn_until("redis watch", async move { watch(&pinged, connections).await });
-        Ok(client)
+    pub fn commands(&self, shutdown: &Shutdown) -> Result<Nodes, Error> {
+        Nodes::start(self.settings.clone(), shutdown)
     }
 
     /// The server that is not a cluster.
@@ -294,82 +199,5 @@ impl Drop for Node {
     fn drop(&mut self) {
         // The task owns the TCP connection, which may be half open: nothing to say goodbye to.
         self.task.abort();
-    }
-}
-
-/// Does it, and again when it went to a node that does not serve its slot any more, and therefore was not done.
-///
-/// # Errors
-/// As `command`.
-pub(crate) async fn redirected<T, F>(command: impl Fn() -> F) -> Result<T, Error>
-where
-    F: Future<Output = Result<T, Error>>,
-{
-    for _ in 1..REDIRECTIONS {
-        match command().await {
-            Err(error) if *error.kind() == ErrorKind::Routing => {}
-            done => return done,
-        }
-    }
-    command().await
-}
-
-/// Runs a script on one key, or on keys that share a slot.
-///
-/// # Errors
-/// As Redis has them.
-pub(crate) async fn run<T: FromValue>(
-    client: &Client,
-    script: &Script,
-    keys: impl Into<MultipleKeys> + Clone + Send,
-    args: &[Value],
-) -> Result<T, Error> {
-    let answer: Value = redirected(|| async {
-        let asked: Result<Value, Error> = client.evalsha(script.sha1().clone(), keys.clone(), args.to_vec()).await;
-        match asked {
-            // The node that was asked has never seen it, or has restarted since. Now it has.
-            Err(error) if error.details().starts_with("NOSCRIPT") => {
-                client.eval(script.lua().cloned().unwrap_or_default(), keys.clone(), args.to_vec()).await
-            }
-            done => done,
-        }
-    })
-    .await?;
-    answer.convert()
-}
-
-#[cfg(test)]
-mod half_open_tests;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_of_servers_and_clusters_are_accepted() {
-        for (url, is_tls, topology) in [
-            ("redis://localhost", false, Topology::Single),
-            ("redis://127.0.0.1:6380", false, Topology::Single),
-            ("redis://:secret@redis:6379/2", false, Topology::Single),
-            ("rediss://:secret@redis", true, Topology::Single),
-            ("redis-cluster://user:secret@a:1?node=b:2&node=c:3", false, Topology::Cluster),
-            ("rediss-cluster://a:1", true, Topology::Cluster),
-        ] {
-            let parsed: RedisUrl = url.parse().unwrap_or_else(|why| panic!("{url} {why}"));
-            assert_eq!((parsed.is_tls(), parsed.config.server.is_clustered()), (is_tls, topology == Topology::Cluster));
-        }
-        let cluster: RedisUrl = "redis-cluster://a:1?node=b:2&node=c:3".parse().unwrap();
-        assert_eq!(cluster.config.server.hosts().len(), 3);
-    }
-
-    #[test]
-    fn other_urls_are_refused_and_none_shows_its_password() {
-        for url in
-            ["", "localhost:6379", "http://localhost", "redis-sentinel://localhost", "redis://", "redis://h:port"]
-        {
-            assert!(url.parse::<RedisUrl>().is_err(), "{url}");
-        }
-        let url: RedisUrl = "redis://:hunter2@redis".parse().unwrap();
-        assert_eq!(format!("{url:?}"), "[redacted]");
     }
 }

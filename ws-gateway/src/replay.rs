@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::clients::Client;
 use fred::error::Error;
 use fred::types::scripts::Script;
 use fred::types::{FromValue, Value};
@@ -23,7 +22,7 @@ use tokio::try_join;
 
 use crate::hub::Backfill;
 use crate::outbound::Delivery;
-use crate::redis::run;
+use crate::redis::Nodes;
 use crate::unsealing::{Unsealing, Unusable};
 pub(crate) use budget::{Held, ReplayBudget};
 
@@ -68,7 +67,7 @@ pub struct Lives {
 /// Reader of all logs.
 #[derive(Clone)]
 pub struct Logs {
-    client: Client,
+    redis: Nodes,
     tail: Script,
     since: Script,
     receipts: Script,
@@ -83,11 +82,11 @@ impl Logs {
     /// A reader that keeps logs alive after it looked at them, and replays at most `limit_bytes` of frames at once: more
     /// would not fit into a socket's queue.
     #[must_use]
-    pub fn new(client: Client, lives: Lives, limit_bytes: usize, unsealing: Arc<Unsealing>) -> Self {
+    pub fn new(redis: Nodes, lives: Lives, limit_bytes: usize, unsealing: Arc<Unsealing>) -> Self {
         let [tail, since, receipts, rename] =
             [channel::TAIL, channel::SINCE, channel::RECEIPTS, channel::RENAME_WRONG_TYPE].map(Script::from_lua);
         let reading = Arc::new(Semaphore::new(READ_AT_ONCE));
-        Self { client, tail, since, receipts, rename, lives, limit_bytes, unsealing, reading }
+        Self { redis, tail, since, receipts, rename, lives, limit_bytes, unsealing, reading }
     }
 
     /// The newest entry, or the marker that opened the log. Opens a log where there is none, and prolongs its life.
@@ -104,12 +103,12 @@ impl Logs {
     /// Asks a conversation's log. A key of another type that stands in its place is moved out of the way: nobody could join that
     /// conversation, and its sockets would never catch up.
     async fn ask<T: FromValue>(&self, channel: &Channel, script: &Script, arguments: &[Value]) -> Result<T, Error> {
-        match run(&self.client, script, channel.log(), arguments).await {
+        match self.redis.run(script, [channel.log()], arguments.iter().cloned()).await {
             // In boxes: every handshake would hold the room for it.
             // Before Redis 7 a script's error stands behind the name of the script.
             Err(error) if error.details().contains("WRONGTYPE") => {
                 Box::pin(self.clear(channel)).await?;
-                Box::pin(run(&self.client, script, channel.log(), arguments)).await
+                Box::pin(self.redis.run(script, [channel.log()], arguments.iter().cloned())).await
             }
             done => done,
         }
@@ -117,7 +116,7 @@ impl Logs {
 
     async fn clear(&self, channel: &Channel) -> Result<(), Error> {
         let moving = [Value::from("stream"), channel::moved_suffix().into()];
-        let moved: Vec<String> = run(&self.client, &self.rename, channel.log(), &moving).await?;
+        let moved: Vec<String> = self.redis.run(&self.rename, [channel.log()], moving).await?;
         counter!("redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
         let (location, conversation) = channel.conversation().unwrap_or_default();
         tracing::error!(location, conversation, "a key that was no event log was moved out of its place");

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fred::clients::Client;
 use fred::error::Error;
 use fred::types::Value;
 use fred::types::scripts::Script;
@@ -20,7 +19,7 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 use crate::hub::Hub;
-use crate::redis::run;
+use crate::redis::Nodes;
 
 /// Between two looks at what is new. With what the API service needs to tell Redis it must stay well below the time
 /// that the API service gives everybody to learn of a revocation.
@@ -59,12 +58,12 @@ enum Look {
 
 impl Revoked {
     /// Follows Redis until `shutdown`, and closes the sockets of tokens that are taken back.
-    pub fn start(client: Client, hub: Arc<Hub>, shutdown: &Shutdown) -> Arc<Self> {
+    pub fn start(redis: Nodes, hub: Arc<Hub>, shutdown: &Shutdown) -> Arc<Self> {
         let revoked = Arc::new(Self { known: Arc::default(), loaded: AtomicBool::new(false) });
         let following = revoked.clone();
         shutdown.spawn_until("revocations", async move {
             tokio::select! {
-                () = following.follow(&client, &hub) => {}
+                () = following.follow(&redis, &hub) => {}
                 () = following.forget() => {}
             }
         });
@@ -83,12 +82,12 @@ impl Revoked {
         self.loaded.load(Ordering::Acquire)
     }
 
-    async fn follow(&self, client: &Client, hub: &Hub) {
+    async fn follow(&self, redis: &Nodes, hub: &Hub) {
         let script = Script::from_lua(revoked::READ);
         let (mut place, mut logged_at) = (Place::default(), None::<Instant>);
         loop {
             let is_quiet = self.is_loaded() || logged_at.is_some_and(|at| at.elapsed() < LOG_EVERY);
-            match self.look(client, &script, &mut place).await {
+            match self.look(redis, &script, &mut place).await {
                 Ok(Look::Read { news }) => {
                     if !self.loaded.swap(true, Ordering::AcqRel) {
                         tracing::info!(revocations = self.known.len(), "the revocations are known");
@@ -120,7 +119,7 @@ impl Revoked {
     }
 
     /// Reads on from where it stands to the end of the copy.
-    async fn look(&self, client: &Client, script: &Script, place: &mut Place) -> Result<Look, Error> {
+    async fn look(&self, redis: &Nodes, script: &Script, place: &mut Place) -> Result<Look, Error> {
         let mut news = false;
         loop {
             let must_be_complete = if self.is_loaded() { "0" } else { "1" };
@@ -132,7 +131,7 @@ impl Revoked {
                 revoked::CONFIRMED_FOR_MS.to_string().into(),
             ];
             // As bytes: what is no text is no revocation, and must not keep the others from being read.
-            let answer: Vec<Value> = run(client, script, REVOKED, &arguments).await?;
+            let answer: Vec<Value> = redis.run(script, [REVOKED], arguments).await?;
             let text = |value: &Value| String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned();
             let answer: Vec<String> = answer.iter().map(text).collect();
             let Some((epoch, members)) = answer.split_first().filter(|(epoch, _)| !epoch.is_empty()) else {

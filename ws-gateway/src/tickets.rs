@@ -1,14 +1,13 @@
 //! Takes tickets: what the API service kept for one is read and removed in one step, so that of many who show it one is let in.
 
 use bytes::Bytes;
-use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::KeysInterface;
 use shared::channel;
 use shared::env::Secret;
 use shared::ticket::{self, Ticket};
 
-use crate::redis::redirected;
+use crate::redis::Nodes;
 
 /// Why a ticket lets nobody in.
 #[derive(Debug, thiserror::Error)]
@@ -23,12 +22,12 @@ pub enum NotTaken {
 
 /// Takes tickets.
 #[derive(Clone)]
-pub struct Tickets(Client);
+pub struct Tickets(Nodes);
 
 impl Tickets {
     /// Takes those that are kept in this Redis.
     #[must_use]
-    pub fn new(redis: Client) -> Self {
+    pub fn new(redis: Nodes) -> Self {
         Self(redis)
     }
 
@@ -38,7 +37,7 @@ impl Tickets {
     /// [`NotTaken`]
     pub async fn take(&self, ticket: &Ticket) -> Result<Secret, NotTaken> {
         let key = channel::ticket(ticket);
-        let sealed: Option<Bytes> = redirected(|| self.0.getdel(&key)).await?;
+        let sealed: Option<Bytes> = self.0.ask(&key, async |client| client.getdel(&key).await).await?;
         let sealed = sealed.ok_or(NotTaken::Unknown)?;
         ticket::kept(ticket, sealed.into()).map_err(|_| NotTaken::Unknown)
     }

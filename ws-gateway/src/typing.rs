@@ -3,17 +3,16 @@
 //! Worth nothing a moment later, so it waits for nothing: what does not fit into the queue is dropped
 //! (`gateway_typing_dropped_total`), what Redis does not take is not tried again.
 
-use fred::clients::Client;
 use fred::types::scripts::Script;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use shared::channel::{Channel, Topology};
+use shared::channel::Channel;
 use shared::event;
 use shared::participant::Participant;
 use shared::shutdown::Shutdown;
 use tokio::sync::mpsc;
 
-use crate::redis::run;
+use crate::redis::Nodes;
 
 /// Notices that may wait while others are under way.
 pub(crate) const QUEUE: usize = 1024;
@@ -24,19 +23,19 @@ pub struct Typing(mpsc::Sender<(Channel, String)>);
 
 impl Typing {
     /// Publishes what is handed in, until `shutdown`.
-    pub fn start(client: Client, topology: Topology, shutdown: &Shutdown) -> Self {
+    pub fn start(redis: Nodes, shutdown: &Shutdown) -> Self {
         let (sender, mut queue) = mpsc::channel::<(Channel, String)>(QUEUE);
         let ended = shutdown.clone();
-        let script = Script::from_lua(topology.publish_ephemeral_script());
+        let script = Script::from_lua(redis.topology().publish_ephemeral_script());
         shutdown.spawn("typing", async move {
             // Each for itself: a node of a cluster that does not answer holds up its own notices alone.
             let mut publishing = FuturesUnordered::new();
             loop {
                 tokio::select! {
                     Some((channel, payload)) = queue.recv(), if publishing.len() < QUEUE => {
-                        let (client, script) = (&client, &script);
+                        let (redis, script) = (&redis, &script);
                         publishing.push(async move {
-                            run::<()>(client, script, channel.as_str(), &[payload.into()]).await
+                            redis.run::<()>(script, [channel.as_str()], [payload]).await
                         });
                     }
                     Some(published) = publishing.next() => {

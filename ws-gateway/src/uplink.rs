@@ -10,7 +10,6 @@ mod unconfirmed;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::clients::Client;
 use fred::types::Value;
 use fred::types::scripts::Script;
 use metrics::counter;
@@ -23,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
-use crate::redis::{Error, run};
+use crate::redis::{Error, Nodes};
 use shares::Shares;
 use unconfirmed::{Progress, Unconfirmed};
 
@@ -111,12 +110,12 @@ impl<L> Default for Uplink<L> {
 
 impl<L: Load> Uplink<L> {
     /// Sends what is reported until `shutdown`, then what is left.
-    pub(crate) fn start(client: Client, shutdown: &Shutdown) -> Self {
+    pub(crate) fn start(redis: Nodes, shutdown: &Shutdown) -> Self {
         let uplink = Self::default();
         let (queue, ended) = (uplink.queue.clone(), shutdown.clone());
         let [script, progress] = [L::SCRIPT, channel::PROGRESS].map(Script::from_lua);
         let unconfirmed = Unconfirmed::new(L::MOST_REMEMBERED_BYTES);
-        let line = Line { client, script, progress, unconfirmed, ask_at: Instant::now() };
+        let line = Line { redis, script, progress, unconfirmed, ask_at: Instant::now() };
         shutdown.spawn(L::TASK, async move { queue.run(line, &ended).await });
         uplink
     }
@@ -151,7 +150,7 @@ impl<L: Load> Uplink<L> {
 
 /// The way into the stream.
 struct Line {
-    client: Client,
+    redis: Nodes,
     script: Script,
     progress: Script,
     unconfirmed: Unconfirmed,
@@ -217,7 +216,7 @@ impl Line {
             counter!(L::FORGOTTEN).increment(forgotten as u64);
         }
         loop {
-            match run::<Option<String>>(&self.client, &self.script, L::STREAM, &arguments).await {
+            match self.redis.run::<Option<String>>(&self.script, [L::STREAM], arguments.iter().cloned()).await {
                 Ok(last) => return self.unconfirmed.taken(last.and_then(|id| id.parse().ok())),
                 Err(_) => {
                     counter!(L::RETRIES).increment(1);
@@ -228,9 +227,9 @@ impl Line {
     }
 
     async fn progress<L: Load>(&self) -> Result<(String, String, String), Error> {
-        let keys = vec![L::STREAM.to_owned(), channel::birth(L::STREAM)];
+        let keys = [L::STREAM.to_owned(), channel::birth(L::STREAM)];
         let arguments = [Value::from(channel::API_GROUP), Uuid::now_v7().to_string().into()];
-        run(&self.client, &self.progress, keys, &arguments).await
+        self.redis.run(&self.progress, keys, arguments).await
     }
 
     /// Asks now and then how far the API services have come, as long as there is something that they have not applied. Sends again

@@ -132,7 +132,7 @@ fn gateway(frames: &'static str) -> Arc<Gateway> {
     }))
     .unwrap();
     let background = Shutdown::new();
-    let redis = Redis::new(config.redis_url.clone(), None, config.redis_timeout).unwrap();
+    let redis = Redis::new(&config.redis_url, None, config.redis_timeout).unwrap();
     let commands = redis.commands(&background).unwrap();
     let hub = Hub::new();
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
@@ -150,8 +150,8 @@ fn gateway(frames: &'static str) -> Arc<Gateway> {
         replays: ReplayBudget::new(config.outbound_queue_bytes),
         acks: Acks::start(commands.clone(), &background),
         audit: Audit::start(Uplink::start(commands.clone(), &background), &background),
-        everybody: Everybody::start(&commands, redis.topology(), &hub, times, &background),
-        typing: Typing::start(commands, redis.topology(), &background),
+        everybody: Everybody::start(&commands, &hub, times, &background),
+        typing: Typing::start(commands, &background),
         room: Arc::new(Semaphore::new(1)),
         limits: Limits::new(&config),
         handshakes: Arc::new(Semaphore::new(1)),

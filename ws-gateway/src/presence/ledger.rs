@@ -3,19 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fred::clients::Client;
 use fred::error::Error;
 use fred::types::scripts::Script;
 use fred::types::{FromValue, Value};
 use metrics::counter;
+use shared::channel;
 use shared::channel::presence::{Names, SEEN_KEPT_MILLIS, WHO_IS_ONLINE, WRITTEN_KEPT_MILLIS};
-use shared::channel::{self, Topology};
 use shared::ids::LocationId;
 use shared::presence::Presence;
 
 use super::people::Change;
 use super::watched::Look;
-use crate::redis::run;
+use crate::redis::Nodes;
 
 /// Types of a location's keys that come before those of persons: leases, and the people of a gateway.
 const OWN: &[&str] = &["zset", "set"];
@@ -43,7 +42,7 @@ fn kinds(types: &[&'static str], keys: &[String], moved: &[String]) -> BTreeSet<
 
 /// What stands in Redis.
 pub(super) struct Ledger {
-    client: Client,
+    redis: Nodes,
     /// This gateway, from its start to its end.
     gateway: String,
     change: Script,
@@ -55,14 +54,15 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(client: Client, topology: Topology, lease: Duration) -> Self {
+    pub(super) fn new(redis: Nodes, lease: Duration) -> Self {
+        let topology = redis.topology();
         let [change, prolong, who, rename] =
             [topology.presence_script(), topology.lease_script(), WHO_IS_ONLINE, channel::RENAME_WRONG_TYPE]
                 .map(Script::from_lua);
-        Self { client, gateway: uuid::Uuid::now_v7().simple().to_string(), change, prolong, who, rename, lease }
+        Self { redis, gateway: uuid::Uuid::now_v7().simple().to_string(), change, prolong, who, rename, lease }
     }
 
-    /// What [`Topology::presence_script`] and [`Topology::lease_script`] take first.
+    /// What `Topology::presence_script` and `Topology::lease_script` take first.
     fn beginning(&self, name: &Name, lease: Duration) -> (Names, Vec<String>, Vec<Value>) {
         let (names, gateway) = (Names::of(&name.location), format!("{}-{}", self.gateway, name.incarnation));
         let keys = vec![names.leases(), names.people(&gateway)];
@@ -86,18 +86,18 @@ impl Ledger {
         keys: Vec<String>,
         arguments: &[Value],
     ) -> Result<T, Error> {
-        match run(&self.client, script, keys.clone(), arguments).await {
+        match self.redis.run(script, keys.clone(), arguments.iter().cloned()).await {
             Err(error) if error.details().contains("WRONGTYPE") => {
                 let types: Vec<_> = types.iter().copied().chain(std::iter::repeat(PERSON)).take(keys.len()).collect();
                 let moving: Vec<Value> =
                     types.iter().copied().map(Value::from).chain([channel::moved_suffix().into()]).collect();
-                let moved: Vec<String> = run(&self.client, &self.rename, keys.clone(), &moving).await?;
+                let moved: Vec<String> = self.redis.run(&self.rename, keys.clone(), moving).await?;
                 counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
                 // Their names say who is a patient here.
                 for kind in kinds(&types, &keys, &moved) {
                     tracing::error!(%location, kind, "a key of presence was of another type and is moved");
                 }
-                run(&self.client, script, keys, arguments).await
+                self.redis.run(script, keys, arguments.iter().cloned()).await
             }
             done => done,
         }
