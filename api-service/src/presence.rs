@@ -58,7 +58,8 @@ impl Everybody {
                 let args = types.map(Value::from).chain([moved_suffix().into()]);
                 let moved: Vec<String> = self.redis.run(&self.rename, keys.clone(), args).await?;
                 metrics::counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
-                tracing::error!(keys = ?moved, "keys of presence were of another type and are moved");
+                // Their names say who is a patient here.
+                tracing::error!(%location, moved = moved.len(), "keys of presence were of another type and are moved");
                 self.redis.run(&self.who, keys, NO_ARGS).await?
             }
             done => done?,
