@@ -33,6 +33,4 @@ pub use slots::Slots;
 pub use url::RedisUrl;
 
 #[cfg(test)]
-mod fake_node;
-#[cfg(test)]
 mod tests;

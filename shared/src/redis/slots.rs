@@ -122,7 +122,10 @@ mod tests {
     }
 
     fn keys() -> impl Iterator<Item = String> {
-        (0..100).map(|n| format!("chat:{{loc1:{n}}}"))
+        (0..100).map(|n| {
+            let channel = crate::channel::Channel::new(&"loc1".parse().unwrap(), uuid::Uuid::from_u128(n));
+            channel.as_str().to_owned()
+        })
     }
 
     #[test]

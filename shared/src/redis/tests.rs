@@ -1,5 +1,7 @@
 //! Nodes that fall silent, come back, and lose their slots.
 
+mod fake_node;
+
 use std::time::Duration;
 
 use fred::error::Error;
@@ -8,9 +10,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, interval, sleep, timeout};
 
-use super::fake_node::{FakeNode, Map};
 use super::*;
 use crate::shutdown::Shutdown;
+use fake_node::{FakeNode, Map};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A command waits no longer for a node that is down; far below the timeout of commands.
