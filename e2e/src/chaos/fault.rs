@@ -40,6 +40,9 @@ pub enum Fault {
     MasterKilled,
     /// `kill -9` of a master, which comes back when its replica has taken over.
     MasterLost,
+    /// `kill -9` of a master and its replica, which come back empty after eight seconds. The cluster serves all other slots
+    /// meanwhile (`cluster-require-full-coverage no`), whose conversations must not notice anything.
+    SlotsUnserved,
     /// A master stands still until its replica has taken over.
     MasterStopped,
     /// `kill -9` of all nodes at once, which come back empty.
@@ -95,7 +98,7 @@ pub enum Fault {
 
 impl Fault {
     /// All there are.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::ApiKilled,
         Self::GatewayKilled,
         Self::RedisKilled,
@@ -104,6 +107,7 @@ impl Fault {
         Self::RedisStopped,
         Self::MasterKilled,
         Self::MasterLost,
+        Self::SlotsUnserved,
         Self::MasterStopped,
         Self::NodesKilled,
         Self::SlotsMoved,
@@ -138,6 +142,7 @@ impl Fault {
             Self::RedisKilled | Self::RedisStopped | Self::RedisFull => topology == Topology::Single,
             Self::MasterKilled
             | Self::MasterLost
+            | Self::SlotsUnserved
             | Self::MasterStopped
             | Self::NodesKilled
             | Self::SlotsMoved
@@ -160,6 +165,7 @@ impl Fault {
             Self::RedisStopped => "freeze Redis for 6 s",
             Self::MasterKilled => "kill -9 a Redis master (back at once, empty)",
             Self::MasterLost => "kill -9 a Redis master (replica takes over)",
+            Self::SlotsUnserved => "kill -9 a Redis master and its replica for 8 s",
             Self::MasterStopped => "freeze a Redis master (replica takes over)",
             Self::NodesKilled => "kill -9 all Redis nodes (come back empty)",
             Self::SlotsMoved => "migrate slots of live conversations",
@@ -215,6 +221,7 @@ impl Fault {
             Self::ApisDeployed => apis,
             Self::GatewaysDeployed => gateways,
             Self::NodesKilled => redis_nodes,
+            Self::SlotsUnserved => 2,
             Self::ApiKilled
             | Self::GatewayKilled
             | Self::RedisKilled
@@ -230,7 +237,9 @@ impl Fault {
 
     /// Whether two faults can strike at the same time and still be two: of different parts.
     pub(super) fn can_meet(self, other: Self) -> bool {
-        self.part() != other.part()
+        // What must not notice one of them would notice the other.
+        let is_watched = [self, other].contains(&Self::SlotsUnserved);
+        !is_watched && self.part() != other.part()
     }
 
     fn part(self) -> &'static str {
@@ -241,6 +250,7 @@ impl Fault {
             | Self::RedisStopped
             | Self::MasterKilled
             | Self::MasterLost
+            | Self::SlotsUnserved
             | Self::MasterStopped
             | Self::NodesKilled
             | Self::SlotsMoved
@@ -285,6 +295,7 @@ mod tests {
         assert!(Fault::ALL.iter().all(|fault| fault.on(Topology::Single) || fault.on(Topology::Cluster)));
         // Both have their links cut, and only one has masters.
         assert!(Fault::GatewaysForgotten.on(Topology::Single) && Fault::GatewaysForgotten.on(Topology::Cluster));
+        assert!(Fault::MasterLost.can_meet(Fault::ApiKilled) && !Fault::SlotsUnserved.can_meet(Fault::ApiKilled));
         assert!(!Fault::MasterLost.on(Topology::Single) && !Fault::RedisKilled.on(Topology::Cluster));
     }
 }

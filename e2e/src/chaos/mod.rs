@@ -9,6 +9,7 @@
 //! | `redis_server` | what is done to what Redis holds, and to its memory |
 //! | `aborts` | clients that hang up in the middle of requests |
 //! | `log_pipes` | the logs of the services, with a reader that can stall |
+//! | `neighbours` | conversations that must not notice a fault |
 //! | `redis_cluster` | what is done to the nodes and slots of a Redis Cluster |
 //! | `fault` | [`Fault`]: what strikes, on which [`Topology`], and whom it must not touch |
 //! | `receiver` | a client that reconnects with its cursor and loads what it is told that it missed |
@@ -29,6 +30,7 @@ mod fault;
 mod lines;
 mod link;
 mod log_pipes;
+mod neighbours;
 mod receiver;
 mod redis_cluster;
 mod redis_server;

@@ -65,6 +65,39 @@ impl<'a> Cluster<'a> {
         Ok(struck)
     }
 
+    /// `kill -9` of a master and its replica, which nobody starts again before `meanwhile` is over. The others serve on.
+    pub(super) async fn leave_unserved(
+        &self,
+        master: &Node,
+        meanwhile: impl Future<Output = Result<()>>,
+    ) -> Result<Instant> {
+        let mut dead = self.nodes.replicas_of(master).await?;
+        dead.push(master.clone());
+        self.require_full_coverage("no").await?;
+        let env = self.backends.env();
+        let pids = dead.iter().map(|node| node.pid(&env)).collect::<Result<Vec<_>>>()?;
+        let unattended = Unattended::begin(self.backends)?;
+        for pid in &pids {
+            self.backends.kill(*pid, Signal::SIGKILL)?;
+        }
+        let outcome = meanwhile.await;
+        drop(unattended);
+        let over = Instant::now();
+        self.ensure_restarted(&pids).await?;
+        self.require_full_coverage("yes").await?;
+        outcome.map(|()| over)
+    }
+
+    async fn require_full_coverage(&self, setting: &str) -> Result<()> {
+        for node in self.nodes.all() {
+            let words = ["CONFIG", "SET", "cluster-require-full-coverage", setting];
+            // One that was started just now does not answer yet.
+            let is_set = comes_true(PATIENCE, || async { node.tell(&words).await.is_ok() }).await;
+            ensure!(is_set, "a node of Redis does not take its setting");
+        }
+        Ok(())
+    }
+
     /// A master that stands still until its replica has taken over, and then believes for a moment that nothing happened.
     pub(super) async fn freeze(&self, master: &Node) -> Result<Instant> {
         let pid = master.pid(&self.backends.env())?;

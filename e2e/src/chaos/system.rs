@@ -19,6 +19,7 @@ use super::fault::{Fault, Topology};
 use super::lines::Lines;
 use super::link::After;
 use super::log_pipes::LogPipes;
+use super::neighbours::Neighbours;
 use super::redis_cluster::Cluster;
 use super::redis_server::RedisServer;
 use crate::place::Place;
@@ -34,6 +35,8 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 pub(super) const FROZEN: Duration = Duration::from_secs(6);
 /// How long a link is silent: twice what services wait for a sign of life.
 pub(super) const SILENT: Duration = Duration::from_secs(6);
+/// How long nobody serves some slots of a cluster: longer than any timeout of the services.
+const UNSERVED: Duration = Duration::from_secs(8);
 /// How much later everything comes to a slow Redis, and for how long it is slow.
 const SLOW: Duration = Duration::from_millis(1_500);
 const SLOW_FOR: Duration = Duration::from_secs(9);
@@ -142,6 +145,12 @@ impl System {
             Fault::MasterLost => {
                 let cluster = self.cluster().await?;
                 cluster.lose(&cluster.master(choice).await?).await
+            }
+            Fault::SlotsUnserved => {
+                let cluster = self.cluster().await?;
+                let master = cluster.master(choice).await?;
+                let mut neighbours = Neighbours::of(&master, &self.place()).await?;
+                cluster.leave_unserved(&master, neighbours.stay_live(UNSERVED)).await
             }
             Fault::MasterStopped => {
                 let cluster = self.cluster().await?;

@@ -69,6 +69,18 @@ impl Nodes {
         ports.filter_map(|port| self.0.iter().find(|node| node.port == port).cloned()).collect()
     }
 
+    /// Who takes over when this master is lost.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn replicas_of(&self, master: &Node) -> Result<Vec<Node>> {
+        let id = master.ask(&["CLUSTER", "MYID"]).await?;
+        let view = master.ask(&["CLUSTER", "REPLICAS", id.trim()]).await?;
+        let ports =
+            view.lines().filter_map(|line| line.split_whitespace().nth(1)?.split('@').next()?.rsplit(':').next());
+        Ok(ports.filter_map(|port| self.0.iter().find(|node| node.port == port).cloned()).collect())
+    }
+
     /// Whether every node knows who serves what, and every replica has what its master has.
     pub async fn are_whole(&self) -> bool {
         let mut masters = 0;
