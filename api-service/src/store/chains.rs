@@ -56,7 +56,23 @@ pub(super) struct Chain {
     logged: i64,
 }
 
+/// A chain that is given up is logged once more: its last rows would have no anchor.
+impl Drop for Chain {
+    fn drop(&mut self) {
+        self.log_end();
+    }
+}
+
 impl Chain {
+    /// Logs where it ends, if that has changed.
+    fn log_end(&mut self) {
+        if self.logged < self.head.n {
+            let Head { chain: id, n, mac, .. } = self.head;
+            tracing::info!(chain = id, n, mac = anchors::hex(&mac), "{}", anchors::MESSAGE);
+            self.logged = n;
+        }
+    }
+
     fn is_usable(&self, generation: u64) -> bool {
         let life = if self.head.n > 0 { LIFE } else { EMPTY_LIFE };
         self.generation == generation && self.opened.elapsed() < life
@@ -107,11 +123,7 @@ impl Chains {
 
     /// Logs where chains end, as far as that has changed.
     pub(super) fn log_anchors(&self) {
-        for chain in self.free.lock().iter_mut().filter(|chain| chain.logged < chain.head.n) {
-            let Head { chain: id, n, mac, .. } = chain.head;
-            tracing::info!(chain = id, n, mac = anchors::hex(&mac), "{}", anchors::MESSAGE);
-            chain.logged = n;
-        }
+        self.free.lock().iter_mut().for_each(Chain::log_end);
     }
 
     /// A chain that was doubtful and has turned out to end where it did before.

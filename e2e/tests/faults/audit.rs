@@ -245,3 +245,32 @@ async fn what_happens_to_sockets_waits_for_redis_and_for_the_api_service() {
     is_whole(&setting.stack, 0).await;
     setting.stack.stop().unwrap();
 }
+
+#[tokio::test]
+async fn a_chain_that_is_given_up_is_anchored_in_the_log() {
+    let setting = setting().await;
+    let (doctor, patient) = (setting.place.user("doc").at_one_service(), setting.place.contact("pat"));
+    let sent = doctor.say(&patient, "before").await;
+    let of_send = "select chain, n from audit_log where action = 'send' and message_ids = array[$1::text::uuid]";
+    let owner = Trail::open(&setting.stack.env().database_url).await;
+    let row = owner.client.query_one(of_send, &[&sent["id"].as_str().unwrap()]).await.unwrap();
+    let (chain, n): (i64, i64) = (row.get(0), row.get(1));
+    let anchor = format!("audit anchor chain={chain} n=");
+    // Behind a restart no chain goes on.
+    kill_9(&setting.stack, |env| env.postgres_pid.unwrap());
+    until(201, async || doctor.send(&doctor.message_to(&patient, "after")).await).await;
+    let is_anchored = || {
+        (1..=2).any(|number| {
+            let log = std::fs::read_to_string(setting.stack.logs_dir().join(format!("api-{number}.log"))).unwrap();
+            let ends = log.lines().filter_map(|line| line.split_once(&anchor)?.1.split_once(' ')?.0.parse().ok());
+            ends.max().is_some_and(|end: i64| end >= n)
+        })
+    };
+    let anchored = async {
+        while !is_anchored() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(e2e::PATIENCE, anchored).await.unwrap();
+    setting.stack.stop().unwrap();
+}

@@ -267,6 +267,39 @@ async fn while_postgresql_is_frozen_sends_are_refused_and_those_that_were_refuse
     setting.stack.stop().unwrap();
 }
 
+#[tokio::test]
+async fn while_postgresql_is_frozen_reads_are_refused_before_the_balancer_gives_up() {
+    let setting = setting_with(&[("DRAIN_SECONDS", "0")]).await;
+    let place = &setting.place;
+    let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
+    let _id = id_of(&doctor, &patient).await;
+    let frozen = Frozen::new(&setting);
+    let paths = [
+        format!("/chat/conversations?location_id={}", place.location),
+        format!("/chat/history?{}", doctor.with(&patient)),
+        format!("/chat/presence?location_id={}&contact_id=pat", place.location),
+    ];
+    // Those that come while the rows of the first are being written wait for two transactions that do not end.
+    let (mut reads, mut beat) = (Vec::new(), tokio::time::interval(Duration::from_millis(100)));
+    for number in 0..30 {
+        beat.tick().await;
+        let (doctor, path) = (doctor.clone(), paths[number % paths.len()].clone());
+        reads.push(tokio::spawn(async move {
+            let start = Instant::now();
+            (doctor.get(&path).await, start.elapsed(), path)
+        }));
+    }
+    for read in reads {
+        let (answer, elapsed, path) = timeout(PATIENCE, read).await.unwrap().unwrap();
+        assert!(elapsed < Duration::from_millis(9_500), "{path}: the balancer gives up after 10 s: {elapsed:?}");
+        assert!(answer.header("retry-after").is_some(), "{path}: {answer:?}");
+        let _problem = answer.refused(503);
+    }
+    drop(frozen);
+    crate::until(200, async || doctor.get(&paths[0]).await).await;
+    setting.stack.stop().unwrap();
+}
+
 /// PostgreSQL and all of its processes, stopped until this is dropped.
 struct Frozen {
     pids: Vec<i32>,
