@@ -109,7 +109,15 @@ impl Drop for Service {
 
 fn services_are_verified(redis: &TlsRedis, is_cluster: bool, certificates: &Certificates) {
     let (right, wrong) = (certificates.authority(), certificates.stranger());
-    for (service, marks) in [("api-service", "no connection to Redis"), ("ws-gateway", "redis is out of reach")] {
+    // Of a cluster the map comes first.
+    let marks = match is_cluster {
+        false => [("api-service", "no connection to Redis"), ("ws-gateway", "redis is out of reach")],
+        true => [
+            ("api-service", "no node of Redis says who serves what"),
+            ("ws-gateway", "no node of redis knows the cluster"),
+        ],
+    };
+    for (service, marks) in marks {
         for (host, ca) in [("localhost", &wrong), ("127.0.0.1", &right)] {
             let mut command = binary(service);
             command.arg("serve").env("REDIS_URL", redis.url(host, is_cluster)).env("REDIS_CA_FILE", ca);
