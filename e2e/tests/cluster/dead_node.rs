@@ -37,7 +37,7 @@ async fn is_live(doctor: &Person, Listener { patient, socket }: &mut Listener, t
             }
         }
     };
-    timeout(LIVE, arrives).await.expect("it is live");
+    timeout(LIVE, arrives).await.unwrap_or_else(|_| panic!("{text} does not arrive"));
 }
 
 async fn a_master_is_gone(signal: Signal) {
