@@ -5,7 +5,6 @@
 mod link;
 mod resp;
 mod slot_set;
-mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +27,8 @@ use tokio::time::{Instant, timeout_at};
 
 use link::Terms;
 pub(crate) use link::{Ear, Heard, Link, LinkError, Outcome, command};
-pub(crate) use slot_set::{SLOTS, SlotSet, slot_of};
-pub(crate) use slots::Slots;
+pub(crate) use shared::redis::{SLOTS, Slots, slot_of};
+pub(crate) use slot_set::SlotSet;
 
 /// How often an idle connection is asked whether it is alive.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -147,7 +146,7 @@ impl Redis {
             }
         }
         let (_, slots) = newest.ok_or(refused)?;
-        self.nodes.lock().clone_from(&slots.everybody);
+        *self.nodes.lock() = slots.everybody().to_vec();
         Ok(slots)
     }
 

@@ -29,7 +29,7 @@ pub use connection::{QUEUED_COMMANDS, Settings};
 pub use dedicated::Dedicated;
 pub use health::{Health, is_answer};
 pub use nodes::{Nodes, Unserved};
-pub use slots::Slots;
+pub use slots::{SLOTS, Slots, slot_of};
 pub use url::RedisUrl;
 
 #[cfg(test)]

@@ -7,9 +7,15 @@ use fred::types::config::Server;
 use fred::util::redis_keyslot;
 
 /// Slots of a cluster, by its specification.
-const SLOTS: usize = 16_384;
-/// The owner of a slot that nobody serves.
-const NOBODY: u16 = u16::MAX;
+pub const SLOTS: usize = 16_384;
+/// The owner of a slot that no master serves.
+const UNASSIGNED: u16 = u16::MAX;
+
+/// The slot of a key or a channel.
+#[must_use]
+pub fn slot_of(key: impl AsRef<[u8]>) -> usize {
+    redis_keyslot(key.as_ref()).into()
+}
 
 /// The masters, and for each slot the place of its own among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +32,7 @@ impl Slots {
     #[must_use]
     pub fn read(answer: &Value, asked: &Server) -> Option<Self> {
         let mut slots =
-            Self { masters: Vec::new(), names: Vec::new(), owners: vec![NOBODY; SLOTS], everybody: Vec::new() };
+            Self { masters: Vec::new(), names: Vec::new(), owners: vec![UNASSIGNED; SLOTS], everybody: Vec::new() };
         for range in array(answer)? {
             let [first, last, nodes @ ..] = array(range)? else { return None };
             let nodes = nodes.iter().map(|node| server(node, asked)).collect::<Option<Vec<_>>>()?;
@@ -59,33 +65,47 @@ impl Slots {
         &self.everybody
     }
 
-    /// The place of the master that serves a key or a channel; `None` when nobody does.
-    #[must_use]
-    pub fn owner(&self, key: &[u8]) -> Option<usize> {
-        let owner = *self.owners.get(usize::from(redis_keyslot(key)))?;
-        (owner != NOBODY).then_some(owner.into())
+    /// The place of the master of each slot; `None` when it has none.
+    pub fn owners(&self) -> impl Iterator<Item = Option<usize>> {
+        self.owners.iter().map(|owner| place(*owner))
     }
 
-    /// `HOST:PORT` of the master that serves a key; `None` when nobody does.
+    /// The place of the master that serves a key or a channel; `None` when it has none.
     #[must_use]
-    pub fn name_of(&self, key: &[u8]) -> Option<Arc<str>> {
+    pub fn owner(&self, key: impl AsRef<[u8]>) -> Option<usize> {
+        place(self.owners[slot_of(key)])
+    }
+
+    /// No master is known to serve the slot of a key, whatever the cluster said.
+    pub fn disown(&mut self, key: impl AsRef<[u8]>) {
+        self.owners[slot_of(key)] = UNASSIGNED;
+    }
+
+    /// `HOST:PORT` of the master that serves a key; `None` when it has none.
+    #[must_use]
+    pub fn name_of(&self, key: impl AsRef<[u8]>) -> Option<Arc<str>> {
         self.names.get(self.owner(key)?).cloned()
     }
 
     /// Learns from `MOVED SLOT HOST:PORT`, which the key's owner said about it. Without a host it is the owner's own
     /// (`cluster-preferred-endpoint-type unknown-endpoint`). Returns whether it names a master that is known, and the
     /// key's own slot.
-    pub fn learn(&mut self, key: &[u8], redirection: &str) -> bool {
+    pub fn learn(&mut self, key: impl AsRef<[u8]>, redirection: &str) -> bool {
+        let key = key.as_ref();
         let mut words = redirection.split_whitespace();
         let (Some("MOVED"), Some(slot), Some(place)) = (words.next(), words.next(), words.next()) else { return false };
-        let slot = slot.parse::<u16>().ok().filter(|slot| *slot == redis_keyslot(key));
+        let slot = slot.parse::<usize>().ok().filter(|slot| *slot == slot_of(key));
         let Some(asked) = self.owner(key).and_then(|owner| self.masters.get(owner)) else { return false };
         let place = if place.starts_with(':') { format!("{}{place}", asked.host) } else { place.to_owned() };
         let owner = self.names.iter().position(|name| **name == *place);
         let (Some(slot), Some(owner)) = (slot, owner.and_then(|owner| u16::try_from(owner).ok())) else { return false };
-        self.owners[usize::from(slot)] = owner;
+        self.owners[slot] = owner;
         true
     }
+}
+
+fn place(owner: u16) -> Option<usize> {
+    (owner != UNASSIGNED).then_some(owner.into())
 }
 
 fn name(server: &Server) -> String {
@@ -138,7 +158,7 @@ mod tests {
         assert_eq!(slots.everybody().len(), 3);
         for key in keys() {
             let (key, log) = (key.as_bytes(), format!("{key}:log"));
-            let slot = redis_keyslot(key);
+            let slot = slot_of(key);
             let (owner, other) = if slot < 8192 { (0, "10.0.0.2:2") } else { (1, "10.0.0.1:1") };
             assert_eq!((slots.owner(key), slots.owner(log.as_bytes())), (Some(owner), Some(owner)), "by its braces");
             assert_ne!(&*slots.name_of(key).unwrap(), other);
@@ -146,6 +166,9 @@ mod tests {
             assert!(!slots.learn(key, &format!("MOVED {} {other}", slot ^ 1)), "it was said of another");
             assert!(slots.learn(key, &format!("MOVED {slot} {other}")));
             assert_eq!((slots.owner(key), &*slots.name_of(key).unwrap()), (Some(1 - owner), other));
+            assert_eq!(slots.owners().nth(slot), Some(Some(1 - owner)));
+            slots.disown(key);
+            assert_eq!((slots.owner(key), slots.owners().nth(slot)), (None, Some(None)));
         }
     }
 
@@ -158,7 +181,7 @@ mod tests {
         let mut slots = Slots::read(&map, &Server::new("10.0.0.1", 1)).unwrap();
         for key in keys() {
             let key = key.as_bytes();
-            let slot = redis_keyslot(key);
+            let slot = slot_of(key);
             let owner = slots.owner(key).unwrap();
             assert!(!slots.learn(key, &format!("MOVED {slot} :3")), "nobody is connected there");
             assert!(slots.learn(key, &format!("MOVED {slot} :{}", 2 - owner)));

@@ -2,16 +2,9 @@
 
 use std::fmt;
 
-use fred::util::redis_keyslot;
+use shared::redis::{SLOTS, slot_of};
 
-/// Slots of a cluster, by its specification.
-pub(crate) const SLOTS: usize = 16_384;
 const WORD: usize = u64::BITS as usize;
-
-/// The slot of a channel.
-pub(crate) fn slot_of(channel: &str) -> usize {
-    redis_keyslot(channel.as_bytes()).into()
-}
 
 /// Some of the slots. The slot of a channel is computed only when the set holds neither all of them nor none, so that a
 /// single server and a cluster in order pay nothing for it.

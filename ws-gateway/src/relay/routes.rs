@@ -110,12 +110,12 @@ impl Routes {
         let Some(map) = &mut self.map else { return false };
         let met = self.redirections.entry(slot_of(channel.as_str())).or_default();
         *met += 1;
-        let is_known = *met <= REDIRECTIONS && refusals.iter().any(|refusal| map.learn(channel, refusal));
-        let owner = map.owner(channel).and_then(|owner| self.links.get(map.masters().get(owner)?));
+        let is_known = *met <= REDIRECTIONS && refusals.iter().any(|refusal| map.learn(channel.as_str(), refusal));
+        let owner = map.owner(channel.as_str()).and_then(|owner| self.links.get(map.masters().get(owner)?));
         if is_known && owner != Some(&link) {
             return true;
         }
-        map.disown(channel);
+        map.disown(channel.as_str());
         false
     }
 
