@@ -122,7 +122,7 @@ impl Redis {
     /// cut off, or has stood still, does not know yet that it has a successor.
     ///
     /// # Errors
-    /// When nobody answers who belongs to the cluster.
+    /// When no node answers that belongs to the cluster.
     pub(crate) async fn slots(&self) -> Result<Slots, Error> {
         let mut servers = self.config.server.hosts();
         servers.extend(self.nodes.lock().iter().cloned());
@@ -146,7 +146,7 @@ impl Redis {
             }
         }
         let (_, slots) = newest.ok_or(refused)?;
-        *self.nodes.lock() = slots.everybody().to_vec();
+        *self.nodes.lock() = slots.nodes().to_vec();
         Ok(slots)
     }
 

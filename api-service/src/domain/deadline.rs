@@ -22,7 +22,7 @@ impl Deadline {
         Self(Instant::from_std(arrived) + ANSWER_WITHIN)
     }
 
-    /// Takes a step of the request, which must change nothing: whoever asks is told to ask again when it is not done in time.
+    /// Takes a step of the request, which must change nothing: if it is not done in time, the caller gets 503 and may repeat the request.
     ///
     /// # Errors
     /// [`Refused::Late`], or what `step` fails with.

@@ -1,4 +1,4 @@
-//! Reads the map of the cluster, from whoever answers first, and connects to its masters.
+//! Reads the map of the cluster, from the first node that answers, and connects to its masters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +80,7 @@ impl Nodes {
     async fn read_map(&self) -> Result<Slots, Error> {
         let (nodes, known) = {
             let cluster = self.0.cluster.read();
-            (cluster.nodes.clone(), cluster.slots.as_ref().map(|slots| slots.everybody().to_vec()))
+            (cluster.nodes.clone(), cluster.slots.as_ref().map(|slots| slots.nodes().to_vec()))
         };
         let asked: Vec<BoxFuture<'_, _>> = nodes
             .iter()

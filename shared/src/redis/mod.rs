@@ -14,7 +14,7 @@
 //!
 //! The client library's own cluster client is not used: it reconnects as a whole, so one dead master stops commands to all.
 //! Nor are its redirections. To follow `ASK` it takes the next answer on a connection for its own, whosever it is: one
-//! conversation's log could be told to another.
+//! conversation's log could reach another.
 
 mod connection;
 mod dedicated;

@@ -24,7 +24,7 @@ const SILENT_AFTER: Duration = Duration::from_millis(750);
 /// Between two looks whether there is a first connection.
 const CONNECTING: Duration = Duration::from_millis(50);
 
-/// How a node is doing. Of a single server nobody asks.
+/// How a node is doing. It is not used for a single server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     /// It was not connected yet. Commands wait for that.

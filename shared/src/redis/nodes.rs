@@ -29,12 +29,12 @@ const SILENT_FOR: Duration = Duration::from_secs(5);
 /// Why a command was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unserved {
-    /// Nobody has said yet who serves what.
-    #[error("nobody knows the nodes of the cluster yet")]
+    /// No node has answered yet with the map of the cluster.
+    #[error("the nodes of the cluster are not known yet")]
     Unknown,
     /// No node serves the slot of the key.
     #[error("no node of the cluster serves the slot")]
-    Nobody,
+    Unassigned,
     /// The node that serves it does not answer at the moment.
     #[error("the node {0} does not answer")]
     Down(Server),
@@ -159,7 +159,7 @@ impl Nodes {
         }
         let cluster = self.0.cluster.read();
         let slots = cluster.slots.as_ref().ok_or(Unserved::Unknown)?;
-        let node = slots.owner(key).and_then(|owner| cluster.nodes.get(owner)).ok_or(Unserved::Nobody)?;
+        let node = slots.owner(key).and_then(|owner| cluster.nodes.get(owner)).ok_or(Unserved::Unassigned)?;
         match node.is_usable() {
             true => Ok(node.clone()),
             false => Err(Unserved::Down(node.server.clone())),
@@ -170,7 +170,7 @@ impl Nodes {
     /// have been done is never done again.
     ///
     /// # Errors
-    /// As `command`, or that nobody serves the key, without a wait.
+    /// As `command`, or that no node serves the key, without a wait.
     pub async fn ask<T, F>(&self, key: impl AsRef<[u8]>, command: impl Fn(Client) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
@@ -252,7 +252,7 @@ impl Nodes {
     async fn read_again(&self) {
         let mut readings = self.0.readings.subscribe();
         self.wants_map();
-        let _nobody_answers = timeout(self.0.settings.timeout(), readings.changed()).await;
+        let _timed_out = timeout(self.0.settings.timeout(), readings.changed()).await;
     }
 
     /// Whether a redirection names a node that is known.

@@ -24,7 +24,7 @@ pub struct Slots {
     /// `HOST:PORT` of each.
     names: Vec<Arc<str>>,
     owners: Vec<u16>,
-    everybody: Vec<Server>,
+    nodes: Vec<Server>,
 }
 
 impl Slots {
@@ -32,7 +32,7 @@ impl Slots {
     #[must_use]
     pub fn read(answer: &Value, asked: &Server) -> Option<Self> {
         let mut slots =
-            Self { masters: Vec::new(), names: Vec::new(), owners: vec![UNASSIGNED; SLOTS], everybody: Vec::new() };
+            Self { masters: Vec::new(), names: Vec::new(), owners: vec![UNASSIGNED; SLOTS], nodes: Vec::new() };
         for range in array(answer)? {
             let [first, last, nodes @ ..] = array(range)? else { return None };
             let nodes = nodes.iter().map(|node| server(node, asked)).collect::<Option<Vec<_>>>()?;
@@ -45,15 +45,15 @@ impl Slots {
             let range = usize::try_from(first.as_i64()?).ok()?..=usize::try_from(last.as_i64()?).ok()?;
             slots.owners.get_mut(range)?.fill(u16::try_from(place).ok()?);
             for node in nodes {
-                if !slots.everybody.contains(&node) {
-                    slots.everybody.push(node);
+                if !slots.nodes.contains(&node) {
+                    slots.nodes.push(node);
                 }
             }
         }
         (!slots.masters.is_empty()).then_some(slots)
     }
 
-    /// Who serves slots. Their places are those that [`Self::owner`] tells.
+    /// The masters. Their places are those that [`Self::owner`] tells.
     #[must_use]
     pub fn masters(&self) -> &[Server] {
         &self.masters
@@ -61,8 +61,8 @@ impl Slots {
 
     /// Masters and replicas: whom to ask next time.
     #[must_use]
-    pub fn everybody(&self) -> &[Server] {
-        &self.everybody
+    pub fn nodes(&self) -> &[Server] {
+        &self.nodes
     }
 
     /// The place of the master of each slot; `None` when it has none.
@@ -155,14 +155,14 @@ mod tests {
         let asked = Server::new("10.0.0.2", 2);
         let mut slots = Slots::read(&Value::Array(vec![low, high]), &asked).unwrap();
         assert_eq!(slots.masters(), [Server::new("10.0.0.1", 1), asked]);
-        assert_eq!(slots.everybody().len(), 3);
+        assert_eq!(slots.nodes().len(), 3);
         for key in keys() {
             let (key, log) = (key.as_bytes(), format!("{key}:log"));
             let slot = slot_of(key);
             let (owner, other) = if slot < 8192 { (0, "10.0.0.2:2") } else { (1, "10.0.0.1:1") };
             assert_eq!((slots.owner(key), slots.owner(log.as_bytes())), (Some(owner), Some(owner)), "by its braces");
             assert_ne!(&*slots.name_of(key).unwrap(), other);
-            assert!(!slots.learn(key, &format!("MOVED {slot} 10.0.0.9:9")), "nobody is connected there");
+            assert!(!slots.learn(key, &format!("MOVED {slot} 10.0.0.9:9")), "that master is not known");
             assert!(!slots.learn(key, &format!("MOVED {} {other}", slot ^ 1)), "it was said of another");
             assert!(slots.learn(key, &format!("MOVED {slot} {other}")));
             assert_eq!((slots.owner(key), &*slots.name_of(key).unwrap()), (Some(1 - owner), other));
@@ -183,7 +183,7 @@ mod tests {
             let key = key.as_bytes();
             let slot = slot_of(key);
             let owner = slots.owner(key).unwrap();
-            assert!(!slots.learn(key, &format!("MOVED {slot} :3")), "nobody is connected there");
+            assert!(!slots.learn(key, &format!("MOVED {slot} :3")), "that master is not known");
             assert!(slots.learn(key, &format!("MOVED {slot} :{}", 2 - owner)));
             assert_eq!(slots.owner(key), Some(1 - owner));
         }

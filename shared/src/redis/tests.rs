@@ -112,12 +112,12 @@ async fn a_command_that_a_node_refuses_because_the_slot_has_moved_is_sent_where_
 }
 
 #[tokio::test]
-async fn a_key_that_nobody_serves_is_refused_at_once() {
+async fn a_key_that_no_node_serves_is_refused_at_once() {
     let ((low, high), shutdown) = (halves().await, Shutdown::new());
     *low.map.lock() = vec![(8_192, 16_383, high.port)];
     let nodes = start(&low, TIMEOUT, &shutdown);
     assert_eq!(get(&nodes, HIGH).await.unwrap(), high.port);
-    assert!(matches!(nodes.of(LOW), Err(Unserved::Nobody)));
+    assert!(matches!(nodes.of(LOW), Err(Unserved::Unassigned)));
     assert!(timeout(AT_ONCE, get(&nodes, LOW)).await.unwrap().is_err());
 }
 

@@ -117,7 +117,7 @@ fn is_in(slots: &SlotSet, channel: &Channel) -> bool {
 }
 
 impl Shard {
-    /// Adds changes of channels that `is_mine`. What stands at nobody's door is let go: whoever is back asks for it anew.
+    /// Adds changes of channels that `is_mine`. A change for a slot that no node serves is dropped: the connection that serves it next asks for all its channels.
     pub(super) fn take_interest(&mut self, interest: &mut Interest, limit: usize, is_mine: impl Fn(&Channel) -> bool) {
         let Self { rooms, reach, .. } = self;
         self.idle.retain(|channel| {

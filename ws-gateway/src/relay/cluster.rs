@@ -2,7 +2,7 @@
 //! with one concerns the slots that it served, and no others wait for it.
 //!
 //! A slot is cut while its owner is not connected, and while it has none. Then the map is read again and again, until
-//! somebody serves it: the same node, or the replica that took its place.
+//! a connected node serves it: the same one, or the replica that took its place.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ impl Maps {
 }
 
 impl Cluster {
-    /// Reads the map when it may be out of date, and for as long as it has slots that nobody serves.
+    /// Reads the map when it may be out of date, and for as long as no connected master serves some slot.
     async fn next_map(&self, maps: &mut Maps) -> Slots {
         loop {
             if self.routes.lock().is_whole() {

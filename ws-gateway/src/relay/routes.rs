@@ -35,7 +35,7 @@ pub(super) struct Routes {
     seats: HashMap<Server, Arc<Seat>>,
     links: HashMap<Server, LinkId>,
     newest: LinkId,
-    /// For each slot, as the hub has been told.
+    /// For each slot, as the hub knows it.
     served: Vec<LinkId>,
     redirections: HashMap<usize, usize>,
 }
@@ -105,7 +105,7 @@ impl Routes {
     }
 
     /// The node behind `link` does not serve a channel, and said something about the slots of some. Returns whether that
-    /// tells who does; otherwise nobody does until the map is read anew.
+    /// names its owner; otherwise the slot has none until the map is read again.
     pub(super) fn redirect(&mut self, link: LinkId, channel: &Channel, refusals: &[String]) -> bool {
         let Some(map) = &mut self.map else { return false };
         let met = self.redirections.entry(slot_of(channel.as_str())).or_default();
@@ -237,14 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn slots_that_move_between_connected_masters_are_cut_for_nobody() {
+    fn slots_that_move_between_connected_masters_are_not_cut() {
         let (mut routes, _, _) = two_masters();
         assert!(routes.take_map(map(&[(0, 99, 2), (100, 8191, 1), (8192, 16383, 2)])).is_empty());
         assert_eq!(routes.settle(), Changes { moved: slots(0..=99), ..Changes::default() });
     }
 
     #[test]
-    fn slots_without_an_owner_are_served_by_nobody() {
+    fn slots_without_an_owner_are_not_served() {
         let (mut routes, _, _) = two_masters();
         routes.take_map(map(&[(100, 8191, 1), (8192, 16383, 2)]));
         assert_eq!(routes.settle(), Changes { cut: slots(0..=99), ..Changes::default() });
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirection_to_a_stranger_or_back_leaves_the_slot_to_nobody() {
+    fn a_redirection_to_an_unknown_node_or_back_leaves_the_slot_without_an_owner() {
         for refusal in ["h:9", "h:1"] {
             let (mut routes, _, [first, _]) = two_masters();
             let slot = slot_of(channel().as_str());

@@ -1,4 +1,4 @@
-//! A node of a cluster, whose connections can be forgotten by somebody on the way: nothing is answered, nothing ends.
+//! A node of a cluster, whose connections a device on the way can drop without a word: it answers nothing and closes nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
