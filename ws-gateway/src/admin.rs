@@ -18,9 +18,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::gateway::Gateway;
-use crate::server::HEAD_BYTES;
-use crate::{handshake, meters};
+use crate::http;
+use crate::http::server::HEAD_BYTES;
+use crate::metrics as service_metrics;
+use crate::state::Gateway;
 
 /// Requests at a time.
 const REQUESTS: usize = 64;
@@ -60,22 +61,22 @@ async fn respond(
     metrics: Option<&PrometheusHandle>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let id = handshake::request_id_of(request.headers());
+    let id = http::request_id_of(request.headers());
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     Ok(match (request.uri().path(), metrics) {
         ("/healthz" | "/readyz", _) | ("/metrics", Some(_)) if *request.method() == Method::OPTIONS => {
-            handshake::options(&id)
+            http::options(&id)
         }
-        ("/healthz" | "/readyz", _) | ("/metrics", Some(_)) if !is_read => handshake::wrong_method(&id),
-        ("/healthz", _) => handshake::healthy(&id),
-        ("/readyz", _) => handshake::readiness(gateway),
+        ("/healthz" | "/readyz", _) | ("/metrics", Some(_)) if !is_read => http::wrong_method(&id),
+        ("/healthz", _) => http::healthy(&id),
+        ("/readyz", _) => http::readiness(gateway),
         ("/metrics", Some(metrics)) => {
-            meters::look(gateway);
+            service_metrics::look(gateway);
             let mut answer = Response::new(Full::from(metrics.render()));
             let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             answer.headers_mut().insert(CONTENT_TYPE, kind);
             answer
         }
-        _ => handshake::not_on_admin_port(&id),
+        _ => http::not_on_admin_port(&id),
     })
 }

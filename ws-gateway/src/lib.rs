@@ -25,32 +25,20 @@
 //! - `meters`: every metric
 //! - `admin`: metrics and health on a port of their own
 
-pub mod acks;
 mod admin;
-pub mod audit;
-mod bells;
-pub mod close;
+pub mod auth;
 pub mod config;
-mod connection;
-mod gateway;
-mod handshake;
+mod http;
 pub mod hub;
-mod limits;
-mod meters;
-pub mod outbound;
+mod metrics;
 mod presence;
-pub mod protocol;
+pub mod pubsub;
+mod rate_limit;
 pub mod redis;
-pub mod relay;
-pub mod replay;
-pub mod revocations;
-mod server;
-pub mod tickets;
-pub mod typing;
-pub mod unsealing;
-pub mod uplink;
-mod view;
-mod wire;
+pub mod session;
+mod state;
+pub mod streams;
+mod websocket;
 
 use std::io;
 use std::sync::Arc;
@@ -69,21 +57,20 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use crate::acks::Acks;
-use crate::audit::Audit;
-use crate::bells::Bells;
+use crate::auth::{Revoked, Tickets};
 use crate::config::Config;
-use crate::gateway::Gateway;
 use crate::hub::Hub;
-use crate::limits::Limits;
 use crate::presence::{Everybody, Times};
+use crate::pubsub::Typing;
+use crate::pubsub::event_decoder::Unsealing;
+use crate::pubsub::{Lives, Logs, ReplayBudget};
+use crate::rate_limit::Limits;
 use crate::redis::Redis;
-use crate::replay::{Lives, Logs, ReplayBudget};
-use crate::revocations::Revoked;
-use crate::tickets::Tickets;
-use crate::typing::Typing;
-use crate::unsealing::Unsealing;
-use crate::uplink::Uplink;
+use crate::session::timer_wheel::Bells;
+use crate::state::Gateway;
+use crate::streams::Uplink;
+use crate::streams::audit::Audit;
+use crate::streams::receipts::Acks;
 
 /// What is kept of [`Config::shutdown_timeout`] for the last spans, and for the end of the connections to Redis.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -102,7 +89,8 @@ const FAILURE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whoever sends commands bounds how many are under way: handshakes, typing, reading and comparing logs, telling and looking
 /// who is online, receipts, entries of the audit trail, questions, and the look for revocations. So no client's own queue can overflow, and needs no metric.
 const _: () = assert!(
-    server::HANDSHAKES + typing::QUEUE + 2 * relay::LOGS + 2 * presence::AT_ONCE + 4 < shared::redis::QUEUED_COMMANDS,
+    http::server::HANDSHAKES + pubsub::QUEUE + 2 * pubsub::LOGS + 2 * presence::AT_ONCE + 4
+        < shared::redis::QUEUED_COMMANDS,
     "the queue of commands could overflow"
 );
 
@@ -146,7 +134,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     // Ends after the sockets have: they need it to the last.
     let background = shutdown.later();
     // Metrics are of a process: a second gateway in it adds to those of the first.
-    let metrics = telemetry::start_metrics(meters::METERS, &background).ok();
+    let metrics = telemetry::start_metrics(crate::metrics::METERS, &background).ok();
     let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
     let keys = Keyring::open(&config.tokens, &background).await?;
     let redis = Redis::new(&config.redis_url, config.redis_ca.as_ref(), config.redis_timeout)?;
@@ -168,7 +156,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let hub = Hub::new();
     let times = Times { lease: config.presence_ttl, linger: config.presence_linger, look: config.position_check };
     let everybody = Everybody::start(&commands, &hub, times, &background);
-    relay::start(redis, logs.clone(), unsealing, &hub, everybody.clone(), config.position_check, &background);
+    pubsub::start(redis, logs.clone(), unsealing, &hub, everybody.clone(), config.position_check, &background);
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
     let (held, hearing) = (keys.clone(), hub.clone());
     background.spawn_until("sockets of old keys", async move { close_when_keys_leave(&held, &hearing).await });
@@ -177,7 +165,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     background.spawn_until("timers", async move { ringing.run().await });
     // Sockets, and connections that are none yet, are strangers' both.
     let affordable = descriptors::for_strangers(OWN_DESCRIPTORS);
-    let handshakes = server::HANDSHAKES.min(affordable.div_ceil(8));
+    let handshakes = http::server::HANDSHAKES.min(affordable.div_ceil(8));
     let max_sockets = descriptors::lowered("MAX_SOCKETS", config.max_sockets, (affordable - handshakes).max(1));
     let audit = Audit::start(Uplink::start(commands.clone(), &background), &background);
     let gateway = Arc::new(Gateway {
@@ -198,9 +186,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         traces: traces.clone(),
         started: Instant::now(),
         shutdown: shutdown.clone(),
-        frames_sent: metrics::counter!("gateway_frames_sent_total"),
-        sockets: metrics::gauge!("gateway_sockets"),
-        delivery: metrics::histogram!("gateway_delivery_seconds"),
+        frames_sent: ::metrics::counter!("gateway_frames_sent_total"),
+        sockets: ::metrics::gauge!("gateway_sockets"),
+        delivery: ::metrics::histogram!("gateway_delivery_seconds"),
         bells,
         config: config.clone(),
     });
@@ -208,7 +196,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let sockets = TaskTracker::new();
     // They go on during the drain: to answer that this gateway is going away.
     let (accepting, administering) = (shutdown.later(), shutdown.later());
-    accepting.spawn_until("public port", server::accept(gateway.clone(), listener, sockets.clone()));
+    accepting.spawn_until("public port", http::server::accept(gateway.clone(), listener, sockets.clone()));
     administering.spawn_until("admin port", admin::serve(gateway, admin_listener, metrics));
 
     let failed = tokio::select! {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Backfill, Epoch};
-use crate::outbound::{Delivery, Item, Outbound};
+use crate::hub::outbound_queue::{Delivery, Item, Outbound};
 
 /// Most bytes of frames that a room holds back; past it they are let go and the log is read once more.
 const HELD_LIMIT_BYTES: usize = 1024 * 1024;

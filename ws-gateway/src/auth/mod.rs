@@ -1,0 +1,7 @@
+//! What Redis says about credentials: which tokens are revoked, and which token a ticket stands for.
+
+mod revocations;
+mod ticket_redeemer;
+
+pub use revocations::Revoked;
+pub use ticket_redeemer::{NotTaken, Tickets};

@@ -1,0 +1,409 @@
+//! The HTTP side of the public port: health, and the way into a socket.
+//!
+//! Every refusal is an HTTP answer with a problem body; nothing is let in that is not authenticated, authorized and
+//! subscribed. No answer repeats a token.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::header::HeaderValue;
+use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY};
+use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, StatusCode, Version};
+use shared::audit::{Action, Entry, Who};
+use shared::browser::AllowedOrigins;
+use shared::event::Cursor;
+use shared::headers::{self, HeadError};
+use shared::problem::{REQUEST_ID_HEADER, request_id};
+use shared::request::{FORWARDED_FOR_HEADER, RequestContext, Site, TrustedProxies, method_label};
+use shared::ticket::Ticket;
+use shared::token::{Principal, TokenError, bearer};
+use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::query::{self, QueryError, Wanted};
+use super::response::{self, Answer, Refusal, healthy, options};
+use crate::auth::NotTaken;
+use crate::hub::Refused;
+use crate::hub::topic::View;
+use crate::rate_limit::Place;
+use crate::session::close_reason::Close;
+use crate::state::{CannotStart, Gateway, Start};
+use crate::streams::audit::is_recorded;
+
+/// The subprotocol that this server speaks.
+const SUBPROTOCOL: &str = "chat.v1";
+/// A subprotocol that carries a token, for browsers, which can set no header.
+const BEARER_SUBPROTOCOL: &str = "bearer.";
+
+/// Longest query: several times what a handshake takes.
+const MAX_QUERY_BYTES: usize = 4 * 1024;
+
+/// What shows whose a handshake is.
+enum Shown<'a> {
+    Token(&'a str),
+    Ticket(Ticket),
+}
+
+/// A handshake that asks for something that its bearer may have.
+#[derive(Debug)]
+struct Asked {
+    view: View,
+    cursor: Option<Cursor>,
+    accept_key: String,
+    subprotocol: bool,
+}
+
+/// What follows a `101`.
+pub(crate) enum Socket {
+    /// A socket.
+    Open(Box<Admitted>),
+    /// None: it is closed with this, which is all that a browser can see of a refusal.
+    Refused(Close),
+}
+
+/// A socket that is let in, once its answer has been written.
+pub(crate) struct Admitted {
+    /// Who asked, and how the request is called in logs.
+    pub(crate) context: RequestContext,
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) view: View,
+    pub(crate) start: Start,
+    /// Its place among the sockets that this gateway may hold.
+    pub(crate) permit: Box<Place>,
+}
+
+/// What is known of a handshake so far, for the audit trail.
+#[derive(Debug, Default)]
+struct Known {
+    who: Option<Who>,
+    view: Option<View>,
+}
+
+impl Known {
+    /// The entry of a handshake that is refused.
+    fn entry(self, status: u16, context: &RequestContext) -> Entry {
+        let who = self.who.unwrap_or(Who::Anonymous);
+        match &self.view {
+            Some(view) => view.entry(Action::SocketOpen, status, who, context),
+            None => Entry::new(who, Action::SocketOpen, status).by(context),
+        }
+    }
+}
+
+/// Answers a request. With `101` comes the socket that follows it.
+pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>, peer: IpAddr) -> (Answer, Option<Socket>) {
+    let started = Instant::now();
+    let proxies = &gateway.config.trusted_proxies;
+    let context = context(request.headers(), peer, proxies);
+    let span = span(gateway, &request, &context, peer);
+    let id = &*context.request_id;
+    let readable = matches!(*request.method(), Method::GET | Method::HEAD);
+    let outcome = match request.uri().path() {
+        "/ws" | "/healthz" | "/readyz" | "*" if *request.method() == Method::OPTIONS => Ok(options(id)),
+        "/ws" if !readable => Err(Refusal::method()),
+        // What follows the head would be read as WebSocket frames.
+        "/ws" if has_body(request.headers()) => Err(Refusal::bad_request("a WebSocket handshake has no body")),
+        "/ws" => {
+            let mut known = Known::default();
+            let site = proxies.site(Some(peer), |name| only(request.headers(), name));
+            let admitted = admit(gateway, &request, (&context, &site), &mut known).await;
+            metrics::histogram!("gateway_handshake_seconds").record(started.elapsed());
+            match admitted {
+                Ok((answer, socket)) => {
+                    count(if matches!(socket, Socket::Open(_)) { "accepted" } else { "too_many_sockets" });
+                    if let Socket::Refused(close) = socket {
+                        gateway.audit.report(known.entry(close.code(), &context));
+                    }
+                    end(span, &answer);
+                    return (answer, Some(socket));
+                }
+                Err(refusal) => {
+                    count(refusal.outcome());
+                    if is_recorded(refusal.status()) {
+                        gateway.audit.report(known.entry(refusal.status(), &context));
+                    }
+                    Err(refusal)
+                }
+            }
+        }
+        "/healthz" | "/readyz" if !readable => Err(Refusal::method()),
+        "/healthz" => Ok(healthy(id)),
+        "/readyz" => is_ready(gateway).map(|()| healthy(id)),
+        _ => Err(Refusal::new(StatusCode::NOT_FOUND, "this server has `/ws`, `/healthz` and `/readyz`")),
+    };
+    let answer = outcome.unwrap_or_else(|refusal| refusal.into_answer(id));
+    end(span, &answer);
+    (answer, None)
+}
+
+/// A span, where there is a collector. Of the request it gets no more than whether it asks for a socket.
+fn span<B>(gateway: &Gateway, request: &Request<B>, context: &RequestContext, peer: IpAddr) -> Option<RequestSpan> {
+    let traces = gateway.traces.as_ref()?;
+    let route = if request.uri().path() == "/ws" { "/ws" } else { "other" };
+    let parent = header(request.headers(), &HeaderName::from_static(TRACEPARENT_HEADER));
+    let parent = parent.filter(|_| gateway.config.trusted_proxies.trust(peer));
+    Some(traces.request(method_label(request.method().as_str()), route, &context.request_id, parent))
+}
+
+fn end(span: Option<RequestSpan>, answer: &Answer) {
+    if let Some(span) = span {
+        span.end(answer.status().as_u16());
+    }
+}
+
+/// Ready once Redis was reached and has said which tokens are revoked, and from then on until the end. Not while Redis is away: it is away for every gateway,
+/// and taking all of them out of the balancer would cut sockets that still hear `degraded` and `recovered`. In a cluster some of its
+/// masters are enough: the conversations of the others are refused one by one.
+pub(crate) fn is_ready(gateway: &Gateway) -> Result<(), Refusal> {
+    if gateway.shutdown.has_begun() {
+        return Err(Refusal::unavailable("this gateway is going away"));
+    }
+    if !gateway.hub.was_reached() {
+        return Err(Refusal::unavailable("redis has not been reached yet"));
+    }
+    if !gateway.revoked.is_loaded() {
+        return Err(Refusal::unavailable("which tokens are revoked has not been read yet"));
+    }
+    Ok(())
+}
+
+/// The same for operators, with what it depends on: Redis may be away without that.
+pub(crate) fn readiness(gateway: &Gateway) -> Answer {
+    let ready = is_ready(gateway);
+    let hub = &gateway.hub;
+    let redis = match (hub.is_connected(), hub.is_partly_connected()) {
+        (true, _) => "up",
+        (false, true) => "partly up",
+        (false, false) => "down",
+    };
+    let body = serde_json::json!({
+        "status": if ready.is_ok() { "ready" } else { "unavailable" },
+        "detail": ready.as_ref().err().map(Refusal::detail),
+        "dependencies": {
+            "redis": redis,
+            "revocations": if gateway.revoked.is_loaded() { "known" } else { "unknown" },
+        },
+    });
+    response::state(ready.is_ok(), body.to_string())
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("gateway_handshakes_total", "outcome" => outcome).increment(1);
+}
+
+/// The caller's request id when it is safe to repeat, or a new one.
+pub(crate) fn request_id_of(headers: &HeaderMap) -> String {
+    request_id(only(headers, REQUEST_ID_HEADER))
+}
+
+/// What is known of a request before anybody has looked into it.
+fn context(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> RequestContext {
+    let request_id = request_id_of(headers);
+    let address = trusted.address(peer, headers.get_all(FORWARDED_FOR_HEADER).into_iter().map(HeaderValue::as_bytes));
+    RequestContext { request_id: request_id.into(), address }
+}
+
+async fn admit<B>(
+    gateway: &Arc<Gateway>,
+    request: &Request<B>,
+    (context, site): (&RequestContext, &Site<'_>),
+    known: &mut Known,
+) -> Result<(Answer, Socket), Refusal> {
+    if gateway.shutdown.has_begun() {
+        return Err(Refusal::unavailable("this gateway is going away: reconnect now"));
+    }
+    if !gateway.revoked.is_loaded() {
+        return Err(Refusal::unavailable("tokens cannot be checked yet: try again"));
+    }
+    let too_many = |wait| Refusal::too_many(wait, "handshakes");
+    gateway.limits.handshake(context.address).map_err(too_many)?;
+    check_handshake(request, &gateway.config.origins, site)?;
+    let identified = match shown(request) {
+        Ok(shown) => identify(gateway, shown, context).await,
+        Err(refusal) => Err(refusal),
+    };
+    let principal = identified.map_err(|refusal| {
+        let (taken, of) = match () {
+            () if refusal.is_bad_token() => {
+                (gateway.limits.failure(context.address), "refused tokens from your address")
+            }
+            () if refusal.is_without_token() => {
+                (gateway.limits.no_token(context.address), "handshakes without a token from your address")
+            }
+            () => return refusal,
+        };
+        taken.err().map_or(refusal, |wait| Refusal::too_many(wait, of))
+    })?;
+    known.who = Some(Who::from(&principal.actor));
+    gateway.limits.handshake_of(&principal).map_err(|wait| Refusal::too_many(wait, "handshakes of yours"))?;
+    let asked = check_wish(request, &principal, known)?;
+    let principal = Arc::new(principal);
+    let permit = gateway.room.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| Refusal::unavailable("this gateway holds as many sockets as it may"))?;
+    let subprotocol = asked.subprotocol.then_some(SUBPROTOCOL);
+    let answer = response::switching(&context.request_id, &asked.accept_key, subprotocol);
+    let Ok(permit) = gateway.limits.seat(permit, &principal, context.address) else {
+        tracing::info!(request_id = &*context.request_id, "too many sockets");
+        return Ok((answer, Socket::Refused(Close::TooManySockets)));
+    };
+    let start = gateway.start(&asked.view, &principal, asked.cursor).await.map_err(|error| {
+        if !matches!(error, CannotStart::Refused(Refused::GoingAway)) {
+            tracing::warn!(request_id = &*context.request_id, %error, "cannot start a socket");
+        }
+        Refusal::unavailable("live messages cannot be relayed at the moment: try again")
+    })?;
+    // Over since it was verified, and before the hub knew of this socket: nobody else would notice.
+    let is_good = gateway.verifier.check_still_good(&principal, OffsetDateTime::now_utc());
+    is_good.map_err(|error| Refusal::bad_token(&error))?;
+    let view = asked.view;
+    let admitted = Admitted { context: context.clone(), principal, view, start, permit };
+    Ok((answer, Socket::Open(Box::new(admitted))))
+}
+
+/// Whether it is a handshake, and one that no stranger's page has made a browser send. What follows, in this order: who
+/// asks, for what, may they.
+fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins, site: &Site<'_>) -> Result<(), Refusal> {
+    let headers = request.headers();
+    check_head(request).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let is_upgrade = request.version() == Version::HTTP_11
+        && request.method() == Method::GET
+        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && tokens(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"));
+    if !is_upgrade {
+        return Err(Refusal::upgrade_required());
+    }
+    if header(headers, &SEC_WEBSOCKET_VERSION) != Some("13") {
+        return Err(Refusal::version_required());
+    }
+    // Only browsers send it, and they always do.
+    let is_foreign = |origin: &HeaderValue| !origin.to_str().is_ok_and(|origin| origins.allows(origin, site));
+    if headers.get(ORIGIN).is_some_and(is_foreign) {
+        return Err(Refusal::foreign_origin());
+    }
+    if request.uri().query().map_or(0, str::len) > MAX_QUERY_BYTES {
+        return Err(Refusal::long_query(MAX_QUERY_BYTES));
+    }
+    Ok(())
+}
+
+/// Whether the head of a request contradicts itself, or leaves out what it must have.
+fn check_head<B>(request: &Request<B>) -> Result<(), HeadError> {
+    let headers = request.headers();
+    // Most have no name twice, and both numbers are known without counting.
+    if headers.len() > headers.keys_len() {
+        headers::check_single(|name| headers.get_all(name).iter().count())?;
+    }
+    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    let authority = request.uri().authority().map(Authority::as_str);
+    headers::check_host(host, authority, request.version() == Version::HTTP_11)
+}
+
+/// What the handshake asks for, and whether the bearer may have it.
+fn check_wish<B>(request: &Request<B>, principal: &Principal, known: &mut Known) -> Result<Asked, Refusal> {
+    let headers = request.headers();
+    let query = request.uri().query().unwrap_or_default();
+    let key = header(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
+    let key = key.ok_or_else(|| Refusal::bad_request("`Sec-WebSocket-Key` must be 16 bytes in base64"))?;
+    let subprotocol = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
+    if !subprotocol && tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name.starts_with(BEARER_SUBPROTOCOL)) {
+        // The server must pick one of those offered, and a token is never repeated.
+        return Err(Refusal::bad_request("offer the subprotocol `chat.v1` along with `bearer.<JWT>`"));
+    }
+    let wanted = query::parse(query);
+    // Whoever may not see it is not told what else is wrong.
+    if let Some(view) = wanted.as_ref().map_or_else(|_| query::view(query), |wanted| Some(wanted.view.clone())) {
+        let seen = view.check(principal);
+        known.view = Some(view);
+        seen.map_err(Refusal::forbidden)?;
+    }
+    let Wanted { view, cursor } = wanted.map_err(refused_query)?;
+    Ok(Asked { view, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
+}
+
+fn refused_query(error: QueryError) -> Refusal {
+    match error {
+        QueryError::Unreadable(detail, errors) => Refusal::bad_request(detail).with_errors(errors),
+        QueryError::Invalid(errors) => Refusal::invalid(errors),
+    }
+}
+
+/// A token, in a header or a subprotocol, or a ticket in the query.
+fn shown<B>(request: &Request<B>) -> Result<Shown<'_>, Refusal> {
+    let headers = request.headers();
+    let ticket = query::ticket(request.uri().query().unwrap_or_default()).map_err(refused_query)?;
+    let in_subprotocol =
+        tokens(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
+    match (ticket, in_subprotocol) {
+        (Some(_), in_subprotocol) if in_subprotocol.is_some() || headers.contains_key(AUTHORIZATION) => {
+            Err(Refusal::bad_request("send a ticket or a token, and not both"))
+        }
+        (Some(ticket), _) => ticket.parse().map(Shown::Ticket).map_err(|_| Refusal::bad_ticket()),
+        (None, in_subprotocol) => {
+            let token = bearer(header(headers, &AUTHORIZATION)).ok().or(in_subprotocol);
+            token.map(Shown::Token).ok_or_else(Refusal::no_token)
+        }
+    }
+}
+
+/// Whose the handshake is. A ticket is spent by this, whatever becomes of the handshake.
+async fn identify(gateway: &Gateway, shown: Shown<'_>, context: &RequestContext) -> Result<Principal, Refusal> {
+    let taken;
+    let token = match &shown {
+        Shown::Token(token) => *token,
+        Shown::Ticket(ticket) => {
+            taken = gateway.tickets.take(ticket).await.map_err(|error| match error {
+                NotTaken::Unknown => Refusal::bad_ticket(),
+                NotTaken::Redis(error) => {
+                    tracing::warn!(request_id = &*context.request_id, %error, "cannot take a ticket");
+                    Refusal::unavailable("tickets cannot be checked at the moment: try again")
+                }
+            })?;
+            taken.expose()
+        }
+    };
+    let verify = || gateway.verifier.verify(token);
+    let verified = match verify() {
+        // The issuer may have begun to use it a moment ago.
+        Err(TokenError::UnknownKey) if gateway.verifier.keys().look_again().await => verify(),
+        verified => verified,
+    };
+    verified.map_err(|error| Refusal::bad_token(&error))
+}
+
+/// Whether a body is announced (RFC 9112, section 6).
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.get_all(CONTENT_LENGTH).into_iter().any(|length| length.as_bytes() != b"0")
+}
+
+/// The text of a header that is there once.
+fn only<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
+    let mut lines = headers.get_all(name).into_iter();
+    lines.next().filter(|_| lines.next().is_none()).and_then(|line| line.to_str().ok())
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The members of a list header, however many lines it has (RFC 9110, section 5.6.1).
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// 16 bytes in base64 (RFC 6455, section 4.1).
+fn is_key(key: &str) -> bool {
+    key.len() == 24
+        && key.ends_with("==")
+        && key.bytes().take(22).all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

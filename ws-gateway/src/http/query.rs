@@ -1,0 +1,232 @@
+//! The query of a handshake: which conversation and from where on, or whose inbox.
+//!
+//! What cannot be read is a 400, what can be read and means nothing, or is missing, a 422: as the API service has it.
+//! Names that are not ours are refused.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use shared::event::Cursor;
+use shared::participant::{Conversation, InvalidPair, Participant};
+use shared::problem::InputError;
+pub(crate) use shared::query::QueryError;
+use shared::query::{self, Parameter};
+
+use crate::hub::topic::View;
+
+/// What the handshake asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) view: View,
+    /// The last event that the client has seen; an inbox has none.
+    pub(crate) cursor: Option<Cursor>,
+}
+
+const NAMES: [&str; 6] = ["location_id", "user_id", "contact_id", "peer_user_id", "cursor", TICKET];
+
+/// Stands for a token.
+const TICKET: &str = "ticket";
+
+/// Reads a query.
+pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
+    let [location, user, contact, peer, cursor, _ticket] = values(query)?;
+    let mut errors = Vec::new();
+    if location.is_none() {
+        errors.push(InputError::new("?location_id", "is missing"));
+    }
+    match (&user, &contact, &peer) {
+        (None, None, None) => errors.push(InputError::new("?user_id", "or `contact_id` is missing")),
+        (None, _, Some(_)) => errors.push(InputError::new("?user_id", "is missing")),
+        _ => {}
+    }
+    if contact.is_some() && peer.is_some() {
+        errors.push(InputError::new("?peer_user_id", "and `contact_id` cannot both be given"));
+    }
+    // One person without another: its inbox.
+    let of_inbox = peer.is_none() && user.is_some() != contact.is_some();
+    let location = read("location_id", location, &mut errors);
+    let user = read("user_id", user, &mut errors).map(Participant::user);
+    let contact = read("contact_id", contact, &mut errors).map(Participant::contact);
+    let peer = read("peer_user_id", peer, &mut errors).map(Participant::user);
+    let cursor = read("cursor", cursor, &mut errors);
+    if of_inbox && cursor.is_some() {
+        errors.push(InputError::new("?cursor", "is not for an inbox, of which there is nothing to replay"));
+    }
+    let other = contact.or(peer);
+    let (location, (one, other)) = match (location, user.or_else(|| other.clone()), other) {
+        (Some(location), Some(one), _) if of_inbox && errors.is_empty() => {
+            return Ok(Wanted { view: View::Inbox(location, one), cursor: None });
+        }
+        (Some(location), Some(one), Some(other)) if errors.is_empty() => (location, (one, other)),
+        _ => return Err(QueryError::Invalid(errors)),
+    };
+    let conversation = Conversation::new(location, one, other).map_err(|error| {
+        let pointer = match error {
+            InvalidPair::TwoContacts => "?contact_id",
+            InvalidPair::Same => "?peer_user_id",
+        };
+        QueryError::Invalid(vec![InputError::new(pointer, error.to_string())])
+    })?;
+    Ok(Wanted { view: View::Conversation(conversation), cursor })
+}
+
+/// What a query is about, although something else may be wrong with it.
+pub(crate) fn view(query: &str) -> Option<View> {
+    let names = |pair: &&str| {
+        let name = pair.split('=').next().and_then(query::decode);
+        name.is_some_and(|name| NAMES[..4].contains(&name.as_str()))
+    };
+    let pairs: Vec<&str> = query.split('&').filter(names).collect();
+    parse(&pairs.join("&")).ok().map(|wanted| wanted.view)
+}
+
+/// The ticket, if there is one. It is looked for before anything else is, as a token would be.
+pub(crate) fn ticket(query: &str) -> Result<Option<String>, QueryError> {
+    let unreadable = |detail: &str, errors| Err(QueryError::Unreadable(detail.to_owned(), errors));
+    let named = |pair: &str| query::decode(pair.split('=').next()?).filter(|name| name == TICKET);
+    let mut tickets = query.split('&').filter(|pair| named(pair).is_some());
+    match (tickets.next(), tickets.next()) {
+        (None, _) => Ok(None),
+        (Some(pair), None) => match query::decode(pair.split_once('=').map_or("", |(_, value)| value)) {
+            Some(ticket) => Ok(Some(ticket)),
+            None => unreadable("the query is not percent-encoded UTF-8", Vec::new()),
+        },
+        (Some(_), Some(_)) => {
+            let error = InputError::new("?ticket", "is given more than once");
+            unreadable("?ticket is given more than once", vec![error])
+        }
+    }
+}
+
+fn values(query: &str) -> Result<[Option<String>; NAMES.len()], QueryError> {
+    let known = NAMES.map(|name| Parameter { name: name.to_owned(), may_repeat: false });
+    let mut values: [Option<String>; NAMES.len()] = Default::default();
+    for (name, value) in query::read(query, &known)? {
+        if let Some((_, place)) = NAMES.iter().zip(&mut values).find(|(known, _)| **known == name) {
+            *place = Some(value);
+        }
+    }
+    Ok(values)
+}
+
+fn read<T>(name: &str, value: Option<String>, errors: &mut Vec<InputError>) -> Option<T>
+where
+    T: FromStr<Err: Display>,
+{
+    match value?.parse() {
+        Ok(value) => Some(value),
+        Err(error) => {
+            errors.push(InputError::new(format!("?{name}"), error.to_string()));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pointers(query: &str) -> Vec<String> {
+        match parse(query) {
+            Err(QueryError::Invalid(errors)) => errors.into_iter().map(|error| error.pointer).collect(),
+            other => panic!("{query}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn both_kinds_of_conversation_are_understood() {
+        let wanted = |query| {
+            let Wanted { view, cursor } = parse(query).unwrap();
+            let View::Conversation(conversation) = view else { panic!("{view:?}") };
+            (conversation, cursor)
+        };
+        let (conversation, cursor) = wanted("location_id=loc1&user_id=doc123&contact_id=pat456&ticket=x");
+        assert_eq!(conversation.second().to_string(), "contact:pat456");
+        assert_eq!(cursor, None);
+        let (conversation, cursor) = wanted("peer_user_id=a&user_id=b&location_id=loc%31&cursor=5-1");
+        assert_eq!(conversation.first().to_string(), "user:a");
+        assert_eq!(conversation.location().as_str(), "loc1");
+        assert_eq!(cursor, Some("5-1".parse().unwrap()));
+    }
+
+    #[test]
+    fn one_person_without_another_is_its_inbox_which_has_no_cursor() {
+        for (query, whose) in [("user_id=a", "user:a"), ("contact_id=a&ticket=x", "contact:a")] {
+            let query = format!("location_id=l&{query}");
+            let view = View::Inbox("l".parse().unwrap(), whose.parse().unwrap());
+            assert_eq!(parse(&query).unwrap(), Wanted { view, cursor: None });
+            assert_eq!(pointers(&format!("{query}&cursor=5-1")), ["?cursor"]);
+        }
+        assert_eq!(pointers("location_id=l&user_id=a/b"), ["?user_id"]);
+        assert_eq!(pointers("user_id=a"), ["?location_id"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_from_what_is_wrong() {
+        for query in [
+            "location_id=l&user_id=a&contact_id=b&user_id=a",
+            "location_id=l&user_id=%zz&contact_id=b",
+            "location_id=l&user_id=%e4&contact_id=b",
+            "location_id=l&user_id=a&contact_id=b&x=%",
+        ] {
+            assert!(matches!(parse(query), Err(QueryError::Unreadable(..))), "{query}");
+        }
+    }
+
+    #[test]
+    fn names_that_nobody_knows_are_refused() {
+        let good = "location_id=l&user_id=a&contact_id=b";
+        for (more, pointer) in [("utm=x", "?utm"), ("User_id=a", "?User_id"), ("limit=5", "?limit"), ("x", "?x")] {
+            assert_eq!(pointers(&format!("{good}&{more}")), [pointer]);
+        }
+    }
+
+    #[test]
+    fn every_wrong_parameter_is_pointed_at() {
+        assert_eq!(
+            pointers("location_id=&user_id=a/b&contact_id=c%20d&cursor=x"),
+            ["?location_id", "?user_id", "?contact_id", "?cursor"]
+        );
+        assert_eq!(pointers("location_id=l&user_id=a&contact_id=b&peer_user_id=c"), ["?peer_user_id"]);
+        assert_eq!(pointers(""), ["?location_id", "?user_id"]);
+        assert_eq!(pointers("location_id=l"), ["?user_id"]);
+        assert_eq!(pointers("user_id=a&contact_id=b"), ["?location_id"]);
+        assert_eq!(pointers("contact_id=a/b&cursor=x"), ["?location_id", "?contact_id", "?cursor"]);
+        assert_eq!(pointers("location_id=l&contact_id=a&peer_user_id=b"), ["?user_id", "?peer_user_id"]);
+        assert_eq!(pointers("location_id=l&peer_user_id=a"), ["?user_id"]);
+        assert_eq!(pointers("location_id=l&user_id=a&peer_user_id=a"), ["?peer_user_id"]);
+    }
+
+    #[test]
+    fn what_it_is_about_is_known_whatever_else_is_wrong() {
+        let good = "location_id=l&user_id=a&contact_id=b";
+        let about = parse(good).unwrap().view;
+        for more in ["", "&utm=x", "&cursor=x", "&cursor=1-0&cursor=1-0", "&x=%zz", "&ticket=a&ticket=b"] {
+            assert_eq!(view(&format!("{good}{more}")), Some(about.clone()), "{more}");
+        }
+        for unknown in ["", "location_id=l", "location_id=l&user_id=a&user_id=a&contact_id=b", "user_id=a&contact_id=b"]
+        {
+            assert_eq!(view(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn tickets_are_noticed() {
+        assert_eq!(ticket("a=b&ticket=x-_"), Ok(Some("x-_".to_owned())));
+        assert_eq!(ticket("t%69cket=%41"), Ok(Some("A".to_owned())));
+        assert_eq!(ticket("ticket"), Ok(Some(String::new())));
+        assert_eq!(ticket("a=ticket&tickets=x"), Ok(None));
+        for query in ["ticket=x&ticket=x", "ticket=x&t%69cket=y", "ticket=%z"] {
+            assert!(matches!(ticket(query), Err(QueryError::Unreadable(..))), "{query}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_makes_the_parser_panic(query in "[ -~]{0,100}", garbage in "\\PC{0,50}") {
+            let _ = (parse(&query), view(&query), ticket(&query));
+            let _ = parse(&format!("location_id=l&user_id=a&contact_id={garbage}"));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Every metric of this service, and those that are looked up when somebody asks.
+//!
+//! Whatever is counted anywhere stands here too, and in docs/OPERATIONS.md: a test compares the two.
+
+use metrics::gauge;
+use shared::telemetry::Kind::{Counter, Gauge, Histogram};
+use shared::telemetry::{LOG_LINES_DROPPED, Meter, READY, STARTED};
+
+use crate::http;
+use crate::state::Gateway;
+
+const OUTCOMES: &[&str] = &[
+    "accepted",
+    "too_many_sockets",
+    "rate_limited",
+    "invalid",
+    "unauthorized",
+    "forbidden",
+    "no_upgrade",
+    "unavailable",
+    "refused",
+    "too_slow",
+];
+const CODES: &[&str] =
+    &["1001", "1002", "1007", "1008", "1009", "1013", "4401", "4403", "4408", "4429", "peer", "gone"];
+
+/// All of them.
+pub(crate) const METERS: &[Meter] = &[
+    Meter::new(Gauge, "gateway_sockets", "open sockets"),
+    Meter::new(Counter, "gateway_handshakes_total", "handshakes answered").by("outcome", OUTCOMES),
+    Meter::new(Histogram, "gateway_handshake_seconds", "from the head of a handshake to its answer"),
+    Meter::new(Gauge, "gateway_handshakes_in_flight", "connections that are no sockets yet"),
+    Meter::new(Counter, "gateway_closed_total", "sockets closed").by("code", CODES),
+    Meter::new(Counter, "gateway_frames_sent_total", "frames sent"),
+    Meter::new(Histogram, "gateway_delivery_seconds", "from an event's place in its log to its frame in the kernel"),
+    Meter::new(Gauge, "gateway_redis_up", "1 while the live relay is up for all conversations"),
+    Meter::new(Gauge, "gateway_redis_nodes_down", "servers that the live relay does not reach: masters, in a cluster"),
+    Meter::new(Counter, "gateway_redis_losses_total", "times that a connection of the live relay was cut"),
+    Meter::new(Counter, "gateway_backfills_total", "logs read again").by("outcome", &["replayed", "resync", "failed"]),
+    Meter::new(
+        Counter,
+        "gateway_replays_too_large_total",
+        "replays that a participant's other sockets left no room for",
+    ),
+    Meter::new(Counter, "gateway_silent_losses_total", "events that pub/sub lost")
+        .by("noticed", &["next_event", "comparison", "subscription"]),
+    Meter::new(Gauge, "gateway_revocations", "revocations that are known and whose tokens have not all ended"),
+    Meter::new(Counter, "gateway_outbound_overflows_total", "clients too slow"),
+    Meter::new(Counter, "gateway_held_overflows_total", "rooms that had to read their log twice"),
+    Meter::new(Gauge, "gateway_acks_queue_depth", "ids of messages whose receipts no API service has yet"),
+    Meter::new(Counter, "gateway_acks_total", "receipts on their way"),
+    Meter::new(Counter, "gateway_acks_retries_total", "receipts that Redis did not take at once"),
+    Meter::new(Counter, "gateway_acks_dropped_total", "receipts forgotten"),
+    Meter::new(Counter, "gateway_acks_repeated_total", "receipts sent again because Redis may have lost them"),
+    Meter::new(Counter, "gateway_acks_unrepeatable_total", "receipts that a loss of Redis would take along: too many"),
+    Meter::new(Counter, "gateway_audit_total", "entries of the audit trail on their way"),
+    Meter::new(Counter, "gateway_audit_retries_total", "entries that Redis did not take at once"),
+    Meter::new(Counter, "gateway_audit_overflows_total", "entries that found no room, and are only counted"),
+    Meter::new(Counter, "gateway_audit_repeated_total", "entries sent again because Redis may have lost them"),
+    Meter::new(Counter, "gateway_audit_unrepeatable_total", "entries that a loss of Redis would take along: too many"),
+    Meter::new(Counter, "gateway_proofs_dropped_total", "messages whose delivery will not be proven"),
+    Meter::new(Counter, "gateway_typing_dropped_total", "notices of typing dropped"),
+    Meter::new(Gauge, "gateway_presence_people", "people that this gateway holds sockets of, or did a moment ago"),
+    Meter::new(
+        Counter,
+        "gateway_presence_changes_total",
+        "people written down as come or gone, and those swept from dead gateways",
+    )
+    .by("change", &["came", "went", "swept"]),
+    Meter::new(Counter, "gateway_presence_retries_total", "commands about presence that Redis did not take at once"),
+    Meter::new(
+        Counter,
+        "gateway_presence_questions_total",
+        "questions whether a conversation exists, for the API service",
+    ),
+    Meter::new(Counter, "gateway_presence_questions_retries_total", "questions that Redis did not take at once"),
+    Meter::new(
+        Counter,
+        "gateway_presence_questions_dropped_total",
+        "questions not asked: somebody does not hear of somebody",
+    ),
+    Meter::new(Counter, "gateway_accept_errors_total", "connections that could not be accepted"),
+    Meter::new(
+        Counter,
+        "gateway_handshakes_held_back_total",
+        "connections that waited because too many were under way",
+    ),
+    Meter::new(Counter, "rate_limited_total", "refused for asking too often").by(
+        "kind",
+        &[
+            "handshakes",
+            "handshakes_of_participant",
+            "address",
+            "failures",
+            "no_token",
+            "tokens",
+            "sockets_of_participant",
+            "sockets_of_address",
+            "frames",
+            "typing",
+        ],
+    ),
+    Meter::new(Counter, "rate_limits_forgotten_total", "times that all buckets of a kind were let go, to bound memory")
+        .by(
+            "kind",
+            &["handshakes", "handshakes_of_participant", "address", "failures", "no_token", "tokens", "typing"],
+        ),
+    Meter::new(Counter, "gateway_unreadable_events_total", "events that could not be opened")
+        .by("cause", &["unknown_key", "refused", "unsealed"]),
+    Meter::new(Counter, "gateway_malformed_events_total", "what came on a channel or stood in a log and was no event"),
+    Meter::new(Counter, "redis_keys_moved_total", "keys under names of ours that were of another type, and were moved")
+        .by("key", &["event_log", "presence"]),
+    Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),
+    Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
+        .by("outcome", &["changed", "failed"]),
+    LOG_LINES_DROPPED,
+    READY,
+    STARTED,
+    Meter::new(Counter, "trace_exports_total", "batches of spans for the collector").by("outcome", &["sent", "failed"]),
+];
+
+/// Looks at what is not counted as it happens.
+pub(crate) fn look(gateway: &Gateway) {
+    gauge!(READY.name).set(f64::from(u8::from(http::is_ready(gateway).is_ok())));
+    gauge!("gateway_acks_queue_depth").set(gateway.acks.waiting() as f64);
+    gauge!("gateway_presence_people").set(gateway.everybody.people() as f64);
+    let free = gateway.handshakes.available_permits();
+    gauge!("gateway_handshakes_in_flight").set(gateway.max_handshakes.saturating_sub(free) as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_they_count() {
+        for Meter { kind, name, .. } in METERS {
+            assert_eq!(*kind == Counter, name.ends_with("_total"), "{name}");
+            assert!(*kind != Histogram || name.ends_with("_seconds") || name.ends_with("_size"), "{name}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Questions to the API service: whether two who would hear of each other have ever written to each other.
+//!
+//! A gateway has no database, and a socket may be opened for any pair. What is not answered is not told.
+
+use std::collections::HashSet;
+
+use metrics::counter;
+use shared::channel;
+use shared::presence::Question;
+
+use crate::streams::{Load, Uplink};
+
+/// Questions that may wait: some 10 MB.
+const LIMIT: usize = 50_000;
+
+/// Takes questions.
+pub(crate) type Questions = Uplink<Question>;
+
+impl Load for Question {
+    const TASK: &'static str = "conversation checks";
+    const STREAM: &'static str = channel::QUESTIONS;
+    const SCRIPT: &'static str = channel::ADD;
+    const MOST_KEPT: usize = channel::QUESTIONS_MAX_LENGTH;
+    const MOST_WAITING: usize = LIMIT;
+    const TAKEN: &'static str = "gateway_presence_questions_total";
+    const RETRIES: &'static str = "gateway_presence_questions_retries_total";
+    /// What is not answered is asked again.
+    const MOST_REMEMBERED_BYTES: usize = 0;
+    const REPEATED: &'static str = "";
+    const FORGOTTEN: &'static str = "";
+
+    fn weight(&self) -> usize {
+        1
+    }
+
+    fn overflow(weight: usize) {
+        counter!("gateway_presence_questions_dropped_total").increment(weight as u64);
+    }
+
+    fn pack(mut questions: Vec<Self>, _lost: usize) -> Vec<Self> {
+        let mut asked = HashSet::with_capacity(questions.len());
+        questions.retain(|question| asked.insert(question.conversation));
+        questions
+    }
+
+    fn encode(&self) -> Option<String> {
+        Self::encode(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn what_is_asked_several_times_at_once_is_asked_once() {
+        let question = |n| Question { location: "loc1".parse().unwrap(), conversation: Uuid::from_u128(n) };
+        let packed = Question::pack(vec![question(1), question(2), question(1)], 0);
+        assert_eq!(packed, [question(1), question(2)]);
+    }
+}

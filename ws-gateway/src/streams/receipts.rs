@@ -1,0 +1,215 @@
+//! Proven deliveries and reads, on their way to the API service.
+//!
+//! When too many wait, new ones are forgotten (`gateway_acks_dropped_total`), which leaves messages undelivered in the
+//! books until their client reports them itself. Nothing here is told to the socket: a receipt is a claim, the
+//! API service decides. Added twice, the first time stands, and the second says nothing.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use metrics::counter;
+use shared::channel;
+use shared::ids::{LocationId, MessageId};
+use shared::participant::Participant;
+use shared::receipt::{Kind, MAX_IDS, Receipt};
+
+use crate::streams::{Load, Uplink};
+
+/// Message ids that may wait: some 20 MB, if each is a receipt of its own.
+const LIMIT_IDS: usize = 200_000;
+
+/// Message ids of one participant that leave at once: two full receipts.
+const AT_ONCE: usize = 2 * MAX_IDS;
+
+/// Takes receipts from all sockets.
+pub type Acks = Uplink<Receipt>;
+
+impl Load for Receipt {
+    const TASK: &'static str = "receipts";
+    const STREAM: &'static str = channel::ACKS;
+    const SCRIPT: &'static str = channel::ADD;
+    const MOST_KEPT: usize = channel::ACKS_MAX_LENGTH;
+    const MOST_WAITING: usize = LIMIT_IDS;
+    const TAKEN: &'static str = "gateway_acks_total";
+    const RETRIES: &'static str = "gateway_acks_retries_total";
+    const MOST_REMEMBERED_BYTES: usize = 32 << 20;
+    const REPEATED: &'static str = "gateway_acks_repeated_total";
+    const FORGOTTEN: &'static str = "gateway_acks_unrepeatable_total";
+
+    fn weight(&self) -> usize {
+        self.message_ids.len()
+    }
+
+    fn owner(&self) -> Option<(&LocationId, &Participant)> {
+        Some((&self.location, &self.participant))
+    }
+
+    /// Of each participant at most [`AT_ONCE`] messages leave together, on however many sockets: the API services take receipts
+    /// in the order in which they come, and nobody's are to stand behind a flood of somebody else's.
+    fn in_turns(receipts: Vec<Self>) -> (Vec<Self>, Vec<Self>) {
+        let all: usize = receipts.iter().map(Load::weight).sum();
+        if all <= AT_ONCE {
+            return (receipts, Vec::new());
+        }
+        let mut taken: HashMap<(LocationId, Participant), usize> = HashMap::new();
+        receipts.into_iter().partition(|receipt| {
+            let taken = taken.entry((receipt.location.clone(), receipt.participant.clone())).or_default();
+            *taken += receipt.weight();
+            *taken <= AT_ONCE
+        })
+    }
+
+    fn overflow(weight: usize) {
+        counter!("gateway_acks_dropped_total").increment(weight as u64);
+    }
+
+    fn pack(receipts: Vec<Self>, _lost: usize) -> Vec<Self> {
+        merge(receipts)
+    }
+
+    fn encode(&self) -> Option<String> {
+        Self::encode(self).ok()
+    }
+}
+
+/// One receipt for all of the same kind by the same person on the same socket, of at most [`MAX_IDS`] messages, each once.
+/// Its time is the latest: no message is said to have arrived before it was proven.
+fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
+    let mut merged: Vec<Receipt> = Vec::with_capacity(receipts.len());
+    let mut open: HashMap<Same, Open> = HashMap::with_capacity(receipts.len());
+    for mut receipt in receipts {
+        let socket = receipt.request.as_ref().map(|request| request.request_id.clone());
+        let open = match open.entry((receipt.kind, receipt.location.clone(), receipt.participant.clone(), socket)) {
+            // Most are alone: what it takes to know an id again is made when there is another.
+            Entry::Vacant(none) => {
+                none.insert(Open { place: merged.len(), seen: HashSet::new() });
+                merged.push(receipt);
+                continue;
+            }
+            Entry::Occupied(open) => open.into_mut(),
+        };
+        let Some(into) = merged.get_mut(open.place) else { continue };
+        if open.seen.is_empty() {
+            open.seen.extend(&into.message_ids);
+        }
+        receipt.message_ids.retain(|id| open.seen.insert(*id));
+        if into.message_ids.len() + receipt.message_ids.len() <= MAX_IDS {
+            into.message_ids.append(&mut receipt.message_ids);
+            into.at = into.at.max(receipt.at);
+        } else {
+            open.place = merged.len();
+            merged.push(receipt);
+        }
+    }
+    merged
+}
+
+/// What receipts of the same person, kind and socket have in common.
+type Same = (Kind, LocationId, Participant, Option<Arc<str>>);
+
+/// Where the receipt of one person, kind and socket is that has room, and what was said in it and those before.
+struct Open {
+    place: usize,
+    seen: HashSet<MessageId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::request::RequestContext;
+    use time::OffsetDateTime;
+    use uuid::Uuid;
+
+    fn receipt(kind: Kind, who: &str, ids: std::ops::Range<u128>, second: i64) -> Receipt {
+        Receipt {
+            kind,
+            location: "loc1".parse().unwrap(),
+            participant: who.parse().unwrap(),
+            message_ids: ids.map(Uuid::from_u128).collect(),
+            at: OffsetDateTime::from_unix_timestamp(second).unwrap(),
+            request: Some(RequestContext { request_id: "r1".into(), address: [127, 0, 0, 1].into() }),
+        }
+    }
+
+    #[test]
+    fn receipts_of_one_person_and_kind_become_one() {
+        let merged = merge(vec![
+            receipt(Kind::Delivered, "user:a", 0..2, 1),
+            receipt(Kind::Delivered, "contact:a", 2..3, 2),
+            receipt(Kind::Read, "user:a", 3..4, 3),
+            receipt(Kind::Delivered, "user:a", 4..5, 4),
+        ]);
+        assert_eq!(merged.len(), 3);
+        assert_eq!(merged[0].message_ids, [0, 1, 4].map(Uuid::from_u128));
+        assert_eq!(merged[0].at.unix_timestamp(), 4);
+    }
+
+    #[test]
+    fn what_is_proven_several_times_is_said_once() {
+        let merged = merge((0..5).map(|second| receipt(Kind::Delivered, "user:a", 0..400, second)).collect());
+        assert_eq!(merged.len(), 1);
+        assert_eq!(merged[0].message_ids.len(), 400);
+        assert_eq!(merged[0].at.unix_timestamp(), 4);
+    }
+
+    #[test]
+    fn every_device_speaks_for_itself() {
+        let devices = ["r1", "r2"].map(|id| {
+            let request = Some(RequestContext { request_id: id.into(), address: [127, 0, 0, 1].into() });
+            Receipt { request, ..receipt(Kind::Read, "user:a", 0..2, 1) }
+        });
+        assert_eq!(merge(devices.to_vec()), devices);
+    }
+
+    #[test]
+    fn no_receipt_grows_past_what_the_other_side_accepts() {
+        let merged = merge((0..7).map(|n| receipt(Kind::Read, "user:a", n * 100..(n + 1) * 100, 1)).collect());
+        let lengths: Vec<_> = merged.iter().map(|receipt| receipt.message_ids.len()).collect();
+        assert_eq!(lengths, [500, 200]);
+    }
+
+    #[test]
+    fn a_full_queue_forgets_new_receipts_and_keeps_old_ones() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let acks = Acks::default();
+        for number in 0..=LIMIT_IDS / 500 {
+            let (location, participant) = (format!("loc{}", number % 4), format!("user:u{}", number % 100));
+            let receipt = receipt(Kind::Read, &participant, 0..500, 1);
+            acks.report(Receipt { location: location.parse().unwrap(), ..receipt });
+        }
+        assert_eq!(acks.waiting(), LIMIT_IDS);
+        assert_eq!(acks.take().len(), LIMIT_IDS / 500);
+        assert!(recorder.handle().render().contains("gateway_acks_dropped_total 500"));
+    }
+
+    #[test]
+    fn no_participant_and_no_location_fills_the_queue() {
+        let acks = Acks::default();
+        let elsewhere =
+            |who: &str| Receipt { location: "loc2".parse().unwrap(), ..receipt(Kind::Read, who, 0..500, 1) };
+        for _socket in 0..LIMIT_IDS / 500 {
+            acks.report(receipt(Kind::Read, "user:flood", 0..500, 1));
+        }
+        assert_eq!(acks.waiting(), LIMIT_IDS / 8, "a participant");
+        for number in 0..LIMIT_IDS / 500 {
+            acks.report(receipt(Kind::Read, &format!("user:u{number}"), 0..500, 1));
+        }
+        assert_eq!(acks.waiting(), LIMIT_IDS / 2, "a location");
+        acks.report(elsewhere("user:quiet"));
+        assert_eq!(acks.waiting(), LIMIT_IDS / 2 + 500, "there is room for others");
+    }
+
+    #[test]
+    fn receipts_of_one_participant_let_others_go_first() {
+        let mut receipts: Vec<_> =
+            (0..10).map(|n| receipt(Kind::Read, "user:flood", n * 500..(n + 1) * 500, 1)).collect();
+        receipts.push(receipt(Kind::Read, "user:quiet", 0..500, 1));
+        let (now, later) = Receipt::in_turns(receipts.clone());
+        assert_eq!(now, [receipts[0].clone(), receipts[1].clone(), receipts[10].clone()]);
+        assert_eq!(later, receipts[2..10], "in their order");
+        let few = receipts[..2].to_vec();
+        assert_eq!(Receipt::in_turns(few.clone()), (few, Vec::new()));
+    }
+}
