@@ -20,34 +20,27 @@
 //!
 //! and beside them [`config`], [`state`], [`limits`], [`meters`], and `server`, the public port.
 
-pub mod acks;
-pub mod api;
 pub mod audit;
-pub mod audit_commands;
-pub mod auditor;
-pub mod clock;
+pub mod clock_monitor;
 pub mod config;
-mod connection;
-pub mod database_watch;
-mod detached;
+pub mod database_monitor;
+mod detached_request;
 pub mod domain;
-pub mod keys;
-pub mod limits;
-pub mod meters;
+pub mod envelope;
+pub mod http;
+pub mod metrics;
+pub mod model;
 pub mod outbox;
 pub mod outbox_commands;
-pub mod presence;
+pub mod presence_reader;
 pub mod publisher;
-pub mod questions;
-pub mod revoker;
-mod server;
-pub mod socket_events;
+pub mod rate_limit;
+pub mod revocation;
+pub mod send_batcher;
 pub mod state;
 pub mod store;
-pub mod stream;
-pub mod tickets;
-pub mod vault;
-pub mod writer;
+pub mod stream_consumer;
+pub mod ticket_issuer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,20 +58,20 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::acks::Receipts;
-use crate::clock::ClockOffset;
+use crate::clock_monitor::ClockOffset;
 use crate::config::Config;
-use crate::database_watch::{DatabaseWatch, spawn_when_ready};
-use crate::limits::Limits;
-use crate::presence::Everybody;
+use crate::database_monitor::{DatabaseWatch, spawn_when_ready};
+use crate::envelope::Vault;
+use crate::presence_reader::Everybody;
 use crate::publisher::Broker;
-use crate::questions::Questions;
-use crate::revoker::Revoker;
-use crate::socket_events::SocketEvents;
+use crate::rate_limit::Limits;
+use crate::revocation::Revoker;
 use crate::state::State;
 use crate::store::{Class, Store};
-use crate::tickets::Tickets;
-use crate::vault::Vault;
+use crate::stream_consumer::conversation_checks::Questions;
+use crate::stream_consumer::receipts::Receipts;
+use crate::stream_consumer::socket_audit::SocketEvents;
+use crate::ticket_issuer::Tickets;
 
 /// How long Redis may take for a batch of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -147,25 +140,25 @@ pub async fn run(
     let watching = database.clone().run(store.for_class(Class::Watch), instance, tell_wrong_keys);
     shutdown.spawn_until("database watch", watching);
     let (publisher, committed) = publisher::queue();
-    let (writer, pending) = writer::queue();
-    let (auditor, entries) = auditor::queue(store.refusals());
+    let (writer, pending) = send_batcher::queue();
+    let (auditor, entries) = audit::writer::queue(store.refusals());
     // Nothing is written, and nothing published, under keys that are not this database's.
     let start = |name, task: futures_util::future::BoxFuture<'static, ()>| {
         spawn_when_ready(&shutdown, &database, name, task);
     };
     start("outbox", Box::pin(outbox::run(store.clone(), broker, committed, redis.health(), shutdown.clone())));
-    start("writer", Box::pin(writer::run(store.for_class(Class::Send), publisher.clone(), pending)));
+    start("writer", Box::pin(send_batcher::run(store.for_class(Class::Send), publisher.clone(), pending)));
     let receipts = Receipts { store: store.clone(), publisher: publisher.clone() };
-    start("receipts", Box::pin(stream::run(redis.clone(), receipts, shutdown.clone())));
+    start("receipts", Box::pin(stream_consumer::run(redis.clone(), receipts, shutdown.clone())));
     let socket_events = SocketEvents { store: store.clone() };
-    start("socket events", Box::pin(stream::run(redis.clone(), socket_events, shutdown.clone())));
+    start("socket events", Box::pin(stream_consumer::run(redis.clone(), socket_events, shutdown.clone())));
     let questions = Questions { store: store.clone(), everybody: everybody.clone() };
-    start("conversation checks", Box::pin(stream::run(redis.clone(), questions, shutdown.clone())));
-    start("auditor", Box::pin(auditor::run(store.for_class(Class::Write), entries)));
+    start("conversation checks", Box::pin(stream_consumer::run(redis.clone(), questions, shutdown.clone())));
+    start("auditor", Box::pin(audit::writer::run(store.for_class(Class::Write), entries)));
     shutdown.spawn("revocations", revoker.clone().follow(shutdown.clone()));
     let clock = ClockOffset::default();
-    shutdown.spawn_until("clock", clock::watch(store.for_class(Class::Watch), clock.clone()));
-    start("keys", Box::pin(keys::watch(store.clone(), instance, shutdown.clone())));
+    shutdown.spawn_until("clock", clock_monitor::watch(store.for_class(Class::Watch), clock.clone()));
+    start("keys", Box::pin(envelope::commands::watch(store.clone(), instance, shutdown.clone())));
 
     if config.mode == Mode::Production {
         let (checked, known) = (store.clone(), revoker.clone());
@@ -206,12 +199,13 @@ pub async fn run(
     let kept = BACKGROUND_TIMEOUT.min(config.shutdown_timeout / 4);
     serve_public(
         &shutdown,
-        server::Server::new(listeners.public, api::public(state.clone()), connections),
+        http::server::Server::new(listeners.public, http::public(state.clone()), connections),
         state.clone(),
         config.shutdown_timeout - kept,
     );
     let ended = shutdown.clone();
-    let admin = server::Server::new(listeners.admin, api::admin(state, metrics), ADMIN_CONNECTIONS).for_operators();
+    let admin =
+        http::server::Server::new(listeners.admin, http::admin(state, metrics), ADMIN_CONNECTIONS).for_operators();
     shutdown.spawn("admin port", admin.run(async move { ended.begun().await }, Duration::from_secs(1)));
 
     let ended: Result<(), ServeError> = tokio::select! {
@@ -234,7 +228,7 @@ pub async fn run(
 
 /// Serves the public port, once the database is ready: until then every request would be refused with 503, and a balancer that has
 /// not noticed a restart sends requests all the while. They wait in the kernel's queue for the moment that it takes.
-fn serve_public<E>(shutdown: &Shutdown, server: server::Server<E>, state: Arc<State>, patience: Duration)
+fn serve_public<E>(shutdown: &Shutdown, server: http::server::Server<E>, state: Arc<State>, patience: Duration)
 where
     E: poem::Endpoint<Output = poem::Response> + 'static,
 {

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_service::audit::commands as audit_commands;
 use api_service::domain::revoke::{check, describe};
+use api_service::envelope::Vault;
+use api_service::envelope::commands as keys;
 use api_service::store::Filter;
-use api_service::vault::Vault;
-use api_service::{Listeners, ServeError, api, audit_commands, config, keys, meters, outbox_commands, run, store};
+use api_service::{Listeners, ServeError, config, http, metrics, outbox_commands, run, store};
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::audit::{Action, Entry, Who};
 use shared::env::{BadEnv, EX_USAGE, Env};
@@ -200,7 +202,7 @@ fn main() -> ExitCode {
         Command::Outbox(OutboxCommand::List) => list_failed(),
         Command::Outbox(OutboxCommand::Retry { ids, all }) => retry_failed(if all { None } else { Some(&ids) }),
         Command::Openapi => {
-            print!("{}", api::spec_yaml());
+            print!("{}", http::spec_yaml());
             Ok(())
         }
     };
@@ -219,7 +221,7 @@ async fn serve() -> Result<(), ServeError> {
     let _logs = telemetry::start_logs(config.log_format, &config.log_level)?;
     descriptors::raise_limit();
     let shutdown = Shutdown::on_signal()?;
-    let metrics = telemetry::start_metrics(meters::METERS, &shutdown)?;
+    let metrics = telemetry::start_metrics(metrics::METERS, &shutdown)?;
     let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));
     let listeners = Listeners { public: listen(config.listen)?, admin: listen(config.admin)? };
     tracing::info!(listen = %config.listen, admin = %config.admin, "api-service serves");

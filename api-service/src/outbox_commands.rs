@@ -7,7 +7,7 @@ use shared::audit::{Action, Entry};
 use shared::timestamp::timestamp;
 
 use crate::ServeError;
-use crate::audit_commands::operator;
+use crate::audit::commands::operator;
 use crate::store::{FailedRow, Store};
 
 /// Rows in memory.

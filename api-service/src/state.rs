@@ -10,17 +10,17 @@ use shared::shutdown::Shutdown;
 use shared::trace::Traces;
 use shared::verified::VerifiedTokens;
 
-use crate::api::Unsent;
-use crate::auditor::Auditor;
-use crate::clock::ClockOffset;
-use crate::database_watch::DatabaseWatch;
-use crate::limits::Limits;
-use crate::presence::Everybody;
+use crate::audit::writer::Auditor;
+use crate::clock_monitor::ClockOffset;
+use crate::database_monitor::DatabaseWatch;
+use crate::http::server::response_budget::Unsent;
+use crate::presence_reader::Everybody;
 use crate::publisher::Publisher;
-use crate::revoker::Revoker;
+use crate::rate_limit::Limits;
+use crate::revocation::Revoker;
+use crate::send_batcher::Writer;
 use crate::store::Store;
-use crate::tickets::Tickets;
-use crate::writer::Writer;
+use crate::ticket_issuer::Tickets;
 
 /// What every request may use.
 pub struct State {

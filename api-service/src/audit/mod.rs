@@ -6,16 +6,18 @@
 //! - [`row`]: a row as it is kept
 //! - [`chain`]: from row to row
 //! - [`verify`]: walks along the chains and says what is wrong
-//! - [`single`]: looks at one row of a chain
-//! - [`messages`]: compares the messages with what the trail says of them
+//! - [`row_check`]: looks at one row of a chain
+//! - [`message_check`]: compares the messages with what the trail says of them
 //! - [`anchors`]: where chains ended earlier, kept elsewhere
 //! - [`fhir`]: a row as an AuditEvent
 
 pub mod anchors;
 pub mod chain;
+pub mod commands;
 pub mod fhir;
 pub mod key;
-pub mod messages;
+pub mod message_check;
 pub mod row;
-pub mod single;
+pub mod row_check;
 pub mod verify;
+pub mod writer;

@@ -3,9 +3,9 @@
 use shared::participant::InvalidPair;
 use shared::token::Forbidden;
 
-use crate::presence::Unknown;
+use crate::presence_reader::Unknown;
 use crate::store::StoreError;
-use crate::tickets::NoTicket;
+use crate::ticket_issuer::NoTicket;
 
 /// Why a use case refuses.
 #[derive(Debug, thiserror::Error)]

@@ -7,10 +7,10 @@ use shared::ids::ConversationId;
 use shared::participant::Conversation;
 
 use super::error::Refused;
-use super::message::Message;
-use super::origin::Origin;
-use super::page;
-use crate::auditor::Auditor;
+use crate::audit::writer::Auditor;
+use crate::model::message::Message;
+use crate::model::origin::Origin;
+use crate::model::page;
 use crate::store::Store;
 
 /// Messages of a page when the caller does not say.

@@ -13,10 +13,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::Refused;
-use super::message::Message;
-use super::origin::Origin;
-use super::page;
-use crate::auditor::Auditor;
+use crate::audit::writer::Auditor;
+use crate::model::message::Message;
+use crate::model::origin::Origin;
+use crate::model::page;
 use crate::store::Store;
 
 /// One conversation as `viewer` sees it.
@@ -239,7 +239,7 @@ mod tests {
         let row = |viewer: &Participant| Row {
             conversation: Conversation::new("loc1".parse().unwrap(), a.clone(), b.clone()).unwrap(),
             viewer: viewer.clone(),
-            last_message: crate::domain::message::tests::example(),
+            last_message: crate::model::message::tests::example(),
             unread_count: 0,
             last_activity_at: OffsetDateTime::UNIX_EPOCH,
         };
@@ -251,7 +251,7 @@ mod tests {
 
     /// `told`: the newest message is delivered, or read.
     fn standing(seq: i64, unread: [i32; 2], told: u8) -> Standing {
-        let example = crate::domain::message::tests::example();
+        let example = crate::model::message::tests::example();
         let at = |is_told: bool| is_told.then_some(OffsetDateTime::UNIX_EPOCH);
         let last_message = Message { seq, delivered_at: at(told > 0), read_at: at(told > 1), ..example };
         Standing { last_message, unread, last_activity_at: OffsetDateTime::UNIX_EPOCH }

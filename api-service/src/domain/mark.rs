@@ -13,8 +13,8 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::error::Refused;
-use super::message::now;
-use super::origin::Origin;
+use crate::model::message::now;
+use crate::model::origin::Origin;
 use crate::publisher::Publisher;
 use crate::store::{Class, Store, StoreError};
 

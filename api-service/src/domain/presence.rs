@@ -10,9 +10,9 @@ use shared::participant::{Conversation, Participant};
 use shared::presence::Presence;
 
 use super::error::Refused;
-use super::origin::Origin;
-use crate::auditor::Auditor;
-use crate::presence::Everybody;
+use crate::audit::writer::Auditor;
+use crate::model::origin::Origin;
+use crate::presence_reader::Everybody;
 use crate::store::Store;
 
 /// Most people that may be asked for at once.

@@ -4,8 +4,8 @@ use shared::audit::{Action, Entry};
 use shared::revocation::{MAX_JTI_BYTES, Revocation};
 
 use super::error::Refused;
-use super::origin::Origin;
-use crate::revoker::Revoker;
+use crate::model::origin::Origin;
+use crate::revocation::Revoker;
 
 /// Revokes as the bearer of `origin`. When this returns, this instance refuses the tokens; the others
 /// [soon](Revoker::spread), and close their sockets.

@@ -6,10 +6,10 @@ use shared::redacted::Redacted;
 use uuid::Uuid;
 
 use super::error::Refused;
-use super::message::{Content, NewMessage};
-use super::origin::Origin;
-use crate::detached::caller_gone;
-use crate::writer::{Writer, Written};
+use crate::detached_request::caller_gone;
+use crate::model::message::{Content, NewMessage};
+use crate::model::origin::Origin;
+use crate::send_batcher::{Writer, Written};
 
 /// What a caller asks.
 pub struct SendMessage {

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::error::Refused;
-use super::origin::Origin;
-use crate::tickets::Tickets;
+use crate::model::origin::Origin;
+use crate::ticket_issuer::Tickets;
 
 /// A ticket, as its bearer gets it.
 #[derive(Serialize)]

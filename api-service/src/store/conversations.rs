@@ -9,11 +9,11 @@ use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
-use super::data_keys::{self, Opening};
 use super::{Store, StoreError, messages};
 use crate::domain::inbox::{self, InboxCursor};
-use crate::domain::page::MAX_PAGE_BYTES;
-use crate::vault::Vault;
+use crate::envelope::Vault;
+use crate::model::page::MAX_PAGE_BYTES;
+use crate::store::keys::data_keys::{self, Opening};
 
 /// What a send must know of its conversation.
 #[derive(Debug, Clone, Copy)]

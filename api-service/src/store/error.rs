@@ -5,7 +5,7 @@ use shared::ids::{LocationId, MessageId};
 use shared::seal::SealError;
 use tokio_postgres::error::SqlState;
 
-use crate::vault::VaultError;
+use crate::envelope::VaultError;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 

@@ -10,12 +10,12 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
-use super::data_keys::{self, Opening, Sealing};
 use super::{Store, StoreError};
 use crate::domain::history;
-use crate::domain::message::{Message, NewMessage};
-use crate::domain::page::MAX_PAGE_BYTES;
-use crate::vault::{DataKey, DataKeyId, Place};
+use crate::envelope::{DataKey, DataKeyId, Place};
+use crate::model::message::{Message, NewMessage};
+use crate::model::page::MAX_PAGE_BYTES;
+use crate::store::keys::data_keys::{self, Opening, Sealing};
 
 /// The columns that [`message`] reads, of the table called `$table` in the query.
 macro_rules! columns {

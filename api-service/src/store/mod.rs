@@ -2,52 +2,39 @@
 //!
 //! Whatever is asked of it ends within the deadline of its [`Class`]: a database that hangs costs an error, never a stuck request.
 
+mod admin;
 mod audit;
-mod chains;
-mod connect;
 mod conversations;
-mod data_keys;
 mod error;
-mod fitness;
-mod grants;
-mod held;
-mod master_keys;
+mod keys;
 mod messages;
-mod migrate;
 mod outbox;
-mod pools;
-mod purging;
+mod pool;
 mod receipts;
-mod recorded;
 mod revocations;
-mod role;
-mod running;
-mod sealing;
+mod row_locks;
 mod sends;
-mod server;
-mod session;
-mod trail;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use connect::check_url;
+pub use admin::grants::Role;
+pub use admin::migrate::migrate;
+pub use audit::message_reader::Unsent;
+pub use audit::reader::{Filter, Pages, Record, Snapshot, Trail};
 use deadpool_postgres::Object;
 pub use error::StoreError;
-pub use grants::Role;
-pub use master_keys::{BadKey, Wrapped, WrongKeys};
-pub use migrate::migrate;
+pub use keys::encryption_backfill::Plain;
+pub use keys::master_keys::{BadKey, Wrapped, WrongKeys};
+pub use keys::purge::Purged;
+pub use keys::running_services::NotEverywhere;
 pub use outbox::{Depth, FailedRow, OutboxEntry, OutboxEvent, REASONS, Relayed};
 #[cfg(test)]
-pub(crate) use pools::WAIT_TIMEOUT;
-pub use pools::{Class, PoolState};
-pub use purging::Purged;
-pub use recorded::Unsent;
+pub(crate) use pool::WAIT_TIMEOUT;
+pub use pool::connect::check_url;
+pub use pool::{Class, PoolState};
 pub use revocations::{Position, Revoked};
-pub use running::NotEverywhere;
-pub use sealing::Plain;
 pub use sends::{Done, SendOutcome};
-pub use trail::{Filter, Pages, Record, Snapshot, Trail};
 
 use shared::refusals::Refusals;
 use shared::trace;
@@ -56,12 +43,12 @@ use tokio::sync::Notify;
 
 use crate::audit::key::AuditKey;
 use crate::config::DatabaseConfig;
-use crate::detached::caller_gone;
-use crate::vault::Vault;
-use chains::Chains;
-use connect::Connector;
-use pools::Pools;
-use server::Server;
+use crate::detached_request::caller_gone;
+use crate::envelope::Vault;
+use audit::chains::Chains;
+use pool::Pools;
+use pool::connect::Connector;
+use pool::server_identity::Server;
 
 /// The database, as one [`Class`] of work uses it. Clones share its connections.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
--- Fifty sends to fifty conversations, with the statement of api-service/src/store/sends.rs less the trail.
+-- Fifty sends to fifty conversations, with the statement of api-service/src/store/sends/single_statement.rs less the trail.
 \set base random(0, 19)
 with made as materialized (
     select md5('pgbench' || :base * 50 + place)::uuid as conversation_id, gen_random_uuid() as id, place

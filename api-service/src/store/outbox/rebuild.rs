@@ -15,9 +15,10 @@ use tokio_postgres::Row;
 
 use super::{OutboxEntry, OutboxEvent};
 use crate::domain::inbox::{Changed, Standing};
-use crate::domain::message::Message;
-use crate::store::{StoreError, conversations, data_keys, messages};
-use crate::vault::Vault;
+use crate::envelope::Vault;
+use crate::model::message::Message;
+use crate::store::keys::data_keys;
+use crate::store::{StoreError, conversations, messages};
 
 /// Why a row, or a message of it, cannot be rebuilt. A code: it is stored, logged and counted.
 pub(super) type Reason = &'static str;

@@ -1,0 +1,247 @@
+//! `audit verify` and `audit export`: what an operator asks of the trail. Rows pass by, a page at a time, and messages with them.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::Path;
+
+use shared::audit::{Action, Entry, Who};
+use shared::ids::{MessageId, PersonId};
+
+use crate::ServeError;
+use crate::audit::anchors::{self, Anchors};
+use crate::audit::fhir::audit_event;
+use crate::audit::key::AuditKey;
+use crate::audit::message_check::{self, MessageFinding, MessageWrong, Text};
+use crate::audit::row_check;
+use crate::audit::verify::{Report, StoredHead, Walk};
+use crate::config::DatabaseConfig;
+use crate::envelope::Vault;
+use crate::store::{Filter, Record, Store, Trail, Unsent};
+
+/// How long after a chain was opened rows may still have been added to earlier ones: their life, and then some.
+const CHAIN_OVERLAP_MICROS: i64 = 25 * 3_600 * 1_000_000;
+
+/// Somebody with a shell, as the system calls its account.
+#[must_use]
+pub fn operator() -> Who {
+    let account = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
+    let name = |text: &str| text.parse::<PersonId>().ok();
+    name(&account).or_else(|| name("unknown")).map_or(Who::System, Who::Operator)
+}
+
+/// What the trail is verified with.
+pub struct Means<'a> {
+    /// Every key that a chain may have been made with.
+    pub keys: &'a [AuditKey],
+    /// What opens messages that are sealed; without it they are not compared.
+    pub vault: Option<&'a Vault>,
+    /// The chain to begin with: earlier ones are archived.
+    pub first: i64,
+    /// A file of anchors.
+    pub anchors: Option<&'a Path>,
+}
+
+/// What was verified.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// The chains.
+    pub report: Report,
+    /// Messages that were compared with the trail; none when there is no such table beside it.
+    pub messages: Option<MessageReport>,
+}
+
+/// What became of the messages.
+#[derive(Debug, Default)]
+pub struct MessageReport {
+    /// Compared with their rows.
+    pub compared: u64,
+    /// Not what the trail says, or unknown to it.
+    pub wrong: u64,
+    /// Sealed, and not opened.
+    pub unopened: u64,
+    /// From before the trail, or from a time that is archived.
+    pub older: u64,
+}
+
+impl Verified {
+    /// How much is wrong in all.
+    #[must_use]
+    pub fn wrong(&self) -> u64 {
+        self.report.wrong + self.messages.as_ref().map_or(0, |messages| messages.wrong)
+    }
+}
+
+/// Walks along all chains, compares them with anchors, and the messages with the rows that tell of them. Each finding is told
+/// as it is found.
+///
+/// # Errors
+/// When the trail or the file cannot be read.
+pub async fn verify(
+    database: &DatabaseConfig,
+    means: &Means<'_>,
+    mut tell: impl FnMut(&dyn Display),
+) -> Result<Verified, ServeError> {
+    let anchors = match means.anchors {
+        Some(path) => anchors::read(BufReader::new(open(path)?)).map_err(|error| explain(path, &error))?,
+        None => Anchors::new(),
+    };
+    let mut trail = Trail::open(database).await?;
+    let snapshot = trail.snapshot().await?;
+    let heads = snapshot.heads().await?;
+    let covered_from = covered_from(&heads, means.first);
+    let mut messages = snapshot.has_messages().await?.then(MessageReport::default);
+    if let (Some(_), Some(vault)) = (&messages, means.vault) {
+        snapshot.learn(vault).await?;
+    }
+    let mut walk = Walk::new(means.keys, heads, means.first, anchors);
+    let pages = snapshot.rows().await?;
+    let mut buffer = Vec::new();
+    loop {
+        let page = snapshot.next(&pages).await?;
+        if page.is_empty() {
+            break;
+        }
+        let mut sent = Vec::new();
+        for Record { chain, n, row, mac } in page {
+            let key = walk.row(chain, n, row.as_ref(), &mac, &mut buffer);
+            if let Some((key, row)) = key.zip(row)
+                && let Some(id) = message_check::sent(&row)
+            {
+                sent.push((id, key, row));
+            }
+        }
+        walk.take_findings().iter().for_each(|finding| tell(finding));
+        if let Some(report) = &mut messages {
+            let ids: Vec<MessageId> = sent.iter().map(|(id, ..)| *id).collect();
+            let stored = snapshot.messages(&ids, means.vault).await?;
+            for (id, key, row) in &sent {
+                let stored = stored.get(id);
+                report.compared += 1;
+                report.unopened += u64::from(stored.is_some_and(|stored| stored.text == Text::Sealed));
+                if let Some(wrong) = message_check::compare(key, row, stored) {
+                    report.wrong += 1;
+                    tell(&MessageFinding { id: *id, wrong });
+                }
+            }
+        }
+    }
+    if let Some(report) = &mut messages {
+        let is_complete = means.vault.is_some_and(Vault::is_complete);
+        let pages = snapshot.unsent().await?;
+        loop {
+            let page = snapshot.next_unsent(&pages).await?;
+            if page.is_empty() {
+                break;
+            }
+            for Unsent { id, sent_at, is_plain } in page {
+                let wrong = match () {
+                    () if is_plain && is_complete => MessageWrong::Plain,
+                    () if sent_at >= covered_from => MessageWrong::Unsent,
+                    () => {
+                        report.older += 1;
+                        continue;
+                    }
+                };
+                report.wrong += 1;
+                tell(&MessageFinding { id, wrong });
+            }
+        }
+    }
+    let mut report = walk.finish();
+    std::mem::take(&mut report.findings).iter().for_each(|finding| tell(finding));
+    Ok(Verified { report, messages })
+}
+
+/// From when on, in microseconds since 1970, every message must have a row in the chains that are here. A chain is added to
+/// for a day: those that are archived may tell of messages as late as that.
+fn covered_from(heads: &[StoredHead], first: i64) -> i64 {
+    let begun = heads.iter().filter(|head| head.chain >= first.max(1)).min_by_key(|head| head.chain);
+    let overlap = if first > 1 { CHAIN_OVERLAP_MICROS } else { 0 };
+    begun.map_or(i64::MIN, |head| head.opened_at.saturating_add(overlap))
+}
+
+/// Adds where the chains end to a file that is to be kept elsewhere.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn keep_anchors(Verified { report, .. }: &Verified, path: &Path) -> Result<(), ServeError> {
+    let write = || -> io::Result<()> {
+        let mut file = BufWriter::new(File::options().create(true).append(true).open(path)?);
+        for head in report.heads.iter().filter(|head| head.n > 0) {
+            writeln!(file, "{}", anchors::line(head))?;
+        }
+        file.flush()
+    };
+    write().map_err(|error| explain(path, &error))
+}
+
+/// What was exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exported {
+    /// Rows that were written.
+    pub events: u64,
+    /// Rows that were left out: they are not what the service has written.
+    pub refused: u64,
+}
+
+/// Writes the rows that pass a filter as AuditEvents, one a line, and leaves out whatever does not verify, which it tells. That
+/// they were exported is on record before the first of them is written. The first of `keys` is the one in use.
+///
+/// # Errors
+/// When the trail cannot be read or added to, or the output ends.
+pub async fn export(
+    database: &DatabaseConfig,
+    keys: &[AuditKey],
+    filter: &Filter,
+    output: impl Write,
+    mut tell: impl FnMut(&dyn Display),
+) -> Result<Exported, ServeError> {
+    let key = keys.first().ok_or("there is no AUDIT_KEY")?;
+    let mut entry = Entry::new(operator(), Action::Export, 200);
+    entry.location.clone_from(&filter.location);
+    entry.detail = Some(describe(filter));
+    Store::new(database, key.clone())?.record(&[entry]).await?;
+    let mut output = BufWriter::new(output);
+    let mut exported = Exported::default();
+    let mut trail = Trail::open(database).await?;
+    let snapshot = trail.snapshot().await?;
+    let pages = snapshot.filtered(filter).await?;
+    loop {
+        let page = snapshot.next_placed(&pages).await?;
+        if page.is_empty() {
+            break;
+        }
+        for (Record { chain, n, row, mac }, standing) in page {
+            match (row_check::check(keys, (chain, n), row.as_ref(), &mac, standing.as_ref()), row) {
+                (Ok(()), Some(row)) => {
+                    exported.events += 1;
+                    writeln!(output, "{}", audit_event(chain, n, &row))?;
+                }
+                (Ok(()), None) => {}
+                (Err(why), _) => {
+                    exported.refused += 1;
+                    tell(&format_args!("chain {chain} row {n} {why}"));
+                }
+            }
+        }
+    }
+    output.flush()?;
+    Ok(exported)
+}
+
+fn describe(filter: &Filter) -> String {
+    let Filter { participant, from, to, .. } = filter;
+    let mut parts: Vec<String> = participant.iter().map(|who| format!("participant {who}")).collect();
+    parts.extend(from.iter().map(|from| format!("from {from}")));
+    parts.extend(to.iter().map(|to| format!("to {to}")));
+    if parts.is_empty() { "everything".to_owned() } else { parts.join(", ") }
+}
+
+fn open(path: &Path) -> Result<File, ServeError> {
+    File::open(path).map_err(|error| explain(path, &error))
+}
+
+fn explain(path: &Path, error: &io::Error) -> ServeError {
+    format!("{}: {error}", path.display()).into()
+}

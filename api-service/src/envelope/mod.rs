@@ -1,0 +1,313 @@
+//! Keys of content at rest: master keys wrap data keys, and a data key seals the messages of one location. Knows no SQL.
+//!
+//! A sealed text is tied to its message, conversation, location, sender and key, so that a row of the database which was given
+//! another's text is refused. Wrapped keys are tied to their location and id.
+//!
+//! Once all content of a database is sealed, its data keys say so: they are wrapped for that ([`Vault::is_complete`]). Text in
+//! the open is refused from then on, since nobody but somebody with the database's own rights can have put it there; and
+//! whoever has those cannot wrap a key that says otherwise.
+
+pub mod commands;
+mod generational_cache;
+mod purge;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::hmac::{self, HMAC_SHA256};
+use parking_lot::Mutex;
+use shared::ids::{LocationId, MessageId};
+use shared::keys::{KeyId, KeyRing};
+use shared::participant::{Conversation, Participant};
+use shared::seal::{KEY_BYTES, Key, OVERHEAD, SealError};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::model::message::Content;
+use generational_cache::Recent;
+
+/// How long a location's data key seals before it is asked whether it still should: a rotation takes effect that soon.
+const IN_USE_FOR: Duration = Duration::from_secs(30);
+/// Data keys kept at hand. Those that were not used for longest are asked for and unwrapped again.
+const KEPT: usize = 20_000;
+
+/// What names a data key.
+pub type DataKeyId = Uuid;
+
+/// A data key as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrappedKey {
+    /// Which.
+    pub id: DataKeyId,
+    /// Whose messages it seals.
+    pub location: LocationId,
+    /// Which master key wraps it.
+    pub master: KeyId,
+    /// The key, sealed.
+    pub wrapped: Vec<u8>,
+}
+
+/// Why there is no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VaultError {
+    /// A master key is not among those of the setting.
+    #[error("the database holds data keys under the master key `{0}`, which CONTENT_KEYS does not hold")]
+    UnknownMaster(KeyId),
+    /// It is, with other bytes; or the row was altered.
+    #[error("the data key {0} does not open with the master key `{1}` of CONTENT_KEYS")]
+    WrongMaster(DataKeyId, KeyId),
+    /// Nothing is to be sealed: the list begins with `-`.
+    #[error("CONTENT_KEYS names no key that seals")]
+    NothingSeals,
+    /// Nothing would be sealed, where nothing is read that is not.
+    #[error(
+        "all content of this database is encrypted and text in the open is refused, but CONTENT_KEYS begins with `-`: take \
+         that away, or run `api-service keys allow-plain` first"
+    )]
+    MustSeal,
+    /// The cipher itself fails.
+    #[error(transparent)]
+    Cipher(#[from] SealError),
+}
+
+/// A data key at work.
+pub struct DataKey {
+    /// Which.
+    pub id: DataKeyId,
+    key: Key,
+}
+
+/// Master keys, and the data keys that they have opened lately.
+pub struct Vault {
+    masters: HashMap<KeyId, Key>,
+    fingerprints: HashMap<KeyId, String>,
+    current: Option<KeyId>,
+    known: Mutex<Known>,
+    /// A data key has said that all content is sealed.
+    complete: AtomicBool,
+}
+
+struct Known {
+    by_id: Recent<DataKeyId, Arc<DataKey>>,
+    in_use: Recent<LocationId, (Arc<DataKey>, Instant)>,
+}
+
+impl Vault {
+    /// A vault with the master keys of a list.
+    ///
+    /// # Errors
+    /// [`VaultError::Cipher`]
+    pub fn new(ring: &KeyRing) -> Result<Self, VaultError> {
+        let masters = ring.iter().map(|(id, bytes)| Ok((id.clone(), Key::new(bytes)?)));
+        Ok(Self {
+            masters: masters.collect::<Result<_, VaultError>>()?,
+            fingerprints: ring.iter().map(|(id, bytes)| (id.clone(), fingerprint(id, bytes))).collect(),
+            current: ring.current().cloned(),
+            known: Mutex::new(Known { by_id: Recent::new(KEPT), in_use: Recent::new(KEPT) }),
+            complete: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether all content of the database is known to be sealed, so that text in the open is a forgery. Once known it stays
+    /// known for as long as the process lives, whatever becomes of the database.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    /// Has text in the open refused from now on, and has every data key that is wrapped from now on say so.
+    pub fn complete(&self) {
+        self.complete.store(true, Ordering::Release);
+    }
+
+    /// The master key that wraps new data keys; without one nothing is sealed.
+    #[must_use]
+    pub fn current(&self) -> Option<&KeyId> {
+        self.current.as_ref()
+    }
+
+    /// Names of the master keys that tell those of the same name and other bytes apart, and say nothing of the bytes.
+    pub fn fingerprints(&self) -> Vec<&str> {
+        self.fingerprints.values().map(String::as_str).collect()
+    }
+
+    /// That of the master key that wraps new data keys.
+    ///
+    /// # Errors
+    /// [`VaultError::NothingSeals`]
+    pub fn current_fingerprint(&self) -> Result<&str, VaultError> {
+        let current = self.current.as_ref().and_then(|current| self.fingerprints.get(current));
+        current.map(String::as_str).ok_or(VaultError::NothingSeals)
+    }
+
+    /// Looks whether a data key says that all content is sealed, though it may be at hand: it may have been wrapped anew.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn look(&self, key: &WrappedKey) -> Result<bool, VaultError> {
+        Ok(self.bytes(key)?.1)
+    }
+
+    /// A new data key.
+    ///
+    /// # Errors
+    /// [`VaultError::NothingSeals`], [`VaultError::Cipher`]
+    pub fn generate(&self, location: &LocationId) -> Result<WrappedKey, VaultError> {
+        let mut bytes = Vec::with_capacity(KEY_BYTES + OVERHEAD);
+        bytes.resize(KEY_BYTES, 0);
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| SealError::Cipher)?;
+        self.wrap(Uuid::now_v7(), location, bytes)
+    }
+
+    /// The same data key under the current master key.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn rewrap(&self, key: &WrappedKey) -> Result<WrappedKey, VaultError> {
+        let (bytes, _) = self.bytes(key)?;
+        self.wrap(key.id, &key.location, bytes)
+    }
+
+    /// The same data key, said to be of a database in which text in the open is welcome.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn rewrap_incomplete(&self, key: &WrappedKey) -> Result<WrappedKey, VaultError> {
+        let (bytes, _) = self.bytes(key)?;
+        self.wrap_under(&key.master, key.id, &key.location, bytes, false)
+    }
+
+    fn wrap(&self, id: DataKeyId, location: &LocationId, bytes: Vec<u8>) -> Result<WrappedKey, VaultError> {
+        let current = self.current.as_ref().ok_or(VaultError::NothingSeals)?;
+        self.wrap_under(current, id, location, bytes, self.is_complete())
+    }
+
+    fn wrap_under(
+        &self,
+        master: &KeyId,
+        id: DataKeyId,
+        location: &LocationId,
+        mut bytes: Vec<u8>,
+        is_complete: bool,
+    ) -> Result<WrappedKey, VaultError> {
+        let key = self.masters.get(master).ok_or(VaultError::NothingSeals)?;
+        // Sealed where it lies, so nothing of the key is left behind.
+        key.seal(&place_of_key(id, location, is_complete), &mut bytes, 0)?;
+        Ok(WrappedKey { id, location: location.clone(), master: master.clone(), wrapped: bytes })
+    }
+
+    /// The bytes of a data key, and whether it says that all content is sealed, which is remembered. Whoever asks sees to it
+    /// that the bytes are overwritten.
+    fn bytes(&self, key: &WrappedKey) -> Result<(Vec<u8>, bool), VaultError> {
+        let master = self.masters.get(&key.master).ok_or_else(|| VaultError::UnknownMaster(key.master.clone()))?;
+        for is_complete in [true, false] {
+            let mut bytes = Vec::with_capacity(KEY_BYTES + OVERHEAD);
+            bytes.extend_from_slice(&key.wrapped);
+            let opened = master.open(&place_of_key(key.id, &key.location, is_complete), &mut bytes, 0);
+            if opened.is_ok() && bytes.len() == KEY_BYTES {
+                if is_complete {
+                    self.complete();
+                }
+                return Ok((bytes, is_complete));
+            }
+        }
+        Err(VaultError::WrongMaster(key.id, key.master.clone()))
+    }
+
+    /// Opens a data key and keeps it at hand.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn unwrap_key(&self, key: &WrappedKey) -> Result<Arc<DataKey>, VaultError> {
+        if let Some(known) = self.known.lock().by_id.get(&key.id) {
+            return Ok(known);
+        }
+        let bytes = Zeroizing::new(self.bytes(key)?.0);
+        let bytes: &[u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| SealError::Cipher)?;
+        let opened = Arc::new(DataKey { id: key.id, key: Key::new(bytes)? });
+        self.known.lock().by_id.insert(key.id, opened.clone());
+        Ok(opened)
+    }
+
+    /// A data key, if it is at hand.
+    pub fn known(&self, id: DataKeyId) -> Option<Arc<DataKey>> {
+        self.known.lock().by_id.get(&id)
+    }
+
+    /// The data key that seals for a location, if it is at hand and was asked for lately.
+    pub fn in_use(&self, location: &LocationId) -> Option<Arc<DataKey>> {
+        let (key, since) = self.known.lock().in_use.get(location)?;
+        (since.elapsed() < IN_USE_FOR).then_some(key)
+    }
+
+    /// Notes which key seals for a location.
+    pub fn use_for(&self, location: &LocationId, key: Arc<DataKey>) {
+        self.known.lock().in_use.insert(location.clone(), (key, Instant::now()));
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").field("current", &self.current).finish_non_exhaustive()
+    }
+}
+
+impl DataKey {
+    /// Seals what `sender` writes.
+    ///
+    /// # Errors
+    /// [`SealError::Cipher`]
+    pub fn seal(&self, message: &Place<'_>, content: &Content) -> Result<Vec<u8>, SealError> {
+        let text = content.as_str().as_bytes();
+        let mut sealed = Vec::with_capacity(text.len() + OVERHEAD);
+        sealed.extend_from_slice(text);
+        self.key.seal(&message.bytes(self.id), &mut sealed, 0)?;
+        Ok(sealed)
+    }
+
+    /// Opens what was sealed for this message.
+    ///
+    /// # Errors
+    /// [`SealError::Refused`]
+    pub fn open(&self, message: &Place<'_>, mut sealed: Vec<u8>) -> Result<Content, SealError> {
+        self.key.open(&message.bytes(self.id), &mut sealed, 0)?;
+        String::from_utf8(sealed).map(Content::trusted).map_err(|_| SealError::Refused)
+    }
+}
+
+/// What a sealed text is tied to.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The message.
+    pub id: MessageId,
+    /// Where it belongs.
+    pub conversation: &'a Conversation,
+    /// Who wrote it.
+    pub sender: &'a Participant,
+}
+
+impl Place<'_> {
+    /// No two places have the same bytes: what has no fixed length stands behind what has, and no identifier holds a space.
+    fn bytes(&self, key: DataKeyId) -> Vec<u8> {
+        let texts = format!("{} {}", self.conversation.location(), self.sender);
+        [&key.as_bytes()[..], self.id.as_bytes(), self.conversation.id().as_bytes(), texts.as_bytes()].concat()
+    }
+}
+
+fn fingerprint(id: &KeyId, bytes: &[u8; KEY_BYTES]) -> String {
+    let key = hmac::Key::new(HMAC_SHA256, bytes);
+    let tag = hmac::sign(&key, b"ehr-chat master key fingerprint v1");
+    let digits: String = tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{id}:{digits}")
+}
+
+/// No identifier holds a space, so no location's name is another's with the mark behind it.
+fn place_of_key(id: DataKeyId, location: &LocationId, is_complete: bool) -> Vec<u8> {
+    let mark: &[u8] = if is_complete { b" and all is sealed" } else { b"" };
+    [id.as_bytes(), location.as_str().as_bytes(), mark].concat()
+}
+
+#[cfg(test)]
+mod tests;

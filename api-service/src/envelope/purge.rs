@@ -1,0 +1,41 @@
+//! Removes retired data keys that nobody needs.
+
+use tokio::time::sleep;
+
+use super::commands::{ATTEMPTS, PAUSE, SMALLEST_WINDOW, record};
+use crate::ServeError;
+use crate::store::{Purged, Store, StoreError};
+
+/// Messages that one statement looks at; fewer when the database is slow.
+const WINDOW: i64 = 5_000;
+
+/// Removes the data keys that were retired more than a day ago and that no message names.
+///
+/// # Errors
+/// When somebody else does so at the same time, or [`StoreError`]; it may be done again, and goes on where it was.
+pub async fn purge(store: &Store) -> Result<(), ServeError> {
+    let mut last = store.begin_purge().await?;
+    let (mut window, mut attempts) = (WINDOW, 1);
+    let removed = loop {
+        match store.purge_window(last, window).await {
+            Ok(Purged::UpTo(end)) => (last, window, attempts) = (end, (2 * window).min(WINDOW), 1),
+            Ok(Purged::All(removed)) => break removed,
+            Ok(Purged::Elsewhere) => {
+                return Err("somebody else purges keys at the same time: run it again when that has ended".into());
+            }
+            Err(StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Locked(_))
+                if attempts < ATTEMPTS =>
+            {
+                attempts += 1;
+                window = (window / 2).max(SMALLEST_WINDOW);
+                sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if removed > 0 {
+        record(store, "retired data keys that no message names were removed", Vec::new()).await?;
+    }
+    println!("{removed} retired data keys were removed; the others open messages, or were retired less than a day ago");
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! The files of the console and of the SDK, as they stand in `clients/`: part of the program, so a service needs no
+//! folder beside it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use poem::endpoint::make_sync;
+use poem::http::StatusCode;
+use poem::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
+use poem::{Endpoint, Response};
+
+use crate::http::compression::plain_tag;
+
+macro_rules! files {
+    ($path:literal, $folder:literal, [$($name:literal),* $(,)?]) => {
+        &[$((concat!($path, $name), include_str!(concat!("../../../clients/", $folder, "/", $name)))),*]
+    };
+}
+
+/// Path and content. `index.html` is not among them: it is the page at `/`.
+type Files = &'static [(&'static str, &'static str)];
+
+const CONSOLE: Files = files!(
+    "/console/",
+    "console",
+    [
+        "console.css",
+        "console.js",
+        "conversation-view.js",
+        "dom.js",
+        "format.js",
+        "icon.svg",
+        "inbox-view.js",
+        "message-view.js",
+        "pane.js",
+        "people.js",
+        "person.js",
+        "session.js",
+        "signin.js",
+    ]
+);
+
+/// What browsers ask for beside pages that name no icon.
+const ICON: Files = &[("/favicon.ico", include_str!("../../../clients/console/icon.svg"))];
+
+const SDK: Files = files!(
+    "/sdk/",
+    "javascript/src",
+    [
+        "announcer.js",
+        "answer.js",
+        "backoff.js",
+        "client.js",
+        "clock.js",
+        "content.js",
+        "conversation.js",
+        "credentials.js",
+        "errors.js",
+        "events.js",
+        "history.js",
+        "http.js",
+        "inbox.js",
+        "index.js",
+        "outbox.js",
+        "page-size.js",
+        "participant.js",
+        "presence.js",
+        "receipts.js",
+        "reloader.js",
+        "retry.js",
+        "retrying.js",
+        "socket.js",
+        "timeline.js",
+        "types.js",
+        "typing.js",
+        "uuid.js",
+        "wake.js",
+    ]
+);
+
+/// Where files are served.
+pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
+    CONSOLE.iter().chain(ICON).chain(SDK).map(|(path, _)| *path)
+}
+
+/// Each file, and where.
+pub(crate) fn endpoints() -> impl Iterator<Item = (&'static str, impl Endpoint)> {
+    CONSOLE.iter().chain(ICON).chain(SDK).map(|(path, content)| (*path, file(path, content)))
+}
+
+/// Asked for each time, and sent again only when it has changed: the files of one page must be of one version.
+fn file(path: &str, content: &'static str) -> impl Endpoint + use<> {
+    let content_type = content_type(path);
+    let tag = tag(content);
+    poem::get(make_sync(move |request| {
+        let answer = Response::builder().header(CACHE_CONTROL, "no-cache").header(ETAG, &tag);
+        let known = request.headers().get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+        match known
+            .is_some_and(|tags| tags.split(',').any(|known| plain_tag(known.trim().trim_start_matches("W/")) == tag))
+        {
+            true => answer.status(StatusCode::NOT_MODIFIED).finish(),
+            false => answer.content_type(content_type).body(content),
+        }
+    }))
+}
+
+fn content_type(path: &str) -> &'static str {
+    match path.rsplit_once('.') {
+        Some((_, "js")) => "text/javascript; charset=utf-8",
+        Some((_, "css")) => "text/css; charset=utf-8",
+        Some((_, "svg" | "ico")) => "image/svg+xml",
+        _ => "application/octet-stream",
+    }
+}
+
+/// The same for the same content, in every instance of this program.
+fn tag(content: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    format!("\"{:016x}\"", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use poem::{EndpointExt, Request, Route};
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_console_and_the_sdk_is_served() {
+        for (folder, path) in [("console", "/console/"), ("javascript/src", "/sdk/")] {
+            let folder = format!("{}/../clients/{folder}", env!("CARGO_MANIFEST_DIR"));
+            let there: BTreeSet<String> = std::fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .filter(|name| name != "index.html")
+                .map(|name| format!("{path}{name}"))
+                .collect();
+            let served = paths().filter(|served| served.starts_with(path)).map(str::to_owned).collect();
+            assert_eq!(there, served, "the tables in assets.rs and the folder differ");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_the_browser_has_is_not_sent_again() {
+        let routes = endpoints().fold(Route::new(), |routes, (path, endpoint)| routes.at(path, endpoint));
+        let routes = routes.boxed();
+        let ask = async |known: &str| {
+            let request = Request::builder().uri_str("/sdk/index.js").header(IF_NONE_MATCH, known).finish();
+            routes.get_response(request).await
+        };
+        let first = ask("\"another\"").await;
+        assert_eq!(first.status(), StatusCode::OK);
+        assert_eq!(first.content_type(), Some("text/javascript; charset=utf-8"));
+        assert_eq!(first.headers()[CACHE_CONTROL], "no-cache");
+        let tag = first.headers()[ETAG].to_str().unwrap();
+        for known in [
+            tag.to_owned(),
+            format!("\"another\", W/{tag}"),
+            tag.replacen("\"", "", 1).replacen("\"", "-gzip\"", 1).replacen("", "\"", 1),
+        ] {
+            assert_eq!(ask(&known).await.status(), StatusCode::NOT_MODIFIED, "{known}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What is known of a request for the audit trail, layer by layer: who asks, for what, and whether its use case has written
+//! it down itself. The outermost layer writes what nobody has.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use poem::http::Method;
+use shared::audit::{Action, Entry, Who};
+use shared::ids::LocationId;
+use shared::participant::{Conversation, Participant};
+use shared::request::RequestContext;
+use shared::token::Principal;
+
+use crate::model::deadline::Deadline;
+
+/// Notes about one request. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Trail {
+    notes: Arc<Mutex<Notes>>,
+    deadline: Deadline,
+}
+
+#[derive(Default)]
+struct Notes {
+    principal: Option<Arc<Principal>>,
+    about: About,
+    is_recorded: bool,
+}
+
+/// What a request is about.
+#[derive(Default)]
+enum About {
+    #[default]
+    Nothing,
+    /// A conversation, as one of its participants, if that is not clear.
+    Conversation(Conversation, Option<Participant>),
+    /// What one participant has in a location.
+    Participant(LocationId, Participant),
+    /// A location.
+    Location(LocationId),
+}
+
+impl Trail {
+    /// Of a request that arrived at this moment.
+    pub(crate) fn begin(arrived: Instant) -> Self {
+        Self { notes: Arc::default(), deadline: Deadline::of(arrived) }
+    }
+
+    /// Until when the request is to be answered.
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// The token is good.
+    pub(crate) fn is_by(&self, principal: &Arc<Principal>) {
+        self.notes.lock().principal = Some(principal.clone());
+    }
+
+    /// Whose token it is, once that is known.
+    pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
+        self.notes.lock().principal.clone()
+    }
+
+    /// It is about a conversation.
+    pub(crate) fn is_about(&self, conversation: &Conversation, acting: Option<&Participant>) {
+        self.notes.lock().about = About::Conversation(conversation.clone(), acting.cloned());
+    }
+
+    /// It is about what a participant has in a location, or about the location.
+    pub(crate) fn is_within(&self, location: &LocationId, whose: Option<&Participant>) {
+        self.notes.lock().about = match whose {
+            Some(whose) => About::Participant(location.clone(), whose.clone()),
+            None => About::Location(location.clone()),
+        };
+    }
+
+    /// Its success has been written down, with what it has changed or before what it has read.
+    pub(crate) fn is_recorded(&self) {
+        self.notes.lock().is_recorded = true;
+    }
+
+    /// The entry that is still to be written, if one is.
+    pub(crate) fn entry(&self, action: Action, status: u16, context: &RequestContext) -> Option<Entry> {
+        let notes = self.notes.lock();
+        let is_refusal = matches!(status, 401 | 403 | 429);
+        let is_silent_success = status < 400 && notes.principal.is_some() && !notes.is_recorded;
+        if !is_refusal && !is_silent_success {
+            return None;
+        }
+        let who = notes.principal.as_ref().map_or(Who::Anonymous, |principal| Who::from(&principal.actor));
+        let entry = Entry::new(who, action, status).by(context);
+        Some(match &notes.about {
+            About::Nothing => entry,
+            About::Conversation(conversation, acting) => entry.in_conversation(conversation, acting.as_ref()),
+            About::Participant(location, whose) => entry.of_participant(location, whose),
+            About::Location(location) => Entry { location: Some(location.clone()), ..entry },
+        })
+    }
+}
+
+/// What a request to a path would do.
+pub(crate) fn action(method: &Method, path: &str) -> Action {
+    // HEAD reads what GET does, and hides no more than the body from whoever asks.
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    match (method.as_str(), path) {
+        ("POST", "/chat/send") => Action::Send,
+        ("GET", "/chat/history") => Action::HistoryRead,
+        ("GET", "/chat/conversations") => Action::InboxRead,
+        ("GET", "/chat/presence") => Action::PresenceRead,
+        ("PUT", "/chat/read") => Action::MarkRead,
+        ("PUT", "/chat/delivered") => Action::MarkDelivered,
+        ("POST", "/chat/ws-ticket") => Action::TicketIssue,
+        ("POST", "/admin/revocations") => Action::Revoke,
+        _ => Action::Request,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::token::{Actor, KeyId};
+
+    fn principal() -> Arc<Principal> {
+        let person: Participant = "user:doc123".parse().unwrap();
+        Arc::new(Principal {
+            subject: person.id.clone(),
+            actor: Actor::Person(person),
+            locations: Vec::new(),
+            expires_at: time::OffsetDateTime::UNIX_EPOCH,
+            issued_at: None,
+            jti: None,
+            key: KeyId::SECRET,
+        })
+    }
+
+    fn context() -> RequestContext {
+        RequestContext { request_id: "r1".into(), address: [203, 0, 113, 9].into() }
+    }
+
+    #[test]
+    fn refusals_are_written_whoever_it_was_and_other_failures_are_not() {
+        let trail = Trail::begin(Instant::now());
+        let entry = trail.entry(Action::Send, 401, &context()).unwrap();
+        assert_eq!((entry.who, entry.outcome), (Who::Anonymous, 401));
+        trail.is_by(&principal());
+        assert_eq!(trail.entry(Action::Send, 403, &context()).unwrap().who.to_string(), "user:doc123");
+        for status in [400, 404, 409, 413, 422, 500, 503] {
+            assert_eq!(trail.entry(Action::Send, status, &context()), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn head_is_what_get_is() {
+        for path in ["/chat/history", "/chat/conversations", "/chat/presence", "/chat/send", "/"] {
+            assert_eq!(action(&Method::HEAD, path), action(&Method::GET, path), "{path}");
+        }
+        assert_eq!(action(&Method::HEAD, "/chat/history"), Action::HistoryRead);
+    }
+
+    #[test]
+    fn a_success_that_nobody_has_written_down_is_written_and_no_other_is() {
+        let trail = Trail::begin(Instant::now());
+        assert_eq!(trail.entry(Action::Request, 200, &context()), None, "a page for everybody");
+        trail.is_by(&principal());
+        assert!(trail.entry(Action::TicketIssue, 200, &context()).is_some());
+        trail.is_recorded();
+        assert_eq!(trail.entry(Action::TicketIssue, 200, &context()), None);
+    }
+}

@@ -1,0 +1,180 @@
+//! Rights before everything else: whoever may not do what a request asks for is told so, whatever else is wrong with the
+//! request. What cannot be read asks for nothing that could be forbidden.
+
+use std::str::FromStr;
+
+use poem::Request;
+use poem::http::Method;
+use shared::audit::Action;
+use shared::ids::{LocationId, PersonId};
+use shared::participant::{Conversation, Participant};
+use shared::query;
+use shared::token::{Forbidden, Principal};
+
+use crate::http::audit::{Trail, action};
+
+/// Whether the bearer may ask for what a query names. Notes it for the audit trail.
+///
+/// # Errors
+/// [`Forbidden`]
+pub(crate) fn check_query(
+    (method, path): (&Method, &str),
+    query: &str,
+    principal: &Principal,
+    trail: &Trail,
+) -> Result<(), Forbidden> {
+    let action = action(method, path);
+    if !matches!(action, Action::HistoryRead | Action::InboxRead | Action::PresenceRead) {
+        return Ok(());
+    }
+    let named = Named::read(query);
+    let location: Option<LocationId> = named.one("location_id");
+    if let Some(location) = &location {
+        trail.is_within(location, None);
+    }
+    match action {
+        Action::HistoryRead => {
+            check_acts_as(principal, location.as_ref(), None)?;
+            let Some(conversation) = location.and_then(|location| named.conversation(location)) else { return Ok(()) };
+            trail.is_about(&conversation, None);
+            principal.check_sees(&conversation)
+        }
+        Action::InboxRead => {
+            let whose = named.user("user_id").xor(named.contact());
+            if let (Some(location), Some(whose)) = (&location, &whose) {
+                trail.is_within(location, Some(whose));
+            }
+            check_acts_as(principal, location.as_ref(), whose.as_ref())
+        }
+        _ => check_acts_as(principal, location.as_ref(), None),
+    }
+}
+
+/// Whether the bearer of a request may act as the sender that its body names, as far as that is known. Notes it for the
+/// audit trail.
+///
+/// # Errors
+/// [`Forbidden`]
+pub(crate) fn check_sender(
+    request: &Request,
+    location: Option<&LocationId>,
+    sender: Option<&Participant>,
+) -> Result<(), Forbidden> {
+    let Some(trail) = request.data::<Trail>() else { return Ok(()) };
+    let Some(principal) = trail.principal() else { return Ok(()) };
+    if let Some(location) = location {
+        trail.is_within(location, sender);
+    }
+    check_acts_as(&principal, location, sender)
+}
+
+fn check_acts_as(
+    principal: &Principal,
+    location: Option<&LocationId>,
+    who: Option<&Participant>,
+) -> Result<(), Forbidden> {
+    if let Some(location) = location {
+        principal.check_location(location)?;
+    }
+    match (principal.person(), who) {
+        (Some(person), Some(who)) if person != who => Err(Forbidden::Participant),
+        _ => Ok(()),
+    }
+}
+
+/// The pairs of a query that can be read.
+struct Named(Vec<(String, String)>);
+
+impl Named {
+    fn read(query: &str) -> Self {
+        let pairs = query.split('&').filter_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            query::decode(name).zip(query::decode(value))
+        });
+        Self(pairs.collect())
+    }
+
+    /// The value of a parameter that is there once.
+    fn one<T: FromStr>(&self, name: &str) -> Option<T> {
+        let mut values = self.0.iter().filter(|(known, _)| known == name);
+        let (_, value) = values.next()?;
+        if values.next().is_some() { None } else { value.parse().ok() }
+    }
+
+    fn user(&self, name: &str) -> Option<Participant> {
+        self.one::<PersonId>(name).map(Participant::user)
+    }
+
+    fn contact(&self) -> Option<Participant> {
+        self.one::<PersonId>("contact_id").map(Participant::contact)
+    }
+
+    /// The one conversation that is named.
+    fn conversation(&self, location: LocationId) -> Option<Conversation> {
+        let other = self.contact().xor(self.user("peer_user_id"))?;
+        Conversation::new(location, self.user("user_id")?, other).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::token::{Actor, KeyId};
+
+    fn principal(actor: Actor) -> Principal {
+        Principal {
+            actor,
+            locations: vec!["loc1".parse().unwrap()],
+            expires_at: time::OffsetDateTime::UNIX_EPOCH,
+            subject: "doc".parse().unwrap(),
+            issued_at: None,
+            jti: None,
+            key: KeyId::SECRET,
+        }
+    }
+
+    fn checked(path: &str, query: &str, principal: &Principal) -> Result<(), Forbidden> {
+        check_query((&Method::GET, path), query, principal, &Trail::begin(std::time::Instant::now()))
+    }
+
+    #[test]
+    fn what_a_query_names_is_checked_whatever_else_is_wrong_with_it() {
+        let doctor = principal(Actor::Person("user:doc".parse().unwrap()));
+        let service = principal(Actor::Service { name: "ehr".parse().unwrap(), admin: false });
+        let wrong = "&limit=x&nonsense&x=%zz&before=1&before=1";
+        for (path, query, doctors, services) in [
+            ("/chat/history", "location_id=loc1&user_id=doc&contact_id=pat", Ok(()), Ok(())),
+            ("/chat/history", "location_id=loc1&user_id=x&contact_id=pat", Err(Forbidden::Conversation), Ok(())),
+            ("/chat/history", "location_id=loc1&user_id=x&peer_user_id=doc", Ok(()), Ok(())),
+            ("/chat/history", "location_id=loc2", Err(Forbidden::Location), Err(Forbidden::Location)),
+            ("/chat/conversations", "location_id=loc1", Ok(()), Ok(())),
+            ("/chat/conversations", "location_id=loc1&contact_id=doc", Err(Forbidden::Participant), Ok(())),
+            ("/chat/conversations", "user_id=x", Err(Forbidden::Participant), Ok(())),
+            ("/chat/presence", "location_id=loc1&user_id=x", Ok(()), Ok(())),
+            ("/chat/presence", "l%6fcation_id=loc2", Err(Forbidden::Location), Err(Forbidden::Location)),
+            ("/chat/elsewhere", "location_id=loc2", Ok(()), Ok(())),
+        ] {
+            for more in ["", wrong] {
+                let query = format!("{query}{more}");
+                assert_eq!(checked(path, &query, &doctor), doctors, "{path}?{query}");
+                assert_eq!(checked(path, &query, &service), services, "{path}?{query}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_contradicts_itself_forbids_nothing() {
+        let doctor = principal(Actor::Person("user:doc".parse().unwrap()));
+        for query in [
+            "",
+            "location_id",
+            "location_id=a%2Fb",
+            "location_id=loc2&location_id=loc1",
+            "location_id=loc1&user_id=a/b&contact_id=pat",
+            "location_id=loc1&user_id=x&contact_id=pat&peer_user_id=y",
+            "location_id=loc1&user_id=x&peer_user_id=x",
+        ] {
+            assert_eq!(checked("/chat/history", query, &doctor), Ok(()), "{query}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The inbox.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::param::Query;
+use poem_openapi::{ApiResponse, OpenApi};
+use shared::participant::Participant;
+
+use crate::domain::{history, inbox};
+use crate::http::auth::Caller;
+use crate::http::body::Encoded;
+use crate::http::error::Refusal;
+use crate::http::openapi::schema;
+use crate::http::openapi::tag::Tag;
+use crate::http::params::{ContactParam, CursorParam, LimitParam, LocationParam, UserParam};
+use crate::state::State;
+
+pub(crate) struct Conversations;
+
+/// A page of the inbox.
+#[derive(ApiResponse)]
+enum InboxAnswer {
+    /// A page of the inbox, newest activity first. It ends at `limit`, or at about 512 KiB of content. A conversation in which
+    /// something happens moves to the front, and so past whoever has read the first page and goes on: read the first page again,
+    /// or listen to an inbox socket.
+    #[oai(status = 200)]
+    Page(Encoded<schema::Inbox>),
+}
+
+#[OpenApi]
+impl Conversations {
+    /// List conversations
+    ///
+    /// The caller's inbox in a location, with the last message and the number of unread ones of each conversation. A
+    /// `service` token says with `user_id` or `contact_id` whose inbox it wants.
+    #[oai(path = "/chat/conversations", method = "get", operation_id = "listConversations", tag = "Tag::Conversations")]
+    #[allow(clippy::too_many_arguments, reason = "each is a query parameter of the published interface")]
+    async fn list(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<State>>,
+        location_id: Query<LocationParam>,
+        /// Whose inbox, for `service` tokens.
+        user_id: Query<Option<UserParam>>,
+        /// Whose inbox, for `service` tokens.
+        contact_id: Query<Option<ContactParam>>,
+        /// Most conversations of the page.
+        limit: Query<Option<LimitParam>>,
+        /// `next_cursor` of the page before.
+        cursor: Query<Option<CursorParam>>,
+    ) -> Result<InboxAnswer, Refusal> {
+        let user = user_id.0.map(|UserParam(id)| Participant::user(id));
+        let contact = contact_id.0.map(|ContactParam(id)| Participant::contact(id));
+        let whose = inbox::one_of(user, contact)?;
+        let limit = limit.0.map_or(history::DEFAULT_LIMIT, |LimitParam(limit)| limit);
+        let cursor = cursor.0.map(|CursorParam(cursor)| cursor);
+        let location = location_id.0.0;
+        caller.trail.is_within(&location, whose.as_ref());
+        let reach = (&state.store, &state.auditor);
+        let page = inbox::inbox(&caller.origin, reach, &location, whose, cursor, limit).await?;
+        caller.trail.is_recorded();
+        Ok(InboxAnswer::Page(Encoded::of(&page)?))
+    }
+}

@@ -1,0 +1,94 @@
+//! Tokens for whoever tries the console. In development mode alone, and only there does the route exist: it gives anybody
+//! the token of anybody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poem::web::Data;
+use poem::{Body, IntoResponse, Request, Response, handler};
+use serde_json::json;
+use shared::env::Secret;
+use shared::ids::{LocationId, PersonId};
+use shared::participant::Kind;
+use shared::problem::Problem;
+use shared::token::{self, Role};
+
+use crate::http::body::{self, Fields, FromFields};
+use crate::http::error::problem_error;
+
+/// Where they are to be had.
+pub(crate) const PATH: &str = "/dev/token";
+
+const MAX_BODY_BYTES: usize = 4096;
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Signs tokens in development.
+#[derive(Clone)]
+pub(crate) struct Key(pub(crate) Arc<Secret>);
+
+struct Wanted {
+    sub: PersonId,
+    kind: Kind,
+    location: LocationId,
+}
+
+impl FromFields for Wanted {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let (sub, role, location) = (fields.id("sub"), fields.text("role"), fields.id("location_id"));
+        // Whom the console shows. A service's token is nobody's to try.
+        let kind = match role?.as_str() {
+            "user" => Some(Kind::User),
+            "contact" => Some(Kind::Contact),
+            _ => {
+                fields.refuse("role", "must be `user` or `contact`");
+                None
+            }
+        };
+        Some(Self { sub: sub?, kind: kind?, location: location? })
+    }
+}
+
+/// A token for `{"sub", "role", "location_id"}`.
+#[handler]
+pub(crate) async fn issue(request: &Request, body: Body, key: Data<&Key>) -> poem::Result<Response> {
+    let wanted: Wanted = body::read(request, body, MAX_BODY_BYTES).await?;
+    let token = token::issue(&key.0.0, &wanted.sub, Role::Person(wanted.kind), &[wanted.location], LIFETIME)
+        .map_err(|_| problem_error(Problem::new(500, "the token could not be signed")))?;
+    let answer = json!({"token": token, "expires_in": LIFETIME.as_secs()});
+    Ok(Response::builder().content_type("application/json").body(answer.to_string()).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::{Endpoint, EndpointExt, Route};
+    use serde_json::Value;
+    use shared::token::Verifier;
+
+    use super::*;
+
+    fn secret() -> Secret {
+        "development-0123456789abcdef0123456789abcdef".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_becomes_a_user_or_a_contact_and_nothing_more() {
+        let routes = Route::new().at("/dev/token", poem::post(issue)).data(Key(Arc::new(secret())));
+        let ask = async |role: &str| {
+            let body = json!({"sub": "doc123", "role": role, "location_id": "loc1"}).to_string();
+            let request = Request::builder().method(poem::http::Method::POST).uri_str("/dev/token");
+            let request = request.content_type("application/json").body(body);
+            routes.get_response(request).await
+        };
+        for (role, expected) in [("user", "user:doc123"), ("contact", "contact:doc123")] {
+            let answer = ask(role).await;
+            assert_eq!(answer.status(), 200);
+            let body: Value = answer.into_body().into_json().await.unwrap();
+            let principal = Verifier::of_secret(&secret()).verify(body["token"].as_str().unwrap()).unwrap();
+            assert_eq!(principal.person().map(ToString::to_string).as_deref(), Some(expected));
+            assert_eq!(body["expires_in"], 3600);
+        }
+        for role in ["service", "admin", ""] {
+            assert_eq!(ask(role).await.status(), 422, "{role}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Whether the service lives, and whether it can do its work.
+
+use std::sync::Arc;
+
+use poem::Response;
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem_openapi::{ApiResponse, OpenApi};
+use serde_json::json;
+use shared::problem::Problem;
+
+use crate::database_monitor::DatabaseState;
+use crate::http::body::Encoded;
+use crate::http::error::ProblemBody;
+use crate::http::openapi::schema;
+use crate::http::openapi::tag::Tag;
+use crate::state::State;
+
+pub(crate) struct Health;
+
+/// It lives.
+#[derive(ApiResponse)]
+enum Alive {
+    /// The process answers.
+    #[oai(status = 200)]
+    Ok(Encoded<schema::Health>),
+}
+
+/// It can work, or not.
+#[derive(ApiResponse)]
+enum Ready {
+    /// The database answers, and is one that this service can work on. Redis may be away: sends go on without it.
+    #[oai(status = 200)]
+    Ok(Encoded<schema::Health>),
+    /// The database is out of reach or does not fit, or the service is going away.
+    #[oai(status = 503)]
+    Unavailable(ProblemBody),
+}
+
+#[OpenApi]
+impl Health {
+    /// Is the process alive?
+    #[oai(path = "/healthz", method = "get", operation_id = "getHealth", tag = "Tag::Health")]
+    async fn healthz(&self) -> Alive {
+        Alive::Ok(ok())
+    }
+
+    /// Can the service do its work?
+    #[oai(path = "/readyz", method = "get", operation_id = "getReadiness", tag = "Tag::Health")]
+    async fn readyz(&self, state: Data<&Arc<State>>) -> Ready {
+        match readiness(&state) {
+            Ok(()) => Ready::Ok(ok()),
+            Err(problem) => Ready::Unavailable((*problem).into()),
+        }
+    }
+}
+
+fn ok() -> Encoded<schema::Health> {
+    Encoded::of_json(r#"{"status":"ok"}"#.to_owned())
+}
+
+fn readiness(state: &State) -> Result<(), Box<Problem>> {
+    if state.stopping.has_begun() {
+        return Err(Box::new(Problem::new(503, "the service is going away")));
+    }
+    let why = match state.database.state() {
+        DatabaseState::Ready if state.revoker.is_loaded() => return Ok(()),
+        DatabaseState::Ready | DatabaseState::Unknown => "the database has not been read yet",
+        DatabaseState::Unreachable(_) => "the database is out of reach",
+        DatabaseState::Unfit(_) => "the database is not one that this service can work on",
+    };
+    Err(Box::new(Problem::new(503, why)))
+}
+
+/// Whether it can.
+pub(crate) fn is_ready(state: &State) -> bool {
+    readiness(state).is_ok()
+}
+
+/// The same for operators, with the cause.
+fn detail(state: &State) -> Option<String> {
+    let Err(problem) = readiness(state) else { return state.clock.warning() };
+    Some(match state.database.state() {
+        DatabaseState::Unreachable(cause) | DatabaseState::Unfit(cause) => format!("{}: {cause}", problem.detail),
+        DatabaseState::Ready | DatabaseState::Unknown => problem.detail,
+    })
+}
+
+/// The same on the admin port, with what it depends on: Redis may be away without that.
+pub(crate) fn detailed(state: &State) -> Response {
+    let ready = readiness(state);
+    let describe = |is_up: bool| if is_up { "up" } else { "down" };
+    let body = json!({
+        "status": if ready.is_ok() { "ready" } else { "unavailable" },
+        "detail": detail(state),
+        "clock_offset_seconds": state.clock.millis().map(|millis| millis as f64 / 1_000.0),
+        "dependencies": {
+            "postgresql": describe(state.database.is_up()),
+            "redis": describe(state.redis.is_up()),
+            "revocations": if state.revoker.is_loaded() { "known" } else { "unknown" },
+        },
+    });
+    let status = if ready.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Response::builder().status(status).content_type("application/json").body(body.to_string())
+}

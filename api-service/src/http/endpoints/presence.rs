@@ -1,0 +1,61 @@
+//! Who is online.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::param::Query;
+use poem_openapi::{ApiResponse, OpenApi};
+use shared::participant::Participant;
+use shared::problem::Problem;
+
+use crate::domain::presence;
+use crate::http::auth::Caller;
+use crate::http::body::Encoded;
+use crate::http::error::Refusal;
+use crate::http::openapi::schema;
+use crate::http::openapi::tag::Tag;
+use crate::http::params::{ContactParam, LocationParam, UserParam};
+use crate::state::State;
+
+pub(crate) struct Presence;
+
+/// Who is online.
+#[derive(ApiResponse)]
+enum PresenceAnswer {
+    /// Those of them that the caller may know of, users first.
+    #[oai(status = 200)]
+    Participants(Encoded<schema::Participants>),
+}
+
+#[OpenApi]
+impl Presence {
+    /// See who is online
+    ///
+    /// For 1 to 100 people with whom the caller shares a conversation; others are left out, whether they exist or not. A
+    /// `service` token may ask for anybody in its locations. Somebody is online while any of its sockets is open, and for a
+    /// few seconds after that. Sockets of a conversation are told when it changes.
+    #[oai(path = "/chat/presence", method = "get", operation_id = "getPresence", tag = "Tag::Conversations")]
+    async fn get(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<State>>,
+        location_id: Query<LocationParam>,
+        /// Users; may be given several times.
+        user_id: Query<Option<Vec<UserParam>>>,
+        /// Contacts; may be given several times.
+        contact_id: Query<Option<Vec<ContactParam>>>,
+    ) -> Result<PresenceAnswer, Refusal> {
+        let users = user_id.0.into_iter().flatten().map(|UserParam(id)| Participant::user(id));
+        let contacts = contact_id.0.into_iter().flatten().map(|ContactParam(id)| Participant::contact(id));
+        let location = location_id.0.0;
+        caller.trail.is_within(&location, None);
+        let reach = (&state.store, &state.auditor, &state.everybody);
+        let people: Vec<_> = users.chain(contacts).collect();
+        let weighed = state.limits.people(&caller.origin.principal, people.len());
+        weighed
+            .map_err(|_wait| Problem::new(429, "too many people asked for: try again in a second, or ask for fewer"))?;
+        let participants = presence::presence(&caller.origin, reach, &location, people).await?;
+        caller.trail.is_recorded();
+        Ok(PresenceAnswer::Participants(Encoded::of(&participants)?))
+    }
+}

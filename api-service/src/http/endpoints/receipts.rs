@@ -1,0 +1,75 @@
+//! Marking messages as delivered or read.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, OpenApi};
+use shared::ids::MessageId;
+use shared::receipt::{Kind, MAX_IDS};
+
+use crate::domain::mark;
+use crate::http::auth::{Caller, Receiver};
+use crate::http::body::{Documented, Encoded, Fields, FromFields, Input};
+use crate::http::error::BodyRefusal;
+use crate::http::openapi::schema;
+use crate::http::openapi::tag::Tag;
+use crate::state::State;
+
+pub(crate) struct Receipts;
+
+/// What became of the ids.
+#[derive(ApiResponse)]
+enum MarkAnswer {
+    /// What became of the ids. Marking again changes nothing: the first time stands.
+    #[oai(status = 200)]
+    Marked(Encoded<schema::Marks>),
+}
+
+#[OpenApi]
+impl Receipts {
+    /// Mark messages as read
+    ///
+    /// Only messages that the token's participant received. Read implies delivered. The sender's sockets hear of it.
+    #[oai(path = "/chat/read", method = "put", operation_id = "markRead", tag = "Tag::Receipts")]
+    async fn read(
+        &self,
+        Receiver(caller): Receiver,
+        state: Data<&Arc<State>>,
+        body: Input<MarkBody>,
+    ) -> Result<MarkAnswer, BodyRefusal> {
+        mark(caller, &state, body, Kind::Read).await
+    }
+
+    /// Mark messages as delivered
+    ///
+    /// For clients without a WebSocket: sockets prove delivery by themselves. Only messages that the token's
+    /// participant received.
+    #[oai(path = "/chat/delivered", method = "put", operation_id = "markDelivered", tag = "Tag::Receipts")]
+    async fn delivered(
+        &self,
+        Receiver(caller): Receiver,
+        state: Data<&Arc<State>>,
+        body: Input<MarkBody>,
+    ) -> Result<MarkAnswer, BodyRefusal> {
+        mark(caller, &state, body, Kind::Delivered).await
+    }
+}
+
+async fn mark(caller: Caller, state: &State, body: Input<MarkBody>, kind: Kind) -> Result<MarkAnswer, BodyRefusal> {
+    let MarkBody(message_ids) = body.0;
+    let marks = mark::mark(&caller.origin, &state.store, &state.publisher, kind, message_ids).await?;
+    caller.trail.is_recorded();
+    Ok(MarkAnswer::Marked(Encoded::of(&marks)?))
+}
+
+struct MarkBody(Vec<MessageId>);
+
+impl Documented for MarkBody {
+    type Schema = schema::MarkMessages;
+}
+
+impl FromFields for MarkBody {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        fields.uuids("message_ids", MAX_IDS).map(Self)
+    }
+}

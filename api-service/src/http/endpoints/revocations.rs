@@ -1,0 +1,71 @@
+//! Taking tokens back.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, OpenApi};
+use shared::revocation::{Revocation, whole_seconds};
+
+use crate::domain::revoke;
+use crate::http::auth::Administrator;
+use crate::http::body::{Documented, Fields, FromFields, Input};
+use crate::http::error::BodyRefusal;
+use crate::http::openapi::schema;
+use crate::http::openapi::tag::Tag;
+use crate::state::State;
+
+pub(crate) struct Admin;
+
+/// It is revoked.
+#[derive(ApiResponse)]
+enum Revoked {
+    /// Every instance that is in touch with its database or Redis refuses the tokens from now on, others as soon as they are
+    /// again. Live sockets of the tokens are closed (4401) within a second.
+    #[oai(status = 204)]
+    Done,
+}
+
+#[OpenApi]
+impl Admin {
+    /// Revoke tokens
+    ///
+    /// One token by its `jti`, or all tokens of a `sub` that were issued before a moment. Only for `service` tokens with
+    /// `"admin": true`. Cannot be undone. A revocation is forgotten when the last token that it names has ended:
+    /// `JWT_MAX_LIFETIME_SECONDS` after it was made or, with `sub`, after `issued_before`; with `jti` and `expires_at` then.
+    #[oai(path = "/admin/revocations", method = "post", operation_id = "revokeTokens", tag = "Tag::Admin")]
+    async fn revoke(
+        &self,
+        Administrator(caller): Administrator,
+        state: Data<&Arc<State>>,
+        body: Input<RevocationBody>,
+    ) -> Result<Revoked, BodyRefusal> {
+        let RevocationBody(revocation) = body.0;
+        revoke::revoke(&caller.origin, &state.revoker, revocation).await?;
+        caller.trail.is_recorded();
+        state.revoker.spread().await;
+        Ok(Revoked::Done)
+    }
+}
+
+struct RevocationBody(Revocation);
+
+impl Documented for RevocationBody {
+    type Schema = schema::Revocation;
+}
+
+impl FromFields for RevocationBody {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let jti = fields.optional_text("jti")?;
+        let sub = fields.optional_id("sub")?;
+        let issued_before = fields.optional_time("issued_before")?.map(whole_seconds);
+        let expires_at = fields.optional_time("expires_at")?.map(whole_seconds);
+        match (jti, sub, issued_before, expires_at) {
+            (Some(jti), None, None, expires_at) => Some(Self(Revocation::Token { jti, expires_at })),
+            (None, Some(sub), Some(issued_before), None) => Some(Self(Revocation::Subject { sub, issued_before })),
+            _ => {
+                fields.refuse("", "needs `jti`, alone or with `expires_at`, or `sub` and `issued_before`");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Tickets for WebSocket clients.
+
+use std::sync::Arc;
+
+use poem::Request;
+use poem::web::Data;
+use poem_openapi::{ApiResponse, OpenApi};
+use shared::problem::Problem;
+
+use crate::domain::ticket;
+use crate::http::auth::{self, Caller};
+use crate::http::body::Encoded;
+use crate::http::error::Refusal;
+use crate::http::openapi::schema;
+use crate::http::openapi::tag::Tag;
+use crate::state::State;
+
+pub(crate) struct Tickets;
+
+/// A ticket.
+#[derive(ApiResponse)]
+enum Issued {
+    /// Good once, for `expires_in` seconds.
+    #[oai(status = 200)]
+    Ok(Encoded<schema::Ticket>),
+}
+
+#[OpenApi]
+impl Tickets {
+    /// Get a ticket for the WebSocket
+    ///
+    /// For clients that can send neither `Authorization` nor a subprotocol with their handshake: `ticket=` in the query of
+    /// `/ws` stands for this call's token, once, within 30 seconds. The socket lives as long as that token. No body.
+    #[oai(path = "/chat/ws-ticket", method = "post", operation_id = "issueTicket", tag = "Tag::Sockets")]
+    async fn issue(&self, caller: Caller, request: &Request, state: Data<&Arc<State>>) -> Result<Issued, Refusal> {
+        let token = auth::token(request).map_err(|refused| Problem::new(401, refused.to_string()))?;
+        let issued = ticket::issue(&caller.origin, token, &state.tickets).await?;
+        Ok(Issued::Ok(Encoded::of(&issued)?))
+    }
+}

@@ -1,0 +1,196 @@
+//! Refusals: from a use case's error to a status and a problem body.
+
+use poem::http::StatusCode;
+use poem::http::header::RETRY_AFTER;
+use poem::{IntoResponse, Response};
+use poem_openapi::payload::Payload;
+use poem_openapi::registry::{MetaResponse, MetaResponses, MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+use poem_openapi::{ApiResponse, ResponseContent};
+use shared::limit::Wait;
+use shared::participant::InvalidPair;
+use shared::problem::{CONTENT_TYPE, InputError, Problem};
+
+use crate::domain::error::Refused;
+use crate::http::openapi::schema;
+use crate::store::StoreError;
+
+/// A problem body. The outermost layer adds the request's id and the headers that belong to the status.
+pub(crate) struct ProblemBody(Box<Problem>);
+
+impl From<Problem> for ProblemBody {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new(problem))
+    }
+}
+
+impl Payload for ProblemBody {
+    const CONTENT_TYPE: &'static str = CONTENT_TYPE;
+
+    fn schema_ref() -> MetaSchemaRef {
+        schema::Problem::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        schema::Problem::register(registry);
+    }
+}
+
+impl IntoResponse for ProblemBody {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Response::builder().status(status).content_type(CONTENT_TYPE).body(self.0.to_json())
+    }
+}
+
+/// A problem as an error of poem's.
+pub(crate) fn problem_error(problem: Problem) -> poem::Error {
+    poem::Error::from_response(ProblemBody::from(problem).into_response())
+}
+
+/// A refusal of somebody who asks too often. `Retry-After` goes with it.
+pub(crate) fn too_many(wait: Wait, of: &str) -> Response {
+    let seconds = wait.seconds();
+    let problem = Problem::new(429, format!("too many {of}: try again in {seconds} s"));
+    ProblemBody::from(problem).with_header(RETRY_AFTER, seconds.to_string()).into_response()
+}
+
+/// What every operation that needs a token may answer instead of a success.
+#[derive(ApiResponse)]
+pub(crate) enum Refusal {
+    /// The body is not JSON, or the query cannot be parsed.
+    #[oai(status = 400)]
+    BadRequest(ProblemBody),
+    /// The token is missing, malformed, expired, or its signature does not match.
+    #[oai(status = 401)]
+    Unauthorized(ProblemBody),
+    /// The token is good, but not for this participant or location.
+    #[oai(status = 403)]
+    Forbidden(ProblemBody),
+    /// Well-formed, but invalid: `errors` says what and where.
+    #[oai(status = 422)]
+    Invalid(ProblemBody),
+    /// Too many requests, or too many refused tokens: try again after `Retry-After` seconds.
+    #[oai(status = 429)]
+    TooMany(ProblemBody),
+    /// A mistake of the server's. Its log has the cause under the `request_id`.
+    #[oai(status = 500)]
+    Internal(ProblemBody),
+    /// The database is out of reach, or more waits than may: try again after `Retry-After` seconds. Nothing is half done.
+    #[oai(status = 503)]
+    Unavailable(ProblemBody),
+}
+
+/// The same for operations with a body, which can be refused before anybody has understood it.
+pub(crate) struct BodyRefusal(Refusal);
+
+/// What [`crate::http::body::Input`] answers by itself.
+const BODY_FAILURES: [(u16, &str); 3] = [
+    (408, "The body did not arrive in time."),
+    (413, "The body is larger than 256 KiB."),
+    (415, "The body is not `application/json`."),
+];
+
+impl ApiResponse for BodyRefusal {
+    fn meta() -> MetaResponses {
+        let mut meta = Refusal::meta();
+        meta.responses.extend(BODY_FAILURES.map(|(status, description)| MetaResponse {
+            description,
+            status: Some(status),
+            status_range: None,
+            content: ProblemBody::media_types(),
+            headers: Vec::new(),
+        }));
+        meta.responses.sort_by_key(|response| response.status);
+        meta
+    }
+
+    fn register(registry: &mut Registry) {
+        Refusal::register(registry);
+    }
+}
+
+impl From<BodyRefusal> for poem::Error {
+    fn from(BodyRefusal(refusal): BodyRefusal) -> Self {
+        refusal.into()
+    }
+}
+
+/// The problem that a refused use case is to its caller. Logs the cause of what is not the caller's doing.
+pub(crate) fn problem(refused: Refused) -> Problem {
+    match refused {
+        Refused::Forbidden(why) => Problem::new(403, why.to_string()),
+        Refused::Pair(why @ InvalidPair::TwoContacts) => {
+            invalid(vec![InputError::new("/receiver_contact_id", why.to_string())])
+        }
+        Refused::Pair(why @ InvalidPair::Same) => invalid(vec![InputError::new("/receiver_user_id", why.to_string())]),
+        Refused::Field(field, why) => invalid(vec![InputError::new(pointer(field), why)]),
+        Refused::IdReused => Problem::new(409, "`client_message_id` was used for a different message"),
+        Refused::Overloaded => Problem::new(503, "too many sends are waiting; nothing was written"),
+        Refused::TooLate => {
+            Problem::new(503, "the message could not be written in time, and was not written: send it again")
+        }
+        Refused::Late => Problem::new(503, "the answer took too long; nothing was changed: ask again"),
+        Refused::Relay(error) => {
+            tracing::warn!(%error, "no ticket can be given out");
+            Problem::new(503, "tickets cannot be given out at the moment")
+        }
+        Refused::Presence(error) => {
+            tracing::warn!(%error, "nobody knows who is online");
+            Problem::new(503, "who is online is not known at the moment")
+        }
+        Refused::Store(error @ (StoreError::Unavailable(_) | StoreError::TimedOut(_))) => {
+            tracing::warn!(%error, "the database is out of reach");
+            Problem::new(503, "the database is out of reach")
+        }
+        Refused::Store(error @ (StoreError::Contended(_) | StoreError::Locked(_))) => {
+            tracing::warn!(%error, "gave up on a contended row");
+            Problem::new(503, "too many changes to the same conversation at once")
+        }
+        // Nobody reads it.
+        Refused::Store(StoreError::Abandoned) => Problem::new(503, "the caller has gone away"),
+        Refused::Store(error) => {
+            tracing::error!(%error, "a mistake of ours");
+            Problem::new(500, "something went wrong on the server")
+        }
+    }
+}
+
+/// Query parameters are named with their question mark, fields of the body without anything.
+fn pointer(field: &'static str) -> String {
+    if field.starts_with('?') { field.to_owned() } else { format!("/{field}") }
+}
+
+/// The answer to well-formed but invalid input.
+pub(crate) fn invalid(errors: Vec<InputError>) -> Problem {
+    let details: Vec<String> = errors.iter().map(|error| format!("{} {}", error.pointer, error.detail)).collect();
+    Problem::new(422, details.join("; ")).with_errors(errors)
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        let status = problem.status;
+        let body = problem.into();
+        match status {
+            400 => Self::BadRequest(body),
+            401 => Self::Unauthorized(body),
+            403 => Self::Forbidden(body),
+            422 => Self::Invalid(body),
+            429 => Self::TooMany(body),
+            503 => Self::Unavailable(body),
+            _ => Self::Internal(body),
+        }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        problem(refused).into()
+    }
+}
+
+impl From<Refused> for BodyRefusal {
+    fn from(refused: Refused) -> Self {
+        Self(refused.into())
+    }
+}

@@ -1,0 +1,166 @@
+//! What each path serves: its methods, for `Allow` and CORS, and the parameters that its queries may have. Made of the
+//! OpenAPI document, so that what is served, what is documented and what is told cannot differ.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use poem::Request;
+use poem::http::Method;
+use serde_json::Value;
+use shared::problem::Problem;
+use shared::query::{self, Parameter, QueryError};
+
+use crate::http::error::{invalid, problem_error};
+
+/// All paths.
+pub(crate) type Paths = Arc<BTreeMap<String, Path>>;
+
+/// One path.
+#[derive(Debug, Default)]
+pub(crate) struct Path {
+    /// Its methods, as `Allow` names them.
+    pub(crate) allow: String,
+    operations: Vec<Operation>,
+}
+
+#[derive(Debug)]
+struct Operation {
+    method: Method,
+    parameters: Parameters,
+    needs_token: bool,
+}
+
+/// What the query of a request may have.
+#[derive(Debug, Clone)]
+pub(crate) struct Parameters(Arc<[Parameter]>);
+
+impl Parameters {
+    /// Whether the query of a request has these, each once, and no others.
+    ///
+    /// # Errors
+    /// The problem that it is.
+    pub(crate) fn check(&self, request: &Request) -> poem::Result<()> {
+        let read = query::read(request.uri().query().unwrap_or_default(), &self.0);
+        read.map(|_| ()).map_err(|error| match error {
+            QueryError::Unreadable(detail, errors) => problem_error(Problem::new(400, detail).with_errors(errors)),
+            QueryError::Invalid(errors) => problem_error(invalid(errors)),
+        })
+    }
+}
+
+impl Path {
+    /// A page or a file: `GET`, and a query that nobody looks at. Links carry parameters of those who passed them on.
+    pub(crate) fn page() -> Self {
+        Self { allow: allow(&[Method::GET]), operations: Vec::new() }
+    }
+
+    /// A path of one method that is in no document, knows no parameters, and needs no token.
+    pub(crate) fn of(method: Method) -> Self {
+        let allow = allow(std::slice::from_ref(&method));
+        let operation = Operation { method, parameters: Parameters(Arc::new([])), needs_token: false };
+        Self { allow, operations: vec![operation] }
+    }
+
+    /// A path as the OpenAPI document has it.
+    pub(crate) fn of_document(operations: &Value) -> Self {
+        let operations: Vec<Operation> = operations.as_object().into_iter().flatten().filter_map(operation).collect();
+        let methods: Vec<Method> = operations.iter().map(|operation| operation.method.clone()).collect();
+        Self { allow: allow(&methods), operations }
+    }
+
+    /// Whether it has an answer to this method, other than that it does not know it.
+    pub(crate) fn serves(&self, method: &Method) -> bool {
+        self.allow.split(", ").any(|known| known == method.as_str())
+    }
+
+    /// What the query of this request must be checked against, and whether only once it is known who asks.
+    pub(crate) fn parameters(&self, method: &Method) -> Option<(&Parameters, bool)> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        let operation = self.operations.iter().find(|operation| operation.method == method)?;
+        Some((&operation.parameters, operation.needs_token))
+    }
+}
+
+fn operation((method, operation): (&String, &Value)) -> Option<Operation> {
+    let method = Method::from_bytes(method.to_uppercase().as_bytes()).ok()?;
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let parameters = parameters.filter(|parameter| parameter["in"] == "query").filter_map(|parameter| {
+        let may_repeat = parameter["schema"]["type"] == "array";
+        Some(Parameter { name: parameter["name"].as_str()?.to_owned(), may_repeat })
+    });
+    let parameters = Parameters(parameters.collect());
+    Some(Operation { method, parameters, needs_token: operation["security"].is_array() })
+}
+
+/// Whoever answers `GET` answers `HEAD` (RFC 9110, section 9.3.2), and every path answers `OPTIONS`.
+fn allow(methods: &[Method]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for method in methods {
+        names.push(method.as_str());
+        if method == Method::GET {
+            names.push("HEAD");
+        }
+    }
+    names.push("OPTIONS");
+    names.join(", ")
+}
+
+/// Every method that some path serves, for `OPTIONS *`.
+pub(crate) fn of_all(paths: &Paths) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in paths.values().flat_map(|path| path.allow.split(", ")) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    async fn checked(path: &Path, method: Method, query: &str) -> Result<(), (u16, Vec<String>)> {
+        let (parameters, _) = path.parameters(&method).unwrap();
+        let request = Request::builder().method(method).uri_str(format!("/x?{query}")).finish();
+        let Err(error) = parameters.check(&request) else { return Ok(()) };
+        let problem: Problem = error.into_response().into_body().into_json().await.unwrap();
+        Err((problem.status, problem.errors.into_iter().map(|error| error.pointer).collect()))
+    }
+
+    #[tokio::test]
+    async fn a_path_knows_the_parameters_of_its_document() {
+        let path = Path::of_document(&json!({
+            "get": {
+                "parameters": [
+                    {"name": "limit", "in": "query", "schema": {"type": "integer"}},
+                    {"name": "user_id", "in": "query", "schema": {"type": "array"}},
+                    {"name": "x-trace", "in": "header", "schema": {"type": "string"}},
+                ],
+                "security": [{"token": []}],
+            },
+            "put": {},
+        }));
+        assert_eq!(path.allow, "GET, HEAD, PUT, OPTIONS");
+        assert!([Method::GET, Method::HEAD, Method::PUT, Method::OPTIONS].iter().all(|method| path.serves(method)));
+        assert!(![Method::POST, Method::TRACE].iter().any(|method| path.serves(method)));
+        for method in [Method::GET, Method::HEAD] {
+            assert!(path.parameters(&method).unwrap().1);
+            assert_eq!(checked(&path, method.clone(), "limit=5&user_id=a&user_id=b").await, Ok(()));
+            let refused = checked(&path, method.clone(), "x-trace=1").await;
+            assert_eq!(refused, Err((422, vec!["?x-trace".to_owned()])));
+            assert_eq!(checked(&path, method, "limit=5&limit=5").await, Err((400, vec!["?limit".to_owned()])));
+        }
+        assert!(!path.parameters(&Method::PUT).unwrap().1);
+        assert_eq!(checked(&path, Method::PUT, "limit=5").await, Err((422, vec!["?limit".to_owned()])));
+        assert!(path.parameters(&Method::DELETE).is_none());
+    }
+
+    #[test]
+    fn what_is_served_is_listed_once() {
+        let paths = [("/".to_owned(), Path::page()), ("/a".to_owned(), Path::of(Method::POST))];
+        assert_eq!(of_all(&Arc::new(paths.into_iter().collect())), "GET, HEAD, OPTIONS, POST");
+    }
+}

@@ -1,0 +1,399 @@
+//! The shapes of requests and answers, for the OpenAPI document. What is written on the wire is encoded by the
+//! domain; a test below holds the two together.
+//!
+//! No doc comments on fields that refer to another object: they would wrap the reference in an `allOf`, which
+//! makes client generators drop the model.
+
+use poem_openapi::Object;
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
+use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
+use serde_json::{Value, json};
+
+use crate::http::openapi::inline::inline_type;
+use crate::http::params::id_schema;
+use crate::model::message::MAX_CONTENT_CHARS;
+
+macro_rules! scalar {
+    ($(#[$doc:meta])* $name:ident, $required:literal, $schema:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, PartialEq)]
+        pub(crate) struct $name(Value);
+
+        inline_type!($name, $required, $schema);
+
+        impl $name {
+            fn is_null(&self) -> bool {
+                self.0.is_null()
+            }
+        }
+
+        impl ParseFromJSON for $name {
+            fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+                let value = value.unwrap_or_default();
+                let nullable = MetaSchema::from_ref(Self::schema_ref()).nullable || !Self::IS_REQUIRED;
+                match value.is_null() && !nullable {
+                    true => Err(ParseError::expected_type(value)),
+                    false => Ok(Self(value)),
+                }
+            }
+        }
+
+        impl ToJSON for $name {
+            fn to_json(&self) -> Option<Value> {
+                Some(self.0.clone())
+            }
+        }
+    };
+}
+
+/// The schema behind an inline reference.
+trait FromRef {
+    fn from_ref(reference: MetaSchemaRef) -> Self;
+}
+
+impl FromRef for MetaSchema {
+    fn from_ref(reference: MetaSchemaRef) -> Self {
+        match reference {
+            MetaSchemaRef::Inline(schema) => *schema,
+            MetaSchemaRef::Reference(_) => Self::ANY,
+        }
+    }
+}
+
+fn text(format: &'static str, example: &'static str) -> MetaSchema {
+    let mut schema = MetaSchema::new_with_format("string", format);
+    schema.example = Some(json!(example));
+    schema
+}
+
+fn nullable(mut schema: MetaSchema) -> MetaSchema {
+    schema.nullable = true;
+    schema.example = None;
+    schema
+}
+
+fn count(format: &'static str) -> MetaSchema {
+    let mut schema = MetaSchema::new_with_format("integer", format);
+    schema.minimum = Some(0.0);
+    schema
+}
+
+fn content() -> MetaSchema {
+    let mut schema = MetaSchema::new("string");
+    schema.min_length = Some(1);
+    schema.max_length = Some(MAX_CONTENT_CHARS);
+    // U+0000 cannot be stored.
+    schema.pattern = Some("^[^\\u0000]*$".to_owned());
+    schema.example = Some(json!("Hello patient!"));
+    schema
+}
+
+const UUID_EXAMPLE: &str = "0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c";
+const TIME_EXAMPLE: &str = "2026-11-22T12:00:00.123456Z";
+
+scalar!(/** A location. */ Location, true, id_schema("loc1"));
+scalar!(/** A user. */ User, true, id_schema("doc123"));
+scalar!(/** A user, or nobody. */ OptionalUser, false, id_schema("doc123"));
+scalar!(/** Another user, or nobody. */ OtherUser, false, { let mut schema = id_schema("doc789"); schema.example = None; schema });
+scalar!(/** A contact, or nobody. */ OptionalContact, false, id_schema("pat456"));
+scalar!(/** Another contact, or nobody. */ OtherContact, false, { let mut schema = id_schema(""); schema.example = None; schema });
+scalar!(/** A message's text. */ Content, true, content());
+scalar!(/** A UUID. */ Id, true, text("uuid", UUID_EXAMPLE));
+scalar!(/** A UUID, or nothing. */ OptionalId, false, { let mut schema = text("uuid", ""); schema.example = None; schema });
+scalar!(/** A UUID, or null. */ NullableId, true, nullable(text("uuid", "")));
+scalar!(/** RFC 3339, UTC, microseconds. */ Timestamp, true, text("date-time", TIME_EXAMPLE));
+scalar!(/** The same, or null. */ NullableTimestamp, true, nullable(text("date-time", "")));
+scalar!(/** A place in a conversation. */ Seq, true, { let mut schema = count("int64"); schema.minimum = Some(1.0); schema });
+scalar!(/** A number of messages. */ Count, true, count("int32"));
+scalar!(/** A cursor, or null. */ NullableCursor, true, nullable(MetaSchema::new("string")));
+
+scalar!(
+    /** Any text, or nothing. */
+    OptionalText,
+    false,
+    {
+        let mut schema = MetaSchema::new("string");
+        schema.min_length = Some(1);
+        schema.max_length = Some(256);
+        schema
+    }
+);
+scalar!(
+    /** A moment, or nothing. */
+    OptionalTime,
+    false,
+    {
+        let mut schema = text("date-time", "");
+        schema.example = None;
+        schema
+    }
+);
+
+/// A message to send. Exactly one of `sender_user_id` and `sender_contact_id`, and exactly one of
+/// `receiver_user_id` and `receiver_contact_id`; contacts do not write to contacts.
+#[derive(Object)]
+#[oai(deny_unknown_fields, example, skip_serializing_if_is_none)]
+pub(crate) struct SendMessage {
+    location_id: Location,
+    sender_user_id: OptionalUser,
+    sender_contact_id: OtherContact,
+    receiver_user_id: OtherUser,
+    receiver_contact_id: OptionalContact,
+    /// 1 to 8,000 characters (Unicode scalar values), none of them U+0000. At least one shows something: it is neither
+    /// `White_Space` nor `Default_Ignorable_Code_Point`.
+    content: Content,
+    /// Makes a retry safe: the same id and message again answer 200 with the first message.
+    client_message_id: OptionalId,
+}
+
+impl poem_openapi::types::Example for SendMessage {
+    fn example() -> Self {
+        Self {
+            location_id: Location(json!("loc1")),
+            sender_user_id: OptionalUser(json!("doc123")),
+            sender_contact_id: OtherContact(Value::Null),
+            receiver_user_id: OtherUser(Value::Null),
+            receiver_contact_id: OptionalContact(json!("pat456")),
+            content: Content(json!("Hello patient!")),
+            client_message_id: OptionalId(Value::Null),
+        }
+    }
+}
+
+/// A message as it is stored.
+#[derive(Object)]
+#[oai(deny_unknown_fields, example, skip_serializing_if_is_none)]
+pub(crate) struct Message {
+    /// UUIDv7.
+    id: Id,
+    /// UUIDv5 of location and participants.
+    conversation_id: Id,
+    /// 1, 2, 3 … within the conversation, without gaps, in commit order.
+    seq: Seq,
+    location_id: Location,
+    sender_user_id: OptionalUser,
+    sender_contact_id: OtherContact,
+    receiver_user_id: OtherUser,
+    receiver_contact_id: OptionalContact,
+    content: Content,
+    client_message_id: NullableId,
+    sent_at: Timestamp,
+    /// When the receiver's client had it.
+    delivered_at: NullableTimestamp,
+    /// When the receiver read it.
+    read_at: NullableTimestamp,
+    is_read: bool,
+}
+
+impl poem_openapi::types::Example for Message {
+    fn example() -> Self {
+        Self {
+            id: Id(json!(UUID_EXAMPLE)),
+            conversation_id: Id(json!("d73d142b-e255-53a0-a91a-0514e07ecfcf")),
+            seq: Seq(json!(1)),
+            location_id: Location(json!("loc1")),
+            sender_user_id: OptionalUser(json!("doc123")),
+            sender_contact_id: OtherContact(Value::Null),
+            receiver_user_id: OtherUser(Value::Null),
+            receiver_contact_id: OptionalContact(json!("pat456")),
+            content: Content(json!("Hello patient!")),
+            client_message_id: NullableId(Value::Null),
+            sent_at: Timestamp(json!(TIME_EXAMPLE)),
+            delivered_at: NullableTimestamp(Value::Null),
+            read_at: NullableTimestamp(Value::Null),
+            is_read: false,
+        }
+    }
+}
+
+/// A page of a conversation, ascending by `seq`.
+#[derive(Object)]
+#[oai(deny_unknown_fields)]
+pub(crate) struct History {
+    conversation_id: Id,
+    messages: Vec<Message>,
+    /// Whether there are older messages; with `after`, newer ones.
+    has_more: bool,
+}
+
+/// Messages to mark.
+#[derive(Object)]
+#[oai(deny_unknown_fields, example)]
+pub(crate) struct MarkMessages {
+    /// 1 to 500 ids of messages that the caller received.
+    #[oai(validator(min_items = "1", max_items = "500"))]
+    message_ids: Vec<Id>,
+}
+
+impl poem_openapi::types::Example for MarkMessages {
+    fn example() -> Self {
+        Self { message_ids: vec![Id(json!(UUID_EXAMPLE))] }
+    }
+}
+
+/// A message that the caller received, as it stands now.
+#[derive(Object)]
+#[oai(deny_unknown_fields)]
+pub(crate) struct Marked {
+    id: Id,
+    delivered_at: NullableTimestamp,
+    read_at: NullableTimestamp,
+}
+
+/// What became of the ids.
+#[derive(Object)]
+#[oai(deny_unknown_fields)]
+pub(crate) struct Marks {
+    marked: Vec<Marked>,
+    /// Ids that do not exist or are not the caller's to mark: the two look the same.
+    not_found: Vec<Id>,
+}
+
+/// A row of the inbox.
+#[derive(Object)]
+#[oai(deny_unknown_fields)]
+pub(crate) struct Conversation {
+    conversation_id: Id,
+    location_id: Location,
+    user_id: User,
+    contact_id: OptionalContact,
+    peer_user_id: OtherUser,
+    last_message: Message,
+    /// Messages to the inbox's owner that it has not read.
+    unread_count: Count,
+    last_activity_at: Timestamp,
+}
+
+/// A page of the inbox, newest activity first.
+#[derive(Object)]
+#[oai(deny_unknown_fields)]
+pub(crate) struct Inbox {
+    conversations: Vec<Conversation>,
+    /// Brings the next page; null on the last.
+    next_cursor: NullableCursor,
+}
+
+/// Whether somebody is online: `user_id` or `contact_id` says who.
+#[derive(Object)]
+#[oai(deny_unknown_fields)]
+pub(crate) struct Presence {
+    user_id: OptionalUser,
+    contact_id: OptionalContact,
+    online: bool,
+    /// Null while online, and when it is not known.
+    last_seen_at: NullableTimestamp,
+}
+
+/// Those who were asked for and may be known of.
+#[derive(Object)]
+#[oai(deny_unknown_fields)]
+pub(crate) struct Participants {
+    participants: Vec<Presence>,
+}
+
+/// One thing wrong with the input.
+#[derive(Object)]
+pub(crate) struct InputError {
+    /// JSON pointer into the body, or `?name` for a query parameter.
+    pointer: String,
+    detail: String,
+}
+
+/// RFC 9457 problem details: the body of every answer that is not a success.
+#[derive(Object)]
+pub(crate) struct Problem {
+    r#type: String,
+    /// The status in words.
+    title: String,
+    status: u16,
+    /// What happened this time, and what would help.
+    detail: String,
+    /// The answer's `X-Request-Id`: name it when asking for help.
+    request_id: String,
+    #[oai(default)]
+    errors: Vec<InputError>,
+}
+
+/// What to revoke: one token by `jti`, or all tokens of `sub` issued before a moment.
+#[derive(Object)]
+#[oai(deny_unknown_fields, example, skip_serializing_if_is_none)]
+pub(crate) struct Revocation {
+    /// The claim `jti` of one token.
+    jti: OptionalText,
+    /// The claim `sub` of many, whatever their role; needs `issued_before`.
+    sub: OptionalUser,
+    /// Tokens of `sub` whose `iat` lies before this moment, and those without `iat`.
+    issued_before: OptionalTime,
+    /// With `jti`: the token's `exp`, when that is known. The revocation is forgotten then: do not name an earlier moment.
+    expires_at: OptionalTime,
+}
+
+impl poem_openapi::types::Example for Revocation {
+    fn example() -> Self {
+        Self {
+            jti: OptionalText(json!(UUID_EXAMPLE)),
+            sub: OptionalUser(Value::Null),
+            issued_before: OptionalTime(Value::Null),
+            expires_at: OptionalTime(Value::Null),
+        }
+    }
+}
+
+/// What stands for the caller's token in the query of `/ws`, once.
+#[derive(Object)]
+#[oai(deny_unknown_fields)]
+pub(crate) struct Ticket {
+    ticket: String,
+    /// Seconds.
+    expires_in: u32,
+}
+
+/// The service answers.
+#[derive(Object)]
+pub(crate) struct Health {
+    status: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain;
+    use crate::model::message::tests::example;
+
+    fn holds<T: ParseFromJSON>(value: &impl serde::Serialize) {
+        let json = serde_json::to_value(value).unwrap();
+        assert!(T::parse_from_json(Some(json.clone())).is_ok(), "{json}");
+    }
+
+    #[test]
+    fn what_the_domain_writes_is_what_is_documented() {
+        let message = example();
+        holds::<Message>(&message);
+        let conversation_id = message.new.conversation.id();
+        holds::<History>(&domain::history::Page { conversation_id, messages: vec![message.clone()], has_more: true });
+        let marked = domain::mark::Marked { id: message.id, delivered_at: Some(message.sent_at), read_at: None };
+        holds::<Marks>(&domain::mark::Marks { marked: vec![marked], not_found: vec![message.id] });
+        let row = domain::inbox::Row {
+            conversation: message.new.conversation.clone(),
+            viewer: message.new.sender.clone(),
+            unread_count: 1,
+            last_activity_at: message.sent_at,
+            last_message: message,
+        };
+        holds::<Inbox>(&domain::inbox::Inbox { conversations: vec![row], next_cursor: None });
+        holds::<Ticket>(&domain::ticket::tests::example());
+        let error = shared::problem::InputError::new("/content", "is empty");
+        holds::<Problem>(&shared::problem::Problem::new(422, "x").with_errors(vec![error]));
+        holds::<Problem>(&shared::problem::Problem::new(500, "x"));
+    }
+
+    #[test]
+    fn a_field_too_few_or_too_many_is_noticed() {
+        let mut json = serde_json::to_value(example()).unwrap();
+        json["extra"] = json!(1);
+        assert!(Message::parse_from_json(Some(json.clone())).is_err());
+        json.as_object_mut().unwrap().remove("extra");
+        json.as_object_mut().unwrap().remove("sent_at");
+        assert!(Message::parse_from_json(Some(json)).is_err());
+    }
+}

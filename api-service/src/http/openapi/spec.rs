@@ -1,0 +1,193 @@
+//! The OpenAPI document. It needs no configuration, so `api-service openapi` can print it anywhere.
+
+use std::sync::Arc;
+
+use poem::http::Method;
+use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
+use serde_json::{Value, json};
+use shared::problem::{CONTENT_TYPE, InputError, Problem};
+
+use crate::http::assets;
+use crate::http::endpoints::conversations::Conversations;
+use crate::http::endpoints::health::Health;
+use crate::http::endpoints::messages::Messages;
+use crate::http::endpoints::presence::Presence;
+use crate::http::endpoints::receipts::Receipts;
+use crate::http::endpoints::revocations::Admin;
+use crate::http::endpoints::tickets::Tickets;
+use crate::http::openapi::path_table::{Path, Paths};
+
+const DESCRIPTION: &str = "Real-time chat between staff (`user_id`) and patients (`contact_id`) within a location \
+(`location_id`). Live events come by WebSocket at `/ws`, which `asyncapi.yaml` describes. Every failure is an RFC 9457 \
+problem with a `request_id`. Input that contradicts itself is refused: a key, a header that may be there once, or a query parameter given twice (400); \
+unknown fields and query parameters (422). Every path answers `OPTIONS`, and `HEAD` where it answers `GET`.\n\n\
+Some failures cannot have a problem body. The load balancer answers in plain text what it cannot read: what is no HTTP, two \
+different hosts, a WebSocket handshake without a key, a head over 128 KiB (400), and a head that does not end within 10 seconds \
+(408). When a service dies, it ends a connection that was kept from an earlier request without an answer: repeat the request. \
+The answer to `HEAD` has no body at all. A request that a server did not finish (502, 504) may have taken effect; repeating it is \
+safe, a message with the same `client_message_id`.";
+
+type Operations = (Messages, Receipts, Conversations, Presence, Tickets, Admin, Health);
+type Service = OpenApiService<Operations, ()>;
+
+/// The operations, and their documentation.
+pub(crate) fn service() -> Service {
+    let operations = (Messages, Receipts, Conversations, Presence, Tickets, Admin, Health);
+    OpenApiService::new(operations, "EHR chat", env!("CARGO_PKG_VERSION"))
+        .description(DESCRIPTION)
+        .license(LicenseObject::new("MIT").url("https://opensource.org/license/mit"))
+        .server(ServerObject::new("/").description("This server"))
+}
+
+/// The document as JSON.
+#[must_use]
+pub fn json() -> String {
+    document().to_string()
+}
+
+/// The document as YAML.
+#[must_use]
+pub fn yaml() -> String {
+    serde_yaml::to_string(&document()).unwrap_or_default()
+}
+
+/// Swagger UI with the document in it.
+pub(crate) fn swagger_ui() -> String {
+    service().swagger_ui_html().replace(&service().spec(), &json())
+}
+
+/// What poem-openapi generates, and what it cannot say: which objects are closed, the headers of failures, and
+/// what a failure looks like.
+fn document() -> Value {
+    // poem-openapi writes `application/json; charset=utf-8` for its own payloads; ours say what is sent.
+    let text = service().spec().replace("application/json; charset=utf-8", "application/json");
+    let mut document: Value = serde_json::from_str(&text).unwrap_or_default();
+    for closed in ["SendMessage", "MarkMessages", "Revocation"] {
+        document["components"]["schemas"][closed]["additionalProperties"] = json!(false);
+    }
+    for operation in objects(&mut document["paths"]).flat_map(objects) {
+        for (status, answer) in operation["responses"].as_object_mut().into_iter().flatten() {
+            describe_answer(status.parse().unwrap_or_default(), answer);
+        }
+    }
+    write_whole_numbers(&mut document);
+    document
+}
+
+fn objects(value: &mut Value) -> impl Iterator<Item = &mut Value> {
+    value.as_object_mut().into_iter().flat_map(|object| object.values_mut())
+}
+
+fn describe_answer(status: u16, answer: &mut Value) {
+    let text = |description: &str| json!({"description": description, "schema": {"type": "string"}});
+    answer["headers"] = json!({"X-Request-Id": text("The caller's, or a new one: names the request in logs.")});
+    match status {
+        401 => answer["headers"]["WWW-Authenticate"] = text("RFC 6750: why the token was refused."),
+        429 | 503 => {
+            answer["headers"]["Retry-After"] = json!({"description": "Seconds.", "schema": {"type": "integer"}});
+        }
+        _ => {}
+    }
+    // Not by index, which would write a `null` into an answer without content.
+    if let Some(media) = answer.get_mut("content").and_then(|content| content.get_mut(CONTENT_TYPE)) {
+        let (detail, errors) = match status {
+            400 => ("the body is not JSON (line 1, column 2)", vec![]),
+            401 => ("token has expired", vec![]),
+            403 => ("the token does not allow to act as this participant", vec![]),
+            409 => ("`client_message_id` was used for a different message", vec![]),
+            408 => ("the body did not arrive in time", vec![]),
+            413 => ("the body is larger than 262144 bytes", vec![]),
+            415 => ("the body must be `Content-Type: application/json`", vec![]),
+            422 => ("/content is empty", vec![InputError::new("/content", "is empty")]),
+            429 => ("too many requests of yours: try again in 1 s", vec![]),
+            503 => ("the database is out of reach", vec![]),
+            _ => ("something went wrong on the server", vec![]),
+        };
+        let example =
+            Problem::new(status, detail).for_request("0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c").with_errors(errors);
+        media["example"] = json!(example);
+    }
+}
+
+/// poem-openapi keeps every bound as a float.
+fn write_whole_numbers(value: &mut Value) {
+    match value {
+        Value::Object(object) => object.values_mut().for_each(write_whole_numbers),
+        Value::Array(array) => array.iter_mut().for_each(write_whole_numbers),
+        Value::Number(number) => {
+            #[expect(clippy::cast_possible_truncation, reason = "only whole numbers that fit are cast")]
+            if let Some(float) = number.as_f64().filter(|_| number.is_f64())
+                && float.fract() == 0.0
+                && float.abs() < 1e15
+            {
+                *value = json!(float as i64);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Where this document is served.
+const DOCUMENTS: [&str; 2] = ["/openapi.json", "/openapi.yaml"];
+
+/// Pages and their files.
+fn pages() -> impl Iterator<Item = &'static str> {
+    ["/", "/docs"].into_iter().chain(assets::paths())
+}
+
+/// What each path serves. `more` are in no document.
+pub(crate) fn paths(more: impl IntoIterator<Item = (&'static str, Path)>) -> Paths {
+    let document = document();
+    let operations = document["paths"].as_object().into_iter().flatten();
+    let operations = operations.map(|(path, operations)| (path.clone(), Path::of_document(operations)));
+    let documents = DOCUMENTS.map(|path| (path.to_owned(), Path::of(Method::GET)));
+    let pages = pages().map(|page| (page.to_owned(), Path::page()));
+    let more = more.into_iter().map(|(path, served)| (path.to_owned(), served));
+    Arc::new(operations.chain(pages).chain(documents).chain(more).collect())
+}
+
+/// Paths of the operations.
+pub(crate) fn operations() -> Vec<String> {
+    document()["paths"].as_object().into_iter().flatten().map(|(path, _)| path.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_has_an_id_a_summary_and_problem_bodies_for_failures() {
+        let document = document();
+        let mut operations = 0;
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                operations += 1;
+                assert!(operation["operationId"].is_string() && operation["summary"].is_string(), "{method} {path}");
+                for (status, answer) in operation["responses"].as_object().unwrap() {
+                    let types: Vec<_> =
+                        answer["content"].as_object().into_iter().flatten().map(|(key, _)| key).collect();
+                    if status == "204" {
+                        assert!(types.is_empty());
+                        continue;
+                    }
+                    let expected =
+                        if status < &"400".to_owned() { "application/json" } else { "application/problem+json" };
+                    assert_eq!(types, [expected], "{method} {path} {status}");
+                }
+            }
+        }
+        assert_eq!(operations, 10);
+    }
+
+    #[test]
+    fn swagger_ui_shows_this_document_and_loads_nothing() {
+        let page = swagger_ui();
+        assert!(page.contains(&json()));
+        assert!(!page.contains("src=\"http") && !page.contains("href=\"http"));
+    }
+
+    #[test]
+    fn no_schema_trips_client_generators() {
+        assert!(!json().contains("allOf"), "generators drop models whose fields are wrapped in allOf");
+    }
+}

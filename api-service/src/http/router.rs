@@ -1,0 +1,107 @@
+//! The public port: which endpoint serves a path.
+
+use std::future::ready;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use poem::endpoint::BoxEndpoint;
+use poem::http::Method;
+use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Response, Route};
+
+use super::endpoints::{dev_token, messages};
+use super::middleware::{self, Meters};
+use super::openapi::path_table::{Path, Paths};
+use super::openapi::{docs_page, spec};
+use super::{assets, cors};
+use crate::state::State;
+
+/// Everything that the public port serves.
+pub fn public(state: Arc<State>) -> impl Endpoint<Output = Response> + 'static {
+    let issues_tokens = state.demonstration.is_some();
+    let paths = spec::paths(issues_tokens.then(|| (dev_token::PATH, Path::of(Method::POST))));
+    let service = Arc::new(spec::service().into_endpoint());
+    // Path by path: nested at the root, it would take `/` from the console.
+    let operations = spec::operations().into_iter();
+    let routes = operations.fold(Route::new(), |routes, path| routes.at(path, service.clone()));
+    let routes = assets::endpoints().fold(routes, |routes, (path, file)| routes.at(path, file));
+    let routes = match &state.demonstration {
+        Some(key) => {
+            let key = dev_token::Key(key.clone());
+            routes.at(dev_token::PATH, poem::post(dev_token::issue).data(key))
+        }
+        None => routes,
+    };
+    let routes = routes
+        .at("/", docs_page::console(issues_tokens))
+        .at("/docs", docs_page::swagger_ui())
+        .at("/openapi.json", docs_page::openapi_json())
+        .at("/openapi.yaml", docs_page::openapi_yaml());
+    Public { operations: Operations { routes: routes.boxed(), paths, state, meters: Meters::new() } }
+}
+
+/// The layers around the operations, in one piece: poem's own `around` moves the request and a future of several
+/// kilobytes once a layer.
+struct Public {
+    pub(crate) operations: Operations,
+}
+
+impl Endpoint for Public {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let state = &self.operations.state;
+        let dress = cors::Dress::of(&request, state);
+        let mut response = middleware::answer(&self.operations, request).await;
+        dress.put_on(&mut response, state);
+        Ok(response)
+    }
+}
+
+/// What is found behind the layers.
+pub(crate) struct Operations {
+    pub(crate) routes: BoxEndpoint<'static, Response>,
+    pub(crate) paths: Paths,
+    pub(crate) state: Arc<State>,
+    pub(crate) meters: Meters,
+}
+
+impl Operations {
+    /// Calls the one that a request asks for. In a box: whatever wraps this moves no more than a pointer.
+    pub(crate) fn call<'a>(&'a self, mut request: Request) -> BoxFuture<'a, poem::Result<Response>> {
+        if let Some(answer) = cors::options(&request, &self.paths, &self.state) {
+            return Box::pin(ready(answer));
+        }
+        if let Err(refused) = self.prepare_query(&mut request) {
+            return Box::pin(ready(Err(refused)));
+        }
+        request.extensions_mut().insert(self.state.clone());
+        // HTTP leaves the body out, and says how long it would be: poem's own way to answer HEAD does not know.
+        if request.method() == Method::HEAD {
+            request.set_method(Method::GET);
+        }
+        // Most requests are sends, and the way that poem finds an operation costs more than most of what this one does.
+        match (request.method(), request.uri().path()) {
+            (&Method::POST, messages::SEND_PATH) => Box::pin(messages::send(request)),
+            _ => Box::pin(self.routes.call(request)),
+        }
+    }
+}
+
+impl Operations {
+    /// Checks a query, or has it checked as soon as it is known who asks: strangers are told nothing else first.
+    fn prepare_query(&self, request: &mut Request) -> poem::Result<()> {
+        if request.uri().query().is_none() {
+            return Ok(());
+        }
+        let path = self.paths.get(request.uri().path());
+        match path.and_then(|path| path.parameters(request.method())) {
+            None => Ok(()),
+            Some((parameters, false)) => parameters.check(request),
+            Some((parameters, true)) => {
+                let parameters = parameters.clone();
+                request.extensions_mut().insert(parameters);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A message, and its one form on the wire: what `POST /chat/send` answers is, byte for byte, what sockets get.
+
+use std::sync::Arc;
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+use shared::event::{Addressed, Draft};
+use shared::ids::MessageId;
+use shared::participant::{Conversation, Participant};
+use shared::timestamp::timestamp;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::blank::is_blank;
+use crate::envelope::Place;
+
+/// Most characters (Unicode scalar values) of a message.
+pub const MAX_CONTENT_CHARS: usize = 8_000;
+
+/// This moment, in the whole microseconds that PostgreSQL keeps: what is answered is what will be read.
+#[must_use]
+pub fn now() -> OffsetDateTime {
+    let now = OffsetDateTime::now_utc();
+    now.replace_microsecond(now.microsecond()).unwrap_or(now)
+}
+
+/// What somebody asks to send: authorized and valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMessage {
+    /// Where it belongs.
+    pub conversation: Conversation,
+    /// One of the two.
+    pub sender: Participant,
+    /// The other.
+    pub receiver: Participant,
+    /// 1 to [`MAX_CONTENT_CHARS`] characters, none of them U+0000, and one at least that shows something.
+    pub content: Content,
+    /// What makes a retry safe.
+    pub client_message_id: Option<Uuid>,
+}
+
+/// The text of a message: protected health information, so it does not show itself in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Content(String);
+
+impl Content {
+    /// What the database holds, or what [`Content::new`] has checked.
+    #[must_use]
+    pub fn trusted(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Checks a stranger's text.
+    ///
+    /// # Errors
+    /// What is wrong with it, to follow the field's name.
+    pub fn new(text: String) -> Result<Self, &'static str> {
+        // A character has four bytes at most: long texts are refused without being counted.
+        if text.is_empty() {
+            Err("is empty")
+        } else if text.len() > 4 * MAX_CONTENT_CHARS || text.chars().count() > MAX_CONTENT_CHARS {
+            Err("is longer than 8,000 characters")
+        } else if text.contains('\0') {
+            Err("contains U+0000, which cannot be stored")
+        } else if is_blank(&text) {
+            Err("shows nothing: it has no character but spaces and invisible ones")
+        } else {
+            Ok(Self(text))
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// A stored message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// UUIDv7.
+    pub id: MessageId,
+    /// What was sent.
+    pub new: Arc<NewMessage>,
+    /// 1, 2, 3 … within the conversation, without gaps, in commit order.
+    pub seq: i64,
+    /// Never before that of an earlier message of the conversation.
+    pub sent_at: OffsetDateTime,
+    /// When the receiver's client had it.
+    pub delivered_at: Option<OffsetDateTime>,
+    /// When the receiver read it.
+    pub read_at: Option<OffsetDateTime>,
+}
+
+impl Message {
+    /// The message as clients get it.
+    ///
+    /// # Errors
+    /// When serde_json fails, which it does not for these types.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self)
+    }
+
+    /// What its content is tied to when it is stored sealed.
+    #[must_use]
+    pub fn place(&self) -> Place<'_> {
+        Place { id: self.id, conversation: &self.new.conversation, sender: &self.new.sender }
+    }
+
+    /// The event that tells both sides, around the message's JSON.
+    #[must_use]
+    pub fn event(&self, json: &str) -> Draft {
+        Draft::message(json, Addressed { to: self.new.receiver.clone(), message_id: self.id }, self.seq)
+    }
+}
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let NewMessage { conversation, sender, receiver, content, client_message_id } = &*self.new;
+        let mut fields = serializer.serialize_struct("Message", 13)?;
+        fields.serialize_field("id", &self.id)?;
+        fields.serialize_field("conversation_id", &conversation.id())?;
+        fields.serialize_field("seq", &self.seq)?;
+        fields.serialize_field("location_id", conversation.location())?;
+        for (person, user_field, contact_field) in
+            [(sender, "sender_user_id", "sender_contact_id"), (receiver, "receiver_user_id", "receiver_contact_id")]
+        {
+            let field = if person.user_id().is_some() { user_field } else { contact_field };
+            fields.serialize_field(field, &person.id)?;
+        }
+        fields.serialize_field("content", content.as_str())?;
+        fields.serialize_field("client_message_id", client_message_id)?;
+        fields.serialize_field("sent_at", &timestamp(self.sent_at))?;
+        fields.serialize_field("delivered_at", &self.delivered_at.map(timestamp))?;
+        fields.serialize_field("read_at", &self.read_at.map(timestamp))?;
+        fields.serialize_field("is_read", &self.read_at.is_some())?;
+        fields.end()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// The message of the contract's example.
+    pub(crate) fn example() -> Message {
+        let sender: Participant = "user:doc123".parse().unwrap();
+        let receiver: Participant = "contact:pat456".parse().unwrap();
+        Message {
+            id: Uuid::from_u128(7),
+            new: Arc::new(NewMessage {
+                conversation: Conversation::new("loc1".parse().unwrap(), sender.clone(), receiver.clone()).unwrap(),
+                sender,
+                receiver,
+                content: Content::new("Hello patient!".to_owned()).unwrap(),
+                client_message_id: None,
+            }),
+            seq: 1,
+            sent_at: time::macros::datetime!(2026-11-22 12:00:00.123456 UTC),
+            delivered_at: None,
+            read_at: None,
+        }
+    }
+
+    #[test]
+    fn a_message_looks_as_specified() {
+        let message = example();
+        let json: Value = serde_json::from_str(&message.to_json().unwrap()).unwrap();
+        assert_eq!(
+            json,
+            json!({
+                "id": message.id, "conversation_id": message.new.conversation.id(), "seq": 1, "location_id": "loc1",
+                "sender_user_id": "doc123", "receiver_contact_id": "pat456", "content": "Hello patient!",
+                "client_message_id": null, "sent_at": "2026-11-22T12:00:00.123456Z",
+                "delivered_at": null, "read_at": null, "is_read": false
+            })
+        );
+    }
+
+    #[test]
+    fn times_have_all_their_digits_and_no_more_than_the_database_keeps() {
+        assert_eq!(timestamp(time::macros::datetime!(2026-01-02 3:04:05 UTC)), "2026-01-02T03:04:05.000000Z");
+        assert_eq!(now().nanosecond() % 1_000, 0);
+    }
+
+    #[test]
+    fn content_has_one_to_8000_characters_whatever_their_bytes() {
+        for good in ["a", "\u{1F600}", "line\nbreak", &"\u{1F600}".repeat(8_000)] {
+            assert!(Content::new(good.to_owned()).is_ok());
+        }
+        for bad in [
+            "",
+            " ",
+            "\u{200B}",
+            "\n\u{AD}\u{3164}",
+            "a\0b",
+            &"a".repeat(8_001),
+            &"\u{1F600}".repeat(8_001),
+            &"a".repeat(100_000),
+        ] {
+            assert!(Content::new(bad.to_owned()).is_err());
+        }
+    }
+
+    #[test]
+    fn content_does_not_show_itself() {
+        assert!(!format!("{:?}", example()).contains("Hello"));
+    }
+}

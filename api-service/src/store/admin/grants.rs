@@ -1,0 +1,77 @@
+//! What the role that serves may do, which is less than the role that migrates may: no table of its own, no row of the
+//! audit trail changed or removed, no message deleted.
+
+use tokio_postgres::Client;
+
+use crate::store::StoreError;
+
+/// Tables and what the service needs there; a table that is not named here is out of its reach.
+pub(in crate::store) const NEEDED: &[(&str, &str)] = &[
+    ("conversations", "select, insert, update"),
+    ("messages", "select, insert, update"),
+    ("revocations", "select, insert"),
+    ("outbox", "select, insert, update, delete"),
+    ("outbox_relay", "select, update"),
+    ("audit_chains", "select, insert, update"),
+    ("audit_log", "select, insert"),
+    ("data_keys", "select, insert"),
+    ("running_services", "select, insert, update, delete"),
+    ("progress", "select"),
+    // Which version the schema has.
+    ("refinery_schema_history", "select"),
+];
+
+/// Functions that do for the service what it may not do itself.
+pub(in crate::store) const CALLED: &[&str] = &["forget_ended_revocations(integer)"];
+
+/// Grants `role` what it needs and takes everything else from it, however often it is asked.
+pub(in crate::store) async fn grant(client: &mut Client, role: &Role) -> Result<(), StoreError> {
+    let schema: String = client.query_one("select quote_ident(current_schema())", &[]).await?.try_get(0)?;
+    let Role(role) = role;
+    let mut statements = vec![
+        format!("revoke all on all tables in schema {schema} from \"{role}\""),
+        format!("revoke all on schema {schema} from \"{role}\""),
+        format!("grant usage on schema {schema} to \"{role}\""),
+    ];
+    // Up to some versions not all of them are there.
+    let names: Vec<&str> = NEEDED.iter().map(|(table, _)| *table).collect();
+    let query = "select name from unnest($1::text[]) name where to_regclass(name) is not null";
+    let rows = client.query(query, &[&names]).await?;
+    let there = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let needed = NEEDED.iter().filter(|(table, _)| there.iter().any(|name| name == table));
+    statements.extend(needed.map(|(table, rights)| format!("grant {rights} on {schema}.{table} to \"{role}\"")));
+    let query = "select name from unnest($1::text[]) name where to_regprocedure(name) is not null";
+    let rows = client.query(query, &[&CALLED]).await?;
+    let called = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    statements.extend(called.iter().map(|called| format!("grant execute on function {schema}.{called} to \"{role}\"")));
+    let transaction = client.transaction().await?;
+    transaction.batch_execute(&statements.join(";\n")).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// The name of a role that needs no escaping where it is quoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role(String);
+
+impl std::str::FromStr for Role {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_name = (1..=63).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@'));
+        if is_name { Ok(Self(text.to_owned())) } else { Err("is not the name of a role: letters, digits, _ - . @") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_breaks_out_of_its_quotes() {
+        assert!("chat_service".parse::<Role>().is_ok());
+        for bad in ["", "a\"b", "a b", "a;b", "a'b", &"x".repeat(64)] {
+            assert!(bad.parse::<Role>().is_err(), "{bad}");
+        }
+    }
+}

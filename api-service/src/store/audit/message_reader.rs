@@ -1,0 +1,107 @@
+//! The messages that the audit trail tells of, for whoever compares the two: in the trail's own snapshot, a page at a time.
+
+use std::collections::HashMap;
+
+use shared::ids::MessageId;
+use time::OffsetDateTime;
+
+use super::reader::{Pages, Snapshot};
+use crate::audit::message_check::{Stored, Text};
+use crate::envelope::Vault;
+use crate::store::keys::data_keys;
+use crate::store::{StoreError, messages};
+
+const BY_ID: &str =
+    concat!("select ", messages::columns!("m"), ", m.conversation_id from messages m where m.id = any($1)");
+
+/// Messages of which no row says that they were sent. One pass over both tables, whatever their size.
+const UNSENT: &str = "select m.id, m.sent_at, m.content is not null as is_plain from messages m where not exists (
+    select from audit_log l where l.action = 'send' and l.outcome = 201 and l.message_ids[1] = m.id
+)";
+
+/// A message of which the trail knows nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Unsent {
+    /// Which.
+    pub id: MessageId,
+    /// When it says that it was sent, in microseconds since 1970.
+    pub sent_at: i64,
+    /// Whether it is in the open.
+    pub is_plain: bool,
+}
+
+impl Snapshot<'_> {
+    /// Whether there are messages here: a trail that was archived has none beside it.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn has_messages(&self) -> Result<bool, StoreError> {
+        Ok(self.transaction.query_one("select to_regclass('messages') is not null", &[]).await?.try_get(0)?)
+    }
+
+    /// Learns from the data keys whether all content is sealed.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn learn(&self, vault: &Vault) -> Result<(), StoreError> {
+        data_keys::learn(&self.transaction, vault).await?;
+        Ok(())
+    }
+
+    /// These messages, as they stand, opened as far as `vault` opens them.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn messages(
+        &self,
+        ids: &[MessageId],
+        vault: Option<&Vault>,
+    ) -> Result<HashMap<MessageId, Stored>, StoreError> {
+        let statement = self.transaction.prepare_cached(BY_ID).await?;
+        let rows = self.transaction.query(&statement, &[&ids]).await?;
+        let opening = data_keys::opening(&self.transaction, vault, &rows).await?;
+        let stored = |row: &tokio_postgres::Row| {
+            let (conversation, sender, receiver) = messages::sides(row)?;
+            let is_plain = row.try_get::<_, Option<&str>>("content")?.is_some();
+            let text = match (messages::message(row, &opening), vault) {
+                (Ok(message), _) if is_plain => Text::Plain(message.new.content.as_str().to_owned()),
+                (Ok(message), _) => Text::Opened(message.new.content.as_str().to_owned()),
+                (Err(_), None) => Text::Sealed,
+                (Err(StoreError::Unreadable(_)), _) if is_plain => Text::Slipped,
+                (Err(_), Some(_)) => Text::Unreadable,
+            };
+            let id = row.try_get("id")?;
+            let stored = Stored {
+                id,
+                conversation_id: row.try_get("conversation_id")?,
+                location_id: conversation.location().to_string(),
+                sender: sender.to_string(),
+                receiver: receiver.to_string(),
+                text,
+            };
+            Ok((id, stored))
+        };
+        rows.iter().map(stored).collect()
+    }
+
+    /// Messages of which no row says that they were sent; to be read by [`Snapshot::next_unsent`].
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn unsent(&self) -> Result<Pages, StoreError> {
+        self.pages(UNSENT, &[]).await
+    }
+
+    /// The next page of them; an empty one at the end.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn next_unsent(&self, pages: &Pages) -> Result<Vec<Unsent>, StoreError> {
+        let unsent = |row: &tokio_postgres::Row| {
+            let sent_at: OffsetDateTime = row.try_get(1)?;
+            let sent_at = i64::try_from(sent_at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
+            Ok(Unsent { id: row.try_get(0)?, sent_at, is_plain: row.try_get(2)? })
+        };
+        self.next_rows(pages).await?.iter().map(unsent).collect()
+    }
+}

@@ -1,0 +1,41 @@
+//! Answers gateways that ask whether two people share a conversation, before they tell the one of the other's coming and
+//! going. There is no answer for those who do not.
+
+use shared::channel::QUESTIONS;
+use shared::presence::Question;
+
+use crate::presence_reader::Everybody;
+use crate::store::{Store, StoreError};
+use crate::stream_consumer::Taker;
+
+/// Answers.
+pub struct Questions {
+    /// Knows which conversations there are.
+    pub store: Store,
+    /// The way to the gateways.
+    pub everybody: Everybody,
+}
+
+impl Taker for Questions {
+    const STREAM: &'static str = QUESTIONS;
+    const TAKEN: &'static str = "presence_questions_total";
+    /// Somebody does not hear of somebody, until it changes the next time.
+    const DROPPED: &'static str = "presence_questions_dropped_total";
+    const ATTEMPTS: Option<usize> = Some(4);
+    type Entry = Question;
+
+    fn decode(text: &str) -> Option<Question> {
+        Question::decode(text)
+    }
+
+    async fn take(&self, questions: &[Question]) -> Result<(), StoreError> {
+        let asked: Vec<_> = questions.iter().map(|question| (question.conversation, &question.location)).collect();
+        let written = self.store.written(&asked).await?;
+        let shared: Vec<_> = questions.iter().filter(|question| written.contains(&question.conversation)).collect();
+        if let Err(error) = self.everybody.may_know(&shared).await {
+            // Not worth to be tried again: what is not answered is asked again.
+            tracing::debug!(%error, "gateways have not heard who may know of whom");
+        }
+        Ok(())
+    }
+}
