@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use crate::http;
 use crate::http::server::HEAD_BYTES;
 use crate::metrics as service_metrics;
-use crate::state::Gateway;
+use crate::state::AppState;
 
 /// Requests at a time.
 const REQUESTS: usize = 64;
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until this future is dropped. Without `metrics`, which belong to the first server of a process, there are none.
-pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, metrics: Option<PrometheusHandle>) {
+pub(crate) async fn serve(gateway: Arc<AppState>, listener: TcpListener, metrics: Option<PrometheusHandle>) {
     let slots = Arc::new(Semaphore::new(REQUESTS));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
@@ -57,7 +57,7 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, metrics:
 }
 
 async fn respond(
-    gateway: &Arc<Gateway>,
+    gateway: &Arc<AppState>,
     metrics: Option<&PrometheusHandle>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {

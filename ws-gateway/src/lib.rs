@@ -10,7 +10,7 @@
 //! - `limits`: how many sockets and handshakes somebody may have
 //! - `connection`: one task a socket, with its [`protocol`], its [`outbound`] queue and its [`close`] codes
 //! - `wire`: WebSocket frames as bytes
-//! - `bells`: wakes sockets at their time
+//! - `timer_wheel`: wakes sockets at their time
 //! - [`hub`]: which sockets hear which conversation; knows neither Redis nor TCP
 //! - [`relay`]: Redis subscriptions → hub; notices whatever was lost
 //! - [`replay`]: reads the logs, for sockets that resume and for the relay
@@ -66,8 +66,8 @@ use crate::pubsub::event_decoder::Unsealing;
 use crate::pubsub::{Lives, Logs, ReplayBudget};
 use crate::rate_limit::Limits;
 use crate::redis::Redis;
-use crate::session::timer_wheel::Bells;
-use crate::state::Gateway;
+use crate::session::timer_wheel::TimerWheel;
+use crate::state::AppState;
 use crate::streams::Uplink;
 use crate::streams::audit::Audit;
 use crate::streams::receipts::Acks;
@@ -160,15 +160,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
     let (held, hearing) = (keys.clone(), hub.clone());
     background.spawn_until("sockets of old keys", async move { close_when_keys_leave(&held, &hearing).await });
-    let bells = Bells::new();
-    let ringing = bells.clone();
-    background.spawn_until("timers", async move { ringing.run().await });
+    let timer_wheel = TimerWheel::new();
+    let wheel = timer_wheel.clone();
+    background.spawn_until("timers", async move { wheel.run().await });
     // Sockets, and connections that are none yet, are strangers' both.
     let affordable = descriptors::for_strangers(OWN_DESCRIPTORS);
     let handshakes = http::server::HANDSHAKES.min(affordable.div_ceil(8));
     let max_sockets = descriptors::lowered("MAX_SOCKETS", config.max_sockets, (affordable - handshakes).max(1));
     let audit = Audit::start(Uplink::start(commands.clone(), &background), &background);
-    let gateway = Arc::new(Gateway {
+    let gateway = Arc::new(AppState {
         verifier: Verifier::new(&config.tokens, keys).with_revocations(revoked.known().clone()),
         revoked,
         tickets: Tickets::new(commands.clone()),
@@ -189,7 +189,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         frames_sent: ::metrics::counter!("gateway_frames_sent_total"),
         sockets: ::metrics::gauge!("gateway_sockets"),
         delivery: ::metrics::histogram!("gateway_delivery_seconds"),
-        bells,
+        timer_wheel,
         config: config.clone(),
     });
 
@@ -236,7 +236,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
 async fn close_when_keys_leave(keys: &Keyring, hub: &Hub) {
     let mut readings = keys.readings();
     while readings.changed().await.is_ok() {
-        let closed = hub.close_bearers(|bearer| !keys.holds(bearer.key));
+        let closed = hub.close_sockets_where(|principal| !keys.holds(principal.key));
         if closed > 0 {
             tracing::info!(closed, "keys have left the set");
         }

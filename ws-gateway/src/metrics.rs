@@ -7,7 +7,7 @@ use shared::telemetry::Kind::{Counter, Gauge, Histogram};
 use shared::telemetry::{LOG_LINES_DROPPED, Meter, READY, STARTED};
 
 use crate::http;
-use crate::state::Gateway;
+use crate::state::AppState;
 
 const OUTCOMES: &[&str] = &[
     "accepted",
@@ -120,7 +120,7 @@ pub(crate) const METERS: &[Meter] = &[
 ];
 
 /// Looks at what is not counted as it happens.
-pub(crate) fn look(gateway: &Gateway) {
+pub(crate) fn look(gateway: &AppState) {
     gauge!(READY.name).set(f64::from(u8::from(http::is_ready(gateway).is_ok())));
     gauge!("gateway_acks_queue_depth").set(gateway.acks.waiting() as f64);
     gauge!("gateway_presence_people").set(gateway.everybody.people() as f64);

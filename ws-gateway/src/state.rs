@@ -14,14 +14,14 @@ use tokio::time::{Instant, timeout};
 use crate::auth::Revoked;
 use crate::auth::Tickets;
 use crate::config::Config;
-use crate::hub::outbound_queue::{Delivery, Outbound};
-use crate::hub::topic::View;
+use crate::hub::outbound_queue::{EncodedEvent, OutboundQueue};
+use crate::hub::topic::Topic;
 use crate::hub::{Hub, Membership, Refused};
 use crate::presence::Everybody;
 use crate::pubsub::Typing;
 use crate::pubsub::{Held, Logs, ReplayBudget, ReplayError, Resumed};
 use crate::rate_limit::Limits;
-use crate::session::timer_wheel::Bells;
+use crate::session::timer_wheel::TimerWheel;
 use crate::streams::audit::Audit;
 use crate::streams::receipts::Acks;
 
@@ -29,7 +29,7 @@ use crate::streams::receipts::Acks;
 const ATTEMPTS: usize = 3;
 
 /// Handed to every handshake and socket.
-pub(crate) struct Gateway {
+pub(crate) struct AppState {
     pub(crate) config: Config,
     pub(crate) verifier: Verifier,
     pub(crate) revoked: Arc<Revoked>,
@@ -63,18 +63,18 @@ pub(crate) struct Gateway {
     pub(crate) sockets: Gauge,
     /// From an event's place in its log to its frame in the kernel's hands.
     pub(crate) delivery: Histogram,
-    pub(crate) bells: Arc<Bells>,
+    pub(crate) timer_wheel: Arc<TimerWheel>,
 }
 
 /// A socket's first look at what it shows: from here on nothing is missed.
-pub(crate) struct Start {
+pub(crate) struct InitialState {
     pub(crate) membership: Membership,
     /// What `ready` names; `None` where there is no log.
     pub(crate) cursor: Option<Cursor>,
     /// Whether the cursor of the request was good; `None` without one.
     pub(crate) resumed: Option<bool>,
     /// What came after that cursor.
-    pub(crate) missed: Vec<Arc<Delivery>>,
+    pub(crate) missed: Vec<Arc<EncodedEvent>>,
     /// The room that this takes.
     pub(crate) held: Option<Held>,
     /// What the cursor proves to have arrived.
@@ -83,7 +83,7 @@ pub(crate) struct Start {
 
 /// Why a socket cannot start now.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CannotStart {
+pub(crate) enum SubscribeError {
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error(transparent)]
@@ -94,24 +94,25 @@ pub(crate) enum CannotStart {
     Unsteady,
 }
 
-impl Gateway {
+impl AppState {
     /// Subscribes first, then reads the log; what comes live meanwhile waits in the socket's queue, and what the log
     /// had already shown is skipped there by its cursor. So there is no moment in which an event could slip through.
     pub(crate) async fn start(
         &self,
-        view: &View,
-        bearer: &Arc<Principal>,
+        topic: &Topic,
+        principal: &Arc<Principal>,
         seen: Option<Cursor>,
-    ) -> Result<Start, CannotStart> {
-        let channel = &view.channel();
+    ) -> Result<InitialState, SubscribeError> {
+        let channel = &topic.channel();
         for _ in 0..ATTEMPTS {
-            let outbound = Outbound::new(bearer.clone(), self.config.outbound_queue_bytes);
+            let outbound = OutboundQueue::new(principal.clone(), self.config.outbound_queue_bytes);
             let mut membership = self.hub.join(channel.clone(), outbound)?;
-            let epoch =
-                timeout(self.config.redis_timeout, membership.subscribed()).await.map_err(|_| CannotStart::Late)??;
+            let epoch = timeout(self.config.redis_timeout, membership.subscribed())
+                .await
+                .map_err(|_| SubscribeError::Late)??;
             if channel.is_inbox() {
                 // Whatever is published from now on waits in the queue, and so does the word that some of it was lost.
-                return Ok(Start {
+                return Ok(InitialState {
                     membership,
                     cursor: None,
                     resumed: None,
@@ -123,13 +124,13 @@ impl Gateway {
             let mut replay = match seen {
                 // Boxed: most handshakes have none, and all would carry its size.
                 Some(seen) => {
-                    let resumed = Box::pin(self.logs.resume(channel, seen, bearer.person())).await?;
+                    let resumed = Box::pin(self.logs.resume(channel, seen, principal.person())).await?;
                     resumed.map(|resumed| (seen, resumed))
                 }
                 None => None,
             };
             let mut held = None;
-            if let (Some((_, resumed)), Some(person)) = (&replay, bearer.person())
+            if let (Some((_, resumed)), Some(person)) = (&replay, principal.person())
                 && !resumed.missed.is_empty()
             {
                 held = self.replays.hold(person, resumed.missed.iter().map(|delivery| delivery.frame().len()).sum());
@@ -142,9 +143,9 @@ impl Gateway {
             };
             let position = missed.iter().rev().find_map(|delivery| delivery.cursor()).unwrap_or(cursor);
             if membership.settle(epoch, position) {
-                return Ok(Start { membership, cursor: Some(cursor), resumed, missed, held, unproven });
+                return Ok(InitialState { membership, cursor: Some(cursor), resumed, missed, held, unproven });
             }
         }
-        Err(CannotStart::Unsteady)
+        Err(SubscribeError::Unsteady)
     }
 }

@@ -29,10 +29,10 @@ use super::query::{self, QueryError, Wanted};
 use super::response::{self, Answer, Refusal, healthy, options};
 use crate::auth::NotTaken;
 use crate::hub::Refused;
-use crate::hub::topic::View;
+use crate::hub::topic::Topic;
 use crate::rate_limit::Place;
-use crate::session::close_reason::Close;
-use crate::state::{CannotStart, Gateway, Start};
+use crate::session::close_reason::CloseReason;
+use crate::state::{AppState, InitialState, SubscribeError};
 use crate::streams::audit::is_recorded;
 
 /// The subprotocol that this server speaks.
@@ -52,7 +52,7 @@ enum Shown<'a> {
 /// A handshake that asks for something that its bearer may have.
 #[derive(Debug)]
 struct Asked {
-    view: View,
+    topic: Topic,
     cursor: Option<Cursor>,
     accept_key: String,
     subprotocol: bool,
@@ -61,18 +61,18 @@ struct Asked {
 /// What follows a `101`.
 pub(crate) enum Socket {
     /// A socket.
-    Open(Box<Admitted>),
+    Open(Box<AcceptedSocket>),
     /// None: it is closed with this, which is all that a browser can see of a refusal.
-    Refused(Close),
+    Refused(CloseReason),
 }
 
 /// A socket that is let in, once its answer has been written.
-pub(crate) struct Admitted {
+pub(crate) struct AcceptedSocket {
     /// Who asked, and how the request is called in logs.
     pub(crate) context: RequestContext,
     pub(crate) principal: Arc<Principal>,
-    pub(crate) view: View,
-    pub(crate) start: Start,
+    pub(crate) topic: Topic,
+    pub(crate) start: InitialState,
     /// Its place among the sockets that this gateway may hold.
     pub(crate) permit: Box<Place>,
 }
@@ -81,22 +81,22 @@ pub(crate) struct Admitted {
 #[derive(Debug, Default)]
 struct Known {
     who: Option<Who>,
-    view: Option<View>,
+    topic: Option<Topic>,
 }
 
 impl Known {
     /// The entry of a handshake that is refused.
     fn entry(self, status: u16, context: &RequestContext) -> Entry {
         let who = self.who.unwrap_or(Who::Anonymous);
-        match &self.view {
-            Some(view) => view.entry(Action::SocketOpen, status, who, context),
+        match &self.topic {
+            Some(topic) => topic.entry(Action::SocketOpen, status, who, context),
             None => Entry::new(who, Action::SocketOpen, status).by(context),
         }
     }
 }
 
 /// Answers a request. With `101` comes the socket that follows it.
-pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>, peer: IpAddr) -> (Answer, Option<Socket>) {
+pub(crate) async fn respond<B>(gateway: &Arc<AppState>, request: Request<B>, peer: IpAddr) -> (Answer, Option<Socket>) {
     let started = Instant::now();
     let proxies = &gateway.config.trusted_proxies;
     let context = context(request.headers(), peer, proxies);
@@ -142,7 +142,7 @@ pub(crate) async fn respond<B>(gateway: &Arc<Gateway>, request: Request<B>, peer
 }
 
 /// A span, where there is a collector. Of the request it gets no more than whether it asks for a socket.
-fn span<B>(gateway: &Gateway, request: &Request<B>, context: &RequestContext, peer: IpAddr) -> Option<RequestSpan> {
+fn span<B>(gateway: &AppState, request: &Request<B>, context: &RequestContext, peer: IpAddr) -> Option<RequestSpan> {
     let traces = gateway.traces.as_ref()?;
     let route = if request.uri().path() == "/ws" { "/ws" } else { "other" };
     let parent = header(request.headers(), &HeaderName::from_static(TRACEPARENT_HEADER));
@@ -159,7 +159,7 @@ fn end(span: Option<RequestSpan>, answer: &Answer) {
 /// Ready once Redis was reached and has said which tokens are revoked, and from then on until the end. Not while Redis is away: it is away for every gateway,
 /// and taking all of them out of the balancer would cut sockets that still hear `degraded` and `recovered`. In a cluster some of its
 /// masters are enough: the conversations of the others are refused one by one.
-pub(crate) fn is_ready(gateway: &Gateway) -> Result<(), Refusal> {
+pub(crate) fn is_ready(gateway: &AppState) -> Result<(), Refusal> {
     if gateway.shutdown.has_begun() {
         return Err(Refusal::unavailable("this gateway is going away"));
     }
@@ -173,7 +173,7 @@ pub(crate) fn is_ready(gateway: &Gateway) -> Result<(), Refusal> {
 }
 
 /// The same for operators, with what it depends on: Redis may be away without that.
-pub(crate) fn readiness(gateway: &Gateway) -> Answer {
+pub(crate) fn readiness(gateway: &AppState) -> Answer {
     let ready = is_ready(gateway);
     let hub = &gateway.hub;
     let redis = match (hub.is_connected(), hub.is_partly_connected()) {
@@ -209,7 +209,7 @@ fn context(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> Reque
 }
 
 async fn admit<B>(
-    gateway: &Arc<Gateway>,
+    gateway: &Arc<AppState>,
     request: &Request<B>,
     (context, site): (&RequestContext, &Site<'_>),
     known: &mut Known,
@@ -249,10 +249,10 @@ async fn admit<B>(
     let answer = response::switching(&context.request_id, &asked.accept_key, subprotocol);
     let Ok(permit) = gateway.limits.seat(permit, &principal, context.address) else {
         tracing::info!(request_id = &*context.request_id, "too many sockets");
-        return Ok((answer, Socket::Refused(Close::TooManySockets)));
+        return Ok((answer, Socket::Refused(CloseReason::TooManySockets)));
     };
-    let start = gateway.start(&asked.view, &principal, asked.cursor).await.map_err(|error| {
-        if !matches!(error, CannotStart::Refused(Refused::GoingAway)) {
+    let start = gateway.start(&asked.topic, &principal, asked.cursor).await.map_err(|error| {
+        if !matches!(error, SubscribeError::Refused(Refused::GoingAway)) {
             tracing::warn!(request_id = &*context.request_id, %error, "cannot start a socket");
         }
         Refusal::unavailable("live messages cannot be relayed at the moment: try again")
@@ -260,8 +260,8 @@ async fn admit<B>(
     // Over since it was verified, and before the hub knew of this socket: nobody else would notice.
     let is_good = gateway.verifier.check_still_good(&principal, OffsetDateTime::now_utc());
     is_good.map_err(|error| Refusal::bad_token(&error))?;
-    let view = asked.view;
-    let admitted = Admitted { context: context.clone(), principal, view, start, permit };
+    let topic = asked.topic;
+    let admitted = AcceptedSocket { context: context.clone(), principal, topic, start, permit };
     Ok((answer, Socket::Open(Box::new(admitted))))
 }
 
@@ -316,13 +316,13 @@ fn check_wish<B>(request: &Request<B>, principal: &Principal, known: &mut Known)
     }
     let wanted = query::parse(query);
     // Whoever may not see it is not told what else is wrong.
-    if let Some(view) = wanted.as_ref().map_or_else(|_| query::view(query), |wanted| Some(wanted.view.clone())) {
-        let seen = view.check(principal);
-        known.view = Some(view);
+    if let Some(topic) = wanted.as_ref().map_or_else(|_| query::topic(query), |wanted| Some(wanted.topic.clone())) {
+        let seen = topic.check(principal);
+        known.topic = Some(topic);
         seen.map_err(Refusal::forbidden)?;
     }
-    let Wanted { view, cursor } = wanted.map_err(refused_query)?;
-    Ok(Asked { view, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
+    let Wanted { topic, cursor } = wanted.map_err(refused_query)?;
+    Ok(Asked { topic, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
 }
 
 fn refused_query(error: QueryError) -> Refusal {
@@ -351,7 +351,7 @@ fn shown<B>(request: &Request<B>) -> Result<Shown<'_>, Refusal> {
 }
 
 /// Whose the handshake is. A ticket is spent by this, whatever becomes of the handshake.
-async fn identify(gateway: &Gateway, shown: Shown<'_>, context: &RequestContext) -> Result<Principal, Refusal> {
+async fn identify(gateway: &AppState, shown: Shown<'_>, context: &RequestContext) -> Result<Principal, Refusal> {
     let taken;
     let token = match &shown {
         Shown::Token(token) => *token,

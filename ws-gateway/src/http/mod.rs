@@ -10,5 +10,5 @@ mod query;
 mod response;
 pub(crate) mod server;
 
-pub(crate) use handshake::{Admitted, is_ready, readiness, request_id_of};
+pub(crate) use handshake::{AcceptedSocket, is_ready, readiness, request_id_of};
 pub(crate) use response::{healthy, not_on_admin_port, options, wrong_method};

@@ -12,12 +12,12 @@ use shared::problem::InputError;
 pub(crate) use shared::query::QueryError;
 use shared::query::{self, Parameter};
 
-use crate::hub::topic::View;
+use crate::hub::topic::Topic;
 
 /// What the handshake asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    pub(crate) view: View,
+    pub(crate) topic: Topic,
     /// The last event that the client has seen; an inbox has none.
     pub(crate) cursor: Option<Cursor>,
 }
@@ -55,7 +55,7 @@ pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
     let other = contact.or(peer);
     let (location, (one, other)) = match (location, user.or_else(|| other.clone()), other) {
         (Some(location), Some(one), _) if of_inbox && errors.is_empty() => {
-            return Ok(Wanted { view: View::Inbox(location, one), cursor: None });
+            return Ok(Wanted { topic: Topic::Inbox(location, one), cursor: None });
         }
         (Some(location), Some(one), Some(other)) if errors.is_empty() => (location, (one, other)),
         _ => return Err(QueryError::Invalid(errors)),
@@ -67,17 +67,17 @@ pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
         };
         QueryError::Invalid(vec![InputError::new(pointer, error.to_string())])
     })?;
-    Ok(Wanted { view: View::Conversation(conversation), cursor })
+    Ok(Wanted { topic: Topic::Conversation(conversation), cursor })
 }
 
 /// What a query is about, although something else may be wrong with it.
-pub(crate) fn view(query: &str) -> Option<View> {
+pub(crate) fn topic(query: &str) -> Option<Topic> {
     let names = |pair: &&str| {
         let name = pair.split('=').next().and_then(query::decode);
         name.is_some_and(|name| NAMES[..4].contains(&name.as_str()))
     };
     let pairs: Vec<&str> = query.split('&').filter(names).collect();
-    parse(&pairs.join("&")).ok().map(|wanted| wanted.view)
+    parse(&pairs.join("&")).ok().map(|wanted| wanted.topic)
 }
 
 /// The ticket, if there is one. It is looked for before anything else is, as a token would be.
@@ -137,8 +137,8 @@ mod tests {
     #[test]
     fn both_kinds_of_conversation_are_understood() {
         let wanted = |query| {
-            let Wanted { view, cursor } = parse(query).unwrap();
-            let View::Conversation(conversation) = view else { panic!("{view:?}") };
+            let Wanted { topic, cursor } = parse(query).unwrap();
+            let Topic::Conversation(conversation) = topic else { panic!("{topic:?}") };
             (conversation, cursor)
         };
         let (conversation, cursor) = wanted("location_id=loc1&user_id=doc123&contact_id=pat456&ticket=x");
@@ -154,8 +154,8 @@ mod tests {
     fn one_person_without_another_is_its_inbox_which_has_no_cursor() {
         for (query, whose) in [("user_id=a", "user:a"), ("contact_id=a&ticket=x", "contact:a")] {
             let query = format!("location_id=l&{query}");
-            let view = View::Inbox("l".parse().unwrap(), whose.parse().unwrap());
-            assert_eq!(parse(&query).unwrap(), Wanted { view, cursor: None });
+            let topic = Topic::Inbox("l".parse().unwrap(), whose.parse().unwrap());
+            assert_eq!(parse(&query).unwrap(), Wanted { topic, cursor: None });
             assert_eq!(pointers(&format!("{query}&cursor=5-1")), ["?cursor"]);
         }
         assert_eq!(pointers("location_id=l&user_id=a/b"), ["?user_id"]);
@@ -201,13 +201,13 @@ mod tests {
     #[test]
     fn what_it_is_about_is_known_whatever_else_is_wrong() {
         let good = "location_id=l&user_id=a&contact_id=b";
-        let about = parse(good).unwrap().view;
+        let about = parse(good).unwrap().topic;
         for more in ["", "&utm=x", "&cursor=x", "&cursor=1-0&cursor=1-0", "&x=%zz", "&ticket=a&ticket=b"] {
-            assert_eq!(view(&format!("{good}{more}")), Some(about.clone()), "{more}");
+            assert_eq!(topic(&format!("{good}{more}")), Some(about.clone()), "{more}");
         }
         for unknown in ["", "location_id=l", "location_id=l&user_id=a&user_id=a&contact_id=b", "user_id=a&contact_id=b"]
         {
-            assert_eq!(view(unknown), None, "{unknown}");
+            assert_eq!(topic(unknown), None, "{unknown}");
         }
     }
 
@@ -225,7 +225,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_query_makes_the_parser_panic(query in "[ -~]{0,100}", garbage in "\\PC{0,50}") {
-            let _ = (parse(&query), view(&query), ticket(&query));
+            let _ = (parse(&query), topic(&query), ticket(&query));
             let _ = parse(&format!("location_id=l&user_id=a&contact_id={garbage}"));
         }
     }

@@ -23,8 +23,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::handshake::{self, Socket};
-use crate::session::{self, Connection, Serving};
-use crate::state::Gateway;
+use crate::session::{self, Session, SessionTask};
+use crate::state::AppState;
 
 /// Handshakes at a time. More wait in the kernel's queue (`gateway_handshakes_held_back_total`), each as long as one of
 /// these may take at most.
@@ -37,7 +37,7 @@ const UNSENT_BYTES: u32 = 32 * 1024;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until this future is dropped. Connections are spawned on `tasks`.
-pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: TaskTracker) {
+pub(crate) async fn accept(gateway: Arc<AppState>, listener: TcpListener, tasks: TaskTracker) {
     let ids = AtomicU64::new(0);
     loop {
         let Some(permit) = slot(&gateway.handshakes).await else { return };
@@ -65,10 +65,10 @@ pub(crate) async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tasks: 
             match socket {
                 // A task of its own, without anything of the handshake's: this one ends here.
                 Socket::Open(admitted) => {
-                    sockets.spawn(Serving::from(Connection::new(gateway, tcp, &already_read, *admitted, turn)));
+                    sockets.spawn(SessionTask::from(Session::new(gateway, tcp, &already_read, *admitted, turn)));
                 }
                 Socket::Refused(close) => {
-                    session::refuse(tcp, &already_read, close, gateway.config.max_frame_bytes).await;
+                    session::reject(tcp, &already_read, close, gateway.config.max_frame_bytes).await;
                 }
             }
         });
@@ -108,7 +108,7 @@ fn spread(n: u64) -> f32 {
 
 /// One request, then either the connection for a socket, or nothing: then it has been answered and closed.
 async fn shake_hands(
-    gateway: &Arc<Gateway>,
+    gateway: &Arc<AppState>,
     tcp: TcpStream,
     peer: IpAddr,
 ) -> Option<(TcpStream, bytes::Bytes, Socket)> {

@@ -60,7 +60,7 @@ fn tokens_come_as_header_or_as_subprotocol() {
     assert_eq!(asked.accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     let asked = ask(QUERY, &[(SEC_WEBSOCKET_PROTOCOL, &format!("chat.v1, bearer.{token}"))]).unwrap();
     assert!(asked.subprotocol);
-    let View::Conversation(conversation) = asked.view else { panic!("{asked:?}") };
+    let Topic::Conversation(conversation) = asked.topic else { panic!("{asked:?}") };
     assert_eq!(conversation.second().to_string(), "contact:pat456");
 }
 
@@ -170,9 +170,9 @@ fn an_inbox_is_its_owners_and_a_service_watches_it() {
     let bearers =
         [("doc123", Some(Kind::User)), ("bot", None), ("doc123", Some(Kind::Contact)), ("other", Some(Kind::User))];
     for ((subject, kind), expected) in bearers.into_iter().zip([None, None, Some(403), Some(403)]) {
-        let bearer = format!("Bearer {}", token(subject, kind));
-        let asked = ask("location_id=loc1&user_id=doc123", &[(AUTHORIZATION, &bearer)]);
+        let authorization = format!("Bearer {}", token(subject, kind));
+        let asked = ask("location_id=loc1&user_id=doc123", &[(AUTHORIZATION, &authorization)]);
         assert_eq!(asked.err().map(|refused| refused.status().as_u16()), expected, "{subject} {kind:?}");
-        assert_eq!(status("location_id=loc2&user_id=doc123", &[(AUTHORIZATION, &bearer)]), 403);
+        assert_eq!(status("location_id=loc2&user_id=doc123", &[(AUTHORIZATION, &authorization)]), 403);
     }
 }

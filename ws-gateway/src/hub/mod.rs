@@ -22,9 +22,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::hub::outbound_queue::{Delivery, Item, Outbound};
+use crate::hub::outbound_queue::{EncodedEvent, OutboundQueue, QueueItem};
 use crate::redis::SlotSet;
-use crate::session::close_reason::Close;
+use crate::session::close_reason::CloseReason;
 use room::{Received, Room, Stage};
 
 /// Counts the moments at which events may have been lost. What was learnt under one epoch says nothing under the next.
@@ -63,7 +63,7 @@ impl Interest {
 #[derive(Debug)]
 pub enum Backfill {
     /// The log still holds the event seen last; these came after it.
-    Missed(Vec<Arc<Delivery>>),
+    Missed(Vec<Arc<EncodedEvent>>),
     /// It does not: what was missed cannot be known. The log's newest entry is this.
     Lost(Cursor),
 }
@@ -124,7 +124,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`Refused`]
-    pub fn join(self: &Arc<Self>, channel: Channel, outbound: Arc<Outbound>) -> Result<Membership, Refused> {
+    pub fn join(self: &Arc<Self>, channel: Channel, outbound: Arc<OutboundQueue>) -> Result<Membership, Refused> {
         let mut guard = self.shard(channel.as_str()).lock();
         let state = &mut *guard;
         if state.going_away {
@@ -156,7 +156,7 @@ impl Hub {
         Ok(Membership { hub: self.clone(), channel, outbound, subscribed: Some(heard), early })
     }
 
-    fn leave(&self, channel: &Channel, outbound: &Arc<Outbound>) {
+    fn leave(&self, channel: &Channel, outbound: &Arc<OutboundQueue>) {
         let mut guard = self.shard(channel.as_str()).lock();
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return };
@@ -196,11 +196,11 @@ impl Hub {
 
     /// Tells a conversation's sockets what is not of it, but of its participants. `false` when nobody knows whether anything
     /// was ever written there: then it is not told.
-    pub fn tell(&self, channel: &Channel, delivery: &Arc<Delivery>) -> bool {
+    pub fn tell(&self, channel: &Channel, delivery: &Arc<EncodedEvent>) -> bool {
         let guard = self.shard(channel.as_str()).lock();
         let Some(room) = guard.rooms.get(channel) else { return true };
         if room.is_shared {
-            room.tell(&Item::Event(delivery.clone()));
+            room.tell(&QueueItem::Event(delivery.clone()));
         }
         room.is_shared
     }
@@ -218,7 +218,7 @@ impl Hub {
         let mut guard = self.shard(channel).lock();
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return false };
-        let delivery = Delivery::new(event);
+        let delivery = EncodedEvent::new(event);
         let received = room.receive(delivery);
         // A room whose subscription is not confirmed is looked at when it is.
         if received == Received::Behind
@@ -397,18 +397,18 @@ impl Hub {
     /// One sweep over all of them when there is news costs less than waking each to look for itself, and nothing at all
     /// when there is none.
     pub fn close_revoked(&self, revocations: &Revocations) -> usize {
-        self.close_bearers(|bearer| revocations.covers(bearer))
+        self.close_sockets_where(|principal| revocations.covers(principal))
     }
 
     /// Closes the sockets of tokens that are good no more. Returns how many.
-    pub fn close_bearers(&self, is_over: impl Fn(&Principal) -> bool) -> usize {
+    pub fn close_sockets_where(&self, is_over: impl Fn(&Principal) -> bool) -> usize {
         // Looked up without the lock: that takes long enough for events to notice.
         let mut sockets = Vec::new();
         let mut closed = 0;
         for shard in &self.shards {
             sockets.extend(shard.lock().rooms.values().flat_map(|room| room.sockets.iter().cloned()));
-            let revoked = sockets.drain(..).filter(|socket| is_over(&socket.bearer()));
-            closed += revoked.inspect(|socket| socket.close(Close::TokenEnded)).count();
+            let revoked = sockets.drain(..).filter(|socket| is_over(&socket.principal()));
+            closed += revoked.inspect(|socket| socket.close(CloseReason::TokenInvalid)).count();
         }
         closed
     }
@@ -418,7 +418,7 @@ impl Hub {
         for mut shard in self.all() {
             shard.going_away = true;
             for socket in shard.rooms.values().flat_map(|room| &room.sockets) {
-                socket.push(Item::GoingAway);
+                socket.push(QueueItem::GoingAway);
             }
         }
     }
@@ -454,7 +454,7 @@ impl Drop for Attendance {
 pub struct Membership {
     hub: Arc<Hub>,
     channel: Channel,
-    outbound: Arc<Outbound>,
+    outbound: Arc<OutboundQueue>,
     subscribed: Option<oneshot::Receiver<Epoch>>,
     /// It joined before the room had a position.
     early: bool,
@@ -469,7 +469,7 @@ impl Membership {
 
     /// The socket's queue.
     #[must_use]
-    pub fn outbound(&self) -> &Arc<Outbound> {
+    pub fn outbound(&self) -> &Arc<OutboundQueue> {
         &self.outbound
     }
 
@@ -496,7 +496,7 @@ impl Membership {
         let is_settled = room.settle(position, self.early);
         if is_settled && room.is_degraded() {
             // The others have heard it before this one came.
-            self.outbound.push(Item::Degraded);
+            self.outbound.push(QueueItem::Degraded);
         }
         is_settled
     }

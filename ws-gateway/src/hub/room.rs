@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Backfill, Epoch};
-use crate::hub::outbound_queue::{Delivery, Item, Outbound};
+use crate::hub::outbound_queue::{EncodedEvent, OutboundQueue, QueueItem};
 
 /// Most bytes of frames that a room holds back; past it they are let go and the log is read once more.
 const HELD_LIMIT_BYTES: usize = 1024 * 1024;
@@ -38,7 +38,7 @@ pub(super) enum Stage {
 
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    pub(super) sockets: Vec<Arc<Outbound>>,
+    pub(super) sockets: Vec<Arc<OutboundQueue>>,
     pub(super) stage: Stage,
     /// Sockets that wait to hear that the subscription stands.
     pub(super) waiting: Vec<oneshot::Sender<Epoch>>,
@@ -65,7 +65,7 @@ pub(super) struct Room {
 /// A notice of typing that may be told only once it is known that something was ever written here.
 #[derive(Debug)]
 struct Withheld {
-    notice: Arc<Delivery>,
+    notice: Arc<EncodedEvent>,
     came_at: Instant,
     asked_at: Instant,
 }
@@ -89,7 +89,7 @@ pub(super) enum Received {
 /// What came while the room was behind.
 #[derive(Debug, Default)]
 struct Held {
-    events: Vec<Arc<Delivery>>,
+    events: Vec<Arc<EncodedEvent>>,
     bytes: usize,
     /// The newest event that came, whether or not it is still held.
     newest: Option<Cursor>,
@@ -112,12 +112,12 @@ impl Room {
     }
 
     /// Takes what came live.
-    pub(super) fn receive(&mut self, delivery: Arc<Delivery>) -> Received {
+    pub(super) fn receive(&mut self, delivery: Arc<EncodedEvent>) -> Received {
         let Header::Logged { cursor, previous, ref addressed } = delivery.header else {
             if !self.is_shared && matches!(delivery.header, Header::Ephemeral { .. }) {
                 return self.withhold(delivery, Instant::now());
             }
-            self.tell(&Item::Event(delivery));
+            self.tell(&QueueItem::Event(delivery));
             return Received::Taken;
         };
         if addressed.is_some() {
@@ -156,7 +156,7 @@ impl Room {
         }
     }
 
-    fn withhold(&mut self, notice: Arc<Delivery>, now: Instant) -> Received {
+    fn withhold(&mut self, notice: Arc<EncodedEvent>, now: Instant) -> Received {
         let asked_at = self.typing.as_ref().map(|withheld| withheld.asked_at).filter(|at| now < *at + ASK_EVERY);
         self.typing = Some(Box::new(Withheld { notice, came_at: now, asked_at: asked_at.unwrap_or(now) }));
         if asked_at.is_some() { Received::Taken } else { Received::Unknown }
@@ -168,18 +168,18 @@ impl Room {
         if let Some(withheld) = self.typing.take()
             && now < withheld.came_at + TYPING_LASTS
         {
-            self.tell(&Item::Event(withheld.notice));
+            self.tell(&QueueItem::Event(withheld.notice));
         }
     }
 
-    fn advance(&mut self, cursor: Cursor, delivery: Arc<Delivery>) {
+    fn advance(&mut self, cursor: Cursor, delivery: Arc<EncodedEvent>) {
         if self.position.is_none_or(|position| position < cursor) {
             self.position = Some(cursor);
-            self.tell(&Item::Event(delivery));
+            self.tell(&QueueItem::Event(delivery));
         }
     }
 
-    pub(super) fn tell(&self, item: &Item) {
+    pub(super) fn tell(&self, item: &QueueItem) {
         for socket in &self.sockets {
             socket.push(item.clone());
         }
@@ -226,7 +226,7 @@ impl Room {
             self.refused_by.push((by, Instant::now()));
             // Said again, it is for sockets that have come since; the others leave out what they have heard.
             self.degraded = true;
-            self.tell(&Item::Degraded);
+            self.tell(&QueueItem::Degraded);
         } else if is_over && !self.is_behind() && self.stage == Stage::Live {
             self.recover();
         }
@@ -250,16 +250,16 @@ impl Room {
         self.waiting.clear();
         self.fall_behind();
         self.degraded = true;
-        self.tell(&Item::Degraded);
+        self.tell(&QueueItem::Degraded);
     }
 
     /// Nothing is missing any more.
     pub(super) fn recover(&mut self) {
         if std::mem::take(&mut self.is_stale) {
-            self.tell(&Item::Resync(Cursor::BEGINNING));
+            self.tell(&QueueItem::Resync(Cursor::BEGINNING));
         }
         if self.refused_by.is_empty() && std::mem::take(&mut self.degraded) {
-            self.tell(&Item::Recovered);
+            self.tell(&QueueItem::Recovered);
         }
     }
 
@@ -295,13 +295,13 @@ impl Room {
                 if let Some(position) = self.position
                     && held.expected > self.position
                 {
-                    self.tell(&Item::Resync(position));
+                    self.tell(&QueueItem::Resync(position));
                     held.newest = None;
                 }
             }
             Backfill::Lost(tail) => {
                 self.position = Some(tail);
-                self.tell(&Item::Resync(tail));
+                self.tell(&QueueItem::Resync(tail));
                 // Of a log that is gone; whatever the present one holds will come.
                 held.newest = None;
             }
@@ -322,7 +322,7 @@ impl Room {
 }
 
 impl Held {
-    fn keep(&mut self, cursor: Cursor, delivery: Arc<Delivery>) {
+    fn keep(&mut self, cursor: Cursor, delivery: Arc<EncodedEvent>) {
         self.newest = self.newest.max(Some(cursor));
         self.bytes += delivery.frame().len();
         self.events.push(delivery);

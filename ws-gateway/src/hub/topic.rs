@@ -11,14 +11,14 @@ use shared::token::{Forbidden, Principal};
 
 /// What a socket shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum View {
+pub(crate) enum Topic {
     /// Events of a conversation.
     Conversation(Conversation),
     /// Rows of an inbox.
     Inbox(LocationId, Participant),
 }
 
-impl View {
+impl Topic {
     pub(crate) fn location(&self) -> &LocationId {
         match self {
             Self::Conversation(conversation) => conversation.location(),
@@ -33,7 +33,7 @@ impl View {
         }
     }
 
-    pub(crate) fn conversation(&self) -> Option<ConversationId> {
+    pub(crate) fn conversation_id(&self) -> Option<ConversationId> {
         match self {
             Self::Conversation(conversation) => Some(conversation.id()),
             Self::Inbox(..) => None,
@@ -41,7 +41,7 @@ impl View {
     }
 
     /// The conversation, with the two whose it is.
-    pub(crate) fn pair(&self) -> Option<&Conversation> {
+    pub(crate) fn conversation(&self) -> Option<&Conversation> {
         match self {
             Self::Conversation(conversation) => Some(conversation),
             Self::Inbox(..) => None,

@@ -31,8 +31,8 @@ use shared::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::hub::outbound_queue::Delivery;
-use crate::hub::topic::View;
+use crate::hub::outbound_queue::EncodedEvent;
+use crate::hub::topic::Topic;
 use crate::hub::{Attendance, Hub};
 use crate::redis::Nodes;
 use conversation_checks::Questions;
@@ -128,32 +128,32 @@ impl Everybody {
     }
 
     /// A socket has opened.
-    pub(crate) fn enter(&self, view: &View, bearer: Option<&Participant>) {
+    pub(crate) fn enter(&self, topic: &Topic, bearer: Option<&Participant>) {
         let mut places = self.0.places.lock();
-        let place = places.entry(view.location().clone()).or_insert_with(|| Place::new(self.0.next_incarnation()));
+        let place = places.entry(topic.location().clone()).or_insert_with(|| Place::new(self.0.next_incarnation()));
         if let Some(person) = bearer {
             place.people.come(person);
             self.0.moved.notify_one();
         }
-        if let Some(conversation) = view.pair() {
+        if let Some(conversation) = topic.conversation() {
             let now = Instant::now();
             for other in others(conversation, bearer) {
                 place.watched.watch(other, conversation.id(), now);
             }
-            place.listening.get_or_insert_with(|| self.0.hub.attend(Channel::presence(view.location())));
+            place.listening.get_or_insert_with(|| self.0.hub.attend(Channel::presence(topic.location())));
             self.0.looking.notify_one();
         }
     }
 
     /// A socket has closed.
-    pub(crate) fn leave(&self, view: &View, bearer: Option<&Participant>) {
+    pub(crate) fn leave(&self, topic: &Topic, bearer: Option<&Participant>) {
         let mut places = self.0.places.lock();
-        let Some(place) = places.get_mut(view.location()) else { return };
+        let Some(place) = places.get_mut(topic.location()) else { return };
         if let Some(person) = bearer {
             place.people.go(person, Instant::now());
             self.0.moved.notify_one();
         }
-        if let Some(conversation) = view.pair() {
+        if let Some(conversation) = topic.conversation() {
             for other in others(conversation, bearer) {
                 place.watched.unwatch(other, conversation.id());
             }
@@ -162,7 +162,7 @@ impl Everybody {
             }
         }
         if place.is_empty() {
-            places.remove(view.location());
+            places.remove(topic.location());
         }
     }
 
@@ -263,7 +263,7 @@ impl Inner {
     fn spread(&self, places: &mut Places, location: &LocationId, news: impl IntoIterator<Item = News>) {
         for News { who, presence, conversations } in news {
             let header = Header::Ephemeral { from: who.clone() };
-            let delivery = Delivery::new(Event { header, frame: presence.frame(&who).into() });
+            let delivery = EncodedEvent::new(Event { header, frame: presence.frame(&who).into() });
             for conversation in conversations {
                 if !self.hub.tell(&Channel::new(location, conversation), &delivery)
                     && let Some(place) = places.get_mut(location)

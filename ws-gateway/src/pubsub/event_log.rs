@@ -20,7 +20,7 @@ use tokio::try_join;
 
 use super::event_decoder::{Unsealing, Unusable};
 use crate::hub::Backfill;
-use crate::hub::outbound_queue::Delivery;
+use crate::hub::outbound_queue::EncodedEvent;
 use crate::redis::Nodes;
 
 /// Entries read at a time. Logs hold a few dozen.
@@ -36,7 +36,7 @@ const LOOK_BACK: u64 = 64;
 #[derive(Debug, Default)]
 pub struct Resumed {
     /// Everything after its cursor.
-    pub missed: Vec<Arc<Delivery>>,
+    pub missed: Vec<Arc<EncodedEvent>>,
     /// Messages that have arrived before, and that nobody has proven.
     pub unproven: Vec<MessageId>,
 }
@@ -125,7 +125,11 @@ impl Logs {
     ///
     /// # Errors
     /// [`ReplayError`]
-    pub async fn since(&self, channel: &Channel, cursor: Cursor) -> Result<Option<Vec<Arc<Delivery>>>, ReplayError> {
+    pub async fn since(
+        &self,
+        channel: &Channel,
+        cursor: Cursor,
+    ) -> Result<Option<Vec<Arc<EncodedEvent>>>, ReplayError> {
         // Never closed.
         let _permit = self.reading.acquire().await;
         let mut deliveries = Vec::new();
@@ -152,7 +156,7 @@ impl Logs {
                         return Ok(None);
                     }
                 };
-                let delivery = Delivery::new(event);
+                let delivery = EncodedEvent::new(event);
                 bytes += delivery.frame().len();
                 deliveries.push(delivery);
             }

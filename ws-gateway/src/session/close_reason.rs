@@ -4,7 +4,7 @@
 
 /// A reason of ours to end a socket. The codes are those of the contract (RFC 6455, section 7.4, and 44xx of our own).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Close {
+pub enum CloseReason {
     /// This gateway shuts down: reconnect at once, elsewhere.
     GoingAway,
     /// The peer broke RFC 6455.
@@ -16,7 +16,7 @@ pub enum Close {
     /// A frame or message was larger than allowed.
     TooLarge,
     /// The token has expired, or was revoked.
-    TokenEnded,
+    TokenInvalid,
     /// The participant may no longer see this conversation.
     Forbidden,
     /// The peer reads too slowly, or has fallen silent: resume with the cursor.
@@ -24,10 +24,10 @@ pub enum Close {
     /// The participant has too many sockets.
     TooManySockets,
     /// The gateway cannot go on with this socket now.
-    TryAgain,
+    TryAgainLater,
 }
 
-impl Close {
+impl CloseReason {
     /// The code in the close frame.
     #[must_use]
     pub fn code(self) -> u16 {
@@ -37,8 +37,8 @@ impl Close {
             Self::NotUtf8 => 1007,
             Self::TooManyFrames => 1008,
             Self::TooLarge => 1009,
-            Self::TryAgain => 1013,
-            Self::TokenEnded => 4401,
+            Self::TryAgainLater => 1013,
+            Self::TokenInvalid => 4401,
             Self::Forbidden => 4403,
             Self::TooSlow => 4408,
             Self::TooManySockets => 4429,
@@ -54,8 +54,8 @@ impl Close {
             Self::NotUtf8 => "a text frame was not UTF-8",
             Self::TooManyFrames => "too many frames",
             Self::TooLarge => "a frame was too large",
-            Self::TryAgain => "try again later",
-            Self::TokenEnded => "the token has expired or was revoked",
+            Self::TryAgainLater => "try again later",
+            Self::TokenInvalid => "the token has expired or was revoked",
             Self::Forbidden => "the token's participant may no longer see this conversation",
             Self::TooSlow => "too slow: reconnect with the last cursor",
             Self::TooManySockets => "too many sockets",
@@ -68,17 +68,17 @@ mod tests {
     use super::*;
     use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-    const ALL: [Close; 10] = [
-        Close::GoingAway,
-        Close::Protocol,
-        Close::NotUtf8,
-        Close::TooManyFrames,
-        Close::TooLarge,
-        Close::TokenEnded,
-        Close::Forbidden,
-        Close::TooSlow,
-        Close::TooManySockets,
-        Close::TryAgain,
+    const ALL: [CloseReason; 10] = [
+        CloseReason::GoingAway,
+        CloseReason::Protocol,
+        CloseReason::NotUtf8,
+        CloseReason::TooManyFrames,
+        CloseReason::TooLarge,
+        CloseReason::TokenInvalid,
+        CloseReason::Forbidden,
+        CloseReason::TooSlow,
+        CloseReason::TooManySockets,
+        CloseReason::TryAgainLater,
     ];
 
     #[test]

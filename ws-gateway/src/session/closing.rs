@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::delivery_tracker::Last;
-use super::{Connection, End, frames};
-use crate::session::close_reason::Close;
+use super::delivery_tracker::ClosingTracker;
+use super::{Disconnect, Session, frames};
+use crate::session::close_reason::CloseReason;
 use crate::session::protocol::{self, ClientFrame};
 use crate::websocket::{self, Decoder, Frame};
 
@@ -22,42 +22,42 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const SLOW_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is read of a peer after our close frame; one that sends more is cut off. Whoever is closed may not keep a core busy until then.
-const MOST_LAST_BYTES: usize = 1024 * 1024;
+const MAX_FINAL_READ_BYTES: usize = 1024 * 1024;
 
 /// Ends a socket whose `end` has come. Nothing is queued for it any more from the first moment on.
-pub(super) async fn say(connection: Connection, end: End) {
-    let Connection { gateway, mut tcp, membership, view, principal, context, .. } = connection;
-    let Connection { proofs, mut unsent, sent, incoming, _permit: permit, .. } = connection;
+pub(super) async fn close(session: Session, end: Disconnect) {
+    let Session { gateway, mut tcp, membership, topic, principal, context, .. } = session;
+    let Session { delivery_tracker, mut unsent, sent, incoming, _permit: permit, .. } = session;
     drop(membership);
-    gateway.everybody.leave(&view, principal.person());
+    gateway.everybody.leave(&topic, principal.person());
     let code = match end {
-        End::Ours(close) => close.code(),
-        End::Peer(code) => code.unwrap_or(1005),
-        End::Gone => 1006,
+        Disconnect::Local(close) => close.code(),
+        Disconnect::Remote(code) => code.unwrap_or(1005),
+        Disconnect::Lost => 1006,
     };
     metrics::counter!("gateway_closed_total", "code" => label(end)).increment(1);
-    let by_peer = matches!(end, End::Peer(_));
-    let id = view.conversation().map(tracing::field::display);
+    let by_peer = matches!(end, Disconnect::Remote(_));
+    let id = topic.conversation_id().map(tracing::field::display);
     tracing::info!(request_id = &*context.request_id, conversation = id, code, by_peer, "socket closed");
-    gateway.audit.report(view.entry(Action::SocketClose, code, Who::from(&principal.actor), &context));
+    gateway.audit.report(topic.entry(Action::SocketClose, code, Who::from(&principal.actor), &context));
     let limit = gateway.config.max_frame_bytes;
     unsent.drain(..sent);
-    let mut proofs = proofs.farewell();
-    last_frames(end, &mut proofs, &mut unsent);
-    let report = |kind, ids| frames::report(&gateway, &view, (&principal, &context), kind, ids);
-    let hear = |frame: &Frame<'_>| match frame {
-        Frame::Pong(payload) => report(Kind::Delivered, proofs.pong(payload)),
+    let mut delivery_tracker = delivery_tracker.into_closing();
+    final_frames(end, &mut delivery_tracker, &mut unsent);
+    let report = |kind, ids| frames::report_receipts(&gateway, &topic, (&principal, &context), kind, ids);
+    let on_frame = |frame: &Frame<'_>| match frame {
+        Frame::Pong(payload) => report(Kind::Delivered, delivery_tracker.on_pong(payload)),
         // Whoever may not be here any more has nothing to say either; what it has proven is proven.
-        Frame::Text(text) if !is_sent_away(end) => {
+        Frame::Text(text) if !is_client_fault(end) => {
             if let Ok(ClientFrame::Receipt(kind, ids)) = protocol::parse(text) {
                 report(kind, ids);
             }
         }
         _ => {}
     };
-    let patience = if end == End::Ours(Close::TooSlow) { SLOW_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
+    let close_timeout = if end == Disconnect::Local(CloseReason::TooSlow) { SLOW_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
     tokio::select! {
-        _late = timeout(patience, goodbye(&mut tcp, end, &unsent, incoming, limit, hear)) => {}
+        _late = timeout(close_timeout, closing_handshake(&mut tcp, end, &unsent, incoming, limit, on_frame)) => {}
         // A gateway that ends waits for nobody who is slow.
         () = async { gateway.shutdown.begun().await; sleep(CLOSE_TIMEOUT).await } => {}
     }
@@ -66,68 +66,71 @@ pub(super) async fn say(connection: Connection, end: End) {
 }
 
 /// Ends a connection that was accepted only to be told why it cannot be a socket: a browser sees no other refusal.
-pub(crate) async fn refuse(mut tcp: TcpStream, already_read: &[u8], close: Close, limit: usize) {
-    let end = End::Ours(close);
+pub(crate) async fn reject(mut tcp: TcpStream, already_read: &[u8], close: CloseReason, limit: usize) {
+    let end = Disconnect::Local(close);
     metrics::counter!("gateway_closed_total", "code" => label(end)).increment(1);
-    let mut last = Vec::new();
-    websocket::close(&mut last, Some(close.code()), close.reason());
-    let _late =
-        timeout(CLOSE_TIMEOUT, goodbye(&mut tcp, end, &last, Decoder::after(already_read), limit, |_| {})).await;
+    let mut final_bytes = Vec::new();
+    websocket::close(&mut final_bytes, Some(close.code()), close.reason());
+    let _late = timeout(
+        CLOSE_TIMEOUT,
+        closing_handshake(&mut tcp, end, &final_bytes, Decoder::after(already_read), limit, |_| {}),
+    )
+    .await;
 }
 
 /// A Ping before our close frame lets the peer prove what has arrived: it answers in order, and the Ping first.
-fn last_frames(end: End, proofs: &mut Last, out: &mut Vec<u8>) {
+fn final_frames(end: Disconnect, delivery_tracker: &mut ClosingTracker, out: &mut Vec<u8>) {
     match end {
-        End::Ours(close) => {
-            if is_heard(end)
-                && let Some(payload) = proofs.ping()
+        Disconnect::Local(close) => {
+            if reads_until_close(end)
+                && let Some(payload) = delivery_tracker.ping()
             {
                 websocket::ping(out, &payload);
             }
             websocket::close(out, Some(close.code()), close.reason());
         }
-        End::Peer(code) => websocket::close(out, code, ""),
-        End::Gone => {}
+        Disconnect::Remote(code) => websocket::close(out, code, ""),
+        Disconnect::Lost => {}
     }
 }
 
 /// Whether what the peer says after this end is of use. After a broken frame nothing more can be read as WebSocket.
-fn is_heard(end: End) -> bool {
-    matches!(end, End::Ours(close) if !matches!(close, Close::Protocol | Close::NotUtf8 | Close::TooLarge))
+fn reads_until_close(end: Disconnect) -> bool {
+    matches!(end, Disconnect::Local(close) if !matches!(close, CloseReason::Protocol | CloseReason::NotUtf8 | CloseReason::TooLarge))
 }
 
 /// Whether the peer is closed because of what it is or does, and not for our sake.
-fn is_sent_away(end: End) -> bool {
-    matches!(end, End::Ours(Close::TokenEnded | Close::Forbidden | Close::TooManyFrames))
+fn is_client_fault(end: Disconnect) -> bool {
+    matches!(end, Disconnect::Local(CloseReason::TokenInvalid | CloseReason::Forbidden | CloseReason::TooManyFrames))
 }
 
 /// Closes in the way of RFC 6455, section 7: our frame, the peer's, then the connection.
-async fn goodbye(
+async fn closing_handshake(
     tcp: &mut TcpStream,
-    end: End,
-    last: &[u8],
+    end: Disconnect,
+    final_bytes: &[u8],
     mut incoming: Decoder,
     limit: usize,
-    mut hear: impl FnMut(&Frame<'_>),
+    mut on_frame: impl FnMut(&Frame<'_>),
 ) -> io::Result<()> {
-    if matches!(end, End::Gone) {
+    if matches!(end, Disconnect::Lost) {
         return Ok(());
     }
-    tcp.write_all(last).await?;
+    tcp.write_all(final_bytes).await?;
     let mut input = [0; 1024];
-    let mut readable = is_heard(end);
-    let mut left = MOST_LAST_BYTES;
+    let mut readable = reads_until_close(end);
+    let mut left = MAX_FINAL_READ_BYTES;
     while readable && left > 0 {
         let read = tcp.read(&mut input).await?;
         left = left.saturating_sub(read);
-        let heard = incoming.read(&mut input[..read], limit, |frame| match frame {
-            Frame::Close(code) => Err(End::Peer(code)),
+        let decoded = incoming.read(&mut input[..read], limit, |frame| match frame {
+            Frame::Close(code) => Err(Disconnect::Remote(code)),
             frame => {
-                hear(&frame);
+                on_frame(&frame);
                 Ok(())
             }
         });
-        readable = read > 0 && heard.is_ok();
+        readable = read > 0 && decoded.is_ok();
     }
     // What the peer still sends is taken off the line, since unread bytes would turn the end into a reset and our close
     // frame would be lost with it.
@@ -142,19 +145,19 @@ async fn goodbye(
 }
 
 /// A label for metrics. A client may send thousands of codes, so its own are not told apart.
-fn label(end: End) -> &'static str {
+fn label(end: Disconnect) -> &'static str {
     match end {
-        End::Ours(Close::GoingAway) => "1001",
-        End::Ours(Close::Protocol) => "1002",
-        End::Ours(Close::NotUtf8) => "1007",
-        End::Ours(Close::TooManyFrames) => "1008",
-        End::Ours(Close::TooLarge) => "1009",
-        End::Ours(Close::TryAgain) => "1013",
-        End::Ours(Close::TokenEnded) => "4401",
-        End::Ours(Close::Forbidden) => "4403",
-        End::Ours(Close::TooSlow) => "4408",
-        End::Ours(Close::TooManySockets) => "4429",
-        End::Peer(_) => "peer",
-        End::Gone => "gone",
+        Disconnect::Local(CloseReason::GoingAway) => "1001",
+        Disconnect::Local(CloseReason::Protocol) => "1002",
+        Disconnect::Local(CloseReason::NotUtf8) => "1007",
+        Disconnect::Local(CloseReason::TooManyFrames) => "1008",
+        Disconnect::Local(CloseReason::TooLarge) => "1009",
+        Disconnect::Local(CloseReason::TryAgainLater) => "1013",
+        Disconnect::Local(CloseReason::TokenInvalid) => "4401",
+        Disconnect::Local(CloseReason::Forbidden) => "4403",
+        Disconnect::Local(CloseReason::TooSlow) => "4408",
+        Disconnect::Local(CloseReason::TooManySockets) => "4429",
+        Disconnect::Remote(_) => "peer",
+        Disconnect::Lost => "gone",
     }
 }

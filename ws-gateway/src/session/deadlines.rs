@@ -7,70 +7,70 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 /// How long before its end a token's end is announced at most.
-const LONGEST_WARNING_MILLIS: u16 = 60_000;
+const MAX_WARNING_MILLIS: u16 = 60_000;
 /// How long before it at least: a bell may ring a little late, and the client must have time to hear it.
-const SHORTEST_WARNING_MILLIS: u16 = 500;
+const MIN_WARNING_MILLIS: u16 = 500;
 /// Of a token that lives for less than five minutes, the last of so many parts of its life.
-const PART_OF_LIFE: i64 = 5;
+const WARNING_FRACTION: i64 = 5;
 
 /// How long before its end the end of this token is announced, in milliseconds: a token that lives for a minute and is renewed at once when that is
 /// announced must not be renewed all the time.
 fn warning_millis(token: &Principal, now: OffsetDateTime) -> u16 {
     let issued_at = token.issued_at.unwrap_or_else(|| now.unix_timestamp());
     let life = token.expires_at.unix_timestamp().saturating_sub(issued_at);
-    let part = (life.saturating_mul(1000) / PART_OF_LIFE).max(SHORTEST_WARNING_MILLIS.into());
-    u16::try_from(part).unwrap_or(LONGEST_WARNING_MILLIS).min(LONGEST_WARNING_MILLIS)
+    let part = (life.saturating_mul(1000) / WARNING_FRACTION).max(MIN_WARNING_MILLIS.into());
+    u16::try_from(part).unwrap_or(MAX_WARNING_MILLIS).min(MAX_WARNING_MILLIS)
 }
 
 /// What a bell has rung for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum Deadline {
     /// To close: this gateway shuts down.
-    Leave,
+    Drain,
     /// To close: the token has ended.
-    Expired,
+    TokenExpired,
     /// To close: the client has fallen silent.
-    Silent,
+    IdleTimeout,
     /// To say that the token ends soon.
-    Expiring,
+    TokenExpiring,
     /// To ping.
     Heartbeat,
 }
 
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(super) struct Deadlines {
     heartbeat_seconds: u32,
     idle_seconds: u32,
     heartbeat_at: Instant,
-    last_heard: Instant,
+    last_activity: Instant,
     /// In seconds since 1970, as tokens have it.
     expires_at: i64,
-    announced: bool,
+    is_warning_sent: bool,
     warning_millis: u16,
     /// Boxed: only a drain sets it.
-    leave_at: Option<Box<Instant>>,
+    drain_at: Option<Box<Instant>>,
 }
 
-impl Clock {
-    pub(super) fn new(now: Instant, heartbeat_every: Duration, idle_timeout: Duration, token: &Principal) -> Self {
+impl Deadlines {
+    pub(super) fn new(now: Instant, heartbeat_interval: Duration, idle_timeout: Duration, token: &Principal) -> Self {
         let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
         Self {
-            heartbeat_seconds: seconds(heartbeat_every),
+            heartbeat_seconds: seconds(heartbeat_interval),
             idle_seconds: seconds(idle_timeout),
-            heartbeat_at: now + heartbeat_every,
-            last_heard: now,
+            heartbeat_at: now + heartbeat_interval,
+            last_activity: now,
             expires_at: token.expires_at.unix_timestamp(),
-            announced: false,
+            is_warning_sent: false,
             warning_millis: warning_millis(token, OffsetDateTime::now_utc()),
-            leave_at: None,
+            drain_at: None,
         }
     }
 
-    pub(super) fn heard(&mut self, now: Instant) {
-        self.last_heard = now;
+    pub(super) fn record_activity(&mut self, now: Instant) {
+        self.last_activity = now;
     }
 
-    fn heartbeat_every(&self) -> Duration {
+    fn heartbeat_interval(&self) -> Duration {
         Duration::from_secs(self.heartbeat_seconds.into())
     }
 
@@ -86,7 +86,7 @@ impl Clock {
     /// A fresh token.
     pub(super) fn renew(&mut self, token: &Principal) {
         self.expires_at = token.expires_at.unix_timestamp();
-        self.announced = false;
+        self.is_warning_sent = false;
         self.warning_millis = warning_millis(token, OffsetDateTime::now_utc());
     }
 
@@ -94,38 +94,38 @@ impl Clock {
         Duration::from_millis(self.warning_millis.into())
     }
 
-    pub(super) fn leave_at(&mut self, at: Instant) {
-        self.leave_at.get_or_insert_with(|| at.into());
+    pub(super) fn drain_at(&mut self, at: Instant) {
+        self.drain_at.get_or_insert_with(|| at.into());
     }
 
     /// When to look again.
-    pub(super) fn next(&self, now: Instant, wall: OffsetDateTime) -> Instant {
+    pub(super) fn next_at(&self, now: Instant, wall: OffsetDateTime) -> Instant {
         let left = Duration::try_from(self.expires_at() - wall).unwrap_or_default();
-        let token = if self.announced { left } else { left.saturating_sub(self.warning()) };
+        let token = if self.is_warning_sent { left } else { left.saturating_sub(self.warning()) };
         // The heartbeat bounds it: no addition here goes far beyond, however long the token lives.
-        let token = now + token.min(self.heartbeat_every());
-        let first = self.heartbeat_at.min(self.last_heard + self.idle_timeout()).min(token);
-        self.leave_at.as_deref().map_or(first, |leave| first.min(*leave))
+        let token = now + token.min(self.heartbeat_interval());
+        let first = self.heartbeat_at.min(self.last_activity + self.idle_timeout()).min(token);
+        self.drain_at.as_deref().map_or(first, |drain| first.min(*drain))
     }
 
     /// What is due; asked again until nothing is.
-    pub(super) fn due(&mut self, now: Instant, wall: OffsetDateTime) -> Option<Due> {
-        if self.leave_at.as_deref().is_some_and(|leave| *leave <= now) {
-            return Some(Due::Leave);
+    pub(super) fn take_due(&mut self, now: Instant, wall: OffsetDateTime) -> Option<Deadline> {
+        if self.drain_at.as_deref().is_some_and(|drain| *drain <= now) {
+            return Some(Deadline::Drain);
         }
         if self.expires_at() <= wall {
-            return Some(Due::Expired);
+            return Some(Deadline::TokenExpired);
         }
-        if self.last_heard + self.idle_timeout() <= now {
-            return Some(Due::Silent);
+        if self.last_activity + self.idle_timeout() <= now {
+            return Some(Deadline::IdleTimeout);
         }
-        if !self.announced && self.expires_at() - self.warning() <= wall {
-            self.announced = true;
-            return Some(Due::Expiring);
+        if !self.is_warning_sent && self.expires_at() - self.warning() <= wall {
+            self.is_warning_sent = true;
+            return Some(Deadline::TokenExpiring);
         }
         if self.heartbeat_at <= now {
-            self.heartbeat_at = now + self.heartbeat_every();
-            return Some(Due::Heartbeat);
+            self.heartbeat_at = now + self.heartbeat_interval();
+            return Some(Deadline::Heartbeat);
         }
         None
     }
@@ -134,7 +134,7 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::tests::bearer;
+    use crate::hub::tests::principal;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -142,12 +142,12 @@ mod tests {
     fn token(wall: OffsetDateTime, lifetime: i64) -> Principal {
         let issued_at = Some(wall.unix_timestamp() - 3600);
         let expires_at = wall + time::Duration::seconds(lifetime);
-        Principal { issued_at, expires_at, ..(*bearer("user:doc123", None)).clone() }
+        Principal { issued_at, expires_at, ..(*principal("user:doc123", None)).clone() }
     }
 
-    fn clock(lifetime: i64) -> (Clock, Instant, OffsetDateTime) {
+    fn deadlines(lifetime: i64) -> (Deadlines, Instant, OffsetDateTime) {
         let (now, wall) = (Instant::now(), OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap());
-        (Clock::new(now, 25 * SECOND, 60 * SECOND, &token(wall, lifetime)), now, wall)
+        (Deadlines::new(now, 25 * SECOND, 60 * SECOND, &token(wall, lifetime)), now, wall)
     }
 
     #[test]
@@ -171,41 +171,41 @@ mod tests {
 
     #[test]
     fn a_silent_client_is_pinged_then_given_up() {
-        let (mut clock, now, wall) = clock(3600);
-        assert_eq!(clock.next(now, wall), now + 25 * SECOND);
-        assert_eq!(clock.due(now + 24 * SECOND, wall), None);
-        assert_eq!(clock.due(now + 25 * SECOND, wall), Some(Due::Heartbeat));
-        assert_eq!(clock.due(now + 25 * SECOND, wall), None);
-        clock.heard(now + 30 * SECOND);
-        assert_eq!(clock.due(now + 89 * SECOND, wall), Some(Due::Heartbeat));
-        assert_eq!(clock.due(now + 90 * SECOND, wall), Some(Due::Silent));
+        let (mut deadlines, now, wall) = deadlines(3600);
+        assert_eq!(deadlines.next_at(now, wall), now + 25 * SECOND);
+        assert_eq!(deadlines.take_due(now + 24 * SECOND, wall), None);
+        assert_eq!(deadlines.take_due(now + 25 * SECOND, wall), Some(Deadline::Heartbeat));
+        assert_eq!(deadlines.take_due(now + 25 * SECOND, wall), None);
+        deadlines.record_activity(now + 30 * SECOND);
+        assert_eq!(deadlines.take_due(now + 89 * SECOND, wall), Some(Deadline::Heartbeat));
+        assert_eq!(deadlines.take_due(now + 90 * SECOND, wall), Some(Deadline::IdleTimeout));
     }
 
     #[test]
     fn the_end_of_a_token_is_announced_once_and_a_fresh_one_starts_over() {
-        let (mut clock, now, wall) = clock(70);
-        assert_eq!(clock.next(now, wall), now + 10 * SECOND);
+        let (mut deadlines, now, wall) = deadlines(70);
+        assert_eq!(deadlines.next_at(now, wall), now + 10 * SECOND);
         let soon = wall + 10 * SECOND;
-        assert_eq!(clock.due(now + 10 * SECOND, soon), Some(Due::Expiring));
-        assert_eq!(clock.due(now + 10 * SECOND, soon), None);
-        clock.renew(&token(wall, 100));
-        assert_eq!(clock.due(now + 10 * SECOND, soon), None);
-        assert_eq!(clock.due(now + 20 * SECOND, wall + 40 * SECOND), Some(Due::Expiring));
-        assert_eq!(clock.due(now + 21 * SECOND, wall + 100 * SECOND), Some(Due::Expired));
+        assert_eq!(deadlines.take_due(now + 10 * SECOND, soon), Some(Deadline::TokenExpiring));
+        assert_eq!(deadlines.take_due(now + 10 * SECOND, soon), None);
+        deadlines.renew(&token(wall, 100));
+        assert_eq!(deadlines.take_due(now + 10 * SECOND, soon), None);
+        assert_eq!(deadlines.take_due(now + 20 * SECOND, wall + 40 * SECOND), Some(Deadline::TokenExpiring));
+        assert_eq!(deadlines.take_due(now + 21 * SECOND, wall + 100 * SECOND), Some(Deadline::TokenExpired));
     }
 
     #[test]
     fn a_token_that_lives_for_ever_overflows_nothing() {
-        let (mut clock, now, wall) = clock(200_000_000_000);
-        assert_eq!(clock.next(now, wall), now + 25 * SECOND);
-        assert_eq!(clock.due(now, wall), None);
+        let (mut deadlines, now, wall) = deadlines(200_000_000_000);
+        assert_eq!(deadlines.next_at(now, wall), now + 25 * SECOND);
+        assert_eq!(deadlines.take_due(now, wall), None);
     }
 
     #[test]
     fn leaving_comes_first() {
-        let (mut clock, now, wall) = clock(0);
-        clock.leave_at(now);
-        clock.leave_at(now + SECOND);
-        assert_eq!(clock.due(now, wall), Some(Due::Leave));
+        let (mut deadlines, now, wall) = deadlines(0);
+        deadlines.drain_at(now);
+        deadlines.drain_at(now + SECOND);
+        assert_eq!(deadlines.take_due(now, wall), Some(Deadline::Drain));
     }
 }

@@ -8,50 +8,50 @@ const BURST_SECONDS: u64 = 10;
 const FLOOD_SECONDS: u64 = 100;
 const MICROS: u64 = 1_000_000;
 /// Fragments that hold something count as one frame.
-const FRAGMENTS_A_FRAME: u64 = 16;
+const FRAGMENTS_PER_FRAME: u64 = 16;
 
 /// What becomes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Hear,
+pub(super) enum Decision {
+    Accept,
     /// Not this one.
-    Ignore,
+    Drop,
     /// Nor any other.
-    Close,
+    Disconnect,
 }
 
 /// The moment at which all frames so far would have come, had they come no faster than allowed; in microseconds since
 /// the gateway began. Frames that are not heard count as well.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Pace(u64);
+pub(super) struct FrameLimiter(u64);
 
-impl Pace {
+impl FrameLimiter {
     /// A frame comes at `now`, where so many may a second; 0 is no limit.
-    pub(super) fn frame(&mut self, now: Duration, per_second: u32) -> Verdict {
-        self.frames(1, now, per_second)
+    pub(super) fn check_frame(&mut self, now: Duration, per_second: u32) -> Decision {
+        self.check_frames(1, now, per_second)
     }
 
     /// A fragment of a message, which is not empty. A client may cut a message as small as it likes (RFC 6455, section 5.4), and the length
     /// of a message bounds how many there are.
-    pub(super) fn fragment(&mut self, now: Duration, per_second: u32) -> Verdict {
-        self.spend(MICROS / FRAGMENTS_A_FRAME, now, per_second)
+    pub(super) fn check_fragment(&mut self, now: Duration, per_second: u32) -> Decision {
+        self.charge(MICROS / FRAGMENTS_PER_FRAME, now, per_second)
     }
 
     /// A frame that makes as much work as so many.
-    pub(super) fn frames(&mut self, frames: u64, now: Duration, per_second: u32) -> Verdict {
-        self.spend(frames * MICROS, now, per_second)
+    pub(super) fn check_frames(&mut self, frames: u64, now: Duration, per_second: u32) -> Decision {
+        self.charge(frames * MICROS, now, per_second)
     }
 
-    fn spend(&mut self, micros: u64, now: Duration, per_second: u32) -> Verdict {
+    fn charge(&mut self, micros: u64, now: Duration, per_second: u32) -> Decision {
         if per_second == 0 {
-            return Verdict::Hear;
+            return Decision::Accept;
         }
         let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX / 2);
         self.0 = self.0.max(now) + micros / u64::from(per_second);
         match self.0 - now {
-            ahead if ahead <= BURST_SECONDS * MICROS => Verdict::Hear,
-            ahead if ahead <= FLOOD_SECONDS * MICROS => Verdict::Ignore,
-            _ => Verdict::Close,
+            ahead if ahead <= BURST_SECONDS * MICROS => Decision::Accept,
+            ahead if ahead <= FLOOD_SECONDS * MICROS => Decision::Drop,
+            _ => Decision::Disconnect,
         }
     }
 }
@@ -62,48 +62,48 @@ mod tests {
 
     #[test]
     fn a_frame_that_is_worth_many_counts_as_many() {
-        let mut pace = Pace::default();
+        let mut limiter = FrameLimiter::default();
         let now = Duration::from_secs(60);
-        assert_eq!(pace.frames(1000, now, 100), Verdict::Hear);
-        assert_eq!(pace.frame(now, 100), Verdict::Ignore);
-        assert_eq!(pace.frames(9000, now, 100), Verdict::Close);
+        assert_eq!(limiter.check_frames(1000, now, 100), Decision::Accept);
+        assert_eq!(limiter.check_frame(now, 100), Decision::Drop);
+        assert_eq!(limiter.check_frames(9000, now, 100), Decision::Disconnect);
     }
 
     #[test]
     fn a_message_in_ten_thousand_pieces_is_heard_and_an_endless_one_ends_the_socket() {
-        let (mut pace, now) = (Pace::default(), Duration::from_secs(60));
-        assert!((0..10_000).all(|_| pace.fragment(now, 100) == Verdict::Hear));
-        assert!((0..200_000).any(|_| pace.fragment(now, 100) == Verdict::Close));
+        let (mut limiter, now) = (FrameLimiter::default(), Duration::from_secs(60));
+        assert!((0..10_000).all(|_| limiter.check_fragment(now, 100) == Decision::Accept));
+        assert!((0..200_000).any(|_| limiter.check_fragment(now, 100) == Decision::Disconnect));
     }
 
-    fn count(pace: &mut Pace, at: Duration, frames: usize, verdict: Verdict) -> usize {
-        (0..frames).filter(|_| pace.frame(at, 100) == verdict).count()
+    fn count(limiter: &mut FrameLimiter, at: Duration, frames: usize, decision: Decision) -> usize {
+        (0..frames).filter(|_| limiter.check_frame(at, 100) == decision).count()
     }
 
     #[test]
     fn a_burst_is_heard_a_flood_is_not_and_a_long_one_ends_the_socket() {
-        let mut pace = Pace::default();
+        let mut limiter = FrameLimiter::default();
         let now = Duration::from_secs(5);
-        assert_eq!(count(&mut pace, now, 1000, Verdict::Hear), 1000);
-        assert_eq!(count(&mut pace, now, 9000, Verdict::Ignore), 9000);
-        assert_eq!(pace.frame(now, 100), Verdict::Close);
+        assert_eq!(count(&mut limiter, now, 1000, Decision::Accept), 1000);
+        assert_eq!(count(&mut limiter, now, 9000, Decision::Drop), 9000);
+        assert_eq!(limiter.check_frame(now, 100), Decision::Disconnect);
     }
 
     #[test]
     fn who_slows_down_is_heard_again() {
-        let mut pace = Pace::default();
+        let mut limiter = FrameLimiter::default();
         let second = Duration::from_secs(1);
-        assert_eq!(count(&mut pace, second, 1001, Verdict::Hear), 1000);
-        assert_eq!(count(&mut pace, 2 * second, 100, Verdict::Hear), 99);
-        assert_eq!(count(&mut pace, 100 * second, 1000, Verdict::Hear), 1000);
+        assert_eq!(count(&mut limiter, second, 1001, Decision::Accept), 1000);
+        assert_eq!(count(&mut limiter, 2 * second, 100, Decision::Accept), 99);
+        assert_eq!(count(&mut limiter, 100 * second, 1000, Decision::Accept), 1000);
     }
 
     #[test]
     fn the_allowed_rate_is_heard_for_ever_and_no_limit_is_none() {
-        let mut pace = Pace::default();
+        let mut limiter = FrameLimiter::default();
         for n in 0..100_000 {
-            assert_eq!(pace.frame(Duration::from_millis(10 * n), 100), Verdict::Hear);
-            assert_eq!(Pace(u64::MAX).frame(Duration::ZERO, 0), Verdict::Hear);
+            assert_eq!(limiter.check_frame(Duration::from_millis(10 * n), 100), Decision::Accept);
+            assert_eq!(FrameLimiter(u64::MAX).check_frame(Duration::ZERO, 0), Decision::Accept);
         }
     }
 }

@@ -39,7 +39,7 @@ impl fmt::Debug for Token {
 
 /// `code` of an `error` frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
+pub enum ErrorCode {
     /// Not a JSON object with a `type`.
     Malformed,
     /// A `type` that this gateway does not know.
@@ -54,7 +54,7 @@ pub enum Code {
     RateLimited,
 }
 
-impl Code {
+impl ErrorCode {
     /// As it is written.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -73,14 +73,14 @@ impl Code {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameError {
     /// What kind of mistake.
-    pub code: Code,
+    pub code: ErrorCode,
     /// What would help.
     pub detail: Cow<'static, str>,
 }
 
 impl FrameError {
     /// A mistake of this kind.
-    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { code, detail: detail.into() }
     }
 }
@@ -99,14 +99,14 @@ pub fn parse(text: &str) -> Result<ClientFrame, FrameError> {
         "read" => receipt(Kind::Read, &members),
         "auth" => match members.remove("token") {
             Some(Value::String(token)) => Ok(ClientFrame::Auth(Token(token))),
-            _ => Err(FrameError::new(Code::Invalid, "`token` must be a string")),
+            _ => Err(FrameError::new(ErrorCode::Invalid, "`token` must be a string")),
         },
-        _ => Err(FrameError::new(Code::UnknownType, "known types are typing, delivered, read, auth and ping")),
+        _ => Err(FrameError::new(ErrorCode::UnknownType, "known types are typing, delivered, read, auth and ping")),
     }
 }
 
 fn malformed() -> FrameError {
-    FrameError::new(Code::Malformed, "a frame is a JSON object with a string `type`")
+    FrameError::new(ErrorCode::Malformed, "a frame is a JSON object with a string `type`")
 }
 
 fn receipt(kind: Kind, members: &Map<String, Value>) -> Result<ClientFrame, FrameError> {
@@ -114,16 +114,16 @@ fn receipt(kind: Kind, members: &Map<String, Value>) -> Result<ClientFrame, Fram
     let parsed = ids.and_then(|ids| ids.iter().map(|id| id.as_str().and_then(parse_uuid)).collect());
     match parsed {
         Some(message_ids) => Ok(ClientFrame::Receipt(kind, message_ids)),
-        None => Err(FrameError::new(Code::Invalid, "`message_ids` must be an array of 1 to 500 UUIDs")),
+        None => Err(FrameError::new(ErrorCode::Invalid, "`message_ids` must be an array of 1 to 500 UUIDs")),
     }
 }
 
 /// A frame of the gateway's own.
-pub type Text = Cow<'static, str>;
+pub type TextFrame = Cow<'static, str>;
 
 /// The first frame of every socket.
 #[must_use]
-pub fn ready(conversation: Option<ConversationId>, cursor: Option<Cursor>, resumed: Option<bool>) -> Text {
+pub fn ready(conversation: Option<ConversationId>, cursor: Option<Cursor>, resumed: Option<bool>) -> TextFrame {
     let conversation = conversation.map_or("null".to_owned(), |id| format!("\"{id}\""));
     let cursor = cursor.map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
     let resumed = resumed.map_or("null", |resumed| if resumed { "true" } else { "false" });
@@ -132,27 +132,27 @@ pub fn ready(conversation: Option<ConversationId>, cursor: Option<Cursor>, resum
 }
 
 /// Live relay is cut.
-pub const DEGRADED: Text = Cow::Borrowed(r#"{"type":"degraded"}"#);
+pub const DEGRADED: TextFrame = Cow::Borrowed(r#"{"type":"degraded"}"#);
 /// Live relay is back.
-pub const RECOVERED: Text = Cow::Borrowed(r#"{"type":"recovered"}"#);
+pub const RECOVERED: TextFrame = Cow::Borrowed(r#"{"type":"recovered"}"#);
 /// What was missed cannot be replayed.
-pub const RESYNC: Text = Cow::Borrowed(r#"{"type":"resync"}"#);
+pub const RESYNC: TextFrame = Cow::Borrowed(r#"{"type":"resync"}"#);
 /// Answer to `ping`.
-pub const PONG: Text = Cow::Borrowed(r#"{"type":"pong"}"#);
+pub const PONG: TextFrame = Cow::Borrowed(r#"{"type":"pong"}"#);
 
 /// The token ends soon.
 #[must_use]
-pub fn expiring(at: OffsetDateTime) -> Text {
+pub fn expiring(at: OffsetDateTime) -> TextFrame {
     until("expiring", at)
 }
 
 /// Answer to `auth`.
 #[must_use]
-pub fn authenticated(until_when: OffsetDateTime) -> Text {
+pub fn authenticated(until_when: OffsetDateTime) -> TextFrame {
     until("authenticated", until_when)
 }
 
-fn until(kind: &str, at: OffsetDateTime) -> Text {
+fn until(kind: &str, at: OffsetDateTime) -> TextFrame {
     // Years past 9999 have no form in RFC 3339: such a token lives for ever as far as anybody cares.
     let expires_at = at.format(&Rfc3339).unwrap_or_else(|_| "9999-12-31T23:59:59Z".to_owned());
     json!({"type": kind, "expires_at": expires_at}).to_string().into()
@@ -160,7 +160,7 @@ fn until(kind: &str, at: OffsetDateTime) -> Text {
 
 /// Answer to a frame that could not be taken.
 #[must_use]
-pub fn error(error: &FrameError) -> Text {
+pub fn error(error: &FrameError) -> TextFrame {
     json!({"type": "error", "code": error.code.as_str(), "detail": error.detail}).to_string().into()
 }
 
@@ -170,7 +170,7 @@ mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
 
-    fn refused(text: &str) -> Code {
+    fn refused(text: &str) -> ErrorCode {
         parse(text).unwrap_err().code
     }
 
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_no_frame_is_malformed() {
         for text in ["", "{", "[]", "null", "7", "{}", r#"{"type":7}"#, r#"{"type":"ping""#, r#"{"type":"ping"} x"#] {
-            assert_eq!(refused(text), Code::Malformed, "{text}");
+            assert_eq!(refused(text), ErrorCode::Malformed, "{text}");
         }
         // What would be a frame to a reader that takes the members in order, or one of two.
         for text in [
@@ -199,14 +199,14 @@ mod tests {
             r#"{"type":"ping","newer":{"a":1,"a":2}}"#,
             r#"{"type":"auth","token":"a","token":"b"}"#,
         ] {
-            assert_eq!(refused(text), Code::Malformed, "{text}");
+            assert_eq!(refused(text), ErrorCode::Malformed, "{text}");
         }
-        assert_eq!(refused(&"[".repeat(60_000)), Code::Malformed);
+        assert_eq!(refused(&"[".repeat(60_000)), ErrorCode::Malformed);
     }
 
     #[test]
     fn other_types_are_unknown_and_known_ones_must_be_right() {
-        assert_eq!(refused(r#"{"type":"shout"}"#), Code::UnknownType);
+        assert_eq!(refused(r#"{"type":"shout"}"#), ErrorCode::UnknownType);
         let many: Vec<_> = (0..501).map(Uuid::from_u128).collect();
         for text in [
             r#"{"type":"read"}"#,
@@ -221,7 +221,7 @@ mod tests {
             r#"{"type":"auth"}"#,
             r#"{"type":"auth","token":null}"#,
         ] {
-            assert_eq!(refused(text), Code::Invalid, "{text}");
+            assert_eq!(refused(text), ErrorCode::Invalid, "{text}");
         }
     }
 
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn frames_of_our_own_are_json_of_the_contracts_shape() {
-        let value = |text: Text| serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        let value = |text: TextFrame| serde_json::from_str::<serde_json::Value>(&text).unwrap();
         let id = Uuid::from_u128(1);
         let cursor = "1-0".parse().unwrap();
         for (resumed, written) in [(None, json!(null)), (Some(true), json!(true)), (Some(false), json!(false))] {

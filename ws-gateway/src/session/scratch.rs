@@ -2,25 +2,25 @@
 
 use std::cell::RefCell;
 
-use crate::hub::outbound_queue::Item;
+use crate::hub::outbound_queue::QueueItem;
 
 /// Bytes that go into one write, more or less: what a socket that is stuck may hold of its own.
-pub(super) const ROUND_BYTES: usize = 32 * 1024;
+pub(super) const WRITE_BATCH_BYTES: usize = 32 * 1024;
 /// Read at a time. The smallest frames that are answered are answered with 16 times as many bytes: no more than a round.
 pub(super) const INPUT_BYTES: usize = 2 * 1024;
 /// Larger ones are given back.
-const KEPT_BYTES: usize = 8 * ROUND_BYTES;
+const MAX_KEPT_CAPACITY: usize = 8 * WRITE_BATCH_BYTES;
 
 pub(super) struct Scratch {
     pub(super) input: Box<[u8]>,
     pub(super) out: Vec<u8>,
-    pub(super) items: Vec<Item>,
+    pub(super) items: Vec<QueueItem>,
 }
 
 impl Scratch {
     fn clear(&mut self) {
         self.out.clear();
-        self.out.shrink_to(KEPT_BYTES);
+        self.out.shrink_to(MAX_KEPT_CAPACITY);
         self.items.clear();
     }
 }
@@ -34,19 +34,19 @@ thread_local! {
 }
 
 /// Leaves nothing of one socket to the next, not even of one whose task panics.
-struct Lent<'a>(&'a mut Scratch);
+struct ScratchGuard<'a>(&'a mut Scratch);
 
-impl Drop for Lent<'_> {
+impl Drop for ScratchGuard<'_> {
     fn drop(&mut self) {
         self.0.clear();
     }
 }
 
 /// Lends this thread's buffers. Not to be asked for by whoever has them.
-pub(super) fn with<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
+pub(super) fn with<T>(f: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with_borrow_mut(|scratch| {
-        let lent = Lent(scratch);
-        work(lent.0)
+        let guard = ScratchGuard(scratch);
+        f(guard.0)
     })
 }
 
@@ -61,7 +61,7 @@ mod tests {
         let panicked = std::panic::catch_unwind(|| {
             with(|scratch| {
                 scratch.out.extend_from_slice(b"for one");
-                scratch.items.push(Item::Degraded);
+                scratch.items.push(QueueItem::Degraded);
                 panic!("in the midst of it");
             });
         });

@@ -19,14 +19,14 @@ use crate::auth::Revoked;
 use crate::auth::Tickets;
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::hub::outbound_queue::Item;
-use crate::hub::tests::bearer;
+use crate::hub::outbound_queue::QueueItem;
+use crate::hub::tests::principal;
 use crate::presence::{Everybody, Times};
 use crate::pubsub::Typing;
 use crate::pubsub::{Lives, Logs, ReplayBudget};
 use crate::rate_limit::Limits;
 use crate::redis::Redis;
-use crate::session::timer_wheel::Bells;
+use crate::session::timer_wheel::TimerWheel;
 use crate::streams::Uplink;
 use crate::streams::audit::Audit;
 use crate::streams::receipts::Acks;
@@ -35,7 +35,7 @@ const QUEUE_BYTES: usize = 1 << 20;
 
 /// A socket, its client's end, and whether its task was woken since it was polled last.
 struct Polled {
-    connection: Connection,
+    session: Session,
     client: TcpStream,
     woken: Arc<Woken>,
 }
@@ -59,17 +59,17 @@ impl Polled {
     async fn paced(frames: &'static str) -> Self {
         let (tcp, client) = pair().await;
         let gateway = gateway(frames);
-        let principal = bearer("user:doc123", None);
+        let principal = principal("user:doc123", None);
         let conversation = Conversation::new(
             "loc1".parse().unwrap(),
             "user:doc123".parse().unwrap(),
             "contact:pat456".parse().unwrap(),
         )
         .unwrap();
-        let outbound = Outbound::new(principal.clone(), QUEUE_BYTES);
+        let outbound = OutboundQueue::new(principal.clone(), QUEUE_BYTES);
         gateway.hub.connected();
         let membership = gateway.hub.join(Channel::new(conversation.location(), conversation.id()), outbound).unwrap();
-        let start = Start {
+        let start = InitialState {
             membership,
             cursor: Some("100-0".parse().unwrap()),
             resumed: None,
@@ -81,19 +81,19 @@ impl Polled {
         let address = [127, 0, 0, 1].into();
         let permit = gateway.limits.seat(permit, &principal, address).unwrap();
         let context = RequestContext { request_id: "r".into(), address };
-        let view = View::Conversation(conversation);
-        let admitted = Admitted { context, principal, view, start, permit };
-        let mut connection = Connection::new(gateway, tcp, b"", admitted, 0.0);
+        let topic = Topic::Conversation(conversation);
+        let admitted = AcceptedSocket { context, principal, topic, start, permit };
+        let mut session = Session::new(gateway, tcp, b"", admitted, 0.0);
         // By the clock of the test its token lives.
         let expires_at = OffsetDateTime::now_utc() + Duration::from_secs(3600);
-        connection.clock.renew(&Principal { expires_at, ..(*connection.principal).clone() });
-        Self { connection, client, woken: Arc::default() }
+        session.deadlines.renew(&Principal { expires_at, ..(*session.principal).clone() });
+        Self { session, client, woken: Arc::default() }
     }
 
-    fn poll_once(&mut self) -> Poll<End> {
+    fn poll_once(&mut self) -> Poll<Disconnect> {
         self.woken.0.store(false, Ordering::SeqCst);
         let waker = Waker::from(self.woken.clone());
-        scratch::with(|scratch| self.connection.poll(&mut Context::from_waker(&waker), scratch))
+        scratch::with(|scratch| self.session.poll(&mut Context::from_waker(&waker), scratch))
     }
 
     fn is_woken(&self) -> bool {
@@ -101,7 +101,7 @@ impl Polled {
     }
 
     /// Polls as a runtime would, until the task sleeps or ends.
-    fn poll(&mut self) -> Poll<End> {
+    fn poll(&mut self) -> Poll<Disconnect> {
         loop {
             let ended = self.poll_once();
             if ended.is_ready() || !self.is_woken() {
@@ -122,7 +122,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 /// One whose Redis is never there.
-fn gateway(frames: &'static str) -> Arc<Gateway> {
+fn gateway(frames: &'static str) -> Arc<AppState> {
     let config = Config::read(Env::from_fn(|name| match name {
         "REDIS_URL" => Some("redis://127.0.0.1:1".to_owned()),
         "JWT_SECRET" => Some("5d1c9e0fb2a84c7790d36b1f8e2a4c09".to_owned()),
@@ -137,7 +137,7 @@ fn gateway(frames: &'static str) -> Arc<Gateway> {
     let hub = Hub::new();
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
     let times = Times { lease: config.presence_ttl, linger: config.presence_linger, look: config.position_check };
-    Arc::new(Gateway {
+    Arc::new(AppState {
         verifier: Verifier::of_secret(config.tokens.secret.as_ref().unwrap()).with_revocations(revoked.known().clone()),
         revoked,
         tickets: Tickets::new(commands.clone()),
@@ -162,44 +162,44 @@ fn gateway(frames: &'static str) -> Arc<Gateway> {
         frames_sent: metrics::counter!("gateway_frames_sent_total"),
         sockets: metrics::gauge!("gateway_sockets"),
         delivery: metrics::histogram!("gateway_delivery_seconds"),
-        bells: Bells::new(),
+        timer_wheel: TimerWheel::new(),
         hub,
         config,
     })
 }
 
 /// An event that this socket has seen, so that it takes a place in the queue and none in the kernel.
-fn seen(n: usize, bytes: usize) -> Item {
+fn seen(n: usize, bytes: usize) -> QueueItem {
     assert!(n <= 100);
     event(n, bytes)
 }
 
-fn event(n: usize, bytes: usize) -> Item {
+fn event(n: usize, bytes: usize) -> QueueItem {
     addressed(n, bytes, None)
 }
 
-fn addressed(n: usize, bytes: usize, addressed: Option<Addressed>) -> Item {
+fn addressed(n: usize, bytes: usize, addressed: Option<Addressed>) -> QueueItem {
     let header = Header::Logged { cursor: format!("{n}-0").parse().unwrap(), previous: None, addressed };
-    Item::Event(Delivery::new(Event { header, frame: "x".repeat(bytes).into() }))
+    QueueItem::Event(EncodedEvent::new(Event { header, frame: "x".repeat(bytes).into() }))
 }
 
 #[test]
 fn an_idle_socket_is_small() {
     // Every byte here is there for each of 100,000 sockets.
-    let bytes = size_of::<Serving>();
+    let bytes = size_of::<SessionTask>();
     assert!(bytes <= 512, "{bytes} bytes");
 }
 
 #[tokio::test]
 async fn a_socket_that_has_written_many_rounds_still_hears_of_what_comes_next() {
-    for rounds in [1, ROUNDS - 1, ROUNDS, ROUNDS + 1, 3 * ROUNDS] {
+    for rounds in [1, MAX_WRITES_PER_READ - 1, MAX_WRITES_PER_READ, MAX_WRITES_PER_READ + 1, 3 * MAX_WRITES_PER_READ] {
         let mut socket = Polled::open().await;
         assert!(socket.poll().is_pending());
         for n in 0..rounds {
-            socket.connection.outbound().push(seen(n, ROUND_BYTES + 1));
+            socket.session.outbound().push(seen(n, WRITE_BATCH_BYTES + 1));
         }
         assert!(socket.poll().is_pending());
-        socket.connection.outbound().push(Item::GoingAway);
+        socket.session.outbound().push(QueueItem::GoingAway);
         assert!(socket.is_woken(), "after {rounds} rounds");
     }
 }
@@ -208,24 +208,24 @@ async fn a_socket_that_has_written_many_rounds_still_hears_of_what_comes_next() 
 async fn a_write_that_takes_too_long_is_noticed_whatever_else_has_rung() {
     let mut socket = Polled::open().await;
     for n in 101.. {
-        socket.connection.outbound().push(event(n, ROUND_BYTES));
+        socket.session.outbound().push(event(n, WRITE_BATCH_BYTES));
         assert!(socket.poll().is_pending());
-        if socket.connection.stuck_since.is_some() {
+        if socket.session.write_blocked_since.is_some() {
             break;
         }
     }
     let (now, left) = (Instant::now(), Duration::from_secs(1));
-    let connection = &mut socket.connection;
-    connection.stuck_since = Some(now + left - WRITE_TIMEOUT);
+    let session = &mut socket.session;
+    session.write_blocked_since = Some(now + left - WRITE_TIMEOUT);
     // The bell that was to ring for it is spent.
     let later = now + Duration::from_secs(20);
-    connection.alarm = Alarm::new(&connection.gateway.bells, connection.membership.outbound(), later);
-    connection.outbound().ring();
+    session.timer = SocketTimer::new(&session.gateway.timer_wheel, session.membership.outbound(), later);
+    session.outbound().wake_for_timer();
     assert!(socket.poll().is_pending());
-    assert!(socket.connection.alarm.next() < now + 2 * left);
-    socket.connection.stuck_since = Some(now - WRITE_TIMEOUT);
-    socket.connection.outbound().ring();
-    assert_eq!(socket.poll(), Poll::Ready(End::Ours(Close::TooSlow)));
+    assert!(socket.session.timer.next_at() < now + 2 * left);
+    socket.session.write_blocked_since = Some(now - WRITE_TIMEOUT);
+    socket.session.outbound().wake_for_timer();
+    assert_eq!(socket.poll(), Poll::Ready(Disconnect::Local(CloseReason::TooSlow)));
 }
 
 const TEXT: u8 = 1;
@@ -243,9 +243,9 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 async fn a_flood_of_one_client_leaves_others_their_turn() {
     let mut socket = Polled::open().await;
     assert!(socket.poll().is_pending());
-    let flood = frame(PONG, b"").repeat(3 * HEARINGS * INPUT_BYTES / 6);
+    let flood = frame(PONG, b"").repeat(3 * MAX_READS_PER_POLL * INPUT_BYTES / 6);
     socket.client.write_all(&flood).await.unwrap();
-    socket.connection.tcp.readable().await.unwrap();
+    socket.session.tcp.readable().await.unwrap();
     for _ in 0..2 {
         assert!(socket.poll_once().is_pending());
         assert!(socket.is_woken(), "it goes on after the others");
@@ -258,25 +258,25 @@ async fn answers_to_a_flood_of_one_client_are_bounded() {
     let mut socket = Polled::open().await;
     assert!(socket.poll().is_pending());
     socket.client.write_all(&frame(TEXT, b"").repeat(3000)).await.unwrap();
-    socket.connection.tcp.readable().await.unwrap();
+    socket.session.tcp.readable().await.unwrap();
     assert!(socket.poll().is_pending());
-    let held = socket.connection.unsent.len();
-    assert!((1..=2 * ROUND_BYTES).contains(&held), "{held} bytes");
+    let held = socket.session.unsent.len();
+    assert!((1..=2 * WRITE_BATCH_BYTES).contains(&held), "{held} bytes");
 }
 
 #[tokio::test]
 async fn what_was_asked_before_the_end_is_answered() {
-    let peer = End::Peer(Some(1000));
-    for (last, end) in [(frame(CLOSE, &[3, 232]), peer), (frame(3, b""), End::Ours(Close::Protocol))] {
+    let peer = Disconnect::Remote(Some(1000));
+    for (last, end) in [(frame(CLOSE, &[3, 232]), peer), (frame(3, b""), Disconnect::Local(CloseReason::Protocol))] {
         let mut socket = Polled::open().await;
         assert!(socket.poll().is_pending());
         let ping = frame(TEXT, br#"{"type":"ping"}"#);
         socket.client.write_all(&[ping, last].concat()).await.unwrap();
-        socket.connection.tcp.readable().await.unwrap();
+        socket.session.tcp.readable().await.unwrap();
         assert_eq!(socket.poll(), Poll::Ready(end));
         let mut answer = Vec::new();
         websocket::text(&mut answer, &protocol::PONG);
-        assert_eq!(socket.connection.unsent, answer);
+        assert_eq!(socket.session.unsent, answer);
     }
 }
 
@@ -286,16 +286,16 @@ async fn proofs_and_receipts_count_to_the_last() {
     for n in [101, 102] {
         let to = "user:doc123".parse().unwrap();
         let message = Addressed { to, message_id: uuid::Uuid::from_u128(n) };
-        socket.connection.outbound().push(addressed(n as usize, 10, Some(message)));
+        socket.session.outbound().push(addressed(n as usize, 10, Some(message)));
         assert!(socket.poll().is_pending());
     }
-    let gateway = socket.connection.gateway.clone();
+    let gateway = socket.session.gateway.clone();
     // The Ping behind the first message, which was in flight, and one of two messages as read.
     let read = format!(r#"{{"type":"read","message_ids":["{}"]}}"#, uuid::Uuid::from_u128(101));
     let said = [frame(PONG, &1_u64.to_be_bytes()), frame(TEXT, read.as_bytes()), frame(CLOSE, &[3, 232])];
     socket.client.write_all(&said.concat()).await.unwrap();
     socket.client.shutdown().await.unwrap();
-    closing::say(socket.connection, End::Ours(Close::TooSlow)).await;
+    closing::close(socket.session, Disconnect::Local(CloseReason::TooSlow)).await;
     assert_eq!(gateway.acks.waiting(), 2);
 }
 
@@ -303,7 +303,10 @@ async fn proofs_and_receipts_count_to_the_last() {
 async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end() {
     let mut socket = Polled::open().await;
     let mut expected = Vec::new();
-    websocket::text(&mut expected, &protocol::ready(socket.connection.view.conversation(), "100-0".parse().ok(), None));
+    websocket::text(
+        &mut expected,
+        &protocol::ready(socket.session.topic.conversation_id(), "100-0".parse().ok(), None),
+    );
     // Whether the event is for the socket's owner, how long after the last step it comes, and which Ping is then sent.
     let told = [
         (Some(true), 0, Some(1)),
@@ -315,16 +318,16 @@ async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end
         (None, 500, Some(3)),
     ];
     for (n, (event, after, ping)) in (101..).zip(told) {
-        socket.connection.proofs.pinged_earlier_by(Duration::from_millis(after));
+        socket.session.delivery_tracker.pinged_earlier_by(Duration::from_millis(after));
         if let Some(is_for_owner) = event {
             let message = Addressed {
                 to: if is_for_owner { "user:doc123" } else { "contact:pat456" }.parse().unwrap(),
                 message_id: uuid::Uuid::from_u128(n),
             };
-            socket.connection.outbound().push(addressed(n as usize, 10, Some(message)));
+            socket.session.outbound().push(addressed(n as usize, 10, Some(message)));
             websocket::text(&mut expected, &"x".repeat(10));
         } else {
-            socket.connection.outbound().ring();
+            socket.session.outbound().wake_for_timer();
         }
         assert!(socket.poll().is_pending());
         if let Some(ping) = ping {
@@ -337,7 +340,7 @@ async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end
         expected.clear();
         if let Some(ping) = ping {
             socket.client.write_all(&frame(PONG, &u64::to_be_bytes(ping))).await.unwrap();
-            socket.connection.tcp.readable().await.unwrap();
+            socket.session.tcp.readable().await.unwrap();
             assert!(socket.poll().is_pending());
         }
     }
@@ -347,17 +350,20 @@ async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end
 
 #[tokio::test]
 async fn who_is_sent_away_has_nothing_more_to_say() {
-    for (close, marks) in
-        [(Close::TokenEnded, 0), (Close::Forbidden, 0), (Close::TooManyFrames, 0), (Close::TooSlow, 1)]
-    {
+    for (close, marks) in [
+        (CloseReason::TokenInvalid, 0),
+        (CloseReason::Forbidden, 0),
+        (CloseReason::TooManyFrames, 0),
+        (CloseReason::TooSlow, 1),
+    ] {
         let mut socket = Polled::open().await;
         assert!(socket.poll().is_pending());
-        let gateway = socket.connection.gateway.clone();
+        let gateway = socket.session.gateway.clone();
         let read = format!(r#"{{"type":"read","message_ids":["{}"]}}"#, uuid::Uuid::from_u128(101));
         let said = [frame(TEXT, read.as_bytes()), frame(CLOSE, &[3, 232])].concat();
         socket.client.write_all(&said).await.unwrap();
         socket.client.shutdown().await.unwrap();
-        closing::say(socket.connection, End::Ours(close)).await;
+        closing::close(socket.session, Disconnect::Local(close)).await;
         assert_eq!(gateway.acks.waiting(), marks, "{close:?}");
     }
 }
@@ -372,30 +378,32 @@ async fn a_receipt_weighs_as_much_as_its_messages() {
     let length = u16::try_from(read.len()).unwrap().to_be_bytes();
     let long = [&[0x81, 0xfe], &length[..], &[0; 4], read.as_bytes()].concat();
     for _ in 0..40 {
-        socket.connection.hear(&mut long.clone(), &mut Vec::new()).unwrap();
+        socket.session.read_frames(&mut long.clone(), &mut Vec::new()).unwrap();
     }
-    let heard = socket.connection.gateway.acks.take().iter().map(|receipt| receipt.message_ids.len()).sum::<usize>();
+    let heard = socket.session.gateway.acks.take().iter().map(|receipt| receipt.message_ids.len()).sum::<usize>();
     assert!(heard <= 20 * 500, "{heard}");
 }
 
 #[tokio::test]
 async fn who_is_not_read_any_more_is_asked_for_no_proof() {
-    for (close, is_asked) in [(Close::Protocol, false), (Close::TooLarge, false), (Close::TokenEnded, true)] {
+    for (close, is_asked) in
+        [(CloseReason::Protocol, false), (CloseReason::TooLarge, false), (CloseReason::TokenInvalid, true)]
+    {
         let mut socket = Polled::open().await;
         assert!(socket.poll().is_pending());
-        socket.connection.proofs.note(uuid::Uuid::from_u128(1));
+        socket.session.delivery_tracker.track(uuid::Uuid::from_u128(1));
         let mut expected = Vec::new();
         websocket::text(
             &mut expected,
-            &protocol::ready(socket.connection.view.conversation(), "100-0".parse().ok(), None),
+            &protocol::ready(socket.session.topic.conversation_id(), "100-0".parse().ok(), None),
         );
         if is_asked {
             websocket::ping(&mut expected, &1_u64.to_be_bytes());
         }
         websocket::close(&mut expected, Some(close.code()), close.reason());
-        let Polled { connection, mut client, .. } = socket;
+        let Polled { session, mut client, .. } = socket;
         client.shutdown().await.unwrap();
-        closing::say(connection, End::Ours(close)).await;
+        closing::close(session, Disconnect::Local(close)).await;
         let mut said = Vec::new();
         client.read_to_end(&mut said).await.unwrap();
         assert_eq!(said, expected, "{close:?}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::hub::outbound_queue::Outbound;
+use crate::hub::outbound_queue::OutboundQueue;
 
 /// How fine time is here.
 const TICK: Duration = Duration::from_millis(50);
@@ -18,23 +18,23 @@ const SLOTS: u64 = 1024;
 
 /// All bells of a gateway.
 #[derive(Debug)]
-pub(crate) struct Bells {
-    began: Instant,
+pub(crate) struct TimerWheel {
+    started_at: Instant,
     slots: Mutex<Slots>,
 }
 
 #[derive(Debug)]
 struct Slots {
     /// By tick, modulo [`SLOTS`]. A socket that is gone by then is not kept for it.
-    ring: Vec<Vec<Weak<Outbound>>>,
+    buckets: Vec<Vec<Weak<OutboundQueue>>>,
     /// The last tick that has been rung.
     tick: u64,
 }
 
-impl Bells {
+impl TimerWheel {
     pub(crate) fn new() -> Arc<Self> {
-        let slots = Slots { ring: (0..SLOTS).map(|_| Vec::new()).collect(), tick: 0 };
-        Arc::new(Self { began: Instant::now(), slots: Mutex::new(slots) })
+        let slots = Slots { buckets: (0..SLOTS).map(|_| Vec::new()).collect(), tick: 0 };
+        Arc::new(Self { started_at: Instant::now(), slots: Mutex::new(slots) })
     }
 
     /// Rings until it is dropped.
@@ -42,24 +42,25 @@ impl Bells {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.ring(ticks.tick().await);
+            self.advance(ticks.tick().await);
         }
     }
 
     /// Has `socket` rung for at `at`, or after a lap if that is sooner. Returns when.
-    fn set(&self, at: Instant, socket: &Arc<Outbound>) -> Instant {
+    fn schedule(&self, at: Instant, socket: &Arc<OutboundQueue>) -> Instant {
         // The tick that ends at or after it.
-        let wanted = at.saturating_duration_since(self.began).as_nanos().div_ceil(TICK.as_nanos());
+        let wanted = at.saturating_duration_since(self.started_at).as_nanos().div_ceil(TICK.as_nanos());
         let mut slots = self.slots.lock();
         let (first, last) = (slots.tick + 1, slots.tick + SLOTS - 1);
         let tick = u64::try_from(wanted).unwrap_or(last).clamp(first, last);
         slots.slot(tick).push(Arc::downgrade(socket));
-        self.began + TICK.saturating_mul(u32::try_from(tick).unwrap_or(u32::MAX))
+        self.started_at + TICK.saturating_mul(u32::try_from(tick).unwrap_or(u32::MAX))
     }
 
     /// Rings whatever was set for up to `now`.
-    fn ring(&self, now: Instant) {
-        let reached = u64::try_from(now.duration_since(self.began).as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
+    fn advance(&self, now: Instant) {
+        let reached =
+            u64::try_from(now.duration_since(self.started_at).as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
         loop {
             let mut slots = self.slots.lock();
             if slots.tick >= reached {
@@ -72,135 +73,135 @@ impl Bells {
             // Without the lock: who is rung for may set the next bell at once, on another core.
             drop(slots);
             for socket in due.iter().filter_map(Weak::upgrade) {
-                socket.ring();
+                socket.wake_for_timer();
             }
         }
     }
 }
 
 impl Slots {
-    fn slot(&mut self, tick: u64) -> &mut Vec<Weak<Outbound>> {
-        let place = (tick % SLOTS) as usize;
-        &mut self.ring[place]
+    fn slot(&mut self, tick: u64) -> &mut Vec<Weak<OutboundQueue>> {
+        let index = (tick % SLOTS) as usize;
+        &mut self.buckets[index]
     }
 }
 
 /// The bells of one socket, so that they do not pile up: one that is far, and at most one that rings before it.
 #[derive(Debug)]
-pub(crate) struct Alarm {
-    far: Instant,
-    near: Option<Instant>,
+pub(crate) struct SocketTimer {
+    next_scheduled: Instant,
+    earlier: Option<Instant>,
 }
 
-impl Alarm {
-    pub(crate) fn new(bells: &Bells, socket: &Arc<Outbound>, at: Instant) -> Self {
-        Self { far: bells.set(at, socket), near: None }
+impl SocketTimer {
+    pub(crate) fn new(wheel: &TimerWheel, socket: &Arc<OutboundQueue>, at: Instant) -> Self {
+        Self { next_scheduled: wheel.schedule(at, socket), earlier: None }
     }
 
     /// When it rings next.
-    pub(crate) fn next(&self) -> Instant {
-        self.near.unwrap_or(self.far).min(self.far)
+    pub(crate) fn next_at(&self) -> Instant {
+        self.earlier.unwrap_or(self.next_scheduled).min(self.next_scheduled)
     }
 
     /// Sees to it that `socket` is rung for at `at` or before.
-    pub(crate) fn set(&mut self, bells: &Bells, socket: &Arc<Outbound>, at: Instant) {
-        if at < self.next() {
-            self.near = Some(bells.set(at, socket));
+    pub(crate) fn wake_by(&mut self, wheel: &TimerWheel, socket: &Arc<OutboundQueue>, at: Instant) {
+        if at < self.next_at() {
+            self.earlier = Some(wheel.schedule(at, socket));
         }
     }
 
     /// It was rung for. `next`: when that is wanted again at the latest.
-    pub(crate) fn rung(&mut self, bells: &Bells, socket: &Arc<Outbound>, now: Instant, next: Instant) {
-        self.near = self.near.filter(|near| *near > now);
-        if self.far <= now {
-            self.far = bells.set(next, socket);
+    pub(crate) fn fired(&mut self, wheel: &TimerWheel, socket: &Arc<OutboundQueue>, now: Instant, next: Instant) {
+        self.earlier = self.earlier.filter(|earlier| *earlier > now);
+        if self.next_scheduled <= now {
+            self.next_scheduled = wheel.schedule(next, socket);
         }
-        self.set(bells, socket, next);
+        self.wake_by(wheel, socket, next);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::tests::bearer;
+    use crate::hub::tests::principal;
     use std::future::poll_fn;
 
     const LAP: Duration = Duration::from_millis(50 * (SLOTS - 1));
 
-    fn socket() -> Arc<Outbound> {
-        Outbound::new(bearer("user:doc123", None), 1000)
+    fn socket() -> Arc<OutboundQueue> {
+        OutboundQueue::new(principal("user:doc123", None), 1000)
     }
 
     /// Whether it was rung for since it was asked last.
-    async fn rung(socket: &Outbound) -> bool {
-        poll_fn(|context| std::task::Poll::Ready(socket.poll_rung(context).is_ready())).await
+    async fn was_woken(socket: &OutboundQueue) -> bool {
+        poll_fn(|context| std::task::Poll::Ready(socket.poll_wakeup(context).is_ready())).await
     }
 
     #[tokio::test]
     async fn bells_ring_at_their_time_and_once() {
-        let bells = Bells::new();
+        let wheel = TimerWheel::new();
         let (soon, later) = (socket(), socket());
-        bells.set(bells.began + TICK * 3 / 2, &soon);
-        bells.set(bells.began + 4 * TICK, &later);
-        bells.ring(bells.began + TICK * 19 / 10);
-        assert!(!rung(&soon).await, "too early");
-        bells.ring(bells.began + 2 * TICK);
-        assert!(rung(&soon).await);
-        assert!(!rung(&later).await);
-        bells.ring(bells.began + 100 * TICK);
-        assert!(rung(&later).await);
-        assert!(!rung(&soon).await);
+        wheel.schedule(wheel.started_at + TICK * 3 / 2, &soon);
+        wheel.schedule(wheel.started_at + 4 * TICK, &later);
+        wheel.advance(wheel.started_at + TICK * 19 / 10);
+        assert!(!was_woken(&soon).await, "too early");
+        wheel.advance(wheel.started_at + 2 * TICK);
+        assert!(was_woken(&soon).await);
+        assert!(!was_woken(&later).await);
+        wheel.advance(wheel.started_at + 100 * TICK);
+        assert!(was_woken(&later).await);
+        assert!(!was_woken(&soon).await);
     }
 
     #[tokio::test]
     async fn what_is_past_or_far_ahead_rings_all_the_same() {
-        let bells = Bells::new();
-        bells.ring(bells.began + 10 * TICK);
-        let (past, far) = (socket(), socket());
-        bells.set(bells.began, &past);
-        let at = bells.set(bells.began + 100 * LAP, &far);
-        assert_eq!(at, bells.began + 10 * TICK + LAP);
-        bells.ring(bells.began + 11 * TICK);
-        assert!(rung(&past).await);
-        bells.ring(at - TICK);
-        assert!(!rung(&far).await);
+        let wheel = TimerWheel::new();
+        wheel.advance(wheel.started_at + 10 * TICK);
+        let (past, next_scheduled) = (socket(), socket());
+        wheel.schedule(wheel.started_at, &past);
+        let at = wheel.schedule(wheel.started_at + 100 * LAP, &next_scheduled);
+        assert_eq!(at, wheel.started_at + 10 * TICK + LAP);
+        wheel.advance(wheel.started_at + 11 * TICK);
+        assert!(was_woken(&past).await);
+        wheel.advance(at - TICK);
+        assert!(!was_woken(&next_scheduled).await);
         // The machine has slept for a day.
-        bells.ring(at + Duration::from_secs(86_400));
-        assert!(rung(&far).await);
+        wheel.advance(at + Duration::from_secs(86_400));
+        assert!(was_woken(&next_scheduled).await);
     }
 
     #[tokio::test]
     async fn a_socket_that_is_gone_is_not_kept() {
-        let bells = Bells::new();
+        let wheel = TimerWheel::new();
         let socket = socket();
-        bells.set(bells.began + TICK, &socket);
+        wheel.schedule(wheel.started_at + TICK, &socket);
         let weak = Arc::downgrade(&socket);
         drop(socket);
         assert!(weak.upgrade().is_none());
-        bells.ring(bells.began + TICK);
+        wheel.advance(wheel.started_at + TICK);
     }
 
     #[tokio::test]
     async fn bells_of_a_socket_do_not_pile_up() {
-        let bells = Bells::new();
+        let wheel = TimerWheel::new();
         let socket = socket();
-        let far = bells.began + 400 * TICK;
-        let mut alarm = Alarm::new(&bells, &socket, far);
+        let next_scheduled = wheel.started_at + 400 * TICK;
+        let mut timer = SocketTimer::new(&wheel, &socket, next_scheduled);
         for n in 1..300 {
-            let now = bells.began + TICK * n;
-            alarm.set(&bells, &socket, now + 5 * TICK);
-            alarm.set(&bells, &socket, now + 6 * TICK);
-            bells.ring(now);
-            if rung(&socket).await {
-                alarm.rung(&bells, &socket, now, far);
+            let now = wheel.started_at + TICK * n;
+            timer.wake_by(&wheel, &socket, now + 5 * TICK);
+            timer.wake_by(&wheel, &socket, now + 6 * TICK);
+            wheel.advance(now);
+            if was_woken(&socket).await {
+                timer.fired(&wheel, &socket, now, next_scheduled);
             }
         }
-        let set: usize = bells.slots.lock().ring.iter().map(Vec::len).sum();
-        assert_eq!(set, 2);
-        bells.ring(far);
-        assert!(rung(&socket).await);
-        alarm.rung(&bells, &socket, far, far + TICK);
-        bells.ring(far + TICK);
-        assert!(rung(&socket).await);
+        let scheduled: usize = wheel.slots.lock().buckets.iter().map(Vec::len).sum();
+        assert_eq!(scheduled, 2);
+        wheel.advance(next_scheduled);
+        assert!(was_woken(&socket).await);
+        timer.fired(&wheel, &socket, next_scheduled, next_scheduled + TICK);
+        wheel.advance(next_scheduled + TICK);
+        assert!(was_woken(&socket).await);
     }
 }

@@ -24,7 +24,7 @@ pub(crate) enum Frame<'a> {
 
 /// Why nothing more can be read from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
+pub(crate) enum DecodeError {
     /// It broke RFC 6455.
     Protocol,
     /// Text that is none.
@@ -50,21 +50,21 @@ pub(super) struct Message {
 }
 
 impl Message {
-    fn begin(is_text: bool, payload: &[u8]) -> Result<Self, Broken> {
+    fn begin(is_text: bool, payload: &[u8]) -> Result<Self, DecodeError> {
         let mut message = Self { is_text, bytes: Vec::new(), text_bytes: 0 };
         message.append(payload)?;
         Ok(message)
     }
 
     /// Text is refused by its first byte that cannot be text, not only once all of it has come.
-    fn append(&mut self, payload: &[u8]) -> Result<(), Broken> {
+    fn append(&mut self, payload: &[u8]) -> Result<(), DecodeError> {
         self.bytes.extend_from_slice(payload);
         if self.is_text {
             self.text_bytes += match std::str::from_utf8(&self.bytes[self.text_bytes..]) {
                 Ok(text) => text.len(),
                 // The rest of a character may come with the next fragment.
                 Err(end) if end.error_len().is_none() => end.valid_up_to(),
-                Err(_) => return Err(Broken::NotUtf8),
+                Err(_) => return Err(DecodeError::NotUtf8),
             };
         }
         Ok(())
@@ -72,7 +72,7 @@ impl Message {
 }
 
 /// The head of a frame.
-struct Head {
+struct FrameHeader {
     is_final: bool,
     opcode: u8,
     mask: [u8; 4],
@@ -90,8 +90,8 @@ impl Decoder {
     /// Reads `input`, which it unmasks where it lies, and hands on what is whole. `limit`: of a frame and of a message.
     ///
     /// # Errors
-    /// [`Broken`], and whatever `take` returns. Then nothing more can be read.
-    pub(crate) fn read<E: From<Broken>>(
+    /// [`DecodeError`], and whatever `take` returns. Then nothing more can be read.
+    pub(crate) fn read<E: From<DecodeError>>(
         &mut self,
         input: &mut [u8],
         limit: usize,
@@ -113,83 +113,83 @@ impl Decoder {
     }
 
     /// Returns how many bytes of the input make whole frames.
-    fn frames<E: From<Broken>>(
+    fn frames<E: From<DecodeError>>(
         &mut self,
         input: &mut [u8],
         limit: usize,
         mut take_frame: impl FnMut(Frame<'_>) -> Result<(), E>,
     ) -> Result<usize, E> {
         let mut used = 0;
-        while let Some(head) = Head::read(&input[used..], limit)? {
-            let Some(frame) = input[used..].get_mut(..head.bytes + head.payload_bytes) else { break };
+        while let Some(header) = FrameHeader::read(&input[used..], limit)? {
+            let Some(frame) = input[used..].get_mut(..header.bytes + header.payload_bytes) else { break };
             used += frame.len();
-            let payload = &mut frame[head.bytes..];
-            unmask(payload, head.mask);
-            self.frame(&head, payload, limit, &mut take_frame)?;
+            let payload = &mut frame[header.bytes..];
+            unmask(payload, header.mask);
+            self.frame(&header, payload, limit, &mut take_frame)?;
         }
         Ok(used)
     }
 
-    fn frame<E: From<Broken>>(
+    fn frame<E: From<DecodeError>>(
         &mut self,
-        head: &Head,
+        header: &FrameHeader,
         payload: &[u8],
         limit: usize,
         take_frame: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        match head.opcode {
+        match header.opcode {
             opcode::PING => return take_frame(Frame::Ping(payload)),
             opcode::PONG => return take_frame(Frame::Pong(payload)),
             opcode::CLOSE => return take_frame(Frame::Close(close_code(payload)?)),
             _ => {}
         }
-        let begins = head.opcode != opcode::CONTINUATION;
+        let begins = header.opcode != opcode::CONTINUATION;
         match (begins, &mut self.message) {
-            (true, None) if head.is_final => take_frame(whole(head.opcode == opcode::TEXT, payload)?),
+            (true, None) if header.is_final => take_frame(complete(header.opcode == opcode::TEXT, payload)?),
             (true, none @ None) => {
-                *none = Some(Box::new(Message::begin(head.opcode == opcode::TEXT, payload)?));
+                *none = Some(Box::new(Message::begin(header.opcode == opcode::TEXT, payload)?));
                 take_frame(Frame::Fragment { is_empty: payload.is_empty() })
             }
             (false, Some(message)) => {
                 if message.bytes.len() + payload.len() > limit {
-                    return Err(Broken::TooLarge.into());
+                    return Err(DecodeError::TooLarge.into());
                 }
                 message.append(payload)?;
-                match self.message.take_if(|_| head.is_final) {
-                    Some(message) => take_frame(whole(message.is_text, &message.bytes)?),
+                match self.message.take_if(|_| header.is_final) {
+                    Some(message) => take_frame(complete(message.is_text, &message.bytes)?),
                     None => take_frame(Frame::Fragment { is_empty: payload.is_empty() }),
                 }
             }
             // A message within a message, or the rest of none.
-            (true, Some(_)) | (false, None) => Err(Broken::Protocol.into()),
+            (true, Some(_)) | (false, None) => Err(DecodeError::Protocol.into()),
         }
     }
 }
 
-fn whole(is_text: bool, bytes: &[u8]) -> Result<Frame<'_>, Broken> {
+fn complete(is_text: bool, bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
     match is_text {
-        true => std::str::from_utf8(bytes).map(Frame::Text).map_err(|_| Broken::NotUtf8),
+        true => std::str::from_utf8(bytes).map(Frame::Text).map_err(|_| DecodeError::NotUtf8),
         false => Ok(Frame::Binary),
     }
 }
 
 /// Section 7.1.5. Which codes may be sent: section 7.4, and IANA's registry for those that were added since (1012 to 1014).
-fn close_code(payload: &[u8]) -> Result<Option<u16>, Broken> {
+fn close_code(payload: &[u8]) -> Result<Option<u16>, DecodeError> {
     let (code, reason) = match payload {
         [] => return Ok(None),
         [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
-        [_] => return Err(Broken::Protocol),
+        [_] => return Err(DecodeError::Protocol),
     };
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return Err(Broken::Protocol);
+        return Err(DecodeError::Protocol);
     }
-    std::str::from_utf8(reason).map_err(|_| Broken::NotUtf8)?;
+    std::str::from_utf8(reason).map_err(|_| DecodeError::NotUtf8)?;
     Ok(Some(code))
 }
 
-impl Head {
+impl FrameHeader {
     /// `None` when it has not come in full.
-    fn read(input: &[u8], limit: usize) -> Result<Option<Self>, Broken> {
+    fn read(input: &[u8], limit: usize) -> Result<Option<Self>, DecodeError> {
         let [first, second, rest @ ..] = input else { return Ok(None) };
         let opcode = first & 0x0f;
         let is_control = opcode >= opcode::CLOSE;
@@ -198,7 +198,7 @@ impl Head {
         let known = opcode <= opcode::BINARY || (opcode::CLOSE..=opcode::PONG).contains(&opcode);
         // No extension was agreed on, so its bits are not set; clients mask; control frames are short and whole.
         if first & 0x70 != 0 || second & 0x80 == 0 || !known || (is_control && (!is_final || short > SHORT)) {
-            return Err(Broken::Protocol);
+            return Err(DecodeError::Protocol);
         }
         let (length, least, rest) = match short {
             126 => match rest.split_first_chunk::<2>() {
@@ -213,9 +213,10 @@ impl Head {
         };
         // In as few bytes as will do, and never negative (section 5.2).
         if length < least || length > i64::MAX as u64 {
-            return Err(Broken::Protocol);
+            return Err(DecodeError::Protocol);
         }
-        let payload_bytes = usize::try_from(length).ok().filter(|length| *length <= limit).ok_or(Broken::TooLarge)?;
+        let payload_bytes =
+            usize::try_from(length).ok().filter(|length| *length <= limit).ok_or(DecodeError::TooLarge)?;
         let Some((mask, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
         Ok(Some(Self { is_final, opcode, mask: *mask, bytes: input.len() - rest.len(), payload_bytes }))
     }

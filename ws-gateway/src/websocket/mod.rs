@@ -6,7 +6,7 @@
 mod decode;
 mod encode;
 
-pub(crate) use decode::{Broken, Decoder, Frame};
+pub(crate) use decode::{DecodeError, Decoder, Frame};
 pub(crate) use encode::{close, ping, pong, text, text_frame};
 
 /// Kinds of frames (section 11.8).

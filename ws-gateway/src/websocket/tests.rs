@@ -17,12 +17,12 @@ enum Heard {
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>),
-    Broken(Broken),
+    DecodeError(DecodeError),
 }
 
-impl From<Broken> for Heard {
-    fn from(broken: Broken) -> Self {
-        Self::Broken(broken)
+impl From<DecodeError> for Heard {
+    fn from(broken: DecodeError) -> Self {
+        Self::DecodeError(broken)
     }
 }
 
@@ -89,12 +89,12 @@ fn theirs(role: Role, bytes: Vec<u8>) -> Vec<Heard> {
             }
             Ok(Message::Frame(_)) => unreachable!("never read"),
             Err(Error::Io(_)) => return read,
-            Err(Error::Utf8(_)) => read.push(Heard::Broken(Broken::NotUtf8)),
-            Err(Error::Capacity(_)) => read.push(Heard::Broken(Broken::TooLarge)),
-            Err(Error::Protocol(_)) => read.push(Heard::Broken(Broken::Protocol)),
+            Err(Error::Utf8(_)) => read.push(Heard::DecodeError(DecodeError::NotUtf8)),
+            Err(Error::Capacity(_)) => read.push(Heard::DecodeError(DecodeError::TooLarge)),
+            Err(Error::Protocol(_)) => read.push(Heard::DecodeError(DecodeError::Protocol)),
             Err(error) => panic!("{error}"),
         }
-        if matches!(read.last(), Some(Heard::Broken(_))) {
+        if matches!(read.last(), Some(Heard::DecodeError(_))) {
             return read;
         }
     }
@@ -156,7 +156,7 @@ proptest! {
         let (read, _) = ours(&cut(&bytes, &lengths));
         let mut expected = theirs(Role::Server, bytes);
         // It looks for a bad close code or fragment later or calls it something else; that it is refused is what counts.
-        if let (Some(Heard::Broken(_)), Some(Heard::Broken(_) | Heard::Close(_))) = (read.last(), expected.last()) {
+        if let (Some(Heard::DecodeError(_)), Some(Heard::DecodeError(_) | Heard::Close(_))) = (read.last(), expected.last()) {
             expected.pop();
             prop_assert_eq!(&read[..read.len() - 1], &expected[..]);
         } else {
@@ -204,7 +204,7 @@ fn nothing_is_kept_between_whole_frames() {
 fn a_message_in_fragments_has_the_limit_of_a_frame() {
     let half = vec![b'x'; LIMIT / 2 + 1];
     let (read, _) = ours(&[client_frame(0x01, Some([0; 4]), &half), client_frame(0x80, Some([0; 4]), &half)]);
-    assert_eq!(read, [Heard::Broken(Broken::TooLarge)]);
+    assert_eq!(read, [Heard::DecodeError(DecodeError::TooLarge)]);
 }
 
 #[test]
@@ -215,9 +215,9 @@ fn text_in_fragments_is_refused_by_its_first_bad_byte_and_may_be_cut_anywhere() 
     fragments.push(client_frame(0x80, Some([3; 4]), b""));
     assert_eq!(ours(&fragments).0, [Heard::Text("é€😀".to_owned())]);
     let half = [client_frame(0x01, Some([3; 4]), b"\xe2\x82"), client_frame(0x80, Some([3; 4]), b"")];
-    assert_eq!(ours(&half).0, [Heard::Broken(Broken::NotUtf8)]);
+    assert_eq!(ours(&half).0, [Heard::DecodeError(DecodeError::NotUtf8)]);
     let endless = [client_frame(0x01, Some([3; 4]), b"\xe2\x82"), client_frame(0x00, Some([3; 4]), b"(")];
-    assert_eq!(ours(&endless).0, [Heard::Broken(Broken::NotUtf8)]);
+    assert_eq!(ours(&endless).0, [Heard::DecodeError(DecodeError::NotUtf8)]);
 }
 
 #[test]
@@ -227,9 +227,9 @@ fn lengths_in_more_bytes_than_they_need_break_the_protocol() {
         &[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
         &[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0],
     ] {
-        assert_eq!(ours(&[head.to_vec()]).0, [Heard::Broken(Broken::Protocol)], "{head:?}");
+        assert_eq!(ours(&[head.to_vec()]).0, [Heard::DecodeError(DecodeError::Protocol)], "{head:?}");
     }
-    assert_eq!(ours(&[vec![0x81, 0xff, 0, 0, 0, 0, 0, 0x7f, 0, 0]]).0, [Heard::Broken(Broken::TooLarge)]);
+    assert_eq!(ours(&[vec![0x81, 0xff, 0, 0, 0, 0, 0, 0x7f, 0, 0]]).0, [Heard::DecodeError(DecodeError::TooLarge)]);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn close_codes_that_may_not_be_sent_break_the_protocol() {
         // The library does not know 1014 (IANA: bad gateway).
         let expected = match CloseCode::from(code).is_allowed() || code == 1014 {
             true => Heard::Close(Some(code)),
-            false => Heard::Broken(Broken::Protocol),
+            false => Heard::DecodeError(DecodeError::Protocol),
         };
         assert_eq!(read, [expected], "{code}");
     }
@@ -264,7 +264,7 @@ fn every_frame_is_handed_on_once_be_it_empty_or_a_fragment() {
     let mut handed_on = 0;
     let read = Decoder::default().read(&mut frames.concat(), LIMIT, |_| {
         handed_on += 1;
-        Ok::<_, Broken>(())
+        Ok::<_, DecodeError>(())
     });
     assert_eq!((read, handed_on), (Ok(()), frames.len()));
 }

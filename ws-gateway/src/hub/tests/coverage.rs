@@ -1,7 +1,7 @@
 //! Nodes of a cluster come and go, each with its slots.
 
 use super::*;
-use crate::hub::outbound_queue::Outbound;
+use crate::hub::outbound_queue::OutboundQueue;
 use crate::redis::SlotSet;
 use crate::redis::slot_of;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ fn slots_of(channels: &[Channel]) -> SlotSet {
     slots
 }
 
-async fn settled(hub: &Arc<Hub>, n: u128) -> (Membership, Arc<Outbound>) {
+async fn settled(hub: &Arc<Hub>, n: u128) -> (Membership, Arc<OutboundQueue>) {
     let outbound = queue();
     let mut membership = hub.join(channel(n), outbound.clone()).unwrap();
     let interest = hub.take_interest(10);
@@ -23,7 +23,7 @@ async fn settled(hub: &Arc<Hub>, n: u128) -> (Membership, Arc<Outbound>) {
 }
 
 /// Two conversations, of which the first is on a node of its own.
-async fn two_rooms() -> (Arc<Hub>, [(Membership, Arc<Outbound>); 2], SlotSet) {
+async fn two_rooms() -> (Arc<Hub>, [(Membership, Arc<OutboundQueue>); 2], SlotSet) {
     let hub = Hub::new();
     hub.connected();
     let rooms = [settled(&hub, 1).await, settled(&hub, 2).await];

@@ -27,7 +27,7 @@ fn event_after(previous: Option<u64>, n: u64) -> Event<'static> {
 }
 
 pub(crate) fn missed(cursors: &[u64]) -> Backfill {
-    Backfill::Missed(cursors.iter().map(|n| Delivery::new(event(*n))).collect())
+    Backfill::Missed(cursors.iter().map(|n| EncodedEvent::new(event(*n))).collect())
 }
 
 impl Hub {
@@ -47,7 +47,7 @@ impl Hub {
 }
 
 /// Somebody with a token of this name.
-pub(crate) fn bearer(who: &str, jti: Option<&str>) -> Arc<Principal> {
+pub(crate) fn principal(who: &str, jti: Option<&str>) -> Arc<Principal> {
     let person: Participant = who.parse().unwrap();
     Arc::new(Principal {
         subject: person.id.clone(),
@@ -60,26 +60,26 @@ pub(crate) fn bearer(who: &str, jti: Option<&str>) -> Arc<Principal> {
     })
 }
 
-pub(crate) fn queue() -> Arc<Outbound> {
-    Outbound::new(bearer("user:doc123", None), 1 << 20)
+pub(crate) fn queue() -> Arc<OutboundQueue> {
+    OutboundQueue::new(principal("user:doc123", None), 1 << 20)
 }
 
 /// What waits for a socket, in words.
-pub(crate) async fn heard(outbound: &Outbound) -> Vec<String> {
-    outbound.push(Item::GoingAway);
+pub(crate) async fn heard(outbound: &OutboundQueue) -> Vec<String> {
+    outbound.push(QueueItem::GoingAway);
     let items = outbound.next().await.unwrap();
-    let word = |item: &Item| match item {
-        Item::Event(delivery) => String::from_utf8_lossy(&delivery.frame()[2..]).into_owned(),
-        Item::Degraded => "degraded".to_owned(),
-        Item::Recovered => "recovered".to_owned(),
-        Item::Resync(_) => "resync".to_owned(),
-        Item::GoingAway => String::new(),
+    let word = |item: &QueueItem| match item {
+        QueueItem::Event(delivery) => String::from_utf8_lossy(&delivery.frame()[2..]).into_owned(),
+        QueueItem::Degraded => "degraded".to_owned(),
+        QueueItem::Recovered => "recovered".to_owned(),
+        QueueItem::Resync(_) => "resync".to_owned(),
+        QueueItem::GoingAway => String::new(),
     };
     items.iter().map(word).filter(|word| !word.is_empty()).collect()
 }
 
 /// A hub with one room, subscribed and settled at 1, and a socket in it.
-pub(crate) async fn one_room() -> (Arc<Hub>, Membership, Arc<Outbound>) {
+pub(crate) async fn one_room() -> (Arc<Hub>, Membership, Arc<OutboundQueue>) {
     let hub = Hub::new();
     hub.connected();
     let outbound = queue();
@@ -323,7 +323,7 @@ async fn a_gap_before_the_subscription_is_confirmed_is_looked_at_when_it_is() {
 }
 
 /// Two sockets that join an empty room at once, both subscribed.
-async fn two_early() -> (Arc<Hub>, [(Membership, Epoch, Arc<Outbound>); 2]) {
+async fn two_early() -> (Arc<Hub>, [(Membership, Epoch, Arc<OutboundQueue>); 2]) {
     let hub = Hub::new();
     hub.connected();
     let queues = [queue(), queue()];
@@ -384,30 +384,30 @@ async fn what_a_room_holds_back_is_bounded_and_read_from_the_log_instead() {
 async fn sockets_of_tokens_that_are_taken_back_are_closed_and_no_others() {
     let hub = Hub::new();
     hub.connected();
-    let queue = |jti| Outbound::new(bearer("user:doc123", Some(jti)), 1 << 20);
+    let queue = |jti| OutboundQueue::new(principal("user:doc123", Some(jti)), 1 << 20);
     let (first, second) = (queue("t1"), queue("t2"));
     let _members = [(1, &first), (2, &second)].map(|(n, queue)| hub.join(channel(n), queue.clone()).unwrap());
     let revocations = Revocations::default();
     let token = |jti: &str| [Revocation::Token { jti: jti.to_owned(), expires_at: None }.entry(i64::MAX)];
     revocations.add(token("t1"));
     assert_eq!(hub.close_revoked(&revocations), 1);
-    assert_eq!(first.closed().await, Close::TokenEnded);
+    assert_eq!(first.closed().await, CloseReason::TokenInvalid);
     // A fresh token is what the socket lives by from then on.
-    second.renew(bearer("user:doc123", Some("t3")));
+    second.renew(principal("user:doc123", Some("t3")));
     revocations.add(token("t2"));
-    second.push(Item::Degraded);
+    second.push(QueueItem::Degraded);
     hub.close_revoked(&revocations);
     assert!(second.next().await.is_ok());
     revocations.add([Revocation::Subject { sub: "doc123".parse().unwrap(), issued_before: 101 }.entry(i64::MAX)]);
     hub.close_revoked(&revocations);
-    assert_eq!(second.closed().await, Close::TokenEnded);
+    assert_eq!(second.closed().await, CloseReason::TokenInvalid);
 }
 
 #[tokio::test]
 async fn nobody_joins_a_hub_that_goes_away() {
     let (hub, _member, outbound) = one_room().await;
     hub.go_away();
-    assert!(matches!(outbound.next().await.unwrap()[..], [Item::GoingAway]));
+    assert!(matches!(outbound.next().await.unwrap()[..], [QueueItem::GoingAway]));
     assert_eq!(hub.join(channel(1), queue()).unwrap_err(), Refused::GoingAway);
 }
 
@@ -462,7 +462,7 @@ fn row(text: &'static str) -> Event<'static> {
 }
 
 /// A hub with the room of an inbox, subscribed.
-async fn one_inbox() -> (Arc<Hub>, Membership, Arc<Outbound>) {
+async fn one_inbox() -> (Arc<Hub>, Membership, Arc<OutboundQueue>) {
     let hub = Hub::new();
     hub.connected();
     let outbound = queue();
@@ -517,12 +517,12 @@ async fn typing_is_told_only_where_something_was_ever_written_and_asked_for_once
     let typing = || Event::from_channel(b"* contact:pat456\n{\"type\":\"typing\"}").unwrap();
     assert!(hub.dispatch(channel(1).as_str(), typing()), "whether they know each other is to be asked");
     assert!(!hub.dispatch(channel(1).as_str(), typing()), "it was asked a moment ago");
-    outbound.push(Item::Degraded);
-    assert!(matches!(outbound.next().await.unwrap()[..], [Item::Degraded]), "nothing was told");
+    outbound.push(QueueItem::Degraded);
+    assert!(matches!(outbound.next().await.unwrap()[..], [QueueItem::Degraded]), "nothing was told");
     hub.may_tell(&channel(1));
-    assert!(matches!(outbound.next().await.unwrap()[..], [Item::Event(_)]), "what was withheld, once");
+    assert!(matches!(outbound.next().await.unwrap()[..], [QueueItem::Event(_)]), "what was withheld, once");
     assert!(!hub.dispatch(channel(1).as_str(), typing()));
-    assert!(matches!(outbound.next().await.unwrap()[..], [Item::Event(_)]));
+    assert!(matches!(outbound.next().await.unwrap()[..], [QueueItem::Event(_)]));
 }
 
 #[tokio::test]
