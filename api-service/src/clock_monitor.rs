@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep};
 use crate::store::Store;
 
 /// Between two comparisons.
-const COMPARE_EVERY: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the log repeats that the clocks differ.
-const REPEAT_EVERY: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// As far as clocks may differ: `nbf` and `iat` of tokens are read with this tolerance.
 const TOLERANCE: Duration = Duration::from_secs(30);
 const UNKNOWN: i64 = i64::MIN;
@@ -48,8 +48,8 @@ impl ClockOffset {
     }
 
     /// Notes what the database's clock showed, between two moments of this one.
-    fn compare(&self, asked: OffsetDateTime, answered: OffsetDateTime, database: OffsetDateTime) {
-        let middle = asked + (answered - asked) / 2;
+    fn compare(&self, before: OffsetDateTime, after: OffsetDateTime, database: OffsetDateTime) {
+        let middle = before + (after - before) / 2;
         let ahead: time::Duration = middle - database;
         let millis = i64::try_from(ahead.whole_milliseconds()).unwrap_or(i64::MAX);
         self.0.store(millis, Ordering::Relaxed);
@@ -59,25 +59,25 @@ impl ClockOffset {
 
 /// Compares again and again; never returns.
 pub async fn watch(store: Store, offset: ClockOffset) {
-    let mut told: Option<Instant> = None;
+    let mut logged_at: Option<Instant> = None;
     loop {
-        let (asked, began) = (OffsetDateTime::now_utc(), Instant::now());
+        let (before, started) = (OffsetDateTime::now_utc(), Instant::now());
         // Who answers late says nothing of its clock.
         if let Ok(database) = store.clock().await
-            && began.elapsed() < Duration::from_secs(1)
+            && started.elapsed() < Duration::from_secs(1)
         {
-            offset.compare(asked, OffsetDateTime::now_utc(), database);
+            offset.compare(before, OffsetDateTime::now_utc(), database);
         }
         match offset.warning() {
-            Some(warning) if told.is_none_or(|told| told.elapsed() >= REPEAT_EVERY) => {
+            Some(warning) if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_INTERVAL) => {
                 tracing::warn!(offset_ms = offset.millis(), "{warning}");
-                told = Some(Instant::now());
+                logged_at = Some(Instant::now());
             }
             Some(_) => {}
-            None if told.take().is_some() => tracing::info!("this machine's clock and the database's agree again"),
+            None if logged_at.take().is_some() => tracing::info!("this machine's clock and the database's agree again"),
             None => {}
         }
-        sleep(COMPARE_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 

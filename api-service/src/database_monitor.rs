@@ -22,7 +22,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// How often the log repeats that it is not.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// A look that takes longer has met a server that is slow, not one that is gone.
-const SLOW: Duration = Duration::from_secs(1);
+const SLOW_CHECK: Duration = Duration::from_secs(1);
 /// For so long a server may be slow until it counts as gone.
 const SLOW_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -41,18 +41,18 @@ pub enum DatabaseState {
 
 /// What is known of the database. Clones are one.
 #[derive(Clone)]
-pub struct DatabaseWatch {
+pub struct DatabaseMonitor {
     state: watch::Sender<DatabaseState>,
-    opened: CancellationToken,
+    ready_once: CancellationToken,
 }
 
-impl Default for DatabaseWatch {
+impl Default for DatabaseMonitor {
     fn default() -> Self {
-        Self { state: watch::Sender::new(DatabaseState::Unknown), opened: CancellationToken::new() }
+        Self { state: watch::Sender::new(DatabaseState::Unknown), ready_once: CancellationToken::new() }
     }
 }
 
-impl DatabaseWatch {
+impl DatabaseMonitor {
     /// How it is.
     #[must_use]
     pub fn state(&self) -> DatabaseState {
@@ -68,80 +68,81 @@ impl DatabaseWatch {
     /// Whether it was ready once, and the keys that this service has are those of this database.
     #[must_use]
     pub fn was_ready(&self) -> bool {
-        self.opened.is_cancelled()
+        self.ready_once.is_cancelled()
     }
 
     /// Waits until it was.
     pub async fn until_ready(&self) {
-        self.opened.cancelled().await;
+        self.ready_once.cancelled().await;
     }
 
     /// Looks again and again; never returns. Keys that are not this database's are told to `wrong_keys`, once, when nothing was
     /// served yet.
     pub async fn run(self, store: Store, instance: Uuid, wrong_keys: mpsc::Sender<BadEnv>) {
-        let doubt = store.doubt();
-        let mut log = Log { last: DatabaseState::Unknown, at: Instant::now() };
+        let failure = store.doubt();
+        let mut log = StateLog { last: DatabaseState::Unknown, at: Instant::now() };
         let mut last_ready = Instant::now();
-        let mut keys_are_checked = false;
+        let mut keys_checked = false;
         loop {
             let began = Instant::now();
-            let state = match look(&store, instance, keys_are_checked).await {
+            let state = match check(&store, instance, keys_checked).await {
                 Ok(()) => DatabaseState::Ready,
-                Err(Failed::Keys(wrong)) if !self.was_ready() => {
+                Err(CheckError::Keys(wrong)) if !self.was_ready() => {
                     let _ending_already = wrong_keys.try_send(wrong);
                     return std::future::pending().await;
                 }
-                Err(Failed::Keys(BadEnv(wrong))) => DatabaseState::Unfit(wrong.join("; ")),
-                Err(Failed::Look(state)) => state,
+                Err(CheckError::Keys(BadEnv(wrong))) => DatabaseState::Unfit(wrong.join("; ")),
+                Err(CheckError::State(state)) => state,
             };
-            let is_slow = began.elapsed() >= SLOW && last_ready.elapsed() < SLOW_TIMEOUT;
+            let is_slow = began.elapsed() >= SLOW_CHECK && last_ready.elapsed() < SLOW_TIMEOUT;
             let is_ready = state == DatabaseState::Ready;
             if is_ready || !is_slow || self.state() != DatabaseState::Ready {
-                log.tell(&state);
-                keys_are_checked = is_ready;
+                log.record(&state);
+                keys_checked = is_ready;
                 if is_ready {
                     last_ready = Instant::now();
-                    self.opened.cancel();
+                    self.ready_once.cancel();
                 }
                 self.state.send_replace(state);
             }
             sleep(MIN_INTERVAL).await;
-            let pause = if is_ready { POLL_INTERVAL } else { RETRY_DELAY };
-            let _doubted_or_due = timeout(pause.saturating_sub(MIN_INTERVAL), doubt.notified()).await;
+            let interval = if is_ready { POLL_INTERVAL } else { RETRY_DELAY };
+            let _doubted_or_due = timeout(interval.saturating_sub(MIN_INTERVAL), failure.notified()).await;
         }
     }
 }
 
-enum Failed {
-    Look(DatabaseState),
+enum CheckError {
+    State(DatabaseState),
     Keys(BadEnv),
 }
 
-async fn look(store: &Store, instance: Uuid, keys_are_checked: bool) -> Result<(), Failed> {
-    let unreachable = |error: crate::store::StoreError| Failed::Look(DatabaseState::Unreachable(error.to_string()));
+async fn check(store: &Store, instance: Uuid, keys_checked: bool) -> Result<(), CheckError> {
+    let unreachable =
+        |error: crate::store::StoreError| CheckError::State(DatabaseState::Unreachable(error.to_string()));
     let wrong = store.unfit().await.map_err(unreachable)?;
     if !wrong.is_empty() {
-        return Err(Failed::Look(DatabaseState::Unfit(wrong.join("; "))));
+        return Err(CheckError::State(DatabaseState::Unfit(wrong.join("; "))));
     }
-    if keys_are_checked {
+    if keys_checked {
         return Ok(());
     }
     // Before the look: whoever wraps keys anew meanwhile sees this service, or is seen by it.
     store.announce(instance).await.map_err(unreachable)?;
     let checked = store.check_keys().await.map_err(unreachable)?;
-    checked.map_err(|wrong| Failed::Keys(BadEnv(vec![format!("CONTENT_KEYS: {wrong}")])))
+    checked.map_err(|wrong| CheckError::Keys(BadEnv(vec![format!("CONTENT_KEYS: {wrong}")])))
 }
 
 /// Says in the log how the database is: at every change, and once a minute while it is not ready.
-struct Log {
+struct StateLog {
     last: DatabaseState,
     at: Instant,
 }
 
-impl Log {
-    fn tell(&mut self, state: &DatabaseState) {
-        let is_news = *state != self.last;
-        if !is_news && (*state == DatabaseState::Ready || self.at.elapsed() < LOG_INTERVAL) {
+impl StateLog {
+    fn record(&mut self, state: &DatabaseState) {
+        let is_change = *state != self.last;
+        if !is_change && (*state == DatabaseState::Ready || self.at.elapsed() < LOG_INTERVAL) {
             return;
         }
         match state {
@@ -158,7 +159,7 @@ impl Log {
 /// Runs a task once the database was ready; a shutdown before that ends it.
 pub(crate) fn spawn_when_ready(
     shutdown: &shared::shutdown::Shutdown,
-    database: &DatabaseWatch,
+    database: &DatabaseMonitor,
     name: &'static str,
     task: impl Future<Output = ()> + Send + 'static,
 ) {

@@ -13,7 +13,7 @@
 //! - [`stream`]: takes from the gateways [`acks`], [`socket_events`] for the trail, and [`questions`] about who may know of whom
 //! - [`audit`]: the audit trail, chained; [`auditor`] writes what no transaction of its own does, and [`audit_commands`] are
 //!   for operators
-//! - [`revoker`]: keeps everybody's knowledge of revoked tokens in step
+//! - [`revocation`]: keeps everybody's knowledge of revoked tokens in step
 //! - [`tickets`]: gives out what stands for a token, once
 //! - [`clock`]: compares this machine's clock with the database's
 //! - [`database_watch`]: whether the database is there, and fit; nothing is served before it is
@@ -60,30 +60,30 @@ use tokio::time::{sleep, timeout};
 
 use crate::clock_monitor::ClockOffset;
 use crate::config::Config;
-use crate::database_monitor::{DatabaseWatch, spawn_when_ready};
+use crate::database_monitor::{DatabaseMonitor, spawn_when_ready};
 use crate::envelope::Vault;
-use crate::presence_reader::Everybody;
+use crate::presence_reader::PresenceReader;
 use crate::publisher::Broker;
-use crate::rate_limit::Limits;
-use crate::revocation::Revoker;
-use crate::state::State;
+use crate::rate_limit::RateLimits;
+use crate::revocation::RevocationService;
+use crate::state::AppState;
 use crate::store::{Class, Store};
-use crate::stream_consumer::conversation_checks::Questions;
-use crate::stream_consumer::receipts::Receipts;
-use crate::stream_consumer::socket_audit::SocketEvents;
-use crate::ticket_issuer::Tickets;
+use crate::stream_consumer::conversation_checks::ConversationCheckHandler;
+use crate::stream_consumer::receipts::ReceiptHandler;
+use crate::stream_consumer::socket_audit::SocketAuditHandler;
+use crate::ticket_issuer::TicketIssuer;
 
 /// How long Redis may take for a batch of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Descriptors that are kept for connections to Redis and from the admin port, log files and such; those to PostgreSQL come on top.
-const OWN_DESCRIPTORS: usize = 64;
+const RESERVED_DESCRIPTORS: usize = 64;
 
 /// Connections to the admin port.
-const ADMIN_CONNECTIONS: usize = 48;
+const MAX_ADMIN_CONNECTIONS: usize = 48;
 
 /// How long the first requests wait for a database that is ready.
-const START_PATIENCE: Duration = Duration::from_secs(2);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Of [`Config::shutdown_timeout`], what is kept for that which requests in flight leave to be done; a quarter of it at most.
 const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,7 +92,7 @@ const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(5);
 const FAILURE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the last spans may take.
-const LAST_SPANS: Duration = Duration::from_millis(500);
+const FINAL_SPANS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why the service does not run.
 pub type ServeError = Box<dyn std::error::Error + Send + Sync>;
@@ -128,73 +128,74 @@ pub async fn run(
     let store = Store::new(&config.database, config.audit_key)?.with_vault(vault.map(Arc::new));
     let relay_keys = config.encryption.relay.as_ref().map(RelayKeys::new).unwrap_or_default();
     // To the very end: what is published last has to prove itself as well.
-    let to_the_end = shutdown.later();
+    let final_shutdown = shutdown.later();
     let settings = Settings::new(&config.redis.url, config.redis.ca.as_ref(), PUBLISH_TIMEOUT)?;
-    let redis = Nodes::start(settings, &to_the_end)?;
+    let redis = Nodes::start(settings, &final_shutdown)?;
     let broker = Broker::new(redis.clone(), config.log, relay_keys);
-    let everybody = Everybody::new(redis.clone());
-    let revoker = Arc::new(Revoker::new(store.clone(), redis.clone(), config.tokens.max_lifetime));
+    let presence = PresenceReader::new(redis.clone());
+    let revocation = Arc::new(RevocationService::new(store.clone(), redis.clone(), config.tokens.max_lifetime));
 
-    let database = DatabaseWatch::default();
-    let ((tell_wrong_keys, mut wrong_keys), instance) = (mpsc::channel(1), uuid::Uuid::now_v7());
-    let watching = database.clone().run(store.for_class(Class::Watch), instance, tell_wrong_keys);
+    let database = DatabaseMonitor::default();
+    let ((report_wrong_keys, mut wrong_keys), instance) = (mpsc::channel(1), uuid::Uuid::now_v7());
+    let watching = database.clone().run(store.for_class(Class::Watch), instance, report_wrong_keys);
     shutdown.spawn_until("database watch", watching);
     let (publisher, committed) = publisher::queue();
-    let (writer, pending) = send_batcher::queue();
-    let (auditor, entries) = audit::writer::queue(store.refusals());
+    let (send_batcher, pending) = send_batcher::queue();
+    let (audit_writer, audit_queue) = audit::writer::queue(store.refusals());
     // Nothing is written, and nothing published, under keys that are not this database's.
     let start = |name, task: futures_util::future::BoxFuture<'static, ()>| {
         spawn_when_ready(&shutdown, &database, name, task);
     };
     start("outbox", Box::pin(outbox::run(store.clone(), broker, committed, redis.health(), shutdown.clone())));
-    start("writer", Box::pin(send_batcher::run(store.for_class(Class::Send), publisher.clone(), pending)));
-    let receipts = Receipts { store: store.clone(), publisher: publisher.clone() };
+    start("send batcher", Box::pin(send_batcher::run(store.for_class(Class::Send), publisher.clone(), pending)));
+    let receipts = ReceiptHandler { store: store.clone(), publisher: publisher.clone() };
     start("receipts", Box::pin(stream_consumer::run(redis.clone(), receipts, shutdown.clone())));
-    let socket_events = SocketEvents { store: store.clone() };
+    let socket_events = SocketAuditHandler { store: store.clone() };
     start("socket events", Box::pin(stream_consumer::run(redis.clone(), socket_events, shutdown.clone())));
-    let questions = Questions { store: store.clone(), everybody: everybody.clone() };
+    let questions = ConversationCheckHandler { store: store.clone(), presence: presence.clone() };
     start("conversation checks", Box::pin(stream_consumer::run(redis.clone(), questions, shutdown.clone())));
-    start("auditor", Box::pin(audit::writer::run(store.for_class(Class::Write), entries)));
-    shutdown.spawn("revocations", revoker.clone().follow(shutdown.clone()));
-    let clock = ClockOffset::default();
-    shutdown.spawn_until("clock", clock_monitor::watch(store.for_class(Class::Watch), clock.clone()));
+    start("audit writer", Box::pin(audit::writer::run(store.for_class(Class::Write), audit_queue)));
+    shutdown.spawn("revocations", revocation.clone().run(shutdown.clone()));
+    let clock_offset = ClockOffset::default();
+    shutdown.spawn_until("clock", clock_monitor::watch(store.for_class(Class::Watch), clock_offset.clone()));
     start("keys", Box::pin(envelope::commands::watch(store.clone(), instance, shutdown.clone())));
 
     if config.mode == Mode::Production {
-        let (checked, known) = (store.clone(), revoker.clone());
+        let (checked, known) = (store.clone(), revocation.clone());
         shutdown.spawn_until("role check", async move {
             warn_of_role(&checked, &known).await;
             std::future::pending::<()>().await;
         });
     }
 
-    let tokens = VerifiedTokens::new(Verifier::new(&config.tokens, token_keys).with_revocations(revoker.known()));
+    let tokens =
+        VerifiedTokens::new(Verifier::new(&config.tokens, token_keys).with_revocations(revocation.revocations()));
     let trusted_proxies = config.trusted_proxies;
-    let limits = Limits::new(&config.limits);
+    let rate_limits = RateLimits::new(&config.limits);
     let traces = config.traces.as_ref().map(|traces| Traces::start("api-service", traces)).transpose()?;
-    let (tickets, origins) = (Tickets::new(redis.clone()), config.origins);
-    let demonstration = config.demonstration.map(Arc::new);
-    let state = Arc::new(State {
+    let (ticket_issuer, origins) = (TicketIssuer::new(redis.clone()), config.origins);
+    let dev_signing_key = config.dev_signing_key.map(Arc::new);
+    let state = Arc::new(AppState {
         tokens,
         store: store.for_class(Class::Read),
         database: database.clone(),
-        writer,
-        auditor,
+        send_batcher,
+        audit_writer,
         publisher,
-        revoker,
-        limits,
+        revocation,
+        rate_limits,
         traces: traces.clone(),
         redis,
-        clock,
-        everybody,
-        tickets,
-        unsent: Arc::default(),
+        clock_offset,
+        presence,
+        ticket_issuer,
+        response_budget: Arc::default(),
         origins,
-        demonstration,
+        dev_signing_key,
         trusted_proxies,
         stopping,
     });
-    let affordable = descriptors::for_strangers(config.database.pool.total + OWN_DESCRIPTORS);
+    let affordable = descriptors::for_strangers(config.database.pool.total + RESERVED_DESCRIPTORS);
     let connections = descriptors::lowered("MAX_CONNECTIONS", config.max_connections, affordable);
     let kept = BACKGROUND_TIMEOUT.min(config.shutdown_timeout / 4);
     serve_public(
@@ -205,7 +206,7 @@ pub async fn run(
     );
     let ended = shutdown.clone();
     let admin =
-        http::server::Server::new(listeners.admin, http::admin(state, metrics), ADMIN_CONNECTIONS).for_operators();
+        http::server::Server::new(listeners.admin, http::admin(state, metrics), MAX_ADMIN_CONNECTIONS).for_admin();
     shutdown.spawn("admin port", admin.run(async move { ended.begun().await }, Duration::from_secs(1)));
 
     let ended: Result<(), ServeError> = tokio::select! {
@@ -216,19 +217,19 @@ pub async fn run(
     let allowed = if ended.is_ok() { config.shutdown_timeout } else { config.shutdown_timeout.min(FAILURE_TIMEOUT) };
     // Servers drop their state when they end; with the last of it the writer's and then the outbox's queue close,
     // and their tasks end by themselves once both are empty.
-    if !shutdown.finish(allowed.saturating_sub(LAST_SPANS)).await {
+    if !shutdown.finish(allowed.saturating_sub(FINAL_SPANS_TIMEOUT)).await {
         tracing::warn!("some tasks did not end in time; what they held is in the outbox");
     }
-    to_the_end.begin();
+    final_shutdown.begin();
     if let Some(traces) = traces {
-        traces.finish(LAST_SPANS).await;
+        traces.finish(FINAL_SPANS_TIMEOUT).await;
     }
     ended
 }
 
 /// Serves the public port, once the database is ready: until then every request would be refused with 503, and a balancer that has
 /// not noticed a restart sends requests all the while. They wait in the kernel's queue for the moment that it takes.
-fn serve_public<E>(shutdown: &Shutdown, server: http::server::Server<E>, state: Arc<State>, patience: Duration)
+fn serve_public<E>(shutdown: &Shutdown, server: http::server::Server<E>, state: Arc<AppState>, drain_timeout: Duration)
 where
     E: poem::Endpoint<Output = poem::Response> + 'static,
 {
@@ -236,20 +237,20 @@ where
     shutdown.spawn("public port", async move {
         let ready = async {
             state.database.until_ready().await;
-            state.revoker.loaded().await;
+            state.revocation.until_loaded().await;
         };
         tokio::select! {
-            _ = timeout(START_PATIENCE, ready) => {}
+            _ = timeout(STARTUP_TIMEOUT, ready) => {}
             () = starting.begun() => {}
         }
         drop(state);
-        server.run(async move { stop.begun().await }, patience).await;
+        server.run(async move { stop.begun().await }, drain_timeout).await;
     });
 }
 
 /// Once the database has answered: says so when the service's role may do more than it needs.
-async fn warn_of_role(store: &Store, revoker: &Revoker) {
-    revoker.loaded().await;
+async fn warn_of_role(store: &Store, revocation: &RevocationService) {
+    revocation.until_loaded().await;
     match store.excess_of_role().await {
         Ok(Some(what)) => tracing::warn!(
             "the role of DATABASE_URL {what}: whoever takes over this service can change the audit trail; name another role with \

@@ -221,7 +221,7 @@ async fn serve() -> Result<(), ServeError> {
     let _logs = telemetry::start_logs(config.log_format, &config.log_level)?;
     descriptors::raise_limit();
     let shutdown = Shutdown::on_signal()?;
-    let metrics = telemetry::start_metrics(metrics::METERS, &shutdown)?;
+    let metrics = telemetry::start_metrics(metrics::METRICS, &shutdown)?;
     let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));
     let listeners = Listeners { public: listen(config.listen)?, admin: listen(config.admin)? };
     tracing::info!(listen = %config.listen, admin = %config.admin, "api-service serves");

@@ -8,14 +8,14 @@ use shared::telemetry::Kind::{Counter, Gauge, Histogram};
 use shared::telemetry::{LOG_LINES_DROPPED, Meter, READY, STARTED};
 
 use crate::http::endpoints::health;
-use crate::state::State;
+use crate::state::AppState;
 use crate::store::REASONS;
 
 /// Streams that gateways add to.
 const STREAMS: &[&str] = &[ACKS, AUDIT, QUESTIONS];
 
 /// All of them.
-pub const METERS: &[Meter] = &[
+pub const METRICS: &[Meter] = &[
     Meter::new(Counter, "http_requests_total", "requests answered").by("route", &[]),
     Meter::new(Histogram, "http_request_seconds", "from the head of a request to its answer").by("route", &[]),
     Meter::new(Gauge, "http_requests_in_flight", "requests that are not answered yet"),
@@ -120,7 +120,7 @@ pub const METERS: &[Meter] = &[
 ];
 
 /// Looks at what is not counted as it happens.
-pub(crate) fn look(state: &State) {
+pub(crate) fn collect(state: &AppState) {
     let (mut in_use, mut idle, mut waited_for) = (0, 0, 0);
     for pool in state.store.pools() {
         (in_use, idle, waited_for) = (in_use + pool.in_use, idle + pool.idle, waited_for + pool.waited_for);
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn names_say_what_they_count() {
-        for Meter { kind, name, .. } in METERS {
+        for Meter { kind, name, .. } in METRICS {
             assert_eq!(*kind == Counter, name.ends_with("_total"), "{name}");
             assert!(*kind != Histogram || name.ends_with("_seconds") || name.ends_with("_size"), "{name}");
         }

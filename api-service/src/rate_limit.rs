@@ -51,11 +51,11 @@ pub(crate) const SERVICE: RateSettings = RateSettings {
 };
 
 /// A question about so many people more counts as another one: what it costs others goes by them.
-const PEOPLE_A_REQUEST: usize = 10;
+const PARTICIPANTS_PER_TOKEN: usize = 10;
 
 /// A rate for each kind of caller; `None` is no limit.
 #[derive(Debug, Clone, Copy)]
-pub struct LimitConfig {
+pub struct RateLimitConfig {
     /// Of a user or contact.
     pub participant: Option<Rate>,
     /// Of a contact that sends. Each is one of its requests, too.
@@ -70,7 +70,7 @@ pub struct LimitConfig {
     pub missing: Option<Rate>,
 }
 
-impl LimitConfig {
+impl RateLimitConfig {
     /// Reads all of them; `env` notes mistakes.
     pub(crate) fn read(env: &mut Env) -> Option<Self> {
         let (participant, service) = (PARTICIPANT.read(env), SERVICE.read(env));
@@ -89,7 +89,7 @@ impl LimitConfig {
 }
 
 /// A bucket a caller.
-pub struct Limits {
+pub struct RateLimits {
     participant: Option<Buckets>,
     contact_sends: Option<Buckets>,
     service: Option<Buckets>,
@@ -98,10 +98,10 @@ pub struct Limits {
     missing: Option<Buckets>,
 }
 
-impl Limits {
+impl RateLimits {
     /// Everybody's bucket is full.
     #[must_use]
-    pub fn new(config: &LimitConfig) -> Self {
+    pub fn new(config: &RateLimitConfig) -> Self {
         Self {
             participant: Buckets::new("participant", config.participant),
             contact_sends: Buckets::new("contact_sends", config.contact_sends),
@@ -116,7 +116,7 @@ impl Limits {
     ///
     /// # Errors
     /// When the address has asked too often.
-    pub fn request(&self, address: IpAddr) -> Result<(), Wait> {
+    pub fn check_address(&self, address: IpAddr) -> Result<(), Wait> {
         take_of_address(self.address.as_ref(), address)
     }
 
@@ -124,7 +124,7 @@ impl Limits {
     ///
     /// # Errors
     /// When it has asked too often.
-    pub fn caller(&self, caller: &Principal) -> Result<(), Wait> {
+    pub fn check_caller(&self, caller: &Principal) -> Result<(), Wait> {
         match &caller.actor {
             Actor::Person(person) => take(self.participant.as_ref(), person),
             Actor::Service { name, .. } => take(self.service.as_ref(), name),
@@ -135,7 +135,7 @@ impl Limits {
     ///
     /// # Errors
     /// When a contact has sent too often.
-    pub fn send(&self, caller: &Principal) -> Result<(), Wait> {
+    pub fn check_send(&self, caller: &Principal) -> Result<(), Wait> {
         match &caller.actor {
             Actor::Person(person) if person.kind == Kind::Contact => take(self.contact_sends.as_ref(), person),
             Actor::Person(_) | Actor::Service { .. } => Ok(()),
@@ -146,8 +146,8 @@ impl Limits {
     ///
     /// # Errors
     /// When that is more than its caller may ask.
-    pub fn people(&self, caller: &Principal, people: usize) -> Result<(), Wait> {
-        let more = u32::try_from(people / PEOPLE_A_REQUEST).unwrap_or(u32::MAX);
+    pub fn charge_participants(&self, caller: &Principal, count: usize) -> Result<(), Wait> {
+        let more = u32::try_from(count / PARTICIPANTS_PER_TOKEN).unwrap_or(u32::MAX);
         match &caller.actor {
             Actor::Person(person) => {
                 self.participant.as_ref().map_or(Ok(()), |buckets| buckets.take_more(person, more))
@@ -163,7 +163,7 @@ impl Limits {
     ///
     /// # Errors
     /// When the address has shown too many.
-    pub fn failure(&self, address: IpAddr) -> Result<(), Wait> {
+    pub fn record_failure(&self, address: IpAddr) -> Result<(), Wait> {
         take_of_address(self.failures.as_ref(), address)
     }
 
@@ -171,7 +171,7 @@ impl Limits {
     ///
     /// # Errors
     /// When the address has asked too often without one.
-    pub fn no_token(&self, address: IpAddr) -> Result<(), Wait> {
+    pub fn record_missing_token(&self, address: IpAddr) -> Result<(), Wait> {
         take_of_address(self.missing.as_ref(), address)
     }
 }
@@ -190,9 +190,9 @@ mod tests {
         Principal { actor, locations: vec![location], expires_at, subject, issued_at: None, jti: None, key }
     }
 
-    fn limits() -> Limits {
+    fn limits() -> RateLimits {
         let rate = |burst| Rate::new(1, burst);
-        Limits::new(&LimitConfig {
+        RateLimits::new(&RateLimitConfig {
             participant: rate(2),
             contact_sends: rate(1),
             service: rate(4),
@@ -206,53 +206,56 @@ mod tests {
     fn a_person_has_one_bucket_in_all_locations_and_a_namesake_another() {
         let limits = limits();
         let (user, contact) = (Actor::Person("user:a".parse().unwrap()), Actor::Person("contact:a".parse().unwrap()));
-        assert!(limits.caller(&principal(user.clone(), "loc1")).is_ok());
-        assert!(limits.caller(&principal(user.clone(), "loc2")).is_ok());
-        assert!(limits.caller(&principal(user, "loc3")).is_err());
-        assert!(limits.caller(&principal(contact, "loc1")).is_ok());
+        assert!(limits.check_caller(&principal(user.clone(), "loc1")).is_ok());
+        assert!(limits.check_caller(&principal(user.clone(), "loc2")).is_ok());
+        assert!(limits.check_caller(&principal(user, "loc3")).is_err());
+        assert!(limits.check_caller(&principal(contact, "loc1")).is_ok());
     }
 
     #[test]
     fn only_a_contact_has_a_limit_for_sends_and_it_is_apart_from_that_of_requests() {
         let limits = limits();
         let contact = principal(Actor::Person("contact:a".parse().unwrap()), "loc1");
-        assert!(limits.send(&contact).is_ok());
-        assert!(limits.send(&contact).is_err());
-        assert!((0..2).all(|_| limits.caller(&contact).is_ok()), "other requests keep their limit");
+        assert!(limits.check_send(&contact).is_ok());
+        assert!(limits.check_send(&contact).is_err());
+        assert!((0..2).all(|_| limits.check_caller(&contact).is_ok()), "other requests keep their limit");
         let other = principal(Actor::Person("contact:b".parse().unwrap()), "loc1");
-        assert!(limits.send(&other).is_ok());
+        assert!(limits.check_send(&other).is_ok());
         let user = principal(Actor::Person("user:a".parse().unwrap()), "loc1");
-        assert!((0..100).all(|_| limits.send(&user).is_ok()));
+        assert!((0..100).all(|_| limits.check_send(&user).is_ok()));
         let service = principal(Actor::Service { name: "a".parse().unwrap(), admin: false }, "loc1");
-        assert!((0..100).all(|_| limits.send(&service).is_ok()));
+        assert!((0..100).all(|_| limits.check_send(&service).is_ok()));
     }
 
     #[test]
     fn a_service_has_a_bucket_of_its_own_size() {
         let limits = limits();
         let service = || principal(Actor::Service { name: "a".parse().unwrap(), admin: false }, "loc1");
-        assert!((0..4).all(|_| limits.caller(&service()).is_ok()));
-        assert!(limits.caller(&service()).is_err());
+        assert!((0..4).all(|_| limits.check_caller(&service()).is_ok()));
+        assert!(limits.check_caller(&service()).is_err());
     }
 
     #[test]
     fn a_question_about_many_people_counts_as_several() {
         let limits = limits();
         let service = || principal(Actor::Service { name: "a".parse().unwrap(), admin: false }, "loc1");
-        assert!(limits.people(&service(), 9).is_ok());
-        assert!(limits.people(&service(), 35).is_ok());
-        assert!(limits.caller(&service()).is_ok() && limits.people(&service(), 10).is_err());
+        assert!(limits.charge_participants(&service(), 9).is_ok());
+        assert!(limits.charge_participants(&service(), 35).is_ok());
+        assert!(limits.check_caller(&service()).is_ok() && limits.charge_participants(&service(), 10).is_err());
     }
 
     #[test]
     fn refused_tokens_of_an_address_take_nothing_from_its_requests() {
         let limits = limits();
         let address: IpAddr = [203, 0, 113, 9].into();
-        assert!(limits.failure(address).is_ok());
-        assert!(limits.failure(address).is_err());
-        assert!((0..2).all(|_| limits.no_token(address).is_ok()) && limits.no_token(address).is_err());
-        assert!((0..3).all(|_| limits.request(address).is_ok()));
-        assert!(limits.request(address).is_err());
-        assert!(limits.request([203, 0, 113, 10].into()).is_ok());
+        assert!(limits.record_failure(address).is_ok());
+        assert!(limits.record_failure(address).is_err());
+        assert!(
+            (0..2).all(|_| limits.record_missing_token(address).is_ok())
+                && limits.record_missing_token(address).is_err()
+        );
+        assert!((0..3).all(|_| limits.check_address(address).is_ok()));
+        assert!(limits.check_address(address).is_err());
+        assert!(limits.check_address([203, 0, 113, 10].into()).is_ok());
     }
 }

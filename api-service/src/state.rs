@@ -10,52 +10,52 @@ use shared::shutdown::Shutdown;
 use shared::trace::Traces;
 use shared::verified::VerifiedTokens;
 
-use crate::audit::writer::Auditor;
+use crate::audit::writer::AuditWriter;
 use crate::clock_monitor::ClockOffset;
-use crate::database_monitor::DatabaseWatch;
-use crate::http::server::response_budget::Unsent;
-use crate::presence_reader::Everybody;
+use crate::database_monitor::DatabaseMonitor;
+use crate::http::server::response_budget::ResponseBudget;
+use crate::presence_reader::PresenceReader;
 use crate::publisher::Publisher;
-use crate::rate_limit::Limits;
-use crate::revocation::Revoker;
-use crate::send_batcher::Writer;
+use crate::rate_limit::RateLimits;
+use crate::revocation::RevocationService;
+use crate::send_batcher::SendBatcher;
 use crate::store::Store;
-use crate::ticket_issuer::Tickets;
+use crate::ticket_issuer::TicketIssuer;
 
 /// What every request may use.
-pub struct State {
+pub struct AppState {
     /// Says whose a token is.
     pub tokens: VerifiedTokens,
     /// The truth, to read pages from.
     pub store: Store,
     /// How it is.
-    pub database: DatabaseWatch,
+    pub database: DatabaseMonitor,
     /// The one way to send.
-    pub writer: Writer,
+    pub send_batcher: SendBatcher,
     /// Keeps the audit trail of what no transaction keeps.
-    pub auditor: Auditor,
+    pub audit_writer: AuditWriter,
     /// The way to the sockets.
     pub publisher: Publisher,
     /// Takes tokens back.
-    pub revoker: Arc<Revoker>,
+    pub revocation: Arc<RevocationService>,
     /// How often whom is answered.
-    pub limits: Limits,
+    pub rate_limits: RateLimits,
     /// Makes spans, if there is a collector.
     pub traces: Option<Traces>,
     /// How Redis is.
     pub redis: Nodes,
     /// How far this machine's clock is off.
-    pub clock: ClockOffset,
+    pub clock_offset: ClockOffset,
     /// Knows who is online.
-    pub everybody: Everybody,
+    pub presence: PresenceReader,
     /// Gives out what stands for a token, once.
-    pub tickets: Tickets,
+    pub ticket_issuer: TicketIssuer,
     /// Bytes of answers that nobody has read yet.
-    pub unsent: Arc<Unsent>,
+    pub response_budget: Arc<ResponseBudget>,
     /// Whose pages may ask.
     pub origins: AllowedOrigins,
     /// Signs tokens for whoever tries the console; in development mode only.
-    pub demonstration: Option<Arc<Secret>>,
+    pub dev_signing_key: Option<Arc<Secret>>,
     /// Whose word on addresses counts.
     pub trusted_proxies: TrustedProxies,
     /// Whether the service is about to end; load balancers must know before its port closes.

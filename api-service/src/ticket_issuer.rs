@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 /// A ticket that is good now.
 #[derive(Debug)]
-pub struct Issued {
+pub struct IssuedTicket {
     /// The ticket.
     pub ticket: Ticket,
     /// For how long, in seconds.
@@ -24,7 +24,7 @@ pub struct Issued {
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
-pub enum NoTicket {
+pub enum TicketError {
     /// Redis did not take it.
     #[error("redis: {0}")]
     Redis(#[from] Error),
@@ -38,9 +38,9 @@ pub enum NoTicket {
 
 /// Gives out tickets.
 #[derive(Clone)]
-pub struct Tickets(Nodes);
+pub struct TicketIssuer(Nodes);
 
-impl Tickets {
+impl TicketIssuer {
     /// Gives out tickets through this Redis.
     #[must_use]
     pub fn new(redis: Nodes) -> Self {
@@ -50,17 +50,17 @@ impl Tickets {
     /// A ticket for the bearer of a good token. It is kept when this returns.
     ///
     /// # Errors
-    /// [`NoTicket`]
-    pub async fn issue(&self, principal: &Principal, token: &str) -> Result<Issued, NoTicket> {
-        let ticket = Ticket::new().map_err(|_| NoTicket::Randomness)?;
+    /// [`TicketError`]
+    pub async fn issue(&self, principal: &Principal, token: &str) -> Result<IssuedTicket, TicketError> {
+        let ticket = Ticket::new().map_err(|_| TicketError::Randomness)?;
         let expires_in = ticket::lifetime(principal, OffsetDateTime::now_utc());
         let (key, kept) = (channel::ticket(&ticket), Bytes::from(ticket::keep(&ticket, token)?));
         let life = Expiration::EX(i64::try_from(expires_in).unwrap_or(1));
         let (name, value, life) = (&key, &kept, &life);
-        let keep = |client: Client| async move {
+        let store = |client: Client| async move {
             client.set::<(), _, _>(name, value.clone(), Some(life.clone()), None, false).await
         };
-        self.0.ask(name, keep).await?;
-        Ok(Issued { ticket, expires_in })
+        self.0.ask(name, store).await?;
+        Ok(IssuedTicket { ticket, expires_in })
     }
 }

@@ -1,4 +1,4 @@
-//! Writes what the audit trail must say of reads and refusals, which have no transaction of their own. Entries that come while
+//! Writes what the audit trail must say of reads and refusals, which have no transaction of their own. AuditQueue that come while
 //! a transaction is in flight share the next one.
 //!
 //! Whoever reads waits until its entry is on disk, and gets nothing when it cannot be written. Whoever is refused does not wait:
@@ -13,83 +13,85 @@ use shared::refusals::Refusals;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::domain::error::Refused;
+use crate::domain::error::DomainError;
 use crate::model::deadline::Deadline;
 use crate::store::{Store, StoreError};
 
-/// Entries that may wait, and whose requests wait with them; more are refused with 503.
-const READS: usize = 4_096;
-/// Entries that may wait without anybody waiting for them.
-const NOTES: usize = 8_192;
-/// Entries in one transaction.
-const BATCH: usize = 512;
+/// AuditQueue that may wait, and whose requests wait with them; more are refused with 503.
+const READ_QUEUE_CAPACITY: usize = 4_096;
+/// AuditQueue that may wait without anybody waiting for them.
+const DENIAL_QUEUE_CAPACITY: usize = 8_192;
+/// AuditQueue in one transaction.
+const MAX_BATCH: usize = 512;
 /// How often a batch is tried when another transaction stands in the way.
-const ATTEMPTS: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 /// Pause after a failure, while nobody waits.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Between two looks for counts of refusals that are due.
-const COUNT_EVERY: Duration = Duration::from_millis(250);
+const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 /// Between two logs of where the chains end.
-const ANCHOR_EVERY: Duration = Duration::from_secs(300);
+const ANCHOR_LOG_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Where entries are handed in. Clones share the queues, which close with the last of them.
 #[derive(Clone)]
-pub struct Auditor {
-    reads: mpsc::Sender<Awaited>,
-    notes: mpsc::Sender<Entry>,
+pub struct AuditWriter {
+    reads: mpsc::Sender<PendingEntry>,
+    denials: mpsc::Sender<Entry>,
     lost: Arc<AtomicU64>,
     refusals: Arc<Refusals>,
 }
 
 /// The other end.
-pub struct Entries {
-    reads: mpsc::Receiver<Awaited>,
-    notes: mpsc::Receiver<Entry>,
+pub struct AuditQueue {
+    reads: mpsc::Receiver<PendingEntry>,
+    denials: mpsc::Receiver<Entry>,
     lost: Arc<AtomicU64>,
     refusals: Arc<Refusals>,
 }
 
 /// An entry, and who waits for it.
-struct Awaited {
+struct PendingEntry {
     entry: Entry,
-    answer: oneshot::Sender<Result<(), StoreError>>,
+    reply: oneshot::Sender<Result<(), StoreError>>,
 }
 
 /// Queues for entries. `refusals` counts those of which there are too many; the store counts with it as well.
 #[must_use]
-pub fn queue(refusals: Arc<Refusals>) -> (Auditor, Entries) {
-    let ((reads, to_read), (notes, to_note)) = (mpsc::channel(READS), mpsc::channel(NOTES));
+pub fn queue(refusals: Arc<Refusals>) -> (AuditWriter, AuditQueue) {
+    let ((reads, read_receiver), (denials, denial_receiver)) =
+        (mpsc::channel(READ_QUEUE_CAPACITY), mpsc::channel(DENIAL_QUEUE_CAPACITY));
     let lost: Arc<AtomicU64> = Arc::default();
-    let auditor = Auditor { reads, notes, lost: lost.clone(), refusals: refusals.clone() };
-    (auditor, Entries { reads: to_read, notes: to_note, lost, refusals })
+    let writer = AuditWriter { reads, denials, lost: lost.clone(), refusals: refusals.clone() };
+    (writer, AuditQueue { reads: read_receiver, denials: denial_receiver, lost, refusals })
 }
 
-impl Auditor {
-    /// Writes an entry. When this returns well, it is on disk. Entries wait for those before them, each of which may take as long as a
+impl AuditWriter {
+    /// Writes an entry. When this returns well, it is on disk. AuditQueue wait for those before them, each of which may take as long as a
     /// transaction may, so whoever waits here does so until its `deadline`.
     ///
     /// # Errors
-    /// [`Refused`]: then nothing may be shown.
-    pub async fn record(&self, entry: Entry, deadline: Deadline) -> Result<(), Refused> {
-        let (answer, answered) = oneshot::channel();
-        if self.reads.try_send(Awaited { entry, answer }).is_err() {
+    /// [`DomainError`]: then nothing may be shown.
+    pub async fn record(&self, entry: Entry, deadline: Deadline) -> Result<(), DomainError> {
+        let (reply, replied) = oneshot::channel();
+        if self.reads.try_send(PendingEntry { entry, reply }).is_err() {
             metrics::counter!("audit_queue_overflows_total", "queue" => "reads").increment(1);
-            return Err(Refused::Overloaded);
+            return Err(DomainError::Overloaded);
         }
-        let written =
-            async { answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the auditor has ended".into()))) };
+        let written = async {
+            replied.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the audit_writer has ended".into())))
+        };
         deadline.limit(written).await.map_err(|refused| match refused {
             // Many who read at once: the next attempt may find the way free.
-            Refused::Store(StoreError::Contended(cause)) => StoreError::Unavailable(cause).into(),
+            DomainError::Store(StoreError::Contended(cause)) => StoreError::Unavailable(cause).into(),
             other => other,
         })
     }
 
     /// Sees to it that an entry is written soon, or counted when there are too many like it. Never waits.
-    pub fn note(&self, entry: Entry) {
+    pub fn enqueue(&self, entry: Entry) {
         let Some(entry) = self.refusals.admit(entry) else { return };
         if let Err(mpsc::error::TrySendError::Full(entry) | mpsc::error::TrySendError::Closed(entry)) =
-            self.notes.try_send(entry)
+            self.denials.try_send(entry)
         {
             metrics::counter!("audit_queue_overflows_total", "queue" => "refusals").increment(1);
             self.lost.fetch_add(entry.times.into(), Ordering::Relaxed);
@@ -97,75 +99,75 @@ impl Auditor {
     }
 }
 
-impl Entries {
+impl AuditQueue {
     /// Whether nobody hands in entries any more, and none is left.
     fn is_closed(&self) -> bool {
-        self.reads.is_closed() && self.reads.is_empty() && self.notes.is_closed() && self.notes.is_empty()
+        self.reads.is_closed() && self.reads.is_empty() && self.denials.is_closed() && self.denials.is_empty()
     }
 
     /// What the next transaction writes, once there is anything; nothing when nobody can hand in entries any more.
-    async fn next(&mut self) -> (Vec<Awaited>, Vec<Entry>) {
-        let (mut reads, mut notes) = (Vec::new(), Vec::new());
+    async fn next(&mut self) -> (Vec<PendingEntry>, Vec<Entry>) {
+        let (mut reads, mut denials) = (Vec::new(), Vec::new());
         tokio::select! {
             Some(first) = self.reads.recv() => reads.push(first),
-            Some(first) = self.notes.recv() => notes.push(first),
-            else => return (reads, notes),
+            Some(first) = self.denials.recv() => denials.push(first),
+            else => return (reads, denials),
         }
-        while reads.len() < BATCH
+        while reads.len() < MAX_BATCH
             && let Ok(next) = self.reads.try_recv()
         {
             reads.push(next);
         }
         // Many of them may become few.
-        while notes.len() < NOTES
-            && let Ok(next) = self.notes.try_recv()
+        while denials.len() < DENIAL_QUEUE_CAPACITY
+            && let Ok(next) = self.denials.try_recv()
         {
-            notes.push(next);
+            denials.push(next);
         }
         // Whoever no longer waits was refused, and sees nothing.
-        reads.retain(|read| !read.answer.is_closed());
-        (reads, notes)
+        reads.retain(|read| !read.reply.is_closed());
+        (reads, denials)
     }
 }
 
 /// Writes what is handed in until nobody hands in any more.
-pub async fn run(store: Store, mut entries: Entries) {
-    let mut anchoring = interval(ANCHOR_EVERY);
+pub async fn run(store: Store, mut queue: AuditQueue) {
+    let mut anchoring = interval(ANCHOR_LOG_INTERVAL);
     anchoring.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut counting = interval(COUNT_EVERY);
+    let mut counting = interval(COUNT_INTERVAL);
     counting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What nobody waits for, and could not be written yet.
     let mut backlog: Vec<Entry> = Vec::new();
     loop {
-        let (reads, notes) = tokio::select! {
-            next = entries.next() => next,
+        let (reads, denials) = tokio::select! {
+            next = queue.next() => next,
             _ = counting.tick() => {
-                let due = entries.refusals.due();
+                let due = queue.refusals.due();
                 if due.is_empty() {
                     continue;
                 }
                 (Vec::new(), due)
             }
-            () = sleep(PAUSE), if !backlog.is_empty() => (Vec::new(), Vec::new()),
+            () = sleep(RETRY_DELAY), if !backlog.is_empty() => (Vec::new(), Vec::new()),
             _ = anchoring.tick() => {
                 store.log_anchors();
                 continue;
             }
         };
-        let is_last = reads.is_empty() && notes.is_empty() && entries.is_closed();
-        backlog.extend(notes);
+        let is_last = reads.is_empty() && denials.is_empty() && queue.is_closed();
+        backlog.extend(denials);
         if is_last {
-            backlog.extend(entries.refusals.rest());
+            backlog.extend(queue.refusals.rest());
         }
-        let lost = entries.lost.swap(0, Ordering::Relaxed);
+        let lost = queue.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            backlog.push(Entry { times: u32::try_from(lost).unwrap_or(u32::MAX), ..nobody_knows() });
+            backlog.push(Entry { times: u32::try_from(lost).unwrap_or(u32::MAX), ..lost_entry() });
         }
         backlog = coalesce(std::mem::take(&mut backlog));
         if !reads.is_empty() || !backlog.is_empty() {
             write(&store, reads, &mut backlog).await;
         }
-        forget(&mut backlog, if is_last { 0 } else { NOTES });
+        coalesce_overflow(&mut backlog, if is_last { 0 } else { DENIAL_QUEUE_CAPACITY });
         if is_last {
             break;
         }
@@ -174,38 +176,38 @@ pub async fn run(store: Store, mut entries: Entries) {
 }
 
 /// The entry that says how many others there would be.
-fn nobody_knows() -> Entry {
+fn lost_entry() -> Entry {
     Entry::new(Who::System, Action::Lost, 0)
 }
 
 /// Makes one entry of those that there is no room for, which says how many they were.
-fn forget(backlog: &mut Vec<Entry>, room: usize) {
+fn coalesce_overflow(backlog: &mut Vec<Entry>, room: usize) {
     if backlog.len() > room {
         let lost: u32 = backlog.drain(room.saturating_sub(1)..).fold(0, |lost, entry| lost.saturating_add(entry.times));
         metrics::counter!("audit_entries_lost_total").increment(lost.into());
-        backlog.push(Entry { times: lost, ..nobody_knows() });
+        backlog.push(Entry { times: lost, ..lost_entry() });
     }
 }
 
 /// Writes reads, and the backlog with them, which is empty when that works.
-async fn write(store: &Store, reads: Vec<Awaited>, backlog: &mut Vec<Entry>) {
+async fn write(store: &Store, reads: Vec<PendingEntry>, backlog: &mut Vec<Entry>) {
     let mut batch = std::mem::take(backlog);
-    let noted = batch.len();
-    let (read, waiting): (Vec<_>, Vec<_>) = reads.into_iter().map(|read| (read.entry, read.answer)).unzip();
+    let backlog_len = batch.len();
+    let (read, waiting): (Vec<_>, Vec<_>) = reads.into_iter().map(|read| (read.entry, read.reply)).unzip();
     batch.extend(read);
     metrics::histogram!("audit_batch_size").record(batch.len() as f64);
     let start = Instant::now();
     let written = attempt(store, &batch).await;
     metrics::histogram!("audit_commit_seconds").record(start.elapsed());
-    for answer in waiting {
+    for reply in waiting {
         // Whoever no longer waits has seen nothing.
-        let _ = answer.send(written.as_ref().copied().map_err(StoreError::repeat));
+        let _ = reply.send(written.as_ref().copied().map_err(StoreError::repeat));
     }
     match written {
         Ok(()) => metrics::counter!("audit_entries_total").increment(batch.len() as u64),
         Err(error) => {
             tracing::error!(%error, entries = batch.len(), "entries of the audit trail cannot be written");
-            batch.truncate(noted);
+            batch.truncate(backlog_len);
             *backlog = batch;
         }
     }
@@ -215,7 +217,7 @@ async fn attempt(store: &Store, batch: &[Entry]) -> Result<(), StoreError> {
     let mut attempts = 1;
     loop {
         match store.record(batch).await {
-            Err(StoreError::Contended(_)) if attempts < ATTEMPTS => attempts += 1,
+            Err(StoreError::Contended(_)) if attempts < MAX_ATTEMPTS => attempts += 1,
             done => return done,
         }
     }
@@ -227,68 +229,68 @@ mod tests {
 
     #[tokio::test]
     async fn what_finds_no_room_is_counted_and_what_waits_is_kept() {
-        let (auditor, mut entries) = queue(Arc::default());
+        let (audit_writer, mut queue) = queue(Arc::default());
         // No refusals, which would be counted before.
-        let noted = || Entry::new(Who::Anonymous, Action::Send, 0);
-        for _ in 0..NOTES + 7 {
-            auditor.note(noted());
+        let entry = || Entry::new(Who::Anonymous, Action::Send, 0);
+        for _ in 0..DENIAL_QUEUE_CAPACITY + 7 {
+            audit_writer.enqueue(entry());
         }
-        let (reads, notes) = entries.next().await;
+        let (reads, denials) = queue.next().await;
         assert!(reads.is_empty());
-        assert_eq!((notes.len(), entries.lost.load(Ordering::Relaxed)), (NOTES, 7));
+        assert_eq!((denials.len(), queue.lost.load(Ordering::Relaxed)), (DENIAL_QUEUE_CAPACITY, 7));
     }
 
     #[tokio::test]
     async fn a_flood_of_refusals_is_counted_before_it_fills_the_queue() {
         let refusals: Arc<Refusals> = Arc::default();
-        let (auditor, mut entries) = queue(refusals.clone());
+        let (audit_writer, mut queue) = queue(refusals.clone());
         for _ in 0..10_000 {
-            auditor.note(Entry::new(Who::Anonymous, Action::Send, 401));
+            audit_writer.enqueue(Entry::new(Who::Anonymous, Action::Send, 401));
         }
-        let (_, notes) = entries.next().await;
+        let (_, denials) = queue.next().await;
         let counted = refusals.rest();
-        assert!(notes.len() < 50 && counted.len() == 1, "{} rows", notes.len());
-        let times: u32 = notes.iter().chain(&counted).map(|entry| entry.times).sum();
-        assert_eq!((times, entries.lost.load(Ordering::Relaxed)), (10_000, 0));
+        assert!(denials.len() < 50 && counted.len() == 1, "{} rows", denials.len());
+        let times: u32 = denials.iter().chain(&counted).map(|entry| entry.times).sum();
+        assert_eq!((times, queue.lost.load(Ordering::Relaxed)), (10_000, 0));
     }
 
     #[tokio::test]
     async fn more_reads_than_may_wait_are_refused() {
-        let (auditor, entries) = queue(Arc::default());
+        let (audit_writer, queue) = queue(Arc::default());
         let deadline = Deadline::of(std::time::Instant::now());
-        let read = || auditor.record(Entry::new(Who::Anonymous, Action::HistoryRead, 200), deadline);
-        let mut waiting: Vec<_> = (0..READS).map(|_| Box::pin(read())).collect();
+        let read = || audit_writer.record(Entry::new(Who::Anonymous, Action::HistoryRead, 200), deadline);
+        let mut waiting: Vec<_> = (0..READ_QUEUE_CAPACITY).map(|_| Box::pin(read())).collect();
         for read in &mut waiting {
             assert!(futures_util::poll!(read.as_mut()).is_pending());
         }
-        assert!(matches!(read().await, Err(Refused::Overloaded)));
-        drop(entries);
-        assert!(matches!(waiting.remove(0).await, Err(Refused::Store(StoreError::Unavailable(_)))));
+        assert!(matches!(read().await, Err(DomainError::Overloaded)));
+        drop(queue);
+        assert!(matches!(waiting.remove(0).await, Err(DomainError::Store(StoreError::Unavailable(_)))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_read_whose_entry_is_not_written_in_time_is_refused_and_its_entry_is_dropped() {
-        let (auditor, mut entries) = queue(Arc::default());
+        let (audit_writer, mut queue) = queue(Arc::default());
         let deadline = Deadline::of(Instant::now().into_std());
         let entry = |action| Entry::new(Who::Anonymous, action, 200);
-        let refused = auditor.record(entry(Action::HistoryRead), deadline).await;
-        assert!(matches!(refused, Err(Refused::Late)), "{refused:?}");
+        let refused = audit_writer.record(entry(Action::HistoryRead), deadline).await;
+        assert!(matches!(refused, Err(DomainError::DeadlineExceeded)), "{refused:?}");
         let later = Deadline::of(Instant::now().into_std());
-        let mut waiting = Box::pin(auditor.record(entry(Action::InboxRead), later));
+        let mut waiting = Box::pin(audit_writer.record(entry(Action::InboxRead), later));
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
-        let (reads, _) = entries.next().await;
+        let (reads, _) = queue.next().await;
         let reads: Vec<_> = reads.iter().map(|read| read.entry.action).collect();
         assert_eq!(reads, [Action::InboxRead]);
     }
 
     #[test]
     fn a_backlog_that_grows_too_long_ends_with_how_many_it_has_forgotten() {
-        let mut backlog: Vec<_> = (0..5).map(|_| Entry { times: 3, ..nobody_knows() }).collect();
-        forget(&mut backlog, 5);
+        let mut backlog: Vec<_> = (0..5).map(|_| Entry { times: 3, ..lost_entry() }).collect();
+        coalesce_overflow(&mut backlog, 5);
         assert_eq!(backlog.len(), 5);
-        forget(&mut backlog, 3);
+        coalesce_overflow(&mut backlog, 3);
         assert_eq!(backlog.iter().map(|entry| entry.times).collect::<Vec<_>>(), [3, 3, 9]);
-        forget(&mut backlog, 0);
+        coalesce_overflow(&mut backlog, 0);
         assert_eq!(backlog.iter().map(|entry| entry.times).collect::<Vec<_>>(), [15]);
     }
 }

@@ -34,7 +34,7 @@ pub use encryption::EncryptionConfig;
 use encryption::{CONTENT_KEYS, CONTENT_KEYS_COMMAND, CONTENT_KEYS_FILE};
 
 use crate::audit::key::AuditKey;
-use crate::rate_limit::{self, LimitConfig};
+use crate::rate_limit::{self, RateLimitConfig};
 use crate::store::Role;
 
 /// Every setting, for `--help`.
@@ -186,11 +186,11 @@ pub struct Config {
     /// To whom traces go.
     pub traces: Option<TraceConfig>,
     /// How often whom is answered.
-    pub limits: LimitConfig,
+    pub limits: RateLimitConfig,
     /// Whose pages may ask.
     pub origins: AllowedOrigins,
     /// Signs tokens for whoever tries the console; in development mode only.
-    pub demonstration: Option<Secret>,
+    pub dev_signing_key: Option<Secret>,
     /// What the hashes of the audit trail are made with.
     pub audit_key: AuditKey,
     /// How much Redis remembers of a conversation.
@@ -246,7 +246,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let trusted_proxies = env.read(&TRUSTED_PROXIES);
     let max_connections = env.read_if(&MAX_CONNECTIONS, between(1_usize, 1_000_000));
     let traces = TraceConfig::read(&mut env);
-    let limits = LimitConfig::read(&mut env);
+    let limits = RateLimitConfig::read(&mut env);
     let length = env.read_if(&EVENT_LOG_LENGTH, between(1, 10_000));
     let ttl = env.read_if(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
     let drain = env.read_if(&DRAIN_SECONDS, between(0_u64, 600));
@@ -254,7 +254,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let log_format = env.read(&LOG_FORMAT);
     let log_level = env.read_if(&LOG_LEVEL, telemetry::check_filter);
     env.refuse_unknown(SETTINGS);
-    let demonstration = tokens.as_ref().filter(|_| mode == Some(Mode::Development)).and_then(|it| it.secret.clone());
+    let dev_signing_key = tokens.as_ref().filter(|_| mode == Some(Mode::Development)).and_then(|it| it.secret.clone());
     let warnings = (|| Some(insecure::warnings(admin?, trusted_proxies.as_ref()?, tokens.as_ref()?)))();
     let config = (|| {
         Some(Config {
@@ -270,7 +270,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             limits: limits?,
             audit_key: audit_key?,
             origins: origins?,
-            demonstration,
+            dev_signing_key,
             log: LogConfig { length: length?, ttl_millis: ttl? * 1_000 },
             drain: Duration::from_secs(drain?),
             shutdown_timeout: Duration::from_secs(shutdown?),
@@ -442,7 +442,7 @@ mod tests {
         });
         let config = serve(env).unwrap();
         assert_eq!(config.listen.port(), 8081);
-        assert!(config.demonstration.is_none(), "nobody is anybody, unless somebody says so");
+        assert!(config.dev_signing_key.is_none(), "nobody is anybody, unless somebody says so");
         assert!(!format!("{config:?}").contains("8f2d1c9e"));
     }
 
@@ -459,7 +459,7 @@ mod tests {
                 _ => None,
             })
         };
-        assert!(serve(env("development")).unwrap().demonstration.is_some());
+        assert!(serve(env("development")).unwrap().dev_signing_key.is_some());
         for mode in ["", "production"] {
             let BadEnv(mistakes) = serve(env(mode)).unwrap_err();
             assert_eq!(mistakes.len(), 2, "{mistakes:?}");

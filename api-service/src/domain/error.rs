@@ -3,19 +3,19 @@
 use shared::participant::InvalidPair;
 use shared::token::Forbidden;
 
-use crate::presence_reader::Unknown;
+use crate::presence_reader::PresenceError;
 use crate::store::StoreError;
-use crate::ticket_issuer::NoTicket;
+use crate::ticket_issuer::TicketError;
 
 /// Why a use case refuses.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum DomainError {
     /// The token is good, but not for this.
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
     /// The two participants make no conversation.
     #[error(transparent)]
-    Pair(#[from] InvalidPair),
+    InvalidPair(#[from] InvalidPair),
     /// One field breaks a rule; the name is the field's.
     #[error("{0} {1}")]
     Field(&'static str, &'static str),
@@ -27,16 +27,16 @@ pub enum Refused {
     Overloaded,
     /// A send has waited for as long as it may; nothing was written.
     #[error("the send has waited for too long")]
-    TooLate,
+    SendTimeout,
     /// What was asked for was not found out in time; nothing was changed.
     #[error("the answer took too long")]
-    Late,
+    DeadlineExceeded,
     /// Redis is out of reach, and this cannot be done without it.
     #[error(transparent)]
-    Relay(#[from] NoTicket),
+    Ticket(#[from] TicketError),
     /// Redis is out of reach, and nobody else knows who is online.
     #[error(transparent)]
-    Presence(#[from] Unknown),
+    Presence(#[from] PresenceError),
     /// The database is out of reach, or something in it is wrong; nothing was written, or the outcome is unknown.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -6,8 +6,8 @@ use shared::audit::Action;
 use shared::ids::ConversationId;
 use shared::participant::Conversation;
 
-use super::error::Refused;
-use crate::audit::writer::Auditor;
+use super::error::DomainError;
+use crate::audit::writer::AuditWriter;
 use crate::model::message::Message;
 use crate::model::origin::Origin;
 use crate::model::page;
@@ -18,9 +18,9 @@ pub const DEFAULT_LIMIT: u16 = 50;
 
 /// Where a page lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum PagePosition {
     /// The newest messages.
-    End,
+    Latest,
     /// The messages next to, and before, this `seq`.
     Before(i64),
     /// The messages next to, and after, this `seq`.
@@ -41,27 +41,27 @@ pub struct Page {
 /// A page of at most `limit` messages, and of no more content than a page may have. That somebody looked is on disk before anybody sees it.
 ///
 /// # Errors
-/// [`Refused`]
+/// [`DomainError`]
 pub async fn history(
     origin: &Origin,
-    (store, auditor): (&Store, &Auditor),
+    (store, audit_writer): (&Store, &AuditWriter),
     conversation: &Conversation,
-    place: Place,
+    position: PagePosition,
     limit: u16,
-) -> Result<Page, Refused> {
+) -> Result<Page, DomainError> {
     origin.principal.check_sees(conversation)?;
     let limit = usize::from(limit);
     // One more than asked tells whether there is more.
-    let read = store.history(conversation, place, limit + 1);
+    let read = store.history(conversation, position, limit + 1);
     let entry = origin.entry(Action::HistoryRead, 200).in_conversation(conversation, None);
     // Neither is dropped when the other fails: that would cost the connection.
-    let (read, recorded) = join(origin.deadline.limit(read), auditor.record(entry, origin.deadline)).await;
+    let (read, recorded) = join(origin.deadline.limit(read), audit_writer.record(entry, origin.deadline)).await;
     recorded?;
     let mut messages = read?;
     let fitting = page::fitting(messages.iter().map(|message| &message.new.content), limit);
     let has_more = messages.len() > fitting;
     messages.truncate(fitting);
-    if !matches!(place, Place::After(_)) {
+    if !matches!(position, PagePosition::After(_)) {
         messages.reverse();
     }
     Ok(Page { conversation_id: conversation.id(), messages, has_more })

@@ -12,8 +12,8 @@ use shared::timestamp::timestamp;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::error::Refused;
-use crate::audit::writer::Auditor;
+use super::error::DomainError;
+use crate::audit::writer::AuditWriter;
 use crate::model::message::Message;
 use crate::model::origin::Origin;
 use crate::model::page;
@@ -181,22 +181,22 @@ fn optional_display<S: Serializer>(cursor: &Option<InboxCursor>, serializer: S) 
 /// A page of at most `limit` conversations, and of no more content than a page may have. That somebody looked is on disk before anybody sees it. `whose` names the participant: a service must, a person need not.
 ///
 /// # Errors
-/// [`Refused`]
+/// [`DomainError`]
 pub async fn inbox(
     origin: &Origin,
-    (store, auditor): (&Store, &Auditor),
+    (store, audit_writer): (&Store, &AuditWriter),
     location: &LocationId,
     whose: Option<Participant>,
     cursor: Option<InboxCursor>,
     limit: u16,
-) -> Result<Inbox, Refused> {
+) -> Result<Inbox, DomainError> {
     let principal = &origin.principal;
     principal.check_location(location)?;
     let viewer = match (whose, principal.person()) {
         (Some(whose), _) => whose,
         (None, Some(person)) => person.clone(),
         (None, None) => {
-            return Err(Refused::Field("?user_id", "or `contact_id` must say whose inbox, for a service token"));
+            return Err(DomainError::Field("?user_id", "or `contact_id` must say whose inbox, for a service token"));
         }
     };
     principal.check_acts_as(location, &viewer)?;
@@ -204,7 +204,7 @@ pub async fn inbox(
     let read = store.inbox(location, &viewer, cursor, limit + 1);
     let entry = origin.entry(Action::InboxRead, 200).of_participant(location, &viewer);
     // Neither is dropped when the other fails: that would cost the connection.
-    let (read, recorded) = join(origin.deadline.limit(read), auditor.record(entry, origin.deadline)).await;
+    let (read, recorded) = join(origin.deadline.limit(read), audit_writer.record(entry, origin.deadline)).await;
     recorded?;
     let mut conversations = read?;
     let fitting = page::fitting(conversations.iter().map(|row| &row.last_message.new.content), limit);
@@ -221,9 +221,12 @@ pub async fn inbox(
 ///
 /// # Errors
 /// When both are there.
-pub fn one_of(user: Option<Participant>, contact: Option<Participant>) -> Result<Option<Participant>, Refused> {
+pub fn at_most_one(
+    user: Option<Participant>,
+    contact: Option<Participant>,
+) -> Result<Option<Participant>, DomainError> {
     match (user, contact) {
-        (Some(_), Some(_)) => Err(Refused::Field("?contact_id", "and `user_id` cannot both be given")),
+        (Some(_), Some(_)) => Err(DomainError::Field("?contact_id", "and `user_id` cannot both be given")),
         (user, contact) => Ok(user.or(contact)),
     }
 }

@@ -12,7 +12,7 @@ use shared::token::Forbidden;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::error::Refused;
+use super::error::DomainError;
 use crate::model::message::now;
 use crate::model::origin::Origin;
 use crate::publisher::Publisher;
@@ -83,14 +83,14 @@ pub struct Marks {
 /// Marks messages for their receiver, who asks.
 ///
 /// # Errors
-/// [`Refused`]; nothing was marked then.
+/// [`DomainError`]; nothing was marked then.
 pub async fn mark(
     origin: &Origin,
     store: &Store,
     publisher: &Publisher,
     kind: Kind,
     message_ids: Vec<MessageId>,
-) -> Result<Marks, Refused> {
+) -> Result<Marks, DomainError> {
     let receiver = origin.principal.person().ok_or(Forbidden::NotAPerson)?.clone();
     let locations = origin.principal.locations.clone();
     let request = Some(origin.request.clone());

@@ -9,28 +9,31 @@ use shared::ids::LocationId;
 use shared::participant::{Conversation, Participant};
 use shared::presence::Presence;
 
-use super::error::Refused;
-use crate::audit::writer::Auditor;
+use super::error::DomainError;
+use crate::audit::writer::AuditWriter;
 use crate::model::origin::Origin;
-use crate::presence_reader::Everybody;
+use crate::presence_reader::PresenceReader;
 use crate::store::Store;
 
 /// Most people that may be asked for at once.
-pub const MOST: usize = 100;
+pub const MAX_PARTICIPANTS: usize = 100;
 
 /// Whether somebody is online.
 #[derive(Debug)]
-pub struct Shown {
+pub struct ParticipantPresence {
     /// Who.
-    pub who: Participant,
+    pub participant: Participant,
     /// Whether.
     pub presence: Presence,
 }
 
-impl Serialize for Shown {
+impl Serialize for ParticipantPresence {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Presence", 3)?;
-        fields.serialize_field(if self.who.user_id().is_some() { "user_id" } else { "contact_id" }, &self.who.id)?;
+        fields.serialize_field(
+            if self.participant.user_id().is_some() { "user_id" } else { "contact_id" },
+            &self.participant.id,
+        )?;
         fields.serialize_field("online", &self.presence.is_online())?;
         fields.serialize_field("last_seen_at", &self.presence.last_seen_at())?;
         fields.end()
@@ -40,66 +43,72 @@ impl Serialize for Shown {
 /// Those who may be known of, among those who were asked for.
 #[derive(Debug, Serialize)]
 pub struct Participants {
-    participants: Vec<Shown>,
+    participants: Vec<ParticipantPresence>,
 }
 
 /// Who of these is online. Those with whom the caller shares no conversation are left out, and look like those whom nobody
 /// knows. That somebody looked is on disk before anybody sees it.
 ///
 /// # Errors
-/// [`Refused`]
+/// [`DomainError`]
 pub async fn presence(
     origin: &Origin,
-    (store, auditor, everybody): (&Store, &Auditor, &Everybody),
+    (store, audit_writer, presence_reader): (&Store, &AuditWriter, &PresenceReader),
     location: &LocationId,
-    asked: Vec<Participant>,
-) -> Result<Participants, Refused> {
+    requested: Vec<Participant>,
+) -> Result<Participants, DomainError> {
     origin.principal.check_location(location)?;
-    let people = distinct(asked)?;
-    let entry = entry(origin, location, &people);
-    let known = match origin.principal.person() {
-        Some(viewer) => origin.deadline.limit(known_to(viewer, store, location, people)).await?,
-        None => people,
+    let participants = distinct(requested)?;
+    let entry = entry(origin, location, &participants);
+    let visible = match origin.principal.person() {
+        Some(viewer) => origin.deadline.limit(visible_to(viewer, store, location, participants)).await?,
+        None => participants,
     };
-    let presence = origin.deadline.limit(everybody.presence(location, &known)).await?;
-    auditor.record(entry, origin.deadline).await?;
-    let participants = known.into_iter().zip(presence).map(|(who, presence)| Shown { who, presence }).collect();
+    let presence = origin.deadline.limit(presence_reader.presence(location, &visible)).await?;
+    audit_writer.record(entry, origin.deadline).await?;
+    let participants = visible
+        .into_iter()
+        .zip(presence)
+        .map(|(participant, presence)| ParticipantPresence { participant, presence })
+        .collect();
     Ok(Participants { participants })
 }
 
 /// Each once, in the order in which they were asked for.
-fn distinct(mut asked: Vec<Participant>) -> Result<Vec<Participant>, Refused> {
-    if asked.len() > MOST {
-        return Err(Refused::Field("?user_id", "and `contact_id` may name 100 people at most"));
+fn distinct(mut requested: Vec<Participant>) -> Result<Vec<Participant>, DomainError> {
+    if requested.len() > MAX_PARTICIPANTS {
+        return Err(DomainError::Field("?user_id", "and `contact_id` may name 100 people at most"));
     }
     let mut seen = HashSet::new();
-    asked.retain(|who| seen.insert(who.clone()));
-    match asked.is_empty() {
-        true => Err(Refused::Field("?user_id", "or `contact_id` must say who is asked for")),
-        false => Ok(asked),
+    requested.retain(|participant| seen.insert(participant.clone()));
+    match requested.is_empty() {
+        true => Err(DomainError::Field("?user_id", "or `contact_id` must say who is asked for")),
+        false => Ok(requested),
     }
 }
 
 /// Those with whom `viewer` has written, and `viewer`.
-async fn known_to(
+async fn visible_to(
     viewer: &Participant,
     store: &Store,
     location: &LocationId,
-    people: Vec<Participant>,
-) -> Result<Vec<Participant>, Refused> {
-    let conversation = |who: &Participant| {
-        let conversation = Conversation::new(location.clone(), viewer.clone(), who.clone());
+    participants: Vec<Participant>,
+) -> Result<Vec<Participant>, DomainError> {
+    let conversation = |participant: &Participant| {
+        let conversation = Conversation::new(location.clone(), viewer.clone(), participant.clone());
         conversation.ok().map(|conversation| conversation.id())
     };
-    let asked: Vec<_> = people.iter().filter_map(conversation).map(|id| (id, location)).collect();
-    let written = if asked.is_empty() { HashSet::new() } else { store.written(&asked).await? };
-    let is_known = |who: &Participant| who == viewer || conversation(who).is_some_and(|id| written.contains(&id));
-    Ok(people.into_iter().filter(is_known).collect())
+    let requested: Vec<_> = participants.iter().filter_map(conversation).map(|id| (id, location)).collect();
+    let written = if requested.is_empty() { HashSet::new() } else { store.written(&requested).await? };
+    let is_visible = |participant: &Participant| {
+        participant == viewer || conversation(participant).is_some_and(|id| written.contains(&id))
+    };
+    Ok(participants.into_iter().filter(is_visible).collect())
 }
 
-fn entry(origin: &Origin, location: &LocationId, people: &[Participant]) -> Entry {
+fn entry(origin: &Origin, location: &LocationId, participants: &[Participant]) -> Entry {
     let entry = Entry { location: Some(location.clone()), ..origin.entry(Action::PresenceRead, 200) };
-    match people {
+    match participants {
         [one] => Entry { counterpart: Some(one.clone()), ..entry },
         many => {
             let names: Vec<_> = many.iter().map(ToString::to_string).collect();
@@ -118,16 +127,17 @@ mod tests {
 
     #[test]
     fn each_is_asked_for_once_and_somebody_must_be() {
-        let asked = people(&["user:b", "user:a", "contact:a", "user:b"]);
-        assert_eq!(distinct(asked).unwrap(), people(&["user:b", "user:a", "contact:a"]));
-        assert!(matches!(distinct(Vec::new()), Err(Refused::Field("?user_id", _))));
-        assert!(distinct(people(&vec!["user:a"; MOST])).is_ok());
-        assert!(distinct(people(&vec!["user:a"; MOST + 1])).is_err());
+        let requested = people(&["user:b", "user:a", "contact:a", "user:b"]);
+        assert_eq!(distinct(requested).unwrap(), people(&["user:b", "user:a", "contact:a"]));
+        assert!(matches!(distinct(Vec::new()), Err(DomainError::Field("?user_id", _))));
+        assert!(distinct(people(&vec!["user:a"; MAX_PARTICIPANTS])).is_ok());
+        assert!(distinct(people(&vec!["user:a"; MAX_PARTICIPANTS + 1])).is_err());
     }
 
     #[test]
     fn people_are_shown_as_the_contract_has_them() {
-        let of = |who: &str, presence| Shown { who: who.parse().unwrap(), presence };
+        let of =
+            |participant: &str, presence| ParticipantPresence { participant: participant.parse().unwrap(), presence };
         let seen = Presence::read(0, 1_790_000_000_000);
         let participants = vec![
             of("user:doc123", Presence::Online),

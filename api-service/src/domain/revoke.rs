@@ -3,20 +3,24 @@
 use shared::audit::{Action, Entry};
 use shared::revocation::{MAX_JTI_BYTES, Revocation};
 
-use super::error::Refused;
+use super::error::DomainError;
 use crate::model::origin::Origin;
-use crate::revocation::Revoker;
+use crate::revocation::RevocationService;
 
 /// Revokes as the bearer of `origin`. When this returns, this instance refuses the tokens; the others
-/// [soon](Revoker::spread), and close their sockets.
+/// [soon](RevocationService::wait_for_propagation), and close their sockets.
 ///
 /// # Errors
-/// [`Refused`]; nothing is revoked then.
-pub async fn revoke(origin: &Origin, revoker: &Revoker, revocation: Revocation) -> Result<(), Refused> {
+/// [`DomainError`]; nothing is revoked then.
+pub async fn revoke(
+    origin: &Origin,
+    revocations: &RevocationService,
+    revocation: Revocation,
+) -> Result<(), DomainError> {
     origin.principal.check_admin()?;
     check(&revocation)?;
     let entry = describe(origin.entry(Action::Revoke, 204), &revocation);
-    Ok(revoker.revoke(revocation, &entry).await?)
+    Ok(revocations.revoke(revocation, &entry).await?)
 }
 
 /// The entry of a revocation, with what it is of.
@@ -33,14 +37,14 @@ pub fn describe(entry: Entry, revocation: &Revocation) -> Entry {
 /// Whether a revocation can be kept.
 ///
 /// # Errors
-/// [`Refused::Field`]
-pub fn check(revocation: &Revocation) -> Result<(), Refused> {
+/// [`DomainError::Field`]
+pub fn check(revocation: &Revocation) -> Result<(), DomainError> {
     match revocation {
-        Revocation::Token { jti, .. } if jti.is_empty() => Err(Refused::Field("jti", "is empty")),
+        Revocation::Token { jti, .. } if jti.is_empty() => Err(DomainError::Field("jti", "is empty")),
         Revocation::Token { jti, .. } if jti.len() > MAX_JTI_BYTES => {
-            Err(Refused::Field("jti", "is longer than 256 bytes"))
+            Err(DomainError::Field("jti", "is longer than 256 bytes"))
         }
-        Revocation::Token { jti, .. } if jti.contains('\0') => Err(Refused::Field("jti", "contains U+0000")),
+        Revocation::Token { jti, .. } if jti.contains('\0') => Err(DomainError::Field("jti", "contains U+0000")),
         _ => Ok(()),
     }
 }

@@ -5,11 +5,11 @@ use shared::participant::{Conversation, Participant};
 use shared::redacted::Redacted;
 use uuid::Uuid;
 
-use super::error::Refused;
-use crate::detached_request::caller_gone;
+use super::error::DomainError;
+use crate::detached_request::caller_disconnected;
 use crate::model::message::{Content, NewMessage};
 use crate::model::origin::Origin;
-use crate::send_batcher::{Writer, Written};
+use crate::send_batcher::{SendBatcher, SendResult};
 
 /// What a caller asks.
 pub struct SendMessage {
@@ -28,12 +28,14 @@ pub struct SendMessage {
 /// Sends a message as the bearer of `origin`. When this returns a message, it is on disk and will be published.
 ///
 /// # Errors
-/// [`Refused`]; except for a database that fails in the middle, nothing was written. Asking again with the same
+/// [`DomainError`]; except for a database that fails in the middle, nothing was written. Asking again with the same
 /// `client_message_id` is always safe.
-pub async fn send(origin: Origin, writer: &Writer, ask: SendMessage) -> Result<Written, Refused> {
+pub async fn send(origin: Origin, batcher: &SendBatcher, ask: SendMessage) -> Result<SendResult, DomainError> {
     let SendMessage { location, sender, receiver, content, client_message_id } = ask;
     origin.principal.check_acts_as(&location, &sender)?;
     let conversation = Conversation::new(location, sender.clone(), receiver.clone())?;
-    let content = Content::new(content.into_inner()).map_err(|why| Refused::Field("content", why))?;
-    writer.write(NewMessage { conversation, sender, receiver, content, client_message_id }, origin, caller_gone()).await
+    let content = Content::new(content.into_inner()).map_err(|why| DomainError::Field("content", why))?;
+    batcher
+        .write(NewMessage { conversation, sender, receiver, content, client_message_id }, origin, caller_disconnected())
+        .await
 }

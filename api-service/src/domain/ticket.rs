@@ -1,10 +1,10 @@
-//! Tickets for clients that can show their token nowhere but in a URL, where it must not be.
+//! TicketIssuer for clients that can show their token nowhere but in a URL, where it must not be.
 
 use serde::Serialize;
 
-use super::error::Refused;
+use super::error::DomainError;
 use crate::model::origin::Origin;
-use crate::ticket_issuer::Tickets;
+use crate::ticket_issuer::TicketIssuer;
 
 /// A ticket, as its bearer gets it.
 #[derive(Serialize)]
@@ -16,10 +16,10 @@ pub struct Ticket {
 /// Gives the bearer of any good token, which is this one, a ticket. What it may open is asked when it is shown.
 ///
 /// # Errors
-/// [`Refused::Relay`], [`Refused::Late`]; there is no ticket then.
-pub async fn issue(origin: &Origin, token: &str, tickets: &Tickets) -> Result<Ticket, Refused> {
+/// [`DomainError::Ticket`], [`DomainError::DeadlineExceeded`]; there is no ticket then.
+pub async fn issue(origin: &Origin, token: &str, issuer: &TicketIssuer) -> Result<Ticket, DomainError> {
     // One that is kept and not given to anybody is of no use to anybody.
-    let issued = origin.deadline.limit(tickets.issue(&origin.principal, token)).await?;
+    let issued = origin.deadline.limit(issuer.issue(&origin.principal, token)).await?;
     Ok(Ticket { ticket: issued.ticket.expose().to_owned(), expires_in: issued.expires_in })
 }
 

@@ -8,7 +8,7 @@ use poem::http::StatusCode;
 use poem::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use poem::{Endpoint, Response};
 
-use crate::http::compression::plain_tag;
+use crate::http::compression::identity_etag;
 
 macro_rules! files {
     ($path:literal, $folder:literal, [$($name:literal),* $(,)?]) => {
@@ -90,13 +90,13 @@ pub(crate) fn endpoints() -> impl Iterator<Item = (&'static str, impl Endpoint)>
 /// Asked for each time, and sent again only when it has changed: the files of one page must be of one version.
 fn file(path: &str, content: &'static str) -> impl Endpoint + use<> {
     let content_type = content_type(path);
-    let tag = tag(content);
+    let tag = etag(content);
     poem::get(make_sync(move |request| {
         let answer = Response::builder().header(CACHE_CONTROL, "no-cache").header(ETAG, &tag);
         let known = request.headers().get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
-        match known
-            .is_some_and(|tags| tags.split(',').any(|known| plain_tag(known.trim().trim_start_matches("W/")) == tag))
-        {
+        match known.is_some_and(|tags| {
+            tags.split(',').any(|known| identity_etag(known.trim().trim_start_matches("W/")) == tag)
+        }) {
             true => answer.status(StatusCode::NOT_MODIFIED).finish(),
             false => answer.content_type(content_type).body(content),
         }
@@ -113,7 +113,7 @@ fn content_type(path: &str) -> &'static str {
 }
 
 /// The same for the same content, in every instance of this program.
-fn tag(content: &str) -> String {
+fn etag(content: &str) -> String {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
     format!("\"{:016x}\"", hasher.finish())

@@ -16,7 +16,7 @@ use crate::model::deadline::Deadline;
 
 /// Notes about one request. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Trail {
+pub(crate) struct AuditContext {
     notes: Arc<Mutex<Notes>>,
     deadline: Deadline,
 }
@@ -24,13 +24,13 @@ pub(crate) struct Trail {
 #[derive(Default)]
 struct Notes {
     principal: Option<Arc<Principal>>,
-    about: About,
+    subject: Subject,
     is_recorded: bool,
 }
 
 /// What a request is about.
 #[derive(Default)]
-enum About {
+enum Subject {
     #[default]
     Nothing,
     /// A conversation, as one of its participants, if that is not clear.
@@ -41,9 +41,9 @@ enum About {
     Location(LocationId),
 }
 
-impl Trail {
+impl AuditContext {
     /// Of a request that arrived at this moment.
-    pub(crate) fn begin(arrived: Instant) -> Self {
+    pub(crate) fn new(arrived: Instant) -> Self {
         Self { notes: Arc::default(), deadline: Deadline::of(arrived) }
     }
 
@@ -53,7 +53,7 @@ impl Trail {
     }
 
     /// The token is good.
-    pub(crate) fn is_by(&self, principal: &Arc<Principal>) {
+    pub(crate) fn set_principal(&self, principal: &Arc<Principal>) {
         self.notes.lock().principal = Some(principal.clone());
     }
 
@@ -63,38 +63,38 @@ impl Trail {
     }
 
     /// It is about a conversation.
-    pub(crate) fn is_about(&self, conversation: &Conversation, acting: Option<&Participant>) {
-        self.notes.lock().about = About::Conversation(conversation.clone(), acting.cloned());
+    pub(crate) fn set_conversation(&self, conversation: &Conversation, acting: Option<&Participant>) {
+        self.notes.lock().subject = Subject::Conversation(conversation.clone(), acting.cloned());
     }
 
     /// It is about what a participant has in a location, or about the location.
-    pub(crate) fn is_within(&self, location: &LocationId, whose: Option<&Participant>) {
-        self.notes.lock().about = match whose {
-            Some(whose) => About::Participant(location.clone(), whose.clone()),
-            None => About::Location(location.clone()),
+    pub(crate) fn set_scope(&self, location: &LocationId, whose: Option<&Participant>) {
+        self.notes.lock().subject = match whose {
+            Some(whose) => Subject::Participant(location.clone(), whose.clone()),
+            None => Subject::Location(location.clone()),
         };
     }
 
     /// Its success has been written down, with what it has changed or before what it has read.
-    pub(crate) fn is_recorded(&self) {
+    pub(crate) fn mark_recorded(&self) {
         self.notes.lock().is_recorded = true;
     }
 
     /// The entry that is still to be written, if one is.
     pub(crate) fn entry(&self, action: Action, status: u16, context: &RequestContext) -> Option<Entry> {
         let notes = self.notes.lock();
-        let is_refusal = matches!(status, 401 | 403 | 429);
-        let is_silent_success = status < 400 && notes.principal.is_some() && !notes.is_recorded;
-        if !is_refusal && !is_silent_success {
+        let is_denied = matches!(status, 401 | 403 | 429);
+        let is_unrecorded_success = status < 400 && notes.principal.is_some() && !notes.is_recorded;
+        if !is_denied && !is_unrecorded_success {
             return None;
         }
         let who = notes.principal.as_ref().map_or(Who::Anonymous, |principal| Who::from(&principal.actor));
         let entry = Entry::new(who, action, status).by(context);
-        Some(match &notes.about {
-            About::Nothing => entry,
-            About::Conversation(conversation, acting) => entry.in_conversation(conversation, acting.as_ref()),
-            About::Participant(location, whose) => entry.of_participant(location, whose),
-            About::Location(location) => Entry { location: Some(location.clone()), ..entry },
+        Some(match &notes.subject {
+            Subject::Nothing => entry,
+            Subject::Conversation(conversation, acting) => entry.in_conversation(conversation, acting.as_ref()),
+            Subject::Participant(location, whose) => entry.of_participant(location, whose),
+            Subject::Location(location) => Entry { location: Some(location.clone()), ..entry },
         })
     }
 }
@@ -140,13 +140,13 @@ mod tests {
 
     #[test]
     fn refusals_are_written_whoever_it_was_and_other_failures_are_not() {
-        let trail = Trail::begin(Instant::now());
-        let entry = trail.entry(Action::Send, 401, &context()).unwrap();
+        let audit = AuditContext::new(Instant::now());
+        let entry = audit.entry(Action::Send, 401, &context()).unwrap();
         assert_eq!((entry.who, entry.outcome), (Who::Anonymous, 401));
-        trail.is_by(&principal());
-        assert_eq!(trail.entry(Action::Send, 403, &context()).unwrap().who.to_string(), "user:doc123");
+        audit.set_principal(&principal());
+        assert_eq!(audit.entry(Action::Send, 403, &context()).unwrap().who.to_string(), "user:doc123");
         for status in [400, 404, 409, 413, 422, 500, 503] {
-            assert_eq!(trail.entry(Action::Send, status, &context()), None, "{status}");
+            assert_eq!(audit.entry(Action::Send, status, &context()), None, "{status}");
         }
     }
 
@@ -160,11 +160,11 @@ mod tests {
 
     #[test]
     fn a_success_that_nobody_has_written_down_is_written_and_no_other_is() {
-        let trail = Trail::begin(Instant::now());
-        assert_eq!(trail.entry(Action::Request, 200, &context()), None, "a page for everybody");
-        trail.is_by(&principal());
-        assert!(trail.entry(Action::TicketIssue, 200, &context()).is_some());
-        trail.is_recorded();
-        assert_eq!(trail.entry(Action::TicketIssue, 200, &context()), None);
+        let audit = AuditContext::new(Instant::now());
+        assert_eq!(audit.entry(Action::Request, 200, &context()), None, "a page for everybody");
+        audit.set_principal(&principal());
+        assert!(audit.entry(Action::TicketIssue, 200, &context()).is_some());
+        audit.mark_recorded();
+        assert_eq!(audit.entry(Action::TicketIssue, 200, &context()), None);
     }
 }

@@ -12,31 +12,31 @@ use shared::request::RequestContext;
 use shared::token::{Forbidden, Principal, TokenError, bearer};
 use shared::verified::VerifiedTokens;
 
-use crate::domain::error::Refused;
-use crate::http::audit::Trail;
-use crate::http::error::{ProblemBody, problem, problem_error, too_many};
+use crate::domain::error::DomainError;
+use crate::http::audit::AuditContext;
+use crate::http::error::{ProblemBody, problem_error, to_problem, too_many_requests};
 use crate::http::openapi::path_table::Parameters;
-use crate::http::server::response_budget::Full;
+use crate::http::server::response_budget::BudgetError;
 use crate::model::origin::Origin;
-use crate::state::State;
+use crate::state::AppState;
 
 /// A verified token, and the request that it came with.
 pub(crate) struct Caller {
     pub(crate) origin: Origin,
-    pub(crate) trail: Trail,
+    pub(crate) audit: AuditContext,
 }
 
 const SCHEME: &str = "token";
 
 /// A [`Caller`] who may revoke tokens. Nobody else learns what is wrong with the query or the body: that comes later.
-pub(crate) struct Administrator(pub(crate) Caller);
+pub(crate) struct AdminCaller(pub(crate) Caller);
 
 /// A [`Caller`] who may mark messages: a user or a contact.
-pub(crate) struct Receiver(pub(crate) Caller);
+pub(crate) struct ParticipantCaller(pub(crate) Caller);
 
-macro_rules! caller_who {
-    ($who:ident, $check:expr) => {
-        impl<'a> ApiExtractor<'a> for $who {
+macro_rules! restricted_caller {
+    ($name:ident, $check:expr) => {
+        impl<'a> ApiExtractor<'a> for $name {
             const TYPES: &'static [ApiExtractorType] = Caller::TYPES;
 
             type ParamType = ();
@@ -55,7 +55,7 @@ macro_rules! caller_who {
                 _body: &mut poem::RequestBody,
                 _options: ExtractParamOptions<()>,
             ) -> poem::Result<Self> {
-                let caller = Caller::identify(request).await?;
+                let caller = Caller::authenticate(request).await?;
                 let check: fn(&Principal) -> Result<(), Forbidden> = $check;
                 check(&caller.origin.principal).map_err(forbidden)?;
                 check_parameters(request)?;
@@ -65,8 +65,8 @@ macro_rules! caller_who {
     };
 }
 
-caller_who!(Administrator, Principal::check_admin);
-caller_who!(Receiver, |principal| principal.person().map(drop).ok_or(Forbidden::NotAPerson));
+restricted_caller!(AdminCaller, Principal::check_admin);
+restricted_caller!(ParticipantCaller, |principal| principal.person().map(drop).ok_or(Forbidden::NotAPerson));
 
 impl<'a> ApiExtractor<'a> for Caller {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
@@ -103,7 +103,7 @@ impl<'a> ApiExtractor<'a> for Caller {
         _body: &mut poem::RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let caller = Self::identify(request).await?;
+        let caller = Self::authenticate(request).await?;
         check_parameters(request)?;
         Ok(caller)
     }
@@ -111,26 +111,29 @@ impl<'a> ApiExtractor<'a> for Caller {
 
 impl Caller {
     /// Who asks, whatever the query says.
-    pub(crate) async fn identify(request: &Request) -> poem::Result<Self> {
-        let state: &Arc<State> = request.data().ok_or_else(|| problem_error(Problem::new(500, "no state")))?;
-        if !state.revoker.is_loaded() || !state.database.was_ready() {
+    pub(crate) async fn authenticate(request: &Request) -> poem::Result<Self> {
+        let state: &Arc<AppState> = request.data().ok_or_else(|| problem_error(Problem::new(500, "no state")))?;
+        if !state.revocation.is_loaded() || !state.database.was_ready() {
             return Err(problem_error(Problem::new(503, "the service has not started yet: its database is not ready")));
         }
-        let (Some(context), Some(trail)) = (request.data::<RequestContext>(), request.data::<Trail>()) else {
+        let (Some(context), Some(audit)) = (request.data::<RequestContext>(), request.data::<AuditContext>()) else {
             return Err(problem_error(Problem::new(500, "no context")));
         };
         let principal =
-            authenticate(request, &state.tokens).await.map_err(|refused| unauthorized(request, state, &refused))?;
-        trail.is_by(&principal);
+            verify_token(request, &state.tokens).await.map_err(|error| unauthorized(request, state, &error))?;
+        audit.set_principal(&principal);
         state
-            .limits
-            .caller(&principal)
-            .map_err(|wait| poem::Error::from_response(too_many(wait, "requests of yours")))?;
+            .rate_limits
+            .check_caller(&principal)
+            .map_err(|wait| poem::Error::from_response(too_many_requests(wait, "requests of yours")))?;
         if request.method() == Method::GET {
-            state.unsent.check(&principal.actor).map_err(|full| poem::Error::from_response(unread(full)))?;
+            state
+                .response_budget
+                .check(&principal.actor)
+                .map_err(|error| poem::Error::from_response(budget_error_response(error)))?;
         }
-        let origin = Origin { principal, request: context.clone(), deadline: trail.deadline() };
-        Ok(Self { origin, trail: trail.clone() })
+        let origin = Origin { principal, request: context.clone(), deadline: audit.deadline() };
+        Ok(Self { origin, audit: audit.clone() })
     }
 }
 
@@ -140,56 +143,58 @@ pub(crate) fn check_parameters(request: &Request) -> poem::Result<()> {
 }
 
 /// The refusal of somebody whose token is good, but not for this.
-pub(crate) fn forbidden(why: Forbidden) -> poem::Error {
-    problem_error(problem(Refused::Forbidden(why)))
+pub(crate) fn forbidden(error: Forbidden) -> poem::Error {
+    problem_error(to_problem(DomainError::Forbidden(error)))
 }
 
 /// Counts a request that nothing answers: for the bearer of a good token as one of its requests, otherwise for its address.
 /// The refusal, when it was one too many.
-pub(crate) async fn count_unserved(request: &Request, state: &State) -> Option<Response> {
-    match authenticate(request, &state.tokens).await {
+pub(crate) async fn count_unrouted(request: &Request, state: &AppState) -> Option<Response> {
+    match verify_token(request, &state.tokens).await {
         Ok(principal) => {
-            request.data::<Trail>()?.is_by(&principal);
-            state.limits.caller(&principal).err().map(|wait| too_many(wait, "requests of yours"))
+            request.data::<AuditContext>()?.set_principal(&principal);
+            state.rate_limits.check_caller(&principal).err().map(|wait| too_many_requests(wait, "requests of yours"))
         }
-        Err(refused) => refused_too_often(request, state, &refused),
+        Err(error) => count_failed_auth(request, state, &error),
     }
 }
 
 /// A refusal while answers wait to be read.
-pub(crate) fn unread(full: Full) -> Response {
-    match full {
-        Full::Caller => {
+pub(crate) fn budget_error_response(error: BudgetError) -> Response {
+    match error {
+        BudgetError::Caller => {
             let problem = Problem::new(429, "too many answers to you are not read yet: read them first");
             ProblemBody::from(problem).with_header(RETRY_AFTER, "1").into_response()
         }
-        Full::Process => {
+        BudgetError::Process => {
             let problem = Problem::new(503, "too many answers are not read yet: try again");
             ProblemBody::from(problem).into_response()
         }
     }
 }
 
-fn unauthorized(request: &Request, state: &State, refused: &TokenError) -> poem::Error {
-    if let Some(too_many) = refused_too_often(request, state, refused) {
+fn unauthorized(request: &Request, state: &AppState, error: &TokenError) -> poem::Error {
+    if let Some(too_many) = count_failed_auth(request, state, error) {
         return poem::Error::from_response(too_many);
     }
-    let body = ProblemBody::from(Problem::new(401, refused.to_string()));
-    poem::Error::from_response(body.with_header(WWW_AUTHENTICATE, refused.challenge()).into_response())
+    let body = ProblemBody::from(Problem::new(401, error.to_string()));
+    poem::Error::from_response(body.with_header(WWW_AUTHENTICATE, error.challenge()).into_response())
 }
 
 /// Counts a request without a good token for its address. The refusal, when it was one too many.
-fn refused_too_often(request: &Request, state: &State, refused: &TokenError) -> Option<Response> {
+fn count_failed_auth(request: &Request, state: &AppState, error: &TokenError) -> Option<Response> {
     let RequestContext { address, .. } = request.data()?;
     // To have none at all is no attempt to guess one.
-    let (taken, of) = match refused {
-        TokenError::Missing => (state.limits.no_token(*address), "requests without a token from your address"),
-        _ => (state.limits.failure(*address), "refused tokens from your address"),
+    let (checked, what) = match error {
+        TokenError::Missing => {
+            (state.rate_limits.record_missing_token(*address), "requests without a token from your address")
+        }
+        _ => (state.rate_limits.record_failure(*address), "refused tokens from your address"),
     };
-    taken.err().map(|wait| too_many(wait, of))
+    checked.err().map(|wait| too_many_requests(wait, what))
 }
 
-async fn authenticate(request: &Request, tokens: &VerifiedTokens) -> Result<Arc<Principal>, TokenError> {
+async fn verify_token(request: &Request, tokens: &VerifiedTokens) -> Result<Arc<Principal>, TokenError> {
     tokens.check(token(request)?).await
 }
 

@@ -11,7 +11,7 @@ use shared::participant::{Conversation, Participant};
 use shared::query;
 use shared::token::{Forbidden, Principal};
 
-use crate::http::audit::{Trail, action};
+use crate::http::audit::{AuditContext, action};
 
 /// Whether the bearer may ask for what a query names. Notes it for the audit trail.
 ///
@@ -21,32 +21,32 @@ pub(crate) fn check_query(
     (method, path): (&Method, &str),
     query: &str,
     principal: &Principal,
-    trail: &Trail,
+    audit: &AuditContext,
 ) -> Result<(), Forbidden> {
     let action = action(method, path);
     if !matches!(action, Action::HistoryRead | Action::InboxRead | Action::PresenceRead) {
         return Ok(());
     }
-    let named = Named::read(query);
-    let location: Option<LocationId> = named.one("location_id");
+    let target = QueryTarget::parse(query);
+    let location: Option<LocationId> = target.single("location_id");
     if let Some(location) = &location {
-        trail.is_within(location, None);
+        audit.set_scope(location, None);
     }
     match action {
         Action::HistoryRead => {
-            check_acts_as(principal, location.as_ref(), None)?;
-            let Some(conversation) = location.and_then(|location| named.conversation(location)) else { return Ok(()) };
-            trail.is_about(&conversation, None);
+            check_can_act_as(principal, location.as_ref(), None)?;
+            let Some(conversation) = location.and_then(|location| target.conversation(location)) else { return Ok(()) };
+            audit.set_conversation(&conversation, None);
             principal.check_sees(&conversation)
         }
         Action::InboxRead => {
-            let whose = named.user("user_id").xor(named.contact());
-            if let (Some(location), Some(whose)) = (&location, &whose) {
-                trail.is_within(location, Some(whose));
+            let owner = target.user("user_id").xor(target.contact());
+            if let (Some(location), Some(owner)) = (&location, &owner) {
+                audit.set_scope(location, Some(owner));
             }
-            check_acts_as(principal, location.as_ref(), whose.as_ref())
+            check_can_act_as(principal, location.as_ref(), owner.as_ref())
         }
-        _ => check_acts_as(principal, location.as_ref(), None),
+        _ => check_can_act_as(principal, location.as_ref(), None),
     }
 }
 
@@ -60,33 +60,33 @@ pub(crate) fn check_sender(
     location: Option<&LocationId>,
     sender: Option<&Participant>,
 ) -> Result<(), Forbidden> {
-    let Some(trail) = request.data::<Trail>() else { return Ok(()) };
-    let Some(principal) = trail.principal() else { return Ok(()) };
+    let Some(audit) = request.data::<AuditContext>() else { return Ok(()) };
+    let Some(principal) = audit.principal() else { return Ok(()) };
     if let Some(location) = location {
-        trail.is_within(location, sender);
+        audit.set_scope(location, sender);
     }
-    check_acts_as(&principal, location, sender)
+    check_can_act_as(&principal, location, sender)
 }
 
-fn check_acts_as(
+fn check_can_act_as(
     principal: &Principal,
     location: Option<&LocationId>,
-    who: Option<&Participant>,
+    participant: Option<&Participant>,
 ) -> Result<(), Forbidden> {
     if let Some(location) = location {
         principal.check_location(location)?;
     }
-    match (principal.person(), who) {
-        (Some(person), Some(who)) if person != who => Err(Forbidden::Participant),
+    match (principal.person(), participant) {
+        (Some(person), Some(participant)) if person != participant => Err(Forbidden::Participant),
         _ => Ok(()),
     }
 }
 
 /// The pairs of a query that can be read.
-struct Named(Vec<(String, String)>);
+struct QueryTarget(Vec<(String, String)>);
 
-impl Named {
-    fn read(query: &str) -> Self {
+impl QueryTarget {
+    fn parse(query: &str) -> Self {
         let pairs = query.split('&').filter_map(|pair| {
             let (name, value) = pair.split_once('=')?;
             query::decode(name).zip(query::decode(value))
@@ -95,18 +95,18 @@ impl Named {
     }
 
     /// The value of a parameter that is there once.
-    fn one<T: FromStr>(&self, name: &str) -> Option<T> {
+    fn single<T: FromStr>(&self, name: &str) -> Option<T> {
         let mut values = self.0.iter().filter(|(known, _)| known == name);
         let (_, value) = values.next()?;
         if values.next().is_some() { None } else { value.parse().ok() }
     }
 
     fn user(&self, name: &str) -> Option<Participant> {
-        self.one::<PersonId>(name).map(Participant::user)
+        self.single::<PersonId>(name).map(Participant::user)
     }
 
     fn contact(&self) -> Option<Participant> {
-        self.one::<PersonId>("contact_id").map(Participant::contact)
+        self.single::<PersonId>("contact_id").map(Participant::contact)
     }
 
     /// The one conversation that is named.
@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn checked(path: &str, query: &str, principal: &Principal) -> Result<(), Forbidden> {
-        check_query((&Method::GET, path), query, principal, &Trail::begin(std::time::Instant::now()))
+        check_query((&Method::GET, path), query, principal, &AuditContext::new(std::time::Instant::now()))
     }
 
     #[test]

@@ -45,18 +45,18 @@ pub(crate) trait Documented: FromFields {
 /// A body that can be read field by field.
 pub(crate) trait FromFields: Sized + Send {
     /// Reads what is there. Whatever is wrong is noted in `fields`; then `None`.
-    fn from_fields(fields: &mut Fields) -> Option<Self>;
+    fn from_fields(fields: &mut FieldReader) -> Option<Self>;
 
     /// Where and as whom somebody acts who sends this, as far as it can be told of a body with which something is wrong.
-    fn sender(_fields: &mut Fields) -> (Option<LocationId>, Option<Participant>) {
+    fn sender(_fields: &mut FieldReader) -> (Option<LocationId>, Option<Participant>) {
         (None, None)
     }
 }
 
 /// A request's body.
-pub(crate) struct Input<T>(pub(crate) T);
+pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<T: Documented> Payload for Input<T> {
+impl<T: Documented> Payload for JsonBody<T> {
     const CONTENT_TYPE: &'static str = JSON;
 
     fn check_content_type(content_type: &str) -> bool {
@@ -72,7 +72,7 @@ impl<T: Documented> Payload for Input<T> {
     }
 }
 
-impl<T: Documented> ParsePayload for Input<T> {
+impl<T: Documented> ParsePayload for JsonBody<T> {
     const IS_REQUIRED: bool = true;
 
     async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
@@ -81,30 +81,30 @@ impl<T: Documented> ParsePayload for Input<T> {
 }
 
 /// Reads a request's body, of so many bytes at most.
-pub(crate) async fn read<T: FromFields>(request: &Request, body: poem::Body, most_bytes: usize) -> poem::Result<T> {
+pub(crate) async fn read<T: FromFields>(request: &Request, body: poem::Body, max_bytes: usize) -> poem::Result<T> {
     check_encoding(request)?;
     if !request.content_type().is_some_and(is_json) {
         return Err(problem_error(Problem::new(415, "the body must be `Content-Type: application/json`, in UTF-8")));
     }
-    let bytes = match timeout(BODY_TIMEOUT, read_within_limit(body, most_bytes)).await {
+    let bytes = match timeout(BODY_TIMEOUT, read_within_limit(body, max_bytes)).await {
         Ok(Ok(Some(bytes))) => bytes,
         Ok(Ok(None)) => {
-            return Err(problem_error(Problem::new(413, format!("the body is larger than {most_bytes} bytes"))));
+            return Err(problem_error(Problem::new(413, format!("the body is larger than {max_bytes} bytes"))));
         }
         Ok(Err(_)) => return Err(problem_error(Problem::new(400, "the body did not arrive whole"))),
         Err(_) => return Err(problem_error(Problem::new(408, "the body did not arrive in time"))),
     };
     parse::<T>(&bytes).map_err(|problem| {
-        let (location, sender) = sender_of::<T>(&bytes);
+        let (location, sender) = parse_sender::<T>(&bytes);
         let checked = authorization::check_sender(request, location.as_ref(), sender.as_ref());
         checked.err().map_or_else(|| problem_error(*problem), auth::forbidden)
     })
 }
 
 /// Who would have sent a body that was refused.
-fn sender_of<T: FromFields>(bytes: &[u8]) -> (Option<LocationId>, Option<Participant>) {
+fn parse_sender<T: FromFields>(bytes: &[u8]) -> (Option<LocationId>, Option<Participant>) {
     match json::parse(bytes) {
-        Ok(Value::Object(object)) => T::sender(&mut Fields { object, errors: Vec::new() }),
+        Ok(Value::Object(object)) => T::sender(&mut FieldReader { object, errors: Vec::new() }),
         _ => (None, None),
     }
 }
@@ -133,12 +133,12 @@ fn is_json(content_type: &str) -> bool {
 
 /// A body, or nothing when it is too large. What is too much of it is taken off the line as well: an answer to a request
 /// that is still being written is lost when the connection ends with bytes that nobody read.
-async fn read_within_limit(body: poem::Body, most_bytes: usize) -> std::io::Result<Option<Vec<u8>>> {
+async fn read_within_limit(body: poem::Body, max_bytes: usize) -> std::io::Result<Option<Vec<u8>>> {
     let mut chunks = pin!(body.into_bytes_stream());
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk?;
-        if bytes.len() + chunk.len() > most_bytes {
+        if bytes.len() + chunk.len() > max_bytes {
             let mut discarded = chunk.len();
             while discarded < MAX_DISCARDED_BYTES
                 && let Some(chunk) = chunks.next().await
@@ -152,7 +152,7 @@ async fn read_within_limit(body: poem::Body, most_bytes: usize) -> std::io::Resu
     Ok(Some(bytes))
 }
 
-impl<'a, T: Documented> ApiExtractor<'a> for Input<T> {
+impl<'a, T: Documented> ApiExtractor<'a> for JsonBody<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -189,23 +189,23 @@ fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Box<Problem>> {
     let Value::Object(object) = value else {
         return Err(Box::new(invalid(vec![InputError::new("", "the body must be an object")])));
     };
-    let mut fields = Fields { object, errors: Vec::new() };
+    let mut fields = FieldReader { object, errors: Vec::new() };
     let read = T::from_fields(&mut fields);
-    match (read, fields.finish()) {
+    match (read, fields.into_errors()) {
         (Some(value), errors) if errors.is_empty() => Ok(value),
         (_, errors) => Err(Box::new(invalid(errors))),
     }
 }
 
 /// The fields of an object, and what was found wrong with them.
-pub(crate) struct Fields {
+pub(crate) struct FieldReader {
     object: Map<String, Value>,
     errors: Vec<InputError>,
 }
 
-impl Fields {
+impl FieldReader {
     /// Notes what is wrong with a field, or with the whole when `field` is empty.
-    pub(crate) fn refuse(&mut self, field: &str, why: impl Into<String>) {
+    pub(crate) fn reject(&mut self, field: &str, why: impl Into<String>) {
         let pointer = if field.is_empty() { String::new() } else { format!("/{field}") };
         self.errors.push(InputError::new(pointer, why));
     }
@@ -219,7 +219,7 @@ impl Fields {
     fn require(&mut self, field: &str) -> Option<Value> {
         let value = self.take(field);
         if value.is_none() {
-            self.refuse(field, "is missing");
+            self.reject(field, "is missing");
         }
         value
     }
@@ -228,7 +228,7 @@ impl Fields {
         match value {
             Value::String(text) => Some(text),
             _ => {
-                self.refuse(field, "must be a string");
+                self.reject(field, "must be a string");
                 None
             }
         }
@@ -239,7 +239,7 @@ impl Fields {
         T: TryFrom<String, Error: std::fmt::Display>,
     {
         let text = self.as_text(field, value)?;
-        text.try_into().map_err(|error: T::Error| self.refuse(field, error.to_string())).ok()
+        text.try_into().map_err(|error: T::Error| self.reject(field, error.to_string())).ok()
     }
 
     /// Text that must be there.
@@ -277,7 +277,7 @@ impl Fields {
     pub(crate) fn optional_time(&mut self, field: &str) -> Option<Option<OffsetDateTime>> {
         let Some(text) = self.optional_text(field)? else { return Some(None) };
         let time = OffsetDateTime::parse(&text, &Rfc3339);
-        time.map_err(|_| self.refuse(field, "must be an RFC 3339 time")).ok().map(Some)
+        time.map_err(|_| self.reject(field, "must be an RFC 3339 time")).ok().map(Some)
     }
 
     /// A UUID that may be there: `Some(None)` when it is not, `None` when it is wrong.
@@ -285,66 +285,66 @@ impl Fields {
         let Some(value) = self.take(field) else { return Some(None) };
         let uuid = value.as_str().and_then(parse_uuid);
         if uuid.is_none() {
-            self.refuse(field, "must be a UUID");
+            self.reject(field, "must be a UUID");
         }
         uuid.map(Some)
     }
 
     /// An array of UUIDs that must be there and have 1 to `most` of them.
-    pub(crate) fn uuids(&mut self, field: &str, most: usize) -> Option<Vec<Uuid>> {
+    pub(crate) fn uuids(&mut self, field: &str, max: usize) -> Option<Vec<Uuid>> {
         let Value::Array(values) = self.require(field)? else {
-            self.refuse(field, "must be an array of UUIDs");
+            self.reject(field, "must be an array of UUIDs");
             return None;
         };
-        if !(1..=most).contains(&values.len()) {
-            self.refuse(field, format!("must have 1 to {most} elements"));
+        if !(1..=max).contains(&values.len()) {
+            self.reject(field, format!("must have 1 to {max} elements"));
             return None;
         }
         let mut uuids = Vec::with_capacity(values.len());
-        for (place, value) in values.iter().enumerate() {
+        for (index, value) in values.iter().enumerate() {
             match value.as_str().and_then(parse_uuid) {
                 Some(uuid) => uuids.push(uuid),
-                None => self.refuse(&format!("{field}/{place}"), "must be a UUID"),
+                None => self.reject(&format!("{field}/{index}"), "must be a UUID"),
             }
         }
         (uuids.len() == values.len()).then_some(uuids)
     }
 
     /// What was wrong. A field that nobody asked for is, too: a misspelt `client_message_id` must not go unnoticed.
-    fn finish(mut self) -> Vec<InputError> {
-        const TOLD: usize = 20;
-        for field in self.object.keys().take(TOLD) {
+    fn into_errors(mut self) -> Vec<InputError> {
+        const MAX_REPORTED_ERRORS: usize = 20;
+        for field in self.object.keys().take(MAX_REPORTED_ERRORS) {
             self.errors.push(match pointer_step(field) {
                 Some(pointer) => InputError::new(pointer, "is not a field of this request"),
                 None => InputError::new("", "has a field that is not one of this request"),
             });
         }
-        self.errors.truncate(TOLD);
+        self.errors.truncate(MAX_REPORTED_ERRORS);
         self.errors
     }
 }
 
 /// JSON that is encoded already, documented as a `T`.
-pub(crate) struct Encoded<T> {
+pub(crate) struct RawJson<T> {
     json: String,
     documented_as: PhantomData<fn() -> T>,
 }
 
-impl<T> Encoded<T> {
+impl<T> RawJson<T> {
     /// JSON from where it was encoded.
-    pub(crate) fn of_json(json: String) -> Self {
+    pub(crate) fn from_string(json: String) -> Self {
         Self { json, documented_as: PhantomData }
     }
 
     /// Encodes `value`.
-    pub(crate) fn of(value: &impl Serialize) -> Result<Self, crate::domain::error::Refused> {
+    pub(crate) fn encode(value: &impl Serialize) -> Result<Self, crate::domain::error::DomainError> {
         serde_json::to_string(value)
-            .map(Self::of_json)
+            .map(Self::from_string)
             .map_err(|error| crate::store::StoreError::internal(error).into())
     }
 }
 
-impl<T: Type> Payload for Encoded<T> {
+impl<T: Type> Payload for RawJson<T> {
     const CONTENT_TYPE: &'static str = JSON;
 
     fn schema_ref() -> MetaSchemaRef {
@@ -356,7 +356,7 @@ impl<T: Type> Payload for Encoded<T> {
     }
 }
 
-impl<T: Send> IntoResponse for Encoded<T> {
+impl<T: Send> IntoResponse for RawJson<T> {
     fn into_response(self) -> Response {
         Response::builder().content_type(JSON).body(self.json)
     }

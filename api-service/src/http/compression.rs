@@ -7,7 +7,7 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use flate2::Compression;
+use flate2::Compression as Level;
 use flate2::write::GzEncoder;
 use poem::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, VARY};
 use poem::http::{HeaderMap, HeaderValue, StatusCode};
@@ -15,12 +15,12 @@ use poem::{Request, Response};
 use tokio::task::spawn_blocking;
 
 /// Below this, packing costs more than it saves.
-const LEAST_BYTES: usize = 1024;
+const MIN_BYTES: usize = 1024;
 /// What takes longer than about a millisecond must not hold up others.
-const LARGE_BYTES: usize = 64 * 1024;
+const BLOCKING_MIN_BYTES: usize = 64 * 1024;
 
 /// Whether answers on a path may be packed.
-fn is_packed(path: &str) -> bool {
+fn is_compressible(path: &str) -> bool {
     const EXACT: [&str; 9] = [
         "/",
         "/docs",
@@ -37,78 +37,78 @@ fn is_packed(path: &str) -> bool {
 
 /// What is done with the answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Packing {
+pub(crate) enum Compression {
     /// Its path is none of those that are packed.
-    Never,
+    Ineligible,
     /// It could be, and the caller has not asked for it.
-    Plain,
+    Identity,
     /// It is, when it is large enough.
     Gzip,
 }
 
-impl Packing {
+impl Compression {
     /// For the answer to this request.
-    pub(crate) fn of(request: &Request) -> Self {
-        match is_packed(request.uri().path()) {
-            false => Self::Never,
+    pub(crate) fn from_request(request: &Request) -> Self {
+        match is_compressible(request.uri().path()) {
+            false => Self::Ineligible,
             true if accepts_gzip(request.headers()) => Self::Gzip,
-            true => Self::Plain,
+            true => Self::Identity,
         }
     }
 
     /// Packs the answer, if that is to be done.
     pub(crate) async fn apply(self, mut response: Response) -> Response {
-        if self == Self::Never {
+        if self == Self::Ineligible {
             return response;
         }
         // Also where it is not packed: a cache must not give this answer to those who would get the other one.
         response.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
-        if self == Self::Plain || response.status() != StatusCode::OK {
+        if self == Self::Identity || response.status() != StatusCode::OK {
             return response;
         }
         let Ok(body) = response.take_body().into_bytes().await else {
             response.set_status(StatusCode::INTERNAL_SERVER_ERROR);
             return response;
         };
-        let packed = match body.len() {
-            0..LEAST_BYTES => None,
-            LEAST_BYTES..LARGE_BYTES => gzip(&body),
+        let compressed = match body.len() {
+            0..MIN_BYTES => None,
+            MIN_BYTES..BLOCKING_MIN_BYTES => gzip(&body),
             _ => {
                 let body = body.clone();
                 spawn_blocking(move || gzip(&body)).await.ok().flatten()
             }
         };
-        let Some(packed) = packed else {
+        let Some(compressed) = compressed else {
             response.set_body(body);
             return response;
         };
         let headers = response.headers_mut();
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        if let Some(tag) = headers.get(ETAG).and_then(packed_tag) {
+        if let Some(tag) = headers.get(ETAG).and_then(gzip_etag) {
             headers.insert(ETAG, tag);
         }
-        response.set_body(packed);
+        response.set_body(compressed);
         response
     }
 }
 
 fn gzip(body: &[u8]) -> Option<Bytes> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 3), Compression::fast());
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 3), Level::fast());
     encoder.write_all(body).ok()?;
     encoder.finish().ok().map(Bytes::from)
 }
 
 /// What a packed answer's tag has behind the plain one's: the bytes differ, so the tags must (RFC 9110, section 8.8.3).
-const TAG_END: &str = "-gzip\"";
+const GZIP_ETAG_SUFFIX: &str = "-gzip\"";
 
-fn packed_tag(tag: &HeaderValue) -> Option<HeaderValue> {
+fn gzip_etag(tag: &HeaderValue) -> Option<HeaderValue> {
     let plain = tag.to_str().ok()?.strip_suffix('"')?;
-    HeaderValue::from_str(&format!("{plain}{TAG_END}")).ok()
+    HeaderValue::from_str(&format!("{plain}{GZIP_ETAG_SUFFIX}")).ok()
 }
 
 /// The tag of the same content, not packed.
-pub(crate) fn plain_tag(tag: &str) -> String {
-    match tag.strip_suffix(TAG_END) {
+pub(crate) fn identity_etag(tag: &str) -> String {
+    match tag.strip_suffix(GZIP_ETAG_SUFFIX) {
         Some(plain) => format!("{plain}\""),
         None => tag.to_owned(),
     }
@@ -117,21 +117,21 @@ pub(crate) fn plain_tag(tag: &str) -> String {
 /// Whether the caller takes gzip (RFC 9110, section 12.5.3).
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(ACCEPT_ENCODING).into_iter().filter_map(|line| line.to_str().ok());
-    let mut of_all = false;
+    let mut accepts_any = false;
     for item in lines.flat_map(|line| line.split(',')) {
         let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
         let weight = parameters.split_once('=').map(|(_, weight)| weight.trim().parse::<f32>());
-        let is_taken = match weight {
+        let is_accepted = match weight {
             None => true,
             Some(weight) => weight.is_ok_and(|weight| weight > 0.0),
         };
         match name.trim() {
-            name if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => return is_taken,
-            "*" => of_all = is_taken,
+            name if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => return is_accepted,
+            "*" => accepts_any = is_accepted,
             _ => {}
         }
     }
-    of_all
+    accepts_any
 }
 
 #[cfg(test)]
@@ -146,28 +146,28 @@ mod tests {
 
     async fn answer(path: &str, accepted: &str, body: &str) -> Response {
         let response = Response::builder().header(ETAG, "\"a\"").body(body.to_owned());
-        Packing::of(&request(path, accepted)).apply(response).await
+        Compression::from_request(&request(path, accepted)).apply(response).await
     }
 
     #[tokio::test]
     async fn large_answers_are_packed_for_whoever_asks() {
-        for bytes in [LEAST_BYTES, LARGE_BYTES] {
+        for bytes in [MIN_BYTES, BLOCKING_MIN_BYTES] {
             let body = "x".repeat(bytes);
-            let packed = answer("/chat/history", "br, gzip", &body).await;
-            assert_eq!(packed.headers()[CONTENT_ENCODING], "gzip");
+            let compressed = answer("/chat/history", "br, gzip", &body).await;
+            assert_eq!(compressed.headers()[CONTENT_ENCODING], "gzip");
             assert_eq!(
-                (&packed.headers()[VARY], &packed.headers()[ETAG]),
+                (&compressed.headers()[VARY], &compressed.headers()[ETAG]),
                 (&"accept-encoding".parse().unwrap(), &"\"a-gzip\"".parse().unwrap())
             );
-            let packed = packed.into_body().into_bytes().await.unwrap();
+            let compressed = compressed.into_body().into_bytes().await.unwrap();
             let mut text = String::new();
-            GzDecoder::new(&packed[..]).read_to_string(&mut text).unwrap();
-            assert!(packed.len() < bytes / 10 && text == body);
+            GzDecoder::new(&compressed[..]).read_to_string(&mut text).unwrap();
+            assert!(compressed.len() < bytes / 10 && text == body);
             let plain = answer("/chat/history", "br", &body).await;
             assert!(!plain.headers().contains_key(CONTENT_ENCODING) && plain.headers()[VARY] == "accept-encoding");
             assert_eq!(plain.into_body().into_string().await.unwrap(), body);
         }
-        let small = answer("/chat/history", "gzip", &"x".repeat(LEAST_BYTES - 1)).await;
+        let small = answer("/chat/history", "gzip", &"x".repeat(MIN_BYTES - 1)).await;
         assert!(!small.headers().contains_key(CONTENT_ENCODING) && small.headers()[ETAG] == "\"a\"");
     }
 
@@ -176,7 +176,7 @@ mod tests {
         for path in
             ["/chat/ws-ticket", "/dev/token", "/chat/conversations", "/chat/send", "/admin/revocations", "/healthz"]
         {
-            let answer = answer(path, "gzip", &"x".repeat(LARGE_BYTES)).await;
+            let answer = answer(path, "gzip", &"x".repeat(BLOCKING_MIN_BYTES)).await;
             assert!(!answer.headers().contains_key(CONTENT_ENCODING) && !answer.headers().contains_key(VARY), "{path}");
         }
     }
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_tag_says_whether_the_content_is_packed() {
-        assert_eq!(plain_tag("\"a-gzip\""), "\"a\"");
-        assert_eq!(plain_tag("\"a\""), "\"a\"");
+        assert_eq!(identity_etag("\"a-gzip\""), "\"a\"");
+        assert_eq!(identity_etag("\"a\""), "\"a\"");
     }
 }

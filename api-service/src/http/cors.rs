@@ -12,42 +12,43 @@ use shared::problem::Problem;
 use shared::request::Site;
 
 use crate::http::error::problem_error;
-use crate::http::openapi::path_table::{self, Paths};
-use crate::state::State;
+use crate::http::openapi::path_table::{self, PathTable};
+use crate::state::AppState;
 
 /// What a page of another origin may send. No cookies: tokens come in a header, so there are no credentials to allow.
-const REQUEST_HEADERS: &str = "authorization, content-type, x-request-id, traceparent, tracestate";
+const ALLOWED_HEADERS: &str = "authorization, content-type, x-request-id, traceparent, tracestate";
 /// What it may read, beside the body.
-const ANSWER_HEADERS: &str = "x-request-id, retry-after, www-authenticate";
+const EXPOSED_HEADERS: &str = "x-request-id, retry-after, www-authenticate";
 /// How long a browser may believe it, in seconds.
-const MAX_AGE: &str = "600";
+const MAX_AGE_SECONDS: &str = "600";
 
 /// The answer to `OPTIONS`, which every path knows: what is served there, and, when a browser asks before a page's request,
 /// whether pages of its origin may ask. None to everything else.
-pub(crate) fn options(request: &Request, paths: &Paths, state: &State) -> Option<poem::Result<Response>> {
+pub(crate) fn options(request: &Request, paths: &PathTable, state: &AppState) -> Option<poem::Result<Response>> {
     if request.method() != Method::OPTIONS {
         return None;
     }
-    let answer = Response::builder().status(StatusCode::NO_CONTENT);
+    let response = Response::builder().status(StatusCode::NO_CONTENT);
     if request.uri().path() == "*" {
-        return Some(Ok(answer.header(ALLOW, path_table::of_all(paths)).finish()));
+        return Some(Ok(response.header(ALLOW, path_table::all_methods(paths)).finish()));
     }
-    let known = &paths.get(request.uri().path())?.allow;
-    let answer = answer.header(ALLOW, known);
+    let allow = &paths.get(request.uri().path())?.allow;
+    let response = response.header(ALLOW, allow);
     let is_preflight = request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let Some(origin) = text(request.headers(), &ORIGIN).filter(|_| is_preflight) else {
-        return Some(Ok(answer.finish()));
+        return Some(Ok(response.finish()));
     };
     if !state.origins.allows(origin, &site(request, state)) {
         return Some(Err(problem_error(Problem::new(403, "pages of this origin may not ask here"))));
     }
-    let answer = answer.header(ACCESS_CONTROL_ALLOW_METHODS, known);
-    let answer = answer.header(ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS).header(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
-    Some(Ok(answer.finish()))
+    let response = response.header(ACCESS_CONTROL_ALLOW_METHODS, allow);
+    let response =
+        response.header(ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS).header(ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECONDS);
+    Some(Ok(response.finish()))
 }
 
 /// Under which name, and how, this system was asked.
-pub(crate) fn site<'a>(request: &'a Request, state: &State) -> Site<'a> {
+pub(crate) fn site<'a>(request: &'a Request, state: &AppState) -> Site<'a> {
     let peer = request.remote_addr().as_socket_addr().map(|peer| peer.ip());
     state.trusted_proxies.site(peer, |name| {
         let mut lines = request.headers().get_all(name).into_iter();
@@ -56,20 +57,20 @@ pub(crate) fn site<'a>(request: &'a Request, state: &State) -> Site<'a> {
 }
 
 /// What browsers need to know of an answer, as far as its request says it.
-pub(crate) struct Dress {
+pub(crate) struct BrowserHeaders {
     origin: Option<HeaderValue>,
     is_tls: bool,
 }
 
-impl Dress {
+impl BrowserHeaders {
     /// For the answer to this request.
-    pub(crate) fn of(request: &Request, state: &State) -> Self {
+    pub(crate) fn from_request(request: &Request, state: &AppState) -> Self {
         let origin = request.headers().get(ORIGIN).cloned();
         Self { origin, is_tls: site(request, state).is_tls }
     }
 
     /// Puts it on the answer, whatever that is.
-    pub(crate) fn put_on(self, response: &mut Response, state: &State) {
+    pub(crate) fn apply(self, response: &mut Response, state: &AppState) {
         let headers = response.headers_mut();
         for (name, value) in SECURITY_HEADERS {
             headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
@@ -84,7 +85,7 @@ impl Dress {
         let listed = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| state.origins.lists(origin));
         if let Some(origin) = self.origin.filter(listed) {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ANSWER_HEADERS));
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
         }
     }
 }

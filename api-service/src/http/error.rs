@@ -11,7 +11,7 @@ use shared::limit::Wait;
 use shared::participant::InvalidPair;
 use shared::problem::{CONTENT_TYPE, InputError, Problem};
 
-use crate::domain::error::Refused;
+use crate::domain::error::DomainError;
 use crate::http::openapi::schema;
 use crate::store::StoreError;
 
@@ -49,15 +49,15 @@ pub(crate) fn problem_error(problem: Problem) -> poem::Error {
 }
 
 /// A refusal of somebody who asks too often. `Retry-After` goes with it.
-pub(crate) fn too_many(wait: Wait, of: &str) -> Response {
+pub(crate) fn too_many_requests(wait: Wait, what: &str) -> Response {
     let seconds = wait.seconds();
-    let problem = Problem::new(429, format!("too many {of}: try again in {seconds} s"));
+    let problem = Problem::new(429, format!("too many {what}: try again in {seconds} s"));
     ProblemBody::from(problem).with_header(RETRY_AFTER, seconds.to_string()).into_response()
 }
 
 /// What every operation that needs a token may answer instead of a success.
 #[derive(ApiResponse)]
-pub(crate) enum Refusal {
+pub(crate) enum ApiError {
     /// The body is not JSON, or the query cannot be parsed.
     #[oai(status = 400)]
     BadRequest(ProblemBody),
@@ -82,19 +82,19 @@ pub(crate) enum Refusal {
 }
 
 /// The same for operations with a body, which can be refused before anybody has understood it.
-pub(crate) struct BodyRefusal(Refusal);
+pub(crate) struct BodyError(ApiError);
 
-/// What [`crate::http::body::Input`] answers by itself.
-const BODY_FAILURES: [(u16, &str); 3] = [
+/// What [`crate::http::body::JsonBody`] answers by itself.
+const BODY_ERRORS: [(u16, &str); 3] = [
     (408, "The body did not arrive in time."),
     (413, "The body is larger than 256 KiB."),
     (415, "The body is not `application/json`."),
 ];
 
-impl ApiResponse for BodyRefusal {
+impl ApiResponse for BodyError {
     fn meta() -> MetaResponses {
-        let mut meta = Refusal::meta();
-        meta.responses.extend(BODY_FAILURES.map(|(status, description)| MetaResponse {
+        let mut meta = ApiError::meta();
+        meta.responses.extend(BODY_ERRORS.map(|(status, description)| MetaResponse {
             description,
             status: Some(status),
             status_range: None,
@@ -106,50 +106,52 @@ impl ApiResponse for BodyRefusal {
     }
 
     fn register(registry: &mut Registry) {
-        Refusal::register(registry);
+        ApiError::register(registry);
     }
 }
 
-impl From<BodyRefusal> for poem::Error {
-    fn from(BodyRefusal(refusal): BodyRefusal) -> Self {
-        refusal.into()
+impl From<BodyError> for poem::Error {
+    fn from(BodyError(error): BodyError) -> Self {
+        error.into()
     }
 }
 
 /// The problem that a refused use case is to its caller. Logs the cause of what is not the caller's doing.
-pub(crate) fn problem(refused: Refused) -> Problem {
-    match refused {
-        Refused::Forbidden(why) => Problem::new(403, why.to_string()),
-        Refused::Pair(why @ InvalidPair::TwoContacts) => {
+pub(crate) fn to_problem(error: DomainError) -> Problem {
+    match error {
+        DomainError::Forbidden(why) => Problem::new(403, why.to_string()),
+        DomainError::InvalidPair(why @ InvalidPair::TwoContacts) => {
             invalid(vec![InputError::new("/receiver_contact_id", why.to_string())])
         }
-        Refused::Pair(why @ InvalidPair::Same) => invalid(vec![InputError::new("/receiver_user_id", why.to_string())]),
-        Refused::Field(field, why) => invalid(vec![InputError::new(pointer(field), why)]),
-        Refused::IdReused => Problem::new(409, "`client_message_id` was used for a different message"),
-        Refused::Overloaded => Problem::new(503, "too many sends are waiting; nothing was written"),
-        Refused::TooLate => {
+        DomainError::InvalidPair(why @ InvalidPair::Same) => {
+            invalid(vec![InputError::new("/receiver_user_id", why.to_string())])
+        }
+        DomainError::Field(field, why) => invalid(vec![InputError::new(pointer(field), why)]),
+        DomainError::IdReused => Problem::new(409, "`client_message_id` was used for a different message"),
+        DomainError::Overloaded => Problem::new(503, "too many sends are waiting; nothing was written"),
+        DomainError::SendTimeout => {
             Problem::new(503, "the message could not be written in time, and was not written: send it again")
         }
-        Refused::Late => Problem::new(503, "the answer took too long; nothing was changed: ask again"),
-        Refused::Relay(error) => {
+        DomainError::DeadlineExceeded => Problem::new(503, "the answer took too long; nothing was changed: ask again"),
+        DomainError::Ticket(error) => {
             tracing::warn!(%error, "no ticket can be given out");
             Problem::new(503, "tickets cannot be given out at the moment")
         }
-        Refused::Presence(error) => {
+        DomainError::Presence(error) => {
             tracing::warn!(%error, "nobody knows who is online");
             Problem::new(503, "who is online is not known at the moment")
         }
-        Refused::Store(error @ (StoreError::Unavailable(_) | StoreError::TimedOut(_))) => {
+        DomainError::Store(error @ (StoreError::Unavailable(_) | StoreError::TimedOut(_))) => {
             tracing::warn!(%error, "the database is out of reach");
             Problem::new(503, "the database is out of reach")
         }
-        Refused::Store(error @ (StoreError::Contended(_) | StoreError::Locked(_))) => {
+        DomainError::Store(error @ (StoreError::Contended(_) | StoreError::Locked(_))) => {
             tracing::warn!(%error, "gave up on a contended row");
             Problem::new(503, "too many changes to the same conversation at once")
         }
         // Nobody reads it.
-        Refused::Store(StoreError::Abandoned) => Problem::new(503, "the caller has gone away"),
-        Refused::Store(error) => {
+        DomainError::Store(StoreError::Abandoned) => Problem::new(503, "the caller has gone away"),
+        DomainError::Store(error) => {
             tracing::error!(%error, "a mistake of ours");
             Problem::new(500, "something went wrong on the server")
         }
@@ -167,7 +169,7 @@ pub(crate) fn invalid(errors: Vec<InputError>) -> Problem {
     Problem::new(422, details.join("; ")).with_errors(errors)
 }
 
-impl From<Problem> for Refusal {
+impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
         let status = problem.status;
         let body = problem.into();
@@ -183,14 +185,14 @@ impl From<Problem> for Refusal {
     }
 }
 
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Self {
-        problem(refused).into()
+impl From<DomainError> for ApiError {
+    fn from(error: DomainError) -> Self {
+        to_problem(error).into()
     }
 }
 
-impl From<Refused> for BodyRefusal {
-    fn from(refused: Refused) -> Self {
-        Self(refused.into())
+impl From<DomainError> for BodyError {
+    fn from(error: DomainError) -> Self {
+        Self(error.into())
     }
 }

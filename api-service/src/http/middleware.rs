@@ -20,60 +20,60 @@ use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies, meth
 use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
 use tracing::Instrument;
 
-use super::router::Operations;
+use super::router::Router;
 use super::{auth, authorization, params};
-use crate::http::audit::{Trail, action};
-use crate::http::auth::unread;
-use crate::http::compression::Packing;
+use crate::http::audit::{AuditContext, action};
+use crate::http::auth::budget_error_response;
+use crate::http::compression::Compression;
 use crate::http::endpoints::messages::SEND_PATH;
-use crate::http::error::{ProblemBody, invalid, problem, too_many};
-use crate::http::openapi::path_table::Path;
+use crate::http::error::{ProblemBody, invalid, to_problem, too_many_requests};
+use crate::http::openapi::path_table::PathSpec;
 use crate::http::server::connection::Connection;
-use crate::state::State;
+use crate::state::AppState;
 
 /// Longest query: several times what any operation takes.
 const MAX_QUERY_BYTES: usize = 4 * 1024;
 
 /// Answers a request, whatever happens.
-pub(crate) async fn answer(operations: &Operations, mut request: Request) -> Response {
+pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
     let start = Instant::now();
-    let Operations { paths, state, meters, .. } = operations;
-    let mut from_caller = request.headers().get_all(REQUEST_ID_HEADER).into_iter();
-    let from_caller = match (from_caller.next(), from_caller.next()) {
+    let Router { paths, state, metrics, .. } = router;
+    let mut request_id_header = request.headers().get_all(REQUEST_ID_HEADER).into_iter();
+    let request_id_header = match (request_id_header.next(), request_id_header.next()) {
         (Some(value), None) => value.to_str().ok(),
         _ => None,
     };
-    let request_id = problem::request_id(from_caller);
+    let request_id = problem::request_id(request_id_header);
     let context =
         RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
-    let trail = Trail::begin(start);
+    let audit = AuditContext::new(start);
     let parent = traceparent(&request, state);
-    let packing = Packing::of(&request);
-    let refused = refused_unseen(&request, context.address, state);
+    let compression = Compression::from_request(&request);
+    let denied = precheck(&request, context.address, state);
     let connection = request.extensions().get::<Connection>().cloned();
     request.extensions_mut().insert(context.clone());
-    request.extensions_mut().insert(trail.clone());
+    request.extensions_mut().insert(audit.clone());
     let method = request.method().clone();
-    let named = method_label(method.as_str());
+    let method_name = method_label(method.as_str());
     let path = request.uri().path().to_owned();
     let query = request.uri().query().map(str::to_owned);
     // The query stays out of the span: only the path is known to hold nothing about anybody.
     let served = paths.get(&path);
     let route = if served.is_some() { path.as_str() } else { "other" };
-    let span = tracing::info_span!("request", %request_id, method = named, route);
-    let _in_flight = InFlight::begin(&meters.in_flight);
-    let traced = state.traces.as_ref().map(|traces| traces.request(named, route, &request_id, parent.as_deref()));
+    let span = tracing::info_span!("request", %request_id, method = method_name, route);
+    let _in_flight = InFlight::new(&metrics.in_flight);
+    let traced = state.traces.as_ref().map(|traces| traces.request(method_name, route, &request_id, parent.as_deref()));
 
-    let refused = match refused {
+    let denied = match denied {
         // In a box: it is rare.
-        None if !is_served(&method, &path, served) => Box::pin(auth::count_unserved(&request, state)).await,
-        refused => refused,
+        None if !is_routed(&method, &path, served) => Box::pin(auth::count_unrouted(&request, state)).await,
+        denied => denied,
     };
-    let mut response = match refused {
-        Some(refused) => refused,
-        None => match called(operations, request, traced.as_ref()).instrument(span.clone()).await {
+    let mut response = match denied {
+        Some(denied) => denied,
+        None => match call_handler(router, request, traced.as_ref()).instrument(span.clone()).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => of_error(error),
+            Ok(Err(error)) => error_response(error),
             Err(_) => {
                 span.in_scope(|| tracing::error!("a handler panicked"));
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -82,38 +82,38 @@ pub(crate) async fn answer(operations: &Operations, mut request: Request) -> Res
     };
     if let Some(query) = query
         && matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
-        && let Some(principal) = trail.principal()
-        && let Err(why) = authorization::check_query((&method, path.as_str()), &query, &principal, &trail)
+        && let Some(principal) = audit.principal()
+        && let Err(why) = authorization::check_query((&method, path.as_str()), &query, &principal, &audit)
     {
         // Whoever may not ask for this is not told what is wrong with it.
         response = auth::forbidden(why).into_response();
     }
-    if let Some(entry) = trail.entry(action(&method, &path), response.status().as_u16(), &context) {
+    if let Some(entry) = audit.entry(action(&method, &path), response.status().as_u16(), &context) {
         if entry.is_refusal() {
-            state.auditor.note(entry);
-        } else if let Err(refused) = state.auditor.record(entry, trail.deadline()).await {
+            state.audit_writer.enqueue(entry);
+        } else if let Err(refused) = state.audit_writer.record(entry, audit.deadline()).await {
             // What is not on record is not to be seen.
-            response = span.in_scope(|| ProblemBody::from(problem(refused)).into_response());
+            response = span.in_scope(|| ProblemBody::from(to_problem(refused)).into_response());
         }
     }
-    response = packing.apply(response).await;
+    response = compression.apply(response).await;
     // A message that was sent is small beside the work that it took.
     if route != SEND_PATH
-        && let Some(principal) = trail.principal()
+        && let Some(principal) = audit.principal()
     {
         let body = response.take_body().into_bytes().await.unwrap_or_default();
         if method == Method::GET && response.status().is_success() {
-            match state.unsent.hold(&principal.actor, connection, body) {
+            match state.response_budget.track(&principal.actor, connection, body) {
                 Ok(body) => response.set_body(body),
                 // The trail says that it was read, which it was, by this service.
-                Err(full) => response = unread(full),
+                Err(error) => response = budget_error_response(error),
             }
         } else {
-            response.set_body(state.unsent.hold_anyway(&principal.actor, connection, body));
+            response.set_body(state.response_budget.force_track(&principal.actor, connection, body));
         }
     }
     if response.status().is_client_error() || response.status().is_server_error() {
-        response = with_problem(response, &request_id, served).await;
+        response = into_problem_response(response, &request_id, served).await;
     }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(HeaderName::from_static(REQUEST_ID_HEADER), value);
@@ -123,10 +123,10 @@ pub(crate) async fn answer(operations: &Operations, mut request: Request) -> Res
 
     let status = response.status().as_u16();
     if status == 201 && route == SEND_PATH {
-        meters.sent.increment(1);
-        meters.send_seconds.record(start.elapsed());
+        metrics.sent.increment(1);
+        metrics.send_seconds.record(start.elapsed());
     } else {
-        let labels = [("route", route.to_owned()), ("method", named.to_owned()), ("status", status.to_string())];
+        let labels = [("route", route.to_owned()), ("method", method_name.to_owned()), ("status", status.to_string())];
         metrics::counter!("http_requests_total", &labels).increment(1);
         metrics::histogram!("http_request_seconds", "route" => route.to_owned()).record(start.elapsed());
     }
@@ -140,40 +140,40 @@ pub(crate) async fn answer(operations: &Operations, mut request: Request) -> Res
 }
 
 /// Whether something answers this request, other than that there is nothing.
-fn is_served(method: &Method, path: &str, served: Option<&Path>) -> bool {
+fn is_routed(method: &Method, path: &str, served: Option<&PathSpec>) -> bool {
     served.is_some_and(|path| path.serves(method)) || method == Method::OPTIONS && path == "*"
 }
 
 /// Calls a handler, whatever it does.
-async fn called(
-    operations: &Operations,
+async fn call_handler(
+    router: &Router,
     request: Request,
     traced: Option<&RequestSpan>,
 ) -> std::thread::Result<poem::Result<Response>> {
-    let calling = AssertUnwindSafe(async { operations.call(request).await }).catch_unwind();
+    let call = AssertUnwindSafe(async { router.call(request).await }).catch_unwind();
     match traced {
-        Some(traced) => traced.around(calling).await,
-        None => calling.await,
+        Some(traced) => traced.around(call).await,
+        None => call.await,
     }
 }
 
 /// The caller's trace, where a proxy that we trust passes it on.
-fn traceparent(request: &Request, state: &State) -> Option<String> {
+fn traceparent(request: &Request, state: &AppState) -> Option<String> {
     state.traces.as_ref()?;
     let peer = request.remote_addr().as_socket_addr()?.ip();
-    let named = request.headers().get(TRACEPARENT_HEADER)?.to_str().ok()?;
-    state.trusted_proxies.trust(peer).then(|| named.to_owned())
+    let header = request.headers().get(TRACEPARENT_HEADER)?.to_str().ok()?;
+    state.trusted_proxies.trust(peer).then(|| header.to_owned())
 }
 
 /// Metrics of every request, looked up once: by name and labels it is done for every value.
-pub(crate) struct Meters {
+pub(crate) struct RequestMetrics {
     in_flight: Gauge,
     /// Of sends that were answered with 201, which are most of all.
     sent: Counter,
     send_seconds: Histogram,
 }
 
-impl Meters {
+impl RequestMetrics {
     /// Of the recorder that is there now.
     pub(crate) fn new() -> Self {
         Self {
@@ -188,7 +188,7 @@ impl Meters {
 struct InFlight<'a>(&'a Gauge);
 
 impl<'a> InFlight<'a> {
-    fn begin(gauge: &'a Gauge) -> Self {
+    fn new(gauge: &'a Gauge) -> Self {
         gauge.increment(1.0);
         Self(gauge)
     }
@@ -201,7 +201,7 @@ impl Drop for InFlight<'_> {
 }
 
 /// Refuses what no handler needs to see. Health is exempt: its askers have the proxies' own addresses.
-fn refused_unseen(request: &Request, address: IpAddr, state: &State) -> Option<Response> {
+fn precheck(request: &Request, address: IpAddr, state: &AppState) -> Option<Response> {
     if request.uri().query().map_or(0, str::len) > MAX_QUERY_BYTES {
         let problem = Problem::new(414, format!("the query is longer than {MAX_QUERY_BYTES} bytes"));
         return Some(ProblemBody::from(problem).into_response());
@@ -212,7 +212,7 @@ fn refused_unseen(request: &Request, address: IpAddr, state: &State) -> Option<R
     if matches!(request.uri().path(), "/healthz" | "/readyz") {
         return None;
     }
-    state.limits.request(address).err().map(|wait| too_many(wait, "requests from your address"))
+    state.rate_limits.check_address(address).err().map(|wait| too_many_requests(wait, "requests from your address"))
 }
 
 /// Whether the head of a request contradicts itself, or leaves out what it must have.
@@ -234,7 +234,7 @@ fn address(request: &Request, trusted: &TrustedProxies) -> IpAddr {
 }
 
 /// What a failure that poem found, and no handler, is to the caller.
-fn of_error(error: poem::Error) -> Response {
+fn error_response(error: poem::Error) -> Response {
     let problem = if let Some(ParseParamError { name, reason }) = error.downcast_ref() {
         let reason = params::cause(reason);
         let errors = vec![InputError::new(format!("?{name}"), reason)];
@@ -251,15 +251,15 @@ fn of_error(error: poem::Error) -> Response {
 }
 
 /// Writes the problem body. Only problems of our own are told; any other text might betray what is inside.
-async fn with_problem(response: Response, request_id: &str, path: Option<&Path>) -> Response {
+async fn into_problem_response(response: Response, request_id: &str, path: Option<&PathSpec>) -> Response {
     let status = response.status();
     let challenge = response.headers().get(WWW_AUTHENTICATE).cloned();
     let retry_after = response.headers().get(RETRY_AFTER).cloned();
     let encodings = response.headers().get(ACCEPT_ENCODING).cloned();
-    let ours = response.content_type() == Some(problem::CONTENT_TYPE);
-    let body = if ours { response.into_body().into_vec().await.unwrap_or_default() } else { Vec::new() };
+    let is_problem = response.content_type() == Some(problem::CONTENT_TYPE);
+    let body = if is_problem { response.into_body().into_vec().await.unwrap_or_default() } else { Vec::new() };
     let problem = serde_json::from_slice(&body)
-        .unwrap_or_else(|_| Problem::new(status.as_u16(), general_detail(status)))
+        .unwrap_or_else(|_| Problem::new(status.as_u16(), default_detail(status)))
         .for_request(request_id);
     let mut answer = Response::builder().status(status).header(CONTENT_TYPE, problem::CONTENT_TYPE);
     match status {
@@ -287,7 +287,7 @@ async fn with_problem(response: Response, request_id: &str, path: Option<&Path>)
     answer.body(problem.to_json())
 }
 
-fn general_detail(status: StatusCode) -> &'static str {
+fn default_detail(status: StatusCode) -> &'static str {
     match status {
         StatusCode::NOT_FOUND => "there is nothing at this path; `/docs` shows what there is",
         StatusCode::METHOD_NOT_ALLOWED => "this path does not know the method; `Allow` names those that it knows",

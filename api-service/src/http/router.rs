@@ -9,63 +9,63 @@ use poem::http::Method;
 use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Response, Route};
 
 use super::endpoints::{dev_token, messages};
-use super::middleware::{self, Meters};
-use super::openapi::path_table::{Path, Paths};
+use super::middleware::{self, RequestMetrics};
+use super::openapi::path_table::{PathSpec, PathTable};
 use super::openapi::{docs_page, spec};
 use super::{assets, cors};
-use crate::state::State;
+use crate::state::AppState;
 
 /// Everything that the public port serves.
-pub fn public(state: Arc<State>) -> impl Endpoint<Output = Response> + 'static {
-    let issues_tokens = state.demonstration.is_some();
-    let paths = spec::paths(issues_tokens.then(|| (dev_token::PATH, Path::of(Method::POST))));
+pub fn public(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'static {
+    let is_development = state.dev_signing_key.is_some();
+    let paths = spec::paths(is_development.then(|| (dev_token::PATH, PathSpec::single_method(Method::POST))));
     let service = Arc::new(spec::service().into_endpoint());
-    // Path by path: nested at the root, it would take `/` from the console.
-    let operations = spec::operations().into_iter();
+    // PathSpec by path: nested at the root, it would take `/` from the console.
+    let operations = spec::operation_paths().into_iter();
     let routes = operations.fold(Route::new(), |routes, path| routes.at(path, service.clone()));
     let routes = assets::endpoints().fold(routes, |routes, (path, file)| routes.at(path, file));
-    let routes = match &state.demonstration {
+    let routes = match &state.dev_signing_key {
         Some(key) => {
-            let key = dev_token::Key(key.clone());
+            let key = dev_token::DevSigningKey(key.clone());
             routes.at(dev_token::PATH, poem::post(dev_token::issue).data(key))
         }
         None => routes,
     };
     let routes = routes
-        .at("/", docs_page::console(issues_tokens))
+        .at("/", docs_page::console(is_development))
         .at("/docs", docs_page::swagger_ui())
         .at("/openapi.json", docs_page::openapi_json())
         .at("/openapi.yaml", docs_page::openapi_yaml());
-    Public { operations: Operations { routes: routes.boxed(), paths, state, meters: Meters::new() } }
+    PublicEndpoint { router: Router { routes: routes.boxed(), paths, state, metrics: RequestMetrics::new() } }
 }
 
-/// The layers around the operations, in one piece: poem's own `around` moves the request and a future of several
+/// The layers around the router, in one piece: poem's own `around` moves the request and a future of several
 /// kilobytes once a layer.
-struct Public {
-    pub(crate) operations: Operations,
+struct PublicEndpoint {
+    pub(crate) router: Router,
 }
 
-impl Endpoint for Public {
+impl Endpoint for PublicEndpoint {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
-        let state = &self.operations.state;
-        let dress = cors::Dress::of(&request, state);
-        let mut response = middleware::answer(&self.operations, request).await;
-        dress.put_on(&mut response, state);
+        let state = &self.router.state;
+        let headers = cors::BrowserHeaders::from_request(&request, state);
+        let mut response = middleware::handle(&self.router, request).await;
+        headers.apply(&mut response, state);
         Ok(response)
     }
 }
 
 /// What is found behind the layers.
-pub(crate) struct Operations {
+pub(crate) struct Router {
     pub(crate) routes: BoxEndpoint<'static, Response>,
-    pub(crate) paths: Paths,
-    pub(crate) state: Arc<State>,
-    pub(crate) meters: Meters,
+    pub(crate) paths: PathTable,
+    pub(crate) state: Arc<AppState>,
+    pub(crate) metrics: RequestMetrics,
 }
 
-impl Operations {
+impl Router {
     /// Calls the one that a request asks for. In a box: whatever wraps this moves no more than a pointer.
     pub(crate) fn call<'a>(&'a self, mut request: Request) -> BoxFuture<'a, poem::Result<Response>> {
         if let Some(answer) = cors::options(&request, &self.paths, &self.state) {
@@ -87,7 +87,7 @@ impl Operations {
     }
 }
 
-impl Operations {
+impl Router {
     /// Checks a query, or has it checked as soon as it is known who asks: strangers are told nothing else first.
     fn prepare_query(&self, request: &mut Request) -> poem::Result<()> {
         if request.uri().query().is_none() {

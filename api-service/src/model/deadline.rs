@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::domain::error::Refused;
+use crate::domain::error::DomainError;
 
 /// From the arrival of a request to its answer. The balancer gives up later, and could say no more than that it does not know what
 /// became of the request.
@@ -25,13 +25,16 @@ impl Deadline {
     /// Takes a step of the request, which must change nothing: if it is not done in time, the caller gets 503 and may repeat the request.
     ///
     /// # Errors
-    /// [`Refused::Late`], or what `step` fails with.
-    pub async fn limit<T, E: Into<Refused>>(self, step: impl Future<Output = Result<T, E>>) -> Result<T, Refused> {
+    /// [`DomainError::DeadlineExceeded`], or what `step` fails with.
+    pub async fn limit<T, E: Into<DomainError>>(
+        self,
+        step: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, DomainError> {
         match timeout_at(self.0, step).await {
             Ok(done) => done.map_err(Into::into),
             Err(_) => {
                 metrics::counter!("http_late_requests_total").increment(1);
-                Err(Refused::Late)
+                Err(DomainError::DeadlineExceeded)
             }
         }
     }
@@ -59,9 +62,9 @@ mod tests {
             Ok::<_, StoreError>(())
         };
         deadline.limit(step(6)).await.unwrap();
-        assert!(matches!(deadline.limit(step(6)).await, Err(Refused::Late)));
+        assert!(matches!(deadline.limit(step(6)).await, Err(DomainError::DeadlineExceeded)));
         assert_eq!(arrived.elapsed(), ANSWER_WITHIN);
         let failed = async { Err::<(), _>(StoreError::internal("at once")) };
-        assert!(matches!(Deadline::of(Instant::now().into_std()).limit(failed).await, Err(Refused::Store(_))));
+        assert!(matches!(Deadline::of(Instant::now().into_std()).limit(failed).await, Err(DomainError::Store(_))));
     }
 }

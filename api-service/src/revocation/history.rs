@@ -9,7 +9,7 @@ use crate::store::Position;
 
 /// The newest revocations that are kept with their position: a copy in Redis that lacks no more than these is completed, any
 /// other is written anew.
-const RECENT: usize = 10_000;
+const RECENT_CAPACITY: usize = 10_000;
 
 /// Where a process stands.
 #[derive(Debug, Default)]
@@ -42,13 +42,13 @@ impl History {
         self.read_at
     }
 
-    /// Takes note of rows that were read, in their order. Until [`complete`](Self::complete) there may be more.
+    /// Takes note of rows that were read, in their order. Until [`mark_complete`](Self::mark_complete) there may be more.
     pub(super) fn add(&mut self, rows: Vec<(Position, Entry)>) {
         self.is_complete = self.is_complete && rows.is_empty();
         for (position, entry) in rows {
             self.newest = position;
             self.recent.push_back((position, entry));
-            if self.recent.len() > RECENT
+            if self.recent.len() > RECENT_CAPACITY
                 && let Some((position, _)) = self.recent.pop_front()
             {
                 self.before_recent = position;
@@ -57,18 +57,18 @@ impl History {
     }
 
     /// Takes note that a reading that began then came to the end.
-    pub(super) fn complete(&mut self, begun: Instant) {
+    pub(super) fn mark_complete(&mut self, started: Instant) {
         self.is_complete = true;
-        self.read_at = Some(begun);
+        self.read_at = Some(started);
     }
 
     /// Begins anew: the order is another one.
-    pub(super) fn restart(&mut self) {
+    pub(super) fn reset(&mut self) {
         *self = Self { read_at: self.read_at, ..Self::default() };
     }
 
     /// The rows behind a position, or `None` when it is not one of this history, or too long ago.
-    pub(super) fn behind(&self, position: Position) -> Option<Vec<(Position, Entry)>> {
+    pub(super) fn after(&self, position: Position) -> Option<Vec<(Position, Entry)>> {
         if position == self.before_recent {
             return Some(self.recent.iter().cloned().collect());
         }
@@ -95,12 +95,12 @@ mod tests {
     #[test]
     fn what_stands_behind_a_position_is_known_from_the_beginning_on() {
         let mut history = History::default();
-        assert_eq!(history.behind(Position::default()), Some(vec![]));
+        assert_eq!(history.after(Position::default()), Some(vec![]));
         history.add(rows(3..=5));
         assert_eq!(history.newest(), at(5));
-        assert_eq!(history.behind(Position::default()), Some(rows(3..=5)));
-        assert_eq!(history.behind(at(3)), Some(rows(4..=5)));
-        assert_eq!(history.behind(at(5)), Some(vec![]));
+        assert_eq!(history.after(Position::default()), Some(rows(3..=5)));
+        assert_eq!(history.after(at(3)), Some(rows(4..=5)));
+        assert_eq!(history.after(at(5)), Some(vec![]));
     }
 
     #[test]
@@ -108,20 +108,20 @@ mod tests {
         let mut history = History::default();
         history.add(rows(3..=5));
         for position in [at(2), at(6), Position { id: 4, stamp: 1 }] {
-            assert_eq!(history.behind(position), None, "{position:?}");
+            assert_eq!(history.after(position), None, "{position:?}");
         }
-        history.restart();
-        assert_eq!((history.newest(), history.behind(at(4))), (Position::default(), None));
+        history.reset();
+        assert_eq!((history.newest(), history.after(at(4))), (Position::default(), None));
     }
 
     #[test]
     fn only_so_many_are_kept_and_what_is_older_is_not_known() {
         let mut history = History::default();
-        let last = RECENT as i64 + 10;
+        let last = RECENT_CAPACITY as i64 + 10;
         history.add(rows(1..=last));
-        assert_eq!(history.behind(at(9)), None);
-        assert_eq!(history.behind(at(10)).unwrap().len(), RECENT);
-        assert_eq!(history.behind(at(11)).unwrap().len(), RECENT - 1);
+        assert_eq!(history.after(at(9)), None);
+        assert_eq!(history.after(at(10)).unwrap().len(), RECENT_CAPACITY);
+        assert_eq!(history.after(at(11)).unwrap().len(), RECENT_CAPACITY - 1);
     }
 
     #[test]
@@ -129,14 +129,14 @@ mod tests {
         let mut history = History::default();
         history.add(rows(1..=2));
         assert!(!history.is_complete());
-        let begun = Instant::now();
-        history.complete(begun);
+        let started = Instant::now();
+        history.mark_complete(started);
         assert!(history.is_complete());
         history.add(rows(3..=3));
         assert!(!history.is_complete(), "there may be more");
-        history.complete(begun);
-        history.restart();
+        history.mark_complete(started);
+        history.reset();
         assert!(!history.is_complete());
-        assert_eq!(history.read_at(), Some(begun));
+        assert_eq!(history.read_at(), Some(started));
     }
 }

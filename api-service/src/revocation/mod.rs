@@ -17,28 +17,28 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::history::History;
-use crate::store::{Class, Revoked, Store, StoreError};
+use crate::store::{Class, RevocationPage, Store, StoreError};
 
-/// Between two looks at what is new. With the gateways' own pause it must stay well below [`SPREAD`].
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Between two looks at what is new. With the gateways' own pause it must stay well below [`PROPAGATION_DELAY`].
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long everybody may take to learn of a revocation before whoever made it is told that it stands.
-const SPREAD: Duration = Duration::from_millis(300);
+const PROPAGATION_DELAY: Duration = Duration::from_millis(300);
 /// How long the database may take to say what time it is, when something is to be revoked. With what comes behind, whoever revokes is
 /// answered before the balancer gives up.
 const CLOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two looks whether there are revocations whose tokens have ended.
-const FORGET_EVERY: Duration = Duration::from_secs(10);
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Rows read at a time.
 const PAGE: u32 = 20_000;
 /// Rows removed from the table at a time, and how often in a row.
-const REMOVED_AT_ONCE: i32 = 1_000;
-const REMOVALS: usize = 20;
+const EXPIRY_PAGE: i32 = 1_000;
+const MAX_EXPIRY_PAGES: usize = 20;
 
 /// Knows what is revoked, and revokes.
-pub struct Revoker {
+pub struct RevocationService {
     store: Store,
     /// What is read ten times a second, and must be, for another instance to say that a revocation stands.
-    watching: Store,
+    watch_store: Store,
     redis: Nodes,
     /// How long a token may live, in seconds.
     max_lifetime: i64,
@@ -48,15 +48,15 @@ pub struct Revoker {
     /// Something was revoked here that has not been read back yet.
     revoked: Notify,
     /// Something was read that the copy may lack.
-    news: Notify,
+    changed: Notify,
 }
 
-impl Revoker {
+impl RevocationService {
     /// Knows nothing yet. No token lives longer than `max_lifetime` seconds.
     #[must_use]
     pub fn new(store: Store, redis: Nodes, max_lifetime: i64) -> Self {
         Self {
-            watching: store.for_class(Class::Watch),
+            watch_store: store.for_class(Class::Watch),
             store,
             redis,
             max_lifetime,
@@ -64,13 +64,13 @@ impl Revoker {
             history: Mutex::default(),
             loaded: watch::Sender::new(false),
             revoked: Notify::new(),
-            news: Notify::new(),
+            changed: Notify::new(),
         }
     }
 
     /// What is known, for the verifier of tokens.
     #[must_use]
-    pub fn known(&self) -> Arc<Revocations> {
+    pub fn revocations(&self) -> Arc<Revocations> {
         self.known.clone()
     }
 
@@ -80,22 +80,22 @@ impl Revoker {
     }
 
     /// Waits until it was.
-    pub async fn loaded(&self) {
+    pub async fn until_loaded(&self) {
         let mut loaded = self.loaded.subscribe();
         // It cannot be closed: the sender is in our hands.
         let _open = loaded.wait_for(|loaded| *loaded).await;
     }
 
-    /// Revokes: for good, here at once, elsewhere [soon](Self::spread). `entry` says in the audit trail who did it.
+    /// Revokes: for good, here at once, elsewhere [soon](Self::wait_for_propagation). `entry` says in the audit trail who did it.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is revoked then.
     pub async fn revoke(&self, revocation: Revocation, entry: &AuditEntry) -> Result<(), StoreError> {
         let store = self.store.for_class(Class::Write);
         // A machine whose clock is behind must not have it end early.
-        let asked = timeout(CLOCK_TIMEOUT, store.clock()).await;
-        let asked = asked.map_err(|_| StoreError::Unavailable("its clock was not read in time".into()))?;
-        let latest = now().max(asked?.unix_timestamp());
+        let clock = timeout(CLOCK_TIMEOUT, store.clock()).await;
+        let clock = clock.map_err(|_| StoreError::Unavailable("its clock was not read in time".into()))?;
+        let latest = now().max(clock?.unix_timestamp());
         let ends_at = revocation.ends_at(latest, self.max_lifetime);
         store.revoke(&revocation, ends_at, entry).await?;
         self.known.add([revocation.entry(ends_at)]);
@@ -105,42 +105,42 @@ impl Revoker {
 
     /// Waits until the others have had the time to learn what was revoked here. Not until they have: one that cannot be
     /// reached must not keep a revocation from being made.
-    pub async fn spread(&self) {
-        sleep(SPREAD).await;
+    pub async fn wait_for_propagation(&self) {
+        sleep(PROPAGATION_DELAY).await;
     }
 
     /// Follows the truth until the shutdown begins. Neither PostgreSQL nor Redis holds up more than its own part.
-    pub async fn follow(self: Arc<Self>, shutdown: Shutdown) {
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
         tokio::select! {
-            () = self.learn() => {}
-            () = self.copy() => {}
-            () = self.forget() => {}
+            () = self.refresh() => {}
+            () = self.replicate() => {}
+            () = self.expire() => {}
             () = shutdown.begun() => {}
         }
     }
 
     /// Reads what was revoked here and elsewhere.
-    async fn learn(&self) {
+    async fn refresh(&self) {
         loop {
-            match self.read_on().await {
+            match self.read_next_page().await {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => tracing::debug!(%error, "revocations cannot be read; those that are known stand"),
             }
             // The sooner it is read back, the sooner gateways can have it.
-            let _look_or_notice = timeout(LOOK_EVERY, self.revoked.notified()).await;
+            let _look_or_notice = timeout(POLL_INTERVAL, self.revoked.notified()).await;
         }
     }
 
     /// Reads the next rows. Returns whether there may be more.
-    async fn read_on(&self) -> Result<bool, StoreError> {
-        let (begun, behind) = (Instant::now(), self.history.lock().newest());
-        let rows = match self.watching.revocations(behind, PAGE).await? {
-            Revoked::Rows(rows) => rows,
-            Revoked::AnotherHistory => {
+    async fn read_next_page(&self) -> Result<bool, StoreError> {
+        let (started, behind) = (Instant::now(), self.history.lock().newest());
+        let rows = match self.watch_store.revocations(behind, PAGE).await? {
+            RevocationPage::Rows(rows) => rows,
+            RevocationPage::HistoryChanged => {
                 // What is known stands.
                 tracing::warn!("the database's revocations are in another order than before: reading all of them");
-                self.history.lock().restart();
+                self.history.lock().reset();
                 return Ok(true);
             }
         };
@@ -152,20 +152,20 @@ impl Revoker {
         if count >= PAGE as usize {
             return Ok(true);
         }
-        history.complete(begun);
+        history.mark_complete(started);
         drop(history);
         metrics::gauge!("revocations").set(self.known.len() as f64);
         if count > 0 || !self.is_loaded() {
-            self.news.notify_one();
+            self.changed.notify_one();
         }
         self.loaded.send_replace(true);
         Ok(false)
     }
 
     /// Forgets revocations whose tokens have ended: here, in Redis, and in PostgreSQL.
-    async fn forget(&self) {
+    async fn expire(&self) {
         loop {
-            sleep(FORGET_EVERY).await;
+            sleep(EXPIRY_INTERVAL).await;
             let database = match self.store.clock().await {
                 Ok(database) => database.unix_timestamp(),
                 Err(error) => {
@@ -173,13 +173,13 @@ impl Revoker {
                     continue;
                 }
             };
-            let ended = self.known.forget_ended(certainly_passed(now(), database));
+            let ended = self.known.forget_ended(passed_on_both_clocks(now(), database));
             self.remove_from_copy(&ended).await;
-            for _ in 0..REMOVALS {
-                match self.store.forget_ended_revocations(REMOVED_AT_ONCE).await {
+            for _ in 0..MAX_EXPIRY_PAGES {
+                match self.store.forget_ended_revocations(EXPIRY_PAGE).await {
                     Ok(removed) => {
                         metrics::counter!("revocations_forgotten_total").increment(removed.unsigned_abs());
-                        if removed < i64::from(REMOVED_AT_ONCE) {
+                        if removed < i64::from(EXPIRY_PAGE) {
                             break;
                         }
                     }
@@ -195,7 +195,7 @@ impl Revoker {
 
 /// Up to when everything has ended by two clocks. A machine whose clock is ahead must not forget, here and in Redis, what others still
 /// need; one whose clock is behind must not forget what its own tokens still need.
-fn certainly_passed(here: i64, database: i64) -> i64 {
+fn passed_on_both_clocks(here: i64, database: i64) -> i64 {
     here.min(database)
 }
 
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_revocation_is_answered_before_the_balancer_gives_up() {
-        let longest = CLOCK_TIMEOUT + Class::Write.longest() + SPREAD;
+        let longest = CLOCK_TIMEOUT + Class::Write.longest() + PROPAGATION_DELAY;
         assert!(longest <= crate::model::deadline::ANSWER_WITHIN, "{longest:?}");
     }
 
@@ -221,8 +221,8 @@ mod tests {
         let entry = revocation.entry(1_000);
         known.add([entry.clone()]);
         for (here, database) in [(5_000, 999), (999, 5_000)] {
-            assert_eq!(known.forget_ended(certainly_passed(here, database)), [], "{here} {database}");
+            assert_eq!(known.forget_ended(passed_on_both_clocks(here, database)), [], "{here} {database}");
         }
-        assert_eq!(known.forget_ended(certainly_passed(1_000, 5_000)), [entry]);
+        assert_eq!(known.forget_ended(passed_on_both_clocks(1_000, 5_000)), [entry]);
     }
 }

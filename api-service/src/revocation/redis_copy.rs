@@ -13,21 +13,21 @@ use shared::revocation::Entry;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{LOOK_EVERY, Revoker};
+use super::{POLL_INTERVAL, RevocationService};
 use crate::store::Position;
 
 /// Members written or removed with one script: Redis is not kept from others for long.
 const PAGE: usize = 1_000;
 /// How long an unfinished copy stays in Redis, in milliseconds.
-const DRAFT_LIFE_MS: u32 = 60_000;
+const DRAFT_TTL_MILLIS: u32 = 60_000;
 /// An instance that has read PostgreSQL so recently is in contact with it.
-const CONTACT: Duration = Duration::from_millis(500);
+const CONTACT_WINDOW: Duration = Duration::from_millis(500);
 /// An instance that has read PostgreSQL so recently reads what is new there. Well below the time that everybody has to learn of a
 /// revocation.
-const IN_STEP: Duration = Duration::from_millis(150);
+const IN_SYNC_WINDOW: Duration = Duration::from_millis(150);
 /// Members whose tokens have ended are taken out one by one. Those that were missed meanwhile are left until there are as many of
 /// them as others, and so many more.
-const LEFTOVERS: usize = 1_000;
+const MAX_LEFTOVER_MEMBERS: usize = 1_000;
 
 /// The scripts, hashed once.
 struct Scripts {
@@ -39,7 +39,7 @@ struct Scripts {
 }
 
 /// How the copy compares with what is known here.
-struct Compared {
+struct Comparison {
     outcome: String,
     epoch: String,
     position: Position,
@@ -48,22 +48,22 @@ struct Compared {
 
 /// The part of the copy that is known here.
 #[derive(Default)]
-struct Place {
+struct CopyPosition {
     epoch: String,
     /// Members up to this score.
     score: String,
 }
 
 /// A copy that claims to know more than is known here.
-struct Ahead {
+struct AheadCopy {
     /// When that was seen.
     at: Instant,
     position: Position,
 }
 
-impl Revoker {
+impl RevocationService {
     /// Keeps the copy complete. Never returns.
-    pub(super) async fn copy(&self) {
+    pub(super) async fn replicate(&self) {
         let scripts = Scripts {
             compare: Script::from_lua(revoked::COMPARE),
             append: Script::from_lua(revoked::APPEND),
@@ -71,18 +71,18 @@ impl Revoker {
             replace: Script::from_lua(revoked::REPLACE),
             read: Script::from_lua(revoked::READ),
         };
-        let (mut ahead, mut place) = (None, Place::default());
+        let (mut ahead, mut copy_position) = (None, CopyPosition::default());
         loop {
-            let _look_or_news = timeout(LOOK_EVERY, self.news.notified()).await;
+            let _look_or_news = timeout(POLL_INTERVAL, self.changed.notified()).await;
             if !self.is_loaded() {
                 continue;
             }
-            let is_complete = match self.look(&scripts, &mut ahead, &mut place).await {
+            let is_complete = match self.reconcile(&scripts, &mut ahead, &mut copy_position).await {
                 Ok(is_complete) => is_complete,
                 Err(error) => {
-                    tracing::debug!(%error, "the revocations in Redis cannot be compared");
+                    tracing::debug!(%error, "the revocations in Redis cannot be comparison");
                     if error.details().contains("WRONGTYPE") {
-                        self.clear_name().await;
+                        self.move_wrong_type_key().await;
                     }
                     false
                 }
@@ -92,17 +92,22 @@ impl Revoker {
     }
 
     /// Something else stands under the name of the copy: no gateway could learn of a revocation. It is moved, not removed.
-    async fn clear_name(&self) {
+    async fn move_wrong_type_key(&self) {
         let script = Script::from_lua(RENAME_WRONG_TYPE);
         let arguments = ["zset".to_owned(), moved_suffix()];
-        let moved: Result<Vec<String>, Error> = self.run(&script, vec![REVOKED.to_owned()], arguments).await;
+        let moved: Result<Vec<String>, Error> = self.run_script(&script, vec![REVOKED.to_owned()], arguments).await;
         let moved = moved.map_or(0, |moved| moved.len());
         tracing::error!(key = REVOKED, moved, "a key of Redis was no set of revocations and is moved");
         metrics::counter!("redis_keys_moved_total", "key" => "revoked").increment(moved as u64);
     }
 
     /// Compares, and does what is to be done. Returns whether the copy was the same, or knew more.
-    async fn look(&self, scripts: &Scripts, ahead: &mut Option<Ahead>, place: &mut Place) -> Result<bool, Error> {
+    async fn reconcile(
+        &self,
+        scripts: &Scripts,
+        ahead: &mut Option<AheadCopy>,
+        copy_position: &mut CopyPosition,
+    ) -> Result<bool, Error> {
         let (newest, is_complete, read_at) = {
             let history = self.history.lock();
             (history.newest(), history.is_complete(), history.read_at())
@@ -111,25 +116,27 @@ impl Revoker {
         if !is_complete {
             return Ok(false);
         }
-        let contact = read_at.is_some_and(|at| at.elapsed() < CONTACT);
-        let compared = self.compare(scripts, newest, contact).await?;
+        let has_contact = read_at.is_some_and(|at| at.elapsed() < CONTACT_WINDOW);
+        let comparison = self.compare(scripts, newest, has_contact).await?;
         let was_ahead = ahead.take();
-        match compared.outcome.as_str() {
-            "same" => *place = Place { epoch: compared.epoch.clone(), score: newest.id.to_string() },
-            "ahead" if read_at.is_none_or(|at| at.elapsed() > IN_STEP) => self.learn_from_copy(scripts, place).await?,
+        match comparison.outcome.as_str() {
+            "same" => *copy_position = CopyPosition { epoch: comparison.epoch.clone(), score: newest.id.to_string() },
+            "ahead" if read_at.is_none_or(|at| at.elapsed() > IN_SYNC_WINDOW) => {
+                self.read_copy(scripts, copy_position).await?
+            }
             _ => {}
         }
-        match compared.outcome.as_str() {
-            "same" if compared.members > 2 * self.known.len() + LEFTOVERS => {
-                self.write_anew(scripts, &compared.epoch, newest, contact).await?;
+        match comparison.outcome.as_str() {
+            "same" if comparison.members > 2 * self.known.len() + MAX_LEFTOVER_MEMBERS => {
+                self.rewrite(scripts, &comparison.epoch, newest, has_contact).await?;
                 Ok(true)
             }
             "same" => Ok(true),
             "behind" => {
-                let missing = self.history.lock().behind(compared.position);
+                let missing = self.history.lock().after(comparison.position);
                 match missing {
-                    Some(missing) => self.append(scripts, compared, &missing, contact).await?,
-                    None => self.write_anew(scripts, &compared.epoch, newest, contact).await?,
+                    Some(missing) => self.append(scripts, comparison, &missing, has_contact).await?,
+                    None => self.rewrite(scripts, &comparison.epoch, newest, has_contact).await?,
                 }
                 Ok(false)
             }
@@ -138,30 +145,30 @@ impl Revoker {
                 // began later, they are rows of a database that was set back since.
                 match was_ahead {
                     Some(seen) if read_at.is_none_or(|read_at| read_at <= seen.at) => *ahead = Some(seen),
-                    Some(seen) if self.history.lock().behind(seen.position).is_none() => {
-                        self.write_anew(scripts, &compared.epoch, newest, contact).await?;
+                    Some(seen) if self.history.lock().after(seen.position).is_none() => {
+                        self.rewrite(scripts, &comparison.epoch, newest, has_contact).await?;
                         return Ok(false);
                     }
-                    _ => *ahead = Some(Ahead { at: Instant::now(), position: compared.position }),
+                    _ => *ahead = Some(AheadCopy { at: Instant::now(), position: comparison.position }),
                 }
                 Ok(true)
             }
             _ => {
-                self.write_anew(scripts, "", newest, contact).await?;
+                self.rewrite(scripts, "", newest, has_contact).await?;
                 Ok(false)
             }
         }
     }
 
     /// Reads what other instances have written there. PostgreSQL may be out of reach for this one alone.
-    async fn learn_from_copy(&self, scripts: &Scripts, place: &mut Place) -> Result<(), Error> {
+    async fn read_copy(&self, scripts: &Scripts, copy_position: &mut CopyPosition) -> Result<(), Error> {
         loop {
-            let arguments = [place.epoch.clone(), place.score.clone(), PAGE.to_string()]
+            let arguments = [copy_position.epoch.clone(), copy_position.score.clone(), PAGE.to_string()]
                 .into_iter()
                 // A copy that is not complete says nothing wrong either.
                 .chain(["0".to_owned(), revoked::CONFIRMED_FOR_MS.to_string()]);
             // As bytes: what is no text is no revocation, and must not keep the others from being read.
-            let answer: Vec<Value> = self.run(&scripts.read, vec![REVOKED.to_owned()], arguments).await?;
+            let answer: Vec<Value> = self.run_script(&scripts.read, vec![REVOKED.to_owned()], arguments).await?;
             let text = |value: &Value| String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned();
             let answer: Vec<String> = answer.iter().map(text).collect();
             let Some((epoch, members)) = answer.split_first().filter(|(epoch, _)| !epoch.is_empty()) else {
@@ -172,11 +179,11 @@ impl Revoker {
                 tracing::info!("learnt from Redis which tokens were revoked, since PostgreSQL does not answer");
                 metrics::gauge!("revocations").set(self.known.len() as f64);
             }
-            if *epoch != place.epoch {
-                *place = Place { epoch: epoch.clone(), score: "-inf".to_owned() };
+            if *epoch != copy_position.epoch {
+                *copy_position = CopyPosition { epoch: epoch.clone(), score: "-inf".to_owned() };
             }
             if let Some(score) = members.last() {
-                place.score.clone_from(score);
+                copy_position.score.clone_from(score);
             }
             if members.len() < 2 * PAGE {
                 return Ok(());
@@ -184,33 +191,33 @@ impl Revoker {
         }
     }
 
-    async fn compare(&self, scripts: &Scripts, newest: Position, contact: bool) -> Result<Compared, Error> {
-        let arguments = [newest.id.to_string(), newest.stamp.to_string(), flag(contact)]
+    async fn compare(&self, scripts: &Scripts, newest: Position, has_contact: bool) -> Result<Comparison, Error> {
+        let arguments = [newest.id.to_string(), newest.stamp.to_string(), flag(has_contact)]
             .into_iter()
             .chain([revoked::CONFIRM_EVERY_MS.to_string()]);
-        let answer: Value = self.run(&scripts.compare, vec![REVOKED.to_owned()], arguments).await?;
+        let answer: Value = self.run_script(&scripts.compare, vec![REVOKED.to_owned()], arguments).await?;
         let (outcome, epoch, id, stamp, members): (String, String, String, String, usize) = answer.convert()?;
         let number = |text: String| text.parse().unwrap_or_default();
-        Ok(Compared { outcome, epoch, position: Position { id: number(id), stamp: number(stamp) }, members })
+        Ok(Comparison { outcome, epoch, position: Position { id: number(id), stamp: number(stamp) }, members })
     }
 
     async fn append(
         &self,
         scripts: &Scripts,
-        mut copy: Compared,
+        mut copy: Comparison,
         missing: &[(Position, Entry)],
-        contact: bool,
+        has_contact: bool,
     ) -> Result<(), Error> {
         for page in missing.chunks(PAGE) {
             let Some((last, _)) = page.last() else { continue };
             let Position { id, stamp } = copy.position;
             let mut arguments = vec![copy.epoch.clone()];
             arguments.extend([id, stamp, last.id, last.stamp].map(|number| number.to_string()));
-            arguments.push(flag(contact));
+            arguments.push(flag(has_contact));
             for (position, entry) in page {
                 arguments.extend([position.id.to_string(), entry.to_string()]);
             }
-            let done: u8 = self.run(&scripts.append, vec![REVOKED.to_owned()], arguments).await?;
+            let done: u8 = self.run_script(&scripts.append, vec![REVOKED.to_owned()], arguments).await?;
             // Another instance was faster.
             if done == 0 {
                 return Ok(());
@@ -221,12 +228,12 @@ impl Revoker {
     }
 
     /// Writes all that is known beside the copy, and then puts it in its place in one step.
-    async fn write_anew(
+    async fn rewrite(
         &self,
         scripts: &Scripts,
         replaced: &str,
         newest: Position,
-        contact: bool,
+        has_contact: bool,
     ) -> Result<(), Error> {
         let epoch = Uuid::now_v7().simple().to_string();
         let draft = revoked::draft(&epoch);
@@ -236,14 +243,14 @@ impl Revoker {
         let first = newest.id - i64::try_from(entries.len()).unwrap_or(0) + 1;
         for (page, first) in entries.chunks(PAGE).zip((first..).step_by(PAGE)) {
             let members = page.iter().zip(first..).flat_map(|(entry, score)| [score.to_string(), entry.to_string()]);
-            let arguments = std::iter::once(DRAFT_LIFE_MS.to_string()).chain(members);
-            let _filled: Value = self.run(&scripts.fill, vec![draft.clone()], arguments).await?;
+            let arguments = std::iter::once(DRAFT_TTL_MILLIS.to_string()).chain(members);
+            let _filled: Value = self.run_script(&scripts.fill, vec![draft.clone()], arguments).await?;
         }
         let arguments = [replaced.to_owned(), epoch]
             .into_iter()
             .chain([newest.id, newest.stamp].map(|number| number.to_string()))
-            .chain([entries.len().to_string(), flag(contact), revoked::SETTLE_MS.to_string()]);
-        let done: u8 = self.run(&scripts.replace, vec![REVOKED.to_owned(), draft], arguments).await?;
+            .chain([entries.len().to_string(), flag(has_contact), revoked::SETTLE_MS.to_string()]);
+        let done: u8 = self.run_script(&scripts.replace, vec![REVOKED.to_owned(), draft], arguments).await?;
         if done == 1 {
             metrics::counter!("revocation_copies_total").increment(1);
             tracing::info!(revocations = entries.len(), "wrote the revocations to Redis anew");
@@ -256,7 +263,7 @@ impl Revoker {
         let script = Script::from_lua(revoked::REMOVE);
         for page in ended.chunks(PAGE) {
             let members = page.iter().map(ToString::to_string);
-            let removed: Result<Value, Error> = self.run(&script, vec![REVOKED.to_owned()], members).await;
+            let removed: Result<Value, Error> = self.run_script(&script, vec![REVOKED.to_owned()], members).await;
             if let Err(error) = removed {
                 tracing::debug!(%error, "revocations that have ended stay in Redis for now");
                 return;
@@ -264,7 +271,7 @@ impl Revoker {
         }
     }
 
-    async fn run<T: fred::types::FromValue>(
+    async fn run_script<T: fred::types::FromValue>(
         &self,
         script: &Script,
         keys: Vec<String>,

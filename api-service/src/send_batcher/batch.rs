@@ -5,7 +5,7 @@
 //!   For a while it comes last then, in a transaction of its own: there it waits for the lock as anybody does, which two services that
 //!   send into one conversation have to, and holds up no neighbour of its batch.
 //! - A location whose data key cannot be used leaves first.
-//! - Of sends that the database refuses, halves are tried until those are found that it does not take.
+//! - Of sends that the database refuses, split_half are tried until those are found that it does not take.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -13,46 +13,46 @@ use std::time::{Duration, Instant};
 use shared::ids::ConversationId;
 use tokio::time::{sleep, timeout};
 
-use super::Written;
-use super::shared_queue::{Group, Line};
-use crate::domain::error::Refused;
+use super::SendResult;
+use super::shared_queue::{Group, SharedQueue};
+use crate::domain::error::DomainError;
 use crate::model::message::NewMessage;
 use crate::publisher::Publisher;
 use crate::store::{Done, SendOutcome, Store, StoreError};
 
 /// How long a batch may take in all its parts. What has not started by then waits again, or is refused if it has waited for long.
-const PATIENCE: Duration = Duration::from_millis(2_500);
+const BATCH_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// How long the look which conversations are locked may take. It waits for nothing but a lock on the table.
-const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+const LOCK_CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often a group is tried as it is when another transaction stands in the way, and none of its conversations is locked.
-const ATTEMPTS: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 /// How long to wait when all of them are: a migration holds the table, say.
-const ALL_LOCKED_PAUSE: Duration = Duration::from_millis(100);
+const TABLE_LOCKED_DELAY: Duration = Duration::from_millis(100);
 
 /// How a batch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum BatchOutcome {
     /// Everybody was answered, or waits again.
-    Well,
+    Completed,
     /// The database did not answer.
-    Cut,
+    DatabaseLost,
 }
 
 /// Writes batches.
-pub(super) struct Batches<'a> {
+pub(super) struct BatchWriter<'a> {
     pub(super) store: &'a Store,
     pub(super) publisher: &'a Publisher,
-    pub(super) line: &'a Line,
+    pub(super) queue: &'a SharedQueue,
 }
 
 /// What is left of a batch; the last is next.
-struct Rest(Vec<Group>);
+struct Remaining(Vec<Group>);
 
-impl Rest {
+impl Remaining {
     /// Takes what belongs to some conversations, behind those of `first`, in order.
-    fn take(&mut self, mut first: Group, is_taken: impl Fn(&NewMessage) -> bool) -> Group {
+    fn take(&mut self, mut first: Group, is_selected: impl Fn(&NewMessage) -> bool) -> Group {
         for group in self.0.iter_mut().rev() {
-            let (taken, left) = std::mem::take(group).partition(&is_taken);
+            let (taken, left) = std::mem::take(group).partition(&is_selected);
             *group = left;
             first.append(taken);
         }
@@ -60,28 +60,28 @@ impl Rest {
     }
 }
 
-impl Batches<'_> {
-    pub(super) async fn write(&self, batch: Group) -> Ended {
-        let deadline = Instant::now() + PATIENCE;
-        let suspects = self.line.suspects(&batch);
-        let mut rest = Rest(apart(batch, &suspects));
-        while let Some(mut group) = rest.0.pop() {
+impl BatchWriter<'_> {
+    pub(super) async fn write(&self, batch: Group) -> BatchOutcome {
+        let deadline = Instant::now() + BATCH_TIMEOUT;
+        let suspects = self.queue.suspects(&batch);
+        let mut remaining = Remaining(split_suspects(batch, &suspects));
+        while let Some(mut group) = remaining.0.pop() {
             if group.is_empty() {
                 continue;
             }
             if Instant::now() >= deadline {
                 // Those that came late may wait on; the others are refused.
-                let all = rest.take(group, |_| true);
-                self.line.put_back(all);
+                let all = remaining.take(group, |_| true);
+                self.queue.requeue(all);
                 break;
             }
             group.attempts += 1;
             let error = match self.store.send(&group.new, &group.origins).await {
                 Ok(done) => {
                     if !suspects.is_empty() {
-                        self.line.trust(&group);
+                        self.queue.clear_suspects(&group);
                     }
-                    self.answer(group, done);
+                    self.reply(group, done);
                     continue;
                 }
                 Err(error) => error,
@@ -90,95 +90,95 @@ impl Batches<'_> {
             match error {
                 StoreError::Unavailable(_) => {
                     tracing::warn!(%error, sends, "sends are refused, and nobody knows whether they were written");
-                    let failed = || Refused::Store(error.repeat());
-                    group.refuse(failed);
-                    rest.0.into_iter().for_each(|group| group.refuse(failed));
-                    return Ended::Cut;
+                    let failed = || DomainError::Store(error.repeat());
+                    group.reject(failed);
+                    remaining.0.into_iter().for_each(|group| group.reject(failed));
+                    return BatchOutcome::DatabaseLost;
                 }
-                StoreError::Locked(_) => self.leave_out_locked(group, &mut rest, &error).await,
+                StoreError::Locked(_) => self.block_locked(group, &mut remaining, &error).await,
                 StoreError::TimedOut(_) => {
                     tracing::warn!(%error, sends, "a batch took too long; it is divided");
-                    divide(group, &mut rest, &error);
+                    divide(group, &mut remaining, &error);
                 }
                 StoreError::DataKey(ref locations, _) => {
                     tracing::error!(%error, "the sends of a location cannot be sealed");
                     let (failed, others) = group.partition(|new| locations.contains(new.conversation.location()));
-                    failed.refuse(|| Refused::Store(error.repeat()));
-                    rest.0.push(others);
+                    failed.reject(|| DomainError::Store(error.repeat()));
+                    remaining.0.push(others);
                 }
-                StoreError::Contended(_) if group.attempts < ATTEMPTS => rest.0.push(group),
+                StoreError::Contended(_) if group.attempts < MAX_ATTEMPTS => remaining.0.push(group),
                 error => {
                     if sends > 1 {
                         tracing::warn!(%error, sends, "a batch failed; it is divided");
                     }
-                    divide(group, &mut rest, &error);
+                    divide(group, &mut remaining, &error);
                 }
             }
         }
-        Ended::Well
+        BatchOutcome::Completed
     }
 
-    fn answer(&self, group: Group, Done { outcomes, entry }: Done) {
+    fn reply(&self, group: Group, Done { outcomes, entry }: Done) {
         self.publisher.publish(entry);
         for (outcome, caller) in outcomes.into_iter().zip(group.callers) {
-            caller.answer(match outcome {
-                SendOutcome::Sent(json) => Ok(Written { json, created: true }),
-                SendOutcome::Repeated(json) => Ok(Written { json, created: false }),
-                SendOutcome::IdReused => Err(Refused::IdReused),
+            caller.reply(match outcome {
+                SendOutcome::Sent(json) => Ok(SendResult { json, created: true }),
+                SendOutcome::Repeated(json) => Ok(SendResult { json, created: false }),
+                SendOutcome::IdReused => Err(DomainError::IdReused),
             });
         }
     }
 
     /// A lock was not given in time. Finds the conversations that are locked, and goes on without them.
-    async fn leave_out_locked(&self, group: Group, rest: &mut Rest, error: &StoreError) {
+    async fn block_locked(&self, group: Group, remaining: &mut Remaining, error: &StoreError) {
         match self.locked(&group.conversations()).await {
             Some(locked) if !locked.is_empty() => {
                 tracing::warn!(conversations = locked.len(), "conversations are locked by others: their sends wait");
-                self.set_aside(group, rest, &locked);
+                self.block(group, remaining, &locked);
             }
             // It is free by now, or something else is locked.
-            Some(_) if group.attempts < ATTEMPTS => rest.0.push(group),
+            Some(_) if group.attempts < MAX_ATTEMPTS => remaining.0.push(group),
             Some(_) if group.len() > 1 => {
                 tracing::warn!(%error, sends = group.len(), "something that sends need is locked: it is found out which of them do");
-                let (mut first, mut second) = group.halves();
+                let (mut first, mut second) = group.split_half();
                 // It was found to be no passing thing.
-                (first.attempts, second.attempts) = (ATTEMPTS - 1, ATTEMPTS - 1);
-                rest.0.push(second);
-                rest.0.push(first);
+                (first.attempts, second.attempts) = (MAX_ATTEMPTS - 1, MAX_ATTEMPTS - 1);
+                remaining.0.push(second);
+                remaining.0.push(first);
             }
             // A table, perhaps, or a row that only this one needs: it waits with its conversation, for as long as a send may.
             Some(_) => {
-                let waits: HashSet<ConversationId> = group.conversations().into_iter().collect();
-                self.set_aside(group, rest, &waits);
+                let waiting: HashSet<ConversationId> = group.conversations().into_iter().collect();
+                self.block(group, remaining, &waiting);
             }
             None => {
                 tracing::warn!(%error, "the table of conversations is locked: all sends wait");
-                let all = rest.take(group, |_| true);
-                self.line.put_back(all);
-                sleep(ALL_LOCKED_PAUSE).await;
+                let all = remaining.take(group, |_| true);
+                self.queue.requeue(all);
+                sleep(TABLE_LOCKED_DELAY).await;
             }
         }
     }
 
     /// Those of some conversations that others hold. None when nobody can say: the table is locked.
     async fn locked(&self, conversations: &[ConversationId]) -> Option<HashSet<ConversationId>> {
-        timeout(LOOK_TIMEOUT, self.store.locked(conversations)).await.ok()?.ok()
+        timeout(LOCK_CHECK_TIMEOUT, self.store.locked(conversations)).await.ok()?.ok()
     }
 
     /// Sets these conversations aside, with all of their sends; the others are next.
-    fn set_aside(&self, group: Group, rest: &mut Rest, locked: &HashSet<ConversationId>) {
+    fn block(&self, group: Group, remaining: &mut Remaining, locked: &HashSet<ConversationId>) {
         let is_locked = |new: &NewMessage| locked.contains(&new.conversation.id());
-        let (aside, others) = group.partition(is_locked);
-        let aside = rest.take(aside, is_locked);
-        if !aside.is_empty() {
-            self.line.set_aside(aside);
+        let (blocked, others) = group.partition(is_locked);
+        let blocked = remaining.take(blocked, is_locked);
+        if !blocked.is_empty() {
+            self.queue.block(blocked);
         }
-        rest.0.push(others);
+        remaining.0.push(others);
     }
 }
 
 /// A batch without its suspects, which is next, and behind it the suspects.
-fn apart(batch: Group, suspects: &[ConversationId]) -> Vec<Group> {
+fn split_suspects(batch: Group, suspects: &[ConversationId]) -> Vec<Group> {
     if suspects.is_empty() {
         return vec![batch];
     }
@@ -187,14 +187,14 @@ fn apart(batch: Group, suspects: &[ConversationId]) -> Vec<Group> {
 }
 
 /// Halves what failed, until it is one send that fails alone.
-fn divide(group: Group, rest: &mut Rest, error: &StoreError) {
+fn divide(group: Group, remaining: &mut Remaining, error: &StoreError) {
     if group.len() == 1 {
-        group.refuse(|| Refused::Store(error.repeat()));
+        group.reject(|| DomainError::Store(error.repeat()));
         return;
     }
-    let (first, second) = group.halves();
-    rest.0.push(second);
-    rest.0.push(first);
+    let (first, second) = group.split_half();
+    remaining.0.push(second);
+    remaining.0.push(first);
 }
 
 #[cfg(test)]
@@ -209,7 +209,7 @@ mod tests {
         let balancer = balancer.split_once("timeout server ").unwrap().1.split_once("s\n").unwrap().0;
         let balancer = Duration::from_secs(balancer.parse().unwrap());
         // It starts in the last moment of its patience, in a batch that is divided until the last moment of its own.
-        let longest = MAX_WAIT + PATIENCE + Class::Send.longest() + LOOK_TIMEOUT + ALL_LOCKED_PAUSE;
+        let longest = MAX_WAIT + BATCH_TIMEOUT + Class::Send.longest() + LOCK_CHECK_TIMEOUT + TABLE_LOCKED_DELAY;
         assert!(longest <= balancer - Duration::from_millis(500), "{longest:?} of {balancer:?}");
     }
 }

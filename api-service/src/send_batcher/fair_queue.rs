@@ -6,31 +6,31 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Sends that may wait in all.
-pub(super) const MOST: usize = 4_096;
-/// Sends of one location that may wait: half of all, so that there is always room for others.
-const MOST_OF_A_LOCATION: usize = MOST / 2;
-/// Sends of one conversation that may wait.
-const MOST_OF_A_CONVERSATION: usize = MOST / 4;
+/// BatchReceiver that may wait in all.
+pub(super) const CAPACITY: usize = 4_096;
+/// BatchReceiver of one location that may wait: half of all, so that there is always room for others.
+const LOCATION_CAPACITY: usize = CAPACITY / 2;
+/// BatchReceiver of one conversation that may wait.
+const CONVERSATION_CAPACITY: usize = CAPACITY / 4;
 
 /// What waits, by location and conversation.
 #[derive(Debug)]
-pub(super) struct Queue<L, C, T> {
-    locations: Turns<L, Turns<C, Waiting<T>>>,
+pub(super) struct FairQueue<L, C, T> {
+    locations: RoundRobin<L, RoundRobin<C, ConversationQueue<T>>>,
     /// Of all conversations, those that are set aside too.
     waiting: usize,
 }
 
 /// What waits of one conversation.
 #[derive(Debug)]
-struct Waiting<T> {
+struct ConversationQueue<T> {
     items: VecDeque<T>,
-    is_aside: bool,
+    is_blocked: bool,
 }
 
 /// Things under keys that take turns.
 #[derive(Debug)]
-struct Turns<K, V> {
+struct RoundRobin<K, V> {
     by_key: HashMap<K, Slot<V>>,
     /// Keys whose turn comes, each once; the first is next. One that has nothing to give when its turn comes is passed over.
     order: VecDeque<K>,
@@ -45,53 +45,53 @@ struct Slot<V> {
 }
 
 /// What is under a key.
-trait Turn: Default {
+trait Schedulable: Default {
     /// Whether there is something to take.
     fn is_ready(&self) -> bool;
     /// Whether nothing would be lost without it.
-    fn is_over(&self) -> bool;
+    fn is_removable(&self) -> bool;
 }
 
-impl<T> Turn for Waiting<T> {
+impl<T> Schedulable for ConversationQueue<T> {
     fn is_ready(&self) -> bool {
-        !self.is_aside && !self.items.is_empty()
+        !self.is_blocked && !self.items.is_empty()
     }
 
-    fn is_over(&self) -> bool {
-        !self.is_aside && self.items.is_empty()
+    fn is_removable(&self) -> bool {
+        !self.is_blocked && self.items.is_empty()
     }
 }
 
-impl<K, V> Turn for Turns<K, V> {
+impl<K, V> Schedulable for RoundRobin<K, V> {
     fn is_ready(&self) -> bool {
         !self.order.is_empty()
     }
 
-    fn is_over(&self) -> bool {
+    fn is_removable(&self) -> bool {
         self.by_key.is_empty()
     }
 }
 
-impl<K: Hash + Eq + Clone, V: Turn> Turns<K, V> {
+impl<K: Hash + Eq + Clone, V: Schedulable> RoundRobin<K, V> {
     fn get(&self, key: &K) -> Option<&V> {
         self.by_key.get(key).map(|slot| &slot.value)
     }
 
     /// Changes what is under a key, which then has its turn, or is gone, as it should.
-    fn change<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> R {
+    fn update<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> R {
         let slot = self.by_key.entry(key.clone()).or_default();
         let done = change(&mut slot.value);
         if slot.value.is_ready() && !slot.is_in_order {
             slot.is_in_order = true;
             self.order.push_back(key.clone());
-        } else if slot.value.is_over() && !slot.is_in_order {
+        } else if slot.value.is_removable() && !slot.is_in_order {
             self.by_key.remove(key);
         }
         done
     }
 
     /// Lets the next one that has something take its turn.
-    fn turn<R>(&mut self, mut take: impl FnMut(&mut V) -> Option<R>) -> Option<R> {
+    fn take_turn<R>(&mut self, mut take: impl FnMut(&mut V) -> Option<R>) -> Option<R> {
         loop {
             let key = self.order.pop_front()?;
             let slot = self.by_key.get_mut(&key)?;
@@ -100,7 +100,7 @@ impl<K: Hash + Eq + Clone, V: Turn> Turns<K, V> {
             slot.is_in_order = slot.value.is_ready();
             if slot.is_in_order {
                 self.order.push_back(key);
-            } else if slot.value.is_over() {
+            } else if slot.value.is_removable() {
                 self.by_key.remove(&key);
             }
             if taken.is_some() {
@@ -110,25 +110,25 @@ impl<K: Hash + Eq + Clone, V: Turn> Turns<K, V> {
     }
 }
 
-impl<T> Default for Waiting<T> {
+impl<T> Default for ConversationQueue<T> {
     fn default() -> Self {
-        Self { items: VecDeque::new(), is_aside: false }
+        Self { items: VecDeque::new(), is_blocked: false }
     }
 }
 
-impl<K, V> Default for Turns<K, V> {
+impl<K, V> Default for RoundRobin<K, V> {
     fn default() -> Self {
         Self { by_key: HashMap::new(), order: VecDeque::new(), waiting: 0 }
     }
 }
 
-impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> Default for Queue<L, C, T> {
+impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> Default for FairQueue<L, C, T> {
     fn default() -> Self {
-        Self { locations: Turns::default(), waiting: 0 }
+        Self { locations: RoundRobin::default(), waiting: 0 }
     }
 }
 
-impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> Queue<L, C, T> {
+impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> FairQueue<L, C, T> {
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.waiting
@@ -143,9 +143,9 @@ impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> Queue<L, C, T> {
     pub(super) fn push(&mut self, location: &L, conversation: &C, item: T) -> Result<(), T> {
         let of_location = self.locations.get(location);
         let of_conversation = of_location.and_then(|location| location.get(conversation));
-        if self.waiting >= MOST
-            || of_location.is_some_and(|location| location.waiting >= MOST_OF_A_LOCATION)
-            || of_conversation.is_some_and(|conversation| conversation.items.len() >= MOST_OF_A_CONVERSATION)
+        if self.waiting >= CAPACITY
+            || of_location.is_some_and(|location| location.waiting >= LOCATION_CAPACITY)
+            || of_conversation.is_some_and(|conversation| conversation.items.len() >= CONVERSATION_CAPACITY)
         {
             return Err(item);
         }
@@ -154,13 +154,13 @@ impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> Queue<L, C, T> {
     }
 
     /// Gives one back that was taken: it is the next of its conversation. There is always room for it.
-    pub(super) fn put_back(&mut self, location: &L, conversation: &C, item: T) {
+    pub(super) fn requeue(&mut self, location: &L, conversation: &C, item: T) {
         self.insert(location, conversation, |items| items.push_front(item));
     }
 
     fn insert(&mut self, location: &L, conversation: &C, insert: impl FnOnce(&mut VecDeque<T>)) {
-        self.locations.change(location, |location| {
-            location.change(conversation, |conversation| insert(&mut conversation.items));
+        self.locations.update(location, |location| {
+            location.update(conversation, |conversation| insert(&mut conversation.items));
             location.waiting += 1;
         });
         self.locations.waiting += 1;
@@ -169,21 +169,22 @@ impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> Queue<L, C, T> {
 
     /// Takes the next one.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let taken = self.locations.turn(|location| location.turn(|conversation| conversation.items.pop_front()));
+        let taken =
+            self.locations.take_turn(|location| location.take_turn(|conversation| conversation.items.pop_front()));
         self.waiting -= usize::from(taken.is_some());
         taken
     }
 
     /// Lets a conversation take no turns, or lets it take turns again.
-    pub(super) fn set_aside(&mut self, location: &L, conversation: &C, is_aside: bool) {
+    pub(super) fn block(&mut self, location: &L, conversation: &C, is_blocked: bool) {
         self.locations
-            .change(location, |location| location.change(conversation, |waiting| waiting.is_aside = is_aside));
+            .update(location, |location| location.update(conversation, |waiting| waiting.is_blocked = is_blocked));
     }
 
     /// Drops what waits of a conversation and is of no use to anybody. Returns how many are left.
     pub(super) fn retain(&mut self, location: &L, conversation: &C, is_wanted: impl FnMut(&T) -> bool) -> usize {
-        let (dropped, left) = self.locations.change(location, |location| {
-            let (dropped, left) = location.change(conversation, |waiting| {
+        let (dropped, left) = self.locations.update(location, |location| {
+            let (dropped, left) = location.update(conversation, |waiting| {
                 let before = waiting.items.len();
                 waiting.items.retain(is_wanted);
                 (before - waiting.items.len(), waiting.items.len())
@@ -201,10 +202,10 @@ impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> Queue<L, C, T> {
         let mut drained = Vec::with_capacity(self.waiting);
         let locations: Vec<L> = self.locations.by_key.keys().cloned().collect();
         for location in locations {
-            self.locations.change(&location, |location| {
+            self.locations.update(&location, |location| {
                 let conversations: Vec<C> = location.by_key.keys().cloned().collect();
                 for conversation in conversations {
-                    location.change(&conversation, |waiting| drained.extend(waiting.items.drain(..)));
+                    location.update(&conversation, |waiting| drained.extend(waiting.items.drain(..)));
                 }
                 location.waiting = 0;
             });
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    type Numbers = Queue<&'static str, u32, u32>;
+    type Numbers = FairQueue<&'static str, u32, u32>;
 
     fn drain(queue: &mut Numbers) -> Vec<u32> {
         std::iter::from_fn(|| queue.pop()).collect()
@@ -246,22 +247,22 @@ mod tests {
         while queue.push(&"busy", &1, 0).is_ok() {
             taken += 1;
         }
-        assert_eq!(taken, MOST_OF_A_CONVERSATION);
+        assert_eq!(taken, CONVERSATION_CAPACITY);
         for conversation in 2.. {
             if queue.push(&"busy", &conversation, 0).is_err() {
                 break;
             }
             taken += 1;
         }
-        assert_eq!(taken, MOST_OF_A_LOCATION);
+        assert_eq!(taken, LOCATION_CAPACITY);
         queue.push(&"quiet", &1, 0).unwrap();
         for (location, conversation) in
-            ["a", "b", "c"].into_iter().flat_map(|location| (0..MOST as u32).map(move |c| (location, c)))
+            ["a", "b", "c"].into_iter().flat_map(|location| (0..CAPACITY as u32).map(move |c| (location, c)))
         {
             let _full = queue.push(&location, &conversation, 0);
         }
-        assert_eq!(queue.len(), MOST);
-        assert_eq!(drain(&mut queue).len(), MOST);
+        assert_eq!(queue.len(), CAPACITY);
+        assert_eq!(drain(&mut queue).len(), CAPACITY);
         assert!(queue.locations.by_key.is_empty() && queue.locations.order.is_empty(), "nothing stays behind");
     }
 
@@ -273,23 +274,23 @@ mod tests {
             queue.push(&"a", &2, 10 + number).unwrap();
         }
         assert_eq!(queue.pop(), Some(0));
-        queue.set_aside(&"a", &1, true);
-        queue.put_back(&"a", &1, 0);
+        queue.block(&"a", &1, true);
+        queue.requeue(&"a", &1, 0);
         queue.push(&"a", &1, 3).unwrap();
         assert_eq!(drain(&mut queue), [10, 11, 12], "its location goes on");
         assert_eq!((queue.len(), queue.pop()), (4, None));
         queue.push(&"a", &2, 13).unwrap();
         assert_eq!(queue.pop(), Some(13), "and wakes up again");
         assert_eq!(queue.retain(&"a", &1, |number| *number != 2), 3);
-        queue.set_aside(&"a", &1, false);
+        queue.block(&"a", &1, false);
         assert_eq!(drain(&mut queue), [0, 1, 3], "in their order");
         assert!(queue.locations.by_key.is_empty() && queue.locations.order.is_empty(), "nothing stays behind");
-        queue.set_aside(&"b", &9, true);
+        queue.block(&"b", &9, true);
         queue.push(&"b", &9, 1).unwrap();
         assert_eq!((queue.drain(), queue.len()), (vec![1], 0));
         queue.push(&"b", &9, 2).unwrap();
-        assert_eq!(queue.pop(), None, "it is aside until somebody says otherwise");
-        queue.set_aside(&"b", &9, false);
+        assert_eq!(queue.pop(), None, "it is blocked until somebody says otherwise");
+        queue.block(&"b", &9, false);
         assert_eq!(queue.pop(), Some(2));
         assert!(queue.locations.by_key.is_empty());
     }

@@ -6,36 +6,36 @@ use std::time::Duration;
 use shared::ids::ConversationId;
 use tokio::time::sleep;
 
-use super::shared_queue::Line;
+use super::shared_queue::SharedQueue;
 use crate::store::Store;
 
 /// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Conversations in one look.
-const AT_ONCE: usize = 1_000;
+const MAX_CONVERSATIONS: usize = 1_000;
 
 /// Never ends by itself.
-pub(super) async fn watch(store: &Store, line: &Line) {
+pub(super) async fn watch(store: &Store, queue: &SharedQueue) {
     loop {
-        let aside = line.aside(AT_ONCE);
-        if aside.is_empty() {
-            line.set_aside.notified().await;
+        let blocked = queue.blocked(MAX_CONVERSATIONS);
+        if blocked.is_empty() {
+            queue.block.notified().await;
         }
-        sleep(LOOK_EVERY).await;
-        if aside.is_empty() {
+        sleep(POLL_INTERVAL).await;
+        if blocked.is_empty() {
             continue;
         }
-        match store.locked(&aside).await {
-            Ok(locked) => release(line, aside, &locked),
+        match store.locked(&blocked).await {
+            Ok(locked) => unblock(queue, blocked, &locked),
             // Whoever waits does so for a bounded time.
             Err(error) => tracing::debug!(%error, "nobody knows which conversations are locked"),
         }
     }
 }
 
-fn release(line: &Line, aside: Vec<ConversationId>, locked: &HashSet<ConversationId>) {
-    let mut free = aside.into_iter().filter(|id| !locked.contains(id)).peekable();
+fn unblock(queue: &SharedQueue, blocked: Vec<ConversationId>, locked: &HashSet<ConversationId>) {
+    let mut free = blocked.into_iter().filter(|id| !locked.contains(id)).peekable();
     if free.peek().is_some() {
-        line.release(free);
+        queue.unblock(free);
     }
 }

@@ -9,37 +9,37 @@ use parking_lot::Mutex;
 use shared::ids::{ConversationId, LocationId};
 use tokio::sync::Notify;
 
-use super::fair_queue::{MOST, Queue};
-use super::pending::{Caller, Pending};
-use crate::domain::error::Refused;
+use super::fair_queue::{CAPACITY, FairQueue};
+use super::pending::{Caller, PendingSend};
+use crate::domain::error::DomainError;
 use crate::model::message::NewMessage;
 use crate::model::origin::Origin;
 use crate::store::StoreError;
 
-/// Sends in one transaction.
+/// BatchReceiver in one transaction.
 pub(super) const MAX_BATCH: usize = 256;
 /// How long a conversation that was locked shares no transaction with those that were not, unless it is written before.
-const SUSPECT_FOR: Duration = Duration::from_secs(30);
+const SUSPECT_TTL: Duration = Duration::from_secs(30);
 /// Conversations that are remembered as having been locked.
-const MOST_SUSPECTS: usize = 1_024;
+const MAX_SUSPECTS: usize = 1_024;
 
 #[derive(Default)]
-pub(super) struct Line {
+pub(super) struct SharedQueue {
     state: Mutex<State>,
     /// Something has come, or can go on.
     pub(super) changed: Notify,
     /// A conversation was set aside.
-    pub(super) set_aside: Notify,
+    pub(super) block: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    queue: Queue<LocationId, ConversationId, Pending>,
+    queue: FairQueue<LocationId, ConversationId, PendingSend>,
     is_closed: bool,
-    /// The database does not answer: nothing can be written now.
+    /// The database does not reply: nothing can be written now.
     is_away: bool,
     /// Conversations that another transaction holds.
-    aside: BTreeMap<ConversationId, LocationId>,
+    blocked: BTreeMap<ConversationId, LocationId>,
     /// The last of them that was looked at.
     looked_at: Option<ConversationId>,
     /// Conversations that were set aside a moment ago.
@@ -47,30 +47,30 @@ struct State {
 }
 
 /// What is next.
-pub(super) enum Next {
+pub(super) enum NextBatch {
     Batch(Group),
     /// Nothing can be taken now.
-    Nothing,
+    Empty,
     /// Nobody can hand in sends any more, and none is left.
     Closed,
 }
 
-impl Line {
+impl SharedQueue {
     pub(super) fn close(&self) {
         self.state.lock().is_closed = true;
         self.changed.notify_one();
     }
 
     /// Adds a send.
-    pub(super) fn push(&self, pending: Pending) -> Result<(), Refused> {
+    pub(super) fn push(&self, pending: PendingSend) -> Result<(), DomainError> {
         let mut state = self.state.lock();
         if state.is_away {
-            return Err(away());
+            return Err(database_away());
         }
         let new = pending.new.clone();
         if state.queue.push(new.conversation.location(), &new.conversation.id(), pending).is_err() {
             metrics::counter!("send_queue_overflows_total").increment(1);
-            return Err(Refused::Overloaded);
+            return Err(DomainError::Overloaded);
         }
         drop(state);
         self.changed.notify_one();
@@ -78,26 +78,26 @@ impl Line {
     }
 
     /// Takes the sends of the next transaction.
-    pub(super) fn next(&self) -> Next {
+    pub(super) fn next_batch(&self) -> NextBatch {
         let mut state = self.state.lock();
         let mut group = Group::default();
         while group.len() < MAX_BATCH
             && let Some(pending) = state.queue.pop()
         {
-            if pending.caller.start() {
+            if pending.caller.try_start() {
                 group.push(pending);
             }
         }
         metrics::gauge!("send_queue_depth").set(state.queue.len() as f64);
         match group.is_empty() {
-            false => Next::Batch(group),
-            true if state.is_closed && state.queue.len() == 0 => Next::Closed,
-            true => Next::Nothing,
+            false => NextBatch::Batch(group),
+            true if state.is_closed && state.queue.len() == 0 => NextBatch::Closed,
+            true => NextBatch::Empty,
         }
     }
 
     /// Whether there may be something to take.
-    pub(super) fn has_work(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         let state = self.state.lock();
         state.queue.is_ready() || (state.is_closed && state.queue.len() == 0)
     }
@@ -107,37 +107,37 @@ impl Line {
     }
 
     /// Gives back what was taken and not written, in its order.
-    pub(super) fn put_back(&self, group: Group) {
+    pub(super) fn requeue(&self, group: Group) {
         let mut state = self.state.lock();
-        state.put_back(group);
+        state.requeue(group);
         drop(state);
         self.changed.notify_one();
     }
 
     /// Sets aside the conversations of a group, whose sends wait from now on. When too many are set aside, they are refused.
-    pub(super) fn set_aside(&self, group: Group) {
+    pub(super) fn block(&self, group: Group) {
         let mut state = self.state.lock();
         for new in &group.new {
             let (location, id) = (new.conversation.location(), new.conversation.id());
-            if state.aside.len() < MOST && state.aside.insert(id, location.clone()).is_none() {
+            if state.blocked.len() < CAPACITY && state.blocked.insert(id, location.clone()).is_none() {
                 metrics::counter!("send_conversations_set_aside_total").increment(1);
-                state.queue.set_aside(location, &id, true);
+                state.queue.block(location, &id, true);
             }
         }
-        state.put_back(group);
-        metrics::gauge!("send_conversations_aside").set(state.aside.len() as f64);
+        state.requeue(group);
+        metrics::gauge!("send_conversations_aside").set(state.blocked.len() as f64);
         drop(state);
-        self.set_aside.notify_one();
+        self.block.notify_one();
     }
 
-    /// Conversations that are set aside, `most` at most, and each time the next ones. Sends that nobody waits for any more are dropped.
-    pub(super) fn aside(&self, most: usize) -> Vec<ConversationId> {
+    /// Conversations that are set aside, `most` at most, and each time the next ones. BatchReceiver that nobody waits for any more are dropped.
+    pub(super) fn blocked(&self, limit: usize) -> Vec<ConversationId> {
         let mut state = self.state.lock();
-        let State { aside, looked_at, queue, .. } = &mut *state;
-        for (id, location) in aside.iter() {
+        let State { blocked, looked_at, queue, .. } = &mut *state;
+        for (id, location) in blocked.iter() {
             queue.retain(location, id, |pending| pending.caller.is_waiting());
         }
-        let ids = next_of(aside, looked_at, most);
+        let ids = next_in_rotation(blocked, looked_at, limit);
         let is_over = state.is_closed && state.queue.len() == 0;
         drop(state);
         if is_over {
@@ -147,20 +147,20 @@ impl Line {
     }
 
     /// Lets conversations take part again. They are suspects for a while.
-    pub(super) fn release(&self, conversations: impl Iterator<Item = ConversationId>) {
+    pub(super) fn unblock(&self, conversations: impl Iterator<Item = ConversationId>) {
         let now = Instant::now();
         let mut state = self.state.lock();
         for id in conversations {
-            let Some(location) = state.aside.remove(&id) else { continue };
-            state.queue.set_aside(&location, &id, false);
-            if state.suspects.len() >= MOST_SUSPECTS {
-                state.suspects.retain(|_, since| now.duration_since(*since) < SUSPECT_FOR);
+            let Some(location) = state.blocked.remove(&id) else { continue };
+            state.queue.block(&location, &id, false);
+            if state.suspects.len() >= MAX_SUSPECTS {
+                state.suspects.retain(|_, since| now.duration_since(*since) < SUSPECT_TTL);
             }
-            if state.suspects.len() < MOST_SUSPECTS {
+            if state.suspects.len() < MAX_SUSPECTS {
                 state.suspects.insert(id, now);
             }
         }
-        metrics::gauge!("send_conversations_aside").set(state.aside.len() as f64);
+        metrics::gauge!("send_conversations_aside").set(state.blocked.len() as f64);
         drop(state);
         self.changed.notify_one();
     }
@@ -172,12 +172,12 @@ impl Line {
             return Vec::new();
         }
         let now = Instant::now();
-        state.suspects.retain(|_, since| now.duration_since(*since) < SUSPECT_FOR);
+        state.suspects.retain(|_, since| now.duration_since(*since) < SUSPECT_TTL);
         group.conversations().into_iter().filter(|id| state.suspects.contains_key(id)).collect()
     }
 
     /// What was written is suspected no more: whoever held it has let it go.
-    pub(super) fn trust(&self, written: &Group) {
+    pub(super) fn clear_suspects(&self, written: &Group) {
         let mut state = self.state.lock();
         for new in &written.new {
             state.suspects.remove(&new.conversation.id());
@@ -185,47 +185,47 @@ impl Line {
     }
 
     /// Notes that the database is away, and refuses all that waits; or that it is back.
-    pub(super) fn away(&self, is_away: bool) {
+    pub(super) fn set_database_away(&self, is_away: bool) {
         let mut state = self.state.lock();
         state.is_away = is_away;
         let refused = if is_away { state.queue.drain() } else { Vec::new() };
         drop(state);
         for pending in refused {
-            pending.caller.answer(Err(away()));
+            pending.caller.reply(Err(database_away()));
         }
     }
 }
 
 impl State {
-    fn put_back(&mut self, group: Group) {
+    fn requeue(&mut self, group: Group) {
         for pending in group.into_pending().rev() {
             let new = pending.new.clone();
-            match pending.caller.waits_again() {
-                true => self.queue.put_back(new.conversation.location(), &new.conversation.id(), pending),
-                false => pending.caller.refuse_waiting(),
+            match pending.caller.try_requeue() {
+                true => self.queue.requeue(new.conversation.location(), &new.conversation.id(), pending),
+                false => pending.caller.reject_requeue(),
             }
         }
     }
 }
 
 /// The next keys behind the last one, and from the beginning again, each once.
-fn next_of<K: Ord + Copy, V>(all: &BTreeMap<K, V>, last: &mut Option<K>, most: usize) -> Vec<K> {
+fn next_in_rotation<K: Ord + Copy, V>(all: &BTreeMap<K, V>, last: &mut Option<K>, limit: usize) -> Vec<K> {
     let keys: Vec<K> = match *last {
-        None => all.keys().take(most).copied().collect(),
+        None => all.keys().take(limit).copied().collect(),
         Some(last) => {
             let behind = all.range((Bound::Excluded(last), Bound::Unbounded));
-            behind.chain(all.range(..=last)).take(most).map(|(key, _)| *key).collect()
+            behind.chain(all.range(..=last)).take(limit).map(|(key, _)| *key).collect()
         }
     };
     *last = keys.last().copied();
     keys
 }
 
-fn away() -> Refused {
+fn database_away() -> DomainError {
     StoreError::Unavailable("it did not answer a moment ago".into()).into()
 }
 
-/// Sends that are written together, in order.
+/// BatchReceiver that are written together, in order.
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) new: Vec<Arc<NewMessage>>,
@@ -249,15 +249,15 @@ impl Group {
         behind.into_pending().for_each(|pending| self.push(pending));
     }
 
-    fn push(&mut self, Pending { new, origin, caller }: Pending) {
+    fn push(&mut self, PendingSend { new, origin, caller }: PendingSend) {
         self.new.push(new);
         self.origins.push(origin);
         self.callers.push(caller);
     }
 
-    fn into_pending(self) -> impl DoubleEndedIterator<Item = Pending> {
+    fn into_pending(self) -> impl DoubleEndedIterator<Item = PendingSend> {
         let sends = self.new.into_iter().zip(self.origins).zip(self.callers);
-        sends.map(|((new, origin), caller)| Pending { new, origin, caller })
+        sends.map(|((new, origin), caller)| PendingSend { new, origin, caller })
     }
 
     /// Its conversations, each once.
@@ -278,7 +278,7 @@ impl Group {
     }
 
     /// The first half and the rest.
-    pub(super) fn halves(mut self) -> (Self, Self) {
+    pub(super) fn split_half(mut self) -> (Self, Self) {
         let middle = self.len() / 2;
         let (new, origins) = (self.new.split_off(middle), self.origins.split_off(middle));
         let second = Self { new, origins, callers: self.callers.split_off(middle), attempts: 0 };
@@ -287,9 +287,9 @@ impl Group {
     }
 
     /// Gives everybody the same answer.
-    pub(super) fn refuse(self, why: impl Fn() -> Refused) {
+    pub(super) fn reject(self, why: impl Fn() -> DomainError) {
         for caller in self.callers {
-            caller.answer(Err(why()));
+            caller.reply(Err(why()));
         }
     }
 }
@@ -302,12 +302,12 @@ mod tests {
     fn everything_that_is_set_aside_is_looked_at_in_turn() {
         let mut all: BTreeMap<u32, ()> = (0..25).map(|key| (key, ())).collect();
         let mut last = None;
-        let mut looked: Vec<u32> = (0..3).flat_map(|_| next_of(&all, &mut last, 10)).collect();
+        let mut looked: Vec<u32> = (0..3).flat_map(|_| next_in_rotation(&all, &mut last, 10)).collect();
         assert_eq!(looked.split_off(25), [0, 1, 2, 3, 4]);
         assert_eq!(looked, (0..25).collect::<Vec<_>>());
         all.remove(&4);
-        assert_eq!(next_of(&all, &mut last, 3), [5, 6, 7]);
-        assert_eq!(next_of(&all, &mut last, 100).len(), 24, "each once");
-        assert!(next_of(&BTreeMap::<u32, ()>::new(), &mut last, 3).is_empty());
+        assert_eq!(next_in_rotation(&all, &mut last, 3), [5, 6, 7]);
+        assert_eq!(next_in_rotation(&all, &mut last, 100).len(), 24, "each once");
+        assert!(next_in_rotation(&BTreeMap::<u32, ()>::new(), &mut last, 3).is_empty());
     }
 }

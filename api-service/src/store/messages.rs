@@ -223,15 +223,15 @@ impl Store {
     pub async fn history(
         &self,
         conversation: &Conversation,
-        place: history::Place,
+        position: history::PagePosition,
         limit: usize,
     ) -> Result<Vec<Message>, StoreError> {
         const BEFORE: &str = history_page!("<", " desc");
         const AFTER: &str = history_page!(">", "");
-        let (query, seq) = match place {
-            history::Place::End => (BEFORE, i64::MAX),
-            history::Place::Before(seq) => (BEFORE, seq),
-            history::Place::After(seq) => (AFTER, seq),
+        let (query, seq) = match position {
+            history::PagePosition::Latest => (BEFORE, i64::MAX),
+            history::PagePosition::Before(seq) => (BEFORE, seq),
+            history::PagePosition::After(seq) => (AFTER, seq),
         };
         let limit = i64::try_from(limit).map_err(StoreError::internal)?;
         let most_bytes = i64::try_from(MAX_PAGE_BYTES).map_err(StoreError::internal)?;

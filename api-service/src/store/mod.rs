@@ -33,7 +33,7 @@ pub use outbox::{Depth, FailedRow, OutboxEntry, OutboxEvent, REASONS, Relayed};
 pub(crate) use pool::WAIT_TIMEOUT;
 pub use pool::connect::check_url;
 pub use pool::{Class, PoolState};
-pub use revocations::{Position, Revoked};
+pub use revocations::{Position, RevocationPage};
 pub use sends::{Done, SendOutcome};
 
 use shared::refusals::Refusals;
@@ -43,7 +43,7 @@ use tokio::sync::Notify;
 
 use crate::audit::key::AuditKey;
 use crate::config::DatabaseConfig;
-use crate::detached_request::caller_gone;
+use crate::detached_request::caller_disconnected;
 use crate::envelope::Vault;
 use audit::chains::Chains;
 use pool::Pools;
@@ -140,7 +140,7 @@ impl Store {
         let done = within(self.class.limits().deadline, async {
             let object = tokio::select! {
                 object = self.pools.get(self.class) => object?,
-                () = caller_gone() => return Err(StoreError::Abandoned),
+                () = caller_disconnected() => return Err(StoreError::Abandoned),
             };
             let mut client = Lent(Some(object));
             let done = match &mut client.0 {

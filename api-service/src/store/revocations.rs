@@ -8,7 +8,7 @@ use super::{Store, StoreError, audit};
 use crate::audit::row::Row as AuditRow;
 
 /// The latest moment that is kept as a number: the end of the year 9999. Later ones are "never".
-const LAST_MOMENT: i64 = 253_402_300_799;
+const MAX_UNIX_SECONDS: i64 = 253_402_300_799;
 
 /// A place in the order of the rows. Rows appear in the order of their ids: a trigger sees to that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,12 +21,12 @@ pub struct Position {
 }
 
 /// What stands behind a place.
-pub enum Revoked {
+pub enum RevocationPage {
     /// Rows in their order.
     Rows(Vec<(Position, Entry)>),
     /// The row at the place is another one, or gone: the database was set back, or has forgotten that row. Read on from the
     /// beginning.
-    AnotherHistory,
+    HistoryChanged,
 }
 
 impl Store {
@@ -42,7 +42,7 @@ impl Store {
             Revocation::Subject { sub, issued_before } => (None, Some(sub.as_str()), Some(*issued_before)),
             Revocation::Everyone { issued_before } => (None, None, Some(*issued_before)),
         };
-        let ends_at = (ends_at <= LAST_MOMENT).then_some(ends_at);
+        let ends_at = (ends_at <= MAX_UNIX_SECONDS).then_some(ends_at);
         self.with(async |client| {
             let mut lease = self.chains.lend(client).await?;
             let transaction = client.transaction().await?;
@@ -61,7 +61,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn revocations(&self, behind: Position, most: u32) -> Result<Revoked, StoreError> {
+    pub async fn revocations(&self, after: Position, limit: u32) -> Result<RevocationPage, StoreError> {
         // The row at the place comes along, as the proof that the place still means what it did.
         const NEXT: &str = "select id, (extract(epoch from created_at) * 1000000)::bigint as stamp,
                 jti, sub::text, issued_before,
@@ -70,28 +70,28 @@ impl Store {
         let rows = self
             .with(async |client| {
                 let statement = client.prepare_cached(NEXT).await?;
-                Ok(client.query(&statement, &[&behind.id, &(i64::from(most) + 1)]).await?)
+                Ok(client.query(&statement, &[&after.id, &(i64::from(limit) + 1)]).await?)
             })
             .await?;
         let mut rows = rows.iter().map(row).collect::<Result<Vec<_>, _>>()?;
-        if behind != Position::default() {
-            if rows.first().is_none_or(|(position, _)| *position != behind) {
-                return Ok(Revoked::AnotherHistory);
+        if after != Position::default() {
+            if rows.first().is_none_or(|(position, _)| *position != after) {
+                return Ok(RevocationPage::HistoryChanged);
             }
             rows.remove(0);
         }
-        rows.truncate(most as usize);
-        Ok(Revoked::Rows(rows))
+        rows.truncate(limit as usize);
+        Ok(RevocationPage::Rows(rows))
     }
 
     /// Removes `most` revocations, or fewer, whose tokens have all ended. Returns how many.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn forget_ended_revocations(&self, most: i32) -> Result<i64, StoreError> {
+    pub async fn forget_ended_revocations(&self, limit: i32) -> Result<i64, StoreError> {
         self.with(async |client| {
             let statement = client.prepare_cached("select forget_ended_revocations($1)").await?;
-            Ok(client.query_one(&statement, &[&most]).await?.try_get(0)?)
+            Ok(client.query_one(&statement, &[&limit]).await?.try_get(0)?)
         })
         .await
     }

@@ -5,93 +5,97 @@ use std::collections::HashSet;
 
 use shared::shutdown::Shutdown;
 
-use super::{Taker, pause};
+use super::{StreamHandler, wait_before_retry};
 use crate::store::StoreError;
 
 /// How often entries are tried as they are, when it may be somebody else's doing that they cannot be taken.
-const ATTEMPTS: usize = 2;
+const MAX_ATTEMPTS: usize = 2;
 /// So many refusals in a row, and there is a pause: most likely it is not the entries, and the database has other things to do.
-const REFUSALS_IN_A_ROW: usize = 16;
+const MAX_CONSECUTIVE_REJECTIONS: usize = 16;
 
 /// What became of entries.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct HandleOutcome {
     /// Places of those that cannot be taken now.
-    pub(super) later: HashSet<usize>,
+    pub(super) deferred: HashSet<usize>,
     /// How many never can be.
-    pub(super) never: usize,
+    pub(super) dropped: usize,
 }
 
 /// Some of the entries, by their places, and how often they were tried as they are.
 struct Part {
-    places: Vec<usize>,
+    indexes: Vec<usize>,
     attempts: usize,
 }
 
 impl Part {
-    fn new(places: Vec<usize>) -> Self {
-        Self { places, attempts: 0 }
+    fn new(indexes: Vec<usize>) -> Self {
+        Self { indexes, attempts: 0 }
     }
 }
 
 /// Where the division of entries stands.
 #[derive(Default)]
-struct Division {
+struct Bisection {
     /// What is still to be tried; the last is next.
     parts: Vec<Part>,
     /// Single entries that the database has refused. They are tried again when everything else is done.
     refused: Vec<Part>,
-    refusals_in_a_row: usize,
-    taken: Taken,
+    consecutive_rejections: usize,
+    handled: HandleOutcome,
 }
 
 /// Takes entries, together if that works. When the shutdown begins, what was not taken by then is left for later.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`]: some may have been taken, and all are to be tried again.
-pub(super) async fn take<T: Taker>(taker: &T, entries: &[T::Entry], shutdown: &Shutdown) -> Result<Taken, StoreError> {
-    let mut division = Division::default();
-    match taker.take(entries).await {
-        Ok(()) => return Ok(division.taken),
+pub(super) async fn handle<T: StreamHandler>(
+    handler: &T,
+    entries: &[T::Entry],
+    shutdown: &Shutdown,
+) -> Result<HandleOutcome, StoreError> {
+    let mut bisection = Bisection::default();
+    match handler.handle(entries).await {
+        Ok(()) => return Ok(bisection.handled),
         Err(error) => {
             tracing::warn!(stream = T::STREAM, %error, entries = entries.len(), "entries cannot be taken together");
-            let whole = Part { places: (0..entries.len()).collect(), attempts: 1 };
-            division.divide(taker, entries, whole, error).await?;
+            let whole = Part { indexes: (0..entries.len()).collect(), attempts: 1 };
+            bisection.divide(handler, entries, whole, error).await?;
         }
     }
     loop {
-        while let Some(mut part) = division.parts.pop() {
+        while let Some(mut part) = bisection.parts.pop() {
             if shutdown.has_begun() {
-                division.taken.later.extend(part.places);
+                bisection.handled.deferred.extend(part.indexes);
                 continue;
             }
-            let some: Vec<T::Entry> = part.places.iter().filter_map(|place| entries.get(*place)).cloned().collect();
+            let some: Vec<T::Entry> = part.indexes.iter().filter_map(|index| entries.get(*index)).cloned().collect();
             if some.is_empty() {
                 continue;
             }
             part.attempts += 1;
-            match taker.take(&some).await {
-                Ok(()) => division.refusals_in_a_row = 0,
-                Err(error) => division.divide(taker, entries, part, error).await?,
+            match handler.handle(&some).await {
+                Ok(()) => bisection.consecutive_rejections = 0,
+                Err(error) => bisection.divide(handler, entries, part, error).await?,
             }
-            if division.refusals_in_a_row >= REFUSALS_IN_A_ROW {
-                division.refusals_in_a_row = 0;
-                pause(shutdown).await;
+            if bisection.consecutive_rejections >= MAX_CONSECUTIVE_REJECTIONS {
+                bisection.consecutive_rejections = 0;
+                wait_before_retry(shutdown).await;
             }
         }
-        if division.refused.is_empty() {
-            return Ok(division.taken);
+        if bisection.refused.is_empty() {
+            return Ok(bisection.handled);
         }
-        pause(shutdown).await;
-        division.parts.append(&mut division.refused);
+        wait_before_retry(shutdown).await;
+        bisection.parts.append(&mut bisection.refused);
     }
 }
 
-impl Division {
+impl Bisection {
     /// Finds out what to do with entries that could not be taken together.
-    async fn divide<T: Taker>(
+    async fn divide<T: StreamHandler>(
         &mut self,
-        taker: &T,
+        handler: &T,
         entries: &[T::Entry],
         part: Part,
         error: StoreError,
@@ -101,35 +105,35 @@ impl Division {
             StoreError::Locked(_) | StoreError::Contended(_) | StoreError::TimedOut(_) => true,
             StoreError::Internal(_) | StoreError::Unreadable(_) | StoreError::DataKey(..) => false,
         };
-        tracing::debug!(stream = T::STREAM, %error, entries = part.places.len(), "a part of them cannot be taken");
-        let Part { mut places, attempts } = part;
+        tracing::debug!(stream = T::STREAM, %error, entries = part.indexes.len(), "a part of them cannot be taken");
+        let Part { mut indexes, attempts } = part;
         if matches!(error, StoreError::Locked(_)) {
-            let some: Vec<T::Entry> = places.iter().filter_map(|place| entries.get(*place)).cloned().collect();
-            let locked = taker.locked(&some).await;
+            let some: Vec<T::Entry> = indexes.iter().filter_map(|index| entries.get(*index)).cloned().collect();
+            let locked = handler.locked(&some).await;
             if !locked.is_empty() {
-                let (later, free) = split(&places, &locked);
-                self.taken.later.extend(later);
+                let (deferred, free) = split(&indexes, &locked);
+                self.handled.deferred.extend(deferred);
                 self.parts.push(Part::new(free));
                 return Ok(());
             }
         }
-        if may_pass && attempts < ATTEMPTS {
-            self.parts.push(Part { places, attempts });
-        } else if places.len() > 1 {
-            let second = places.split_off(places.len() / 2);
+        if may_pass && attempts < MAX_ATTEMPTS {
+            self.parts.push(Part { indexes, attempts });
+        } else if indexes.len() > 1 {
+            let second = indexes.split_off(indexes.len() / 2);
             self.parts.push(Part::new(second));
-            self.parts.push(Part::new(places));
+            self.parts.push(Part::new(indexes));
         } else if may_pass {
-            self.taken.later.extend(places);
+            self.handled.deferred.extend(indexes);
         } else {
-            self.refusals_in_a_row += 1;
-            match T::ATTEMPTS {
-                Some(most) if attempts < most => self.refused.push(Part { places, attempts }),
+            self.consecutive_rejections += 1;
+            match T::MAX_ATTEMPTS {
+                Some(max) if attempts < max => self.refused.push(Part { indexes, attempts }),
                 Some(_) => {
                     tracing::error!(stream = T::STREAM, %error, "an entry is dropped");
-                    self.taken.never += places.len();
+                    self.handled.dropped += indexes.len();
                 }
-                None => self.taken.later.extend(places),
+                None => self.handled.deferred.extend(indexes),
             }
         }
         Ok(())
@@ -137,10 +141,10 @@ impl Division {
 }
 
 /// Divides places by their position among them.
-fn split(places: &[usize], chosen: &HashSet<usize>) -> (Vec<usize>, Vec<usize>) {
+fn split(indexes: &[usize], chosen: &HashSet<usize>) -> (Vec<usize>, Vec<usize>) {
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    for (position, place) in places.iter().enumerate() {
-        if chosen.contains(&position) { first.push(*place) } else { second.push(*place) }
+    for (position, index) in indexes.iter().enumerate() {
+        if chosen.contains(&position) { first.push(*index) } else { second.push(*index) }
     }
     (first, second)
 }
@@ -160,18 +164,18 @@ mod tests {
         calls: Mutex<usize>,
     }
 
-    impl Taker for Fake {
+    impl StreamHandler for Fake {
         const STREAM: &'static str = "fake";
-        const TAKEN: &'static str = "fake_taken_total";
-        const DROPPED: &'static str = "fake_dropped_total";
-        const ATTEMPTS: Option<usize> = Some(3);
+        const HANDLED_METRIC: &'static str = "fake_taken_total";
+        const DROPPED_METRIC: &'static str = "fake_dropped_total";
+        const MAX_ATTEMPTS: Option<usize> = Some(3);
         type Entry = u32;
 
         fn decode(text: &str) -> Option<u32> {
             text.parse().ok()
         }
 
-        async fn take(&self, entries: &[u32]) -> Result<(), StoreError> {
+        async fn handle(&self, entries: &[u32]) -> Result<(), StoreError> {
             *self.calls.lock() += 1;
             if self.is_away {
                 return Err(StoreError::Unavailable("away".into()));
@@ -187,7 +191,7 @@ mod tests {
         }
 
         async fn locked(&self, entries: &[u32]) -> HashSet<usize> {
-            (0..entries.len()).filter(|place| self.locked.contains(&entries[*place])).collect()
+            (0..entries.len()).filter(|index| self.locked.contains(&entries[*index])).collect()
         }
     }
 
@@ -195,8 +199,8 @@ mod tests {
     async fn what_is_refused_is_dropped_alone_and_what_is_locked_is_left_for_later() {
         let fake = Fake { locked: [7, 300].into(), refused: [100, 499].into(), ..Fake::default() };
         let entries: Vec<u32> = (0..500).collect();
-        let taken = take(&fake, &entries, &Shutdown::new()).await.unwrap();
-        assert_eq!(taken, Taken { later: [7, 300].into(), never: 2 });
+        let handled = handle(&fake, &entries, &Shutdown::new()).await.unwrap();
+        assert_eq!(handled, HandleOutcome { deferred: [7, 300].into(), dropped: 2 });
         let mut applied = fake.applied.lock().clone();
         applied.sort_unstable();
         let expected: Vec<u32> = entries.into_iter().filter(|entry| ![7, 300, 100, 499].contains(entry)).collect();
@@ -207,20 +211,20 @@ mod tests {
     #[tokio::test]
     async fn what_works_together_takes_one_transaction_and_a_database_that_is_away_drops_nothing() {
         let fake = Fake::default();
-        assert_eq!(take(&fake, &[1, 2, 3], &Shutdown::new()).await.unwrap(), Taken::default());
+        assert_eq!(handle(&fake, &[1, 2, 3], &Shutdown::new()).await.unwrap(), HandleOutcome::default());
         assert_eq!(*fake.calls.lock(), 1);
         let away = Fake { is_away: true, ..Fake::default() };
-        assert!(matches!(take(&away, &[1, 2, 3], &Shutdown::new()).await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(handle(&away, &[1, 2, 3], &Shutdown::new()).await, Err(StoreError::Unavailable(_))));
     }
 
     #[tokio::test]
     async fn what_is_refused_is_tried_again_after_pauses_and_behind_its_neighbours() {
         let fake = Fake { refused: [0].into(), ..Fake::default() };
         let start = tokio::time::Instant::now();
-        let taken = take(&fake, &[0, 1], &Shutdown::new()).await.unwrap();
-        assert_eq!(taken, Taken { later: HashSet::new(), never: 1 });
+        let handled = handle(&fake, &[0, 1], &Shutdown::new()).await.unwrap();
+        assert_eq!(handled, HandleOutcome { deferred: HashSet::new(), dropped: 1 });
         assert_eq!(*fake.calls.lock(), 5, "both, the one, the other, and the one twice more");
-        assert!(start.elapsed() >= 2 * super::super::RETRY_AFTER, "{:?}", start.elapsed());
+        assert!(start.elapsed() >= 2 * super::super::RETRY_DELAY, "{:?}", start.elapsed());
     }
 
     #[tokio::test]
@@ -228,11 +232,11 @@ mod tests {
         let fake = Fake { refused: (0..500).collect(), ..Fake::default() };
         let entries: Vec<u32> = (0..500).collect();
         let shutdown = Shutdown::new();
-        let (taken, ()) = tokio::join!(take(&fake, &entries, &shutdown), async {
+        let (handled, ()) = tokio::join!(handle(&fake, &entries, &shutdown), async {
             tokio::task::yield_now().await;
             shutdown.begin();
         });
-        assert_eq!(taken.unwrap(), Taken { later: (0..500).collect(), never: 0 });
+        assert_eq!(handled.unwrap(), HandleOutcome { deferred: (0..500).collect(), dropped: 0 });
         assert!(*fake.calls.lock() < 50, "{} transactions before the first pause", fake.calls.lock());
     }
 
@@ -240,24 +244,24 @@ mod tests {
     async fn what_must_not_be_dropped_is_left_for_later_and_does_not_go_round() {
         /// Whose entries are never dropped.
         struct Patient(Fake);
-        impl Taker for Patient {
+        impl StreamHandler for Patient {
             const STREAM: &'static str = "patient";
-            const TAKEN: &'static str = "patient_taken_total";
-            const DROPPED: &'static str = "patient_dropped_total";
-            const ATTEMPTS: Option<usize> = None;
+            const HANDLED_METRIC: &'static str = "patient_taken_total";
+            const DROPPED_METRIC: &'static str = "patient_dropped_total";
+            const MAX_ATTEMPTS: Option<usize> = None;
             type Entry = u32;
 
             fn decode(text: &str) -> Option<u32> {
                 text.parse().ok()
             }
 
-            async fn take(&self, entries: &[u32]) -> Result<(), StoreError> {
-                self.0.take(entries).await
+            async fn handle(&self, entries: &[u32]) -> Result<(), StoreError> {
+                self.0.handle(entries).await
             }
         }
         let patient = Patient(Fake { refused: [3].into(), ..Fake::default() });
-        let taken = take(&patient, &[1, 2, 3, 4], &Shutdown::new()).await.unwrap();
-        assert_eq!(taken, Taken { later: [2].into(), never: 0 });
+        let handled = handle(&patient, &[1, 2, 3, 4], &Shutdown::new()).await.unwrap();
+        assert_eq!(handled, HandleOutcome { deferred: [2].into(), dropped: 0 });
         let mut applied = patient.0.applied.lock().clone();
         applied.sort_unstable();
         assert_eq!(applied, [1, 2, 4]);
@@ -267,24 +271,24 @@ mod tests {
     async fn a_lock_that_nobody_finds_drops_nothing() {
         /// Somebody holds what is not looked at.
         struct Blind(Fake);
-        impl Taker for Blind {
+        impl StreamHandler for Blind {
             const STREAM: &'static str = "blind";
-            const TAKEN: &'static str = "blind_taken_total";
-            const DROPPED: &'static str = "blind_dropped_total";
-            const ATTEMPTS: Option<usize> = Some(3);
+            const HANDLED_METRIC: &'static str = "blind_taken_total";
+            const DROPPED_METRIC: &'static str = "blind_dropped_total";
+            const MAX_ATTEMPTS: Option<usize> = Some(3);
             type Entry = u32;
 
             fn decode(text: &str) -> Option<u32> {
                 text.parse().ok()
             }
 
-            async fn take(&self, entries: &[u32]) -> Result<(), StoreError> {
-                self.0.take(entries).await
+            async fn handle(&self, entries: &[u32]) -> Result<(), StoreError> {
+                self.0.handle(entries).await
             }
         }
         let blind = Blind(Fake { locked: [2].into(), ..Fake::default() });
-        let taken = take(&blind, &[1, 2, 3, 4], &Shutdown::new()).await.unwrap();
-        assert_eq!(taken, Taken { later: [1].into(), never: 0 });
+        let handled = handle(&blind, &[1, 2, 3, 4], &Shutdown::new()).await.unwrap();
+        assert_eq!(handled, HandleOutcome { deferred: [1].into(), dropped: 0 });
         let mut applied = blind.0.applied.lock().clone();
         applied.sort_unstable();
         assert_eq!(applied, [1, 3, 4]);

@@ -4,35 +4,35 @@
 use shared::channel::QUESTIONS;
 use shared::presence::Question;
 
-use crate::presence_reader::Everybody;
+use crate::presence_reader::PresenceReader;
 use crate::store::{Store, StoreError};
-use crate::stream_consumer::Taker;
+use crate::stream_consumer::StreamHandler;
 
 /// Answers.
-pub struct Questions {
+pub struct ConversationCheckHandler {
     /// Knows which conversations there are.
     pub store: Store,
     /// The way to the gateways.
-    pub everybody: Everybody,
+    pub presence: PresenceReader,
 }
 
-impl Taker for Questions {
+impl StreamHandler for ConversationCheckHandler {
     const STREAM: &'static str = QUESTIONS;
-    const TAKEN: &'static str = "presence_questions_total";
+    const HANDLED_METRIC: &'static str = "presence_questions_total";
     /// Somebody does not hear of somebody, until it changes the next time.
-    const DROPPED: &'static str = "presence_questions_dropped_total";
-    const ATTEMPTS: Option<usize> = Some(4);
+    const DROPPED_METRIC: &'static str = "presence_questions_dropped_total";
+    const MAX_ATTEMPTS: Option<usize> = Some(4);
     type Entry = Question;
 
     fn decode(text: &str) -> Option<Question> {
         Question::decode(text)
     }
 
-    async fn take(&self, questions: &[Question]) -> Result<(), StoreError> {
+    async fn handle(&self, questions: &[Question]) -> Result<(), StoreError> {
         let asked: Vec<_> = questions.iter().map(|question| (question.conversation, &question.location)).collect();
         let written = self.store.written(&asked).await?;
         let shared: Vec<_> = questions.iter().filter(|question| written.contains(&question.conversation)).collect();
-        if let Err(error) = self.everybody.may_know(&shared).await {
+        if let Err(error) = self.presence.announce_shared(&shared).await {
             // Not worth to be tried again: what is not answered is asked again.
             tracing::debug!(%error, "gateways have not heard who may know of whom");
         }

@@ -9,18 +9,18 @@ use shared::channel::ENTRY_FIELD;
 pub(super) struct Entry {
     /// Its place in the stream, with which it is confirmed.
     pub(super) id: String,
-    said: Option<Bytes>,
+    body: Option<Bytes>,
 }
 
 impl Entry {
     /// What it says, if it is text.
     pub(super) fn text(&self) -> Option<&str> {
-        std::str::from_utf8(self.said.as_deref()?).ok()
+        std::str::from_utf8(self.body.as_deref()?).ok()
     }
 }
 
 /// Reads the answer to `XREADGROUP`: by stream, its entries.
-pub(super) fn read(answer: Value) -> Vec<Entry> {
+pub(super) fn parse_read(answer: Value) -> Vec<Entry> {
     match answer {
         Value::Map(streams) => streams.inner().into_values().flat_map(entries).collect(),
         // As older versions of the protocol have it: pairs.
@@ -32,7 +32,7 @@ pub(super) fn read(answer: Value) -> Vec<Entry> {
 }
 
 /// Reads the answer to `XAUTOCLAIM`: where to go on, the entries, and those that are gone.
-pub(super) fn claimed(answer: Value) -> Vec<Entry> {
+pub(super) fn parse_claimed(answer: Value) -> Vec<Entry> {
     array(answer).and_then(|answer| answer.into_iter().nth(1)).map(entries).unwrap_or_default()
 }
 
@@ -45,13 +45,13 @@ fn entry(value: Value) -> Option<Entry> {
     let mut parts = array(value)?.into_iter();
     let id = parts.next()?.into_string()?;
     let mut fields = parts.next().and_then(array).unwrap_or_default().into_iter();
-    let mut said = None;
+    let mut body = None;
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         if name.as_bytes() == Some(ENTRY_FIELD.as_bytes()) {
-            said = value.into_bytes();
+            body = value.into_bytes();
         }
     }
-    Some(Entry { id, said })
+    Some(Entry { id, body })
 }
 
 fn array(value: Value) -> Option<Vec<Value>> {
@@ -84,10 +84,10 @@ mod tests {
         let expected = [("1-0", Some("good")), ("2-0", None), ("3-0", None), ("4-0", None)];
         let by_name = Value::Array(vec![Value::Array(vec!["name".into(), Value::Array(answer.clone())])]);
         let claim = Value::Array(vec!["0-0".into(), Value::Array(answer), Value::Array(vec![])]);
-        for entries in [read(by_name), claimed(claim)] {
+        for entries in [parse_read(by_name), parse_claimed(claim)] {
             let seen: Vec<_> = entries.iter().map(|entry| (entry.id.as_str(), entry.text())).collect();
             assert_eq!(seen, expected);
         }
-        assert!(read(Value::Null).is_empty() && claimed(Value::Null).is_empty());
+        assert!(parse_read(Value::Null).is_empty() && parse_claimed(Value::Null).is_empty());
     }
 }

@@ -5,16 +5,16 @@ use shared::audit::{Action, Entry, Who};
 use shared::channel::AUDIT;
 
 use crate::store::{Store, StoreError};
-use crate::stream_consumer::Taker;
+use crate::stream_consumer::StreamHandler;
 
 /// Writes them down.
-pub struct SocketEvents {
+pub struct SocketAuditHandler {
     /// Where the trail is kept.
     pub store: Store,
 }
 
 /// Whether a gateway has this to tell. Whoever can write to Redis could say anything, and it would stand in the trail as ours.
-fn is_of_sockets(entry: &Entry) -> bool {
+fn is_socket_entry(entry: &Entry) -> bool {
     let is_known = match entry.action {
         Action::SocketOpen | Action::SocketClose | Action::SocketAuth => {
             !matches!(entry.who, Who::Operator(_) | Who::System)
@@ -25,19 +25,19 @@ fn is_of_sockets(entry: &Entry) -> bool {
     is_known && entry.event.is_some()
 }
 
-impl Taker for SocketEvents {
+impl StreamHandler for SocketAuditHandler {
     const STREAM: &'static str = AUDIT;
-    const TAKEN: &'static str = "audit_socket_events_total";
-    const DROPPED: &'static str = "audit_socket_events_dropped_total";
+    const HANDLED_METRIC: &'static str = "audit_socket_events_total";
+    const DROPPED_METRIC: &'static str = "audit_socket_events_dropped_total";
     /// For ever: whatever it is that the database refuses, it is not what one of them says, and none may be missing.
-    const ATTEMPTS: Option<usize> = None;
+    const MAX_ATTEMPTS: Option<usize> = None;
     type Entry = Entry;
 
     fn decode(text: &str) -> Option<Entry> {
-        Entry::decode(text).ok().filter(is_of_sockets)
+        Entry::decode(text).ok().filter(is_socket_entry)
     }
 
-    async fn take(&self, entries: &[Entry]) -> Result<(), StoreError> {
+    async fn handle(&self, entries: &[Entry]) -> Result<(), StoreError> {
         self.store.record_once(entries).await
     }
 }
@@ -59,7 +59,7 @@ mod tests {
             entry("contact:pat456", Action::SocketAuth),
             entry("system", Action::Lost),
         ] {
-            assert!(SocketEvents::decode(&good.encode().unwrap()).is_some(), "{good:?}");
+            assert!(SocketAuditHandler::decode(&good.encode().unwrap()).is_some(), "{good:?}");
         }
         for bad in [
             entry("user:doc123", Action::HistoryRead),
@@ -69,10 +69,10 @@ mod tests {
             entry("user:doc123", Action::Lost),
             Entry { event: None, ..entry("user:doc123", Action::SocketOpen) },
         ] {
-            assert!(SocketEvents::decode(&bad.encode().unwrap()).is_none(), "{bad:?}");
+            assert!(SocketAuditHandler::decode(&bad.encode().unwrap()).is_none(), "{bad:?}");
         }
         let ancient =
             Entry { at: time::macros::datetime!(-5000-01-01 0:00 UTC), ..entry("user:doc123", Action::SocketOpen) };
-        assert!(SocketEvents::decode(&ancient.encode().unwrap()).is_none());
+        assert!(SocketAuditHandler::decode(&ancient.encode().unwrap()).is_none());
     }
 }

@@ -11,7 +11,7 @@ use crate::{setting, until};
 
 const API: [&str; 20] = [
     "admin port",
-    "auditor",
+    "audit writer",
     "clock",
     "database watch",
     "drain timer",
@@ -29,7 +29,7 @@ const API: [&str; 20] = [
     "signals",
     "socket events",
     "token keys",
-    "writer",
+    "send batcher",
 ];
 
 const GATEWAY: [&str; 19] = [

@@ -10,18 +10,18 @@ use shared::problem::{self, Problem, REQUEST_ID_HEADER};
 
 use crate::http::endpoints::health;
 use crate::http::error::ProblemBody;
-use crate::state::State;
+use crate::state::AppState;
 
 /// What every path answers. Whoever answers `GET` answers `HEAD` (RFC 9110, section 9.3.2).
-const METHODS: &str = "GET, HEAD, OPTIONS";
+const ALLOWED_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Everything that the admin port serves. Without `metrics`, which belong to the first server of a process, there are none.
-pub fn admin(state: Arc<State>, metrics: Option<PrometheusHandle>) -> impl Endpoint<Output = Response> + 'static {
+pub fn admin(state: Arc<AppState>, metrics: Option<PrometheusHandle>) -> impl Endpoint<Output = Response> + 'static {
     Admin { state, metrics }
 }
 
 struct Admin {
-    state: Arc<State>,
+    state: Arc<AppState>,
     metrics: Option<PrometheusHandle>,
 }
 
@@ -29,38 +29,38 @@ impl Endpoint for Admin {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
-        let named = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
-        let request_id = problem::request_id(named);
-        let mut answer = self.answer(request.method(), request.uri().path(), &request_id);
+        let request_id_header = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
+        let request_id = problem::request_id(request_id_header);
+        let mut response = self.respond(request.method(), request.uri().path(), &request_id);
         if let Ok(value) = HeaderValue::from_str(&request_id) {
-            answer.headers_mut().insert(HeaderName::from_static(REQUEST_ID_HEADER), value);
+            response.headers_mut().insert(HeaderName::from_static(REQUEST_ID_HEADER), value);
         }
-        answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        Ok(answer)
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Ok(response)
     }
 }
 
 impl Admin {
-    fn answer(&self, method: &Method, path: &str, request_id: &str) -> Response {
+    fn respond(&self, method: &Method, path: &str, request_id: &str) -> Response {
         if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
             let problem = Problem::new(404, "this port has `/metrics`, `/healthz` and `/readyz`");
             return ProblemBody::from(problem.for_request(request_id)).into_response();
         }
         if method == Method::OPTIONS {
-            return Response::builder().status(StatusCode::NO_CONTENT).header(ALLOW, METHODS).finish();
+            return Response::builder().status(StatusCode::NO_CONTENT).header(ALLOW, ALLOWED_METHODS).finish();
         }
         if method != Method::GET && method != Method::HEAD {
             let problem = Problem::new(405, "this path does not know the method; `Allow` names those that it knows");
-            let mut refused = ProblemBody::from(problem.for_request(request_id)).into_response();
-            refused.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
-            return refused;
+            let mut response = ProblemBody::from(problem.for_request(request_id)).into_response();
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
+            return response;
         }
         // HTTP leaves the body of an answer to `HEAD` out.
         match path {
             "/healthz" => "ok".into_response(),
-            "/readyz" => health::detailed(&self.state),
+            "/readyz" => health::readiness_report(&self.state),
             _ => {
-                crate::metrics::look(&self.state);
+                crate::metrics::collect(&self.state);
                 self.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default().into_response()
             }
         }

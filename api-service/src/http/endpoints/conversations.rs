@@ -9,23 +9,23 @@ use shared::participant::Participant;
 
 use crate::domain::{history, inbox};
 use crate::http::auth::Caller;
-use crate::http::body::Encoded;
-use crate::http::error::Refusal;
+use crate::http::body::RawJson;
+use crate::http::error::ApiError;
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
 use crate::http::params::{ContactParam, CursorParam, LimitParam, LocationParam, UserParam};
-use crate::state::State;
+use crate::state::AppState;
 
 pub(crate) struct Conversations;
 
 /// A page of the inbox.
 #[derive(ApiResponse)]
-enum InboxAnswer {
+enum InboxResponse {
     /// A page of the inbox, newest activity first. It ends at `limit`, or at about 512 KiB of content. A conversation in which
     /// something happens moves to the front, and so past whoever has read the first page and goes on: read the first page again,
     /// or listen to an inbox socket.
     #[oai(status = 200)]
-    Page(Encoded<schema::Inbox>),
+    Page(RawJson<schema::Inbox>),
 }
 
 #[OpenApi]
@@ -39,7 +39,7 @@ impl Conversations {
     async fn list(
         &self,
         caller: Caller,
-        state: Data<&Arc<State>>,
+        state: Data<&Arc<AppState>>,
         location_id: Query<LocationParam>,
         /// Whose inbox, for `service` tokens.
         user_id: Query<Option<UserParam>>,
@@ -49,17 +49,17 @@ impl Conversations {
         limit: Query<Option<LimitParam>>,
         /// `next_cursor` of the page before.
         cursor: Query<Option<CursorParam>>,
-    ) -> Result<InboxAnswer, Refusal> {
+    ) -> Result<InboxResponse, ApiError> {
         let user = user_id.0.map(|UserParam(id)| Participant::user(id));
         let contact = contact_id.0.map(|ContactParam(id)| Participant::contact(id));
-        let whose = inbox::one_of(user, contact)?;
+        let whose = inbox::at_most_one(user, contact)?;
         let limit = limit.0.map_or(history::DEFAULT_LIMIT, |LimitParam(limit)| limit);
         let cursor = cursor.0.map(|CursorParam(cursor)| cursor);
         let location = location_id.0.0;
-        caller.trail.is_within(&location, whose.as_ref());
-        let reach = (&state.store, &state.auditor);
-        let page = inbox::inbox(&caller.origin, reach, &location, whose, cursor, limit).await?;
-        caller.trail.is_recorded();
-        Ok(InboxAnswer::Page(Encoded::of(&page)?))
+        caller.audit.set_scope(&location, whose.as_ref());
+        let services = (&state.store, &state.audit_writer);
+        let page = inbox::inbox(&caller.origin, services, &location, whose, cursor, limit).await?;
+        caller.audit.mark_recorded();
+        Ok(InboxResponse::Page(RawJson::encode(&page)?))
     }
 }

@@ -13,34 +13,34 @@ use shared::participant::Kind;
 use shared::problem::Problem;
 use shared::token::{self, Role};
 
-use crate::http::body::{self, Fields, FromFields};
+use crate::http::body::{self, FieldReader, FromFields};
 use crate::http::error::problem_error;
 
 /// Where they are to be had.
 pub(crate) const PATH: &str = "/dev/token";
 
 const MAX_BODY_BYTES: usize = 4096;
-const LIFETIME: Duration = Duration::from_secs(3600);
+const TOKEN_TTL: Duration = Duration::from_secs(3600);
 
 /// Signs tokens in development.
 #[derive(Clone)]
-pub(crate) struct Key(pub(crate) Arc<Secret>);
+pub(crate) struct DevSigningKey(pub(crate) Arc<Secret>);
 
-struct Wanted {
+struct DevTokenRequest {
     sub: PersonId,
     kind: Kind,
     location: LocationId,
 }
 
-impl FromFields for Wanted {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
+impl FromFields for DevTokenRequest {
+    fn from_fields(fields: &mut FieldReader) -> Option<Self> {
         let (sub, role, location) = (fields.id("sub"), fields.text("role"), fields.id("location_id"));
         // Whom the console shows. A service's token is nobody's to try.
         let kind = match role?.as_str() {
             "user" => Some(Kind::User),
             "contact" => Some(Kind::Contact),
             _ => {
-                fields.refuse("role", "must be `user` or `contact`");
+                fields.reject("role", "must be `user` or `contact`");
                 None
             }
         };
@@ -50,11 +50,11 @@ impl FromFields for Wanted {
 
 /// A token for `{"sub", "role", "location_id"}`.
 #[handler]
-pub(crate) async fn issue(request: &Request, body: Body, key: Data<&Key>) -> poem::Result<Response> {
-    let wanted: Wanted = body::read(request, body, MAX_BODY_BYTES).await?;
-    let token = token::issue(&key.0.0, &wanted.sub, Role::Person(wanted.kind), &[wanted.location], LIFETIME)
+pub(crate) async fn issue(request: &Request, body: Body, key: Data<&DevSigningKey>) -> poem::Result<Response> {
+    let wanted: DevTokenRequest = body::read(request, body, MAX_BODY_BYTES).await?;
+    let token = token::issue(&key.0.0, &wanted.sub, Role::Person(wanted.kind), &[wanted.location], TOKEN_TTL)
         .map_err(|_| problem_error(Problem::new(500, "the token could not be signed")))?;
-    let answer = json!({"token": token, "expires_in": LIFETIME.as_secs()});
+    let answer = json!({"token": token, "expires_in": TOKEN_TTL.as_secs()});
     Ok(Response::builder().content_type("application/json").body(answer.to_string()).into_response())
 }
 
@@ -72,7 +72,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_asks_becomes_a_user_or_a_contact_and_nothing_more() {
-        let routes = Route::new().at("/dev/token", poem::post(issue)).data(Key(Arc::new(secret())));
+        let routes = Route::new().at("/dev/token", poem::post(issue)).data(DevSigningKey(Arc::new(secret())));
         let ask = async |role: &str| {
             let body = json!({"sub": "doc123", "role": role, "location_id": "loc1"}).to_string();
             let request = Request::builder().method(poem::http::Method::POST).uri_str("/dev/token");

@@ -10,28 +10,28 @@ use serde_json::json;
 use shared::problem::Problem;
 
 use crate::database_monitor::DatabaseState;
-use crate::http::body::Encoded;
+use crate::http::body::RawJson;
 use crate::http::error::ProblemBody;
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
-use crate::state::State;
+use crate::state::AppState;
 
 pub(crate) struct Health;
 
 /// It lives.
 #[derive(ApiResponse)]
-enum Alive {
+enum HealthResponse {
     /// The process answers.
     #[oai(status = 200)]
-    Ok(Encoded<schema::Health>),
+    Ok(RawJson<schema::Health>),
 }
 
 /// It can work, or not.
 #[derive(ApiResponse)]
-enum Ready {
+enum ReadinessResponse {
     /// The database answers, and is one that this service can work on. Redis may be away: sends go on without it.
     #[oai(status = 200)]
-    Ok(Encoded<schema::Health>),
+    Ok(RawJson<schema::Health>),
     /// The database is out of reach or does not fit, or the service is going away.
     #[oai(status = 503)]
     Unavailable(ProblemBody),
@@ -41,30 +41,30 @@ enum Ready {
 impl Health {
     /// Is the process alive?
     #[oai(path = "/healthz", method = "get", operation_id = "getHealth", tag = "Tag::Health")]
-    async fn healthz(&self) -> Alive {
-        Alive::Ok(ok())
+    async fn healthz(&self) -> HealthResponse {
+        HealthResponse::Ok(ok())
     }
 
     /// Can the service do its work?
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness", tag = "Tag::Health")]
-    async fn readyz(&self, state: Data<&Arc<State>>) -> Ready {
+    async fn readyz(&self, state: Data<&Arc<AppState>>) -> ReadinessResponse {
         match readiness(&state) {
-            Ok(()) => Ready::Ok(ok()),
-            Err(problem) => Ready::Unavailable((*problem).into()),
+            Ok(()) => ReadinessResponse::Ok(ok()),
+            Err(problem) => ReadinessResponse::Unavailable((*problem).into()),
         }
     }
 }
 
-fn ok() -> Encoded<schema::Health> {
-    Encoded::of_json(r#"{"status":"ok"}"#.to_owned())
+fn ok() -> RawJson<schema::Health> {
+    RawJson::from_string(r#"{"status":"ok"}"#.to_owned())
 }
 
-fn readiness(state: &State) -> Result<(), Box<Problem>> {
+fn readiness(state: &AppState) -> Result<(), Box<Problem>> {
     if state.stopping.has_begun() {
         return Err(Box::new(Problem::new(503, "the service is going away")));
     }
     let why = match state.database.state() {
-        DatabaseState::Ready if state.revoker.is_loaded() => return Ok(()),
+        DatabaseState::Ready if state.revocation.is_loaded() => return Ok(()),
         DatabaseState::Ready | DatabaseState::Unknown => "the database has not been read yet",
         DatabaseState::Unreachable(_) => "the database is out of reach",
         DatabaseState::Unfit(_) => "the database is not one that this service can work on",
@@ -73,13 +73,13 @@ fn readiness(state: &State) -> Result<(), Box<Problem>> {
 }
 
 /// Whether it can.
-pub(crate) fn is_ready(state: &State) -> bool {
+pub(crate) fn is_ready(state: &AppState) -> bool {
     readiness(state).is_ok()
 }
 
 /// The same for operators, with the cause.
-fn detail(state: &State) -> Option<String> {
-    let Err(problem) = readiness(state) else { return state.clock.warning() };
+fn operator_detail(state: &AppState) -> Option<String> {
+    let Err(problem) = readiness(state) else { return state.clock_offset.warning() };
     Some(match state.database.state() {
         DatabaseState::Unreachable(cause) | DatabaseState::Unfit(cause) => format!("{}: {cause}", problem.detail),
         DatabaseState::Ready | DatabaseState::Unknown => problem.detail,
@@ -87,17 +87,17 @@ fn detail(state: &State) -> Option<String> {
 }
 
 /// The same on the admin port, with what it depends on: Redis may be away without that.
-pub(crate) fn detailed(state: &State) -> Response {
+pub(crate) fn readiness_report(state: &AppState) -> Response {
     let ready = readiness(state);
     let describe = |is_up: bool| if is_up { "up" } else { "down" };
     let body = json!({
         "status": if ready.is_ok() { "ready" } else { "unavailable" },
-        "detail": detail(state),
-        "clock_offset_seconds": state.clock.millis().map(|millis| millis as f64 / 1_000.0),
+        "detail": operator_detail(state),
+        "clock_offset_seconds": state.clock_offset.millis().map(|millis| millis as f64 / 1_000.0),
         "dependencies": {
             "postgresql": describe(state.database.is_up()),
             "redis": describe(state.redis.is_up()),
-            "revocations": if state.revoker.is_loaded() { "known" } else { "unknown" },
+            "revocations": if state.revocation.is_loaded() { "known" } else { "unknown" },
         },
     });
     let status = if ready.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -12,18 +12,18 @@ use shared::participant::{Conversation, Participant};
 use shared::problem::InputError;
 use uuid::Uuid;
 
-use crate::domain::error::Refused;
-use crate::domain::history::{self, Place};
+use crate::domain::error::DomainError;
+use crate::domain::history::{self, PagePosition};
 use crate::domain::send;
 use crate::http::auth::{Caller, check_parameters, forbidden};
 use crate::http::authorization;
-use crate::http::body::{Documented, Encoded, Fields, FromFields, Input};
-use crate::http::error::{BodyRefusal, ProblemBody, Refusal, invalid, problem, too_many};
+use crate::http::body::{Documented, FieldReader, FromFields, JsonBody, RawJson};
+use crate::http::error::{ApiError, BodyError, ProblemBody, invalid, to_problem, too_many_requests};
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
 use crate::http::params::{ContactParam, LimitParam, LocationParam, SeqParam, UserParam};
-use crate::send_batcher::Written;
-use crate::state::State;
+use crate::send_batcher::SendResult;
+use crate::state::AppState;
 
 pub(crate) struct Messages;
 
@@ -34,26 +34,26 @@ pub(crate) const SEND_PATH: &str = "/chat/send";
 /// boxes that poem puts around it.
 pub(crate) async fn send(request: Request) -> poem::Result<Response> {
     let (request, mut body) = request.split();
-    let caller = Caller::identify(&request).await?;
-    let Data(state) = <Data<&Arc<State>> as FromRequest>::from_request(&request, &mut body).await?;
+    let caller = Caller::authenticate(&request).await?;
+    let Data(state) = <Data<&Arc<AppState>> as FromRequest>::from_request(&request, &mut body).await?;
     state
-        .limits
-        .send(&caller.origin.principal)
-        .map_err(|wait| poem::Error::from_response(too_many(wait, "messages")))?;
+        .rate_limits
+        .check_send(&caller.origin.principal)
+        .map_err(|wait| poem::Error::from_response(too_many_requests(wait, "messages")))?;
     let body =
-        <Input<SendBody> as ApiExtractor>::from_request(&request, &mut body, ExtractParamOptions::default()).await;
+        <JsonBody<SendBody> as ApiExtractor>::from_request(&request, &mut body, ExtractParamOptions::default()).await;
     let body = match check_parameters(&request) {
         Ok(()) => body?,
         // Whoever may not send this is not told what is wrong with the query.
-        Err(wrong) => return Err(check_rights(&request, body).err().unwrap_or(wrong)),
+        Err(wrong) => return Err(check_sender_rights(&request, body).err().unwrap_or(wrong)),
     };
     Ok(Messages.send(caller, Data(state), body).await?.into_response())
 }
 
 /// The refusal of a body that its bearer may not send, if that is so.
-fn check_rights(request: &Request, body: poem::Result<Input<SendBody>>) -> poem::Result<()> {
+fn check_sender_rights(request: &Request, body: poem::Result<JsonBody<SendBody>>) -> poem::Result<()> {
     match body {
-        Ok(Input(SendBody(ask))) => {
+        Ok(JsonBody(SendBody(ask))) => {
             authorization::check_sender(request, Some(&ask.location), Some(&ask.sender)).map_err(forbidden)
         }
         Err(refused) if refused.status() == StatusCode::FORBIDDEN => Err(refused),
@@ -63,13 +63,13 @@ fn check_rights(request: &Request, body: poem::Result<Input<SendBody>>) -> poem:
 
 /// The message is on disk, and certain to reach the sockets.
 #[derive(ApiResponse)]
-enum Sent {
+enum SendResponse {
     /// The message: on disk, and certain to be published.
     #[oai(status = 201)]
-    Created(Encoded<schema::Message>),
+    Created(RawJson<schema::Message>),
     /// It was sent before with the same `client_message_id`: the first message, no second one.
     #[oai(status = 200)]
-    Repeated(Encoded<schema::Message>),
+    Repeated(RawJson<schema::Message>),
     /// `client_message_id` was used for a different message.
     #[oai(status = 409)]
     IdReused(ProblemBody),
@@ -77,10 +77,10 @@ enum Sent {
 
 /// A page.
 #[derive(ApiResponse)]
-enum Read {
+enum HistoryResponse {
     /// A page, ascending by `seq`. It ends at `limit`, or at about 512 KiB of content: `has_more` says whether there is more. A conversation in which nobody has written is an empty page.
     #[oai(status = 200)]
-    Page(Encoded<schema::History>),
+    Page(RawJson<schema::History>),
 }
 
 #[OpenApi]
@@ -90,23 +90,32 @@ impl Messages {
     /// Stores a message and publishes it to the sockets of both sides. With a `client_message_id`, a retry after a
     /// lost answer is safe: it never makes a second message.
     #[oai(path = "/chat/send", method = "post", operation_id = "sendMessage", tag = "Tag::Messages")]
-    async fn send(&self, caller: Caller, state: Data<&Arc<State>>, body: Input<SendBody>) -> Result<Sent, BodyRefusal> {
+    async fn send(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<AppState>>,
+        body: JsonBody<SendBody>,
+    ) -> Result<SendResponse, BodyError> {
         let SendBody(ask) = body.0;
-        let Caller { origin, trail } = caller;
+        let Caller { origin, audit } = caller;
         let asked = (ask.location.clone(), ask.sender.clone(), ask.receiver.clone());
-        let sent = send::send(origin, &state.writer, ask).await;
+        let sent = send::send(origin, &state.send_batcher, ask).await;
         if sent.is_ok() {
-            trail.is_recorded();
+            audit.mark_recorded();
         } else {
             let (location, sender, receiver) = asked;
             if let Ok(conversation) = Conversation::new(location, sender.clone(), receiver) {
-                trail.is_about(&conversation, Some(&sender));
+                audit.set_conversation(&conversation, Some(&sender));
             }
         }
         match sent {
-            Ok(Written { json, created: true }) => Ok(Sent::Created(Encoded::of_json(json.into_inner()))),
-            Ok(Written { json, created: false }) => Ok(Sent::Repeated(Encoded::of_json(json.into_inner()))),
-            Err(refused @ Refused::IdReused) => Ok(Sent::IdReused(problem(refused).into())),
+            Ok(SendResult { json, created: true }) => {
+                Ok(SendResponse::Created(RawJson::from_string(json.into_inner())))
+            }
+            Ok(SendResult { json, created: false }) => {
+                Ok(SendResponse::Repeated(RawJson::from_string(json.into_inner())))
+            }
+            Err(refused @ DomainError::IdReused) => Ok(SendResponse::IdReused(to_problem(refused).into())),
             Err(refused) => Err(refused.into()),
         }
     }
@@ -120,7 +129,7 @@ impl Messages {
     async fn history(
         &self,
         caller: Caller,
-        state: Data<&Arc<State>>,
+        state: Data<&Arc<AppState>>,
         location_id: Query<LocationParam>,
         user_id: Query<UserParam>,
         /// The patient of the conversation.
@@ -134,24 +143,25 @@ impl Messages {
         /// Only messages after this `seq`: what came since. To load what was missed, give the largest `seq` without a hole
         /// before it: live events may arrive long after later ones.
         after: Query<Option<SeqParam>>,
-    ) -> Result<Read, Refusal> {
+    ) -> Result<HistoryResponse, ApiError> {
         let contact = contact_id.0.map(|param| param.0);
         let peer = peer_user_id.0.map(|param| param.0);
         let conversation = conversation(location_id.0.0, user_id.0.0, contact, peer)?;
-        let place = match (before.0, after.0) {
-            (None, None) => Place::End,
-            (Some(SeqParam(seq)), None) => Place::Before(seq),
-            (None, Some(SeqParam(seq))) => Place::After(seq),
+        let position = match (before.0, after.0) {
+            (None, None) => PagePosition::Latest,
+            (Some(SeqParam(seq)), None) => PagePosition::Before(seq),
+            (None, Some(SeqParam(seq))) => PagePosition::After(seq),
             (Some(_), Some(_)) => {
                 return Err(invalid(vec![InputError::new("?after", "and `before` cannot both be given")]).into());
             }
         };
         let limit = limit.0.map_or(history::DEFAULT_LIMIT, |LimitParam(limit)| limit);
-        caller.trail.is_about(&conversation, None);
+        caller.audit.set_conversation(&conversation, None);
         let page =
-            history::history(&caller.origin, (&state.store, &state.auditor), &conversation, place, limit).await?;
-        caller.trail.is_recorded();
-        Ok(Read::Page(Encoded::of(&page)?))
+            history::history(&caller.origin, (&state.store, &state.audit_writer), &conversation, position, limit)
+                .await?;
+        caller.audit.mark_recorded();
+        Ok(HistoryResponse::Page(RawJson::encode(&page)?))
     }
 }
 
@@ -161,8 +171,8 @@ fn conversation(
     user: PersonId,
     contact: Option<PersonId>,
     peer: Option<PersonId>,
-) -> Result<Conversation, Refusal> {
-    let wrong = |pointer: &str, why: String| Refusal::from(invalid(vec![InputError::new(pointer, why)]));
+) -> Result<Conversation, ApiError> {
+    let wrong = |pointer: &str, why: String| ApiError::from(invalid(vec![InputError::new(pointer, why)]));
     let other = match (contact, peer) {
         (Some(contact), None) => Participant::contact(contact),
         (None, Some(peer)) => Participant::user(peer),
@@ -179,9 +189,9 @@ impl Documented for SendBody {
 }
 
 impl FromFields for SendBody {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
+    fn from_fields(fields: &mut FieldReader) -> Option<Self> {
         let (location, sender) = Self::sender(fields);
-        let receiver = one_person(fields, "receiver_user_id", "receiver_contact_id");
+        let receiver = exactly_one_participant(fields, "receiver_user_id", "receiver_contact_id");
         let content = fields.text("content");
         let client_message_id: Option<Option<Uuid>> = fields.optional_uuid("client_message_id");
         Some(Self(send::SendMessage {
@@ -193,24 +203,24 @@ impl FromFields for SendBody {
         }))
     }
 
-    fn sender(fields: &mut Fields) -> (Option<LocationId>, Option<Participant>) {
-        (fields.id("location_id"), one_person(fields, "sender_user_id", "sender_contact_id"))
+    fn sender(fields: &mut FieldReader) -> (Option<LocationId>, Option<Participant>) {
+        (fields.id("location_id"), exactly_one_participant(fields, "sender_user_id", "sender_contact_id"))
     }
 }
 
 /// Exactly one of two fields.
-fn one_person(fields: &mut Fields, user_field: &str, contact_field: &str) -> Option<Participant> {
+fn exactly_one_participant(fields: &mut FieldReader, user_field: &str, contact_field: &str) -> Option<Participant> {
     let user = fields.optional_id(user_field);
     let contact = fields.optional_id(contact_field);
     match (user?, contact?) {
         (Some(user), None) => Some(Participant::user(user)),
         (None, Some(contact)) => Some(Participant::contact(contact)),
         (None, None) => {
-            fields.refuse(user_field, format!("or `{contact_field}` is missing"));
+            fields.reject(user_field, format!("or `{contact_field}` is missing"));
             None
         }
         (Some(_), Some(_)) => {
-            fields.refuse(contact_field, format!("and `{user_field}` cannot both be given"));
+            fields.reject(contact_field, format!("and `{user_field}` cannot both be given"));
             None
         }
     }

@@ -10,21 +10,21 @@ use shared::problem::Problem;
 
 use crate::domain::presence;
 use crate::http::auth::Caller;
-use crate::http::body::Encoded;
-use crate::http::error::Refusal;
+use crate::http::body::RawJson;
+use crate::http::error::ApiError;
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
 use crate::http::params::{ContactParam, LocationParam, UserParam};
-use crate::state::State;
+use crate::state::AppState;
 
 pub(crate) struct Presence;
 
 /// Who is online.
 #[derive(ApiResponse)]
-enum PresenceAnswer {
+enum PresenceResponse {
     /// Those of them that the caller may know of, users first.
     #[oai(status = 200)]
-    Participants(Encoded<schema::Participants>),
+    Participants(RawJson<schema::Participants>),
 }
 
 #[OpenApi]
@@ -38,24 +38,24 @@ impl Presence {
     async fn get(
         &self,
         caller: Caller,
-        state: Data<&Arc<State>>,
+        state: Data<&Arc<AppState>>,
         location_id: Query<LocationParam>,
         /// Users; may be given several times.
         user_id: Query<Option<Vec<UserParam>>>,
         /// Contacts; may be given several times.
         contact_id: Query<Option<Vec<ContactParam>>>,
-    ) -> Result<PresenceAnswer, Refusal> {
+    ) -> Result<PresenceResponse, ApiError> {
         let users = user_id.0.into_iter().flatten().map(|UserParam(id)| Participant::user(id));
         let contacts = contact_id.0.into_iter().flatten().map(|ContactParam(id)| Participant::contact(id));
         let location = location_id.0.0;
-        caller.trail.is_within(&location, None);
-        let reach = (&state.store, &state.auditor, &state.everybody);
-        let people: Vec<_> = users.chain(contacts).collect();
-        let weighed = state.limits.people(&caller.origin.principal, people.len());
-        weighed
+        caller.audit.set_scope(&location, None);
+        let services = (&state.store, &state.audit_writer, &state.presence);
+        let participants: Vec<_> = users.chain(contacts).collect();
+        let charged = state.rate_limits.charge_participants(&caller.origin.principal, participants.len());
+        charged
             .map_err(|_wait| Problem::new(429, "too many people asked for: try again in a second, or ask for fewer"))?;
-        let participants = presence::presence(&caller.origin, reach, &location, people).await?;
-        caller.trail.is_recorded();
-        Ok(PresenceAnswer::Participants(Encoded::of(&participants)?))
+        let participants = presence::presence(&caller.origin, services, &location, participants).await?;
+        caller.audit.mark_recorded();
+        Ok(PresenceResponse::Participants(RawJson::encode(&participants)?))
     }
 }

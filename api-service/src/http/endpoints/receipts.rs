@@ -8,21 +8,21 @@ use shared::ids::MessageId;
 use shared::receipt::{Kind, MAX_IDS};
 
 use crate::domain::mark;
-use crate::http::auth::{Caller, Receiver};
-use crate::http::body::{Documented, Encoded, Fields, FromFields, Input};
-use crate::http::error::BodyRefusal;
+use crate::http::auth::{Caller, ParticipantCaller};
+use crate::http::body::{Documented, FieldReader, FromFields, JsonBody, RawJson};
+use crate::http::error::BodyError;
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
-use crate::state::State;
+use crate::state::AppState;
 
 pub(crate) struct Receipts;
 
 /// What became of the ids.
 #[derive(ApiResponse)]
-enum MarkAnswer {
+enum MarkResponse {
     /// What became of the ids. Marking again changes nothing: the first time stands.
     #[oai(status = 200)]
-    Marked(Encoded<schema::Marks>),
+    Marked(RawJson<schema::Marks>),
 }
 
 #[OpenApi]
@@ -33,10 +33,10 @@ impl Receipts {
     #[oai(path = "/chat/read", method = "put", operation_id = "markRead", tag = "Tag::Receipts")]
     async fn read(
         &self,
-        Receiver(caller): Receiver,
-        state: Data<&Arc<State>>,
-        body: Input<MarkBody>,
-    ) -> Result<MarkAnswer, BodyRefusal> {
+        ParticipantCaller(caller): ParticipantCaller,
+        state: Data<&Arc<AppState>>,
+        body: JsonBody<MarkBody>,
+    ) -> Result<MarkResponse, BodyError> {
         mark(caller, &state, body, Kind::Read).await
     }
 
@@ -47,19 +47,24 @@ impl Receipts {
     #[oai(path = "/chat/delivered", method = "put", operation_id = "markDelivered", tag = "Tag::Receipts")]
     async fn delivered(
         &self,
-        Receiver(caller): Receiver,
-        state: Data<&Arc<State>>,
-        body: Input<MarkBody>,
-    ) -> Result<MarkAnswer, BodyRefusal> {
+        ParticipantCaller(caller): ParticipantCaller,
+        state: Data<&Arc<AppState>>,
+        body: JsonBody<MarkBody>,
+    ) -> Result<MarkResponse, BodyError> {
         mark(caller, &state, body, Kind::Delivered).await
     }
 }
 
-async fn mark(caller: Caller, state: &State, body: Input<MarkBody>, kind: Kind) -> Result<MarkAnswer, BodyRefusal> {
+async fn mark(
+    caller: Caller,
+    state: &AppState,
+    body: JsonBody<MarkBody>,
+    kind: Kind,
+) -> Result<MarkResponse, BodyError> {
     let MarkBody(message_ids) = body.0;
     let marks = mark::mark(&caller.origin, &state.store, &state.publisher, kind, message_ids).await?;
-    caller.trail.is_recorded();
-    Ok(MarkAnswer::Marked(Encoded::of(&marks)?))
+    caller.audit.mark_recorded();
+    Ok(MarkResponse::Marked(RawJson::encode(&marks)?))
 }
 
 struct MarkBody(Vec<MessageId>);
@@ -69,7 +74,7 @@ impl Documented for MarkBody {
 }
 
 impl FromFields for MarkBody {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
+    fn from_fields(fields: &mut FieldReader) -> Option<Self> {
         fields.uuids("message_ids", MAX_IDS).map(Self)
     }
 }

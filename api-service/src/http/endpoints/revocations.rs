@@ -7,18 +7,18 @@ use poem_openapi::{ApiResponse, OpenApi};
 use shared::revocation::{Revocation, whole_seconds};
 
 use crate::domain::revoke;
-use crate::http::auth::Administrator;
-use crate::http::body::{Documented, Fields, FromFields, Input};
-use crate::http::error::BodyRefusal;
+use crate::http::auth::AdminCaller;
+use crate::http::body::{Documented, FieldReader, FromFields, JsonBody};
+use crate::http::error::BodyError;
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
-use crate::state::State;
+use crate::state::AppState;
 
 pub(crate) struct Admin;
 
 /// It is revoked.
 #[derive(ApiResponse)]
-enum Revoked {
+enum RevokeResponse {
     /// Every instance that is in touch with its database or Redis refuses the tokens from now on, others as soon as they are
     /// again. Live sockets of the tokens are closed (4401) within a second.
     #[oai(status = 204)]
@@ -35,15 +35,15 @@ impl Admin {
     #[oai(path = "/admin/revocations", method = "post", operation_id = "revokeTokens", tag = "Tag::Admin")]
     async fn revoke(
         &self,
-        Administrator(caller): Administrator,
-        state: Data<&Arc<State>>,
-        body: Input<RevocationBody>,
-    ) -> Result<Revoked, BodyRefusal> {
+        AdminCaller(caller): AdminCaller,
+        state: Data<&Arc<AppState>>,
+        body: JsonBody<RevocationBody>,
+    ) -> Result<RevokeResponse, BodyError> {
         let RevocationBody(revocation) = body.0;
-        revoke::revoke(&caller.origin, &state.revoker, revocation).await?;
-        caller.trail.is_recorded();
-        state.revoker.spread().await;
-        Ok(Revoked::Done)
+        revoke::revoke(&caller.origin, &state.revocation, revocation).await?;
+        caller.audit.mark_recorded();
+        state.revocation.wait_for_propagation().await;
+        Ok(RevokeResponse::Done)
     }
 }
 
@@ -54,7 +54,7 @@ impl Documented for RevocationBody {
 }
 
 impl FromFields for RevocationBody {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
+    fn from_fields(fields: &mut FieldReader) -> Option<Self> {
         let jti = fields.optional_text("jti")?;
         let sub = fields.optional_id("sub")?;
         let issued_before = fields.optional_time("issued_before")?.map(whole_seconds);
@@ -63,7 +63,7 @@ impl FromFields for RevocationBody {
             (Some(jti), None, None, expires_at) => Some(Self(Revocation::Token { jti, expires_at })),
             (None, Some(sub), Some(issued_before), None) => Some(Self(Revocation::Subject { sub, issued_before })),
             _ => {
-                fields.refuse("", "needs `jti`, alone or with `expires_at`, or `sub` and `issued_before`");
+                fields.reject("", "needs `jti`, alone or with `expires_at`, or `sub` and `issued_before`");
                 None
             }
         }

@@ -9,20 +9,20 @@ use shared::problem::Problem;
 
 use crate::domain::ticket;
 use crate::http::auth::{self, Caller};
-use crate::http::body::Encoded;
-use crate::http::error::Refusal;
+use crate::http::body::RawJson;
+use crate::http::error::ApiError;
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
-use crate::state::State;
+use crate::state::AppState;
 
 pub(crate) struct Tickets;
 
 /// A ticket.
 #[derive(ApiResponse)]
-enum Issued {
+enum TicketResponse {
     /// Good once, for `expires_in` seconds.
     #[oai(status = 200)]
-    Ok(Encoded<schema::Ticket>),
+    Ok(RawJson<schema::Ticket>),
 }
 
 #[OpenApi]
@@ -32,9 +32,14 @@ impl Tickets {
     /// For clients that can send neither `Authorization` nor a subprotocol with their handshake: `ticket=` in the query of
     /// `/ws` stands for this call's token, once, within 30 seconds. The socket lives as long as that token. No body.
     #[oai(path = "/chat/ws-ticket", method = "post", operation_id = "issueTicket", tag = "Tag::Sockets")]
-    async fn issue(&self, caller: Caller, request: &Request, state: Data<&Arc<State>>) -> Result<Issued, Refusal> {
+    async fn issue(
+        &self,
+        caller: Caller,
+        request: &Request,
+        state: Data<&Arc<AppState>>,
+    ) -> Result<TicketResponse, ApiError> {
         let token = auth::token(request).map_err(|refused| Problem::new(401, refused.to_string()))?;
-        let issued = ticket::issue(&caller.origin, token, &state.tickets).await?;
-        Ok(Issued::Ok(Encoded::of(&issued)?))
+        let issued = ticket::issue(&caller.origin, token, &state.ticket_issuer).await?;
+        Ok(TicketResponse::Ok(RawJson::encode(&issued)?))
     }
 }

@@ -13,11 +13,11 @@ use shared::query::{self, Parameter, QueryError};
 use crate::http::error::{invalid, problem_error};
 
 /// All paths.
-pub(crate) type Paths = Arc<BTreeMap<String, Path>>;
+pub(crate) type PathTable = Arc<BTreeMap<String, PathSpec>>;
 
 /// One path.
 #[derive(Debug, Default)]
-pub(crate) struct Path {
+pub(crate) struct PathSpec {
     /// Its methods, as `Allow` names them.
     pub(crate) allow: String,
     operations: Vec<Operation>,
@@ -48,21 +48,21 @@ impl Parameters {
     }
 }
 
-impl Path {
+impl PathSpec {
     /// A page or a file: `GET`, and a query that nobody looks at. Links carry parameters of those who passed them on.
     pub(crate) fn page() -> Self {
         Self { allow: allow(&[Method::GET]), operations: Vec::new() }
     }
 
     /// A path of one method that is in no document, knows no parameters, and needs no token.
-    pub(crate) fn of(method: Method) -> Self {
+    pub(crate) fn single_method(method: Method) -> Self {
         let allow = allow(std::slice::from_ref(&method));
         let operation = Operation { method, parameters: Parameters(Arc::new([])), needs_token: false };
         Self { allow, operations: vec![operation] }
     }
 
     /// A path as the OpenAPI document has it.
-    pub(crate) fn of_document(operations: &Value) -> Self {
+    pub(crate) fn from_openapi(operations: &Value) -> Self {
         let operations: Vec<Operation> = operations.as_object().into_iter().flatten().filter_map(operation).collect();
         let methods: Vec<Method> = operations.iter().map(|operation| operation.method.clone()).collect();
         Self { allow: allow(&methods), operations }
@@ -106,7 +106,7 @@ fn allow(methods: &[Method]) -> String {
 }
 
 /// Every method that some path serves, for `OPTIONS *`.
-pub(crate) fn of_all(paths: &Paths) -> String {
+pub(crate) fn all_methods(paths: &PathTable) -> String {
     let mut names: Vec<&str> = Vec::new();
     for name in paths.values().flat_map(|path| path.allow.split(", ")) {
         if !names.contains(&name) {
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    async fn checked(path: &Path, method: Method, query: &str) -> Result<(), (u16, Vec<String>)> {
+    async fn checked(path: &PathSpec, method: Method, query: &str) -> Result<(), (u16, Vec<String>)> {
         let (parameters, _) = path.parameters(&method).unwrap();
         let request = Request::builder().method(method).uri_str(format!("/x?{query}")).finish();
         let Err(error) = parameters.check(&request) else { return Ok(()) };
@@ -132,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_path_knows_the_parameters_of_its_document() {
-        let path = Path::of_document(&json!({
+        let path = PathSpec::from_openapi(&json!({
             "get": {
                 "parameters": [
                     {"name": "limit", "in": "query", "schema": {"type": "integer"}},
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_is_served_is_listed_once() {
-        let paths = [("/".to_owned(), Path::page()), ("/a".to_owned(), Path::of(Method::POST))];
-        assert_eq!(of_all(&Arc::new(paths.into_iter().collect())), "GET, HEAD, OPTIONS, POST");
+        let paths = [("/".to_owned(), PathSpec::page()), ("/a".to_owned(), PathSpec::single_method(Method::POST))];
+        assert_eq!(all_methods(&Arc::new(paths.into_iter().collect())), "GET, HEAD, OPTIONS, POST");
     }
 }

@@ -15,7 +15,7 @@ use crate::http::endpoints::presence::Presence;
 use crate::http::endpoints::receipts::Receipts;
 use crate::http::endpoints::revocations::Admin;
 use crate::http::endpoints::tickets::Tickets;
-use crate::http::openapi::path_table::{Path, Paths};
+use crate::http::openapi::path_table::{PathSpec, PathTable};
 
 const DESCRIPTION: &str = "Real-time chat between staff (`user_id`) and patients (`contact_id`) within a location \
 (`location_id`). Live events come by WebSocket at `/ws`, which `asyncapi.yaml` describes. Every failure is an RFC 9457 \
@@ -27,8 +27,8 @@ different hosts, a WebSocket handshake without a key, a head over 128 KiB (400),
 The answer to `HEAD` has no body at all. A request that a server did not finish (502, 504) may have taken effect; repeating it is \
 safe, a message with the same `client_message_id`.";
 
-type Operations = (Messages, Receipts, Conversations, Presence, Tickets, Admin, Health);
-type Service = OpenApiService<Operations, ()>;
+type Endpoints = (Messages, Receipts, Conversations, Presence, Tickets, Admin, Health);
+type Service = OpenApiService<Endpoints, ()>;
 
 /// The operations, and their documentation.
 pub(crate) fn service() -> Service {
@@ -66,8 +66,8 @@ fn document() -> Value {
         document["components"]["schemas"][closed]["additionalProperties"] = json!(false);
     }
     for operation in objects(&mut document["paths"]).flat_map(objects) {
-        for (status, answer) in operation["responses"].as_object_mut().into_iter().flatten() {
-            describe_answer(status.parse().unwrap_or_default(), answer);
+        for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+            describe_response(status.parse().unwrap_or_default(), response);
         }
     }
     write_whole_numbers(&mut document);
@@ -78,18 +78,18 @@ fn objects(value: &mut Value) -> impl Iterator<Item = &mut Value> {
     value.as_object_mut().into_iter().flat_map(|object| object.values_mut())
 }
 
-fn describe_answer(status: u16, answer: &mut Value) {
+fn describe_response(status: u16, response: &mut Value) {
     let text = |description: &str| json!({"description": description, "schema": {"type": "string"}});
-    answer["headers"] = json!({"X-Request-Id": text("The caller's, or a new one: names the request in logs.")});
+    response["headers"] = json!({"X-Request-Id": text("The caller's, or a new one: names the request in logs.")});
     match status {
-        401 => answer["headers"]["WWW-Authenticate"] = text("RFC 6750: why the token was refused."),
+        401 => response["headers"]["WWW-Authenticate"] = text("RFC 6750: why the token was refused."),
         429 | 503 => {
-            answer["headers"]["Retry-After"] = json!({"description": "Seconds.", "schema": {"type": "integer"}});
+            response["headers"]["Retry-After"] = json!({"description": "Seconds.", "schema": {"type": "integer"}});
         }
         _ => {}
     }
     // Not by index, which would write a `null` into an answer without content.
-    if let Some(media) = answer.get_mut("content").and_then(|content| content.get_mut(CONTENT_TYPE)) {
+    if let Some(media) = response.get_mut("content").and_then(|content| content.get_mut(CONTENT_TYPE)) {
         let (detail, errors) = match status {
             400 => ("the body is not JSON (line 1, column 2)", vec![]),
             401 => ("token has expired", vec![]),
@@ -136,18 +136,18 @@ fn pages() -> impl Iterator<Item = &'static str> {
 }
 
 /// What each path serves. `more` are in no document.
-pub(crate) fn paths(more: impl IntoIterator<Item = (&'static str, Path)>) -> Paths {
+pub(crate) fn paths(undocumented: impl IntoIterator<Item = (&'static str, PathSpec)>) -> PathTable {
     let document = document();
     let operations = document["paths"].as_object().into_iter().flatten();
-    let operations = operations.map(|(path, operations)| (path.clone(), Path::of_document(operations)));
-    let documents = DOCUMENTS.map(|path| (path.to_owned(), Path::of(Method::GET)));
-    let pages = pages().map(|page| (page.to_owned(), Path::page()));
-    let more = more.into_iter().map(|(path, served)| (path.to_owned(), served));
-    Arc::new(operations.chain(pages).chain(documents).chain(more).collect())
+    let operations = operations.map(|(path, operations)| (path.clone(), PathSpec::from_openapi(operations)));
+    let documents = DOCUMENTS.map(|path| (path.to_owned(), PathSpec::single_method(Method::GET)));
+    let pages = pages().map(|page| (page.to_owned(), PathSpec::page()));
+    let undocumented = undocumented.into_iter().map(|(path, served)| (path.to_owned(), served));
+    Arc::new(operations.chain(pages).chain(documents).chain(undocumented).collect())
 }
 
-/// Paths of the operations.
-pub(crate) fn operations() -> Vec<String> {
+/// PathTable of the operations.
+pub(crate) fn operation_paths() -> Vec<String> {
     document()["paths"].as_object().into_iter().flatten().map(|(path, _)| path.clone()).collect()
 }
 
@@ -163,9 +163,9 @@ mod tests {
             for (method, operation) in methods.as_object().unwrap() {
                 operations += 1;
                 assert!(operation["operationId"].is_string() && operation["summary"].is_string(), "{method} {path}");
-                for (status, answer) in operation["responses"].as_object().unwrap() {
+                for (status, response) in operation["responses"].as_object().unwrap() {
                     let types: Vec<_> =
-                        answer["content"].as_object().into_iter().flatten().map(|(key, _)| key).collect();
+                        response["content"].as_object().into_iter().flatten().map(|(key, _)| key).collect();
                     if status == "204" {
                         assert!(types.is_empty());
                         continue;

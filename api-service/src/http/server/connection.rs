@@ -9,18 +9,18 @@ pub(crate) struct Connection(CancellationToken);
 
 impl Connection {
     /// Ends it at once, with whatever is on its way.
-    pub(crate) fn cut(&self) {
+    pub(crate) fn abort(&self) {
         self.0.cancel();
     }
 
     /// Waits until somebody cuts it.
-    pub(crate) async fn until_cut(&self) {
+    pub(crate) async fn aborted(&self) {
         self.0.cancelled().await;
     }
 
     /// Whether somebody has.
     #[cfg(test)]
-    pub(crate) fn is_cut(&self) -> bool {
+    pub(crate) fn is_aborted(&self) -> bool {
         self.0.is_cancelled()
     }
 }

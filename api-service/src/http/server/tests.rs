@@ -15,16 +15,16 @@ struct Running {
 }
 
 async fn start(connections: usize, head: Duration) -> Running {
-    let patience = Patience { head, first: FIRST_BYTE_TIMEOUT, idle: IDLE_TIMEOUT, unread: PATIENCE };
-    start_with(connections, patience, "hello").await
+    let timeouts = Timeouts { head, first: FIRST_BYTE_TIMEOUT, idle: IDLE_TIMEOUT, unread: PATIENCE };
+    start_with(connections, timeouts, "hello").await
 }
 
-async fn start_with(connections: usize, patience: Patience, answer: impl Into<Bytes>) -> Running {
+async fn start_with(connections: usize, timeouts: Timeouts, answer: impl Into<Bytes>) -> Running {
     let answer = answer.into();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut server = Server::new(listener, make_sync(move |_| answer.clone()).map_to_response(), connections);
-    server.patience = patience;
+    server.timeouts = timeouts;
     let (stop, stopped) = oneshot::channel();
     let stopped = async move { stopped.await.unwrap_or_default() };
     let ended = tokio::spawn(server.run(stopped, Duration::from_millis(300)));
@@ -82,8 +82,8 @@ async fn who_says_nothing_between_two_requests_is_not_slow() {
 #[tokio::test]
 async fn a_connection_that_nobody_uses_ends_without_a_word_and_not_too_early() {
     let idle = Duration::from_millis(200);
-    let patience = Patience { head: PATIENCE, first: idle, idle, unread: PATIENCE };
-    let server = start_with(10, patience, "hello").await;
+    let timeouts = Timeouts { head: PATIENCE, first: idle, idle, unread: PATIENCE };
+    let server = start_with(10, timeouts, "hello").await;
     for requests in 0..2 {
         let mut tcp = TcpStream::connect(server.address).await.unwrap();
         for _ in 0..requests {
@@ -101,7 +101,7 @@ async fn a_connection_that_nobody_uses_ends_without_a_word_and_not_too_early() {
 async fn who_has_never_said_anything_has_less_time_than_who_has() {
     let first = Duration::from_millis(200);
     let server =
-        start_with(10, Patience { head: PATIENCE, first, idle: IDLE_TIMEOUT, unread: PATIENCE }, "hello").await;
+        start_with(10, Timeouts { head: PATIENCE, first, idle: IDLE_TIMEOUT, unread: PATIENCE }, "hello").await;
     let mut spoken = TcpStream::connect(server.address).await.unwrap();
     sleep(Duration::from_millis(5)).await;
     spoken.write_all(REQUEST).await.unwrap();
@@ -130,7 +130,7 @@ async fn connections_beyond_the_bound_wait_for_one_to_end() {
 async fn a_head_that_is_too_large_is_a_431() {
     let server = start(10, PATIENCE).await;
     let mut tcp = TcpStream::connect(server.address).await.unwrap();
-    let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(HEAD_BYTES));
+    let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(MAX_HEADER_BYTES));
     tcp.write_all(head.as_bytes()).await.unwrap();
     let answer = read_to_end(&mut tcp).await;
     assert!(answer.starts_with("HTTP/1.1 431 ") && answer.contains("application/problem+json"), "{answer}");
@@ -167,7 +167,7 @@ fn large_answer() -> Bytes {
 async fn an_answer_that_nobody_reads_is_cut() {
     let unread = Duration::from_millis(200);
     let server =
-        start_with(1, Patience { head: PATIENCE, first: PATIENCE, idle: PATIENCE, unread }, large_answer()).await;
+        start_with(1, Timeouts { head: PATIENCE, first: PATIENCE, idle: PATIENCE, unread }, large_answer()).await;
     let mut first = TcpStream::connect(server.address).await.unwrap();
     first.write_all(REQUEST).await.unwrap();
     // There is room for one connection: this one is served when the other has ended.
@@ -181,7 +181,7 @@ async fn an_answer_that_nobody_reads_is_cut() {
 async fn an_answer_that_is_read_slowly_is_not_cut_for_being_idle() {
     let (idle, answer) = (Duration::from_millis(200), large_answer());
     let server =
-        start_with(10, Patience { head: PATIENCE, first: PATIENCE, idle, unread: PATIENCE }, answer.clone()).await;
+        start_with(10, Timeouts { head: PATIENCE, first: PATIENCE, idle, unread: PATIENCE }, answer.clone()).await;
     let mut tcp = TcpStream::connect(server.address).await.unwrap();
     tcp.write_all(REQUEST).await.unwrap();
     let mut buffer = vec![0; 1024 * 1024];
