@@ -51,9 +51,9 @@ use shared::mode::Mode;
 use shared::redis::{Nodes, Settings};
 use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
-use shared::token::{Keyring, Verifier};
+use shared::token::{KeySetCache, Verifier};
 use shared::trace::Traces;
-use shared::verified::VerifiedTokens;
+use shared::verified::TokenCache;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -117,13 +117,13 @@ pub async fn run(
     stopping: Shutdown,
 ) -> Result<(), ServeError> {
     let shutdown = after(&stopping, config.drain);
-    if config.origins.is_everybody() {
+    if config.origins.allows_any() {
         tracing::warn!("ALLOWED_ORIGINS is *: any page may ask");
     }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let token_keys = Keyring::open(&config.tokens, &shutdown).await?;
+    let token_keys = KeySetCache::open(&config.tokens, &shutdown).await?;
     let vault = config.encryption.content.as_ref().map(Vault::new).transpose()?;
     let store = Store::new(&config.database, config.audit_key)?.with_vault(vault.map(Arc::new));
     let relay_keys = config.encryption.relay.as_ref().map(RelayKeys::new).unwrap_or_default();
@@ -168,8 +168,7 @@ pub async fn run(
         });
     }
 
-    let tokens =
-        VerifiedTokens::new(Verifier::new(&config.tokens, token_keys).with_revocations(revocation.revocations()));
+    let tokens = TokenCache::new(Verifier::new(&config.tokens, token_keys).with_revocations(revocation.revocations()));
     let trusted_proxies = config.trusted_proxies;
     let rate_limits = RateLimits::new(&config.limits);
     let traces = config.traces.as_ref().map(|traces| Traces::start("api-service", traces)).transpose()?;

@@ -12,10 +12,10 @@ use api_service::envelope::commands as keys;
 use api_service::store::Filter;
 use api_service::{Listeners, ServeError, config, http, metrics, outbox_commands, run, store};
 use clap::{Parser, Subcommand, ValueEnum};
-use shared::audit::{Action, Entry, Who};
+use shared::audit::{Action, AuditActor, AuditEntry};
 use shared::env::{BadEnv, EX_USAGE, Env};
-use shared::ids::{LocationId, PersonId};
-use shared::participant::Kind;
+use shared::ids::{LocationId, ParticipantId};
+use shared::participant::ParticipantKind;
 use shared::revocation::{Revocation, whole_seconds};
 use shared::shutdown::Shutdown;
 use shared::{descriptors, net, telemetry, token};
@@ -48,7 +48,7 @@ enum Command {
     Token {
         /// Whose: the identifier of a user, contact or service
         #[arg(long)]
-        sub: PersonId,
+        sub: ParticipantId,
         /// What that is
         #[arg(long)]
         role: Role,
@@ -70,7 +70,7 @@ enum Command {
         expires_at: Option<OffsetDateTime>,
         /// Whose tokens
         #[arg(long, group = "target", requires = "issued_before")]
-        sub: Option<PersonId>,
+        sub: Option<ParticipantId>,
         /// Issued before this moment
         #[arg(long, requires = "sub", value_parser = moment)]
         issued_before: Option<OffsetDateTime>,
@@ -155,7 +155,7 @@ enum AuditCommand {
         location: Option<LocationId>,
         /// Only by, for, or with this one: user:ID, contact:ID, service:ID, operator:ID or anonymous
         #[arg(long)]
-        participant: Option<Who>,
+        participant: Option<AuditActor>,
         /// Not before this moment, as in 2026-11-23T08:00:00Z
         #[arg(long, value_parser = moment)]
         from: Option<OffsetDateTime>,
@@ -242,7 +242,7 @@ async fn migrate(last: Option<u32>) -> Result<(), ServeError> {
 }
 
 fn alive() -> Result<(), ServeError> {
-    Ok(shared::alive::ask(config::admin(Env::of_process())?)?)
+    Ok(shared::alive::probe(config::admin(Env::of_process())?)?)
 }
 
 fn moment(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
@@ -263,7 +263,7 @@ async fn revoke(revocation: &Revocation) -> Result<(), ServeError> {
     // Whichever clock is ahead: a revocation must not end early.
     let now = OffsetDateTime::now_utc().max(store.clock().await?).unix_timestamp();
     let ends_at = revocation.ends_at(now, max_lifetime);
-    let entry = describe(Entry::new(audit_commands::operator(), Action::Revoke, 204), revocation);
+    let entry = describe(AuditEntry::new(audit_commands::operator(), Action::Revoke, 204), revocation);
     store.revoke(revocation, ends_at, &entry).await?;
     println!("revoked; running services refuse it within a second");
     Ok(())
@@ -339,10 +339,10 @@ async fn retry_failed(ids: Option<&[i64]>) -> Result<(), ServeError> {
     Ok(())
 }
 
-fn print_token(sub: &PersonId, role: Role, locations: &[LocationId], ttl: u64) -> Result<(), ServeError> {
+fn print_token(sub: &ParticipantId, role: Role, locations: &[LocationId], ttl: u64) -> Result<(), ServeError> {
     let role = match role {
-        Role::User => token::Role::Person(Kind::User),
-        Role::Contact => token::Role::Person(Kind::Contact),
+        Role::User => token::Role::Participant(ParticipantKind::User),
+        Role::Contact => token::Role::Participant(ParticipantKind::Contact),
         Role::Service => token::Role::Service,
         Role::Admin => token::Role::Admin,
     };

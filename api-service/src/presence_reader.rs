@@ -11,7 +11,7 @@ use shared::channel::presence::{Names, WHO_IS_ONLINE};
 use shared::channel::{RENAME_WRONG_TYPE, moved_suffix};
 use shared::ids::LocationId;
 use shared::participant::Participant;
-use shared::presence::{Notice, Presence, Question};
+use shared::presence::{ConversationCheck, Notice, Presence};
 use shared::redis::Nodes;
 
 const NO_ARGS: [Value; 0] = [];
@@ -70,22 +70,22 @@ impl PresenceReader {
             }
             done => done?,
         };
-        Ok(answer.chunks_exact(3).map(|fields| Presence::read(fields[0], fields[1])).collect())
+        Ok(answer.chunks_exact(3).map(|fields| Presence::from_lookup(fields[0], fields[1])).collect())
     }
 
     /// Tells gateways that the participants of these conversations may know of each other.
     ///
     /// # Errors
     /// [`PresenceError`], when some of them may not have been told.
-    pub async fn announce_shared(&self, conversations: &[&Question]) -> Result<(), PresenceError> {
-        let mut by_location: HashMap<&LocationId, Vec<&Question>> = HashMap::new();
+    pub async fn announce_shared(&self, conversations: &[&ConversationCheck]) -> Result<(), PresenceError> {
+        let mut by_location: HashMap<&LocationId, Vec<&ConversationCheck>> = HashMap::new();
         for question in conversations {
             by_location.entry(&question.location).or_default().push(question);
         }
         let publishing = by_location.into_iter().flat_map(|(location, questions)| {
             let channel = Names::of(location).channel().to_owned();
             questions.into_iter().map(move |question| {
-                let notice = Bytes::from(Notice::shared(question.conversation));
+                let notice = Bytes::from(Notice::conversation_exists(question.conversation));
                 let channel = channel.clone();
                 async move { self.redis.run::<Value>(&self.publish, [channel], [notice]).await }
             })

@@ -14,7 +14,7 @@ use fred::prelude::*;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
 use shared::channel::{self, Channel, Topology};
-use shared::publication::{Manner, Publication};
+use shared::publication::{PublishBatch, PublishMode};
 use shared::redis::{Nodes, is_answer};
 use shared::relay_keys::RelayKeys;
 use tokio::sync::mpsc;
@@ -120,7 +120,7 @@ impl Committed {
 }
 
 /// An event, and how it is published.
-pub type Due<'a> = (&'a OutboxEvent, Manner);
+pub type Due<'a> = (&'a OutboxEvent, PublishMode);
 
 /// Redis, as publishing sees it.
 pub struct Broker {
@@ -200,7 +200,8 @@ impl Broker {
                     }
                     // Nobody knows how far the script came: one by one, and only what the logs do not hold.
                     Refusal { reach: Reach::Conversation, .. } => {
-                        let again: Vec<Due<'_>> = some.iter().map(|(event, _)| (*event, Manner::Again)).collect();
+                        let again: Vec<Due<'_>> =
+                            some.iter().map(|(event, _)| (*event, PublishMode::Deduplicate)).collect();
                         out.extend(self.by_conversation(&again).await?);
                     }
                 },
@@ -258,8 +259,8 @@ impl Broker {
         self.redis.run(script, keys, args).await
     }
 
-    fn publication(&self, events: &[Due<'_>]) -> Result<Publication, Error> {
-        let mut publication = Publication::new(self.log.length, self.log.ttl_millis);
+    fn publication(&self, events: &[Due<'_>]) -> Result<PublishBatch, Error> {
+        let mut publication = PublishBatch::new(self.log.length, self.log.ttl_millis);
         for (OutboxEvent { channel, draft }, manner) in events {
             let added = publication.add(channel, draft, *manner, &self.relay_keys);
             added.map_err(|error| Error::new(ErrorKind::Unknown, error.to_string()))?;

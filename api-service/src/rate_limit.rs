@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use shared::env::{Env, Setting};
-use shared::limit::{self, Buckets, Rate, RateSettings, Wait, take, take_of_address};
-use shared::participant::Kind;
+use shared::limit::{self, KeyedRateLimiter, Rate, RateSettings, RetryAfter, check, check_address};
+use shared::participant::ParticipantKind;
 use shared::token::{Actor, Principal};
 
 /// Requests of one participant, wherever it is.
@@ -75,8 +75,8 @@ impl RateLimitConfig {
     pub(crate) fn read(env: &mut Env) -> Option<Self> {
         let (participant, service) = (PARTICIPANT.read(env), SERVICE.read(env));
         let contact_sends = CONTACT_SENDS.read(env);
-        let (address, failures) = (limit::ADDRESS.read(env), limit::FAILURES.read(env));
-        let missing = limit::MISSING.read(env);
+        let (address, failures) = (limit::ADDRESS_RATE.read(env), limit::FAILED_TOKEN_RATE.read(env));
+        let missing = limit::MISSING_TOKEN_RATE.read(env);
         Some(Self {
             participant: participant?,
             contact_sends: contact_sends?,
@@ -90,12 +90,12 @@ impl RateLimitConfig {
 
 /// A bucket a caller.
 pub struct RateLimits {
-    participant: Option<Buckets>,
-    contact_sends: Option<Buckets>,
-    service: Option<Buckets>,
-    address: Option<Buckets>,
-    failures: Option<Buckets>,
-    missing: Option<Buckets>,
+    participant: Option<KeyedRateLimiter>,
+    contact_sends: Option<KeyedRateLimiter>,
+    service: Option<KeyedRateLimiter>,
+    address: Option<KeyedRateLimiter>,
+    failures: Option<KeyedRateLimiter>,
+    missing: Option<KeyedRateLimiter>,
 }
 
 impl RateLimits {
@@ -103,12 +103,12 @@ impl RateLimits {
     #[must_use]
     pub fn new(config: &RateLimitConfig) -> Self {
         Self {
-            participant: Buckets::new("participant", config.participant),
-            contact_sends: Buckets::new("contact_sends", config.contact_sends),
-            service: Buckets::new("service", config.service),
-            address: Buckets::new("address", config.address),
-            failures: Buckets::new("failures", config.failures),
-            missing: Buckets::new("no_token", config.missing),
+            participant: KeyedRateLimiter::new("participant", config.participant),
+            contact_sends: KeyedRateLimiter::new("contact_sends", config.contact_sends),
+            service: KeyedRateLimiter::new("service", config.service),
+            address: KeyedRateLimiter::new("address", config.address),
+            failures: KeyedRateLimiter::new("failures", config.failures),
+            missing: KeyedRateLimiter::new("no_token", config.missing),
         }
     }
 
@@ -116,18 +116,18 @@ impl RateLimits {
     ///
     /// # Errors
     /// When the address has asked too often.
-    pub fn check_address(&self, address: IpAddr) -> Result<(), Wait> {
-        take_of_address(self.address.as_ref(), address)
+    pub fn check_address(&self, address: IpAddr) -> Result<(), RetryAfter> {
+        check_address(self.address.as_ref(), address)
     }
 
     /// A request of somebody who is known by now. The same person in two locations is one.
     ///
     /// # Errors
     /// When it has asked too often.
-    pub fn check_caller(&self, caller: &Principal) -> Result<(), Wait> {
+    pub fn check_caller(&self, caller: &Principal) -> Result<(), RetryAfter> {
         match &caller.actor {
-            Actor::Person(person) => take(self.participant.as_ref(), person),
-            Actor::Service { name, .. } => take(self.service.as_ref(), name),
+            Actor::Participant(person) => check(self.participant.as_ref(), person),
+            Actor::Service { name, .. } => check(self.service.as_ref(), name),
         }
     }
 
@@ -135,10 +135,12 @@ impl RateLimits {
     ///
     /// # Errors
     /// When a contact has sent too often.
-    pub fn check_send(&self, caller: &Principal) -> Result<(), Wait> {
+    pub fn check_send(&self, caller: &Principal) -> Result<(), RetryAfter> {
         match &caller.actor {
-            Actor::Person(person) if person.kind == Kind::Contact => take(self.contact_sends.as_ref(), person),
-            Actor::Person(_) | Actor::Service { .. } => Ok(()),
+            Actor::Participant(person) if person.kind == ParticipantKind::Contact => {
+                check(self.contact_sends.as_ref(), person)
+            }
+            Actor::Participant(_) | Actor::Service { .. } => Ok(()),
         }
     }
 
@@ -146,15 +148,13 @@ impl RateLimits {
     ///
     /// # Errors
     /// When that is more than its caller may ask.
-    pub fn charge_participants(&self, caller: &Principal, count: usize) -> Result<(), Wait> {
+    pub fn charge_participants(&self, caller: &Principal, count: usize) -> Result<(), RetryAfter> {
         let more = u32::try_from(count / PARTICIPANTS_PER_TOKEN).unwrap_or(u32::MAX);
         match &caller.actor {
-            Actor::Person(person) => {
-                self.participant.as_ref().map_or(Ok(()), |buckets| buckets.take_more(person, more))
+            Actor::Participant(person) => {
+                self.participant.as_ref().map_or(Ok(()), |buckets| buckets.check_n(person, more))
             }
-            Actor::Service { name, .. } => {
-                self.service.as_ref().map_or(Ok(()), |buckets| buckets.take_more(name, more))
-            }
+            Actor::Service { name, .. } => self.service.as_ref().map_or(Ok(()), |buckets| buckets.check_n(name, more)),
         }
     }
 
@@ -163,16 +163,16 @@ impl RateLimits {
     ///
     /// # Errors
     /// When the address has shown too many.
-    pub fn record_failure(&self, address: IpAddr) -> Result<(), Wait> {
-        take_of_address(self.failures.as_ref(), address)
+    pub fn record_failure(&self, address: IpAddr) -> Result<(), RetryAfter> {
+        check_address(self.failures.as_ref(), address)
     }
 
     /// There was no token. A bucket apart: who has lost its token does not lock out those whose tokens have ended, nor they it.
     ///
     /// # Errors
     /// When the address has asked too often without one.
-    pub fn record_missing_token(&self, address: IpAddr) -> Result<(), Wait> {
-        take_of_address(self.missing.as_ref(), address)
+    pub fn record_missing_token(&self, address: IpAddr) -> Result<(), RetryAfter> {
+        check_address(self.missing.as_ref(), address)
     }
 }
 
@@ -180,12 +180,12 @@ impl RateLimits {
 mod tests {
     use super::*;
     use shared::ids::LocationId;
-    use shared::token::KeyId;
+    use shared::token::VerificationKeyId;
     use time::OffsetDateTime;
 
     fn principal(actor: Actor, location: &str) -> Principal {
         let location: LocationId = location.parse().unwrap();
-        let (subject, key) = ("x".parse().unwrap(), KeyId::SECRET);
+        let (subject, key) = ("x".parse().unwrap(), VerificationKeyId::SECRET);
         let expires_at = OffsetDateTime::now_utc();
         Principal { actor, locations: vec![location], expires_at, subject, issued_at: None, jti: None, key }
     }
@@ -205,7 +205,8 @@ mod tests {
     #[test]
     fn a_person_has_one_bucket_in_all_locations_and_a_namesake_another() {
         let limits = limits();
-        let (user, contact) = (Actor::Person("user:a".parse().unwrap()), Actor::Person("contact:a".parse().unwrap()));
+        let (user, contact) =
+            (Actor::Participant("user:a".parse().unwrap()), Actor::Participant("contact:a".parse().unwrap()));
         assert!(limits.check_caller(&principal(user.clone(), "loc1")).is_ok());
         assert!(limits.check_caller(&principal(user.clone(), "loc2")).is_ok());
         assert!(limits.check_caller(&principal(user, "loc3")).is_err());
@@ -215,13 +216,13 @@ mod tests {
     #[test]
     fn only_a_contact_has_a_limit_for_sends_and_it_is_apart_from_that_of_requests() {
         let limits = limits();
-        let contact = principal(Actor::Person("contact:a".parse().unwrap()), "loc1");
+        let contact = principal(Actor::Participant("contact:a".parse().unwrap()), "loc1");
         assert!(limits.check_send(&contact).is_ok());
         assert!(limits.check_send(&contact).is_err());
         assert!((0..2).all(|_| limits.check_caller(&contact).is_ok()), "other requests keep their limit");
-        let other = principal(Actor::Person("contact:b".parse().unwrap()), "loc1");
+        let other = principal(Actor::Participant("contact:b".parse().unwrap()), "loc1");
         assert!(limits.check_send(&other).is_ok());
-        let user = principal(Actor::Person("user:a".parse().unwrap()), "loc1");
+        let user = principal(Actor::Participant("user:a".parse().unwrap()), "loc1");
         assert!((0..100).all(|_| limits.check_send(&user).is_ok()));
         let service = principal(Actor::Service { name: "a".parse().unwrap(), admin: false }, "loc1");
         assert!((0..100).all(|_| limits.check_send(&service).is_ok()));

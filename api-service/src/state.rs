@@ -8,7 +8,7 @@ use shared::redis::Nodes;
 use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
 use shared::trace::Traces;
-use shared::verified::VerifiedTokens;
+use shared::verified::TokenCache;
 
 use crate::audit::writer::AuditWriter;
 use crate::clock_monitor::ClockOffset;
@@ -25,7 +25,7 @@ use crate::ticket_issuer::TicketIssuer;
 /// What every request may use.
 pub struct AppState {
     /// Says whose a token is.
-    pub tokens: VerifiedTokens,
+    pub tokens: TokenCache,
     /// The truth, to read pages from.
     pub store: Store,
     /// How it is.

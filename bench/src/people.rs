@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Result;
 use shared::channel::Channel;
 use shared::env::Secret;
-use shared::event::{Addressed, Draft};
+use shared::event::{OutgoingEvent, Recipient};
 use shared::ids::LocationId;
-use shared::participant::{Conversation, Kind, Participant};
+use shared::participant::{Conversation, Participant, ParticipantKind};
 use shared::token::{Role, issue};
 
 use crate::backends::JWT_SECRET;
@@ -43,11 +43,11 @@ impl Pair {
     }
 
     /// A fresh token of one of them.
-    pub(crate) fn token(&self, kind: Kind) -> Result<String> {
+    pub(crate) fn token(&self, kind: ParticipantKind) -> Result<String> {
         let secret: Secret = JWT_SECRET.parse()?;
-        let who = if kind == Kind::User { &self.doctor } else { &self.patient };
+        let who = if kind == ParticipantKind::User { &self.doctor } else { &self.patient };
         let lifetime = Duration::from_secs(3_600);
-        Ok(issue(&secret, &who.parse()?, Role::Person(kind), &[LOCATION.parse()?], lifetime)?)
+        Ok(issue(&secret, &who.parse()?, Role::Participant(kind), &[LOCATION.parse()?], lifetime)?)
     }
 
     /// The handshake of one of them with our gateway; with a cursor, to resume there.
@@ -71,14 +71,14 @@ impl Pair {
     }
 
     /// The same, as the API service hands it to Redis.
-    pub(crate) fn draft(&self) -> Result<Draft> {
+    pub(crate) fn draft(&self) -> Result<OutgoingEvent> {
         let to = Participant::contact(self.patient.parse()?);
-        Ok(Draft::message(&self.message(), Addressed { to, message_id: ID_PLACE.parse()? }, 1))
+        Ok(OutgoingEvent::message(&self.message(), Recipient { participant: to, message_id: ID_PLACE.parse()? }, 1))
     }
 
     /// The same as the frame that a client of ours receives, for servers that pass on what was published.
     pub(crate) fn frame(&self) -> Result<String> {
-        let Draft { kind, rest, .. } = self.draft()?;
+        let OutgoingEvent { kind, body: rest, .. } = self.draft()?;
         Ok(format!(r#"{{"type":"{kind}","cursor":"1763812800123-0",{}"#, rest.expose()))
     }
 }

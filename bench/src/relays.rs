@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 use shared::channel::{TAIL, Topology};
-use shared::event::Draft;
-use shared::participant::Kind;
-use shared::publication::{Manner, Publication};
+use shared::event::OutgoingEvent;
+use shared::participant::ParticipantKind;
+use shared::publication::{PublishBatch, PublishMode};
 use shared::relay_keys::RelayKeys;
 
 use crate::backends::Backends;
@@ -110,7 +110,7 @@ impl Relay {
                 Dialect::Chat => {
                     let place = number % to_a_conversation;
                     if place == 0 {
-                        tokens = vec![pair.token(Kind::User)?, pair.token(Kind::Contact)?];
+                        tokens = vec![pair.token(ParticipantKind::User)?, pair.token(ParticipantKind::Contact)?];
                     }
                     pair.handshake(&tokens[place % 2], None)
                 }
@@ -169,7 +169,7 @@ pub(crate) fn scripted(backends: &Backends, pairs: &[Pair]) -> Result<Publisher>
 pub(crate) fn publish_unproven(backends: &Backends, pairs: &[Pair]) -> Result<()> {
     let mut redis = Conversation::open(&backends.redis)?;
     let sha = redis.ask(&["SCRIPT", "LOAD", Topology::Single.publish_script()])?;
-    let event = |pair: &Pair| command(&sha, pair, &Draft { addressed: None, ..pair.draft()? });
+    let event = |pair: &Pair| command(&sha, pair, &OutgoingEvent { recipient: None, ..pair.draft()? });
     let events = pairs.iter().map(event).collect::<Result<Vec<_>>>()?;
     redis.ask_all(&events)
 }
@@ -186,11 +186,11 @@ pub(crate) fn forget_logs(backends: &Backends) -> Result<()> {
     Conversation::open(&backends.redis)?.ask(&["FLUSHALL"]).map(drop)
 }
 
-fn command(sha: &str, pair: &Pair, draft: &Draft) -> Result<Vec<u8>> {
+fn command(sha: &str, pair: &Pair, draft: &OutgoingEvent) -> Result<Vec<u8>> {
     // Templates are published again and again, so nobody counts them.
-    let draft = Draft { seq: None, ..draft.clone() };
-    let mut publication = Publication::new(LOG_LENGTH, LOG_TTL_MS);
-    publication.add(&pair.channel(), &draft, Manner::Anyway, &RelayKeys::default())?;
+    let draft = OutgoingEvent { seq: None, ..draft.clone() };
+    let mut publication = PublishBatch::new(LOG_LENGTH, LOG_TTL_MS);
+    publication.add(&pair.channel(), &draft, PublishMode::Force, &RelayKeys::default())?;
     let (logs, args) = publication.into_parts();
     let args = args.iter().map(|arg| std::str::from_utf8(arg)).collect::<Result<Vec<_>, _>>()?;
     let words: Vec<&str> =

@@ -5,16 +5,16 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// For the connection, the question and the answer each.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Asks `/healthz` of the admin port. Not `/readyz`: a service that waits for PostgreSQL or Redis must not be killed for it.
 ///
 /// # Errors
 /// When nobody answers in time, or the answer is not 200.
-pub fn ask(admin: SocketAddr) -> io::Result<()> {
-    let mut tcp = TcpStream::connect_timeout(&reachable(admin), PATIENCE)?;
-    tcp.set_read_timeout(Some(PATIENCE))?;
-    tcp.set_write_timeout(Some(PATIENCE))?;
+pub fn probe(admin: SocketAddr) -> io::Result<()> {
+    let mut tcp = TcpStream::connect_timeout(&connectable_address(admin), PROBE_TIMEOUT)?;
+    tcp.set_read_timeout(Some(PROBE_TIMEOUT))?;
+    tcp.set_write_timeout(Some(PROBE_TIMEOUT))?;
     tcp.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut status = [0; b"HTTP/1.1 200 ".len()];
     tcp.read_exact(&mut status)?;
@@ -25,7 +25,7 @@ pub fn ask(admin: SocketAddr) -> io::Result<()> {
 }
 
 /// "Every address" is one to listen on, and none to connect to.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+fn connectable_address(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         match address {
             SocketAddr::V4(_) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -55,21 +55,21 @@ mod tests {
 
     #[test]
     fn only_a_200_is_well() {
-        assert!(ask(service(b"HTTP/1.1 200 OK\r\n\r\n")).is_ok());
-        assert!(ask(service(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")).is_err());
-        assert!(ask(service(b"HTTP")).is_err());
+        assert!(probe(service(b"HTTP/1.1 200 OK\r\n\r\n")).is_ok());
+        assert!(probe(service(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")).is_err());
+        assert!(probe(service(b"HTTP")).is_err());
     }
 
     #[test]
     fn nobody_is_not_well() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert!(ask(address).is_err());
+        assert!(probe(address).is_err());
     }
 
     #[test]
     fn every_address_is_asked_at_home() {
-        assert_eq!(reachable("0.0.0.0:9081".parse().unwrap()), "127.0.0.1:9081".parse().unwrap());
-        assert_eq!(reachable("[::]:9081".parse().unwrap()), "[::1]:9081".parse().unwrap());
-        assert_eq!(reachable("10.0.0.7:9081".parse().unwrap()), "10.0.0.7:9081".parse().unwrap());
+        assert_eq!(connectable_address("0.0.0.0:9081".parse().unwrap()), "127.0.0.1:9081".parse().unwrap());
+        assert_eq!(connectable_address("[::]:9081".parse().unwrap()), "[::1]:9081".parse().unwrap());
+        assert_eq!(connectable_address("10.0.0.7:9081".parse().unwrap()), "10.0.0.7:9081".parse().unwrap());
     }
 }

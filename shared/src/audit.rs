@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::ids::{ConversationId, InvalidId, LocationId, MessageId, PersonId};
+use crate::ids::{ConversationId, InvalidId, LocationId, MessageId, ParticipantId};
 use crate::participant::{Conversation, Participant};
 use crate::problem;
 use crate::receipt;
@@ -21,32 +21,32 @@ use crate::token::Actor;
 
 /// Who acted. Written `user:doc123`, `contact:pat456`, `service:ehr-backend`, `operator:root`, `anonymous`, `system`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Who {
+pub enum AuditActor {
     /// Staff or patient, by a good token.
-    Person(Participant),
+    Participant(Participant),
     /// A trusted backend, by a good token.
-    Service(PersonId),
+    Service(ParticipantId),
     /// Somebody with a shell, as the system calls its account.
-    Operator(PersonId),
+    Operator(ParticipantId),
     /// Whoever it was had no good token.
     Anonymous,
     /// A service of ours, about itself.
     System,
 }
 
-impl From<&Actor> for Who {
+impl From<&Actor> for AuditActor {
     fn from(actor: &Actor) -> Self {
         match actor {
-            Actor::Person(person) => Self::Person(person.clone()),
+            Actor::Participant(person) => Self::Participant(person.clone()),
             Actor::Service { name, .. } => Self::Service(name.clone()),
         }
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for AuditActor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Person(person) => person.fmt(f),
+            Self::Participant(person) => person.fmt(f),
             Self::Service(name) => write!(f, "service:{name}"),
             Self::Operator(name) => write!(f, "operator:{name}"),
             Self::Anonymous => f.write_str("anonymous"),
@@ -55,14 +55,14 @@ impl fmt::Display for Who {
     }
 }
 
-impl FromStr for Who {
+impl FromStr for AuditActor {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         Ok(match text.split_once(':') {
             Some(("service", name)) => Self::Service(name.parse()?),
             Some(("operator", name)) => Self::Operator(name.parse()?),
-            Some(_) => Self::Person(text.parse()?),
+            Some(_) => Self::Participant(text.parse()?),
             None if text == "anonymous" => Self::Anonymous,
             None if text == "system" => Self::System,
             None => return Err(InvalidId),
@@ -128,22 +128,22 @@ actions! {
     Lost = "lost",
 }
 
-impl From<receipt::Kind> for Action {
-    fn from(kind: receipt::Kind) -> Self {
+impl From<receipt::ReceiptKind> for Action {
+    fn from(kind: receipt::ReceiptKind) -> Self {
         match kind {
-            receipt::Kind::Delivered => Self::MarkDelivered,
-            receipt::Kind::Read => Self::MarkRead,
+            receipt::ReceiptKind::Delivered => Self::MarkDelivered,
+            receipt::ReceiptKind::Read => Self::MarkRead,
         }
     }
 }
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct AuditEntry {
     /// When; whole microseconds, as the database keeps them.
     pub at: OffsetDateTime,
     /// Who.
-    pub who: Who,
+    pub actor: AuditActor,
     /// What.
     pub action: Action,
     /// HTTP status or close code.
@@ -168,14 +168,14 @@ pub struct Entry {
     pub event: Option<Uuid>,
 }
 
-impl Entry {
+impl AuditEntry {
     /// At this moment, and about nothing yet.
     #[must_use]
-    pub fn new(who: Who, action: Action, outcome: u16) -> Self {
+    pub fn new(who: AuditActor, action: Action, outcome: u16) -> Self {
         let now = OffsetDateTime::now_utc();
         Self {
             at: now.replace_microsecond(now.microsecond()).unwrap_or(now),
-            who,
+            actor: who,
             action,
             outcome,
             location: None,
@@ -192,16 +192,18 @@ impl Entry {
 
     /// The same, by a request.
     #[must_use]
-    pub fn by(self, request: &RequestContext) -> Self {
+    pub fn with_request(self, request: &RequestContext) -> Self {
         Self { request: Some(request.clone()), ..self }
     }
 
     /// The same, in a conversation, as one of its participants: `acting` when somebody acts for that one, else `who`.
     #[must_use]
     pub fn in_conversation(mut self, conversation: &Conversation, acting: Option<&Participant>) -> Self {
-        let own = if let Who::Person(person) = &self.who { Some(person) } else { None };
-        let is_own = own.is_some_and(|own| conversation.has(own) && acting.is_none_or(|acting| acting == own));
-        let side = acting.or(own).filter(|side| conversation.has(side)).unwrap_or(conversation.first()).clone();
+        let own = if let AuditActor::Participant(person) = &self.actor { Some(person) } else { None };
+        let is_own =
+            own.is_some_and(|own| conversation.has_participant(own) && acting.is_none_or(|acting| acting == own));
+        let side =
+            acting.or(own).filter(|side| conversation.has_participant(side)).unwrap_or(conversation.first()).clone();
         let other = if side == *conversation.first() { conversation.second() } else { conversation.first() };
         self.location = Some(conversation.location().clone());
         self.conversation = Some(conversation.id());
@@ -212,8 +214,8 @@ impl Entry {
 
     /// The same, in the inbox or presence of a participant.
     #[must_use]
-    pub fn of_participant(mut self, location: &LocationId, whose: &Participant) -> Self {
-        let is_own = matches!(&self.who, Who::Person(person) if person == whose);
+    pub fn about_participant(mut self, location: &LocationId, whose: &Participant) -> Self {
+        let is_own = matches!(&self.actor, AuditActor::Participant(person) if person == whose);
         self.location = Some(location.clone());
         self.acts_for = (!is_own).then(|| whose.clone());
         self
@@ -221,7 +223,7 @@ impl Entry {
 
     /// Whether somebody was turned away. (Close codes begin at 1000.)
     #[must_use]
-    pub fn is_refusal(&self) -> bool {
+    pub fn is_denied(&self) -> bool {
         (400..500).contains(&self.outcome)
     }
 
@@ -230,9 +232,9 @@ impl Entry {
     /// # Errors
     /// When it cannot be written as JSON.
     pub fn encode(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(&Wire {
+        serde_json::to_string(&EncodedEntry {
             at_micros: i64::try_from(self.at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX),
-            who: self.who.to_string(),
+            who: self.actor.to_string(),
             action: self.action,
             outcome: self.outcome,
             location: self.location.clone(),
@@ -249,21 +251,22 @@ impl Entry {
     /// Reads what [`Entry::encode`] wrote: entries of sockets, which are about no single message.
     ///
     /// # Errors
-    /// [`InvalidEntry`] for anything else.
-    pub fn decode(text: &str) -> Result<Self, InvalidEntry> {
-        let wire: Wire = serde_json::from_str(text).map_err(|_| InvalidEntry)?;
-        let at = receipt::moment(wire.at_micros);
-        let participant = |text: Option<String>| text.map(|text| text.parse().map_err(|_| InvalidEntry)).transpose();
+    /// [`InvalidAuditEntry`] for anything else.
+    pub fn decode(text: &str) -> Result<Self, InvalidAuditEntry> {
+        let wire: EncodedEntry = serde_json::from_str(text).map_err(|_| InvalidAuditEntry)?;
+        let at = receipt::parse_micros(wire.at_micros);
+        let participant =
+            |text: Option<String>| text.map(|text| text.parse().map_err(|_| InvalidAuditEntry)).transpose();
         let request = match (wire.request_id, wire.source) {
             (Some(id), Some(address)) => {
                 Some(RequestContext { request_id: problem::request_id(Some(&id)).into(), address })
             }
             (None, None) => None,
-            _ => return Err(InvalidEntry),
+            _ => return Err(InvalidAuditEntry),
         };
         Ok(Self {
-            at: at.ok_or(InvalidEntry)?,
-            who: wire.who.parse().map_err(|_| InvalidEntry)?,
+            at: at.ok_or(InvalidAuditEntry)?,
+            actor: wire.who.parse().map_err(|_| InvalidAuditEntry)?,
             action: wire.action,
             outcome: wire.outcome,
             location: wire.location,
@@ -280,7 +283,7 @@ impl Entry {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Wire {
+struct EncodedEntry {
     at_micros: i64,
     who: String,
     action: Action,
@@ -305,10 +308,10 @@ struct Wire {
 /// A stream's entry that is none of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an entry of the audit trail")]
-pub struct InvalidEntry;
+pub struct InvalidAuditEntry;
 
-type Sameness = (
-    Who,
+type CoalesceKey = (
+    AuditActor,
     Action,
     u16,
     Option<LocationId>,
@@ -320,13 +323,13 @@ type Sameness = (
 
 /// Makes one entry of refusals that differ in nothing but their time and their request: the first stands for all.
 #[must_use]
-pub fn coalesce(entries: Vec<Entry>) -> Vec<Entry> {
-    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
-    let mut places: HashMap<Sameness, usize> = HashMap::new();
+pub fn coalesce(entries: Vec<AuditEntry>) -> Vec<AuditEntry> {
+    let mut kept: Vec<AuditEntry> = Vec::with_capacity(entries.len());
+    let mut places: HashMap<CoalesceKey, usize> = HashMap::new();
     for entry in entries {
-        if entry.is_refusal() {
+        if entry.is_denied() {
             let sameness = (
-                entry.who.clone(),
+                entry.actor.clone(),
                 entry.action,
                 entry.outcome,
                 entry.location.clone(),
@@ -362,17 +365,17 @@ mod tests {
     fn sides(who: &str, acting: Option<&str>) -> (Option<String>, Option<String>) {
         let acting = acting.map(|text| text.parse().unwrap());
         let entry =
-            Entry::new(who.parse().unwrap(), Action::Send, 201).in_conversation(&conversation(), acting.as_ref());
+            AuditEntry::new(who.parse().unwrap(), Action::Send, 201).in_conversation(&conversation(), acting.as_ref());
         (entry.acts_for.map(|side| side.to_string()), entry.counterpart.map(|side| side.to_string()))
     }
 
     #[test]
     fn everybody_is_written_and_read_back() {
         for text in ["user:a", "contact:a", "service:ehr", "operator:root", "anonymous", "system"] {
-            assert_eq!(text.parse::<Who>().map(|who| who.to_string()), Ok(text.to_owned()));
+            assert_eq!(text.parse::<AuditActor>().map(|who| who.to_string()), Ok(text.to_owned()));
         }
         for text in ["", "a", "user:", "admin:a", "anonymous:a", "service:a b"] {
-            assert!(text.parse::<Who>().is_err(), "{text}");
+            assert!(text.parse::<AuditActor>().is_err(), "{text}");
         }
     }
 
@@ -389,29 +392,30 @@ mod tests {
 
     #[test]
     fn an_entry_of_a_socket_is_written_and_read_back() {
-        let mut entry = Entry::new("user:doc".parse().unwrap(), Action::SocketClose, 4408)
+        let mut entry = AuditEntry::new("user:doc".parse().unwrap(), Action::SocketClose, 4408)
             .in_conversation(&conversation(), None)
-            .by(&request("r1", [203, 0, 113, 9]));
+            .with_request(&request("r1", [203, 0, 113, 9]));
         entry.event = Some(Uuid::from_u128(7));
-        assert_eq!(Entry::decode(&entry.encode().unwrap()), Ok(entry));
-        let lost = Entry { times: 7, ..Entry::new(Who::System, Action::Lost, 0) };
-        assert_eq!(Entry::decode(&lost.encode().unwrap()), Ok(lost));
+        assert_eq!(AuditEntry::decode(&entry.encode().unwrap()), Ok(entry));
+        let lost = AuditEntry { times: 7, ..AuditEntry::new(AuditActor::System, Action::Lost, 0) };
+        assert_eq!(AuditEntry::decode(&lost.encode().unwrap()), Ok(lost));
         for text in ["", "{}", r#"{"at_micros":0,"who":"nobody","action":"send","outcome":1,"times":1}"#] {
-            assert_eq!(Entry::decode(text), Err(InvalidEntry), "{text}");
+            assert_eq!(AuditEntry::decode(text), Err(InvalidAuditEntry), "{text}");
         }
     }
 
     #[test]
     fn refusals_that_are_the_same_are_one_entry_and_nothing_else_is() {
         let refused = |address| {
-            Entry::new(Who::Anonymous, Action::SocketOpen, 401).by(&request(&Uuid::now_v7().to_string(), address))
+            AuditEntry::new(AuditActor::Anonymous, Action::SocketOpen, 401)
+                .with_request(&request(&Uuid::now_v7().to_string(), address))
         };
-        let opened = Entry::new("user:doc".parse().unwrap(), Action::SocketOpen, 101);
+        let opened = AuditEntry::new("user:doc".parse().unwrap(), Action::SocketOpen, 101);
         let all = vec![refused([1; 4]), opened.clone(), refused([2; 4]), refused([1; 4]), opened, refused([1; 4])];
         let first = all[0].clone();
         let kept = coalesce(all);
         assert_eq!(kept.iter().map(|entry| entry.times).collect::<Vec<_>>(), [3, 1, 1, 1]);
-        assert_eq!(kept[0], Entry { times: 3, ..first });
+        assert_eq!(kept[0], AuditEntry { times: 3, ..first });
     }
 
     #[test]

@@ -104,13 +104,13 @@ impl AllowedOrigins {
 
     /// Whether everybody's pages may, which is worth a warning.
     #[must_use]
-    pub fn is_everybody(&self) -> bool {
+    pub fn allows_any(&self) -> bool {
         self.all
     }
 
     /// Whether an origin is on the list.
     #[must_use]
-    pub fn lists(&self, origin: &str) -> bool {
+    pub fn contains(&self, origin: &str) -> bool {
         self.all || !self.listed.is_empty() && Origin::parse(origin).is_some_and(|origin| self.listed.contains(&origin))
     }
 
@@ -182,7 +182,7 @@ mod tests {
             "capacitor://localhost",
             "https://xn--kse-qla.example",
         ] {
-            assert!(list.allows(origin, &asked_as(Some("chat.example"))) && list.lists(origin), "{origin}");
+            assert!(list.allows(origin, &asked_as(Some("chat.example"))) && list.contains(origin), "{origin}");
         }
         for origin in [
             "http://ehr.example",
@@ -192,7 +192,7 @@ mod tests {
             "https://ehr.example/",
             "null",
         ] {
-            assert!(!list.allows(origin, &asked_as(Some("chat.example"))) && !list.lists(origin), "{origin}");
+            assert!(!list.allows(origin, &asked_as(Some("chat.example"))) && !list.contains(origin), "{origin}");
         }
         assert!(origins("*").allows("https://anybody.example", &asked_as(None)));
     }
@@ -220,7 +220,7 @@ mod tests {
             let mut env = Env::from_fn(|_| Some("*".to_owned()));
             AllowedOrigins::read(&mut env, mode).ok_or_else(|| env.mistakes().to_string())
         };
-        assert!(read(Mode::Development).unwrap().is_everybody());
+        assert!(read(Mode::Development).unwrap().allows_any());
         assert!(read(Mode::Production).unwrap_err().contains("ALLOWED_ORIGINS"));
     }
 

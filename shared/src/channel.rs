@@ -110,7 +110,7 @@ impl From<&Conversation> for Channel {
 pub const ACKS: &str = "acks";
 /// Stream of entries of the audit trail, gateways → API service.
 pub const AUDIT: &str = "audit";
-/// Stream of questions, gateways → API service: [`crate::presence::Question`].
+/// Stream of questions, gateways → API service: [`crate::presence::ConversationCheck`].
 pub const QUESTIONS: &str = "questions";
 /// Consumer group of the API instances on [`ACKS`], [`AUDIT`] and [`QUESTIONS`].
 pub const API_GROUP: &str = "api";
@@ -255,7 +255,7 @@ impl Topology {
     /// up to ten seconds less: its life is not renewed with every event. With the first event the marker that opened a log
     /// becomes an entry of it: from then on the log can be read from there.
     ///
-    /// Keys and arguments: see [`crate::publication::Publication`]. Keys are logs, and not channels: in a slot that is
+    /// Keys and arguments: see [`crate::publication::PublishBatch`]. Keys are logs, and not channels: in a slot that is
     /// being migrated a Cluster refuses what names a key that exists beside one that does not. Returns for each event its
     /// cursor, nothing (`''`) where nobody needs it or the log holds it already, nil for what came too early, and `!` with
     /// Redis's error where the log does not take it. Such an error ends nothing but the rest of that conversation.
@@ -271,7 +271,7 @@ impl Topology {
     /// newer than what was published last is left out, so that the last row on a channel is always the newest. A version that
     /// cannot be read or kept (another type, no memory) keeps no row from its inbox.
     ///
-    /// Keys and arguments: see [`crate::inbox_rows::InboxRows`]. Returns how many were published.
+    /// Keys and arguments: see [`crate::inbox_rows::InboxPublishBatch`]. Returns how many were published.
     #[must_use]
     pub const fn show_script(self) -> &'static str {
         match self {

@@ -40,7 +40,7 @@ pub struct Cursor {
 
 impl Cursor {
     /// Before every event.
-    pub const BEGINNING: Self = Self { millis: 0, count: 0 };
+    pub const START: Self = Self { millis: 0, count: 0 };
 
     /// How long ago the event was logged: Redis's clock when it was, this machine's now, so it is as good as these agree.
     #[must_use]
@@ -77,26 +77,26 @@ impl fmt::Display for Cursor {
 
 /// Whose client proves the delivery of which message by answering the Ping sent after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Addressed {
+pub struct Recipient {
     /// The receiver.
-    pub to: Participant,
+    pub participant: Participant,
     /// The message.
     pub message_id: MessageId,
 }
 
-impl fmt::Display for Addressed {
+impl fmt::Display for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.to, self.message_id)
+        write!(f, "{} {}", self.participant, self.message_id)
     }
 }
 
-impl FromStr for Addressed {
+impl FromStr for Recipient {
     type Err = InvalidEvent;
 
     fn from_str(text: &str) -> Result<Self, InvalidEvent> {
         let (to, id) = text.split_once(' ').ok_or(InvalidEvent)?;
         Ok(Self {
-            to: to.parse().map_err(|_| InvalidEvent)?,
+            participant: to.parse().map_err(|_| InvalidEvent)?,
             message_id: Uuid::parse_str(id).map_err(|_| InvalidEvent)?,
         })
     }
@@ -104,40 +104,40 @@ impl FromStr for Addressed {
 
 /// An event before Redis has given it its place.
 #[derive(Debug, Clone)]
-pub struct Draft {
+pub struct OutgoingEvent {
     /// Value of the frame's `type`.
     pub kind: &'static str,
     /// Set for messages only.
-    pub addressed: Option<Addressed>,
+    pub recipient: Option<Recipient>,
     /// A message's place in its conversation, which is its place among the published ones as well.
     pub seq: Option<i64>,
     /// The frame behind its `cursor`, up to and with the closing brace.
-    pub rest: Redacted<String>,
+    pub body: Redacted<String>,
     /// The request that it comes from, while that is known.
     pub request_id: Option<Arc<str>>,
 }
 
-impl Draft {
+impl OutgoingEvent {
     /// A `message` frame around a message that is JSON already, the `seq`th of its conversation.
     #[must_use]
-    pub fn message(json: &str, addressed: Addressed, seq: i64) -> Self {
+    pub fn message(json: &str, recipient: Recipient, seq: i64) -> Self {
         let rest = ["\"message\":", json, "}"].concat();
-        Self { kind: "message", addressed: Some(addressed), seq: Some(seq), rest: rest.into(), request_id: None }
+        Self { kind: "message", recipient: Some(recipient), seq: Some(seq), body: rest.into(), request_id: None }
     }
 
     /// A `delivered` or `read` frame, for whoever sent the messages.
     /// `at` is the time as clients read it; it holds nothing that JSON would escape.
     #[must_use]
-    pub fn receipt(kind: crate::receipt::Kind, message_ids: &[MessageId], at: &str) -> Self {
+    pub fn receipt(kind: crate::receipt::ReceiptKind, message_ids: &[MessageId], at: &str) -> Self {
         let ids: Vec<String> = message_ids.iter().map(|id| format!("\"{id}\"")).collect();
         let rest = format!("\"message_ids\":[{}],\"{}\":\"{at}\"}}", ids.join(","), kind.time_field());
-        Self { kind: kind.as_str(), addressed: None, seq: None, rest: rest.into(), request_id: None }
+        Self { kind: kind.as_str(), recipient: None, seq: None, body: rest.into(), request_id: None }
     }
 
     /// The header behind its cursor; empty when no delivery is to be proven.
     #[must_use]
     pub fn header(&self) -> String {
-        self.addressed.as_ref().map(ToString::to_string).unwrap_or_default()
+        self.recipient.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 }
 
@@ -165,7 +165,7 @@ pub enum Header {
         /// The place before it; `None` when it opened the log.
         previous: Option<Cursor>,
         /// Whose delivery of what it is, for messages.
-        addressed: Option<Addressed>,
+        recipient: Option<Recipient>,
     },
     /// It is worth nothing a moment later.
     Ephemeral {
@@ -173,14 +173,14 @@ pub enum Header {
         from: Participant,
     },
     /// Redis refuses the events of this conversation at the moment, says an API service: they wait. Or no longer.
-    Refused {
+    PublishStatus {
         /// Which API service says so.
-        by: Uuid,
+        instance: Uuid,
         /// Whether what waited has been published.
-        is_over: bool,
+        is_recovered: bool,
     },
     /// It is how a conversation stands in somebody's inbox. Whatever came before it is worth nothing any more.
-    Row {
+    InboxRow {
         /// Which.
         conversation: ConversationId,
     },
@@ -197,33 +197,33 @@ impl FromStr for Header {
             return Ok(Self::Ephemeral { from });
         }
         if place == "~" {
-            let (by, is_over) = rest.split_once(' ').ok_or(InvalidEvent)?;
-            let by = Uuid::parse_str(by).map_err(|_| InvalidEvent)?;
-            return match is_over {
-                "degraded" => Ok(Self::Refused { by, is_over: false }),
-                "recovered" => Ok(Self::Refused { by, is_over: true }),
+            let (instance, is_recovered) = rest.split_once(' ').ok_or(InvalidEvent)?;
+            let instance = Uuid::parse_str(instance).map_err(|_| InvalidEvent)?;
+            return match is_recovered {
+                "degraded" => Ok(Self::PublishStatus { instance, is_recovered: false }),
+                "recovered" => Ok(Self::PublishStatus { instance, is_recovered: true }),
                 _ => Err(InvalidEvent),
             };
         }
         if place == "+" {
-            return Ok(Self::Row { conversation: Uuid::parse_str(rest).map_err(|_| InvalidEvent)? });
+            return Ok(Self::InboxRow { conversation: Uuid::parse_str(rest).map_err(|_| InvalidEvent)? });
         }
-        let (previous, addressed) = match rest.split_once(' ') {
-            Some((previous, addressed)) => (previous, Some(addressed)),
+        let (previous, recipient) = match rest.split_once(' ') {
+            Some((previous, recipient)) => (previous, Some(recipient)),
             None => (rest, None),
         };
         let cursor = |text: &str| text.parse::<Cursor>().map_err(|_| InvalidEvent);
         Ok(Self::Logged {
             cursor: cursor(place)?,
             previous: if previous == "-" { None } else { Some(cursor(previous)?) },
-            addressed: addressed.map(str::parse).transpose()?,
+            recipient: recipient.map(str::parse).transpose()?,
         })
     }
 }
 
 /// The request that what came on a channel comes from.
 #[must_use]
-pub fn request_id(payload: &[u8]) -> Option<&str> {
+pub fn parse_request_id(payload: &[u8]) -> Option<&str> {
     let header = payload.split(|byte| *byte == b'\n').next()?;
     let (_, request) = std::str::from_utf8(header).ok()?.split_once('\t')?;
     Some(request)
@@ -232,8 +232,8 @@ pub fn request_id(payload: &[u8]) -> Option<&str> {
 /// The messages that a `delivered` or `read` frame tells of, from its part behind the `cursor`.
 ///
 /// # Errors
-/// [`InvalidEvent`] when it is not of the form that [`Draft::receipt`] gives it.
-pub fn receipt_ids(rest: &str) -> Result<Vec<MessageId>, InvalidEvent> {
+/// [`InvalidEvent`] when it is not of the form that [`OutgoingEvent::receipt`] gives it.
+pub fn parse_receipt_ids(rest: &str) -> Result<Vec<MessageId>, InvalidEvent> {
     #[derive(serde::Deserialize)]
     struct Receipt {
         message_ids: Vec<MessageId>,
@@ -244,7 +244,7 @@ pub fn receipt_ids(rest: &str) -> Result<Vec<MessageId>, InvalidEvent> {
 
 /// What a gateway publishes when `from` types: the payload for [`crate::channel::Topology::publish_ephemeral_script`].
 #[must_use]
-pub fn typing(from: &Participant) -> String {
+pub fn typing_payload(from: &Participant) -> String {
     // Identifiers hold nothing that JSON would escape.
     format!("* {from}\n{{\"type\":\"typing\",\"{}_id\":\"{}\"}}", from.kind.as_str(), from.id)
 }
@@ -252,12 +252,12 @@ pub fn typing(from: &Participant) -> String {
 /// What an API service publishes when Redis refuses the events of a conversation, and when it has taken all that waited: the
 /// payload for [`crate::channel::Topology::publish_ephemeral_script`].
 #[must_use]
-pub fn refused(by: Uuid, is_over: bool) -> String {
-    format!("~ {by} {}\n", if is_over { "recovered" } else { "degraded" })
+pub fn publish_status_payload(instance: Uuid, is_recovered: bool) -> String {
+    format!("~ {instance} {}\n", if is_recovered { "recovered" } else { "degraded" })
 }
 
-/// For how long an announcement of [`refused`] holds. It is repeated for as long as it is so; whoever made it may have died.
-pub const REFUSED_FOR: Duration = Duration::from_secs(30);
+/// For how long an announcement of [`publish_status_payload`] holds. It is repeated for as long as it is so; whoever made it may have died.
+pub const PUBLISH_STATUS_TTL: Duration = Duration::from_secs(30);
 
 impl<'a> Event<'a> {
     /// Reads what came on a channel.
@@ -265,12 +265,12 @@ impl<'a> Event<'a> {
     /// # Errors
     /// [`InvalidEvent`] when it is not of the form that [`crate::channel::Topology::publish_script`] gives it.
     pub fn from_channel(payload: &'a [u8]) -> Result<Self, InvalidEvent> {
-        let (header, frame) = split(payload)?;
-        Self::plain(header, frame)
+        let (header, frame) = split_payload(payload)?;
+        Self::from_plain(header, frame)
     }
 
     /// An event whose frame is a text as it is.
-    pub(crate) fn plain(header: Header, frame: &'a [u8]) -> Result<Self, InvalidEvent> {
+    pub(crate) fn from_plain(header: Header, frame: &'a [u8]) -> Result<Self, InvalidEvent> {
         let frame = std::str::from_utf8(frame).map_err(|_| InvalidEvent)?;
         Ok(Self { header, frame: Cow::Borrowed(frame) })
     }
@@ -289,12 +289,12 @@ impl<'a> Event<'a> {
         if kind.is_empty() {
             return Ok(None);
         }
-        let addressed = match header {
+        let recipient = match header {
             "" => None,
-            addressed => Some(addressed.parse()?),
+            recipient => Some(recipient.parse()?),
         };
         let frame = format!("{{\"type\":\"{kind}\",\"cursor\":\"{cursor}\",{rest}");
-        Ok(Some(Self { frame: Cow::Owned(frame), header: Header::Logged { cursor, previous, addressed } }))
+        Ok(Some(Self { frame: Cow::Owned(frame), header: Header::Logged { cursor, previous, recipient } }))
     }
 }
 
@@ -306,7 +306,7 @@ impl fmt::Debug for Event<'_> {
 }
 
 /// The header of what came on a channel, and its frame, of which nothing is known.
-pub(crate) fn split(payload: &[u8]) -> Result<(Header, &[u8]), InvalidEvent> {
+pub(crate) fn split_payload(payload: &[u8]) -> Result<(Header, &[u8]), InvalidEvent> {
     let end = payload.iter().position(|byte| *byte == b'\n').ok_or(InvalidEvent)?;
     let header = std::str::from_utf8(&payload[..end]).map_err(|_| InvalidEvent)?;
     Ok((header.parse()?, &payload[end + 1..]))
@@ -321,35 +321,38 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn addressed() -> Addressed {
-        Addressed { to: "contact:pat456".parse().unwrap(), message_id: Uuid::from_u128(7) }
+    fn recipient() -> Recipient {
+        Recipient { participant: "contact:pat456".parse().unwrap(), message_id: Uuid::from_u128(7) }
     }
 
     #[test]
     fn an_announcement_of_an_api_service_is_read_as_it_was_written() {
-        let by = Uuid::from_u128(7);
-        for is_over in [false, true] {
-            let payload = refused(by, is_over);
-            assert_eq!(Event::from_channel(payload.as_bytes()).unwrap().header, Header::Refused { by, is_over });
+        let instance = Uuid::from_u128(7);
+        for is_recovered in [false, true] {
+            let payload = publish_status_payload(instance, is_recovered);
+            assert_eq!(
+                Event::from_channel(payload.as_bytes()).unwrap().header,
+                Header::PublishStatus { instance, is_recovered }
+            );
         }
-        assert!(Event::from_channel(format!("~ {by} gone\n").as_bytes()).is_err());
+        assert!(Event::from_channel(format!("~ {instance} gone\n").as_bytes()).is_err());
     }
 
     #[test]
     fn channel_and_log_give_the_same_event() {
-        let draft = Draft::message(r#"{"content":"line\none"}"#, addressed(), 1);
+        let draft = OutgoingEvent::message(r#"{"content":"line\none"}"#, recipient(), 1);
         let payload = format!(
             "1-2 1-1 {}\n{{\"type\":\"{}\",\"cursor\":\"1-2\",{}",
             draft.header(),
             draft.kind,
-            draft.rest.expose()
+            draft.body.expose()
         );
         let live = Event::from_channel(payload.as_bytes()).unwrap();
         let (cursor, previous) = (cursor("1-2"), Some(cursor("1-1")));
         let replayed =
-            Event::from_log(cursor, previous, draft.kind, &draft.header(), draft.rest.expose()).unwrap().unwrap();
+            Event::from_log(cursor, previous, draft.kind, &draft.header(), draft.body.expose()).unwrap().unwrap();
         assert_eq!(live.frame, replayed.frame);
-        let header = Header::Logged { cursor, previous, addressed: Some(addressed()) };
+        let header = Header::Logged { cursor, previous, recipient: Some(recipient()) };
         assert_eq!(live.header, header);
         assert_eq!(replayed.header, header);
         let frame: serde_json::Value = serde_json::from_str(&live.frame).unwrap();
@@ -360,22 +363,22 @@ mod tests {
     fn the_request_stands_behind_the_header_and_changes_nothing_else() {
         for header in ["5-1 5-0", "5-1 5-0 user:a 00000000-0000-0000-0000-000000000007", "* user:a"] {
             let payload = format!("{header}\treq-1\n{{}}");
-            assert_eq!(request_id(payload.as_bytes()), Some("req-1"));
+            assert_eq!(parse_request_id(payload.as_bytes()), Some("req-1"));
             let event = Event::from_channel(payload.as_bytes()).unwrap();
             assert_eq!((event.header, &*event.frame), (header.parse().unwrap(), "{}"));
-            assert_eq!(request_id(format!("{header}\n{{\"a\":\"\t\"}}").as_bytes()), None);
+            assert_eq!(parse_request_id(format!("{header}\n{{\"a\":\"\t\"}}").as_bytes()), None);
         }
     }
 
     #[test]
     fn receipts_are_frames_that_nobody_has_to_prove() {
         let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
-        let draft = Draft::receipt(crate::receipt::Kind::Read, &ids, "2026-11-22T12:00:00.000001Z");
-        assert_eq!(receipt_ids(draft.rest.expose()), Ok(ids.to_vec()));
-        assert_eq!(receipt_ids("\"message\":{}}"), Err(InvalidEvent));
+        let draft = OutgoingEvent::receipt(crate::receipt::ReceiptKind::Read, &ids, "2026-11-22T12:00:00.000001Z");
+        assert_eq!(parse_receipt_ids(draft.body.expose()), Ok(ids.to_vec()));
+        assert_eq!(parse_receipt_ids("\"message\":{}}"), Err(InvalidEvent));
         let event =
-            Event::from_log(cursor("5-0"), None, draft.kind, &draft.header(), draft.rest.expose()).unwrap().unwrap();
-        assert_eq!(event.header, Header::Logged { cursor: cursor("5-0"), previous: None, addressed: None });
+            Event::from_log(cursor("5-0"), None, draft.kind, &draft.header(), draft.body.expose()).unwrap().unwrap();
+        assert_eq!(event.header, Header::Logged { cursor: cursor("5-0"), previous: None, recipient: None });
         let frame: serde_json::Value = serde_json::from_str(&event.frame).unwrap();
         assert_eq!(
             frame,
@@ -385,7 +388,7 @@ mod tests {
 
     #[test]
     fn typing_is_nobodys_to_prove_and_names_who_types() {
-        let payload = typing(&"user:doc123".parse().unwrap());
+        let payload = typing_payload(&"user:doc123".parse().unwrap());
         let event = Event::from_channel(payload.as_bytes()).unwrap();
         assert_eq!(event.header, Header::Ephemeral { from: "user:doc123".parse().unwrap() });
         assert_eq!(event.frame, r#"{"type":"typing","user_id":"doc123"}"#);
@@ -406,8 +409,8 @@ mod tests {
     fn an_event_says_what_stood_before_it_or_that_nothing_did() {
         let logged = |text: &str| text.parse::<Header>().unwrap();
         let (first, second) = (cursor("5-0"), cursor("5-1"));
-        assert_eq!(logged("5-0 -"), Header::Logged { cursor: first, previous: None, addressed: None });
-        assert_eq!(logged("5-1 5-0"), Header::Logged { cursor: second, previous: Some(first), addressed: None });
+        assert_eq!(logged("5-0 -"), Header::Logged { cursor: first, previous: None, recipient: None });
+        assert_eq!(logged("5-1 5-0"), Header::Logged { cursor: second, previous: Some(first), recipient: None });
         for text in [
             "",
             "5-0",
@@ -428,22 +431,22 @@ mod tests {
     }
 
     /// Cursors as a log has them, and people as the EHR names them.
-    fn headers() -> impl Strategy<Value = (Cursor, Option<Cursor>, Option<Addressed>)> {
+    fn headers() -> impl Strategy<Value = (Cursor, Option<Cursor>, Option<Recipient>)> {
         let place = |(millis, count)| Cursor { millis, count };
-        let addressed = ("(user|contact):[A-Za-z0-9._~-]{1,64}", any::<u128>())
-            .prop_map(|(to, id)| Addressed { to: to.parse().unwrap(), message_id: Uuid::from_u128(id) });
+        let recipient = ("(user|contact):[A-Za-z0-9._~-]{1,64}", any::<u128>())
+            .prop_map(|(to, id)| Recipient { participant: to.parse().unwrap(), message_id: Uuid::from_u128(id) });
         let cursor = any::<(u64, u64)>().prop_map(place);
-        (cursor.clone(), prop::option::of(cursor), prop::option::of(addressed))
+        (cursor.clone(), prop::option::of(cursor), prop::option::of(recipient))
     }
 
     proptest! {
         #[test]
-        fn headers_are_read_as_the_script_writes_them((cursor, previous, addressed) in headers()) {
+        fn headers_are_read_as_the_script_writes_them((cursor, previous, recipient) in headers()) {
             let mut text = format!("{cursor} {}", previous.map_or("-".to_owned(), |previous| previous.to_string()));
-            if let Some(addressed) = &addressed {
-                text = format!("{text} {addressed}");
+            if let Some(recipient) = &recipient {
+                text = format!("{text} {recipient}");
             }
-            prop_assert_eq!(text.parse::<Header>(), Ok(Header::Logged { cursor, previous, addressed }));
+            prop_assert_eq!(text.parse::<Header>(), Ok(Header::Logged { cursor, previous, recipient }));
         }
 
         #[test]

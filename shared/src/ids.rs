@@ -92,7 +92,7 @@ ehr_id! {
 }
 ehr_id! {
     /// The identifier of a participant, unique among its kind (users, or contacts) within a location.
-    PersonId
+    ParticipantId
 }
 
 /// A message: UUIDv7, so that ids sort roughly by time; order within a conversation is `seq`'s.
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn what_would_need_escaping_is_refused() {
         for id in ["", " ", "a b", "a/b", "a:b", "a{b}", "ä", "a\0", "a\n", &"x".repeat(65)] {
-            assert_eq!(id.parse::<PersonId>(), Err(InvalidId), "{id:?}");
+            assert_eq!(id.parse::<ParticipantId>(), Err(InvalidId), "{id:?}");
         }
     }
 
@@ -155,12 +155,12 @@ mod tests {
         fn exactly_the_pattern_is_accepted(text in "\\PC{0,70}") {
             let allowed = text.chars().all(|c| c.is_ascii_alphanumeric() || "._~-".contains(c));
             let expected = allowed && (1..=64).contains(&text.len());
-            prop_assert_eq!(text.parse::<PersonId>().is_ok(), expected);
+            prop_assert_eq!(text.parse::<ParticipantId>().is_ok(), expected);
         }
 
         #[test]
         fn every_well_formed_identifier_survives(text in "[A-Za-z0-9._~-]{1,64}") {
-            prop_assert_eq!(text.parse::<PersonId>().map(|id| id.to_string()), Ok(text));
+            prop_assert_eq!(text.parse::<ParticipantId>().map(|id| id.to_string()), Ok(text));
         }
     }
 }

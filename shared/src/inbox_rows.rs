@@ -12,26 +12,26 @@ use crate::relay_keys::RelayKeys;
 use crate::seal::SealError;
 
 /// For how long it is known how new a published row was: longer than another one can be under way.
-const KNOWN_MILLIS: u32 = 60_000;
-const KIND: &str = "conversation";
+const VERSION_TTL_MILLIS: u32 = 60_000;
+const FRAME_TYPE: &str = "conversation";
 
 /// Keys and arguments of [`crate::channel::Topology::show_script`] for some rows.
 ///
 /// Keys: [`Channel::shown`] of each row. Arguments: how long to keep them, in milliseconds; then three for each row: channel,
 /// how new it is, the payload.
 #[derive(Debug, Clone)]
-pub struct InboxRows {
+pub struct InboxPublishBatch {
     keys: Vec<String>,
     args: Redacted<Vec<Bytes>>,
 }
 
-impl Default for InboxRows {
+impl Default for InboxPublishBatch {
     fn default() -> Self {
-        Self { keys: Vec::new(), args: vec![Bytes::from(KNOWN_MILLIS.to_string())].into() }
+        Self { keys: Vec::new(), args: vec![Bytes::from(VERSION_TTL_MILLIS.to_string())].into() }
     }
 }
 
-impl InboxRows {
+impl InboxPublishBatch {
     /// Adds the row of a conversation, which is JSON already. Of one conversation's rows the one with the greatest `newness`
     /// is the newest.
     ///
@@ -46,9 +46,9 @@ impl InboxRows {
         relay_keys: &RelayKeys,
     ) -> Result<(), SealError> {
         let rest = ["\"conversation\":", json, "}"].concat();
-        let sealed = relay_keys.seal_rest(channel, KIND, &conversation.to_string(), &rest)?;
+        let sealed = relay_keys.seal_body(channel, FRAME_TYPE, &conversation.to_string(), &rest)?;
         let rest = sealed.unwrap_or_else(|| rest.into_bytes());
-        let beginning = format!("+ {conversation}\n{{\"type\":\"{KIND}\",");
+        let beginning = format!("+ {conversation}\n{{\"type\":\"{FRAME_TYPE}\",");
         self.keys.push(channel.shown(conversation));
         self.args.expose_mut().extend([
             Bytes::copy_from_slice(channel.as_str().as_bytes()),
@@ -69,11 +69,11 @@ impl InboxRows {
 mod tests {
     use super::*;
     use crate::event::Header;
-    use crate::relay_keys::Unreadable;
+    use crate::relay_keys::OpenError;
     use uuid::Uuid;
 
     fn payload(channel: &Channel, keys: &RelayKeys) -> Bytes {
-        let mut rows = InboxRows::default();
+        let mut rows = InboxPublishBatch::default();
         rows.add(channel, Uuid::from_u128(7), 3, r#"{"unread_count":1,"content":"hunter2"}"#, keys).unwrap();
         assert!(!format!("{rows:?}").contains("hunter2"));
         let (keys, args) = rows.into_parts();
@@ -91,8 +91,8 @@ mod tests {
         let sealing = RelayKeys::new(&"k1:a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=".parse().unwrap());
         for keys in [&RelayKeys::default(), &sealing] {
             let payload = payload(&inbox("user:d"), keys);
-            let event = keys.live(inbox("user:d").as_str(), &payload).unwrap();
-            assert_eq!(event.header, Header::Row { conversation: Uuid::from_u128(7) });
+            let event = keys.open_live(inbox("user:d").as_str(), &payload).unwrap();
+            assert_eq!(event.header, Header::InboxRow { conversation: Uuid::from_u128(7) });
             let frame: serde_json::Value = serde_json::from_str(&event.frame).unwrap();
             let row = serde_json::json!({"unread_count": 1, "content": "hunter2"});
             assert_eq!(frame, serde_json::json!({"type": "conversation", "conversation": row}));
@@ -104,10 +104,10 @@ mod tests {
         let keys = RelayKeys::new(&"k1:a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=".parse().unwrap());
         let payload = payload(&inbox("user:d"), &keys);
         assert!(!String::from_utf8_lossy(&payload).contains("hunter2"));
-        let refused = Err(Unreadable::Refused("k1".parse().unwrap()));
-        assert_eq!(keys.live(inbox("contact:d").as_str(), &payload).map(drop), refused);
+        let refused = Err(OpenError::AuthenticationFailed("k1".parse().unwrap()));
+        assert_eq!(keys.open_live(inbox("contact:d").as_str(), &payload).map(drop), refused);
         let header = format!("+ {}", Uuid::from_u128(8));
         let moved = [header.as_bytes(), &payload[header.len()..]].concat();
-        assert_eq!(keys.live(inbox("user:d").as_str(), &moved).map(drop), refused);
+        assert_eq!(keys.open_live(inbox("user:d").as_str(), &moved).map(drop), refused);
     }
 }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::env::Env;
 use crate::request::TrustedProxies;
-use crate::token::TokenRules;
+use crate::token::TokenConfig;
 
 /// What the gateway has no use for, and what whoever takes it over would have much use for.
 const NOT_FOR_GATEWAYS: [&str; 6] =
@@ -14,7 +14,7 @@ const NOT_FOR_GATEWAYS: [&str; 6] =
 
 /// What is to be said of the settings that both services have.
 #[must_use]
-pub fn warnings(admin: SocketAddr, proxies: &TrustedProxies, tokens: &TokenRules) -> Vec<String> {
+pub fn warnings(admin: SocketAddr, proxies: &TrustedProxies, tokens: &TokenConfig) -> Vec<String> {
     let mut warnings = Vec::new();
     if proxies.cover_everything() {
         warnings.push("TRUSTED_PROXIES covers whole continents: whoever asks can choose its address".to_owned());
@@ -70,13 +70,13 @@ pub(crate) fn cover_everything(networks: &[IpNet]) -> bool {
 mod tests {
     use super::*;
 
-    fn of(admin: &str, proxies: &str, tokens: &TokenRules) -> Vec<String> {
+    fn of(admin: &str, proxies: &str, tokens: &TokenConfig) -> Vec<String> {
         warnings(admin.parse().unwrap(), &proxies.parse().unwrap(), tokens)
     }
 
     #[test]
     fn a_private_admin_port_and_real_proxies_need_no_warning() {
-        let rules = TokenRules::default();
+        let rules = TokenConfig::default();
         for admin in ["127.0.0.1:9081", "[::1]:9081", "10.1.2.3:9081", "192.168.0.1:1", "172.31.0.1:1", "[fd00::1]:1"] {
             assert_eq!(of(admin, "10.0.0.0/8,2001:db8::/32", &rules), [""; 0], "{admin}");
         }
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn an_admin_port_that_others_may_reach_is_named() {
         for admin in ["0.0.0.0:9081", "[::]:9081", "203.0.113.9:9081", "[2001:db8::1]:9081", "[::ffff:203.0.113.9]:1"] {
-            let said = of(admin, "", &TokenRules::default());
+            let said = of(admin, "", &TokenConfig::default());
             assert!(said.len() == 1 && said[0].starts_with("ADMIN_ADDR"), "{admin}: {said:?}");
         }
     }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn proxies_that_cover_everything_are_named_however_that_is_written() {
         for proxies in ["0.0.0.0/0", "::/0", "10.0.0.7,0.0.0.0/1,128.0.0.0/1", "2000::/3", "::ffff:0.0.0.0/0"] {
-            let said = of("127.0.0.1:1", proxies, &TokenRules::default());
+            let said = of("127.0.0.1:1", proxies, &TokenConfig::default());
             assert!(said.len() == 1 && said[0].starts_with("TRUSTED_PROXIES"), "{proxies}: {said:?}");
         }
     }
@@ -104,11 +104,11 @@ mod tests {
             let url = "https://ehr.example/jwks".parse().unwrap();
             Some(crate::token::Jwks::Url { url, ca: None, refresh: std::time::Duration::from_secs(300) })
         };
-        let both = TokenRules { jwks: jwks(), ..TokenRules::default() };
+        let both = TokenConfig { jwks: jwks(), ..TokenConfig::default() };
         assert!(of("127.0.0.1:1", "", &both)[0].contains("JWT_ISSUER and JWT_AUDIENCE"));
-        let one = TokenRules { jwks: jwks(), issuer: Some("ehr".into()), ..TokenRules::default() };
+        let one = TokenConfig { jwks: jwks(), issuer: Some("ehr".into()), ..TokenConfig::default() };
         assert!(of("127.0.0.1:1", "", &one)[0].contains("without JWT_AUDIENCE:"));
-        let none = TokenRules { audience: Some("chat".into()), ..one };
+        let none = TokenConfig { audience: Some("chat".into()), ..one };
         assert_eq!(of("127.0.0.1:1", "", &none), [""; 0]);
     }
 

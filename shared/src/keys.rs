@@ -18,7 +18,7 @@ use crate::seal::KEY_BYTES;
 pub const MAX_KEY_ID_LENGTH: usize = 32;
 
 /// In place of a first key: nothing is to be sealed.
-const NONE_SEALS: &str = "-";
+const NO_SEALING_KEY: &str = "-";
 
 /// The setting that both services have.
 pub const RELAY_KEYS: Setting = Setting {
@@ -53,10 +53,10 @@ pub enum InvalidKeys {
     #[error(
         "entry {0} is not id:base64, with an id of 1 to 32 characters from A-Z a-z 0-9 . _ - and 32 bytes behind it"
     )]
-    Form(usize),
+    Malformed(usize),
     /// The nth entry repeats another one's id or key.
     #[error("entry {0} has the id or the key of an earlier one")]
-    Twice(usize),
+    Duplicate(usize),
     /// A file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(std::io::ErrorKind),
@@ -75,7 +75,7 @@ impl FromStr for KeyId {
 
     fn from_str(text: &str) -> Result<Self, InvalidKeyId> {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        let good = (1..=MAX_KEY_ID_LENGTH).contains(&text.len()) && text != NONE_SEALS && text.bytes().all(is_name);
+        let good = (1..=MAX_KEY_ID_LENGTH).contains(&text.len()) && text != NO_SEALING_KEY && text.bytes().all(is_name);
         if good { Ok(Self(text.into())) } else { Err(InvalidKeyId) }
     }
 }
@@ -113,7 +113,7 @@ impl KeyRing {
 
     /// Whether some key is in both.
     #[must_use]
-    pub fn shares_a_key_with(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         self.iter().any(|(_, key)| other.iter().any(|(_, other)| key == other))
     }
 }
@@ -129,18 +129,18 @@ impl FromStr for KeyRing {
 
     fn from_str(text: &str) -> Result<Self, InvalidKeys> {
         let mut entries = text.split([',', ' ', '\t', '\r', '\n']).filter(|entry| !entry.is_empty()).peekable();
-        let seals = entries.next_if_eq(&NONE_SEALS).is_none();
-        let keys = entries.zip(1..).map(|(entry, n)| key(entry).ok_or(InvalidKeys::Form(n)));
+        let seals = entries.next_if_eq(&NO_SEALING_KEY).is_none();
+        let keys = entries.zip(1..).map(|(entry, n)| parse_entry(entry).ok_or(InvalidKeys::Malformed(n)));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let (mut ids, mut known) = (HashSet::new(), HashSet::new());
         if let Some(twice) = keys.iter().position(|(id, key)| !(ids.insert(id) && known.insert(&**key))) {
-            return Err(InvalidKeys::Twice(twice + 1));
+            return Err(InvalidKeys::Duplicate(twice + 1));
         }
         if keys.is_empty() { Err(InvalidKeys::Empty) } else { Ok(Self { keys, seals }) }
     }
 }
 
-fn key(entry: &str) -> Option<(KeyId, KeyBytes)> {
+fn parse_entry(entry: &str) -> Option<(KeyId, KeyBytes)> {
     let (id, encoded) = entry.split_once(':')?;
     let decoded = Zeroizing::new(STANDARD.decode(encoded).ok()?);
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
@@ -178,7 +178,7 @@ pub fn read_relay_keys(env: &mut Env) -> Option<Option<KeyRing>> {
 }
 
 /// Notes a key that is as good as guessed, where real people's data are at stake.
-pub fn refuse_weak_keys(env: &mut Env, setting: &Setting, keys: Option<&KeyRing>, mode: Mode) {
+pub fn reject_weak_keys(env: &mut Env, setting: &Setting, keys: Option<&KeyRing>, mode: Mode) {
     if mode == Mode::Production && keys.is_some_and(KeyRing::has_weak_key) {
         env.mistake(setting, "holds a key of few different bytes, and MODE is production: make it with `openssl rand`");
     }
@@ -213,14 +213,14 @@ mod tests {
         for (text, why) in [
             (String::new(), InvalidKeys::Empty),
             ("-".to_owned(), InvalidKeys::Empty),
-            (twice_the_key, InvalidKeys::Twice(2)),
-            (twice_the_id, InvalidKeys::Twice(2)),
-            (short, InvalidKeys::Form(1)),
-            (format!("{},hunter2", entry("a", 1)), InvalidKeys::Form(2)),
-            (format!("{},-", entry("a", 1)), InvalidKeys::Form(2)),
-            (entry("a b", 1), InvalidKeys::Form(1)),
-            (entry(&"a".repeat(33), 1), InvalidKeys::Form(1)),
-            (entry("", 1), InvalidKeys::Form(1)),
+            (twice_the_key, InvalidKeys::Duplicate(2)),
+            (twice_the_id, InvalidKeys::Duplicate(2)),
+            (short, InvalidKeys::Malformed(1)),
+            (format!("{},hunter2", entry("a", 1)), InvalidKeys::Malformed(2)),
+            (format!("{},-", entry("a", 1)), InvalidKeys::Malformed(2)),
+            (entry("a b", 1), InvalidKeys::Malformed(1)),
+            (entry(&"a".repeat(33), 1), InvalidKeys::Malformed(1)),
+            (entry("", 1), InvalidKeys::Malformed(1)),
         ] {
             let refused = text.parse::<KeyRing>().unwrap_err();
             assert_eq!(refused, why, "{text}");
@@ -237,8 +237,8 @@ mod tests {
     #[test]
     fn keys_that_do_two_jobs_are_noticed() {
         let ring = |text: &str| text.parse::<KeyRing>().unwrap();
-        assert!(ring(&entry("a", 1)).shares_a_key_with(&ring(&[entry("x", 2), entry("y", 1)].join(","))));
-        assert!(!ring(&entry("a", 1)).shares_a_key_with(&ring(&entry("a", 2))));
+        assert!(ring(&entry("a", 1)).overlaps(&ring(&[entry("x", 2), entry("y", 1)].join(","))));
+        assert!(!ring(&entry("a", 1)).overlaps(&ring(&entry("a", 2))));
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod tests {
             [(&weak, Mode::Production, 1), (&weak, Mode::Development, 0), (&strong, Mode::Production, 0)]
         {
             let mut env = Env::from_fn(|_| None);
-            refuse_weak_keys(&mut env, &RELAY_KEYS, Some(keys), mode);
+            reject_weak_keys(&mut env, &RELAY_KEYS, Some(keys), mode);
             assert_eq!(env.mistakes().0.len(), mistakes, "{keys:?} {mode}");
         }
     }

@@ -1,7 +1,7 @@
 //! How often somebody may ask: token buckets, one a caller, and the settings for them.
 //!
 //! Memory is bounded whoever comes: a bucket is 16 bytes or so and no name is kept, full buckets are let go, and beyond
-//! [`MOST_BUCKETS`] all of them are, which gives everybody a full one.
+//! [`MAX_KEYS`] all of them are, which gives everybody a full one.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
@@ -16,11 +16,11 @@ use parking_lot::RwLock;
 use crate::env::{Env, Setting};
 
 /// Callers that are told apart at a time.
-pub const MOST_BUCKETS: usize = 200_000;
+pub const MAX_KEYS: usize = 200_000;
 /// Checks between two looks at how many buckets there are.
-const LOOK_EVERY: usize = 1024;
+const PRUNE_INTERVAL_CHECKS: usize = 1024;
 /// A rate is at most this, and a bucket at most ten times as large.
-const MOST_PER_SECOND: u32 = 1_000_000;
+const MAX_PER_SECOND: u32 = 1_000_000;
 
 /// Tokens that come into a bucket each second, and how many it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct RateSettings {
 }
 
 /// Requests of one address.
-pub const ADDRESS: RateSettings = RateSettings {
+pub const ADDRESS_RATE: RateSettings = RateSettings {
     per_second: Setting {
         name: "RATE_LIMIT_ADDRESS_PER_SECOND",
         default: Some("0"),
@@ -63,7 +63,7 @@ pub const ADDRESS: RateSettings = RateSettings {
 };
 
 /// Tokens that were refused, by the address that showed them.
-pub const FAILURES: RateSettings = RateSettings {
+pub const FAILED_TOKEN_RATE: RateSettings = RateSettings {
     per_second: Setting {
         name: "RATE_LIMIT_FAILURES_PER_SECOND",
         default: Some("50"),
@@ -77,7 +77,7 @@ pub const FAILURES: RateSettings = RateSettings {
 };
 
 /// Requests that come without any token, by their address.
-pub const MISSING: RateSettings = RateSettings {
+pub const MISSING_TOKEN_RATE: RateSettings = RateSettings {
     per_second: Setting {
         name: "RATE_LIMIT_NO_TOKEN_PER_SECOND",
         default: Some("50"),
@@ -100,17 +100,17 @@ impl RateSettings {
                 false => Err(format!("must lie between {least} and {most}")),
             }
         };
-        let per_second = env.read_if(&self.per_second, within(MOST_PER_SECOND, 0));
-        let burst = env.read_if(&self.burst, within(10 * MOST_PER_SECOND, 1));
+        let per_second = env.read_if(&self.per_second, within(MAX_PER_SECOND, 0));
+        let burst = env.read_if(&self.burst, within(10 * MAX_PER_SECOND, 1));
         Some(Rate::new(per_second?, burst?))
     }
 }
 
 /// When to ask again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wait(Duration);
+pub struct RetryAfter(Duration);
 
-impl Wait {
+impl RetryAfter {
     /// The value of `Retry-After`: whole seconds, after which there is a token, and one at least.
     #[must_use]
     pub fn seconds(self) -> u64 {
@@ -121,7 +121,7 @@ impl Wait {
 
 /// A bucket a caller. Callers are known by a hash whose key is this process's own: nobody can find another name that
 /// shares a bucket with somebody.
-pub struct Buckets {
+pub struct KeyedRateLimiter {
     kind: &'static str,
     quota: Quota,
     buckets: RwLock<DefaultKeyedRateLimiter<u64>>,
@@ -132,7 +132,7 @@ pub struct Buckets {
     prune_at: AtomicUsize,
 }
 
-impl Buckets {
+impl KeyedRateLimiter {
     /// Nobody has come yet. Refusals are counted as `rate_limited_total{kind}`. `None` where there is no limit.
     #[must_use]
     pub fn new(kind: &'static str, rate: Option<Rate>) -> Option<Self> {
@@ -145,7 +145,7 @@ impl Buckets {
             clock: DefaultClock::default(),
             hasher: RandomState::new(),
             checks: AtomicUsize::new(0),
-            prune_at: AtomicUsize::new(LOOK_EVERY),
+            prune_at: AtomicUsize::new(PRUNE_INTERVAL_CHECKS),
         })
     }
 
@@ -153,15 +153,15 @@ impl Buckets {
     ///
     /// # Errors
     /// When it is empty: how long until there is one.
-    pub fn take(&self, who: &impl Hash) -> Result<(), Wait> {
-        if self.checks.fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == LOOK_EVERY - 1 {
-            self.bound();
+    pub fn check(&self, who: &impl Hash) -> Result<(), RetryAfter> {
+        if self.checks.fetch_add(1, Ordering::Relaxed) % PRUNE_INTERVAL_CHECKS == PRUNE_INTERVAL_CHECKS - 1 {
+            self.prune();
         }
         let key = self.hasher.hash_one(who);
         let taken = self.buckets.read().check_key(&key);
         taken.map_err(|not_until| {
             metrics::counter!("rate_limited_total", "kind" => self.kind).increment(1);
-            Wait(not_until.wait_time_from(self.clock.now()))
+            RetryAfter(not_until.wait_time_from(self.clock.now()))
         })
     }
 
@@ -170,7 +170,7 @@ impl Buckets {
     ///
     /// # Errors
     /// When there are not so many: how long until there are.
-    pub fn take_more(&self, who: &impl Hash, more: u32) -> Result<(), Wait> {
+    pub fn check_n(&self, who: &impl Hash, more: u32) -> Result<(), RetryAfter> {
         let more = more.min(self.quota.burst_size().get() - 1);
         let Some(more) = NonZeroU32::new(more) else { return Ok(()) };
         let key = self.hasher.hash_one(who);
@@ -178,12 +178,12 @@ impl Buckets {
         let taken = self.buckets.read().check_key_n(&key, more).unwrap_or(Ok(()));
         taken.map_err(|not_until| {
             metrics::counter!("rate_limited_total", "kind" => self.kind).increment(1);
-            Wait(not_until.wait_time_from(self.clock.now()))
+            RetryAfter(not_until.wait_time_from(self.clock.now()))
         })
     }
 
     /// Lets go of buckets that are full anyhow, and of all of them when that does not help.
-    fn bound(&self) {
+    fn prune(&self) {
         let buckets = self.buckets.read();
         let before = buckets.len();
         if before < self.prune_at.load(Ordering::Relaxed) {
@@ -193,8 +193,8 @@ impl Buckets {
         buckets.shrink_to_fit();
         let left = buckets.len();
         drop(buckets);
-        self.prune_at.store((2 * left).clamp(LOOK_EVERY, MOST_BUCKETS), Ordering::Relaxed);
-        if left >= MOST_BUCKETS {
+        self.prune_at.store((2 * left).clamp(PRUNE_INTERVAL_CHECKS, MAX_KEYS), Ordering::Relaxed);
+        if left >= MAX_KEYS {
             metrics::counter!("rate_limits_forgotten_total", "kind" => self.kind).increment(1);
             *self.buckets.write() = RateLimiter::keyed(self.quota);
         }
@@ -215,7 +215,7 @@ const NAT64: u128 = 0x0064_ff9b_u128 << 96;
 /// What one household or hospital has: an IPv4 address, or the 56-bit network of an IPv6 one. `None` for an address that is not
 /// known ([`crate::request::UNKNOWN`]): those who have none in common must not share a limit.
 #[must_use]
-pub fn neighbourhood(address: IpAddr) -> Option<IpAddr> {
+pub fn client_network(address: IpAddr) -> Option<IpAddr> {
     let network = match address.to_canonical() {
         IpAddr::V6(address) if u128::from(address) >> 32 == NAT64 >> 32 => {
             #[expect(clippy::cast_possible_truncation, reason = "the last 32 bits are meant")]
@@ -228,28 +228,28 @@ pub fn neighbourhood(address: IpAddr) -> Option<IpAddr> {
     (!address.is_unspecified()).then_some(network)
 }
 
-/// [`take`] for the [`neighbourhood`] of an address.
+/// [`check`] for the [`client_network`] of an address.
 ///
 /// # Errors
 /// As there.
-pub fn take_of_address(buckets: Option<&Buckets>, address: IpAddr) -> Result<(), Wait> {
-    neighbourhood(address).map_or(Ok(()), |network| take(buckets, &network))
+pub fn check_address(buckets: Option<&KeyedRateLimiter>, address: IpAddr) -> Result<(), RetryAfter> {
+    client_network(address).map_or(Ok(()), |network| check(buckets, &network))
 }
 
-/// [`Buckets::take`] where there may be no limit.
+/// [`KeyedRateLimiter::check`] where there may be no limit.
 ///
 /// # Errors
 /// As there.
-pub fn take(buckets: Option<&Buckets>, who: &impl Hash) -> Result<(), Wait> {
-    buckets.map_or(Ok(()), |buckets| buckets.take(who))
+pub fn check(buckets: Option<&KeyedRateLimiter>, who: &impl Hash) -> Result<(), RetryAfter> {
+    buckets.map_or(Ok(()), |buckets| buckets.check(who))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn buckets(per_second: u32, burst: u32) -> Buckets {
-        Buckets::new("test", Rate::new(per_second, burst)).unwrap()
+    fn buckets(per_second: u32, burst: u32) -> KeyedRateLimiter {
+        KeyedRateLimiter::new("test", Rate::new(per_second, burst)).unwrap()
     }
 
     #[test]
@@ -258,41 +258,41 @@ mod tests {
         let _recording = metrics::set_default_local_recorder(&recorder);
         let buckets = buckets(1, 5);
         for _ in 0..5 {
-            assert_eq!(buckets.take(&"doc123"), Ok(()));
+            assert_eq!(buckets.check(&"doc123"), Ok(()));
         }
-        let wait = buckets.take(&"doc123").unwrap_err();
+        let wait = buckets.check(&"doc123").unwrap_err();
         assert!(wait.0 > Duration::from_millis(500) && wait.0 <= Duration::from_secs(1), "{wait:?}");
         assert_eq!(wait.seconds(), 1);
-        assert_eq!(buckets.take(&"doc124"), Ok(()), "everybody has a bucket of their own");
+        assert_eq!(buckets.check(&"doc124"), Ok(()), "everybody has a bucket of their own");
         assert!(recorder.handle().render().contains(r#"rate_limited_total{kind="test"} 1"#));
     }
 
     #[test]
     fn what_costs_more_than_a_bucket_holds_takes_a_full_one_and_is_granted() {
         let buckets = buckets(1, 5);
-        assert_eq!(buckets.take(&"doc123"), Ok(()));
-        assert_eq!(buckets.take_more(&"doc123", 10), Ok(()));
-        assert!(buckets.take(&"doc123").is_err(), "all of it is gone");
-        assert_eq!(buckets.take(&"doc124"), Ok(()));
-        assert_eq!(buckets.take(&"doc124"), Ok(()));
-        assert!(buckets.take_more(&"doc124", 4).is_err(), "three are left");
-        assert_eq!(buckets.take_more(&"doc124", 3), Ok(()), "and none of them was taken");
+        assert_eq!(buckets.check(&"doc123"), Ok(()));
+        assert_eq!(buckets.check_n(&"doc123", 10), Ok(()));
+        assert!(buckets.check(&"doc123").is_err(), "all of it is gone");
+        assert_eq!(buckets.check(&"doc124"), Ok(()));
+        assert_eq!(buckets.check(&"doc124"), Ok(()));
+        assert!(buckets.check_n(&"doc124", 4).is_err(), "three are left");
+        assert_eq!(buckets.check_n(&"doc124", 3), Ok(()), "and none of them was taken");
         let single = self::buckets(1, 1);
-        assert_eq!((single.take(&"a"), single.take_more(&"a", 10)), (Ok(()), Ok(())));
+        assert_eq!((single.check(&"a"), single.check_n(&"a", 10)), (Ok(()), Ok(())));
     }
 
     #[test]
     fn retry_after_is_never_too_early_and_never_zero() {
         for (millis, seconds) in [(1, 1), (999, 1), (1_000, 1), (1_001, 2), (59_500, 60)] {
-            assert_eq!(Wait(Duration::from_millis(millis)).seconds(), seconds);
+            assert_eq!(RetryAfter(Duration::from_millis(millis)).seconds(), seconds);
         }
     }
 
     #[test]
     fn a_rate_of_nothing_is_no_limit() {
-        assert!(Buckets::new("test", Rate::new(0, 9)).is_none());
+        assert!(KeyedRateLimiter::new("test", Rate::new(0, 9)).is_none());
         for _ in 0..10_000 {
-            assert_eq!(take(None, &"doc123"), Ok(()));
+            assert_eq!(check(None, &"doc123"), Ok(()));
         }
     }
 
@@ -301,9 +301,9 @@ mod tests {
         // A token comes every microsecond, so a bucket is full as good as at once.
         let buckets = buckets(1_000_000, 1);
         for caller in 0..50_000 {
-            let _ = buckets.take(&caller);
+            let _ = buckets.check(&caller);
         }
-        assert!(buckets.len() < 3 * LOOK_EVERY, "{}", buckets.len());
+        assert!(buckets.len() < 3 * PRUNE_INTERVAL_CHECKS, "{}", buckets.len());
     }
 
     #[test]
@@ -311,18 +311,18 @@ mod tests {
         // A bucket stays for a quarter of an hour.
         let buckets = buckets(1, 1000);
         let mut most = 0;
-        for caller in 0..2 * MOST_BUCKETS + 10 {
-            buckets.take(&caller).unwrap();
-            if caller % LOOK_EVERY == 0 {
+        for caller in 0..2 * MAX_KEYS + 10 {
+            buckets.check(&caller).unwrap();
+            if caller % PRUNE_INTERVAL_CHECKS == 0 {
                 most = most.max(buckets.len());
             }
         }
-        assert!(most > MOST_BUCKETS / 2 && most <= MOST_BUCKETS + LOOK_EVERY, "{most}");
+        assert!(most > MAX_KEYS / 2 && most <= MAX_KEYS + PRUNE_INTERVAL_CHECKS, "{most}");
     }
 
     #[test]
     fn an_ipv6_host_has_one_bucket_however_many_addresses_it_takes() {
-        let of = |text: &str| neighbourhood(text.parse().unwrap());
+        let of = |text: &str| client_network(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
         assert_eq!(of("2001:db8:1:200::9"), of("2001:db8:1:2ff::9"), "one is given 56 bits");
         assert_ne!(of("2001:db8:1:200::9"), of("2001:db8:1:300::9"));
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn ipv4_addresses_that_were_translated_have_a_bucket_each() {
-        let of = |text: &str| neighbourhood(text.parse().unwrap());
+        let of = |text: &str| client_network(text.parse().unwrap());
         assert_eq!(of("64:ff9b::203.0.113.9"), of("203.0.113.9"));
         assert_ne!(of("64:ff9b::203.0.113.9"), of("64:ff9b::203.0.113.10"));
         assert_ne!(of("64:ff9b::1:203.0.113.9"), of("203.0.113.9"));
@@ -342,11 +342,11 @@ mod tests {
     fn those_whose_address_is_not_known_share_no_bucket() {
         let buckets = buckets(1, 1);
         for _ in 0..3 {
-            assert_eq!(take_of_address(Some(&buckets), crate::request::UNKNOWN), Ok(()));
+            assert_eq!(check_address(Some(&buckets), crate::request::UNKNOWN), Ok(()));
         }
         let known = [203, 0, 113, 9].into();
-        assert_eq!(take_of_address(Some(&buckets), known), Ok(()));
-        assert!(take_of_address(Some(&buckets), known).is_err());
+        assert_eq!(check_address(Some(&buckets), known), Ok(()));
+        assert!(check_address(Some(&buckets), known).is_err());
     }
 
     #[test]
@@ -356,7 +356,7 @@ mod tests {
                 let value = if name.ends_with("BURST") { burst } else { per_second };
                 Some(value.to_owned())
             });
-            (FAILURES.read(&mut env), env.mistakes().0.len())
+            (FAILED_TOKEN_RATE.read(&mut env), env.mistakes().0.len())
         };
         assert_eq!(read("", ""), (Some(Rate::new(50, 1000)), 0));
         assert_eq!(read("0", "5"), (Some(None), 0));

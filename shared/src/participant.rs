@@ -7,18 +7,18 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use crate::ids::{ConversationId, InvalidId, LocationId, PersonId};
+use crate::ids::{ConversationId, InvalidId, LocationId, ParticipantId};
 
 /// Staff or patient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub enum ParticipantKind {
     /// Staff: `user_id`.
     User,
     /// A patient, or who speaks for one: `contact_id`.
     Contact,
 }
 
-impl Kind {
+impl ParticipantKind {
     /// The word for it in tokens and in Redis names.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -33,34 +33,34 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Participant {
     /// Staff or patient.
-    pub kind: Kind,
+    pub kind: ParticipantKind,
     /// The EHR's identifier; users and contacts are counted separately.
-    pub id: PersonId,
+    pub id: ParticipantId,
 }
 
 impl Participant {
     /// A member of staff.
     #[must_use]
-    pub fn user(id: PersonId) -> Self {
-        Self { kind: Kind::User, id }
+    pub fn user(id: ParticipantId) -> Self {
+        Self { kind: ParticipantKind::User, id }
     }
 
     /// A patient.
     #[must_use]
-    pub fn contact(id: PersonId) -> Self {
-        Self { kind: Kind::Contact, id }
+    pub fn contact(id: ParticipantId) -> Self {
+        Self { kind: ParticipantKind::Contact, id }
     }
 
     /// The identifier, when this is a user.
     #[must_use]
-    pub fn user_id(&self) -> Option<&PersonId> {
-        (self.kind == Kind::User).then_some(&self.id)
+    pub fn user_id(&self) -> Option<&ParticipantId> {
+        (self.kind == ParticipantKind::User).then_some(&self.id)
     }
 
     /// The identifier, when this is a contact.
     #[must_use]
-    pub fn contact_id(&self) -> Option<&PersonId> {
-        (self.kind == Kind::Contact).then_some(&self.id)
+    pub fn contact_id(&self) -> Option<&ParticipantId> {
+        (self.kind == ParticipantKind::Contact).then_some(&self.id)
     }
 }
 
@@ -76,8 +76,8 @@ impl FromStr for Participant {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let (kind, id) = text.split_once(':').ok_or(InvalidId)?;
         let kind = match kind {
-            "user" => Kind::User,
-            "contact" => Kind::Contact,
+            "user" => ParticipantKind::User,
+            "contact" => ParticipantKind::Contact,
             _ => return Err(InvalidId),
         };
         Ok(Self { kind, id: id.parse()? })
@@ -115,7 +115,7 @@ impl Conversation {
     /// # Errors
     /// [`InvalidPair`] for two contacts, or one person twice.
     pub fn new(location: LocationId, a: Participant, b: Participant) -> Result<Self, InvalidPair> {
-        if a.kind == Kind::Contact && b.kind == Kind::Contact {
+        if a.kind == ParticipantKind::Contact && b.kind == ParticipantKind::Contact {
             return Err(InvalidPair::TwoContacts);
         }
         if a == b {
@@ -155,7 +155,7 @@ impl Conversation {
 
     /// Whether `who` takes part.
     #[must_use]
-    pub fn has(&self, who: &Participant) -> bool {
+    pub fn has_participant(&self, who: &Participant) -> bool {
         self.first == *who || self.second == *who
     }
 }

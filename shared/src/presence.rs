@@ -1,7 +1,7 @@
 //! Who is online, as gateways, the API service and clients tell each other.
 //!
 //! On a location's channel stands `! PARTICIPANT 1` when somebody has come online, `! PARTICIPANT 0 SEEN` when it is no more,
-//! with the moment of that in milliseconds since 1970; and `= CONVERSATION` in answer to a [`Question`].
+//! with the moment of that in milliseconds since 1970; and `= CONVERSATION` in answer to a [`ConversationCheck`].
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -39,7 +39,7 @@ impl Presence {
 
     /// From what [`crate::channel::presence::WHO_IS_ONLINE`] has answered.
     #[must_use]
-    pub fn read(online: i64, seen: i64) -> Self {
+    pub fn from_lookup(online: i64, seen: i64) -> Self {
         if online == 1 { Self::Online } else { Self::Offline(moment(seen)) }
     }
 
@@ -68,7 +68,7 @@ pub enum Notice {
     /// Somebody has come or gone.
     Changed(Participant, Presence),
     /// Somebody has written in this conversation: its two participants may know of each other.
-    Shared(ConversationId),
+    ConversationExists(ConversationId),
 }
 
 impl Notice {
@@ -76,13 +76,13 @@ impl Notice {
     ///
     /// # Errors
     /// [`InvalidEvent`]
-    pub fn read(payload: &[u8]) -> Result<Self, InvalidEvent> {
+    pub fn parse(payload: &[u8]) -> Result<Self, InvalidEvent> {
         let text = std::str::from_utf8(payload).map_err(|_| InvalidEvent)?;
         let line = text.strip_suffix('\n').ok_or(InvalidEvent)?;
         let mut words = line.split(' ');
         let mut next = || words.next().ok_or(InvalidEvent);
         let notice = match next()? {
-            "=" => Self::Shared(Uuid::parse_str(next()?).map_err(|_| InvalidEvent)?),
+            "=" => Self::ConversationExists(Uuid::parse_str(next()?).map_err(|_| InvalidEvent)?),
             "!" => {
                 let who = next()?.parse().map_err(|_| InvalidEvent)?;
                 let presence = match next()? {
@@ -97,9 +97,9 @@ impl Notice {
         if words.next().is_some() { Err(InvalidEvent) } else { Ok(notice) }
     }
 
-    /// The answer to a [`Question`].
+    /// The answer to a [`ConversationCheck`].
     #[must_use]
-    pub fn shared(conversation: ConversationId) -> String {
+    pub fn conversation_exists(conversation: ConversationId) -> String {
         format!("= {conversation}\n")
     }
 }
@@ -108,14 +108,14 @@ impl Notice {
 /// this conversation. If not, there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Question {
+pub struct ConversationCheck {
     /// Where.
     pub location: LocationId,
     /// In which.
     pub conversation: ConversationId,
 }
 
-impl Question {
+impl ConversationCheck {
     /// As it travels; `None` never.
     #[must_use]
     pub fn encode(&self) -> Option<String> {
@@ -145,21 +145,21 @@ mod tests {
             r#"{"type":"presence","user_id":"doc123","online":true,"last_seen_at":null}"#
         );
         assert_eq!(
-            Presence::read(0, 1_790_000_000_123).frame(&"contact:pat456".parse().unwrap()),
+            Presence::from_lookup(0, 1_790_000_000_123).frame(&"contact:pat456".parse().unwrap()),
             r#"{"type":"presence","contact_id":"pat456","online":false,"last_seen_at":"2026-09-21T14:13:20.123000Z"}"#
         );
-        assert_eq!(Presence::read(0, -1), Presence::Offline(None));
-        assert_eq!(Presence::read(1, -1), Presence::Online);
+        assert_eq!(Presence::from_lookup(0, -1), Presence::Offline(None));
+        assert_eq!(Presence::from_lookup(1, -1), Presence::Online);
     }
 
     #[test]
     fn notices_are_read_whole_or_not_at_all() {
-        let read = |text: &str| Notice::read(text.as_bytes());
+        let read = |text: &str| Notice::parse(text.as_bytes());
         assert_eq!(read("! user:doc123 1\n"), Ok(Notice::Changed(doctor(), Presence::Online)));
         let gone = Presence::Offline(moment(5));
         assert_eq!(read("! user:doc123 0 5\n"), Ok(Notice::Changed(doctor(), gone)));
         let id = Uuid::from_u128(7);
-        assert_eq!(read(&Notice::shared(id)), Ok(Notice::Shared(id)));
+        assert_eq!(read(&Notice::conversation_exists(id)), Ok(Notice::ConversationExists(id)));
         for text in [
             "",
             "\n",
@@ -180,18 +180,18 @@ mod tests {
 
     #[test]
     fn questions_survive_their_way() {
-        let question = Question { location: "loc1".parse().unwrap(), conversation: Uuid::from_u128(7) };
-        assert_eq!(Question::decode(&question.encode().unwrap()), Some(question));
+        let question = ConversationCheck { location: "loc1".parse().unwrap(), conversation: Uuid::from_u128(7) };
+        assert_eq!(ConversationCheck::decode(&question.encode().unwrap()), Some(question));
         for text in ["", "{}", r#"{"location":"a b","conversation":"00000000-0000-0000-0000-000000000007"}"#] {
-            assert_eq!(Question::decode(text), None);
+            assert_eq!(ConversationCheck::decode(text), None);
         }
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(payload: Vec<u8>, text in "[!=] [a-z:]{0,12} [01] ?[0-9-]{0,25}\n?") {
-            let _ = Notice::read(&payload);
-            let _ = Notice::read(text.as_bytes());
+            let _ = Notice::parse(&payload);
+            let _ = Notice::parse(text.as_bytes());
         }
     }
 }

@@ -3,28 +3,28 @@
 use bytes::Bytes;
 
 use crate::channel::Channel;
-use crate::event::Draft;
+use crate::event::OutgoingEvent;
 use crate::redacted::Redacted;
 use crate::relay_keys::RelayKeys;
 use crate::seal::SealError;
 
 /// How an event is published beside others of its conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum PublishMode {
     /// Behind the message before it: where the log's newest message is an earlier one, it comes too early and is left out.
-    Behind,
+    AfterPredecessor,
     /// Whatever came before.
-    Anyway,
+    Force,
     /// Whatever came before, and only if the log does not hold it: it may have been published already.
-    Again,
+    Deduplicate,
 }
 
-impl Manner {
+impl PublishMode {
     fn as_str(self) -> &'static str {
         match self {
-            Self::Behind => "behind",
-            Self::Anyway => "anyway",
-            Self::Again => "again",
+            Self::AfterPredecessor => "behind",
+            Self::Force => "anyway",
+            Self::Deduplicate => "again",
         }
     }
 }
@@ -35,12 +35,12 @@ impl Manner {
 /// type, header, rest of the frame, channel, its `seq` (0 for what has none), manner, the request that it comes from (or
 /// nothing).
 #[derive(Debug, Clone)]
-pub struct Publication {
+pub struct PublishBatch {
     keys: Vec<String>,
     args: Redacted<Vec<Bytes>>,
 }
 
-impl Publication {
+impl PublishBatch {
     /// No events yet. Logs keep `length` entries for `ttl_millis`.
     #[must_use]
     pub fn new(length: u32, ttl_millis: u32) -> Self {
@@ -54,12 +54,12 @@ impl Publication {
     pub fn add(
         &mut self,
         channel: &Channel,
-        draft: &Draft,
-        manner: Manner,
+        draft: &OutgoingEvent,
+        manner: PublishMode,
         relay_keys: &RelayKeys,
     ) -> Result<(), SealError> {
         let sealed = relay_keys.seal(channel, draft)?;
-        let rest = sealed.unwrap_or_else(|| draft.rest.expose().clone().into_bytes());
+        let rest = sealed.unwrap_or_else(|| draft.body.expose().clone().into_bytes());
         self.keys.push(channel.log());
         self.args.expose_mut().extend([
             Bytes::from_static(draft.kind.as_bytes()),

@@ -17,14 +17,14 @@ use crate::request::RequestContext;
 /// Delivered or read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ReceiptKind {
     /// The receiver's client has the messages.
     Delivered,
     /// The receiver has read them, which implies delivered.
     Read,
 }
 
-impl Kind {
+impl ReceiptKind {
     /// The `type` of the frame that tells the sender.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -48,12 +48,12 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// What happened.
-    pub kind: Kind,
+    pub kind: ReceiptKind,
     /// The tenant.
     pub location: LocationId,
     /// Who received the messages.
     pub participant: Participant,
-    /// Which messages; at most [`MAX_IDS`].
+    /// Which messages; at most [`MAX_MESSAGE_IDS`].
     pub message_ids: Vec<MessageId>,
     /// When the gateway saw the proof; whole microseconds.
     pub at: OffsetDateTime,
@@ -62,11 +62,11 @@ pub struct Receipt {
 }
 
 /// Most messages that one receipt, request or frame names.
-pub const MAX_IDS: usize = 500;
+pub const MAX_MESSAGE_IDS: usize = 500;
 
 #[derive(Serialize, Deserialize)]
-struct Wire {
-    kind: Kind,
+struct EncodedReceipt {
+    kind: ReceiptKind,
     location: LocationId,
     participant: String,
     message_ids: Vec<MessageId>,
@@ -88,7 +88,7 @@ impl Receipt {
     /// # Errors
     /// When it cannot be written as JSON.
     pub fn encode(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(&Wire {
+        serde_json::to_string(&EncodedReceipt {
             kind: self.kind,
             location: self.location.clone(),
             participant: self.participant.to_string(),
@@ -104,9 +104,9 @@ impl Receipt {
     /// # Errors
     /// [`InvalidReceipt`] for anything else.
     pub fn decode(text: &str) -> Result<Self, InvalidReceipt> {
-        let wire: Wire = serde_json::from_str(text).map_err(|_| InvalidReceipt)?;
-        let at = moment(wire.at_micros);
-        if wire.message_ids.len() > MAX_IDS {
+        let wire: EncodedReceipt = serde_json::from_str(text).map_err(|_| InvalidReceipt)?;
+        let at = parse_micros(wire.at_micros);
+        if wire.message_ids.len() > MAX_MESSAGE_IDS {
             return Err(InvalidReceipt);
         }
         Ok(Self {
@@ -127,13 +127,13 @@ impl Receipt {
 /// How far a gateway's clock may be ahead of ours.
 const CLOCK_SKEW: time::Duration = time::Duration::hours(1);
 /// Nothing that a gateway tells of happened before there were any.
-const FIRST_MOMENT: OffsetDateTime = datetime!(2020-01-01 0:00 UTC);
+const EARLIEST_TIME: OffsetDateTime = datetime!(2020-01-01 0:00 UTC);
 
 /// When something happened, by the word of a gateway, in microseconds since 1970. `None` for times that cannot be: Redis is
 /// not ours alone, and what the database cannot hold would stand in the way of all that comes behind it.
-pub(crate) fn moment(at_micros: i64) -> Option<OffsetDateTime> {
+pub(crate) fn parse_micros(at_micros: i64) -> Option<OffsetDateTime> {
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_micros) * 1_000).ok()?;
-    (at >= FIRST_MOMENT && at <= OffsetDateTime::now_utc() + CLOCK_SKEW).then_some(at)
+    (at >= EARLIEST_TIME && at <= OffsetDateTime::now_utc() + CLOCK_SKEW).then_some(at)
 }
 
 #[cfg(test)]
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_receipt_is_written_and_read_back() {
         let receipt = Receipt {
-            kind: Kind::Read,
+            kind: ReceiptKind::Read,
             location: "loc1".parse().unwrap(),
             participant: "contact:pat456".parse().unwrap(),
             message_ids: vec![Uuid::from_u128(1), Uuid::from_u128(2)],

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::audit::{Action, Entry, Who};
-use crate::limit::neighbourhood;
+use crate::audit::{Action, AuditActor, AuditEntry};
+use crate::limit::client_network;
 
 /// Refusals of one address that are written one by one, when nobody knows who it was.
 const OF_AN_ADDRESS: u32 = 20;
@@ -34,14 +34,14 @@ const MOST: usize = 20_000;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Source {
     Address(Option<IpAddr>, u16),
-    Known(Who, Action, u16),
+    Known(AuditActor, Action, u16),
     Everybody,
 }
 
 struct Flood {
     /// Entries that may still be written one by one.
     left: u32,
-    counted: Option<Entry>,
+    counted: Option<AuditEntry>,
     /// When the count is due.
     due: Instant,
     length: Duration,
@@ -59,19 +59,19 @@ pub struct Refusals {
 
 impl Refusals {
     /// The entry, when it is to be written; else it is counted. What is neither a refusal nor a token shown passes.
-    pub fn admit(&self, entry: Entry) -> Option<Entry> {
-        match entry.is_refusal() || entry.action == Action::SocketAuth {
+    pub fn admit(&self, entry: AuditEntry) -> Option<AuditEntry> {
+        match entry.is_denied() || entry.action == Action::SocketAuth {
             true => self.admit_at(entry, Instant::now()),
             false => Some(entry),
         }
     }
 
     /// The same for an entry of another kind, of which somebody can make as many as it likes.
-    pub fn admit_any(&self, entry: Entry) -> Option<Entry> {
+    pub fn admit_any(&self, entry: AuditEntry) -> Option<AuditEntry> {
         self.admit_at(entry, Instant::now())
     }
 
-    fn admit_at(&self, entry: Entry, now: Instant) -> Option<Entry> {
+    fn admit_at(&self, entry: AuditEntry, now: Instant) -> Option<AuditEntry> {
         let (mut source, mut left) = source(&entry);
         let mut floods = self.floods.lock();
         if floods.len() >= MOST && !floods.contains_key(&source) {
@@ -105,11 +105,11 @@ impl Refusals {
     }
 
     /// The counts that are due.
-    pub fn due(&self) -> Vec<Entry> {
+    pub fn due(&self) -> Vec<AuditEntry> {
         self.due_at(Instant::now())
     }
 
-    fn due_at(&self, now: Instant) -> Vec<Entry> {
+    fn due_at(&self, now: Instant) -> Vec<AuditEntry> {
         let mut due = Vec::new();
         self.floods.lock().retain(|_, flood| {
             if flood.due <= now
@@ -124,18 +124,18 @@ impl Refusals {
     }
 
     /// All that was counted, due or not: for whoever ends.
-    pub fn rest(&self) -> Vec<Entry> {
+    pub fn rest(&self) -> Vec<AuditEntry> {
         self.floods.lock().drain().filter_map(|(_, flood)| flood.counted).collect()
     }
 }
 
 /// Whose an entry is, and how many of those are written one by one.
-fn source(entry: &Entry) -> (Source, u32) {
+fn source(entry: &AuditEntry) -> (Source, u32) {
     let few = if entry.outcome == 429 { OF_TOO_MANY } else { u32::MAX };
-    match &entry.who {
-        Who::Anonymous => {
+    match &entry.actor {
+        AuditActor::Anonymous => {
             let address = entry.request.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), |request| request.address);
-            (Source::Address(neighbourhood(address), entry.outcome), OF_AN_ADDRESS.min(few))
+            (Source::Address(client_network(address), entry.outcome), OF_AN_ADDRESS.min(few))
         }
         who => {
             let most = if entry.action == Action::SocketAuth { OF_TOKENS } else { OF_SOMEBODY };
@@ -145,7 +145,7 @@ fn source(entry: &Entry) -> (Source, u32) {
 }
 
 /// Counts one more. What differs between them is not said of all.
-fn count(counted: &mut Entry, entry: &Entry) {
+fn count(counted: &mut AuditEntry, entry: &AuditEntry) {
     fn keep<T: PartialEq>(of_all: &mut Option<T>, of_one: &Option<T>) {
         if of_all != of_one {
             *of_all = None;
@@ -155,8 +155,8 @@ fn count(counted: &mut Entry, entry: &Entry) {
     if counted.action != entry.action {
         counted.action = Action::Request;
     }
-    if counted.who != entry.who || counted.outcome != entry.outcome {
-        (counted.who, counted.action, counted.outcome) = (Who::System, Action::Lost, 0);
+    if counted.actor != entry.actor || counted.outcome != entry.outcome {
+        (counted.actor, counted.action, counted.outcome) = (AuditActor::System, Action::Lost, 0);
         counted.request = None;
     }
     keep(&mut counted.location, &entry.location);
@@ -174,13 +174,13 @@ mod tests {
     use super::*;
     use crate::request::RequestContext;
 
-    fn refused(who: &str, action: Action, outcome: u16, address: [u8; 4]) -> Entry {
+    fn refused(who: &str, action: Action, outcome: u16, address: [u8; 4]) -> AuditEntry {
         let request = RequestContext { request_id: "r".into(), address: address.into() };
-        Entry::new(who.parse().unwrap(), action, outcome).by(&request)
+        AuditEntry::new(who.parse().unwrap(), action, outcome).with_request(&request)
     }
 
     /// What was written of a flood of `per_second` that goes on for so many seconds: rows, and how many they stand for.
-    fn written(entry: &Entry, per_second: u32, seconds: u32) -> (usize, u32) {
+    fn written(entry: &AuditEntry, per_second: u32, seconds: u32) -> (usize, u32) {
         let (refusals, start) = (Refusals::default(), Instant::now());
         let mut rows = Vec::new();
         for second in 0..seconds {
@@ -237,9 +237,9 @@ mod tests {
         let now = Instant::now();
         let of = |action, location: &str| {
             let entry = refused("anonymous", action, 401, [203, 0, 113, 9]);
-            Entry { location: Some(location.parse().unwrap()), ..entry }
+            AuditEntry { location: Some(location.parse().unwrap()), ..entry }
         };
-        let last = |entries: &[Entry]| {
+        let last = |entries: &[AuditEntry]| {
             for _ in 0..OF_AN_ADDRESS {
                 refusals.admit_at(of(Action::Send, "loc1"), now);
             }

@@ -5,7 +5,7 @@
 //! opened the frame is byte for byte the plain one. The mark is a control character, which JSON never holds as it is.
 //!
 //! Once everything is sealed, only what is never sealed needs to be taken in the open: receipts and notices of typing
-//! ([`RelayKeys::refusing_unsealed`]). Otherwise whoever can write to Redis has sockets show messages that nobody sent.
+//! ([`RelayKeys::rejecting_unsealed`]). Otherwise whoever can write to Redis has sockets show messages that nobody sent.
 //!
 //! Each conversation has a key of its own, and each inbox, derived from the relay key and the channel's name, and what is
 //! sealed is tied to the frame's type and header: to whom it is addressed and which message it is, or of which conversation
@@ -16,16 +16,16 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, Prk};
 use zeroize::Zeroizing;
 
 use crate::channel::Channel;
-use crate::event::{Cursor, Draft, Event, Header, InvalidEvent, split};
+use crate::event::{Cursor, Event, Header, InvalidEvent, OutgoingEvent, split_payload};
 use crate::keys::{KeyId, KeyRing};
-use crate::seal::{KEY_BYTES, Key, OVERHEAD, SealError};
+use crate::seal::{KEY_BYTES, Key, OVERHEAD_BYTES, SealError};
 
 /// The first byte of what is sealed.
-const MARK: u8 = 0x01;
+const SEALED_MARKER: u8 = 0x01;
 /// How far into a frame the mark is looked for: its type and cursor take less.
-const LONGEST_BEGINNING: usize = 128;
+const MAX_PREFIX_BYTES: usize = 128;
 /// Keeps keys that are derived for this purpose apart from those of any other.
-const PURPOSE: &[u8] = b"ehr-chat relay 1 ";
+const HKDF_INFO: &[u8] = b"ehr-chat relay 1 ";
 
 /// Keys under which messages pass through Redis. The default has none: it seals nothing and opens nothing.
 #[derive(Default)]
@@ -33,12 +33,12 @@ pub struct RelayKeys {
     /// The one that seals first.
     roots: Vec<(KeyId, Prk)>,
     seals: bool,
-    refuses_unsealed: bool,
+    rejects_unsealed: bool,
 }
 
 /// Why an event cannot be passed on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub enum OpenError {
     /// It is none.
     #[error(transparent)]
     Invalid(#[from] InvalidEvent),
@@ -50,7 +50,7 @@ pub enum Unreadable {
     Unsealed,
     /// It is sealed, and does not open here.
     #[error("it is sealed with the relay key `{0}`, but with other bytes or for another place, or was altered")]
-    Refused(KeyId),
+    AuthenticationFailed(KeyId),
 }
 
 impl RelayKeys {
@@ -60,13 +60,13 @@ impl RelayKeys {
         // Nothing to extract: the keys of a list are evenly random already (RFC 5869, 3.3).
         let root = |(id, key): (&KeyId, &[u8; KEY_BYTES])| (id.clone(), Prk::new_less_safe(HKDF_SHA256, key));
         let roots = ring.iter().map(root).collect();
-        Self { roots, seals: ring.current().is_some(), refuses_unsealed: false }
+        Self { roots, seals: ring.current().is_some(), rejects_unsealed: false }
     }
 
     /// The same, which refuse messages and rows of inboxes that are not sealed.
     #[must_use]
-    pub fn refusing_unsealed(self) -> Self {
-        Self { refuses_unsealed: true, ..self }
+    pub fn rejecting_unsealed(self) -> Self {
+        Self { rejects_unsealed: true, ..self }
     }
 
     /// The sealed rest of a message's frame; `None` when it is to be published as it is, because there is no key, or because
@@ -74,15 +74,15 @@ impl RelayKeys {
     ///
     /// # Errors
     /// [`SealError::Cipher`]
-    pub fn seal(&self, channel: &Channel, draft: &Draft) -> Result<Option<Vec<u8>>, SealError> {
-        match draft.addressed {
-            Some(_) => self.seal_rest(channel, draft.kind, &draft.header(), draft.rest.expose()),
+    pub fn seal(&self, channel: &Channel, draft: &OutgoingEvent) -> Result<Option<Vec<u8>>, SealError> {
+        match draft.recipient {
+            Some(_) => self.seal_body(channel, draft.kind, &draft.header(), draft.body.expose()),
             None => Ok(None),
         }
     }
 
     /// The sealed rest of any frame, tied to its type and header; `None` without a key.
-    pub(crate) fn seal_rest(
+    pub(crate) fn seal_body(
         &self,
         channel: &Channel,
         kind: &str,
@@ -91,30 +91,32 @@ impl RelayKeys {
     ) -> Result<Option<Vec<u8>>, SealError> {
         let Some((id, root)) = self.roots.first().filter(|_| self.seals) else { return Ok(None) };
         let (name, rest) = (id.as_str().as_bytes(), rest.as_bytes());
-        let mut sealed = Vec::with_capacity(2 + name.len() + rest.len() + OVERHEAD);
-        sealed.extend_from_slice(&[MARK, name.len() as u8]);
+        let mut sealed = Vec::with_capacity(2 + name.len() + rest.len() + OVERHEAD_BYTES);
+        sealed.extend_from_slice(&[SEALED_MARKER, name.len() as u8]);
         sealed.extend_from_slice(name);
         let from = sealed.len();
         sealed.extend_from_slice(rest);
-        derive(root, channel.as_str())?.seal(&place(kind, header), &mut sealed, from)?;
+        derive(root, channel.as_str())?.seal(&aad(kind, header), &mut sealed, from)?;
         Ok(Some(sealed))
     }
 
     /// Reads what came on a channel, sealed or not.
     ///
     /// # Errors
-    /// [`Unreadable`]
-    pub fn live<'a>(&self, channel: &str, payload: &'a [u8]) -> Result<Event<'a>, Unreadable> {
-        let (header, frame) = split(payload)?;
+    /// [`OpenError`]
+    pub fn open_live<'a>(&self, channel: &str, payload: &'a [u8]) -> Result<Event<'a>, OpenError> {
+        let (header, frame) = split_payload(payload)?;
         let tied = match &header {
-            Header::Logged { addressed: Some(addressed), .. } => addressed.to_string(),
-            Header::Row { conversation } => conversation.to_string(),
-            Header::Refused { .. } => return Ok(Event::plain(header, frame)?),
-            Header::Logged { .. } | Header::Ephemeral { .. } => return self.checked(Event::plain(header, frame)?),
+            Header::Logged { recipient: Some(recipient), .. } => recipient.to_string(),
+            Header::InboxRow { conversation } => conversation.to_string(),
+            Header::PublishStatus { .. } => return Ok(Event::from_plain(header, frame)?),
+            Header::Logged { .. } | Header::Ephemeral { .. } => {
+                return self.check_unsealed(Event::from_plain(header, frame)?);
+            }
         };
-        let within = &frame[..frame.len().min(LONGEST_BEGINNING)];
-        let Some(at) = within.iter().position(|byte| *byte == MARK) else {
-            return self.checked(Event::plain(header, frame)?);
+        let within = &frame[..frame.len().min(MAX_PREFIX_BYTES)];
+        let Some(at) = within.iter().position(|byte| *byte == SEALED_MARKER) else {
+            return self.check_unsealed(Event::from_plain(header, frame)?);
         };
         let (beginning, sealed) = frame.split_at(at);
         let beginning = std::str::from_utf8(beginning).map_err(|_| InvalidEvent)?;
@@ -127,19 +129,19 @@ impl RelayKeys {
     /// Reads the entry of a channel's log that follows `previous`, sealed or not. `None` for the entry that only opens a log.
     ///
     /// # Errors
-    /// [`Unreadable`]
-    pub fn logged(
+    /// [`OpenError`]
+    pub fn open_logged(
         &self,
         channel: &str,
         [cursor, previous]: [Cursor; 2],
         kind: &str,
         header: &str,
         rest: &[u8],
-    ) -> Result<Option<Event<'static>>, Unreadable> {
-        if rest.first() != Some(&MARK) {
+    ) -> Result<Option<Event<'static>>, OpenError> {
+        if rest.first() != Some(&SEALED_MARKER) {
             let rest = std::str::from_utf8(rest).map_err(|_| InvalidEvent)?;
             return Event::from_log(cursor, Some(previous), kind, header, rest)?
-                .map(|event| self.checked(event))
+                .map(|event| self.check_unsealed(event))
                 .transpose();
         }
         // The same with an empty rest is the beginning of the frame.
@@ -151,10 +153,10 @@ impl RelayKeys {
     }
 
     /// An event that came in the open, when it may.
-    fn checked<'a>(&self, event: Event<'a>) -> Result<Event<'a>, Unreadable> {
-        let is_tied = matches!(event.header, Header::Logged { addressed: Some(_), .. } | Header::Row { .. });
-        match self.refuses_unsealed && (is_tied || !is_never_sealed(&event.frame)) {
-            true => Err(Unreadable::Unsealed),
+    fn check_unsealed<'a>(&self, event: Event<'a>) -> Result<Event<'a>, OpenError> {
+        let is_tied = matches!(event.header, Header::Logged { recipient: Some(_), .. } | Header::InboxRow { .. });
+        match self.rejects_unsealed && (is_tied || !is_never_sealed(&event.frame)) {
+            true => Err(OpenError::Unsealed),
             false => Ok(event),
         }
     }
@@ -167,19 +169,19 @@ impl RelayKeys {
         header: &str,
         beginning: &str,
         sealed: &[u8],
-    ) -> Result<String, Unreadable> {
-        let [MARK, length, sealed @ ..] = sealed else { return Err(InvalidEvent.into()) };
+    ) -> Result<String, OpenError> {
+        let [SEALED_MARKER, length, sealed @ ..] = sealed else { return Err(InvalidEvent.into()) };
         let (id, sealed) = sealed.split_at_checked(usize::from(*length)).ok_or(InvalidEvent)?;
         let id = std::str::from_utf8(id).ok().and_then(|id| id.parse::<KeyId>().ok()).ok_or(InvalidEvent)?;
         let Some((id, root)) = self.roots.iter().find(|(known, _)| *known == id) else {
-            return Err(Unreadable::UnknownKey(id));
+            return Err(OpenError::UnknownKey(id));
         };
-        let refused = || Unreadable::Refused(id.clone());
+        let refused = || OpenError::AuthenticationFailed(id.clone());
         let mut frame = Vec::with_capacity(beginning.len() + sealed.len());
         frame.extend_from_slice(beginning.as_bytes());
         frame.extend_from_slice(sealed);
         let key = derive(root, channel).map_err(|_| refused())?;
-        key.open(&place(kind, header), &mut frame, beginning.len()).map_err(|_| refused())?;
+        key.open(&aad(kind, header), &mut frame, beginning.len()).map_err(|_| refused())?;
         String::from_utf8(frame).map_err(|_| refused())
     }
 }
@@ -193,13 +195,13 @@ impl std::fmt::Debug for RelayKeys {
 /// The key of one conversation or inbox.
 fn derive(root: &Prk, channel: &str) -> Result<Key, SealError> {
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-    let info = [PURPOSE, channel.as_bytes()];
+    let info = [HKDF_INFO, channel.as_bytes()];
     let derived = root.expand(&info, &AES_256_GCM).and_then(|derived| derived.fill(&mut *bytes));
     derived.map_err(|_| SealError::Cipher)?;
     Key::new(&bytes)
 }
 
-fn place(kind: &str, header: &str) -> Vec<u8> {
+fn aad(kind: &str, header: &str) -> Vec<u8> {
     [kind, " ", header].concat().into_bytes()
 }
 
@@ -230,8 +232,8 @@ fn is_never_sealed(frame: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Addressed;
-    use crate::publication::{Manner, Publication};
+    use crate::event::Recipient;
+    use crate::publication::{PublishBatch, PublishMode};
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
@@ -247,9 +249,13 @@ mod tests {
         Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(n))
     }
 
-    fn draft(text: &str) -> Draft {
+    fn draft(text: &str) -> OutgoingEvent {
         let json = serde_json::json!({ "content": text }).to_string();
-        Draft::message(&json, Addressed { to: "contact:pat456".parse().unwrap(), message_id: Uuid::from_u128(7) }, 1)
+        OutgoingEvent::message(
+            &json,
+            Recipient { participant: "contact:pat456".parse().unwrap(), message_id: Uuid::from_u128(7) },
+            1,
+        )
     }
 
     /// As the publishing script writes it on the channel.
@@ -265,12 +271,12 @@ mod tests {
     fn the_frame_is_the_plain_one_live_and_from_the_log() {
         let (keys, draft) = (keys(&[("k1", 1)]), draft("line\none \u{1}\u{1F600}"));
         let sealed = keys.seal(&channel(1), &draft).unwrap().unwrap();
-        let plain = payload(&draft.header(), draft.kind, draft.rest.expose().as_bytes());
+        let plain = payload(&draft.header(), draft.kind, draft.body.expose().as_bytes());
         let plain = Event::from_channel(&plain).unwrap();
         let bytes = payload(&draft.header(), draft.kind, &sealed);
-        let live = keys.live(channel(1).as_str(), &bytes).unwrap();
+        let live = keys.open_live(channel(1).as_str(), &bytes).unwrap();
         assert_eq!((&live.header, &live.frame), (&plain.header, &plain.frame));
-        let logged = keys.logged(channel(1).as_str(), cursors(), draft.kind, &draft.header(), &sealed);
+        let logged = keys.open_logged(channel(1).as_str(), cursors(), draft.kind, &draft.header(), &sealed);
         let logged = logged.unwrap().unwrap();
         assert_eq!((&logged.header, &logged.frame), (&plain.header, &plain.frame));
     }
@@ -278,38 +284,42 @@ mod tests {
     #[test]
     fn what_is_plain_is_read_with_and_without_keys() {
         let draft = draft("hello");
-        let bytes = payload(&draft.header(), draft.kind, draft.rest.expose().as_bytes());
+        let bytes = payload(&draft.header(), draft.kind, draft.body.expose().as_bytes());
         for keys in [keys(&[("k1", 1)]), RelayKeys::default()] {
-            assert!(keys.live(channel(1).as_str(), &bytes).unwrap().frame.contains("hello"));
-            let rest = draft.rest.expose().as_bytes();
-            let logged = keys.logged(channel(1).as_str(), cursors(), draft.kind, &draft.header(), rest);
+            assert!(keys.open_live(channel(1).as_str(), &bytes).unwrap().frame.contains("hello"));
+            let rest = draft.body.expose().as_bytes();
+            let logged = keys.open_logged(channel(1).as_str(), cursors(), draft.kind, &draft.header(), rest);
             assert!(logged.unwrap().unwrap().frame.contains("hello"));
-            assert!(keys.logged(channel(1).as_str(), cursors(), "", "", b"").unwrap().is_none());
+            assert!(keys.open_logged(channel(1).as_str(), cursors(), "", "", b"").unwrap().is_none());
         }
         assert_eq!(RelayKeys::default().seal(&channel(1), &draft), Ok(None));
     }
 
     #[test]
     fn once_everything_is_sealed_nothing_that_looks_like_a_message_is_taken_in_the_open() {
-        let (draft, keys) = (draft("hello"), keys(&[("k1", 1)]).refusing_unsealed());
+        let (draft, keys) = (draft("hello"), keys(&[("k1", 1)]).rejecting_unsealed());
         let name = channel(1).as_str().to_owned();
-        let live = |payload: &[u8]| keys.live(&name, payload).map(|event| event.frame.into_owned());
+        let live = |payload: &[u8]| keys.open_live(&name, payload).map(|event| event.frame.into_owned());
         let logged = |kind: &str, header: &str, rest: &str| {
-            keys.logged(&name, cursors(), kind, header, rest.as_bytes()).map(|event| event.is_some())
+            keys.open_logged(&name, cursors(), kind, header, rest.as_bytes()).map(|event| event.is_some())
         };
-        let rest = draft.rest.expose();
-        assert_eq!(live(&payload(&draft.header(), draft.kind, rest.as_bytes())), Err(Unreadable::Unsealed));
-        assert_eq!(logged(draft.kind, &draft.header(), rest), Err(Unreadable::Unsealed));
+        let rest = draft.body.expose();
+        assert_eq!(live(&payload(&draft.header(), draft.kind, rest.as_bytes())), Err(OpenError::Unsealed));
+        assert_eq!(logged(draft.kind, &draft.header(), rest), Err(OpenError::Unsealed));
         let sealed = keys.seal(&channel(1), &draft).unwrap().unwrap();
         assert!(live(&payload(&draft.header(), draft.kind, &sealed)).is_ok());
         // Receipts and typing are never sealed.
-        let receipt = Draft::receipt(crate::receipt::Kind::Read, &[Uuid::from_u128(1)], "2026-11-22T12:00:00.000001Z");
-        let (kind, good) = (receipt.kind, receipt.rest.expose());
+        let receipt = OutgoingEvent::receipt(
+            crate::receipt::ReceiptKind::Read,
+            &[Uuid::from_u128(1)],
+            "2026-11-22T12:00:00.000001Z",
+        );
+        let (kind, good) = (receipt.kind, receipt.body.expose());
         let on_channel = format!("5-1 5-0\n{{\"type\":\"{kind}\",\"cursor\":\"5-1\",{good}");
         assert!(live(on_channel.as_bytes()).is_ok());
         assert_eq!(logged(kind, "", good), Ok(true));
-        assert!(live(crate::event::typing(&"user:doc".parse().unwrap()).as_bytes()).is_ok());
-        assert_eq!(keys.logged(&name, cursors(), "", "", b"").map(|event| event.is_some()), Ok(false));
+        assert!(live(crate::event::typing_payload(&"user:doc".parse().unwrap()).as_bytes()).is_ok());
+        assert_eq!(keys.open_logged(&name, cursors(), "", "", b"").map(|event| event.is_some()), Ok(false));
         // Nothing hides in one: neither a second type nor a message.
         for forged in [
             r#""message_ids":[],"read_at":"x","type":"message","message":{"content":"forged"}}"#,
@@ -318,18 +328,22 @@ mod tests {
             r#""message_ids":[],"read_at":"x"},{"type":"message"}"#,
             "",
         ] {
-            assert_eq!(logged(kind, "", forged), Err(Unreadable::Unsealed), "{forged}");
+            assert_eq!(logged(kind, "", forged), Err(OpenError::Unsealed), "{forged}");
         }
         for kind in ["message", "conversation", "presence", "Message"] {
-            assert_eq!(logged(kind, "", good), Err(Unreadable::Unsealed), "{kind}");
+            assert_eq!(logged(kind, "", good), Err(OpenError::Unsealed), "{kind}");
             let ephemeral = format!("* user:doc\n{{\"type\":\"{kind}\",\"user_id\":\"doc\"}}");
-            assert_eq!(live(ephemeral.as_bytes()), Err(Unreadable::Unsealed), "{kind}");
+            assert_eq!(live(ephemeral.as_bytes()), Err(OpenError::Unsealed), "{kind}");
         }
     }
 
     #[test]
     fn only_what_somebody_wrote_is_sealed_and_a_dash_seals_nothing() {
-        let receipt = Draft::receipt(crate::receipt::Kind::Read, &[Uuid::from_u128(1)], "2026-11-22T12:00:00.000001Z");
+        let receipt = OutgoingEvent::receipt(
+            crate::receipt::ReceiptKind::Read,
+            &[Uuid::from_u128(1)],
+            "2026-11-22T12:00:00.000001Z",
+        );
         assert_eq!(keys(&[("k1", 1)]).seal(&channel(1), &receipt), Ok(None));
         let opens = format!("-,k1:{}", STANDARD.encode([1; KEY_BYTES]));
         assert_eq!(RelayKeys::new(&opens.parse().unwrap()).seal(&channel(1), &draft("hello")), Ok(None));
@@ -339,29 +353,32 @@ mod tests {
     fn old_keys_open_and_the_first_seals() {
         let (old, both) = (keys(&[("old", 1)]), keys(&[("new", 2), ("old", 1)]));
         let read = |keys: &RelayKeys, sealed: &[u8]| {
-            keys.logged(channel(1).as_str(), cursors(), "message", &draft("").header(), sealed)
+            keys.open_logged(channel(1).as_str(), cursors(), "message", &draft("").header(), sealed)
                 .map(|event| event.is_some())
         };
         let sealed_before = old.seal(&channel(1), &draft("hello")).unwrap().unwrap();
         let sealed_since = both.seal(&channel(1), &draft("hello")).unwrap().unwrap();
         assert_eq!((read(&both, &sealed_before), read(&both, &sealed_since)), (Ok(true), Ok(true)));
-        assert_eq!(read(&old, &sealed_since), Err(Unreadable::UnknownKey("new".parse().unwrap())));
-        assert_eq!(read(&keys(&[("old", 9)]), &sealed_before), Err(Unreadable::Refused("old".parse().unwrap())));
-        assert!(matches!(read(&RelayKeys::default(), &sealed_before), Err(Unreadable::UnknownKey(_))));
+        assert_eq!(read(&old, &sealed_since), Err(OpenError::UnknownKey("new".parse().unwrap())));
+        assert_eq!(
+            read(&keys(&[("old", 9)]), &sealed_before),
+            Err(OpenError::AuthenticationFailed("old".parse().unwrap()))
+        );
+        assert!(matches!(read(&RelayKeys::default(), &sealed_before), Err(OpenError::UnknownKey(_))));
     }
 
     #[test]
     fn nothing_opens_in_another_place() {
         let (keys, draft) = (keys(&[("k1", 1)]), draft("hello"));
         let sealed = keys.seal(&channel(1), &draft).unwrap().unwrap();
-        let (header, refused) = (draft.header(), Err(Unreadable::Refused("k1".parse().unwrap())));
+        let (header, refused) = (draft.header(), Err(OpenError::AuthenticationFailed("k1".parse().unwrap())));
         let other = header.replace("pat456", "pat457");
         for (channel, kind, header) in
             [(channel(2), "message", &header), (channel(1), "note", &header), (channel(1), "message", &other)]
         {
             let payload = payload(header, kind, &sealed);
-            assert_eq!(keys.live(channel.as_str(), &payload).map(drop), refused);
-            assert_eq!(keys.logged(channel.as_str(), cursors(), kind, header, &sealed).map(drop), refused);
+            assert_eq!(keys.open_live(channel.as_str(), &payload).map(drop), refused);
+            assert_eq!(keys.open_logged(channel.as_str(), cursors(), kind, header, &sealed).map(drop), refused);
         }
     }
 
@@ -369,11 +386,11 @@ mod tests {
     fn neither_keys_nor_events_show_themselves() {
         let (keys, draft) = (keys(&[("k1", 1)]), draft("hunter2"));
         assert_eq!(format!("{keys:?}"), r#"{"k1"}"#);
-        let mut publication = Publication::new(1, 1);
-        publication.add(&channel(1), &draft, Manner::Anyway, &RelayKeys::default()).unwrap();
+        let mut publication = PublishBatch::new(1, 1);
+        publication.add(&channel(1), &draft, PublishMode::Force, &RelayKeys::default()).unwrap();
         let shown = format!("{draft:?} {publication:?}");
         assert!(!shown.contains("hunter2") && !shown.contains("104, 117, 110"), "{shown}");
-        let bytes = payload(&draft.header(), draft.kind, draft.rest.expose().as_bytes());
+        let bytes = payload(&draft.header(), draft.kind, draft.body.expose().as_bytes());
         assert!(!format!("{:?}", Event::from_channel(&bytes)).contains("hunter2"));
     }
 
@@ -384,10 +401,10 @@ mod tests {
             let mut sealed = keys.seal(&channel(1), &draft).unwrap().unwrap();
             let frame = |sealed: &[u8]| {
                 let bytes = payload(&draft.header(), draft.kind, sealed);
-                keys.live(channel(1).as_str(), &bytes).map(|event| event.frame.into_owned())
+                keys.open_live(channel(1).as_str(), &bytes).map(|event| event.frame.into_owned())
             };
             let opened = frame(&sealed).unwrap();
-            prop_assert!(opened.ends_with(draft.rest.expose().as_str()));
+            prop_assert!(opened.ends_with(draft.body.expose().as_str()));
             let at = at.index(sealed.len());
             sealed[at] ^= 1 << bit;
             prop_assert!(frame(&sealed).is_err());
@@ -396,10 +413,10 @@ mod tests {
         #[test]
         fn no_bytes_make_the_readers_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), sealed: bool) {
             let keys = keys(&[("k1", 1)]);
-            let marked = if sealed { [&[MARK, 2][..], b"k1", &bytes].concat() } else { bytes };
-            let _ = keys.live(channel(1).as_str(), &marked);
-            let _ = keys.live(channel(1).as_str(), &payload(&draft("").header(), "message", &marked));
-            let _ = keys.logged(channel(1).as_str(), cursors(), "message", &draft("").header(), &marked);
+            let marked = if sealed { [&[SEALED_MARKER, 2][..], b"k1", &bytes].concat() } else { bytes };
+            let _ = keys.open_live(channel(1).as_str(), &marked);
+            let _ = keys.open_live(channel(1).as_str(), &payload(&draft("").header(), "message", &marked));
+            let _ = keys.open_logged(channel(1).as_str(), cursors(), "message", &draft("").header(), &marked);
         }
     }
 }

@@ -137,7 +137,7 @@ impl TrustedProxies {
 }
 
 /// The address of somebody whom a trusted proxy could not name (`unknown`, a name of its own, or nothing). It has no limit of
-/// its own: see [`crate::limit::neighbourhood`].
+/// its own: see [`crate::limit::client_network`].
 pub const UNKNOWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 /// An address as proxies write it: bare, with a port (`203.0.113.9:443`, `[2001:db8::1]:443`), in brackets, in quotes as in

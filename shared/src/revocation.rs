@@ -13,17 +13,17 @@ use parking_lot::RwLock;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::ids::PersonId;
+use crate::ids::ParticipantId;
 use crate::token::Principal;
 
 /// Longest `jti` that a token may have, in bytes, so that it can be revoked by name.
 pub const MAX_JTI_BYTES: usize = 256;
 
 /// How much longer than necessary a revocation is kept, in seconds: clocks differ.
-const GRACE_SECONDS: i64 = 120;
+const EXPIRY_GRACE_SECONDS: i64 = 120;
 
 /// Ended revocations that are forgotten under one lock: nobody who checks a token waits for long.
-const FORGOTTEN_AT_ONCE: usize = 1_000;
+const REMOVAL_BATCH: usize = 1_000;
 
 /// Which tokens are to be revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub enum Revocation {
     /// without `iat` counts as issued before any.
     Subject {
         /// Their `sub`, or the identifier in their `fhirUser`.
-        sub: PersonId,
+        sub: ParticipantId,
         /// The moment, in whole seconds as `iat` is.
         issued_before: i64,
     },
@@ -61,18 +61,18 @@ impl Revocation {
                 (*issued_before).max(now).saturating_add(max_lifetime)
             }
         };
-        last.saturating_add(GRACE_SECONDS)
+        last.saturating_add(EXPIRY_GRACE_SECONDS)
     }
 
     /// What is remembered of it until it ends.
     #[must_use]
-    pub fn entry(&self, ends_at: i64) -> Entry {
+    pub fn entry(&self, ends_at: i64) -> RevocationEntry {
         let target = match self {
-            Self::Token { jti, .. } => Target::Token(TokenHash::of(jti)),
+            Self::Token { jti, .. } => Target::Token(TokenHash::new(jti)),
             Self::Subject { sub, issued_before } => Target::Subject { sub: sub.clone(), issued_before: *issued_before },
             Self::Everyone { issued_before } => Target::Everyone { issued_before: *issued_before },
         };
-        Entry { target, ends_at }
+        RevocationEntry { target, ends_at }
     }
 }
 
@@ -83,7 +83,7 @@ pub struct TokenHash([u8; 16]);
 impl TokenHash {
     /// The hash of a `jti`.
     #[must_use]
-    pub fn of(jti: &str) -> Self {
+    pub fn new(jti: &str) -> Self {
         let mut hash = [0; 16];
         hash.copy_from_slice(&digest(&SHA256, jti.as_bytes()).as_ref()[..16]);
         Self(hash)
@@ -98,7 +98,7 @@ pub enum Target {
     /// Those of a subject: see [`Revocation::Subject`].
     Subject {
         /// Their `sub`, or the identifier in their `fhirUser`.
-        sub: PersonId,
+        sub: ParticipantId,
         /// In seconds since 1970.
         issued_before: i64,
     },
@@ -112,14 +112,14 @@ pub enum Target {
 /// A revocation as it is remembered, and as it stands in Redis: its text is one member of
 /// [`crate::channel::REVOKED`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct RevocationEntry {
     /// Which tokens.
     pub target: Target,
     /// When all of them have ended by themselves, in seconds since 1970.
     pub ends_at: i64,
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for RevocationEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
             Target::Token(TokenHash(hash)) => write!(f, "t {:032x}", u128::from_be_bytes(*hash)),
@@ -133,32 +133,35 @@ impl fmt::Display for Entry {
 /// Text that is no revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is no revocation")]
-pub struct InvalidEntry;
+pub struct InvalidRevocation;
 
-impl FromStr for Entry {
-    type Err = InvalidEntry;
+impl FromStr for RevocationEntry {
+    type Err = InvalidRevocation;
 
-    fn from_str(text: &str) -> Result<Self, InvalidEntry> {
-        let number = |text: &str| text.parse::<i64>().map_err(|_| InvalidEntry);
+    fn from_str(text: &str) -> Result<Self, InvalidRevocation> {
+        let number = |text: &str| text.parse::<i64>().map_err(|_| InvalidRevocation);
         let mut parts = text.split(' ');
-        let mut part = || parts.next().ok_or(InvalidEntry);
+        let mut part = || parts.next().ok_or(InvalidRevocation);
         let target = match part()? {
             "t" => {
                 let text = part()?;
                 if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                    return Err(InvalidEntry);
+                    return Err(InvalidRevocation);
                 }
-                let hash = u128::from_str_radix(text, 16).map_err(|_| InvalidEntry)?.to_be_bytes();
+                let hash = u128::from_str_radix(text, 16).map_err(|_| InvalidRevocation)?.to_be_bytes();
                 Target::Token(TokenHash(hash))
             }
-            "s" => Target::Subject { sub: part()?.parse().map_err(|_| InvalidEntry)?, issued_before: number(part()?)? },
+            "s" => Target::Subject {
+                sub: part()?.parse().map_err(|_| InvalidRevocation)?,
+                issued_before: number(part()?)?,
+            },
             "e" => Target::Everyone { issued_before: number(part()?)? },
-            _ => return Err(InvalidEntry),
+            _ => return Err(InvalidRevocation),
         };
         let ends_at = number(part()?)?;
         match parts.next() {
             None => Ok(Self { target, ends_at }),
-            Some(_) => Err(InvalidEntry),
+            Some(_) => Err(InvalidRevocation),
         }
     }
 }
@@ -185,18 +188,18 @@ impl Bound {
 }
 
 /// Covers no token, not even those without `iat`: it is never in a set.
-const NOTHING: Bound = Bound { issued_before: i64::MIN, ends_at: i64::MIN };
+const EMPTY_BOUND: Bound = Bound { issued_before: i64::MIN, ends_at: i64::MIN };
 
 #[derive(Default)]
-struct Known {
+struct RevocationIndex {
     /// When each of them ends. 25 bytes a place, of which 44 to 88 % are taken.
     tokens: HashMap<TokenHash, i64>,
-    subjects: HashMap<PersonId, Bound>,
+    subjects: HashMap<ParticipantId, Bound>,
     everyone: Option<Bound>,
 }
 
-impl Known {
-    fn add(&mut self, Entry { target, ends_at }: Entry) -> bool {
+impl RevocationIndex {
+    fn add(&mut self, RevocationEntry { target, ends_at }: RevocationEntry) -> bool {
         match target {
             Target::Token(hash) => {
                 let known = self.tokens.insert(hash, ends_at);
@@ -206,28 +209,30 @@ impl Known {
                 known.is_none()
             }
             Target::Subject { sub, issued_before } => {
-                self.subjects.entry(sub).or_insert(NOTHING).widen(issued_before, ends_at)
+                self.subjects.entry(sub).or_insert(EMPTY_BOUND).widen(issued_before, ends_at)
             }
-            Target::Everyone { issued_before } => self.everyone.get_or_insert(NOTHING).widen(issued_before, ends_at),
+            Target::Everyone { issued_before } => {
+                self.everyone.get_or_insert(EMPTY_BOUND).widen(issued_before, ends_at)
+            }
         }
     }
 }
 
 /// What this process knows to be revoked.
-pub struct Revocations {
-    known: RwLock<Known>,
+pub struct RevocationSet {
+    known: RwLock<RevocationIndex>,
     changes: watch::Sender<u64>,
 }
 
-impl Default for Revocations {
+impl Default for RevocationSet {
     fn default() -> Self {
         Self { known: RwLock::default(), changes: watch::Sender::new(0) }
     }
 }
 
-impl Revocations {
+impl RevocationSet {
     /// Learns revocations; those that it knows are no news. Returns whether there was any.
-    pub fn add(&self, entries: impl IntoIterator<Item = Entry>) -> bool {
+    pub fn add(&self, entries: impl IntoIterator<Item = RevocationEntry>) -> bool {
         let mut known = self.known.write();
         let mut news = false;
         for entry in entries {
@@ -242,16 +247,17 @@ impl Revocations {
 
     /// Whether a token is revoked.
     #[must_use]
-    pub fn covers(&self, principal: &Principal) -> bool {
+    pub fn is_revoked(&self, principal: &Principal) -> bool {
         let known = self.known.read();
         if known.everyone.is_some_and(|bound| bound.covers(principal.issued_at)) {
             return true;
         }
-        let is_known = |jti: &String| known.tokens.contains_key(&TokenHash::of(jti));
+        let is_known = |jti: &String| known.tokens.contains_key(&TokenHash::new(jti));
         let token = !known.tokens.is_empty() && principal.jti.as_ref().is_some_and(is_known);
-        let is_over = |id: &PersonId| known.subjects.get(id).is_some_and(|bound| bound.covers(principal.issued_at));
+        let is_over =
+            |id: &ParticipantId| known.subjects.get(id).is_some_and(|bound| bound.covers(principal.issued_at));
         // A `fhirUser` and the `sub` of its token can be two names for one person: each will do.
-        token || is_over(&principal.subject) || principal.person().is_some_and(|person| is_over(&person.id))
+        token || is_over(&principal.subject) || principal.participant().is_some_and(|person| is_over(&person.id))
     }
 
     /// How many there are.
@@ -269,13 +275,13 @@ impl Revocations {
 
     /// All of them.
     #[must_use]
-    pub fn entries(&self) -> Vec<Entry> {
+    pub fn entries(&self) -> Vec<RevocationEntry> {
         self.select(|_| true)
     }
 
-    fn select(&self, is_wanted: impl Fn(i64) -> bool) -> Vec<Entry> {
+    fn select(&self, is_wanted: impl Fn(i64) -> bool) -> Vec<RevocationEntry> {
         let known = self.known.read();
-        let entry = |target, ends_at| Entry { target, ends_at };
+        let entry = |target, ends_at| RevocationEntry { target, ends_at };
         let tokens = known.tokens.iter().filter(|(_, ends_at)| is_wanted(**ends_at));
         let tokens = tokens.map(|(hash, ends_at)| entry(Target::Token(*hash), *ends_at));
         let subjects = known.subjects.iter().filter(|(_, bound)| is_wanted(bound.ends_at)).map(|(sub, bound)| {
@@ -287,9 +293,9 @@ impl Revocations {
     }
 
     /// Forgets revocations whose tokens have all ended by `now`, in seconds since 1970. Returns them.
-    pub fn forget_ended(&self, now: i64) -> Vec<Entry> {
+    pub fn remove_expired(&self, now: i64) -> Vec<RevocationEntry> {
         let ended = self.select(|ends_at| ends_at <= now);
-        for page in ended.chunks(FORGOTTEN_AT_ONCE) {
+        for page in ended.chunks(REMOVAL_BATCH) {
             let mut known = self.known.write();
             for entry in page {
                 // One that was extended meanwhile stays.

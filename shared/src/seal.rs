@@ -8,7 +8,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 32;
 /// By how many bytes sealing makes something longer.
-pub const OVERHEAD: usize = 16 + NONCE_LEN;
+pub const OVERHEAD_BYTES: usize = 16 + NONCE_LEN;
 
 /// A key, ready for use. AWS-LC overwrites its memory when it is dropped.
 pub struct Key(RandomizedNonceKey);
@@ -21,7 +21,7 @@ pub enum SealError {
     Cipher,
     /// Sealed with another key, or for another place, or altered since.
     #[error("it was sealed with another key or for another place, or was altered")]
-    Refused,
+    AuthenticationFailed,
 }
 
 impl Key {
@@ -38,7 +38,7 @@ impl Key {
     /// # Errors
     /// [`SealError::Cipher`]; what was to be sealed is no longer in `buffer` then.
     pub fn seal(&self, place: &[u8], buffer: &mut Vec<u8>, from: usize) -> Result<(), SealError> {
-        buffer.reserve(OVERHEAD);
+        buffer.reserve(OVERHEAD_BYTES);
         let plain = buffer.get_mut(from..).ok_or(SealError::Cipher)?;
         let Ok((nonce, tag)) = self.0.seal_in_place_separate_tag(Aad::from(place), plain) else {
             buffer.truncate(from);
@@ -60,10 +60,11 @@ impl Key {
     }
 
     fn open_in_place(&self, place: &[u8], sealed: &mut [u8]) -> Result<usize, SealError> {
-        let end = sealed.len().checked_sub(NONCE_LEN).ok_or(SealError::Refused)?;
+        let end = sealed.len().checked_sub(NONCE_LEN).ok_or(SealError::AuthenticationFailed)?;
         let (sealed, nonce) = sealed.split_at_mut(end);
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Refused)?;
-        let plain = self.0.open_in_place(nonce, Aad::from(place), sealed).map_err(|_| SealError::Refused)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::AuthenticationFailed)?;
+        let plain =
+            self.0.open_in_place(nonce, Aad::from(place), sealed).map_err(|_| SealError::AuthenticationFailed)?;
         Ok(plain.len())
     }
 }
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn the_same_text_never_looks_the_same() {
         let (once, again) = (sealed(b"hello"), sealed(b"hello"));
-        assert_eq!(once.len(), 4 + 5 + OVERHEAD);
+        assert_eq!(once.len(), 4 + 5 + OVERHEAD_BYTES);
         assert_ne!(once[4..9], again[4..9]);
         assert_ne!(once[once.len() - NONCE_LEN..], again[again.len() - NONCE_LEN..]);
     }
@@ -119,20 +120,20 @@ mod tests {
             let mut buffer = sealed(&plain);
             let at = 4 + at.index(buffer.len() - 4);
             buffer[at] ^= 1 << bit;
-            prop_assert_eq!(key(1).open(b"place", &mut buffer, 4), Err(SealError::Refused));
+            prop_assert_eq!(key(1).open(b"place", &mut buffer, 4), Err(SealError::AuthenticationFailed));
             prop_assert_eq!(buffer, b"head", "nothing of it is left to be taken for what was sealed");
         }
 
         #[test]
         fn another_key_or_place_does_not_open_it(place in "[a-z]{0,8}", byte in 2_u8..) {
             prop_assume!(place != "place");
-            prop_assert_eq!(key(1).open(place.as_bytes(), &mut sealed(b"hello"), 4), Err(SealError::Refused));
-            prop_assert_eq!(key(byte).open(b"place", &mut sealed(b"hello"), 4), Err(SealError::Refused));
+            prop_assert_eq!(key(1).open(place.as_bytes(), &mut sealed(b"hello"), 4), Err(SealError::AuthenticationFailed));
+            prop_assert_eq!(key(byte).open(b"place", &mut sealed(b"hello"), 4), Err(SealError::AuthenticationFailed));
         }
 
         #[test]
         fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..100), from in 0_usize..120) {
-            prop_assert_eq!(key(1).open(b"place", &mut bytes, from), Err(SealError::Refused));
+            prop_assert_eq!(key(1).open(b"place", &mut bytes, from), Err(SealError::AuthenticationFailed));
         }
     }
 }

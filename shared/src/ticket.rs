@@ -17,7 +17,7 @@ use crate::seal::{KEY_BYTES, Key, SealError};
 use crate::token::Principal;
 
 /// How long a ticket is good for.
-pub const LIFETIME: Duration = Duration::from_secs(30);
+pub const TICKET_LIFETIME: Duration = Duration::from_secs(30);
 
 /// 256 random bits. Never shows itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -62,16 +62,16 @@ impl FromStr for Ticket {
 }
 
 /// Keeps the key that a ticket gives apart from its name in Redis, which is a hash of it as well.
-const PURPOSE: &[u8] = b"ehr-chat the token of a ticket";
+const HKDF_INFO: &[u8] = b"ehr-chat the token of a ticket";
 
 /// What to keep for a ticket: its token, sealed with a key that nothing but the ticket gives. So whoever reads Redis learns
 /// nothing, and whoever writes there makes no ticket: what is taken is a token, and verified like any.
 ///
 /// # Errors
 /// [`SealError::Cipher`]
-pub fn keep(ticket: &Ticket, token: &str) -> Result<Vec<u8>, SealError> {
+pub fn seal_token(ticket: &Ticket, token: &str) -> Result<Vec<u8>, SealError> {
     let mut kept = token.as_bytes().to_vec();
-    key(ticket)?.seal(PURPOSE, &mut kept, 0)?;
+    key(ticket)?.seal(HKDF_INFO, &mut kept, 0)?;
     Ok(kept)
 }
 
@@ -79,25 +79,25 @@ pub fn keep(ticket: &Ticket, token: &str) -> Result<Vec<u8>, SealError> {
 ///
 /// # Errors
 /// [`SealError`], when it was not kept for this one.
-pub fn kept(ticket: &Ticket, mut sealed: Vec<u8>) -> Result<Secret, SealError> {
-    key(ticket)?.open(PURPOSE, &mut sealed, 0)?;
-    let token = String::from_utf8(sealed).map_err(|_| SealError::Refused)?;
-    token.parse().map_err(|_| SealError::Refused)
+pub fn open_token(ticket: &Ticket, mut sealed: Vec<u8>) -> Result<Secret, SealError> {
+    key(ticket)?.open(HKDF_INFO, &mut sealed, 0)?;
+    let token = String::from_utf8(sealed).map_err(|_| SealError::AuthenticationFailed)?;
+    token.parse().map_err(|_| SealError::AuthenticationFailed)
 }
 
 fn key(ticket: &Ticket) -> Result<Key, SealError> {
     let mut key = [0; KEY_BYTES];
     let prk = Salt::new(HKDF_SHA256, &[]).extract(ticket.0.as_bytes());
     // As many bytes as the hash has, which is what a key needs.
-    prk.expand(&[PURPOSE], HKDF_SHA256).and_then(|okm| okm.fill(&mut key)).map_err(|_| SealError::Cipher)?;
+    prk.expand(&[HKDF_INFO], HKDF_SHA256).and_then(|okm| okm.fill(&mut key)).map_err(|_| SealError::Cipher)?;
     Key::new(&key)
 }
 
 /// How long a ticket for this token is good for, in whole seconds: not longer than the token.
 #[must_use]
-pub fn lifetime(principal: &Principal, now: OffsetDateTime) -> u64 {
+pub fn lifetime_seconds(principal: &Principal, now: OffsetDateTime) -> u64 {
     let left = (principal.expires_at - now).whole_seconds();
-    LIFETIME.as_secs().min(u64::try_from(left).unwrap_or(0).max(1))
+    TICKET_LIFETIME.as_secs().min(u64::try_from(left).unwrap_or(0).max(1))
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
         claims["jti"] = json!("t1");
         let token =
             jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap();
-        let principal = Verifier::of_secret(&SECRET.parse().unwrap()).verify(&token).unwrap();
+        let principal = Verifier::from_secret(&SECRET.parse().unwrap()).verify(&token).unwrap();
         (token, principal)
     }
 
@@ -140,27 +140,27 @@ mod tests {
     fn what_is_kept_opens_with_its_ticket_alone_and_shows_no_token() {
         let (token, _) = principal(60);
         let (ticket, other) = (Ticket::new().unwrap(), Ticket::new().unwrap());
-        let sealed = keep(&ticket, &token).unwrap();
-        assert_eq!(kept(&ticket, sealed.clone()).unwrap().expose(), token);
+        let sealed = seal_token(&ticket, &token).unwrap();
+        assert_eq!(open_token(&ticket, sealed.clone()).unwrap().expose(), token);
         let shown = String::from_utf8_lossy(&sealed);
         assert!(token.split('.').all(|part| !shown.contains(part)), "{shown}");
-        assert_eq!(kept(&other, sealed.clone()).unwrap_err(), SealError::Refused);
+        assert_eq!(open_token(&other, sealed.clone()).unwrap_err(), SealError::AuthenticationFailed);
         for place in 0..sealed.len() {
             let mut altered = sealed.clone();
             altered[place] ^= 1;
-            assert_eq!(kept(&ticket, altered).unwrap_err(), SealError::Refused, "{place}");
+            assert_eq!(open_token(&ticket, altered).unwrap_err(), SealError::AuthenticationFailed, "{place}");
         }
         // Nor does anything that somebody who cannot see the ticket could put there.
         for forged in [Vec::new(), b"{}".to_vec(), token.into_bytes()] {
-            assert_eq!(kept(&ticket, forged).unwrap_err(), SealError::Refused);
+            assert_eq!(open_token(&ticket, forged).unwrap_err(), SealError::AuthenticationFailed);
         }
     }
 
     #[test]
     fn a_ticket_does_not_outlive_its_token() {
         let now = OffsetDateTime::now_utc();
-        assert_eq!(lifetime(&principal(3600).1, now), 30);
-        assert!((8..=10).contains(&lifetime(&principal(10).1, now)));
-        assert_eq!(lifetime(&principal(10).1, now + Duration::from_secs(60)), 1, "Redis takes no less");
+        assert_eq!(lifetime_seconds(&principal(3600).1, now), 30);
+        assert!((8..=10).contains(&lifetime_seconds(&principal(10).1, now)));
+        assert_eq!(lifetime_seconds(&principal(10).1, now + Duration::from_secs(60)), 1, "Redis takes no less");
     }
 }

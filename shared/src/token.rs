@@ -24,17 +24,17 @@ mod verifier;
 
 pub use error::TokenError;
 pub use issue::{Role, issue};
-pub use keyring::{Keyring, NoKeys};
-pub use keys::{BadKeySet, KeyId, KeySet};
-pub use principal::{Actor, Forbidden, Principal};
-pub use source::{Jwks, JwksFile, JwksUrl, Unread};
+pub use keyring::{KeySetCache, NoVerificationKeysError};
+pub use keys::{KeySet, KeySetError, VerificationKeyId};
+pub use principal::{Actor, AuthorizationError, Principal};
+pub use source::{Jwks, JwksError, JwksFile, JwksUrl};
 pub use verifier::{MAX_TOKEN_BYTES, Verifier};
 
 use crate::env::Secret;
 
 /// Which tokens are good.
 #[derive(Debug, Clone)]
-pub struct TokenRules {
+pub struct TokenConfig {
     /// Key of HS256, if that is accepted.
     pub secret: Option<Secret>,
     /// Where the keys of the other algorithms come from, if any is accepted.
@@ -47,7 +47,7 @@ pub struct TokenRules {
     pub max_lifetime: i64,
 }
 
-impl Default for TokenRules {
+impl Default for TokenConfig {
     fn default() -> Self {
         Self { secret: None, jwks: None, issuer: None, audience: None, max_lifetime: DEFAULT_MAX_LIFETIME_SECONDS }
     }

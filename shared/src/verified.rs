@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use parking_lot::Mutex;
 use time::OffsetDateTime;
 
-use crate::token::{Keyring, MAX_TOKEN_BYTES, Principal, TokenError, Verifier};
+use crate::token::{KeySetCache, MAX_TOKEN_BYTES, Principal, TokenError, Verifier};
 
 /// Tokens a generation; there are two. Beyond that, the ones that were not shown for longest are verified anew.
 const GENERATION: usize = 20_000;
@@ -17,7 +17,7 @@ const GENERATION: usize = 20_000;
 type Digest = [u8; 32];
 
 /// A verifier that remembers.
-pub struct VerifiedTokens {
+pub struct TokenCache {
     verifier: Verifier,
     generations: Mutex<Generations>,
 }
@@ -51,7 +51,7 @@ impl Generations {
     }
 }
 
-impl VerifiedTokens {
+impl TokenCache {
     /// Has seen none yet.
     #[must_use]
     pub fn new(verifier: Verifier) -> Self {
@@ -60,7 +60,7 @@ impl VerifiedTokens {
 
     /// The keys that count.
     #[must_use]
-    pub fn keys(&self) -> &Keyring {
+    pub fn keys(&self) -> &KeySetCache {
         self.verifier.keys()
     }
 
@@ -71,7 +71,7 @@ impl VerifiedTokens {
     /// [`TokenError`], for the bearer to read.
     pub async fn check(&self, token: &str) -> Result<Arc<Principal>, TokenError> {
         match self.verify(token) {
-            Err(TokenError::UnknownKey) if self.keys().look_again().await => self.verify(token),
+            Err(TokenError::UnknownKey) if self.keys().refresh_now().await => self.verify(token),
             verified => verified,
         }
     }
@@ -88,7 +88,7 @@ impl VerifiedTokens {
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         let known = self.generations.lock().get(&key);
         if let Some(principal) = known {
-            let still = self.verifier.check_still_good(&principal, OffsetDateTime::now_utc());
+            let still = self.verifier.recheck(&principal, OffsetDateTime::now_utc());
             if let Err(refused) = still {
                 self.generations.lock().forget(&key);
                 return Err(refused);
@@ -104,8 +104,8 @@ impl VerifiedTokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::participant::Kind;
-    use crate::revocation::{Revocation, Revocations};
+    use crate::participant::ParticipantKind;
+    use crate::revocation::{Revocation, RevocationSet};
     use crate::token::{Role, issue};
     use std::time::Duration;
 
@@ -113,12 +113,18 @@ mod tests {
 
     fn token(lifetime: Duration) -> String {
         let location = "loc1".parse().unwrap();
-        issue(&SECRET.parse().unwrap(), &"doc123".parse().unwrap(), Role::Person(Kind::User), &[location], lifetime)
-            .unwrap()
+        issue(
+            &SECRET.parse().unwrap(),
+            &"doc123".parse().unwrap(),
+            Role::Participant(ParticipantKind::User),
+            &[location],
+            lifetime,
+        )
+        .unwrap()
     }
 
-    fn tokens(revocations: &Arc<Revocations>) -> VerifiedTokens {
-        VerifiedTokens::new(Verifier::of_secret(&SECRET.parse().unwrap()).with_revocations(revocations.clone()))
+    fn tokens(revocations: &Arc<RevocationSet>) -> TokenCache {
+        TokenCache::new(Verifier::from_secret(&SECRET.parse().unwrap()).with_revocations(revocations.clone()))
     }
 
     #[test]
@@ -145,12 +151,12 @@ mod tests {
 
     #[test]
     fn what_was_seen_ends_and_can_be_revoked_all_the_same() {
-        let revocations: Arc<Revocations> = Arc::default();
+        let revocations: Arc<RevocationSet> = Arc::default();
         let (tokens, token) = (tokens(&revocations), token(Duration::from_secs(60)));
         let principal = tokens.verify(&token).unwrap();
         let end = principal.expires_at;
-        assert_eq!(tokens.verifier.check_still_good(&principal, end), Err(TokenError::Expired));
-        assert!(tokens.verifier.check_still_good(&principal, end - Duration::from_millis(1)).is_ok());
+        assert_eq!(tokens.verifier.recheck(&principal, end), Err(TokenError::Expired));
+        assert!(tokens.verifier.recheck(&principal, end - Duration::from_millis(1)).is_ok());
         let jti = principal.jti.clone().unwrap();
         revocations.add([Revocation::Token { jti, expires_at: None }.entry(i64::MAX)]);
         assert_eq!(tokens.verify(&token), Err(TokenError::Revoked));

@@ -50,7 +50,7 @@ use shared::net;
 use shared::relay_keys::RelayKeys;
 use shared::shutdown::{Shutdown, TaskFailed};
 use shared::telemetry;
-use shared::token::{Keyring, NoKeys, Verifier};
+use shared::token::{KeySetCache, NoVerificationKeysError, Verifier};
 use shared::trace::Traces;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -111,7 +111,7 @@ pub enum RunError {
     Authority(#[from] shared::tls::NoAuthority),
     /// No token could be verified.
     #[error(transparent)]
-    Keys(#[from] NoKeys),
+    Keys(#[from] NoVerificationKeysError),
     /// A task has ended that must not.
     #[error(transparent)]
     Task(#[from] TaskFailed),
@@ -125,7 +125,7 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`], before anything is accepted; [`RunError::Task`] when a task has ended too early, after the sockets are closed.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
-    if config.origins.is_everybody() {
+    if config.origins.allows_any() {
         tracing::warn!("ALLOWED_ORIGINS is *: any page may open sockets");
     }
     for warning in &config.warnings {
@@ -136,7 +136,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     // Metrics are of a process: a second gateway in it adds to those of the first.
     let metrics = telemetry::start_metrics(crate::metrics::METERS, &background).ok();
     let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
-    let keys = Keyring::open(&config.tokens, &background).await?;
+    let keys = KeySetCache::open(&config.tokens, &background).await?;
     let redis = Redis::new(&config.redis_url, config.redis_ca.as_ref(), config.redis_timeout)?;
     let traces = config.traces.as_ref().map(|traces| Traces::start("ws-gateway", traces)).transpose()?;
     // The tasks in the background need it to their last.
@@ -144,7 +144,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let commands = redis.commands(&connections)?;
     let mut relay_keys = config.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default();
     if config.refuses_unsealed {
-        relay_keys = relay_keys.refusing_unsealed();
+        relay_keys = relay_keys.rejecting_unsealed();
     } else if config.relay_keys.is_some() {
         tracing::warn!(
             "RELAY_UNSEALED is accept: whoever writes to Redis can have sockets show messages that nobody sent"
@@ -233,10 +233,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
 }
 
 /// A token does not outlive its key, nor does a socket: an issuer that takes a key out of its set may have lost it.
-async fn close_when_keys_leave(keys: &Keyring, hub: &Hub) {
-    let mut readings = keys.readings();
+async fn close_when_keys_leave(keys: &KeySetCache, hub: &Hub) {
+    let mut readings = keys.updates();
     while readings.changed().await.is_ok() {
-        let closed = hub.close_sockets_where(|principal| !keys.holds(principal.key));
+        let closed = hub.close_sockets_where(|principal| !keys.contains(principal.key));
         if closed > 0 {
             tracing::info!(closed, "keys have left the set");
         }

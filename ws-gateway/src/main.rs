@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 
 fn alive() -> ExitCode {
     let asked = admin(Env::of_process()).map_err(|error| error.to_string());
-    match asked.and_then(|admin| shared::alive::ask(admin).map_err(|error| error.to_string())) {
+    match asked.and_then(|admin| shared::alive::probe(admin).map_err(|error| error.to_string())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::say(&format!("ws-gateway: {error}"));

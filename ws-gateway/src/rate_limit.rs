@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use shared::ids::LocationId;
-use shared::limit::{Buckets, Rate, Wait, neighbourhood, take, take_of_address};
+use shared::limit::{KeyedRateLimiter, Rate, RetryAfter, check, check_address, client_network};
 use shared::participant::Participant;
 use shared::token::{Actor, Principal};
 use tokio::sync::OwnedSemaphorePermit;
@@ -25,13 +25,13 @@ const TOKENS: (u32, u32) = (10, 300);
 
 /// All that bounds who may come.
 pub(crate) struct Limits {
-    handshakes: Option<Buckets>,
-    handshakes_of_participant: Option<Buckets>,
-    address: Option<Buckets>,
-    failures: Option<Buckets>,
-    missing: Option<Buckets>,
-    tokens: Option<Buckets>,
-    typing: Option<Buckets>,
+    handshakes: Option<KeyedRateLimiter>,
+    handshakes_of_participant: Option<KeyedRateLimiter>,
+    address: Option<KeyedRateLimiter>,
+    failures: Option<KeyedRateLimiter>,
+    missing: Option<KeyedRateLimiter>,
+    tokens: Option<KeyedRateLimiter>,
+    typing: Option<KeyedRateLimiter>,
     sockets_of_participant: Arc<Crowd>,
     sockets_of_address: Arc<Crowd>,
 }
@@ -50,47 +50,47 @@ pub(crate) struct Full;
 impl Limits {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            handshakes: Buckets::new("handshakes", config.handshakes),
-            handshakes_of_participant: Buckets::new("handshakes_of_participant", config.participant_rate),
-            address: Buckets::new("address", config.address_rate),
-            failures: Buckets::new("failures", config.failure_rate),
-            missing: Buckets::new("no_token", config.no_token_rate),
-            tokens: Buckets::new("tokens", Rate::new(TOKENS.0, TOKENS.1)),
-            typing: Buckets::new("typing", Rate::new(TYPING.0, TYPING.1)),
+            handshakes: KeyedRateLimiter::new("handshakes", config.handshakes),
+            handshakes_of_participant: KeyedRateLimiter::new("handshakes_of_participant", config.participant_rate),
+            address: KeyedRateLimiter::new("address", config.address_rate),
+            failures: KeyedRateLimiter::new("failures", config.failure_rate),
+            missing: KeyedRateLimiter::new("no_token", config.no_token_rate),
+            tokens: KeyedRateLimiter::new("tokens", Rate::new(TOKENS.0, TOKENS.1)),
+            typing: KeyedRateLimiter::new("typing", Rate::new(TYPING.0, TYPING.1)),
             sockets_of_participant: Crowd::new(config.max_sockets_per_participant),
             sockets_of_address: Crowd::new(config.max_sockets_per_address),
         }
     }
 
     /// A handshake, before anybody has looked into it. One that its address may not make takes nothing from the others'.
-    pub(crate) fn handshake(&self, address: IpAddr) -> Result<(), Wait> {
-        take_of_address(self.address.as_ref(), address)?;
-        take(self.handshakes.as_ref(), &())
+    pub(crate) fn handshake(&self, address: IpAddr) -> Result<(), RetryAfter> {
+        check_address(self.address.as_ref(), address)?;
+        check(self.handshakes.as_ref(), &())
     }
 
     /// A handshake whose token is good. A service token is nobody's.
-    pub(crate) fn handshake_of(&self, owner: &Principal) -> Result<(), Wait> {
-        owner.person().map_or(Ok(()), |person| take(self.handshakes_of_participant.as_ref(), person))
+    pub(crate) fn handshake_of(&self, owner: &Principal) -> Result<(), RetryAfter> {
+        owner.participant().map_or(Ok(()), |person| check(self.handshakes_of_participant.as_ref(), person))
     }
 
     /// A token was refused. Only refused ones take from this bucket, and only they are turned away by it.
-    pub(crate) fn failure(&self, address: IpAddr) -> Result<(), Wait> {
-        take_of_address(self.failures.as_ref(), address)
+    pub(crate) fn failure(&self, address: IpAddr) -> Result<(), RetryAfter> {
+        check_address(self.failures.as_ref(), address)
     }
 
     /// There was no token at all.
-    pub(crate) fn no_token(&self, address: IpAddr) -> Result<(), Wait> {
-        take_of_address(self.missing.as_ref(), address)
+    pub(crate) fn no_token(&self, address: IpAddr) -> Result<(), RetryAfter> {
+        check_address(self.missing.as_ref(), address)
     }
 
     /// Somebody shows a token, on any of its sockets.
-    pub(crate) fn token(&self, who: &Actor) -> Result<(), Wait> {
-        take(self.tokens.as_ref(), &shared::audit::Who::from(who))
+    pub(crate) fn token(&self, who: &Actor) -> Result<(), RetryAfter> {
+        check(self.tokens.as_ref(), &shared::audit::AuditActor::from(who))
     }
 
     /// Somebody types, on any of its sockets.
-    pub(crate) fn typing(&self, location: &LocationId, who: &Participant) -> Result<(), Wait> {
-        take(self.typing.as_ref(), &(location, who))
+    pub(crate) fn typing(&self, location: &LocationId, who: &Participant) -> Result<(), RetryAfter> {
+        check(self.typing.as_ref(), &(location, who))
     }
 
     /// A place for one socket more. A service token's socket is nobody's: it counts for its address only.
@@ -100,11 +100,11 @@ impl Limits {
         owner: &Principal,
         address: IpAddr,
     ) -> Result<Box<Place>, Full> {
-        let of_participant = match owner.person() {
+        let of_participant = match owner.participant() {
             Some(person) => self.sockets_of_participant.enter(person, "sockets_of_participant")?,
             None => None,
         };
-        let of_address = match neighbourhood(address) {
+        let of_address = match client_network(address) {
             Some(network) => self.sockets_of_address.enter(&network, "sockets_of_address")?,
             None => None,
         };

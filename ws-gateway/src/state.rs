@@ -124,13 +124,13 @@ impl AppState {
             let mut replay = match seen {
                 // Boxed: most handshakes have none, and all would carry its size.
                 Some(seen) => {
-                    let resumed = Box::pin(self.logs.resume(channel, seen, principal.person())).await?;
+                    let resumed = Box::pin(self.logs.resume(channel, seen, principal.participant())).await?;
                     resumed.map(|resumed| (seen, resumed))
                 }
                 None => None,
             };
             let mut held = None;
-            if let (Some((_, resumed)), Some(person)) = (&replay, principal.person())
+            if let (Some((_, resumed)), Some(person)) = (&replay, principal.participant())
                 && !resumed.missed.is_empty()
             {
                 held = self.replays.hold(person, resumed.missed.iter().map(|delivery| delivery.frame().len()).sum());

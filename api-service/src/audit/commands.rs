@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
 
-use shared::audit::{Action, Entry, Who};
-use shared::ids::{MessageId, PersonId};
+use shared::audit::{Action, AuditActor, AuditEntry};
+use shared::ids::{MessageId, ParticipantId};
 
 use crate::ServeError;
 use crate::audit::anchors::{self, Anchors};
@@ -24,10 +24,10 @@ const CHAIN_OVERLAP_MICROS: i64 = 25 * 3_600 * 1_000_000;
 
 /// Somebody with a shell, as the system calls its account.
 #[must_use]
-pub fn operator() -> Who {
+pub fn operator() -> AuditActor {
     let account = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
-    let name = |text: &str| text.parse::<PersonId>().ok();
-    name(&account).or_else(|| name("unknown")).map_or(Who::System, Who::Operator)
+    let name = |text: &str| text.parse::<ParticipantId>().ok();
+    name(&account).or_else(|| name("unknown")).map_or(AuditActor::System, AuditActor::Operator)
 }
 
 /// What the trail is verified with.
@@ -198,7 +198,7 @@ pub async fn export(
     mut tell: impl FnMut(&dyn Display),
 ) -> Result<Exported, ServeError> {
     let key = keys.first().ok_or("there is no AUDIT_KEY")?;
-    let mut entry = Entry::new(operator(), Action::Export, 200);
+    let mut entry = AuditEntry::new(operator(), Action::Export, 200);
     entry.location.clone_from(&filter.location);
     entry.detail = Some(describe(filter));
     Store::new(database, key.clone())?.record(&[entry]).await?;

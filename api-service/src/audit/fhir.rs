@@ -201,7 +201,7 @@ fn entities(row: &Row, patient: Option<&str>) -> Vec<Value> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use shared::audit::{Action, Entry, Who};
+    use shared::audit::{Action, AuditActor, AuditEntry};
     use shared::participant::{Conversation, Participant};
     use shared::request::RequestContext;
     use uuid::Uuid;
@@ -217,9 +217,9 @@ mod tests {
 
     #[test]
     fn a_send_is_the_creation_of_something_about_a_patient() {
-        let mut entry = Entry::new("user:doc123".parse().unwrap(), Action::Send, 201)
+        let mut entry = AuditEntry::new("user:doc123".parse().unwrap(), Action::Send, 201)
             .in_conversation(&conversation("contact:pat456"), None)
-            .by(&by());
+            .with_request(&by());
         entry.message_ids = vec![Uuid::from_u128(7)];
         let event = audit_event(3, 9, &Row::from(&entry));
         assert_eq!(event["id"], "3-9");
@@ -239,9 +239,9 @@ mod tests {
 
     #[test]
     fn without_a_patient_the_plain_pattern_is_meant_and_a_refusal_is_a_failure() {
-        let entry = Entry::new("user:doc123".parse().unwrap(), Action::HistoryRead, 403)
+        let entry = AuditEntry::new("user:doc123".parse().unwrap(), Action::HistoryRead, 403)
             .in_conversation(&conversation("user:nurse"), None);
-        let event = audit_event(1, 1, &Row::from(&Entry { times: 3, ..entry }));
+        let event = audit_event(1, 1, &Row::from(&AuditEntry { times: 3, ..entry }));
         assert_eq!(event["meta"]["profile"], json!([format!("{BALP}.Read")]));
         assert_eq!((&event["outcome"], &event["outcomeDesc"]), (&json!("4"), &json!("HTTP 403, 3 times")));
     }
@@ -250,7 +250,7 @@ mod tests {
         prop::option::of("(user|contact):[a-z0-9]{1,9}".prop_map(|text| text.parse().unwrap()))
     }
 
-    fn who() -> impl Strategy<Value = Who> {
+    fn who() -> impl Strategy<Value = AuditActor> {
         "(user|contact|service|operator):[a-z0-9]{1,9}|anonymous|system".prop_map(|text| text.parse().unwrap())
     }
 
@@ -261,11 +261,11 @@ mod tests {
             acts_for in whose(), counterpart in whose(), ids in prop::collection::vec(any::<u128>(), 0..3),
             with_request: bool, times in 1..5_u32,
         ) {
-            let entry = Entry {
+            let entry = AuditEntry {
                 acts_for, counterpart, times,
                 message_ids: ids.into_iter().map(Uuid::from_u128).collect(),
                 request: with_request.then(by),
-                ..Entry::new(who, action, outcome)
+                ..AuditEntry::new(who, action, outcome)
             };
             let line = audit_event(1, 2, &Row::from(&entry)).to_string();
             prop_assert!(!line.contains('\n'));

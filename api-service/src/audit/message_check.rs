@@ -119,7 +119,7 @@ pub fn compare(key: &AuditKey, row: &Row, stored: Option<&Stored>) -> Option<Mes
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::audit::{Action, Entry};
+    use shared::audit::{Action, AuditEntry};
     use shared::participant::Conversation;
 
     #[test]
@@ -128,9 +128,9 @@ mod tests {
         let [user, contact] = ["user:doc", "contact:pat"].map(|text| text.parse().unwrap());
         let conversation = Conversation::new("loc1".parse().unwrap(), user, contact).unwrap();
         let entry = |who: &str, acting: &str| {
-            let entry = Entry::new(who.parse().unwrap(), Action::Send, 201);
+            let entry = AuditEntry::new(who.parse().unwrap(), Action::Send, 201);
             let entry = entry.in_conversation(&conversation, Some(&acting.parse().unwrap()));
-            Entry { message_ids: vec![Uuid::from_u128(7)], ..entry }
+            AuditEntry { message_ids: vec![Uuid::from_u128(7)], ..entry }
         };
         let row = Row {
             text_mac: Some(key.text_mac(Uuid::from_u128(7), "hello")),

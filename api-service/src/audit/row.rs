@@ -1,6 +1,6 @@
 //! A row of the audit trail as it is kept, and the one way to write it as bytes.
 
-use shared::audit::Entry;
+use shared::audit::AuditEntry;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -28,15 +28,15 @@ pub struct Row {
     pub text_mac: Option<Vec<u8>>,
 }
 
-impl From<&Entry> for Row {
-    fn from(entry: &Entry) -> Self {
+impl From<&AuditEntry> for Row {
+    fn from(entry: &AuditEntry) -> Self {
         Self {
             at: i64::try_from(entry.at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX),
             times: i32::try_from(entry.times).unwrap_or(i32::MAX),
             outcome: i16::try_from(entry.outcome).unwrap_or(i16::MAX),
             conversation_id: entry.conversation,
             event_id: entry.event,
-            actor: entry.who.to_string(),
+            actor: entry.actor.to_string(),
             action: entry.action.as_str().to_owned(),
             acts_for: entry.acts_for.as_ref().map(ToString::to_string),
             counterpart: entry.counterpart.as_ref().map(ToString::to_string),

@@ -59,12 +59,12 @@ pub fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::audit::{Action, Entry, Who};
+    use shared::audit::{Action, AuditActor, AuditEntry};
 
     #[test]
     fn a_row_passes_at_its_own_place_and_nowhere_else() {
         let [key, other] = ["x", "y"].map(|letter| AuditKey::new(&letter.repeat(32).parse().unwrap()));
-        let row = Row::from(&Entry::new(Who::Anonymous, Action::Send, 401));
+        let row = Row::from(&AuditEntry::new(AuditActor::Anonymous, Action::Send, 401));
         let (mut head, mut buffer) = (Head::new(3, 1_000), Vec::new());
         head.advance(&key, &row, &mut buffer);
         let first = head.mac;

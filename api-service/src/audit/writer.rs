@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use shared::audit::{Action, Entry, Who, coalesce};
+use shared::audit::{Action, AuditActor, AuditEntry, coalesce};
 use shared::refusals::Refusals;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -36,7 +36,7 @@ const ANCHOR_LOG_INTERVAL: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub struct AuditWriter {
     reads: mpsc::Sender<PendingEntry>,
-    denials: mpsc::Sender<Entry>,
+    denials: mpsc::Sender<AuditEntry>,
     lost: Arc<AtomicU64>,
     refusals: Arc<Refusals>,
 }
@@ -44,14 +44,14 @@ pub struct AuditWriter {
 /// The other end.
 pub struct AuditQueue {
     reads: mpsc::Receiver<PendingEntry>,
-    denials: mpsc::Receiver<Entry>,
+    denials: mpsc::Receiver<AuditEntry>,
     lost: Arc<AtomicU64>,
     refusals: Arc<Refusals>,
 }
 
 /// An entry, and who waits for it.
 struct PendingEntry {
-    entry: Entry,
+    entry: AuditEntry,
     reply: oneshot::Sender<Result<(), StoreError>>,
 }
 
@@ -71,7 +71,7 @@ impl AuditWriter {
     ///
     /// # Errors
     /// [`DomainError`]: then nothing may be shown.
-    pub async fn record(&self, entry: Entry, deadline: Deadline) -> Result<(), DomainError> {
+    pub async fn record(&self, entry: AuditEntry, deadline: Deadline) -> Result<(), DomainError> {
         let (reply, replied) = oneshot::channel();
         if self.reads.try_send(PendingEntry { entry, reply }).is_err() {
             metrics::counter!("audit_queue_overflows_total", "queue" => "reads").increment(1);
@@ -88,7 +88,7 @@ impl AuditWriter {
     }
 
     /// Sees to it that an entry is written soon, or counted when there are too many like it. Never waits.
-    pub fn enqueue(&self, entry: Entry) {
+    pub fn enqueue(&self, entry: AuditEntry) {
         let Some(entry) = self.refusals.admit(entry) else { return };
         if let Err(mpsc::error::TrySendError::Full(entry) | mpsc::error::TrySendError::Closed(entry)) =
             self.denials.try_send(entry)
@@ -106,7 +106,7 @@ impl AuditQueue {
     }
 
     /// What the next transaction writes, once there is anything; nothing when nobody can hand in entries any more.
-    async fn next(&mut self) -> (Vec<PendingEntry>, Vec<Entry>) {
+    async fn next(&mut self) -> (Vec<PendingEntry>, Vec<AuditEntry>) {
         let (mut reads, mut denials) = (Vec::new(), Vec::new());
         tokio::select! {
             Some(first) = self.reads.recv() => reads.push(first),
@@ -137,7 +137,7 @@ pub async fn run(store: Store, mut queue: AuditQueue) {
     let mut counting = interval(COUNT_INTERVAL);
     counting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What nobody waits for, and could not be written yet.
-    let mut backlog: Vec<Entry> = Vec::new();
+    let mut backlog: Vec<AuditEntry> = Vec::new();
     loop {
         let (reads, denials) = tokio::select! {
             next = queue.next() => next,
@@ -161,7 +161,7 @@ pub async fn run(store: Store, mut queue: AuditQueue) {
         }
         let lost = queue.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            backlog.push(Entry { times: u32::try_from(lost).unwrap_or(u32::MAX), ..lost_entry() });
+            backlog.push(AuditEntry { times: u32::try_from(lost).unwrap_or(u32::MAX), ..lost_entry() });
         }
         backlog = coalesce(std::mem::take(&mut backlog));
         if !reads.is_empty() || !backlog.is_empty() {
@@ -176,21 +176,21 @@ pub async fn run(store: Store, mut queue: AuditQueue) {
 }
 
 /// The entry that says how many others there would be.
-fn lost_entry() -> Entry {
-    Entry::new(Who::System, Action::Lost, 0)
+fn lost_entry() -> AuditEntry {
+    AuditEntry::new(AuditActor::System, Action::Lost, 0)
 }
 
 /// Makes one entry of those that there is no room for, which says how many they were.
-fn coalesce_overflow(backlog: &mut Vec<Entry>, room: usize) {
+fn coalesce_overflow(backlog: &mut Vec<AuditEntry>, room: usize) {
     if backlog.len() > room {
         let lost: u32 = backlog.drain(room.saturating_sub(1)..).fold(0, |lost, entry| lost.saturating_add(entry.times));
         metrics::counter!("audit_entries_lost_total").increment(lost.into());
-        backlog.push(Entry { times: lost, ..lost_entry() });
+        backlog.push(AuditEntry { times: lost, ..lost_entry() });
     }
 }
 
 /// Writes reads, and the backlog with them, which is empty when that works.
-async fn write(store: &Store, reads: Vec<PendingEntry>, backlog: &mut Vec<Entry>) {
+async fn write(store: &Store, reads: Vec<PendingEntry>, backlog: &mut Vec<AuditEntry>) {
     let mut batch = std::mem::take(backlog);
     let backlog_len = batch.len();
     let (read, waiting): (Vec<_>, Vec<_>) = reads.into_iter().map(|read| (read.entry, read.reply)).unzip();
@@ -213,7 +213,7 @@ async fn write(store: &Store, reads: Vec<PendingEntry>, backlog: &mut Vec<Entry>
     }
 }
 
-async fn attempt(store: &Store, batch: &[Entry]) -> Result<(), StoreError> {
+async fn attempt(store: &Store, batch: &[AuditEntry]) -> Result<(), StoreError> {
     let mut attempts = 1;
     loop {
         match store.record(batch).await {
@@ -231,7 +231,7 @@ mod tests {
     async fn what_finds_no_room_is_counted_and_what_waits_is_kept() {
         let (audit_writer, mut queue) = queue(Arc::default());
         // No refusals, which would be counted before.
-        let entry = || Entry::new(Who::Anonymous, Action::Send, 0);
+        let entry = || AuditEntry::new(AuditActor::Anonymous, Action::Send, 0);
         for _ in 0..DENIAL_QUEUE_CAPACITY + 7 {
             audit_writer.enqueue(entry());
         }
@@ -245,7 +245,7 @@ mod tests {
         let refusals: Arc<Refusals> = Arc::default();
         let (audit_writer, mut queue) = queue(refusals.clone());
         for _ in 0..10_000 {
-            audit_writer.enqueue(Entry::new(Who::Anonymous, Action::Send, 401));
+            audit_writer.enqueue(AuditEntry::new(AuditActor::Anonymous, Action::Send, 401));
         }
         let (_, denials) = queue.next().await;
         let counted = refusals.rest();
@@ -258,7 +258,7 @@ mod tests {
     async fn more_reads_than_may_wait_are_refused() {
         let (audit_writer, queue) = queue(Arc::default());
         let deadline = Deadline::of(std::time::Instant::now());
-        let read = || audit_writer.record(Entry::new(Who::Anonymous, Action::HistoryRead, 200), deadline);
+        let read = || audit_writer.record(AuditEntry::new(AuditActor::Anonymous, Action::HistoryRead, 200), deadline);
         let mut waiting: Vec<_> = (0..READ_QUEUE_CAPACITY).map(|_| Box::pin(read())).collect();
         for read in &mut waiting {
             assert!(futures_util::poll!(read.as_mut()).is_pending());
@@ -272,7 +272,7 @@ mod tests {
     async fn a_read_whose_entry_is_not_written_in_time_is_refused_and_its_entry_is_dropped() {
         let (audit_writer, mut queue) = queue(Arc::default());
         let deadline = Deadline::of(Instant::now().into_std());
-        let entry = |action| Entry::new(Who::Anonymous, action, 200);
+        let entry = |action| AuditEntry::new(AuditActor::Anonymous, action, 200);
         let refused = audit_writer.record(entry(Action::HistoryRead), deadline).await;
         assert!(matches!(refused, Err(DomainError::DeadlineExceeded)), "{refused:?}");
         let later = Deadline::of(Instant::now().into_std());
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_backlog_that_grows_too_long_ends_with_how_many_it_has_forgotten() {
-        let mut backlog: Vec<_> = (0..5).map(|_| Entry { times: 3, ..lost_entry() }).collect();
+        let mut backlog: Vec<_> = (0..5).map(|_| AuditEntry { times: 3, ..lost_entry() }).collect();
         coalesce_overflow(&mut backlog, 5);
         assert_eq!(backlog.len(), 5);
         coalesce_overflow(&mut backlog, 3);

@@ -56,7 +56,7 @@ pub(super) fn read(env: &mut Env) -> Option<EncryptionConfig> {
             env.mistake(&RELAY_KEYS, "is of no use without CONTENT_KEYS");
             return None;
         }
-        (Some(content), Some(relay)) if content.shares_a_key_with(relay) => {
+        (Some(content), Some(relay)) if content.overlaps(relay) => {
             env.mistake(&RELAY_KEYS, "must hold no key of CONTENT_KEYS: gateways know it");
             return None;
         }

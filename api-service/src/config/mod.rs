@@ -10,14 +10,14 @@ use std::time::Duration;
 use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
 use shared::env::{BadEnv, Env, Secret, Setting};
 use shared::insecure;
-use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, refuse_weak_keys};
+use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, reject_weak_keys};
 use shared::limit;
 use shared::mode::{MODE, Mode};
 use shared::redis::RedisUrl;
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::{self, LogFormat};
 use shared::tls::CaFile;
-use shared::token::TokenRules;
+use shared::token::TokenConfig;
 use shared::token::settings::{
     self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_MAX_LIFETIME_SECONDS,
     JWT_SECRET,
@@ -74,12 +74,12 @@ pub const SETTINGS: &[Setting] = &[
     rate_limit::CONTACT_SENDS.burst,
     rate_limit::SERVICE.per_second,
     rate_limit::SERVICE.burst,
-    limit::ADDRESS.per_second,
-    limit::ADDRESS.burst,
-    limit::FAILURES.per_second,
-    limit::FAILURES.burst,
-    limit::MISSING.per_second,
-    limit::MISSING.burst,
+    limit::ADDRESS_RATE.per_second,
+    limit::ADDRESS_RATE.burst,
+    limit::FAILED_TOKEN_RATE.per_second,
+    limit::FAILED_TOKEN_RATE.burst,
+    limit::MISSING_TOKEN_RATE.per_second,
+    limit::MISSING_TOKEN_RATE.burst,
     EVENT_LOG_LENGTH,
     EVENT_LOG_TTL_SECONDS,
     DRAIN_SECONDS,
@@ -180,7 +180,7 @@ pub struct Config {
     /// Keys of content, everywhere it is kept.
     pub encryption: EncryptionConfig,
     /// Which tokens are good.
-    pub tokens: TokenRules,
+    pub tokens: TokenConfig,
     /// Connections to the public port at a time.
     pub max_connections: usize,
     /// To whom traces go.
@@ -237,9 +237,9 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let secret = tokens.as_ref().and_then(|tokens| tokens.secret.as_ref());
     check_audit_key(&mut env, mode.unwrap_or_default(), secret);
     let content = encryption.as_ref().and_then(|keys| keys.content.as_ref());
-    refuse_weak_keys(&mut env, &CONTENT_KEYS, content, mode.unwrap_or_default());
+    reject_weak_keys(&mut env, &CONTENT_KEYS, content, mode.unwrap_or_default());
     let relay = encryption.as_ref().and_then(|keys| keys.relay.as_ref());
-    refuse_weak_keys(&mut env, &RELAY_KEYS, relay, mode.unwrap_or_default());
+    reject_weak_keys(&mut env, &RELAY_KEYS, relay, mode.unwrap_or_default());
     let origins = AllowedOrigins::read(&mut env, mode.unwrap_or_default());
     let listen = env.read(&LISTEN_ADDR);
     let admin = env.read(&ADMIN_ADDR);

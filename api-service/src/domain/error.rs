@@ -1,7 +1,7 @@
 //! Why a use case refuses. Says nothing of HTTP; `api::refusal` finds the status.
 
 use shared::participant::InvalidPair;
-use shared::token::Forbidden;
+use shared::token::AuthorizationError;
 
 use crate::presence_reader::PresenceError;
 use crate::store::StoreError;
@@ -12,7 +12,7 @@ use crate::ticket_issuer::TicketError;
 pub enum DomainError {
     /// The token is good, but not for this.
     #[error(transparent)]
-    Forbidden(#[from] Forbidden),
+    Forbidden(#[from] AuthorizationError),
     /// The two participants make no conversation.
     #[error(transparent)]
     InvalidPair(#[from] InvalidPair),

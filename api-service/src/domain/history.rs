@@ -49,7 +49,7 @@ pub async fn history(
     position: PagePosition,
     limit: u16,
 ) -> Result<Page, DomainError> {
-    origin.principal.check_sees(conversation)?;
+    origin.principal.check_can_view(conversation)?;
     let limit = usize::from(limit);
     // One more than asked tells whether there is more.
     let read = store.history(conversation, position, limit + 1);

@@ -7,7 +7,7 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use shared::audit::Action;
 use shared::ids::{ConversationId, LocationId};
-use shared::participant::{Conversation, Kind, Participant};
+use shared::participant::{Conversation, Participant, ParticipantKind};
 use shared::timestamp::timestamp;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -40,10 +40,16 @@ impl Serialize for Row {
         fields.serialize_field("conversation_id", &self.conversation.id())?;
         fields.serialize_field("location_id", self.conversation.location())?;
         let (first, second) = (self.conversation.first(), self.conversation.second());
-        let (user, other) =
-            if second.kind == Kind::User && *second == self.viewer { (second, first) } else { (first, second) };
+        let (user, other) = if second.kind == ParticipantKind::User && *second == self.viewer {
+            (second, first)
+        } else {
+            (first, second)
+        };
         fields.serialize_field("user_id", &user.id)?;
-        fields.serialize_field(if other.kind == Kind::User { "peer_user_id" } else { "contact_id" }, &other.id)?;
+        fields.serialize_field(
+            if other.kind == ParticipantKind::User { "peer_user_id" } else { "contact_id" },
+            &other.id,
+        )?;
         fields.serialize_field("last_message", &self.last_message)?;
         fields.serialize_field("unread_count", &self.unread_count)?;
         fields.serialize_field("last_activity_at", &timestamp(self.last_activity_at))?;
@@ -192,7 +198,7 @@ pub async fn inbox(
 ) -> Result<Inbox, DomainError> {
     let principal = &origin.principal;
     principal.check_location(location)?;
-    let viewer = match (whose, principal.person()) {
+    let viewer = match (whose, principal.participant()) {
         (Some(whose), _) => whose,
         (None, Some(person)) => person.clone(),
         (None, None) => {
@@ -202,7 +208,7 @@ pub async fn inbox(
     principal.check_acts_as(location, &viewer)?;
     let limit = usize::from(limit);
     let read = store.inbox(location, &viewer, cursor, limit + 1);
-    let entry = origin.entry(Action::InboxRead, 200).of_participant(location, &viewer);
+    let entry = origin.entry(Action::InboxRead, 200).about_participant(location, &viewer);
     // Neither is dropped when the other fails: that would cost the connection.
     let (read, recorded) = join(origin.deadline.limit(read), audit_writer.record(entry, origin.deadline)).await;
     recorded?;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 use shared::ids::{LocationId, MessageId};
 use shared::participant::Participant;
-use shared::receipt::{Kind, Receipt};
+use shared::receipt::{Receipt, ReceiptKind};
 use shared::request::RequestContext;
-use shared::token::Forbidden;
+use shared::token::AuthorizationError;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -28,7 +28,7 @@ const RETRY_FOR: Duration = Duration::from_millis(2_200);
 #[derive(Debug, Clone)]
 pub struct Mark {
     /// Delivered or read.
-    pub kind: Kind,
+    pub kind: ReceiptKind,
     /// Where the messages may lie.
     pub locations: Vec<LocationId>,
     /// Who must be their receiver.
@@ -88,10 +88,10 @@ pub async fn mark(
     origin: &Origin,
     store: &Store,
     publisher: &Publisher,
-    kind: Kind,
+    kind: ReceiptKind,
     message_ids: Vec<MessageId>,
 ) -> Result<Marks, DomainError> {
-    let receiver = origin.principal.person().ok_or(Forbidden::NotAPerson)?.clone();
+    let receiver = origin.principal.participant().ok_or(AuthorizationError::ParticipantRequired)?.clone();
     let locations = origin.principal.locations.clone();
     let request = Some(origin.request.clone());
     let mark = Mark { kind, locations, receiver, message_ids: message_ids.clone(), at: now(), request };

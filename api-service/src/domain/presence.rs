@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
-use shared::audit::{Action, Entry};
+use shared::audit::{Action, AuditEntry};
 use shared::ids::LocationId;
 use shared::participant::{Conversation, Participant};
 use shared::presence::Presence;
@@ -60,7 +60,7 @@ pub async fn presence(
     origin.principal.check_location(location)?;
     let participants = distinct(requested)?;
     let entry = entry(origin, location, &participants);
-    let visible = match origin.principal.person() {
+    let visible = match origin.principal.participant() {
         Some(viewer) => origin.deadline.limit(visible_to(viewer, store, location, participants)).await?,
         None => participants,
     };
@@ -106,13 +106,13 @@ async fn visible_to(
     Ok(participants.into_iter().filter(is_visible).collect())
 }
 
-fn entry(origin: &Origin, location: &LocationId, participants: &[Participant]) -> Entry {
-    let entry = Entry { location: Some(location.clone()), ..origin.entry(Action::PresenceRead, 200) };
+fn entry(origin: &Origin, location: &LocationId, participants: &[Participant]) -> AuditEntry {
+    let entry = AuditEntry { location: Some(location.clone()), ..origin.entry(Action::PresenceRead, 200) };
     match participants {
-        [one] => Entry { counterpart: Some(one.clone()), ..entry },
+        [one] => AuditEntry { counterpart: Some(one.clone()), ..entry },
         many => {
             let names: Vec<_> = many.iter().map(ToString::to_string).collect();
-            Entry { detail: Some(names.join(" ")), ..entry }
+            AuditEntry { detail: Some(names.join(" ")), ..entry }
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
     fn people_are_shown_as_the_contract_has_them() {
         let of =
             |participant: &str, presence| ParticipantPresence { participant: participant.parse().unwrap(), presence };
-        let seen = Presence::read(0, 1_790_000_000_000);
+        let seen = Presence::from_lookup(0, 1_790_000_000_000);
         let participants = vec![
             of("user:doc123", Presence::Online),
             of("contact:pat456", seen),

@@ -1,6 +1,6 @@
 //! Taking tokens back before they expire.
 
-use shared::audit::{Action, Entry};
+use shared::audit::{Action, AuditEntry};
 use shared::revocation::{MAX_JTI_BYTES, Revocation};
 
 use super::error::DomainError;
@@ -25,13 +25,13 @@ pub async fn revoke(
 
 /// The entry of a revocation, with what it is of.
 #[must_use]
-pub fn describe(entry: Entry, revocation: &Revocation) -> Entry {
+pub fn describe(entry: AuditEntry, revocation: &Revocation) -> AuditEntry {
     let detail = match revocation {
         Revocation::Token { jti, .. } => format!("jti {jti}"),
         Revocation::Subject { sub, issued_before } => format!("sub {sub}, issued before {issued_before}"),
         Revocation::Everyone { issued_before } => format!("everyone, issued before {issued_before}"),
     };
-    Entry { detail: Some(detail), ..entry }
+    AuditEntry { detail: Some(detail), ..entry }
 }
 
 /// Whether a revocation can be kept.

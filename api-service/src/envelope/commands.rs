@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use shared::audit::{Action, Entry};
+use shared::audit::{Action, AuditEntry};
 use shared::ids::{LocationId, MessageId};
 use shared::shutdown::Shutdown;
 use tokio::time::sleep;
@@ -214,7 +214,7 @@ pub(super) async fn record(store: &Store, what: &str, ids: Vec<MessageId>) -> Re
 }
 
 async fn record_in_store(store: &Store, what: &str, ids: Vec<MessageId>) -> Result<(), StoreError> {
-    let mut entry = Entry::new(operator(), Action::Keys, 200);
+    let mut entry = AuditEntry::new(operator(), Action::Keys, 200);
     (entry.detail, entry.message_ids) = (Some(what.to_owned()), ids);
     store.record(&[entry]).await
 }

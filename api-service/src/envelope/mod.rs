@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use shared::ids::{LocationId, MessageId};
 use shared::keys::{KeyId, KeyRing};
 use shared::participant::{Conversation, Participant};
-use shared::seal::{KEY_BYTES, Key, OVERHEAD, SealError};
+use shared::seal::{KEY_BYTES, Key, OVERHEAD_BYTES, SealError};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -155,7 +155,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::NothingSeals`], [`VaultError::Cipher`]
     pub fn generate(&self, location: &LocationId) -> Result<WrappedKey, VaultError> {
-        let mut bytes = Vec::with_capacity(KEY_BYTES + OVERHEAD);
+        let mut bytes = Vec::with_capacity(KEY_BYTES + OVERHEAD_BYTES);
         bytes.resize(KEY_BYTES, 0);
         aws_lc_rs::rand::fill(&mut bytes).map_err(|_| SealError::Cipher)?;
         self.wrap(Uuid::now_v7(), location, bytes)
@@ -203,7 +203,7 @@ impl Vault {
     fn bytes(&self, key: &WrappedKey) -> Result<(Vec<u8>, bool), VaultError> {
         let master = self.masters.get(&key.master).ok_or_else(|| VaultError::UnknownMaster(key.master.clone()))?;
         for is_complete in [true, false] {
-            let mut bytes = Vec::with_capacity(KEY_BYTES + OVERHEAD);
+            let mut bytes = Vec::with_capacity(KEY_BYTES + OVERHEAD_BYTES);
             bytes.extend_from_slice(&key.wrapped);
             let opened = master.open(&place_of_key(key.id, &key.location, is_complete), &mut bytes, 0);
             if opened.is_ok() && bytes.len() == KEY_BYTES {
@@ -261,7 +261,7 @@ impl DataKey {
     /// [`SealError::Cipher`]
     pub fn seal(&self, message: &Place<'_>, content: &Content) -> Result<Vec<u8>, SealError> {
         let text = content.as_str().as_bytes();
-        let mut sealed = Vec::with_capacity(text.len() + OVERHEAD);
+        let mut sealed = Vec::with_capacity(text.len() + OVERHEAD_BYTES);
         sealed.extend_from_slice(text);
         self.key.seal(&message.bytes(self.id), &mut sealed, 0)?;
         Ok(sealed)
@@ -273,7 +273,7 @@ impl DataKey {
     /// [`SealError::Refused`]
     pub fn open(&self, message: &Place<'_>, mut sealed: Vec<u8>) -> Result<Content, SealError> {
         self.key.open(&message.bytes(self.id), &mut sealed, 0)?;
-        String::from_utf8(sealed).map(Content::trusted).map_err(|_| SealError::Refused)
+        String::from_utf8(sealed).map(Content::trusted).map_err(|_| SealError::AuthenticationFailed)
     }
 }
 

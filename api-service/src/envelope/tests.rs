@@ -26,7 +26,7 @@ fn text(content: &str) -> Content {
 fn a_data_key_opens_again_and_nowhere_else() {
     let vault = vault(&[("m1", 1)]);
     let wrapped = vault.generate(&location("loc1")).unwrap();
-    assert_eq!((wrapped.wrapped.len(), wrapped.master.as_str()), (KEY_BYTES + OVERHEAD, "m1"));
+    assert_eq!((wrapped.wrapped.len(), wrapped.master.as_str()), (KEY_BYTES + OVERHEAD_BYTES, "m1"));
     assert_eq!(vault.unwrap_key(&wrapped).unwrap().id, wrapped.id);
     // As another service would see it: nothing at hand.
     let other = |list: &[(&str, u8)], key: &WrappedKey| self::vault(list).unwrap_key(key).map(|key| key.id);
@@ -124,9 +124,9 @@ fn a_text_opens_for_its_own_message_only() {
         Place { conversation: &abroad, ..place },
         Place { sender: here.second(), ..place },
     ] {
-        assert_eq!(key.open(&other, sealed.clone()), Err(SealError::Refused), "{other:?}");
+        assert_eq!(key.open(&other, sealed.clone()), Err(SealError::AuthenticationFailed), "{other:?}");
     }
-    assert_eq!(second_key.open(&place, sealed), Err(SealError::Refused));
+    assert_eq!(second_key.open(&place, sealed), Err(SealError::AuthenticationFailed));
 }
 
 #[test]

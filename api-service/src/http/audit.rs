@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use poem::http::Method;
-use shared::audit::{Action, Entry, Who};
+use shared::audit::{Action, AuditActor, AuditEntry};
 use shared::ids::LocationId;
 use shared::participant::{Conversation, Participant};
 use shared::request::RequestContext;
@@ -81,20 +81,21 @@ impl AuditContext {
     }
 
     /// The entry that is still to be written, if one is.
-    pub(crate) fn entry(&self, action: Action, status: u16, context: &RequestContext) -> Option<Entry> {
+    pub(crate) fn entry(&self, action: Action, status: u16, context: &RequestContext) -> Option<AuditEntry> {
         let notes = self.notes.lock();
         let is_denied = matches!(status, 401 | 403 | 429);
         let is_unrecorded_success = status < 400 && notes.principal.is_some() && !notes.is_recorded;
         if !is_denied && !is_unrecorded_success {
             return None;
         }
-        let who = notes.principal.as_ref().map_or(Who::Anonymous, |principal| Who::from(&principal.actor));
-        let entry = Entry::new(who, action, status).by(context);
+        let who =
+            notes.principal.as_ref().map_or(AuditActor::Anonymous, |principal| AuditActor::from(&principal.actor));
+        let entry = AuditEntry::new(who, action, status).with_request(context);
         Some(match &notes.subject {
             Subject::Nothing => entry,
             Subject::Conversation(conversation, acting) => entry.in_conversation(conversation, acting.as_ref()),
-            Subject::Participant(location, whose) => entry.of_participant(location, whose),
-            Subject::Location(location) => Entry { location: Some(location.clone()), ..entry },
+            Subject::Participant(location, whose) => entry.about_participant(location, whose),
+            Subject::Location(location) => AuditEntry { location: Some(location.clone()), ..entry },
         })
     }
 }
@@ -119,18 +120,18 @@ pub(crate) fn action(method: &Method, path: &str) -> Action {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::token::{Actor, KeyId};
+    use shared::token::{Actor, VerificationKeyId};
 
     fn principal() -> Arc<Principal> {
         let person: Participant = "user:doc123".parse().unwrap();
         Arc::new(Principal {
             subject: person.id.clone(),
-            actor: Actor::Person(person),
+            actor: Actor::Participant(person),
             locations: Vec::new(),
             expires_at: time::OffsetDateTime::UNIX_EPOCH,
             issued_at: None,
             jti: None,
-            key: KeyId::SECRET,
+            key: VerificationKeyId::SECRET,
         })
     }
 
@@ -142,9 +143,9 @@ mod tests {
     fn refusals_are_written_whoever_it_was_and_other_failures_are_not() {
         let audit = AuditContext::new(Instant::now());
         let entry = audit.entry(Action::Send, 401, &context()).unwrap();
-        assert_eq!((entry.who, entry.outcome), (Who::Anonymous, 401));
+        assert_eq!((entry.actor, entry.outcome), (AuditActor::Anonymous, 401));
         audit.set_principal(&principal());
-        assert_eq!(audit.entry(Action::Send, 403, &context()).unwrap().who.to_string(), "user:doc123");
+        assert_eq!(audit.entry(Action::Send, 403, &context()).unwrap().actor.to_string(), "user:doc123");
         for status in [400, 404, 409, 413, 422, 500, 503] {
             assert_eq!(audit.entry(Action::Send, status, &context()), None, "{status}");
         }

@@ -9,8 +9,8 @@ use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use shared::problem::Problem;
 use shared::request::RequestContext;
-use shared::token::{Forbidden, Principal, TokenError, bearer};
-use shared::verified::VerifiedTokens;
+use shared::token::{AuthorizationError, Principal, TokenError, bearer};
+use shared::verified::TokenCache;
 
 use crate::domain::error::DomainError;
 use crate::http::audit::AuditContext;
@@ -56,7 +56,7 @@ macro_rules! restricted_caller {
                 _options: ExtractParamOptions<()>,
             ) -> poem::Result<Self> {
                 let caller = Caller::authenticate(request).await?;
-                let check: fn(&Principal) -> Result<(), Forbidden> = $check;
+                let check: fn(&Principal) -> Result<(), AuthorizationError> = $check;
                 check(&caller.origin.principal).map_err(forbidden)?;
                 check_parameters(request)?;
                 Ok(Self(caller))
@@ -66,7 +66,10 @@ macro_rules! restricted_caller {
 }
 
 restricted_caller!(AdminCaller, Principal::check_admin);
-restricted_caller!(ParticipantCaller, |principal| principal.person().map(drop).ok_or(Forbidden::NotAPerson));
+restricted_caller!(ParticipantCaller, |principal| principal
+    .participant()
+    .map(drop)
+    .ok_or(AuthorizationError::ParticipantRequired));
 
 impl<'a> ApiExtractor<'a> for Caller {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
@@ -143,7 +146,7 @@ pub(crate) fn check_parameters(request: &Request) -> poem::Result<()> {
 }
 
 /// The refusal of somebody whose token is good, but not for this.
-pub(crate) fn forbidden(error: Forbidden) -> poem::Error {
+pub(crate) fn forbidden(error: AuthorizationError) -> poem::Error {
     problem_error(to_problem(DomainError::Forbidden(error)))
 }
 
@@ -194,7 +197,7 @@ fn count_failed_auth(request: &Request, state: &AppState, error: &TokenError) ->
     checked.err().map(|wait| too_many_requests(wait, what))
 }
 
-async fn verify_token(request: &Request, tokens: &VerifiedTokens) -> Result<Arc<Principal>, TokenError> {
+async fn verify_token(request: &Request, tokens: &TokenCache) -> Result<Arc<Principal>, TokenError> {
     tokens.check(token(request)?).await
 }
 

@@ -6,23 +6,23 @@ use std::str::FromStr;
 use poem::Request;
 use poem::http::Method;
 use shared::audit::Action;
-use shared::ids::{LocationId, PersonId};
+use shared::ids::{LocationId, ParticipantId};
 use shared::participant::{Conversation, Participant};
 use shared::query;
-use shared::token::{Forbidden, Principal};
+use shared::token::{AuthorizationError, Principal};
 
 use crate::http::audit::{AuditContext, action};
 
 /// Whether the bearer may ask for what a query names. Notes it for the audit trail.
 ///
 /// # Errors
-/// [`Forbidden`]
+/// [`AuthorizationError`]
 pub(crate) fn check_query(
     (method, path): (&Method, &str),
     query: &str,
     principal: &Principal,
     audit: &AuditContext,
-) -> Result<(), Forbidden> {
+) -> Result<(), AuthorizationError> {
     let action = action(method, path);
     if !matches!(action, Action::HistoryRead | Action::InboxRead | Action::PresenceRead) {
         return Ok(());
@@ -37,7 +37,7 @@ pub(crate) fn check_query(
             check_can_act_as(principal, location.as_ref(), None)?;
             let Some(conversation) = location.and_then(|location| target.conversation(location)) else { return Ok(()) };
             audit.set_conversation(&conversation, None);
-            principal.check_sees(&conversation)
+            principal.check_can_view(&conversation)
         }
         Action::InboxRead => {
             let owner = target.user("user_id").xor(target.contact());
@@ -54,12 +54,12 @@ pub(crate) fn check_query(
 /// audit trail.
 ///
 /// # Errors
-/// [`Forbidden`]
+/// [`AuthorizationError`]
 pub(crate) fn check_sender(
     request: &Request,
     location: Option<&LocationId>,
     sender: Option<&Participant>,
-) -> Result<(), Forbidden> {
+) -> Result<(), AuthorizationError> {
     let Some(audit) = request.data::<AuditContext>() else { return Ok(()) };
     let Some(principal) = audit.principal() else { return Ok(()) };
     if let Some(location) = location {
@@ -72,12 +72,12 @@ fn check_can_act_as(
     principal: &Principal,
     location: Option<&LocationId>,
     participant: Option<&Participant>,
-) -> Result<(), Forbidden> {
+) -> Result<(), AuthorizationError> {
     if let Some(location) = location {
         principal.check_location(location)?;
     }
-    match (principal.person(), participant) {
-        (Some(person), Some(participant)) if person != participant => Err(Forbidden::Participant),
+    match (principal.participant(), participant) {
+        (Some(person), Some(participant)) if person != participant => Err(AuthorizationError::Participant),
         _ => Ok(()),
     }
 }
@@ -102,11 +102,11 @@ impl QueryTarget {
     }
 
     fn user(&self, name: &str) -> Option<Participant> {
-        self.single::<PersonId>(name).map(Participant::user)
+        self.single::<ParticipantId>(name).map(Participant::user)
     }
 
     fn contact(&self) -> Option<Participant> {
-        self.single::<PersonId>("contact_id").map(Participant::contact)
+        self.single::<ParticipantId>("contact_id").map(Participant::contact)
     }
 
     /// The one conversation that is named.
@@ -119,7 +119,7 @@ impl QueryTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::token::{Actor, KeyId};
+    use shared::token::{Actor, VerificationKeyId};
 
     fn principal(actor: Actor) -> Principal {
         Principal {
@@ -129,29 +129,39 @@ mod tests {
             subject: "doc".parse().unwrap(),
             issued_at: None,
             jti: None,
-            key: KeyId::SECRET,
+            key: VerificationKeyId::SECRET,
         }
     }
 
-    fn checked(path: &str, query: &str, principal: &Principal) -> Result<(), Forbidden> {
+    fn checked(path: &str, query: &str, principal: &Principal) -> Result<(), AuthorizationError> {
         check_query((&Method::GET, path), query, principal, &AuditContext::new(std::time::Instant::now()))
     }
 
     #[test]
     fn what_a_query_names_is_checked_whatever_else_is_wrong_with_it() {
-        let doctor = principal(Actor::Person("user:doc".parse().unwrap()));
+        let doctor = principal(Actor::Participant("user:doc".parse().unwrap()));
         let service = principal(Actor::Service { name: "ehr".parse().unwrap(), admin: false });
         let wrong = "&limit=x&nonsense&x=%zz&before=1&before=1";
         for (path, query, doctors, services) in [
             ("/chat/history", "location_id=loc1&user_id=doc&contact_id=pat", Ok(()), Ok(())),
-            ("/chat/history", "location_id=loc1&user_id=x&contact_id=pat", Err(Forbidden::Conversation), Ok(())),
+            (
+                "/chat/history",
+                "location_id=loc1&user_id=x&contact_id=pat",
+                Err(AuthorizationError::Conversation),
+                Ok(()),
+            ),
             ("/chat/history", "location_id=loc1&user_id=x&peer_user_id=doc", Ok(()), Ok(())),
-            ("/chat/history", "location_id=loc2", Err(Forbidden::Location), Err(Forbidden::Location)),
+            ("/chat/history", "location_id=loc2", Err(AuthorizationError::Location), Err(AuthorizationError::Location)),
             ("/chat/conversations", "location_id=loc1", Ok(()), Ok(())),
-            ("/chat/conversations", "location_id=loc1&contact_id=doc", Err(Forbidden::Participant), Ok(())),
-            ("/chat/conversations", "user_id=x", Err(Forbidden::Participant), Ok(())),
+            ("/chat/conversations", "location_id=loc1&contact_id=doc", Err(AuthorizationError::Participant), Ok(())),
+            ("/chat/conversations", "user_id=x", Err(AuthorizationError::Participant), Ok(())),
             ("/chat/presence", "location_id=loc1&user_id=x", Ok(()), Ok(())),
-            ("/chat/presence", "l%6fcation_id=loc2", Err(Forbidden::Location), Err(Forbidden::Location)),
+            (
+                "/chat/presence",
+                "l%6fcation_id=loc2",
+                Err(AuthorizationError::Location),
+                Err(AuthorizationError::Location),
+            ),
             ("/chat/elsewhere", "location_id=loc2", Ok(()), Ok(())),
         ] {
             for more in ["", wrong] {
@@ -164,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_or_contradicts_itself_forbids_nothing() {
-        let doctor = principal(Actor::Person("user:doc".parse().unwrap()));
+        let doctor = principal(Actor::Participant("user:doc".parse().unwrap()));
         for query in [
             "",
             "location_id",

@@ -82,7 +82,7 @@ impl BrowserHeaders {
             let vary = if headers.contains_key(VARY) { "accept-encoding, origin" } else { "origin" };
             headers.insert(VARY, HeaderValue::from_static(vary));
         }
-        let listed = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| state.origins.lists(origin));
+        let listed = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| state.origins.contains(origin));
         if let Some(origin) = self.origin.filter(listed) {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));

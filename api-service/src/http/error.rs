@@ -7,7 +7,7 @@ use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaResponse, MetaResponses, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiResponse, ResponseContent};
-use shared::limit::Wait;
+use shared::limit::RetryAfter;
 use shared::participant::InvalidPair;
 use shared::problem::{CONTENT_TYPE, InputError, Problem};
 
@@ -49,7 +49,7 @@ pub(crate) fn problem_error(problem: Problem) -> poem::Error {
 }
 
 /// A refusal of somebody who asks too often. `Retry-After` goes with it.
-pub(crate) fn too_many_requests(wait: Wait, what: &str) -> Response {
+pub(crate) fn too_many_requests(wait: RetryAfter, what: &str) -> Response {
     let seconds = wait.seconds();
     let problem = Problem::new(429, format!("too many {what}: try again in {seconds} s"));
     ProblemBody::from(problem).with_header(RETRY_AFTER, seconds.to_string()).into_response()

@@ -89,7 +89,7 @@ pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
         response = auth::forbidden(why).into_response();
     }
     if let Some(entry) = audit.entry(action(&method, &path), response.status().as_u16(), &context) {
-        if entry.is_refusal() {
+        if entry.is_denied() {
             state.audit_writer.enqueue(entry);
         } else if let Err(refused) = state.audit_writer.record(entry, audit.deadline()).await {
             // What is not on record is not to be seen.

@@ -3,7 +3,7 @@
 use poem_openapi::registry::MetaSchema;
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult};
 use serde_json::json;
-use shared::ids::{ID_PATTERN, LocationId, MAX_ID_LENGTH, PersonId};
+use shared::ids::{ID_PATTERN, LocationId, MAX_ID_LENGTH, ParticipantId};
 
 use crate::domain::inbox::InboxCursor;
 use crate::http::openapi::inline::inline_type;
@@ -89,11 +89,11 @@ parameter! {
 }
 parameter! {
     /// A user.
-    UserParam(PersonId), id_schema("doc123"), |text| text.parse().map_err(|error| format!("{error}"))
+    UserParam(ParticipantId), id_schema("doc123"), |text| text.parse().map_err(|error| format!("{error}"))
 }
 parameter! {
     /// A contact.
-    ContactParam(PersonId), id_schema("pat456"), |text| text.parse().map_err(|error| format!("{error}"))
+    ContactParam(ParticipantId), id_schema("pat456"), |text| text.parse().map_err(|error| format!("{error}"))
 }
 parameter! {
     /// How many rows a page may have.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
-use shared::event::{Addressed, Draft};
+use shared::event::{OutgoingEvent, Recipient};
 use shared::ids::MessageId;
 use shared::participant::{Conversation, Participant};
 use shared::timestamp::timestamp;
@@ -116,8 +116,12 @@ impl Message {
 
     /// The event that tells both sides, around the message's JSON.
     #[must_use]
-    pub fn event(&self, json: &str) -> Draft {
-        Draft::message(json, Addressed { to: self.new.receiver.clone(), message_id: self.id }, self.seq)
+    pub fn event(&self, json: &str) -> OutgoingEvent {
+        OutgoingEvent::message(
+            json,
+            Recipient { participant: self.new.receiver.clone(), message_id: self.id },
+            self.seq,
+        )
     }
 }
 

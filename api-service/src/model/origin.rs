@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::audit::{Action, Entry, Who};
+use shared::audit::{Action, AuditActor, AuditEntry};
 use shared::request::RequestContext;
 use shared::token::Principal;
 
@@ -22,7 +22,7 @@ pub struct Origin {
 impl Origin {
     /// An entry about something that was asked for.
     #[must_use]
-    pub fn entry(&self, action: Action, outcome: u16) -> Entry {
-        Entry::new(Who::from(&self.principal.actor), action, outcome).by(&self.request)
+    pub fn entry(&self, action: Action, outcome: u16) -> AuditEntry {
+        AuditEntry::new(AuditActor::from(&self.principal.actor), action, outcome).with_request(&self.request)
     }
 }

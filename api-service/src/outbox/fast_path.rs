@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shared::publication::Manner;
+use shared::publication::PublishMode;
 use shared::shutdown::Shutdown;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -121,7 +121,7 @@ impl FastPath {
             .filter(|waiting| is_due(waiting.retry_at))
             .flat_map(|Waiting { entry, since, .. }| {
                 let is_late = hurry || now.duration_since(*since) >= PREDECESSOR_PATIENCE;
-                let manner = if is_late { Manner::Anyway } else { Manner::Behind };
+                let manner = if is_late { PublishMode::Force } else { PublishMode::AfterPredecessor };
                 entry.events.iter().map(move |event| (event, manner))
             })
             .collect();

@@ -10,7 +10,7 @@ use super::set_aside::{News, Try, Unit};
 
 /// Between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How often sockets are told again that their events wait. Gateways forget it after [`shared::event::REFUSED_FOR`].
+/// How often sockets are told again that their events wait. Gateways forget it after [`shared::event::PUBLISH_STATUS_TTL`].
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(8);
 /// Deferred rows that one statement resumes.
 const RESUMED_AT_ONCE: i64 = 5_000;

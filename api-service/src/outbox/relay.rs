@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shared::ids::MessageId;
-use shared::publication::Manner;
+use shared::publication::PublishMode;
 use tokio::time::{Instant, timeout};
 
 use super::settling::Published;
@@ -121,7 +121,7 @@ impl Outbox {
             .clone()
             .zip(&is_tried)
             .filter(|(_, is_tried)| **is_tried)
-            .map(|(event, _)| (event, Manner::Again))
+            .map(|(event, _)| (event, PublishMode::Deduplicate))
             .collect();
         let mut outcomes = self.broker.publish(&due).await?.into_iter();
         let mut is_published = Vec::with_capacity(is_tried.len());
@@ -159,7 +159,7 @@ fn relayed(entries: &[OutboxEntry], is_published: &[bool]) -> Relayed {
         } else {
             let refused = entry.events.iter().zip(&of_entry).filter(|(_, is_published)| !**is_published);
             let refused: Vec<MessageId> =
-                refused.filter_map(|(event, _)| Some(event.draft.addressed.as_ref()?.message_id)).collect();
+                refused.filter_map(|(event, _)| Some(event.draft.recipient.as_ref()?.message_id)).collect();
             relayed.partly.push((entry.id, refused));
         }
     }
@@ -171,14 +171,14 @@ mod tests {
     use super::*;
     use crate::store::OutboxEvent;
     use shared::channel::Channel;
-    use shared::event::{Addressed, Draft};
+    use shared::event::{OutgoingEvent, Recipient};
     use uuid::Uuid;
 
     fn entry(id: i64, messages: std::ops::Range<u128>) -> OutboxEntry {
         let event = |n| {
-            let addressed = Addressed { to: "user:a".parse().unwrap(), message_id: Uuid::from_u128(n) };
+            let addressed = Recipient { participant: "user:a".parse().unwrap(), message_id: Uuid::from_u128(n) };
             let channel = Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(n));
-            OutboxEvent { channel, draft: Draft::message("{}", addressed, 1) }
+            OutboxEvent { channel, draft: OutgoingEvent::message("{}", addressed, 1) }
         };
         OutboxEntry { id, events: messages.map(event).collect(), changed: Vec::new() }
     }

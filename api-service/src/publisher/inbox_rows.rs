@@ -11,7 +11,7 @@ use fred::types::{ClusterHash, CustomCommand};
 use futures_util::future::{join_all, try_join_all};
 use shared::channel::{Channel, Topology};
 use shared::ids::ConversationId;
-use shared::inbox_rows::InboxRows;
+use shared::inbox_rows::InboxPublishBatch;
 use shared::redis::is_answer;
 
 use super::{Broker, SCRIPT};
@@ -63,7 +63,7 @@ impl Broker {
     /// When a single Redis did not answer. Whatever is published again will be known there.
     pub async fn show(&self, rows: &[InboxRow]) -> Result<u64, Error> {
         let show = async |rows: &[InboxRow]| {
-            let mut shown = InboxRows::default();
+            let mut shown = InboxPublishBatch::default();
             for InboxRow { channel, conversation, newness, json } in rows {
                 let added = shown.add(channel, *conversation, *newness, json, &self.relay_keys);
                 added.map_err(|error| Error::new(ErrorKind::Unknown, error.to_string()))?;

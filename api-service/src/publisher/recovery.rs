@@ -61,7 +61,7 @@ impl Broker {
     /// Tells the sockets of conversations that their events wait, or that all that waited is published. A node that is full
     /// publishes all the same; where it does not, the sockets have lost that node themselves.
     pub async fn announce(&self, by: Uuid, channels: &[Channel], is_over: bool) {
-        let payload = Bytes::from(event::refused(by, is_over));
+        let payload = Bytes::from(event::publish_status_payload(by, is_over));
         let told = channels
             .iter()
             .map(|channel| self.run::<Value>(&self.announce, vec![channel.as_str().to_owned()], vec![payload.clone()]));

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use shared::revocation::Entry;
+use shared::revocation::RevocationEntry;
 use tokio::time::Instant;
 
 use crate::store::Position;
@@ -21,7 +21,7 @@ pub(super) struct History {
     /// When the last reading began that found nothing more.
     read_at: Option<Instant>,
     /// The rows up to `newest`, without a gap, …
-    recent: VecDeque<(Position, Entry)>,
+    recent: VecDeque<(Position, RevocationEntry)>,
     /// … and the one in front of them.
     before_recent: Position,
 }
@@ -43,7 +43,7 @@ impl History {
     }
 
     /// Takes note of rows that were read, in their order. Until [`mark_complete`](Self::mark_complete) there may be more.
-    pub(super) fn add(&mut self, rows: Vec<(Position, Entry)>) {
+    pub(super) fn add(&mut self, rows: Vec<(Position, RevocationEntry)>) {
         self.is_complete = self.is_complete && rows.is_empty();
         for (position, entry) in rows {
             self.newest = position;
@@ -68,7 +68,7 @@ impl History {
     }
 
     /// The rows behind a position, or `None` when it is not one of this history, or too long ago.
-    pub(super) fn after(&self, position: Position) -> Option<Vec<(Position, Entry)>> {
+    pub(super) fn after(&self, position: Position) -> Option<Vec<(Position, RevocationEntry)>> {
         if position == self.before_recent {
             return Some(self.recent.iter().cloned().collect());
         }
@@ -87,7 +87,7 @@ mod tests {
         Position { id, stamp: 7 * id }
     }
 
-    fn rows(ids: std::ops::RangeInclusive<i64>) -> Vec<(Position, Entry)> {
+    fn rows(ids: std::ops::RangeInclusive<i64>) -> Vec<(Position, RevocationEntry)> {
         let entry = |id: i64| Revocation::Token { jti: id.to_string(), expires_at: None }.entry(id);
         ids.map(|id| (at(id), entry(id))).collect()
     }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use shared::audit::Entry as AuditEntry;
+use shared::audit::AuditEntry;
 use shared::redis::Nodes;
-use shared::revocation::{Revocation, Revocations};
+use shared::revocation::{Revocation, RevocationSet};
 use shared::shutdown::Shutdown;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
@@ -42,7 +42,7 @@ pub struct RevocationService {
     redis: Nodes,
     /// How long a token may live, in seconds.
     max_lifetime: i64,
-    known: Arc<Revocations>,
+    known: Arc<RevocationSet>,
     history: Mutex<History>,
     loaded: watch::Sender<bool>,
     /// Something was revoked here that has not been read back yet.
@@ -70,7 +70,7 @@ impl RevocationService {
 
     /// What is known, for the verifier of tokens.
     #[must_use]
-    pub fn revocations(&self) -> Arc<Revocations> {
+    pub fn revocations(&self) -> Arc<RevocationSet> {
         self.known.clone()
     }
 
@@ -173,7 +173,7 @@ impl RevocationService {
                     continue;
                 }
             };
-            let ended = self.known.forget_ended(passed_on_both_clocks(now(), database));
+            let ended = self.known.remove_expired(passed_on_both_clocks(now(), database));
             self.remove_from_copy(&ended).await;
             for _ in 0..MAX_EXPIRY_PAGES {
                 match self.store.forget_ended_revocations(EXPIRY_PAGE).await {
@@ -216,13 +216,13 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_wrong_in_either_direction_forgets_nothing_early() {
-        let known = Revocations::default();
+        let known = RevocationSet::default();
         let revocation = Revocation::Token { jti: "j1".to_owned(), expires_at: Some(1_000) };
         let entry = revocation.entry(1_000);
         known.add([entry.clone()]);
         for (here, database) in [(5_000, 999), (999, 5_000)] {
-            assert_eq!(known.forget_ended(passed_on_both_clocks(here, database)), [], "{here} {database}");
+            assert_eq!(known.remove_expired(passed_on_both_clocks(here, database)), [], "{here} {database}");
         }
-        assert_eq!(known.forget_ended(passed_on_both_clocks(1_000, 5_000)), [entry]);
+        assert_eq!(known.remove_expired(passed_on_both_clocks(1_000, 5_000)), [entry]);
     }
 }

@@ -9,7 +9,7 @@ use fred::error::Error;
 use fred::types::Value;
 use fred::types::scripts::Script;
 use shared::channel::{RENAME_WRONG_TYPE, REVOKED, moved_suffix, revoked};
-use shared::revocation::Entry;
+use shared::revocation::RevocationEntry;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -174,7 +174,7 @@ impl RevocationService {
             let Some((epoch, members)) = answer.split_first().filter(|(epoch, _)| !epoch.is_empty()) else {
                 return Ok(());
             };
-            let entries = members.iter().step_by(2).filter_map(|member| member.parse::<Entry>().ok());
+            let entries = members.iter().step_by(2).filter_map(|member| member.parse::<RevocationEntry>().ok());
             if self.known.add(entries) {
                 tracing::info!("learnt from Redis which tokens were revoked, since PostgreSQL does not answer");
                 metrics::gauge!("revocations").set(self.known.len() as f64);
@@ -205,7 +205,7 @@ impl RevocationService {
         &self,
         scripts: &Scripts,
         mut copy: Comparison,
-        missing: &[(Position, Entry)],
+        missing: &[(Position, RevocationEntry)],
         has_contact: bool,
     ) -> Result<(), Error> {
         for page in missing.chunks(PAGE) {
@@ -259,7 +259,7 @@ impl RevocationService {
     }
 
     /// Takes out what has ended. What is missed is left over, until the copy is written anew.
-    pub(super) async fn remove_from_copy(&self, ended: &[Entry]) {
+    pub(super) async fn remove_from_copy(&self, ended: &[RevocationEntry]) {
         let script = Script::from_lua(revoked::REMOVE);
         for page in ended.chunks(PAGE) {
             let members = page.iter().map(ToString::to_string);

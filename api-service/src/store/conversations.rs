@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use deadpool_postgres::{GenericClient, Object};
 use shared::ids::{ConversationId, LocationId};
-use shared::participant::{Conversation, Kind, Participant};
+use shared::participant::{Conversation, Participant, ParticipantKind};
 use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
@@ -276,7 +276,7 @@ impl Store {
         cursor: Option<InboxCursor>,
         limit: usize,
     ) -> Result<Vec<inbox::Row>, StoreError> {
-        let query = if viewer.kind == Kind::User { INBOX_OF_USER } else { INBOX_OF_CONTACT };
+        let query = if viewer.kind == ParticipantKind::User { INBOX_OF_USER } else { INBOX_OF_CONTACT };
         // Without a cursor: behind the end of time.
         let from = cursor.unwrap_or(InboxCursor {
             last_activity_at: time::macros::datetime!(9999-01-01 0:00 UTC),

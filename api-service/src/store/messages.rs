@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
-use shared::ids::{ConversationId, LocationId, MessageId, PersonId};
+use shared::ids::{ConversationId, LocationId, MessageId, ParticipantId};
 use shared::participant::{Conversation, Participant};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
@@ -149,10 +149,10 @@ impl<'a> Columns<'a> {
             ids: column(messages, |m| m.id),
             locations: column(messages, |m| m.new.conversation.location().as_str()),
             people: [
-                column(messages, |m| m.new.sender.user_id().map(PersonId::as_str)),
-                column(messages, |m| m.new.receiver.user_id().map(PersonId::as_str)),
-                column(messages, |m| m.new.sender.contact_id().map(PersonId::as_str)),
-                column(messages, |m| m.new.receiver.contact_id().map(PersonId::as_str)),
+                column(messages, |m| m.new.sender.user_id().map(ParticipantId::as_str)),
+                column(messages, |m| m.new.receiver.user_id().map(ParticipantId::as_str)),
+                column(messages, |m| m.new.sender.contact_id().map(ParticipantId::as_str)),
+                column(messages, |m| m.new.receiver.contact_id().map(ParticipantId::as_str)),
             ],
             conversations: column(messages, |m| m.new.conversation.id()),
             seqs: column(messages, |m| m.seq),
@@ -247,7 +247,7 @@ impl Store {
 }
 
 /// A person's identifier, if the column holds one.
-pub(super) fn person(row: &Row, column: &str) -> Result<Option<PersonId>, StoreError> {
+pub(super) fn person(row: &Row, column: &str) -> Result<Option<ParticipantId>, StoreError> {
     row.try_get::<_, Option<&str>>(column)?.map(|id| id.parse().map_err(StoreError::internal)).transpose()
 }
 

@@ -8,7 +8,7 @@ mod rebuild;
 mod relay;
 
 use shared::channel::Channel;
-use shared::event::Draft;
+use shared::event::OutgoingEvent;
 
 use super::{Store, StoreError};
 use crate::domain::inbox::Changed;
@@ -22,7 +22,7 @@ pub struct OutboxEvent {
     /// Where to publish.
     pub channel: Channel,
     /// What.
-    pub draft: Draft,
+    pub draft: OutgoingEvent,
 }
 
 /// Events that were written together, and the row that remembers them until all are published.

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use deadpool_postgres::Transaction;
 use futures_util::future::try_join_all;
-use shared::audit::{Action, Entry, Who};
+use shared::audit::{Action, AuditActor, AuditEntry};
 use shared::channel::Channel;
-use shared::event::Draft;
+use shared::event::OutgoingEvent;
 use shared::ids::{ConversationId, LocationId, MessageId};
 use shared::participant::{Conversation, Participant};
-use shared::receipt::Kind;
+use shared::receipt::ReceiptKind;
 use shared::refusals::Refusals;
 use shared::timestamp::timestamp;
 use time::OffsetDateTime;
@@ -147,7 +147,7 @@ impl Store {
             let mut told = Vec::new();
             let mut trail = Vec::new();
             // Reads first: their conversations must be locked before any message is.
-            for kind in [Kind::Read, Kind::Delivered] {
+            for kind in [ReceiptKind::Read, ReceiptKind::Delivered] {
                 let parameters = Parameters::new(marks.iter().filter(|mark| mark.kind == kind));
                 if !parameters.ids.is_empty() {
                     let rows = mark_all(&transaction, kind, &parameters).await?;
@@ -236,10 +236,10 @@ impl<'a> Parameters<'a> {
 
 async fn mark_all(
     transaction: &Transaction<'_>,
-    kind: Kind,
+    kind: ReceiptKind,
     parameters: &Parameters<'_>,
 ) -> Result<Vec<Row>, StoreError> {
-    if kind == Kind::Delivered {
+    if kind == ReceiptKind::Delivered {
         let statement = transaction.prepare_cached(MARK_DELIVERED).await?;
         return Ok(transaction.query(&statement, &parameters.as_sql()).await?);
     }
@@ -277,10 +277,11 @@ fn audit_rows<'a>(
     let mut trail = Vec::new();
     for mark in marks {
         let entry = |outcome| {
-            let entry = Entry::new(Who::Person(mark.receiver.clone()), Action::from(mark.kind), outcome);
-            Entry { at: mark.at, request: mark.request.clone(), ..entry }
+            let entry =
+                AuditEntry::new(AuditActor::Participant(mark.receiver.clone()), Action::from(mark.kind), outcome);
+            AuditEntry { at: mark.at, request: mark.request.clone(), ..entry }
         };
-        let mut conversations: BTreeMap<ConversationId, (Entry, bool)> = BTreeMap::new();
+        let mut conversations: BTreeMap<ConversationId, (AuditEntry, bool)> = BTreeMap::new();
         let mut unknown = Vec::new();
         for id in &mark.message_ids {
             let theirs = touched.get(id).filter(|touched| touched.is_within(mark));
@@ -304,7 +305,7 @@ fn audit_rows<'a>(
         if !unknown.is_empty() {
             // They do not exist, or are somebody else's: whoever looks into it can tell.
             let location = mark.locations.first().filter(|_| mark.locations.len() == 1).cloned();
-            let unknown = few(Entry { location, message_ids: unknown, ..entry(404) });
+            let unknown = few(AuditEntry { location, message_ids: unknown, ..entry(404) });
             trail.extend(refusals.admit_any(unknown).map(|entry| AuditRow::from(&entry)));
         }
     }
@@ -312,7 +313,7 @@ fn audit_rows<'a>(
 }
 
 /// Names the first messages of an entry that nothing was changed by, and says how many more there were.
-fn few(mut entry: Entry) -> Entry {
+fn few(mut entry: AuditEntry) -> AuditEntry {
     if entry.message_ids.len() > MOST_UNCHANGED {
         entry.detail = Some(format!("and {} more messages", entry.message_ids.len() - MOST_UNCHANGED));
         entry.message_ids.truncate(MOST_UNCHANGED);
@@ -348,7 +349,7 @@ fn as_marked(row: &Row) -> Result<Marked, StoreError> {
 
 /// One event: what happened to some messages of a conversation at one moment.
 struct Told {
-    kind: Kind,
+    kind: ReceiptKind,
     conversation: Conversation,
     at: OffsetDateTime,
     message_ids: Vec<MessageId>,
@@ -365,12 +366,12 @@ impl Told {
     }
 
     fn event(&self) -> OutboxEvent {
-        let draft = Draft::receipt(self.kind, &self.message_ids, &timestamp(self.at));
+        let draft = OutgoingEvent::receipt(self.kind, &self.message_ids, &timestamp(self.at));
         OutboxEvent { channel: Channel::from(&self.conversation), draft }
     }
 }
 
-fn events(kind: Kind, rows: &[Row]) -> Result<Vec<Told>, StoreError> {
+fn events(kind: ReceiptKind, rows: &[Row]) -> Result<Vec<Told>, StoreError> {
     let mut events: BTreeMap<(ConversationId, OffsetDateTime), Told> = BTreeMap::new();
     for row in rows {
         if !row.try_get::<_, bool>("changed")? {

@@ -1,7 +1,7 @@
 //! The table `revocations`: added to, and read from where the reader stands. Rows whose tokens have ended go.
 
-use shared::audit::Entry as AuditEntry;
-use shared::revocation::{Entry, Revocation};
+use shared::audit::AuditEntry;
+use shared::revocation::{Revocation, RevocationEntry};
 use tokio_postgres::Row;
 
 use super::{Store, StoreError, audit};
@@ -23,7 +23,7 @@ pub struct Position {
 /// What stands behind a place.
 pub enum RevocationPage {
     /// Rows in their order.
-    Rows(Vec<(Position, Entry)>),
+    Rows(Vec<(Position, RevocationEntry)>),
     /// The row at the place is another one, or gone: the database was set back, or has forgotten that row. Read on from the
     /// beginning.
     HistoryChanged,
@@ -98,7 +98,7 @@ impl Store {
 }
 
 /// By number: a million of them are read at a start.
-fn row(row: &Row) -> Result<(Position, Entry), StoreError> {
+fn row(row: &Row) -> Result<(Position, RevocationEntry), StoreError> {
     let position = Position { id: row.try_get(0)?, stamp: row.try_get(1)? };
     let jti: Option<&str> = row.try_get(2)?;
     let sub: Option<&str> = row.try_get(3)?;

@@ -2,7 +2,7 @@
 //! going. There is no answer for those who do not.
 
 use shared::channel::QUESTIONS;
-use shared::presence::Question;
+use shared::presence::ConversationCheck;
 
 use crate::presence_reader::PresenceReader;
 use crate::store::{Store, StoreError};
@@ -22,13 +22,13 @@ impl StreamHandler for ConversationCheckHandler {
     /// Somebody does not hear of somebody, until it changes the next time.
     const DROPPED_METRIC: &'static str = "presence_questions_dropped_total";
     const MAX_ATTEMPTS: Option<usize> = Some(4);
-    type Entry = Question;
+    type Entry = ConversationCheck;
 
-    fn decode(text: &str) -> Option<Question> {
-        Question::decode(text)
+    fn decode(text: &str) -> Option<ConversationCheck> {
+        ConversationCheck::decode(text)
     }
 
-    async fn handle(&self, questions: &[Question]) -> Result<(), StoreError> {
+    async fn handle(&self, questions: &[ConversationCheck]) -> Result<(), StoreError> {
         let asked: Vec<_> = questions.iter().map(|question| (question.conversation, &question.location)).collect();
         let written = self.store.written(&asked).await?;
         let shared: Vec<_> = questions.iter().filter(|question| written.contains(&question.conversation)).collect();

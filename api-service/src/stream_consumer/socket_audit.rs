@@ -1,7 +1,7 @@
 //! What the gateways have to say for the audit trail: sockets opened, closed, refused. Each entry has an id, by which one that
 //! comes twice is known.
 
-use shared::audit::{Action, Entry, Who};
+use shared::audit::{Action, AuditActor, AuditEntry};
 use shared::channel::AUDIT;
 
 use crate::store::{Store, StoreError};
@@ -14,12 +14,12 @@ pub struct SocketAuditHandler {
 }
 
 /// Whether a gateway has this to tell. Whoever can write to Redis could say anything, and it would stand in the trail as ours.
-fn is_socket_entry(entry: &Entry) -> bool {
+fn is_socket_entry(entry: &AuditEntry) -> bool {
     let is_known = match entry.action {
         Action::SocketOpen | Action::SocketClose | Action::SocketAuth => {
-            !matches!(entry.who, Who::Operator(_) | Who::System)
+            !matches!(entry.actor, AuditActor::Operator(_) | AuditActor::System)
         }
-        Action::Lost => entry.who == Who::System,
+        Action::Lost => entry.actor == AuditActor::System,
         _ => false,
     };
     is_known && entry.event.is_some()
@@ -31,13 +31,13 @@ impl StreamHandler for SocketAuditHandler {
     const DROPPED_METRIC: &'static str = "audit_socket_events_dropped_total";
     /// For ever: whatever it is that the database refuses, it is not what one of them says, and none may be missing.
     const MAX_ATTEMPTS: Option<usize> = None;
-    type Entry = Entry;
+    type Entry = AuditEntry;
 
-    fn decode(text: &str) -> Option<Entry> {
-        Entry::decode(text).ok().filter(is_socket_entry)
+    fn decode(text: &str) -> Option<AuditEntry> {
+        AuditEntry::decode(text).ok().filter(is_socket_entry)
     }
 
-    async fn handle(&self, entries: &[Entry]) -> Result<(), StoreError> {
+    async fn handle(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         self.store.record_once(entries).await
     }
 }
@@ -48,9 +48,9 @@ mod tests {
 
     #[test]
     fn only_what_happens_to_sockets_is_taken() {
-        let entry = |who: &str, action| Entry {
+        let entry = |who: &str, action| AuditEntry {
             event: Some(uuid::Uuid::now_v7()),
-            ..Entry::new(who.parse().unwrap(), action, 101)
+            ..AuditEntry::new(who.parse().unwrap(), action, 101)
         };
         for good in [
             entry("user:doc123", Action::SocketOpen),
@@ -67,12 +67,14 @@ mod tests {
             entry("operator:root", Action::Export),
             entry("operator:root", Action::SocketOpen),
             entry("user:doc123", Action::Lost),
-            Entry { event: None, ..entry("user:doc123", Action::SocketOpen) },
+            AuditEntry { event: None, ..entry("user:doc123", Action::SocketOpen) },
         ] {
             assert!(SocketAuditHandler::decode(&bad.encode().unwrap()).is_none(), "{bad:?}");
         }
-        let ancient =
-            Entry { at: time::macros::datetime!(-5000-01-01 0:00 UTC), ..entry("user:doc123", Action::SocketOpen) };
+        let ancient = AuditEntry {
+            at: time::macros::datetime!(-5000-01-01 0:00 UTC),
+            ..entry("user:doc123", Action::SocketOpen)
+        };
         assert!(SocketAuditHandler::decode(&ancient.encode().unwrap()).is_none());
     }
 }

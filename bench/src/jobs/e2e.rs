@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use shared::participant::Kind;
+use shared::participant::ParticipantKind;
 
 use crate::backends::Backends;
 use crate::figures::{Samples, short};
@@ -30,7 +30,7 @@ pub(crate) fn run(terms: &Terms) -> Result<Vec<Table>> {
     let env = system.env();
     let pairs = pairs(PAIRS)?;
     let open = |pair: &Pair| {
-        let request = pair.handshake(&pair.token(Kind::Contact)?, None);
+        let request = pair.handshake(&pair.token(ParticipantKind::Contact)?, None);
         Ok(Opening { address: address_of(&env.ws_url)?, request })
     };
     let openings = pairs.iter().map(open).collect::<Result<_>>()?;

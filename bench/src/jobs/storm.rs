@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rand::RngExt;
-use shared::participant::Kind;
+use shared::participant::ParticipantKind;
 
 use crate::backends::Backends;
 use crate::figures::{Samples, short};
@@ -68,8 +68,9 @@ fn storm(sockets: usize) -> Result<Storm> {
     let addresses = env.gateway_ws_urls.iter().map(|url| address_of(url)).collect::<Result<Vec<_>>>()?;
     let (doomed, other) = (addresses[0], addresses[1]);
     let pairs = pairs(sockets.div_ceil(2))?;
-    let people =
-        |number: usize| (&pairs[number / 2], if number.is_multiple_of(2) { Kind::User } else { Kind::Contact });
+    let people = |number: usize| {
+        (&pairs[number / 2], if number.is_multiple_of(2) { ParticipantKind::User } else { ParticipantKind::Contact })
+    };
     let tokens = (0..sockets).map(|number| {
         let (pair, kind) = people(number);
         pair.token(kind)

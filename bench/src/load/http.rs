@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use memchr::memmem;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use shared::participant::Kind;
+use shared::participant::ParticipantKind;
 
 use crate::figures::Durations;
 use crate::load::pace::{Pace, Ticker};
@@ -202,7 +202,7 @@ pub(crate) fn message_length(bytes: &[u8]) -> Result<Option<usize>> {
 }
 
 fn request(pair: &Pair) -> Result<Vec<u8>> {
-    let (doctor, patient, token) = (&pair.doctor, &pair.patient, pair.token(Kind::User)?);
+    let (doctor, patient, token) = (&pair.doctor, &pair.patient, pair.token(ParticipantKind::User)?);
     let body = format!(
         r#"{{"location_id":"{LOCATION}","sender_user_id":"{doctor}","receiver_contact_id":"{patient}","content":"{}{WORDS}","client_message_id":"{ID_PLACE}"}}"#,
         stamp::PLACE

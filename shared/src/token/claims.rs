@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::error::TokenError;
-use super::keys::KeyId;
+use super::keys::VerificationKeyId;
 use super::principal::{Actor, Principal};
-use crate::ids::PersonId;
-use crate::participant::{Kind, Participant};
+use crate::ids::ParticipantId;
+use crate::participant::{Participant, ParticipantKind};
 use crate::revocation::MAX_JTI_BYTES;
 
 /// How far `nbf` and `iat` may lie in the future, in seconds: the issuer's clock is not ours.
@@ -18,11 +18,11 @@ const CLOCK_SKEW_SECONDS: i64 = 30;
 /// Longest `sub`, in bytes, when it is no identifier of ours (OpenID Connect Core, section 2).
 const MAX_SUBJECT_BYTES: usize = 255;
 
-const NO_REFERENCE: TokenError = TokenError::BadClaim(
+const NO_REFERENCE: TokenError = TokenError::InvalidClaim(
     "fhirUser",
     "is not a reference to a Practitioner, PractitionerRole, Patient or RelatedPerson",
 );
-const CONTRADICTION: TokenError = TokenError::BadClaim("fhirUser", "contradicts `role` and `sub`");
+const CONTRADICTION: TokenError = TokenError::InvalidClaim("fhirUser", "contradicts `role` and `sub`");
 
 /// Whether a token comes from the issuer, and is for the audience, that are configured.
 pub(crate) fn check_origin(
@@ -34,8 +34,8 @@ pub(crate) fn check_origin(
         match claims.get("iss") {
             None | Some(Value::Null) => return Err(TokenError::MissingClaim("iss".to_owned())),
             Some(Value::String(named)) if named == issuer => {}
-            Some(Value::String(_)) => return Err(TokenError::BadClaim("iss", "is not the expected issuer")),
-            Some(_) => return Err(TokenError::BadClaim("iss", "is not a string")),
+            Some(Value::String(_)) => return Err(TokenError::InvalidClaim("iss", "is not the expected issuer")),
+            Some(_) => return Err(TokenError::InvalidClaim("iss", "is not a string")),
         }
     }
     if let Some(audience) = audience {
@@ -44,10 +44,10 @@ pub(crate) fn check_origin(
             None | Some(Value::Null) => return Err(TokenError::MissingClaim("aud".to_owned())),
             Some(Value::Array(named)) if named.iter().all(Value::is_string) => named.iter().any(is_it),
             Some(named @ Value::String(_)) => is_it(named),
-            Some(_) => return Err(TokenError::BadClaim("aud", "is not a string or an array of strings")),
+            Some(_) => return Err(TokenError::InvalidClaim("aud", "is not a string or an array of strings")),
         };
         if !is_named {
-            return Err(TokenError::BadClaim("aud", "does not name this service"));
+            return Err(TokenError::InvalidClaim("aud", "does not name this service"));
         }
     }
     Ok(())
@@ -55,9 +55,9 @@ pub(crate) fn check_origin(
 
 /// Reads claims whose signature was made with `key`. A token ends `max_lifetime` seconds after `iat`, whatever its `exp`: a
 /// revocation is not remembered for longer.
-pub(crate) fn read(
+pub(crate) fn parse(
     claims: &Map<String, Value>,
-    key: KeyId,
+    key: VerificationKeyId,
     now: i64,
     max_lifetime: i64,
 ) -> Result<Principal, TokenError> {
@@ -66,7 +66,7 @@ pub(crate) fn read(
         if let Some(value) = claims.get(name)
             && seconds(name, value)? > now + CLOCK_SKEW_SECONDS
         {
-            return Err(TokenError::NotYet(name));
+            return Err(TokenError::NotYetValid(name));
         }
     }
     let expires = seconds("exp", claim("exp")?)?;
@@ -77,7 +77,7 @@ pub(crate) fn read(
         return Err(TokenError::Expired);
     }
     let time = |seconds| {
-        OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| TokenError::BadClaim("exp", "is not a time"))
+        OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| TokenError::InvalidClaim("exp", "is not a time"))
     };
     time(expires)?;
     let expires_at = time(ends)?;
@@ -85,7 +85,7 @@ pub(crate) fn read(
     let locations = claim("locations")?
         .as_array()
         .and_then(|values| values.iter().map(|value| value.as_str()?.parse().ok()).collect::<Option<Vec<_>>>())
-        .ok_or(TokenError::BadClaim("locations", "is not an array of valid identifiers"))?;
+        .ok_or(TokenError::InvalidClaim("locations", "is not an array of valid identifiers"))?;
     let jti = match claims.get("jti") {
         None | Some(Value::Null) => None,
         Some(value) => Some(token_id(value)?),
@@ -95,7 +95,7 @@ pub(crate) fn read(
 
 /// A `jti` that a revocation can name: what can be kept in the database, and no more than that.
 fn token_id(value: &Value) -> Result<String, TokenError> {
-    let bad = |why| Err(TokenError::BadClaim("jti", why));
+    let bad = |why| Err(TokenError::InvalidClaim("jti", why));
     match value.as_str() {
         None => bad("is not a string"),
         Some(jti) if !(1..=MAX_JTI_BYTES).contains(&jti.len()) => bad("does not have 1 to 256 bytes"),
@@ -105,24 +105,24 @@ fn token_id(value: &Value) -> Result<String, TokenError> {
 }
 
 /// Who acts, and what a revocation by `sub` names.
-fn actor(claims: &Map<String, Value>) -> Result<(Actor, PersonId), TokenError> {
+fn actor(claims: &Map<String, Value>) -> Result<(Actor, ParticipantId), TokenError> {
     let subject = claims.get("sub").ok_or_else(|| TokenError::MissingClaim("sub".to_owned()))?;
-    let id = subject.as_str().and_then(|text| text.parse::<PersonId>().ok());
-    let id = id.ok_or(TokenError::BadClaim("sub", "is not a valid identifier"));
+    let id = subject.as_str().and_then(|text| text.parse::<ParticipantId>().ok());
+    let id = id.ok_or(TokenError::InvalidClaim("sub", "is not a valid identifier"));
     let fhir_user = match claims.get("fhirUser") {
         None | Some(Value::Null) => None,
-        Some(value) => Some(value.as_str().and_then(referenced).ok_or(NO_REFERENCE)?),
+        Some(value) => Some(value.as_str().and_then(parse_fhir_reference).ok_or(NO_REFERENCE)?),
     };
     let role = claims.get("role").map(|role| role.as_str().unwrap_or_default());
     let kind = match (role, &fhir_user) {
-        (Some("user"), _) => Kind::User,
-        (Some("contact"), _) => Kind::Contact,
+        (Some("user"), _) => ParticipantKind::User,
+        (Some("contact"), _) => ParticipantKind::Contact,
         (Some("service"), None) => {
             let name = id?;
             return Ok((Actor::Service { name: name.clone(), admin: flag(claims, "admin")? }, name));
         }
         (Some("service"), Some(_)) => return Err(CONTRADICTION),
-        (Some(_), _) => return Err(TokenError::BadClaim("role", "is not `user`, `contact` or `service`")),
+        (Some(_), _) => return Err(TokenError::InvalidClaim("role", "is not `user`, `contact` or `service`")),
         (None, None) => {
             let _bad_subject = id?;
             return Err(TokenError::MissingClaim("role".to_owned()));
@@ -131,19 +131,19 @@ fn actor(claims: &Map<String, Value>) -> Result<(Actor, PersonId), TokenError> {
             let is_text = subject.as_str().is_some_and(|text| (1..=MAX_SUBJECT_BYTES).contains(&text.len()));
             // An issuer's own name for an account may be anything; then only the person can be named.
             let subject = if is_text { id.unwrap_or_else(|_| person.id.clone()) } else { id? };
-            return Ok((Actor::Person(person.clone()), subject));
+            return Ok((Actor::Participant(person.clone()), subject));
         }
     };
     let id = id?;
     let person = Participant { kind, id: id.clone() };
     match &fhir_user {
         Some(other) if *other != person => Err(CONTRADICTION),
-        _ => Ok((Actor::Person(person), id)),
+        _ => Ok((Actor::Participant(person), id)),
     }
 }
 
 /// The person that a FHIR reference names: `Practitioner/ID`, or the same at the end of a server's URL.
-fn referenced(reference: &str) -> Option<Participant> {
+fn parse_fhir_reference(reference: &str) -> Option<Participant> {
     let (rest, id) = reference.rsplit_once('/')?;
     let resource = match rest.rsplit_once('/') {
         None => rest,
@@ -155,8 +155,8 @@ fn referenced(reference: &str) -> Option<Participant> {
         }
     };
     let kind = match resource {
-        "Practitioner" | "PractitionerRole" => Kind::User,
-        "Patient" | "RelatedPerson" => Kind::Contact,
+        "Practitioner" | "PractitionerRole" => ParticipantKind::User,
+        "Patient" | "RelatedPerson" => ParticipantKind::Contact,
         _ => return None,
     };
     Some(Participant { kind, id: id.parse().ok()? })
@@ -166,7 +166,7 @@ fn referenced(reference: &str) -> Option<Participant> {
 fn flag(claims: &Map<String, Value>, name: &'static str) -> Result<bool, TokenError> {
     match claims.get(name) {
         None | Some(Value::Null) => Ok(false),
-        Some(value) => value.as_bool().ok_or(TokenError::BadClaim(name, "is not true or false")),
+        Some(value) => value.as_bool().ok_or(TokenError::InvalidClaim(name, "is not true or false")),
     }
 }
 
@@ -174,7 +174,7 @@ fn flag(claims: &Map<String, Value>, name: &'static str) -> Result<bool, TokenEr
 fn seconds(name: &'static str, value: &Value) -> Result<i64, TokenError> {
     #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and rounding down is meant")]
     let fraction = || value.as_f64().map(|seconds| seconds.floor() as i64);
-    value.as_i64().or_else(fraction).ok_or(TokenError::BadClaim(name, "is not a time"))
+    value.as_i64().or_else(fraction).ok_or(TokenError::InvalidClaim(name, "is not a time"))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub enum TokenError {
     Algorithm,
     /// `crit` asks for what nobody here understands (RFC 7515, section 4.1.11).
     #[error("header `crit` is not supported")]
-    Critical,
+    UnsupportedCrit,
     /// `kid` names a key that is not, or no longer, the issuer's.
     #[error("token names a key (`kid`) that is not known")]
     UnknownKey,
@@ -34,13 +34,13 @@ pub enum TokenError {
     Revoked,
     /// `nbf` or `iat` lies ahead.
     #[error("token is not valid yet (claim `{0}`)")]
-    NotYet(&'static str),
+    NotYetValid(&'static str),
     /// A required claim is not there.
     #[error("claim `{0}` is missing")]
     MissingClaim(String),
     /// A claim is there and means nothing.
     #[error("claim `{0}` {1}")]
-    BadClaim(&'static str, &'static str),
+    InvalidClaim(&'static str, &'static str),
 }
 
 impl TokenError {
@@ -64,10 +64,10 @@ impl From<ErrorKind> for TokenError {
             ErrorKind::ExpiredSignature => Self::Expired,
             ErrorKind::InvalidSignature => Self::Signature,
             ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => Self::Algorithm,
-            ErrorKind::InvalidIssuer => Self::BadClaim("iss", "is not the expected issuer"),
-            ErrorKind::InvalidAudience => Self::BadClaim("aud", "does not name this service"),
+            ErrorKind::InvalidIssuer => Self::InvalidClaim("iss", "is not the expected issuer"),
+            ErrorKind::InvalidAudience => Self::InvalidClaim("aud", "does not name this service"),
             ErrorKind::MissingRequiredClaim(claim) => Self::MissingClaim(claim),
-            ErrorKind::InvalidClaimFormat(claim) if claim == "exp" => Self::BadClaim("exp", "is not a time"),
+            ErrorKind::InvalidClaimFormat(claim) if claim == "exp" => Self::InvalidClaim("exp", "is not a time"),
             _ => Self::Malformed,
         }
     }

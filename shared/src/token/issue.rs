@@ -7,14 +7,14 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::env::Secret;
-use crate::ids::{LocationId, PersonId};
-use crate::participant::Kind;
+use crate::ids::{LocationId, ParticipantId};
+use crate::participant::ParticipantKind;
 
 /// What a token says its bearer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// A person of this kind.
-    Person(Kind),
+    Participant(ParticipantKind),
     /// A trusted backend.
     Service,
     /// A trusted backend that may revoke tokens.
@@ -27,7 +27,7 @@ pub enum Role {
 /// When the crypto backend fails.
 pub fn issue(
     secret: &Secret,
-    subject: &PersonId,
+    subject: &ParticipantId,
     role: Role,
     locations: &[LocationId],
     lifetime: Duration,
@@ -35,7 +35,7 @@ pub fn issue(
     let now = OffsetDateTime::now_utc().unix_timestamp();
     let mut claims = json!({
         "sub": subject,
-        "role": if let Role::Person(kind) = role { kind.as_str() } else { "service" },
+        "role": if let Role::Participant(kind) = role { kind.as_str() } else { "service" },
         "locations": locations,
         "iat": now,
         "exp": now.saturating_add_unsigned(lifetime.as_secs()),

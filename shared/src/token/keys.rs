@@ -23,13 +23,13 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// Names a key by all that it is: its name, its algorithm, its numbers. The same in every process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyId([u8; 32]);
+pub struct VerificationKeyId([u8; 32]);
 
-impl KeyId {
+impl VerificationKeyId {
     /// The secret of this installation, of which nothing is told, not even a hash.
     pub const SECRET: Self = Self([0; 32]);
 
-    fn of(kid: Option<&str>, algorithm: Algorithm, material: &[&[u8]]) -> Self {
+    fn from_parts(kid: Option<&str>, algorithm: Algorithm, material: &[&[u8]]) -> Self {
         let mut hash = Context::new(&SHA256);
         let name = format!("{algorithm:?}");
         let parts = [name.as_bytes(), kid.unwrap_or_default().as_bytes()];
@@ -44,19 +44,19 @@ impl KeyId {
     }
 }
 
-impl fmt::Display for KeyId {
+impl fmt::Display for VerificationKeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
     }
 }
 
-impl fmt::Debug for KeyId {
+impl fmt::Debug for VerificationKeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl std::str::FromStr for KeyId {
+impl std::str::FromStr for VerificationKeyId {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
@@ -66,8 +66,8 @@ impl std::str::FromStr for KeyId {
 }
 
 /// A public key, and the one algorithm that it verifies.
-pub(crate) struct Key {
-    pub(crate) id: KeyId,
+pub(crate) struct VerificationKey {
+    pub(crate) id: VerificationKeyId,
     kid: Option<String>,
     pub(crate) algorithm: Algorithm,
     pub(crate) key: DecodingKey,
@@ -75,9 +75,9 @@ pub(crate) struct Key {
 
 /// Why a member of a set is no key of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unusable {
+pub(crate) enum JwkError {
     #[error("is for something else")]
-    Foreign,
+    UnsupportedKey,
     #[error("is a symmetric key, which a set that others may read cannot hold")]
     Symmetric,
     #[error("holds the private key")]
@@ -87,15 +87,15 @@ pub(crate) enum Unusable {
     #[error("is not a valid key")]
     Malformed,
     #[error("has the `kid` and the algorithm of another one")]
-    Repeated,
+    Duplicate,
 }
 
 /// Why there are no keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadKeySet {
+pub enum KeySetError {
     /// It is something else.
     #[error("is not a JSON Web Key Set")]
-    NotASet,
+    NotAKeySet,
     /// Nothing in it can verify a token.
     #[error("holds no key that can verify a token{0}")]
     NoUsableKey(String),
@@ -104,7 +104,7 @@ pub enum BadKeySet {
 /// The keys of an issuer at a moment.
 #[derive(Default)]
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<VerificationKey>,
 }
 
 impl fmt::Debug for KeySet {
@@ -117,14 +117,14 @@ impl KeySet {
     /// Reads a set. Members that are no keys of ours are left out, with a warning when they should not be there at all.
     ///
     /// # Errors
-    /// [`BadKeySet`], when no key is left.
-    pub fn read(text: &[u8]) -> Result<Self, BadKeySet> {
-        let document: Value = serde_json::from_slice(text).map_err(|_| BadKeySet::NotASet)?;
-        let members = document.get("keys").and_then(Value::as_array).ok_or(BadKeySet::NotASet)?;
+    /// [`KeySetError`], when no key is left.
+    pub fn parse(text: &[u8]) -> Result<Self, KeySetError> {
+        let document: Value = serde_json::from_slice(text).map_err(|_| KeySetError::NotAKeySet)?;
+        let members = document.get("keys").and_then(Value::as_array).ok_or(KeySetError::NotAKeySet)?;
         let (mut set, mut refusals) = (Self::default(), String::new());
         for (place, member) in members.iter().take(MAX_KEYS).enumerate() {
-            let refused = match Key::read(member) {
-                Ok(key) if set.keys.iter().any(|other| other.is_called_as(&key)) => Unusable::Repeated,
+            let refused = match VerificationKey::parse(member) {
+                Ok(key) if set.keys.iter().any(|other| other.has_same_name(&key)) => JwkError::Duplicate,
                 Ok(key) => {
                     set.keys.push(key);
                     continue;
@@ -132,11 +132,11 @@ impl KeySet {
                 Err(refused) => refused,
             };
             refusals.push_str(&format!("; key {} {refused}", place + 1));
-            if refused != Unusable::Foreign {
+            if refused != JwkError::UnsupportedKey {
                 tracing::warn!(place = place + 1, "a key of the JWKS is not used: it {refused}");
             }
         }
-        if set.keys.is_empty() { Err(BadKeySet::NoUsableKey(refusals)) } else { Ok(set) }
+        if set.keys.is_empty() { Err(KeySetError::NoUsableKey(refusals)) } else { Ok(set) }
     }
 
     /// How many keys there are.
@@ -153,21 +153,21 @@ impl KeySet {
 
     /// Whether a key is still among them.
     #[must_use]
-    pub fn holds(&self, id: KeyId) -> bool {
+    pub fn contains(&self, id: VerificationKeyId) -> bool {
         self.keys.iter().any(|key| key.id == id)
     }
 
     /// Whether these are the same keys.
     pub(crate) fn equals(&self, other: &Self) -> bool {
-        self.len() == other.len() && self.keys.iter().all(|key| other.holds(key.id))
+        self.len() == other.len() && self.keys.iter().all(|key| other.contains(key.id))
     }
 
     /// The key that a token's header names.
-    pub(crate) fn find(&self, algorithm: Algorithm, kid: Option<&str>) -> Result<&Key, TokenError> {
+    pub(crate) fn find(&self, algorithm: Algorithm, kid: Option<&str>) -> Result<&VerificationKey, TokenError> {
         let mut of_algorithm = self.keys.iter().filter(|key| key.algorithm == algorithm);
         match kid {
             Some(kid) => {
-                let is_named = |key: &Key| key.kid.as_deref() == Some(kid);
+                let is_named = |key: &VerificationKey| key.kid.as_deref() == Some(kid);
                 let is_known = self.is_empty() || self.keys.iter().any(is_named);
                 let why = if is_known { TokenError::Algorithm } else { TokenError::UnknownKey };
                 of_algorithm.find(|key| is_named(key)).ok_or(why)
@@ -181,28 +181,28 @@ impl KeySet {
     }
 }
 
-impl Key {
-    fn is_called_as(&self, other: &Self) -> bool {
+impl VerificationKey {
+    fn has_same_name(&self, other: &Self) -> bool {
         (&self.kid, self.algorithm) == (&other.kid, other.algorithm) && (self.kid.is_some() || self.id == other.id)
     }
 
-    fn read(member: &Value) -> Result<Self, Unusable> {
+    fn parse(member: &Value) -> Result<Self, JwkError> {
         let text = |name: &str| member.get(name).and_then(Value::as_str);
         let algorithm = algorithm(text("kty"), text("crv"), text("alg"));
         if text("kty") == Some("oct") {
-            return Err(Unusable::Symmetric);
+            return Err(JwkError::Symmetric);
         }
-        let algorithm = algorithm.filter(|_| is_for_verifying(member)).ok_or(Unusable::Foreign)?;
+        let algorithm = algorithm.filter(|_| is_for_verifying(member)).ok_or(JwkError::UnsupportedKey)?;
         if member.get("d").is_some() {
-            return Err(Unusable::Private);
+            return Err(JwkError::Private);
         }
         let kid = match member.get("kid") {
             None | Some(Value::Null) => None,
-            Some(kid) => Some(kid.as_str().ok_or(Unusable::Malformed)?),
+            Some(kid) => Some(kid.as_str().ok_or(JwkError::Malformed)?),
         };
         let bytes = |name: &str| {
             let decoded = text(name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-            decoded.ok_or(Unusable::Malformed)
+            decoded.ok_or(JwkError::Malformed)
         };
         let (key, id) = match algorithm {
             Algorithm::ES256 => point(&ECDSA_P256_SHA256_FIXED, &bytes("x")?, &bytes("y")?, 32),
@@ -211,7 +211,7 @@ impl Key {
                 let x = bytes("x")?;
                 check(&ED25519, &x)?;
                 if is_of_small_order(&x) {
-                    return Err(Unusable::Malformed);
+                    return Err(JwkError::Malformed);
                 }
                 Ok((DecodingKey::from_ed_der(&x), vec![x]))
             }
@@ -219,7 +219,7 @@ impl Key {
         }
         .map(|(key, material)| {
             let material: Vec<&[u8]> = material.iter().map(Vec::as_slice).collect();
-            (key, KeyId::of(kid, algorithm, &material))
+            (key, VerificationKeyId::from_parts(kid, algorithm, &material))
         })?;
         Ok(Self { id, kid: kid.map(str::to_owned), algorithm, key })
     }
@@ -252,9 +252,9 @@ fn is_for_verifying(member: &Value) -> bool {
 
 type Material = (DecodingKey, Vec<Vec<u8>>);
 
-fn point(curve: &'static dyn VerificationAlgorithm, x: &[u8], y: &[u8], length: usize) -> Result<Material, Unusable> {
+fn point(curve: &'static dyn VerificationAlgorithm, x: &[u8], y: &[u8], length: usize) -> Result<Material, JwkError> {
     if x.len() != length || y.len() != length {
-        return Err(Unusable::Malformed);
+        return Err(JwkError::Malformed);
     }
     // Uncompressed (SEC 1, section 2.3.3).
     let point = [&[4], x, y].concat();
@@ -262,8 +262,8 @@ fn point(curve: &'static dyn VerificationAlgorithm, x: &[u8], y: &[u8], length: 
     Ok((DecodingKey::from_ec_der(&point), vec![point]))
 }
 
-fn check(algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> Result<(), Unusable> {
-    ParsedPublicKey::new(algorithm, key).map(drop).map_err(|_| Unusable::Malformed)
+fn check(algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> Result<(), JwkError> {
+    ParsedPublicKey::new(algorithm, key).map(drop).map_err(|_| JwkError::Malformed)
 }
 
 /// The points of Ed25519 whose order divides 8, in every encoding, without the sign of `x`. Under such a key anybody can make a
@@ -300,16 +300,16 @@ fn is_of_small_order(point: &[u8]) -> bool {
     SMALL_ORDER.iter().any(|small| small[..] == point[..])
 }
 
-fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Material, Unusable> {
+fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Material, JwkError> {
     let (modulus, exponent) = (without_leading_zeros(modulus), without_leading_zeros(exponent));
     let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
     if !RSA_BITS.contains(&bits) {
-        return Err(Unusable::RsaLength);
+        return Err(JwkError::RsaLength);
     }
     let is_odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
     let is_exponent = (1..=4).contains(&exponent.len()) && exponent != [1] && is_odd(exponent);
     if !is_odd(modulus) || !is_exponent {
-        return Err(Unusable::Malformed);
+        return Err(JwkError::Malformed);
     }
     let key = DecodingKey::from_rsa_raw_components(modulus, exponent);
     Ok((key, vec![modulus.to_vec(), exponent.to_vec()]))

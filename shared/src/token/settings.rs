@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::TokenRules;
+use super::TokenConfig;
 use super::source::{Jwks, JwksFile, JwksUrl};
 use crate::env::{Env, Secret, Setting};
 use crate::mode::Mode;
@@ -62,7 +62,7 @@ pub fn read_max_lifetime(env: &mut Env) -> Option<i64> {
 }
 
 /// Reads all of them. `None` when something is wrong, which is noted.
-pub fn read(env: &mut Env, mode: Mode) -> Option<TokenRules> {
+pub fn read(env: &mut Env, mode: Mode) -> Option<TokenConfig> {
     let secret = read_secret(env, |secret| mode.check_secret(secret));
     let jwks = read_jwks(env, mode);
     let issuer = env.read_optional(&JWT_ISSUER);
@@ -73,7 +73,7 @@ pub fn read(env: &mut Env, mode: Mode) -> Option<TokenRules> {
         return None;
     }
     let (issuer, audience, max_lifetime) = (issuer?, audience?, max_lifetime?);
-    Some(TokenRules { secret: secret?, jwks: jwks?, issuer, audience, max_lifetime })
+    Some(TokenConfig { secret: secret?, jwks: jwks?, issuer, audience, max_lifetime })
 }
 
 /// Reads the secret alone, if there is one: long enough, and `check` says what else must hold.
@@ -122,7 +122,7 @@ mod tests {
 
     const SECRET: &str = "5d1c9e0fb2a84c7790d36b1f8e2a4c09";
 
-    fn told(variables: &[(&str, &str)], mode: Mode) -> Result<TokenRules, String> {
+    fn told(variables: &[(&str, &str)], mode: Mode) -> Result<TokenConfig, String> {
         let variables: Vec<_> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut env = Env::from_fn(move |name| variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()));

@@ -10,7 +10,7 @@ use reqwest::header::{ACCEPT, CACHE_CONTROL};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 
-use super::keys::{BadKeySet, KeySet};
+use super::keys::{KeySet, KeySetError};
 use crate::mode::Mode;
 use crate::tls::{self, CaFile, NoAuthority};
 
@@ -26,10 +26,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct JwksFile(PathBuf);
 
 impl FromStr for JwksFile {
-    type Err = Unread;
+    type Err = JwksError;
 
-    fn from_str(path: &str) -> Result<Self, Unread> {
-        KeySet::read(&std::fs::read(path).map_err(Unread::File)?)?;
+    fn from_str(path: &str) -> Result<Self, JwksError> {
+        KeySet::parse(&std::fs::read(path).map_err(JwksError::File)?)?;
         Ok(Self(path.into()))
     }
 }
@@ -66,11 +66,11 @@ impl JwksUrl {
 
     /// Whether keys may be asked for there: without TLS only on this machine, or where nothing is at stake.
     pub(crate) fn is_safe(&self, mode: Mode) -> bool {
-        self.is_tls() || self.is_here() || mode == Mode::Development
+        self.is_tls() || self.is_loopback() || mode == Mode::Development
     }
 
     /// Whether it names this machine.
-    fn is_here(&self) -> bool {
+    fn is_loopback(&self) -> bool {
         match self.0.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
             Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -98,7 +98,7 @@ pub enum Jwks {
 
 /// Why a set could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Unread {
+pub enum JwksError {
     /// No such file, or not ours to read.
     #[error("cannot be read: {0}")]
     File(io::Error),
@@ -113,13 +113,13 @@ pub enum Unread {
     TooLarge,
     /// It is no set, or has no key.
     #[error(transparent)]
-    Set(#[from] BadKeySet),
+    Set(#[from] KeySetError),
     /// Nobody vouches for servers.
     #[error(transparent)]
     Authority(#[from] NoAuthority),
 }
 
-impl From<reqwest::Error> for Unread {
+impl From<reqwest::Error> for JwksError {
     fn from(error: reqwest::Error) -> Self {
         Self::Http(error.without_url())
     }
@@ -132,19 +132,19 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// A set, and how long it is good for according to who gave it.
-pub(crate) struct Reading {
+pub(crate) struct JwksDocument {
     pub(crate) text: Vec<u8>,
     pub(crate) max_age: Option<Duration>,
 }
 
 /// Reads sets.
-pub(crate) enum Reader {
+pub(crate) enum JwksFetcher {
     File(PathBuf),
     Url(Client, Url),
 }
 
-impl Reader {
-    pub(crate) fn new(jwks: &Jwks) -> Result<Self, Unread> {
+impl JwksFetcher {
+    pub(crate) fn new(jwks: &Jwks) -> Result<Self, JwksError> {
         Ok(match jwks {
             Jwks::File(JwksFile(path)) => Self::File(path.clone()),
             Jwks::Url { url, ca, .. } => {
@@ -154,7 +154,7 @@ impl Reader {
                     .timeout(TIMEOUT)
                     .tls_backend_preconfigured(tls::client_config(ca.as_ref())?);
                 // A proxy could read and change what is not encrypted, and would look for "this machine" on its own.
-                if !url.is_tls() || url.is_here() {
+                if !url.is_tls() || url.is_loopback() {
                     client = client.no_proxy();
                 }
                 Self::Url(client.build()?, url.0.clone())
@@ -162,31 +162,31 @@ impl Reader {
         })
     }
 
-    pub(crate) async fn read(&self) -> Result<Reading, Unread> {
+    pub(crate) async fn fetch(&self) -> Result<JwksDocument, JwksError> {
         match self {
             Self::File(path) => {
-                let text = tokio::fs::read(path).await.map_err(Unread::File)?;
-                Ok(Reading { text, max_age: None })
+                let text = tokio::fs::read(path).await.map_err(JwksError::File)?;
+                Ok(JwksDocument { text, max_age: None })
             }
             Self::Url(client, url) => fetch(client, url.clone()).await,
         }
     }
 }
 
-async fn fetch(client: &Client, url: Url) -> Result<Reading, Unread> {
+async fn fetch(client: &Client, url: Url) -> Result<JwksDocument, JwksError> {
     let mut answer = client.get(url).header(ACCEPT, "application/jwk-set+json, application/json").send().await?;
     if answer.status().as_u16() != 200 {
-        return Err(Unread::Status(answer.status().as_u16()));
+        return Err(JwksError::Status(answer.status().as_u16()));
     }
     let max_age = answer.headers().get(CACHE_CONTROL).and_then(|value| max_age(value.to_str().ok()?));
     let mut text = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
         text.extend_from_slice(&chunk);
         if text.len() > MAX_BYTES {
-            return Err(Unread::TooLarge);
+            return Err(JwksError::TooLarge);
         }
     }
-    Ok(Reading { text, max_age })
+    Ok(JwksDocument { text, max_age })
 }
 
 /// What `Cache-Control` says (RFC 9111, section 5.2.2.1).

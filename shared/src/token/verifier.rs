@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::error::TokenError;
-use super::keyring::Keyring;
-use super::keys::KeyId;
+use super::keyring::KeySetCache;
+use super::keys::VerificationKeyId;
 use super::principal::Principal;
-use super::{TokenRules, claims};
+use super::{TokenConfig, claims};
 use crate::env::Secret;
-use crate::revocation::Revocations;
+use crate::revocation::RevocationSet;
 
 /// Longest token, in bytes. Longer ones are refused unread.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -36,20 +36,20 @@ const ALGORITHMS: [Algorithm; 10] = [
 
 /// Verifies tokens.
 pub struct Verifier {
-    keys: Arc<Keyring>,
+    keys: Arc<KeySetCache>,
     /// One for each algorithm, which accepts no other.
     validations: Vec<Validation>,
     issuer: Option<String>,
     audience: Option<String>,
     /// How long a token may live, in seconds.
     max_lifetime: i64,
-    revocations: Arc<Revocations>,
+    revocations: Arc<RevocationSet>,
 }
 
 impl Verifier {
     /// A verifier of these rules, with these keys.
     #[must_use]
-    pub fn new(rules: &TokenRules, keys: Arc<Keyring>) -> Self {
+    pub fn new(rules: &TokenConfig, keys: Arc<KeySetCache>) -> Self {
         let validations = ALGORITHMS.map(validation).to_vec();
         let (issuer, audience) = (rules.issuer.clone(), rules.audience.clone());
         Self { keys, validations, issuer, audience, max_lifetime: rules.max_lifetime, revocations: Arc::default() }
@@ -57,39 +57,39 @@ impl Verifier {
 
     /// A verifier of HS256 tokens of any issuer.
     #[must_use]
-    pub fn of_secret(secret: &Secret) -> Self {
-        let keys = Keyring::new(Some(secret), Default::default());
-        Self::new(&TokenRules::default(), Arc::new(keys))
+    pub fn from_secret(secret: &Secret) -> Self {
+        let keys = KeySetCache::new(Some(secret), Default::default());
+        Self::new(&TokenConfig::default(), Arc::new(keys))
     }
 
     /// The same, refusing what is revoked.
     #[must_use]
-    pub fn with_revocations(self, revocations: Arc<Revocations>) -> Self {
+    pub fn with_revocations(self, revocations: Arc<RevocationSet>) -> Self {
         Self { revocations, ..self }
     }
 
     /// The keys that count.
     #[must_use]
-    pub fn keys(&self) -> &Arc<Keyring> {
+    pub fn keys(&self) -> &Arc<KeySetCache> {
         &self.keys
     }
 
     /// Verifies a token at this moment.
     ///
     /// # Errors
-    /// [`TokenError`], for the bearer to read. After [`TokenError::UnknownKey`] see [`Keyring::look_again`].
+    /// [`TokenError`], for the bearer to read. After [`TokenError::UnknownKey`] see [`KeySetCache::refresh_now`].
     pub fn verify(&self, token: &str) -> Result<Principal, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Malformed);
         }
         let header = decode_header(token).map_err(|error| TokenError::from(error.into_kind()))?;
         if header.crit.is_some() {
-            return Err(TokenError::Critical);
+            return Err(TokenError::UnsupportedCrit);
         }
         let (claims, key) = match header.alg {
             Algorithm::HS256 => {
                 let secret = self.keys.secret.as_ref().ok_or(TokenError::Algorithm)?;
-                (self.decode(token, header.alg, secret)?, KeyId::SECRET)
+                (self.decode(token, header.alg, secret)?, VerificationKeyId::SECRET)
             }
             algorithm => {
                 let set = self.keys.set();
@@ -98,7 +98,7 @@ impl Verifier {
             }
         };
         claims::check_origin(&claims, self.issuer.as_deref(), self.audience.as_deref())?;
-        let principal = claims::read(&claims, key, OffsetDateTime::now_utc().unix_timestamp(), self.max_lifetime)?;
+        let principal = claims::parse(&claims, key, OffsetDateTime::now_utc().unix_timestamp(), self.max_lifetime)?;
         self.check_not_revoked(&principal)?;
         Ok(principal)
     }
@@ -124,18 +124,18 @@ impl Verifier {
     ///
     /// # Errors
     /// [`TokenError`], for the bearer to read.
-    pub fn check_still_good(&self, principal: &Principal, now: OffsetDateTime) -> Result<(), TokenError> {
+    pub fn recheck(&self, principal: &Principal, now: OffsetDateTime) -> Result<(), TokenError> {
         if principal.expires_at <= now {
             return Err(TokenError::Expired);
         }
-        if !self.keys.holds(principal.key) {
+        if !self.keys.contains(principal.key) {
             return Err(TokenError::UnknownKey);
         }
         self.check_not_revoked(principal)
     }
 
     fn check_not_revoked(&self, principal: &Principal) -> Result<(), TokenError> {
-        if self.revocations.covers(principal) { Err(TokenError::Revoked) } else { Ok(()) }
+        if self.revocations.is_revoked(principal) { Err(TokenError::Revoked) } else { Ok(()) }
     }
 }
 
@@ -147,7 +147,7 @@ fn wrong_type(token: &str) -> Option<TokenError> {
     let claims: Map<String, Value> = serde_json::from_slice(&payload).ok()?;
     let is_wrong = |name: &str| claims.get(name).is_some_and(|value| value.is_array() || value.is_object());
     let (name, why) = SCALARS.into_iter().find(|(name, _)| is_wrong(name))?;
-    Some(TokenError::BadClaim(name, why))
+    Some(TokenError::InvalidClaim(name, why))
 }
 
 /// Of the signature alone. The library calls a claim of a wrong type missing, so `claims` reads all of them.

@@ -13,7 +13,7 @@ use fred::error::Error;
 use fred::types::Value;
 use fred::types::scripts::Script;
 use shared::channel::{REVOKED, revoked};
-use shared::revocation::{Entry, Revocations};
+use shared::revocation::{RevocationEntry, RevocationSet};
 use shared::shutdown::Shutdown;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
@@ -33,7 +33,7 @@ const PAGE: usize = 2_000;
 
 /// What this gateway knows to be revoked.
 pub struct Revoked {
-    known: Arc<Revocations>,
+    known: Arc<RevocationSet>,
     loaded: AtomicBool,
 }
 
@@ -72,7 +72,7 @@ impl Revoked {
 
     /// What is known, for the verifier of tokens and for whoever holds something open for one.
     #[must_use]
-    pub fn known(&self) -> &Arc<Revocations> {
+    pub fn known(&self) -> &Arc<RevocationSet> {
         &self.known
     }
 
@@ -154,7 +154,7 @@ impl Revoked {
     fn learn<'a>(&self, members: impl Iterator<Item = &'a String>) -> bool {
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let (entries, unreadable): (Vec<_>, Vec<_>) =
-            members.map(|member| member.parse::<Entry>()).partition(Result::is_ok);
+            members.map(|member| member.parse::<RevocationEntry>()).partition(Result::is_ok);
         if !unreadable.is_empty() {
             tracing::error!(count = unreadable.len(), "ignored what is no revocation");
         }
@@ -164,7 +164,7 @@ impl Revoked {
     async fn forget(&self) {
         loop {
             sleep(FORGET_EVERY).await;
-            let _ended = self.known.forget_ended(OffsetDateTime::now_utc().unix_timestamp());
+            let _ended = self.known.remove_expired(OffsetDateTime::now_utc().unix_timestamp());
         }
     }
 }

@@ -39,6 +39,6 @@ impl Tickets {
         let key = channel::ticket(ticket);
         let sealed: Option<Bytes> = self.0.ask(&key, async |client| client.getdel(&key).await).await?;
         let sealed = sealed.ok_or(NotTaken::Unknown)?;
-        ticket::kept(ticket, sealed.into()).map_err(|_| NotTaken::Unknown)
+        ticket::open_token(ticket, sealed.into()).map_err(|_| NotTaken::Unknown)
     }
 }

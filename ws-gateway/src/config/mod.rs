@@ -9,13 +9,13 @@ use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
 use shared::channel::MARKER_LIFE_MILLIS;
 use shared::env::{BadEnv, Env, Setting};
 use shared::insecure;
-use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, read_relay_keys, refuse_weak_keys};
+use shared::keys::{KeyRing, RELAY_KEYS, RELAY_KEYS_FILE, read_relay_keys, reject_weak_keys};
 use shared::limit::{self, Rate, RateSettings};
 use shared::mode::{MODE, Mode};
 use shared::request::{TRUSTED_PROXIES, TrustedProxies};
 use shared::telemetry::{self, LogFormat};
 use shared::tls::CaFile;
-use shared::token::TokenRules;
+use shared::token::TokenConfig;
 use shared::token::settings::{
     self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_MAX_LIFETIME_SECONDS,
     JWT_SECRET,
@@ -42,7 +42,7 @@ pub struct Config {
     /// What opens the messages that come through Redis sealed.
     pub relay_keys: Option<KeyRing>,
     /// Which tokens are good.
-    pub tokens: TokenRules,
+    pub tokens: TokenConfig,
     /// Whose pages may open sockets.
     pub origins: AllowedOrigins,
     /// How log lines look.
@@ -245,12 +245,12 @@ pub const SETTINGS: &[Setting] = &[
     HANDSHAKES_PER_SECOND,
     HANDSHAKES_OF_PARTICIPANT.per_second,
     HANDSHAKES_OF_PARTICIPANT.burst,
-    limit::ADDRESS.per_second,
-    limit::ADDRESS.burst,
-    limit::FAILURES.per_second,
-    limit::FAILURES.burst,
-    limit::MISSING.per_second,
-    limit::MISSING.burst,
+    limit::ADDRESS_RATE.per_second,
+    limit::ADDRESS_RATE.burst,
+    limit::FAILED_TOKEN_RATE.per_second,
+    limit::FAILED_TOKEN_RATE.burst,
+    limit::MISSING_TOKEN_RATE.per_second,
+    limit::MISSING_TOKEN_RATE.burst,
     DRAIN,
     SHUTDOWN_TIMEOUT,
     EVENT_LOG_TTL,
@@ -296,7 +296,7 @@ impl Config {
         let log_format = env.read(&LOG_FORMAT);
         let log_level = env.read_if(&LOG_LEVEL, telemetry::check_filter);
         env.refuse_unknown(SETTINGS);
-        refuse_weak_keys(env, &RELAY_KEYS, relay_keys.as_ref().and_then(Option::as_ref), mode.unwrap_or_default());
+        reject_weak_keys(env, &RELAY_KEYS, relay_keys.as_ref().and_then(Option::as_ref), mode.unwrap_or_default());
         let handshake_timeout = seconds(env, &HANDSHAKE_TIMEOUT, 1, 300);
         let heartbeat = seconds(env, &HEARTBEAT, 1, 3600);
         let idle_timeout = seconds(env, &IDLE_TIMEOUT, 1, 7200);
@@ -308,9 +308,9 @@ impl Config {
         let max_frames_per_second = number(env, &MAX_FRAMES_PER_SECOND, &0, &1_000_000);
         let handshakes = number::<u32>(env, &HANDSHAKES_PER_SECOND, &0, &1_000_000);
         let participant_rate = HANDSHAKES_OF_PARTICIPANT.read(env);
-        let address_rate = limit::ADDRESS.read(env);
-        let failure_rate = limit::FAILURES.read(env);
-        let no_token_rate = limit::MISSING.read(env);
+        let address_rate = limit::ADDRESS_RATE.read(env);
+        let failure_rate = limit::FAILED_TOKEN_RATE.read(env);
+        let no_token_rate = limit::MISSING_TOKEN_RATE.read(env);
         let traces = TraceConfig::read(env);
         let drain = seconds(env, &DRAIN, 0, 3600);
         let shutdown_timeout = seconds(env, &SHUTDOWN_TIMEOUT, 1, 7200);

@@ -12,7 +12,7 @@ use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, StatusCode, Version};
-use shared::audit::{Action, Entry, Who};
+use shared::audit::{Action, AuditActor, AuditEntry};
 use shared::browser::AllowedOrigins;
 use shared::event::Cursor;
 use shared::headers::{self, HeadError};
@@ -80,17 +80,17 @@ pub(crate) struct AcceptedSocket {
 /// What is known of a handshake so far, for the audit trail.
 #[derive(Debug, Default)]
 struct Known {
-    who: Option<Who>,
+    who: Option<AuditActor>,
     topic: Option<Topic>,
 }
 
 impl Known {
     /// The entry of a handshake that is refused.
-    fn entry(self, status: u16, context: &RequestContext) -> Entry {
-        let who = self.who.unwrap_or(Who::Anonymous);
+    fn entry(self, status: u16, context: &RequestContext) -> AuditEntry {
+        let who = self.who.unwrap_or(AuditActor::Anonymous);
         match &self.topic {
             Some(topic) => topic.entry(Action::SocketOpen, status, who, context),
-            None => Entry::new(who, Action::SocketOpen, status).by(context),
+            None => AuditEntry::new(who, Action::SocketOpen, status).with_request(context),
         }
     }
 }
@@ -239,7 +239,7 @@ async fn admit<B>(
         };
         taken.err().map_or(refusal, |wait| Refusal::too_many(wait, of))
     })?;
-    known.who = Some(Who::from(&principal.actor));
+    known.who = Some(AuditActor::from(&principal.actor));
     gateway.limits.handshake_of(&principal).map_err(|wait| Refusal::too_many(wait, "handshakes of yours"))?;
     let asked = check_wish(request, &principal, known)?;
     let principal = Arc::new(principal);
@@ -258,7 +258,7 @@ async fn admit<B>(
         Refusal::unavailable("live messages cannot be relayed at the moment: try again")
     })?;
     // Over since it was verified, and before the hub knew of this socket: nobody else would notice.
-    let is_good = gateway.verifier.check_still_good(&principal, OffsetDateTime::now_utc());
+    let is_good = gateway.verifier.recheck(&principal, OffsetDateTime::now_utc());
     is_good.map_err(|error| Refusal::bad_token(&error))?;
     let topic = asked.topic;
     let admitted = AcceptedSocket { context: context.clone(), principal, topic, start, permit };
@@ -369,7 +369,7 @@ async fn identify(gateway: &AppState, shown: Shown<'_>, context: &RequestContext
     let verify = || gateway.verifier.verify(token);
     let verified = match verify() {
         // The issuer may have begun to use it a moment ago.
-        Err(TokenError::UnknownKey) if gateway.verifier.keys().look_again().await => verify(),
+        Err(TokenError::UnknownKey) if gateway.verifier.keys().refresh_now().await => verify(),
         verified => verified,
     };
     verified.map_err(|error| Refusal::bad_token(&error))

@@ -8,9 +8,9 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RE
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use shared::browser::SECURITY_HEADERS;
-use shared::limit::Wait;
+use shared::limit::RetryAfter;
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
-use shared::token::{Forbidden, TokenError};
+use shared::token::{AuthorizationError, TokenError};
 
 use crate::auth::NotTaken;
 
@@ -90,7 +90,7 @@ impl Refusal {
         self.is_without_token
     }
 
-    pub(super) fn too_many(wait: Wait, of: &str) -> Self {
+    pub(super) fn too_many(wait: RetryAfter, of: &str) -> Self {
         let seconds = wait.seconds();
         Self::new(StatusCode::TOO_MANY_REQUESTS, format!("too many {of}: try again in {seconds} s"))
             .with(RETRY_AFTER, HeaderValue::from(seconds))
@@ -114,7 +114,7 @@ impl Refusal {
         self.with(WWW_AUTHENTICATE, HeaderValue::from_str(challenge).unwrap_or(plain))
     }
 
-    pub(super) fn forbidden(why: Forbidden) -> Self {
+    pub(super) fn forbidden(why: AuthorizationError) -> Self {
         Self::new(StatusCode::FORBIDDEN, why.to_string())
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use hyper::header::{ALLOW, HOST, WWW_AUTHENTICATE};
-use shared::participant::Kind;
+use shared::participant::ParticipantKind;
 use shared::token::{Role, Verifier, issue};
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const QUERY: &str = "location_id=loc1&user_id=doc123&contact_id=pat456";
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-fn token(subject: &str, kind: Option<Kind>) -> String {
+fn token(subject: &str, kind: Option<ParticipantKind>) -> String {
     let locations = ["loc1".parse().unwrap()];
-    let role = kind.map_or(Role::Service, Role::Person);
+    let role = kind.map_or(Role::Service, Role::Participant);
     issue(&SECRET.parse().unwrap(), &subject.parse().unwrap(), role, &locations, Duration::from_secs(60)).unwrap()
 }
 
@@ -39,7 +39,7 @@ fn ask(query: &str, headers: &[(HeaderName, &str)]) -> Result<Asked, Box<Answer>
     let check = |request: Request<()>| {
         check_handshake(&request, &AllowedOrigins::default(), &SITE)?;
         let principal = match shown(&request)? {
-            Shown::Token(token) => Verifier::of_secret(&SECRET.parse().unwrap()).verify(token),
+            Shown::Token(token) => Verifier::from_secret(&SECRET.parse().unwrap()).verify(token),
             Shown::Ticket(_) => panic!("tickets are in Redis"),
         };
         check_wish(&request, &principal.map_err(|error| Refusal::bad_token(&error))?, &mut Known::default())
@@ -53,7 +53,7 @@ fn status(query: &str, headers: &[(HeaderName, &str)]) -> u16 {
 
 #[test]
 fn tokens_come_as_header_or_as_subprotocol() {
-    let token = token("doc123", Some(Kind::User));
+    let token = token("doc123", Some(ParticipantKind::User));
     let asked = ask(QUERY, &[(AUTHORIZATION, &format!("Bearer {token}"))]).unwrap();
     assert!(!asked.subprotocol);
     // RFC 6455, section 1.3
@@ -66,8 +66,8 @@ fn tokens_come_as_header_or_as_subprotocol() {
 
 #[test]
 fn what_is_wrong_is_said_in_a_fixed_order() {
-    let good = format!("Bearer {}", token("doc123", Some(Kind::User)));
-    let stranger = format!("Bearer {}", token("doc9", Some(Kind::User)));
+    let good = format!("Bearer {}", token("doc123", Some(ParticipantKind::User)));
+    let stranger = format!("Bearer {}", token("doc9", Some(ParticipantKind::User)));
     assert_eq!(status("", &[(UPGRADE, "")]), 426);
     assert_eq!(status("", &[(SEC_WEBSOCKET_VERSION, "8")]), 426);
     assert_eq!(status("", &[]), 401);
@@ -103,7 +103,7 @@ fn refusals_carry_the_headers_that_go_with_them() {
 
 #[test]
 fn a_ticket_comes_alone_and_looks_like_one() {
-    let good = token("doc123", Some(Kind::User));
+    let good = token("doc123", Some(ParticipantKind::User));
     let ticket = format!("{QUERY}&ticket={}", Ticket::new().unwrap().expose());
     assert!(matches!(shown(&request(&ticket, &[])), Ok(Shown::Ticket(_))));
     assert_eq!(status(&ticket, &[(AUTHORIZATION, &format!("Bearer {good}"))]), 400);
@@ -116,7 +116,7 @@ fn a_ticket_comes_alone_and_looks_like_one() {
 
 #[test]
 fn a_page_of_a_stranger_opens_no_socket_whatever_it_shows() {
-    let good = format!("Bearer {}", token("doc123", Some(Kind::User)));
+    let good = format!("Bearer {}", token("doc123", Some(ParticipantKind::User)));
     for origin in ["http://localhost", "https://localhost", "http://LOCALHOST"] {
         assert!(ask(QUERY, &[(AUTHORIZATION, &good), (ORIGIN, origin)]).is_ok(), "{origin}");
     }
@@ -130,7 +130,7 @@ fn a_page_of_a_stranger_opens_no_socket_whatever_it_shows() {
 
 #[test]
 fn a_head_that_contradicts_itself_is_refused_before_anything_else() {
-    let good = format!("Bearer {}", token("doc123", Some(Kind::User)));
+    let good = format!("Bearer {}", token("doc123", Some(ParticipantKind::User)));
     let refused = |request: Request<()>| {
         let listed = "https://evil.example".parse().unwrap();
         check_handshake(&request, &listed, &SITE).unwrap_err().into_answer("r1").status().as_u16()
@@ -167,8 +167,12 @@ fn a_service_watches_any_conversation_of_its_locations() {
 
 #[test]
 fn an_inbox_is_its_owners_and_a_service_watches_it() {
-    let bearers =
-        [("doc123", Some(Kind::User)), ("bot", None), ("doc123", Some(Kind::Contact)), ("other", Some(Kind::User))];
+    let bearers = [
+        ("doc123", Some(ParticipantKind::User)),
+        ("bot", None),
+        ("doc123", Some(ParticipantKind::Contact)),
+        ("other", Some(ParticipantKind::User)),
+    ];
     for ((subject, kind), expected) in bearers.into_iter().zip([None, None, Some(403), Some(403)]) {
         let authorization = format!("Bearer {}", token(subject, kind));
         let asked = ask("location_id=loc1&user_id=doc123", &[(AUTHORIZATION, &authorization)]);

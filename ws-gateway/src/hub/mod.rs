@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use shared::channel::Channel;
 use shared::event::{Cursor, Event};
-use shared::revocation::Revocations;
+use shared::revocation::RevocationSet;
 use shared::token::Principal;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -396,8 +396,8 @@ impl Hub {
     ///
     /// One sweep over all of them when there is news costs less than waking each to look for itself, and nothing at all
     /// when there is none.
-    pub fn close_revoked(&self, revocations: &Revocations) -> usize {
-        self.close_sockets_where(|principal| revocations.covers(principal))
+    pub fn close_revoked(&self, revocations: &RevocationSet) -> usize {
+        self.close_sockets_where(|principal| revocations.is_revoked(principal))
     }
 
     /// Closes the sockets of tokens that are good no more. Returns how many.

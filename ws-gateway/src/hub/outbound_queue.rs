@@ -45,7 +45,7 @@ impl EncodedEvent {
     pub fn cursor(&self) -> Option<Cursor> {
         match self.header {
             Header::Logged { cursor, .. } => Some(cursor),
-            Header::Ephemeral { .. } | Header::Refused { .. } | Header::Row { .. } => None,
+            Header::Ephemeral { .. } | Header::PublishStatus { .. } | Header::InboxRow { .. } => None,
         }
     }
 
@@ -153,7 +153,7 @@ impl OutboundQueue {
         let mut state = self.state.lock();
         if let QueueItem::Event(delivery) = &item
             && let Header::Ephemeral { from } = &delivery.header
-            && state.principal.person() == Some(from)
+            && state.principal.participant() == Some(from)
         {
             return;
         }
@@ -303,7 +303,7 @@ mod tests {
 
     fn event(cursor: &str, length: usize) -> QueueItem {
         let frame = "x".repeat(length).into();
-        let header = Header::Logged { cursor: cursor.parse().unwrap(), previous: None, addressed: None };
+        let header = Header::Logged { cursor: cursor.parse().unwrap(), previous: None, recipient: None };
         QueueItem::Event(EncodedEvent::new(Event { header, frame }))
     }
 
@@ -388,7 +388,7 @@ mod tests {
     async fn nobody_hears_their_own_typing() {
         let queue = new_queue(10_000);
         for from in ["user:doc123", "contact:doc123"] {
-            let payload = shared::event::typing(&from.parse().unwrap());
+            let payload = shared::event::typing_payload(&from.parse().unwrap());
             queue.push(QueueItem::Event(EncodedEvent::new(Event::from_channel(payload.as_bytes()).unwrap())));
         }
         assert_eq!(queue.next().await.unwrap().len(), 1);

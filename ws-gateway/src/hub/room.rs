@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::channel::Channel;
-use shared::event::{Cursor, Header, REFUSED_FOR};
+use shared::event::{Cursor, Header, PUBLISH_STATUS_TTL};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -113,14 +113,14 @@ impl Room {
 
     /// Takes what came live.
     pub(super) fn receive(&mut self, delivery: Arc<EncodedEvent>) -> Received {
-        let Header::Logged { cursor, previous, ref addressed } = delivery.header else {
+        let Header::Logged { cursor, previous, ref recipient } = delivery.header else {
             if !self.is_shared && matches!(delivery.header, Header::Ephemeral { .. }) {
                 return self.withhold(delivery, Instant::now());
             }
             self.tell(&QueueItem::Event(delivery));
             return Received::Taken;
         };
-        if addressed.is_some() {
+        if recipient.is_some() {
             // Whoever has written does not type any more, and before the first message nobody is told of anybody.
             self.typing = None;
         }
@@ -221,7 +221,7 @@ impl Room {
 
     /// An API service says that Redis refuses its events for this conversation, or no longer does and has taken what waited.
     pub(super) fn announced(&mut self, by: Uuid, is_over: bool) {
-        self.refused_by.retain(|(instance, at)| *instance != by && at.elapsed() < REFUSED_FOR);
+        self.refused_by.retain(|(instance, at)| *instance != by && at.elapsed() < PUBLISH_STATUS_TTL);
         if !is_over && self.refused_by.len() < MOST_INSTANCES {
             self.refused_by.push((by, Instant::now()));
             // Said again, it is for sockets that have come since; the others leave out what they have heard.
@@ -235,7 +235,7 @@ impl Room {
     /// Forgets what was said long ago: whoever said it has died. Returns whether the log is to be read for that.
     pub(super) fn forget_announcements(&mut self) -> bool {
         let before = self.refused_by.len();
-        self.refused_by.retain(|(_, at)| at.elapsed() < REFUSED_FOR);
+        self.refused_by.retain(|(_, at)| at.elapsed() < PUBLISH_STATUS_TTL);
         self.refused_by.len() < before && self.refused_by.is_empty() && self.stage == Stage::Live && self.fall_behind()
     }
 
@@ -256,7 +256,7 @@ impl Room {
     /// Nothing is missing any more.
     pub(super) fn recover(&mut self) {
         if std::mem::take(&mut self.is_stale) {
-            self.tell(&QueueItem::Resync(Cursor::BEGINNING));
+            self.tell(&QueueItem::Resync(Cursor::START));
         }
         if self.refused_by.is_empty() && std::mem::take(&mut self.degraded) {
             self.tell(&QueueItem::Recovered);

@@ -2,12 +2,12 @@
 //!
 //! A conversation has a log, which a socket resumes. An inbox has none: each of its frames is how a row stands now.
 
-use shared::audit::{Action, Entry, Who};
+use shared::audit::{Action, AuditActor, AuditEntry};
 use shared::channel::Channel;
 use shared::ids::{ConversationId, LocationId};
 use shared::participant::{Conversation, Participant};
 use shared::request::RequestContext;
-use shared::token::{Forbidden, Principal};
+use shared::token::{AuthorizationError, Principal};
 
 /// What a socket shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,19 +49,19 @@ impl Topic {
     }
 
     /// Whether the bearer may look at it.
-    pub(crate) fn check(&self, principal: &Principal) -> Result<(), Forbidden> {
+    pub(crate) fn check(&self, principal: &Principal) -> Result<(), AuthorizationError> {
         match self {
-            Self::Conversation(conversation) => principal.check_sees(conversation),
+            Self::Conversation(conversation) => principal.check_can_view(conversation),
             Self::Inbox(location, whose) => principal.check_acts_as(location, whose),
         }
     }
 
     /// An entry of the audit trail about it.
-    pub(crate) fn entry(&self, action: Action, outcome: u16, who: Who, context: &RequestContext) -> Entry {
-        let entry = Entry::new(who, action, outcome).by(context);
+    pub(crate) fn entry(&self, action: Action, outcome: u16, who: AuditActor, context: &RequestContext) -> AuditEntry {
+        let entry = AuditEntry::new(who, action, outcome).with_request(context);
         match self {
             Self::Conversation(conversation) => entry.in_conversation(conversation, None),
-            Self::Inbox(location, whose) => entry.of_participant(location, whose),
+            Self::Inbox(location, whose) => entry.about_participant(location, whose),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use metrics::counter;
 use shared::channel;
-use shared::presence::Question;
+use shared::presence::ConversationCheck;
 
 use crate::streams::{Load, Uplink};
 
@@ -14,9 +14,9 @@ use crate::streams::{Load, Uplink};
 const LIMIT: usize = 50_000;
 
 /// Takes questions.
-pub(crate) type Questions = Uplink<Question>;
+pub(crate) type Questions = Uplink<ConversationCheck>;
 
-impl Load for Question {
+impl Load for ConversationCheck {
     const TASK: &'static str = "conversation checks";
     const STREAM: &'static str = channel::QUESTIONS;
     const SCRIPT: &'static str = channel::ADD;
@@ -55,8 +55,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_several_times_at_once_is_asked_once() {
-        let question = |n| Question { location: "loc1".parse().unwrap(), conversation: Uuid::from_u128(n) };
-        let packed = Question::pack(vec![question(1), question(2), question(1)], 0);
+        let question = |n| ConversationCheck { location: "loc1".parse().unwrap(), conversation: Uuid::from_u128(n) };
+        let packed = ConversationCheck::pack(vec![question(1), question(2), question(1)], 0);
         assert_eq!(packed, [question(1), question(2)]);
     }
 }

@@ -26,7 +26,7 @@ use shared::channel::presence::WRITTEN_KEPT_MILLIS;
 use shared::event::{Event, Header};
 use shared::ids::LocationId;
 use shared::participant::{Conversation, Participant};
-use shared::presence::{Notice, Presence, Question};
+use shared::presence::{ConversationCheck, Notice, Presence};
 use shared::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -168,7 +168,7 @@ impl Everybody {
 
     /// Passes on what came on a location's channel.
     pub(crate) fn hear(&self, location: &str, payload: &[u8]) {
-        let notice = match Notice::read(payload) {
+        let notice = match Notice::parse(payload) {
             Ok(notice) => notice,
             Err(error) => return tracing::error!(location, %error, "ignored what came on a channel"),
         };
@@ -181,7 +181,7 @@ impl Everybody {
                 let news = place.watched.heard(&who, presence);
                 self.0.spread(&mut places, &location, news);
             }
-            Notice::Shared(conversation) => {
+            Notice::ConversationExists(conversation) => {
                 self.0.hub.may_tell(&Channel::new(&location, conversation));
                 let news = place.watched.may_know(conversation);
                 self.0.spread(&mut places, &location, news);
@@ -192,7 +192,7 @@ impl Everybody {
     /// Asks whether anything was ever written in the conversation of this channel. The answer goes to the hub.
     pub(crate) fn ask_about(&self, channel: &str) {
         if let Some((location, conversation)) = shared::channel::conversation(channel) {
-            self.0.questions.report(Question { location, conversation });
+            self.0.questions.report(ConversationCheck { location, conversation });
         }
     }
 
@@ -269,7 +269,7 @@ impl Inner {
                     && let Some(place) = places.get_mut(location)
                 {
                     place.watched.ask(conversation, &who);
-                    self.questions.report(Question { location: location.clone(), conversation });
+                    self.questions.report(ConversationCheck { location: location.clone(), conversation });
                 }
             }
         }
@@ -416,7 +416,7 @@ impl Inner {
                 for (location, place) in self.places.lock().iter_mut() {
                     place.watched.look_at_all();
                     for conversation in place.watched.ask_again() {
-                        self.questions.report(Question { location: location.clone(), conversation });
+                        self.questions.report(ConversationCheck { location: location.clone(), conversation });
                     }
                 }
             }

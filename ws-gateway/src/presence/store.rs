@@ -134,7 +134,7 @@ impl Ledger {
         let answer: Vec<i64> = self.ask(location, &self.who, &OWN[..1], keys, &[]).await?;
         let seen = answer.chunks_exact(3).map(|of| {
             let lasts = u64::try_from(of[2]).ok().map(Duration::from_millis);
-            (Presence::read(of[0], of[1]), lasts)
+            (Presence::from_lookup(of[0], of[1]), lasts)
         });
         Ok(seen.collect())
     }

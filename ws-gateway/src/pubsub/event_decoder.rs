@@ -9,7 +9,7 @@ use metrics::counter;
 use parking_lot::Mutex;
 use shared::channel::Channel;
 use shared::event::{Cursor, Event, InvalidEvent};
-use shared::relay_keys::{RelayKeys, Unreadable};
+use shared::relay_keys::{OpenError, RelayKeys};
 use shared::repeated::Repeated;
 
 /// Between two lines of the log about it: with a key that is missing, every event is one.
@@ -42,15 +42,15 @@ impl Unsealing {
     /// What came on a channel.
     ///
     /// # Errors
-    /// [`Unusable`]
+    /// [`JwkError`]
     pub fn live<'a>(&self, channel: &str, payload: &'a [u8]) -> Result<Event<'a>, Unusable> {
-        self.keys.live(channel, payload).map_err(|why| self.refuse(channel, &why))
+        self.keys.open_live(channel, payload).map_err(|why| self.refuse(channel, &why))
     }
 
     /// An entry of a channel's log, and the place before it. `None` for the entry that only opens the log.
     ///
     /// # Errors
-    /// [`Unusable`]
+    /// [`JwkError`]
     pub fn logged(
         &self,
         channel: &Channel,
@@ -60,7 +60,7 @@ impl Unsealing {
         rest: &[u8],
     ) -> Result<Option<Event<'static>>, Unusable> {
         let channel = channel.as_str();
-        self.keys.logged(channel, places, kind, header, rest).map_err(|why| self.refuse(channel, &why))
+        self.keys.open_logged(channel, places, kind, header, rest).map_err(|why| self.refuse(channel, &why))
     }
 
     /// Counts what came on a channel or stood in a log and is no event, and says so now and then: never its content.
@@ -71,12 +71,12 @@ impl Unsealing {
         }
     }
 
-    fn refuse(&self, channel: &str, why: &Unreadable) -> Unusable {
+    fn refuse(&self, channel: &str, why: &OpenError) -> Unusable {
         let cause = match why {
-            Unreadable::Invalid(invalid) => return Unusable::Invalid(*invalid),
-            Unreadable::UnknownKey(_) => "unknown_key",
-            Unreadable::Refused(_) => "refused",
-            Unreadable::Unsealed => "unsealed",
+            OpenError::Invalid(invalid) => return Unusable::Invalid(*invalid),
+            OpenError::UnknownKey(_) => "unknown_key",
+            OpenError::AuthenticationFailed(_) => "refused",
+            OpenError::Unsealed => "unsealed",
         };
         counter!("gateway_unreadable_events_total", "cause" => cause).increment(1);
         let mut told_at = self.told_at.lock();

@@ -12,7 +12,7 @@ use fred::types::scripts::Script;
 use fred::types::{FromValue, Value};
 use metrics::counter;
 use shared::channel::{self, Channel};
-use shared::event::{self, Addressed, Cursor};
+use shared::event::{self, Cursor, Recipient};
 use shared::ids::MessageId;
 use shared::participant::Participant;
 use tokio::sync::Semaphore;
@@ -208,9 +208,11 @@ impl Logs {
             let [Some(id), Some(header), Some(receipt)] = [0, 1, 2].map(|n| text(&entry[n])) else { continue };
             match receipt {
                 "" if id.parse::<Cursor>().map_err(|_| ReplayError::NotALog)? > cursor => {}
-                receipt if !receipt.is_empty() => received.extend(event::receipt_ids(receipt).unwrap_or_default()),
+                receipt if !receipt.is_empty() => {
+                    received.extend(event::parse_receipt_ids(receipt).unwrap_or_default())
+                }
                 _ => {
-                    if let Ok(Addressed { to: receiver, message_id }) = header.parse()
+                    if let Ok(Recipient { participant: receiver, message_id }) = header.parse()
                         && receiver == *to
                         && !received.contains(&message_id)
                     {

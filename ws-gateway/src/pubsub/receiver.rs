@@ -61,9 +61,11 @@ async fn let_sockets_write() {
 
 fn pass_on(relay: &Relay, channel: &str, payload: &[u8]) {
     let Relay { hub, unsealing, everybody, .. } = relay;
-    tracing::debug!(channel, request_id = event::request_id(payload), "an event");
+    tracing::debug!(channel, request_id = event::parse_request_id(payload), "an event");
     match unsealing.live(channel, payload) {
-        Ok(Event { header: Header::Refused { by, is_over }, .. }) => hub.announced(channel, by, is_over),
+        Ok(Event { header: Header::PublishStatus { instance: by, is_recovered: is_over }, .. }) => {
+            hub.announced(channel, by, is_over)
+        }
         Ok(event) => {
             if hub.dispatch(channel, event) {
                 everybody.ask_about(channel);

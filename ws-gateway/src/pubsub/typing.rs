@@ -50,7 +50,7 @@ impl Typing {
 
     /// `from` types in this conversation.
     pub fn publish(&self, channel: &Channel, from: &Participant) {
-        if self.0.try_send((channel.clone(), event::typing(from))).is_err() {
+        if self.0.try_send((channel.clone(), event::typing_payload(from))).is_err() {
             metrics::counter!("gateway_typing_dropped_total").increment(1);
         }
     }

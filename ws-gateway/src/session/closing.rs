@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use shared::audit::{Action, Who};
-use shared::receipt::Kind;
+use shared::audit::{Action, AuditActor};
+use shared::receipt::ReceiptKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -29,7 +29,7 @@ pub(super) async fn close(session: Session, end: Disconnect) {
     let Session { gateway, mut tcp, membership, topic, principal, context, .. } = session;
     let Session { delivery_tracker, mut unsent, sent, incoming, _permit: permit, .. } = session;
     drop(membership);
-    gateway.everybody.leave(&topic, principal.person());
+    gateway.everybody.leave(&topic, principal.participant());
     let code = match end {
         Disconnect::Local(close) => close.code(),
         Disconnect::Remote(code) => code.unwrap_or(1005),
@@ -39,14 +39,14 @@ pub(super) async fn close(session: Session, end: Disconnect) {
     let by_peer = matches!(end, Disconnect::Remote(_));
     let id = topic.conversation_id().map(tracing::field::display);
     tracing::info!(request_id = &*context.request_id, conversation = id, code, by_peer, "socket closed");
-    gateway.audit.report(topic.entry(Action::SocketClose, code, Who::from(&principal.actor), &context));
+    gateway.audit.report(topic.entry(Action::SocketClose, code, AuditActor::from(&principal.actor), &context));
     let limit = gateway.config.max_frame_bytes;
     unsent.drain(..sent);
     let mut delivery_tracker = delivery_tracker.into_closing();
     final_frames(end, &mut delivery_tracker, &mut unsent);
     let report = |kind, ids| frames::report_receipts(&gateway, &topic, (&principal, &context), kind, ids);
     let on_frame = |frame: &Frame<'_>| match frame {
-        Frame::Pong(payload) => report(Kind::Delivered, delivery_tracker.on_pong(payload)),
+        Frame::Pong(payload) => report(ReceiptKind::Delivered, delivery_tracker.on_pong(payload)),
         // Whoever may not be here any more has nothing to say either; what it has proven is proven.
         Frame::Text(text) if !is_client_fault(end) => {
             if let Ok(ClientFrame::Receipt(kind, ids)) = protocol::parse(text) {

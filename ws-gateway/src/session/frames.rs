@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::audit::{Action, Who};
-use shared::event::{Addressed, Header};
+use shared::audit::{Action, AuditActor};
+use shared::event::{Header, Recipient};
 use shared::ids::MessageId;
-use shared::receipt::{Kind, MAX_IDS, Receipt};
+use shared::receipt::{MAX_MESSAGE_IDS, Receipt, ReceiptKind};
 use shared::request::RequestContext;
 use shared::token::{Principal, TokenError};
 use time::OffsetDateTime;
@@ -55,13 +55,13 @@ impl Session {
     }
 
     pub(super) fn append_event(&mut self, delivery: &Arc<EncodedEvent>, out: &mut Vec<u8>) {
-        if let Header::Logged { cursor, addressed, .. } = &delivery.header {
+        if let Header::Logged { cursor, recipient, .. } = &delivery.header {
             if *cursor <= self.position {
                 return;
             }
             self.position = *cursor;
-            if let Some(Addressed { to, message_id }) = addressed
-                && self.principal.person() == Some(to)
+            if let Some(Recipient { participant: to, message_id }) = recipient
+                && self.principal.participant() == Some(to)
             {
                 self.delivery_tracker.track(*message_id);
             }
@@ -115,7 +115,7 @@ impl Session {
             }
             Frame::Pong(payload) => {
                 let acknowledged = self.delivery_tracker.on_pong(payload);
-                self.report_receipts(Kind::Delivered, acknowledged);
+                self.report_receipts(ReceiptKind::Delivered, acknowledged);
                 self.append_delivery_ping(out);
                 return Ok(());
             }
@@ -147,7 +147,7 @@ impl Session {
         match frame {
             ClientFrame::Ping => Ok(Some(protocol::PONG)),
             ClientFrame::Typing => {
-                let from = self.principal.person().ok_or_else(participant_required)?;
+                let from = self.principal.participant().ok_or_else(participant_required)?;
                 if matches!(self.topic, Topic::Inbox(..)) {
                     return Err(FrameError::new(
                         ErrorCode::Invalid,
@@ -164,7 +164,7 @@ impl Session {
                 Ok(None)
             }
             ClientFrame::Receipt(kind, ids) => {
-                self.principal.person().ok_or_else(participant_required)?;
+                self.principal.participant().ok_or_else(participant_required)?;
                 self.charge_limiter(ids.len());
                 self.report_receipts(kind, ids);
                 Ok(None)
@@ -181,7 +181,7 @@ impl Session {
                     Err(_) => 401,
                 };
                 // Whoever shows another's token is still the one that this socket is for.
-                let who = Who::from(&self.principal.actor);
+                let who = AuditActor::from(&self.principal.actor);
                 let shown = self.topic.entry(Action::SocketAuth, outcome, who, &self.context);
                 self.gateway.audit.report(shown);
                 renewed.map(Some)
@@ -196,7 +196,7 @@ impl Session {
         let _this_one_is_heard = self.frame_limiter.check_frames(more, now, self.gateway.config.max_frames_per_second);
     }
 
-    pub(super) fn report_receipts(&self, kind: Kind, message_ids: Vec<MessageId>) {
+    pub(super) fn report_receipts(&self, kind: ReceiptKind, message_ids: Vec<MessageId>) {
         report_receipts(&self.gateway, &self.topic, (&self.principal, &self.context), kind, message_ids);
     }
 
@@ -206,7 +206,7 @@ impl Session {
         let principal = verifier.verify(token).map_err(|error| {
             if error == TokenError::UnknownKey {
                 // The issuer may have begun to use it a moment ago: the next attempt will find it.
-                verifier.keys().ask();
+                verifier.keys().request_refresh();
             }
             FrameError::new(ErrorCode::Unauthorized, error.to_string())
         })?;
@@ -220,7 +220,7 @@ impl Session {
         self.principal = Arc::new(principal);
         self.outbound().renew(self.principal.clone());
         // Taken back since it was verified, it or its key, when the sweep found the old one here.
-        if let Err(error) = self.gateway.verifier.check_still_good(&self.principal, OffsetDateTime::now_utc()) {
+        if let Err(error) = self.gateway.verifier.recheck(&self.principal, OffsetDateTime::now_utc()) {
             self.outbound().close(CloseReason::TokenInvalid);
             return Err(FrameError::new(ErrorCode::Unauthorized, error.to_string()));
         }
@@ -251,10 +251,10 @@ pub(super) fn report_receipts(
     gateway: &AppState,
     topic: &Topic,
     (principal, context): (&Principal, &RequestContext),
-    kind: Kind,
+    kind: ReceiptKind,
     mut message_ids: Vec<MessageId>,
 ) {
-    let Some(participant) = principal.person() else { return };
+    let Some(participant) = principal.participant() else { return };
     if message_ids.is_empty() {
         return;
     }
@@ -262,7 +262,7 @@ pub(super) fn report_receipts(
     // As the database keeps it: whole microseconds.
     let at = now.replace_nanosecond(now.nanosecond() / 1000 * 1000).unwrap_or(now);
     while !message_ids.is_empty() {
-        let rest = message_ids.split_off(message_ids.len().min(MAX_IDS));
+        let rest = message_ids.split_off(message_ids.len().min(MAX_MESSAGE_IDS));
         let (location, participant) = (topic.location().clone(), participant.clone());
         let request = Some(context.clone());
         gateway.acks.report(Receipt { kind, location, participant, message_ids, at, request });

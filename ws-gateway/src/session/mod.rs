@@ -24,9 +24,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use shared::audit::{Action, Who};
+use shared::audit::{Action, AuditActor};
 use shared::event::Cursor;
-use shared::receipt::Kind;
+use shared::receipt::ReceiptKind;
 use shared::request::RequestContext;
 use shared::token::Principal;
 use time::OffsetDateTime;
@@ -141,7 +141,7 @@ impl From<Session> for SessionTask {
 impl Drop for SessionTask {
     fn drop(&mut self) {
         if let Self(SessionState::Open(session)) = self {
-            session.gateway.everybody.leave(&session.topic, session.principal.person());
+            session.gateway.everybody.leave(&session.topic, session.principal.participant());
         }
     }
 }
@@ -181,8 +181,8 @@ impl Session {
             conversation = id.map(tracing::field::display),
             "socket opened"
         );
-        gateway.audit.report(topic.entry(Action::SocketOpen, 101, Who::from(&principal.actor), &context));
-        frames::report_receipts(&gateway, &topic, (&principal, &context), Kind::Delivered, unproven);
+        gateway.audit.report(topic.entry(Action::SocketOpen, 101, AuditActor::from(&principal.actor), &context));
+        frames::report_receipts(&gateway, &topic, (&principal, &context), ReceiptKind::Delivered, unproven);
         let now = Instant::now();
         let config = &gateway.config;
         let deadlines = Deadlines::new(now, config.heartbeat, config.idle_timeout, &principal);
@@ -192,7 +192,7 @@ impl Session {
             deadlines.next_at(now, OffsetDateTime::now_utc()),
         );
         gateway.sockets.increment(1.0);
-        gateway.everybody.enter(&topic, principal.person());
+        gateway.everybody.enter(&topic, principal.participant());
         let mut unsent = Vec::new();
         websocket::text(&mut unsent, &protocol::ready(id, cursor, resumed));
         Self {
@@ -204,7 +204,7 @@ impl Session {
             context: Box::new(context),
             _permit: permit,
             missed: (!missed.is_empty()).then(|| Box::new(PendingReplay { events: missed.into(), _held: held })),
-            position: cursor.unwrap_or(Cursor::BEGINNING),
+            position: cursor.unwrap_or(Cursor::START),
             degraded: false,
             delivery_tracker: DeliveryTracker::default(),
             deadlines,

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use shared::event::Cursor;
 use shared::ids::{ConversationId, MessageId, parse_uuid};
 use shared::json;
-use shared::receipt::{Kind, MAX_IDS};
+use shared::receipt::{MAX_MESSAGE_IDS, ReceiptKind};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -19,8 +19,8 @@ use time::format_description::well_known::Rfc3339;
 pub enum ClientFrame {
     /// Its owner types.
     Typing,
-    /// These messages have arrived, or were read; 1 to [`MAX_IDS`].
-    Receipt(Kind, Vec<MessageId>),
+    /// These messages have arrived, or were read; 1 to [`MAX_MESSAGE_IDS`].
+    Receipt(ReceiptKind, Vec<MessageId>),
     /// A fresh token.
     Auth(Token),
     /// Are you there?
@@ -95,8 +95,8 @@ pub fn parse(text: &str) -> Result<ClientFrame, FrameError> {
     match &*kind {
         "typing" => Ok(ClientFrame::Typing),
         "ping" => Ok(ClientFrame::Ping),
-        "delivered" => receipt(Kind::Delivered, &members),
-        "read" => receipt(Kind::Read, &members),
+        "delivered" => receipt(ReceiptKind::Delivered, &members),
+        "read" => receipt(ReceiptKind::Read, &members),
         "auth" => match members.remove("token") {
             Some(Value::String(token)) => Ok(ClientFrame::Auth(Token(token))),
             _ => Err(FrameError::new(ErrorCode::Invalid, "`token` must be a string")),
@@ -109,8 +109,9 @@ fn malformed() -> FrameError {
     FrameError::new(ErrorCode::Malformed, "a frame is a JSON object with a string `type`")
 }
 
-fn receipt(kind: Kind, members: &Map<String, Value>) -> Result<ClientFrame, FrameError> {
-    let ids = members.get("message_ids").and_then(Value::as_array).filter(|ids| (1..=MAX_IDS).contains(&ids.len()));
+fn receipt(kind: ReceiptKind, members: &Map<String, Value>) -> Result<ClientFrame, FrameError> {
+    let ids =
+        members.get("message_ids").and_then(Value::as_array).filter(|ids| (1..=MAX_MESSAGE_IDS).contains(&ids.len()));
     let parsed = ids.and_then(|ids| ids.iter().map(|id| id.as_str().and_then(parse_uuid)).collect());
     match parsed {
         Some(message_ids) => Ok(ClientFrame::Receipt(kind, message_ids)),
@@ -180,7 +181,7 @@ mod tests {
         assert_eq!(parse(r#"{"type":"ping","newer":[1]}"#), Ok(ClientFrame::Ping));
         assert_eq!(parse(r#"{"type":"auth","token":"a.b.c"}"#), Ok(ClientFrame::Auth(Token("a.b.c".into()))));
         let id = Uuid::from_u128(7);
-        for (name, kind) in [("delivered", Kind::Delivered), ("read", Kind::Read)] {
+        for (name, kind) in [("delivered", ReceiptKind::Delivered), ("read", ReceiptKind::Read)] {
             let text = json!({"type": name, "message_ids": [id]}).to_string();
             assert_eq!(parse(&text), Ok(ClientFrame::Receipt(kind, vec![id])));
         }

@@ -5,7 +5,7 @@ use std::task::{Wake, Waker};
 
 use shared::channel::Channel;
 use shared::env::Env;
-use shared::event::{Addressed, Event, Header};
+use shared::event::{Event, Header, Recipient};
 use shared::participant::Conversation;
 use shared::shutdown::Shutdown;
 use shared::token::Verifier;
@@ -138,7 +138,8 @@ fn gateway(frames: &'static str) -> Arc<AppState> {
     let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
     let times = Times { lease: config.presence_ttl, linger: config.presence_linger, look: config.position_check };
     Arc::new(AppState {
-        verifier: Verifier::of_secret(config.tokens.secret.as_ref().unwrap()).with_revocations(revoked.known().clone()),
+        verifier: Verifier::from_secret(config.tokens.secret.as_ref().unwrap())
+            .with_revocations(revoked.known().clone()),
         revoked,
         tickets: Tickets::new(commands.clone()),
         logs: Logs::new(
@@ -178,8 +179,8 @@ fn event(n: usize, bytes: usize) -> QueueItem {
     addressed(n, bytes, None)
 }
 
-fn addressed(n: usize, bytes: usize, addressed: Option<Addressed>) -> QueueItem {
-    let header = Header::Logged { cursor: format!("{n}-0").parse().unwrap(), previous: None, addressed };
+fn addressed(n: usize, bytes: usize, addressed: Option<Recipient>) -> QueueItem {
+    let header = Header::Logged { cursor: format!("{n}-0").parse().unwrap(), previous: None, recipient: addressed };
     QueueItem::Event(EncodedEvent::new(Event { header, frame: "x".repeat(bytes).into() }))
 }
 
@@ -284,8 +285,8 @@ async fn what_was_asked_before_the_end_is_answered() {
 async fn proofs_and_receipts_count_to_the_last() {
     let mut socket = Polled::open().await;
     for n in [101, 102] {
-        let to = "user:doc123".parse().unwrap();
-        let message = Addressed { to, message_id: uuid::Uuid::from_u128(n) };
+        let participant = "user:doc123".parse().unwrap();
+        let message = Recipient { participant, message_id: uuid::Uuid::from_u128(n) };
         socket.session.outbound().push(addressed(n as usize, 10, Some(message)));
         assert!(socket.poll().is_pending());
     }
@@ -320,8 +321,8 @@ async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end
     for (n, (event, after, ping)) in (101..).zip(told) {
         socket.session.delivery_tracker.pinged_earlier_by(Duration::from_millis(after));
         if let Some(is_for_owner) = event {
-            let message = Addressed {
-                to: if is_for_owner { "user:doc123" } else { "contact:pat456" }.parse().unwrap(),
+            let message = Recipient {
+                participant: if is_for_owner { "user:doc123" } else { "contact:pat456" }.parse().unwrap(),
                 message_id: uuid::Uuid::from_u128(n),
             };
             socket.session.outbound().push(addressed(n as usize, 10, Some(message)));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
-use shared::audit::{Action, Entry, Who, coalesce};
+use shared::audit::{Action, AuditActor, AuditEntry, coalesce};
 use shared::channel;
 use shared::refusals::Refusals;
 use shared::shutdown::Shutdown;
@@ -26,13 +26,13 @@ const LIMIT: usize = 100_000;
 /// Takes entries from all sockets and handshakes. Clones are one.
 #[derive(Clone, Default)]
 pub(crate) struct Audit {
-    uplink: Uplink<Entry>,
+    uplink: Uplink<AuditEntry>,
     refusals: Arc<Refusals>,
 }
 
 impl Audit {
     /// Hands to `uplink` what is reported, and counts that are due until `shutdown`.
-    pub(crate) fn start(uplink: Uplink<Entry>, shutdown: &Shutdown) -> Self {
+    pub(crate) fn start(uplink: Uplink<AuditEntry>, shutdown: &Shutdown) -> Self {
         let audit = Self { uplink, refusals: Arc::default() };
         let (counting, ended) = (audit.clone(), shutdown.clone());
         shutdown.spawn("counted refusals", async move {
@@ -48,7 +48,7 @@ impl Audit {
     }
 
     /// Reports. Never waits.
-    pub(crate) fn report(&self, entry: Entry) {
+    pub(crate) fn report(&self, entry: AuditEntry) {
         if let Some(entry) = self.refusals.admit(entry) {
             self.uplink.report(entry);
         }
@@ -60,7 +60,7 @@ impl Audit {
     }
 }
 
-impl Load for Entry {
+impl Load for AuditEntry {
     const TASK: &'static str = "socket audit";
     const STREAM: &'static str = channel::AUDIT;
     const SCRIPT: &'static str = channel::ADD_AUDIT;
@@ -84,7 +84,7 @@ impl Load for Entry {
         let mut entries = coalesce(entries);
         if lost > 0 {
             let times = u32::try_from(lost).unwrap_or(u32::MAX);
-            entries.push(Self { times, ..Self::new(Who::System, Action::Lost, 0) });
+            entries.push(Self { times, ..Self::new(AuditActor::System, Action::Lost, 0) });
         }
         for entry in &mut entries {
             entry.event = Some(Uuid::now_v7());
@@ -110,12 +110,12 @@ mod tests {
     fn a_full_queue_says_how_many_it_did_not_take() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
-        let uplink = Uplink::<Entry>::default();
+        let uplink = Uplink::<AuditEntry>::default();
         for _ in 0..LIMIT + 7 {
-            uplink.report(Entry::new(Who::Anonymous, Action::SocketOpen, 401));
+            uplink.report(AuditEntry::new(AuditActor::Anonymous, Action::SocketOpen, 401));
         }
         assert!(recorder.handle().render().contains("gateway_audit_overflows_total 7"));
-        let sent = Entry::pack(uplink.take(), 7);
+        let sent = AuditEntry::pack(uplink.take(), 7);
         let told: Vec<_> = sent.iter().map(|entry| (entry.action, entry.outcome, entry.times)).collect();
         assert_eq!(told, [(Action::SocketOpen, 401, LIMIT as u32), (Action::Lost, 0, 7)]);
         assert!(sent[0].event.is_some() && sent[0].event != sent[1].event);
@@ -124,12 +124,12 @@ mod tests {
     #[test]
     fn a_flood_of_refusals_and_of_tokens_is_few_entries_and_a_count() {
         let audit = Audit::default();
-        let shown = || Entry::new("user:doc".parse().unwrap(), Action::SocketAuth, 200);
+        let shown = || AuditEntry::new("user:doc".parse().unwrap(), Action::SocketAuth, 200);
         for _ in 0..10_000 {
-            audit.report(Entry::new(Who::Anonymous, Action::SocketOpen, 401));
+            audit.report(AuditEntry::new(AuditActor::Anonymous, Action::SocketOpen, 401));
             audit.report(shown());
         }
-        let opened = Entry::new("user:doc".parse().unwrap(), Action::SocketOpen, 101);
+        let opened = AuditEntry::new("user:doc".parse().unwrap(), Action::SocketOpen, 101);
         for _ in 0..1_000 {
             audit.report(opened.clone());
         }

@@ -12,7 +12,7 @@ use metrics::counter;
 use shared::channel;
 use shared::ids::{LocationId, MessageId};
 use shared::participant::Participant;
-use shared::receipt::{Kind, MAX_IDS, Receipt};
+use shared::receipt::{MAX_MESSAGE_IDS, Receipt, ReceiptKind};
 
 use crate::streams::{Load, Uplink};
 
@@ -20,7 +20,7 @@ use crate::streams::{Load, Uplink};
 const LIMIT_IDS: usize = 200_000;
 
 /// Message ids of one participant that leave at once: two full receipts.
-const AT_ONCE: usize = 2 * MAX_IDS;
+const AT_ONCE: usize = 2 * MAX_MESSAGE_IDS;
 
 /// Takes receipts from all sockets.
 pub type Acks = Uplink<Receipt>;
@@ -73,7 +73,7 @@ impl Load for Receipt {
     }
 }
 
-/// One receipt for all of the same kind by the same person on the same socket, of at most [`MAX_IDS`] messages, each once.
+/// One receipt for all of the same kind by the same person on the same socket, of at most [`MAX_MESSAGE_IDS`] messages, each once.
 /// Its time is the latest: no message is said to have arrived before it was proven.
 fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
     let mut merged: Vec<Receipt> = Vec::with_capacity(receipts.len());
@@ -94,7 +94,7 @@ fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
             open.seen.extend(&into.message_ids);
         }
         receipt.message_ids.retain(|id| open.seen.insert(*id));
-        if into.message_ids.len() + receipt.message_ids.len() <= MAX_IDS {
+        if into.message_ids.len() + receipt.message_ids.len() <= MAX_MESSAGE_IDS {
             into.message_ids.append(&mut receipt.message_ids);
             into.at = into.at.max(receipt.at);
         } else {
@@ -106,7 +106,7 @@ fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
 }
 
 /// What receipts of the same person, kind and socket have in common.
-type Same = (Kind, LocationId, Participant, Option<Arc<str>>);
+type Same = (ReceiptKind, LocationId, Participant, Option<Arc<str>>);
 
 /// Where the receipt of one person, kind and socket is that has room, and what was said in it and those before.
 struct Open {
@@ -121,7 +121,7 @@ mod tests {
     use time::OffsetDateTime;
     use uuid::Uuid;
 
-    fn receipt(kind: Kind, who: &str, ids: std::ops::Range<u128>, second: i64) -> Receipt {
+    fn receipt(kind: ReceiptKind, who: &str, ids: std::ops::Range<u128>, second: i64) -> Receipt {
         Receipt {
             kind,
             location: "loc1".parse().unwrap(),
@@ -135,10 +135,10 @@ mod tests {
     #[test]
     fn receipts_of_one_person_and_kind_become_one() {
         let merged = merge(vec![
-            receipt(Kind::Delivered, "user:a", 0..2, 1),
-            receipt(Kind::Delivered, "contact:a", 2..3, 2),
-            receipt(Kind::Read, "user:a", 3..4, 3),
-            receipt(Kind::Delivered, "user:a", 4..5, 4),
+            receipt(ReceiptKind::Delivered, "user:a", 0..2, 1),
+            receipt(ReceiptKind::Delivered, "contact:a", 2..3, 2),
+            receipt(ReceiptKind::Read, "user:a", 3..4, 3),
+            receipt(ReceiptKind::Delivered, "user:a", 4..5, 4),
         ]);
         assert_eq!(merged.len(), 3);
         assert_eq!(merged[0].message_ids, [0, 1, 4].map(Uuid::from_u128));
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_is_proven_several_times_is_said_once() {
-        let merged = merge((0..5).map(|second| receipt(Kind::Delivered, "user:a", 0..400, second)).collect());
+        let merged = merge((0..5).map(|second| receipt(ReceiptKind::Delivered, "user:a", 0..400, second)).collect());
         assert_eq!(merged.len(), 1);
         assert_eq!(merged[0].message_ids.len(), 400);
         assert_eq!(merged[0].at.unix_timestamp(), 4);
@@ -157,14 +157,14 @@ mod tests {
     fn every_device_speaks_for_itself() {
         let devices = ["r1", "r2"].map(|id| {
             let request = Some(RequestContext { request_id: id.into(), address: [127, 0, 0, 1].into() });
-            Receipt { request, ..receipt(Kind::Read, "user:a", 0..2, 1) }
+            Receipt { request, ..receipt(ReceiptKind::Read, "user:a", 0..2, 1) }
         });
         assert_eq!(merge(devices.to_vec()), devices);
     }
 
     #[test]
     fn no_receipt_grows_past_what_the_other_side_accepts() {
-        let merged = merge((0..7).map(|n| receipt(Kind::Read, "user:a", n * 100..(n + 1) * 100, 1)).collect());
+        let merged = merge((0..7).map(|n| receipt(ReceiptKind::Read, "user:a", n * 100..(n + 1) * 100, 1)).collect());
         let lengths: Vec<_> = merged.iter().map(|receipt| receipt.message_ids.len()).collect();
         assert_eq!(lengths, [500, 200]);
     }
@@ -176,7 +176,7 @@ mod tests {
         let acks = Acks::default();
         for number in 0..=LIMIT_IDS / 500 {
             let (location, participant) = (format!("loc{}", number % 4), format!("user:u{}", number % 100));
-            let receipt = receipt(Kind::Read, &participant, 0..500, 1);
+            let receipt = receipt(ReceiptKind::Read, &participant, 0..500, 1);
             acks.report(Receipt { location: location.parse().unwrap(), ..receipt });
         }
         assert_eq!(acks.waiting(), LIMIT_IDS);
@@ -188,13 +188,13 @@ mod tests {
     fn no_participant_and_no_location_fills_the_queue() {
         let acks = Acks::default();
         let elsewhere =
-            |who: &str| Receipt { location: "loc2".parse().unwrap(), ..receipt(Kind::Read, who, 0..500, 1) };
+            |who: &str| Receipt { location: "loc2".parse().unwrap(), ..receipt(ReceiptKind::Read, who, 0..500, 1) };
         for _socket in 0..LIMIT_IDS / 500 {
-            acks.report(receipt(Kind::Read, "user:flood", 0..500, 1));
+            acks.report(receipt(ReceiptKind::Read, "user:flood", 0..500, 1));
         }
         assert_eq!(acks.waiting(), LIMIT_IDS / 8, "a participant");
         for number in 0..LIMIT_IDS / 500 {
-            acks.report(receipt(Kind::Read, &format!("user:u{number}"), 0..500, 1));
+            acks.report(receipt(ReceiptKind::Read, &format!("user:u{number}"), 0..500, 1));
         }
         assert_eq!(acks.waiting(), LIMIT_IDS / 2, "a location");
         acks.report(elsewhere("user:quiet"));
@@ -204,8 +204,8 @@ mod tests {
     #[test]
     fn receipts_of_one_participant_let_others_go_first() {
         let mut receipts: Vec<_> =
-            (0..10).map(|n| receipt(Kind::Read, "user:flood", n * 500..(n + 1) * 500, 1)).collect();
-        receipts.push(receipt(Kind::Read, "user:quiet", 0..500, 1));
+            (0..10).map(|n| receipt(ReceiptKind::Read, "user:flood", n * 500..(n + 1) * 500, 1)).collect();
+        receipts.push(receipt(ReceiptKind::Read, "user:quiet", 0..500, 1));
         let (now, later) = Receipt::in_turns(receipts.clone());
         assert_eq!(now, [receipts[0].clone(), receipts[1].clone(), receipts[10].clone()]);
         assert_eq!(later, receipts[2..10], "in their order");

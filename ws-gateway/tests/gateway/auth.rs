@@ -1,7 +1,7 @@
 //! Tokens that end while a socket is open, and fresh ones that keep it alive.
 
 use serde_json::json;
-use shared::participant::Kind;
+use shared::participant::ParticipantKind;
 
 use crate::support::{Client, Gateway, QUERY, RedisServer, doctor, patient, token_for};
 
@@ -13,7 +13,8 @@ fn auth(token: &str) -> String {
 async fn the_end_of_a_token_is_announced_and_then_closes_with_4401() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
-    let (mut client, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 10)).await;
+    let (mut client, _) =
+        Client::open(gateway.address, QUERY, &token_for("doc123", Some(ParticipantKind::User), 10)).await;
     let expiring = client.frame().await;
     assert_eq!(expiring["type"], "expiring");
     assert!(expiring["expires_at"].as_str().unwrap().ends_with('Z'));
@@ -24,8 +25,10 @@ async fn the_end_of_a_token_is_announced_and_then_closes_with_4401() {
 async fn a_fresh_token_keeps_the_socket_alive() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
-    let (mut client, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 10)).await;
-    let (mut other, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 10)).await;
+    let (mut client, _) =
+        Client::open(gateway.address, QUERY, &token_for("doc123", Some(ParticipantKind::User), 10)).await;
+    let (mut other, _) =
+        Client::open(gateway.address, QUERY, &token_for("doc123", Some(ParticipantKind::User), 10)).await;
     assert_eq!(client.frame().await["type"], "expiring");
     let answer = client.ask(&auth(&doctor())).await;
     assert_eq!(answer["type"], "authenticated");
@@ -39,10 +42,11 @@ async fn a_fresh_token_keeps_the_socket_alive() {
 async fn somebody_elses_token_and_a_bad_one_change_nothing() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
-    let (mut client, _) = Client::open(gateway.address, QUERY, &token_for("doc123", Some(Kind::User), 10)).await;
+    let (mut client, _) =
+        Client::open(gateway.address, QUERY, &token_for("doc123", Some(ParticipantKind::User), 10)).await;
     assert_eq!(client.frame().await["type"], "expiring");
     assert_eq!(client.ask(&auth(&patient())).await["code"], "forbidden");
     assert_eq!(client.ask(&auth("a.b.c")).await["code"], "unauthorized");
-    assert_eq!(client.ask(&auth(&token_for("doc123", Some(Kind::User), 0))).await["code"], "unauthorized");
+    assert_eq!(client.ask(&auth(&token_for("doc123", Some(ParticipantKind::User), 0))).await["code"], "unauthorized");
     assert_eq!(client.closed().await.0, 4401);
 }

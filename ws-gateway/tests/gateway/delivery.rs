@@ -39,7 +39,7 @@ async fn no_socket_ever_gets_a_frame_of_another_conversation() {
             // One of them has the identifier of a user.
             for contact in ["a", "x", "y"] {
                 let query = format!("location_id={location}&user_id={user}&contact_id={contact}");
-                let token = token_for(user, Some(shared::participant::Kind::User), 3600);
+                let token = token_for(user, Some(shared::participant::ParticipantKind::User), 3600);
                 let (client, _) = Client::open(gateway.address, &query, &token).await;
                 rooms.push((Channel::from(&conversation(location, user, contact)), client));
             }

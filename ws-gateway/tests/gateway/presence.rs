@@ -7,7 +7,7 @@ use fred::types::streams::XReadResponse;
 use serde_json::{Value, json};
 use shared::channel::{Channel, QUESTIONS, presence::Names};
 use shared::participant::Conversation;
-use shared::presence::{Notice, Question};
+use shared::presence::{ConversationCheck, Notice};
 use tokio::time::{Instant, interval, timeout};
 
 use crate::support::{
@@ -75,7 +75,7 @@ async fn whoever_shares_a_conversation_hears_of_coming_and_going_and_nobody_else
     let gateways = [Gateway::start(&redis, &HASTY).await, Gateway::start(&redis, &HASTY).await];
     let (mut watcher, _) = Client::open(gateways[0].address, QUERY, &service()).await;
     let (mut here, _) = Client::open(gateways[0].address, QUERY, &doctor()).await;
-    let stranger = token_for("nurse", Some(shared::participant::Kind::User), 3600);
+    let stranger = token_for("nurse", Some(shared::participant::ParticipantKind::User), 3600);
     let beside = "location_id=loc1&user_id=nurse&contact_id=pat456";
     let (mut stranger, _) = Client::open(gateways[0].address, beside, &stranger).await;
     let (mut inbox, _) = Client::open(gateways[0].address, INBOX_OF_DOCTOR, &doctor()).await;
@@ -105,7 +105,7 @@ async fn whoever_shares_a_conversation_hears_of_coming_and_going_and_nobody_else
 
     // A watching service is nobody: it comes and goes unseen. What its gateway writes next, it writes behind that.
     let (_unseen, _) = Client::open(gateways[1].address, QUERY, &service()).await;
-    let nurse = token_for("nurse", Some(shared::participant::Kind::User), 3600);
+    let nurse = token_for("nurse", Some(shared::participant::ParticipantKind::User), 3600);
     let (_nurse, _) = Client::open(gateways[1].address, "location_id=loc1&user_id=nurse", &nurse).await;
     held(&redis, "user:nurse", 2).await;
     held(&redis, "user:doc123", 1).await;
@@ -131,12 +131,12 @@ async fn who_has_never_written_to_somebody_hears_only_when_the_api_service_says_
         let asked: XReadResponse<String, String, String, String> =
             client.xread_map(Some(1), Some(30_000), QUESTIONS, after).await.unwrap();
         let (place, fields) = &asked[QUESTIONS][0];
-        let question = Question::decode(&fields["r"]).unwrap();
-        assert_eq!(question, Question { location: "loc1".parse().unwrap(), conversation });
+        let question = ConversationCheck::decode(&fields["r"]).unwrap();
+        assert_eq!(question, ConversationCheck { location: "loc1".parse().unwrap(), conversation });
         assert_eq!(here.all_presence().await, NOTHING);
         after = place.clone();
     }
-    client.publish::<(), _, _>(names().channel(), Notice::shared(conversation)).await.unwrap();
+    client.publish::<(), _, _>(names().channel(), Notice::conversation_exists(conversation)).await.unwrap();
     online(&mut here).await;
 }
 
@@ -178,7 +178,7 @@ async fn people_of_a_gateway_that_died_without_a_word_go_with_its_lease_but_for_
     written(&redis).await;
     written_to_nurse(&redis).await;
     let (_lost, _) = Client::open(dying.address, QUERY, &patient()).await;
-    let nurse = token_for("nurse", Some(shared::participant::Kind::User), 3600);
+    let nurse = token_for("nurse", Some(shared::participant::ParticipantKind::User), 3600);
     let inbox_of_nurse = "location_id=loc1&user_id=nurse";
     let (_moving, _) = Client::open(dying.address, inbox_of_nurse, &nurse).await;
     online(&mut here).await;
@@ -210,7 +210,7 @@ async fn a_gateway_that_goes_in_order_leaves_its_people_to_the_next() {
     written_to_nurse(&redis).await;
     let (mut there, _) = Client::open(going.address, QUERY, &patient()).await;
     online(&mut here).await;
-    let nurse = token_for("nurse", Some(shared::participant::Kind::User), 3600);
+    let nurse = token_for("nurse", Some(shared::participant::ParticipantKind::User), 3600);
     let (_leaves_for_good, _) = Client::open(going.address, "location_id=loc1&user_id=nurse", &nurse).await;
     online(&mut with_nurse).await;
     going.shutdown.begin();

@@ -3,7 +3,7 @@
 use fred::interfaces::StreamsInterface;
 use serde_json::json;
 use shared::channel::{ACKS, API_GROUP};
-use shared::receipt::{Kind, Receipt};
+use shared::receipt::{Receipt, ReceiptKind};
 use uuid::Uuid;
 
 use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, channel, doctor, patient, service};
@@ -28,7 +28,7 @@ async fn the_receivers_pong_is_the_proof_and_nobody_elses() {
     assert_eq!(receiver.ask(r#"{"type":"ping"}"#).await["type"], "pong");
     assert_eq!(receiver.pings, 1);
     let receipts = publisher.receipts(1).await;
-    assert_eq!(receipts[0].kind, Kind::Delivered);
+    assert_eq!(receipts[0].kind, ReceiptKind::Delivered);
     assert_eq!(receipts[0].participant.to_string(), "contact:pat456");
     assert_eq!(receipts[0].location.as_str(), "loc1");
     assert_eq!(receipts[0].message_ids, [id]);
@@ -78,7 +78,7 @@ async fn a_client_may_say_what_arrived_and_what_was_read() {
     assert_eq!(watcher.ask(r#"{"type":"typing"}"#).await["code"], "forbidden");
     client.send(&read).await;
     let receipts = publisher.receipts(1).await;
-    assert_eq!(receipts[0].kind, Kind::Read);
+    assert_eq!(receipts[0].kind, ReceiptKind::Read);
     assert_eq!(receipts[0].message_ids, ids);
 }
 

@@ -7,8 +7,8 @@ use fred::interfaces::{KeysInterface, SortedSetsInterface};
 use fred::types::scripts::Script;
 use serde_json::{Value, json};
 use shared::channel::{REVOKED, revoked};
-use shared::participant::Kind;
-use shared::revocation::{Entry, Revocation};
+use shared::participant::ParticipantKind;
+use shared::revocation::{Revocation, RevocationEntry};
 use shared::token::{Principal, Verifier};
 
 use crate::support::{Client, Gateway, PATIENCE, QUERY, RedisServer, SECRET, doctor, http, patient, token_for};
@@ -17,15 +17,15 @@ use crate::support::{Client, Gateway, PATIENCE, QUERY, RedisServer, SECRET, doct
 const LATE: i64 = 4_000_000_000;
 
 fn principal(token: &str) -> Principal {
-    Verifier::of_secret(&SECRET.parse().unwrap()).verify(token).unwrap()
+    Verifier::from_secret(&SECRET.parse().unwrap()).verify(token).unwrap()
 }
 
-fn jti(token: &str) -> Entry {
+fn jti(token: &str) -> RevocationEntry {
     Revocation::Token { jti: principal(token).jti.unwrap(), expires_at: None }.entry(LATE)
 }
 
 /// As the API service does it.
-async fn revoke(redis: &RedisServer, revocation: &Entry) {
+async fn revoke(redis: &RedisServer, revocation: &RevocationEntry) {
     redis.confirm_revocations().await.append([revocation.to_string()]).await;
 }
 
@@ -72,7 +72,7 @@ async fn a_token_that_is_taken_back_loses_its_sockets_and_opens_no_other() {
 async fn a_subjects_tokens_are_taken_back_up_to_a_moment_and_newer_ones_are_spared() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
-    let (token, marker) = (doctor(), token_for("doc9", Some(Kind::User), 3600));
+    let (token, marker) = (doctor(), token_for("doc9", Some(ParticipantKind::User), 3600));
     let issued = principal(&token).issued_at.unwrap();
     let before = |issued_before| Revocation::Subject { sub: "doc123".parse().unwrap(), issued_before }.entry(LATE);
     let (mut client, _) = Client::open(gateway.address, QUERY, &token).await;

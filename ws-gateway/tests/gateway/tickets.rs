@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fred::interfaces::KeysInterface;
 use fred::types::Expiration;
 use shared::channel;
-use shared::participant::Kind;
+use shared::participant::ParticipantKind;
 use shared::revocation::Revocation;
 use shared::ticket::{self, Ticket};
 use shared::token::Verifier;
@@ -14,7 +14,7 @@ use crate::support::{Client, Gateway, QUERY, RedisServer, SECRET, doctor, http, 
 /// As the API service does it.
 async fn ticket_for(redis: &RedisServer, token: &str) -> String {
     let ticket = Ticket::new().unwrap();
-    let (key, kept) = (channel::ticket(&ticket), Bytes::from(ticket::keep(&ticket, token).unwrap()));
+    let (key, kept) = (channel::ticket(&ticket), Bytes::from(ticket::seal_token(&ticket, token).unwrap()));
     redis.client().await.set::<(), _, _>(key, kept, Some(Expiration::EX(30)), None, false).await.unwrap();
     ticket.expose().to_owned()
 }
@@ -38,7 +38,7 @@ async fn answer(gateway: &Gateway, query: &str, ticket: &str) -> (u16, String, S
 async fn a_ticket_opens_one_socket_which_lives_as_long_as_the_token() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
-    let ticket = ticket_for(&redis, &token_for("doc123", Some(Kind::User), 3)).await;
+    let ticket = ticket_for(&redis, &token_for("doc123", Some(ParticipantKind::User), 3)).await;
     let query = format!("{QUERY}&ticket={ticket}");
     let mut client = Client::ticketed(gateway.address, &query).await.unwrap();
     assert_eq!(client.frame().await["type"], "ready");
@@ -74,7 +74,7 @@ async fn of_twenty_who_show_the_same_ticket_at_once_one_is_let_in() {
 async fn what_a_token_may_not_open_its_ticket_may_not_either() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
-    let stranger = ticket_for(&redis, &token_for("doc9", Some(Kind::User), 60)).await;
+    let stranger = ticket_for(&redis, &token_for("doc9", Some(ParticipantKind::User), 60)).await;
     assert_eq!(handshake(&gateway, QUERY, &stranger).await, 403);
     assert_eq!(handshake(&gateway, &QUERY.replace("doc123", "doc9"), &stranger).await, 401, "it is spent");
     let elsewhere = ticket_for(&redis, &doctor()).await;
@@ -83,7 +83,7 @@ async fn what_a_token_may_not_open_its_ticket_may_not_either() {
 
     let token = doctor();
     let revoked = ticket_for(&redis, &token).await;
-    let jti = Verifier::of_secret(&SECRET.parse().unwrap()).verify(&token).unwrap().jti.unwrap();
+    let jti = Verifier::from_secret(&SECRET.parse().unwrap()).verify(&token).unwrap().jti.unwrap();
     let revocation = Revocation::Token { jti, expires_at: None }.entry(i64::MAX);
     redis.confirm_revocations().await.append([revocation.to_string()]).await;
     let by_header = || async {

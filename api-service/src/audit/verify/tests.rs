@@ -233,7 +233,11 @@ proptest! {
 }
 
 fn three() -> (Vec<Kept>, Vec<StoredHead>) {
-    let row = Row::from(&shared::audit::Entry::new(shared::audit::Who::Anonymous, shared::audit::Action::Send, 401));
+    let row = Row::from(&shared::audit::AuditEntry::new(
+        shared::audit::AuditActor::Anonymous,
+        shared::audit::Action::Send,
+        401,
+    ));
     written(&[vec![row.clone(), row.clone()], vec![row.clone(); 3], vec![row]])
 }
 

@@ -8,8 +8,8 @@ use poem::web::Data;
 use poem::{Body, IntoResponse, Request, Response, handler};
 use serde_json::json;
 use shared::env::Secret;
-use shared::ids::{LocationId, PersonId};
-use shared::participant::Kind;
+use shared::ids::{LocationId, ParticipantId};
+use shared::participant::ParticipantKind;
 use shared::problem::Problem;
 use shared::token::{self, Role};
 
@@ -27,8 +27,8 @@ const TOKEN_TTL: Duration = Duration::from_secs(3600);
 pub(crate) struct DevSigningKey(pub(crate) Arc<Secret>);
 
 struct DevTokenRequest {
-    sub: PersonId,
-    kind: Kind,
+    sub: ParticipantId,
+    kind: ParticipantKind,
     location: LocationId,
 }
 
@@ -37,8 +37,8 @@ impl FromFields for DevTokenRequest {
         let (sub, role, location) = (fields.id("sub"), fields.text("role"), fields.id("location_id"));
         // Whom the console shows. A service's token is nobody's to try.
         let kind = match role?.as_str() {
-            "user" => Some(Kind::User),
-            "contact" => Some(Kind::Contact),
+            "user" => Some(ParticipantKind::User),
+            "contact" => Some(ParticipantKind::Contact),
             _ => {
                 fields.reject("role", "must be `user` or `contact`");
                 None
@@ -52,7 +52,7 @@ impl FromFields for DevTokenRequest {
 #[handler]
 pub(crate) async fn issue(request: &Request, body: Body, key: Data<&DevSigningKey>) -> poem::Result<Response> {
     let wanted: DevTokenRequest = body::read(request, body, MAX_BODY_BYTES).await?;
-    let token = token::issue(&key.0.0, &wanted.sub, Role::Person(wanted.kind), &[wanted.location], TOKEN_TTL)
+    let token = token::issue(&key.0.0, &wanted.sub, Role::Participant(wanted.kind), &[wanted.location], TOKEN_TTL)
         .map_err(|_| problem_error(Problem::new(500, "the token could not be signed")))?;
     let answer = json!({"token": token, "expires_in": TOKEN_TTL.as_secs()});
     Ok(Response::builder().content_type("application/json").body(answer.to_string()).into_response())
@@ -83,8 +83,8 @@ mod tests {
             let answer = ask(role).await;
             assert_eq!(answer.status(), 200);
             let body: Value = answer.into_body().into_json().await.unwrap();
-            let principal = Verifier::of_secret(&secret()).verify(body["token"].as_str().unwrap()).unwrap();
-            assert_eq!(principal.person().map(ToString::to_string).as_deref(), Some(expected));
+            let principal = Verifier::from_secret(&secret()).verify(body["token"].as_str().unwrap()).unwrap();
+            assert_eq!(principal.participant().map(ToString::to_string).as_deref(), Some(expected));
             assert_eq!(body["expires_in"], 3600);
         }
         for role in ["service", "admin", ""] {

@@ -7,7 +7,7 @@ use poem::web::Data;
 use poem::{FromRequest, IntoResponse, Request, Response};
 use poem_openapi::param::Query;
 use poem_openapi::{ApiExtractor, ApiResponse, ExtractParamOptions, OpenApi};
-use shared::ids::{LocationId, PersonId};
+use shared::ids::{LocationId, ParticipantId};
 use shared::participant::{Conversation, Participant};
 use shared::problem::InputError;
 use uuid::Uuid;
@@ -168,9 +168,9 @@ impl Messages {
 /// The conversation that a query names.
 fn conversation(
     location: LocationId,
-    user: PersonId,
-    contact: Option<PersonId>,
-    peer: Option<PersonId>,
+    user: ParticipantId,
+    contact: Option<ParticipantId>,
+    peer: Option<ParticipantId>,
 ) -> Result<Conversation, ApiError> {
     let wrong = |pointer: &str, why: String| ApiError::from(invalid(vec![InputError::new(pointer, why)]));
     let other = match (contact, peer) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::ids::MessageId;
-use shared::receipt::{Kind, MAX_IDS};
+use shared::receipt::{MAX_MESSAGE_IDS, ReceiptKind};
 
 use crate::domain::mark;
 use crate::http::auth::{Caller, ParticipantCaller};
@@ -37,7 +37,7 @@ impl Receipts {
         state: Data<&Arc<AppState>>,
         body: JsonBody<MarkBody>,
     ) -> Result<MarkResponse, BodyError> {
-        mark(caller, &state, body, Kind::Read).await
+        mark(caller, &state, body, ReceiptKind::Read).await
     }
 
     /// Mark messages as delivered
@@ -51,7 +51,7 @@ impl Receipts {
         state: Data<&Arc<AppState>>,
         body: JsonBody<MarkBody>,
     ) -> Result<MarkResponse, BodyError> {
-        mark(caller, &state, body, Kind::Delivered).await
+        mark(caller, &state, body, ReceiptKind::Delivered).await
     }
 }
 
@@ -59,7 +59,7 @@ async fn mark(
     caller: Caller,
     state: &AppState,
     body: JsonBody<MarkBody>,
-    kind: Kind,
+    kind: ReceiptKind,
 ) -> Result<MarkResponse, BodyError> {
     let MarkBody(message_ids) = body.0;
     let marks = mark::mark(&caller.origin, &state.store, &state.publisher, kind, message_ids).await?;
@@ -75,6 +75,6 @@ impl Documented for MarkBody {
 
 impl FromFields for MarkBody {
     fn from_fields(fields: &mut FieldReader) -> Option<Self> {
-        fields.uuids("message_ids", MAX_IDS).map(Self)
+        fields.uuids("message_ids", MAX_MESSAGE_IDS).map(Self)
     }
 }

@@ -131,7 +131,7 @@ impl ResponseBudget {
 
 fn caller_limit(caller: &Actor) -> usize {
     match caller {
-        Actor::Person(_) => MAX_PARTICIPANT_BYTES,
+        Actor::Participant(_) => MAX_PARTICIPANT_BYTES,
         Actor::Service { .. } => MAX_SERVICE_BYTES,
     }
 }
@@ -225,7 +225,7 @@ mod tests {
     const MIB: usize = 1024 * 1024;
 
     fn person(id: usize) -> Actor {
-        Actor::Person(format!("user:{id}").parse().unwrap())
+        Actor::Participant(format!("user:{id}").parse().unwrap())
     }
 
     fn body(length: usize) -> Bytes {

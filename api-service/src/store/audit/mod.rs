@@ -10,7 +10,7 @@ pub(in crate::store) mod reader;
 use std::sync::Arc;
 
 use deadpool_postgres::{GenericClient, Object};
-use shared::audit::Entry;
+use shared::audit::AuditEntry;
 use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::private::BytesMut;
@@ -265,7 +265,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn record(&self, entries: &[Entry]) -> Result<(), StoreError> {
+    pub async fn record(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         self.with(async |client| append(client, self.chains.lend(client).await?, entries.iter()).await).await
     }
 
@@ -273,7 +273,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; [`StoreError::Contended`] when somebody else has just written one of them.
-    pub async fn record_once(&self, entries: &[Entry]) -> Result<(), StoreError> {
+    pub async fn record_once(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         const KNOWN: &str = "select event_id from audit_log where event_id = any($1)";
         self.with(async |client| {
             let statement = client.prepare_cached(KNOWN).await?;
@@ -295,7 +295,11 @@ impl Store {
 }
 
 /// Its own transaction: a single statement.
-async fn append(client: &Object, mut lease: Lease, entries: impl Iterator<Item = &Entry>) -> Result<(), StoreError> {
+async fn append(
+    client: &Object,
+    mut lease: Lease,
+    entries: impl Iterator<Item = &AuditEntry>,
+) -> Result<(), StoreError> {
     let rows: Vec<Row> = entries.map(Row::from).collect();
     if rows.is_empty() {
         return Ok(());

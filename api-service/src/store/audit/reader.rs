@@ -2,7 +2,7 @@
 //! however many rows there are.
 
 use deadpool_postgres::{ClientWrapper, Transaction};
-use shared::audit::Who;
+use shared::audit::AuditActor;
 use shared::ids::LocationId;
 use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
@@ -37,7 +37,7 @@ pub struct Filter {
     /// Only in this location.
     pub location: Option<LocationId>,
     /// Only by, for, or with this one.
-    pub participant: Option<Who>,
+    pub participant: Option<AuditActor>,
     /// Not before this moment.
     pub from: Option<OffsetDateTime>,
     /// Before this moment.

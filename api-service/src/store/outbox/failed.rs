@@ -1,6 +1,6 @@
 //! Rows of the outbox that could not be rebuilt, as an operator sees them.
 
-use shared::audit::Entry;
+use shared::audit::AuditEntry;
 use shared::ids::{ConversationId, MessageId};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -58,7 +58,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; none of them waits then.
-    pub async fn retry_failed(&self, ids: Option<&[i64]>, entry: &Entry) -> Result<u64, StoreError> {
+    pub async fn retry_failed(&self, ids: Option<&[i64]>, entry: &AuditEntry) -> Result<u64, StoreError> {
         const RETRY: &str = "update outbox set failed_at = null, failed_reason = null where id in (
             select id from outbox where failed_at is not null and ($1::bigint[] is null or id = any($1)) order by id for update
         )";

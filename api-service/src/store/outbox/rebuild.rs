@@ -6,9 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use deadpool_postgres::Transaction;
 use shared::channel::Channel;
-use shared::event::Draft;
+use shared::event::OutgoingEvent;
 use shared::ids::{ConversationId, LocationId, MessageId};
-use shared::receipt::Kind;
+use shared::receipt::ReceiptKind;
 use shared::timestamp::timestamp;
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -55,7 +55,7 @@ pub(super) struct Rebuilt {
 struct Named<'a> {
     id: i64,
     message_ids: Vec<MessageId>,
-    receipt: Option<(Kind, &'a str, ConversationId, OffsetDateTime)>,
+    receipt: Option<(ReceiptKind, &'a str, ConversationId, OffsetDateTime)>,
 }
 
 /// Rebuilds rows of the columns id, location_id, conversation_id, kind, message_ids, at.
@@ -133,8 +133,8 @@ fn add_messages(
 fn named(row: &Row) -> Result<Named<'_>, tokio_postgres::Error> {
     let message_ids = row.try_get::<_, Vec<MessageId>>("message_ids")?;
     let kind = match row.try_get("kind")? {
-        "delivered" => Some(Kind::Delivered),
-        "read" => Some(Kind::Read),
+        "delivered" => Some(ReceiptKind::Delivered),
+        "read" => Some(ReceiptKind::Read),
         "message" => None,
         // It names nothing that could be published.
         _ => return Ok(Named { id: row.try_get("id")?, message_ids: Vec::new(), receipt: None }),
@@ -147,7 +147,7 @@ fn named(row: &Row) -> Result<Named<'_>, tokio_postgres::Error> {
 }
 
 fn receipt(
-    kind: Kind,
+    kind: ReceiptKind,
     location: &str,
     conversation: ConversationId,
     message_ids: &[MessageId],
@@ -155,7 +155,7 @@ fn receipt(
 ) -> Option<OutboxEvent> {
     let location: LocationId = location.parse().ok()?;
     let channel = Channel::new(&location, conversation);
-    let draft = Draft::receipt(kind, message_ids, &timestamp(at));
+    let draft = OutgoingEvent::receipt(kind, message_ids, &timestamp(at));
     (!message_ids.is_empty()).then_some(OutboxEvent { channel, draft })
 }
 

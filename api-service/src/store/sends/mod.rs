@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use shared::audit::Action;
 use shared::channel::Channel;
-use shared::event::Draft;
+use shared::event::OutgoingEvent;
 use shared::ids::{ConversationId, MessageId};
 use shared::redacted::Redacted;
 
@@ -163,7 +163,8 @@ fn done(
                 let message = new.next().ok_or_else(|| StoreError::internal("a message was not placed"))?;
                 let json = message.to_json().map_err(StoreError::internal)?;
                 let channel = Channel::from(&message.new.conversation);
-                let draft = Draft { request_id: Some(origin.request.request_id.clone()), ..message.event(&json) };
+                let draft =
+                    OutgoingEvent { request_id: Some(origin.request.request_id.clone()), ..message.event(&json) };
                 events.push(OutboxEvent { channel, draft });
                 SendOutcome::Sent(json.into())
             }
@@ -188,15 +189,15 @@ mod tests {
     use crate::model::message::{Content, now};
     use shared::participant::{Conversation, Participant};
     use shared::request::RequestContext;
-    use shared::token::{Actor, KeyId, Principal};
+    use shared::token::{Actor, Principal, VerificationKeyId};
     use time::OffsetDateTime;
     use uuid::Uuid;
 
     fn origin() -> Origin {
         let principal = Principal {
             subject: "doc123".parse().unwrap(),
-            key: KeyId::SECRET,
-            actor: Actor::Person("user:doc123".parse().unwrap()),
+            key: VerificationKeyId::SECRET,
+            actor: Actor::Participant("user:doc123".parse().unwrap()),
             locations: vec![],
             expires_at: OffsetDateTime::UNIX_EPOCH,
             issued_at: None,

@@ -125,9 +125,9 @@ fn random(noise: u64) -> [u8; 16] {
 }
 
 fn user(participant: &Participant) -> Option<&str> {
-    participant.user_id().map(shared::ids::PersonId::as_str)
+    participant.user_id().map(shared::ids::ParticipantId::as_str)
 }
 
 fn contact(participant: &Participant) -> Option<&str> {
-    participant.contact_id().map(shared::ids::PersonId::as_str)
+    participant.contact_id().map(shared::ids::ParticipantId::as_str)
 }

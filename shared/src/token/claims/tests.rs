@@ -1,5 +1,5 @@
 use super::*;
-use crate::token::Forbidden;
+use crate::token::AuthorizationError;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -11,7 +11,7 @@ fn good() -> Value {
 }
 
 fn verify(claims: &Value) -> Result<Principal, TokenError> {
-    read(claims.as_object().unwrap(), KeyId::SECRET, NOW, LIFE)
+    parse(claims.as_object().unwrap(), VerificationKeyId::SECRET, NOW, LIFE)
 }
 
 fn with(name: &str, value: Value) -> Value {
@@ -28,7 +28,7 @@ fn without(mut claims: Value, name: &str) -> Value {
 #[test]
 fn good_claims_name_person_and_locations() {
     let principal = verify(&good()).unwrap();
-    assert_eq!(principal.person().unwrap().to_string(), "user:doc123");
+    assert_eq!(principal.participant().unwrap().to_string(), "user:doc123");
     assert_eq!(principal.locations, ["loc1".parse().unwrap()]);
 }
 
@@ -59,7 +59,7 @@ fn each_bad_claim_is_named() {
         ("jti", json!("é".repeat(129))),
     ] {
         let refused = verify(&with(name, value.clone()));
-        assert!(matches!(&refused, Err(TokenError::BadClaim(n, _)) if *n == name), "{name} {value}: {refused:?}");
+        assert!(matches!(&refused, Err(TokenError::InvalidClaim(n, _)) if *n == name), "{name} {value}: {refused:?}");
     }
 }
 
@@ -67,8 +67,8 @@ fn each_bad_claim_is_named() {
 fn times_are_honoured() {
     assert_eq!(verify(&with("exp", json!(NOW - 1))), Err(TokenError::Expired));
     assert_eq!(verify(&with("exp", json!(NOW))), Err(TokenError::Expired));
-    assert_eq!(verify(&with("nbf", json!(NOW + 3600))), Err(TokenError::NotYet("nbf")));
-    assert_eq!(verify(&with("iat", json!(NOW + 3600))), Err(TokenError::NotYet("iat")));
+    assert_eq!(verify(&with("nbf", json!(NOW + 3600))), Err(TokenError::NotYetValid("nbf")));
+    assert_eq!(verify(&with("iat", json!(NOW + 3600))), Err(TokenError::NotYetValid("iat")));
     assert!(verify(&with("iat", json!(NOW + 5))).is_ok());
     assert!(verify(&with("nbf", json!(NOW - 5))).is_ok());
 }
@@ -88,7 +88,7 @@ fn a_token_lives_no_longer_than_its_revocation_would_be_remembered() {
     assert_eq!(ends(&claims), Err(TokenError::Expired));
     claims["iat"] = json!(NOW);
     claims["exp"] = json!(9e18);
-    assert_eq!(ends(&claims), Err(TokenError::BadClaim("exp", "is not a time")));
+    assert_eq!(ends(&claims), Err(TokenError::InvalidClaim("exp", "is not a time")));
     // Without `iat` nothing says when it began: `exp` alone counts, as in the README's example.
     claims.as_object_mut().unwrap().remove("iat");
     claims["exp"] = json!(4_102_444_800_i64);
@@ -103,10 +103,10 @@ fn the_longest_jti_that_can_be_revoked_is_good() {
 
 #[test]
 fn only_a_service_can_be_an_administrator() {
-    assert_eq!(verify(&with("admin", json!(true))).unwrap().check_admin(), Err(Forbidden::NotAdmin));
+    assert_eq!(verify(&with("admin", json!(true))).unwrap().check_admin(), Err(AuthorizationError::AdminRequired));
     let mut claims = with("admin", json!("yes"));
     claims["role"] = json!("service");
-    assert!(matches!(verify(&claims), Err(TokenError::BadClaim("admin", _))));
+    assert!(matches!(verify(&claims), Err(TokenError::InvalidClaim("admin", _))));
 }
 
 fn fhir(reference: &Value) -> Result<Principal, TokenError> {
@@ -124,16 +124,16 @@ fn a_fhir_user_is_the_person_whatever_the_subject_is() {
         ("http://127.0.0.1:8080/Practitioner/doc7", "user:doc7"),
     ] {
         let principal = fhir(&json!(reference)).unwrap();
-        assert_eq!(principal.person().unwrap().to_string(), person, "{reference}");
+        assert_eq!(principal.participant().unwrap().to_string(), person, "{reference}");
         assert_eq!(principal.subject.as_str(), "doc123");
     }
     let mut claims = without(with("fhirUser", json!("Practitioner/doc7")), "role");
     claims["sub"] = json!("auth0|507f1f77bcf86cd799439011");
     let principal = verify(&claims).unwrap();
-    assert_eq!((principal.subject.as_str(), principal.person().unwrap().id.as_str()), ("doc7", "doc7"));
+    assert_eq!((principal.subject.as_str(), principal.participant().unwrap().id.as_str()), ("doc7", "doc7"));
     for bad in [json!(7), json!(""), json!("x".repeat(256)), json!(null)] {
         claims["sub"] = bad;
-        assert!(matches!(verify(&claims), Err(TokenError::BadClaim("sub", _))), "{claims}");
+        assert!(matches!(verify(&claims), Err(TokenError::InvalidClaim("sub", _))), "{claims}");
     }
     assert!(matches!(verify(&without(claims, "sub")), Err(TokenError::MissingClaim(_))));
 }
@@ -180,8 +180,8 @@ fn a_role_and_a_fhir_user_must_not_contradict_each_other() {
 proptest! {
     #[test]
     fn no_reference_makes_the_reader_panic(reference in "\\PC{0,60}", tail in "[A-Za-z/:.?#]{0,30}") {
-        let _ = referenced(&reference);
-        let _ = referenced(&format!("https://{tail}"));
-        let _ = referenced(&format!("Patient/{reference}"));
+        let _ = parse_fhir_reference(&reference);
+        let _ = parse_fhir_reference(&format!("https://{tail}"));
+        let _ = parse_fhir_reference(&format!("Patient/{reference}"));
     }
 }

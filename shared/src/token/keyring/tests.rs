@@ -1,10 +1,10 @@
 use super::*;
 use crate::env::{Env, Secret};
 use crate::mode::Mode;
-use crate::revocation::{Revocation, Revocations};
+use crate::revocation::{Revocation, RevocationSet};
 use crate::token::testing::{Issuer, claims, set};
 use crate::token::{TokenError, Verifier, settings};
-use crate::verified::VerifiedTokens;
+use crate::verified::TokenCache;
 use jsonwebtoken::Algorithm;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-fn rules(name: &'static str, value: &str) -> TokenRules {
+fn rules(name: &'static str, value: &str) -> TokenConfig {
     let value = value.to_owned();
     let mut env = Env::from_fn(move |asked| match asked {
         "JWKS_REFRESH_SECONDS" => Some("5".to_owned()),
@@ -21,8 +21,8 @@ fn rules(name: &'static str, value: &str) -> TokenRules {
     settings::read(&mut env, Mode::Production).unwrap_or_else(|| panic!("{}", env.mistakes()))
 }
 
-async fn tokens(rules: &TokenRules, shutdown: &Shutdown) -> VerifiedTokens {
-    VerifiedTokens::new(Verifier::new(rules, Keyring::open(rules, shutdown).await.unwrap()))
+async fn tokens(rules: &TokenConfig, shutdown: &Shutdown) -> TokenCache {
+    TokenCache::new(Verifier::new(rules, KeySetCache::open(rules, shutdown).await.unwrap()))
 }
 
 /// A file that goes with the value.
@@ -101,7 +101,7 @@ async fn keys_of_a_file_are_rotated_without_a_gap() {
     tokens.check(&of_new).await.unwrap();
     tokens.check(&of_old).await.unwrap();
     // A set that is no set changes nothing.
-    let mut readings = tokens.keys().readings();
+    let mut readings = tokens.keys().updates();
     file.write("{");
     file.write(&new.set());
     while tokens.verify(&of_old).is_ok() {
@@ -117,16 +117,16 @@ async fn what_cannot_be_read_leaves_the_keys_as_they_are() {
     let issuer = Issuer::new(Algorithm::ES256, "k1");
     let file = File::new("broken", &issuer.set());
     let rules = rules("JWKS_FILE", file.0.to_str().unwrap());
-    let reader = Reader::new(rules.jwks.as_ref().unwrap()).unwrap();
-    let keys = Keyring::open(&rules, &Shutdown::new()).await.unwrap();
+    let reader = JwksFetcher::new(rules.jwks.as_ref().unwrap()).unwrap();
+    let keys = KeySetCache::open(&rules, &Shutdown::new()).await.unwrap();
     let key = keys.set();
     for text in ["", "{\"keys\": []}", "{\"keys\": [{\"kty\": \"oct\", \"k\": \"c2VjcmV0\"}]}"] {
         file.write(text);
-        assert!(keys.learn(&reader, rules.jwks.as_ref().unwrap()).await.is_err());
+        assert!(keys.refresh(&reader, rules.jwks.as_ref().unwrap()).await.is_err());
         assert!(keys.set().equals(&key), "{text}");
     }
     std::fs::remove_file(&file.0).unwrap();
-    assert!(keys.learn(&reader, rules.jwks.as_ref().unwrap()).await.is_err());
+    assert!(keys.refresh(&reader, rules.jwks.as_ref().unwrap()).await.is_err());
     assert!(keys.set().equals(&key));
 }
 
@@ -172,7 +172,7 @@ async fn keys_of_a_url_are_rotated_without_a_gap_and_strangers_do_not_hammer_it(
     let refused = futures_of(200, || tokens.check(&token)).await;
     assert!(refused.iter().all(|refused| *refused == Err(TokenError::UnknownKey)));
     let asked = *server.asked.borrow() - before;
-    let most = 2 + started.elapsed().as_secs() as usize / LEAST_PAUSE.as_secs() as usize;
+    let most = 2 + started.elapsed().as_secs() as usize / MIN_REFRESH_INTERVAL.as_secs() as usize;
     assert!(asked <= most, "asked {asked} times in {:?}", started.elapsed());
     shutdown.finish(Duration::from_secs(5)).await;
 }
@@ -202,8 +202,8 @@ async fn an_answer_that_is_not_a_set_is_not_taken_for_one() {
     let server = Server::start(ok(&good)).await;
     let rules = rules("JWKS_URL", &server.url);
     let jwks = rules.jwks.as_ref().unwrap();
-    let reader = Reader::new(jwks).unwrap();
-    let keyring = Keyring::new(None, KeySet::default());
+    let reader = JwksFetcher::new(jwks).unwrap();
+    let keyring = KeySetCache::new(None, KeySet::default());
     let other = Server::start(ok(&good)).await;
     for (answer, why) in [
         (format!("HTTP/1.1 302 Found\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", other.url), "status 302"),
@@ -214,12 +214,12 @@ async fn an_answer_that_is_not_a_set_is_not_taken_for_one() {
         ("nonsense".to_owned(), "cannot be read"),
     ] {
         server.says(answer);
-        let unread = keyring.learn(&reader, jwks).await.unwrap_err().to_string();
+        let unread = keyring.refresh(&reader, jwks).await.unwrap_err().to_string();
         assert!(unread.contains(why), "{unread}");
     }
     assert_eq!(*other.asked.borrow(), 0, "nobody is redirected");
     server.says(ok(&good));
-    keyring.learn(&reader, jwks).await.unwrap();
+    keyring.refresh(&reader, jwks).await.unwrap();
     assert_eq!(keyring.set().len(), 1);
 }
 
@@ -229,9 +229,9 @@ async fn without_an_issuer_there_is_no_start() {
     let url = format!("http://{}/jwks", taken.local_addr().unwrap());
     drop(taken);
     let started = Instant::now();
-    let why = Keyring::open(&rules("JWKS_URL", &url), &Shutdown::new()).await.err().unwrap().to_string();
+    let why = KeySetCache::open(&rules("JWKS_URL", &url), &Shutdown::new()).await.err().unwrap().to_string();
     assert!(why.contains("no keys to verify tokens with"), "{why}");
-    assert!(started.elapsed() >= START_PATIENCE);
+    assert!(started.elapsed() >= STARTUP_TIMEOUT);
 }
 
 #[tokio::test]
@@ -240,12 +240,12 @@ async fn what_was_revoked_stays_so_through_every_rotation() {
     let file = File::new("revoked", &old.set());
     let rules = rules("JWKS_FILE", file.0.to_str().unwrap());
     let jwks = rules.jwks.as_ref().unwrap();
-    let reader = Reader::new(jwks).unwrap();
-    let revocations: Arc<Revocations> = Arc::default();
-    let keyring = Arc::new(Keyring::new(None, KeySet::default()));
-    keyring.learn(&reader, jwks).await.unwrap();
+    let reader = JwksFetcher::new(jwks).unwrap();
+    let revocations: Arc<RevocationSet> = Arc::default();
+    let keyring = Arc::new(KeySetCache::new(None, KeySet::default()));
+    keyring.refresh(&reader, jwks).await.unwrap();
     let verifier = Verifier::new(&rules, keyring.clone()).with_revocations(revocations.clone());
-    let tokens = VerifiedTokens::new(verifier);
+    let tokens = TokenCache::new(verifier);
     let mut revoked = claims();
     revoked["jti"] = json!("t1");
     let (taken_back, other) = (old.sign(&revoked), old.sign(&claims()));
@@ -254,17 +254,17 @@ async fn what_was_revoked_stays_so_through_every_rotation() {
     revocations.add([Revocation::Token { jti: "t1".into(), expires_at: None }.entry(i64::MAX)]);
     for issuers in [vec![&old, &new], vec![&new, &old], vec![&old]] {
         file.write(&set(issuers));
-        keyring.learn(&reader, jwks).await.unwrap();
+        keyring.refresh(&reader, jwks).await.unwrap();
         assert_eq!(tokens.verify(&taken_back), Err(TokenError::Revoked));
         // A key that stays is no reason to verify its tokens anew.
         assert!(Arc::ptr_eq(&tokens.verify(&other).unwrap(), &kept));
     }
     file.write(&new.set());
-    keyring.learn(&reader, jwks).await.unwrap();
+    keyring.refresh(&reader, jwks).await.unwrap();
     assert_eq!(tokens.verify(&other), Err(TokenError::UnknownKey));
     // It comes back: as good as before, and as revoked.
     file.write(&old.set());
-    keyring.learn(&reader, jwks).await.unwrap();
+    keyring.refresh(&reader, jwks).await.unwrap();
     assert_eq!(tokens.verify(&taken_back), Err(TokenError::Revoked));
     tokens.verify(&other).unwrap();
 }
@@ -272,6 +272,6 @@ async fn what_was_revoked_stays_so_through_every_rotation() {
 #[test]
 fn the_secret_is_a_key_only_where_there_is_one() {
     let secret: Secret = "0123456789abcdef0123456789abcdef".parse().unwrap();
-    assert!(Keyring::new(Some(&secret), KeySet::default()).holds(KeyId::SECRET));
-    assert!(!Keyring::new(None, KeySet::default()).holds(KeyId::SECRET));
+    assert!(KeySetCache::new(Some(&secret), KeySet::default()).contains(VerificationKeyId::SECRET));
+    assert!(!KeySetCache::new(None, KeySet::default()).contains(VerificationKeyId::SECRET));
 }

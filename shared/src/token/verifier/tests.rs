@@ -14,13 +14,13 @@ static ISSUERS: LazyLock<[Issuer; 3]> = LazyLock::new(|| {
     [(Algorithm::RS256, "rsa"), (Algorithm::ES256, "ec"), (Algorithm::EdDSA, "ed")].map(|(a, kid)| Issuer::new(a, kid))
 });
 
-fn keyring() -> Arc<Keyring> {
-    let set = KeySet::read(set(&*ISSUERS).as_bytes()).unwrap();
-    Arc::new(Keyring::new(Some(&SECRET.parse().unwrap()), set))
+fn keyring() -> Arc<KeySetCache> {
+    let set = KeySet::parse(set(&*ISSUERS).as_bytes()).unwrap();
+    Arc::new(KeySetCache::new(Some(&SECRET.parse().unwrap()), set))
 }
 
 fn verifier() -> Verifier {
-    Verifier::new(&TokenRules::default(), keyring())
+    Verifier::new(&TokenConfig::default(), keyring())
 }
 
 fn hs(header: &Header, claims: &Value, secret: &[u8]) -> String {
@@ -36,29 +36,32 @@ fn each_algorithm_is_verified_with_its_key() {
     let verifier = verifier();
     for issuer in &*ISSUERS {
         let principal = verifier.verify(&issuer.sign(&claims())).unwrap();
-        assert_eq!(principal.person().unwrap().to_string(), "user:doc123");
-        assert_ne!(principal.key, KeyId::SECRET);
+        assert_eq!(principal.participant().unwrap().to_string(), "user:doc123");
+        assert_ne!(principal.key, VerificationKeyId::SECRET);
         // Without `kid`, since each is the only one of its algorithm.
         assert!(verifier.verify(&issuer.sign_under(&Header::new(issuer.algorithm), &claims())).is_ok());
     }
-    assert_eq!(verifier.verify(&hs(&Header::default(), &claims(), SECRET.as_bytes())).unwrap().key, KeyId::SECRET);
+    assert_eq!(
+        verifier.verify(&hs(&Header::default(), &claims(), SECRET.as_bytes())).unwrap().key,
+        VerificationKeyId::SECRET
+    );
 }
 
 #[test]
 fn what_is_issued_is_accepted() {
-    use crate::participant::Kind;
-    use crate::token::{Actor, Forbidden, Role, issue};
+    use crate::participant::ParticipantKind;
+    use crate::token::{Actor, AuthorizationError, Role, issue};
     let locations = ["loc1".parse().unwrap(), "loc2".parse().unwrap()];
     let secret: Secret = SECRET.parse().unwrap();
     let issue = |role| {
         let token =
             issue(&secret, &"x".parse().unwrap(), role, &locations, std::time::Duration::from_secs(60)).unwrap();
-        Verifier::of_secret(&secret).verify(&token).unwrap()
+        Verifier::from_secret(&secret).verify(&token).unwrap()
     };
-    assert_eq!(issue(Role::Person(Kind::Contact)).person().unwrap().to_string(), "contact:x");
+    assert_eq!(issue(Role::Participant(ParticipantKind::Contact)).participant().unwrap().to_string(), "contact:x");
     assert_eq!(issue(Role::Service).actor, Actor::Service { name: "x".parse().unwrap(), admin: false });
     assert_eq!(issue(Role::Service).locations, locations);
-    assert_eq!(issue(Role::Service).check_admin(), Err(Forbidden::NotAdmin));
+    assert_eq!(issue(Role::Service).check_admin(), Err(AuthorizationError::AdminRequired));
     assert_eq!(issue(Role::Admin).check_admin(), Ok(()));
 }
 
@@ -86,8 +89,8 @@ fn a_public_key_is_no_secret() {
         }
     }
     // Nor is the secret a key, where only the issuer's count.
-    let issuers_only = Arc::new(Keyring::new(None, KeySet::read(ISSUERS[0].set().as_bytes()).unwrap()));
-    let verifier = Verifier::new(&TokenRules::default(), issuers_only);
+    let issuers_only = Arc::new(KeySetCache::new(None, KeySet::parse(ISSUERS[0].set().as_bytes()).unwrap()));
+    let verifier = Verifier::new(&TokenConfig::default(), issuers_only);
     let token = hs(&Header { kid: Some("rsa".to_owned()), ..Header::default() }, &claims(), SECRET.as_bytes());
     assert_eq!(verifier.verify(&token), Err(TokenError::Algorithm));
 }
@@ -129,9 +132,9 @@ fn a_header_names_one_of_our_keys_and_nothing_else() {
     let forged = format!("{}.{}", part(&own), signed.split_once('.').unwrap().1);
     assert_eq!(verifier.verify(&forged), Err(TokenError::Signature));
     let critical = Header { crit: Some(vec!["b64".to_owned()]), ..named("rsa") };
-    assert_eq!(verifier.verify(&rsa.sign_under(&critical, &claims())), Err(TokenError::Critical));
+    assert_eq!(verifier.verify(&rsa.sign_under(&critical, &claims())), Err(TokenError::UnsupportedCrit));
     let critical = Header { crit: Some(vec![]), ..Header::default() };
-    assert_eq!(verifier.verify(&hs(&critical, &claims(), SECRET.as_bytes())), Err(TokenError::Critical));
+    assert_eq!(verifier.verify(&hs(&critical, &claims(), SECRET.as_bytes())), Err(TokenError::UnsupportedCrit));
 }
 
 #[test]
@@ -166,9 +169,9 @@ fn claims_are_looked_at_whatever_the_key() {
     for issuer in &*ISSUERS {
         for (name, value, refused) in [
             ("exp", json!(now), TokenError::Expired),
-            ("nbf", json!(now + 600), TokenError::NotYet("nbf")),
-            ("iat", json!(now + 600), TokenError::NotYet("iat")),
-            ("role", json!("root"), TokenError::BadClaim("role", "is not `user`, `contact` or `service`")),
+            ("nbf", json!(now + 600), TokenError::NotYetValid("nbf")),
+            ("iat", json!(now + 600), TokenError::NotYetValid("iat")),
+            ("role", json!("root"), TokenError::InvalidClaim("role", "is not `user`, `contact` or `service`")),
         ] {
             let mut claims = claims();
             claims[name] = value;
@@ -200,14 +203,17 @@ fn a_claim_of_a_wrong_type_is_called_so_and_not_missing() {
             let mut claims = claims();
             claims[name] = value.clone();
             let refused = verifier.verify(&ISSUERS[1].sign(&claims));
-            assert!(matches!(&refused, Err(TokenError::BadClaim(n, _)) if *n == name), "{name} {value}: {refused:?}");
+            assert!(
+                matches!(&refused, Err(TokenError::InvalidClaim(n, _)) if *n == name),
+                "{name} {value}: {refused:?}"
+            );
         }
     }
 }
 
 #[test]
 fn issuer_and_audience_are_required_when_configured() {
-    let rules = TokenRules { issuer: Some("ehr".into()), audience: Some("chat".into()), ..TokenRules::default() };
+    let rules = TokenConfig { issuer: Some("ehr".into()), audience: Some("chat".into()), ..TokenConfig::default() };
     let verifier = Verifier::new(&rules, keyring());
     for issuer in &*ISSUERS {
         let verify = |iss: Option<Value>, aud: Option<Value>| {
@@ -230,18 +236,18 @@ fn issuer_and_audience_are_required_when_configured() {
         }
         // A wrong type is not called a missing claim.
         for bad in [json!(7), json!(["ehr"]), json!({"ehr": 1}), json!(true)] {
-            assert_eq!(verify(Some(bad), chat.clone()), Err(TokenError::BadClaim("iss", "is not a string")));
+            assert_eq!(verify(Some(bad), chat.clone()), Err(TokenError::InvalidClaim("iss", "is not a string")));
         }
         for bad in [json!(7), json!([7]), json!(["chat", 7]), json!({"chat": 1}), json!(true)] {
             let refused = verify(ehr.clone(), Some(bad));
-            assert_eq!(refused, Err(TokenError::BadClaim("aud", "is not a string or an array of strings")));
+            assert_eq!(refused, Err(TokenError::InvalidClaim("aud", "is not a string or an array of strings")));
         }
     }
 }
 
 #[test]
 fn a_revoked_token_is_refused_though_its_signature_is_good() {
-    let revocations = Arc::new(Revocations::default());
+    let revocations = Arc::new(RevocationSet::default());
     let verifier = verifier().with_revocations(revocations.clone());
     let mut claims = claims();
     claims["jti"] = json!("t1");

@@ -22,7 +22,7 @@ pub(crate) fn event(n: u64) -> Event<'static> {
 }
 
 fn event_after(previous: Option<u64>, n: u64) -> Event<'static> {
-    let header = Header::Logged { cursor: cursor(n), previous: previous.map(cursor), addressed: None };
+    let header = Header::Logged { cursor: cursor(n), previous: previous.map(cursor), recipient: None };
     Event { header, frame: n.to_string().into() }
 }
 
@@ -51,8 +51,8 @@ pub(crate) fn principal(who: &str, jti: Option<&str>) -> Arc<Principal> {
     let person: Participant = who.parse().unwrap();
     Arc::new(Principal {
         subject: person.id.clone(),
-        key: shared::token::KeyId::SECRET,
-        actor: Actor::Person(person),
+        key: shared::token::VerificationKeyId::SECRET,
+        actor: Actor::Participant(person),
         locations: vec![],
         expires_at: time::OffsetDateTime::UNIX_EPOCH,
         issued_at: Some(100),
@@ -387,7 +387,7 @@ async fn sockets_of_tokens_that_are_taken_back_are_closed_and_no_others() {
     let queue = |jti| OutboundQueue::new(principal("user:doc123", Some(jti)), 1 << 20);
     let (first, second) = (queue("t1"), queue("t2"));
     let _members = [(1, &first), (2, &second)].map(|(n, queue)| hub.join(channel(n), queue.clone()).unwrap());
-    let revocations = Revocations::default();
+    let revocations = RevocationSet::default();
     let token = |jti: &str| [Revocation::Token { jti: jti.to_owned(), expires_at: None }.entry(i64::MAX)];
     revocations.add(token("t1"));
     assert_eq!(hub.close_revoked(&revocations), 1);
@@ -458,7 +458,7 @@ fn inbox() -> Channel {
 }
 
 fn row(text: &'static str) -> Event<'static> {
-    Event { header: Header::Row { conversation: Uuid::from_u128(1) }, frame: text.into() }
+    Event { header: Header::InboxRow { conversation: Uuid::from_u128(1) }, frame: text.into() }
 }
 
 /// A hub with the room of an inbox, subscribed.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use shared::channel::Channel;
 use shared::env::{Env, Secret};
-use shared::participant::{Conversation, Kind};
+use shared::participant::{Conversation, ParticipantKind};
 use shared::shutdown::Shutdown;
 use shared::token::{Role, issue};
 use tokio::task::JoinHandle;
@@ -118,19 +118,19 @@ impl Drop for GatewayProcess {
     }
 }
 
-pub(crate) fn token_for(subject: &str, kind: Option<Kind>, seconds: u64) -> String {
+pub(crate) fn token_for(subject: &str, kind: Option<ParticipantKind>, seconds: u64) -> String {
     let secret: Secret = SECRET.parse().unwrap();
-    let role = kind.map_or(Role::Service, Role::Person);
+    let role = kind.map_or(Role::Service, Role::Participant);
     let locations = ["loc1".parse().unwrap(), "loc2".parse().unwrap()];
     issue(&secret, &subject.parse().unwrap(), role, &locations, Duration::from_secs(seconds)).unwrap()
 }
 
 pub(crate) fn doctor() -> String {
-    token_for("doc123", Some(Kind::User), 3600)
+    token_for("doc123", Some(ParticipantKind::User), 3600)
 }
 
 pub(crate) fn patient() -> String {
-    token_for("pat456", Some(Kind::Contact), 3600)
+    token_for("pat456", Some(ParticipantKind::Contact), 3600)
 }
 
 pub(crate) fn service() -> String {

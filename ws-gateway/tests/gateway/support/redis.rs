@@ -12,8 +12,8 @@ use fred::types::{Builder, CustomCommand, RespVersion};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shared::channel::{self, Channel, Topology};
-use shared::event::{Addressed, Cursor, Draft};
-use shared::publication::{Manner, Publication};
+use shared::event::{Cursor, OutgoingEvent, Recipient};
+use shared::publication::{PublishBatch, PublishMode};
 use shared::receipt::Receipt;
 use shared::relay_keys::RelayKeys;
 use tokio::io::AsyncBufReadExt;
@@ -232,10 +232,12 @@ impl Publisher {
         let id = Uuid::now_v7();
         let json = serde_json::json!({"id": id, "content": text}).to_string();
         // Nobody counts here.
-        let draft =
-            Draft { seq: None, ..Draft::message(&json, Addressed { to: to.parse().unwrap(), message_id: id }, 0) };
-        let mut publication = Publication::new(self.entries, 3_600_000);
-        publication.add(channel, &draft, Manner::Anyway, &self.relay_keys).unwrap();
+        let draft = OutgoingEvent {
+            seq: None,
+            ..OutgoingEvent::message(&json, Recipient { participant: to.parse().unwrap(), message_id: id }, 0)
+        };
+        let mut publication = PublishBatch::new(self.entries, 3_600_000);
+        publication.add(channel, &draft, PublishMode::Force, &self.relay_keys).unwrap();
         let (logs, arguments) = publication.into_parts();
         let cursors: Vec<String> = self.script.evalsha_with_reload(&self.client, logs, arguments).await.unwrap();
         (id, cursors[0].parse().unwrap())
