@@ -19,45 +19,45 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::http;
-use crate::http::server::HEAD_BYTES;
+use crate::http::server::MAX_HEADER_BYTES;
 use crate::metrics as service_metrics;
 use crate::state::AppState;
 
 /// Requests at a time.
-const REQUESTS: usize = 64;
+const MAX_REQUESTS: usize = 64;
 /// From connecting to the end of an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a failed accept.
-const PAUSE: Duration = Duration::from_millis(50);
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Serves until this future is dropped. Without `metrics`, which belong to the first server of a process, there are none.
-pub(crate) async fn serve(gateway: Arc<AppState>, listener: TcpListener, metrics: Option<PrometheusHandle>) {
-    let slots = Arc::new(Semaphore::new(REQUESTS));
+pub(crate) async fn serve(app: Arc<AppState>, listener: TcpListener, metrics: Option<PrometheusHandle>) {
+    let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let Ok((tcp, _)) = listener.accept().await else {
-            sleep(PAUSE).await;
+            sleep(RETRY_DELAY).await;
             continue;
         };
-        let (gateway, metrics) = (gateway.clone(), metrics.clone());
+        let (app, metrics) = (app.clone(), metrics.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| respond(&gateway, metrics.as_ref(), request));
-            let io = TokioIo::new(WithProblems::new(tcp, HEAD_BYTES));
+            let service = service_fn(|request| respond(&app, metrics.as_ref(), request));
+            let io = TokioIo::new(WithProblems::new(tcp, MAX_HEADER_BYTES));
             let mut http = http1::Builder::new();
-            let mut connection = http.keep_alive(false).max_buf_size(HEAD_BYTES).serve_connection(io, service);
+            let mut connection = http.keep_alive(false).max_buf_size(MAX_HEADER_BYTES).serve_connection(io, service);
             // Who scrapes and goes away has nothing to be told.
-            if let Ok(Err(error)) = timeout(PATIENCE, &mut connection).await
+            if let Ok(Err(error)) = timeout(REQUEST_TIMEOUT, &mut connection).await
                 && error.is_parse()
             {
                 connection.into_parts().io.into_inner().end_unreadable().await;
             }
-            drop(slot);
+            drop(permit);
         });
     }
 }
 
 async fn respond(
-    gateway: &Arc<AppState>,
+    app: &Arc<AppState>,
     metrics: Option<&PrometheusHandle>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -65,18 +65,18 @@ async fn respond(
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     Ok(match (request.uri().path(), metrics) {
         ("/healthz" | "/readyz", _) | ("/metrics", Some(_)) if *request.method() == Method::OPTIONS => {
-            http::options(&id)
+            http::options_response(&id)
         }
-        ("/healthz" | "/readyz", _) | ("/metrics", Some(_)) if !is_read => http::wrong_method(&id),
-        ("/healthz", _) => http::healthy(&id),
-        ("/readyz", _) => http::readiness(gateway),
+        ("/healthz" | "/readyz", _) | ("/metrics", Some(_)) if !is_read => http::method_not_allowed(&id),
+        ("/healthz", _) => http::health_ok(&id),
+        ("/readyz", _) => http::readiness(app),
         ("/metrics", Some(metrics)) => {
-            service_metrics::look(gateway);
-            let mut answer = Response::new(Full::from(metrics.render()));
+            service_metrics::collect(app);
+            let mut response = Response::new(Full::from(metrics.render()));
             let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            answer.headers_mut().insert(CONTENT_TYPE, kind);
-            answer
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
         }
-        _ => http::not_on_admin_port(&id),
+        _ => http::admin_not_found(&id),
     })
 }

@@ -7,14 +7,14 @@
 //! - [`config`]: the settings, and what is wrong with them
 //! - `server`: accepts connections on the public port
 //! - `handshake`: HTTP, token, rights, limits; its refusals are HTTP answers
-//! - `limits`: how many sockets and handshakes somebody may have
+//! - `rate_limits`: how many sockets and handshakes somebody may have
 //! - `connection`: one task a socket, with its [`protocol`], its [`outbound`] queue and its [`close`] codes
 //! - `wire`: WebSocket frames as bytes
 //! - `timer_wheel`: wakes sockets at their time
 //! - [`hub`]: which sockets hear which conversation; knows neither Redis nor TCP
 //! - [`relay`]: Redis subscriptions → hub; notices whatever was lost
 //! - [`replay`]: reads the logs, for sockets that resume and for the relay
-//! - [`acks`]: proven deliveries and reads, and [`audit`]: what happens to sockets; both by way of [`uplink`] → Redis
+//! - [`receipts`]: proven deliveries and reads, and [`audit`]: what happens to sockets; both by way of [`uplink`] → Redis
 //! - [`revocations`]: Redis → which tokens are refused, and whose sockets are closed
 //! - [`tickets`]: Redis → whose ticket it is, once
 //! - [`typing`]: somebody types → Redis
@@ -57,28 +57,28 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Revoked, Tickets};
+use crate::auth::{RevocationSync, TicketRedeemer};
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::presence::{Everybody, Times};
-use crate::pubsub::Typing;
-use crate::pubsub::event_decoder::Unsealing;
-use crate::pubsub::{Lives, Logs, ReplayBudget};
-use crate::rate_limit::Limits;
-use crate::redis::Redis;
+use crate::presence::{PresenceRegistry, PresenceTiming};
+use crate::pubsub::TypingPublisher;
+use crate::pubsub::event_decoder::EventDecoder;
+use crate::pubsub::{EventLog, LogTtl, ReplayBudget};
+use crate::rate_limit::RateLimits;
+use crate::redis::RedisConnector;
 use crate::session::timer_wheel::TimerWheel;
 use crate::state::AppState;
-use crate::streams::Uplink;
-use crate::streams::audit::Audit;
-use crate::streams::receipts::Acks;
+use crate::streams::StreamProducer;
+use crate::streams::audit::AuditProducer;
+use crate::streams::receipts::ReceiptProducer;
 
 /// What is kept of [`Config::shutdown_timeout`] for the last spans, and for the end of the connections to Redis.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What may wait of the logs for all resuming sockets of one participant, in full queues of one.
-pub(crate) const REPLAYS_OF_PARTICIPANT: usize = 8;
+pub(crate) const REPLAY_QUEUES_PER_PARTICIPANT: usize = 8;
 /// Descriptors that are kept for connections to Redis and from the admin port, log files and such.
-const OWN_DESCRIPTORS: usize = 64;
+const RESERVED_DESCRIPTORS: usize = 64;
 
 /// What is kept of it for tasks that others need to the last, and that end after all sockets have.
 const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -89,7 +89,11 @@ const FAILURE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whoever sends commands bounds how many are under way: handshakes, typing, reading and comparing logs, telling and looking
 /// who is online, receipts, entries of the audit trail, questions, and the look for revocations. So no client's own queue can overflow, and needs no metric.
 const _: () = assert!(
-    http::server::HANDSHAKES + pubsub::QUEUE + 2 * pubsub::LOGS + 2 * presence::AT_ONCE + 4
+    http::server::MAX_PENDING_HANDSHAKES
+        + pubsub::TYPING_QUEUE_CAPACITY
+        + 2 * pubsub::BACKFILL_CONCURRENCY
+        + 2 * presence::CONCURRENCY
+        + 4
         < shared::redis::QUEUED_COMMANDS,
     "the queue of commands could overflow"
 );
@@ -102,7 +106,7 @@ pub enum RunError {
     Admin(io::Error),
     /// The Redis client refuses its configuration.
     #[error("redis: {0}")]
-    Redis(#[from] redis::Error),
+    RedisConnector(#[from] redis::Error),
     /// Traces are wanted, and cannot be sent.
     #[error(transparent)]
     Traces(#[from] shared::trace::TraceError),
@@ -134,10 +138,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     // Ends after the sockets have: they need it to the last.
     let background = shutdown.later();
     // Metrics are of a process: a second gateway in it adds to those of the first.
-    let metrics = telemetry::start_metrics(crate::metrics::METERS, &background).ok();
+    let metrics = telemetry::start_metrics(crate::metrics::METRICS, &background).ok();
     let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
     let keys = KeySetCache::open(&config.tokens, &background).await?;
-    let redis = Redis::new(&config.redis_url, config.redis_ca.as_ref(), config.redis_timeout)?;
+    let redis = RedisConnector::new(&config.redis_url, config.redis_ca.as_ref(), config.redis_timeout)?;
     let traces = config.traces.as_ref().map(|traces| Traces::start("ws-gateway", traces)).transpose()?;
     // The tasks in the background need it to their last.
     let connections = background.later();
@@ -150,45 +154,49 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             "RELAY_UNSEALED is accept: whoever writes to Redis can have sockets show messages that nobody sent"
         );
     }
-    let unsealing = Arc::new(Unsealing::new(relay_keys));
-    let lives = Lives { with_events: config.event_log_ttl, with_marker_alone: config.marker_life() };
-    let logs = Logs::new(commands.clone(), lives, config.outbound_queue_bytes, unsealing.clone());
+    let unsealing = Arc::new(EventDecoder::new(relay_keys));
+    let lives = LogTtl { with_events: config.event_log_ttl, marker_only: config.marker_life() };
+    let event_log = EventLog::new(commands.clone(), lives, config.outbound_queue_bytes, unsealing.clone());
     let hub = Hub::new();
-    let times = Times { lease: config.presence_ttl, linger: config.presence_linger, look: config.position_check };
-    let everybody = Everybody::start(&commands, &hub, times, &background);
-    pubsub::start(redis, logs.clone(), unsealing, &hub, everybody.clone(), config.position_check, &background);
-    let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
+    let timing = PresenceTiming {
+        lease: config.presence_ttl,
+        grace: config.presence_linger,
+        poll_interval: config.position_check,
+    };
+    let presence = PresenceRegistry::start(&commands, &hub, timing, &background);
+    pubsub::start(redis, event_log.clone(), unsealing, &hub, presence.clone(), config.position_check, &background);
+    let revocations = RevocationSync::start(commands.clone(), hub.clone(), &background);
     let (held, hearing) = (keys.clone(), hub.clone());
-    background.spawn_until("sockets of old keys", async move { close_when_keys_leave(&held, &hearing).await });
+    background.spawn_until("sockets of old keys", async move { close_sockets_of_removed_keys(&held, &hearing).await });
     let timer_wheel = TimerWheel::new();
     let wheel = timer_wheel.clone();
     background.spawn_until("timers", async move { wheel.run().await });
     // Sockets, and connections that are none yet, are strangers' both.
-    let affordable = descriptors::for_strangers(OWN_DESCRIPTORS);
-    let handshakes = http::server::HANDSHAKES.min(affordable.div_ceil(8));
+    let affordable = descriptors::for_strangers(RESERVED_DESCRIPTORS);
+    let handshakes = http::server::MAX_PENDING_HANDSHAKES.min(affordable.div_ceil(8));
     let max_sockets = descriptors::lowered("MAX_SOCKETS", config.max_sockets, (affordable - handshakes).max(1));
-    let audit = Audit::start(Uplink::start(commands.clone(), &background), &background);
-    let gateway = Arc::new(AppState {
-        verifier: Verifier::new(&config.tokens, keys).with_revocations(revoked.known().clone()),
-        revoked,
-        tickets: Tickets::new(commands.clone()),
+    let audit = AuditProducer::start(StreamProducer::start(commands.clone(), &background), &background);
+    let app = Arc::new(AppState {
+        verifier: Verifier::new(&config.tokens, keys).with_revocations(revocations.revocations().clone()),
+        revocations,
+        tickets: TicketRedeemer::new(commands.clone()),
         hub: hub.clone(),
-        logs,
-        replays: ReplayBudget::new(config.outbound_queue_bytes.saturating_mul(REPLAYS_OF_PARTICIPANT)),
-        acks: Acks::start(commands.clone(), &background),
+        event_log,
+        replay_budget: ReplayBudget::new(config.outbound_queue_bytes.saturating_mul(REPLAY_QUEUES_PER_PARTICIPANT)),
+        receipts: ReceiptProducer::start(commands.clone(), &background),
         audit: audit.clone(),
-        typing: Typing::start(commands, &background),
-        everybody,
-        room: Arc::new(Semaphore::new(max_sockets)),
-        limits: Limits::new(&config),
-        handshakes: Arc::new(Semaphore::new(handshakes)),
+        typing: TypingPublisher::start(commands, &background),
+        presence,
+        socket_permits: Arc::new(Semaphore::new(max_sockets)),
+        rate_limits: RateLimits::new(&config),
+        handshake_permits: Arc::new(Semaphore::new(handshakes)),
         max_handshakes: handshakes,
         traces: traces.clone(),
-        started: Instant::now(),
+        started_at: Instant::now(),
         shutdown: shutdown.clone(),
         frames_sent: ::metrics::counter!("gateway_frames_sent_total"),
-        sockets: ::metrics::gauge!("gateway_sockets"),
-        delivery: ::metrics::histogram!("gateway_delivery_seconds"),
+        open_sockets: ::metrics::gauge!("gateway_sockets"),
+        delivery_latency: ::metrics::histogram!("gateway_delivery_seconds"),
         timer_wheel,
         config: config.clone(),
     });
@@ -196,8 +204,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let sockets = TaskTracker::new();
     // They go on during the drain: to answer that this gateway is going away.
     let (accepting, administering) = (shutdown.later(), shutdown.later());
-    accepting.spawn_until("public port", http::server::accept(gateway.clone(), listener, sockets.clone()));
-    administering.spawn_until("admin port", admin::serve(gateway, admin_listener, metrics));
+    accepting.spawn_until("public port", http::server::accept(app.clone(), listener, sockets.clone()));
+    administering.spawn_until("admin port", admin::serve(app, admin_listener, metrics));
 
     let failed = tokio::select! {
         () = shutdown.begun() => None,
@@ -205,11 +213,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     };
     // The one deadline for all that follows.
     let allowed = if failed.is_some() { config.shutdown_timeout.min(FAILURE_TIMEOUT) } else { config.shutdown_timeout };
-    let deadline = Instant::now() + allowed.saturating_sub(LAST_WORDS);
+    let deadline = Instant::now() + allowed.saturating_sub(FINAL_WRITE_TIMEOUT);
     let close_by = deadline.checked_sub(BACKGROUND_TIMEOUT.min(allowed / 4)).unwrap_or(deadline);
     shutdown.begin();
     tracing::info!(sockets = sockets.len(), "draining");
-    hub.go_away();
+    hub.begin_drain();
     sockets.close();
     // To the end of the drain, however few sockets there are: until the load balancer has noticed, it sends handshakes, and
     // one that stands in the kernel's queue when the port closes would end without an answer.
@@ -217,15 +225,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let (drained, ()) = join(timeout_at(close_by, sockets.wait()), noticed).await;
     let drained = drained.is_ok();
     accepting.begin();
-    audit.report_rest();
+    audit.flush_counts();
     let flushed = background.finish(deadline.saturating_duration_since(Instant::now())).await;
     administering.begin();
-    let last_spans = async {
+    let final_spans = async {
         if let Some(traces) = traces {
-            traces.finish(LAST_WORDS).await;
+            traces.finish(FINAL_WRITE_TIMEOUT).await;
         }
     };
-    let (_lost, ()) = join(connections.finish(LAST_WORDS), last_spans).await;
+    let (_lost, ()) = join(connections.finish(FINAL_WRITE_TIMEOUT), final_spans).await;
     if !(drained && flushed) {
         tracing::warn!(drained, flushed, "ended at the deadline, with something left");
     }
@@ -233,9 +241,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
 }
 
 /// A token does not outlive its key, nor does a socket: an issuer that takes a key out of its set may have lost it.
-async fn close_when_keys_leave(keys: &KeySetCache, hub: &Hub) {
-    let mut readings = keys.updates();
-    while readings.changed().await.is_ok() {
+async fn close_sockets_of_removed_keys(keys: &KeySetCache, hub: &Hub) {
+    let mut updates = keys.updates();
+    while updates.changed().await.is_ok() {
         let closed = hub.close_sockets_where(|principal| !keys.contains(principal.key));
         if closed > 0 {
             tracing::info!(closed, "keys have left the set");

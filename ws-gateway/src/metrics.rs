@@ -25,7 +25,7 @@ const CODES: &[&str] =
     &["1001", "1002", "1007", "1008", "1009", "1013", "4401", "4403", "4408", "4429", "peer", "gone"];
 
 /// All of them.
-pub(crate) const METERS: &[Meter] = &[
+pub(crate) const METRICS: &[Meter] = &[
     Meter::new(Gauge, "gateway_sockets", "open sockets"),
     Meter::new(Counter, "gateway_handshakes_total", "handshakes answered").by("outcome", OUTCOMES),
     Meter::new(Histogram, "gateway_handshake_seconds", "from the head of a handshake to its answer"),
@@ -120,12 +120,12 @@ pub(crate) const METERS: &[Meter] = &[
 ];
 
 /// Looks at what is not counted as it happens.
-pub(crate) fn look(gateway: &AppState) {
-    gauge!(READY.name).set(f64::from(u8::from(http::is_ready(gateway).is_ok())));
-    gauge!("gateway_acks_queue_depth").set(gateway.acks.waiting() as f64);
-    gauge!("gateway_presence_people").set(gateway.everybody.people() as f64);
-    let free = gateway.handshakes.available_permits();
-    gauge!("gateway_handshakes_in_flight").set(gateway.max_handshakes.saturating_sub(free) as f64);
+pub(crate) fn collect(app: &AppState) {
+    gauge!(READY.name).set(f64::from(u8::from(http::is_ready(app).is_ok())));
+    gauge!("gateway_acks_queue_depth").set(app.receipts.queued_weight() as f64);
+    gauge!("gateway_presence_people").set(app.presence.participant_count() as f64);
+    let free = app.handshake_permits.available_permits();
+    gauge!("gateway_handshakes_in_flight").set(app.max_handshakes.saturating_sub(free) as f64);
 }
 
 #[cfg(test)]
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn names_say_what_they_count() {
-        for Meter { kind, name, .. } in METERS {
+        for Meter { kind, name, .. } in METRICS {
             assert_eq!(*kind == Counter, name.ends_with("_total"), "{name}");
             assert!(*kind != Histogram || name.ends_with("_seconds") || name.ends_with("_size"), "{name}");
         }

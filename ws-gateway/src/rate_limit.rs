@@ -17,14 +17,14 @@ use crate::config::Config;
 
 /// Notices of typing that one participant may have passed on, however many sockets it has: a second, and at once. All share
 /// the way to Redis.
-const TYPING: (u32, u32) = (5, 20);
+const TYPING_RATE: (u32, u32) = (5, 20);
 
 /// Tokens that one participant or service may show on all its open sockets: a second, and at once. To verify one costs as much as a
 /// hundred frames, and a row of the audit trail.
-const TOKENS: (u32, u32) = (10, 300);
+const TOKEN_RATE: (u32, u32) = (10, 300);
 
 /// All that bounds who may come.
-pub(crate) struct Limits {
+pub(crate) struct RateLimits {
     handshakes: Option<KeyedRateLimiter>,
     handshakes_of_participant: Option<KeyedRateLimiter>,
     address: Option<KeyedRateLimiter>,
@@ -32,22 +32,22 @@ pub(crate) struct Limits {
     missing: Option<KeyedRateLimiter>,
     tokens: Option<KeyedRateLimiter>,
     typing: Option<KeyedRateLimiter>,
-    sockets_of_participant: Arc<Crowd>,
-    sockets_of_address: Arc<Crowd>,
+    sockets_of_participant: Arc<ConcurrencyLimiter>,
+    sockets_of_address: Arc<ConcurrencyLimiter>,
 }
 
 /// A socket's place among those that this gateway may hold, and among those of its owner. Given back when it is dropped.
-pub(crate) struct Place {
+pub(crate) struct SocketPermit {
     _permit: OwnedSemaphorePermit,
-    _of_participant: Option<Seat>,
-    _of_address: Option<Seat>,
+    _of_participant: Option<CountGuard>,
+    _of_address: Option<CountGuard>,
 }
 
 /// Somebody has as many sockets as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Full;
+pub(crate) struct LimitReachedError;
 
-impl Limits {
+impl RateLimits {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             handshakes: KeyedRateLimiter::new("handshakes", config.handshakes),
@@ -55,101 +55,105 @@ impl Limits {
             address: KeyedRateLimiter::new("address", config.address_rate),
             failures: KeyedRateLimiter::new("failures", config.failure_rate),
             missing: KeyedRateLimiter::new("no_token", config.no_token_rate),
-            tokens: KeyedRateLimiter::new("tokens", Rate::new(TOKENS.0, TOKENS.1)),
-            typing: KeyedRateLimiter::new("typing", Rate::new(TYPING.0, TYPING.1)),
-            sockets_of_participant: Crowd::new(config.max_sockets_per_participant),
-            sockets_of_address: Crowd::new(config.max_sockets_per_address),
+            tokens: KeyedRateLimiter::new("tokens", Rate::new(TOKEN_RATE.0, TOKEN_RATE.1)),
+            typing: KeyedRateLimiter::new("typing", Rate::new(TYPING_RATE.0, TYPING_RATE.1)),
+            sockets_of_participant: ConcurrencyLimiter::new(config.max_sockets_per_participant),
+            sockets_of_address: ConcurrencyLimiter::new(config.max_sockets_per_address),
         }
     }
 
     /// A handshake, before anybody has looked into it. One that its address may not make takes nothing from the others'.
-    pub(crate) fn handshake(&self, address: IpAddr) -> Result<(), RetryAfter> {
+    pub(crate) fn check_handshake(&self, address: IpAddr) -> Result<(), RetryAfter> {
         check_address(self.address.as_ref(), address)?;
         check(self.handshakes.as_ref(), &())
     }
 
     /// A handshake whose token is good. A service token is nobody's.
-    pub(crate) fn handshake_of(&self, owner: &Principal) -> Result<(), RetryAfter> {
+    pub(crate) fn check_participant(&self, owner: &Principal) -> Result<(), RetryAfter> {
         owner.participant().map_or(Ok(()), |person| check(self.handshakes_of_participant.as_ref(), person))
     }
 
     /// A token was refused. Only refused ones take from this bucket, and only they are turned away by it.
-    pub(crate) fn failure(&self, address: IpAddr) -> Result<(), RetryAfter> {
+    pub(crate) fn record_invalid_token(&self, address: IpAddr) -> Result<(), RetryAfter> {
         check_address(self.failures.as_ref(), address)
     }
 
     /// There was no token at all.
-    pub(crate) fn no_token(&self, address: IpAddr) -> Result<(), RetryAfter> {
+    pub(crate) fn record_missing_token(&self, address: IpAddr) -> Result<(), RetryAfter> {
         check_address(self.missing.as_ref(), address)
     }
 
     /// Somebody shows a token, on any of its sockets.
-    pub(crate) fn token(&self, who: &Actor) -> Result<(), RetryAfter> {
-        check(self.tokens.as_ref(), &shared::audit::AuditActor::from(who))
+    pub(crate) fn check_token(&self, key: &Actor) -> Result<(), RetryAfter> {
+        check(self.tokens.as_ref(), &shared::audit::AuditActor::from(key))
     }
 
     /// Somebody types, on any of its sockets.
-    pub(crate) fn typing(&self, location: &LocationId, who: &Participant) -> Result<(), RetryAfter> {
-        check(self.typing.as_ref(), &(location, who))
+    pub(crate) fn check_typing(&self, location: &LocationId, key: &Participant) -> Result<(), RetryAfter> {
+        check(self.typing.as_ref(), &(location, key))
     }
 
     /// A place for one socket more. A service token's socket is nobody's: it counts for its address only.
-    pub(crate) fn seat(
+    pub(crate) fn acquire_socket(
         &self,
         permit: OwnedSemaphorePermit,
         owner: &Principal,
         address: IpAddr,
-    ) -> Result<Box<Place>, Full> {
+    ) -> Result<Box<SocketPermit>, LimitReachedError> {
         let of_participant = match owner.participant() {
-            Some(person) => self.sockets_of_participant.enter(person, "sockets_of_participant")?,
+            Some(person) => self.sockets_of_participant.try_acquire(person, "sockets_of_participant")?,
             None => None,
         };
         let of_address = match client_network(address) {
-            Some(network) => self.sockets_of_address.enter(&network, "sockets_of_address")?,
+            Some(network) => self.sockets_of_address.try_acquire(&network, "sockets_of_address")?,
             None => None,
         };
-        Ok(Box::new(Place { _permit: permit, _of_participant: of_participant, _of_address: of_address }))
+        Ok(Box::new(SocketPermit { _permit: permit, _of_participant: of_participant, _of_address: of_address }))
     }
 }
 
 /// How many sockets each has. Names are kept as hashes, whose key is this process's own.
-struct Crowd {
-    most: u32,
+struct ConcurrencyLimiter {
+    limit: u32,
     counts: Mutex<HashMap<u64, u32>>,
     hasher: RandomState,
 }
 
 /// One of somebody's.
-struct Seat {
-    crowd: Arc<Crowd>,
-    who: u64,
+struct CountGuard {
+    limiter: Arc<ConcurrencyLimiter>,
+    key: u64,
 }
 
-impl Crowd {
-    /// At most `most` each; 0 for no limit.
-    fn new(most: u32) -> Arc<Self> {
-        Arc::new(Self { most, counts: Mutex::default(), hasher: RandomState::new() })
+impl ConcurrencyLimiter {
+    /// At most `limit` each; 0 for no limit.
+    fn new(limit: u32) -> Arc<Self> {
+        Arc::new(Self { limit, counts: Mutex::default(), hasher: RandomState::new() })
     }
 
-    fn enter(self: &Arc<Self>, who: &impl Hash, kind: &'static str) -> Result<Option<Seat>, Full> {
-        if self.most == 0 {
+    fn try_acquire(
+        self: &Arc<Self>,
+        key: &impl Hash,
+        kind: &'static str,
+    ) -> Result<Option<CountGuard>, LimitReachedError> {
+        if self.limit == 0 {
             return Ok(None);
         }
-        let who = self.hasher.hash_one(who);
+        let key = self.hasher.hash_one(key);
         let mut counts = self.counts.lock();
-        let count = counts.entry(who).or_default();
-        if *count >= self.most {
+        let count = counts.entry(key).or_default();
+        if *count >= self.limit {
             metrics::counter!("rate_limited_total", "kind" => kind).increment(1);
-            return Err(Full);
+            return Err(LimitReachedError);
         }
         *count += 1;
-        Ok(Some(Seat { crowd: self.clone(), who }))
+        Ok(Some(CountGuard { limiter: self.clone(), key }))
     }
 }
 
-impl Drop for Seat {
+impl Drop for CountGuard {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = self.crowd.counts.lock().entry(self.who) {
+        if let Entry::Occupied(mut count) = self.limiter.counts.lock().entry(self.key) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -164,22 +168,22 @@ mod tests {
 
     #[test]
     fn everybody_has_so_many_and_gives_them_back() {
-        let crowd = Crowd::new(2);
-        let first = crowd.enter(&"a", "test").unwrap();
-        let second = crowd.enter(&"a", "test").unwrap();
-        assert!(crowd.enter(&"a", "test").is_err());
-        assert!(crowd.enter(&"b", "test").unwrap().is_some());
+        let limiter = ConcurrencyLimiter::new(2);
+        let first = limiter.try_acquire(&"a", "test").unwrap();
+        let second = limiter.try_acquire(&"a", "test").unwrap();
+        assert!(limiter.try_acquire(&"a", "test").is_err());
+        assert!(limiter.try_acquire(&"b", "test").unwrap().is_some());
         drop(first);
-        let third = crowd.enter(&"a", "test").unwrap();
-        assert!(third.is_some() && crowd.enter(&"a", "test").is_err());
+        let third = limiter.try_acquire(&"a", "test").unwrap();
+        assert!(third.is_some() && limiter.try_acquire(&"a", "test").is_err());
         drop((second, third));
-        assert!(crowd.counts.lock().is_empty(), "nothing is kept of who has none");
+        assert!(limiter.counts.lock().is_empty(), "nothing is kept of who has none");
     }
 
     #[test]
     fn without_a_limit_nobody_is_counted() {
-        let crowd = Crowd::new(0);
-        assert!((0..1000).all(|_| crowd.enter(&"a", "test").unwrap().is_none()));
-        assert!(crowd.counts.lock().is_empty());
+        let limiter = ConcurrencyLimiter::new(0);
+        assert!((0..1000).all(|_| limiter.try_acquire(&"a", "test").unwrap().is_none()));
+        assert!(limiter.counts.lock().is_empty());
     }
 }

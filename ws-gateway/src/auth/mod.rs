@@ -3,5 +3,5 @@
 mod revocations;
 mod ticket_redeemer;
 
-pub use revocations::Revoked;
-pub use ticket_redeemer::{NotTaken, Tickets};
+pub use revocations::RevocationSync;
+pub use ticket_redeemer::{RedeemError, TicketRedeemer};

@@ -1,5 +1,5 @@
 //! Which tokens were taken back: learnt from Redis, where the API service keeps a copy for the gateways
-//! ([`shared::channel::revoked`]).
+//! ([`shared::channel::sync`]).
 //!
 //! What was learnt stands, whatever becomes of Redis, until the tokens have ended by themselves. No token is accepted before all
 //! revocations were read once: it could be a revoked one. And an empty Redis does not say that there are none: only a copy
@@ -23,57 +23,57 @@ use crate::redis::Nodes;
 
 /// Between two looks at what is new. With what the API service needs to tell Redis it must stay well below the time
 /// that the API service gives everybody to learn of a revocation.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks whether there are revocations whose tokens have ended.
-const FORGET_EVERY: Duration = Duration::from_secs(10);
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two lines of the log that say why no socket is opened.
-const LOG_EVERY: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Read at a time: neither Redis nor a lock here is kept from others for long, however many there are.
-const PAGE: usize = 2_000;
+const PAGE_ENTRIES: usize = 2_000;
 
 /// What this gateway knows to be revoked.
-pub struct Revoked {
-    known: Arc<RevocationSet>,
+pub struct RevocationSync {
+    revocations: Arc<RevocationSet>,
     loaded: AtomicBool,
 }
 
 /// Where this gateway stands in the copy.
 #[derive(Default)]
-struct Place {
+struct Position {
     epoch: String,
     /// The score up to which it has read; empty at the beginning.
     score: String,
 }
 
 /// What a look has brought.
-enum Look {
+enum PollResult {
     /// There is no copy, or none that counts.
     NoCopy,
     /// All that there was.
     Read {
         /// Whether any of it was not known.
-        news: bool,
+        has_new: bool,
     },
 }
 
-impl Revoked {
+impl RevocationSync {
     /// Follows Redis until `shutdown`, and closes the sockets of tokens that are taken back.
     pub fn start(redis: Nodes, hub: Arc<Hub>, shutdown: &Shutdown) -> Arc<Self> {
-        let revoked = Arc::new(Self { known: Arc::default(), loaded: AtomicBool::new(false) });
-        let following = revoked.clone();
+        let sync = Arc::new(Self { revocations: Arc::default(), loaded: AtomicBool::new(false) });
+        let syncing = sync.clone();
         shutdown.spawn_until("revocations", async move {
             tokio::select! {
-                () = following.follow(&redis, &hub) => {}
-                () = following.forget() => {}
+                () = syncing.sync_loop(&redis, &hub) => {}
+                () = syncing.expire_loop() => {}
             }
         });
-        revoked
+        sync
     }
 
     /// What is known, for the verifier of tokens and for whoever holds something open for one.
     #[must_use]
-    pub fn known(&self) -> &Arc<RevocationSet> {
-        &self.known
+    pub fn revocations(&self) -> &Arc<RevocationSet> {
+        &self.revocations
     }
 
     /// Whether all of them were read once.
@@ -82,29 +82,29 @@ impl Revoked {
         self.loaded.load(Ordering::Acquire)
     }
 
-    async fn follow(&self, redis: &Nodes, hub: &Hub) {
+    async fn sync_loop(&self, redis: &Nodes, hub: &Hub) {
         let script = Script::from_lua(revoked::READ);
-        let (mut place, mut logged_at) = (Place::default(), None::<Instant>);
+        let (mut position, mut logged_at) = (Position::default(), None::<Instant>);
         loop {
-            let is_quiet = self.is_loaded() || logged_at.is_some_and(|at| at.elapsed() < LOG_EVERY);
-            match self.look(redis, &script, &mut place).await {
-                Ok(Look::Read { news }) => {
+            let is_quiet = self.is_loaded() || logged_at.is_some_and(|at| at.elapsed() < LOG_INTERVAL);
+            match self.poll(redis, &script, &mut position).await {
+                Ok(PollResult::Read { has_new }) => {
                     if !self.loaded.swap(true, Ordering::AcqRel) {
-                        tracing::info!(revocations = self.known.len(), "the revocations are known");
+                        tracing::info!(revocations = self.revocations.len(), "the revocations are known");
                     }
-                    if news {
-                        let closed = hub.close_revoked(&self.known);
+                    if has_new {
+                        let closed = hub.close_revoked(&self.revocations);
                         tracing::info!(closed, "tokens were revoked");
                     }
                 }
-                Ok(Look::NoCopy) if !is_quiet => {
+                Ok(PollResult::NoCopy) if !is_quiet => {
                     logged_at = Some(Instant::now());
                     tracing::warn!(
                         "Redis holds no complete copy of the revocations: no socket is opened until an API service has \
                          written one"
                     );
                 }
-                Ok(Look::NoCopy) => {
+                Ok(PollResult::NoCopy) => {
                     tracing::debug!("Redis holds no copy of the revocations; those that are known stand");
                 }
                 Err(error) if !is_quiet => {
@@ -113,58 +113,58 @@ impl Revoked {
                 }
                 Err(error) => tracing::debug!(%error, "revocations cannot be read; those that are known stand"),
             }
-            metrics::gauge!("gateway_revocations").set(self.known.len() as f64);
-            sleep(LOOK_EVERY).await;
+            metrics::gauge!("gateway_revocations").set(self.revocations.len() as f64);
+            sleep(POLL_INTERVAL).await;
         }
     }
 
     /// Reads on from where it stands to the end of the copy.
-    async fn look(&self, redis: &Nodes, script: &Script, place: &mut Place) -> Result<Look, Error> {
-        let mut news = false;
+    async fn poll(&self, redis: &Nodes, script: &Script, position: &mut Position) -> Result<PollResult, Error> {
+        let mut has_new = false;
         loop {
             let must_be_complete = if self.is_loaded() { "0" } else { "1" };
             let arguments: [Value; 5] = [
-                place.epoch.as_str().into(),
-                place.score.as_str().into(),
-                PAGE.to_string().into(),
+                position.epoch.as_str().into(),
+                position.score.as_str().into(),
+                PAGE_ENTRIES.to_string().into(),
                 must_be_complete.into(),
                 revoked::CONFIRMED_FOR_MS.to_string().into(),
             ];
             // As bytes: what is no text is no revocation, and must not keep the others from being read.
-            let answer: Vec<Value> = redis.run(script, [REVOKED], arguments).await?;
+            let reply: Vec<Value> = redis.run(script, [REVOKED], arguments).await?;
             let text = |value: &Value| String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned();
-            let answer: Vec<String> = answer.iter().map(text).collect();
-            let Some((epoch, members)) = answer.split_first().filter(|(epoch, _)| !epoch.is_empty()) else {
-                return Ok(Look::NoCopy);
+            let reply: Vec<String> = reply.iter().map(text).collect();
+            let Some((epoch, members)) = reply.split_first().filter(|(epoch, _)| !epoch.is_empty()) else {
+                return Ok(PollResult::NoCopy);
             };
-            news |= self.learn(members.iter().step_by(2));
-            if *epoch != place.epoch {
-                *place = Place { epoch: epoch.clone(), score: "-inf".to_owned() };
+            has_new |= self.add(members.iter().step_by(2));
+            if *epoch != position.epoch {
+                *position = Position { epoch: epoch.clone(), score: "-inf".to_owned() };
             }
             if let Some(score) = members.last() {
-                place.score.clone_from(score);
+                position.score.clone_from(score);
             }
-            if members.len() < 2 * PAGE {
-                return Ok(Look::Read { news });
+            if members.len() < 2 * PAGE_ENTRIES {
+                return Ok(PollResult::Read { has_new });
             }
         }
     }
 
     /// Returns whether any of it was not known.
-    fn learn<'a>(&self, members: impl Iterator<Item = &'a String>) -> bool {
+    fn add<'a>(&self, members: impl Iterator<Item = &'a String>) -> bool {
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let (entries, unreadable): (Vec<_>, Vec<_>) =
             members.map(|member| member.parse::<RevocationEntry>()).partition(Result::is_ok);
         if !unreadable.is_empty() {
             tracing::error!(count = unreadable.len(), "ignored what is no revocation");
         }
-        self.known.add(entries.into_iter().flatten().filter(|entry| entry.ends_at > now))
+        self.revocations.add(entries.into_iter().flatten().filter(|entry| entry.ends_at > now))
     }
 
-    async fn forget(&self) {
+    async fn expire_loop(&self) {
         loop {
-            sleep(FORGET_EVERY).await;
-            let _ended = self.known.remove_expired(OffsetDateTime::now_utc().unix_timestamp());
+            sleep(EXPIRE_INTERVAL).await;
+            let _ended = self.revocations.remove_expired(OffsetDateTime::now_utc().unix_timestamp());
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::redis::Nodes;
 
 /// Why a ticket lets nobody in.
 #[derive(Debug, thiserror::Error)]
-pub enum NotTaken {
+pub enum RedeemError {
     /// Nobody got it, somebody has shown it before, or it is too late.
     #[error("the ticket is unknown, was used, or has expired: get a new one")]
     Unknown,
@@ -22,9 +22,9 @@ pub enum NotTaken {
 
 /// Takes tickets.
 #[derive(Clone)]
-pub struct Tickets(Nodes);
+pub struct TicketRedeemer(Nodes);
 
-impl Tickets {
+impl TicketRedeemer {
     /// Takes those that are kept in this Redis.
     #[must_use]
     pub fn new(redis: Nodes) -> Self {
@@ -34,11 +34,11 @@ impl Tickets {
     /// The token that a ticket stands for, yet to be verified. From here on the ticket is nobody's.
     ///
     /// # Errors
-    /// [`NotTaken`]
-    pub async fn take(&self, ticket: &Ticket) -> Result<Secret, NotTaken> {
+    /// [`RedeemError`]
+    pub async fn redeem(&self, ticket: &Ticket) -> Result<Secret, RedeemError> {
         let key = channel::ticket(ticket);
         let sealed: Option<Bytes> = self.0.ask(&key, async |client| client.getdel(&key).await).await?;
-        let sealed = sealed.ok_or(NotTaken::Unknown)?;
-        ticket::open_token(ticket, sealed.into()).map_err(|_| NotTaken::Unknown)
+        let sealed = sealed.ok_or(RedeemError::Unknown)?;
+        ticket::open_token(ticket, sealed.into()).map_err(|_| RedeemError::Unknown)
     }
 }

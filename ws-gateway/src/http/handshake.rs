@@ -25,12 +25,12 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::query::{self, QueryError, Wanted};
-use super::response::{self, Answer, Refusal, healthy, options};
-use crate::auth::NotTaken;
-use crate::hub::Refused;
+use super::query::{self, ConnectQuery, QueryError};
+use super::response::{self, HttpError, HttpResponse, health_ok, options_response};
+use crate::auth::RedeemError;
+use crate::hub::JoinError;
 use crate::hub::topic::Topic;
-use crate::rate_limit::Place;
+use crate::rate_limit::SocketPermit;
 use crate::session::close_reason::CloseReason;
 use crate::state::{AppState, InitialState, SubscribeError};
 use crate::streams::audit::is_recorded;
@@ -44,14 +44,14 @@ const BEARER_SUBPROTOCOL: &str = "bearer.";
 const MAX_QUERY_BYTES: usize = 4 * 1024;
 
 /// What shows whose a handshake is.
-enum Shown<'a> {
+enum Credential<'a> {
     Token(&'a str),
     Ticket(Ticket),
 }
 
 /// A handshake that asks for something that its bearer may have.
 #[derive(Debug)]
-struct Asked {
+struct UpgradeRequest {
     topic: Topic,
     cursor: Option<Cursor>,
     accept_key: String,
@@ -59,11 +59,11 @@ struct Asked {
 }
 
 /// What follows a `101`.
-pub(crate) enum Socket {
+pub(crate) enum Upgrade {
     /// A socket.
-    Open(Box<AcceptedSocket>),
+    Accepted(Box<AcceptedSocket>),
     /// None: it is closed with this, which is all that a browser can see of a refusal.
-    Refused(CloseReason),
+    Rejected(CloseReason),
 }
 
 /// A socket that is let in, once its answer has been written.
@@ -74,17 +74,17 @@ pub(crate) struct AcceptedSocket {
     pub(crate) topic: Topic,
     pub(crate) start: InitialState,
     /// Its place among the sockets that this gateway may hold.
-    pub(crate) permit: Box<Place>,
+    pub(crate) permit: Box<SocketPermit>,
 }
 
 /// What is known of a handshake so far, for the audit trail.
 #[derive(Debug, Default)]
-struct Known {
+struct AuditContext {
     who: Option<AuditActor>,
     topic: Option<Topic>,
 }
 
-impl Known {
+impl AuditContext {
     /// The entry of a handshake that is refused.
     fn entry(self, status: u16, context: &RequestContext) -> AuditEntry {
         let who = self.who.unwrap_or(AuditActor::Anonymous);
@@ -96,86 +96,90 @@ impl Known {
 }
 
 /// Answers a request. With `101` comes the socket that follows it.
-pub(crate) async fn respond<B>(gateway: &Arc<AppState>, request: Request<B>, peer: IpAddr) -> (Answer, Option<Socket>) {
+pub(crate) async fn respond<B>(
+    app: &Arc<AppState>,
+    request: Request<B>,
+    peer: IpAddr,
+) -> (HttpResponse, Option<Upgrade>) {
     let started = Instant::now();
-    let proxies = &gateway.config.trusted_proxies;
+    let proxies = &app.config.trusted_proxies;
     let context = context(request.headers(), peer, proxies);
-    let span = span(gateway, &request, &context, peer);
+    let span = span(app, &request, &context, peer);
     let id = &*context.request_id;
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     let outcome = match request.uri().path() {
-        "/ws" | "/healthz" | "/readyz" | "*" if *request.method() == Method::OPTIONS => Ok(options(id)),
-        "/ws" if !readable => Err(Refusal::method()),
+        "/ws" | "/healthz" | "/readyz" | "*" if *request.method() == Method::OPTIONS => Ok(options_response(id)),
+        "/ws" if !readable => Err(HttpError::method_not_allowed()),
         // What follows the head would be read as WebSocket frames.
-        "/ws" if has_body(request.headers()) => Err(Refusal::bad_request("a WebSocket handshake has no body")),
+        "/ws" if has_body(request.headers()) => Err(HttpError::bad_request("a WebSocket handshake has no body")),
         "/ws" => {
-            let mut known = Known::default();
-            let site = proxies.site(Some(peer), |name| only(request.headers(), name));
-            let admitted = admit(gateway, &request, (&context, &site), &mut known).await;
+            let mut audit = AuditContext::default();
+            let site = proxies.site(Some(peer), |name| single_header(request.headers(), name));
+            let admitted = upgrade(app, &request, (&context, &site), &mut audit).await;
             metrics::histogram!("gateway_handshake_seconds").record(started.elapsed());
             match admitted {
-                Ok((answer, socket)) => {
-                    count(if matches!(socket, Socket::Open(_)) { "accepted" } else { "too_many_sockets" });
-                    if let Socket::Refused(close) = socket {
-                        gateway.audit.report(known.entry(close.code(), &context));
+                Ok((response, socket)) => {
+                    count(if matches!(socket, Upgrade::Accepted(_)) { "accepted" } else { "too_many_sockets" });
+                    if let Upgrade::Rejected(close) = socket {
+                        app.audit.enqueue(audit.entry(close.code(), &context));
                     }
-                    end(span, &answer);
-                    return (answer, Some(socket));
+                    end_span(span, &response);
+                    return (response, Some(socket));
                 }
-                Err(refusal) => {
-                    count(refusal.outcome());
-                    if is_recorded(refusal.status()) {
-                        gateway.audit.report(known.entry(refusal.status(), &context));
+                Err(error) => {
+                    count(error.outcome());
+                    if is_recorded(error.status()) {
+                        app.audit.enqueue(audit.entry(error.status(), &context));
                     }
-                    Err(refusal)
+                    Err(error)
                 }
             }
         }
-        "/healthz" | "/readyz" if !readable => Err(Refusal::method()),
-        "/healthz" => Ok(healthy(id)),
-        "/readyz" => is_ready(gateway).map(|()| healthy(id)),
-        _ => Err(Refusal::new(StatusCode::NOT_FOUND, "this server has `/ws`, `/healthz` and `/readyz`")),
+        "/healthz" | "/readyz" if !readable => Err(HttpError::method_not_allowed()),
+        "/healthz" => Ok(health_ok(id)),
+        "/readyz" => is_ready(app).map(|()| health_ok(id)),
+        _ => Err(HttpError::new(StatusCode::NOT_FOUND, "this server has `/ws`, `/healthz` and `/readyz`")),
     };
-    let answer = outcome.unwrap_or_else(|refusal| refusal.into_answer(id));
-    end(span, &answer);
-    (answer, None)
+    let response = outcome.unwrap_or_else(|error| error.into_response(id));
+    end_span(span, &response);
+    (response, None)
 }
 
 /// A span, where there is a collector. Of the request it gets no more than whether it asks for a socket.
-fn span<B>(gateway: &AppState, request: &Request<B>, context: &RequestContext, peer: IpAddr) -> Option<RequestSpan> {
-    let traces = gateway.traces.as_ref()?;
+fn span<B>(app: &AppState, request: &Request<B>, context: &RequestContext, peer: IpAddr) -> Option<RequestSpan> {
+    let traces = app.traces.as_ref()?;
     let route = if request.uri().path() == "/ws" { "/ws" } else { "other" };
     let parent = header(request.headers(), &HeaderName::from_static(TRACEPARENT_HEADER));
-    let parent = parent.filter(|_| gateway.config.trusted_proxies.trust(peer));
+    let parent = parent.filter(|_| app.config.trusted_proxies.trust(peer));
     Some(traces.request(method_label(request.method().as_str()), route, &context.request_id, parent))
 }
 
-fn end(span: Option<RequestSpan>, answer: &Answer) {
+fn end_span(span: Option<RequestSpan>, response: &HttpResponse) {
     if let Some(span) = span {
-        span.end(answer.status().as_u16());
+        span.end(response.status().as_u16());
     }
 }
 
 /// Ready once Redis was reached and has said which tokens are revoked, and from then on until the end. Not while Redis is away: it is away for every gateway,
 /// and taking all of them out of the balancer would cut sockets that still hear `degraded` and `recovered`. In a cluster some of its
 /// masters are enough: the conversations of the others are refused one by one.
-pub(crate) fn is_ready(gateway: &AppState) -> Result<(), Refusal> {
-    if gateway.shutdown.has_begun() {
-        return Err(Refusal::unavailable("this gateway is going away"));
+pub(crate) fn is_ready(app: &AppState) -> Result<(), HttpError> {
+    if app.shutdown.has_begun() {
+        return Err(HttpError::unavailable("this gateway is going away"));
     }
-    if !gateway.hub.was_reached() {
-        return Err(Refusal::unavailable("redis has not been reached yet"));
+    if !app.hub.has_ever_connected() {
+        return Err(HttpError::unavailable("redis has not been reached yet"));
     }
-    if !gateway.revoked.is_loaded() {
-        return Err(Refusal::unavailable("which tokens are revoked has not been read yet"));
+    if !app.revocations.is_loaded() {
+        return Err(HttpError::unavailable("which tokens are revoked has not been read yet"));
     }
     Ok(())
 }
 
 /// The same for operators, with what it depends on: Redis may be away without that.
-pub(crate) fn readiness(gateway: &AppState) -> Answer {
-    let ready = is_ready(gateway);
-    let hub = &gateway.hub;
+pub(crate) fn readiness(app: &AppState) -> HttpResponse {
+    let ready = is_ready(app);
+    let hub = &app.hub;
     let redis = match (hub.is_connected(), hub.is_partly_connected()) {
         (true, _) => "up",
         (false, true) => "partly up",
@@ -183,13 +187,13 @@ pub(crate) fn readiness(gateway: &AppState) -> Answer {
     };
     let body = serde_json::json!({
         "status": if ready.is_ok() { "ready" } else { "unavailable" },
-        "detail": ready.as_ref().err().map(Refusal::detail),
+        "detail": ready.as_ref().err().map(HttpError::detail),
         "dependencies": {
             "redis": redis,
-            "revocations": if gateway.revoked.is_loaded() { "known" } else { "unknown" },
+            "revocations": if app.revocations.is_loaded() { "known" } else { "unknown" },
         },
     });
-    response::state(ready.is_ok(), body.to_string())
+    response::json_state(ready.is_ok(), body.to_string())
 }
 
 fn count(outcome: &'static str) {
@@ -198,7 +202,7 @@ fn count(outcome: &'static str) {
 
 /// The caller's request id when it is safe to repeat, or a new one.
 pub(crate) fn request_id_of(headers: &HeaderMap) -> String {
-    request_id(only(headers, REQUEST_ID_HEADER))
+    request_id(single_header(headers, REQUEST_ID_HEADER))
 }
 
 /// What is known of a request before anybody has looked into it.
@@ -208,91 +212,93 @@ fn context(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> Reque
     RequestContext { request_id: request_id.into(), address }
 }
 
-async fn admit<B>(
-    gateway: &Arc<AppState>,
+async fn upgrade<B>(
+    app: &Arc<AppState>,
     request: &Request<B>,
     (context, site): (&RequestContext, &Site<'_>),
-    known: &mut Known,
-) -> Result<(Answer, Socket), Refusal> {
-    if gateway.shutdown.has_begun() {
-        return Err(Refusal::unavailable("this gateway is going away: reconnect now"));
+    audit: &mut AuditContext,
+) -> Result<(HttpResponse, Upgrade), HttpError> {
+    if app.shutdown.has_begun() {
+        return Err(HttpError::unavailable("this gateway is going away: reconnect now"));
     }
-    if !gateway.revoked.is_loaded() {
-        return Err(Refusal::unavailable("tokens cannot be checked yet: try again"));
+    if !app.revocations.is_loaded() {
+        return Err(HttpError::unavailable("tokens cannot be checked yet: try again"));
     }
-    let too_many = |wait| Refusal::too_many(wait, "handshakes");
-    gateway.limits.handshake(context.address).map_err(too_many)?;
-    check_handshake(request, &gateway.config.origins, site)?;
-    let identified = match shown(request) {
-        Ok(shown) => identify(gateway, shown, context).await,
-        Err(refusal) => Err(refusal),
+    let too_many_requests = |wait| HttpError::too_many_requests(wait, "handshakes");
+    app.rate_limits.check_handshake(context.address).map_err(too_many_requests)?;
+    check_handshake(request, &app.config.origins, site)?;
+    let authenticated = match credential(request) {
+        Ok(credential) => authenticate(app, credential, context).await,
+        Err(error) => Err(error),
     };
-    let principal = identified.map_err(|refusal| {
+    let principal = authenticated.map_err(|error| {
         let (taken, of) = match () {
-            () if refusal.is_bad_token() => {
-                (gateway.limits.failure(context.address), "refused tokens from your address")
+            () if error.is_invalid_credential() => {
+                (app.rate_limits.record_invalid_token(context.address), "refused tokens from your address")
             }
-            () if refusal.is_without_token() => {
-                (gateway.limits.no_token(context.address), "handshakes without a token from your address")
+            () if error.is_missing_credential() => {
+                (app.rate_limits.record_missing_token(context.address), "handshakes without a token from your address")
             }
-            () => return refusal,
+            () => return error,
         };
-        taken.err().map_or(refusal, |wait| Refusal::too_many(wait, of))
+        taken.err().map_or(error, |wait| HttpError::too_many_requests(wait, of))
     })?;
-    known.who = Some(AuditActor::from(&principal.actor));
-    gateway.limits.handshake_of(&principal).map_err(|wait| Refusal::too_many(wait, "handshakes of yours"))?;
-    let asked = check_wish(request, &principal, known)?;
+    audit.who = Some(AuditActor::from(&principal.actor));
+    app.rate_limits
+        .check_participant(&principal)
+        .map_err(|wait| HttpError::too_many_requests(wait, "handshakes of yours"))?;
+    let upgrade_request = authorize(request, &principal, audit)?;
     let principal = Arc::new(principal);
-    let permit = gateway.room.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| Refusal::unavailable("this gateway holds as many sockets as it may"))?;
-    let subprotocol = asked.subprotocol.then_some(SUBPROTOCOL);
-    let answer = response::switching(&context.request_id, &asked.accept_key, subprotocol);
-    let Ok(permit) = gateway.limits.seat(permit, &principal, context.address) else {
+    let permit = app.socket_permits.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| HttpError::unavailable("this gateway holds as many sockets as it may"))?;
+    let subprotocol = upgrade_request.subprotocol.then_some(SUBPROTOCOL);
+    let response = response::switching_protocols(&context.request_id, &upgrade_request.accept_key, subprotocol);
+    let Ok(permit) = app.rate_limits.acquire_socket(permit, &principal, context.address) else {
         tracing::info!(request_id = &*context.request_id, "too many sockets");
-        return Ok((answer, Socket::Refused(CloseReason::TooManySockets)));
+        return Ok((response, Upgrade::Rejected(CloseReason::TooManySockets)));
     };
-    let start = gateway.start(&asked.topic, &principal, asked.cursor).await.map_err(|error| {
-        if !matches!(error, SubscribeError::Refused(Refused::GoingAway)) {
+    let start = app.subscribe(&upgrade_request.topic, &principal, upgrade_request.cursor).await.map_err(|error| {
+        if !matches!(error, SubscribeError::Join(JoinError::GoingAway)) {
             tracing::warn!(request_id = &*context.request_id, %error, "cannot start a socket");
         }
-        Refusal::unavailable("live messages cannot be relayed at the moment: try again")
+        HttpError::unavailable("live messages cannot be relayed at the moment: try again")
     })?;
     // Over since it was verified, and before the hub knew of this socket: nobody else would notice.
-    let is_good = gateway.verifier.recheck(&principal, OffsetDateTime::now_utc());
-    is_good.map_err(|error| Refusal::bad_token(&error))?;
-    let topic = asked.topic;
+    let is_good = app.verifier.recheck(&principal, OffsetDateTime::now_utc());
+    is_good.map_err(|error| HttpError::invalid_token(&error))?;
+    let topic = upgrade_request.topic;
     let admitted = AcceptedSocket { context: context.clone(), principal, topic, start, permit };
-    Ok((answer, Socket::Open(Box::new(admitted))))
+    Ok((response, Upgrade::Accepted(Box::new(admitted))))
 }
 
 /// Whether it is a handshake, and one that no stranger's page has made a browser send. What follows, in this order: who
 /// asks, for what, may they.
-fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins, site: &Site<'_>) -> Result<(), Refusal> {
+fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins, site: &Site<'_>) -> Result<(), HttpError> {
     let headers = request.headers();
-    check_head(request).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    check_headers(request).map_err(|error| HttpError::bad_request(error.to_string()))?;
     let is_upgrade = request.version() == Version::HTTP_11
         && request.method() == Method::GET
-        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
-        && tokens(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"));
+        && list_members(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && list_members(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"));
     if !is_upgrade {
-        return Err(Refusal::upgrade_required());
+        return Err(HttpError::upgrade_required());
     }
     if header(headers, &SEC_WEBSOCKET_VERSION) != Some("13") {
-        return Err(Refusal::version_required());
+        return Err(HttpError::version_required());
     }
     // Only browsers send it, and they always do.
     let is_foreign = |origin: &HeaderValue| !origin.to_str().is_ok_and(|origin| origins.allows(origin, site));
     if headers.get(ORIGIN).is_some_and(is_foreign) {
-        return Err(Refusal::foreign_origin());
+        return Err(HttpError::origin_not_allowed());
     }
     if request.uri().query().map_or(0, str::len) > MAX_QUERY_BYTES {
-        return Err(Refusal::long_query(MAX_QUERY_BYTES));
+        return Err(HttpError::query_too_long(MAX_QUERY_BYTES));
     }
     Ok(())
 }
 
 /// Whether the head of a request contradicts itself, or leaves out what it must have.
-fn check_head<B>(request: &Request<B>) -> Result<(), HeadError> {
+fn check_headers<B>(request: &Request<B>) -> Result<(), HeadError> {
     let headers = request.headers();
     // Most have no name twice, and both numbers are known without counting.
     if headers.len() > headers.keys_len() {
@@ -304,75 +310,85 @@ fn check_head<B>(request: &Request<B>) -> Result<(), HeadError> {
 }
 
 /// What the handshake asks for, and whether the bearer may have it.
-fn check_wish<B>(request: &Request<B>, principal: &Principal, known: &mut Known) -> Result<Asked, Refusal> {
+fn authorize<B>(
+    request: &Request<B>,
+    principal: &Principal,
+    audit: &mut AuditContext,
+) -> Result<UpgradeRequest, HttpError> {
     let headers = request.headers();
     let query = request.uri().query().unwrap_or_default();
-    let key = header(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
-    let key = key.ok_or_else(|| Refusal::bad_request("`Sec-WebSocket-Key` must be 16 bytes in base64"))?;
-    let subprotocol = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
-    if !subprotocol && tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name.starts_with(BEARER_SUBPROTOCOL)) {
+    let key = header(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_valid_key(key));
+    let key = key.ok_or_else(|| HttpError::bad_request("`Sec-WebSocket-Key` must be 16 bytes in base64"))?;
+    let subprotocol = list_members(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
+    if !subprotocol && list_members(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name.starts_with(BEARER_SUBPROTOCOL)) {
         // The server must pick one of those offered, and a token is never repeated.
-        return Err(Refusal::bad_request("offer the subprotocol `chat.v1` along with `bearer.<JWT>`"));
+        return Err(HttpError::bad_request("offer the subprotocol `chat.v1` along with `bearer.<JWT>`"));
     }
-    let wanted = query::parse(query);
+    let connect_query = query::parse(query);
     // Whoever may not see it is not told what else is wrong.
-    if let Some(topic) = wanted.as_ref().map_or_else(|_| query::topic(query), |wanted| Some(wanted.topic.clone())) {
+    if let Some(topic) =
+        connect_query.as_ref().map_or_else(|_| query::topic(query), |connect_query| Some(connect_query.topic.clone()))
+    {
         let seen = topic.check(principal);
-        known.topic = Some(topic);
-        seen.map_err(Refusal::forbidden)?;
+        audit.topic = Some(topic);
+        seen.map_err(HttpError::forbidden)?;
     }
-    let Wanted { topic, cursor } = wanted.map_err(refused_query)?;
-    Ok(Asked { topic, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
+    let ConnectQuery { topic, cursor } = connect_query.map_err(query_error)?;
+    Ok(UpgradeRequest { topic, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
 }
 
-fn refused_query(error: QueryError) -> Refusal {
+fn query_error(error: QueryError) -> HttpError {
     match error {
-        QueryError::Unreadable(detail, errors) => Refusal::bad_request(detail).with_errors(errors),
-        QueryError::Invalid(errors) => Refusal::invalid(errors),
+        QueryError::Unreadable(detail, errors) => HttpError::bad_request(detail).with_errors(errors),
+        QueryError::Invalid(errors) => HttpError::invalid(errors),
     }
 }
 
 /// A token, in a header or a subprotocol, or a ticket in the query.
-fn shown<B>(request: &Request<B>) -> Result<Shown<'_>, Refusal> {
+fn credential<B>(request: &Request<B>) -> Result<Credential<'_>, HttpError> {
     let headers = request.headers();
-    let ticket = query::ticket(request.uri().query().unwrap_or_default()).map_err(refused_query)?;
+    let ticket = query::ticket(request.uri().query().unwrap_or_default()).map_err(query_error)?;
     let in_subprotocol =
-        tokens(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
+        list_members(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
     match (ticket, in_subprotocol) {
         (Some(_), in_subprotocol) if in_subprotocol.is_some() || headers.contains_key(AUTHORIZATION) => {
-            Err(Refusal::bad_request("send a ticket or a token, and not both"))
+            Err(HttpError::bad_request("send a ticket or a token, and not both"))
         }
-        (Some(ticket), _) => ticket.parse().map(Shown::Ticket).map_err(|_| Refusal::bad_ticket()),
+        (Some(ticket), _) => ticket.parse().map(Credential::Ticket).map_err(|_| HttpError::invalid_ticket()),
         (None, in_subprotocol) => {
             let token = bearer(header(headers, &AUTHORIZATION)).ok().or(in_subprotocol);
-            token.map(Shown::Token).ok_or_else(Refusal::no_token)
+            token.map(Credential::Token).ok_or_else(HttpError::missing_token)
         }
     }
 }
 
 /// Whose the handshake is. A ticket is spent by this, whatever becomes of the handshake.
-async fn identify(gateway: &AppState, shown: Shown<'_>, context: &RequestContext) -> Result<Principal, Refusal> {
+async fn authenticate(
+    app: &AppState,
+    credential: Credential<'_>,
+    context: &RequestContext,
+) -> Result<Principal, HttpError> {
     let taken;
-    let token = match &shown {
-        Shown::Token(token) => *token,
-        Shown::Ticket(ticket) => {
-            taken = gateway.tickets.take(ticket).await.map_err(|error| match error {
-                NotTaken::Unknown => Refusal::bad_ticket(),
-                NotTaken::Redis(error) => {
+    let token = match &credential {
+        Credential::Token(token) => *token,
+        Credential::Ticket(ticket) => {
+            taken = app.tickets.redeem(ticket).await.map_err(|error| match error {
+                RedeemError::Unknown => HttpError::invalid_ticket(),
+                RedeemError::Redis(error) => {
                     tracing::warn!(request_id = &*context.request_id, %error, "cannot take a ticket");
-                    Refusal::unavailable("tickets cannot be checked at the moment: try again")
+                    HttpError::unavailable("tickets cannot be checked at the moment: try again")
                 }
             })?;
             taken.expose()
         }
     };
-    let verify = || gateway.verifier.verify(token);
+    let verify = || app.verifier.verify(token);
     let verified = match verify() {
         // The issuer may have begun to use it a moment ago.
-        Err(TokenError::UnknownKey) if gateway.verifier.keys().refresh_now().await => verify(),
+        Err(TokenError::UnknownKey) if app.verifier.keys().refresh_now().await => verify(),
         verified => verified,
     };
-    verified.map_err(|error| Refusal::bad_token(&error))
+    verified.map_err(|error| HttpError::invalid_token(&error))
 }
 
 /// Whether a body is announced (RFC 9112, section 6).
@@ -382,7 +398,7 @@ fn has_body(headers: &HeaderMap) -> bool {
 }
 
 /// The text of a header that is there once.
-fn only<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
+fn single_header<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
     let mut lines = headers.get_all(name).into_iter();
     lines.next().filter(|_| lines.next().is_none()).and_then(|line| line.to_str().ok())
 }
@@ -392,13 +408,13 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// The members of a list header, however many lines it has (RFC 9110, section 5.6.1).
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+fn list_members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
 /// 16 bytes in base64 (RFC 6455, section 4.1).
-fn is_key(key: &str) -> bool {
+fn is_valid_key(key: &str) -> bool {
     key.len() == 24
         && key.ends_with("==")
         && key.bytes().take(22).all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))

@@ -11,4 +11,4 @@ mod response;
 pub(crate) mod server;
 
 pub(crate) use handshake::{AcceptedSocket, is_ready, readiness, request_id_of};
-pub(crate) use response::{healthy, not_on_admin_port, options, wrong_method};
+pub(crate) use response::{admin_not_found, health_ok, method_not_allowed, options_response};

@@ -16,7 +16,7 @@ use crate::hub::topic::Topic;
 
 /// What the handshake asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct ConnectQuery {
     pub(crate) topic: Topic,
     /// The last event that the client has seen; an inbox has none.
     pub(crate) cursor: Option<Cursor>,
@@ -28,7 +28,7 @@ const NAMES: [&str; 6] = ["location_id", "user_id", "contact_id", "peer_user_id"
 const TICKET: &str = "ticket";
 
 /// Reads a query.
-pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
+pub(crate) fn parse(query: &str) -> Result<ConnectQuery, QueryError> {
     let [location, user, contact, peer, cursor, _ticket] = values(query)?;
     let mut errors = Vec::new();
     if location.is_none() {
@@ -55,7 +55,7 @@ pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
     let other = contact.or(peer);
     let (location, (one, other)) = match (location, user.or_else(|| other.clone()), other) {
         (Some(location), Some(one), _) if of_inbox && errors.is_empty() => {
-            return Ok(Wanted { topic: Topic::Inbox(location, one), cursor: None });
+            return Ok(ConnectQuery { topic: Topic::Inbox(location, one), cursor: None });
         }
         (Some(location), Some(one), Some(other)) if errors.is_empty() => (location, (one, other)),
         _ => return Err(QueryError::Invalid(errors)),
@@ -67,7 +67,7 @@ pub(crate) fn parse(query: &str) -> Result<Wanted, QueryError> {
         };
         QueryError::Invalid(vec![InputError::new(pointer, error.to_string())])
     })?;
-    Ok(Wanted { topic: Topic::Conversation(conversation), cursor })
+    Ok(ConnectQuery { topic: Topic::Conversation(conversation), cursor })
 }
 
 /// What a query is about, although something else may be wrong with it.
@@ -77,7 +77,7 @@ pub(crate) fn topic(query: &str) -> Option<Topic> {
         name.is_some_and(|name| NAMES[..4].contains(&name.as_str()))
     };
     let pairs: Vec<&str> = query.split('&').filter(names).collect();
-    parse(&pairs.join("&")).ok().map(|wanted| wanted.topic)
+    parse(&pairs.join("&")).ok().map(|connect_query| connect_query.topic)
 }
 
 /// The ticket, if there is one. It is looked for before anything else is, as a token would be.
@@ -99,10 +99,10 @@ pub(crate) fn ticket(query: &str) -> Result<Option<String>, QueryError> {
 }
 
 fn values(query: &str) -> Result<[Option<String>; NAMES.len()], QueryError> {
-    let known = NAMES.map(|name| Parameter { name: name.to_owned(), may_repeat: false });
+    let audit = NAMES.map(|name| Parameter { name: name.to_owned(), may_repeat: false });
     let mut values: [Option<String>; NAMES.len()] = Default::default();
-    for (name, value) in query::read(query, &known)? {
-        if let Some((_, place)) = NAMES.iter().zip(&mut values).find(|(known, _)| **known == name) {
+    for (name, value) in query::read(query, &audit)? {
+        if let Some((_, place)) = NAMES.iter().zip(&mut values).find(|(audit, _)| **audit == name) {
             *place = Some(value);
         }
     }
@@ -136,15 +136,15 @@ mod tests {
 
     #[test]
     fn both_kinds_of_conversation_are_understood() {
-        let wanted = |query| {
-            let Wanted { topic, cursor } = parse(query).unwrap();
+        let connect_query = |query| {
+            let ConnectQuery { topic, cursor } = parse(query).unwrap();
             let Topic::Conversation(conversation) = topic else { panic!("{topic:?}") };
             (conversation, cursor)
         };
-        let (conversation, cursor) = wanted("location_id=loc1&user_id=doc123&contact_id=pat456&ticket=x");
+        let (conversation, cursor) = connect_query("location_id=loc1&user_id=doc123&contact_id=pat456&ticket=x");
         assert_eq!(conversation.second().to_string(), "contact:pat456");
         assert_eq!(cursor, None);
-        let (conversation, cursor) = wanted("peer_user_id=a&user_id=b&location_id=loc%31&cursor=5-1");
+        let (conversation, cursor) = connect_query("peer_user_id=a&user_id=b&location_id=loc%31&cursor=5-1");
         assert_eq!(conversation.first().to_string(), "user:a");
         assert_eq!(conversation.location().as_str(), "loc1");
         assert_eq!(cursor, Some("5-1".parse().unwrap()));
@@ -155,7 +155,7 @@ mod tests {
         for (query, whose) in [("user_id=a", "user:a"), ("contact_id=a&ticket=x", "contact:a")] {
             let query = format!("location_id=l&{query}");
             let topic = Topic::Inbox("l".parse().unwrap(), whose.parse().unwrap());
-            assert_eq!(parse(&query).unwrap(), Wanted { topic, cursor: None });
+            assert_eq!(parse(&query).unwrap(), ConnectQuery { topic, cursor: None });
             assert_eq!(pointers(&format!("{query}&cursor=5-1")), ["?cursor"]);
         }
         assert_eq!(pointers("location_id=l&user_id=a/b"), ["?user_id"]);

@@ -12,10 +12,10 @@ use shared::limit::RetryAfter;
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
 use shared::token::{AuthorizationError, TokenError};
 
-use crate::auth::NotTaken;
+use crate::auth::RedeemError;
 
 /// An answer, whole.
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// What every path of both ports answers. Whoever answers `GET` answers `HEAD` (RFC 9110, section 9.3.2).
@@ -23,21 +23,21 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 /// Why a request is refused.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct HttpError {
     /// Boxed: refusals are passed up through many hands.
     problem: Box<Problem>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    is_bad_token: bool,
-    is_without_token: bool,
+    is_invalid_credential: bool,
+    is_missing_credential: bool,
 }
 
-impl Refusal {
+impl HttpError {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             problem: Box::new(Problem::new(status.as_u16(), detail)),
             headers: Vec::new(),
-            is_bad_token: false,
-            is_without_token: false,
+            is_invalid_credential: false,
+            is_missing_credential: false,
         }
     }
 
@@ -50,7 +50,7 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    pub(super) fn method() -> Self {
+    pub(super) fn method_not_allowed() -> Self {
         let detail = "this path does not know the method; `Allow` names those that it knows";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, detail).with(ALLOW, METHODS)
     }
@@ -66,46 +66,46 @@ impl Refusal {
             .with(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
     }
 
-    pub(super) fn no_token() -> Self {
+    pub(super) fn missing_token() -> Self {
         let detail =
             "no token: send `Authorization: Bearer <JWT>`, the subprotocols `chat.v1, bearer.<JWT>`, or `?ticket=`";
         // Without a token there is no error to name (RFC 6750, section 3.1).
-        let refusal = Self::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer realm=\"chat\"");
-        Self { is_without_token: true, ..refusal }
+        let error = Self::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer realm=\"chat\"");
+        Self { is_missing_credential: true, ..error }
     }
 
-    pub(super) fn bad_token(error: &TokenError) -> Self {
+    pub(super) fn invalid_token(error: &TokenError) -> Self {
         let detail = error.to_string();
         let challenge = format!("Bearer realm=\"chat\", error=\"invalid_token\", error_description=\"{detail}\"");
-        Self { is_bad_token: true, ..Self::new(StatusCode::UNAUTHORIZED, detail).challenge(&challenge) }
+        Self { is_invalid_credential: true, ..Self::new(StatusCode::UNAUTHORIZED, detail).challenge(&challenge) }
     }
 
     /// Whether a token or a ticket came that is no good, which may be an attempt to guess one.
-    pub(super) fn is_bad_token(&self) -> bool {
-        self.is_bad_token
+    pub(super) fn is_invalid_credential(&self) -> bool {
+        self.is_invalid_credential
     }
 
     /// Whether nothing came that could be a token.
-    pub(super) fn is_without_token(&self) -> bool {
-        self.is_without_token
+    pub(super) fn is_missing_credential(&self) -> bool {
+        self.is_missing_credential
     }
 
-    pub(super) fn too_many(wait: RetryAfter, of: &str) -> Self {
+    pub(super) fn too_many_requests(wait: RetryAfter, of: &str) -> Self {
         let seconds = wait.seconds();
         Self::new(StatusCode::TOO_MANY_REQUESTS, format!("too many {of}: try again in {seconds} s"))
             .with(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    pub(super) fn long_query(most: usize) -> Self {
+    pub(super) fn query_too_long(most: usize) -> Self {
         Self::new(StatusCode::URI_TOO_LONG, format!("the query is longer than {most} bytes"))
     }
 
-    pub(super) fn bad_ticket() -> Self {
-        let refusal = Self::new(StatusCode::UNAUTHORIZED, NotTaken::Unknown.to_string());
-        Self { is_bad_token: true, ..refusal.challenge("Bearer realm=\"chat\"") }
+    pub(super) fn invalid_ticket() -> Self {
+        let error = Self::new(StatusCode::UNAUTHORIZED, RedeemError::Unknown.to_string());
+        Self { is_invalid_credential: true, ..error.challenge("Bearer realm=\"chat\"") }
     }
 
-    pub(super) fn foreign_origin() -> Self {
+    pub(super) fn origin_not_allowed() -> Self {
         Self::new(StatusCode::FORBIDDEN, "pages of this origin may not open sockets here")
     }
 
@@ -156,43 +156,47 @@ impl Refusal {
         }
     }
 
-    pub(crate) fn into_answer(self, request_id: &str) -> Answer {
+    pub(crate) fn into_response(self, request_id: &str) -> HttpResponse {
         let body = self.problem.for_request(request_id);
-        let mut answer = answer(body.status, problem::CONTENT_TYPE, request_id, body.to_json());
+        let mut response = response(body.status, problem::CONTENT_TYPE, request_id, body.to_json());
         for (name, value) in self.headers {
-            answer.headers_mut().append(name, value);
+            response.headers_mut().append(name, value);
         }
-        if answer.headers().contains_key(UPGRADE) {
+        if response.headers().contains_key(UPGRADE) {
             // Who sends `Upgrade` must name it here (RFC 9110, section 7.8).
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
         }
-        answer
+        response
     }
 }
 
 /// `200`.
-pub(crate) fn healthy(request_id: &str) -> Answer {
-    answer(200, "text/plain; charset=utf-8", request_id, "ok\n".to_owned())
+pub(crate) fn health_ok(request_id: &str) -> HttpResponse {
+    response(200, "text/plain; charset=utf-8", request_id, "ok\n".to_owned())
 }
 
 /// The answer to `OPTIONS`: what is served.
-pub(crate) fn options(request_id: &str) -> Answer {
-    let mut answer = answer(204, "", request_id, String::new());
-    answer.headers_mut().remove(CONTENT_TYPE);
-    answer.headers_mut().insert(ALLOW, METHODS);
-    answer
+pub(crate) fn options_response(request_id: &str) -> HttpResponse {
+    let mut response = response(204, "", request_id, String::new());
+    response.headers_mut().remove(CONTENT_TYPE);
+    response.headers_mut().insert(ALLOW, METHODS);
+    response
 }
 
 /// For operators.
-pub(super) fn state(is_ready: bool, json: String) -> Answer {
-    answer(if is_ready { 200 } else { 503 }, "application/json", &problem::request_id(None), json)
+pub(super) fn json_state(is_ready: bool, json: String) -> HttpResponse {
+    response(if is_ready { 200 } else { 503 }, "application/json", &problem::request_id(None), json)
 }
 
 /// `101`: what follows on this connection is WebSocket.
-pub(super) fn switching(request_id: &str, accept_key: &str, subprotocol: Option<&'static str>) -> Answer {
-    let mut answer = Answer::default();
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = answer.headers_mut();
+pub(super) fn switching_protocols(
+    request_id: &str,
+    accept_key: &str,
+    subprotocol: Option<&'static str>,
+) -> HttpResponse {
+    let mut response = HttpResponse::default();
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     insert(headers, SEC_WEBSOCKET_ACCEPT, accept_key);
@@ -200,20 +204,20 @@ pub(super) fn switching(request_id: &str, accept_key: &str, subprotocol: Option<
     if let Some(name) = subprotocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
     }
-    answer
+    response
 }
 
-fn answer(status: u16, kind: &'static str, request_id: &str, body: String) -> Answer {
-    let mut answer = Answer::new(Full::from(body));
-    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = answer.headers_mut();
+fn response(status: u16, kind: &'static str, request_id: &str, body: String) -> HttpResponse {
+    let mut response = HttpResponse::new(Full::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     for (name, value) in SECURITY_HEADERS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     insert(headers, HeaderName::from_static(REQUEST_ID_HEADER), request_id);
-    answer
+    response
 }
 
 /// Both base64 and request ids are made of what a header may hold.
@@ -224,12 +228,12 @@ fn insert(headers: &mut hyper::HeaderMap, name: HeaderName, value: &str) {
 }
 
 /// For a path that the admin port does not serve: a socket is opened on the public port only.
-pub(crate) fn not_on_admin_port(request_id: &str) -> Answer {
+pub(crate) fn admin_not_found(request_id: &str) -> HttpResponse {
     let detail = "this port has `/metrics`, `/healthz` and `/readyz`";
-    Refusal::new(StatusCode::NOT_FOUND, detail).into_answer(request_id)
+    HttpError::new(StatusCode::NOT_FOUND, detail).into_response(request_id)
 }
 
 /// For a method that a path does not know.
-pub(crate) fn wrong_method(request_id: &str) -> Answer {
-    Refusal::method().into_answer(request_id)
+pub(crate) fn method_not_allowed(request_id: &str) -> HttpResponse {
+    HttpError::method_not_allowed().into_response(request_id)
 }

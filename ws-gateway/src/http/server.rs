@@ -22,53 +22,53 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::handshake::{self, Socket};
+use super::handshake::{self, Upgrade};
 use crate::session::{self, Session, SessionTask};
 use crate::state::AppState;
 
 /// Handshakes at a time. More wait in the kernel's queue (`gateway_handshakes_held_back_total`), each as long as one of
 /// these may take at most.
-pub(crate) const HANDSHAKES: usize = 4096;
+pub(crate) const MAX_PENDING_HANDSHAKES: usize = 4096;
 /// Largest request head.
-pub(crate) const HEAD_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// What the kernel takes of a socket beyond what it can send at once.
-const UNSENT_BYTES: u32 = 32 * 1024;
+const MAX_UNSENT_BYTES: u32 = 32 * 1024;
 /// How long to wait when there is no file descriptor left for a connection.
-const PAUSE: Duration = Duration::from_millis(50);
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Accepts until this future is dropped. Connections are spawned on `tasks`.
-pub(crate) async fn accept(gateway: Arc<AppState>, listener: TcpListener, tasks: TaskTracker) {
+pub(crate) async fn accept(app: Arc<AppState>, listener: TcpListener, tasks: TaskTracker) {
     let ids = AtomicU64::new(0);
     loop {
-        let Some(permit) = slot(&gateway.handshakes).await else { return };
+        let Some(permit) = acquire_permit(&app.handshake_permits).await else { return };
         let (tcp, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                if !is_the_peers(&error) {
+                if !is_peer_error(&error) {
                     // Without a pause this would spin: the connection that found no descriptor is still there.
                     metrics::counter!("gateway_accept_errors_total").increment(1);
                     tracing::error!(%error, "cannot accept a connection");
-                    sleep(PAUSE).await;
+                    sleep(RETRY_DELAY).await;
                 }
                 continue;
             }
         };
         limit_unsent(&tcp);
-        let turn = spread(ids.fetch_add(1, Ordering::Relaxed));
-        let (gateway, sockets) = (gateway.clone(), tasks.clone());
+        let drain_slot = drain_slot(ids.fetch_add(1, Ordering::Relaxed));
+        let (app, sockets) = (app.clone(), tasks.clone());
         tasks.spawn(async move {
             fail_point("socket");
-            let socket = shake_hands(&gateway, tcp, peer.ip()).await;
+            let socket = serve_handshake(&app, tcp, peer.ip()).await;
             let Some((tcp, already_read, socket)) = socket else { return };
             // Whoever is only to be told why still counts as a handshake.
-            let _told = matches!(socket, Socket::Refused(_)).then_some(permit);
+            let _told = matches!(socket, Upgrade::Rejected(_)).then_some(permit);
             match socket {
                 // A task of its own, without anything of the handshake's: this one ends here.
-                Socket::Open(admitted) => {
-                    sockets.spawn(SessionTask::from(Session::new(gateway, tcp, &already_read, *admitted, turn)));
+                Upgrade::Accepted(admitted) => {
+                    sockets.spawn(SessionTask::from(Session::new(app, tcp, &already_read, *admitted, drain_slot)));
                 }
-                Socket::Refused(close) => {
-                    session::reject(tcp, &already_read, close, gateway.config.max_frame_bytes).await;
+                Upgrade::Rejected(close) => {
+                    session::reject(tcp, &already_read, close, app.config.max_frame_bytes).await;
                 }
             }
         });
@@ -78,59 +78,59 @@ pub(crate) async fn accept(gateway: Arc<AppState>, listener: TcpListener, tasks:
 /// Keeps what a client does not read out of the kernel, which would take megabytes of it and call them sent: it belongs
 /// into the outbound queue, whose bytes all sockets of a conversation share, and whose bound is ours.
 fn limit_unsent(tcp: &TcpStream) {
-    if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT_BYTES) {
+    if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(MAX_UNSENT_BYTES) {
         tracing::debug!(%error, "cannot limit what waits in the kernel");
     }
 }
 
 /// Waits until there is room for one handshake more.
-async fn slot(handshakes: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    if let Ok(slot) = handshakes.clone().try_acquire_owned() {
-        return Some(slot);
+async fn acquire_permit(handshakes: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if let Ok(acquire_permit) = handshakes.clone().try_acquire_owned() {
+        return Some(acquire_permit);
     }
     metrics::counter!("gateway_handshakes_held_back_total").increment(1);
     handshakes.clone().acquire_owned().await.ok()
 }
 
 /// Whether the connection, and not we, failed.
-fn is_the_peers(error: &io::Error) -> bool {
+fn is_peer_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// The nth of numbers in 0..1 that fill it evenly however many there are (van der Corput's sequence): so any set of sockets
 /// that is open at a time leaves spread over the window of a drain.
-fn spread(n: u64) -> f32 {
+fn drain_slot(n: u64) -> f32 {
     #[expect(clippy::cast_precision_loss, reason = "the lowest bits make no difference to a delay")]
-    let turn = (n.reverse_bits() >> 40) as f32 / (1_u64 << 24) as f32;
-    turn
+    let drain_slot = (n.reverse_bits() >> 40) as f32 / (1_u64 << 24) as f32;
+    drain_slot
 }
 
 /// One request, then either the connection for a socket, or nothing: then it has been answered and closed.
-async fn shake_hands(
-    gateway: &Arc<AppState>,
+async fn serve_handshake(
+    app: &Arc<AppState>,
     tcp: TcpStream,
     peer: IpAddr,
-) -> Option<(TcpStream, bytes::Bytes, Socket)> {
-    let admitted: Mutex<Option<Socket>> = Mutex::new(None);
-    let asked = AtomicBool::new(false);
+) -> Option<(TcpStream, bytes::Bytes, Upgrade)> {
+    let admitted: Mutex<Option<Upgrade>> = Mutex::new(None);
+    let upgrade_request = AtomicBool::new(false);
     let service = service_fn(|request| {
-        asked.store(true, Ordering::Relaxed);
+        upgrade_request.store(true, Ordering::Relaxed);
         let admitted = &admitted;
         Box::pin(async move {
-            let (answer, socket) = handshake::respond(gateway, request, peer).await;
+            let (response, socket) = handshake::respond(app, request, peer).await;
             *admitted.lock() = socket;
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(response)
         })
     });
     let mut http = http1::Builder::new();
-    http.max_buf_size(HEAD_BYTES).half_close(false);
-    let mut connection = http.serve_connection(TokioIo::new(WithProblems::new(tcp, HEAD_BYTES)), service);
-    let limit = gateway.config.handshake_timeout;
+    http.max_buf_size(MAX_HEADER_BYTES).half_close(false);
+    let mut connection = http.serve_connection(TokioIo::new(WithProblems::new(tcp, MAX_HEADER_BYTES)), service);
+    let limit = app.config.handshake_timeout;
     let done = timeout(limit, poll_fn(|context| connection.poll_without_shutdown(context))).await;
     let parts = connection.into_parts();
     let io = parts.io.into_inner();
-    let is_asked = asked.load(Ordering::Relaxed);
+    let is_asked = upgrade_request.load(Ordering::Relaxed);
     match done {
         Ok(Ok(())) => {
             let admitted = admitted.lock().take();
@@ -165,8 +165,8 @@ mod tests {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let handshakes = Arc::new(Semaphore::new(1));
-        let first = slot(&handshakes).await.unwrap();
-        let mut second = Box::pin(slot(&handshakes));
+        let first = acquire_permit(&handshakes).await.unwrap();
+        let mut second = Box::pin(acquire_permit(&handshakes));
         assert!(futures_util::poll!(second.as_mut()).is_pending());
         assert!(recorder.handle().render().contains("gateway_handshakes_held_back_total 1"));
         drop(first);
@@ -175,11 +175,11 @@ mod tests {
 
     #[test]
     fn turns_fill_the_window_evenly() {
-        assert_eq!([0, 1, 2, 3].map(spread), [0.0, 0.5, 0.25, 0.75]);
+        assert_eq!([0, 1, 2, 3].map(drain_slot), [0.0, 0.5, 0.25, 0.75]);
         for first in [0, 1000, 123_456] {
             let mut tenths = [0; 10];
             for n in first..first + 1000 {
-                tenths[(spread(n) * 10.0) as usize] += 1;
+                tenths[(drain_slot(n) * 10.0) as usize] += 1;
             }
             assert!(tenths.iter().all(|count| (95..=105).contains(count)), "{tenths:?}");
         }

@@ -35,16 +35,16 @@ fn request(query: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
     request
 }
 
-fn ask(query: &str, headers: &[(HeaderName, &str)]) -> Result<Asked, Box<Answer>> {
+fn ask(query: &str, headers: &[(HeaderName, &str)]) -> Result<UpgradeRequest, Box<HttpResponse>> {
     let check = |request: Request<()>| {
         check_handshake(&request, &AllowedOrigins::default(), &SITE)?;
-        let principal = match shown(&request)? {
-            Shown::Token(token) => Verifier::from_secret(&SECRET.parse().unwrap()).verify(token),
-            Shown::Ticket(_) => panic!("tickets are in Redis"),
+        let principal = match credential(&request)? {
+            Credential::Token(token) => Verifier::from_secret(&SECRET.parse().unwrap()).verify(token),
+            Credential::Ticket(_) => panic!("tickets are in Redis"),
         };
-        check_wish(&request, &principal.map_err(|error| Refusal::bad_token(&error))?, &mut Known::default())
+        authorize(&request, &principal.map_err(|error| HttpError::invalid_token(&error))?, &mut AuditContext::default())
     };
-    check(request(query, headers)).map_err(|refusal| Box::new(refusal.into_answer("r1")))
+    check(request(query, headers)).map_err(|error| Box::new(error.into_response("r1")))
 }
 
 fn status(query: &str, headers: &[(HeaderName, &str)]) -> u16 {
@@ -54,13 +54,13 @@ fn status(query: &str, headers: &[(HeaderName, &str)]) -> u16 {
 #[test]
 fn tokens_come_as_header_or_as_subprotocol() {
     let token = token("doc123", Some(ParticipantKind::User));
-    let asked = ask(QUERY, &[(AUTHORIZATION, &format!("Bearer {token}"))]).unwrap();
-    assert!(!asked.subprotocol);
+    let upgrade_request = ask(QUERY, &[(AUTHORIZATION, &format!("Bearer {token}"))]).unwrap();
+    assert!(!upgrade_request.subprotocol);
     // RFC 6455, section 1.3
-    assert_eq!(asked.accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    let asked = ask(QUERY, &[(SEC_WEBSOCKET_PROTOCOL, &format!("chat.v1, bearer.{token}"))]).unwrap();
-    assert!(asked.subprotocol);
-    let Topic::Conversation(conversation) = asked.topic else { panic!("{asked:?}") };
+    assert_eq!(upgrade_request.accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    let upgrade_request = ask(QUERY, &[(SEC_WEBSOCKET_PROTOCOL, &format!("chat.v1, bearer.{token}"))]).unwrap();
+    assert!(upgrade_request.subprotocol);
+    let Topic::Conversation(conversation) = upgrade_request.topic else { panic!("{upgrade_request:?}") };
     assert_eq!(conversation.second().to_string(), "contact:pat456");
 }
 
@@ -88,24 +88,24 @@ fn what_is_wrong_is_said_in_a_fixed_order() {
 
 #[test]
 fn refusals_carry_the_headers_that_go_with_them() {
-    let answer = ask("", &[(SEC_WEBSOCKET_VERSION, "8")]).unwrap_err();
-    assert_eq!(answer.headers()[SEC_WEBSOCKET_VERSION], "13");
-    assert_eq!(answer.headers()[UPGRADE], "websocket");
+    let response = ask("", &[(SEC_WEBSOCKET_VERSION, "8")]).unwrap_err();
+    assert_eq!(response.headers()[SEC_WEBSOCKET_VERSION], "13");
+    assert_eq!(response.headers()[UPGRADE], "websocket");
     let challenge = |headers: &[(HeaderName, &str)]| {
         ask("", headers).unwrap_err().headers()[WWW_AUTHENTICATE].to_str().unwrap().to_owned()
     };
     assert_eq!(challenge(&[]), "Bearer realm=\"chat\"");
     assert!(challenge(&[(AUTHORIZATION, "Bearer x")]).contains("error=\"invalid_token\""));
-    let answer = Refusal::method().into_answer("r1");
-    assert_eq!(answer.headers()[ALLOW], "GET, HEAD, OPTIONS");
-    assert_eq!(answer.headers()[REQUEST_ID_HEADER], "r1");
+    let response = HttpError::method_not_allowed().into_response("r1");
+    assert_eq!(response.headers()[ALLOW], "GET, HEAD, OPTIONS");
+    assert_eq!(response.headers()[REQUEST_ID_HEADER], "r1");
 }
 
 #[test]
 fn a_ticket_comes_alone_and_looks_like_one() {
     let good = token("doc123", Some(ParticipantKind::User));
     let ticket = format!("{QUERY}&ticket={}", Ticket::new().unwrap().expose());
-    assert!(matches!(shown(&request(&ticket, &[])), Ok(Shown::Ticket(_))));
+    assert!(matches!(credential(&request(&ticket, &[])), Ok(Credential::Ticket(_))));
     assert_eq!(status(&ticket, &[(AUTHORIZATION, &format!("Bearer {good}"))]), 400);
     assert_eq!(status(&ticket, &[(SEC_WEBSOCKET_PROTOCOL, &format!("chat.v1, bearer.{good}"))]), 400);
     assert_eq!(status(&format!("{ticket}&ticket=x"), &[]), 400);
@@ -133,7 +133,7 @@ fn a_head_that_contradicts_itself_is_refused_before_anything_else() {
     let good = format!("Bearer {}", token("doc123", Some(ParticipantKind::User)));
     let refused = |request: Request<()>| {
         let listed = "https://evil.example".parse().unwrap();
-        check_handshake(&request, &listed, &SITE).unwrap_err().into_answer("r1").status().as_u16()
+        check_handshake(&request, &listed, &SITE).unwrap_err().into_response("r1").status().as_u16()
     };
     for (name, value) in [
         (ORIGIN, "https://evil.example"),
@@ -175,8 +175,8 @@ fn an_inbox_is_its_owners_and_a_service_watches_it() {
     ];
     for ((subject, kind), expected) in bearers.into_iter().zip([None, None, Some(403), Some(403)]) {
         let authorization = format!("Bearer {}", token(subject, kind));
-        let asked = ask("location_id=loc1&user_id=doc123", &[(AUTHORIZATION, &authorization)]);
-        assert_eq!(asked.err().map(|refused| refused.status().as_u16()), expected, "{subject} {kind:?}");
+        let upgrade_request = ask("location_id=loc1&user_id=doc123", &[(AUTHORIZATION, &authorization)]);
+        assert_eq!(upgrade_request.err().map(|refused| refused.status().as_u16()), expected, "{subject} {kind:?}");
         assert_eq!(status("location_id=loc2&user_id=doc123", &[(AUTHORIZATION, &authorization)]), 403);
     }
 }

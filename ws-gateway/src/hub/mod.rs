@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::hub::outbound_queue::{EncodedEvent, OutboundQueue, QueueItem};
 use crate::redis::SlotSet;
 use crate::session::close_reason::CloseReason;
-use room::{Received, Room, Stage};
+use room::{Received, Room, SubscriptionState};
 
 /// Counts the moments at which events may have been lost. What was learnt under one epoch says nothing under the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +33,10 @@ pub struct Epoch(u64);
 
 /// Why nobody can join now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum JoinError {
     /// Redis is out of reach.
     #[error("live relay is cut")]
-    Cut,
+    Disconnected,
     /// This gateway shuts down.
     #[error("this gateway is going away")]
     GoingAway,
@@ -44,14 +44,14 @@ pub enum Refused {
 
 /// Channels to subscribe and to unsubscribe, in one go.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Interest {
+pub struct SubscriptionChanges {
     /// Newly wanted.
     pub subscribe: Vec<Channel>,
     /// Wanted by nobody any more. To be sent first: a channel may be in both.
     pub unsubscribe: Vec<Channel>,
 }
 
-impl Interest {
+impl SubscriptionChanges {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -63,9 +63,9 @@ impl Interest {
 #[derive(Debug)]
 pub enum Backfill {
     /// The log still holds the event seen last; these came after it.
-    Missed(Vec<Arc<EncodedEvent>>),
+    Events(Vec<Arc<EncodedEvent>>),
     /// It does not: what was missed cannot be known. The log's newest entry is this.
-    Lost(Cursor),
+    Gap(Cursor),
 }
 
 /// Each has a lock of its own, so that sockets that come and go do not hold up events of other conversations.
@@ -76,24 +76,24 @@ const SHARDS: usize = 64;
 pub struct Hub {
     shards: [Mutex<Shard>; SHARDS],
     /// Which one is asked first what it wants: another one each time, so that none waits for ever.
-    first: AtomicUsize,
-    interest_changed: Notify,
-    fell_behind: Notify,
+    first_shard: AtomicUsize,
+    subscriptions_changed: Notify,
+    backfill_requested: Notify,
 }
 
 /// Rooms whose channels fall together, and all that is to be known of them under one lock.
 #[derive(Debug, Default)]
 struct Shard {
     rooms: HashMap<Channel, Room>,
-    wanted: Vec<Channel>,
-    idle: Vec<Channel>,
+    to_subscribe: Vec<Channel>,
+    to_unsubscribe: Vec<Channel>,
     /// Rooms whose log is to be read, each once.
-    behind: Vec<Channel>,
+    backfill_queue: Vec<Channel>,
     /// Which channels Redis serves now.
-    reach: SlotSet,
+    served_slots: SlotSet,
     /// Whether it ever served any.
-    was_reached: bool,
-    going_away: bool,
+    has_ever_connected: bool,
+    is_draining: bool,
     epoch: u64,
 }
 
@@ -103,57 +103,57 @@ impl Hub {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
-            first: AtomicUsize::new(0),
-            interest_changed: Notify::new(),
-            fell_behind: Notify::new(),
+            first_shard: AtomicUsize::new(0),
+            subscriptions_changed: Notify::new(),
+            backfill_requested: Notify::new(),
         })
     }
 
     fn shard(&self, channel: &str) -> &Mutex<Shard> {
-        &self.shards[place(channel)]
+        &self.shards[shard_index(channel)]
     }
 
     /// All of them, each time beginning with another one.
-    fn all(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
-        let first = self.first.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let (before, from) = self.shards.split_at(first);
+    fn lock_shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        let first_shard = self.first_shard.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let (before, from) = self.shards.split_at(first_shard);
         from.iter().chain(before).map(Mutex::lock)
     }
 
     /// Puts a socket into a room: from now on its queue gets what is dispatched there.
     ///
     /// # Errors
-    /// [`Refused`]
-    pub fn join(self: &Arc<Self>, channel: Channel, outbound: Arc<OutboundQueue>) -> Result<Membership, Refused> {
+    /// [`JoinError`]
+    pub fn join(self: &Arc<Self>, channel: Channel, outbound: Arc<OutboundQueue>) -> Result<Membership, JoinError> {
         let mut guard = self.shard(channel.as_str()).lock();
         let state = &mut *guard;
-        if state.going_away {
-            return Err(Refused::GoingAway);
+        if state.is_draining {
+            return Err(JoinError::GoingAway);
         }
-        if !state.reach.contains(channel.as_str()) {
-            return Err(Refused::Cut);
+        if !state.served_slots.contains(channel.as_str()) {
+            return Err(JoinError::Disconnected);
         }
         let (channel, room) = match state.rooms.entry(channel) {
             // The name is kept once.
             Entry::Occupied(entry) => (entry.key().clone(), entry.into_mut()),
             Entry::Vacant(entry) => {
                 let channel = entry.key().clone();
-                state.wanted.push(channel.clone());
-                self.interest_changed.notify_one();
-                let room = Room::of(&channel);
+                state.to_subscribe.push(channel.clone());
+                self.subscriptions_changed.notify_one();
+                let room = Room::new(&channel);
                 (channel, entry.insert(room))
             }
         };
-        let (subscribed, heard) = oneshot::channel();
-        let early = room.position.is_none();
+        let (subscribed, confirmed) = oneshot::channel();
+        let joined_early = room.position.is_none();
         room.sockets.push(outbound.clone());
-        match room.stage {
+        match room.subscription {
             // The receiver is right here.
-            Stage::Live => drop(subscribed.send(Epoch(state.epoch))),
-            Stage::Wanted | Stage::Subscribing => room.waiting.push(subscribed),
+            SubscriptionState::Active => drop(subscribed.send(Epoch(state.epoch))),
+            SubscriptionState::Pending | SubscriptionState::Subscribing => room.subscribe_waiters.push(subscribed),
         }
         drop(guard);
-        Ok(Membership { hub: self.clone(), channel, outbound, subscribed: Some(heard), early })
+        Ok(Membership { hub: self.clone(), channel, outbound, subscribed: Some(confirmed), joined_early })
     }
 
     fn leave(&self, channel: &Channel, outbound: &Arc<OutboundQueue>) {
@@ -163,57 +163,57 @@ impl Hub {
         room.sockets.retain(|socket| !Arc::ptr_eq(socket, outbound));
         if room.is_empty() {
             // The room stays until the relay asks: who comes back before that finds it as it was.
-            state.idle.push(channel.clone());
-            self.interest_changed.notify_one();
+            state.to_unsubscribe.push(channel.clone());
+            self.subscriptions_changed.notify_one();
         }
     }
 
     /// Has a channel heard that no socket listens to, for as long as the answer is kept.
-    pub fn attend(self: &Arc<Self>, channel: Channel) -> Attendance {
+    pub fn hold_channel(self: &Arc<Self>, channel: Channel) -> ChannelGuard {
         let mut state = self.shard(channel.as_str()).lock();
         let room = match state.rooms.get_mut(&channel) {
             Some(room) => room,
             None => {
-                state.wanted.push(channel.clone());
-                self.interest_changed.notify_one();
-                state.rooms.entry(channel.clone()).or_insert_with_key(Room::of)
+                state.to_subscribe.push(channel.clone());
+                self.subscriptions_changed.notify_one();
+                state.rooms.entry(channel.clone()).or_insert_with_key(Room::new)
             }
         };
-        room.attendants += 1;
+        room.holders += 1;
         drop(state);
-        Attendance { hub: self.clone(), channel }
+        ChannelGuard { hub: self.clone(), channel }
     }
 
-    fn stop_attending(&self, channel: &Channel) {
+    fn release_channel(&self, channel: &Channel) {
         let mut state = self.shard(channel.as_str()).lock();
         let Some(room) = state.rooms.get_mut(channel) else { return };
-        room.attendants -= 1;
+        room.holders -= 1;
         if room.is_empty() {
-            state.idle.push(channel.clone());
-            self.interest_changed.notify_one();
+            state.to_unsubscribe.push(channel.clone());
+            self.subscriptions_changed.notify_one();
         }
     }
 
     /// Tells a conversation's sockets what is not of it, but of its participants. `false` when nobody knows whether anything
     /// was ever written there: then it is not told.
-    pub fn tell(&self, channel: &Channel, delivery: &Arc<EncodedEvent>) -> bool {
+    pub fn send(&self, channel: &Channel, delivery: &Arc<EncodedEvent>) -> bool {
         let guard = self.shard(channel.as_str()).lock();
         let Some(room) = guard.rooms.get(channel) else { return true };
         if room.is_shared {
-            room.tell(&QueueItem::Event(delivery.clone()));
+            room.send(&QueueItem::Event(delivery.clone()));
         }
         room.is_shared
     }
 
     /// Something was written in this conversation: its sockets may be told of its participants.
-    pub fn may_tell(&self, channel: &Channel) {
+    pub fn mark_shared(&self, channel: &Channel) {
         if let Some(room) = self.shard(channel.as_str()).lock().rooms.get_mut(channel) {
-            room.share(Instant::now());
+            room.mark_shared(Instant::now());
         }
     }
 
     /// Passes on what came on a channel. Returns whether it must be asked if anything was ever written there: only then, and with the
-    /// answer ([`Hub::may_tell`]), the other side's typing is told.
+    /// answer ([`Hub::mark_shared`]), the other side's typing is told.
     pub fn dispatch(&self, channel: &str, event: Event<'_>) -> bool {
         let mut guard = self.shard(channel).lock();
         let state = &mut *guard;
@@ -221,100 +221,104 @@ impl Hub {
         let delivery = EncodedEvent::new(event);
         let received = room.receive(delivery);
         // A room whose subscription is not confirmed is looked at when it is.
-        if received == Received::Behind
-            && room.stage == Stage::Live
+        if received == Received::NeedsBackfill
+            && room.subscription == SubscriptionState::Active
             && let Some((channel, _)) = state.rooms.get_key_value(channel)
         {
-            state.behind.push(channel.clone());
-            self.fell_behind.notify_one();
+            state.backfill_queue.push(channel.clone());
+            self.backfill_requested.notify_one();
         }
-        received == Received::Unknown
+        received == Received::NeedsCheck
     }
 
     /// An API service says that Redis refuses a conversation's events, or takes them again.
-    pub fn announced(&self, channel: &str, by: Uuid, is_over: bool) {
+    pub fn record_publish_outage(&self, channel: &str, instance: Uuid, is_recovered: bool) {
         if let Some(room) = self.shard(channel).lock().rooms.get_mut(channel) {
-            room.announced(by, is_over);
+            room.record_publish_outage(instance, is_recovered);
         }
     }
 
     /// Forgets announcements that nobody has repeated: their rooms read their logs, and then are well.
-    pub fn forget_announcements(&self) {
-        for mut guard in self.all() {
+    pub fn expire_publish_outages(&self) {
+        for mut guard in self.lock_shards() {
             let state = &mut *guard;
             let stale =
-                state.rooms.iter_mut().filter_map(|(channel, room)| room.forget_announcements().then_some(channel));
+                state.rooms.iter_mut().filter_map(|(channel, room)| room.expire_publish_outages().then_some(channel));
             let stale: Vec<Channel> = stale.cloned().collect();
             if !stale.is_empty() {
-                state.behind.extend(stale);
-                self.fell_behind.notify_one();
+                state.backfill_queue.extend(stale);
+                self.backfill_requested.notify_one();
             }
         }
     }
 
     /// What came on a channel could not be read: the log is, in its place.
-    pub fn lost(&self, channel: &str) {
+    pub fn mark_gap(&self, channel: &str) {
         let mut guard = self.shard(channel).lock();
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return };
-        let is_behind = room.fall_behind();
-        if room.stage != Stage::Live {
+        let needs_backfill = room.mark_gap();
+        if room.subscription != SubscriptionState::Active {
             return;
         }
-        if is_behind && let Some((channel, _)) = state.rooms.get_key_value(channel) {
-            state.behind.push(channel.clone());
-            self.fell_behind.notify_one();
-        } else if let Some(room) = state.rooms.get_mut(channel).filter(|room| !room.is_behind()) {
+        if needs_backfill && let Some((channel, _)) = state.rooms.get_key_value(channel) {
+            state.backfill_queue.push(channel.clone());
+            self.backfill_requested.notify_one();
+        } else if let Some(room) = state.rooms.get_mut(channel).filter(|room| !room.needs_backfill()) {
             // Without a log there is nothing to wait for.
             room.recover();
         }
     }
 
-    /// Waits until [`Hub::take_interest`] may have something.
-    pub async fn interest_changed(&self) {
-        self.interest_changed.notified().await;
+    /// Waits until [`Hub::take_subscription_changes`] may have something.
+    pub async fn subscriptions_changed(&self) {
+        self.subscriptions_changed.notified().await;
     }
 
     /// The next changes of what is to be subscribed; at most `limit` each way.
-    pub fn take_interest(&self, limit: usize) -> Interest {
-        self.take_interest_in(limit, |_| true)
+    pub fn take_subscription_changes(&self, limit: usize) -> SubscriptionChanges {
+        self.take_subscription_changes_in(limit, |_| true)
     }
 
     /// The next changes among channels that `is_mine`. Whoever has taken some takes no more before they are confirmed.
-    pub fn take_interest_in(&self, limit: usize, is_mine: impl Fn(&Channel) -> bool) -> Interest {
-        let mut interest = Interest::default();
-        for mut shard in self.all() {
-            if !(shard.idle.is_empty() && shard.wanted.is_empty()) {
-                shard.take_interest(&mut interest, limit, &is_mine);
+    pub fn take_subscription_changes_in(
+        &self,
+        limit: usize,
+        is_mine: impl Fn(&Channel) -> bool,
+    ) -> SubscriptionChanges {
+        let mut changes = SubscriptionChanges::default();
+        for mut shard in self.lock_shards() {
+            if !(shard.to_unsubscribe.is_empty() && shard.to_subscribe.is_empty()) {
+                shard.take_subscription_changes(&mut changes, limit, &is_mine);
             }
         }
-        if interest.subscribe.len().max(interest.unsubscribe.len()) >= limit {
-            self.interest_changed.notify_one();
+        if changes.subscribe.len().max(changes.unsubscribe.len()) >= limit {
+            self.subscriptions_changed.notify_one();
         }
-        interest
+        changes
     }
 
     /// Whether a channel's subscription is confirmed.
     #[must_use]
-    pub fn is_live(&self, channel: &Channel) -> bool {
+    pub fn is_active(&self, channel: &Channel) -> bool {
         let shard = self.shard(channel.as_str()).lock();
-        shard.rooms.get(channel).is_some_and(|room| room.stage == Stage::Live)
+        shard.rooms.get(channel).is_some_and(|room| room.subscription == SubscriptionState::Active)
     }
 
     /// Redis has confirmed that these channels are subscribed.
-    pub fn subscribed(&self, channels: &[Channel]) {
+    pub fn confirm_subscriptions(&self, channels: &[Channel]) {
         for channel in channels {
             let mut guard = self.shard(channel.as_str()).lock();
             let state = &mut *guard;
             let Some(room) = state.rooms.get_mut(channel) else { continue };
-            room.stage = Stage::Live;
-            for waiting in room.waiting.drain(..) {
+            room.subscription = SubscriptionState::Active;
+            for waiter in room.subscribe_waiters.drain(..) {
                 // Who gave up waiting is not there to hear it.
-                let _gone = waiting.send(Epoch(state.epoch));
+                let _gone = waiter.send(Epoch(state.epoch));
             }
-            if room.is_behind() {
-                state.behind.push(channel.clone());
-                self.fell_behind.notify_one();
+            if room.needs_backfill() {
+                state.backfill_queue.push(channel.clone());
+                self.backfill_requested.notify_one();
             } else {
                 room.recover();
             }
@@ -325,8 +329,11 @@ impl Hub {
     #[must_use]
     pub fn positions(&self) -> Vec<(Channel, Cursor)> {
         let mut positions = Vec::new();
-        for shard in self.all() {
-            let live = shard.rooms.iter().filter(|(_, room)| room.stage == Stage::Live && !room.is_behind());
+        for shard in self.lock_shards() {
+            let live = shard
+                .rooms
+                .iter()
+                .filter(|(_, room)| room.subscription == SubscriptionState::Active && !room.needs_backfill());
             positions.extend(live.filter_map(|(channel, room)| Some((channel.clone(), room.position?))));
         }
         positions
@@ -334,33 +341,34 @@ impl Hub {
 
     /// Has a room subscribed anew, and then its log read, when it still stands at `position`: the subscription itself may
     /// be what was lost. Returns whether it does.
-    pub fn suspect(&self, channel: &Channel, position: Cursor) -> bool {
+    pub fn resubscribe_if_at(&self, channel: &Channel, position: Cursor) -> bool {
         let mut guard = self.shard(channel.as_str()).lock();
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return false };
-        let behind = room.stage == Stage::Live && room.position == Some(position) && room.fall_behind();
-        if behind {
-            room.stage = Stage::Wanted;
-            state.wanted.push(channel.clone());
-            self.interest_changed.notify_one();
+        let backfill_queue =
+            room.subscription == SubscriptionState::Active && room.position == Some(position) && room.mark_gap();
+        if backfill_queue {
+            room.subscription = SubscriptionState::Pending;
+            state.to_subscribe.push(channel.clone());
+            self.subscriptions_changed.notify_one();
         }
-        behind
+        backfill_queue
     }
 
-    /// Waits until [`Hub::take_behind`] may have something.
-    pub async fn fell_behind(&self) {
-        self.fell_behind.notified().await;
+    /// Waits until [`Hub::take_backfills`] may have something.
+    pub async fn backfill_requested(&self) {
+        self.backfill_requested.notified().await;
     }
 
     /// Rooms whose log is to be read now, and from which event on; at most `limit`.
-    /// Each must come back through [`Hub::backfilled`] or [`Hub::not_backfilled`].
-    pub fn take_behind(&self, limit: usize) -> Vec<(Channel, Cursor)> {
+    /// Each must come back through [`Hub::apply_backfill`] or [`Hub::backfill_failed`].
+    pub fn take_backfills(&self, limit: usize) -> Vec<(Channel, Cursor)> {
         let mut taken = Vec::new();
-        for mut shard in self.all() {
+        for mut shard in self.lock_shards() {
             while taken.len() < limit
-                && let Some(channel) = shard.behind.pop()
+                && let Some(channel) = shard.backfill_queue.pop()
             {
-                if let Some(position) = shard.rooms.get_mut(&channel).and_then(Room::begin_reading) {
+                if let Some(position) = shard.rooms.get_mut(&channel).and_then(Room::start_backfill) {
                     taken.push((channel, position));
                 }
             }
@@ -369,26 +377,26 @@ impl Hub {
     }
 
     /// What the log has shown. The sockets get it before anything that came meanwhile.
-    pub fn backfilled(&self, channel: &Channel, backfill: Backfill) {
+    pub fn apply_backfill(&self, channel: &Channel, backfill: Backfill) {
         let mut guard = self.shard(channel.as_str()).lock();
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return };
-        let caught_up = room.finish_reading(backfill);
-        if !caught_up && room.stage == Stage::Live {
-            state.behind.push(channel.clone());
-            self.fell_behind.notify_one();
+        let caught_up = room.finish_backfill(backfill);
+        if !caught_up && room.subscription == SubscriptionState::Active {
+            state.backfill_queue.push(channel.clone());
+            self.backfill_requested.notify_one();
         }
     }
 
     /// The log could not be read: it must be tried again.
-    pub fn not_backfilled(&self, channel: &Channel) {
+    pub fn backfill_failed(&self, channel: &Channel) {
         let mut guard = self.shard(channel.as_str()).lock();
         let state = &mut *guard;
         let Some(room) = state.rooms.get_mut(channel) else { return };
-        room.give_up_reading();
-        if room.is_behind() && room.stage == Stage::Live {
-            state.behind.push(channel.clone());
-            self.fell_behind.notify_one();
+        room.backfill_failed();
+        if room.needs_backfill() && room.subscription == SubscriptionState::Active {
+            state.backfill_queue.push(channel.clone());
+            self.backfill_requested.notify_one();
         }
     }
 
@@ -401,22 +409,22 @@ impl Hub {
     }
 
     /// Closes the sockets of tokens that are good no more. Returns how many.
-    pub fn close_sockets_where(&self, is_over: impl Fn(&Principal) -> bool) -> usize {
+    pub fn close_sockets_where(&self, is_invalid: impl Fn(&Principal) -> bool) -> usize {
         // Looked up without the lock: that takes long enough for events to notice.
         let mut sockets = Vec::new();
         let mut closed = 0;
         for shard in &self.shards {
             sockets.extend(shard.lock().rooms.values().flat_map(|room| room.sockets.iter().cloned()));
-            let revoked = sockets.drain(..).filter(|socket| is_over(&socket.principal()));
+            let revoked = sockets.drain(..).filter(|socket| is_invalid(&socket.principal()));
             closed += revoked.inspect(|socket| socket.close(CloseReason::TokenInvalid)).count();
         }
         closed
     }
 
     /// Lets nobody in any more and tells every socket that this gateway shuts down.
-    pub fn go_away(&self) {
-        for mut shard in self.all() {
-            shard.going_away = true;
+    pub fn begin_drain(&self) {
+        for mut shard in self.lock_shards() {
+            shard.is_draining = true;
             for socket in shard.rooms.values().flat_map(|room| &room.sockets) {
                 socket.push(QueueItem::GoingAway);
             }
@@ -426,7 +434,7 @@ impl Hub {
 
 /// Where a channel's room is. The last digits of a conversation's name are those of a UUIDv5, which are as good as any hash.
 /// Other names end with the EHR's, which may be all alike (FNV-1a).
-fn place(channel: &str) -> usize {
+fn shard_index(channel: &str) -> usize {
     if !channel.starts_with("chat:") {
         let mix = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
         return channel.bytes().fold(0x811c_9dc5, mix) as usize % SHARDS;
@@ -438,14 +446,14 @@ fn place(channel: &str) -> usize {
 
 /// Has a channel heard until this is dropped.
 #[derive(Debug)]
-pub struct Attendance {
+pub struct ChannelGuard {
     hub: Arc<Hub>,
     channel: Channel,
 }
 
-impl Drop for Attendance {
+impl Drop for ChannelGuard {
     fn drop(&mut self) {
-        self.hub.stop_attending(&self.channel);
+        self.hub.release_channel(&self.channel);
     }
 }
 
@@ -457,7 +465,7 @@ pub struct Membership {
     outbound: Arc<OutboundQueue>,
     subscribed: Option<oneshot::Receiver<Epoch>>,
     /// It joined before the room had a position.
-    early: bool,
+    joined_early: bool,
 }
 
 impl Membership {
@@ -476,29 +484,29 @@ impl Membership {
     /// Waits until Redis has confirmed the subscription. To be called once.
     ///
     /// # Errors
-    /// [`Refused::Cut`] when the connection is lost before.
-    pub async fn subscribed(&mut self) -> Result<Epoch, Refused> {
+    /// [`JoinError::Disconnected`] when the connection is lost before.
+    pub async fn wait_until_subscribed(&mut self) -> Result<Epoch, JoinError> {
         match self.subscribed.take() {
-            Some(heard) => heard.await.map_err(|_| Refused::Cut),
-            None => Err(Refused::Cut),
+            Some(confirmed) => confirmed.await.map_err(|_| JoinError::Disconnected),
+            None => Err(JoinError::Disconnected),
         }
     }
 
     /// Tells the hub up to where this socket has read the log itself. `false` when events may have been lost since
     /// `epoch`, or passed by between what was read and what is heard: then the socket must join anew.
     #[must_use]
-    pub fn settle(&self, epoch: Epoch, position: Cursor) -> bool {
+    pub fn confirm_position(&self, epoch: Epoch, position: Cursor) -> bool {
         let mut state = self.hub.shard(self.channel.as_str()).lock();
         if state.epoch != epoch.0 {
             return false;
         }
         let Some(room) = state.rooms.get_mut(&self.channel) else { return false };
-        let is_settled = room.settle(position, self.early);
-        if is_settled && room.is_degraded() {
+        let is_confirmed = room.confirm_position(position, self.joined_early);
+        if is_confirmed && room.is_degraded() {
             // The others have heard it before this one came.
             self.outbound.push(QueueItem::Degraded);
         }
-        is_settled
+        is_confirmed
     }
 }
 

@@ -335,10 +335,10 @@ mod tests {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let queue = new_queue(300);
-        let held = event("1-0", 100);
-        let QueueItem::Event(delivery) = &held else { unreachable!() };
+        let buffer = event("1-0", 100);
+        let QueueItem::Event(delivery) = &buffer else { unreachable!() };
         let delivery = Arc::downgrade(delivery);
-        queue.push(held);
+        queue.push(buffer);
         queue.push(event("2-0", 100));
         assert_eq!(delivery.strong_count(), 0, "the queue let go of what it held");
         assert_eq!(queue.closed().await, CloseReason::TooSlow);

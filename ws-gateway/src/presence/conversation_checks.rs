@@ -8,36 +8,36 @@ use metrics::counter;
 use shared::channel;
 use shared::presence::ConversationCheck;
 
-use crate::streams::{Load, Uplink};
+use crate::streams::{StreamEntry, StreamProducer};
 
 /// Questions that may wait: some 10 MB.
-const LIMIT: usize = 50_000;
+const MAX_QUEUED: usize = 50_000;
 
 /// Takes questions.
-pub(crate) type Questions = Uplink<ConversationCheck>;
+pub(crate) type ConversationChecks = StreamProducer<ConversationCheck>;
 
-impl Load for ConversationCheck {
+impl StreamEntry for ConversationCheck {
     const TASK: &'static str = "conversation checks";
     const STREAM: &'static str = channel::QUESTIONS;
     const SCRIPT: &'static str = channel::ADD;
-    const MOST_KEPT: usize = channel::QUESTIONS_MAX_LENGTH;
-    const MOST_WAITING: usize = LIMIT;
-    const TAKEN: &'static str = "gateway_presence_questions_total";
-    const RETRIES: &'static str = "gateway_presence_questions_retries_total";
+    const MAX_STREAM_LENGTH: usize = channel::QUESTIONS_MAX_LENGTH;
+    const MAX_QUEUED_WEIGHT: usize = MAX_QUEUED;
+    const ENQUEUED_METRIC: &'static str = "gateway_presence_questions_total";
+    const RETRIES_METRIC: &'static str = "gateway_presence_questions_retries_total";
     /// What is not answered is asked again.
-    const MOST_REMEMBERED_BYTES: usize = 0;
-    const REPEATED: &'static str = "";
-    const FORGOTTEN: &'static str = "";
+    const MAX_UNCONFIRMED_BYTES: usize = 0;
+    const REPEATED_METRIC: &'static str = "";
+    const UNREPEATABLE_METRIC: &'static str = "";
 
     fn weight(&self) -> usize {
         1
     }
 
-    fn overflow(weight: usize) {
+    fn count_overflow(weight: usize) {
         counter!("gateway_presence_questions_dropped_total").increment(weight as u64);
     }
 
-    fn pack(mut questions: Vec<Self>, _lost: usize) -> Vec<Self> {
+    fn coalesce(mut questions: Vec<Self>, _lost: usize) -> Vec<Self> {
         let mut asked = HashSet::with_capacity(questions.len());
         questions.retain(|question| asked.insert(question.conversation));
         questions
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn what_is_asked_several_times_at_once_is_asked_once() {
         let question = |n| ConversationCheck { location: "loc1".parse().unwrap(), conversation: Uuid::from_u128(n) };
-        let packed = ConversationCheck::pack(vec![question(1), question(2), question(1)], 0);
+        let packed = ConversationCheck::coalesce(vec![question(1), question(2), question(1)], 0);
         assert_eq!(packed, [question(1), question(2)]);
     }
 }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 /// The people of one location.
 #[derive(Debug, Default)]
-pub(super) struct People {
-    all: HashMap<Participant, Person>,
+pub(super) struct LocalParticipants {
+    all: HashMap<Participant, LocalEntry>,
     /// Those who may have to be written down as come, each once.
     queued: VecDeque<Participant>,
     /// Those who left, in the order in which they did.
@@ -23,9 +23,9 @@ pub(super) struct People {
 }
 
 #[derive(Debug, Default)]
-struct Person {
+struct LocalEntry {
     sockets: u32,
-    is_written: Written,
+    sync_state: SyncState,
     is_queued: bool,
     /// When its last socket went, if it has none.
     left: Option<Instant>,
@@ -33,48 +33,48 @@ struct Person {
 
 /// Whether Redis has somebody here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Written {
+enum SyncState {
     #[default]
-    No,
+    Dirty,
     /// It was told, and has not answered.
-    Perhaps,
-    Yes,
+    InFlight,
+    Synced,
 }
 
 /// What Redis is to be told of somebody.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) who: Participant,
+pub(super) struct PresenceUpdate {
+    pub(super) participant: Participant,
     /// Since when it has been gone; `None` if it has come.
     pub(super) left: Option<Instant>,
 }
 
-impl People {
+impl LocalParticipants {
     /// Nobody is here yet.
     pub(super) fn new(incarnation: u32) -> Self {
         Self { incarnation, ..Self::default() }
     }
 
     /// A socket of somebody has opened.
-    pub(super) fn come(&mut self, who: &Participant) {
-        let person = match self.all.get_mut(who) {
-            Some(person) => person,
-            None => self.all.entry(who.clone()).or_default(),
+    pub(super) fn connected(&mut self, participant: &Participant) {
+        let entry = match self.all.get_mut(participant) {
+            Some(entry) => entry,
+            None => self.all.entry(participant.clone()).or_default(),
         };
-        person.sockets += 1;
-        person.left = None;
-        if person.is_written != Written::Yes && !std::mem::replace(&mut person.is_queued, true) {
-            self.queued.push_back(who.clone());
+        entry.sockets += 1;
+        entry.left = None;
+        if entry.sync_state != SyncState::Synced && !std::mem::replace(&mut entry.is_queued, true) {
+            self.queued.push_back(participant.clone());
         }
     }
 
     /// A socket of somebody has closed.
-    pub(super) fn go(&mut self, who: &Participant, now: Instant) {
-        let Some(person) = self.all.get_mut(who) else { return };
-        person.sockets = person.sockets.saturating_sub(1);
-        if person.sockets == 0 {
-            person.left = Some(now);
-            self.leaving.push_back((now, who.clone()));
+    pub(super) fn disconnected(&mut self, participant: &Participant, now: Instant) {
+        let Some(entry) = self.all.get_mut(participant) else { return };
+        entry.sockets = entry.sockets.saturating_sub(1);
+        if entry.sockets == 0 {
+            entry.left = Some(now);
+            self.leaving.push_back((now, participant.clone()));
         }
     }
 
@@ -89,12 +89,12 @@ impl People {
     }
 
     /// How many of them Redis should have.
-    pub(super) fn written(&self) -> usize {
-        self.all.values().filter(|person| person.is_written == Written::Yes).count()
+    pub(super) fn synced_count(&self) -> usize {
+        self.all.values().filter(|entry| entry.sync_state == SyncState::Synced).count()
     }
 
     /// Whether what Redis has can be compared: nobody is about to be written down.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) fn is_queue_empty(&self) -> bool {
         self.queued.is_empty()
     }
 
@@ -103,91 +103,91 @@ impl People {
         self.incarnation
     }
 
-    /// When [`People::take`] has something: at once, or when somebody has lingered for long enough.
-    pub(super) fn due(&self, now: Instant, linger: Duration) -> Option<Instant> {
+    /// When [`LocalParticipants::take`] has something: at once, or when somebody has lingered for long enough.
+    pub(super) fn next_due(&self, now: Instant, grace: Duration) -> Option<Instant> {
         if !self.queued.is_empty() {
             return Some(now);
         }
-        self.leaving.front().map(|(left, _)| *left + linger)
+        self.leaving.front().map(|(left, _)| *left + grace)
     }
 
-    /// What Redis is to be told now; at most `limit`. All of it must come back through [`People::done`] or [`People::failed`],
+    /// What Redis is to be told now; at most `limit`. All of it must come back through [`LocalParticipants::confirm`] or [`LocalParticipants::retry`],
     /// before anything else is taken.
-    pub(super) fn take(&mut self, now: Instant, linger: Duration, limit: usize) -> Vec<Change> {
-        let mut changes = Vec::new();
-        while changes.len() < limit
-            && let Some(who) = self.queued.pop_front()
+    pub(super) fn take_updates(&mut self, now: Instant, grace: Duration, limit: usize) -> Vec<PresenceUpdate> {
+        let mut updates = Vec::new();
+        while updates.len() < limit
+            && let Some(participant) = self.queued.pop_front()
         {
-            let Some(person) = self.all.get_mut(&who) else { continue };
-            person.is_queued = false;
-            if person.sockets > 0 && person.is_written != Written::Yes {
-                changes.push(Change { who, left: None });
+            let Some(entry) = self.all.get_mut(&participant) else { continue };
+            entry.is_queued = false;
+            if entry.sockets > 0 && entry.sync_state != SyncState::Synced {
+                updates.push(PresenceUpdate { participant, left: None });
             }
         }
-        while changes.len() < limit
-            && self.leaving.front().is_some_and(|(left, _)| *left + linger <= now)
-            && let Some((left, who)) = self.leaving.pop_front()
+        while updates.len() < limit
+            && self.leaving.front().is_some_and(|(left, _)| *left + grace <= now)
+            && let Some((left, participant)) = self.leaving.pop_front()
         {
-            match self.all.get(&who) {
-                Some(person) if person.left == Some(left) && person.is_written != Written::No => {
-                    changes.push(Change { who, left: Some(left) });
+            match self.all.get(&participant) {
+                Some(entry) if entry.left == Some(left) && entry.sync_state != SyncState::Dirty => {
+                    updates.push(PresenceUpdate { participant, left: Some(left) });
                 }
-                Some(person) if person.left == Some(left) => drop(self.all.remove(&who)),
+                Some(entry) if entry.left == Some(left) => drop(self.all.remove(&participant)),
                 // It has come back.
                 _ => {}
             }
         }
-        changes
+        updates
     }
 
     /// Redis has heard it.
-    pub(super) fn done(&mut self, changes: Vec<Change>) {
-        for Change { who, left } in changes {
-            let Some(person) = self.all.get_mut(&who) else { continue };
+    pub(super) fn confirm(&mut self, updates: Vec<PresenceUpdate>) {
+        for PresenceUpdate { participant, left } in updates {
+            let Some(entry) = self.all.get_mut(&participant) else { continue };
             if left.is_none() {
-                person.is_written = Written::Yes;
+                entry.sync_state = SyncState::Synced;
                 continue;
             }
-            person.is_written = Written::No;
-            if person.sockets > 0 {
+            entry.sync_state = SyncState::Dirty;
+            if entry.sockets > 0 {
                 // It has come back meanwhile.
-                self.queue(&who);
-            } else if person.left == left {
-                self.all.remove(&who);
+                self.queue(&participant);
+            } else if entry.left == left {
+                self.all.remove(&participant);
             }
         }
     }
 
     /// Nobody knows whether Redis has heard it.
-    pub(super) fn failed(&mut self, changes: Vec<Change>) {
-        for Change { who, left } in changes.into_iter().rev() {
-            let Some(person) = self.all.get_mut(&who) else { continue };
-            person.is_written = Written::Perhaps;
+    pub(super) fn retry(&mut self, updates: Vec<PresenceUpdate>) {
+        for PresenceUpdate { participant, left } in updates.into_iter().rev() {
+            let Some(entry) = self.all.get_mut(&participant) else { continue };
+            entry.sync_state = SyncState::InFlight;
             match left {
-                Some(left) if person.left == Some(left) => self.leaving.push_front((left, who)),
-                _ => self.queue(&who),
+                Some(left) if entry.left == Some(left) => self.leaving.push_front((left, participant)),
+                _ => self.queue(&participant),
             }
         }
     }
 
     /// Redis does not have what it should, or not for much longer: all of it is to be written once more, as this incarnation. Those
     /// who linger go with the old name.
-    pub(super) fn write_anew(&mut self, incarnation: u32) {
+    pub(super) fn mark_all_dirty(&mut self, incarnation: u32) {
         self.incarnation = incarnation;
         self.leaving.clear();
-        self.all.retain(|_, person| person.sockets > 0);
+        self.all.retain(|_, entry| entry.sockets > 0);
         self.queued.clear();
-        for (who, person) in &mut self.all {
-            (person.is_written, person.is_queued) = (Written::No, true);
-            self.queued.push_back(who.clone());
+        for (participant, entry) in &mut self.all {
+            (entry.sync_state, entry.is_queued) = (SyncState::Dirty, true);
+            self.queued.push_back(participant.clone());
         }
     }
 
-    fn queue(&mut self, who: &Participant) {
-        if let Some(person) = self.all.get_mut(who)
-            && !std::mem::replace(&mut person.is_queued, true)
+    fn queue(&mut self, participant: &Participant) {
+        if let Some(entry) = self.all.get_mut(participant)
+            && !std::mem::replace(&mut entry.is_queued, true)
         {
-            self.queued.push_back(who.clone());
+            self.queued.push_back(participant.clone());
         }
     }
 }
@@ -196,16 +196,16 @@ impl People {
 mod tests {
     use super::*;
 
-    const LINGER: Duration = Duration::from_secs(3);
+    const GRACE: Duration = Duration::from_secs(3);
 
     fn doctor() -> Participant {
         "user:doc123".parse().unwrap()
     }
 
-    fn taken(people: &mut People, now: Instant) -> Vec<(String, bool)> {
-        let changes = people.take(now, LINGER, 10);
-        let shown = changes.iter().map(|change| (change.who.to_string(), change.left.is_none())).collect();
-        people.done(changes);
+    fn take_and_confirm(local: &mut LocalParticipants, now: Instant) -> Vec<(String, bool)> {
+        let updates = local.take_updates(now, GRACE, 10);
+        let shown = updates.iter().map(|update| (update.participant.to_string(), update.left.is_none())).collect();
+        local.confirm(updates);
         shown
     }
 
@@ -219,128 +219,128 @@ mod tests {
 
     #[test]
     fn somebody_comes_with_the_first_socket_and_goes_with_the_last() {
-        let (mut people, now) = (People::default(), Instant::now());
-        people.come(&doctor());
-        people.come(&doctor());
-        assert_eq!(people.due(now, LINGER), Some(now));
-        assert_eq!(taken(&mut people, now), came());
-        assert_eq!((people.len(), people.written(), people.due(now, LINGER)), (1, 1, None));
-        people.go(&doctor(), now);
-        assert_eq!(people.due(now, LINGER), None);
-        people.go(&doctor(), now);
-        assert_eq!(people.due(now, LINGER), Some(now + LINGER));
-        assert_eq!(taken(&mut people, now + LINGER / 2), []);
-        assert_eq!(taken(&mut people, now + LINGER), went());
-        assert!(people.is_empty());
+        let (mut local, now) = (LocalParticipants::default(), Instant::now());
+        local.connected(&doctor());
+        local.connected(&doctor());
+        assert_eq!(local.next_due(now, GRACE), Some(now));
+        assert_eq!(take_and_confirm(&mut local, now), came());
+        assert_eq!((local.len(), local.synced_count(), local.next_due(now, GRACE)), (1, 1, None));
+        local.disconnected(&doctor(), now);
+        assert_eq!(local.next_due(now, GRACE), None);
+        local.disconnected(&doctor(), now);
+        assert_eq!(local.next_due(now, GRACE), Some(now + GRACE));
+        assert_eq!(take_and_confirm(&mut local, now + GRACE / 2), []);
+        assert_eq!(take_and_confirm(&mut local, now + GRACE), went());
+        assert!(local.is_empty());
     }
 
     #[test]
     fn who_is_back_before_long_was_never_away() {
-        let (mut people, now) = (People::default(), Instant::now());
-        people.come(&doctor());
-        taken(&mut people, now);
-        people.go(&doctor(), now);
-        people.come(&doctor());
-        assert_eq!(taken(&mut people, now + LINGER), []);
+        let (mut local, now) = (LocalParticipants::default(), Instant::now());
+        local.connected(&doctor());
+        take_and_confirm(&mut local, now);
+        local.disconnected(&doctor(), now);
+        local.connected(&doctor());
+        assert_eq!(take_and_confirm(&mut local, now + GRACE), []);
         // It counts from the last time.
-        people.go(&doctor(), now + LINGER);
-        people.come(&doctor());
-        people.go(&doctor(), now + 2 * LINGER);
-        assert_eq!(taken(&mut people, now + 2 * LINGER), []);
-        assert_eq!(taken(&mut people, now + 3 * LINGER), went());
+        local.disconnected(&doctor(), now + GRACE);
+        local.connected(&doctor());
+        local.disconnected(&doctor(), now + 2 * GRACE);
+        assert_eq!(take_and_confirm(&mut local, now + 2 * GRACE), []);
+        assert_eq!(take_and_confirm(&mut local, now + 3 * GRACE), went());
     }
 
     #[test]
     fn who_is_gone_before_redis_heard_of_it_is_not_told_of() {
-        let (mut people, now) = (People::default(), Instant::now());
-        people.come(&doctor());
-        people.go(&doctor(), now);
-        assert_eq!(taken(&mut people, now), []);
-        assert_eq!(taken(&mut people, now + LINGER), []);
-        assert!(people.is_empty() && people.due(now, LINGER).is_none());
+        let (mut local, now) = (LocalParticipants::default(), Instant::now());
+        local.connected(&doctor());
+        local.disconnected(&doctor(), now);
+        assert_eq!(take_and_confirm(&mut local, now), []);
+        assert_eq!(take_and_confirm(&mut local, now + GRACE), []);
+        assert!(local.is_empty() && local.next_due(now, GRACE).is_none());
     }
 
     #[test]
     fn who_comes_while_its_going_is_written_down_comes_anew() {
-        let (mut people, now) = (People::default(), Instant::now());
-        people.come(&doctor());
-        taken(&mut people, now);
-        people.go(&doctor(), now);
-        let under_way = people.take(now + LINGER, LINGER, 10);
-        people.come(&doctor());
-        people.done(under_way);
-        assert_eq!(taken(&mut people, now + LINGER), came());
+        let (mut local, now) = (LocalParticipants::default(), Instant::now());
+        local.connected(&doctor());
+        take_and_confirm(&mut local, now);
+        local.disconnected(&doctor(), now);
+        let under_way = local.take_updates(now + GRACE, GRACE, 10);
+        local.connected(&doctor());
+        local.confirm(under_way);
+        assert_eq!(take_and_confirm(&mut local, now + GRACE), came());
     }
 
     #[test]
     fn what_failed_is_tried_again() {
-        let (mut people, now) = (People::default(), Instant::now());
-        people.come(&doctor());
-        let under_way = people.take(now, LINGER, 10);
-        people.failed(under_way);
-        assert_eq!(people.written(), 0);
-        assert_eq!(taken(&mut people, now), came());
-        people.go(&doctor(), now);
-        let under_way = people.take(now + LINGER, LINGER, 10);
-        people.failed(under_way);
-        assert_eq!(taken(&mut people, now + LINGER), went());
+        let (mut local, now) = (LocalParticipants::default(), Instant::now());
+        local.connected(&doctor());
+        let under_way = local.take_updates(now, GRACE, 10);
+        local.retry(under_way);
+        assert_eq!(local.synced_count(), 0);
+        assert_eq!(take_and_confirm(&mut local, now), came());
+        local.disconnected(&doctor(), now);
+        let under_way = local.take_updates(now + GRACE, GRACE, 10);
+        local.retry(under_way);
+        assert_eq!(take_and_confirm(&mut local, now + GRACE), went());
     }
 
     #[test]
     fn what_redis_has_lost_is_written_anew() {
-        let (mut people, now) = (People::default(), Instant::now());
-        people.come(&doctor());
-        taken(&mut people, now);
-        people.write_anew(1);
-        people.write_anew(2);
-        assert_eq!((people.written(), people.incarnation(), people.is_settled()), (0, 2, false));
-        assert_eq!(taken(&mut people, now), came());
-        assert_eq!(taken(&mut people, now), []);
-        assert!(people.is_settled());
+        let (mut local, now) = (LocalParticipants::default(), Instant::now());
+        local.connected(&doctor());
+        take_and_confirm(&mut local, now);
+        local.mark_all_dirty(1);
+        local.mark_all_dirty(2);
+        assert_eq!((local.synced_count(), local.incarnation(), local.is_queue_empty()), (0, 2, false));
+        assert_eq!(take_and_confirm(&mut local, now), came());
+        assert_eq!(take_and_confirm(&mut local, now), []);
+        assert!(local.is_queue_empty());
     }
 
     #[test]
     fn who_lingers_while_all_is_written_anew_goes_with_the_old_name() {
-        let (mut people, now) = (People::default(), Instant::now());
-        people.come(&doctor());
-        taken(&mut people, now);
-        people.go(&doctor(), now);
-        people.write_anew(1);
-        assert!(people.is_empty() && people.due(now, LINGER).is_none());
+        let (mut local, now) = (LocalParticipants::default(), Instant::now());
+        local.connected(&doctor());
+        take_and_confirm(&mut local, now);
+        local.disconnected(&doctor(), now);
+        local.mark_all_dirty(1);
+        assert!(local.is_empty() && local.next_due(now, GRACE).is_none());
     }
 
     #[test]
     fn nobody_is_forgotten_of_whom_redis_may_have_heard() {
-        let (mut people, now) = (People::default(), Instant::now());
-        people.come(&doctor());
-        let under_way = people.take(now, LINGER, 10);
-        people.go(&doctor(), now);
-        people.failed(under_way);
-        assert_eq!(taken(&mut people, now), []);
-        assert_eq!(taken(&mut people, now + LINGER), went(), "it may be written down");
-        assert!(people.is_empty());
+        let (mut local, now) = (LocalParticipants::default(), Instant::now());
+        local.connected(&doctor());
+        let under_way = local.take_updates(now, GRACE, 10);
+        local.disconnected(&doctor(), now);
+        local.retry(under_way);
+        assert_eq!(take_and_confirm(&mut local, now), []);
+        assert_eq!(take_and_confirm(&mut local, now + GRACE), went(), "it may be written down");
+        assert!(local.is_empty());
         // The same the other way round.
-        people.come(&doctor());
-        taken(&mut people, now);
-        people.go(&doctor(), now);
-        let under_way = people.take(now + LINGER, LINGER, 10);
-        people.come(&doctor());
-        people.failed(under_way);
-        assert_eq!(taken(&mut people, now + LINGER), came(), "it may be crossed out");
-        people.go(&doctor(), now);
-        let under_way = people.take(now + LINGER, LINGER, 10);
-        people.failed(under_way);
-        people.come(&doctor());
-        assert_eq!(taken(&mut people, now + LINGER), came(), "whoever comes back later may be, too");
+        local.connected(&doctor());
+        take_and_confirm(&mut local, now);
+        local.disconnected(&doctor(), now);
+        let under_way = local.take_updates(now + GRACE, GRACE, 10);
+        local.connected(&doctor());
+        local.retry(under_way);
+        assert_eq!(take_and_confirm(&mut local, now + GRACE), came(), "it may be crossed out");
+        local.disconnected(&doctor(), now);
+        let under_way = local.take_updates(now + GRACE, GRACE, 10);
+        local.retry(under_way);
+        local.connected(&doctor());
+        assert_eq!(take_and_confirm(&mut local, now + GRACE), came(), "whoever comes back later may be, too");
     }
 
     #[test]
     fn no_more_is_taken_at_once_than_was_asked_for() {
-        let (mut people, now) = (People::default(), Instant::now());
+        let (mut local, now) = (LocalParticipants::default(), Instant::now());
         for n in 0..25 {
-            people.come(&format!("contact:{n}").parse().unwrap());
+            local.connected(&format!("contact:{n}").parse().unwrap());
         }
-        let sizes: Vec<_> = (0..4).map(|_| taken(&mut people, now).len()).collect();
+        let sizes: Vec<_> = (0..4).map(|_| take_and_confirm(&mut local, now).len()).collect();
         assert_eq!(sizes, [10, 10, 5, 0]);
     }
 }

@@ -33,177 +33,178 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::hub::outbound_queue::EncodedEvent;
 use crate::hub::topic::Topic;
-use crate::hub::{Attendance, Hub};
+use crate::hub::{ChannelGuard, Hub};
 use crate::redis::Nodes;
-use conversation_checks::Questions;
-use local::{Change, People};
-use store::{Ledger, Name};
-use watchlist::{Look, News, Watched};
+use conversation_checks::ConversationChecks;
+use local::{LocalParticipants, PresenceUpdate};
+use store::{LeaseId, PresenceStore};
+use watchlist::{Lookup, PresenceChange, Watchlist};
 
 /// People in one script, which holds up Redis for a millisecond or so.
-const PEOPLE: usize = 128;
+const PARTICIPANTS_PER_SCRIPT: usize = 128;
 /// Scripts under way at a time, of each task.
-pub(crate) const AT_ONCE: usize = 16;
+pub(crate) const CONCURRENCY: usize = 16;
 /// Between two rounds of writing: a busy gateway writes few large commands.
-const APART: Duration = Duration::from_millis(20);
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
 /// How long to wait after a failure.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// A lease is prolonged so many times while it lasts.
-const PROLONGED: u32 = 3;
+const RENEWALS_PER_LEASE: u32 = 3;
 
 /// How long things take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Times {
+pub(crate) struct PresenceTiming {
     /// After which a gateway that is not heard of is dead.
     pub(crate) lease: Duration,
     /// For which somebody without a socket still counts as online.
-    pub(crate) linger: Duration,
+    pub(crate) grace: Duration,
     /// Between two looks at everybody who is watched.
-    pub(crate) look: Duration,
+    pub(crate) poll_interval: Duration,
 }
 
 /// Everybody's presence. Clones are one.
 #[derive(Clone)]
-pub(crate) struct Everybody(Arc<Inner>);
+pub(crate) struct PresenceRegistry(Arc<Inner>);
 
 struct Inner {
-    places: Mutex<Places>,
+    locations: Mutex<Locations>,
     hub: Arc<Hub>,
-    times: Times,
-    questions: Questions,
+    timing: PresenceTiming,
+    checks: ConversationChecks,
     /// Somebody has come or gone.
-    moved: Notify,
+    local_changed: Notify,
     /// Somebody is to be looked at.
-    looking: Notify,
+    lookup_requested: Notify,
     /// The connection to Redis is a new one.
-    anew: Notify,
+    reconnected: Notify,
     /// Under how many names people were written down so far, in all locations.
     incarnations: AtomicU32,
 }
 
-type Places = HashMap<LocationId, Place>;
+type Locations = HashMap<LocationId, LocationState>;
 
 /// What there is in one location.
-struct Place {
-    people: People,
-    watched: Watched,
+struct LocationState {
+    local: LocalParticipants,
+    watchlist: Watchlist,
     /// While anybody is watched.
-    listening: Option<Attendance>,
+    channel_guard: Option<ChannelGuard>,
     /// When all of its people were last to be written anew.
-    written_at: Instant,
+    rewritten_at: Instant,
     /// Since when Redis has done all that it was told of this location. Only whoever has seen that for a whole lease knows that
     /// another one has ended because its gateway is dead, and not because Redis was away.
-    steady_since: Instant,
+    healthy_since: Instant,
     /// Not before is it told of it again.
     retry_at: Instant,
 }
 
-impl Place {
+impl LocationState {
     fn new(incarnation: u32) -> Self {
         let now = Instant::now();
-        let (people, watched) = (People::new(incarnation), Watched::default());
-        Self { people, watched, listening: None, written_at: now, steady_since: now, retry_at: now }
+        let (local, watchlist) = (LocalParticipants::new(incarnation), Watchlist::default());
+        Self { local, watchlist, channel_guard: None, rewritten_at: now, healthy_since: now, retry_at: now }
     }
 }
 
-impl Everybody {
+impl PresenceRegistry {
     /// Tells and hears until `shutdown`.
-    pub(crate) fn start(redis: &Nodes, hub: &Arc<Hub>, times: Times, shutdown: &Shutdown) -> Self {
-        let everybody = Self(Arc::new(Inner {
-            places: Mutex::default(),
+    pub(crate) fn start(redis: &Nodes, hub: &Arc<Hub>, timing: PresenceTiming, shutdown: &Shutdown) -> Self {
+        let registry = Self(Arc::new(Inner {
+            locations: Mutex::default(),
             hub: hub.clone(),
-            times,
-            questions: Questions::start(redis.clone(), shutdown),
-            moved: Notify::new(),
-            looking: Notify::new(),
-            anew: Notify::new(),
+            timing,
+            checks: ConversationChecks::start(redis.clone(), shutdown),
+            local_changed: Notify::new(),
+            lookup_requested: Notify::new(),
+            reconnected: Notify::new(),
             incarnations: AtomicU32::new(0),
         }));
-        let ledger = Arc::new(Ledger::new(redis.clone(), times.lease));
-        let (telling, said, ended) = (everybody.0.clone(), ledger.clone(), shutdown.clone());
-        shutdown.spawn("presence", async move { telling.tell(&said, &ended).await });
-        let looking = everybody.0.clone();
-        shutdown.spawn_until("presence watch", async move { looking.look(&ledger).await });
-        everybody
+        let store = Arc::new(PresenceStore::new(redis.clone(), timing.lease));
+        let (syncing, sync_store, ended) = (registry.0.clone(), store.clone(), shutdown.clone());
+        shutdown.spawn("presence", async move { syncing.sync_loop(&sync_store, &ended).await });
+        let polling = registry.0.clone();
+        shutdown.spawn_until("presence watch", async move { polling.poll_loop(&store).await });
+        registry
     }
 
     /// A socket has opened.
-    pub(crate) fn enter(&self, topic: &Topic, bearer: Option<&Participant>) {
-        let mut places = self.0.places.lock();
-        let place = places.entry(topic.location().clone()).or_insert_with(|| Place::new(self.0.next_incarnation()));
-        if let Some(person) = bearer {
-            place.people.come(person);
-            self.0.moved.notify_one();
+    pub(crate) fn socket_opened(&self, topic: &Topic, participant: Option<&Participant>) {
+        let mut locations = self.0.locations.lock();
+        let state =
+            locations.entry(topic.location().clone()).or_insert_with(|| LocationState::new(self.0.next_incarnation()));
+        if let Some(person) = participant {
+            state.local.connected(person);
+            self.0.local_changed.notify_one();
         }
         if let Some(conversation) = topic.conversation() {
             let now = Instant::now();
-            for other in others(conversation, bearer) {
-                place.watched.watch(other, conversation.id(), now);
+            for other in peers_of(conversation, participant) {
+                state.watchlist.watch(other, conversation.id(), now);
             }
-            place.listening.get_or_insert_with(|| self.0.hub.attend(Channel::presence(topic.location())));
-            self.0.looking.notify_one();
+            state.channel_guard.get_or_insert_with(|| self.0.hub.hold_channel(Channel::presence(topic.location())));
+            self.0.lookup_requested.notify_one();
         }
     }
 
     /// A socket has closed.
-    pub(crate) fn leave(&self, topic: &Topic, bearer: Option<&Participant>) {
-        let mut places = self.0.places.lock();
-        let Some(place) = places.get_mut(topic.location()) else { return };
-        if let Some(person) = bearer {
-            place.people.go(person, Instant::now());
-            self.0.moved.notify_one();
+    pub(crate) fn socket_closed(&self, topic: &Topic, participant: Option<&Participant>) {
+        let mut locations = self.0.locations.lock();
+        let Some(state) = locations.get_mut(topic.location()) else { return };
+        if let Some(person) = participant {
+            state.local.disconnected(person, Instant::now());
+            self.0.local_changed.notify_one();
         }
         if let Some(conversation) = topic.conversation() {
-            for other in others(conversation, bearer) {
-                place.watched.unwatch(other, conversation.id());
+            for other in peers_of(conversation, participant) {
+                state.watchlist.unwatch(other, conversation.id());
             }
-            if place.watched.is_empty() {
-                place.listening = None;
+            if state.watchlist.is_empty() {
+                state.channel_guard = None;
             }
         }
-        if place.is_empty() {
-            places.remove(topic.location());
+        if state.is_empty() {
+            locations.remove(topic.location());
         }
     }
 
     /// Passes on what came on a location's channel.
-    pub(crate) fn hear(&self, location: &str, payload: &[u8]) {
+    pub(crate) fn on_notice(&self, location: &str, payload: &[u8]) {
         let notice = match Notice::parse(payload) {
             Ok(notice) => notice,
             Err(error) => return tracing::error!(location, %error, "ignored what came on a channel"),
         };
-        let mut places = self.0.places.lock();
-        let Some((location, _)) = places.get_key_value(location) else { return };
+        let mut locations = self.0.locations.lock();
+        let Some((location, _)) = locations.get_key_value(location) else { return };
         let location = location.clone();
-        let Some(place) = places.get_mut(&location) else { return };
+        let Some(state) = locations.get_mut(&location) else { return };
         match notice {
-            Notice::Changed(who, presence) => {
-                let news = place.watched.heard(&who, presence);
-                self.0.spread(&mut places, &location, news);
+            Notice::Changed(participant, presence) => {
+                let changes = state.watchlist.apply_notice(&participant, presence);
+                self.0.broadcast(&mut locations, &location, changes);
             }
             Notice::ConversationExists(conversation) => {
-                self.0.hub.may_tell(&Channel::new(&location, conversation));
-                let news = place.watched.may_know(conversation);
-                self.0.spread(&mut places, &location, news);
+                self.0.hub.mark_shared(&Channel::new(&location, conversation));
+                let changes = state.watchlist.resolve_check(conversation);
+                self.0.broadcast(&mut locations, &location, changes);
             }
         }
     }
 
     /// Asks whether anything was ever written in the conversation of this channel. The answer goes to the hub.
-    pub(crate) fn ask_about(&self, channel: &str) {
+    pub(crate) fn check_conversation(&self, channel: &str) {
         if let Some((location, conversation)) = shared::channel::conversation(channel) {
-            self.0.questions.report(ConversationCheck { location, conversation });
+            self.0.checks.enqueue(ConversationCheck { location, conversation });
         }
     }
 
     /// What these channels tell is heard from now on, and what they told before was not.
-    pub(crate) fn hears(&self, channels: &[Channel]) {
-        let mut places = self.0.places.lock();
+    pub(crate) fn on_subscribed(&self, channels: &[Channel]) {
+        let mut locations = self.0.locations.lock();
         for channel in channels.iter().filter(|channel| channel.is_presence()) {
-            let place = shared::channel::presence::location(channel.as_str()).and_then(|name| places.get_mut(name));
-            if let Some(place) = place {
-                place.watched.look_at_all();
-                self.0.looking.notify_one();
+            let state = shared::channel::presence::location(channel.as_str()).and_then(|name| locations.get_mut(name));
+            if let Some(state) = state {
+                state.watchlist.poll_all();
+                self.0.lookup_requested.notify_one();
             }
         }
     }
@@ -211,44 +212,44 @@ impl Everybody {
     /// Redis may be another one than before, which knows nobody, or not all that it was told: the one that has the locations
     /// whose channel `is_concerned`. All of a location is where its channel is.
     pub(crate) fn reconnected(&self, is_concerned: impl Fn(&Channel) -> bool) {
-        for (location, place) in self.0.places.lock().iter_mut() {
+        for (location, state) in self.0.locations.lock().iter_mut() {
             if !is_concerned(&Channel::presence(location)) {
                 continue;
             }
-            place.write_anew(self.0.next_incarnation());
-            place.steady_since = Instant::now();
+            state.mark_all_dirty(self.0.next_incarnation());
+            state.healthy_since = Instant::now();
         }
-        self.0.anew.notify_one();
+        self.0.reconnected.notify_one();
     }
 
     /// How many people this gateway holds sockets of.
-    pub(crate) fn people(&self) -> usize {
-        self.0.places.lock().values().map(|place| place.people.len()).sum()
+    pub(crate) fn participant_count(&self) -> usize {
+        self.0.locations.lock().values().map(|state| state.local.len()).sum()
     }
 }
 
 /// Those of a conversation that its viewer is not.
-fn others<'a>(
+fn peers_of<'a>(
     conversation: &'a Conversation,
     viewer: Option<&'a Participant>,
 ) -> impl Iterator<Item = &'a Participant> {
     [conversation.first(), conversation.second()].into_iter().filter(move |one| viewer != Some(*one))
 }
 
-impl Place {
-    fn write_anew(&mut self, incarnation: u32) {
-        self.written_at = Instant::now();
-        self.people.write_anew(incarnation);
+impl LocationState {
+    fn mark_all_dirty(&mut self, incarnation: u32) {
+        self.rewritten_at = Instant::now();
+        self.local.mark_all_dirty(incarnation);
     }
 
     /// Redis has not done something, or has not said so.
-    fn failed(&mut self) {
+    fn record_failure(&mut self) {
         let now = Instant::now();
-        (self.steady_since, self.retry_at) = (now, now + PAUSE);
+        (self.healthy_since, self.retry_at) = (now, now + RETRY_DELAY);
     }
 
     fn is_empty(&self) -> bool {
-        self.people.is_empty() && self.watched.is_empty()
+        self.local.is_empty() && self.watchlist.is_empty()
     }
 }
 
@@ -260,108 +261,116 @@ impl Inner {
     }
 
     /// Tells sockets, and asks about conversations of which nobody knows whether they exist.
-    fn spread(&self, places: &mut Places, location: &LocationId, news: impl IntoIterator<Item = News>) {
-        for News { who, presence, conversations } in news {
-            let header = Header::Ephemeral { from: who.clone() };
-            let delivery = EncodedEvent::new(Event { header, frame: presence.frame(&who).into() });
+    fn broadcast(
+        &self,
+        locations: &mut Locations,
+        location: &LocationId,
+        changes: impl IntoIterator<Item = PresenceChange>,
+    ) {
+        for PresenceChange { participant, presence, conversations } in changes {
+            let header = Header::Ephemeral { from: participant.clone() };
+            let delivery = EncodedEvent::new(Event { header, frame: presence.frame(&participant).into() });
             for conversation in conversations {
-                if !self.hub.tell(&Channel::new(location, conversation), &delivery)
-                    && let Some(place) = places.get_mut(location)
+                if !self.hub.send(&Channel::new(location, conversation), &delivery)
+                    && let Some(state) = locations.get_mut(location)
                 {
-                    place.watched.ask(conversation, &who);
-                    self.questions.report(ConversationCheck { location: location.clone(), conversation });
+                    state.watchlist.request_check(conversation, &participant);
+                    self.checks.enqueue(ConversationCheck { location: location.clone(), conversation });
                 }
             }
         }
     }
 
     /// Tells Redis who comes and goes, and that this gateway lives.
-    async fn tell(&self, ledger: &Ledger, shutdown: &Shutdown) {
-        let every = self.times.lease / PROLONGED;
-        let mut prolong_at = Instant::now();
+    async fn sync_loop(&self, store: &PresenceStore, shutdown: &Shutdown) {
+        let every = self.timing.lease / RENEWALS_PER_LEASE;
+        let mut renew_at = Instant::now();
         while !shutdown.has_begun() {
             let now = Instant::now();
-            if now >= prolong_at {
-                prolong_at = now + if self.prolong(ledger).await { every } else { PAUSE };
+            if now >= renew_at {
+                renew_at = now + if self.renew_leases(store).await { every } else { RETRY_DELAY };
             }
-            self.write(ledger, self.changes(now)).await;
+            self.write_updates(store, self.take_updates(now)).await;
             // Whoever comes or goes meanwhile goes together into the next round.
-            sleep_until(now + APART).await;
-            let due = self.due().unwrap_or(prolong_at).min(prolong_at);
+            sleep_until(now + MIN_INTERVAL).await;
+            let due = self.next_due().unwrap_or(renew_at).min(renew_at);
             tokio::select! {
-                () = self.moved.notified() => {}
-                () = self.anew.notified() => prolong_at = Instant::now(),
+                () = self.local_changed.notified() => {}
+                () = self.reconnected.notified() => renew_at = Instant::now(),
                 () = sleep_until(due) => {}
                 () = shutdown.begun() => {}
             }
         }
         // Whoever was here is most likely at another gateway by now, or will be soon; whoever is not goes with the lease.
-        let lease = self.times.linger;
-        let last = self.names().into_iter().map(|name| async move { ledger.prolong(&name, lease, 0).await });
-        stream::iter(last).buffer_unordered(AT_ONCE).for_each(async |_unreachable| {}).await;
+        let lease = self.timing.grace;
+        let last =
+            self.lease_ids().into_iter().map(|lease_id| async move { store.renew_lease(&lease_id, lease, 0).await });
+        stream::iter(last).buffer_unordered(CONCURRENCY).for_each(async |_unreachable| {}).await;
     }
 
     /// Whether Redis cannot be told of a location while it can of others, which are not to wait for that.
-    fn is_left_out(&self, location: &LocationId) -> bool {
-        self.hub.is_left_out(&Channel::presence(location))
+    fn is_node_down(&self, location: &LocationId) -> bool {
+        self.hub.is_node_down(&Channel::presence(location))
     }
 
-    fn names(&self) -> Vec<Name> {
-        let places = self.places.lock();
-        let places = places.iter().filter(|(location, _)| !self.is_left_out(location));
-        places.map(|(location, place)| Name::of(location, place)).collect()
+    fn lease_ids(&self) -> Vec<LeaseId> {
+        let locations = self.locations.lock();
+        let locations = locations.iter().filter(|(location, _)| !self.is_node_down(location));
+        locations.map(|(location, state)| LeaseId::new(location, state)).collect()
     }
 
-    fn due(&self) -> Option<Instant> {
+    fn next_due(&self) -> Option<Instant> {
         let now = Instant::now();
-        let due = |(location, place): (&LocationId, &Place)| {
-            let due = place.people.due(now, self.times.linger)?.max(place.retry_at);
-            (!self.is_left_out(location)).then_some(due)
+        let due = |(location, state): (&LocationId, &LocationState)| {
+            let due = state.local.next_due(now, self.timing.grace)?.max(state.retry_at);
+            (!self.is_node_down(location)).then_some(due)
         };
-        self.places.lock().iter().filter_map(due).min()
+        self.locations.lock().iter().filter_map(due).min()
     }
 
     /// What Redis is to be told, a script each.
-    fn changes(&self, now: Instant) -> Vec<(Name, Vec<Change>)> {
+    fn take_updates(&self, now: Instant) -> Vec<(LeaseId, Vec<PresenceUpdate>)> {
         let mut changes = Vec::new();
-        self.places.lock().retain(|location, place| {
-            if changes.len() < AT_ONCE && place.retry_at <= now && !self.is_left_out(location) {
-                let some = place.people.take(now, self.times.linger, PEOPLE);
+        self.locations.lock().retain(|location, state| {
+            if changes.len() < CONCURRENCY && state.retry_at <= now && !self.is_node_down(location) {
+                let some = state.local.take_updates(now, self.timing.grace, PARTICIPANTS_PER_SCRIPT);
                 if !some.is_empty() {
-                    changes.push((Name::of(location, place), some));
+                    changes.push((LeaseId::new(location, state), some));
                 }
             }
-            !place.is_empty()
+            !state.is_empty()
         });
         changes
     }
 
-    async fn write(&self, ledger: &Ledger, changes: Vec<(Name, Vec<Change>)>) {
-        let write = async |(name, changes): (Name, Vec<Change>)| {
-            let written = ledger.change(&name, &changes).await;
-            (name, changes, written)
+    async fn write_updates(&self, store: &PresenceStore, changes: Vec<(LeaseId, Vec<PresenceUpdate>)>) {
+        let write = async |(lease_id, changes): (LeaseId, Vec<PresenceUpdate>)| {
+            let written = store.apply_updates(&lease_id, &changes).await;
+            (lease_id, changes, written)
         };
-        let mut writing = stream::iter(changes.into_iter().map(write)).buffer_unordered(AT_ONCE);
-        while let Some((name, changes, written)) = writing.next().await {
-            let mut places = self.places.lock();
+        let mut writing = stream::iter(changes.into_iter().map(write)).buffer_unordered(CONCURRENCY);
+        while let Some((lease_id, changes, written)) = writing.next().await {
+            let mut locations = self.locations.lock();
             // All is written anew, under another name: what became of this does not matter.
-            let Some(place) = places.get_mut(&name.location).filter(|place| name.is_of(place)) else { continue };
+            let Some(state) = locations.get_mut(&lease_id.location).filter(|state| lease_id.is_current(state)) else {
+                continue;
+            };
             match written {
                 Ok(()) => {
                     let came = changes.iter().filter(|change| change.left.is_none()).count();
                     counter!("gateway_presence_changes_total", "change" => "came").increment(came as u64);
                     let went = changes.len() - came;
                     counter!("gateway_presence_changes_total", "change" => "went").increment(went as u64);
-                    place.people.done(changes);
-                    if place.is_empty() {
-                        places.remove(&name.location);
+                    state.local.confirm(changes);
+                    if state.is_empty() {
+                        locations.remove(&lease_id.location);
                     }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "redis has not heard who came and went");
                     counter!("gateway_presence_retries_total").increment(1);
-                    place.people.failed(changes);
-                    place.failed();
+                    state.local.retry(changes);
+                    state.record_failure();
                 }
             }
         }
@@ -369,36 +378,40 @@ impl Inner {
 
     /// Prolongs the lease of every location, and sends away those who were at gateways that have died. Returns whether that is
     /// enough for a while.
-    async fn prolong(&self, ledger: &Ledger) -> bool {
-        let lease = self.times.lease;
-        let names: Vec<_> = {
-            let places = self.places.lock();
-            let sweep = |place: &Place| if place.steady_since.elapsed() > lease { PEOPLE } else { 0 };
-            let reached = places.iter().filter(|(location, _)| !self.is_left_out(location));
-            reached.map(|(location, place)| (Name::of(location, place), sweep(place))).collect()
+    async fn renew_leases(&self, store: &PresenceStore) -> bool {
+        let lease = self.timing.lease;
+        let lease_ids: Vec<_> = {
+            let locations = self.locations.lock();
+            let sweep = |state: &LocationState| {
+                if state.healthy_since.elapsed() > lease { PARTICIPANTS_PER_SCRIPT } else { 0 }
+            };
+            let reached = locations.iter().filter(|(location, _)| !self.is_node_down(location));
+            reached.map(|(location, state)| (LeaseId::new(location, state), sweep(state))).collect()
         };
-        let prolong = async |(name, sweep): (Name, usize)| {
-            let prolonged = ledger.prolong(&name, lease, sweep).await;
-            (name, prolonged)
+        let prolong = async |(lease_id, sweep): (LeaseId, usize)| {
+            let renewed = store.renew_lease(&lease_id, lease, sweep).await;
+            (lease_id, renewed)
         };
-        let mut prolonging = stream::iter(names.into_iter().map(prolong)).buffer_unordered(AT_ONCE);
+        let mut renewing = stream::iter(lease_ids.into_iter().map(prolong)).buffer_unordered(CONCURRENCY);
         let mut is_enough = true;
-        while let Some((name, prolonged)) = prolonging.next().await {
-            let mut places = self.places.lock();
-            let Some(place) = places.get_mut(&name.location).filter(|place| name.is_of(place)) else { continue };
-            match prolonged {
+        while let Some((lease_id, renewed)) = renewing.next().await {
+            let mut locations = self.locations.lock();
+            let Some(state) = locations.get_mut(&lease_id.location).filter(|state| lease_id.is_current(state)) else {
+                continue;
+            };
+            match renewed {
                 Ok((held, swept)) => {
                     counter!("gateway_presence_changes_total", "change" => "swept").increment(swept as u64);
-                    is_enough &= swept < PEOPLE;
-                    let differs = place.people.is_settled() && held != place.people.written();
-                    if differs || place.written_at.elapsed() > Duration::from_millis(WRITTEN_KEPT_MILLIS) {
-                        place.write_anew(self.next_incarnation());
+                    is_enough &= swept < PARTICIPANTS_PER_SCRIPT;
+                    let differs = state.local.is_queue_empty() && held != state.local.synced_count();
+                    if differs || state.rewritten_at.elapsed() > Duration::from_millis(WRITTEN_KEPT_MILLIS) {
+                        state.mark_all_dirty(self.next_incarnation());
                     }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "redis has not heard that this gateway lives");
                     counter!("gateway_presence_retries_total").increment(1);
-                    place.failed();
+                    state.record_failure();
                     is_enough = false;
                 }
             }
@@ -407,83 +420,84 @@ impl Inner {
     }
 
     /// Looks at those who are watched, and at all of them now and then.
-    async fn look(&self, ledger: &Ledger) {
-        let mut all_at = Instant::now() + self.times.look;
+    async fn poll_loop(&self, store: &PresenceStore) {
+        let mut all_at = Instant::now() + self.timing.poll_interval;
         loop {
             let began = Instant::now();
             if began >= all_at {
-                all_at = began + self.times.look;
-                for (location, place) in self.places.lock().iter_mut() {
-                    place.watched.look_at_all();
-                    for conversation in place.watched.ask_again() {
-                        self.questions.report(ConversationCheck { location: location.clone(), conversation });
+                all_at = began + self.timing.poll_interval;
+                for (location, state) in self.locations.lock().iter_mut() {
+                    state.watchlist.poll_all();
+                    for conversation in state.watchlist.repeat_checks() {
+                        self.checks.enqueue(ConversationCheck { location: location.clone(), conversation });
                     }
                 }
             }
-            let looks = self.looks(began);
-            if looks.is_empty() {
+            let lookups = self.take_lookups(began);
+            if lookups.is_empty() {
                 let retry_at = self.retry_at().unwrap_or(all_at);
                 tokio::select! {
-                    () = self.looking.notified() => {}
+                    () = self.lookup_requested.notified() => {}
                     () = sleep_until(all_at.min(retry_at)) => {}
                 }
                 continue;
             }
-            let see = async |(location, looks): (LocationId, Vec<Look>)| {
-                let seen = ledger.who_is_online(&location, &looks).await;
-                (location, looks, seen)
+            let look_up = async |(location, lookups): (LocationId, Vec<Lookup>)| {
+                let results = store.look_up(&location, &lookups).await;
+                (location, lookups, results)
             };
-            let mut seeing = stream::iter(looks.into_iter().map(see)).buffer_unordered(AT_ONCE);
-            while let Some((location, looks, seen)) = seeing.next().await {
-                match seen {
-                    Ok(seen) => self.saw(&location, &looks, &seen),
+            let mut looking_up = stream::iter(lookups.into_iter().map(look_up)).buffer_unordered(CONCURRENCY);
+            while let Some((location, lookups, results)) = looking_up.next().await {
+                match results {
+                    Ok(results) => self.apply_lookups(&location, &lookups, &results),
                     Err(error) => {
                         tracing::debug!(%error, "redis does not say who is online");
-                        if let Some(place) = self.places.lock().get_mut(&location) {
-                            place.watched.not_seen(looks);
-                            place.failed();
+                        if let Some(state) = self.locations.lock().get_mut(&location) {
+                            state.watchlist.lookup_failed(lookups);
+                            state.record_failure();
                         }
                     }
                 }
             }
-            sleep_until(began + APART).await;
+            sleep_until(began + MIN_INTERVAL).await;
         }
     }
 
     /// When those can be looked at again who could not be.
     fn retry_at(&self) -> Option<Instant> {
-        let places = self.places.lock();
-        let due = places.iter().filter(|(location, place)| place.watched.is_due() && !self.is_left_out(location));
-        due.map(|(_, place)| place.retry_at).min()
+        let locations = self.locations.lock();
+        let due =
+            locations.iter().filter(|(location, state)| state.watchlist.has_queued() && !self.is_node_down(location));
+        due.map(|(_, state)| state.retry_at).min()
     }
 
-    fn looks(&self, now: Instant) -> Vec<(LocationId, Vec<Look>)> {
-        let mut places = self.places.lock();
-        let is_due = |place: &Place| place.watched.is_due() && place.retry_at <= now;
-        let due = places.iter_mut().filter(|(location, place)| is_due(place) && !self.is_left_out(location));
-        let due = due.take(AT_ONCE);
-        due.map(|(location, place)| (location.clone(), place.watched.take(PEOPLE))).collect()
+    fn take_lookups(&self, now: Instant) -> Vec<(LocationId, Vec<Lookup>)> {
+        let mut locations = self.locations.lock();
+        let is_due = |state: &LocationState| state.watchlist.has_queued() && state.retry_at <= now;
+        let due = locations.iter_mut().filter(|(location, state)| is_due(state) && !self.is_node_down(location));
+        let due = due.take(CONCURRENCY);
+        due.map(|(location, state)| (location.clone(), state.watchlist.take_lookups(PARTICIPANTS_PER_SCRIPT))).collect()
     }
 
-    fn saw(&self, location: &LocationId, looks: &[Look], seen: &[(Presence, Option<Duration>)]) {
-        let mut places = self.places.lock();
-        for (look, (presence, lasts)) in looks.iter().zip(seen) {
-            let Some(place) = places.get_mut(location) else { return };
+    fn apply_lookups(&self, location: &LocationId, lookups: &[Lookup], results: &[(Presence, Option<Duration>)]) {
+        let mut locations = self.locations.lock();
+        for (lookup, (presence, lasts)) in lookups.iter().zip(results) {
+            let Some(state) = locations.get_mut(location) else { return };
             // Right after Redis was away, leases have ended of gateways that live.
-            if presence.is_online() || place.steady_since.elapsed() > self.times.lease {
-                let news = place.watched.saw(look, *presence, *lasts);
-                self.spread(&mut places, location, news);
+            if presence.is_online() || state.healthy_since.elapsed() > self.timing.lease {
+                let changes = state.watchlist.apply_lookup(lookup, *presence, *lasts);
+                self.broadcast(&mut locations, location, changes);
             }
         }
     }
 }
 
-impl Name {
-    fn of(location: &LocationId, place: &Place) -> Self {
-        Self { location: location.clone(), incarnation: place.people.incarnation() }
+impl LeaseId {
+    fn new(location: &LocationId, state: &LocationState) -> Self {
+        Self { location: location.clone(), incarnation: state.local.incarnation() }
     }
 
-    fn is_of(&self, place: &Place) -> bool {
-        self.incarnation == place.people.incarnation()
+    fn is_current(&self, state: &LocationState) -> bool {
+        self.incarnation == state.local.incarnation()
     }
 }

@@ -12,24 +12,24 @@ use shared::channel::presence::{Names, SEEN_KEPT_MILLIS, WHO_IS_ONLINE, WRITTEN_
 use shared::ids::LocationId;
 use shared::presence::Presence;
 
-use super::local::Change;
-use super::watchlist::Look;
+use super::local::PresenceUpdate;
+use super::watchlist::Lookup;
 use crate::redis::Nodes;
 
 /// Types of a location's keys that come before those of persons: leases, and the people of a gateway.
-const OWN: &[&str] = &["zset", "set"];
+const LOCATION_KEY_TYPES: &[&str] = &["zset", "set"];
 
 /// The type of the key of a person.
-const PERSON: &str = "hash";
+const PARTICIPANT_KEY_TYPE: &str = "hash";
 
 /// A location, and the name under which this gateway's people are written down there.
-pub(super) struct Name {
+pub(super) struct LeaseId {
     pub(super) location: LocationId,
     pub(super) incarnation: u32,
 }
 
 /// What kinds of keys were moved, each once.
-fn kinds(types: &[&'static str], keys: &[String], moved: &[String]) -> BTreeSet<&'static str> {
+fn describe_moved(types: &[&'static str], keys: &[String], moved: &[String]) -> BTreeSet<&'static str> {
     let moved = types.iter().zip(keys).filter(|(_, key)| moved.contains(key));
     moved
         .map(|(of, _)| match *of {
@@ -41,44 +41,45 @@ fn kinds(types: &[&'static str], keys: &[String], moved: &[String]) -> BTreeSet<
 }
 
 /// What stands in Redis.
-pub(super) struct Ledger {
+pub(super) struct PresenceStore {
     redis: Nodes,
     /// This gateway, from its start to its end.
     gateway: String,
     change: Script,
-    prolong: Script,
-    who: Script,
+    renew: Script,
+    lookup_script: Script,
     rename: Script,
     /// For how long a lease is given.
     lease: Duration,
 }
 
-impl Ledger {
+impl PresenceStore {
     pub(super) fn new(redis: Nodes, lease: Duration) -> Self {
         let topology = redis.topology();
-        let [change, prolong, who, rename] =
+        let [change, renew, lookup_script, rename] =
             [topology.presence_script(), topology.lease_script(), WHO_IS_ONLINE, channel::RENAME_WRONG_TYPE]
                 .map(Script::from_lua);
-        Self { redis, gateway: uuid::Uuid::now_v7().simple().to_string(), change, prolong, who, rename, lease }
+        Self { redis, gateway: uuid::Uuid::now_v7().simple().to_string(), change, renew, lookup_script, rename, lease }
     }
 
     /// What `Topology::presence_script` and `Topology::lease_script` take first.
-    fn beginning(&self, name: &Name, lease: Duration) -> (Names, Vec<String>, Vec<Value>) {
-        let (names, gateway) = (Names::of(&name.location), format!("{}-{}", self.gateway, name.incarnation));
-        let keys = vec![names.leases(), names.people(&gateway)];
+    fn common_arguments(&self, lease_id: &LeaseId, lease: Duration) -> (Names, Vec<String>, Vec<Value>) {
+        let (lease_ids, gateway) =
+            (Names::of(&lease_id.location), format!("{}-{}", self.gateway, lease_id.incarnation));
+        let keys = vec![lease_ids.leases(), lease_ids.people(&gateway)];
         let arguments = [
             gateway,
-            names.channel().to_owned(),
+            lease_ids.channel().to_owned(),
             lease.as_millis().to_string(),
             SEEN_KEPT_MILLIS.to_string(),
             (2 * WRITTEN_KEPT_MILLIS).to_string(),
         ];
-        (names, keys, arguments.into_iter().map(Value::from).collect())
+        (lease_ids, keys, arguments.into_iter().map(Value::from).collect())
     }
 
     /// Runs a script on keys of the `types`, and hashes behind them. A key of another type, which would stop a whole location,
     /// is moved out of the way; what it should hold is written anew.
-    async fn ask<T: FromValue>(
+    async fn run<T: FromValue>(
         &self,
         location: &LocationId,
         script: &Script,
@@ -88,13 +89,14 @@ impl Ledger {
     ) -> Result<T, Error> {
         match self.redis.run(script, keys.clone(), arguments.iter().cloned()).await {
             Err(error) if error.details().contains("WRONGTYPE") => {
-                let types: Vec<_> = types.iter().copied().chain(std::iter::repeat(PERSON)).take(keys.len()).collect();
+                let types: Vec<_> =
+                    types.iter().copied().chain(std::iter::repeat(PARTICIPANT_KEY_TYPE)).take(keys.len()).collect();
                 let moving: Vec<Value> =
                     types.iter().copied().map(Value::from).chain([channel::moved_suffix().into()]).collect();
                 let moved: Vec<String> = self.redis.run(&self.rename, keys.clone(), moving).await?;
                 counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
                 // Their names say who is a patient here.
-                for kind in kinds(&types, &keys, &moved) {
+                for kind in describe_moved(&types, &keys, &moved) {
                     tracing::error!(%location, kind, "a key of presence was of another type and is moved");
                 }
                 self.redis.run(script, keys, arguments.iter().cloned()).await
@@ -104,39 +106,46 @@ impl Ledger {
     }
 
     /// Somebody has come or gone.
-    pub(super) async fn change(&self, name: &Name, changes: &[Change]) -> Result<(), Error> {
-        let (names, mut keys, mut arguments) = self.beginning(name, self.lease);
-        for Change { who, left } in changes {
-            keys.push(names.person(who));
-            arguments.push(who.to_string().into());
+    pub(super) async fn apply_updates(&self, lease_id: &LeaseId, updates: &[PresenceUpdate]) -> Result<(), Error> {
+        let (lease_ids, mut keys, mut arguments) = self.common_arguments(lease_id, self.lease);
+        for PresenceUpdate { participant, left } in updates {
+            keys.push(lease_ids.person(participant));
+            arguments.push(participant.to_string().into());
             arguments.push(left.map_or(String::new(), |left| left.elapsed().as_millis().to_string()).into());
         }
-        self.ask::<Value>(&name.location, &self.change, OWN, keys, &arguments).await.map(drop)
+        self.run::<Value>(&lease_id.location, &self.change, LOCATION_KEY_TYPES, keys, &arguments).await.map(drop)
     }
 
-    /// This gateway lives, for `lease` from now on. Sends away at most `sweep` of those whose gateway does not. Returns how many
+    /// This gateway lives, for `lease` from now on. Sends away at most `max_expired` of those whose gateway does not. Returns how many
     /// people it holds itself, and how many were sent away.
-    pub(super) async fn prolong(&self, name: &Name, lease: Duration, sweep: usize) -> Result<(usize, usize), Error> {
-        let (_, keys, mut arguments) = self.beginning(name, lease);
-        arguments.push(sweep.to_string().into());
-        self.ask(&name.location, &self.prolong, OWN, keys, &arguments).await
+    pub(super) async fn renew_lease(
+        &self,
+        lease_id: &LeaseId,
+        lease: Duration,
+        max_expired: usize,
+    ) -> Result<(usize, usize), Error> {
+        let (_, keys, mut arguments) = self.common_arguments(lease_id, lease);
+        arguments.push(max_expired.to_string().into());
+        self.run(&lease_id.location, &self.renew, LOCATION_KEY_TYPES, keys, &arguments).await
     }
 
     /// Everybody's presence, and for how long it has been so.
-    pub(super) async fn who_is_online(
+    pub(super) async fn look_up(
         &self,
         location: &LocationId,
-        looks: &[Look],
+        lookups: &[Lookup],
     ) -> Result<Vec<(Presence, Option<Duration>)>, Error> {
-        let names = Names::of(location);
-        let keys: Vec<_> =
-            [names.leases()].into_iter().chain(looks.iter().map(|look| names.person(&look.who))).collect();
-        let answer: Vec<i64> = self.ask(location, &self.who, &OWN[..1], keys, &[]).await?;
-        let seen = answer.chunks_exact(3).map(|of| {
+        let lease_ids = Names::of(location);
+        let keys: Vec<_> = [lease_ids.leases()]
+            .into_iter()
+            .chain(lookups.iter().map(|lookup| lease_ids.person(&lookup.participant)))
+            .collect();
+        let answer: Vec<i64> = self.run(location, &self.lookup_script, &LOCATION_KEY_TYPES[..1], keys, &[]).await?;
+        let results = answer.chunks_exact(3).map(|of| {
             let lasts = u64::try_from(of[2]).ok().map(Duration::from_millis);
             (Presence::from_lookup(of[0], of[1]), lasts)
         });
-        Ok(seen.collect())
+        Ok(results.collect())
     }
 }
 
@@ -146,10 +155,10 @@ mod tests {
 
     #[test]
     fn what_is_said_of_keys_that_were_moved_names_no_person() {
-        let names = Names::of(&"loc1".parse().unwrap());
-        let keys = [names.leases(), names.people("g"), names.person(&"contact:pat456".parse().unwrap())];
-        let types = ["zset", "set", PERSON];
-        let said = |moved: &[String]| kinds(&types, &keys, moved).into_iter().collect::<Vec<_>>();
+        let lease_ids = Names::of(&"loc1".parse().unwrap());
+        let keys = [lease_ids.leases(), lease_ids.people("g"), lease_ids.person(&"contact:pat456".parse().unwrap())];
+        let types = ["zset", "set", PARTICIPANT_KEY_TYPE];
+        let said = |moved: &[String]| describe_moved(&types, &keys, moved).into_iter().collect::<Vec<_>>();
         assert_eq!(said(&keys), ["leases", "people of a gateway", "person"]);
         assert_eq!(said(&keys[2..]), ["person"]);
         assert!(said(&[]).is_empty());

@@ -13,24 +13,24 @@ use shared::event::Cursor;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::event_log::{Logs, ReplayError};
-use super::subscriber::SHORTEST_PAUSE;
+use super::event_log::{EventLog, EventLogError};
+use super::subscriber::MIN_BACKOFF;
 use crate::hub::{Backfill, Hub};
 
 /// Logs read at a time.
-pub(crate) const LOGS: usize = 256;
+pub(crate) const BACKFILL_CONCURRENCY: usize = 256;
 /// After which a log that could not be read is tried again.
-const PAUSE: Duration = SHORTEST_PAUSE.saturating_mul(4);
+const RETRY_DELAY: Duration = MIN_BACKOFF.saturating_mul(4);
 /// How long an event may be on its way: a room that has not caught up with its log by then is behind.
-const GRACE: Duration = Duration::from_secs(1);
+const PROPAGATION_GRACE: Duration = Duration::from_secs(1);
 
 /// Between two lines that say so: all logs of a node fail together.
-const LOG_EVERY: Duration = Duration::from_secs(1);
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads the logs of rooms that are behind, each again and again until it has succeeded.
-pub(super) async fn read_behind(logs: Logs, hub: Arc<Hub>) {
+pub(super) async fn run_backfills(event_log: EventLog, hub: Arc<Hub>) {
     let read = async |(channel, position): (Channel, Cursor)| {
-        let result = logs.backfill(&channel, position).await;
+        let result = event_log.backfill(&channel, position).await;
         (channel, result)
     };
     let mut reading = FuturesUnordered::new();
@@ -38,64 +38,64 @@ pub(super) async fn read_behind(logs: Logs, hub: Arc<Hub>) {
     let mut failed = FuturesUnordered::new();
     let mut logged_at: Option<Instant> = None;
     loop {
-        reading.extend(hub.take_behind(LOGS - reading.len()).into_iter().map(&read));
+        reading.extend(hub.take_backfills(BACKFILL_CONCURRENCY - reading.len()).into_iter().map(&read));
         tokio::select! {
             Some((channel, result)) = reading.next() => {
                 if let Err(error) = finish(&hub, &channel, result) {
-                    if logged_at.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+                    if logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
                         logged_at = Some(Instant::now());
                         tracing::warn!(%error, "cannot read a log");
                     }
                     failed.push(async move {
-                        sleep(PAUSE).await;
+                        sleep(RETRY_DELAY).await;
                         channel
                     });
                 }
             }
-            Some(channel) = failed.next() => hub.not_backfilled(&channel),
-            () = hub.fell_behind() => {}
+            Some(channel) = failed.next() => hub.backfill_failed(&channel),
+            () = hub.backfill_requested() => {}
         }
     }
 }
 
-fn finish(hub: &Hub, channel: &Channel, result: Result<Backfill, ReplayError>) -> Result<(), ReplayError> {
+fn finish(hub: &Hub, channel: &Channel, result: Result<Backfill, EventLogError>) -> Result<(), EventLogError> {
     let outcome = match &result {
-        Ok(Backfill::Lost(_)) => "resync",
-        Ok(Backfill::Missed(_)) => "replayed",
+        Ok(Backfill::Gap(_)) => "resync",
+        Ok(Backfill::Events(_)) => "replayed",
         Err(_) => "failed",
     };
     counter!("gateway_backfills_total", "outcome" => outcome).increment(1);
-    hub.backfilled(channel, result?);
+    hub.apply_backfill(channel, result?);
     Ok(())
 }
 
 /// Compares where the rooms stand with where their logs end: it finds what publish/subscribe lost without a sign and
 /// no later event has given away, and it keeps the logs of silent conversations alive, so that their sockets can resume.
-pub(super) async fn check_positions(logs: Logs, hub: Arc<Hub>, every: Duration, map_wanted: Arc<Notify>) {
+pub(super) async fn reconcile_positions(event_log: EventLog, hub: Arc<Hub>, every: Duration, map_refresh: Arc<Notify>) {
     let mut rounds = interval(every);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     rounds.tick().await;
     loop {
         rounds.tick().await;
-        hub.forget_announcements();
+        hub.expire_publish_outages();
         let differs = async |(channel, position): (Channel, Cursor)| {
-            let tail = logs.tail(&channel).await;
+            let tail = event_log.read_tail(&channel).await;
             matches!(tail, Ok(tail) if tail != position).then_some((channel, position))
         };
         // Rooms that were cut meanwhile are left out: a whole round would wait for their node.
-        let live = stream::iter(hub.positions()).filter(|(channel, _)| ready(hub.is_live(channel)));
-        let looks = live.map(differs).buffer_unordered(LOGS);
+        let live = stream::iter(hub.positions()).filter(|(channel, _)| ready(hub.is_active(channel)));
+        let looks = live.map(differs).buffer_unordered(BACKFILL_CONCURRENCY);
         let suspects: Vec<_> = looks.filter_map(ready).collect().await;
         if suspects.is_empty() {
             continue;
         }
         // Events may have been on their way just then.
-        sleep(GRACE).await;
+        sleep(PROPAGATION_GRACE).await;
         for (channel, position) in &suspects {
-            if hub.suspect(channel, *position) {
+            if hub.resubscribe_if_at(channel, *position) {
                 counter!("gateway_silent_losses_total", "noticed" => "comparison").increment(1);
                 // We may listen to a node that has a successor and does not know it.
-                map_wanted.notify_one();
+                map_refresh.notify_one();
             }
         }
     }

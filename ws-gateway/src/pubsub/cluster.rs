@@ -13,64 +13,64 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::receiver::{keep_alive, listen};
-use super::routes::{Changes, LinkId, Routes, Seat};
-use super::subscriber::{CHUNK, LONGEST_PAUSE, Loss, Pauses, Relay};
-use super::subscriptions::{Sharded, subscribe_sharded};
-use crate::redis::{Ear, Link, Slots};
+use super::receiver::{heartbeat_loop, receive_loop};
+use super::routes::{Changes, ConnectionId, Master, Routes};
+use super::subscriber::{Backoff, CHANNELS_PER_COMMAND, MAX_BACKOFF, Subscriber, SubscriberError};
+use super::subscriptions::{ShardedReply, subscribe_sharded};
+use crate::redis::{Slots, SubscriberReader, SubscriberWriter};
 
 struct Cluster {
-    relay: Relay,
+    subscriber: Subscriber,
     routes: Mutex<Routes>,
     /// The map may be out of date.
-    map_wanted: Arc<Notify>,
+    map_refresh: Arc<Notify>,
 }
 
-pub(super) async fn sessions(relay: Relay, map_wanted: Arc<Notify>) {
-    let cluster = &Cluster { relay, routes: Mutex::new(Routes::new()), map_wanted };
+pub(super) async fn reconnect_loop(subscriber: Subscriber, map_refresh: Arc<Notify>) {
+    let cluster = &Cluster { subscriber, routes: Mutex::new(Routes::new()), map_refresh };
     let mut nodes = FuturesUnordered::new();
-    let mut maps = Box::pin(futures_util::stream::unfold(Maps::new(), |mut maps| async move {
-        let map = cluster.next_map(&mut maps).await;
-        Some((map, maps))
+    let mut map_reader = Box::pin(futures_util::stream::unfold(MapReader::new(), |mut map_reader| async move {
+        let map = cluster.next_map(&mut map_reader).await;
+        Some((map, map_reader))
     }));
     loop {
         tokio::select! {
-            Some(map) = maps.next() => {
+            Some(map) = map_reader.next() => {
                 let mut new = Vec::new();
-                cluster.update(|routes| new = routes.take_map(map));
-                nodes.extend(new.into_iter().map(|seat| cluster.attend(seat)));
+                cluster.update(|routes| new = routes.apply_map(map));
+                nodes.extend(new.into_iter().map(|master| cluster.run_master(master)));
             }
             Some(()) = nodes.next() => {}
-            () = cluster.relay.hub.interest_changed() => cluster.routes.lock().wake_all(),
+            () = cluster.subscriber.hub.subscriptions_changed() => cluster.routes.lock().wake_all(),
         }
     }
 }
 
 /// When the map is read.
-struct Maps {
-    pauses: Pauses,
+struct MapReader {
+    backoff: Backoff,
     read_at: Instant,
 }
 
-impl Maps {
+impl MapReader {
     fn new() -> Self {
-        Self { pauses: Pauses::new(), read_at: Instant::now() }
+        Self { backoff: Backoff::new(), read_at: Instant::now() }
     }
 }
 
 impl Cluster {
     /// Reads the map when it may be out of date, and for as long as no connected master serves some slot.
-    async fn next_map(&self, maps: &mut Maps) -> Slots {
+    async fn next_map(&self, map_reader: &mut MapReader) -> Slots {
         loop {
             if self.routes.lock().is_whole() {
-                self.map_wanted.notified().await;
+                self.map_refresh.notified().await;
             }
-            if maps.read_at.elapsed() > 2 * LONGEST_PAUSE {
-                maps.pauses.start_again();
+            if map_reader.read_at.elapsed() > 2 * MAX_BACKOFF {
+                map_reader.backoff.reset();
             }
-            maps.pauses.pause().await;
-            let map = self.relay.redis.slots().await;
-            maps.read_at = Instant::now();
+            map_reader.backoff.wait().await;
+            let map = self.subscriber.redis.read_slot_map().await;
+            map_reader.read_at = Instant::now();
             match map {
                 Ok(map) => return map,
                 Err(error) => tracing::warn!(%error, "no node of redis knows the cluster"),
@@ -80,89 +80,102 @@ impl Cluster {
 
     /// Changes who serves what, and tells whom it concerns.
     fn update(&self, change: impl FnOnce(&mut Routes)) {
-        let Relay { hub, everybody, .. } = &self.relay;
+        let Subscriber { hub, presence, .. } = &self.subscriber;
         let mut routes = self.routes.lock();
         change(&mut routes);
-        let Changes { cut, moved, reached } = routes.settle();
-        if !cut.is_empty() {
-            hub.cut(&cut);
+        let Changes { disconnected, moved, connected } = routes.take_changes();
+        if !disconnected.is_empty() {
+            hub.slots_disconnected(&disconnected);
         }
         if !moved.is_empty() {
-            hub.moved(&moved);
+            hub.slots_moved(&moved);
         }
-        if !reached.is_empty() {
-            hub.reached(&reached);
-            everybody.reconnected(|channel| reached.contains(channel.as_str()));
+        if !connected.is_empty() {
+            hub.slots_connected(&connected);
+            presence.reconnected(|channel| connected.contains(channel.as_str()));
         }
         gauge!("gateway_redis_up").set(f64::from(u8::from(routes.is_whole())));
         gauge!("gateway_redis_nodes_down").set(routes.nodes_down() as f64);
     }
 
     /// Stays connected to a master until the map does not name it any more.
-    async fn attend(&self, seat: Arc<Seat>) {
+    async fn run_master(&self, master: Arc<Master>) {
         tokio::select! {
             biased;
-            () = seat.dismissed.notified() => tracing::info!(node = %seat.server, "no master any more"),
-            () = self.stay_connected(&seat) => {}
+            () = master.removed.notified() => tracing::info!(node = %master.server, "no master any more"),
+            () = self.stay_connected(&master) => {}
         }
     }
 
-    async fn stay_connected(&self, seat: &Seat) {
-        let mut pauses = Pauses::new();
+    async fn stay_connected(&self, master: &Master) {
+        let mut backoff = Backoff::new();
         loop {
-            match self.relay.redis.subscriber(&seat.server).await {
-                Ok((link, ear)) => {
-                    pauses.start_again();
+            match self.subscriber.redis.connect_subscriber(&master.server).await {
+                Ok((writer, reader)) => {
+                    backoff.reset();
                     let mut id = None;
-                    self.update(|routes| id = routes.link(seat));
+                    self.update(|routes| id = routes.connect(master));
                     let Some(id) = id else { return };
-                    tracing::info!(node = %seat.server, "live relay is up");
-                    let why = self.session(seat, id, link, ear).await;
-                    self.update(|routes| routes.unlink(seat, id));
-                    self.map_wanted.notify_one();
+                    tracing::info!(node = %master.server, "live relay is up");
+                    let error = self.run_connection(master, id, writer, reader).await;
+                    self.update(|routes| routes.disconnect(master, id));
+                    self.map_refresh.notify_one();
                     counter!("gateway_redis_losses_total").increment(1);
-                    tracing::warn!(node = %seat.server, %why, "live relay is cut");
+                    tracing::warn!(node = %master.server, %error, "live relay is cut");
                 }
-                Err(error) => tracing::warn!(node = %seat.server, %error, "redis is out of reach"),
+                Err(error) => tracing::warn!(node = %master.server, %error, "redis is out of reach"),
             }
-            pauses.pause().await;
+            backoff.wait().await;
         }
     }
 
-    async fn session(&self, seat: &Seat, id: LinkId, link: Link, ear: Ear) -> Loss {
+    async fn run_connection(
+        &self,
+        master: &Master,
+        id: ConnectionId,
+        writer: SubscriberWriter,
+        reader: SubscriberReader,
+    ) -> SubscriberError {
         tokio::select! {
-            loss = self.keep(seat, id, &link) => loss,
-            loss = listen(ear, &self.relay, |channel| self.routes.lock().serves(id, channel)) => loss,
-            loss = keep_alive(&link) => loss,
+            error = self.sync_subscriptions(master, id, &writer) => error,
+            error = receive_loop(reader, &self.subscriber, |channel| self.routes.lock().serves(id, channel)) => error,
+            error = heartbeat_loop(&writer) => error,
         }
     }
 
     /// Subscribes and unsubscribes at one node as the hub wants. One change is under way at a time; what is wanted meanwhile
     /// goes together into the next.
-    async fn keep(&self, seat: &Seat, id: LinkId, link: &Link) -> Loss {
+    async fn sync_subscriptions(
+        &self,
+        master: &Master,
+        id: ConnectionId,
+        writer: &SubscriberWriter,
+    ) -> SubscriberError {
         loop {
-            let interest = {
+            let changes = {
                 let routes = self.routes.lock();
-                self.relay.hub.take_interest_in(CHUNK, |channel| routes.serves(id, channel.as_str()))
+                self.subscriber
+                    .hub
+                    .take_subscription_changes_in(CHANNELS_PER_COMMAND, |channel| routes.serves(id, channel.as_str()))
             };
-            if interest.is_empty() {
-                seat.woken.notified().await;
+            if changes.is_empty() {
+                master.changes_ready.notified().await;
                 continue;
             }
-            match subscribe_sharded(link, interest).await {
-                Ok(outcome) => self.confirm(id, outcome),
-                Err(loss) => return loss,
+            match subscribe_sharded(writer, changes).await {
+                Ok(reply) => self.confirm(id, reply),
+                Err(error) => return error,
             }
         }
     }
 
     /// What a node has confirmed counts for as long as it serves it. What it has turned away is looked for elsewhere.
-    fn confirm(&self, id: LinkId, Sharded { mut confirmed, turned_away, refusals }: Sharded) {
-        if !turned_away.is_empty() {
+    fn confirm(&self, id: ConnectionId, ShardedReply { mut confirmed, rejected, errors }: ShardedReply) {
+        if !rejected.is_empty() {
             self.update(|routes| {
-                for channel in turned_away {
-                    if routes.serves(id, channel.as_str()) && !routes.redirect(id, &channel, &refusals) {
-                        self.map_wanted.notify_one();
+                for channel in rejected {
+                    if routes.serves(id, channel.as_str()) && !routes.redirect(id, &channel, &errors) {
+                        self.map_refresh.notify_one();
                     }
                 }
             });
@@ -170,7 +183,7 @@ impl Cluster {
         let routes = self.routes.lock();
         confirmed.retain(|channel| routes.serves(id, channel.as_str()));
         drop(routes);
-        self.relay.hub.subscribed(&confirmed);
-        self.relay.everybody.hears(&confirmed);
+        self.subscriber.hub.confirm_subscriptions(&confirmed);
+        self.subscriber.presence.on_subscribed(&confirmed);
     }
 }

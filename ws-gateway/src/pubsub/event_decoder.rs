@@ -13,26 +13,26 @@ use shared::relay_keys::{OpenError, RelayKeys};
 use shared::repeated::Repeated;
 
 /// Between two lines of the log about it: with a key that is missing, every event is one.
-const TELL_EVERY: Duration = Duration::from_secs(5);
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads events, sealed or not.
 #[derive(Debug, Default)]
-pub struct Unsealing {
+pub struct EventDecoder {
     keys: RelayKeys,
-    told_at: Mutex<Option<Instant>>,
+    logged_at: Mutex<Option<Instant>>,
     malformed: Repeated,
 }
 
 /// What came in place of an event that can be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unusable {
+pub enum EventDecodeError {
     /// Nothing of ours: to be ignored.
     Invalid(InvalidEvent),
     /// An event that cannot be read here.
-    Sealed,
+    Undecryptable,
 }
 
-impl Unsealing {
+impl EventDecoder {
     /// Opens with these keys.
     #[must_use]
     pub fn new(keys: RelayKeys) -> Self {
@@ -42,48 +42,48 @@ impl Unsealing {
     /// What came on a channel.
     ///
     /// # Errors
-    /// [`JwkError`]
-    pub fn live<'a>(&self, channel: &str, payload: &'a [u8]) -> Result<Event<'a>, Unusable> {
-        self.keys.open_live(channel, payload).map_err(|why| self.refuse(channel, &why))
+    /// [`EventDecodeError`]
+    pub fn decode_live<'a>(&self, channel: &str, payload: &'a [u8]) -> Result<Event<'a>, EventDecodeError> {
+        self.keys.open_live(channel, payload).map_err(|error| self.reject(channel, &error))
     }
 
     /// An entry of a channel's log, and the place before it. `None` for the entry that only opens the log.
     ///
     /// # Errors
-    /// [`JwkError`]
-    pub fn logged(
+    /// [`EventDecodeError`]
+    pub fn decode_logged(
         &self,
         channel: &Channel,
-        places: [Cursor; 2],
+        positions: [Cursor; 2],
         kind: &str,
         header: &str,
         rest: &[u8],
-    ) -> Result<Option<Event<'static>>, Unusable> {
+    ) -> Result<Option<Event<'static>>, EventDecodeError> {
         let channel = channel.as_str();
-        self.keys.open_logged(channel, places, kind, header, rest).map_err(|why| self.refuse(channel, &why))
+        self.keys.open_logged(channel, positions, kind, header, rest).map_err(|error| self.reject(channel, &error))
     }
 
     /// Counts what came on a channel or stood in a log and is no event, and says so now and then: never its content.
-    pub fn malformed(&self, channel: &str) {
+    pub fn report_malformed(&self, channel: &str) {
         counter!("gateway_malformed_events_total").increment(1);
         if let Some(times) = self.malformed.happened(1) {
             tracing::error!(channel, times, "ignored what is no event");
         }
     }
 
-    fn refuse(&self, channel: &str, why: &OpenError) -> Unusable {
-        let cause = match why {
-            OpenError::Invalid(invalid) => return Unusable::Invalid(*invalid),
+    fn reject(&self, channel: &str, error: &OpenError) -> EventDecodeError {
+        let cause = match error {
+            OpenError::Invalid(invalid) => return EventDecodeError::Invalid(*invalid),
             OpenError::UnknownKey(_) => "unknown_key",
             OpenError::AuthenticationFailed(_) => "refused",
             OpenError::Unsealed => "unsealed",
         };
         counter!("gateway_unreadable_events_total", "cause" => cause).increment(1);
-        let mut told_at = self.told_at.lock();
-        if told_at.is_none_or(|told_at| told_at.elapsed() >= TELL_EVERY) {
-            *told_at = Some(Instant::now());
-            tracing::error!(channel, %why, "an event cannot be passed on; its sockets are told to load the history");
+        let mut logged_at = self.logged_at.lock();
+        if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_INTERVAL) {
+            *logged_at = Some(Instant::now());
+            tracing::error!(channel, %error, "an event cannot be passed on; its sockets are told to load the history");
         }
-        Unusable::Sealed
+        EventDecodeError::Undecryptable
     }
 }

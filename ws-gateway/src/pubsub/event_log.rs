@@ -18,100 +18,105 @@ use shared::participant::Participant;
 use tokio::sync::Semaphore;
 use tokio::try_join;
 
-use super::event_decoder::{Unsealing, Unusable};
+use super::event_decoder::{EventDecodeError, EventDecoder};
 use crate::hub::Backfill;
 use crate::hub::outbound_queue::EncodedEvent;
 use crate::redis::Nodes;
 
 /// Entries read at a time. Logs hold a few dozen.
-const PAGE: u64 = 512;
+const PAGE_ENTRIES: u64 = 512;
 
 /// Logs read at a time. What is read of one is in memory twice for a moment.
-const READ_AT_ONCE: usize = 64;
+const READ_CONCURRENCY: usize = 64;
 
 /// How far back a resuming socket's proof reaches: more than can be under way when a socket breaks.
-const LOOK_BACK: u64 = 64;
+const RECEIPT_LOOKBACK: u64 = 64;
 
 /// What a socket that resumes gets, and gives.
 #[derive(Debug, Default)]
-pub struct Resumed {
+pub struct Replay {
     /// Everything after its cursor.
-    pub missed: Vec<Arc<EncodedEvent>>,
+    pub events: Vec<Arc<EncodedEvent>>,
     /// Messages that have arrived before, and that nobody has proven.
-    pub unproven: Vec<MessageId>,
+    pub unacknowledged: Vec<MessageId>,
 }
 
 /// Why a log could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
+pub enum EventLogError {
     /// Redis did not answer, or answered with an error.
     #[error("redis: {0}")]
     Redis(#[from] Error),
     /// What it holds is not a log of ours.
     #[error("the log holds something that is no event")]
-    NotALog,
+    InvalidEntry,
 }
 
 /// How long a log lives after a gateway has looked at it.
 #[derive(Debug, Clone, Copy)]
-pub struct Lives {
+pub struct LogTtl {
     /// One that holds events.
     pub with_events: Duration,
     /// One that was only opened.
-    pub with_marker_alone: Duration,
+    pub marker_only: Duration,
 }
 
 /// Reader of all logs.
 #[derive(Clone)]
-pub struct Logs {
+pub struct EventLog {
     redis: Nodes,
     tail: Script,
     since: Script,
     receipts: Script,
     rename: Script,
-    lives: Lives,
-    limit_bytes: usize,
-    unsealing: Arc<Unsealing>,
-    reading: Arc<Semaphore>,
+    ttl: LogTtl,
+    max_replay_bytes: usize,
+    decoder: Arc<EventDecoder>,
+    read_permits: Arc<Semaphore>,
 }
 
-impl Logs {
-    /// A reader that keeps logs alive after it looked at them, and replays at most `limit_bytes` of frames at once: more
+impl EventLog {
+    /// A reader that keeps logs alive after it looked at them, and replays at most `max_replay_bytes` of frames at once: more
     /// would not fit into a socket's queue.
     #[must_use]
-    pub fn new(redis: Nodes, lives: Lives, limit_bytes: usize, unsealing: Arc<Unsealing>) -> Self {
+    pub fn new(redis: Nodes, ttl: LogTtl, max_replay_bytes: usize, decoder: Arc<EventDecoder>) -> Self {
         let [tail, since, receipts, rename] =
             [channel::TAIL, channel::SINCE, channel::RECEIPTS, channel::RENAME_WRONG_TYPE].map(Script::from_lua);
-        let reading = Arc::new(Semaphore::new(READ_AT_ONCE));
-        Self { redis, tail, since, receipts, rename, lives, limit_bytes, unsealing, reading }
+        let read_permits = Arc::new(Semaphore::new(READ_CONCURRENCY));
+        Self { redis, tail, since, receipts, rename, ttl, max_replay_bytes, decoder, read_permits }
     }
 
     /// The newest entry, or the marker that opened the log. Opens a log where there is none, and prolongs its life.
     ///
     /// # Errors
-    /// [`ReplayError`]
-    pub async fn tail(&self, channel: &Channel) -> Result<Cursor, ReplayError> {
+    /// [`EventLogError`]
+    pub async fn read_tail(&self, channel: &Channel) -> Result<Cursor, EventLogError> {
         let millis = |life: Duration| Value::from(i64::try_from(life.as_millis()).unwrap_or(i64::MAX));
-        let lives = [millis(self.lives.with_events), millis(self.lives.with_marker_alone)];
-        let id: String = self.ask(channel, &self.tail, &lives).await?;
-        id.parse().map_err(|_| ReplayError::NotALog)
+        let ttl = [millis(self.ttl.with_events), millis(self.ttl.marker_only)];
+        let id: String = self.run_script(channel, &self.tail, &ttl).await?;
+        id.parse().map_err(|_| EventLogError::InvalidEntry)
     }
 
     /// Asks a conversation's log. A key of another type that stands in its place is moved out of the way: nobody could join that
     /// conversation, and its sockets would never catch up.
-    async fn ask<T: FromValue>(&self, channel: &Channel, script: &Script, arguments: &[Value]) -> Result<T, Error> {
+    async fn run_script<T: FromValue>(
+        &self,
+        channel: &Channel,
+        script: &Script,
+        arguments: &[Value],
+    ) -> Result<T, Error> {
         match self.redis.run(script, [channel.log()], arguments.iter().cloned()).await {
             // In boxes: every handshake would hold the room for it.
             // Before Redis 7 a script's error stands behind the name of the script.
             Err(error) if error.details().contains("WRONGTYPE") => {
-                Box::pin(self.clear(channel)).await?;
+                Box::pin(self.move_wrong_type(channel)).await?;
                 Box::pin(self.redis.run(script, [channel.log()], arguments.iter().cloned())).await
             }
-            done => done,
+            result => result,
         }
     }
 
-    async fn clear(&self, channel: &Channel) -> Result<(), Error> {
+    async fn move_wrong_type(&self, channel: &Channel) -> Result<(), Error> {
         let moving = [Value::from("stream"), channel::moved_suffix().into()];
         let moved: Vec<String> = self.redis.run(&self.rename, [channel.log()], moving).await?;
         counter!("redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
@@ -124,47 +129,47 @@ impl Logs {
     /// cannot be opened here.
     ///
     /// # Errors
-    /// [`ReplayError`]
-    pub async fn since(
+    /// [`EventLogError`]
+    pub async fn read_since(
         &self,
         channel: &Channel,
         cursor: Cursor,
-    ) -> Result<Option<Vec<Arc<EncodedEvent>>>, ReplayError> {
+    ) -> Result<Option<Vec<Arc<EncodedEvent>>>, EventLogError> {
         // Never closed.
-        let _permit = self.reading.acquire().await;
-        let mut deliveries = Vec::new();
+        let _permit = self.read_permits.acquire().await;
+        let mut events = Vec::new();
         let (mut bytes, mut last) = (0, cursor);
         loop {
             // From the last one seen: its being there is the proof that nothing is missing behind it.
-            let left = self.limit_bytes.saturating_sub(bytes);
-            let arguments = [last.to_string(), PAGE.to_string(), left.to_string()].map(Value::from);
-            let page: Value = self.ask(channel, &self.since, &arguments).await?;
+            let left = self.max_replay_bytes.saturating_sub(bytes);
+            let arguments = [last.to_string(), PAGE_ENTRIES.to_string(), left.to_string()].map(Value::from);
+            let page: Value = self.run_script(channel, &self.since, &arguments).await?;
             let Value::Array(values) = page else { return Ok(None) };
             for entry in values.chunks(1 + channel::LOG_FIELDS.len()) {
                 // What is no event may stand where one should: what was missed cannot be known.
-                let Some((id, kind, header, rest)) = parts(entry) else {
-                    self.unsealing.malformed(channel.as_str());
+                let Some((id, kind, header, rest)) = parse_entry(entry) else {
+                    self.decoder.report_malformed(channel.as_str());
                     return Ok(None);
                 };
                 let previous = std::mem::replace(&mut last, id);
-                let event = match self.unsealing.logged(channel, [last, previous], kind, header, rest) {
+                let event = match self.decoder.decode_logged(channel, [last, previous], kind, header, rest) {
                     Ok(Some(event)) => event,
                     Ok(None) => continue,
-                    Err(Unusable::Sealed) => return Ok(None),
-                    Err(Unusable::Invalid(_)) => {
-                        self.unsealing.malformed(channel.as_str());
+                    Err(EventDecodeError::Undecryptable) => return Ok(None),
+                    Err(EventDecodeError::Invalid(_)) => {
+                        self.decoder.report_malformed(channel.as_str());
                         return Ok(None);
                     }
                 };
-                let delivery = EncodedEvent::new(event);
-                bytes += delivery.frame().len();
-                deliveries.push(delivery);
+                let event = EncodedEvent::new(event);
+                bytes += event.frame().len();
+                events.push(event);
             }
-            if bytes > self.limit_bytes {
+            if bytes > self.max_replay_bytes {
                 return Ok(None);
             }
-            if (values.len() as u64) < PAGE * 4 {
-                return Ok(Some(deliveries));
+            if (values.len() as u64) < PAGE_ENTRIES * 4 {
+                return Ok(Some(events));
             }
         }
     }
@@ -173,41 +178,42 @@ impl Logs {
     /// that cursor. `None` when the log does not hold `cursor` any more, or too much follows it.
     ///
     /// # Errors
-    /// [`ReplayError`]
-    pub async fn resume(
+    /// [`EventLogError`]
+    pub async fn replay(
         &self,
         channel: &Channel,
         cursor: Cursor,
         to: Option<&Participant>,
-    ) -> Result<Option<Resumed>, ReplayError> {
+    ) -> Result<Option<Replay>, EventLogError> {
         let seen = async {
             match to {
-                Some(to) => self.unproven(channel, cursor, to).await,
+                Some(to) => self.unacknowledged(channel, cursor, to).await,
                 None => Ok(Vec::new()),
             }
         };
         // In boxes: every handshake would hold the room for both.
-        let (missed, unproven) = try_join!(Box::pin(self.since(channel, cursor)), Box::pin(seen))?;
-        Ok(missed.map(|missed| Resumed { missed, unproven }))
+        let (events, unacknowledged) = try_join!(Box::pin(self.read_since(channel, cursor)), Box::pin(seen))?;
+        Ok(events.map(|events| Replay { events, unacknowledged }))
     }
 
     /// Messages to `to` up to `cursor` without a receipt in the log. A socket that breaks takes a Pong or two with it: these
     /// messages have arrived, and nobody has said so.
-    async fn unproven(
+    async fn unacknowledged(
         &self,
         channel: &Channel,
         cursor: Cursor,
         to: &Participant,
-    ) -> Result<Vec<MessageId>, ReplayError> {
-        let newest: Vec<Value> = self.ask(channel, &self.receipts, &[LOOK_BACK.to_string().into()]).await?;
+    ) -> Result<Vec<MessageId>, EventLogError> {
+        let newest: Vec<Value> =
+            self.run_script(channel, &self.receipts, &[RECEIPT_LOOKBACK.to_string().into()]).await?;
         let mut received = HashSet::new();
-        let mut unproven = Vec::new();
+        let mut unacknowledged = Vec::new();
         // From the newest on: receipts stand behind what they tell of.
         for entry in newest.chunks_exact(3) {
             // What is no event proves nothing.
             let [Some(id), Some(header), Some(receipt)] = [0, 1, 2].map(|n| text(&entry[n])) else { continue };
             match receipt {
-                "" if id.parse::<Cursor>().map_err(|_| ReplayError::NotALog)? > cursor => {}
+                "" if id.parse::<Cursor>().map_err(|_| EventLogError::InvalidEntry)? > cursor => {}
                 receipt if !receipt.is_empty() => {
                     received.extend(event::parse_receipt_ids(receipt).unwrap_or_default())
                 }
@@ -216,28 +222,28 @@ impl Logs {
                         && receiver == *to
                         && !received.contains(&message_id)
                     {
-                        unproven.push(message_id);
+                        unacknowledged.push(message_id);
                     }
                 }
             }
         }
-        Ok(unproven)
+        Ok(unacknowledged)
     }
 
     /// What a room that stands at `position` has missed.
     ///
     /// # Errors
-    /// [`ReplayError`]
-    pub async fn backfill(&self, channel: &Channel, position: Cursor) -> Result<Backfill, ReplayError> {
-        match self.since(channel, position).await? {
-            Some(missed) => Ok(Backfill::Missed(missed)),
-            None => Ok(Backfill::Lost(self.tail(channel).await?)),
+    /// [`EventLogError`]
+    pub async fn backfill(&self, channel: &Channel, position: Cursor) -> Result<Backfill, EventLogError> {
+        match self.read_since(channel, position).await? {
+            Some(events) => Ok(Backfill::Events(events)),
+            None => Ok(Backfill::Gap(self.read_tail(channel).await?)),
         }
     }
 }
 
 /// An entry's id, type, header and rest; `None` when it is no entry of ours. The rest is no text when it is sealed.
-fn parts(entry: &[Value]) -> Option<(Cursor, &str, &str, &[u8])> {
+fn parse_entry(entry: &[Value]) -> Option<(Cursor, &str, &str, &[u8])> {
     let [id, kind, header, rest] = entry else { return None };
     Some((text(id)?.parse().ok()?, text(kind)?, text(header)?, rest.as_bytes()?))
 }

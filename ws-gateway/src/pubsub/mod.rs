@@ -12,9 +12,9 @@ mod subscriber;
 mod subscriptions;
 mod typing;
 
-pub(crate) use backfill::LOGS;
-pub use event_log::{Lives, Logs, ReplayError, Resumed};
-pub(crate) use replay_budget::{Held, ReplayBudget};
+pub(crate) use backfill::BACKFILL_CONCURRENCY;
+pub use event_log::{EventLog, EventLogError, LogTtl, Replay};
+pub(crate) use replay_budget::{ReplayBudget, ReplayReservation};
 pub(crate) use subscriber::start;
-pub(crate) use typing::QUEUE;
-pub use typing::Typing;
+pub(crate) use typing::TYPING_QUEUE_CAPACITY;
+pub use typing::TypingPublisher;

@@ -3,50 +3,54 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use shared::channel::presence;
+use shared::channel::presence as presence_channel;
 use shared::event::{self, Event, Header};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::event_decoder::Unusable;
-use super::subscriber::{Loss, Relay};
-use crate::redis::{Ear, HEARTBEAT, Heard, Link};
+use super::event_decoder::EventDecodeError;
+use super::subscriber::{Subscriber, SubscriberError};
+use crate::redis::{HEARTBEAT_INTERVAL, Push, SubscriberReader, SubscriberWriter};
 
 /// Asks a server again and again whether it is there, until it does not answer.
-pub(super) async fn keep_alive(link: &Link) -> Loss {
-    let mut heartbeat = interval(HEARTBEAT);
+pub(super) async fn heartbeat_loop(writer: &SubscriberWriter) -> SubscriberError {
+    let mut heartbeat = interval(HEARTBEAT_INTERVAL);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         heartbeat.tick().await;
-        if let Err(error) = link.ask(Vec::new()).await {
+        if let Err(error) = writer.send_with_barrier(Vec::new()).await {
             return error.into();
         }
     }
 }
 
 /// Passes on what a server says, until it says no more. That a subscription has ended counts where this connection `serves` its channel.
-pub(super) async fn listen(mut ear: Ear, relay: &Relay, serves: impl Fn(&str) -> bool) -> Loss {
+pub(super) async fn receive_loop(
+    mut reader: SubscriberReader,
+    subscriber: &Subscriber,
+    serves: impl Fn(&str) -> bool,
+) -> SubscriberError {
     loop {
-        let heard = match ear.listen().await {
-            Ok(()) => ear.hear(|heard| match heard {
-                Heard::Event { channel, payload } => match presence::location(channel) {
-                    Some(location) => relay.everybody.hear(location, payload),
-                    None => pass_on(relay, channel, payload),
+        let push = match reader.read_more().await {
+            Ok(()) => reader.handle_received(|push| match push {
+                Push::Event { channel, payload } => match presence_channel::location(channel) {
+                    Some(location) => subscriber.presence.on_notice(location, payload),
+                    None => dispatch(subscriber, channel, payload),
                 },
-                Heard::Unsubscribed(channel) if serves(channel) => relay.hub.unsubscribed(channel),
-                Heard::Unsubscribed(_) => {}
+                Push::Unsubscribed(channel) if serves(channel) => subscriber.hub.subscription_ended(channel),
+                Push::Unsubscribed(_) => {}
             }),
             Err(error) => Err(error),
         };
-        if let Err(error) = heard {
+        if let Err(error) = push {
             return error.into();
         }
-        let_sockets_write().await;
+        yield_to_writers().await;
     }
 }
 
 /// Goes to the end of the queue of tasks, behind the sockets that were just woken. So what they can write, and not what Redis
 /// can say, is the measure: no queue fills up because the gateway itself is behind.
-async fn let_sockets_write() {
+async fn yield_to_writers() {
     let mut waited = false;
     poll_fn(|context| {
         if std::mem::replace(&mut waited, true) {
@@ -59,20 +63,20 @@ async fn let_sockets_write() {
     .await;
 }
 
-fn pass_on(relay: &Relay, channel: &str, payload: &[u8]) {
-    let Relay { hub, unsealing, everybody, .. } = relay;
+fn dispatch(subscriber: &Subscriber, channel: &str, payload: &[u8]) {
+    let Subscriber { hub, decoder, presence, .. } = subscriber;
     tracing::debug!(channel, request_id = event::parse_request_id(payload), "an event");
-    match unsealing.live(channel, payload) {
-        Ok(Event { header: Header::PublishStatus { instance: by, is_recovered: is_over }, .. }) => {
-            hub.announced(channel, by, is_over)
+    match decoder.decode_live(channel, payload) {
+        Ok(Event { header: Header::PublishStatus { instance, is_recovered }, .. }) => {
+            hub.record_publish_outage(channel, instance, is_recovered)
         }
         Ok(event) => {
             if hub.dispatch(channel, event) {
-                everybody.ask_about(channel);
+                presence.check_conversation(channel);
             }
         }
         // The log may open; if it does not either, there is a `resync`.
-        Err(Unusable::Sealed) => hub.lost(channel),
-        Err(Unusable::Invalid(_)) => unsealing.malformed(channel),
+        Err(EventDecodeError::Undecryptable) => hub.mark_gap(channel),
+        Err(EventDecodeError::Invalid(_)) => decoder.report_malformed(channel),
     }
 }

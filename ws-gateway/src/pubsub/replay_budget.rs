@@ -14,44 +14,44 @@ use shared::participant::Participant;
 
 /// Bytes of replayed frames that wait for the sockets of each participant. Names are kept as hashes, whose key is this process's own.
 pub(crate) struct ReplayBudget {
-    most_bytes: usize,
-    held: Mutex<HashMap<u64, usize>>,
+    max_bytes: usize,
+    reserved: Mutex<HashMap<u64, usize>>,
     hasher: RandomState,
 }
 
 /// Frames of one socket that have not been sent. They no longer count when this is dropped.
-pub(crate) struct Held {
+pub(crate) struct ReplayReservation {
     budget: Arc<ReplayBudget>,
-    who: u64,
+    key: u64,
     bytes: usize,
 }
 
 impl ReplayBudget {
-    /// At most `most_bytes` for each participant.
-    pub(crate) fn new(most_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { most_bytes, held: Mutex::default(), hasher: RandomState::new() })
+    /// At most `max_bytes` for each participant.
+    pub(crate) fn new(max_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { max_bytes, reserved: Mutex::default(), hasher: RandomState::new() })
     }
 
     /// Holds these bytes for somebody; `None` when that would be too many.
-    pub(crate) fn hold(self: &Arc<Self>, who: &Participant, bytes: usize) -> Option<Held> {
-        let who = self.hasher.hash_one(who);
-        let mut held = self.held.lock();
-        let sum = held.get(&who).copied().unwrap_or(0) + bytes;
-        if sum > self.most_bytes {
+    pub(crate) fn reserve(self: &Arc<Self>, key: &Participant, bytes: usize) -> Option<ReplayReservation> {
+        let key = self.hasher.hash_one(key);
+        let mut reserved = self.reserved.lock();
+        let sum = reserved.get(&key).copied().unwrap_or(0) + bytes;
+        if sum > self.max_bytes {
             counter!("gateway_replays_too_large_total").increment(1);
             return None;
         }
-        held.insert(who, sum);
-        Some(Held { budget: self.clone(), who, bytes })
+        reserved.insert(key, sum);
+        Some(ReplayReservation { budget: self.clone(), key, bytes })
     }
 }
 
-impl Drop for Held {
+impl Drop for ReplayReservation {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut held) = self.budget.held.lock().entry(self.who) {
-            *held.get_mut() -= self.bytes;
-            if *held.get() == 0 {
-                held.remove();
+        if let Entry::Occupied(mut reserved) = self.budget.reserved.lock().entry(self.key) {
+            *reserved.get_mut() -= self.bytes;
+            if *reserved.get() == 0 {
+                reserved.remove();
             }
         }
     }
@@ -67,14 +67,14 @@ mod tests {
         let _recording = metrics::set_default_local_recorder(&recorder);
         let budget = ReplayBudget::new(100);
         let [doctor, patient]: [Participant; 2] = ["user:a", "contact:a"].map(|name| name.parse().unwrap());
-        let first = budget.hold(&doctor, 60).unwrap();
-        assert!(budget.hold(&doctor, 41).is_none());
+        let first = budget.reserve(&doctor, 60).unwrap();
+        assert!(budget.reserve(&doctor, 41).is_none());
         assert!(recorder.handle().render().contains("gateway_replays_too_large_total 1"));
-        let others = (budget.hold(&doctor, 40), budget.hold(&patient, 100));
+        let others = (budget.reserve(&doctor, 40), budget.reserve(&patient, 100));
         assert!(others.0.is_some() && others.1.is_some());
         drop(first);
-        assert!(budget.hold(&doctor, 60).is_some());
+        assert!(budget.reserve(&doctor, 60).is_some());
         drop(others);
-        assert!(budget.held.lock().is_empty(), "nothing is kept of who holds nothing");
+        assert!(budget.reserved.lock().is_empty(), "nothing is kept of who holds nothing");
     }
 }

@@ -10,33 +10,33 @@ use tokio::sync::Notify;
 use crate::redis::{SLOTS, SlotSet, Slots, slot_of};
 
 /// Redirections that a slot may meet under one map. One is a slot that was migrated; more is a cluster in disorder.
-const REDIRECTIONS: usize = 3;
+const MAX_REDIRECTIONS: usize = 3;
 
 /// A connection. No two are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LinkId(u32);
+pub(super) struct ConnectionId(u32);
 
 /// There is none.
-const NONE: LinkId = LinkId(0);
+const NO_CONNECTION: ConnectionId = ConnectionId(0);
 
 /// A master's place: it is there, connected or not, for as long as the map names that master.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct Master {
     pub(super) server: Server,
     /// What is wanted may have changed.
-    pub(super) woken: Notify,
+    pub(super) changes_ready: Notify,
     /// The map does not name it any more.
-    pub(super) dismissed: Notify,
+    pub(super) removed: Notify,
 }
 
 #[derive(Debug)]
 pub(super) struct Routes {
     map: Option<Slots>,
-    seats: HashMap<Server, Arc<Seat>>,
-    links: HashMap<Server, LinkId>,
-    newest: LinkId,
+    masters: HashMap<Server, Arc<Master>>,
+    connections: HashMap<Server, ConnectionId>,
+    last_id: ConnectionId,
     /// For each slot, as the hub knows it.
-    served: Vec<LinkId>,
+    served: Vec<ConnectionId>,
     redirections: HashMap<usize, usize>,
 }
 
@@ -44,44 +44,44 @@ pub(super) struct Routes {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     /// Served no more.
-    pub(super) cut: SlotSet,
+    pub(super) disconnected: SlotSet,
     /// Served by another connection.
     pub(super) moved: SlotSet,
     /// Served again.
-    pub(super) reached: SlotSet,
+    pub(super) connected: SlotSet,
 }
 
 impl Routes {
     pub(super) fn new() -> Self {
         Self {
             map: None,
-            seats: HashMap::new(),
-            links: HashMap::new(),
-            newest: NONE,
-            served: vec![NONE; SLOTS],
+            masters: HashMap::new(),
+            connections: HashMap::new(),
+            last_id: NO_CONNECTION,
+            served: vec![NO_CONNECTION; SLOTS],
             redirections: HashMap::new(),
         }
     }
 
     /// Takes over what a node says of the cluster. Returns the masters that are new.
-    pub(super) fn take_map(&mut self, map: Slots) -> Vec<Arc<Seat>> {
+    pub(super) fn apply_map(&mut self, map: Slots) -> Vec<Arc<Master>> {
         self.redirections.clear();
         let masters = map.masters();
-        self.seats.retain(|server, seat| {
+        self.masters.retain(|server, master| {
             let stays = masters.contains(server);
             if !stays {
-                seat.dismissed.notify_one();
-                self.links.remove(server);
+                master.removed.notify_one();
+                self.connections.remove(server);
             }
             stays
         });
         let mut new = Vec::new();
         for server in masters {
-            if !self.seats.contains_key(server) {
-                let (woken, dismissed) = (Notify::new(), Notify::new());
-                let seat = Arc::new(Seat { server: server.clone(), woken, dismissed });
-                self.seats.insert(server.clone(), seat.clone());
-                new.push(seat);
+            if !self.masters.contains_key(server) {
+                let (changes_ready, removed) = (Notify::new(), Notify::new());
+                let master = Arc::new(Master { server: server.clone(), changes_ready, removed });
+                self.masters.insert(server.clone(), master.clone());
+                new.push(master);
             }
         }
         self.map = Some(map);
@@ -89,30 +89,31 @@ impl Routes {
     }
 
     /// A master is connected. `None` when the map has dropped it meanwhile.
-    pub(super) fn link(&mut self, seat: &Seat) -> Option<LinkId> {
+    pub(super) fn connect(&mut self, master: &Master) -> Option<ConnectionId> {
         // Its place may have been given to another one of the same name.
-        self.seats.get(&seat.server).filter(|present| std::ptr::eq(Arc::as_ptr(present), seat))?;
-        self.newest = LinkId(self.newest.0 + 1);
-        self.links.insert(seat.server.clone(), self.newest);
-        Some(self.newest)
+        self.masters.get(&master.server).filter(|present| std::ptr::eq(Arc::as_ptr(present), master))?;
+        self.last_id = ConnectionId(self.last_id.0 + 1);
+        self.connections.insert(master.server.clone(), self.last_id);
+        Some(self.last_id)
     }
 
     /// It is not any more.
-    pub(super) fn unlink(&mut self, seat: &Seat, link: LinkId) {
-        if self.links.get(&seat.server) == Some(&link) {
-            self.links.remove(&seat.server);
+    pub(super) fn disconnect(&mut self, master: &Master, writer: ConnectionId) {
+        if self.connections.get(&master.server) == Some(&writer) {
+            self.connections.remove(&master.server);
         }
     }
 
-    /// The node behind `link` does not serve a channel, and said something about the slots of some. Returns whether that
+    /// The node behind `writer` does not serve a channel, and said something about the slots of some. Returns whether that
     /// names its owner; otherwise the slot has none until the map is read again.
-    pub(super) fn redirect(&mut self, link: LinkId, channel: &Channel, refusals: &[String]) -> bool {
+    pub(super) fn redirect(&mut self, writer: ConnectionId, channel: &Channel, errors: &[String]) -> bool {
         let Some(map) = &mut self.map else { return false };
-        let met = self.redirections.entry(slot_of(channel.as_str())).or_default();
-        *met += 1;
-        let is_known = *met <= REDIRECTIONS && refusals.iter().any(|refusal| map.learn(channel.as_str(), refusal));
-        let owner = map.owner(channel.as_str()).and_then(|owner| self.links.get(map.masters().get(owner)?));
-        if is_known && owner != Some(&link) {
+        let redirections = self.redirections.entry(slot_of(channel.as_str())).or_default();
+        *redirections += 1;
+        let is_known =
+            *redirections <= MAX_REDIRECTIONS && errors.iter().any(|error| map.learn(channel.as_str(), error));
+        let owner = map.owner(channel.as_str()).and_then(|owner| self.connections.get(map.masters().get(owner)?));
+        if is_known && owner != Some(&writer) {
             return true;
         }
         map.disown(channel.as_str());
@@ -120,17 +121,17 @@ impl Routes {
     }
 
     /// What has changed since it was asked last.
-    pub(super) fn settle(&mut self) -> Changes {
+    pub(super) fn take_changes(&mut self) -> Changes {
         let mut changes = Changes::default();
         let Some(map) = &self.map else { return changes };
-        let links: Vec<_> =
-            map.masters().iter().map(|master| self.links.get(master).copied().unwrap_or(NONE)).collect();
+        let connections: Vec<_> =
+            map.masters().iter().map(|master| self.connections.get(master).copied().unwrap_or(NO_CONNECTION)).collect();
         for ((slot, owner), served) in map.owners().enumerate().zip(&mut self.served) {
-            let now = owner.and_then(|owner| links.get(owner).copied()).unwrap_or(NONE);
+            let now = owner.and_then(|owner| connections.get(owner).copied()).unwrap_or(NO_CONNECTION);
             match (std::mem::replace(served, now), now) {
                 (before, now) if before == now => {}
-                (NONE, _) => changes.reached.insert(slot),
-                (_, NONE) => changes.cut.insert(slot),
+                (NO_CONNECTION, _) => changes.connected.insert(slot),
+                (_, NO_CONNECTION) => changes.disconnected.insert(slot),
                 _ => changes.moved.insert(slot),
             }
         }
@@ -138,23 +139,23 @@ impl Routes {
     }
 
     /// Whether this connection serves a channel.
-    pub(super) fn serves(&self, link: LinkId, channel: &str) -> bool {
-        self.served[slot_of(channel)] == link
+    pub(super) fn serves(&self, writer: ConnectionId, channel: &str) -> bool {
+        self.served[slot_of(channel)] == writer
     }
 
     /// Whether every slot is served.
     pub(super) fn is_whole(&self) -> bool {
-        !self.served.contains(&NONE)
+        !self.served.contains(&NO_CONNECTION)
     }
 
     /// Masters that are not connected.
     pub(super) fn nodes_down(&self) -> usize {
-        self.seats.len() - self.seats.keys().filter(|server| self.links.contains_key(server)).count()
+        self.masters.len() - self.masters.keys().filter(|server| self.connections.contains_key(server)).count()
     }
 
     pub(super) fn wake_all(&self) {
-        for seat in self.seats.values() {
-            seat.woken.notify_one();
+        for master in self.masters.values() {
+            master.changes_ready.notify_one();
         }
     }
 }
@@ -174,15 +175,15 @@ mod tests {
         Slots::read(&Value::Array(ranges.iter().map(range).collect()), &Server::new("h", 1)).unwrap()
     }
 
-    fn two_masters() -> (Routes, [Arc<Seat>; 2], [LinkId; 2]) {
+    fn two_masters() -> (Routes, [Arc<Master>; 2], [ConnectionId; 2]) {
         let mut routes = Routes::new();
-        let seats: [_; 2] = routes.take_map(map(&[(0, 8191, 1), (8192, 16383, 2)])).try_into().unwrap();
-        assert_eq!(routes.settle(), Changes::default());
+        let masters: [_; 2] = routes.apply_map(map(&[(0, 8191, 1), (8192, 16383, 2)])).try_into().unwrap();
+        assert_eq!(routes.take_changes(), Changes::default());
         assert_eq!(routes.nodes_down(), 2);
-        let links = [routes.link(&seats[0]).unwrap(), routes.link(&seats[1]).unwrap()];
-        assert!(routes.settle().reached.is_whole() && routes.is_whole());
+        let connections = [routes.connect(&masters[0]).unwrap(), routes.connect(&masters[1]).unwrap()];
+        assert!(routes.take_changes().connected.is_whole() && routes.is_whole());
         assert_eq!(routes.nodes_down(), 0);
-        (routes, seats, links)
+        (routes, masters, connections)
     }
 
     fn slots(range: std::ops::RangeInclusive<usize>) -> SlotSet {
@@ -199,78 +200,86 @@ mod tests {
 
     #[test]
     fn a_node_that_is_lost_takes_its_own_slots_and_no_others() {
-        let (mut routes, seats, [first, second]) = two_masters();
+        let (mut routes, masters, [first, second]) = two_masters();
         assert!(routes.serves(first, channel().as_str()) && !routes.serves(second, channel().as_str()));
-        routes.unlink(&seats[0], first);
-        assert_eq!(routes.settle(), Changes { cut: slots(0..=8191), ..Changes::default() });
+        routes.disconnect(&masters[0], first);
+        assert_eq!(routes.take_changes(), Changes { disconnected: slots(0..=8191), ..Changes::default() });
         assert_eq!((routes.is_whole(), routes.nodes_down()), (false, 1));
-        let again = routes.link(&seats[0]).unwrap();
-        assert_eq!(routes.settle(), Changes { reached: slots(0..=8191), ..Changes::default() });
+        let again = routes.connect(&masters[0]).unwrap();
+        assert_eq!(routes.take_changes(), Changes { connected: slots(0..=8191), ..Changes::default() });
         // Whoever hears late that the old connection is gone does not mean the new one.
-        routes.unlink(&seats[0], first);
-        assert_eq!(routes.settle(), Changes::default());
+        routes.disconnect(&masters[0], first);
+        assert_eq!(routes.take_changes(), Changes::default());
         assert!(routes.serves(again, channel().as_str()));
     }
 
     #[test]
     fn slots_of_a_lost_node_are_served_again_by_its_successor_once_that_is_connected() {
-        let (mut routes, seats, [first, _]) = two_masters();
-        routes.unlink(&seats[0], first);
-        routes.settle();
-        let successor = routes.take_map(map(&[(0, 8191, 3), (8192, 16383, 2)]));
-        assert_eq!(successor.iter().map(|seat| seat.server.port).collect::<Vec<_>>(), [3]);
-        assert_eq!(routes.settle(), Changes::default());
-        routes.link(&successor[0]).unwrap();
-        assert_eq!(routes.settle(), Changes { reached: slots(0..=8191), ..Changes::default() });
+        let (mut routes, masters, [first, _]) = two_masters();
+        routes.disconnect(&masters[0], first);
+        routes.take_changes();
+        let successor = routes.apply_map(map(&[(0, 8191, 3), (8192, 16383, 2)]));
+        assert_eq!(successor.iter().map(|master| master.server.port).collect::<Vec<_>>(), [3]);
+        assert_eq!(routes.take_changes(), Changes::default());
+        routes.connect(&successor[0]).unwrap();
+        assert_eq!(routes.take_changes(), Changes { connected: slots(0..=8191), ..Changes::default() });
     }
 
     #[tokio::test]
     async fn a_master_that_is_demoted_is_dismissed_though_it_is_connected() {
-        let (mut routes, seats, _) = two_masters();
-        routes.take_map(map(&[(0, 8191, 3), (8192, 16383, 2)]));
-        seats[0].dismissed.notified().await;
-        assert_eq!(routes.settle().cut, slots(0..=8191));
-        assert_eq!(routes.link(&seats[0]), None, "who connects too late serves nothing");
-        let anew = routes.take_map(map(&[(0, 8191, 1), (8192, 16383, 2)]));
-        assert_eq!(routes.link(&seats[0]), None, "nor in the name of who comes after");
-        assert!(routes.link(&anew[0]).is_some());
+        let (mut routes, masters, _) = two_masters();
+        routes.apply_map(map(&[(0, 8191, 3), (8192, 16383, 2)]));
+        masters[0].removed.notified().await;
+        assert_eq!(routes.take_changes().disconnected, slots(0..=8191));
+        assert_eq!(routes.connect(&masters[0]), None, "who connects too late serves nothing");
+        let anew = routes.apply_map(map(&[(0, 8191, 1), (8192, 16383, 2)]));
+        assert_eq!(routes.connect(&masters[0]), None, "nor in the name of who comes after");
+        assert!(routes.connect(&anew[0]).is_some());
     }
 
     #[test]
     fn slots_that_move_between_connected_masters_are_not_cut() {
         let (mut routes, _, _) = two_masters();
-        assert!(routes.take_map(map(&[(0, 99, 2), (100, 8191, 1), (8192, 16383, 2)])).is_empty());
-        assert_eq!(routes.settle(), Changes { moved: slots(0..=99), ..Changes::default() });
+        assert!(routes.apply_map(map(&[(0, 99, 2), (100, 8191, 1), (8192, 16383, 2)])).is_empty());
+        assert_eq!(routes.take_changes(), Changes { moved: slots(0..=99), ..Changes::default() });
     }
 
     #[test]
     fn slots_without_an_owner_are_not_served() {
         let (mut routes, _, _) = two_masters();
-        routes.take_map(map(&[(100, 8191, 1), (8192, 16383, 2)]));
-        assert_eq!(routes.settle(), Changes { cut: slots(0..=99), ..Changes::default() });
+        routes.apply_map(map(&[(100, 8191, 1), (8192, 16383, 2)]));
+        assert_eq!(routes.take_changes(), Changes { disconnected: slots(0..=99), ..Changes::default() });
         assert_eq!((routes.is_whole(), routes.nodes_down()), (false, 0));
     }
 
     #[test]
     fn a_redirection_moves_one_slot_until_there_are_too_many() {
-        let (mut routes, _, links) = two_masters();
+        let (mut routes, _, connections) = two_masters();
         let (channel, slot) = (channel(), slot_of(channel().as_str()));
         let to = [format!("MOVED {slot} h:2"), format!("MOVED {slot} h:1")];
-        for met in 0..REDIRECTIONS {
-            assert!(routes.redirect(links[met % 2], &channel, std::slice::from_ref(&to[met % 2])));
-            assert_eq!(routes.settle(), Changes { moved: slots(slot..=slot), ..Changes::default() });
+        for redirections in 0..MAX_REDIRECTIONS {
+            assert!(routes.redirect(
+                connections[redirections % 2],
+                &channel,
+                std::slice::from_ref(&to[redirections % 2])
+            ));
+            assert_eq!(routes.take_changes(), Changes { moved: slots(slot..=slot), ..Changes::default() });
         }
-        assert!(!routes.redirect(links[1], &channel, &to[1..]));
-        assert_eq!(routes.settle(), Changes { cut: slots(slot..=slot), ..Changes::default() });
+        assert!(!routes.redirect(connections[1], &channel, &to[1..]));
+        assert_eq!(routes.take_changes(), Changes { disconnected: slots(slot..=slot), ..Changes::default() });
     }
 
     #[test]
     fn a_redirection_to_an_unknown_node_or_back_leaves_the_slot_without_an_owner() {
-        for refusal in ["h:9", "h:1"] {
+        for error in ["h:9", "h:1"] {
             let (mut routes, _, [first, _]) = two_masters();
             let slot = slot_of(channel().as_str());
-            assert!(!routes.redirect(first, &channel(), &[format!("MOVED {slot} {refusal}")]));
-            assert_eq!(routes.settle(), Changes { cut: slots(slot..=slot), ..Changes::default() }, "{refusal}");
+            assert!(!routes.redirect(first, &channel(), &[format!("MOVED {slot} {error}")]));
+            assert_eq!(
+                routes.take_changes(),
+                Changes { disconnected: slots(slot..=slot), ..Changes::default() },
+                "{error}"
+            );
         }
     }
 }

@@ -2,62 +2,66 @@
 
 use metrics::{counter, gauge};
 
-use super::receiver::{keep_alive, listen};
-use super::subscriber::{CHUNK, Loss, Pauses, Relay};
+use super::receiver::{heartbeat_loop, receive_loop};
+use super::subscriber::{Backoff, CHANNELS_PER_COMMAND, Subscriber, SubscriberError};
 use super::subscriptions::subscribe;
-use crate::redis::{Ear, Link};
+use crate::redis::{SubscriberReader, SubscriberWriter};
 
-pub(super) async fn sessions(relay: Relay) {
-    let mut pauses = Pauses::new();
-    let Some(server) = relay.redis.only_server() else { return tracing::error!("no server of redis is named") };
+pub(super) async fn reconnect_loop(subscriber: Subscriber) {
+    let mut backoff = Backoff::new();
+    let Some(server) = subscriber.redis.only_server() else { return tracing::error!("no server of redis is named") };
     loop {
-        match relay.redis.subscriber(&server).await {
-            Ok((link, ear)) => {
+        match subscriber.redis.connect_subscriber(&server).await {
+            Ok((writer, reader)) => {
                 tracing::info!("live relay is up");
                 gauge!("gateway_redis_up").set(1.0);
                 gauge!("gateway_redis_nodes_down").set(0.0);
-                pauses.start_again();
-                relay.hub.connected();
-                relay.everybody.reconnected(|_| true);
-                let why = session(&relay, link, ear).await;
+                backoff.reset();
+                subscriber.hub.connected();
+                subscriber.presence.reconnected(|_| true);
+                let error = run_connection(&subscriber, writer, reader).await;
                 gauge!("gateway_redis_up").set(0.0);
                 gauge!("gateway_redis_nodes_down").set(1.0);
                 counter!("gateway_redis_losses_total").increment(1);
-                relay.hub.disconnected();
-                tracing::warn!(%why, "live relay is cut");
+                subscriber.hub.disconnected();
+                tracing::warn!(%error, "live relay is cut");
             }
             Err(error) => {
                 gauge!("gateway_redis_nodes_down").set(1.0);
                 tracing::warn!(%error, "redis is out of reach");
             }
         }
-        pauses.pause().await;
+        backoff.wait().await;
     }
 }
 
-async fn session(relay: &Relay, link: Link, ear: Ear) -> Loss {
+async fn run_connection(
+    subscriber: &Subscriber,
+    writer: SubscriberWriter,
+    reader: SubscriberReader,
+) -> SubscriberError {
     tokio::select! {
-        loss = keep(relay, &link) => loss,
-        loss = listen(ear, relay, |_| true) => loss,
-        loss = keep_alive(&link) => loss,
+        error = sync_subscriptions(subscriber, &writer) => error,
+        error = receive_loop(reader, subscriber, |_| true) => error,
+        error = heartbeat_loop(&writer) => error,
     }
 }
 
 /// Subscribes and unsubscribes as the hub wants. One change is under way at a time; what is wanted meanwhile goes together
 /// into the next.
-async fn keep(relay: &Relay, link: &Link) -> Loss {
+async fn sync_subscriptions(subscriber: &Subscriber, writer: &SubscriberWriter) -> SubscriberError {
     loop {
-        let interest = relay.hub.take_interest(CHUNK);
-        if interest.is_empty() {
-            relay.hub.interest_changed().await;
+        let changes = subscriber.hub.take_subscription_changes(CHANNELS_PER_COMMAND);
+        if changes.is_empty() {
+            subscriber.hub.subscriptions_changed().await;
             continue;
         }
-        match subscribe(link, interest).await {
+        match subscribe(writer, changes).await {
             Ok(channels) => {
-                relay.hub.subscribed(&channels);
-                relay.everybody.hears(&channels);
+                subscriber.hub.confirm_subscriptions(&channels);
+                subscriber.presence.on_subscribed(&channels);
             }
-            Err(loss) => return loss,
+            Err(error) => return error,
         }
     }
 }

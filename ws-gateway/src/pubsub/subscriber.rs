@@ -20,54 +20,56 @@ use shared::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::event_decoder::Unsealing;
-use super::event_log::Logs;
+use super::event_decoder::EventDecoder;
+use super::event_log::EventLog;
 use super::{backfill, cluster, single};
 use crate::hub::Hub;
-use crate::presence::Everybody;
-use crate::redis::{LinkError, Redis};
+use crate::presence::PresenceRegistry;
+use crate::redis::{ConnectionError, RedisConnector};
 
 /// Channels in one SUBSCRIBE.
-pub(super) const CHUNK: usize = 1000;
-/// Between two attempts to connect; doubled each time, up to [`LONGEST_PAUSE`].
-pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(1600);
+pub(super) const CHANNELS_PER_COMMAND: usize = 1000;
+/// Between two attempts to connect; doubled each time, up to [`MAX_BACKOFF`].
+pub(super) const MIN_BACKOFF: Duration = Duration::from_millis(50);
+pub(super) const MAX_BACKOFF: Duration = Duration::from_millis(1600);
 
 /// Where everything comes from, and where it goes.
-pub(super) struct Relay {
-    pub(super) redis: Redis,
-    pub(super) unsealing: Arc<Unsealing>,
+pub(super) struct Subscriber {
+    pub(super) redis: RedisConnector,
+    pub(super) decoder: Arc<EventDecoder>,
     pub(super) hub: Arc<Hub>,
-    pub(super) everybody: Everybody,
+    pub(super) presence: PresenceRegistry,
 }
 
 /// Starts to relay into `hub`, until `shutdown`.
 pub(crate) fn start(
-    redis: Redis,
-    logs: Logs,
-    unsealing: Arc<Unsealing>,
+    redis: RedisConnector,
+    event_log: EventLog,
+    decoder: Arc<EventDecoder>,
     hub: &Arc<Hub>,
-    everybody: Everybody,
-    position_check: Duration,
+    presence: PresenceRegistry,
+    reconcile_interval: Duration,
     shutdown: &Shutdown,
 ) {
     let topology = redis.topology();
-    let relay = Relay { redis, unsealing, hub: hub.clone(), everybody };
-    let map_wanted = Arc::new(Notify::new());
+    let subscriber = Subscriber { redis, decoder, hub: hub.clone(), presence };
+    let map_refresh = Arc::new(Notify::new());
     match topology {
-        Topology::Single => shutdown.spawn_until("subscriber", single::sessions(relay)),
-        Topology::Cluster => shutdown.spawn_until("subscriber", cluster::sessions(relay, map_wanted.clone())),
+        Topology::Single => shutdown.spawn_until("subscriber", single::reconnect_loop(subscriber)),
+        Topology::Cluster => {
+            shutdown.spawn_until("subscriber", cluster::reconnect_loop(subscriber, map_refresh.clone()))
+        }
     }
-    shutdown.spawn_until("backfill", backfill::read_behind(logs.clone(), hub.clone()));
-    let checking = backfill::check_positions(logs, hub.clone(), position_check, map_wanted);
+    shutdown.spawn_until("backfill", backfill::run_backfills(event_log.clone(), hub.clone()));
+    let checking = backfill::reconcile_positions(event_log, hub.clone(), reconcile_interval, map_refresh);
     shutdown.spawn_until("position check", checking);
 }
 
 /// Why a connection is of no use any more.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Loss {
+pub(super) enum SubscriberError {
     #[error(transparent)]
-    Link(#[from] LinkError),
+    Connection(#[from] ConnectionError),
     #[error("redis: {0}")]
     Refused(String),
     #[error("redis has not confirmed what was asked")]
@@ -75,21 +77,21 @@ pub(super) enum Loss {
 }
 
 /// Pauses between attempts, each twice as long as the one before.
-pub(super) struct Pauses(Duration);
+pub(super) struct Backoff(Duration);
 
-impl Pauses {
+impl Backoff {
     pub(super) fn new() -> Self {
-        Self(SHORTEST_PAUSE)
+        Self(MIN_BACKOFF)
     }
 
-    pub(super) async fn pause(&mut self) {
+    pub(super) async fn wait(&mut self) {
         // Spread, so that all gateways do not knock at the same instant: the clock's last digits differ enough.
         let jitter = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_micros() % 50);
         sleep(self.0 + Duration::from_millis(jitter.into())).await;
-        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+        self.0 = (self.0 * 2).min(MAX_BACKOFF);
     }
 
-    pub(super) fn start_again(&mut self) {
-        self.0 = SHORTEST_PAUSE;
+    pub(super) fn reset(&mut self) {
+        self.0 = MIN_BACKOFF;
     }
 }

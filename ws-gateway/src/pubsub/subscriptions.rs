@@ -2,13 +2,16 @@
 
 use shared::channel::Channel;
 
-use super::subscriber::Loss;
-use crate::hub::Interest;
-use crate::redis::{Link, Outcome, command};
+use super::subscriber::SubscriberError;
+use crate::hub::SubscriptionChanges;
+use crate::redis::{BarrierReply, SubscriberWriter, command};
 
 /// Sends the changes to a single server and waits until it has confirmed them. Returns what is subscribed now.
-pub(super) async fn subscribe(link: &Link, interest: Interest) -> Result<Vec<Channel>, Loss> {
-    let Interest { subscribe, unsubscribe } = interest;
+pub(super) async fn subscribe(
+    writer: &SubscriberWriter,
+    changes: SubscriptionChanges,
+) -> Result<Vec<Channel>, SubscriberError> {
+    let SubscriptionChanges { subscribe, unsubscribe } = changes;
     let mut commands = Vec::new();
     for (verb, channels) in [("UNSUBSCRIBE", &unsubscribe), ("SUBSCRIBE", &subscribe)] {
         if !channels.is_empty() {
@@ -16,55 +19,61 @@ pub(super) async fn subscribe(link: &Link, interest: Interest) -> Result<Vec<Cha
             command(&mut commands, &words);
         }
     }
-    let Outcome { subscribed, refusals } = link.ask(commands).await?;
-    if let Some(refusal) = refusals.into_iter().next() {
-        return Err(Loss::Refused(refusal));
+    let BarrierReply { subscribed, errors } = writer.send_with_barrier(commands).await?;
+    if let Some(error) = errors.into_iter().next() {
+        return Err(SubscriberError::Refused(error));
     }
     // Redis confirms in the order in which it was asked.
     if !subscribed.iter().map(String::as_str).eq(subscribe.iter().map(Channel::as_str)) {
-        return Err(Loss::Unconfirmed);
+        return Err(SubscriberError::Unconfirmed);
     }
     Ok(subscribe)
 }
 
 /// What became of subscriptions at one node of a cluster.
 #[derive(Debug, Default)]
-pub(super) struct Sharded {
+pub(super) struct ShardedReply {
     pub(super) confirmed: Vec<Channel>,
     /// The node does not serve them.
-    pub(super) turned_away: Vec<Channel>,
+    pub(super) rejected: Vec<Channel>,
     /// What it said of those; it does not say of which.
-    pub(super) refusals: Vec<String>,
+    pub(super) errors: Vec<String>,
 }
 
 /// Sends the changes to a node of a cluster and waits until it has answered them.
-pub(super) async fn subscribe_sharded(link: &Link, interest: Interest) -> Result<Sharded, Loss> {
-    let Interest { subscribe, unsubscribe } = interest;
+pub(super) async fn subscribe_sharded(
+    writer: &SubscriberWriter,
+    changes: SubscriptionChanges,
+) -> Result<ShardedReply, SubscriberError> {
+    let SubscriptionChanges { subscribe, unsubscribe } = changes;
     if !unsubscribe.is_empty() {
         // A node that does not serve the slot any more refuses, and has ended the subscription already.
-        link.ask(each("SUNSUBSCRIBE", &unsubscribe)).await?;
+        writer.send_with_barrier(one_command_per_channel("SUNSUBSCRIBE", &unsubscribe)).await?;
     }
     if subscribe.is_empty() {
-        return Ok(Sharded::default());
+        return Ok(ShardedReply::default());
     }
-    let outcome = link.ask(each("SSUBSCRIBE", &subscribe)).await?;
-    sort(subscribe, outcome)
+    let reply = writer.send_with_barrier(one_command_per_channel("SSUBSCRIBE", &subscribe)).await?;
+    classify(subscribe, reply)
 }
 
-fn sort(channels: Vec<Channel>, Outcome { subscribed, refusals }: Outcome) -> Result<Sharded, Loss> {
+fn classify(
+    channels: Vec<Channel>,
+    BarrierReply { subscribed, errors }: BarrierReply,
+) -> Result<ShardedReply, SubscriberError> {
     // Of one slot. Anything else concerns the node.
-    let is_of_a_slot = |refusal: &&String| ["MOVED ", "CLUSTERDOWN "].iter().any(|word| refusal.starts_with(word));
-    if let Some(refusal) = refusals.iter().find(|refusal| !is_of_a_slot(refusal)) {
-        return Err(Loss::Refused(refusal.clone()));
+    let is_slot_error = |error: &&String| ["MOVED ", "CLUSTERDOWN "].iter().any(|word| error.starts_with(word));
+    if let Some(error) = errors.iter().find(|error| !is_slot_error(error)) {
+        return Err(SubscriberError::Refused(error.clone()));
     }
     let mut names = subscribed.into_iter().peekable();
     let is_confirmed = |channel: &Channel| names.next_if(|name| name == channel.as_str()).is_some();
-    let (confirmed, turned_away) = channels.into_iter().partition(is_confirmed);
-    Ok(Sharded { confirmed, turned_away, refusals })
+    let (confirmed, rejected) = channels.into_iter().partition(is_confirmed);
+    Ok(ShardedReply { confirmed, rejected, errors })
 }
 
 /// A command a channel, because no two share a slot.
-fn each(verb: &str, channels: &[Channel]) -> Vec<u8> {
+fn one_command_per_channel(verb: &str, channels: &[Channel]) -> Vec<u8> {
     let mut commands = Vec::new();
     for channel in channels {
         command(&mut commands, &[verb, channel.as_str()]);
@@ -84,21 +93,23 @@ mod tests {
     #[test]
     fn a_slot_that_a_node_does_not_serve_costs_the_others_nothing() {
         let [first, second, third, fourth] = channels();
-        let outcome = Outcome {
+        let reply = BarrierReply {
             subscribed: vec![first.as_str().to_owned(), fourth.as_str().to_owned()],
-            refusals: vec!["MOVED 1 127.0.0.1:2".to_owned(), "CLUSTERDOWN Hash slot not served".to_owned()],
+            errors: vec!["MOVED 1 127.0.0.1:2".to_owned(), "CLUSTERDOWN Hash slot not served".to_owned()],
         };
         let asked = vec![first.clone(), second.clone(), third.clone(), fourth.clone()];
-        let sorted = sort(asked, outcome).unwrap();
-        assert_eq!(sorted.confirmed, [first, fourth]);
-        assert_eq!(sorted.turned_away, [second, third]);
-        assert_eq!(sorted.refusals.len(), 2);
+        let reply = classify(asked, reply).unwrap();
+        assert_eq!(reply.confirmed, [first, fourth]);
+        assert_eq!(reply.rejected, [second, third]);
+        assert_eq!(reply.errors.len(), 2);
     }
 
     #[test]
     fn a_node_that_refuses_for_another_reason_is_of_no_use() {
         let [first] = channels();
-        let outcome = Outcome { subscribed: vec![], refusals: vec!["NOPERM no".to_owned()] };
-        assert!(matches!(sort(vec![first], outcome), Err(Loss::Refused(refusal)) if refusal.starts_with("NOPERM")));
+        let reply = BarrierReply { subscribed: vec![], errors: vec!["NOPERM no".to_owned()] };
+        assert!(
+            matches!(classify(vec![first], reply), Err(SubscriberError::Refused(error)) if error.starts_with("NOPERM"))
+        );
     }
 }

@@ -15,16 +15,16 @@ use tokio::sync::mpsc;
 use crate::redis::Nodes;
 
 /// Notices that may wait while others are under way.
-pub(crate) const QUEUE: usize = 1024;
+pub(crate) const TYPING_QUEUE_CAPACITY: usize = 1024;
 
 /// Where sockets hand in that their owner types.
 #[derive(Clone)]
-pub struct Typing(mpsc::Sender<(Channel, String)>);
+pub struct TypingPublisher(mpsc::Sender<(Channel, String)>);
 
-impl Typing {
+impl TypingPublisher {
     /// Publishes what is handed in, until `shutdown`.
     pub fn start(redis: Nodes, shutdown: &Shutdown) -> Self {
-        let (sender, mut queue) = mpsc::channel::<(Channel, String)>(QUEUE);
+        let (sender, mut queue) = mpsc::channel::<(Channel, String)>(TYPING_QUEUE_CAPACITY);
         let ended = shutdown.clone();
         let script = Script::from_lua(redis.topology().publish_ephemeral_script());
         shutdown.spawn("typing", async move {
@@ -32,7 +32,7 @@ impl Typing {
             let mut publishing = FuturesUnordered::new();
             loop {
                 tokio::select! {
-                    Some((channel, payload)) = queue.recv(), if publishing.len() < QUEUE => {
+                    Some((channel, payload)) = queue.recv(), if publishing.len() < TYPING_QUEUE_CAPACITY => {
                         let (redis, script) = (&redis, &script);
                         publishing.push(async move {
                             redis.run::<()>(script, [channel.as_str()], [payload]).await
@@ -65,13 +65,13 @@ mod tests {
     fn notices_that_do_not_fit_are_dropped_and_nobody_waits() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
-        let (sender, queue) = mpsc::channel(QUEUE);
-        let typing = Typing(sender);
+        let (sender, queue) = mpsc::channel(TYPING_QUEUE_CAPACITY);
+        let typing = TypingPublisher(sender);
         let channel = Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(1));
-        for _ in 0..QUEUE + 3 {
+        for _ in 0..TYPING_QUEUE_CAPACITY + 3 {
             typing.publish(&channel, &"user:doc123".parse().unwrap());
         }
-        assert_eq!(queue.len(), QUEUE);
+        assert_eq!(queue.len(), TYPING_QUEUE_CAPACITY);
         assert!(recorder.handle().render().contains("gateway_typing_dropped_total 3"));
     }
 }

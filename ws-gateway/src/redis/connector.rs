@@ -21,25 +21,25 @@ use shared::shutdown::Shutdown;
 use shared::tls::{self, CaFile, NoAuthority};
 use tokio::time::{Instant, timeout_at};
 
-use super::subscriber_connection::{self, Ear, Link, LinkError, Terms};
+use super::subscriber_connection::{self, ConnectOptions, ConnectionError, SubscriberReader, SubscriberWriter};
 pub(crate) use shared::redis::{SLOTS, Slots, slot_of};
 
 /// How often an idle connection is asked whether it is alive.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
+pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the other nodes of a cluster have to say how they see it, once one has.
-const OTHER_VIEWS: Duration = Duration::from_millis(100);
+const OTHER_VIEWS_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Where Redis is, and how long to wait for it.
 #[derive(Clone)]
-pub struct Redis {
+pub struct RedisConnector {
     config: Config,
-    terms: Terms,
+    options: ConnectOptions,
     settings: Settings,
     /// Nodes of the cluster that were there when it was last looked at: those of the URL may be gone by now.
     nodes: Arc<Mutex<Vec<Server>>>,
 }
 
-impl Redis {
+impl RedisConnector {
     /// No connection yet. With TLS, servers must prove their names to `ca`, or else to this system's authorities.
     ///
     /// # Errors
@@ -49,13 +49,13 @@ impl Redis {
         let mut config = url.config().clone();
         config.version = RespVersion::RESP3;
         let (username, password) = (config.username.clone(), config.password.clone());
-        let mut terms = Terms { username, password, tls: None, timeout };
+        let mut options = ConnectOptions { username, password, tls: None, timeout };
         if url.is_tls() {
             let tls = tls::client_config(ca)?;
-            terms.tls = Some(Arc::new(tls.clone()).into());
+            options.tls = Some(Arc::new(tls.clone()).into());
             config.tls = Some(TlsConfig::from(TlsConnector::from(tls)));
         }
-        Ok(Self { config, terms, settings, nodes: Arc::default() })
+        Ok(Self { config, options, settings, nodes: Arc::default() })
     }
 
     /// What Redis is.
@@ -67,24 +67,24 @@ impl Redis {
     /// How long a command may take.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        self.terms.timeout
+        self.options.timeout
     }
 
     fn builder(&self, config: Config) -> Builder {
         let mut builder = Builder::from_config(config);
         builder.with_performance_config(|performance| {
-            performance.default_command_timeout = self.terms.timeout;
+            performance.default_command_timeout = self.options.timeout;
         });
         builder.with_connection_config(|connection| {
-            connection.connection_timeout = self.terms.timeout;
-            connection.internal_command_timeout = self.terms.timeout;
+            connection.connection_timeout = self.options.timeout;
+            connection.internal_command_timeout = self.options.timeout;
             // A command in flight when the connection breaks may have run: who sent it decides whether it may run twice.
             connection.max_command_attempts = 1;
             connection.unresponsive =
-                UnresponsiveConfig { max_timeout: Some(self.terms.timeout), interval: self.terms.timeout / 4 };
+                UnresponsiveConfig { max_timeout: Some(self.options.timeout), interval: self.options.timeout / 4 };
             connection.tcp.nodelay = Some(true);
             // What the kernel cannot deliver for so long ends the connection, however busy it is.
-            connection.tcp.user_timeout = Some(self.terms.timeout);
+            connection.tcp.user_timeout = Some(self.options.timeout);
         });
         builder
     }
@@ -107,8 +107,11 @@ impl Redis {
     ///
     /// # Errors
     /// When it cannot be reached, or refuses us.
-    pub(crate) async fn subscriber(&self, server: &Server) -> Result<(Link, Ear), LinkError> {
-        subscriber_connection::connect(server, &self.terms).await
+    pub(crate) async fn connect_subscriber(
+        &self,
+        server: &Server,
+    ) -> Result<(SubscriberWriter, SubscriberReader), ConnectionError> {
+        subscriber_connection::connect(server, &self.options).await
     }
 
     /// The map of the cluster. All nodes that are known are asked at once: one that does not answer must not use up the time of
@@ -117,36 +120,37 @@ impl Redis {
     ///
     /// # Errors
     /// When no node answers that belongs to the cluster.
-    pub(crate) async fn slots(&self) -> Result<Slots, Error> {
+    pub(crate) async fn read_slot_map(&self) -> Result<Slots, Error> {
         let mut servers = self.config.server.hosts();
         servers.extend(self.nodes.lock().iter().cloned());
         servers.sort_unstable_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
         servers.dedup();
-        let mut asked: FuturesUnordered<_> = servers.into_iter().map(|server| Box::pin(self.view_of(server))).collect();
+        let mut views: FuturesUnordered<_> =
+            servers.into_iter().map(|server| Box::pin(self.read_view(server))).collect();
         let mut newest: Option<(u64, Slots)> = None;
-        let mut refused = Error::new(ErrorKind::Config, "no server");
-        let mut until = Instant::now() + 2 * self.terms.timeout;
-        while let Ok(Some(view)) = timeout_at(until, asked.next()).await {
+        let mut last_error = Error::new(ErrorKind::Config, "no server");
+        let mut until = Instant::now() + 2 * self.options.timeout;
+        while let Ok(Some(view)) = timeout_at(until, views.next()).await {
             match view {
                 Ok((epoch, slots)) => {
                     if newest.is_none() {
-                        until = Instant::now() + OTHER_VIEWS;
+                        until = Instant::now() + OTHER_VIEWS_TIMEOUT;
                     }
                     if newest.as_ref().is_none_or(|(known, _)| *known < epoch) {
                         newest = Some((epoch, slots));
                     }
                 }
-                Err(error) => refused = error,
+                Err(error) => last_error = error,
             }
         }
-        let (_, slots) = newest.ok_or(refused)?;
+        let (_, slots) = newest.ok_or(last_error)?;
         *self.nodes.lock() = slots.nodes().to_vec();
         Ok(slots)
     }
 
     /// The map of the cluster as one node sees it, and how many elections that has seen.
-    async fn view_of(&self, server: Server) -> Result<(u64, Slots), Error> {
-        let node = self.node(centralized(server.clone())).await?;
+    async fn read_view(&self, server: Server) -> Result<(u64, Slots), Error> {
+        let node = self.connect_node(centralized(server.clone())).await?;
         let ask = async |what: &str| {
             let command = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
             node.client.custom::<Value, _>(command, vec![what]).await
@@ -164,14 +168,14 @@ impl Redis {
         Ok((epoch.unwrap_or_default(), slots))
     }
 
-    async fn node(&self, server: ServerConfig) -> Result<Node, Error> {
+    async fn connect_node(&self, server: ServerConfig) -> Result<Node, Error> {
         // No reconnect policy: one question, then it is done with.
         let client = self.builder(Config { server, ..self.config.clone() }).build()?;
         let task = client.connect();
         let node = Node { client, task };
         node.client.wait_for_connect().await.map_err(|error| match error.kind() {
             ErrorKind::IO | ErrorKind::Timeout | ErrorKind::Tls | ErrorKind::Canceled => error,
-            kind => Error::new(kind.clone(), subscriber_connection::reason(error.details())),
+            kind => Error::new(kind.clone(), subscriber_connection::redact_error(error.details())),
         })?;
         Ok(node)
     }

@@ -3,17 +3,17 @@
 //! Published events are the only thing that comes in numbers, so they have a path of their own that allocates nothing.
 
 /// How deep an answer may be nested. That to `HELLO` has two levels.
-const DEPTH: usize = 8;
+const MAX_DEPTH: usize = 8;
 /// Longest piece of an answer: what an event may be, and far beyond.
-const LONGEST: usize = 64 << 20;
+const MAX_BULK_BYTES: usize = 64 << 20;
 /// Longest line: a refusal, or a number.
-const LONGEST_LINE: usize = 64 << 10;
+const MAX_LINE_BYTES: usize = 64 << 10;
 /// Most members of one level.
-const MEMBERS: usize = 1024;
+const MAX_ELEMENTS: usize = 1024;
 
 /// Something that Redis has said.
 #[derive(PartialEq, Eq)]
-pub(super) enum Said<'a> {
+pub(super) enum Reply<'a> {
     /// An event.
     Event { channel: &'a str, payload: &'a [u8] },
     /// Any other push: what kind of, and its first argument.
@@ -27,7 +27,7 @@ pub(super) enum Said<'a> {
 }
 
 /// What comes over the line may be what somebody wrote: only its kind is shown.
-impl std::fmt::Debug for Said<'_> {
+impl std::fmt::Debug for Reply<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Event { .. } => "Event",
@@ -42,91 +42,91 @@ impl std::fmt::Debug for Said<'_> {
 /// What cannot be an answer of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not the protocol of Redis")]
-pub(crate) struct Nonsense;
+pub(crate) struct InvalidResp;
 
 /// What stands at the beginning of `input`, and how many bytes it takes. `None` when it has not come in full.
-pub(super) fn read(input: &[u8]) -> Result<Option<(Said<'_>, usize)>, Nonsense> {
-    let mut rest = Rest { bytes: input };
-    let said = match rest.said() {
-        Ok(said) => said,
-        Err(Stop::Short) => return Ok(None),
-        Err(Stop::Nonsense) => return Err(Nonsense),
+pub(super) fn parse(input: &[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidResp> {
+    let mut rest = Parser { bytes: input };
+    let reply = match rest.reply() {
+        Ok(reply) => reply,
+        Err(ParseError::Incomplete) => return Ok(None),
+        Err(ParseError::Invalid) => return Err(InvalidResp),
     };
-    Ok(Some((said, input.len() - rest.bytes.len())))
+    Ok(Some((reply, input.len() - rest.bytes.len())))
 }
 
-enum Stop {
-    Short,
-    Nonsense,
+enum ParseError {
+    Incomplete,
+    Invalid,
 }
 
-struct Rest<'a> {
+struct Parser<'a> {
     bytes: &'a [u8],
 }
 
-impl<'a> Rest<'a> {
-    fn said(&mut self) -> Result<Said<'a>, Stop> {
+impl<'a> Parser<'a> {
+    fn reply(&mut self) -> Result<Reply<'a>, ParseError> {
         let (kind, line) = self.line()?;
         match kind {
-            b'>' => self.push(members(line)?),
-            b'$' if line != b"-1" => self.take(length(line)?).map(Said::Text),
-            b'+' => Ok(Said::Text(line)),
-            b'-' => text(line).map(Said::Error),
-            b'!' => self.take(length(line)?).and_then(text).map(Said::Error),
+            b'>' => self.push(elements(line)?),
+            b'$' if line != b"-1" => self.take(length(line)?).map(Reply::Text),
+            b'+' => Ok(Reply::Text(line)),
+            b'-' => text(line).map(Reply::Error),
+            b'!' => self.take(length(line)?).and_then(text).map(Reply::Error),
             _ => {
-                self.skip(kind, line, DEPTH)?;
-                Ok(Said::Other)
+                self.skip(kind, line, MAX_DEPTH)?;
+                Ok(Reply::Other)
             }
         }
     }
 
-    fn push(&mut self, members: usize) -> Result<Said<'a>, Stop> {
-        if members == 0 {
-            return Err(Stop::Nonsense);
+    fn push(&mut self, elements: usize) -> Result<Reply<'a>, ParseError> {
+        if elements == 0 {
+            return Err(ParseError::Invalid);
         }
         let kind = self.string()?;
-        match (kind, members) {
+        match (kind, elements) {
             (b"message" | b"smessage", 3) => {
                 let channel = self.string()?;
-                Ok(Said::Event { channel: text(channel)?, payload: self.string()? })
+                Ok(Reply::Event { channel: text(channel)?, payload: self.string()? })
             }
             _ => {
                 let mut first = &b""[..];
-                for n in 1..members {
+                for n in 1..elements {
                     let (kind, line) = self.line()?;
                     match kind {
                         b'$' if line != b"-1" => {
                             let string = self.take(length(line)?)?;
                             first = if n == 1 { string } else { first };
                         }
-                        kind => self.skip(kind, line, DEPTH)?,
+                        kind => self.skip(kind, line, MAX_DEPTH)?,
                     }
                 }
-                Ok(Said::Push(text(kind)?, text(first)?))
+                Ok(Reply::Push(text(kind)?, text(first)?))
             }
         }
     }
 
     /// A string that must stand here.
-    fn string(&mut self) -> Result<&'a [u8], Stop> {
+    fn string(&mut self) -> Result<&'a [u8], ParseError> {
         match self.line()? {
             (b'$', line) => self.take(length(line)?),
-            _ => Err(Stop::Nonsense),
+            _ => Err(ParseError::Invalid),
         }
     }
 
     /// Passes over the rest of what began with `line`.
-    fn skip(&mut self, kind: u8, line: &[u8], depth: usize) -> Result<(), Stop> {
-        let members = match kind {
+    fn skip(&mut self, kind: u8, line: &[u8], depth: usize) -> Result<(), ParseError> {
+        let elements = match kind {
             b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => return Ok(()),
             b'$' | b'*' if line == b"-1" => return Ok(()),
             b'$' | b'!' | b'=' => return self.take(length(line)?).map(drop),
-            b'*' | b'~' | b'>' => members(line)?,
-            b'%' => 2 * members(line)?,
-            _ => return Err(Stop::Nonsense),
+            b'*' | b'~' | b'>' => elements(line)?,
+            b'%' => 2 * elements(line)?,
+            _ => return Err(ParseError::Invalid),
         };
-        let deeper = depth.checked_sub(1).ok_or(Stop::Nonsense)?;
-        for _ in 0..members {
+        let deeper = depth.checked_sub(1).ok_or(ParseError::Invalid)?;
+        for _ in 0..elements {
             let (kind, line) = self.line()?;
             self.skip(kind, line, deeper)?;
         }
@@ -134,48 +134,49 @@ impl<'a> Rest<'a> {
     }
 
     /// A line's first byte, and what follows up to its end.
-    fn line(&mut self) -> Result<(u8, &'a [u8]), Stop> {
-        let within = &self.bytes[..self.bytes.len().min(LONGEST_LINE)];
+    fn line(&mut self) -> Result<(u8, &'a [u8]), ParseError> {
+        let within = &self.bytes[..self.bytes.len().min(MAX_LINE_BYTES)];
         let end = within.iter().position(|byte| *byte == b'\r');
-        let end = end.ok_or(if within.len() < LONGEST_LINE { Stop::Short } else { Stop::Nonsense })?;
+        let end =
+            end.ok_or(if within.len() < MAX_LINE_BYTES { ParseError::Incomplete } else { ParseError::Invalid })?;
         let (line, rest) = self.bytes.split_at(end);
-        let [_, newline, rest @ ..] = rest else { return Err(Stop::Short) };
-        let [kind, line @ ..] = line else { return Err(Stop::Nonsense) };
+        let [_, newline, rest @ ..] = rest else { return Err(ParseError::Incomplete) };
+        let [kind, line @ ..] = line else { return Err(ParseError::Invalid) };
         if *newline != b'\n' {
-            return Err(Stop::Nonsense);
+            return Err(ParseError::Invalid);
         }
         self.bytes = rest;
         Ok((*kind, line))
     }
 
     /// So many bytes, and the end of a line.
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Stop> {
-        let (taken, rest) = self.bytes.split_at_checked(length).ok_or(Stop::Short)?;
+    fn take(&mut self, length: usize) -> Result<&'a [u8], ParseError> {
+        let (taken, rest) = self.bytes.split_at_checked(length).ok_or(ParseError::Incomplete)?;
         match rest {
             [b'\r', b'\n', rest @ ..] => {
                 self.bytes = rest;
                 Ok(taken)
             }
-            [] | [b'\r'] => Err(Stop::Short),
-            _ => Err(Stop::Nonsense),
+            [] | [b'\r'] => Err(ParseError::Incomplete),
+            _ => Err(ParseError::Invalid),
         }
     }
 }
 
-fn length(digits: &[u8]) -> Result<usize, Stop> {
+fn length(digits: &[u8]) -> Result<usize, ParseError> {
     if digits.is_empty() || digits.len() > 9 || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Stop::Nonsense);
+        return Err(ParseError::Invalid);
     }
     let length = digits.iter().fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
-    if length > LONGEST { Err(Stop::Nonsense) } else { Ok(length) }
+    if length > MAX_BULK_BYTES { Err(ParseError::Invalid) } else { Ok(length) }
 }
 
-fn members(digits: &[u8]) -> Result<usize, Stop> {
-    length(digits).and_then(|members| if members > MEMBERS { Err(Stop::Nonsense) } else { Ok(members) })
+fn elements(digits: &[u8]) -> Result<usize, ParseError> {
+    length(digits).and_then(|elements| if elements > MAX_ELEMENTS { Err(ParseError::Invalid) } else { Ok(elements) })
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Stop> {
-    std::str::from_utf8(bytes).map_err(|_| Stop::Nonsense)
+fn text(bytes: &[u8]) -> Result<&str, ParseError> {
+    std::str::from_utf8(bytes).map_err(|_| ParseError::Invalid)
 }
 
 #[cfg(test)]
@@ -185,26 +186,26 @@ mod tests {
 
     #[test]
     fn what_redis_says_is_understood() {
-        for (bytes, said) in [
-            (">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\na\r\nb\r\n", Said::Event { channel: "c", payload: b"a\r\nb" }),
-            (">3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$0\r\n\r\n", Said::Event { channel: "c", payload: b"" }),
-            (">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", Said::Push("subscribe", "c")),
-            (">3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n", Said::Push("unsubscribe", "")),
-            (">2\r\n$10\r\ninvalidate\r\n*2\r\n$1\r\na\r\n_\r\n", Said::Push("invalidate", "")),
-            ("$2\r\nhi\r\n", Said::Text(b"hi")),
-            ("+PONG\r\n", Said::Text(b"PONG")),
-            ("-MOVED 1 h:2\r\n", Said::Error("MOVED 1 h:2")),
-            ("!5\r\nERR x\r\n", Said::Error("ERR x")),
-            ("$-1\r\n", Said::Other),
-            ("_\r\n", Said::Other),
-            ("%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nmodules\r\n*1\r\n%1\r\n+a\r\n,1.5\r\n", Said::Other),
+        for (bytes, reply) in [
+            (">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\na\r\nb\r\n", Reply::Event { channel: "c", payload: b"a\r\nb" }),
+            (">3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$0\r\n\r\n", Reply::Event { channel: "c", payload: b"" }),
+            (">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", Reply::Push("subscribe", "c")),
+            (">3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n", Reply::Push("unsubscribe", "")),
+            (">2\r\n$10\r\ninvalidate\r\n*2\r\n$1\r\na\r\n_\r\n", Reply::Push("invalidate", "")),
+            ("$2\r\nhi\r\n", Reply::Text(b"hi")),
+            ("+PONG\r\n", Reply::Text(b"PONG")),
+            ("-MOVED 1 h:2\r\n", Reply::Error("MOVED 1 h:2")),
+            ("!5\r\nERR x\r\n", Reply::Error("ERR x")),
+            ("$-1\r\n", Reply::Other),
+            ("_\r\n", Reply::Other),
+            ("%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nmodules\r\n*1\r\n%1\r\n+a\r\n,1.5\r\n", Reply::Other),
         ] {
-            assert_eq!(read(bytes.as_bytes()), Ok(Some((said, bytes.len()))), "{bytes:?}");
+            assert_eq!(parse(bytes.as_bytes()), Ok(Some((reply, bytes.len()))), "{bytes:?}");
             // What follows is not its business, and a part of it is no answer yet.
             let followed = format!("{bytes}+x");
-            assert_eq!(read(followed.as_bytes()).map(|read| read.map(|(_, used)| used)), Ok(Some(bytes.len())));
+            assert_eq!(parse(followed.as_bytes()).map(|read| read.map(|(_, used)| used)), Ok(Some(bytes.len())));
             for length in 0..bytes.len() {
-                assert_eq!(read(&bytes.as_bytes()[..length]), Ok(None), "{:?}", &bytes[..length]);
+                assert_eq!(parse(&bytes.as_bytes()[..length]), Ok(None), "{:?}", &bytes[..length]);
             }
         }
     }
@@ -223,15 +224,15 @@ mod tests {
             "+a\rb\r\n",
             ">3\r\n:7\r\n",
         ] {
-            assert_eq!(read(bytes.as_bytes()), Err(Nonsense), "{bytes:?}");
+            assert_eq!(parse(bytes.as_bytes()), Err(InvalidResp), "{bytes:?}");
         }
-        assert_eq!(read("*1\r\n".repeat(1000).as_bytes()), Err(Nonsense));
-        assert_eq!(read(format!("*1024\r\n{}", ":1\r\n".repeat(1023)).as_bytes()), Ok(None));
+        assert_eq!(parse("*1\r\n".repeat(1000).as_bytes()), Err(InvalidResp));
+        assert_eq!(parse(format!("*1024\r\n{}", ":1\r\n".repeat(1023)).as_bytes()), Ok(None));
         for head in ["*1025\r\n", "%1025\r\n", ">1025\r\n$1\r\nx\r\n"] {
-            assert_eq!(read(head.as_bytes()), Err(Nonsense), "{head:?}");
+            assert_eq!(parse(head.as_bytes()), Err(InvalidResp), "{head:?}");
         }
-        assert_eq!(read("-".repeat(LONGEST_LINE - 1).as_bytes()), Ok(None));
-        assert_eq!(read("-".repeat(LONGEST_LINE).as_bytes()), Err(Nonsense), "a line without an end");
+        assert_eq!(parse("-".repeat(MAX_LINE_BYTES - 1).as_bytes()), Ok(None));
+        assert_eq!(parse("-".repeat(MAX_LINE_BYTES).as_bytes()), Err(InvalidResp), "a line without an end");
     }
 
     fn push(kind: &str, channel: &str, payload: &[u8]) -> Vec<u8> {
@@ -251,21 +252,21 @@ mod tests {
         ) {
             let bytes: Vec<u8> = events.iter().flat_map(|(channel, payload)| push("message", channel, payload)).collect();
             let cut = cut.index(bytes.len());
-            let (mut at, mut heard) = (0, Vec::new());
+            let (mut at, mut push) = (0, Vec::new());
             // All that is whole before the cut, then the rest.
             for end in [cut, bytes.len()] {
-                while let Some((said, used)) = read(&bytes[at..end]).unwrap() {
-                    let Said::Event { channel, payload } = said else { panic!("{said:?}") };
-                    heard.push((channel.to_owned(), payload.to_vec()));
+                while let Some((reply, used)) = parse(&bytes[at..end]).unwrap() {
+                    let Reply::Event { channel, payload } = reply else { panic!("{reply:?}") };
+                    push.push((channel.to_owned(), payload.to_vec()));
                     at += used;
                 }
             }
-            prop_assert_eq!(heard, events);
+            prop_assert_eq!(push, events);
         }
 
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b'$'), Just(b'1')], 0..100)) {
-            let _ = read(&bytes);
+            let _ = parse(&bytes);
         }
     }
 }

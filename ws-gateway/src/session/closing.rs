@@ -26,10 +26,10 @@ const MAX_FINAL_READ_BYTES: usize = 1024 * 1024;
 
 /// Ends a socket whose `end` has come. Nothing is queued for it any more from the first moment on.
 pub(super) async fn close(session: Session, end: Disconnect) {
-    let Session { gateway, mut tcp, membership, topic, principal, context, .. } = session;
+    let Session { app, mut tcp, membership, topic, principal, context, .. } = session;
     let Session { delivery_tracker, mut unsent, sent, incoming, _permit: permit, .. } = session;
     drop(membership);
-    gateway.everybody.leave(&topic, principal.participant());
+    app.presence.socket_closed(&topic, principal.participant());
     let code = match end {
         Disconnect::Local(close) => close.code(),
         Disconnect::Remote(code) => code.unwrap_or(1005),
@@ -39,12 +39,12 @@ pub(super) async fn close(session: Session, end: Disconnect) {
     let by_peer = matches!(end, Disconnect::Remote(_));
     let id = topic.conversation_id().map(tracing::field::display);
     tracing::info!(request_id = &*context.request_id, conversation = id, code, by_peer, "socket closed");
-    gateway.audit.report(topic.entry(Action::SocketClose, code, AuditActor::from(&principal.actor), &context));
-    let limit = gateway.config.max_frame_bytes;
+    app.audit.enqueue(topic.entry(Action::SocketClose, code, AuditActor::from(&principal.actor), &context));
+    let limit = app.config.max_frame_bytes;
     unsent.drain(..sent);
     let mut delivery_tracker = delivery_tracker.into_closing();
     final_frames(end, &mut delivery_tracker, &mut unsent);
-    let report = |kind, ids| frames::report_receipts(&gateway, &topic, (&principal, &context), kind, ids);
+    let report = |kind, ids| frames::report_receipts(&app, &topic, (&principal, &context), kind, ids);
     let on_frame = |frame: &Frame<'_>| match frame {
         Frame::Pong(payload) => report(ReceiptKind::Delivered, delivery_tracker.on_pong(payload)),
         // Whoever may not be here any more has nothing to say either; what it has proven is proven.
@@ -59,9 +59,9 @@ pub(super) async fn close(session: Session, end: Disconnect) {
     tokio::select! {
         _late = timeout(close_timeout, closing_handshake(&mut tcp, end, &unsent, incoming, limit, on_frame)) => {}
         // A gateway that ends waits for nobody who is slow.
-        () = async { gateway.shutdown.begun().await; sleep(CLOSE_TIMEOUT).await } => {}
+        () = async { app.shutdown.begun().await; sleep(CLOSE_TIMEOUT).await } => {}
     }
-    gateway.sockets.decrement(1.0);
+    app.open_sockets.decrement(1.0);
     drop(permit);
 }
 

@@ -47,7 +47,7 @@ impl Session {
                 self.reply(&protocol::RESYNC, out);
             }
             QueueItem::GoingAway => {
-                let at = Instant::now() + self.gateway.config.drain.mul_f32(self.drain_slot);
+                let at = Instant::now() + self.app.config.drain.mul_f32(self.drain_slot);
                 self.deadlines.drain_at(at);
                 self.wake_at(at);
             }
@@ -75,7 +75,7 @@ impl Session {
         self.deadlines.record_activity(Instant::now());
         let mut incoming = std::mem::take(&mut self.incoming);
         let mut excess = Excess::default();
-        let limit = self.gateway.config.max_frame_bytes;
+        let limit = self.app.config.max_frame_bytes;
         let heard = incoming.read(input, limit, |frame| self.on_frame(&frame, &mut excess, out));
         self.incoming = incoming;
         if heard.is_ok() {
@@ -85,8 +85,8 @@ impl Session {
     }
 
     fn on_frame(&mut self, frame: &Frame<'_>, excess: &mut Excess, out: &mut Vec<u8>) -> Result<(), Disconnect> {
-        let now = Instant::now().duration_since(self.gateway.started);
-        let limit = self.gateway.config.max_frames_per_second;
+        let now = Instant::now().duration_since(self.app.started_at);
+        let limit = self.app.config.max_frames_per_second;
         let decision = match frame {
             Frame::Fragment { is_empty: false } => self.frame_limiter.check_fragment(now, limit),
             _ => self.frame_limiter.check_frame(now, limit),
@@ -157,8 +157,8 @@ impl Session {
                 let now = Instant::now();
                 if self.last_typing_at.is_none_or(|at| now.duration_since(at) >= TYPING_INTERVAL) {
                     self.last_typing_at = Some(now);
-                    if self.gateway.limits.typing(self.topic.location(), from).is_ok() {
-                        self.gateway.typing.publish(self.membership.channel(), from);
+                    if self.app.rate_limits.check_typing(self.topic.location(), from).is_ok() {
+                        self.app.typing.publish(self.membership.channel(), from);
                     }
                 }
                 Ok(None)
@@ -171,7 +171,7 @@ impl Session {
             }
             ClientFrame::Auth(token) => {
                 // Before it is verified, which is what costs.
-                if self.gateway.limits.token(&self.principal.actor).is_err() {
+                if self.app.rate_limits.check_token(&self.principal.actor).is_err() {
                     return Err(FrameError::new(ErrorCode::RateLimited, "too many tokens: this one was not looked at"));
                 }
                 let renewed = self.renew_token(&token);
@@ -183,7 +183,7 @@ impl Session {
                 // Whoever shows another's token is still the one that this socket is for.
                 let who = AuditActor::from(&self.principal.actor);
                 let shown = self.topic.entry(Action::SocketAuth, outcome, who, &self.context);
-                self.gateway.audit.report(shown);
+                self.app.audit.enqueue(shown);
                 renewed.map(Some)
             }
         }
@@ -191,18 +191,18 @@ impl Session {
 
     /// What a receipt costs others goes by its messages: the frame has counted as one, and was heard; those behind it wait.
     fn charge_limiter(&mut self, messages: usize) {
-        let now = Instant::now().duration_since(self.gateway.started);
+        let now = Instant::now().duration_since(self.app.started_at);
         let more = messages as u64 / MESSAGES_PER_FRAME;
-        let _this_one_is_heard = self.frame_limiter.check_frames(more, now, self.gateway.config.max_frames_per_second);
+        let _this_one_is_heard = self.frame_limiter.check_frames(more, now, self.app.config.max_frames_per_second);
     }
 
     pub(super) fn report_receipts(&self, kind: ReceiptKind, message_ids: Vec<MessageId>) {
-        report_receipts(&self.gateway, &self.topic, (&self.principal, &self.context), kind, message_ids);
+        report_receipts(&self.app, &self.topic, (&self.principal, &self.context), kind, message_ids);
     }
 
     /// A fresh token for the same participant. A bad one changes nothing: the socket lives as long as its old token.
     fn renew_token(&mut self, Token(token): &Token) -> Result<TextFrame, FrameError> {
-        let verifier = &self.gateway.verifier;
+        let verifier = &self.app.verifier;
         let principal = verifier.verify(token).map_err(|error| {
             if error == TokenError::UnknownKey {
                 // The issuer may have begun to use it a moment ago: the next attempt will find it.
@@ -220,7 +220,7 @@ impl Session {
         self.principal = Arc::new(principal);
         self.outbound().renew(self.principal.clone());
         // Taken back since it was verified, it or its key, when the sweep found the old one here.
-        if let Err(error) = self.gateway.verifier.recheck(&self.principal, OffsetDateTime::now_utc()) {
+        if let Err(error) = self.app.verifier.recheck(&self.principal, OffsetDateTime::now_utc()) {
             self.outbound().close(CloseReason::TokenInvalid);
             return Err(FrameError::new(ErrorCode::Unauthorized, error.to_string()));
         }
@@ -248,7 +248,7 @@ impl Excess {
 
 /// Hands receipts to the API service, which knows whether these messages are the participant's to mark.
 pub(super) fn report_receipts(
-    gateway: &AppState,
+    app: &AppState,
     topic: &Topic,
     (principal, context): (&Principal, &RequestContext),
     kind: ReceiptKind,
@@ -265,7 +265,7 @@ pub(super) fn report_receipts(
         let rest = message_ids.split_off(message_ids.len().min(MAX_MESSAGE_IDS));
         let (location, participant) = (topic.location().clone(), participant.clone());
         let request = Some(context.clone());
-        gateway.acks.report(Receipt { kind, location, participant, message_ids, at, request });
+        app.receipts.enqueue(Receipt { kind, location, participant, message_ids, at, request });
         message_ids = rest;
     }
 }

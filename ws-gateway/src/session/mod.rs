@@ -38,8 +38,8 @@ use crate::http::AcceptedSocket;
 use crate::hub::Membership;
 use crate::hub::outbound_queue::{EncodedEvent, OutboundQueue, QueueItem, Wakeup};
 use crate::hub::topic::Topic;
-use crate::pubsub::Held;
-use crate::rate_limit::Place;
+use crate::pubsub::ReplayReservation;
+use crate::rate_limit::SocketPermit;
 use crate::session::close_reason::CloseReason;
 use crate::session::timer_wheel::SocketTimer;
 use crate::state::{AppState, InitialState};
@@ -81,16 +81,16 @@ impl From<DecodeError> for Disconnect {
 
 /// A socket that is served.
 pub(crate) struct Session {
-    gateway: Arc<AppState>,
+    app: Arc<AppState>,
     tcp: TcpStream,
     membership: Membership,
     topic: Topic,
     principal: Arc<Principal>,
     /// Boxed: needed now and then, and in place it would make a socket as large as the allocator's next size.
     context: Box<RequestContext>,
-    _permit: Box<Place>,
+    _permit: Box<SocketPermit>,
     /// What came before the socket was there, and is still to be sent.
-    missed: Option<Box<PendingReplay>>,
+    replay: Option<Box<PendingReplay>>,
     /// The last event sent; none at or before it is sent again.
     position: Cursor,
     degraded: bool,
@@ -117,7 +117,7 @@ pub(crate) struct Session {
 /// What is still to be sent of what came before. Boxed where it is kept: for nearly all of a life there is nothing.
 struct PendingReplay {
     events: VecDeque<Arc<EncodedEvent>>,
-    _held: Option<Held>,
+    _reservation: Option<ReplayReservation>,
 }
 
 /// Serves a socket to its end: a task of its own, and no larger than the connection that it is.
@@ -141,7 +141,7 @@ impl From<Session> for SessionTask {
 impl Drop for SessionTask {
     fn drop(&mut self) {
         if let Self(SessionState::Open(session)) = self {
-            session.gateway.everybody.leave(&session.topic, session.principal.participant());
+            session.app.presence.socket_closed(&session.topic, session.principal.participant());
         }
     }
 }
@@ -167,43 +167,44 @@ impl Future for SessionTask {
 impl Session {
     /// `already_read` came right behind the handshake.
     pub(crate) fn new(
-        gateway: Arc<AppState>,
+        app: Arc<AppState>,
         tcp: TcpStream,
         already_read: &[u8],
         admitted: AcceptedSocket,
         drain_slot: f32,
     ) -> Self {
         let AcceptedSocket { context, principal, topic, start, permit } = admitted;
-        let InitialState { membership, cursor, resumed, missed, held, unproven } = start;
+        let InitialState { membership, cursor, resumed, replay, reservation, unacknowledged } = start;
         let id = topic.conversation_id();
         tracing::debug!(
             request_id = &*context.request_id,
             conversation = id.map(tracing::field::display),
             "socket opened"
         );
-        gateway.audit.report(topic.entry(Action::SocketOpen, 101, AuditActor::from(&principal.actor), &context));
-        frames::report_receipts(&gateway, &topic, (&principal, &context), ReceiptKind::Delivered, unproven);
+        app.audit.enqueue(topic.entry(Action::SocketOpen, 101, AuditActor::from(&principal.actor), &context));
+        frames::report_receipts(&app, &topic, (&principal, &context), ReceiptKind::Delivered, unacknowledged);
         let now = Instant::now();
-        let config = &gateway.config;
+        let config = &app.config;
         let deadlines = Deadlines::new(now, config.heartbeat, config.idle_timeout, &principal);
         let timer = SocketTimer::new(
-            &gateway.timer_wheel,
+            &app.timer_wheel,
             membership.outbound(),
             deadlines.next_at(now, OffsetDateTime::now_utc()),
         );
-        gateway.sockets.increment(1.0);
-        gateway.everybody.enter(&topic, principal.participant());
+        app.open_sockets.increment(1.0);
+        app.presence.socket_opened(&topic, principal.participant());
         let mut unsent = Vec::new();
         websocket::text(&mut unsent, &protocol::ready(id, cursor, resumed));
         Self {
-            gateway,
+            app,
             tcp,
             membership,
             topic,
             principal,
             context: Box::new(context),
             _permit: permit,
-            missed: (!missed.is_empty()).then(|| Box::new(PendingReplay { events: missed.into(), _held: held })),
+            replay: (!replay.is_empty())
+                .then(|| Box::new(PendingReplay { events: replay.into(), _reservation: reservation })),
             position: cursor.unwrap_or(Cursor::START),
             degraded: false,
             delivery_tracker: DeliveryTracker::default(),
@@ -234,7 +235,7 @@ impl Session {
             Poll::Pending => Poll::Pending,
         };
         if self.unreported_frames > 0 {
-            self.gateway.frames_sent.increment(std::mem::take(&mut self.unreported_frames).into());
+            self.app.frames_sent.increment(std::mem::take(&mut self.unreported_frames).into());
         }
         ended
     }
@@ -284,13 +285,13 @@ impl Session {
 
     /// Sends what came before the socket was there. Pending when there is nothing of that any more.
     fn send_replay(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Result<Poll<()>, Disconnect> {
-        let Some(mut missed) = self.missed.take() else { return Ok(Poll::Pending) };
+        let Some(mut replay) = self.replay.take() else { return Ok(Poll::Pending) };
         while scratch.out.len() < WRITE_BATCH_BYTES
-            && let Some(delivery) = missed.events.pop_front()
+            && let Some(delivery) = replay.events.pop_front()
         {
             self.append_event(&delivery, &mut scratch.out);
         }
-        self.missed = Some(missed).filter(|missed| !missed.events.is_empty());
+        self.replay = Some(replay).filter(|replay| !replay.events.is_empty());
         self.append_delivery_ping(&mut scratch.out);
         self.write(context, &mut scratch.out)?;
         Ok(Poll::Ready(()))
@@ -319,7 +320,7 @@ impl Session {
         if let Some(cursor) = oldest
             && self.unsent.is_empty()
         {
-            self.gateway.delivery.record(cursor.age());
+            self.app.delivery_latency.record(cursor.age());
         }
         Ok(Poll::Ready(()))
     }
@@ -340,7 +341,7 @@ impl Session {
     }
 
     fn wake_at(&mut self, at: Instant) {
-        self.timer.wake_by(&self.gateway.timer_wheel, self.membership.outbound(), at);
+        self.timer.wake_by(&self.app.timer_wheel, self.membership.outbound(), at);
     }
 
     /// Does what is due by now.
@@ -366,7 +367,7 @@ impl Session {
         let next = self.deadlines.next_at(now, wall);
         // A bell that rang for something else before the write has taken too long is not its last.
         let next = self.write_blocked_since.map_or(next, |since| next.min(since + WRITE_TIMEOUT));
-        self.timer.fired(&self.gateway.timer_wheel, self.membership.outbound(), now, next);
+        self.timer.fired(&self.app.timer_wheel, self.membership.outbound(), now, next);
         self.append_delivery_ping(out);
         Ok(())
     }

@@ -15,21 +15,21 @@ use tokio::sync::Semaphore;
 
 use super::scratch::INPUT_BYTES;
 use super::*;
-use crate::auth::Revoked;
-use crate::auth::Tickets;
+use crate::auth::RevocationSync;
+use crate::auth::TicketRedeemer;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::hub::outbound_queue::QueueItem;
 use crate::hub::tests::principal;
-use crate::presence::{Everybody, Times};
-use crate::pubsub::Typing;
-use crate::pubsub::{Lives, Logs, ReplayBudget};
-use crate::rate_limit::Limits;
-use crate::redis::Redis;
+use crate::presence::{PresenceRegistry, PresenceTiming};
+use crate::pubsub::TypingPublisher;
+use crate::pubsub::{EventLog, LogTtl, ReplayBudget};
+use crate::rate_limit::RateLimits;
+use crate::redis::RedisConnector;
 use crate::session::timer_wheel::TimerWheel;
-use crate::streams::Uplink;
-use crate::streams::audit::Audit;
-use crate::streams::receipts::Acks;
+use crate::streams::StreamProducer;
+use crate::streams::audit::AuditProducer;
+use crate::streams::receipts::ReceiptProducer;
 
 const QUEUE_BYTES: usize = 1 << 20;
 
@@ -58,7 +58,7 @@ impl Polled {
     /// Which is heard so many times a second at most.
     async fn paced(frames: &'static str) -> Self {
         let (tcp, client) = pair().await;
-        let gateway = gateway(frames);
+        let app = app(frames);
         let principal = principal("user:doc123", None);
         let conversation = Conversation::new(
             "loc1".parse().unwrap(),
@@ -67,23 +67,23 @@ impl Polled {
         )
         .unwrap();
         let outbound = OutboundQueue::new(principal.clone(), QUEUE_BYTES);
-        gateway.hub.connected();
-        let membership = gateway.hub.join(Channel::new(conversation.location(), conversation.id()), outbound).unwrap();
+        app.hub.connected();
+        let membership = app.hub.join(Channel::new(conversation.location(), conversation.id()), outbound).unwrap();
         let start = InitialState {
             membership,
             cursor: Some("100-0".parse().unwrap()),
             resumed: None,
-            missed: Vec::new(),
-            held: None,
-            unproven: Vec::new(),
+            replay: Vec::new(),
+            reservation: None,
+            unacknowledged: Vec::new(),
         };
-        let permit = gateway.room.clone().try_acquire_owned().unwrap();
+        let permit = app.socket_permits.clone().try_acquire_owned().unwrap();
         let address = [127, 0, 0, 1].into();
-        let permit = gateway.limits.seat(permit, &principal, address).unwrap();
+        let permit = app.rate_limits.acquire_socket(permit, &principal, address).unwrap();
         let context = RequestContext { request_id: "r".into(), address };
         let topic = Topic::Conversation(conversation);
         let admitted = AcceptedSocket { context, principal, topic, start, permit };
-        let mut session = Session::new(gateway, tcp, b"", admitted, 0.0);
+        let mut session = Session::new(app, tcp, b"", admitted, 0.0);
         // By the clock of the test its token lives.
         let expires_at = OffsetDateTime::now_utc() + Duration::from_secs(3600);
         session.deadlines.renew(&Principal { expires_at, ..(*session.principal).clone() });
@@ -122,7 +122,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 /// One whose Redis is never there.
-fn gateway(frames: &'static str) -> Arc<AppState> {
+fn app(frames: &'static str) -> Arc<AppState> {
     let config = Config::read(Env::from_fn(|name| match name {
         "REDIS_URL" => Some("redis://127.0.0.1:1".to_owned()),
         "JWT_SECRET" => Some("5d1c9e0fb2a84c7790d36b1f8e2a4c09".to_owned()),
@@ -132,37 +132,41 @@ fn gateway(frames: &'static str) -> Arc<AppState> {
     }))
     .unwrap();
     let background = Shutdown::new();
-    let redis = Redis::new(&config.redis_url, None, config.redis_timeout).unwrap();
+    let redis = RedisConnector::new(&config.redis_url, None, config.redis_timeout).unwrap();
     let commands = redis.commands(&background).unwrap();
     let hub = Hub::new();
-    let revoked = Revoked::start(commands.clone(), hub.clone(), &background);
-    let times = Times { lease: config.presence_ttl, linger: config.presence_linger, look: config.position_check };
+    let revocations = RevocationSync::start(commands.clone(), hub.clone(), &background);
+    let times = PresenceTiming {
+        lease: config.presence_ttl,
+        grace: config.presence_linger,
+        poll_interval: config.position_check,
+    };
     Arc::new(AppState {
         verifier: Verifier::from_secret(config.tokens.secret.as_ref().unwrap())
-            .with_revocations(revoked.known().clone()),
-        revoked,
-        tickets: Tickets::new(commands.clone()),
-        logs: Logs::new(
+            .with_revocations(revocations.revocations().clone()),
+        revocations,
+        tickets: TicketRedeemer::new(commands.clone()),
+        event_log: EventLog::new(
             commands.clone(),
-            Lives { with_events: config.event_log_ttl, with_marker_alone: config.marker_life() },
+            LogTtl { with_events: config.event_log_ttl, marker_only: config.marker_life() },
             config.outbound_queue_bytes,
             Arc::default(),
         ),
-        replays: ReplayBudget::new(config.outbound_queue_bytes),
-        acks: Acks::start(commands.clone(), &background),
-        audit: Audit::start(Uplink::start(commands.clone(), &background), &background),
-        everybody: Everybody::start(&commands, &hub, times, &background),
-        typing: Typing::start(commands, &background),
-        room: Arc::new(Semaphore::new(1)),
-        limits: Limits::new(&config),
-        handshakes: Arc::new(Semaphore::new(1)),
+        replay_budget: ReplayBudget::new(config.outbound_queue_bytes),
+        receipts: ReceiptProducer::start(commands.clone(), &background),
+        audit: AuditProducer::start(StreamProducer::start(commands.clone(), &background), &background),
+        presence: PresenceRegistry::start(&commands, &hub, times, &background),
+        typing: TypingPublisher::start(commands, &background),
+        socket_permits: Arc::new(Semaphore::new(1)),
+        rate_limits: RateLimits::new(&config),
+        handshake_permits: Arc::new(Semaphore::new(1)),
         max_handshakes: 1,
         traces: None,
-        started: Instant::now(),
+        started_at: Instant::now(),
         shutdown: Shutdown::new(),
         frames_sent: metrics::counter!("gateway_frames_sent_total"),
-        sockets: metrics::gauge!("gateway_sockets"),
-        delivery: metrics::histogram!("gateway_delivery_seconds"),
+        open_sockets: metrics::gauge!("gateway_sockets"),
+        delivery_latency: metrics::histogram!("gateway_delivery_seconds"),
         timer_wheel: TimerWheel::new(),
         hub,
         config,
@@ -176,11 +180,11 @@ fn seen(n: usize, bytes: usize) -> QueueItem {
 }
 
 fn event(n: usize, bytes: usize) -> QueueItem {
-    addressed(n, bytes, None)
+    recipient(n, bytes, None)
 }
 
-fn addressed(n: usize, bytes: usize, addressed: Option<Recipient>) -> QueueItem {
-    let header = Header::Logged { cursor: format!("{n}-0").parse().unwrap(), previous: None, recipient: addressed };
+fn recipient(n: usize, bytes: usize, recipient: Option<Recipient>) -> QueueItem {
+    let header = Header::Logged { cursor: format!("{n}-0").parse().unwrap(), previous: None, recipient };
     QueueItem::Event(EncodedEvent::new(Event { header, frame: "x".repeat(bytes).into() }))
 }
 
@@ -220,7 +224,7 @@ async fn a_write_that_takes_too_long_is_noticed_whatever_else_has_rung() {
     session.write_blocked_since = Some(now + left - WRITE_TIMEOUT);
     // The bell that was to ring for it is spent.
     let later = now + Duration::from_secs(20);
-    session.timer = SocketTimer::new(&session.gateway.timer_wheel, session.membership.outbound(), later);
+    session.timer = SocketTimer::new(&session.app.timer_wheel, session.membership.outbound(), later);
     session.outbound().wake_for_timer();
     assert!(socket.poll().is_pending());
     assert!(socket.session.timer.next_at() < now + 2 * left);
@@ -285,19 +289,19 @@ async fn what_was_asked_before_the_end_is_answered() {
 async fn proofs_and_receipts_count_to_the_last() {
     let mut socket = Polled::open().await;
     for n in [101, 102] {
-        let participant = "user:doc123".parse().unwrap();
-        let message = Recipient { participant, message_id: uuid::Uuid::from_u128(n) };
-        socket.session.outbound().push(addressed(n as usize, 10, Some(message)));
+        let to = "user:doc123".parse().unwrap();
+        let message = Recipient { participant: to, message_id: uuid::Uuid::from_u128(n) };
+        socket.session.outbound().push(recipient(n as usize, 10, Some(message)));
         assert!(socket.poll().is_pending());
     }
-    let gateway = socket.session.gateway.clone();
+    let app = socket.session.app.clone();
     // The Ping behind the first message, which was in flight, and one of two messages as read.
     let read = format!(r#"{{"type":"read","message_ids":["{}"]}}"#, uuid::Uuid::from_u128(101));
     let said = [frame(PONG, &1_u64.to_be_bytes()), frame(TEXT, read.as_bytes()), frame(CLOSE, &[3, 232])];
     socket.client.write_all(&said.concat()).await.unwrap();
     socket.client.shutdown().await.unwrap();
     closing::close(socket.session, Disconnect::Local(CloseReason::TooSlow)).await;
-    assert_eq!(gateway.acks.waiting(), 2);
+    assert_eq!(app.receipts.queued_weight(), 2);
 }
 
 #[tokio::test]
@@ -325,7 +329,7 @@ async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end
                 participant: if is_for_owner { "user:doc123" } else { "contact:pat456" }.parse().unwrap(),
                 message_id: uuid::Uuid::from_u128(n),
             };
-            socket.session.outbound().push(addressed(n as usize, 10, Some(message)));
+            socket.session.outbound().push(recipient(n as usize, 10, Some(message)));
             websocket::text(&mut expected, &"x".repeat(10));
         } else {
             socket.session.outbound().wake_for_timer();
@@ -359,13 +363,13 @@ async fn who_is_sent_away_has_nothing_more_to_say() {
     ] {
         let mut socket = Polled::open().await;
         assert!(socket.poll().is_pending());
-        let gateway = socket.session.gateway.clone();
+        let app = socket.session.app.clone();
         let read = format!(r#"{{"type":"read","message_ids":["{}"]}}"#, uuid::Uuid::from_u128(101));
         let said = [frame(TEXT, read.as_bytes()), frame(CLOSE, &[3, 232])].concat();
         socket.client.write_all(&said).await.unwrap();
         socket.client.shutdown().await.unwrap();
         closing::close(socket.session, Disconnect::Local(close)).await;
-        assert_eq!(gateway.acks.waiting(), marks, "{close:?}");
+        assert_eq!(app.receipts.queued_weight(), marks, "{close:?}");
     }
 }
 
@@ -381,7 +385,8 @@ async fn a_receipt_weighs_as_much_as_its_messages() {
     for _ in 0..40 {
         socket.session.read_frames(&mut long.clone(), &mut Vec::new()).unwrap();
     }
-    let heard = socket.session.gateway.acks.take().iter().map(|receipt| receipt.message_ids.len()).sum::<usize>();
+    let heard =
+        socket.session.app.receipts.take_queued().iter().map(|receipt| receipt.message_ids.len()).sum::<usize>();
     assert!(heard <= 20 * 500, "{heard}");
 }
 

@@ -6,46 +6,46 @@ use std::collections::HashMap;
 use shared::ids::LocationId;
 use shared::participant::Participant;
 
-use super::Load;
+use super::StreamEntry;
 
 /// Parts of the queue that one location may take: one of so many.
-const OF_A_LOCATION: usize = 2;
+const LOCATION_SHARE: usize = 2;
 /// The same for one participant.
-const OF_A_PARTICIPANT: usize = 8;
+const PARTICIPANT_SHARE: usize = 8;
 
 /// How much waits of each.
 #[derive(Default)]
-pub(super) struct Shares {
+pub(super) struct FairShare {
     /// Loads that are counted, from the first.
     counted: usize,
     locations: HashMap<LocationId, usize>,
     participants: HashMap<(LocationId, Participant), usize>,
 }
 
-impl Shares {
-    /// Whether one more load leaves the others their room. `loads` are those that wait, and `weight` is theirs at least.
-    pub(super) fn admit<L: Load>(&mut self, loads: &[L], weight: usize, load: &L) -> bool {
-        let most_of_a_participant = L::MOST_WAITING / OF_A_PARTICIPANT;
-        let Some((location, participant)) = load.owner() else { return true };
-        if weight + load.weight() <= most_of_a_participant {
+impl FairShare {
+    /// Whether one more load leaves the others their room. `entries` are those that wait, and `weight` is theirs at least.
+    pub(super) fn admit<L: StreamEntry>(&mut self, entries: &[L], weight: usize, entry: &L) -> bool {
+        let participant_limit = L::MAX_QUEUED_WEIGHT / PARTICIPANT_SHARE;
+        let Some((location, participant)) = entry.owner() else { return true };
+        if weight + entry.weight() <= participant_limit {
             return true;
         }
-        for waiting in loads.get(self.counted..).unwrap_or_default() {
-            if let Some((location, participant)) = waiting.owner() {
-                *self.locations.entry(location.clone()).or_default() += waiting.weight();
-                *self.participants.entry((location.clone(), participant.clone())).or_default() += waiting.weight();
+        for queued in entries.get(self.counted..).unwrap_or_default() {
+            if let Some((location, participant)) = queued.owner() {
+                *self.locations.entry(location.clone()).or_default() += queued.weight();
+                *self.participants.entry((location.clone(), participant.clone())).or_default() += queued.weight();
             }
         }
-        self.counted = loads.len();
+        self.counted = entries.len();
         let of_location = self.locations.get(location).copied().unwrap_or_default();
         let of_participant =
             self.participants.get(&(location.clone(), participant.clone())).copied().unwrap_or_default();
-        of_location + load.weight() <= L::MOST_WAITING / OF_A_LOCATION
-            && of_participant + load.weight() <= most_of_a_participant
+        of_location + entry.weight() <= L::MAX_QUEUED_WEIGHT / LOCATION_SHARE
+            && of_participant + entry.weight() <= participant_limit
     }
 
     /// Other loads wait now.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn reset(&mut self) {
         if self.counted > 0 {
             *self = Self::default();
         }

@@ -10,4 +10,4 @@ mod producer;
 pub mod receipts;
 mod unconfirmed;
 
-pub use producer::{Load, Uplink};
+pub use producer::{StreamEntry, StreamProducer};

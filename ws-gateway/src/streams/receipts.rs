@@ -14,28 +14,28 @@ use shared::ids::{LocationId, MessageId};
 use shared::participant::Participant;
 use shared::receipt::{MAX_MESSAGE_IDS, Receipt, ReceiptKind};
 
-use crate::streams::{Load, Uplink};
+use crate::streams::{StreamEntry, StreamProducer};
 
 /// Message ids that may wait: some 20 MB, if each is a receipt of its own.
-const LIMIT_IDS: usize = 200_000;
+const MAX_QUEUED_IDS: usize = 200_000;
 
 /// Message ids of one participant that leave at once: two full receipts.
-const AT_ONCE: usize = 2 * MAX_MESSAGE_IDS;
+const MAX_IDS_PER_BATCH: usize = 2 * MAX_MESSAGE_IDS;
 
 /// Takes receipts from all sockets.
-pub type Acks = Uplink<Receipt>;
+pub type ReceiptProducer = StreamProducer<Receipt>;
 
-impl Load for Receipt {
+impl StreamEntry for Receipt {
     const TASK: &'static str = "receipts";
     const STREAM: &'static str = channel::ACKS;
     const SCRIPT: &'static str = channel::ADD;
-    const MOST_KEPT: usize = channel::ACKS_MAX_LENGTH;
-    const MOST_WAITING: usize = LIMIT_IDS;
-    const TAKEN: &'static str = "gateway_acks_total";
-    const RETRIES: &'static str = "gateway_acks_retries_total";
-    const MOST_REMEMBERED_BYTES: usize = 32 << 20;
-    const REPEATED: &'static str = "gateway_acks_repeated_total";
-    const FORGOTTEN: &'static str = "gateway_acks_unrepeatable_total";
+    const MAX_STREAM_LENGTH: usize = channel::ACKS_MAX_LENGTH;
+    const MAX_QUEUED_WEIGHT: usize = MAX_QUEUED_IDS;
+    const ENQUEUED_METRIC: &'static str = "gateway_acks_total";
+    const RETRIES_METRIC: &'static str = "gateway_acks_retries_total";
+    const MAX_UNCONFIRMED_BYTES: usize = 32 << 20;
+    const REPEATED_METRIC: &'static str = "gateway_acks_repeated_total";
+    const UNREPEATABLE_METRIC: &'static str = "gateway_acks_unrepeatable_total";
 
     fn weight(&self) -> usize {
         self.message_ids.len()
@@ -45,26 +45,26 @@ impl Load for Receipt {
         Some((&self.location, &self.participant))
     }
 
-    /// Of each participant at most [`AT_ONCE`] messages leave together, on however many sockets: the API services take receipts
+    /// Of each participant at most [`MAX_IDS_PER_BATCH`] messages leave together, on however many sockets: the API services take receipts
     /// in the order in which they come, and nobody's are to stand behind a flood of somebody else's.
-    fn in_turns(receipts: Vec<Self>) -> (Vec<Self>, Vec<Self>) {
-        let all: usize = receipts.iter().map(Load::weight).sum();
-        if all <= AT_ONCE {
+    fn split_fair(receipts: Vec<Self>) -> (Vec<Self>, Vec<Self>) {
+        let all: usize = receipts.iter().map(StreamEntry::weight).sum();
+        if all <= MAX_IDS_PER_BATCH {
             return (receipts, Vec::new());
         }
         let mut taken: HashMap<(LocationId, Participant), usize> = HashMap::new();
         receipts.into_iter().partition(|receipt| {
             let taken = taken.entry((receipt.location.clone(), receipt.participant.clone())).or_default();
             *taken += receipt.weight();
-            *taken <= AT_ONCE
+            *taken <= MAX_IDS_PER_BATCH
         })
     }
 
-    fn overflow(weight: usize) {
+    fn count_overflow(weight: usize) {
         counter!("gateway_acks_dropped_total").increment(weight as u64);
     }
 
-    fn pack(receipts: Vec<Self>, _lost: usize) -> Vec<Self> {
+    fn coalesce(receipts: Vec<Self>, _lost: usize) -> Vec<Self> {
         merge(receipts)
     }
 
@@ -77,19 +77,19 @@ impl Load for Receipt {
 /// Its time is the latest: no message is said to have arrived before it was proven.
 fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
     let mut merged: Vec<Receipt> = Vec::with_capacity(receipts.len());
-    let mut open: HashMap<Same, Open> = HashMap::with_capacity(receipts.len());
+    let mut open: HashMap<MergeKey, OpenReceipt> = HashMap::with_capacity(receipts.len());
     for mut receipt in receipts {
         let socket = receipt.request.as_ref().map(|request| request.request_id.clone());
         let open = match open.entry((receipt.kind, receipt.location.clone(), receipt.participant.clone(), socket)) {
             // Most are alone: what it takes to know an id again is made when there is another.
             Entry::Vacant(none) => {
-                none.insert(Open { place: merged.len(), seen: HashSet::new() });
+                none.insert(OpenReceipt { index: merged.len(), seen: HashSet::new() });
                 merged.push(receipt);
                 continue;
             }
             Entry::Occupied(open) => open.into_mut(),
         };
-        let Some(into) = merged.get_mut(open.place) else { continue };
+        let Some(into) = merged.get_mut(open.index) else { continue };
         if open.seen.is_empty() {
             open.seen.extend(&into.message_ids);
         }
@@ -98,7 +98,7 @@ fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
             into.message_ids.append(&mut receipt.message_ids);
             into.at = into.at.max(receipt.at);
         } else {
-            open.place = merged.len();
+            open.index = merged.len();
             merged.push(receipt);
         }
     }
@@ -106,11 +106,11 @@ fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
 }
 
 /// What receipts of the same person, kind and socket have in common.
-type Same = (ReceiptKind, LocationId, Participant, Option<Arc<str>>);
+type MergeKey = (ReceiptKind, LocationId, Participant, Option<Arc<str>>);
 
 /// Where the receipt of one person, kind and socket is that has room, and what was said in it and those before.
-struct Open {
-    place: usize,
+struct OpenReceipt {
+    index: usize,
     seen: HashSet<MessageId>,
 }
 
@@ -121,11 +121,11 @@ mod tests {
     use time::OffsetDateTime;
     use uuid::Uuid;
 
-    fn receipt(kind: ReceiptKind, who: &str, ids: std::ops::Range<u128>, second: i64) -> Receipt {
+    fn receipt(kind: ReceiptKind, participant: &str, ids: std::ops::Range<u128>, second: i64) -> Receipt {
         Receipt {
             kind,
             location: "loc1".parse().unwrap(),
-            participant: who.parse().unwrap(),
+            participant: participant.parse().unwrap(),
             message_ids: ids.map(Uuid::from_u128).collect(),
             at: OffsetDateTime::from_unix_timestamp(second).unwrap(),
             request: Some(RequestContext { request_id: "r1".into(), address: [127, 0, 0, 1].into() }),
@@ -173,32 +173,34 @@ mod tests {
     fn a_full_queue_forgets_new_receipts_and_keeps_old_ones() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
-        let acks = Acks::default();
-        for number in 0..=LIMIT_IDS / 500 {
+        let producer = ReceiptProducer::default();
+        for number in 0..=MAX_QUEUED_IDS / 500 {
             let (location, participant) = (format!("loc{}", number % 4), format!("user:u{}", number % 100));
             let receipt = receipt(ReceiptKind::Read, &participant, 0..500, 1);
-            acks.report(Receipt { location: location.parse().unwrap(), ..receipt });
+            producer.enqueue(Receipt { location: location.parse().unwrap(), ..receipt });
         }
-        assert_eq!(acks.waiting(), LIMIT_IDS);
-        assert_eq!(acks.take().len(), LIMIT_IDS / 500);
+        assert_eq!(producer.queued_weight(), MAX_QUEUED_IDS);
+        assert_eq!(producer.take_queued().len(), MAX_QUEUED_IDS / 500);
         assert!(recorder.handle().render().contains("gateway_acks_dropped_total 500"));
     }
 
     #[test]
     fn no_participant_and_no_location_fills_the_queue() {
-        let acks = Acks::default();
-        let elsewhere =
-            |who: &str| Receipt { location: "loc2".parse().unwrap(), ..receipt(ReceiptKind::Read, who, 0..500, 1) };
-        for _socket in 0..LIMIT_IDS / 500 {
-            acks.report(receipt(ReceiptKind::Read, "user:flood", 0..500, 1));
+        let producer = ReceiptProducer::default();
+        let elsewhere = |participant: &str| Receipt {
+            location: "loc2".parse().unwrap(),
+            ..receipt(ReceiptKind::Read, participant, 0..500, 1)
+        };
+        for _socket in 0..MAX_QUEUED_IDS / 500 {
+            producer.enqueue(receipt(ReceiptKind::Read, "user:flood", 0..500, 1));
         }
-        assert_eq!(acks.waiting(), LIMIT_IDS / 8, "a participant");
-        for number in 0..LIMIT_IDS / 500 {
-            acks.report(receipt(ReceiptKind::Read, &format!("user:u{number}"), 0..500, 1));
+        assert_eq!(producer.queued_weight(), MAX_QUEUED_IDS / 8, "a participant");
+        for number in 0..MAX_QUEUED_IDS / 500 {
+            producer.enqueue(receipt(ReceiptKind::Read, &format!("user:u{number}"), 0..500, 1));
         }
-        assert_eq!(acks.waiting(), LIMIT_IDS / 2, "a location");
-        acks.report(elsewhere("user:quiet"));
-        assert_eq!(acks.waiting(), LIMIT_IDS / 2 + 500, "there is room for others");
+        assert_eq!(producer.queued_weight(), MAX_QUEUED_IDS / 2, "a location");
+        producer.enqueue(elsewhere("user:quiet"));
+        assert_eq!(producer.queued_weight(), MAX_QUEUED_IDS / 2 + 500, "there is room for others");
     }
 
     #[test]
@@ -206,10 +208,10 @@ mod tests {
         let mut receipts: Vec<_> =
             (0..10).map(|n| receipt(ReceiptKind::Read, "user:flood", n * 500..(n + 1) * 500, 1)).collect();
         receipts.push(receipt(ReceiptKind::Read, "user:quiet", 0..500, 1));
-        let (now, later) = Receipt::in_turns(receipts.clone());
+        let (now, later) = Receipt::split_fair(receipts.clone());
         assert_eq!(now, [receipts[0].clone(), receipts[1].clone(), receipts[10].clone()]);
         assert_eq!(later, receipts[2..10], "in their order");
         let few = receipts[..2].to_vec();
-        assert_eq!(Receipt::in_turns(few.clone()), (few, Vec::new()));
+        assert_eq!(Receipt::split_fair(few.clone()), (few, Vec::new()));
     }
 }

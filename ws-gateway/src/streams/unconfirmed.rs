@@ -12,15 +12,15 @@ use shared::event::Cursor;
 /// Batches in the order in which they were sent.
 #[derive(Debug)]
 pub(super) struct Unconfirmed {
-    sent: VecDeque<Sent>,
+    sent: VecDeque<SentBatch>,
     bytes: usize,
-    most_bytes: usize,
+    max_bytes: usize,
     /// The server that has answered last.
     server: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
-struct Sent {
+struct SentBatch {
     entries: Vec<Value>,
     bytes: usize,
     /// The id of its last entry, once Redis has taken it.
@@ -49,8 +49,8 @@ impl Progress {
 
 impl Unconfirmed {
     /// Keeps at most so many bytes of entries.
-    pub(super) fn new(most_bytes: usize) -> Self {
-        Self { sent: VecDeque::new(), bytes: 0, most_bytes, server: None }
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { sent: VecDeque::new(), bytes: 0, max_bytes, server: None }
     }
 
     /// Whether there is nothing to wait for.
@@ -59,7 +59,7 @@ impl Unconfirmed {
     }
 
     /// Whether any server has answered yet.
-    pub(super) fn knows_server(&self) -> bool {
+    pub(super) fn has_server(&self) -> bool {
         self.server.is_some()
     }
 
@@ -67,19 +67,19 @@ impl Unconfirmed {
     pub(super) fn remember(&mut self, entries: Vec<Value>) -> usize {
         let bytes = entries.iter().filter_map(Value::as_bytes).map(<[u8]>::len).sum();
         self.bytes += bytes;
-        self.sent.push_back(Sent { entries, bytes, last: None, server: self.server.clone() });
-        let mut forgotten = 0;
-        while self.bytes > self.most_bytes
+        self.sent.push_back(SentBatch { entries, bytes, last: None, server: self.server.clone() });
+        let mut dropped = 0;
+        while self.bytes > self.max_bytes
             && let Some(oldest) = self.sent.pop_front()
         {
             self.bytes -= oldest.bytes;
-            forgotten += oldest.entries.len();
+            dropped += oldest.entries.len();
         }
-        forgotten
+        dropped
     }
 
     /// Redis has taken the batch that was remembered last.
-    pub(super) fn taken(&mut self, last: Option<Cursor>) {
+    pub(super) fn accepted(&mut self, last: Option<Cursor>) {
         if let Some(newest) = self.sent.back_mut() {
             newest.last = last;
         }
@@ -87,7 +87,7 @@ impl Unconfirmed {
 
     /// This server has answered, and its consumer group has come so far. Lets go of what that has acknowledged. Returns what this
     /// server may never have had, to be sent again.
-    pub(super) fn answered(&mut self, server: &str, progress: Option<Progress>) -> Vec<Vec<Value>> {
+    pub(super) fn on_progress(&mut self, server: &str, progress: Option<Progress>) -> Vec<Vec<Value>> {
         let server = match &self.server {
             Some(known) if **known == *server => known.clone(),
             _ => self.server.insert(server.into()).clone(),
@@ -126,34 +126,34 @@ mod tests {
     }
 
     /// Batches of ten bytes, taken at 1-0, 2-0 and so on, after server `a` has answered.
-    fn sent(batches: u64, most_bytes: usize) -> (Unconfirmed, usize) {
-        let (mut unconfirmed, mut forgotten) = (Unconfirmed::new(most_bytes), 0);
-        assert!(unconfirmed.answered("a", None).is_empty());
+    fn sent(batches: u64, max_bytes: usize) -> (Unconfirmed, usize) {
+        let (mut unconfirmed, mut dropped) = (Unconfirmed::new(max_bytes), 0);
+        assert!(unconfirmed.on_progress("a", None).is_empty());
         for n in 1..=batches {
-            forgotten += unconfirmed.remember(batch(&format!("{n:010}")));
-            unconfirmed.taken(Some(cursor(n)));
+            dropped += unconfirmed.remember(batch(&format!("{n:010}")));
+            unconfirmed.accepted(Some(cursor(n)));
         }
-        (unconfirmed, forgotten)
+        (unconfirmed, dropped)
     }
 
     #[test]
     fn what_is_not_acknowledged_is_sent_again_when_another_server_answers() {
         let (mut unconfirmed, _) = sent(3, 1000);
-        assert!(unconfirmed.answered("a", Some(Progress::Before(cursor(3)))).is_empty());
-        assert_eq!(unconfirmed.answered("b", None), [batch("0000000003")]);
+        assert!(unconfirmed.on_progress("a", Some(Progress::Before(cursor(3)))).is_empty());
+        assert_eq!(unconfirmed.on_progress("b", None), [batch("0000000003")]);
         assert!(unconfirmed.is_empty() && unconfirmed.bytes == 0);
     }
 
     #[test]
     fn another_servers_acknowledgement_is_worth_nothing() {
         let (mut unconfirmed, _) = sent(2, 1000);
-        assert_eq!(unconfirmed.answered("b", Some(Progress::UpTo(cursor(9)))).len(), 2);
+        assert_eq!(unconfirmed.on_progress("b", Some(Progress::UpTo(cursor(9)))).len(), 2);
         // Sent again, and taken by it.
         unconfirmed.remember(batch("again"));
-        unconfirmed.taken(Some(cursor(10)));
-        assert!(unconfirmed.answered("b", Some(Progress::UpTo(cursor(9)))).is_empty());
+        unconfirmed.accepted(Some(cursor(10)));
+        assert!(unconfirmed.on_progress("b", Some(Progress::UpTo(cursor(9)))).is_empty());
         assert!(!unconfirmed.is_empty());
-        assert!(unconfirmed.answered("b", Some(Progress::UpTo(cursor(10)))).is_empty());
+        assert!(unconfirmed.on_progress("b", Some(Progress::UpTo(cursor(10)))).is_empty());
         assert!(unconfirmed.is_empty());
     }
 
@@ -161,30 +161,30 @@ mod tests {
     fn what_was_sent_before_any_server_answered_is_kept_until_that_one_acknowledges_it() {
         let mut unconfirmed = Unconfirmed::new(1000);
         unconfirmed.remember(batch("first"));
-        unconfirmed.taken(Some(cursor(1)));
-        assert!(unconfirmed.answered("a", None).is_empty());
-        assert_eq!(unconfirmed.answered("b", None), [batch("first")]);
+        unconfirmed.accepted(Some(cursor(1)));
+        assert!(unconfirmed.on_progress("a", None).is_empty());
+        assert_eq!(unconfirmed.on_progress("b", None), [batch("first")]);
     }
 
     #[test]
     fn nobody_can_have_acknowledged_what_was_not_taken() {
         let (mut unconfirmed, _) = sent(2, 1000);
         unconfirmed.remember(batch("under way"));
-        assert!(unconfirmed.answered("a", Some(Progress::UpTo(cursor(99)))).is_empty());
+        assert!(unconfirmed.on_progress("a", Some(Progress::UpTo(cursor(99)))).is_empty());
         assert_eq!(unconfirmed.bytes, "under way".len());
-        assert_eq!(unconfirmed.answered("b", None), [batch("under way")]);
+        assert_eq!(unconfirmed.on_progress("b", None), [batch("under way")]);
     }
 
     #[test]
     fn the_oldest_are_forgotten_when_there_are_too_many_bytes() {
-        let (mut unconfirmed, forgotten) = sent(5, 30);
-        assert_eq!((forgotten, unconfirmed.bytes), (2, 30));
+        let (mut unconfirmed, dropped) = sent(5, 30);
+        assert_eq!((dropped, unconfirmed.bytes), (2, 30));
         assert_eq!(
             unconfirmed.remember(batch(&"x".repeat(31))),
             4,
             "those before it, and one that is too large for itself"
         );
-        unconfirmed.taken(Some(cursor(6)));
+        unconfirmed.accepted(Some(cursor(6)));
         assert!(unconfirmed.is_empty() && unconfirmed.bytes == 0);
     }
 }

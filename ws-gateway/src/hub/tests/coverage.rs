@@ -12,13 +12,13 @@ fn slots_of(channels: &[Channel]) -> SlotSet {
     slots
 }
 
-async fn settled(hub: &Arc<Hub>, n: u128) -> (Membership, Arc<OutboundQueue>) {
+async fn joined(hub: &Arc<Hub>, n: u128) -> (Membership, Arc<OutboundQueue>) {
     let outbound = queue();
     let mut membership = hub.join(channel(n), outbound.clone()).unwrap();
-    let interest = hub.take_interest(10);
-    hub.subscribed(&interest.subscribe);
-    let epoch = membership.subscribed().await.unwrap();
-    assert!(membership.settle(epoch, cursor(1)));
+    let changes = hub.take_subscription_changes(10);
+    hub.confirm_subscriptions(&changes.subscribe);
+    let epoch = membership.wait_until_subscribed().await.unwrap();
+    assert!(membership.confirm_position(epoch, cursor(1)));
     (membership, outbound)
 }
 
@@ -26,7 +26,7 @@ async fn settled(hub: &Arc<Hub>, n: u128) -> (Membership, Arc<OutboundQueue>) {
 async fn two_rooms() -> (Arc<Hub>, [(Membership, Arc<OutboundQueue>); 2], SlotSet) {
     let hub = Hub::new();
     hub.connected();
-    let rooms = [settled(&hub, 1).await, settled(&hub, 2).await];
+    let rooms = [joined(&hub, 1).await, joined(&hub, 2).await];
     let lost = slots_of(&[channel(1)]);
     assert!(!lost.contains(channel(2).as_str()), "they are not in one slot");
     (hub, rooms, lost)
@@ -35,35 +35,35 @@ async fn two_rooms() -> (Arc<Hub>, [(Membership, Arc<OutboundQueue>); 2], SlotSe
 #[tokio::test]
 async fn a_node_that_is_lost_concerns_the_sockets_of_its_slots_and_no_others() {
     let (hub, [(_here, here), (_there, there)], lost) = two_rooms().await;
-    hub.cut(&lost);
-    assert!(!hub.is_connected() && hub.is_partly_connected() && hub.was_reached());
-    assert_eq!(hub.join(channel(1), queue()).unwrap_err(), Refused::Cut);
-    assert!(hub.is_left_out(&channel(1)) && !hub.is_left_out(&channel(2)));
-    assert!(hub.take_behind(10).is_empty(), "nothing is read before the subscription stands");
+    hub.slots_disconnected(&lost);
+    assert!(!hub.is_connected() && hub.is_partly_connected() && hub.has_ever_connected());
+    assert_eq!(hub.join(channel(1), queue()).unwrap_err(), JoinError::Disconnected);
+    assert!(hub.is_node_down(&channel(1)) && !hub.is_node_down(&channel(2)));
+    assert!(hub.take_backfills(10).is_empty(), "nothing is read before the subscription stands");
     hub.dispatch(channel(2).as_str(), event(2));
-    assert_eq!(heard(&there).await, ["2"]);
-    let (_third, _) = settled(&hub, 3).await;
-    assert!(hub.take_interest(10).is_empty(), "nobody asks the node that is gone");
+    assert_eq!(received(&there).await, ["2"]);
+    let (_third, _) = joined(&hub, 3).await;
+    assert!(hub.take_subscription_changes(10).is_empty(), "nobody asks the node that is gone");
 
-    hub.reached(&lost);
+    hub.slots_connected(&lost);
     assert!(hub.is_connected());
-    let interest = hub.take_interest(10);
-    assert_eq!(interest.subscribe, [channel(1)], "the others are subscribed still");
-    hub.subscribed(&interest.subscribe);
-    assert_eq!(hub.take_behind(10), [(channel(1), cursor(1))]);
-    hub.backfilled(&channel(1), missed(&[2]));
-    assert_eq!(heard(&here).await, ["degraded", "2", "recovered"]);
-    assert!(heard(&there).await.is_empty());
+    let changes = hub.take_subscription_changes(10);
+    assert_eq!(changes.subscribe, [channel(1)], "the others are subscribed still");
+    hub.confirm_subscriptions(&changes.subscribe);
+    assert_eq!(hub.take_backfills(10), [(channel(1), cursor(1))]);
+    hub.apply_backfill(&channel(1), backfill_of(&[2]));
+    assert_eq!(received(&here).await, ["degraded", "2", "recovered"]);
+    assert!(received(&there).await.is_empty());
 }
 
 #[tokio::test]
 async fn who_reads_a_log_elsewhere_while_a_node_is_lost_begins_again_at_most() {
     let (hub, _rooms, lost) = two_rooms().await;
     let mut joining = hub.join(channel(1), queue()).unwrap();
-    let epoch = joining.subscribed().await.unwrap();
-    hub.cut(&lost);
-    hub.reached(&lost);
-    assert!(!joining.settle(epoch, cursor(1)), "what came meanwhile was heard by nobody");
+    let epoch = joining.wait_until_subscribed().await.unwrap();
+    hub.slots_disconnected(&lost);
+    hub.slots_connected(&lost);
+    assert!(!joining.confirm_position(epoch, cursor(1)), "what came meanwhile was heard by nobody");
 }
 
 #[tokio::test]
@@ -74,45 +74,45 @@ async fn each_node_takes_its_own_interest() {
     let second = hub.join(channel(2), queue()).unwrap();
     let mine = slots_of(&[channel(1)]);
     let is_mine = |channel: &Channel| mine.contains(channel.as_str());
-    assert_eq!(hub.take_interest_in(10, is_mine).subscribe, [channel(1)]);
-    assert!(hub.take_interest_in(10, is_mine).is_empty());
-    let theirs = hub.take_interest_in(10, |channel| !is_mine(channel)).subscribe;
+    assert_eq!(hub.take_subscription_changes_in(10, is_mine).subscribe, [channel(1)]);
+    assert!(hub.take_subscription_changes_in(10, is_mine).is_empty());
+    let theirs = hub.take_subscription_changes_in(10, |channel| !is_mine(channel)).subscribe;
     assert_eq!(theirs, [channel(2)]);
-    hub.subscribed(&theirs);
+    hub.confirm_subscriptions(&theirs);
     drop(second);
-    assert!(hub.take_interest_in(10, is_mine).is_empty());
-    assert_eq!(hub.take_interest_in(10, |channel| !is_mine(channel)).unsubscribe, [channel(2)]);
+    assert!(hub.take_subscription_changes_in(10, is_mine).is_empty());
+    assert_eq!(hub.take_subscription_changes_in(10, |channel| !is_mine(channel)).unsubscribe, [channel(2)]);
 }
 
 #[tokio::test]
 async fn slots_that_move_are_subscribed_at_the_other_node_and_nobody_is_told() {
     let (hub, [(_here, here), (_there, there)], moving) = two_rooms().await;
-    hub.moved(&moving);
-    assert!(hub.take_behind(10).is_empty());
-    let interest = hub.take_interest(10);
-    assert_eq!(interest.subscribe, [channel(1)]);
-    hub.subscribed(&interest.subscribe);
-    assert_eq!(hub.take_behind(10), [(channel(1), cursor(1))]);
-    hub.backfilled(&channel(1), missed(&[2]));
-    assert_eq!(heard(&here).await, ["2"]);
-    assert!(heard(&there).await.is_empty());
+    hub.slots_moved(&moving);
+    assert!(hub.take_backfills(10).is_empty());
+    let changes = hub.take_subscription_changes(10);
+    assert_eq!(changes.subscribe, [channel(1)]);
+    hub.confirm_subscriptions(&changes.subscribe);
+    assert_eq!(hub.take_backfills(10), [(channel(1), cursor(1))]);
+    hub.apply_backfill(&channel(1), backfill_of(&[2]));
+    assert_eq!(received(&here).await, ["2"]);
+    assert!(received(&there).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_room_that_empties_while_its_node_is_gone_is_forgotten() {
     let (hub, [(here, _), _there], lost) = two_rooms().await;
-    hub.cut(&lost);
+    hub.slots_disconnected(&lost);
     drop(here);
     for _ in 0..100 {
-        drop(hub.attend(channel(1)));
+        drop(hub.hold_channel(channel(1)));
     }
-    assert!(hub.take_interest(10).is_empty());
+    assert!(hub.take_subscription_changes(10).is_empty());
     let shard = hub.shard(channel(1).as_str()).lock();
     assert!(!shard.rooms.contains_key(&channel(1)));
-    assert!(shard.idle.is_empty() && shard.wanted.is_empty());
+    assert!(shard.to_unsubscribe.is_empty() && shard.to_subscribe.is_empty());
     drop(shard);
-    hub.reached(&lost);
-    assert!(hub.take_interest(10).is_empty());
+    hub.slots_connected(&lost);
+    assert!(hub.take_subscription_changes(10).is_empty());
 }
 
 #[tokio::test]
@@ -120,20 +120,20 @@ async fn whoever_attends_a_channel_of_a_node_that_is_gone_hears_it_when_that_is_
     let (hub, _rooms, _) = two_rooms().await;
     let presence = Channel::presence(&"loc1".parse().unwrap());
     let gone = slots_of(std::slice::from_ref(&presence));
-    hub.cut(&gone);
-    let _attendance = hub.attend(presence.clone());
-    assert!(hub.take_interest(10).is_empty());
-    hub.reached(&gone);
-    assert_eq!(hub.take_interest(10).subscribe, [presence]);
+    hub.slots_disconnected(&gone);
+    let _attendance = hub.hold_channel(presence.clone());
+    assert!(hub.take_subscription_changes(10).is_empty());
+    hub.slots_connected(&gone);
+    assert_eq!(hub.take_subscription_changes(10).subscribe, [presence]);
 }
 
 #[tokio::test]
 async fn with_everything_gone_nothing_is_left_out() {
     let hub = Hub::new();
-    assert!(!hub.is_left_out(&channel(1)) && !hub.was_reached() && !hub.is_partly_connected());
+    assert!(!hub.is_node_down(&channel(1)) && !hub.has_ever_connected() && !hub.is_partly_connected());
     // The first node that answers, of several.
-    hub.reached(&slots_of(&[channel(1)]));
-    assert!(hub.was_reached() && !hub.is_connected());
+    hub.slots_connected(&slots_of(&[channel(1)]));
+    assert!(hub.has_ever_connected() && !hub.is_connected());
     assert!(hub.join(channel(1), queue()).is_ok());
-    assert_eq!(hub.join(channel(2), queue()).unwrap_err(), Refused::Cut);
+    assert_eq!(hub.join(channel(2), queue()).unwrap_err(), JoinError::Disconnected);
 }

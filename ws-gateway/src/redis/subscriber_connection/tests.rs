@@ -1,17 +1,17 @@
 use super::*;
 use tokio::io::DuplexStream;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A link, and the end where Redis would be.
-fn linked() -> (Link, Ear, DuplexStream) {
+fn linked() -> (SubscriberWriter, SubscriberReader, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
-    let (link, ear) = ends(Box::new(ours), PATIENCE);
-    (link, ear, theirs)
+    let (writer, reader) = split_connection(Box::new(ours), REPLY_TIMEOUT);
+    (writer, reader, theirs)
 }
 
 /// What is asked next; its words.
-async fn asked(redis: &mut DuplexStream) -> Vec<String> {
+async fn replies(redis: &mut DuplexStream) -> Vec<String> {
     let mut bytes = vec![0; 1000];
     let read = redis.read(&mut bytes).await.unwrap();
     let text = String::from_utf8(bytes[..read].to_vec()).unwrap();
@@ -24,52 +24,53 @@ async fn say(redis: &mut DuplexStream, text: &str) {
 
 #[tokio::test]
 async fn answers_go_to_who_asked_and_events_to_everybody() {
-    let (link, mut ear, mut redis) = linked();
+    let (writer, mut reader, mut redis) = linked();
     let mut commands = Vec::new();
     command(&mut commands, &["SSUBSCRIBE", "a"]);
     command(&mut commands, &["SSUBSCRIBE", "b"]);
-    let asking = tokio::spawn(async move { link.ask(commands).await });
-    let words = asked(&mut redis).await;
+    let asking = tokio::spawn(async move { writer.send_with_barrier(commands).await });
+    let words = replies(&mut redis).await;
     assert_eq!(words[..5], ["SSUBSCRIBE", "a", "SSUBSCRIBE", "b", "PING"]);
     say(&mut redis, ">3\r\n$8\r\nsmessage\r\n$1\r\nx\r\n$2\r\nhi\r\n>3\r\n$10\r\nssubscribe\r\n$1\r\na\r\n:1\r\n")
         .await;
     say(&mut redis, "-MOVED 7 h:1\r\n>3\r\n$12\r\nsunsubscribe\r\n$1\r\nx\r\n:0\r\n").await;
     say(&mut redis, &format!("${}\r\n{}\r\n", words[5].len(), words[5])).await;
-    ear.listen().await.unwrap();
-    let mut heard = Vec::new();
-    ear.hear(|said| match said {
-        Heard::Event { channel, payload } => heard.push((channel.to_owned(), payload.to_vec())),
-        Heard::Unsubscribed(channel) => heard.push((channel.to_owned(), b"unsubscribed".to_vec())),
-    })
-    .unwrap();
-    assert_eq!(heard, [("x".to_owned(), b"hi".to_vec()), ("x".to_owned(), b"unsubscribed".to_vec())]);
-    let Outcome { subscribed, refusals } = asking.await.unwrap().unwrap();
-    assert_eq!((subscribed, refusals), (vec!["a".to_owned()], vec!["MOVED 7 h:1".to_owned()]));
+    reader.read_more().await.unwrap();
+    let mut push = Vec::new();
+    reader
+        .handle_received(|reply| match reply {
+            Push::Event { channel, payload } => push.push((channel.to_owned(), payload.to_vec())),
+            Push::Unsubscribed(channel) => push.push((channel.to_owned(), b"unsubscribed".to_vec())),
+        })
+        .unwrap();
+    assert_eq!(push, [("x".to_owned(), b"hi".to_vec()), ("x".to_owned(), b"unsubscribed".to_vec())]);
+    let BarrierReply { subscribed, errors } = asking.await.unwrap().unwrap();
+    assert_eq!((subscribed, errors), (vec!["a".to_owned()], vec!["MOVED 7 h:1".to_owned()]));
 }
 
 #[tokio::test]
 async fn an_answer_to_something_else_ends_the_link() {
-    let (link, mut ear, mut redis) = linked();
-    let _asking = tokio::spawn(async move { link.ask(Vec::new()).await });
-    asked(&mut redis).await;
+    let (writer, mut reader, mut redis) = linked();
+    let _asking = tokio::spawn(async move { writer.send_with_barrier(Vec::new()).await });
+    replies(&mut redis).await;
     say(&mut redis, "$1\r\nx\r\n").await;
-    ear.listen().await.unwrap();
-    assert!(matches!(ear.hear(|_| {}), Err(LinkError::Confused)));
+    reader.read_more().await.unwrap();
+    assert!(matches!(reader.handle_received(|_| {}), Err(ConnectionError::UnexpectedReply)));
 }
 
 #[tokio::test]
 async fn what_nobody_asked_for_ends_the_link() {
-    for said in ["+PONG\r\n", "-ERR x\r\n", ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"] {
-        let (_link, mut ear, mut redis) = linked();
-        say(&mut redis, said).await;
-        ear.listen().await.unwrap();
-        assert!(matches!(ear.hear(|_| {}), Err(LinkError::Confused)), "{said}");
+    for reply in ["+PONG\r\n", "-ERR x\r\n", ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"] {
+        let (_link, mut reader, mut redis) = linked();
+        say(&mut redis, reply).await;
+        reader.read_more().await.unwrap();
+        assert!(matches!(reader.handle_received(|_| {}), Err(ConnectionError::UnexpectedReply)), "{reply}");
     }
 }
 
 #[tokio::test]
 async fn events_of_any_size_come_whole_and_in_order_and_leave_no_large_buffer() {
-    let (_link, mut ear, mut redis) = linked();
+    let (_link, mut reader, mut redis) = linked();
     let lengths = [1, 40_000, 70_000, 3, 900_000, 64 * 1024, 5];
     let sending = tokio::spawn(async move {
         for length in lengths {
@@ -78,25 +79,26 @@ async fn events_of_any_size_come_whole_and_in_order_and_leave_no_large_buffer() 
         }
         redis
     });
-    let mut heard = Vec::new();
-    while heard.len() < lengths.len() {
-        ear.listen().await.unwrap();
-        ear.hear(|said| {
-            let Heard::Event { payload, .. } = said else { panic!("{said:?}") };
-            heard.push(payload.len());
-        })
-        .unwrap();
+    let mut push = Vec::new();
+    while push.len() < lengths.len() {
+        reader.read_more().await.unwrap();
+        reader
+            .handle_received(|reply| {
+                let Push::Event { payload, .. } = reply else { panic!("{reply:?}") };
+                push.push(payload.len());
+            })
+            .unwrap();
     }
-    assert_eq!(heard, lengths);
+    assert_eq!(push, lengths);
     drop(sending.await.unwrap());
-    assert!(matches!(ear.listen().await, Err(LinkError::Closed)));
-    assert!(ear.buffer.len() <= KEPT_BYTES);
+    assert!(matches!(reader.read_more().await, Err(ConnectionError::Closed)));
+    assert!(reader.buffer.len() <= MAX_IDLE_BUFFER_BYTES);
 }
 
 #[tokio::test]
 async fn a_refused_greeting_is_no_link_and_shows_no_password() {
     let repeated = "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `hunter2`, ";
-    for (refusal, shown) in [
+    for (error, shown) in [
         (repeated, "redis: ERR"),
         ("WRONGPASS invalid username-password pair or user is disabled.", "redis: WRONGPASS"),
         ("ERR max number of clients reached", "redis: ERR max number of clients reached"),
@@ -106,13 +108,14 @@ async fn a_refused_greeting_is_no_link_and_shows_no_password() {
             let (ours, mut redis) = tokio::io::duplex(1 << 20);
             let greeting = tokio::spawn(async move {
                 let password = Some("hunter2".to_owned());
-                greet(Box::new(ours), &Terms { username: None, password, tls: None, timeout: PATIENCE }).await
+                hello(Box::new(ours), &ConnectOptions { username: None, password, tls: None, timeout: REPLY_TIMEOUT })
+                    .await
             });
-            let words = asked(&mut redis).await;
+            let words = replies(&mut redis).await;
             assert_eq!(words[..5], ["HELLO", "3", "AUTH", "default", "hunter2"]);
             let text = words.last().unwrap();
             let answer = if is_answered { format!("${}\r\n{text}\r\n", text.len()) } else { String::new() };
-            say(&mut redis, &format!("-{refusal}\r\n{answer}")).await;
+            say(&mut redis, &format!("-{error}\r\n{answer}")).await;
             let error = greeting.await.unwrap().err().unwrap();
             assert_eq!(error.to_string(), shown, "answered: {is_answered}");
         }
@@ -123,22 +126,22 @@ async fn a_refused_greeting_is_no_link_and_shows_no_password() {
 async fn who_refuses_before_the_greeting_is_understood() {
     let (ours, mut redis) = tokio::io::duplex(1 << 20);
     say(&mut redis, "-DENIED Redis is running in protected mode\r\n").await;
-    let terms = Terms { username: None, password: None, tls: None, timeout: PATIENCE };
-    let error = greet(Box::new(ours), &terms).await.err().unwrap();
+    let options = ConnectOptions { username: None, password: None, tls: None, timeout: REPLY_TIMEOUT };
+    let error = hello(Box::new(ours), &options).await.err().unwrap();
     assert_eq!(error.to_string(), "redis: DENIED");
 }
 
 #[tokio::test]
 async fn a_subscription_that_is_ended_before_the_answer_is_not_confirmed() {
-    let (link, mut ear, mut redis) = linked();
-    let asking = tokio::spawn(async move { link.ask(Vec::new()).await });
-    let words = asked(&mut redis).await;
+    let (writer, mut reader, mut redis) = linked();
+    let asking = tokio::spawn(async move { writer.send_with_barrier(Vec::new()).await });
+    let words = replies(&mut redis).await;
     for (kind, channel) in [("ssubscribe", "a"), ("ssubscribe", "b"), ("sunsubscribe", "a")] {
         say(&mut redis, &format!(">3\r\n${}\r\n{kind}\r\n$1\r\n{channel}\r\n:1\r\n", kind.len())).await;
     }
     say(&mut redis, &format!("${}\r\n{}\r\n", words[1].len(), words[1])).await;
-    ear.listen().await.unwrap();
-    ear.hear(|_| {}).unwrap();
+    reader.read_more().await.unwrap();
+    reader.handle_received(|_| {}).unwrap();
     assert_eq!(asking.await.unwrap().unwrap().subscribed, ["b"]);
 }
 
@@ -146,22 +149,22 @@ async fn a_subscription_that_is_ended_before_the_answer_is_not_confirmed() {
 async fn who_says_something_else_is_not_silent_and_who_says_nothing_is() {
     let (ours, mut redis) = tokio::io::duplex(1 << 20);
     // Any answer is late.
-    let (link, mut ear) = ends(Box::new(ours), Duration::ZERO);
+    let (writer, mut reader) = split_connection(Box::new(ours), Duration::ZERO);
     let began = Instant::now();
     say(&mut redis, ">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n").await;
-    ear.listen().await.unwrap();
-    assert!(ear.asked.heard_at.lock().is_some_and(|at| at >= began));
-    assert!(matches!(link.ask(Vec::new()).await, Err(LinkError::Silent)));
+    reader.read_more().await.unwrap();
+    assert!(reader.replies.last_received_at.lock().is_some_and(|at| at >= began));
+    assert!(matches!(writer.send_with_barrier(Vec::new()).await, Err(ConnectionError::Timeout)));
 
     let (ours, mut redis) = tokio::io::duplex(1 << 20);
-    let (link, mut ear) = ends(Box::new(ours), Duration::ZERO);
+    let (writer, mut reader) = split_connection(Box::new(ours), Duration::ZERO);
     // Something will have been heard all the while.
-    *ear.asked.heard_at.lock() = Some(Instant::now() + PATIENCE);
-    let mut asking = pin!(link.ask(Vec::new()));
+    *reader.replies.last_received_at.lock() = Some(Instant::now() + REPLY_TIMEOUT);
+    let mut asking = pin!(writer.send_with_barrier(Vec::new()));
     assert!(timeout(Duration::from_millis(1), &mut asking).await.is_err(), "it has no patience, and waits on");
-    let words = asked(&mut redis).await;
+    let words = replies(&mut redis).await;
     say(&mut redis, &format!("${}\r\n{}\r\n", words[1].len(), words[1])).await;
-    ear.listen().await.unwrap();
-    ear.hear(|_| {}).unwrap();
+    reader.read_more().await.unwrap();
+    reader.handle_received(|_| {}).unwrap();
     assert!(asking.await.is_ok());
 }
