@@ -79,7 +79,7 @@ impl DatabaseMonitor {
     /// Looks again and again; never returns. Keys that are not this database's are told to `wrong_keys`, once, when nothing was
     /// served yet.
     pub async fn run(self, store: Store, instance: Uuid, wrong_keys: mpsc::Sender<BadEnv>) {
-        let failure = store.doubt();
+        let failure = store.failure_signal();
         let mut log = StateLog { last: DatabaseState::Unknown, at: Instant::now() };
         let mut last_ready = Instant::now();
         let mut keys_checked = false;
@@ -120,7 +120,7 @@ enum CheckError {
 async fn check(store: &Store, instance: Uuid, keys_checked: bool) -> Result<(), CheckError> {
     let unreachable =
         |error: crate::store::StoreError| CheckError::State(DatabaseState::Unreachable(error.to_string()));
-    let wrong = store.unfit().await.map_err(unreachable)?;
+    let wrong = store.schema_problems().await.map_err(unreachable)?;
     if !wrong.is_empty() {
         return Err(CheckError::State(DatabaseState::Unfit(wrong.join("; "))));
     }
@@ -128,8 +128,8 @@ async fn check(store: &Store, instance: Uuid, keys_checked: bool) -> Result<(), 
         return Ok(());
     }
     // Before the look: whoever wraps keys anew meanwhile sees this service, or is seen by it.
-    store.announce(instance).await.map_err(unreachable)?;
-    let checked = store.check_keys().await.map_err(unreachable)?;
+    store.register(instance).await.map_err(unreachable)?;
+    let checked = store.check_master_keys().await.map_err(unreachable)?;
     checked.map_err(|wrong| CheckError::Keys(BadEnv(vec![format!("CONTENT_KEYS: {wrong}")])))
 }
 

@@ -1,26 +1,25 @@
-//! REST service of the EHR chat: validates tokens, writes messages to PostgreSQL, publishes them to Redis. Stateless.
+//! HTTP API of the EHR chat: authenticates callers, writes messages to PostgreSQL, publishes them to Redis. Instances keep no state.
 //!
-//! As a message travels:
+//! A request passes these layers from top to bottom:
 //!
-//! - [`api`]: HTTP → use case; use case → status and body
-//! - [`domain`]: the use cases, free of HTTP and SQL
-//! - [`writer`]: batches sends into transactions
-//! - [`store`]: SQL, the only place that names tokio-postgres
-//! - [`vault`]: keys of content at rest; [`keys`]: what operators do with them
-//! - [`outbox`]: publishes what was committed, at least once; [`outbox_commands`]: what operators do with what it set aside
-//! - [`publisher`]: the queue in front of it, and Redis behind it
-//! - [`presence`]: who is online, as the gateways have written it down
-//! - [`stream`]: takes from the gateways [`acks`], [`socket_events`] for the trail, and [`questions`] about who may know of whom
-//! - [`audit`]: the audit trail, chained; [`auditor`] writes what no transaction of its own does, and [`audit_commands`] are
-//!   for operators
-//! - [`revocation`]: keeps everybody's knowledge of revoked tokens in step
-//! - [`tickets`]: gives out what stands for a token, once
-//! - [`clock`]: compares this machine's clock with the database's
-//! - [`database_watch`]: whether the database is there, and fit; nothing is served before it is
+//! | module | owns |
+//! | --- | --- |
+//! | [`cli`], [`serve`], [`config`] | commands, composition of the service, settings |
+//! | [`http`] | the ports, middleware, endpoints, OpenAPI document |
+//! | [`domain`] | use cases: authorize, validate, then call the modules below |
+//! | [`send_batcher`] | group commit: sends share transactions |
+//! | [`outbox`], [`publisher`] | publishes committed events, at least once |
+//! | [`stream_consumer`] | applies what gateways report through Redis streams |
+//! | [`audit`] | the chained audit trail: writer, verifier, export |
+//! | [`revocation`], [`ticket_issuer`], [`presence_reader`] | revoked tokens, tickets, presence |
+//! | [`envelope`] | keys of content at rest |
+//! | [`store`] | SQL; the only module that names tokio-postgres |
+//! | [`model`] | messages, pages, origins: types that every layer may use |
 //!
-//! and beside them [`config`], [`state`], [`limits`], [`meters`], and `server`, the public port.
+//! Beside them stand [`state`], [`metrics`], [`rate_limit`], [`clock_monitor`] and [`database_monitor`].
 
 pub mod audit;
+pub mod cli;
 pub mod clock_monitor;
 pub mod config;
 pub mod database_monitor;
@@ -37,242 +36,8 @@ pub mod publisher;
 pub mod rate_limit;
 pub mod revocation;
 pub mod send_batcher;
+pub mod serve;
 pub mod state;
 pub mod store;
 pub mod stream_consumer;
 pub mod ticket_issuer;
-
-use std::sync::Arc;
-use std::time::Duration;
-
-use metrics_exporter_prometheus::PrometheusHandle;
-use shared::descriptors;
-use shared::mode::Mode;
-use shared::redis::{Nodes, Settings};
-use shared::relay_keys::RelayKeys;
-use shared::shutdown::Shutdown;
-use shared::token::{KeySetCache, Verifier};
-use shared::trace::Traces;
-use shared::verified::TokenCache;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
-
-use crate::clock_monitor::ClockOffset;
-use crate::config::Config;
-use crate::database_monitor::{DatabaseMonitor, spawn_when_ready};
-use crate::envelope::Vault;
-use crate::presence_reader::PresenceReader;
-use crate::publisher::Broker;
-use crate::rate_limit::RateLimits;
-use crate::revocation::RevocationService;
-use crate::state::AppState;
-use crate::store::{Class, Store};
-use crate::stream_consumer::conversation_checks::ConversationCheckHandler;
-use crate::stream_consumer::receipts::ReceiptHandler;
-use crate::stream_consumer::socket_audit::SocketAuditHandler;
-use crate::ticket_issuer::TicketIssuer;
-
-/// How long Redis may take for a batch of events.
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Descriptors that are kept for connections to Redis and from the admin port, log files and such; those to PostgreSQL come on top.
-const RESERVED_DESCRIPTORS: usize = 64;
-
-/// Connections to the admin port.
-const MAX_ADMIN_CONNECTIONS: usize = 48;
-
-/// How long the first requests wait for a database that is ready.
-const STARTUP_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Of [`Config::shutdown_timeout`], what is kept for that which requests in flight leave to be done; a quarter of it at most.
-const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long requests in flight may take when a task has failed, or the keys are wrong.
-const FAILURE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What the last spans may take.
-const FINAL_SPANS_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Why the service does not run.
-pub type ServeError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The sockets that a service answers on.
-pub struct Listeners {
-    /// For everybody, behind the load balancer.
-    pub public: TcpListener,
-    /// For operators.
-    pub admin: TcpListener,
-}
-
-/// Serves until `stopping` begins and load balancers have had their time to notice, then finishes requests in flight and what they
-/// left to be done, all within the configured deadline.
-///
-/// # Errors
-/// When a URL cannot be used, a listener fails, the keys are not those of the database, or a task has ended that must not.
-pub async fn run(
-    config: Config,
-    listeners: Listeners,
-    metrics: Option<PrometheusHandle>,
-    stopping: Shutdown,
-) -> Result<(), ServeError> {
-    let shutdown = after(&stopping, config.drain);
-    if config.origins.allows_any() {
-        tracing::warn!("ALLOWED_ORIGINS is *: any page may ask");
-    }
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    let token_keys = KeySetCache::open(&config.tokens, &shutdown).await?;
-    let vault = config.encryption.content.as_ref().map(Vault::new).transpose()?;
-    let store = Store::new(&config.database, config.audit_key)?.with_vault(vault.map(Arc::new));
-    let relay_keys = config.encryption.relay.as_ref().map(RelayKeys::new).unwrap_or_default();
-    // To the very end: what is published last has to prove itself as well.
-    let final_shutdown = shutdown.later();
-    let settings = Settings::new(&config.redis.url, config.redis.ca.as_ref(), PUBLISH_TIMEOUT)?;
-    let redis = Nodes::start(settings, &final_shutdown)?;
-    let broker = Broker::new(redis.clone(), config.log, relay_keys);
-    let presence = PresenceReader::new(redis.clone());
-    let revocation = Arc::new(RevocationService::new(store.clone(), redis.clone(), config.tokens.max_lifetime));
-
-    let database = DatabaseMonitor::default();
-    let ((report_wrong_keys, mut wrong_keys), instance) = (mpsc::channel(1), uuid::Uuid::now_v7());
-    let watching = database.clone().run(store.for_class(Class::Watch), instance, report_wrong_keys);
-    shutdown.spawn_until("database watch", watching);
-    let (publisher, committed) = publisher::queue();
-    let (send_batcher, pending) = send_batcher::queue();
-    let (audit_writer, audit_queue) = audit::writer::queue(store.refusals());
-    // Nothing is written, and nothing published, under keys that are not this database's.
-    let start = |name, task: futures_util::future::BoxFuture<'static, ()>| {
-        spawn_when_ready(&shutdown, &database, name, task);
-    };
-    start("outbox", Box::pin(outbox::run(store.clone(), broker, committed, redis.health(), shutdown.clone())));
-    start("send batcher", Box::pin(send_batcher::run(store.for_class(Class::Send), publisher.clone(), pending)));
-    let receipts = ReceiptHandler { store: store.clone(), publisher: publisher.clone() };
-    start("receipts", Box::pin(stream_consumer::run(redis.clone(), receipts, shutdown.clone())));
-    let socket_events = SocketAuditHandler { store: store.clone() };
-    start("socket events", Box::pin(stream_consumer::run(redis.clone(), socket_events, shutdown.clone())));
-    let questions = ConversationCheckHandler { store: store.clone(), presence: presence.clone() };
-    start("conversation checks", Box::pin(stream_consumer::run(redis.clone(), questions, shutdown.clone())));
-    start("audit writer", Box::pin(audit::writer::run(store.for_class(Class::Write), audit_queue)));
-    shutdown.spawn("revocations", revocation.clone().run(shutdown.clone()));
-    let clock_offset = ClockOffset::default();
-    shutdown.spawn_until("clock", clock_monitor::watch(store.for_class(Class::Watch), clock_offset.clone()));
-    start("keys", Box::pin(envelope::commands::watch(store.clone(), instance, shutdown.clone())));
-
-    if config.mode == Mode::Production {
-        let (checked, known) = (store.clone(), revocation.clone());
-        shutdown.spawn_until("role check", async move {
-            warn_of_role(&checked, &known).await;
-            std::future::pending::<()>().await;
-        });
-    }
-
-    let tokens = TokenCache::new(Verifier::new(&config.tokens, token_keys).with_revocations(revocation.revocations()));
-    let trusted_proxies = config.trusted_proxies;
-    let rate_limits = RateLimits::new(&config.limits);
-    let traces = config.traces.as_ref().map(|traces| Traces::start("api-service", traces)).transpose()?;
-    let (ticket_issuer, origins) = (TicketIssuer::new(redis.clone()), config.origins);
-    let dev_signing_key = config.dev_signing_key.map(Arc::new);
-    let state = Arc::new(AppState {
-        tokens,
-        store: store.for_class(Class::Read),
-        database: database.clone(),
-        send_batcher,
-        audit_writer,
-        publisher,
-        revocation,
-        rate_limits,
-        traces: traces.clone(),
-        redis,
-        clock_offset,
-        presence,
-        ticket_issuer,
-        response_budget: Arc::default(),
-        origins,
-        dev_signing_key,
-        trusted_proxies,
-        stopping,
-    });
-    let affordable = descriptors::for_strangers(config.database.pool.total + RESERVED_DESCRIPTORS);
-    let connections = descriptors::lowered("MAX_CONNECTIONS", config.max_connections, affordable);
-    let kept = BACKGROUND_TIMEOUT.min(config.shutdown_timeout / 4);
-    serve_public(
-        &shutdown,
-        http::server::Server::new(listeners.public, http::public(state.clone()), connections),
-        state.clone(),
-        config.shutdown_timeout - kept,
-    );
-    let ended = shutdown.clone();
-    let admin =
-        http::server::Server::new(listeners.admin, http::admin(state, metrics), MAX_ADMIN_CONNECTIONS).for_admin();
-    shutdown.spawn("admin port", admin.run(async move { ended.begun().await }, Duration::from_secs(1)));
-
-    let ended: Result<(), ServeError> = tokio::select! {
-        () = shutdown.begun() => Ok(()),
-        failed = shutdown.failed() => Err(failed.into()),
-        Some(wrong) = wrong_keys.recv() => Err(wrong.into()),
-    };
-    let allowed = if ended.is_ok() { config.shutdown_timeout } else { config.shutdown_timeout.min(FAILURE_TIMEOUT) };
-    // Servers drop their state when they end; with the last of it the writer's and then the outbox's queue close,
-    // and their tasks end by themselves once both are empty.
-    if !shutdown.finish(allowed.saturating_sub(FINAL_SPANS_TIMEOUT)).await {
-        tracing::warn!("some tasks did not end in time; what they held is in the outbox");
-    }
-    final_shutdown.begin();
-    if let Some(traces) = traces {
-        traces.finish(FINAL_SPANS_TIMEOUT).await;
-    }
-    ended
-}
-
-/// Serves the public port, once the database is ready: until then every request would be refused with 503, and a balancer that has
-/// not noticed a restart sends requests all the while. They wait in the kernel's queue for the moment that it takes.
-fn serve_public<E>(shutdown: &Shutdown, server: http::server::Server<E>, state: Arc<AppState>, drain_timeout: Duration)
-where
-    E: poem::Endpoint<Output = poem::Response> + 'static,
-{
-    let (starting, stop) = (shutdown.clone(), shutdown.clone());
-    shutdown.spawn("public port", async move {
-        let ready = async {
-            state.database.until_ready().await;
-            state.revocation.until_loaded().await;
-        };
-        tokio::select! {
-            _ = timeout(STARTUP_TIMEOUT, ready) => {}
-            () = starting.begun() => {}
-        }
-        drop(state);
-        server.run(async move { stop.begun().await }, drain_timeout).await;
-    });
-}
-
-/// Once the database has answered: says so when the service's role may do more than it needs.
-async fn warn_of_role(store: &Store, revocation: &RevocationService) {
-    revocation.until_loaded().await;
-    match store.excess_of_role().await {
-        Ok(Some(what)) => tracing::warn!(
-            "the role of DATABASE_URL {what}: whoever takes over this service can change the audit trail; name another role with \
-             SERVICE_ROLE when you migrate, and serve as that one"
-        ),
-        Ok(None) => {}
-        Err(error) => tracing::debug!(%error, "the role's rights cannot be read"),
-    }
-}
-
-/// What begins a while after `stopping` has: until then everything goes on, so that a request that a load balancer still
-/// sends is served, not refused.
-fn after(stopping: &Shutdown, drain: Duration) -> Shutdown {
-    let shutdown = stopping.later();
-    let (begin, stopping) = (shutdown.clone(), stopping.clone());
-    shutdown.spawn("drain timer", async move {
-        tokio::select! {
-            () = async {
-                stopping.begun().await;
-                sleep(drain).await;
-            } => begin.begin(),
-            () = begin.begun() => {}
-        }
-    });
-    shutdown
-}

@@ -6,8 +6,8 @@ use std::io::{BufWriter, Write};
 use shared::audit::{Action, AuditEntry};
 use shared::timestamp::timestamp;
 
-use crate::ServeError;
-use crate::audit::commands::operator;
+use crate::audit::commands::operator_actor;
+use crate::serve::ServeError;
 use crate::store::{FailedRow, Store};
 
 /// Rows in memory.
@@ -20,7 +20,7 @@ const NAMED: usize = 20;
 /// # Errors
 /// When the database does not answer or the output ends.
 pub async fn list(store: &Store, output: impl Write) -> Result<usize, ServeError> {
-    store.record(&[AuditEntry::new(operator(), Action::OutboxList, 200)]).await?;
+    store.record(&[AuditEntry::new(operator_actor(), Action::OutboxList, 200)]).await?;
     let mut output = BufWriter::new(output);
     let (mut behind, mut count) = (i64::MIN, 0);
     loop {
@@ -41,7 +41,7 @@ pub async fn list(store: &Store, output: impl Write) -> Result<usize, ServeError
 /// # Errors
 /// When the database does not answer; nothing has changed then.
 pub async fn retry(store: &Store, ids: Option<&[i64]>) -> Result<u64, ServeError> {
-    let mut entry = AuditEntry::new(operator(), Action::OutboxRetry, 200);
+    let mut entry = AuditEntry::new(operator_actor(), Action::OutboxRetry, 200);
     entry.detail = Some(match ids {
         None => "all".to_owned(),
         Some(ids) if ids.len() > NAMED => format!("{} rows", ids.len()),

@@ -11,13 +11,13 @@ use super::chain::Head;
 use super::key::MAC_BYTES;
 
 /// The log message of a line that is an anchor.
-pub const MESSAGE: &str = "audit anchor";
+pub const LOG_MESSAGE: &str = "audit anchor";
 
 /// A row that a chain had, by chain and place: its hash, in hexadecimal.
 pub type Anchors = BTreeMap<(i64, i64), String>;
 
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct AnchorLine {
     chain: i64,
     n: i64,
     mac: String,
@@ -31,19 +31,19 @@ pub fn hex(mac: &[u8]) -> String {
 
 /// The line that remembers where a chain ends.
 #[must_use]
-pub fn line(head: &Head) -> String {
-    serde_json::json!(Line { chain: head.chain, n: head.n, mac: hex(&head.mac) }).to_string()
+pub fn format_line(head: &Head) -> String {
+    serde_json::json!(AnchorLine { chain: head.chain, n: head.n, mac: hex(&head.mac) }).to_string()
 }
 
 /// Reads anchors; lines that are none are passed over.
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn read(lines: impl BufRead) -> io::Result<Anchors> {
+pub fn parse(lines: impl BufRead) -> io::Result<Anchors> {
     let mut anchors = Anchors::new();
     for line in lines.lines() {
         let line = line?;
-        if let Ok(Line { chain, n, mac }) = serde_json::from_str(&line)
+        if let Ok(AnchorLine { chain, n, mac }) = serde_json::from_str(&line)
             && n > 0
             && mac.len() == 2 * MAC_BYTES
         {
@@ -61,12 +61,12 @@ mod tests {
     fn anchors_are_read_from_lines_of_ours_and_from_logs() {
         let head = Head { n: 7, mac: [0xab; MAC_BYTES], ..Head::new(3, 0) };
         let log = format!(
-            "{}\n\nnot JSON\n{{\"level\":\"INFO\",\"message\":\"{MESSAGE}\",\"chain\":4,\"n\":9,\"mac\":\"{}\"}}\n\
+            "{}\n\nnot JSON\n{{\"level\":\"INFO\",\"message\":\"{LOG_MESSAGE}\",\"chain\":4,\"n\":9,\"mac\":\"{}\"}}\n\
              {{\"chain\":5,\"n\":1,\"mac\":\"short\"}}\n{{\"level\":\"INFO\"}}\n",
-            line(&head),
+            format_line(&head),
             "0".repeat(64)
         );
-        let anchors = read(log.as_bytes()).unwrap();
+        let anchors = parse(log.as_bytes()).unwrap();
         assert_eq!(anchors, Anchors::from([((3, 7), "ab".repeat(32)), ((4, 9), "0".repeat(64))]));
     }
 }

@@ -4,12 +4,12 @@ use super::key::{AuditKey, MAC_BYTES, Mac};
 use super::row::Row;
 
 /// What a hash is of; no hash of one kind can stand for another.
-const OF_ROW: &[u8] = b"ehr-chat audit row v1";
-const OF_HEAD: &[u8] = b"ehr-chat audit head v1";
+const ROW_DOMAIN: &[u8] = b"ehr-chat audit row v1";
+const HEAD_DOMAIN: &[u8] = b"ehr-chat audit head v1";
 /// Before the first row.
-const NOTHING: Mac = [0; MAC_BYTES];
+const EMPTY_MAC: Mac = [0; MAC_BYTES];
 /// Bytes of a row that names no messages, and then some.
-const USUAL_ROW_BYTES: usize = 512;
+const TYPICAL_ROW_BYTES: usize = 512;
 
 /// Where a chain ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Head {
     /// Of a chain without rows.
     #[must_use]
     pub fn new(chain: i64, opened_at: i64) -> Self {
-        Self { chain, opened_at, n: 0, mac: NOTHING }
+        Self { chain, opened_at, n: 0, mac: EMPTY_MAC }
     }
 
     /// Goes on to the next row: its place and hash are the head's then.
@@ -36,8 +36,8 @@ impl Head {
         // Nobody writes so many; who reads must bear whatever stands there.
         self.n = self.n.saturating_add(1);
         buffer.clear();
-        buffer.reserve(USUAL_ROW_BYTES);
-        buffer.extend_from_slice(OF_ROW);
+        buffer.reserve(TYPICAL_ROW_BYTES);
+        buffer.extend_from_slice(ROW_DOMAIN);
         buffer.extend_from_slice(&self.mac);
         buffer.extend_from_slice(&self.chain.to_be_bytes());
         buffer.extend_from_slice(&self.n.to_be_bytes());
@@ -49,7 +49,7 @@ impl Head {
     /// left for the head.
     #[must_use]
     pub fn seal(&self, key: &AuditKey) -> Mac {
-        let mut bytes = OF_HEAD.to_vec();
+        let mut bytes = HEAD_DOMAIN.to_vec();
         bytes.extend_from_slice(&self.chain.to_be_bytes());
         bytes.extend_from_slice(&self.opened_at.to_be_bytes());
         bytes.extend_from_slice(&self.n.to_be_bytes());

@@ -8,43 +8,43 @@ use std::path::Path;
 use shared::audit::{Action, AuditActor, AuditEntry};
 use shared::ids::{MessageId, ParticipantId};
 
-use crate::ServeError;
 use crate::audit::anchors::{self, Anchors};
 use crate::audit::fhir::audit_event;
 use crate::audit::key::AuditKey;
-use crate::audit::message_check::{self, MessageFinding, MessageWrong, Text};
+use crate::audit::message_check::{self, MessageDefect, MessageFinding, StoredText};
 use crate::audit::row_check;
-use crate::audit::verify::{Report, StoredHead, Walk};
-use crate::config::DatabaseConfig;
-use crate::envelope::Vault;
-use crate::store::{Filter, Record, Store, Trail, Unsent};
+use crate::audit::verify::{ChainVerifier, Report, StoredHead};
+use crate::envelope::EnvelopeKeys;
+use crate::serve::ServeError;
+use crate::store::settings::DatabaseConfig;
+use crate::store::{AuditReader, Filter, Store, StoredRow, UnsentMessage};
 
 /// How long after a chain was opened rows may still have been added to earlier ones: their life, and then some.
 const CHAIN_OVERLAP_MICROS: i64 = 25 * 3_600 * 1_000_000;
 
 /// Somebody with a shell, as the system calls its account.
 #[must_use]
-pub fn operator() -> AuditActor {
+pub fn operator_actor() -> AuditActor {
     let account = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
     let name = |text: &str| text.parse::<ParticipantId>().ok();
     name(&account).or_else(|| name("unknown")).map_or(AuditActor::System, AuditActor::Operator)
 }
 
 /// What the trail is verified with.
-pub struct Means<'a> {
+pub struct VerifyOptions<'a> {
     /// Every key that a chain may have been made with.
     pub keys: &'a [AuditKey],
     /// What opens messages that are sealed; without it they are not compared.
-    pub vault: Option<&'a Vault>,
+    pub vault: Option<&'a EnvelopeKeys>,
     /// The chain to begin with: earlier ones are archived.
-    pub first: i64,
+    pub from_chain: i64,
     /// A file of anchors.
     pub anchors: Option<&'a Path>,
 }
 
 /// What was verified.
 #[derive(Debug, Default)]
-pub struct Verified {
+pub struct Verification {
     /// The chains.
     pub report: Report,
     /// Messages that were compared with the trail; none when there is no such table beside it.
@@ -57,18 +57,18 @@ pub struct MessageReport {
     /// Compared with their rows.
     pub compared: u64,
     /// Not what the trail says, or unknown to it.
-    pub wrong: u64,
+    pub defects: u64,
     /// Sealed, and not opened.
     pub unopened: u64,
     /// From before the trail, or from a time that is archived.
     pub older: u64,
 }
 
-impl Verified {
+impl Verification {
     /// How much is wrong in all.
     #[must_use]
-    pub fn wrong(&self) -> u64 {
-        self.report.wrong + self.messages.as_ref().map_or(0, |messages| messages.wrong)
+    pub fn defects(&self) -> u64 {
+        self.report.defects + self.messages.as_ref().map_or(0, |messages| messages.defects)
     }
 }
 
@@ -79,78 +79,78 @@ impl Verified {
 /// When the trail or the file cannot be read.
 pub async fn verify(
     database: &DatabaseConfig,
-    means: &Means<'_>,
-    mut tell: impl FnMut(&dyn Display),
-) -> Result<Verified, ServeError> {
-    let anchors = match means.anchors {
-        Some(path) => anchors::read(BufReader::new(open(path)?)).map_err(|error| explain(path, &error))?,
+    options: &VerifyOptions<'_>,
+    mut report_line: impl FnMut(&dyn Display),
+) -> Result<Verification, ServeError> {
+    let anchors = match options.anchors {
+        Some(path) => anchors::parse(BufReader::new(open(path)?)).map_err(|error| explain(path, &error))?,
         None => Anchors::new(),
     };
-    let mut trail = Trail::open(database).await?;
-    let snapshot = trail.snapshot().await?;
+    let mut reader = AuditReader::open(database).await?;
+    let snapshot = reader.snapshot().await?;
     let heads = snapshot.heads().await?;
-    let covered_from = covered_from(&heads, means.first);
+    let covered_from = covered_from(&heads, options.from_chain);
     let mut messages = snapshot.has_messages().await?.then(MessageReport::default);
-    if let (Some(_), Some(vault)) = (&messages, means.vault) {
-        snapshot.learn(vault).await?;
+    if let (Some(_), Some(vault)) = (&messages, options.vault) {
+        snapshot.detect_complete(vault).await?;
     }
-    let mut walk = Walk::new(means.keys, heads, means.first, anchors);
-    let pages = snapshot.rows().await?;
+    let mut verifier = ChainVerifier::new(options.keys, heads, options.from_chain, anchors);
+    let cursor = snapshot.scan().await?;
     let mut buffer = Vec::new();
     loop {
-        let page = snapshot.next(&pages).await?;
+        let page = snapshot.next_page(&cursor).await?;
         if page.is_empty() {
             break;
         }
         let mut sent = Vec::new();
-        for Record { chain, n, row, mac } in page {
-            let key = walk.row(chain, n, row.as_ref(), &mac, &mut buffer);
+        for StoredRow { chain, n, row, mac } in page {
+            let key = verifier.verify_row(chain, n, row.as_ref(), &mac, &mut buffer);
             if let Some((key, row)) = key.zip(row)
-                && let Some(id) = message_check::sent(&row)
+                && let Some(id) = message_check::sent_message_id(&row)
             {
                 sent.push((id, key, row));
             }
         }
-        walk.take_findings().iter().for_each(|finding| tell(finding));
+        verifier.take_findings().iter().for_each(|finding| report_line(finding));
         if let Some(report) = &mut messages {
             let ids: Vec<MessageId> = sent.iter().map(|(id, ..)| *id).collect();
-            let stored = snapshot.messages(&ids, means.vault).await?;
+            let stored = snapshot.messages(&ids, options.vault).await?;
             for (id, key, row) in &sent {
                 let stored = stored.get(id);
                 report.compared += 1;
-                report.unopened += u64::from(stored.is_some_and(|stored| stored.text == Text::Sealed));
-                if let Some(wrong) = message_check::compare(key, row, stored) {
-                    report.wrong += 1;
-                    tell(&MessageFinding { id: *id, wrong });
+                report.unopened += u64::from(stored.is_some_and(|stored| stored.text == StoredText::Sealed));
+                if let Some(defect) = message_check::compare(key, row, stored) {
+                    report.defects += 1;
+                    report_line(&MessageFinding { id: *id, defect });
                 }
             }
         }
     }
     if let Some(report) = &mut messages {
-        let is_complete = means.vault.is_some_and(Vault::is_complete);
-        let pages = snapshot.unsent().await?;
+        let is_complete = options.vault.is_some_and(EnvelopeKeys::is_complete);
+        let cursor = snapshot.scan_unsent().await?;
         loop {
-            let page = snapshot.next_unsent(&pages).await?;
+            let page = snapshot.next_unsent(&cursor).await?;
             if page.is_empty() {
                 break;
             }
-            for Unsent { id, sent_at, is_plain } in page {
-                let wrong = match () {
-                    () if is_plain && is_complete => MessageWrong::Plain,
-                    () if sent_at >= covered_from => MessageWrong::Unsent,
+            for UnsentMessage { id, sent_at, is_plain } in page {
+                let defect = match () {
+                    () if is_plain && is_complete => MessageDefect::UnexpectedPlain,
+                    () if sent_at >= covered_from => MessageDefect::NotSent,
                     () => {
                         report.older += 1;
                         continue;
                     }
                 };
-                report.wrong += 1;
-                tell(&MessageFinding { id, wrong });
+                report.defects += 1;
+                report_line(&MessageFinding { id, defect });
             }
         }
     }
-    let mut report = walk.finish();
-    std::mem::take(&mut report.findings).iter().for_each(|finding| tell(finding));
-    Ok(Verified { report, messages })
+    let mut report = verifier.finish();
+    std::mem::take(&mut report.findings).iter().for_each(|finding| report_line(finding));
+    Ok(Verification { report, messages })
 }
 
 /// From when on, in microseconds since 1970, every message must have a row in the chains that are here. A chain is added to
@@ -165,11 +165,11 @@ fn covered_from(heads: &[StoredHead], first: i64) -> i64 {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn keep_anchors(Verified { report, .. }: &Verified, path: &Path) -> Result<(), ServeError> {
+pub fn append_anchors(Verification { report, .. }: &Verification, path: &Path) -> Result<(), ServeError> {
     let write = || -> io::Result<()> {
         let mut file = BufWriter::new(File::options().create(true).append(true).open(path)?);
         for head in report.heads.iter().filter(|head| head.n > 0) {
-            writeln!(file, "{}", anchors::line(head))?;
+            writeln!(file, "{}", anchors::format_line(head))?;
         }
         file.flush()
     };
@@ -178,11 +178,11 @@ pub fn keep_anchors(Verified { report, .. }: &Verified, path: &Path) -> Result<(
 
 /// What was exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Exported {
+pub struct ExportSummary {
     /// Rows that were written.
     pub events: u64,
     /// Rows that were left out: they are not what the service has written.
-    pub refused: u64,
+    pub skipped: u64,
 }
 
 /// Writes the rows that pass a filter as AuditEvents, one a line, and leaves out whatever does not verify, which it tells. That
@@ -195,39 +195,39 @@ pub async fn export(
     keys: &[AuditKey],
     filter: &Filter,
     output: impl Write,
-    mut tell: impl FnMut(&dyn Display),
-) -> Result<Exported, ServeError> {
+    mut report_line: impl FnMut(&dyn Display),
+) -> Result<ExportSummary, ServeError> {
     let key = keys.first().ok_or("there is no AUDIT_KEY")?;
-    let mut entry = AuditEntry::new(operator(), Action::Export, 200);
+    let mut entry = AuditEntry::new(operator_actor(), Action::Export, 200);
     entry.location.clone_from(&filter.location);
     entry.detail = Some(describe(filter));
     Store::new(database, key.clone())?.record(&[entry]).await?;
     let mut output = BufWriter::new(output);
-    let mut exported = Exported::default();
-    let mut trail = Trail::open(database).await?;
-    let snapshot = trail.snapshot().await?;
-    let pages = snapshot.filtered(filter).await?;
+    let mut summary = ExportSummary::default();
+    let mut reader = AuditReader::open(database).await?;
+    let snapshot = reader.snapshot().await?;
+    let cursor = snapshot.scan_filtered(filter).await?;
     loop {
-        let page = snapshot.next_placed(&pages).await?;
+        let page = snapshot.next_page_with_context(&cursor).await?;
         if page.is_empty() {
             break;
         }
-        for (Record { chain, n, row, mac }, standing) in page {
-            match (row_check::check(keys, (chain, n), row.as_ref(), &mac, standing.as_ref()), row) {
+        for (StoredRow { chain, n, row, mac }, context) in page {
+            match (row_check::check(keys, (chain, n), row.as_ref(), &mac, context.as_ref()), row) {
                 (Ok(()), Some(row)) => {
-                    exported.events += 1;
+                    summary.events += 1;
                     writeln!(output, "{}", audit_event(chain, n, &row))?;
                 }
                 (Ok(()), None) => {}
                 (Err(why), _) => {
-                    exported.refused += 1;
-                    tell(&format_args!("chain {chain} row {n} {why}"));
+                    summary.skipped += 1;
+                    report_line(&format_args!("chain {chain} row {n} {why}"));
                 }
             }
         }
     }
     output.flush()?;
-    Ok(exported)
+    Ok(summary)
 }
 
 fn describe(filter: &Filter) -> String {

@@ -19,9 +19,9 @@ pub type Mac = [u8; MAC_BYTES];
 pub const TEXT_MAC_BYTES: usize = 16;
 
 /// What separates this use of a secret from any other (RFC 5869, section 3.2).
-const DERIVED: &[u8] = b"ehr-chat audit key v1";
-const KEY_ID: &[u8] = b"ehr-chat audit key id";
-const OF_TEXT: &[u8] = b"ehr-chat audit text v1";
+const DERIVATION_INFO: &[u8] = b"ehr-chat audit key v1";
+const KEY_ID_DOMAIN: &[u8] = b"ehr-chat audit key id";
+const TEXT_DOMAIN: &[u8] = b"ehr-chat audit text v1";
 
 /// A key. Clones share it; it never shows itself.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl AuditKey {
     /// A key of its own.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
-        Self::of_bytes(secret.expose().as_bytes())
+        Self::from_bytes(secret.expose().as_bytes())
     }
 
     /// A key made of the secret that signs tokens, by HKDF, for whoever has set none.
@@ -45,14 +45,14 @@ impl AuditKey {
         let mut bytes = [0; MAC_BYTES];
         Salt::new(HKDF_SHA256, &[])
             .extract(jwt_secret.expose().as_bytes())
-            .expand(&[DERIVED], Length)?
+            .expand(&[DERIVATION_INFO], MacLength)?
             .fill(&mut bytes)?;
-        Ok(Self::of_bytes(&bytes))
+        Ok(Self::from_bytes(&bytes))
     }
 
-    fn of_bytes(bytes: &[u8]) -> Self {
+    fn from_bytes(bytes: &[u8]) -> Self {
         let key = hmac::Key::new(HMAC_SHA256, bytes);
-        let id = hmac::sign(&key, KEY_ID).as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let id = hmac::sign(&key, KEY_ID_DOMAIN).as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         Self { key, id }
     }
 
@@ -75,7 +75,7 @@ impl AuditKey {
     #[must_use]
     pub fn text_mac(&self, message: MessageId, text: &str) -> Vec<u8> {
         let mut context = hmac::Context::with_key(&self.key);
-        context.update(OF_TEXT);
+        context.update(TEXT_DOMAIN);
         context.update(message.as_bytes());
         context.update(text.as_bytes());
         context.sign().as_ref().iter().take(TEXT_MAC_BYTES).copied().collect()
@@ -88,9 +88,9 @@ impl fmt::Debug for AuditKey {
     }
 }
 
-struct Length;
+struct MacLength;
 
-impl KeyType for Length {
+impl KeyType for MacLength {
     fn len(&self) -> usize {
         MAC_BYTES
     }

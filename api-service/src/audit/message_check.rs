@@ -15,25 +15,25 @@ const SEND: (&str, i16) = ("send", 201);
 /// A message as it stands in the database.
 #[derive(Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the columns")]
-pub struct Stored {
+pub struct StoredMessage {
     pub id: MessageId,
     pub conversation_id: Uuid,
     pub location_id: String,
     /// As the trail writes participants: `user:…`, `contact:…`.
     pub sender: String,
     pub receiver: String,
-    pub text: Text,
+    pub text: StoredText,
 }
 
 /// What a message says, as far as the verifier can tell.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Text {
+pub enum StoredText {
     /// It was sealed, and has been opened.
-    Opened(String),
+    Decrypted(String),
     /// It is in the open.
     Plain(String),
     /// It is in the open where all content is sealed.
-    Slipped,
+    UnexpectedPlain,
     /// It is sealed, and the verifier has no CONTENT_KEYS.
     Sealed,
     /// It is sealed, and does not open for this message.
@@ -42,29 +42,29 @@ pub enum Text {
 
 /// What is wrong with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageWrong {
+pub enum MessageDefect {
     /// The trail tells of it, and it is not there.
-    Gone,
+    Missing,
     /// It says something else than what was sent.
-    Text,
+    TextMismatch,
     /// It is in another conversation, or another's, than when it was sent.
-    Sides,
+    ParticipantMismatch,
     /// Nobody has sent it.
-    Unsent,
+    NotSent,
     /// It is in the open, and all content of this database is encrypted.
-    Plain,
+    UnexpectedPlain,
     /// It is sealed, and was altered or is another message's.
     Unreadable,
 }
 
-impl MessageWrong {
+impl MessageDefect {
     fn as_str(self) -> &'static str {
         match self {
-            Self::Gone => "is gone",
-            Self::Text => "does not say what was sent",
-            Self::Sides => "is not between those who it was sent by and to",
-            Self::Unsent => "was sent by nobody: the trail does not know it",
-            Self::Plain => "is in plain text, where all content is encrypted",
+            Self::Missing => "is gone",
+            Self::TextMismatch => "does not say what was sent",
+            Self::ParticipantMismatch => "is not between those who it was sent by and to",
+            Self::NotSent => "was sent by nobody: the trail does not know it",
+            Self::UnexpectedPlain => "is in plain text, where all content is encrypted",
             Self::Unreadable => "does not open: it was altered, or is another message's",
         }
     }
@@ -76,18 +76,18 @@ pub struct MessageFinding {
     /// Which.
     pub id: MessageId,
     /// What.
-    pub wrong: MessageWrong,
+    pub defect: MessageDefect,
 }
 
 impl fmt::Display for MessageFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "message {} {}", self.id, self.wrong.as_str())
+        write!(f, "message {} {}", self.id, self.defect.as_str())
     }
 }
 
 /// The message that a row tells of, when it tells of a new one.
 #[must_use]
-pub fn sent(row: &Row) -> Option<MessageId> {
+pub fn sent_message_id(row: &Row) -> Option<MessageId> {
     let is_send = (row.action.as_str(), row.outcome) == SEND;
     row.message_ids.as_ref().filter(|_| is_send).and_then(|ids| ids.first().copied())
 }
@@ -95,23 +95,23 @@ pub fn sent(row: &Row) -> Option<MessageId> {
 /// Compares a message with the row that tells of it; `key` is the one that the row was written with. Rows from before texts
 /// were hashed bind who wrote to whom, and not what.
 #[must_use]
-pub fn compare(key: &AuditKey, row: &Row, stored: Option<&Stored>) -> Option<MessageWrong> {
-    let Some(stored) = stored else { return Some(MessageWrong::Gone) };
+pub fn compare(key: &AuditKey, row: &Row, stored: Option<&StoredMessage>) -> Option<MessageDefect> {
+    let Some(stored) = stored else { return Some(MessageDefect::Missing) };
     let sender = row.acts_for.as_deref().unwrap_or(&row.actor);
     let is_between = row.conversation_id == Some(stored.conversation_id)
         && row.location_id.as_deref() == Some(stored.location_id.as_str())
         && sender == stored.sender
         && row.counterpart.as_deref() == Some(stored.receiver.as_str());
     if !is_between {
-        return Some(MessageWrong::Sides);
+        return Some(MessageDefect::ParticipantMismatch);
     }
     match &stored.text {
-        Text::Slipped => Some(MessageWrong::Plain),
-        Text::Unreadable => Some(MessageWrong::Unreadable),
-        Text::Sealed => None,
-        Text::Opened(text) | Text::Plain(text) => {
+        StoredText::UnexpectedPlain => Some(MessageDefect::UnexpectedPlain),
+        StoredText::Unreadable => Some(MessageDefect::Unreadable),
+        StoredText::Sealed => None,
+        StoredText::Decrypted(text) | StoredText::Plain(text) => {
             let mac = row.text_mac.as_ref()?;
-            (*mac != key.text_mac(stored.id, text)).then_some(MessageWrong::Text)
+            (*mac != key.text_mac(stored.id, text)).then_some(MessageDefect::TextMismatch)
         }
     }
 }
@@ -136,41 +136,47 @@ mod tests {
             text_mac: Some(key.text_mac(Uuid::from_u128(7), "hello")),
             ..Row::from(&entry("user:doc", "user:doc"))
         };
-        assert_eq!(sent(&row), Some(Uuid::from_u128(7)));
+        assert_eq!(sent_message_id(&row), Some(Uuid::from_u128(7)));
         for other in [Row { outcome: 200, ..row.clone() }, Row { action: "mark.read".to_owned(), ..row.clone() }] {
-            assert_eq!(sent(&other), None);
+            assert_eq!(sent_message_id(&other), None);
         }
-        let good = Stored {
+        let good = StoredMessage {
             id: Uuid::from_u128(7),
             conversation_id: conversation.id(),
             location_id: "loc1".to_owned(),
             sender: "user:doc".to_owned(),
             receiver: "contact:pat".to_owned(),
-            text: Text::Plain("hello".to_owned()),
+            text: StoredText::Plain("hello".to_owned()),
         };
-        let opened = Stored { text: Text::Opened("hello".to_owned()), ..good.clone() };
-        let sealed = Stored { text: Text::Sealed, ..good.clone() };
+        let opened = StoredMessage { text: StoredText::Decrypted("hello".to_owned()), ..good.clone() };
+        let sealed = StoredMessage { text: StoredText::Sealed, ..good.clone() };
         for stored in [&good, &opened, &sealed] {
             assert_eq!(compare(&key, &row, Some(stored)), None);
         }
-        assert_eq!(compare(&key, &row, None), Some(MessageWrong::Gone));
-        for (stored, wrong) in [
-            (Stored { text: Text::Plain("hell".to_owned()), ..good.clone() }, MessageWrong::Text),
-            (Stored { text: Text::Opened("hell".to_owned()), ..good.clone() }, MessageWrong::Text),
-            (Stored { text: Text::Slipped, ..good.clone() }, MessageWrong::Plain),
-            (Stored { text: Text::Unreadable, ..good.clone() }, MessageWrong::Unreadable),
-            (Stored { sender: "user:other".to_owned(), ..good.clone() }, MessageWrong::Sides),
-            (Stored { receiver: "contact:other".to_owned(), ..good.clone() }, MessageWrong::Sides),
-            (Stored { location_id: "loc2".to_owned(), ..good.clone() }, MessageWrong::Sides),
-            (Stored { conversation_id: Uuid::nil(), ..good.clone() }, MessageWrong::Sides),
+        assert_eq!(compare(&key, &row, None), Some(MessageDefect::Missing));
+        for (stored, defect) in [
+            (StoredMessage { text: StoredText::Plain("hell".to_owned()), ..good.clone() }, MessageDefect::TextMismatch),
+            (
+                StoredMessage { text: StoredText::Decrypted("hell".to_owned()), ..good.clone() },
+                MessageDefect::TextMismatch,
+            ),
+            (StoredMessage { text: StoredText::UnexpectedPlain, ..good.clone() }, MessageDefect::UnexpectedPlain),
+            (StoredMessage { text: StoredText::Unreadable, ..good.clone() }, MessageDefect::Unreadable),
+            (StoredMessage { sender: "user:other".to_owned(), ..good.clone() }, MessageDefect::ParticipantMismatch),
+            (
+                StoredMessage { receiver: "contact:other".to_owned(), ..good.clone() },
+                MessageDefect::ParticipantMismatch,
+            ),
+            (StoredMessage { location_id: "loc2".to_owned(), ..good.clone() }, MessageDefect::ParticipantMismatch),
+            (StoredMessage { conversation_id: Uuid::nil(), ..good.clone() }, MessageDefect::ParticipantMismatch),
         ] {
-            assert_eq!(compare(&key, &row, Some(&stored)), Some(wrong));
+            assert_eq!(compare(&key, &row, Some(&stored)), Some(defect));
         }
-        assert_eq!(compare(&other, &row, Some(&good)), Some(MessageWrong::Text));
+        assert_eq!(compare(&other, &row, Some(&good)), Some(MessageDefect::TextMismatch));
         // A service has sent it for the patient.
         let row = Row::from(&entry("service:ehr", "contact:pat"));
-        let reversed = Stored { sender: good.receiver.clone(), receiver: good.sender.clone(), ..good.clone() };
+        let reversed = StoredMessage { sender: good.receiver.clone(), receiver: good.sender.clone(), ..good.clone() };
         assert_eq!(compare(&key, &row, Some(&reversed)), None);
-        assert_eq!(compare(&key, &row, Some(&good)), Some(MessageWrong::Sides));
+        assert_eq!(compare(&key, &row, Some(&good)), Some(MessageDefect::ParticipantMismatch));
     }
 }

@@ -19,5 +19,6 @@ pub mod key;
 pub mod message_check;
 pub mod row;
 pub mod row_check;
+pub(crate) mod settings;
 pub mod verify;
 pub mod writer;

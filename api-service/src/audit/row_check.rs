@@ -6,7 +6,7 @@ use super::row::Row;
 
 /// Where a row stands: what its chain's head says, and the row before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct RowContext {
     /// Which key the chain is made with.
     pub key_id: String,
     /// The chain's last place.
@@ -17,7 +17,7 @@ pub struct Standing {
 
 /// Why a row is not to be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unverified {
+pub enum RowError {
     /// Its chain has no head, or it stands where the chain has no place.
     #[error("stands outside of every chain")]
     Outside,
@@ -26,34 +26,34 @@ pub enum Unverified {
     UnknownKey,
     /// It is not what was written there, or the row before it is not.
     #[error("was altered, or the row before it was")]
-    Altered,
+    Modified,
 }
 
 /// Checks a row against the hash of the one before it: nobody without the key can make a row that passes, at this place or at any other.
 ///
 /// # Errors
-/// [`Unverified`]
+/// [`RowError`]
 pub fn check(
     keys: &[AuditKey],
     (chain, n): (i64, i64),
     row: Option<&Row>,
     mac: &[u8],
-    standing: Option<&Standing>,
-) -> Result<(), Unverified> {
-    let standing = standing.filter(|standing| chain >= 1 && n >= 1 && n <= standing.last);
-    let standing = standing.ok_or(Unverified::Outside)?;
-    let key = keys.iter().find(|key| key.id() == standing.key_id).ok_or(Unverified::UnknownKey)?;
+    context: Option<&RowContext>,
+) -> Result<(), RowError> {
+    let context = context.filter(|context| chain >= 1 && n >= 1 && n <= context.last);
+    let context = context.ok_or(RowError::Outside)?;
+    let key = keys.iter().find(|key| key.id() == context.key_id).ok_or(RowError::UnknownKey)?;
     // When a chain was opened is in the seal of its head, and in no row.
     let first = Head::new(chain, 0);
-    let before: Option<Mac> = match (n, &standing.mac_before) {
+    let before: Option<Mac> = match (n, &context.mac_before) {
         (1, _) => Some(first.mac),
         (_, Some(mac)) => mac.as_slice().try_into().ok(),
         (_, None) => None,
     };
-    let (row, before) = row.zip(before).ok_or(Unverified::Altered)?;
+    let (row, before) = row.zip(before).ok_or(RowError::Modified)?;
     let mut head = Head { n: n - 1, mac: before, ..first };
     head.advance(key, row, &mut Vec::new());
-    if head.mac.as_slice() == mac { Ok(()) } else { Err(Unverified::Altered) }
+    if head.mac.as_slice() == mac { Ok(()) } else { Err(RowError::Modified) }
 }
 
 #[cfg(test)]
@@ -69,33 +69,33 @@ mod tests {
         head.advance(&key, &row, &mut buffer);
         let first = head.mac;
         head.advance(&key, &row, &mut buffer);
-        let standing = |mac: Option<&[u8]>| {
-            Some(Standing { key_id: key.id().to_owned(), last: 2, mac_before: mac.map(<[u8]>::to_vec) })
+        let context = |mac: Option<&[u8]>| {
+            Some(RowContext { key_id: key.id().to_owned(), last: 2, mac_before: mac.map(<[u8]>::to_vec) })
         };
         let keys = [other.clone(), key.clone()];
-        let check = |place, row: Option<&Row>, mac: &[u8], standing: Option<Standing>| {
-            super::check(&keys, place, row, mac, standing.as_ref())
+        let check = |place, row: Option<&Row>, mac: &[u8], context: Option<RowContext>| {
+            super::check(&keys, place, row, mac, context.as_ref())
         };
-        assert_eq!(check((3, 1), Some(&row), &first, standing(None)), Ok(()));
-        assert_eq!(check((3, 2), Some(&row), &head.mac, standing(Some(&first))), Ok(()));
-        for (place, mac, standing, why) in [
-            ((3, 1), head.mac, standing(None), Unverified::Altered),
-            ((3, 2), first, standing(Some(&first)), Unverified::Altered),
-            ((3, 2), head.mac, standing(None), Unverified::Altered),
-            ((3, 2), head.mac, standing(Some(b"short")), Unverified::Altered),
-            ((4, 1), first, standing(None), Unverified::Altered),
-            ((3, 3), first, standing(Some(&head.mac)), Unverified::Outside),
-            ((3, 0), first, standing(None), Unverified::Outside),
-            ((0, 1), first, standing(None), Unverified::Outside),
-            ((-3, 1), first, standing(None), Unverified::Outside),
-            ((3, 1), first, None, Unverified::Outside),
+        assert_eq!(check((3, 1), Some(&row), &first, context(None)), Ok(()));
+        assert_eq!(check((3, 2), Some(&row), &head.mac, context(Some(&first))), Ok(()));
+        for (place, mac, context, why) in [
+            ((3, 1), head.mac, context(None), RowError::Modified),
+            ((3, 2), first, context(Some(&first)), RowError::Modified),
+            ((3, 2), head.mac, context(None), RowError::Modified),
+            ((3, 2), head.mac, context(Some(b"short")), RowError::Modified),
+            ((4, 1), first, context(None), RowError::Modified),
+            ((3, 3), first, context(Some(&head.mac)), RowError::Outside),
+            ((3, 0), first, context(None), RowError::Outside),
+            ((0, 1), first, context(None), RowError::Outside),
+            ((-3, 1), first, context(None), RowError::Outside),
+            ((3, 1), first, None, RowError::Outside),
         ] {
-            assert_eq!(check(place, Some(&row), &mac, standing), Err(why), "{place:?}");
+            assert_eq!(check(place, Some(&row), &mac, context), Err(why), "{place:?}");
         }
-        assert_eq!(check((3, 1), None, &first, standing(None)), Err(Unverified::Altered));
+        assert_eq!(check((3, 1), None, &first, context(None)), Err(RowError::Modified));
         let altered = Row { outcome: 200, ..row.clone() };
-        assert_eq!(check((3, 1), Some(&altered), &first, standing(None)), Err(Unverified::Altered));
-        let elsewhere = super::check(&[other], (3, 1), Some(&row), &first, standing(None).as_ref());
-        assert_eq!(elsewhere, Err(Unverified::UnknownKey));
+        assert_eq!(check((3, 1), Some(&altered), &first, context(None)), Err(RowError::Modified));
+        let elsewhere = super::check(&[other], (3, 1), Some(&row), &first, context(None).as_ref());
+        assert_eq!(elsewhere, Err(RowError::UnknownKey));
     }
 }

@@ -13,8 +13,7 @@ use shared::refusals::Refusals;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::domain::error::DomainError;
-use crate::model::deadline::Deadline;
+use crate::model::deadline::{Deadline, StepError};
 use crate::store::{Store, StoreError};
 
 /// AuditQueue that may wait, and whose requests wait with them; more are refused with 503.
@@ -31,6 +30,20 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 /// Between two logs of where the chains end.
 const ANCHOR_LOG_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Why an entry is not on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The queue is full.
+    #[error("too many entries of the audit trail are waiting")]
+    Overloaded,
+    /// The entry was not written before the deadline of its request.
+    #[error("the entry of the audit trail was not written in time")]
+    DeadlineExceeded,
+    /// The database rejected it, or did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Where entries are handed in. Clones share the queues, which close with the last of them.
 #[derive(Clone)]
@@ -70,20 +83,21 @@ impl AuditWriter {
     /// transaction may, so whoever waits here does so until its `deadline`.
     ///
     /// # Errors
-    /// [`DomainError`]: then nothing may be shown.
-    pub async fn record(&self, entry: AuditEntry, deadline: Deadline) -> Result<(), DomainError> {
+    /// [`AuditError`]: then nothing may be shown.
+    pub async fn record(&self, entry: AuditEntry, deadline: Deadline) -> Result<(), AuditError> {
         let (reply, replied) = oneshot::channel();
         if self.reads.try_send(PendingEntry { entry, reply }).is_err() {
             metrics::counter!("audit_queue_overflows_total", "queue" => "reads").increment(1);
-            return Err(DomainError::Overloaded);
+            return Err(AuditError::Overloaded);
         }
         let written = async {
             replied.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the audit_writer has ended".into())))
         };
-        deadline.limit(written).await.map_err(|refused| match refused {
-            // Many who read at once: the next attempt may find the way free.
-            DomainError::Store(StoreError::Contended(cause)) => StoreError::Unavailable(cause).into(),
-            other => other,
+        deadline.limit(written).await.map_err(|error| match error {
+            StepError::DeadlineExceeded => AuditError::DeadlineExceeded,
+            // Many concurrent writers: the next attempt may succeed.
+            StepError::Failed(StoreError::Contended(cause)) => StoreError::Unavailable(cause).into(),
+            StepError::Failed(error) => error.into(),
         })
     }
 
@@ -201,7 +215,7 @@ async fn write(store: &Store, reads: Vec<PendingEntry>, backlog: &mut Vec<AuditE
     metrics::histogram!("audit_commit_seconds").record(start.elapsed());
     for reply in waiting {
         // Whoever no longer waits has seen nothing.
-        let _ = reply.send(written.as_ref().copied().map_err(StoreError::repeat));
+        let _ = reply.send(written.as_ref().copied().map_err(StoreError::duplicate));
     }
     match written {
         Ok(()) => metrics::counter!("audit_entries_total").increment(batch.len() as u64),
@@ -257,25 +271,25 @@ mod tests {
     #[tokio::test]
     async fn more_reads_than_may_wait_are_refused() {
         let (audit_writer, queue) = queue(Arc::default());
-        let deadline = Deadline::of(std::time::Instant::now());
+        let deadline = Deadline::from_arrival(std::time::Instant::now());
         let read = || audit_writer.record(AuditEntry::new(AuditActor::Anonymous, Action::HistoryRead, 200), deadline);
         let mut waiting: Vec<_> = (0..READ_QUEUE_CAPACITY).map(|_| Box::pin(read())).collect();
         for read in &mut waiting {
             assert!(futures_util::poll!(read.as_mut()).is_pending());
         }
-        assert!(matches!(read().await, Err(DomainError::Overloaded)));
+        assert!(matches!(read().await, Err(AuditError::Overloaded)));
         drop(queue);
-        assert!(matches!(waiting.remove(0).await, Err(DomainError::Store(StoreError::Unavailable(_)))));
+        assert!(matches!(waiting.remove(0).await, Err(AuditError::Store(StoreError::Unavailable(_)))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_read_whose_entry_is_not_written_in_time_is_refused_and_its_entry_is_dropped() {
         let (audit_writer, mut queue) = queue(Arc::default());
-        let deadline = Deadline::of(Instant::now().into_std());
+        let deadline = Deadline::from_arrival(Instant::now().into_std());
         let entry = |action| AuditEntry::new(AuditActor::Anonymous, action, 200);
         let refused = audit_writer.record(entry(Action::HistoryRead), deadline).await;
-        assert!(matches!(refused, Err(DomainError::DeadlineExceeded)), "{refused:?}");
-        let later = Deadline::of(Instant::now().into_std());
+        assert!(matches!(refused, Err(AuditError::DeadlineExceeded)), "{refused:?}");
+        let later = Deadline::from_arrival(Instant::now().into_std());
         let mut waiting = Box::pin(audit_writer.record(entry(Action::InboxRead), later));
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         let (reads, _) = queue.next().await;

@@ -10,22 +10,11 @@ use super::error::DomainError;
 use crate::audit::writer::AuditWriter;
 use crate::model::message::Message;
 use crate::model::origin::Origin;
-use crate::model::page;
+use crate::model::page::{self, PagePosition};
 use crate::store::Store;
 
 /// Messages of a page when the caller does not say.
 pub const DEFAULT_LIMIT: u16 = 50;
-
-/// Where a page lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PagePosition {
-    /// The newest messages.
-    Latest,
-    /// The messages next to, and before, this `seq`.
-    Before(i64),
-    /// The messages next to, and after, this `seq`.
-    After(i64),
-}
 
 /// Ascending by `seq`.
 #[derive(Debug, Serialize)]

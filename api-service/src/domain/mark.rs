@@ -4,15 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use shared::ids::{LocationId, MessageId};
-use shared::participant::Participant;
-use shared::receipt::{Receipt, ReceiptKind};
-use shared::request::RequestContext;
+use shared::ids::MessageId;
+use shared::receipt::ReceiptKind;
 use shared::token::AuthorizationError;
-use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::error::DomainError;
+use crate::model::mark::{Mark, Marked};
 use crate::model::message::now;
 use crate::model::origin::Origin;
 use crate::publisher::Publisher;
@@ -23,53 +21,6 @@ use crate::store::{Class, Store, StoreError};
 /// for each other.
 const ATTEMPTS: usize = 3;
 const RETRY_FOR: Duration = Duration::from_millis(2_200);
-
-/// One receiver's word on some messages.
-#[derive(Debug, Clone)]
-pub struct Mark {
-    /// Delivered or read.
-    pub kind: ReceiptKind,
-    /// Where the messages may lie.
-    pub locations: Vec<LocationId>,
-    /// Who must be their receiver.
-    pub receiver: Participant,
-    /// Which.
-    pub message_ids: Vec<MessageId>,
-    /// When, by the clock of whoever reports it.
-    pub at: OffsetDateTime,
-    /// By which request.
-    pub request: Option<RequestContext>,
-}
-
-impl From<Receipt> for Mark {
-    fn from(receipt: Receipt) -> Self {
-        Self {
-            kind: receipt.kind,
-            locations: vec![receipt.location],
-            receiver: receipt.participant,
-            message_ids: receipt.message_ids,
-            at: receipt.at,
-            request: receipt.request,
-        }
-    }
-}
-
-/// A message that the caller received, as it stands now.
-#[derive(Debug, Clone, Serialize)]
-pub struct Marked {
-    /// Which.
-    pub id: MessageId,
-    /// Since when its client has it.
-    #[serde(serialize_with = "optional_timestamp")]
-    pub delivered_at: Option<OffsetDateTime>,
-    /// Since when it is read.
-    #[serde(serialize_with = "optional_timestamp")]
-    pub read_at: Option<OffsetDateTime>,
-}
-
-fn optional_timestamp<S: serde::Serializer>(at: &Option<OffsetDateTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(shared::timestamp::timestamp).serialize(serializer)
-}
 
 /// What became of the ids of a request, in its order.
 #[derive(Debug, Serialize)]
@@ -135,7 +86,7 @@ mod tests {
     #[test]
     fn a_mark_is_answered_before_the_balancer_gives_up() {
         // The last attempt begins in the last moment, waits for others that mark, and takes as long as it may.
-        let longest = RETRY_FOR + WAIT_TIMEOUT + Class::Write.longest();
+        let longest = RETRY_FOR + WAIT_TIMEOUT + Class::Write.max_duration();
         assert!(longest <= Duration::from_millis(9_500), "{longest:?}");
     }
 }

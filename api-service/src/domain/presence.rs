@@ -99,9 +99,9 @@ async fn visible_to(
         conversation.ok().map(|conversation| conversation.id())
     };
     let requested: Vec<_> = participants.iter().filter_map(conversation).map(|id| (id, location)).collect();
-    let written = if requested.is_empty() { HashSet::new() } else { store.written(&requested).await? };
+    let with_messages = if requested.is_empty() { HashSet::new() } else { store.with_messages(&requested).await? };
     let is_visible = |participant: &Participant| {
-        participant == viewer || conversation(participant).is_some_and(|id| written.contains(&id))
+        participant == viewer || conversation(participant).is_some_and(|id| with_messages.contains(&id))
     };
     Ok(participants.into_iter().filter(is_visible).collect())
 }

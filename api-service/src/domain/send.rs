@@ -35,7 +35,7 @@ pub async fn send(origin: Origin, batcher: &SendBatcher, ask: SendMessage) -> Re
     origin.principal.check_acts_as(&location, &sender)?;
     let conversation = Conversation::new(location, sender.clone(), receiver.clone())?;
     let content = Content::new(content.into_inner()).map_err(|why| DomainError::Field("content", why))?;
-    batcher
+    Ok(batcher
         .write(NewMessage { conversation, sender, receiver, content, client_message_id }, origin, caller_disconnected())
-        .await
+        .await?)
 }

@@ -10,29 +10,29 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 pub use super::purge::purge;
-use crate::ServeError;
-use crate::audit::commands::operator;
-use crate::store::{NotEverywhere, Plain, Store, StoreError, Wrapped};
+use crate::audit::commands::operator_actor;
+use crate::serve::ServeError;
+use crate::store::{PlainMessage, RewrapReport, RunningServicesError, Store, StoreError};
 
 /// How often a running service says which keys it holds, and looks whether all content is sealed.
-const ANNOUNCE_EVERY: Duration = Duration::from_secs(10);
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
 /// Messages that one statement looks at; fewer when the database is slow.
 const WINDOW: i64 = 500;
-pub(super) const SMALLEST_WINDOW: i64 = 8;
+pub(super) const MIN_WINDOW: i64 = 8;
 /// How often a window is tried while the database is away or slow, and the pause before that.
-pub(super) const ATTEMPTS: usize = 30;
-pub(super) const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const MAX_ATTEMPTS: usize = 30;
+pub(super) const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Ids are in the order of time; a message may be written a moment after its id was made, and clocks may differ.
 const OVERLAP: Duration = Duration::from_secs(3_600);
 
 /// Says which keys the service holds for as long as it runs, and learns when all content is sealed.
-pub async fn watch(store: Store, instance: Uuid, shutdown: Shutdown) {
+pub async fn announce(store: Store, instance: Uuid, shutdown: Shutdown) {
     let mut was_complete = false;
     while !shutdown.has_begun() {
-        if let Err(error) = store.announce(instance).await {
+        if let Err(error) = store.register(instance).await {
             tracing::debug!(%error, "nobody is told which keys this service holds");
         }
-        match store.learn_sealing().await {
+        match store.refresh_encryption_state().await {
             Ok(is_complete) => {
                 if is_complete && !was_complete {
                     tracing::info!("all content of this database is encrypted: text in the open is refused");
@@ -42,11 +42,11 @@ pub async fn watch(store: Store, instance: Uuid, shutdown: Shutdown) {
             Err(error) => tracing::debug!(%error, "whether all content is encrypted is not known"),
         }
         tokio::select! {
-            () = sleep(ANNOUNCE_EVERY) => {}
+            () = sleep(ANNOUNCE_INTERVAL) => {}
             () = shutdown.begun() => {}
         }
     }
-    if let Err(error) = store.withdraw(instance).await {
+    if let Err(error) = store.deregister(instance).await {
         tracing::debug!(%error, "whoever wraps keys anew must wait until this service is forgotten");
     }
 }
@@ -65,7 +65,7 @@ pub async fn rewrap(store: &Store) -> Result<(), ServeError> {
         ),
         false => println!("{} data keys are wrapped with the current master key now", wrapped.count),
     }
-    all_opened(&wrapped)
+    report_unopened(&wrapped)
 }
 
 /// Gives locations, or one, a new data key.
@@ -73,7 +73,7 @@ pub async fn rewrap(store: &Store) -> Result<(), ServeError> {
 /// # Errors
 /// When a running service lacks the current master key, or [`StoreError`]; it may be done again.
 pub async fn rotate(store: &Store, location: Option<&LocationId>) -> Result<(), ServeError> {
-    store.learn_sealing().await?;
+    store.refresh_encryption_state().await?;
     let count = store.rotate_keys(location).await.map_err(explain)?;
     record(store, "new data keys", Vec::new()).await?;
     println!("{count} locations have a new data key; running services use it within half a minute");
@@ -86,50 +86,50 @@ pub async fn rotate(store: &Store, location: Option<&LocationId>) -> Result<(), 
 /// # Errors
 /// When there are some that nobody has accepted, when a running service lacks the current master key or does not seal, or [`StoreError`];
 /// it may be done again, and goes on where it was.
-pub async fn encrypt(store: &Store, accepted: bool) -> Result<(), ServeError> {
+pub async fn encrypt(store: &Store, accept_plain: bool) -> Result<(), ServeError> {
     store.check_running().await.map_err(explain)?;
-    if store.learn_sealing().await? {
-        return encrypt_late(store, accepted).await;
+    if store.refresh_encryption_state().await? {
+        return encrypt_unexpected(store, accept_plain).await;
     }
     let begun = Uuid::now_v7();
-    let from = store.sealed_up_to().await?.map_or(MessageId::nil(), |position| before(position, OVERLAP));
+    let from = store.backfill_position().await?.map_or(MessageId::nil(), |position| id_before(position, OVERLAP));
     let mut count = 0;
-    walk(store, from, true, async |plain, end| {
+    for_each_window(store, from, true, async |plain, end| {
         count += plain.len();
-        store.note_sealed_up_to(Some(end)).await
+        store.set_backfill_position(Some(end)).await
     })
     .await?;
     // What came while others were looked at, whichever clock it was named by.
-    walk(store, before(begun, OVERLAP), true, async |plain, _| {
+    for_each_window(store, id_before(begun, OVERLAP), true, async |plain, _| {
         count += plain.len();
         Ok(())
     })
     .await?;
     println!("{count} messages were sealed; `vacuum full messages` gives the room that they leave back to the disk");
-    let wrapped = store.complete_sealing().await.map_err(explain)?;
-    store.note_sealed_up_to(None).await?;
+    let wrapped = store.mark_encryption_complete().await.map_err(explain)?;
+    store.set_backfill_position(None).await?;
     record(store, "all content is encrypted", Vec::new()).await?;
     println!("all content is encrypted: running services refuse text in the open within ten seconds");
-    all_opened(&wrapped)
+    report_unopened(&wrapped)
 }
 
 /// What is in the open after all content was sealed was written past the service.
-async fn encrypt_late(store: &Store, accepted: bool) -> Result<(), ServeError> {
+async fn encrypt_unexpected(store: &Store, accept_plain: bool) -> Result<(), ServeError> {
     let (mut count, mut ids) = (0, Vec::new());
-    walk(store, MessageId::nil(), accepted, async |plain, _| {
+    for_each_window(store, MessageId::nil(), accept_plain, async |plain, _| {
         count += plain.len();
         ids.extend(plain.iter().map(|plain| plain.id));
         plain.iter().for_each(|plain| println!("{plain}"));
-        if accepted && !ids.is_empty() {
+        if accept_plain && !ids.is_empty() {
             let ids = std::mem::take(&mut ids);
-            record_in_store(store, "text in the open accepted and encrypted", ids).await?;
+            record_entry(store, "text in the open accepted and encrypted", ids).await?;
         }
         Ok(())
     })
     .await?;
     match count {
         0 => println!("all content is encrypted"),
-        _ if accepted => println!("{count} messages were sealed that were written past the service"),
+        _ if accept_plain => println!("{count} messages were sealed that were written past the service"),
         _ => {
             return Err(format!(
                 "{count} messages are in the open, though all content of this database is encrypted: somebody has written them past the \
@@ -150,11 +150,11 @@ pub async fn allow_plain(store: &Store) -> Result<(), ServeError> {
     let wrapped = store.allow_plain().await?;
     record(store, "text in the open is allowed", Vec::new()).await?;
     println!("{} data keys allow text in the open; restart the API services", wrapped.count);
-    all_opened(&wrapped)
+    report_unopened(&wrapped)
 }
 
 /// Lists the data keys that were left out, if any.
-fn all_opened(wrapped: &Wrapped) -> Result<(), ServeError> {
+fn report_unopened(wrapped: &RewrapReport) -> Result<(), ServeError> {
     let skipped = &wrapped.skipped;
     if skipped.is_empty() {
         return Ok(());
@@ -168,27 +168,27 @@ fn all_opened(wrapped: &Wrapped) -> Result<(), ServeError> {
 }
 
 /// Looks at all messages behind `last`, a window at a time, and tells `each` window's plain messages and where it ended.
-async fn walk(
+async fn for_each_window(
     store: &Store,
     mut last: MessageId,
-    to_seal: bool,
-    mut each: impl AsyncFnMut(&[Plain], MessageId) -> Result<(), StoreError>,
+    encrypt: bool,
+    mut on_window: impl AsyncFnMut(&[PlainMessage], MessageId) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let (mut window, mut attempts) = (WINDOW, 1);
     loop {
-        match store.seal_messages(last, window, to_seal).await {
+        match store.encrypt_batch(last, window, encrypt).await {
             Ok((end, plain)) => {
                 (window, attempts) = ((2 * window).min(WINDOW), 1);
-                each(&plain, end.unwrap_or(last)).await?;
+                on_window(&plain, end.unwrap_or(last)).await?;
                 match end {
                     Some(end) => last = end,
                     None => return Ok(()),
                 }
             }
-            Err(error) if is_passing(&error) && attempts < ATTEMPTS => {
+            Err(error) if is_transient(&error) && attempts < MAX_ATTEMPTS => {
                 attempts += 1;
-                window = (window / 2).max(SMALLEST_WINDOW);
-                sleep(PAUSE).await;
+                window = (window / 2).max(MIN_WINDOW);
+                sleep(RETRY_DELAY).await;
             }
             Err(error) => return Err(error),
         }
@@ -196,7 +196,7 @@ async fn walk(
 }
 
 /// Whether the database was away, slow, or held up by others: a smaller window may do it, later.
-fn is_passing(error: &StoreError) -> bool {
+fn is_transient(error: &StoreError) -> bool {
     matches!(
         error,
         StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Locked(_) | StoreError::Contended(_)
@@ -204,17 +204,17 @@ fn is_passing(error: &StoreError) -> bool {
 }
 
 /// The first id that could be made so long before another one.
-fn before(id: MessageId, duration: Duration) -> MessageId {
+fn id_before(id: MessageId, duration: Duration) -> MessageId {
     let millis = (id.as_u128() >> 80).saturating_sub(duration.as_millis());
     MessageId::from_u128(millis << 80)
 }
 
 pub(super) async fn record(store: &Store, what: &str, ids: Vec<MessageId>) -> Result<(), ServeError> {
-    Ok(record_in_store(store, what, ids).await?)
+    Ok(record_entry(store, what, ids).await?)
 }
 
-async fn record_in_store(store: &Store, what: &str, ids: Vec<MessageId>) -> Result<(), StoreError> {
-    let mut entry = AuditEntry::new(operator(), Action::Keys, 200);
+async fn record_entry(store: &Store, what: &str, ids: Vec<MessageId>) -> Result<(), StoreError> {
+    let mut entry = AuditEntry::new(operator_actor(), Action::Keys, 200);
     (entry.detail, entry.message_ids) = (Some(what.to_owned()), ids);
     store.record(&[entry]).await
 }
@@ -222,7 +222,7 @@ async fn record_in_store(store: &Store, what: &str, ids: Vec<MessageId>) -> Resu
 /// What stands in the way of an operator is told as it is.
 fn explain(error: StoreError) -> ServeError {
     match error {
-        StoreError::Internal(cause) if cause.is::<NotEverywhere>() => cause,
+        StoreError::Internal(cause) if cause.is::<RunningServicesError>() => cause,
         error => error.into(),
     }
 }
@@ -237,16 +237,16 @@ mod tests {
         let passing: [Make; 4] =
             [StoreError::Unavailable, StoreError::TimedOut, StoreError::Locked, StoreError::Contended];
         for make in passing {
-            assert!(is_passing(&make("slow".into())));
+            assert!(is_transient(&make("slow".into())));
         }
-        assert!(!is_passing(&StoreError::internal("refused")) && !is_passing(&StoreError::Unreadable(Uuid::nil())));
+        assert!(!is_transient(&StoreError::internal("refused")) && !is_transient(&StoreError::Unreadable(Uuid::nil())));
     }
 
     #[test]
     fn an_id_of_earlier_comes_before_all_that_were_made_later() {
         let id = Uuid::now_v7();
-        let earlier = before(id, Duration::from_secs(60));
-        assert!(earlier < id && earlier > before(id, Duration::from_secs(61)));
-        assert_eq!(before(MessageId::nil(), OVERLAP), MessageId::nil());
+        let earlier = id_before(id, Duration::from_secs(60));
+        assert!(earlier < id && earlier > id_before(id, Duration::from_secs(61)));
+        assert_eq!(id_before(MessageId::nil(), OVERLAP), MessageId::nil());
     }
 }

@@ -3,33 +3,33 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-pub(super) struct Recent<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
-    generation: usize,
+pub(super) struct GenerationalCache<K, V> {
+    current: HashMap<K, V>,
+    previous: HashMap<K, V>,
+    generation_capacity: usize,
 }
 
-impl<K: Hash + Eq + Clone, V: Clone> Recent<K, V> {
+impl<K: Hash + Eq + Clone, V: Clone> GenerationalCache<K, V> {
     /// Holds `most` at most.
-    pub(super) fn new(most: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), generation: most / 2 }
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { current: HashMap::new(), previous: HashMap::new(), generation_capacity: capacity / 2 }
     }
 
     pub(super) fn get(&mut self, key: &K) -> Option<V> {
-        if let Some(value) = self.young.get(key) {
+        if let Some(value) = self.current.get(key) {
             return Some(value.clone());
         }
-        let (key, value) = self.old.remove_entry(key)?;
+        let (key, value) = self.previous.remove_entry(key)?;
         self.insert(key, value.clone());
         Some(value)
     }
 
     pub(super) fn insert(&mut self, key: K, value: V) {
-        if self.young.len() >= self.generation {
-            self.old = std::mem::take(&mut self.young);
+        if self.current.len() >= self.generation_capacity {
+            self.previous = std::mem::take(&mut self.current);
         }
         // The young one is asked first, so an old one of the same key is never seen again.
-        self.young.insert(key, value);
+        self.current.insert(key, value);
     }
 }
 
@@ -39,18 +39,18 @@ mod tests {
 
     #[test]
     fn what_is_used_stays_and_the_rest_is_forgotten() {
-        let mut recent = Recent::new(8);
+        let mut recent = GenerationalCache::new(8);
         for number in 0..100 {
             recent.insert(number, number);
             assert_eq!(recent.get(&0), Some(0), "used again and again");
-            assert!(recent.young.len() + recent.old.len() <= 8);
+            assert!(recent.current.len() + recent.previous.len() <= 8);
         }
         assert_eq!((recent.get(&99), recent.get(&50)), (Some(99), None));
     }
 
     #[test]
     fn a_new_value_takes_the_place_of_an_old_one() {
-        let mut recent = Recent::new(4);
+        let mut recent = GenerationalCache::new(4);
         for (key, value) in [(1, 'a'), (2, 'b'), (3, 'c'), (1, 'd')] {
             recent.insert(key, value);
         }

@@ -10,6 +10,7 @@
 pub mod commands;
 mod generational_cache;
 mod purge;
+pub(crate) mod settings;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,12 +27,12 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::model::message::Content;
-use generational_cache::Recent;
+use generational_cache::GenerationalCache;
 
 /// How long a location's data key seals before it is asked whether it still should: a rotation takes effect that soon.
-const IN_USE_FOR: Duration = Duration::from_secs(30);
+const ACTIVE_KEY_TTL: Duration = Duration::from_secs(30);
 /// Data keys kept at hand. Those that were not used for longest are asked for and unwrapped again.
-const KEPT: usize = 20_000;
+const CACHE_CAPACITY: usize = 20_000;
 
 /// What names a data key.
 pub type DataKeyId = Uuid;
@@ -51,7 +52,7 @@ pub struct WrappedKey {
 
 /// Why there is no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum VaultError {
+pub enum EnvelopeError {
     /// A master key is not among those of the setting.
     #[error("the database holds data keys under the master key `{0}`, which CONTENT_KEYS does not hold")]
     UnknownMaster(KeyId),
@@ -80,32 +81,35 @@ pub struct DataKey {
 }
 
 /// Master keys, and the data keys that they have opened lately.
-pub struct Vault {
+pub struct EnvelopeKeys {
     masters: HashMap<KeyId, Key>,
     fingerprints: HashMap<KeyId, String>,
     current: Option<KeyId>,
-    known: Mutex<Known>,
+    cache: Mutex<KeyCache>,
     /// A data key has said that all content is sealed.
     complete: AtomicBool,
 }
 
-struct Known {
-    by_id: Recent<DataKeyId, Arc<DataKey>>,
-    in_use: Recent<LocationId, (Arc<DataKey>, Instant)>,
+struct KeyCache {
+    by_id: GenerationalCache<DataKeyId, Arc<DataKey>>,
+    active_key: GenerationalCache<LocationId, (Arc<DataKey>, Instant)>,
 }
 
-impl Vault {
+impl EnvelopeKeys {
     /// A vault with the master keys of a list.
     ///
     /// # Errors
-    /// [`VaultError::Cipher`]
-    pub fn new(ring: &KeyRing) -> Result<Self, VaultError> {
+    /// [`EnvelopeError::Cipher`]
+    pub fn new(ring: &KeyRing) -> Result<Self, EnvelopeError> {
         let masters = ring.iter().map(|(id, bytes)| Ok((id.clone(), Key::new(bytes)?)));
         Ok(Self {
-            masters: masters.collect::<Result<_, VaultError>>()?,
+            masters: masters.collect::<Result<_, EnvelopeError>>()?,
             fingerprints: ring.iter().map(|(id, bytes)| (id.clone(), fingerprint(id, bytes))).collect(),
             current: ring.current().cloned(),
-            known: Mutex::new(Known { by_id: Recent::new(KEPT), in_use: Recent::new(KEPT) }),
+            cache: Mutex::new(KeyCache {
+                by_id: GenerationalCache::new(CACHE_CAPACITY),
+                active_key: GenerationalCache::new(CACHE_CAPACITY),
+            }),
             complete: AtomicBool::new(false),
         })
     }
@@ -118,7 +122,7 @@ impl Vault {
     }
 
     /// Has text in the open refused from now on, and has every data key that is wrapped from now on say so.
-    pub fn complete(&self) {
+    pub fn mark_complete(&self) {
         self.complete.store(true, Ordering::Release);
     }
 
@@ -136,25 +140,25 @@ impl Vault {
     /// That of the master key that wraps new data keys.
     ///
     /// # Errors
-    /// [`VaultError::NothingSeals`]
-    pub fn current_fingerprint(&self) -> Result<&str, VaultError> {
+    /// [`EnvelopeError::NothingSeals`]
+    pub fn current_fingerprint(&self) -> Result<&str, EnvelopeError> {
         let current = self.current.as_ref().and_then(|current| self.fingerprints.get(current));
-        current.map(String::as_str).ok_or(VaultError::NothingSeals)
+        current.map(String::as_str).ok_or(EnvelopeError::NothingSeals)
     }
 
     /// Looks whether a data key says that all content is sealed, though it may be at hand: it may have been wrapped anew.
     ///
     /// # Errors
-    /// [`VaultError`]
-    pub fn look(&self, key: &WrappedKey) -> Result<bool, VaultError> {
-        Ok(self.bytes(key)?.1)
+    /// [`EnvelopeError`]
+    pub fn check_complete(&self, key: &WrappedKey) -> Result<bool, EnvelopeError> {
+        Ok(self.unwrap_bytes(key)?.1)
     }
 
     /// A new data key.
     ///
     /// # Errors
-    /// [`VaultError::NothingSeals`], [`VaultError::Cipher`]
-    pub fn generate(&self, location: &LocationId) -> Result<WrappedKey, VaultError> {
+    /// [`EnvelopeError::NothingSeals`], [`EnvelopeError::Cipher`]
+    pub fn generate(&self, location: &LocationId) -> Result<WrappedKey, EnvelopeError> {
         let mut bytes = Vec::with_capacity(KEY_BYTES + OVERHEAD_BYTES);
         bytes.resize(KEY_BYTES, 0);
         aws_lc_rs::rand::fill(&mut bytes).map_err(|_| SealError::Cipher)?;
@@ -164,23 +168,23 @@ impl Vault {
     /// The same data key under the current master key.
     ///
     /// # Errors
-    /// [`VaultError`]
-    pub fn rewrap(&self, key: &WrappedKey) -> Result<WrappedKey, VaultError> {
-        let (bytes, _) = self.bytes(key)?;
+    /// [`EnvelopeError`]
+    pub fn rewrap(&self, key: &WrappedKey) -> Result<WrappedKey, EnvelopeError> {
+        let (bytes, _) = self.unwrap_bytes(key)?;
         self.wrap(key.id, &key.location, bytes)
     }
 
     /// The same data key, said to be of a database in which text in the open is welcome.
     ///
     /// # Errors
-    /// [`VaultError`]
-    pub fn rewrap_incomplete(&self, key: &WrappedKey) -> Result<WrappedKey, VaultError> {
-        let (bytes, _) = self.bytes(key)?;
+    /// [`EnvelopeError`]
+    pub fn rewrap_incomplete(&self, key: &WrappedKey) -> Result<WrappedKey, EnvelopeError> {
+        let (bytes, _) = self.unwrap_bytes(key)?;
         self.wrap_under(&key.master, key.id, &key.location, bytes, false)
     }
 
-    fn wrap(&self, id: DataKeyId, location: &LocationId, bytes: Vec<u8>) -> Result<WrappedKey, VaultError> {
-        let current = self.current.as_ref().ok_or(VaultError::NothingSeals)?;
+    fn wrap(&self, id: DataKeyId, location: &LocationId, bytes: Vec<u8>) -> Result<WrappedKey, EnvelopeError> {
+        let current = self.current.as_ref().ok_or(EnvelopeError::NothingSeals)?;
         self.wrap_under(current, id, location, bytes, self.is_complete())
     }
 
@@ -191,66 +195,66 @@ impl Vault {
         location: &LocationId,
         mut bytes: Vec<u8>,
         is_complete: bool,
-    ) -> Result<WrappedKey, VaultError> {
-        let key = self.masters.get(master).ok_or(VaultError::NothingSeals)?;
+    ) -> Result<WrappedKey, EnvelopeError> {
+        let key = self.masters.get(master).ok_or(EnvelopeError::NothingSeals)?;
         // Sealed where it lies, so nothing of the key is left behind.
-        key.seal(&place_of_key(id, location, is_complete), &mut bytes, 0)?;
+        key.seal(&key_aad(id, location, is_complete), &mut bytes, 0)?;
         Ok(WrappedKey { id, location: location.clone(), master: master.clone(), wrapped: bytes })
     }
 
     /// The bytes of a data key, and whether it says that all content is sealed, which is remembered. Whoever asks sees to it
     /// that the bytes are overwritten.
-    fn bytes(&self, key: &WrappedKey) -> Result<(Vec<u8>, bool), VaultError> {
-        let master = self.masters.get(&key.master).ok_or_else(|| VaultError::UnknownMaster(key.master.clone()))?;
+    fn unwrap_bytes(&self, key: &WrappedKey) -> Result<(Vec<u8>, bool), EnvelopeError> {
+        let master = self.masters.get(&key.master).ok_or_else(|| EnvelopeError::UnknownMaster(key.master.clone()))?;
         for is_complete in [true, false] {
             let mut bytes = Vec::with_capacity(KEY_BYTES + OVERHEAD_BYTES);
             bytes.extend_from_slice(&key.wrapped);
-            let opened = master.open(&place_of_key(key.id, &key.location, is_complete), &mut bytes, 0);
+            let opened = master.open(&key_aad(key.id, &key.location, is_complete), &mut bytes, 0);
             if opened.is_ok() && bytes.len() == KEY_BYTES {
                 if is_complete {
-                    self.complete();
+                    self.mark_complete();
                 }
                 return Ok((bytes, is_complete));
             }
         }
-        Err(VaultError::WrongMaster(key.id, key.master.clone()))
+        Err(EnvelopeError::WrongMaster(key.id, key.master.clone()))
     }
 
     /// Opens a data key and keeps it at hand.
     ///
     /// # Errors
-    /// [`VaultError`]
-    pub fn unwrap_key(&self, key: &WrappedKey) -> Result<Arc<DataKey>, VaultError> {
-        if let Some(known) = self.known.lock().by_id.get(&key.id) {
+    /// [`EnvelopeError`]
+    pub fn unwrap_key(&self, key: &WrappedKey) -> Result<Arc<DataKey>, EnvelopeError> {
+        if let Some(known) = self.cache.lock().by_id.get(&key.id) {
             return Ok(known);
         }
-        let bytes = Zeroizing::new(self.bytes(key)?.0);
+        let bytes = Zeroizing::new(self.unwrap_bytes(key)?.0);
         let bytes: &[u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| SealError::Cipher)?;
         let opened = Arc::new(DataKey { id: key.id, key: Key::new(bytes)? });
-        self.known.lock().by_id.insert(key.id, opened.clone());
+        self.cache.lock().by_id.insert(key.id, opened.clone());
         Ok(opened)
     }
 
     /// A data key, if it is at hand.
-    pub fn known(&self, id: DataKeyId) -> Option<Arc<DataKey>> {
-        self.known.lock().by_id.get(&id)
+    pub fn cached(&self, id: DataKeyId) -> Option<Arc<DataKey>> {
+        self.cache.lock().by_id.get(&id)
     }
 
     /// The data key that seals for a location, if it is at hand and was asked for lately.
-    pub fn in_use(&self, location: &LocationId) -> Option<Arc<DataKey>> {
-        let (key, since) = self.known.lock().in_use.get(location)?;
-        (since.elapsed() < IN_USE_FOR).then_some(key)
+    pub fn active_key(&self, location: &LocationId) -> Option<Arc<DataKey>> {
+        let (key, since) = self.cache.lock().active_key.get(location)?;
+        (since.elapsed() < ACTIVE_KEY_TTL).then_some(key)
     }
 
     /// Notes which key seals for a location.
-    pub fn use_for(&self, location: &LocationId, key: Arc<DataKey>) {
-        self.known.lock().in_use.insert(location.clone(), (key, Instant::now()));
+    pub fn set_active_key(&self, location: &LocationId, key: Arc<DataKey>) {
+        self.cache.lock().active_key.insert(location.clone(), (key, Instant::now()));
     }
 }
 
-impl std::fmt::Debug for Vault {
+impl std::fmt::Debug for EnvelopeKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vault").field("current", &self.current).finish_non_exhaustive()
+        f.debug_struct("EnvelopeKeys").field("current", &self.current).finish_non_exhaustive()
     }
 }
 
@@ -259,7 +263,7 @@ impl DataKey {
     ///
     /// # Errors
     /// [`SealError::Cipher`]
-    pub fn seal(&self, message: &Place<'_>, content: &Content) -> Result<Vec<u8>, SealError> {
+    pub fn seal(&self, message: &MessageAad<'_>, content: &Content) -> Result<Vec<u8>, SealError> {
         let text = content.as_str().as_bytes();
         let mut sealed = Vec::with_capacity(text.len() + OVERHEAD_BYTES);
         sealed.extend_from_slice(text);
@@ -270,8 +274,8 @@ impl DataKey {
     /// Opens what was sealed for this message.
     ///
     /// # Errors
-    /// [`SealError::Refused`]
-    pub fn open(&self, message: &Place<'_>, mut sealed: Vec<u8>) -> Result<Content, SealError> {
+    /// [`SealError::AuthenticationFailed`]
+    pub fn open(&self, message: &MessageAad<'_>, mut sealed: Vec<u8>) -> Result<Content, SealError> {
         self.key.open(&message.bytes(self.id), &mut sealed, 0)?;
         String::from_utf8(sealed).map(Content::trusted).map_err(|_| SealError::AuthenticationFailed)
     }
@@ -279,7 +283,7 @@ impl DataKey {
 
 /// What a sealed text is tied to.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct MessageAad<'a> {
     /// The message.
     pub id: MessageId,
     /// Where it belongs.
@@ -288,7 +292,7 @@ pub struct Place<'a> {
     pub sender: &'a Participant,
 }
 
-impl Place<'_> {
+impl MessageAad<'_> {
     /// No two places have the same bytes: what has no fixed length stands behind what has, and no identifier holds a space.
     fn bytes(&self, key: DataKeyId) -> Vec<u8> {
         let texts = format!("{} {}", self.conversation.location(), self.sender);
@@ -304,10 +308,13 @@ fn fingerprint(id: &KeyId, bytes: &[u8; KEY_BYTES]) -> String {
 }
 
 /// No identifier holds a space, so no location's name is another's with the mark behind it.
-fn place_of_key(id: DataKeyId, location: &LocationId, is_complete: bool) -> Vec<u8> {
+fn key_aad(id: DataKeyId, location: &LocationId, is_complete: bool) -> Vec<u8> {
     let mark: &[u8] = if is_complete { b" and all is sealed" } else { b"" };
     [id.as_bytes(), location.as_str().as_bytes(), mark].concat()
 }
+
+// Until the outbox is renamed.
+pub use self::EnvelopeKeys as Vault;
 
 #[cfg(test)]
 mod tests;

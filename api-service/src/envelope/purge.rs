@@ -2,9 +2,9 @@
 
 use tokio::time::sleep;
 
-use super::commands::{ATTEMPTS, PAUSE, SMALLEST_WINDOW, record};
-use crate::ServeError;
-use crate::store::{Purged, Store, StoreError};
+use super::commands::{MAX_ATTEMPTS, MIN_WINDOW, RETRY_DELAY, record};
+use crate::serve::ServeError;
+use crate::store::{PurgeStep, Store, StoreError};
 
 /// Messages that one statement looks at; fewer when the database is slow.
 const WINDOW: i64 = 5_000;
@@ -18,17 +18,17 @@ pub async fn purge(store: &Store) -> Result<(), ServeError> {
     let (mut window, mut attempts) = (WINDOW, 1);
     let removed = loop {
         match store.purge_window(last, window).await {
-            Ok(Purged::UpTo(end)) => (last, window, attempts) = (end, (2 * window).min(WINDOW), 1),
-            Ok(Purged::All(removed)) => break removed,
-            Ok(Purged::Elsewhere) => {
+            Ok(PurgeStep::UpTo(end)) => (last, window, attempts) = (end, (2 * window).min(WINDOW), 1),
+            Ok(PurgeStep::Done(removed)) => break removed,
+            Ok(PurgeStep::TakenByOther) => {
                 return Err("somebody else purges keys at the same time: run it again when that has ended".into());
             }
             Err(StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Locked(_))
-                if attempts < ATTEMPTS =>
+                if attempts < MAX_ATTEMPTS =>
             {
                 attempts += 1;
-                window = (window / 2).max(SMALLEST_WINDOW);
-                sleep(PAUSE).await;
+                window = (window / 2).max(MIN_WINDOW);
+                sleep(RETRY_DELAY).await;
             }
             Err(error) => return Err(error.into()),
         }

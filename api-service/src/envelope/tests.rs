@@ -3,10 +3,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 
-fn vault(list: &[(&str, u8)]) -> Vault {
+fn vault(list: &[(&str, u8)]) -> EnvelopeKeys {
     let entry = |(id, byte): &(&str, u8)| format!("{id}:{}", STANDARD.encode([*byte; KEY_BYTES]));
     let ring = list.iter().map(entry).collect::<Vec<_>>().join(",").parse().unwrap();
-    Vault::new(&ring).unwrap()
+    EnvelopeKeys::new(&ring).unwrap()
 }
 
 fn location(name: &str) -> LocationId {
@@ -31,8 +31,8 @@ fn a_data_key_opens_again_and_nowhere_else() {
     // As another service would see it: nothing at hand.
     let other = |list: &[(&str, u8)], key: &WrappedKey| self::vault(list).unwrap_key(key).map(|key| key.id);
     assert_eq!(other(&[("m2", 2), ("m1", 1)], &wrapped), Ok(wrapped.id));
-    assert_eq!(other(&[("m2", 2)], &wrapped), Err(VaultError::UnknownMaster("m1".parse().unwrap())));
-    let wrong = Err(VaultError::WrongMaster(wrapped.id, "m1".parse().unwrap()));
+    assert_eq!(other(&[("m2", 2)], &wrapped), Err(EnvelopeError::UnknownMaster("m1".parse().unwrap())));
+    let wrong = Err(EnvelopeError::WrongMaster(wrapped.id, "m1".parse().unwrap()));
     assert_eq!(other(&[("m1", 2)], &wrapped), wrong);
     let elsewhere = WrappedKey { location: location("loc2"), ..wrapped.clone() };
     assert_eq!(other(&[("m1", 1)], &elsewhere), wrong);
@@ -45,7 +45,7 @@ fn a_new_master_key_takes_over_and_the_old_one_can_go() {
     let (before, between) = (vault(&[("m1", 1)]), vault(&[("m2", 2), ("m1", 1)]));
     let wrapped = before.generate(&location("loc1")).unwrap();
     let message = conversation("loc1", "contact:pat456");
-    let place = Place { id: Uuid::now_v7(), conversation: &message, sender: message.first() };
+    let place = MessageAad { id: Uuid::now_v7(), conversation: &message, sender: message.first() };
     let sealed = before.unwrap_key(&wrapped).unwrap().seal(&place, &text("hello")).unwrap();
     let rewrapped = between.rewrap(&wrapped).unwrap();
     assert_eq!((rewrapped.id, rewrapped.master.as_str()), (wrapped.id, "m2"));
@@ -71,14 +71,14 @@ fn a_fingerprint_is_of_a_name_and_of_bytes_and_shows_neither_key() {
 fn that_all_is_sealed_is_learnt_from_a_key_and_goes_with_it_to_the_next_master_key() {
     let before = vault(&[("m1", 1)]);
     let open = before.generate(&location("loc1")).unwrap();
-    assert_eq!((before.look(&open), before.is_complete()), (Ok(false), false));
-    before.complete();
+    assert_eq!((before.check_complete(&open), before.is_complete()), (Ok(false), false));
+    before.mark_complete();
     let marked = before.rewrap(&open).unwrap();
     // As other services see it, which know nothing yet.
     let other = vault(&[("m2", 2), ("m1", 1)]);
     assert!(other.unwrap_key(&open).is_ok() && !other.is_complete());
-    assert_eq!((other.look(&marked), other.is_complete()), (Ok(true), true), "though the key is at hand");
-    assert_eq!(other.look(&open), Ok(false));
+    assert_eq!((other.check_complete(&marked), other.is_complete()), (Ok(true), true), "though the key is at hand");
+    assert_eq!(other.check_complete(&open), Ok(false));
     assert!(other.is_complete(), "once known, it stays");
     let rewrapped = other.rewrap(&open).unwrap();
     let next = vault(&[("m2", 2)]);
@@ -86,12 +86,11 @@ fn that_all_is_sealed_is_learnt_from_a_key_and_goes_with_it_to_the_next_master_k
     // And back.
     let back = other.rewrap_incomplete(&rewrapped).unwrap();
     let last = vault(&[("m2", 2)]);
-    assert_eq!((last.look(&back), last.is_complete()), (Ok(false), false));
+    assert_eq!((last.check_complete(&back), last.is_complete()), (Ok(false), false));
     // Of a location whose name would do for the mark there is none.
-    let place = place_of_key(open.id, &location("loc1"), true);
+    let place = key_aad(open.id, &location("loc1"), true);
     assert!(
-        "loc1 and all is sealed".parse::<LocationId>().is_err()
-            && place != place_of_key(open.id, &location("loc1"), false)
+        "loc1 and all is sealed".parse::<LocationId>().is_err() && place != key_aad(open.id, &location("loc1"), false)
     );
 }
 
@@ -99,9 +98,9 @@ fn that_all_is_sealed_is_learnt_from_a_key_and_goes_with_it_to_the_next_master_k
 fn without_a_key_that_seals_nothing_is_made_and_all_is_opened() {
     let wrapped = vault(&[("m1", 1)]).generate(&location("loc1")).unwrap();
     let ring = format!("-,m1:{}", STANDARD.encode([1; KEY_BYTES])).parse().unwrap();
-    let vault = Vault::new(&ring).unwrap();
+    let vault = EnvelopeKeys::new(&ring).unwrap();
     assert_eq!(vault.current(), None);
-    assert_eq!(vault.generate(&location("loc1")), Err(VaultError::NothingSeals));
+    assert_eq!(vault.generate(&location("loc1")), Err(EnvelopeError::NothingSeals));
     assert!(vault.unwrap_key(&wrapped).is_ok());
 }
 
@@ -115,14 +114,14 @@ fn a_text_opens_for_its_own_message_only() {
         conversation("loc1", "contact:pat457"),
         conversation("loc2", "contact:pat456"),
     );
-    let place = Place { id: Uuid::from_u128(7), conversation: &here, sender: here.first() };
+    let place = MessageAad { id: Uuid::from_u128(7), conversation: &here, sender: here.first() };
     let sealed = key.seal(&place, &text("hello")).unwrap();
     assert_eq!(key.open(&place, sealed.clone()), Ok(text("hello")));
     for other in [
-        Place { id: Uuid::from_u128(8), ..place },
-        Place { conversation: &there, ..place },
-        Place { conversation: &abroad, ..place },
-        Place { sender: here.second(), ..place },
+        MessageAad { id: Uuid::from_u128(8), ..place },
+        MessageAad { conversation: &there, ..place },
+        MessageAad { conversation: &abroad, ..place },
+        MessageAad { sender: here.second(), ..place },
     ] {
         assert_eq!(key.open(&other, sealed.clone()), Err(SealError::AuthenticationFailed), "{other:?}");
     }
@@ -132,7 +131,7 @@ fn a_text_opens_for_its_own_message_only() {
 #[test]
 fn neither_keys_nor_content_show_themselves() {
     let vault = vault(&[("m1", 120)]);
-    assert_eq!(format!("{vault:?}"), r#"Vault { current: Some(KeyId("m1")), .. }"#);
+    assert_eq!(format!("{vault:?}"), r#"EnvelopeKeys { current: Some(KeyId("m1")), .. }"#);
 }
 
 proptest! {
@@ -141,7 +140,7 @@ proptest! {
         let vault = vault(&[("m1", 1)]);
         let key = vault.unwrap_key(&vault.generate(&location("loc1")).unwrap()).unwrap();
         let conversation = conversation("loc1", "contact:pat456");
-        let place = Place { id: Uuid::now_v7(), conversation: &conversation, sender: conversation.second() };
+        let place = MessageAad { id: Uuid::now_v7(), conversation: &conversation, sender: conversation.second() };
         let sealed = key.seal(&place, &text(&content)).unwrap();
         prop_assert!(content.len() < 4 || !sealed.windows(content.len()).any(|window| window == content.as_bytes()));
         prop_assert_eq!(key.open(&place, sealed), Ok(text(&content)));

@@ -44,7 +44,7 @@ enum Subject {
 impl AuditContext {
     /// Of a request that arrived at this moment.
     pub(crate) fn new(arrived: Instant) -> Self {
-        Self { notes: Arc::default(), deadline: Deadline::of(arrived) }
+        Self { notes: Arc::default(), deadline: Deadline::from_arrival(arrived) }
     }
 
     /// Until when the request is to be answered.

@@ -340,7 +340,7 @@ impl<T> RawJson<T> {
     pub(crate) fn encode(value: &impl Serialize) -> Result<Self, crate::domain::error::DomainError> {
         serde_json::to_string(value)
             .map(Self::from_string)
-            .map_err(|error| crate::store::StoreError::internal(error).into())
+            .map_err(|error| crate::domain::error::DomainError::Internal(error.into()))
     }
 }
 

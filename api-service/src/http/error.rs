@@ -13,7 +13,6 @@ use shared::problem::{CONTENT_TYPE, InputError, Problem};
 
 use crate::domain::error::DomainError;
 use crate::http::openapi::schema;
-use crate::store::StoreError;
 
 /// A problem body. The outermost layer adds the request's id and the headers that belong to the status.
 pub(crate) struct ProblemBody(Box<Problem>);
@@ -133,26 +132,26 @@ pub(crate) fn to_problem(error: DomainError) -> Problem {
             Problem::new(503, "the message could not be written in time, and was not written: send it again")
         }
         DomainError::DeadlineExceeded => Problem::new(503, "the answer took too long; nothing was changed: ask again"),
-        DomainError::Ticket(error) => {
-            tracing::warn!(%error, "no ticket can be given out");
+        DomainError::TicketsUnavailable(error) => {
+            tracing::warn!(%error, "ticket not stored");
             Problem::new(503, "tickets cannot be given out at the moment")
         }
-        DomainError::Presence(error) => {
-            tracing::warn!(%error, "nobody knows who is online");
+        DomainError::PresenceUnavailable(error) => {
+            tracing::warn!(%error, "presence lookup failed");
             Problem::new(503, "who is online is not known at the moment")
         }
-        DomainError::Store(error @ (StoreError::Unavailable(_) | StoreError::TimedOut(_))) => {
-            tracing::warn!(%error, "the database is out of reach");
+        DomainError::DatabaseUnavailable(error) => {
+            tracing::warn!(%error, "database unavailable");
             Problem::new(503, "the database is out of reach")
         }
-        DomainError::Store(error @ (StoreError::Contended(_) | StoreError::Locked(_))) => {
-            tracing::warn!(%error, "gave up on a contended row");
+        DomainError::Contended(error) => {
+            tracing::warn!(%error, "contended rows");
             Problem::new(503, "too many changes to the same conversation at once")
         }
-        // Nobody reads it.
-        DomainError::Store(StoreError::Abandoned) => Problem::new(503, "the caller has gone away"),
-        DomainError::Store(error) => {
-            tracing::error!(%error, "a mistake of ours");
+        // No client receives this: its connection has ended.
+        DomainError::CallerDisconnected => Problem::new(503, "the caller has gone away"),
+        DomainError::Internal(error) => {
+            tracing::error!(%error, "internal error");
             Problem::new(500, "something went wrong on the server")
         }
     }

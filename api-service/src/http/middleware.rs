@@ -91,9 +91,9 @@ pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
     if let Some(entry) = audit.entry(action(&method, &path), response.status().as_u16(), &context) {
         if entry.is_denied() {
             state.audit_writer.enqueue(entry);
-        } else if let Err(refused) = state.audit_writer.record(entry, audit.deadline()).await {
+        } else if let Err(error) = state.audit_writer.record(entry, audit.deadline()).await {
             // What is not on record is not to be seen.
-            response = span.in_scope(|| ProblemBody::from(to_problem(refused)).into_response());
+            response = span.in_scope(|| ProblemBody::from(to_problem(error.into())).into_response());
         }
     }
     response = compression.apply(response).await;

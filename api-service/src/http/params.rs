@@ -5,8 +5,8 @@ use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult};
 use serde_json::json;
 use shared::ids::{ID_PATTERN, LocationId, MAX_ID_LENGTH, ParticipantId};
 
-use crate::domain::inbox::InboxCursor;
 use crate::http::openapi::inline::inline_type;
+use crate::model::inbox::InboxCursor;
 
 const NOT_A_NUMBER: &str = "is not a whole number";
 const GIVEN_TWICE: &str = "is given more than once";

@@ -5,11 +5,20 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::domain::error::DomainError;
-
 /// From the arrival of a request to its answer. The balancer gives up later, and could say no more than that it does not know what
 /// became of the request.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(8_500);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_millis(8_500);
+
+/// Why a step of a request did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError<E> {
+    /// It was not done in time. The step must change nothing, so the caller may repeat the request.
+    #[error("the deadline of the request has passed")]
+    DeadlineExceeded,
+    /// It failed.
+    #[error(transparent)]
+    Failed(E),
+}
 
 /// Until when a request is to be answered.
 #[derive(Debug, Clone, Copy)]
@@ -18,23 +27,20 @@ pub struct Deadline(Instant);
 impl Deadline {
     /// The deadline of a request that arrived at this moment.
     #[must_use]
-    pub fn of(arrived: std::time::Instant) -> Self {
-        Self(Instant::from_std(arrived) + ANSWER_WITHIN)
+    pub fn from_arrival(arrived: std::time::Instant) -> Self {
+        Self(Instant::from_std(arrived) + REQUEST_TIMEOUT)
     }
 
-    /// Takes a step of the request, which must change nothing: if it is not done in time, the caller gets 503 and may repeat the request.
+    /// Runs a step of the request, which must change nothing.
     ///
     /// # Errors
-    /// [`DomainError::DeadlineExceeded`], or what `step` fails with.
-    pub async fn limit<T, E: Into<DomainError>>(
-        self,
-        step: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, DomainError> {
+    /// [`StepError`]
+    pub async fn limit<T, E>(self, step: impl Future<Output = Result<T, E>>) -> Result<T, StepError<E>> {
         match timeout_at(self.0, step).await {
-            Ok(done) => done.map_err(Into::into),
+            Ok(done) => done.map_err(StepError::Failed),
             Err(_) => {
                 metrics::counter!("http_late_requests_total").increment(1);
-                Err(DomainError::DeadlineExceeded)
+                Err(StepError::DeadlineExceeded)
             }
         }
     }
@@ -43,28 +49,30 @@ impl Deadline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreError;
 
     #[test]
     fn a_request_is_answered_before_the_balancer_gives_up() {
         let balancer = include_str!("../../../deploy/haproxy.cfg").split_once("backend apis").unwrap().1;
         let balancer = balancer.split_once("timeout server ").unwrap().1.split_once("s\n").unwrap().0;
         let balancer = Duration::from_secs(balancer.parse().unwrap());
-        assert!(ANSWER_WITHIN <= balancer - Duration::from_secs(1), "{balancer:?}");
+        assert!(REQUEST_TIMEOUT <= balancer - Duration::from_secs(1), "{balancer:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_steps_of_a_request_share_one_deadline() {
         let arrived = Instant::now();
-        let deadline = Deadline::of(arrived.into_std());
+        let deadline = Deadline::from_arrival(arrived.into_std());
         let step = |seconds| async move {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
-            Ok::<_, StoreError>(())
+            Ok::<_, String>(())
         };
         deadline.limit(step(6)).await.unwrap();
-        assert!(matches!(deadline.limit(step(6)).await, Err(DomainError::DeadlineExceeded)));
-        assert_eq!(arrived.elapsed(), ANSWER_WITHIN);
-        let failed = async { Err::<(), _>(StoreError::internal("at once")) };
-        assert!(matches!(Deadline::of(Instant::now().into_std()).limit(failed).await, Err(DomainError::Store(_))));
+        assert!(matches!(deadline.limit(step(6)).await, Err(StepError::DeadlineExceeded)));
+        assert_eq!(arrived.elapsed(), REQUEST_TIMEOUT);
+        let failed = async { Err::<(), _>("at once") };
+        assert!(matches!(
+            Deadline::from_arrival(Instant::now().into_std()).limit(failed).await,
+            Err(StepError::Failed(_))
+        ));
     }
 }

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::blank::is_blank;
-use crate::envelope::Place;
+use crate::envelope::MessageAad;
 
 /// Most characters (Unicode scalar values) of a message.
 pub const MAX_CONTENT_CHARS: usize = 8_000;
@@ -110,8 +110,8 @@ impl Message {
 
     /// What its content is tied to when it is stored sealed.
     #[must_use]
-    pub fn place(&self) -> Place<'_> {
-        Place { id: self.id, conversation: &self.new.conversation, sender: &self.new.sender }
+    pub fn aad(&self) -> MessageAad<'_> {
+        MessageAad { id: self.id, conversation: &self.new.conversation, sender: &self.new.sender }
     }
 
     /// The event that tells both sides, around the message's JSON.

@@ -2,6 +2,8 @@
 
 mod blank;
 pub mod deadline;
+pub mod inbox;
+pub mod mark;
 pub mod message;
 pub mod origin;
 pub mod page;

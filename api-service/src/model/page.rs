@@ -2,6 +2,17 @@
 
 use super::message::Content;
 
+/// Where a page lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PagePosition {
+    /// The newest messages.
+    Latest,
+    /// The messages next to, and before, this `seq`.
+    Before(i64),
+    /// The messages next to, and after, this `seq`.
+    After(i64),
+}
+
 /// About how many bytes of content, as JSON, a page has at most. It ends behind the first message that reaches them, so that
 /// every page has one.
 pub const MAX_PAGE_BYTES: usize = 512 * 1024;

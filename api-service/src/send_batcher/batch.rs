@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use shared::ids::ConversationId;
 use tokio::time::{sleep, timeout};
 
+use super::SendError;
 use super::SendResult;
 use super::shared_queue::{Group, SharedQueue};
-use crate::domain::error::DomainError;
 use crate::model::message::NewMessage;
 use crate::publisher::Publisher;
-use crate::store::{Done, SendOutcome, Store, StoreError};
+use crate::store::{BatchResult, SendOutcome, Store, StoreError};
 
 /// How long a batch may take in all its parts. What has not started by then waits again, or is refused if it has waited for long.
 const BATCH_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -90,7 +90,7 @@ impl BatchWriter<'_> {
             match error {
                 StoreError::Unavailable(_) => {
                     tracing::warn!(%error, sends, "sends are refused, and nobody knows whether they were written");
-                    let failed = || DomainError::Store(error.repeat());
+                    let failed = || SendError::Store(error.duplicate());
                     group.reject(failed);
                     remaining.0.into_iter().for_each(|group| group.reject(failed));
                     return BatchOutcome::DatabaseLost;
@@ -103,7 +103,7 @@ impl BatchWriter<'_> {
                 StoreError::DataKey(ref locations, _) => {
                     tracing::error!(%error, "the sends of a location cannot be sealed");
                     let (failed, others) = group.partition(|new| locations.contains(new.conversation.location()));
-                    failed.reject(|| DomainError::Store(error.repeat()));
+                    failed.reject(|| SendError::Store(error.duplicate()));
                     remaining.0.push(others);
                 }
                 StoreError::Contended(_) if group.attempts < MAX_ATTEMPTS => remaining.0.push(group),
@@ -118,13 +118,13 @@ impl BatchWriter<'_> {
         BatchOutcome::Completed
     }
 
-    fn reply(&self, group: Group, Done { outcomes, entry }: Done) {
+    fn reply(&self, group: Group, BatchResult { outcomes, entry }: BatchResult) {
         self.publisher.publish(entry);
         for (outcome, caller) in outcomes.into_iter().zip(group.callers) {
             caller.reply(match outcome {
                 SendOutcome::Sent(json) => Ok(SendResult { json, created: true }),
                 SendOutcome::Repeated(json) => Ok(SendResult { json, created: false }),
-                SendOutcome::IdReused => Err(DomainError::IdReused),
+                SendOutcome::IdReused => Err(SendError::IdReused),
             });
         }
     }
@@ -162,7 +162,7 @@ impl BatchWriter<'_> {
 
     /// Those of some conversations that others hold. None when nobody can say: the table is locked.
     async fn locked(&self, conversations: &[ConversationId]) -> Option<HashSet<ConversationId>> {
-        timeout(LOCK_CHECK_TIMEOUT, self.store.locked(conversations)).await.ok()?.ok()
+        timeout(LOCK_CHECK_TIMEOUT, self.store.locked_conversations(conversations)).await.ok()?.ok()
     }
 
     /// Sets these conversations aside, with all of their sends; the others are next.
@@ -189,7 +189,7 @@ fn split_suspects(batch: Group, suspects: &[ConversationId]) -> Vec<Group> {
 /// Halves what failed, until it is one send that fails alone.
 fn divide(group: Group, remaining: &mut Remaining, error: &StoreError) {
     if group.len() == 1 {
-        group.reject(|| DomainError::Store(error.repeat()));
+        group.reject(|| SendError::Store(error.duplicate()));
         return;
     }
     let (first, second) = group.split_half();
@@ -209,7 +209,7 @@ mod tests {
         let balancer = balancer.split_once("timeout server ").unwrap().1.split_once("s\n").unwrap().0;
         let balancer = Duration::from_secs(balancer.parse().unwrap());
         // It starts in the last moment of its patience, in a batch that is divided until the last moment of its own.
-        let longest = MAX_WAIT + BATCH_TIMEOUT + Class::Send.longest() + LOCK_CHECK_TIMEOUT + TABLE_LOCKED_DELAY;
+        let longest = MAX_WAIT + BATCH_TIMEOUT + Class::Send.max_duration() + LOCK_CHECK_TIMEOUT + TABLE_LOCKED_DELAY;
         assert!(longest <= balancer - Duration::from_millis(500), "{longest:?} of {balancer:?}");
     }
 }

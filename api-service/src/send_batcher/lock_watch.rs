@@ -25,7 +25,7 @@ pub(super) async fn watch(store: &Store, queue: &SharedQueue) {
         if blocked.is_empty() {
             continue;
         }
-        match store.locked(&blocked).await {
+        match store.locked_conversations(&blocked).await {
             Ok(locked) => unblock(queue, blocked, &locked),
             // Whoever waits does so for a bounded time.
             Err(error) => tracing::debug!(%error, "nobody knows which conversations are locked"),

@@ -17,11 +17,10 @@ use shared::redacted::Redacted;
 use shared::trace;
 use tokio::time::{sleep, timeout};
 
-use crate::domain::error::DomainError;
 use crate::model::message::NewMessage;
 use crate::model::origin::Origin;
 use crate::publisher::Publisher;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use batch::{BatchOutcome, BatchWriter};
 use pending::pending_send;
 use shared_queue::{Group, NextBatch, SharedQueue};
@@ -30,6 +29,23 @@ use shared_queue::{Group, NextBatch, SharedQueue};
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two looks whether it is back.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Why a send was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The `client_message_id` belongs to a different message.
+    #[error("client_message_id was used for a different message")]
+    IdReused,
+    /// The queue, or the share of this location or conversation, is full.
+    #[error("too many sends are waiting")]
+    Overloaded,
+    /// Its transaction did not start in time.
+    #[error("the send has waited for too long")]
+    TimedOut,
+    /// The database rejected it, or its outcome is unknown.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// A message as clients get it: on disk, and certain to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,14 +87,14 @@ impl SendBatcher {
     /// whose transaction has not started is not written.
     ///
     /// # Errors
-    /// [`DomainError`]; [`DomainError::Overloaded`] when too many sends wait already, in all or of this location or conversation;
-    /// [`DomainError::SendTimeout`] when its transaction did not start in time, and nothing was written.
+    /// [`SendError`]; [`SendError::Overloaded`] when too many sends wait already, in all or of this location or conversation;
+    /// [`SendError::TimedOut`] when its transaction did not start in time, and nothing was written.
     pub async fn write(
         &self,
         new: NewMessage,
         origin: Origin,
         disconnected: impl Future<Output = ()>,
-    ) -> Result<SendResult, DomainError> {
+    ) -> Result<SendResult, SendError> {
         let (pending, waiter) = pending_send(Arc::new(new), origin);
         self.shared.0.push(pending)?;
         let _span = trace::child("commit");

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::SendResult;
-use crate::domain::error::DomainError;
+use super::{SendError, SendResult};
 use crate::model::message::NewMessage;
 use crate::model::origin::Origin;
 
@@ -32,7 +31,7 @@ pub(super) struct PendingSend {
 
 /// Who waits for a send.
 pub(super) struct Caller {
-    reply: oneshot::Sender<Result<SendResult, DomainError>>,
+    reply: oneshot::Sender<Result<SendResult, SendError>>,
     state: Arc<AtomicU8>,
     pub(super) since: Instant,
 }
@@ -63,7 +62,7 @@ impl Caller {
     }
 
     /// Whoever no longer waits can ask again, or read the history.
-    pub(super) fn reply(self, result: Result<SendResult, DomainError>) {
+    pub(super) fn reply(self, result: Result<SendResult, SendError>) {
         let _gone = self.reply.send(result);
     }
 
@@ -74,7 +73,7 @@ impl Caller {
 
 /// The caller's end. When it is dropped, what has not started is given up.
 pub(super) struct Waiter {
-    reply_receiver: oneshot::Receiver<Result<SendResult, DomainError>>,
+    reply_receiver: oneshot::Receiver<Result<SendResult, SendError>>,
     state: Arc<AtomicU8>,
 }
 
@@ -88,7 +87,7 @@ pub(super) fn pending_send(new: Arc<NewMessage>, origin: Origin) -> (PendingSend
 
 impl Waiter {
     /// What becomes of the send. `gone` ends when its caller has gone.
-    pub(super) async fn outcome(mut self, disconnected: impl Future<Output = ()>) -> Result<SendResult, DomainError> {
+    pub(super) async fn outcome(mut self, disconnected: impl Future<Output = ()>) -> Result<SendResult, SendError> {
         let waiting = async {
             tokio::select! {
                 biased;
@@ -124,15 +123,15 @@ impl Drop for Waiter {
 }
 
 /// Its caller has gone, and nothing was written.
-fn caller_disconnected() -> DomainError {
+fn caller_disconnected() -> SendError {
     metrics::counter!("sends_given_up_total", "cause" => "caller_gone").increment(1);
-    DomainError::SendTimeout
+    SendError::TimedOut
 }
 
 /// It has waited for too long, and nothing was written.
-pub(super) fn timed_out() -> DomainError {
+pub(super) fn timed_out() -> SendError {
     metrics::counter!("sends_given_up_total", "cause" => "too_late").increment(1);
-    DomainError::SendTimeout
+    SendError::TimedOut
 }
 
 #[cfg(test)]
@@ -156,7 +155,7 @@ mod tests {
         }
         assert!(!caller.try_requeue() && !caller.is_waiting() && !caller.try_start());
         caller.reject_requeue();
-        assert!(matches!(outcome.await.unwrap(), Err(DomainError::SendTimeout)));
+        assert!(matches!(outcome.await.unwrap(), Err(SendError::TimedOut)));
 
         let (caller, waiter) = send();
         assert!(caller.try_start());
@@ -169,7 +168,7 @@ mod tests {
         let (caller, waiter) = send();
         let outcome = tokio::spawn(waiter.outcome(pending()));
         assert!(caller.try_start() && caller.try_requeue() && caller.is_waiting() && caller.try_start());
-        caller.reply(Err(DomainError::IdReused));
-        assert!(matches!(outcome.await.unwrap(), Err(DomainError::IdReused)));
+        caller.reply(Err(SendError::IdReused));
+        assert!(matches!(outcome.await.unwrap(), Err(SendError::IdReused)));
     }
 }

@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use shared::ids::{ConversationId, LocationId};
 use tokio::sync::Notify;
 
+use super::SendError;
 use super::fair_queue::{CAPACITY, FairQueue};
 use super::pending::{Caller, PendingSend};
-use crate::domain::error::DomainError;
 use crate::model::message::NewMessage;
 use crate::model::origin::Origin;
 use crate::store::StoreError;
@@ -62,7 +62,7 @@ impl SharedQueue {
     }
 
     /// Adds a send.
-    pub(super) fn push(&self, pending: PendingSend) -> Result<(), DomainError> {
+    pub(super) fn push(&self, pending: PendingSend) -> Result<(), SendError> {
         let mut state = self.state.lock();
         if state.is_away {
             return Err(database_away());
@@ -70,7 +70,7 @@ impl SharedQueue {
         let new = pending.new.clone();
         if state.queue.push(new.conversation.location(), &new.conversation.id(), pending).is_err() {
             metrics::counter!("send_queue_overflows_total").increment(1);
-            return Err(DomainError::Overloaded);
+            return Err(SendError::Overloaded);
         }
         drop(state);
         self.changed.notify_one();
@@ -221,7 +221,7 @@ fn next_in_rotation<K: Ord + Copy, V>(all: &BTreeMap<K, V>, last: &mut Option<K>
     keys
 }
 
-fn database_away() -> DomainError {
+fn database_away() -> SendError {
     StoreError::Unavailable("it did not answer a moment ago".into()).into()
 }
 
@@ -287,7 +287,7 @@ impl Group {
     }
 
     /// Gives everybody the same answer.
-    pub(super) fn reject(self, why: impl Fn() -> DomainError) {
+    pub(super) fn reject(self, why: impl Fn() -> SendError) {
         for caller in self.callers {
             caller.reply(Err(why()));
         }

@@ -10,14 +10,14 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use super::{Store, StoreError, messages};
-use crate::domain::inbox::{self, InboxCursor};
-use crate::envelope::Vault;
+use crate::envelope::EnvelopeKeys;
+use crate::model::inbox::{self, InboxCursor};
 use crate::model::page::MAX_PAGE_BYTES;
-use crate::store::keys::data_keys::{self, Opening};
+use crate::store::keys::data_keys::{self, OpeningKeys};
 
 /// What a send must know of its conversation.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Counted {
+pub(super) struct ConversationCounters {
     pub(super) last_seq: i64,
     pub(super) last_activity_at: OffsetDateTime,
     /// Of the first and the second participant.
@@ -26,7 +26,7 @@ pub(super) struct Counted {
 
 /// What a batch of sends adds to a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bump {
+pub(super) struct CounterDelta {
     pub(super) id: ConversationId,
     /// New messages.
     pub(super) sent: i32,
@@ -61,7 +61,7 @@ pub(super) async fn open(client: &Object, new: &[&Conversation]) -> Result<(), S
 /// a circle. The time is that of the database: one clock, however many instances there are. It may jump, so within a
 /// conversation it does not run backwards; a time that cannot be one (`infinity`) is replaced. `$ids` and what follows are the
 /// parameters; `$only` is a further condition.
-macro_rules! count_up {
+macro_rules! increment_statement {
     ($ids:literal, $sent:literal, $to_user:literal, $to_other:literal, $only:literal) => {
         concat!(
             "update conversations c
@@ -88,50 +88,53 @@ macro_rules! count_up {
         )
     };
 }
-pub(super) use count_up;
+pub(super) use increment_statement;
 
-pub(super) const BUMP: &str = count_up!("$1", "$2", "$3", "$4", "");
+pub(super) const INCREMENT: &str = increment_statement!("$1", "$2", "$3", "$4", "");
 
 /// Adds to conversations, which are locked from then on, and says where they stand now; those that nobody has opened are
-/// not among them. `statement` is [`BUMP`].
-pub(super) async fn bump(
+/// not among them. `statement` is [`INCREMENT`].
+pub(super) async fn increment(
     client: &Object,
     statement: &Statement,
-    bumps: &[Bump],
-) -> Result<HashMap<ConversationId, Counted>, StoreError> {
-    counted(&client.query(statement, &Bumps::new(bumps).parameters()).await?)
+    deltas: &[CounterDelta],
+) -> Result<HashMap<ConversationId, ConversationCounters>, StoreError> {
+    read_counters(&client.query(statement, &CounterDeltaColumns::new(deltas).parameters()).await?)
 }
 
 /// What is added to conversations, by the column.
-pub(super) struct Bumps {
+pub(super) struct CounterDeltaColumns {
     ids: Vec<ConversationId>,
     sent: Vec<i32>,
     unread: [Vec<i32>; 2],
 }
 
-impl Bumps {
-    pub(super) fn new(bumps: &[Bump]) -> Self {
+impl CounterDeltaColumns {
+    pub(super) fn new(deltas: &[CounterDelta]) -> Self {
         Self {
-            ids: bumps.iter().map(|bump| bump.id).collect(),
-            sent: bumps.iter().map(|bump| bump.sent).collect(),
-            unread: [0, 1].map(|side: usize| bumps.iter().map(|bump| bump.unread[side]).collect()),
+            ids: deltas.iter().map(|delta| delta.id).collect(),
+            sent: deltas.iter().map(|delta| delta.sent).collect(),
+            unread: [0, 1].map(|side: usize| deltas.iter().map(|delta| delta.unread[side]).collect()),
         }
     }
 
-    /// In the order in which [`BUMP`] numbers them.
+    /// In the order in which [`INCREMENT`] numbers them.
     pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 4] {
         let [to_user, to_other] = &self.unread;
         [&self.ids, &self.sent, to_user, to_other]
     }
 }
 
-/// Where conversations stand, as [`BUMP`] returns it.
-pub(super) fn counted(rows: &[Row]) -> Result<HashMap<ConversationId, Counted>, StoreError> {
-    let counted = |row: &Row| {
+/// Where conversations stand, as [`INCREMENT`] returns it.
+pub(super) fn read_counters(rows: &[Row]) -> Result<HashMap<ConversationId, ConversationCounters>, StoreError> {
+    let counters = |row: &Row| {
         let unread = [row.try_get(3)?, row.try_get(4)?];
-        Ok((row.try_get(0)?, Counted { last_seq: row.try_get(1)?, last_activity_at: row.try_get(2)?, unread }))
+        Ok((
+            row.try_get(0)?,
+            ConversationCounters { last_seq: row.try_get(1)?, last_activity_at: row.try_get(2)?, unread },
+        ))
     };
-    super::without_panic(|| rows.iter().map(counted).collect())
+    super::without_panic(|| rows.iter().map(counters).collect())
 }
 
 /// How conversations stand, each at one moment. Parameters: ids, locations.
@@ -146,7 +149,7 @@ const STANDING: &str = concat!(
 /// How these conversations stand now. One whose row, or newest message, cannot be read is not among them.
 pub(super) async fn standing(
     client: &impl GenericClient,
-    vault: Option<&Vault>,
+    vault: Option<&EnvelopeKeys>,
     ids: &[ConversationId],
     locations: &[&str],
 ) -> Result<Vec<inbox::Standing>, StoreError> {
@@ -155,8 +158,8 @@ pub(super) async fn standing(
     let opening = data_keys::opening(client, vault, &rows).await?;
     let mut standing = Vec::with_capacity(rows.len());
     for row in &rows {
-        match super::without_panic(|| stands(row, &opening)) {
-            Ok(stands) => standing.push(stands),
+        match super::without_panic(|| snapshot(row, &opening)) {
+            Ok(snapshot) => standing.push(snapshot),
             // Whatever is wrong with it concerns this conversation alone, and nobody must wait for it.
             Err(error) => {
                 tracing::error!(%error, "a row of an inbox is not published");
@@ -167,7 +170,7 @@ pub(super) async fn standing(
     Ok(standing)
 }
 
-fn stands(row: &Row, opening: &Opening) -> Result<inbox::Standing, StoreError> {
+fn snapshot(row: &Row, opening: &OpeningKeys) -> Result<inbox::Standing, StoreError> {
     Ok(inbox::Standing {
         last_message: messages::message(row, opening)?,
         unread: [row.try_get("user_unread")?, row.try_get("other_unread")?],
@@ -215,7 +218,7 @@ const INBOX_OF_USER: &str =
     inbox_query!(inbox_page!("user_id", "user_unread"), " union all ", inbox_page!("peer_user_id", "other_unread"));
 
 /// Those of some conversations that another transaction holds, so that a send would wait: they are there, and not to be had.
-const LOCKED: &str = "with free as materialized (
+const LOCKED_CONVERSATIONS: &str = "with free as materialized (
         select id from conversations where id = any($1::uuid[]) order by id for no key update skip locked
     )
     select c.id from conversations c
@@ -226,7 +229,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn written(
+    pub async fn with_messages(
         &self,
         conversations: &[(ConversationId, &LocationId)],
     ) -> Result<HashSet<ConversationId>, StoreError> {
@@ -250,8 +253,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; [`StoreError::Locked`] when the whole table is.
-    pub async fn locked(&self, conversations: &[ConversationId]) -> Result<HashSet<ConversationId>, StoreError> {
-        self.held(LOCKED, conversations).await
+    pub async fn locked_conversations(
+        &self,
+        conversations: &[ConversationId],
+    ) -> Result<HashSet<ConversationId>, StoreError> {
+        self.ids_locked_by_others(LOCKED_CONVERSATIONS, conversations).await
     }
 
     /// How these conversations stand now.
@@ -283,7 +289,7 @@ impl Store {
             conversation_id: ConversationId::max(),
         });
         let limit = i64::try_from(limit).map_err(StoreError::internal)?;
-        let most_bytes = i64::try_from(MAX_PAGE_BYTES).map_err(StoreError::internal)?;
+        let max_bytes = i64::try_from(MAX_PAGE_BYTES).map_err(StoreError::internal)?;
         self.with(async |client| {
             let statement = client.prepare_cached(query).await?;
             let rows = client
@@ -295,7 +301,7 @@ impl Store {
                         &from.last_activity_at,
                         &from.conversation_id,
                         &limit,
-                        &most_bytes,
+                        &max_bytes,
                     ],
                 )
                 .await?;
@@ -308,7 +314,7 @@ impl Store {
 
 fn inbox_row(
     row: &Row,
-    opening: &Opening,
+    opening: &OpeningKeys,
     location: &LocationId,
     viewer: &Participant,
 ) -> Result<inbox::Row, StoreError> {

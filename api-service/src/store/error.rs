@@ -5,7 +5,7 @@ use shared::ids::{LocationId, MessageId};
 use shared::seal::SealError;
 use tokio_postgres::error::SqlState;
 
-use crate::envelope::VaultError;
+use crate::envelope::EnvelopeError;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -25,7 +25,7 @@ pub enum StoreError {
     #[error("the database gave up a statement that took too long: {0}")]
     TimedOut(#[source] Cause),
     /// The data keys of these locations cannot be used: nothing can be sealed there.
-    #[error("the data key of {} cannot be used: {}", names(.0), .1)]
+    #[error("the data key of {} cannot be used: {}", location_names(.0), .1)]
     DataKey(Vec<LocationId>, #[source] Cause),
     /// A message's content is sealed, and not for this message, or was altered, or is in the open where all of it is sealed:
     /// somebody has changed the row.
@@ -47,7 +47,7 @@ impl StoreError {
 
     /// The same error for somebody else who asked for the same thing.
     #[must_use]
-    pub fn repeat(&self) -> Self {
+    pub fn duplicate(&self) -> Self {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(cause.to_string().into()),
             Self::Contended(cause) => Self::Contended(cause.to_string().into()),
@@ -61,7 +61,7 @@ impl StoreError {
     }
 }
 
-fn names(locations: &[LocationId]) -> String {
+fn location_names(locations: &[LocationId]) -> String {
     locations.iter().map(LocationId::as_str).collect::<Vec<_>>().join(", ")
 }
 
@@ -114,8 +114,8 @@ impl From<PoolError> for StoreError {
     }
 }
 
-impl From<VaultError> for StoreError {
-    fn from(error: VaultError) -> Self {
+impl From<EnvelopeError> for StoreError {
+    fn from(error: EnvelopeError) -> Self {
         Self::internal(error)
     }
 }

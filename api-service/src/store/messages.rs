@@ -11,11 +11,10 @@ use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use super::{Store, StoreError};
-use crate::domain::history;
-use crate::envelope::{DataKey, DataKeyId, Place};
+use crate::envelope::{DataKey, DataKeyId, MessageAad};
 use crate::model::message::{Message, NewMessage};
-use crate::model::page::MAX_PAGE_BYTES;
-use crate::store::keys::data_keys::{self, Opening, Sealing};
+use crate::model::page::{MAX_PAGE_BYTES, PagePosition};
+use crate::store::keys::data_keys::{self, OpeningKeys, SealingKeys};
 
 /// The columns that [`message`] reads, of the table called `$table` in the query.
 macro_rules! columns {
@@ -89,7 +88,7 @@ macro_rules! insert {
 }
 
 /// The statement that writes messages.
-pub(super) fn insert_statement(sealing: &Sealing) -> &'static str {
+pub(super) fn insert_statement(sealing: &SealingKeys) -> &'static str {
     const PLAIN: &str = insert!("content", "$10::text[]", "$11");
     const SEALED: &str = insert!("content_key, content_sealed", "$10::uuid[], $11::bytea[]", "$12");
     if sealing.is_some() { SEALED } else { PLAIN }
@@ -102,7 +101,7 @@ pub(super) fn seal(
 ) -> Result<(Vec<DataKeyId>, Vec<Vec<u8>>), StoreError> {
     let seal = |message: &Message| {
         let key = keys.get(message.new.conversation.location()).ok_or_else(|| StoreError::internal("no data key"))?;
-        Ok((key.id, key.seal(&message.place(), &message.new.content)?))
+        Ok((key.id, key.seal(&message.aad(), &message.new.content)?))
     };
     messages.iter().map(seal).collect()
 }
@@ -112,7 +111,7 @@ pub(super) async fn insert(
     client: &Object,
     statement: &Statement,
     messages: &[Message],
-    sealing: &Sealing,
+    sealing: &SealingKeys,
 ) -> Result<(), StoreError> {
     let columns = Columns::new(messages, sealing)?;
     let times: Vec<_> = messages.iter().map(|message| message.sent_at).collect();
@@ -141,7 +140,7 @@ enum Contents<'a> {
 
 impl<'a> Columns<'a> {
     /// Seals the contents, where that is wanted.
-    pub(super) fn new(messages: &'a [Message], sealing: &Sealing) -> Result<Self, StoreError> {
+    pub(super) fn new(messages: &'a [Message], sealing: &SealingKeys) -> Result<Self, StoreError> {
         fn column<'a, T>(messages: &'a [Message], value: impl Fn(&'a Message) -> T) -> Vec<T> {
             messages.iter().map(value).collect()
         }
@@ -223,22 +222,22 @@ impl Store {
     pub async fn history(
         &self,
         conversation: &Conversation,
-        position: history::PagePosition,
+        position: PagePosition,
         limit: usize,
     ) -> Result<Vec<Message>, StoreError> {
         const BEFORE: &str = history_page!("<", " desc");
         const AFTER: &str = history_page!(">", "");
         let (query, seq) = match position {
-            history::PagePosition::Latest => (BEFORE, i64::MAX),
-            history::PagePosition::Before(seq) => (BEFORE, seq),
-            history::PagePosition::After(seq) => (AFTER, seq),
+            PagePosition::Latest => (BEFORE, i64::MAX),
+            PagePosition::Before(seq) => (BEFORE, seq),
+            PagePosition::After(seq) => (AFTER, seq),
         };
         let limit = i64::try_from(limit).map_err(StoreError::internal)?;
-        let most_bytes = i64::try_from(MAX_PAGE_BYTES).map_err(StoreError::internal)?;
+        let max_bytes = i64::try_from(MAX_PAGE_BYTES).map_err(StoreError::internal)?;
         self.with(async |client| {
             let statement = client.prepare_cached(query).await?;
             let location = conversation.location().as_str();
-            let rows = client.query(&statement, &[&conversation.id(), &location, &seq, &limit, &most_bytes]).await?;
+            let rows = client.query(&statement, &[&conversation.id(), &location, &seq, &limit, &max_bytes]).await?;
             let opening = data_keys::opening(client, self.vault.as_deref(), &rows).await?;
             rows.iter().map(|row| message(row, &opening)).collect()
         })
@@ -274,14 +273,14 @@ pub(super) fn sides(row: &Row) -> Result<(Conversation, Participant, Participant
 /// # Errors
 /// [`StoreError::Unreadable`] when its content was sealed for another message, or altered, or is in the open where all of it
 /// is sealed.
-pub(super) fn message(row: &Row, opening: &Opening) -> Result<Message, StoreError> {
+pub(super) fn message(row: &Row, opening: &OpeningKeys) -> Result<Message, StoreError> {
     let (conversation, sender, receiver) = sides(row)?;
     let id = row.try_get("id")?;
     let content = match row.try_get::<_, Option<String>>("content")? {
         Some(text) => opening.plain(id, text)?,
         None => {
-            let place = Place { id, conversation: &conversation, sender: &sender };
-            opening.open(&place, row.try_get("content_key")?, row.try_get("content_sealed")?)?
+            let aad = MessageAad { id, conversation: &conversation, sender: &sender };
+            opening.open(&aad, row.try_get("content_key")?, row.try_get("content_sealed")?)?
         }
     };
     Ok(Message {
@@ -301,6 +300,6 @@ pub(super) fn message(row: &Row, opening: &Opening) -> Result<Message, StoreErro
 }
 
 /// The same, where one message that cannot be read must not end what is done for many.
-pub(super) fn readable(row: &Row, opening: &Opening) -> Result<Message, StoreError> {
+pub(super) fn readable(row: &Row, opening: &OpeningKeys) -> Result<Message, StoreError> {
     super::without_panic(|| message(row, opening))
 }

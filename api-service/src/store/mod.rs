@@ -14,27 +14,27 @@ mod receipts;
 mod revocations;
 mod row_locks;
 mod sends;
+pub mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use admin::grants::Role;
 pub use admin::migrate::migrate;
-pub use audit::message_reader::Unsent;
-pub use audit::reader::{Filter, Pages, Record, Snapshot, Trail};
+pub use audit::message_reader::UnsentMessage;
+pub use audit::reader::{AuditReader, Filter, RowCursor, Snapshot, StoredRow};
 use deadpool_postgres::Object;
 pub use error::StoreError;
-pub use keys::encryption_backfill::Plain;
-pub use keys::master_keys::{BadKey, Wrapped, WrongKeys};
-pub use keys::purge::Purged;
-pub use keys::running_services::NotEverywhere;
+pub use keys::encryption_backfill::PlainMessage;
+pub use keys::master_keys::{KeyMismatchError, RewrapReport, UnopenableKey};
+pub use keys::purge::PurgeStep;
+pub use keys::running_services::RunningServicesError;
 pub use outbox::{Depth, FailedRow, OutboxEntry, OutboxEvent, REASONS, Relayed};
 #[cfg(test)]
 pub(crate) use pool::WAIT_TIMEOUT;
-pub use pool::connect::check_url;
 pub use pool::{Class, PoolState};
 pub use revocations::{Position, RevocationPage};
-pub use sends::{Done, SendOutcome};
+pub use sends::{BatchResult, SendOutcome};
 
 use shared::refusals::Refusals;
 use shared::trace;
@@ -42,13 +42,13 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::audit::key::AuditKey;
-use crate::config::DatabaseConfig;
 use crate::detached_request::caller_disconnected;
-use crate::envelope::Vault;
+use crate::envelope::EnvelopeKeys;
+use crate::store::settings::DatabaseConfig;
 use audit::chains::Chains;
 use pool::Pools;
 use pool::connect::Connector;
-use pool::server_identity::Server;
+use pool::server_identity::ServerIdentity;
 
 /// The database, as one [`Class`] of work uses it. Clones share its connections.
 #[derive(Clone)]
@@ -57,11 +57,11 @@ pub struct Store {
     class: Class,
     chains: Arc<Chains>,
     /// What seals and opens content; none when that is not configured.
-    vault: Option<Arc<Vault>>,
+    vault: Option<Arc<EnvelopeKeys>>,
     /// Counts what anybody can do as often as it likes without changing anything.
     refusals: Arc<Refusals>,
     /// Told whenever something has failed, so that whoever looks after the database looks at once.
-    doubt: Arc<Notify>,
+    failures: Arc<Notify>,
 }
 
 impl Store {
@@ -72,7 +72,7 @@ impl Store {
     /// When the URL is not one of PostgreSQL, or contradicts DATABASE_CA_FILE, or wants TLS where nobody vouches for servers.
     pub fn new(config: &DatabaseConfig, audit: AuditKey) -> Result<Self, StoreError> {
         let (postgres, connector) = Connector::new(config)?;
-        let server: Arc<Server> = Arc::default();
+        let server: Arc<ServerIdentity> = Arc::default();
         let pools = Arc::new(Pools::new(&postgres, &connector, &config.pool, &server)?);
         Ok(Self {
             pools,
@@ -80,13 +80,13 @@ impl Store {
             chains: Chains::new(audit, server),
             vault: None,
             refusals: Arc::default(),
-            doubt: Arc::default(),
+            failures: Arc::default(),
         })
     }
 
     /// The same, with content sealed and opened by `vault`.
     #[must_use]
-    pub fn with_vault(self, vault: Option<Arc<Vault>>) -> Self {
+    pub fn with_envelope_keys(self, vault: Option<Arc<EnvelopeKeys>>) -> Self {
         Self { vault, ..self }
     }
 
@@ -111,8 +111,8 @@ impl Store {
     }
 
     /// Told whenever something has failed that the database may be to blame for.
-    pub(crate) fn doubt(&self) -> Arc<Notify> {
-        self.doubt.clone()
+    pub(crate) fn failure_signal(&self) -> Arc<Notify> {
+        self.failures.clone()
     }
 
     /// What the database's clock shows.
@@ -142,7 +142,7 @@ impl Store {
                 object = self.pools.get(self.class) => object?,
                 () = caller_disconnected() => return Err(StoreError::Abandoned),
             };
-            let mut client = Lent(Some(object));
+            let mut client = ConnectionGuard(Some(object));
             let done = match &mut client.0 {
                 Some(object) => work(object).await,
                 None => Err(StoreError::internal("no connection")),
@@ -157,16 +157,16 @@ impl Store {
         if matches!(done, Err(StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Internal(_)))
             && self.class != Class::Watch
         {
-            self.doubt.notify_one();
+            self.failures.notify_one();
         }
         done
     }
 }
 
 /// A connection that does not go back to the pool when its use is cut short.
-struct Lent(Option<Object>);
+struct ConnectionGuard(Option<Object>);
 
-impl Drop for Lent {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         if let Some(object) = self.0.take() {
             drop(Object::take(object));

@@ -19,15 +19,15 @@ use tokio_postgres::{Row, Statement};
 use super::outbox::{self, OutboxEntry, OutboxEvent};
 use super::{Class, Store, StoreError, audit, messages};
 use crate::audit::row::Row as AuditRow;
-use crate::domain::inbox::Changed;
-use crate::domain::mark::{Mark, Marked};
+use crate::model::inbox::Changed;
+use crate::model::mark::{Mark, Marked};
 
 /// Messages that a row of the trail names when nothing was changed: of unknown ids anybody can send 500 a time.
-const MOST_UNCHANGED: usize = 20;
+const MAX_UNCHANGED_IDS: usize = 20;
 
 /// The messages that some marks name and may touch: `x` is a message and its mark, `g` where a mark is good,
 /// `p` whose word it is. Nothing outside a mark's locations, and nobody else's mail.
-macro_rules! theirs {
+macro_rules! authorized_marks {
     () => {
         "unnest($1::uuid[], $2::integer[]) as x (id, mark)
          join unnest($3::integer[], $4::text[]) as g (mark, location_id) on g.mark = x.mark
@@ -41,7 +41,7 @@ macro_rules! theirs {
 /// Locks the conversations whose unread counters will change. Always before their messages, in the order of the ids.
 const LOCK_CONVERSATIONS: &str = concat!(
     "select id from conversations where id in (select m.conversation_id from ",
-    theirs!(),
+    authorized_marks!(),
     " where m.read_at is null) order by id for update"
 );
 
@@ -57,7 +57,7 @@ macro_rules! mark_query {
                  select m.id, p.mark, p.at, m.sent_at, m.delivered_at, m.read_at, m.location_id, m.conversation_id,
                         m.receiver_user_id, m.receiver_contact_id, m.sender_user_id, m.sender_contact_id
                  from ",
-            theirs!(),
+            authorized_marks!(),
             " order by m.id for update of m
              ), timed as materialized (
                  select t.*, greatest(
@@ -93,7 +93,7 @@ const MARK_READ: &str = mark_query!(
     "coalesce(t.read_at, t.moment)"
 );
 
-const COUNT_DOWN: &str = "update conversations c
+const DECREMENT_UNREAD: &str = "update conversations c
     set user_unread = user_unread - x.by_user, other_unread = other_unread - x.by_other
     from (
         select r.conversation_id,
@@ -106,10 +106,10 @@ const COUNT_DOWN: &str = "update conversations c
     where c.id = x.conversation_id";
 
 /// As long as a batch of sends waits for a lock.
-const SHORT_WAIT: &str = "set local lock_timeout = '100ms'";
+const SHORT_LOCK_TIMEOUT: &str = "set local lock_timeout = '100ms'";
 
 /// Those of some messages that a mark would wait for: others hold them, or their conversations.
-const LOCKED: &str = "with conversation as materialized (
+const LOCKED_MESSAGES: &str = "with conversation as materialized (
         select id from conversations where id in (select conversation_id from messages where id = any($1::uuid[]))
         order by id for no key update skip locked
     ), message as materialized (
@@ -126,7 +126,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn locked_messages(&self, ids: &[MessageId]) -> Result<HashSet<MessageId>, StoreError> {
-        self.held(LOCKED, ids).await
+        self.ids_locked_by_others(LOCKED_MESSAGES, ids).await
     }
 
     /// Applies marks in one transaction. Returns every message that they may touch as it stands now, and the entries of the
@@ -135,44 +135,45 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; nothing was marked then.
     pub async fn mark(&self, marks: &[Mark]) -> Result<(Vec<Marked>, Vec<OutboxEntry>), StoreError> {
-        let _leave = self.pools.may_mark(self.class).await?;
+        let _leave = self.pools.acquire_mark_permit(self.class).await?;
         self.with(async |client| {
             let mut lease = self.chains.lend(client).await?;
             let transaction = client.transaction().await?;
             if self.class == Class::Background {
                 // Receipts of many are applied together, and the rest goes on without those that have to wait.
-                transaction.batch_execute(SHORT_WAIT).await?;
+                transaction.batch_execute(SHORT_LOCK_TIMEOUT).await?;
             }
             let mut marked = Vec::new();
-            let mut told = Vec::new();
+            let mut receipts = Vec::new();
             let mut trail = Vec::new();
             // Reads first: their conversations must be locked before any message is.
             for kind in [ReceiptKind::Read, ReceiptKind::Delivered] {
-                let parameters = Parameters::new(marks.iter().filter(|mark| mark.kind == kind));
-                if !parameters.ids.is_empty() {
-                    let rows = mark_all(&transaction, kind, &parameters).await?;
+                let columns = MarkColumns::new(marks.iter().filter(|mark| mark.kind == kind));
+                if !columns.ids.is_empty() {
+                    let rows = execute_marks(&transaction, kind, &columns).await?;
                     trail.extend(audit_rows(marks.iter().filter(|mark| mark.kind == kind), &rows, &self.refusals)?);
                     // One message that cannot be read concerns its own mark, not whoever applies those of many.
                     let (events, stand) = super::without_panic(|| {
-                        Ok((events(kind, &rows)?, rows.iter().map(as_marked).collect::<Result<Vec<_>, _>>()?))
+                        Ok((events(kind, &rows)?, rows.iter().map(marked_from_row).collect::<Result<Vec<_>, _>>()?))
                     })?;
-                    told.extend(events);
+                    receipts.extend(events);
                     marked.extend(stand);
                 }
             }
             let statement = transaction.prepare_cached(outbox::INSERT_RECEIPT).await?;
             // All on their way at once, in order.
-            let ids = try_join_all(told.iter().map(|told| told.remember(&transaction, &statement))).await?;
+            let ids =
+                try_join_all(receipts.iter().map(|event| event.insert_outbox_row(&transaction, &statement))).await?;
             if !trail.is_empty() {
                 let append = transaction.prepare_cached(audit::APPEND).await?;
                 lease.append(&transaction, &append, &trail).await?;
             }
             transaction.commit().await?;
             lease.committed();
-            let entries = ids.into_iter().zip(told).map(|(id, told)| OutboxEntry {
+            let entries = ids.into_iter().zip(receipts).map(|(id, event)| OutboxEntry {
                 id,
-                events: vec![told.event()],
-                changed: vec![Changed::Somehow(told.conversation)],
+                events: vec![event.event()],
+                changed: vec![Changed::Somehow(event.conversation)],
             });
             Ok((marked, entries.collect()))
         })
@@ -182,7 +183,7 @@ impl Store {
 
 /// Marks as columns.
 #[derive(Default)]
-struct Parameters<'a> {
+struct MarkColumns<'a> {
     ids: Vec<MessageId>,
     id_marks: Vec<i32>,
     locations: Vec<&'a str>,
@@ -193,34 +194,34 @@ struct Parameters<'a> {
     times: Vec<OffsetDateTime>,
 }
 
-impl<'a> Parameters<'a> {
+impl<'a> MarkColumns<'a> {
     /// A message that several marks name is touched by the first of them.
     fn new(marks: impl Iterator<Item = &'a Mark>) -> Self {
-        let mut parameters = Self::default();
+        let mut columns = Self::default();
         let mut seen = std::collections::HashSet::new();
         for (mark, number) in marks.zip(0_i32..) {
             for id in &mark.message_ids {
                 if seen.insert((*id, &mark.receiver)) {
-                    parameters.ids.push(*id);
-                    parameters.id_marks.push(number);
+                    columns.ids.push(*id);
+                    columns.id_marks.push(number);
                 }
             }
             let mut locations: Vec<&LocationId> = mark.locations.iter().collect();
             locations.sort_unstable();
             locations.dedup();
             for location in locations {
-                parameters.locations.push(location.as_str());
-                parameters.location_marks.push(number);
+                columns.locations.push(location.as_str());
+                columns.location_marks.push(number);
             }
-            parameters.marks.push(number);
-            parameters.users.push(mark.receiver.user_id().map(|id| id.as_str()));
-            parameters.contacts.push(mark.receiver.contact_id().map(|id| id.as_str()));
-            parameters.times.push(mark.at);
+            columns.marks.push(number);
+            columns.users.push(mark.receiver.user_id().map(|id| id.as_str()));
+            columns.contacts.push(mark.receiver.contact_id().map(|id| id.as_str()));
+            columns.times.push(mark.at);
         }
-        parameters
+        columns
     }
 
-    fn as_sql(&self) -> [&(dyn ToSql + Sync); 8] {
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 8] {
         [
             &self.ids,
             &self.id_marks,
@@ -234,20 +235,20 @@ impl<'a> Parameters<'a> {
     }
 }
 
-async fn mark_all(
+async fn execute_marks(
     transaction: &Transaction<'_>,
     kind: ReceiptKind,
-    parameters: &Parameters<'_>,
+    columns: &MarkColumns<'_>,
 ) -> Result<Vec<Row>, StoreError> {
     if kind == ReceiptKind::Delivered {
         let statement = transaction.prepare_cached(MARK_DELIVERED).await?;
-        return Ok(transaction.query(&statement, &parameters.as_sql()).await?);
+        return Ok(transaction.query(&statement, &columns.parameters()).await?);
     }
     let lock = transaction.prepare_cached(LOCK_CONVERSATIONS).await?;
     // The time is not compared here, but every parameter of the shared text must be there.
-    transaction.query(&lock, &parameters.as_sql()).await?;
+    transaction.query(&lock, &columns.parameters()).await?;
     let statement = transaction.prepare_cached(MARK_READ).await?;
-    let rows = transaction.query(&statement, &parameters.as_sql()).await?;
+    let rows = transaction.query(&statement, &columns.parameters()).await?;
     let mut conversations: Vec<ConversationId> = Vec::new();
     let mut readers: Vec<Option<&str>> = Vec::new();
     for row in &rows {
@@ -257,7 +258,7 @@ async fn mark_all(
         }
     }
     if !conversations.is_empty() {
-        let statement = transaction.prepare_cached(COUNT_DOWN).await?;
+        let statement = transaction.prepare_cached(DECREMENT_UNREAD).await?;
         transaction.execute(&statement, &[&conversations, &readers]).await?;
     }
     Ok(rows)
@@ -270,9 +271,9 @@ fn audit_rows<'a>(
     rows: &[Row],
     refusals: &Refusals,
 ) -> Result<Vec<AuditRow>, StoreError> {
-    let mut touched: HashMap<MessageId, Touched> = HashMap::with_capacity(rows.len());
+    let mut matched: HashMap<MessageId, MatchedMessage> = HashMap::with_capacity(rows.len());
     for row in rows {
-        touched.insert(row.try_get("id")?, Touched::read(row)?);
+        matched.insert(row.try_get("id")?, MatchedMessage::from_row(row)?);
     }
     let mut trail = Vec::new();
     for mark in marks {
@@ -284,8 +285,8 @@ fn audit_rows<'a>(
         let mut conversations: BTreeMap<ConversationId, (AuditEntry, bool)> = BTreeMap::new();
         let mut unknown = Vec::new();
         for id in &mark.message_ids {
-            let theirs = touched.get(id).filter(|touched| touched.is_within(mark));
-            let Some(Touched { conversation, changed, .. }) = theirs else {
+            let found = matched.get(id).filter(|matched| matched.is_within(mark));
+            let Some(MatchedMessage { conversation, changed, .. }) = found else {
                 unknown.push(*id);
                 continue;
             };
@@ -297,7 +298,7 @@ fn audit_rows<'a>(
         }
         let changes_or_is_one_of_few = |(entry, is_changed)| match is_changed {
             true => Some(entry),
-            false => refusals.admit_any(few(entry)),
+            false => refusals.admit_any(truncate_ids(entry)),
         };
         trail.extend(
             conversations.into_values().filter_map(changes_or_is_one_of_few).map(|entry| AuditRow::from(&entry)),
@@ -305,7 +306,7 @@ fn audit_rows<'a>(
         if !unknown.is_empty() {
             // They do not exist, or are somebody else's: whoever looks into it can tell.
             let location = mark.locations.first().filter(|_| mark.locations.len() == 1).cloned();
-            let unknown = few(AuditEntry { location, message_ids: unknown, ..entry(404) });
+            let unknown = truncate_ids(AuditEntry { location, message_ids: unknown, ..entry(404) });
             trail.extend(refusals.admit_any(unknown).map(|entry| AuditRow::from(&entry)));
         }
     }
@@ -313,24 +314,24 @@ fn audit_rows<'a>(
 }
 
 /// Names the first messages of an entry that nothing was changed by, and says how many more there were.
-fn few(mut entry: AuditEntry) -> AuditEntry {
-    if entry.message_ids.len() > MOST_UNCHANGED {
-        entry.detail = Some(format!("and {} more messages", entry.message_ids.len() - MOST_UNCHANGED));
-        entry.message_ids.truncate(MOST_UNCHANGED);
+fn truncate_ids(mut entry: AuditEntry) -> AuditEntry {
+    if entry.message_ids.len() > MAX_UNCHANGED_IDS {
+        entry.detail = Some(format!("and {} more messages", entry.message_ids.len() - MAX_UNCHANGED_IDS));
+        entry.message_ids.truncate(MAX_UNCHANGED_IDS);
     }
     entry
 }
 
 /// A message that marks may touch.
-struct Touched {
+struct MatchedMessage {
     conversation: Conversation,
     receiver: Participant,
     /// Whether it was not marked before.
     changed: bool,
 }
 
-impl Touched {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+impl MatchedMessage {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
         let location = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
         let sender = messages::participant(row, "sender_user_id", "sender_contact_id")?;
         let receiver = messages::participant(row, "receiver_user_id", "receiver_contact_id")?;
@@ -343,21 +344,21 @@ impl Touched {
     }
 }
 
-fn as_marked(row: &Row) -> Result<Marked, StoreError> {
+fn marked_from_row(row: &Row) -> Result<Marked, StoreError> {
     Ok(Marked { id: row.try_get("id")?, delivered_at: row.try_get("delivered_at")?, read_at: row.try_get("read_at")? })
 }
 
 /// One event: what happened to some messages of a conversation at one moment.
-struct Told {
+struct ReceiptEvent {
     kind: ReceiptKind,
     conversation: Conversation,
     at: OffsetDateTime,
     message_ids: Vec<MessageId>,
 }
 
-impl Told {
+impl ReceiptEvent {
     /// Returns the row that remembers it.
-    async fn remember(&self, transaction: &Transaction<'_>, statement: &Statement) -> Result<i64, StoreError> {
+    async fn insert_outbox_row(&self, transaction: &Transaction<'_>, statement: &Statement) -> Result<i64, StoreError> {
         let Self { kind, conversation, at, message_ids } = self;
         let location = conversation.location().as_str();
         let row =
@@ -371,16 +372,16 @@ impl Told {
     }
 }
 
-fn events(kind: ReceiptKind, rows: &[Row]) -> Result<Vec<Told>, StoreError> {
-    let mut events: BTreeMap<(ConversationId, OffsetDateTime), Told> = BTreeMap::new();
+fn events(kind: ReceiptKind, rows: &[Row]) -> Result<Vec<ReceiptEvent>, StoreError> {
+    let mut events: BTreeMap<(ConversationId, OffsetDateTime), ReceiptEvent> = BTreeMap::new();
     for row in rows {
         if !row.try_get::<_, bool>("changed")? {
             continue;
         }
         let at = row.try_get(kind.time_field())?;
-        let Touched { conversation, .. } = Touched::read(row)?;
+        let MatchedMessage { conversation, .. } = MatchedMessage::from_row(row)?;
         let id = conversation.id();
-        let fresh = || Told { kind, conversation, at, message_ids: Vec::new() };
+        let fresh = || ReceiptEvent { kind, conversation, at, message_ids: Vec::new() };
         events.entry((id, at)).or_insert_with(fresh).message_ids.push(row.try_get("id")?);
     }
     Ok(events.into_values().collect())

@@ -30,8 +30,9 @@ impl StreamHandler for ConversationCheckHandler {
 
     async fn handle(&self, questions: &[ConversationCheck]) -> Result<(), StoreError> {
         let asked: Vec<_> = questions.iter().map(|question| (question.conversation, &question.location)).collect();
-        let written = self.store.written(&asked).await?;
-        let shared: Vec<_> = questions.iter().filter(|question| written.contains(&question.conversation)).collect();
+        let with_messages = self.store.with_messages(&asked).await?;
+        let shared: Vec<_> =
+            questions.iter().filter(|question| with_messages.contains(&question.conversation)).collect();
         if let Err(error) = self.presence.announce_shared(&shared).await {
             // Not worth to be tried again: what is not answered is asked again.
             tracing::debug!(%error, "gateways have not heard who may know of whom");

@@ -6,7 +6,8 @@ use shared::channel::ACKS;
 use shared::ids::MessageId;
 use shared::receipt::Receipt;
 
-use crate::domain::mark::{self, Mark};
+use crate::domain::mark;
+use crate::model::mark::Mark;
 use crate::publisher::Publisher;
 use crate::store::{Store, StoreError};
 use crate::stream_consumer::StreamHandler;

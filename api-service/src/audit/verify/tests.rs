@@ -1,5 +1,5 @@
 use super::*;
-use crate::audit::anchors::line;
+use crate::audit::anchors::format_line;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -58,18 +58,18 @@ fn written(chains: &[Vec<Row>]) -> (Vec<Kept>, Vec<StoredHead>) {
 
 fn walk(rows: &[Kept], heads: &[StoredHead], anchors: Anchors) -> Report {
     let (keys, mut buffer) = ([key("y"), key("x")], Vec::new());
-    let mut walk = Walk::new(&keys, heads.to_vec(), 1, anchors);
+    let mut walk = ChainVerifier::new(&keys, heads.to_vec(), 1, anchors);
     let mut rows: Vec<_> = rows.iter().collect();
     rows.sort_by_key(|(chain, n, ..)| (*chain, *n));
     for (chain, n, row, mac) in rows {
-        walk.row(*chain, *n, Some(row), mac, &mut buffer);
+        walk.verify_row(*chain, *n, Some(row), mac, &mut buffer);
     }
     walk.finish()
 }
 
-fn findings(rows: &[Kept], heads: &[StoredHead]) -> Vec<(i64, i64, Wrong)> {
+fn findings(rows: &[Kept], heads: &[StoredHead]) -> Vec<(i64, i64, Defect)> {
     let report = walk(rows, heads, Anchors::new());
-    report.findings.iter().map(|finding| (finding.chain, finding.n, finding.wrong)).collect()
+    report.findings.iter().map(|finding| (finding.chain, finding.n, finding.defect)).collect()
 }
 
 /// One to three chains of one to six rows.
@@ -145,39 +145,39 @@ proptest! {
     fn what_was_written_is_found_right(chains in chains()) {
         let (rows, heads) = written(&chains);
         let report = walk(&rows, &heads, Anchors::new());
-        prop_assert_eq!((report.wrong, report.rows, report.chains), (0, rows.len() as u64, heads.len() as u64));
+        prop_assert_eq!((report.defects, report.rows, report.chains), (0, rows.len() as u64, heads.len() as u64));
         prop_assert_eq!(report.heads.len(), heads.len());
         // Its own heads are good anchors, then and whatever is written later.
-        let anchors: String = report.heads.iter().map(|head| line(head) + "\n").collect();
-        let anchors = crate::audit::anchors::read(anchors.as_bytes()).unwrap();
-        prop_assert_eq!(walk(&rows, &heads, anchors).wrong, 0);
+        let anchors: String = report.heads.iter().map(|head| format_line(head) + "\n").collect();
+        let anchors = crate::audit::anchors::parse(anchors.as_bytes()).unwrap();
+        prop_assert_eq!(walk(&rows, &heads, anchors).defects, 0);
     }
 
     #[test]
-    fn one_bit_of_one_column_is_found_where_it_is(chains in chains(), place: prop::sample::Index, column: usize, bit: usize) {
+    fn one_bit_of_one_column_is_found_where_it_is(chains in chains(), position: prop::sample::Index, column: usize, bit: usize) {
         let (mut rows, heads) = written(&chains);
-        let place = place.index(rows.len());
-        change(&mut rows[place], column, bit);
+        let position = position.index(rows.len());
+        change(&mut rows[position], column, bit);
         let found = findings(&rows, &heads);
-        prop_assert!(found.contains(&(rows[place].0, rows[place].1, Wrong::Altered)), "{:?}", found);
+        prop_assert!(found.contains(&(rows[position].0, rows[position].1, Defect::Modified)), "{:?}", found);
         // The one behind it is as it was written. (A head seals the hash of the last row.)
-        prop_assert!(found.iter().all(|(_, _, wrong)| matches!(wrong, Wrong::Altered | Wrong::Head)), "{:?}", found);
-        prop_assert!(found.iter().filter(|(_, _, wrong)| *wrong == Wrong::Altered).count() == 1, "{:?}", found);
+        prop_assert!(found.iter().all(|(_, _, defect)| matches!(defect, Defect::Modified | Defect::Head)), "{:?}", found);
+        prop_assert!(found.iter().filter(|(_, _, defect)| *defect == Defect::Modified).count() == 1, "{:?}", found);
     }
 
     #[test]
-    fn a_row_that_is_gone_is_missed(chains in chains(), place: prop::sample::Index) {
+    fn a_row_that_is_gone_is_missed(chains in chains(), position: prop::sample::Index) {
         let (mut rows, heads) = written(&chains);
-        let (chain, n, ..) = rows.remove(place.index(rows.len()));
+        let (chain, n, ..) = rows.remove(position.index(rows.len()));
         let was_last = heads[chain as usize - 1].n == n;
-        let wrong = if was_last { Wrong::CutOff } else { Wrong::Missing };
-        prop_assert_eq!(findings(&rows, &heads), [(chain, n, wrong)]);
+        let defect = if was_last { Defect::Truncated } else { Defect::Missing };
+        prop_assert_eq!(findings(&rows, &heads), [(chain, n, defect)]);
     }
 
     #[test]
-    fn a_row_that_is_gone_is_missed_when_the_others_close_ranks(chains in chains(), place: prop::sample::Index) {
+    fn a_row_that_is_gone_is_missed_when_the_others_close_ranks(chains in chains(), position: prop::sample::Index) {
         let (mut rows, mut heads) = written(&chains);
-        let (chain, n, ..) = rows.remove(place.index(rows.len()));
+        let (chain, n, ..) = rows.remove(position.index(rows.len()));
         for row in rows.iter_mut().filter(|row| row.0 == chain && row.1 > n) {
             row.1 -= 1;
         }
@@ -190,11 +190,11 @@ proptest! {
         let (mut rows, heads) = written(&chains);
         let (one, other) = (one.index(rows.len()), other.index(rows.len()));
         prop_assume!(one != other);
-        let places = [one, other].map(|place| (rows[place].0, rows[place].1));
+        let places = [one, other].map(|position| (rows[position].0, rows[position].1));
         ((rows[one].0, rows[one].1), (rows[other].0, rows[other].1)) = (places[1], places[0]);
         let found = findings(&rows, &heads);
         for (chain, n) in places {
-            prop_assert!(found.contains(&(chain, n, Wrong::Altered)), "{:?}", found);
+            prop_assert!(found.contains(&(chain, n, Defect::Modified)), "{:?}", found);
         }
     }
 
@@ -203,9 +203,9 @@ proptest! {
         let (mut rows, mut heads) = written(&chains);
         let left = left.index(heads[0].n as usize) as i64;
         rows.retain(|(chain, n, ..)| *chain != 1 || *n <= left);
-        prop_assert_eq!(findings(&rows, &heads)[0], (1, left + 1, Wrong::CutOff));
+        prop_assert_eq!(findings(&rows, &heads)[0], (1, left + 1, Defect::Truncated));
         heads[0].n = left;
-        prop_assert_eq!(findings(&rows, &heads), [(1, left, Wrong::Head)]);
+        prop_assert_eq!(findings(&rows, &heads), [(1, left, Defect::Head)]);
     }
 
     #[test]
@@ -213,10 +213,10 @@ proptest! {
         let (mut rows, heads) = written(&chains);
         let n = heads[0].n + 1;
         rows.push((1, n, new.clone(), mac.to_vec()));
-        prop_assert!(findings(&rows, &heads).contains(&(1, n, Wrong::Added)));
+        prop_assert!(findings(&rows, &heads).contains(&(1, n, Defect::Added)));
         rows.pop();
         rows.push((9, 1, new, mac.to_vec()));
-        prop_assert_eq!(findings(&rows, &heads), [(9, 1, Wrong::NoChain)]);
+        prop_assert_eq!(findings(&rows, &heads), [(9, 1, Defect::MissingChain)]);
     }
 
     #[test]
@@ -246,21 +246,21 @@ fn a_chain_that_is_gone_leaves_a_gap() {
     let (mut rows, mut heads) = three();
     rows.retain(|row| row.0 != 2);
     heads.retain(|head| head.chain != 2);
-    assert_eq!(findings(&rows, &heads), [(2, 0, Wrong::NoChain)]);
+    assert_eq!(findings(&rows, &heads), [(2, 0, Defect::MissingChain)]);
 }
 
 /// What a walk from `first` on finds in three good chains and these rows and heads.
-fn with_more(first: i64, more: &[Kept], more_heads: &[StoredHead]) -> Vec<(i64, i64, Wrong)> {
+fn with_more(from_chain: i64, more: &[Kept], more_heads: &[StoredHead]) -> Vec<(i64, i64, Defect)> {
     let (mut rows, mut heads) = three();
     rows.extend_from_slice(more);
     heads.extend_from_slice(more_heads);
     rows.sort_by_key(|(chain, n, ..)| (*chain, *n));
     let (keys, mut buffer) = ([key("x")], Vec::new());
-    let mut walk = Walk::new(&keys, heads, first, Anchors::new());
+    let mut walk = ChainVerifier::new(&keys, heads, from_chain, Anchors::new());
     for (chain, n, row, mac) in &rows {
-        walk.row(*chain, *n, Some(row), mac, &mut buffer);
+        walk.verify_row(*chain, *n, Some(row), mac, &mut buffer);
     }
-    walk.finish().findings.iter().map(|finding| (finding.chain, finding.n, finding.wrong)).collect()
+    walk.finish().findings.iter().map(|finding| (finding.chain, finding.n, finding.defect)).collect()
 }
 
 #[test]
@@ -270,31 +270,31 @@ fn every_row_and_every_head_outside_of_a_verified_chain_is_named_whatever_its_nu
     let row = |chain: i64, n: i64| (chain, n, good.2.clone(), good.3.clone());
     let at = |chain: i64, n: i64| StoredHead { chain, n, ..head.clone() };
     for chain in [0, -1, -7, i64::MIN] {
-        assert_eq!(with_more(1, &[row(chain, 1)], &[]), [(chain, 1, Wrong::NoNumber)]);
-        assert_eq!(with_more(1, &[], &[at(chain, 2)]), [(chain, 2, Wrong::NoNumber)]);
-        let both = [(chain, 2, Wrong::NoNumber), (chain, 1, Wrong::NoNumber)];
+        assert_eq!(with_more(1, &[row(chain, 1)], &[]), [(chain, 1, Defect::InvalidNumber)]);
+        assert_eq!(with_more(1, &[], &[at(chain, 2)]), [(chain, 2, Defect::InvalidNumber)]);
+        let both = [(chain, 2, Defect::InvalidNumber), (chain, 1, Defect::InvalidNumber)];
         assert_eq!(with_more(1, &[row(chain, 1)], &[at(chain, 2)]), both);
     }
     for chain in [4, 5, 1_000_000, i64::MAX] {
-        assert_eq!(with_more(1, &[row(chain, 1)], &[]), [(chain, 1, Wrong::NoChain)]);
+        assert_eq!(with_more(1, &[row(chain, 1)], &[]), [(chain, 1, Defect::MissingChain)]);
         let found = with_more(1, &[], &[at(chain, 0)]);
-        assert!(found.contains(&(chain, 0, Wrong::Head)), "{found:?}");
+        assert!(found.contains(&(chain, 0, Defect::Head)), "{found:?}");
         let found = with_more(1, &[row(chain, 1)], &[at(chain, 1)]);
-        assert!(found.iter().any(|(of, _, wrong)| (*of, *wrong) == (chain, Wrong::Altered)), "{found:?}");
+        assert!(found.iter().any(|(of, _, defect)| (*of, *defect) == (chain, Defect::Modified)), "{found:?}");
     }
     // Places that no chain has, and one that is there twice.
     for n in [0, -1, i64::MIN, 1, 2] {
         let found = with_more(1, &[row(2, n)], &[]);
-        assert_eq!(found, [(2, n, Wrong::Added)]);
+        assert_eq!(found, [(2, n, Defect::Added)]);
     }
-    assert!(with_more(1, &[row(2, i64::MAX)], &[]).contains(&(2, i64::MAX, Wrong::Added)));
-    assert_eq!(with_more(1, &[], &[at(2, 3)]), [(2, 3, Wrong::Head)], "two heads of one chain");
+    assert!(with_more(1, &[row(2, i64::MAX)], &[]).contains(&(2, i64::MAX, Defect::Added)));
+    assert_eq!(with_more(1, &[], &[at(2, 3)]), [(2, 3, Defect::Head)], "two heads of one chain");
 }
 
 #[test]
 fn chains_that_are_said_to_be_archived_are_named_while_they_are_here() {
     let found = with_more(3, &[], &[]);
-    let not_verified: Vec<_> = found.iter().filter(|(.., wrong)| *wrong == Wrong::NotVerified).collect();
+    let not_verified: Vec<_> = found.iter().filter(|(.., defect)| *defect == Defect::NotVerified).collect();
     assert_eq!((found.len(), not_verified.len()), (7, 7), "two heads and five rows: {found:?}");
     // Beginning behind the end verifies nothing, and says so.
     assert_eq!(with_more(9, &[], &[]).len(), 9);
@@ -307,17 +307,19 @@ fn a_row_that_is_named_has_no_key_and_every_other_has_its_own() {
     heads[1].key_id = key("y").id().to_owned();
     rows[0].2.outcome += 1;
     let (keys, mut buffer) = ([key("x"), key("y")], Vec::new());
-    let mut walk = Walk::new(&keys, heads, 1, Anchors::new());
+    let mut walk = ChainVerifier::new(&keys, heads, 1, Anchors::new());
     let of: Vec<_> = rows
         .iter()
-        .map(|(chain, n, row, mac)| walk.row(*chain, *n, Some(row), mac, &mut buffer).map(|key| key.id().to_owned()))
+        .map(|(chain, n, row, mac)| {
+            walk.verify_row(*chain, *n, Some(row), mac, &mut buffer).map(|key| key.id().to_owned())
+        })
         .collect();
     let x = Some(key("x").id().to_owned());
     assert_eq!(of, [None, x.clone(), None, None, None, x], "rows of one key do not pass under another's head");
-    let found: Vec<_> = walk.take_findings().iter().map(|finding| (finding.chain, finding.n, finding.wrong)).collect();
-    let altered = [(1, 1), (2, 1), (2, 2), (2, 3)].map(|(chain, n)| (chain, n, Wrong::Altered));
-    assert_eq!(found, [&altered[..], &[(2, 3, Wrong::Head)]].concat());
-    assert_eq!(walk.finish().wrong, 5, "what was taken counts");
+    let found: Vec<_> = walk.take_findings().iter().map(|finding| (finding.chain, finding.n, finding.defect)).collect();
+    let altered = [(1, 1), (2, 1), (2, 2), (2, 3)].map(|(chain, n)| (chain, n, Defect::Modified));
+    assert_eq!(found, [&altered[..], &[(2, 3, Defect::Head)]].concat());
+    assert_eq!(walk.finish().defects, 5, "what was taken counts");
 }
 
 #[test]
@@ -327,18 +329,18 @@ fn earlier_chains_may_be_kept_elsewhere() {
     heads.retain(|head| head.chain > 1);
     let (keys, mut buffer) = ([key("x")], Vec::new());
     let anchors = Anchors::from([((1, 2), "00".repeat(32))]);
-    let mut walk = Walk::new(&keys, heads, 2, anchors);
+    let mut walk = ChainVerifier::new(&keys, heads, 2, anchors);
     for (chain, n, row, mac) in &rows {
-        walk.row(*chain, *n, Some(row), mac, &mut buffer);
+        walk.verify_row(*chain, *n, Some(row), mac, &mut buffer);
     }
-    assert_eq!(walk.finish().wrong, 0);
+    assert_eq!(walk.finish().defects, 0);
 }
 
 #[test]
 fn a_trail_that_was_set_back_with_its_heads_is_found_by_an_anchor() {
     let (rows, heads) = three();
     let remembered = Anchors::from([((2, 3), hex(&rows[4].3)), ((2, 2), hex(&rows[3].3))]);
-    assert_eq!(walk(&rows, &heads, remembered.clone()).wrong, 0);
+    assert_eq!(walk(&rows, &heads, remembered.clone()).defects, 0);
     // As it was when chain 2 had two rows, and chain 3 none.
     let (earlier, earlier_heads) = written(&[
         rows[..2].iter().map(|row| row.2.clone()).collect(),
@@ -346,24 +348,24 @@ fn a_trail_that_was_set_back_with_its_heads_is_found_by_an_anchor() {
     ]);
     assert_eq!(findings(&earlier, &earlier_heads), []);
     let report = walk(&earlier, &earlier_heads, remembered);
-    assert_eq!(report.findings, [Finding { chain: 2, n: 3, wrong: Wrong::Anchor }]);
+    assert_eq!(report.findings, [Finding { chain: 2, n: 3, defect: Defect::Anchor }]);
 }
 
 #[test]
 fn without_its_key_nothing_is_called_right() {
     let (rows, mut heads) = three();
     heads[1].key_id = key("z").id().to_owned();
-    assert_eq!(findings(&rows, &heads), [(2, 0, Wrong::UnknownKey)]);
+    assert_eq!(findings(&rows, &heads), [(2, 0, Defect::UnknownKey)]);
 }
 
 #[test]
 fn a_row_that_cannot_be_read_is_altered() {
     let (rows, heads) = three();
     let (keys, mut buffer) = ([key("x")], Vec::new());
-    let mut walk = Walk::new(&keys, heads, 1, Anchors::new());
+    let mut walk = ChainVerifier::new(&keys, heads, 1, Anchors::new());
     for (chain, n, row, mac) in &rows {
-        walk.row(*chain, *n, Some(row).filter(|_| (*chain, *n) != (2, 2)), mac, &mut buffer);
+        walk.verify_row(*chain, *n, Some(row).filter(|_| (*chain, *n) != (2, 2)), mac, &mut buffer);
     }
     let report = walk.finish();
-    assert_eq!(report.findings, [Finding { chain: 2, n: 2, wrong: Wrong::Altered }]);
+    assert_eq!(report.findings, [Finding { chain: 2, n: 2, defect: Defect::Modified }]);
 }

@@ -13,7 +13,7 @@ use shared::problem::InputError;
 use uuid::Uuid;
 
 use crate::domain::error::DomainError;
-use crate::domain::history::{self, PagePosition};
+use crate::domain::history;
 use crate::domain::send;
 use crate::http::auth::{Caller, check_parameters, forbidden};
 use crate::http::authorization;
@@ -22,6 +22,7 @@ use crate::http::error::{ApiError, BodyError, ProblemBody, invalid, to_problem, 
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
 use crate::http::params::{ContactParam, LimitParam, LocationParam, SeqParam, UserParam};
+use crate::model::page::PagePosition;
 use crate::send_batcher::SendResult;
 use crate::state::AppState;
 

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use crate::store::StoreError;
 
 /// Tables and what the service needs there; a table that is not named here is out of its reach.
-pub(in crate::store) const NEEDED: &[(&str, &str)] = &[
+pub(in crate::store) const TABLE_GRANTS: &[(&str, &str)] = &[
     ("conversations", "select, insert, update"),
     ("messages", "select, insert, update"),
     ("revocations", "select, insert"),
@@ -22,7 +22,7 @@ pub(in crate::store) const NEEDED: &[(&str, &str)] = &[
 ];
 
 /// Functions that do for the service what it may not do itself.
-pub(in crate::store) const CALLED: &[&str] = &["forget_ended_revocations(integer)"];
+pub(in crate::store) const FUNCTION_GRANTS: &[&str] = &["forget_ended_revocations(integer)"];
 
 /// Grants `role` what it needs and takes everything else from it, however often it is asked.
 pub(in crate::store) async fn grant(client: &mut Client, role: &Role) -> Result<(), StoreError> {
@@ -34,14 +34,14 @@ pub(in crate::store) async fn grant(client: &mut Client, role: &Role) -> Result<
         format!("grant usage on schema {schema} to \"{role}\""),
     ];
     // Up to some versions not all of them are there.
-    let names: Vec<&str> = NEEDED.iter().map(|(table, _)| *table).collect();
+    let names: Vec<&str> = TABLE_GRANTS.iter().map(|(table, _)| *table).collect();
     let query = "select name from unnest($1::text[]) name where to_regclass(name) is not null";
     let rows = client.query(query, &[&names]).await?;
     let there = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
-    let needed = NEEDED.iter().filter(|(table, _)| there.iter().any(|name| name == table));
+    let needed = TABLE_GRANTS.iter().filter(|(table, _)| there.iter().any(|name| name == table));
     statements.extend(needed.map(|(table, rights)| format!("grant {rights} on {schema}.{table} to \"{role}\"")));
     let query = "select name from unnest($1::text[]) name where to_regprocedure(name) is not null";
-    let rows = client.query(query, &[&CALLED]).await?;
+    let rows = client.query(query, &[&FUNCTION_GRANTS]).await?;
     let called = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
     statements.extend(called.iter().map(|called| format!("grant execute on function {schema}.{called} to \"{role}\"")));
     let transaction = client.transaction().await?;

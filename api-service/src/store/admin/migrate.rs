@@ -13,26 +13,26 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::grants::{self, Role};
-use crate::config::DatabaseConfig;
 use crate::store::StoreError;
 use crate::store::pool::connect::Connector;
+use crate::store::settings::DatabaseConfig;
 
 mod embedded {
     refinery::embed_migrations!("../migrations");
 }
 
 /// Key of the advisory lock: "ehrchat" in ASCII.
-const LOCK: i64 = 0x0065_6872_6368_6174;
+const ADVISORY_LOCK_KEY: i64 = 0x0065_6872_6368_6174;
 /// Longest wait for a lock on a table. Sends that came behind it wait as long, so it is shorter than what they bear.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 /// Between two attempts. Sends have twenty times as long as they may be held up.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Between two lines about who is waited for.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// PostgreSQL ends an autovacuum that is in the way by itself, but only for whoever has waited for `deadlock_timeout`, a second. That is
 /// more than sends should be held up, so it is asked to, and where the role may not ask, one try in a minute waits for as long.
-const LONG_TIMEOUT: Duration = Duration::from_millis(1_500);
-const LONG_TRY_EVERY: Duration = Duration::from_secs(60);
+const LONG_LOCK_TIMEOUT: Duration = Duration::from_millis(1_500);
+const LONG_ATTEMPT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The versions of the schema that this service is made for.
 pub(in crate::store) fn needed_versions() -> Vec<i32> {
@@ -49,7 +49,7 @@ const TO_VALIDATE: &[(&str, &str)] = &[
 
 /// Who reads for so long that a migration waits. What it asks stays out: a query may hold anything.
 /// What runs for no role is autovacuum; whoever is not allowed to see more knows it by that.
-const IN_THE_WAY: &str = "select a.pid, coalesce(a.usename::text, '?'), coalesce(a.application_name, '?'),
+const BLOCKING_SESSIONS: &str = "select a.pid, coalesce(a.usename::text, '?'), coalesce(a.application_name, '?'),
         string_agg(distinct l.relation::regclass::text, ', '), a.usesysid is null
     from pg_locks l join pg_stat_activity a on a.pid = l.pid
     where l.granted and l.relation in (
@@ -68,18 +68,18 @@ pub async fn migrate(
     config: &DatabaseConfig,
     service: Option<&Role>,
     last: Option<u32>,
-    mut tell: impl FnMut(&str),
+    mut report: impl FnMut(&str),
 ) -> Result<Vec<String>, StoreError> {
     let (postgres, connector) = Connector::new(config)?;
     let (mut client, connection) = connector.open_for_command(postgres, "api-service migrate").await?;
-    client.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+    client.execute("select pg_advisory_lock($1)", &[&ADVISORY_LOCK_KEY]).await?;
     set_lock_timeout(&client, LOCK_TIMEOUT).await?;
-    let names = run(&mut client, last, &mut tell).await?;
+    let names = run(&mut client, last, &mut report).await?;
     if let Some(role) = service {
         grants::grant(&mut client, role).await?;
     }
     if last.is_none() {
-        catch_up(&client, &mut tell).await?;
+        catch_up(&client, &mut report).await?;
     }
     // The lock ends with the session.
     drop(client);
@@ -87,24 +87,24 @@ pub async fn migrate(
     Ok(names)
 }
 
-async fn run(client: &mut Client, last: Option<u32>, tell: &mut impl FnMut(&str)) -> Result<Vec<String>, StoreError> {
+async fn run(client: &mut Client, last: Option<u32>, report: &mut impl FnMut(&str)) -> Result<Vec<String>, StoreError> {
     let target = last.map_or(Target::Latest, |last| Target::Version(last.try_into().unwrap_or(i32::MAX)));
-    let (mut names, mut patience) = (Vec::new(), Patience::default());
+    let (mut names, mut lock_wait) = (Vec::new(), LockWait::default());
     loop {
         let done = embedded::migrations::runner().set_target(target).run_async(client).await;
-        let report = done.as_ref().map_or_else(refinery::Error::report, Some);
-        names.extend(report.into_iter().flat_map(|report| report.applied_migrations()).map(ToString::to_string));
+        let migrated = done.as_ref().map_or_else(refinery::Error::report, Some);
+        names.extend(migrated.into_iter().flat_map(|report| report.applied_migrations()).map(ToString::to_string));
         match done {
             Ok(_) => return Ok(names),
-            Err(error) if is_locked_out(&error) => patience.wait(client, tell).await?,
+            Err(error) if is_locked_out(&error) => lock_wait.wait(client, report).await?,
             Err(error) => return Err(failed(&error)),
         }
     }
 }
 
 /// Does what takes long: each step by itself, and none that is done already.
-async fn catch_up(client: &Client, tell: &mut impl FnMut(&str)) -> Result<(), StoreError> {
-    let mut patience = Patience::default();
+async fn catch_up(client: &Client, report: &mut impl FnMut(&str)) -> Result<(), StoreError> {
+    let mut lock_wait = LockWait::default();
     for (table, constraint) in TO_VALIDATE {
         let is_open = "select exists (
             select from pg_constraint where conrelid = to_regclass($1) and conname = $2 and not convalidated
@@ -117,10 +117,12 @@ async fn catch_up(client: &Client, tell: &mut impl FnMut(&str)) -> Result<(), St
             match done {
                 Ok(()) => break,
                 Err(error) if error.code() == Some(&SqlState::CHECK_VIOLATION) => {
-                    tell(&format!("{table} holds rows that no service has written ({constraint}): run `audit verify`"));
+                    report(&format!(
+                        "{table} holds rows that no service has written ({constraint}): run `audit verify`"
+                    ));
                     break;
                 }
-                Err(error) if is_locked_out(&error) => patience.wait(client, tell).await?,
+                Err(error) if is_locked_out(&error) => lock_wait.wait(client, report).await?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -147,43 +149,43 @@ async fn set_lock_timeout(client: &Client, lock_timeout: Duration) -> Result<(),
 
 /// Waits between two attempts, and says for whom now and then.
 #[derive(Default)]
-struct Patience {
-    told: Option<Instant>,
+struct LockWait {
+    reported_at: Option<Instant>,
     /// When a try waited for long, last.
-    tried_long: Option<Instant>,
+    long_attempt_at: Option<Instant>,
 }
 
-impl Patience {
-    async fn wait(&mut self, client: &Client, tell: &mut impl FnMut(&str)) -> Result<(), StoreError> {
+impl LockWait {
+    async fn wait(&mut self, client: &Client, report: &mut impl FnMut(&str)) -> Result<(), StoreError> {
         // Who has just begun is most likely gone by the next try, and is not worth a word.
-        sleep(PAUSE).await;
-        let rows = client.query(IN_THE_WAY, &[]).await?;
-        let (mut who, mut autovacuums) = (Vec::with_capacity(rows.len()), Vec::new());
+        sleep(RETRY_DELAY).await;
+        let rows = client.query(BLOCKING_SESSIONS, &[]).await?;
+        let (mut blockers, mut autovacuums) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in &rows {
             let (pid, role, program): (i32, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let tables: &str = row.try_get(3)?;
             if row.try_get(4)? {
                 autovacuums.push(pid);
-                who.push(format!("process {pid} (autovacuum) holds {tables}"));
+                blockers.push(format!("process {pid} (autovacuum) holds {tables}"));
             } else {
-                who.push(format!("process {pid} ({program}, role {role}) holds {tables}"));
+                blockers.push(format!("process {pid} ({program}, role {role}) holds {tables}"));
             }
         }
         let is_long = !autovacuums.is_empty()
             && autovacuums.len() == rows.len()
-            && self.needs_long_try(client, &autovacuums).await?;
-        set_lock_timeout(client, if is_long { LONG_TIMEOUT } else { LOCK_TIMEOUT }).await?;
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            self.told = Some(Instant::now());
-            let who = if who.is_empty() { "many short transactions".to_owned() } else { who.join("; ") };
-            tell(&format!("waiting for a lock, and trying again until it is free: {who}"));
+            && self.needs_long_attempt(client, &autovacuums).await?;
+        set_lock_timeout(client, if is_long { LONG_LOCK_TIMEOUT } else { LOCK_TIMEOUT }).await?;
+        if self.reported_at.is_none_or(|reported_at| reported_at.elapsed() >= LOG_INTERVAL) {
+            self.reported_at = Some(Instant::now());
+            let blockers = if blockers.is_empty() { "many short transactions".to_owned() } else { blockers.join("; ") };
+            report(&format!("waiting for a lock, and trying again until it is free: {blockers}"));
         }
         Ok(())
     }
 
     /// Asks autovacuums to end; they begin again later. Returns whether the next try must wait for PostgreSQL to do so: the role may not
     /// ask.
-    async fn needs_long_try(&mut self, client: &Client, autovacuums: &[i32]) -> Result<bool, StoreError> {
+    async fn needs_long_attempt(&mut self, client: &Client, autovacuums: &[i32]) -> Result<bool, StoreError> {
         match client
             .execute("select pg_cancel_backend(pid) from unnest($1::integer[]) as x (pid)", &[&autovacuums])
             .await
@@ -192,9 +194,9 @@ impl Patience {
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
             Err(error) => return Err(error.into()),
         }
-        let is_due = self.tried_long.is_none_or(|tried| tried.elapsed() >= LONG_TRY_EVERY);
+        let is_due = self.long_attempt_at.is_none_or(|tried| tried.elapsed() >= LONG_ATTEMPT_INTERVAL);
         if is_due {
-            self.tried_long = Some(Instant::now());
+            self.long_attempt_at = Some(Instant::now());
         }
         Ok(is_due)
     }

@@ -7,7 +7,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn excess_of_role(&self) -> Result<Option<&'static str>, StoreError> {
+    pub async fn excessive_privileges(&self) -> Result<Option<&'static str>, StoreError> {
         const RIGHTS: &str = "select r.rolsuper, exists (
                 select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace
                 where n.nspname = current_schema() and c.relkind in ('r', 'p') and pg_has_role(r.oid, c.relowner, 'member'))

@@ -3,7 +3,7 @@
 
 use tokio_postgres::Row;
 
-use super::grants::{CALLED, NEEDED};
+use super::grants::{FUNCTION_GRANTS, TABLE_GRANTS};
 use super::migrate;
 use crate::store::{Store, StoreError};
 
@@ -33,11 +33,11 @@ const COLUMNS: &[(&str, &str)] = &[
     ("outbox_relay", "only_row holder ends_at"),
     ("running_services", "instance master_keys seals started_at seen_at"),
     ("progress", "name position at"),
-    (HISTORY, "version"),
+    (HISTORY_TABLE, "version"),
 ];
 
 /// Where migrations are noted.
-pub(in crate::store) const HISTORY: &str = "refinery_schema_history";
+pub(in crate::store) const HISTORY_TABLE: &str = "refinery_schema_history";
 
 /// A row a table: its name, whether it is there, and which of the rights and columns are not. Parameters: names, rights, columns.
 const TABLES: &str = "select t.name, to_regclass(t.name) is not null as found,
@@ -65,64 +65,64 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when it cannot be asked.
-    pub async fn unfit(&self) -> Result<Vec<String>, StoreError> {
+    pub async fn schema_problems(&self) -> Result<Vec<String>, StoreError> {
         let columns_of =
             |table: &str| COLUMNS.iter().find(|(name, _)| *name == table).map_or("", |(_, columns)| columns);
-        let (names, rights): (Vec<_>, Vec<_>) = NEEDED.iter().copied().unzip();
+        let (names, rights): (Vec<_>, Vec<_>) = TABLE_GRANTS.iter().copied().unzip();
         let columns: Vec<_> = names.iter().map(|table| columns_of(table)).collect();
         self.with(async |client| {
             let (settings, tables) = (client.prepare_cached(SETTINGS).await?, client.prepare_cached(TABLES).await?);
-            let mut wrong = wrong_settings(&client.query_one(&settings, &[]).await?)?;
+            let mut problems = setting_problems(&client.query_one(&settings, &[]).await?)?;
             let rows = client.query(&tables, &[&names, &rights, &columns]).await?;
             let mut lacking = Vec::new();
             for row in &rows {
-                lacking.extend(lacks(row)?);
+                lacking.extend(missing_objects(row)?);
             }
             let functions = client.prepare_cached(FUNCTIONS).await?;
-            for row in client.query(&functions, &[&CALLED]).await? {
+            for row in client.query(&functions, &[&FUNCTION_GRANTS]).await? {
                 let function: &str = row.try_get(0)?;
                 lacking.push(format!("the function {function} is missing, or the role may not call it"));
             }
-            if lacking.iter().all(|lack| !lack.contains(HISTORY)) {
+            if lacking.iter().all(|lack| !lack.contains(HISTORY_TABLE)) {
                 let needed = migrate::needed_versions();
                 let row = client.query_one(VERSION, &[&needed]).await?;
                 let (found, missing): (i32, Vec<i32>) = (row.try_get(0)?, row.try_get(1)?);
                 if !missing.is_empty() {
                     let needed = needed.iter().max().unwrap_or(&0);
-                    wrong.push(format!(
+                    problems.push(format!(
                         "the schema has version {found}, this service needs version {needed}; it lacks {missing:?}: run \
                          `api-service migrate`"
                     ));
                 }
             }
-            wrong.append(&mut lacking);
-            Ok(wrong)
+            problems.append(&mut lacking);
+            Ok(problems)
         })
         .await
     }
 }
 
-fn wrong_settings(row: &Row) -> Result<Vec<String>, StoreError> {
+fn setting_problems(row: &Row) -> Result<Vec<String>, StoreError> {
     let text = |place: usize| row.try_get::<_, &str>(place);
-    let mut wrong = Vec::new();
+    let mut problems = Vec::new();
     if text(0)? != "on" {
-        wrong.push("fsync is off: a crash of the server could lose what was confirmed".to_owned());
+        problems.push("fsync is off: a crash of the server could lose what was confirmed".to_owned());
     }
     if matches!(text(1)?, "off" | "local" | "remote_write") {
-        wrong.push(format!("synchronous_commit is {} in the sessions of this service", text(1)?));
+        problems.push(format!("synchronous_commit is {} in the sessions of this service", text(1)?));
     }
     if text(2)? != "origin" {
-        wrong.push(format!("session_replication_role is {}: constraints would not hold", text(2)?));
+        problems.push(format!("session_replication_role is {}: constraints would not hold", text(2)?));
     }
     if row.try_get(3)? {
-        wrong.push("the server is a standby".to_owned());
+        problems.push("the server is a standby".to_owned());
     } else if text(4)? != "off" {
-        wrong.push("transactions are read-only in the sessions of this service".to_owned());
+        problems.push("transactions are read-only in the sessions of this service".to_owned());
     }
-    Ok(wrong)
+    Ok(problems)
 }
 
-fn lacks(row: &Row) -> Result<Vec<String>, StoreError> {
+fn missing_objects(row: &Row) -> Result<Vec<String>, StoreError> {
     let table: &str = row.try_get("name")?;
     if !row.try_get::<_, bool>("found")? {
         return Ok(vec![format!("the table {table} is missing, or in a schema that the role cannot use")]);
@@ -144,7 +144,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     /// The columns that migrations make, as far as they are written in lower case, a line each.
-    fn of_migrations() -> BTreeMap<String, BTreeSet<String>> {
+    fn columns_of_migrations() -> BTreeMap<String, BTreeSet<String>> {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations");
         let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
@@ -179,14 +179,14 @@ mod tests {
 
     #[test]
     fn every_table_and_column_of_the_migrations_is_looked_for() {
-        let made = of_migrations();
+        let made = columns_of_migrations();
         let named: BTreeMap<String, BTreeSet<String>> = COLUMNS
             .iter()
-            .filter(|(table, _)| *table != HISTORY)
+            .filter(|(table, _)| *table != HISTORY_TABLE)
             .map(|(table, columns)| ((*table).to_owned(), columns.split(' ').map(str::to_owned).collect()))
             .collect();
         assert_eq!(named, made);
-        let granted: BTreeSet<&str> = NEEDED.iter().map(|(table, _)| *table).collect();
+        let granted: BTreeSet<&str> = TABLE_GRANTS.iter().map(|(table, _)| *table).collect();
         assert_eq!(granted, COLUMNS.iter().map(|(table, _)| *table).collect());
     }
 }

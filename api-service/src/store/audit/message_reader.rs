@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use shared::ids::MessageId;
 use time::OffsetDateTime;
 
-use super::reader::{Pages, Snapshot};
-use crate::audit::message_check::{Stored, Text};
-use crate::envelope::Vault;
+use super::reader::{RowCursor, Snapshot};
+use crate::audit::message_check::{StoredMessage, StoredText};
+use crate::envelope::EnvelopeKeys;
 use crate::store::keys::data_keys;
 use crate::store::{StoreError, messages};
 
@@ -15,13 +15,14 @@ const BY_ID: &str =
     concat!("select ", messages::columns!("m"), ", m.conversation_id from messages m where m.id = any($1)");
 
 /// Messages of which no row says that they were sent. One pass over both tables, whatever their size.
-const UNSENT: &str = "select m.id, m.sent_at, m.content is not null as is_plain from messages m where not exists (
+const UNSENT_MESSAGES: &str =
+    "select m.id, m.sent_at, m.content is not null as is_plain from messages m where not exists (
     select from audit_log l where l.action = 'send' and l.outcome = 201 and l.message_ids[1] = m.id
 )";
 
 /// A message of which the trail knows nothing.
 #[derive(Debug, Clone, Copy)]
-pub struct Unsent {
+pub struct UnsentMessage {
     /// Which.
     pub id: MessageId,
     /// When it says that it was sent, in microseconds since 1970.
@@ -43,8 +44,8 @@ impl Snapshot<'_> {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn learn(&self, vault: &Vault) -> Result<(), StoreError> {
-        data_keys::learn(&self.transaction, vault).await?;
+    pub async fn detect_complete(&self, vault: &EnvelopeKeys) -> Result<(), StoreError> {
+        data_keys::detect_complete(&self.transaction, vault).await?;
         Ok(())
     }
 
@@ -55,8 +56,8 @@ impl Snapshot<'_> {
     pub async fn messages(
         &self,
         ids: &[MessageId],
-        vault: Option<&Vault>,
-    ) -> Result<HashMap<MessageId, Stored>, StoreError> {
+        vault: Option<&EnvelopeKeys>,
+    ) -> Result<HashMap<MessageId, StoredMessage>, StoreError> {
         let statement = self.transaction.prepare_cached(BY_ID).await?;
         let rows = self.transaction.query(&statement, &[&ids]).await?;
         let opening = data_keys::opening(&self.transaction, vault, &rows).await?;
@@ -64,14 +65,14 @@ impl Snapshot<'_> {
             let (conversation, sender, receiver) = messages::sides(row)?;
             let is_plain = row.try_get::<_, Option<&str>>("content")?.is_some();
             let text = match (messages::message(row, &opening), vault) {
-                (Ok(message), _) if is_plain => Text::Plain(message.new.content.as_str().to_owned()),
-                (Ok(message), _) => Text::Opened(message.new.content.as_str().to_owned()),
-                (Err(_), None) => Text::Sealed,
-                (Err(StoreError::Unreadable(_)), _) if is_plain => Text::Slipped,
-                (Err(_), Some(_)) => Text::Unreadable,
+                (Ok(message), _) if is_plain => StoredText::Plain(message.new.content.as_str().to_owned()),
+                (Ok(message), _) => StoredText::Decrypted(message.new.content.as_str().to_owned()),
+                (Err(_), None) => StoredText::Sealed,
+                (Err(StoreError::Unreadable(_)), _) if is_plain => StoredText::UnexpectedPlain,
+                (Err(_), Some(_)) => StoredText::Unreadable,
             };
             let id = row.try_get("id")?;
-            let stored = Stored {
+            let stored = StoredMessage {
                 id,
                 conversation_id: row.try_get("conversation_id")?,
                 location_id: conversation.location().to_string(),
@@ -88,20 +89,20 @@ impl Snapshot<'_> {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn unsent(&self) -> Result<Pages, StoreError> {
-        self.pages(UNSENT, &[]).await
+    pub async fn scan_unsent(&self) -> Result<RowCursor, StoreError> {
+        self.open_cursor(UNSENT_MESSAGES, &[]).await
     }
 
     /// The next page of them; an empty one at the end.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn next_unsent(&self, pages: &Pages) -> Result<Vec<Unsent>, StoreError> {
+    pub async fn next_unsent(&self, cursor: &RowCursor) -> Result<Vec<UnsentMessage>, StoreError> {
         let unsent = |row: &tokio_postgres::Row| {
             let sent_at: OffsetDateTime = row.try_get(1)?;
             let sent_at = i64::try_from(sent_at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
-            Ok(Unsent { id: row.try_get(0)?, sent_at, is_plain: row.try_get(2)? })
+            Ok(UnsentMessage { id: row.try_get(0)?, sent_at, is_plain: row.try_get(2)? })
         };
-        self.next_rows(pages).await?.iter().map(unsent).collect()
+        self.next_rows(cursor).await?.iter().map(unsent).collect()
     }
 }

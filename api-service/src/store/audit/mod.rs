@@ -78,7 +78,7 @@ impl Lease {
     }
 
     /// Gives rows their places. They are to be added by the transaction that this was lent for, all in one go.
-    pub(in crate::store) fn place<'a>(&mut self, rows: &'a [Row]) -> Result<Placed<'a>, StoreError> {
+    pub(in crate::store) fn chain_rows<'a>(&mut self, rows: &'a [Row]) -> Result<ChainedRows<'a>, StoreError> {
         let chain = self.chain.as_ref().filter(|_| self.end.is_none());
         let mut head = chain.ok_or_else(|| StoreError::internal("a chain was added to twice"))?.head;
         let (first, mut macs, mut buffer) = (head.n + 1, Vec::with_capacity(rows.len()), Vec::new());
@@ -87,11 +87,11 @@ impl Lease {
             macs.push(head.mac);
         }
         self.end = Some(head);
-        Ok(Placed { rows, first, macs, head, seal: head.seal(&self.chains.key) })
+        Ok(ChainedRows { rows, first, macs, head, seal: head.seal(&self.chains.key) })
     }
 
     /// What was given its place was not written, and that is certain: the chain is as it was.
-    pub(in crate::store) fn withdraw(&mut self) {
+    pub(in crate::store) fn rollback(&mut self) {
         self.end = None;
     }
 
@@ -102,11 +102,11 @@ impl Lease {
         statement: &Statement,
         rows: &[Row],
     ) -> Result<(), StoreError> {
-        let placed = self.place(rows)?;
-        let columns = placed.columns()?;
+        let chained = self.chain_rows(rows)?;
+        let columns = chained.columns()?;
         let added = client.execute(statement, &[&columns.parameters()[..], &[columns.text_macs()]].concat()).await;
         if let Err(error) = added {
-            self.refused(&error);
+            self.statement_failed(&error);
             return Err(error.into());
         }
         Ok(())
@@ -114,9 +114,9 @@ impl Lease {
 
     /// A statement that adds to the chain has failed. Where the database says that it refuses what the statement does, nothing is
     /// written and the chain is not to blame: it is used again. Otherwise each attempt would open another one.
-    pub(in crate::store) fn refused(&mut self, error: &tokio_postgres::Error) {
-        if error.code().is_some_and(is_no_fault_of_a_chain) {
-            self.withdraw();
+    pub(in crate::store) fn statement_failed(&mut self, error: &tokio_postgres::Error) {
+        if error.code().is_some_and(is_statement_error) {
+            self.rollback();
         }
     }
 
@@ -139,15 +139,15 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         match (self.chain.take(), self.end) {
-            (Some(chain), None) => self.chains.give_back(chain),
-            (Some(chain), Some(_)) => self.chains.doubt(chain),
+            (Some(chain), None) => self.chains.release(chain),
+            (Some(chain), Some(_)) => self.chains.mark_doubtful(chain),
             (None, _) => {}
         }
     }
 }
 
 /// Rows with their places and hashes.
-pub(in crate::store) struct Placed<'a> {
+pub(in crate::store) struct ChainedRows<'a> {
     rows: &'a [Row],
     first: i64,
     macs: Vec<Mac>,
@@ -157,12 +157,12 @@ pub(in crate::store) struct Placed<'a> {
 
 /// Whether an error says that the statement itself is refused, whichever chain it adds to: rights, the schema, values. A row that
 /// is there already, or one that is missing, may be the chain's.
-fn is_no_fault_of_a_chain(state: &SqlState) -> bool {
+fn is_statement_error(state: &SqlState) -> bool {
     ["22", "42"].iter().any(|class| state.code().starts_with(class))
         || [SqlState::CHECK_VIOLATION, SqlState::NOT_NULL_VIOLATION].contains(state)
 }
 
-impl Placed<'_> {
+impl ChainedRows<'_> {
     /// What a statement that adds them is told.
     pub(in crate::store) fn columns(&self) -> Result<Columns<'_>, StoreError> {
         fn column<'a, T>(rows: &'a [Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
@@ -179,7 +179,7 @@ impl Placed<'_> {
             chain: self.head.chain,
             end: self.head.n,
             seal: &self.seal,
-            places: (self.first..=self.head.n).collect(),
+            positions: (self.first..=self.head.n).collect(),
             at: column(rows, |row| Micros(row.at)),
             times: column(rows, |row| row.times),
             outcomes: column(rows, |row| row.outcome),
@@ -208,7 +208,7 @@ pub(in crate::store) struct Columns<'a> {
     chain: i64,
     end: i64,
     seal: &'a [u8],
-    places: Vec<i64>,
+    positions: Vec<i64>,
     at: Vec<Micros>,
     times: Vec<i32>,
     outcomes: Vec<i16>,
@@ -238,7 +238,7 @@ impl Columns<'_> {
             &self.chain,
             &self.end,
             &self.seal,
-            &self.places,
+            &self.positions,
             &self.at,
             &self.times,
             &self.outcomes,
@@ -343,10 +343,10 @@ mod tests {
     #[test]
     fn a_chain_is_given_up_only_for_what_may_be_its_own_fault() {
         for state in ["42501", "42P01", "42703", "22021", "23514", "23502"] {
-            assert!(is_no_fault_of_a_chain(&SqlState::from_code(state)), "{state}");
+            assert!(is_statement_error(&SqlState::from_code(state)), "{state}");
         }
         for state in ["23505", "23503", "55P03", "57014", "57P01", "08006", "40001", "53100", "XX000"] {
-            assert!(!is_no_fault_of_a_chain(&SqlState::from_code(state)), "{state}");
+            assert!(!is_statement_error(&SqlState::from_code(state)), "{state}");
         }
     }
 }

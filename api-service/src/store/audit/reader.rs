@@ -10,17 +10,17 @@ use tokio_postgres::{IsolationLevel, Portal};
 
 use super::Micros;
 use crate::audit::row::Row;
-use crate::audit::row_check::Standing;
+use crate::audit::row_check::RowContext;
 use crate::audit::verify::StoredHead;
-use crate::config::DatabaseConfig;
 use crate::store::StoreError;
 use crate::store::pool::connect::Connector;
+use crate::store::settings::DatabaseConfig;
 
 /// Rows in memory.
 const PAGE: i32 = 1_000;
 
 /// A row as it stands in the table.
-pub struct Record {
+pub struct StoredRow {
     /// Its chain.
     pub chain: i64,
     /// Its place there.
@@ -67,7 +67,7 @@ macro_rules! select_either {
 }
 
 /// A connection to read with. Nothing hurries it.
-pub struct Trail {
+pub struct AuditReader {
     client: ClientWrapper,
 }
 
@@ -78,11 +78,11 @@ pub struct Snapshot<'a> {
 }
 
 /// Rows that are read a page at a time.
-pub struct Pages {
+pub struct RowCursor {
     portal: Portal,
 }
 
-impl Trail {
+impl AuditReader {
     /// Connects.
     ///
     /// # Errors
@@ -128,15 +128,15 @@ impl Snapshot<'_> {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn rows(&self) -> Result<Pages, StoreError> {
-        self.pages(select_either!(self.has_text_macs, " from audit_log l order by l.chain, l.n"), &[]).await
+    pub async fn scan(&self) -> Result<RowCursor, StoreError> {
+        self.open_cursor(select_either!(self.has_text_macs, " from audit_log l order by l.chain, l.n"), &[]).await
     }
 
     /// The rows that pass a filter, in no order; each with what its hash was made from besides itself.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn filtered(&self, filter: &Filter) -> Result<Pages, StoreError> {
+    pub async fn scan_filtered(&self, filter: &Filter) -> Result<RowCursor, StoreError> {
         let location = filter.location.as_ref().map(LocationId::as_str);
         let participant = filter.participant.as_ref().map(ToString::to_string);
         let query = select_either!(
@@ -149,48 +149,51 @@ impl Snapshot<'_> {
                and ($2::text is null or $2 in (l.actor, l.acts_for, l.counterpart))
                and ($3::timestamptz is null or l.at >= $3) and ($4::timestamptz is null or l.at < $4)"
         );
-        self.pages(query, &[&location, &participant, &filter.from, &filter.to]).await
+        self.open_cursor(query, &[&location, &participant, &filter.from, &filter.to]).await
     }
 
-    pub(in crate::store) async fn pages(
+    pub(in crate::store) async fn open_cursor(
         &self,
         query: &str,
         parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Pages, StoreError> {
-        Ok(Pages { portal: self.transaction.bind(query, parameters).await? })
+    ) -> Result<RowCursor, StoreError> {
+        Ok(RowCursor { portal: self.transaction.bind(query, parameters).await? })
     }
 
     /// The next page; an empty one at the end.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn next(&self, pages: &Pages) -> Result<Vec<Record>, StoreError> {
-        self.next_rows(pages).await?.iter().map(record).collect()
+    pub async fn next_page(&self, cursor: &RowCursor) -> Result<Vec<StoredRow>, StoreError> {
+        self.next_rows(cursor).await?.iter().map(stored_row).collect()
     }
 
-    /// The next page of [`Snapshot::filtered`]: rows, and where each stands.
+    /// The next page of [`Snapshot::scan_filtered`]: rows, and where each stands.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn next_placed(&self, pages: &Pages) -> Result<Vec<(Record, Option<Standing>)>, StoreError> {
-        let placed = |row: &tokio_postgres::Row| {
-            let standing = match row.try_get::<_, Option<String>>("key_id")? {
+    pub async fn next_page_with_context(
+        &self,
+        cursor: &RowCursor,
+    ) -> Result<Vec<(StoredRow, Option<RowContext>)>, StoreError> {
+        let with_context = |row: &tokio_postgres::Row| {
+            let context = match row.try_get::<_, Option<String>>("key_id")? {
                 Some(key_id) => {
-                    Some(Standing { key_id, last: row.try_get("last")?, mac_before: row.try_get("mac_before")? })
+                    Some(RowContext { key_id, last: row.try_get("last")?, mac_before: row.try_get("mac_before")? })
                 }
                 None => None,
             };
-            Ok((record(row)?, standing))
+            Ok((stored_row(row)?, context))
         };
-        self.next_rows(pages).await?.iter().map(placed).collect()
+        self.next_rows(cursor).await?.iter().map(with_context).collect()
     }
 
-    pub(in crate::store) async fn next_rows(&self, pages: &Pages) -> Result<Vec<tokio_postgres::Row>, StoreError> {
-        Ok(self.transaction.query_portal(&pages.portal, PAGE).await?)
+    pub(in crate::store) async fn next_rows(&self, cursor: &RowCursor) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+        Ok(self.transaction.query_portal(&cursor.portal, PAGE).await?)
     }
 }
 
-fn record(row: &tokio_postgres::Row) -> Result<Record, StoreError> {
+fn stored_row(row: &tokio_postgres::Row) -> Result<StoredRow, StoreError> {
     let read = || -> Result<Row, tokio_postgres::Error> {
         let Micros(at) = row.try_get(2)?;
         Ok(Row {
@@ -211,5 +214,5 @@ fn record(row: &tokio_postgres::Row) -> Result<Record, StoreError> {
             text_mac: row.try_get(17)?,
         })
     };
-    Ok(Record { chain: row.try_get(0)?, n: row.try_get(1)?, row: read().ok(), mac: row.try_get(16)? })
+    Ok(StoredRow { chain: row.try_get(0)?, n: row.try_get(1)?, row: read().ok(), mac: row.try_get(16)? })
 }

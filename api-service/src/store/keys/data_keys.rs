@@ -8,7 +8,7 @@ use deadpool_postgres::GenericClient;
 use shared::ids::{LocationId, MessageId};
 use tokio_postgres::Row;
 
-use crate::envelope::{DataKey, DataKeyId, Place, Vault, VaultError, WrappedKey};
+use crate::envelope::{DataKey, DataKeyId, EnvelopeError, EnvelopeKeys, MessageAad, WrappedKey};
 use crate::model::message::Content;
 use crate::store::StoreError;
 
@@ -21,17 +21,17 @@ macro_rules! select {
 pub(in crate::store) use select;
 
 /// What seals new messages: a key for each location of a batch. `None` when content is stored as it is.
-pub(in crate::store) type Sealing = Option<HashMap<LocationId, Arc<DataKey>>>;
+pub(in crate::store) type SealingKeys = Option<HashMap<LocationId, Arc<DataKey>>>;
 
 /// What opens the messages of some rows.
-pub(in crate::store) struct Opening {
+pub(in crate::store) struct OpeningKeys {
     keys: HashMap<DataKeyId, Arc<DataKey>>,
     has_vault: bool,
     /// All content is sealed: what is not was put there past the service.
     refuses_plain: bool,
 }
 
-impl Opening {
+impl OpeningKeys {
     /// The text of a message that is stored in the open.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Opening {
     /// [`StoreError::Unreadable`] when it was not sealed for this message.
     pub(in crate::store) fn open(
         &self,
-        place: &Place<'_>,
+        aad: &MessageAad<'_>,
         key: DataKeyId,
         sealed: Vec<u8>,
     ) -> Result<Content, StoreError> {
@@ -67,9 +67,9 @@ impl Opening {
                 false => "content is sealed, and there is no CONTENT_KEYS".to_owned(),
             }));
         };
-        key.open(place, sealed).map_err(|_| {
+        key.open(aad, sealed).map_err(|_| {
             metrics::counter!("content_unreadable_total", "cause" => "refused").increment(1);
-            StoreError::Unreadable(place.id)
+            StoreError::Unreadable(aad.id)
         })
     }
 }
@@ -77,11 +77,11 @@ impl Opening {
 /// The keys that open what these rows hold; each has a column `content_key`. Where nothing is sealed, nothing is asked.
 pub(in crate::store) async fn opening(
     client: &impl GenericClient,
-    vault: Option<&Vault>,
+    vault: Option<&EnvelopeKeys>,
     rows: &[Row],
-) -> Result<Opening, StoreError> {
-    let refuses_plain = vault.is_some_and(Vault::is_complete);
-    let mut opening = Opening { keys: HashMap::new(), has_vault: vault.is_some(), refuses_plain };
+) -> Result<OpeningKeys, StoreError> {
+    let refuses_plain = vault.is_some_and(EnvelopeKeys::is_complete);
+    let mut opening = OpeningKeys { keys: HashMap::new(), has_vault: vault.is_some(), refuses_plain };
     let Some(vault) = vault else { return Ok(opening) };
     let mut missing = Vec::new();
     for row in rows {
@@ -89,7 +89,7 @@ pub(in crate::store) async fn opening(
         if opening.keys.contains_key(&id) || missing.contains(&id) {
             continue;
         }
-        match vault.known(id) {
+        match vault.cached(id) {
             Some(key) => drop(opening.keys.insert(id, key)),
             None => missing.push(id),
         }
@@ -112,15 +112,15 @@ pub(in crate::store) async fn opening(
 ///
 /// # Errors
 /// [`StoreError::DataKey`] names all locations whose keys cannot be used: the others can be had without them.
-pub(in crate::store) async fn sealing<'a>(
+pub(in crate::store) async fn sealing_keys<'a>(
     client: &impl GenericClient,
-    vault: Option<&Vault>,
+    vault: Option<&EnvelopeKeys>,
     locations: impl Iterator<Item = &'a LocationId>,
-) -> Result<Sealing, StoreError> {
+) -> Result<SealingKeys, StoreError> {
     let Some(vault) = vault else { return Ok(None) };
     if vault.current().is_none() {
         // Nobody could read what it would write.
-        return if vault.is_complete() { Err(VaultError::MustSeal.into()) } else { Ok(None) };
+        return if vault.is_complete() { Err(EnvelopeError::MustSeal.into()) } else { Ok(None) };
     }
     let mut keys = HashMap::new();
     let mut missing: Vec<&LocationId> = Vec::new();
@@ -128,22 +128,22 @@ pub(in crate::store) async fn sealing<'a>(
         if keys.contains_key(location) || missing.contains(&location) {
             continue;
         }
-        match vault.in_use(location) {
+        match vault.active_key(location) {
             Some(key) => drop(keys.insert(location.clone(), key)),
             None => missing.push(location),
         }
     }
     if !missing.is_empty() {
-        keys.extend(in_use(client, vault, &missing).await?);
+        keys.extend(active_keys(client, vault, &missing).await?);
         missing.retain(|location| !keys.contains_key(*location));
     }
     if !missing.is_empty() {
-        match learn(client, vault).await {
+        match detect_complete(client, vault).await {
             // Where nothing was ever written, whatever will be is sealed: there, all content is from the beginning.
             Ok(false) if !vault.is_complete() => {
                 let statement = client.prepare_cached("select exists (select from messages)").await?;
                 if !client.query_one(&statement, &[]).await?.try_get::<_, bool>(0)? {
-                    vault.complete();
+                    vault.mark_complete();
                 }
             }
             // Where nobody knows what to promise, no key is made; locations that have one go on.
@@ -152,17 +152,20 @@ pub(in crate::store) async fn sealing<'a>(
             }
             learnt => drop(learnt?),
         }
-        let made = missing.iter().map(|location| vault.generate(location)).collect::<Result<Vec<_>, _>>()?;
-        insert(client, &made).await?;
+        let new_keys = missing.iter().map(|location| vault.generate(location)).collect::<Result<Vec<_>, _>>()?;
+        insert(client, &new_keys).await?;
         // Somebody else may have been quicker: all take what is there.
-        keys.extend(in_use(client, vault, &missing).await?);
+        keys.extend(active_keys(client, vault, &missing).await?);
     }
     Ok(Some(keys))
 }
 
 /// Looks what data keys say of the database: the oldest, which every later state of it has, and the newest. One that does not
 /// open is its location's own trouble, unless none does. Returns whether there is any.
-pub(in crate::store) async fn learn(client: &impl GenericClient, vault: &Vault) -> Result<bool, StoreError> {
+pub(in crate::store) async fn detect_complete(
+    client: &impl GenericClient,
+    vault: &EnvelopeKeys,
+) -> Result<bool, StoreError> {
     const ENDS: &str =
         concat!("(", select!("order by id limit 8"), ") union all (", select!("order by id desc limit 16"), ")");
     if vault.is_complete() {
@@ -172,7 +175,7 @@ pub(in crate::store) async fn learn(client: &impl GenericClient, vault: &Vault) 
     let rows = client.query(&statement, &[]).await?;
     let (mut opened, mut failed) = (false, None);
     for row in &rows {
-        match wrapped_key(row).and_then(|wrapped| Ok(vault.look(&wrapped)?)) {
+        match wrapped_key(row).and_then(|wrapped| Ok(vault.check_complete(&wrapped)?)) {
             Ok(_) => opened = true,
             Err(error) => failed = Some(error),
         }
@@ -183,9 +186,9 @@ pub(in crate::store) async fn learn(client: &impl GenericClient, vault: &Vault) 
     }
 }
 
-async fn in_use(
+async fn active_keys(
     client: &impl GenericClient,
-    vault: &Vault,
+    vault: &EnvelopeKeys,
     locations: &[&LocationId],
 ) -> Result<Vec<(LocationId, Arc<DataKey>)>, StoreError> {
     let statement =
@@ -197,7 +200,7 @@ async fn in_use(
         let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
         match wrapped_key(row).and_then(|wrapped| Ok(vault.unwrap_key(&wrapped)?)) {
             Ok(key) => {
-                vault.use_for(&location, key.clone());
+                vault.set_active_key(&location, key.clone());
                 keys.push((location, key));
             }
             Err(error) => {

@@ -12,7 +12,7 @@ use crate::model::message::Message;
 use crate::store::{Store, StoreError, messages};
 
 /// How often a batch is tried when a receipt stands in the way.
-const ATTEMPTS: usize = 5;
+const MAX_ATTEMPTS: usize = 5;
 
 /// Where the window of $2 + 1 messages behind $1 ends; nothing when there are fewer.
 const END: &str = "select id from messages where id > $1 order by id offset $2 limit 1";
@@ -33,27 +33,27 @@ const SEAL: &str = "update messages m set content = null, content_sealed = x.sea
 
 /// A message that is stored as it is. It does not show what it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plain {
+pub struct PlainMessage {
     /// Which.
     pub id: MessageId,
-    place: String,
+    description: String,
 }
 
-impl From<&Message> for Plain {
+impl From<&Message> for PlainMessage {
     fn from(message: &Message) -> Self {
         let (new, sent_at) = (&message.new, timestamp(message.sent_at));
         let (conversation, location) = (new.conversation.id(), new.conversation.location());
-        let place = format!(
+        let description = format!(
             "of {} to {} in {location}, conversation {conversation}, sent at {sent_at}",
             new.sender, new.receiver
         );
-        Self { id: message.id, place }
+        Self { id: message.id, description }
     }
 }
 
-impl fmt::Display for Plain {
+impl fmt::Display for PlainMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "message {} {}", self.id, self.place)
+        write!(f, "message {} {}", self.id, self.description)
     }
 }
 
@@ -64,27 +64,27 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; it may be done again.
-    pub async fn seal_messages(
+    pub async fn encrypt_batch(
         &self,
         last: MessageId,
         window: i64,
-        to_seal: bool,
-    ) -> Result<(Option<MessageId>, Vec<Plain>), StoreError> {
+        encrypt: bool,
+    ) -> Result<(Option<MessageId>, Vec<PlainMessage>), StoreError> {
         let mut attempts = 1;
         loop {
-            match self.seal_window(last, window, to_seal).await {
-                Err(StoreError::Contended(_) | StoreError::Locked(_)) if attempts < ATTEMPTS => attempts += 1,
+            match self.encrypt_window(last, window, encrypt).await {
+                Err(StoreError::Contended(_) | StoreError::Locked(_)) if attempts < MAX_ATTEMPTS => attempts += 1,
                 done => return done,
             }
         }
     }
 
-    async fn seal_window(
+    async fn encrypt_window(
         &self,
         last: MessageId,
         window: i64,
-        to_seal: bool,
-    ) -> Result<(Option<MessageId>, Vec<Plain>), StoreError> {
+        encrypt: bool,
+    ) -> Result<(Option<MessageId>, Vec<PlainMessage>), StoreError> {
         let vault = self.vault()?;
         self.with(async |client| {
             let statement = client.prepare_cached(END).await?;
@@ -97,16 +97,16 @@ impl Store {
             // Without a vault nothing is refused that is in the open.
             let opening = data_keys::opening(client, None, &rows).await?;
             let plain = rows.iter().map(|row| messages::message(row, &opening)).collect::<Result<Vec<_>, _>>()?;
-            if to_seal && !plain.is_empty() {
+            if encrypt && !plain.is_empty() {
                 let locations = plain.iter().map(|message| message.new.conversation.location());
-                let sealing = data_keys::sealing(client, Some(vault), locations).await?;
-                let sealing = sealing.ok_or(crate::envelope::VaultError::NothingSeals)?;
+                let sealing = data_keys::sealing_keys(client, Some(vault), locations).await?;
+                let sealing = sealing.ok_or(crate::envelope::EnvelopeError::NothingSeals)?;
                 let (keys, sealed) = messages::seal(&plain, &sealing)?;
                 let ids: Vec<_> = plain.iter().map(|message| message.id).collect();
                 let statement = client.prepare_cached(SEAL).await?;
                 client.execute(&statement, &[&ids, &sealed, &keys]).await?;
             }
-            Ok((end, plain.iter().map(Plain::from).collect()))
+            Ok((end, plain.iter().map(PlainMessage::from).collect()))
         })
         .await
     }
@@ -115,7 +115,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn sealed_up_to(&self) -> Result<Option<MessageId>, StoreError> {
+    pub async fn backfill_position(&self) -> Result<Option<MessageId>, StoreError> {
         self.with(async |client| {
             let row = client.query_opt("select position from progress where name = 'keys encrypt'", &[]).await?;
             Ok(row.map(|row| row.try_get(0)).transpose()?)
@@ -127,7 +127,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn note_sealed_up_to(&self, position: Option<MessageId>) -> Result<(), StoreError> {
+    pub async fn set_backfill_position(&self, position: Option<MessageId>) -> Result<(), StoreError> {
         const NOTE: &str = "insert into progress (name, position) values ('keys encrypt', $1)
             on conflict (name) do update set position = excluded.position, at = clock_timestamp()";
         self.with(async |client| {

@@ -5,24 +5,24 @@ use std::collections::{BTreeMap, HashSet};
 use shared::ids::LocationId;
 use tokio_postgres::Row;
 
-use super::running_services as running;
-use crate::envelope::{DataKeyId, Vault, VaultError, WrappedKey};
+use super::running_services;
+use crate::envelope::{DataKeyId, EnvelopeError, EnvelopeKeys, WrappedKey};
 use crate::store::keys::data_keys::{self, insert, select, wrapped_key};
 use crate::store::{Store, StoreError};
 
 /// Keys in one statement.
-const BATCH: i64 = 500;
+const MAX_BATCH: i64 = 500;
 
 /// What is asked of the services that run.
 #[derive(Clone, Copy)]
-enum Running {
-    HoldTheKey,
-    Seal,
-    DoNotMatter,
+enum ServiceCheck {
+    HoldsKey,
+    Seals,
+    None,
 }
 
 /// Of the data keys under each master key, the oldest and the newest.
-const OF_EACH_MASTER: &str = "select id, location_id, master_key_id, wrapped from data_keys where id in (
+const SAMPLE_PER_MASTER: &str = "select id, location_id, master_key_id, wrapped from data_keys where id in (
         select id from (
             select id, row_number() over (partition by master_key_id order by id) as oldest,
                    row_number() over (partition by master_key_id order by id desc) as newest
@@ -32,30 +32,30 @@ const OF_EACH_MASTER: &str = "select id, location_id, master_key_id, wrapped fro
 
 /// What became of data keys that were wrapped anew.
 #[derive(Debug, Default)]
-pub struct Wrapped {
+pub struct RewrapReport {
     /// How many there are.
     pub count: usize,
     /// Those that do not open, so that nobody can wrap them: their rows were altered.
-    pub skipped: Vec<BadKey>,
+    pub skipped: Vec<UnopenableKey>,
 }
 
 /// A data key that does not open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadKey {
+pub struct UnopenableKey {
     /// Which.
     pub id: DataKeyId,
     /// Whose messages it sealed.
     pub location: String,
 }
 
-impl std::fmt::Display for BadKey {
+impl std::fmt::Display for UnopenableKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "data key {} of location {}", self.id, self.location)
     }
 }
 
-impl BadKey {
-    fn of(row: &Row) -> Result<Self, StoreError> {
+impl UnopenableKey {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self { id: row.try_get("id")?, location: row.try_get("location_id")? })
     }
 }
@@ -66,18 +66,18 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`], or in its place what does not fit, for whoever starts the service.
-    pub async fn check_keys(&self) -> Result<Result<(), WrongKeys>, StoreError> {
+    pub async fn check_master_keys(&self) -> Result<Result<(), KeyMismatchError>, StoreError> {
         self.with(async |client| {
-            let rows = client.query(OF_EACH_MASTER, &[]).await?;
+            let rows = client.query(SAMPLE_PER_MASTER, &[]).await?;
             let Some(vault) = self.vault.as_deref() else {
-                return Ok(if rows.is_empty() { Ok(()) } else { Err(WrongKeys::Missing) });
+                return Ok(if rows.is_empty() { Ok(()) } else { Err(KeyMismatchError::Missing) });
             };
             if let Err(wrong) = check_each(&rows, |row| Ok(vault.unwrap_key(&wrapped_key(row)?).map(drop)))? {
-                return Ok(Err(WrongKeys::Vault(wrong)));
+                return Ok(Err(KeyMismatchError::Envelope(wrong)));
             }
-            data_keys::learn(&*client, vault).await?;
+            data_keys::detect_complete(&*client, vault).await?;
             let must_seal = vault.is_complete() && vault.current().is_none();
-            Ok(if must_seal { Err(WrongKeys::Vault(VaultError::MustSeal)) } else { Ok(()) })
+            Ok(if must_seal { Err(KeyMismatchError::Envelope(EnvelopeError::MustSeal)) } else { Ok(()) })
         })
         .await
     }
@@ -85,11 +85,11 @@ impl Store {
     /// Wraps all data keys with the current master key. Returns how many were not before, and which cannot be.
     ///
     /// # Errors
-    /// [`StoreError`]; it may be done again. [`NotEverywhere`](crate::store::NotEverywhere) within it when a running service lacks the key.
-    pub async fn rewrap_keys(&self) -> Result<Wrapped, StoreError> {
+    /// [`StoreError`]; it may be done again. [`RunningServicesError`](crate::store::RunningServicesError) within it when a running service lacks the key.
+    pub async fn rewrap_keys(&self) -> Result<RewrapReport, StoreError> {
         let vault = self.vault()?;
-        let current = vault.current().ok_or(VaultError::NothingSeals)?.as_str();
-        self.wrap_anew(Some(current), Running::HoldTheKey, |key| vault.rewrap(key)).await
+        let current = vault.current().ok_or(EnvelopeError::NothingSeals)?.as_str();
+        self.rewrap_all(Some(current), ServiceCheck::HoldsKey, |key| vault.rewrap(key)).await
     }
 
     /// Has all data keys say that all content is sealed, so that text in the open is refused from now on, whatever becomes of the
@@ -97,35 +97,35 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::rewrap_keys`], and when a running service writes text in the open.
-    pub async fn complete_sealing(&self) -> Result<Wrapped, StoreError> {
+    pub async fn mark_encryption_complete(&self) -> Result<RewrapReport, StoreError> {
         let vault = self.vault()?;
         // Once before: what this process makes from now on says so as well.
         self.check_sealing().await?;
-        vault.complete();
-        self.wrap_anew(None, Running::Seal, |key| vault.rewrap(key)).await
+        vault.mark_complete();
+        self.rewrap_all(None, ServiceCheck::Seals, |key| vault.rewrap(key)).await
     }
 
     async fn check_sealing(&self) -> Result<(), StoreError> {
-        self.with(async |client| running::check_seals(&client.transaction().await?).await).await
+        self.with(async |client| running_services::check_seals(&client.transaction().await?).await).await
     }
 
     /// Has all data keys say that text in the open is welcome. Returns how many there are.
     ///
     /// # Errors
     /// [`StoreError`]; it may be done again.
-    pub async fn allow_plain(&self) -> Result<Wrapped, StoreError> {
+    pub async fn allow_plain(&self) -> Result<RewrapReport, StoreError> {
         let vault = self.vault()?;
-        self.wrap_anew(None, Running::DoNotMatter, |key| vault.rewrap_incomplete(key)).await
+        self.rewrap_all(None, ServiceCheck::None, |key| vault.rewrap_incomplete(key)).await
     }
 
     /// Wraps data keys anew, all but those that `all_but` has wrapped, a few in each transaction. One that does not open is left as it is,
     /// so that it keeps none of the others under an old key.
-    async fn wrap_anew(
+    async fn rewrap_all(
         &self,
         all_but: Option<&str>,
-        running: Running,
-        wrap: impl Fn(&WrappedKey) -> Result<WrappedKey, VaultError>,
-    ) -> Result<Wrapped, StoreError> {
+        service_check: ServiceCheck,
+        wrap: impl Fn(&WrappedKey) -> Result<WrappedKey, EnvelopeError>,
+    ) -> Result<RewrapReport, StoreError> {
         const NEXT: &str =
             select!("where ($1::text is null or master_key_id <> $1::text) and id > $2 order by id limit $3");
         // Not what somebody else has wrapped anew meanwhile.
@@ -133,28 +133,32 @@ impl Store {
             from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[]) as x (id, master_key_id, wrapped, before)
             where d.id = x.id and d.wrapped = x.before";
         let vault = self.vault()?;
-        let (mut wrapped, mut last) = (Wrapped::default(), DataKeyId::nil());
+        let (mut wrapped, mut last) = (RewrapReport::default(), DataKeyId::nil());
         loop {
             let (newest, done, bad) = self
                 .with(async |client| {
                     let transaction = client.transaction().await?;
-                    match running {
-                        Running::HoldTheKey => running::hold(&transaction, vault.current_fingerprint()?).await?,
-                        Running::Seal => {
-                            running::hold(&transaction, vault.current_fingerprint()?).await?;
-                            running::check_seals(&transaction).await?;
+                    match service_check {
+                        ServiceCheck::HoldsKey => {
+                            running_services::lock_and_check(&transaction, vault.current_fingerprint()?).await?
                         }
-                        Running::DoNotMatter => {}
+                        ServiceCheck::Seals => {
+                            running_services::lock_and_check(&transaction, vault.current_fingerprint()?).await?;
+                            running_services::check_seals(&transaction).await?;
+                        }
+                        ServiceCheck::None => {}
                     }
-                    let rows = transaction.query(NEXT, &[&all_but, &last, &BATCH]).await?;
+                    let rows = transaction.query(NEXT, &[&all_but, &last, &MAX_BATCH]).await?;
                     let (mut before, mut after, mut bad) = (Vec::new(), Vec::new(), Vec::new());
                     for row in &rows {
                         match wrapped_key(row).map(|key| (wrap(&key), key)) {
-                            Ok((Ok(anew), key)) => {
+                            Ok((Ok(rewrapped), key)) => {
                                 before.push(key);
-                                after.push(anew);
+                                after.push(rewrapped);
                             }
-                            Ok((Err(VaultError::WrongMaster(..)), _)) | Err(_) => bad.push(BadKey::of(row)?),
+                            Ok((Err(EnvelopeError::WrongMaster(..)), _)) | Err(_) => {
+                                bad.push(UnopenableKey::from_row(row)?)
+                            }
                             Ok((Err(error), _)) => return Err(error.into()),
                         }
                     }
@@ -195,8 +199,8 @@ impl Store {
             let locations = self
                 .with(async |client| {
                     let transaction = client.transaction().await?;
-                    running::hold(&transaction, vault.current_fingerprint()?).await?;
-                    let rows = transaction.query(IN_USE, &[&last, &only, &BATCH]).await?;
+                    running_services::lock_and_check(&transaction, vault.current_fingerprint()?).await?;
+                    let rows = transaction.query(IN_USE, &[&last, &only, &MAX_BATCH]).await?;
                     let keys = rows.iter().map(wrapped_key).collect::<Result<Vec<_>, _>>()?;
                     let ids: Vec<_> = keys.iter().map(|key| key.id).collect();
                     // Those that somebody else has retired meanwhile have a new one.
@@ -204,10 +208,10 @@ impl Store {
                     let retired = retired.iter().map(|row| row.try_get::<_, String>(0));
                     let retired = retired.collect::<Result<HashSet<_>, _>>()?;
                     let keys = keys.iter().filter(|key| retired.contains(key.location.as_str()));
-                    let made = keys.map(|key| vault.generate(&key.location)).collect::<Result<Vec<_>, _>>()?;
-                    insert(&transaction, &made).await?;
+                    let new_keys = keys.map(|key| vault.generate(&key.location)).collect::<Result<Vec<_>, _>>()?;
+                    insert(&transaction, &new_keys).await?;
                     transaction.commit().await?;
-                    rotated += made.len();
+                    rotated += new_keys.len();
                     Ok(rows.iter().map(|row| row.try_get("location_id")).collect::<Result<Vec<String>, _>>()?)
                 })
                 .await?;
@@ -222,15 +226,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn learn_sealing(&self) -> Result<bool, StoreError> {
+    pub async fn refresh_encryption_state(&self) -> Result<bool, StoreError> {
         let Some(vault) = self.vault.as_deref() else { return Ok(false) };
         if !vault.is_complete() {
-            self.with(async |client| data_keys::learn(&*client, vault).await).await?;
+            self.with(async |client| data_keys::detect_complete(&*client, vault).await).await?;
         }
         Ok(vault.is_complete())
     }
 
-    pub(in crate::store) fn vault(&self) -> Result<&Vault, StoreError> {
+    pub(in crate::store) fn vault(&self) -> Result<&EnvelopeKeys, StoreError> {
         self.vault.as_deref().ok_or_else(|| StoreError::internal("there is no CONTENT_KEYS"))
     }
 }
@@ -239,18 +243,18 @@ impl Store {
 /// whichever does not is told of.
 fn check_each(
     rows: &[Row],
-    open: impl Fn(&Row) -> Result<Result<(), VaultError>, StoreError>,
-) -> Result<Result<(), VaultError>, StoreError> {
-    let mut masters: BTreeMap<&str, (bool, Option<VaultError>)> = BTreeMap::new();
+    open: impl Fn(&Row) -> Result<Result<(), EnvelopeError>, StoreError>,
+) -> Result<Result<(), EnvelopeError>, StoreError> {
+    let mut masters: BTreeMap<&str, (bool, Option<EnvelopeError>)> = BTreeMap::new();
     for row in rows {
         let (opened, failed) = masters.entry(row.try_get("master_key_id")?).or_default();
         match open(row) {
             Ok(Ok(())) => *opened = true,
             Ok(Err(error)) => {
-                tracing::error!(key = %BadKey::of(row)?, %error, "a data key does not open");
+                tracing::error!(key = %UnopenableKey::from_row(row)?, %error, "a data key does not open");
                 failed.get_or_insert(error);
             }
-            Err(error) => tracing::error!(key = %BadKey::of(row)?, %error, "a data key cannot be read"),
+            Err(error) => tracing::error!(key = %UnopenableKey::from_row(row)?, %error, "a data key cannot be read"),
         }
     }
     let wrong = masters.into_values().find_map(|(opened, failed)| failed.filter(|_| !opened));
@@ -259,11 +263,11 @@ fn check_each(
 
 /// Why a service must not start on a database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WrongKeys {
+pub enum KeyMismatchError {
     /// It holds what was sealed, and there is no master key.
     #[error("the database holds encrypted content, and there is no CONTENT_KEYS")]
     Missing,
     /// It holds what none of the master keys opens.
     #[error(transparent)]
-    Vault(VaultError),
+    Envelope(EnvelopeError),
 }

@@ -36,13 +36,13 @@ const FORGET: &str = "delete from progress where name = 'keys purge' or name lik
 
 /// What became of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purged {
+pub enum PurgeStep {
     /// All messages up to here were looked at.
     UpTo(MessageId),
     /// All messages were looked at, or no key is left that is looked for. So many keys were removed.
-    All(u64),
+    Done(u64),
     /// Somebody else has looked at it.
-    Elsewhere,
+    TakenByOther,
 }
 
 impl Store {
@@ -67,11 +67,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; it may be done again.
-    pub async fn purge_window(&self, last: MessageId, window: i64) -> Result<Purged, StoreError> {
+    pub async fn purge_window(&self, last: MessageId, window: i64) -> Result<PurgeStep, StoreError> {
         self.with(async |client| {
             let transaction = client.transaction().await?;
             if transaction.execute(HOLD, &[&last]).await? == 0 {
-                return Ok(Purged::Elsewhere);
+                return Ok(PurgeStep::TakenByOther);
             }
             let end: Option<MessageId> = match transaction.query_opt(END, &[&last, &(window - 1)]).await? {
                 Some(row) => Some(row.try_get(0)?),
@@ -82,12 +82,12 @@ impl Store {
             let purged = match end.filter(|_| is_any_left) {
                 Some(end) => {
                     transaction.execute(NOTE, &[&end]).await?;
-                    Purged::UpTo(end)
+                    PurgeStep::UpTo(end)
                 }
                 None => {
                     let removed = transaction.execute(REMOVE, &[]).await?;
                     transaction.execute(FORGET, &[]).await?;
-                    Purged::All(removed)
+                    PurgeStep::Done(removed)
                 }
             };
             transaction.commit().await?;

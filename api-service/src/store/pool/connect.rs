@@ -17,9 +17,9 @@ use tokio_postgres::{Client, Config, Error, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::session;
-use crate::config::DatabaseConfig;
 use crate::store::StoreError;
-use crate::store::pool::server_identity::Server;
+use crate::store::pool::server_identity::ServerIdentity;
+use crate::store::settings::DatabaseConfig;
 
 /// How long a command waits for the server to connect and to finish its handshake.
 const COMMAND_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ impl Connector {
     /// # Errors
     /// When it is not one of PostgreSQL, contradicts itself, or wants TLS where nobody vouches for servers.
     pub(in crate::store) fn new(config: &DatabaseConfig) -> Result<(Config, Self), StoreError> {
-        let mut postgres: Config = verified(config.url.expose()).parse().map_err(StoreError::internal)?;
+        let mut postgres: Config = normalize_sslmode(config.url.expose()).parse().map_err(StoreError::internal)?;
         let wanted = match (postgres.get_ssl_mode(), &config.ca) {
             (SslMode::Disable, Some(_)) => {
                 return Err(StoreError::internal("DATABASE_CA_FILE is of no use with sslmode=disable"));
@@ -73,7 +73,7 @@ impl Connector {
         mut postgres: Config,
         name: &str,
     ) -> Result<(Client, JoinHandle<()>), StoreError> {
-        let options = session::of_command(postgres.get_options());
+        let options = session::command_options(postgres.get_options());
         postgres
             .application_name(name)
             .connect_timeout(COMMAND_CONNECT_TIMEOUT)
@@ -89,8 +89,8 @@ impl Connector {
     }
 
     /// The same, telling `server` of each connection.
-    pub(in crate::store) fn watching(self, server: Arc<Server>) -> Watching {
-        Watching { connector: self, server }
+    pub(in crate::store) fn identifying(self, server: Arc<ServerIdentity>) -> IdentifyingConnector {
+        IdentifyingConnector { connector: self, server }
     }
 
     async fn open(self, postgres: Config) -> Connected {
@@ -111,17 +111,17 @@ impl Connector {
 }
 
 /// Makes connections for a pool.
-pub(in crate::store) struct Watching {
+pub(in crate::store) struct IdentifyingConnector {
     connector: Connector,
-    server: Arc<Server>,
+    server: Arc<ServerIdentity>,
 }
 
-impl Connect for Watching {
+impl Connect for IdentifyingConnector {
     fn connect(&self, postgres: &Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
         let opening = self.connector.clone().open(postgres.clone());
         Box::pin(async move {
             let (client, driving) = opening.await?;
-            self.server.meet(&client).await?;
+            self.server.identify(&client).await?;
             Ok((client, driving))
         })
     }
@@ -145,9 +145,10 @@ where
 ///
 /// # Errors
 /// What is wrong with it, without showing it.
-pub fn check_url(url: &Secret) -> Result<(), String> {
+pub(in crate::store) fn check_url(url: &Secret) -> Result<(), String> {
     // What the driver says of a text that it cannot read may quote it.
-    let config: Config = verified(url.expose()).parse().map_err(|_| "is not a URL of PostgreSQL".to_owned())?;
+    let config: Config =
+        normalize_sslmode(url.expose()).parse().map_err(|_| "is not a URL of PostgreSQL".to_owned())?;
     match config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         true => Err("names no host".to_owned()),
         false => Ok(()),
@@ -155,7 +156,7 @@ pub fn check_url(url: &Secret) -> Result<(), String> {
 }
 
 /// The driver knows no `verify-ca` and no `verify-full`; with us `require` does as much.
-fn verified(url: &str) -> String {
+fn normalize_sslmode(url: &str) -> String {
     let (place, parameters) = match url.split_once("://") {
         // Only behind the last question mark: a password may hold anything before it.
         Some(_) => url.rsplit_once('?').unwrap_or((url, "")),
@@ -176,7 +177,7 @@ fn verified(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PoolSizes;
+    use crate::store::settings::PoolSizes;
 
     fn connector(url: &str) -> Result<(Config, Connector), StoreError> {
         let url: Result<Secret, _> = url.parse();

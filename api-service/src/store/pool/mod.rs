@@ -14,10 +14,10 @@ use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, R
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::Config;
 
-use crate::config::PoolSizes;
 use crate::store::StoreError;
+use crate::store::settings::PoolSizes;
 use connect::Connector;
-use server_identity::Server;
+use server_identity::ServerIdentity;
 
 /// How long to wait for a free connection.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// only keep it busier.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections of [`Class::Write`] that marks leave to the audit trail.
-const KEPT_FROM_MARKS: usize = 1;
+const RESERVED_FOR_AUDIT: usize = 1;
 
 /// What the database is used for. Each class has connections and timeouts of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub enum Class {
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::store) struct Limits {
+pub(in crate::store) struct ClassLimits {
     /// From asking for a connection to the end of the use.
     pub(in crate::store) deadline: Duration,
     /// What the server allows one statement, and a transaction between two. Shorter than `deadline`, so that the server gives
@@ -71,7 +71,7 @@ impl Class {
         }
     }
 
-    pub(in crate::store) fn limits(self) -> Limits {
+    pub(in crate::store) fn limits(self) -> ClassLimits {
         let [deadline, statement, lock] = match self {
             // Two that send in one conversation wait for each other's commit, which takes some milliseconds.
             Self::Send => [3_200, 2_200, 100],
@@ -82,12 +82,12 @@ impl Class {
             Self::Watch => [5_000, 2_000, 500],
         }
         .map(Duration::from_millis);
-        Limits { deadline, statement, lock }
+        ClassLimits { deadline, statement, lock }
     }
 
-    /// The longest that one use takes.
+    /// The max_duration that one use takes.
     #[cfg(test)]
-    pub(crate) fn longest(self) -> Duration {
+    pub(crate) fn max_duration(self) -> Duration {
         self.limits().deadline
     }
 
@@ -126,7 +126,7 @@ impl Pools {
         postgres: &Config,
         connector: &Connector,
         sizes: &PoolSizes,
-        server: &Arc<Server>,
+        server: &Arc<ServerIdentity>,
     ) -> Result<Self, StoreError> {
         let make = |class: Class| {
             let mut postgres = postgres.clone();
@@ -140,7 +140,7 @@ impl Pools {
             let known = server.clone();
             Pool::builder(Manager::from_connect(
                 postgres,
-                connector.clone().watching(server.clone()),
+                connector.clone().identifying(server.clone()),
                 ManagerConfig { recycling_method: RecyclingMethod::Fast },
             ))
             .max_size(class.size(sizes))
@@ -163,7 +163,7 @@ impl Pools {
             .map_err(StoreError::internal)
         };
         let [send, write, read, background, watch] = Class::ALL.map(make);
-        let marks = Semaphore::new(sizes.write.saturating_sub(KEPT_FROM_MARKS).max(1));
+        let marks = Semaphore::new(sizes.write.saturating_sub(RESERVED_FOR_AUDIT).max(1));
         Ok(Self { pools: [send?, write?, read?, background?, watch?], marks })
     }
 
@@ -181,7 +181,10 @@ impl Pools {
     }
 
     /// Waits until marks leave room for one more. Background marks come one transaction after the other, and need no leave.
-    pub(in crate::store) async fn may_mark(&self, class: Class) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
+    pub(in crate::store) async fn acquire_mark_permit(
+        &self,
+        class: Class,
+    ) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
         if class != Class::Write {
             return Ok(None);
         }
@@ -210,7 +213,7 @@ mod tests {
     #[test]
     fn the_server_gives_up_before_we_do() {
         for class in Class::ALL {
-            let Limits { deadline, statement, lock } = class.limits();
+            let ClassLimits { deadline, statement, lock } = class.limits();
             assert!(lock < statement && statement < deadline, "{class:?}");
         }
     }

@@ -8,15 +8,15 @@ use parking_lot::Mutex;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 /// When it started, on which cluster, in which timeline.
-const IDENTITY: &str = "select concat_ws(' ', pg_postmaster_start_time(), system_identifier,
+const IDENTITY_QUERY: &str = "select concat_ws(' ', pg_postmaster_start_time(), system_identifier,
     case when pg_is_in_recovery() then 'standby' else left(pg_walfile_name(pg_current_wal_lsn()), 8) end)
     from pg_control_system()";
 /// Where the server does not let the service ask for all of that.
-const START: &str = "select pg_postmaster_start_time()::text";
+const START_TIME_QUERY: &str = "select pg_postmaster_start_time()::text";
 
 /// What is known of the server, from each new connection.
 #[derive(Default)]
-pub(in crate::store) struct Server {
+pub(in crate::store) struct ServerIdentity {
     /// How often it was another one.
     generation: AtomicU64,
     known: Mutex<Known>,
@@ -28,7 +28,7 @@ struct Known {
     since: Option<Instant>,
 }
 
-impl Server {
+impl ServerIdentity {
     /// Which server it is, counted from the first: changes when it is another one, or the same one started anew.
     pub(in crate::store) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -40,16 +40,16 @@ impl Server {
     }
 
     /// Asks a new connection.
-    pub(in crate::store) async fn meet(&self, client: &Client) -> Result<(), Error> {
-        let identity = match ask(client, IDENTITY).await {
-            Err(error) if error.as_db_error().is_some() => ask(client, START).await?,
+    pub(in crate::store) async fn identify(&self, client: &Client) -> Result<(), Error> {
+        let identity = match query_text(client, IDENTITY_QUERY).await {
+            Err(error) if error.as_db_error().is_some() => query_text(client, START_TIME_QUERY).await?,
             done => done?,
         };
-        self.is(identity);
+        self.update(identity);
         Ok(())
     }
 
-    fn is(&self, identity: Option<String>) {
+    fn update(&self, identity: Option<String>) {
         let mut known = self.known.lock();
         if known.identity == identity {
             return;
@@ -65,7 +65,7 @@ impl Server {
     }
 }
 
-async fn ask(client: &Client, query: &str) -> Result<Option<String>, Error> {
+async fn query_text(client: &Client, query: &str) -> Result<Option<String>, Error> {
     let answer = client.simple_query(query).await?;
     Ok(answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
@@ -79,14 +79,14 @@ mod tests {
 
     #[test]
     fn more_connections_to_the_same_server_change_nothing_and_another_server_does() {
-        let server = Server::default();
+        let server = ServerIdentity::default();
         let first = Instant::now();
         for _ in 0..3 {
-            server.is(Some("started at noon".to_owned()));
+            server.update(Some("started at noon".to_owned()));
         }
         assert_eq!(server.generation(), 0);
         assert!(!server.is_older(first));
-        server.is(Some("started at one".to_owned()));
+        server.update(Some("started at one".to_owned()));
         assert_eq!(server.generation(), 1);
         assert!(server.is_older(first), "a connection from before leads to the server of before");
         assert!(!server.is_older(Instant::now()));

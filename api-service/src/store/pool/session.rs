@@ -1,10 +1,10 @@
 //! How a session with PostgreSQL is set up. Whatever durability or correctness rests on is said here, because a role or a
 //! database may say otherwise.
 
-use super::Limits;
+use super::ClassLimits;
 
 /// Only where the URL says nothing of the kind. Temporary tables come last, so that none stands in for one of ours.
-const BEFORE: &str = "-c search_path=public,pg_temp";
+const SEARCH_PATH: &str = "-c search_path=public,pg_temp";
 
 /// Whatever the URL, the role or the database says.
 ///
@@ -20,16 +20,16 @@ const CORRECTNESS: &str = "-c synchronous_commit=on -c default_transaction_read_
     -c idle_session_timeout=0 -c timezone=UTC";
 
 /// The `options` of a connection, behind those of the URL.
-pub(in crate::store) fn options(of_url: Option<&str>, limits: Limits) -> String {
+pub(in crate::store) fn options(url_options: Option<&str>, limits: ClassLimits) -> String {
     let (statement, lock) = (limits.statement.as_millis(), limits.lock.as_millis());
     format!(
         "{} {PLANNER} -c statement_timeout={statement} -c lock_timeout={lock} \
          -c idle_in_transaction_session_timeout={statement}",
-        of_command(of_url)
+        command_options(url_options)
     )
 }
 
 /// The same for a command that may take its time.
-pub(in crate::store) fn of_command(of_url: Option<&str>) -> String {
-    format!("{BEFORE} {} {CORRECTNESS}", of_url.unwrap_or_default())
+pub(in crate::store) fn command_options(url_options: Option<&str>) -> String {
+    format!("{SEARCH_PATH} {} {CORRECTNESS}", url_options.unwrap_or_default())
 }

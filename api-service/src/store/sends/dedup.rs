@@ -11,28 +11,28 @@ use uuid::Uuid;
 
 use crate::model::message::{Message, NewMessage};
 use crate::store::StoreError;
-use crate::store::conversations::{Bump, Counted};
+use crate::store::conversations::{ConversationCounters, CounterDelta};
 
 /// What a send turns out to be.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum SendKind {
     New,
-    RepeatsStored(Message),
+    RepeatOfStored(Message),
     /// The same as the send at this place of the batch.
-    RepeatsEarlier(usize),
+    RepeatInBatch(usize),
     IdReused,
 }
 
-impl Verdict {
+impl SendKind {
     pub(super) fn is_new(&self) -> bool {
         matches!(self, Self::New)
     }
 }
 
-pub(super) struct Judged {
-    pub(super) verdicts: Vec<Verdict>,
+pub(super) struct Classified {
+    pub(super) kinds: Vec<SendKind>,
     /// What the new ones add to their conversations.
-    pub(super) bumps: Vec<Bump>,
+    pub(super) deltas: Vec<CounterDelta>,
 }
 
 /// Who sent under which id: what a repeat is recognised by.
@@ -47,43 +47,46 @@ pub(super) fn is_stored(new: &NewMessage, stored: &HashMap<RepeatKey, Message>) 
 }
 
 /// Tells repeats from new messages, as far as the stored ones are known.
-pub(super) fn judge(batch: &[Arc<NewMessage>], stored: &HashMap<RepeatKey, Message>) -> Judged {
+pub(super) fn classify(batch: &[Arc<NewMessage>], stored: &HashMap<RepeatKey, Message>) -> Classified {
     let mut earlier: HashMap<RepeatKey, usize> = HashMap::new();
-    let mut bumps: HashMap<ConversationId, Bump> = HashMap::new();
-    let mut verdicts = Vec::with_capacity(batch.len());
+    let mut deltas: HashMap<ConversationId, CounterDelta> = HashMap::new();
+    let mut kinds = Vec::with_capacity(batch.len());
     for (place, new) in batch.iter().enumerate() {
         if let Some(key) = repeat_key(new) {
             if let Some(message) = stored.get(&key) {
                 let same = *message.new == **new;
-                verdicts.push(if same { Verdict::RepeatsStored(message.clone()) } else { Verdict::IdReused });
+                kinds.push(if same { SendKind::RepeatOfStored(message.clone()) } else { SendKind::IdReused });
                 continue;
             }
             match earlier.entry(key) {
                 Slot::Occupied(first) => {
                     let same = batch.get(*first.get()) == Some(new);
-                    verdicts.push(if same { Verdict::RepeatsEarlier(*first.get()) } else { Verdict::IdReused });
+                    kinds.push(if same { SendKind::RepeatInBatch(*first.get()) } else { SendKind::IdReused });
                     continue;
                 }
                 Slot::Vacant(slot) => slot.insert(place),
             };
         }
         let id = new.conversation.id();
-        let bump = bumps.entry(id).or_insert(Bump { id, sent: 0, unread: [0, 0] });
-        bump.sent += 1;
-        bump.unread[usize::from(new.receiver != *new.conversation.first())] += 1;
-        verdicts.push(Verdict::New);
+        let delta = deltas.entry(id).or_insert(CounterDelta { id, sent: 0, unread: [0, 0] });
+        delta.sent += 1;
+        delta.unread[usize::from(new.receiver != *new.conversation.first())] += 1;
+        kinds.push(SendKind::New);
     }
-    Judged { verdicts, bumps: bumps.into_values().collect() }
+    Classified { kinds, deltas: deltas.into_values().collect() }
 }
 
 /// Gives the new messages of a batch their places, in its order, relative to where their conversations will stand with
 /// them: the last one has 0.
-pub(super) fn place(batch: &[Arc<NewMessage>], judged: &Judged) -> Result<Vec<Message>, StoreError> {
+pub(super) fn assign_relative_seq(
+    batch: &[Arc<NewMessage>],
+    classified: &Classified,
+) -> Result<Vec<Message>, StoreError> {
     let mut seqs: HashMap<ConversationId, i64> =
-        judged.bumps.iter().map(|bump| (bump.id, -i64::from(bump.sent))).collect();
-    let new = judged.verdicts.iter().zip(batch).filter(|(verdict, _)| verdict.is_new());
+        classified.deltas.iter().map(|bump| (bump.id, -i64::from(bump.sent))).collect();
+    let new = classified.kinds.iter().zip(batch).filter(|(kind, _)| kind.is_new());
     new.map(|(_, new)| {
-        let seq = seqs.get_mut(&new.conversation.id()).ok_or_else(|| StoreError::internal("a send is not counted"))?;
+        let seq = seqs.get_mut(&new.conversation.id()).ok_or_else(|| StoreError::internal("a send is not counters"))?;
         *seq += 1;
         Ok(Message {
             id: Uuid::now_v7(),
@@ -98,13 +101,16 @@ pub(super) fn place(batch: &[Arc<NewMessage>], judged: &Judged) -> Result<Vec<Me
 }
 
 /// Gives placed messages the places and times that they have in their conversations, as counted.
-pub(super) fn settle(new: &mut [Message], counted: &HashMap<ConversationId, Counted>) -> Result<(), StoreError> {
+pub(super) fn assign_seq(
+    new: &mut [Message],
+    counters: &HashMap<ConversationId, ConversationCounters>,
+) -> Result<(), StoreError> {
     for message in new {
-        let counted = counted
+        let counters = counters
             .get(&message.new.conversation.id())
             .ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
-        message.seq += counted.last_seq;
-        message.sent_at = counted.last_activity_at;
+        message.seq += counters.last_seq;
+        message.sent_at = counters.last_activity_at;
     }
     Ok(())
 }

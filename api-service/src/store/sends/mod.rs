@@ -1,8 +1,8 @@
 //! The transaction of a batch of sends: conversations, messages, outbox and audit trail together, or nothing.
 //!
-//! Ordinarily it is one statement whatever the size ([`at_once()`]), which writes nothing unless every conversation is open and
-//! no send a repeat. Otherwise it is two round trips ([`step_by_step()`]): begin, count the conversations up, which locks them,
-//! and look for repeats; then write everything and commit. Where a send turns out to be a repeat, all is undone and counted
+//! Ordinarily it is one statement whatever the size ([`write_single_statement()`]), which writes nothing unless every conversation is open and
+//! no send a repeat. Otherwise it is two round trips ([`write_multi_statement()`]): begin, count the conversations up, which locks them,
+//! and look for repeats; then write everything and commit. Where a send turns out to be a repeat, all is undone and counters
 //! again without it.
 
 mod dedup;
@@ -19,17 +19,17 @@ use shared::ids::{ConversationId, MessageId};
 use shared::redacted::Redacted;
 
 use super::audit::Lease;
-use super::conversations::Counted;
+use super::conversations::ConversationCounters;
 use super::keys::data_keys;
 use super::outbox::{OutboxEntry, OutboxEvent};
 use super::{Store, StoreError};
 use crate::audit::row::Row as AuditRow;
-use crate::domain::inbox::{Changed, Standing};
+use crate::model::inbox::{Changed, Standing};
 use crate::model::message::{Message, NewMessage};
 use crate::model::origin::Origin;
-use dedup::Verdict;
-use multi_statement::{Statements, Terms, step_by_step};
-use single_statement::at_once;
+use dedup::SendKind;
+use multi_statement::{PreparedBatch, Statements, write_multi_statement};
+use single_statement::write_single_statement;
 
 /// What became of one send.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ pub enum SendOutcome {
 
 /// What became of a batch.
 #[derive(Debug, Clone)]
-pub struct Done {
+pub struct BatchResult {
     /// Of each send, in order.
     pub outcomes: Vec<SendOutcome>,
     /// The events of what is new: to be published. Its row in the outbox sees to it when nobody does.
@@ -58,20 +58,20 @@ impl Store {
     /// [`StoreError`] for the whole batch. Nothing was written, unless it is [`StoreError::Unavailable`]: the connection may have
     /// broken during the commit, or the answer cannot be read. Then nobody knows, and only a repeat with the same
     /// `client_message_id` can tell.
-    pub async fn send(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<Done, StoreError> {
+    pub async fn send(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<BatchResult, StoreError> {
         self.with(async |client| {
             let locations = batch.iter().map(|new| new.conversation.location());
-            let sealing = data_keys::sealing(client, self.vault.as_deref(), locations).await?;
+            let sealing = data_keys::sealing_keys(client, self.vault.as_deref(), locations).await?;
             let mut lease = self.chains.lend(client).await?;
-            if let Some(written) = at_once(client, &sealing, batch, origins, &mut lease).await? {
+            if let Some(written) = write_single_statement(client, &sealing, batch, origins, &mut lease).await? {
                 lease.committed();
-                return written.done(batch, origins);
+                return written.into_result(batch, origins);
             }
             // Rare, and larger than all the rest.
             Box::pin(async {
                 let statements = Statements::prepare(client, &sealing).await?;
-                let terms = Terms { statements, sealing, vault: self.vault.as_deref() };
-                let done = step_by_step(client, &terms, batch, origins, lease).await;
+                let prepared = PreparedBatch { statements, sealing, vault: self.vault.as_deref() };
+                let done = write_multi_statement(client, &prepared, batch, origins, lease).await;
                 if done.is_err() {
                     // On a broken connection this fails too, and the pool drops it.
                     let _ = client.batch_execute("rollback").await;
@@ -85,28 +85,28 @@ impl Store {
 }
 
 /// It was written, and what the database has said of it cannot be read. Never a reason to write it again.
-fn unknown(cause: impl std::fmt::Display) -> StoreError {
+fn outcome_unknown(cause: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(format!("what became of sends cannot be read: {cause}").into())
 }
 
 /// What was written, and is on disk.
-struct Written {
-    verdicts: Vec<Verdict>,
+struct CommittedBatch {
+    kinds: Vec<SendKind>,
     new: Vec<Message>,
-    counted: HashMap<ConversationId, Counted>,
+    counters: HashMap<ConversationId, ConversationCounters>,
     outbox_id: i64,
 }
 
-impl Written {
-    fn done(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<Done, StoreError> {
-        let changed = changed(&self.new, &self.counted).map_err(unknown)?;
-        done(&self.verdicts, batch, origins, &self.new, Some((self.outbox_id, changed))).map_err(unknown)
+impl CommittedBatch {
+    fn into_result(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<BatchResult, StoreError> {
+        let changed = inbox_updates(&self.new, &self.counters).map_err(outcome_unknown)?;
+        build_result(&self.kinds, batch, origins, &self.new, Some((self.outbox_id, changed))).map_err(outcome_unknown)
     }
 }
 
 /// What the audit trail says of a batch: a row a send, whatever became of it, and of a new message what it says, hashed.
 fn audit_rows(
-    verdicts: &[Verdict],
+    kinds: &[SendKind],
     batch: &[Arc<NewMessage>],
     origins: &[Origin],
     new: &[Message],
@@ -115,13 +115,13 @@ fn audit_rows(
     let mut new = new.iter();
     let mut ids: Vec<Option<MessageId>> = Vec::with_capacity(batch.len());
     let mut rows = Vec::with_capacity(batch.len());
-    for ((verdict, sent), origin) in verdicts.iter().zip(batch).zip(origins) {
-        let written = if verdict.is_new() { new.next() } else { None };
-        let (outcome, id) = match verdict {
-            Verdict::New => (201, written.map(|message| message.id)),
-            Verdict::RepeatsStored(message) => (200, Some(message.id)),
-            Verdict::RepeatsEarlier(place) => (200, ids.get(*place).copied().flatten()),
-            Verdict::IdReused => (409, None),
+    for ((kind, sent), origin) in kinds.iter().zip(batch).zip(origins) {
+        let written = if kind.is_new() { new.next() } else { None };
+        let (outcome, id) = match kind {
+            SendKind::New => (201, written.map(|message| message.id)),
+            SendKind::RepeatOfStored(message) => (200, Some(message.id)),
+            SendKind::RepeatInBatch(place) => (200, ids.get(*place).copied().flatten()),
+            SendKind::IdReused => (409, None),
         };
         ids.push(id);
         let mut entry = origin.entry(Action::Send, outcome).in_conversation(&sent.conversation, Some(&sent.sender));
@@ -136,30 +136,33 @@ fn audit_rows(
 }
 
 /// How the conversations of new messages stand with them.
-fn changed(new: &[Message], counted: &HashMap<ConversationId, Counted>) -> Result<Vec<Changed>, StoreError> {
+fn inbox_updates(
+    new: &[Message],
+    counters: &HashMap<ConversationId, ConversationCounters>,
+) -> Result<Vec<Changed>, StoreError> {
     let newest: HashMap<ConversationId, &Message> =
         new.iter().map(|message| (message.new.conversation.id(), message)).collect();
     let stands = |(id, message): (ConversationId, &Message)| {
-        let counted = counted.get(&id).ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
-        let (unread, last_activity_at) = (counted.unread, counted.last_activity_at);
+        let counters = counters.get(&id).ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
+        let (unread, last_activity_at) = (counters.unread, counters.last_activity_at);
         Ok(Changed::To(Box::new(Standing { last_message: message.clone(), unread, last_activity_at })))
     };
     newest.into_iter().map(stands).collect()
 }
 
-fn done(
-    verdicts: &[Verdict],
+fn build_result(
+    kinds: &[SendKind],
     batch: &[Arc<NewMessage>],
     origins: &[Origin],
     new: &[Message],
     kept: Option<(i64, Vec<Changed>)>,
-) -> Result<Done, StoreError> {
+) -> Result<BatchResult, StoreError> {
     let mut new = new.iter();
     let mut events = Vec::with_capacity(new.len());
     let mut outcomes: Vec<SendOutcome> = Vec::with_capacity(batch.len());
-    for (verdict, origin) in verdicts.iter().zip(origins) {
-        outcomes.push(match verdict {
-            Verdict::New => {
+    for (kind, origin) in kinds.iter().zip(origins) {
+        outcomes.push(match kind {
+            SendKind::New => {
                 let message = new.next().ok_or_else(|| StoreError::internal("a message was not placed"))?;
                 let json = message.to_json().map_err(StoreError::internal)?;
                 let channel = Channel::from(&message.new.conversation);
@@ -168,22 +171,22 @@ fn done(
                 events.push(OutboxEvent { channel, draft });
                 SendOutcome::Sent(json.into())
             }
-            Verdict::RepeatsStored(message) => {
+            SendKind::RepeatOfStored(message) => {
                 SendOutcome::Repeated(message.to_json().map_err(StoreError::internal)?.into())
             }
-            Verdict::RepeatsEarlier(place) => match outcomes.get(*place) {
+            SendKind::RepeatInBatch(place) => match outcomes.get(*place) {
                 Some(SendOutcome::Sent(first)) => SendOutcome::Repeated(first.clone()),
                 _ => return Err(StoreError::internal("a repeat of what was not sent")),
             },
-            Verdict::IdReused => SendOutcome::IdReused,
+            SendKind::IdReused => SendOutcome::IdReused,
         });
     }
-    Ok(Done { outcomes, entry: kept.map(|(id, changed)| OutboxEntry { id, events, changed }) })
+    Ok(BatchResult { outcomes, entry: kept.map(|(id, changed)| OutboxEntry { id, events, changed }) })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::dedup::{Judged, RepeatKey, judge, place, repeat_key, settle};
+    use super::dedup::{Classified, RepeatKey, assign_relative_seq, assign_seq, classify, repeat_key};
     use super::*;
     use crate::model::deadline::Deadline;
     use crate::model::message::{Content, now};
@@ -204,7 +207,7 @@ mod tests {
             jti: None,
         };
         let request = RequestContext { request_id: "r1".into(), address: [127, 0, 0, 1].into() };
-        Origin { principal: Arc::new(principal), request, deadline: Deadline::of(std::time::Instant::now()) }
+        Origin { principal: Arc::new(principal), request, deadline: Deadline::from_arrival(std::time::Instant::now()) }
     }
 
     fn new(from: &str, to: &str, content: &str, client_id: Option<u128>) -> Arc<NewMessage> {
@@ -218,15 +221,23 @@ mod tests {
         })
     }
 
-    fn counted(batch: &[Arc<NewMessage>], judged: &Judged, at: OffsetDateTime) -> HashMap<ConversationId, Counted> {
-        let sent = |id| judged.bumps.iter().find(|bump| bump.id == id).map_or(0, |bump| i64::from(bump.sent));
-        let stands = |id| Counted { last_seq: 10 + sent(id), last_activity_at: at, unread: [3, 4] };
+    fn counters(
+        batch: &[Arc<NewMessage>],
+        classified: &Classified,
+        at: OffsetDateTime,
+    ) -> HashMap<ConversationId, ConversationCounters> {
+        let sent = |id| classified.deltas.iter().find(|bump| bump.id == id).map_or(0, |bump| i64::from(bump.sent));
+        let stands = |id| ConversationCounters { last_seq: 10 + sent(id), last_activity_at: at, unread: [3, 4] };
         batch.iter().map(|new| (new.conversation.id(), stands(new.conversation.id()))).collect()
     }
 
-    fn placed(batch: &[Arc<NewMessage>], judged: &Judged, counted: &HashMap<ConversationId, Counted>) -> Vec<Message> {
-        let mut new = place(batch, judged).unwrap();
-        settle(&mut new, counted).unwrap();
+    fn placed(
+        batch: &[Arc<NewMessage>],
+        classified: &Classified,
+        counters: &HashMap<ConversationId, ConversationCounters>,
+    ) -> Vec<Message> {
+        let mut new = assign_relative_seq(batch, classified).unwrap();
+        assign_seq(&mut new, counters).unwrap();
         new
     }
 
@@ -238,10 +249,11 @@ mod tests {
     #[test]
     fn what_became_of_sends_does_not_show_what_was_sent() {
         let batch = [new("user:d", "contact:p", "hunter2", None)];
-        let judged = judge(&batch, &HashMap::new());
-        let placed = placed(&batch, &judged, &counted(&batch, &judged, now()));
+        let classified = classify(&batch, &HashMap::new());
+        let placed = placed(&batch, &classified, &counters(&batch, &classified, now()));
         let done =
-            done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new()))).unwrap();
+            build_result(&classified.kinds, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new())))
+                .unwrap();
         assert!(matches!(&done.outcomes[0], SendOutcome::Sent(json) if json.expose().contains("hunter2")));
         assert!(!format!("{done:?} {placed:?} {batch:?}").contains("hunter2"));
     }
@@ -254,11 +266,11 @@ mod tests {
             new("user:d", "contact:q", "3", None),
             new("user:d", "contact:p", "4", None),
         ];
-        let judged = judge(&batch, &HashMap::new());
-        let bump = judged.bumps.iter().find(|bump| bump.id == batch[0].conversation.id()).unwrap();
-        assert_eq!((bump.sent, bump.unread), (3, [1, 2]));
+        let classified = classify(&batch, &HashMap::new());
+        let delta = classified.deltas.iter().find(|delta| delta.id == batch[0].conversation.id()).unwrap();
+        assert_eq!((delta.sent, delta.unread), (3, [1, 2]));
         let at = now();
-        let placed = placed(&batch, &judged, &counted(&batch, &judged, at));
+        let placed = placed(&batch, &classified, &counters(&batch, &classified, at));
         assert_eq!(placed.iter().map(|message| message.seq).collect::<Vec<_>>(), [11, 12, 11, 13]);
         assert!(placed.iter().all(|message| message.sent_at == at), "the time is the database's word");
     }
@@ -268,10 +280,10 @@ mod tests {
         let batch = ["1", "2", "3"].map(|text| new("user:d", "contact:p", text, None));
         let other = new("user:d", "contact:q", "4", None);
         let batch = [&batch[..], &[other]].concat();
-        let judged = judge(&batch, &HashMap::new());
-        let counted = counted(&batch, &judged, now());
-        let placed = placed(&batch, &judged, &counted);
-        let mut told: Vec<_> = changed(&placed, &counted)
+        let classified = classify(&batch, &HashMap::new());
+        let counters = counters(&batch, &classified, now());
+        let placed = placed(&batch, &classified, &counters);
+        let mut told: Vec<_> = inbox_updates(&placed, &counters)
             .unwrap()
             .into_iter()
             .map(|changed| match changed {
@@ -293,18 +305,19 @@ mod tests {
             new("contact:p", "user:d", "2", Some(2)),
             new("user:d", "contact:p", "other", Some(1)),
         ];
-        let judged = judge(&batch, &HashMap::from([stored(&batch[0])]));
-        let verdicts = &judged.verdicts;
-        assert!(matches!(&verdicts[0], Verdict::RepeatsStored(_)));
-        assert!(matches!(&verdicts[1], Verdict::New));
-        assert!(matches!(&verdicts[2], Verdict::RepeatsEarlier(1)));
-        assert!(matches!(&verdicts[3], Verdict::IdReused));
-        assert!(matches!(&verdicts[4], Verdict::New), "another sender's ids are its own");
-        assert!(matches!(&verdicts[5], Verdict::IdReused));
-        let placed = placed(&batch, &judged, &counted(&batch, &judged, now()));
+        let classified = classify(&batch, &HashMap::from([stored(&batch[0])]));
+        let kinds = &classified.kinds;
+        assert!(matches!(&kinds[0], SendKind::RepeatOfStored(_)));
+        assert!(matches!(&kinds[1], SendKind::New));
+        assert!(matches!(&kinds[2], SendKind::RepeatInBatch(1)));
+        assert!(matches!(&kinds[3], SendKind::IdReused));
+        assert!(matches!(&kinds[4], SendKind::New), "another sender's ids are its own");
+        assert!(matches!(&kinds[5], SendKind::IdReused));
+        let placed = placed(&batch, &classified, &counters(&batch, &classified, now()));
         assert_eq!(placed.iter().map(|message| message.seq).collect::<Vec<_>>(), [11, 12]);
         let done =
-            done(&judged.verdicts, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new()))).unwrap();
+            build_result(&classified.kinds, &batch, &vec![origin(); batch.len()], &placed, Some((1, Vec::new())))
+                .unwrap();
         let events = done.entry.unwrap().events;
         assert_eq!(events.len(), 2);
         assert!(events.iter().all(|event| event.draft.request_id.as_deref() == Some("r1")));

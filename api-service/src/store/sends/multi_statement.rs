@@ -8,107 +8,108 @@ use deadpool_postgres::Object;
 use tokio::try_join;
 use tokio_postgres::Statement;
 
-use super::dedup::{Judged, RepeatKey, is_stored, judge, place, repeat_key, settle};
-use super::{Done, Written, audit_rows, done, unknown};
+use super::dedup::{Classified, RepeatKey, assign_relative_seq, assign_seq, classify, is_stored, repeat_key};
+use super::{BatchResult, CommittedBatch, audit_rows, build_result, outcome_unknown};
 use crate::audit::row::Row as AuditRow;
-use crate::envelope::Vault;
+use crate::envelope::EnvelopeKeys;
 use crate::model::message::{Message, NewMessage};
 use crate::model::origin::Origin;
 use crate::store::audit::{self, Lease};
-use crate::store::conversations::{self, Counted};
-use crate::store::keys::data_keys::{self, Sealing};
+use crate::store::conversations::{self, ConversationCounters};
+use crate::store::keys::data_keys::{self, SealingKeys};
 use crate::store::{StoreError, messages, outbox};
 use shared::ids::ConversationId;
 
 /// What is known before the transaction begins.
-pub(super) struct Terms<'a> {
+pub(super) struct PreparedBatch<'a> {
     pub(super) statements: Statements,
-    pub(super) sealing: Sealing,
-    pub(super) vault: Option<&'a Vault>,
+    pub(super) sealing: SealingKeys,
+    pub(super) vault: Option<&'a EnvelopeKeys>,
 }
 
 /// Prepared before the transaction: within it, everything must be on its way in one go and in order.
 pub(super) struct Statements {
-    bump: Statement,
+    increment: Statement,
     repeats: Statement,
     insert: Statement,
-    remember: Statement,
+    insert_outbox: Statement,
     audit: Statement,
 }
 
 impl Statements {
-    pub(super) async fn prepare(client: &Object, sealing: &Sealing) -> Result<Self, StoreError> {
-        let (bump, repeats, insert, remember, audit) = try_join!(
-            client.prepare_cached(conversations::BUMP),
+    pub(super) async fn prepare(client: &Object, sealing: &SealingKeys) -> Result<Self, StoreError> {
+        let (increment, repeats, insert, insert_outbox, audit) = try_join!(
+            client.prepare_cached(conversations::INCREMENT),
             client.prepare_cached(messages::BY_CLIENT_ID),
             client.prepare_cached(messages::insert_statement(sealing)),
             client.prepare_cached(outbox::INSERT_MESSAGES),
             client.prepare_cached(audit::APPEND),
         )?;
-        Ok(Self { bump, repeats, insert, remember, audit })
+        Ok(Self { increment, repeats, insert, insert_outbox, audit })
     }
 }
 
 /// Writes a batch, whatever is in its way: conversations that nobody has opened, repeats, other transactions. Who calls it
 /// undoes what a failure leaves.
-pub(super) async fn step_by_step(
+pub(super) async fn write_multi_statement(
     client: &Object,
-    terms: &Terms<'_>,
+    prepared: &PreparedBatch<'_>,
     batch: &[Arc<NewMessage>],
     origins: &[Origin],
     mut lease: Lease,
-) -> Result<Done, StoreError> {
+) -> Result<BatchResult, StoreError> {
     let mut stored: HashMap<RepeatKey, Message> = HashMap::new();
     loop {
-        let judged = judge(batch, &stored);
-        if judged.bumps.is_empty() {
-            let trail = audit_rows(&judged.verdicts, batch, origins, &[], &lease)?;
-            lease.append(client, &terms.statements.audit, &trail).await?;
+        let classified = classify(batch, &stored);
+        if classified.deltas.is_empty() {
+            let trail = audit_rows(&classified.kinds, batch, origins, &[], &lease)?;
+            lease.append(client, &prepared.statements.audit, &trail).await?;
             lease.committed();
-            return done(&judged.verdicts, batch, origins, &[], None);
+            return build_result(&classified.kinds, batch, origins, &[], None);
         }
-        let begun = Begun::begin(client, terms, batch, &judged).await?;
-        if begun.counted.len() < judged.bumps.len() {
+        let locked = LockedBatch::begin(client, prepared, batch, &classified).await?;
+        if locked.counters.len() < classified.deltas.len() {
             // Somebody writes in a conversation for the first time.
             client.batch_execute("rollback").await?;
-            let unopened = |new: &&Arc<NewMessage>| !begun.counted.contains_key(&new.conversation.id());
+            let unopened = |new: &&Arc<NewMessage>| !locked.counters.contains_key(&new.conversation.id());
             let new: Vec<_> = batch.iter().filter(unopened).map(|new| &new.conversation).collect();
             conversations::open(client, &new).await?;
             continue;
         }
         let known = stored.len();
-        stored.extend(begun.repeats.into_iter().filter_map(|message| Some((repeat_key(&message.new)?, message))));
-        if judged.verdicts.iter().zip(batch).any(|(verdict, new)| verdict.is_new() && is_stored(new, &stored)) {
+        stored.extend(locked.repeats.into_iter().filter_map(|message| Some((repeat_key(&message.new)?, message))));
+        if classified.kinds.iter().zip(batch).any(|(kind, new)| kind.is_new() && is_stored(new, &stored)) {
             debug_assert!(stored.len() > known, "what was known was no new message");
             client.batch_execute("rollback").await?;
             continue;
         }
-        let mut new = place(batch, &judged)?;
-        settle(&mut new, &begun.counted)?;
-        let trail = audit_rows(&judged.verdicts, batch, origins, &new, &lease)?;
-        let outbox_id = write(client, terms, &new, &trail, &mut lease).await?;
+        let mut new = assign_relative_seq(batch, &classified)?;
+        assign_seq(&mut new, &locked.counters)?;
+        let trail = audit_rows(&classified.kinds, batch, origins, &new, &lease)?;
+        let outbox_id = write(client, prepared, &new, &trail, &mut lease).await?;
         lease.committed();
-        return Written { verdicts: judged.verdicts, new, counted: begun.counted, outbox_id }.done(batch, origins);
+        return CommittedBatch { kinds: classified.kinds, new, counters: locked.counters, outbox_id }
+            .into_result(batch, origins);
     }
 }
 
 /// Where things stand once the conversations are counted up.
-struct Begun {
-    counted: HashMap<ConversationId, Counted>,
+struct LockedBatch {
+    counters: HashMap<ConversationId, ConversationCounters>,
     /// Messages that were sent under one of the new messages' client ids.
     repeats: Vec<Message>,
 }
 
-impl Begun {
+impl LockedBatch {
     /// Begins the transaction, counts the conversations up and finds the repeats, in one round trip. The statements run
     /// in order, so repeats are looked for behind the locks: of two that race, the second sees the first.
     async fn begin(
         client: &Object,
-        Terms { statements, vault, .. }: &Terms<'_>,
+        PreparedBatch { statements, vault, .. }: &PreparedBatch<'_>,
         batch: &[Arc<NewMessage>],
-        judged: &Judged,
+        classified: &Classified,
     ) -> Result<Self, StoreError> {
-        let new = judged.verdicts.iter().zip(batch).filter(|(verdict, _)| verdict.is_new());
+        let new = classified.kinds.iter().zip(batch).filter(|(kind, _)| kind.is_new());
         let (mut client_ids, mut locations, mut senders) = (Vec::new(), Vec::new(), Vec::new());
         for (_, new) in new {
             if let Some(client_id) = new.client_message_id {
@@ -123,15 +124,15 @@ impl Begun {
                 false => Ok(client.query(&statements.repeats, &[&client_ids, &locations, &senders]).await?),
             }
         };
-        let ((), counted, repeats) = try_join!(
+        let ((), counters, repeats) = try_join!(
             biased;
             async { Ok(client.batch_execute("begin").await?) },
-            conversations::bump(client, &statements.bump, &judged.bumps),
+            conversations::increment(client, &statements.increment, &classified.deltas),
             repeats,
         )?;
         let opening = data_keys::opening(client, *vault, &repeats).await?;
         let repeats = repeats.iter().map(|row| messages::message(row, &opening)).collect::<Result<_, _>>()?;
-        Ok(Self { counted, repeats })
+        Ok(Self { counters, repeats })
     }
 }
 
@@ -139,7 +140,7 @@ impl Begun {
 /// write tells. Returns the row of the outbox.
 async fn write(
     client: &Object,
-    Terms { statements, sealing, .. }: &Terms<'_>,
+    PreparedBatch { statements, sealing, .. }: &PreparedBatch<'_>,
     new: &[Message],
     trail: &[AuditRow],
     lease: &mut Lease,
@@ -148,10 +149,10 @@ async fn write(
     let ((), row, (), ()) = try_join!(
         biased;
         messages::insert(client, &statements.insert, new, sealing),
-        async { Ok(client.query_one(&statements.remember, &[&ids]).await?) },
+        async { Ok(client.query_one(&statements.insert_outbox, &[&ids]).await?) },
         lease.append(client, &statements.audit, trail),
         async { Ok(client.batch_execute("commit").await?) },
     )?;
     // It is committed.
-    row.try_get(0).map_err(unknown)
+    row.try_get(0).map_err(outcome_unknown)
 }

@@ -5,28 +5,28 @@ use std::sync::Arc;
 
 use deadpool_postgres::Object;
 
-use super::dedup::{judge, place, settle};
-use super::{Written, audit_rows, unknown};
+use super::dedup::{assign_relative_seq, assign_seq, classify};
+use super::{CommittedBatch, audit_rows, outcome_unknown};
 use crate::model::message::NewMessage;
 use crate::model::origin::Origin;
 use crate::store::audit::{self, Lease};
-use crate::store::conversations::{self, Bumps};
-use crate::store::keys::data_keys::Sealing;
+use crate::store::conversations::{self, CounterDeltaColumns};
+use crate::store::keys::data_keys::SealingKeys;
 use crate::store::{StoreError, messages};
 
 /// All that a batch of new messages writes, in one statement. Parameters: those of [`audit::APPEND`], $1 to $21; those of
-/// [`conversations::BUMP`], $22 to $25; then the messages' columns, of which `$content` are those from $35 on, of the types
+/// [`conversations::INCREMENT`], $22 to $25; then the messages' columns, of which `$content` are those from $35 on, of the types
 /// `$types`; and the hashes of their texts, `$text_macs`. Places in a conversation are relative to where it then stands.
 ///
 /// `bumped` counts nothing when a conversation is not open or a client id is known, and everything else is written when it has
 /// counted all of them: behind the locks, so the outbox is in the order of the commits. What was committed while it waited for a
 /// lock it does not see: a repeat of that violates the index of client ids, which undoes everything.
 /// So does a conversation that was deleted meanwhile: the outbox takes no row without ids.
-macro_rules! at_once {
+macro_rules! single_statement {
     ($content:literal, $types:literal, $text_macs:literal) => {
         concat!(
             "with bumped as (",
-            conversations::count_up!(
+            conversations::increment_statement!(
                 "$22",
                 "$23",
                 "$24",
@@ -68,42 +68,42 @@ macro_rules! at_once {
     };
 }
 
-fn at_once_statement(sealing: &Sealing) -> &'static str {
-    const PLAIN: &str = at_once!("content", "$35::text[]", "$36");
-    const SEALED: &str = at_once!("content_key, content_sealed", "$35::uuid[], $36::bytea[]", "$37");
+fn statement_text(sealing: &SealingKeys) -> &'static str {
+    const PLAIN: &str = single_statement!("content", "$35::text[]", "$36");
+    const SEALED: &str = single_statement!("content_key, content_sealed", "$35::uuid[], $36::bytea[]", "$37");
     if sealing.is_some() { SEALED } else { PLAIN }
 }
 
 /// Writes a batch as if all of it were new and every conversation open. `None`, and nothing is written, when that is not so
 /// or another transaction stands in the way.
-pub(super) async fn at_once(
+pub(super) async fn write_single_statement(
     client: &Object,
-    sealing: &Sealing,
+    sealing: &SealingKeys,
     batch: &[Arc<NewMessage>],
     origins: &[Origin],
     lease: &mut Lease,
-) -> Result<Option<Written>, StoreError> {
-    let judged = judge(batch, &HashMap::new());
-    let mut new = place(batch, &judged)?;
-    let trail = audit_rows(&judged.verdicts, batch, origins, &new, lease)?;
-    let statement = client.prepare_cached(at_once_statement(sealing)).await?;
-    let placed = lease.place(&trail)?;
+) -> Result<Option<CommittedBatch>, StoreError> {
+    let classified = classify(batch, &HashMap::new());
+    let mut new = assign_relative_seq(batch, &classified)?;
+    let trail = audit_rows(&classified.kinds, batch, origins, &new, lease)?;
+    let statement = client.prepare_cached(statement_text(sealing)).await?;
+    let chained = lease.chain_rows(&trail)?;
     let rows = {
-        let (trail, bumps) = (placed.columns()?, Bumps::new(&judged.bumps));
+        let (trail, deltas) = (chained.columns()?, CounterDeltaColumns::new(&classified.deltas));
         let messages = messages::Columns::new(&new, sealing)?;
         let text_macs = [trail.text_macs()];
-        let parameters = [&trail.parameters()[..], &bumps.parameters(), &messages.parameters(), &text_macs].concat();
+        let parameters = [&trail.parameters()[..], &deltas.parameters(), &messages.parameters(), &text_macs].concat();
         match client.query(&statement, &parameters).await {
             Ok(rows) => rows,
             Err(error) => {
-                lease.refused(&error);
+                lease.statement_failed(&error);
                 match StoreError::from(error) {
                     // Undone, and certainly so: the other transaction is looked at behind the locks.
                     StoreError::Contended(_) => Vec::new(),
                     // Undone as well. If it is this chain that is locked, it is given up with the lease.
                     error @ (StoreError::Locked(_) | StoreError::TimedOut(_)) => {
                         if lease.is_free(client).await {
-                            lease.withdraw();
+                            lease.rollback();
                         }
                         return Err(error);
                     }
@@ -113,12 +113,12 @@ pub(super) async fn at_once(
         }
     };
     let Some(row) = rows.first() else {
-        lease.withdraw();
+        lease.rollback();
         return Ok(None);
     };
     // It is committed. Whatever cannot be read from here on, nobody may take it for something that was not written.
-    let outbox_id = row.try_get(5).map_err(unknown)?;
-    let counted = conversations::counted(&rows).map_err(unknown)?;
-    settle(&mut new, &counted).map_err(unknown)?;
-    Ok(Some(Written { verdicts: judged.verdicts, new, counted, outbox_id }))
+    let outbox_id = row.try_get(5).map_err(outcome_unknown)?;
+    let counters = conversations::read_counters(&rows).map_err(outcome_unknown)?;
+    assign_seq(&mut new, &counters).map_err(outcome_unknown)?;
+    Ok(Some(CommittedBatch { kinds: classified.kinds, new, counters, outbox_id }))
 }

@@ -6,25 +6,25 @@ use shared::token::settings::{self, JWT_SECRET};
 
 use crate::audit::key::AuditKey;
 
-pub(super) const AUDIT_KEY: Setting = Setting {
+pub(crate) const AUDIT_KEY: Setting = Setting {
     name: "AUDIT_KEY",
     default: Some(""),
     help: "key of the audit trail's hashes, 32 bytes or more, for nobody but the API services; required, but in development, \
            where one is made of JWT_SECRET",
 };
-pub(super) const AUDIT_KEYS_OLD: Setting = Setting {
+pub(crate) const AUDIT_KEYS_OLD: Setting = Setting {
     name: "AUDIT_KEYS_OLD",
     default: Some(""),
     help: "for `audit verify` and `audit export`: keys that were AUDIT_KEY earlier, separated by commas; derived:SECRET for \
            the key that was made of this JWT_SECRET while there was no AUDIT_KEY",
 };
 /// In front of an old key: it was not this, but made of it.
-const DERIVED: &str = "derived:";
+const DERIVED_PREFIX: &str = "derived:";
 
 /// Every key that a row may have been made with; the present one first.
-pub(super) fn read_audit_keys(env: &mut Env) -> Option<Vec<AuditKey>> {
+pub(crate) fn read_audit_keys(env: &mut Env) -> Option<Vec<AuditKey>> {
     let key = read_own_audit_key(env);
-    let old = env.read_if(&AUDIT_KEYS_OLD, |keys: &Secret| old_keys(keys).try_for_each(|(key, _)| long_enough(&key)));
+    let old = env.read_if(&AUDIT_KEYS_OLD, |keys: &Secret| old_keys(keys).try_for_each(|(key, _)| check_length(&key)));
     let (key, old) = key.zip(old)?;
     let old = old_keys(&old).filter_map(|(key, is_derived)| match is_derived {
         true => AuditKey::derived(&key).ok(),
@@ -37,16 +37,16 @@ pub(super) fn read_audit_keys(env: &mut Env) -> Option<Vec<AuditKey>> {
 fn old_keys(keys: &Secret) -> impl Iterator<Item = (Secret, bool)> {
     let keys = keys.expose().split(',').map(str::trim).filter(|key| !key.is_empty());
     keys.filter_map(|key| {
-        let secret = key.strip_prefix(DERIVED);
+        let secret = key.strip_prefix(DERIVED_PREFIX);
         Some((secret.unwrap_or(key).parse().ok()?, secret.is_some()))
     })
 }
 
 /// For commands that need no other key.
-pub(super) fn read_own_audit_key(env: &mut Env) -> Option<AuditKey> {
+pub(crate) fn read_own_audit_key(env: &mut Env) -> Option<AuditKey> {
     let mode = env.read(&MODE)?;
     let jwt_secret = match env.read_optional::<Secret>(&AUDIT_KEY)? {
-        None if mode == Mode::Development => Some(env.read_if(&JWT_SECRET, long_enough)?),
+        None if mode == Mode::Development => Some(env.read_if(&JWT_SECRET, check_length)?),
         _ => None,
     };
     read_audit_key(env, mode, jwt_secret.as_ref())
@@ -54,10 +54,10 @@ pub(super) fn read_own_audit_key(env: &mut Env) -> Option<AuditKey> {
 
 /// `AUDIT_KEY`; in development, where nobody's data are, a key made of the secret of tokens will do. Gateways know that secret,
 /// so whoever takes one over could write rows with such a key.
-pub(super) fn read_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secret>) -> Option<AuditKey> {
+pub(crate) fn read_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secret>) -> Option<AuditKey> {
     let own = env.read_optional::<Secret>(&AUDIT_KEY)?;
     match (own, mode, jwt_secret) {
-        (Some(_), ..) => env.read_if(&AUDIT_KEY, long_enough).as_ref().map(AuditKey::new),
+        (Some(_), ..) => env.read_if(&AUDIT_KEY, check_length).as_ref().map(AuditKey::new),
         (None, Mode::Development, Some(secret)) => AuditKey::derived(secret).ok(),
         (None, Mode::Development, None) => {
             env.mistake(&AUDIT_KEY, "is required without JWT_SECRET");
@@ -74,7 +74,7 @@ pub(super) fn read_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secr
 }
 
 /// A key of the trail that gateways know, that everybody knows, or that can be guessed, is none. Development may do without.
-pub(super) fn check_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secret>) {
+pub(crate) fn check_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secret>) {
     if !matches!(env.read_optional::<Secret>(&AUDIT_KEY), Some(Some(_))) {
         return;
     }
@@ -83,12 +83,12 @@ pub(super) fn check_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Sec
             Err("must not be JWT_SECRET, which gateways know, and MODE is production".to_owned())
         }
         // A short one was named already.
-        _ if long_enough(key).is_err() => Ok(()),
+        _ if check_length(key).is_err() => Ok(()),
         mode => mode.check_secret(key),
     });
 }
 
-fn long_enough(key: &Secret) -> Result<(), String> {
+fn check_length(key: &Secret) -> Result<(), String> {
     match key.expose().len() >= settings::MIN_SECRET_BYTES {
         true => Ok(()),
         false => Err(format!("must have {} bytes or more", settings::MIN_SECRET_BYTES)),

@@ -10,20 +10,20 @@ use shared::env::{Env, Setting};
 use shared::keys::{InvalidKeys, KeyFile, KeyRing, RELAY_KEYS, read_relay_keys};
 
 /// Most that a command may say.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+const MAX_OUTPUT_BYTES: u64 = 64 * 1024;
 /// How long it may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-const POLL_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-pub(super) const CONTENT_KEYS: Setting = Setting {
+pub(crate) const CONTENT_KEYS: Setting = Setting {
     name: "CONTENT_KEYS",
     default: Some(""),
     help: "master keys of content at rest: id:base64 of 32 bytes, separated by commas; the first is used for what is new, \
            the others open what they have wrapped; a `-` in front of the first: nothing new is encrypted. Needs RELAY_KEYS",
 };
-pub(super) const CONTENT_KEYS_FILE: Setting =
+pub(crate) const CONTENT_KEYS_FILE: Setting =
     Setting { name: "CONTENT_KEYS_FILE", default: Some(""), help: "a file that holds what CONTENT_KEYS would" };
-pub(super) const CONTENT_KEYS_COMMAND: Setting = Setting {
+pub(crate) const CONTENT_KEYS_COMMAND: Setting = Setting {
     name: "CONTENT_KEYS_COMMAND",
     default: Some(""),
     help: "a shell command that prints what CONTENT_KEYS would, within 10 seconds: for a vault or a key service; run once, \
@@ -40,7 +40,7 @@ pub struct EncryptionConfig {
 }
 
 /// Reads both. `None` when something is a mistake.
-pub(super) fn read(env: &mut Env) -> Option<EncryptionConfig> {
+pub(crate) fn read(env: &mut Env) -> Option<EncryptionConfig> {
     let content = read_content_keys(env);
     let relay = read_relay_keys(env);
     let (content, relay) = (content?, relay?);
@@ -66,11 +66,11 @@ pub(super) fn read(env: &mut Env) -> Option<EncryptionConfig> {
 }
 
 /// Reads the master keys from wherever they are. `None` when that is a mistake.
-pub(super) fn read_content_keys(env: &mut Env) -> Option<Option<KeyRing>> {
-    let listed = env.read_optional::<KeyRing>(&CONTENT_KEYS);
-    let filed = env.read_optional::<KeyFile>(&CONTENT_KEYS_FILE);
-    let told = env.read_optional::<KeyCommand>(&CONTENT_KEYS_COMMAND);
-    let sources = [listed?, filed?.map(|KeyFile(ring)| ring), told?.map(|KeyCommand(ring)| ring)];
+pub(crate) fn read_content_keys(env: &mut Env) -> Option<Option<KeyRing>> {
+    let list = env.read_optional::<KeyRing>(&CONTENT_KEYS);
+    let file = env.read_optional::<KeyFile>(&CONTENT_KEYS_FILE);
+    let command = env.read_optional::<KeyCommand>(&CONTENT_KEYS_COMMAND);
+    let sources = [list?, file?.map(|KeyFile(ring)| ring), command?.map(|KeyCommand(ring)| ring)];
     let mut sources = sources.into_iter().flatten();
     let ring = sources.next();
     if sources.next().is_some() {
@@ -85,27 +85,27 @@ struct KeyCommand(KeyRing);
 
 /// Why a command has given no keys. Never says what it printed.
 #[derive(Debug, thiserror::Error)]
-enum NoKeys {
+enum KeyCommandError {
     #[error("cannot be run: {0}")]
-    NotRun(std::io::ErrorKind),
+    NotStarted(std::io::ErrorKind),
     #[error("has failed ({0})")]
     Failed(std::process::ExitStatus),
     #[error("has not ended in time")]
-    Late,
+    TimedOut,
     #[error("{0}")]
     Keys(#[from] InvalidKeys),
 }
 
 impl FromStr for KeyCommand {
-    type Err = NoKeys;
+    type Err = KeyCommandError;
 
-    fn from_str(command: &str) -> Result<Self, NoKeys> {
-        within(command, COMMAND_TIMEOUT)
+    fn from_str(command: &str) -> Result<Self, KeyCommandError> {
+        run_command(command, COMMAND_TIMEOUT)
     }
 }
 
-fn within(command: &str, patience: Duration) -> Result<KeyCommand, NoKeys> {
-    let failed = |error: std::io::Error| NoKeys::NotRun(error.kind());
+fn run_command(command: &str, timeout: Duration) -> Result<KeyCommand, KeyCommandError> {
+    let failed = |error: std::io::Error| KeyCommandError::NotStarted(error.kind());
     let mut child = Command::new("sh")
         .args(["-c", command])
         .stdin(Stdio::null())
@@ -114,28 +114,28 @@ fn within(command: &str, patience: Duration) -> Result<KeyCommand, NoKeys> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed)?;
-    let said = child.stdout.take();
+    let output = child.stdout.take();
     // Read beside waiting: a command with much to say would not end before somebody has heard it.
     let reading = thread::spawn(move || {
         let mut text = zeroize::Zeroizing::new(String::new());
-        said.map(|said| said.take(MAX_ANSWER_BYTES).read_to_string(&mut text)).transpose().map(|_| text)
+        output.map(|output| output.take(MAX_OUTPUT_BYTES).read_to_string(&mut text)).transpose().map(|_| text)
     });
     let started = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().map_err(failed)? {
             break status;
         }
-        if started.elapsed() > patience {
+        if started.elapsed() > timeout {
             child.kill().map_err(failed)?;
             child.wait().map_err(failed)?;
-            return Err(NoKeys::Late);
+            return Err(KeyCommandError::TimedOut);
         }
-        thread::sleep(POLL_EVERY);
+        thread::sleep(POLL_INTERVAL);
     };
     if !status.success() {
-        return Err(NoKeys::Failed(status));
+        return Err(KeyCommandError::Failed(status));
     }
-    let text = reading.join().map_err(|_| NoKeys::Late)?.map_err(failed)?;
+    let text = reading.join().map_err(|_| KeyCommandError::TimedOut)?.map_err(failed)?;
     Ok(KeyCommand(text.parse()?))
 }
 
@@ -168,7 +168,7 @@ mod tests {
             assert!(mistakes.len() == 1 && mistakes[0].starts_with("CONTENT_KEYS_COMMAND"), "{mistakes:?}");
             assert!(!mistakes[0].contains("hunter2"), "{mistakes:?}");
         }
-        assert!(matches!(within("exec sleep 60", Duration::ZERO), Err(NoKeys::Late)));
+        assert!(matches!(run_command("exec sleep 60", Duration::ZERO), Err(KeyCommandError::TimedOut)));
     }
 
     #[test]

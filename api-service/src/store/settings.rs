@@ -3,34 +3,40 @@
 use shared::env::{Env, Secret, Setting};
 use shared::tls::CaFile;
 
-use super::between;
-use crate::store;
+use super::pool::connect::check_url;
+use crate::config::range::between;
 
-pub(super) const DATABASE_URL: Setting = Setting {
+pub(crate) const DATABASE_URL: Setting = Setting {
     name: "DATABASE_URL",
     default: None,
     help: "PostgreSQL 14 or newer: postgres://user:password@host:port/database[?sslmode=require]; with TLS the server \
            must always prove its name",
 };
-pub(super) const DATABASE_CA_FILE: Setting = Setting {
+pub(crate) const DATABASE_CA_FILE: Setting = Setting {
     name: "DATABASE_CA_FILE",
     default: Some(""),
     help: "PEM file of the authorities that vouch for PostgreSQL, in place of this system's; makes TLS required",
 };
-pub(super) const DATABASE_POOL_SIZE: Setting = Setting {
+pub(crate) const DATABASE_POOL_SIZE: Setting = Setting {
     name: "DATABASE_POOL_SIZE",
     default: Some("16"),
     help: "connections to PostgreSQL in all, 8 to 1000; what the next two, two for sends and two for readiness and revocations leave is for reads",
 };
-pub(super) const DATABASE_WRITE_CONNECTIONS: Setting = Setting {
+pub(crate) const DATABASE_WRITE_CONNECTIONS: Setting = Setting {
     name: "DATABASE_WRITE_CONNECTIONS",
     default: Some(""),
     help: "of these for marks, revocations and the audit trail; a quarter when it is not set",
 };
-pub(super) const DATABASE_BACKGROUND_CONNECTIONS: Setting = Setting {
+pub(crate) const DATABASE_BACKGROUND_CONNECTIONS: Setting = Setting {
     name: "DATABASE_BACKGROUND_CONNECTIONS",
     default: Some(""),
     help: "of these for the outbox and the gateways' streams, 2 or more; a quarter when it is not set",
+};
+
+pub(crate) const SERVICE_ROLE: Setting = Setting {
+    name: "SERVICE_ROLE",
+    default: Some(""),
+    help: "for `migrate`: the role that the service will use, which is granted what it needs and nothing else",
 };
 
 /// Where the truth is kept.
@@ -66,7 +72,7 @@ impl PoolSizes {
     const MIN_TOTAL: usize = 2 + Self::WATCH + Self::SEND + Self::MIN_BACKGROUND;
 
     /// The usual shares of a total.
-    fn of(total: usize) -> Self {
+    fn from_total(total: usize) -> Self {
         let background = (total / 4).max(Self::MIN_BACKGROUND);
         let left = total.saturating_sub(background + Self::WATCH + Self::SEND + 1);
         Self { total, write: (total / 4).min(left).max(1), background }
@@ -81,21 +87,21 @@ impl PoolSizes {
 
 impl Default for PoolSizes {
     fn default() -> Self {
-        Self::of(16)
+        Self::from_total(16)
     }
 }
 
-pub(super) fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
-    let url = env.read_if(&DATABASE_URL, store::check_url);
+pub(crate) fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
+    let url = env.read_if(&DATABASE_URL, check_url);
     let ca = env.read_optional(&DATABASE_CA_FILE);
     let total = env.read_if(&DATABASE_POOL_SIZE, between(PoolSizes::MIN_TOTAL, 1_000));
     let write = env.read_optional::<usize>(&DATABASE_WRITE_CONNECTIONS);
     let background = env.read_optional::<usize>(&DATABASE_BACKGROUND_CONNECTIONS);
-    let usual = PoolSizes::of(total?);
+    let defaults = PoolSizes::from_total(total?);
     let pool = PoolSizes {
-        write: write?.unwrap_or(usual.write),
-        background: background?.unwrap_or(usual.background),
-        ..usual
+        write: write?.unwrap_or(defaults.write),
+        background: background?.unwrap_or(defaults.background),
+        ..defaults
     };
     if pool.write == 0 {
         env.mistake(&DATABASE_WRITE_CONNECTIONS, "must be 1 or more");
@@ -129,7 +135,7 @@ mod tests {
     #[test]
     fn the_classes_share_all_connections_and_each_has_what_it_needs() {
         for total in 8..=1_000 {
-            let sizes = PoolSizes::of(total);
+            let sizes = PoolSizes::from_total(total);
             assert!(sizes.write >= 1 && sizes.background >= 2 && sizes.read() >= 1, "{sizes:?}");
             assert_eq!(sizes.write + sizes.background + sizes.read() + PoolSizes::WATCH + PoolSizes::SEND, total);
         }

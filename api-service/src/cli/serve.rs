@@ -1,0 +1,38 @@
+//! `serve`, `migrate` and the health check.
+
+use shared::env::Env;
+use shared::shutdown::Shutdown;
+use shared::{descriptors, net, telemetry};
+
+use crate::serve::{Listeners, ServeError, run};
+use crate::{config, metrics, store};
+
+#[tokio::main]
+pub(super) async fn serve() -> Result<(), ServeError> {
+    let config = config::serve(Env::of_process())?;
+    let _logs = telemetry::start_logs(config.log_format, &config.log_level)?;
+    descriptors::raise_limit();
+    let shutdown = Shutdown::on_signal()?;
+    let metrics = telemetry::start_metrics(metrics::METRICS, &shutdown)?;
+    let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));
+    let listeners = Listeners { public: listen(config.listen.public)?, admin: listen(config.listen.admin)? };
+    tracing::info!(listen = %config.listen.public, admin = %config.listen.admin, "api-service serves");
+    run(config, listeners, Some(metrics), shutdown).await?;
+    tracing::info!("api-service has stopped");
+    Ok(())
+}
+
+#[tokio::main]
+pub(super) async fn migrate(last: Option<u32>) -> Result<(), ServeError> {
+    let (database, service) = config::migrate(Env::of_process())?;
+    let applied = store::migrate(&database, service.as_ref(), last, |line| eprintln!("{line}")).await?;
+    match applied.as_slice() {
+        [] => println!("the schema is up to date"),
+        applied => println!("applied {}", applied.join(", ")),
+    }
+    Ok(())
+}
+
+pub(super) fn alive() -> Result<(), ServeError> {
+    Ok(shared::alive::probe(config::admin(Env::of_process())?)?)
+}

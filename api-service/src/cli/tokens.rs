@@ -1,0 +1,52 @@
+//! `token` and `revoke`.
+
+use std::time::Duration;
+
+use shared::audit::{Action, AuditEntry};
+use shared::env::Env;
+use shared::ids::{LocationId, ParticipantId};
+use shared::participant::ParticipantKind;
+use shared::revocation::Revocation;
+use shared::token;
+use time::OffsetDateTime;
+
+use super::arguments::Role;
+use crate::audit::commands::operator_actor;
+use crate::domain::revoke::{check, describe};
+use crate::serve::ServeError;
+use crate::{config, store};
+
+#[tokio::main]
+pub(super) async fn revoke(revocation: &Revocation) -> Result<(), ServeError> {
+    check(revocation)?;
+    let (database, key, max_lifetime) = config::revoke(Env::of_process())?;
+    let store = store::Store::new(&database, key)?;
+    // Whichever clock is ahead: a revocation must not end early.
+    let now = OffsetDateTime::now_utc().max(store.clock().await?).unix_timestamp();
+    let ends_at = revocation.ends_at(now, max_lifetime);
+    let entry = describe(AuditEntry::new(operator_actor(), Action::Revoke, 204), revocation);
+    store.revoke(revocation, ends_at, &entry).await?;
+    println!("revoked; running services refuse it within a second");
+    Ok(())
+}
+
+pub(super) fn print_token(
+    sub: &ParticipantId,
+    role: Role,
+    locations: &[LocationId],
+    ttl: u64,
+) -> Result<(), ServeError> {
+    let role = match role {
+        Role::User => token::Role::Participant(ParticipantKind::User),
+        Role::Contact => token::Role::Participant(ParticipantKind::Contact),
+        Role::Service => token::Role::Service,
+        Role::Admin => token::Role::Admin,
+    };
+    let secret = config::secret(Env::of_process())?;
+    let longest = config::max_lifetime(Env::of_process())?;
+    if i64::try_from(ttl).map_or(true, |ttl| ttl > longest) {
+        eprintln!("api-service: services end this token after {longest} s already (JWT_MAX_LIFETIME_SECONDS)");
+    }
+    println!("{}", token::issue(&secret, sub, role, locations, Duration::from_secs(ttl))?);
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! What each command of the binary reads: never more than it needs.
+
+use std::net::SocketAddr;
+
+use shared::env::{BadEnv, Env, Secret};
+use shared::keys::KeyRing;
+use shared::token::settings::{self, JWT_SECRET};
+
+use super::listen::ADMIN_ADDR;
+use crate::audit::key::AuditKey;
+use crate::audit::settings::{read_audit_keys, read_own_audit_key};
+use crate::envelope::settings::{CONTENT_KEYS, read_content_keys};
+use crate::store::Role;
+use crate::store::settings::{DatabaseConfig, SERVICE_ROLE, read_database};
+
+/// Reads what `migrate` needs: the database, and the role that will serve.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn migrate(mut env: Env) -> Result<(DatabaseConfig, Option<Role>), BadEnv> {
+    let database = read_database(&mut env);
+    let role = env.read_optional(&SERVICE_ROLE);
+    database.zip(role).ok_or_else(|| env.mistakes())
+}
+
+/// Reads what commands need that work on the database, all of which leave a trace in the audit trail.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn audit(mut env: Env) -> Result<(DatabaseConfig, AuditKey), BadEnv> {
+    let database = read_database(&mut env);
+    let key = read_own_audit_key(&mut env);
+    database.zip(key).ok_or_else(|| env.mistakes())
+}
+
+/// Reads what `revoke` needs: the database, and for how long a revocation must be remembered, in seconds.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn revoke(mut env: Env) -> Result<(DatabaseConfig, AuditKey, i64), BadEnv> {
+    let database = read_database(&mut env);
+    let key = read_own_audit_key(&mut env);
+    let max_lifetime = settings::read_max_lifetime(&mut env);
+    let read = (|| Some((database?, key?, max_lifetime?)))();
+    read.ok_or_else(|| env.mistakes())
+}
+
+/// Reads how long a token may live, in seconds.
+///
+/// # Errors
+/// [`BadEnv`]
+pub fn max_lifetime(mut env: Env) -> Result<i64, BadEnv> {
+    settings::read_max_lifetime(&mut env).ok_or_else(|| env.mistakes())
+}
+
+/// Reads what `audit verify` needs: the database, every key that a row may have been made with, and what opens messages, when
+/// that is set.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn verify(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>, Option<KeyRing>), BadEnv> {
+    let database = read_database(&mut env);
+    let keys = read_audit_keys(&mut env);
+    let content = read_content_keys(&mut env);
+    let read = (|| Some((database?, keys?, content?)))();
+    read.ok_or_else(|| env.mistakes())
+}
+
+/// Reads what `audit export` needs: the database, and every key that a row may have been made with, of which the first makes the
+/// row about the export.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn export(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), BadEnv> {
+    let database = read_database(&mut env);
+    let keys = read_audit_keys(&mut env);
+    database.zip(keys).ok_or_else(|| env.mistakes())
+}
+
+/// Reads what `keys` needs.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn keys(mut env: Env) -> Result<(DatabaseConfig, AuditKey, KeyRing), BadEnv> {
+    let database = read_database(&mut env);
+    let audit_key = read_own_audit_key(&mut env);
+    let content = read_content_keys(&mut env);
+    if matches!(content, Some(None)) {
+        env.mistake(&CONTENT_KEYS, "is required");
+    }
+    let keys = (|| Some((database?, audit_key?, content??)))();
+    keys.ok_or_else(|| env.mistakes())
+}
+
+/// Reads what `alive` needs.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn admin(mut env: Env) -> Result<SocketAddr, BadEnv> {
+    env.read(&ADMIN_ADDR).ok_or_else(|| env.mistakes())
+}
+
+/// Reads what `token` needs.
+///
+/// # Errors
+/// [`BadEnv`] with every mistake.
+pub fn secret(mut env: Env) -> Result<Secret, BadEnv> {
+    let secret = settings::read_secret(&mut env, |_| Ok(()));
+    if let Some(None) = secret {
+        env.mistake(&JWT_SECRET, "is required");
+    }
+    secret.flatten().ok_or_else(|| env.mistakes())
+}

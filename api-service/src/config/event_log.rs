@@ -1,0 +1,32 @@
+//! How many events Redis keeps per conversation, and for how long.
+
+use shared::env::{Env, Setting};
+
+use super::range::between;
+
+pub(super) const EVENT_LOG_LENGTH: Setting = Setting {
+    name: "EVENT_LOG_LENGTH",
+    default: Some("128"),
+    help: "events a conversation's log in Redis keeps for sockets that come back, 1 to 10000",
+};
+pub(super) const EVENT_LOG_TTL_SECONDS: Setting = Setting {
+    name: "EVENT_LOG_TTL_SECONDS",
+    default: Some("3600"),
+    help: "how long a quiet conversation's log stays in Redis, in seconds, 60 to 604800",
+};
+
+/// How much Redis remembers of a conversation.
+#[derive(Debug, Clone, Copy)]
+pub struct EventLogConfig {
+    /// Events.
+    pub length: u32,
+    /// Since the last of them.
+    pub ttl_millis: u32,
+}
+
+/// Reads both bounds.
+pub(super) fn read(env: &mut Env) -> Option<EventLogConfig> {
+    let length = env.read_if(&EVENT_LOG_LENGTH, between(1, 10_000));
+    let ttl = env.read_if(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
+    Some(EventLogConfig { length: length?, ttl_millis: ttl? * 1_000 })
+}

@@ -1,0 +1,40 @@
+//! How to reach Redis.
+
+use shared::env::{Env, Setting};
+use shared::redis::RedisUrl;
+use shared::tls::CaFile;
+
+pub(super) const REDIS_URL: Setting = Setting {
+    name: "REDIS_URL",
+    default: None,
+    help: "Redis 6.2 or newer: redis://[:password@]host:port, or a Redis Cluster, 7 or newer: \
+           redis-cluster://[:password@]host:port[?node=host:port&…]; rediss and rediss-cluster with TLS",
+};
+pub(super) const REDIS_CA_FILE: Setting = Setting {
+    name: "REDIS_CA_FILE",
+    default: Some(""),
+    help: "PEM file of the authorities that vouch for Redis, in place of this system's; with rediss only",
+};
+
+/// Where events and receipts pass.
+#[derive(Debug, Clone)]
+pub struct RedisConfig {
+    /// URL of Redis; it may hold a password.
+    pub url: RedisUrl,
+    /// Who vouches for it, in place of this system's authorities.
+    pub ca: Option<CaFile>,
+}
+
+/// Reads the URL and the CA bundle, which needs a `rediss` URL.
+pub(super) fn read(env: &mut Env) -> Option<RedisConfig> {
+    let url: Option<RedisUrl> = env.read(&REDIS_URL);
+    let is_tls = url.as_ref().is_none_or(RedisUrl::is_tls);
+    let ca = match env.read_optional(&REDIS_CA_FILE)? {
+        Some(_) if !is_tls => {
+            env.mistake(&REDIS_CA_FILE, "is of no use while REDIS_URL does not begin with rediss");
+            None
+        }
+        ca => Some(ca),
+    };
+    Some(RedisConfig { url: url?, ca: ca? })
+}

@@ -1,0 +1,174 @@
+use super::*;
+
+#[test]
+fn all_mistakes_are_told_at_once_without_their_values() {
+    let env = Env::from_fn(|name| match name {
+        "JWT_SECRET" => Some("hunter2".to_owned()),
+        "LISTEN_ADDR" => Some("everywhere".to_owned()),
+        "DATABASE_POOL_SIZE" => Some("1".to_owned()),
+        _ => None,
+    });
+    let told = serve(env).unwrap_err().to_string();
+    for name in ["DATABASE_URL", "REDIS_URL", "JWT_SECRET", "LISTEN_ADDR", "DATABASE_POOL_SIZE"] {
+        assert!(told.contains(name), "{told}");
+    }
+    assert!(!told.contains("hunter2") && !told.contains("everywhere"), "{told}");
+}
+
+#[test]
+fn authorities_that_nobody_would_ask_are_a_mistake() {
+    let env = |url: &'static str| {
+        Env::from_fn(move |name| match name {
+            "JWT_SECRET" => Some("x".repeat(32)),
+            "AUDIT_KEY" => Some("y".repeat(32)),
+            "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
+            "REDIS_URL" => Some(url.to_owned()),
+            "REDIS_CA_FILE" => Some(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").to_owned()),
+            _ => None,
+        })
+    };
+    assert!(serve(env("rediss://localhost")).unwrap_err().to_string().contains("no certificate"));
+    assert!(serve(env("amqp://localhost")).unwrap_err().to_string().contains("REDIS_URL: must begin"));
+}
+
+#[test]
+fn four_settings_are_enough() {
+    let env = Env::from_fn(|name| match name {
+        "JWT_SECRET" => Some("8f2d1c9e0fb2a84c7790d36b1f8e2a4c".to_owned()),
+        "AUDIT_KEY" => Some("b7e23ec29af22b0b4e41da31e868d572".to_owned()),
+        "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
+        "REDIS_URL" => Some("redis://localhost".to_owned()),
+        _ => None,
+    });
+    let config = serve(env).unwrap();
+    assert_eq!(config.listen.public.port(), 8081);
+    assert!(config.dev_signing_key.is_none(), "nobody is anybody, unless somebody says so");
+    assert!(!format!("{config:?}").contains("8f2d1c9e"));
+}
+
+#[test]
+fn what_was_made_for_development_is_refused_in_production_by_name() {
+    let env = |mode: &'static str| {
+        Env::from_fn(move |name| match name {
+            "MODE" => Some(mode.to_owned()),
+            "JWT_SECRET" => Some("development-5d1c9e0fb2a84c7790d36b1f8e2a4c09".to_owned()),
+            "AUDIT_KEY" => Some("b7e23ec29af22b0b4e41da31e868d572".to_owned()),
+            "ALLOWED_ORIGINS" => Some("*".to_owned()),
+            "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
+            "REDIS_URL" => Some("redis://localhost".to_owned()),
+            _ => None,
+        })
+    };
+    assert!(serve(env("development")).unwrap().dev_signing_key.is_some());
+    for mode in ["", "production"] {
+        let BadEnv(mistakes) = serve(env(mode)).unwrap_err();
+        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+        assert!(mistakes[0].starts_with("JWT_SECRET: was made for development"), "{mistakes:?}");
+    }
+    assert!(serve(env("prod")).unwrap_err().to_string().contains("MODE"));
+    // Tokens are printed in any mode: they are as good as the service that takes them.
+    assert!(secret(env("production")).is_ok());
+    assert!(secret(Env::from_fn(|_| None)).unwrap_err().to_string().contains("JWT_SECRET: is required"));
+}
+
+#[test]
+fn only_development_makes_an_audit_key_of_a_secret_that_gateways_know() {
+    let secret = "5d1c9e0fb2a84c7790d36b1f8e2a4c09";
+    let env = |mode: &'static str, audit_key: &'static str, old: &'static str| {
+        Env::from_fn(move |name| match name {
+            "MODE" => Some(mode.to_owned()),
+            "JWT_SECRET" => Some(secret.to_owned()),
+            "AUDIT_KEY" => Some(audit_key.to_owned()),
+            "AUDIT_KEYS_OLD" => Some(old.to_owned()),
+            "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
+            "REDIS_URL" => Some("redis://localhost".to_owned()),
+            "CONTENT_KEYS" => Some("a:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned()),
+            "RELAY_KEYS" => Some("b:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=".to_owned()),
+            _ => None,
+        })
+    };
+    for mode in ["", "production"] {
+        for BadEnv(mistakes) in [
+            serve(env(mode, "", "")).unwrap_err(),
+            verify(env(mode, "", "")).unwrap_err(),
+            export(env(mode, "", "")).unwrap_err(),
+            audit(env(mode, "", "")).unwrap_err(),
+            keys(env(mode, "", "")).unwrap_err(),
+        ] {
+            assert!(mistakes.len() == 1 && mistakes[0].starts_with("AUDIT_KEY: is required"), "{mistakes:?}");
+        }
+    }
+    let derived = AuditKey::derived(&secret.parse().unwrap()).unwrap();
+    assert_eq!(serve(env("development", "", "")).unwrap().audit_key.id(), derived.id());
+    let own = "0f5e4c1b6d2a4e7f9b8c3d1a2e6f7081";
+    assert_ne!(serve(env("development", own, "")).unwrap().audit_key.id(), derived.id());
+    // What was written before there was a key of its own can still be verified, when somebody says so.
+    let (_, keys, _) = verify(env("production", own, "derived:5d1c9e0fb2a84c7790d36b1f8e2a4c09")).unwrap();
+    assert_eq!(keys.iter().map(AuditKey::id).collect::<Vec<_>>(), [keys[0].id(), derived.id()]);
+    assert!(verify(env("production", own, "derived:short")).is_err());
+    // And the trail can be verified without any secret of tokens.
+    assert_eq!(export(env("production", own, "")).unwrap().1.len(), 1);
+}
+
+#[test]
+fn every_setting_is_documented() {
+    let help = shared::env::help(SETTINGS);
+    for setting in SETTINGS {
+        assert!(help.contains(setting.name) && !setting.help.is_empty());
+    }
+}
+
+/// What production starts with, and some more.
+fn production(more: &'static [(&'static str, &'static str)]) -> Result<Config, BadEnv> {
+    const GOOD: [(&str, &str); 4] = [
+        ("JWT_SECRET", "5d1c9e0fb2a84c7790d36b1f8e2a4c09"),
+        ("AUDIT_KEY", "b7e23ec29af22b0b4e41da31e868d57226121c84"),
+        ("DATABASE_URL", "postgres://localhost/chat"),
+        ("REDIS_URL", "redis://localhost"),
+    ];
+    let names: Vec<String> = more.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let value = move |name: &str| more.iter().chain(&GOOD).find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+    serve(Env::from_fn(value).with_names(names))
+}
+
+#[test]
+fn an_audit_key_that_others_know_or_can_guess_is_refused_in_production() {
+    assert!(production(&[]).is_ok());
+    const BAD: [&[(&str, &str)]; 4] = [
+        &[("AUDIT_KEY", "5d1c9e0fb2a84c7790d36b1f8e2a4c09")],
+        &[("AUDIT_KEY", "development-5d1c9e0fb2a84c7790d36b1f8e2a4c0")],
+        &[("AUDIT_KEY", "0123456789abcdef0123456789abcdef")],
+        &[("AUDIT_KEY", "abababababababababababababababab")],
+    ];
+    for bad in BAD {
+        let BadEnv(mistakes) = production(bad).unwrap_err();
+        assert!(mistakes.len() == 1 && mistakes[0].starts_with("AUDIT_KEY:"), "{bad:?}: {mistakes:?}");
+        assert!(!mistakes[0].contains(bad[0].1), "{mistakes:?}");
+    }
+}
+
+#[test]
+fn weak_keys_misspelt_settings_levels_and_urls_are_refused_by_name() {
+    const ZERO: &str = "zero:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    const ONE: &str = "one:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    const BAD: [(&str, &[(&str, &str)]); 6] = [
+        ("JWT_SECRET", &[("JWT_SECRET", "aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbb")]),
+        ("CONTENT_KEYS", &[("CONTENT_KEYS", ZERO), ("RELAY_KEYS", "k:VQCxAiNEHr6Bv0mxKIOU0ieKz2dD9Z7p4rQ1fXoHq1s=")]),
+        ("RELAY_KEYS", &[("CONTENT_KEYS", "k:VQCxAiNEHr6Bv0mxKIOU0ieKz2dD9Z7p4rQ1fXoHq1s="), ("RELAY_KEYS", ONE)]),
+        ("LOG_LEVEL", &[("LOG_LEVEL", "inof")]),
+        ("RATE_LIMIT_PARTICPANT_BURST", &[("RATE_LIMIT_PARTICPANT_BURST", "5")]),
+        ("DATABASE_URL", &[("DATABASE_URL", "mysql://root:hunter2@db/chat")]),
+    ];
+    for (name, bad) in BAD {
+        let BadEnv(mistakes) = production(bad).unwrap_err();
+        assert!(mistakes.len() == 1 && mistakes[0].starts_with(&format!("{name}:")), "{name}: {mistakes:?}");
+        assert!(!mistakes[0].contains("hunter2"), "{mistakes:?}");
+    }
+}
+
+#[test]
+fn what_is_insecure_and_allowed_is_warned_of() {
+    assert_eq!(production(&[]).unwrap().warnings, [""; 0]);
+    let config = production(&[("ADMIN_ADDR", "0.0.0.0:9081"), ("TRUSTED_PROXIES", "0.0.0.0/0")]).unwrap();
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+}
