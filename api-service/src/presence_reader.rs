@@ -65,7 +65,7 @@ impl PresenceReader {
                 let moved: Vec<String> = self.redis.run(&self.rename, keys.clone(), args).await?;
                 metrics::counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
                 // Their names say who is a patient here.
-                tracing::error!(%location, moved = moved.len(), "keys of presence were of another type and are moved");
+                tracing::error!(%location, moved = moved.len(), "presence keys of wrong type renamed");
                 self.redis.run(&self.lookup, keys, NO_ARGS).await?
             }
             done => done?,

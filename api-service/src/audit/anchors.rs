@@ -1,6 +1,7 @@
-//! Where chains ended at some time, kept elsewhere: what finds a database that was set back together with its heads.
+//! Anchors: ends of chains, kept outside the database. They reveal a database that was restored to an earlier state together with
+//! its heads.
 //!
-//! One JSON object a line. The service's own log lines `audit anchor` are such lines, and others are passed over.
+//! One JSON object per line. The service's log lines `audit anchor` are anchors too; other lines are skipped.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};
@@ -10,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::chain::Head;
 use super::key::MAC_BYTES;
 
-/// The log message of a line that is an anchor.
+/// The message of a log line that is an anchor.
 pub const LOG_MESSAGE: &str = "audit anchor";
 
-/// A row that a chain had, by chain and place: its hash, in hexadecimal.
+/// The hash of a row in hexadecimal, by chain and position.
 pub type Anchors = BTreeMap<(i64, i64), String>;
 
 #[derive(Serialize, Deserialize)]
@@ -23,19 +24,19 @@ struct AnchorLine {
     mac: String,
 }
 
-/// A hash as anchors have it.
+/// A hash in hexadecimal.
 #[must_use]
 pub fn hex(mac: &[u8]) -> String {
     mac.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The line that remembers where a chain ends.
+/// The anchor of a chain's end, as one line.
 #[must_use]
 pub fn format_line(head: &Head) -> String {
     serde_json::json!(AnchorLine { chain: head.chain, n: head.n, mac: hex(&head.mac) }).to_string()
 }
 
-/// Reads anchors; lines that are none are passed over.
+/// Parses anchors and skips other lines.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn anchors_are_read_from_lines_of_ours_and_from_logs() {
+    fn anchors_are_parsed_from_files_and_logs() {
         let head = Head { n: 7, mac: [0xab; MAC_BYTES], ..Head::new(3, 0) };
         let log = format!(
             "{}\n\nnot JSON\n{{\"level\":\"INFO\",\"message\":\"{LOG_MESSAGE}\",\"chain\":4,\"n\":9,\"mac\":\"{}\"}}\n\

@@ -1,39 +1,42 @@
-//! A chain of rows: each holds a keyed hash of itself and of the one before, and the head seals the last of them.
+//! A chain of audit rows.
+//!
+//! Each row holds an HMAC over its content, its position and the HMAC of the row before. The head holds the last position and a
+//! seal: an HMAC over the whole head. Without the key a database owner cannot change, remove, add or reorder rows, nor cut off
+//! the end, without breaking an HMAC.
 
 use super::key::{AuditKey, MAC_BYTES, Mac};
 use super::row::Row;
 
-/// What a hash is of; no hash of one kind can stand for another.
+/// Domain separation: the hash of one kind can never stand for another.
 const ROW_DOMAIN: &[u8] = b"ehr-chat audit row v1";
 const HEAD_DOMAIN: &[u8] = b"ehr-chat audit head v1";
-/// Before the first row.
+/// The hash before the first row.
 const EMPTY_MAC: Mac = [0; MAC_BYTES];
-/// Bytes of a row that names no messages, and then some.
+/// Capacity for a row without message ids.
 const TYPICAL_ROW_BYTES: usize = 512;
 
-/// Where a chain ends.
+/// The end of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Which chain.
     pub chain: i64,
     /// When it was opened, in microseconds since 1970.
     pub opened_at: i64,
-    /// The last row's place; 0 when there is none.
+    /// Position of the last row; 0 when there is none.
     pub n: i64,
-    /// The last row's hash.
+    /// Hash of the last row.
     pub mac: Mac,
 }
 
 impl Head {
-    /// Of a chain without rows.
+    /// The head of an empty chain.
     #[must_use]
     pub fn new(chain: i64, opened_at: i64) -> Self {
         Self { chain, opened_at, n: 0, mac: EMPTY_MAC }
     }
 
-    /// Goes on to the next row: its place and hash are the head's then.
+    /// Appends a row: updates position and hash.
     pub fn advance(&mut self, key: &AuditKey, row: &Row, buffer: &mut Vec<u8>) {
-        // Nobody writes so many; who reads must bear whatever stands there.
+        // Saturates, because the verifier reads whatever the table holds.
         self.n = self.n.saturating_add(1);
         buffer.clear();
         buffer.reserve(TYPICAL_ROW_BYTES);
@@ -45,8 +48,7 @@ impl Head {
         self.mac = key.sign(buffer);
     }
 
-    /// What says that the chain ends here. Without it whoever cuts off the last rows would take the hash of the last one
-    /// left for the head.
+    /// The seal of this end. Without it, a truncated chain would look complete: its new last row has a valid hash.
     #[must_use]
     pub fn seal(&self, key: &AuditKey) -> Mac {
         let mut bytes = HEAD_DOMAIN.to_vec();

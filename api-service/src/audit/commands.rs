@@ -1,4 +1,4 @@
-//! `audit verify` and `audit export`: what an operator asks of the trail. Rows pass by, a page at a time, and messages with them.
+//! `audit verify` and `audit export`. Both stream the trail page by page in one snapshot.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -19,10 +19,10 @@ use crate::serve::ServeError;
 use crate::store::settings::DatabaseConfig;
 use crate::store::{AuditReader, Filter, Store, StoredRow, UnsentMessage};
 
-/// How long after a chain was opened rows may still have been added to earlier ones: their life, and then some.
+/// How long after a chain was opened earlier chains may still have grown: their lifetime plus a margin.
 const CHAIN_OVERLAP_MICROS: i64 = 25 * 3_600 * 1_000_000;
 
-/// Somebody with a shell, as the system calls its account.
+/// The operating system account that runs a command.
 #[must_use]
 pub fn operator_actor() -> AuditActor {
     let account = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
@@ -30,50 +30,49 @@ pub fn operator_actor() -> AuditActor {
     name(&account).or_else(|| name("unknown")).map_or(AuditActor::System, AuditActor::Operator)
 }
 
-/// What the trail is verified with.
+/// Inputs of a verification.
 pub struct VerifyOptions<'a> {
-    /// Every key that a chain may have been made with.
+    /// All keys that chains may have been written with.
     pub keys: &'a [AuditKey],
-    /// What opens messages that are sealed; without it they are not compared.
+    /// Opens sealed messages; without it their texts are not compared.
     pub vault: Option<&'a EnvelopeKeys>,
-    /// The chain to begin with: earlier ones are archived.
+    /// The first chain to verify; earlier ones are archived.
     pub from_chain: i64,
     /// A file of anchors.
     pub anchors: Option<&'a Path>,
 }
 
-/// What was verified.
+/// The result of a verification.
 #[derive(Debug, Default)]
 pub struct Verification {
-    /// The chains.
     pub report: Report,
-    /// Messages that were compared with the trail; none when there is no such table beside it.
+    /// `None` when the database has no table of messages.
     pub messages: Option<MessageReport>,
 }
 
-/// What became of the messages.
+/// The result for messages.
 #[derive(Debug, Default)]
 pub struct MessageReport {
-    /// Compared with their rows.
+    /// Messages compared with their audit rows.
     pub compared: u64,
-    /// Not what the trail says, or unknown to it.
+    /// Messages that differ from their rows, or have none.
     pub defects: u64,
-    /// Sealed, and not opened.
+    /// Sealed messages that were not opened.
     pub unopened: u64,
-    /// From before the trail, or from a time that is archived.
+    /// Messages older than the chains that were verified.
     pub older: u64,
 }
 
 impl Verification {
-    /// How much is wrong in all.
+    /// Number of defects.
     #[must_use]
     pub fn defects(&self) -> u64 {
         self.report.defects + self.messages.as_ref().map_or(0, |messages| messages.defects)
     }
 }
 
-/// Walks along all chains, compares them with anchors, and the messages with the rows that tell of them. Each finding is told
-/// as it is found.
+/// Verifies all chains, compares them with the anchors, and compares messages with their rows. Reports each finding as it is
+/// found.
 ///
 /// # Errors
 /// When the trail or the file cannot be read.
@@ -153,15 +152,15 @@ pub async fn verify(
     Ok(Verification { report, messages })
 }
 
-/// From when on, in microseconds since 1970, every message must have a row in the chains that are here. A chain is added to
-/// for a day: those that are archived may tell of messages as late as that.
+/// The time, in microseconds since 1970, from which every message must have a row in the chains present. A chain grows for a day,
+/// so archived chains may cover messages up to then.
 fn covered_from(heads: &[StoredHead], first: i64) -> i64 {
     let begun = heads.iter().filter(|head| head.chain >= first.max(1)).min_by_key(|head| head.chain);
     let overlap = if first > 1 { CHAIN_OVERLAP_MICROS } else { 0 };
     begun.map_or(i64::MIN, |head| head.opened_at.saturating_add(overlap))
 }
 
-/// Adds where the chains end to a file that is to be kept elsewhere.
+/// Appends the ends of the chains to a file, which belongs outside the database's reach.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -176,20 +175,20 @@ pub fn append_anchors(Verification { report, .. }: &Verification, path: &Path) -
     write().map_err(|error| explain(path, &error))
 }
 
-/// What was exported.
+/// The result of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExportSummary {
-    /// Rows that were written.
+    /// Rows written.
     pub events: u64,
-    /// Rows that were left out: they are not what the service has written.
+    /// Rows left out because they do not verify.
     pub skipped: u64,
 }
 
-/// Writes the rows that pass a filter as AuditEvents, one a line, and leaves out whatever does not verify, which it tells. That
-/// they were exported is on record before the first of them is written. The first of `keys` is the one in use.
+/// Writes the rows that match a filter as AuditEvents, one per line. Rows that do not verify are reported and left out. The audit
+/// entry of the export is on disk before the first row is written. The first of `keys` is the current one.
 ///
 /// # Errors
-/// When the trail cannot be read or added to, or the output ends.
+/// When the trail cannot be read or extended, or the output ends.
 pub async fn export(
     database: &DatabaseConfig,
     keys: &[AuditKey],

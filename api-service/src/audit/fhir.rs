@@ -1,8 +1,8 @@
 //! A row as a FHIR R4 AuditEvent (<https://hl7.org/fhir/R4/auditevent.html>), in the shape of IHE's Basic Audit Log
 //! Patterns (<https://profiles.ihe.net/ITI/BALP/>).
 //!
-//! People are named by the EHR's identifiers: whether a user is a Practitioner or a PractitionerRole there, or a contact a
-//! Patient or somebody who speaks for one, this system does not know, so it gives identifiers and no references.
+//! Participants are named by the EHR's identifiers, without references: this service does not know which FHIR resource stands for
+//! them.
 
 use serde_json::{Value, json};
 
@@ -17,10 +17,10 @@ const PARTICIPATION: &str = "http://terminology.hl7.org/CodeSystem/v3-Participat
 const ENTITY_TYPE: &str = "http://terminology.hl7.org/CodeSystem/audit-entity-type";
 const OBJECT_ROLE: &str = "http://terminology.hl7.org/CodeSystem/object-role";
 const BALP_ENTITY_TYPE: &str = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType";
-/// Names of ours.
+/// Code system of this service.
 const OWN: &str = "urn:ehr-chat";
 
-/// What kind of act it is: FHIR's letter, its interaction, and the name of its pattern.
+/// FHIR's action code, the interaction, and the BALP pattern of an action.
 struct Kind {
     letter: &'static str,
     interaction: Option<&'static str>,
@@ -47,7 +47,7 @@ fn concept(system: &str, code: &str, display: &str) -> Value {
     json!({"coding": [coding(system, code, display)]})
 }
 
-/// `user:doc123` as FHIR knows it.
+/// The FHIR agent of an actor like `user:doc123`.
 fn person(text: &str) -> Value {
     let (kind, id) = text.split_once(':').unwrap_or((text, text));
     let mut who = json!({"identifier": {"system": format!("{OWN}:{kind}"), "value": id}});
@@ -67,7 +67,7 @@ fn own(kind: &str, id: &str) -> Value {
     json!({"identifier": {"system": format!("{OWN}:{kind}"), "value": id}})
 }
 
-/// R4's codes: 0 success, 4 refused, 8 failed.
+/// Outcome codes of R4: 0 success, 4 minor failure, 8 serious failure.
 fn outcome(outcome: i16) -> (&'static str, String) {
     match outcome {
         1000.. => (if outcome >= 4000 { "4" } else { "0" }, format!("close code {outcome}")),
@@ -83,7 +83,7 @@ fn participants(row: &Row) -> impl Iterator<Item = &str> {
     [Some(row.actor.as_str()), row.acts_for.as_deref(), row.counterpart.as_deref()].into_iter().flatten()
 }
 
-/// The AuditEvent of the row at this place.
+/// The AuditEvent of the row at this position.
 #[must_use]
 pub fn audit_event(chain: i64, n: i64, row: &Row) -> Value {
     let kind = Kind::of(&row.action);
@@ -133,7 +133,7 @@ fn type_of(action: &str) -> Value {
     }
 }
 
-/// Who asked, for whom, from where; and this system, which was asked.
+/// The requestor, the participant acted for, and this service.
 fn agents(row: &Row, kind: &Kind) -> Vec<Value> {
     let is_read = kind.letter == "R";
     let (part, display) = if is_read { ("IRCP", "information recipient") } else { ("AUT", "author (originator)") };
@@ -184,7 +184,7 @@ fn entities(row: &Row, patient: Option<&str>) -> Vec<Value> {
         entities.push(entity(own("message", &id.to_string()), OBJECT, DATA));
     }
     if entities.is_empty() {
-        // There is always something that it is about: at least the service itself.
+        // An AuditEvent needs an entity: at least the service itself.
         entities.push(entity(own("system", "ehr-chat"), OBJECT, DATA));
     }
     if let Some(location) = &row.location_id {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_send_is_the_creation_of_something_about_a_patient() {
+    fn send_maps_to_patient_create_event() {
         let mut entry = AuditEntry::new("user:doc123".parse().unwrap(), Action::Send, 201)
             .in_conversation(&conversation("contact:pat456"), None)
             .with_request(&by());
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_patient_the_plain_pattern_is_meant_and_a_refusal_is_a_failure() {
+    fn event_without_patient_uses_plain_pattern() {
         let entry = AuditEntry::new("user:doc123".parse().unwrap(), Action::HistoryRead, 403)
             .in_conversation(&conversation("user:nurse"), None);
         let event = audit_event(1, 1, &Row::from(&AuditEntry { times: 3, ..entry }));

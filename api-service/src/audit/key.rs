@@ -1,4 +1,4 @@
-//! The key of the audit trail. Only the API service has it: neither the database nor the gateways can make a row.
+//! The key of the audit trail. Only API services hold it, so neither the database nor the gateways can forge a row.
 
 use std::fmt;
 
@@ -7,23 +7,23 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use shared::env::Secret;
 use shared::ids::MessageId;
 
-/// Shortest key, in bytes: as long as the hash.
+/// Minimum key length in bytes: the length of the hash.
 pub const MIN_KEY_BYTES: usize = 32;
 /// Bytes of a hash.
 pub const MAC_BYTES: usize = 32;
 
-/// A keyed hash (HMAC-SHA256).
+/// HMAC-SHA256.
 pub type Mac = [u8; MAC_BYTES];
 
-/// Bytes of the keyed hash of a message's text: half of one, which nobody can find a second text for without the key.
+/// Bytes of a text's hash. Half an HMAC suffices: without the key, collisions cannot be searched.
 pub const TEXT_MAC_BYTES: usize = 16;
 
-/// What separates this use of a secret from any other (RFC 5869, section 3.2).
+/// Separates the uses of a secret (RFC 5869, section 3.2).
 const DERIVATION_INFO: &[u8] = b"ehr-chat audit key v1";
 const KEY_ID_DOMAIN: &[u8] = b"ehr-chat audit key id";
 const TEXT_DOMAIN: &[u8] = b"ehr-chat audit text v1";
 
-/// A key. Clones share it; it never shows itself.
+/// A key. Clones share it; `Debug` shows only its id.
 #[derive(Clone)]
 pub struct AuditKey {
     key: hmac::Key,
@@ -31,13 +31,13 @@ pub struct AuditKey {
 }
 
 impl AuditKey {
-    /// A key of its own.
+    /// A configured key.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
         Self::from_bytes(secret.expose().as_bytes())
     }
 
-    /// A key made of the secret that signs tokens, by HKDF, for whoever has set none.
+    /// A key derived from the token secret by HKDF, for development.
     ///
     /// # Errors
     /// When the crypto backend fails.
@@ -56,13 +56,13 @@ impl AuditKey {
         Self { key, id }
     }
 
-    /// Names the key; the key cannot be told from it.
+    /// Identifies the key without revealing it.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The keyed hash of something.
+    /// The HMAC of some bytes.
     #[must_use]
     pub fn sign(&self, bytes: &[u8]) -> Mac {
         let mut mac = [0; MAC_BYTES];
@@ -70,8 +70,8 @@ impl AuditKey {
         mac
     }
 
-    /// The keyed hash of what a message says, which binds the row of the trail to the text: whoever has no key can neither
-    /// make one for another text, nor tell from it what the text is, nor whether two messages say the same.
+    /// The HMAC of a message's text, which binds the audit row to it. Without the key it can neither be forged nor be compared
+    /// with guesses or with other messages.
     #[must_use]
     pub fn text_mac(&self, message: MessageId, text: &str) -> Vec<u8> {
         let mut context = hmac::Context::with_key(&self.key);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_a_name_that_is_its_own_and_shows_nothing_else() {
+    fn key_id_is_unique_and_debug_shows_only_id() {
         let [one, two] = ["x", "y"].map(|letter| AuditKey::new(&secret(&letter.repeat(32))));
         assert_ne!(one.id(), two.id());
         assert_eq!(one.id(), AuditKey::new(&secret(&"x".repeat(32))).id());
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_of_a_text_is_that_of_one_text_of_one_message_under_one_key() {
+    fn text_mac_depends_on_text_message_and_key() {
         let [one, two] = ["x", "y"].map(|letter| AuditKey::new(&secret(&letter.repeat(32))));
         let mac = one.text_mac(MessageId::from_u128(7), "hello");
         assert_eq!((mac.len(), &mac), (TEXT_MAC_BYTES, &one.text_mac(MessageId::from_u128(7), "hello")));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_derived_key_is_always_the_same_and_never_the_secret_itself() {
+    fn derived_key_is_stable_and_differs_from_secret() {
         let jwt = secret(&"x".repeat(32));
         let derived = AuditKey::derived(&jwt).unwrap();
         assert_eq!(derived.id(), AuditKey::derived(&jwt).unwrap().id());

@@ -1,5 +1,5 @@
-//! Compares messages with what the trail says of them. A row about a message that was sent is bound to its text by a keyed hash,
-//! so whoever owns the database can neither change a text nor make a message up without being noticed. Free of SQL.
+//! Compares messages with their audit rows. The row of a sent message contains an HMAC of its text, so a database owner cannot
+//! change a text or invent a message unnoticed. Knows no SQL.
 
 use std::fmt;
 
@@ -9,51 +9,51 @@ use uuid::Uuid;
 use super::key::AuditKey;
 use super::row::Row;
 
-/// The action and outcome of a row that tells of a new message.
+/// Action and outcome of the row of a new message.
 const SEND: (&str, i16) = ("send", 201);
 
-/// A message as it stands in the database.
+/// A message as the database holds it.
 #[derive(Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the columns")]
 pub struct StoredMessage {
     pub id: MessageId,
     pub conversation_id: Uuid,
     pub location_id: String,
-    /// As the trail writes participants: `user:…`, `contact:…`.
+    /// As audit rows write participants: `user:…`, `contact:…`.
     pub sender: String,
     pub receiver: String,
     pub text: StoredText,
 }
 
-/// What a message says, as far as the verifier can tell.
+/// The text of a message, as far as the verifier can read it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoredText {
-    /// It was sealed, and has been opened.
+    /// Sealed, and opened.
     Decrypted(String),
-    /// It is in the open.
+    /// Stored as plain text.
     Plain(String),
-    /// It is in the open where all content is sealed.
+    /// Stored as plain text although all content is encrypted.
     UnexpectedPlain,
-    /// It is sealed, and the verifier has no CONTENT_KEYS.
+    /// Sealed, and CONTENT_KEYS is not set.
     Sealed,
-    /// It is sealed, and does not open for this message.
+    /// Sealed, and does not open for this message.
     Unreadable,
 }
 
-/// What is wrong with a message.
+/// A defect of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageDefect {
-    /// The trail tells of it, and it is not there.
+    /// The audit row exists, the message does not.
     Missing,
-    /// It says something else than what was sent.
+    /// The text differs from what was sent.
     TextMismatch,
-    /// It is in another conversation, or another's, than when it was sent.
+    /// The conversation or its participants differ from what was sent.
     ParticipantMismatch,
-    /// Nobody has sent it.
+    /// No audit row tells of it.
     NotSent,
-    /// It is in the open, and all content of this database is encrypted.
+    /// Plain text although all content of the database is encrypted.
     UnexpectedPlain,
-    /// It is sealed, and was altered or is another message's.
+    /// Sealed content that was altered, or belongs to another message.
     Unreadable,
 }
 
@@ -70,12 +70,10 @@ impl MessageDefect {
     }
 }
 
-/// Something wrong with a message.
+/// A defect and the message that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageFinding {
-    /// Which.
     pub id: MessageId,
-    /// What.
     pub defect: MessageDefect,
 }
 
@@ -85,15 +83,14 @@ impl fmt::Display for MessageFinding {
     }
 }
 
-/// The message that a row tells of, when it tells of a new one.
+/// The new message that a row tells of, if it tells of one.
 #[must_use]
 pub fn sent_message_id(row: &Row) -> Option<MessageId> {
     let is_send = (row.action.as_str(), row.outcome) == SEND;
     row.message_ids.as_ref().filter(|_| is_send).and_then(|ids| ids.first().copied())
 }
 
-/// Compares a message with the row that tells of it; `key` is the one that the row was written with. Rows from before texts
-/// were hashed bind who wrote to whom, and not what.
+/// Compares a message with its row; `key` is the key of that row. Rows from before texts were hashed bind only the participants.
 #[must_use]
 pub fn compare(key: &AuditKey, row: &Row, stored: Option<&StoredMessage>) -> Option<MessageDefect> {
     let Some(stored) = stored else { return Some(MessageDefect::Missing) };
@@ -123,7 +120,7 @@ mod tests {
     use shared::participant::Conversation;
 
     #[test]
-    fn a_message_is_compared_in_every_point_that_the_trail_knows() {
+    fn message_is_compared_in_every_recorded_field() {
         let [key, other] = ["x", "y"].map(|letter| AuditKey::new(&letter.repeat(32).parse().unwrap()));
         let [user, contact] = ["user:doc", "contact:pat"].map(|text| text.parse().unwrap());
         let conversation = Conversation::new("loc1".parse().unwrap(), user, contact).unwrap();
@@ -173,7 +170,7 @@ mod tests {
             assert_eq!(compare(&key, &row, Some(&stored)), Some(defect));
         }
         assert_eq!(compare(&other, &row, Some(&good)), Some(MessageDefect::TextMismatch));
-        // A service has sent it for the patient.
+        // A service sent it on behalf of the patient.
         let row = Row::from(&entry("service:ehr", "contact:pat"));
         let reversed = StoredMessage { sender: good.receiver.clone(), receiver: good.sender.clone(), ..good.clone() };
         assert_eq!(compare(&key, &row, Some(&reversed)), None);

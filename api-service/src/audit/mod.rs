@@ -1,15 +1,18 @@
-//! The audit trail: rows that are chained with a keyed hash, so that nobody without the key can change, remove, add or
-//! reorder any of them unnoticed. Free of SQL; `store::audit` keeps the rows, `auditor` writes what no transaction of its own
-//! writes.
+//! The audit trail: rows in chains of keyed hashes. Without the key, no row can be changed, removed, added or reordered
+//! unnoticed.
 //!
-//! - [`key`]: what the hashes are made with
-//! - [`row`]: a row as it is kept
-//! - [`chain`]: from row to row
-//! - [`verify`]: walks along the chains and says what is wrong
-//! - [`row_check`]: looks at one row of a chain
-//! - [`message_check`]: compares the messages with what the trail says of them
-//! - [`anchors`]: where chains ended earlier, kept elsewhere
-//! - [`fhir`]: a row as an AuditEvent
+//! - [`key`]: the HMAC key
+//! - [`row`]: a row and its canonical bytes
+//! - [`chain`]: how a row extends a chain
+//! - [`writer`]: writes entries that have no transaction of their own
+//! - [`verify`]: verifies whole chains
+//! - [`row_check`]: verifies single rows
+//! - [`message_check`]: compares messages with their rows
+//! - [`anchors`]: ends of chains, kept outside the database
+//! - [`fhir`]: a row as a FHIR AuditEvent
+//! - [`commands`]: `audit verify` and `audit export`
+//!
+//! `store::audit` holds the SQL.
 
 pub mod anchors;
 pub mod chain;

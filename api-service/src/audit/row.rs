@@ -1,11 +1,10 @@
-//! A row of the audit trail as it is kept, and the one way to write it as bytes.
+//! A row of the audit trail, and its canonical bytes.
 
 use shared::audit::AuditEntry;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// A row, without its place and its hash. Texts are as they stand in the table, whatever they are: the verifier must
-/// be able to read what somebody has changed.
+/// A row without position and hash. Values are as stored: the verifier must also read rows that were tampered with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the columns, which the migration documents")]
 pub struct Row {
@@ -24,7 +23,7 @@ pub struct Row {
     pub detail: Option<String>,
     pub request_id: Option<String>,
     pub source: Option<String>,
-    /// Of a message that was sent: [`super::key::AuditKey::text_mac`].
+    /// For a sent message: [`super::key::AuditKey::text_mac`].
     pub text_mac: Option<Vec<u8>>,
 }
 
@@ -51,14 +50,14 @@ impl From<&AuditEntry> for Row {
 }
 
 impl Row {
-    /// The time, when it is one that a calendar has.
+    /// The time, if it is in the calendar's range.
     #[must_use]
     pub fn time(&self) -> Option<OffsetDateTime> {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.at) * 1_000).ok()
     }
 
-    /// Appends all of it, such that no two rows give the same bytes: numbers have a fixed length, and before everything else
-    /// stands whether it is there and how long it is.
+    /// Appends the canonical bytes. They are unambiguous: numbers have a fixed length, other values are prefixed with presence
+    /// and length.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.at.to_be_bytes());
         out.extend_from_slice(&self.times.to_be_bytes());
@@ -83,7 +82,7 @@ impl Row {
                 }
             }
         }
-        // Rows from before there was such a column end here.
+        // Rows from before this column existed end here.
         if let Some(mac) = &self.text_mac {
             field(out, Some(mac));
         }

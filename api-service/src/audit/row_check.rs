@@ -1,35 +1,35 @@
-//! Whether one row of the trail is as it was written, for whoever reads some rows and not the whole chain.
+//! Verifies single rows, for an export that reads only a part of a chain.
 
 use super::chain::Head;
 use super::key::{AuditKey, Mac};
 use super::row::Row;
 
-/// Where a row stands: what its chain's head says, and the row before it.
+/// What a row's hash depends on besides the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowContext {
-    /// Which key the chain is made with.
+    /// The key of the chain.
     pub key_id: String,
-    /// The chain's last place.
+    /// Position of the chain's last row.
     pub last: i64,
-    /// The hash of the row before; none where there is no such row.
+    /// Hash of the preceding row, if there is one.
     pub mac_before: Option<Vec<u8>>,
 }
 
-/// Why a row is not to be relied on.
+/// Why a row does not verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
-    /// Its chain has no head, or it stands where the chain has no place.
+    /// The chain has no head, or no such position.
     #[error("stands outside of every chain")]
     Outside,
-    /// None of the keys made it.
+    /// None of the keys wrote this chain.
     #[error("cannot be verified: its key is not known (AUDIT_KEYS_OLD)")]
     UnknownKey,
-    /// It is not what was written there, or the row before it is not.
+    /// The row, or the row before it, was altered.
     #[error("was altered, or the row before it was")]
     Modified,
 }
 
-/// Checks a row against the hash of the one before it: nobody without the key can make a row that passes, at this place or at any other.
+/// Verifies a row against the hash of the row before it. Without the key, no row passes at any position.
 ///
 /// # Errors
 /// [`RowError`]
@@ -43,7 +43,7 @@ pub fn check(
     let context = context.filter(|context| chain >= 1 && n >= 1 && n <= context.last);
     let context = context.ok_or(RowError::Outside)?;
     let key = keys.iter().find(|key| key.id() == context.key_id).ok_or(RowError::UnknownKey)?;
-    // When a chain was opened is in the seal of its head, and in no row.
+    // The opening time is part of the head's seal only.
     let first = Head::new(chain, 0);
     let before: Option<Mac> = match (n, &context.mac_before) {
         (1, _) => Some(first.mac),
@@ -62,7 +62,7 @@ mod tests {
     use shared::audit::{Action, AuditActor, AuditEntry};
 
     #[test]
-    fn a_row_passes_at_its_own_place_and_nowhere_else() {
+    fn row_verifies_only_at_its_position() {
         let [key, other] = ["x", "y"].map(|letter| AuditKey::new(&letter.repeat(32).parse().unwrap()));
         let row = Row::from(&AuditEntry::new(AuditActor::Anonymous, Action::Send, 401));
         let (mut head, mut buffer) = (Head::new(3, 1_000), Vec::new());

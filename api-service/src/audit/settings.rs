@@ -1,4 +1,4 @@
-//! The key of the audit trail, for `serve` and for the commands that work on the trail.
+//! Settings of the audit key, for `serve` and for the commands that read or extend the trail.
 
 use shared::env::{Env, Secret, Setting};
 use shared::mode::{MODE, Mode};
@@ -18,10 +18,10 @@ pub(crate) const AUDIT_KEYS_OLD: Setting = Setting {
     help: "for `audit verify` and `audit export`: keys that were AUDIT_KEY earlier, separated by commas; derived:SECRET for \
            the key that was made of this JWT_SECRET while there was no AUDIT_KEY",
 };
-/// In front of an old key: it was not this, but made of it.
+/// Prefix of an old key that was derived from this secret.
 const DERIVED_PREFIX: &str = "derived:";
 
-/// Every key that a row may have been made with; the present one first.
+/// All keys of the trail; the current one first.
 pub(crate) fn read_audit_keys(env: &mut Env) -> Option<Vec<AuditKey>> {
     let key = read_own_audit_key(env);
     let old = env.read_if(&AUDIT_KEYS_OLD, |keys: &Secret| old_keys(keys).try_for_each(|(key, _)| check_length(&key)));
@@ -33,7 +33,7 @@ pub(crate) fn read_audit_keys(env: &mut Env) -> Option<Vec<AuditKey>> {
     Some([key].into_iter().chain(old).collect())
 }
 
-/// Each, and whether the key was made of it.
+/// Each old key, and whether it must be derived.
 fn old_keys(keys: &Secret) -> impl Iterator<Item = (Secret, bool)> {
     let keys = keys.expose().split(',').map(str::trim).filter(|key| !key.is_empty());
     keys.filter_map(|key| {
@@ -42,7 +42,7 @@ fn old_keys(keys: &Secret) -> impl Iterator<Item = (Secret, bool)> {
     })
 }
 
-/// For commands that need no other key.
+/// For commands that need only the current key.
 pub(crate) fn read_own_audit_key(env: &mut Env) -> Option<AuditKey> {
     let mode = env.read(&MODE)?;
     let jwt_secret = match env.read_optional::<Secret>(&AUDIT_KEY)? {
@@ -52,8 +52,8 @@ pub(crate) fn read_own_audit_key(env: &mut Env) -> Option<AuditKey> {
     read_audit_key(env, mode, jwt_secret.as_ref())
 }
 
-/// `AUDIT_KEY`; in development, where nobody's data are, a key made of the secret of tokens will do. Gateways know that secret,
-/// so whoever takes one over could write rows with such a key.
+/// `AUDIT_KEY`. In development it may be derived from the token secret. Gateways know that secret, so one that is taken over
+/// could forge rows.
 pub(crate) fn read_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secret>) -> Option<AuditKey> {
     let own = env.read_optional::<Secret>(&AUDIT_KEY)?;
     match (own, mode, jwt_secret) {
@@ -73,7 +73,7 @@ pub(crate) fn read_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secr
     }
 }
 
-/// A key of the trail that gateways know, that everybody knows, or that can be guessed, is none. Development may do without.
+/// Rejects a key that gateways know, that is published, or that can be guessed. Development is exempt.
 pub(crate) fn check_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secret>) {
     if !matches!(env.read_optional::<Secret>(&AUDIT_KEY), Some(Some(_))) {
         return;
@@ -82,7 +82,7 @@ pub(crate) fn check_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Sec
         Mode::Production if Some(key) == jwt_secret => {
             Err("must not be JWT_SECRET, which gateways know, and MODE is production".to_owned())
         }
-        // A short one was named already.
+        // A short key was reported already.
         _ if check_length(key).is_err() => Ok(()),
         mode => mode.check_secret(key),
     });

@@ -1,8 +1,9 @@
-//! Writes what the audit trail must say of reads and refusals, which have no transaction of their own. AuditQueue that come while
-//! a transaction is in flight share the next one.
+//! Writes the audit entries of reads and denied requests, which have no transaction of their own. Entries that arrive during a
+//! transaction share the next one.
 //!
-//! Whoever reads waits until its entry is on disk, and gets nothing when it cannot be written. Whoever is refused does not wait:
-//! refusals that are the same become one row, a flood of them becomes a count, and what finds no room is counted in a row of its own.
+//! Reads are durable: a read returns only after its entry is on disk, and fails with 503 if it cannot be written. Denials are
+//! best effort: they are written asynchronously, identical ones become one row, a flood becomes a count, and entries that find no
+//! room are counted in a row of their own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,19 +17,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use crate::model::deadline::{Deadline, StepError};
 use crate::store::{Store, StoreError};
 
-/// AuditQueue that may wait, and whose requests wait with them; more are refused with 503.
+/// Read entries that may wait; further reads are answered with 503.
 const READ_QUEUE_CAPACITY: usize = 4_096;
-/// AuditQueue that may wait without anybody waiting for them.
+/// Denials that may wait.
 const DENIAL_QUEUE_CAPACITY: usize = 8_192;
-/// AuditQueue in one transaction.
+/// Read entries per transaction.
 const MAX_BATCH: usize = 512;
-/// How often a batch is tried when another transaction stands in the way.
+/// Attempts when another transaction interferes.
 const MAX_ATTEMPTS: usize = 3;
-/// Pause after a failure, while nobody waits.
+/// Delay after a failure that only affects denials.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// Between two looks for counts of refusals that are due.
+/// Between two checks for counts that are due.
 const COUNT_INTERVAL: Duration = Duration::from_millis(250);
-/// Between two logs of where the chains end.
+/// Between two logs of the chains' ends.
 const ANCHOR_LOG_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Why an entry is not on disk.
@@ -45,7 +46,7 @@ pub enum AuditError {
     Store(#[from] StoreError),
 }
 
-/// Where entries are handed in. Clones share the queues, which close with the last of them.
+/// The sending end. The queues close when the last clone is dropped.
 #[derive(Clone)]
 pub struct AuditWriter {
     reads: mpsc::Sender<PendingEntry>,
@@ -54,7 +55,7 @@ pub struct AuditWriter {
     refusals: Arc<Refusals>,
 }
 
-/// The other end.
+/// The receiving end.
 pub struct AuditQueue {
     reads: mpsc::Receiver<PendingEntry>,
     denials: mpsc::Receiver<AuditEntry>,
@@ -62,13 +63,13 @@ pub struct AuditQueue {
     refusals: Arc<Refusals>,
 }
 
-/// An entry, and who waits for it.
+/// An entry whose request waits.
 struct PendingEntry {
     entry: AuditEntry,
     reply: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// Queues for entries. `refusals` counts those of which there are too many; the store counts with it as well.
+/// Creates the queues. `refusals` counts floods of denials; the store uses the same counters.
 #[must_use]
 pub fn queue(refusals: Arc<Refusals>) -> (AuditWriter, AuditQueue) {
     let ((reads, read_receiver), (denials, denial_receiver)) =
@@ -79,11 +80,10 @@ pub fn queue(refusals: Arc<Refusals>) -> (AuditWriter, AuditQueue) {
 }
 
 impl AuditWriter {
-    /// Writes an entry. When this returns well, it is on disk. AuditQueue wait for those before them, each of which may take as long as a
-    /// transaction may, so whoever waits here does so until its `deadline`.
+    /// Writes an entry durably. Earlier entries come first, so this may wait until `deadline`.
     ///
     /// # Errors
-    /// [`AuditError`]: then nothing may be shown.
+    /// [`AuditError`]: nothing may be returned to the caller.
     pub async fn record(&self, entry: AuditEntry, deadline: Deadline) -> Result<(), AuditError> {
         let (reply, replied) = oneshot::channel();
         if self.reads.try_send(PendingEntry { entry, reply }).is_err() {
@@ -101,7 +101,7 @@ impl AuditWriter {
         })
     }
 
-    /// Sees to it that an entry is written soon, or counted when there are too many like it. Never waits.
+    /// Queues a denial, or counts it when there are too many like it. Never waits.
     pub fn enqueue(&self, entry: AuditEntry) {
         let Some(entry) = self.refusals.admit(entry) else { return };
         if let Err(mpsc::error::TrySendError::Full(entry) | mpsc::error::TrySendError::Closed(entry)) =
@@ -114,12 +114,12 @@ impl AuditWriter {
 }
 
 impl AuditQueue {
-    /// Whether nobody hands in entries any more, and none is left.
+    /// Whether the queues are closed and empty.
     fn is_closed(&self) -> bool {
         self.reads.is_closed() && self.reads.is_empty() && self.denials.is_closed() && self.denials.is_empty()
     }
 
-    /// What the next transaction writes, once there is anything; nothing when nobody can hand in entries any more.
+    /// The entries of the next transaction; empty once the queues are closed and empty.
     async fn next(&mut self) -> (Vec<PendingEntry>, Vec<AuditEntry>) {
         let (mut reads, mut denials) = (Vec::new(), Vec::new());
         tokio::select! {
@@ -132,25 +132,25 @@ impl AuditQueue {
         {
             reads.push(next);
         }
-        // Many of them may become few.
+        // Many denials may become few rows.
         while denials.len() < DENIAL_QUEUE_CAPACITY
             && let Ok(next) = self.denials.try_recv()
         {
             denials.push(next);
         }
-        // Whoever no longer waits was refused, and sees nothing.
+        // A request that no longer waits was answered with an error, so its entry is not needed.
         reads.retain(|read| !read.reply.is_closed());
         (reads, denials)
     }
 }
 
-/// Writes what is handed in until nobody hands in any more.
+/// Writes until the queues are closed and empty.
 pub async fn run(store: Store, mut queue: AuditQueue) {
     let mut anchoring = interval(ANCHOR_LOG_INTERVAL);
     anchoring.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut counting = interval(COUNT_INTERVAL);
     counting.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // What nobody waits for, and could not be written yet.
+    // Denials that are not written yet.
     let mut backlog: Vec<AuditEntry> = Vec::new();
     loop {
         let (reads, denials) = tokio::select! {
@@ -189,12 +189,12 @@ pub async fn run(store: Store, mut queue: AuditQueue) {
     store.log_anchors();
 }
 
-/// The entry that says how many others there would be.
+/// The entry that counts lost entries.
 fn lost_entry() -> AuditEntry {
     AuditEntry::new(AuditActor::System, Action::Lost, 0)
 }
 
-/// Makes one entry of those that there is no room for, which says how many they were.
+/// Replaces the entries beyond `room` by one entry that counts them.
 fn coalesce_overflow(backlog: &mut Vec<AuditEntry>, room: usize) {
     if backlog.len() > room {
         let lost: u32 = backlog.drain(room.saturating_sub(1)..).fold(0, |lost, entry| lost.saturating_add(entry.times));
@@ -203,7 +203,7 @@ fn coalesce_overflow(backlog: &mut Vec<AuditEntry>, room: usize) {
     }
 }
 
-/// Writes reads, and the backlog with them, which is empty when that works.
+/// Writes reads and the backlog in one transaction. On success the backlog is empty.
 async fn write(store: &Store, reads: Vec<PendingEntry>, backlog: &mut Vec<AuditEntry>) {
     let mut batch = std::mem::take(backlog);
     let backlog_len = batch.len();
@@ -214,13 +214,13 @@ async fn write(store: &Store, reads: Vec<PendingEntry>, backlog: &mut Vec<AuditE
     let written = attempt(store, &batch).await;
     metrics::histogram!("audit_commit_seconds").record(start.elapsed());
     for reply in waiting {
-        // Whoever no longer waits has seen nothing.
+        // The receiver is gone if the request was dropped.
         let _ = reply.send(written.as_ref().copied().map_err(StoreError::duplicate));
     }
     match written {
         Ok(()) => metrics::counter!("audit_entries_total").increment(batch.len() as u64),
         Err(error) => {
-            tracing::error!(%error, entries = batch.len(), "entries of the audit trail cannot be written");
+            tracing::error!(%error, entries = batch.len(), "audit entries not written");
             batch.truncate(backlog_len);
             *backlog = batch;
         }
@@ -242,9 +242,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_finds_no_room_is_counted_and_what_waits_is_kept() {
+    async fn overflowing_denials_are_counted() {
         let (audit_writer, mut queue) = queue(Arc::default());
-        // No refusals, which would be counted before.
+        // No denials, which would be counted earlier.
         let entry = || AuditEntry::new(AuditActor::Anonymous, Action::Send, 0);
         for _ in 0..DENIAL_QUEUE_CAPACITY + 7 {
             audit_writer.enqueue(entry());
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_of_refusals_is_counted_before_it_fills_the_queue() {
+    async fn denial_flood_is_counted_before_queue_fills() {
         let refusals: Arc<Refusals> = Arc::default();
         let (audit_writer, mut queue) = queue(refusals.clone());
         for _ in 0..10_000 {
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_reads_than_may_wait_are_refused() {
+    async fn reads_beyond_capacity_are_rejected() {
         let (audit_writer, queue) = queue(Arc::default());
         let deadline = Deadline::from_arrival(std::time::Instant::now());
         let read = || audit_writer.record(AuditEntry::new(AuditActor::Anonymous, Action::HistoryRead, 200), deadline);
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_read_whose_entry_is_not_written_in_time_is_refused_and_its_entry_is_dropped() {
+    async fn late_read_is_rejected_and_its_entry_dropped() {
         let (audit_writer, mut queue) = queue(Arc::default());
         let deadline = Deadline::from_arrival(Instant::now().into_std());
         let entry = |action| AuditEntry::new(AuditActor::Anonymous, action, 200);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_that_grows_too_long_ends_with_how_many_it_has_forgotten() {
+    fn overlong_backlog_ends_with_count_of_lost() {
         let mut backlog: Vec<_> = (0..5).map(|_| AuditEntry { times: 3, ..lost_entry() }).collect();
         coalesce_overflow(&mut backlog, 5);
         assert_eq!(backlog.len(), 5);

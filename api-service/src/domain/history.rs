@@ -1,4 +1,4 @@
-//! Reading a conversation, page by page.
+//! Reads the history of a conversation, page by page.
 
 use futures_util::future::join;
 use serde::Serialize;
@@ -13,21 +13,21 @@ use crate::model::origin::Origin;
 use crate::model::page::{self, PagePosition};
 use crate::store::Store;
 
-/// Messages of a page when the caller does not say.
+/// Messages per page when the caller names no limit.
 pub const DEFAULT_LIMIT: u16 = 50;
 
-/// Ascending by `seq`.
+/// A page, ascending by `seq`.
 #[derive(Debug, Serialize)]
 pub struct Page {
-    /// Which conversation; known even when nobody has written in it.
+    /// The conversation; known even before its first message.
     pub conversation_id: ConversationId,
-    /// The messages.
     pub messages: Vec<Message>,
-    /// Whether there are more in the direction of the request: older ones, or, with `after`, newer ones.
+    /// Whether more messages follow in the direction of the request: older ones or, with `after`, newer ones.
     pub has_more: bool,
 }
 
-/// A page of at most `limit` messages, and of no more content than a page may have. That somebody looked is on disk before anybody sees it.
+/// Reads a page of at most `limit` messages and about [`page::MAX_PAGE_BYTES`] of content. The audit entry is on disk before the
+/// page is returned.
 ///
 /// # Errors
 /// [`DomainError`]
@@ -40,10 +40,10 @@ pub async fn history(
 ) -> Result<Page, DomainError> {
     origin.principal.check_can_view(conversation)?;
     let limit = usize::from(limit);
-    // One more than asked tells whether there is more.
+    // One extra row shows whether there are more.
     let read = store.history(conversation, position, limit + 1);
     let entry = origin.entry(Action::HistoryRead, 200).in_conversation(conversation, None);
-    // Neither is dropped when the other fails: that would cost the connection.
+    // Both run to their end even if one fails: a dropped query would cost its connection.
     let (read, recorded) = join(origin.deadline.limit(read), audit_writer.record(entry, origin.deadline)).await;
     recorded?;
     let mut messages = read?;

@@ -1,4 +1,4 @@
-//! The conversations of one participant, newest activity first.
+//! Reads the inbox of one participant, newest activity first.
 
 use futures_util::future::join;
 use serde::{Serialize, Serializer};
@@ -21,7 +21,7 @@ pub use crate::model::inbox::{Changed, Row, Standing};
 pub struct Inbox {
     /// Newest activity first.
     pub conversations: Vec<Row>,
-    /// What brings the next page; `null` on the last.
+    /// The cursor of the next page; `null` on the last.
     #[serde(serialize_with = "optional_display")]
     pub next_cursor: Option<InboxCursor>,
 }
@@ -30,7 +30,8 @@ fn optional_display<S: Serializer>(cursor: &Option<InboxCursor>, serializer: S) 
     cursor.map(|cursor| cursor.to_string()).serialize(serializer)
 }
 
-/// A page of at most `limit` conversations, and of no more content than a page may have. That somebody looked is on disk before anybody sees it. `whose` names the participant: a service must, a person need not.
+/// Reads a page of at most `limit` conversations and about [`page::MAX_PAGE_BYTES`] of content. The audit entry is on disk before
+/// the page is returned. `whose` names the participant: required for a service, optional for a user or contact.
 ///
 /// # Errors
 /// [`DomainError`]
@@ -55,7 +56,7 @@ pub async fn inbox(
     let limit = usize::from(limit);
     let read = store.inbox(location, &viewer, cursor, limit + 1);
     let entry = origin.entry(Action::InboxRead, 200).about_participant(location, &viewer);
-    // Neither is dropped when the other fails: that would cost the connection.
+    // Both run to their end even if one fails: a dropped query would cost its connection.
     let (read, recorded) = join(origin.deadline.limit(read), audit_writer.record(entry, origin.deadline)).await;
     recorded?;
     let mut conversations = read?;
@@ -69,10 +70,10 @@ pub async fn inbox(
     Ok(Inbox { conversations, next_cursor })
 }
 
-/// Two query parameters name one participant.
+/// The one participant that two query parameters name.
 ///
 /// # Errors
-/// When both are there.
+/// When both are given.
 pub fn at_most_one(
     user: Option<Participant>,
     contact: Option<Participant>,

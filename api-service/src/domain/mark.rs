@@ -1,4 +1,4 @@
-//! Marking messages as delivered or read. Only their receiver marks; the first time stands; read implies delivered.
+//! Marks messages as delivered or read. Only the receiver may mark. The first time is kept. Read implies delivered.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,22 +16,21 @@ use crate::model::origin::Origin;
 use crate::publisher::Publisher;
 use crate::store::{Class, Store, StoreError};
 
-/// How often marks are tried when another transaction stands in the way, and until when: whoever waits is answered before the
-/// balancer gives up, who could say no more than that nobody knows what became of it. The database takes a second to find out who waits
-/// for each other.
+/// Attempts and time limit when other transactions interfere. The response must precede the load balancer's timeout, which would
+/// leave the outcome unknown. PostgreSQL needs one second to detect a deadlock.
 const ATTEMPTS: usize = 3;
 const RETRY_FOR: Duration = Duration::from_millis(2_200);
 
-/// What became of the ids of a request, in its order.
+/// The result per message id, in the order of the request.
 #[derive(Debug, Serialize)]
 pub struct Marks {
-    /// The caller's.
+    /// The caller's messages.
     pub marked: Vec<Marked>,
-    /// Those that do not exist, and those that are not the caller's to mark: the same to the caller.
+    /// Unknown ids, and ids of other participants' messages. The response does not distinguish them.
     pub not_found: Vec<MessageId>,
 }
 
-/// Marks messages for their receiver, who asks.
+/// Marks messages for the caller, who must be their receiver.
 ///
 /// # Errors
 /// [`DomainError`]; nothing was marked then.
@@ -59,7 +58,7 @@ pub async fn mark(
     Ok(marks)
 }
 
-/// Applies marks of many receivers in one transaction, and tells the senders.
+/// Applies marks of many receivers in one transaction, and publishes the receipts to the senders.
 ///
 /// # Errors
 /// [`StoreError`]; nothing was marked then.
@@ -67,7 +66,7 @@ pub async fn apply(store: &Store, publisher: &Publisher, marks: &[Mark]) -> Resu
     let (mut attempts, begun) = (1, Instant::now());
     let (marked, entries) = loop {
         match store.mark(marks).await {
-            // Two that mark in each other's conversations may wait for each other; the database lets one of them go on.
+            // Two participants that mark in each other's conversations may deadlock; PostgreSQL lets one of them proceed.
             Err(StoreError::Contended(_)) if attempts < ATTEMPTS && begun.elapsed() < RETRY_FOR => {
                 attempts += 1;
             }
@@ -84,8 +83,8 @@ mod tests {
     use crate::store::WAIT_TIMEOUT;
 
     #[test]
-    fn a_mark_is_answered_before_the_balancer_gives_up() {
-        // The last attempt begins in the last moment, waits for others that mark, and takes as long as it may.
+    fn mark_responds_before_balancer_timeout() {
+        // The worst case: the last attempt starts at the limit, waits for a permit and takes as long as a transaction may.
         let longest = RETRY_FOR + WAIT_TIMEOUT + Class::Write.max_duration();
         assert!(longest <= Duration::from_millis(9_500), "{longest:?}");
     }

@@ -1,4 +1,4 @@
-//! The use cases, free of HTTP and SQL: each authorizes, validates, then asks the store or the writer.
+//! The use cases. Each authorizes and validates, then calls the modules below. They know no HTTP and no SQL.
 
 pub mod error;
 pub mod history;

@@ -1,4 +1,4 @@
-//! Who is online, for those who may know: whoever shares a conversation, and services.
+//! Presence of participants, for callers that share a conversation with them and for services.
 
 use std::collections::HashSet;
 
@@ -15,15 +15,13 @@ use crate::model::origin::Origin;
 use crate::presence_reader::PresenceReader;
 use crate::store::Store;
 
-/// Most people that may be asked for at once.
+/// Participants per request.
 pub const MAX_PARTICIPANTS: usize = 100;
 
-/// Whether somebody is online.
+/// The presence of one participant.
 #[derive(Debug)]
 pub struct ParticipantPresence {
-    /// Who.
     pub participant: Participant,
-    /// Whether.
     pub presence: Presence,
 }
 
@@ -40,14 +38,14 @@ impl Serialize for ParticipantPresence {
     }
 }
 
-/// Those who may be known of, among those who were asked for.
+/// The participants that the caller may see.
 #[derive(Debug, Serialize)]
 pub struct Participants {
     participants: Vec<ParticipantPresence>,
 }
 
-/// Who of these is online. Those with whom the caller shares no conversation are left out, and look like those whom nobody
-/// knows. That somebody looked is on disk before anybody sees it.
+/// Reads the presence of these participants. Participants without a shared conversation are omitted, as unknown ones are, so the
+/// response does not reveal who exists. The audit entry is on disk before the response is returned.
 ///
 /// # Errors
 /// [`DomainError`]
@@ -74,7 +72,7 @@ pub async fn presence(
     Ok(Participants { participants })
 }
 
-/// Each once, in the order in which they were asked for.
+/// Removes duplicates, keeping the order of the request.
 fn distinct(mut requested: Vec<Participant>) -> Result<Vec<Participant>, DomainError> {
     if requested.len() > MAX_PARTICIPANTS {
         return Err(DomainError::Field("?user_id", "and `contact_id` may name 100 people at most"));
@@ -87,7 +85,7 @@ fn distinct(mut requested: Vec<Participant>) -> Result<Vec<Participant>, DomainE
     }
 }
 
-/// Those with whom `viewer` has written, and `viewer`.
+/// The participants that share a conversation with `viewer`, and `viewer` itself.
 async fn visible_to(
     viewer: &Participant,
     store: &Store,
@@ -126,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_asked_for_once_and_somebody_must_be() {
+    fn requested_participants_are_deduplicated_and_required() {
         let requested = people(&["user:b", "user:a", "contact:a", "user:b"]);
         assert_eq!(distinct(requested).unwrap(), people(&["user:b", "user:a", "contact:a"]));
         assert!(matches!(distinct(Vec::new()), Err(DomainError::Field("?user_id", _))));
@@ -135,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_shown_as_the_contract_has_them() {
+    fn participants_serialize_as_in_contract() {
         let of =
             |participant: &str, presence| ParticipantPresence { participant: participant.parse().unwrap(), presence };
         let seen = Presence::from_lookup(0, 1_790_000_000_000);

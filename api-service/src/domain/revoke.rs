@@ -1,4 +1,4 @@
-//! Taking tokens back before they expire.
+//! Revokes tokens before they expire.
 
 use shared::audit::{Action, AuditEntry};
 use shared::revocation::{MAX_JTI_BYTES, Revocation};
@@ -7,11 +7,11 @@ use super::error::DomainError;
 use crate::model::origin::Origin;
 use crate::revocation::RevocationService;
 
-/// Revokes as the bearer of `origin`. When this returns, this instance refuses the tokens; the others
-/// [soon](RevocationService::wait_for_propagation), and close their sockets.
+/// Revokes as the principal of `origin`. On return this instance rejects the tokens. Other instances and the gateways
+/// [follow](RevocationService::wait_for_propagation).
 ///
 /// # Errors
-/// [`DomainError`]; nothing is revoked then.
+/// [`DomainError`]; nothing was revoked.
 pub async fn revoke(
     origin: &Origin,
     revocations: &RevocationService,
@@ -23,7 +23,7 @@ pub async fn revoke(
     Ok(revocations.revoke(revocation, &entry).await?)
 }
 
-/// The entry of a revocation, with what it is of.
+/// Adds to an audit entry what was revoked.
 #[must_use]
 pub fn describe(entry: AuditEntry, revocation: &Revocation) -> AuditEntry {
     let detail = match revocation {
@@ -34,7 +34,7 @@ pub fn describe(entry: AuditEntry, revocation: &Revocation) -> AuditEntry {
     AuditEntry { detail: Some(detail), ..entry }
 }
 
-/// Whether a revocation can be kept.
+/// Checks whether a revocation can be stored.
 ///
 /// # Errors
 /// [`DomainError::Field`]
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_database_can_keep_is_accepted() {
+    fn jti_must_be_storable() {
         let token = |jti: &str| Revocation::Token { jti: jti.to_owned(), expires_at: None };
         assert!(check(&token("t1")).is_ok());
         for bad in ["", "a\0", &"x".repeat(257)] {

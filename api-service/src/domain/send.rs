@@ -11,24 +11,21 @@ use crate::model::message::{Content, NewMessage};
 use crate::model::origin::Origin;
 use crate::send_batcher::{SendBatcher, SendResult};
 
-/// What a caller asks.
+/// An authenticated request to send.
 pub struct SendMessage {
     /// The tenant.
     pub location: LocationId,
-    /// Who writes.
     pub sender: Participant,
-    /// To whom.
     pub receiver: Participant,
-    /// What.
     pub content: Redacted<String>,
-    /// What makes a retry safe.
+    /// Makes a retry safe.
     pub client_message_id: Option<Uuid>,
 }
 
-/// Sends a message as the bearer of `origin`. When this returns a message, it is on disk and will be published.
+/// Sends a message as the principal of `origin`. On success it is on disk and will be published.
 ///
 /// # Errors
-/// [`DomainError`]; except for a database that fails in the middle, nothing was written. Asking again with the same
+/// [`DomainError`]. Nothing was written, except when the database fails during the commit. A retry with the same
 /// `client_message_id` is always safe.
 pub async fn send(origin: Origin, batcher: &SendBatcher, ask: SendMessage) -> Result<SendResult, DomainError> {
     let SendMessage { location, sender, receiver, content, client_message_id } = ask;

@@ -1,4 +1,4 @@
-//! TicketIssuer for clients that can show their token nowhere but in a URL, where it must not be.
+//! Tickets for clients that could send their token only in a URL, where it must not appear.
 
 use serde::Serialize;
 
@@ -6,19 +6,19 @@ use super::error::DomainError;
 use crate::model::origin::Origin;
 use crate::ticket_issuer::TicketIssuer;
 
-/// A ticket, as its bearer gets it.
+/// A ticket, as the client receives it.
 #[derive(Serialize)]
 pub struct Ticket {
     ticket: String,
     expires_in: u64,
 }
 
-/// Gives the bearer of any good token, which is this one, a ticket. What it may open is asked when it is shown.
+/// Issues a ticket that stands for this token. The gateway authorizes when the ticket is redeemed.
 ///
 /// # Errors
-/// [`DomainError::Ticket`], [`DomainError::DeadlineExceeded`]; there is no ticket then.
+/// [`DomainError::TicketsUnavailable`], [`DomainError::DeadlineExceeded`]; the client has no ticket then.
 pub async fn issue(origin: &Origin, token: &str, issuer: &TicketIssuer) -> Result<Ticket, DomainError> {
-    // One that is kept and not given to anybody is of no use to anybody.
+    // A stored ticket that no client received is useless, so the step may be cut off.
     let issued = origin.deadline.limit(issuer.issue(&origin.principal, token)).await?;
     Ok(Ticket { ticket: issued.ticket.expose().to_owned(), expires_in: issued.expires_in })
 }

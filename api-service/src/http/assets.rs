@@ -1,5 +1,4 @@
-//! The files of the console and of the SDK, as they stand in `clients/`: part of the program, so a service needs no
-//! folder beside it.
+//! The files of the console and the SDK, compiled into the binary from `clients/`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -16,7 +15,7 @@ macro_rules! files {
     };
 }
 
-/// Path and content. `index.html` is not among them: it is the page at `/`.
+/// Path and content. `index.html` is missing here: it is the page at `/`.
 type Files = &'static [(&'static str, &'static str)];
 
 const CONSOLE: Files = files!(
@@ -39,7 +38,7 @@ const CONSOLE: Files = files!(
     ]
 );
 
-/// What browsers ask for beside pages that name no icon.
+/// Requested by browsers for pages that name no icon.
 const ICON: Files = &[("/favicon.ico", include_str!("../../../clients/console/icon.svg"))];
 
 const SDK: Files = files!(
@@ -77,17 +76,17 @@ const SDK: Files = files!(
     ]
 );
 
-/// Where files are served.
+/// Paths of all files.
 pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
     CONSOLE.iter().chain(ICON).chain(SDK).map(|(path, _)| *path)
 }
 
-/// Each file, and where.
+/// Endpoints of all files.
 pub(crate) fn endpoints() -> impl Iterator<Item = (&'static str, impl Endpoint)> {
     CONSOLE.iter().chain(ICON).chain(SDK).map(|(path, content)| (*path, file(path, content)))
 }
 
-/// Asked for each time, and sent again only when it has changed: the files of one page must be of one version.
+/// Revalidated on every request, so that all files of one page have one version.
 fn file(path: &str, content: &'static str) -> impl Endpoint + use<> {
     let content_type = content_type(path);
     let tag = etag(content);
@@ -112,7 +111,7 @@ fn content_type(path: &str) -> &'static str {
     }
 }
 
-/// The same for the same content, in every instance of this program.
+/// A hash that is equal in every instance of this build.
 fn etag(content: &str) -> String {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_the_console_and_the_sdk_is_served() {
+    fn console_and_sdk_files_are_all_served() {
         for (folder, path) in [("console", "/console/"), ("javascript/src", "/sdk/")] {
             let folder = format!("{}/../clients/{folder}", env!("CARGO_MANIFEST_DIR"));
             let there: BTreeSet<String> = std::fs::read_dir(folder)
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_the_browser_has_is_not_sent_again() {
+    async fn unchanged_file_returns_304() {
         let routes = endpoints().fold(Route::new(), |routes, (path, endpoint)| routes.at(path, endpoint));
         let routes = routes.boxed();
         let ask = async |known: &str| {

@@ -1,5 +1,5 @@
-//! What is known of a request for the audit trail, layer by layer: who asks, for what, and whether its use case has written
-//! it down itself. The outermost layer writes what nobody has.
+//! What the audit trail must know of a request, collected layer by layer: principal, subject, and whether the use case has
+//! written its own entry. The middleware writes the entry that is still missing.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use shared::token::Principal;
 
 use crate::model::deadline::Deadline;
 
-/// Notes about one request. Clones share them.
+/// Audit notes of one request. Clones share them.
 #[derive(Clone)]
 pub(crate) struct AuditContext {
     notes: Arc<Mutex<Notes>>,
@@ -33,41 +33,40 @@ struct Notes {
 enum Subject {
     #[default]
     Nothing,
-    /// A conversation, as one of its participants, if that is not clear.
+    /// A conversation, and the participant acted for where that is ambiguous.
     Conversation(Conversation, Option<Participant>),
-    /// What one participant has in a location.
+    /// The data of one participant in a location.
     Participant(LocationId, Participant),
-    /// A location.
     Location(LocationId),
 }
 
 impl AuditContext {
-    /// Of a request that arrived at this moment.
+    /// For a request that arrived at this time.
     pub(crate) fn new(arrived: Instant) -> Self {
         Self { notes: Arc::default(), deadline: Deadline::from_arrival(arrived) }
     }
 
-    /// Until when the request is to be answered.
+    /// Deadline of the request.
     pub(crate) fn deadline(&self) -> Deadline {
         self.deadline
     }
 
-    /// The token is good.
+    /// Records the verified principal.
     pub(crate) fn set_principal(&self, principal: &Arc<Principal>) {
         self.notes.lock().principal = Some(principal.clone());
     }
 
-    /// Whose token it is, once that is known.
+    /// The verified principal, if there is one.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
         self.notes.lock().principal.clone()
     }
 
-    /// It is about a conversation.
+    /// Records the conversation.
     pub(crate) fn set_conversation(&self, conversation: &Conversation, acting: Option<&Participant>) {
         self.notes.lock().subject = Subject::Conversation(conversation.clone(), acting.cloned());
     }
 
-    /// It is about what a participant has in a location, or about the location.
+    /// Records the location, and the participant whose data is read.
     pub(crate) fn set_scope(&self, location: &LocationId, whose: Option<&Participant>) {
         self.notes.lock().subject = match whose {
             Some(whose) => Subject::Participant(location.clone(), whose.clone()),
@@ -75,12 +74,12 @@ impl AuditContext {
         };
     }
 
-    /// Its success has been written down, with what it has changed or before what it has read.
+    /// The use case has written its entry: with the change, or before the read.
     pub(crate) fn mark_recorded(&self) {
         self.notes.lock().is_recorded = true;
     }
 
-    /// The entry that is still to be written, if one is.
+    /// The entry that the middleware must write, if any.
     pub(crate) fn entry(&self, action: Action, status: u16, context: &RequestContext) -> Option<AuditEntry> {
         let notes = self.notes.lock();
         let is_denied = matches!(status, 401 | 403 | 429);
@@ -100,9 +99,9 @@ impl AuditContext {
     }
 }
 
-/// What a request to a path would do.
+/// The audit action of a method and path.
 pub(crate) fn action(method: &Method, path: &str) -> Action {
-    // HEAD reads what GET does, and hides no more than the body from whoever asks.
+    // HEAD returns no body, but reads the same data as GET.
     let method = if method == Method::HEAD { &Method::GET } else { method };
     match (method.as_str(), path) {
         ("POST", "/chat/send") => Action::Send,
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_written_whoever_it_was_and_other_failures_are_not() {
+    fn entry_is_due_for_denied_requests_only_among_failures() {
         let audit = AuditContext::new(Instant::now());
         let entry = audit.entry(Action::Send, 401, &context()).unwrap();
         assert_eq!((entry.actor, entry.outcome), (AuditActor::Anonymous, 401));
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn head_is_what_get_is() {
+    fn head_has_same_action_as_get() {
         for path in ["/chat/history", "/chat/conversations", "/chat/presence", "/chat/send", "/"] {
             assert_eq!(action(&Method::HEAD, path), action(&Method::GET, path), "{path}");
         }
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_that_nobody_has_written_down_is_written_and_no_other_is() {
+    fn entry_is_due_for_unrecorded_success_only() {
         let audit = AuditContext::new(Instant::now());
         assert_eq!(audit.entry(Action::Request, 200, &context()), None, "a page for everybody");
         audit.set_principal(&principal());

@@ -1,4 +1,4 @@
-//! Who asks: the first argument of every handler that needs to know.
+//! Authentication: the verified caller, which is the first argument of every handler that needs one.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::http::server::response_budget::BudgetError;
 use crate::model::origin::Origin;
 use crate::state::AppState;
 
-/// A verified token, and the request that it came with.
+/// A verified token, and the request that carried it.
 pub(crate) struct Caller {
     pub(crate) origin: Origin,
     pub(crate) audit: AuditContext,
@@ -28,10 +28,10 @@ pub(crate) struct Caller {
 
 const SCHEME: &str = "token";
 
-/// A [`Caller`] who may revoke tokens. Nobody else learns what is wrong with the query or the body: that comes later.
+/// A [`Caller`] that may revoke tokens. The role is checked before query and body, so other callers learn nothing about either.
 pub(crate) struct AdminCaller(pub(crate) Caller);
 
-/// A [`Caller`] who may mark messages: a user or a contact.
+/// A [`Caller`] that is a user or a contact, and so may mark messages.
 pub(crate) struct ParticipantCaller(pub(crate) Caller);
 
 macro_rules! restricted_caller {
@@ -113,7 +113,7 @@ impl<'a> ApiExtractor<'a> for Caller {
 }
 
 impl Caller {
-    /// Who asks, whatever the query says.
+    /// Verifies the token and applies the caller's rate limit. Does not check the query.
     pub(crate) async fn authenticate(request: &Request) -> poem::Result<Self> {
         let state: &Arc<AppState> = request.data().ok_or_else(|| problem_error(Problem::new(500, "no state")))?;
         if !state.revocation.is_loaded() || !state.database.was_ready() {
@@ -140,18 +140,18 @@ impl Caller {
     }
 }
 
-/// Checks the query of a request whose bearer is known.
+/// Checks the query of an authenticated request.
 pub(crate) fn check_parameters(request: &Request) -> poem::Result<()> {
     request.data::<Parameters>().map_or(Ok(()), |parameters| parameters.check(request))
 }
 
-/// The refusal of somebody whose token is good, but not for this.
+/// 403: the token is valid but does not permit this.
 pub(crate) fn forbidden(error: AuthorizationError) -> poem::Error {
     problem_error(to_problem(DomainError::Forbidden(error)))
 }
 
-/// Counts a request that nothing answers: for the bearer of a good token as one of its requests, otherwise for its address.
-/// The refusal, when it was one too many.
+/// Counts a request to an unknown route: against the caller's limit when its token is valid, else against its address. Returns
+/// the 429 response when the limit is exceeded.
 pub(crate) async fn count_unrouted(request: &Request, state: &AppState) -> Option<Response> {
     match verify_token(request, &state.tokens).await {
         Ok(principal) => {
@@ -162,7 +162,7 @@ pub(crate) async fn count_unrouted(request: &Request, state: &AppState) -> Optio
     }
 }
 
-/// A refusal while answers wait to be read.
+/// The response to a caller whose earlier responses are still unread.
 pub(crate) fn budget_error_response(error: BudgetError) -> Response {
     match error {
         BudgetError::Caller => {
@@ -184,10 +184,10 @@ fn unauthorized(request: &Request, state: &AppState, error: &TokenError) -> poem
     poem::Error::from_response(body.with_header(WWW_AUTHENTICATE, error.challenge()).into_response())
 }
 
-/// Counts a request without a good token for its address. The refusal, when it was one too many.
+/// Counts a request without a valid token against its address. Returns the 429 response when the limit is exceeded.
 fn count_failed_auth(request: &Request, state: &AppState, error: &TokenError) -> Option<Response> {
     let RequestContext { address, .. } = request.data()?;
-    // To have none at all is no attempt to guess one.
+    // A missing token is no attempt to guess one, so it has its own limit.
     let (checked, what) = match error {
         TokenError::Missing => {
             (state.rate_limits.record_missing_token(*address), "requests without a token from your address")
@@ -201,7 +201,7 @@ async fn verify_token(request: &Request, tokens: &TokenCache) -> Result<Arc<Prin
     tokens.check(token(request)?).await
 }
 
-/// The token that came with a request.
+/// The bearer token of a request.
 pub(crate) fn token(request: &Request) -> Result<&str, TokenError> {
     let header = request.headers().get(AUTHORIZATION).map(|value| value.to_str().map_err(|_| TokenError::Malformed));
     bearer(header.transpose()?)

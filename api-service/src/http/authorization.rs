@@ -1,5 +1,5 @@
-//! Rights before everything else: whoever may not do what a request asks for is told so, whatever else is wrong with the
-//! request. What cannot be read asks for nothing that could be forbidden.
+//! Authorization comes first: a caller without the right gets 403, even if the request has other errors. A part that cannot be
+//! parsed names no target and so is not forbidden.
 
 use std::str::FromStr;
 
@@ -13,7 +13,7 @@ use shared::token::{AuthorizationError, Principal};
 
 use crate::http::audit::{AuditContext, action};
 
-/// Whether the bearer may ask for what a query names. Notes it for the audit trail.
+/// Checks whether the principal may read what a query names, and records that target for the audit trail.
 ///
 /// # Errors
 /// [`AuthorizationError`]
@@ -50,8 +50,8 @@ pub(crate) fn check_query(
     }
 }
 
-/// Whether the bearer of a request may act as the sender that its body names, as far as that is known. Notes it for the
-/// audit trail.
+/// Checks whether the principal may act as the sender that a body names, as far as the body could be parsed. Records the scope
+/// for the audit trail.
 ///
 /// # Errors
 /// [`AuthorizationError`]
@@ -82,7 +82,7 @@ fn check_can_act_as(
     }
 }
 
-/// The pairs of a query that can be read.
+/// The query pairs that could be decoded.
 struct QueryTarget(Vec<(String, String)>);
 
 impl QueryTarget {
@@ -94,7 +94,7 @@ impl QueryTarget {
         Self(pairs.collect())
     }
 
-    /// The value of a parameter that is there once.
+    /// The value of a parameter that occurs exactly once.
     fn single<T: FromStr>(&self, name: &str) -> Option<T> {
         let mut values = self.0.iter().filter(|(known, _)| known == name);
         let (_, value) = values.next()?;
@@ -109,7 +109,7 @@ impl QueryTarget {
         self.single::<ParticipantId>("contact_id").map(Participant::contact)
     }
 
-    /// The one conversation that is named.
+    /// The conversation that the query names, if it names exactly one.
     fn conversation(&self, location: LocationId) -> Option<Conversation> {
         let other = self.contact().xor(self.user("peer_user_id"))?;
         Conversation::new(location, self.user("user_id")?, other).ok()
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_query_names_is_checked_whatever_else_is_wrong_with_it() {
+    fn query_target_is_authorized_despite_other_query_errors() {
         let doctor = principal(Actor::Participant("user:doc".parse().unwrap()));
         let service = principal(Actor::Service { name: "ehr".parse().unwrap(), admin: false });
         let wrong = "&limit=x&nonsense&x=%zz&before=1&before=1";
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_or_contradicts_itself_forbids_nothing() {
+    fn unparsable_query_target_is_not_forbidden() {
         let doctor = principal(Actor::Participant("user:doc".parse().unwrap()));
         for query in [
             "",

@@ -1,5 +1,5 @@
-//! Bodies: read with a limit and checked field by field, so that one answer names everything that is wrong; and
-//! written from JSON that is encoded already.
+//! Request bodies are read with a size limit and checked field by field, so that one response lists all errors. Response bodies
+//! are JSON that is already encoded.
 
 use std::marker::PhantomData;
 use std::pin::pin;
@@ -26,34 +26,35 @@ use uuid::Uuid;
 use super::{auth, authorization};
 use crate::http::error::{ProblemBody, invalid, problem_error};
 
-/// Largest body, in bytes. 8,000 characters that are all written as `\uXXXX\uXXXX` take 96,000.
+/// Maximum body size in bytes. 8,000 characters written as `\uXXXX\uXXXX` take 96,000.
 pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
-/// How much of a larger one is read, and forgotten, so that its sender hears why it was refused.
+/// Bytes of an oversized body that are read and discarded, so that the client can receive the 413 response.
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
-/// How long a body may take to arrive. A load balancer in front may be stricter.
+/// How long a body may take to arrive. The load balancer may be stricter.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 const JSON: &str = "application/json";
 
-/// A body that is documented.
+/// A body with a schema.
 pub(crate) trait Documented: FromFields {
-    /// Its documentation.
+    /// Its schema in the OpenAPI document.
     type Schema: Type;
 }
 
-/// A body that can be read field by field.
+/// A body that is read field by field.
 pub(crate) trait FromFields: Sized + Send {
-    /// Reads what is there. Whatever is wrong is noted in `fields`; then `None`.
+    /// Reads the fields. Every error is noted in `fields`; with an error the result is `None`.
     fn from_fields(fields: &mut FieldReader) -> Option<Self>;
 
-    /// Where and as whom somebody acts who sends this, as far as it can be told of a body with which something is wrong.
+    /// The location and sender that an invalid body names, as far as they could be parsed. Authorization is checked against them
+    /// first.
     fn sender(_fields: &mut FieldReader) -> (Option<LocationId>, Option<Participant>) {
         (None, None)
     }
 }
 
-/// A request's body.
+/// A request body.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
 impl<T: Documented> Payload for JsonBody<T> {
@@ -80,7 +81,7 @@ impl<T: Documented> ParsePayload for JsonBody<T> {
     }
 }
 
-/// Reads a request's body, of so many bytes at most.
+/// Reads a request body of at most `max_bytes`.
 pub(crate) async fn read<T: FromFields>(request: &Request, body: poem::Body, max_bytes: usize) -> poem::Result<T> {
     check_encoding(request)?;
     if !request.content_type().is_some_and(is_json) {
@@ -101,7 +102,7 @@ pub(crate) async fn read<T: FromFields>(request: &Request, body: poem::Body, max
     })
 }
 
-/// Who would have sent a body that was refused.
+/// The location and sender of a body that was rejected.
 fn parse_sender<T: FromFields>(bytes: &[u8]) -> (Option<LocationId>, Option<Participant>) {
     match json::parse(bytes) {
         Ok(Value::Object(object)) => T::sender(&mut FieldReader { object, errors: Vec::new() }),
@@ -109,7 +110,7 @@ fn parse_sender<T: FromFields>(bytes: &[u8]) -> (Option<LocationId>, Option<Part
     }
 }
 
-/// Bodies are taken as they are: what is packed small may be large, and what is said to be packed may not be.
+/// Encoded bodies are rejected: a small compressed body may expand without bound.
 fn check_encoding(request: &Request) -> poem::Result<()> {
     let lines = request.headers().get_all(CONTENT_ENCODING);
     let is_plain = |line: &poem::http::HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"identity");
@@ -117,12 +118,12 @@ fn check_encoding(request: &Request) -> poem::Result<()> {
         return Ok(());
     }
     let problem = Problem::new(415, "the body must come without `Content-Encoding`");
-    // RFC 9110, section 15.5.16: what would be taken.
+    // RFC 9110, section 15.5.16: names the accepted encoding.
     let answer = ProblemBody::from(problem).with_header(ACCEPT_ENCODING, "identity");
     Err(poem::Error::from_response(answer.into_response()))
 }
 
-/// Whether a media type is JSON, and does not say that it is written in anything but UTF-8.
+/// Whether a media type is JSON in UTF-8.
 fn is_json(content_type: &str) -> bool {
     let mut parts = content_type.split(';').map(str::trim);
     let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(JSON));
@@ -131,8 +132,8 @@ fn is_json(content_type: &str) -> bool {
     is_json && parts.filter_map(|part| part.split_once('=')).all(|(name, value)| !is_charset(name) || is_utf_8(value))
 }
 
-/// A body, or nothing when it is too large. What is too much of it is taken off the line as well: an answer to a request
-/// that is still being written is lost when the connection ends with bytes that nobody read.
+/// The body, or `None` when it is too large. The rest of a large body is read as well. A connection that closes with unread bytes
+/// may lose the response.
 async fn read_within_limit(body: poem::Body, max_bytes: usize) -> std::io::Result<Option<Vec<u8>>> {
     let mut chunks = pin!(body.into_bytes_stream());
     let mut bytes = Vec::new();
@@ -197,25 +198,25 @@ fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Box<Problem>> {
     }
 }
 
-/// The fields of an object, and what was found wrong with them.
+/// The fields of an object, and the errors found so far.
 pub(crate) struct FieldReader {
     object: Map<String, Value>,
     errors: Vec<InputError>,
 }
 
 impl FieldReader {
-    /// Notes what is wrong with a field, or with the whole when `field` is empty.
+    /// Notes an error of a field, or of the whole body when `field` is empty.
     pub(crate) fn reject(&mut self, field: &str, why: impl Into<String>) {
         let pointer = if field.is_empty() { String::new() } else { format!("/{field}") };
         self.errors.push(InputError::new(pointer, why));
     }
 
-    /// A field's value; `null` is the same as nothing.
+    /// Removes and returns a field; `null` counts as absent.
     fn take(&mut self, field: &str) -> Option<Value> {
         self.object.remove(field).filter(|value| !value.is_null())
     }
 
-    /// A field that must be there.
+    /// A required field.
     fn require(&mut self, field: &str) -> Option<Value> {
         let value = self.take(field);
         if value.is_none() {
@@ -242,19 +243,19 @@ impl FieldReader {
         text.try_into().map_err(|error: T::Error| self.reject(field, error.to_string())).ok()
     }
 
-    /// Text that must be there.
+    /// A required string.
     pub(crate) fn text(&mut self, field: &str) -> Option<String> {
         let value = self.require(field)?;
         self.as_text(field, value)
     }
 
-    /// An identifier that must be there.
+    /// A required identifier.
     pub(crate) fn id<T: TryFrom<String, Error: std::fmt::Display>>(&mut self, field: &str) -> Option<T> {
         let value = self.require(field)?;
         self.parsed(field, value)
     }
 
-    /// An identifier that may be there: `Some(None)` when it is not, `None` when it is wrong.
+    /// An optional identifier: `Some(None)` when absent, `None` when invalid.
     pub(crate) fn optional_id<T: TryFrom<String, Error: std::fmt::Display>>(
         &mut self,
         field: &str,
@@ -265,7 +266,7 @@ impl FieldReader {
         }
     }
 
-    /// Text that may be there: `Some(None)` when it is not, `None` when it is wrong.
+    /// An optional string: `Some(None)` when absent, `None` when invalid.
     pub(crate) fn optional_text(&mut self, field: &str) -> Option<Option<String>> {
         match self.take(field) {
             None => Some(None),
@@ -273,14 +274,14 @@ impl FieldReader {
         }
     }
 
-    /// An RFC 3339 time that may be there: `Some(None)` when it is not, `None` when it is wrong.
+    /// An optional RFC 3339 time: `Some(None)` when absent, `None` when invalid.
     pub(crate) fn optional_time(&mut self, field: &str) -> Option<Option<OffsetDateTime>> {
         let Some(text) = self.optional_text(field)? else { return Some(None) };
         let time = OffsetDateTime::parse(&text, &Rfc3339);
         time.map_err(|_| self.reject(field, "must be an RFC 3339 time")).ok().map(Some)
     }
 
-    /// A UUID that may be there: `Some(None)` when it is not, `None` when it is wrong.
+    /// An optional UUID: `Some(None)` when absent, `None` when invalid.
     pub(crate) fn optional_uuid(&mut self, field: &str) -> Option<Option<Uuid>> {
         let Some(value) = self.take(field) else { return Some(None) };
         let uuid = value.as_str().and_then(parse_uuid);
@@ -290,7 +291,7 @@ impl FieldReader {
         uuid.map(Some)
     }
 
-    /// An array of UUIDs that must be there and have 1 to `most` of them.
+    /// A required array of 1 to `max` UUIDs.
     pub(crate) fn uuids(&mut self, field: &str, max: usize) -> Option<Vec<Uuid>> {
         let Value::Array(values) = self.require(field)? else {
             self.reject(field, "must be an array of UUIDs");
@@ -310,7 +311,7 @@ impl FieldReader {
         (uuids.len() == values.len()).then_some(uuids)
     }
 
-    /// What was wrong. A field that nobody asked for is, too: a misspelt `client_message_id` must not go unnoticed.
+    /// All errors. An unknown field is one, so that a misspelt `client_message_id` is noticed.
     fn into_errors(mut self) -> Vec<InputError> {
         const MAX_REPORTED_ERRORS: usize = 20;
         for field in self.object.keys().take(MAX_REPORTED_ERRORS) {
@@ -324,19 +325,18 @@ impl FieldReader {
     }
 }
 
-/// JSON that is encoded already, documented as a `T`.
+/// JSON that is already encoded, documented as a `T`.
 pub(crate) struct RawJson<T> {
     json: String,
     documented_as: PhantomData<fn() -> T>,
 }
 
 impl<T> RawJson<T> {
-    /// JSON from where it was encoded.
+    /// Wraps encoded JSON.
     pub(crate) fn from_string(json: String) -> Self {
         Self { json, documented_as: PhantomData }
     }
 
-    /// Encodes `value`.
     pub(crate) fn encode(value: &impl Serialize) -> Result<Self, crate::domain::error::DomainError> {
         serde_json::to_string(value)
             .map(Self::from_string)
@@ -367,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_says_in_which_characters_it_is_written_or_nothing() {
+    fn json_content_type_must_be_utf8() {
         for good in [
             "application/json",
             "Application/JSON",

@@ -1,8 +1,8 @@
-//! Answers are packed (gzip) for whoever asks, on the paths where that gives nothing away.
+//! Gzip for responses, on the paths where compression leaks nothing.
 //!
-//! The length of a packed body tells whether two of its texts are alike. So nothing is packed in which a secret stands beside
-//! what somebody else can choose (BREACH): no token, no ticket, and no inbox, where a patient's words stand beside another's.
-//! Everybody in a conversation knows all of its page.
+//! The length of a compressed body shows whether two of its texts are equal (BREACH). So no response is compressed that holds a
+//! secret beside text chosen by others: tokens, tickets, and the inbox, which holds texts of several conversations. In a history
+//! every reader already knows the whole page.
 
 use std::io::Write;
 
@@ -14,12 +14,12 @@ use poem::http::{HeaderMap, HeaderValue, StatusCode};
 use poem::{Request, Response};
 use tokio::task::spawn_blocking;
 
-/// Below this, packing costs more than it saves.
+/// Smaller bodies are not compressed: it would not pay.
 const MIN_BYTES: usize = 1024;
-/// What takes longer than about a millisecond must not hold up others.
+/// Bodies from this size on take about a millisecond, so they are compressed on a blocking thread.
 const BLOCKING_MIN_BYTES: usize = 64 * 1024;
 
-/// Whether answers on a path may be packed.
+/// Whether responses of a path may be compressed.
 fn is_compressible(path: &str) -> bool {
     const EXACT: [&str; 9] = [
         "/",
@@ -35,19 +35,19 @@ fn is_compressible(path: &str) -> bool {
     EXACT.contains(&path) || path.starts_with("/sdk/") || path.starts_with("/console/")
 }
 
-/// What is done with the answer to a request.
+/// How the response to a request is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
-    /// Its path is none of those that are packed.
+    /// The path is not compressible.
     Ineligible,
-    /// It could be, and the caller has not asked for it.
+    /// The path is compressible, but the client did not ask for gzip.
     Identity,
-    /// It is, when it is large enough.
+    /// Compressed, if the body is large enough.
     Gzip,
 }
 
 impl Compression {
-    /// For the answer to this request.
+    /// Chooses by path and `Accept-Encoding`.
     pub(crate) fn from_request(request: &Request) -> Self {
         match is_compressible(request.uri().path()) {
             false => Self::Ineligible,
@@ -56,12 +56,12 @@ impl Compression {
         }
     }
 
-    /// Packs the answer, if that is to be done.
+    /// Compresses the response where chosen.
     pub(crate) async fn apply(self, mut response: Response) -> Response {
         if self == Self::Ineligible {
             return response;
         }
-        // Also where it is not packed: a cache must not give this answer to those who would get the other one.
+        // Set on uncompressed responses too, so that caches keep the two apart.
         response.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
         if self == Self::Identity || response.status() != StatusCode::OK {
             return response;
@@ -98,7 +98,7 @@ fn gzip(body: &[u8]) -> Option<Bytes> {
     encoder.finish().ok().map(Bytes::from)
 }
 
-/// What a packed answer's tag has behind the plain one's: the bytes differ, so the tags must (RFC 9110, section 8.8.3).
+/// Suffix of a compressed response's ETag: other bytes need another tag (RFC 9110, section 8.8.3).
 const GZIP_ETAG_SUFFIX: &str = "-gzip\"";
 
 fn gzip_etag(tag: &HeaderValue) -> Option<HeaderValue> {
@@ -106,7 +106,7 @@ fn gzip_etag(tag: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("{plain}{GZIP_ETAG_SUFFIX}")).ok()
 }
 
-/// The tag of the same content, not packed.
+/// The ETag of the same content without compression.
 pub(crate) fn identity_etag(tag: &str) -> String {
     match tag.strip_suffix(GZIP_ETAG_SUFFIX) {
         Some(plain) => format!("{plain}\""),
@@ -114,7 +114,7 @@ pub(crate) fn identity_etag(tag: &str) -> String {
     }
 }
 
-/// Whether the caller takes gzip (RFC 9110, section 12.5.3).
+/// Whether the client accepts gzip (RFC 9110, section 12.5.3).
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(ACCEPT_ENCODING).into_iter().filter_map(|line| line.to_str().ok());
     let mut accepts_any = false;
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_answers_are_packed_for_whoever_asks() {
+    async fn large_responses_are_gzipped_on_request() {
         for bytes in [MIN_BYTES, BLOCKING_MIN_BYTES] {
             let body = "x".repeat(bytes);
             let compressed = answer("/chat/history", "br, gzip", &body).await;
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_a_secret_stands_beside_anothers_words_nothing_is_packed() {
+    async fn responses_with_secrets_are_never_compressed() {
         for path in
             ["/chat/ws-ticket", "/dev/token", "/chat/conversations", "/chat/send", "/admin/revocations", "/healthz"]
         {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_heard() {
+    fn accept_encoding_weights_are_honoured() {
         for (accepted, expected) in [
             ("gzip", true),
             ("GZIP;q=0.1", true),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_says_whether_the_content_is_packed() {
+    fn etag_differs_when_compressed() {
         assert_eq!(identity_etag("\"a-gzip\""), "\"a\"");
         assert_eq!(identity_etag("\"a\""), "\"a\"");
     }

@@ -1,4 +1,4 @@
-//! What browsers are told: whose pages may ask (CORS), and what may be done with an answer. On every answer, whatever it is.
+//! CORS and the security headers, which every response carries.
 
 use poem::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -15,15 +15,15 @@ use crate::http::error::problem_error;
 use crate::http::openapi::path_table::{self, PathTable};
 use crate::state::AppState;
 
-/// What a page of another origin may send. No cookies: tokens come in a header, so there are no credentials to allow.
+/// Request headers that pages of other origins may send. No cookies: tokens come in a header.
 const ALLOWED_HEADERS: &str = "authorization, content-type, x-request-id, traceparent, tracestate";
-/// What it may read, beside the body.
+/// Response headers that such pages may read.
 const EXPOSED_HEADERS: &str = "x-request-id, retry-after, www-authenticate";
-/// How long a browser may believe it, in seconds.
+/// How long a browser may cache a preflight response, in seconds.
 const MAX_AGE_SECONDS: &str = "600";
 
-/// The answer to `OPTIONS`, which every path knows: what is served there, and, when a browser asks before a page's request,
-/// whether pages of its origin may ask. None to everything else.
+/// The response to `OPTIONS`, which every path answers: the allowed methods, and for a preflight request whether the origin is
+/// allowed. `None` for other methods.
 pub(crate) fn options(request: &Request, paths: &PathTable, state: &AppState) -> Option<poem::Result<Response>> {
     if request.method() != Method::OPTIONS {
         return None;
@@ -47,7 +47,7 @@ pub(crate) fn options(request: &Request, paths: &PathTable, state: &AppState) ->
     Some(Ok(response.finish()))
 }
 
-/// Under which name, and how, this system was asked.
+/// The host and scheme that the client used.
 pub(crate) fn site<'a>(request: &'a Request, state: &AppState) -> Site<'a> {
     let peer = request.remote_addr().as_socket_addr().map(|peer| peer.ip());
     state.trusted_proxies.site(peer, |name| {
@@ -56,20 +56,19 @@ pub(crate) fn site<'a>(request: &'a Request, state: &AppState) -> Site<'a> {
     })
 }
 
-/// What browsers need to know of an answer, as far as its request says it.
+/// The browser headers of a response, as far as they depend on its request.
 pub(crate) struct BrowserHeaders {
     origin: Option<HeaderValue>,
     is_tls: bool,
 }
 
 impl BrowserHeaders {
-    /// For the answer to this request.
     pub(crate) fn from_request(request: &Request, state: &AppState) -> Self {
         let origin = request.headers().get(ORIGIN).cloned();
         Self { origin, is_tls: site(request, state).is_tls }
     }
 
-    /// Puts it on the answer, whatever that is.
+    /// Adds the headers to a response.
     pub(crate) fn apply(self, response: &mut Response, state: &AppState) {
         let headers = response.headers_mut();
         for (name, value) in SECURITY_HEADERS {

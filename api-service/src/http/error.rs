@@ -1,4 +1,4 @@
-//! Refusals: from a use case's error to a status and a problem body.
+//! Maps the error of a use case to a status and a problem body.
 
 use poem::http::StatusCode;
 use poem::http::header::RETRY_AFTER;
@@ -14,7 +14,7 @@ use shared::problem::{CONTENT_TYPE, InputError, Problem};
 use crate::domain::error::DomainError;
 use crate::http::openapi::schema;
 
-/// A problem body. The outermost layer adds the request's id and the headers that belong to the status.
+/// A problem body. The middleware adds the request id and the headers of the status.
 pub(crate) struct ProblemBody(Box<Problem>);
 
 impl From<Problem> for ProblemBody {
@@ -42,19 +42,19 @@ impl IntoResponse for ProblemBody {
     }
 }
 
-/// A problem as an error of poem's.
+/// A problem as poem's error type.
 pub(crate) fn problem_error(problem: Problem) -> poem::Error {
     poem::Error::from_response(ProblemBody::from(problem).into_response())
 }
 
-/// A refusal of somebody who asks too often. `Retry-After` goes with it.
+/// 429 with `Retry-After`.
 pub(crate) fn too_many_requests(wait: RetryAfter, what: &str) -> Response {
     let seconds = wait.seconds();
     let problem = Problem::new(429, format!("too many {what}: try again in {seconds} s"));
     ProblemBody::from(problem).with_header(RETRY_AFTER, seconds.to_string()).into_response()
 }
 
-/// What every operation that needs a token may answer instead of a success.
+/// Error responses of every operation that needs a token.
 #[derive(ApiResponse)]
 pub(crate) enum ApiError {
     /// The body is not JSON, or the query cannot be parsed.
@@ -80,10 +80,10 @@ pub(crate) enum ApiError {
     Unavailable(ProblemBody),
 }
 
-/// The same for operations with a body, which can be refused before anybody has understood it.
+/// The same for operations with a body, which can fail before the body is parsed.
 pub(crate) struct BodyError(ApiError);
 
-/// What [`crate::http::body::JsonBody`] answers by itself.
+/// Errors of [`crate::http::body::JsonBody`] itself.
 const BODY_ERRORS: [(u16, &str); 3] = [
     (408, "The body did not arrive in time."),
     (413, "The body is larger than 256 KiB."),
@@ -115,7 +115,7 @@ impl From<BodyError> for poem::Error {
     }
 }
 
-/// The problem that a refused use case is to its caller. Logs the cause of what is not the caller's doing.
+/// The problem of a use-case error. Logs the cause where the caller is not to blame.
 pub(crate) fn to_problem(error: DomainError) -> Problem {
     match error {
         DomainError::Forbidden(why) => Problem::new(403, why.to_string()),
@@ -157,12 +157,12 @@ pub(crate) fn to_problem(error: DomainError) -> Problem {
     }
 }
 
-/// Query parameters are named with their question mark, fields of the body without anything.
+/// A JSON pointer for body fields; query parameters keep their `?name`.
 fn pointer(field: &'static str) -> String {
     if field.starts_with('?') { field.to_owned() } else { format!("/{field}") }
 }
 
-/// The answer to well-formed but invalid input.
+/// 422 with all errors.
 pub(crate) fn invalid(errors: Vec<InputError>) -> Problem {
     let details: Vec<String> = errors.iter().map(|error| format!("{} {}", error.pointer, error.detail)).collect();
     Problem::new(422, details.join("; ")).with_errors(errors)

@@ -1,4 +1,5 @@
-//! The outermost layer: names each request, and makes every failure, whichever layer it comes from, a problem body.
+//! The outermost layer: assigns request ids, enforces limits, writes missing audit entries, and turns every failure into a
+//! problem body.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -31,10 +32,10 @@ use crate::http::openapi::path_table::PathSpec;
 use crate::http::server::connection::Connection;
 use crate::state::AppState;
 
-/// Longest query: several times what any operation takes.
+/// Maximum length of a query: several times what any operation needs.
 const MAX_QUERY_BYTES: usize = 4 * 1024;
 
-/// Answers a request, whatever happens.
+/// Handles one request. Never fails.
 pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
     let start = Instant::now();
     let Router { paths, state, metrics, .. } = router;
@@ -57,7 +58,7 @@ pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
     let method_name = method_label(method.as_str());
     let path = request.uri().path().to_owned();
     let query = request.uri().query().map(str::to_owned);
-    // The query stays out of the span: only the path is known to hold nothing about anybody.
+    // The query is not logged: it names participants. The path names none.
     let served = paths.get(&path);
     let route = if served.is_some() { path.as_str() } else { "other" };
     let span = tracing::info_span!("request", %request_id, method = method_name, route);
@@ -65,7 +66,7 @@ pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
     let traced = state.traces.as_ref().map(|traces| traces.request(method_name, route, &request_id, parent.as_deref()));
 
     let denied = match denied {
-        // In a box: it is rare.
+        // Boxed, because it is rare and its future is large.
         None if !is_routed(&method, &path, served) => Box::pin(auth::count_unrouted(&request, state)).await,
         denied => denied,
     };
@@ -75,7 +76,7 @@ pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => error_response(error),
             Err(_) => {
-                span.in_scope(|| tracing::error!("a handler panicked"));
+                span.in_scope(|| tracing::error!("handler panicked"));
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
             }
         },
@@ -85,19 +86,19 @@ pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
         && let Some(principal) = audit.principal()
         && let Err(why) = authorization::check_query((&method, path.as_str()), &query, &principal, &audit)
     {
-        // Whoever may not ask for this is not told what is wrong with it.
+        // A caller without the right to the target does not learn what else is wrong.
         response = auth::forbidden(why).into_response();
     }
     if let Some(entry) = audit.entry(action(&method, &path), response.status().as_u16(), &context) {
         if entry.is_denied() {
             state.audit_writer.enqueue(entry);
         } else if let Err(error) = state.audit_writer.record(entry, audit.deadline()).await {
-            // What is not on record is not to be seen.
+            // A read without an audit entry is not returned.
             response = span.in_scope(|| ProblemBody::from(to_problem(error.into())).into_response());
         }
     }
     response = compression.apply(response).await;
-    // A message that was sent is small beside the work that it took.
+    // A sent message is small, so its response is not tracked.
     if route != SEND_PATH
         && let Some(principal) = audit.principal()
     {
@@ -105,7 +106,7 @@ pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
         if method == Method::GET && response.status().is_success() {
             match state.response_budget.track(&principal.actor, connection, body) {
                 Ok(body) => response.set_body(body),
-                // The trail says that it was read, which it was, by this service.
+                // The audit trail keeps the entry: the service did read the data.
                 Err(error) => response = budget_error_response(error),
             }
         } else {
@@ -134,17 +135,17 @@ pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
         traced.end(status);
     }
     let elapsed_us = start.elapsed().as_micros() as u64;
-    // A target of its own, so that it can be turned on alone.
+    // A separate target, so that access logs can be enabled alone.
     span.in_scope(|| tracing::debug!(target: "api_service::access", status, elapsed_us, "answered"));
     response
 }
 
-/// Whether something answers this request, other than that there is nothing.
+/// Whether some endpoint answers this request.
 fn is_routed(method: &Method, path: &str, served: Option<&PathSpec>) -> bool {
     served.is_some_and(|path| path.serves(method)) || method == Method::OPTIONS && path == "*"
 }
 
-/// Calls a handler, whatever it does.
+/// Calls the handler and catches panics.
 async fn call_handler(
     router: &Router,
     request: Request,
@@ -157,7 +158,7 @@ async fn call_handler(
     }
 }
 
-/// The caller's trace, where a proxy that we trust passes it on.
+/// The client's trace context, if a trusted proxy passed it on.
 fn traceparent(request: &Request, state: &AppState) -> Option<String> {
     state.traces.as_ref()?;
     let peer = request.remote_addr().as_socket_addr()?.ip();
@@ -165,16 +166,16 @@ fn traceparent(request: &Request, state: &AppState) -> Option<String> {
     state.trusted_proxies.trust(peer).then(|| header.to_owned())
 }
 
-/// Metrics of every request, looked up once: by name and labels it is done for every value.
+/// Handles of the request metrics. Looking them up by name for every request would cost more.
 pub(crate) struct RequestMetrics {
     in_flight: Gauge,
-    /// Of sends that were answered with 201, which are most of all.
+    /// Sends answered with 201, which are most requests.
     sent: Counter,
     send_seconds: Histogram,
 }
 
 impl RequestMetrics {
-    /// Of the recorder that is there now.
+    /// Handles of the current recorder.
     pub(crate) fn new() -> Self {
         Self {
             in_flight: metrics::gauge!("http_requests_in_flight"),
@@ -184,7 +185,7 @@ impl RequestMetrics {
     }
 }
 
-/// Counts a request for as long as it is not answered, also when its caller has gone away.
+/// Counts a request as in flight until it is dropped.
 struct InFlight<'a>(&'a Gauge);
 
 impl<'a> InFlight<'a> {
@@ -200,7 +201,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Refuses what no handler needs to see. Health is exempt: its askers have the proxies' own addresses.
+/// Rejects requests before any handler runs. Health checks are exempt: they come from the proxies' addresses.
 fn precheck(request: &Request, address: IpAddr, state: &AppState) -> Option<Response> {
     if request.uri().query().map_or(0, str::len) > MAX_QUERY_BYTES {
         let problem = Problem::new(414, format!("the query is longer than {MAX_QUERY_BYTES} bytes"));
@@ -215,10 +216,10 @@ fn precheck(request: &Request, address: IpAddr, state: &AppState) -> Option<Resp
     state.rate_limits.check_address(address).err().map(|wait| too_many_requests(wait, "requests from your address"))
 }
 
-/// Whether the head of a request contradicts itself, or leaves out what it must have.
+/// Checks headers that must occur at most once, and `Host`.
 fn check_head(request: &Request) -> Result<(), HeadError> {
     let headers = request.headers();
-    // Most have no name twice, and both numbers are known without counting.
+    // `keys_len` is known without counting, so requests without repeated headers skip the check.
     if headers.len() > headers.keys_len() {
         headers::check_single(|name| headers.get_all(name).iter().count())?;
     }
@@ -227,13 +228,13 @@ fn check_head(request: &Request) -> Result<(), HeadError> {
     headers::check_host(host, authority, request.version() == Version::HTTP_11)
 }
 
-/// Who asks. Without an address of its own, which only a test's request lacks, it is nobody's.
+/// The client's address. Only requests made by tests lack a socket address.
 fn address(request: &Request, trusted: &TrustedProxies) -> IpAddr {
     let peer = request.remote_addr().as_socket_addr().map_or(IpAddr::from([0; 4]), |peer| peer.ip());
     trusted.address(peer, request.headers().get_all(FORWARDED_FOR_HEADER).into_iter().map(HeaderValue::as_bytes))
 }
 
-/// What a failure that poem found, and no handler, is to the caller.
+/// The response to an error that poem raised before a handler ran.
 fn error_response(error: poem::Error) -> Response {
     let problem = if let Some(ParseParamError { name, reason }) = error.downcast_ref() {
         let reason = params::cause(reason);
@@ -250,7 +251,7 @@ fn error_response(error: poem::Error) -> Response {
     ProblemBody::from(problem).into_response()
 }
 
-/// Writes the problem body. Only problems of our own are told; any other text might betray what is inside.
+/// Writes the problem body. Only problems of this service pass; other text could reveal internals.
 async fn into_problem_response(response: Response, request_id: &str, path: Option<&PathSpec>) -> Response {
     let status = response.status();
     let challenge = response.headers().get(WWW_AUTHENTICATE).cloned();

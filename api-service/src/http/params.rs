@@ -1,4 +1,4 @@
-//! Query parameters: checked while they are read, without regular expressions.
+//! Query parameters, validated while they are parsed.
 
 use poem_openapi::registry::MetaSchema;
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult};
@@ -12,13 +12,13 @@ const NOT_A_NUMBER: &str = "is not a whole number";
 const GIVEN_TWICE: &str = "is given more than once";
 const MISSING: &str = "is missing";
 
-/// What one of these parameters found wrong, without the names of types that poem-openapi puts around it.
+/// The error text of a parameter, without the type names that poem-openapi adds.
 pub(crate) fn cause(reason: &str) -> &str {
     let cause = reason.split_once("\": ").map_or(reason, |(_, cause)| cause);
     cause.split_once(" (occurred while parsing").map_or(cause, |(cause, _)| cause)
 }
 
-/// Whether the query could not even be parsed (400), as against one that is well-formed but invalid (422).
+/// Whether the query was malformed (400) rather than well-formed but invalid (422).
 pub(crate) fn is_unparsable(reason: &str) -> bool {
     reason == NOT_A_NUMBER || reason == GIVEN_TWICE
 }
@@ -31,7 +31,7 @@ macro_rules! parameter {
         inline_type!($name, true, $schema);
 
         impl $name {
-            /// A parameter that was given is something.
+            /// A parameter that was given is not null.
             fn is_null(&self) -> bool {
                 false
             }
@@ -80,23 +80,20 @@ fn number(text: &str, low: i64, high: i64) -> Result<i64, String> {
     }
 }
 
-/// Most rows that a page may have.
+/// Maximum rows per page.
 const MAX_PAGE: i64 = 200;
 
 parameter! {
-    /// A location.
     LocationParam(LocationId), id_schema("loc1"), |text| text.parse().map_err(|error| format!("{error}"))
 }
 parameter! {
-    /// A user.
     UserParam(ParticipantId), id_schema("doc123"), |text| text.parse().map_err(|error| format!("{error}"))
 }
 parameter! {
-    /// A contact.
     ContactParam(ParticipantId), id_schema("pat456"), |text| text.parse().map_err(|error| format!("{error}"))
 }
 parameter! {
-    /// How many rows a page may have.
+    /// Rows per page.
     LimitParam(u16),
     {
         let mut schema = number_schema(1.0, Some(MAX_PAGE as f64));
@@ -106,11 +103,11 @@ parameter! {
     |text| Ok(number(text, 1, MAX_PAGE)?.unsigned_abs() as u16)
 }
 parameter! {
-    /// A place in a conversation.
+    /// A `seq` within a conversation.
     SeqParam(i64), number_schema(0.0, None), |text| number(text, 0, i64::MAX)
 }
 parameter! {
-    /// A place in the inbox.
+    /// A cursor of the inbox.
     CursorParam(InboxCursor), {
         let mut schema = MetaSchema::new("string");
         schema.max_length = Some(64);
@@ -123,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_with_a_parameter_is_told_without_the_names_of_types() {
+    fn parameter_errors_omit_type_names() {
         let reason = |value: &str| {
             let parsed = Option::<LimitParam>::parse_from_parameters([value]);
             parsed.err().map(poem_openapi::types::ParseError::into_message).unwrap_or_default()

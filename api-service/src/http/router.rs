@@ -15,12 +15,12 @@ use super::openapi::{docs_page, spec};
 use super::{assets, cors};
 use crate::state::AppState;
 
-/// Everything that the public port serves.
+/// The endpoint of the public port.
 pub fn public(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'static {
     let is_development = state.dev_signing_key.is_some();
     let paths = spec::paths(is_development.then(|| (dev_token::PATH, PathSpec::single_method(Method::POST))));
     let service = Arc::new(spec::service().into_endpoint());
-    // PathSpec by path: nested at the root, it would take `/` from the console.
+    // Registered path by path: nested at the root, the API would shadow the console at `/`.
     let operations = spec::operation_paths().into_iter();
     let routes = operations.fold(Route::new(), |routes, path| routes.at(path, service.clone()));
     let routes = assets::endpoints().fold(routes, |routes, (path, file)| routes.at(path, file));
@@ -39,8 +39,7 @@ pub fn public(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'stati
     PublicEndpoint { router: Router { routes: routes.boxed(), paths, state, metrics: RequestMetrics::new() } }
 }
 
-/// The layers around the router, in one piece: poem's own `around` moves the request and a future of several
-/// kilobytes once a layer.
+/// Middleware and router in one endpoint. poem's own `around` would move the request and a future of several kilobytes per layer.
 struct PublicEndpoint {
     pub(crate) router: Router,
 }
@@ -57,7 +56,7 @@ impl Endpoint for PublicEndpoint {
     }
 }
 
-/// What is found behind the layers.
+/// Routes requests that passed the middleware.
 pub(crate) struct Router {
     pub(crate) routes: BoxEndpoint<'static, Response>,
     pub(crate) paths: PathTable,
@@ -66,7 +65,7 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// Calls the one that a request asks for. In a box: whatever wraps this moves no more than a pointer.
+    /// Calls the endpoint of a request. Boxed, so that callers move only a pointer.
     pub(crate) fn call<'a>(&'a self, mut request: Request) -> BoxFuture<'a, poem::Result<Response>> {
         if let Some(answer) = cors::options(&request, &self.paths, &self.state) {
             return Box::pin(ready(answer));
@@ -75,11 +74,11 @@ impl Router {
             return Box::pin(ready(Err(refused)));
         }
         request.extensions_mut().insert(self.state.clone());
-        // HTTP leaves the body out, and says how long it would be: poem's own way to answer HEAD does not know.
+        // HTTP omits the body of HEAD but keeps its length; poem's own HEAD support does not know the length.
         if request.method() == Method::HEAD {
             request.set_method(Method::GET);
         }
-        // Most requests are sends, and the way that poem finds an operation costs more than most of what this one does.
+        // Most requests are sends, and poem's route lookup would cost more than most of the work of a send.
         match (request.method(), request.uri().path()) {
             (&Method::POST, messages::SEND_PATH) => Box::pin(messages::send(request)),
             _ => Box::pin(self.routes.call(request)),
@@ -88,7 +87,7 @@ impl Router {
 }
 
 impl Router {
-    /// Checks a query, or has it checked as soon as it is known who asks: strangers are told nothing else first.
+    /// Checks the query now, or after authentication where a token is needed: other callers must learn nothing about it.
     fn prepare_query(&self, request: &mut Request) -> poem::Result<()> {
         if request.uri().query().is_none() {
             return Ok(());

@@ -1,13 +1,13 @@
-//! Texts in which there is nothing to be seen: spaces, and characters that show nothing by themselves.
+//! Detects texts that show nothing: spaces and invisible characters only.
 
-/// Whether no character of a text shows anything: each is `White_Space` or `Default_Ignorable_Code_Point` (Unicode Character
-/// Database, `PropList.txt` and `DerivedCoreProperties.txt`).
+/// Whether every character is `White_Space` or `Default_Ignorable_Code_Point` (Unicode Character Database, `PropList.txt` and
+/// `DerivedCoreProperties.txt`).
 pub(crate) fn is_blank(text: &str) -> bool {
     text.chars().all(|c| c.is_whitespace() || is_default_ignorable(c))
 }
 
-/// `Default_Ignorable_Code_Point`. Unassigned places that are to be ignored are set aside already, so that the list has not
-/// changed for more than ten years.
+/// `Default_Ignorable_Code_Point`. Unicode reserves code points for future ones, so this list has not changed for more than ten
+/// years.
 fn is_default_ignorable(c: char) -> bool {
     matches!(
         c,
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_shows_nothing_is_blank() {
+    fn invisible_text_is_blank() {
         for c in [
             ' ',
             '\t',
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shows_something_is_not_blank() {
+    fn visible_text_is_not_blank() {
         for text in [
             "a",
             ".",
@@ -116,7 +116,7 @@ mod tests {
 
     /// The size of the property in Unicode 6.3 to 17.
     #[test]
-    fn the_list_has_as_many_characters_as_the_property() {
+    fn ignorable_list_has_size_of_property() {
         let count = ('\0'..=char::MAX).filter(|c| is_default_ignorable(*c)).count();
         assert_eq!(count, 4174);
     }

@@ -1,15 +1,15 @@
-//! Until when a request is to be answered: one moment for all of its steps, however many they are and whatever each of them may take.
+//! The deadline of a request. All of its steps share it.
 
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-/// From the arrival of a request to its answer. The balancer gives up later, and could say no more than that it does not know what
-/// became of the request.
+/// From the arrival of a request to its response. The load balancer's timeout is later: it would hide the outcome from the
+/// client.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_millis(8_500);
 
-/// Why a step of a request did not end well.
+/// Why a step of a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError<E> {
     /// It was not done in time. The step must change nothing, so the caller may repeat the request.
@@ -20,18 +20,18 @@ pub enum StepError<E> {
     Failed(E),
 }
 
-/// Until when a request is to be answered.
+/// The deadline of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// The deadline of a request that arrived at this moment.
+    /// For a request that arrived at this time.
     #[must_use]
     pub fn from_arrival(arrived: std::time::Instant) -> Self {
         Self(Instant::from_std(arrived) + REQUEST_TIMEOUT)
     }
 
-    /// Runs a step of the request, which must change nothing.
+    /// Runs one step, which must change nothing, until the deadline.
     ///
     /// # Errors
     /// [`StepError`]
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_answered_before_the_balancer_gives_up() {
+    fn deadline_precedes_balancer_timeout() {
         let balancer = include_str!("../../../deploy/haproxy.cfg").split_once("backend apis").unwrap().1;
         let balancer = balancer.split_once("timeout server ").unwrap().1.split_once("s\n").unwrap().0;
         let balancer = Duration::from_secs(balancer.parse().unwrap());
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_steps_of_a_request_share_one_deadline() {
+    async fn steps_share_one_deadline() {
         let arrived = Instant::now();
         let deadline = Deadline::from_arrival(arrived.into_std());
         let step = |seconds| async move {

@@ -1,4 +1,4 @@
-//! A conversation as a row of its participants' inboxes, the version of such a row, and the cursor between two pages.
+//! A row of an inbox, its version, the snapshot of a conversation, and the cursor between two pages.
 
 use std::str::FromStr;
 
@@ -12,18 +12,15 @@ use uuid::Uuid;
 
 use super::message::Message;
 
-/// One conversation as `viewer` sees it.
+/// A conversation as `viewer` sees it.
 #[derive(Debug)]
 pub struct Row {
-    /// Which.
     pub conversation: Conversation,
-    /// Whose inbox this is: of two users, the one to be named first.
+    /// The owner of the inbox. Between two users, the owner is named first.
     pub viewer: Participant,
-    /// The newest message.
     pub last_message: Message,
-    /// Messages to the viewer that it has not read.
+    /// Messages to the viewer that are unread.
     pub unread_count: i32,
-    /// When the newest message was sent.
     pub last_activity_at: OffsetDateTime,
 }
 
@@ -51,47 +48,45 @@ impl Serialize for Row {
 }
 
 impl Row {
-    /// Counts up with every change of a row, so that of two states the later one is known, whoever tells of it and whenever;
-    /// equal when the row is the same.
+    /// The version of the row. It grows with every change, so readers keep the row with the highest version (last writer wins).
+    /// Equal versions mean equal rows.
     #[must_use]
     pub fn newness(&self) -> i64 {
         newness(&self.last_message, self.unread_count)
     }
 }
 
-/// A message counts three or six, one that is read three. In between, the newest message can only be delivered and read, once
-/// each: that counts one, and begins anew with the next message.
+/// A sent message adds 3 (unread by the viewer) or 6; a read message adds 3. Between two messages the last one can only become
+/// delivered and read: 1 each, reset by the next message.
 fn newness(last_message: &Message, unread: i32) -> i64 {
     let told = i64::from(last_message.delivered_at.is_some()) + i64::from(last_message.read_at.is_some());
     3 * (2 * last_message.seq - i64::from(unread)) + told
 }
 
-/// How a conversation stands at one moment, for the inboxes of both its participants.
+/// The state of a conversation at one moment, for the inboxes of both participants.
 #[derive(Debug, Clone)]
 pub struct Standing {
-    /// The newest message.
     pub last_message: Message,
-    /// Messages to the first and to the second participant that it has not read.
+    /// Unread messages of the first and the second participant.
     pub unread: [i32; 2],
-    /// When the newest message was sent.
     pub last_activity_at: OffsetDateTime,
 }
 
 impl Standing {
-    /// Which conversation.
+    /// The conversation.
     #[must_use]
     pub fn conversation(&self) -> &Conversation {
         &self.last_message.new.conversation
     }
 
-    /// Whether this was so before `other` was. The rows of both count up, and a change may leave one of them as it is.
+    /// Whether this snapshot is older than `other`. Versions of both rows grow, and a change may affect only one row.
     #[must_use]
     pub fn is_before(&self, other: &Self) -> bool {
         let newness = |standing: &Self| standing.unread.map(|unread| newness(&standing.last_message, unread));
         newness(self).iter().sum::<i64>() < newness(other).iter().sum()
     }
 
-    /// As each of the two sees it.
+    /// The row of each participant.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let conversation = self.conversation();
         [conversation.first(), conversation.second()].into_iter().zip(self.unread).map(|(viewer, unread_count)| Row {
@@ -104,17 +99,17 @@ impl Standing {
     }
 }
 
-/// A conversation whose rows have changed.
+/// A conversation whose inbox rows have changed.
 #[derive(Debug, Clone)]
 pub enum Changed {
-    /// To this.
+    /// The new state.
     To(Box<Standing>),
-    /// To what must be asked for.
+    /// The rows must be read from the database.
     Somehow(Conversation),
 }
 
 impl Changed {
-    /// Which conversation.
+    /// The conversation.
     #[must_use]
     pub fn conversation(&self) -> &Conversation {
         match self {
@@ -123,7 +118,7 @@ impl Changed {
         }
     }
 
-    /// What is known after both, whichever came first: they are of one conversation.
+    /// Combines two updates of one conversation, in any order.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -134,12 +129,12 @@ impl Changed {
     }
 }
 
-/// Where a page of the inbox ends and the next begins. Opaque to clients.
+/// The end of a page of the inbox. Opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboxCursor {
     /// `last_activity_at` of the last row.
     pub last_activity_at: OffsetDateTime,
-    /// Its conversation, for rows of the same moment.
+    /// Its conversation, which orders rows of the same time.
     pub conversation_id: ConversationId,
 }
 
@@ -169,7 +164,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_user_sees_itself_first_whichever_way_the_pair_is_stored() {
+    fn inbox_row_names_viewer_first() {
         let [a, b]: [Participant; 2] = ["user:a".parse().unwrap(), "user:b".parse().unwrap()];
         let row = |viewer: &Participant| Row {
             conversation: Conversation::new("loc1".parse().unwrap(), a.clone(), b.clone()).unwrap(),
@@ -184,7 +179,7 @@ mod tests {
         }
     }
 
-    /// `told`: the newest message is delivered, or read.
+    /// `told` is 1 when the last message is delivered, 2 when it is read.
     fn standing(seq: i64, unread: [i32; 2], told: u8) -> Standing {
         let example = crate::model::message::tests::example();
         let at = |is_told: bool| is_told.then_some(OffsetDateTime::UNIX_EPOCH);
@@ -193,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rows_newness_counts_up_whenever_it_changes_and_only_then() {
+    fn row_version_grows_exactly_when_row_changes() {
         let life = [
             standing(1, [0, 1], 0),
             standing(1, [0, 1], 1),
             standing(1, [0, 0], 2),
             standing(3, [0, 2], 0),
             standing(4, [1, 2], 0),
-            // The one reads an older message: the other's row stays as it is.
+            // One participant reads an older message; the other's row does not change.
             standing(4, [1, 1], 0),
             standing(4, [1, 1], 1),
             standing(4, [0, 1], 2),
@@ -219,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_changes_the_newer_one_counts_and_what_must_be_asked_for_is_asked_for() {
+    fn merge_keeps_newer_snapshot_and_staleness() {
         let change = |seq| Changed::To(Box::new(standing(seq, [0, 0], 0)));
         for (one, other) in [(1, 2), (2, 1)] {
             assert!(matches!(change(one).and(change(other)), Changed::To(newer) if newer.last_message.seq == 2));
@@ -230,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn each_of_the_two_sees_its_own_count() {
+    fn rows_carry_own_unread_count() {
         let counts: Vec<_> =
             standing(5, [3, 2], 0).rows().map(|row| (row.viewer.to_string(), row.unread_count)).collect();
         assert_eq!(counts, [("user:doc123".to_owned(), 3), ("contact:pat456".to_owned(), 2)]);
@@ -238,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cursors_survive_being_written(micros in 0..4_000_000_000_000_000_i64, id: u128) {
+        fn cursor_round_trips(micros in 0..4_000_000_000_000_000_i64, id: u128) {
             let cursor = InboxCursor {
                 last_activity_at: OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).unwrap(),
                 conversation_id: Uuid::from_u128(id),
@@ -247,7 +242,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_cursor_parser_panic(text in "\\PC{0,60}") {
+        fn cursor_parser_never_panics(text in "\\PC{0,60}") {
             let _ = text.parse::<InboxCursor>();
         }
     }

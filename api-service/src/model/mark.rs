@@ -7,20 +7,18 @@ use shared::receipt::{Receipt, ReceiptKind};
 use shared::request::RequestContext;
 use time::OffsetDateTime;
 
-/// One receiver's word on some messages.
+/// One receiver's marks.
 #[derive(Debug, Clone)]
 pub struct Mark {
-    /// Delivered or read.
     pub kind: ReceiptKind,
-    /// Where the messages may lie.
+    /// Locations in which the messages may be.
     pub locations: Vec<LocationId>,
-    /// Who must be their receiver.
+    /// The receiver that the messages must have.
     pub receiver: Participant,
-    /// Which.
     pub message_ids: Vec<MessageId>,
-    /// When, by the clock of whoever reports it.
+    /// When, by the reporter's clock.
     pub at: OffsetDateTime,
-    /// By which request.
+    /// The request that reported it.
     pub request: Option<RequestContext>,
 }
 
@@ -37,15 +35,12 @@ impl From<Receipt> for Mark {
     }
 }
 
-/// A message that the caller received, as it stands now.
+/// The current state of a message that the caller received.
 #[derive(Debug, Clone, Serialize)]
 pub struct Marked {
-    /// Which.
     pub id: MessageId,
-    /// Since when its client has it.
     #[serde(serialize_with = "optional_timestamp")]
     pub delivered_at: Option<OffsetDateTime>,
-    /// Since when it is read.
     #[serde(serialize_with = "optional_timestamp")]
     pub read_at: Option<OffsetDateTime>,
 }

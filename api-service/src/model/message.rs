@@ -1,4 +1,4 @@
-//! A message, and its one form on the wire: what `POST /chat/send` answers is, byte for byte, what sockets get.
+//! A message and its JSON. `POST /chat/send` returns the same bytes that sockets receive.
 
 use std::sync::Arc;
 
@@ -14,48 +14,47 @@ use uuid::Uuid;
 use super::blank::is_blank;
 use crate::envelope::MessageAad;
 
-/// Most characters (Unicode scalar values) of a message.
+/// Maximum characters (Unicode scalar values) of a message.
 pub const MAX_CONTENT_CHARS: usize = 8_000;
 
-/// This moment, in the whole microseconds that PostgreSQL keeps: what is answered is what will be read.
+/// The current time in whole microseconds, as PostgreSQL stores it.
 #[must_use]
 pub fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     now.replace_microsecond(now.microsecond()).unwrap_or(now)
 }
 
-/// What somebody asks to send: authorized and valid.
+/// An authorized and valid message that is not stored yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMessage {
-    /// Where it belongs.
     pub conversation: Conversation,
-    /// One of the two.
+    /// One participant of the conversation.
     pub sender: Participant,
-    /// The other.
+    /// The other participant.
     pub receiver: Participant,
-    /// 1 to [`MAX_CONTENT_CHARS`] characters, none of them U+0000, and one at least that shows something.
+    /// 1 to [`MAX_CONTENT_CHARS`] characters, without U+0000, and not blank.
     pub content: Content,
-    /// What makes a retry safe.
+    /// Makes a retry safe.
     pub client_message_id: Option<Uuid>,
 }
 
-/// The text of a message: protected health information, so it does not show itself in logs.
+/// The text of a message. It is protected health information, so `Debug` redacts it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Content(String);
 
 impl Content {
-    /// What the database holds, or what [`Content::new`] has checked.
+    /// Text that is already valid: from the database, or checked by [`Content::new`].
     #[must_use]
     pub fn trusted(text: String) -> Self {
         Self(text)
     }
 
-    /// Checks a stranger's text.
+    /// Validates text from a client.
     ///
     /// # Errors
-    /// What is wrong with it, to follow the field's name.
+    /// The reason, to follow the name of the field.
     pub fn new(text: String) -> Result<Self, &'static str> {
-        // A character has four bytes at most: long texts are refused without being counted.
+        // A character has at most four bytes, so long texts are rejected without counting.
         if text.is_empty() {
             Err("is empty")
         } else if text.len() > 4 * MAX_CONTENT_CHARS || text.chars().count() > MAX_CONTENT_CHARS {
@@ -69,7 +68,6 @@ impl Content {
         }
     }
 
-    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -87,20 +85,19 @@ impl std::fmt::Debug for Content {
 pub struct Message {
     /// UUIDv7.
     pub id: MessageId,
-    /// What was sent.
     pub new: Arc<NewMessage>,
     /// 1, 2, 3 … within the conversation, without gaps, in commit order.
     pub seq: i64,
-    /// Never before that of an earlier message of the conversation.
+    /// Never earlier than that of a lower `seq`.
     pub sent_at: OffsetDateTime,
-    /// When the receiver's client had it.
+    /// When the receiver's client had received it.
     pub delivered_at: Option<OffsetDateTime>,
-    /// When the receiver read it.
+    /// When the receiver had read it.
     pub read_at: Option<OffsetDateTime>,
 }
 
 impl Message {
-    /// The message as clients get it.
+    /// The JSON that clients receive.
     ///
     /// # Errors
     /// When serde_json fails, which it does not for these types.
@@ -108,13 +105,13 @@ impl Message {
         serde_json::to_string(self)
     }
 
-    /// What its content is tied to when it is stored sealed.
+    /// The associated data to which sealed content is bound.
     #[must_use]
     pub fn aad(&self) -> MessageAad<'_> {
         MessageAad { id: self.id, conversation: &self.new.conversation, sender: &self.new.sender }
     }
 
-    /// The event that tells both sides, around the message's JSON.
+    /// The event for the sockets of both participants, with the message's JSON.
     #[must_use]
     pub fn event(&self, json: &str) -> OutgoingEvent {
         OutgoingEvent::message(
@@ -175,7 +172,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_message_looks_as_specified() {
+    fn message_json_matches_contract() {
         let message = example();
         let json: Value = serde_json::from_str(&message.to_json().unwrap()).unwrap();
         assert_eq!(
@@ -190,13 +187,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn times_have_all_their_digits_and_no_more_than_the_database_keeps() {
+    fn timestamps_have_microseconds() {
         assert_eq!(timestamp(time::macros::datetime!(2026-01-02 3:04:05 UTC)), "2026-01-02T03:04:05.000000Z");
         assert_eq!(now().nanosecond() % 1_000, 0);
     }
 
     #[test]
-    fn content_has_one_to_8000_characters_whatever_their_bytes() {
+    fn content_has_1_to_8000_visible_characters() {
         for good in ["a", "\u{1F600}", "line\nbreak", &"\u{1F600}".repeat(8_000)] {
             assert!(Content::new(good.to_owned()).is_ok());
         }
@@ -215,7 +212,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn content_does_not_show_itself() {
+    fn content_is_redacted_in_debug() {
         assert!(!format!("{:?}", example()).contains("Hello"));
     }
 }

@@ -1,4 +1,4 @@
-//! What messages, pages and requests are: types without SQL, HTTP or Redis, which every layer may use.
+//! Types of messages, pages and requests. They know no SQL, HTTP or Redis, so every layer may use them.
 
 mod blank;
 pub mod deadline;

@@ -1,4 +1,4 @@
-//! Who asks for something, and by which request: what the audit trail is told of it.
+//! The origin of a request: its principal, context and deadline.
 
 use std::sync::Arc;
 
@@ -8,19 +8,17 @@ use shared::token::Principal;
 
 use super::deadline::Deadline;
 
-/// Who asks, and by which request.
+/// The origin of a request.
 #[derive(Debug, Clone)]
 pub struct Origin {
-    /// The bearer of a good token.
+    /// The verified principal.
     pub principal: Arc<Principal>,
-    /// The request.
     pub request: RequestContext,
-    /// Until when it is to be answered.
     pub deadline: Deadline,
 }
 
 impl Origin {
-    /// An entry about something that was asked for.
+    /// A new audit entry of this principal and request.
     #[must_use]
     pub fn entry(&self, action: Action, outcome: u16) -> AuditEntry {
         AuditEntry::new(AuditActor::from(&self.principal.actor), action, outcome).with_request(&self.request)

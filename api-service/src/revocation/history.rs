@@ -1,4 +1,4 @@
-//! Where a process stands in the order of the revocations, and which came last.
+//! The position of this process in the table of revocations, and its latest rows.
 
 use std::collections::VecDeque;
 
@@ -7,42 +7,42 @@ use tokio::time::Instant;
 
 use crate::store::Position;
 
-/// The newest revocations that are kept with their position: a copy in Redis that lacks no more than these is completed, any
-/// other is written anew.
+/// Latest revocations that are kept with their positions. A Redis copy that lacks no more is completed; an older copy is
+/// rewritten.
 const RECENT_CAPACITY: usize = 10_000;
 
-/// Where a process stands.
+/// The position of this process.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// The newest row that was read.
+    /// The latest row that was read.
     newest: Position,
-    /// Whether everything before it was read as well.
+    /// Whether all rows before it were read.
     is_complete: bool,
-    /// When the last reading began that found nothing more.
+    /// Start of the latest read that found no further rows.
     read_at: Option<Instant>,
-    /// The rows up to `newest`, without a gap, …
+    /// The rows up to `newest`, without a gap.
     recent: VecDeque<(Position, RevocationEntry)>,
-    /// … and the one in front of them.
+    /// The position just before them.
     before_recent: Position,
 }
 
 impl History {
-    /// The newest row that was read.
+    /// The latest row that was read.
     pub(super) fn newest(&self) -> Position {
         self.newest
     }
 
-    /// Whether all rows up to the newest were read.
+    /// Whether all rows up to the latest were read.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// When the last reading began that came to the end.
+    /// Start of the latest read that reached the end.
     pub(super) fn read_at(&self) -> Option<Instant> {
         self.read_at
     }
 
-    /// Takes note of rows that were read, in their order. Until [`mark_complete`](Self::mark_complete) there may be more.
+    /// Adds rows in order. More may follow until [`mark_complete`](Self::mark_complete).
     pub(super) fn add(&mut self, rows: Vec<(Position, RevocationEntry)>) {
         self.is_complete = self.is_complete && rows.is_empty();
         for (position, entry) in rows {
@@ -56,18 +56,18 @@ impl History {
         }
     }
 
-    /// Takes note that a reading that began then came to the end.
+    /// Records that a read reached the end.
     pub(super) fn mark_complete(&mut self, started: Instant) {
         self.is_complete = true;
         self.read_at = Some(started);
     }
 
-    /// Begins anew: the order is another one.
+    /// Starts over: the table has another history.
     pub(super) fn reset(&mut self) {
         *self = Self { read_at: self.read_at, ..Self::default() };
     }
 
-    /// The rows behind a position, or `None` when it is not one of this history, or too long ago.
+    /// The rows after a position; `None` when it is not in this history or too old.
     pub(super) fn after(&self, position: Position) -> Option<Vec<(Position, RevocationEntry)>> {
         if position == self.before_recent {
             return Some(self.recent.iter().cloned().collect());
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_a_position_is_known_from_the_beginning_on() {
+    fn rows_after_known_position_are_returned() {
         let mut history = History::default();
         assert_eq!(history.after(Position::default()), Some(vec![]));
         history.add(rows(3..=5));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_of_another_history_is_not_known() {
+    fn unknown_position_has_no_rows() {
         let mut history = History::default();
         history.add(rows(3..=5));
         for position in [at(2), at(6), Position { id: 4, stamp: 1 }] {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_kept_and_what_is_older_is_not_known() {
+    fn history_keeps_bounded_rows() {
         let mut history = History::default();
         let last = RECENT_CAPACITY as i64 + 10;
         history.add(rows(1..=last));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_is_complete_when_a_reading_came_to_the_end_until_it_begins_anew() {
+    fn history_is_complete_until_rows_or_reset() {
         let mut history = History::default();
         history.add(rows(1..=2));
         assert!(!history.is_complete());

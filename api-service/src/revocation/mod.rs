@@ -1,5 +1,5 @@
-//! Keeps everybody's knowledge of revoked tokens in step: PostgreSQL has the truth, every instance of this service
-//! reads what is new ten times a second, and `redis_copy` sees to it that Redis holds all of it for the gateways.
+//! Revoked tokens. PostgreSQL is the source of truth. Every instance reads new revocations ten times per second, and
+//! [`redis_copy`] keeps a complete copy in Redis for the gateways.
 
 mod history;
 mod redis_copy;
@@ -19,40 +19,40 @@ use tokio::time::{Instant, sleep, timeout};
 use self::history::History;
 use crate::store::{Class, RevocationPage, Store, StoreError};
 
-/// Between two looks at what is new. With the gateways' own pause it must stay well below [`PROPAGATION_DELAY`].
+/// Between two reads. With the gateways' own interval it must stay well below [`PROPAGATION_DELAY`].
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long everybody may take to learn of a revocation before whoever made it is told that it stands.
+/// How long a revocation may take to reach all instances and gateways before it is confirmed.
 const PROPAGATION_DELAY: Duration = Duration::from_millis(300);
-/// How long the database may take to say what time it is, when something is to be revoked. With what comes behind, whoever revokes is
-/// answered before the balancer gives up.
+/// Time limit for reading the database's clock. With the steps that follow, the response still precedes the load balancer's
+/// timeout.
 const CLOCK_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between two looks whether there are revocations whose tokens have ended.
+/// Between two removals of expired revocations.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
-/// Rows read at a time.
+/// Rows per read.
 const PAGE: u32 = 20_000;
-/// Rows removed from the table at a time, and how often in a row.
+/// Rows per removal, and removals in a row.
 const EXPIRY_PAGE: i32 = 1_000;
 const MAX_EXPIRY_PAGES: usize = 20;
 
-/// Knows what is revoked, and revokes.
+/// Knows which tokens are revoked, and revokes tokens.
 pub struct RevocationService {
     store: Store,
-    /// What is read ten times a second, and must be, for another instance to say that a revocation stands.
+    /// Connections of the watch class: other load must not delay a revocation.
     watch_store: Store,
     redis: Nodes,
-    /// How long a token may live, in seconds.
+    /// Maximum lifetime of a token, in seconds.
     max_lifetime: i64,
     known: Arc<RevocationSet>,
     history: Mutex<History>,
     loaded: watch::Sender<bool>,
-    /// Something was revoked here that has not been read back yet.
+    /// This instance has revoked a token and not read it back yet.
     revoked: Notify,
-    /// Something was read that the copy may lack.
+    /// Rows were read that the Redis copy may lack.
     changed: Notify,
 }
 
 impl RevocationService {
-    /// Knows nothing yet. No token lives longer than `max_lifetime` seconds.
+    /// No token lives longer than `max_lifetime` seconds.
     #[must_use]
     pub fn new(store: Store, redis: Nodes, max_lifetime: i64) -> Self {
         Self {
@@ -68,31 +68,31 @@ impl RevocationService {
         }
     }
 
-    /// What is known, for the verifier of tokens.
+    /// The revocations, for the token verifier.
     #[must_use]
     pub fn revocations(&self) -> Arc<RevocationSet> {
         self.known.clone()
     }
 
-    /// Whether the truth was read once. Until then no token may be accepted: it could be a revoked one.
+    /// Whether the table was read once. Until then no token is accepted, because it could be revoked.
     pub fn is_loaded(&self) -> bool {
         *self.loaded.borrow()
     }
 
-    /// Waits until it was.
+    /// Waits until [`is_loaded`](Self::is_loaded).
     pub async fn until_loaded(&self) {
         let mut loaded = self.loaded.subscribe();
-        // It cannot be closed: the sender is in our hands.
+        // The sender lives as long as `self`, so the channel stays open.
         let _open = loaded.wait_for(|loaded| *loaded).await;
     }
 
-    /// Revokes: for good, here at once, elsewhere [soon](Self::wait_for_propagation). `entry` says in the audit trail who did it.
+    /// Revokes: here at once, elsewhere [soon](Self::wait_for_propagation). `entry` is the audit entry.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing is revoked then.
+    /// [`StoreError`]; nothing was revoked.
     pub async fn revoke(&self, revocation: Revocation, entry: &AuditEntry) -> Result<(), StoreError> {
         let store = self.store.for_class(Class::Write);
-        // A machine whose clock is behind must not have it end early.
+        // With a slow local clock the revocation would expire too early, so the later clock counts.
         let clock = timeout(CLOCK_TIMEOUT, store.clock()).await;
         let clock = clock.map_err(|_| StoreError::Unavailable("its clock was not read in time".into()))?;
         let latest = now().max(clock?.unix_timestamp());
@@ -103,13 +103,13 @@ impl RevocationService {
         Ok(())
     }
 
-    /// Waits until the others have had the time to learn what was revoked here. Not until they have: one that cannot be
-    /// reached must not keep a revocation from being made.
+    /// Waits for the time that propagation normally takes. It does not wait for confirmation: an unreachable instance must not
+    /// block a revocation.
     pub async fn wait_for_propagation(&self) {
         sleep(PROPAGATION_DELAY).await;
     }
 
-    /// Follows the truth until the shutdown begins. Neither PostgreSQL nor Redis holds up more than its own part.
+    /// Refreshes, replicates and expires until the shutdown. PostgreSQL and Redis delay only their own task.
     pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
         tokio::select! {
             () = self.refresh() => {}
@@ -119,33 +119,33 @@ impl RevocationService {
         }
     }
 
-    /// Reads what was revoked here and elsewhere.
+    /// Reads new revocations.
     async fn refresh(&self) {
         loop {
             match self.read_next_page().await {
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err(error) => tracing::debug!(%error, "revocations cannot be read; those that are known stand"),
+                Err(error) => tracing::debug!(%error, "revocations not read"),
             }
-            // The sooner it is read back, the sooner gateways can have it.
+            // The sooner it is read back, the sooner gateways receive it.
             let _look_or_notice = timeout(POLL_INTERVAL, self.revoked.notified()).await;
         }
     }
 
-    /// Reads the next rows. Returns whether there may be more.
+    /// Reads the next page. Returns whether there may be more.
     async fn read_next_page(&self) -> Result<bool, StoreError> {
         let (started, behind) = (Instant::now(), self.history.lock().newest());
         let rows = match self.watch_store.revocations(behind, PAGE).await? {
             RevocationPage::Rows(rows) => rows,
             RevocationPage::HistoryChanged => {
-                // What is known stands.
-                tracing::warn!("the database's revocations are in another order than before: reading all of them");
+                // Known revocations stay in force.
+                tracing::warn!("revocation history changed, reading all");
                 self.history.lock().reset();
                 return Ok(true);
             }
         };
         let count = rows.len();
-        // Whether some have ended is for `forget` to say, by the database's clock.
+        // Expiry is decided in `expire`, by the database's clock.
         self.known.add(rows.iter().map(|(_, entry)| entry).cloned());
         let mut history = self.history.lock();
         history.add(rows);
@@ -162,14 +162,14 @@ impl RevocationService {
         Ok(false)
     }
 
-    /// Forgets revocations whose tokens have ended: here, in Redis, and in PostgreSQL.
+    /// Removes revocations whose tokens have expired: from memory, Redis and PostgreSQL.
     async fn expire(&self) {
         loop {
             sleep(EXPIRY_INTERVAL).await;
             let database = match self.store.clock().await {
                 Ok(database) => database.unix_timestamp(),
                 Err(error) => {
-                    tracing::debug!(%error, "nobody knows what has ended: the database's clock cannot be read");
+                    tracing::debug!(%error, "database clock not read");
                     continue;
                 }
             };
@@ -184,7 +184,7 @@ impl RevocationService {
                         }
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "revocations that have ended cannot be removed");
+                        tracing::debug!(%error, "expired revocations not removed");
                         break;
                     }
                 }
@@ -193,8 +193,8 @@ impl RevocationService {
     }
 }
 
-/// Up to when everything has ended by two clocks. A machine whose clock is ahead must not forget, here and in Redis, what others still
-/// need; one whose clock is behind must not forget what its own tokens still need.
+/// The time that has passed on both clocks. A clock that runs ahead must not expire revocations that other instances need; one
+/// that is behind must not expire those that local tokens need.
 fn passed_on_both_clocks(here: i64, database: i64) -> i64 {
     here.min(database)
 }
@@ -209,13 +209,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_revocation_is_answered_before_the_balancer_gives_up() {
+    fn revocation_responds_before_balancer_timeout() {
         let longest = CLOCK_TIMEOUT + Class::Write.max_duration() + PROPAGATION_DELAY;
         assert!(longest <= crate::model::deadline::REQUEST_TIMEOUT, "{longest:?}");
     }
 
     #[test]
-    fn a_clock_that_is_wrong_in_either_direction_forgets_nothing_early() {
+    fn wrong_clock_expires_no_revocation_early() {
         let known = RevocationSet::default();
         let revocation = Revocation::Token { jti: "j1".to_owned(), expires_at: Some(1_000) };
         let entry = revocation.entry(1_000);

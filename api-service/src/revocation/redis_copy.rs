@@ -1,7 +1,7 @@
-//! The copy of the revocations in Redis, from which gateways learn them. Written from memory, so that Redis can be filled while
-//! PostgreSQL is away; compared ten times a second, so that one that comes back empty, or with an older copy, is filled at once.
+//! The copy of all revocations in Redis, from which gateways read. It is written from memory, so Redis can be filled while
+//! PostgreSQL is down. It is compared ten times per second, so an empty or outdated Redis is repaired at once.
 //!
-//! An instance that PostgreSQL has not answered for a moment learns from the copy what others have revoked meanwhile.
+//! An instance that cannot reach PostgreSQL reads from the copy what other instances have revoked.
 
 use std::time::Duration;
 
@@ -16,17 +16,15 @@ use uuid::Uuid;
 use super::{POLL_INTERVAL, RevocationService};
 use crate::store::Position;
 
-/// Members written or removed with one script: Redis is not kept from others for long.
+/// Members per script call, so that Redis is never blocked for long.
 const PAGE: usize = 1_000;
 /// How long an unfinished copy stays in Redis, in milliseconds.
 const DRAFT_TTL_MILLIS: u32 = 60_000;
-/// An instance that has read PostgreSQL so recently is in contact with it.
+/// An instance that read PostgreSQL this recently has contact with it.
 const CONTACT_WINDOW: Duration = Duration::from_millis(500);
-/// An instance that has read PostgreSQL so recently reads what is new there. Well below the time that everybody has to learn of a
-/// revocation.
+/// An instance that read PostgreSQL this recently is in sync. Well below the propagation delay.
 const IN_SYNC_WINDOW: Duration = Duration::from_millis(150);
-/// Members whose tokens have ended are taken out one by one. Those that were missed meanwhile are left until there are as many of
-/// them as others, and so many more.
+/// Expired members are removed one by one. The copy is rewritten when it has more than twice the live members plus this many.
 const MAX_LEFTOVER_MEMBERS: usize = 1_000;
 
 /// The scripts, hashed once.
@@ -38,7 +36,7 @@ struct Scripts {
     read: Script,
 }
 
-/// How the copy compares with what is known here.
+/// How the copy compares with memory.
 struct Comparison {
     outcome: String,
     epoch: String,
@@ -46,15 +44,15 @@ struct Comparison {
     members: usize,
 }
 
-/// The part of the copy that is known here.
+/// The part of the copy that was read.
 #[derive(Default)]
 struct CopyPosition {
     epoch: String,
-    /// Members up to this score.
+    /// Members up to this score were read.
     score: String,
 }
 
-/// A copy that claims to know more than is known here.
+/// A copy that claims more than this instance knows.
 struct AheadCopy {
     /// When that was seen.
     at: Instant,
@@ -62,7 +60,7 @@ struct AheadCopy {
 }
 
 impl RevocationService {
-    /// Keeps the copy complete. Never returns.
+    /// Keeps the copy complete. Runs until it is dropped.
     pub(super) async fn replicate(&self) {
         let scripts = Scripts {
             compare: Script::from_lua(revoked::COMPARE),
@@ -80,7 +78,7 @@ impl RevocationService {
             let is_complete = match self.reconcile(&scripts, &mut ahead, &mut copy_position).await {
                 Ok(is_complete) => is_complete,
                 Err(error) => {
-                    tracing::debug!(%error, "the revocations in Redis cannot be comparison");
+                    tracing::debug!(%error, "revocation copy not compared");
                     if error.details().contains("WRONGTYPE") {
                         self.move_wrong_type_key().await;
                     }
@@ -91,17 +89,17 @@ impl RevocationService {
         }
     }
 
-    /// Something else stands under the name of the copy: no gateway could learn of a revocation. It is moved, not removed.
+    /// A key of another type has the name of the copy, so no gateway could read revocations. It is renamed, not deleted.
     async fn move_wrong_type_key(&self) {
         let script = Script::from_lua(RENAME_WRONG_TYPE);
         let arguments = ["zset".to_owned(), moved_suffix()];
         let moved: Result<Vec<String>, Error> = self.run_script(&script, vec![REVOKED.to_owned()], arguments).await;
         let moved = moved.map_or(0, |moved| moved.len());
-        tracing::error!(key = REVOKED, moved, "a key of Redis was no set of revocations and is moved");
+        tracing::error!(key = REVOKED, moved, "revocation key of wrong type renamed");
         metrics::counter!("redis_keys_moved_total", "key" => "revoked").increment(moved as u64);
     }
 
-    /// Compares, and does what is to be done. Returns whether the copy was the same, or knew more.
+    /// Compares once and repairs. Returns whether the copy was complete.
     async fn reconcile(
         &self,
         scripts: &Scripts,
@@ -112,7 +110,7 @@ impl RevocationService {
             let history = self.history.lock();
             (history.newest(), history.is_complete(), history.read_at())
         };
-        // It is being read from the beginning, and is told of when that is done.
+        // Memory is being filled from the start; the copy is compared after that.
         if !is_complete {
             return Ok(false);
         }
@@ -141,8 +139,8 @@ impl RevocationService {
                 Ok(false)
             }
             "ahead" => {
-                // Another instance may have read rows that this one has not. If they are still not there after a reading that
-                // began later, they are rows of a database that was set back since.
+                // Another instance may have read rows that this one lacks. If a later read still does not find them, the database
+                // was restored to an earlier state.
                 match was_ahead {
                     Some(seen) if read_at.is_none_or(|read_at| read_at <= seen.at) => *ahead = Some(seen),
                     Some(seen) if self.history.lock().after(seen.position).is_none() => {
@@ -160,14 +158,14 @@ impl RevocationService {
         }
     }
 
-    /// Reads what other instances have written there. PostgreSQL may be out of reach for this one alone.
+    /// Reads what other instances have written. PostgreSQL may be unreachable for this instance only.
     async fn read_copy(&self, scripts: &Scripts, copy_position: &mut CopyPosition) -> Result<(), Error> {
         loop {
             let arguments = [copy_position.epoch.clone(), copy_position.score.clone(), PAGE.to_string()]
                 .into_iter()
-                // A copy that is not complete says nothing wrong either.
+                // An incomplete copy contains no wrong members either.
                 .chain(["0".to_owned(), revoked::CONFIRMED_FOR_MS.to_string()]);
-            // As bytes: what is no text is no revocation, and must not keep the others from being read.
+            // Read as bytes: a member that is no text is skipped and must not hide the others.
             let answer: Vec<Value> = self.run_script(&scripts.read, vec![REVOKED.to_owned()], arguments).await?;
             let text = |value: &Value| String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned();
             let answer: Vec<String> = answer.iter().map(text).collect();
@@ -176,7 +174,7 @@ impl RevocationService {
             };
             let entries = members.iter().step_by(2).filter_map(|member| member.parse::<RevocationEntry>().ok());
             if self.known.add(entries) {
-                tracing::info!("learnt from Redis which tokens were revoked, since PostgreSQL does not answer");
+                tracing::info!("revocations read from Redis");
                 metrics::gauge!("revocations").set(self.known.len() as f64);
             }
             if *epoch != copy_position.epoch {
@@ -227,7 +225,7 @@ impl RevocationService {
         Ok(())
     }
 
-    /// Writes all that is known beside the copy, and then puts it in its place in one step.
+    /// Writes all revocations to a draft, then replaces the copy in one step.
     async fn rewrite(
         &self,
         scripts: &Scripts,
@@ -237,9 +235,9 @@ impl RevocationService {
     ) -> Result<(), Error> {
         let epoch = Uuid::now_v7().simple().to_string();
         let draft = revoked::draft(&epoch);
-        // Whatever was read up to `newest` is in there.
+        // Contains everything that was read up to `newest`.
         let entries = self.known.entries();
-        // Scores that are all different, and below those of what is added later.
+        // Distinct scores, below those of members that are added later.
         let first = newest.id - i64::try_from(entries.len()).unwrap_or(0) + 1;
         for (page, first) in entries.chunks(PAGE).zip((first..).step_by(PAGE)) {
             let members = page.iter().zip(first..).flat_map(|(entry, score)| [score.to_string(), entry.to_string()]);
@@ -253,19 +251,19 @@ impl RevocationService {
         let done: u8 = self.run_script(&scripts.replace, vec![REVOKED.to_owned(), draft], arguments).await?;
         if done == 1 {
             metrics::counter!("revocation_copies_total").increment(1);
-            tracing::info!(revocations = entries.len(), "wrote the revocations to Redis anew");
+            tracing::info!(revocations = entries.len(), "revocation copy rewritten");
         }
         Ok(())
     }
 
-    /// Takes out what has ended. What is missed is left over, until the copy is written anew.
+    /// Removes expired members. Members that are missed stay until the copy is rewritten.
     pub(super) async fn remove_from_copy(&self, ended: &[RevocationEntry]) {
         let script = Script::from_lua(revoked::REMOVE);
         for page in ended.chunks(PAGE) {
             let members = page.iter().map(ToString::to_string);
             let removed: Result<Value, Error> = self.run_script(&script, vec![REVOKED.to_owned()], members).await;
             if let Err(error) = removed {
-                tracing::debug!(%error, "revocations that have ended stay in Redis for now");
+                tracing::debug!(%error, "expired revocations not removed from Redis");
                 return;
             }
         }

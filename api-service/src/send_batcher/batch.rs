@@ -1,11 +1,11 @@
-//! A batch of sends, whatever stands in its way. Ordinarily it is one transaction. Otherwise it is divided, so that what
-//! cannot be written fails or waits alone, and its neighbours are written:
+//! Writes one batch of sends. Normally that is one transaction. Otherwise the batch is split, so that sends that cannot be
+//! written fail or wait alone:
 //!
-//! - A conversation that another transaction holds is set aside. Its sends wait until it is free, or for as long as a send may.
-//!   For a while it comes last then, in a transaction of its own: there it waits for the lock as anybody does, which two services that
-//!   send into one conversation have to, and holds up no neighbour of its batch.
-//! - A location whose data key cannot be used leaves first.
-//! - Of sends that the database refuses, split_half are tried until those are found that it does not take.
+//! - A conversation that another transaction holds is blocked. Its sends wait until it is free, or until they time out. For a
+//!   while afterwards it is a *suspect*: it comes last, in its own transaction. There it waits for the lock like any writer and
+//!   delays no other send. Two services that send into one conversation meet this way.
+//! - Sends of a location whose data key cannot be used are rejected first.
+//! - If PostgreSQL rejects a group, halves are tried until the rejected sends are alone.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -20,21 +20,22 @@ use crate::model::message::NewMessage;
 use crate::publisher::Publisher;
 use crate::store::{BatchResult, SendOutcome, Store, StoreError};
 
-/// How long a batch may take in all its parts. What has not started by then waits again, or is refused if it has waited for long.
+/// Time limit of a batch, with all its parts. Sends that have not started by then are requeued, or rejected if they have waited
+/// too long.
 const BATCH_TIMEOUT: Duration = Duration::from_millis(2_500);
-/// How long the look which conversations are locked may take. It waits for nothing but a lock on the table.
+/// Time limit of the check for locked conversations. Only a lock on the table can delay it.
 const LOCK_CHECK_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often a group is tried as it is when another transaction stands in the way, and none of its conversations is locked.
+/// Attempts of a group as a whole when another transaction interferes but no conversation is locked.
 const MAX_ATTEMPTS: usize = 3;
-/// How long to wait when all of them are: a migration holds the table, say.
+/// Delay when all conversations are locked, for example by a migration.
 const TABLE_LOCKED_DELAY: Duration = Duration::from_millis(100);
 
 /// How a batch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BatchOutcome {
-    /// Everybody was answered, or waits again.
+    /// Every send was answered or requeued.
     Completed,
-    /// The database did not answer.
+    /// PostgreSQL did not answer.
     DatabaseLost,
 }
 
@@ -45,11 +46,11 @@ pub(super) struct BatchWriter<'a> {
     pub(super) queue: &'a SharedQueue,
 }
 
-/// What is left of a batch; the last is next.
+/// The groups of a batch that are still to be written; the last is next.
 struct Remaining(Vec<Group>);
 
 impl Remaining {
-    /// Takes what belongs to some conversations, behind those of `first`, in order.
+    /// Moves the selected sends to the end of `first`, in order.
     fn take(&mut self, mut first: Group, is_selected: impl Fn(&NewMessage) -> bool) -> Group {
         for group in self.0.iter_mut().rev() {
             let (taken, left) = std::mem::take(group).partition(&is_selected);
@@ -70,7 +71,7 @@ impl BatchWriter<'_> {
                 continue;
             }
             if Instant::now() >= deadline {
-                // Those that came late may wait on; the others are refused.
+                // Sends that arrived late are requeued; the others are rejected.
                 let all = remaining.take(group, |_| true);
                 self.queue.requeue(all);
                 break;
@@ -89,7 +90,7 @@ impl BatchWriter<'_> {
             let sends = group.len();
             match error {
                 StoreError::Unavailable(_) => {
-                    tracing::warn!(%error, sends, "sends are refused, and nobody knows whether they were written");
+                    tracing::warn!(%error, sends, "send outcome unknown");
                     let failed = || SendError::Store(error.duplicate());
                     group.reject(failed);
                     remaining.0.into_iter().for_each(|group| group.reject(failed));
@@ -97,11 +98,11 @@ impl BatchWriter<'_> {
                 }
                 StoreError::Locked(_) => self.block_locked(group, &mut remaining, &error).await,
                 StoreError::TimedOut(_) => {
-                    tracing::warn!(%error, sends, "a batch took too long; it is divided");
+                    tracing::warn!(%error, sends, "send batch timed out, splitting");
                     divide(group, &mut remaining, &error);
                 }
                 StoreError::DataKey(ref locations, _) => {
-                    tracing::error!(%error, "the sends of a location cannot be sealed");
+                    tracing::error!(%error, "data key unusable, sends rejected");
                     let (failed, others) = group.partition(|new| locations.contains(new.conversation.location()));
                     failed.reject(|| SendError::Store(error.duplicate()));
                     remaining.0.push(others);
@@ -109,7 +110,7 @@ impl BatchWriter<'_> {
                 StoreError::Contended(_) if group.attempts < MAX_ATTEMPTS => remaining.0.push(group),
                 error => {
                     if sends > 1 {
-                        tracing::warn!(%error, sends, "a batch failed; it is divided");
+                        tracing::warn!(%error, sends, "send batch failed, splitting");
                     }
                     divide(group, &mut remaining, &error);
                 }
@@ -129,30 +130,30 @@ impl BatchWriter<'_> {
         }
     }
 
-    /// A lock was not given in time. Finds the conversations that are locked, and goes on without them.
+    /// After a lock timeout: blocks the locked conversations and continues with the others.
     async fn block_locked(&self, group: Group, remaining: &mut Remaining, error: &StoreError) {
         match self.locked(&group.conversations()).await {
             Some(locked) if !locked.is_empty() => {
-                tracing::warn!(conversations = locked.len(), "conversations are locked by others: their sends wait");
+                tracing::warn!(conversations = locked.len(), "conversations locked, sends waiting");
                 self.block(group, remaining, &locked);
             }
-            // It is free by now, or something else is locked.
+            // The lock is free again, or it is another lock.
             Some(_) if group.attempts < MAX_ATTEMPTS => remaining.0.push(group),
             Some(_) if group.len() > 1 => {
-                tracing::warn!(%error, sends = group.len(), "something that sends need is locked: it is found out which of them do");
+                tracing::warn!(%error, sends = group.len(), "unknown lock, splitting batch");
                 let (mut first, mut second) = group.split_half();
-                // It was found to be no passing thing.
+                // The lock is known to last, so the halves get one attempt each.
                 (first.attempts, second.attempts) = (MAX_ATTEMPTS - 1, MAX_ATTEMPTS - 1);
                 remaining.0.push(second);
                 remaining.0.push(first);
             }
-            // A table, perhaps, or a row that only this one needs: it waits with its conversation, for as long as a send may.
+            // A lock that only this send needs. It waits with its conversation until it times out.
             Some(_) => {
                 let waiting: HashSet<ConversationId> = group.conversations().into_iter().collect();
                 self.block(group, remaining, &waiting);
             }
             None => {
-                tracing::warn!(%error, "the table of conversations is locked: all sends wait");
+                tracing::warn!(%error, "conversations table locked, all sends waiting");
                 let all = remaining.take(group, |_| true);
                 self.queue.requeue(all);
                 sleep(TABLE_LOCKED_DELAY).await;
@@ -160,12 +161,12 @@ impl BatchWriter<'_> {
         }
     }
 
-    /// Those of some conversations that others hold. None when nobody can say: the table is locked.
+    /// The conversations that other transactions hold; `None` when the table itself is locked.
     async fn locked(&self, conversations: &[ConversationId]) -> Option<HashSet<ConversationId>> {
         timeout(LOCK_CHECK_TIMEOUT, self.store.locked_conversations(conversations)).await.ok()?.ok()
     }
 
-    /// Sets these conversations aside, with all of their sends; the others are next.
+    /// Blocks these conversations with all their sends; the others come next.
     fn block(&self, group: Group, remaining: &mut Remaining, locked: &HashSet<ConversationId>) {
         let is_locked = |new: &NewMessage| locked.contains(&new.conversation.id());
         let (blocked, others) = group.partition(is_locked);
@@ -177,7 +178,7 @@ impl BatchWriter<'_> {
     }
 }
 
-/// A batch without its suspects, which is next, and behind it the suspects.
+/// Splits a batch: first the group without suspects, then the suspects.
 fn split_suspects(batch: Group, suspects: &[ConversationId]) -> Vec<Group> {
     if suspects.is_empty() {
         return vec![batch];
@@ -186,7 +187,7 @@ fn split_suspects(batch: Group, suspects: &[ConversationId]) -> Vec<Group> {
     vec![theirs, others]
 }
 
-/// Halves what failed, until it is one send that fails alone.
+/// Splits a failed group in halves; a single send is rejected.
 fn divide(group: Group, remaining: &mut Remaining, error: &StoreError) {
     if group.len() == 1 {
         group.reject(|| SendError::Store(error.duplicate()));
@@ -204,11 +205,11 @@ mod tests {
     use crate::store::Class;
 
     #[test]
-    fn a_send_is_answered_before_the_balancer_gives_up() {
+    fn send_responds_before_balancer_timeout() {
         let balancer = include_str!("../../../deploy/haproxy.cfg").split_once("backend apis").unwrap().1;
         let balancer = balancer.split_once("timeout server ").unwrap().1.split_once("s\n").unwrap().0;
         let balancer = Duration::from_secs(balancer.parse().unwrap());
-        // It starts in the last moment of its patience, in a batch that is divided until the last moment of its own.
+        // The worst case: a send starts at the end of its wait, in a batch that is split until its time limit.
         let longest = MAX_WAIT + BATCH_TIMEOUT + Class::Send.max_duration() + LOCK_CHECK_TIMEOUT + TABLE_LOCKED_DELAY;
         assert!(longest <= balancer - Duration::from_millis(500), "{longest:?} of {balancer:?}");
     }

@@ -1,40 +1,40 @@
-//! The sends that wait: bounded, and fair. Locations take turns, and within a location its conversations do, so a flood in
-//! one of them delays and refuses nobody but itself. Within a conversation the first to come is the first to go.
+//! A bounded, fair queue of sends: round-robin by location, then by conversation. A flood fills only its own share and delays no
+//! other conversation. Within a conversation the order is first in, first out.
 //!
-//! A conversation that cannot be written now is set aside: its sends wait, and it takes no turns.
+//! A blocked conversation keeps its sends and takes no turns.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// BatchReceiver that may wait in all.
+/// Sends in the queue.
 pub(super) const CAPACITY: usize = 4_096;
-/// BatchReceiver of one location that may wait: half of all, so that there is always room for others.
+/// Sends of one location: half of all, so that other locations always have room.
 const LOCATION_CAPACITY: usize = CAPACITY / 2;
-/// BatchReceiver of one conversation that may wait.
+/// Sends of one conversation.
 const CONVERSATION_CAPACITY: usize = CAPACITY / 4;
 
-/// What waits, by location and conversation.
+/// Sends by location and conversation.
 #[derive(Debug)]
 pub(super) struct FairQueue<L, C, T> {
     locations: RoundRobin<L, RoundRobin<C, ConversationQueue<T>>>,
-    /// Of all conversations, those that are set aside too.
+    /// Queued sends, including those of blocked conversations.
     waiting: usize,
 }
 
-/// What waits of one conversation.
+/// The sends of one conversation.
 #[derive(Debug)]
 struct ConversationQueue<T> {
     items: VecDeque<T>,
     is_blocked: bool,
 }
 
-/// Things under keys that take turns.
+/// Values under keys that take turns.
 #[derive(Debug)]
 struct RoundRobin<K, V> {
     by_key: HashMap<K, Slot<V>>,
-    /// Keys whose turn comes, each once; the first is next. One that has nothing to give when its turn comes is passed over.
+    /// Keys in turn order, each once. A key that has nothing to give is skipped.
     order: VecDeque<K>,
-    /// Of what is under the keys.
+    /// Items under all keys.
     waiting: usize,
 }
 
@@ -44,11 +44,11 @@ struct Slot<V> {
     is_in_order: bool,
 }
 
-/// What is under a key.
+/// A value that takes turns.
 trait Schedulable: Default {
-    /// Whether there is something to take.
+    /// Whether it can give an item now.
     fn is_ready(&self) -> bool;
-    /// Whether nothing would be lost without it.
+    /// Whether it is empty and can be removed.
     fn is_removable(&self) -> bool;
 }
 
@@ -77,7 +77,7 @@ impl<K: Hash + Eq + Clone, V: Schedulable> RoundRobin<K, V> {
         self.by_key.get(key).map(|slot| &slot.value)
     }
 
-    /// Changes what is under a key, which then has its turn, or is gone, as it should.
+    /// Changes a value, then enrols its key for a turn or removes it, as needed.
     fn update<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> R {
         let slot = self.by_key.entry(key.clone()).or_default();
         let done = change(&mut slot.value);
@@ -90,7 +90,7 @@ impl<K: Hash + Eq + Clone, V: Schedulable> RoundRobin<K, V> {
         done
     }
 
-    /// Lets the next one that has something take its turn.
+    /// Takes an item from the next value that has one.
     fn take_turn<R>(&mut self, mut take: impl FnMut(&mut V) -> Option<R>) -> Option<R> {
         loop {
             let key = self.order.pop_front()?;
@@ -129,17 +129,17 @@ impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> Default for FairQueue<L, C, 
 }
 
 impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> FairQueue<L, C, T> {
-    /// How many wait.
+    /// Number of queued sends.
     pub(super) fn len(&self) -> usize {
         self.waiting
     }
 
-    /// Whether there may be one whose turn comes.
+    /// Whether some send may be taken now.
     pub(super) fn is_ready(&self) -> bool {
         self.locations.is_ready()
     }
 
-    /// Adds one, or gives it back when too many wait: in all, of its location, or of its conversation.
+    /// Adds a send, or returns it when a bound is reached: of the queue, the location or the conversation.
     pub(super) fn push(&mut self, location: &L, conversation: &C, item: T) -> Result<(), T> {
         let of_location = self.locations.get(location);
         let of_conversation = of_location.and_then(|location| location.get(conversation));
@@ -153,7 +153,7 @@ impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> FairQueue<L, C, T> {
         Ok(())
     }
 
-    /// Gives one back that was taken: it is the next of its conversation. There is always room for it.
+    /// Puts a taken send back to the front of its conversation. Ignores the bounds.
     pub(super) fn requeue(&mut self, location: &L, conversation: &C, item: T) {
         self.insert(location, conversation, |items| items.push_front(item));
     }
@@ -167,7 +167,7 @@ impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> FairQueue<L, C, T> {
         self.waiting += 1;
     }
 
-    /// Takes the next one.
+    /// Takes the next send.
     pub(super) fn pop(&mut self) -> Option<T> {
         let taken =
             self.locations.take_turn(|location| location.take_turn(|conversation| conversation.items.pop_front()));
@@ -175,13 +175,13 @@ impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> FairQueue<L, C, T> {
         taken
     }
 
-    /// Lets a conversation take no turns, or lets it take turns again.
+    /// Blocks or unblocks a conversation.
     pub(super) fn block(&mut self, location: &L, conversation: &C, is_blocked: bool) {
         self.locations
             .update(location, |location| location.update(conversation, |waiting| waiting.is_blocked = is_blocked));
     }
 
-    /// Drops what waits of a conversation and is of no use to anybody. Returns how many are left.
+    /// Drops sends of a conversation that are not wanted. Returns how many remain.
     pub(super) fn retain(&mut self, location: &L, conversation: &C, is_wanted: impl FnMut(&T) -> bool) -> usize {
         let (dropped, left) = self.locations.update(location, |location| {
             let (dropped, left) = location.update(conversation, |waiting| {
@@ -197,7 +197,7 @@ impl<L: Hash + Eq + Clone, C: Hash + Eq + Clone, T> FairQueue<L, C, T> {
         left
     }
 
-    /// Takes everything, those that were set aside too; they stay aside.
+    /// Takes all sends. Blocked conversations stay blocked.
     pub(super) fn drain(&mut self) -> Vec<T> {
         let mut drained = Vec::with_capacity(self.waiting);
         let locations: Vec<L> = self.locations.by_key.keys().cloned().collect();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_in_one_conversation_delays_nobody_else() {
+    fn flooded_conversation_delays_no_other() {
         let mut queue = Numbers::default();
         for number in 0..1_000 {
             queue.push(&"busy", &1, number).unwrap();
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_refused_before_it_leaves_no_room_for_others() {
+    fn flood_is_rejected_at_its_own_share() {
         let mut queue = Numbers::default();
         let mut taken = 0;
         while queue.push(&"busy", &1, 0).is_ok() {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_waits_while_its_neighbours_take_turns() {
+    fn blocked_conversation_waits_while_others_proceed() {
         let mut queue = Numbers::default();
         for number in 0..3 {
             queue.push(&"a", &1, number).unwrap();
@@ -297,7 +297,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_conversation_keeps_its_order_and_nothing_is_lost(sends in prop::collection::vec((0_usize..3, 0_u32..4, any::<bool>()), 0..300)) {
+        fn conversations_keep_order_and_lose_nothing(sends in prop::collection::vec((0_usize..3, 0_u32..4, any::<bool>()), 0..300)) {
             let locations = ["a", "b", "c"];
             let mut queue = Numbers::default();
             let mut pushed: HashMap<u32, (usize, u32)> = HashMap::new();

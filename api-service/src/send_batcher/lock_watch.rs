@@ -1,4 +1,4 @@
-//! Watches the conversations that were set aside, on a connection of its own, and lets each take part again once it is free.
+//! Polls the blocked conversations on a separate connection, and unblocks each once its lock is free.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use tokio::time::sleep;
 use super::shared_queue::SharedQueue;
 use crate::store::Store;
 
-/// Between two looks.
+/// Between two polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Conversations in one look.
+/// Conversations per poll.
 const MAX_CONVERSATIONS: usize = 1_000;
 
-/// Never ends by itself.
+/// Runs until it is dropped.
 pub(super) async fn watch(store: &Store, queue: &SharedQueue) {
     loop {
         let blocked = queue.blocked(MAX_CONVERSATIONS);
@@ -27,8 +27,8 @@ pub(super) async fn watch(store: &Store, queue: &SharedQueue) {
         }
         match store.locked_conversations(&blocked).await {
             Ok(locked) => unblock(queue, blocked, &locked),
-            // Whoever waits does so for a bounded time.
-            Err(error) => tracing::debug!(%error, "nobody knows which conversations are locked"),
+            // No harm: every send waits for a bounded time.
+            Err(error) => tracing::debug!(%error, "lock check failed"),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The one way by which messages are written: sends that arrive while a transaction is in flight share the next one.
+//! Group commit: the only way to write messages. Sends that arrive during a transaction share the next one.
 //!
-//! No timer: an idle system adds no latency, a loaded one pays one commit for many sends. What cannot be written at once
-//! waits for a bounded time ([`pending`]), and holds up nobody else ([`batch`]).
+//! There is no timer. An idle system adds no latency; a loaded one pays one commit for many sends. A send that cannot be written
+//! now waits for a bounded time ([`pending`]) and delays no other ([`batch`]).
 
 mod batch;
 mod fair_queue;
@@ -25,9 +25,9 @@ use batch::{BatchOutcome, BatchWriter};
 use pending::pending_send;
 use shared_queue::{Group, NextBatch, SharedQueue};
 
-/// How long the database may take to say that it is there, after a batch that it did not answer.
+/// How long PostgreSQL may take to answer a ping after a failed batch.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two looks whether it is back.
+/// Between two pings while it is down.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a send was not written.
@@ -47,29 +47,29 @@ pub enum SendError {
     Store(#[from] StoreError),
 }
 
-/// A message as clients get it: on disk, and certain to be published.
+/// A message that is on disk and will be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendResult {
-    /// The message.
+    /// The message as JSON.
     pub json: Redacted<String>,
-    /// Whether this send made it; otherwise an earlier one with the same `client_message_id` did.
+    /// `false` when an earlier send with the same `client_message_id` wrote it.
     pub created: bool,
 }
 
-/// Where sends are handed in. Clones share the queue, which closes with the last of them.
+/// The sending end of the queue. The queue closes when the last clone is dropped.
 #[derive(Clone)]
 pub struct SendBatcher {
     shared: Arc<CloseOnDrop>,
 }
 
-/// The other end of the queue.
+/// The receiving end of the queue.
 pub struct BatchReceiver {
     queue: Arc<SharedQueue>,
 }
 
 struct CloseOnDrop(Arc<SharedQueue>);
 
-/// A queue for sends.
+/// Creates a queue.
 #[must_use]
 pub fn queue() -> (SendBatcher, BatchReceiver) {
     let queue: Arc<SharedQueue> = Arc::default();
@@ -83,12 +83,11 @@ impl Drop for CloseOnDrop {
 }
 
 impl SendBatcher {
-    /// Writes a message, and who sent it. When `gone` ends, the caller has gone: then, and when this future is dropped, a send
-    /// whose transaction has not started is not written.
+    /// Writes a message with its audit entry. A send is not written if its transaction has not started when `disconnected`
+    /// completes or this future is dropped.
     ///
     /// # Errors
-    /// [`SendError`]; [`SendError::Overloaded`] when too many sends wait already, in all or of this location or conversation;
-    /// [`SendError::TimedOut`] when its transaction did not start in time, and nothing was written.
+    /// [`SendError`]. Nothing was written, except perhaps with [`SendError::Store`].
     pub async fn write(
         &self,
         new: NewMessage,
@@ -103,13 +102,13 @@ impl SendBatcher {
 }
 
 impl BatchReceiver {
-    /// The sends of the next transaction, once there are any; none when nobody can hand in sends any more.
+    /// The next batch; `None` once the queue is closed and empty.
     async fn next(&self) -> Option<Group> {
         loop {
             while !self.queue.is_ready() {
                 self.queue.changed.notified().await;
             }
-            // Requests that have arrived and were not looked at yet come along; an idle system has none.
+            // Lets requests that have already arrived join this batch.
             tokio::task::yield_now().await;
             match self.queue.next_batch() {
                 NextBatch::Batch(group) => return Some(group),
@@ -120,7 +119,7 @@ impl BatchReceiver {
     }
 }
 
-/// Writes until nobody can hand in sends any more.
+/// Writes until the queue is closed and empty.
 pub async fn run(store: Store, publisher: Publisher, sends: BatchReceiver) {
     tokio::select! {
         () = write(&store, &publisher, &sends) => {}
@@ -143,7 +142,7 @@ async fn write(store: &Store, publisher: &Publisher, sends: &BatchReceiver) {
     }
 }
 
-/// The database did not answer. While it is away nothing waits: sends are refused at once.
+/// After a batch without an answer: while PostgreSQL is down, sends are rejected at once.
 async fn wait_for_database(store: &Store, queue: &SharedQueue) {
     if matches!(timeout(PING_TIMEOUT, store.ping()).await, Ok(Ok(()))) {
         return; // It was one connection.

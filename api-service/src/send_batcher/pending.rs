@@ -1,5 +1,5 @@
-//! A send that waits, and what its caller and the writer agree on: it is written or it is given up, never both. A send that
-//! was given up is dropped before its statement starts; one whose statement has started is finished.
+//! A waiting send. Its caller and the batcher agree by one atomic state: either it is written, or it is abandoned, never both. An
+//! abandoned send is dropped before its statement starts; a started one is finished.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,24 +12,24 @@ use super::{SendError, SendResult};
 use crate::model::message::NewMessage;
 use crate::model::origin::Origin;
 
-/// Longest that a send waits for its statement to start. With the longest that its batch may take, an answer comes before the
-/// balancer gives up, who could say no more than that nobody knows what became of it.
+/// How long a send may wait for its statement. With the time limit of a batch, the response still precedes the load balancer's
+/// timeout.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(3);
 
 const WAITING: u8 = 0;
 const STARTED: u8 = 1;
 const ABANDONED: u8 = 2;
-/// It has started, and nobody waits for it any more: it is finished, but does not wait again.
+/// Started, but its caller has gone: it is finished and never requeued.
 const CALLER_GONE: u8 = 3;
 
-/// A send, and who waits for it.
+/// A send with its reply channel.
 pub(super) struct PendingSend {
     pub(super) new: Arc<NewMessage>,
     pub(super) origin: Origin,
     pub(super) caller: Caller,
 }
 
-/// Who waits for a send.
+/// The reply channel of a send.
 pub(super) struct Caller {
     reply: oneshot::Sender<Result<SendResult, SendError>>,
     state: Arc<AtomicU8>,
@@ -37,18 +37,18 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Begins to write. False when nobody wants it any more, or it is too late.
+    /// Claims the send. `false` when it was abandoned or timed out.
     pub(super) fn try_start(&self) -> bool {
         self.since.elapsed() < MAX_WAIT && self.transition(WAITING, STARTED)
     }
 
-    /// Nothing was written: it waits again. False when it has waited for too long, or nobody wants it any more.
+    /// Makes a started send wait again, after nothing was written. `false` when it timed out or its caller has gone.
     pub(super) fn try_requeue(&self) -> bool {
         let waits = self.transition(STARTED, WAITING);
         waits && self.since.elapsed() < MAX_WAIT
     }
 
-    /// Refuses what does not wait again.
+    /// Rejects a send that cannot wait again.
     pub(super) fn reject_requeue(self) {
         let why = match self.state.load(Ordering::Acquire) {
             CALLER_GONE if self.since.elapsed() < MAX_WAIT => caller_disconnected(),
@@ -61,7 +61,7 @@ impl Caller {
         self.state.load(Ordering::Acquire) == WAITING && self.since.elapsed() < MAX_WAIT
     }
 
-    /// Whoever no longer waits can ask again, or read the history.
+    /// A caller that has gone may retry, or read the history.
     pub(super) fn reply(self, result: Result<SendResult, SendError>) {
         let _gone = self.reply.send(result);
     }
@@ -71,13 +71,13 @@ impl Caller {
     }
 }
 
-/// The caller's end. When it is dropped, what has not started is given up.
+/// The caller's end. Dropping it abandons a send that has not started.
 pub(super) struct Waiter {
     reply_receiver: oneshot::Receiver<Result<SendResult, SendError>>,
     state: Arc<AtomicU8>,
 }
 
-/// A send and its caller's end.
+/// Creates a send and its caller's end.
 pub(super) fn pending_send(new: Arc<NewMessage>, origin: Origin) -> (PendingSend, Waiter) {
     let (reply, reply_receiver) = oneshot::channel();
     let state: Arc<AtomicU8> = Arc::default();
@@ -86,7 +86,7 @@ pub(super) fn pending_send(new: Arc<NewMessage>, origin: Origin) -> (PendingSend
 }
 
 impl Waiter {
-    /// What becomes of the send. `gone` ends when its caller has gone.
+    /// Waits for the result. `disconnected` completes when the client has gone.
     pub(super) async fn outcome(mut self, disconnected: impl Future<Output = ()>) -> Result<SendResult, SendError> {
         let waiting = async {
             tokio::select! {
@@ -99,13 +99,13 @@ impl Waiter {
             Ok(Some(answer)) => answer,
             Ok(None) if self.give_up() => return Err(caller_disconnected()),
             Err(_) if self.give_up() => return Err(timed_out()),
-            // Its statement has started, so it will be answered.
+            // Its statement has started, so a reply will come.
             Ok(None) | Err(_) => (&mut self.reply_receiver).await,
         };
         answer.unwrap_or_else(|_| Err(timed_out()))
     }
 
-    /// Whether it was given up. If it has started, it is finished, and does not wait once more.
+    /// Whether the send was abandoned. A started send is marked instead, so that it is not requeued.
     fn give_up(&self) -> bool {
         let left = |state| match state {
             WAITING => Some(ABANDONED),
@@ -122,13 +122,13 @@ impl Drop for Waiter {
     }
 }
 
-/// Its caller has gone, and nothing was written.
+/// The client has gone; nothing was written.
 fn caller_disconnected() -> SendError {
     metrics::counter!("sends_given_up_total", "cause" => "caller_gone").increment(1);
     SendError::TimedOut
 }
 
-/// It has waited for too long, and nothing was written.
+/// The send waited too long; nothing was written.
 pub(super) fn timed_out() -> SendError {
     metrics::counter!("sends_given_up_total", "cause" => "too_late").increment(1);
     SendError::TimedOut
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_send_whose_caller_left_when_it_had_started_does_not_wait_again() {
+    async fn started_send_is_not_requeued_when_caller_leaves() {
         let (caller, waiter) = send();
         assert!(caller.try_start());
         let outcome = tokio::spawn(waiter.outcome(ready(())));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_send_whose_caller_stays_waits_again_and_starts_again() {
+    async fn started_send_is_requeued_while_caller_waits() {
         let (caller, waiter) = send();
         let outcome = tokio::spawn(waiter.outcome(pending()));
         assert!(caller.try_start() && caller.try_requeue() && caller.is_waiting() && caller.try_start());

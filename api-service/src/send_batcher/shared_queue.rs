@@ -1,4 +1,4 @@
-//! What callers and the writer share: the queue, which conversations are set aside, and whether the database is away.
+//! State that callers and the batcher share: the queue, blocked conversations, and whether PostgreSQL is down.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -16,19 +16,19 @@ use crate::model::message::NewMessage;
 use crate::model::origin::Origin;
 use crate::store::StoreError;
 
-/// BatchReceiver in one transaction.
+/// Sends per transaction.
 pub(super) const MAX_BATCH: usize = 256;
-/// How long a conversation that was locked shares no transaction with those that were not, unless it is written before.
+/// How long a conversation stays a suspect after it was unblocked, unless a send into it succeeds earlier.
 const SUSPECT_TTL: Duration = Duration::from_secs(30);
-/// Conversations that are remembered as having been locked.
+/// Suspects that are remembered.
 const MAX_SUSPECTS: usize = 1_024;
 
 #[derive(Default)]
 pub(super) struct SharedQueue {
     state: Mutex<State>,
-    /// Something has come, or can go on.
+    /// Work has arrived, or may continue.
     pub(super) changed: Notify,
-    /// A conversation was set aside.
+    /// A conversation was blocked.
     pub(super) block: Notify,
 }
 
@@ -36,22 +36,22 @@ pub(super) struct SharedQueue {
 struct State {
     queue: FairQueue<LocationId, ConversationId, PendingSend>,
     is_closed: bool,
-    /// The database does not reply: nothing can be written now.
+    /// PostgreSQL does not answer: sends are rejected.
     is_away: bool,
     /// Conversations that another transaction holds.
     blocked: BTreeMap<ConversationId, LocationId>,
-    /// The last of them that was looked at.
+    /// The last blocked conversation that was polled.
     looked_at: Option<ConversationId>,
-    /// Conversations that were set aside a moment ago.
+    /// Conversations that were blocked recently.
     suspects: HashMap<ConversationId, Instant>,
 }
 
-/// What is next.
+/// The result of taking a batch.
 pub(super) enum NextBatch {
     Batch(Group),
-    /// Nothing can be taken now.
+    /// No send can be taken now.
     Empty,
-    /// Nobody can hand in sends any more, and none is left.
+    /// The queue is closed and empty.
     Closed,
 }
 
@@ -61,7 +61,7 @@ impl SharedQueue {
         self.changed.notify_one();
     }
 
-    /// Adds a send.
+    /// Queues a send.
     pub(super) fn push(&self, pending: PendingSend) -> Result<(), SendError> {
         let mut state = self.state.lock();
         if state.is_away {
@@ -77,7 +77,7 @@ impl SharedQueue {
         Ok(())
     }
 
-    /// Takes the sends of the next transaction.
+    /// Takes the next batch.
     pub(super) fn next_batch(&self) -> NextBatch {
         let mut state = self.state.lock();
         let mut group = Group::default();
@@ -96,7 +96,7 @@ impl SharedQueue {
         }
     }
 
-    /// Whether there may be something to take.
+    /// Whether [`next_batch`](Self::next_batch) may return something.
     pub(super) fn is_ready(&self) -> bool {
         let state = self.state.lock();
         state.queue.is_ready() || (state.is_closed && state.queue.len() == 0)
@@ -106,7 +106,7 @@ impl SharedQueue {
         self.state.lock().is_closed
     }
 
-    /// Gives back what was taken and not written, in its order.
+    /// Requeues sends that were taken and not written, in order.
     pub(super) fn requeue(&self, group: Group) {
         let mut state = self.state.lock();
         state.requeue(group);
@@ -114,7 +114,7 @@ impl SharedQueue {
         self.changed.notify_one();
     }
 
-    /// Sets aside the conversations of a group, whose sends wait from now on. When too many are set aside, they are refused.
+    /// Blocks the conversations of a group and requeues its sends.
     pub(super) fn block(&self, group: Group) {
         let mut state = self.state.lock();
         for new in &group.new {
@@ -130,7 +130,7 @@ impl SharedQueue {
         self.block.notify_one();
     }
 
-    /// Conversations that are set aside, `most` at most, and each time the next ones. BatchReceiver that nobody waits for any more are dropped.
+    /// The next `limit` blocked conversations, in rotation. Drops their sends that timed out or lost their caller.
     pub(super) fn blocked(&self, limit: usize) -> Vec<ConversationId> {
         let mut state = self.state.lock();
         let State { blocked, looked_at, queue, .. } = &mut *state;
@@ -146,7 +146,7 @@ impl SharedQueue {
         ids
     }
 
-    /// Lets conversations take part again. They are suspects for a while.
+    /// Unblocks conversations. They become suspects.
     pub(super) fn unblock(&self, conversations: impl Iterator<Item = ConversationId>) {
         let now = Instant::now();
         let mut state = self.state.lock();
@@ -165,7 +165,7 @@ impl SharedQueue {
         self.changed.notify_one();
     }
 
-    /// Those of a group's conversations that were locked a moment ago.
+    /// The suspects among a group's conversations.
     pub(super) fn suspects(&self, group: &Group) -> Vec<ConversationId> {
         let mut state = self.state.lock();
         if state.suspects.is_empty() {
@@ -176,7 +176,7 @@ impl SharedQueue {
         group.conversations().into_iter().filter(|id| state.suspects.contains_key(id)).collect()
     }
 
-    /// What was written is suspected no more: whoever held it has let it go.
+    /// A written conversation is no suspect any more.
     pub(super) fn clear_suspects(&self, written: &Group) {
         let mut state = self.state.lock();
         for new in &written.new {
@@ -184,7 +184,7 @@ impl SharedQueue {
         }
     }
 
-    /// Notes that the database is away, and refuses all that waits; or that it is back.
+    /// Records that PostgreSQL is down, which rejects all queued sends, or that it is back.
     pub(super) fn set_database_away(&self, is_away: bool) {
         let mut state = self.state.lock();
         state.is_away = is_away;
@@ -208,7 +208,7 @@ impl State {
     }
 }
 
-/// The next keys behind the last one, and from the beginning again, each once.
+/// The next keys after `last`, continuing at the start, each once.
 fn next_in_rotation<K: Ord + Copy, V>(all: &BTreeMap<K, V>, last: &mut Option<K>, limit: usize) -> Vec<K> {
     let keys: Vec<K> = match *last {
         None => all.keys().take(limit).copied().collect(),
@@ -225,13 +225,13 @@ fn database_away() -> SendError {
     StoreError::Unavailable("it did not answer a moment ago".into()).into()
 }
 
-/// BatchReceiver that are written together, in order.
+/// Sends that are written together, in order.
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) new: Vec<Arc<NewMessage>>,
     pub(super) origins: Vec<Origin>,
     pub(super) callers: Vec<Caller>,
-    /// How often it was tried as it is.
+    /// Attempts of this group as a whole.
     pub(super) attempts: usize,
 }
 
@@ -244,7 +244,7 @@ impl Group {
         self.new.is_empty()
     }
 
-    /// Adds what comes behind it.
+    /// Adds a group at the end.
     pub(super) fn append(&mut self, behind: Self) {
         behind.into_pending().for_each(|pending| self.push(pending));
     }
@@ -268,7 +268,7 @@ impl Group {
         ids
     }
 
-    /// Divides it; both parts keep their order.
+    /// Splits the group; both parts keep their order.
     pub(super) fn partition(self, is_first: impl Fn(&NewMessage) -> bool) -> (Self, Self) {
         let (mut first, mut second) = (Self::default(), Self::default());
         for pending in self.into_pending() {
@@ -277,7 +277,7 @@ impl Group {
         (first, second)
     }
 
-    /// The first half and the rest.
+    /// Splits the group in two halves.
     pub(super) fn split_half(mut self) -> (Self, Self) {
         let middle = self.len() / 2;
         let (new, origins) = (self.new.split_off(middle), self.origins.split_off(middle));
@@ -286,7 +286,7 @@ impl Group {
         (self, second)
     }
 
-    /// Gives everybody the same answer.
+    /// Rejects all sends for the same reason.
     pub(super) fn reject(self, why: impl Fn() -> SendError) {
         for caller in self.callers {
             caller.reply(Err(why()));
@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_that_is_set_aside_is_looked_at_in_turn() {
+    fn blocked_conversations_are_polled_in_rotation() {
         let mut all: BTreeMap<u32, ()> = (0..25).map(|key| (key, ())).collect();
         let mut last = None;
         let mut looked: Vec<u32> = (0..3).flat_map(|_| next_in_rotation(&all, &mut last, 10)).collect();

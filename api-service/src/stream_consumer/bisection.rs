@@ -1,5 +1,5 @@
-//! Entries that cannot be taken together. They are divided until those that cannot be taken are alone: what others have locked
-//! is left for later, what the database refuses is tried again after a pause and then dropped, and all others are taken.
+//! Handles entries that cannot be handled together. They are split until the failing ones are alone. Locked ones are deferred,
+//! rejected ones are retried after a delay and then dropped, and all others are handled.
 
 use std::collections::HashSet;
 
@@ -8,21 +8,21 @@ use shared::shutdown::Shutdown;
 use super::{StreamHandler, wait_before_retry};
 use crate::store::StoreError;
 
-/// How often entries are tried as they are, when it may be somebody else's doing that they cannot be taken.
+/// Attempts of a part as a whole when another transaction may be to blame.
 const MAX_ATTEMPTS: usize = 2;
-/// So many refusals in a row, and there is a pause: most likely it is not the entries, and the database has other things to do.
+/// After this many rejections in a row there is a delay: most likely the database is the problem, not the entries.
 const MAX_CONSECUTIVE_REJECTIONS: usize = 16;
 
-/// What became of entries.
+/// The outcome of a set of entries.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct HandleOutcome {
-    /// Places of those that cannot be taken now.
+    /// Indexes of entries that are deferred.
     pub(super) deferred: HashSet<usize>,
-    /// How many never can be.
+    /// Number of entries that were dropped.
     pub(super) dropped: usize,
 }
 
-/// Some of the entries, by their places, and how often they were tried as they are.
+/// A part of the entries, by index.
 struct Part {
     indexes: Vec<usize>,
     attempts: usize,
@@ -34,21 +34,21 @@ impl Part {
     }
 }
 
-/// Where the division of entries stands.
+/// The state of a bisection.
 #[derive(Default)]
 struct Bisection {
-    /// What is still to be tried; the last is next.
+    /// Parts still to try; the last is next.
     parts: Vec<Part>,
-    /// Single entries that the database has refused. They are tried again when everything else is done.
+    /// Single entries that PostgreSQL rejected. They are retried after everything else.
     refused: Vec<Part>,
     consecutive_rejections: usize,
     handled: HandleOutcome,
 }
 
-/// Takes entries, together if that works. When the shutdown begins, what was not taken by then is left for later.
+/// Handles entries, together if possible. When the shutdown begins, the rest is deferred.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`]: some may have been taken, and all are to be tried again.
+/// [`StoreError::Unavailable`]: some may have been handled; retry all.
 pub(super) async fn handle<T: StreamHandler>(
     handler: &T,
     entries: &[T::Entry],
@@ -58,7 +58,7 @@ pub(super) async fn handle<T: StreamHandler>(
     match handler.handle(entries).await {
         Ok(()) => return Ok(bisection.handled),
         Err(error) => {
-            tracing::warn!(stream = T::STREAM, %error, entries = entries.len(), "entries cannot be taken together");
+            tracing::warn!(stream = T::STREAM, %error, entries = entries.len(), "stream entries rejected together");
             let whole = Part { indexes: (0..entries.len()).collect(), attempts: 1 };
             bisection.divide(handler, entries, whole, error).await?;
         }
@@ -92,7 +92,7 @@ pub(super) async fn handle<T: StreamHandler>(
 }
 
 impl Bisection {
-    /// Finds out what to do with entries that could not be taken together.
+    /// Decides what to do with a part that failed.
     async fn divide<T: StreamHandler>(
         &mut self,
         handler: &T,
@@ -105,7 +105,7 @@ impl Bisection {
             StoreError::Locked(_) | StoreError::Contended(_) | StoreError::TimedOut(_) => true,
             StoreError::Internal(_) | StoreError::Unreadable(_) | StoreError::DataKey(..) => false,
         };
-        tracing::debug!(stream = T::STREAM, %error, entries = part.indexes.len(), "a part of them cannot be taken");
+        tracing::debug!(stream = T::STREAM, %error, entries = part.indexes.len(), "part of stream entries rejected");
         let Part { mut indexes, attempts } = part;
         if matches!(error, StoreError::Locked(_)) {
             let some: Vec<T::Entry> = indexes.iter().filter_map(|index| entries.get(*index)).cloned().collect();
@@ -130,7 +130,7 @@ impl Bisection {
             match T::MAX_ATTEMPTS {
                 Some(max) if attempts < max => self.refused.push(Part { indexes, attempts }),
                 Some(_) => {
-                    tracing::error!(stream = T::STREAM, %error, "an entry is dropped");
+                    tracing::error!(stream = T::STREAM, %error, "stream entry dropped");
                     self.handled.dropped += indexes.len();
                 }
                 None => self.handled.deferred.extend(indexes),
@@ -140,7 +140,7 @@ impl Bisection {
     }
 }
 
-/// Divides places by their position among them.
+/// Splits indexes by their position in the part.
 fn split(indexes: &[usize], chosen: &HashSet<usize>) -> (Vec<usize>, Vec<usize>) {
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for (position, index) in indexes.iter().enumerate() {
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use parking_lot::Mutex;
 
-    /// A database that behaves like this.
+    /// A database with this behaviour.
     #[derive(Default)]
     struct Fake {
         locked: HashSet<u32>,
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_refused_is_dropped_alone_and_what_is_locked_is_left_for_later() {
+    async fn rejected_entries_are_dropped_locked_ones_deferred() {
         let fake = Fake { locked: [7, 300].into(), refused: [100, 499].into(), ..Fake::default() };
         let entries: Vec<u32> = (0..500).collect();
         let handled = handle(&fake, &entries, &Shutdown::new()).await.unwrap();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_works_together_takes_one_transaction_and_a_database_that_is_away_drops_nothing() {
+    async fn good_entries_share_one_transaction() {
         let fake = Fake::default();
         assert_eq!(handle(&fake, &[1, 2, 3], &Shutdown::new()).await.unwrap(), HandleOutcome::default());
         assert_eq!(*fake.calls.lock(), 1);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_refused_is_tried_again_after_pauses_and_behind_its_neighbours() {
+    async fn rejected_entry_is_retried_after_delay() {
         let fake = Fake { refused: [0].into(), ..Fake::default() };
         let start = tokio::time::Instant::now();
         let handled = handle(&fake, &[0, 1], &Shutdown::new()).await.unwrap();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_that_refuses_everything_is_asked_no_faster_than_it_can_bear_and_a_shutdown_ends_that() {
+    async fn rejecting_database_is_called_slowly_until_shutdown() {
         let fake = Fake { refused: (0..500).collect(), ..Fake::default() };
         let entries: Vec<u32> = (0..500).collect();
         let shutdown = Shutdown::new();
@@ -241,8 +241,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_must_not_be_dropped_is_left_for_later_and_does_not_go_round() {
-        /// Whose entries are never dropped.
+    async fn undroppable_entry_is_deferred() {
+        /// A handler whose entries are never dropped.
         struct Patient(Fake);
         impl StreamHandler for Patient {
             const STREAM: &'static str = "patient";
@@ -268,8 +268,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lock_that_nobody_finds_drops_nothing() {
-        /// Somebody holds what is not looked at.
+    async fn unfound_lock_drops_nothing() {
+        /// A handler that does not find locks.
         struct Blind(Fake);
         impl StreamHandler for Blind {
             const STREAM: &'static str = "blind";

@@ -1,5 +1,5 @@
-//! Answers gateways that ask whether two people share a conversation, before they tell the one of the other's coming and
-//! going. There is no answer for those who do not.
+//! Answers gateways that ask whether two participants share a conversation. Gateways forward presence only then. A negative
+//! result gets no answer.
 
 use shared::channel::QUESTIONS;
 use shared::presence::ConversationCheck;
@@ -8,18 +8,18 @@ use crate::presence_reader::PresenceReader;
 use crate::store::{Store, StoreError};
 use crate::stream_consumer::StreamHandler;
 
-/// Answers.
+/// Handles conversation checks.
 pub struct ConversationCheckHandler {
-    /// Knows which conversations there are.
+    /// Reads which conversations have messages.
     pub store: Store,
-    /// The way to the gateways.
+    /// Publishes the answers.
     pub presence: PresenceReader,
 }
 
 impl StreamHandler for ConversationCheckHandler {
     const STREAM: &'static str = QUESTIONS;
     const HANDLED_METRIC: &'static str = "presence_questions_total";
-    /// Somebody does not hear of somebody, until it changes the next time.
+    /// A dropped check delays presence until its next change.
     const DROPPED_METRIC: &'static str = "presence_questions_dropped_total";
     const MAX_ATTEMPTS: Option<usize> = Some(4);
     type Entry = ConversationCheck;
@@ -34,8 +34,8 @@ impl StreamHandler for ConversationCheckHandler {
         let shared: Vec<_> =
             questions.iter().filter(|question| with_messages.contains(&question.conversation)).collect();
         if let Err(error) = self.presence.announce_shared(&shared).await {
-            // Not worth to be tried again: what is not answered is asked again.
-            tracing::debug!(%error, "gateways have not heard who may know of whom");
+            // Not retried: the gateway asks again.
+            tracing::debug!(%error, "conversation checks not answered");
         }
         Ok(())
     }

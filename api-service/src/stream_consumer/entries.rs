@@ -1,29 +1,29 @@
-//! Entries of streams, read as bytes: somebody may have added what is no text, or has other fields, or none.
+//! Stream entries, parsed as bytes: an entry may hold no text, other fields or none.
 
 use bytes::Bytes;
 use fred::types::Value;
 use shared::channel::ENTRY_FIELD;
 
-/// An entry.
+/// A stream entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Its place in the stream, with which it is confirmed.
+    /// Its id, used to acknowledge it.
     pub(super) id: String,
     body: Option<Bytes>,
 }
 
 impl Entry {
-    /// What it says, if it is text.
+    /// Its body, if that is text.
     pub(super) fn text(&self) -> Option<&str> {
         std::str::from_utf8(self.body.as_deref()?).ok()
     }
 }
 
-/// Reads the answer to `XREADGROUP`: by stream, its entries.
+/// Parses a reply to XREADGROUP: entries by stream.
 pub(super) fn parse_read(answer: Value) -> Vec<Entry> {
     match answer {
         Value::Map(streams) => streams.inner().into_values().flat_map(entries).collect(),
-        // As older versions of the protocol have it: pairs.
+        // RESP2 returns pairs.
         Value::Array(streams) => {
             streams.into_iter().filter_map(array).filter_map(|mut pair| pair.pop()).flat_map(entries).collect()
         }
@@ -31,7 +31,7 @@ pub(super) fn parse_read(answer: Value) -> Vec<Entry> {
     }
 }
 
-/// Reads the answer to `XAUTOCLAIM`: where to go on, the entries, and those that are gone.
+/// Parses a reply to XAUTOCLAIM: the next start, the entries, and deleted ids.
 pub(super) fn parse_claimed(answer: Value) -> Vec<Entry> {
     array(answer).and_then(|answer| answer.into_iter().nth(1)).map(entries).unwrap_or_default()
 }
@@ -40,7 +40,7 @@ fn entries(value: Value) -> Vec<Entry> {
     array(value).unwrap_or_default().into_iter().filter_map(entry).collect()
 }
 
-/// An id, and fields with their values. Of an entry that was trimmed meanwhile only the id is left.
+/// An id and its fields. A trimmed entry has only the id.
 fn entry(value: Value) -> Option<Entry> {
     let mut parts = array(value)?.into_iter();
     let id = parts.next()?.into_string()?;
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_no_text_or_not_ours_or_gone_is_still_an_entry() {
+    fn foreign_or_trimmed_entry_is_parsed_without_body() {
         let answer = vec![
             stored("1-0", Value::Array(vec!["r".into(), "good".into()])),
             stored("2-0", Value::Array(vec!["r".into(), bytes(b"\xff\xfe")])),

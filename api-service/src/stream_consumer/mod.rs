@@ -1,8 +1,7 @@
-//! Takes from Redis what gateways have to say, in batches. Each entry is taken at least once: whoever takes must bear to be told
-//! twice. An instance that dies in the middle costs nothing: another claims what it left, and then removes its consumer.
-//! Entries that cannot be taken hold up no others ([`bisection`]).
+//! Consumes the Redis streams that gateways write, as one consumer group of all instances. Delivery is at least once, so handlers
+//! must be idempotent. Entries of a dead instance are claimed by another one. Entries that fail delay no others ([`bisection`]).
 //!
-//! Whoever can write to Redis can add anything to a stream. What is no entry of ours is counted and removed, and ends nothing.
+//! Anyone who can write to Redis can add entries. Entries that do not parse are counted and removed.
 
 mod bisection;
 pub mod conversation_checks;
@@ -26,50 +25,48 @@ use tokio::time::{Instant, sleep};
 use crate::store::StoreError;
 use entries::{Entry, parse_claimed, parse_read};
 
-/// Entries in one transaction.
+/// Entries per read and transaction.
 const MAX_BATCH: u64 = 500;
-/// How long to wait for the first of them. Also how long a shutdown may wait for this task.
+/// How long a read blocks. A shutdown may wait as long for this task.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often to look for entries of a dead instance, and how long they must have been left alone.
+/// Between two claims, and how long entries must have been idle to be claimed.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(2);
 const CLAIM_MIN_IDLE: Duration = Duration::from_secs(5);
-/// Pause after a failure.
+/// Delay after a failure.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// How long a command of this task's own client may take: [`BLOCK_TIMEOUT`], and then some.
+/// Time limit of a command of this task's client: [`BLOCK_TIMEOUT`] plus a margin.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How often to look for consumers of dead instances, and how long they must have been silent.
+/// Between two removals of idle consumers, and how long they must have been idle.
 const CONSUMER_CLEANUP_INTERVAL: Duration = Duration::from_secs(10);
 const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(30);
 
-/// What becomes of entries.
+/// A handler of one stream.
 pub trait StreamHandler: Send + 'static {
-    /// The stream.
     const STREAM: &'static str;
-    /// Counts what was taken.
+    /// The counter of handled entries.
     const HANDLED_METRIC: &'static str;
-    /// Counts what could not be taken, ever: a mistake of ours.
+    /// The counter of dropped entries; each is a defect.
     const DROPPED_METRIC: &'static str;
-    /// How often an entry is tried that the database refuses, with pauses; then it is dropped. `None`: never, it is left for later
-    /// each time.
+    /// Attempts for an entry that PostgreSQL rejects; then it is dropped. `None` never drops: the entry is deferred each time.
     const MAX_ATTEMPTS: Option<usize>;
-    /// What an entry says.
+    /// The parsed entry.
     type Entry: Clone + Send + Sync;
 
-    /// Reads an entry.
+    /// Parses an entry.
     fn decode(text: &str) -> Option<Self::Entry>;
 
-    /// Takes entries, all or none; more than once when nobody is sure that it worked.
+    /// Handles entries, all or none. May repeat entries whose outcome was unknown.
     fn handle(&self, entries: &[Self::Entry]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Places of those entries that need rows which others hold, as far as anybody knows.
+    /// Indexes of entries whose rows other transactions hold, as far as can be determined.
     fn locked(&self, _entries: &[Self::Entry]) -> impl Future<Output = HashSet<usize>> + Send {
         async { HashSet::new() }
     }
 }
 
-/// Takes entries until the shutdown begins. Its reads block, on a connection of their own to the node of the stream.
+/// Consumes until the shutdown begins. Blocking reads use a separate connection to the stream's node.
 pub async fn run<T: StreamHandler>(nodes: Nodes, handler: T, shutdown: Shutdown) {
     let own = Dedicated::new(&nodes, T::STREAM, COMMAND_TIMEOUT);
     let consumer = uuid::Uuid::now_v7().to_string();
@@ -78,7 +75,7 @@ pub async fn run<T: StreamHandler>(nodes: Nodes, handler: T, shutdown: Shutdown)
     GroupReader { nodes, own, consumer, handler, shutdown, remove_consumers, rename, unreadable }.run().await;
 }
 
-/// Waits before something is tried again, unless the shutdown begins.
+/// Waits before a retry, unless the shutdown begins.
 async fn wait_before_retry(shutdown: &Shutdown) {
     tokio::select! {
         () = sleep(RETRY_DELAY) => {}
@@ -101,7 +98,8 @@ impl<T: StreamHandler> GroupReader<T> {
     async fn run(mut self) {
         let mut claim_at = Instant::now();
         let mut cleanup_at = Instant::now() + CONSUMER_CLEANUP_INTERVAL;
-        // What an answer held that never arrived is this consumer's own, and would have to wait until it could be claimed.
+        // Entries of a reply that was lost belong to this consumer already. They are read as pending, which is faster than
+        // claiming.
         let mut may_have_pending = false;
         while !self.shutdown.has_begun() {
             if Instant::now() >= cleanup_at {
@@ -128,7 +126,7 @@ impl<T: StreamHandler> GroupReader<T> {
                 self.reconnect_or_create_group(&error).await;
             }
         }
-        // What it leaves unconfirmed would be forgotten with it, so a consumer goes only when it leaves nothing.
+        // Deleting a consumer discards its pending entries, so it is deleted only without any.
         if let Ok(entries) = self.pending().await
             && entries.is_empty()
             && let Ok(client) = self.own.client()
@@ -139,54 +137,54 @@ impl<T: StreamHandler> GroupReader<T> {
 
     async fn reconnect_or_create_group(&mut self, error: &Error) {
         if error.details().starts_with("NOGROUP") {
-            // A Redis that is new, or came back empty.
+            // A new Redis, or one that lost its data.
             let created: Result<(), Error> = match self.own.client() {
                 Ok(client) => client.xgroup_create(T::STREAM, API_GROUP, "0", true).await,
                 Err(error) => Err(error),
             };
-            tracing::info!(stream = T::STREAM, created = created.is_ok(), "the group that reads a stream was missing");
+            tracing::info!(stream = T::STREAM, created = created.is_ok(), "consumer group missing");
             return;
         }
         if error.details().starts_with("WRONGTYPE") && self.move_wrong_type_key().await {
             return;
         }
-        tracing::debug!(stream = T::STREAM, error = error.details(), "no entries from Redis");
+        tracing::debug!(stream = T::STREAM, error = error.details(), "stream read failed");
         if *error.kind() == ErrorKind::Timeout {
-            tracing::info!(stream = T::STREAM, "redis did not answer the reader of a stream");
+            tracing::info!(stream = T::STREAM, "stream read timed out");
         }
         self.own.failed(error);
         wait_before_retry(&self.shutdown).await;
     }
 
-    /// Something that is no stream stands under the stream's name: gateways cannot add to it, and nobody can read. It is
-    /// moved, not removed: it may be somebody's. Returns whether that was done.
+    /// A key of another type has the stream's name, so gateways cannot add entries. It is renamed, not deleted. Returns whether
+    /// it was.
     async fn move_wrong_type_key(&self) -> bool {
         let args = [Value::from("stream"), moved_suffix().into()];
         match self.nodes.run::<Vec<String>>(&self.rename, [T::STREAM], args).await {
             Ok(moved) => {
-                tracing::error!(
-                    key = T::STREAM,
-                    moved = !moved.is_empty(),
-                    "a key of Redis was no stream and is moved"
-                );
+                tracing::error!(key = T::STREAM, moved = !moved.is_empty(), "stream key of wrong type renamed");
                 metrics::counter!("redis_keys_moved_total", "key" => T::STREAM).increment(moved.len() as u64);
                 !moved.is_empty()
             }
             Err(error) => {
                 if let Some(times) = self.unreadable.happened(1) {
-                    tracing::error!(key = T::STREAM, times, error = error.details(), "a key of Redis is no stream");
+                    tracing::error!(
+                        key = T::STREAM,
+                        times,
+                        error = error.details(),
+                        "stream key of wrong type not renamed"
+                    );
                 }
                 false
             }
         }
     }
 
-    /// Removes consumers that hold nothing and have been silent for long: their instances are dead. One that only stood still
-    /// is there again with its next command.
+    /// Removes consumers that are idle and hold nothing: their instances are dead. A living one reappears with its next command.
     async fn remove_idle_consumers(&self) {
         let silent = CONSUMER_MAX_IDLE.as_millis().to_string();
         let args = [API_GROUP.to_owned(), silent];
-        // Without the stream or the group there is none.
+        // Fails when the stream or group does not exist; then there are no consumers.
         if let Ok(count) = self.nodes.run::<u64>(&self.remove_consumers, [T::STREAM], args).await {
             metrics::counter!("stream_consumers_removed_total", "stream" => T::STREAM).increment(count);
         }
@@ -202,7 +200,7 @@ impl<T: StreamHandler> GroupReader<T> {
         Ok(parse_read(answer))
     }
 
-    /// What was handed to this consumer and is not confirmed.
+    /// Reads what this consumer received and has not acknowledged.
     async fn pending(&mut self) -> Result<Vec<Entry>, Error> {
         let answer: Value = self
             .own
@@ -222,7 +220,7 @@ impl<T: StreamHandler> GroupReader<T> {
         Ok(parse_claimed(answer))
     }
 
-    /// Takes entries, as often as it needs, then confirms them.
+    /// Handles entries, with retries, then acknowledges and deletes them.
     async fn process(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let decoded = entries.iter().filter_map(|entry| Some((entry.id.as_str(), T::decode(entry.text()?)?)));
         let (decoded_ids, decoded): (Vec<&str>, Vec<T::Entry>) = decoded.unzip();
@@ -231,7 +229,7 @@ impl<T: StreamHandler> GroupReader<T> {
             metrics::counter!("stream_entries_unreadable_total", "stream" => T::STREAM).increment(unreadable);
             metrics::counter!(T::DROPPED_METRIC).increment(unreadable);
             if let Some(times) = self.unreadable.happened(unreadable) {
-                tracing::error!(stream = T::STREAM, times, "entries that nobody can read were removed");
+                tracing::error!(stream = T::STREAM, times, "unreadable stream entries removed");
             }
         }
         let handled = loop {
@@ -241,20 +239,20 @@ impl<T: StreamHandler> GroupReader<T> {
             match bisection::handle(&self.handler, &decoded, &self.shutdown).await {
                 Ok(handled) => break handled,
                 Err(error) => {
-                    tracing::warn!(stream = T::STREAM, %error, entries = decoded.len(), "entries are not taken yet");
+                    tracing::warn!(stream = T::STREAM, %error, entries = decoded.len(), "stream entries not handled yet");
                 }
             }
             if self.shutdown.has_begun() {
-                // Unconfirmed: another instance claims them.
+                // Not acknowledged, so another instance claims them.
                 return Ok(());
             }
             wait_before_retry(&self.shutdown).await;
         };
-        // A mistake of ours that no repetition mends.
+        // Dropped entries: a defect that no retry mends.
         metrics::counter!(T::DROPPED_METRIC).increment(handled.dropped as u64);
         metrics::counter!(T::HANDLED_METRIC)
             .increment((decoded.len() - handled.dropped - handled.deferred.len()) as u64);
-        // What is left for later stays unconfirmed, and is claimed when it has been left alone for a while.
+        // Deferred entries are not acknowledged, and are claimed after being idle.
         let deferred: HashSet<&str> =
             handled.deferred.iter().filter_map(|index| decoded_ids.get(*index).copied()).collect();
         let ids: Vec<&str> =

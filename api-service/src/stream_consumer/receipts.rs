@@ -1,4 +1,4 @@
-//! The gateways' receipts: proven deliveries and reads. Marking is idempotent, so that a receipt may come twice.
+//! Applies the gateways' receipts: proven deliveries and reads. Marks are idempotent, so a receipt may repeat.
 
 use std::collections::HashSet;
 
@@ -12,18 +12,18 @@ use crate::publisher::Publisher;
 use crate::store::{Store, StoreError};
 use crate::stream_consumer::StreamHandler;
 
-/// Applies receipts.
+/// Handles receipts.
 pub struct ReceiptHandler {
-    /// Where messages are marked.
+    /// Marks the messages.
     pub store: Store,
-    /// Tells their senders.
+    /// Publishes to the senders.
     pub publisher: Publisher,
 }
 
-/// Messages in one transaction, which must end within a statement's time however cold the pages are.
+/// Messages per transaction. It must end within the statement timeout, even with a cold cache.
 const MAX_BATCH_MESSAGES: usize = 5_000;
 
-/// How many of these marks go together: one at least, and no more messages than [`MAX_BATCH_MESSAGES`] if there are several.
+/// The number of marks that fit one batch: at least one.
 fn batch_len(marks: &[Mark]) -> usize {
     let mut messages = 0;
     let fitting = marks.iter().take_while(|mark| {
@@ -36,7 +36,7 @@ fn batch_len(marks: &[Mark]) -> usize {
 impl StreamHandler for ReceiptHandler {
     const STREAM: &'static str = ACKS;
     const HANDLED_METRIC: &'static str = "receipts_applied_total";
-    /// The messages show as undelivered until they are read.
+    /// A dropped receipt leaves messages undelivered until they are read.
     const DROPPED_METRIC: &'static str = "receipts_dropped_total";
     const MAX_ATTEMPTS: Option<usize> = Some(4);
     type Entry = Mark;

@@ -1,5 +1,5 @@
-//! What the gateways have to say for the audit trail: sockets opened, closed, refused. Each entry has an id, by which one that
-//! comes twice is known.
+//! Writes the gateways' audit entries about sockets: opened, closed, denied. Each entry has an id, so a repeated one is
+//! recognized.
 
 use shared::audit::{Action, AuditActor, AuditEntry};
 use shared::channel::AUDIT;
@@ -7,13 +7,12 @@ use shared::channel::AUDIT;
 use crate::store::{Store, StoreError};
 use crate::stream_consumer::StreamHandler;
 
-/// Writes them down.
+/// Handles socket entries.
 pub struct SocketAuditHandler {
-    /// Where the trail is kept.
     pub store: Store,
 }
 
-/// Whether a gateway has this to tell. Whoever can write to Redis could say anything, and it would stand in the trail as ours.
+/// Whether a gateway may report this. Anyone who can write to Redis could add any entry, and it would become a row of the trail.
 fn is_socket_entry(entry: &AuditEntry) -> bool {
     let is_known = match entry.action {
         Action::SocketOpen | Action::SocketClose | Action::SocketAuth => {
@@ -29,7 +28,7 @@ impl StreamHandler for SocketAuditHandler {
     const STREAM: &'static str = AUDIT;
     const HANDLED_METRIC: &'static str = "audit_socket_events_total";
     const DROPPED_METRIC: &'static str = "audit_socket_events_dropped_total";
-    /// For ever: whatever it is that the database refuses, it is not what one of them says, and none may be missing.
+    /// Never dropped: no entry may be missing, and a rejection is not the entry's fault.
     const MAX_ATTEMPTS: Option<usize> = None;
     type Entry = AuditEntry;
 
@@ -47,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_happens_to_sockets_is_taken() {
+    fn only_socket_entries_are_accepted() {
         let entry = |who: &str, action| AuditEntry {
             event: Some(uuid::Uuid::now_v7()),
             ..AuditEntry::new(who.parse().unwrap(), action, 101)

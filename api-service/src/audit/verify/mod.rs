@@ -1,6 +1,8 @@
-//! Walks along the chains, row by row in their order, and says what is wrong: rows altered, removed, added or reordered, ends cut
-//! off, chains gone. Every row and every head is either part of a chain that was verified or named, whatever number it has.
-//! Holds a head a chain and the findings, never the rows.
+//! Verifies chains row by row, in order. Finds rows that were altered, removed, added or reordered, truncated ends and missing
+//! chains.
+//!
+//! Invariant: every row and every head is either part of a verified chain or named in a finding, whatever its number. Memory
+//! holds one head per chain and one page of findings, never the rows.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,43 +12,42 @@ use crate::audit::chain::Head;
 use crate::audit::key::{AuditKey, Mac};
 use crate::audit::row::Row;
 
-/// A head as it is kept.
+/// A head as the database holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredHead {
-    /// Which chain.
     pub chain: i64,
-    /// Which key.
+    /// Id of the key.
     pub key_id: String,
     /// When it was opened, in microseconds since 1970.
     pub opened_at: i64,
-    /// The last row's place.
+    /// Position of the last row.
     pub n: i64,
     /// [`Head::seal`]
     pub seal: Vec<u8>,
 }
 
-/// What is wrong at a place.
+/// A defect at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Defect {
-    /// The row is not what was written.
+    /// The row differs from what was written.
     Modified,
-    /// Rows are missing, this one and maybe those behind it.
+    /// The row is missing, perhaps with rows after it.
     Missing,
-    /// There is a row where none can be.
+    /// A row at a position where none can be.
     Added,
-    /// The chain's rows end before its head does, from here on.
+    /// The rows end here, before the position that the head names.
     Truncated,
-    /// The head is not what was written: neither is where the chain ends.
+    /// The head differs from what was written, so the end of the chain is unknown.
     Head,
-    /// The chain is gone, and maybe those behind it; or it never had a head.
+    /// The chain is missing, perhaps with chains after it, or it has no head.
     MissingChain,
-    /// None of the keys made this chain: it cannot be verified.
+    /// No key is known for this chain, so it cannot be verified.
     UnknownKey,
-    /// An anchor remembers another row, or one that is not there: the trail was set back, or written anew.
+    /// An anchor names another hash: the trail was restored to an earlier state or rewritten.
     Anchor,
-    /// No chain has this number: they are counted from 1.
+    /// Invalid chain number: they count from 1.
     InvalidNumber,
-    /// It is below the chain that the walk begins with. Such chains are archived, and not here any more.
+    /// The chain lies before the first one to verify. Such chains should be archived and gone.
     NotVerified,
 }
 
@@ -67,14 +68,12 @@ impl Defect {
     }
 }
 
-/// Something wrong, and where.
+/// A defect and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finding {
-    /// The chain.
     pub chain: i64,
-    /// The place in it.
+    /// Position in the chain.
     pub n: i64,
-    /// What.
     pub defect: Defect,
 }
 
@@ -84,18 +83,18 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What a walk has found.
+/// The result of a verification.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Chains that were walked.
+    /// Chains verified.
     pub chains: u64,
-    /// Rows that were read.
+    /// Rows read.
     pub rows: u64,
-    /// What is wrong, as far as [`ChainVerifier::take_findings`] has not taken it.
+    /// Findings since the last [`ChainVerifier::take_findings`].
     pub findings: Vec<Finding>,
-    /// How much is wrong in all.
+    /// Number of defects.
     pub defects: u64,
-    /// Where the chains end.
+    /// Ends of the chains that verified.
     pub heads: Vec<Head>,
 }
 
@@ -106,35 +105,34 @@ impl Report {
     }
 }
 
-/// On its way along the chains.
+/// The verifier, which is fed all rows in order.
 pub struct ChainVerifier<'a> {
     keys: &'a [AuditKey],
-    /// The chain that it begins with.
+    /// The first chain to verify.
     from_chain: i64,
     heads: BTreeMap<i64, StoredHead>,
-    /// Those that no row has answered yet.
+    /// Anchors that no row has matched yet.
     anchors: Anchors,
     position: Option<Position<'a>>,
     report: Report,
 }
 
-/// Where it stands within a chain.
+/// The current position in a chain.
 struct Position<'a> {
     head: StoredHead,
     key: Option<&'a AuditKey>,
-    /// With the hash that the last row has.
+    /// With the stored hash of the last row.
     stored: Head,
-    /// With the hash that it should have.
+    /// The hash that the last row should have.
     computed: Mac,
     /// The hash of the row that the head names.
     last: Option<Mac>,
-    /// Whether the row before is there: behind a gap nothing is known of the hash.
+    /// Whether the preceding row was present. After a gap its hash is unknown.
     is_known: bool,
 }
 
 impl<'a> ChainVerifier<'a> {
-    /// Begins. `heads` are all that there are; chains before `first` are kept elsewhere, and those that are still here are
-    /// named.
+    /// `heads` are all heads of the database. Heads before `from_chain` are named as findings.
     #[must_use]
     pub fn new(keys: &'a [AuditKey], heads: Vec<StoredHead>, from_chain: i64, anchors: Anchors) -> Self {
         let from_chain = from_chain.max(1);
@@ -159,13 +157,13 @@ impl<'a> ChainVerifier<'a> {
         Self { keys, from_chain, heads, anchors, position: None, report }
     }
 
-    /// What was found since this was asked last: whoever tells it at once holds no more than a page of it.
+    /// Takes the findings so far, so that the caller need not hold them all.
     pub fn take_findings(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.report.findings)
     }
 
-    /// The next row, in the order of chain and place; `None` for one that cannot be read. Returns the key that it was written
-    /// with when it is as it was written, and nothing when it is named among the findings.
+    /// Verifies the next row, in order of chain and position; `None` is a row that cannot be decoded. Returns its key if the row
+    /// verifies, and `None` if a finding names it.
     pub fn verify_row(
         &mut self,
         chain: i64,
@@ -221,7 +219,7 @@ impl<'a> ChainVerifier<'a> {
                 head.mac
             })
         };
-        // Where only the hash before was changed, this row is as it was written.
+        // If only the previous hash was altered, this row itself is intact.
         let (by_stored, by_computed) = (computed(position.stored.mac, buffer), computed(position.computed, buffer));
         let is_right = mac.is_some() && (by_stored == mac || by_computed == mac);
         if !is_right && (position.is_known || row.is_none() || mac.is_none()) {
@@ -236,7 +234,7 @@ impl<'a> ChainVerifier<'a> {
         (is_right && n <= position.head.n).then_some(key)
     }
 
-    /// Ends.
+    /// Ends the verification.
     #[must_use]
     pub fn finish(mut self) -> Report {
         self.close();
@@ -277,7 +275,7 @@ impl<'a> ChainVerifier<'a> {
     }
 }
 
-/// Why a chain of this number is not one to verify.
+/// The defect of a chain number that cannot be verified.
 fn chain_defect(chain: i64, from_chain: i64) -> Option<Defect> {
     match chain {
         ..1 => Some(Defect::InvalidNumber),

@@ -3,7 +3,7 @@ use crate::audit::anchors::format_line;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-/// A row as it is kept, with its place.
+/// A stored row with its position.
 type Kept = (i64, i64, Row, Vec<u8>);
 
 fn key(letter: &str) -> AuditKey {
@@ -82,7 +82,7 @@ fn flip(bytes: &mut [u8], bit: usize) {
     bytes[bit / 8] ^= 1 << (bit % 8);
 }
 
-/// Changes one bit of a text that stays one: of all bits but the highest, which make ASCII of ASCII.
+/// Flips one bit of a text, never the highest, so that ASCII stays ASCII.
 fn flip_text(text: &mut String, bit: usize) {
     let mut bytes = std::mem::take(text).into_bytes();
     if bytes.is_empty() {
@@ -110,7 +110,7 @@ fn flip_id(id: &mut Option<Uuid>, bit: usize) {
     };
 }
 
-/// Changes one bit of one column.
+/// Flips one bit of one column.
 fn change((_, _, row, mac): &mut Kept, column: usize, bit: usize) {
     match column % 16 {
         0 => row.at ^= 1 << (bit % 63),
@@ -142,31 +142,31 @@ fn change((_, _, row, mac): &mut Kept, column: usize, bit: usize) {
 
 proptest! {
     #[test]
-    fn what_was_written_is_found_right(chains in chains()) {
+    fn written_chains_verify(chains in chains()) {
         let (rows, heads) = written(&chains);
         let report = walk(&rows, &heads, Anchors::new());
         prop_assert_eq!((report.defects, report.rows, report.chains), (0, rows.len() as u64, heads.len() as u64));
         prop_assert_eq!(report.heads.len(), heads.len());
-        // Its own heads are good anchors, then and whatever is written later.
+        // Its own heads are valid anchors.
         let anchors: String = report.heads.iter().map(|head| format_line(head) + "\n").collect();
         let anchors = crate::audit::anchors::parse(anchors.as_bytes()).unwrap();
         prop_assert_eq!(walk(&rows, &heads, anchors).defects, 0);
     }
 
     #[test]
-    fn one_bit_of_one_column_is_found_where_it_is(chains in chains(), position: prop::sample::Index, column: usize, bit: usize) {
+    fn flipped_bit_is_found_at_its_row(chains in chains(), position: prop::sample::Index, column: usize, bit: usize) {
         let (mut rows, heads) = written(&chains);
         let position = position.index(rows.len());
         change(&mut rows[position], column, bit);
         let found = findings(&rows, &heads);
         prop_assert!(found.contains(&(rows[position].0, rows[position].1, Defect::Modified)), "{:?}", found);
-        // The one behind it is as it was written. (A head seals the hash of the last row.)
+        // The following row is intact. (A head seals the hash of the last row.)
         prop_assert!(found.iter().all(|(_, _, defect)| matches!(defect, Defect::Modified | Defect::Head)), "{:?}", found);
         prop_assert!(found.iter().filter(|(_, _, defect)| *defect == Defect::Modified).count() == 1, "{:?}", found);
     }
 
     #[test]
-    fn a_row_that_is_gone_is_missed(chains in chains(), position: prop::sample::Index) {
+    fn removed_row_is_found(chains in chains(), position: prop::sample::Index) {
         let (mut rows, heads) = written(&chains);
         let (chain, n, ..) = rows.remove(position.index(rows.len()));
         let was_last = heads[chain as usize - 1].n == n;
@@ -175,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn a_row_that_is_gone_is_missed_when_the_others_close_ranks(chains in chains(), position: prop::sample::Index) {
+    fn removed_row_is_found_after_renumbering(chains in chains(), position: prop::sample::Index) {
         let (mut rows, mut heads) = written(&chains);
         let (chain, n, ..) = rows.remove(position.index(rows.len()));
         for row in rows.iter_mut().filter(|row| row.0 == chain && row.1 > n) {
@@ -186,7 +186,7 @@ proptest! {
     }
 
     #[test]
-    fn rows_that_change_places_are_found(chains in chains(), one: prop::sample::Index, other: prop::sample::Index) {
+    fn swapped_rows_are_found(chains in chains(), one: prop::sample::Index, other: prop::sample::Index) {
         let (mut rows, heads) = written(&chains);
         let (one, other) = (one.index(rows.len()), other.index(rows.len()));
         prop_assume!(one != other);
@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn an_end_that_is_cut_off_is_missed_whatever_the_head_says(chains in chains(), left: prop::sample::Index) {
+    fn truncated_end_is_found(chains in chains(), left: prop::sample::Index) {
         let (mut rows, mut heads) = written(&chains);
         let left = left.index(heads[0].n as usize) as i64;
         rows.retain(|(chain, n, ..)| *chain != 1 || *n <= left);
@@ -209,7 +209,7 @@ proptest! {
     }
 
     #[test]
-    fn a_row_that_was_added_is_found(chains in chains(), new in row(), mac: [u8; 32]) {
+    fn added_row_is_found(chains in chains(), new in row(), mac: [u8; 32]) {
         let (mut rows, heads) = written(&chains);
         let n = heads[0].n + 1;
         rows.push((1, n, new.clone(), mac.to_vec()));
@@ -220,7 +220,7 @@ proptest! {
     }
 
     #[test]
-    fn one_bit_of_a_head_is_found(chains in chains(), field in 0..4_usize, bit in 0..31_usize) {
+    fn flipped_bit_of_head_is_found(chains in chains(), field in 0..4_usize, bit in 0..31_usize) {
         let (rows, mut heads) = written(&chains);
         match field {
             0 => flip_text(&mut heads[0].key_id, bit),
@@ -242,14 +242,14 @@ fn three() -> (Vec<Kept>, Vec<StoredHead>) {
 }
 
 #[test]
-fn a_chain_that_is_gone_leaves_a_gap() {
+fn missing_chain_is_found() {
     let (mut rows, mut heads) = three();
     rows.retain(|row| row.0 != 2);
     heads.retain(|head| head.chain != 2);
     assert_eq!(findings(&rows, &heads), [(2, 0, Defect::MissingChain)]);
 }
 
-/// What a walk from `first` on finds in three good chains and these rows and heads.
+/// Findings in three good chains plus these rows and heads.
 fn with_more(from_chain: i64, more: &[Kept], more_heads: &[StoredHead]) -> Vec<(i64, i64, Defect)> {
     let (mut rows, mut heads) = three();
     rows.extend_from_slice(more);
@@ -264,7 +264,7 @@ fn with_more(from_chain: i64, more: &[Kept], more_heads: &[StoredHead]) -> Vec<(
 }
 
 #[test]
-fn every_row_and_every_head_outside_of_a_verified_chain_is_named_whatever_its_number() {
+fn rows_and_heads_outside_chains_are_found() {
     let (rows, heads) = three();
     let (good, head) = (rows[0].clone(), heads[0].clone());
     let row = |chain: i64, n: i64| (chain, n, good.2.clone(), good.3.clone());
@@ -282,7 +282,7 @@ fn every_row_and_every_head_outside_of_a_verified_chain_is_named_whatever_its_nu
         let found = with_more(1, &[row(chain, 1)], &[at(chain, 1)]);
         assert!(found.iter().any(|(of, _, defect)| (*of, *defect) == (chain, Defect::Modified)), "{found:?}");
     }
-    // Places that no chain has, and one that is there twice.
+    // Positions that no chain has, and one that exists twice.
     for n in [0, -1, i64::MIN, 1, 2] {
         let found = with_more(1, &[row(2, n)], &[]);
         assert_eq!(found, [(2, n, Defect::Added)]);
@@ -292,17 +292,17 @@ fn every_row_and_every_head_outside_of_a_verified_chain_is_named_whatever_its_nu
 }
 
 #[test]
-fn chains_that_are_said_to_be_archived_are_named_while_they_are_here() {
+fn archived_chains_are_found_while_present() {
     let found = with_more(3, &[], &[]);
     let not_verified: Vec<_> = found.iter().filter(|(.., defect)| *defect == Defect::NotVerified).collect();
     assert_eq!((found.len(), not_verified.len()), (7, 7), "two heads and five rows: {found:?}");
-    // Beginning behind the end verifies nothing, and says so.
+    // Starting after the last chain verifies nothing, and reports that.
     assert_eq!(with_more(9, &[], &[]).len(), 9);
     assert_eq!(with_more(-5, &[], &[]), [], "there is nothing before the first");
 }
 
 #[test]
-fn a_row_that_is_named_has_no_key_and_every_other_has_its_own() {
+fn verify_row_returns_key_only_for_valid_rows() {
     let (mut rows, mut heads) = three();
     heads[1].key_id = key("y").id().to_owned();
     rows[0].2.outcome += 1;
@@ -323,7 +323,7 @@ fn a_row_that_is_named_has_no_key_and_every_other_has_its_own() {
 }
 
 #[test]
-fn earlier_chains_may_be_kept_elsewhere() {
+fn verification_may_start_at_later_chain() {
     let (mut rows, mut heads) = three();
     rows.retain(|row| row.0 > 1);
     heads.retain(|head| head.chain > 1);
@@ -337,11 +337,11 @@ fn earlier_chains_may_be_kept_elsewhere() {
 }
 
 #[test]
-fn a_trail_that_was_set_back_with_its_heads_is_found_by_an_anchor() {
+fn restored_trail_is_found_by_anchor() {
     let (rows, heads) = three();
     let remembered = Anchors::from([((2, 3), hex(&rows[4].3)), ((2, 2), hex(&rows[3].3))]);
     assert_eq!(walk(&rows, &heads, remembered.clone()).defects, 0);
-    // As it was when chain 2 had two rows, and chain 3 none.
+    // The state when chain 2 had two rows and chain 3 none.
     let (earlier, earlier_heads) = written(&[
         rows[..2].iter().map(|row| row.2.clone()).collect(),
         rows[2..4].iter().map(|row| row.2.clone()).collect(),
@@ -352,14 +352,14 @@ fn a_trail_that_was_set_back_with_its_heads_is_found_by_an_anchor() {
 }
 
 #[test]
-fn without_its_key_nothing_is_called_right() {
+fn chain_without_known_key_is_unverified() {
     let (rows, mut heads) = three();
     heads[1].key_id = key("z").id().to_owned();
     assert_eq!(findings(&rows, &heads), [(2, 0, Defect::UnknownKey)]);
 }
 
 #[test]
-fn a_row_that_cannot_be_read_is_altered() {
+fn undecodable_row_is_modified() {
     let (rows, heads) = three();
     let (keys, mut buffer) = ([key("x")], Vec::new());
     let mut walk = ChainVerifier::new(&keys, heads, 1, Anchors::new());

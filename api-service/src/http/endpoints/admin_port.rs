@@ -12,10 +12,10 @@ use crate::http::endpoints::health;
 use crate::http::error::ProblemBody;
 use crate::state::AppState;
 
-/// What every path answers. Whoever answers `GET` answers `HEAD` (RFC 9110, section 9.3.2).
+/// `Allow` of every path. A path that serves GET serves HEAD (RFC 9110, section 9.3.2).
 const ALLOWED_METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// Everything that the admin port serves. Without `metrics`, which belong to the first server of a process, there are none.
+/// The endpoint of the admin port. Only the first server of a process has `metrics`.
 pub fn admin(state: Arc<AppState>, metrics: Option<PrometheusHandle>) -> impl Endpoint<Output = Response> + 'static {
     Admin { state, metrics }
 }
@@ -55,7 +55,7 @@ impl Admin {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
             return response;
         }
-        // HTTP leaves the body of an answer to `HEAD` out.
+        // HTTP omits the body of a HEAD response.
         match path {
             "/healthz" => "ok".into_response(),
             "/readyz" => health::readiness_report(&self.state),

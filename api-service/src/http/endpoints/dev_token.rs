@@ -1,5 +1,4 @@
-//! Tokens for whoever tries the console. In development mode alone, and only there does the route exist: it gives anybody
-//! the token of anybody.
+//! Tokens for the console in development mode. The route exists only there, because it issues a token for any participant.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +15,13 @@ use shared::token::{self, Role};
 use crate::http::body::{self, FieldReader, FromFields};
 use crate::http::error::problem_error;
 
-/// Where they are to be had.
+/// Path of the route.
 pub(crate) const PATH: &str = "/dev/token";
 
 const MAX_BODY_BYTES: usize = 4096;
 const TOKEN_TTL: Duration = Duration::from_secs(3600);
 
-/// Signs tokens in development.
+/// The key that signs them.
 #[derive(Clone)]
 pub(crate) struct DevSigningKey(pub(crate) Arc<Secret>);
 
@@ -35,7 +34,7 @@ struct DevTokenRequest {
 impl FromFields for DevTokenRequest {
     fn from_fields(fields: &mut FieldReader) -> Option<Self> {
         let (sub, role, location) = (fields.id("sub"), fields.text("role"), fields.id("location_id"));
-        // Whom the console shows. A service's token is nobody's to try.
+        // The console signs in users and contacts; it needs no service token.
         let kind = match role?.as_str() {
             "user" => Some(ParticipantKind::User),
             "contact" => Some(ParticipantKind::Contact),
@@ -48,7 +47,7 @@ impl FromFields for DevTokenRequest {
     }
 }
 
-/// A token for `{"sub", "role", "location_id"}`.
+/// Issues a token for `{"sub", "role", "location_id"}`.
 #[handler]
 pub(crate) async fn issue(request: &Request, body: Body, key: Data<&DevSigningKey>) -> poem::Result<Response> {
     let wanted: DevTokenRequest = body::read(request, body, MAX_BODY_BYTES).await?;
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_asks_becomes_a_user_or_a_contact_and_nothing_more() {
+    async fn dev_token_has_user_or_contact_role_only() {
         let routes = Route::new().at("/dev/token", poem::post(issue)).data(DevSigningKey(Arc::new(secret())));
         let ask = async |role: &str| {
             let body = json!({"sub": "doc123", "role": role, "location_id": "loc1"}).to_string();

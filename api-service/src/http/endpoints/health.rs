@@ -1,4 +1,4 @@
-//! Whether the service lives, and whether it can do its work.
+//! Liveness and readiness.
 
 use std::sync::Arc;
 
@@ -72,12 +72,12 @@ fn readiness(state: &AppState) -> Result<(), Box<Problem>> {
     Err(Box::new(Problem::new(503, why)))
 }
 
-/// Whether it can.
+/// Whether the service is ready.
 pub(crate) fn is_ready(state: &AppState) -> bool {
     readiness(state).is_ok()
 }
 
-/// The same for operators, with the cause.
+/// The readiness problem with its cause, for operators.
 fn operator_detail(state: &AppState) -> Option<String> {
     let Err(problem) = readiness(state) else { return state.clock_offset.warning() };
     Some(match state.database.state() {
@@ -86,7 +86,7 @@ fn operator_detail(state: &AppState) -> Option<String> {
     })
 }
 
-/// The same on the admin port, with what it depends on: Redis may be away without that.
+/// The readiness report of the admin port, with the state of each dependency. Redis may be down while the service is ready.
 pub(crate) fn readiness_report(state: &AppState) -> Response {
     let ready = readiness(state);
     let describe = |is_up: bool| if is_up { "up" } else { "down" };

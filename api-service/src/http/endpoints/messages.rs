@@ -1,4 +1,4 @@
-//! Sending, and reading back.
+//! Sending messages, and reading the history.
 
 use std::sync::Arc;
 
@@ -28,11 +28,11 @@ use crate::state::AppState;
 
 pub(crate) struct Messages;
 
-/// Where messages are sent.
+/// Path of sends.
 pub(crate) const SEND_PATH: &str = "/chat/send";
 
-/// Answers `POST /chat/send` as the operation of that name does, argument by argument, and without the routes, cookies and
-/// boxes that poem puts around it.
+/// Handles `POST /chat/send` without poem's route lookup, cookie jar and boxed futures. The steps equal those of the operation
+/// below.
 pub(crate) async fn send(request: Request) -> poem::Result<Response> {
     let (request, mut body) = request.split();
     let caller = Caller::authenticate(&request).await?;
@@ -45,13 +45,13 @@ pub(crate) async fn send(request: Request) -> poem::Result<Response> {
         <JsonBody<SendBody> as ApiExtractor>::from_request(&request, &mut body, ExtractParamOptions::default()).await;
     let body = match check_parameters(&request) {
         Ok(()) => body?,
-        // Whoever may not send this is not told what is wrong with the query.
+        // A caller without the right to send does not learn what is wrong with the query.
         Err(wrong) => return Err(check_sender_rights(&request, body).err().unwrap_or(wrong)),
     };
     Ok(Messages.send(caller, Data(state), body).await?.into_response())
 }
 
-/// The refusal of a body that its bearer may not send, if that is so.
+/// 403 when the principal may not act as the sender of this body.
 fn check_sender_rights(request: &Request, body: poem::Result<JsonBody<SendBody>>) -> poem::Result<()> {
     match body {
         Ok(JsonBody(SendBody(ask))) => {
@@ -209,7 +209,7 @@ impl FromFields for SendBody {
     }
 }
 
-/// Exactly one of two fields.
+/// Reads exactly one of two fields.
 fn exactly_one_participant(fields: &mut FieldReader, user_field: &str, contact_field: &str) -> Option<Participant> {
     let user = fields.optional_id(user_field);
     let contact = fields.optional_id(contact_field);

@@ -1,4 +1,4 @@
-//! Who is online.
+//! Presence of participants.
 
 use std::sync::Arc;
 

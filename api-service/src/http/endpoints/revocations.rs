@@ -1,4 +1,4 @@
-//! Taking tokens back.
+//! Revoking tokens.
 
 use std::sync::Arc;
 

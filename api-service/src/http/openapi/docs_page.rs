@@ -1,4 +1,4 @@
-//! What people read: Swagger UI, the OpenAPI document, and the page to try the chat with. Works without internet.
+//! Pages for people: Swagger UI, the OpenAPI document and the console. They load nothing from other hosts.
 
 use std::sync::Arc;
 
@@ -13,49 +13,49 @@ use crate::http::cors;
 use crate::state::AppState;
 
 const CONSOLE: &str = include_str!("../../../../clients/console/index.html");
-/// How the console's page says that nobody's tokens are to be had here; in development mode it says the other thing.
+/// The meta tag that names the mode of the console's page.
 const IN_PRODUCTION: &str = r#"name="chat-mode" content="production""#;
 const IN_DEVELOPMENT: &str = r#"name="chat-mode" content="development""#;
 
-/// Swagger UI, with everything it needs in the page.
+/// Swagger UI as one self-contained page.
 pub(crate) fn swagger_ui() -> impl Endpoint {
-    // Browsers would ask for an icon that is not there.
+    // Without this, browsers would request a missing icon.
     let html = spec::swagger_ui().replacen("<head>", "<head><link rel=\"icon\" href=\"data:,\">", 1);
-    // It makes style elements of its own as it goes.
+    // Swagger UI creates style elements at run time.
     page(html, StylePolicy::UnsafeInline)
 }
 
-/// The console; in development mode people of the demonstration can sign in.
+/// The console. In development mode demo users can sign in.
 pub(crate) fn console(development: bool) -> impl Endpoint {
     let mode = if development { IN_DEVELOPMENT } else { IN_PRODUCTION };
     page(CONSOLE.replace(IN_PRODUCTION, mode), StylePolicy::Hashed)
 }
 
-/// The OpenAPI document for programs.
+/// The OpenAPI document as JSON.
 pub(crate) fn openapi_json() -> impl Endpoint {
     document(spec::json(), "application/json")
 }
 
-/// The OpenAPI document for people.
+/// The OpenAPI document as YAML.
 pub(crate) fn openapi_yaml() -> impl Endpoint {
     document(spec::yaml(), "application/yaml")
 }
 
-/// Something that does not change while the service runs: made once, shared by all answers.
+/// A constant document, shared by all responses.
 fn document(content: String, content_type: &'static str) -> impl Endpoint {
     let content = Bytes::from(content);
     poem::get(make_sync(move |_| Response::builder().content_type(content_type).body(content.clone())))
 }
 
-/// Which styles a page may have.
+/// Which inline styles a page may use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StylePolicy {
-    /// Those that stand in it, and files from here.
+    /// Only those that the page contains, by hash.
     Hashed,
     UnsafeInline,
 }
 
-/// The same for a page, with what it may do: run the scripts that stand in it and files from here, and talk to here.
+/// A page with its content security policy: its own inline scripts, and files and connections of this host.
 fn page(html: String, styles: StylePolicy) -> impl Endpoint {
     let (scripts, own_styles) = (inline_hashes(&html, "script"), inline_hashes(&html, "style"));
     let styles = if styles == StylePolicy::UnsafeInline { " 'unsafe-inline'".to_owned() } else { own_styles };
@@ -70,8 +70,8 @@ fn page(html: String, styles: StylePolicy) -> impl Endpoint {
     }))
 }
 
-/// Nothing may be loaded from, or sent to, another host. Sockets are named by the host that the page was asked from: to some
-/// browsers `'self'` is http only.
+/// No request may go to another host. WebSockets are allowed by the host name of the request, because in some browsers `'self'`
+/// covers only http.
 fn content_security_policy(scripts: &str, styles: &str, host: Option<&str>) -> String {
     let sockets = match host.filter(|host| is_host(host)) {
         Some(host) => format!(" ws://{host} wss://{host}"),
@@ -84,10 +84,10 @@ fn content_security_policy(scripts: &str, styles: &str, host: Option<&str>) -> S
     )
 }
 
-/// The hashes of a page's inline elements of this kind, in the form in which a policy names them.
+/// The hashes of a page's inline elements of this kind, as CSP sources.
 fn inline_hashes(html: &str, element: &str) -> String {
     let (mut rest, mut hashes) = (html, Vec::new());
-    // Scripts and styles hold any text up to their own end, so both are skipped whole.
+    // Scripts and styles may contain any text up to their end tag, so both are skipped whole.
     while let Some((kind, start)) = ["script", "style"]
         .into_iter()
         .filter_map(|kind| Some((kind, rest.find(&format!("<{kind}"))?)))
@@ -100,7 +100,7 @@ fn inline_hashes(html: &str, element: &str) -> String {
         }
         rest = behind;
     }
-    // Each with a space in front: there may be none.
+    // Each hash has a leading space, so that no hash leaves no gap.
     hashes.iter().map(|hash| format!(" {hash}")).collect()
 }
 
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inline_scripts_and_styles_are_named_by_their_hashes() {
+    fn inline_elements_are_listed_by_hash() {
         let html = "<style a>b{}</style><script src=\"x.js\"></script><script>let s = '<style>';</script>\
                     <p><script type=module>1</script>";
         assert_eq!(inline_hashes(html, "style"), format!(" {}", source_hash("b{}")));
@@ -122,14 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn the_console_has_nothing_inline_and_says_in_which_mode_it_is() {
+    fn console_has_no_inline_code_and_names_its_mode() {
         assert_eq!((inline_hashes(CONSOLE, "script"), inline_hashes(CONSOLE, "style")), (String::new(), String::new()));
         assert!(!CONSOLE.contains(" style=") && !CONSOLE.contains(" on"), "no attribute that the policy forbids");
         assert_eq!(CONSOLE.matches(IN_PRODUCTION).count(), 1);
     }
 
     #[test]
-    fn a_page_runs_its_own_scripts_and_talks_to_its_own_host() {
+    fn page_policy_allows_own_scripts_and_own_host() {
         let policy = content_security_policy(" 'sha256-x'", "", Some("chat.example:8443"));
         assert!(policy.starts_with("default-src 'none'; script-src 'self' 'sha256-x'; "), "{policy}");
         assert!(policy.contains("connect-src 'self' ws://chat.example:8443 wss://chat.example:8443;"), "{policy}");
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn no_host_writes_into_the_policy() {
+    fn malformed_host_does_not_enter_policy() {
         for host in ["evil.example; script-src *", "a b", "*", "", "a,b", "a/b"] {
             assert!(content_security_policy("", "", Some(host)).contains("connect-src 'self';"), "{host}");
         }

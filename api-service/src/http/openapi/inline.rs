@@ -1,7 +1,6 @@
-//! Types that stand in the OpenAPI document where they are used, without a name of their own: references to named
-//! scalars trip client generators.
+//! Schemas that are inlined where they are used. References to named scalars break client generators.
 
-/// Makes `$name` a type of poem-openapi's with an inline schema.
+/// Gives `$name` an inline schema.
 macro_rules! inline_type {
     ($name:ident, $required:expr, $schema:expr) => {
         impl poem_openapi::types::Type for $name {
@@ -25,7 +24,7 @@ macro_rules! inline_type {
                 Box::new(self.as_raw_value().into_iter())
             }
 
-            // A response object leaves out what is not there; `null` says so only of fields that may be left out.
+            // Absent optional fields are omitted; only nullable fields may be `null`.
             fn is_none(&self) -> bool {
                 !$required && self.is_null()
             }

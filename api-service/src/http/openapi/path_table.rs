@@ -1,5 +1,5 @@
-//! What each path serves: its methods, for `Allow` and CORS, and the parameters that its queries may have. Made of the
-//! OpenAPI document, so that what is served, what is documented and what is told cannot differ.
+//! What each path accepts: its methods, for `Allow` and CORS, and the query parameters of each operation. Derived from the
+//! OpenAPI document, so that documentation and behaviour cannot differ.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(crate) type PathTable = Arc<BTreeMap<String, PathSpec>>;
 /// One path.
 #[derive(Debug, Default)]
 pub(crate) struct PathSpec {
-    /// Its methods, as `Allow` names them.
+    /// The value of `Allow`.
     pub(crate) allow: String,
     operations: Vec<Operation>,
 }
@@ -30,15 +30,15 @@ struct Operation {
     needs_token: bool,
 }
 
-/// What the query of a request may have.
+/// Query parameters of an operation.
 #[derive(Debug, Clone)]
 pub(crate) struct Parameters(Arc<[Parameter]>);
 
 impl Parameters {
-    /// Whether the query of a request has these, each once, and no others.
+    /// Checks that a query has only these parameters, each at most once.
     ///
     /// # Errors
-    /// The problem that it is.
+    /// 400 or 422.
     pub(crate) fn check(&self, request: &Request) -> poem::Result<()> {
         let read = query::read(request.uri().query().unwrap_or_default(), &self.0);
         read.map(|_| ()).map_err(|error| match error {
@@ -49,31 +49,31 @@ impl Parameters {
 }
 
 impl PathSpec {
-    /// A page or a file: `GET`, and a query that nobody looks at. Links carry parameters of those who passed them on.
+    /// A page or a file: GET with any query, because links carry parameters of other sites.
     pub(crate) fn page() -> Self {
         Self { allow: allow(&[Method::GET]), operations: Vec::new() }
     }
 
-    /// A path of one method that is in no document, knows no parameters, and needs no token.
+    /// An undocumented path with one method, no parameters and no token.
     pub(crate) fn single_method(method: Method) -> Self {
         let allow = allow(std::slice::from_ref(&method));
         let operation = Operation { method, parameters: Parameters(Arc::new([])), needs_token: false };
         Self { allow, operations: vec![operation] }
     }
 
-    /// A path as the OpenAPI document has it.
+    /// A path of the OpenAPI document.
     pub(crate) fn from_openapi(operations: &Value) -> Self {
         let operations: Vec<Operation> = operations.as_object().into_iter().flatten().filter_map(operation).collect();
         let methods: Vec<Method> = operations.iter().map(|operation| operation.method.clone()).collect();
         Self { allow: allow(&methods), operations }
     }
 
-    /// Whether it has an answer to this method, other than that it does not know it.
+    /// Whether the path supports this method.
     pub(crate) fn serves(&self, method: &Method) -> bool {
         self.allow.split(", ").any(|known| known == method.as_str())
     }
 
-    /// What the query of this request must be checked against, and whether only once it is known who asks.
+    /// The parameters of this method, and whether they are checked only after authentication.
     pub(crate) fn parameters(&self, method: &Method) -> Option<(&Parameters, bool)> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         let operation = self.operations.iter().find(|operation| operation.method == method)?;
@@ -92,7 +92,7 @@ fn operation((method, operation): (&String, &Value)) -> Option<Operation> {
     Some(Operation { method, parameters, needs_token: operation["security"].is_array() })
 }
 
-/// Whoever answers `GET` answers `HEAD` (RFC 9110, section 9.3.2), and every path answers `OPTIONS`.
+/// Every path that serves GET serves HEAD (RFC 9110, section 9.3.2), and every path answers OPTIONS.
 fn allow(methods: &[Method]) -> String {
     let mut names: Vec<&str> = Vec::new();
     for method in methods {
@@ -105,7 +105,7 @@ fn allow(methods: &[Method]) -> String {
     names.join(", ")
 }
 
-/// Every method that some path serves, for `OPTIONS *`.
+/// All methods of all paths, for `OPTIONS *`.
 pub(crate) fn all_methods(paths: &PathTable) -> String {
     let mut names: Vec<&str> = Vec::new();
     for name in paths.values().flat_map(|path| path.allow.split(", ")) {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_path_knows_the_parameters_of_its_document() {
+    async fn path_accepts_only_documented_parameters() {
         let path = PathSpec::from_openapi(&json!({
             "get": {
                 "parameters": [
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_served_is_listed_once() {
+    fn all_methods_lists_each_once() {
         let paths = [("/".to_owned(), PathSpec::page()), ("/a".to_owned(), PathSpec::single_method(Method::POST))];
         assert_eq!(all_methods(&Arc::new(paths.into_iter().collect())), "GET, HEAD, OPTIONS, POST");
     }

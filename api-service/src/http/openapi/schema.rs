@@ -1,8 +1,7 @@
-//! The shapes of requests and answers, for the OpenAPI document. What is written on the wire is encoded by the
-//! domain; a test below holds the two together.
+//! Schemas of requests and responses. The model encodes what is sent; a test below compares both.
 //!
-//! No doc comments on fields that refer to another object: they would wrap the reference in an `allOf`, which
-//! makes client generators drop the model.
+//! Fields that refer to another object have no doc comment: it would wrap the reference in an `allOf`, and client generators
+//! would drop the model.
 
 use poem_openapi::Object;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
@@ -366,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_domain_writes_is_what_is_documented() {
+    fn encoded_responses_match_their_schemas() {
         let message = example();
         holds::<Message>(&message);
         let conversation_id = message.new.conversation.id();
@@ -388,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_too_few_or_too_many_is_noticed() {
+    fn schema_check_rejects_missing_and_extra_fields() {
         let mut json = serde_json::to_value(example()).unwrap();
         json["extra"] = json!(1);
         assert!(Message::parse_from_json(Some(json.clone())).is_err());

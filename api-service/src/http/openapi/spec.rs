@@ -30,7 +30,7 @@ safe, a message with the same `client_message_id`.";
 type Endpoints = (Messages, Receipts, Conversations, Presence, Tickets, Admin, Health);
 type Service = OpenApiService<Endpoints, ()>;
 
-/// The operations, and their documentation.
+/// The endpoints and their documentation.
 pub(crate) fn service() -> Service {
     let operations = (Messages, Receipts, Conversations, Presence, Tickets, Admin, Health);
     OpenApiService::new(operations, "EHR chat", env!("CARGO_PKG_VERSION"))
@@ -51,15 +51,14 @@ pub fn yaml() -> String {
     serde_yaml::to_string(&document()).unwrap_or_default()
 }
 
-/// Swagger UI with the document in it.
+/// Swagger UI that contains the document.
 pub(crate) fn swagger_ui() -> String {
     service().swagger_ui_html().replace(&service().spec(), &json())
 }
 
-/// What poem-openapi generates, and what it cannot say: which objects are closed, the headers of failures, and
-/// what a failure looks like.
+/// The generated document, completed with what poem-openapi cannot express: closed objects, headers and examples of errors.
 fn document() -> Value {
-    // poem-openapi writes `application/json; charset=utf-8` for its own payloads; ours say what is sent.
+    // poem-openapi writes `application/json; charset=utf-8` for its own payloads.
     let text = service().spec().replace("application/json; charset=utf-8", "application/json");
     let mut document: Value = serde_json::from_str(&text).unwrap_or_default();
     for closed in ["SendMessage", "MarkMessages", "Revocation"] {
@@ -88,7 +87,7 @@ fn describe_response(status: u16, response: &mut Value) {
         }
         _ => {}
     }
-    // Not by index, which would write a `null` into an answer without content.
+    // Indexing would insert a `null` into a response without content.
     if let Some(media) = response.get_mut("content").and_then(|content| content.get_mut(CONTENT_TYPE)) {
         let (detail, errors) = match status {
             400 => ("the body is not JSON (line 1, column 2)", vec![]),
@@ -127,7 +126,7 @@ fn write_whole_numbers(value: &mut Value) {
     }
 }
 
-/// Where this document is served.
+/// Paths of the document itself.
 const DOCUMENTS: [&str; 2] = ["/openapi.json", "/openapi.yaml"];
 
 /// Pages and their files.
@@ -135,7 +134,7 @@ fn pages() -> impl Iterator<Item = &'static str> {
     ["/", "/docs"].into_iter().chain(assets::paths())
 }
 
-/// What each path serves. `more` are in no document.
+/// The path table. `undocumented` paths are in no document.
 pub(crate) fn paths(undocumented: impl IntoIterator<Item = (&'static str, PathSpec)>) -> PathTable {
     let document = document();
     let operations = document["paths"].as_object().into_iter().flatten();
@@ -146,7 +145,7 @@ pub(crate) fn paths(undocumented: impl IntoIterator<Item = (&'static str, PathSp
     Arc::new(operations.chain(pages).chain(documents).chain(undocumented).collect())
 }
 
-/// PathTable of the operations.
+/// Paths of the documented operations.
 pub(crate) fn operation_paths() -> Vec<String> {
     document()["paths"].as_object().into_iter().flatten().map(|(path, _)| path.clone()).collect()
 }
@@ -156,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_operation_has_an_id_a_summary_and_problem_bodies_for_failures() {
+    fn operations_have_id_summary_and_problem_bodies() {
         let document = document();
         let mut operations = 0;
         for (path, methods) in document["paths"].as_object().unwrap() {
@@ -180,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn swagger_ui_shows_this_document_and_loads_nothing() {
+    fn swagger_ui_embeds_document_and_loads_nothing() {
         let page = swagger_ui();
         assert!(page.contains(&json()));
         assert!(!page.contains("src=\"http") && !page.contains("href=\"http"));
     }
 
     #[test]
-    fn no_schema_trips_client_generators() {
+    fn document_contains_no_all_of() {
         assert!(!json().contains("allOf"), "generators drop models whose fields are wrapped in allOf");
     }
 }

@@ -1,4 +1,4 @@
-//! The groups in which the OpenAPI document shows the operations.
+//! Groups of operations in the OpenAPI document.
 
 use poem_openapi::Tags;
 

@@ -1,24 +1,23 @@
-//! A connection to the public port, as those see it who answer a request that came over it: they can cut it. Its answer may be one that
-//! its client does not read, and that others need the room of.
+//! A handle to a connection, which lets other code abort it when its client does not read.
 
 use tokio_util::sync::CancellationToken;
 
-/// A connection. Clones are one.
+/// The handle. Clones refer to the same connection.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Connection(CancellationToken);
 
 impl Connection {
-    /// Ends it at once, with whatever is on its way.
+    /// Closes the connection at once and discards unsent bytes.
     pub(crate) fn abort(&self) {
         self.0.cancel();
     }
 
-    /// Waits until somebody cuts it.
+    /// Waits until the connection is aborted.
     pub(crate) async fn aborted(&self) {
         self.0.cancelled().await;
     }
 
-    /// Whether somebody has.
+    /// Whether it was aborted.
     #[cfg(test)]
     pub(crate) fn is_aborted(&self) -> bool {
         self.0.is_cancelled()

@@ -1,7 +1,7 @@
-//! A port, the public one or that of operators: accepts connections, as many as it may hold, and lets each speak HTTP/1.1.
+//! The accept loop of a port, and the timeouts of its connections (HTTP/1.1).
 //!
-//! It waits for nobody: a request's head must arrive within [`HEADER_TIMEOUT`], an idle connection ends after
-//! [`IDLE_TIMEOUT`], and what cannot be accepted for want of descriptors is tried again after a pause.
+//! The number of connections is bounded. Every wait has a limit: [`HEADER_TIMEOUT`] for a request's header, [`IDLE_TIMEOUT`]
+//! between requests, [`WRITE_TIMEOUT`] for a client that does not read.
 
 pub(crate) mod connection;
 pub(crate) mod response_budget;
@@ -32,33 +32,33 @@ use tokio_util::task::TaskTracker;
 use crate::detached_request::{DetachOnDrop, DetachedTasks};
 use crate::http::server::connection::Connection;
 
-/// From the first byte of a request's head to its last.
+/// From the first to the last byte of a request's header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the beginning of a connection to the first byte that it sends.
+/// From the accept to the first byte.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Between two requests of a connection.
+/// Between two requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// Largest head of a request; a larger one is answered with 431.
+/// A larger header is answered with 431.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// After an accept that failed for want of descriptors or memory.
+/// After an accept that failed for lack of descriptors or memory.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
-/// How long a client may take nothing of an answer.
+/// How long a client may leave a response unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a connection of the admin port may do nothing of what it should: its places are few.
+/// Every timeout of the admin port: it has few connections.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A port and what it serves.
+/// A port and its endpoint.
 pub(crate) struct Server<E> {
     listener: TcpListener,
     endpoint: Arc<E>,
     permits: Arc<Semaphore>,
     timeouts: Timeouts,
-    /// The metrics of connections and of what nobody can read are those of the public port.
+    /// Only the public port counts its connections and unparsable requests.
     is_public: bool,
 }
 
-/// How long a connection may say nothing.
+/// Timeouts of a connection.
 #[derive(Debug, Clone, Copy)]
 struct Timeouts {
     head: Duration,
@@ -71,7 +71,7 @@ impl<E> Server<E>
 where
     E: Endpoint<Output = Response> + 'static,
 {
-    /// Serves `endpoint` to at most `connections` at a time; more wait in the kernel.
+    /// Serves `endpoint` to at most `connections` clients at a time; further clients wait in the kernel's queue.
     pub(crate) fn new(listener: TcpListener, endpoint: E, connections: usize) -> Self {
         let permits = Arc::new(Semaphore::new(connections));
         let timeouts =
@@ -79,13 +79,13 @@ where
         Self { listener, endpoint: Arc::new(endpoint), permits, timeouts, is_public: true }
     }
 
-    /// The same for the admin port.
+    /// With the timeouts of the admin port.
     pub(crate) fn for_admin(self) -> Self {
         let all = ADMIN_TIMEOUT;
         Self { timeouts: Timeouts { head: all, first: all, idle: all, unread: all }, is_public: false, ..self }
     }
 
-    /// Accepts until `stop`, then lets connections finish what they are at, for `patience` at most.
+    /// Accepts until `stop`. Then open requests may finish, for at most `drain_timeout`.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>, drain_timeout: Duration) {
         let (tasks, stopping, late) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let mut stop = pin!(stop);
@@ -131,9 +131,9 @@ where
             Err(error) => {
                 use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
                 if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-                    // Without a pause this would spin: the connection that found no descriptor is still there.
+                    // Without a delay this would spin, because the connection is still in the queue.
                     metrics::counter!("http_accept_errors_total").increment(1);
-                    tracing::error!(%error, "cannot accept a connection");
+                    tracing::error!(%error, "accept failed");
                     sleep(ACCEPT_RETRY_DELAY).await;
                 }
                 None
@@ -142,7 +142,7 @@ where
     }
 }
 
-/// Counts a connection for as long as it is open, also when its task panics.
+/// Counts an open connection, even if its task panics.
 struct OpenConnection;
 
 impl OpenConnection {
@@ -158,10 +158,10 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Where requests go on whose connection has ended.
+/// Where requests continue whose connection has ended.
 type DetachedRequests = Arc<DetachedTasks<OwnedSemaphorePermit>>;
 
-/// Speaks HTTP on a connection until it ends, or until it is idle and the server stops.
+/// Serves one connection until it ends, or until it is idle after the server has stopped.
 async fn serve<E>(
     tcp: TcpStream,
     peer: SocketAddr,
@@ -188,7 +188,7 @@ async fn serve<E>(
         DetachOnDrop::new(work, detached.clone())
     });
     let mut http = http1::Builder::new();
-    // Hyper's own timer would be made and dropped with every request.
+    // Hyper's own timer would be created and dropped for every request.
     http.header_read_timeout(None).max_buf_size(MAX_HEADER_BYTES);
     let io = WithProblems::new(TimedStream { tcp, timer: timer.clone() }, MAX_HEADER_BYTES);
     let mut connection = http.serve_connection(TokioIo::new(io), service);
@@ -196,7 +196,7 @@ async fn serve<E>(
     loop {
         tokio::select! {
             ended = &mut connection => {
-                // After other errors there is nobody to say it to.
+                // After other errors the client can receive nothing.
                 if ended.is_err_and(|error| error.is_parse()) {
                     let io = connection.into_parts().io.into_inner();
                     if is_public {
@@ -232,29 +232,29 @@ async fn serve<E>(
     connection.into_parts().io.into_inner().end_late().await;
 }
 
-/// Counts a request that could not be read.
+/// Counts a request that could not be parsed.
 fn count_unparsable(status: u16) {
     let labels = [("route", "other".to_owned()), ("method", "other".to_owned()), ("status", status.to_string())];
     metrics::counter!("http_requests_total", &labels).increment(1);
 }
 
-/// Since when the head of a request has been arriving, or has been waited for.
+/// What a connection is waiting for, and since when. Written by the I/O path, read by the timeout loop.
 struct HeaderTimer {
     timeouts: Timeouts,
     started_at: Instant,
-    /// Milliseconds since `born`, and in the lowest two bits what has begun then.
+    /// Milliseconds since `started_at`; the lowest two bits hold the phase.
     since: AtomicU64,
-    /// Milliseconds since `born` when the connection took nothing more of an answer, plus one; 0 while it takes.
+    /// Milliseconds since `started_at` when the client stopped reading, plus one. 0 while it reads.
     write_blocked: AtomicU64,
 }
 
-/// No part of the next request is there.
+/// No byte of the next request has arrived.
 const IDLE: u64 = 0;
-/// The same, since the connection began: nothing else is idle in its very first millisecond.
+/// The same, since the accept. No other idle phase begins within the first millisecond.
 const NEVER: u64 = IDLE;
-/// A part of a head is there without the rest.
+/// A part of a header has arrived.
 const ARRIVING: u64 = 1;
-/// A request is being answered.
+/// A request is being handled.
 const BUSY: u64 = 2;
 
 impl HeaderTimer {
@@ -262,7 +262,7 @@ impl HeaderTimer {
         Self { timeouts, started_at: Instant::now(), since: AtomicU64::new(IDLE), write_blocked: AtomicU64::new(0) }
     }
 
-    /// Something was read: of a head, if one is awaited.
+    /// Bytes were read; in the idle phase they begin a header.
     fn record_read(&self) {
         if self.since.load(Ordering::Relaxed) & 3 == IDLE {
             self.enter(ARRIVING);
@@ -277,7 +277,7 @@ impl HeaderTimer {
         self.enter(IDLE);
     }
 
-    /// Something of an answer was taken, or nothing is.
+    /// Records whether the client accepted bytes of a response.
     fn record_write(&self, is_taken: bool) {
         let was_stuck = self.write_blocked.load(Ordering::Relaxed) > 0;
         if !is_taken && !was_stuck {
@@ -285,7 +285,7 @@ impl HeaderTimer {
         }
         if is_taken && was_stuck {
             self.write_blocked.store(0, Ordering::Relaxed);
-            // Whoever reads slowly is not idle.
+            // A client that reads slowly is not idle.
             if self.since.load(Ordering::Relaxed) & 3 == IDLE {
                 self.enter(IDLE);
             }
@@ -324,7 +324,7 @@ impl HeaderTimer {
         what == IDLE && self.write_blocked_since().is_none() && since.elapsed() >= self.idle_timeout()
     }
 
-    /// Whoever has never said anything need not have a reason to be there.
+    /// A connection that never sent a byte gets less time.
     fn idle_timeout(&self) -> Duration {
         match self.since.load(Ordering::Relaxed) {
             NEVER => self.timeouts.first,
@@ -332,7 +332,7 @@ impl HeaderTimer {
         }
     }
 
-    /// A head that begins after this was asked for is not late before that.
+    /// When to check again. A header that begins later than now cannot be overdue before that.
     fn next_check(&self) -> Instant {
         let later = Instant::now() + self.timeouts.head.min(self.timeouts.unread);
         if let Some(since) = self.write_blocked_since() {
@@ -346,7 +346,7 @@ impl HeaderTimer {
     }
 }
 
-/// A connection that tells when something is read from it.
+/// A stream that records reads and writes in its timer.
 struct TimedStream {
     tcp: TcpStream,
     timer: Arc<HeaderTimer>,

@@ -1,9 +1,8 @@
-//! CallerResponses that were made and are not on their way yet, because their clients do not read: their bytes are bounded, in all and
-//! for each caller. The connection of one who reads nothing is cut (`server`), which gives them back.
+//! Bounds the bytes of responses that clients have not read yet, per caller and in total.
 //!
-//! A caller's own bound is exact: an answer that would exceed it is not given. When all callers together have too much, the oldest
-//! answer of whoever has most is cut, and refused are only those who have answers waiting themselves. So a few who do not read
-//! keep nobody else from reading.
+//! The bound of a caller is exact: a response that would exceed it is rejected. When the total is exceeded, the oldest response
+//! of the largest caller is aborted with its connection. Only callers that have unread responses are rejected then. So a few
+//! clients that do not read cannot keep others from reading.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,32 +15,32 @@ use shared::token::Actor;
 
 use crate::http::server::connection::Connection;
 
-/// Most bytes of all callers.
+/// Bytes of all callers.
 const MAX_TOTAL_BYTES: usize = 64 * 1024 * 1024;
-/// Most bytes of one user or contact.
+/// Bytes of one user or contact.
 const MAX_PARTICIPANT_BYTES: usize = 8 * 1024 * 1024;
-/// Most bytes of one service, which reads for many.
+/// Bytes of one service, which reads for many.
 const MAX_SERVICE_BYTES: usize = 32 * 1024 * 1024;
-/// What a caller may have though all together have too much: two pages.
+/// Always granted to a caller, even when the total is exceeded: two pages.
 const GUARANTEED_BYTES: usize = 1024 * 1024;
-/// The kernel takes smaller answers at once.
+/// Smaller responses fit the kernel's buffer and are not tracked.
 const MIN_TRACKED_BYTES: usize = 16 * 1024;
-/// An answer that waits for less may be read at this moment: it is not cut.
+/// A younger response may be being read right now, so it is not aborted.
 const MIN_ABORT_AGE: Duration = Duration::from_secs(1);
 
-/// Whose bytes are too many.
+/// Which bound is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BudgetError {
-    /// The caller's.
+    /// The caller's own.
     Caller,
-    /// All of them.
+    /// The total.
     Process,
 }
 
-/// How many bytes wait.
+/// Tracks unread bytes.
 #[derive(Debug, Default)]
 pub struct ResponseBudget {
-    /// A copy of what `waiting` says, for whoever only asks whether there is much.
+    /// A copy of the total, for the fast check.
     total: AtomicUsize,
     waiting: Mutex<BudgetState>,
 }
@@ -49,10 +48,9 @@ pub struct ResponseBudget {
 #[derive(Debug)]
 struct BudgetState {
     callers: HashMap<Actor, CallerResponses>,
-    /// Bytes of all answers, without those that were cut and are about to go.
+    /// Bytes of all responses, except those that were aborted.
     total: usize,
     last: u64,
-    /// [`MIN_ABORT_AGE`]
     min_abort_age: Duration,
 }
 
@@ -62,11 +60,11 @@ impl Default for BudgetState {
     }
 }
 
-/// The answers of a caller.
+/// Unread responses of a caller.
 #[derive(Debug, Default)]
 struct CallerResponses {
     bytes: usize,
-    /// By number: the oldest first.
+    /// By number, oldest first.
     waiting: BTreeMap<u64, PendingResponse>,
 }
 
@@ -74,26 +72,26 @@ struct CallerResponses {
 struct PendingResponse {
     bytes: usize,
     since: Instant,
-    /// None when it cannot be cut, or was.
+    /// `None` when it cannot be aborted, or was.
     connection: Option<Connection>,
     was_aborted: bool,
 }
 
 impl ResponseBudget {
-    /// Whether a caller may have something made that can be large.
+    /// Whether a caller may produce a large response now.
     pub(crate) fn check(&self, caller: &Actor) -> Result<(), BudgetError> {
         let total = self.total.load(Ordering::Relaxed);
-        // Nobody has more than there is: most requests look into no map.
+        // No caller can have more than the total, so most requests skip the lock.
         if total < caller_limit(caller) && total < MAX_TOTAL_BYTES {
             return Ok(());
         }
         self.waiting.lock().admit(caller, 1).map_err(count_rejection)
     }
 
-    /// The same body, whose bytes count until they are on their way over `connection`, which may be cut for them.
+    /// Tracks a body until it is sent over `connection`, which may be aborted to free its bytes.
     ///
     /// # Errors
-    /// When the caller may not have so much more. Several may have been asked for at once, each of which was welcome then.
+    /// When the caller's bound would be exceeded: concurrent requests may all have passed [`ResponseBudget::check`].
     pub(crate) fn track(
         self: &Arc<Self>,
         caller: &Actor,
@@ -107,7 +105,7 @@ impl ResponseBudget {
         Ok(self.force_track(caller, connection, body))
     }
 
-    /// The same, for what must be said: the answer to a request that has changed something.
+    /// Tracks without a bound, for responses that must be given because they report a change.
     pub(crate) fn force_track(self: &Arc<Self>, caller: &Actor, connection: Option<Connection>, body: Bytes) -> Bytes {
         if body.len() < MIN_TRACKED_BYTES {
             return body;
@@ -146,7 +144,7 @@ fn count_rejection(error: BudgetError) -> BudgetError {
 }
 
 impl BudgetState {
-    /// Whether a caller may have so many bytes more. Cuts answers of others that nobody reads, where there is no room.
+    /// Checks both bounds. Aborts responses of other callers to make room in the total.
     fn admit(&mut self, caller: &Actor, bytes: usize) -> Result<(), BudgetError> {
         let caller_bytes = self.callers.get(caller).map_or(0, |responses| responses.bytes) + bytes;
         if caller_bytes > caller_limit(caller) {
@@ -160,7 +158,8 @@ impl BudgetState {
         Ok(())
     }
 
-    /// Cuts the oldest answer of whoever has most, among those whose oldest answer has waited for long enough. False when there is none.
+    /// Aborts the oldest response of the largest caller, among responses older than `min_abort_age`. Returns `false` if there is
+    /// none.
     fn abort_oldest(&mut self) -> bool {
         let min_abort_age = self.min_abort_age;
         let may_be_aborted =
@@ -170,7 +169,7 @@ impl BudgetState {
             Some((responses.bytes, *number, responses))
         });
         let Some((_, number, responses)) = stuck.max_by_key(|(bytes, ..)| *bytes) else { return false };
-        // Its bytes stay the caller's until they are given back, so nobody gets more by being cut.
+        // The bytes stay charged to the caller until the connection is gone, so an abort gains nothing.
         let Some(response) = responses.waiting.get_mut(&number) else { return false };
         let Some(connection) = response.connection.take() else { return false };
         self.total -= response.bytes;
@@ -180,7 +179,7 @@ impl BudgetState {
         true
     }
 
-    /// An answer is on its way, or its connection has ended.
+    /// The response was sent, or its connection has ended.
     fn release(&mut self, caller: &Actor, number: u64) {
         let Some(responses) = self.callers.get_mut(caller) else { return };
         let Some(response) = responses.waiting.remove(&number) else { return };
@@ -194,7 +193,7 @@ impl BudgetState {
     }
 }
 
-/// A body that counts.
+/// A body whose bytes are tracked.
 struct TrackedBody {
     body: Bytes,
     number: u64,
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_gets_nothing_large_until_it_has_read_and_nobody_else_minds() {
+    fn caller_bound_rejects_only_that_caller_until_it_reads() {
         let budget = Arc::new(ResponseBudget::default());
         let held: Vec<Bytes> = (0..8).map(|_| track(&budget, &person(1), MIB).unwrap()).collect();
         assert_eq!(held[0], body(MIB), "it is the same body");
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_asks_for_at_once_is_bounded_though_each_was_welcome() {
+    fn concurrent_responses_of_one_caller_are_bounded() {
         let budget = Arc::new(ResponseBudget::default());
         for _ in 0..130 {
             assert_eq!(budget.check(&person(1)), Ok(()));
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_together_have_too_much_only_those_are_refused_who_have_much_themselves() {
+    fn total_bound_spares_callers_with_few_bytes() {
         let budget = Arc::new(ResponseBudget::default());
         let held: Vec<Bytes> = (0..64).map(|number| track(&budget, &person(number / 8), MIB).unwrap()).collect();
         let little = track(&budget, &person(100), MIB).unwrap();
@@ -276,14 +275,14 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_answer_of_whoever_has_most_makes_room() {
+    fn oldest_response_of_largest_caller_is_aborted() {
         let budget = Arc::new(ResponseBudget::default());
         let connections: Vec<Connection> = (0..64).map(|_| Connection::default()).collect();
         let mut held: Vec<Option<Bytes>> = connections
             .iter()
             .enumerate()
             .map(|(number, connection)| {
-                // The first has eight, the others seven at most.
+                // The first caller has eight, the others at most seven.
                 let caller = person(if number < 8 { 0 } else { 1 + (number - 8) / 7 });
                 Some(budget.track(&caller, Some(connection.clone()), body(MIB)).unwrap())
             })
@@ -298,7 +297,7 @@ mod tests {
         }
         assert_eq!(cut(), 3, "as many as there was too much");
         assert!(connections[..3].iter().all(Connection::is_aborted));
-        // A caller does not gain by being cut: its bytes are its own until they are given back.
+        // The bytes of an aborted response stay charged until they are released.
         assert_eq!(track(&budget, &person(0), MIB), Err(BudgetError::Caller));
         for (connection, held) in connections.iter().zip(&mut held) {
             if connection.is_aborted() {
@@ -311,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn small_answers_do_not_count() {
+    fn small_responses_are_not_tracked() {
         let budget = Arc::new(ResponseBudget::default());
         let _held: Vec<Bytes> = (0..1000).map(|_| track(&budget, &person(1), MIN_TRACKED_BYTES - 1).unwrap()).collect();
         assert_eq!(budget.total.load(Ordering::Relaxed), 0);

@@ -51,7 +51,7 @@ async fn read_to_end(tcp: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn a_head_that_never_ends_is_answered_with_a_408() {
+async fn slow_header_returns_408() {
     let server = start(10, Duration::from_millis(200)).await;
     for requests_before in 0..2 {
         let mut tcp = TcpStream::connect(server.address).await.unwrap();
@@ -68,19 +68,19 @@ async fn a_head_that_never_ends_is_answered_with_a_408() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_between_two_requests_is_not_slow() {
+async fn idle_connection_is_not_a_slow_header() {
     let server = start(10, Duration::from_millis(50)).await;
     let mut tcp = TcpStream::connect(server.address).await.unwrap();
     for _ in 0..3 {
         tcp.write_all(REQUEST).await.unwrap();
         assert!(read_until(&mut tcp, "hello").await.starts_with("HTTP/1.1 200 "));
-        // Longer than a head may take: what is being tested is that time passes.
+        // Longer than the header timeout: the test needs time to pass.
         sleep(Duration::from_millis(150)).await;
     }
 }
 
 #[tokio::test]
-async fn a_connection_that_nobody_uses_ends_without_a_word_and_not_too_early() {
+async fn idle_connection_closes_at_timeout() {
     let idle = Duration::from_millis(200);
     let timeouts = Timeouts { head: PATIENCE, first: idle, idle, unread: PATIENCE };
     let server = start_with(10, timeouts, "hello").await;
@@ -92,13 +92,13 @@ async fn a_connection_that_nobody_uses_ends_without_a_word_and_not_too_early() {
         }
         let began = Instant::now();
         assert_eq!(read_to_end(&mut tcp).await, "");
-        // Milliseconds are counted from the accept, which is a moment away from here.
+        // Milliseconds count from the accept, slightly before this line.
         assert!(began.elapsed() >= idle / 2, "{:?}", began.elapsed());
     }
 }
 
 #[tokio::test]
-async fn who_has_never_said_anything_has_less_time_than_who_has() {
+async fn silent_connection_closes_earlier_than_idle_one() {
     let first = Duration::from_millis(200);
     let server =
         start_with(10, Timeouts { head: PATIENCE, first, idle: IDLE_TIMEOUT, unread: PATIENCE }, "hello").await;
@@ -113,7 +113,7 @@ async fn who_has_never_said_anything_has_less_time_than_who_has() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_bound_wait_for_one_to_end() {
+async fn connections_beyond_limit_wait() {
     let server = start(1, PATIENCE).await;
     let mut first = TcpStream::connect(server.address).await.unwrap();
     first.write_all(REQUEST).await.unwrap();
@@ -127,7 +127,7 @@ async fn connections_beyond_the_bound_wait_for_one_to_end() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_a_431() {
+async fn oversized_header_returns_431() {
     let server = start(10, PATIENCE).await;
     let mut tcp = TcpStream::connect(server.address).await.unwrap();
     let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(MAX_HEADER_BYTES));
@@ -137,7 +137,7 @@ async fn a_head_that_is_too_large_is_a_431() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_a_400_with_a_problem_also_behind_a_request_that_was_answered() {
+async fn invalid_http_returns_400_problem() {
     let server = start(10, PATIENCE).await;
     for garbage in [
         "GARBAGE\r\n\r\n",
@@ -158,19 +158,19 @@ async fn what_is_no_http_is_a_400_with_a_problem_also_behind_a_request_that_was_
     }
 }
 
-/// More than the kernel takes for a connection.
+/// More bytes than the kernel buffers per connection.
 fn large_answer() -> Bytes {
     Bytes::from(vec![b'x'; 64 * 1024 * 1024])
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_reads_is_cut() {
+async fn unread_response_is_aborted() {
     let unread = Duration::from_millis(200);
     let server =
         start_with(1, Timeouts { head: PATIENCE, first: PATIENCE, idle: PATIENCE, unread }, large_answer()).await;
     let mut first = TcpStream::connect(server.address).await.unwrap();
     first.write_all(REQUEST).await.unwrap();
-    // There is room for one connection: this one is served when the other has ended.
+    // The server has one slot: this connection is served after the other has ended.
     let mut second = TcpStream::connect(server.address).await.unwrap();
     second.write_all(REQUEST).await.unwrap();
     timeout(PATIENCE, second.read_exact(&mut [0; 12])).await.expect("the first was cut").unwrap();
@@ -178,7 +178,7 @@ async fn an_answer_that_nobody_reads_is_cut() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_read_slowly_is_not_cut_for_being_idle() {
+async fn slowly_read_response_is_not_idle() {
     let (idle, answer) = (Duration::from_millis(200), large_answer());
     let server =
         start_with(10, Timeouts { head: PATIENCE, first: PATIENCE, idle, unread: PATIENCE }, answer.clone()).await;
@@ -188,7 +188,7 @@ async fn an_answer_that_is_read_slowly_is_not_cut_for_being_idle() {
     let mut read = 0;
     while read < answer.len() {
         if read < 4 * buffer.len() {
-            // What is being tested is that time passes.
+            // The test needs time to pass.
             sleep(idle * 2).await;
         }
         let more = timeout(PATIENCE, tcp.read(&mut buffer)).await.expect("more comes").unwrap();
@@ -198,7 +198,7 @@ async fn an_answer_that_is_read_slowly_is_not_cut_for_being_idle() {
 }
 
 #[tokio::test]
-async fn stopping_closes_idle_connections_and_ends_with_the_last_or_at_the_deadline() {
+async fn stop_closes_idle_connections_and_waits_for_others() {
     for leaves_half_a_request in [false, true] {
         let server = start(10, PATIENCE).await;
         let mut tcp = TcpStream::connect(server.address).await.unwrap();
