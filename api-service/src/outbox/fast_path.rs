@@ -178,7 +178,7 @@ impl FastPath {
                 break;
             }
         }
-        self.outbox.set_aside.drained(&draining);
+        self.outbox.drained(draining).await;
         metrics::gauge!("outbox_behind").set(0);
         tracing::info!(after_ms = since.elapsed().as_millis() as u64, "the fast path goes on");
     }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use shared::ids::ConversationId;
 use tokio::time::{Instant, sleep};
 
 use super::Outbox;
 use super::set_aside::{News, Try, Unit};
+use crate::store::StoreError;
 
 /// Between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -14,6 +16,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(8);
 /// Deferred rows that one statement resumes.
 const RESUMED_AT_ONCE: i64 = 5_000;
+/// Conversations that one statement looks for among the deferred rows.
+const CONVERSATIONS_AT_ONCE: usize = 5_000;
 /// Tried, or told, at a time.
 const AT_ONCE: usize = 256;
 
@@ -64,6 +68,32 @@ impl Outbox {
                 }
             }
         }
+    }
+
+    /// The outbox was published. The fast path takes these again, unless another instance has deferred rows of theirs meanwhile,
+    /// because it does not know yet that Redis takes them: what comes now would overtake those rows.
+    pub(super) async fn drained(&self, units: Vec<Unit>) {
+        let mut drained = Vec::new();
+        for unit in units {
+            match self.is_any_deferred(&self.set_aside.conversations(&unit)).await {
+                Ok(false) => drained.push(unit),
+                Ok(true) => self.set_aside.is_deferred_again(&unit),
+                Err(error) => {
+                    tracing::debug!(%error, "whether rows are deferred is not known");
+                    self.set_aside.is_deferred_again(&unit);
+                }
+            }
+        }
+        self.set_aside.drained(&drained);
+    }
+
+    async fn is_any_deferred(&self, conversations: &[ConversationId]) -> Result<bool, StoreError> {
+        for some in conversations.chunks(CONVERSATIONS_AT_ONCE) {
+            if self.store.is_any_deferred(some).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Tells sockets whose events wait, and again now and then, since who has just come has not heard it. For ever.

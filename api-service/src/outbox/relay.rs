@@ -4,14 +4,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shared::ids::MessageId;
 use shared::publication::PublishMode;
 use tokio::time::{Instant, timeout};
 
 use super::settling::Published;
 use super::{BATCH, Outbox, RelayError};
 use crate::publisher::{Due, Outcome};
-use crate::store::{OutboxEntry, Relayed};
+use crate::store::{DeferredEntry, OutboxEntry, OutboxEvent, PartlyPublished, Relayed, Taken};
 
 /// How often to look for what a dead instance left behind.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -95,7 +94,7 @@ impl Outbox {
         }
         // Who has come back late, after a pause of the whole process, say, gives its turn back instead.
         let published = match may_publish(taken.until, Instant::now()) {
-            true => timeout(ROUND, self.publish_again(&taken.entries)).await.unwrap_or(Err(RelayError::Late)),
+            true => timeout(ROUND, self.publish_again(&taken)).await.unwrap_or(Err(RelayError::Late)),
             false => Err(RelayError::Late),
         };
         let relayed = published.as_ref().map_or_else(|_| Relayed::default(), |(relayed, _)| relayed.clone());
@@ -109,13 +108,19 @@ impl Outbox {
 
     /// Publishes all events of these entries that are not set aside. Returns what became of the entries, and how many events
     /// Redis has now.
-    async fn publish_again(&self, entries: &[OutboxEntry]) -> Result<(Relayed, u64), RelayError> {
+    async fn publish_again(&self, taken: &Taken) -> Result<(Relayed, u64), RelayError> {
+        let entries = &taken.entries;
         let map = self.set_aside.is_any().then(|| self.broker.map());
-        // What comes before is published, or stands before it here.
+        // What comes before is published, or stands before it here, or is deferred: then this is deferred behind it.
+        let is_behind =
+            |entry, event: &OutboxEvent| event.conversation().is_some_and(|one| taken.is_behind(entry, one));
         let events = entries.iter().flat_map(|entry| &entry.events);
-        let is_tried: Vec<bool> = events
-            .clone()
-            .map(|event| map.as_ref().is_none_or(|map| !self.set_aside.waits(&event.channel, map)))
+        let is_tried: Vec<bool> = entries
+            .iter()
+            .flat_map(|entry| entry.events.iter().map(move |event| (entry, event)))
+            .map(|(entry, event)| {
+                !is_behind(entry, event) && map.as_ref().is_none_or(|map| !self.set_aside.waits(&event.channel, map))
+            })
             .collect();
         let due: Vec<Due<'_>> = events
             .clone()
@@ -154,13 +159,16 @@ fn relayed(entries: &[OutboxEntry], is_published: &[bool]) -> Relayed {
         let of_entry: Vec<bool> = is_published.by_ref().take(entry.events.len()).copied().collect();
         if of_entry.iter().all(|is_published| *is_published) {
             relayed.published.push(entry.id);
-        } else if of_entry.iter().all(|is_published| !is_published) {
-            relayed.deferred.push(entry.id);
+            continue;
+        }
+        let refused = || entry.events.iter().zip(&of_entry).filter(|(_, is_published)| !**is_published);
+        let conversations = refused().filter_map(|(event, _)| event.conversation()).collect();
+        let deferred = DeferredEntry { id: entry.id, conversations };
+        if of_entry.iter().all(|is_published| !is_published) {
+            relayed.deferred.push(deferred);
         } else {
-            let refused = entry.events.iter().zip(&of_entry).filter(|(_, is_published)| !**is_published);
-            let refused: Vec<MessageId> =
-                refused.filter_map(|(event, _)| Some(event.draft.recipient.as_ref()?.message_id)).collect();
-            relayed.partly.push((entry.id, refused));
+            let refused = refused().filter_map(|(event, _)| Some(event.draft.recipient.as_ref()?.message_id)).collect();
+            relayed.partly.push(PartlyPublished { refused, deferred });
         }
     }
     relayed
@@ -194,7 +202,9 @@ mod tests {
     fn an_entry_of_which_redis_refused_a_part_keeps_that_part_alone() {
         let entries = [entry(1, 0..2), entry(2, 2..5), entry(3, 5..6)];
         let relayed = relayed(&entries, &[true, true, true, false, true, false]);
-        assert_eq!((relayed.published, relayed.deferred), (vec![1], vec![3]));
-        assert_eq!(relayed.partly, [(2, vec![Uuid::from_u128(3)])]);
+        assert_eq!(relayed.published, [1]);
+        assert_eq!(relayed.deferred, [DeferredEntry { id: 3, conversations: vec![Uuid::from_u128(5)] }]);
+        let deferred = DeferredEntry { id: 2, conversations: vec![Uuid::from_u128(3)] };
+        assert_eq!(relayed.partly, [PartlyPublished { refused: vec![Uuid::from_u128(3)], deferred }]);
     }
 }

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use shared::channel::Channel;
+use shared::channel::{self, Channel};
+use shared::ids::ConversationId;
 use tokio::time::Instant;
 
 use crate::publisher::{Broker, Node, NodeMap, Reach, Refusal};
@@ -225,6 +226,20 @@ impl SetAside {
     pub(super) fn draining(&self) -> Vec<Unit> {
         let inner = self.inner.lock();
         inner.units.iter().filter(|(_, held)| held.stage == Stage::Draining).map(|(unit, _)| unit.clone()).collect()
+    }
+
+    /// The conversations that are known to wait with one.
+    pub(super) fn conversations(&self, unit: &Unit) -> Vec<ConversationId> {
+        let inner = self.inner.lock();
+        let channels = inner.units.get(unit).into_iter().flat_map(|held| &held.channels);
+        channels.filter_map(|channel| Some(channel::conversation(channel.as_str())?.1)).collect()
+    }
+
+    /// Rows of it were deferred while the outbox was published: they are resumed again, and soon.
+    pub(super) fn is_deferred_again(&self, unit: &Unit) {
+        if let Some(held) = self.inner.lock().units.get_mut(unit).filter(|held| held.stage == Stage::Draining) {
+            held.stage = Stage::Waiting(Instant::now() + held.pause);
+        }
     }
 
     /// The outbox was published, and none of these was refused meanwhile: the fast path takes them again.

@@ -29,7 +29,7 @@ pub use keys::encryption_backfill::PlainMessage;
 pub use keys::master_keys::{KeyMismatchError, RewrapReport, UnopenableKey};
 pub use keys::purge::PurgeStep;
 pub use keys::running_services::RunningServicesError;
-pub use outbox::{Depth, FailedRow, OutboxEntry, OutboxEvent, REASONS, Relayed};
+pub use outbox::{DeferredEntry, Depth, FailedRow, OutboxEntry, OutboxEvent, PartlyPublished, REASONS, Relayed, Taken};
 #[cfg(test)]
 pub(crate) use pool::WAIT_TIMEOUT;
 pub use pool::{Class, PoolState};

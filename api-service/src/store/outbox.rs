@@ -1,20 +1,22 @@
 //! The table `outbox`: events that Redis may not have yet. At least once, never zero times.
 //!
 //! A row waits, or is published, or is set aside: deferred while Redis refuses its conversation, failed when it cannot be
-//! rebuilt. Only rows that wait are in the index that a relay reads, so a row that is set aside delays no other.
+//! rebuilt. Only rows that wait are in the index that a relay reads, so a row that is set aside delays no other conversation.
+//! Newer rows of its own conversations are deferred behind it.
 
 mod failed;
 mod rebuild;
 mod relay;
 
-use shared::channel::Channel;
+use shared::channel::{self, Channel};
 use shared::event::OutgoingEvent;
+use shared::ids::ConversationId;
 
 use super::{Store, StoreError};
 use crate::domain::inbox::Changed;
 pub use failed::FailedRow;
 pub use rebuild::REASONS;
-pub use relay::{Depth, Relayed};
+pub use relay::{DeferredEntry, Depth, PartlyPublished, Relayed, Taken};
 
 /// An event that is on disk, and so certain to be published.
 #[derive(Debug, Clone)]
@@ -23,6 +25,14 @@ pub struct OutboxEvent {
     pub channel: Channel,
     /// What.
     pub draft: OutgoingEvent,
+}
+
+impl OutboxEvent {
+    /// The conversation that it belongs to.
+    #[must_use]
+    pub fn conversation(&self) -> Option<ConversationId> {
+        channel::conversation(self.channel.as_str()).map(|(_, conversation)| conversation)
+    }
 }
 
 /// Events that were written together, and the row that remembers them until all are published.

@@ -20,7 +20,8 @@ const COLUMNS: &[(&str, &str)] = &[
     ),
     (
         "outbox",
-        "id location_id conversation_id kind message_ids at created_at published_at failed_at failed_reason deferred_at",
+        "id location_id conversation_id kind message_ids at created_at published_at failed_at failed_reason deferred_at \
+         deferred_conversations",
     ),
     ("revocations", "id jti sub issued_before created_at expires_at"),
     ("audit_chains", "id key_id opened_at n seal"),

@@ -1,17 +1,17 @@
 //! One relay of the outbox at a time, by a lease: it takes the oldest rows that wait, publishes them while no transaction is
 //! open, and says what became of them. A relay that dies or freezes loses its turn when the lease ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use futures_util::future::try_join_all;
-use shared::ids::MessageId;
+use shared::ids::{ConversationId, MessageId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::rebuild::{Reason, Rebuilt, rebuild};
-use super::{OutboxEntry, Store, StoreError};
+use super::{OutboxEntry, OutboxEvent, Store, StoreError};
 
 /// For how long a relay may publish what it took. A relay that has not said what became of it by then must not go on: another
 /// may have begun. Longer than [`crate::outbox`] gives one round.
@@ -44,6 +44,11 @@ const OLDEST: &str = "select id, location_id, conversation_id, kind, message_ids
         ) oldest
     ) counted
     where before < $1 order by id";
+
+/// Of each of these conversations that has deferred rows: the oldest of those. It reads nothing when no row is deferred.
+const OLDEST_DEFERRED: &str =
+    "select conversation, min(o.id) from outbox o, unnest(o.deferred_conversations) conversation
+    where o.deferred_at is not null and o.deferred_conversations && $1 group by conversation";
 
 /// Rows for the depth of the outbox that are counted one by one; past them it is an estimate.
 const COUNTED: i64 = 1_000;
@@ -81,6 +86,42 @@ pub struct Taken {
     pub is_full: bool,
     /// Rows that could not be rebuilt, as a whole or in part, and why: that was set aside.
     pub failed: Vec<(i64, &'static str)>,
+    /// Conversations of these entries that have deferred rows, and the oldest of those rows.
+    pub deferred: HashMap<ConversationId, i64>,
+}
+
+impl Taken {
+    /// Whether an older row of the conversation is deferred, so that an event of `entry` would overtake it.
+    #[must_use]
+    pub fn is_behind(&self, entry: &OutboxEntry, conversation: ConversationId) -> bool {
+        self.deferred.get(&conversation).is_some_and(|oldest| *oldest < entry.id)
+    }
+}
+
+/// An entry that is deferred, and the conversations of its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeferredEntry {
+    /// The entry.
+    pub id: i64,
+    /// Newer rows of these wait behind it.
+    pub conversations: Vec<ConversationId>,
+}
+
+impl DeferredEntry {
+    /// The id with each conversation; once without one when none is known.
+    fn by_conversation(&self) -> impl Iterator<Item = (i64, Option<ConversationId>)> {
+        let none = self.conversations.is_empty().then_some(None);
+        self.conversations.iter().copied().map(Some).chain(none).map(|conversation| (self.id, conversation))
+    }
+}
+
+/// An entry of whose events Redis took some. The others are deferred.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartlyPublished {
+    /// The messages of the others.
+    pub refused: Vec<MessageId>,
+    /// The entry, with the conversations of the others.
+    pub deferred: DeferredEntry,
 }
 
 /// What became of entries that a relay took. What it does not name waits on.
@@ -89,9 +130,9 @@ pub struct Relayed {
     /// Entries whose events Redis has.
     pub published: Vec<i64>,
     /// Entries of whose events Redis has none, because it refused them.
-    pub deferred: Vec<i64>,
-    /// Entries of whose events Redis refused some: these messages of them.
-    pub partly: Vec<(i64, Vec<MessageId>)>,
+    pub deferred: Vec<DeferredEntry>,
+    /// Entries of whose events Redis refused some.
+    pub partly: Vec<PartlyPublished>,
 }
 
 /// How long the outbox is.
@@ -122,6 +163,7 @@ impl Store {
             let rows = transaction.query(&oldest, &[&limit, &age_seconds]).await?;
             let rebuilt = rebuild(&transaction, self.vault.as_deref(), &rows).await?;
             let failed = set_aside(&transaction, &rebuilt).await?;
+            let deferred = oldest_deferred(&transaction, &rebuilt.entries).await?;
             // As seen from here it ends a moment sooner than the database says, never later.
             let until = Instant::now() + LEASE;
             if rebuilt.entries.is_empty() {
@@ -132,7 +174,7 @@ impl Store {
             }
             transaction.commit().await?;
             let is_full = i64::try_from(rebuilt.named).is_ok_and(|named| named >= limit);
-            Ok(Some(Taken { entries: rebuilt.entries, until, is_full, failed }))
+            Ok(Some(Taken { entries: rebuilt.entries, until, is_full, failed, deferred }))
         })
         .await
     }
@@ -145,12 +187,20 @@ impl Store {
         const PUBLISHED: &str = "update outbox set published_at = clock_timestamp() where id in (
             select id from outbox where id = any($1) order by id for update
         )";
-        const DEFERRED: &str = "update outbox set deferred_at = clock_timestamp() where id in (
-            select id from outbox where id = any($1) and published_at is null order by id for update
-        )";
+        const DEFERRED: &str =
+            "update outbox o set deferred_at = clock_timestamp(), deferred_conversations = x.conversations
+            from (
+                select o.id, x.conversations from outbox o
+                join (
+                    select id, array_agg(conversation) filter (where conversation is not null) as conversations
+                    from unnest($1::bigint[], $2::uuid[]) as x (id, conversation) group by id
+                ) x on x.id = o.id
+                where o.published_at is null order by o.id for update of o
+            ) x
+            where o.id = x.id";
         // The row keeps its place for what Redis refused; a new row remembers what Redis took.
         const PARTLY: &str = "with rest as (
-                update outbox o set message_ids = $2, deferred_at = clock_timestamp()
+                update outbox o set message_ids = $2, deferred_at = clock_timestamp(), deferred_conversations = $3
                 from (select id, message_ids from outbox where id = $1 and published_at is null for update) was
                 where o.id = was.id
                 returning o.created_at, was.message_ids
@@ -160,17 +210,22 @@ impl Store {
             from rest returning id";
         self.with(async |client| {
             let transaction = client.transaction().await?;
-            for (statement, ids) in [(PUBLISHED, &relayed.published), (DEFERRED, &relayed.deferred)] {
-                if !ids.is_empty() {
-                    let statement = transaction.prepare_cached(statement).await?;
-                    transaction.execute(&statement, &[ids]).await?;
-                }
+            if !relayed.published.is_empty() {
+                let statement = transaction.prepare_cached(PUBLISHED).await?;
+                transaction.execute(&statement, &[&relayed.published]).await?;
+            }
+            if !relayed.deferred.is_empty() {
+                let (ids, conversations): (Vec<i64>, Vec<_>) =
+                    relayed.deferred.iter().flat_map(DeferredEntry::by_conversation).unzip();
+                let statement = transaction.prepare_cached(DEFERRED).await?;
+                transaction.execute(&statement, &[&ids, &conversations]).await?;
             }
             let mut published = relayed.published.clone();
             if !relayed.partly.is_empty() {
                 let statement = &transaction.prepare_cached(PARTLY).await?;
-                let split =
-                    relayed.partly.iter().map(async |(id, refused)| transaction.query(statement, &[id, refused]).await);
+                let split = relayed.partly.iter().map(async |PartlyPublished { refused, deferred }| {
+                    transaction.query(statement, &[&deferred.id, refused, &deferred.conversations]).await
+                });
                 for row in try_join_all(split).await?.concat() {
                     published.push(row.try_get(0)?);
                 }
@@ -189,13 +244,28 @@ impl Store {
     /// [`StoreError`]
     pub async fn resume_deferred(&self, behind: i64, limit: i64) -> Result<Option<i64>, StoreError> {
         const RESUME: &str = "with resumed as (
-                update outbox set deferred_at = null where id in (
+                update outbox set deferred_at = null, deferred_conversations = null where id in (
                     select id from outbox where deferred_at is not null and id > $1 order by id limit $2 for update
                 ) returning id
             ) select max(id) from resumed";
         self.with(async |client| {
             let statement = client.prepare_cached(RESUME).await?;
             Ok(client.query_one(&statement, &[&behind, &limit]).await?.try_get(0)?)
+        })
+        .await
+    }
+
+    /// Whether rows of these conversations are deferred.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn is_any_deferred(&self, conversations: &[ConversationId]) -> Result<bool, StoreError> {
+        const IS_ANY: &str = "select exists (
+            select from outbox where deferred_at is not null and deferred_conversations && $1
+        )";
+        self.with(async |client| {
+            let statement = client.prepare_cached(IS_ANY).await?;
+            Ok(client.query_one(&statement, &[&conversations]).await?.try_get(0)?)
         })
         .await
     }
@@ -223,6 +293,23 @@ impl Store {
 /// An estimate of the events in `ids` further ids, where `count` rows held `sum` events. Ids have few gaps.
 fn beyond(sum: i64, count: i64, ids: i64) -> i64 {
     if count < COUNTED { 0 } else { ids.saturating_mul(sum) / count.max(1) }
+}
+
+/// The oldest deferred row of each conversation of these entries that has one.
+async fn oldest_deferred(
+    transaction: &Transaction<'_>,
+    entries: &[OutboxEntry],
+) -> Result<HashMap<ConversationId, i64>, StoreError> {
+    let events = entries.iter().flat_map(|entry| &entry.events);
+    let mut conversations: Vec<ConversationId> = events.filter_map(OutboxEvent::conversation).collect();
+    conversations.sort_unstable();
+    conversations.dedup();
+    if conversations.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let statement = transaction.prepare_cached(OLDEST_DEFERRED).await?;
+    let rows = transaction.query(&statement, &[&conversations]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 /// Sets aside what cannot be rebuilt. Where the rest of a row can, the row keeps the rest, and a new row takes what cannot.
