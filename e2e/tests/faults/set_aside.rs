@@ -351,6 +351,7 @@ async fn newer_row_waits_behind_deferred_row_of_its_conversation() {
     let setting = setting().await;
     let env = setting.stack.env();
     let (doctor, patient) = (setting.place.user("doc"), setting.place.contact("pat"));
+    let _listener = patient.open(&doctor).await; // Without one, Redis would keep no log.
     let mut sent = Vec::new();
     for text in ["older", "newer"] {
         sent.push(doctor.say(&patient, text).await);
