@@ -1,5 +1,4 @@
-//! Compares this machine's clock with the database's. A token is new or expired by this machine's clock: one that is far off refuses
-//! good tokens, or accepts expired ones, while everything else looks well.
+//! Compares this machine's clock with the database's. A wrong clock would reject valid tokens or accept expired ones, unnoticed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,13 +11,13 @@ use crate::store::Store;
 
 /// Between two comparisons.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
-/// How often the log repeats that the clocks differ.
+/// Between two warnings in the log.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// As far as clocks may differ: `nbf` and `iat` of tokens are read with this tolerance.
+/// The tolerance with which `nbf` and `iat` of tokens are checked.
 const TOLERANCE: Duration = Duration::from_secs(30);
 const UNKNOWN: i64 = i64::MIN;
 
-/// How far this machine's clock is ahead of the database's. Clones are one.
+/// How far this machine's clock is ahead of the database's. Clones share it.
 #[derive(Debug, Clone)]
 pub struct ClockOffset(Arc<AtomicI64>);
 
@@ -35,7 +34,7 @@ impl ClockOffset {
         Some(self.0.load(Ordering::Relaxed)).filter(|millis| *millis != UNKNOWN)
     }
 
-    /// What operators must know, when the clocks differ by more than tokens bear.
+    /// A warning for operators when the offset exceeds the tolerance.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let millis = self.millis()?;
@@ -47,7 +46,7 @@ impl ClockOffset {
         })
     }
 
-    /// Notes what the database's clock showed, between two moments of this one.
+    /// Records the database's time, which was read between two local times.
     fn compare(&self, before: OffsetDateTime, after: OffsetDateTime, database: OffsetDateTime) {
         let middle = before + (after - before) / 2;
         let ahead: time::Duration = middle - database;
@@ -57,12 +56,12 @@ impl ClockOffset {
     }
 }
 
-/// Compares again and again; never returns.
+/// Compares periodically. Runs until it is dropped.
 pub async fn watch(store: Store, offset: ClockOffset) {
     let mut logged_at: Option<Instant> = None;
     loop {
         let (before, started) = (OffsetDateTime::now_utc(), Instant::now());
-        // Who answers late says nothing of its clock.
+        // A late answer says nothing about the clock.
         if let Ok(database) = store.clock().await
             && started.elapsed() < Duration::from_secs(1)
         {
@@ -74,7 +73,7 @@ pub async fn watch(store: Store, offset: ClockOffset) {
                 logged_at = Some(Instant::now());
             }
             Some(_) => {}
-            None if logged_at.take().is_some() => tracing::info!("this machine's clock and the database's agree again"),
+            None if logged_at.take().is_some() => tracing::info!("clock offset back within tolerance"),
             None => {}
         }
         sleep(POLL_INTERVAL).await;
@@ -87,9 +86,9 @@ mod tests {
     use time::Duration as Span;
 
     #[test]
-    fn a_clock_that_is_far_off_is_named_with_its_direction() {
+    fn clock_warning_names_offset_and_direction() {
         let offset = ClockOffset::default();
-        assert_eq!((offset.millis(), offset.warning()), (None, None), "nobody has looked yet");
+        assert_eq!((offset.millis(), offset.warning()), (None, None), "no comparison yet");
         let now = OffsetDateTime::now_utc();
         offset.compare(now, now + Span::seconds(2), now + Span::seconds(1));
         assert_eq!((offset.millis(), offset.warning()), (Some(0), None));

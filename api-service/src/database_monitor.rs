@@ -1,7 +1,7 @@
-//! Looks after the database, so that no request has to ask how it is: whether it answers, and whether it is one that this service can
-//! work on. Readiness, the admin port and the log say what this task has seen.
+//! Monitors the database: whether it answers, and whether its schema and settings fit this service. Readiness, the admin port and
+//! the log report the state that this task found.
 //!
-//! Nothing is served, and nothing is written, before the database was fit once and its keys were checked.
+//! Nothing is served or written before the database was ready once and the master keys matched.
 
 use std::time::Duration;
 
@@ -13,33 +13,33 @@ use uuid::Uuid;
 
 use crate::store::Store;
 
-/// Between two looks.
+/// Between two checks.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The same, however often somebody doubts.
+/// The minimum, even when failures are reported.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two looks at a database that is not ready.
+/// Between two checks while the database is not ready.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// How often the log repeats that it is not.
+/// Between two log lines while the database is not ready.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// A look that takes longer has met a server that is slow, not one that is gone.
+/// A check that takes longer has met a slow server.
 const SLOW_CHECK: Duration = Duration::from_secs(1);
-/// For so long a server may be slow until it counts as gone.
+/// How long a slow server still counts as ready.
 const SLOW_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How the database is.
+/// The state of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatabaseState {
-    /// Nobody has looked yet.
+    /// Not checked yet.
     Unknown,
-    /// It answers, and fits.
+    /// It answers and fits.
     Ready,
     /// It does not answer. The cause is for operators.
     Unreachable(String),
-    /// It answers, and this service cannot work on it. What is wrong is for operators.
+    /// It answers, but this service cannot work with it. The defects are for operators.
     Unfit(String),
 }
 
-/// What is known of the database. Clones are one.
+/// The state that the monitor found. Clones share it.
 #[derive(Clone)]
 pub struct DatabaseMonitor {
     state: watch::Sender<DatabaseState>,
@@ -53,31 +53,31 @@ impl Default for DatabaseMonitor {
 }
 
 impl DatabaseMonitor {
-    /// How it is.
+    /// The current state.
     #[must_use]
     pub fn state(&self) -> DatabaseState {
         self.state.borrow().clone()
     }
 
-    /// Whether it answers.
+    /// Whether the database answers.
     #[must_use]
     pub fn is_up(&self) -> bool {
         matches!(*self.state.borrow(), DatabaseState::Ready | DatabaseState::Unfit(_))
     }
 
-    /// Whether it was ready once, and the keys that this service has are those of this database.
+    /// Whether the database was ready once and the master keys matched.
     #[must_use]
     pub fn was_ready(&self) -> bool {
         self.ready_once.is_cancelled()
     }
 
-    /// Waits until it was.
+    /// Waits until [`was_ready`](Self::was_ready).
     pub async fn until_ready(&self) {
         self.ready_once.cancelled().await;
     }
 
-    /// Looks again and again; never returns. Keys that are not this database's are told to `wrong_keys`, once, when nothing was
-    /// served yet.
+    /// Checks periodically; never returns. If the master keys do not match before anything was served, that is reported once
+    /// through `wrong_keys`.
     pub async fn run(self, store: Store, instance: Uuid, wrong_keys: mpsc::Sender<BadEnv>) {
         let failure = store.failure_signal();
         let mut log = StateLog { last: DatabaseState::Unknown, at: Instant::now() };
@@ -127,13 +127,13 @@ async fn check(store: &Store, instance: Uuid, keys_checked: bool) -> Result<(), 
     if keys_checked {
         return Ok(());
     }
-    // Before the look: whoever wraps keys anew meanwhile sees this service, or is seen by it.
+    // Registered first: a concurrent rewrap sees this service, or this service sees its result.
     store.register(instance).await.map_err(unreachable)?;
     let checked = store.check_master_keys().await.map_err(unreachable)?;
     checked.map_err(|wrong| CheckError::Keys(BadEnv(vec![format!("CONTENT_KEYS: {wrong}")])))
 }
 
-/// Says in the log how the database is: at every change, and once a minute while it is not ready.
+/// Logs the state at every change, and once per minute while the database is not ready.
 struct StateLog {
     last: DatabaseState,
     at: Instant,
@@ -147,16 +147,16 @@ impl StateLog {
         }
         match state {
             DatabaseState::Unknown => {}
-            DatabaseState::Ready => tracing::info!("the database is ready"),
-            DatabaseState::Unreachable(cause) => tracing::warn!(%cause, "not ready: the database does not answer"),
-            DatabaseState::Unfit(cause) => tracing::warn!(%cause, "not ready: the database does not fit this service"),
+            DatabaseState::Ready => tracing::info!("database ready"),
+            DatabaseState::Unreachable(cause) => tracing::warn!(%cause, "database unreachable"),
+            DatabaseState::Unfit(cause) => tracing::warn!(%cause, "database unfit"),
         }
         self.last = state.clone();
         self.at = Instant::now();
     }
 }
 
-/// Runs a task once the database was ready; a shutdown before that ends it.
+/// Runs a task once the database is ready, unless the shutdown begins earlier.
 pub(crate) fn spawn_when_ready(
     shutdown: &shared::shutdown::Shutdown,
     database: &DatabaseMonitor,

@@ -1,8 +1,7 @@
-//! Requests whose caller goes away before the answer. What they are at is finished in a task of its own: cut off in the middle, it
-//! would cost the connection to PostgreSQL that it uses, and the chain of the audit trail that it has in hand. What it has not begun
-//! yet it does not begin.
+//! Requests whose client disconnects before the response. A request that has started is finished in its own task: cutting it off
+//! would cost its PostgreSQL connection and its audit chain. Steps that have not begun are skipped.
 //!
-//! A request that is answered pays one allocation for this: the task is made only when its connection is dropped.
+//! A normal request pays one allocation for this; the task is created only on disconnect.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -14,34 +13,34 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 tokio::task_local! {
-    /// Set in the task of a request whose caller has gone.
+    /// Set in the task of a request whose client has disconnected.
     static CALLER_DISCONNECTED: ();
 }
 
-/// Whether the request that this is called for is one whose caller has gone away.
+/// Whether the current request has lost its client.
 #[must_use]
 pub(crate) fn is_caller_disconnected() -> bool {
     CALLER_DISCONNECTED.try_with(|()| ()).is_ok()
 }
 
-/// Waits until the caller of this request goes away, if it does.
+/// Waits until the client of this request disconnects.
 pub(crate) async fn caller_disconnected() {
-    // A request is polled anew when it gets its own task; nothing else has to wake it.
+    // The request is polled again when it moves to its own task, so no waker is needed.
     poll_fn(|_| if is_caller_disconnected() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
-/// Where requests without a caller go on.
+/// Where requests without a client continue.
 pub(crate) struct DetachedTasks<G> {
-    /// Those that wait for the end of all requests wait for these, too.
+    /// Tracks these tasks, so that the shutdown waits for them.
     pub(crate) tasks: TaskTracker,
-    /// Ends them, finished or not.
+    /// Cancels them at the end of the shutdown.
     pub(crate) cancel: CancellationToken,
-    /// Kept until the last request of a connection has ended: its place among the connections, which bounds these tasks.
+    /// The connection's permit, held until its last request has ended. It bounds these tasks.
     #[expect(dead_code, reason = "it is held, not read")]
     pub(crate) permit: G,
 }
 
-/// A request's work, which is finished even if this is dropped.
+/// The future of a request, which continues in a task when this is dropped.
 pub(crate) struct DetachOnDrop<F: Future<Output: Send> + Send + 'static, G: Send + Sync + 'static> {
     work: Option<Pin<Box<F>>>,
     is_started: bool,
@@ -59,7 +58,7 @@ impl<F: Future<Output: Send> + Send + 'static, G: Send + Sync + 'static> Future 
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         self.is_started = true;
-        // Taken out meanwhile: what panics is not to be polled again.
+        // Taken out while polled, so that a panic cannot poll it again.
         let Some(mut work) = self.work.take() else { return Poll::Pending };
         let polled = work.as_mut().poll(context);
         if polled.is_pending() {
@@ -72,7 +71,7 @@ impl<F: Future<Output: Send> + Send + 'static, G: Send + Sync + 'static> Future 
 impl<F: Future<Output: Send> + Send + 'static, G: Send + Sync + 'static> Drop for DetachOnDrop<F, G> {
     fn drop(&mut self) {
         let Some(work) = self.work.take().filter(|_| self.is_started) else { return };
-        // None while the runtime itself ends.
+        // `None` while the runtime itself shuts down.
         let Ok(runtime) = Handle::try_current() else { return };
         metrics::counter!("http_requests_abandoned_total").increment(1);
         let detached = self.detached.clone();
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_is_dropped_in_the_middle_is_finished_and_keeps_its_place_until_then() {
+    async fn dropped_work_is_finished_and_holds_its_permit() {
         let (permit, held) = oneshot::channel::<()>();
         let detached = detached(permit);
         let (go_on, wait) = oneshot::channel::<()>();
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_not_begun_does_not_begin_and_what_waits_stops_to() {
+    async fn unstarted_work_is_skipped_and_waiting_work_notified() {
         let detached = detached(());
         drop(DetachOnDrop::new(async { panic!("it must not run") }, detached.clone()));
         let (done, finished) = oneshot::channel();
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_the_service_ends_them() {
+    async fn shutdown_cancels_detached_work() {
         let detached = detached(());
         let mut finishing = Box::pin(DetachOnDrop::new(std::future::pending::<()>(), detached.clone()));
         assert!(futures_util::poll!(finishing.as_mut()).is_pending());

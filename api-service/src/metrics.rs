@@ -1,6 +1,6 @@
-//! Every metric of this service, and those that are looked up when somebody asks.
+//! All metrics of this service, and the collection of those that are sampled.
 //!
-//! Whatever is counted anywhere stands here too, and in docs/OPERATIONS.md: a test compares the two.
+//! A test compares this list with docs/OPERATIONS.md.
 
 use metrics::gauge;
 use shared::channel::{ACKS, AUDIT, QUESTIONS};
@@ -11,10 +11,10 @@ use crate::http::endpoints::health;
 use crate::state::AppState;
 use crate::store::REASONS;
 
-/// Streams that gateways add to.
+/// Streams that gateways write.
 const STREAMS: &[&str] = &[ACKS, AUDIT, QUESTIONS];
 
-/// All of them.
+/// All metrics.
 pub const METRICS: &[Meter] = &[
     Meter::new(Counter, "http_requests_total", "requests answered").by("route", &[]),
     Meter::new(Histogram, "http_request_seconds", "from the head of a request to its answer").by("route", &[]),
@@ -119,7 +119,7 @@ pub const METRICS: &[Meter] = &[
     Meter::new(Counter, "trace_exports_total", "batches of spans for the collector").by("outcome", &["sent", "failed"]),
 ];
 
-/// Looks at what is not counted as it happens.
+/// Samples the gauges that are not updated by events.
 pub(crate) fn collect(state: &AppState) {
     let (mut in_use, mut idle, mut waited_for) = (0, 0, 0);
     for pool in state.store.pools() {
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_say_what_they_count() {
+    fn metric_names_have_unit_suffix() {
         for Meter { kind, name, .. } in METRICS {
             assert_eq!(*kind == Counter, name.ends_with("_total"), "{name}");
             assert!(*kind != Histogram || name.ends_with("_seconds") || name.ends_with("_size"), "{name}");

@@ -1,5 +1,4 @@
-//! `outbox list` and `outbox retry`: what an operator asks of the rows that were set aside. Both are on record in the audit
-//! trail. Neither reads any content.
+//! `outbox list` and `outbox retry`, for rows that could not be rebuilt. Both write an audit entry; neither reads content.
 
 use std::io::{BufWriter, Write};
 
@@ -10,12 +9,12 @@ use crate::audit::commands::operator_actor;
 use crate::serve::ServeError;
 use crate::store::{FailedRow, Store};
 
-/// Rows in memory.
+/// Rows per page.
 const PAGE: i64 = 1_000;
-/// Ids that an audit row names.
+/// Ids that an audit entry lists.
 const NAMED: usize = 20;
 
-/// Prints the rows that were set aside, oldest first. Returns their number.
+/// Prints the failed rows, oldest first. Returns their number.
 ///
 /// # Errors
 /// When the database does not answer or the output ends.
@@ -36,10 +35,10 @@ pub async fn list(store: &Store, output: impl Write) -> Result<usize, ServeError
     Ok(count)
 }
 
-/// Has rows that were set aside published again: these, or all. Returns how many there were.
+/// Requeues failed rows: these, or all. Returns their number.
 ///
 /// # Errors
-/// When the database does not answer; nothing has changed then.
+/// When the database does not answer; nothing has changed.
 pub async fn retry(store: &Store, ids: Option<&[i64]>) -> Result<u64, ServeError> {
     let mut entry = AuditEntry::new(operator_actor(), Action::OutboxRetry, 200);
     entry.detail = Some(match ids {
@@ -50,7 +49,7 @@ pub async fn retry(store: &Store, ids: Option<&[i64]>) -> Result<u64, ServeError
     Ok(store.retry_failed(ids, &entry).await?)
 }
 
-/// A row in tab-separated columns; `-` where there is nothing to say.
+/// A row in tab-separated columns; `-` for absent values.
 fn line(row: &FailedRow) -> String {
     let nothing = || "-".to_owned();
     [
@@ -73,7 +72,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn a_row_is_a_line_of_columns() {
+    fn failed_row_prints_as_columns() {
         let row = FailedRow {
             id: 7,
             kind: "message".to_owned(),

@@ -1,4 +1,4 @@
-//! Who is online, as Redis has it from the gateways.
+//! Reads presence, which the gateways write to Redis, and announces shared conversations to them.
 
 use std::collections::HashMap;
 
@@ -16,12 +16,12 @@ use shared::redis::Nodes;
 
 const NO_ARGS: [Value; 0] = [];
 
-/// Redis is out of reach, and nobody else knows.
+/// Presence is unavailable: Redis did not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("redis: {0}")]
 pub struct PresenceError(#[from] Error);
 
-/// Knows who is online.
+/// Reads presence.
 #[derive(Clone)]
 pub struct PresenceReader {
     redis: Nodes,
@@ -31,7 +31,7 @@ pub struct PresenceReader {
 }
 
 impl PresenceReader {
-    /// Asks and tells through this Redis.
+    /// Uses this Redis.
     #[must_use]
     pub fn new(redis: Nodes) -> Self {
         let topology = redis.topology();
@@ -40,7 +40,7 @@ impl PresenceReader {
         Self { redis, lookup, publish, rename }
     }
 
-    /// Each one's presence, in their order.
+    /// The presence of each participant, in their order.
     ///
     /// # Errors
     /// [`PresenceError`]
@@ -58,13 +58,13 @@ impl PresenceReader {
             .chain(participants.iter().map(|participant| names.person(participant)))
             .collect();
         let answer: Vec<i64> = match self.redis.run(&self.lookup, Vec::clone(&keys), NO_ARGS).await {
-            // Of another type, one key would hide a whole list: it is moved out of the way, and gateways write anew what it was.
+            // One key of another type would hide the whole list. It is renamed, and gateways write it again.
             Err(error) if error.details().contains("WRONGTYPE") => {
                 let types = std::iter::once("zset").chain(std::iter::repeat("hash")).take(keys.len());
                 let args = types.map(Value::from).chain([moved_suffix().into()]);
                 let moved: Vec<String> = self.redis.run(&self.rename, keys.clone(), args).await?;
                 metrics::counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
-                // Their names say who is a patient here.
+                // The keys are not logged: their names identify patients.
                 tracing::error!(%location, moved = moved.len(), "presence keys of wrong type renamed");
                 self.redis.run(&self.lookup, keys, NO_ARGS).await?
             }
@@ -73,10 +73,10 @@ impl PresenceReader {
         Ok(answer.chunks_exact(3).map(|fields| Presence::from_lookup(fields[0], fields[1])).collect())
     }
 
-    /// Tells gateways that the participants of these conversations may know of each other.
+    /// Announces to the gateways that these conversations have a message, so both participants may see each other's presence.
     ///
     /// # Errors
-    /// [`PresenceError`], when some of them may not have been told.
+    /// [`PresenceError`], when some announcements may be lost.
     pub async fn announce_shared(&self, conversations: &[&ConversationCheck]) -> Result<(), PresenceError> {
         let mut by_location: HashMap<&LocationId, Vec<&ConversationCheck>> = HashMap::new();
         for question in conversations {
@@ -90,7 +90,7 @@ impl PresenceReader {
                 async move { self.redis.run::<Value>(&self.publish, [channel], [notice]).await }
             })
         });
-        // A location whose node is down keeps no other from being told.
+        // Concurrent, so a node that is down delays no other location.
         join_all(publishing).await.into_iter().try_for_each(|published| published.map(drop))?;
         Ok(())
     }

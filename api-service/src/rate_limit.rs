@@ -1,5 +1,4 @@
-//! How often whom is answered: participants, services, addresses, and addresses whose tokens are refused. Each instance
-//! counts for itself.
+//! Rate limits per participant, service and address. Each instance counts for itself.
 
 use std::net::IpAddr;
 
@@ -8,7 +7,7 @@ use shared::limit::{self, KeyedRateLimiter, Rate, RateSettings, RetryAfter, chec
 use shared::participant::ParticipantKind;
 use shared::token::{Actor, Principal};
 
-/// Requests of one participant, wherever it is.
+/// Requests of one participant, in all its locations together.
 pub(crate) const PARTICIPANT: RateSettings = RateSettings {
     per_second: Setting {
         name: "RATE_LIMIT_PARTICIPANT_PER_SECOND",
@@ -22,7 +21,7 @@ pub(crate) const PARTICIPANT: RateSettings = RateSettings {
     },
 };
 
-/// Sends of one contact, wherever it is: a patient types, and a conversation is not to be flooded.
+/// Sends of one contact: a patient types, and must not flood a conversation.
 pub(crate) const CONTACT_SENDS: RateSettings = RateSettings {
     per_second: Setting {
         name: "RATE_LIMIT_CONTACT_SENDS_PER_SECOND",
@@ -36,7 +35,7 @@ pub(crate) const CONTACT_SENDS: RateSettings = RateSettings {
     },
 };
 
-/// Requests of one trusted backend, which acts for many.
+/// Requests of one trusted backend, which acts for many participants.
 pub(crate) const SERVICE: RateSettings = RateSettings {
     per_second: Setting {
         name: "RATE_LIMIT_SERVICE_PER_SECOND",
@@ -50,28 +49,28 @@ pub(crate) const SERVICE: RateSettings = RateSettings {
     },
 };
 
-/// A question about so many people more counts as another one: what it costs others goes by them.
+/// A presence request takes one more token per this many participants.
 const PARTICIPANTS_PER_TOKEN: usize = 10;
 
-/// A rate for each kind of caller; `None` is no limit.
+/// The rate of each kind of caller; `None` means no limit.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimitConfig {
     /// Of a user or contact.
     pub participant: Option<Rate>,
-    /// Of a contact that sends. Each is one of its requests, too.
+    /// Of sends of a contact, in addition to its requests.
     pub contact_sends: Option<Rate>,
     /// Of a trusted backend.
     pub service: Option<Rate>,
     /// Of an address.
     pub address: Option<Rate>,
-    /// Of an address whose tokens are refused.
+    /// Of rejected tokens of an address.
     pub failures: Option<Rate>,
-    /// Of an address that shows none.
+    /// Of requests without a token of an address.
     pub missing: Option<Rate>,
 }
 
 impl RateLimitConfig {
-    /// Reads all of them; `env` notes mistakes.
+    /// Reads all rates; `env` collects errors.
     pub(crate) fn read(env: &mut Env) -> Option<Self> {
         let (participant, service) = (PARTICIPANT.read(env), SERVICE.read(env));
         let contact_sends = CONTACT_SENDS.read(env);
@@ -88,7 +87,7 @@ impl RateLimitConfig {
     }
 }
 
-/// A bucket a caller.
+/// Token buckets, one per caller.
 pub struct RateLimits {
     participant: Option<KeyedRateLimiter>,
     contact_sends: Option<KeyedRateLimiter>,
@@ -99,7 +98,7 @@ pub struct RateLimits {
 }
 
 impl RateLimits {
-    /// Everybody's bucket is full.
+    /// All buckets start full.
     #[must_use]
     pub fn new(config: &RateLimitConfig) -> Self {
         Self {
@@ -112,18 +111,18 @@ impl RateLimits {
         }
     }
 
-    /// A request, before anybody has looked into it.
+    /// Charges a request to its address, before anything else is done with it.
     ///
     /// # Errors
-    /// When the address has asked too often.
+    /// When the address exceeds its rate.
     pub fn check_address(&self, address: IpAddr) -> Result<(), RetryAfter> {
         check_address(self.address.as_ref(), address)
     }
 
-    /// A request of somebody who is known by now. The same person in two locations is one.
+    /// Charges a request to its authenticated caller. Locations share one bucket.
     ///
     /// # Errors
-    /// When it has asked too often.
+    /// When the caller exceeds its rate.
     pub fn check_caller(&self, caller: &Principal) -> Result<(), RetryAfter> {
         match &caller.actor {
             Actor::Participant(person) => check(self.participant.as_ref(), person),
@@ -131,10 +130,10 @@ impl RateLimits {
         }
     }
 
-    /// A send of somebody who is known by now. Users and services have no limit of their own for it.
+    /// Charges a send. Only contacts have a limit for sends.
     ///
     /// # Errors
-    /// When a contact has sent too often.
+    /// When the contact exceeds its rate.
     pub fn check_send(&self, caller: &Principal) -> Result<(), RetryAfter> {
         match &caller.actor {
             Actor::Participant(person) if person.kind == ParticipantKind::Contact => {
@@ -144,10 +143,10 @@ impl RateLimits {
         }
     }
 
-    /// The same request has turned out to be about so many people: it counts as several.
+    /// Charges a request again for the number of participants that it names.
     ///
     /// # Errors
-    /// When that is more than its caller may ask.
+    /// When the caller exceeds its rate.
     pub fn charge_participants(&self, caller: &Principal, count: usize) -> Result<(), RetryAfter> {
         let more = u32::try_from(count / PARTICIPANTS_PER_TOKEN).unwrap_or(u32::MAX);
         match &caller.actor {
@@ -158,19 +157,19 @@ impl RateLimits {
         }
     }
 
-    /// A token was refused. Only those that are refused take from this bucket, and only they are turned away by it: whoever
-    /// guesses tokens does not lock out others behind the same address.
+    /// Charges a rejected token to its address. Valid tokens of the same address are not affected.
     ///
     /// # Errors
-    /// When the address has shown too many.
+    /// When the address exceeds its rate.
     pub fn record_failure(&self, address: IpAddr) -> Result<(), RetryAfter> {
         check_address(self.failures.as_ref(), address)
     }
 
-    /// There was no token. A bucket apart: who has lost its token does not lock out those whose tokens have ended, nor they it.
+    /// Charges a request without a token to its address. This bucket is separate, so expired tokens and missing tokens do not
+    /// block each other.
     ///
     /// # Errors
-    /// When the address has asked too often without one.
+    /// When the address exceeds its rate.
     pub fn record_missing_token(&self, address: IpAddr) -> Result<(), RetryAfter> {
         check_address(self.missing.as_ref(), address)
     }
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_has_one_bucket_in_all_locations_and_a_namesake_another() {
+    fn participant_shares_bucket_across_locations() {
         let limits = limits();
         let (user, contact) =
             (Actor::Participant("user:a".parse().unwrap()), Actor::Participant("contact:a".parse().unwrap()));
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_contact_has_a_limit_for_sends_and_it_is_apart_from_that_of_requests() {
+    fn only_contacts_have_send_limit() {
         let limits = limits();
         let contact = principal(Actor::Participant("contact:a".parse().unwrap()), "loc1");
         assert!(limits.check_send(&contact).is_ok());
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_has_a_bucket_of_its_own_size() {
+    fn service_has_own_bucket_size() {
         let limits = limits();
         let service = || principal(Actor::Service { name: "a".parse().unwrap(), admin: false }, "loc1");
         assert!((0..4).all(|_| limits.check_caller(&service()).is_ok()));
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_about_many_people_counts_as_several() {
+    fn presence_request_is_charged_per_participants() {
         let limits = limits();
         let service = || principal(Actor::Service { name: "a".parse().unwrap(), admin: false }, "loc1");
         assert!(limits.charge_participants(&service(), 9).is_ok());
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_tokens_of_an_address_take_nothing_from_its_requests() {
+    fn rejected_tokens_do_not_consume_request_limit() {
         let limits = limits();
         let address: IpAddr = [203, 0, 113, 9].into();
         assert!(limits.record_failure(address).is_ok());

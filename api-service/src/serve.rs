@@ -32,43 +32,43 @@ use crate::stream_consumer::socket_audit::SocketAuditHandler;
 use crate::ticket_issuer::TicketIssuer;
 use crate::{audit, clock_monitor, envelope, http, outbox, publisher, send_batcher, stream_consumer};
 
-/// How long Redis may take for a batch of events.
+/// Time limit of Redis for a batch of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Descriptors that are kept for connections to Redis and from the admin port, log files and such; those to PostgreSQL come on top.
+/// Descriptors for Redis, the admin port and log files. Those for PostgreSQL are added.
 const RESERVED_DESCRIPTORS: usize = 64;
 
 /// Connections to the admin port.
 const MAX_ADMIN_CONNECTIONS: usize = 48;
 
-/// How long the first requests wait for a database that is ready.
+/// How long the first requests wait for a ready database.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Of `SHUTDOWN_TIMEOUT_SECONDS`, what is kept for that which requests in flight leave to be done; a quarter of it at most.
+/// The part of `SHUTDOWN_TIMEOUT_SECONDS` that is reserved for work that requests leave behind; a quarter of it at most.
 const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long requests in flight may take when a task has failed, or the keys are wrong.
+/// Time limit of requests in flight when a task has failed, or the keys do not match.
 const FAILURE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the last spans may take.
+/// Time limit of the last export of spans.
 const FINAL_SPANS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Why the service does not run.
+/// Why the service ended.
 pub type ServeError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The sockets that a service answers on.
+/// The sockets of the service.
 pub struct Listeners {
-    /// For everybody, behind the load balancer.
+    /// For clients, behind the load balancer.
     pub public: TcpListener,
     /// For operators.
     pub admin: TcpListener,
 }
 
-/// Serves until `stopping` begins and load balancers have had their time to notice, then finishes requests in flight and what they
-/// left to be done, all within the configured deadline.
+/// Runs the service until `stopping` begins and the drain time has passed. Then it finishes requests and their remaining work
+/// within the shutdown timeout.
 ///
 /// # Errors
-/// When a URL cannot be used, a listener fails, the keys are not those of the database, or a task has ended that must not.
+/// When a URL is invalid, a listener fails, the keys do not match the database, or a task ends unexpectedly.
 pub async fn run(
     config: Config,
     listeners: Listeners,
@@ -77,7 +77,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let shutdown = after(&stopping, config.listen.drain);
     if config.origins.allows_any() {
-        tracing::warn!("ALLOWED_ORIGINS is *: any page may ask");
+        tracing::warn!("ALLOWED_ORIGINS is *: any origin may call the API");
     }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -86,7 +86,7 @@ pub async fn run(
     let vault = config.encryption.content.as_ref().map(EnvelopeKeys::new).transpose()?;
     let store = Store::new(&config.database, config.audit_key)?.with_envelope_keys(vault.map(Arc::new));
     let relay_keys = config.encryption.relay.as_ref().map(RelayKeys::new).unwrap_or_default();
-    // To the very end: what is published last has to prove itself as well.
+    // Redis stays connected to the very end: the last published events must be confirmed too.
     let final_shutdown = shutdown.later();
     let settings = Settings::new(&config.redis.url, config.redis.ca.as_ref(), PUBLISH_TIMEOUT)?;
     let redis = Nodes::start(settings, &final_shutdown)?;
@@ -101,7 +101,7 @@ pub async fn run(
     let (publisher, committed) = publisher::queue();
     let (send_batcher, pending) = send_batcher::queue();
     let (audit_writer, audit_queue) = audit::writer::queue(store.refusals());
-    // Nothing is written, and nothing published, under keys that are not this database's.
+    // Tasks that write or publish start only after the keys were checked against the database.
     let start = |name, task: futures_util::future::BoxFuture<'static, ()>| {
         spawn_when_ready(&shutdown, &database, name, task);
     };
@@ -177,10 +177,10 @@ pub async fn run(
     } else {
         config.listen.shutdown_timeout.min(FAILURE_TIMEOUT)
     };
-    // Servers drop their state when they end; with the last of it the writer's and then the outbox's queue close,
-    // and their tasks end by themselves once both are empty.
+    // Servers drop their state when they end. With it the queues of the batcher and then of the outbox close, and their tasks end
+    // once both are empty.
     if !shutdown.finish(allowed.saturating_sub(FINAL_SPANS_TIMEOUT)).await {
-        tracing::warn!("some tasks did not end in time; what they held is in the outbox");
+        tracing::warn!("tasks not ended in time, their events are in the outbox");
     }
     final_shutdown.begin();
     if let Some(traces) = traces {
@@ -189,8 +189,8 @@ pub async fn run(
     ended
 }
 
-/// Serves the public port, once the database is ready: until then every request would be refused with 503, and a balancer that has
-/// not noticed a restart sends requests all the while. They wait in the kernel's queue for the moment that it takes.
+/// Serves the public port once the database is ready. Until then clients wait in the kernel's queue: a load balancer that has not
+/// noticed the restart would get 503 for each request.
 fn serve_public<E>(shutdown: &Shutdown, server: http::server::Server<E>, state: Arc<AppState>, drain_timeout: Duration)
 where
     E: poem::Endpoint<Output = poem::Response> + 'static,
@@ -210,21 +210,23 @@ where
     });
 }
 
-/// Once the database has answered: says so when the service's role may do more than it needs.
+/// Warns when the service's role has more rights than it needs.
 async fn warn_of_role(store: &Store, revocation: &RevocationService) {
     revocation.until_loaded().await;
     match store.excessive_privileges().await {
-        Ok(Some(what)) => tracing::warn!(
-            "the role of DATABASE_URL {what}: whoever takes over this service can change the audit trail; name another role with \
-             SERVICE_ROLE when you migrate, and serve as that one"
-        ),
+        // A service that is taken over could then change the audit trail.
+        Ok(Some(excess)) => {
+            tracing::warn!(
+                excess,
+                "database role has excessive rights: migrate with SERVICE_ROLE, and serve as that role"
+            );
+        }
         Ok(None) => {}
-        Err(error) => tracing::debug!(%error, "the role's rights cannot be read"),
+        Err(error) => tracing::debug!(%error, "rights of the role not read"),
     }
 }
 
-/// What begins a while after `stopping` has: until then everything goes on, so that a request that a load balancer still
-/// sends is served, not refused.
+/// A shutdown that begins `drain` after `stopping`. Until then all requests are served, because load balancers still send some.
 fn after(stopping: &Shutdown, drain: Duration) -> Shutdown {
     let shutdown = stopping.later();
     let (begin, stopping) = (shutdown.clone(), stopping.clone());

@@ -1,4 +1,4 @@
-//! What every request may use. Cheap to share; holds no state of any request.
+//! Application state that all requests share. It holds no state of a single request.
 
 use std::sync::Arc;
 
@@ -22,42 +22,42 @@ use crate::send_batcher::SendBatcher;
 use crate::store::Store;
 use crate::ticket_issuer::TicketIssuer;
 
-/// What every request may use.
+/// Application state that all requests share.
 pub struct AppState {
-    /// Says whose a token is.
+    /// Verifies tokens.
     pub tokens: TokenCache,
-    /// The truth, to read pages from.
+    /// The database, with connections for reads.
     pub store: Store,
-    /// How it is.
+    /// The state of the database.
     pub database: DatabaseMonitor,
-    /// The one way to send.
+    /// Writes messages.
     pub send_batcher: SendBatcher,
-    /// Keeps the audit trail of what no transaction keeps.
+    /// Writes audit entries of reads and denials.
     pub audit_writer: AuditWriter,
-    /// The way to the sockets.
+    /// The queue of committed events.
     pub publisher: Publisher,
-    /// Takes tokens back.
+    /// Revokes tokens.
     pub revocation: Arc<RevocationService>,
-    /// How often whom is answered.
+    /// Rate limits per caller.
     pub rate_limits: RateLimits,
-    /// Makes spans, if there is a collector.
+    /// Makes spans, if a collector is configured.
     pub traces: Option<Traces>,
-    /// How Redis is.
+    /// Redis.
     pub redis: Nodes,
-    /// How far this machine's clock is off.
+    /// Offset of this machine's clock.
     pub clock_offset: ClockOffset,
-    /// Knows who is online.
+    /// Reads presence.
     pub presence: PresenceReader,
-    /// Gives out what stands for a token, once.
+    /// Issues tickets.
     pub ticket_issuer: TicketIssuer,
-    /// Bytes of answers that nobody has read yet.
+    /// Bounds unread response bytes.
     pub response_budget: Arc<ResponseBudget>,
-    /// Whose pages may ask.
+    /// Origins whose pages may call the API.
     pub origins: AllowedOrigins,
-    /// Signs tokens for whoever tries the console; in development mode only.
+    /// Signs tokens for the console; in development mode only.
     pub dev_signing_key: Option<Arc<Secret>>,
-    /// Whose word on addresses counts.
+    /// Proxies whose forwarded headers are trusted.
     pub trusted_proxies: TrustedProxies,
-    /// Whether the service is about to end; load balancers must know before its port closes.
+    /// Set once the service begins to stop: load balancers must notice before its port closes.
     pub stopping: Shutdown,
 }

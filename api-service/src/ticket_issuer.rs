@@ -1,5 +1,4 @@
-//! Gives out tickets: keeps a token in Redis for half a minute, sealed by its ticket. The gateway that is shown the ticket
-//! takes it away.
+//! Issues tickets: stores a token in Redis for 30 seconds, sealed by its ticket. The gateway that redeems the ticket removes it.
 
 use bytes::Bytes;
 use fred::clients::Client;
@@ -13,19 +12,19 @@ use shared::ticket::{self, Ticket};
 use shared::token::Principal;
 use time::OffsetDateTime;
 
-/// A ticket that is good now.
+/// A ticket that is valid now.
 #[derive(Debug)]
 pub struct IssuedTicket {
     /// The ticket.
     pub ticket: Ticket,
-    /// For how long, in seconds.
+    /// Lifetime in seconds.
     pub expires_in: u64,
 }
 
-/// Why there is none.
+/// Why no ticket was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum TicketError {
-    /// Redis did not take it.
+    /// Redis did not store it.
     #[error("redis: {0}")]
     Redis(#[from] Error),
     /// The system has no randomness.
@@ -36,18 +35,18 @@ pub enum TicketError {
     Sealing(#[from] SealError),
 }
 
-/// Gives out tickets.
+/// Issues tickets.
 #[derive(Clone)]
 pub struct TicketIssuer(Nodes);
 
 impl TicketIssuer {
-    /// Gives out tickets through this Redis.
+    /// Uses this Redis.
     #[must_use]
     pub fn new(redis: Nodes) -> Self {
         Self(redis)
     }
 
-    /// A ticket for the bearer of a good token. It is kept when this returns.
+    /// Issues a ticket for a verified token. On return it is stored.
     ///
     /// # Errors
     /// [`TicketError`]

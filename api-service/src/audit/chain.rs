@@ -18,6 +18,7 @@ const TYPICAL_ROW_BYTES: usize = 512;
 /// The end of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
+    /// Number of the chain.
     pub chain: i64,
     /// When it was opened, in microseconds since 1970.
     pub opened_at: i64,

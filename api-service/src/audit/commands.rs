@@ -45,6 +45,7 @@ pub struct VerifyOptions<'a> {
 /// The result of a verification.
 #[derive(Debug, Default)]
 pub struct Verification {
+    /// The result for the chains.
     pub report: Report,
     /// `None` when the database has no table of messages.
     pub messages: Option<MessageReport>,

@@ -63,7 +63,7 @@ impl MessageDefect {
             Self::Missing => "is gone",
             Self::TextMismatch => "does not say what was sent",
             Self::ParticipantMismatch => "is not between those who it was sent by and to",
-            Self::NotSent => "was sent by nobody: the trail does not know it",
+            Self::NotSent => "has no audit row: it was never sent",
             Self::UnexpectedPlain => "is in plain text, where all content is encrypted",
             Self::Unreadable => "does not open: it was altered, or is another message's",
         }
@@ -73,7 +73,9 @@ impl MessageDefect {
 /// A defect and the message that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageFinding {
+    /// Its id.
     pub id: MessageId,
+    /// The defect.
     pub defect: MessageDefect,
 }
 

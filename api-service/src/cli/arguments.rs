@@ -42,7 +42,7 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 3600)]
         ttl: u64,
     },
-    /// Revoke one token by its jti, all tokens of a sub issued before a moment, or everybody's (needs DATABASE_URL)
+    /// Revoke one token by its jti, all tokens of a sub issued before a time, or all tokens (needs DATABASE_URL)
     #[command(group = clap::ArgGroup::new("target").required(true))]
     Revoke {
         /// The token's `jti`
@@ -57,12 +57,12 @@ pub(super) enum Command {
         /// Issued before this moment
         #[arg(long, requires = "sub", value_parser = moment)]
         issued_before: Option<OffsetDateTime>,
-        /// Everybody's tokens, of services too, issued before this moment: after a database was restored, which has forgotten
-        /// later revocations. `now` includes those of this second, because tokens carry whole seconds
+        /// All tokens, of services too, issued before this time: after a database was restored, which lacks later revocations.
+        /// `now` includes those of this second, because tokens carry whole seconds
         #[arg(long, group = "target", value_parser = moment_or_now, value_name = "MOMENT|now")]
         all_issued_before: Option<OffsetDateTime>,
     },
-    /// Look after the keys of content at rest (needs DATABASE_URL, CONTENT_KEYS and AUDIT_KEY)
+    /// Manage content encryption keys (needs DATABASE_URL, CONTENT_KEYS and AUDIT_KEY)
     Keys {
         #[command(subcommand)]
         task: KeyTask,
@@ -70,7 +70,7 @@ pub(super) enum Command {
     /// Events that could not be published and were set aside (needs DATABASE_URL, and AUDIT_KEY or JWT_SECRET)
     #[command(subcommand)]
     Outbox(OutboxCommand),
-    /// Ask the service on ADMIN_ADDR whether it lives; for container health checks
+    /// Probe `/healthz` on ADMIN_ADDR, for container health checks
     Alive,
     /// Verify or export the audit trail (needs DATABASE_URL and AUDIT_KEY)
     #[command(subcommand)]
@@ -161,7 +161,7 @@ fn moment(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
     OffsetDateTime::parse(text, &Rfc3339)
 }
 
-/// `now` is the end of the second that has begun: no token that was issued until now has a later `iat`.
+/// `now` is the end of the current second: no token that exists has a later `iat`.
 fn moment_or_now(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
     let now = OffsetDateTime::now_utc();
     if text == "now" { Ok(now.replace_nanosecond(0).unwrap_or(now) + Duration::from_secs(1)) } else { moment(text) }

@@ -10,7 +10,7 @@ use crate::envelope::EnvelopeKeys;
 use crate::serve::ServeError;
 use crate::store::Filter;
 
-/// Whether nothing is wrong.
+/// Returns whether no defect was found.
 #[tokio::main]
 pub(super) async fn verify(
     anchors: Option<&Path>,

@@ -21,7 +21,7 @@ pub(super) async fn revoke(revocation: &Revocation) -> Result<(), ServeError> {
     check(revocation)?;
     let (database, key, max_lifetime) = config::revoke(Env::of_process())?;
     let store = store::Store::new(&database, key)?;
-    // Whichever clock is ahead: a revocation must not end early.
+    // The later clock counts, so that the revocation does not expire early.
     let now = OffsetDateTime::now_utc().max(store.clock().await?).unix_timestamp();
     let ends_at = revocation.ends_at(now, max_lifetime);
     let entry = describe(AuditEntry::new(operator_actor(), Action::Revoke, 204), revocation);

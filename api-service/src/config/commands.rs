@@ -13,7 +13,7 @@ use crate::envelope::settings::{CONTENT_KEYS, read_content_keys};
 use crate::store::Role;
 use crate::store::settings::{DatabaseConfig, SERVICE_ROLE, read_database};
 
-/// Reads what `migrate` needs: the database, and the role that will serve.
+/// For `migrate`: the database, and the role of the service.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
@@ -23,7 +23,7 @@ pub fn migrate(mut env: Env) -> Result<(DatabaseConfig, Option<Role>), BadEnv> {
     database.zip(role).ok_or_else(|| env.mistakes())
 }
 
-/// Reads what commands need that work on the database, all of which leave a trace in the audit trail.
+/// For commands that work on the database: each writes an audit entry.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
@@ -33,7 +33,7 @@ pub fn audit(mut env: Env) -> Result<(DatabaseConfig, AuditKey), BadEnv> {
     database.zip(key).ok_or_else(|| env.mistakes())
 }
 
-/// Reads what `revoke` needs: the database, and for how long a revocation must be remembered, in seconds.
+/// For `revoke`: the database, the audit key, and the maximum lifetime of a token in seconds.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
@@ -45,7 +45,7 @@ pub fn revoke(mut env: Env) -> Result<(DatabaseConfig, AuditKey, i64), BadEnv> {
     read.ok_or_else(|| env.mistakes())
 }
 
-/// Reads how long a token may live, in seconds.
+/// The maximum lifetime of a token, in seconds.
 ///
 /// # Errors
 /// [`BadEnv`]
@@ -53,8 +53,7 @@ pub fn max_lifetime(mut env: Env) -> Result<i64, BadEnv> {
     settings::read_max_lifetime(&mut env).ok_or_else(|| env.mistakes())
 }
 
-/// Reads what `audit verify` needs: the database, every key that a row may have been made with, and what opens messages, when
-/// that is set.
+/// For `audit verify`: the database, all audit keys, and the content keys if they are set.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
@@ -66,8 +65,7 @@ pub fn verify(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>, Option<Key
     read.ok_or_else(|| env.mistakes())
 }
 
-/// Reads what `audit export` needs: the database, and every key that a row may have been made with, of which the first makes the
-/// row about the export.
+/// For `audit export`: the database and all audit keys. The first key signs the entry of the export.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
@@ -77,7 +75,7 @@ pub fn export(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), BadEnv> {
     database.zip(keys).ok_or_else(|| env.mistakes())
 }
 
-/// Reads what `keys` needs.
+/// For `keys`.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
@@ -92,7 +90,7 @@ pub fn keys(mut env: Env) -> Result<(DatabaseConfig, AuditKey, KeyRing), BadEnv>
     keys.ok_or_else(|| env.mistakes())
 }
 
-/// Reads what `alive` needs.
+/// For the health check.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
@@ -100,7 +98,7 @@ pub fn admin(mut env: Env) -> Result<SocketAddr, BadEnv> {
     env.read(&ADMIN_ADDR).ok_or_else(|| env.mistakes())
 }
 
-/// Reads what `token` needs.
+/// For `token`.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.

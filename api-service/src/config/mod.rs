@@ -1,4 +1,5 @@
-//! The service's settings, each declared once.
+//! All settings of `serve`, collected from the modules that own them. Every setting is declared once, and all errors are reported
+//! together.
 
 mod commands;
 mod event_log;
@@ -103,44 +104,44 @@ const LOG_LEVEL: Setting = Setting {
     help: "error, warn, info, debug or trace, or tracing directives",
 };
 
-/// Everything that `serve` needs.
+/// The configuration of `serve`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Both ports.
     pub listen: ListenConfig,
-    /// Whose word on addresses counts.
+    /// Proxies whose `X-Forwarded-*` and `traceparent` headers are trusted.
     pub trusted_proxies: TrustedProxies,
-    /// Where the truth is kept.
+    /// PostgreSQL.
     pub database: DatabaseConfig,
-    /// Where events and receipts pass.
+    /// Redis.
     pub redis: RedisConfig,
-    /// Keys of content, everywhere it is kept.
+    /// Keys of content at rest and in Redis.
     pub encryption: EncryptionConfig,
-    /// Which tokens are good.
+    /// How tokens are verified.
     pub tokens: TokenConfig,
-    /// To whom traces go.
+    /// The collector of traces.
     pub traces: Option<TraceConfig>,
-    /// How often whom is answered.
+    /// Rate limits per caller.
     pub limits: RateLimitConfig,
-    /// Whose pages may ask.
+    /// Origins whose pages may call the API.
     pub origins: AllowedOrigins,
-    /// Signs tokens for whoever tries the console; in development mode only.
+    /// Signs tokens for the console; in development mode only.
     pub dev_signing_key: Option<Secret>,
-    /// What the hashes of the audit trail are made with.
+    /// The key of the audit trail.
     pub audit_key: AuditKey,
     /// Bounds of a conversation's event log in Redis.
     pub event_log: EventLogConfig,
-    /// How log lines look.
+    /// Format of log lines.
     pub log_format: LogFormat,
-    /// Which log lines there are.
+    /// Filter of log lines.
     pub log_level: String,
-    /// Whether real people's data are at stake.
+    /// Production or development.
     pub mode: Mode,
-    /// What is insecure and yet allowed.
+    /// Warnings about insecure settings that are permitted.
     pub warnings: Vec<String>,
 }
 
-/// Reads what `serve` needs.
+/// Reads the configuration of `serve`.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
@@ -151,7 +152,7 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let mode: Option<Mode> = env.read(&MODE);
     let tokens = settings::read(&mut env, mode.unwrap_or_default());
     let audit_key = match (&tokens, env.read_optional::<Secret>(&AUDIT_KEY)) {
-        // Nobody knows whether it could be made of the secret: one mistake is enough.
+        // Without a token secret it is unknown whether the audit key could be derived: one error is enough.
         (None, Some(None)) if mode != Some(Mode::Production) => None,
         _ => {
             let jwt_secret = tokens.as_ref().and_then(|tokens| tokens.secret.as_ref());

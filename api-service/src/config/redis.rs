@@ -16,12 +16,12 @@ pub(super) const REDIS_CA_FILE: Setting = Setting {
     help: "PEM file of the authorities that vouch for Redis, in place of this system's; with rediss only",
 };
 
-/// Where events and receipts pass.
+/// Redis, through which events and receipts pass.
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
-    /// URL of Redis; it may hold a password.
+    /// The URL; it may contain a password.
     pub url: RedisUrl,
-    /// Who vouches for it, in place of this system's authorities.
+    /// CA bundle that verifies the certificate, instead of the system's.
     pub ca: Option<CaFile>,
 }
 

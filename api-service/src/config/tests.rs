@@ -1,22 +1,22 @@
 use super::*;
 
 #[test]
-fn all_mistakes_are_told_at_once_without_their_values() {
+fn errors_are_reported_together_without_values() {
     let env = Env::from_fn(|name| match name {
         "JWT_SECRET" => Some("hunter2".to_owned()),
         "LISTEN_ADDR" => Some("everywhere".to_owned()),
         "DATABASE_POOL_SIZE" => Some("1".to_owned()),
         _ => None,
     });
-    let told = serve(env).unwrap_err().to_string();
+    let message = serve(env).unwrap_err().to_string();
     for name in ["DATABASE_URL", "REDIS_URL", "JWT_SECRET", "LISTEN_ADDR", "DATABASE_POOL_SIZE"] {
-        assert!(told.contains(name), "{told}");
+        assert!(message.contains(name), "{message}");
     }
-    assert!(!told.contains("hunter2") && !told.contains("everywhere"), "{told}");
+    assert!(!message.contains("hunter2") && !message.contains("everywhere"), "{message}");
 }
 
 #[test]
-fn authorities_that_nobody_would_ask_are_a_mistake() {
+fn redis_ca_file_must_be_usable() {
     let env = |url: &'static str| {
         Env::from_fn(move |name| match name {
             "JWT_SECRET" => Some("x".repeat(32)),
@@ -32,7 +32,7 @@ fn authorities_that_nobody_would_ask_are_a_mistake() {
 }
 
 #[test]
-fn four_settings_are_enough() {
+fn four_settings_suffice() {
     let env = Env::from_fn(|name| match name {
         "JWT_SECRET" => Some("8f2d1c9e0fb2a84c7790d36b1f8e2a4c".to_owned()),
         "AUDIT_KEY" => Some("b7e23ec29af22b0b4e41da31e868d572".to_owned()),
@@ -42,12 +42,12 @@ fn four_settings_are_enough() {
     });
     let config = serve(env).unwrap();
     assert_eq!(config.listen.public.port(), 8081);
-    assert!(config.dev_signing_key.is_none(), "nobody is anybody, unless somebody says so");
+    assert!(config.dev_signing_key.is_none(), "no development tokens by default");
     assert!(!format!("{config:?}").contains("8f2d1c9e"));
 }
 
 #[test]
-fn what_was_made_for_development_is_refused_in_production_by_name() {
+fn production_rejects_development_secrets() {
     let env = |mode: &'static str| {
         Env::from_fn(move |name| match name {
             "MODE" => Some(mode.to_owned()),
@@ -66,13 +66,13 @@ fn what_was_made_for_development_is_refused_in_production_by_name() {
         assert!(mistakes[0].starts_with("JWT_SECRET: was made for development"), "{mistakes:?}");
     }
     assert!(serve(env("prod")).unwrap_err().to_string().contains("MODE"));
-    // Tokens are printed in any mode: they are as good as the service that takes them.
+    // Tokens are printed in any mode: they are as good as the service that accepts them.
     assert!(secret(env("production")).is_ok());
     assert!(secret(Env::from_fn(|_| None)).unwrap_err().to_string().contains("JWT_SECRET: is required"));
 }
 
 #[test]
-fn only_development_makes_an_audit_key_of_a_secret_that_gateways_know() {
+fn only_development_derives_audit_key() {
     let secret = "5d1c9e0fb2a84c7790d36b1f8e2a4c09";
     let env = |mode: &'static str, audit_key: &'static str, old: &'static str| {
         Env::from_fn(move |name| match name {
@@ -102,23 +102,23 @@ fn only_development_makes_an_audit_key_of_a_secret_that_gateways_know() {
     assert_eq!(serve(env("development", "", "")).unwrap().audit_key.id(), derived.id());
     let own = "0f5e4c1b6d2a4e7f9b8c3d1a2e6f7081";
     assert_ne!(serve(env("development", own, "")).unwrap().audit_key.id(), derived.id());
-    // What was written before there was a key of its own can still be verified, when somebody says so.
+    // Rows from before the key was set can still be verified with a derived key.
     let (_, keys, _) = verify(env("production", own, "derived:5d1c9e0fb2a84c7790d36b1f8e2a4c09")).unwrap();
     assert_eq!(keys.iter().map(AuditKey::id).collect::<Vec<_>>(), [keys[0].id(), derived.id()]);
     assert!(verify(env("production", own, "derived:short")).is_err());
-    // And the trail can be verified without any secret of tokens.
+    // The trail can be verified without the token secret.
     assert_eq!(export(env("production", own, "")).unwrap().1.len(), 1);
 }
 
 #[test]
-fn every_setting_is_documented() {
+fn settings_all_have_help() {
     let help = shared::env::help(SETTINGS);
     for setting in SETTINGS {
         assert!(help.contains(setting.name) && !setting.help.is_empty());
     }
 }
 
-/// What production starts with, and some more.
+/// A production environment with additions.
 fn production(more: &'static [(&'static str, &'static str)]) -> Result<Config, BadEnv> {
     const GOOD: [(&str, &str); 4] = [
         ("JWT_SECRET", "5d1c9e0fb2a84c7790d36b1f8e2a4c09"),
@@ -132,7 +132,7 @@ fn production(more: &'static [(&'static str, &'static str)]) -> Result<Config, B
 }
 
 #[test]
-fn an_audit_key_that_others_know_or_can_guess_is_refused_in_production() {
+fn production_rejects_weak_audit_key() {
     assert!(production(&[]).is_ok());
     const BAD: [&[(&str, &str)]; 4] = [
         &[("AUDIT_KEY", "5d1c9e0fb2a84c7790d36b1f8e2a4c09")],
@@ -148,7 +148,7 @@ fn an_audit_key_that_others_know_or_can_guess_is_refused_in_production() {
 }
 
 #[test]
-fn weak_keys_misspelt_settings_levels_and_urls_are_refused_by_name() {
+fn invalid_settings_are_rejected_by_name() {
     const ZERO: &str = "zero:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     const ONE: &str = "one:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
     const BAD: [(&str, &[(&str, &str)]); 6] = [
@@ -167,7 +167,7 @@ fn weak_keys_misspelt_settings_levels_and_urls_are_refused_by_name() {
 }
 
 #[test]
-fn what_is_insecure_and_allowed_is_warned_of() {
+fn insecure_settings_cause_warnings() {
     assert_eq!(production(&[]).unwrap().warnings, [""; 0]);
     let config = production(&[("ADMIN_ADDR", "0.0.0.0:9081"), ("TRUSTED_PROXIES", "0.0.0.0/0")]).unwrap();
     assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);

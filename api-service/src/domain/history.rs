@@ -21,6 +21,7 @@ pub const DEFAULT_LIMIT: u16 = 50;
 pub struct Page {
     /// The conversation; known even before its first message.
     pub conversation_id: ConversationId,
+    /// The messages.
     pub messages: Vec<Message>,
     /// Whether more messages follow in the direction of the request: older ones or, with `after`, newer ones.
     pub has_more: bool,

@@ -21,7 +21,9 @@ pub const MAX_PARTICIPANTS: usize = 100;
 /// The presence of one participant.
 #[derive(Debug)]
 pub struct ParticipantPresence {
+    /// The participant.
     pub participant: Participant,
+    /// Its presence.
     pub presence: Presence,
 }
 

@@ -15,8 +15,11 @@ use crate::send_batcher::{SendBatcher, SendResult};
 pub struct SendMessage {
     /// The tenant.
     pub location: LocationId,
+    /// The sender.
     pub sender: Participant,
+    /// The receiver.
     pub receiver: Participant,
+    /// The text.
     pub content: Redacted<String>,
     /// Makes a retry safe.
     pub client_message_id: Option<Uuid>,

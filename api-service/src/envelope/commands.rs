@@ -1,5 +1,5 @@
-//! What operators do with keys: wrap them anew, change them, seal what was written before, remove those that nobody needs; and a
-//! running service's word on which it holds.
+//! The `keys` commands: rewrap, rotate, encrypt, allow-plain and purge. Also announces, in a running service, which master keys
+//! it holds.
 
 use std::time::Duration;
 
@@ -14,32 +14,32 @@ use crate::audit::commands::operator_actor;
 use crate::serve::ServeError;
 use crate::store::{PlainMessage, RewrapReport, RunningServicesError, Store, StoreError};
 
-/// How often a running service says which keys it holds, and looks whether all content is sealed.
+/// How often a running service announces its keys and checks whether all content is encrypted.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
-/// Messages that one statement looks at; fewer when the database is slow.
+/// Messages per statement; fewer while the database is slow.
 const WINDOW: i64 = 500;
 pub(super) const MIN_WINDOW: i64 = 8;
-/// How often a window is tried while the database is away or slow, and the pause before that.
+/// Attempts per window while the database is down or slow, and the delay before each.
 pub(super) const MAX_ATTEMPTS: usize = 30;
 pub(super) const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Ids are in the order of time; a message may be written a moment after its id was made, and clocks may differ.
+/// Ids are ordered by time, but a message is committed after its id was made, and clocks differ.
 const OVERLAP: Duration = Duration::from_secs(3_600);
 
-/// Says which keys the service holds for as long as it runs, and learns when all content is sealed.
+/// Announces the master keys of this instance until the shutdown, and notices when all content is encrypted.
 pub async fn announce(store: Store, instance: Uuid, shutdown: Shutdown) {
     let mut was_complete = false;
     while !shutdown.has_begun() {
         if let Err(error) = store.register(instance).await {
-            tracing::debug!(%error, "nobody is told which keys this service holds");
+            tracing::debug!(%error, "master keys not announced");
         }
         match store.refresh_encryption_state().await {
             Ok(is_complete) => {
                 if is_complete && !was_complete {
-                    tracing::info!("all content of this database is encrypted: text in the open is refused");
+                    tracing::info!("all content encrypted, plain text rejected");
                 }
                 was_complete = is_complete;
             }
-            Err(error) => tracing::debug!(%error, "whether all content is encrypted is not known"),
+            Err(error) => tracing::debug!(%error, "encryption state not read"),
         }
         tokio::select! {
             () = sleep(ANNOUNCE_INTERVAL) => {}
@@ -47,14 +47,14 @@ pub async fn announce(store: Store, instance: Uuid, shutdown: Shutdown) {
         }
     }
     if let Err(error) = store.deregister(instance).await {
-        tracing::debug!(%error, "whoever wraps keys anew must wait until this service is forgotten");
+        tracing::debug!(%error, "announcement of master keys not removed");
     }
 }
 
-/// Wraps all data keys with the current master key, after which older ones can go.
+/// Rewraps all data keys with the current master key. Older master keys can be removed afterwards.
 ///
 /// # Errors
-/// When a running service lacks that key, or [`StoreError`]; it may be done again.
+/// When a running service lacks that key, or [`StoreError`]. It may be repeated.
 pub async fn rewrap(store: &Store) -> Result<(), ServeError> {
     let wrapped = store.rewrap_keys().await.map_err(explain)?;
     record(store, "data keys wrapped with the current master key", Vec::new()).await?;
@@ -68,10 +68,10 @@ pub async fn rewrap(store: &Store) -> Result<(), ServeError> {
     report_unopened(&wrapped)
 }
 
-/// Gives locations, or one, a new data key.
+/// Gives all locations, or one, a new data key.
 ///
 /// # Errors
-/// When a running service lacks the current master key, or [`StoreError`]; it may be done again.
+/// When a running service lacks the current master key, or [`StoreError`]. It may be repeated.
 pub async fn rotate(store: &Store, location: Option<&LocationId>) -> Result<(), ServeError> {
     store.refresh_encryption_state().await?;
     let count = store.rotate_keys(location).await.map_err(explain)?;
@@ -80,12 +80,12 @@ pub async fn rotate(store: &Store, location: Option<&LocationId>) -> Result<(), 
     Ok(())
 }
 
-/// Seals all messages that are stored as they are, and has text in the open refused from then on. Where it is refused already, such
-/// messages are listed, and sealed only when they are `accepted`.
+/// Encrypts all plain messages, and has plain text rejected from then on. If it is rejected already, plain messages are listed,
+/// and encrypted only with `accept_plain`.
 ///
 /// # Errors
-/// When there are some that nobody has accepted, when a running service lacks the current master key or does not seal, or [`StoreError`];
-/// it may be done again, and goes on where it was.
+/// When unaccepted plain messages exist, when a running service lacks the current master key or does not encrypt, or
+/// [`StoreError`]. It may be repeated and continues where it stopped.
 pub async fn encrypt(store: &Store, accept_plain: bool) -> Result<(), ServeError> {
     store.check_running().await.map_err(explain)?;
     if store.refresh_encryption_state().await? {
@@ -99,7 +99,7 @@ pub async fn encrypt(store: &Store, accept_plain: bool) -> Result<(), ServeError
         store.set_backfill_position(Some(end)).await
     })
     .await?;
-    // What came while others were looked at, whichever clock it was named by.
+    // Messages that were written in the meantime, whatever clock made their ids.
     for_each_window(store, id_before(begun, OVERLAP), true, async |plain, _| {
         count += plain.len();
         Ok(())
@@ -113,7 +113,7 @@ pub async fn encrypt(store: &Store, accept_plain: bool) -> Result<(), ServeError
     report_unopened(&wrapped)
 }
 
-/// What is in the open after all content was sealed was written past the service.
+/// Plain text in a fully encrypted database was not written by this service.
 async fn encrypt_unexpected(store: &Store, accept_plain: bool) -> Result<(), ServeError> {
     let (mut count, mut ids) = (0, Vec::new());
     for_each_window(store, MessageId::nil(), accept_plain, async |plain, _| {
@@ -132,8 +132,8 @@ async fn encrypt_unexpected(store: &Store, accept_plain: bool) -> Result<(), Ser
         _ if accept_plain => println!("{count} messages were sealed that were written past the service"),
         _ => {
             return Err(format!(
-                "{count} messages are in the open, though all content of this database is encrypted: somebody has written them past the \
-                 service, and nobody is shown them. Nothing was encrypted. `audit verify` says which of them were ever sent; \
+                "{count} messages are plain text, though all content of this database is encrypted. They were not written by this \
+                 service, and no client receives them. Nothing was encrypted. `audit verify` shows which of them were ever sent; \
                  `keys encrypt --accept-plain` encrypts them as they are"
             )
             .into());
@@ -142,10 +142,10 @@ async fn encrypt_unexpected(store: &Store, accept_plain: bool) -> Result<(), Ser
     Ok(())
 }
 
-/// Has text in the open opened again, which must be before `CONTENT_KEYS` begins with `-`.
+/// Has plain text accepted again. Run it before `CONTENT_KEYS` begins with `-`.
 ///
 /// # Errors
-/// [`StoreError`]; it may be done again.
+/// [`StoreError`]. It may be repeated.
 pub async fn allow_plain(store: &Store) -> Result<(), ServeError> {
     let wrapped = store.allow_plain().await?;
     record(store, "text in the open is allowed", Vec::new()).await?;
@@ -153,7 +153,7 @@ pub async fn allow_plain(store: &Store) -> Result<(), ServeError> {
     report_unopened(&wrapped)
 }
 
-/// Lists the data keys that were left out, if any.
+/// Fails with a list of the data keys that were skipped, if any.
 fn report_unopened(wrapped: &RewrapReport) -> Result<(), ServeError> {
     let skipped = &wrapped.skipped;
     if skipped.is_empty() {
@@ -167,7 +167,7 @@ fn report_unopened(wrapped: &RewrapReport) -> Result<(), ServeError> {
     .into())
 }
 
-/// Looks at all messages behind `last`, a window at a time, and tells `each` window's plain messages and where it ended.
+/// Goes through all messages after `last`, one window at a time. Calls `on_window` with the plain messages and the end of each.
 async fn for_each_window(
     store: &Store,
     mut last: MessageId,
@@ -195,7 +195,7 @@ async fn for_each_window(
     }
 }
 
-/// Whether the database was away, slow, or held up by others: a smaller window may do it, later.
+/// Whether the database was down, slow or contended, so that a smaller window may succeed later.
 fn is_transient(error: &StoreError) -> bool {
     matches!(
         error,
@@ -203,7 +203,7 @@ fn is_transient(error: &StoreError) -> bool {
     )
 }
 
-/// The first id that could be made so long before another one.
+/// The first id that could be made this long before another.
 fn id_before(id: MessageId, duration: Duration) -> MessageId {
     let millis = (id.as_u128() >> 80).saturating_sub(duration.as_millis());
     MessageId::from_u128(millis << 80)
@@ -219,7 +219,7 @@ async fn record_entry(store: &Store, what: &str, ids: Vec<MessageId>) -> Result<
     store.record(&[entry]).await
 }
 
-/// What stands in the way of an operator is told as it is.
+/// Shows what prevents the command without the wording of an internal error.
 fn explain(error: StoreError) -> ServeError {
     match error {
         StoreError::Internal(cause) if cause.is::<RunningServicesError>() => cause,
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_walk_goes_on_after_what_passes_and_ends_with_what_does_not() {
+    fn only_transient_errors_are_retried() {
         type Make = fn(Box<dyn std::error::Error + Send + Sync>) -> StoreError;
         let passing: [Make; 4] =
             [StoreError::Unavailable, StoreError::TimedOut, StoreError::Locked, StoreError::Contended];
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_earlier_comes_before_all_that_were_made_later() {
+    fn id_before_precedes_later_ids() {
         let id = Uuid::now_v7();
         let earlier = id_before(id, Duration::from_secs(60));
         assert!(earlier < id && earlier > id_before(id, Duration::from_secs(61)));

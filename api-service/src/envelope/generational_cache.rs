@@ -1,4 +1,4 @@
-//! A bounded map that forgets what was not used for longest, roughly: a generation of it at a time.
+//! A bounded map that drops the least recently used entries, approximately: one generation at a time.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,7 +10,7 @@ pub(super) struct GenerationalCache<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> GenerationalCache<K, V> {
-    /// Holds `most` at most.
+    /// Holds at most `capacity` entries.
     pub(super) fn new(capacity: usize) -> Self {
         Self { current: HashMap::new(), previous: HashMap::new(), generation_capacity: capacity / 2 }
     }
@@ -28,7 +28,7 @@ impl<K: Hash + Eq + Clone, V: Clone> GenerationalCache<K, V> {
         if self.current.len() >= self.generation_capacity {
             self.previous = std::mem::take(&mut self.current);
         }
-        // The young one is asked first, so an old one of the same key is never seen again.
+        // The current generation is searched first, so an older value of the same key is never returned.
         self.current.insert(key, value);
     }
 }
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_used_stays_and_the_rest_is_forgotten() {
+    fn used_entries_stay_and_others_are_dropped() {
         let mut recent = GenerationalCache::new(8);
         for number in 0..100 {
             recent.insert(number, number);
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_value_takes_the_place_of_an_old_one() {
+    fn new_value_replaces_old() {
         let mut recent = GenerationalCache::new(4);
         for (key, value) in [(1, 'a'), (2, 'b'), (3, 'c'), (1, 'd')] {
             recent.insert(key, value);

@@ -1,11 +1,12 @@
-//! Keys of content at rest: master keys wrap data keys, and a data key seals the messages of one location. Knows no SQL.
+//! Envelope encryption of content at rest: master keys wrap data keys, and a data key seals the messages of one location. Knows
+//! no SQL.
 //!
-//! A sealed text is tied to its message, conversation, location, sender and key, so that a row of the database which was given
-//! another's text is refused. Wrapped keys are tied to their location and id.
+//! Sealed text is bound to its message, conversation, location, sender and key. A row with another row's text does not open.
+//! Wrapped keys are bound to their location and id.
 //!
-//! Once all content of a database is sealed, its data keys say so: they are wrapped for that ([`Vault::is_complete`]). Text in
-//! the open is refused from then on, since nobody but somebody with the database's own rights can have put it there; and
-//! whoever has those cannot wrap a key that says otherwise.
+//! Once all content of a database is encrypted, its data keys state so in the associated data of their wrapping
+//! ([`EnvelopeKeys::is_complete`]). From then on plain text is rejected: it can only come from someone with rights on the
+//! database, who cannot wrap a key that states otherwise.
 
 pub mod commands;
 mod generational_cache;
@@ -29,64 +30,64 @@ use zeroize::Zeroizing;
 use crate::model::message::Content;
 use generational_cache::GenerationalCache;
 
-/// How long a location's data key seals before it is asked whether it still should: a rotation takes effect that soon.
+/// How long a data key seals before the database is asked again. A rotation takes effect that soon.
 const ACTIVE_KEY_TTL: Duration = Duration::from_secs(30);
-/// Data keys kept at hand. Those that were not used for longest are asked for and unwrapped again.
+/// Data keys in memory. Keys that were unused longest are read and unwrapped again.
 const CACHE_CAPACITY: usize = 20_000;
 
-/// What names a data key.
+/// Id of a data key.
 pub type DataKeyId = Uuid;
 
-/// A data key as the database has it.
+/// A data key as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrappedKey {
-    /// Which.
+    /// Its id.
     pub id: DataKeyId,
-    /// Whose messages it seals.
+    /// The location whose messages it seals.
     pub location: LocationId,
-    /// Which master key wraps it.
+    /// The master key that wraps it.
     pub master: KeyId,
-    /// The key, sealed.
+    /// The sealed key.
     pub wrapped: Vec<u8>,
 }
 
-/// Why there is no key.
+/// Why a key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
-    /// A master key is not among those of the setting.
+    /// The setting lacks a master key.
     #[error("the database holds data keys under the master key `{0}`, which CONTENT_KEYS does not hold")]
     UnknownMaster(KeyId),
-    /// It is, with other bytes; or the row was altered.
+    /// The master key has other bytes, or the row was altered.
     #[error("the data key {0} does not open with the master key `{1}` of CONTENT_KEYS")]
     WrongMaster(DataKeyId, KeyId),
-    /// Nothing is to be sealed: the list begins with `-`.
+    /// The list begins with `-`, so nothing is sealed.
     #[error("CONTENT_KEYS names no key that seals")]
     NothingSeals,
-    /// Nothing would be sealed, where nothing is read that is not.
+    /// Nothing would be sealed, but plain text is rejected.
     #[error(
         "all content of this database is encrypted and text in the open is refused, but CONTENT_KEYS begins with `-`: take \
          that away, or run `api-service keys allow-plain` first"
     )]
     MustSeal,
-    /// The cipher itself fails.
+    /// The cipher failed.
     #[error(transparent)]
     Cipher(#[from] SealError),
 }
 
-/// A data key at work.
+/// An unwrapped data key.
 pub struct DataKey {
-    /// Which.
+    /// Its id.
     pub id: DataKeyId,
     key: Key,
 }
 
-/// Master keys, and the data keys that they have opened lately.
+/// Master keys, and a cache of unwrapped data keys.
 pub struct EnvelopeKeys {
     masters: HashMap<KeyId, Key>,
     fingerprints: HashMap<KeyId, String>,
     current: Option<KeyId>,
     cache: Mutex<KeyCache>,
-    /// A data key has said that all content is sealed.
+    /// Set once a data key has stated that all content is encrypted.
     complete: AtomicBool,
 }
 
@@ -96,7 +97,7 @@ struct KeyCache {
 }
 
 impl EnvelopeKeys {
-    /// A vault with the master keys of a list.
+    /// With the master keys of a list.
     ///
     /// # Errors
     /// [`EnvelopeError::Cipher`]
@@ -114,30 +115,30 @@ impl EnvelopeKeys {
         })
     }
 
-    /// Whether all content of the database is known to be sealed, so that text in the open is a forgery. Once known it stays
-    /// known for as long as the process lives, whatever becomes of the database.
+    /// Whether all content of the database is known to be encrypted, so that plain text is forged. Never reset while the process
+    /// lives.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete.load(Ordering::Acquire)
     }
 
-    /// Has text in the open refused from now on, and has every data key that is wrapped from now on say so.
+    /// Rejects plain text from now on, and states so in every key wrapped from now on.
     pub fn mark_complete(&self) {
         self.complete.store(true, Ordering::Release);
     }
 
-    /// The master key that wraps new data keys; without one nothing is sealed.
+    /// The master key that wraps new data keys. Without it nothing is sealed.
     #[must_use]
     pub fn current(&self) -> Option<&KeyId> {
         self.current.as_ref()
     }
 
-    /// Names of the master keys that tell those of the same name and other bytes apart, and say nothing of the bytes.
+    /// Fingerprints of the master keys. They distinguish keys of equal names and reveal nothing of the bytes.
     pub fn fingerprints(&self) -> Vec<&str> {
         self.fingerprints.values().map(String::as_str).collect()
     }
 
-    /// That of the master key that wraps new data keys.
+    /// The fingerprint of the current master key.
     ///
     /// # Errors
     /// [`EnvelopeError::NothingSeals`]
@@ -146,7 +147,7 @@ impl EnvelopeKeys {
         current.map(String::as_str).ok_or(EnvelopeError::NothingSeals)
     }
 
-    /// Looks whether a data key says that all content is sealed, though it may be at hand: it may have been wrapped anew.
+    /// Whether a data key states that all content is encrypted. Bypasses the cache, because the key may have been rewrapped.
     ///
     /// # Errors
     /// [`EnvelopeError`]
@@ -154,7 +155,7 @@ impl EnvelopeKeys {
         Ok(self.unwrap_bytes(key)?.1)
     }
 
-    /// A new data key.
+    /// Generates a data key.
     ///
     /// # Errors
     /// [`EnvelopeError::NothingSeals`], [`EnvelopeError::Cipher`]
@@ -174,7 +175,7 @@ impl EnvelopeKeys {
         self.wrap(key.id, &key.location, bytes)
     }
 
-    /// The same data key, said to be of a database in which text in the open is welcome.
+    /// The same data key, stating that plain text is accepted.
     ///
     /// # Errors
     /// [`EnvelopeError`]
@@ -197,13 +198,13 @@ impl EnvelopeKeys {
         is_complete: bool,
     ) -> Result<WrappedKey, EnvelopeError> {
         let key = self.masters.get(master).ok_or(EnvelopeError::NothingSeals)?;
-        // Sealed where it lies, so nothing of the key is left behind.
+        // Sealed in place, so no copy of the key remains.
         key.seal(&key_aad(id, location, is_complete), &mut bytes, 0)?;
         Ok(WrappedKey { id, location: location.clone(), master: master.clone(), wrapped: bytes })
     }
 
-    /// The bytes of a data key, and whether it says that all content is sealed, which is remembered. Whoever asks sees to it
-    /// that the bytes are overwritten.
+    /// The bytes of a data key, and whether it states that all content is encrypted, which is remembered. The caller must wipe
+    /// the bytes.
     fn unwrap_bytes(&self, key: &WrappedKey) -> Result<(Vec<u8>, bool), EnvelopeError> {
         let master = self.masters.get(&key.master).ok_or_else(|| EnvelopeError::UnknownMaster(key.master.clone()))?;
         for is_complete in [true, false] {
@@ -220,7 +221,7 @@ impl EnvelopeKeys {
         Err(EnvelopeError::WrongMaster(key.id, key.master.clone()))
     }
 
-    /// Opens a data key and keeps it at hand.
+    /// Unwraps a data key, and caches it.
     ///
     /// # Errors
     /// [`EnvelopeError`]
@@ -235,18 +236,18 @@ impl EnvelopeKeys {
         Ok(opened)
     }
 
-    /// A data key, if it is at hand.
+    /// A data key, if it is cached.
     pub fn cached(&self, id: DataKeyId) -> Option<Arc<DataKey>> {
         self.cache.lock().by_id.get(&id)
     }
 
-    /// The data key that seals for a location, if it is at hand and was asked for lately.
+    /// The data key that seals for a location, if it was confirmed recently.
     pub fn active_key(&self, location: &LocationId) -> Option<Arc<DataKey>> {
         let (key, since) = self.cache.lock().active_key.get(location)?;
         (since.elapsed() < ACTIVE_KEY_TTL).then_some(key)
     }
 
-    /// Notes which key seals for a location.
+    /// Records which key seals for a location.
     pub fn set_active_key(&self, location: &LocationId, key: Arc<DataKey>) {
         self.cache.lock().active_key.insert(location.clone(), (key, Instant::now()));
     }
@@ -259,7 +260,7 @@ impl std::fmt::Debug for EnvelopeKeys {
 }
 
 impl DataKey {
-    /// Seals what `sender` writes.
+    /// Seals the text of a message.
     ///
     /// # Errors
     /// [`SealError::Cipher`]
@@ -271,7 +272,7 @@ impl DataKey {
         Ok(sealed)
     }
 
-    /// Opens what was sealed for this message.
+    /// Opens the text of a message.
     ///
     /// # Errors
     /// [`SealError::AuthenticationFailed`]
@@ -281,19 +282,19 @@ impl DataKey {
     }
 }
 
-/// What a sealed text is tied to.
+/// The associated data of a sealed text.
 #[derive(Debug, Clone, Copy)]
 pub struct MessageAad<'a> {
-    /// The message.
+    /// Its id.
     pub id: MessageId,
-    /// Where it belongs.
+    /// Its conversation.
     pub conversation: &'a Conversation,
-    /// Who wrote it.
+    /// Its sender.
     pub sender: &'a Participant,
 }
 
 impl MessageAad<'_> {
-    /// No two places have the same bytes: what has no fixed length stands behind what has, and no identifier holds a space.
+    /// Distinct inputs give distinct bytes: fixed-length values come first, and no identifier contains a space.
     fn bytes(&self, key: DataKeyId) -> Vec<u8> {
         let texts = format!("{} {}", self.conversation.location(), self.sender);
         [&key.as_bytes()[..], self.id.as_bytes(), self.conversation.id().as_bytes(), texts.as_bytes()].concat()
@@ -307,7 +308,7 @@ fn fingerprint(id: &KeyId, bytes: &[u8; KEY_BYTES]) -> String {
     format!("{id}:{digits}")
 }
 
-/// No identifier holds a space, so no location's name is another's with the mark behind it.
+/// No identifier contains a space, so no location equals another one with the marker.
 fn key_aad(id: DataKeyId, location: &LocationId, is_complete: bool) -> Vec<u8> {
     let mark: &[u8] = if is_complete { b" and all is sealed" } else { b"" };
     [id.as_bytes(), location.as_str().as_bytes(), mark].concat()

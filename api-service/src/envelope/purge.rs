@@ -1,4 +1,4 @@
-//! Removes retired data keys that nobody needs.
+//! Removes retired data keys that no message uses.
 
 use tokio::time::sleep;
 
@@ -6,13 +6,13 @@ use super::commands::{MAX_ATTEMPTS, MIN_WINDOW, RETRY_DELAY, record};
 use crate::serve::ServeError;
 use crate::store::{PurgeStep, Store, StoreError};
 
-/// Messages that one statement looks at; fewer when the database is slow.
+/// Messages per statement; fewer while the database is slow.
 const WINDOW: i64 = 5_000;
 
 /// Removes the data keys that were retired more than a day ago and that no message names.
 ///
 /// # Errors
-/// When somebody else does so at the same time, or [`StoreError`]; it may be done again, and goes on where it was.
+/// When another purge runs, or [`StoreError`]. It may be repeated and continues where it stopped.
 pub async fn purge(store: &Store) -> Result<(), ServeError> {
     let mut last = store.begin_purge().await?;
     let (mut window, mut attempts) = (WINDOW, 1);
@@ -21,7 +21,7 @@ pub async fn purge(store: &Store) -> Result<(), ServeError> {
             Ok(PurgeStep::UpTo(end)) => (last, window, attempts) = (end, (2 * window).min(WINDOW), 1),
             Ok(PurgeStep::Done(removed)) => break removed,
             Ok(PurgeStep::TakenByOther) => {
-                return Err("somebody else purges keys at the same time: run it again when that has ended".into());
+                return Err("another purge of keys is running: run it again when that has ended".into());
             }
             Err(StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Locked(_))
                 if attempts < MAX_ATTEMPTS =>

@@ -1,4 +1,4 @@
-//! Where keys come from: master keys of content at rest, and keys under which messages pass through Redis.
+//! Settings of the keys: master keys of content at rest, and relay keys under which messages pass through Redis.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use shared::env::{Env, Setting};
 use shared::keys::{InvalidKeys, KeyFile, KeyRing, RELAY_KEYS, read_relay_keys};
 
-/// Most that a command may say.
+/// Maximum output of a key command.
 const MAX_OUTPUT_BYTES: u64 = 64 * 1024;
-/// How long it may take.
+/// Time limit of a key command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -30,16 +30,16 @@ pub(crate) const CONTENT_KEYS_COMMAND: Setting = Setting {
            at the start",
 };
 
-/// Keys of content, everywhere it is kept.
+/// All keys of content.
 #[derive(Debug, Clone, Default)]
 pub struct EncryptionConfig {
-    /// Master keys; none when content is stored as it is.
+    /// Master keys; `None` when content is stored as plain text.
     pub content: Option<KeyRing>,
     /// Keys under which messages pass through Redis.
     pub relay: Option<KeyRing>,
 }
 
-/// Reads both. `None` when something is a mistake.
+/// Reads both. `None` on an error.
 pub(crate) fn read(env: &mut Env) -> Option<EncryptionConfig> {
     let content = read_content_keys(env);
     let relay = read_relay_keys(env);
@@ -65,7 +65,7 @@ pub(crate) fn read(env: &mut Env) -> Option<EncryptionConfig> {
     Some(EncryptionConfig { content, relay })
 }
 
-/// Reads the master keys from wherever they are. `None` when that is a mistake.
+/// Reads the master keys from one of their three sources. `None` on an error.
 pub(crate) fn read_content_keys(env: &mut Env) -> Option<Option<KeyRing>> {
     let list = env.read_optional::<KeyRing>(&CONTENT_KEYS);
     let file = env.read_optional::<KeyFile>(&CONTENT_KEYS_FILE);
@@ -80,10 +80,10 @@ pub(crate) fn read_content_keys(env: &mut Env) -> Option<Option<KeyRing>> {
     Some(ring)
 }
 
-/// A list of keys that a command has printed.
+/// Keys that a command printed.
 struct KeyCommand(KeyRing);
 
-/// Why a command has given no keys. Never says what it printed.
+/// Why a command gave no keys. Never contains its output.
 #[derive(Debug, thiserror::Error)]
 enum KeyCommandError {
     #[error("cannot be run: {0}")]
@@ -110,12 +110,12 @@ fn run_command(command: &str, timeout: Duration) -> Result<KeyCommand, KeyComman
         .args(["-c", command])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        // What it complains about may hold what it should not.
+        // Its error output may contain secrets.
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed)?;
     let output = child.stdout.take();
-    // Read beside waiting: a command with much to say would not end before somebody has heard it.
+    // Read concurrently: a command with much output would block until it is read.
     let reading = thread::spawn(move || {
         let mut text = zeroize::Zeroizing::new(String::new());
         output.map(|output| output.take(MAX_OUTPUT_BYTES).read_to_string(&mut text)).transpose().map(|_| text)
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_from_a_command_as_well() {
+    fn keys_are_read_from_command() {
         let config = read_with(&[("CONTENT_KEYS_COMMAND", &format!("echo {A}; echo ' '")), ("RELAY_KEYS", B)]).unwrap();
         assert_eq!(config.content.unwrap().current().unwrap().as_str(), "a");
         assert_eq!(config.relay.unwrap().current().unwrap().as_str(), "b");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_is_a_mistake_that_shows_nothing_of_what_it_said() {
+    fn failed_command_hides_its_output() {
         for command in ["echo hunter2", "echo hunter2; echo hunter2 >&2; exit 3", "hunter2-is-no-command"] {
             let mistakes = read_with(&[("CONTENT_KEYS_COMMAND", command), ("RELAY_KEYS", B)]).unwrap_err();
             assert!(mistakes.len() == 1 && mistakes[0].starts_with("CONTENT_KEYS_COMMAND"), "{mistakes:?}");
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_kinds_of_keys_belong_together_and_stay_apart() {
+    fn content_and_relay_keys_must_pair_and_differ() {
         for (variables, wrong) in [
             (&[("CONTENT_KEYS", A)][..], "RELAY_KEYS"),
             (&[("RELAY_KEYS", A)], "RELAY_KEYS"),

@@ -23,12 +23,12 @@ fn text(content: &str) -> Content {
 }
 
 #[test]
-fn a_data_key_opens_again_and_nowhere_else() {
+fn data_key_opens_only_for_its_location_and_id() {
     let vault = vault(&[("m1", 1)]);
     let wrapped = vault.generate(&location("loc1")).unwrap();
     assert_eq!((wrapped.wrapped.len(), wrapped.master.as_str()), (KEY_BYTES + OVERHEAD_BYTES, "m1"));
     assert_eq!(vault.unwrap_key(&wrapped).unwrap().id, wrapped.id);
-    // As another service would see it: nothing at hand.
+    // As another service sees it, with an empty cache.
     let other = |list: &[(&str, u8)], key: &WrappedKey| self::vault(list).unwrap_key(key).map(|key| key.id);
     assert_eq!(other(&[("m2", 2), ("m1", 1)], &wrapped), Ok(wrapped.id));
     assert_eq!(other(&[("m2", 2)], &wrapped), Err(EnvelopeError::UnknownMaster("m1".parse().unwrap())));
@@ -41,7 +41,7 @@ fn a_data_key_opens_again_and_nowhere_else() {
 }
 
 #[test]
-fn a_new_master_key_takes_over_and_the_old_one_can_go() {
+fn rewrapped_key_opens_without_old_master() {
     let (before, between) = (vault(&[("m1", 1)]), vault(&[("m2", 2), ("m1", 1)]));
     let wrapped = before.generate(&location("loc1")).unwrap();
     let message = conversation("loc1", "contact:pat456");
@@ -54,7 +54,7 @@ fn a_new_master_key_takes_over_and_the_old_one_can_go() {
 }
 
 #[test]
-fn a_fingerprint_is_of_a_name_and_of_bytes_and_shows_neither_key() {
+fn fingerprint_depends_on_name_and_bytes() {
     let of = |list: &[(&str, u8)]| vault(list).current_fingerprint().map(str::to_owned);
     let one = of(&[("m1", 1)]).unwrap();
     assert!(one.starts_with("m1:") && one.len() == 3 + 16, "{one}");
@@ -68,7 +68,7 @@ fn a_fingerprint_is_of_a_name_and_of_bytes_and_shows_neither_key() {
 }
 
 #[test]
-fn that_all_is_sealed_is_learnt_from_a_key_and_goes_with_it_to_the_next_master_key() {
+fn completeness_is_read_from_keys_and_survives_rewrap() {
     let before = vault(&[("m1", 1)]);
     let open = before.generate(&location("loc1")).unwrap();
     assert_eq!((before.check_complete(&open), before.is_complete()), (Ok(false), false));
@@ -87,7 +87,7 @@ fn that_all_is_sealed_is_learnt_from_a_key_and_goes_with_it_to_the_next_master_k
     let back = other.rewrap_incomplete(&rewrapped).unwrap();
     let last = vault(&[("m2", 2)]);
     assert_eq!((last.check_complete(&back), last.is_complete()), (Ok(false), false));
-    // Of a location whose name would do for the mark there is none.
+    // No location's name can imitate the marker.
     let place = key_aad(open.id, &location("loc1"), true);
     assert!(
         "loc1 and all is sealed".parse::<LocationId>().is_err() && place != key_aad(open.id, &location("loc1"), false)
@@ -95,7 +95,7 @@ fn that_all_is_sealed_is_learnt_from_a_key_and_goes_with_it_to_the_next_master_k
 }
 
 #[test]
-fn without_a_key_that_seals_nothing_is_made_and_all_is_opened() {
+fn keys_without_current_open_but_do_not_seal() {
     let wrapped = vault(&[("m1", 1)]).generate(&location("loc1")).unwrap();
     let ring = format!("-,m1:{}", STANDARD.encode([1; KEY_BYTES])).parse().unwrap();
     let vault = EnvelopeKeys::new(&ring).unwrap();
@@ -105,7 +105,7 @@ fn without_a_key_that_seals_nothing_is_made_and_all_is_opened() {
 }
 
 #[test]
-fn a_text_opens_for_its_own_message_only() {
+fn sealed_text_opens_only_for_its_message() {
     let vault = vault(&[("m1", 1)]);
     let key = vault.unwrap_key(&vault.generate(&location("loc1")).unwrap()).unwrap();
     let second_key = vault.unwrap_key(&vault.generate(&location("loc1")).unwrap()).unwrap();
@@ -129,14 +129,14 @@ fn a_text_opens_for_its_own_message_only() {
 }
 
 #[test]
-fn neither_keys_nor_content_show_themselves() {
+fn keys_are_hidden_in_debug() {
     let vault = vault(&[("m1", 120)]);
     assert_eq!(format!("{vault:?}"), r#"EnvelopeKeys { current: Some(KeyId("m1")), .. }"#);
 }
 
 proptest! {
     #[test]
-    fn any_content_survives(content in "\\PC{1,200}") {
+    fn sealed_content_round_trips(content in "\\PC{1,200}") {
         let vault = vault(&[("m1", 1)]);
         let key = vault.unwrap_key(&vault.generate(&location("loc1")).unwrap()).unwrap();
         let conversation = conversation("loc1", "contact:pat456");
@@ -147,7 +147,7 @@ proptest! {
     }
 
     #[test]
-    fn no_wrapped_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+    fn unwrap_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let vault = vault(&[("m1", 1)]);
         let key = WrappedKey { id: Uuid::from_u128(1), location: location("loc1"), master: "m1".parse().unwrap(), wrapped: bytes };
         prop_assert!(vault.unwrap_key(&key).is_err());

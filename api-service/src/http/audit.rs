@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn entry_is_due_for_unrecorded_success_only() {
         let audit = AuditContext::new(Instant::now());
-        assert_eq!(audit.entry(Action::Request, 200, &context()), None, "a page for everybody");
+        assert_eq!(audit.entry(Action::Request, 200, &context()), None, "a public page");
         audit.set_principal(&principal());
         assert!(audit.entry(Action::TicketIssue, 200, &context()).is_some());
         audit.mark_recorded();

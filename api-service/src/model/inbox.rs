@@ -15,12 +15,15 @@ use super::message::Message;
 /// A conversation as `viewer` sees it.
 #[derive(Debug)]
 pub struct Row {
+    /// The conversation.
     pub conversation: Conversation,
     /// The owner of the inbox. Between two users, the owner is named first.
     pub viewer: Participant,
+    /// The last message.
     pub last_message: Message,
     /// Messages to the viewer that are unread.
     pub unread_count: i32,
+    /// When the last message was sent.
     pub last_activity_at: OffsetDateTime,
 }
 
@@ -59,16 +62,18 @@ impl Row {
 /// A sent message adds 3 (unread by the viewer) or 6; a read message adds 3. Between two messages the last one can only become
 /// delivered and read: 1 each, reset by the next message.
 fn newness(last_message: &Message, unread: i32) -> i64 {
-    let told = i64::from(last_message.delivered_at.is_some()) + i64::from(last_message.read_at.is_some());
-    3 * (2 * last_message.seq - i64::from(unread)) + told
+    let receipts = i64::from(last_message.delivered_at.is_some()) + i64::from(last_message.read_at.is_some());
+    3 * (2 * last_message.seq - i64::from(unread)) + receipts
 }
 
 /// The state of a conversation at one moment, for the inboxes of both participants.
 #[derive(Debug, Clone)]
 pub struct Standing {
+    /// The last message.
     pub last_message: Message,
     /// Unread messages of the first and the second participant.
     pub unread: [i32; 2],
+    /// When the last message was sent.
     pub last_activity_at: OffsetDateTime,
 }
 
@@ -179,11 +184,11 @@ mod tests {
         }
     }
 
-    /// `told` is 1 when the last message is delivered, 2 when it is read.
-    fn standing(seq: i64, unread: [i32; 2], told: u8) -> Standing {
+    /// `receipts` is 1 when the last message is delivered, 2 when it is read.
+    fn standing(seq: i64, unread: [i32; 2], receipts: u8) -> Standing {
         let example = crate::model::message::tests::example();
-        let at = |is_told: bool| is_told.then_some(OffsetDateTime::UNIX_EPOCH);
-        let last_message = Message { seq, delivered_at: at(told > 0), read_at: at(told > 1), ..example };
+        let at = |is_set: bool| is_set.then_some(OffsetDateTime::UNIX_EPOCH);
+        let last_message = Message { seq, delivered_at: at(receipts > 0), read_at: at(receipts > 1), ..example };
         Standing { last_message, unread, last_activity_at: OffsetDateTime::UNIX_EPOCH }
     }
 

@@ -10,11 +10,13 @@ use time::OffsetDateTime;
 /// One receiver's marks.
 #[derive(Debug, Clone)]
 pub struct Mark {
+    /// Delivered or read.
     pub kind: ReceiptKind,
     /// Locations in which the messages may be.
     pub locations: Vec<LocationId>,
     /// The receiver that the messages must have.
     pub receiver: Participant,
+    /// The messages.
     pub message_ids: Vec<MessageId>,
     /// When, by the reporter's clock.
     pub at: OffsetDateTime,
@@ -38,10 +40,13 @@ impl From<Receipt> for Mark {
 /// The current state of a message that the caller received.
 #[derive(Debug, Clone, Serialize)]
 pub struct Marked {
+    /// Its id.
     pub id: MessageId,
     #[serde(serialize_with = "optional_timestamp")]
+    /// When it was delivered.
     pub delivered_at: Option<OffsetDateTime>,
     #[serde(serialize_with = "optional_timestamp")]
+    /// When it was read.
     pub read_at: Option<OffsetDateTime>,
 }
 

@@ -27,6 +27,7 @@ pub fn now() -> OffsetDateTime {
 /// An authorized and valid message that is not stored yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMessage {
+    /// The conversation.
     pub conversation: Conversation,
     /// One participant of the conversation.
     pub sender: Participant,
@@ -69,6 +70,7 @@ impl Content {
     }
 
     #[must_use]
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -85,6 +87,7 @@ impl std::fmt::Debug for Content {
 pub struct Message {
     /// UUIDv7.
     pub id: MessageId,
+    /// What was sent.
     pub new: Arc<NewMessage>,
     /// 1, 2, 3 … within the conversation, without gaps, in commit order.
     pub seq: i64,

@@ -13,7 +13,9 @@ use super::deadline::Deadline;
 pub struct Origin {
     /// The verified principal.
     pub principal: Arc<Principal>,
+    /// The request.
     pub request: RequestContext,
+    /// The deadline.
     pub deadline: Deadline,
 }
 

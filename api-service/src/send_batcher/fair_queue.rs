@@ -289,7 +289,7 @@ mod tests {
         queue.push(&"b", &9, 1).unwrap();
         assert_eq!((queue.drain(), queue.len()), (vec![1], 0));
         queue.push(&"b", &9, 2).unwrap();
-        assert_eq!(queue.pop(), None, "it is blocked until somebody says otherwise");
+        assert_eq!(queue.pop(), None, "it stays blocked");
         queue.block(&"b", &9, false);
         assert_eq!(queue.pop(), Some(2));
         assert!(queue.locations.by_key.is_empty());

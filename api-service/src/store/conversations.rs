@@ -1,4 +1,4 @@
-//! The table `conversations`: what a send locks and counts up, and what the inbox reads.
+//! The table `conversations`: a send locks and counts up its rows, and the inbox reads them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,27 +15,27 @@ use crate::model::inbox::{self, InboxCursor};
 use crate::model::page::MAX_PAGE_BYTES;
 use crate::store::keys::data_keys::{self, OpeningKeys};
 
-/// What a send must know of its conversation.
+/// Counters of a conversation, as a send needs them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConversationCounters {
     pub(super) last_seq: i64,
     pub(super) last_activity_at: OffsetDateTime,
-    /// Of the first and the second participant.
+    /// Unread messages of the first and the second participant.
     pub(super) unread: [i32; 2],
 }
 
-/// What a batch of sends adds to a conversation.
+/// What a batch adds to the counters of one conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CounterDelta {
     pub(super) id: ConversationId,
     /// New messages.
     pub(super) sent: i32,
-    /// Those to the first and to the second participant.
+    /// New messages to the first and to the second participant.
     pub(super) unread: [i32; 2],
 }
 
-/// Makes the rows of conversations that nobody has written in yet. Its own transaction, before any lock is
-/// held, so that two of these cannot wait for each other. A row without messages is in nobody's inbox.
+/// Inserts the rows of new conversations, in a transaction of its own before any lock is held, so that two of these cannot
+/// deadlock. A row without messages appears in no inbox.
 pub(super) async fn open(client: &Object, new: &[&Conversation]) -> Result<(), StoreError> {
     let statement = client
         .prepare_cached(
@@ -57,10 +57,11 @@ pub(super) async fn open(client: &Object, new: &[&Conversation]) -> Result<(), S
     Ok(())
 }
 
-/// Locks and counts up in one go, in the order of the ids, as everybody locks who locks more than one: so nobody waits in
-/// a circle. The time is that of the database: one clock, however many instances there are. It may jump, so within a
-/// conversation it does not run backwards; a time that cannot be one (`infinity`) is replaced. `$ids` and what follows are the
-/// parameters; `$only` is a further condition.
+/// Locks the conversations and counts them up in one statement, in the order of their ids. Every statement locks in this order,
+/// so no deadlock arises.
+///
+/// `last_activity_at` comes from the database's clock, which all instances share. Within a conversation it never runs backwards,
+/// and an invalid time (`infinity`) is replaced. `$ids` to `$to_other` are the parameters, `$only` is a further condition.
 macro_rules! increment_statement {
     ($ids:literal, $sent:literal, $to_user:literal, $to_other:literal, $only:literal) => {
         concat!(
@@ -92,8 +93,11 @@ pub(super) use increment_statement;
 
 pub(super) const INCREMENT: &str = increment_statement!("$1", "$2", "$3", "$4", "");
 
-/// Adds to conversations, which are locked from then on, and says where they stand now; those that nobody has opened are
-/// not among them. `statement` is [`INCREMENT`].
+/// Names of the parameters of [`INCREMENT`], in order.
+pub(super) const INCREMENT_PARAMETERS: [&str; 4] = ["conversation_ids", "sent", "unread_first", "unread_second"];
+
+/// Counts up conversations, which stay locked, and returns the new counters. Conversations without a row are missing in the
+/// result. `statement` is [`INCREMENT`].
 pub(super) async fn increment(
     client: &Object,
     statement: &Statement,
@@ -102,7 +106,7 @@ pub(super) async fn increment(
     read_counters(&client.query(statement, &CounterDeltaColumns::new(deltas).parameters()).await?)
 }
 
-/// What is added to conversations, by the column.
+/// Counter deltas by column.
 pub(super) struct CounterDeltaColumns {
     ids: Vec<ConversationId>,
     sent: Vec<i32>,
@@ -118,14 +122,14 @@ impl CounterDeltaColumns {
         }
     }
 
-    /// In the order in which [`INCREMENT`] numbers them.
-    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 4] {
+    /// In the order of the parameters of [`INCREMENT`].
+    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); INCREMENT_PARAMETERS.len()] {
         let [to_user, to_other] = &self.unread;
         [&self.ids, &self.sent, to_user, to_other]
     }
 }
 
-/// Where conversations stand, as [`INCREMENT`] returns it.
+/// Reads the rows that [`INCREMENT`] returns.
 pub(super) fn read_counters(rows: &[Row]) -> Result<HashMap<ConversationId, ConversationCounters>, StoreError> {
     let counters = |row: &Row| {
         let unread = [row.try_get(3)?, row.try_get(4)?];
@@ -137,7 +141,7 @@ pub(super) fn read_counters(rows: &[Row]) -> Result<HashMap<ConversationId, Conv
     super::without_panic(|| rows.iter().map(counters).collect())
 }
 
-/// How conversations stand, each at one moment. Parameters: ids, locations.
+/// Snapshots of conversations. Parameters: ids, locations.
 const STANDING: &str = concat!(
     "select c.user_unread, c.other_unread, c.last_activity_at, ",
     messages::columns!("m"),
@@ -146,7 +150,7 @@ const STANDING: &str = concat!(
       join messages m on m.conversation_id = c.id and m.seq = c.last_seq"
 );
 
-/// How these conversations stand now. One whose row, or newest message, cannot be read is not among them.
+/// Reads snapshots of these conversations. A conversation whose row or last message cannot be read is left out.
 pub(super) async fn standing(
     client: &impl GenericClient,
     vault: Option<&EnvelopeKeys>,
@@ -160,9 +164,9 @@ pub(super) async fn standing(
     for row in &rows {
         match super::without_panic(|| snapshot(row, &opening)) {
             Ok(snapshot) => standing.push(snapshot),
-            // Whatever is wrong with it concerns this conversation alone, and nobody must wait for it.
+            // The defect concerns this conversation only and must not delay others.
             Err(error) => {
-                tracing::error!(%error, "a row of an inbox is not published");
+                tracing::error!(%error, "inbox row unreadable, not published");
                 metrics::counter!("inbox_rows_failed_total", "cause" => "unreadable").increment(1);
             }
         }
@@ -178,9 +182,11 @@ fn snapshot(row: &Row, opening: &OpeningKeys) -> Result<inbox::Standing, StoreEr
     })
 }
 
-/// A page of one participant's conversations, and whatever else is of its last hour. The index gives the hours newest
-/// first and nothing is sorted here: told to sort within the hours, PostgreSQL expects hardly a row and sorts
-/// everything that the participant has. As in a history, large contents stay there, behind $6 bytes and one row more. `$side` is the participant's column, `$unread` its counter.
+/// A page of one participant's conversations, plus the rest of its last hour.
+///
+/// The index returns hours newest first, so nothing is sorted here. If PostgreSQL had to sort within hours, it would expect
+/// hardly a row and sort everything the participant has. As in a history, content beyond $6 bytes is not read, except for one
+/// more row. `$side` is the participant's column, `$unread` its counter.
 macro_rules! inbox_page {
     ($side:literal, $unread:literal) => {
         concat!(
@@ -217,7 +223,7 @@ const INBOX_OF_CONTACT: &str = inbox_query!(inbox_page!("contact_id", "other_unr
 const INBOX_OF_USER: &str =
     inbox_query!(inbox_page!("user_id", "user_unread"), " union all ", inbox_page!("peer_user_id", "other_unread"));
 
-/// Those of some conversations that another transaction holds, so that a send would wait: they are there, and not to be had.
+/// Conversations whose rows another transaction holds: rows that exist but cannot be locked now.
 const LOCKED_CONVERSATIONS: &str = "with free as materialized (
         select id from conversations where id = any($1::uuid[]) order by id for no key update skip locked
     )
@@ -225,7 +231,7 @@ const LOCKED_CONVERSATIONS: &str = "with free as materialized (
     where c.id = any($1::uuid[]) and not exists (select from free where free.id = c.id)";
 
 impl Store {
-    /// Those of these conversations in which a message was ever written.
+    /// Returns the conversations that have a message.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -249,10 +255,10 @@ impl Store {
         .await
     }
 
-    /// Those of these conversations whose rows another transaction holds.
+    /// Returns the conversations whose rows another transaction holds.
     ///
     /// # Errors
-    /// [`StoreError`]; [`StoreError::Locked`] when the whole table is.
+    /// [`StoreError`]; [`StoreError::Locked`] when the whole table is locked.
     pub async fn locked_conversations(
         &self,
         conversations: &[ConversationId],
@@ -260,7 +266,7 @@ impl Store {
         self.ids_locked_by_others(LOCKED_CONVERSATIONS, conversations).await
     }
 
-    /// How these conversations stand now.
+    /// Reads snapshots of these conversations.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -270,8 +276,8 @@ impl Store {
         self.with(async |client| standing(&*client, self.vault.as_deref(), &ids, &locations).await).await
     }
 
-    /// The conversations of `viewer` in `location` behind `cursor`, newest activity first. At most `limit`, and no more
-    /// than one behind those that a page has room for.
+    /// Reads the conversations of `viewer` in `location` after `cursor`, newest activity first. At most `limit`, and at most one
+    /// more than fits a page.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -283,7 +289,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<inbox::Row>, StoreError> {
         let query = if viewer.kind == ParticipantKind::User { INBOX_OF_USER } else { INBOX_OF_CONTACT };
-        // Without a cursor: behind the end of time.
+        // Without a cursor: after the end of time.
         let from = cursor.unwrap_or(InboxCursor {
             last_activity_at: time::macros::datetime!(9999-01-01 0:00 UTC),
             conversation_id: ConversationId::max(),

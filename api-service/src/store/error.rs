@@ -1,4 +1,4 @@
-//! What can go wrong in PostgreSQL, told apart by SQLSTATE, never by message text.
+//! Errors of PostgreSQL, classified by SQLSTATE, never by message text.
 
 use deadpool_postgres::PoolError;
 use shared::ids::{LocationId, MessageId};
@@ -9,43 +9,42 @@ use crate::envelope::EnvelopeError;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why the store could not. The cause is for logs, never for outsiders.
+/// Why the store failed. The cause is for logs only.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database is out of reach, overloaded, restarting, or did not answer in time: try again later.
+    /// Unreachable, overloaded, restarting, or too slow. A later retry may succeed.
     #[error("the database is out of reach: {0}")]
     Unavailable(#[source] Cause),
-    /// Another transaction stood in the way; the same thing may work at once.
+    /// A deadlock, a serialization failure or a unique violation. An immediate retry may succeed.
     #[error("another transaction stood in the way: {0}")]
     Contended(#[source] Cause),
-    /// A lock was not given in time: another transaction holds a row or a table, and nobody knows for how long.
+    /// A lock was not granted in time. Another transaction holds a row or a table.
     #[error("a lock was not given in time: {0}")]
     Locked(#[source] Cause),
-    /// A statement took longer than it may. The database answers, so that other statements may go on.
+    /// A statement exceeded its timeout. The database answers, so other statements may proceed.
     #[error("the database gave up a statement that took too long: {0}")]
     TimedOut(#[source] Cause),
-    /// The data keys of these locations cannot be used: nothing can be sealed there.
+    /// The data keys of these locations cannot be used, so nothing can be sealed there.
     #[error("the data key of {} cannot be used: {}", location_names(.0), .1)]
     DataKey(Vec<LocationId>, #[source] Cause),
-    /// A message's content is sealed, and not for this message, or was altered, or is in the open where all of it is sealed:
-    /// somebody has changed the row.
+    /// The content of a message was altered, belongs to another message, or is plain text although all content is encrypted.
     #[error("the content of the message {0} was not sealed for it, or was altered, or is not sealed at all")]
     Unreadable(MessageId),
-    /// Nothing was done: whoever has asked has gone away.
+    /// The caller disconnected before the work began.
     #[error("the caller has gone away")]
     Abandoned,
-    /// The database refused, or holds what it should not: a mistake of ours.
+    /// A defect: PostgreSQL rejected the statement, or holds invalid data.
     #[error("the database refused: {0}")]
     Internal(#[source] Cause),
 }
 
 impl StoreError {
-    /// A mistake of ours.
+    /// A defect of this service.
     pub fn internal(cause: impl Into<Cause>) -> Self {
         Self::Internal(cause.into())
     }
 
-    /// The same error for somebody else who asked for the same thing.
+    /// The same error for another caller of the same batch.
     #[must_use]
     pub fn duplicate(&self) -> Self {
         match self {
@@ -68,15 +67,15 @@ fn location_names(locations: &[LocationId]) -> String {
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(state) = error.code() else {
-            // Without a SQLSTATE it never came from the server: a broken connection, or a mistake of ours in the types.
+            // No SQLSTATE: the error arose on this side. Either the connection broke, or the types do not match.
             let source = std::error::Error::source(&error);
-            // Why a connection broke, or was refused, is for operators to read: a certificate, say.
+            // Operators need the reason of a failed connection, for example a certificate.
             if let Some(cause) = source.filter(|cause| cause.is::<std::io::Error>()) {
                 return Self::Unavailable(format!("{error}: {cause}").into());
             }
             return if error.is_closed() { Self::Unavailable(error.into()) } else { Self::Internal(error.into()) };
         };
-        // The server's DETAIL may quote a row, and with it content: keep the code and the short message only.
+        // The server's DETAIL may quote a row with content, so only the code and the short message are kept.
         let cause = || -> Cause {
             let message = error.as_db_error().map_or("", |db| db.message());
             format!("{} {message}", state.code()).into()
@@ -86,10 +85,10 @@ impl From<tokio_postgres::Error> for StoreError {
                 Self::Contended(cause())
             }
             &SqlState::LOCK_NOT_AVAILABLE => Self::Locked(cause()),
-            // `statement_timeout`, or somebody who cancels statements.
+            // `statement_timeout`, or a cancelled statement.
             &SqlState::QUERY_CANCELED => Self::TimedOut(cause()),
-            // 08 connection, 25P03 a transaction that was left alone for too long, 53 out of resources, 57 operator intervention (shutdown, timeout), 58 system error,
-            // 25006 read-only: a primary that has become a replica.
+            // 08 connection, 25P03 idle transaction, 53 out of resources, 57 operator intervention (shutdown, timeout), 58 system
+            // error, 25006 read-only: a primary that became a replica.
             state if ["08", "53", "57", "58"].iter().any(|class| state.code().starts_with(class)) => {
                 Self::Unavailable(cause())
             }
@@ -105,7 +104,7 @@ impl From<PoolError> for StoreError {
     fn from(error: PoolError) -> Self {
         match error {
             PoolError::Backend(error) => match Self::from(error) {
-                // A login refused is not the caller's doing and may be mended: out of reach, all the same.
+                // A rejected login can be repaired by an operator, so it counts as unavailable.
                 Self::Internal(cause) => Self::Unavailable(cause),
                 other => other,
             },

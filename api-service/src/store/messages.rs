@@ -1,4 +1,4 @@
-//! The table `messages`: inserting, and reading pages.
+//! The table `messages`: inserts, and pages of a history.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::model::message::{Message, NewMessage};
 use crate::model::page::{MAX_PAGE_BYTES, PagePosition};
 use crate::store::keys::data_keys::{self, OpeningKeys, SealingKeys};
 
-/// The columns that [`message`] reads, of the table called `$table` in the query.
+/// The columns that [`message`] reads, from the table `$table` of the query.
 macro_rules! columns {
     ($table:literal) => {
         concat!(
@@ -53,8 +53,8 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
-/// Messages that these senders have sent in these locations under these client ids. Parameters: ids, locations, senders
-/// as `user:…` or `contact:…`, which is how the index knows them.
+/// Messages by sender and client id. Parameters: client ids, locations, senders as `user:…` or `contact:…`, as the index stores
+/// them.
 pub(super) const BY_CLIENT_ID: &str = concat!(
     "select ",
     columns!("m"),
@@ -63,8 +63,8 @@ pub(super) const BY_CLIENT_ID: &str = concat!(
            and coalesce('user:' || m.sender_user_id::text, 'contact:' || m.sender_contact_id::text) = x.sender"
 );
 
-/// Inserts messages whose content is in the columns `$content`, which are the parameters from $10 on, of the types `$types`;
-/// `$times` is the one behind them.
+/// Inserts messages. `$content` names the content columns, whose parameters start at $10 with the types `$types`; `$times` is the
+/// parameter after them.
 macro_rules! insert {
     ($content:literal, $types:literal, $times:literal) => {
         concat!(
@@ -87,14 +87,27 @@ macro_rules! insert {
     };
 }
 
-/// The statement that writes messages.
+/// Names of the parameters of an insert, in order, without the content and the times that follow.
+pub(super) const INSERT_PARAMETERS: [&str; 9] = [
+    "message_ids",
+    "location_ids",
+    "sender_user_ids",
+    "receiver_user_ids",
+    "sender_contact_ids",
+    "receiver_contact_ids",
+    "conversation_ids",
+    "seqs",
+    "client_message_ids",
+];
+
+/// The statement that inserts messages.
 pub(super) fn insert_statement(sealing: &SealingKeys) -> &'static str {
     const PLAIN: &str = insert!("content", "$10::text[]", "$11");
     const SEALED: &str = insert!("content_key, content_sealed", "$10::uuid[], $11::bytea[]", "$12");
     if sealing.is_some() { SEALED } else { PLAIN }
 }
 
-/// The sealed contents of messages, and which keys have sealed them.
+/// Seals the contents. Returns them with the ids of their keys.
 pub(super) fn seal(
     messages: &[Message],
     keys: &HashMap<LocationId, Arc<DataKey>>,
@@ -106,7 +119,7 @@ pub(super) fn seal(
     messages.iter().map(seal).collect()
 }
 
-/// Writes new messages, whose conversations must be locked. `statement` is [`insert_statement`].
+/// Inserts new messages. Their conversations must be locked. `statement` is [`insert_statement`].
 pub(super) async fn insert(
     client: &Object,
     statement: &Statement,
@@ -121,11 +134,11 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// New messages by the column, without their times.
+/// New messages by column, without their times.
 pub(super) struct Columns<'a> {
     pub(super) ids: Vec<MessageId>,
     locations: Vec<&'a str>,
-    /// Senders and receivers that are users, and those that are contacts.
+    /// User ids of senders and receivers, then contact ids of senders and receivers.
     people: [Vec<Option<&'a str>>; 4],
     conversations: Vec<ConversationId>,
     seqs: Vec<i64>,
@@ -139,7 +152,7 @@ enum Contents<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Seals the contents, where that is wanted.
+    /// Seals the contents where encryption is on.
     pub(super) fn new(messages: &'a [Message], sealing: &SealingKeys) -> Result<Self, StoreError> {
         fn column<'a, T>(messages: &'a [Message], value: impl Fn(&'a Message) -> T) -> Vec<T> {
             messages.iter().map(value).collect()
@@ -166,7 +179,7 @@ impl<'a> Columns<'a> {
         })
     }
 
-    /// In the order in which [`insert_statement`] numbers them; all but the last.
+    /// In the order of the parameters of [`insert_statement`], except the last.
     pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
         let [sender_users, receiver_users, sender_contacts, receiver_contacts] = &self.people;
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
@@ -188,11 +201,13 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// A page of one conversation. The tenant is compared outside: within, PostgreSQL would take the two conditions for
-/// independent, expect hardly a row, and so read and sort the whole conversation in place of one page of the index.
+/// A page of one conversation.
 ///
-/// Rows of large contents stay there, behind $5 bytes and one row more, which tells that there is more: their lengths are known
-/// without their contents.
+/// The location is compared outside of the subquery. Inside, PostgreSQL would treat both conditions as independent and expect
+/// hardly a row. It would then read and sort the whole conversation instead of one page of the index.
+///
+/// Content beyond $5 bytes is not read, except for one more row, which shows that there are more. The lengths are known without
+/// the contents.
 macro_rules! history_page {
     ($side:literal, $direction:literal) => {
         concat!(
@@ -214,8 +229,8 @@ macro_rules! history_page {
 }
 
 impl Store {
-    /// Messages of one conversation next to `place`: descending by `seq`, except after a place. At most `limit`, and no more than one
-    /// behind those that a page has room for.
+    /// Reads messages next to `position`: descending by `seq`, except for [`PagePosition::After`]. At most `limit`, and at most
+    /// one more than fits a page.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -245,12 +260,12 @@ impl Store {
     }
 }
 
-/// A person's identifier, if the column holds one.
+/// An identifier, if the column holds one.
 pub(super) fn person(row: &Row, column: &str) -> Result<Option<ParticipantId>, StoreError> {
     row.try_get::<_, Option<&str>>(column)?.map(|id| id.parse().map_err(StoreError::internal)).transpose()
 }
 
-/// The one participant that two columns name.
+/// The participant that one of two columns names.
 pub(super) fn participant(row: &Row, user: &str, contact: &str) -> Result<Participant, StoreError> {
     match (person(row, user)?, person(row, contact)?) {
         (Some(user), None) => Ok(Participant::user(user)),
@@ -259,7 +274,7 @@ pub(super) fn participant(row: &Row, user: &str, contact: &str) -> Result<Partic
     }
 }
 
-/// Between whom a message is: its conversation, sender and receiver.
+/// Conversation, sender and receiver of a message.
 pub(super) fn sides(row: &Row) -> Result<(Conversation, Participant, Participant), StoreError> {
     let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
     let sender = participant(row, "sender_user_id", "sender_contact_id")?;
@@ -268,11 +283,11 @@ pub(super) fn sides(row: &Row) -> Result<(Conversation, Participant, Participant
     Ok((conversation, sender, receiver))
 }
 
-/// The message of a row that has [`columns`]. The only place where content comes out of the database, sealed or not.
+/// Reads a message from a row with [`columns`]. All content leaves the database through this function.
 ///
 /// # Errors
-/// [`StoreError::Unreadable`] when its content was sealed for another message, or altered, or is in the open where all of it
-/// is sealed.
+/// [`StoreError::Unreadable`] when the content was altered, belongs to another message, or is plain text although all content is
+/// encrypted.
 pub(super) fn message(row: &Row, opening: &OpeningKeys) -> Result<Message, StoreError> {
     let (conversation, sender, receiver) = sides(row)?;
     let id = row.try_get("id")?;
@@ -299,7 +314,7 @@ pub(super) fn message(row: &Row, opening: &OpeningKeys) -> Result<Message, Store
     })
 }
 
-/// The same, where one message that cannot be read must not end what is done for many.
+/// Reads a message where an unreadable one must not fail a whole batch.
 pub(super) fn readable(row: &Row, opening: &OpeningKeys) -> Result<Message, StoreError> {
     super::without_panic(|| message(row, opening))
 }

@@ -1,6 +1,13 @@
-//! PostgreSQL: the only place that names tokio-postgres. One file a table; every function takes the tenant.
+//! PostgreSQL: the only module that names tokio-postgres. Every function takes the location (tenant).
 //!
-//! Whatever is asked of it ends within the deadline of its [`Class`]: a database that hangs costs an error, never a stuck request.
+//! - one file per table, and [`sends`] and [`receipts`] for the two transactions that span tables
+//! - [`audit`]: chains, rows and readers of the audit trail
+//! - [`keys`]: data keys and the jobs that change them
+//! - [`outbox`]: the queue of events that Redis may lack
+//! - [`pool`]: connections per class of work, and their sessions
+//! - [`admin`]: migrations, grants, and the check of the schema
+//!
+//! Every use ends within the deadline of its [`Class`]: a database that hangs causes errors, never stuck requests.
 
 mod admin;
 mod audit;
@@ -50,26 +57,25 @@ use pool::Pools;
 use pool::connect::Connector;
 use pool::server_identity::ServerIdentity;
 
-/// The database, as one [`Class`] of work uses it. Clones share its connections.
+/// The database, used by one [`Class`] of work. Clones share its connections.
 #[derive(Clone)]
 pub struct Store {
     pools: Arc<Pools>,
     class: Class,
     chains: Arc<Chains>,
-    /// What seals and opens content; none when that is not configured.
+    /// Keys of content at rest; `None` when encryption is off.
     vault: Option<Arc<EnvelopeKeys>>,
-    /// Counts what anybody can do as often as it likes without changing anything.
+    /// Counts marks that change nothing, which a client could repeat without bound.
     refusals: Arc<Refusals>,
-    /// Told whenever something has failed, so that whoever looks after the database looks at once.
+    /// Notified of every failure, so that the monitor checks at once.
     failures: Arc<Notify>,
 }
 
 impl Store {
-    /// A store that connects when it is first used, for work in the background. `audit` is what it makes the hashes of the
-    /// audit trail with.
+    /// A store of the background class, which connects on first use. `audit` is the key of the audit trail.
     ///
     /// # Errors
-    /// When the URL is not one of PostgreSQL, or contradicts DATABASE_CA_FILE, or wants TLS where nobody vouches for servers.
+    /// When the URL is invalid, contradicts DATABASE_CA_FILE, or needs TLS without any certificate authority.
     pub fn new(config: &DatabaseConfig, audit: AuditKey) -> Result<Self, StoreError> {
         let (postgres, connector) = Connector::new(config)?;
         let server: Arc<ServerIdentity> = Arc::default();
@@ -84,25 +90,25 @@ impl Store {
         })
     }
 
-    /// The same, with content sealed and opened by `vault`.
+    /// With these keys of content.
     #[must_use]
     pub fn with_envelope_keys(self, vault: Option<Arc<EnvelopeKeys>>) -> Self {
         Self { vault, ..self }
     }
 
-    /// What counts marks that change nothing: whoever writes the trail writes down the counts.
+    /// The counters of marks without effect. The audit writer writes the counts.
     #[must_use]
     pub fn refusals(&self) -> Arc<Refusals> {
         self.refusals.clone()
     }
 
-    /// The same database, through the connections of another class.
+    /// The same database with the connections of another class.
     #[must_use]
     pub fn for_class(&self, class: Class) -> Self {
         Self { class, ..self.clone() }
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when it does not.
@@ -110,12 +116,12 @@ impl Store {
         self.with(async |client| Ok(client.batch_execute("select 1").await?)).await
     }
 
-    /// Told whenever something has failed that the database may be to blame for.
+    /// Notified of every failure for which the database may be to blame.
     pub(crate) fn failure_signal(&self) -> Arc<Notify> {
         self.failures.clone()
     }
 
-    /// What the database's clock shows.
+    /// Reads the database's clock.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -127,14 +133,14 @@ impl Store {
         .await
     }
 
-    /// How the connections of each class are used.
+    /// The use of connections per class.
     #[must_use]
     pub fn pools(&self) -> [PoolState; 5] {
         self.pools.state()
     }
 
-    /// Lends a connection for one use. A use that does not end in time costs the connection, since a statement
-    /// may still run on it. A use whose caller has gone away before it has a connection does not begin.
+    /// Runs `work` with a connection of this class. On timeout the connection is closed, because a statement may still run on it.
+    /// If the caller disconnects before a connection is free, nothing is run.
     async fn with<T>(&self, work: impl AsyncFnOnce(&mut Object) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let _span = trace::child("postgresql");
         let done = within(self.class.limits().deadline, async {
@@ -147,7 +153,7 @@ impl Store {
                 Some(object) => work(object).await,
                 None => Err(StoreError::internal("no connection")),
             };
-            // From here on the connection is known to be idle.
+            // From here on the connection is idle.
             if let Some(object) = client.0.take() {
                 drop(object);
             }
@@ -163,7 +169,7 @@ impl Store {
     }
 }
 
-/// A connection that does not go back to the pool when its use is cut short.
+/// Closes the connection when its use is cut off, instead of returning it to the pool.
 struct ConnectionGuard(Option<Object>);
 
 impl Drop for ConnectionGuard {
@@ -174,7 +180,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// Reads rows. A time that PostgreSQL can hold and we cannot (`infinity`) makes the driver panic.
+/// Reads rows. The driver panics on times that the `time` crate cannot hold (`infinity`).
 fn without_panic<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
     read.unwrap_or_else(|_| Err(StoreError::internal("a row holds a value out of range")))

@@ -22,11 +22,11 @@ use crate::audit::row::Row as AuditRow;
 use crate::model::inbox::Changed;
 use crate::model::mark::{Mark, Marked};
 
-/// Messages that a row of the trail names when nothing was changed: of unknown ids anybody can send 500 a time.
+/// Ids that an audit row lists for a mark without effect. A client can send 500 unknown ids per request.
 const MAX_UNCHANGED_IDS: usize = 20;
 
-/// The messages that some marks name and may touch: `x` is a message and its mark, `g` where a mark is good,
-/// `p` whose word it is. Nothing outside a mark's locations, and nobody else's mail.
+/// The messages that marks name and may change: `x` is a message with its mark, `g` the locations of a mark, `p` its receiver.
+/// This join is the authorization: only messages in the mark's locations whose receiver is `p`.
 macro_rules! authorized_marks {
     () => {
         "unnest($1::uuid[], $2::integer[]) as x (id, mark)
@@ -38,18 +38,18 @@ macro_rules! authorized_marks {
     };
 }
 
-/// Locks the conversations whose unread counters will change. Always before their messages, in the order of the ids.
+/// Locks the conversations whose unread counters will change. Always before the messages, in the order of the ids.
 const LOCK_CONVERSATIONS: &str = concat!(
     "select id from conversations where id in (select m.conversation_id from ",
     authorized_marks!(),
     " where m.read_at is null) order by id for update"
 );
 
-/// Sets the times that are not set yet. The moment of a mark is the word of whoever reports it, whose clock may be wrong: by
-/// the database's clock it is not in the future, and not before the newest message that it is about was sent and delivered. All
-/// of a mark have one moment, so that it is one event. Returns every message that a mark may touch, changed or not, and for
-/// those that it changed, whether it was their first time as read. The rows are locked, so what they become is known
-/// without asking the update; to join its answer took a comparison of every message with every other.
+/// Sets the times that are not set yet, and returns every message that a mark may change.
+///
+/// A reporter's clock may be wrong. So the time is clamped: not in the future by the database's clock, and not before the latest
+/// message of the mark was sent and delivered. All messages of a mark get one time, so that they form one event. The rows are
+/// locked, so the result is computed without reading the update: that join would compare every message with every other.
 macro_rules! mark_query {
     ($set:literal, $unset:literal, $read_at:literal) => {
         concat!(
@@ -108,7 +108,7 @@ const DECREMENT_UNREAD: &str = "update conversations c
 /// As long as a batch of sends waits for a lock.
 const SHORT_LOCK_TIMEOUT: &str = "set local lock_timeout = '100ms'";
 
-/// Those of some messages that a mark would wait for: others hold them, or their conversations.
+/// Messages that a mark would have to wait for: they or their conversations are locked.
 const LOCKED_MESSAGES: &str = "with conversation as materialized (
         select id from conversations where id in (select conversation_id from messages where id = any($1::uuid[]))
         order by id for no key update skip locked
@@ -121,7 +121,7 @@ const LOCKED_MESSAGES: &str = "with conversation as materialized (
            or not exists (select from conversation where conversation.id = m.conversation_id))";
 
 impl Store {
-    /// Those of these messages that others hold, themselves or with their conversations.
+    /// Returns the messages that other transactions hold, directly or through their conversation.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -129,30 +129,30 @@ impl Store {
         self.ids_locked_by_others(LOCKED_MESSAGES, ids).await
     }
 
-    /// Applies marks in one transaction. Returns every message that they may touch as it stands now, and the entries of the
-    /// outbox that tell of those that changed.
+    /// Applies marks in one transaction. Returns every message that they may change, in its new state, and the outbox entries of
+    /// those that did change.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing was marked then.
+    /// [`StoreError`]; nothing was marked.
     pub async fn mark(&self, marks: &[Mark]) -> Result<(Vec<Marked>, Vec<OutboxEntry>), StoreError> {
         let _leave = self.pools.acquire_mark_permit(self.class).await?;
         self.with(async |client| {
             let mut lease = self.chains.lend(client).await?;
             let transaction = client.transaction().await?;
             if self.class == Class::Background {
-                // Receipts of many are applied together, and the rest goes on without those that have to wait.
+                // A batch holds receipts of many participants. It waits only briefly, and proceeds without locked messages.
                 transaction.batch_execute(SHORT_LOCK_TIMEOUT).await?;
             }
             let mut marked = Vec::new();
             let mut receipts = Vec::new();
             let mut trail = Vec::new();
-            // Reads first: their conversations must be locked before any message is.
+            // Reads first: they lock conversations, which must precede all messages.
             for kind in [ReceiptKind::Read, ReceiptKind::Delivered] {
                 let columns = MarkColumns::new(marks.iter().filter(|mark| mark.kind == kind));
                 if !columns.ids.is_empty() {
                     let rows = execute_marks(&transaction, kind, &columns).await?;
                     trail.extend(audit_rows(marks.iter().filter(|mark| mark.kind == kind), &rows, &self.refusals)?);
-                    // One message that cannot be read concerns its own mark, not whoever applies those of many.
+                    // An unreadable row fails only this kind of marks, not the whole batch.
                     let (events, stand) = super::without_panic(|| {
                         Ok((events(kind, &rows)?, rows.iter().map(marked_from_row).collect::<Result<Vec<_>, _>>()?))
                     })?;
@@ -161,7 +161,7 @@ impl Store {
                 }
             }
             let statement = transaction.prepare_cached(outbox::INSERT_RECEIPT).await?;
-            // All on their way at once, in order.
+            // Pipelined, in order.
             let ids =
                 try_join_all(receipts.iter().map(|event| event.insert_outbox_row(&transaction, &statement))).await?;
             if !trail.is_empty() {
@@ -181,7 +181,7 @@ impl Store {
     }
 }
 
-/// Marks as columns.
+/// Marks by column.
 #[derive(Default)]
 struct MarkColumns<'a> {
     ids: Vec<MessageId>,
@@ -195,7 +195,7 @@ struct MarkColumns<'a> {
 }
 
 impl<'a> MarkColumns<'a> {
-    /// A message that several marks name is touched by the first of them.
+    /// A message named by several marks belongs to the first.
     fn new(marks: impl Iterator<Item = &'a Mark>) -> Self {
         let mut columns = Self::default();
         let mut seen = std::collections::HashSet::new();
@@ -245,7 +245,7 @@ async fn execute_marks(
         return Ok(transaction.query(&statement, &columns.parameters()).await?);
     }
     let lock = transaction.prepare_cached(LOCK_CONVERSATIONS).await?;
-    // The time is not compared here, but every parameter of the shared text must be there.
+    // This statement ignores the time, but the shared text has all parameters.
     transaction.query(&lock, &columns.parameters()).await?;
     let statement = transaction.prepare_cached(MARK_READ).await?;
     let rows = transaction.query(&statement, &columns.parameters()).await?;
@@ -264,8 +264,8 @@ async fn execute_marks(
     Ok(rows)
 }
 
-/// What the trail says of marks: a row for each conversation of a mark, and one for what it may not touch. What changes something is
-/// always a row; of what does not anybody can make as much as it likes, so a flood of it becomes a count.
+/// The audit rows of marks: one per conversation of a mark, and one for unknown messages. A change is always recorded. Marks
+/// without effect can be repeated without bound, so floods of them become counts.
 fn audit_rows<'a>(
     marks: impl Iterator<Item = &'a Mark>,
     rows: &[Row],
@@ -304,7 +304,7 @@ fn audit_rows<'a>(
             conversations.into_values().filter_map(changes_or_is_one_of_few).map(|entry| AuditRow::from(&entry)),
         );
         if !unknown.is_empty() {
-            // They do not exist, or are somebody else's: whoever looks into it can tell.
+            // Unknown ids and ids of other participants' messages. An auditor can distinguish them.
             let location = mark.locations.first().filter(|_| mark.locations.len() == 1).cloned();
             let unknown = truncate_ids(AuditEntry { location, message_ids: unknown, ..entry(404) });
             trail.extend(refusals.admit_any(unknown).map(|entry| AuditRow::from(&entry)));
@@ -313,7 +313,7 @@ fn audit_rows<'a>(
     Ok(trail)
 }
 
-/// Names the first messages of an entry that nothing was changed by, and says how many more there were.
+/// Shortens the ids of an entry, and notes how many were cut.
 fn truncate_ids(mut entry: AuditEntry) -> AuditEntry {
     if entry.message_ids.len() > MAX_UNCHANGED_IDS {
         entry.detail = Some(format!("and {} more messages", entry.message_ids.len() - MAX_UNCHANGED_IDS));
@@ -322,11 +322,11 @@ fn truncate_ids(mut entry: AuditEntry) -> AuditEntry {
     entry
 }
 
-/// A message that marks may touch.
+/// A message that a mark may change.
 struct MatchedMessage {
     conversation: Conversation,
     receiver: Participant,
-    /// Whether it was not marked before.
+    /// Whether this mark was the first.
     changed: bool,
 }
 
@@ -348,7 +348,7 @@ fn marked_from_row(row: &Row) -> Result<Marked, StoreError> {
     Ok(Marked { id: row.try_get("id")?, delivered_at: row.try_get("delivered_at")?, read_at: row.try_get("read_at")? })
 }
 
-/// One event: what happened to some messages of a conversation at one moment.
+/// One event: some messages of a conversation were marked at one time.
 struct ReceiptEvent {
     kind: ReceiptKind,
     conversation: Conversation,
@@ -357,7 +357,7 @@ struct ReceiptEvent {
 }
 
 impl ReceiptEvent {
-    /// Returns the row that remembers it.
+    /// Inserts the outbox row and returns its id.
     async fn insert_outbox_row(&self, transaction: &Transaction<'_>, statement: &Statement) -> Result<i64, StoreError> {
         let Self { kind, conversation, at, message_ids } = self;
         let location = conversation.location().as_str();

@@ -1,4 +1,4 @@
-//! The table `revocations`: added to, and read from where the reader stands. Rows whose tokens have ended go.
+//! The table `revocations`: append-only for this service; rows whose tokens have expired are removed by a function of the schema.
 
 use shared::audit::AuditEntry;
 use shared::revocation::{Revocation, RevocationEntry};
@@ -7,30 +7,28 @@ use tokio_postgres::Row;
 use super::{Store, StoreError, audit};
 use crate::audit::row::Row as AuditRow;
 
-/// The latest moment that is kept as a number: the end of the year 9999. Later ones are "never".
+/// Later times are stored as `infinity`: the end of the year 9999.
 const MAX_UNIX_SECONDS: i64 = 253_402_300_799;
 
-/// A place in the order of the rows. Rows appear in the order of their ids: a trigger sees to that.
+/// A position in the table. A trigger makes rows visible in the order of their ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
-    /// The row's id; 0 is before all rows.
+    /// Id of the row; 0 is before all rows.
     pub id: i64,
-    /// When it was made, in microseconds since 1970. A database that was set back gives the same id to another row, and that
-    /// one has another time.
+    /// Creation time in microseconds since 1970. A restored database may reuse the id, but not the time.
     pub stamp: i64,
 }
 
-/// What stands behind a place.
+/// The rows after a position.
 pub enum RevocationPage {
-    /// Rows in their order.
+    /// Rows in order.
     Rows(Vec<(Position, RevocationEntry)>),
-    /// The row at the place is another one, or gone: the database was set back, or has forgotten that row. Read on from the
-    /// beginning.
+    /// The row at the position is missing or another one: the database was restored, or the row expired. Read from the start.
     HistoryChanged,
 }
 
 impl Store {
-    /// Remembers a revocation until `ends_at`, in seconds since 1970, and who made it.
+    /// Stores a revocation until `ends_at`, in seconds since 1970, with its audit entry.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -57,12 +55,12 @@ impl Store {
         .await
     }
 
-    /// The next `most` revocations behind a place.
+    /// Reads up to `limit` revocations after a position.
     ///
     /// # Errors
     /// [`StoreError`]
     pub async fn revocations(&self, after: Position, limit: u32) -> Result<RevocationPage, StoreError> {
-        // The row at the place comes along, as the proof that the place still means what it did.
+        // The row at the position is read too, to prove that the history is the same.
         const NEXT: &str = "select id, (extract(epoch from created_at) * 1000000)::bigint as stamp,
                 jti, sub::text, issued_before,
                 case when isfinite(expires_at) then ceil(extract(epoch from expires_at))::bigint end as ends_at
@@ -84,7 +82,7 @@ impl Store {
         Ok(RevocationPage::Rows(rows))
     }
 
-    /// Removes `most` revocations, or fewer, whose tokens have all ended. Returns how many.
+    /// Removes up to `limit` revocations whose tokens have all expired. Returns their number.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -97,7 +95,7 @@ impl Store {
     }
 }
 
-/// By number: a million of them are read at a start.
+/// Columns by index: at startup a million rows may be read.
 fn row(row: &Row) -> Result<(Position, RevocationEntry), StoreError> {
     let position = Position { id: row.try_get(0)?, stamp: row.try_get(1)? };
     let jti: Option<&str> = row.try_get(2)?;

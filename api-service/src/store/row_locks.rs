@@ -1,4 +1,4 @@
-//! A look at what others hold.
+//! Finds rows that other transactions hold.
 
 use std::collections::HashSet;
 
@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::{Store, StoreError};
 
 impl Store {
-    /// Those of some ids that `statement` names, which takes the ids and tries the locks of their rows. It is undone in the same round
-    /// trip: nobody waits for a disk, or for this, because somebody has looked.
+    /// Returns the ids whose rows another transaction holds. `statement` takes the ids and tries to lock the rows. The
+    /// transaction is rolled back in the same round trip, so it delays no other.
     pub(super) async fn ids_locked_by_others(
         &self,
         statement: &'static str,

@@ -1,4 +1,4 @@
-//! Where the truth is kept, and how many connections each class of work may have.
+//! Settings of PostgreSQL, and the share of connections of each class of work.
 
 use shared::env::{Env, Secret, Setting};
 use shared::tls::CaFile;
@@ -39,46 +39,46 @@ pub(crate) const SERVICE_ROLE: Setting = Setting {
     help: "for `migrate`: the role that the service will use, which is granted what it needs and nothing else",
 };
 
-/// Where the truth is kept.
+/// How to reach PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
-    /// URL of PostgreSQL; it may hold a password.
+    /// The URL; it may contain a password.
     pub url: Secret,
-    /// Who vouches for it, in place of this system's authorities.
+    /// CA bundle that verifies the certificate, instead of the system's.
     pub ca: Option<CaFile>,
-    /// Most connections.
+    /// Connections per class.
     pub pool: PoolSizes,
 }
 
-/// Most connections of each class of work.
+/// Maximum connections per class of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolSizes {
-    /// In all.
+    /// All classes together.
     pub total: usize,
-    /// For what changes something, and the audit trail.
+    /// Marks, revocations and the audit trail.
     pub write: usize,
-    /// For what nobody waits for.
+    /// The outbox, the gateways' streams and operator commands.
     pub background: usize,
 }
 
 impl PoolSizes {
-    /// For the look whether the database is there, and for what was revoked.
+    /// Health checks of the database, and reads of revocations.
     pub const WATCH: usize = 2;
-    /// For the batches of sends, and for the look which conversations are locked.
+    /// One for batches of sends, one for checks of locked conversations.
     pub const SEND: usize = 2;
-    /// The outbox asks for a second connection while it holds one.
+    /// The outbox may need a second connection while it holds one.
     const MIN_BACKGROUND: usize = 2;
-    /// One of each class, and what the background needs.
+    /// One of each class, and the minimum of the background.
     const MIN_TOTAL: usize = 2 + Self::WATCH + Self::SEND + Self::MIN_BACKGROUND;
 
-    /// The usual shares of a total.
+    /// The default shares of a total.
     fn from_total(total: usize) -> Self {
         let background = (total / 4).max(Self::MIN_BACKGROUND);
         let left = total.saturating_sub(background + Self::WATCH + Self::SEND + 1);
         Self { total, write: (total / 4).min(left).max(1), background }
     }
 
-    /// For pages that callers read: what the others leave.
+    /// Reads get what the other classes leave.
     #[must_use]
     pub fn read(&self) -> usize {
         self.total.saturating_sub(self.write + self.background + Self::WATCH + Self::SEND)
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_classes_share_all_connections_and_each_has_what_it_needs() {
+    fn classes_share_all_connections() {
         for total in 8..=1_000 {
             let sizes = PoolSizes::from_total(total);
             assert!(sizes.write >= 1 && sizes.background >= 2 && sizes.read() >= 1, "{sizes:?}");
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_that_leave_a_class_without_connections_are_a_mistake() {
+    fn class_without_connections_is_an_error() {
         for (sizes, named) in [
             (["7", "", ""], "DATABASE_POOL_SIZE"),
             (["16", "0", ""], "DATABASE_WRITE_CONNECTIONS"),

@@ -44,6 +44,7 @@ const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(30);
 
 /// A handler of one stream.
 pub trait StreamHandler: Send + 'static {
+    /// Name of the stream.
     const STREAM: &'static str;
     /// The counter of handled entries.
     const HANDLED_METRIC: &'static str;

@@ -9,6 +9,7 @@ use crate::stream_consumer::StreamHandler;
 
 /// Handles socket entries.
 pub struct SocketAuditHandler {
+    /// The database.
     pub store: Store,
 }
 

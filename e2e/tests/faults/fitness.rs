@@ -129,7 +129,7 @@ async fn a_service_that_cannot_reach_its_database_says_why() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let said = alone.said();
-        let warnings = said.lines().filter(|line| line.contains("the database does not answer")).count();
+        let warnings = said.lines().filter(|line| line.contains("database unreachable")).count();
         assert!(warnings == 1 && said.contains(cause) && !said.contains("wrong@"), "{cause}: {said}");
     }
     setting.stack.stop().unwrap();

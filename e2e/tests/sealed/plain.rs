@@ -79,7 +79,7 @@ async fn text_in_the_open_is_shown_to_nobody_and_counted_and_named() {
     // Without the keys of content as well, since the row of the trail is bound to the text.
     let (is_right, said) = verify(&env, &env.service_database_url, &[]).await;
     assert!(!is_right && said.contains(&format!("message {id} does not say what was sent")), "{said}");
-    assert!(said.contains(&format!("message {invented} was sent by nobody")), "{said}");
+    assert!(said.contains(&format!("message {invented} has no audit row")), "{said}");
     assert!(!said.contains("a day") && !said.contains("'invented'"), "{said}");
 
     // It is listed and not sealed.

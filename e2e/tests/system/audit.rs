@@ -626,7 +626,7 @@ async fn every_message_is_compared_with_what_the_trail_says_of_it() {
             format!(
                 "insert into {schema}.messages (id, seq, {columns}) select '{invented}', 99, {columns} from {schema}.messages {first_is}"
             ),
-            Some(format!("message {invented} was sent by nobody")),
+            Some(format!("message {invented} has no audit row")),
         ),
     ];
     for (statement, expected) in cases {

@@ -83,7 +83,7 @@ async fn a_contact_that_sends_too_often_is_told_when_to_come_again_and_may_do_al
 }
 
 #[tokio::test]
-async fn a_question_about_many_people_counts_as_several() {
+async fn presence_request_is_charged_per_participants() {
     let place = place();
     let busy = place.user("curious");
     let names: String = (0..100).map(|number| format!("&contact_id=p{number}")).collect();

@@ -46,7 +46,7 @@ fn reason_is_told(database: &str, ca: &str, reason: &str) {
 
     let told = loop {
         let line = lines.recv_timeout(PATIENCE).expect("the log says why");
-        if line.contains("the database does not answer") {
+        if line.contains("database unreachable") {
             break line;
         }
     };

@@ -15,6 +15,7 @@ use crate::audit::row::Row;
 /// A head as the database holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredHead {
+    /// Number of the chain.
     pub chain: i64,
     /// Id of the key.
     pub key_id: String,
@@ -71,9 +72,11 @@ impl Defect {
 /// A defect and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finding {
+    /// Number of the chain.
     pub chain: i64,
     /// Position in the chain.
     pub n: i64,
+    /// The defect.
     pub defect: Defect,
 }
 

@@ -268,7 +268,7 @@ mod tests {
         let little = track(&budget, &person(100), MIB).unwrap();
         assert_eq!(budget.check(&person(100)), Err(BudgetError::Process));
         assert_eq!(track(&budget, &person(100), MIB), Err(BudgetError::Process));
-        assert_eq!(budget.check(&person(101)), Ok(()), "whoever has nothing is not refused");
+        assert_eq!(budget.check(&person(101)), Ok(()), "callers without unread responses are accepted");
         drop((held, little));
         assert_eq!(budget.check(&person(100)), Ok(()));
         assert!(budget.total.load(Ordering::Relaxed) == 0 && budget.waiting.lock().callers.is_empty());

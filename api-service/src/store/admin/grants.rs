@@ -1,11 +1,11 @@
-//! What the role that serves may do, which is less than the role that migrates may: no table of its own, no row of the
-//! audit trail changed or removed, no message deleted.
+//! Rights of the service's role. They are fewer than those of the migrating role: it owns no table, cannot change or remove audit
+//! rows, and cannot delete messages.
 
 use tokio_postgres::Client;
 
 use crate::store::StoreError;
 
-/// Tables and what the service needs there; a table that is not named here is out of its reach.
+/// Rights per table. Tables that are not listed are out of reach.
 pub(in crate::store) const TABLE_GRANTS: &[(&str, &str)] = &[
     ("conversations", "select, insert, update"),
     ("messages", "select, insert, update"),
@@ -17,14 +17,14 @@ pub(in crate::store) const TABLE_GRANTS: &[(&str, &str)] = &[
     ("data_keys", "select, insert"),
     ("running_services", "select, insert, update, delete"),
     ("progress", "select"),
-    // Which version the schema has.
+    // The version of the schema.
     ("refinery_schema_history", "select"),
 ];
 
-/// Functions that do for the service what it may not do itself.
+/// Functions that do for the service what its role may not.
 pub(in crate::store) const FUNCTION_GRANTS: &[&str] = &["forget_ended_revocations(integer)"];
 
-/// Grants `role` what it needs and takes everything else from it, however often it is asked.
+/// Grants `role` exactly these rights. Idempotent.
 pub(in crate::store) async fn grant(client: &mut Client, role: &Role) -> Result<(), StoreError> {
     let schema: String = client.query_one("select quote_ident(current_schema())", &[]).await?.try_get(0)?;
     let Role(role) = role;
@@ -33,7 +33,7 @@ pub(in crate::store) async fn grant(client: &mut Client, role: &Role) -> Result<
         format!("revoke all on schema {schema} from \"{role}\""),
         format!("grant usage on schema {schema} to \"{role}\""),
     ];
-    // Up to some versions not all of them are there.
+    // A schema of an earlier version lacks some tables.
     let names: Vec<&str> = TABLE_GRANTS.iter().map(|(table, _)| *table).collect();
     let query = "select name from unnest($1::text[]) name where to_regclass(name) is not null";
     let rows = client.query(query, &[&names]).await?;
@@ -49,7 +49,7 @@ pub(in crate::store) async fn grant(client: &mut Client, role: &Role) -> Result<
     Ok(transaction.commit().await?)
 }
 
-/// The name of a role that needs no escaping where it is quoted.
+/// A role name that needs no escaping inside quotes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role(String);
 
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_name_breaks_out_of_its_quotes() {
+    fn role_name_cannot_escape_quotes() {
         assert!("chat_service".parse::<Role>().is_ok());
         for bad in ["", "a\"b", "a b", "a;b", "a'b", &"x".repeat(64)] {
             assert!(bad.parse::<Role>().is_err(), "{bad}");

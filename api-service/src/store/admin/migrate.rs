@@ -1,9 +1,8 @@
-//! Brings the schema up to date. Many instances may ask at once: one works, the others wait and find nothing to do.
+//! Migrates the schema. Concurrent runs are safe: one works, the others wait and find nothing to do.
 //!
-//! Sends go on meanwhile. Whoever waits for a lock on a table makes everybody behind it wait as well, so a migration waits for
-//! [`LOCK_TIMEOUT`] at most; when somebody reads the table for longer, `pg_dump` say, it is undone and tried again. Work that takes
-//! as long as the tables are large is no migration: it is done behind them ([`catch_up`]), beside running services, and goes on
-//! where it was when it is done again.
+//! Services continue meanwhile. A migration that waits for a table lock blocks every statement behind it, so it waits for
+//! [`LOCK_TIMEOUT`] at most. If a reader holds the table longer, for example `pg_dump`, the migration is rolled back and retried.
+//! Work that grows with the tables is not part of a migration: [`catch_up`] does it step by step afterwards.
 
 use std::time::Duration;
 
@@ -23,32 +22,31 @@ mod embedded {
 
 /// Key of the advisory lock: "ehrchat" in ASCII.
 const ADVISORY_LOCK_KEY: i64 = 0x0065_6872_6368_6174;
-/// Longest wait for a lock on a table. Sends that came behind it wait as long, so it is shorter than what they bear.
+/// Maximum wait for a table lock. Sends behind it wait as long.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
-/// Between two attempts. Sends have twenty times as long as they may be held up.
+/// Between two attempts: 20 times as long as sends may be blocked.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Between two lines about who is waited for.
+/// Between two reports of blockers.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// PostgreSQL ends an autovacuum that is in the way by itself, but only for whoever has waited for `deadlock_timeout`, a second. That is
-/// more than sends should be held up, so it is asked to, and where the role may not ask, one try in a minute waits for as long.
+/// PostgreSQL cancels a blocking autovacuum only for a waiter that has waited for `deadlock_timeout` (1 s). That would block
+/// sends too long, so autovacuum is cancelled explicitly. Where the role may not do that, one attempt per minute waits this long.
 const LONG_LOCK_TIMEOUT: Duration = Duration::from_millis(1_500);
 const LONG_ATTEMPT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The versions of the schema that this service is made for.
+/// Versions of the schema that this build needs.
 pub(in crate::store) fn needed_versions() -> Vec<i32> {
     embedded::migrations::runner().get_migrations().iter().map(|migration| migration.version()).collect()
 }
 
-/// Constraints that a migration has added without looking at what was there before. To look reads the whole table, and holds
-/// up nobody.
+/// Constraints that migrations added as `not valid`. Validating reads the whole table and blocks nothing.
 const TO_VALIDATE: &[(&str, &str)] = &[
     ("audit_chains", "audit_chains_number"),
     ("audit_log", "audit_log_place"),
     ("messages", "messages_content_plain_or_sealed"),
 ];
 
-/// Who reads for so long that a migration waits. What it asks stays out: a query may hold anything.
-/// What runs for no role is autovacuum; whoever is not allowed to see more knows it by that.
+/// Sessions that block a migration. Their queries stay out, because they may contain data. A process without a role is an
+/// autovacuum.
 const BLOCKING_SESSIONS: &str = "select a.pid, coalesce(a.usename::text, '?'), coalesce(a.application_name, '?'),
         string_agg(distinct l.relation::regclass::text, ', '), a.usesysid is null
     from pg_locks l join pg_stat_activity a on a.pid = l.pid
@@ -59,11 +57,11 @@ const BLOCKING_SESSIONS: &str = "select a.pid, coalesce(a.usename::text, '?'), c
       and coalesce(a.xact_start < clock_timestamp() - interval '1 second', true)
     group by a.pid, a.usesysid, a.usename, a.application_name, a.xact_start order by a.xact_start limit 3";
 
-/// Runs the migrations that the database does not have, up to version `last` if one is given, and then grants `service`, the role
-/// that serves, what it needs. `tell` is told what it waits for. Returns their names.
+/// Applies missing migrations, up to version `last` if given, then grants the role `service` its rights. Reports blockers through
+/// `report`. Returns the names of the migrations.
 ///
 /// # Errors
-/// [`StoreError`]; a migration that fails leaves nothing behind.
+/// [`StoreError`]; a failed migration leaves no changes.
 pub async fn migrate(
     config: &DatabaseConfig,
     service: Option<&Role>,
@@ -81,7 +79,7 @@ pub async fn migrate(
     if last.is_none() {
         catch_up(&client, &mut report).await?;
     }
-    // The lock ends with the session.
+    // The session ends, and the advisory lock with it.
     drop(client);
     connection.await.map_err(StoreError::internal)?;
     Ok(names)
@@ -102,7 +100,7 @@ async fn run(client: &mut Client, last: Option<u32>, report: &mut impl FnMut(&st
     }
 }
 
-/// Does what takes long: each step by itself, and none that is done already.
+/// Does the work that grows with the tables. Each step is separate and skipped when done.
 async fn catch_up(client: &Client, report: &mut impl FnMut(&str)) -> Result<(), StoreError> {
     let mut lock_wait = LockWait::default();
     for (table, constraint) in TO_VALIDATE {
@@ -130,7 +128,7 @@ async fn catch_up(client: &Client, report: &mut impl FnMut(&str)) -> Result<(), 
     Ok(())
 }
 
-/// Whether somebody else's lock stood in the way for too long, somewhere below an error.
+/// Whether an error was caused by a lock of another session.
 fn is_locked_out(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -147,17 +145,17 @@ async fn set_lock_timeout(client: &Client, lock_timeout: Duration) -> Result<(),
     Ok(client.batch_execute(&format!("set lock_timeout = {}", lock_timeout.as_millis())).await?)
 }
 
-/// Waits between two attempts, and says for whom now and then.
+/// Waits between attempts, and reports the blockers now and then.
 #[derive(Default)]
 struct LockWait {
     reported_at: Option<Instant>,
-    /// When a try waited for long, last.
+    /// When the last long attempt was made.
     long_attempt_at: Option<Instant>,
 }
 
 impl LockWait {
     async fn wait(&mut self, client: &Client, report: &mut impl FnMut(&str)) -> Result<(), StoreError> {
-        // Who has just begun is most likely gone by the next try, and is not worth a word.
+        // Most blockers are gone by the next attempt and need no report.
         sleep(RETRY_DELAY).await;
         let rows = client.query(BLOCKING_SESSIONS, &[]).await?;
         let (mut blockers, mut autovacuums) = (Vec::with_capacity(rows.len()), Vec::new());
@@ -183,8 +181,8 @@ impl LockWait {
         Ok(())
     }
 
-    /// Asks autovacuums to end; they begin again later. Returns whether the next try must wait for PostgreSQL to do so: the role may not
-    /// ask.
+    /// Cancels blocking autovacuums, which restart later. Returns whether the next attempt must wait long, because the role may
+    /// not cancel them.
     async fn needs_long_attempt(&mut self, client: &Client, autovacuums: &[i32]) -> Result<bool, StoreError> {
         match client
             .execute("select pg_cancel_backend(pid) from unnest($1::integer[]) as x (pid)", &[&autovacuums])
@@ -202,7 +200,7 @@ impl LockWait {
     }
 }
 
-/// With the cause: which migration failed is of little use without why.
+/// The error with its cause.
 fn failed(error: &refinery::Error) -> StoreError {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);

@@ -1,9 +1,9 @@
-//! What the role may do under which the service runs.
+//! Rights of the service's role that exceed its needs.
 
 use crate::store::{Store, StoreError};
 
 impl Store {
-    /// What the role is that it need not be, or `None` when it is none of that.
+    /// Describes excessive rights of the role, or returns `None`.
     ///
     /// # Errors
     /// [`StoreError`]

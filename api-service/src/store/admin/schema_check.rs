@@ -1,5 +1,4 @@
-//! Whether a database is one that this service can work on: the schema's version, the tables, columns and rights that it needs, and
-//! settings without which 201 would not mean "on disk".
+//! Checks whether a database fits this service: version, tables, columns, rights, and the settings that make a 201 durable.
 
 use tokio_postgres::Row;
 
@@ -7,7 +6,7 @@ use super::grants::{FUNCTION_GRANTS, TABLE_GRANTS};
 use super::migrate;
 use crate::store::{Store, StoreError};
 
-/// What the statements of this service name. A test holds it against the migrations.
+/// Columns that the statements use. A test compares them with the migrations.
 const COLUMNS: &[(&str, &str)] = &[
     (
         "conversations",
@@ -37,10 +36,10 @@ const COLUMNS: &[(&str, &str)] = &[
     (HISTORY_TABLE, "version"),
 ];
 
-/// Where migrations are noted.
+/// Table of applied migrations.
 pub(in crate::store) const HISTORY_TABLE: &str = "refinery_schema_history";
 
-/// A row a table: its name, whether it is there, and which of the rights and columns are not. Parameters: names, rights, columns.
+/// Per table: whether it exists, and which rights and columns are missing. Parameters: names, rights, columns.
 const TABLES: &str = "select t.name, to_regclass(t.name) is not null as found,
         array(select r from unnest(string_to_array(t.rights, ', ')) r
               where not has_table_privilege(to_regclass(t.name), r)) as rights,
@@ -49,23 +48,23 @@ const TABLES: &str = "select t.name, to_regclass(t.name) is not null as found,
                                 where a.attrelid = to_regclass(t.name) and a.attname = c and not a.attisdropped)) as columns
     from unnest($1::text[], $2::text[], $3::text[]) as t (name, rights, columns)";
 
-/// Those of the functions $1 that the role cannot call.
+/// Functions of $1 that the role cannot call.
 const FUNCTIONS: &str = "select f from unnest($1::text[]) f
     where not coalesce(has_function_privilege(to_regprocedure(f), 'execute'), false)";
 
 const SETTINGS: &str = "select current_setting('fsync'), current_setting('synchronous_commit'),
     current_setting('session_replication_role'), pg_is_in_recovery(), current_setting('transaction_read_only')";
 
-/// The newest version that a database has, and those that it lacks of $1.
+/// The latest version, and the missing versions of $1.
 const VERSION: &str = "select coalesce(max(version), 0),
         array(select v from unnest($1::integer[]) v where v not in (select version from refinery_schema_history) order by v)
     from refinery_schema_history";
 
 impl Store {
-    /// What is wrong with this database, in words for operators; nothing when it fits.
+    /// Returns the defects of this database, in words for operators.
     ///
     /// # Errors
-    /// [`StoreError`] when it cannot be asked.
+    /// [`StoreError`] when the check itself fails.
     pub async fn schema_problems(&self) -> Result<Vec<String>, StoreError> {
         let columns_of =
             |table: &str| COLUMNS.iter().find(|(name, _)| *name == table).map_or("", |(_, columns)| columns);
@@ -144,7 +143,7 @@ mod tests {
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};
 
-    /// The columns that migrations make, as far as they are written in lower case, a line each.
+    /// Columns that the migrations create. Expects lower case and one column per line.
     fn columns_of_migrations() -> BTreeMap<String, BTreeSet<String>> {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations");
         let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn every_table_and_column_of_the_migrations_is_looked_for() {
+    fn checked_columns_match_migrations() {
         let made = columns_of_migrations();
         let named: BTreeMap<String, BTreeSet<String>> = COLUMNS
             .iter()

@@ -1,9 +1,12 @@
-//! The chains of the audit trail that this process adds to: which is lent, and which is opened.
+//! The audit chains that this process extends.
 //!
-//! A chain that was opened stays in the database for as long as the trail does, so none is opened that another could stand for.
-//! When a transaction fails, nobody has to know whether it was written: the chain is looked at before the next one is opened, and goes on
-//! if it ends where it did. One that a process has opened and left without a row, because it died, is taken over by another.
-//! Two that take the same one at the same moment cannot both write in it: its rows have places, and each place is given once.
+//! A chain stays in the database as long as the trail, so a new one is opened only if no other can be used:
+//!
+//! - After a failed transaction it is unknown whether its rows were written. The chain becomes *doubtful*. Before a new chain is
+//!   opened, a doubtful one is read again and reused if it still ends where it did.
+//! - A chain that a dead process opened and left empty is adopted as an *orphan*.
+//!
+//! Two processes that adopt the same chain cannot both extend it: each position in a chain exists once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,23 +24,23 @@ use crate::model::message::now;
 use crate::store::StoreError;
 use crate::store::pool::server_identity::ServerIdentity;
 
-/// How long a chain is added to, from when it was opened. One that has ended can be archived as a whole.
+/// How long a chain is extended after it was opened. Ended chains can be archived as a whole.
 const CHAIN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// How long a process keeps a chain without a row. From twice that on others may take it.
+/// How long a process keeps an empty chain. After twice this time others may adopt it.
 const EMPTY_CHAIN_LIFETIME: Duration = Duration::from_secs(3600);
-/// Chains of which nobody knows whether the last transaction was written.
+/// Doubtful chains that are kept.
 const DOUBTFUL_CAPACITY: usize = 64;
-/// How often another process may be faster at opening a chain.
+/// Attempts to open a chain when other processes are faster.
 const MAX_ATTEMPTS: usize = 100;
 
-/// A chain that was opened hours ago, with half a day left to live, and has no row. It is looked for among the newest ones.
+/// An empty chain that was opened hours ago and has half of its lifetime left, among the latest chains.
 const FIND_ORPHAN: &str = "select id, opened_at, seal, extract(epoch from clock_timestamp() - opened_at)::bigint as age
     from audit_chains
     where id > (select max(id) from audit_chains) - 1000 and n = 0 and key_id = $1
       and opened_at between clock_timestamp() - interval '12 hours' and clock_timestamp() - interval '2 hours'
     order by random() limit 1";
 
-/// The chains that this process adds to.
+/// The chains that this process extends.
 pub(in crate::store) struct Chains {
     pub(in crate::store) key: AuditKey,
     free: Mutex<Vec<Chain>>,
@@ -45,18 +48,18 @@ pub(in crate::store) struct Chains {
     server: Arc<ServerIdentity>,
 }
 
-/// A chain, as far as it is known to be written.
+/// A chain up to its last confirmed row.
 pub(in crate::store) struct Chain {
     pub(in crate::store) head: Head,
     opened: Instant,
-    /// [`ServerIdentity::generation`] when it was opened. A database that failed over or restarted may have lost what it had said
-    /// was committed, so no chain goes on at its successor.
+    /// [`ServerIdentity::generation`] when it was opened. After a failover or restart, confirmed rows may be lost, so no chain
+    /// continues on another server.
     generation: u64,
-    /// Where it ended when that was logged last.
+    /// Position that was last logged as an anchor.
     logged: i64,
 }
 
-/// A chain that is given up is logged once more: its last rows would have no anchor.
+/// A chain that is dropped logs a last anchor.
 impl Drop for Chain {
     fn drop(&mut self) {
         self.log_end();
@@ -64,7 +67,7 @@ impl Drop for Chain {
 }
 
 impl Chain {
-    /// Logs where it ends, if that has changed.
+    /// Logs the end as an anchor, if it has changed.
     fn log_end(&mut self) {
         if self.logged < self.head.n {
             let Head { chain: id, n, mac, .. } = self.head;
@@ -84,7 +87,7 @@ impl Chains {
         Arc::new(Self { key, free: Mutex::default(), doubtful: Mutex::default(), server })
     }
 
-    /// Lends a chain for one transaction. `client` must be outside of one: it may have to open a chain.
+    /// Leases a chain for one transaction. `client` must be outside of a transaction, because a chain may have to be opened.
     pub(in crate::store) async fn lend(self: &Arc<Self>, client: &Object) -> Result<Lease, StoreError> {
         let generation = self.server.generation();
         let free = {
@@ -108,12 +111,12 @@ impl Chains {
         Ok(Lease::new(self.clone(), chain))
     }
 
-    /// The chain is free for the next transaction.
+    /// Returns a chain after its transaction.
     pub(in crate::store) fn release(&self, chain: Chain) {
         self.free.lock().push(chain);
     }
 
-    /// Nobody knows whether what was added to the chain is written.
+    /// Keeps a chain whose last transaction has an unknown outcome.
     pub(in crate::store) fn mark_doubtful(&self, chain: Chain) {
         let mut doubtful = self.doubtful.lock();
         if doubtful.len() < DOUBTFUL_CAPACITY {
@@ -121,12 +124,12 @@ impl Chains {
         }
     }
 
-    /// Logs where chains end, as far as that has changed.
+    /// Logs the ends of all free chains that have changed.
     pub(in crate::store) fn log_anchors(&self) {
         self.free.lock().iter_mut().for_each(Chain::log_end);
     }
 
-    /// A chain that was doubtful and has turned out to end where it did before.
+    /// Finds a doubtful chain that still ends where it did.
     async fn recover_doubtful(&self, client: &Object, generation: u64) -> Result<Option<Chain>, StoreError> {
         let chain = {
             let mut doubtful = self.doubtful.lock();
@@ -134,12 +137,12 @@ impl Chains {
             doubtful.pop_front()
         };
         let Some(chain) = chain else { return Ok(None) };
-        // Whoever is still at it holds the row.
+        // A transaction that still runs holds the row.
         let look = "select n from audit_chains where id = $1 for no key update skip locked";
         let statement = client.prepare_cached(look).await?;
         match client.query_opt(&statement, &[&chain.head.chain]).await? {
             Some(row) if row.try_get::<_, i64>(0)? == chain.head.n => Ok(Some(chain)),
-            // It was written after all: the chain ends with that.
+            // The rows were written, so the chain ends here.
             Some(_) => Ok(None),
             None => {
                 self.mark_doubtful(chain);
@@ -148,14 +151,14 @@ impl Chains {
         }
     }
 
-    /// A chain that somebody has opened, and left without a row. Its life goes on from when it was opened.
+    /// Adopts an empty chain of a dead process. Its lifetime counts from its opening.
     async fn adopt_orphan(&self, client: &Object) -> Result<Option<(Head, Instant)>, StoreError> {
         let statement = client.prepare_cached(FIND_ORPHAN).await?;
         let Some(row) = client.query_opt(&statement, &[&self.key.id()]).await? else { return Ok(None) };
         let Micros(opened_at) = row.try_get("opened_at")?;
         let head = Head::new(row.try_get("id")?, opened_at);
         let age = Duration::from_secs(row.try_get::<_, i64>("age")?.unsigned_abs());
-        // One that somebody has tampered with is left to the verifier.
+        // A chain with an invalid seal is left to the verifier.
         let is_intact = head.seal(&self.key).as_slice() == row.try_get::<_, &[u8]>("seal")?;
         Ok(Instant::now().checked_sub(age).filter(|_| is_intact).map(|opened| (head, opened)))
     }
@@ -171,7 +174,7 @@ impl Chains {
             let row: [&(dyn ToSql + Sync); 4] = [&head.chain, &self.key.id(), &Micros(opened_at), &seal.as_slice()];
             match client.execute(&insert, &row).await.map_err(StoreError::from) {
                 Ok(_) => return Ok(head),
-                // Another process was faster, and has this number.
+                // Another process took this number.
                 Err(StoreError::Contended(_)) => {}
                 Err(error) => return Err(error),
             }

@@ -1,4 +1,4 @@
-//! The messages that the audit trail tells of, for whoever compares the two: in the trail's own snapshot, a page at a time.
+//! Reads messages in the snapshot of the audit reader, to compare them with the trail.
 
 use std::collections::HashMap;
 
@@ -14,25 +14,25 @@ use crate::store::{StoreError, messages};
 const BY_ID: &str =
     concat!("select ", messages::columns!("m"), ", m.conversation_id from messages m where m.id = any($1)");
 
-/// Messages of which no row says that they were sent. One pass over both tables, whatever their size.
+/// Messages without a row that they were sent. One pass over both tables.
 const UNSENT_MESSAGES: &str =
     "select m.id, m.sent_at, m.content is not null as is_plain from messages m where not exists (
     select from audit_log l where l.action = 'send' and l.outcome = 201 and l.message_ids[1] = m.id
 )";
 
-/// A message of which the trail knows nothing.
+/// A message that the trail does not know.
 #[derive(Debug, Clone, Copy)]
 pub struct UnsentMessage {
-    /// Which.
+    /// Its id.
     pub id: MessageId,
-    /// When it says that it was sent, in microseconds since 1970.
+    /// When it claims to have been sent, in microseconds since 1970.
     pub sent_at: i64,
-    /// Whether it is in the open.
+    /// Whether it is plain text.
     pub is_plain: bool,
 }
 
 impl Snapshot<'_> {
-    /// Whether there are messages here: a trail that was archived has none beside it.
+    /// Whether there is a table of messages. An archived trail has none.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -40,7 +40,7 @@ impl Snapshot<'_> {
         Ok(self.transaction.query_one("select to_regclass('messages') is not null", &[]).await?.try_get(0)?)
     }
 
-    /// Learns from the data keys whether all content is sealed.
+    /// Reads from the data keys whether all content is encrypted.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -49,7 +49,7 @@ impl Snapshot<'_> {
         Ok(())
     }
 
-    /// These messages, as they stand, opened as far as `vault` opens them.
+    /// Reads these messages, opened as far as `vault` can.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -85,7 +85,7 @@ impl Snapshot<'_> {
         rows.iter().map(stored).collect()
     }
 
-    /// Messages of which no row says that they were sent; to be read by [`Snapshot::next_unsent`].
+    /// Opens a scan of messages without a row; read it with [`Snapshot::next_unsent`].
     ///
     /// # Errors
     /// [`StoreError`]
@@ -93,7 +93,7 @@ impl Snapshot<'_> {
         self.open_cursor(UNSENT_MESSAGES, &[]).await
     }
 
-    /// The next page of them; an empty one at the end.
+    /// The next page of that scan; empty at its end.
     ///
     /// # Errors
     /// [`StoreError`]

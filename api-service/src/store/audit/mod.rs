@@ -1,7 +1,7 @@
-//! The tables `audit_log` and `audit_chains`: added to, never changed; and read row by row, by whoever verifies or exports.
+//! The tables `audit_log` and `audit_chains`. They are append-only.
 //!
-//! A chain is lent to one transaction at a time. What it adds, it adds in that transaction; when nobody knows whether that was
-//! committed, the chain is looked at before it is used again ([`chains`]).
+//! A transaction leases one chain, and adds rows only within itself. If its outcome is unknown, the chain is read again before it
+//! is reused ([`chains`]).
 
 pub(in crate::store) mod chains;
 pub(in crate::store) mod message_reader;
@@ -24,10 +24,10 @@ use crate::model::message::Message;
 use crate::store::{Store, StoreError};
 use chains::{Chain, Chains};
 
-/// What PostgreSQL counts its microseconds from, in seconds since 1970.
+/// PostgreSQL's epoch (2000-01-01), in microseconds since 1970.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// Moves the end of a chain, `$only` if. Parameters: chain, its end, its seal.
+/// Moves the head of a chain, under the condition `$only`. Parameters: chain, new end, new seal.
 macro_rules! move_end {
     ($only:literal) => {
         concat!("update audit_chains set n = $2::bigint, seal = $3::bytea where id = $1::bigint", $only)
@@ -35,8 +35,8 @@ macro_rules! move_end {
 }
 pub(in crate::store) use move_end;
 
-/// Adds rows, `$only` if. Parameters: chain, two others, then the columns of the rows; `$text_macs` is one more, wherever the
-/// statement has room for it.
+/// Inserts rows, under the condition `$only`. Parameters: `$1` to `$3` as in `move_end`, then the columns of the rows up to
+/// `$21`. `$text_macs` is the number of one more parameter. [`ROW_PARAMETERS`] names them.
 macro_rules! add_rows {
     ($text_macs:literal, $only:literal) => {
         concat!(
@@ -56,14 +56,40 @@ macro_rules! add_rows {
 }
 pub(in crate::store) use add_rows;
 
-/// Adds rows, and tells the chain's end. Its parameters are those of [`Columns::parameters`], and [`Columns::text_macs`].
+/// Names of the parameters of `add_rows` and `move_end`, in order: the first is `$1`. The last part of [`APPEND`], `text_macs`, has a
+/// number that depends on the statement.
+pub(in crate::store) const ROW_PARAMETERS: [&str; 21] = [
+    "chain",
+    "chain_end",
+    "chain_seal",
+    "positions",
+    "at",
+    "times",
+    "outcomes",
+    "conversation_ids",
+    "event_ids",
+    "actors",
+    "actions",
+    "acts_for",
+    "counterparts",
+    "location_ids",
+    "details",
+    "request_ids",
+    "sources",
+    "message_ids of all rows",
+    "first message of a row",
+    "last message of a row",
+    "macs",
+];
+
+/// Inserts rows and moves the head. Parameters: [`Columns::parameters`] and [`Columns::text_macs`].
 pub(in crate::store) const APPEND: &str = concat!("with head as (", move_end!(""), ") ", add_rows!("$22", ""));
 
-/// A chain in use. What becomes of it without [`Lease::committed`]: unused, it goes back; used, it is doubtful.
+/// A leased chain. When dropped without [`Lease::committed`], an unused chain is returned, and a used one becomes doubtful.
 pub(in crate::store) struct Lease {
     chains: Arc<Chains>,
     chain: Option<Chain>,
-    /// Where it ends once the transaction is committed.
+    /// The head after the transaction.
     end: Option<Head>,
 }
 
@@ -72,12 +98,12 @@ impl Lease {
         Self { chains, chain: Some(chain), end: None }
     }
 
-    /// What the row about a new message has of its text.
+    /// The HMAC of a new message's text.
     pub(in crate::store) fn text_mac(&self, message: &Message) -> Vec<u8> {
         self.chains.key.text_mac(message.id, message.new.content.as_str())
     }
 
-    /// Gives rows their places. They are to be added by the transaction that this was lent for, all in one go.
+    /// Assigns positions and hashes to the rows of this transaction. Only once per lease.
     pub(in crate::store) fn chain_rows<'a>(&mut self, rows: &'a [Row]) -> Result<ChainedRows<'a>, StoreError> {
         let chain = self.chain.as_ref().filter(|_| self.end.is_none());
         let mut head = chain.ok_or_else(|| StoreError::internal("a chain was added to twice"))?.head;
@@ -90,12 +116,12 @@ impl Lease {
         Ok(ChainedRows { rows, first, macs, head, seal: head.seal(&self.chains.key) })
     }
 
-    /// What was given its place was not written, and that is certain: the chain is as it was.
+    /// The rows were certainly not written: the chain is unchanged.
     pub(in crate::store) fn rollback(&mut self) {
         self.end = None;
     }
 
-    /// Adds rows, all in one go, in the transaction that this was lent for. `statement` is [`APPEND`].
+    /// Inserts the rows of this transaction. `statement` is [`APPEND`].
     pub(in crate::store) async fn append(
         &mut self,
         client: &impl GenericClient,
@@ -112,15 +138,15 @@ impl Lease {
         Ok(())
     }
 
-    /// A statement that adds to the chain has failed. Where the database says that it refuses what the statement does, nothing is
-    /// written and the chain is not to blame: it is used again. Otherwise each attempt would open another one.
+    /// Called when a statement of the chain has failed. If PostgreSQL rejected the statement itself, nothing was written and the
+    /// chain is reused. Otherwise every retry would open another chain.
     pub(in crate::store) fn statement_failed(&mut self, error: &tokio_postgres::Error) {
         if error.code().is_some_and(is_statement_error) {
             self.rollback();
         }
     }
 
-    /// Whether nobody else holds the row of the chain. `client` must be outside of a transaction.
+    /// Whether the row of the chain is unlocked. `client` must be outside of a transaction.
     pub(in crate::store) async fn is_free(&self, client: &Object) -> bool {
         let Some(chain) = &self.chain else { return false };
         let look = "select from audit_chains where id = $1 for no key update skip locked";
@@ -128,7 +154,7 @@ impl Lease {
         matches!(looked.await, Ok(Some(_)))
     }
 
-    /// The transaction was committed: the chain is free for the next one.
+    /// The transaction was committed: the chain is returned with its new head.
     pub(in crate::store) fn committed(mut self) {
         if let (Some(chain), Some(end)) = (&mut self.chain, self.end.take()) {
             chain.head = end;
@@ -146,7 +172,7 @@ impl Drop for Lease {
     }
 }
 
-/// Rows with their places and hashes.
+/// Rows with positions and hashes.
 pub(in crate::store) struct ChainedRows<'a> {
     rows: &'a [Row],
     first: i64,
@@ -155,15 +181,15 @@ pub(in crate::store) struct ChainedRows<'a> {
     seal: Mac,
 }
 
-/// Whether an error says that the statement itself is refused, whichever chain it adds to: rights, the schema, values. A row that
-/// is there already, or one that is missing, may be the chain's.
+/// Whether PostgreSQL rejected the statement for a reason that no chain can cause: rights, schema or values. A duplicate or
+/// missing row may be the chain's fault.
 fn is_statement_error(state: &SqlState) -> bool {
     ["22", "42"].iter().any(|class| state.code().starts_with(class))
         || [SqlState::CHECK_VIOLATION, SqlState::NOT_NULL_VIOLATION].contains(state)
 }
 
 impl ChainedRows<'_> {
-    /// What a statement that adds them is told.
+    /// The parameters of a statement that inserts the rows.
     pub(in crate::store) fn columns(&self) -> Result<Columns<'_>, StoreError> {
         fn column<'a, T>(rows: &'a [Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
             rows.iter().map(value).collect()
@@ -203,7 +229,7 @@ impl ChainedRows<'_> {
     }
 }
 
-/// Rows by the column.
+/// Rows by column.
 pub(in crate::store) struct Columns<'a> {
     chain: i64,
     end: i64,
@@ -216,7 +242,7 @@ pub(in crate::store) struct Columns<'a> {
     events: Vec<Option<Uuid>>,
     words: [Vec<&'a str>; 2],
     texts: [Vec<Option<&'a str>>; 6],
-    /// Of all messages of all rows; those of a row are from its first to its last, which count from 1.
+    /// Ids of the messages of all rows. The ids of a row go from its first to its last index, which count from 1.
     ids: Vec<Uuid>,
     firsts: Vec<i32>,
     lasts: Vec<i32>,
@@ -225,13 +251,13 @@ pub(in crate::store) struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    /// The one that has no number of its own.
+    /// The parameter that has no fixed number.
     pub(in crate::store) fn text_macs(&self) -> &(dyn ToSql + Sync) {
         &self.text_macs
     }
 
-    /// In the order in which [`APPEND`] numbers them.
-    pub(in crate::store) fn parameters(&self) -> [&(dyn ToSql + Sync); 21] {
+    /// In the order of [`ROW_PARAMETERS`].
+    pub(in crate::store) fn parameters(&self) -> [&(dyn ToSql + Sync); ROW_PARAMETERS.len()] {
         let [actor, action] = &self.words;
         let [acts_for, counterpart, location, detail, request, source] = &self.texts;
         [
@@ -261,7 +287,7 @@ impl Columns<'_> {
 }
 
 impl Store {
-    /// Writes entries, all or none, and answers when they are on disk.
+    /// Writes entries durably, all or none.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -269,10 +295,10 @@ impl Store {
         self.with(async |client| append(client, self.chains.lend(client).await?, entries.iter()).await).await
     }
 
-    /// The same for entries that may have come before, which their events tell.
+    /// Writes entries that may have been written before; their event ids tell.
     ///
     /// # Errors
-    /// [`StoreError`]; [`StoreError::Contended`] when somebody else has just written one of them.
+    /// [`StoreError`]; [`StoreError::Contended`] when another instance is writing one of them.
     pub async fn record_once(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         const KNOWN: &str = "select event_id from audit_log where event_id = any($1)";
         self.with(async |client| {
@@ -287,14 +313,13 @@ impl Store {
         .await
     }
 
-    /// Logs where the chains of this process end, as far as that has changed: whoever keeps the log elsewhere can tell
-    /// later whether the trail was set back.
+    /// Logs the ends of this process's chains that have changed. Kept elsewhere, the log lines reveal a restored trail.
     pub fn log_anchors(&self) {
         self.chains.log_anchors();
     }
 }
 
-/// Its own transaction: a single statement.
+/// A transaction of a single statement.
 async fn append(
     client: &Object,
     mut lease: Lease,
@@ -310,7 +335,7 @@ async fn append(
     Ok(())
 }
 
-/// A time as microseconds since 1970, whichever it is: the verifier must be able to read what somebody has changed.
+/// Any time in microseconds since 1970. The verifier must be able to read rows that were tampered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) struct Micros(pub(in crate::store) i64);
 
@@ -341,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_is_given_up_only_for_what_may_be_its_own_fault() {
+    fn statement_errors_do_not_abandon_chain() {
         for state in ["42501", "42P01", "42703", "22021", "23514", "23502"] {
             assert!(is_statement_error(&SqlState::from_code(state)), "{state}");
         }

@@ -1,5 +1,4 @@
-//! Reading the audit trail from end to end, on a connection of its own and in one snapshot: a page is in memory at a time,
-//! however many rows there are.
+//! Reads the audit trail in one snapshot, on a connection of its own. Memory holds one page.
 
 use deadpool_postgres::{ClientWrapper, Transaction};
 use shared::audit::AuditActor;
@@ -16,16 +15,16 @@ use crate::store::StoreError;
 use crate::store::pool::connect::Connector;
 use crate::store::settings::DatabaseConfig;
 
-/// Rows in memory.
+/// Rows per page.
 const PAGE: i32 = 1_000;
 
-/// A row as it stands in the table.
+/// A row as stored.
 pub struct StoredRow {
     /// Its chain.
     pub chain: i64,
-    /// Its place there.
+    /// Its position in the chain.
     pub n: i64,
-    /// What it says; `None` when that cannot be read.
+    /// Its content; `None` when it cannot be decoded.
     pub row: Option<Row>,
     /// Its hash.
     pub mac: Vec<u8>,
@@ -34,13 +33,13 @@ pub struct StoredRow {
 /// Which rows to export.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Only in this location.
+    /// Only this location.
     pub location: Option<LocationId>,
-    /// Only by, for, or with this one.
+    /// Only rows that name this participant.
     pub participant: Option<AuditActor>,
-    /// Not before this moment.
+    /// From this time on.
     pub from: Option<OffsetDateTime>,
-    /// Before this moment.
+    /// Before this time.
     pub to: Option<OffsetDateTime>,
 }
 
@@ -56,7 +55,7 @@ macro_rules! select {
     };
 }
 
-/// Whichever the trail's age: an archive may be from before there was such a column.
+/// For trails of any age: an archive may be older than the column.
 macro_rules! select_either {
     ($has_text_macs:expr, $rest:literal) => {
         match $has_text_macs {
@@ -66,18 +65,18 @@ macro_rules! select_either {
     };
 }
 
-/// A connection to read with. Nothing hurries it.
+/// A connection without time limits.
 pub struct AuditReader {
     client: ClientWrapper,
 }
 
-/// The trail as of one moment, and the messages that it tells of.
+/// The trail at one moment, with its messages.
 pub struct Snapshot<'a> {
     pub(in crate::store) transaction: Transaction<'a>,
     has_text_macs: bool,
 }
 
-/// Rows that are read a page at a time.
+/// A cursor over rows.
 pub struct RowCursor {
     portal: Portal,
 }
@@ -93,7 +92,7 @@ impl AuditReader {
         Ok(Self { client: ClientWrapper::new(client, driving) })
     }
 
-    /// All that is read from it is as of one moment.
+    /// Starts a read-only snapshot.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -109,7 +108,7 @@ impl AuditReader {
 }
 
 impl Snapshot<'_> {
-    /// All heads there are, whatever number they have.
+    /// All heads, whatever their number.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -124,7 +123,7 @@ impl Snapshot<'_> {
         rows.iter().map(head).collect()
     }
 
-    /// Every row there is, in the order of chain and place, whatever numbers they have.
+    /// Opens a scan of all rows, in the order of chain and position.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -132,7 +131,7 @@ impl Snapshot<'_> {
         self.open_cursor(select_either!(self.has_text_macs, " from audit_log l order by l.chain, l.n"), &[]).await
     }
 
-    /// The rows that pass a filter, in no order; each with what its hash was made from besides itself.
+    /// Opens a scan of the rows that match a filter, each with what its hash depends on.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -160,7 +159,7 @@ impl Snapshot<'_> {
         Ok(RowCursor { portal: self.transaction.bind(query, parameters).await? })
     }
 
-    /// The next page; an empty one at the end.
+    /// The next page; empty at the end.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -168,7 +167,7 @@ impl Snapshot<'_> {
         self.next_rows(cursor).await?.iter().map(stored_row).collect()
     }
 
-    /// The next page of [`Snapshot::scan_filtered`]: rows, and where each stands.
+    /// The next page of [`Snapshot::scan_filtered`].
     ///
     /// # Errors
     /// [`StoreError`]

@@ -1,5 +1,4 @@
-//! The table `data_keys`: which of its keys a statement needs, those that seal for some locations, and those that open what
-//! some rows hold.
+//! The table `data_keys`: finds the keys that seal for some locations, and the keys that open some rows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use crate::envelope::{DataKey, DataKeyId, EnvelopeError, EnvelopeKeys, MessageAa
 use crate::model::message::Content;
 use crate::store::StoreError;
 
-/// Asks for wrapped keys.
+/// Selects wrapped keys.
 macro_rules! select {
     ($rest:literal) => {
         concat!("select id, location_id, master_key_id, wrapped from data_keys ", $rest)
@@ -20,22 +19,22 @@ macro_rules! select {
 }
 pub(in crate::store) use select;
 
-/// What seals new messages: a key for each location of a batch. `None` when content is stored as it is.
+/// The key per location that seals a batch. `None` when content is stored as plain text.
 pub(in crate::store) type SealingKeys = Option<HashMap<LocationId, Arc<DataKey>>>;
 
-/// What opens the messages of some rows.
+/// The keys that open some rows.
 pub(in crate::store) struct OpeningKeys {
     keys: HashMap<DataKeyId, Arc<DataKey>>,
     has_vault: bool,
-    /// All content is sealed: what is not was put there past the service.
+    /// All content is encrypted, so plain text was not written by this service.
     refuses_plain: bool,
 }
 
 impl OpeningKeys {
-    /// The text of a message that is stored in the open.
+    /// Accepts the text of a message that is stored as plain text.
     ///
     /// # Errors
-    /// [`StoreError::Unreadable`] when all content of the database is sealed.
+    /// [`StoreError::Unreadable`] when all content is encrypted.
     pub(in crate::store) fn plain(&self, id: MessageId, text: String) -> Result<Content, StoreError> {
         if self.refuses_plain {
             metrics::counter!("content_unreadable_total", "cause" => "plain").increment(1);
@@ -44,13 +43,13 @@ impl OpeningKeys {
         Ok(Content::trusted(text))
     }
 
-    /// Whether a row's text is sealed with a key that is not here.
+    /// Whether a row is sealed with a key that is missing here.
     pub(in crate::store) fn lacks_key_of(&self, row: &Row) -> bool {
         let key = row.try_get::<_, Option<DataKeyId>>("content_key").ok().flatten();
         key.is_some_and(|key| !self.keys.contains_key(&key))
     }
 
-    /// The text of a message that is stored sealed.
+    /// Opens the text of a sealed message.
     ///
     /// # Errors
     /// [`StoreError::Unreadable`] when it was not sealed for this message.
@@ -74,7 +73,7 @@ impl OpeningKeys {
     }
 }
 
-/// The keys that open what these rows hold; each has a column `content_key`. Where nothing is sealed, nothing is asked.
+/// The keys that open these rows, by their column `content_key`. Without encryption no query runs.
 pub(in crate::store) async fn opening(
     client: &impl GenericClient,
     vault: Option<&EnvelopeKeys>,
@@ -97,21 +96,21 @@ pub(in crate::store) async fn opening(
     if !missing.is_empty() {
         let statement = client.prepare_cached(select!("where id = any($1)")).await?;
         for row in client.query(&statement, &[&missing]).await? {
-            // One that does not open is like one that is not there: it concerns the messages of its location, and no others.
+            // A key that does not open affects only the messages of its location.
             match wrapped_key(&row).and_then(|wrapped| Ok(vault.unwrap_key(&wrapped)?)) {
                 Ok(key) => drop(opening.keys.insert(key.id, key)),
-                Err(error) => tracing::error!(%error, "a data key does not open"),
+                Err(error) => tracing::error!(%error, "data key does not open"),
             }
         }
     }
     Ok(opening)
 }
 
-/// The keys that seal for these locations. A location's first key is made here, in a statement of its own: not in the
-/// transaction of those who wait for it.
+/// The keys that seal for these locations. The first key of a location is created here, in a statement of its own, so that the
+/// transaction of the batch need not.
 ///
 /// # Errors
-/// [`StoreError::DataKey`] names all locations whose keys cannot be used: the others can be had without them.
+/// [`StoreError::DataKey`] names all locations whose keys cannot be used, so that the others can proceed.
 pub(in crate::store) async fn sealing_keys<'a>(
     client: &impl GenericClient,
     vault: Option<&EnvelopeKeys>,
@@ -119,7 +118,7 @@ pub(in crate::store) async fn sealing_keys<'a>(
 ) -> Result<SealingKeys, StoreError> {
     let Some(vault) = vault else { return Ok(None) };
     if vault.current().is_none() {
-        // Nobody could read what it would write.
+        // No message could be read that it would write.
         return if vault.is_complete() { Err(EnvelopeError::MustSeal.into()) } else { Ok(None) };
     }
     let mut keys = HashMap::new();
@@ -139,14 +138,14 @@ pub(in crate::store) async fn sealing_keys<'a>(
     }
     if !missing.is_empty() {
         match detect_complete(client, vault).await {
-            // Where nothing was ever written, whatever will be is sealed: there, all content is from the beginning.
+            // An empty database is completely encrypted from its first message on.
             Ok(false) if !vault.is_complete() => {
                 let statement = client.prepare_cached("select exists (select from messages)").await?;
                 if !client.query_one(&statement, &[]).await?.try_get::<_, bool>(0)? {
                     vault.mark_complete();
                 }
             }
-            // Where nobody knows what to promise, no key is made; locations that have one go on.
+            // Without knowing what a new key must state, none is created. Locations with a key proceed.
             Err(error @ StoreError::Internal(_)) => {
                 return Err(StoreError::DataKey(missing.into_iter().cloned().collect(), error.to_string().into()));
             }
@@ -154,14 +153,14 @@ pub(in crate::store) async fn sealing_keys<'a>(
         }
         let new_keys = missing.iter().map(|location| vault.generate(location)).collect::<Result<Vec<_>, _>>()?;
         insert(client, &new_keys).await?;
-        // Somebody else may have been quicker: all take what is there.
+        // Another instance may have been faster: use the stored keys.
         keys.extend(active_keys(client, vault, &missing).await?);
     }
     Ok(Some(keys))
 }
 
-/// Looks what data keys say of the database: the oldest, which every later state of it has, and the newest. One that does not
-/// open is its location's own trouble, unless none does. Returns whether there is any.
+/// Reads what data keys state about the database: the oldest, which every later state has, and the latest. A single key that does
+/// not open is ignored, unless none opens. Returns whether a key exists.
 pub(in crate::store) async fn detect_complete(
     client: &impl GenericClient,
     vault: &EnvelopeKeys,
@@ -215,7 +214,7 @@ async fn active_keys(
     }
 }
 
-/// Where a location has a key in use already, it keeps that one.
+/// A location that has an active key keeps it.
 pub(in crate::store) async fn insert(client: &impl GenericClient, keys: &[WrappedKey]) -> Result<(), StoreError> {
     let statement = client
         .prepare_cached(

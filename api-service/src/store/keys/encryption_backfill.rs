@@ -1,5 +1,5 @@
-//! Seals what was written before encryption was switched on, a few hundred messages at a time, beside a running service. Every statement
-//! looks at a window of the table, sealed or not, so none takes longer where there is more.
+//! Encrypts the messages from before encryption was switched on, in small windows beside running services. A statement reads one
+//! window of the table, so its time does not grow with the table.
 
 use std::fmt;
 
@@ -11,30 +11,30 @@ use super::data_keys;
 use crate::model::message::Message;
 use crate::store::{Store, StoreError, messages};
 
-/// How often a batch is tried when a receipt stands in the way.
+/// Attempts per window when a receipt interferes.
 const MAX_ATTEMPTS: usize = 5;
 
-/// Where the window of $2 + 1 messages behind $1 ends; nothing when there are fewer.
+/// The end of the window of $2 + 1 messages after $1; no row when fewer are left.
 const END: &str = "select id from messages where id > $1 order by id offset $2 limit 1";
 
-/// The messages of a window that are stored as they are.
+/// Plain messages of a window.
 const PLAIN: &str = concat!(
     "select ",
     messages::columns!("m"),
     " from messages m where m.id > $1 and m.id <= $2 and m.content is not null order by m.id"
 );
 
-/// In the order of the ids, as everybody locks who locks more than one.
+/// In the order of the ids, as every statement locks.
 const SEAL: &str = "update messages m set content = null, content_sealed = x.sealed, content_key = x.key
     from (
         select id, sealed, key from unnest($1::uuid[], $2::bytea[], $3::uuid[]) as x (id, sealed, key) order by id
     ) x
     where m.id = x.id and m.content is not null";
 
-/// A message that is stored as it is. It does not show what it says.
+/// A plain message. It does not show its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlainMessage {
-    /// Which.
+    /// Its id.
     pub id: MessageId,
     description: String,
 }
@@ -58,12 +58,12 @@ impl fmt::Display for PlainMessage {
 }
 
 impl Store {
-    /// Looks at the next messages behind `last`, `window` at most, and seals those that are stored as they are, if it is `to_seal`. Returns
-    /// where it ended, `None` at the end of the table, and those messages. What was in the open lies in the table's free space
-    /// until PostgreSQL uses it for something else.
+    /// Reads the next `window` messages after `last`, and encrypts the plain ones if `encrypt` is set. Returns the end of the
+    /// window, `None` at the end of the table, and the plain messages. Their plain text stays in the table's free space until
+    /// PostgreSQL reuses it.
     ///
     /// # Errors
-    /// [`StoreError`]; it may be done again.
+    /// [`StoreError`]. It may be repeated.
     pub async fn encrypt_batch(
         &self,
         last: MessageId,
@@ -94,7 +94,7 @@ impl Store {
             };
             let statement = client.prepare_cached(PLAIN).await?;
             let rows = client.query(&statement, &[&last, &end.unwrap_or(Uuid::max())]).await?;
-            // Without a vault nothing is refused that is in the open.
+            // Without keys, plain text is accepted.
             let opening = data_keys::opening(client, None, &rows).await?;
             let plain = rows.iter().map(|row| messages::message(row, &opening)).collect::<Result<Vec<_>, _>>()?;
             if encrypt && !plain.is_empty() {
@@ -111,7 +111,7 @@ impl Store {
         .await
     }
 
-    /// Up to where all messages are known to be sealed, by whoever has begun to seal them and did not end.
+    /// How far an interrupted backfill has got.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -123,7 +123,7 @@ impl Store {
         .await
     }
 
-    /// Notes that; `None` when all of them are, or nothing is known.
+    /// Records that position; `None` when the backfill is complete.
     ///
     /// # Errors
     /// [`StoreError`]

@@ -1,4 +1,4 @@
-//! What operators do with the table `data_keys`: look whether master keys fit, wrap with another one, have new keys seal.
+//! Jobs on the table `data_keys`: check the master keys, rewrap with another one, rotate data keys.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,10 +10,10 @@ use crate::envelope::{DataKeyId, EnvelopeError, EnvelopeKeys, WrappedKey};
 use crate::store::keys::data_keys::{self, insert, select, wrapped_key};
 use crate::store::{Store, StoreError};
 
-/// Keys in one statement.
+/// Keys per statement.
 const MAX_BATCH: i64 = 500;
 
-/// What is asked of the services that run.
+/// What running services must fulfil.
 #[derive(Clone, Copy)]
 enum ServiceCheck {
     HoldsKey,
@@ -21,7 +21,7 @@ enum ServiceCheck {
     None,
 }
 
-/// Of the data keys under each master key, the oldest and the newest.
+/// The oldest and latest data keys under each master key.
 const SAMPLE_PER_MASTER: &str = "select id, location_id, master_key_id, wrapped from data_keys where id in (
         select id from (
             select id, row_number() over (partition by master_key_id order by id) as oldest,
@@ -30,21 +30,21 @@ const SAMPLE_PER_MASTER: &str = "select id, location_id, master_key_id, wrapped 
         ) placed where oldest <= 8 or newest <= 16
     ) order by master_key_id, id";
 
-/// What became of data keys that were wrapped anew.
+/// The result of rewrapping.
 #[derive(Debug, Default)]
 pub struct RewrapReport {
-    /// How many there are.
+    /// Number of data keys.
     pub count: usize,
-    /// Those that do not open, so that nobody can wrap them: their rows were altered.
+    /// Data keys that do not open and were left as they are: their rows were altered.
     pub skipped: Vec<UnopenableKey>,
 }
 
 /// A data key that does not open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnopenableKey {
-    /// Which.
+    /// Its id.
     pub id: DataKeyId,
-    /// Whose messages it sealed.
+    /// The location whose messages it sealed.
     pub location: String,
 }
 
@@ -61,11 +61,11 @@ impl UnopenableKey {
 }
 
 impl Store {
-    /// Whether the master keys are those of this database: of the data keys under each of them, some are opened, the oldest and the
-    /// newest. One that does not open beside others that do was altered: that is its location's own trouble.
+    /// Checks the master keys against this database by opening a sample of data keys under each. A single key that does not open
+    /// was altered, which concerns its location only.
     ///
     /// # Errors
-    /// [`StoreError`], or in its place what does not fit, for whoever starts the service.
+    /// [`StoreError`]. A mismatch is the inner error, which ends the service.
     pub async fn check_master_keys(&self) -> Result<Result<(), KeyMismatchError>, StoreError> {
         self.with(async |client| {
             let rows = client.query(SAMPLE_PER_MASTER, &[]).await?;
@@ -82,24 +82,25 @@ impl Store {
         .await
     }
 
-    /// Wraps all data keys with the current master key. Returns how many were not before, and which cannot be.
+    /// Rewraps all data keys with the current master key. Returns how many were rewrapped, and which could not be.
     ///
     /// # Errors
-    /// [`StoreError`]; it may be done again. [`RunningServicesError`](crate::store::RunningServicesError) within it when a running service lacks the key.
+    /// [`StoreError`]; it may be repeated. Contains [`RunningServicesError`](crate::store::RunningServicesError) when a running
+    /// service lacks the key.
     pub async fn rewrap_keys(&self) -> Result<RewrapReport, StoreError> {
         let vault = self.vault()?;
         let current = vault.current().ok_or(EnvelopeError::NothingSeals)?.as_str();
         self.rewrap_all(Some(current), ServiceCheck::HoldsKey, |key| vault.rewrap(key)).await
     }
 
-    /// Has all data keys say that all content is sealed, so that text in the open is refused from now on, whatever becomes of the
-    /// rest of the database. Returns how many there are.
+    /// Has all data keys state that all content is encrypted, so that plain text is rejected from now on. Returns how many there
+    /// are.
     ///
     /// # Errors
-    /// As [`Store::rewrap_keys`], and when a running service writes text in the open.
+    /// As [`Store::rewrap_keys`], and when a running service writes plain text.
     pub async fn mark_encryption_complete(&self) -> Result<RewrapReport, StoreError> {
         let vault = self.vault()?;
-        // Once before: what this process makes from now on says so as well.
+        // Checked first: keys that this process creates from now on state it too.
         self.check_sealing().await?;
         vault.mark_complete();
         self.rewrap_all(None, ServiceCheck::Seals, |key| vault.rewrap(key)).await
@@ -109,17 +110,17 @@ impl Store {
         self.with(async |client| running_services::check_seals(&client.transaction().await?).await).await
     }
 
-    /// Has all data keys say that text in the open is welcome. Returns how many there are.
+    /// Has all data keys state that plain text is accepted. Returns how many there are.
     ///
     /// # Errors
-    /// [`StoreError`]; it may be done again.
+    /// [`StoreError`]. It may be repeated.
     pub async fn allow_plain(&self) -> Result<RewrapReport, StoreError> {
         let vault = self.vault()?;
         self.rewrap_all(None, ServiceCheck::None, |key| vault.rewrap_incomplete(key)).await
     }
 
-    /// Wraps data keys anew, all but those that `all_but` has wrapped, a few in each transaction. One that does not open is left as it is,
-    /// so that it keeps none of the others under an old key.
+    /// Rewraps data keys, except those that `all_but` wraps, a few per transaction. A key that does not open is left as it is, so
+    /// that it blocks no other.
     async fn rewrap_all(
         &self,
         all_but: Option<&str>,
@@ -128,7 +129,7 @@ impl Store {
     ) -> Result<RewrapReport, StoreError> {
         const NEXT: &str =
             select!("where ($1::text is null or master_key_id <> $1::text) and id > $2 order by id limit $3");
-        // Not what somebody else has wrapped anew meanwhile.
+        // Except keys that another run has rewrapped in the meantime.
         const UPDATE: &str = "update data_keys d set master_key_id = x.master_key_id, wrapped = x.wrapped
             from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[]) as x (id, master_key_id, wrapped, before)
             where d.id = x.id and d.wrapped = x.before";
@@ -181,10 +182,10 @@ impl Store {
         }
     }
 
-    /// Gives locations that have a data key, or one of them, a new one, and has the old ones only open. Returns how many.
+    /// Gives locations, or one, a new data key and retires the old one. Returns their number.
     ///
     /// # Errors
-    /// [`StoreError`]; it may be done again.
+    /// [`StoreError`]. It may be repeated.
     pub async fn rotate_keys(&self, only: Option<&LocationId>) -> Result<usize, StoreError> {
         const IN_USE: &str = select!(
             "where retired_at is null and location_id > $1::text and ($2::text is null or location_id = $2::text)
@@ -203,7 +204,7 @@ impl Store {
                     let rows = transaction.query(IN_USE, &[&last, &only, &MAX_BATCH]).await?;
                     let keys = rows.iter().map(wrapped_key).collect::<Result<Vec<_>, _>>()?;
                     let ids: Vec<_> = keys.iter().map(|key| key.id).collect();
-                    // Those that somebody else has retired meanwhile have a new one.
+                    // Locations that another run has rotated in the meantime have a new key.
                     let retired = transaction.query(RETIRE, &[&ids]).await?;
                     let retired = retired.iter().map(|row| row.try_get::<_, String>(0));
                     let retired = retired.collect::<Result<HashSet<_>, _>>()?;
@@ -222,7 +223,7 @@ impl Store {
         }
     }
 
-    /// Looks whether all content of the database is sealed; `false` also where nothing is.
+    /// Whether all content of the database is encrypted; `false` without encryption.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -239,8 +240,7 @@ impl Store {
     }
 }
 
-/// Looks at some data keys, those under one master key beside each other. A master key is wrong when none opens with it; otherwise
-/// whichever does not is told of.
+/// Opens a sample of data keys, grouped by master key. A master key is wrong when none opens; single failures are logged.
 fn check_each(
     rows: &[Row],
     open: impl Fn(&Row) -> Result<Result<(), EnvelopeError>, StoreError>,
@@ -251,23 +251,23 @@ fn check_each(
         match open(row) {
             Ok(Ok(())) => *opened = true,
             Ok(Err(error)) => {
-                tracing::error!(key = %UnopenableKey::from_row(row)?, %error, "a data key does not open");
+                tracing::error!(key = %UnopenableKey::from_row(row)?, %error, "data key does not open");
                 failed.get_or_insert(error);
             }
-            Err(error) => tracing::error!(key = %UnopenableKey::from_row(row)?, %error, "a data key cannot be read"),
+            Err(error) => tracing::error!(key = %UnopenableKey::from_row(row)?, %error, "data key unreadable"),
         }
     }
     let wrong = masters.into_values().find_map(|(opened, failed)| failed.filter(|_| !opened));
     Ok(wrong.map_or(Ok(()), Err))
 }
 
-/// Why a service must not start on a database.
+/// Why a service must not start with this database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyMismatchError {
-    /// It holds what was sealed, and there is no master key.
+    /// The database holds encrypted content, and CONTENT_KEYS is not set.
     #[error("the database holds encrypted content, and there is no CONTENT_KEYS")]
     Missing,
-    /// It holds what none of the master keys opens.
+    /// The database holds data keys that do not open.
     #[error(transparent)]
     Envelope(EnvelopeError),
 }

@@ -1,28 +1,28 @@
-//! Removes retired data keys that no message names. Messages have no index by key, so all of them are looked at, a window at a time, beside
-//! running services; what is known so far is kept in `progress`, so that whoever is stopped goes on.
+//! Removes retired data keys that no message uses. Messages have no index by key, so all are read, in windows beside running
+//! services. Progress is stored in the table `progress`, so that an interrupted purge continues.
 //!
-//! A key that was retired a day ago seals nothing any more, so a message that comes meanwhile names none of those that are looked for.
+//! A key that was retired a day ago seals nothing any more, so messages that arrive during the purge do not use it.
 
 use shared::ids::MessageId;
 use uuid::Uuid;
 
 use crate::store::{Store, StoreError};
 
-/// Begins to look, unless somebody has begun already.
+/// Starts a purge, unless one has started.
 const BEGIN: &str =
     "insert into progress (name, position) values ('keys purge', '00000000-0000-0000-0000-000000000000')
     on conflict (name) do nothing";
-/// Notes the keys that are looked for.
+/// Records the keys to remove.
 const CANDIDATES: &str = "insert into progress (name, position)
     select 'keys purge ' || id, id from data_keys where retired_at < clock_timestamp() - interval '1 day'
     on conflict (name) do nothing";
-/// Up to where all messages were looked at.
+/// How far messages were read.
 const POSITION: &str = "select position from progress where name = 'keys purge'";
-/// Nobody else looks at this window meanwhile, or has done so.
+/// Claims this window. Fails when another run has claimed or finished it.
 const HOLD: &str = "update progress set at = clock_timestamp() where name = 'keys purge' and position = $1";
-/// Where the window of $2 + 1 messages behind $1 ends; nothing when there are fewer.
+/// The end of the window of $2 + 1 messages after $1; no row when fewer are left.
 const END: &str = "select id from messages where id > $1 order by id offset $2 limit 1";
-/// Keys that messages of a window name are not looked for any more.
+/// Keeps the keys that messages of this window use.
 const FOUND: &str = "delete from progress p using (
         select distinct content_key from (
             select content_key from messages where id > $1 and id <= $2 order by id
@@ -34,22 +34,22 @@ const REMOVE: &str = "delete from data_keys using progress p
     where p.name like 'keys purge %' and data_keys.id = p.position and data_keys.retired_at is not null";
 const FORGET: &str = "delete from progress where name = 'keys purge' or name like 'keys purge %'";
 
-/// What became of a window.
+/// The result of one window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PurgeStep {
-    /// All messages up to here were looked at.
+    /// All messages up to this one were read.
     UpTo(MessageId),
-    /// All messages were looked at, or no key is left that is looked for. So many keys were removed.
+    /// The purge is complete; this many keys were removed.
     Done(u64),
-    /// Somebody else has looked at it.
+    /// Another run has claimed the window.
     TakenByOther,
 }
 
 impl Store {
-    /// Begins to look for retired data keys that no message names, or goes on with it. Returns up to where messages were looked at.
+    /// Starts a purge or continues one. Returns how far messages were read.
     ///
     /// # Errors
-    /// [`StoreError`]; it may be done again.
+    /// [`StoreError`]. It may be repeated.
     pub async fn begin_purge(&self) -> Result<MessageId, StoreError> {
         self.with(async |client| {
             let transaction = client.transaction().await?;
@@ -63,10 +63,10 @@ impl Store {
         .await
     }
 
-    /// Looks at the next messages behind `last`, `window` at most. At the end the keys are removed that were looked for and not found.
+    /// Reads the next `window` messages after `last`. After the last one, removes the keys that no message uses.
     ///
     /// # Errors
-    /// [`StoreError`]; it may be done again.
+    /// [`StoreError`]. It may be repeated.
     pub async fn purge_window(&self, last: MessageId, window: i64) -> Result<PurgeStep, StoreError> {
         self.with(async |client| {
             let transaction = client.transaction().await?;

@@ -1,29 +1,29 @@
-//! The table `running_services`: which master keys each API service holds that runs now. Whoever wraps data keys looks there first: what
-//! a running service cannot unwrap, it can neither read nor write.
+//! The table `running_services`: which master keys each running API service holds. Rewrapping checks it first, because a running
+//! service could not use a key that it cannot unwrap.
 
 use deadpool_postgres::{GenericClient, Transaction};
 use uuid::Uuid;
 
 use crate::store::{Store, StoreError};
 
-/// A service that was not heard of for so long does not run any more.
+/// A service that has not reported for this long has stopped.
 const LIVENESS_WINDOW: &str = "interval '60 seconds'";
 
-/// ServiceCheck services are in the way of what somebody does with keys.
+/// Running services prevent a change of keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunningServicesError {
-    /// Some do not hold a key.
+    /// Some lack a master key.
     #[error(
         "running API services do not hold the master key `{key}`: give it to all of them first, at the end of CONTENT_KEYS ({}). \
          One that was killed is forgotten after a minute", .services.join(", ")
     )]
     MissingKey {
-        /// Its name.
+        /// Id of the master key.
         key: String,
-        /// Which services.
+        /// The services.
         services: Vec<String>,
     },
-    /// Some write text in the open.
+    /// Some write plain text.
     #[error(
         "everything is encrypted, but running API services still write text in the open ({}): restart them with CONTENT_KEYS that \
          begins with a key, then run this again", .0.join(", ")
@@ -32,7 +32,7 @@ pub enum RunningServicesError {
 }
 
 impl Store {
-    /// Says that a service runs, and which master keys it holds.
+    /// Reports that this instance runs, and its master keys.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -52,10 +52,10 @@ impl Store {
         .await
     }
 
-    /// Says that it does not run any more.
+    /// Reports that this instance has stopped.
     ///
     /// # Errors
-    /// [`StoreError`]; it is forgotten after a minute then.
+    /// [`StoreError`]; it then counts as running for another minute.
     pub async fn deregister(&self, instance: Uuid) -> Result<(), StoreError> {
         self.with(async |client| {
             client.execute("delete from running_services where instance = $1", &[&instance]).await?;
@@ -64,18 +64,18 @@ impl Store {
         .await
     }
 
-    /// Whether every running service holds the master key that wraps new data keys here.
+    /// Checks that every running service holds the current master key.
     ///
     /// # Errors
-    /// [`StoreError`]; [`RunningServicesError`] within it when not.
+    /// [`StoreError`], which contains [`RunningServicesError`] when one does not.
     pub async fn check_running(&self) -> Result<(), StoreError> {
         let fingerprint = self.vault()?.current_fingerprint()?;
         self.with(async |client| check(&*client, fingerprint).await).await
     }
 }
 
-/// Lets no service begin to run until the transaction ends, and checks those that do. A service says that it runs before it looks whether
-/// its keys are those of the database: it comes before this and is seen, or after and sees what was done.
+/// Blocks new services until the transaction ends, and checks the running ones. A service registers before it checks its keys:
+/// either it is seen here, or it sees the result.
 pub(in crate::store) async fn lock_and_check(
     transaction: &Transaction<'_>,
     fingerprint: &str,
@@ -84,7 +84,7 @@ pub(in crate::store) async fn lock_and_check(
     check(transaction, fingerprint).await
 }
 
-/// Whether no running service writes text in the open.
+/// Checks that no running service writes plain text.
 pub(in crate::store) async fn check_seals(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     let query = format!(
         "select instance::text from running_services where seen_at > clock_timestamp() - {LIVENESS_WINDOW} and not seals"

@@ -1,5 +1,5 @@
-//! How connections to PostgreSQL are made: what `sslmode` of the URL says about TLS, read as libpq reads it, except that
-//! TLS always means a server that has proven its name.
+//! Connects to PostgreSQL. `sslmode` is read as libpq reads it, except that TLS always verifies the server's certificate and
+//! name.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,29 +21,29 @@ use crate::store::StoreError;
 use crate::store::pool::server_identity::ServerIdentity;
 use crate::store::settings::DatabaseConfig;
 
-/// How long a command waits for the server to connect and to finish its handshake.
+/// Time limit for a command's connection, with its handshake.
 const COMMAND_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may be silent before the kernel asks whether the server is still there.
+/// Idle time before TCP keepalive probes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 
-/// Makes connections, for the pool and for migrations.
+/// Connects, for pools, migrations and commands.
 #[derive(Clone)]
 pub(in crate::store) enum Connector {
     /// `disable`.
     Plain,
-    /// `prefer`, and when the URL says nothing: without TLS when the server has none, or cannot prove its name to us.
+    /// `prefer`, also the default: falls back to no TLS when the server has none or fails verification.
     Preferred(MakeRustlsConnect),
-    /// `require`, `verify-ca`, `verify-full`, and whenever authorities are named: with TLS, or not at all.
+    /// `require`, `verify-ca`, `verify-full`, or with a CA bundle: TLS or nothing.
     Required(MakeRustlsConnect),
 }
 
 type Connected = Result<(Client, JoinHandle<()>), Error>;
 
 impl Connector {
-    /// What a URL asks for.
+    /// From a URL.
     ///
     /// # Errors
-    /// When it is not one of PostgreSQL, contradicts itself, or wants TLS where nobody vouches for servers.
+    /// When it is no URL of PostgreSQL, contradicts itself, or needs TLS without any certificate authority.
     pub(in crate::store) fn new(config: &DatabaseConfig) -> Result<(Config, Self), StoreError> {
         let mut postgres: Config = normalize_sslmode(config.url.expose()).parse().map_err(StoreError::internal)?;
         let wanted = match (postgres.get_ssl_mode(), &config.ca) {
@@ -57,17 +57,17 @@ impl Connector {
         let tls = || Ok::<_, tls::NoAuthority>(MakeRustlsConnect::new(tls::client_config(config.ca.as_ref())?));
         let connector = match wanted {
             SslMode::Disable => Self::Plain,
-            // Whom nobody can vouch for is not preferred.
+            // Without certificate authorities, `prefer` means no TLS.
             SslMode::Prefer => tls().map_or(Self::Plain, Self::Preferred),
             _ => Self::Required(tls().map_err(StoreError::internal)?),
         };
         Ok((postgres, connector))
     }
 
-    /// A connection of its own for a command, which may take its time once it is connected.
+    /// Opens a connection for a command, whose statements have no time limit.
     ///
     /// # Errors
-    /// [`StoreError`]; [`StoreError::Unavailable`] also when the server does not answer in time.
+    /// [`StoreError`]; [`StoreError::Unavailable`] also on timeout.
     pub(in crate::store) async fn open_for_command(
         self,
         mut postgres: Config,
@@ -88,7 +88,7 @@ impl Connector {
         }
     }
 
-    /// The same, telling `server` of each connection.
+    /// Identifies the server of each new connection.
     pub(in crate::store) fn identifying(self, server: Arc<ServerIdentity>) -> IdentifyingConnector {
         IdentifyingConnector { connector: self, server }
     }
@@ -99,7 +99,7 @@ impl Connector {
             Self::Required(tls) => connect(&postgres, tls).await,
             Self::Preferred(tls) => match connect(&postgres, tls).await {
                 Err(error) if tls::is_refusal(&error) => {
-                    tracing::debug!(%error, "PostgreSQL cannot prove its name; without sslmode=require that is no obstacle");
+                    tracing::debug!(%error, "TLS verification failed, connecting without TLS");
                     let mut plain = postgres;
                     plain.ssl_mode(SslMode::Disable);
                     connect(&plain, NoTls).await
@@ -110,7 +110,7 @@ impl Connector {
     }
 }
 
-/// Makes connections for a pool.
+/// Connects for a pool.
 pub(in crate::store) struct IdentifyingConnector {
     connector: Connector,
     server: Arc<ServerIdentity>,
@@ -135,18 +135,18 @@ where
     let (client, connection) = postgres.connect(tls).await?;
     let driving = tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::warn!(%error, "a connection to PostgreSQL has ended");
+            tracing::warn!(%error, "PostgreSQL connection ended");
         }
     });
     Ok((client, driving))
 }
 
-/// Whether a URL is one of PostgreSQL that names where to connect to.
+/// Checks that a URL is one of PostgreSQL and names a host.
 ///
 /// # Errors
-/// What is wrong with it, without showing it.
+/// The defect, without the URL.
 pub(in crate::store) fn check_url(url: &Secret) -> Result<(), String> {
-    // What the driver says of a text that it cannot read may quote it.
+    // The driver's message may quote the URL.
     let config: Config =
         normalize_sslmode(url.expose()).parse().map_err(|_| "is not a URL of PostgreSQL".to_owned())?;
     match config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
@@ -155,10 +155,10 @@ pub(in crate::store) fn check_url(url: &Secret) -> Result<(), String> {
     }
 }
 
-/// The driver knows no `verify-ca` and no `verify-full`; with us `require` does as much.
+/// The driver knows no `verify-ca` and `verify-full`; `require` is as strict here.
 fn normalize_sslmode(url: &str) -> String {
     let (place, parameters) = match url.split_once("://") {
-        // Only behind the last question mark: a password may hold anything before it.
+        // Only after the last question mark: a password may contain others.
         Some(_) => url.rsplit_once('?').unwrap_or((url, "")),
         None => ("", url),
     };
@@ -185,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn every_mode_of_libpq_that_verifies_is_tls_or_nothing() {
+    fn verifying_sslmodes_require_tls() {
         for url in [
             "postgres://u:p@h/d?sslmode=require",
             "postgres://u:sslmode=x@h/d?connect_timeout=3&sslmode=verify-full",
             "postgres://h/d?sslmode=verify-ca&connect_timeout=3",
             "host=h dbname=d sslmode=verify-full",
         ] {
-            // A machine without authorities refuses, which is as good.
+            // A machine without certificate authorities rejects, which is correct too.
             match connector(url) {
                 Ok((config, connector)) => {
                     assert_eq!(config.get_ssl_mode(), SslMode::Require, "{url}");
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_of_postgresql_is_refused_and_not_shown() {
+    fn invalid_database_url_is_rejected_and_hidden() {
         let check = |url: &str| check_url(&url.parse().unwrap_or_else(|never| match never {}));
         for good in ["postgres://u:p@h:5432/d", "postgresql://h/d?sslmode=verify-full", "host=h dbname=d"] {
             assert_eq!(check(good), Ok(()), "{good}");
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_encrypted_when_that_is_asked_for_and_nonsense_is_refused() {
+    fn sslmode_disable_is_plain_and_unknown_is_rejected() {
         assert!(matches!(connector("postgres://h/d?sslmode=disable"), Ok((_, Connector::Plain))));
         assert!(connector("postgres://h/d?sslmode=never").is_err());
         assert_eq!(connector("postgres://h/d").map(|(config, _)| config.get_ssl_mode()).unwrap(), SslMode::Prefer);

@@ -1,7 +1,7 @@
-//! Connections to PostgreSQL, in classes: what one class does to its connections costs no other class one of them.
+//! Connection pools, one per class of work, so that no class can exhaust the connections of another.
 //!
-//! The sum of all classes is `DATABASE_POOL_SIZE`. Every wait is bounded: for a connection, for a lock, for a statement, and for
-//! the use as a whole.
+//! Together they have `DATABASE_POOL_SIZE` connections. Every wait is bounded: for a connection, a lock, a statement, and the use
+//! as a whole.
 
 pub(in crate::store) mod connect;
 pub(in crate::store) mod server_identity;
@@ -19,47 +19,46 @@ use crate::store::settings::PoolSizes;
 use connect::Connector;
 use server_identity::ServerIdentity;
 
-/// How long to wait for a free connection.
+/// Wait for a free connection.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long to wait for a new one: longer, since a busy server takes its time over a handshake, and those who gave up too early would
-/// only keep it busier.
+/// Wait for a new connection. Longer, because a busy server is slow to handshake and retries would add load.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections of [`Class::Write`] that marks leave to the audit trail.
 const RESERVED_FOR_AUDIT: usize = 1;
 
-/// What the database is used for. Each class has connections and timeouts of its own.
+/// A class of work, with its own connections and timeouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// The batches of sends, one at a time, and the look which conversations are locked. Others wait for a lock for as long as
-    /// they like; a batch holds up everybody who sends, and goes on without what it does not get.
+    /// Batches of sends, one at a time, and the check for locked conversations. Its lock timeout is short: a batch delays all
+    /// senders and proceeds without locked conversations.
     Send,
-    /// The audit trail, marks and revocations: what a caller waits for, and what must stay fast.
+    /// Audit entries, marks and revocations: callers wait for them.
     Write,
     /// Pages that callers read: as slow as the disk.
     Read,
-    /// The outbox, the gateways' streams, and the commands of operators: nobody waits for a single one.
+    /// The outbox, the gateways' streams and operator commands: no caller waits.
     Background,
-    /// The look whether the database is there, and fit, and what was revoked elsewhere. Connections of its own, so that no load makes the
-    /// service seem unready, or has it accept a token that another instance has called revoked.
+    /// The database monitor and reads of revocations. Separate connections, so that no load makes the service unready or delays a
+    /// revocation.
     Watch,
 }
 
-/// How long things may take.
+/// Time limits of a class.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct ClassLimits {
-    /// From asking for a connection to the end of the use.
+    /// From the request for a connection to the end of its use.
     pub(in crate::store) deadline: Duration,
-    /// What the server allows one statement, and a transaction between two. Shorter than `deadline`, so that the server gives
-    /// up before we do, and the connection stays.
+    /// The server's limit per statement, and between two statements of a transaction. Shorter than `deadline`, so that the server
+    /// gives up first and the connection survives.
     pub(in crate::store) statement: Duration,
-    /// What the server allows a statement to wait for a lock.
+    /// The server's limit for a lock.
     pub(in crate::store) lock: Duration,
 }
 
 impl Class {
     pub(in crate::store) const ALL: [Self; 5] = [Self::Send, Self::Write, Self::Read, Self::Background, Self::Watch];
 
-    /// As metrics name it.
+    /// The label in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -73,10 +72,10 @@ impl Class {
 
     pub(in crate::store) fn limits(self) -> ClassLimits {
         let [deadline, statement, lock] = match self {
-            // Two that send in one conversation wait for each other's commit, which takes some milliseconds.
+            // Two instances that send into one conversation wait for each other's commit: a few milliseconds.
             Self::Send => [3_200, 2_200, 100],
             Self::Write => [5_000, 4_000, 2_000],
-            // Reads take no lock that a write holds; a migration's is the only one.
+            // Reads conflict only with the locks of migrations.
             Self::Read => [6_000, 4_000, 1_000],
             Self::Background => [10_000, 8_000, 2_000],
             Self::Watch => [5_000, 2_000, 500],
@@ -85,7 +84,7 @@ impl Class {
         ClassLimits { deadline, statement, lock }
     }
 
-    /// The max_duration that one use takes.
+    /// The maximum duration of a use.
     #[cfg(test)]
     pub(crate) fn max_duration(self) -> Duration {
         self.limits().deadline
@@ -102,20 +101,20 @@ impl Class {
     }
 }
 
-/// Connections to PostgreSQL at a moment.
+/// Current use of a pool.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolState {
-    /// Which.
+    /// The class.
     pub class: Class,
-    /// Lent.
+    /// Connections in use.
     pub in_use: usize,
-    /// Open and free.
+    /// Idle connections.
     pub idle: usize,
-    /// Uses that wait for one.
+    /// Uses that wait for a connection.
     pub waited_for: usize,
 }
 
-/// All connections.
+/// All pools.
 pub(in crate::store) struct Pools {
     pools: [Pool; 5],
     marks: Semaphore,
@@ -154,7 +153,7 @@ impl Pools {
                 metrics::counter!("database_connections_total").increment(1);
                 Ok(())
             }))
-            // A connection that is older than what is known of the server leads to another server.
+            // An older connection leads to a server that has been replaced.
             .pre_recycle(Hook::sync_fn(move |_, metrics| match known.is_older(metrics.created) {
                 true => Err(HookError::message("the server is another one")),
                 false => Ok(()),
@@ -167,7 +166,7 @@ impl Pools {
         Ok(Self { pools: [send?, write?, read?, background?, watch?], marks })
     }
 
-    /// Lends a connection.
+    /// Takes a connection.
     pub(in crate::store) async fn get(&self, class: Class) -> Result<Object, StoreError> {
         let [send, write, read, background, watch] = &self.pools;
         let pool = match class {
@@ -180,7 +179,7 @@ impl Pools {
         Ok(pool.get().await?)
     }
 
-    /// Waits until marks leave room for one more. Background marks come one transaction after the other, and need no leave.
+    /// Waits for a permit to mark. Background marks run one after the other and need none.
     pub(in crate::store) async fn acquire_mark_permit(
         &self,
         class: Class,
@@ -194,7 +193,7 @@ impl Pools {
         }
     }
 
-    /// How connections are used.
+    /// Current use of all pools.
     pub(in crate::store) fn state(&self) -> [PoolState; 5] {
         let mut classes = Class::ALL.into_iter();
         self.pools.each_ref().map(|pool| {
@@ -211,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_server_gives_up_before_we_do() {
+    fn server_timeouts_precede_client_deadlines() {
         for class in Class::ALL {
             let ClassLimits { deadline, statement, lock } = class.limits();
             assert!(lock < statement && statement < deadline, "{class:?}");

@@ -1,5 +1,5 @@
-//! Which PostgreSQL server answers. Another one, or the same one after a restart, may lack what its predecessor had said was
-//! committed; more connections to the same one lack nothing.
+//! Identifies the PostgreSQL server. After a failover or restart, transactions that were confirmed may be lost; more connections
+//! to the same server lose nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -7,17 +7,17 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-/// When it started, on which cluster, in which timeline.
+/// Start time, cluster id, and timeline or standby.
 const IDENTITY_QUERY: &str = "select concat_ws(' ', pg_postmaster_start_time(), system_identifier,
     case when pg_is_in_recovery() then 'standby' else left(pg_walfile_name(pg_current_wal_lsn()), 8) end)
     from pg_control_system()";
-/// Where the server does not let the service ask for all of that.
+/// Fallback where the service may not read all of that.
 const START_TIME_QUERY: &str = "select pg_postmaster_start_time()::text";
 
-/// What is known of the server, from each new connection.
+/// The server, as each new connection identified it.
 #[derive(Default)]
 pub(in crate::store) struct ServerIdentity {
-    /// How often it was another one.
+    /// How often the server changed.
     generation: AtomicU64,
     known: Mutex<Known>,
 }
@@ -29,17 +29,17 @@ struct Known {
 }
 
 impl ServerIdentity {
-    /// Which server it is, counted from the first: changes when it is another one, or the same one started anew.
+    /// A number that changes when the server changes or restarts.
     pub(in crate::store) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Whether something is older than what is known of the server now.
+    /// Whether a connection was created before the last change.
     pub(in crate::store) fn is_older(&self, created: Instant) -> bool {
         self.known.lock().since.is_some_and(|since| created < since)
     }
 
-    /// Asks a new connection.
+    /// Identifies the server of a new connection.
     pub(in crate::store) async fn identify(&self, client: &Client) -> Result<(), Error> {
         let identity = match query_text(client, IDENTITY_QUERY).await {
             Err(error) if error.as_db_error().is_some() => query_text(client, START_TIME_QUERY).await?,
@@ -58,9 +58,7 @@ impl ServerIdentity {
         *known = Known { identity, since: (!is_first).then(Instant::now) };
         if !is_first {
             self.generation.fetch_add(1, Ordering::AcqRel);
-            tracing::warn!(
-                "PostgreSQL is another server, or has restarted: connections and audit chains are made anew"
-            );
+            tracing::warn!("PostgreSQL server changed, connections and audit chains are replaced");
         }
     }
 }
@@ -78,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_connections_to_the_same_server_change_nothing_and_another_server_does() {
+    fn generation_changes_only_with_server() {
         let server = ServerIdentity::default();
         let first = Instant::now();
         for _ in 0..3 {

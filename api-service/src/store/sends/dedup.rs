@@ -1,4 +1,4 @@
-//! What the sends of a batch turn out to be, and their places in their conversations. Free of SQL.
+//! Deduplication of the sends of a batch, and the numbers of new messages. Knows no SQL.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -18,7 +18,7 @@ use crate::store::conversations::{ConversationCounters, CounterDelta};
 pub(super) enum SendKind {
     New,
     RepeatOfStored(Message),
-    /// The same as the send at this place of the batch.
+    /// Equal to an earlier send of the batch, at this index.
     RepeatInBatch(usize),
     IdReused,
 }
@@ -31,11 +31,11 @@ impl SendKind {
 
 pub(super) struct Classified {
     pub(super) kinds: Vec<SendKind>,
-    /// What the new ones add to their conversations.
+    /// What the new messages add to their conversations.
     pub(super) deltas: Vec<CounterDelta>,
 }
 
-/// Who sent under which id: what a repeat is recognised by.
+/// The identity of a send: client id, location and sender.
 pub(super) type RepeatKey = (Uuid, LocationId, Participant);
 
 pub(super) fn repeat_key(new: &NewMessage) -> Option<RepeatKey> {
@@ -46,7 +46,7 @@ pub(super) fn is_stored(new: &NewMessage, stored: &HashMap<RepeatKey, Message>) 
     !stored.is_empty() && repeat_key(new).is_some_and(|key| stored.contains_key(&key))
 }
 
-/// Tells repeats from new messages, as far as the stored ones are known.
+/// Distinguishes new messages from repeats, as far as stored messages are known.
 pub(super) fn classify(batch: &[Arc<NewMessage>], stored: &HashMap<RepeatKey, Message>) -> Classified {
     let mut earlier: HashMap<RepeatKey, usize> = HashMap::new();
     let mut deltas: HashMap<ConversationId, CounterDelta> = HashMap::new();
@@ -76,8 +76,7 @@ pub(super) fn classify(batch: &[Arc<NewMessage>], stored: &HashMap<RepeatKey, Me
     Classified { kinds, deltas: deltas.into_values().collect() }
 }
 
-/// Gives the new messages of a batch their places, in its order, relative to where their conversations will stand with
-/// them: the last one has 0.
+/// Creates the new messages. Their `seq` is relative to the counter after the batch: the last message of a conversation has 0.
 pub(super) fn assign_relative_seq(
     batch: &[Arc<NewMessage>],
     classified: &Classified,
@@ -100,7 +99,7 @@ pub(super) fn assign_relative_seq(
     .collect()
 }
 
-/// Gives placed messages the places and times that they have in their conversations, as counted.
+/// Turns relative numbers into final ones, with the counters that the database returned.
 pub(super) fn assign_seq(
     new: &mut [Message],
     counters: &HashMap<ConversationId, ConversationCounters>,

@@ -1,8 +1,8 @@
 //! The transaction of a batch of sends: conversations, messages, outbox and audit trail together, or nothing.
 //!
-//! Ordinarily it is one statement whatever the size ([`write_single_statement()`]), which writes nothing unless every conversation is open and
-//! no send a repeat. Otherwise it is two round trips ([`write_multi_statement()`]): begin, count the conversations up, which locks them,
-//! and look for repeats; then write everything and commit. Where a send turns out to be a repeat, all is undone and counters
+//! Normally it is one statement ([`write_single_statement()`]). It writes nothing unless every conversation has a row and no send
+//! is a repeat. Otherwise it takes two round trips ([`write_multi_statement()`]): count up the conversations, which locks them,
+//! and look for repeats; then write and commit. If a send turns out to be a repeat, the transaction is rolled back and started
 //! again without it.
 
 mod dedup;
@@ -31,33 +31,33 @@ use dedup::SendKind;
 use multi_statement::{PreparedBatch, Statements, write_multi_statement};
 use single_statement::write_single_statement;
 
-/// What became of one send.
+/// The outcome of one send.
 #[derive(Debug, Clone)]
 pub enum SendOutcome {
-    /// It is a new message, as clients get it.
+    /// A new message, as clients receive it.
     Sent(Redacted<String>),
-    /// It was sent before; the message as it stands now, as clients get it.
+    /// A repeat: the stored message in its current state.
     Repeated(Redacted<String>),
-    /// Its `client_message_id` stands for another message.
+    /// The `client_message_id` belongs to a different message.
     IdReused,
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Clone)]
 pub struct BatchResult {
-    /// Of each send, in order.
+    /// Per send, in order.
     pub outcomes: Vec<SendOutcome>,
-    /// The events of what is new: to be published. Its row in the outbox sees to it when nobody does.
+    /// The events of the new messages, to be published. If this process dies, the outbox row remains.
     pub entry: Option<OutboxEntry>,
 }
 
 impl Store {
-    /// Writes a batch of sends in one transaction and says what became of each, in order. `origins` say who sends each.
+    /// Writes a batch in one transaction. `origins` are the callers of the sends. Returns the outcome of each, in order.
     ///
     /// # Errors
-    /// [`StoreError`] for the whole batch. Nothing was written, unless it is [`StoreError::Unavailable`]: the connection may have
-    /// broken during the commit, or the answer cannot be read. Then nobody knows, and only a repeat with the same
-    /// `client_message_id` can tell.
+    /// [`StoreError`] for the whole batch. Nothing was written, except perhaps with [`StoreError::Unavailable`]: the connection
+    /// may have failed during the commit, or the reply cannot be read. Then only a repeat with the same `client_message_id` shows
+    /// the outcome.
     pub async fn send(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<BatchResult, StoreError> {
         self.with(async |client| {
             let locations = batch.iter().map(|new| new.conversation.location());
@@ -67,13 +67,13 @@ impl Store {
                 lease.committed();
                 return written.into_result(batch, origins);
             }
-            // Rare, and larger than all the rest.
+            // Rare, and its future is larger than all others.
             Box::pin(async {
                 let statements = Statements::prepare(client, &sealing).await?;
                 let prepared = PreparedBatch { statements, sealing, vault: self.vault.as_deref() };
                 let done = write_multi_statement(client, &prepared, batch, origins, lease).await;
                 if done.is_err() {
-                    // On a broken connection this fails too, and the pool drops it.
+                    // On a broken connection this fails, and the pool drops the connection.
                     let _ = client.batch_execute("rollback").await;
                 }
                 done
@@ -84,12 +84,12 @@ impl Store {
     }
 }
 
-/// It was written, and what the database has said of it cannot be read. Never a reason to write it again.
+/// The batch was committed, but the reply cannot be read. It must never be written again.
 fn outcome_unknown(cause: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(format!("what became of sends cannot be read: {cause}").into())
 }
 
-/// What was written, and is on disk.
+/// A committed batch.
 struct CommittedBatch {
     kinds: Vec<SendKind>,
     new: Vec<Message>,
@@ -104,7 +104,7 @@ impl CommittedBatch {
     }
 }
 
-/// What the audit trail says of a batch: a row a send, whatever became of it, and of a new message what it says, hashed.
+/// The audit rows of a batch: one per send, with the HMAC of each new text.
 fn audit_rows(
     kinds: &[SendKind],
     batch: &[Arc<NewMessage>],
@@ -135,7 +135,7 @@ fn audit_rows(
     }
 }
 
-/// How the conversations of new messages stand with them.
+/// The inbox updates of the new messages.
 fn inbox_updates(
     new: &[Message],
     counters: &HashMap<ConversationId, ConversationCounters>,
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_sends_does_not_show_what_was_sent() {
+    fn send_outcomes_hide_content_in_debug() {
         let batch = [new("user:d", "contact:p", "hunter2", None)];
         let classified = classify(&batch, &HashMap::new());
         let placed = placed(&batch, &classified, &counters(&batch, &classified, now()));
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn seq_counts_on_in_each_conversation_and_unread_on_each_side() {
+    fn seq_and_unread_count_per_conversation() {
         let batch = [
             new("user:d", "contact:p", "1", None),
             new("contact:p", "user:d", "2", None),
@@ -276,14 +276,14 @@ mod tests {
     }
 
     #[test]
-    fn of_each_conversation_one_row_is_told_with_its_newest_message() {
+    fn batch_yields_one_update_per_conversation() {
         let batch = ["1", "2", "3"].map(|text| new("user:d", "contact:p", text, None));
         let other = new("user:d", "contact:q", "4", None);
         let batch = [&batch[..], &[other]].concat();
         let classified = classify(&batch, &HashMap::new());
         let counters = counters(&batch, &classified, now());
         let placed = placed(&batch, &classified, &counters);
-        let mut told: Vec<_> = inbox_updates(&placed, &counters)
+        let mut rows: Vec<_> = inbox_updates(&placed, &counters)
             .unwrap()
             .into_iter()
             .map(|changed| match changed {
@@ -291,12 +291,12 @@ mod tests {
                 Changed::Somehow(_) => panic!("it is known"),
             })
             .collect();
-        told.sort_unstable();
-        assert_eq!(told, [(11, placed[3].id, [3, 4]), (13, placed[2].id, [3, 4])]);
+        rows.sort_unstable();
+        assert_eq!(rows, [(11, placed[3].id, [3, 4]), (13, placed[2].id, [3, 4])]);
     }
 
     #[test]
-    fn repeats_are_recognised_in_the_table_and_in_the_batch_and_take_no_seq() {
+    fn repeats_are_recognized_and_take_no_seq() {
         let batch = [
             new("user:d", "contact:p", "1", Some(1)),
             new("user:d", "contact:p", "2", Some(2)),

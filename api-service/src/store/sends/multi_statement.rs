@@ -1,5 +1,5 @@
-//! A batch in two round trips, with a look behind the locks: when it holds a repeat or a conversation's first message, or
-//! another transaction stood in its way.
+//! A batch in two round trips, which looks for repeats after locking. Used when the batch holds a repeat or the first message of
+//! a conversation, or when another transaction interfered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use crate::store::keys::data_keys::{self, SealingKeys};
 use crate::store::{StoreError, messages, outbox};
 use shared::ids::ConversationId;
 
-/// What is known before the transaction begins.
+/// What is needed before the transaction begins.
 pub(super) struct PreparedBatch<'a> {
     pub(super) statements: Statements,
     pub(super) sealing: SealingKeys,
     pub(super) vault: Option<&'a EnvelopeKeys>,
 }
 
-/// Prepared before the transaction: within it, everything must be on its way in one go and in order.
+/// Prepared in advance, because statements within the transaction are pipelined.
 pub(super) struct Statements {
     increment: Statement,
     repeats: Statement,
@@ -49,8 +49,7 @@ impl Statements {
     }
 }
 
-/// Writes a batch, whatever is in its way: conversations that nobody has opened, repeats, other transactions. Who calls it
-/// undoes what a failure leaves.
+/// Writes a batch, whatever prevents the single statement. The caller rolls back after an error.
 pub(super) async fn write_multi_statement(
     client: &Object,
     prepared: &PreparedBatch<'_>,
@@ -69,7 +68,7 @@ pub(super) async fn write_multi_statement(
         }
         let locked = LockedBatch::begin(client, prepared, batch, &classified).await?;
         if locked.counters.len() < classified.deltas.len() {
-            // Somebody writes in a conversation for the first time.
+            // The first message of a conversation.
             client.batch_execute("rollback").await?;
             let unopened = |new: &&Arc<NewMessage>| !locked.counters.contains_key(&new.conversation.id());
             let new: Vec<_> = batch.iter().filter(unopened).map(|new| &new.conversation).collect();
@@ -93,16 +92,16 @@ pub(super) async fn write_multi_statement(
     }
 }
 
-/// Where things stand once the conversations are counted up.
+/// The state after the conversations are locked.
 struct LockedBatch {
     counters: HashMap<ConversationId, ConversationCounters>,
-    /// Messages that were sent under one of the new messages' client ids.
+    /// Messages that were sent under client ids of this batch.
     repeats: Vec<Message>,
 }
 
 impl LockedBatch {
-    /// Begins the transaction, counts the conversations up and finds the repeats, in one round trip. The statements run
-    /// in order, so repeats are looked for behind the locks: of two that race, the second sees the first.
+    /// Begins the transaction, counts up the conversations and looks for repeats, in one round trip. The statements run in order,
+    /// so the search sees every transaction that held the locks before.
     async fn begin(
         client: &Object,
         PreparedBatch { statements, vault, .. }: &PreparedBatch<'_>,
@@ -136,8 +135,8 @@ impl LockedBatch {
     }
 }
 
-/// Writes what is new and commits, in one round trip. A commit behind a failed write is a rollback, and the failed
-/// write tells. Returns the row of the outbox.
+/// Writes what is new and commits, in one round trip. After a failed write the commit is a rollback, and the write reports the
+/// error. Returns the id of the outbox row.
 async fn write(
     client: &Object,
     PreparedBatch { statements, sealing, .. }: &PreparedBatch<'_>,
@@ -153,6 +152,6 @@ async fn write(
         lease.append(client, &statements.audit, trail),
         async { Ok(client.batch_execute("commit").await?) },
     )?;
-    // It is committed.
+    // The batch is committed.
     row.try_get(0).map_err(outcome_unknown)
 }

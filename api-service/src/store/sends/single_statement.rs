@@ -1,4 +1,4 @@
-//! A batch in one statement and one round trip, as it is nearly always.
+//! A batch in one statement and one round trip: the normal case.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,14 +14,31 @@ use crate::store::conversations::{self, CounterDeltaColumns};
 use crate::store::keys::data_keys::SealingKeys;
 use crate::store::{StoreError, messages};
 
-/// All that a batch of new messages writes, in one statement. Parameters: those of [`audit::APPEND`], $1 to $21; those of
-/// [`conversations::INCREMENT`], $22 to $25; then the messages' columns, of which `$content` are those from $35 on, of the types
-/// `$types`; and the hashes of their texts, `$text_macs`. Places in a conversation are relative to where it then stands.
+/// Names of the parameters that come before the content, and how many each part has:
 ///
-/// `bumped` counts nothing when a conversation is not open or a client id is known, and everything else is written when it has
-/// counted all of them: behind the locks, so the outbox is in the order of the commits. What was committed while it waited for a
-/// lock it does not see: a repeat of that violates the index of client ids, which undoes everything.
-/// So does a conversation that was deleted meanwhile: the outbox takes no row without ids.
+/// | parameters | part | names |
+/// | --- | --- | --- |
+/// | `$1` to `$21` | rows of the audit trail, and the head of their chain | [`audit::ROW_PARAMETERS`] |
+/// | `$22` to `$25` | counters of the conversations | [`conversations::INCREMENT_PARAMETERS`] |
+/// | `$26` to `$34` | new messages | [`messages::INSERT_PARAMETERS`] |
+/// | `$35` | plain text, or the key of each sealed text | |
+/// | `$36` | sealed texts, when `$35` holds keys | |
+/// | the last one | HMACs of the texts, for the audit rows | |
+fn parameter_names() -> Vec<&'static str> {
+    [&audit::ROW_PARAMETERS[..], &conversations::INCREMENT_PARAMETERS, &messages::INSERT_PARAMETERS].concat()
+}
+
+/// All writes of a batch of new messages, in one statement. [`parameter_names`] names its parameters.
+///
+/// 1. `bumped` locks the conversations and counts them up. It does nothing if a conversation has no row or a client id is stored
+///    already.
+/// 2. All other parts write only if `bumped` counted every conversation. They run after its locks, so outbox ids follow the order
+///    of commits.
+/// 3. `seq` is relative on input: each message adds its conversation's new counter.
+///
+/// The statement does not see what was committed while it waited for a lock. A repeat committed then violates the unique index of
+/// client ids, and everything is rolled back. A conversation deleted then leaves the outbox row without ids, which a constraint
+/// rejects.
 macro_rules! single_statement {
     ($content:literal, $types:literal, $text_macs:literal) => {
         concat!(
@@ -74,8 +91,8 @@ fn statement_text(sealing: &SealingKeys) -> &'static str {
     if sealing.is_some() { SEALED } else { PLAIN }
 }
 
-/// Writes a batch as if all of it were new and every conversation open. `None`, and nothing is written, when that is not so
-/// or another transaction stands in the way.
+/// Writes a batch on the assumption that all sends are new and all conversations have rows. Returns `None`, and has written
+/// nothing, when that is wrong or another transaction interfered.
 pub(super) async fn write_single_statement(
     client: &Object,
     sealing: &SealingKeys,
@@ -93,14 +110,16 @@ pub(super) async fn write_single_statement(
         let messages = messages::Columns::new(&new, sealing)?;
         let text_macs = [trail.text_macs()];
         let parameters = [&trail.parameters()[..], &deltas.parameters(), &messages.parameters(), &text_macs].concat();
+        let content = if sealing.is_some() { 2 } else { 1 };
+        debug_assert_eq!(parameters.len(), parameter_names().len() + content + text_macs.len());
         match client.query(&statement, &parameters).await {
             Ok(rows) => rows,
             Err(error) => {
                 lease.statement_failed(&error);
                 match StoreError::from(error) {
-                    // Undone, and certainly so: the other transaction is looked at behind the locks.
+                    // Rolled back with certainty. The multi-statement path looks at the other transaction's result.
                     StoreError::Contended(_) => Vec::new(),
-                    // Undone as well. If it is this chain that is locked, it is given up with the lease.
+                    // Rolled back too. If this chain is locked, it is abandoned with the lease.
                     error @ (StoreError::Locked(_) | StoreError::TimedOut(_)) => {
                         if lease.is_free(client).await {
                             lease.rollback();
@@ -116,9 +135,32 @@ pub(super) async fn write_single_statement(
         lease.rollback();
         return Ok(None);
     };
-    // It is committed. Whatever cannot be read from here on, nobody may take it for something that was not written.
+    // The batch is committed. An error from here on must not look like a rollback.
     let outbox_id = row.try_get(5).map_err(outcome_unknown)?;
     let counters = conversations::read_counters(&rows).map_err(outcome_unknown)?;
     assign_seq(&mut new, &counters).map_err(outcome_unknown)?;
     Ok(Some(CommittedBatch { kinds: classified.kinds, new, counters, outbox_id }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers of the parameters in a statement.
+    fn numbers(statement: &str) -> std::collections::BTreeSet<usize> {
+        let behind = statement.split('$').skip(1);
+        behind.filter_map(|text| text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()).collect()
+    }
+
+    #[test]
+    fn statement_uses_every_named_parameter() {
+        let names = parameter_names();
+        for (sealing, content) in [(None, 1), (Some(HashMap::new()), 2)] {
+            let last = names.len() + content + 1;
+            assert_eq!(numbers(statement_text(&sealing)), (1..=last).collect(), "{names:?}");
+        }
+        let position = |name: &str| names.iter().position(|known| *known == name).map(|index| index + 1);
+        assert_eq!((position("chain"), position("sent"), position("message_ids")), (Some(1), Some(23), Some(26)));
+        assert_eq!(names.len(), 34);
+    }
 }
