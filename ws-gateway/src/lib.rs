@@ -72,7 +72,7 @@ use crate::streams::StreamProducer;
 use crate::streams::audit::AuditProducer;
 use crate::streams::receipts::ReceiptProducer;
 
-/// What is kept of [`Config::shutdown_timeout`] for the last spans, and for the end of the connections to Redis.
+/// What is kept of [`Config::process`] for the last spans, and for the end of the connections to Redis.
 const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What may wait of the logs for all resuming sockets of one participant, in full queues of one.
@@ -122,14 +122,14 @@ pub enum RunError {
 }
 
 /// Runs a gateway on `listener` until `shutdown` begins and its sockets are closed, or
-/// [`Config::shutdown_timeout`] has passed since.
+/// [`Config::process`] has passed since.
 ///
 /// Redis need not be there yet: until it is, `/readyz` and every handshake answer 503.
 ///
 /// # Errors
 /// [`RunError`], before anything is accepted; [`RunError::Task`] when a task has ended too early, after the sockets are closed.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
-    if config.origins.allows_any() {
+    if config.http.origins.allows_any() {
         tracing::warn!("ALLOWED_ORIGINS is *: any page may open sockets");
     }
     for warning in &config.warnings {
@@ -139,32 +139,40 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let background = shutdown.later();
     // Metrics are of a process: a second gateway in it adds to those of the first.
     let metrics = telemetry::start_metrics(crate::metrics::METRICS, &background).ok();
-    let admin_listener = net::listen(config.admin_addr).map_err(RunError::Admin)?;
+    let admin_listener = net::listen(config.http.admin_addr).map_err(RunError::Admin)?;
     let keys = KeySetCache::open(&config.tokens, &background).await?;
-    let redis = RedisConnector::new(&config.redis_url, config.redis_ca.as_ref(), config.redis_timeout)?;
-    let traces = config.traces.as_ref().map(|traces| Traces::start("ws-gateway", traces)).transpose()?;
+    let redis = RedisConnector::new(&config.redis.url, config.redis.ca.as_ref(), config.redis.timeout)?;
+    let traces = config.process.traces.as_ref().map(|traces| Traces::start("ws-gateway", traces)).transpose()?;
     // The tasks in the background need it to their last.
     let connections = background.later();
     let commands = redis.commands(&connections)?;
-    let mut relay_keys = config.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default();
-    if config.refuses_unsealed {
+    let mut relay_keys = config.events.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default();
+    if config.events.rejects_unsealed {
         relay_keys = relay_keys.rejecting_unsealed();
-    } else if config.relay_keys.is_some() {
+    } else if config.events.relay_keys.is_some() {
         tracing::warn!(
             "RELAY_UNSEALED is accept: whoever writes to Redis can have sockets show messages that nobody sent"
         );
     }
     let unsealing = Arc::new(EventDecoder::new(relay_keys));
-    let lives = LogTtl { with_events: config.event_log_ttl, marker_only: config.marker_life() };
-    let event_log = EventLog::new(commands.clone(), lives, config.outbound_queue_bytes, unsealing.clone());
+    let lives = LogTtl { with_events: config.events.log_ttl, marker_only: config.events.marker_ttl() };
+    let event_log = EventLog::new(commands.clone(), lives, config.session.outbound_queue_bytes, unsealing.clone());
     let hub = Hub::new();
     let timing = PresenceTiming {
-        lease: config.presence_ttl,
-        grace: config.presence_linger,
-        poll_interval: config.position_check,
+        lease: config.presence.lease,
+        grace: config.presence.grace,
+        poll_interval: config.events.reconcile_interval,
     };
     let presence = PresenceRegistry::start(&commands, &hub, timing, &background);
-    pubsub::start(redis, event_log.clone(), unsealing, &hub, presence.clone(), config.position_check, &background);
+    pubsub::start(
+        redis,
+        event_log.clone(),
+        unsealing,
+        &hub,
+        presence.clone(),
+        config.events.reconcile_interval,
+        &background,
+    );
     let revocations = RevocationSync::start(commands.clone(), hub.clone(), &background);
     let (held, hearing) = (keys.clone(), hub.clone());
     background.spawn_until("sockets of old keys", async move { close_sockets_of_removed_keys(&held, &hearing).await });
@@ -174,7 +182,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     // Sockets, and connections that are none yet, are strangers' both.
     let affordable = descriptors::for_strangers(RESERVED_DESCRIPTORS);
     let handshakes = http::server::MAX_PENDING_HANDSHAKES.min(affordable.div_ceil(8));
-    let max_sockets = descriptors::lowered("MAX_SOCKETS", config.max_sockets, (affordable - handshakes).max(1));
+    let max_sockets = descriptors::lowered("MAX_SOCKETS", config.http.max_sockets, (affordable - handshakes).max(1));
     let audit = AuditProducer::start(StreamProducer::start(commands.clone(), &background), &background);
     let app = Arc::new(AppState {
         verifier: Verifier::new(&config.tokens, keys).with_revocations(revocations.revocations().clone()),
@@ -182,13 +190,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         tickets: TicketRedeemer::new(commands.clone()),
         hub: hub.clone(),
         event_log,
-        replay_budget: ReplayBudget::new(config.outbound_queue_bytes.saturating_mul(REPLAY_QUEUES_PER_PARTICIPANT)),
+        replay_budget: ReplayBudget::new(
+            config.session.outbound_queue_bytes.saturating_mul(REPLAY_QUEUES_PER_PARTICIPANT),
+        ),
         receipts: ReceiptProducer::start(commands.clone(), &background),
         audit: audit.clone(),
         typing: TypingPublisher::start(commands, &background),
         presence,
         socket_permits: Arc::new(Semaphore::new(max_sockets)),
-        rate_limits: RateLimits::new(&config),
+        rate_limits: RateLimits::new(&config.rate_limit),
         handshake_permits: Arc::new(Semaphore::new(handshakes)),
         max_handshakes: handshakes,
         traces: traces.clone(),
@@ -212,7 +222,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         failed = shutdown.failed() => Some(failed),
     };
     // The one deadline for all that follows.
-    let allowed = if failed.is_some() { config.shutdown_timeout.min(FAILURE_TIMEOUT) } else { config.shutdown_timeout };
+    let allowed = if failed.is_some() {
+        config.process.shutdown_timeout.min(FAILURE_TIMEOUT)
+    } else {
+        config.process.shutdown_timeout
+    };
     let deadline = Instant::now() + allowed.saturating_sub(FINAL_WRITE_TIMEOUT);
     let close_by = deadline.checked_sub(BACKGROUND_TIMEOUT.min(allowed / 4)).unwrap_or(deadline);
     shutdown.begin();
@@ -221,7 +235,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     sockets.close();
     // To the end of the drain, however few sockets there are: until the load balancer has noticed, it sends handshakes, and
     // one that stands in the kernel's queue when the port closes would end without an answer.
-    let noticed = sleep_until(close_by.min(Instant::now() + config.drain));
+    let noticed = sleep_until(close_by.min(Instant::now() + config.process.drain));
     let (drained, ()) = join(timeout_at(close_by, sockets.wait()), noticed).await;
     let drained = drained.is_ok();
     accepting.begin();

@@ -58,7 +58,7 @@ fn serve() -> ExitCode {
             return u8::try_from(EX_USAGE).map_or(ExitCode::FAILURE, ExitCode::from);
         }
     };
-    let _logs = match telemetry::start_logs(config.log_format, &config.log_level) {
+    let _logs = match telemetry::start_logs(config.process.log_format, &config.process.log_level) {
         Ok(logs) => logs,
         Err(error) => {
             telemetry::say(&format!("ws-gateway: cannot start the log: {error}"));
@@ -66,17 +66,17 @@ fn serve() -> ExitCode {
         }
     };
     descriptors::raise_limit();
-    let runtime = match runtime(config.worker_threads) {
+    let runtime = match runtime(config.process.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => return fail("cannot start the runtime", &error),
     };
     runtime.block_on(async {
-        let (listener, shutdown) = match (net::listen(config.listen_addr), Shutdown::on_signal()) {
+        let (listener, shutdown) = match (net::listen(config.http.listen_addr), Shutdown::on_signal()) {
             (Ok(listener), Ok(shutdown)) => (listener, shutdown),
             (Err(error), _) => return fail("cannot listen on LISTEN_ADDR", &error),
             (_, Err(error)) => return fail("cannot wait for signals", &error),
         };
-        tracing::info!(address = %config.listen_addr, admin = %config.admin_addr, "gateway listens");
+        tracing::info!(address = %config.http.listen_addr, admin = %config.http.admin_addr, "gateway listens");
         match ws_gateway::run(config, listener, shutdown).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail("cannot run", &error),

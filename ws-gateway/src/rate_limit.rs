@@ -13,7 +13,7 @@ use shared::participant::Participant;
 use shared::token::{Actor, Principal};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::config::Config;
+use crate::config::RateLimitConfig;
 
 /// Notices of typing that one participant may have passed on, however many sockets it has: a second, and at once. All share
 /// the way to Redis.
@@ -48,13 +48,13 @@ pub(crate) struct SocketPermit {
 pub(crate) struct LimitReachedError;
 
 impl RateLimits {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &RateLimitConfig) -> Self {
         Self {
             handshakes: KeyedRateLimiter::new("handshakes", config.handshakes),
-            handshakes_of_participant: KeyedRateLimiter::new("handshakes_of_participant", config.participant_rate),
-            address: KeyedRateLimiter::new("address", config.address_rate),
-            failures: KeyedRateLimiter::new("failures", config.failure_rate),
-            missing: KeyedRateLimiter::new("no_token", config.no_token_rate),
+            handshakes_of_participant: KeyedRateLimiter::new("handshakes_of_participant", config.participant),
+            address: KeyedRateLimiter::new("address", config.address),
+            failures: KeyedRateLimiter::new("failures", config.invalid_token),
+            missing: KeyedRateLimiter::new("no_token", config.missing_token),
             tokens: KeyedRateLimiter::new("tokens", Rate::new(TOKEN_RATE.0, TOKEN_RATE.1)),
             typing: KeyedRateLimiter::new("typing", Rate::new(TYPING_RATE.0, TYPING_RATE.1)),
             sockets_of_participant: ConcurrencyLimiter::new(config.max_sockets_per_participant),

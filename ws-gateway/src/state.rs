@@ -105,9 +105,9 @@ impl AppState {
     ) -> Result<InitialState, SubscribeError> {
         let channel = &topic.channel();
         for _ in 0..MAX_ATTEMPTS {
-            let outbound = OutboundQueue::new(principal.clone(), self.config.outbound_queue_bytes);
+            let outbound = OutboundQueue::new(principal.clone(), self.config.session.outbound_queue_bytes);
             let mut membership = self.hub.join(channel.clone(), outbound)?;
-            let epoch = timeout(self.config.redis_timeout, membership.wait_until_subscribed())
+            let epoch = timeout(self.config.redis.timeout, membership.wait_until_subscribed())
                 .await
                 .map_err(|_| SubscribeError::Timeout)??;
             if channel.is_inbox() {

@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::header::HeaderValue;
-use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY};
-use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, StatusCode, Version};
@@ -16,18 +15,19 @@ use shared::audit::{Action, AuditActor, AuditEntry};
 use shared::browser::AllowedOrigins;
 use shared::event::Cursor;
 use shared::headers::{self, HeadError};
-use shared::problem::{REQUEST_ID_HEADER, request_id};
 use shared::request::{FORWARDED_FOR_HEADER, RequestContext, Site, TrustedProxies, method_label};
-use shared::ticket::Ticket;
-use shared::token::{Principal, TokenError, bearer};
+use shared::token::Principal;
 use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::credential::{authenticate, credential};
+use super::error::HttpError;
+use super::headers::{has_body, header, is_valid_key, list_members, request_id_of, single_header};
+use super::health::is_ready;
 use super::query::{self, ConnectQuery, QueryError};
-use super::response::{self, HttpError, HttpResponse, health_ok, options_response};
-use crate::auth::RedeemError;
+use super::response::{self, HttpResponse, health_ok, options_response};
 use crate::hub::JoinError;
 use crate::hub::topic::Topic;
 use crate::rate_limit::SocketPermit;
@@ -38,16 +38,10 @@ use crate::streams::audit::is_recorded;
 /// The subprotocol that this server speaks.
 const SUBPROTOCOL: &str = "chat.v1";
 /// A subprotocol that carries a token, for browsers, which can set no header.
-const BEARER_SUBPROTOCOL: &str = "bearer.";
+pub(super) const BEARER_SUBPROTOCOL: &str = "bearer.";
 
 /// Longest query: several times what a handshake takes.
 const MAX_QUERY_BYTES: usize = 4 * 1024;
-
-/// What shows whose a handshake is.
-enum Credential<'a> {
-    Token(&'a str),
-    Ticket(Ticket),
-}
 
 /// A handshake that asks for something that its bearer may have.
 #[derive(Debug)]
@@ -102,7 +96,7 @@ pub(crate) async fn respond<B>(
     peer: IpAddr,
 ) -> (HttpResponse, Option<Upgrade>) {
     let started = Instant::now();
-    let proxies = &app.config.trusted_proxies;
+    let proxies = &app.config.http.trusted_proxies;
     let context = context(request.headers(), peer, proxies);
     let span = span(app, &request, &context, peer);
     let id = &*context.request_id;
@@ -150,7 +144,7 @@ fn span<B>(app: &AppState, request: &Request<B>, context: &RequestContext, peer:
     let traces = app.traces.as_ref()?;
     let route = if request.uri().path() == "/ws" { "/ws" } else { "other" };
     let parent = header(request.headers(), &HeaderName::from_static(TRACEPARENT_HEADER));
-    let parent = parent.filter(|_| app.config.trusted_proxies.trust(peer));
+    let parent = parent.filter(|_| app.config.http.trusted_proxies.trust(peer));
     Some(traces.request(method_label(request.method().as_str()), route, &context.request_id, parent))
 }
 
@@ -160,49 +154,8 @@ fn end_span(span: Option<RequestSpan>, response: &HttpResponse) {
     }
 }
 
-/// Ready once Redis was reached and has said which tokens are revoked, and from then on until the end. Not while Redis is away: it is away for every gateway,
-/// and taking all of them out of the balancer would cut sockets that still hear `degraded` and `recovered`. In a cluster some of its
-/// masters are enough: the conversations of the others are refused one by one.
-pub(crate) fn is_ready(app: &AppState) -> Result<(), HttpError> {
-    if app.shutdown.has_begun() {
-        return Err(HttpError::unavailable("this gateway is going away"));
-    }
-    if !app.hub.has_ever_connected() {
-        return Err(HttpError::unavailable("redis has not been reached yet"));
-    }
-    if !app.revocations.is_loaded() {
-        return Err(HttpError::unavailable("which tokens are revoked has not been read yet"));
-    }
-    Ok(())
-}
-
-/// The same for operators, with what it depends on: Redis may be away without that.
-pub(crate) fn readiness(app: &AppState) -> HttpResponse {
-    let ready = is_ready(app);
-    let hub = &app.hub;
-    let redis = match (hub.is_connected(), hub.is_partly_connected()) {
-        (true, _) => "up",
-        (false, true) => "partly up",
-        (false, false) => "down",
-    };
-    let body = serde_json::json!({
-        "status": if ready.is_ok() { "ready" } else { "unavailable" },
-        "detail": ready.as_ref().err().map(HttpError::detail),
-        "dependencies": {
-            "redis": redis,
-            "revocations": if app.revocations.is_loaded() { "known" } else { "unknown" },
-        },
-    });
-    response::json_state(ready.is_ok(), body.to_string())
-}
-
 fn count(outcome: &'static str) {
     metrics::counter!("gateway_handshakes_total", "outcome" => outcome).increment(1);
-}
-
-/// The caller's request id when it is safe to repeat, or a new one.
-pub(crate) fn request_id_of(headers: &HeaderMap) -> String {
-    request_id(single_header(headers, REQUEST_ID_HEADER))
 }
 
 /// What is known of a request before anybody has looked into it.
@@ -226,7 +179,7 @@ async fn upgrade<B>(
     }
     let too_many_requests = |wait| HttpError::too_many_requests(wait, "handshakes");
     app.rate_limits.check_handshake(context.address).map_err(too_many_requests)?;
-    check_handshake(request, &app.config.origins, site)?;
+    check_handshake(request, &app.config.http.origins, site)?;
     let authenticated = match credential(request) {
         Ok(credential) => authenticate(app, credential, context).await,
         Err(error) => Err(error),
@@ -337,87 +290,11 @@ fn authorize<B>(
     Ok(UpgradeRequest { topic, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
 }
 
-fn query_error(error: QueryError) -> HttpError {
+pub(super) fn query_error(error: QueryError) -> HttpError {
     match error {
         QueryError::Unreadable(detail, errors) => HttpError::bad_request(detail).with_errors(errors),
         QueryError::Invalid(errors) => HttpError::invalid(errors),
     }
-}
-
-/// A token, in a header or a subprotocol, or a ticket in the query.
-fn credential<B>(request: &Request<B>) -> Result<Credential<'_>, HttpError> {
-    let headers = request.headers();
-    let ticket = query::ticket(request.uri().query().unwrap_or_default()).map_err(query_error)?;
-    let in_subprotocol =
-        list_members(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
-    match (ticket, in_subprotocol) {
-        (Some(_), in_subprotocol) if in_subprotocol.is_some() || headers.contains_key(AUTHORIZATION) => {
-            Err(HttpError::bad_request("send a ticket or a token, and not both"))
-        }
-        (Some(ticket), _) => ticket.parse().map(Credential::Ticket).map_err(|_| HttpError::invalid_ticket()),
-        (None, in_subprotocol) => {
-            let token = bearer(header(headers, &AUTHORIZATION)).ok().or(in_subprotocol);
-            token.map(Credential::Token).ok_or_else(HttpError::missing_token)
-        }
-    }
-}
-
-/// Whose the handshake is. A ticket is spent by this, whatever becomes of the handshake.
-async fn authenticate(
-    app: &AppState,
-    credential: Credential<'_>,
-    context: &RequestContext,
-) -> Result<Principal, HttpError> {
-    let taken;
-    let token = match &credential {
-        Credential::Token(token) => *token,
-        Credential::Ticket(ticket) => {
-            taken = app.tickets.redeem(ticket).await.map_err(|error| match error {
-                RedeemError::Unknown => HttpError::invalid_ticket(),
-                RedeemError::Redis(error) => {
-                    tracing::warn!(request_id = &*context.request_id, %error, "cannot take a ticket");
-                    HttpError::unavailable("tickets cannot be checked at the moment: try again")
-                }
-            })?;
-            taken.expose()
-        }
-    };
-    let verify = || app.verifier.verify(token);
-    let verified = match verify() {
-        // The issuer may have begun to use it a moment ago.
-        Err(TokenError::UnknownKey) if app.verifier.keys().refresh_now().await => verify(),
-        verified => verified,
-    };
-    verified.map_err(|error| HttpError::invalid_token(&error))
-}
-
-/// Whether a body is announced (RFC 9112, section 6).
-fn has_body(headers: &HeaderMap) -> bool {
-    headers.contains_key(TRANSFER_ENCODING)
-        || headers.get_all(CONTENT_LENGTH).into_iter().any(|length| length.as_bytes() != b"0")
-}
-
-/// The text of a header that is there once.
-fn single_header<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
-    let mut lines = headers.get_all(name).into_iter();
-    lines.next().filter(|_| lines.next().is_none()).and_then(|line| line.to_str().ok())
-}
-
-fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// The members of a list header, however many lines it has (RFC 9110, section 5.6.1).
-fn list_members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())
-}
-
-/// 16 bytes in base64 (RFC 6455, section 4.1).
-fn is_valid_key(key: &str) -> bool {
-    key.len() == 24
-        && key.ends_with("==")
-        && key.bytes().take(22).all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }
 
 #[cfg(test)]

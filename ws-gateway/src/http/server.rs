@@ -68,7 +68,7 @@ pub(crate) async fn accept(app: Arc<AppState>, listener: TcpListener, tasks: Tas
                     sockets.spawn(SessionTask::from(Session::new(app, tcp, &already_read, *admitted, drain_slot)));
                 }
                 Upgrade::Rejected(close) => {
-                    session::reject(tcp, &already_read, close, app.config.max_frame_bytes).await;
+                    session::reject(tcp, &already_read, close, app.config.session.max_frame_bytes).await;
                 }
             }
         });
@@ -126,7 +126,7 @@ async fn serve_handshake(
     let mut http = http1::Builder::new();
     http.max_buf_size(MAX_HEADER_BYTES).half_close(false);
     let mut connection = http.serve_connection(TokioIo::new(WithProblems::new(tcp, MAX_HEADER_BYTES)), service);
-    let limit = app.config.handshake_timeout;
+    let limit = app.config.http.handshake_timeout;
     let done = timeout(limit, poll_fn(|context| connection.poll_without_shutdown(context))).await;
     let parts = connection.into_parts();
     let io = parts.io.into_inner();

@@ -1,6 +1,9 @@
 use super::*;
-use hyper::header::{ALLOW, HOST, WWW_AUTHENTICATE};
+use crate::http::credential::Credential;
+use hyper::header::{ALLOW, AUTHORIZATION, HOST, WWW_AUTHENTICATE};
 use shared::participant::ParticipantKind;
+use shared::problem::REQUEST_ID_HEADER;
+use shared::ticket::Ticket;
 use shared::token::{Role, Verifier, issue};
 use std::time::Duration;
 

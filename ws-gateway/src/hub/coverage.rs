@@ -3,8 +3,8 @@
 
 use shared::channel::Channel;
 
-use super::room::{Room, SubscriptionState};
-use super::{Hub, Shard, SubscriptionChanges};
+use super::Hub;
+use super::room::SubscriptionState;
 use crate::redis::SlotSet;
 
 impl Hub {
@@ -74,8 +74,8 @@ impl Hub {
     /// Redis has ended one subscription by itself, as it does with those of a slot that moves to another node.
     pub fn subscription_ended(&self, channel: &str) {
         let mut guard = self.shard(channel).lock();
-        let state = &mut *guard;
-        let Some(room) = state.rooms.get_mut(channel) else { return };
+        let shard = &mut *guard;
+        let Some(room) = shard.rooms.get_mut(channel) else { return };
         // We may have asked for it ourselves, and then for the opposite.
         if room.subscription != SubscriptionState::Active {
             return;
@@ -84,9 +84,9 @@ impl Hub {
         room.mark_gap();
         room.subscription = SubscriptionState::Pending;
         // Who is just reading the log must not believe that it hears what follows.
-        state.epoch += 1;
-        if let Some((channel, _)) = state.rooms.get_key_value(channel) {
-            state.to_subscribe.push(channel.clone());
+        shard.epoch += 1;
+        if let Some((channel, _)) = shard.rooms.get_key_value(channel) {
+            shard.to_subscribe.push(channel.clone());
         }
         self.subscriptions_changed.notify_one();
     }
@@ -117,50 +117,6 @@ impl Hub {
     }
 }
 
-fn is_in(slots: &SlotSet, channel: &Channel) -> bool {
+pub(super) fn is_in(slots: &SlotSet, channel: &Channel) -> bool {
     slots.contains(channel.as_str())
-}
-
-impl Shard {
-    /// Adds changes of channels that `is_mine`. A change for a slot that no node serves is dropped: the connection that serves it next asks for all its channels.
-    pub(super) fn take_subscription_changes(
-        &mut self,
-        changes: &mut SubscriptionChanges,
-        limit: usize,
-        is_mine: impl Fn(&Channel) -> bool,
-    ) {
-        let Self { rooms, served_slots, .. } = self;
-        self.to_unsubscribe.retain(|channel| {
-            let is_served = is_in(served_slots, channel);
-            if is_served && (changes.unsubscribe.len() >= limit || !is_mine(channel)) {
-                return true;
-            }
-            if let Some(room) = rooms.get(channel).filter(|room| room.is_empty()) {
-                // One that is behind may be about to be subscribed anew.
-                if is_served && (room.subscription == SubscriptionState::Active || room.needs_backfill()) {
-                    changes.unsubscribe.push(channel.clone());
-                }
-                rooms.remove(channel);
-            }
-            false
-        });
-        if changes.subscribe.len() >= limit {
-            return;
-        }
-        self.to_subscribe.retain(|channel| {
-            if !is_in(served_slots, channel) {
-                return false;
-            }
-            if changes.subscribe.len() >= limit || !is_mine(channel) {
-                return true;
-            }
-            if let Some(room) =
-                rooms.get_mut(channel).filter(|room: &&mut Room| room.subscription == SubscriptionState::Pending)
-            {
-                room.subscription = SubscriptionState::Subscribing;
-                changes.subscribe.push(channel.clone());
-            }
-            false
-        });
-    }
 }

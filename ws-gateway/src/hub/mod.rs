@@ -3,9 +3,12 @@
 //! It knows neither Redis nor TCP: the relay tells it what came and what was lost, it says which channels
 //! are worth hearing and which logs must be read again. It never lets a socket see events out of order.
 
+mod backfill;
 mod coverage;
+mod membership;
 pub mod outbound_queue;
 mod room;
+mod subscriptions;
 pub(crate) mod topic;
 
 use std::collections::HashMap;
@@ -15,17 +18,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use shared::channel::Channel;
-use shared::event::{Cursor, Event};
+use shared::event::Event;
 use shared::revocation::RevocationSet;
 use shared::token::Principal;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::hub::outbound_queue::{EncodedEvent, OutboundQueue, QueueItem};
 use crate::redis::SlotSet;
 use crate::session::close_reason::CloseReason;
+pub use backfill::Backfill;
+pub use membership::{ChannelGuard, Membership};
 use room::{Received, Room, SubscriptionState};
+pub use subscriptions::SubscriptionChanges;
 
 /// Counts the moments at which events may have been lost. What was learnt under one epoch says nothing under the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,32 +45,6 @@ pub enum JoinError {
     /// This gateway shuts down.
     #[error("this gateway is going away")]
     GoingAway,
-}
-
-/// Channels to subscribe and to unsubscribe, in one go.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct SubscriptionChanges {
-    /// Newly wanted.
-    pub subscribe: Vec<Channel>,
-    /// Wanted by nobody any more. To be sent first: a channel may be in both.
-    pub unsubscribe: Vec<Channel>,
-}
-
-impl SubscriptionChanges {
-    /// Whether there is nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.subscribe.is_empty() && self.unsubscribe.is_empty()
-    }
-}
-
-/// What reading a conversation's log again has shown.
-#[derive(Debug)]
-pub enum Backfill {
-    /// The log still holds the event seen last; these came after it.
-    Events(Vec<Arc<EncodedEvent>>),
-    /// It does not: what was missed cannot be known. The log's newest entry is this.
-    Gap(Cursor),
 }
 
 /// Each has a lock of its own, so that sockets that come and go do not hold up events of other conversations.
@@ -126,19 +105,19 @@ impl Hub {
     /// [`JoinError`]
     pub fn join(self: &Arc<Self>, channel: Channel, outbound: Arc<OutboundQueue>) -> Result<Membership, JoinError> {
         let mut guard = self.shard(channel.as_str()).lock();
-        let state = &mut *guard;
-        if state.is_draining {
+        let shard = &mut *guard;
+        if shard.is_draining {
             return Err(JoinError::GoingAway);
         }
-        if !state.served_slots.contains(channel.as_str()) {
+        if !shard.served_slots.contains(channel.as_str()) {
             return Err(JoinError::Disconnected);
         }
-        let (channel, room) = match state.rooms.entry(channel) {
+        let (channel, room) = match shard.rooms.entry(channel) {
             // The name is kept once.
             Entry::Occupied(entry) => (entry.key().clone(), entry.into_mut()),
             Entry::Vacant(entry) => {
                 let channel = entry.key().clone();
-                state.to_subscribe.push(channel.clone());
+                shard.to_subscribe.push(channel.clone());
                 self.subscriptions_changed.notify_one();
                 let room = Room::new(&channel);
                 (channel, entry.insert(room))
@@ -149,7 +128,7 @@ impl Hub {
         room.sockets.push(outbound.clone());
         match room.subscription {
             // The receiver is right here.
-            SubscriptionState::Active => drop(subscribed.send(Epoch(state.epoch))),
+            SubscriptionState::Active => drop(subscribed.send(Epoch(shard.epoch))),
             SubscriptionState::Pending | SubscriptionState::Subscribing => room.subscribe_waiters.push(subscribed),
         }
         drop(guard);
@@ -158,38 +137,38 @@ impl Hub {
 
     fn leave(&self, channel: &Channel, outbound: &Arc<OutboundQueue>) {
         let mut guard = self.shard(channel.as_str()).lock();
-        let state = &mut *guard;
-        let Some(room) = state.rooms.get_mut(channel) else { return };
+        let shard = &mut *guard;
+        let Some(room) = shard.rooms.get_mut(channel) else { return };
         room.sockets.retain(|socket| !Arc::ptr_eq(socket, outbound));
         if room.is_empty() {
             // The room stays until the relay asks: who comes back before that finds it as it was.
-            state.to_unsubscribe.push(channel.clone());
+            shard.to_unsubscribe.push(channel.clone());
             self.subscriptions_changed.notify_one();
         }
     }
 
     /// Has a channel heard that no socket listens to, for as long as the answer is kept.
     pub fn hold_channel(self: &Arc<Self>, channel: Channel) -> ChannelGuard {
-        let mut state = self.shard(channel.as_str()).lock();
-        let room = match state.rooms.get_mut(&channel) {
+        let mut shard = self.shard(channel.as_str()).lock();
+        let room = match shard.rooms.get_mut(&channel) {
             Some(room) => room,
             None => {
-                state.to_subscribe.push(channel.clone());
+                shard.to_subscribe.push(channel.clone());
                 self.subscriptions_changed.notify_one();
-                state.rooms.entry(channel.clone()).or_insert_with_key(Room::new)
+                shard.rooms.entry(channel.clone()).or_insert_with_key(Room::new)
             }
         };
         room.holders += 1;
-        drop(state);
+        drop(shard);
         ChannelGuard { hub: self.clone(), channel }
     }
 
     fn release_channel(&self, channel: &Channel) {
-        let mut state = self.shard(channel.as_str()).lock();
-        let Some(room) = state.rooms.get_mut(channel) else { return };
+        let mut shard = self.shard(channel.as_str()).lock();
+        let Some(room) = shard.rooms.get_mut(channel) else { return };
         room.holders -= 1;
         if room.is_empty() {
-            state.to_unsubscribe.push(channel.clone());
+            shard.to_unsubscribe.push(channel.clone());
             self.subscriptions_changed.notify_one();
         }
     }
@@ -216,188 +195,19 @@ impl Hub {
     /// answer ([`Hub::mark_shared`]), the other side's typing is told.
     pub fn dispatch(&self, channel: &str, event: Event<'_>) -> bool {
         let mut guard = self.shard(channel).lock();
-        let state = &mut *guard;
-        let Some(room) = state.rooms.get_mut(channel) else { return false };
+        let shard = &mut *guard;
+        let Some(room) = shard.rooms.get_mut(channel) else { return false };
         let delivery = EncodedEvent::new(event);
         let received = room.receive(delivery);
         // A room whose subscription is not confirmed is looked at when it is.
         if received == Received::NeedsBackfill
             && room.subscription == SubscriptionState::Active
-            && let Some((channel, _)) = state.rooms.get_key_value(channel)
+            && let Some((channel, _)) = shard.rooms.get_key_value(channel)
         {
-            state.backfill_queue.push(channel.clone());
+            shard.backfill_queue.push(channel.clone());
             self.backfill_requested.notify_one();
         }
         received == Received::NeedsCheck
-    }
-
-    /// An API service says that Redis refuses a conversation's events, or takes them again.
-    pub fn record_publish_outage(&self, channel: &str, instance: Uuid, is_recovered: bool) {
-        if let Some(room) = self.shard(channel).lock().rooms.get_mut(channel) {
-            room.record_publish_outage(instance, is_recovered);
-        }
-    }
-
-    /// Forgets announcements that nobody has repeated: their rooms read their logs, and then are well.
-    pub fn expire_publish_outages(&self) {
-        for mut guard in self.lock_shards() {
-            let state = &mut *guard;
-            let stale =
-                state.rooms.iter_mut().filter_map(|(channel, room)| room.expire_publish_outages().then_some(channel));
-            let stale: Vec<Channel> = stale.cloned().collect();
-            if !stale.is_empty() {
-                state.backfill_queue.extend(stale);
-                self.backfill_requested.notify_one();
-            }
-        }
-    }
-
-    /// What came on a channel could not be read: the log is, in its place.
-    pub fn mark_gap(&self, channel: &str) {
-        let mut guard = self.shard(channel).lock();
-        let state = &mut *guard;
-        let Some(room) = state.rooms.get_mut(channel) else { return };
-        let needs_backfill = room.mark_gap();
-        if room.subscription != SubscriptionState::Active {
-            return;
-        }
-        if needs_backfill && let Some((channel, _)) = state.rooms.get_key_value(channel) {
-            state.backfill_queue.push(channel.clone());
-            self.backfill_requested.notify_one();
-        } else if let Some(room) = state.rooms.get_mut(channel).filter(|room| !room.needs_backfill()) {
-            // Without a log there is nothing to wait for.
-            room.recover();
-        }
-    }
-
-    /// Waits until [`Hub::take_subscription_changes`] may have something.
-    pub async fn subscriptions_changed(&self) {
-        self.subscriptions_changed.notified().await;
-    }
-
-    /// The next changes of what is to be subscribed; at most `limit` each way.
-    pub fn take_subscription_changes(&self, limit: usize) -> SubscriptionChanges {
-        self.take_subscription_changes_in(limit, |_| true)
-    }
-
-    /// The next changes among channels that `is_mine`. Whoever has taken some takes no more before they are confirmed.
-    pub fn take_subscription_changes_in(
-        &self,
-        limit: usize,
-        is_mine: impl Fn(&Channel) -> bool,
-    ) -> SubscriptionChanges {
-        let mut changes = SubscriptionChanges::default();
-        for mut shard in self.lock_shards() {
-            if !(shard.to_unsubscribe.is_empty() && shard.to_subscribe.is_empty()) {
-                shard.take_subscription_changes(&mut changes, limit, &is_mine);
-            }
-        }
-        if changes.subscribe.len().max(changes.unsubscribe.len()) >= limit {
-            self.subscriptions_changed.notify_one();
-        }
-        changes
-    }
-
-    /// Whether a channel's subscription is confirmed.
-    #[must_use]
-    pub fn is_active(&self, channel: &Channel) -> bool {
-        let shard = self.shard(channel.as_str()).lock();
-        shard.rooms.get(channel).is_some_and(|room| room.subscription == SubscriptionState::Active)
-    }
-
-    /// Redis has confirmed that these channels are subscribed.
-    pub fn confirm_subscriptions(&self, channels: &[Channel]) {
-        for channel in channels {
-            let mut guard = self.shard(channel.as_str()).lock();
-            let state = &mut *guard;
-            let Some(room) = state.rooms.get_mut(channel) else { continue };
-            room.subscription = SubscriptionState::Active;
-            for waiter in room.subscribe_waiters.drain(..) {
-                // Who gave up waiting is not there to hear it.
-                let _gone = waiter.send(Epoch(state.epoch));
-            }
-            if room.needs_backfill() {
-                state.backfill_queue.push(channel.clone());
-                self.backfill_requested.notify_one();
-            } else {
-                room.recover();
-            }
-        }
-    }
-
-    /// Where each live room stands, for comparison with the logs.
-    #[must_use]
-    pub fn positions(&self) -> Vec<(Channel, Cursor)> {
-        let mut positions = Vec::new();
-        for shard in self.lock_shards() {
-            let live = shard
-                .rooms
-                .iter()
-                .filter(|(_, room)| room.subscription == SubscriptionState::Active && !room.needs_backfill());
-            positions.extend(live.filter_map(|(channel, room)| Some((channel.clone(), room.position?))));
-        }
-        positions
-    }
-
-    /// Has a room subscribed anew, and then its log read, when it still stands at `position`: the subscription itself may
-    /// be what was lost. Returns whether it does.
-    pub fn resubscribe_if_at(&self, channel: &Channel, position: Cursor) -> bool {
-        let mut guard = self.shard(channel.as_str()).lock();
-        let state = &mut *guard;
-        let Some(room) = state.rooms.get_mut(channel) else { return false };
-        let backfill_queue =
-            room.subscription == SubscriptionState::Active && room.position == Some(position) && room.mark_gap();
-        if backfill_queue {
-            room.subscription = SubscriptionState::Pending;
-            state.to_subscribe.push(channel.clone());
-            self.subscriptions_changed.notify_one();
-        }
-        backfill_queue
-    }
-
-    /// Waits until [`Hub::take_backfills`] may have something.
-    pub async fn backfill_requested(&self) {
-        self.backfill_requested.notified().await;
-    }
-
-    /// Rooms whose log is to be read now, and from which event on; at most `limit`.
-    /// Each must come back through [`Hub::apply_backfill`] or [`Hub::backfill_failed`].
-    pub fn take_backfills(&self, limit: usize) -> Vec<(Channel, Cursor)> {
-        let mut taken = Vec::new();
-        for mut shard in self.lock_shards() {
-            while taken.len() < limit
-                && let Some(channel) = shard.backfill_queue.pop()
-            {
-                if let Some(position) = shard.rooms.get_mut(&channel).and_then(Room::start_backfill) {
-                    taken.push((channel, position));
-                }
-            }
-        }
-        taken
-    }
-
-    /// What the log has shown. The sockets get it before anything that came meanwhile.
-    pub fn apply_backfill(&self, channel: &Channel, backfill: Backfill) {
-        let mut guard = self.shard(channel.as_str()).lock();
-        let state = &mut *guard;
-        let Some(room) = state.rooms.get_mut(channel) else { return };
-        let caught_up = room.finish_backfill(backfill);
-        if !caught_up && room.subscription == SubscriptionState::Active {
-            state.backfill_queue.push(channel.clone());
-            self.backfill_requested.notify_one();
-        }
-    }
-
-    /// The log could not be read: it must be tried again.
-    pub fn backfill_failed(&self, channel: &Channel) {
-        let mut guard = self.shard(channel.as_str()).lock();
-        let state = &mut *guard;
-        let Some(room) = state.rooms.get_mut(channel) else { return };
-        room.backfill_failed();
-        if room.needs_backfill() && room.subscription == SubscriptionState::Active {
-            state.backfill_queue.push(channel.clone());
-            self.backfill_requested.notify_one();
-        }
     }
 
     /// Closes the sockets whose token was taken back. Returns how many.
@@ -442,78 +252,6 @@ fn shard_index(channel: &str) -> usize {
     let [.., high, low, _brace] = channel.as_bytes() else { return 0 };
     let digit = |byte: &u8| char::from(*byte).to_digit(16).unwrap_or(0) as usize;
     (digit(high) * 16 + digit(low)) % SHARDS
-}
-
-/// Has a channel heard until this is dropped.
-#[derive(Debug)]
-pub struct ChannelGuard {
-    hub: Arc<Hub>,
-    channel: Channel,
-}
-
-impl Drop for ChannelGuard {
-    fn drop(&mut self) {
-        self.hub.release_channel(&self.channel);
-    }
-}
-
-/// A socket's place in a room; it leaves when this is dropped.
-#[derive(Debug)]
-pub struct Membership {
-    hub: Arc<Hub>,
-    channel: Channel,
-    outbound: Arc<OutboundQueue>,
-    subscribed: Option<oneshot::Receiver<Epoch>>,
-    /// It joined before the room had a position.
-    joined_early: bool,
-}
-
-impl Membership {
-    /// Where the socket listens.
-    #[must_use]
-    pub fn channel(&self) -> &Channel {
-        &self.channel
-    }
-
-    /// The socket's queue.
-    #[must_use]
-    pub fn outbound(&self) -> &Arc<OutboundQueue> {
-        &self.outbound
-    }
-
-    /// Waits until Redis has confirmed the subscription. To be called once.
-    ///
-    /// # Errors
-    /// [`JoinError::Disconnected`] when the connection is lost before.
-    pub async fn wait_until_subscribed(&mut self) -> Result<Epoch, JoinError> {
-        match self.subscribed.take() {
-            Some(confirmed) => confirmed.await.map_err(|_| JoinError::Disconnected),
-            None => Err(JoinError::Disconnected),
-        }
-    }
-
-    /// Tells the hub up to where this socket has read the log itself. `false` when events may have been lost since
-    /// `epoch`, or passed by between what was read and what is heard: then the socket must join anew.
-    #[must_use]
-    pub fn confirm_position(&self, epoch: Epoch, position: Cursor) -> bool {
-        let mut state = self.hub.shard(self.channel.as_str()).lock();
-        if state.epoch != epoch.0 {
-            return false;
-        }
-        let Some(room) = state.rooms.get_mut(&self.channel) else { return false };
-        let is_confirmed = room.confirm_position(position, self.joined_early);
-        if is_confirmed && room.is_degraded() {
-            // The others have heard it before this one came.
-            self.outbound.push(QueueItem::Degraded);
-        }
-        is_confirmed
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        self.hub.leave(&self.channel, &self.outbound);
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@
 
 mod conversation_checks;
 mod local;
+mod poll;
 mod store;
+mod sync;
 mod watchlist;
 
 use std::collections::HashMap;
@@ -17,28 +19,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream;
-use metrics::counter;
 use parking_lot::Mutex;
 use shared::channel::Channel;
-use shared::channel::presence::WRITTEN_KEPT_MILLIS;
 use shared::event::{Event, Header};
 use shared::ids::LocationId;
 use shared::participant::{Conversation, Participant};
-use shared::presence::{ConversationCheck, Notice, Presence};
+use shared::presence::{ConversationCheck, Notice};
 use shared::shutdown::Shutdown;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::hub::outbound_queue::EncodedEvent;
 use crate::hub::topic::Topic;
 use crate::hub::{ChannelGuard, Hub};
 use crate::redis::Nodes;
 use conversation_checks::ConversationChecks;
-use local::{LocalParticipants, PresenceUpdate};
+use local::LocalParticipants;
 use store::{LeaseId, PresenceStore};
-use watchlist::{Lookup, PresenceChange, Watchlist};
+use watchlist::{PresenceChange, Watchlist};
 
 /// People in one script, which holds up Redis for a millisecond or so.
 const PARTICIPANTS_PER_SCRIPT: usize = 128;
@@ -48,8 +46,6 @@ pub(crate) const CONCURRENCY: usize = 16;
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 /// How long to wait after a failure.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// A lease is prolonged so many times while it lasts.
-const RENEWALS_PER_LEASE: u32 = 3;
 
 /// How long things take.
 #[derive(Debug, Clone, Copy)]
@@ -277,216 +273,6 @@ impl Inner {
                     state.watchlist.request_check(conversation, &participant);
                     self.checks.enqueue(ConversationCheck { location: location.clone(), conversation });
                 }
-            }
-        }
-    }
-
-    /// Tells Redis who comes and goes, and that this gateway lives.
-    async fn sync_loop(&self, store: &PresenceStore, shutdown: &Shutdown) {
-        let every = self.timing.lease / RENEWALS_PER_LEASE;
-        let mut renew_at = Instant::now();
-        while !shutdown.has_begun() {
-            let now = Instant::now();
-            if now >= renew_at {
-                renew_at = now + if self.renew_leases(store).await { every } else { RETRY_DELAY };
-            }
-            self.write_updates(store, self.take_updates(now)).await;
-            // Whoever comes or goes meanwhile goes together into the next round.
-            sleep_until(now + MIN_INTERVAL).await;
-            let due = self.next_due().unwrap_or(renew_at).min(renew_at);
-            tokio::select! {
-                () = self.local_changed.notified() => {}
-                () = self.reconnected.notified() => renew_at = Instant::now(),
-                () = sleep_until(due) => {}
-                () = shutdown.begun() => {}
-            }
-        }
-        // Whoever was here is most likely at another gateway by now, or will be soon; whoever is not goes with the lease.
-        let lease = self.timing.grace;
-        let last =
-            self.lease_ids().into_iter().map(|lease_id| async move { store.renew_lease(&lease_id, lease, 0).await });
-        stream::iter(last).buffer_unordered(CONCURRENCY).for_each(async |_unreachable| {}).await;
-    }
-
-    /// Whether Redis cannot be told of a location while it can of others, which are not to wait for that.
-    fn is_node_down(&self, location: &LocationId) -> bool {
-        self.hub.is_node_down(&Channel::presence(location))
-    }
-
-    fn lease_ids(&self) -> Vec<LeaseId> {
-        let locations = self.locations.lock();
-        let locations = locations.iter().filter(|(location, _)| !self.is_node_down(location));
-        locations.map(|(location, state)| LeaseId::new(location, state)).collect()
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let due = |(location, state): (&LocationId, &LocationState)| {
-            let due = state.local.next_due(now, self.timing.grace)?.max(state.retry_at);
-            (!self.is_node_down(location)).then_some(due)
-        };
-        self.locations.lock().iter().filter_map(due).min()
-    }
-
-    /// What Redis is to be told, a script each.
-    fn take_updates(&self, now: Instant) -> Vec<(LeaseId, Vec<PresenceUpdate>)> {
-        let mut changes = Vec::new();
-        self.locations.lock().retain(|location, state| {
-            if changes.len() < CONCURRENCY && state.retry_at <= now && !self.is_node_down(location) {
-                let some = state.local.take_updates(now, self.timing.grace, PARTICIPANTS_PER_SCRIPT);
-                if !some.is_empty() {
-                    changes.push((LeaseId::new(location, state), some));
-                }
-            }
-            !state.is_empty()
-        });
-        changes
-    }
-
-    async fn write_updates(&self, store: &PresenceStore, changes: Vec<(LeaseId, Vec<PresenceUpdate>)>) {
-        let write = async |(lease_id, changes): (LeaseId, Vec<PresenceUpdate>)| {
-            let written = store.apply_updates(&lease_id, &changes).await;
-            (lease_id, changes, written)
-        };
-        let mut writing = stream::iter(changes.into_iter().map(write)).buffer_unordered(CONCURRENCY);
-        while let Some((lease_id, changes, written)) = writing.next().await {
-            let mut locations = self.locations.lock();
-            // All is written anew, under another name: what became of this does not matter.
-            let Some(state) = locations.get_mut(&lease_id.location).filter(|state| lease_id.is_current(state)) else {
-                continue;
-            };
-            match written {
-                Ok(()) => {
-                    let came = changes.iter().filter(|change| change.left.is_none()).count();
-                    counter!("gateway_presence_changes_total", "change" => "came").increment(came as u64);
-                    let went = changes.len() - came;
-                    counter!("gateway_presence_changes_total", "change" => "went").increment(went as u64);
-                    state.local.confirm(changes);
-                    if state.is_empty() {
-                        locations.remove(&lease_id.location);
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "redis has not heard who came and went");
-                    counter!("gateway_presence_retries_total").increment(1);
-                    state.local.retry(changes);
-                    state.record_failure();
-                }
-            }
-        }
-    }
-
-    /// Prolongs the lease of every location, and sends away those who were at gateways that have died. Returns whether that is
-    /// enough for a while.
-    async fn renew_leases(&self, store: &PresenceStore) -> bool {
-        let lease = self.timing.lease;
-        let lease_ids: Vec<_> = {
-            let locations = self.locations.lock();
-            let sweep = |state: &LocationState| {
-                if state.healthy_since.elapsed() > lease { PARTICIPANTS_PER_SCRIPT } else { 0 }
-            };
-            let reached = locations.iter().filter(|(location, _)| !self.is_node_down(location));
-            reached.map(|(location, state)| (LeaseId::new(location, state), sweep(state))).collect()
-        };
-        let prolong = async |(lease_id, sweep): (LeaseId, usize)| {
-            let renewed = store.renew_lease(&lease_id, lease, sweep).await;
-            (lease_id, renewed)
-        };
-        let mut renewing = stream::iter(lease_ids.into_iter().map(prolong)).buffer_unordered(CONCURRENCY);
-        let mut is_enough = true;
-        while let Some((lease_id, renewed)) = renewing.next().await {
-            let mut locations = self.locations.lock();
-            let Some(state) = locations.get_mut(&lease_id.location).filter(|state| lease_id.is_current(state)) else {
-                continue;
-            };
-            match renewed {
-                Ok((held, swept)) => {
-                    counter!("gateway_presence_changes_total", "change" => "swept").increment(swept as u64);
-                    is_enough &= swept < PARTICIPANTS_PER_SCRIPT;
-                    let differs = state.local.is_queue_empty() && held != state.local.synced_count();
-                    if differs || state.rewritten_at.elapsed() > Duration::from_millis(WRITTEN_KEPT_MILLIS) {
-                        state.mark_all_dirty(self.next_incarnation());
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "redis has not heard that this gateway lives");
-                    counter!("gateway_presence_retries_total").increment(1);
-                    state.record_failure();
-                    is_enough = false;
-                }
-            }
-        }
-        is_enough
-    }
-
-    /// Looks at those who are watched, and at all of them now and then.
-    async fn poll_loop(&self, store: &PresenceStore) {
-        let mut all_at = Instant::now() + self.timing.poll_interval;
-        loop {
-            let began = Instant::now();
-            if began >= all_at {
-                all_at = began + self.timing.poll_interval;
-                for (location, state) in self.locations.lock().iter_mut() {
-                    state.watchlist.poll_all();
-                    for conversation in state.watchlist.repeat_checks() {
-                        self.checks.enqueue(ConversationCheck { location: location.clone(), conversation });
-                    }
-                }
-            }
-            let lookups = self.take_lookups(began);
-            if lookups.is_empty() {
-                let retry_at = self.retry_at().unwrap_or(all_at);
-                tokio::select! {
-                    () = self.lookup_requested.notified() => {}
-                    () = sleep_until(all_at.min(retry_at)) => {}
-                }
-                continue;
-            }
-            let look_up = async |(location, lookups): (LocationId, Vec<Lookup>)| {
-                let results = store.look_up(&location, &lookups).await;
-                (location, lookups, results)
-            };
-            let mut looking_up = stream::iter(lookups.into_iter().map(look_up)).buffer_unordered(CONCURRENCY);
-            while let Some((location, lookups, results)) = looking_up.next().await {
-                match results {
-                    Ok(results) => self.apply_lookups(&location, &lookups, &results),
-                    Err(error) => {
-                        tracing::debug!(%error, "redis does not say who is online");
-                        if let Some(state) = self.locations.lock().get_mut(&location) {
-                            state.watchlist.lookup_failed(lookups);
-                            state.record_failure();
-                        }
-                    }
-                }
-            }
-            sleep_until(began + MIN_INTERVAL).await;
-        }
-    }
-
-    /// When those can be looked at again who could not be.
-    fn retry_at(&self) -> Option<Instant> {
-        let locations = self.locations.lock();
-        let due =
-            locations.iter().filter(|(location, state)| state.watchlist.has_queued() && !self.is_node_down(location));
-        due.map(|(_, state)| state.retry_at).min()
-    }
-
-    fn take_lookups(&self, now: Instant) -> Vec<(LocationId, Vec<Lookup>)> {
-        let mut locations = self.locations.lock();
-        let is_due = |state: &LocationState| state.watchlist.has_queued() && state.retry_at <= now;
-        let due = locations.iter_mut().filter(|(location, state)| is_due(state) && !self.is_node_down(location));
-        let due = due.take(CONCURRENCY);
-        due.map(|(location, state)| (location.clone(), state.watchlist.take_lookups(PARTICIPANTS_PER_SCRIPT))).collect()
-    }
-
-    fn apply_lookups(&self, location: &LocationId, lookups: &[Lookup], results: &[(Presence, Option<Duration>)]) {
-        let mut locations = self.locations.lock();
-        for (lookup, (presence, lasts)) in lookups.iter().zip(results) {
-            let Some(state) = locations.get_mut(location) else { return };
-            // Right after Redis was away, leases have ended of gateways that live.
-            if presence.is_online() || state.healthy_since.elapsed() > self.timing.lease {
-                let changes = state.watchlist.apply_lookup(lookup, *presence, *lasts);
-                self.broadcast(&mut locations, location, changes);
             }
         }
     }

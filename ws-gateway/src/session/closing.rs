@@ -40,7 +40,7 @@ pub(super) async fn close(session: Session, end: Disconnect) {
     let id = topic.conversation_id().map(tracing::field::display);
     tracing::info!(request_id = &*context.request_id, conversation = id, code, by_peer, "socket closed");
     app.audit.enqueue(topic.entry(Action::SocketClose, code, AuditActor::from(&principal.actor), &context));
-    let limit = app.config.max_frame_bytes;
+    let limit = app.config.session.max_frame_bytes;
     unsent.drain(..sent);
     let mut delivery_tracker = delivery_tracker.into_closing();
     final_frames(end, &mut delivery_tracker, &mut unsent);

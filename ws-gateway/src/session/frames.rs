@@ -47,7 +47,7 @@ impl Session {
                 self.reply(&protocol::RESYNC, out);
             }
             QueueItem::GoingAway => {
-                let at = Instant::now() + self.app.config.drain.mul_f32(self.drain_slot);
+                let at = Instant::now() + self.app.config.process.drain.mul_f32(self.drain_slot);
                 self.deadlines.drain_at(at);
                 self.wake_at(at);
             }
@@ -75,7 +75,7 @@ impl Session {
         self.deadlines.record_activity(Instant::now());
         let mut incoming = std::mem::take(&mut self.incoming);
         let mut excess = Excess::default();
-        let limit = self.app.config.max_frame_bytes;
+        let limit = self.app.config.session.max_frame_bytes;
         let heard = incoming.read(input, limit, |frame| self.on_frame(&frame, &mut excess, out));
         self.incoming = incoming;
         if heard.is_ok() {
@@ -86,7 +86,7 @@ impl Session {
 
     fn on_frame(&mut self, frame: &Frame<'_>, excess: &mut Excess, out: &mut Vec<u8>) -> Result<(), Disconnect> {
         let now = Instant::now().duration_since(self.app.started_at);
-        let limit = self.app.config.max_frames_per_second;
+        let limit = self.app.config.session.max_frames_per_second;
         let decision = match frame {
             Frame::Fragment { is_empty: false } => self.frame_limiter.check_fragment(now, limit),
             _ => self.frame_limiter.check_frame(now, limit),
@@ -193,7 +193,8 @@ impl Session {
     fn charge_limiter(&mut self, messages: usize) {
         let now = Instant::now().duration_since(self.app.started_at);
         let more = messages as u64 / MESSAGES_PER_FRAME;
-        let _this_one_is_heard = self.frame_limiter.check_frames(more, now, self.app.config.max_frames_per_second);
+        let _this_one_is_heard =
+            self.frame_limiter.check_frames(more, now, self.app.config.session.max_frames_per_second);
     }
 
     pub(super) fn report_receipts(&self, kind: ReceiptKind, message_ids: Vec<MessageId>) {

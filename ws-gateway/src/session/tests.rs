@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
+use std::time::Duration;
 
 use shared::channel::Channel;
 use shared::env::Env;
@@ -13,7 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::scratch::INPUT_BYTES;
+use super::event_loop::{MAX_READS_PER_POLL, MAX_WRITES_PER_READ, WRITE_TIMEOUT};
+use super::scratch::{INPUT_BYTES, WRITE_BATCH_BYTES};
 use super::*;
 use crate::auth::RevocationSync;
 use crate::auth::TicketRedeemer;
@@ -132,14 +134,14 @@ fn app(frames: &'static str) -> Arc<AppState> {
     }))
     .unwrap();
     let background = Shutdown::new();
-    let redis = RedisConnector::new(&config.redis_url, None, config.redis_timeout).unwrap();
+    let redis = RedisConnector::new(&config.redis.url, None, config.redis.timeout).unwrap();
     let commands = redis.commands(&background).unwrap();
     let hub = Hub::new();
     let revocations = RevocationSync::start(commands.clone(), hub.clone(), &background);
     let times = PresenceTiming {
-        lease: config.presence_ttl,
-        grace: config.presence_linger,
-        poll_interval: config.position_check,
+        lease: config.presence.lease,
+        grace: config.presence.grace,
+        poll_interval: config.events.reconcile_interval,
     };
     Arc::new(AppState {
         verifier: Verifier::from_secret(config.tokens.secret.as_ref().unwrap())
@@ -148,17 +150,17 @@ fn app(frames: &'static str) -> Arc<AppState> {
         tickets: TicketRedeemer::new(commands.clone()),
         event_log: EventLog::new(
             commands.clone(),
-            LogTtl { with_events: config.event_log_ttl, marker_only: config.marker_life() },
-            config.outbound_queue_bytes,
+            LogTtl { with_events: config.events.log_ttl, marker_only: config.events.marker_ttl() },
+            config.session.outbound_queue_bytes,
             Arc::default(),
         ),
-        replay_budget: ReplayBudget::new(config.outbound_queue_bytes),
+        replay_budget: ReplayBudget::new(config.session.outbound_queue_bytes),
         receipts: ReceiptProducer::start(commands.clone(), &background),
         audit: AuditProducer::start(StreamProducer::start(commands.clone(), &background), &background),
         presence: PresenceRegistry::start(&commands, &hub, times, &background),
         typing: TypingPublisher::start(commands, &background),
         socket_permits: Arc::new(Semaphore::new(1)),
-        rate_limits: RateLimits::new(&config),
+        rate_limits: RateLimits::new(&config.rate_limit),
         handshake_permits: Arc::new(Semaphore::new(1)),
         max_handshakes: 1,
         traces: None,
@@ -180,10 +182,10 @@ fn seen(n: usize, bytes: usize) -> QueueItem {
 }
 
 fn event(n: usize, bytes: usize) -> QueueItem {
-    recipient(n, bytes, None)
+    event_to(n, bytes, None)
 }
 
-fn recipient(n: usize, bytes: usize, recipient: Option<Recipient>) -> QueueItem {
+fn event_to(n: usize, bytes: usize, recipient: Option<Recipient>) -> QueueItem {
     let header = Header::Logged { cursor: format!("{n}-0").parse().unwrap(), previous: None, recipient };
     QueueItem::Event(EncodedEvent::new(Event { header, frame: "x".repeat(bytes).into() }))
 }
@@ -291,7 +293,7 @@ async fn proofs_and_receipts_count_to_the_last() {
     for n in [101, 102] {
         let to = "user:doc123".parse().unwrap();
         let message = Recipient { participant: to, message_id: uuid::Uuid::from_u128(n) };
-        socket.session.outbound().push(recipient(n as usize, 10, Some(message)));
+        socket.session.outbound().push(event_to(n as usize, 10, Some(message)));
         assert!(socket.poll().is_pending());
     }
     let app = socket.session.app.clone();
@@ -329,7 +331,7 @@ async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end
                 participant: if is_for_owner { "user:doc123" } else { "contact:pat456" }.parse().unwrap(),
                 message_id: uuid::Uuid::from_u128(n),
             };
-            socket.session.outbound().push(recipient(n as usize, 10, Some(message)));
+            socket.session.outbound().push(event_to(n as usize, 10, Some(message)));
             websocket::text(&mut expected, &"x".repeat(10));
         } else {
             socket.session.outbound().wake_for_timer();
@@ -350,7 +352,7 @@ async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end
         }
     }
     let nothing = socket.client.try_read(&mut [0; 1]);
-    assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(nothing.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[tokio::test]

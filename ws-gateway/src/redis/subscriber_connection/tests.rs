@@ -1,5 +1,9 @@
+use std::pin::pin;
+
+use super::reader::MAX_IDLE_BUFFER_BYTES;
 use super::*;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::{Instant, timeout};
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -1,0 +1,36 @@
+//! How long participants count as online.
+
+use std::time::Duration;
+
+use shared::env::{Env, Setting};
+
+use super::{seconds, setting};
+
+pub(super) const PRESENCE_TTL: Setting = setting(
+    "PRESENCE_TTL_SECONDS",
+    Some("30"),
+    "3 to 3600, at least one and a half times REDIS_TIMEOUT_SECONDS: how long people stay online at a gateway that died \
+     without a word",
+);
+pub(super) const PRESENCE_LINGER: Setting = setting(
+    "PRESENCE_LINGER_SECONDS",
+    Some("3"),
+    "0 to 300: how long somebody stays online without a socket, so that a page can be loaded again",
+);
+
+/// Settings of presence.
+#[derive(Debug, Clone)]
+pub struct PresenceConfig {
+    /// How long participants stay online at a gateway that no longer renews its lease.
+    pub lease: Duration,
+    /// How long a participant stays online without a socket.
+    pub grace: Duration,
+}
+
+impl PresenceConfig {
+    pub(super) fn read(env: &mut Env) -> Option<Self> {
+        let lease = seconds(env, &PRESENCE_TTL, 3, 3600);
+        let grace = seconds(env, &PRESENCE_LINGER, 0, 300);
+        Some(Self { lease: lease?, grace: grace? })
+    }
+}

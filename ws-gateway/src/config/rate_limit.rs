@@ -1,0 +1,75 @@
+//! Limits per participant and per address.
+
+use shared::env::{Env, Setting};
+use shared::limit::{self, Rate, RateSettings};
+
+use super::{number, setting};
+
+pub(super) const MAX_SOCKETS_PER_PARTICIPANT: Setting = setting(
+    "MAX_SOCKETS_PER_PARTICIPANT",
+    Some("100"),
+    "0 to 1000000: sockets of one user or contact in this gateway; one more is closed at once (4429); 0 for no limit",
+);
+pub(super) const MAX_SOCKETS_PER_ADDRESS: Setting = setting(
+    "MAX_SOCKETS_PER_ADDRESS",
+    Some("0"),
+    "0 to 1000000: sockets of one address in this gateway; one more is closed at once (4429); 0 for no limit, since a \
+     hospital may have one address",
+);
+pub(super) const HANDSHAKES_PER_SECOND: Setting = setting(
+    "HANDSHAKES_PER_SECOND",
+    Some("0"),
+    "0 to 1000000: handshakes a second, ten times as many at once; more are refused (429); 0 for no limit",
+);
+pub(super) const HANDSHAKES_OF_PARTICIPANT: RateSettings = RateSettings {
+    per_second: setting(
+        "HANDSHAKES_PER_PARTICIPANT_PER_SECOND",
+        Some("5"),
+        "0 to 1000000: handshakes a second of one user or contact in this gateway; more are refused (429); 0 for no limit",
+    ),
+    burst: setting(
+        "HANDSHAKES_PER_PARTICIPANT_BURST",
+        Some("100"),
+        "1 to 10000000: handshakes of one user or contact at once",
+    ),
+};
+
+/// Limits of sockets and handshakes. Without a rate there is no limit.
+#[derive(Debug, Clone)]
+pub struct RateLimitConfig {
+    /// Sockets of one participant; 0 for no limit.
+    pub max_sockets_per_participant: u32,
+    /// Sockets of one address; 0 for no limit.
+    pub max_sockets_per_address: u32,
+    /// Handshakes of all clients.
+    pub handshakes: Option<Rate>,
+    /// Handshakes of one participant.
+    pub participant: Option<Rate>,
+    /// Handshakes of one address.
+    pub address: Option<Rate>,
+    /// Invalid tokens of one address.
+    pub invalid_token: Option<Rate>,
+    /// Handshakes of one address without a token.
+    pub missing_token: Option<Rate>,
+}
+
+impl RateLimitConfig {
+    pub(super) fn read(env: &mut Env) -> Option<Self> {
+        let max_sockets_per_participant = number(env, &MAX_SOCKETS_PER_PARTICIPANT, &0, &1_000_000);
+        let max_sockets_per_address = number(env, &MAX_SOCKETS_PER_ADDRESS, &0, &1_000_000);
+        let handshakes = number::<u32>(env, &HANDSHAKES_PER_SECOND, &0, &1_000_000);
+        let participant = HANDSHAKES_OF_PARTICIPANT.read(env);
+        let address = limit::ADDRESS_RATE.read(env);
+        let invalid_token = limit::FAILED_TOKEN_RATE.read(env);
+        let missing_token = limit::MISSING_TOKEN_RATE.read(env);
+        Some(Self {
+            max_sockets_per_participant: max_sockets_per_participant?,
+            max_sockets_per_address: max_sockets_per_address?,
+            handshakes: handshakes.map(|rate| Rate::new(rate, rate.saturating_mul(10)))?,
+            participant: participant?,
+            address: address?,
+            invalid_token: invalid_token?,
+            missing_token: missing_token?,
+        })
+    }
+}

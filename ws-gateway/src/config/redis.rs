@@ -1,0 +1,43 @@
+//! The server that carries events, receipts and presence.
+
+use std::time::Duration;
+
+use shared::env::{Env, Setting};
+use shared::redis::RedisUrl;
+use shared::tls::CaFile;
+
+use super::{seconds, setting};
+
+pub(super) const REDIS_URL: Setting = setting(
+    "REDIS_URL",
+    None,
+    "redis://[[user]:password@]host[:port][/database], or redis-cluster://host:port[?node=host:port&…]; rediss and \
+     rediss-cluster with TLS; as the API service has it",
+);
+pub(super) const REDIS_CA_FILE: Setting = setting(
+    "REDIS_CA_FILE",
+    Some(""),
+    "PEM file of the authorities that vouch for Redis, in place of this system's; with rediss only",
+);
+pub(super) const REDIS_TIMEOUT: Setting =
+    setting("REDIS_TIMEOUT_SECONDS", Some("3"), "1 to 60: how long Redis may be silent before it counts as lost");
+
+/// How to reach Redis.
+#[derive(Debug, Clone)]
+pub struct RedisConfig {
+    /// The server, or nodes of the cluster.
+    pub url: RedisUrl,
+    /// CA bundle that verifies the certificate of Redis, in place of the system's.
+    pub ca: Option<CaFile>,
+    /// The longest a command, a connection attempt or a silent connection may last.
+    pub timeout: Duration,
+}
+
+impl RedisConfig {
+    pub(super) fn read(env: &mut Env) -> Option<Self> {
+        let url = env.read(&REDIS_URL);
+        let ca = env.read_optional(&REDIS_CA_FILE);
+        let timeout = seconds(env, &REDIS_TIMEOUT, 1, 60);
+        Some(Self { url: url?, ca: ca?, timeout: timeout? })
+    }
+}

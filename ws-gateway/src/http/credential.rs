@@ -1,0 +1,67 @@
+//! Who opens a socket: a token in a header or a subprotocol, or a ticket in the query.
+
+use hyper::Request;
+use hyper::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use shared::request::RequestContext;
+use shared::ticket::Ticket;
+use shared::token::{Principal, TokenError, bearer};
+
+use super::error::HttpError;
+use super::handshake::{BEARER_SUBPROTOCOL, query_error};
+use super::headers::{header, list_members};
+use super::query;
+use crate::auth::RedeemError;
+use crate::state::AppState;
+
+/// What shows whose a handshake is.
+pub(super) enum Credential<'a> {
+    Token(&'a str),
+    Ticket(Ticket),
+}
+
+/// A token, in a header or a subprotocol, or a ticket in the query.
+pub(super) fn credential<B>(request: &Request<B>) -> Result<Credential<'_>, HttpError> {
+    let headers = request.headers();
+    let ticket = query::ticket(request.uri().query().unwrap_or_default()).map_err(query_error)?;
+    let in_subprotocol =
+        list_members(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
+    match (ticket, in_subprotocol) {
+        (Some(_), in_subprotocol) if in_subprotocol.is_some() || headers.contains_key(AUTHORIZATION) => {
+            Err(HttpError::bad_request("send a ticket or a token, and not both"))
+        }
+        (Some(ticket), _) => ticket.parse().map(Credential::Ticket).map_err(|_| HttpError::invalid_ticket()),
+        (None, in_subprotocol) => {
+            let token = bearer(header(headers, &AUTHORIZATION)).ok().or(in_subprotocol);
+            token.map(Credential::Token).ok_or_else(HttpError::missing_token)
+        }
+    }
+}
+
+/// Whose the handshake is. A ticket is spent by this, whatever becomes of the handshake.
+pub(super) async fn authenticate(
+    app: &AppState,
+    credential: Credential<'_>,
+    context: &RequestContext,
+) -> Result<Principal, HttpError> {
+    let taken;
+    let token = match &credential {
+        Credential::Token(token) => *token,
+        Credential::Ticket(ticket) => {
+            taken = app.tickets.redeem(ticket).await.map_err(|error| match error {
+                RedeemError::Unknown => HttpError::invalid_ticket(),
+                RedeemError::Redis(error) => {
+                    tracing::warn!(request_id = &*context.request_id, %error, "cannot take a ticket");
+                    HttpError::unavailable("tickets cannot be checked at the moment: try again")
+                }
+            })?;
+            taken.expose()
+        }
+    };
+    let verify = || app.verifier.verify(token);
+    let verified = match verify() {
+        // The issuer may have begun to use it a moment ago.
+        Err(TokenError::UnknownKey) if app.verifier.keys().refresh_now().await => verify(),
+        verified => verified,
+    };
+    verified.map_err(|error| HttpError::invalid_token(&error))
+}

@@ -1,0 +1,236 @@
+//! One poll of a session.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::deadlines::Deadline;
+use super::delivery_tracker::PingAction;
+use super::scratch::{Scratch, WRITE_BATCH_BYTES};
+use super::{Disconnect, Session};
+use crate::hub::outbound_queue::{QueueItem, Wakeup};
+use crate::session::close_reason::CloseReason;
+use crate::{session::protocol, websocket};
+
+/// A round of writing that takes longer ends the socket.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Rounds written before the peer is heard again, however much waits.
+pub(super) const MAX_WRITES_PER_READ: usize = 8;
+/// Times that the peer is heard before other sockets have their turn, however much it sends.
+pub(super) const MAX_READS_PER_POLL: usize = 2;
+
+impl Session {
+    /// Does all that can be done without waiting.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Poll<Disconnect> {
+        let ended = match self.drive(context, scratch) {
+            Poll::Ready(Err(end)) => {
+                // What was answered before the end came goes before the last words.
+                self.unsent.extend_from_slice(&scratch.out);
+                Poll::Ready(end)
+            }
+            Poll::Ready(Ok(never)) => match never {},
+            Poll::Pending => Poll::Pending,
+        };
+        if self.unreported_frames > 0 {
+            self.app.frames_sent.increment(std::mem::take(&mut self.unreported_frames).into());
+        }
+        ended
+    }
+
+    pub(super) fn drive(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<Infallible, Disconnect>> {
+        if !std::mem::replace(&mut self.has_read_early_bytes, true) {
+            self.read_frames(&mut [], &mut scratch.out)?;
+            self.write(context, &mut scratch.out)?;
+        }
+        for _ in 0..MAX_READS_PER_POLL {
+            // Whether the queue was found empty, and wakes this task when it no longer is.
+            let mut is_registered = false;
+            for _ in 0..MAX_WRITES_PER_READ {
+                if self.write_unsent(context)?.is_pending() {
+                    // The queue fills up meanwhile; nothing is read, so a client that sends and does not read stops itself.
+                    ready!(self.outbound().poll_wakeup(context)).map_err(Disconnect::Local)?;
+                    self.run_due(&mut scratch.out)?;
+                    self.write(context, &mut scratch.out)?;
+                    continue;
+                }
+                if self.send_replay(context, scratch)?.is_pending() && self.flush_queue(context, scratch)?.is_pending()
+                {
+                    is_registered = true;
+                    break;
+                }
+            }
+            if self.unsent.is_empty() {
+                let Poll::Ready(heard) = self.read(context, &mut scratch.input) else {
+                    // More may wait in the queue, which would tell nobody: it believes this task awake.
+                    if !is_registered {
+                        context.waker().wake_by_ref();
+                    }
+                    return Poll::Pending;
+                };
+                let heard = heard?;
+                self.read_frames(&mut scratch.input[..heard], &mut scratch.out)?;
+                self.write(context, &mut scratch.out)?;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Sends what came before the socket was there. Pending when there is nothing of that any more.
+    pub(super) fn send_replay(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Poll<()>, Disconnect> {
+        let Some(mut replay) = self.replay.take() else { return Ok(Poll::Pending) };
+        while scratch.out.len() < WRITE_BATCH_BYTES
+            && let Some(delivery) = replay.events.pop_front()
+        {
+            self.append_event(&delivery, &mut scratch.out);
+        }
+        self.replay = Some(replay).filter(|replay| !replay.events.is_empty());
+        self.append_delivery_ping(&mut scratch.out);
+        self.write(context, &mut scratch.out)?;
+        Ok(Poll::Ready(()))
+    }
+
+    /// Writes what has waited, as one, with a Ping behind it if it holds something to prove.
+    pub(super) fn flush_queue(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Poll<()>, Disconnect> {
+        let written = std::mem::take(&mut self.in_flight_bytes) as usize;
+        let mut oldest = None;
+        let drain_slot =
+            self.membership.outbound().poll_next_batch(context, written, &mut scratch.items, WRITE_BATCH_BYTES);
+        match drain_slot {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(Err(why)) => return Err(Disconnect::Local(why)),
+            Poll::Ready(Ok(Wakeup::Timer)) => self.run_due(&mut scratch.out)?,
+            Poll::Ready(Ok(Wakeup::Batch(bytes))) => {
+                self.in_flight_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                oldest = scratch.items.iter().find_map(QueueItem::cursor);
+                for item in scratch.items.drain(..) {
+                    self.append_item(&item, &mut scratch.out);
+                }
+                self.append_delivery_ping(&mut scratch.out);
+            }
+        }
+        self.write(context, &mut scratch.out)?;
+        if let Some(cursor) = oldest
+            && self.unsent.is_empty()
+        {
+            self.app.delivery_latency.record(cursor.age());
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// Appends a Ping when it is time to prove something, or sees to it that it will be.
+    pub(super) fn append_delivery_ping(&mut self, out: &mut Vec<u8>) {
+        if self.delivery_tracker.is_idle() {
+            return;
+        }
+        match self.delivery_tracker.next_action(Instant::now(), !out.is_empty()) {
+            PingAction::Idle => {}
+            PingAction::Ping(payload) => {
+                self.unreported_frames += 1;
+                websocket::ping(out, &payload);
+            }
+            PingAction::Wait(at) => self.wake_at(at),
+        }
+    }
+
+    /// Does what is due by now.
+    pub(super) fn run_due(&mut self, out: &mut Vec<u8>) -> Result<(), Disconnect> {
+        let (now, wall) = (Instant::now(), OffsetDateTime::now_utc());
+        if self.write_blocked_since.is_some_and(|since| since + WRITE_TIMEOUT <= now) {
+            return Err(Disconnect::Local(CloseReason::TooSlow));
+        }
+        while let Some(due) = self.deadlines.take_due(now, wall) {
+            match due {
+                Deadline::Drain => return Err(Disconnect::Local(CloseReason::GoingAway)),
+                Deadline::TokenExpired => return Err(Disconnect::Local(CloseReason::TokenInvalid)),
+                Deadline::IdleTimeout => return Err(Disconnect::Local(CloseReason::TooSlow)),
+                Deadline::TokenExpiring => self.reply(&protocol::expiring(self.deadlines.expires_at()), out),
+                Deadline::Heartbeat => {
+                    if let Some(payload) = self.delivery_tracker.heartbeat_ping(now) {
+                        self.unreported_frames += 1;
+                        websocket::ping(out, &payload);
+                    }
+                }
+            }
+        }
+        let next = self.deadlines.next_at(now, wall);
+        // A bell that rang for something else before the write has taken too long is not its last.
+        let next = self.write_blocked_since.map_or(next, |since| next.min(since + WRITE_TIMEOUT));
+        self.timer.fired(&self.app.timer_wheel, self.membership.outbound(), now, next);
+        self.append_delivery_ping(out);
+        Ok(())
+    }
+
+    /// Appends a frame of the gateway's own.
+    pub(super) fn reply(&mut self, text: &str, out: &mut Vec<u8>) {
+        self.unreported_frames += 1;
+        websocket::text(out, text);
+    }
+
+    /// Writes what is in `out`, or keeps it behind what could not be written.
+    pub(super) fn write(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Result<(), Disconnect> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let written = match self.unsent.is_empty() {
+            true => match Pin::new(&mut self.tcp).poll_write(context, out) {
+                Poll::Ready(Ok(0) | Err(_)) => return Err(Disconnect::Lost),
+                Poll::Ready(Ok(written)) => written,
+                Poll::Pending => 0,
+            },
+            false => 0,
+        };
+        self.unsent.extend_from_slice(&out[written..]);
+        out.clear();
+        Ok(())
+    }
+
+    /// Writes on what the kernel did not take at once.
+    pub(super) fn write_unsent(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Disconnect> {
+        while self.sent < self.unsent.len() {
+            match Pin::new(&mut self.tcp).poll_write(context, &self.unsent[self.sent..]) {
+                Poll::Ready(Ok(0) | Err(_)) => return Err(Disconnect::Lost),
+                Poll::Ready(Ok(written)) => self.sent += written,
+                Poll::Pending => {
+                    if self.write_blocked_since.is_none() {
+                        let now = Instant::now();
+                        self.write_blocked_since = Some(now);
+                        self.wake_at(now + WRITE_TIMEOUT);
+                    }
+                    return Ok(Poll::Pending);
+                }
+            }
+        }
+        if self.sent > 0 {
+            (self.unsent, self.sent, self.write_blocked_since) = (Vec::new(), 0, None);
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    pub(super) fn read(&mut self, context: &mut Context<'_>, input: &mut [u8]) -> Poll<Result<usize, Disconnect>> {
+        let mut buffer = ReadBuf::new(input);
+        let read: io::Result<()> = ready!(Pin::new(&mut self.tcp).poll_read(context, &mut buffer));
+        Poll::Ready(match read {
+            Ok(()) if !buffer.filled().is_empty() => Ok(buffer.filled().len()),
+            _ => Err(Disconnect::Lost),
+        })
+    }
+}
