@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use shared::env::BadEnv;
+use shared::env::ConfigError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -78,7 +78,7 @@ impl DatabaseMonitor {
 
     /// Checks periodically; never returns. If the master keys do not match before anything was served, that is reported once
     /// through `wrong_keys`.
-    pub async fn run(self, store: Store, instance: Uuid, wrong_keys: mpsc::Sender<BadEnv>) {
+    pub async fn run(self, store: Store, instance: Uuid, wrong_keys: mpsc::Sender<ConfigError>) {
         let failure = store.failure_signal();
         let mut log = StateLog { last: DatabaseState::Unknown, at: Instant::now() };
         let mut last_ready = Instant::now();
@@ -91,7 +91,7 @@ impl DatabaseMonitor {
                     let _ending_already = wrong_keys.try_send(wrong);
                     return std::future::pending().await;
                 }
-                Err(CheckError::Keys(BadEnv(wrong))) => DatabaseState::Unfit(wrong.join("; ")),
+                Err(CheckError::Keys(ConfigError(wrong))) => DatabaseState::Unfit(wrong.join("; ")),
                 Err(CheckError::State(state)) => state,
             };
             let is_slow = began.elapsed() >= SLOW_CHECK && last_ready.elapsed() < SLOW_TIMEOUT;
@@ -114,7 +114,7 @@ impl DatabaseMonitor {
 
 enum CheckError {
     State(DatabaseState),
-    Keys(BadEnv),
+    Keys(ConfigError),
 }
 
 async fn check(store: &Store, instance: Uuid, keys_checked: bool) -> Result<(), CheckError> {
@@ -130,7 +130,7 @@ async fn check(store: &Store, instance: Uuid, keys_checked: bool) -> Result<(), 
     // Registered first: a concurrent rewrap sees this service, or this service sees its result.
     store.register(instance).await.map_err(unreachable)?;
     let checked = store.check_master_keys().await.map_err(unreachable)?;
-    checked.map_err(|wrong| CheckError::Keys(BadEnv(vec![format!("CONTENT_KEYS: {wrong}")])))
+    checked.map_err(|wrong| CheckError::Keys(ConfigError(vec![format!("CONTENT_KEYS: {wrong}")])))
 }
 
 /// Logs the state at every change, and once per minute while the database is not ready.
@@ -167,7 +167,7 @@ pub(crate) fn spawn_when_ready(
     shutdown.spawn(name, async move {
         tokio::select! {
             () = database.until_ready() => {}
-            () = ended.begun() => return,
+            () = ended.wait_for_begin() => return,
         }
         task.await;
     });

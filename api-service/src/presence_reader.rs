@@ -7,7 +7,7 @@ use fred::error::Error;
 use fred::types::Value;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
-use shared::channel::presence::{Names, WHO_IS_ONLINE};
+use shared::channel::presence::{PRESENCE_LOOKUP, PresenceKeys};
 use shared::channel::{RENAME_WRONG_TYPE, moved_suffix};
 use shared::ids::LocationId;
 use shared::participant::Participant;
@@ -36,7 +36,7 @@ impl PresenceReader {
     pub fn new(redis: Nodes) -> Self {
         let topology = redis.topology();
         let [lookup, publish, rename] =
-            [WHO_IS_ONLINE, topology.publish_ephemeral_script(), RENAME_WRONG_TYPE].map(Script::from_lua);
+            [PRESENCE_LOOKUP, topology.publish_ephemeral_script(), RENAME_WRONG_TYPE].map(Script::from_lua);
         Self { redis, lookup, publish, rename }
     }
 
@@ -52,10 +52,10 @@ impl PresenceReader {
         if participants.is_empty() {
             return Ok(Vec::new());
         }
-        let names = Names::of(location);
+        let names = PresenceKeys::new(location);
         let keys: Vec<String> = [names.leases()]
             .into_iter()
-            .chain(participants.iter().map(|participant| names.person(participant)))
+            .chain(participants.iter().map(|participant| names.participant(participant)))
             .collect();
         let answer: Vec<i64> = match self.redis.run(&self.lookup, Vec::clone(&keys), NO_ARGS).await {
             // One key of another type would hide the whole list. It is renamed, and gateways write it again.
@@ -83,7 +83,7 @@ impl PresenceReader {
             by_location.entry(&question.location).or_default().push(question);
         }
         let publishing = by_location.into_iter().flat_map(|(location, questions)| {
-            let channel = Names::of(location).channel().to_owned();
+            let channel = PresenceKeys::new(location).channel().to_owned();
             questions.into_iter().map(move |question| {
                 let notice = Bytes::from(Notice::conversation_exists(question.conversation));
                 let channel = channel.clone();

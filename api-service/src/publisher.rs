@@ -142,8 +142,8 @@ impl Broker {
         let topology = redis.topology();
         let [script, listening, show, rename, announce] = [
             topology.publish_script(),
-            channel::LISTENING,
-            topology.show_script(),
+            channel::SUBSCRIBER_COUNT,
+            topology.publish_rows_script(),
             channel::RENAME_WRONG_TYPE,
             topology.publish_ephemeral_script(),
         ]

@@ -10,7 +10,7 @@ use shared::redis::{Nodes, Settings};
 use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
 use shared::token::{KeySetCache, Verifier};
-use shared::trace::Traces;
+use shared::trace::Tracing;
 use shared::verified::TokenCache;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -87,7 +87,7 @@ pub async fn run(
     let store = Store::new(&config.database, config.audit_key)?.with_envelope_keys(vault.map(Arc::new));
     let relay_keys = config.encryption.relay.as_ref().map(RelayKeys::new).unwrap_or_default();
     // Redis stays connected to the very end: the last published events must be confirmed too.
-    let final_shutdown = shutdown.later();
+    let final_shutdown = shutdown.later_phase();
     let settings = Settings::new(&config.redis.url, config.redis.ca.as_ref(), PUBLISH_TIMEOUT)?;
     let redis = Nodes::start(settings, &final_shutdown)?;
     let broker = Broker::new(redis.clone(), config.event_log, relay_keys);
@@ -130,7 +130,7 @@ pub async fn run(
     let tokens = TokenCache::new(Verifier::new(&config.tokens, token_keys).with_revocations(revocation.revocations()));
     let trusted_proxies = config.trusted_proxies;
     let rate_limits = RateLimits::new(&config.limits);
-    let traces = config.traces.as_ref().map(|traces| Traces::start("api-service", traces)).transpose()?;
+    let traces = config.traces.as_ref().map(|traces| Tracing::start("api-service", traces)).transpose()?;
     let (ticket_issuer, origins) = (TicketIssuer::new(redis.clone()), config.origins);
     let dev_signing_key = config.dev_signing_key.map(Arc::new);
     let state = Arc::new(AppState {
@@ -153,8 +153,8 @@ pub async fn run(
         trusted_proxies,
         stopping,
     });
-    let affordable = descriptors::for_strangers(config.database.pool.total + RESERVED_DESCRIPTORS);
-    let connections = descriptors::lowered("MAX_CONNECTIONS", config.listen.max_connections, affordable);
+    let affordable = descriptors::connection_budget(config.database.pool.total + RESERVED_DESCRIPTORS);
+    let connections = descriptors::cap_setting("MAX_CONNECTIONS", config.listen.max_connections, affordable);
     let kept = BACKGROUND_TIMEOUT.min(config.listen.shutdown_timeout / 4);
     serve_public(
         &shutdown,
@@ -165,11 +165,11 @@ pub async fn run(
     let ended = shutdown.clone();
     let admin =
         http::server::Server::new(listeners.admin, http::admin(state, metrics), MAX_ADMIN_CONNECTIONS).for_admin();
-    shutdown.spawn("admin port", admin.run(async move { ended.begun().await }, Duration::from_secs(1)));
+    shutdown.spawn("admin port", admin.run(async move { ended.wait_for_begin().await }, Duration::from_secs(1)));
 
     let ended: Result<(), ServeError> = tokio::select! {
-        () = shutdown.begun() => Ok(()),
-        failed = shutdown.failed() => Err(failed.into()),
+        () = shutdown.wait_for_begin() => Ok(()),
+        failed = shutdown.wait_for_failure() => Err(failed.into()),
         Some(wrong) = wrong_keys.recv() => Err(wrong.into()),
     };
     let allowed = if ended.is_ok() {
@@ -203,10 +203,10 @@ where
         };
         tokio::select! {
             _ = timeout(STARTUP_TIMEOUT, ready) => {}
-            () = starting.begun() => {}
+            () = starting.wait_for_begin() => {}
         }
         drop(state);
-        server.run(async move { stop.begun().await }, drain_timeout).await;
+        server.run(async move { stop.wait_for_begin().await }, drain_timeout).await;
     });
 }
 
@@ -228,15 +228,15 @@ async fn warn_of_role(store: &Store, revocation: &RevocationService) {
 
 /// A shutdown that begins `drain` after `stopping`. Until then all requests are served, because load balancers still send some.
 fn after(stopping: &Shutdown, drain: Duration) -> Shutdown {
-    let shutdown = stopping.later();
+    let shutdown = stopping.later_phase();
     let (begin, stopping) = (shutdown.clone(), stopping.clone());
     shutdown.spawn("drain timer", async move {
         tokio::select! {
             () = async {
-                stopping.begun().await;
+                stopping.wait_for_begin().await;
                 sleep(drain).await;
             } => begin.begin(),
-            () = begin.begun() => {}
+            () = begin.wait_for_begin() => {}
         }
     });
     shutdown

@@ -7,7 +7,7 @@ use shared::env::Secret;
 use shared::redis::Nodes;
 use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
-use shared::trace::Traces;
+use shared::trace::Tracing;
 use shared::verified::TokenCache;
 
 use crate::audit::writer::AuditWriter;
@@ -41,7 +41,7 @@ pub struct AppState {
     /// Rate limits per caller.
     pub rate_limits: RateLimits,
     /// Makes spans, if a collector is configured.
-    pub traces: Option<Traces>,
+    pub traces: Option<Tracing>,
     /// Redis.
     pub redis: Nodes,
     /// Offset of this machine's clock.

@@ -53,7 +53,7 @@ impl TicketIssuer {
     pub async fn issue(&self, principal: &Principal, token: &str) -> Result<IssuedTicket, TicketError> {
         let ticket = Ticket::new().map_err(|_| TicketError::Randomness)?;
         let expires_in = ticket::lifetime_seconds(principal, OffsetDateTime::now_utc());
-        let (key, kept) = (channel::ticket(&ticket), Bytes::from(ticket::seal_token(&ticket, token)?));
+        let (key, kept) = (channel::ticket_key(&ticket), Bytes::from(ticket::seal_token(&ticket, token)?));
         let life = Expiration::EX(i64::try_from(expires_in).unwrap_or(1));
         let (name, value, life) = (&key, &kept, &life);
         let store = |client: Client| async move {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use shared::channel::{TAIL, Topology};
+use shared::channel::{LOG_TAIL, Topology};
 use shared::event::OutgoingEvent;
 use shared::participant::ParticipantKind;
 use shared::publication::{PublishBatch, PublishMode};
@@ -177,7 +177,7 @@ pub(crate) fn publish_unproven(backends: &Backends, pairs: &[Pair]) -> Result<()
 /// Opens the logs of these pairs, as a gateway does for its first socket: from then on every event goes into one.
 pub(crate) fn open_logs(backends: &Backends, pairs: &[Pair]) -> Result<()> {
     let life = LOG_TTL_MS.to_string();
-    let open = |pair: &Pair| encode(&["EVAL", TAIL, "1", &pair.channel().log(), &life, &life]);
+    let open = |pair: &Pair| encode(&["EVAL", LOG_TAIL, "1", &pair.channel().log_key(), &life, &life]);
     Conversation::open(&backends.redis)?.ask_all(&pairs.iter().map(open).collect::<Vec<_>>())
 }
 

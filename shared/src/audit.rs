@@ -259,7 +259,7 @@ impl AuditEntry {
             |text: Option<String>| text.map(|text| text.parse().map_err(|_| InvalidAuditEntry)).transpose();
         let request = match (wire.request_id, wire.source) {
             (Some(id), Some(address)) => {
-                Some(RequestContext { request_id: problem::request_id(Some(&id)).into(), address })
+                Some(RequestContext { request_id: problem::accept_request_id(Some(&id)).into(), address })
             }
             (None, None) => None,
             _ => return Err(InvalidAuditEntry),

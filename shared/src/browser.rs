@@ -90,7 +90,7 @@ impl AllowedOrigins {
     pub fn read(env: &mut Env, mode: Mode) -> Option<Self> {
         let origins: Self = env.read(&ALLOWED_ORIGINS)?;
         if origins.all && mode == Mode::Production {
-            env.mistake(&ALLOWED_ORIGINS, "cannot be * while MODE is production");
+            env.add_error(&ALLOWED_ORIGINS, "cannot be * while MODE is production");
             return None;
         }
         Some(origins)
@@ -218,7 +218,7 @@ mod tests {
     fn everybody_is_for_development() {
         let read = |mode| {
             let mut env = Env::from_fn(|_| Some("*".to_owned()));
-            AllowedOrigins::read(&mut env, mode).ok_or_else(|| env.mistakes().to_string())
+            AllowedOrigins::read(&mut env, mode).ok_or_else(|| env.into_error().to_string())
         };
         assert!(read(Mode::Development).unwrap().allows_any());
         assert!(read(Mode::Production).unwrap_err().contains("ALLOWED_ORIGINS"));

@@ -29,36 +29,36 @@ impl Channel {
     /// The channel of a participant's inbox. It has no log: each row that is published there is state.
     #[must_use]
     pub fn inbox(location: &LocationId, whose: &Participant) -> Self {
-        Self(format!("{INBOX}{{{location}:{whose}}}").into())
+        Self(format!("{INBOX_PREFIX}{{{location}:{whose}}}").into())
     }
 
     /// The channel of who comes online in a location. It has no log either.
     #[must_use]
     pub fn presence(location: &LocationId) -> Self {
-        Self(presence::Names::of(location).channel().into())
+        Self(presence::PresenceKeys::new(location).channel().into())
     }
 
     /// Whether it is that of a location's presence.
     #[must_use]
     pub fn is_presence(&self) -> bool {
-        self.0.starts_with(presence::PRESENCE)
+        self.0.starts_with(presence::PRESENCE_PREFIX)
     }
 
     /// Whether it is that of an inbox.
     #[must_use]
     pub fn is_inbox(&self) -> bool {
-        self.0.starts_with(INBOX)
+        self.0.starts_with(INBOX_PREFIX)
     }
 
     /// Of an inbox: the key under which it is kept for a moment how new the row is that was last published of a conversation.
     #[must_use]
-    pub fn shown(&self, conversation: ConversationId) -> String {
+    pub fn row_version_key(&self, conversation: ConversationId) -> String {
         format!("{}:{conversation}", self.0)
     }
 
     /// Where a node of Redis is tried whether it takes anything: a key in the channel's slot.
     #[must_use]
-    pub fn probe(&self) -> String {
+    pub fn probe_key(&self) -> String {
         format!("{}:probe", self.0)
     }
 
@@ -76,22 +76,22 @@ impl Channel {
 
     /// The stream that holds the conversation's last events.
     #[must_use]
-    pub fn log(&self) -> String {
+    pub fn log_key(&self) -> String {
         format!("{}:log", self.0)
     }
 }
 
 /// The conversation whose events are published on a channel; `None` when it is not such a channel.
 #[must_use]
-pub fn conversation(channel: &str) -> Option<(LocationId, ConversationId)> {
-    let (location, conversation) = channel.strip_prefix(CHAT)?.strip_suffix('}')?.split_once(':')?;
+pub fn parse_conversation(channel: &str) -> Option<(LocationId, ConversationId)> {
+    let (location, conversation) = channel.strip_prefix(CHAT_PREFIX)?.strip_suffix('}')?.split_once(':')?;
     Some((location.parse().ok()?, ConversationId::try_parse(conversation).ok()?))
 }
 
 /// What the names of conversations begin with.
-const CHAT: &str = "chat:{";
+const CHAT_PREFIX: &str = "chat:{";
 /// What the names of inboxes begin with.
-const INBOX: &str = "inbox:";
+const INBOX_PREFIX: &str = "inbox:";
 
 /// So that a map by channel can be asked with the bare name that Redis delivers. Hash and equality are those of the text.
 impl std::borrow::Borrow<str> for Channel {
@@ -107,29 +107,29 @@ impl From<&Conversation> for Channel {
 }
 
 /// Stream of receipts, gateways → API service.
-pub const ACKS: &str = "acks";
+pub const RECEIPT_STREAM: &str = "acks";
 /// Stream of entries of the audit trail, gateways → API service.
-pub const AUDIT: &str = "audit";
+pub const AUDIT_STREAM: &str = "audit";
 /// Stream of questions, gateways → API service: [`crate::presence::ConversationCheck`].
-pub const QUESTIONS: &str = "questions";
-/// Consumer group of the API instances on [`ACKS`], [`AUDIT`] and [`QUESTIONS`].
+pub const CONVERSATION_CHECK_STREAM: &str = "questions";
+/// Consumer group of the API instances on [`RECEIPT_STREAM`], [`AUDIT`] and [`CONVERSATION_CHECK_STREAM`].
 pub const API_GROUP: &str = "api";
 /// The only field of an entry of these.
 pub const ENTRY_FIELD: &str = "r";
-/// Entries that [`ACKS`] may hold; beyond it the oldest give way, which costs a late `delivered`.
-pub const ACKS_MAX_LENGTH: usize = 1_000_000;
-/// Entries that [`QUESTIONS`] may hold; beyond it the oldest give way, and somebody does not hear who comes online.
-pub const QUESTIONS_MAX_LENGTH: usize = 100_000;
+/// Entries that [`RECEIPT_STREAM`] may hold; beyond it the oldest give way, which costs a late `delivered`.
+pub const RECEIPT_STREAM_CAPACITY: usize = 1_000_000;
+/// Entries that [`CONVERSATION_CHECK_STREAM`] may hold; beyond it the oldest give way, and somebody does not hear who comes online.
+pub const CONVERSATION_CHECK_STREAM_CAPACITY: usize = 100_000;
 /// Entries that [`AUDIT`] may hold; beyond it no more are taken, and gateways keep what they have.
-pub const AUDIT_MAX_LENGTH: usize = 1_000_000;
+pub const AUDIT_STREAM_CAPACITY: usize = 1_000_000;
 
 /// Sorted set of revoked tokens, with a marker that says whether it is complete: see [`revoked`].
-pub const REVOKED: &str = "revoked";
+pub const REVOCATIONS_KEY: &str = "revoked";
 
 /// Where what is kept for a ticket is: under its hash, so that whoever reads the names in Redis holds no ticket. A key of its
 /// own, with a life; taken with `GETDEL`, so that one of many who show the same ticket is let in.
 #[must_use]
-pub fn ticket(ticket: &Ticket) -> String {
+pub fn ticket_key(ticket: &Ticket) -> String {
     let hash = digest(&SHA256, ticket.expose().as_bytes());
     hash.as_ref().iter().fold(String::from("ticket:"), |name, byte| format!("{name}{byte:02x}"))
 }
@@ -221,7 +221,7 @@ return cursors
 /// on a single server costs a tenth.)
 ///
 /// Keys: any in the channel's slot. Arguments: channel.
-pub const LISTENING: &str = "return redis.call('PUBSUB', 'SHARDNUMSUB', ARGV[1])[2]";
+pub const SUBSCRIBER_COUNT: &str = "return redis.call('PUBSUB', 'SHARDNUMSUB', ARGV[1])[2]";
 
 macro_rules! show {
     ($publish:literal) => {
@@ -251,7 +251,7 @@ impl Topology {
     /// whoever listens knows at once when something between two events did not arrive.
     ///
     /// Where there is no log and nobody listens, nothing is done: a log begins when a gateway first asks where it ends
-    /// ([`TAIL`]), so before that nobody holds a cursor and nobody could resume. A log lives for as long as it is told, or
+    /// ([`LOG_TAIL`]), so before that nobody holds a cursor and nobody could resume. A log lives for as long as it is told, or
     /// up to ten seconds less: its life is not renewed with every event. With the first event the marker that opened a log
     /// becomes an entry of it: from then on the log can be read from there.
     ///
@@ -273,7 +273,7 @@ impl Topology {
     ///
     /// Keys and arguments: see [`crate::inbox_rows::InboxPublishBatch`]. Returns how many were published.
     #[must_use]
-    pub const fn show_script(self) -> &'static str {
+    pub const fn publish_rows_script(self) -> &'static str {
         match self {
             Self::Single => show!("PUBLISH"),
             Self::Cluster => show!("SPUBLISH"),
@@ -314,7 +314,7 @@ return moved
 ///
 /// Keys: the stream. Arguments: the group, and for how many milliseconds a consumer must have been silent. Returns how many.
 /// In one step with the look, so that no consumer goes with what it was given meanwhile.
-pub const FORGET_CONSUMERS: &str = r"
+pub const REMOVE_IDLE_CONSUMERS: &str = r"
 local removed = 0
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
     local of = {}
@@ -333,11 +333,11 @@ pub fn moved_suffix() -> String {
     format!(":moved:{}", uuid::Uuid::now_v7())
 }
 
-/// A script that adds entries to [`ACKS`] or [`QUESTIONS`]. One call for many, because a command costs its sender more than
+/// A script that adds entries to [`RECEIPT_STREAM`] or [`CONVERSATION_CHECK_STREAM`]. One call for many, because a command costs its sender more than
 /// an entry costs Redis.
 ///
 /// Keys: the stream. Arguments: most entries kept, entries. Returns the id of the last.
-pub const ADD: &str = r"
+pub const STREAM_ADD: &str = r"
 local id
 for i = 2, #ARGV do id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'r', ARGV[i]) end
 return id
@@ -345,16 +345,16 @@ return id
 
 /// Where it is kept since when a stream is as it is: beside it, in its slot. It goes with everything else when a server is flushed.
 #[must_use]
-pub fn birth(stream: &str) -> String {
+pub fn stream_birth_key(stream: &str) -> String {
     format!("{{{stream}}}:birth")
 }
 
 /// How far a consumer group has come with a stream, and on which server.
 ///
-/// Keys: the stream, its [`birth`]. Arguments: the group, any text that no other caller gives. Returns the name of what the server
+/// Keys: the stream, its [`stream_birth_key`]. Arguments: the group, any text that no other caller gives. Returns the name of what the server
 /// holds: its `run_id`, which is another one after a restart or a failover, and the first text that came since it was flushed. Then `upto`
 /// or `before`, and an id: all entries up to it, or before it, are acknowledged. `none` and nothing when there is no such group.
-pub const PROGRESS: &str = r"
+pub const GROUP_PROGRESS: &str = r"
 redis.call('SET', KEYS[2], ARGV[2], 'NX')
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') .. ' ' .. redis.call('GET', KEYS[2])
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
@@ -373,7 +373,7 @@ return {server, 'none', ''}
 /// A script that adds entries to [`AUDIT`], or fails when they have no room: of these none may give way to another.
 ///
 /// Keys: [`AUDIT`]. Arguments: most entries kept, entries. Returns the id of the last.
-pub const ADD_AUDIT: &str = r"
+pub const STREAM_ADD_OR_FAIL: &str = r"
 if redis.call('XLEN', KEYS[1]) + #ARGV - 1 > tonumber(ARGV[1]) then return redis.error_reply('FULL no room for entries') end
 local id
 for i = 2, #ARGV do id = redis.call('XADD', KEYS[1], '*', 'r', ARGV[i]) end
@@ -382,7 +382,7 @@ return id
 
 /// How long a log lives that no event was added to, in milliseconds: two minutes. Any participant may open one for any pair, so it must
 /// not stay for as long as a log that holds something. A gateway whose sockets listen refreshes it.
-pub const MARKER_LIFE_MILLIS: u64 = 2 * 60 * 1000;
+pub const MARKER_TTL_MILLIS: u64 = 2 * 60 * 1000;
 
 /// The cursor of the newest entry of a log. Opens a log first where there is none, so that a cursor always names a
 /// place that was there: "the log still holds it" is then proof that nothing behind it is missing.
@@ -390,9 +390,9 @@ pub const MARKER_LIFE_MILLIS: u64 = 2 * 60 * 1000;
 /// What opens a log is a marker: a stream without an entry, whose last id is the cursor. (A stream with one entry takes ten times the
 /// memory, because Redis sets aside 4 KiB for its first block.) It is the predecessor of the first event, as any entry is of the next.
 ///
-/// Keys: log. Arguments: life of a log with events, life of one with its marker alone ([`MARKER_LIFE_MILLIS`]), both in milliseconds.
+/// Keys: log. Arguments: life of a log with events, life of one with its marker alone ([`MARKER_TTL_MILLIS`]), both in milliseconds.
 /// Returns the cursor.
-pub const TAIL: &str = r"
+pub const LOG_TAIL: &str = r"
 local call, log = redis.call, KEYS[1]
 local last = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
 local id, life = last and last[1], ARGV[1]
@@ -413,7 +413,7 @@ return id
 ///
 /// Keys: log. Arguments: cursor, most entries, most bytes of their headers and frames. Returns nil when the log does not hold the cursor,
 /// 0 when more bytes follow it, or else four for each entry: its id and [`LOG_FIELDS`], nil for a field that it lacks.
-pub const SINCE: &str = r"
+pub const LOG_SINCE: &str = r"
 local call, log, cursor = redis.call, KEYS[1], ARGV[1]
 local most, bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
 if not call('XRANGE', log, cursor, cursor)[1] then
@@ -441,7 +441,7 @@ return answer
 /// The newest entries of a log without what people wrote.
 ///
 /// Keys: log. Arguments: how many. Returns three for each entry: its id, its header, and for a receipt the rest of the frame.
-pub const RECEIPTS: &str = r"
+pub const LOG_RECEIPTS: &str = r"
 local answer, to, left = {}, '+', tonumber(ARGV[1])
 while left > 0 do
     local entries = redis.call('XREVRANGE', KEYS[1], to, '-', 'COUNT', math.min(16, left))
@@ -467,11 +467,12 @@ mod tests {
     fn names_carry_location_and_conversation_in_the_hash_tag() {
         let channel = Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(1));
         assert_eq!(channel.as_str(), "chat:{loc1:00000000-0000-0000-0000-000000000001}");
-        assert_eq!(channel.log(), "chat:{loc1:00000000-0000-0000-0000-000000000001}:log");
-        assert_eq!(conversation(channel.as_str()), Some(("loc1".parse().unwrap(), Uuid::from_u128(1))));
-        for other in [channel.log().as_str(), "inbox:{loc1:user:a}", "presence:{loc1}", "chat:{loc1}", "chat:{loc1:x}"]
+        assert_eq!(channel.log_key(), "chat:{loc1:00000000-0000-0000-0000-000000000001}:log");
+        assert_eq!(parse_conversation(channel.as_str()), Some(("loc1".parse().unwrap(), Uuid::from_u128(1))));
+        for other in
+            [channel.log_key().as_str(), "inbox:{loc1:user:a}", "presence:{loc1}", "chat:{loc1}", "chat:{loc1:x}"]
         {
-            assert_eq!(conversation(other), None, "{other}");
+            assert_eq!(parse_conversation(other), None, "{other}");
         }
     }
 
@@ -480,7 +481,7 @@ mod tests {
         let channel = Channel::inbox(&"loc1".parse().unwrap(), &"contact:pat456".parse().unwrap());
         assert_eq!(channel.as_str(), "inbox:{loc1:contact:pat456}");
         assert_eq!(
-            channel.shown(Uuid::from_u128(1)),
+            channel.row_version_key(Uuid::from_u128(1)),
             "inbox:{loc1:contact:pat456}:00000000-0000-0000-0000-000000000001"
         );
         assert!(channel.is_inbox() && !Channel::new(&"inbox".parse().unwrap(), Uuid::from_u128(1)).is_inbox());

@@ -16,19 +16,19 @@ pub fn raise_limit() {
 /// How many connections strangers may have at a time: as many as the limit allows when `reserved` descriptors are kept for our
 /// own, and never less than a quarter of it.
 #[must_use]
-pub fn for_strangers(reserved: usize) -> usize {
+pub fn connection_budget(reserved: usize) -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    within(limit, reserved)
+    remaining_after(limit, reserved)
 }
 
-fn within(limit: u64, reserved: usize) -> usize {
+fn remaining_after(limit: u64, reserved: usize) -> usize {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     limit.saturating_sub(reserved).max(limit / 4).max(1)
 }
 
 /// The smaller of what a setting allows and what there is. Says so where the setting is lowered.
 #[must_use]
-pub fn lowered(setting: &str, wanted: usize, affordable: usize) -> usize {
+pub fn cap_setting(setting: &str, wanted: usize, affordable: usize) -> usize {
     if wanted > affordable {
         tracing::warn!(
             wanted,
@@ -48,14 +48,14 @@ mod tests {
         for (limit, reserved, expected) in
             [(256, 64, 192), (1024, 64, 960), (64, 100, 16), (1, 100, 1), (u64::MAX, 64, usize::MAX - 64)]
         {
-            assert_eq!(within(limit, reserved), expected, "{limit}");
+            assert_eq!(remaining_after(limit, reserved), expected, "{limit}");
         }
-        assert!(for_strangers(64) >= 1);
+        assert!(connection_budget(64) >= 1);
     }
 
     #[test]
     fn a_setting_is_lowered_and_never_raised() {
-        assert_eq!(lowered("MAX_SOCKETS", 50_000, 192), 192);
-        assert_eq!(lowered("MAX_SOCKETS", 100, 192), 100);
+        assert_eq!(cap_setting("MAX_SOCKETS", 50_000, 192), 192);
+        assert_eq!(cap_setting("MAX_SOCKETS", 100, 192), 100);
     }
 }

@@ -7,7 +7,7 @@ mod unknown;
 use std::fmt;
 use std::str::FromStr;
 
-pub use unknown::{OF_ONE_SERVICE, looks_like_a_setting};
+pub use unknown::{SINGLE_SERVICE_SETTINGS, has_setting_prefix};
 
 /// Exit code for bad configuration: `EX_USAGE` of sysexits.h.
 pub const EX_USAGE: i32 = 64;
@@ -52,7 +52,7 @@ impl FromStr for Secret {
 /// Every mistake in the environment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("bad configuration:\n{}", .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
-pub struct BadEnv(pub Vec<String>);
+pub struct ConfigError(pub Vec<String>);
 
 type Lookup = Box<dyn Fn(&str) -> Option<String>>;
 
@@ -61,20 +61,20 @@ pub struct Env {
     variable: Lookup,
     /// Of all variables that are set, ours or not.
     names: Vec<String>,
-    mistakes: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl Env {
     /// The environment of this process.
     #[must_use]
-    pub fn of_process() -> Self {
+    pub fn from_process() -> Self {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         Self::from_fn(|name| std::env::var(name).ok()).with_names(names)
     }
 
     /// An environment for tests.
     pub fn from_fn(variable: impl Fn(&str) -> Option<String> + 'static) -> Self {
-        Self { variable: Box::new(variable), names: Vec::new(), mistakes: Vec::new() }
+        Self { variable: Box::new(variable), names: Vec::new(), errors: Vec::new() }
     }
 
     /// The same, in which variables of these names are set.
@@ -89,22 +89,22 @@ impl Env {
         (self.variable)(name).is_some_and(|value| !value.is_empty())
     }
 
-    /// The value of a setting, or `None` with the mistake noted for [`Env::mistakes`].
+    /// The value of a setting, or `None` with the mistake noted for [`Env::into_error`].
     pub fn read<T>(&mut self, setting: &Setting) -> Option<T>
     where
         T: FromStr<Err: fmt::Display>,
     {
-        self.read_if(setting, |_| Ok(()))
+        self.read_checked(setting, |_| Ok(()))
     }
 
     /// The same, and `check` says what else must hold.
-    pub fn read_if<T>(&mut self, setting: &Setting, check: impl Fn(&T) -> Result<(), String>) -> Option<T>
+    pub fn read_checked<T>(&mut self, setting: &Setting, check: impl Fn(&T) -> Result<(), String>) -> Option<T>
     where
         T: FromStr<Err: fmt::Display>,
     {
         let set = (self.variable)(setting.name).filter(|value| !value.is_empty());
         let Some(text) = set.or_else(|| setting.default.map(str::to_owned)) else {
-            self.mistakes.push(format!("{} is required: {}", setting.name, setting.help));
+            self.errors.push(format!("{} is required: {}", setting.name, setting.help));
             return None;
         };
         let value = text.parse::<T>().map_err(|error| error.to_string());
@@ -112,7 +112,7 @@ impl Env {
             Ok(value) => Some(value),
             Err(why) => {
                 // The value itself stays out: it may be a secret or hold one, as URLs do.
-                self.mistakes.push(format!("{}: {why} ({})", setting.name, setting.help));
+                self.errors.push(format!("{}: {why} ({})", setting.name, setting.help));
                 None
             }
         }
@@ -130,14 +130,14 @@ impl Env {
     }
 
     /// Notes that a setting does not fit another one.
-    pub fn mistake(&mut self, setting: &Setting, why: &str) {
-        self.mistakes.push(format!("{}: {why} ({})", setting.name, setting.help));
+    pub fn add_error(&mut self, setting: &Setting, why: &str) {
+        self.errors.push(format!("{}: {why} ({})", setting.name, setting.help));
     }
 
     /// What was wrong with the settings read so far.
     #[must_use]
-    pub fn mistakes(self) -> BadEnv {
-        BadEnv(self.mistakes)
+    pub fn into_error(self) -> ConfigError {
+        ConfigError(self.errors)
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(env.read::<u16>(&PORT), None);
         assert_eq!(env.read::<Secret>(&KEY), None);
         assert_eq!(env.read_optional::<u16>(&NOTE), None);
-        let text = env.mistakes().to_string();
+        let text = env.into_error().to_string();
         for name in ["PORT", "KEY", "NOTE"] {
             assert!(text.contains(name), "{text}");
         }
@@ -194,8 +194,8 @@ mod tests {
     fn checks_are_mistakes_too_and_secrets_stay_secret() {
         let mut env = env(&[("KEY", "abc")]);
         let long = |key: &Secret| (key.expose().len() >= 4).then_some(()).ok_or_else(|| "too short".to_owned());
-        assert_eq!(env.read_if(&KEY, long), None);
+        assert_eq!(env.read_checked(&KEY, long), None);
         assert_eq!(format!("{:?}", Secret("abc".to_owned())), "[redacted]");
-        assert_eq!(env.mistakes().0, ["KEY: too short (a key of 4 bytes or more)"]);
+        assert_eq!(env.into_error().0, ["KEY: too short (a key of 4 bytes or more)"]);
     }
 }

@@ -15,9 +15,9 @@ use crate::seal::SealError;
 const VERSION_TTL_MILLIS: u32 = 60_000;
 const FRAME_TYPE: &str = "conversation";
 
-/// Keys and arguments of [`crate::channel::Topology::show_script`] for some rows.
+/// Keys and arguments of [`crate::channel::Topology::publish_rows_script`] for some rows.
 ///
-/// Keys: [`Channel::shown`] of each row. Arguments: how long to keep them, in milliseconds; then three for each row: channel,
+/// Keys: [`Channel::row_version_key`] of each row. Arguments: how long to keep them, in milliseconds; then three for each row: channel,
 /// how new it is, the payload.
 #[derive(Debug, Clone)]
 pub struct InboxPublishBatch {
@@ -49,7 +49,7 @@ impl InboxPublishBatch {
         let sealed = relay_keys.seal_body(channel, FRAME_TYPE, &conversation.to_string(), &rest)?;
         let rest = sealed.unwrap_or_else(|| rest.into_bytes());
         let beginning = format!("+ {conversation}\n{{\"type\":\"{FRAME_TYPE}\",");
-        self.keys.push(channel.shown(conversation));
+        self.keys.push(channel.row_version_key(conversation));
         self.args.expose_mut().extend([
             Bytes::copy_from_slice(channel.as_str().as_bytes()),
             newness.to_string().into(),

@@ -9,14 +9,14 @@ use crate::request::TrustedProxies;
 use crate::token::TokenConfig;
 
 /// What the gateway has no use for, and what whoever takes it over would have much use for.
-const NOT_FOR_GATEWAYS: [&str; 6] =
+const API_SERVICE_SECRETS: [&str; 6] =
     ["AUDIT_KEY", "AUDIT_KEYS_OLD", "CONTENT_KEYS", "CONTENT_KEYS_COMMAND", "CONTENT_KEYS_FILE", "DATABASE_URL"];
 
 /// What is to be said of the settings that both services have.
 #[must_use]
 pub fn warnings(admin: SocketAddr, proxies: &TrustedProxies, tokens: &TokenConfig) -> Vec<String> {
     let mut warnings = Vec::new();
-    if proxies.cover_everything() {
+    if proxies.is_overly_broad() {
         warnings.push("TRUSTED_PROXIES covers whole continents: whoever asks can choose its address".to_owned());
     }
     if is_public(admin.ip()) {
@@ -41,8 +41,8 @@ pub fn warnings(admin: SocketAddr, proxies: &TrustedProxies, tokens: &TokenConfi
 
 /// What is to be said of the environment of a gateway.
 #[must_use]
-pub fn warnings_of_gateway(env: &Env) -> Vec<String> {
-    let given = NOT_FOR_GATEWAYS.iter().filter(|name| env.is_set(name));
+pub fn gateway_warnings(env: &Env) -> Vec<String> {
+    let given = API_SERVICE_SECRETS.iter().filter(|name| env.is_set(name));
     given.map(|name| format!("{name} is set: a gateway has no use for it, and must not hold it")).collect()
 }
 
@@ -59,7 +59,7 @@ fn is_public(address: IpAddr) -> bool {
 }
 
 /// Networks so wide that nobody's proxies fill them.
-pub(crate) fn cover_everything(networks: &[IpNet]) -> bool {
+pub(crate) fn is_overly_broad(networks: &[IpNet]) -> bool {
     IpNet::aggregate(&networks.to_vec()).iter().any(|network| match network {
         IpNet::V4(network) => network.prefix_len() < 8,
         IpNet::V6(network) => network.prefix_len() < 16,
@@ -114,11 +114,11 @@ mod tests {
 
     #[test]
     fn what_a_gateway_must_not_hold_is_named_and_not_shown() {
-        for name in NOT_FOR_GATEWAYS {
+        for name in API_SERVICE_SECRETS {
             let env = Env::from_fn(move |asked| (asked == name).then(|| "hunter2".to_owned()));
-            let said = warnings_of_gateway(&env);
+            let said = gateway_warnings(&env);
             assert!(said.len() == 1 && said[0].starts_with(name) && !said[0].contains("hunter2"), "{said:?}");
         }
-        assert_eq!(warnings_of_gateway(&Env::from_fn(|_| None)), [""; 0]);
+        assert_eq!(gateway_warnings(&Env::from_fn(|_| None)), [""; 0]);
     }
 }

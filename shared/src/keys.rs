@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::env::{Env, Setting};
-use crate::mode::{Mode, has_few_different_bytes};
+use crate::mode::{Mode, has_few_distinct_bytes};
 use crate::seal::KEY_BYTES;
 
 /// Longest name of a key.
@@ -108,7 +108,7 @@ impl KeyRing {
     /// Whether some key is as good as guessed: all zeros, say.
     #[must_use]
     pub fn has_weak_key(&self) -> bool {
-        self.iter().any(|(_, key)| has_few_different_bytes(key))
+        self.iter().any(|(_, key)| has_few_distinct_bytes(key))
     }
 
     /// Whether some key is in both.
@@ -170,7 +170,7 @@ pub fn read_relay_keys(env: &mut Env) -> Option<Option<KeyRing>> {
     let filed = env.read_optional::<KeyFile>(&RELAY_KEYS_FILE);
     match (listed?, filed?) {
         (Some(_), Some(_)) => {
-            env.mistake(&RELAY_KEYS_FILE, "cannot be set together with RELAY_KEYS");
+            env.add_error(&RELAY_KEYS_FILE, "cannot be set together with RELAY_KEYS");
             None
         }
         (listed, filed) => Some(listed.or(filed.map(|KeyFile(keys)| keys))),
@@ -180,7 +180,10 @@ pub fn read_relay_keys(env: &mut Env) -> Option<Option<KeyRing>> {
 /// Notes a key that is as good as guessed, where real people's data are at stake.
 pub fn reject_weak_keys(env: &mut Env, setting: &Setting, keys: Option<&KeyRing>, mode: Mode) {
     if mode == Mode::Production && keys.is_some_and(KeyRing::has_weak_key) {
-        env.mistake(setting, "holds a key of few different bytes, and MODE is production: make it with `openssl rand`");
+        env.add_error(
+            setting,
+            "holds a key of few different bytes, and MODE is production: make it with `openssl rand`",
+        );
     }
 }
 
@@ -253,7 +256,7 @@ mod tests {
                 _ => None,
             });
             let ring = read_relay_keys(&mut env);
-            (ring.map(|ring| ring.map(|ring| ring.keys[0].0.to_string())), env.mistakes().0.len())
+            (ring.map(|ring| ring.map(|ring| ring.keys[0].0.to_string())), env.into_error().0.len())
         };
         assert_eq!(read(false, false), (Some(None), 0));
         assert_eq!(read(true, false), (Some(Some("listed".to_owned())), 0));
@@ -280,7 +283,7 @@ mod tests {
         {
             let mut env = Env::from_fn(|_| None);
             reject_weak_keys(&mut env, &RELAY_KEYS, Some(keys), mode);
-            assert_eq!(env.mistakes().0.len(), mistakes, "{keys:?} {mode}");
+            assert_eq!(env.into_error().0.len(), mistakes, "{keys:?} {mode}");
         }
     }
 }

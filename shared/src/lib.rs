@@ -16,7 +16,7 @@
 //! - [`token`]: JWT → [`token::Principal`], and what a principal may do
 //! - [`verified`]: tokens that were verified already
 //! - [`revocation`]: tokens that are refused before they expire
-//! - [`ticket`]: what stands for a token for half a minute, once
+//! - [`ticket_key`]: what stands for a token for half a minute, once
 //! - [`mode`]: what a service runs for, and which secrets are good enough for that
 //! - [`browser`]: which pages may ask, and what browsers are told with each answer
 //! - [`timestamp`]: how clients read a moment

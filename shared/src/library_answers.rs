@@ -11,33 +11,33 @@ use tokio::time::timeout;
 use crate::problem::{self, REQUEST_ID_HEADER};
 
 /// For the answer to a request that cannot be read.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How much of what cannot be read is taken off the line, and for how long.
 const MAX_DISCARDED_BYTES: u64 = 1024 * 1024;
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection on which an HTTP server speaks whose own answers all have a request id. An answer without one is the
 /// library's: a bare 400, 414 or 431.
 #[derive(Debug)]
-pub struct WithProblems<T> {
+pub struct ProblemStream<T> {
     io: T,
     head_bytes: usize,
     /// Nothing of an answer is half written.
-    is_between_answers: bool,
+    is_between_responses: bool,
     /// What is written in place of the library's answer, and how much of it has been.
     replacement: Option<(Vec<u8>, usize)>,
-    refused: Option<u16>,
+    library_status: Option<u16>,
 }
 
-impl<T> WithProblems<T> {
+impl<T> ProblemStream<T> {
     /// `head_bytes` is how large the head of a request may be.
     pub fn new(io: T, head_bytes: usize) -> Self {
-        Self { io, head_bytes, is_between_answers: true, replacement: None, refused: None }
+        Self { io, head_bytes, is_between_responses: true, replacement: None, library_status: None }
     }
 
     /// The status of the library's own answer, if it gave one.
-    pub fn refused(&self) -> Option<u16> {
-        self.refused
+    pub fn library_status(&self) -> Option<u16> {
+        self.library_status
     }
 
     /// The connection itself.
@@ -46,18 +46,18 @@ impl<T> WithProblems<T> {
     }
 
     /// Notes the answer that takes the place of the library's, if these bytes begin one.
-    fn replace(&mut self, bytes: &[u8]) {
-        if !self.is_between_answers || self.replacement.is_some() {
+    fn start_replacement(&mut self, bytes: &[u8]) {
+        if !self.is_between_responses || self.replacement.is_some() {
             return;
         }
-        let Some(status) = own_status(bytes) else { return };
-        self.refused = Some(status);
-        self.replacement = Some((refusal(status, self.head_bytes).into_bytes(), 0));
+        let Some(status) = parse_library_status(bytes) else { return };
+        self.library_status = Some(status);
+        self.replacement = Some((problem_response(status, self.head_bytes).into_bytes(), 0));
     }
 }
 
-impl<T: AsyncWrite + Unpin> WithProblems<T> {
-    /// Writes the replacement. Once it is out, `length` bytes of the library's answer count as written.
+impl<T: AsyncWrite + Unpin> ProblemStream<T> {
+    /// Writes the replacement. Once it is out, `interval` bytes of the library's answer count as written.
     fn poll_replacement(&mut self, cx: &mut Context<'_>, length: usize) -> Option<Poll<io::Result<usize>>> {
         let (bytes, written) = self.replacement.as_mut()?;
         while *written < bytes.len() {
@@ -69,39 +69,39 @@ impl<T: AsyncWrite + Unpin> WithProblems<T> {
             }
         }
         self.replacement = None;
-        self.is_between_answers = false;
+        self.is_between_responses = false;
         Some(Poll::Ready(Ok(length)))
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> WithProblems<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> ProblemStream<T> {
     /// Ends a connection on which something came that cannot be read. Its sender is told, unless that has been done.
-    pub async fn end_unreadable(self) {
-        let answer = self.refused.is_none().then(|| refusal(400, self.head_bytes));
-        let io = self.end(answer).await;
+    pub async fn close_unparsable(self) {
+        let answer = self.library_status.is_none().then(|| problem_response(400, self.head_bytes));
+        let io = self.close(answer).await;
         // What is still on its way must be taken off the line, or the answer is lost with it.
         let mut rest = io.take(MAX_DISCARDED_BYTES);
-        let _gone = timeout(LINGER, copy(&mut rest, &mut sink())).await;
+        let _gone = timeout(LINGER_TIMEOUT, copy(&mut rest, &mut sink())).await;
     }
 
     /// Ends a connection whose request did not arrive in time. Does not wait for more of it: whoever says nothing would keep others
     /// waiting for the place of a handshake.
-    pub async fn end_late(self) {
-        let _io = self.end(Some(problem::too_slow())).await;
+    pub async fn close_timed_out(self) {
+        let _io = self.close(Some(problem::request_timeout())).await;
     }
 
-    async fn end(self, answer: Option<String>) -> T {
+    async fn close(self, answer: Option<String>) -> T {
         let mut io = self.io;
         if let Some(answer) = answer {
-            let _gone = timeout(LAST_WORDS, io.write_all(answer.as_bytes())).await;
+            let _gone = timeout(FINAL_WRITE_TIMEOUT, io.write_all(answer.as_bytes())).await;
         }
-        let _gone = timeout(LAST_WORDS, io.shutdown()).await;
+        let _gone = timeout(FINAL_WRITE_TIMEOUT, io.shutdown()).await;
         io
     }
 }
 
 /// The status of an answer that is not of the server's own handlers.
-fn own_status(bytes: &[u8]) -> Option<u16> {
+fn parse_library_status(bytes: &[u8]) -> Option<u16> {
     let line = bytes.strip_prefix(b"HTTP/1.1 ")?;
     let status: u16 = std::str::from_utf8(line.get(..3)?).ok()?.parse().ok()?;
     let names_request =
@@ -110,8 +110,8 @@ fn own_status(bytes: &[u8]) -> Option<u16> {
 }
 
 /// The whole answer to a request that cannot be read.
-fn refusal(status: u16, head_bytes: usize) -> String {
-    problem::unparsed(
+fn problem_response(status: u16, head_bytes: usize) -> String {
+    problem::raw_response(
         status,
         &match status {
             414 => "the target of the request is too long".to_owned(),
@@ -121,26 +121,26 @@ fn refusal(status: u16, head_bytes: usize) -> String {
     )
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for WithProblems<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for ProblemStream<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for WithProblems<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for ProblemStream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.replace(buf);
+        self.start_replacement(buf);
         if let Some(replaced) = self.poll_replacement(cx, buf.len()) {
             return replaced;
         }
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf));
-        self.is_between_answers = false;
+        self.is_between_responses = false;
         Poll::Ready(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(Pin::new(&mut self.io).poll_flush(cx));
-        self.is_between_answers = self.replacement.is_none();
+        self.is_between_responses = self.replacement.is_none();
         Poll::Ready(flushed)
     }
 
@@ -157,12 +157,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WithProblems<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.replace(bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf));
+        self.start_replacement(bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf));
         if let Some(replaced) = self.poll_replacement(cx, bufs.iter().map(|buf| buf.len()).sum()) {
             return replaced;
         }
         let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs));
-        self.is_between_answers = false;
+        self.is_between_responses = false;
         Poll::Ready(written)
     }
 }
@@ -182,14 +182,14 @@ mod tests {
             far.read_to_string(&mut text).await.unwrap();
             text
         });
-        let mut connection = WithProblems::new(near, 1234);
+        let mut connection = ProblemStream::new(near, 1234);
         for bytes in writes {
             connection.write_all(bytes).await.unwrap();
             if flushes {
                 connection.flush().await.unwrap();
             }
         }
-        let refused = connection.refused();
+        let refused = connection.library_status();
         drop(connection);
         (reading.await.unwrap(), refused)
     }
@@ -227,9 +227,9 @@ mod tests {
         }
     }
 
-    async fn ended(end: impl AsyncFnOnce(WithProblems<tokio::io::DuplexStream>), says_before: &[u8]) -> String {
+    async fn ended(end: impl AsyncFnOnce(ProblemStream<tokio::io::DuplexStream>), says_before: &[u8]) -> String {
         let (near, mut far) = tokio::io::duplex(4096);
-        let mut connection = WithProblems::new(near, 1234);
+        let mut connection = ProblemStream::new(near, 1234);
         connection.write_all(says_before).await.unwrap();
         // It is read to its end, and not only to the answer.
         far.write_all(&[b'x'; 2000]).await.unwrap();
@@ -242,11 +242,11 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_cannot_be_understood_is_told_so_once() {
-        let told = ended(WithProblems::end_unreadable, b"").await;
+        let told = ended(ProblemStream::close_unparsable, b"").await;
         assert!(told.starts_with("HTTP/1.1 400 ") && told.contains("not valid HTTP/1.1"), "{told}");
-        let told = ended(WithProblems::end_unreadable, BARE).await;
+        let told = ended(ProblemStream::close_unparsable, BARE).await;
         assert!(told.starts_with("HTTP/1.1 431 ") && told.matches("HTTP/1.1 4").count() == 1, "{told}");
-        let told = ended(WithProblems::end_late, b"").await;
+        let told = ended(ProblemStream::close_timed_out, b"").await;
         assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
     }
 }

@@ -100,8 +100,8 @@ impl RateSettings {
                 false => Err(format!("must lie between {least} and {most}")),
             }
         };
-        let per_second = env.read_if(&self.per_second, within(MAX_PER_SECOND, 0));
-        let burst = env.read_if(&self.burst, within(10 * MAX_PER_SECOND, 1));
+        let per_second = env.read_checked(&self.per_second, within(MAX_PER_SECOND, 0));
+        let burst = env.read_checked(&self.burst, within(10 * MAX_PER_SECOND, 1));
         Some(Rate::new(per_second?, burst?))
     }
 }
@@ -213,7 +213,7 @@ const NETWORK_BITS: u32 = 56;
 const NAT64: u128 = 0x0064_ff9b_u128 << 96;
 
 /// What one household or hospital has: an IPv4 address, or the 56-bit network of an IPv6 one. `None` for an address that is not
-/// known ([`crate::request::UNKNOWN`]): those who have none in common must not share a limit.
+/// known ([`crate::request::UNKNOWN_ADDRESS`]): those who have none in common must not share a limit.
 #[must_use]
 pub fn client_network(address: IpAddr) -> Option<IpAddr> {
     let network = match address.to_canonical() {
@@ -342,7 +342,7 @@ mod tests {
     fn those_whose_address_is_not_known_share_no_bucket() {
         let buckets = buckets(1, 1);
         for _ in 0..3 {
-            assert_eq!(check_address(Some(&buckets), crate::request::UNKNOWN), Ok(()));
+            assert_eq!(check_address(Some(&buckets), crate::request::UNKNOWN_ADDRESS), Ok(()));
         }
         let known = [203, 0, 113, 9].into();
         assert_eq!(check_address(Some(&buckets), known), Ok(()));
@@ -356,7 +356,7 @@ mod tests {
                 let value = if name.ends_with("BURST") { burst } else { per_second };
                 Some(value.to_owned())
             });
-            (FAILED_TOKEN_RATE.read(&mut env), env.mistakes().0.len())
+            (FAILED_TOKEN_RATE.read(&mut env), env.into_error().0.len())
         };
         assert_eq!(read("", ""), (Some(Rate::new(50, 1000)), 0));
         assert_eq!(read("0", "5"), (Some(None), 0));

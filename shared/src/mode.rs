@@ -17,7 +17,7 @@ pub const MODE: Setting = Setting {
 pub const DEVELOPMENT_PREFIX: &str = "development-";
 
 /// Secrets that stand in manuals, examples and tests, where everybody can read them.
-const WELL_KNOWN: [&str; 8] = [
+const WELL_KNOWN_SECRETS: [&str; 8] = [
     "0123456789abcdef0123456789abcdef",
     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     "a-string-secret-at-least-256-bits-long",
@@ -74,8 +74,8 @@ impl Mode {
         let why = match self {
             Self::Development => return Ok(()),
             Self::Production if text.starts_with(DEVELOPMENT_PREFIX) => "was made for development",
-            Self::Production if WELL_KNOWN.contains(&text.as_str()) => "is known from examples",
-            Self::Production if has_few_different_bytes(text.as_bytes()) => "has few different characters",
+            Self::Production if WELL_KNOWN_SECRETS.contains(&text.as_str()) => "is known from examples",
+            Self::Production if has_few_distinct_bytes(text.as_bytes()) => "has few different characters",
             Self::Production => return Ok(()),
         };
         Err(format!("{why}, and MODE is production"))
@@ -83,14 +83,14 @@ impl Mode {
 }
 
 /// Different bytes of 32 random ones: 30, or 14 of 32 random hexadecimal digits. Fewer than these were typed by somebody.
-const FEWEST_DIFFERENT_BYTES: usize = 8;
+const MIN_DISTINCT_BYTES: usize = 8;
 
 /// Whether a key or a secret is as good as guessed: all zeros, or a few characters again and again.
 #[must_use]
-pub fn has_few_different_bytes(key: &[u8]) -> bool {
+pub fn has_few_distinct_bytes(key: &[u8]) -> bool {
     let mut seen = [false; 256];
     key.iter().for_each(|byte| seen[usize::from(*byte)] = true);
-    seen.iter().filter(|seen| **seen).count() < FEWEST_DIFFERENT_BYTES
+    seen.iter().filter(|seen| **seen).count() < MIN_DISTINCT_BYTES
 }
 
 #[cfg(test)]
@@ -104,7 +104,9 @@ mod tests {
     #[test]
     fn secrets_of_development_and_examples_are_refused_in_production_and_not_shown() {
         let made = format!("{DEVELOPMENT_PREFIX}5d1c9e0fb2a84c7790d3");
-        for secret in [made.as_str(), &made.to_uppercase(), &format!(" {made}"), WELL_KNOWN[0], WELL_KNOWN[2]] {
+        for secret in
+            [made.as_str(), &made.to_uppercase(), &format!(" {made}"), WELL_KNOWN_SECRETS[0], WELL_KNOWN_SECRETS[2]]
+        {
             let why = check(Mode::Production, secret).unwrap_err();
             assert!(why.contains("production") && !why.contains(secret.trim()), "{why}");
             assert_eq!(check(Mode::Development, secret), Ok(()));
@@ -120,7 +122,7 @@ mod tests {
             assert!(why.contains("few different characters") && !why.contains(&secret), "{why}");
             assert_eq!(check(Mode::Development, &secret), Ok(()));
         }
-        assert!(has_few_different_bytes(&[0; 32]) && !has_few_different_bytes(&[1, 2, 3, 4, 5, 6, 7, 8]));
+        assert!(has_few_distinct_bytes(&[0; 32]) && !has_few_distinct_bytes(&[1, 2, 3, 4, 5, 6, 7, 8]));
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Presence {
         }
     }
 
-    /// From what [`crate::channel::presence::WHO_IS_ONLINE`] has answered.
+    /// From what [`crate::channel::presence::PRESENCE_LOOKUP`] has answered.
     #[must_use]
     pub fn from_lookup(online: i64, seen: i64) -> Self {
         if online == 1 { Self::Online } else { Self::Offline(moment(seen)) }

@@ -33,7 +33,7 @@ impl InputError {
 /// The body of every answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// `about:blank`: the status says what kind of problem it is (RFC 9457, section 4.2.1).
+    /// `parameter_error:blank`: the status says what kind of problem it is (RFC 9457, section 4.2.1).
     pub r#type: Cow<'static, str>,
     /// The status in words.
     pub title: Cow<'static, str>,
@@ -63,7 +63,7 @@ impl Problem {
 
     /// The same, for a request.
     #[must_use]
-    pub fn for_request(mut self, request_id: &str) -> Self {
+    pub fn with_request_id(mut self, request_id: &str) -> Self {
         request_id.clone_into(&mut self.request_id);
         self
     }
@@ -108,15 +108,15 @@ fn title(status: u16) -> &'static str {
 
 /// Written by hand to a client whose request did not arrive in time: there is no request that could be answered.
 #[must_use]
-pub fn too_slow() -> String {
-    unparsed(408, "the request did not arrive in time")
+pub fn request_timeout() -> String {
+    raw_response(408, "the request did not arrive in time")
 }
 
 /// Written by hand to a client whose request could not be read: a whole answer, after which the connection ends.
 #[must_use]
-pub fn unparsed(status: u16, detail: &str) -> String {
-    let request_id = request_id(None);
-    let body = Problem::new(status, detail).for_request(&request_id).to_json();
+pub fn raw_response(status: u16, detail: &str) -> String {
+    let request_id = accept_request_id(None);
+    let body = Problem::new(status, detail).with_request_id(&request_id).to_json();
     let (title, length) = (title(status), body.len());
     let told = SECURITY_HEADERS.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
     format!(
@@ -127,7 +127,7 @@ pub fn unparsed(status: u16, detail: &str) -> String {
 
 /// The caller's request id when it is safe to repeat in logs and answers, or a new one.
 #[must_use]
-pub fn request_id(from_caller: Option<&str>) -> String {
+pub fn accept_request_id(from_caller: Option<&str>) -> String {
     match from_caller {
         Some(id)
             if (1..=64).contains(&id.len())
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_problem_has_the_members_of_the_rfc() {
         let problem = Problem::new(422, "1 field is invalid")
-            .for_request("r1")
+            .with_request_id("r1")
             .with_errors(vec![InputError::new("/content", "is empty")]);
         let body: serde_json::Value = serde_json::from_str(&problem.to_json()).unwrap();
         assert_eq!(
@@ -161,10 +161,10 @@ mod tests {
 
     #[test]
     fn only_sane_request_ids_are_repeated() {
-        assert_eq!(request_id(Some("trace-1.a_B")), "trace-1.a_B");
+        assert_eq!(accept_request_id(Some("trace-1.a_B")), "trace-1.a_B");
         for id in ["", "a b", "a\"b", "ä", &"x".repeat(65)] {
-            assert_ne!(request_id(Some(id)), id);
+            assert_ne!(accept_request_id(Some(id)), id);
         }
-        assert_ne!(request_id(None), request_id(None));
+        assert_ne!(accept_request_id(None), accept_request_id(None));
     }
 }

@@ -41,7 +41,7 @@ pub struct PublishBatch {
 }
 
 impl PublishBatch {
-    /// No events yet. Logs keep `length` entries for `ttl_millis`.
+    /// No events yet. Logs keep `interval` entries for `ttl_millis`.
     #[must_use]
     pub fn new(length: u32, ttl_millis: u32) -> Self {
         Self { keys: Vec::new(), args: vec![number(&length), number(&ttl_millis)].into() }
@@ -60,7 +60,7 @@ impl PublishBatch {
     ) -> Result<(), SealError> {
         let sealed = relay_keys.seal(channel, draft)?;
         let rest = sealed.unwrap_or_else(|| draft.body.expose().clone().into_bytes());
-        self.keys.push(channel.log());
+        self.keys.push(channel.log_key());
         self.args.expose_mut().extend([
             Bytes::from_static(draft.kind.as_bytes()),
             draft.header().into(),

@@ -22,7 +22,7 @@ pub enum QueryError {
 }
 
 /// Unknown parameters that are named; more are too many to read.
-const NAMED: usize = 20;
+const MAX_REPORTED_ERRORS: usize = 20;
 
 /// The names and values of a query.
 ///
@@ -41,23 +41,25 @@ pub fn pairs(query: &str) -> Result<Vec<(String, String)>, QueryError> {
 ///
 /// # Errors
 /// [`QueryError`]
-pub fn read(query: &str, known: &[Parameter]) -> Result<Vec<(String, String)>, QueryError> {
+pub fn parse(query: &str, known: &[Parameter]) -> Result<Vec<(String, String)>, QueryError> {
     let pairs = pairs(query)?;
     let is_list = |name: &str| known.iter().any(|known| known.may_repeat && known.name == name);
     for (place, (name, _)) in pairs.iter().enumerate() {
         if !is_list(name) && pairs[..place].iter().any(|(before, _)| before == name) {
-            let error = about(name, "is given more than once");
+            let error = parameter_error(name, "is given more than once");
             return Err(QueryError::Unreadable(format!("{} {}", error.pointer, error.detail), vec![error]));
         }
     }
     let unknown = pairs.iter().filter(|(name, _)| !known.iter().any(|known| known.name == *name));
-    let errors: Vec<_> =
-        unknown.take(NAMED).map(|(name, _)| about(name, "is not a parameter of this request")).collect();
+    let errors: Vec<_> = unknown
+        .take(MAX_REPORTED_ERRORS)
+        .map(|(name, _)| parameter_error(name, "is not a parameter of this request"))
+        .collect();
     if errors.is_empty() { Ok(pairs) } else { Err(QueryError::Invalid(errors)) }
 }
 
 /// A name that no programmer would choose may be something that somebody wrote; it is not repeated.
-fn about(name: &str, detail: &str) -> InputError {
+fn parameter_error(name: &str, detail: &str) -> InputError {
     let name = if is_plain_name(name) { name } else { "" };
     InputError::new(format!("?{name}"), detail)
 }
@@ -92,16 +94,16 @@ mod tests {
 
     #[test]
     fn what_is_known_is_read_in_any_spelling() {
-        let pairs = read("user_id=a%20b&l%69mit=5&&user_id=c+d", &known()).unwrap();
+        let pairs = parse("user_id=a%20b&l%69mit=5&&user_id=c+d", &known()).unwrap();
         let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(pairs, [("user_id", "a b"), ("limit", "5"), ("user_id", "c d")]);
-        assert_eq!(read("", &known()), Ok(vec![]));
-        assert_eq!(read("&&", &[]), Ok(vec![]));
+        assert_eq!(parse("", &known()), Ok(vec![]));
+        assert_eq!(parse("&&", &[]), Ok(vec![]));
     }
 
     #[test]
     fn unknown_names_are_pointed_at_unless_they_may_be_somebodys_words() {
-        let pointers = |query| match read(query, &known()) {
+        let pointers = |query| match parse(query, &known()) {
             Err(QueryError::Invalid(errors)) => errors.into_iter().map(|error| error.pointer).collect::<Vec<_>>(),
             other => panic!("{query}: {other:?}"),
         };
@@ -109,15 +111,15 @@ mod tests {
         assert_eq!(pointers("%6cimits=1"), ["?limits"]);
         assert_eq!(pointers("my%20diagnosis=1&=2"), ["?", "?"]);
         let many: String = (0..100).map(|n| format!("&p{n}=1")).collect();
-        assert_eq!(pointers(&many).len(), NAMED);
+        assert_eq!(pointers(&many).len(), MAX_REPORTED_ERRORS);
     }
 
     #[test]
     fn what_is_given_twice_cannot_be_read_even_if_both_agree_or_nobody_knows_it() {
         for query in ["limit=5&limit=5", "limit=5&l%69mit=6", "x=1&x=2", "limit=&limit"] {
-            assert!(matches!(read(query, &known()), Err(QueryError::Unreadable(..))), "{query}");
+            assert!(matches!(parse(query, &known()), Err(QueryError::Unreadable(..))), "{query}");
         }
-        let twice = read("limit=5&limit=6", &known());
+        let twice = parse("limit=5&limit=6", &known());
         let error = InputError::new("?limit", "is given more than once");
         assert_eq!(twice, Err(QueryError::Unreadable("?limit is given more than once".to_owned(), vec![error])));
     }
@@ -125,14 +127,14 @@ mod tests {
     #[test]
     fn what_is_not_percent_encoded_utf_8_cannot_be_read() {
         for query in ["limit=%zz", "limit=%e4", "x=%", "%f=1", "limit=%2"] {
-            assert!(matches!(read(query, &known()), Err(QueryError::Unreadable(..))), "{query}");
+            assert!(matches!(parse(query, &known()), Err(QueryError::Unreadable(..))), "{query}");
         }
     }
 
     proptest! {
         #[test]
         fn no_query_makes_the_reader_panic(query in "[ -~]{0,100}", garbage in "\\PC{0,50}") {
-            let _ = (read(&query, &known()), read(&garbage, &known()));
+            let _ = (parse(&query, &known()), parse(&garbage, &known()));
         }
     }
 }

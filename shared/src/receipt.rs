@@ -117,7 +117,7 @@ impl Receipt {
             at: at.ok_or(InvalidReceipt)?,
             // A gateway of an earlier version names none.
             request: wire.request_id.zip(wire.source).map(|(request_id, address)| RequestContext {
-                request_id: problem::request_id(Some(&request_id)).into(),
+                request_id: problem::accept_request_id(Some(&request_id)).into(),
                 address,
             }),
         })

@@ -15,49 +15,49 @@ use crate::audit::{Action, AuditActor, AuditEntry};
 use crate::limit::client_network;
 
 /// Refusals of one address that are written one by one, when nobody knows who it was.
-const OF_AN_ADDRESS: u32 = 20;
+const ADDRESS_BUDGET: u32 = 20;
 /// Of somebody who is known.
-const OF_SOMEBODY: u32 = 300;
+const ACTOR_BUDGET: u32 = 300;
 /// Tokens that somebody shows on open sockets, good or not.
-const OF_TOKENS: u32 = 60;
+const TOKEN_BUDGET: u32 = 60;
 /// Requests that came too often.
-const OF_TOO_MANY: u32 = 5;
-/// From the first that is counted to the entry that says how many they are; doubled each time, up to [`LONGEST`].
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+const TOO_MANY_REQUESTS_BUDGET: u32 = 5;
+/// From the first that is counted to the entry that says how many they are; doubled each time, up to [`MAX_INTERVAL`].
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
 /// Who was not counted for so long is written one by one again.
-const QUIET: Duration = Duration::from_secs(60);
+const RESET_AFTER: Duration = Duration::from_secs(60);
 /// Those that are told apart at a time; beyond it, all others are one.
-const MOST: usize = 20_000;
+const MAX_SOURCES: usize = 20_000;
 
 /// Those that are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Source {
+enum DenialSource {
     Address(Option<IpAddr>, u16),
-    Known(AuditActor, Action, u16),
-    Everybody,
+    Actor(AuditActor, Action, u16),
+    Overflow,
 }
 
-struct Flood {
+struct DenialCounter {
     /// Entries that may still be written one by one.
-    left: u32,
-    counted: Option<AuditEntry>,
+    budget: u32,
+    summary: Option<AuditEntry>,
     /// When the count is due.
-    due: Instant,
-    length: Duration,
+    due_at: Instant,
+    interval: Duration,
     /// When one of them was seen last.
-    last: Instant,
+    last_seen: Instant,
     /// When the first of them was seen.
-    since: Instant,
+    first_seen: Instant,
 }
 
 /// Refusals on their way to the trail.
 #[derive(Default)]
-pub struct Refusals {
-    floods: Mutex<HashMap<Source, Flood>>,
+pub struct DenialAggregator {
+    counters: Mutex<HashMap<DenialSource, DenialCounter>>,
 }
 
-impl Refusals {
+impl DenialAggregator {
     /// The entry, when it is to be written; else it is counted. What is neither a refusal nor a token shown passes.
     pub fn admit(&self, entry: AuditEntry) -> Option<AuditEntry> {
         match entry.is_denied() || entry.action == Action::SocketAuth {
@@ -67,85 +67,93 @@ impl Refusals {
     }
 
     /// The same for an entry of another kind, of which somebody can make as many as it likes.
-    pub fn admit_any(&self, entry: AuditEntry) -> Option<AuditEntry> {
+    pub fn admit_limited(&self, entry: AuditEntry) -> Option<AuditEntry> {
         self.admit_at(entry, Instant::now())
     }
 
     fn admit_at(&self, entry: AuditEntry, now: Instant) -> Option<AuditEntry> {
-        let (mut source, mut left) = source(&entry);
-        let mut floods = self.floods.lock();
-        if floods.len() >= MOST && !floods.contains_key(&source) {
-            (source, left) = (Source::Everybody, 0);
+        let (mut source, mut left) = classify(&entry);
+        let mut floods = self.counters.lock();
+        if floods.len() >= MAX_SOURCES && !floods.contains_key(&source) {
+            (source, left) = (DenialSource::Overflow, 0);
         }
-        let fresh = Flood { left, counted: None, due: now, length: SHORTEST, last: now, since: now };
+        let fresh = DenialCounter {
+            budget: left,
+            summary: None,
+            due_at: now,
+            interval: MIN_INTERVAL,
+            last_seen: now,
+            first_seen: now,
+        };
         let flood = match floods.entry(source) {
             Slot::Occupied(known) => {
                 let flood = known.into_mut();
-                let is_quiet = now.duration_since(if flood.left > 0 { flood.since } else { flood.last }) >= QUIET;
-                if is_quiet && flood.counted.is_none() {
+                let is_quiet = now.duration_since(if flood.budget > 0 { flood.first_seen } else { flood.last_seen })
+                    >= RESET_AFTER;
+                if is_quiet && flood.summary.is_none() {
                     *flood = fresh;
                 }
                 flood
             }
             Slot::Vacant(slot) => slot.insert(fresh),
         };
-        flood.last = now;
-        if flood.left > 0 {
-            flood.left -= 1;
+        flood.last_seen = now;
+        if flood.budget > 0 {
+            flood.budget -= 1;
             return Some(entry);
         }
-        match &mut flood.counted {
-            Some(counted) => count(counted, &entry),
+        match &mut flood.summary {
+            Some(counted) => merge(counted, &entry),
             None => {
-                flood.due = now + flood.length;
-                flood.counted = Some(entry);
+                flood.due_at = now + flood.interval;
+                flood.summary = Some(entry);
             }
         }
         None
     }
 
     /// The counts that are due.
-    pub fn due(&self) -> Vec<AuditEntry> {
-        self.due_at(Instant::now())
+    pub fn take_due(&self) -> Vec<AuditEntry> {
+        self.take_due_at(Instant::now())
     }
 
-    fn due_at(&self, now: Instant) -> Vec<AuditEntry> {
+    fn take_due_at(&self, now: Instant) -> Vec<AuditEntry> {
         let mut due = Vec::new();
-        self.floods.lock().retain(|_, flood| {
-            if flood.due <= now
-                && let Some(counted) = flood.counted.take()
+        self.counters.lock().retain(|_, flood| {
+            if flood.due_at <= now
+                && let Some(counted) = flood.summary.take()
             {
-                flood.length = (2 * flood.length).min(LONGEST);
+                flood.interval = (2 * flood.interval).min(MAX_INTERVAL);
                 due.push(counted);
             }
-            flood.counted.is_some() || now.duration_since(flood.last) < QUIET
+            flood.summary.is_some() || now.duration_since(flood.last_seen) < RESET_AFTER
         });
         due
     }
 
     /// All that was counted, due or not: for whoever ends.
-    pub fn rest(&self) -> Vec<AuditEntry> {
-        self.floods.lock().drain().filter_map(|(_, flood)| flood.counted).collect()
+    pub fn take_all(&self) -> Vec<AuditEntry> {
+        self.counters.lock().drain().filter_map(|(_, flood)| flood.summary).collect()
     }
 }
 
 /// Whose an entry is, and how many of those are written one by one.
-fn source(entry: &AuditEntry) -> (Source, u32) {
-    let few = if entry.outcome == 429 { OF_TOO_MANY } else { u32::MAX };
+fn classify(entry: &AuditEntry) -> (DenialSource, u32) {
+    let few = if entry.outcome == 429 { TOO_MANY_REQUESTS_BUDGET } else { u32::MAX };
     match &entry.actor {
         AuditActor::Anonymous => {
             let address = entry.request.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), |request| request.address);
-            (Source::Address(client_network(address), entry.outcome), OF_AN_ADDRESS.min(few))
+            (DenialSource::Address(client_network(address), entry.outcome), ADDRESS_BUDGET.min(few))
         }
         who => {
-            let most = if entry.action == Action::SocketAuth { OF_TOKENS } else { OF_SOMEBODY };
-            (Source::Known(who.clone(), entry.action, entry.outcome), most.min(few))
+            let most = if entry.action == Action::SocketAuth { TOKEN_BUDGET } else { ACTOR_BUDGET };
+            (DenialSource::Actor(who.clone(), entry.action, entry.outcome), most.min(few))
         }
     }
 }
 
 /// Counts one more. What differs between them is not said of all.
-fn count(counted: &mut AuditEntry, entry: &AuditEntry) {
+fn merge(counted: &mut AuditEntry, entry: &AuditEntry) {
     fn keep<T: PartialEq>(of_all: &mut Option<T>, of_one: &Option<T>) {
         if of_all != of_one {
             *of_all = None;
@@ -181,14 +189,14 @@ mod tests {
 
     /// What was written of a flood of `per_second` that goes on for so many seconds: rows, and how many they stand for.
     fn written(entry: &AuditEntry, per_second: u32, seconds: u32) -> (usize, u32) {
-        let (refusals, start) = (Refusals::default(), Instant::now());
+        let (refusals, start) = (DenialAggregator::default(), Instant::now());
         let mut rows = Vec::new();
         for second in 0..seconds {
             let now = start + Duration::from_secs(second.into());
             rows.extend((0..per_second).filter_map(|_| refusals.admit_at(entry.clone(), now)));
-            rows.extend(refusals.due_at(now));
+            rows.extend(refusals.take_due_at(now));
         }
-        rows.extend(refusals.rest());
+        rows.extend(refusals.take_all());
         (rows.len(), rows.iter().map(|row| row.times).sum())
     }
 
@@ -218,7 +226,7 @@ mod tests {
     #[test]
     fn what_comes_now_and_then_is_written_one_by_one_and_so_is_what_is_no_refusal() {
         let entry = refused("anonymous", Action::Send, 401, [203, 0, 113, 9]);
-        let (refusals, mut now) = (Refusals::default(), Instant::now());
+        let (refusals, mut now) = (DenialAggregator::default(), Instant::now());
         for _ in 0..100 {
             assert!(refusals.admit_at(entry.clone(), now).is_some());
             now += Duration::from_secs(4);
@@ -227,24 +235,24 @@ mod tests {
             assert!(refusals.admit(refused("user:doc", Action::HistoryRead, 200, [1; 4])).is_some());
         }
         // Quiet for a while, it is let go.
-        assert_eq!(refusals.due_at(now + QUIET), []);
-        assert_eq!(refusals.floods.lock().len(), 0);
+        assert_eq!(refusals.take_due_at(now + RESET_AFTER), []);
+        assert_eq!(refusals.counters.lock().len(), 0);
     }
 
     #[test]
     fn a_count_says_what_all_of_them_share_and_no_more() {
-        let refusals = Refusals::default();
+        let refusals = DenialAggregator::default();
         let now = Instant::now();
         let of = |action, location: &str| {
             let entry = refused("anonymous", action, 401, [203, 0, 113, 9]);
             AuditEntry { location: Some(location.parse().unwrap()), ..entry }
         };
         let last = |entries: &[AuditEntry]| {
-            for _ in 0..OF_AN_ADDRESS {
+            for _ in 0..ADDRESS_BUDGET {
                 refusals.admit_at(of(Action::Send, "loc1"), now);
             }
             assert!(entries.iter().all(|entry| refusals.admit_at(entry.clone(), now).is_none()));
-            refusals.rest().remove(0)
+            refusals.take_all().remove(0)
         };
         let same = last(&[of(Action::Send, "loc1"), of(Action::Send, "loc1")]);
         assert_eq!((same.times, same.action, same.location), (2, Action::Send, Some("loc1".parse().unwrap())));
@@ -255,14 +263,14 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_whoever_comes() {
-        let (refusals, now) = (Refusals::default(), Instant::now());
+        let (refusals, now) = (DenialAggregator::default(), Instant::now());
         let mut written = 0;
-        for number in 0..MOST as u32 + 5_000 {
+        for number in 0..MAX_SOURCES as u32 + 5_000 {
             let address = (0x0a00_0000_u32 + number).to_be_bytes();
             let entry = refused("anonymous", Action::Send, 401, address);
             written += usize::from(refusals.admit_at(entry, now).is_some());
         }
-        assert_eq!((written, refusals.floods.lock().len()), (MOST, MOST + 1));
-        assert_eq!(refusals.rest().iter().map(|entry| entry.times).collect::<Vec<_>>(), [5_000]);
+        assert_eq!((written, refusals.counters.lock().len()), (MAX_SOURCES, MAX_SOURCES + 1));
+        assert_eq!(refusals.take_all().iter().map(|entry| entry.times).collect::<Vec<_>>(), [5_000]);
     }
 }

@@ -5,27 +5,27 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 /// Between two lines.
-const TELL_EVERY: Duration = Duration::from_secs(5);
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Counts what happens between two lines of the log.
 #[derive(Debug, Default)]
-pub struct Repeated(Mutex<State>);
+pub struct LogThrottle(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    told_at: Option<Instant>,
+    logged_at: Option<Instant>,
     count: u64,
 }
 
-impl Repeated {
+impl LogThrottle {
     /// It happened `count` times. Returns how often it did since the last line, when a line is due.
-    pub fn happened(&self, count: u64) -> Option<u64> {
+    pub fn record(&self, count: u64) -> Option<u64> {
         let mut state = self.0.lock();
         state.count += count;
-        if state.told_at.is_some_and(|told_at| told_at.elapsed() < TELL_EVERY) {
+        if state.logged_at.is_some_and(|told_at| told_at.elapsed() < LOG_INTERVAL) {
             return None;
         }
-        state.told_at = Some(Instant::now());
+        state.logged_at = Some(Instant::now());
         Some(std::mem::take(&mut state.count))
     }
 }
@@ -36,9 +36,9 @@ mod tests {
 
     #[test]
     fn the_first_is_told_at_once_and_those_behind_it_together() {
-        let repeated = Repeated::default();
-        assert_eq!((repeated.happened(2), repeated.happened(3), repeated.happened(4)), (Some(2), None, None));
-        repeated.0.lock().told_at = None;
-        assert_eq!(repeated.happened(1), Some(8));
+        let repeated = LogThrottle::default();
+        assert_eq!((repeated.record(2), repeated.record(3), repeated.record(4)), (Some(2), None, None));
+        repeated.0.lock().logged_at = None;
+        assert_eq!(repeated.record(1), Some(8));
     }
 }

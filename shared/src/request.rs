@@ -89,8 +89,8 @@ impl TrustedProxies {
     }
 
     /// Whether they cover so much that anybody could be one.
-    pub(crate) fn cover_everything(&self) -> bool {
-        crate::insecure::cover_everything(&self.0)
+    pub(crate) fn is_overly_broad(&self) -> bool {
+        crate::insecure::is_overly_broad(&self.0)
     }
 
     fn contains(&self, address: IpAddr) -> bool {
@@ -125,11 +125,11 @@ impl TrustedProxies {
             if !self.contains(address) {
                 break;
             }
-            match std::str::from_utf8(named).ok().and_then(|named| forwarded(named.trim())) {
+            match std::str::from_utf8(named).ok().and_then(|named| parse_forwarded(named.trim())) {
                 Some(named) => address = named,
                 // A trusted proxy asks for somebody whom it cannot name. That is not the proxy itself: all whom it cannot name
                 // would share its address, and one of them could use up what the others may do.
-                None => return UNKNOWN,
+                None => return UNKNOWN_ADDRESS,
             }
         }
         address
@@ -138,11 +138,11 @@ impl TrustedProxies {
 
 /// The address of somebody whom a trusted proxy could not name (`unknown`, a name of its own, or nothing). It has no limit of
 /// its own: see [`crate::limit::client_network`].
-pub const UNKNOWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+pub const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 /// An address as proxies write it: bare, with a port (`203.0.113.9:443`, `[2001:db8::1]:443`), in brackets, in quotes as in
 /// `Forwarded`, or with the zone of a link (`fe80::1%eth0`). The translation of an IPv4 address (NAT64) is that address.
-fn forwarded(text: &str) -> Option<IpAddr> {
+fn parse_forwarded(text: &str) -> Option<IpAddr> {
     let text = text.trim_matches('"');
     let bare = match text.strip_prefix('[') {
         Some(rest) => {
@@ -243,11 +243,11 @@ mod tests {
     fn whom_a_trusted_proxy_cannot_name_is_unknown_and_not_the_proxy() {
         for line in ["", "unknown", "_hidden", "203.0.113.9,", "203.0.113.9:x", "203.0.113.9:70000", "[::1", "0.0.0.0"]
         {
-            assert_eq!(address("127.0.0.1", "127.0.0.1", &[line]), UNKNOWN.to_string(), "{line}");
+            assert_eq!(address("127.0.0.1", "127.0.0.1", &[line]), UNKNOWN_ADDRESS.to_string(), "{line}");
         }
         let trusted: TrustedProxies = "127.0.0.1".parse().unwrap();
         let peer = "127.0.0.1".parse().unwrap();
-        assert_eq!(trusted.address(peer, [&b"203.0.113.\xb9"[..]].into_iter()), UNKNOWN, "no text");
+        assert_eq!(trusted.address(peer, [&b"203.0.113.\xb9"[..]].into_iter()), UNKNOWN_ADDRESS, "no text");
         // Whoever is asked without the header is asked by the proxy itself: a health check.
         assert_eq!(address("127.0.0.1", "127.0.0.1", &[]), "127.0.0.1");
     }

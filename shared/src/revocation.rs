@@ -110,7 +110,7 @@ pub enum Target {
 }
 
 /// A revocation as it is remembered, and as it stands in Redis: its text is one member of
-/// [`crate::channel::REVOKED`].
+/// [`crate::channel::REVOCATIONS_KEY`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationEntry {
     /// Which tokens.

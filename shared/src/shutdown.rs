@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 /// In debug builds only: the name of a task that fails shortly after its start, for tests. With `:end` behind it the task
 /// returns, otherwise it panics.
 #[cfg(debug_assertions)]
-const FAIL_POINT: &str = "TEST_FAIL_TASK";
+const FAIL_POINT_VARIABLE: &str = "TEST_FAIL_TASK";
 
 /// Handed to everything that runs in the background: spawns tasks, tells them to end, waits until they have.
 #[derive(Debug, Clone, Default)]
@@ -26,14 +26,14 @@ pub struct Shutdown {
 
 #[derive(Debug, Default)]
 struct Failure {
-    first: OnceLock<TaskFailed>,
-    told: CancellationToken,
+    first: OnceLock<TaskError>,
+    signal: CancellationToken,
 }
 
 /// A task has ended that should have run until the shutdown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the task `{name}` {how} before the service was told to stop")]
-pub struct TaskFailed {
+pub struct TaskError {
     /// Which.
     pub name: &'static str,
     how: &'static str,
@@ -75,7 +75,7 @@ impl Shutdown {
                 _ => "ended",
             };
             if !shutdown.has_begun() {
-                shutdown.fail(TaskFailed { name, how });
+                shutdown.fail(TaskError { name, how });
             } else if how == "panicked" {
                 tracing::error!(task = name, "a task panicked during the shutdown");
             }
@@ -88,14 +88,14 @@ impl Shutdown {
         self.spawn(name, async move {
             tokio::select! {
                 () = task => {}
-                () = ended.begun() => {}
+                () = ended.wait_for_begin() => {}
             }
         });
     }
 
     /// Waits until a task fails, for ever if none does.
-    pub async fn failed(&self) -> TaskFailed {
-        self.failure.told.cancelled().await;
+    pub async fn wait_for_failure(&self) -> TaskError {
+        self.failure.signal.cancelled().await;
         match self.failure.first.get() {
             Some(failed) => failed.clone(),
             None => std::future::pending().await,
@@ -104,15 +104,15 @@ impl Shutdown {
 
     /// Another one that begins later, for tasks that others need to the last. A task that fails there has failed here.
     #[must_use]
-    pub fn later(&self) -> Self {
+    pub fn later_phase(&self) -> Self {
         Self { failure: self.failure.clone(), ..Self::default() }
     }
 
-    fn fail(&self, failed: TaskFailed) {
+    fn fail(&self, failed: TaskError) {
         tracing::error!(task = failed.name, "{failed}");
         // The first is the cause, most likely.
         let _is_first = self.failure.first.set(failed);
-        self.failure.told.cancel();
+        self.failure.signal.cancel();
     }
 
     /// Tells everybody to end.
@@ -127,7 +127,7 @@ impl Shutdown {
     }
 
     /// Waits until it begins.
-    pub async fn begun(&self) {
+    pub async fn wait_for_begin(&self) {
         self.token.cancelled().await;
     }
 
@@ -143,7 +143,7 @@ impl Shutdown {
 #[cfg(debug_assertions)]
 async fn with_fail_point(name: &'static str, task: impl Future<Output = ()>) {
     const AFTER: Duration = Duration::from_millis(200);
-    let wanted = std::env::var(FAIL_POINT).unwrap_or_default();
+    let wanted = std::env::var(FAIL_POINT_VARIABLE).unwrap_or_default();
     let (wanted, ends) = wanted.strip_suffix(":end").map_or((wanted.as_str(), false), |name| (name, true));
     if wanted != name {
         return task.await;
@@ -162,7 +162,7 @@ fn with_fail_point<F: Future<Output = ()>>(_name: &'static str, task: F) -> F {
 /// Panics where a test asks for it, in debug builds only: in a task that serves one caller, whose end must be nobody else's.
 #[cfg(debug_assertions)]
 pub fn fail_point(name: &str) {
-    assert!(std::env::var(FAIL_POINT).as_deref() != Ok(name), "a test has asked for it");
+    assert!(std::env::var(FAIL_POINT_VARIABLE).as_deref() != Ok(name), "a test has asked for it");
 }
 
 /// Panics where a test asks for it, in debug builds only.
@@ -178,7 +178,7 @@ mod tests {
     async fn finish_waits_for_tasks_that_end_when_told() {
         let shutdown = Shutdown::new();
         let told = shutdown.clone();
-        shutdown.spawn("patient", async move { told.begun().await });
+        shutdown.spawn("patient", async move { told.wait_for_begin().await });
         shutdown.spawn_until("endless", std::future::pending());
         assert!(shutdown.finish(Duration::from_secs(5)).await);
         assert!(shutdown.failure.first.get().is_none());
@@ -197,8 +197,8 @@ mod tests {
             let shutdown = Shutdown::new();
             shutdown.spawn_until("steady", std::future::pending());
             shutdown.spawn("brief", async move { assert!(!task, "on purpose") });
-            let failed = shutdown.failed().await;
-            assert_eq!(failed, TaskFailed { name: "brief", how });
+            let failed = shutdown.wait_for_failure().await;
+            assert_eq!(failed, TaskError { name: "brief", how });
             assert!(failed.to_string().contains("`brief`"));
         }
     }
@@ -206,10 +206,10 @@ mod tests {
     #[tokio::test]
     async fn what_begins_later_fails_with_what_begins_first() {
         let first = Shutdown::new();
-        let last = first.later();
+        let last = first.later_phase();
         first.begin();
         assert!(!last.has_begun(), "it goes on");
         last.spawn("brief", async {});
-        assert_eq!(first.failed().await.name, "brief");
+        assert_eq!(first.wait_for_failure().await.name, "brief");
     }
 }

@@ -17,8 +17,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::shutdown::Shutdown;
 use crate::timestamp;
-use lines::Lines;
-use repeats::{LeftOut, Repeats};
+use lines::LogQueue;
+use repeats::{RepeatLimiter, Suppressed};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,19 +60,19 @@ pub fn check_filter(filter: &String) -> Result<(), String> {
 }
 
 /// Target of the lines that tell of other lines.
-const TARGET: &str = module_path!();
+const OWN_TARGET: &str = module_path!();
 /// How long the end of a process waits for its last lines.
-const LAST_LINES: Duration = Duration::from_millis(500);
+const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The log of this process. When it is dropped, what waits is written: whoever holds it is the last to go.
 #[must_use = "the last lines are written when it is dropped"]
-pub struct Logs(Option<(Lines, Repeats)>);
+pub struct LogGuard(Option<(LogQueue, RepeatLimiter)>);
 
-impl Drop for Logs {
+impl Drop for LogGuard {
     fn drop(&mut self) {
         if let Some((lines, repeats)) = &self.0 {
-            tell_left_out(repeats, true);
-            lines.flush(LAST_LINES);
+            log_suppressed(repeats, true);
+            lines.flush(FINAL_FLUSH_TIMEOUT);
         }
     }
 }
@@ -86,10 +86,10 @@ impl Drop for Logs {
 ///
 /// # Errors
 /// When the thread that writes cannot be started.
-pub fn start_logs(format: LogFormat, filter: &str) -> io::Result<Logs> {
+pub fn init_logging(format: LogFormat, filter: &str) -> io::Result<LogGuard> {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let repeats = Repeats::default();
-    let lines = Lines::new(repeats.clone());
+    let repeats = RepeatLimiter::default();
+    let lines = LogQueue::new(repeats.clone());
     let written = tracing_subscriber::fmt::layer().with_writer(lines.clone()).with_target(false);
     let written = match format {
         LogFormat::Json => written.json().flatten_event(true).boxed(),
@@ -101,34 +101,34 @@ pub fn start_logs(format: LogFormat, filter: &str) -> io::Result<Logs> {
         filter_fn(|metadata| is_safe(metadata.target(), *metadata.level())).with_max_level_hint(LevelFilter::TRACE);
     let filter = filter.and(safe);
     if tracing_subscriber::registry().with(written.with_filter(filter)).try_init().is_err() {
-        return Ok(Logs(None));
+        return Ok(LogGuard(None));
     }
     let repeated = repeats.clone();
     lines.start(io::stderr(), move |dropped| {
         if dropped > 0 {
             tracing::warn!(dropped, "log lines were dropped: standard error did not take them");
         }
-        tell_left_out(&repeated, false);
+        log_suppressed(&repeated, false);
     })?;
-    log_panics(lines.clone(), format);
-    Ok(Logs(Some((lines, repeats))))
+    install_panic_hook(lines.clone(), format);
+    Ok(LogGuard(Some((lines, repeats))))
 }
 
-fn tell_left_out(repeats: &Repeats, last: bool) {
-    for LeftOut { count, sample } in repeats.left_out(Instant::now(), last) {
+fn log_suppressed(repeats: &RepeatLimiter, last: bool) {
+    for Suppressed { count, sample } in repeats.take_suppressed(Instant::now(), last) {
         tracing::warn!(count, last = sample, "lines that repeat were left out");
     }
 }
 
 /// Says something outside of the log, and waits half a second at most for it to be read: how a process ends must not
 /// depend on who reads.
-pub fn say(text: &str) {
-    lines::say(text, LAST_LINES);
+pub fn write_stderr(text: &str) {
+    lines::write_stderr(text, FINAL_FLUSH_TIMEOUT);
 }
 
 /// A panic is a line of the log. Of its message only what stands in the code is written: what is formatted may quote content.
 /// The line is made here, because what panicked may be what makes lines.
-fn log_panics(lines: Lines, format: LogFormat) {
+fn install_panic_hook(lines: LogQueue, format: LogFormat) {
     std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let why = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or_default();
@@ -168,22 +168,23 @@ const LATENCY_BUCKETS: [f64; 14] =
 const SIZE_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 /// How often recorded values are put into their buckets. Until then each of them takes memory, whether anybody asks for
 /// metrics or not.
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Counted in [`start_logs`]; of every service's metrics.
-pub const LOG_LINES_DROPPED: Meter =
-    Meter::new(Kind::Counter, "log_lines_dropped_total", "log lines that standard error did not take");
+/// Counted in [`init_logging`]; of every service's metrics.
+pub const LOG_LINES_DROPPED: MetricSpec =
+    MetricSpec::new(MetricKind::Counter, "log_lines_dropped_total", "log lines that standard error did not take");
 
 /// When this process began; of every service's metrics. The name is the usual one of Prometheus.
-pub const STARTED: Meter =
-    Meter::new(Kind::Gauge, "process_start_time_seconds", "when this process began, in seconds since 1970");
+pub const PROCESS_START_TIME: MetricSpec =
+    MetricSpec::new(MetricKind::Gauge, "process_start_time_seconds", "when this process began, in seconds since 1970");
 
 /// Whether the service says that it is ready; of every service's metrics.
-pub const READY: Meter = Meter::new(Kind::Gauge, "service_ready", "1 while /readyz says that the service is ready");
+pub const SERVICE_READY: MetricSpec =
+    MetricSpec::new(MetricKind::Gauge, "service_ready", "1 while /readyz says that the service is ready");
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Counts up.
     Counter,
     /// Goes up and down.
@@ -194,9 +195,9 @@ pub enum Kind {
 
 /// A metric of a service, as `/metrics` describes it.
 #[derive(Debug, Clone, Copy)]
-pub struct Meter {
+pub struct MetricSpec {
     /// What it is.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Its name; seconds end in `_seconds`, sizes of batches in `_size`, counters in `_total`.
     pub name: &'static str,
     /// What it says.
@@ -205,34 +206,34 @@ pub struct Meter {
     pub label: Option<(&'static str, &'static [&'static str])>,
 }
 
-impl Meter {
+impl MetricSpec {
     /// One without a label.
     #[must_use]
-    pub const fn new(kind: Kind, name: &'static str, help: &'static str) -> Self {
+    pub const fn new(kind: MetricKind, name: &'static str, help: &'static str) -> Self {
         Self { kind, name, help, label: None }
     }
 
     /// The same with a label.
     #[must_use]
-    pub const fn by(self, label: &'static str, values: &'static [&'static str]) -> Self {
+    pub const fn with_label(self, label: &'static str, values: &'static [&'static str]) -> Self {
         Self { label: Some((label, values)), ..self }
     }
 
     fn describe(&self) {
         let (name, help) = (self.name, self.help);
         match self.kind {
-            Kind::Counter => metrics::describe_counter!(name, help),
-            Kind::Gauge => metrics::describe_gauge!(name, help),
-            Kind::Histogram => metrics::describe_histogram!(name, help),
+            MetricKind::Counter => metrics::describe_counter!(name, help),
+            MetricKind::Gauge => metrics::describe_gauge!(name, help),
+            MetricKind::Histogram => metrics::describe_histogram!(name, help),
         }
     }
 
     /// Sets it to nothing.
-    fn begin(&self, labels: Vec<metrics::Label>) {
+    fn register(&self, labels: Vec<metrics::Label>) {
         match self.kind {
-            Kind::Counter => metrics::counter!(self.name, labels).increment(0),
-            Kind::Gauge => metrics::gauge!(self.name, labels).increment(0.0),
-            Kind::Histogram => drop(metrics::histogram!(self.name, labels)),
+            MetricKind::Counter => metrics::counter!(self.name, labels).increment(0),
+            MetricKind::Gauge => metrics::gauge!(self.name, labels).increment(0.0),
+            MetricKind::Histogram => drop(metrics::histogram!(self.name, labels)),
         }
     }
 }
@@ -243,7 +244,7 @@ impl Meter {
 ///
 /// # Errors
 /// When they are collected already.
-pub fn start_metrics(meters: &[Meter], shutdown: &Shutdown) -> Result<PrometheusHandle, BuildError> {
+pub fn init_metrics(meters: &[MetricSpec], shutdown: &Shutdown) -> Result<PrometheusHandle, BuildError> {
     use metrics_exporter_prometheus::Matcher;
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)?
@@ -252,17 +253,17 @@ pub fn start_metrics(meters: &[Meter], shutdown: &Shutdown) -> Result<Prometheus
     for meter in meters {
         meter.describe();
         match meter.label {
-            None => meter.begin(Vec::new()),
+            None => meter.register(Vec::new()),
             Some((label, values)) => {
-                values.iter().for_each(|value| meter.begin(vec![metrics::Label::new(label, *value)]));
+                values.iter().for_each(|value| meter.register(vec![metrics::Label::new(label, *value)]));
             }
         }
     }
-    metrics::gauge!(STARTED.name).set(time::OffsetDateTime::now_utc().unix_timestamp() as f64);
+    metrics::gauge!(PROCESS_START_TIME.name).set(time::OffsetDateTime::now_utc().unix_timestamp() as f64);
     let upkeep = handle.clone();
     shutdown.spawn_until("metrics", async move {
         loop {
-            tokio::time::sleep(UPKEEP_EVERY).await;
+            tokio::time::sleep(UPKEEP_INTERVAL).await;
             upkeep.run_upkeep();
         }
     });

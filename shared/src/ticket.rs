@@ -34,7 +34,7 @@ impl Ticket {
         Ok(Self(URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// The text, for its bearer, and for [`crate::channel::ticket`].
+    /// The text, for its bearer, and for [`crate::channel::ticket_key`].
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(one.expose().len(), 43);
         assert_eq!(one.expose().parse::<Ticket>().unwrap(), one);
         assert!(!format!("{one:?}").contains(one.expose()));
-        let key = channel::ticket(&one);
+        let key = channel::ticket_key(&one);
         let hash = key.split_once(':').unwrap().1;
         assert!(hash.len() == 64 && !key.contains(one.expose()), "{key}");
         for text in ["", "x", &"A".repeat(42), &"A".repeat(44), &format!("{}=", one.expose()), "../../etc/passwd"] {

@@ -17,7 +17,7 @@ pub struct CaFile(Arc<RootCertStore>);
 
 /// Why there is nobody whose word counts.
 #[derive(Debug, thiserror::Error)]
-pub enum NoAuthority {
+pub enum CaError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
@@ -26,21 +26,21 @@ pub enum NoAuthority {
     Empty,
     /// This machine has no list of authorities, as in a bare container.
     #[error("this system trusts no certificate authority: install ca-certificates, or name a file of your own")]
-    BareSystem,
+    NoSystemCas,
 }
 
 impl FromStr for CaFile {
-    type Err = NoAuthority;
+    type Err = CaError;
 
-    fn from_str(path: &str) -> Result<Self, NoAuthority> {
-        let text = std::fs::read(path).map_err(NoAuthority::Unreadable)?;
+    fn from_str(path: &str) -> Result<Self, CaError> {
+        let text = std::fs::read(path).map_err(CaError::Unreadable)?;
         let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-        Ok(Self(Arc::new(store(certificates.map_err(|_| NoAuthority::Empty)?).ok_or(NoAuthority::Empty)?)))
+        Ok(Self(Arc::new(root_store(certificates.map_err(|_| CaError::Empty)?).ok_or(CaError::Empty)?)))
     }
 }
 
 /// `None` when none of them is usable.
-fn store(certificates: Vec<CertificateDer<'static>>) -> Option<RootCertStore> {
+fn root_store(certificates: Vec<CertificateDer<'static>>) -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let (usable, _) = roots.add_parsable_certificates(certificates);
     (usable > 0).then_some(roots)
@@ -49,24 +49,24 @@ fn store(certificates: Vec<CertificateDer<'static>>) -> Option<RootCertStore> {
 /// How to connect: TLS 1.2 or newer, to servers that `ca` vouches for, or without it the authorities of this system.
 ///
 /// # Errors
-/// [`NoAuthority::BareSystem`]
-pub fn client_config(ca: Option<&CaFile>) -> Result<ClientConfig, NoAuthority> {
+/// [`CaError::NoSystemCas`]
+pub fn client_config(ca: Option<&CaFile>) -> Result<ClientConfig, CaError> {
     let roots = match ca {
         Some(CaFile(roots)) => roots.clone(),
         // One that cannot be read is no reason to refuse the others.
-        None => Arc::new(store(rustls_native_certs::load_native_certs().certs).ok_or(NoAuthority::BareSystem)?),
+        None => Arc::new(root_store(rustls_native_certs::load_native_certs().certs).ok_or(CaError::NoSystemCas)?),
     };
     // Named here: the library would look for a default of the process, and panic without one.
     let versions =
         ClientConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
     // The provider that is compiled in knows both versions.
-    let builder = versions.map_err(|_| NoAuthority::BareSystem)?;
+    let builder = versions.map_err(|_| CaError::NoSystemCas)?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Whether an error means that TLS itself failed, a certificate that does not prove the name above all.
 #[must_use]
-pub fn is_refusal(error: &(dyn Error + 'static)) -> bool {
+pub fn is_tls_error(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         // An I/O error is not the source of itself: what it wraps must be asked for.
@@ -102,16 +102,16 @@ mod tests {
 
     #[test]
     fn what_holds_no_certificate_is_refused() {
-        assert!(matches!("/nonexistent.pem".parse::<CaFile>(), Err(NoAuthority::Unreadable(_))));
+        assert!(matches!("/nonexistent.pem".parse::<CaFile>(), Err(CaError::Unreadable(_))));
         let path = file("empty.pem", "nothing of the kind");
-        assert!(matches!(path.to_str().unwrap().parse::<CaFile>(), Err(NoAuthority::Empty)));
+        assert!(matches!(path.to_str().unwrap().parse::<CaFile>(), Err(CaError::Empty)));
         std::fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn a_refusal_is_found_under_what_wraps_it() {
         let refused = io::Error::other(rustls::Error::General("no".to_owned()));
-        assert!(is_refusal(&refused));
-        assert!(!is_refusal(&io::Error::other("reset")));
+        assert!(is_tls_error(&refused));
+        assert!(!is_tls_error(&io::Error::other("reset")));
     }
 }

@@ -29,21 +29,21 @@ use crate::tls;
 pub const TRACEPARENT_HEADER: &str = "traceparent";
 
 /// Spans that may wait for the collector; more are dropped.
-const QUEUE: usize = 8_192;
+const SPAN_QUEUE_CAPACITY: usize = 8_192;
 /// How long the collector may take for a batch.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what is left at the end.
-const LAST_EXPORT: Duration = Duration::from_secs(3);
+const FINAL_EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where the collector is.
-pub const ENDPOINT: Setting = Setting {
+pub const OTLP_ENDPOINT: Setting = Setting {
     name: "OTEL_EXPORTER_OTLP_ENDPOINT",
     default: Some(""),
     help: "http(s)://host:port of an OpenTelemetry collector (OTLP over HTTP); traces are off without it. \
            OTEL_EXPORTER_OTLP_HEADERS adds headers",
 };
 /// How many requests are traced.
-pub const RATIO: Setting = Setting {
+pub const SAMPLE_RATIO: Setting = Setting {
     name: "OTEL_TRACES_SAMPLER_ARG",
     default: Some("1"),
     help: "0 to 1: share of the traces that are recorded, the same ones in every service",
@@ -85,8 +85,8 @@ impl TraceConfig {
     /// Reads the settings. `Some(None)` is no tracing, `None` a mistake that `env` has noted.
     #[allow(clippy::option_option, reason = "the outer one is how all settings are read")]
     pub fn read(env: &mut Env) -> Option<Option<Self>> {
-        let endpoint = env.read_optional::<Endpoint>(&ENDPOINT);
-        let ratio = env.read_if::<f64>(&RATIO, |ratio| match (0.0..=1.0).contains(ratio) {
+        let endpoint = env.read_optional::<Endpoint>(&OTLP_ENDPOINT);
+        let ratio = env.read_checked::<f64>(&SAMPLE_RATIO, |ratio| match (0.0..=1.0).contains(ratio) {
             true => Ok(()),
             false => Err("must lie between 0 and 1".to_owned()),
         });
@@ -100,7 +100,7 @@ impl TraceConfig {
 pub enum TraceError {
     /// Nobody vouches for the collector.
     #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
-    Authority(#[from] tls::NoAuthority),
+    Ca(#[from] tls::CaError),
     /// The client cannot be made.
     #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
     Client(#[from] reqwest::Error),
@@ -111,12 +111,12 @@ pub enum TraceError {
 
 /// Makes spans and sends them.
 #[derive(Clone)]
-pub struct Traces {
+pub struct Tracing {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
 }
 
-impl Traces {
+impl Tracing {
     /// Begins to send the traces of this service. Call it within the runtime that shall do it.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Traces {
             .with_http_client(Client { http: client.build()?, runtime: Handle::current() })
             .build()?;
         let batches = BatchConfigBuilder::default()
-            .with_max_queue_size(QUEUE)
+            .with_max_queue_size(SPAN_QUEUE_CAPACITY)
             .with_scheduled_delay(Duration::from_secs(1))
             .build();
         let provider = SdkTracerProvider::builder()
@@ -152,8 +152,8 @@ impl Traces {
     /// A request's span. `route` is one of ours and holds no parameter; `parent` is the caller's `traceparent`, where the
     /// caller is to be believed.
     #[must_use]
-    pub fn request(&self, method: &str, route: &str, request_id: &str, parent: Option<&str>) -> RequestSpan {
-        let parent = parent.and_then(read_parent);
+    pub fn request_span(&self, method: &str, route: &str, request_id: &str, parent: Option<&str>) -> RequestSpan {
+        let parent = parent.and_then(parse_traceparent);
         let base = parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
         let span = self
             .tracer
@@ -170,7 +170,7 @@ impl Traces {
 
     /// Sends what is left, for `deadline` at most.
     pub async fn finish(self, deadline: Duration) {
-        let deadline = deadline.min(LAST_EXPORT);
+        let deadline = deadline.min(FINAL_EXPORT_TIMEOUT);
         let finished = tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(deadline));
         if !matches!(finished.await, Ok(Ok(()))) {
             tracing::debug!("the last traces did not reach the collector");
@@ -183,7 +183,7 @@ pub struct RequestSpan(Context);
 
 impl RequestSpan {
     /// Runs what belongs to the request: [`child`] finds this span there.
-    pub fn around<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+    pub fn in_span<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
         work.with_context(self.0.clone())
     }
 
@@ -200,27 +200,27 @@ impl RequestSpan {
 
 /// A part of the present request, which ends when this is dropped. Nothing where no request is traced.
 #[must_use]
-pub fn child(name: &'static str) -> Option<Child> {
+pub fn child_span(name: &'static str) -> Option<ChildSpan> {
     Context::map_current(|context| {
         if !context.span().span_context().is_sampled() {
             return None;
         }
         let tracer = context.get::<SdkTracer>()?;
-        Some(Child(tracer.start_with_context(name, context)))
+        Some(ChildSpan(tracer.start_with_context(name, context)))
     })
 }
 
 /// See [`child`].
-pub struct Child(opentelemetry_sdk::trace::Span);
+pub struct ChildSpan(opentelemetry_sdk::trace::Span);
 
-impl Drop for Child {
+impl Drop for ChildSpan {
     fn drop(&mut self) {
         self.0.end();
     }
 }
 
 /// `00-TRACE-SPAN-FLAGS` (W3C Trace Context, section 3.2). What is not that is nobody's.
-fn read_parent(text: &str) -> Option<SpanContext> {
+fn parse_traceparent(text: &str) -> Option<SpanContext> {
     let is_hex = |part: &str, length: usize| {
         part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
@@ -273,11 +273,11 @@ mod tests {
 
     #[test]
     fn a_parent_is_read_as_the_recommendation_writes_it() {
-        let parent = read_parent(PARENT).unwrap();
+        let parent = parse_traceparent(PARENT).unwrap();
         assert_eq!(parent.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_eq!(parent.span_id().to_string(), "00f067aa0ba902b7");
         assert!(parent.is_sampled() && parent.is_remote());
-        assert!(read_parent("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more").is_some());
+        assert!(parse_traceparent("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more").is_some());
         for bad in [
             "",
             "00",
@@ -288,14 +288,14 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
             "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
         ] {
-            assert!(read_parent(bad).is_none(), "{bad}");
+            assert!(parse_traceparent(bad).is_none(), "{bad}");
         }
     }
 
     proptest! {
         #[test]
         fn no_header_makes_the_reader_panic(text in "[-0-9a-fé]{0,70}") {
-            let _ = read_parent(&text);
+            let _ = parse_traceparent(&text);
         }
     }
 
@@ -303,8 +303,8 @@ mod tests {
     fn settings_are_off_by_default_and_never_shown() {
         let read = |endpoint: &'static str, ratio: &'static str| {
             let mut env =
-                Env::from_fn(move |name| Some(if name == ENDPOINT.name { endpoint } else { ratio }.to_owned()));
-            (TraceConfig::read(&mut env), env.mistakes().0.len())
+                Env::from_fn(move |name| Some(if name == OTLP_ENDPOINT.name { endpoint } else { ratio }.to_owned()));
+            (TraceConfig::read(&mut env), env.into_error().0.len())
         };
         assert_eq!(read("", ""), (Some(None), 0));
         let (config, _) = read("https://u:hunter2@collector:4318/", "0.5");
@@ -337,25 +337,25 @@ mod tests {
         body.windows(text.len()).any(|window| window == text)
     }
 
-    async fn traces(ratio: f64) -> (TcpListener, Traces) {
+    async fn traces(ratio: f64) -> (TcpListener, Tracing) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let traces = Traces::start("test-service", &TraceConfig { endpoint, ratio }).unwrap();
+        let traces = Tracing::start("test-service", &TraceConfig { endpoint, ratio }).unwrap();
         (listener, traces)
     }
 
     #[tokio::test]
     async fn a_request_and_its_parts_reach_the_collector_in_the_callers_trace() {
         let (listener, traces) = traces(1.0).await;
-        let span = traces.request("POST", "/chat/send", "r-1", Some(PARENT));
-        span.around(async {
+        let span = traces.request_span("POST", "/chat/send", "r-1", Some(PARENT));
+        span.in_span(async {
             tokio::task::yield_now().await;
-            drop(child("database").unwrap());
+            drop(child_span("database").unwrap());
         })
         .await;
-        assert!(child("database").is_none(), "only within the request");
+        assert!(child_span("database").is_none(), "only within the request");
         span.end(201);
-        let finishing = tokio::spawn(traces.finish(LAST_EXPORT));
+        let finishing = tokio::spawn(traces.finish(FINAL_EXPORT_TIMEOUT));
         let (head, body) = collect(&listener).await;
         finishing.await.unwrap();
         assert!(head.starts_with("post /v1/traces "), "{head}");
@@ -369,17 +369,17 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_sampled_costs_nothing_below_it_whatever_the_caller_wants() {
         let (_listener, traces) = traces(0.0).await;
-        let span = traces.request("GET", "/chat/history", "r-2", Some(PARENT));
-        span.around(async { assert!(child("database").is_none()) }).await;
+        let span = traces.request_span("GET", "/chat/history", "r-2", Some(PARENT));
+        span.in_span(async { assert!(child_span("database").is_none()) }).await;
         span.end(200);
-        traces.finish(LAST_EXPORT).await;
+        traces.finish(FINAL_EXPORT_TIMEOUT).await;
     }
 
     #[tokio::test]
     async fn a_collector_that_is_away_holds_up_nobody() {
         let (listener, traces) = traces(1.0).await;
         drop(listener);
-        traces.request("GET", "/healthz", "r-3", None).end(503);
-        traces.finish(LAST_EXPORT).await;
+        traces.request_span("GET", "/healthz", "r-3", None).end(503);
+        traces.finish(FINAL_EXPORT_TIMEOUT).await;
     }
 }

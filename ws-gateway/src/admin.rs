@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::PrometheusHandle;
-use shared::library_answers::WithProblems;
+use shared::library_answers::ProblemStream;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -42,14 +42,14 @@ pub(crate) async fn serve(app: Arc<AppState>, listener: TcpListener, metrics: Op
         let (app, metrics) = (app.clone(), metrics.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| respond(&app, metrics.as_ref(), request));
-            let io = TokioIo::new(WithProblems::new(tcp, MAX_HEADER_BYTES));
+            let io = TokioIo::new(ProblemStream::new(tcp, MAX_HEADER_BYTES));
             let mut http = http1::Builder::new();
             let mut connection = http.keep_alive(false).max_buf_size(MAX_HEADER_BYTES).serve_connection(io, service);
             // Who scrapes and goes away has nothing to be told.
             if let Ok(Err(error)) = timeout(REQUEST_TIMEOUT, &mut connection).await
                 && error.is_parse()
             {
-                connection.into_parts().io.into_inner().end_unreadable().await;
+                connection.into_parts().io.into_inner().close_unparsable().await;
             }
             drop(permit);
         });

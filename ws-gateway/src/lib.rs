@@ -48,10 +48,10 @@ use futures_util::future::join;
 use shared::descriptors;
 use shared::net;
 use shared::relay_keys::RelayKeys;
-use shared::shutdown::{Shutdown, TaskFailed};
+use shared::shutdown::{Shutdown, TaskError};
 use shared::telemetry;
 use shared::token::{KeySetCache, NoVerificationKeysError, Verifier};
-use shared::trace::Traces;
+use shared::trace::Tracing;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -112,13 +112,13 @@ pub enum RunError {
     Traces(#[from] shared::trace::TraceError),
     /// TLS is wanted, and there is nobody to vouch for the server.
     #[error("REDIS_CA_FILE: {0}")]
-    Authority(#[from] shared::tls::NoAuthority),
+    Authority(#[from] shared::tls::CaError),
     /// No token could be verified.
     #[error(transparent)]
     Keys(#[from] NoVerificationKeysError),
     /// A task has ended that must not.
     #[error(transparent)]
-    Task(#[from] TaskFailed),
+    Task(#[from] TaskError),
 }
 
 /// Runs a gateway on `listener` until `shutdown` begins and its sockets are closed, or
@@ -136,15 +136,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         tracing::warn!("{warning}");
     }
     // Ends after the sockets have: they need it to the last.
-    let background = shutdown.later();
+    let background = shutdown.later_phase();
     // Metrics are of a process: a second gateway in it adds to those of the first.
-    let metrics = telemetry::start_metrics(crate::metrics::METRICS, &background).ok();
+    let metrics = telemetry::init_metrics(crate::metrics::METRICS, &background).ok();
     let admin_listener = net::listen(config.http.admin_addr).map_err(RunError::Admin)?;
     let keys = KeySetCache::open(&config.tokens, &background).await?;
     let redis = RedisConnector::new(&config.redis.url, config.redis.ca.as_ref(), config.redis.timeout)?;
-    let traces = config.process.traces.as_ref().map(|traces| Traces::start("ws-gateway", traces)).transpose()?;
+    let traces = config.process.traces.as_ref().map(|traces| Tracing::start("ws-gateway", traces)).transpose()?;
     // The tasks in the background need it to their last.
-    let connections = background.later();
+    let connections = background.later_phase();
     let commands = redis.commands(&connections)?;
     let mut relay_keys = config.events.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default();
     if config.events.rejects_unsealed {
@@ -180,9 +180,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let wheel = timer_wheel.clone();
     background.spawn_until("timers", async move { wheel.run().await });
     // Sockets, and connections that are none yet, are strangers' both.
-    let affordable = descriptors::for_strangers(RESERVED_DESCRIPTORS);
+    let affordable = descriptors::connection_budget(RESERVED_DESCRIPTORS);
     let handshakes = http::server::MAX_PENDING_HANDSHAKES.min(affordable.div_ceil(8));
-    let max_sockets = descriptors::lowered("MAX_SOCKETS", config.http.max_sockets, (affordable - handshakes).max(1));
+    let max_sockets =
+        descriptors::cap_setting("MAX_SOCKETS", config.http.max_sockets, (affordable - handshakes).max(1));
     let audit = AuditProducer::start(StreamProducer::start(commands.clone(), &background), &background);
     let app = Arc::new(AppState {
         verifier: Verifier::new(&config.tokens, keys).with_revocations(revocations.revocations().clone()),
@@ -213,13 +214,13 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
 
     let sockets = TaskTracker::new();
     // They go on during the drain: to answer that this gateway is going away.
-    let (accepting, administering) = (shutdown.later(), shutdown.later());
+    let (accepting, administering) = (shutdown.later_phase(), shutdown.later_phase());
     accepting.spawn_until("public port", http::server::accept(app.clone(), listener, sockets.clone()));
     administering.spawn_until("admin port", admin::serve(app, admin_listener, metrics));
 
     let failed = tokio::select! {
-        () = shutdown.begun() => None,
-        failed = shutdown.failed() => Some(failed),
+        () = shutdown.wait_for_begin() => None,
+        failed = shutdown.wait_for_failure() => Some(failed),
     };
     // The one deadline for all that follows.
     let allowed = if failed.is_some() {

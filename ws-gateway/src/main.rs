@@ -40,28 +40,28 @@ fn main() -> ExitCode {
 }
 
 fn alive() -> ExitCode {
-    let asked = admin(Env::of_process()).map_err(|error| error.to_string());
+    let asked = admin(Env::from_process()).map_err(|error| error.to_string());
     match asked.and_then(|admin| shared::alive::probe(admin).map_err(|error| error.to_string())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            telemetry::say(&format!("ws-gateway: {error}"));
+            telemetry::write_stderr(&format!("ws-gateway: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn serve() -> ExitCode {
-    let config = match Config::read(Env::of_process()) {
+    let config = match Config::read(Env::from_process()) {
         Ok(config) => config,
         Err(error) => {
-            telemetry::say(&error.to_string());
+            telemetry::write_stderr(&error.to_string());
             return u8::try_from(EX_USAGE).map_or(ExitCode::FAILURE, ExitCode::from);
         }
     };
-    let _logs = match telemetry::start_logs(config.process.log_format, &config.process.log_level) {
+    let _logs = match telemetry::init_logging(config.process.log_format, &config.process.log_level) {
         Ok(logs) => logs,
         Err(error) => {
-            telemetry::say(&format!("ws-gateway: cannot start the log: {error}"));
+            telemetry::write_stderr(&format!("ws-gateway: cannot start the log: {error}"));
             return ExitCode::FAILURE;
         }
     };

@@ -3,8 +3,8 @@
 //! Whatever is counted anywhere stands here too, and in docs/OPERATIONS.md: a test compares the two.
 
 use metrics::gauge;
-use shared::telemetry::Kind::{Counter, Gauge, Histogram};
-use shared::telemetry::{LOG_LINES_DROPPED, Meter, READY, STARTED};
+use shared::telemetry::MetricKind::{Counter, Gauge, Histogram};
+use shared::telemetry::{LOG_LINES_DROPPED, MetricSpec, PROCESS_START_TIME, SERVICE_READY};
 
 use crate::http;
 use crate::state::AppState;
@@ -25,67 +25,88 @@ const CODES: &[&str] =
     &["1001", "1002", "1007", "1008", "1009", "1013", "4401", "4403", "4408", "4429", "peer", "gone"];
 
 /// All of them.
-pub(crate) const METRICS: &[Meter] = &[
-    Meter::new(Gauge, "gateway_sockets", "open sockets"),
-    Meter::new(Counter, "gateway_handshakes_total", "handshakes answered").by("outcome", OUTCOMES),
-    Meter::new(Histogram, "gateway_handshake_seconds", "from the head of a handshake to its answer"),
-    Meter::new(Gauge, "gateway_handshakes_in_flight", "connections that are no sockets yet"),
-    Meter::new(Counter, "gateway_closed_total", "sockets closed").by("code", CODES),
-    Meter::new(Counter, "gateway_frames_sent_total", "frames sent"),
-    Meter::new(Histogram, "gateway_delivery_seconds", "from an event's place in its log to its frame in the kernel"),
-    Meter::new(Gauge, "gateway_redis_up", "1 while the live relay is up for all conversations"),
-    Meter::new(Gauge, "gateway_redis_nodes_down", "servers that the live relay does not reach: masters, in a cluster"),
-    Meter::new(Counter, "gateway_redis_losses_total", "times that a connection of the live relay was cut"),
-    Meter::new(Counter, "gateway_backfills_total", "logs read again").by("outcome", &["replayed", "resync", "failed"]),
-    Meter::new(
+pub(crate) const METRICS: &[MetricSpec] = &[
+    MetricSpec::new(Gauge, "gateway_sockets", "open sockets"),
+    MetricSpec::new(Counter, "gateway_handshakes_total", "handshakes answered").with_label("outcome", OUTCOMES),
+    MetricSpec::new(Histogram, "gateway_handshake_seconds", "from the head of a handshake to its answer"),
+    MetricSpec::new(Gauge, "gateway_handshakes_in_flight", "connections that are no sockets yet"),
+    MetricSpec::new(Counter, "gateway_closed_total", "sockets closed").with_label("code", CODES),
+    MetricSpec::new(Counter, "gateway_frames_sent_total", "frames sent"),
+    MetricSpec::new(
+        Histogram,
+        "gateway_delivery_seconds",
+        "from an event's place in its log to its frame in the kernel",
+    ),
+    MetricSpec::new(Gauge, "gateway_redis_up", "1 while the live relay is up for all conversations"),
+    MetricSpec::new(
+        Gauge,
+        "gateway_redis_nodes_down",
+        "servers that the live relay does not reach: masters, in a cluster",
+    ),
+    MetricSpec::new(Counter, "gateway_redis_losses_total", "times that a connection of the live relay was cut"),
+    MetricSpec::new(Counter, "gateway_backfills_total", "logs read again")
+        .with_label("outcome", &["replayed", "resync", "failed"]),
+    MetricSpec::new(
         Counter,
         "gateway_replays_too_large_total",
         "replays that a participant's other sockets left no room for",
     ),
-    Meter::new(Counter, "gateway_silent_losses_total", "events that pub/sub lost")
-        .by("noticed", &["next_event", "comparison", "subscription"]),
-    Meter::new(Gauge, "gateway_revocations", "revocations that are known and whose tokens have not all ended"),
-    Meter::new(Counter, "gateway_outbound_overflows_total", "clients too slow"),
-    Meter::new(Counter, "gateway_held_overflows_total", "rooms that had to read their log twice"),
-    Meter::new(Gauge, "gateway_acks_queue_depth", "ids of messages whose receipts no API service has yet"),
-    Meter::new(Counter, "gateway_acks_total", "receipts on their way"),
-    Meter::new(Counter, "gateway_acks_retries_total", "receipts that Redis did not take at once"),
-    Meter::new(Counter, "gateway_acks_dropped_total", "receipts forgotten"),
-    Meter::new(Counter, "gateway_acks_repeated_total", "receipts sent again because Redis may have lost them"),
-    Meter::new(Counter, "gateway_acks_unrepeatable_total", "receipts that a loss of Redis would take along: too many"),
-    Meter::new(Counter, "gateway_audit_total", "entries of the audit trail on their way"),
-    Meter::new(Counter, "gateway_audit_retries_total", "entries that Redis did not take at once"),
-    Meter::new(Counter, "gateway_audit_overflows_total", "entries that found no room, and are only counted"),
-    Meter::new(Counter, "gateway_audit_repeated_total", "entries sent again because Redis may have lost them"),
-    Meter::new(Counter, "gateway_audit_unrepeatable_total", "entries that a loss of Redis would take along: too many"),
-    Meter::new(Counter, "gateway_proofs_dropped_total", "messages whose delivery will not be proven"),
-    Meter::new(Counter, "gateway_typing_dropped_total", "notices of typing dropped"),
-    Meter::new(Gauge, "gateway_presence_people", "people that this gateway holds sockets of, or did a moment ago"),
-    Meter::new(
+    MetricSpec::new(Counter, "gateway_silent_losses_total", "events that pub/sub lost")
+        .with_label("noticed", &["next_event", "comparison", "subscription"]),
+    MetricSpec::new(Gauge, "gateway_revocations", "revocations that are known and whose tokens have not all ended"),
+    MetricSpec::new(Counter, "gateway_outbound_overflows_total", "clients too slow"),
+    MetricSpec::new(Counter, "gateway_held_overflows_total", "rooms that had to read their log twice"),
+    MetricSpec::new(Gauge, "gateway_acks_queue_depth", "ids of messages whose receipts no API service has yet"),
+    MetricSpec::new(Counter, "gateway_acks_total", "receipts on their way"),
+    MetricSpec::new(Counter, "gateway_acks_retries_total", "receipts that Redis did not take at once"),
+    MetricSpec::new(Counter, "gateway_acks_dropped_total", "receipts forgotten"),
+    MetricSpec::new(Counter, "gateway_acks_repeated_total", "receipts sent again because Redis may have lost them"),
+    MetricSpec::new(
+        Counter,
+        "gateway_acks_unrepeatable_total",
+        "receipts that a loss of Redis would take along: too many",
+    ),
+    MetricSpec::new(Counter, "gateway_audit_total", "entries of the audit trail on their way"),
+    MetricSpec::new(Counter, "gateway_audit_retries_total", "entries that Redis did not take at once"),
+    MetricSpec::new(Counter, "gateway_audit_overflows_total", "entries that found no room, and are only counted"),
+    MetricSpec::new(Counter, "gateway_audit_repeated_total", "entries sent again because Redis may have lost them"),
+    MetricSpec::new(
+        Counter,
+        "gateway_audit_unrepeatable_total",
+        "entries that a loss of Redis would take along: too many",
+    ),
+    MetricSpec::new(Counter, "gateway_proofs_dropped_total", "messages whose delivery will not be proven"),
+    MetricSpec::new(Counter, "gateway_typing_dropped_total", "notices of typing dropped"),
+    MetricSpec::new(Gauge, "gateway_presence_people", "people that this gateway holds sockets of, or did a moment ago"),
+    MetricSpec::new(
         Counter,
         "gateway_presence_changes_total",
         "people written down as come or gone, and those swept from dead gateways",
     )
-    .by("change", &["came", "went", "swept"]),
-    Meter::new(Counter, "gateway_presence_retries_total", "commands about presence that Redis did not take at once"),
-    Meter::new(
+    .with_label("change", &["came", "went", "swept"]),
+    MetricSpec::new(
+        Counter,
+        "gateway_presence_retries_total",
+        "commands about presence that Redis did not take at once",
+    ),
+    MetricSpec::new(
         Counter,
         "gateway_presence_questions_total",
         "questions whether a conversation exists, for the API service",
     ),
-    Meter::new(Counter, "gateway_presence_questions_retries_total", "questions that Redis did not take at once"),
-    Meter::new(
+    MetricSpec::new(Counter, "gateway_presence_questions_retries_total", "questions that Redis did not take at once"),
+    MetricSpec::new(
         Counter,
         "gateway_presence_questions_dropped_total",
         "questions not asked: somebody does not hear of somebody",
     ),
-    Meter::new(Counter, "gateway_accept_errors_total", "connections that could not be accepted"),
-    Meter::new(
+    MetricSpec::new(Counter, "gateway_accept_errors_total", "connections that could not be accepted"),
+    MetricSpec::new(
         Counter,
         "gateway_handshakes_held_back_total",
         "connections that waited because too many were under way",
     ),
-    Meter::new(Counter, "rate_limited_total", "refused for asking too often").by(
+    MetricSpec::new(Counter, "rate_limited_total", "refused for asking too often").with_label(
         "kind",
         &[
             "handshakes",
@@ -100,28 +121,41 @@ pub(crate) const METRICS: &[Meter] = &[
             "typing",
         ],
     ),
-    Meter::new(Counter, "rate_limits_forgotten_total", "times that all buckets of a kind were let go, to bound memory")
-        .by(
-            "kind",
-            &["handshakes", "handshakes_of_participant", "address", "failures", "no_token", "tokens", "typing"],
-        ),
-    Meter::new(Counter, "gateway_unreadable_events_total", "events that could not be opened")
-        .by("cause", &["unknown_key", "refused", "unsealed"]),
-    Meter::new(Counter, "gateway_malformed_events_total", "what came on a channel or stood in a log and was no event"),
-    Meter::new(Counter, "redis_keys_moved_total", "keys under names of ours that were of another type, and were moved")
-        .by("key", &["event_log", "presence"]),
-    Meter::new(Gauge, "token_keys", "keys of the issuers that are known"),
-    Meter::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
-        .by("outcome", &["changed", "failed"]),
+    MetricSpec::new(
+        Counter,
+        "rate_limits_forgotten_total",
+        "times that all buckets of a kind were let go, to bound memory",
+    )
+    .with_label(
+        "kind",
+        &["handshakes", "handshakes_of_participant", "address", "failures", "no_token", "tokens", "typing"],
+    ),
+    MetricSpec::new(Counter, "gateway_unreadable_events_total", "events that could not be opened")
+        .with_label("cause", &["unknown_key", "refused", "unsealed"]),
+    MetricSpec::new(
+        Counter,
+        "gateway_malformed_events_total",
+        "what came on a channel or stood in a log and was no event",
+    ),
+    MetricSpec::new(
+        Counter,
+        "redis_keys_moved_total",
+        "keys under names of ours that were of another type, and were moved",
+    )
+    .with_label("key", &["event_log", "presence"]),
+    MetricSpec::new(Gauge, "token_keys", "keys of the issuers that are known"),
+    MetricSpec::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
+        .with_label("outcome", &["changed", "failed"]),
     LOG_LINES_DROPPED,
-    READY,
-    STARTED,
-    Meter::new(Counter, "trace_exports_total", "batches of spans for the collector").by("outcome", &["sent", "failed"]),
+    SERVICE_READY,
+    PROCESS_START_TIME,
+    MetricSpec::new(Counter, "trace_exports_total", "batches of spans for the collector")
+        .with_label("outcome", &["sent", "failed"]),
 ];
 
 /// Looks at what is not counted as it happens.
 pub(crate) fn collect(app: &AppState) {
-    gauge!(READY.name).set(f64::from(u8::from(http::is_ready(app).is_ok())));
+    gauge!(SERVICE_READY.name).set(f64::from(u8::from(http::is_ready(app).is_ok())));
     gauge!("gateway_acks_queue_depth").set(app.receipts.queued_weight() as f64);
     gauge!("gateway_presence_people").set(app.presence.participant_count() as f64);
     let free = app.handshake_permits.available_permits();
@@ -134,7 +168,7 @@ mod tests {
 
     #[test]
     fn names_say_what_they_count() {
-        for Meter { kind, name, .. } in METRICS {
+        for MetricSpec { kind, name, .. } in METRICS {
             assert_eq!(*kind == Counter, name.ends_with("_total"), "{name}");
             assert!(*kind != Histogram || name.ends_with("_seconds") || name.ends_with("_size"), "{name}");
         }

@@ -7,7 +7,7 @@ use shared::event::Cursor;
 use shared::ids::MessageId;
 use shared::shutdown::Shutdown;
 use shared::token::{Principal, Verifier};
-use shared::trace::Traces;
+use shared::trace::Tracing;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -50,7 +50,7 @@ pub(crate) struct AppState {
     /// How many there are.
     pub(crate) max_handshakes: usize,
     /// Makes spans, if there is a collector.
-    pub(crate) traces: Option<Traces>,
+    pub(crate) traces: Option<Tracing>,
     /// How many somebody may have of that, and of handshakes.
     pub(crate) rate_limits: RateLimits,
     /// When it began: what sockets count from.

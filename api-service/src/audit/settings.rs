@@ -24,7 +24,8 @@ const DERIVED_PREFIX: &str = "derived:";
 /// All keys of the trail; the current one first.
 pub(crate) fn read_audit_keys(env: &mut Env) -> Option<Vec<AuditKey>> {
     let key = read_own_audit_key(env);
-    let old = env.read_if(&AUDIT_KEYS_OLD, |keys: &Secret| old_keys(keys).try_for_each(|(key, _)| check_length(&key)));
+    let old =
+        env.read_checked(&AUDIT_KEYS_OLD, |keys: &Secret| old_keys(keys).try_for_each(|(key, _)| check_length(&key)));
     let (key, old) = key.zip(old)?;
     let old = old_keys(&old).filter_map(|(key, is_derived)| match is_derived {
         true => AuditKey::derived(&key).ok(),
@@ -46,7 +47,7 @@ fn old_keys(keys: &Secret) -> impl Iterator<Item = (Secret, bool)> {
 pub(crate) fn read_own_audit_key(env: &mut Env) -> Option<AuditKey> {
     let mode = env.read(&MODE)?;
     let jwt_secret = match env.read_optional::<Secret>(&AUDIT_KEY)? {
-        None if mode == Mode::Development => Some(env.read_if(&JWT_SECRET, check_length)?),
+        None if mode == Mode::Development => Some(env.read_checked(&JWT_SECRET, check_length)?),
         _ => None,
     };
     read_audit_key(env, mode, jwt_secret.as_ref())
@@ -57,14 +58,14 @@ pub(crate) fn read_own_audit_key(env: &mut Env) -> Option<AuditKey> {
 pub(crate) fn read_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Secret>) -> Option<AuditKey> {
     let own = env.read_optional::<Secret>(&AUDIT_KEY)?;
     match (own, mode, jwt_secret) {
-        (Some(_), ..) => env.read_if(&AUDIT_KEY, check_length).as_ref().map(AuditKey::new),
+        (Some(_), ..) => env.read_checked(&AUDIT_KEY, check_length).as_ref().map(AuditKey::new),
         (None, Mode::Development, Some(secret)) => AuditKey::derived(secret).ok(),
         (None, Mode::Development, None) => {
-            env.mistake(&AUDIT_KEY, "is required without JWT_SECRET");
+            env.add_error(&AUDIT_KEY, "is required without JWT_SECRET");
             None
         }
         (None, Mode::Production, _) => {
-            env.mistake(
+            env.add_error(
                 &AUDIT_KEY,
                 "is required: 32 bytes or more that only the API services know (`openssl rand -hex 32`)",
             );
@@ -78,7 +79,7 @@ pub(crate) fn check_audit_key(env: &mut Env, mode: Mode, jwt_secret: Option<&Sec
     if !matches!(env.read_optional::<Secret>(&AUDIT_KEY), Some(Some(_))) {
         return;
     }
-    let _checked: Option<Secret> = env.read_if(&AUDIT_KEY, |key: &Secret| match mode {
+    let _checked: Option<Secret> = env.read_checked(&AUDIT_KEY, |key: &Secret| match mode {
         Mode::Production if Some(key) == jwt_secret => {
             Err("must not be JWT_SECRET, which gateways know, and MODE is production".to_owned())
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use shared::audit::{Action, AuditActor, AuditEntry, coalesce};
-use shared::refusals::Refusals;
+use shared::refusals::DenialAggregator;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -52,7 +52,7 @@ pub struct AuditWriter {
     reads: mpsc::Sender<PendingEntry>,
     denials: mpsc::Sender<AuditEntry>,
     lost: Arc<AtomicU64>,
-    refusals: Arc<Refusals>,
+    refusals: Arc<DenialAggregator>,
 }
 
 /// The receiving end.
@@ -60,7 +60,7 @@ pub struct AuditQueue {
     reads: mpsc::Receiver<PendingEntry>,
     denials: mpsc::Receiver<AuditEntry>,
     lost: Arc<AtomicU64>,
-    refusals: Arc<Refusals>,
+    refusals: Arc<DenialAggregator>,
 }
 
 /// An entry whose request waits.
@@ -71,7 +71,7 @@ struct PendingEntry {
 
 /// Creates the queues. `refusals` counts floods of denials; the store uses the same counters.
 #[must_use]
-pub fn queue(refusals: Arc<Refusals>) -> (AuditWriter, AuditQueue) {
+pub fn queue(refusals: Arc<DenialAggregator>) -> (AuditWriter, AuditQueue) {
     let ((reads, read_receiver), (denials, denial_receiver)) =
         (mpsc::channel(READ_QUEUE_CAPACITY), mpsc::channel(DENIAL_QUEUE_CAPACITY));
     let lost: Arc<AtomicU64> = Arc::default();
@@ -156,7 +156,7 @@ pub async fn run(store: Store, mut queue: AuditQueue) {
         let (reads, denials) = tokio::select! {
             next = queue.next() => next,
             _ = counting.tick() => {
-                let due = queue.refusals.due();
+                let due = queue.refusals.take_due();
                 if due.is_empty() {
                     continue;
                 }
@@ -171,7 +171,7 @@ pub async fn run(store: Store, mut queue: AuditQueue) {
         let is_last = reads.is_empty() && denials.is_empty() && queue.is_closed();
         backlog.extend(denials);
         if is_last {
-            backlog.extend(queue.refusals.rest());
+            backlog.extend(queue.refusals.take_all());
         }
         let lost = queue.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
@@ -256,13 +256,13 @@ mod tests {
 
     #[tokio::test]
     async fn denial_flood_is_counted_before_queue_fills() {
-        let refusals: Arc<Refusals> = Arc::default();
+        let refusals: Arc<DenialAggregator> = Arc::default();
         let (audit_writer, mut queue) = queue(refusals.clone());
         for _ in 0..10_000 {
             audit_writer.enqueue(AuditEntry::new(AuditActor::Anonymous, Action::Send, 401));
         }
         let (_, denials) = queue.next().await;
-        let counted = refusals.rest();
+        let counted = refusals.take_all();
         assert!(denials.len() < 50 && counted.len() == 1, "{} rows", denials.len());
         let times: u32 = denials.iter().chain(&counted).map(|entry| entry.times).sum();
         assert_eq!((times, queue.lost.load(Ordering::Relaxed)), (10_000, 0));

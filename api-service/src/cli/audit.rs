@@ -17,7 +17,7 @@ pub(super) async fn verify(
     write_anchors: Option<&Path>,
     first: i64,
 ) -> Result<bool, ServeError> {
-    let (database, keys, ring) = config::verify(Env::of_process())?;
+    let (database, keys, ring) = config::verify(Env::from_process())?;
     let vault = ring.as_ref().map(EnvelopeKeys::new).transpose()?;
     let options = commands::VerifyOptions { keys: &keys, vault: vault.as_ref(), from_chain: first, anchors };
     let verified = commands::verify(&database, &options, |finding| println!("{finding}")).await?;
@@ -44,7 +44,7 @@ pub(super) async fn verify(
 
 #[tokio::main]
 pub(super) async fn export(filter: &Filter) -> Result<(), ServeError> {
-    let (database, keys) = config::export(Env::of_process())?;
+    let (database, keys) = config::export(Env::from_process())?;
     let tell = |refused: &dyn std::fmt::Display| eprintln!("{refused}");
     let exported = commands::export(&database, &keys, filter, std::io::stdout().lock(), tell).await?;
     eprintln!("{} events", exported.events);

@@ -11,7 +11,7 @@ use crate::{config, store};
 
 #[tokio::main]
 pub(super) async fn run_key_command(task: KeyTask) -> Result<(), ServeError> {
-    let (database, audit_key, ring) = config::keys(Env::of_process())?;
+    let (database, audit_key, ring) = config::keys(Env::from_process())?;
     let store = store::Store::new(&database, audit_key)?.with_envelope_keys(Some(Arc::new(EnvelopeKeys::new(&ring)?)));
     match task {
         KeyTask::Rewrap => commands::rewrap(&store).await?,

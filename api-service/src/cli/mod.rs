@@ -10,7 +10,7 @@ mod tokens;
 use std::process::ExitCode;
 
 use clap::Parser;
-use shared::env::{BadEnv, EX_USAGE};
+use shared::env::{ConfigError, EX_USAGE};
 use shared::revocation::{Revocation, whole_seconds};
 use shared::telemetry;
 
@@ -55,8 +55,8 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            telemetry::say(&format!("api-service: {error}"));
-            if error.is::<BadEnv>() { ExitCode::from(EX_USAGE as u8) } else { ExitCode::FAILURE }
+            telemetry::write_stderr(&format!("api-service: {error}"));
+            if error.is::<ConfigError>() { ExitCode::from(EX_USAGE as u8) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -9,11 +9,11 @@ use crate::{config, metrics, store};
 
 #[tokio::main]
 pub(super) async fn serve() -> Result<(), ServeError> {
-    let config = config::serve(Env::of_process())?;
-    let _logs = telemetry::start_logs(config.log_format, &config.log_level)?;
+    let config = config::serve(Env::from_process())?;
+    let _logs = telemetry::init_logging(config.log_format, &config.log_level)?;
     descriptors::raise_limit();
     let shutdown = Shutdown::on_signal()?;
-    let metrics = telemetry::start_metrics(metrics::METRICS, &shutdown)?;
+    let metrics = telemetry::init_metrics(metrics::METRICS, &shutdown)?;
     let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));
     let listeners = Listeners { public: listen(config.listen.public)?, admin: listen(config.listen.admin)? };
     tracing::info!(listen = %config.listen.public, admin = %config.listen.admin, "api-service serves");
@@ -24,7 +24,7 @@ pub(super) async fn serve() -> Result<(), ServeError> {
 
 #[tokio::main]
 pub(super) async fn migrate(last: Option<u32>) -> Result<(), ServeError> {
-    let (database, service) = config::migrate(Env::of_process())?;
+    let (database, service) = config::migrate(Env::from_process())?;
     let applied = store::migrate(&database, service.as_ref(), last, |line| eprintln!("{line}")).await?;
     match applied.as_slice() {
         [] => println!("the schema is up to date"),
@@ -34,5 +34,5 @@ pub(super) async fn migrate(last: Option<u32>) -> Result<(), ServeError> {
 }
 
 pub(super) fn alive() -> Result<(), ServeError> {
-    Ok(shared::alive::probe(config::admin(Env::of_process())?)?)
+    Ok(shared::alive::probe(config::admin(Env::from_process())?)?)
 }

@@ -19,7 +19,7 @@ use crate::{config, store};
 #[tokio::main]
 pub(super) async fn revoke(revocation: &Revocation) -> Result<(), ServeError> {
     check(revocation)?;
-    let (database, key, max_lifetime) = config::revoke(Env::of_process())?;
+    let (database, key, max_lifetime) = config::revoke(Env::from_process())?;
     let store = store::Store::new(&database, key)?;
     // The later clock counts, so that the revocation does not expire early.
     let now = OffsetDateTime::now_utc().max(store.clock().await?).unix_timestamp();
@@ -42,8 +42,8 @@ pub(super) fn print_token(
         Role::Service => token::Role::Service,
         Role::Admin => token::Role::Admin,
     };
-    let secret = config::secret(Env::of_process())?;
-    let longest = config::max_lifetime(Env::of_process())?;
+    let secret = config::secret(Env::from_process())?;
+    let longest = config::max_lifetime(Env::from_process())?;
     if i64::try_from(ttl).map_or(true, |ttl| ttl > longest) {
         eprintln!("api-service: services end this token after {longest} s already (JWT_MAX_LIFETIME_SECONDS)");
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use shared::env::{BadEnv, Env, Secret};
+use shared::env::{ConfigError, Env, Secret};
 use shared::keys::KeyRing;
 use shared::token::settings::{self, JWT_SECRET};
 
@@ -17,95 +17,95 @@ use crate::store::settings::{DatabaseConfig, SERVICE_ROLE, read_database};
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
-pub fn migrate(mut env: Env) -> Result<(DatabaseConfig, Option<Role>), BadEnv> {
+pub fn migrate(mut env: Env) -> Result<(DatabaseConfig, Option<Role>), ConfigError> {
     let database = read_database(&mut env);
     let role = env.read_optional(&SERVICE_ROLE);
-    database.zip(role).ok_or_else(|| env.mistakes())
+    database.zip(role).ok_or_else(|| env.into_error())
 }
 
 /// For commands that work on the database: each writes an audit entry.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
-pub fn audit(mut env: Env) -> Result<(DatabaseConfig, AuditKey), BadEnv> {
+pub fn audit(mut env: Env) -> Result<(DatabaseConfig, AuditKey), ConfigError> {
     let database = read_database(&mut env);
     let key = read_own_audit_key(&mut env);
-    database.zip(key).ok_or_else(|| env.mistakes())
+    database.zip(key).ok_or_else(|| env.into_error())
 }
 
 /// For `revoke`: the database, the audit key, and the maximum lifetime of a token in seconds.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
-pub fn revoke(mut env: Env) -> Result<(DatabaseConfig, AuditKey, i64), BadEnv> {
+pub fn revoke(mut env: Env) -> Result<(DatabaseConfig, AuditKey, i64), ConfigError> {
     let database = read_database(&mut env);
     let key = read_own_audit_key(&mut env);
     let max_lifetime = settings::read_max_lifetime(&mut env);
     let read = (|| Some((database?, key?, max_lifetime?)))();
-    read.ok_or_else(|| env.mistakes())
+    read.ok_or_else(|| env.into_error())
 }
 
 /// The maximum lifetime of a token, in seconds.
 ///
 /// # Errors
 /// [`BadEnv`]
-pub fn max_lifetime(mut env: Env) -> Result<i64, BadEnv> {
-    settings::read_max_lifetime(&mut env).ok_or_else(|| env.mistakes())
+pub fn max_lifetime(mut env: Env) -> Result<i64, ConfigError> {
+    settings::read_max_lifetime(&mut env).ok_or_else(|| env.into_error())
 }
 
 /// For `audit verify`: the database, all audit keys, and the content keys if they are set.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
-pub fn verify(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>, Option<KeyRing>), BadEnv> {
+pub fn verify(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>, Option<KeyRing>), ConfigError> {
     let database = read_database(&mut env);
     let keys = read_audit_keys(&mut env);
     let content = read_content_keys(&mut env);
     let read = (|| Some((database?, keys?, content?)))();
-    read.ok_or_else(|| env.mistakes())
+    read.ok_or_else(|| env.into_error())
 }
 
 /// For `audit export`: the database and all audit keys. The first key signs the entry of the export.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
-pub fn export(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), BadEnv> {
+pub fn export(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), ConfigError> {
     let database = read_database(&mut env);
     let keys = read_audit_keys(&mut env);
-    database.zip(keys).ok_or_else(|| env.mistakes())
+    database.zip(keys).ok_or_else(|| env.into_error())
 }
 
 /// For `keys`.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
-pub fn keys(mut env: Env) -> Result<(DatabaseConfig, AuditKey, KeyRing), BadEnv> {
+pub fn keys(mut env: Env) -> Result<(DatabaseConfig, AuditKey, KeyRing), ConfigError> {
     let database = read_database(&mut env);
     let audit_key = read_own_audit_key(&mut env);
     let content = read_content_keys(&mut env);
     if matches!(content, Some(None)) {
-        env.mistake(&CONTENT_KEYS, "is required");
+        env.add_error(&CONTENT_KEYS, "is required");
     }
     let keys = (|| Some((database?, audit_key?, content??)))();
-    keys.ok_or_else(|| env.mistakes())
+    keys.ok_or_else(|| env.into_error())
 }
 
 /// For the health check.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
-pub fn admin(mut env: Env) -> Result<SocketAddr, BadEnv> {
-    env.read(&ADMIN_ADDR).ok_or_else(|| env.mistakes())
+pub fn admin(mut env: Env) -> Result<SocketAddr, ConfigError> {
+    env.read(&ADMIN_ADDR).ok_or_else(|| env.into_error())
 }
 
 /// For `token`.
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
-pub fn secret(mut env: Env) -> Result<Secret, BadEnv> {
+pub fn secret(mut env: Env) -> Result<Secret, ConfigError> {
     let secret = settings::read_secret(&mut env, |_| Ok(()));
     if let Some(None) = secret {
-        env.mistake(&JWT_SECRET, "is required");
+        env.add_error(&JWT_SECRET, "is required");
     }
-    secret.flatten().ok_or_else(|| env.mistakes())
+    secret.flatten().ok_or_else(|| env.into_error())
 }

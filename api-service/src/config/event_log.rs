@@ -26,7 +26,7 @@ pub struct EventLogConfig {
 
 /// Reads both bounds.
 pub(super) fn read(env: &mut Env) -> Option<EventLogConfig> {
-    let length = env.read_if(&EVENT_LOG_LENGTH, between(1, 10_000));
-    let ttl = env.read_if(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
+    let length = env.read_checked(&EVENT_LOG_LENGTH, between(1, 10_000));
+    let ttl = env.read_checked(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
     Some(EventLogConfig { length: length?, ttl_millis: ttl? * 1_000 })
 }

@@ -50,9 +50,9 @@ pub struct ListenConfig {
 pub(super) fn read(env: &mut Env) -> Option<ListenConfig> {
     let public = env.read(&LISTEN_ADDR);
     let admin = env.read(&ADMIN_ADDR);
-    let max_connections = env.read_if(&MAX_CONNECTIONS, between(1_usize, 1_000_000));
-    let drain = env.read_if(&DRAIN_SECONDS, between(0_u64, 600));
-    let shutdown = env.read_if(&SHUTDOWN_TIMEOUT_SECONDS, between(1_u64, 600));
+    let max_connections = env.read_checked(&MAX_CONNECTIONS, between(1_usize, 1_000_000));
+    let drain = env.read_checked(&DRAIN_SECONDS, between(0_u64, 600));
+    let shutdown = env.read_checked(&SHUTDOWN_TIMEOUT_SECONDS, between(1_u64, 600));
     Some(ListenConfig {
         public: public?,
         admin: admin?,

@@ -10,7 +10,7 @@ mod redis;
 mod tests;
 
 use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
-use shared::env::{BadEnv, Env, Secret, Setting};
+use shared::env::{ConfigError, Env, Secret, Setting};
 use shared::insecure;
 use shared::keys::{RELAY_KEYS, RELAY_KEYS_FILE, reject_weak_keys};
 use shared::limit;
@@ -93,8 +93,8 @@ pub const SETTINGS: &[Setting] = &[
     SHUTDOWN_TIMEOUT_SECONDS,
     LOG_FORMAT,
     LOG_LEVEL,
-    trace::ENDPOINT,
-    trace::RATIO,
+    trace::OTLP_ENDPOINT,
+    trace::SAMPLE_RATIO,
 ];
 
 const LOG_FORMAT: Setting = Setting { name: "LOG_FORMAT", default: Some("json"), help: "json or text" };
@@ -145,7 +145,7 @@ pub struct Config {
 ///
 /// # Errors
 /// [`BadEnv`] with every mistake.
-pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
+pub fn serve(mut env: Env) -> Result<Config, ConfigError> {
     let database = read_database(&mut env);
     let redis = redis::read(&mut env);
     let encryption = encryption::read(&mut env);
@@ -172,8 +172,8 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
     let limits = RateLimitConfig::read(&mut env);
     let event_log = event_log::read(&mut env);
     let log_format = env.read(&LOG_FORMAT);
-    let log_level = env.read_if(&LOG_LEVEL, telemetry::check_filter);
-    env.refuse_unknown(SETTINGS);
+    let log_level = env.read_checked(&LOG_LEVEL, telemetry::check_filter);
+    env.reject_unknown(SETTINGS);
     let dev_signing_key = tokens.as_ref().filter(|_| mode == Some(Mode::Development)).and_then(|it| it.secret.clone());
     let warnings = (|| Some(insecure::warnings(listen.as_ref()?.admin, trusted_proxies.as_ref()?, tokens.as_ref()?)))();
     let config = (|| {
@@ -196,6 +196,6 @@ pub fn serve(mut env: Env) -> Result<Config, BadEnv> {
             warnings: warnings?,
         })
     })();
-    let mistakes = env.mistakes();
+    let mistakes = env.into_error();
     config.filter(|_| mistakes.0.is_empty()).ok_or(mistakes)
 }

@@ -31,7 +31,7 @@ pub(super) fn read(env: &mut Env) -> Option<RedisConfig> {
     let is_tls = url.as_ref().is_none_or(RedisUrl::is_tls);
     let ca = match env.read_optional(&REDIS_CA_FILE)? {
         Some(_) if !is_tls => {
-            env.mistake(&REDIS_CA_FILE, "is of no use while REDIS_URL does not begin with rediss");
+            env.add_error(&REDIS_CA_FILE, "is of no use while REDIS_URL does not begin with rediss");
             None
         }
         ca => Some(ca),

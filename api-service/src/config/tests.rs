@@ -61,7 +61,7 @@ fn production_rejects_development_secrets() {
     };
     assert!(serve(env("development")).unwrap().dev_signing_key.is_some());
     for mode in ["", "production"] {
-        let BadEnv(mistakes) = serve(env(mode)).unwrap_err();
+        let ConfigError(mistakes) = serve(env(mode)).unwrap_err();
         assert_eq!(mistakes.len(), 2, "{mistakes:?}");
         assert!(mistakes[0].starts_with("JWT_SECRET: was made for development"), "{mistakes:?}");
     }
@@ -88,7 +88,7 @@ fn only_development_derives_audit_key() {
         })
     };
     for mode in ["", "production"] {
-        for BadEnv(mistakes) in [
+        for ConfigError(mistakes) in [
             serve(env(mode, "", "")).unwrap_err(),
             verify(env(mode, "", "")).unwrap_err(),
             export(env(mode, "", "")).unwrap_err(),
@@ -119,7 +119,7 @@ fn settings_all_have_help() {
 }
 
 /// A production environment with additions.
-fn production(more: &'static [(&'static str, &'static str)]) -> Result<Config, BadEnv> {
+fn production(more: &'static [(&'static str, &'static str)]) -> Result<Config, ConfigError> {
     const GOOD: [(&str, &str); 4] = [
         ("JWT_SECRET", "5d1c9e0fb2a84c7790d36b1f8e2a4c09"),
         ("AUDIT_KEY", "b7e23ec29af22b0b4e41da31e868d57226121c84"),
@@ -141,7 +141,7 @@ fn production_rejects_weak_audit_key() {
         &[("AUDIT_KEY", "abababababababababababababababab")],
     ];
     for bad in BAD {
-        let BadEnv(mistakes) = production(bad).unwrap_err();
+        let ConfigError(mistakes) = production(bad).unwrap_err();
         assert!(mistakes.len() == 1 && mistakes[0].starts_with("AUDIT_KEY:"), "{bad:?}: {mistakes:?}");
         assert!(!mistakes[0].contains(bad[0].1), "{mistakes:?}");
     }
@@ -160,7 +160,7 @@ fn invalid_settings_are_rejected_by_name() {
         ("DATABASE_URL", &[("DATABASE_URL", "mysql://root:hunter2@db/chat")]),
     ];
     for (name, bad) in BAD {
-        let BadEnv(mistakes) = production(bad).unwrap_err();
+        let ConfigError(mistakes) = production(bad).unwrap_err();
         assert!(mistakes.len() == 1 && mistakes[0].starts_with(&format!("{name}:")), "{name}: {mistakes:?}");
         assert!(!mistakes[0].contains("hunter2"), "{mistakes:?}");
     }

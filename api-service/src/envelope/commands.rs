@@ -43,7 +43,7 @@ pub async fn announce(store: Store, instance: Uuid, shutdown: Shutdown) {
         }
         tokio::select! {
             () = sleep(ANNOUNCE_INTERVAL) => {}
-            () = shutdown.begun() => {}
+            () = shutdown.wait_for_begin() => {}
         }
     }
     if let Err(error) = store.deregister(instance).await {

@@ -46,18 +46,18 @@ pub(crate) fn read(env: &mut Env) -> Option<EncryptionConfig> {
     let (content, relay) = (content?, relay?);
     match (&content, &relay) {
         (Some(_), None) => {
-            env.mistake(
+            env.add_error(
                 &RELAY_KEYS,
                 "is required with CONTENT_KEYS: without it Redis would hold what the database must not",
             );
             return None;
         }
         (None, Some(_)) => {
-            env.mistake(&RELAY_KEYS, "is of no use without CONTENT_KEYS");
+            env.add_error(&RELAY_KEYS, "is of no use without CONTENT_KEYS");
             return None;
         }
         (Some(content), Some(relay)) if content.overlaps(relay) => {
-            env.mistake(&RELAY_KEYS, "must hold no key of CONTENT_KEYS: gateways know it");
+            env.add_error(&RELAY_KEYS, "must hold no key of CONTENT_KEYS: gateways know it");
             return None;
         }
         _ => {}
@@ -74,7 +74,10 @@ pub(crate) fn read_content_keys(env: &mut Env) -> Option<Option<KeyRing>> {
     let mut sources = sources.into_iter().flatten();
     let ring = sources.next();
     if sources.next().is_some() {
-        env.mistake(&CONTENT_KEYS, "comes from more than one of CONTENT_KEYS, CONTENT_KEYS_FILE, CONTENT_KEYS_COMMAND");
+        env.add_error(
+            &CONTENT_KEYS,
+            "comes from more than one of CONTENT_KEYS, CONTENT_KEYS_FILE, CONTENT_KEYS_COMMAND",
+        );
         return None;
     }
     Some(ring)
@@ -150,7 +153,7 @@ mod tests {
         let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         let mut env = Env::from_fn(move |name| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone()));
         let config = read(&mut env);
-        config.ok_or_else(|| env.mistakes().0)
+        config.ok_or_else(|| env.into_error().0)
     }
 
     #[test]

@@ -15,7 +15,7 @@ use poem::http::uri::Authority;
 use poem::http::{HeaderValue, Method, StatusCode, Version};
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError};
-use shared::headers::{self, HeadError};
+use shared::headers::{self, HeaderError};
 use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
 use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies, method_label};
 use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
@@ -44,7 +44,7 @@ pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
         (Some(value), None) => value.to_str().ok(),
         _ => None,
     };
-    let request_id = problem::request_id(request_id_header);
+    let request_id = problem::accept_request_id(request_id_header);
     let context =
         RequestContext { request_id: request_id.as_str().into(), address: address(&request, &state.trusted_proxies) };
     let audit = AuditContext::new(start);
@@ -63,7 +63,8 @@ pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
     let route = if served.is_some() { path.as_str() } else { "other" };
     let span = tracing::info_span!("request", %request_id, method = method_name, route);
     let _in_flight = InFlight::new(&metrics.in_flight);
-    let traced = state.traces.as_ref().map(|traces| traces.request(method_name, route, &request_id, parent.as_deref()));
+    let traced =
+        state.traces.as_ref().map(|traces| traces.request_span(method_name, route, &request_id, parent.as_deref()));
 
     let denied = match denied {
         // Boxed, because it is rare and its future is large.
@@ -153,7 +154,7 @@ async fn call_handler(
 ) -> std::thread::Result<poem::Result<Response>> {
     let call = AssertUnwindSafe(async { router.call(request).await }).catch_unwind();
     match traced {
-        Some(traced) => traced.around(call).await,
+        Some(traced) => traced.in_span(call).await,
         None => call.await,
     }
 }
@@ -217,11 +218,11 @@ fn precheck(request: &Request, address: IpAddr, state: &AppState) -> Option<Resp
 }
 
 /// Checks headers that must occur at most once, and `Host`.
-fn check_head(request: &Request) -> Result<(), HeadError> {
+fn check_head(request: &Request) -> Result<(), HeaderError> {
     let headers = request.headers();
     // `keys_len` is known without counting, so requests without repeated headers skip the check.
     if headers.len() > headers.keys_len() {
-        headers::check_single(|name| headers.get_all(name).iter().count())?;
+        headers::check_not_repeated(|name| headers.get_all(name).iter().count())?;
     }
     let host = headers.get(HOST).map(HeaderValue::as_bytes);
     let authority = request.uri().authority().map(Authority::as_str);
@@ -261,7 +262,7 @@ async fn into_problem_response(response: Response, request_id: &str, path: Optio
     let body = if is_problem { response.into_body().into_vec().await.unwrap_or_default() } else { Vec::new() };
     let problem = serde_json::from_slice(&body)
         .unwrap_or_else(|_| Problem::new(status.as_u16(), default_detail(status)))
-        .for_request(request_id);
+        .with_request_id(request_id);
     let mut answer = Response::builder().status(status).header(CONTENT_TYPE, problem::CONTENT_TYPE);
     match status {
         StatusCode::UNAUTHORIZED => {

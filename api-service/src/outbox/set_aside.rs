@@ -232,7 +232,7 @@ impl SetAside {
     pub(super) fn conversations(&self, unit: &Unit) -> Vec<ConversationId> {
         let inner = self.inner.lock();
         let channels = inner.units.get(unit).into_iter().flat_map(|held| &held.channels);
-        channels.filter_map(|channel| Some(channel::conversation(channel.as_str())?.1)).collect()
+        channels.filter_map(|channel| Some(channel::parse_conversation(channel.as_str())?.1)).collect()
     }
 
     /// Rows of it were deferred while the outbox was published: they are resumed again, and soon.

@@ -50,7 +50,7 @@ impl Broker {
     /// # Errors
     /// Why it does not.
     pub async fn probe(&self, channel: &Channel) -> Result<(), Refusal> {
-        let key = channel.probe();
+        let key = channel.probe_key();
         let soon = Some(Expiration::PX(1));
         let (name, life) = (&key, &soon);
         let write = |client: Client| async move { client.set::<(), _, _>(name, "", life.clone(), None, false).await };
@@ -78,7 +78,7 @@ impl Broker {
     /// As Redis has them.
     pub async fn clear_log(&self, channel: &Channel) -> Result<bool, Error> {
         let args = vec![Bytes::from_static(b"stream"), channel::moved_suffix().into()];
-        let moved: Vec<String> = self.run(&self.rename, vec![channel.log()], args).await?;
+        let moved: Vec<String> = self.run(&self.rename, vec![channel.log_key()], args).await?;
         metrics::counter!("redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
         Ok(!moved.is_empty())
     }

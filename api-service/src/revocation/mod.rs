@@ -115,7 +115,7 @@ impl RevocationService {
             () = self.refresh() => {}
             () = self.replicate() => {}
             () = self.expire() => {}
-            () = shutdown.begun() => {}
+            () = shutdown.wait_for_begin() => {}
         }
     }
 

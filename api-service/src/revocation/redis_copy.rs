@@ -8,7 +8,7 @@ use std::time::Duration;
 use fred::error::Error;
 use fred::types::Value;
 use fred::types::scripts::Script;
-use shared::channel::{RENAME_WRONG_TYPE, REVOKED, moved_suffix, revoked};
+use shared::channel::{RENAME_WRONG_TYPE, REVOCATIONS_KEY, moved_suffix, revoked};
 use shared::revocation::RevocationEntry;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
@@ -93,9 +93,10 @@ impl RevocationService {
     async fn move_wrong_type_key(&self) {
         let script = Script::from_lua(RENAME_WRONG_TYPE);
         let arguments = ["zset".to_owned(), moved_suffix()];
-        let moved: Result<Vec<String>, Error> = self.run_script(&script, vec![REVOKED.to_owned()], arguments).await;
+        let moved: Result<Vec<String>, Error> =
+            self.run_script(&script, vec![REVOCATIONS_KEY.to_owned()], arguments).await;
         let moved = moved.map_or(0, |moved| moved.len());
-        tracing::error!(key = REVOKED, moved, "revocation key of wrong type renamed");
+        tracing::error!(key = REVOCATIONS_KEY, moved, "revocation key of wrong type renamed");
         metrics::counter!("redis_keys_moved_total", "key" => "revoked").increment(moved as u64);
     }
 
@@ -164,9 +165,10 @@ impl RevocationService {
             let arguments = [copy_position.epoch.clone(), copy_position.score.clone(), PAGE.to_string()]
                 .into_iter()
                 // An incomplete copy contains no wrong members either.
-                .chain(["0".to_owned(), revoked::CONFIRMED_FOR_MS.to_string()]);
+                .chain(["0".to_owned(), revoked::CONFIRMATION_TTL_MS.to_string()]);
             // Read as bytes: a member that is no text is skipped and must not hide the others.
-            let answer: Vec<Value> = self.run_script(&scripts.read, vec![REVOKED.to_owned()], arguments).await?;
+            let answer: Vec<Value> =
+                self.run_script(&scripts.read, vec![REVOCATIONS_KEY.to_owned()], arguments).await?;
             let text = |value: &Value| String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned();
             let answer: Vec<String> = answer.iter().map(text).collect();
             let Some((epoch, members)) = answer.split_first().filter(|(epoch, _)| !epoch.is_empty()) else {
@@ -192,8 +194,8 @@ impl RevocationService {
     async fn compare(&self, scripts: &Scripts, newest: Position, has_contact: bool) -> Result<Comparison, Error> {
         let arguments = [newest.id.to_string(), newest.stamp.to_string(), flag(has_contact)]
             .into_iter()
-            .chain([revoked::CONFIRM_EVERY_MS.to_string()]);
-        let answer: Value = self.run_script(&scripts.compare, vec![REVOKED.to_owned()], arguments).await?;
+            .chain([revoked::CONFIRM_INTERVAL_MS.to_string()]);
+        let answer: Value = self.run_script(&scripts.compare, vec![REVOCATIONS_KEY.to_owned()], arguments).await?;
         let (outcome, epoch, id, stamp, members): (String, String, String, String, usize) = answer.convert()?;
         let number = |text: String| text.parse().unwrap_or_default();
         Ok(Comparison { outcome, epoch, position: Position { id: number(id), stamp: number(stamp) }, members })
@@ -215,7 +217,7 @@ impl RevocationService {
             for (position, entry) in page {
                 arguments.extend([position.id.to_string(), entry.to_string()]);
             }
-            let done: u8 = self.run_script(&scripts.append, vec![REVOKED.to_owned()], arguments).await?;
+            let done: u8 = self.run_script(&scripts.append, vec![REVOCATIONS_KEY.to_owned()], arguments).await?;
             // Another instance was faster.
             if done == 0 {
                 return Ok(());
@@ -234,7 +236,7 @@ impl RevocationService {
         has_contact: bool,
     ) -> Result<(), Error> {
         let epoch = Uuid::now_v7().simple().to_string();
-        let draft = revoked::draft(&epoch);
+        let draft = revoked::draft_key(&epoch);
         // Contains everything that was read up to `newest`.
         let entries = self.known.entries();
         // Distinct scores, below those of members that are added later.
@@ -247,8 +249,8 @@ impl RevocationService {
         let arguments = [replaced.to_owned(), epoch]
             .into_iter()
             .chain([newest.id, newest.stamp].map(|number| number.to_string()))
-            .chain([entries.len().to_string(), flag(has_contact), revoked::SETTLE_MS.to_string()]);
-        let done: u8 = self.run_script(&scripts.replace, vec![REVOKED.to_owned(), draft], arguments).await?;
+            .chain([entries.len().to_string(), flag(has_contact), revoked::SETTLE_DELAY_MS.to_string()]);
+        let done: u8 = self.run_script(&scripts.replace, vec![REVOCATIONS_KEY.to_owned(), draft], arguments).await?;
         if done == 1 {
             metrics::counter!("revocation_copies_total").increment(1);
             tracing::info!(revocations = entries.len(), "revocation copy rewritten");
@@ -261,7 +263,8 @@ impl RevocationService {
         let script = Script::from_lua(revoked::REMOVE);
         for page in ended.chunks(PAGE) {
             let members = page.iter().map(ToString::to_string);
-            let removed: Result<Value, Error> = self.run_script(&script, vec![REVOKED.to_owned()], members).await;
+            let removed: Result<Value, Error> =
+                self.run_script(&script, vec![REVOCATIONS_KEY.to_owned()], members).await;
             if let Err(error) = removed {
                 tracing::debug!(%error, "expired revocations not removed from Redis");
                 return;

@@ -96,7 +96,7 @@ impl SendBatcher {
     ) -> Result<SendResult, SendError> {
         let (pending, waiter) = pending_send(Arc::new(new), origin);
         self.shared.0.push(pending)?;
-        let _span = trace::child("commit");
+        let _span = trace::child_span("commit");
         waiter.outcome(disconnected).await
     }
 }

@@ -43,7 +43,7 @@ pub use pool::{Class, PoolState};
 pub use revocations::{Position, RevocationPage};
 pub use sends::{BatchResult, SendOutcome};
 
-use shared::refusals::Refusals;
+use shared::refusals::DenialAggregator;
 use shared::trace;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -66,7 +66,7 @@ pub struct Store {
     /// Keys of content at rest; `None` when encryption is off.
     vault: Option<Arc<EnvelopeKeys>>,
     /// Counts marks that change nothing, which a client could repeat without bound.
-    refusals: Arc<Refusals>,
+    refusals: Arc<DenialAggregator>,
     /// Notified of every failure, so that the monitor checks at once.
     failures: Arc<Notify>,
 }
@@ -98,7 +98,7 @@ impl Store {
 
     /// The counters of marks without effect. The audit writer writes the counts.
     #[must_use]
-    pub fn refusals(&self) -> Arc<Refusals> {
+    pub fn refusals(&self) -> Arc<DenialAggregator> {
         self.refusals.clone()
     }
 
@@ -142,7 +142,7 @@ impl Store {
     /// Runs `work` with a connection of this class. On timeout the connection is closed, because a statement may still run on it.
     /// If the caller disconnects before a connection is free, nothing is run.
     async fn with<T>(&self, work: impl AsyncFnOnce(&mut Object) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let _span = trace::child("postgresql");
+        let _span = trace::child_span("postgresql");
         let done = within(self.class.limits().deadline, async {
             let object = tokio::select! {
                 object = self.pools.get(self.class) => object?,

@@ -31,7 +31,7 @@ impl OutboxEvent {
     /// The conversation that it belongs to.
     #[must_use]
     pub fn conversation(&self) -> Option<ConversationId> {
-        channel::conversation(self.channel.as_str()).map(|(_, conversation)| conversation)
+        channel::parse_conversation(self.channel.as_str()).map(|(_, conversation)| conversation)
     }
 }
 

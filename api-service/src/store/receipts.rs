@@ -10,7 +10,7 @@ use shared::event::OutgoingEvent;
 use shared::ids::{ConversationId, LocationId, MessageId};
 use shared::participant::{Conversation, Participant};
 use shared::receipt::ReceiptKind;
-use shared::refusals::Refusals;
+use shared::refusals::DenialAggregator;
 use shared::timestamp::timestamp;
 use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
@@ -269,7 +269,7 @@ async fn execute_marks(
 fn audit_rows<'a>(
     marks: impl Iterator<Item = &'a Mark>,
     rows: &[Row],
-    refusals: &Refusals,
+    refusals: &DenialAggregator,
 ) -> Result<Vec<AuditRow>, StoreError> {
     let mut matched: HashMap<MessageId, MatchedMessage> = HashMap::with_capacity(rows.len());
     for row in rows {
@@ -298,7 +298,7 @@ fn audit_rows<'a>(
         }
         let changes_or_is_one_of_few = |(entry, is_changed)| match is_changed {
             true => Some(entry),
-            false => refusals.admit_any(truncate_ids(entry)),
+            false => refusals.admit_limited(truncate_ids(entry)),
         };
         trail.extend(
             conversations.into_values().filter_map(changes_or_is_one_of_few).map(|entry| AuditRow::from(&entry)),
@@ -307,7 +307,7 @@ fn audit_rows<'a>(
             // Unknown ids and ids of other participants' messages. An auditor can distinguish them.
             let location = mark.locations.first().filter(|_| mark.locations.len() == 1).cloned();
             let unknown = truncate_ids(AuditEntry { location, message_ids: unknown, ..entry(404) });
-            trail.extend(refusals.admit_any(unknown).map(|entry| AuditRow::from(&entry)));
+            trail.extend(refusals.admit_limited(unknown).map(|entry| AuditRow::from(&entry)));
         }
     }
     Ok(trail)

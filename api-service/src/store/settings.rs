@@ -92,9 +92,9 @@ impl Default for PoolSizes {
 }
 
 pub(crate) fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
-    let url = env.read_if(&DATABASE_URL, check_url);
+    let url = env.read_checked(&DATABASE_URL, check_url);
     let ca = env.read_optional(&DATABASE_CA_FILE);
-    let total = env.read_if(&DATABASE_POOL_SIZE, between(PoolSizes::MIN_TOTAL, 1_000));
+    let total = env.read_checked(&DATABASE_POOL_SIZE, between(PoolSizes::MIN_TOTAL, 1_000));
     let write = env.read_optional::<usize>(&DATABASE_WRITE_CONNECTIONS);
     let background = env.read_optional::<usize>(&DATABASE_BACKGROUND_CONNECTIONS);
     let defaults = PoolSizes::from_total(total?);
@@ -104,13 +104,13 @@ pub(crate) fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
         ..defaults
     };
     if pool.write == 0 {
-        env.mistake(&DATABASE_WRITE_CONNECTIONS, "must be 1 or more");
+        env.add_error(&DATABASE_WRITE_CONNECTIONS, "must be 1 or more");
     }
     if pool.background < PoolSizes::MIN_BACKGROUND {
-        env.mistake(&DATABASE_BACKGROUND_CONNECTIONS, "must be 2 or more");
+        env.add_error(&DATABASE_BACKGROUND_CONNECTIONS, "must be 2 or more");
     }
     if pool.read() == 0 {
-        env.mistake(&DATABASE_POOL_SIZE, "leaves no connection for reads, beside the other classes");
+        env.add_error(&DATABASE_POOL_SIZE, "leaves no connection for reads, beside the other classes");
     }
     let is_good = pool.write > 0 && pool.background >= PoolSizes::MIN_BACKGROUND && pool.read() > 0;
     Some(DatabaseConfig { url: url?, ca: ca?, pool: is_good.then_some(pool)? })
@@ -129,7 +129,7 @@ mod tests {
             _ => None,
         });
         let database = read_database(&mut env);
-        database.map(|database| database.pool).ok_or_else(|| env.mistakes().to_string())
+        database.map(|database| database.pool).ok_or_else(|| env.into_error().to_string())
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Answers gateways that ask whether two participants share a conversation. Gateways forward presence only then. A negative
 //! result gets no answer.
 
-use shared::channel::QUESTIONS;
+use shared::channel::CONVERSATION_CHECK_STREAM;
 use shared::presence::ConversationCheck;
 
 use crate::presence_reader::PresenceReader;
@@ -17,7 +17,7 @@ pub struct ConversationCheckHandler {
 }
 
 impl StreamHandler for ConversationCheckHandler {
-    const STREAM: &'static str = QUESTIONS;
+    const STREAM: &'static str = CONVERSATION_CHECK_STREAM;
     const HANDLED_METRIC: &'static str = "presence_questions_total";
     /// A dropped check delays presence until its next change.
     const DROPPED_METRIC: &'static str = "presence_questions_dropped_total";

@@ -16,9 +16,9 @@ use std::time::Duration;
 use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::scripts::Script;
-use shared::channel::{API_GROUP, FORGET_CONSUMERS, RENAME_WRONG_TYPE, moved_suffix};
+use shared::channel::{API_GROUP, REMOVE_IDLE_CONSUMERS, RENAME_WRONG_TYPE, moved_suffix};
 use shared::redis::{Dedicated, Nodes};
-use shared::repeated::Repeated;
+use shared::repeated::LogThrottle;
 use shared::shutdown::Shutdown;
 use tokio::time::{Instant, sleep};
 
@@ -71,8 +71,8 @@ pub trait StreamHandler: Send + 'static {
 pub async fn run<T: StreamHandler>(nodes: Nodes, handler: T, shutdown: Shutdown) {
     let own = Dedicated::new(&nodes, T::STREAM, COMMAND_TIMEOUT);
     let consumer = uuid::Uuid::now_v7().to_string();
-    let [remove_consumers, rename] = [FORGET_CONSUMERS, RENAME_WRONG_TYPE].map(Script::from_lua);
-    let unreadable = Repeated::default();
+    let [remove_consumers, rename] = [REMOVE_IDLE_CONSUMERS, RENAME_WRONG_TYPE].map(Script::from_lua);
+    let unreadable = LogThrottle::default();
     GroupReader { nodes, own, consumer, handler, shutdown, remove_consumers, rename, unreadable }.run().await;
 }
 
@@ -80,7 +80,7 @@ pub async fn run<T: StreamHandler>(nodes: Nodes, handler: T, shutdown: Shutdown)
 async fn wait_before_retry(shutdown: &Shutdown) {
     tokio::select! {
         () = sleep(RETRY_DELAY) => {}
-        () = shutdown.begun() => {}
+        () = shutdown.wait_for_begin() => {}
     }
 }
 
@@ -92,7 +92,7 @@ struct GroupReader<T> {
     shutdown: Shutdown,
     remove_consumers: Script,
     rename: Script,
-    unreadable: Repeated,
+    unreadable: LogThrottle,
 }
 
 impl<T: StreamHandler> GroupReader<T> {
@@ -168,7 +168,7 @@ impl<T: StreamHandler> GroupReader<T> {
                 !moved.is_empty()
             }
             Err(error) => {
-                if let Some(times) = self.unreadable.happened(1) {
+                if let Some(times) = self.unreadable.record(1) {
                     tracing::error!(
                         key = T::STREAM,
                         times,
@@ -229,7 +229,7 @@ impl<T: StreamHandler> GroupReader<T> {
         if unreadable > 0 {
             metrics::counter!("stream_entries_unreadable_total", "stream" => T::STREAM).increment(unreadable);
             metrics::counter!(T::DROPPED_METRIC).increment(unreadable);
-            if let Some(times) = self.unreadable.happened(unreadable) {
+            if let Some(times) = self.unreadable.record(unreadable) {
                 tracing::error!(stream = T::STREAM, times, "unreadable stream entries removed");
             }
         }

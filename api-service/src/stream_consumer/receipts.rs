@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use shared::channel::ACKS;
+use shared::channel::RECEIPT_STREAM;
 use shared::ids::MessageId;
 use shared::receipt::Receipt;
 
@@ -34,7 +34,7 @@ fn batch_len(marks: &[Mark]) -> usize {
 }
 
 impl StreamHandler for ReceiptHandler {
-    const STREAM: &'static str = ACKS;
+    const STREAM: &'static str = RECEIPT_STREAM;
     const HANDLED_METRIC: &'static str = "receipts_applied_total";
     /// A dropped receipt leaves messages undelivered until they are read.
     const DROPPED_METRIC: &'static str = "receipts_dropped_total";

@@ -2,7 +2,7 @@
 //! recognized.
 
 use shared::audit::{Action, AuditActor, AuditEntry};
-use shared::channel::AUDIT;
+use shared::channel::AUDIT_STREAM;
 
 use crate::store::{Store, StoreError};
 use crate::stream_consumer::StreamHandler;
@@ -26,7 +26,7 @@ fn is_socket_entry(entry: &AuditEntry) -> bool {
 }
 
 impl StreamHandler for SocketAuditHandler {
-    const STREAM: &'static str = AUDIT;
+    const STREAM: &'static str = AUDIT_STREAM;
     const HANDLED_METRIC: &'static str = "audit_socket_events_total";
     const DROPPED_METRIC: &'static str = "audit_socket_events_dropped_total";
     /// Never dropped: no entry may be missing, and a rejection is not the entry's fault.

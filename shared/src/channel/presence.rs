@@ -10,15 +10,15 @@ use crate::participant::Participant;
 
 /// The names of a location's presence.
 #[derive(Debug, Clone)]
-pub struct Names {
+pub struct PresenceKeys {
     channel: String,
 }
 
-impl Names {
+impl PresenceKeys {
     /// Of this location.
     #[must_use]
-    pub fn of(location: &LocationId) -> Self {
-        Self { channel: format!("{PRESENCE}{location}}}") }
+    pub fn new(location: &LocationId) -> Self {
+        Self { channel: format!("{PRESENCE_PREFIX}{location}}}") }
     }
 
     /// Where it is told, `presence:{LOCATION}`.
@@ -35,32 +35,32 @@ impl Names {
 
     /// Set of the people that one gateway holds sockets of.
     #[must_use]
-    pub fn people(&self, gateway: &str) -> String {
+    pub fn gateway_participants(&self, gateway: &str) -> String {
         format!("{}:at:{gateway}", self.channel)
     }
 
     /// Hash of one person: a field for each gateway that it is at, and since when it is as it is (`at`), and when it was seen
     /// last (`seen`).
     #[must_use]
-    pub fn person(&self, who: &Participant) -> String {
+    pub fn participant(&self, who: &Participant) -> String {
         format!("{}:{who}", self.channel)
     }
 }
 
 /// What the names begin with.
-pub(super) const PRESENCE: &str = "presence:{";
+pub(super) const PRESENCE_PREFIX: &str = "presence:{";
 
 /// The location whose presence is told on a channel; `None` when it is not such a channel.
 #[must_use]
-pub fn location(channel: &str) -> Option<&str> {
-    channel.strip_prefix(PRESENCE)?.strip_suffix('}')
+pub fn parse_location(channel: &str) -> Option<&str> {
+    channel.strip_prefix(PRESENCE_PREFIX)?.strip_suffix('}')
 }
 
 /// For how long it is known when somebody was seen last: 30 days.
-pub const SEEN_KEPT_MILLIS: u64 = 30 * 24 * 3600 * 1000;
+pub const LAST_SEEN_TTL_MILLIS: u64 = 30 * 24 * 3600 * 1000;
 
 /// After which gateways write anew all that they hold, and twice which all that they wrote is gone: 24 hours.
-pub const WRITTEN_KEPT_MILLIS: u64 = 24 * 3600 * 1000;
+pub const REWRITE_INTERVAL_MILLIS: u64 = 24 * 3600 * 1000;
 
 /// What a gateway's scripts have in common: they prolong its lease, and tell who has come or gone. The clock is that of Redis,
 /// which is one for all gateways.
@@ -157,10 +157,10 @@ impl Topology {
     /// that. Prolongs the lease.
     ///
     /// Keys: leases, people of the gateway, then persons. Arguments: gateway, channel, length of the lease,
-    /// [`SEEN_KEPT_MILLIS`], twice [`WRITTEN_KEPT_MILLIS`], then two for each person: its name, and nothing if it has come or for
+    /// [`LAST_SEEN_TTL_MILLIS`], twice [`REWRITE_INTERVAL_MILLIS`], then two for each person: its name, and nothing if it has come or for
     /// how many milliseconds it has been gone. Returns how many people the gateway holds.
     #[must_use]
-    pub const fn presence_script(self) -> &'static str {
+    pub const fn presence_update_script(self) -> &'static str {
         match self {
             Self::Single => change!("PUBLISH"),
             Self::Cluster => change!("SPUBLISH"),
@@ -171,15 +171,15 @@ impl Topology {
     ///
     /// Whom it sends away stands in Redis only, so their keys, and the dead gateway's, are made within the script and are not among its
     /// keys. A Redis Cluster asks that whatever a script touches be in the slot of its keys on the node that runs it. It is: every name
-    /// begins with the location's hash tag, which [`Names`] alone formats. A slot that is on its way to another node may lack a key
+    /// begins with the location's hash tag, which [`PresenceKeys`] alone formats. A slot that is on its way to another node may lack a key
     /// here and have it there: the script fails then, and the next prolongation goes on. Whoever it had taken from the dead gateway's set
     /// by then is offline, as the lease has ended, and is not told.
     ///
-    /// Keys: leases, people of the gateway. Arguments: gateway, channel, length of the lease, [`SEEN_KEPT_MILLIS`], twice
-    /// [`WRITTEN_KEPT_MILLIS`], how many to send away at most, 0 for none. Returns how many people the gateway holds, and how
+    /// Keys: leases, people of the gateway. Arguments: gateway, channel, length of the lease, [`LAST_SEEN_TTL_MILLIS`], twice
+    /// [`REWRITE_INTERVAL_MILLIS`], how many to send away at most, 0 for none. Returns how many people the gateway holds, and how
     /// many were sent away.
     #[must_use]
-    pub const fn lease_script(self) -> &'static str {
+    pub const fn lease_renewal_script(self) -> &'static str {
         match self {
             Self::Single => refresh!("PUBLISH"),
             Self::Cluster => refresh!("SPUBLISH"),
@@ -191,7 +191,7 @@ impl Topology {
 ///
 /// Keys: leases, then persons. Returns three numbers for each person: 1 if it is online; when it was seen last, if it is not
 /// (milliseconds since 1970, or -1); for how many milliseconds it has been as it is (or -1).
-pub const WHO_IS_ONLINE: &str = r"
+pub const PRESENCE_LOOKUP: &str = r"
 local call, max = redis.call, math.max
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -222,20 +222,20 @@ mod tests {
 
     #[test]
     fn all_of_a_location_is_in_one_slot_and_nothing_of_two_is_alike() {
-        let names = Names::of(&"loc1".parse().unwrap());
+        let names = PresenceKeys::new(&"loc1".parse().unwrap());
         assert_eq!(names.channel(), "presence:{loc1}");
-        assert_eq!(location(names.channel()), Some("loc1"));
+        assert_eq!(parse_location(names.channel()), Some("loc1"));
         let all = [
             names.leases(),
-            names.people("7f"),
-            names.person(&"user:7f".parse().unwrap()),
-            names.person(&"contact:7f".parse().unwrap()),
+            names.gateway_participants("7f"),
+            names.participant(&"user:7f".parse().unwrap()),
+            names.participant(&"contact:7f".parse().unwrap()),
         ];
         assert_eq!(all[3], "presence:{loc1}:contact:7f");
         for name in &all {
-            assert!(name.starts_with("presence:{loc1}:") && location(name).is_none(), "{name}");
+            assert!(name.starts_with("presence:{loc1}:") && parse_location(name).is_none(), "{name}");
             assert_eq!(all.iter().filter(|other| *other == name).count(), 1, "{name}");
         }
-        assert_eq!(location("chat:{loc1}"), None);
+        assert_eq!(parse_location("chat:{loc1}"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The copy of the revocations in Redis, [`REVOKED`]: how the API service writes it, and how gateways read it.
+//! The copy of the revocations in Redis, [`REVOCATIONS_KEY`]: how the API service writes it, and how gateways read it.
 //!
 //! It is one sorted set. Members are revocations ([`crate::revocation::Entry`]); the score is their order, so whoever has read up
 //! to a score reads on from there. One more member, at score `-inf`, is the *marker*. It says that the copy is complete, and of
@@ -16,20 +16,20 @@
 //!
 //! Who has learnt no revocations yet accepts a copy only if all of that is in order ([`READ`]).
 
-use super::REVOKED;
+use super::REVOCATIONS_KEY;
 
 /// Between two confirmations of a copy that has not changed, in milliseconds.
-pub const CONFIRM_EVERY_MS: u32 = 1_000;
+pub const CONFIRM_INTERVAL_MS: u32 = 1_000;
 /// A copy that no API service has confirmed for so long is not complete to whoever knows nothing yet, in milliseconds.
-pub const CONFIRMED_FOR_MS: u32 = 10_000;
+pub const CONFIRMATION_TTL_MS: u32 = 10_000;
 /// How long a copy does not count yet that was written by an API service without contact to PostgreSQL, in milliseconds: one
 /// that knows more adds it within this time.
-pub const SETTLE_MS: u32 = 1_000;
+pub const SETTLE_DELAY_MS: u32 = 1_000;
 
-/// Where a new copy is written before it takes the place of the old one. In the slot of [`REVOKED`].
+/// Where a new copy is written before it takes the place of the old one. In the slot of [`REVOCATIONS_KEY`].
 #[must_use]
-pub fn draft(epoch: &str) -> String {
-    format!("{{{REVOKED}}}:{epoch}")
+pub fn draft_key(epoch: &str) -> String {
+    format!("{{{REVOCATIONS_KEY}}}:{epoch}")
 }
 
 /// What every script below begins with. `marker()` is nil when there is none, `is_whole` says whether the copy is the one that
@@ -72,8 +72,8 @@ end
 
 /// Compares the copy with what an API service knows, and confirms it when they are the same.
 ///
-/// Keys: [`REVOKED`]. Arguments: position and stamp of the newest row that is known, 1 or 0 for contact to PostgreSQL,
-/// [`CONFIRM_EVERY_MS`]. Returns a word, and unless it is `none` the marker's epoch, position and stamp, and the number of
+/// Keys: [`REVOCATIONS_KEY`]. Arguments: position and stamp of the newest row that is known, 1 or 0 for contact to PostgreSQL,
+/// [`CONFIRM_INTERVAL_MS`]. Returns a word, and unless it is `none` the marker's epoch, position and stamp, and the number of
 /// members: `same`; `behind` when the copy lacks rows; `ahead` when it has rows that are not known, or others; `none` when
 /// there is no complete copy.
 pub const COMPARE: &str = script!(
@@ -96,7 +96,7 @@ return {'same', unpack(words)}
 
 /// Adds rows that the copy lacks, if it is still the one that was compared.
 ///
-/// Keys: [`REVOKED`]. Arguments: epoch, position and stamp of the copy; position and stamp afterwards; 1 or 0 for contact to
+/// Keys: [`REVOCATIONS_KEY`]. Arguments: epoch, position and stamp of the copy; position and stamp afterwards; 1 or 0 for contact to
 /// PostgreSQL; then scores and members. Returns 1 when it was done.
 pub const APPEND: &str = script!(
     r"
@@ -112,7 +112,7 @@ return 1
 
 /// Writes a part of a new copy. It goes away by itself when it is not finished.
 ///
-/// Keys: [`draft`]. Arguments: its life in milliseconds, then scores and members.
+/// Keys: [`draft_key`]. Arguments: its life in milliseconds, then scores and members.
 pub const FILL: &str = r"
 for i = 2, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
@@ -120,9 +120,9 @@ redis.call('PEXPIRE', KEYS[1], ARGV[1])
 
 /// Puts a new copy in the place of the old one, unless the new one is not whole, or another has taken that place meanwhile.
 ///
-/// Keys: [`REVOKED`], [`draft`]. Arguments: the epoch of the copy that is to be replaced, or nothing where no complete one was
+/// Keys: [`REVOCATIONS_KEY`], [`draft_key`]. Arguments: the epoch of the copy that is to be replaced, or nothing where no complete one was
 /// found; the new epoch; position and stamp of the newest row; the number of members; 1 or 0 for contact to PostgreSQL;
-/// [`SETTLE_MS`]. Returns 1 when it was done.
+/// [`SETTLE_DELAY_MS`]. Returns 1 when it was done.
 pub const REPLACE: &str = script!(
     r"
 local m = marker()
@@ -144,7 +144,7 @@ return 1
 
 /// Takes members out whose tokens have ended.
 ///
-/// Keys: [`REVOKED`]. Arguments: members.
+/// Keys: [`REVOCATIONS_KEY`]. Arguments: members.
 pub const REMOVE: &str = script!(
     r"
 local m = marker()
@@ -157,8 +157,8 @@ return removed
 
 /// Reads on in the copy.
 ///
-/// Keys: [`REVOKED`]. Arguments: the epoch in which the reader has read, and the score up to which; the most members; 1 when
-/// the reader must know that the copy is complete, because it knows nothing yet; [`CONFIRMED_FOR_MS`]. Returns the epoch, empty
+/// Keys: [`REVOCATIONS_KEY`]. Arguments: the epoch in which the reader has read, and the score up to which; the most members; 1 when
+/// the reader must know that the copy is complete, because it knows nothing yet; [`CONFIRMATION_TTL_MS`]. Returns the epoch, empty
 /// when there is no copy that will do, and then members and scores in turn. When the epoch is another one, they begin at the
 /// beginning.
 pub const READ: &str = script!(

@@ -3,7 +3,7 @@
 use super::{Env, Setting};
 
 /// What the names of our settings begin with, as far as no other program is likely to use it.
-const PREFIXES: [&str; 20] = [
+const SETTING_PREFIXES: [&str; 20] = [
     "ALLOWED_ORIGIN",
     "AUDIT_KEY",
     "CONTENT_KEY",
@@ -28,7 +28,7 @@ const PREFIXES: [&str; 20] = [
 
 /// Settings with such names that one of the services has and the other has not: both may be given the same environment.
 /// A test of the whole system compares this with what the services say of themselves.
-pub const OF_ONE_SERVICE: &[&str] = &[
+pub const SINGLE_SERVICE_SETTINGS: &[&str] = &[
     "AUDIT_KEY",
     "AUDIT_KEYS_OLD",
     "CONTENT_KEYS",
@@ -63,31 +63,31 @@ pub const OF_ONE_SERVICE: &[&str] = &[
 
 /// Whether a name looks like one of ours.
 #[must_use]
-pub fn looks_like_a_setting(name: &str) -> bool {
+pub fn has_setting_prefix(name: &str) -> bool {
     // Kubernetes tells every container of every service of its namespace, whatever that is called.
     let is_kubernetes = name.contains("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.contains("_PORT_");
-    PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !is_kubernetes && !name.ends_with("_PORT")
+    SETTING_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !is_kubernetes && !name.ends_with("_PORT")
 }
 
 impl Env {
     /// Notes each variable that looks like a setting and is none.
-    pub fn refuse_unknown(&mut self, settings: &[Setting]) {
-        let known = || settings.iter().map(|setting| setting.name).chain(OF_ONE_SERVICE.iter().copied());
+    pub fn reject_unknown(&mut self, settings: &[Setting]) {
+        let known = || settings.iter().map(|setting| setting.name).chain(SINGLE_SERVICE_SETTINGS.iter().copied());
         let unknown: Vec<String> = self
             .names
             .iter()
-            .filter(|name| looks_like_a_setting(name) && !known().any(|known| known == name.as_str()))
+            .filter(|name| has_setting_prefix(name) && !known().any(|known| known == name.as_str()))
             .map(|name| {
-                let meant = known().min_by_key(|known| distance(name, known)).unwrap_or_default();
+                let meant = known().min_by_key(|known| edit_distance(name, known)).unwrap_or_default();
                 format!("{name}: there is no such setting; did you mean {meant}?")
             })
             .collect();
-        self.mistakes.extend(unknown);
+        self.errors.extend(unknown);
     }
 }
 
 /// How many letters must be added, removed or changed to make one text of the other (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
+fn edit_distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.bytes().enumerate() {
         let mut diagonal = i;
@@ -114,8 +114,8 @@ mod tests {
 
     fn refused(names: &[&str]) -> Vec<String> {
         let mut env = Env::from_fn(|_| None).with_names(names.iter().map(|name| (*name).to_owned()));
-        env.refuse_unknown(SETTINGS);
-        env.mistakes().0
+        env.reject_unknown(SETTINGS);
+        env.into_error().0
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         for (one, other, expected) in
             [("", "", 0), ("abc", "abc", 0), ("abc", "abd", 1), ("abc", "", 3), ("kitten", "sitting", 3)]
         {
-            assert_eq!(distance(one, other), expected, "{one} {other}");
+            assert_eq!(edit_distance(one, other), expected, "{one} {other}");
         }
     }
 }

@@ -11,7 +11,7 @@ use fred::types::{Builder, ConnectHandle, RespVersion};
 
 use super::RedisUrl;
 use crate::channel::Topology;
-use crate::tls::{self, CaFile, NoAuthority};
+use crate::tls::{self, CaError, CaFile};
 
 /// Commands that may wait for one server; past it they fail at once.
 pub const QUEUED_COMMANDS: usize = 50_000;
@@ -32,8 +32,8 @@ impl Settings {
     /// system's authorities.
     ///
     /// # Errors
-    /// [`NoAuthority`]
-    pub fn new(url: &RedisUrl, ca: Option<&CaFile>, timeout: Duration) -> Result<Self, NoAuthority> {
+    /// [`CaError`]
+    pub fn new(url: &RedisUrl, ca: Option<&CaFile>, timeout: Duration) -> Result<Self, CaError> {
         let mut config = url.config().clone();
         if url.is_tls() {
             config.tls = Some(TlsConfig::from(TlsConnector::from(tls::client_config(ca)?)));

@@ -14,29 +14,29 @@ use tracing::Metadata;
 use tracing::callsite::Identifier;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::repeats::Repeats;
+use super::repeats::RepeatLimiter;
 
 /// Bytes that may wait, with the lines that are being written.
-const MAX_BYTES: usize = 4 << 20;
+const MAX_QUEUED_BYTES: usize = 4 << 20;
 /// What a line costs beside its text.
 const LINE_OVERHEAD_BYTES: usize = 32;
 /// How long a writer waits when standard error is a pipe that does not block and is full.
-const RETRY_AFTER: Duration = Duration::from_millis(10);
+const RETRY_DELAY: Duration = Duration::from_millis(10);
 /// Pause after a round whose last line was not taken: the reader has gone, or the disk is full.
-const BROKEN_PAUSE: Duration = Duration::from_millis(100);
+const WRITE_ERROR_DELAY: Duration = Duration::from_millis(100);
 /// How often somebody is asked for what else there is to say, when no line comes.
-const IDLE_TICK: Duration = Duration::from_secs(1);
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The entrance of the queue. Clones share it.
 #[derive(Clone)]
-pub(super) struct Lines {
-    queue: Arc<Queue>,
+pub(super) struct LogQueue {
+    queue: Arc<SharedQueue>,
     max_bytes: usize,
-    repeats: Repeats,
+    repeats: RepeatLimiter,
 }
 
 #[derive(Default)]
-struct Queue {
+struct SharedQueue {
     state: Mutex<State>,
     arrived: Condvar,
     is_empty: Condvar,
@@ -51,10 +51,10 @@ struct State {
     dropped: u64,
 }
 
-impl Lines {
+impl LogQueue {
     /// Nothing waits. Of lines that repeat, `repeats` decides which are written.
-    pub(super) fn new(repeats: Repeats) -> Self {
-        Self { queue: Arc::default(), max_bytes: MAX_BYTES, repeats }
+    pub(super) fn new(repeats: RepeatLimiter) -> Self {
+        Self { queue: Arc::default(), max_bytes: MAX_QUEUED_BYTES, repeats }
     }
 
     /// Starts the thread that writes to `out`. `tell` is called on that thread between lines, with the number of lines
@@ -99,14 +99,14 @@ fn count_dropped() {
     metrics::counter!("log_lines_dropped_total").increment(1);
 }
 
-impl Queue {
+impl SharedQueue {
     /// Writes for as long as the process lives.
     fn write(&self, mut out: impl Write, mut tell: impl FnMut(u64)) {
         loop {
             let lines = {
                 let mut state = self.state.lock();
                 if state.waiting.is_empty() {
-                    self.arrived.wait_for(&mut state, IDLE_TICK);
+                    self.arrived.wait_for(&mut state, IDLE_INTERVAL);
                 }
                 std::mem::take(&mut state.waiting)
             };
@@ -128,7 +128,7 @@ impl Queue {
             }
             if is_broken {
                 // To say so would only be one more line that is lost, and the next round would begin with it.
-                thread::sleep(BROKEN_PAUSE);
+                thread::sleep(WRITE_ERROR_DELAY);
                 continue;
             }
             let dropped = std::mem::take(&mut self.state.lock().dropped);
@@ -144,7 +144,7 @@ fn write_line(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
             Ok(written) => line = line.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // Whoever shares the pipe may have made it one that does not block.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_AFTER),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_DELAY),
             Err(error) => return Err(error),
         }
     }
@@ -152,17 +152,17 @@ fn write_line(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
 }
 
 /// Takes one line: the formatter writes each in one call.
-pub(super) struct Line<'a> {
-    lines: &'a Lines,
+pub(super) struct LineWriter<'a> {
+    lines: &'a LogQueue,
     /// Where it comes from, if it is left out.
     left_out: Option<Identifier>,
 }
 
-impl Write for Line<'_> {
+impl Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match &self.left_out {
             None => self.lines.push(line),
-            Some(place) => self.lines.repeats.leave_out(place, line),
+            Some(place) => self.lines.repeats.record_suppressed(place, line),
         }
         Ok(line.len())
     }
@@ -172,21 +172,21 @@ impl Write for Line<'_> {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<'a>;
+impl<'a> MakeWriter<'a> for LogQueue {
+    type Writer = LineWriter<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Line { lines: self, left_out: None }
+        LineWriter { lines: self, left_out: None }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
-        let left_out = (!self.repeats.takes(metadata, Instant::now())).then(|| metadata.callsite());
-        Line { lines: self, left_out }
+        let left_out = (!self.repeats.try_acquire(metadata, Instant::now())).then(|| metadata.callsite());
+        LineWriter { lines: self, left_out }
     }
 }
 
 /// Writes a text to standard error, and gives up after `patience`: for what is said outside of the log, at the end of a process.
-pub(super) fn say(text: &str, patience: Duration) {
+pub(super) fn write_stderr(text: &str, patience: Duration) {
     let text = format!("{text}\n");
     let (done, written) = std::sync::mpsc::channel();
     let writing = thread::Builder::new().spawn(move || {
@@ -223,7 +223,7 @@ mod tests {
         }
     }
 
-    fn log(lines: &Lines, text: &str) {
+    fn log(lines: &LogQueue, text: &str) {
         lines.make_writer().write_all(text.as_bytes()).unwrap();
     }
 
@@ -231,7 +231,7 @@ mod tests {
     fn whoever_logs_does_not_wait_for_a_reader_that_reads_nothing_and_what_is_dropped_is_said() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
-        let lines = Lines { max_bytes: 10 * (4 + LINE_OVERHEAD_BYTES), ..Lines::new(Repeats::default()) };
+        let lines = LogQueue { max_bytes: 10 * (4 + LINE_OVERHEAD_BYTES), ..LogQueue::new(RepeatLimiter::default()) };
         let ((resume, go_on), (read, heard)) = (channel(), channel());
         let (tell, told) = channel();
         lines
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn warnings_that_repeat_are_counted_and_lines_about_things_are_all_written() {
-        let (lines, read) = (Lines::new(Repeats::default()), Arc::new(Mutex::new(Vec::new())));
+        let (lines, read) = (LogQueue::new(RepeatLimiter::default()), Arc::new(Mutex::new(Vec::new())));
         struct Kept(Arc<Mutex<Vec<u8>>>);
         impl Write for Kept {
             fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -283,7 +283,9 @@ mod tests {
         let text = String::from_utf8(read.lock().clone()).unwrap();
         assert_eq!(text.matches("something else").count(), 500);
         let written = text.matches("the same again").count();
-        let [left_out] = &repeats.left_out(Instant::now(), true)[..] else { panic!("one place has repeated itself") };
+        let [left_out] = &repeats.take_suppressed(Instant::now(), true)[..] else {
+            panic!("one place has repeated itself")
+        };
         assert!((50..100).contains(&written), "{written}");
         assert_eq!(written as u64 + left_out.count, 500);
         assert!(left_out.sample.contains("the same again") && left_out.sample.contains("499"), "{}", left_out.sample);
@@ -306,7 +308,7 @@ mod tests {
                 Ok(())
             }
         }
-        let lines = Lines::new(Repeats::default());
+        let lines = LogQueue::new(RepeatLimiter::default());
         let (tell, told) = channel();
         lines
             .start(Broken(0), move |dropped| {
@@ -335,7 +337,7 @@ mod tests {
             }
         }
         let (tried, tries) = channel();
-        let lines = Lines::new(Repeats::default());
+        let lines = LogQueue::new(RepeatLimiter::default());
         let own = lines.clone();
         lines
             .start(Broken(tried), move |dropped| {
@@ -351,7 +353,7 @@ mod tests {
                 tries.recv_timeout(PATIENCE).unwrap()
             })
             .collect();
-        assert!(times[2] - times[0] >= BROKEN_PAUSE, "{times:?}");
+        assert!(times[2] - times[0] >= WRITE_ERROR_DELAY, "{times:?}");
         lines.flush(PATIENCE);
     }
 }

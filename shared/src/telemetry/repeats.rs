@@ -1,5 +1,5 @@
 //! A limit for warnings and errors that repeat: each place in the code may write [`BURST`] lines at once and
-//! [`PER_SECOND`] from then on. The rest is counted, and the log says how many there were.
+//! [`LINES_PER_SECOND`] from then on. The rest is counted, and the log says how many there were.
 //!
 //! Lines of lower levels are one for each thing that they tell of, and are all written.
 
@@ -12,47 +12,47 @@ use tracing::callsite::Identifier;
 use tracing::{Level, Metadata};
 
 /// Lines of one kind at once.
-const BURST: u32 = 50;
+const LINE_BURST: u32 = 50;
 /// Lines of one kind in a second, once there were too many.
-const PER_SECOND: f64 = 2.0;
+const LINES_PER_SECOND: f64 = 2.0;
 /// Bytes that are kept of a line that was left out.
 const SAMPLE_BYTES: usize = 512;
 /// How often the log says what was left out.
-const TELL_EVERY: Duration = Duration::from_secs(5);
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Where lines come from, and how many. Clones share it. Its size is bounded by the code: one entry for each place that logs.
 #[derive(Clone, Default)]
-pub(super) struct Repeats {
-    sites: Arc<Mutex<HashMap<Identifier, Site>>>,
+pub(super) struct RepeatLimiter {
+    sites: Arc<Mutex<HashMap<Identifier, CallsiteBudget>>>,
 }
 
-struct Site {
+struct CallsiteBudget {
     /// Lines that may be written now.
     tokens: f64,
-    counted: Instant,
-    left_out: u64,
+    refilled_at: Instant,
+    suppressed: u64,
     /// The last of them.
     sample: String,
-    told: Instant,
+    reported_at: Instant,
 }
 
 /// Lines that were left out.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct LeftOut {
+pub(super) struct Suppressed {
     pub(super) count: u64,
     /// The beginning of the last of them.
     pub(super) sample: String,
 }
 
-impl Site {
+impl CallsiteBudget {
     fn new(now: Instant) -> Self {
-        Self { tokens: f64::from(BURST), counted: now, left_out: 0, sample: String::new(), told: now }
+        Self { tokens: f64::from(LINE_BURST), refilled_at: now, suppressed: 0, sample: String::new(), reported_at: now }
     }
 
-    fn takes(&mut self, now: Instant) -> bool {
-        let earned = now.saturating_duration_since(self.counted).as_secs_f64() * PER_SECOND;
-        self.tokens = (self.tokens + earned).min(f64::from(BURST));
-        self.counted = now;
+    fn try_acquire(&mut self, now: Instant) -> bool {
+        let earned = now.saturating_duration_since(self.refilled_at).as_secs_f64() * LINES_PER_SECOND;
+        self.tokens = (self.tokens + earned).min(f64::from(LINE_BURST));
+        self.refilled_at = now;
         let is_taken = self.tokens >= 1.0;
         if is_taken {
             self.tokens -= 1.0;
@@ -61,33 +61,34 @@ impl Site {
     }
 }
 
-impl Repeats {
+impl RepeatLimiter {
     /// Whether a line from this place may be written.
-    pub(super) fn takes(&self, metadata: &Metadata<'_>, now: Instant) -> bool {
+    pub(super) fn try_acquire(&self, metadata: &Metadata<'_>, now: Instant) -> bool {
         // What is said of lines is bounded already.
-        if *metadata.level() > Level::WARN || metadata.target() == super::TARGET {
+        if *metadata.level() > Level::WARN || metadata.target() == super::OWN_TARGET {
             return true;
         }
-        self.sites.lock().entry(metadata.callsite()).or_insert_with(|| Site::new(now)).takes(now)
+        self.sites.lock().entry(metadata.callsite()).or_insert_with(|| CallsiteBudget::new(now)).try_acquire(now)
     }
 
     /// Counts a line that was not taken.
-    pub(super) fn leave_out(&self, place: &Identifier, line: &[u8]) {
+    pub(super) fn record_suppressed(&self, place: &Identifier, line: &[u8]) {
         let mut sites = self.sites.lock();
         let Some(site) = sites.get_mut(place) else { return };
-        site.left_out += 1;
+        site.suppressed += 1;
         let sample = line.get(..SAMPLE_BYTES).unwrap_or(line);
         site.sample = String::from_utf8_lossy(sample).trim_end().to_owned();
     }
 
     /// What was left out and not told of yet; what was told of a moment ago waits, unless this is the `last` call.
-    pub(super) fn left_out(&self, now: Instant, last: bool) -> Vec<LeftOut> {
-        let is_due = |site: &&mut Site| last || now.saturating_duration_since(site.told) >= TELL_EVERY;
+    pub(super) fn take_suppressed(&self, now: Instant, last: bool) -> Vec<Suppressed> {
+        let is_due =
+            |site: &&mut CallsiteBudget| last || now.saturating_duration_since(site.reported_at) >= LOG_INTERVAL;
         let mut sites = self.sites.lock();
-        let due = sites.values_mut().filter(|site| site.left_out > 0).filter(is_due);
+        let due = sites.values_mut().filter(|site| site.suppressed > 0).filter(is_due);
         due.map(|site| {
-            site.told = now;
-            LeftOut { count: std::mem::take(&mut site.left_out), sample: std::mem::take(&mut site.sample) }
+            site.reported_at = now;
+            Suppressed { count: std::mem::take(&mut site.suppressed), sample: std::mem::take(&mut site.sample) }
         })
         .collect()
     }
@@ -100,10 +101,10 @@ mod tests {
     #[test]
     fn what_repeats_is_written_at_a_bounded_rate() {
         let start = Instant::now();
-        let mut site = Site::new(start);
-        let taken = |site: &mut Site, at: Instant| (0..1_000).filter(|_| site.takes(at)).count();
-        assert_eq!(taken(&mut site, start), BURST as usize);
+        let mut site = CallsiteBudget::new(start);
+        let taken = |site: &mut CallsiteBudget, at: Instant| (0..1_000).filter(|_| site.try_acquire(at)).count();
+        assert_eq!(taken(&mut site, start), LINE_BURST as usize);
         assert_eq!(taken(&mut site, start + Duration::from_secs(10)), 20);
-        assert_eq!(taken(&mut site, start + Duration::from_secs(3_600)), BURST as usize);
+        assert_eq!(taken(&mut site, start + Duration::from_secs(3_600)), LINE_BURST as usize);
     }
 }

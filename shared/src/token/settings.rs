@@ -55,7 +55,7 @@ pub const JWT_MAX_LIFETIME_SECONDS: Setting = Setting {
 
 /// Reads how long a token may live.
 pub fn read_max_lifetime(env: &mut Env) -> Option<i64> {
-    env.read_if(&JWT_MAX_LIFETIME_SECONDS, |seconds: &i64| match (60..=3_153_600_000).contains(seconds) {
+    env.read_checked(&JWT_MAX_LIFETIME_SECONDS, |seconds: &i64| match (60..=3_153_600_000).contains(seconds) {
         true => Ok(()),
         false => Err("must lie between 60 and 3153600000".to_owned()),
     })
@@ -69,7 +69,7 @@ pub fn read(env: &mut Env, mode: Mode) -> Option<TokenConfig> {
     let audience = env.read_optional(&JWT_AUDIENCE);
     let max_lifetime = read_max_lifetime(env);
     if let (Some(None), Some(None)) = (&secret, &jwks) {
-        env.mistake(&JWT_SECRET, "is required, or else JWKS_FILE or JWKS_URL");
+        env.add_error(&JWT_SECRET, "is required, or else JWKS_FILE or JWKS_URL");
         return None;
     }
     let (issuer, audience, max_lifetime) = (issuer?, audience?, max_lifetime?);
@@ -81,7 +81,7 @@ pub fn read_secret(env: &mut Env, check: impl Fn(&Secret) -> Result<(), String>)
     match env.read_optional::<Secret>(&JWT_SECRET)? {
         None => Some(None),
         Some(_) => {
-            env.read_if(&JWT_SECRET, |secret: &Secret| long_enough(secret).and_then(|()| check(secret))).map(Some)
+            env.read_checked(&JWT_SECRET, |secret: &Secret| long_enough(secret).and_then(|()| check(secret))).map(Some)
         }
     }
 }
@@ -97,7 +97,7 @@ fn read_jwks(env: &mut Env, mode: Mode) -> Option<Option<Jwks>> {
     let file = env.read_optional::<JwksFile>(&JWKS_FILE);
     let url = env.read_optional::<JwksUrl>(&JWKS_URL);
     let ca = env.read_optional::<CaFile>(&JWKS_CA_FILE);
-    let refresh = env.read_if(&JWKS_REFRESH_SECONDS, |seconds: &u64| match (5..=86_400).contains(seconds) {
+    let refresh = env.read_checked(&JWKS_REFRESH_SECONDS, |seconds: &u64| match (5..=86_400).contains(seconds) {
         true => Ok(()),
         false => Err("must lie between 5 and 86400".to_owned()),
     });
@@ -110,7 +110,7 @@ fn read_jwks(env: &mut Env, mode: Mode) -> Option<Option<Jwks>> {
         _ if ca.is_some() && !is_tls => (&JWKS_CA_FILE, "is of no use while JWKS_URL does not begin with https"),
         _ => return Some(url.map(|url| Jwks::Url { url, ca, refresh }).or(file.map(Jwks::File))),
     };
-    env.mistake(setting, why);
+    env.add_error(setting, why);
     None
 }
 
@@ -127,7 +127,7 @@ mod tests {
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut env = Env::from_fn(move |name| variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()));
         let rules = read(&mut env, mode);
-        let mistakes = env.mistakes();
+        let mistakes = env.into_error();
         assert_eq!(rules.is_none(), !mistakes.0.is_empty(), "{mistakes:?}");
         rules.ok_or_else(|| mistakes.to_string())
     }

@@ -12,7 +12,7 @@ use reqwest::{Client, Url};
 
 use super::keys::{KeySet, KeySetError};
 use crate::mode::Mode;
-use crate::tls::{self, CaFile, NoAuthority};
+use crate::tls::{self, CaError, CaFile};
 
 /// Largest set.
 const MAX_BYTES: usize = 256 * 1024;
@@ -116,7 +116,7 @@ pub enum JwksError {
     Set(#[from] KeySetError),
     /// Nobody vouches for servers.
     #[error(transparent)]
-    Authority(#[from] NoAuthority),
+    Authority(#[from] CaError),
 }
 
 impl From<reqwest::Error> for JwksError {

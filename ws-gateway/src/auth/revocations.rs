@@ -12,7 +12,7 @@ use std::time::Duration;
 use fred::error::Error;
 use fred::types::Value;
 use fred::types::scripts::Script;
-use shared::channel::{REVOKED, revoked};
+use shared::channel::{REVOCATIONS_KEY, revoked};
 use shared::revocation::{RevocationEntry, RevocationSet};
 use shared::shutdown::Shutdown;
 use time::OffsetDateTime;
@@ -128,10 +128,10 @@ impl RevocationSync {
                 position.score.as_str().into(),
                 PAGE_ENTRIES.to_string().into(),
                 must_be_complete.into(),
-                revoked::CONFIRMED_FOR_MS.to_string().into(),
+                revoked::CONFIRMATION_TTL_MS.to_string().into(),
             ];
             // As bytes: what is no text is no revocation, and must not keep the others from being read.
-            let reply: Vec<Value> = redis.run(script, [REVOKED], arguments).await?;
+            let reply: Vec<Value> = redis.run(script, [REVOCATIONS_KEY], arguments).await?;
             let text = |value: &Value| String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned();
             let reply: Vec<String> = reply.iter().map(text).collect();
             let Some((epoch, members)) = reply.split_first().filter(|(epoch, _)| !epoch.is_empty()) else {

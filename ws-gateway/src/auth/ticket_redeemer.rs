@@ -36,7 +36,7 @@ impl TicketRedeemer {
     /// # Errors
     /// [`RedeemError`]
     pub async fn redeem(&self, ticket: &Ticket) -> Result<Secret, RedeemError> {
-        let key = channel::ticket(ticket);
+        let key = channel::ticket_key(ticket);
         let sealed: Option<Bytes> = self.0.ask(&key, async |client| client.getdel(&key).await).await?;
         let sealed = sealed.ok_or(RedeemError::Unknown)?;
         ticket::open_token(ticket, sealed.into()).map_err(|_| RedeemError::Unknown)

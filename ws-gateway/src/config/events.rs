@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::channel::MARKER_LIFE_MILLIS;
+use shared::channel::MARKER_TTL_MILLIS;
 use shared::env::{Env, Setting};
 use shared::keys::{KeyRing, RELAY_KEYS, read_relay_keys, reject_weak_keys};
 use shared::mode::Mode;
@@ -41,12 +41,12 @@ pub struct EventConfig {
 impl EventConfig {
     pub(super) fn read(env: &mut Env, mode: Mode) -> Option<Self> {
         let relay_keys = read_relay_keys(env);
-        let unsealed = env.read_if(&RELAY_UNSEALED, |word: &String| match word.as_str() {
+        let unsealed = env.read_checked(&RELAY_UNSEALED, |word: &String| match word.as_str() {
             "accept" | "refuse" => Ok(()),
             _ => Err("must be accept or refuse".to_owned()),
         });
         if unsealed.as_deref() == Some("refuse") && matches!(relay_keys, Some(None)) {
-            env.mistake(&RELAY_UNSEALED, "refuse needs RELAY_KEYS");
+            env.add_error(&RELAY_UNSEALED, "refuse needs RELAY_KEYS");
         }
         reject_weak_keys(env, &RELAY_KEYS, relay_keys.as_ref().and_then(Option::as_ref), mode);
         let log_ttl = seconds(env, &EVENT_LOG_TTL, 60, 604_800);
@@ -63,6 +63,6 @@ impl EventConfig {
     /// [`EventConfig::reconcile_interval`], so it lives for at least two of these.
     #[must_use]
     pub fn marker_ttl(&self) -> Duration {
-        Duration::from_millis(MARKER_LIFE_MILLIS).max(self.reconcile_interval * 2).min(self.log_ttl)
+        Duration::from_millis(MARKER_TTL_MILLIS).max(self.reconcile_interval * 2).min(self.log_ttl)
     }
 }

@@ -16,7 +16,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use shared::browser::ALLOWED_ORIGINS;
-use shared::env::{BadEnv, Env, Setting};
+use shared::env::{ConfigError, Env, Setting};
 use shared::insecure;
 use shared::keys::{RELAY_KEYS, RELAY_KEYS_FILE};
 use shared::limit;
@@ -96,8 +96,8 @@ pub const SETTINGS: &[Setting] = &[
     LOG_FORMAT,
     RELAY_UNSEALED,
     LOG_LEVEL,
-    trace::ENDPOINT,
-    trace::RATIO,
+    trace::OTLP_ENDPOINT,
+    trace::SAMPLE_RATIO,
     HANDSHAKE_TIMEOUT,
     HEARTBEAT,
     IDLE_TIMEOUT,
@@ -130,9 +130,9 @@ impl Config {
     ///
     /// # Errors
     /// [`BadEnv`], with every error.
-    pub fn read(mut env: Env) -> Result<Self, BadEnv> {
+    pub fn read(mut env: Env) -> Result<Self, ConfigError> {
         let config = Self::read_all(&mut env);
-        let mistakes = env.mistakes();
+        let mistakes = env.into_error();
         match config {
             Some(config) if mistakes.0.is_empty() => config.check(),
             _ => Err(mistakes),
@@ -150,8 +150,8 @@ impl Config {
         let events = EventConfig::read(env, mode.unwrap_or_default());
         let presence = PresenceConfig::read(env);
         let process = ProcessConfig::read(env);
-        env.refuse_unknown(SETTINGS);
-        let mut warnings = insecure::warnings_of_gateway(env);
+        env.reject_unknown(SETTINGS);
+        let mut warnings = insecure::gateway_warnings(env);
         if let (Some(http), Some(tokens)) = (&http, &tokens) {
             warnings.extend(insecure::warnings(http.admin_addr, &http.trusted_proxies, tokens));
         }
@@ -169,7 +169,7 @@ impl Config {
     }
 
     /// Checks settings against each other.
-    fn check(self) -> Result<Self, BadEnv> {
+    fn check(self) -> Result<Self, ConfigError> {
         let Self { session, redis, events, presence, process, .. } = &self;
         let mut mistakes = Vec::new();
         if redis.ca.is_some() && !redis.url.is_tls() {
@@ -191,7 +191,7 @@ impl Config {
         if process.drain >= process.shutdown_timeout {
             mistakes.push("DRAIN_SECONDS: must be less than SHUTDOWN_TIMEOUT_SECONDS".to_owned());
         }
-        if mistakes.is_empty() { Ok(self) } else { Err(BadEnv(mistakes)) }
+        if mistakes.is_empty() { Ok(self) } else { Err(ConfigError(mistakes)) }
     }
 }
 
@@ -199,15 +199,15 @@ impl Config {
 ///
 /// # Errors
 /// [`BadEnv`], when the setting is wrong.
-pub fn admin(mut env: Env) -> Result<SocketAddr, BadEnv> {
-    env.read(&ADMIN_ADDR).ok_or_else(|| env.mistakes())
+pub fn admin(mut env: Env) -> Result<SocketAddr, ConfigError> {
+    env.read(&ADMIN_ADDR).ok_or_else(|| env.into_error())
 }
 
 fn number<T>(env: &mut Env, setting: &Setting, least: &T, most: &T) -> Option<T>
 where
     T: FromStr<Err: Display> + PartialOrd + Display,
 {
-    env.read_if(setting, |value| match (least..=most).contains(&value) {
+    env.read_checked(setting, |value| match (least..=most).contains(&value) {
         true => Ok(()),
         false => Err(format!("must be {least} to {most}")),
     })
@@ -221,7 +221,7 @@ fn seconds(env: &mut Env, setting: &Setting, least: u64, most: u64) -> Option<Du
 mod tests {
     use super::*;
 
-    fn read(variables: &'static [(&'static str, &'static str)]) -> Result<Config, BadEnv> {
+    fn read(variables: &'static [(&'static str, &'static str)]) -> Result<Config, ConfigError> {
         const REQUIRED: [(&str, &str); 2] =
             [("REDIS_URL", "redis://localhost"), ("JWT_SECRET", "5d1c9e0fb2a84c7790d36b1f8e2a4c09")];
         Config::read(Env::from_fn(move |name| {
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_named_at_once() {
-        let BadEnv(mistakes) = read(&[
+        let ConfigError(mistakes) = read(&[
             ("LISTEN_ADDR", "here"),
             ("REDIS_URL", "http://x"),
             ("JWT_SECRET", "short"),
@@ -256,7 +256,7 @@ mod tests {
     fn what_was_made_for_development_is_refused_in_production_by_name() {
         const MADE: (&str, &str) = ("JWT_SECRET", "development-5d1c9e0fb2a84c7790d36b1f8e2a4c09");
         assert!(read(&[MADE, ("MODE", "development"), ("ALLOWED_ORIGINS", "*")]).is_ok());
-        let BadEnv(mistakes) = read(&[MADE, ("ALLOWED_ORIGINS", "*")]).unwrap_err();
+        let ConfigError(mistakes) = read(&[MADE, ("ALLOWED_ORIGINS", "*")]).unwrap_err();
         assert_eq!(mistakes.len(), 2, "{mistakes:?}");
         assert!(mistakes[0].starts_with("JWT_SECRET: was made for development"), "{mistakes:?}");
         assert!(read(&[("MODE", "test")]).unwrap_err().to_string().contains("MODE"));
@@ -272,7 +272,7 @@ mod tests {
             "RELAY_KEYS" => Some("zero:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned()),
             _ => None,
         };
-        let BadEnv(mistakes) = Config::read(Env::from_fn(values).with_names(names)).unwrap_err();
+        let ConfigError(mistakes) = Config::read(Env::from_fn(values).with_names(names)).unwrap_err();
         for name in ["MAX_SOCKETS_PER_PARTICIPANTS", "JWT_SECRET", "LOG_LEVEL", "RELAY_KEYS"] {
             assert!(mistakes.iter().any(|told| told.starts_with(&format!("{name}:"))), "{name}: {mistakes:?}");
         }
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn settings_must_fit_each_other() {
-        let BadEnv(mistakes) =
+        let ConfigError(mistakes) =
             read(&[("IDLE_TIMEOUT_SECONDS", "25"), ("DRAIN_SECONDS", "30"), ("PRESENCE_TTL_SECONDS", "4")])
                 .unwrap_err();
         assert_eq!(mistakes.len(), 3, "{mistakes:?}");
@@ -296,7 +296,8 @@ mod tests {
 
     #[test]
     fn a_log_outlives_the_time_between_two_comparisons() {
-        let BadEnv(mistakes) = read(&[("POSITION_CHECK_SECONDS", "31"), ("EVENT_LOG_TTL_SECONDS", "60")]).unwrap_err();
+        let ConfigError(mistakes) =
+            read(&[("POSITION_CHECK_SECONDS", "31"), ("EVENT_LOG_TTL_SECONDS", "60")]).unwrap_err();
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
         assert!(mistakes[0].starts_with("POSITION_CHECK_SECONDS: "), "{mistakes:?}");
         let life = |variables| read(variables).unwrap().events.marker_ttl().as_secs();

@@ -41,7 +41,7 @@ pub struct ProcessConfig {
 impl ProcessConfig {
     pub(super) fn read(env: &mut Env) -> Option<Self> {
         let log_format = env.read(&LOG_FORMAT);
-        let log_level = env.read_if(&LOG_LEVEL, telemetry::check_filter);
+        let log_level = env.read_checked(&LOG_LEVEL, telemetry::check_filter);
         let traces = TraceConfig::read(env);
         let drain = seconds(env, &DRAIN, 0, 3600);
         let shutdown_timeout = seconds(env, &SHUTDOWN_TIMEOUT, 1, 7200);

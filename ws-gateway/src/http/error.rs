@@ -148,7 +148,7 @@ impl HttpError {
     }
 
     pub(crate) fn into_response(self, request_id: &str) -> HttpResponse {
-        let body = self.problem.for_request(request_id);
+        let body = self.problem.with_request_id(request_id);
         let mut response = response(body.status, problem::CONTENT_TYPE, request_id, body.to_json());
         for (name, value) in self.headers {
             response.headers_mut().append(name, value);

@@ -14,7 +14,7 @@ use hyper::{Method, Request, StatusCode, Version};
 use shared::audit::{Action, AuditActor, AuditEntry};
 use shared::browser::AllowedOrigins;
 use shared::event::Cursor;
-use shared::headers::{self, HeadError};
+use shared::headers::{self, HeaderError};
 use shared::request::{FORWARDED_FOR_HEADER, RequestContext, Site, TrustedProxies, method_label};
 use shared::token::Principal;
 use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
@@ -145,7 +145,7 @@ fn span<B>(app: &AppState, request: &Request<B>, context: &RequestContext, peer:
     let route = if request.uri().path() == "/ws" { "/ws" } else { "other" };
     let parent = header(request.headers(), &HeaderName::from_static(TRACEPARENT_HEADER));
     let parent = parent.filter(|_| app.config.http.trusted_proxies.trust(peer));
-    Some(traces.request(method_label(request.method().as_str()), route, &context.request_id, parent))
+    Some(traces.request_span(method_label(request.method().as_str()), route, &context.request_id, parent))
 }
 
 fn end_span(span: Option<RequestSpan>, response: &HttpResponse) {
@@ -251,11 +251,11 @@ fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins, site: &Sit
 }
 
 /// Whether the head of a request contradicts itself, or leaves out what it must have.
-fn check_headers<B>(request: &Request<B>) -> Result<(), HeadError> {
+fn check_headers<B>(request: &Request<B>) -> Result<(), HeaderError> {
     let headers = request.headers();
     // Most have no name twice, and both numbers are known without counting.
     if headers.len() > headers.keys_len() {
-        headers::check_single(|name| headers.get_all(name).iter().count())?;
+        headers::check_not_repeated(|name| headers.get_all(name).iter().count())?;
     }
     let host = headers.get(HOST).map(HeaderValue::as_bytes);
     let authority = request.uri().authority().map(Authority::as_str);

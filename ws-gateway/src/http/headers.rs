@@ -1,11 +1,11 @@
 //! Header fields of a request.
 
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
-use shared::problem::{REQUEST_ID_HEADER, request_id};
+use shared::problem::{REQUEST_ID_HEADER, accept_request_id};
 
 /// The caller's request id when it is safe to repeat, or a new one.
 pub(crate) fn request_id_of(headers: &HeaderMap) -> String {
-    request_id(single_header(headers, REQUEST_ID_HEADER))
+    accept_request_id(single_header(headers, REQUEST_ID_HEADER))
 }
 
 /// Whether a body is announced (RFC 9112, section 6).

@@ -101,7 +101,7 @@ pub(crate) fn ticket(query: &str) -> Result<Option<String>, QueryError> {
 fn values(query: &str) -> Result<[Option<String>; NAMES.len()], QueryError> {
     let audit = NAMES.map(|name| Parameter { name: name.to_owned(), may_repeat: false });
     let mut values: [Option<String>; NAMES.len()] = Default::default();
-    for (name, value) in query::read(query, &audit)? {
+    for (name, value) in query::parse(query, &audit)? {
         if let Some((_, place)) = NAMES.iter().zip(&mut values).find(|(audit, _)| **audit == name) {
             *place = Some(value);
         }

@@ -33,7 +33,7 @@ pub(crate) fn options_response(request_id: &str) -> HttpResponse {
 
 /// For operators.
 pub(super) fn json_state(is_ready: bool, json: String) -> HttpResponse {
-    response(if is_ready { 200 } else { 503 }, "application/json", &problem::request_id(None), json)
+    response(if is_ready { 200 } else { 503 }, "application/json", &problem::accept_request_id(None), json)
 }
 
 /// `101`: what follows on this connection is WebSocket.

@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use shared::library_answers::WithProblems;
+use shared::library_answers::ProblemStream;
 use shared::shutdown::fail_point;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -125,7 +125,7 @@ async fn serve_handshake(
     });
     let mut http = http1::Builder::new();
     http.max_buf_size(MAX_HEADER_BYTES).half_close(false);
-    let mut connection = http.serve_connection(TokioIo::new(WithProblems::new(tcp, MAX_HEADER_BYTES)), service);
+    let mut connection = http.serve_connection(TokioIo::new(ProblemStream::new(tcp, MAX_HEADER_BYTES)), service);
     let limit = app.config.http.handshake_timeout;
     let done = timeout(limit, poll_fn(|context| connection.poll_without_shutdown(context))).await;
     let parts = connection.into_parts();
@@ -140,14 +140,14 @@ async fn serve_handshake(
         }
         Ok(Err(error)) if error.is_parse() && !is_asked => {
             metrics::counter!("gateway_handshakes_total", "outcome" => "invalid").increment(1);
-            io.end_unreadable().await;
+            io.close_unparsable().await;
             return None;
         }
         // There is nobody to say it to.
         Ok(Err(_)) => {}
         Err(_) if !is_asked => {
             metrics::counter!("gateway_handshakes_total", "outcome" => "too_slow").increment(1);
-            io.end_late().await;
+            io.close_timed_out().await;
             return None;
         }
         Err(_) => {}

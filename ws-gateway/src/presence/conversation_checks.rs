@@ -18,9 +18,9 @@ pub(crate) type ConversationChecks = StreamProducer<ConversationCheck>;
 
 impl StreamEntry for ConversationCheck {
     const TASK: &'static str = "conversation checks";
-    const STREAM: &'static str = channel::QUESTIONS;
-    const SCRIPT: &'static str = channel::ADD;
-    const MAX_STREAM_LENGTH: usize = channel::QUESTIONS_MAX_LENGTH;
+    const STREAM: &'static str = channel::CONVERSATION_CHECK_STREAM;
+    const SCRIPT: &'static str = channel::STREAM_ADD;
+    const MAX_STREAM_LENGTH: usize = channel::CONVERSATION_CHECK_STREAM_CAPACITY;
     const MAX_QUEUED_WEIGHT: usize = MAX_QUEUED;
     const ENQUEUED_METRIC: &'static str = "gateway_presence_questions_total";
     const RETRIES_METRIC: &'static str = "gateway_presence_questions_retries_total";

@@ -188,7 +188,7 @@ impl PresenceRegistry {
 
     /// Asks whether anything was ever written in the conversation of this channel. The answer goes to the hub.
     pub(crate) fn check_conversation(&self, channel: &str) {
-        if let Some((location, conversation)) = shared::channel::conversation(channel) {
+        if let Some((location, conversation)) = shared::channel::parse_conversation(channel) {
             self.0.checks.enqueue(ConversationCheck { location, conversation });
         }
     }
@@ -197,7 +197,8 @@ impl PresenceRegistry {
     pub(crate) fn on_subscribed(&self, channels: &[Channel]) {
         let mut locations = self.0.locations.lock();
         for channel in channels.iter().filter(|channel| channel.is_presence()) {
-            let state = shared::channel::presence::location(channel.as_str()).and_then(|name| locations.get_mut(name));
+            let state =
+                shared::channel::presence::parse_location(channel.as_str()).and_then(|name| locations.get_mut(name));
             if let Some(state) = state {
                 state.watchlist.poll_all();
                 self.0.lookup_requested.notify_one();

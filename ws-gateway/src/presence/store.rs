@@ -8,7 +8,7 @@ use fred::types::scripts::Script;
 use fred::types::{FromValue, Value};
 use metrics::counter;
 use shared::channel;
-use shared::channel::presence::{Names, SEEN_KEPT_MILLIS, WHO_IS_ONLINE, WRITTEN_KEPT_MILLIS};
+use shared::channel::presence::{LAST_SEEN_TTL_MILLIS, PRESENCE_LOOKUP, PresenceKeys, REWRITE_INTERVAL_MILLIS};
 use shared::ids::LocationId;
 use shared::presence::Presence;
 
@@ -56,23 +56,27 @@ pub(super) struct PresenceStore {
 impl PresenceStore {
     pub(super) fn new(redis: Nodes, lease: Duration) -> Self {
         let topology = redis.topology();
-        let [change, renew, lookup_script, rename] =
-            [topology.presence_script(), topology.lease_script(), WHO_IS_ONLINE, channel::RENAME_WRONG_TYPE]
-                .map(Script::from_lua);
+        let [change, renew, lookup_script, rename] = [
+            topology.presence_update_script(),
+            topology.lease_renewal_script(),
+            PRESENCE_LOOKUP,
+            channel::RENAME_WRONG_TYPE,
+        ]
+        .map(Script::from_lua);
         Self { redis, gateway: uuid::Uuid::now_v7().simple().to_string(), change, renew, lookup_script, rename, lease }
     }
 
     /// What `Topology::presence_script` and `Topology::lease_script` take first.
-    fn common_arguments(&self, lease_id: &LeaseId, lease: Duration) -> (Names, Vec<String>, Vec<Value>) {
+    fn common_arguments(&self, lease_id: &LeaseId, lease: Duration) -> (PresenceKeys, Vec<String>, Vec<Value>) {
         let (lease_ids, gateway) =
-            (Names::of(&lease_id.location), format!("{}-{}", self.gateway, lease_id.incarnation));
-        let keys = vec![lease_ids.leases(), lease_ids.people(&gateway)];
+            (PresenceKeys::new(&lease_id.location), format!("{}-{}", self.gateway, lease_id.incarnation));
+        let keys = vec![lease_ids.leases(), lease_ids.gateway_participants(&gateway)];
         let arguments = [
             gateway,
             lease_ids.channel().to_owned(),
             lease.as_millis().to_string(),
-            SEEN_KEPT_MILLIS.to_string(),
-            (2 * WRITTEN_KEPT_MILLIS).to_string(),
+            LAST_SEEN_TTL_MILLIS.to_string(),
+            (2 * REWRITE_INTERVAL_MILLIS).to_string(),
         ];
         (lease_ids, keys, arguments.into_iter().map(Value::from).collect())
     }
@@ -109,7 +113,7 @@ impl PresenceStore {
     pub(super) async fn apply_updates(&self, lease_id: &LeaseId, updates: &[PresenceUpdate]) -> Result<(), Error> {
         let (lease_ids, mut keys, mut arguments) = self.common_arguments(lease_id, self.lease);
         for PresenceUpdate { participant, left } in updates {
-            keys.push(lease_ids.person(participant));
+            keys.push(lease_ids.participant(participant));
             arguments.push(participant.to_string().into());
             arguments.push(left.map_or(String::new(), |left| left.elapsed().as_millis().to_string()).into());
         }
@@ -135,10 +139,10 @@ impl PresenceStore {
         location: &LocationId,
         lookups: &[Lookup],
     ) -> Result<Vec<(Presence, Option<Duration>)>, Error> {
-        let lease_ids = Names::of(location);
+        let lease_ids = PresenceKeys::new(location);
         let keys: Vec<_> = [lease_ids.leases()]
             .into_iter()
-            .chain(lookups.iter().map(|lookup| lease_ids.person(&lookup.participant)))
+            .chain(lookups.iter().map(|lookup| lease_ids.participant(&lookup.participant)))
             .collect();
         let answer: Vec<i64> = self.run(location, &self.lookup_script, &LOCATION_KEY_TYPES[..1], keys, &[]).await?;
         let results = answer.chunks_exact(3).map(|of| {
@@ -155,8 +159,12 @@ mod tests {
 
     #[test]
     fn what_is_said_of_keys_that_were_moved_names_no_person() {
-        let lease_ids = Names::of(&"loc1".parse().unwrap());
-        let keys = [lease_ids.leases(), lease_ids.people("g"), lease_ids.person(&"contact:pat456".parse().unwrap())];
+        let lease_ids = PresenceKeys::new(&"loc1".parse().unwrap());
+        let keys = [
+            lease_ids.leases(),
+            lease_ids.gateway_participants("g"),
+            lease_ids.participant(&"contact:pat456".parse().unwrap()),
+        ];
         let types = ["zset", "set", PARTICIPANT_KEY_TYPE];
         let said = |moved: &[String]| describe_moved(&types, &keys, moved).into_iter().collect::<Vec<_>>();
         assert_eq!(said(&keys), ["leases", "people of a gateway", "person"]);

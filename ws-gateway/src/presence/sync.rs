@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use metrics::counter;
 use shared::channel::Channel;
-use shared::channel::presence::WRITTEN_KEPT_MILLIS;
+use shared::channel::presence::REWRITE_INTERVAL_MILLIS;
 use shared::ids::LocationId;
 use shared::shutdown::Shutdown;
 use tokio::time::{Instant, sleep_until};
@@ -36,7 +36,7 @@ impl Inner {
                 () = self.local_changed.notified() => {}
                 () = self.reconnected.notified() => renew_at = Instant::now(),
                 () = sleep_until(due) => {}
-                () = shutdown.begun() => {}
+                () = shutdown.wait_for_begin() => {}
             }
         }
         // Whoever was here is most likely at another gateway by now, or will be soon; whoever is not goes with the lease.
@@ -142,7 +142,7 @@ impl Inner {
                     counter!("gateway_presence_changes_total", "change" => "swept").increment(swept as u64);
                     is_enough &= swept < PARTICIPANTS_PER_SCRIPT;
                     let differs = state.local.is_queue_empty() && held != state.local.synced_count();
-                    if differs || state.rewritten_at.elapsed() > Duration::from_millis(WRITTEN_KEPT_MILLIS) {
+                    if differs || state.rewritten_at.elapsed() > Duration::from_millis(REWRITE_INTERVAL_MILLIS) {
                         state.mark_all_dirty(self.next_incarnation());
                     }
                 }

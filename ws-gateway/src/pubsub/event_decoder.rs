@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use shared::channel::Channel;
 use shared::event::{Cursor, Event, InvalidEvent};
 use shared::relay_keys::{OpenError, RelayKeys};
-use shared::repeated::Repeated;
+use shared::repeated::LogThrottle;
 
 /// Between two lines of the log about it: with a key that is missing, every event is one.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 pub struct EventDecoder {
     keys: RelayKeys,
     logged_at: Mutex<Option<Instant>>,
-    malformed: Repeated,
+    malformed: LogThrottle,
 }
 
 /// What came in place of an event that can be passed on.
@@ -66,7 +66,7 @@ impl EventDecoder {
     /// Counts what came on a channel or stood in a log and is no event, and says so now and then: never its content.
     pub fn report_malformed(&self, channel: &str) {
         counter!("gateway_malformed_events_total").increment(1);
-        if let Some(times) = self.malformed.happened(1) {
+        if let Some(times) = self.malformed.record(1) {
             tracing::error!(channel, times, "ignored what is no event");
         }
     }

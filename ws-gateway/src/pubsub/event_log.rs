@@ -81,7 +81,8 @@ impl EventLog {
     #[must_use]
     pub fn new(redis: Nodes, ttl: LogTtl, max_replay_bytes: usize, decoder: Arc<EventDecoder>) -> Self {
         let [tail, since, receipts, rename] =
-            [channel::TAIL, channel::SINCE, channel::RECEIPTS, channel::RENAME_WRONG_TYPE].map(Script::from_lua);
+            [channel::LOG_TAIL, channel::LOG_SINCE, channel::LOG_RECEIPTS, channel::RENAME_WRONG_TYPE]
+                .map(Script::from_lua);
         let read_permits = Arc::new(Semaphore::new(READ_CONCURRENCY));
         Self { redis, tail, since, receipts, rename, ttl, max_replay_bytes, decoder, read_permits }
     }
@@ -105,12 +106,12 @@ impl EventLog {
         script: &Script,
         arguments: &[Value],
     ) -> Result<T, Error> {
-        match self.redis.run(script, [channel.log()], arguments.iter().cloned()).await {
+        match self.redis.run(script, [channel.log_key()], arguments.iter().cloned()).await {
             // In boxes: every handshake would hold the room for it.
             // Before Redis 7 a script's error stands behind the name of the script.
             Err(error) if error.details().contains("WRONGTYPE") => {
                 Box::pin(self.move_wrong_type(channel)).await?;
-                Box::pin(self.redis.run(script, [channel.log()], arguments.iter().cloned())).await
+                Box::pin(self.redis.run(script, [channel.log_key()], arguments.iter().cloned())).await
             }
             result => result,
         }
@@ -118,7 +119,7 @@ impl EventLog {
 
     async fn move_wrong_type(&self, channel: &Channel) -> Result<(), Error> {
         let moving = [Value::from("stream"), channel::moved_suffix().into()];
-        let moved: Vec<String> = self.redis.run(&self.rename, [channel.log()], moving).await?;
+        let moved: Vec<String> = self.redis.run(&self.rename, [channel.log_key()], moving).await?;
         counter!("redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
         let (location, conversation) = channel.conversation().unwrap_or_default();
         tracing::error!(location, conversation, "a key that was no event log was moved out of its place");

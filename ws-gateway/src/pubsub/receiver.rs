@@ -32,7 +32,7 @@ pub(super) async fn receive_loop(
     loop {
         let push = match reader.read_more().await {
             Ok(()) => reader.handle_received(|push| match push {
-                Push::Event { channel, payload } => match presence_channel::location(channel) {
+                Push::Event { channel, payload } => match presence_channel::parse_location(channel) {
                     Some(location) => subscriber.presence.on_notice(location, payload),
                     None => dispatch(subscriber, channel, payload),
                 },

@@ -41,7 +41,7 @@ impl TypingPublisher {
                     Some(published) = publishing.next() => {
                         metrics::counter!("gateway_typing_dropped_total").increment(u64::from(published.is_err()));
                     }
-                    () = ended.begun() => return,
+                    () = ended.wait_for_begin() => return,
                 }
             }
         });

@@ -18,7 +18,7 @@ use shared::channel::Topology;
 use shared::redis::Settings;
 pub use shared::redis::{Nodes, RedisUrl};
 use shared::shutdown::Shutdown;
-use shared::tls::{self, CaFile, NoAuthority};
+use shared::tls::{self, CaError, CaFile};
 use tokio::time::{Instant, timeout_at};
 
 use super::subscriber_connection::{self, ConnectOptions, ConnectionError, SubscriberReader, SubscriberWriter};
@@ -44,7 +44,7 @@ impl RedisConnector {
     ///
     /// # Errors
     /// [`NoAuthority`]
-    pub fn new(url: &RedisUrl, ca: Option<&CaFile>, timeout: Duration) -> Result<Self, NoAuthority> {
+    pub fn new(url: &RedisUrl, ca: Option<&CaFile>, timeout: Duration) -> Result<Self, CaError> {
         let settings = Settings::new(url, ca, timeout)?;
         let mut config = url.config().clone();
         config.version = RespVersion::RESP3;

@@ -59,7 +59,7 @@ pub(super) async fn close(session: Session, end: Disconnect) {
     tokio::select! {
         _late = timeout(close_timeout, closing_handshake(&mut tcp, end, &unsent, incoming, limit, on_frame)) => {}
         // A gateway that ends waits for nobody who is slow.
-        () = async { app.shutdown.begun().await; sleep(CLOSE_TIMEOUT).await } => {}
+        () = async { app.shutdown.wait_for_begin().await; sleep(CLOSE_TIMEOUT).await } => {}
     }
     app.open_sockets.decrement(1.0);
     drop(permit);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use metrics::counter;
 use shared::audit::{Action, AuditActor, AuditEntry, coalesce};
 use shared::channel;
-use shared::refusals::Refusals;
+use shared::refusals::DenialAggregator;
 use shared::shutdown::Shutdown;
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -27,7 +27,7 @@ const MAX_QUEUED: usize = 100_000;
 #[derive(Clone, Default)]
 pub(crate) struct AuditProducer {
     producer: StreamProducer<AuditEntry>,
-    refusals: Arc<Refusals>,
+    refusals: Arc<DenialAggregator>,
 }
 
 impl AuditProducer {
@@ -37,10 +37,10 @@ impl AuditProducer {
         let (counting, ended) = (audit.clone(), shutdown.clone());
         shutdown.spawn("counted refusals", async move {
             while !ended.has_begun() {
-                counting.refusals.due().into_iter().for_each(|entry| counting.producer.enqueue(entry));
+                counting.refusals.take_due().into_iter().for_each(|entry| counting.producer.enqueue(entry));
                 tokio::select! {
                     () = sleep(COUNT_INTERVAL) => {}
-                    () = ended.begun() => {}
+                    () = ended.wait_for_begin() => {}
                 }
             }
         });
@@ -56,15 +56,15 @@ impl AuditProducer {
 
     /// Reports what was counted, due or not. To be called before the shutdown of what sends it begins.
     pub(crate) fn flush_counts(&self) {
-        self.refusals.rest().into_iter().for_each(|entry| self.producer.enqueue(entry));
+        self.refusals.take_all().into_iter().for_each(|entry| self.producer.enqueue(entry));
     }
 }
 
 impl StreamEntry for AuditEntry {
     const TASK: &'static str = "socket audit";
-    const STREAM: &'static str = channel::AUDIT;
-    const SCRIPT: &'static str = channel::ADD_AUDIT;
-    const MAX_STREAM_LENGTH: usize = channel::AUDIT_MAX_LENGTH;
+    const STREAM: &'static str = channel::AUDIT_STREAM;
+    const SCRIPT: &'static str = channel::STREAM_ADD_OR_FAIL;
+    const MAX_STREAM_LENGTH: usize = channel::AUDIT_STREAM_CAPACITY;
     const MAX_QUEUED_WEIGHT: usize = MAX_QUEUED;
     const ENQUEUED_METRIC: &'static str = "gateway_audit_total";
     const RETRIES_METRIC: &'static str = "gateway_audit_retries_total";

@@ -110,7 +110,7 @@ impl<L: StreamEntry> StreamProducer<L> {
     pub(crate) fn start(redis: Nodes, shutdown: &Shutdown) -> Self {
         let producer = Self::default();
         let (queue, ended) = (producer.queue.clone(), shutdown.clone());
-        let [script, progress] = [L::SCRIPT, channel::PROGRESS].map(Script::from_lua);
+        let [script, progress] = [L::SCRIPT, channel::GROUP_PROGRESS].map(Script::from_lua);
         let unconfirmed = Unconfirmed::new(L::MAX_UNCONFIRMED_BYTES);
         let writer = StreamWriter { redis, script, progress, unconfirmed, next_check_at: Instant::now() };
         shutdown.spawn(L::TASK, async move { queue.run(writer, &ended).await });
@@ -170,7 +170,7 @@ impl<L: StreamEntry> Queue<L> {
                 tokio::select! {
                     () = self.entry_added.notified() => {}
                     () = sleep_until(writer.next_check_at), if !writer.unconfirmed.is_empty() => {}
-                    () = shutdown.begun() => {}
+                    () = shutdown.wait_for_begin() => {}
                 }
                 continue;
             }
@@ -191,7 +191,7 @@ impl<L: StreamEntry> Queue<L> {
             }
             tokio::select! {
                 () = sleep_until(started_at + MIN_INTERVAL) => {}
-                () = shutdown.begun() => {}
+                () = shutdown.wait_for_begin() => {}
             }
         }
     }
@@ -224,7 +224,7 @@ impl StreamWriter {
     }
 
     async fn read_progress<L: StreamEntry>(&self) -> Result<(String, String, String), Error> {
-        let keys = [L::STREAM.to_owned(), channel::birth(L::STREAM)];
+        let keys = [L::STREAM.to_owned(), channel::stream_birth_key(L::STREAM)];
         let arguments = [Value::from(channel::API_GROUP), Uuid::now_v7().to_string().into()];
         self.redis.run(&self.progress, keys, arguments).await
     }

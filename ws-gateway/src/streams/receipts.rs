@@ -27,9 +27,9 @@ pub type ReceiptProducer = StreamProducer<Receipt>;
 
 impl StreamEntry for Receipt {
     const TASK: &'static str = "receipts";
-    const STREAM: &'static str = channel::ACKS;
-    const SCRIPT: &'static str = channel::ADD;
-    const MAX_STREAM_LENGTH: usize = channel::ACKS_MAX_LENGTH;
+    const STREAM: &'static str = channel::RECEIPT_STREAM;
+    const SCRIPT: &'static str = channel::STREAM_ADD;
+    const MAX_STREAM_LENGTH: usize = channel::RECEIPT_STREAM_CAPACITY;
     const MAX_QUEUED_WEIGHT: usize = MAX_QUEUED_IDS;
     const ENQUEUED_METRIC: &'static str = "gateway_acks_total";
     const RETRIES_METRIC: &'static str = "gateway_acks_retries_total";

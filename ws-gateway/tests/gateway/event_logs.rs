@@ -54,12 +54,12 @@ async fn a_cursor_from_before_the_first_event_is_good_before_and_after_it() {
     let (client, ready) = resume(gateway.address, &seen).await;
     assert_eq!((&ready["resumed"], &ready["cursor"]), (&true.into(), &seen.clone().into()), "nothing has happened");
     drop(client);
-    let life: i64 = publisher.client.ttl(channel().log()).await.unwrap();
+    let life: i64 = publisher.client.ttl(channel().log_key()).await.unwrap();
     assert!(life <= TWO_MINUTES, "{life}");
     // The socket's end may not have reached Redis, or it has: the event is kept either way.
     publisher.message(&channel(), "contact:pat456", "first").await;
     publisher.message(&channel(), "contact:pat456", "second").await;
-    let life: i64 = publisher.client.ttl(channel().log()).await.unwrap();
+    let life: i64 = publisher.client.ttl(channel().log_key()).await.unwrap();
     assert!(life > ONE_HOUR - 15, "a log with an event lives {life} s");
     let (mut client, ready) = resume(gateway.address, &seen).await;
     assert_eq!(ready["resumed"], true);
@@ -89,7 +89,7 @@ async fn a_cursor_of_an_empty_log_that_is_gone_is_said_to_be_useless() {
     let client = redis.client().await;
     let seen = cursor(gateway.address).await;
     for refill in [false, true] {
-        let _: i64 = client.del(channel().log()).await.unwrap();
+        let _: i64 = client.del(channel().log_key()).await.unwrap();
         redis.next_millisecond().await;
         if refill {
             // Another log of the same conversation, just as empty.
@@ -107,9 +107,9 @@ async fn an_empty_log_lives_on_while_a_socket_listens() {
     let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1")]).await;
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
-    let _: bool = publisher.client.expire(channel().log(), 60, None).await.unwrap();
+    let _: bool = publisher.client.expire(channel().log_key(), 60, None).await.unwrap();
     let prolonged = async {
-        while publisher.client.ttl::<i64, _>(channel().log()).await.unwrap() <= 60 {
+        while publisher.client.ttl::<i64, _>(channel().log_key()).await.unwrap() <= 60 {
             tokio::task::yield_now().await;
         }
     };
@@ -172,7 +172,7 @@ async fn a_log_that_somebody_else_has_emptied_or_made_takes_events_and_is_read_f
             .await
             .unwrap()
     };
-    let log = channel().log();
+    let log = channel().log_key();
     for is_emptied in [true, false] {
         if is_emptied {
             // With its last entry: nothing may stand below that any more, says Redis.

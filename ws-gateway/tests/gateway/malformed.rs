@@ -54,7 +54,7 @@ async fn an_entry_that_is_no_event_is_a_resync_for_its_conversation_and_nothing_
         let (mut other, _) = Client::open(gateway.address, OTHER, &doctor()).await;
         publisher.message(&channel(), "user:doc123", "before").await;
         assert_eq!(content(&mut client).await, "before", "{entry:?}");
-        let _: String = publisher.client.xadd(channel().log(), false, None, "*", entry.clone()).await.unwrap();
+        let _: String = publisher.client.xadd(channel().log_key(), false, None, "*", entry.clone()).await.unwrap();
         // The next event says what stands before it, which nobody has heard.
         publisher.message(&channel(), "user:doc123", "behind it").await;
         publisher.message(&other_channel, "user:doc123", "elsewhere").await;
@@ -71,7 +71,7 @@ async fn an_entry_that_is_no_event_is_a_resync_for_its_conversation_and_nothing_
         assert_eq!(ready["resumed"], false, "{entry:?}");
         publisher.message(&channel(), "user:doc123", "live again").await;
         assert_eq!(content(&mut back).await, "live again", "{entry:?}");
-        let _: i64 = publisher.client.del(channel().log()).await.unwrap();
+        let _: i64 = publisher.client.del(channel().log_key()).await.unwrap();
         drop((client, back));
         redis.next_millisecond().await;
     }

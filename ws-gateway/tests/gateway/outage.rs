@@ -60,7 +60,7 @@ async fn what_was_lost_without_a_word_is_found_by_comparing_with_the_log() {
     assert_eq!(client.frame().await["message"]["content"], "first");
     // In the log, and never published.
     let fields = vec![("t", "message"), ("h", ""), ("b", r#""message":{"content":"silent"}}"#)];
-    let _: String = publisher.client.xadd(channel().log(), false, None::<()>, "*", fields).await.unwrap();
+    let _: String = publisher.client.xadd(channel().log_key(), false, None::<()>, "*", fields).await.unwrap();
     assert_eq!(client.frame().await["message"]["content"], "silent");
 }
 
@@ -75,7 +75,7 @@ async fn what_was_lost_without_a_word_is_found_by_the_next_event_and_comes_befor
     assert_eq!(client.frame().await["message"]["content"], "first");
     for n in 0..3 {
         let fields = vec![("t", "message"), ("h", ""), ("b", r#""message":{"content":"silent"}}"#)];
-        let _: String = publisher.client.xadd(channel().log(), false, None::<()>, "*", fields).await.unwrap();
+        let _: String = publisher.client.xadd(channel().log_key(), false, None::<()>, "*", fields).await.unwrap();
         publisher.message(&channel(), "contact:pat456", &n.to_string()).await;
         assert_eq!(client.frame().await["message"]["content"], "silent");
         assert_eq!(client.frame().await["message"]["content"], n.to_string());
@@ -90,7 +90,7 @@ async fn a_log_that_is_gone_while_its_sockets_listen_means_resync() {
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     publisher.message(&channel(), "contact:pat456", "first").await;
     assert_eq!(client.frame().await["message"]["content"], "first");
-    let _: i64 = publisher.client.del(channel().log()).await.unwrap();
+    let _: i64 = publisher.client.del(channel().log_key()).await.unwrap();
     redis.next_millisecond().await; // In the same one, the new log would begin with the old one's id.
     publisher.message(&channel(), "contact:pat456", "after").await;
     assert_eq!(client.frame().await["type"], "resync");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fred::interfaces::{HashesInterface, KeysInterface, PubsubInterface, SortedSetsInterface, StreamsInterface};
 use fred::types::streams::XReadResponse;
 use serde_json::{Value, json};
-use shared::channel::{Channel, QUESTIONS, presence::Names};
+use shared::channel::{CONVERSATION_CHECK_STREAM, Channel, presence::PresenceKeys};
 use shared::participant::Conversation;
 use shared::presence::{ConversationCheck, Notice};
 use tokio::time::{Instant, interval, timeout};
@@ -22,8 +22,8 @@ const INBOX_OF_PATIENT: &str = "location_id=loc1&contact_id=pat456";
 
 const NOTHING: [Value; 0] = [];
 
-fn names() -> Names {
-    Names::of(&"loc1".parse().unwrap())
+fn names() -> PresenceKeys {
+    PresenceKeys::new(&"loc1".parse().unwrap())
 }
 
 async fn online(client: &mut Client) -> Value {
@@ -43,7 +43,7 @@ async fn offline(client: &mut Client) -> Value {
 /// Waits until Redis has it that this many gateways hold somebody.
 async fn held(redis: &RedisServer, who: &str, gateways: i64) {
     let client = redis.client().await;
-    let key = names().person(&who.parse().unwrap());
+    let key = names().participant(&who.parse().unwrap());
     let waiting = async {
         let mut beat = interval(Duration::from_millis(10));
         loop {
@@ -129,8 +129,8 @@ async fn who_has_never_written_to_somebody_hears_only_when_the_api_service_says_
     let mut after = "0".to_owned();
     for _ in 0..2 {
         let asked: XReadResponse<String, String, String, String> =
-            client.xread_map(Some(1), Some(30_000), QUESTIONS, after).await.unwrap();
-        let (place, fields) = &asked[QUESTIONS][0];
+            client.xread_map(Some(1), Some(30_000), CONVERSATION_CHECK_STREAM, after).await.unwrap();
+        let (place, fields) = &asked[CONVERSATION_CHECK_STREAM][0];
         let question = ConversationCheck::decode(&fields["r"]).unwrap();
         assert_eq!(question, ConversationCheck { location: "loc1".parse().unwrap(), conversation });
         assert_eq!(here.all_presence().await, NOTHING);
@@ -245,7 +245,7 @@ async fn what_redis_has_lost_is_written_once_more_and_what_it_did_not_tell_is_se
     drop(there);
     offline(&mut here).await;
     let client = redis.client().await;
-    let lasting = (names().leases(), names().person(&"contact:pat456".parse().unwrap()));
+    let lasting = (names().leases(), names().participant(&"contact:pat456".parse().unwrap()));
     let () = client.zadd(&lasting.0, None, None, false, false, (4_000_000_000_000.0, "silent")).await.unwrap();
     let () = client.hset(&lasting.1, ("silent", "")).await.unwrap();
     online(&mut here).await;
@@ -260,7 +260,7 @@ async fn a_location_that_was_empty_for_a_while_gets_another_name_than_before() {
     let settings = [("PRESENCE_LINGER_SECONDS", "0")];
     let gateway = GatewayProcess::start(&redis, &settings).await;
     let client = redis.client().await;
-    let doctors = names().person(&"user:doc123".parse().unwrap());
+    let doctors = names().participant(&"user:doc123".parse().unwrap());
     let mut seen = std::collections::HashSet::new();
     for _ in 0..2 {
         let (socket, _) = Client::open(gateway.address, INBOX_OF_DOCTOR, &doctor()).await;

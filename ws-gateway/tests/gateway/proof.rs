@@ -2,7 +2,7 @@
 
 use fred::interfaces::StreamsInterface;
 use serde_json::json;
-use shared::channel::{ACKS, API_GROUP};
+use shared::channel::{API_GROUP, RECEIPT_STREAM};
 use shared::receipt::{Receipt, ReceiptKind};
 use uuid::Uuid;
 
@@ -107,7 +107,7 @@ async fn whoever_comes_back_with_a_cursor_proves_what_came_before_it() {
 
 /// The stream as an API service reads it: with its group.
 async fn begin_group(client: &fred::clients::Client) {
-    let _: () = client.xgroup_create(ACKS, API_GROUP, "0", true).await.unwrap();
+    let _: () = client.xgroup_create(RECEIPT_STREAM, API_GROUP, "0", true).await.unwrap();
 }
 
 fn read_frame(id: Uuid) -> String {
@@ -172,10 +172,10 @@ async fn a_receipt_that_was_applied_is_not_sent_again() {
     client.send(&read_frame(first)).await;
     publisher.receipts(1).await;
     let taken: fred::types::streams::XReadResponse<String, String, String, String> =
-        publisher.client.xreadgroup_map(API_GROUP, "test", None, None, false, ACKS, ">").await.unwrap();
+        publisher.client.xreadgroup_map(API_GROUP, "test", None, None, false, RECEIPT_STREAM, ">").await.unwrap();
     let entries: Vec<String> = taken.into_values().flatten().map(|(id, _)| id).collect();
     let mut monitor = redis.monitor().await;
-    let _: i64 = publisher.client.xack(ACKS, API_GROUP, entries).await.unwrap();
+    let _: i64 = publisher.client.xack(RECEIPT_STREAM, API_GROUP, entries).await.unwrap();
     // The next time that the gateway asks how far they have come it learns that. It sends nothing meanwhile.
     monitor.until(r#""XACK" "acks""#).await;
     monitor.until(r#""GROUPS" "acks""#).await;

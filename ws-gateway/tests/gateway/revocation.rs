@@ -6,7 +6,7 @@ use fred::clients::Client as RedisClient;
 use fred::interfaces::{KeysInterface, SortedSetsInterface};
 use fred::types::scripts::Script;
 use serde_json::{Value, json};
-use shared::channel::{REVOKED, revoked};
+use shared::channel::{REVOCATIONS_KEY, revoked};
 use shared::participant::ParticipantKind;
 use shared::revocation::{Revocation, RevocationEntry};
 use shared::token::{Principal, Verifier};
@@ -186,17 +186,17 @@ async fn an_empty_redis_does_not_say_that_nothing_is_revoked() {
     let gateway = Gateway::start_unready(&redis, &[]);
     let token = doctor();
     assert_closed(&redis, &gateway, "empty").await;
-    client.set::<(), _, _>(REVOKED, "x", None, None, false).await.unwrap();
+    client.set::<(), _, _>(REVOCATIONS_KEY, "x", None, None, false).await.unwrap();
     assert_closed(&redis, &gateway, "a key of another kind").await;
-    client.del::<(), _>(REVOKED).await.unwrap();
+    client.del::<(), _>(REVOCATIONS_KEY).await.unwrap();
     // What an API service adds that has not finished is not all there is.
     let members = vec![(1.0, jti(&token).to_string())];
-    client.zadd::<(), _, _>(REVOKED, None, None, false, false, members).await.unwrap();
+    client.zadd::<(), _, _>(REVOCATIONS_KEY, None, None, false, false, members).await.unwrap();
     assert_closed(&redis, &gateway, "no marker").await;
 
     // More than two pages, with something in it that means nothing.
     let other = |n: i32| Revocation::Token { jti: n.to_string(), expires_at: None }.entry(LATE).to_string();
-    client.del::<(), _>(REVOKED).await.unwrap();
+    client.del::<(), _>(REVOCATIONS_KEY).await.unwrap();
     let mut copy = redis.confirm_revocations().await;
     let members = (0..5000).map(other).chain([jti(&token).to_string(), "hunter2".to_owned()]);
     copy.append(members).await;
@@ -210,7 +210,7 @@ async fn an_empty_redis_does_not_say_that_nothing_is_revoked() {
 
 /// The marker, and the score that it stands at.
 async fn marker(client: &RedisClient) -> String {
-    let markers: Vec<String> = client.zrangebyscore(REVOKED, "-inf", "-inf", false, None).await.unwrap();
+    let markers: Vec<String> = client.zrangebyscore(REVOCATIONS_KEY, "-inf", "-inf", false, None).await.unwrap();
     assert_eq!(markers.len(), 1);
     markers[0].clone()
 }
@@ -219,9 +219,9 @@ async fn replace_marker(client: &RedisClient, change: impl Fn(&mut Vec<String>))
     let old = marker(client).await;
     let mut words: Vec<String> = old.split(' ').map(str::to_owned).collect();
     change(&mut words);
-    client.zrem::<(), _, _>(REVOKED, old).await.unwrap();
+    client.zrem::<(), _, _>(REVOCATIONS_KEY, old).await.unwrap();
     let members = vec![(f64::NEG_INFINITY, words.join(" "))];
-    client.zadd::<(), _, _>(REVOKED, None, None, false, false, members).await.unwrap();
+    client.zadd::<(), _, _>(REVOCATIONS_KEY, None, None, false, false, members).await.unwrap();
 }
 
 // Words of a marker: `m EPOCH POSITION STAMP COUNT RUN SINCE CONFIRMED`.
@@ -249,10 +249,10 @@ async fn a_copy_that_lost_a_member_or_is_of_another_server_or_of_long_ago_is_not
     fresh(&|words| words[RUN] = "0".repeat(40), "another server, or the same that was started again").await;
     fresh(&|words| shift(&mut words[SINCE], 600_000), "written without contact to the database").await;
     fresh(&|words| shift(&mut words[CONFIRMED], -600_000), "of long ago").await;
-    client.zrem::<(), _, _>(REVOKED, jti(&gone).to_string()).await.unwrap();
+    client.zrem::<(), _, _>(REVOCATIONS_KEY, jti(&gone).to_string()).await.unwrap();
     fresh(&|_| {}, "a member is missing").await;
     // The one that knew them before keeps them, whatever becomes of Redis.
-    client.del::<(), _>(REVOKED).await.unwrap();
+    client.del::<(), _>(REVOCATIONS_KEY).await.unwrap();
     until_looked(&redis).await;
     assert_eq!(readiness(&gateway).await.0, 200);
     for token in [&gone, &other] {
@@ -282,7 +282,7 @@ async fn one_revocation_moves_one_entry() {
 
     let read = async |epoch: &str, score: &str| -> Vec<String> {
         let arguments = [epoch, score, "10", "1", "60000"].map(str::to_owned).to_vec();
-        Script::from_lua(revoked::READ).evalsha_with_reload(&client, REVOKED, arguments).await.unwrap()
+        Script::from_lua(revoked::READ).evalsha_with_reload(&client, REVOCATIONS_KEY, arguments).await.unwrap()
     };
     let next = read(&copy.epoch, &many.to_string()).await;
     assert_eq!(next, [copy.epoch.as_str(), &jti(&token).to_string(), &(many + 1).to_string()]);

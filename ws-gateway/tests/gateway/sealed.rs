@@ -40,7 +40,7 @@ async fn live_and_replayed_frames_are_those_that_were_sealed_and_redis_holds_no_
     }
     let dump: fred::types::Value = publisher
         .client
-        .custom(CustomCommand::new_static("DUMP", None::<u16>, false), vec![channel().log()])
+        .custom(CustomCommand::new_static("DUMP", None::<u16>, false), vec![channel().log_key()])
         .await
         .unwrap();
     let dump = String::from_utf8_lossy(dump.as_bytes().unwrap()).into_owned();
@@ -99,7 +99,7 @@ async fn an_entry_that_was_moved_to_another_message_is_refused() {
     publisher.message(&channel(), "contact:pat456", "mine").await;
     assert_eq!(client.frame().await["message"]["content"], "mine");
     let entries: Vec<(String, std::collections::HashMap<String, fred::types::Value>)> =
-        publisher.client.xrange_values(channel().log(), "-", "+", None).await.unwrap();
+        publisher.client.xrange_values(channel().log_key(), "-", "+", None).await.unwrap();
     let fields = &entries.last().unwrap().1;
     let moved: Vec<(&str, fred::types::Value)> = vec![
         ("s", "2".into()),
@@ -107,7 +107,7 @@ async fn an_entry_that_was_moved_to_another_message_is_refused() {
         ("h", format!("contact:pat456 {}", uuid::Uuid::now_v7()).into()),
         ("b", fields["b"].clone()),
     ];
-    let _: String = publisher.client.xadd(channel().log(), false, None::<()>, "*", moved).await.unwrap();
+    let _: String = publisher.client.xadd(channel().log_key(), false, None::<()>, "*", moved).await.unwrap();
     assert_eq!(client.frame().await["type"], "resync");
 }
 

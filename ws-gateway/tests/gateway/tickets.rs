@@ -14,7 +14,7 @@ use crate::support::{Client, Gateway, QUERY, RedisServer, SECRET, doctor, http, 
 /// As the API service does it.
 async fn ticket_for(redis: &RedisServer, token: &str) -> String {
     let ticket = Ticket::new().unwrap();
-    let (key, kept) = (channel::ticket(&ticket), Bytes::from(ticket::seal_token(&ticket, token).unwrap()));
+    let (key, kept) = (channel::ticket_key(&ticket), Bytes::from(ticket::seal_token(&ticket, token).unwrap()));
     redis.client().await.set::<(), _, _>(key, kept, Some(Expiration::EX(30)), None, false).await.unwrap();
     ticket.expose().to_owned()
 }

@@ -30,7 +30,7 @@ impl Endpoint for Admin {
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let request_id_header = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
-        let request_id = problem::request_id(request_id_header);
+        let request_id = problem::accept_request_id(request_id_header);
         let mut response = self.respond(request.method(), request.uri().path(), &request_id);
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(HeaderName::from_static(REQUEST_ID_HEADER), value);
@@ -44,14 +44,14 @@ impl Admin {
     fn respond(&self, method: &Method, path: &str, request_id: &str) -> Response {
         if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
             let problem = Problem::new(404, "this port has `/metrics`, `/healthz` and `/readyz`");
-            return ProblemBody::from(problem.for_request(request_id)).into_response();
+            return ProblemBody::from(problem.with_request_id(request_id)).into_response();
         }
         if method == Method::OPTIONS {
             return Response::builder().status(StatusCode::NO_CONTENT).header(ALLOW, ALLOWED_METHODS).finish();
         }
         if method != Method::GET && method != Method::HEAD {
             let problem = Problem::new(405, "this path does not know the method; `Allow` names those that it knows");
-            let mut response = ProblemBody::from(problem.for_request(request_id)).into_response();
+            let mut response = ProblemBody::from(problem.with_request_id(request_id)).into_response();
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
             return response;
         }

@@ -40,7 +40,7 @@ impl Parameters {
     /// # Errors
     /// 400 or 422.
     pub(crate) fn check(&self, request: &Request) -> poem::Result<()> {
-        let read = query::read(request.uri().query().unwrap_or_default(), &self.0);
+        let read = query::parse(request.uri().query().unwrap_or_default(), &self.0);
         read.map(|_| ()).map_err(|error| match error {
             QueryError::Unreadable(detail, errors) => problem_error(Problem::new(400, detail).with_errors(errors)),
             QueryError::Invalid(errors) => problem_error(invalid(errors)),

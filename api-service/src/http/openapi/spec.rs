@@ -103,7 +103,7 @@ fn describe_response(status: u16, response: &mut Value) {
             _ => ("something went wrong on the server", vec![]),
         };
         let example =
-            Problem::new(status, detail).for_request("0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c").with_errors(errors);
+            Problem::new(status, detail).with_request_id("0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c").with_errors(errors);
         media["example"] = json!(example);
     }
 }

@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Request, Response};
-use shared::library_answers::WithProblems;
+use shared::library_answers::ProblemStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -190,7 +190,7 @@ async fn serve<E>(
     let mut http = http1::Builder::new();
     // Hyper's own timer would be created and dropped for every request.
     http.header_read_timeout(None).max_buf_size(MAX_HEADER_BYTES);
-    let io = WithProblems::new(TimedStream { tcp, timer: timer.clone() }, MAX_HEADER_BYTES);
+    let io = ProblemStream::new(TimedStream { tcp, timer: timer.clone() }, MAX_HEADER_BYTES);
     let mut connection = http.serve_connection(TokioIo::new(io), service);
     let mut is_stopping = false;
     loop {
@@ -200,9 +200,9 @@ async fn serve<E>(
                 if ended.is_err_and(|error| error.is_parse()) {
                     let io = connection.into_parts().io.into_inner();
                     if is_public {
-                        count_unparsable(io.refused().unwrap_or(400));
+                        count_unparsable(io.library_status().unwrap_or(400));
                     }
-                    io.end_unreadable().await;
+                    io.close_unparsable().await;
                 }
                 return;
             }
@@ -229,7 +229,7 @@ async fn serve<E>(
         }
     }
     metrics::counter!("http_slow_heads_total").increment(1);
-    connection.into_parts().io.into_inner().end_late().await;
+    connection.into_parts().io.into_inner().close_timed_out().await;
 }
 
 /// Counts a request that could not be parsed.

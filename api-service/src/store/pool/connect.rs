@@ -54,7 +54,7 @@ impl Connector {
             (mode, _) => mode,
         };
         postgres.ssl_mode(wanted);
-        let tls = || Ok::<_, tls::NoAuthority>(MakeRustlsConnect::new(tls::client_config(config.ca.as_ref())?));
+        let tls = || Ok::<_, tls::CaError>(MakeRustlsConnect::new(tls::client_config(config.ca.as_ref())?));
         let connector = match wanted {
             SslMode::Disable => Self::Plain,
             // Without certificate authorities, `prefer` means no TLS.
@@ -98,7 +98,7 @@ impl Connector {
             Self::Plain => connect(&postgres, NoTls).await,
             Self::Required(tls) => connect(&postgres, tls).await,
             Self::Preferred(tls) => match connect(&postgres, tls).await {
-                Err(error) if tls::is_refusal(&error) => {
+                Err(error) if tls::is_tls_error(&error) => {
                     tracing::debug!(%error, "TLS verification failed, connecting without TLS");
                     let mut plain = postgres;
                     plain.ssl_mode(SslMode::Disable);

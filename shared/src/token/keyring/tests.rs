@@ -18,7 +18,7 @@ fn rules(name: &'static str, value: &str) -> TokenConfig {
         "JWKS_REFRESH_SECONDS" => Some("5".to_owned()),
         asked => (asked == name).then(|| value.clone()),
     });
-    settings::read(&mut env, Mode::Production).unwrap_or_else(|| panic!("{}", env.mistakes()))
+    settings::read(&mut env, Mode::Production).unwrap_or_else(|| panic!("{}", env.into_error()))
 }
 
 async fn tokens(rules: &TokenConfig, shutdown: &Shutdown) -> TokenCache {

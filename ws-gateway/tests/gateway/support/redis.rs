@@ -89,7 +89,7 @@ impl RedisServer {
         loop {
             let arguments = vec![position, stamp, "1".to_owned(), "0".to_owned()];
             let compare = Script::from_lua(channel::revoked::COMPARE);
-            let compared = compare.evalsha_with_reload(&client, channel::REVOKED, arguments).await;
+            let compared = compare.evalsha_with_reload(&client, channel::REVOCATIONS_KEY, arguments).await;
             // A key of another kind is no copy either.
             let (outcome, epoch, at, stamped, _): (String, String, String, String, u64) = compared.unwrap();
             match outcome.as_str() {
@@ -97,7 +97,7 @@ impl RedisServer {
                 "ahead" => (position, stamp) = (at, stamped),
                 _ => {
                     let epoch = Uuid::now_v7().simple().to_string();
-                    let keys = vec![channel::REVOKED.to_owned(), channel::revoked::draft(&epoch)];
+                    let keys = vec![channel::REVOCATIONS_KEY.to_owned(), channel::revoked::draft_key(&epoch)];
                     let arguments = ["", &epoch, "0", "0", "0", "1", "0"].map(str::to_owned).to_vec();
                     let replace = Script::from_lua(channel::revoked::REPLACE);
                     let replaced: u8 = replace.evalsha_with_reload(&client, keys, arguments).await.unwrap();
@@ -196,7 +196,7 @@ impl RevocationCopy {
         arguments.extend([next.to_string(), next.to_string(), "1".to_owned()]);
         arguments.extend(pairs);
         let append = Script::from_lua(channel::revoked::APPEND);
-        let appended: u8 = append.evalsha_with_reload(&self.client, channel::REVOKED, arguments).await.unwrap();
+        let appended: u8 = append.evalsha_with_reload(&self.client, channel::REVOCATIONS_KEY, arguments).await.unwrap();
         assert_eq!(appended, 1);
         (self.position, self.stamp) = (next, next.to_string());
     }
@@ -245,7 +245,7 @@ impl Publisher {
 
     /// How many receipts there are.
     pub(crate) async fn receipts_so_far(&self) -> usize {
-        self.client.xlen(channel::ACKS).await.unwrap()
+        self.client.xlen(channel::RECEIPT_STREAM).await.unwrap()
     }
 
     /// The first `count` receipts, once they are there.
@@ -254,8 +254,11 @@ impl Publisher {
         let (mut receipts, mut last) = (Vec::new(), "0-0".to_owned());
         let reading = async {
             while receipts.len() < count {
-                let read: std::collections::HashMap<String, Entries> =
-                    self.client.xread_map(None, Some(1000), channel::ACKS, last.clone()).await.unwrap_or_default();
+                let read: std::collections::HashMap<String, Entries> = self
+                    .client
+                    .xread_map(None, Some(1000), channel::RECEIPT_STREAM, last.clone())
+                    .await
+                    .unwrap_or_default();
                 for (id, fields) in read.into_values().flatten() {
                     receipts.push(Receipt::decode(&fields[channel::ENTRY_FIELD]).unwrap());
                     last = id;
