@@ -7,7 +7,7 @@
 //! | `cli` | flags, environment, exit codes |
 //! | `system` | the order in which parts start and stop, and `stack.env` |
 //! | `keeper`, `program`, `probe`, `orphans` | one process: started, watched, restarted, ended |
-//! | `postgres`, `redis`, `services`, `haproxy` | what each part is started with |
+//! | `postgres`, `template`, `redis`, `services`, `haproxy` | what each part is started with |
 //! | `data_dir`, `ports`, `secret`, `stack_env` | what they share |
 //! | `ending`, `banner`, `terminal` | the terminal: when to stop, what to print, who never waits for it |
 //! | `handle`, `options` | [`Stack`], for tests |
@@ -30,6 +30,7 @@ mod secret;
 mod services;
 mod stack_env;
 mod system;
+mod template;
 mod terminal;
 
 pub use handle::Stack;

@@ -27,7 +27,7 @@ const AMBIENT: &[&str] = &[
 ];
 
 /// What to start. The default: 1 API service, 2 gateways, HAProxy on a free port, a fresh data folder
-/// that is removed at the end.
+/// that is removed at the end. Services do not drain, so that a test does not wait for their end.
 #[derive(Debug, Clone)]
 pub struct StackOptions {
     /// Number of API services.
@@ -99,6 +99,8 @@ impl StackOptions {
         for variable in AMBIENT {
             command.env_remove(variable);
         }
+        // A test that replaces services under load sets it in `env`.
+        command.env("DRAIN_SECONDS", "0");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }

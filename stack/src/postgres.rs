@@ -14,6 +14,7 @@ use nix::unistd::{Pid, User, geteuid};
 use crate::data_dir::{DataDir, remove_file};
 use crate::program::{self, Program, SECRET_VARIABLES};
 use crate::secret::{load_or_create, write_private};
+use crate::template::Template;
 use crate::{orphans, probe::Probe};
 
 /// Oldest server that the migrations and queries are written for.
@@ -44,10 +45,19 @@ impl Postgres {
         let account = account()?;
         let folder = data.postgres(account.as_ref())?;
         let existing = existing_major(&folder)?;
+        let binaries = binaries(existing)?;
+        let template = match temporary {
+            true => Some(Template::lock(major(&binaries).context("PostgreSQL does not say its version")?).await?),
+            false => None,
+        };
+        let password = match &template {
+            Some(template) => template.password.clone(),
+            None => load_or_create(&data.join("postgres_password"))?,
+        };
         let server = Self {
-            binaries: binaries(existing)?,
+            binaries,
             account,
-            password: load_or_create(&data.join("postgres_password"))?,
+            password,
             service_password: load_or_create(&data.join("postgres_service_password"))?,
             log: data.log("postgres"),
             port,
@@ -55,7 +65,7 @@ impl Postgres {
         };
         server.end_leftovers().await?;
         if existing.is_none() {
-            server.create(temporary).await?;
+            server.create(template).await?;
         }
         Ok(server)
     }
@@ -75,31 +85,41 @@ impl Postgres {
 
     /// Makes the cluster beside its place and moves it there complete, so that an interrupted
     /// attempt is never taken for a database.
-    async fn create(&self, temporary: bool) -> Result<()> {
-        let (next, password_file) = (self.folder.with_extension("new"), self.folder.with_extension("pw"));
+    async fn create(&self, template: Option<Template>) -> Result<()> {
+        let next = self.folder.with_extension("new");
         let _ = fs::remove_dir_all(&next);
-        DirBuilder::new().mode(0o700).create(&next).with_context(|| format!("cannot create {}", next.display()))?;
+        match template {
+            Some(template) if template.exists() => template.copy_to(&next, &self.log).await?,
+            Some(template) => {
+                self.init(&next).await?;
+                template.keep(&next, &self.log).await?;
+            }
+            None => self.init(&next).await?,
+        }
+        fs::rename(&next, &self.folder).context("cannot move the new database to its place")
+    }
+
+    async fn init(&self, folder: &Path) -> Result<()> {
+        let password_file = self.folder.with_extension("pw");
+        DirBuilder::new().mode(0o700).create(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         write_private(&password_file, &self.password)?;
-        self.give(&next)?;
+        self.give(folder)?;
         self.give(&password_file)?;
 
-        let mut initdb = self
+        let initdb = self
             .program("initdb", "initdb")
             .args(["--username", NAME, "--auth", "scram-sha-256", "--encoding", "UTF8", "--no-locale", "--pwfile"])
             .args([&password_file])
             .args(["--pgdata"])
-            .args([&next]);
-        if temporary {
-            initdb = initdb.args(["--no-sync"]); // Commits are synced all the same; only a crash right now is not survived.
-        }
+            .args([folder]);
         let made = initdb.complete().await;
         fs::remove_file(&password_file)?;
         made?;
 
-        let mut single = self.program("createdb", "postgres").args(["--single", "-D"]).args([&next]).args(["postgres"]);
+        let mut single =
+            self.program("createdb", "postgres").args(["--single", "-D"]).args([folder]).args(["postgres"]);
         single.input = format!("CREATE DATABASE {NAME}\n");
-        single.complete().await?;
-        fs::rename(&next, &self.folder).context("cannot move the new database to its place")
+        single.complete().await
     }
 
     fn give(&self, path: &Path) -> Result<()> {

@@ -81,7 +81,8 @@ impl System {
             ("GATEWAY_REDIS_URL", &gateways_to_redis.url),
             ("DATABASE_URL", &apis_to_postgres.url),
         ];
-        let env = urls.into_iter().map(|(name, url)| (name.to_owned(), url.clone())).collect();
+        let mut env: Vec<_> = urls.into_iter().map(|(name, url)| (name.to_owned(), url.clone())).collect();
+        env.push(("DRAIN_SECONDS".to_owned(), "2".to_owned()));
         let folder = std::env::temp_dir().join(format!("ehr-chat-chaos-{}", Uuid::now_v7().simple()));
         let apis = (1..=APIS).map(|number| format!("api-{number}"));
         let names = apis.chain((1..=GATEWAYS).map(|number| format!("gateway-{number}")));

@@ -8,7 +8,7 @@ use e2e::trail::{Trail, verify};
 use e2e::{Answer, Person};
 use stack::Stack;
 
-use crate::{kill_9, setting, until};
+use crate::{kill_9, setting, until, until_true};
 
 /// Everybody writes and reads until told to end. Says how many were answered with 201.
 fn busy(doctor: &Person, patient: &Person, is_over: &Arc<AtomicBool>) -> Vec<tokio::task::JoinHandle<usize>> {
@@ -215,9 +215,7 @@ async fn attempts_to_write_down_sockets_while_the_trail_is_locked_open_no_chains
     holder.batch_execute("rollback").await.unwrap();
     assert!(after <= before + 2, "{before} chains before, {after} after: one for each service that writes");
     let closed = async || owner.of_place(place).await.iter().filter(|act| act.action == "socket.close").count();
-    while closed().await < 4 {
-        tokio::task::yield_now().await;
-    }
+    until_true("all are written down", async || closed().await >= 4).await;
     is_whole(&setting.stack, 0).await;
     setting.stack.stop().unwrap();
 }
@@ -266,11 +264,6 @@ async fn a_chain_that_is_given_up_is_anchored_in_the_log() {
             ends.max().is_some_and(|end: i64| end >= n)
         })
     };
-    let anchored = async {
-        while !is_anchored() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(e2e::PATIENCE, anchored).await.unwrap();
+    until_true("it is anchored", async || is_anchored()).await;
     setting.stack.stop().unwrap();
 }

@@ -8,7 +8,7 @@ use stack::Signal;
 use tokio::time::{interval, timeout};
 use tokio_tungstenite::tungstenite::Error;
 
-use crate::{kill_9, setting};
+use crate::{kill_9, setting, setting_with};
 
 /// Comes back as clients do: the load balancer may not have noticed yet that a gateway has only just begun, and such a
 /// one says 503.
@@ -64,7 +64,7 @@ async fn a_socket_whose_gateway_was_killed_goes_on_at_the_other_with_its_cursor(
 
 #[tokio::test]
 async fn a_gateway_that_is_told_to_stop_says_1001_and_its_sockets_move() {
-    let setting = setting().await;
+    let setting = setting_with(&[("DRAIN_SECONDS", "2")]).await;
     let place = &setting.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let gateways = &place.env.gateway_ws_urls;

@@ -173,7 +173,7 @@ async fn sends_that_wait_for_a_held_conversation_keep_their_order() {
             let requests = metrics.lines().find_map(|line| line.strip_prefix("http_requests_in_flight ")).unwrap();
             requests.parse::<f64>().unwrap()
         };
-        while depth().await < f64::from(number + 1) {}
+        crate::until_true("it has arrived", async || depth().await >= f64::from(number + 1)).await;
     }
     until_set_aside(place, 1).await;
     holder.batch_execute("rollback").await.unwrap();
@@ -308,9 +308,8 @@ struct Frozen {
 impl Frozen {
     fn new(setting: &Setting) -> Self {
         let postmaster = setting.stack.env().postgres_pid.unwrap();
-        let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
         let mut pids = vec![postmaster];
-        pids.extend(children.split_whitespace().map(|pid| pid.parse::<i32>().unwrap()));
+        pids.extend(crate::children(postmaster));
         let frozen = Self { pids };
         frozen.signal(stack::Signal::SIGSTOP);
         frozen

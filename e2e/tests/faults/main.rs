@@ -1,6 +1,6 @@
 //! Whatever is killed, nobody loses a message that was answered with 201, and nobody restarts anything by hand.
 //!
-//! Each test kills parts of a system of its own; they take turns, because a loaded machine would blur the times.
+//! Each test kills parts of a system of its own. A few run at a time: most of them wait for a timeout most of the time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it finds the fault")]
 
@@ -28,20 +28,21 @@ mod unread;
 mod warnings;
 mod wrong_clock;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::{Answer, PATIENCE, Place};
 use stack::{Signal, Stack, StackEnv, StackOptions};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{interval, timeout};
 
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Systems at a time.
+static TURNS: Semaphore = Semaphore::const_new(3);
 
 /// A system for one test, and the test's turn.
 struct Setting {
     stack: Stack,
     place: Place,
-    _turn: MutexGuard<'static, ()>,
+    _turn: SemaphorePermit<'static>,
 }
 
 async fn setting() -> Setting {
@@ -50,7 +51,7 @@ async fn setting() -> Setting {
 
 /// The same with other settings of the services.
 async fn setting_with(env: &[(&str, &str)]) -> Setting {
-    let turn = TURN.lock().await;
+    let turn = TURNS.acquire().await.unwrap();
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let options = StackOptions { api: 2, gateways: 2, env, ..StackOptions::default() };
     let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await.unwrap().unwrap();
@@ -65,11 +66,30 @@ fn kill_9(stack: &Stack, pid_of: impl Fn(&StackEnv) -> i32) {
     stack.wait_until(PATIENCE, |env| pid_of(env) != pid).unwrap();
 }
 
-/// Kills a process, and keeps it from being started again until the answer is dropped.
+/// Kills a process, and keeps it from being started again until the answer is dropped. Returns when its children are gone
+/// as well: those of PostgreSQL serve on until they notice.
 fn kill_for_a_while(stack: &Stack, pid: i32) -> Paused<'_> {
     stack.kill(stack.pid(), Signal::SIGSTOP).unwrap();
+    let children = children(pid);
     stack.kill(pid, Signal::SIGKILL).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while children.iter().any(|child| is_alive(*child)) {
+        assert!(Instant::now() < deadline, "a child of process {pid} lives on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     Paused(stack)
+}
+
+/// The processes that a process has started.
+fn children(pid: i32) -> Vec<i32> {
+    let pids = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// False for one that has ended, though its parent may not have noticed.
+fn is_alive(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    status.is_ok_and(|status| !status.rsplit(')').next().unwrap().trim_start().starts_with(['Z', 'X']))
 }
 
 /// A system that nobody looks after.
@@ -98,8 +118,18 @@ async fn metric(place: &Place, name: &str) -> f64 {
 }
 
 async fn until_metric(place: &Place, name: &str, least: f64) {
-    let is_so = async { while metric(place, name).await < least {} };
-    timeout(PATIENCE, is_so).await.unwrap_or_else(|_| panic!("{name} does not reach {least}"));
+    until_true(&format!("{name} reaches {least}"), async || metric(place, name).await >= least).await;
+}
+
+/// Looks again until it holds, with a deadline: no event says that it does. It does not spin, because other tests run.
+async fn until_true(what: &str, holds: impl AsyncFn() -> bool) {
+    let looking = async {
+        let mut beat = interval(Duration::from_millis(20));
+        while !holds().await {
+            beat.tick().await;
+        }
+    };
+    timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 /// Asks until the answer has this status, with a deadline: there is no event that tells a client of a recovery.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::set_aside::redis;
-use crate::{Setting, kill_9, kill_for_a_while, setting_with, until};
+use crate::{Setting, kill_9, kill_for_a_while, setting_with, until, until_true};
 
 async fn hasty() -> Setting {
     setting_with(&[("PRESENCE_TTL_SECONDS", "5"), ("PRESENCE_LINGER_SECONDS", "1")]).await
@@ -75,8 +75,8 @@ async fn without_redis_nobody_knows_and_afterwards_everybody_is_where_they_were(
 
 /// Asks about somebody until the answer is this one. Every question is answered.
 async fn until_online(who_asks: &Person, query: &str, online: bool) {
-    let asking = async { while who_asks.get(query).await.ok(200)["participants"][0]["online"] != online {} };
-    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("not in time: online is {online}"));
+    let holds = async || who_asks.get(query).await.ok(200)["participants"][0]["online"] == online;
+    until_true(&format!("online is {online}"), holds).await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use stack::{Signal, StackEnv};
 use tokio::time::timeout;
 
-use crate::{Setting, kill_9, kill_for_a_while, setting, setting_with};
+use crate::{Setting, kill_9, kill_for_a_while, setting, setting_with, until_true};
 
 /// A handshake that an HTTP client can see the answer of.
 async fn handshake(place: &Place, gateway_ws_url: &str, person: &Person) -> Result<u16, reqwest::Error> {
@@ -94,9 +94,12 @@ async fn until_401_everywhere(setting: &Setting, person: &Person, others: &[u16]
 }
 
 fn redis(env: &StackEnv, command: &[&str]) -> String {
+    said(&redis_cli(env, command))
+}
+
+fn redis_cli(env: &StackEnv, command: &[&str]) -> Output {
     let mut cli = std::process::Command::new("redis-cli");
-    cli.args(["--no-auth-warning", "-u", &env.redis_url]).args(command);
-    said(&cli.output().unwrap())
+    cli.args(["--no-auth-warning", "-u", &env.redis_url]).args(command).output().unwrap()
 }
 
 fn said(output: &Output) -> String {
@@ -176,6 +179,7 @@ async fn a_redis_that_comes_back_with_an_older_copy_gives_no_token_back() {
     let away = kill_for_a_while(stack, env.redis_pid.unwrap());
     drop(away);
     let env = stack.wait_until(PATIENCE, |now| now.redis_pid != env.redis_pid).unwrap();
+    until_true("the new Redis answers", async || redis_cli(&env, &["PING"]).status.success()).await;
     let mut command = vec!["ZADD", "revoked"];
     for pair in older.chunks(2) {
         command.extend([pair[1], pair[0]]);
@@ -222,12 +226,8 @@ async fn a_key_of_another_kind_or_a_copy_of_another_history_is_written_anew() {
     let whole = members(&env);
     assert!(!whole.is_empty());
     let until_whole = async || {
-        let asking = async {
-            while redis(&env, &["TYPE", "revoked"]).trim() != "zset" || members(&env) != whole {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(PATIENCE, asking).await.expect("it is written anew");
+        let is_whole = async || redis(&env, &["TYPE", "revoked"]).trim() == "zset" && members(&env) == whole;
+        until_true("it is written again", is_whole).await;
     };
     redis(&env, &["SET", "revoked", "x"]);
     until_whole().await;
@@ -237,12 +237,8 @@ async fn a_key_of_another_kind_or_a_copy_of_another_history_is_written_anew() {
     words[2] = "1000000".to_owned();
     redis(&env, &["ZREM", "revoked", &marker]);
     redis(&env, &["ZADD", "revoked", "-inf", &words.join(" ")]);
-    let asking = async {
-        while redis(&env, &["ZRANGE", "revoked", "0", "0"]).contains(" 1000000 ") {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, asking).await.expect("it is written anew");
+    let is_replaced = async || !redis(&env, &["ZRANGE", "revoked", "0", "0"]).contains(" 1000000 ");
+    until_true("the marker is written again", is_replaced).await;
     until_whole().await;
     redis(&env, &["ZREM", "revoked", whole.first().unwrap()]);
     until_whole().await;
@@ -269,9 +265,7 @@ async fn rows_that_appear_out_of_order_are_not_missed_and_more_than_a_page_is_re
         let waiting: i64 = watching.query_one(waits, &[]).await.unwrap().get(0);
         waiting > 0 || revoking.is_finished()
     };
-    while !is_over().await {
-        tokio::task::yield_now().await;
-    }
+    until_true("the second one waits or has ended", is_over).await;
     transaction.commit().await.unwrap();
     revoking.await.unwrap();
     for jti in [&early, &late] {

@@ -8,7 +8,7 @@ use e2e::PATIENCE;
 use serde_json::Value;
 use stack::Signal;
 
-use crate::{kill_9, setting, until};
+use crate::{kill_9, setting, setting_with, until};
 
 #[tokio::test]
 async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_service_is_killed() {
@@ -64,7 +64,7 @@ async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_s
 
 #[tokio::test]
 async fn nobody_notices_when_an_api_service_is_replaced() {
-    let setting = setting().await;
+    let setting = setting_with(&[("DRAIN_SECONDS", "2")]).await;
     let place = &setting.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let (is_replaced, first) = (Arc::new(AtomicBool::new(false)), setting.stack.env().api_pids[0]);

@@ -11,7 +11,7 @@ use stack::StackEnv;
 use tokio::process::Command;
 use tokio::time::{interval, timeout};
 
-use crate::{kill_9, setting};
+use crate::{kill_9, setting, until_true};
 
 /// What Redis answers.
 pub(crate) async fn redis(env: &StackEnv, words: &[&[u8]]) -> String {
@@ -20,17 +20,6 @@ pub(crate) async fn redis(env: &StackEnv, words: &[&[u8]]) -> String {
     let output = timeout(PATIENCE, cli.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// Asks again until it holds: nobody tells when it does.
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    let asking = async {
-        let mut beat = interval(Duration::from_millis(50));
-        while !holds().await {
-            beat.tick().await;
-        }
-    };
-    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 async fn count(owner: &Trail, of: &str) -> i64 {
@@ -62,7 +51,7 @@ async fn rows_of_the_outbox_that_cannot_be_rebuilt_are_set_aside_alone_and_an_op
     }
     let [good, deleted, timeless]: [String; 3] = sent.try_into().unwrap();
     let owner = Trail::open(&env.database_url).await;
-    until("what was sent is settled", async || count(&owner, "true").await == 0).await;
+    until_true("what was sent is settled", async || count(&owner, "true").await == 0).await;
     let conversation = "11111111-1111-4111-8111-111111111111";
     // As a database that was damaged, or tampered with: past its own rules.
     let poison = format!(
@@ -82,8 +71,8 @@ async fn rows_of_the_outbox_that_cannot_be_rebuilt_are_set_aside_alone_and_an_op
              ('delivered', '{{{good}}}', 'loc1', '{conversation}', 'infinity');"
     );
     owner.client.batch_execute(&poison).await.unwrap();
-    until("all but the good one are set aside", async || count(&owner, "failed_at is not null").await == 9).await;
-    until("nothing waits", async || count(&owner, "failed_at is null").await == 0).await;
+    until_true("all but the good one are set aside", async || count(&owner, "failed_at is not null").await == 9).await;
+    until_true("nothing waits", async || count(&owner, "failed_at is null").await == 0).await;
     is_live(&healthy_doctor, &healthy_patient, &mut socket).await;
 
     // A Redis that comes back has the whole outbox published, and that ends.
@@ -103,7 +92,7 @@ async fn rows_of_the_outbox_that_cannot_be_rebuilt_are_set_aside_alone_and_an_op
     owner.client.batch_execute(&mend).await.unwrap();
     let retried = api_service(&env, &env.service_database_url, &["outbox", "retry", "--all"]).await;
     assert!(String::from_utf8_lossy(&retried.stdout).starts_with("9 rows"), "{retried:?}");
-    until("eight remain", async || {
+    until_true("eight remain", async || {
         count(&owner, "failed_at is not null").await == 8 && count(&owner, "failed_at is null").await == 0
     })
     .await;
@@ -143,7 +132,7 @@ async fn a_conversation_whose_event_log_is_no_log_is_set_aside_and_recovers_whil
         heard.push(frame["message"]["id"].clone());
     }
     let owner = Trail::open(&env.database_url).await;
-    until("nothing waits", async || count(&owner, "published_at is null").await == 0).await;
+    until_true("nothing waits", async || count(&owner, "published_at is null").await == 0).await;
     // A message that is in the log while it is read again is covered by a `resync`.
     loop {
         let live = doctor.say(&patient, "live").await;
@@ -199,7 +188,7 @@ async fn keys_and_entries_of_streams_that_are_not_ours_stop_nothing() {
     assert_eq!(redis(&env, &[b"TYPE", b"questions"]).await, "stream");
     redis(&env, &[b"DEL", b"revoked"]).await;
     redis(&env, &[b"SET", b"revoked", b"no revocations"]).await;
-    until("gateways can read what is revoked", async || redis(&env, &[b"TYPE", b"revoked"]).await == "zset").await;
+    until_true("gateways can read what is revoked", async || redis(&env, &[b"TYPE", b"revoked"]).await == "zset").await;
     setting.stack.stop().unwrap();
 }
 
@@ -215,7 +204,7 @@ async fn consumers_of_killed_services_leave_the_groups_of_the_streams() {
     let setting = setting().await;
     let (env, place) = (setting.stack.env(), &setting.place);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    until("both services were given something", async || {
+    until_true("both services were given something", async || {
         patient.open(&doctor).await.close().await;
         consumers(&env).await.len() == 2
     })
@@ -282,7 +271,7 @@ async fn what_waited_through_a_long_outage_is_resumed_some_at_a_time() {
     owner.client.batch_execute(backlog).await.unwrap();
     redis(&env, &[b"CONFIG", b"SET", b"maxmemory", b"0"]).await;
     assert_eq!(socket.expect("message").await["message"]["id"], sent["id"]);
-    until("nothing waits any more", async || count(&owner, "deferred_at is not null").await == 0).await;
+    until_true("nothing waits any more", async || count(&owner, "deferred_at is not null").await == 0).await;
     is_live(&doctor, &patient, &mut socket).await;
     setting.stack.stop().unwrap();
 }
@@ -296,14 +285,14 @@ async fn a_conversation_whose_time_is_out_of_range_stops_nobody_and_the_next_sen
     let sent = doctor.say(&patient, "hello").await;
     let id = sent["id"].as_str().unwrap();
     let owner = Trail::open(&env.database_url).await;
-    until("what was sent is settled", async || count(&owner, "true").await == 0).await;
+    until_true("what was sent is settled", async || count(&owner, "true").await == 0).await;
     let theirs = format!("id = (select conversation_id from messages where id = '{id}')");
     let spoil = format!(
         "update conversations set last_activity_at = 'infinity' where {theirs};
          insert into outbox (kind, message_ids, created_at) values ('message', '{{{id}}}', now() - interval '1 minute')"
     );
     owner.client.batch_execute(&spoil).await.unwrap();
-    until("its row is published", async || count(&owner, "true").await == 0).await;
+    until_true("its row is published", async || count(&owner, "true").await == 0).await;
     is_live(&healthy_doctor, &healthy_patient, &mut socket).await;
     // Its time is read behind the commit, where an error would say that nothing was written.
     let again = doctor.say(&patient, "again").await;
@@ -319,7 +308,7 @@ async fn what_the_services_read_of_the_outbox_does_not_grow_with_it() {
     let (env, place) = (setting.stack.env(), &setting.place);
     let sent = place.user("doc").say(&place.contact("pat"), "hello").await["id"].as_str().unwrap().to_owned();
     let owner = Trail::open(&env.database_url).await;
-    until("what was sent is settled", async || count(&owner, "true").await == 0).await;
+    until_true("what was sent is settled", async || count(&owner, "true").await == 0).await;
     let away = crate::kill_for_a_while(&setting.stack, env.redis_pid.unwrap());
     let backlog = format!(
         "insert into outbox (kind, message_ids, created_at)
@@ -335,7 +324,7 @@ async fn what_the_services_read_of_the_outbox_does_not_grow_with_it() {
         [0, 1, 2].map(|column| row.get::<_, i64>(column))
     };
     let before = reads().await;
-    until("the services have looked many times", async || reads().await[0] >= before[0] + 100).await;
+    until_true("the services have looked many times", async || reads().await[0] >= before[0] + 100).await;
     let after = reads().await;
     let (scans, rows) = (after[0] - before[0], after[1] - before[1]);
     // A scan also meets entries of rows that have just left the index, until they are vacuumed. A pass over the backlog with

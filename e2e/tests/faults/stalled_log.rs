@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::{setting, until};
+use crate::{setting, until, until_true};
 
 /// What a new pipe holds on Linux.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -55,12 +55,8 @@ impl Mute {
     /// Waits until it answers on both ports.
     async fn serves(&self, place: &Place) {
         let here = self.place(place);
-        let answers = async {
-            while here.request(reqwest::Method::GET, "/readyz").send().await.is_err() {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(PATIENCE, answers).await.expect("it listens");
+        let answers = async || here.request(reqwest::Method::GET, "/readyz").send().await.is_ok();
+        until_true("it listens", answers).await;
         let _ready = until(200, async || here.get("/readyz").await).await;
         assert_eq!(here.get("/healthz").await.status, 200);
         assert_eq!(place.behind(&format!("http://{}", self.admin)).get("/healthz").await.status, 200);

@@ -60,11 +60,13 @@ impl KeyFiles {
         self.folder.join("relay")
     }
 
+    /// Services that are replaced while requests come must drain.
     pub(crate) fn env(&self) -> Vec<(String, String)> {
         let path = |path: &Path| path.to_str().unwrap().to_owned();
         vec![
             ("CONTENT_KEYS_FILE".to_owned(), path(&self.content())),
             ("RELAY_KEYS_FILE".to_owned(), path(&self.relay())),
+            ("DRAIN_SECONDS".to_owned(), "2".to_owned()),
         ]
     }
 }
