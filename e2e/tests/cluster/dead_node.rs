@@ -1,12 +1,12 @@
 //! One master of three is dead or stands still, and has no replica. Its conversations hear so and miss nothing; all others
 //! are live as if nothing had happened.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use e2e::cluster::Unattended;
-use e2e::{PATIENCE, Person};
+use e2e::cluster::{Node, Unattended};
+use e2e::{PATIENCE, Person, Place};
 use serde_json::Value;
-use stack::{Signal, StackOptions};
+use stack::{Signal, Stack, StackOptions};
 use tokio::time::timeout;
 
 use crate::{Listener, Setting, channel_of, listeners, setting_of};
@@ -23,6 +23,9 @@ async fn a_frozen_master_concerns_the_sockets_of_its_own_conversations_and_no_ot
 
 /// For a message to arrive. The master is gone for longer than any timeout of the services.
 const LIVE: Duration = Duration::from_secs(5);
+/// Questions to a node that is down, and less than half of the time that they take if each waits for a command's timeout.
+const ASKED: u32 = 10;
+const ASKED_FOR: Duration = Duration::from_secs(8);
 
 /// A message to a conversation on a node that lives arrives, and its socket hears of no outage.
 async fn is_live(doctor: &Person, Listener { patient, socket }: &mut Listener, text: &str) {
@@ -38,6 +41,20 @@ async fn is_live(doctor: &Person, Listener { patient, socket }: &mut Listener, t
         }
     };
     timeout(LIVE, arrives).await.unwrap_or_else(|_| panic!("{text} does not arrive"));
+}
+
+/// Somebody whose location has its presence on this node, and the question who is online there.
+async fn presence_on(stack: &Stack, node: &Node) -> (Person, String) {
+    for number in 0.. {
+        let location = format!("there{number}");
+        if node.serves(&format!("presence:{{{location}}}:gateways")).await.unwrap() {
+            let place = Place::named(stack, &location);
+            let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
+            doctor.say(&patient, "Hello").await;
+            return (doctor, format!("/chat/presence?location_id={location}&contact_id=pat"));
+        }
+    }
+    unreachable!("each node serves some locations")
 }
 
 async fn a_master_is_gone(signal: Signal) {
@@ -61,12 +78,22 @@ async fn a_master_is_gone(signal: Signal) {
         if master.place == doomed.place { affected.push(listener) } else { spared.push(listener) }
     }
     assert!(!affected.is_empty() && !spared.is_empty(), "{} and {}", affected.len(), spared.len());
+    let (asker, presence) = presence_on(&stack, &doomed).await;
+    assert_eq!(asker.get(&presence).await.status, 200);
     let pid = doomed.pid(&stack.env()).unwrap();
     let unattended = Unattended::begin(&stack).unwrap();
     stack.kill(pid, signal).unwrap();
     for Listener { socket, .. } in &mut affected {
         socket.expect("degraded").await;
     }
+    // What waits for a dead node waits for two seconds. A node that counts as down gets no commands: the answer is there at once.
+    // It does so by the time that the first one was waited for.
+    assert_eq!(asker.get(&presence).await.status, 503);
+    let began = Instant::now();
+    for _ in 0..ASKED {
+        assert_eq!(asker.get(&presence).await.status, 503);
+    }
+    assert!(began.elapsed() < ASKED_FOR, "the dead node was asked: {ASKED} answers took {:?}", began.elapsed());
     // All at one service, which publishes them side by side with what cannot be published.
     let mut sent: Vec<Vec<Value>> = vec![Vec::new(); affected.len()];
     for round in 0..8 {

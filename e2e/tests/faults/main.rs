@@ -19,6 +19,7 @@ mod locks;
 mod postgres;
 mod presence;
 mod redis;
+mod relay_lease;
 mod revocations;
 mod services;
 mod set_aside;

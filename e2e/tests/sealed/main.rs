@@ -8,6 +8,7 @@ mod bad_key;
 mod keys;
 mod lost_key;
 mod plain;
+mod purge;
 mod redis_users;
 mod rotation;
 mod start;

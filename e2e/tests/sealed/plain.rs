@@ -5,7 +5,7 @@ use e2e::trail::verify;
 use stack::StackEnv;
 
 use crate::keys::{KeyFiles, Keys};
-use crate::rotation::{TURN, keys, replace_apis, try_keys};
+use crate::rotation::{TURNS, keys, replace_apis, try_keys};
 use crate::{place, service, sql, stack, start, until};
 
 /// Replaces what a message says by text in the open.
@@ -108,7 +108,7 @@ async fn text_in_the_open_is_shown_to_nobody_and_counted_and_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn encrypting_goes_on_where_it_was_stopped_and_ends_with_text_in_the_open_refused() {
-    let _turn = TURN.lock().await;
+    let _turn = TURNS.acquire().await.unwrap();
     let files = KeyFiles::new("-,m1", "-,r1");
     let env = files.env();
     let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();
@@ -178,7 +178,7 @@ async fn encrypting_goes_on_where_it_was_stopped_and_ends_with_text_in_the_open_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_data_key_is_wrapped_with_a_master_key_that_a_running_service_lacks() {
-    let _turn = TURN.lock().await;
+    let _turn = TURNS.acquire().await.unwrap();
     let files = KeyFiles::new("m1", "r1");
     let env = files.env();
     let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();

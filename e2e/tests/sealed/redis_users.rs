@@ -291,7 +291,7 @@ async fn chat(from: &Person, to: &Person, own: &mut Socket, others: &mut Socket)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_services_have_the_rights_in_redis_that_they_need_and_no_others() {
-    let _turn = crate::rotation::TURN.lock().await;
+    let _turn = crate::rotation::TURNS.acquire().await.unwrap();
     for is_cluster in [false, true] {
         let redis = Redis::start(is_cluster);
         let options = StackOptions { env: redis.env(is_cluster), ..StackOptions::default() };

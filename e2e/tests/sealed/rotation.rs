@@ -1,4 +1,4 @@
-//! Keys are changed under load, and nobody notices. Each test has a system of its own; they take turns.
+//! Keys are changed under load, and nobody notices. Each test has a system of its own; two run at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use e2e::{PATIENCE, Person, Place};
 use serde_json::Value;
 use stack::{Signal, Stack, StackEnv};
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::keys::KeyFiles;
 use crate::{service, sql, start, until};
 
-pub(crate) static TURN: Mutex<()> = Mutex::const_new(());
+pub(crate) static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// Replaces a process by one that finds the keys as they are now.
 async fn replace(stack: &Stack, pid_of: impl Fn(&StackEnv) -> i32, ready_url: &str) {
@@ -101,7 +101,7 @@ fn contents(messages: &[Value]) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn master_relay_and_data_keys_change_under_load_without_a_failure() {
-    let _turn = TURN.lock().await;
+    let _turn = TURNS.acquire().await.unwrap();
     let files = KeyFiles::new("m1", "r1");
     let env = files.env();
     let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();
@@ -154,7 +154,7 @@ async fn master_relay_and_data_keys_change_under_load_without_a_failure() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn encryption_is_switched_on_over_what_was_written_before_and_seals_that_too() {
-    let _turn = TURN.lock().await;
+    let _turn = TURNS.acquire().await.unwrap();
     let files = KeyFiles::new("-,m1", "-,r1");
     let env = files.env();
     let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();
@@ -183,7 +183,7 @@ async fn encryption_is_switched_on_over_what_was_written_before_and_seals_that_t
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retired_data_keys_go_when_no_message_names_them_and_a_purge_goes_on_where_it_was() {
-    let _turn = TURN.lock().await;
+    let _turn = TURNS.acquire().await.unwrap();
     let files = KeyFiles::new("m1", "r1");
     let env = files.env();
     let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();

@@ -1,0 +1,88 @@
+//! Two API services and the lease of the outbox relay: one of them freezes with the lease in hand.
+
+use e2e::chaos::Link;
+use e2e::trail::Trail;
+use stack::Signal;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::alone::Alone;
+use crate::set_aside::redis;
+use crate::{kill_for_a_while, setting, until_true};
+
+/// A transaction that takes the lease, and rows with it, waits in its commit for as long as the test holds the lock.
+const HOLD_COMMIT: &str = "create function hold_commit() returns trigger language plpgsql as $$
+    begin
+        if (select holder is not null from outbox_relay) then perform pg_advisory_xact_lock_shared(1); end if;
+        return null;
+    end $$;
+    create constraint trigger hold_commit after update on outbox_relay deferrable initially deferred
+        for each row execute function hold_commit()";
+
+async fn is(owner: &Client, condition: &str) -> bool {
+    owner.query_one(&format!("select {condition}"), &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn woken_relay_publishes_nothing_after_its_lease() {
+    let setting = setting().await;
+    let (stack, place, env) = (&setting.stack, &setting.place, setting.stack.env());
+    let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+    let mut socket = patient.open(&doctor).await;
+    let owner = Trail::open(&env.database_url).await.client;
+
+    // Messages that only a relay publishes: their own service does not reach Redis, and dies.
+    let link = Link::to(&env.redis_url).await.unwrap();
+    let redis_url = link.through(&env.redis_url).unwrap();
+    let writer = Alone::start("api-service", &env, &[("REDIS_URL", &redis_url)]);
+    writer.until_ready(place).await;
+    let away = kill_for_a_while(stack, env.api_pids[1]);
+    owner.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+    owner.batch_execute(HOLD_COMMIT).await.unwrap();
+    link.silence();
+    let by_writer = doctor.at(&writer.public_url, &place.ws_url);
+    let mut sent = Vec::new();
+    for number in 0..5 {
+        sent.push(by_writer.say(&patient, &number.to_string()).await);
+    }
+    drop(writer);
+
+    // The first service freezes while it commits: it has the lease, and does not know that yet.
+    let frozen = env.api_pids[0];
+    let waits = "exists (select from pg_stat_activity where wait_event = 'advisory')";
+    until_true("it takes the lease", async || is(&owner, waits).await).await;
+    stack.kill(frozen, Signal::SIGSTOP).unwrap();
+    owner.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+    until_true("it has the lease", async || is(&owner, "holder is not null from outbox_relay").await).await;
+    owner.batch_execute("drop trigger hold_commit on outbox_relay").await.unwrap();
+    let ends_at: f64 =
+        owner.query_one("select extract(epoch from ends_at)::float8 from outbox_relay", &[]).await.unwrap().get(0);
+    drop(away);
+    for message in &sent {
+        assert_eq!(socket.expect("message").await["message"], *message, "in order, and each once");
+        assert!(is(&owner, &format!("extract(epoch from clock_timestamp()) >= {ends_at}")).await, "within the lease");
+    }
+
+    // The event log would hide a message that is published again. Without it and the second service, the first one is alone.
+    let env = stack.wait_until(e2e::PATIENCE, |now| now.api_pids[1] != env.api_pids[1]).unwrap();
+    let _away = kill_for_a_while(stack, env.api_pids[1]);
+    let conversation = sent[0]["conversation_id"].as_str().unwrap();
+    let log = format!("chat:{{{}:{conversation}}}:log", place.location);
+    assert_eq!(redis(&env, &[b"DEL", log.as_bytes()]).await, "1");
+    // It relays this row after whatever it still does with its old rows. Its message is gone, so there is no event.
+    let row: i64 = owner
+        .query_one(
+            "insert into outbox (kind, message_ids, created_at)
+             values ('message', array[$1]::uuid[], now() - interval '1 minute') returning id",
+            &[&Uuid::now_v7()],
+        )
+        .await
+        .unwrap()
+        .get(0);
+    stack.kill(frozen, Signal::SIGCONT).unwrap();
+    let is_relayed = format!("not exists (select from outbox where id = {row} and published_at is null)");
+    until_true("the woken one relays again", async || is(&owner, &is_relayed).await).await;
+    assert_eq!(redis(&env, &[b"EXISTS", log.as_bytes()]).await, "0", "the woken one has published its old rows");
+    let frames = socket.everything().await;
+    assert!(frames.iter().all(|frame| frame["type"] != "message"), "{frames:?}");
+}
