@@ -2,16 +2,16 @@
 
 use std::fmt::Write;
 
-use crate::services::Surroundings;
+use crate::services::ServiceEnv;
 use crate::stack_env::StackEnv;
 
 const DAY_SECONDS: u32 = 86_400;
 
 /// The whole text.
-pub(crate) fn banner(env: &StackEnv, surroundings: &Surroundings) -> String {
+pub(crate) fn banner(env: &StackEnv, service_env: &ServiceEnv) -> String {
     let StackEnv { base_url, ws_url, jwt_secret, .. } = env;
     let token = |sub, role| {
-        surroundings.token(sub, role, "loc1", DAY_SECONDS).unwrap_or_else(|error| format!("(no token: {error:#})"))
+        service_env.token(sub, role, "loc1", DAY_SECONDS).unwrap_or_else(|error| format!("(no token: {error:#})"))
     };
     let (doctor, patient) = (token("doc123", "user"), token("pat456", "contact"));
     let mut text = String::new();

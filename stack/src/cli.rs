@@ -109,7 +109,7 @@ pub fn main() -> ExitCode {
         Command::Secret { data_dir, jwt_secret } => print_secret(&data_dir, jwt_secret.as_deref()),
     };
     let code = outcome.unwrap_or_else(|error| {
-        terminal::complain(format!("{error:#}"));
+        terminal::print_error(format!("{error:#}"));
         ExitCode::FAILURE
     });
     terminal::flush();
@@ -141,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn flags_name_ports_and_numbers() {
+    fn flags_set_ports_and_counts() {
         let options = options(&["--port", "9000", "--api", "2", "--gateways", "3", "--no-proxy"]).unwrap();
         assert_eq!((options.port, options.api, options.gateways, options.no_proxy), (9000, 2, 3, true));
     }
 
     #[test]
-    fn a_system_without_services_is_refused() {
+    fn system_without_services_is_rejected() {
         assert!(options(&["--api", "0"]).is_err());
         assert!(options(&["--gateways", "many"]).is_err());
     }

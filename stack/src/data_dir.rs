@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::User;
 
 /// Larger logs are emptied at the next start.
-const LOG_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Describes the running system; see `stack_env`.
 pub(crate) const ENV_FILE: &str = "stack.env";
@@ -74,7 +74,7 @@ impl DataDir {
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         for entry in fs::read_dir(&logs)? {
             let entry = entry?;
-            if entry.metadata()?.len() > LOG_LIMIT_BYTES {
+            if entry.metadata()?.len() > MAX_LOG_BYTES {
                 File::options().write(true).truncate(true).open(entry.path())?;
             }
         }
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_class_that_matches_decides_who_may_pass() {
+    fn first_matching_class_decides_access() {
         let postgres = (101, 104);
         assert!(may_pass(0o711, (0, 0), postgres));
         assert!(!may_pass(0o700, (0, 0), postgres));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_holder_is_refused_and_told_who_the_first_is() {
+    fn second_lock_holder_is_rejected_with_pid_of_first() {
         let path = std::env::temp_dir().join(format!("stack-lock-{}", std::process::id()));
         let first = DataDir::open(&path).unwrap();
         let error = DataDir::open(&path).unwrap_err().to_string();

@@ -17,9 +17,9 @@ use crate::postgres::let_pass;
 use crate::secret::random_hex;
 use crate::stack_env::StackEnv;
 
-const POLL_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Longer than all the deadlines of an orderly end together.
-const STOP_PATIENCE: Duration = Duration::from_secs(120);
+const STOP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running system.
 #[derive(Debug)]
@@ -50,21 +50,21 @@ impl Stack {
             format!("no `stack` in {}; build it first: cargo build --workspace", binaries.display())
         })?;
         let mut stack = Self { child, data_dir, temporary };
-        stack.wait_until_ready(options.start_patience, &said)?;
+        stack.wait_until_ready(options.startup_timeout, &said)?;
         Ok(stack)
     }
 
-    fn wait_until_ready(&mut self, patience: Duration, said: &File) -> Result<()> {
+    fn wait_until_ready(&mut self, timeout: Duration, said: &File) -> Result<()> {
         let started = Instant::now();
         while !self.is_ready() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the stack ended while it started ({status}):\n{}", std::io::read_to_string(said)?);
             }
-            if started.elapsed() > patience {
+            if started.elapsed() > timeout {
                 let said = std::io::read_to_string(said)?;
-                bail!("the stack was not ready within {} s:\n{said}", patience.as_secs());
+                bail!("the stack was not ready within {} s:\n{said}", timeout.as_secs());
             }
-            sleep(POLL_EVERY);
+            sleep(POLL_INTERVAL);
         }
         Ok(())
     }
@@ -126,18 +126,18 @@ impl Stack {
     /// Blocks until the system is as wanted (somebody was restarted, say), and gives that state.
     ///
     /// # Errors
-    /// When it is not within `patience`.
-    pub fn wait_until(&self, patience: Duration, is_wanted: impl Fn(&StackEnv) -> bool) -> Result<StackEnv> {
+    /// When it is not within `timeout`.
+    pub fn wait_until(&self, timeout: Duration, is_wanted: impl Fn(&StackEnv) -> bool) -> Result<StackEnv> {
         let started = Instant::now();
         loop {
             let env = self.env();
             if is_wanted(&env) {
                 return Ok(env);
             }
-            if started.elapsed() > patience {
-                bail!("not within {} ms; the system is {env:?}", patience.as_millis());
+            if started.elapsed() > timeout {
+                bail!("not within {} ms; the system is {env:?}", timeout.as_millis());
             }
-            sleep(POLL_EVERY);
+            sleep(POLL_INTERVAL);
         }
     }
 
@@ -169,12 +169,12 @@ impl Stack {
                 anyhow::ensure!(status.success(), "the stack failed ({status})");
                 return Ok(());
             }
-            if started.elapsed() > STOP_PATIENCE {
+            if started.elapsed() > STOP_TIMEOUT {
                 self.child.kill()?; // The kernel then tells its children to end.
                 self.child.wait()?;
-                bail!("the stack did not stop within {} s", STOP_PATIENCE.as_secs());
+                bail!("the stack did not stop within {} s", STOP_TIMEOUT.as_secs());
             }
-            sleep(POLL_EVERY);
+            sleep(POLL_INTERVAL);
         }
     }
 

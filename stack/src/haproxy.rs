@@ -16,7 +16,7 @@ const TEMPLATE: &str = include_str!("../../deploy/haproxy.cfg");
 /// Descriptors that HAProxy needs beside two for every connection.
 const SPARE_DESCRIPTORS: u64 = 500;
 /// More connections than this are a matter for a deployment of its own.
-const MOST_CONNECTIONS: u64 = 200_000;
+const MAX_CONNECTIONS: u64 = 200_000;
 
 /// A proxy that is ready to be started.
 #[derive(Debug)]
@@ -55,11 +55,11 @@ impl HaProxy {
             .env("LISTEN", self.listen.clone())
             .env("MAXCONN", connections(hard_descriptor_limit()).to_string())
             .env("THREADS", threads.to_string());
-        program.hidden = [&SECRET_VARIABLES[..], &["REDIS_URL", "GATEWAY_REDIS_URL"]].concat();
+        program.removed_env = [&SECRET_VARIABLES[..], &["REDIS_URL", "GATEWAY_REDIS_URL"]].concat();
         program
     }
 
-    /// Ends it at once; `dismiss` with [`SOFT_STOP`] first lets the open connections finish.
+    /// Ends it at once; `request_stop` with [`SOFT_STOP`] first lets the open connections finish.
     pub(crate) const HARD_STOP: Signal = Signal::SIGTERM;
 }
 
@@ -72,7 +72,7 @@ fn hard_descriptor_limit() -> u64 {
 
 /// How many connections fit; HAProxy refuses to start when it is promised more.
 fn connections(descriptors: u64) -> u64 {
-    (descriptors.saturating_sub(SPARE_DESCRIPTORS) / 2).clamp(100, MOST_CONNECTIONS)
+    (descriptors.saturating_sub(SPARE_DESCRIPTORS) / 2).clamp(100, MAX_CONNECTIONS)
 }
 
 /// Replaces the example servers between the marks of a backend.
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_servers_are_replaced_by_the_real_ones_and_nothing_else_changes() {
+    fn only_example_servers_are_replaced() {
         let text = put_servers(TEMPLATE, "apis", "api", &[1001, 1002]).unwrap();
         let text = put_servers(&text, "gateways", "gateway", &[2001]).unwrap();
         let servers: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("server ")).collect();
@@ -116,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn a_template_without_marks_is_refused() {
+    fn template_without_marks_is_rejected() {
         assert!(put_servers("backend apis\n", "apis", "api", &[1]).is_err());
     }
 
     #[test]
-    fn connections_follow_the_descriptor_limit() {
+    fn connections_follow_descriptor_limit() {
         assert_eq!(connections(20_000), 9_750);
         assert_eq!(connections(0), 100);
-        assert_eq!(connections(u64::MAX), MOST_CONNECTIONS);
+        assert_eq!(connections(u64::MAX), MAX_CONNECTIONS);
     }
 }

@@ -6,19 +6,17 @@
 //! | --- | --- |
 //! | `cli` | flags, environment, exit codes |
 //! | `system` | the order in which parts start and stop, and `stack.env` |
-//! | `keeper`, `program`, `probe`, `orphans` | one process: started, watched, restarted, ended |
+//! | `supervisor`, `program`, `probe`, `orphans` | one process: started, watched, restarted, ended |
 //! | `postgres`, `template`, `redis`, `services`, `haproxy` | what each part is started with |
 //! | `data_dir`, `ports`, `secret`, `stack_env` | what they share |
-//! | `ending`, `banner`, `terminal` | the terminal: when to stop, what to print, who never waits for it |
+//! | `stop_signal`, `banner`, `terminal` | the terminal: when to stop, what to print, who never waits for it |
 //! | `handle`, `options` | [`Stack`], for tests |
 
 mod banner;
 pub mod cli;
 mod data_dir;
-mod ending;
 mod handle;
 mod haproxy;
-mod keeper;
 mod options;
 mod orphans;
 mod ports;
@@ -29,6 +27,8 @@ mod redis;
 mod secret;
 mod services;
 mod stack_env;
+mod stop_signal;
+mod supervisor;
 mod system;
 mod template;
 mod terminal;

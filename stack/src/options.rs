@@ -53,7 +53,7 @@ pub struct StackOptions {
     /// Where `api-service` and `ws-gateway` are, in place of the test's own target folder.
     pub profile_dir: Option<PathBuf>,
     /// Fails when the system is not ready by then.
-    pub start_patience: Duration,
+    pub startup_timeout: Duration,
 }
 
 impl Default for StackOptions {
@@ -70,7 +70,7 @@ impl Default for StackOptions {
             port: 0,
             data_dir: None,
             profile_dir: None,
-            start_patience: Duration::from_secs(180),
+            startup_timeout: Duration::from_secs(180),
         }
     }
 }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_test_does_not_run_against_the_databases_of_the_shell_it_was_started_in() {
+    fn stack_ignores_databases_of_shell() {
         let options = StackOptions { env: vec![("JWT_SECRET".into(), "mine".into())], ..StackOptions::default() };
         let command = options.command(Path::new("/bin"), Path::new("/data"));
         let env: Vec<_> = command.get_envs().collect();

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::program::MARK;
+use crate::program::DATA_DIR_VAR;
 
 /// Between two looks at who is still there.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Processes that a stack started on `data_dir`.
 pub(crate) fn marked(data_dir: &Path) -> Vec<i32> {
-    let mark = [MARK.as_bytes(), b"=", data_dir.as_os_str().as_bytes()].concat();
+    let mark = [DATA_DIR_VAR.as_bytes(), b"=", data_dir.as_os_str().as_bytes()].concat();
     processes(|pid| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|variable| variable == mark)
@@ -34,8 +34,8 @@ pub(crate) fn postgres_in(folder: &Path) -> Vec<i32> {
 }
 
 /// Sends `signal` to those whom `find` finds, waits until it finds nobody, and kills who is left
-/// after `patience`.
-pub(crate) async fn end(signal: Signal, patience: Duration, find: impl Fn() -> Vec<i32>) {
+/// after `timeout`.
+pub(crate) async fn end(signal: Signal, timeout: Duration, find: impl Fn() -> Vec<i32>) {
     let started = Instant::now();
     let mut signalled = Vec::new();
     loop {
@@ -43,17 +43,17 @@ pub(crate) async fn end(signal: Signal, patience: Duration, find: impl Fn() -> V
         if found.is_empty() {
             return;
         }
-        let late = started.elapsed() > patience;
+        let late = started.elapsed() > timeout;
         for pid in found {
             if late || !signalled.contains(&pid) {
                 let _ = kill(Pid::from_raw(pid), if late { Signal::SIGKILL } else { signal });
                 signalled.push(pid);
             }
         }
-        if started.elapsed() > patience * 2 {
+        if started.elapsed() > timeout * 2 {
             return; // Not ours to end, after all: the start that follows will say what is wrong.
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::secret::random_bytes;
 
-/// Below this, ports belong to well-known services; above `LAST`, to the kernel's clients.
-const FIRST: u16 = 12_000;
-const LAST: u16 = 32_000;
+/// Below this, ports belong to well-known services; above `LAST_PORT`, to the kernel's clients.
+const FIRST_PORT: u16 = 12_000;
+const LAST_PORT: u16 = 32_000;
 
 /// Hands out every port once.
 #[derive(Debug, Default)]
@@ -25,13 +25,13 @@ impl Ports {
     pub(crate) fn free(&mut self) -> Result<u16> {
         for _ in 0..200 {
             let draw = u16::from_ne_bytes(random_bytes()?);
-            let port = FIRST + draw % (LAST - FIRST);
+            let port = FIRST_PORT + draw % (LAST_PORT - FIRST_PORT);
             if !self.taken.contains(&port) && is_free((Ipv4Addr::LOCALHOST, port).into()) {
                 self.taken.insert(port);
                 return Ok(port);
             }
         }
-        bail!("no free TCP port found between {FIRST} and {LAST}")
+        bail!("no free TCP port found between {FIRST_PORT} and {LAST_PORT}")
     }
 }
 
@@ -74,15 +74,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_port_is_handed_out_twice() {
+    fn ports_are_unique() {
         let mut ports = Ports::default();
         let drawn: HashSet<u16> = (0..100).map(|_| ports.free().unwrap()).collect();
         assert_eq!(drawn.len(), 100);
-        assert!(drawn.iter().all(|port| (FIRST..LAST).contains(port)));
+        assert!(drawn.iter().all(|port| (FIRST_PORT..LAST_PORT).contains(port)));
     }
 
     #[test]
-    fn a_port_in_use_is_named_with_a_way_out() {
+    fn error_names_port_in_use() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let error = ensure_free(&[address]).unwrap_err().to_string();
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn bind_takes_several_addresses_with_or_without_brackets() {
+    fn bind_accepts_several_addresses() {
         let addresses = public_addresses(Some("0.0.0.0, [::1]"), 80).unwrap();
         assert_eq!(addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:80", "[::1]:80"]);
         assert!(public_addresses(Some("localhost"), 80).is_err());

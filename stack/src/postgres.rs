@@ -18,9 +18,9 @@ use crate::template::Template;
 use crate::{orphans, probe::Probe};
 
 /// Oldest server that the migrations and queries are written for.
-const OLDEST: u32 = 14;
+const MIN_MAJOR_VERSION: u32 = 14;
 /// For a server left by a killed stack; the kernel has told it to stop already.
-const LEFTOVER_PATIENCE: Duration = Duration::from_secs(10);
+const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Name of both the database and the role that owns it.
 const NAME: &str = "chat";
 /// The role that the services use, which owns nothing.
@@ -78,7 +78,7 @@ impl Postgres {
             kill(Pid::from_raw(pid), Signal::SIGINT).context("cannot stop the PostgreSQL that still runs")?;
         }
         // The children follow their postmaster; whoever is still there at the end is killed.
-        orphans::end(Signal::SIGCONT, LEFTOVER_PATIENCE, || orphans::postgres_in(&self.folder)).await;
+        orphans::end(Signal::SIGCONT, LEFTOVER_TIMEOUT, || orphans::postgres_in(&self.folder)).await;
         // Its process id may belong to somebody else by now, whom PostgreSQL would take for itself.
         remove_file(&pid_file)
     }
@@ -132,7 +132,7 @@ impl Postgres {
         let mut program = Program::new(name, self.binaries.join(binary), self.log.clone());
         program.account = self.account.clone();
         program.folder = self.folder.parent().map(Path::to_path_buf);
-        program.hidden = [&["PGDATA", "PGPORT", "PGOPTIONS"], &SECRET_VARIABLES[..]].concat();
+        program.removed_env = [&["PGDATA", "PGPORT", "PGOPTIONS"], &SECRET_VARIABLES[..]].concat();
         program
     }
 
@@ -152,7 +152,7 @@ impl Postgres {
         let mut program = self.program("postgres", "postgres").args(["-D"]).args([&self.folder]);
         program = program.args(settings.iter().flat_map(|setting| ["-c", setting]));
         program.stop = Signal::SIGINT; // Its "fast" shutdown; SIGTERM would wait for every client.
-        program.workplace = Some(self.folder.clone());
+        program.data_folder = Some(self.folder.clone());
         program
     }
 
@@ -234,9 +234,9 @@ fn binaries(wanted: Option<u32>) -> Result<PathBuf> {
         }),
         None => found
             .into_iter()
-            .find(|(major, _)| *major >= OLDEST)
+            .find(|(major, _)| *major >= MIN_MAJOR_VERSION)
             .map(|(_, folder)| folder)
-            .with_context(|| format!("PostgreSQL {OLDEST} or newer is not installed; scripts/install does it")),
+            .with_context(|| format!("PostgreSQL {MIN_MAJOR_VERSION} or newer is not installed; scripts/install does it")),
     }
 }
 
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_major_version_is_read_from_what_the_binary_prints() {
+    fn major_version_is_parsed_from_binary_output() {
         assert_eq!(parse_major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
         assert_eq!(parse_major("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(parse_major("something else"), None);

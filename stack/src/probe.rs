@@ -1,4 +1,4 @@
-//! One question to a server: can you do your work? Asked in its own protocol, so that a port that
+//! One command to a server: can you do your work? Asked in its own protocol, so that a port that
 //! merely accepts connections does not count.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A server that takes longer is not ready.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How to ask.
 #[derive(Debug, Clone)]
@@ -17,8 +17,8 @@ pub(crate) enum Probe {
     Http(SocketAddr),
     /// `PING` answers `PONG`.
     Redis { port: u16, password: String },
-    /// The answer to a question holds these words.
-    RedisSays { port: u16, password: String, question: &'static str, answer: &'static str },
+    /// The answer to a command holds these words.
+    RedisReply { port: u16, password: String, command: &'static str, answer: &'static str },
     /// A start-up packet is answered by a request to authenticate, not by "starting up".
     Postgres { port: u16 },
 }
@@ -31,7 +31,7 @@ impl Probe {
 
     /// True when the server is ready now.
     pub(crate) async fn passes(&self) -> bool {
-        tokio::time::timeout(PATIENCE, self.ask()).await.is_ok_and(|answer| answer.unwrap_or(false))
+        tokio::time::timeout(PROBE_TIMEOUT, self.ask()).await.is_ok_and(|answer| answer.unwrap_or(false))
     }
 
     async fn ask(&self) -> std::io::Result<bool> {
@@ -45,9 +45,9 @@ impl Probe {
                 let request = format!("AUTH {password}\r\nPING\r\n");
                 Ok(exchange((Ipv4Addr::LOCALHOST, *port).into(), request.as_bytes(), 12).await? == b"+OK\r\n+PONG\r\n")
             }
-            Self::RedisSays { port, password, question, answer } => {
+            Self::RedisReply { port, password, command, answer } => {
                 let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?;
-                stream.write_all(format!("AUTH {password}\r\n{question}\r\nQUIT\r\n").as_bytes()).await?;
+                stream.write_all(format!("AUTH {password}\r\n{command}\r\nQUIT\r\n").as_bytes()).await?;
                 let mut said = String::new();
                 stream.read_to_string(&mut said).await?;
                 Ok(said.contains(answer))

@@ -14,7 +14,7 @@ use nix::unistd::User;
 use tokio::process::{Child, Command};
 
 /// Environment variable that marks every child with its data folder; `orphans` looks for it.
-pub(crate) const MARK: &str = "STACK_DATA_DIR";
+pub(crate) const DATA_DIR_VAR: &str = "STACK_DATA_DIR";
 
 /// Variables that speak to the stack and not to what it starts.
 const OWN_VARIABLES: [&str; 4] = ["PORT", "BIND", "API", "GATEWAYS"];
@@ -31,7 +31,7 @@ pub(crate) struct Program {
     /// Added to the caller's environment.
     pub env: Vec<(String, String)>,
     /// Taken out of the caller's environment, if they are there.
-    pub hidden: Vec<&'static str>,
+    pub removed_env: Vec<&'static str>,
     /// Fed to standard input: what must not show in a process list.
     pub input: String,
     pub account: Option<User>,
@@ -40,7 +40,7 @@ pub(crate) struct Program {
     /// Asks it to end; also sent by the kernel when the stack dies.
     pub stop: Signal,
     /// PostgreSQL's data folder: who works in it must be gone before a restart.
-    pub workplace: Option<PathBuf>,
+    pub data_folder: Option<PathBuf>,
 }
 
 impl Program {
@@ -51,13 +51,13 @@ impl Program {
             path,
             args: Vec::new(),
             env: Vec::new(),
-            hidden: Vec::new(),
+            removed_env: Vec::new(),
             input: String::new(),
             account: None,
             folder: None,
             log,
             stop: Signal::SIGTERM,
-            workplace: None,
+            data_folder: None,
         }
     }
 
@@ -90,7 +90,7 @@ impl Program {
             None => Command::new(&self.path),
         };
         command.args(&self.args).process_group(0).kill_on_drop(true);
-        for name in OWN_VARIABLES.iter().chain(&self.hidden) {
+        for name in OWN_VARIABLES.iter().chain(&self.removed_env) {
             command.env_remove(name);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));

@@ -86,9 +86,9 @@ impl Redis {
     /// When the nodes are a cluster, each as it is to be: a master with its replica, or any that knows who serves what.
     pub(crate) fn cluster_probe(&self) -> Probe {
         let has_replica = self.node.is_some_and(|node| node.layout.has_replicas && node.number <= MASTERS);
-        let (question, answer) =
+        let (command, answer) =
             if has_replica { ("INFO replication", "state=online") } else { ("CLUSTER INFO", "cluster_state:ok") };
-        Probe::RedisSays { port: self.port, password: self.password.clone(), question, answer }
+        Probe::RedisReply { port: self.port, password: self.password.clone(), command, answer }
     }
 
     pub(crate) fn cluster_url(nodes: &[Self]) -> String {

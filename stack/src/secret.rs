@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_made_once_and_only_its_owner_reads_it() {
+    fn secret_is_created_once_for_its_owner() {
         let path = scratch("once");
         let first = load_or_create(&path).unwrap();
         assert_eq!(first.len(), 64);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_tokens_says_that_it_is_for_development() {
+    fn token_key_has_development_prefix() {
         let path = scratch("development");
         let made = jwt_secret(None, &path).unwrap();
         assert!(made.starts_with("development-") && made.len() == 76, "{made}");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_secret_wins_unless_it_is_short() {
+    fn configured_secret_wins_unless_short() {
         let path = scratch("configured");
         let long = "x".repeat(KEY_MIN_BYTES);
         assert_eq!(jwt_secret(Some(&long), &path).unwrap(), long);

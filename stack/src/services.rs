@@ -46,7 +46,7 @@ const DEFAULTS: [(&str, &str); 14] = [
 
 /// What every service is told.
 #[derive(Debug, Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct ServiceEnv {
     pub binaries: PathBuf,
     /// As its owner, who migrates.
     pub database_url: String,
@@ -70,7 +70,7 @@ pub(crate) struct Service {
     pub admin_port: u16,
 }
 
-impl Surroundings {
+impl ServiceEnv {
     /// Fails early, and plainly, when the services have not been built.
     pub(crate) fn ensure_built(&self) -> Result<()> {
         for name in ["api-service", "ws-gateway"] {
@@ -95,7 +95,7 @@ impl Surroundings {
     /// `ws-gateway serve`, the `number`th.
     pub(crate) fn gateway(&self, number: u16, data: &DataDir, ports: &mut Ports) -> Result<Service> {
         let mut service = self.service("ws-gateway", &format!("gateway-{number}"), data, ports)?;
-        service.program.hidden = DATABASE_VARIABLES.to_vec();
+        service.program.removed_env = DATABASE_VARIABLES.to_vec();
         if let Some(url) = &self.gateway_redis_url {
             service.program = service.program.env("REDIS_URL", url);
         }

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_reads_back_the_same() {
+    fn env_file_round_trips() {
         let env = StackEnv {
             base_url: "http://localhost:8080".into(),
             database_url: "postgres://chat:a=b@127.0.0.1:1/chat".into(),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_file_is_refused() {
+    fn malformed_env_file_is_rejected() {
         assert!(StackEnv::parse("BASE_URL").is_err());
         assert!(StackEnv::parse("API_PIDS=1,x").is_err());
         assert_eq!(StackEnv::parse("LATER=1\n").unwrap(), StackEnv::default());

@@ -14,41 +14,41 @@ use tokio::sync::Notify;
 use crate::banner::banner;
 use crate::cli::RunOptions;
 use crate::data_dir::{DataDir, ENV_FILE, remove_file};
-use crate::ending::Ending;
 use crate::haproxy::{HaProxy, SOFT_STOP};
-use crate::keeper::Keeper;
 use crate::ports::{self, Ports};
 use crate::postgres::{Postgres, SERVICE_ROLE};
 use crate::probe::Probe;
-use crate::program::{MARK, Program};
+use crate::program::{DATA_DIR_VAR, Program};
 use crate::redis::{Layout, Redis};
-use crate::services::Surroundings;
+use crate::services::ServiceEnv;
 use crate::stack_env::StackEnv;
+use crate::stop_signal::StopSignal;
+use crate::supervisor::Supervisor;
 use crate::{orphans, secret, terminal};
 
 /// For a part to become ready; generous, because a laptop may be compiling at the same time.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
 /// For services to drain their sockets and requests; longer than their own deadline (30 s).
-const DRAIN_PATIENCE: Duration = Duration::from_secs(35);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
 /// For a server that has nothing to drain.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Starts the system, keeps it running until somebody wishes it to end, and stops it.
 pub(crate) async fn run(options: RunOptions) -> Result<ExitCode> {
-    let mut ending = Ending::listen(options.until_stdin_closes)?;
+    let mut stop_signal = StopSignal::listen(options.until_stdin_closes)?;
     let data = DataDir::open(&options.data_dir)?;
     let temporary = options.temporary;
     let mut system = System::new(options, data);
     let outcome = tokio::select! {
         outcome = system.run() => outcome,
-        () = ending.wished() => Ok(()),
+        () = stop_signal.first() => Ok(()),
     };
     if let Err(error) = &outcome {
-        terminal::complain(format!("{error:#}")); // Now, while the logs that it names are there.
+        terminal::print_error(format!("{error:#}")); // Now, while the logs that it names are there.
     }
     tokio::select! {
         () = system.stop() => {}
-        () = ending.insisted() => {}
+        () = stop_signal.second() => {}
     }
     system.kill().await;
     remove_file(&system.env_file())?;
@@ -64,11 +64,11 @@ struct System {
     ports: Ports,
     changed: Arc<Notify>,
     env: StackEnv,
-    postgres: Option<Keeper>,
-    redis: Vec<Keeper>,
-    apis: Vec<Keeper>,
-    gateways: Vec<Keeper>,
-    proxy: Option<Keeper>,
+    postgres: Option<Supervisor>,
+    redis: Vec<Supervisor>,
+    apis: Vec<Supervisor>,
+    gateways: Vec<Supervisor>,
+    proxy: Option<Supervisor>,
 }
 
 impl System {
@@ -94,32 +94,32 @@ impl System {
     /// Starts everything, then notes every restart. Returns only when it fails.
     async fn run(&mut self) -> Result<()> {
         let started = Instant::now();
-        orphans::end(Signal::SIGTERM, STOP_PATIENCE, || orphans::marked(self.data.path())).await;
+        orphans::end(Signal::SIGTERM, STOP_TIMEOUT, || orphans::marked(self.data.path())).await;
         self.env.jwt_secret = secret::jwt_secret(self.options.jwt_secret.as_deref(), &self.data.join("jwt_secret"))?;
         self.env.mode = std::env::var("MODE").unwrap_or_else(|_| "development".to_owned());
         self.env.audit_key = secret::audit_key(self.options.audit_key.as_deref(), &self.data.join("audit_key"))?;
-        let surroundings = if self.options.only_backends {
+        let service_env = if self.options.only_backends {
             self.start_backends().await?;
             None
         } else {
             let public = self.public_addresses()?;
-            let mut surroundings = self.surroundings()?;
+            let mut service_env = self.service_env()?;
             self.start_backends().await?;
-            surroundings.database_url.clone_from(&self.env.database_url);
-            surroundings.service_database_url.clone_from(&self.env.service_database_url);
-            surroundings.service_role = self.postgres.is_some().then_some(SERVICE_ROLE);
-            surroundings.redis_url.clone_from(&self.env.redis_url);
-            self.start_services(&surroundings, &public).await?;
-            Some(surroundings)
+            service_env.database_url.clone_from(&self.env.database_url);
+            service_env.service_database_url.clone_from(&self.env.service_database_url);
+            service_env.service_role = self.postgres.is_some().then_some(SERVICE_ROLE);
+            service_env.redis_url.clone_from(&self.env.redis_url);
+            self.start_services(&service_env, &public).await?;
+            Some(service_env)
         };
         self.write_env()?;
-        terminal::say(format!(
+        terminal::print(format!(
             "  ready in {:.1} s; logs are in {}",
             started.elapsed().as_secs_f32(),
             self.data.logs().display()
         ));
-        if let Some(surroundings) = &surroundings {
-            terminal::say(banner(&self.env, surroundings));
+        if let Some(service_env) = &service_env {
+            terminal::print(banner(&self.env, service_env));
         }
         loop {
             self.changed.notified().await;
@@ -140,12 +140,12 @@ impl System {
         Ok(addresses)
     }
 
-    fn surroundings(&self) -> Result<Surroundings> {
+    fn service_env(&self) -> Result<ServiceEnv> {
         let binaries = match &self.options.profile_dir {
             Some(folder) => folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?,
             None => std::env::current_exe()?.parent().context("this binary has no folder")?.to_path_buf(),
         };
-        let surroundings = Surroundings {
+        let service_env = ServiceEnv {
             binaries,
             database_url: String::new(),
             service_database_url: String::new(),
@@ -155,8 +155,8 @@ impl System {
             jwt_secret: self.env.jwt_secret.clone(),
             audit_key: self.env.audit_key.clone(),
         };
-        surroundings.ensure_built()?;
-        Ok(surroundings)
+        service_env.ensure_built()?;
+        Ok(service_env)
     }
 
     async fn start_backends(&mut self) -> Result<()> {
@@ -165,13 +165,13 @@ impl System {
             None if self.options.redis_cluster => self.start_redis_cluster().await?,
             None => {
                 let redis = Redis::prepare(&self.data, self.ports.free()?)?;
-                let keeper = self.keep(redis.server())?;
-                self.redis.push(keeper);
-                for keeper in &self.redis {
-                    keeper.ready(&redis.probe(), START_PATIENCE).await?;
+                let supervisor = self.supervise(redis.server())?;
+                self.redis.push(supervisor);
+                for supervisor in &self.redis {
+                    supervisor.ready(&redis.probe(), STARTUP_TIMEOUT).await?;
                 }
                 self.env.redis_url = redis.url();
-                terminal::say("  redis       ready");
+                terminal::print("  redis       ready");
             }
         }
         match self.options.database_url.clone().filter(|url| !url.is_empty()) {
@@ -182,13 +182,13 @@ impl System {
             }
             None => {
                 let postgres = Postgres::prepare(&self.data, self.ports.free()?, self.options.temporary).await?;
-                let keeper = self.keep(postgres.server())?;
-                let keeper = self.postgres.insert(keeper);
-                keeper.ready(&postgres.probe(), START_PATIENCE).await?;
+                let supervisor = self.supervise(postgres.server())?;
+                let supervisor = self.postgres.insert(supervisor);
+                supervisor.ready(&postgres.probe(), STARTUP_TIMEOUT).await?;
                 self.mark(postgres.roles()).complete().await?;
                 self.env.database_url = postgres.url();
                 self.env.service_database_url = postgres.service_url();
-                terminal::say("  postgresql  ready");
+                terminal::print("  postgresql  ready");
             }
         }
         Ok(())
@@ -199,46 +199,46 @@ impl System {
             Layout { by_port: self.options.redis_nodes_by_port, has_replicas: !self.options.redis_without_replicas };
         let nodes = Redis::prepare_cluster(&self.data, &mut self.ports, layout)?;
         for node in &nodes {
-            let keeper = self.keep(node.server())?;
-            self.redis.push(keeper);
+            let supervisor = self.supervise(node.server())?;
+            self.redis.push(supervisor);
         }
-        for (keeper, node) in self.redis.iter().zip(&nodes) {
-            keeper.ready(&node.probe(), START_PATIENCE).await?;
+        for (supervisor, node) in self.redis.iter().zip(&nodes) {
+            supervisor.ready(&node.probe(), STARTUP_TIMEOUT).await?;
         }
         self.mark(Redis::creation(&self.data, &nodes)?).complete().await?;
-        for (keeper, node) in self.redis.iter().zip(&nodes) {
-            keeper.ready(&node.cluster_probe(), START_PATIENCE).await?;
+        for (supervisor, node) in self.redis.iter().zip(&nodes) {
+            supervisor.ready(&node.cluster_probe(), STARTUP_TIMEOUT).await?;
         }
         self.env.redis_url = Redis::cluster_url(&nodes);
-        terminal::say(format!("  redis       ready ({} nodes)", nodes.len()));
+        terminal::print(format!("  redis       ready ({} nodes)", nodes.len()));
         Ok(())
     }
 
-    async fn start_services(&mut self, surroundings: &Surroundings, public: &[SocketAddr]) -> Result<()> {
-        let migration = self.mark(surroundings.migration(&self.data));
+    async fn start_services(&mut self, service_env: &ServiceEnv, public: &[SocketAddr]) -> Result<()> {
+        let migration = self.mark(service_env.migration(&self.data));
         migration.complete().await?;
-        terminal::say("  migrations  done");
+        terminal::print("  migrations  done");
 
         let (mut api_ports, mut gateway_ports, mut admin_ports) = (Vec::new(), Vec::new(), Vec::new());
         for number in 1..=self.options.api {
-            let service = surroundings.api(number, &self.data, &mut self.ports)?;
-            let keeper = self.keep(service.program)?;
-            self.apis.push(keeper);
+            let service = service_env.api(number, &self.data, &mut self.ports)?;
+            let supervisor = self.supervise(service.program)?;
+            self.apis.push(supervisor);
             api_ports.push(service.port);
             admin_ports.push(service.admin_port);
         }
         for number in 1..=self.options.gateways {
-            let service = surroundings.gateway(number, &self.data, &mut self.ports)?;
-            let keeper = self.keep(service.program)?;
-            self.gateways.push(keeper);
+            let service = service_env.gateway(number, &self.data, &mut self.ports)?;
+            let supervisor = self.supervise(service.program)?;
+            self.gateways.push(supervisor);
             gateway_ports.push(service.port);
             admin_ports.push(service.admin_port);
         }
-        let keepers = self.apis.iter().chain(&self.gateways);
-        for (keeper, port) in keepers.zip(api_ports.iter().chain(&gateway_ports)) {
-            keeper.ready(&Probe::http(*port), START_PATIENCE).await?;
+        let supervisors = self.apis.iter().chain(&self.gateways);
+        for (supervisor, port) in supervisors.zip(api_ports.iter().chain(&gateway_ports)) {
+            supervisor.ready(&Probe::http(*port), STARTUP_TIMEOUT).await?;
         }
-        terminal::say(format!("  services    ready ({} API, {} gateways)", self.options.api, self.options.gateways));
+        terminal::print(format!("  services    ready ({} API, {} gateways)", self.options.api, self.options.gateways));
 
         let urls = |scheme: &str, ports: &[u16], path: &str| -> Vec<String> {
             ports.iter().map(|port| format!("{scheme}://127.0.0.1:{port}{path}")).collect()
@@ -256,10 +256,10 @@ impl System {
             return Ok(());
         };
         let proxy = HaProxy::prepare(&self.data, public, apis, gateways).await?;
-        let keeper = self.keep(proxy.server())?;
-        let keeper = self.proxy.insert(keeper);
-        keeper.ready(&Probe::Http(reachable(*first)), START_PATIENCE).await?;
-        terminal::say("  haproxy     ready");
+        let supervisor = self.supervise(proxy.server())?;
+        let supervisor = self.proxy.insert(supervisor);
+        supervisor.ready(&Probe::Http(reachable(*first)), STARTUP_TIMEOUT).await?;
+        terminal::print("  haproxy     ready");
         let host = if first.ip().is_loopback() || first.ip().is_unspecified() {
             format!("localhost:{}", first.port())
         } else {
@@ -271,41 +271,41 @@ impl System {
     }
 
     fn mark(&self, program: Program) -> Program {
-        program.env(MARK, self.data.path().to_string_lossy())
+        program.env(DATA_DIR_VAR, self.data.path().to_string_lossy())
     }
 
-    fn keep(&self, program: Program) -> Result<Keeper> {
-        Keeper::start(self.mark(program), self.changed.clone())
+    fn supervise(&self, program: Program) -> Result<Supervisor> {
+        Supervisor::start(self.mark(program), self.changed.clone())
     }
 
     fn write_env(&mut self) -> Result<()> {
-        let pid = |keeper: &Option<Keeper>| keeper.as_ref().map(Keeper::pid);
+        let pid = |supervisor: &Option<Supervisor>| supervisor.as_ref().map(Supervisor::pid);
         self.env.postgres_pid = pid(&self.postgres);
-        self.env.redis_node_pids = self.redis.iter().map(Keeper::pid).collect();
+        self.env.redis_node_pids = self.redis.iter().map(Supervisor::pid).collect();
         self.env.redis_pid = self.env.redis_node_pids.first().copied();
         self.env.haproxy_pid = pid(&self.proxy);
-        self.env.api_pids = self.apis.iter().map(Keeper::pid).collect();
-        self.env.gateway_pids = self.gateways.iter().map(Keeper::pid).collect();
+        self.env.api_pids = self.apis.iter().map(Supervisor::pid).collect();
+        self.env.gateway_pids = self.gateways.iter().map(Supervisor::pid).collect();
         self.env.write(&self.env_file())
     }
 
     /// From the outside in: no new work, then no sockets, then no writers, then what they wrote to.
     async fn stop(&mut self) {
         if !self.redis.is_empty() || self.postgres.is_some() || !self.apis.is_empty() {
-            terminal::say("\n  stopping…");
+            terminal::print("\n  stopping…");
         }
         if let Some(proxy) = &self.proxy {
-            proxy.dismiss(SOFT_STOP);
+            proxy.request_stop(SOFT_STOP);
         }
-        stop_all(&mut self.gateways, DRAIN_PATIENCE).await;
-        stop_all(&mut self.apis, DRAIN_PATIENCE).await;
+        stop_all(&mut self.gateways, DRAIN_TIMEOUT).await;
+        stop_all(&mut self.apis, DRAIN_TIMEOUT).await;
         if let Some(proxy) = self.proxy.take() {
-            proxy.stop(HaProxy::HARD_STOP, STOP_PATIENCE).await;
+            proxy.stop(HaProxy::HARD_STOP, STOP_TIMEOUT).await;
         }
-        stop_all(&mut self.redis, STOP_PATIENCE).await;
+        stop_all(&mut self.redis, STOP_TIMEOUT).await;
         if let Some(server) = self.postgres.take() {
             let signal = server.stop_signal();
-            server.stop(signal, STOP_PATIENCE).await;
+            server.stop(signal, STOP_TIMEOUT).await;
         }
     }
 
@@ -313,21 +313,21 @@ impl System {
     async fn kill(&mut self) {
         let single = [self.proxy.take(), self.postgres.take()].into_iter().flatten();
         let several = self.gateways.drain(..).chain(self.apis.drain(..)).chain(self.redis.drain(..));
-        for keeper in single.chain(several) {
-            keeper.stop(Signal::SIGKILL, STOP_PATIENCE).await;
+        for supervisor in single.chain(several) {
+            supervisor.stop(Signal::SIGKILL, STOP_TIMEOUT).await;
         }
     }
 }
 
 /// Asks all of them at the same time.
-async fn stop_all(keepers: &mut Vec<Keeper>, patience: Duration) {
-    for keeper in keepers.iter() {
-        keeper.dismiss(keeper.stop_signal());
+async fn stop_all(supervisors: &mut Vec<Supervisor>, timeout: Duration) {
+    for supervisor in supervisors.iter() {
+        supervisor.request_stop(supervisor.stop_signal());
     }
-    let deadline = Instant::now() + patience;
-    while let Some(keeper) = keepers.pop() {
-        let signal = keeper.stop_signal();
-        keeper.stop(signal, deadline.saturating_duration_since(Instant::now())).await;
+    let deadline = Instant::now() + timeout;
+    while let Some(supervisor) = supervisors.pop() {
+        let signal = supervisor.stop_signal();
+        supervisor.stop(signal, deadline.saturating_duration_since(Instant::now())).await;
     }
 }
 

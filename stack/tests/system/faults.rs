@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use stack::{Signal, Stack, StackEnv};
 
-use crate::setting::{PATIENCE, backends, get, is_alive, wait_until, with_stand_ins};
+use crate::test_env::{WAIT_TIMEOUT, backends, get, is_alive, wait_until, with_fake_services};
 
 /// What the contract promises, for a machine that does nothing else; tests share theirs.
 const A_SECOND: Duration = Duration::from_secs(1);
-const SLACK: Duration = Duration::from_secs(2);
+const MARGIN: Duration = Duration::from_secs(2);
 
 fn accepts(url: &str) -> bool {
     let address = url.rsplit('@').next().and_then(|rest| rest.split('/').next());
@@ -18,13 +18,13 @@ fn accepts(url: &str) -> bool {
 fn kill_9(stack: &Stack, pid_of: impl Fn(&StackEnv) -> i32) -> StackEnv {
     let pid = pid_of(&stack.env());
     stack.kill(pid, Signal::SIGKILL).unwrap();
-    let env = stack.wait_until(A_SECOND + SLACK, |env| pid_of(env) != pid).unwrap();
+    let env = stack.wait_until(A_SECOND + MARGIN, |env| pid_of(env) != pid).unwrap();
     assert!(is_alive(pid_of(&env)));
     env
 }
 
 #[test]
-fn redis_and_postgresql_come_back_on_their_ports_every_time() {
+fn killed_databases_restart_on_same_ports() {
     let stack = Stack::start(backends()).unwrap();
     let before = stack.env();
     for _ in 0..2 {
@@ -41,8 +41,8 @@ fn redis_and_postgresql_come_back_on_their_ports_every_time() {
 }
 
 #[test]
-fn services_and_the_proxy_come_back() {
-    let stack = Stack::start(with_stand_ins()).unwrap();
+fn killed_services_and_proxy_restart() {
+    let stack = Stack::start(with_fake_services()).unwrap();
     let before = stack.env();
     kill_9(&stack, |env| env.api_pids[0]);
     kill_9(&stack, |env| env.gateway_pids[1]);
@@ -56,12 +56,12 @@ fn services_and_the_proxy_come_back() {
 }
 
 #[test]
-fn a_service_that_exits_by_itself_is_started_again() {
-    let stack = Stack::start(with_stand_ins()).unwrap();
+fn service_restarts_after_own_exit() {
+    let stack = Stack::start(with_fake_services()).unwrap();
     let before = stack.env();
     let answer = get(&stack, "/do/exit", "");
     assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
-    stack.wait_until(PATIENCE, |env| env.api_pids != before.api_pids).unwrap();
+    stack.wait_until(WAIT_TIMEOUT, |env| env.api_pids != before.api_pids).unwrap();
     wait_until("it answers", || get(&stack, "/", "").starts_with("HTTP/1.1 200"));
     stack.stop().unwrap();
 }

@@ -2,7 +2,7 @@
 
 use stack::{Signal, Stack, StackEnv, StackOptions};
 
-use crate::setting::{backends, get, is_alive, unused_path, wait_until, with_stand_ins};
+use crate::test_env::{backends, get, is_alive, unused_path, wait_until, with_fake_services};
 
 fn assert_all_gone(env: &StackEnv) {
     for pid in env.pids() {
@@ -11,8 +11,8 @@ fn assert_all_gone(env: &StackEnv) {
 }
 
 #[test]
-fn a_clean_stop_leaves_no_process_and_no_folder() {
-    let stack = Stack::start(with_stand_ins()).unwrap();
+fn clean_stop_leaves_no_process_or_folder() {
+    let stack = Stack::start(with_fake_services()).unwrap();
     let (env, folder) = (stack.env(), stack.data_dir().to_path_buf());
     assert_eq!(env.pids().len(), 6, "{env:?}");
     assert!(env.pids().into_iter().all(is_alive));
@@ -23,8 +23,8 @@ fn a_clean_stop_leaves_no_process_and_no_folder() {
 }
 
 #[test]
-fn sigterm_stops_everything() {
-    let stack = Stack::start(with_stand_ins()).unwrap();
+fn sigterm_stops_all_processes() {
+    let stack = Stack::start(with_fake_services()).unwrap();
     let env = stack.env();
     stack.kill(stack.pid(), Signal::SIGTERM).unwrap();
     wait_until("the end of every process", || !env.pids().into_iter().any(is_alive));
@@ -32,9 +32,9 @@ fn sigterm_stops_everything() {
 }
 
 #[test]
-fn not_even_kill_9_of_the_stack_leaves_a_process_and_its_data_survive() {
+fn killed_stack_leaves_no_process_and_keeps_data() {
     let data_dir = unused_path("data");
-    let options = StackOptions { data_dir: Some(data_dir.clone()), ..with_stand_ins() };
+    let options = StackOptions { data_dir: Some(data_dir.clone()), ..with_fake_services() };
     let stack = Stack::start(options.clone()).unwrap();
     let first = stack.env();
     stack.kill(stack.pid(), Signal::SIGKILL).unwrap();
@@ -51,7 +51,7 @@ fn not_even_kill_9_of_the_stack_leaves_a_process_and_its_data_survive() {
 }
 
 #[test]
-fn a_second_stack_on_the_same_folder_is_refused_and_the_first_lives_on() {
+fn second_stack_on_same_folder_is_rejected() {
     let data_dir = unused_path("data");
     let options = StackOptions { data_dir: Some(data_dir.clone()), ..backends() };
     let stack = Stack::start(options).unwrap();
@@ -69,17 +69,17 @@ fn a_second_stack_on_the_same_folder_is_refused_and_the_first_lives_on() {
 }
 
 #[test]
-fn a_public_port_in_use_is_named_before_anything_starts() {
+fn port_in_use_is_named_before_start() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let error = Stack::start(StackOptions { port, ..with_stand_ins() }).unwrap_err().to_string();
+    let error = Stack::start(StackOptions { port, ..with_fake_services() }).unwrap_err().to_string();
     assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("PORT=9000"), "{error}");
     assert!(!error.contains("redis"), "{error}");
 }
 
 #[test]
-fn a_failed_migration_ends_the_start_and_shows_its_log() {
-    let env = vec![("STAND_IN_MIGRATION_FAILS".into(), "1".into())];
-    let error = Stack::start(StackOptions { env, ..with_stand_ins() }).unwrap_err().to_string();
+fn failed_migration_stops_start_and_shows_log() {
+    let env = vec![("FAKE_MIGRATION_FAILS".into(), "1".into())];
+    let error = Stack::start(StackOptions { env, ..with_fake_services() }).unwrap_err().to_string();
     assert!(error.contains("migrate failed") && error.contains("is not what it was"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use stack::Stack;
 
-use crate::setting::{exchange, exchange_with, get, wait_until, with_stand_ins};
+use crate::test_env::{exchange, exchange_with, get, wait_until, with_fake_services};
 
 /// The value of an answer's header, which must be there exactly once.
 fn header(answer: &str, name: &str) -> String {
@@ -32,8 +32,8 @@ fn assert_problem(answer: &str, status: u16) {
 }
 
 #[test]
-fn requests_reach_the_right_service_with_one_id_and_the_true_address() {
-    let stack = Stack::start(with_stand_ins()).unwrap();
+fn proxy_routes_requests_with_id_and_address() {
+    let stack = Stack::start(with_fake_services()).unwrap();
     let env = stack.env();
 
     let answer = get(&stack, "/chat/history?a=1", "X-Request-Id: mine-1\r\nX-Forwarded-For: 6.6.6.6\r\n");
@@ -55,8 +55,8 @@ fn requests_reach_the_right_service_with_one_id_and_the_true_address() {
 }
 
 #[test]
-fn a_post_that_a_server_has_seen_is_not_sent_again() {
-    let stack = Stack::start(with_stand_ins()).unwrap();
+fn proxy_does_not_repeat_delivered_post() {
+    let stack = Stack::start(with_fake_services()).unwrap();
     let post =
         |path: &str| format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
     assert_problem(&exchange(&stack, &post("/do/hang-up")), 502);
@@ -66,8 +66,8 @@ fn a_post_that_a_server_has_seen_is_not_sent_again() {
 }
 
 #[test]
-fn slow_requests_end_with_408_and_absent_servers_with_503() {
-    let stack = Stack::start(with_stand_ins()).unwrap();
+fn slow_requests_get_408_and_absent_servers_503() {
+    let stack = Stack::start(with_fake_services()).unwrap();
     let slow = std::thread::scope(|scope| {
         let slow = scope.spawn(|| {
             exchange(&stack, "POST /chat/send HTTP/1.1\r\nHost: a\r\nX-Request-Id: slow\r\nContent-Length: 9\r\n\r\n{")

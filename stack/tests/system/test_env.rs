@@ -1,4 +1,4 @@
-//! What the tests share: stand-ins in place of the services, plain HTTP, and who is still alive.
+//! What the tests share: fake-services in place of the services, plain HTTP, and who is still alive.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,28 +10,28 @@ use std::time::{Duration, Instant};
 use stack::{Stack, StackOptions};
 
 /// Far longer than anything takes; only a failure waits for so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A folder in which both services are the stand-in.
-fn stand_ins() -> PathBuf {
+fn fake_services() -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let make = || {
         let own = std::env::current_exe().unwrap();
-        let stand_in = own.ancestors().nth(2).unwrap().join("examples/stand_in");
-        assert!(stand_in.exists(), "build it first: cargo build -p stack --examples");
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-ins");
+        let fake_service = own.ancestors().nth(2).unwrap().join("examples/fake_service");
+        assert!(fake_service.exists(), "build it first: cargo build -p stack --examples");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fake-services");
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         for name in ["api-service", "ws-gateway"] {
-            symlink(&stand_in, folder.join(name)).unwrap();
+            symlink(&fake_service, folder.join(name)).unwrap();
         }
         folder
     };
     FOLDER.get_or_init(make).clone()
 }
 
-pub(crate) fn with_stand_ins() -> StackOptions {
-    StackOptions { profile_dir: Some(stand_ins()), ..StackOptions::default() }
+pub(crate) fn with_fake_services() -> StackOptions {
+    StackOptions { profile_dir: Some(fake_services()), ..StackOptions::default() }
 }
 
 pub(crate) fn backends() -> StackOptions {
@@ -55,7 +55,7 @@ pub(crate) fn exchange(stack: &Stack, request: &str) -> String {
 pub(crate) fn exchange_with(url: &str, request: &str) -> String {
     let address = url.split('/').nth(2).unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -77,7 +77,7 @@ pub(crate) fn is_alive(pid: i32) -> bool {
 pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "not within {WAIT_TIMEOUT:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

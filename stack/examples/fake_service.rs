@@ -19,7 +19,7 @@ fn main() {
 }
 
 fn migrate() {
-    if std::env::var_os("STAND_IN_MIGRATION_FAILS").is_some() {
+    if std::env::var_os("FAKE_MIGRATION_FAILS").is_some() {
         println!("relation \"messages\" is not what it was");
         std::process::exit(1);
     }

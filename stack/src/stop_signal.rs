@@ -7,21 +7,21 @@ use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// The wishes to stop so far.
+/// The requests to stop so far.
 #[derive(Debug, Clone)]
-pub(crate) struct Ending {
-    wishes: watch::Receiver<u32>,
+pub(crate) struct StopSignal {
+    requests: watch::Receiver<u32>,
 }
 
-impl Ending {
+impl StopSignal {
     /// Listens from now on. From here a signal no longer kills this process.
     pub(crate) fn listen(until_stdin_closes: bool) -> Result<Self> {
-        let (sender, wishes) = watch::channel(0);
+        let (sender, requests) = watch::channel(0);
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
             let (mut signals, sender) = (signal(kind)?, sender.clone());
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
-                    sender.send_modify(|wishes| *wishes += 1);
+                    sender.send_modify(|requests| *requests += 1);
                 }
             });
         }
@@ -30,24 +30,24 @@ impl Ending {
             std::thread::spawn(move || {
                 let mut buffer = [0; 64];
                 while matches!(std::io::stdin().read(&mut buffer), Ok(1..)) {}
-                sender.send_modify(|wishes| *wishes = (*wishes).max(1));
+                sender.send_modify(|requests| *requests = (*requests).max(1));
             });
         }
-        Ok(Self { wishes })
+        Ok(Self { requests })
     }
 
     /// Returns at the first wish to stop.
-    pub(crate) async fn wished(&mut self) {
-        self.reached(1).await;
+    pub(crate) async fn first(&mut self) {
+        self.received(1).await;
     }
 
     /// Returns at the second one: somebody is impatient.
-    pub(crate) async fn insisted(&mut self) {
-        self.reached(2).await;
+    pub(crate) async fn second(&mut self) {
+        self.received(2).await;
     }
 
-    async fn reached(&mut self, count: u32) {
-        if self.wishes.wait_for(|wishes| *wishes >= count).await.is_err() {
+    async fn received(&mut self, count: u32) {
+        if self.requests.wait_for(|requests| *requests >= count).await.is_err() {
             std::future::pending::<()>().await; // Every listener is gone: no wish can come.
         }
     }
