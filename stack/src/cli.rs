@@ -65,7 +65,7 @@ pub(crate) struct RunOptions {
     /// behind a proxy, say
     #[arg(long, requires = "redis_cluster")]
     pub redis_nodes_by_port: bool,
-    /// Its masters have no replicas: nobody takes over from one that dies, and the others serve on
+    /// Its masters have no replicas: none takes over from one that dies, and the others serve on
     #[arg(long, requires = "redis_cluster")]
     pub redis_without_replicas: bool,
     /// Signs and verifies tokens; at least 32 bytes [default: one made once and kept in the data folder]

@@ -118,7 +118,7 @@ impl DataDir {
                 "{} is in the way, and not ours; remove it",
                 elsewhere.display()
             );
-            remove_tree(&elsewhere)?; // Of a data folder that somebody removed by hand, with its password.
+            remove_tree(&elsewhere)?; // Of a data folder that was removed by hand, with its password.
         }
         std::os::unix::fs::symlink(&elsewhere, &here).context("cannot link PostgreSQL's data folder")?;
         Ok(elsewhere)

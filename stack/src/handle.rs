@@ -123,7 +123,7 @@ impl Stack {
         kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot send {signal} to process {pid}"))
     }
 
-    /// Blocks until the system is as wanted (somebody was restarted, say), and gives that state.
+    /// Blocks until the system is as wanted, after a restart, say, and gives that state.
     ///
     /// # Errors
     /// When it is not within `timeout`.

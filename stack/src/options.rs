@@ -42,7 +42,7 @@ pub struct StackOptions {
     pub redis_cluster: bool,
     /// Its nodes name each other by port alone, so that clients stay at the address at which they asked.
     pub redis_nodes_by_port: bool,
-    /// Its masters have no replicas: nobody takes over from one that dies, and the others serve on.
+    /// Its masters have no replicas: none takes over from one that dies, and the others serve on.
     pub redis_without_replicas: bool,
     /// No HAProxy: the base URL is the first API service's.
     pub no_proxy: bool,
@@ -76,7 +76,7 @@ impl Default for StackOptions {
 }
 
 impl StackOptions {
-    /// The `stack` in `binaries`, told all of this.
+    /// The `stack` in `binaries`, with all of this as arguments.
     pub(crate) fn command(&self, binaries: &Path, data_dir: &Path) -> Command {
         let mut command = Command::new(binaries.join("stack"));
         command.arg("run").arg("--until-stdin-closes").arg("--data-dir").arg(data_dir);

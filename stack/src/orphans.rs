@@ -1,6 +1,6 @@
 //! Processes of this data folder that outlived their stack (`kill -9` on a system without `setpriv`,
 //! or one that is still on its way out). Ends them, politely first; refuses to touch anything that does
-//! not bear this folder's mark. Knows Linux's `/proc`; elsewhere it finds nobody.
+//! not bear this folder's mark. Knows Linux's `/proc`; elsewhere it finds none.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -33,7 +33,7 @@ pub(crate) fn postgres_in(folder: &Path) -> Vec<i32> {
     })
 }
 
-/// Sends `signal` to those whom `find` finds, waits until it finds nobody, and kills who is left
+/// Sends `signal` to the processes that `find` finds, waits until it finds none, and kills those that are left
 /// after `timeout`.
 pub(crate) async fn end(signal: Signal, timeout: Duration, find: impl Fn() -> Vec<i32>) {
     let started = Instant::now();

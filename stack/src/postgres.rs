@@ -19,7 +19,7 @@ use crate::{orphans, probe::Probe};
 
 /// Oldest server that the migrations and queries are written for.
 const MIN_MAJOR_VERSION: u32 = 14;
-/// For a server left by a killed stack; the kernel has told it to stop already.
+/// For a server left by a killed stack; the kernel has asked it to stop already.
 const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Name of both the database and the role that owns it.
 const NAME: &str = "chat";
@@ -77,9 +77,9 @@ impl Postgres {
         if let Some(pid) = postmaster.filter(|pid| orphans::postgres_in(&self.folder).contains(pid)) {
             kill(Pid::from_raw(pid), Signal::SIGINT).context("cannot stop the PostgreSQL that still runs")?;
         }
-        // The children follow their postmaster; whoever is still there at the end is killed.
+        // The children follow their postmaster; those that are left at the end are killed.
         orphans::end(Signal::SIGCONT, LEFTOVER_TIMEOUT, || orphans::postgres_in(&self.folder)).await;
-        // Its process id may belong to somebody else by now, whom PostgreSQL would take for itself.
+        // Its process id may belong to another process by now, which PostgreSQL would take for itself.
         remove_file(&pid_file)
     }
 

@@ -13,7 +13,7 @@ use crate::secret::load_or_create;
 
 /// Masters of a cluster: the least that it can decide anything with.
 const MASTERS: usize = 3;
-/// After which a silent node of a cluster counts as dead, in milliseconds; its replica takes over a moment later.
+/// After which a silent node of a cluster counts as dead, in milliseconds; its replica takes over soon after.
 const NODE_TIMEOUT_MS: u32 = 1_500;
 
 /// A server that is ready to be started.
@@ -42,7 +42,7 @@ struct Node {
 pub(crate) struct Layout {
     /// Nodes tell clients the ports of the others and no addresses.
     pub(crate) by_port: bool,
-    /// A replica a master. Without, nobody takes over from one that dies, and the others serve on.
+    /// One replica per master. Without, none takes over from a master that dies, and the others serve on.
     pub(crate) has_replicas: bool,
 }
 

@@ -1,5 +1,5 @@
 //! The two services: which binaries, on which ports, and what each may know.
-//! The gateway is never told where the database is.
+//! The gateway never gets the address of the database.
 
 use std::path::{Path, PathBuf};
 
@@ -23,9 +23,8 @@ const DATABASE_VARIABLES: [&str; 10] = [
     "CONTENT_KEYS_COMMAND",
 ];
 
-/// Better for one machine than the services' own defaults; the caller's environment wins. Sockets
-/// close within two seconds, because whoever pressed Ctrl-C is waiting. And whoever measures one machine is a few people
-/// at one address, who must measure the system and not its limits.
+/// Better for one machine than the services' own defaults; the caller's environment wins. Sockets close within two seconds,
+/// because a developer waits for the end. Limits are off: local measurements have few participants at one address.
 const DEFAULTS: [(&str, &str); 14] = [
     ("LOG_FORMAT", "text"),
     ("LOG_LEVEL", "info"),
@@ -44,21 +43,21 @@ const DEFAULTS: [(&str, &str); 14] = [
     ("MODE", "development"),
 ];
 
-/// What every service is told.
+/// Settings of every service.
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceEnv {
     pub binaries: PathBuf,
     /// As its owner, who migrates.
     pub database_url: String,
-    /// As whoever serves.
+    /// As the role that serves.
     pub service_database_url: String,
-    /// Who that is, when it is somebody else.
+    /// The name of that role, when it is not the owner.
     pub service_role: Option<&'static str>,
     pub redis_url: String,
     /// The same Redis as the gateways reach it; `redis_url` when there is no other way to it.
     pub gateway_redis_url: Option<String>,
     pub jwt_secret: String,
-    /// Of the audit trail; no gateway is told.
+    /// Of the audit trail; gateways do not get it.
     pub audit_key: String,
 }
 

@@ -17,7 +17,7 @@ pub struct StackEnv {
     pub base_url: String,
     pub ws_url: String,
     pub jwt_secret: String,
-    /// What the services were told to run for: whoever starts another one with this secret must say the same.
+    /// `MODE` of the services. Another service with this secret needs the same.
     pub mode: String,
     /// Of the audit trail.
     pub audit_key: String,

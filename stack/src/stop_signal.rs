@@ -36,19 +36,19 @@ impl StopSignal {
         Ok(Self { requests })
     }
 
-    /// Returns at the first wish to stop.
+    /// Returns at the first request to stop.
     pub(crate) async fn first(&mut self) {
         self.received(1).await;
     }
 
-    /// Returns at the second one: somebody is impatient.
+    /// Returns at the second one, which means "at once".
     pub(crate) async fn second(&mut self) {
         self.received(2).await;
     }
 
     async fn received(&mut self, count: u32) {
         if self.requests.wait_for(|requests| *requests >= count).await.is_err() {
-            std::future::pending::<()>().await; // Every listener is gone: no wish can come.
+            std::future::pending::<()>().await; // Every listener is gone: no request can come.
         }
     }
 }

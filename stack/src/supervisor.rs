@@ -36,7 +36,7 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the program. `changed` is told of every later restart.
+    /// Starts the program. `changed` is notified of every later restart.
     pub(crate) fn start(program: Program, changed: Arc<Notify>) -> Result<Self> {
         let child = program.spawn()?;
         let program = Arc::new(program);

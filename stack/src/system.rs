@@ -1,5 +1,5 @@
-//! The system as a whole: what starts after what, what is told to whom, and the order of the end.
-//! Whatever way it ends, it takes everything it started with it.
+//! The system as a whole: the order of start and end, and the settings of each part.
+//! It never leaves a process behind.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
 /// For a server that has nothing to drain.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts the system, keeps it running until somebody wishes it to end, and stops it.
+/// Starts the system, keeps it running until a stop signal, and stops it.
 pub(crate) async fn run(options: RunOptions) -> Result<ExitCode> {
     let mut stop_signal = StopSignal::listen(options.until_stdin_closes)?;
     let data = DataDir::open(&options.data_dir)?;
@@ -309,7 +309,7 @@ impl System {
         }
     }
 
-    /// Ends at once whatever still runs.
+    /// Kills all processes that still run.
     async fn kill(&mut self) {
         let single = [self.proxy.take(), self.postgres.take()].into_iter().flatten();
         let several = self.gateways.drain(..).chain(self.apis.drain(..)).chain(self.redis.drain(..));

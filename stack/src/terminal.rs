@@ -1,5 +1,4 @@
-//! What the stack says. A terminal may be paused, or a pipe that nobody reads: then the text waits in a bounded queue, and
-//! the system goes on. Nobody who has a process to look after waits for a reader.
+//! What the stack prints. A paused terminal or an unread pipe does not stop the system: the text waits in a bounded queue.
 
 use std::io::Write;
 use std::sync::OnceLock;

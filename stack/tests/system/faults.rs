@@ -1,4 +1,4 @@
-//! Whoever dies is there again within a second: same port, new process, and `stack.env` says so.
+//! A killed process is restarted within a second: same port, new process id, and `stack.env` names it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Start and end: nothing is left behind, whoever ends it, and no two systems share a folder.
+//! Start and end: every kind of end leaves nothing behind, and no two systems share a folder.
 
 use stack::{Signal, Stack, StackEnv, StackOptions};
 
