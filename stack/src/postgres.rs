@@ -92,7 +92,7 @@ impl Postgres {
             Some(template) if template.exists() => template.copy_to(&next, &self.log).await?,
             Some(template) => {
                 self.init(&next).await?;
-                template.keep(&next, &self.log).await?;
+                template.save(&next, &self.log).await?;
             }
             None => self.init(&next).await?,
         }

@@ -103,7 +103,7 @@ impl Redis {
         let mut program = Program::new(name, self.binary.clone(), self.log.clone()).args(["-"]);
         program.input = self.settings();
         program.folder = Some(self.folder.clone());
-        program.hidden = SECRET_VARIABLES.to_vec();
+        program.removed_env = SECRET_VARIABLES.to_vec();
         program
     }
 

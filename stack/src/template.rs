@@ -36,7 +36,7 @@ impl Template {
     }
 
     /// Keeps a copy of this data folder as the template.
-    pub(crate) async fn supervise(&self, made: &Path, log: &Path) -> Result<()> {
+    pub(crate) async fn save(&self, made: &Path, log: &Path) -> Result<()> {
         let next = self.folder.with_extension("new");
         let _ = std::fs::remove_dir_all(&next);
         copy(made, &next, log).await?;
