@@ -2,10 +2,10 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `place` | [`Place`]: one location of a running system, empty when a test gets it; [`Person`]: who acts there |
+//! | `place` | [`TestLocation`]: one location of a running system, empty when a test gets it; [`TestUser`]: who acts there |
 //! | `token` | tokens: good ones, and every kind of bad one |
 //! | `issuer` | issuers with keys of their own, and the file in which they publish them |
-//! | `answer` | [`Answer`]: what came back, and what every refusal must look like |
+//! | `answer` | [`HttpResponse`]: what came back, and what every refusal must look like |
 //! | `socket` | [`Socket`]: frames as they come, each awaited with a deadline |
 //! | `cluster` | a Redis Cluster as an operator sees it: who is master, a slot on its way |
 //! | `chaos` | faults under load: its clients count what they meet and panic never |
@@ -18,24 +18,24 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this code runs in tests only; a panic is their verdict")]
 
-mod answer;
+pub mod audit;
 pub mod chaos;
 pub mod churn;
 pub mod cluster;
 pub mod contract;
+mod http_response;
 pub mod issuer;
-mod place;
-pub mod raw;
+pub mod raw_http;
+pub mod raw_websocket;
 mod socket;
+mod test_location;
 pub mod token;
-pub mod trail;
-pub mod wire;
 
 use std::time::Duration;
 
-pub use answer::Answer;
-pub use place::{Person, Place, Role, SECRET_MARK, secret_text};
+pub use http_response::HttpResponse;
 pub use socket::{Received, Socket};
+pub use test_location::{Role, SECRET_MARK, TestLocation, TestUser, secret_text};
 
 /// How long anything may take on a machine that is busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(20);

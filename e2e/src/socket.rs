@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::{PATIENCE, contract};
+use crate::{WAIT_TIMEOUT, contract};
 
 /// What a socket hears.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +81,7 @@ impl Socket {
             tcp.set_nodelay(true)?;
             tokio_tungstenite::client_async(request, tcp).await
         };
-        let (stream, answer) = timeout(PATIENCE, opening).await.expect("the handshake is answered in time")?;
+        let (stream, answer) = timeout(WAIT_TIMEOUT, opening).await.expect("the handshake is answered in time")?;
         Ok((stream, answer.headers().clone()))
     }
 
@@ -103,7 +103,7 @@ impl Socket {
 
     /// The next frame, whatever it is.
     pub async fn next(&mut self) -> Value {
-        match self.hear(Instant::now() + PATIENCE).await {
+        match self.hear(Instant::now() + WAIT_TIMEOUT).await {
             Received::Frame(frame) => frame,
             Received::Closed(code) => panic!("the socket closed with {code:?}"),
         }
@@ -111,7 +111,7 @@ impl Socket {
 
     /// The next frame, or none when the server has closed.
     pub async fn next_or_end(&mut self) -> Option<Value> {
-        match self.hear(Instant::now() + PATIENCE).await {
+        match self.hear(Instant::now() + WAIT_TIMEOUT).await {
             Received::Frame(frame) => Some(frame),
             Received::Closed(_) => None,
         }
@@ -119,7 +119,7 @@ impl Socket {
 
     /// The next frame of a type. Those that come before it are kept for [`Socket::everything`].
     pub async fn expect(&mut self, kind: &str) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
             match self.hear(deadline).await {
                 Received::Frame(frame) if frame["type"] == kind => return frame,
@@ -133,7 +133,7 @@ impl Socket {
 
     /// The code that the server closes with, whatever comes before.
     pub async fn expect_close(&mut self) -> u16 {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
             match self.hear(deadline).await {
                 Received::Frame(frame) => self.passed.push_back(frame),
@@ -144,7 +144,7 @@ impl Socket {
 
     /// Waits for the end, be it orderly or not.
     pub async fn expect_end(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         while let Received::Frame(frame) = self.hear(deadline).await {
             self.passed.push_back(frame);
         }
@@ -160,7 +160,7 @@ impl Socket {
 
     /// The next that was heard of somebody's coming and going.
     pub async fn expect_presence(&mut self) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
             if let Some(frame) = self.presence.pop_front() {
                 return frame;
@@ -197,7 +197,7 @@ impl Socket {
                 self.assert_no_fault();
                 received
             }
-            Err(_) => panic!("nothing more came within {} s; before: {:?}", PATIENCE.as_secs(), self.passed),
+            Err(_) => panic!("nothing more came within {} s; before: {:?}", WAIT_TIMEOUT.as_secs(), self.passed),
         }
     }
 

@@ -7,14 +7,14 @@
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
-use e2e::Place;
+use e2e::TestLocation;
 use stack::{Stack, StackOptions};
 
 fn main() -> Result<ExitCode> {
     let mut words = std::env::args_os().skip(1);
     let program = words.next().context("usage: with_stack COMMAND ARGUMENT…")?;
     let stack = Stack::start(StackOptions { api: 2, ..StackOptions::default() })?;
-    let place = Place::named(&stack, "loc1");
+    let place = TestLocation::named(&stack, "loc1");
     let status = Command::new(&program)
         .args(words)
         .env("BASE_URL", stack.base_url())

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::place::{Person, Place};
+use crate::test_location::{TestLocation, TestUser};
 
 /// How long they go on.
 const LASTS: Duration = Duration::from_secs(6);
@@ -21,7 +21,7 @@ const MAX_PATIENCE_MS: u64 = 25;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sends requests of every kind and hangs up on them.
-pub(super) async fn abort_requests(place: &Place) -> Result<Instant> {
+pub(super) async fn abort_requests(place: &TestLocation) -> Result<Instant> {
     let (staff, patient) = (place.user("aborter"), place.contact("aborted"));
     let requests = requests(&staff, &patient);
     let address = place.base_url.strip_prefix("http://").context("an address without TLS")?.to_owned();
@@ -56,7 +56,7 @@ async fn abort(address: &str, request: &str) -> std::io::Result<()> {
 }
 
 /// One request for every route, ready for the wire.
-fn requests(staff: &Person, patient: &Person) -> Vec<String> {
+fn requests(staff: &TestUser, patient: &TestUser) -> Vec<String> {
     let location = &staff.place.location;
     let send = json!({
         "location_id": location, "sender_user_id": staff.id, "receiver_contact_id": patient.id, "content": "aborted"

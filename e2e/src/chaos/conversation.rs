@@ -10,33 +10,33 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use super::observations::Observations;
 use super::receiver::Receiver;
-use super::tally::Tally;
-use super::{Backoff, HANG};
-use crate::place::Person;
+use super::{Backoff, HANG_TIMEOUT};
+use crate::test_location::TestUser;
 
 /// After which a sender gives up; longer than any outage.
-const GIVE_UP: Duration = Duration::from_secs(90);
+const SEND_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// One conversation under load.
 #[derive(Debug)]
 pub(super) struct Conversation {
     /// Who takes part.
-    pub(super) people: [Person; 2],
+    pub(super) people: [TestUser; 2],
     /// Their clients.
     pub(super) receivers: [Arc<Receiver>; 2],
     /// By `client_message_id`, the id of the message.
     acknowledged: Mutex<HashMap<Uuid, Uuid>>,
-    tally: Arc<Tally>,
+    observations: Arc<Observations>,
 }
 
 impl Conversation {
-    pub(super) fn new(first: Person, second: Person, tally: &Arc<Tally>) -> Self {
+    pub(super) fn new(first: TestUser, second: TestUser, observations: &Arc<Observations>) -> Self {
         let receivers = [
-            Receiver::new(first.clone(), second.clone(), tally.clone()),
-            Receiver::new(second.clone(), first.clone(), tally.clone()),
+            Receiver::new(first.clone(), second.clone(), observations.clone()),
+            Receiver::new(second.clone(), first.clone(), observations.clone()),
         ];
-        Self { people: [first, second], receivers, acknowledged: Mutex::default(), tally: tally.clone() }
+        Self { people: [first, second], receivers, acknowledged: Mutex::default(), observations: observations.clone() }
     }
 
     /// Its people, for messages about it.
@@ -63,9 +63,10 @@ impl Conversation {
         let mut body = sender.message_to(receiver, &content);
         body["client_message_id"] = json!(client_message_id);
         let (name, request) = (self.name(), || sender.request(Method::POST, "/chat/send").json(&body));
-        let Some(message) = until_answered(&self.tally, "POST /chat/send", &[200, 201], Some(&name), request).await
+        let Some(message) =
+            until_answered(&self.observations, "POST /chat/send", &[200, 201], Some(&name), request).await
         else {
-            self.tally.wrong(format!("{}: a message was never acknowledged", self.name()));
+            self.observations.wrong(format!("{}: a message was never acknowledged", self.name()));
             return None;
         };
         let id = message["id"].as_str().and_then(|id| id.parse().ok());
@@ -73,7 +74,7 @@ impl Conversation {
             || message["content"] != content.as_str()
             || message["client_message_id"] != json!(client_message_id)
         {
-            self.tally.wrong(format!("{}: an acknowledgement of something else", self.name()));
+            self.observations.wrong(format!("{}: an acknowledgement of something else", self.name()));
             return None;
         }
         let id = id?;
@@ -105,18 +106,18 @@ impl Conversation {
 /// Asks again until the answer has one of these statuses, and gives its body. Errors on the way must be clear ones; those of
 /// a sender are counted for its conversation.
 pub(super) async fn until_answered(
-    tally: &Tally,
+    observations: &Observations,
     what: &str,
     good: &[u16],
     sender_in: Option<&str>,
     request: impl Fn() -> RequestBuilder,
 ) -> Option<Value> {
-    let deadline = Instant::now() + GIVE_UP;
+    let deadline = Instant::now() + SEND_TIMEOUT;
     let mut backoff = Backoff::up_to(Duration::from_secs(1));
     while Instant::now() < deadline {
-        match (ask(tally, what, good, request()).await, sender_in) {
+        match (ask(observations, what, good, request()).await, sender_in) {
             (Ok(body), _) => return Some(body),
-            (Err(Some(error)), Some(conversation)) => tally.sender_error(conversation, error),
+            (Err(Some(error)), Some(conversation)) => observations.sender_error(conversation, error),
             (Err(_), _) => {}
         }
         backoff.pause().await;
@@ -125,24 +126,29 @@ pub(super) async fn until_answered(
 }
 
 /// One attempt. The error is none when it was counted elsewhere.
-async fn ask(tally: &Tally, what: &str, good: &[u16], request: RequestBuilder) -> Result<Value, Option<String>> {
+async fn ask(
+    observations: &Observations,
+    what: &str,
+    good: &[u16],
+    request: RequestBuilder,
+) -> Result<Value, Option<String>> {
     let answering = async {
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Ok::<_, reqwest::Error>((status, headers, response.text().await?))
     };
-    let (status, headers, text) = match tokio::time::timeout(HANG, answering).await {
+    let (status, headers, text) = match tokio::time::timeout(HANG_TIMEOUT, answering).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) if error.is_connect() => return Err(Some("no connection".to_owned())),
         Ok(Err(_)) => return Err(Some("connection broke".to_owned())),
         Err(_) => {
-            tally.hang(format!("{what} got no answer within {} s", HANG.as_secs()));
+            observations.hang(format!("{what} got no answer within {} s", HANG_TIMEOUT.as_secs()));
             return Err(None);
         }
     };
     if good.contains(&status) {
         return serde_json::from_str(&text).map_err(|_| {
-            tally.wrong(format!("{what}: {status} without JSON"));
+            observations.wrong(format!("{what}: {status} without JSON"));
             None
         });
     }
@@ -154,6 +160,6 @@ async fn ask(tally: &Tally, what: &str, good: &[u16], request: RequestBuilder) -
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
         return Err(Some(format!("{status} ({})", problem["detail"].as_str().unwrap_or_default())));
     }
-    tally.wrong(format!("{what}: {status} {text}"));
+    observations.wrong(format!("{what}: {status} {text}"));
     Err(None)
 }

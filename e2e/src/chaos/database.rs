@@ -10,7 +10,7 @@ use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
 use super::comes_true;
-use super::system::{FROZEN, PATIENCE};
+use super::system::{FROZEN, WAIT_TIMEOUT};
 
 /// How often the connections of the services are terminated, and how long between two times.
 const TERMINATIONS: usize = 3;
@@ -87,11 +87,11 @@ impl<'a> Database<'a> {
         let data = std::fs::canonicalize(self.backends.data_dir().join("postgres"))?;
         mark_as_standby(&data)?;
         self.backends.kill(postmaster, Signal::SIGKILL)?;
-        let is_standby = comes_true(PATIENCE, || async { self.is_in_recovery().await == Some(true) }).await;
+        let is_standby = comes_true(WAIT_TIMEOUT, || async { self.is_in_recovery().await == Some(true) }).await;
         ensure!(is_standby, "PostgreSQL did not come back as a standby");
         sleep(FROZEN).await;
         self.connect().await?.query_one("select pg_promote(true, 30)", &[]).await?;
-        let is_primary = comes_true(PATIENCE, || async { self.is_in_recovery().await == Some(false) }).await;
+        let is_primary = comes_true(WAIT_TIMEOUT, || async { self.is_in_recovery().await == Some(false) }).await;
         ensure!(is_primary, "the standby was not promoted");
         Ok(Instant::now())
     }

@@ -195,7 +195,7 @@ impl Fault {
     }
 
     /// Whether senders must not see a single error.
-    pub(super) fn spares_senders(self) -> bool {
+    pub(super) fn must_not_affect_senders(self) -> bool {
         !matches!(
             self,
             Self::ApiKilled
@@ -211,7 +211,7 @@ impl Fault {
     }
 
     /// Whether open sockets must stay open.
-    pub(super) fn spares_sockets(self) -> bool {
+    pub(super) fn must_not_affect_sockets(self) -> bool {
         !matches!(self, Self::GatewayKilled | Self::GatewaysDeployed | Self::HaproxyKilled | Self::HaproxyReloaded)
     }
 
@@ -235,8 +235,8 @@ impl Fault {
         }
     }
 
-    /// Whether two faults can strike at the same time and still be two: of different parts.
-    pub(super) fn can_meet(self, other: Self) -> bool {
+    /// Whether two faults can inject at the same time and still be two: of different parts.
+    pub(super) fn can_overlap(self, other: Self) -> bool {
         // What must not notice one of them would notice the other.
         let is_watched = [self, other].contains(&Self::SlotsUnserved);
         !is_watched && self.part() != other.part()
@@ -295,7 +295,7 @@ mod tests {
         assert!(Fault::ALL.iter().all(|fault| fault.on(Topology::Single) || fault.on(Topology::Cluster)));
         // Both have their links cut, and only one has masters.
         assert!(Fault::GatewaysForgotten.on(Topology::Single) && Fault::GatewaysForgotten.on(Topology::Cluster));
-        assert!(Fault::MasterLost.can_meet(Fault::ApiKilled) && !Fault::SlotsUnserved.can_meet(Fault::ApiKilled));
+        assert!(Fault::MasterLost.can_overlap(Fault::ApiKilled) && !Fault::SlotsUnserved.can_overlap(Fault::ApiKilled));
         assert!(!Fault::MasterLost.on(Topology::Single) && !Fault::RedisKilled.on(Topology::Cluster));
     }
 }

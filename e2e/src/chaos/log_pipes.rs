@@ -89,7 +89,7 @@ mod tests {
         writer.writable().await.unwrap();
         writer.try_write(b"after the stall").unwrap();
         let kept = logs.join("service.txt");
-        let arrived = super::super::comes_true(crate::PATIENCE, || async {
+        let arrived = super::super::comes_true(crate::WAIT_TIMEOUT, || async {
             std::fs::read_to_string(&kept).is_ok_and(|text| text.ends_with("after the stall"))
         });
         assert!(arrived.await);

@@ -2,7 +2,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `link` | [`link::Link`]: a network between two parts that can fall silent |
+//! | `link` | [`fault_proxy::FaultProxy`]: a network between two parts that can fall silent |
 //! | `lines` | the links from one kind of service to Redis, be it one server or a cluster |
 //! | `system` | the running system, and how each [`Fault`] is done to it |
 //! | `database` | what is done to PostgreSQL: frozen, locked, read-only, its connections ended, its outbox poisoned |
@@ -16,31 +16,31 @@
 //! | `conversation` | two people, their messages, what was acknowledged |
 //! | `epoch` | the load: a location full of conversations |
 //! | `check` | what must hold once everything is healed |
-//! | `tally`, `report` | what clients met, and the table that comes of it |
+//! | `observations`, `report` | what clients met, and the table that comes of it |
 //! | `run` | fault, healing, check; again and again |
 //!
 //! Nothing here panics when the system misbehaves: that is counted, and decides the outcome.
 
 mod aborts;
-mod check;
 mod conversation;
 mod database;
-mod epoch;
 mod fault;
-mod lines;
-mod link;
+mod fault_proxy;
 mod log_pipes;
 mod neighbours;
+mod observations;
+mod proxy_set;
 mod receiver;
 mod redis_cluster;
 mod redis_server;
 mod report;
 mod run;
 mod system;
-mod tally;
+mod violations;
+mod workload;
 
 pub use fault::{Fault, Topology};
-pub use link::{After, Link};
+pub use fault_proxy::{AfterPartition, FaultProxy};
 pub use report::Report;
 pub use run::{Plan, run};
 
@@ -51,7 +51,7 @@ use rand::RngExt;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// No answer within this time is a hang, whatever the fault.
-const HANG: Duration = Duration::from_secs(15);
+const HANG_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Asks again and again, for what tells nobody when it changes. False when it is not so within `patience`.
 async fn comes_true<F: Future<Output = bool>>(patience: Duration, is_true: impl Fn() -> F) -> bool {

@@ -6,32 +6,32 @@ use anyhow::{Context, Result, ensure};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::Node;
-use crate::place::{Person, Place};
 use crate::socket::Socket;
+use crate::test_location::{TestLocation, TestUser};
 
 /// Conversations to choose from: some are on each of three masters.
 const CONVERSATIONS: usize = 16;
 /// For one message to come. Whoever waits for the node that is gone takes longer.
 const LIVE: Duration = Duration::from_secs(5);
 /// Between two messages to all: they are looked at, and are no load.
-const APART: Duration = Duration::from_millis(250);
+const MIN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A location of their own, apart from the load.
 pub(super) struct Neighbours {
-    doctor: Person,
-    all: Vec<(Person, Socket)>,
+    doctor: TestUser,
+    all: Vec<(TestUser, Socket)>,
 }
 
 impl Neighbours {
     /// Those whose conversations are not on this node.
-    pub(super) async fn of(node: &Node, place: &Place) -> Result<Self> {
-        let place = place.elsewhere();
+    pub(super) async fn of(node: &Node, place: &TestLocation) -> Result<Self> {
+        let place = place.other_location();
         let doctor = place.user("doc");
         let mut all = Vec::new();
         for number in 0..CONVERSATIONS {
             let patient = place.contact(&format!("pat{number}"));
             let mut socket = patient.open(&doctor).await;
-            let message = doctor.say(&patient, "before").await;
+            let message = doctor.send_ok(&patient, "before").await;
             ensure!(socket.expect("message").await["message"]["id"] == message["id"], "another message");
             let conversation = message["conversation_id"].as_str().context("a message has a conversation")?;
             if !node.serves(&format!("chat:{{{}:{conversation}}}", place.location)).await? {
@@ -47,7 +47,7 @@ impl Neighbours {
         let began = Instant::now();
         while began.elapsed() < lasts {
             for (patient, socket) in &mut self.all {
-                let sent = self.doctor.say(patient, "meanwhile").await;
+                let sent = self.doctor.send_ok(patient, "meanwhile").await;
                 let arrives = async {
                     loop {
                         let frame = socket.next().await;
@@ -60,7 +60,7 @@ impl Neighbours {
                 };
                 timeout(LIVE, arrives).await.context("a conversation of another node is not live")??;
             }
-            sleep(APART).await;
+            sleep(MIN_INTERVAL).await;
         }
         Ok(())
     }

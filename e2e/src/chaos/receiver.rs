@@ -20,18 +20,18 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use uuid::Uuid;
 
 use super::conversation::until_answered;
-use super::tally::Tally;
-use super::{Backoff, HANG};
+use super::observations::Observations;
+use super::{Backoff, HANG_TIMEOUT};
 use crate::contract;
-use crate::place::Person;
+use crate::test_location::TestUser;
 
-const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// Between two signs of life to a socket on which nothing may happen for long.
-const PING_EVERY: Duration = Duration::from_secs(4);
+const PING_INTERVAL: Duration = Duration::from_secs(4);
 /// Between two batches of read marks.
-const READ_EVERY: Duration = Duration::from_millis(500);
+const READ_INTERVAL: Duration = Duration::from_millis(500);
 /// Messages in one frame.
-const MOST_IDS: usize = 500;
+const MAX_IDS: usize = 500;
 /// One of how many messages is read.
 const READS_ONE_OF: u64 = 3;
 
@@ -40,18 +40,18 @@ type Stream = WebSocketStream<TcpStream>;
 /// One person's client of one conversation.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    owner: Person,
-    other: Person,
-    tally: Arc<Tally>,
-    heard: Mutex<Heard>,
-    /// Counts messages that came as frames.
+    owner: TestUser,
+    other: TestUser,
+    observations: Arc<Observations>,
+    heard: Mutex<ReceivedEvents>,
+    /// ObservedCounts messages that came as frames.
     frames: watch::Sender<u64>,
     /// Told that history has to be loaded. One more word while it is loaded means once more.
     missed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Heard {
+struct ReceivedEvents {
     by_seq: BTreeMap<u64, Uuid>,
     seq_of: HashMap<Uuid, u64>,
     /// Those that came as frames; the others were loaded.
@@ -73,12 +73,12 @@ enum End {
 }
 
 impl Receiver {
-    pub(super) fn new(owner: Person, other: Person, tally: Arc<Tally>) -> Arc<Self> {
+    pub(super) fn new(owner: TestUser, other: TestUser, observations: Arc<Observations>) -> Arc<Self> {
         let frames = watch::Sender::new(0);
-        Arc::new(Self { owner, other, tally, heard: Mutex::default(), frames, missed: Notify::new() })
+        Arc::new(Self { owner, other, observations, heard: Mutex::default(), frames, missed: Notify::new() })
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
+    fn heard(&self) -> MutexGuard<'_, ReceivedEvents> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -121,17 +121,17 @@ impl Receiver {
 
     async fn stay_connected(&self, marks: bool) {
         let mut cursor = None;
-        let mut backoff = Backoff::up_to(LONGEST_BACKOFF);
+        let mut backoff = Backoff::up_to(MAX_BACKOFF);
         loop {
-            match timeout(HANG, self.open(cursor.as_deref())).await {
+            match timeout(HANG_TIMEOUT, self.open(cursor.as_deref())).await {
                 Ok(Ok(stream)) => {
                     if let End::GoingAway = self.listen(stream, &mut cursor, &mut backoff, marks).await {
-                        self.tally.moved();
+                        self.observations.moved();
                         continue;
                     }
                 }
                 Ok(Err(error)) => self.cannot_open(&error),
-                Err(_) => self.tally.hang("a handshake got no answer"),
+                Err(_) => self.observations.hang("a handshake got no answer"),
             }
             backoff.pause().await;
         }
@@ -155,15 +155,15 @@ impl Receiver {
     fn cannot_open(&self, error: &Error) {
         match error {
             Error::Http(answer) if matches!(answer.status().as_u16(), 429 | 502 | 503 | 504) => {
-                self.tally.refused(answer.status().as_u16().to_string());
+                self.observations.refused(answer.status().as_u16().to_string());
             }
-            Error::Http(answer) => self.tally.wrong(format!("a handshake was answered {}", answer.status())),
-            _ => self.tally.refused("no connection"),
+            Error::Http(answer) => self.observations.wrong(format!("a handshake was answered {}", answer.status())),
+            _ => self.observations.refused("no connection"),
         }
     }
 
     async fn listen(&self, mut stream: Stream, cursor: &mut Option<String>, backoff: &mut Backoff, marks: bool) -> End {
-        let (mut ping, mut read) = (interval(PING_EVERY), interval(READ_EVERY));
+        let (mut ping, mut read) = (interval(PING_INTERVAL), interval(READ_INTERVAL));
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         read.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_heard = Instant::now();
@@ -181,18 +181,18 @@ impl Receiver {
                             if code == Some(1001) {
                                 return End::GoingAway;
                             }
-                            self.tally.socket_end(code.map_or("closed without a code".to_owned(), |code| code.to_string()));
+                            self.observations.socket_end(code.map_or("closed without a code".to_owned(), |code| code.to_string()));
                             return End::Other;
                         }
                         Some(Ok(_)) => continue,
                         Some(Err(_)) | None => {
-                            self.tally.socket_end("connection broke");
+                            self.observations.socket_end("connection broke");
                             return End::Other;
                         }
                     }
                 }
-                () = sleep_until(last_heard + HANG) => {
-                    self.tally.hang("an open socket answers no ping");
+                () = sleep_until(last_heard + HANG_TIMEOUT) => {
+                    self.observations.hang("an open socket answers no ping");
                     return End::Other;
                 }
                 _ = ping.tick() => json!({"type": "ping"}),
@@ -202,21 +202,21 @@ impl Receiver {
                 },
             };
             // What cannot be sent will show as the socket's end.
-            let _ = timeout(HANG, stream.send(Message::text(to_send.to_string()))).await;
+            let _ = timeout(HANG_TIMEOUT, stream.send(Message::text(to_send.to_string()))).await;
         }
     }
 
     fn take(&self, text: &str, cursor: &mut Option<String>, backoff: &mut Backoff) {
         let frame = match contract::from_server(text) {
             Ok(frame) => frame,
-            Err(why) => return self.tally.wrong(why),
+            Err(why) => return self.observations.wrong(why),
         };
         match frame["type"].as_str().unwrap_or_default() {
             "ready" => {
                 backoff.reset();
                 if frame["resumed"] != json!(true) {
                     if cursor.is_some() {
-                        self.tally.resync();
+                        self.observations.resync();
                         // The cursor would have proven what came before the socket broke, and cannot any more.
                         let mut heard = self.heard();
                         let unproven = take(&mut heard.unproven);
@@ -228,14 +228,14 @@ impl Receiver {
                 }
             }
             "resync" => {
-                self.tally.resync();
+                self.observations.resync();
                 self.missed.notify_one();
             }
             "message" => {
                 self.note(&frame["message"], true);
                 self.frames.send_modify(|count| *count += 1);
             }
-            "error" => self.tally.wrong(format!("an error frame: {frame}")),
+            "error" => self.observations.wrong(format!("an error frame: {frame}")),
             _ => {}
         }
         if let Some(last) = frame["cursor"].as_str() {
@@ -246,7 +246,7 @@ impl Receiver {
     fn note(&self, message: &Value, by_frame: bool) {
         let id = message["id"].as_str().and_then(|id| id.parse::<Uuid>().ok());
         let (Some(id), Some(seq)) = (id, message["seq"].as_u64()) else {
-            return self.tally.wrong("a message without id or seq");
+            return self.observations.wrong("a message without id or seq");
         };
         let mut heard = self.heard();
         if by_frame {
@@ -256,7 +256,7 @@ impl Receiver {
             return; // An event may come twice.
         }
         if let Some(other) = heard.by_seq.insert(seq, id) {
-            self.tally.wrong(format!("seq {seq} is of {other} and of {id}"));
+            self.observations.wrong(format!("seq {seq} is of {other} and of {id}"));
         }
         heard.seq_of.insert(id, seq);
         while heard.by_seq.contains_key(&(heard.complete_to + 1)) {
@@ -275,7 +275,7 @@ impl Receiver {
     fn some_to_say(&self, marks: bool) -> Option<Value> {
         let confirmed: Vec<Uuid> = {
             let mut heard = self.heard();
-            let some = heard.to_confirm.len().min(MOST_IDS);
+            let some = heard.to_confirm.len().min(MAX_IDS);
             heard.to_confirm.drain(..some).collect()
         };
         if !confirmed.is_empty() {
@@ -299,8 +299,9 @@ impl Receiver {
             loop {
                 let path = format!("/chat/history?{}&limit=200&after={after}", self.owner.with(&self.other));
                 let request = || self.owner.request(Method::GET, &path);
-                let Some(page) = until_answered(&self.tally, "GET /chat/history", &[200], None, request).await else {
-                    self.tally.wrong("history could not be loaded");
+                let Some(page) = until_answered(&self.observations, "GET /chat/history", &[200], None, request).await
+                else {
+                    self.observations.wrong("history could not be loaded");
                     break;
                 };
                 let messages = page["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -316,18 +317,18 @@ impl Receiver {
     }
 
     async fn mark_over_http(&self) {
-        let mut beat = interval(READ_EVERY);
+        let mut beat = interval(READ_INTERVAL);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             beat.tick().await;
             let Some(mut ids) = self.some_to_read() else { continue };
             let body = json!({"message_ids": ids});
             let request = || self.owner.request(Method::PUT, "/chat/read").json(&body);
-            let answer = until_answered(&self.tally, "PUT /chat/read", &[200], None, request).await;
+            let answer = until_answered(&self.observations, "PUT /chat/read", &[200], None, request).await;
             match answer {
                 Some(answer) if answer["not_found"] == json!([]) => self.heard().marked.extend(take(&mut ids)),
-                Some(answer) => self.tally.wrong(format!("messages that are there cannot be marked: {answer}")),
-                None => self.tally.wrong("marks were never acknowledged"),
+                Some(answer) => self.observations.wrong(format!("messages that are there cannot be marked: {answer}")),
+                None => self.observations.wrong("marks were never acknowledged"),
             }
         }
     }

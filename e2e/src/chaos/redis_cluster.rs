@@ -7,8 +7,8 @@ use stack::{Signal, Stack};
 use tokio::time::{Instant, sleep};
 
 use super::comes_true;
-use super::system::{FROZEN, PATIENCE};
-use crate::cluster::{Migration, Node, Nodes, Unattended};
+use super::system::{FROZEN, WAIT_TIMEOUT};
+use crate::cluster::{Node, Nodes, RestartsPaused, SlotMigration};
 
 /// How long a resharding stays at each of its steps, while the load goes on.
 const STEP: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ impl<'a> Cluster<'a> {
     /// As it is once it has got over whatever befell it before.
     pub(super) async fn when_whole(backends: &'a Stack) -> Result<Self> {
         let nodes = Nodes::of(&backends.env().redis_url)?;
-        let is_whole = comes_true(PATIENCE, || nodes.are_whole()).await;
+        let is_whole = comes_true(WAIT_TIMEOUT, || nodes.are_whole()).await;
         ensure!(is_whole, "the Redis Cluster is not whole again");
         Ok(Self { backends, nodes })
     }
@@ -56,11 +56,11 @@ impl<'a> Cluster<'a> {
     /// `kill -9` of a master that nobody starts again before its replica has taken over.
     pub(super) async fn lose(&self, master: &Node) -> Result<Instant> {
         let pid = master.pid(&self.backends.env())?;
-        let unattended = Unattended::begin(self.backends)?;
+        let restarts_paused = RestartsPaused::new(self.backends)?;
         self.backends.kill(pid, Signal::SIGKILL)?;
         let struck = Instant::now();
         self.ensure_replaced(master).await?;
-        drop(unattended);
+        drop(restarts_paused);
         self.ensure_restarted(&[pid]).await?;
         Ok(struck)
     }
@@ -76,12 +76,12 @@ impl<'a> Cluster<'a> {
         self.require_full_coverage("no").await?;
         let env = self.backends.env();
         let pids = dead.iter().map(|node| node.pid(&env)).collect::<Result<Vec<_>>>()?;
-        let unattended = Unattended::begin(self.backends)?;
+        let restarts_paused = RestartsPaused::new(self.backends)?;
         for pid in &pids {
             self.backends.kill(*pid, Signal::SIGKILL)?;
         }
         let outcome = meanwhile.await;
-        drop(unattended);
+        drop(restarts_paused);
         let over = Instant::now();
         self.ensure_restarted(&pids).await?;
         self.require_full_coverage("yes").await?;
@@ -92,7 +92,7 @@ impl<'a> Cluster<'a> {
         for node in self.nodes.all() {
             let words = ["CONFIG", "SET", "cluster-require-full-coverage", setting];
             // One that was started just now does not answer yet.
-            let is_set = comes_true(PATIENCE, || async { node.tell(&words).await.is_ok() }).await;
+            let is_set = comes_true(WAIT_TIMEOUT, || async { node.tell(&words).await.is_ok() }).await;
             ensure!(is_set, "a node of Redis does not take its setting");
         }
         Ok(())
@@ -117,9 +117,9 @@ impl<'a> Cluster<'a> {
                 keys.push(key.to_owned());
             }
         }
-        let mut migrations: Vec<Migration> = Vec::new();
+        let mut migrations: Vec<SlotMigration> = Vec::new();
         for (number, key) in keys.iter().enumerate() {
-            let migration = Migration::of(&self.nodes, key, choice + number).await?;
+            let migration = SlotMigration::of(&self.nodes, key, choice + number).await?;
             // Two conversations may share a slot.
             if migrations.iter().all(|other| other.slot != migration.slot) {
                 migrations.push(migration);
@@ -140,7 +140,7 @@ impl<'a> Cluster<'a> {
     }
 
     async fn ensure_replaced(&self, master: &Node) -> Result<()> {
-        let is_replaced = comes_true(PATIENCE, || async {
+        let is_replaced = comes_true(WAIT_TIMEOUT, || async {
             let masters = self.nodes.masters().await.unwrap_or_default();
             masters.len() * 2 == self.nodes.all().len() && masters.iter().all(|other| other.place != master.place)
         });
@@ -149,7 +149,7 @@ impl<'a> Cluster<'a> {
     }
 
     async fn ensure_restarted(&self, pids: &[i32]) -> Result<()> {
-        let restarted = comes_true(PATIENCE, || async {
+        let restarted = comes_true(WAIT_TIMEOUT, || async {
             let now = self.backends.env().redis_node_pids;
             pids.iter().all(|pid| !now.contains(pid))
         });

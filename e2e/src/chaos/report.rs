@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::check::Findings;
 use super::fault::Fault;
-use super::tally::{Counts, sum, words};
+use super::observations::{ObservedCounts, sum, words};
+use super::violations::Violations;
 
 /// What one round of faults did.
 #[derive(Debug)]
@@ -14,8 +14,8 @@ pub(super) struct Round {
     pub(super) faults: Vec<Fault>,
     /// Messages acknowledged in this round.
     pub(super) acknowledged: usize,
-    pub(super) findings: Findings,
-    pub(super) counts: Counts,
+    pub(super) findings: Violations,
+    pub(super) counts: ObservedCounts,
     /// From the moment when the cause was gone until every conversation was live again; none when that did not come.
     pub(super) healed: Option<Duration>,
     /// Whatever else went wrong, in words.
@@ -30,7 +30,7 @@ impl Round {
     /// Everything that must not be, in words.
     pub(super) fn verdict(&self) -> Vec<String> {
         let mut wrong = self.failures.clone();
-        let Findings { lost, doubled, gaps, wrong: other, undelivered, details } = &self.findings;
+        let Violations { lost, doubled, gaps, wrong: other, undelivered, details } = &self.findings;
         for (count, what) in [(lost, "lost"), (doubled, "doubled"), (gaps, "gaps"), (other, "wrong counts or marks")] {
             if *count > 0 {
                 wrong.push(format!("{count} {what}"));
@@ -40,10 +40,10 @@ impl Round {
         wrong.extend(self.counts.hangs.iter().take(5).cloned());
         wrong.extend(self.counts.wrong.iter().take(10).cloned());
         let all = |holds: fn(Fault) -> bool| self.faults.iter().all(|fault| holds(*fault));
-        if all(Fault::spares_senders) && !self.counts.sender_errors.is_empty() {
+        if all(Fault::must_not_affect_senders) && !self.counts.sender_errors.is_empty() {
             wrong.push(format!("senders must not notice: {}", words(&self.counts.sender_errors)));
         }
-        if all(Fault::spares_sockets) && (!self.counts.socket_ends.is_empty() || self.counts.moved > 0) {
+        if all(Fault::must_not_affect_sockets) && (!self.counts.socket_ends.is_empty() || self.counts.moved > 0) {
             let ends = words(&self.counts.socket_ends);
             wrong.push(format!("sockets must stay open: {} moved, {ends}", self.counts.moved));
         }
@@ -106,7 +106,7 @@ impl Report {
             print!(" {cell:>12}");
         }
         println!();
-        let Counts { sender_errors, socket_ends, refused, .. } = &round.counts;
+        let ObservedCounts { sender_errors, socket_ends, refused, .. } = &round.counts;
         for (who, counts) in
             [("senders saw", sender_errors), ("sockets ended", socket_ends), ("sockets were refused", refused)]
         {

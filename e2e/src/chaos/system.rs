@@ -16,19 +16,19 @@ use super::aborts::abort_requests;
 use super::comes_true;
 use super::database::Database;
 use super::fault::{Fault, Topology};
-use super::lines::Lines;
-use super::link::After;
+use super::fault_proxy::AfterPartition;
 use super::log_pipes::LogPipes;
 use super::neighbours::Neighbours;
+use super::proxy_set::ProxySet;
 use super::redis_cluster::Cluster;
 use super::redis_server::RedisServer;
-use crate::place::Place;
+use crate::test_location::TestLocation;
 
 /// Numbers of instances: enough that one can be missing.
 const APIS: usize = 2;
 const GATEWAYS: usize = 2;
 /// For a process to be started again, or to end in order.
-pub(super) const PATIENCE: Duration = Duration::from_secs(40);
+pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long a HAProxy that is told to end softly may take before its sockets are ended.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// How long Redis stands still, or at least.
@@ -49,9 +49,9 @@ const FOR_APIS: &str = "127.0.0.3";
 pub(super) struct System {
     services: Stack,
     backends: Stack,
-    gateways_to_redis: Lines,
-    apis_to_redis: Lines,
-    apis_to_postgres: Lines,
+    gateways_to_redis: ProxySet,
+    apis_to_redis: ProxySet,
+    apis_to_postgres: ProxySet,
     logs: LogPipes,
     topology: Topology,
     http: reqwest::Client,
@@ -69,13 +69,15 @@ impl System {
         let backends = backends.await?;
         let env = backends.env();
         let (gateways_to_redis, apis_to_redis) = match topology {
-            Topology::Single => (Lines::to_server(&env.redis_url).await?, Lines::to_server(&env.redis_url).await?),
+            Topology::Single => {
+                (ProxySet::to_server(&env.redis_url).await?, ProxySet::to_server(&env.redis_url).await?)
+            }
             Topology::Cluster => (
-                Lines::to_cluster(&env.redis_url, FOR_GATEWAYS).await?,
-                Lines::to_cluster(&env.redis_url, FOR_APIS).await?,
+                ProxySet::to_cluster(&env.redis_url, FOR_GATEWAYS).await?,
+                ProxySet::to_cluster(&env.redis_url, FOR_APIS).await?,
             ),
         };
-        let apis_to_postgres = Lines::to_server(&env.database_url).await?;
+        let apis_to_postgres = ProxySet::to_server(&env.database_url).await?;
         let urls = [
             ("REDIS_URL", &apis_to_redis.url),
             ("GATEWAY_REDIS_URL", &gateways_to_redis.url),
@@ -94,8 +96,8 @@ impl System {
     }
 
     /// A fresh location.
-    pub(super) fn place(&self) -> Place {
-        Place::new(&self.services)
+    pub(super) fn place(&self) -> TestLocation {
+        TestLocation::new(&self.services)
     }
 
     /// How many processes these faults may restart.
@@ -129,7 +131,7 @@ impl System {
 
     /// Does it, to the `choice`th instance where there are several. Returns when its cause is gone, and says when that was;
     /// what it broke may not work yet.
-    pub(super) async fn strike(&self, fault: Fault, choice: usize) -> Result<Instant> {
+    pub(super) async fn inject(&self, fault: Fault, choice: usize) -> Result<Instant> {
         match fault {
             Fault::ApiKilled => self.kill(&self.services, |env| env.api_pids.get(choice % APIS).copied()).await,
             Fault::GatewayKilled => {
@@ -159,17 +161,17 @@ impl System {
             }
             Fault::NodesKilled => self.cluster().await?.kill_all().await,
             Fault::SlotsMoved => self.cluster().await?.migrate(choice).await,
-            Fault::GatewaysCutOff => Ok(self.gateways_to_redis.cut(After::Resume).await),
-            Fault::GatewaysReset => Ok(self.gateways_to_redis.cut(After::Reset).await),
-            Fault::GatewaysForgotten => Ok(self.gateways_to_redis.cut(After::Forget).await),
-            Fault::ApisForgotten => Ok(self.apis_to_redis.cut(After::Forget).await),
+            Fault::GatewaysCutOff => Ok(self.gateways_to_redis.cut(AfterPartition::Resume).await),
+            Fault::GatewaysReset => Ok(self.gateways_to_redis.cut(AfterPartition::Reset).await),
+            Fault::GatewaysForgotten => Ok(self.gateways_to_redis.cut(AfterPartition::Forget).await),
+            Fault::ApisForgotten => Ok(self.apis_to_redis.cut(AfterPartition::Forget).await),
             Fault::GatewaysLostMaster => {
                 let master = self.cluster().await?.master(choice).await?;
-                self.gateways_to_redis.cut_one(master.place, After::Forget).await
+                self.gateways_to_redis.cut_one(master.place, AfterPartition::Forget).await
             }
             Fault::ApisLostMaster => {
                 let master = self.cluster().await?.master(choice).await?;
-                self.apis_to_redis.cut_one(master.place, After::Forget).await
+                self.apis_to_redis.cut_one(master.place, AfterPartition::Forget).await
             }
             Fault::ClientsAbort => abort_requests(&self.place()).await,
             Fault::OutboxRowsPoisoned => {
@@ -198,7 +200,7 @@ impl System {
                 self.logs.resume();
                 Ok(Instant::now())
             }
-            Fault::DatabaseForgotten => Ok(self.apis_to_postgres.cut(After::Forget).await),
+            Fault::DatabaseForgotten => Ok(self.apis_to_postgres.cut(AfterPartition::Forget).await),
             Fault::HaproxyReloaded => self.reload_haproxy().await,
             Fault::GatewaysDeployed => {
                 self.deploy(|env| &env.gateway_pids, APIS, "gateway_handshakes_total", "/ws").await
@@ -222,7 +224,7 @@ impl System {
         let pid = pid_of(&stack.env()).context("nothing to kill")?;
         stack.kill(pid, Signal::SIGKILL)?;
         let struck = Instant::now();
-        let restarted = comes_true(PATIENCE, || async { pid_of(&stack.env()) != Some(pid) }).await;
+        let restarted = comes_true(WAIT_TIMEOUT, || async { pid_of(&stack.env()) != Some(pid) }).await;
         ensure!(restarted, "process {pid} was not started again");
         Ok(struck)
     }
@@ -248,18 +250,18 @@ impl System {
         for instance in 0..pids(&self.services.env()).len() {
             let pid = pids(&self.services.env())[instance];
             let Ok(()) = self.services.kill(pid, Signal::SIGTERM) else { continue };
-            let restarted = comes_true(PATIENCE, || async { pids(&self.services.env())[instance] != pid }).await;
+            let restarted = comes_true(WAIT_TIMEOUT, || async { pids(&self.services.env())[instance] != pid }).await;
             ensure!(restarted, "process {pid} did not end and come back");
             let env = self.services.env();
             let admin = &env.admin_urls[first_admin + instance];
             let ready = format!("{admin}/readyz");
-            let is_ready = comes_true(PATIENCE, || async {
+            let is_ready = comes_true(WAIT_TIMEOUT, || async {
                 self.http.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success())
             });
             ensure!(is_ready.await, "the new process {instance} does not become ready");
             let before = self.metric(admin, metric).await.unwrap_or(0.0);
             let public = format!("{}{path}", env.base_url);
-            let works = comes_true(PATIENCE, || async {
+            let works = comes_true(WAIT_TIMEOUT, || async {
                 // Whatever it is answered: a request that may reach the new one.
                 let _ = self.http.get(&public).send().await;
                 self.metric(admin, metric).await.is_some_and(|value| value > before)
@@ -300,22 +302,22 @@ impl System {
         let pid_of = |env: &StackEnv| env.haproxy_pid;
         let old = pid_of(&self.services.env()).context("no HAProxy")?;
         let log = self.services.logs_dir().join("haproxy.log");
-        let mut stand_in = take_over_from(old, &log)?;
+        let mut replacement = take_over_from(old, &log)?;
         // The new one listens before it tells the old one to close its ports.
-        let retires = comes_true(PATIENCE, || async { !listens(old) });
-        if !retires.await || stand_in.try_wait()?.is_some() {
+        let retires = comes_true(WAIT_TIMEOUT, || async { !listens(old) });
+        if !retires.await || replacement.try_wait()?.is_some() {
             bail!("the new HAProxy did not take over: see {}", log.display());
         }
         self.services.kill(old, Signal::SIGTERM)?;
-        let restarted = comes_true(PATIENCE, || async { pid_of(&self.services.env()) != Some(old) }).await;
+        let restarted = comes_true(WAIT_TIMEOUT, || async { pid_of(&self.services.env()) != Some(old) }).await;
         ensure!(restarted, "HAProxy did not end and come back");
-        let listening = comes_true(PATIENCE, || async { pid_of(&self.services.env()).is_some_and(listens) }).await;
+        let listening = comes_true(WAIT_TIMEOUT, || async { pid_of(&self.services.env()).is_some_and(listens) }).await;
         ensure!(listening, "HAProxy came back and does not listen");
-        if let Some(pid) = stand_in.id().and_then(|pid| i32::try_from(pid).ok()) {
+        if let Some(pid) = replacement.id().and_then(|pid| i32::try_from(pid).ok()) {
             self.services.kill(pid, Signal::SIGUSR1)?;
         }
-        if timeout(LAST_REQUESTS, stand_in.wait()).await.is_err() {
-            stand_in.kill().await?;
+        if timeout(LAST_REQUESTS, replacement.wait()).await.is_err() {
+            replacement.kill().await?;
         }
         Ok(Instant::now())
     }

@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
-use crate::place::{Person, Place};
 use crate::socket::Socket;
+use crate::test_location::{TestLocation, TestUser};
 use crate::token;
 
 /// Participants of each kind; every pair of them may meet, and most pairs are new.
@@ -50,7 +50,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn begin(place: &Place) -> Self {
+    pub(super) fn begin(place: &TestLocation) -> Self {
         let (done, mut tasks) = (Arc::<AtomicU64>::default(), JoinSet::new());
         for (kind, clients, pause) in CLIENTS {
             for _ in 0..clients {
@@ -75,7 +75,7 @@ impl Load {
     }
 }
 
-async fn keep(kind: Kind, place: Place, pause: Duration, done: Arc<AtomicU64>) {
+async fn keep(kind: Kind, place: TestLocation, pause: Duration, done: Arc<AtomicU64>) {
     let mut beat = interval(pause);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -91,30 +91,30 @@ async fn keep(kind: Kind, place: Place, pause: Duration, done: Arc<AtomicU64>) {
     }
 }
 
-fn pair(place: &Place) -> (Person, Person) {
+fn pair(place: &TestLocation) -> (TestUser, TestUser) {
     let mut rng = rand::rng();
     let mut number = || rng.random_range(0..PARTICIPANTS);
     (place.user(&format!("doc{}", number())), place.contact(&format!("pat{}", number())))
 }
 
-async fn converse(place: &Place) {
+async fn converse(place: &TestLocation) {
     let (staff, patient) = pair(place);
     let mut socket = patient.open(&staff).await;
-    let sent = staff.say(&patient, "an hour of coming and going").await;
+    let sent = staff.send_ok(&patient, "an hour of coming and going").await;
     // Two clients may have picked the same pair.
     while socket.expect("message").await["message"]["id"] != sent["id"] {}
     assert_eq!(patient.mark("read", &[&sent["id"]]).await.status, 200);
 }
 
-async fn look_into_inbox(place: &Place) {
+async fn look_into_inbox(place: &TestLocation) {
     let (staff, _) = pair(place);
     let _socket = staff.open_inbox().await;
     staff.inbox("&limit=20").await;
 }
 
-async fn buy_ticket(place: &Place) {
+async fn buy_ticket(place: &TestLocation) {
     let (staff, patient) = pair(place);
-    let ticket = staff.place.ask(staff.request(Method::POST, "/chat/ws-ticket")).await.ok(200);
+    let ticket = staff.place.ask(staff.request(Method::POST, "/chat/ws-ticket")).await.expect_status(200);
     if rand::rng().random_range(0..2) == 0 {
         let url = format!("{}?{}&ticket={}", place.ws_url, staff.with(&patient), ticket["ticket"].as_str().unwrap());
         let opened = Socket::connect_with(&url, &[]).await;
@@ -122,15 +122,15 @@ async fn buy_ticket(place: &Place) {
     }
 }
 
-async fn revoke(place: &Place) {
+async fn revoke(place: &TestLocation) {
     let claims = token::with(token::claims("ehr-admin", "service", &[&place.location]), "admin", true.into());
-    let admin = place.service().bearing(place.sign(&claims));
+    let admin = place.service().with_token(place.sign(&claims));
     let body = json!({"jti": Uuid::now_v7()});
     let answer = place.ask(admin.request(Method::POST, "/admin/revocations").json(&body)).await;
     assert_eq!(answer.status, 204);
 }
 
-async fn abort(place: &Place) {
+async fn abort(place: &TestLocation) {
     let (staff, patient) = pair(place);
     let address = place.base_url.strip_prefix("http://").expect("an address without TLS");
     let path = format!("/chat/history?{}&limit=200", staff.with(&patient));

@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 use stack::{Stack, StackOptions};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::place::Place;
+use crate::test_location::TestLocation;
 use load::Load;
 use memory::Samples;
 
@@ -29,7 +29,7 @@ pub async fn run(lasts: Duration) -> Result<bool> {
     let options = StackOptions { api: 2, gateways: 2, ..StackOptions::default() };
     let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await??;
     let before = stack.env().pids();
-    let mut load = Load::begin(&Place::new(&stack));
+    let mut load = Load::begin(&TestLocation::new(&stack));
     let mut samples = Samples::default();
     let (began, mut beat) = (Instant::now(), interval(lasts / SAMPLES));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -3,13 +3,13 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `nodes` | [`Nodes`], [`Node`]: who is master, what a node answers; by `redis-cli` |
-//! | `migration` | [`Migration`]: a slot on its way from one master to another, step by step |
-//! | `unattended` | [`Unattended`]: nobody starts what dies |
+//! | `migration` | [`SlotMigration`]: a slot on its way from one master to another, step by step |
+//! | `restarts_paused` | [`RestartsPaused`]: nobody starts what dies |
 
-mod migration;
 mod nodes;
-mod unattended;
+mod restarts_paused;
+mod slot_migration;
 
-pub use migration::Migration;
 pub use nodes::{Node, Nodes};
-pub use unattended::Unattended;
+pub use restarts_paused::RestartsPaused;
+pub use slot_migration::SlotMigration;

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 /// A node that takes longer is as good as dead.
-const PATIENCE: Duration = Duration::from_secs(3);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Every node of a cluster.
 #[derive(Debug, Clone)]
@@ -125,7 +125,7 @@ impl Node {
         let mut cli = Command::new("redis-cli");
         cli.args(["--no-auth-warning", "-h", &self.host, "-p", &self.port]).args(words);
         cli.env("REDISCLI_AUTH", &self.password).stdin(Stdio::null()).kill_on_drop(true);
-        let output = timeout(PATIENCE, cli.output()).await.with_context(|| format!("{words:?}: no answer"))??;
+        let output = timeout(WAIT_TIMEOUT, cli.output()).await.with_context(|| format!("{words:?}: no answer"))??;
         ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(String::from_utf8(output.stdout)?)
     }

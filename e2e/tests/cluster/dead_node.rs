@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::cluster::{Node, Unattended};
-use e2e::{PATIENCE, Person, Place};
+use e2e::cluster::{Node, RestartsPaused};
+use e2e::{TestLocation, TestUser, WAIT_TIMEOUT};
 use serde_json::Value;
 use stack::{Signal, Stack, StackOptions};
 use tokio::time::timeout;
 
-use crate::{Listener, Setting, channel_of, listeners, setting_of};
+use crate::{Listener, TestEnv, channel_of, listeners, test_env_with_options};
 
 #[tokio::test]
 async fn a_dead_master_concerns_the_sockets_of_its_own_conversations_and_no_others() {
@@ -28,8 +28,8 @@ const ASKED: u32 = 10;
 const ASKED_FOR: Duration = Duration::from_secs(8);
 
 /// A message to a conversation on a node that lives arrives, and its socket hears of no outage.
-async fn is_live(doctor: &Person, Listener { patient, socket }: &mut Listener, text: &str) {
-    let sent = doctor.say(patient, text).await;
+async fn is_live(doctor: &TestUser, Listener { patient, socket }: &mut Listener, text: &str) {
+    let sent = doctor.send_ok(patient, text).await;
     let arrives = async {
         loop {
             let frame = socket.next().await;
@@ -44,13 +44,13 @@ async fn is_live(doctor: &Person, Listener { patient, socket }: &mut Listener, t
 }
 
 /// Somebody whose location has its presence on this node, and the question who is online there.
-async fn presence_on(stack: &Stack, node: &Node) -> (Person, String) {
+async fn presence_on(stack: &Stack, node: &Node) -> (TestUser, String) {
     for number in 0.. {
         let location = format!("there{number}");
         if node.serves(&format!("presence:{{{location}}}:gateways")).await.unwrap() {
-            let place = Place::named(stack, &location);
+            let place = TestLocation::named(stack, &location);
             let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
-            doctor.say(&patient, "Hello").await;
+            doctor.send_ok(&patient, "Hello").await;
             return (doctor, format!("/chat/presence?location_id={location}&contact_id=pat"));
         }
     }
@@ -59,7 +59,7 @@ async fn presence_on(stack: &Stack, node: &Node) -> (Person, String) {
 
 async fn a_master_is_gone(signal: Signal) {
     let options = StackOptions { redis_without_replicas: true, ..StackOptions::default() };
-    let Setting { stack, place, nodes, _turn } = setting_of(options, &[]).await;
+    let TestEnv { stack, place, nodes, _turn } = test_env_with_options(options, &[]).await;
     let doctor = place.user("doc").at_one_service();
     let masters = nodes.masters().await.unwrap();
     // The one without the keys that everybody needs: the test is about conversations.
@@ -72,7 +72,7 @@ async fn a_master_is_gone(signal: Signal) {
     let doomed = doomed.unwrap();
     let (mut affected, mut spared) = (Vec::new(), Vec::new());
     for mut listener in listeners(&place, &doctor, 24).await {
-        let before = doctor.say(&listener.patient, "before").await;
+        let before = doctor.send_ok(&listener.patient, "before").await;
         assert_eq!(listener.socket.expect("message").await["message"], before);
         let master = nodes.owner_of(&channel_of(&place, &before)).await.unwrap();
         if master.place == doomed.place { affected.push(listener) } else { spared.push(listener) }
@@ -81,7 +81,7 @@ async fn a_master_is_gone(signal: Signal) {
     let (asker, presence) = presence_on(&stack, &doomed).await;
     assert_eq!(asker.get(&presence).await.status, 200);
     let pid = doomed.pid(&stack.env()).unwrap();
-    let unattended = Unattended::begin(&stack).unwrap();
+    let restarts_paused = RestartsPaused::new(&stack).unwrap();
     stack.kill(pid, signal).unwrap();
     for Listener { socket, .. } in &mut affected {
         socket.expect("degraded").await;
@@ -98,7 +98,7 @@ async fn a_master_is_gone(signal: Signal) {
     let mut sent: Vec<Vec<Value>> = vec![Vec::new(); affected.len()];
     for round in 0..8 {
         for (Listener { patient, .. }, sent) in affected.iter().zip(&mut sent) {
-            sent.push(doctor.say(patient, &format!("{round}")).await["id"].clone());
+            sent.push(doctor.send_ok(patient, &format!("{round}")).await["id"].clone());
         }
         for listener in &mut spared {
             is_live(&doctor, listener, &format!("{round}")).await;
@@ -108,9 +108,9 @@ async fn a_master_is_gone(signal: Signal) {
     if signal == Signal::SIGSTOP {
         stack.kill(pid, Signal::SIGCONT).unwrap();
     }
-    drop(unattended);
+    drop(restarts_paused);
     if signal == Signal::SIGKILL {
-        stack.wait_until(PATIENCE, |env| env.redis_node_pids[doomed.place] != pid).unwrap();
+        stack.wait_until(WAIT_TIMEOUT, |env| env.redis_node_pids[doomed.place] != pid).unwrap();
     }
     for (Listener { patient, socket }, sent) in affected.iter_mut().zip(&sent) {
         // What the outbox has not published yet when the socket is well again comes live.
@@ -135,7 +135,7 @@ async fn a_master_is_gone(signal: Signal) {
     }
     // All of it is live again.
     for Listener { patient, socket } in affected.iter_mut().chain(&mut spared) {
-        let live = doctor.say(patient, "live").await;
+        let live = doctor.send_ok(patient, "live").await;
         while socket.expect("message").await["message"]["id"] != live["id"] {}
     }
     stack.stop().unwrap();

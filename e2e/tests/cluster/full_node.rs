@@ -1,21 +1,21 @@
 //! One master of three is full. Its conversations wait and are told so; all others are live as if nothing had happened.
 
-use e2e::PATIENCE;
+use e2e::WAIT_TIMEOUT;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::{Listener, Setting, channel_of, listeners, setting};
+use crate::{Listener, TestEnv, channel_of, listeners, test_env};
 
 #[tokio::test]
 async fn a_full_master_delays_its_own_conversations_alone_and_their_sockets_are_told() {
-    let Setting { stack, place, nodes, _turn } = setting().await;
+    let TestEnv { stack, place, nodes, _turn } = test_env().await;
     // By one service: another one would wait a second for what this one cannot publish, and no longer.
     let doctor = place.user("doc").at_one_service();
     let all = listeners(&place, &doctor, 24).await;
     let full = nodes.masters().await.unwrap().remove(0);
     let (mut affected, mut others) = (Vec::new(), Vec::new());
     for mut listener in all {
-        let before = doctor.say(&listener.patient, "before").await;
+        let before = doctor.send_ok(&listener.patient, "before").await;
         assert_eq!(listener.socket.expect("message").await["message"], before);
         if full.serves(&channel_of(&place, &before)).await.unwrap() {
             affected.push(listener);
@@ -29,12 +29,12 @@ async fn a_full_master_delays_its_own_conversations_alone_and_their_sockets_are_
     let mut sent: Vec<Vec<Value>> = Vec::new();
     for round in 0..4 {
         for (n, Listener { patient, .. }) in affected.iter().enumerate() {
-            let id = doctor.say(patient, &format!("waits {round}")).await["id"].clone();
+            let id = doctor.send_ok(patient, &format!("waits {round}")).await["id"].clone();
             if round == 0 { sent.push(vec![id]) } else { sent[n].push(id) }
         }
         for Listener { patient, socket } in &mut others {
-            let live = doctor.say(patient, &format!("live {round}")).await;
-            assert_eq!(timeout(PATIENCE, socket.expect("message")).await.unwrap()["message"], live);
+            let live = doctor.send_ok(patient, &format!("live {round}")).await;
+            assert_eq!(timeout(WAIT_TIMEOUT, socket.expect("message")).await.unwrap()["message"], live);
         }
     }
     for Listener { socket, .. } in &mut affected {

@@ -11,8 +11,8 @@ mod revocations;
 
 use std::collections::HashMap;
 
-use e2e::cluster::{Migration, Nodes, Unattended};
-use e2e::{PATIENCE, Person, Place, Socket};
+use e2e::cluster::{Nodes, RestartsPaused, SlotMigration};
+use e2e::{Socket, TestLocation, TestUser, WAIT_TIMEOUT};
 use serde_json::Value;
 use stack::{Signal, Stack, StackOptions};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -20,44 +20,44 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// Systems at a time.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
-struct Setting {
+struct TestEnv {
     stack: Stack,
-    place: Place,
+    place: TestLocation,
     nodes: Nodes,
     _turn: SemaphorePermit<'static>,
 }
 
-async fn setting() -> Setting {
-    setting_with(&[]).await
+async fn test_env() -> TestEnv {
+    test_env_with(&[]).await
 }
 
-async fn setting_with(more: &[(&str, &str)]) -> Setting {
-    setting_of(StackOptions::default(), more).await
+async fn test_env_with(more: &[(&str, &str)]) -> TestEnv {
+    test_env_with_options(StackOptions::default(), more).await
 }
 
-async fn setting_of(options: StackOptions, more: &[(&str, &str)]) -> Setting {
+async fn test_env_with_options(options: StackOptions, more: &[(&str, &str)]) -> TestEnv {
     let turn = TURNS.acquire().await.unwrap();
     // What a migrated slot takes with it is found by comparing positions.
     let env = [&[("POSITION_CHECK_SECONDS", "1")], more].concat();
     let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let options = StackOptions { api: 2, redis_cluster: true, env, ..options };
     let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await.unwrap().unwrap();
-    let (place, nodes) = (Place::new(&stack), Nodes::of(&stack.env().redis_url).unwrap());
-    Setting { stack, place, nodes, _turn: turn }
+    let (place, nodes) = (TestLocation::new(&stack), Nodes::of(&stack.env().redis_url).unwrap());
+    TestEnv { stack, place, nodes, _turn: turn }
 }
 
 /// A conversation of the doctor with one of many patients, and the patient's socket on it.
 struct Listener {
-    patient: Person,
+    patient: TestUser,
     socket: Socket,
 }
 
 /// The channel of a message's conversation.
-fn channel_of(place: &Place, message: &Value) -> String {
+fn channel_of(place: &TestLocation, message: &Value) -> String {
     format!("chat:{{{}:{}}}", place.location, message["conversation_id"].as_str().unwrap())
 }
 
-async fn listeners(place: &Place, doctor: &Person, count: usize) -> Vec<Listener> {
+async fn listeners(place: &TestLocation, doctor: &TestUser, count: usize) -> Vec<Listener> {
     let mut listeners = Vec::new();
     for number in 0..count {
         let patient = place.contact(&format!("pat{number}"));
@@ -69,7 +69,7 @@ async fn listeners(place: &Place, doctor: &Person, count: usize) -> Vec<Listener
 
 #[tokio::test]
 async fn conversations_live_on_every_master_and_know_nothing_of_it() {
-    let Setting { stack, place, nodes, _turn } = setting().await;
+    let TestEnv { stack, place, nodes, _turn } = test_env().await;
     let doctor = place.user("doc");
     let mut listeners = listeners(&place, &doctor, 30).await;
     let masters = nodes.masters().await.unwrap();
@@ -81,14 +81,14 @@ async fn conversations_live_on_every_master_and_know_nothing_of_it() {
 
     for round in 0..3 {
         for Listener { patient, socket } in &mut listeners {
-            let sent = doctor.say(patient, &format!("{round}")).await;
+            let sent = doctor.send_ok(patient, &format!("{round}")).await;
             assert_eq!(socket.expect("message").await["message"], sent);
         }
     }
     // Back again, by way of the stream of receipts, which lives on one of them.
     let Listener { patient, .. } = &listeners[0];
     let mut at_doctor = doctor.open(patient).await;
-    let sent = doctor.say(patient, "ticks").await;
+    let sent = doctor.send_ok(patient, "ticks").await;
     // Perhaps together with the one before it: what is proven within a moment is said at once.
     while !at_doctor.expect("delivered").await["message_ids"].as_array().unwrap().contains(&sent["id"]) {}
     listeners[0].socket.send(&serde_json::json!({"type": "typing"}));
@@ -99,7 +99,7 @@ async fn conversations_live_on_every_master_and_know_nothing_of_it() {
         inboxes.push(patient.open_inbox().await);
     }
     for (Listener { patient, .. }, inbox) in listeners.iter().zip(&mut inboxes) {
-        let sent = doctor.say(patient, "for the inbox").await;
+        let sent = doctor.send_ok(patient, "for the inbox").await;
         while inbox.expect("conversation").await["conversation"]["last_message"]["id"] != sent["id"] {}
     }
     stack.stop().unwrap();
@@ -116,7 +116,7 @@ async fn a_master_that_freezes_is_replaced_though_its_connections_stand() {
 }
 
 async fn a_master_is_lost(signal: Signal) {
-    let Setting { stack, place, nodes, _turn } = setting().await;
+    let TestEnv { stack, place, nodes, _turn } = test_env().await;
     let doctor = place.user("doc");
     let all = listeners(&place, &doctor, 24).await;
     let mut sent: HashMap<String, Vec<Value>> = HashMap::new();
@@ -124,7 +124,7 @@ async fn a_master_is_lost(signal: Signal) {
     // Those of the others are told only of events that wait.
     let (mut listeners, mut others) = (Vec::new(), Vec::new());
     for mut listener in all {
-        let before = doctor.say(&listener.patient, "before").await;
+        let before = doctor.send_ok(&listener.patient, "before").await;
         assert_eq!(listener.socket.expect("message").await["message"], before);
         let is_doomed = doomed.serves(&channel_of(&place, &before)).await.unwrap();
         if is_doomed { listeners.push(listener) } else { others.push(listener) }
@@ -133,12 +133,12 @@ async fn a_master_is_lost(signal: Signal) {
 
     // Nobody starts it again meanwhile: its replica must take over.
     let lost = stack.env().redis_node_pids[0];
-    let unattended = Unattended::begin(&stack).unwrap();
+    let restarts_paused = RestartsPaused::new(&stack).unwrap();
     stack.kill(lost, signal).unwrap();
     for Listener { patient, socket } in &mut listeners {
         socket.expect("degraded").await;
         for number in 0..3 {
-            sent.entry(patient.id.clone()).or_default().push(doctor.say(patient, &format!("{number}")).await);
+            sent.entry(patient.id.clone()).or_default().push(doctor.send_ok(patient, &format!("{number}")).await);
         }
     }
     for Listener { patient, socket } in &mut listeners {
@@ -161,20 +161,20 @@ async fn a_master_is_lost(signal: Signal) {
     // Now that the sockets are well, so is everything behind them: all of it goes live, both ways.
     listeners.append(&mut others);
     for Listener { patient, socket } in &mut listeners {
-        let live = doctor.say(patient, "live").await;
+        let live = doctor.send_ok(patient, "live").await;
         while socket.expect("message").await["message"]["id"] != live["id"] {}
     }
     assert_eq!(nodes.masters().await.unwrap().len(), 3);
 
     // The lost one comes back, as a replica of its successor.
-    drop(unattended);
+    drop(restarts_paused);
     if signal == Signal::SIGKILL {
-        stack.wait_until(PATIENCE, |env| env.redis_node_pids[0] != lost).unwrap();
+        stack.wait_until(WAIT_TIMEOUT, |env| env.redis_node_pids[0] != lost).unwrap();
     } else {
         stack.kill(lost, Signal::SIGCONT).unwrap();
     }
     for Listener { patient, socket } in &mut listeners {
-        let live = doctor.say(patient, "later").await;
+        let live = doctor.send_ok(patient, "later").await;
         while socket.expect("message").await["message"]["id"] != live["id"] {}
     }
     stack.stop().unwrap();
@@ -182,31 +182,31 @@ async fn a_master_is_lost(signal: Signal) {
 
 #[tokio::test]
 async fn a_slot_that_moves_under_a_listener_takes_nothing_with_it() {
-    let Setting { stack, place, nodes, _turn } = setting().await;
+    let TestEnv { stack, place, nodes, _turn } = test_env().await;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
-    let first = doctor.say(&patient, "before").await;
+    let first = doctor.send_ok(&patient, "before").await;
     assert_eq!(socket.expect("message").await["message"], first);
 
     let channel = channel_of(&place, &first);
-    let migration = Migration::of(&nodes, &channel, 0).await.unwrap();
+    let migration = SlotMigration::of(&nodes, &channel, 0).await.unwrap();
     migration.begin().await.unwrap();
-    let during = doctor.say(&patient, "the log is still at the old master").await;
+    let during = doctor.send_ok(&patient, "the log is still at the old master").await;
     assert_eq!(socket.expect("message").await["message"], during);
     migration.move_keys().await.unwrap();
     // The old master has no log any more, and the new one does not serve the slot yet.
-    let between = doctor.say(&patient, "between").await;
+    let between = doctor.send_ok(&patient, "between").await;
     migration.finish().await.unwrap();
     assert_eq!(socket.expect("message").await["message"], between);
     let subscribers = migration.to.ask(&["PUBSUB", "SHARDNUMSUB", &channel]).await.unwrap();
     assert!(subscribers.trim_end().ends_with('1'), "the socket's gateway listens at the new master: {subscribers}");
     for number in 0..5 {
-        let after = doctor.say(&patient, &format!("after {number}")).await;
+        let after = doctor.send_ok(&patient, &format!("after {number}")).await;
         assert_eq!(socket.expect("message").await["message"], after);
     }
     // Whoever comes later is led there at once.
     let mut at_doctor = doctor.open(&patient).await;
-    let last = patient.say(&doctor, "and back").await;
+    let last = patient.send_ok(&doctor, "and back").await;
     assert_eq!(at_doctor.expect("message").await["message"], last);
     stack.stop().unwrap();
 }
@@ -214,14 +214,14 @@ async fn a_slot_that_moves_under_a_listener_takes_nothing_with_it() {
 #[tokio::test]
 async fn people_of_a_gateway_that_was_killed_are_gone_in_locations_on_every_master() {
     let hasty = [("PRESENCE_TTL_SECONDS", "5"), ("PRESENCE_LINGER_SECONDS", "1")];
-    let Setting { stack, nodes, _turn, .. } = setting_with(&hasty).await;
+    let TestEnv { stack, nodes, _turn, .. } = test_env_with(&hasty).await;
     // The script that sends them away learns their keys from Redis, on whichever node the location is.
-    let places: Vec<_> = (0..12).map(|number| Place::named(&stack, &format!("loc{number}"))).collect();
+    let places: Vec<_> = (0..12).map(|number| TestLocation::named(&stack, &format!("loc{number}"))).collect();
     let mut sockets = Vec::new();
     for place in &places {
         let [staying, dying] = &place.env.gateway_ws_urls[..] else { panic!("two gateways") };
         let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-        doctor.say(&patient, "Hello").await;
+        doctor.send_ok(&patient, "Hello").await;
         let mut with_patient = doctor.at(&place.base_url, staying).open(&patient).await;
         let lost = patient.at(&place.base_url, dying).open_inbox().await;
         assert_eq!(with_patient.expect_presence().await["online"], true);
@@ -241,13 +241,13 @@ async fn people_of_a_gateway_that_was_killed_are_gone_in_locations_on_every_mast
 
 #[tokio::test]
 async fn people_come_and_go_in_locations_on_every_master() {
-    let Setting { stack, nodes, _turn, .. } = setting().await;
+    let TestEnv { stack, nodes, _turn, .. } = test_env().await;
     // Always these names, and so always these slots.
-    let places: Vec<_> = (0..12).map(|number| Place::named(&stack, &format!("loc{number}"))).collect();
+    let places: Vec<_> = (0..12).map(|number| TestLocation::named(&stack, &format!("loc{number}"))).collect();
     let mut sockets = Vec::new();
     for place in &places {
         let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-        doctor.say(&patient, "Hello").await;
+        doctor.send_ok(&patient, "Hello").await;
         let socket = doctor.open(&patient).await;
         sockets.push((doctor, patient, socket));
     }
@@ -255,7 +255,7 @@ async fn people_come_and_go_in_locations_on_every_master() {
         let there = patient.open_inbox().await;
         assert_eq!(socket.expect_presence().await["online"], true);
         let query = format!("/chat/presence?location_id={}&contact_id=pat", doctor.place.location);
-        assert_eq!(doctor.get(&query).await.ok(200)["participants"][0]["online"], true);
+        assert_eq!(doctor.get(&query).await.expect_status(200)["participants"][0]["online"], true);
         there.close().await;
     }
     for master in &nodes.masters().await.unwrap() {

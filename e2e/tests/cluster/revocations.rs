@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-use e2e::cluster::Unattended;
-use e2e::{PATIENCE, Person, Place, Socket, token};
+use e2e::cluster::RestartsPaused;
+use e2e::{Socket, TestLocation, TestUser, WAIT_TIMEOUT, token};
 use reqwest::Method;
 use serde_json::json;
 use stack::{Signal, Stack};
 use tokio::time::{interval, timeout};
 
-use crate::{Setting, setting};
+use crate::{TestEnv, test_env};
 
-async fn revoke(place: &Place, jti: &str) {
+async fn revoke(place: &TestLocation, jti: &str) {
     let claims = token::with(token::claims("ehr-backend", "service", &[&place.location]), "admin", json!(true));
-    let admin = place.service().bearing(place.sign(&claims));
+    let admin = place.service().with_token(place.sign(&claims));
     let asked = admin.request(Method::POST, "/admin/revocations").json(&json!({"jti": jti}));
     assert_eq!(place.ask(asked).await.status, 204);
 }
 
-fn doctor_with(place: &Place, jti: &str) -> Person {
+fn doctor_with(place: &TestLocation, jti: &str) -> TestUser {
     let claims = token::with(token::claims("doc", "user", &[&place.location]), "jti", json!(jti));
-    place.user("doc").bearing(place.sign(&claims))
+    place.user("doc").with_token(place.sign(&claims))
 }
 
 /// A handshake at one gateway gets this answer in the end, and only 503 before: it is starting, or does not know enough yet.
-async fn until_answered(stack: &Stack, gateway: usize, person: &Person, status: u16) {
+async fn until_answered(stack: &Stack, gateway: usize, person: &TestUser, status: u16) {
     let query = person.with(&person.place.contact("pat"));
     let authorization = format!("Bearer {}", person.token);
     let asking = async {
@@ -43,12 +43,12 @@ async fn until_answered(stack: &Stack, gateway: usize, person: &Person, status: 
             }
         }
     };
-    timeout(PATIENCE * 2, asking).await.unwrap_or_else(|_| panic!("no {status} in time"));
+    timeout(WAIT_TIMEOUT * 2, asking).await.unwrap_or_else(|_| panic!("no {status} in time"));
 }
 
 #[tokio::test]
 async fn revocations_outlive_the_master_that_holds_their_copy_and_new_ones_reach_every_gateway() {
-    let Setting { stack, place, nodes, _turn } = setting().await;
+    let TestEnv { stack, place, nodes, _turn } = test_env().await;
     let env = stack.env();
     let [first, second] = ["first", "second"].map(|name| format!("{name}-{}", uuid::Uuid::now_v7()));
     let patient = place.contact("pat");
@@ -68,19 +68,19 @@ async fn revocations_outlive_the_master_that_holds_their_copy_and_new_ones_reach
     assert_eq!(holder.ask(&["EXISTS", "revoked"]).await.unwrap().trim(), "1");
 
     // Nobody starts it again: its replica takes over.
-    let unattended = Unattended::begin(&stack).unwrap();
+    let restarts_paused = RestartsPaused::new(&stack).unwrap();
     stack.kill(holder.pid(&env).unwrap(), Signal::SIGKILL).unwrap();
     revoke(&place, &second).await;
     for mut socket in of_second {
         assert_eq!(socket.expect_close().await, 4401, "it is learnt from the successor");
     }
     assert_ne!(nodes.owner_of("revoked").await.unwrap().place, holder.place);
-    drop(unattended);
+    drop(restarts_paused);
 
     // Who knows nothing learns all of it there before it opens a socket.
     for (gateway, pid) in env.gateway_pids.iter().enumerate() {
         stack.kill(*pid, Signal::SIGKILL).unwrap();
-        stack.wait_until(PATIENCE, |env| env.gateway_pids[gateway] != *pid).unwrap();
+        stack.wait_until(WAIT_TIMEOUT, |env| env.gateway_pids[gateway] != *pid).unwrap();
         for jti in [&first, &second] {
             until_answered(&stack, gateway, &doctor_with(&place, jti), 401).await;
         }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use e2e::audit::AuditLog;
 use e2e::token;
-use e2e::trail::Trail;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
-use crate::setting;
+use crate::test_env;
 
 const ABORTS: usize = 500;
 /// `DATABASE_POOL_SIZE`
@@ -16,18 +16,18 @@ const CONNECTIONS: f64 = 16.0;
 
 #[tokio::test]
 async fn callers_that_go_away_cost_neither_a_connection_to_the_database_nor_an_audit_chain() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat").at_one_service());
-    let api = place.behind(&setting.stack.env().admin_urls[0]);
+    let api = place.with_base_url(&test_env.stack.env().admin_urls[0]);
     let metric = async |name: &str| {
         let text = api.get("/metrics").await.text;
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<f64>().ok()).unwrap()
     };
-    let trail = Trail::open(&setting.stack.env().database_url).await;
+    let trail = AuditLog::open(&test_env.stack.env().database_url).await;
     let chains =
         async || trail.client.query_one("select count(*) from audit_chains", &[]).await.unwrap().get::<_, i64>(0);
-    let message = doctor.say(&patient, "hello").await;
+    let message = doctor.send_ok(&patient, "hello").await;
     let mut claims = token::claims("operator", "service", &[&place.location]);
     claims["admin"] = json!(true);
     let admin = place.sign(&claims);
@@ -67,7 +67,7 @@ async fn callers_that_go_away_cost_neither_a_connection_to_the_database_nor_an_a
         let abort = |number: usize| {
             let (url, request) = (url.clone(), request.clone());
             async move {
-                let mut tcp = e2e::wire::connect(&url).await;
+                let mut tcp = e2e::raw_http::connect(&url).await;
                 // In the middle of the request, at once behind it, and a little later.
                 let sent = if number.is_multiple_of(10) {
                     request.len() * (number / 10) / (ABORTS / 10)
@@ -94,5 +94,5 @@ async fn callers_that_go_away_cost_neither_a_connection_to_the_database_nor_an_a
     assert!(after.0 <= CONNECTIONS, "connections: {before:?} before, {after:?} after");
     // No more than there are connections that can hold one at a time: those for writes and for the background.
     assert!(after.1 <= before.1 + 9, "chains: {before:?} before, {after:?} after");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use e2e::trail::Trail;
+use e2e::audit::AuditLog;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::setting;
+use crate::test_env;
 
 /// Freezes the server's processes that read pages, whenever they are idle: they hold nothing that others need. Thaws them when asked.
 async fn freeze_reads(database: String, over: Arc<AtomicBool>) {
-    let client = Trail::open(&database).await.client;
+    let client = AuditLog::open(&database).await.client;
     let mut frozen = std::collections::BTreeSet::new();
     let idle = "select pid from pg_stat_activity where application_name = 'api-service read' and state = 'idle'";
     while !over.load(Ordering::Relaxed) {
@@ -31,13 +31,13 @@ async fn freeze_reads(database: String, over: Arc<AtomicBool>) {
 
 #[tokio::test]
 async fn readers_of_pages_that_never_come_delay_neither_sends_nor_readiness() {
-    let setting = setting().await;
-    let (doctor, patient) = (setting.place.user("doc").at_one_service(), setting.place.contact("pat"));
-    let api = setting.place.behind(&setting.stack.env().api_urls[0]);
-    doctor.say(&patient, "before").await;
+    let test_env = test_env().await;
+    let (doctor, patient) = (test_env.place.user("doc").at_one_service(), test_env.place.contact("pat"));
+    let api = test_env.place.with_base_url(&test_env.stack.env().api_urls[0]);
+    doctor.send_ok(&patient, "before").await;
     futures_util::future::join_all((0..8).map(|_| doctor.history(&patient, ""))).await;
     let over = Arc::new(AtomicBool::new(false));
-    let freezing = tokio::spawn(freeze_reads(setting.stack.env().database_url, over.clone()));
+    let freezing = tokio::spawn(freeze_reads(test_env.stack.env().database_url, over.clone()));
     let history = format!("/chat/history?{}", doctor.with(&patient));
     let readers: Vec<_> = (0..64)
         .map(|_| {
@@ -56,7 +56,7 @@ async fn readers_of_pages_that_never_come_delay_neither_sends_nor_readiness() {
     let mut sent = 0;
     while began.elapsed() < Duration::from_secs(8) {
         let asked = std::time::Instant::now();
-        doctor.say(&patient, "beside them").await;
+        doctor.send_ok(&patient, "beside them").await;
         assert!(asked.elapsed() < Duration::from_secs(2), "a send waits for no reader");
         assert_eq!(api.get("/readyz").await.status, 200);
         sent += 1;
@@ -69,5 +69,5 @@ async fn readers_of_pages_that_never_come_delay_neither_sends_nor_readiness() {
     }
     assert!(refused >= 64, "reads hung: {refused}");
     assert!(sent >= 20, "{sent}");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

@@ -1,23 +1,23 @@
 //! One API service of several cannot reach PostgreSQL. What the others revoke holds there as well: it learns that from Redis.
 
-use e2e::chaos::{After, Link};
-use e2e::{PATIENCE, Person, Place};
+use e2e::chaos::{AfterPartition, FaultProxy};
+use e2e::{TestLocation, TestUser, WAIT_TIMEOUT};
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::alone::Alone;
 use crate::revocations::{doctor_with, revoke};
-use crate::{setting, until};
+use crate::service_process::ServiceProcess;
+use crate::{test_env, until};
 
 /// What an API service answers somebody who looks at the inbox.
-async fn look(place: &Place, person: &Person, url: &str) -> e2e::Answer {
+async fn look(place: &TestLocation, person: &TestUser, url: &str) -> e2e::HttpResponse {
     let path = format!("/chat/conversations?location_id={}", place.location);
     place.ask(person.at(url, &place.ws_url).request(Method::GET, &path)).await
 }
 
 /// It refuses the token. Until it has learnt that, it can serve nobody.
-async fn until_refused(place: &Place, person: &Person, url: &str) {
+async fn until_refused(place: &TestLocation, person: &TestUser, url: &str) {
     let asking = async {
         loop {
             match look(place, person, url).await.status {
@@ -26,16 +26,16 @@ async fn until_refused(place: &Place, person: &Person, url: &str) {
             }
         }
     };
-    timeout(PATIENCE, asking).await.expect("a service that is cut off refuses the token");
+    timeout(WAIT_TIMEOUT, asking).await.expect("a service that is cut off refuses the token");
 }
 
 #[tokio::test]
 async fn a_token_that_others_revoke_is_refused_by_an_api_service_that_cannot_reach_postgresql() {
-    let setting = setting().await;
-    let (env, place) = (setting.stack.env(), &setting.place);
-    let link = Link::to(&env.service_database_url).await.unwrap();
+    let test_env = test_env().await;
+    let (env, place) = (test_env.stack.env(), &test_env.place);
+    let link = FaultProxy::to(&env.service_database_url).await.unwrap();
     let url = link.through(&env.service_database_url).unwrap();
-    let alone = Alone::start("api-service", &env, &[("DATABASE_URL", &url)]);
+    let alone = ServiceProcess::start("api-service", &env, &[("DATABASE_URL", &url)]);
     alone.until_ready(place).await;
     let good = place.user("doc");
     assert_eq!(look(place, &good, &alone.public_url).await.status, 200);
@@ -56,12 +56,12 @@ async fn a_token_that_others_revoke_is_refused_by_an_api_service_that_cannot_rea
     until_refused(place, &of_subject, &alone.public_url).await;
     gone.push(of_subject);
 
-    link.restore(After::Reset);
+    link.restore(AfterPartition::Reset);
     until(200, async || look(place, &good, &alone.public_url).await).await;
     for url in env.api_urls.iter().chain([&alone.public_url]) {
         for person in &gone {
             assert_eq!(look(place, person, url).await.status, 401, "{url}");
         }
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

@@ -1,12 +1,12 @@
 //! PostgreSQL is slow: whoever reads is told to ask again, by the service and before the balancer gives up.
 
-use e2e::PATIENCE;
-use e2e::trail::Trail;
+use e2e::WAIT_TIMEOUT;
+use e2e::audit::AuditLog;
 use futures_util::future::join_all;
 use reqwest::Method;
 use tokio::time::timeout;
 
-use crate::{setting, until};
+use crate::{test_env, until};
 
 /// Each attempt to write the trail takes seconds, and fails such that it is tried again.
 const SLOW: &str = "create function be_slow() returns trigger language plpgsql as $$
@@ -18,11 +18,11 @@ const SLOW: &str = "create function be_slow() returns trigger language plpgsql a
 
 #[tokio::test]
 async fn reads_that_take_too_long_are_answered_with_503_before_the_balancer_gives_up() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    doctor.say(&patient, "before").await;
-    let owner = Trail::open(&setting.stack.env().database_url).await;
+    doctor.send_ok(&patient, "before").await;
+    let owner = AuditLog::open(&test_env.stack.env().database_url).await;
     owner.client.batch_execute(SLOW).await.unwrap();
     let inbox = format!("/chat/conversations?location_id={}", place.location);
     let history = format!("/chat/history?{}", doctor.with(&patient));
@@ -36,13 +36,13 @@ async fn reads_that_take_too_long_are_answered_with_503_before_the_balancer_give
     // Of each as many as there are services: both are asked for all.
     let asked = paths.iter().flat_map(|path| [path, path]).map(|(method, path)| {
         let request = doctor.request(method.clone(), path);
-        async move { (path, e2e::Answer::read(request.send().await.unwrap()).await) }
+        async move { (path, e2e::HttpResponse::read(request.send().await.unwrap()).await) }
     });
-    for (path, answer) in timeout(PATIENCE, join_all(asked)).await.unwrap() {
+    for (path, answer) in timeout(WAIT_TIMEOUT, join_all(asked)).await.unwrap() {
         assert!(answer.header("retry-after").is_some(), "{path}: {answer:?}");
-        let _problem = answer.refused(503); // The balancer would say 504.
+        let _problem = answer.expect_problem(503); // The balancer would say 504.
     }
     owner.client.batch_execute("drop trigger be_slow on audit_log").await.unwrap();
-    until(200, async || e2e::Answer::read(doctor.request(Method::GET, &inbox).send().await.unwrap()).await).await;
-    setting.stack.stop().unwrap();
+    until(200, async || e2e::HttpResponse::read(doctor.request(Method::GET, &inbox).send().await.unwrap()).await).await;
+    test_env.stack.stop().unwrap();
 }

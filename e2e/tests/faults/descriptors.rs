@@ -3,14 +3,14 @@
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::trail::Trail;
-use e2e::{PATIENCE, Place};
+use e2e::audit::AuditLog;
+use e2e::{TestLocation, WAIT_TIMEOUT};
 use reqwest::Method;
 use stack::Stack;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::{kill_9, setting_with};
+use crate::{kill_9, test_env_with};
 
 const LIMIT: usize = 256;
 /// More than the limit, together with what waits in the kernel.
@@ -27,18 +27,18 @@ fn address(url: &str) -> String {
     place.split_once('/').map_or(place, |(place, _)| place).to_owned()
 }
 
-async fn until_ready(place: &Place, url: &str) {
+async fn until_ready(place: &TestLocation, url: &str) {
     let asking = async {
         loop {
             // It may not listen yet.
-            let answer = place.behind(url).request(Method::GET, "/readyz").send().await;
+            let answer = place.with_base_url(url).request(Method::GET, "/readyz").send().await;
             if answer.is_ok_and(|answer| answer.status() == 200) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, asking).await.expect("it is ready");
+    timeout(WAIT_TIMEOUT, asking).await.expect("it is ready");
 }
 
 /// The newest line of a log in which a setting is lowered.
@@ -51,8 +51,8 @@ fn lowered_to(stack: &Stack, log: &str, setting: &str) -> usize {
 
 #[tokio::test]
 async fn three_hundred_silent_connections_leave_admin_port_database_and_redis_alone() {
-    let setting = setting_with(&[("HANDSHAKE_TIMEOUT_SECONDS", "2")]).await;
-    let (place, stack) = (&setting.place, &setting.stack);
+    let test_env = test_env_with(&[("HANDSHAKE_TIMEOUT_SECONDS", "2")]).await;
+    let (place, stack) = (&test_env.place, &test_env.stack);
     // What it starts from now on inherits that.
     limit_descriptors(stack.pid(), LIMIT);
     kill_9(stack, |env| env.api_pids[0]);
@@ -73,7 +73,7 @@ async fn three_hundred_silent_connections_leave_admin_port_database_and_redis_al
         }
     }
     // All of their own connections must be made again.
-    let owner = Trail::open(&env.database_url).await.client;
+    let owner = AuditLog::open(&env.database_url).await.client;
     let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'api-service'";
     owner.query_one(cut, &[]).await.unwrap();
     let kill = Command::new("redis-cli")
@@ -86,23 +86,23 @@ async fn three_hundred_silent_connections_leave_admin_port_database_and_redis_al
     }
     let up = async {
         loop {
-            let said = place.behind(&env.admin_urls[0]).get("/readyz").await.text;
-            let gateway_said = place.behind(&env.admin_urls[2]).get("/readyz").await.text;
+            let said = place.with_base_url(&env.admin_urls[0]).get("/readyz").await.text;
+            let gateway_said = place.with_base_url(&env.admin_urls[2]).get("/readyz").await.text;
             if said.contains(r#""redis":"up""#) && gateway_said.contains(r#""redis":"up""#) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, up).await.expect("Redis is reached again");
+    timeout(WAIT_TIMEOUT, up).await.expect("Redis is reached again");
 
     // And they do not stay: whoever comes then is served.
     let (doctor, patient) = (place.user("doc").at(&api, &gateway), place.contact("pat").at(&api, &gateway));
     let served = async {
-        doctor.say(&patient, "hello").await;
+        doctor.send_ok(&patient, "hello").await;
         patient.open(&doctor).await
     };
-    let _socket = timeout(2 * PATIENCE, served).await.expect("silent connections are closed");
+    let _socket = timeout(2 * WAIT_TIMEOUT, served).await.expect("silent connections are closed");
     drop(silent);
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

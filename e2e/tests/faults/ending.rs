@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::chaos::Link;
+use e2e::chaos::FaultProxy;
 use stack::Signal;
 
-use crate::alone::Alone;
-use crate::setting;
+use crate::service_process::ServiceProcess;
+use crate::test_env;
 
 const DRAIN: u64 = 1;
 const TIMEOUT: u64 = 6;
@@ -15,22 +15,23 @@ const MARGIN: Duration = Duration::from_secs(4);
 
 #[tokio::test]
 async fn services_end_within_their_deadline_though_postgresql_and_redis_hang() {
-    let setting = setting().await;
-    let (env, place) = (setting.stack.env(), &setting.place);
+    let test_env = test_env().await;
+    let (env, place) = (test_env.stack.env(), &test_env.place);
     let (drain, timeout) = (DRAIN.to_string(), TIMEOUT.to_string());
     let (postgresql, redis) =
-        (Link::to(&env.service_database_url).await.unwrap(), Link::to(&env.redis_url).await.unwrap());
+        (FaultProxy::to(&env.service_database_url).await.unwrap(), FaultProxy::to(&env.redis_url).await.unwrap());
     let (database_url, redis_url) =
         (postgresql.through(&env.service_database_url).unwrap(), redis.through(&env.redis_url).unwrap());
     let settings = [("DRAIN_SECONDS", &*drain), ("SHUTDOWN_TIMEOUT_SECONDS", &*timeout), ("REDIS_URL", &*redis_url)];
-    let gateway = Alone::start("ws-gateway", &env, &settings);
-    let api = Alone::start("api-service", &env, &[&settings[..], &[("DATABASE_URL", &*database_url)]].concat());
+    let gateway = ServiceProcess::start("ws-gateway", &env, &settings);
+    let api =
+        ServiceProcess::start("api-service", &env, &[&settings[..], &[("DATABASE_URL", &*database_url)]].concat());
     api.until_ready(place).await;
     gateway.until_ready(place).await;
     let ws_url = format!("{}/ws", gateway.public_url.replace("http", "ws"));
     let (doctor, patient) =
         (place.user("doc").at(&api.public_url, &ws_url), place.contact("pat").at(&api.public_url, &ws_url));
-    let sent = doctor.say(&patient, "before").await;
+    let sent = doctor.send_ok(&patient, "before").await;
     let socket = patient.open(&doctor).await;
     postgresql.silence();
     redis.silence();
@@ -47,7 +48,7 @@ async fn services_end_within_their_deadline_though_postgresql_and_redis_hang() {
         }),
     ];
     // They have arrived: the admin port counts them.
-    let admin = place.behind(&api.admin_url);
+    let admin = place.with_base_url(&api.admin_url);
     let arriving = async {
         loop {
             let metrics = admin.get("/metrics").await.text;
@@ -59,7 +60,7 @@ async fn services_end_within_their_deadline_though_postgresql_and_redis_hang() {
             }
         }
     };
-    tokio::time::timeout(e2e::PATIENCE, arriving).await.expect("requests arrive");
+    tokio::time::timeout(e2e::WAIT_TIMEOUT, arriving).await.expect("requests arrive");
 
     let began = Instant::now();
     for service in [&api, &gateway] {
@@ -80,5 +81,5 @@ async fn services_end_within_their_deadline_though_postgresql_and_redis_hang() {
     for status in hanging {
         assert_ne!(status.await.unwrap(), Some(201), "nobody is told of a send that is not on disk");
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

@@ -1,29 +1,29 @@
 //! The database is there, and is not what the service needs; or the service says why it is not there.
 
-use e2e::Place;
-use e2e::trail::{Trail, verify};
+use e2e::TestLocation;
+use e2e::audit::{AuditLog, verify};
 use serde_json::Value;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::alone::{Alone, binary};
-use crate::{setting, until};
+use crate::service_process::{ServiceProcess, binary};
+use crate::{test_env, until};
 
 /// What the admin port says once it answers with this status.
-async fn admin(api: &Place, status: u16) -> Value {
+async fn admin(api: &TestLocation, status: u16) -> Value {
     until(status, async || api.try_get("/readyz").await).await.json()
 }
 
 #[tokio::test]
 async fn a_database_that_does_not_fit_is_named_and_used_again_once_it_fits() {
-    let setting = setting().await;
-    let (doctor, patient) = (setting.place.user("doc").at_one_service(), setting.place.contact("pat"));
-    let api = setting.place.behind(&setting.stack.env().admin_urls[0]);
-    let owner = Trail::open(&setting.stack.env().database_url).await.client;
+    let test_env = test_env().await;
+    let (doctor, patient) = (test_env.place.user("doc").at_one_service(), test_env.place.contact("pat"));
+    let api = test_env.place.with_base_url(&test_env.stack.env().admin_urls[0]);
+    let owner = AuditLog::open(&test_env.stack.env().database_url).await.client;
     let service = "chat_service";
-    doctor.say(&patient, "before").await;
+    doctor.send_ok(&patient, "before").await;
     let newest = "(select max(version) from refinery_schema_history)";
-    let log = setting.stack.logs_dir().join("api-1.log");
+    let log = test_env.stack.logs_dir().join("api-1.log");
     for (breaks, mends, named) in [
         (
             format!(
@@ -61,7 +61,7 @@ async fn a_database_that_does_not_fit_is_named_and_used_again_once_it_fits() {
         let said = admin(&api, 503).await;
         assert!(said["detail"].as_str().unwrap().contains(named), "{said}");
         assert_eq!(said["dependencies"]["postgresql"], "up");
-        let public = setting.place.behind(&setting.stack.env().api_urls[0]).get("/readyz").await;
+        let public = test_env.place.with_base_url(&test_env.stack.env().api_urls[0]).get("/readyz").await;
         assert!(public.status == 503 && !public.text.contains(named), "{public:?}");
         if named.contains("audit_log") {
             // A mistake of ours or of an operator: no client mends it by trying again.
@@ -73,16 +73,16 @@ async fn a_database_that_does_not_fit_is_named_and_used_again_once_it_fits() {
         }
     }
     admin(&api, 200).await;
-    doctor.say(&patient, "after").await;
-    setting.stack.stop().unwrap();
+    doctor.send_ok(&patient, "after").await;
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn what_a_role_or_a_database_says_of_sessions_endangers_nothing() {
-    let setting = setting().await;
-    let (doctor, patient) = (setting.place.user("doc").at_one_service(), setting.place.contact("pat"));
-    let api = setting.place.behind(&setting.stack.env().admin_urls[0]);
-    let owner = Trail::open(&setting.stack.env().database_url).await.client;
+    let test_env = test_env().await;
+    let (doctor, patient) = (test_env.place.user("doc").at_one_service(), test_env.place.contact("pat"));
+    let api = test_env.place.with_base_url(&test_env.stack.env().admin_urls[0]);
+    let owner = AuditLog::open(&test_env.stack.env().database_url).await.client;
     for setting in [
         "synchronous_commit = off",
         "default_transaction_read_only = on",
@@ -99,16 +99,16 @@ async fn what_a_role_or_a_database_says_of_sessions_endangers_nothing() {
     owner.query(others, &[]).await.unwrap();
     until(201, async || doctor.send(&doctor.message_to(&patient, "on disk")).await).await;
     admin(&api, 200).await;
-    let env = setting.stack.env();
+    let env = test_env.stack.env();
     let (is_right, said) = verify(&env, &env.database_url, &[]).await;
     assert!(is_right, "{said}");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn a_service_that_cannot_reach_its_database_says_why() {
-    let setting = setting().await;
-    let env = setting.stack.env();
+    let test_env = test_env().await;
+    let env = test_env.stack.env();
     let (user, rest) = env.service_database_url.split_once("@").unwrap();
     let (user, _) = user.rsplit_once(':').unwrap();
     for (url, cause) in [
@@ -116,8 +116,8 @@ async fn a_service_that_cannot_reach_its_database_says_why() {
         ("postgres://u:p@127.0.0.1:1/chat".to_owned(), "refused"),
         (format!("{}?sslmode=require", env.service_database_url), "TLS"),
     ] {
-        let alone = Alone::start("api-service", &env, &[("DATABASE_URL", &url)]);
-        let api = setting.place.behind(&alone.admin_url);
+        let alone = ServiceProcess::start("api-service", &env, &[("DATABASE_URL", &url)]);
+        let api = test_env.place.with_base_url(&alone.admin_url);
         // Before the first look there is no cause.
         let started = Instant::now();
         loop {
@@ -125,14 +125,14 @@ async fn a_service_that_cannot_reach_its_database_says_why() {
             if said["detail"].as_str().is_some_and(|detail| detail.contains(cause)) {
                 break;
             }
-            assert!(started.elapsed() < e2e::PATIENCE, "{said}");
+            assert!(started.elapsed() < e2e::WAIT_TIMEOUT, "{said}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let said = alone.said();
         let warnings = said.lines().filter(|line| line.contains("database unreachable")).count();
         assert!(warnings == 1 && said.contains(cause) && !said.contains("wrong@"), "{cause}: {said}");
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 /// Runs a command against a server that accepts connections and never says a word.
@@ -169,9 +169,9 @@ fn no_command_waits_for_ever_for_a_server_that_never_answers() {
 
 #[tokio::test]
 async fn a_migration_that_cannot_run_says_why() {
-    let setting = setting().await;
-    let env = setting.stack.env();
-    let owner = Trail::open(&env.database_url).await.client;
+    let test_env = test_env().await;
+    let env = test_env.stack.env();
+    let owner = AuditLog::open(&env.database_url).await.client;
     owner.batch_execute("delete from refinery_schema_history where version >= 7").await.unwrap();
     let (user, rest) = env.database_url.split_once('@').unwrap();
     let (user, password) = user.rsplit_once(':').unwrap();
@@ -185,10 +185,10 @@ async fn a_migration_that_cannot_run_says_why() {
         // The migration itself fails: what it would make is there.
         (env.database_url.clone(), "already exists"),
     ] {
-        let migrated = e2e::trail::api_service(&env, &url, &["migrate"]).await;
+        let migrated = e2e::audit::api_service(&env, &url, &["migrate"]).await;
         let said = String::from_utf8_lossy(&migrated.stderr);
         assert_eq!(migrated.status.code(), Some(1), "{cause}: {said}");
         assert!(said.contains(cause) && !said.contains("hunter2") && !said.contains(password), "{cause}: {said}");
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

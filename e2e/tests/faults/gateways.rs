@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use e2e::{PATIENCE, Person, Socket};
+use e2e::{Socket, TestUser, WAIT_TIMEOUT};
 use serde_json::{Value, json};
 use stack::Signal;
 use tokio::time::{interval, timeout};
 use tokio_tungstenite::tungstenite::Error;
 
-use crate::{kill_9, setting, setting_with};
+use crate::{kill_9, test_env, test_env_with};
 
 /// Comes back as clients do: the load balancer may not have noticed yet that a gateway has only just begun, and such a
 /// one says 503.
-async fn reconnect(who: &Person, other: &Person, cursor: &Value) -> Socket {
+async fn reconnect(who: &TestUser, other: &TestUser, cursor: &Value) -> Socket {
     let url = format!("{}?{}&cursor={}", who.place.ws_url, who.with(other), cursor.as_str().unwrap());
     let bearer = format!("Bearer {}", who.token);
     let connecting = async {
@@ -28,23 +28,23 @@ async fn reconnect(who: &Person, other: &Person, cursor: &Value) -> Socket {
             }
         }
     };
-    timeout(PATIENCE, connecting).await.unwrap_or_else(|_| panic!("no gateway lets it in"))
+    timeout(WAIT_TIMEOUT, connecting).await.unwrap_or_else(|_| panic!("no gateway lets it in"))
 }
 
 #[tokio::test]
 async fn a_socket_whose_gateway_was_killed_goes_on_at_the_other_with_its_cursor() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let gateways = &place.env.gateway_ws_urls;
     let mut at_first = patient.at(&place.base_url, &gateways[0]).open(&doctor).await;
     let mut at_second = doctor.at(&place.base_url, &gateways[1]).open(&patient).await;
-    doctor.say(&patient, "seen").await;
+    doctor.send_ok(&patient, "seen").await;
     let cursor = at_first.expect("message").await["cursor"].clone();
 
-    kill_9(&setting.stack, |env| env.gateway_pids[0]);
+    kill_9(&test_env.stack, |env| env.gateway_pids[0]);
     at_first.expect_end().await;
-    let missed = [doctor.say(&patient, "one").await, doctor.say(&patient, "two").await];
+    let missed = [doctor.send_ok(&patient, "one").await, doctor.send_ok(&patient, "two").await];
     for _ in 0..3 {
         at_second.expect("message").await; // The other gateway's sockets have noticed nothing.
     }
@@ -56,26 +56,26 @@ async fn a_socket_whose_gateway_was_killed_goes_on_at_the_other_with_its_cursor(
         for message in &missed {
             assert_eq!(back.expect("message").await["message"]["id"], message["id"]);
         }
-        let live = doctor.say(&patient, "live").await;
+        let live = doctor.send_ok(&patient, "live").await;
         while back.expect("message").await["message"]["id"] != live["id"] {}
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn a_gateway_that_is_told_to_stop_says_1001_and_its_sockets_move() {
-    let setting = setting_with(&[("DRAIN_SECONDS", "2")]).await;
-    let place = &setting.place;
+    let test_env = test_env_with(&[("DRAIN_SECONDS", "2")]).await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let gateways = &place.env.gateway_ws_urls;
     let mut socket = patient.at(&place.base_url, &gateways[0]).open(&doctor).await;
-    doctor.say(&patient, "seen").await;
+    doctor.send_ok(&patient, "seen").await;
     let cursor = socket.expect("message").await["cursor"].clone();
-    setting.stack.kill(setting.stack.env().gateway_pids[0], Signal::SIGTERM).unwrap();
+    test_env.stack.kill(test_env.stack.env().gateway_pids[0], Signal::SIGTERM).unwrap();
     assert_eq!(socket.expect_close().await, 1001);
-    let missed = doctor.say(&patient, "missed").await;
+    let missed = doctor.send_ok(&patient, "missed").await;
     let mut back = patient.at(&place.base_url, &gateways[1]).resume(&doctor, &cursor).await;
     assert_eq!(back.next().await["resumed"], true);
     assert_eq!(back.expect("message").await["message"], missed);
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

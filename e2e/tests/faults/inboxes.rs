@@ -1,42 +1,42 @@
 //! Inboxes when Redis or an API service dies.
 
-use e2e::{Person, Socket};
+use e2e::{Socket, TestUser};
 use serde_json::Value;
 
-use crate::{kill_9, kill_for_a_while, setting};
+use crate::{kill_9, kill_without_restart, test_env};
 
 /// Waits until the socket has heard how the newest row of its owner's list stands.
-async fn caught_up(socket: &mut Socket, who: &Person) {
+async fn caught_up(socket: &mut Socket, who: &TestUser) {
     let row = who.inbox("").await["conversations"][0].clone();
     while socket.expect("conversation").await["conversation"] != row {}
 }
 
 #[tokio::test]
 async fn after_redis_was_away_an_inbox_is_to_be_loaded_anew_and_then_it_is_live() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open_inbox().await;
-    let _before = doctor.say(&patient, "before").await;
+    let _before = doctor.send_ok(&patient, "before").await;
     caught_up(&mut socket, &patient).await;
     for round in 0..2 {
-        let away = kill_for_a_while(&setting.stack, setting.stack.env().redis_pid.unwrap());
+        let away = kill_without_restart(&test_env.stack, test_env.stack.env().redis_pid.unwrap());
         assert_eq!(socket.next().await["type"], "degraded");
-        let _missed = doctor.say(&patient, &format!("{round}: missed")).await;
+        let _missed = doctor.send_ok(&patient, &format!("{round}: missed")).await;
         drop(away);
         socket.expect("resync").await;
         socket.expect("recovered").await;
-        let _live = doctor.say(&patient, &format!("{round}: live")).await;
+        let _live = doctor.send_ok(&patient, &format!("{round}: live")).await;
         caught_up(&mut socket, &patient).await;
         assert!(socket.everything().await.iter().all(|frame| frame["type"] == "conversation"));
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn an_inbox_hears_of_all_that_is_kept_when_api_services_are_killed() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open_inbox().await;
     let senders: Vec<_> = (0..8)
@@ -53,11 +53,11 @@ async fn an_inbox_hears_of_all_that_is_kept_when_api_services_are_killed() {
     for number in [0, 1, 0] {
         let row: Value = socket.expect("conversation").await; // They are at it.
         assert_eq!(row["conversation"]["unread_count"], row["conversation"]["last_message"]["seq"], "exact: {row}");
-        kill_9(&setting.stack, |env| env.api_pids[number]);
+        kill_9(&test_env.stack, |env| env.api_pids[number]);
     }
     for sender in senders {
         sender.await.unwrap();
     }
     caught_up(&mut socket, &patient).await;
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

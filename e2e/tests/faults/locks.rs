@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use e2e::trail::Trail;
-use e2e::{PATIENCE, Person, Place};
+use e2e::audit::AuditLog;
+use e2e::{TestLocation, TestUser, WAIT_TIMEOUT};
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
-use crate::{Setting, setting, setting_with, until_set_aside};
+use crate::{TestEnv, test_env, test_env_with, until_set_aside};
 
 /// Transactions that others hold open.
-async fn session(setting: &Setting) -> Client {
-    Trail::open(&setting.stack.env().database_url).await.client
+async fn session(test_env: &TestEnv) -> Client {
+    AuditLog::open(&test_env.stack.env().database_url).await.client
 }
 
 async fn hold(client: &Client, rows: &str) {
@@ -29,7 +29,7 @@ struct Neighbours {
 }
 
 impl Neighbours {
-    fn start(place: &Place, count: usize) -> Self {
+    fn start(place: &TestLocation, count: usize) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let send = |number| {
             let (doctor, patient) = (place.user(&format!("doc-n{number}")), place.contact(&format!("pat-n{number}")));
@@ -38,7 +38,7 @@ impl Neighbours {
                 let mut times = Vec::new();
                 while !is_over.load(Ordering::Relaxed) {
                     let start = Instant::now();
-                    doctor.say(&patient, &times.len().to_string()).await; // Fails on anything but a 201.
+                    doctor.send_ok(&patient, &times.len().to_string()).await; // Fails on anything but a 201.
                     times.push(start.elapsed());
                 }
                 times
@@ -55,22 +55,22 @@ impl Neighbours {
     }
 }
 
-async fn id_of(doctor: &Person, patient: &Person) -> String {
-    doctor.say(patient, "before").await["conversation_id"].as_str().unwrap().to_owned()
+async fn id_of(doctor: &TestUser, patient: &TestUser) -> String {
+    doctor.send_ok(patient, "before").await["conversation_id"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
 async fn a_conversation_that_somebody_holds_waits_alone_and_is_refused_after_a_while() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let id = id_of(&doctor, &patient).await;
-    let holder = session(&setting).await;
+    let holder = session(&test_env).await;
     hold(&holder, &format!("conversations where id = '{id}'")).await;
 
     let neighbours = Neighbours::start(place, 4);
     // The first is found out by a wait, and later ones are known; both services are asked.
-    let (first, second) = (&setting.stack.env().api_urls[0], &setting.stack.env().api_urls[1]);
+    let (first, second) = (&test_env.stack.env().api_urls[0], &test_env.stack.env().api_urls[1]);
     let sends = [first, second, first, second].map(|url| {
         let doctor = doctor.at(url, &place.ws_url);
         let body = doctor.message_to(&patient, &e2e::secret_text());
@@ -78,11 +78,11 @@ async fn a_conversation_that_somebody_holds_waits_alone_and_is_refused_after_a_w
             let start = Instant::now();
             let answer = doctor.send(&body).await;
             assert!(answer.header("retry-after").is_some(), "{answer:?}");
-            (answer.refused(503), start.elapsed())
+            (answer.expect_problem(503), start.elapsed())
         })
     });
     for send in sends {
-        let (_problem, elapsed) = timeout(PATIENCE, send).await.unwrap().unwrap();
+        let (_problem, elapsed) = timeout(WAIT_TIMEOUT, send).await.unwrap().unwrap();
         assert!(elapsed < Duration::from_secs(10), "the balancer gives up after 10 s: {elapsed:?}");
     }
     let times = neighbours.stop().await;
@@ -93,34 +93,34 @@ async fn a_conversation_that_somebody_holds_waits_alone_and_is_refused_after_a_w
     // A send that still waits when the row is free is written, and those that were refused never are.
     let waiting = {
         let (doctor, patient) = (doctor.clone(), patient.clone());
-        tokio::spawn(async move { doctor.say(&patient, "after").await })
+        tokio::spawn(async move { doctor.send_ok(&patient, "after").await })
     };
-    let observer = session(&setting).await;
+    let observer = session(&test_env).await;
     until_set_aside(place, 1).await;
     holder.batch_execute("rollback").await.unwrap();
-    let after = timeout(PATIENCE, waiting).await.unwrap().unwrap();
+    let after = timeout(WAIT_TIMEOUT, waiting).await.unwrap().unwrap();
     assert_eq!(after["seq"], 2);
     let texts = "select count(*) from messages where conversation_id = $1::text::uuid";
     let count: i64 = observer.query_one(texts, &[&id]).await.unwrap().get(0);
     assert_eq!(count, 2, "nothing that was refused was written");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn a_conversation_that_was_held_once_is_written_through_two_services_at_the_same_time() {
     const SENDERS: usize = 4;
     const SENDS: usize = 20;
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let id = id_of(&doctor, &patient).await;
     let services: Vec<_> = place.env.api_urls.iter().map(|url| doctor.at(url, &place.ws_url)).collect();
     // Both have met a lock in it.
-    let (holder, observer) = (session(&setting).await, session(&setting).await);
+    let (holder, observer) = (session(&test_env).await, session(&test_env).await);
     hold(&holder, &format!("conversations where id = '{id}'")).await;
     let waiting = services.iter().map(|doctor| {
         let (doctor, patient) = (doctor.clone(), patient.clone());
-        tokio::spawn(async move { doctor.say(&patient, "waits").await })
+        tokio::spawn(async move { doctor.send_ok(&patient, "waits").await })
     });
     let waiting: Vec<_> = waiting.collect();
     until_set_aside(place, 2).await;
@@ -139,7 +139,7 @@ async fn a_conversation_that_was_held_once_is_written_through_two_services_at_th
             let mut times = Vec::new();
             for send in 0..SENDS {
                 let start = Instant::now();
-                doctor.say(&patient, &send.to_string()).await; // Fails on anything but a 201.
+                doctor.send_ok(&patient, &send.to_string()).await; // Fails on anything but a 201.
                 times.push(start.elapsed());
             }
             times
@@ -152,24 +152,24 @@ async fn a_conversation_that_was_held_once_is_written_through_two_services_at_th
     let slowest = times.iter().max().unwrap();
     assert!(aside < 5.0, "it was set aside {aside} times in {} sends", times.len());
     assert!(*slowest < Duration::from_secs(2), "{slowest:?}");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn sends_that_wait_for_a_held_conversation_keep_their_order() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
     let id = id_of(&doctor, &patient).await;
-    let holder = session(&setting).await;
+    let holder = session(&test_env).await;
     hold(&holder, &format!("conversations where id = '{id}'")).await;
     let mut sends = Vec::new();
     for number in 0..5 {
         let (doctor, body) = (doctor.clone(), doctor.message_to(&patient, &number.to_string()));
-        sends.push(tokio::spawn(async move { doctor.send(&body).await.ok(201) }));
+        sends.push(tokio::spawn(async move { doctor.send(&body).await.expect_status(201) }));
         // It has arrived when a later request on another connection is answered.
         let depth = async || {
-            let metrics = place.behind(&place.env.admin_urls[0]).get("/metrics").await.text;
+            let metrics = place.with_base_url(&place.env.admin_urls[0]).get("/metrics").await.text;
             let requests = metrics.lines().find_map(|line| line.strip_prefix("http_requests_in_flight ")).unwrap();
             requests.parse::<f64>().unwrap()
         };
@@ -181,79 +181,79 @@ async fn sends_that_wait_for_a_held_conversation_keep_their_order() {
     for (place, message) in sent.iter().enumerate() {
         assert_eq!((&message["content"], &message["seq"]), (&place.to_string().into(), &(place + 2).into()));
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn a_send_waits_for_a_table_that_somebody_locks_for_a_moment() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
     let _id = id_of(&doctor, &patient).await;
     for (number, table) in ["outbox", "messages", "audit_log"].iter().enumerate() {
-        let holder = session(&setting).await;
+        let holder = session(&test_env).await;
         let before = crate::metric(place, "send_conversations_set_aside_total").await;
         holder.batch_execute(&format!("begin; lock table {table} in access exclusive mode")).await.unwrap();
         let sending = {
             let (doctor, patient) = (doctor.clone(), patient.clone());
-            tokio::spawn(async move { doctor.say(&patient, "after").await })
+            tokio::spawn(async move { doctor.send_ok(&patient, "after").await })
         };
         // It has been tried by then, as often as it is before it is known that something holds it up.
         crate::until_metric(place, "send_conversations_set_aside_total", before + 1.0).await;
         holder.batch_execute("rollback").await.unwrap();
-        let sent = timeout(PATIENCE, sending).await.unwrap().unwrap();
+        let sent = timeout(WAIT_TIMEOUT, sending).await.unwrap().unwrap();
         assert_eq!(sent["seq"], number + 2, "{table}");
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn audit_chains_and_messages_that_somebody_holds_stop_no_send() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
     let _id = id_of(&doctor, &patient).await;
     for rows in ["audit_chains", "messages"] {
-        let holder = session(&setting).await;
+        let holder = session(&test_env).await;
         hold(&holder, rows).await;
         for number in 0..3 {
             let start = Instant::now();
-            doctor.say(&patient, &number.to_string()).await;
+            doctor.send_ok(&patient, &number.to_string()).await;
             assert!(start.elapsed() < Duration::from_secs(3), "{rows}: {:?}", start.elapsed());
         }
         holder.batch_execute("rollback").await.unwrap();
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn while_postgresql_is_frozen_sends_are_refused_and_those_that_were_refused_are_never_written() {
-    let setting = setting_with(&[("DRAIN_SECONDS", "0")]).await;
-    let place = &setting.place;
+    let test_env = test_env_with(&[("DRAIN_SECONDS", "0")]).await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
     let id = id_of(&doctor, &patient).await;
-    let env = setting.stack.env();
-    let frozen = Frozen::new(&setting);
+    let env = test_env.stack.env();
+    let frozen = Frozen::new(&test_env);
     let start = Instant::now();
     let sends = (0..20).map(|number| {
         let (doctor, body) = (doctor.clone(), doctor.message_to(&patient, &format!("refused {number}")));
-        tokio::spawn(async move { (doctor.send(&body).await.refused(503), start.elapsed()) })
+        tokio::spawn(async move { (doctor.send(&body).await.expect_problem(503), start.elapsed()) })
     });
     let sends: Vec<_> = sends.collect();
     for send in sends {
-        let (_problem, elapsed) = timeout(PATIENCE, send).await.unwrap().unwrap();
+        let (_problem, elapsed) = timeout(WAIT_TIMEOUT, send).await.unwrap().unwrap();
         assert!(elapsed < Duration::from_secs(10), "the balancer gives up after 10 s: {elapsed:?}");
     }
     // By now it is known, and nobody waits.
     let asked = Instant::now();
     let answer = doctor.send(&doctor.message_to(&patient, "refused at once")).await;
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
-    let _problem = answer.refused(503);
+    let _problem = answer.expect_problem(503);
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     drop(frozen);
 
     crate::until(201, async || doctor.send(&doctor.message_to(&patient, "after")).await).await;
-    let observer = Trail::open(&env.database_url).await.client;
+    let observer = AuditLog::open(&env.database_url).await.client;
     let rows = "select content, xmin::text from messages where conversation_id = $1::text::uuid order by seq";
     let rows: Vec<(String, String)> =
         observer.query(rows, &[&id]).await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect();
@@ -264,16 +264,16 @@ async fn while_postgresql_is_frozen_sends_are_refused_and_those_that_were_refuse
     assert!(transactions.len() <= 1, "{rows:?}");
     assert_eq!(rows.first().map(|(text, _)| text.as_str()), Some("before"), "{rows:?}");
     assert_eq!(rows.last().map(|(text, _)| text.as_str()), Some("after"), "{rows:?}");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn while_postgresql_is_frozen_reads_are_refused_before_the_balancer_gives_up() {
-    let setting = setting_with(&[("DRAIN_SECONDS", "0")]).await;
-    let place = &setting.place;
+    let test_env = test_env_with(&[("DRAIN_SECONDS", "0")]).await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
     let _id = id_of(&doctor, &patient).await;
-    let frozen = Frozen::new(&setting);
+    let frozen = Frozen::new(&test_env);
     let paths = [
         format!("/chat/conversations?location_id={}", place.location),
         format!("/chat/history?{}", doctor.with(&patient)),
@@ -290,14 +290,14 @@ async fn while_postgresql_is_frozen_reads_are_refused_before_the_balancer_gives_
         }));
     }
     for read in reads {
-        let (answer, elapsed, path) = timeout(PATIENCE, read).await.unwrap().unwrap();
+        let (answer, elapsed, path) = timeout(WAIT_TIMEOUT, read).await.unwrap().unwrap();
         assert!(elapsed < Duration::from_millis(9_500), "{path}: the balancer gives up after 10 s: {elapsed:?}");
         assert!(answer.header("retry-after").is_some(), "{path}: {answer:?}");
-        let _problem = answer.refused(503);
+        let _problem = answer.expect_problem(503);
     }
     drop(frozen);
     crate::until(200, async || doctor.get(&paths[0]).await).await;
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 /// PostgreSQL and all of its processes, stopped until this is dropped.
@@ -306,8 +306,8 @@ struct Frozen {
 }
 
 impl Frozen {
-    fn new(setting: &Setting) -> Self {
-        let postmaster = setting.stack.env().postgres_pid.unwrap();
+    fn new(test_env: &TestEnv) -> Self {
+        let postmaster = test_env.stack.env().postgres_pid.unwrap();
         let mut pids = vec![postmaster];
         pids.extend(crate::children(postmaster));
         let frozen = Self { pids };
@@ -330,24 +330,24 @@ impl Drop for Frozen {
 
 #[tokio::test]
 async fn a_receipt_for_a_message_that_somebody_holds_waits_alone_and_is_applied_later() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, held, free) = (place.user("doc"), place.contact("held"), place.contact("free"));
-    let message = doctor.say(&held, "held").await;
+    let message = doctor.send_ok(&held, "held").await;
     let id = message["id"].as_str().unwrap();
-    let holder = session(&setting).await;
+    let holder = session(&test_env).await;
     hold(&holder, &format!("messages where id = '{id}'")).await;
     let (mut to_held, mut to_free) = (doctor.open(&held).await, doctor.open(&free).await);
     let receiver = held.open(&doctor).await;
     receiver.send(&serde_json::json!({"type": "delivered", "message_ids": [id]}));
     let mut other = free.open(&doctor).await;
     for number in 0..5 {
-        doctor.say(&free, &number.to_string()).await;
+        doctor.send_ok(&free, &number.to_string()).await;
         other.expect("message").await;
         to_free.expect("delivered").await; // Its proof has passed the receipt that waits.
     }
     assert_eq!(doctor.messages(&held).await[0]["delivered_at"], Value::Null);
     holder.batch_execute("rollback").await.unwrap();
     assert_eq!(to_held.expect("delivered").await["message_ids"], serde_json::json!([id]));
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it finds the fault")]
 
 mod aborts;
-mod alone;
 mod audit;
 mod classes;
 mod cut_off;
@@ -21,6 +20,7 @@ mod presence;
 mod redis;
 mod relay_lease;
 mod revocations;
+mod service_process;
 mod services;
 mod set_aside;
 mod stalled_log;
@@ -31,7 +31,7 @@ mod wrong_clock;
 
 use std::time::{Duration, Instant};
 
-use e2e::{Answer, PATIENCE, Place};
+use e2e::{HttpResponse, TestLocation, WAIT_TIMEOUT};
 use stack::{Signal, Stack, StackEnv, StackOptions};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{interval, timeout};
@@ -40,45 +40,45 @@ use tokio::time::{interval, timeout};
 static TURNS: Semaphore = Semaphore::const_new(3);
 
 /// A system for one test, and the test's turn.
-struct Setting {
+struct TestEnv {
     stack: Stack,
-    place: Place,
+    place: TestLocation,
     _turn: SemaphorePermit<'static>,
 }
 
-async fn setting() -> Setting {
-    setting_with(&[]).await
+async fn test_env() -> TestEnv {
+    test_env_with(&[]).await
 }
 
 /// The same with other settings of the services.
-async fn setting_with(env: &[(&str, &str)]) -> Setting {
+async fn test_env_with(env: &[(&str, &str)]) -> TestEnv {
     let turn = TURNS.acquire().await.unwrap();
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let options = StackOptions { api: 2, gateways: 2, env, ..StackOptions::default() };
     let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await.unwrap().unwrap();
-    let place = Place::new(&stack);
-    Setting { stack, place, _turn: turn }
+    let place = TestLocation::new(&stack);
+    TestEnv { stack, place, _turn: turn }
 }
 
 /// Kills a process as nothing can be prepared for, and waits until another one has taken its place.
 fn kill_9(stack: &Stack, pid_of: impl Fn(&StackEnv) -> i32) {
     let pid = pid_of(&stack.env());
     stack.kill(pid, Signal::SIGKILL).unwrap();
-    stack.wait_until(PATIENCE, |env| pid_of(env) != pid).unwrap();
+    stack.wait_until(WAIT_TIMEOUT, |env| pid_of(env) != pid).unwrap();
 }
 
 /// Kills a process, and keeps it from being started again until the answer is dropped. Returns when its children are gone
 /// as well: those of PostgreSQL serve on until they notice.
-fn kill_for_a_while(stack: &Stack, pid: i32) -> Paused<'_> {
+fn kill_without_restart(stack: &Stack, pid: i32) -> RestartsPaused<'_> {
     stack.kill(stack.pid(), Signal::SIGSTOP).unwrap();
     let children = children(pid);
     stack.kill(pid, Signal::SIGKILL).unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     while children.iter().any(|child| is_alive(*child)) {
         assert!(Instant::now() < deadline, "a child of process {pid} lives on");
         std::thread::sleep(Duration::from_millis(5));
     }
-    Paused(stack)
+    RestartsPaused(stack)
 }
 
 /// The processes that a process has started.
@@ -94,31 +94,31 @@ fn is_alive(pid: i32) -> bool {
 }
 
 /// A system that nobody looks after.
-struct Paused<'a>(&'a Stack);
+struct RestartsPaused<'a>(&'a Stack);
 
-impl Drop for Paused<'_> {
+impl Drop for RestartsPaused<'_> {
     fn drop(&mut self) {
         self.0.kill(self.0.pid(), Signal::SIGCONT).unwrap();
     }
 }
 
 /// Waits until the services have set so many conversations aside, because others hold their rows.
-async fn until_set_aside(place: &Place, count: usize) {
+async fn until_set_aside(place: &TestLocation, count: usize) {
     until_metric(place, "send_conversations_aside", count as f64).await;
 }
 
 /// Of all API services together.
-async fn metric(place: &Place, name: &str) -> f64 {
+async fn metric(place: &TestLocation, name: &str) -> f64 {
     let mut sum = 0.0;
     for url in &place.env.admin_urls[..place.env.api_urls.len()] {
-        let metrics = place.behind(url).get("/metrics").await.text;
+        let metrics = place.with_base_url(url).get("/metrics").await.text;
         let values = metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         sum += values.map(|value| value.parse::<f64>().unwrap()).sum::<f64>();
     }
     sum
 }
 
-async fn until_metric(place: &Place, name: &str, least: f64) {
+async fn until_metric(place: &TestLocation, name: &str, least: f64) {
     until_true(&format!("{name} reaches {least}"), async || metric(place, name).await >= least).await;
 }
 
@@ -130,11 +130,11 @@ async fn until_true(what: &str, holds: impl AsyncFn() -> bool) {
             beat.tick().await;
         }
     };
-    timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    timeout(WAIT_TIMEOUT, looking).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 /// Asks until the answer has this status, with a deadline: there is no event that tells a client of a recovery.
-async fn until(status: u16, ask: impl AsyncFn() -> Answer) -> Answer {
+async fn until(status: u16, ask: impl AsyncFn() -> HttpResponse) -> HttpResponse {
     let asking = async {
         let mut beat = interval(Duration::from_millis(50));
         loop {
@@ -146,5 +146,5 @@ async fn until(status: u16, ask: impl AsyncFn() -> Answer) -> Answer {
             assert!(matches!(answer.status, 200 | 201 | 502 | 503 | 504), "{answer:?}");
         }
     };
-    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("no {status} in time"))
+    timeout(WAIT_TIMEOUT, asking).await.unwrap_or_else(|_| panic!("no {status} in time"))
 }

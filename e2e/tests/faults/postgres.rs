@@ -2,47 +2,48 @@
 
 use std::collections::BTreeSet;
 
-use e2e::Person;
-use e2e::trail::Trail;
+use e2e::TestUser;
+use e2e::audit::AuditLog;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::{kill_for_a_while, setting, until, until_set_aside};
+use crate::{kill_without_restart, test_env, until, until_set_aside};
 
 #[tokio::test]
 async fn without_postgresql_everything_is_a_503_that_says_when_to_try_again_and_then_recovers() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
-    doctor.say(&patient, "before").await;
+    doctor.send_ok(&patient, "before").await;
     socket.expect("message").await;
-    let before = setting.stack.env();
+    let before = test_env.stack.env();
     let postgres = before.postgres_pid.unwrap();
 
-    let away = kill_for_a_while(&setting.stack, postgres);
+    let away = kill_without_restart(&test_env.stack, postgres);
     let body = doctor.message_to(&patient, &e2e::secret_text());
-    let _problem = until(503, async || doctor.send(&body).await).await.refused(503);
+    let _problem = until(503, async || doctor.send(&body).await).await.expect_problem(503);
     // All services are cut off now, and the load balancer may have noticed: each answer is a 503, whoever gives it.
     for _ in 0..10 {
-        let _problem = doctor.send(&body).await.refused(503);
-        let _problem = doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await.refused(503);
-        let _problem = doctor.get(&format!("/chat/conversations?location_id={}", place.location)).await.refused(503);
-        let _problem = patient.mark("read", &[&json!(uuid::Uuid::now_v7())]).await.refused(503);
-        let _problem = place.get("/readyz").await.refused(503);
+        let _problem = doctor.send(&body).await.expect_problem(503);
+        let _problem = doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await.expect_problem(503);
+        let _problem =
+            doctor.get(&format!("/chat/conversations?location_id={}", place.location)).await.expect_problem(503);
+        let _problem = patient.mark("read", &[&json!(uuid::Uuid::now_v7())]).await.expect_problem(503);
+        let _problem = place.get("/readyz").await.expect_problem(503);
     }
     // Sockets need no database.
     assert!(socket.everything().await.iter().all(|frame| frame["type"] != "message"));
 
     drop(away);
-    setting.stack.wait_until(e2e::PATIENCE, |env| env.postgres_pid != Some(postgres)).unwrap();
+    test_env.stack.wait_until(e2e::WAIT_TIMEOUT, |env| env.postgres_pid != Some(postgres)).unwrap();
     let after = until(201, async || doctor.send(&doctor.message_to(&patient, "after")).await).await.json();
     loop {
         if socket.expect("message").await["message"]["id"] == after["id"] {
             break;
         }
     }
-    let now = setting.stack.env();
+    let now = test_env.stack.env();
     assert_eq!((&now.api_pids, &now.gateway_pids), (&before.api_pids, &before.gateway_pids), "nobody was restarted");
 
     // The load balancer may lag behind by a check or two; the services themselves have recovered.
@@ -56,29 +57,29 @@ async fn without_postgresql_everything_is_a_503_that_says_when_to_try_again_and_
     assert_eq!(row["unread_count"], messages.len());
     assert_eq!(row["last_message"]["id"], *messages.last().unwrap()["id"].as_str().unwrap());
     let ready = until(200, async || place.get("/readyz").await).await;
-    assert_eq!(ready.ok(200), json!({"status": "ok"}));
-    setting.stack.stop().unwrap();
+    assert_eq!(ready.expect_status(200), json!({"status": "ok"}));
+    test_env.stack.stop().unwrap();
 }
 
 /// The service may not delete anything; an operator may, and in the middle of a batch.
 #[tokio::test]
 async fn a_conversation_that_is_deleted_under_a_batch_takes_nothing_of_its_neighbours_with_it() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let doctor = place.user("doc").at_one_service();
     let patients: Vec<_> = (0..9).map(|number| place.contact(&format!("pat{number}"))).collect();
     let mut ids = Vec::new();
     for patient in &patients {
-        ids.push(doctor.say(patient, "before").await["conversation_id"].as_str().unwrap().to_owned());
+        ids.push(doctor.send_ok(patient, "before").await["conversation_id"].as_str().unwrap().to_owned());
     }
     let (held, deleted) = (&ids[8], &ids[0]);
-    let database = setting.stack.env().database_url;
-    let connect = async || Trail::open(&database).await.client;
+    let database = test_env.stack.env().database_url;
+    let connect = async || AuditLog::open(&database).await.client;
     let (holder, deleter) = (connect().await, connect().await);
-    let sends = |to: &[Person]| {
-        let send = |patient: &Person| {
+    let sends = |to: &[TestUser]| {
+        let send = |patient: &TestUser| {
             let (doctor, patient) = (doctor.clone(), patient.clone());
-            tokio::spawn(async move { doctor.say(&patient, "under way").await })
+            tokio::spawn(async move { doctor.send_ok(&patient, "under way").await })
         };
         to.iter().map(send).collect::<Vec<_>>()
     };
@@ -103,5 +104,5 @@ async fn a_conversation_that_is_deleted_under_a_batch_takes_nothing_of_its_neigh
         assert_eq!(sent["seq"], 2);
         assert_eq!(doctor.messages(patient).await.len(), 2, "once");
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

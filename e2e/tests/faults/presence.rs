@@ -1,35 +1,35 @@
 //! Who is online when a gateway or Redis dies.
 
-use e2e::{PATIENCE, Person};
+use e2e::{TestUser, WAIT_TIMEOUT};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::set_aside::redis;
-use crate::{Setting, kill_9, kill_for_a_while, setting_with, until, until_true};
+use crate::{TestEnv, kill_9, kill_without_restart, test_env_with, until, until_true};
 
-async fn hasty() -> Setting {
-    setting_with(&[("PRESENCE_TTL_SECONDS", "5"), ("PRESENCE_LINGER_SECONDS", "1")]).await
+async fn hasty() -> TestEnv {
+    test_env_with(&[("PRESENCE_TTL_SECONDS", "5"), ("PRESENCE_LINGER_SECONDS", "1")]).await
 }
 
 #[tokio::test]
 async fn people_of_a_gateway_that_was_killed_are_gone_unless_they_came_back() {
-    let setting = hasty().await;
-    let place = &setting.place;
+    let test_env = hasty().await;
+    let place = &test_env.place;
     let (doctor, patient, other) = (place.user("doc"), place.contact("pat"), place.contact("other"));
     let gateways = &place.env.gateway_ws_urls;
     let at =
         |url: &str| (doctor.at(&place.base_url, url), patient.at(&place.base_url, url), other.at(&place.base_url, url));
     let (_, dying_patient, dying_other) = at(&gateways[0]);
     let (staying_doctor, _, staying_other) = at(&gateways[1]);
-    doctor.say(&patient, "Hello").await;
-    doctor.say(&other, "Hello").await;
+    doctor.send_ok(&patient, "Hello").await;
+    doctor.send_ok(&other, "Hello").await;
     let mut with_patient = staying_doctor.open(&patient).await;
     let mut with_other = staying_doctor.open(&other).await;
     let (mut lost, mut moved) = (dying_patient.open_inbox().await, dying_other.open_inbox().await);
     assert_eq!(with_patient.expect_presence().await["online"], true);
     assert_eq!(with_other.expect_presence().await["online"], true);
 
-    kill_9(&setting.stack, |env| env.gateway_pids[0]);
+    kill_9(&test_env.stack, |env| env.gateway_pids[0]);
     lost.expect_end().await;
     moved.expect_end().await;
     let moved = staying_other.open_inbox().await;
@@ -37,32 +37,32 @@ async fn people_of_a_gateway_that_was_killed_are_gone_unless_they_came_back() {
     assert_eq!((&frame["contact_id"], &frame["online"]), (&json!("pat"), &json!(false)), "{frame}");
     assert_eq!(with_other.all_presence().await, Vec::<Value>::new(), "who came back was never away");
     let query = format!("/chat/presence?location_id={}&contact_id=pat&contact_id=other", place.location);
-    let body = doctor.get(&query).await.ok(200);
+    let body = doctor.get(&query).await.expect_status(200);
     let are_online: Vec<_> = body["participants"].as_array().unwrap().iter().map(|one| &one["online"]).collect();
     assert_eq!(are_online, [&json!(false), &json!(true)], "{body}");
     moved.close().await;
     assert_eq!(with_other.expect_presence().await["online"], false);
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn without_redis_nobody_knows_and_afterwards_everybody_is_where_they_were() {
-    let setting = hasty().await;
-    let place = &setting.place;
+    let test_env = hasty().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    doctor.say(&patient, "Hello").await;
+    doctor.send_ok(&patient, "Hello").await;
     let mut at_doctor = doctor.open(&patient).await;
     let at_patient = patient.open_inbox().await;
     assert_eq!(at_doctor.expect_presence().await["online"], true);
     let query = format!("/chat/presence?location_id={}&contact_id=pat", place.location);
-    let away = kill_for_a_while(&setting.stack, setting.stack.env().redis_pid.unwrap());
+    let away = kill_without_restart(&test_env.stack, test_env.stack.env().redis_pid.unwrap());
     at_doctor.expect("degraded").await;
     until(503, || doctor.get(&query)).await;
     drop(away);
     at_doctor.expect("recovered").await;
     // Redis has come back with nothing; whoever is there says so.
     loop {
-        let body = until(200, || doctor.get(&query)).await.ok(200);
+        let body = until(200, || doctor.get(&query)).await.expect_status(200);
         if body["participants"][0]["online"] == true {
             break;
         }
@@ -70,22 +70,22 @@ async fn without_redis_nobody_knows_and_afterwards_everybody_is_where_they_were(
     assert_eq!(at_doctor.all_presence().await, Vec::<Value>::new(), "nobody has gone");
     at_patient.close().await;
     assert_eq!(at_doctor.expect_presence().await["online"], false);
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 /// Asks about somebody until the answer is this one. Every question is answered.
-async fn until_online(who_asks: &Person, query: &str, online: bool) {
-    let holds = async || who_asks.get(query).await.ok(200)["participants"][0]["online"] == online;
+async fn until_online(who_asks: &TestUser, query: &str, online: bool) {
+    let holds = async || who_asks.get(query).await.expect_status(200)["participants"][0]["online"] == online;
     until_true(&format!("online is {online}"), holds).await;
 }
 
 #[tokio::test]
 async fn keys_of_a_location_and_of_a_gateway_that_are_of_another_type_are_moved_and_written_anew_and_no_question_fails()
 {
-    let setting = hasty().await;
-    let (place, env) = (&setting.place, setting.stack.env());
+    let test_env = hasty().await;
+    let (place, env) = (&test_env.place, test_env.stack.env());
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    doctor.say(&patient, "Hello").await;
+    doctor.send_ok(&patient, "Hello").await;
     let mut at_doctor = doctor.open(&patient).await;
     let mut at_patient = patient.open_inbox().await;
     assert_eq!(at_doctor.expect_presence().await["online"], true);
@@ -110,7 +110,7 @@ async fn keys_of_a_location_and_of_a_gateway_that_are_of_another_type_are_moved_
                     }
                 }
             };
-            let moved = timeout(PATIENCE, moved).await.unwrap_or_else(|_| panic!("{key} is not moved"));
+            let moved = timeout(WAIT_TIMEOUT, moved).await.unwrap_or_else(|_| panic!("{key} is not moved"));
             assert_eq!(moved.trim(), "somebody else's", "it is there for its owner: {key}");
         }
         until_online(&doctor, &query, true).await;
@@ -122,11 +122,11 @@ async fn keys_of_a_location_and_of_a_gateway_that_are_of_another_type_are_moved_
     }
     let mut counted = 0.0;
     for url in &env.admin_urls {
-        let metrics = place.behind(url).get("/metrics").await.text;
+        let metrics = place.with_base_url(url).get("/metrics").await.text;
         let of_presence = "redis_keys_moved_total{key=\"presence\"} ";
         let value = metrics.lines().find_map(|line| line.strip_prefix(of_presence));
         counted += value.map_or(0.0, |value| value.parse::<f64>().unwrap());
     }
     assert!(counted >= 2.0, "{counted}");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

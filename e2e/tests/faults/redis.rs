@@ -2,26 +2,26 @@
 
 use serde_json::Value;
 
-use crate::{kill_for_a_while, setting};
+use crate::{kill_without_restart, test_env};
 
 #[tokio::test]
 async fn sends_go_on_without_redis_and_sockets_get_what_they_missed_or_are_told() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut at_doctor = doctor.open(&patient).await;
     let mut at_patient = patient.open(&doctor).await;
-    let before = doctor.say(&patient, "before").await;
+    let before = doctor.send_ok(&patient, "before").await;
     assert_eq!(at_patient.expect("message").await["message"], before);
 
     for round in 0..2 {
-        let away = kill_for_a_while(&setting.stack, setting.stack.env().redis_pid.unwrap());
+        let away = kill_without_restart(&test_env.stack, test_env.stack.env().redis_pid.unwrap());
         for socket in [&mut at_patient, &mut at_doctor] {
             socket.expect("degraded").await;
         }
         let mut sent = Vec::new();
         for number in 0..5 {
-            sent.push(doctor.say(&patient, &format!("{round}/{number}")).await);
+            sent.push(doctor.send_ok(&patient, &format!("{round}/{number}")).await);
         }
         drop(away);
         // The sockets stay, and either hear all of it or are told to load it.
@@ -41,7 +41,7 @@ async fn sends_go_on_without_redis_and_sockets_get_what_they_missed_or_are_told(
         assert!(sent.iter().all(|message| stored.contains(&&message["id"])));
 
         // Live again, both ways, ticks and all.
-        let live = doctor.say(&patient, "live").await;
+        let live = doctor.send_ok(&patient, "live").await;
         while at_patient.expect("message").await["message"]["id"] != live["id"] {}
         loop {
             let delivered = at_doctor.expect("delivered").await;
@@ -49,7 +49,7 @@ async fn sends_go_on_without_redis_and_sockets_get_what_they_missed_or_are_told(
                 break;
             }
         }
-        let _marks = patient.mark("read", &[&live["id"]]).await.ok(200);
+        let _marks = patient.mark("read", &[&live["id"]]).await.expect_status(200);
         loop {
             let read = at_doctor.expect("read").await;
             if read["message_ids"].as_array().unwrap().contains(&live["id"]) {
@@ -57,5 +57,5 @@ async fn sends_go_on_without_redis_and_sockets_get_what_they_missed_or_are_told(
             }
         }
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

@@ -1,14 +1,14 @@
 //! Two API services and the lease of the outbox relay: one of them freezes with the lease in hand.
 
-use e2e::chaos::Link;
-use e2e::trail::Trail;
+use e2e::audit::AuditLog;
+use e2e::chaos::FaultProxy;
 use stack::Signal;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::alone::Alone;
+use crate::service_process::ServiceProcess;
 use crate::set_aside::redis;
-use crate::{kill_for_a_while, setting, until_true};
+use crate::{kill_without_restart, test_env, until_true};
 
 /// A transaction that takes the lease, and rows with it, waits in its commit for as long as the test holds the lock.
 const HOLD_COMMIT: &str = "create function hold_commit() returns trigger language plpgsql as $$
@@ -25,25 +25,25 @@ async fn is(owner: &Client, condition: &str) -> bool {
 
 #[tokio::test]
 async fn woken_relay_publishes_nothing_after_its_lease() {
-    let setting = setting().await;
-    let (stack, place, env) = (&setting.stack, &setting.place, setting.stack.env());
+    let test_env = test_env().await;
+    let (stack, place, env) = (&test_env.stack, &test_env.place, test_env.stack.env());
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
-    let owner = Trail::open(&env.database_url).await.client;
+    let owner = AuditLog::open(&env.database_url).await.client;
 
     // Messages that only a relay publishes: their own service does not reach Redis, and dies.
-    let link = Link::to(&env.redis_url).await.unwrap();
+    let link = FaultProxy::to(&env.redis_url).await.unwrap();
     let redis_url = link.through(&env.redis_url).unwrap();
-    let writer = Alone::start("api-service", &env, &[("REDIS_URL", &redis_url)]);
+    let writer = ServiceProcess::start("api-service", &env, &[("REDIS_URL", &redis_url)]);
     writer.until_ready(place).await;
-    let away = kill_for_a_while(stack, env.api_pids[1]);
+    let away = kill_without_restart(stack, env.api_pids[1]);
     owner.batch_execute("select pg_advisory_lock(1)").await.unwrap();
     owner.batch_execute(HOLD_COMMIT).await.unwrap();
     link.silence();
     let by_writer = doctor.at(&writer.public_url, &place.ws_url);
     let mut sent = Vec::new();
     for number in 0..5 {
-        sent.push(by_writer.say(&patient, &number.to_string()).await);
+        sent.push(by_writer.send_ok(&patient, &number.to_string()).await);
     }
     drop(writer);
 
@@ -64,12 +64,12 @@ async fn woken_relay_publishes_nothing_after_its_lease() {
     }
 
     // The event log would hide a message that is published again. Without it and the second service, the first one is alone.
-    let env = stack.wait_until(e2e::PATIENCE, |now| now.api_pids[1] != env.api_pids[1]).unwrap();
-    let _away = kill_for_a_while(stack, env.api_pids[1]);
+    let env = stack.wait_until(e2e::WAIT_TIMEOUT, |now| now.api_pids[1] != env.api_pids[1]).unwrap();
+    let _away = kill_without_restart(stack, env.api_pids[1]);
     let conversation = sent[0]["conversation_id"].as_str().unwrap();
     let log = format!("chat:{{{}:{conversation}}}:log", place.location);
     assert_eq!(redis(&env, &[b"DEL", log.as_bytes()]).await, "1");
-    // It relays this row after whatever it still does with its old rows. Its message is gone, so there is no event.
+    // It comes to this row after its old rows, and sets it aside: the message of the row does not exist.
     let row: i64 = owner
         .query_one(
             "insert into outbox (kind, message_ids, created_at)
@@ -80,8 +80,8 @@ async fn woken_relay_publishes_nothing_after_its_lease() {
         .unwrap()
         .get(0);
     stack.kill(frozen, Signal::SIGCONT).unwrap();
-    let is_relayed = format!("not exists (select from outbox where id = {row} and published_at is null)");
-    until_true("the woken one relays again", async || is(&owner, &is_relayed).await).await;
+    let is_set_aside = format!("exists (select from outbox where id = {row} and failed_at is not null)");
+    until_true("the woken one relays again", async || is(&owner, &is_set_aside).await).await;
     assert_eq!(redis(&env, &[b"EXISTS", log.as_bytes()]).await, "0", "the woken one has published its old rows");
     let frames = socket.everything().await;
     assert!(frames.iter().all(|frame| frame["type"] != "message"), "{frames:?}");

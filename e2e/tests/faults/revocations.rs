@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 use std::process::Output;
 
-use e2e::trail::{Trail, api_service};
-use e2e::{Answer, PATIENCE, Person, Place, token};
+use e2e::audit::{AuditLog, api_service};
+use e2e::{HttpResponse, TestLocation, TestUser, WAIT_TIMEOUT, token};
 use reqwest::Method;
 use serde_json::{Value, json};
 use stack::{Signal, StackEnv};
 use tokio::time::timeout;
 
-use crate::{Setting, kill_9, kill_for_a_while, setting, setting_with, until_true};
+use crate::{TestEnv, kill_9, kill_without_restart, test_env, test_env_with, until_true};
 
 /// A handshake that an HTTP client can see the answer of.
-async fn handshake(place: &Place, gateway_ws_url: &str, person: &Person) -> Result<u16, reqwest::Error> {
-    let at = place.behind(&gateway_ws_url.replace("ws://", "http://").replace("/ws", ""));
+async fn handshake(place: &TestLocation, gateway_ws_url: &str, person: &TestUser) -> Result<u16, reqwest::Error> {
+    let at = place.with_base_url(&gateway_ws_url.replace("ws://", "http://").replace("/ws", ""));
     let query = person.with(&place.contact("pat"));
     let request = at
         .request(Method::GET, &format!("/ws?{query}"))
@@ -27,7 +27,13 @@ async fn handshake(place: &Place, gateway_ws_url: &str, person: &Person) -> Resu
 }
 
 /// Asks until the answer is this one. Whatever else is answered meanwhile must be among `others`; no answer at all may be.
-async fn until_handshake(place: &Place, gateway: impl Fn() -> String, person: &Person, status: u16, others: &[u16]) {
+async fn until_handshake(
+    place: &TestLocation,
+    gateway: impl Fn() -> String,
+    person: &TestUser,
+    status: u16,
+    others: &[u16],
+) {
     let asking = async {
         loop {
             match handshake(place, &gateway(), person).await {
@@ -37,51 +43,51 @@ async fn until_handshake(place: &Place, gateway: impl Fn() -> String, person: &P
             }
         }
     };
-    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("no {status} in time"));
+    timeout(WAIT_TIMEOUT, asking).await.unwrap_or_else(|_| panic!("no {status} in time"));
 }
 
-fn admin(place: &Place) -> Person {
+fn admin(place: &TestLocation) -> TestUser {
     let claims = token::with(token::claims("ehr-backend", "service", &[&place.location]), "admin", json!(true));
-    place.service().bearing(place.sign(&claims))
+    place.service().with_token(place.sign(&claims))
 }
 
-pub(crate) async fn revoke(place: &Place, body: &Value) {
+pub(crate) async fn revoke(place: &TestLocation, body: &Value) {
     let asked = admin(place).request(Method::POST, "/admin/revocations").json(body);
     assert_eq!(place.ask(asked).await.status, 204);
 }
 
-pub(crate) fn doctor_with(place: &Place, jti: &str) -> Person {
+pub(crate) fn doctor_with(place: &TestLocation, jti: &str) -> TestUser {
     let claims = token::with(token::claims("doc", "user", &[&place.location]), "jti", json!(jti));
-    place.user("doc").bearing(place.sign(&claims))
+    place.user("doc").with_token(place.sign(&claims))
 }
 
 /// A doctor whose token was revoked, as all processes know, and one whose token is good.
-async fn doctors(setting: &Setting) -> (Person, Person) {
-    let (place, jti) = (&setting.place, uuid::Uuid::now_v7().to_string());
+async fn doctors(test_env: &TestEnv) -> (TestUser, TestUser) {
+    let (place, jti) = (&test_env.place, uuid::Uuid::now_v7().to_string());
     revoke(place, &json!({"jti": jti})).await;
     let gone = doctor_with(place, &jti);
-    until_learnt_everywhere(setting, &gone).await;
+    until_learnt_everywhere(test_env, &gone).await;
     (gone, place.user("doc"))
 }
 
 /// Each of them refuses the token, some perhaps after they have started. None accepts it before.
-async fn until_refused_everywhere(setting: &Setting, person: &Person) {
-    until_401_everywhere(setting, person, &[503]).await;
+async fn until_refused_everywhere(test_env: &TestEnv, person: &TestUser) {
+    until_401_everywhere(test_env, person, &[503]).await;
 }
 
 /// Each of them refuses the token in the end: it may take a moment to learn of the revocation.
-async fn until_learnt_everywhere(setting: &Setting, person: &Person) {
-    until_401_everywhere(setting, person, &[101, 200, 429, 503]).await;
+async fn until_learnt_everywhere(test_env: &TestEnv, person: &TestUser) {
+    until_401_everywhere(test_env, person, &[101, 200, 429, 503]).await;
 }
 
-async fn until_401_everywhere(setting: &Setting, person: &Person, others: &[u16]) {
-    let place = &setting.place;
+async fn until_401_everywhere(test_env: &TestEnv, person: &TestUser, others: &[u16]) {
+    let place = &test_env.place;
     for number in 0..2 {
-        until_handshake(place, || setting.stack.env().gateway_ws_urls[number].clone(), person, 401, others).await;
+        until_handshake(place, || test_env.stack.env().gateway_ws_urls[number].clone(), person, 401, others).await;
         let path = format!("/chat/conversations?location_id={}", place.location);
         let asking = async {
             loop {
-                let at = person.at(&setting.stack.env().api_urls[number], &place.ws_url);
+                let at = person.at(&test_env.stack.env().api_urls[number], &place.ws_url);
                 match at.request(Method::GET, &path).send().await {
                     Ok(response) if response.status() == 401 => return,
                     Ok(response) => assert!(others.contains(&response.status().as_u16()), "{response:?}"),
@@ -89,7 +95,7 @@ async fn until_401_everywhere(setting: &Setting, person: &Person, others: &[u16]
                 }
             }
         };
-        timeout(PATIENCE, asking).await.expect("an API service refuses it");
+        timeout(WAIT_TIMEOUT, asking).await.expect("an API service refuses it");
     }
 }
 
@@ -110,9 +116,9 @@ fn said(output: &Output) -> String {
 
 #[tokio::test]
 async fn a_gateway_that_starts_on_an_empty_redis_lets_nobody_in_until_an_api_service_has_filled_it() {
-    let setting = setting().await;
-    let (place, stack) = (&setting.place, &setting.stack);
-    let (gone, good) = doctors(&setting).await;
+    let test_env = test_env().await;
+    let (place, stack) = (&test_env.place, &test_env.stack);
+    let (gone, good) = doctors(&test_env).await;
     let frozen = stack.env().api_pids;
     for pid in &frozen {
         stack.kill(*pid, Signal::SIGSTOP).unwrap();
@@ -125,7 +131,7 @@ async fn a_gateway_that_starts_on_an_empty_redis_lets_nobody_in_until_an_api_ser
     for _ in 0..20 {
         assert_eq!(handshake(place, &first(), &gone).await.unwrap(), 503);
         assert_eq!(handshake(place, &first(), &good).await.unwrap(), 503);
-        let ready = place.behind(&first().replace("ws://", "http://").replace("/ws", "")).get("/readyz").await;
+        let ready = place.with_base_url(&first().replace("ws://", "http://").replace("/ws", "")).get("/readyz").await;
         assert_eq!(ready.status, 503);
         // The other one still knows.
         assert_eq!(handshake(place, &stack.env().gateway_ws_urls[1], &gone).await.unwrap(), 401);
@@ -134,16 +140,16 @@ async fn a_gateway_that_starts_on_an_empty_redis_lets_nobody_in_until_an_api_ser
     for pid in frozen {
         stack.kill(pid, Signal::SIGCONT).unwrap();
     }
-    until_refused_everywhere(&setting, &gone).await;
+    until_refused_everywhere(&test_env, &gone).await;
     until_handshake(place, first, &good, 101, &[503]).await;
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn redis_is_filled_from_memory_while_postgresql_is_away() {
-    let setting = setting().await;
-    let (place, stack) = (&setting.place, &setting.stack);
-    let (gone, good) = doctors(&setting).await;
+    let test_env = test_env().await;
+    let (place, stack) = (&test_env.place, &test_env.stack);
+    let (gone, good) = doctors(&test_env).await;
     stack.kill(stack.env().postgres_pid.unwrap(), Signal::SIGSTOP).unwrap();
     redis(&stack.env(), &["FLUSHALL"]);
     kill_9(stack, |env| env.gateway_pids[0]);
@@ -151,7 +157,7 @@ async fn redis_is_filled_from_memory_while_postgresql_is_away() {
     until_handshake(place, first, &gone, 401, &[503]).await;
     until_handshake(place, first, &good, 101, &[503]).await;
     stack.kill(stack.env().postgres_pid.unwrap(), Signal::SIGCONT).unwrap();
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 /// What of the copy in Redis stands for a revocation: members that are no marker.
@@ -162,23 +168,23 @@ fn members(env: &StackEnv) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_redis_that_comes_back_with_an_older_copy_gives_no_token_back() {
-    let setting = setting().await;
-    let (place, stack) = (&setting.place, &setting.stack);
-    let (first, good) = doctors(&setting).await;
+    let test_env = test_env().await;
+    let (place, stack) = (&test_env.place, &test_env.stack);
+    let (first, good) = doctors(&test_env).await;
     let env = stack.env();
     // What a snapshot or a replica holds that had not heard of the next one yet: the same copy, marker and all.
     let older = redis(&env, &["ZRANGE", "revoked", "0", "-1", "WITHSCORES"]);
     let older: Vec<&str> = older.lines().collect();
-    let (second, _) = doctors(&setting).await;
-    until_refused_everywhere(&setting, &second).await;
+    let (second, _) = doctors(&test_env).await;
+    until_refused_everywhere(&test_env, &second).await;
     assert!(members(&env).len() >= 2);
     let paused: Vec<i32> = env.api_pids.clone();
     for pid in &paused {
         stack.kill(*pid, Signal::SIGSTOP).unwrap();
     }
-    let away = kill_for_a_while(stack, env.redis_pid.unwrap());
+    let away = kill_without_restart(stack, env.redis_pid.unwrap());
     drop(away);
-    let env = stack.wait_until(PATIENCE, |now| now.redis_pid != env.redis_pid).unwrap();
+    let env = stack.wait_until(WAIT_TIMEOUT, |now| now.redis_pid != env.redis_pid).unwrap();
     until_true("the new Redis answers", async || redis_cli(&env, &["PING"]).status.success()).await;
     let mut command = vec!["ZADD", "revoked"];
     for pair in older.chunks(2) {
@@ -193,17 +199,17 @@ async fn a_redis_that_comes_back_with_an_older_copy_gives_no_token_back() {
         stack.kill(pid, Signal::SIGCONT).unwrap();
     }
     for person in [&first, &second] {
-        until_refused_everywhere(&setting, person).await;
+        until_refused_everywhere(&test_env, person).await;
     }
     until_handshake(place, gateway, &good, 101, &[503]).await;
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn no_process_takes_a_revoked_token_after_all_of_them_were_killed_at_once() {
-    let setting = setting().await;
-    let (place, stack) = (&setting.place, &setting.stack);
-    let (gone, good) = doctors(&setting).await;
+    let test_env = test_env().await;
+    let (place, stack) = (&test_env.place, &test_env.stack);
+    let (gone, good) = doctors(&test_env).await;
     for _ in 0..3 {
         let env = stack.env();
         let all = env.api_pids.iter().chain(&env.gateway_pids).chain(&env.redis_pid);
@@ -211,18 +217,18 @@ async fn no_process_takes_a_revoked_token_after_all_of_them_were_killed_at_once(
             stack.kill(*pid, Signal::SIGKILL).unwrap();
         }
         // From the first answer on, none lets it in.
-        until_refused_everywhere(&setting, &gone).await;
+        until_refused_everywhere(&test_env, &gone).await;
         until_handshake(place, || stack.env().gateway_ws_urls[0].clone(), &good, 101, &[503]).await;
         until_handshake(place, || stack.env().gateway_ws_urls[1].clone(), &good, 101, &[503]).await;
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn a_key_of_another_kind_or_a_copy_of_another_history_is_written_anew() {
-    let setting = setting().await;
-    let env = setting.stack.env();
-    let (gone, _) = doctors(&setting).await;
+    let test_env = test_env().await;
+    let env = test_env.stack.env();
+    let (gone, _) = doctors(&test_env).await;
     let whole = members(&env);
     assert!(!whole.is_empty());
     let until_whole = async || {
@@ -242,15 +248,15 @@ async fn a_key_of_another_kind_or_a_copy_of_another_history_is_written_anew() {
     until_whole().await;
     redis(&env, &["ZREM", "revoked", whole.first().unwrap()]);
     until_whole().await;
-    until_refused_everywhere(&setting, &gone).await;
-    setting.stack.stop().unwrap();
+    until_refused_everywhere(&test_env, &gone).await;
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn rows_that_appear_out_of_order_are_not_missed_and_more_than_a_page_is_read() {
-    let setting = setting().await;
-    let place = &setting.place;
-    let mut owner = Trail::open(&setting.stack.env().database_url).await.client;
+    let test_env = test_env().await;
+    let place = &test_env.place;
+    let mut owner = AuditLog::open(&test_env.stack.env().database_url).await.client;
     // Whoever takes its id first commits last.
     let early = uuid::Uuid::now_v7().to_string();
     let late = uuid::Uuid::now_v7().to_string();
@@ -259,7 +265,7 @@ async fn rows_that_appear_out_of_order_are_not_missed_and_more_than_a_page_is_re
     let (place_of_late, jti) = (place.clone(), late.clone());
     let revoking = tokio::spawn(async move { revoke(&place_of_late, &json!({"jti": jti})).await });
     // The other one has read on, if it could.
-    let watching = Trail::open(&setting.stack.env().database_url).await.client;
+    let watching = AuditLog::open(&test_env.stack.env().database_url).await.client;
     let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into revocations%'";
     let is_over = async || {
         let waiting: i64 = watching.query_one(waits, &[]).await.unwrap().get(0);
@@ -269,32 +275,32 @@ async fn rows_that_appear_out_of_order_are_not_missed_and_more_than_a_page_is_re
     transaction.commit().await.unwrap();
     revoking.await.unwrap();
     for jti in [&early, &late] {
-        until_learnt_everywhere(&setting, &doctor_with(place, jti)).await;
+        until_learnt_everywhere(&test_env, &doctor_with(place, jti)).await;
     }
     // By hand, as an older version of the service does it: all of them are remembered for good.
     let many = "insert into revocations (jti) select 'bulk-' || n from generate_series(1, 45000) n";
     owner.batch_execute(many).await.unwrap();
     for number in [1, 22_500, 45_000] {
-        until_learnt_everywhere(&setting, &doctor_with(place, &format!("bulk-{number}"))).await;
+        until_learnt_everywhere(&test_env, &doctor_with(place, &format!("bulk-{number}"))).await;
     }
     // A process that starts reads all of them.
-    kill_9(&setting.stack, |env| env.api_pids[0]);
-    kill_9(&setting.stack, |env| env.gateway_pids[0]);
+    kill_9(&test_env.stack, |env| env.api_pids[0]);
+    kill_9(&test_env.stack, |env| env.gateway_pids[0]);
     for number in [1, 22_500, 45_000] {
-        until_refused_everywhere(&setting, &doctor_with(place, &format!("bulk-{number}"))).await;
+        until_refused_everywhere(&test_env, &doctor_with(place, &format!("bulk-{number}"))).await;
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn a_revocation_goes_when_its_last_token_has_ended_and_no_other_does() {
-    let setting = setting().await;
-    let (place, env) = (&setting.place, setting.stack.env());
-    let owner = Trail::open(&env.database_url).await.client;
+    let test_env = test_env().await;
+    let (place, env) = (&test_env.place, test_env.stack.env());
+    let owner = AuditLog::open(&env.database_url).await.client;
     let ended = "insert into revocations (jti, expires_at)
         select 'ended-' || n, now() - interval '1 day' from generate_series(1, 2500) n";
     owner.batch_execute(ended).await.unwrap();
-    let (gone, _) = doctors(&setting).await;
+    let (gone, _) = doctors(&test_env).await;
     let by_end = json!({"jti": "named-end", "expires_at": "2000-01-01T00:00:00Z"});
     revoke(place, &by_end).await;
     revoke(place, &json!({"sub": "fired", "issued_before": "2030-01-01T00:00:00Z"})).await;
@@ -306,14 +312,14 @@ async fn a_revocation_goes_when_its_last_token_has_ended_and_no_other_does() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    timeout(2 * PATIENCE, going).await.expect("they go");
+    timeout(2 * WAIT_TIMEOUT, going).await.expect("they go");
     assert_eq!(count("expires_at > now() + interval '399 days' and expires_at < now() + interval '401 days'").await, 1);
     assert_eq!(count("sub = 'fired' and expires_at > '2031-01-01' and expires_at < '2031-03-01'").await, 1);
-    until_refused_everywhere(&setting, &gone).await;
-    let service = Trail::open(&env.service_database_url).await.client;
+    until_refused_everywhere(&test_env, &gone).await;
+    let service = AuditLog::open(&env.service_database_url).await.client;
     let refused = service.batch_execute("delete from revocations").await.unwrap_err();
     assert_eq!(refused.code().unwrap().code(), "42501");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 /// The steps of `docs/OPERATIONS.md`, "Restore", as they stand there.
@@ -326,8 +332,8 @@ const RESTORE: [&str; 5] = [
 ];
 
 /// Runs one of them as a shell does.
-async fn step(setting: &Setting, folder: &std::path::Path, line: &str) {
-    let env = setting.stack.env();
+async fn step(test_env: &TestEnv, folder: &std::path::Path, line: &str) {
+    let env = test_env.stack.env();
     let own = std::env::current_exe().unwrap();
     let target = own.parent().and_then(|deps| deps.parent()).unwrap();
     let path = format!("{}:{}", target.display(), std::env::var("PATH").unwrap());
@@ -336,7 +342,7 @@ async fn step(setting: &Setting, folder: &std::path::Path, line: &str) {
     shell.env("DATABASE_URL", &env.database_url).env("REDIS_URL", &env.redis_url);
     shell.env("SERVICE_ROLE", "chat_service").env("AUDIT_KEY", &env.audit_key);
     let output = shell.output();
-    said(&timeout(PATIENCE, output).await.expect("it ends").unwrap());
+    said(&timeout(WAIT_TIMEOUT, output).await.expect("it ends").unwrap());
 }
 
 #[tokio::test]
@@ -346,12 +352,12 @@ async fn a_token_that_was_revoked_after_the_backup_is_not_good_again_after_the_r
         assert!(document.contains(line), "the procedure is another one: {line}");
     }
     let [restore, migrate, revoke_all, flush, back_up] = RESTORE;
-    let setting = setting().await;
-    let (place, stack) = (&setting.place, &setting.stack);
+    let test_env = test_env().await;
+    let (place, stack) = (&test_env.place, &test_env.stack);
     let folder = stack.data_dir().to_owned();
-    step(&setting, &folder, back_up).await;
-    let (gone, of_before) = doctors(&setting).await;
-    until_refused_everywhere(&setting, &gone).await;
+    step(&test_env, &folder, back_up).await;
+    let (gone, of_before) = doctors(&test_env).await;
+    until_refused_everywhere(&test_env, &gone).await;
 
     // Stop the API services, and whoever starts them again.
     let env = stack.env();
@@ -360,30 +366,30 @@ async fn a_token_that_was_revoked_after_the_backup_is_not_good_again_after_the_r
         stack.kill(*pid, Signal::SIGKILL).unwrap();
     }
     for line in [restore, migrate, revoke_all, flush] {
-        step(&setting, &folder, line).await;
+        step(&test_env, &folder, line).await;
     }
-    let owner = Trail::open(&env.database_url).await.client;
+    let owner = AuditLog::open(&env.database_url).await.client;
     let of_one: i64 =
         owner.query_one("select count(*) from revocations where jti is not null", &[]).await.unwrap().get(0);
     assert_eq!(of_one, 0, "the database has forgotten it");
     // A gateway that starts now knows of no revocation.
     stack.kill(env.gateway_pids[0], Signal::SIGKILL).unwrap();
     stack.kill(stack.pid(), Signal::SIGCONT).unwrap();
-    until_refused_everywhere(&setting, &gone).await;
+    until_refused_everywhere(&test_env, &gone).await;
     // Nobody can tell which of the tokens from before are good. The gateway that was not stopped learns it from the API services.
-    until_learnt_everywhere(&setting, &of_before).await;
+    until_learnt_everywhere(&test_env, &of_before).await;
     let newer = token::with(token::claims("doc", "user", &[&place.location]), "iat", json!(token::now() + 20));
-    let newer = place.user("doc").bearing(place.sign(&newer));
+    let newer = place.user("doc").with_token(place.sign(&newer));
     until_handshake(place, || stack.env().gateway_ws_urls[0].clone(), &newer, 101, &[503]).await;
-    let (is_right, said) = e2e::trail::verify(&stack.env(), &env.service_database_url, &[]).await;
+    let (is_right, said) = e2e::audit::verify(&stack.env(), &env.service_database_url, &[]).await;
     assert!(is_right, "{said}");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn the_command_line_says_what_it_revokes_and_refuses_a_mixture() {
-    let setting = setting().await;
-    let env = setting.stack.env();
+    let test_env = test_env().await;
+    let env = test_env.stack.env();
     let say = async |arguments: &[&str]| {
         api_service(&env, &env.service_database_url, &[&["revoke"], arguments].concat()).await
     };
@@ -399,25 +405,25 @@ async fn the_command_line_says_what_it_revokes_and_refuses_a_mixture() {
     }
     said(&say(&["--all-issued-before", "2001-09-09T01:46:40Z"]).await);
     said(&say(&["--jti", "a", "--expires-at", "2030-01-01T00:00:00Z"]).await);
-    let trail = Trail::open(&env.database_url).await;
+    let trail = AuditLog::open(&env.database_url).await;
     let details =
         trail.client.query("select detail from audit_log where action = 'revoke' order by at", &[]).await.unwrap();
     let details: Vec<String> = details.iter().map(|row| row.get(0)).collect();
     assert_eq!(details, ["everyone, issued before 1000000000", "jti a"]);
     // Everybody's token is younger than that.
-    let answer: Answer = setting.place.user("doc").get("/readyz").await;
+    let answer: HttpResponse = test_env.place.user("doc").get("/readyz").await;
     assert_eq!(answer.status, 200);
-    let inbox = setting.place.user("doc").inbox("").await;
+    let inbox = test_env.place.user("doc").inbox("").await;
     assert_eq!(inbox["conversations"], json!([]));
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn what_was_revoked_is_known_everywhere_though_work_in_the_background_has_no_connection_left() {
-    let setting = setting_with(&[("DATABASE_BACKGROUND_CONNECTIONS", "2")]).await;
-    let (place, env) = (&setting.place, setting.stack.env());
+    let test_env = test_env_with(&[("DATABASE_BACKGROUND_CONNECTIONS", "2")]).await;
+    let (place, env) = (&test_env.place, test_env.stack.env());
     // The outbox, receipts and such wait for these, on every connection that they have.
-    let holder = Trail::open(&env.database_url).await.client;
+    let holder = AuditLog::open(&env.database_url).await.client;
     let tables = "outbox, conversations, messages, running_services";
     holder.batch_execute(&format!("begin; lock table {tables} in access exclusive mode")).await.unwrap();
     for _ in 0..20 {
@@ -430,5 +436,5 @@ async fn what_was_revoked_is_known_everywhere_though_work_in_the_background_has_
         }
     }
     holder.batch_execute("rollback").await.unwrap();
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

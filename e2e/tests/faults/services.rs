@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use e2e::PATIENCE;
+use e2e::WAIT_TIMEOUT;
 use serde_json::Value;
 use stack::Signal;
 
-use crate::{kill_9, setting, setting_with, until};
+use crate::{kill_9, test_env, test_env_with, until};
 
 #[tokio::test]
 async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_service_is_killed() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
 
@@ -31,7 +31,7 @@ async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_s
                         // It died with the request in its hands, or nobody was there.
                         Ok(answer) => {
                             assert!(matches!(answer.status, 502 | 503), "{answer:?}");
-                            let _problem = answer.refused(answer.status);
+                            let _problem = answer.expect_problem(answer.status);
                         }
                         // HAProxy answers nothing when a server dies on a connection that it had used before.
                         Err(error) => assert!(error.is_request(), "{error:?}"),
@@ -42,7 +42,7 @@ async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_s
         })
         .collect();
     let first = socket.expect("message").await; // They are at it.
-    kill_9(&setting.stack, |env| env.api_pids[0]);
+    kill_9(&test_env.stack, |env| env.api_pids[0]);
     let mut kept = BTreeSet::new();
     for sender in senders {
         kept.extend(sender.await.unwrap());
@@ -59,15 +59,15 @@ async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_s
     while !heard.is_superset(&stored) {
         heard.insert(id(&socket.expect("message").await));
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn nobody_notices_when_an_api_service_is_replaced() {
-    let setting = setting_with(&[("DRAIN_SECONDS", "2")]).await;
-    let place = &setting.place;
+    let test_env = test_env_with(&[("DRAIN_SECONDS", "2")]).await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let (is_replaced, first) = (Arc::new(AtomicBool::new(false)), setting.stack.env().api_pids[0]);
+    let (is_replaced, first) = (Arc::new(AtomicBool::new(false)), test_env.stack.env().api_pids[0]);
 
     let senders: Vec<_> = (0..8)
         .map(|sender| {
@@ -75,17 +75,17 @@ async fn nobody_notices_when_an_api_service_is_replaced() {
             tokio::spawn(async move {
                 let mut sent = 0;
                 while !is_replaced.load(Ordering::Relaxed) {
-                    doctor.say(&patient, &format!("{sender}/{sent}")).await; // Fails on anything but a 201.
+                    doctor.send_ok(&patient, &format!("{sender}/{sent}")).await; // Fails on anything but a 201.
                     sent += 1;
                 }
                 sent
             })
         })
         .collect();
-    let at_first = doctor.at(&setting.stack.env().api_urls[0], &place.ws_url);
-    setting.stack.kill(first, Signal::SIGTERM).unwrap();
-    let _problem = until(503, async || at_first.get("/readyz").await).await.refused(503); // It says so before it closes its port.
-    setting.stack.wait_until(PATIENCE, |env| env.api_pids[0] != first).unwrap();
+    let at_first = doctor.at(&test_env.stack.env().api_urls[0], &place.ws_url);
+    test_env.stack.kill(first, Signal::SIGTERM).unwrap();
+    let _problem = until(503, async || at_first.get("/readyz").await).await.expect_problem(503); // It says so before it closes its port.
+    test_env.stack.wait_until(WAIT_TIMEOUT, |env| env.api_pids[0] != first).unwrap();
     is_replaced.store(true, Ordering::Relaxed);
     let mut sent = 0;
     for sender in senders {
@@ -93,17 +93,17 @@ async fn nobody_notices_when_an_api_service_is_replaced() {
     }
     let newest = doctor.history(&patient, "&limit=1").await["messages"][0]["seq"].clone();
     assert_eq!(newest, sent, "each was counted once");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn requests_that_a_frozen_api_service_holds_are_cut_with_a_problem_and_can_be_repeated() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let _opened = doctor.say(&patient, "before").await;
-    let frozen = setting.stack.env().api_pids[0];
-    setting.stack.kill(frozen, Signal::SIGSTOP).unwrap();
+    let _opened = doctor.send_ok(&patient, "before").await;
+    let frozen = test_env.stack.env().api_pids[0];
+    test_env.stack.kill(frozen, Signal::SIGSTOP).unwrap();
     // Some reach the frozen one, on connections that were used before as well as on new ones.
     let senders = (0..8).map(|number| {
         let (doctor, patient) = (doctor.clone(), patient.clone());
@@ -119,7 +119,7 @@ async fn requests_that_a_frozen_api_service_holds_are_cut_with_a_problem_and_can
         match answer.status {
             201 => {}
             504 => {
-                let detail = answer.refused(504)["detail"].as_str().unwrap().to_owned();
+                let detail = answer.expect_problem(504)["detail"].as_str().unwrap().to_owned();
                 assert!(detail.contains("Repeating it is safe"), "{detail}");
                 cut.push(body);
             }
@@ -127,7 +127,7 @@ async fn requests_that_a_frozen_api_service_holds_are_cut_with_a_problem_and_can
         }
     }
     assert!(!cut.is_empty(), "the frozen one held some of them");
-    setting.stack.kill(frozen, Signal::SIGCONT).unwrap();
+    test_env.stack.kill(frozen, Signal::SIGCONT).unwrap();
     for body in &cut {
         // The frozen one may have written it meanwhile, or not: both are one message.
         let again = doctor.send(body).await;
@@ -136,5 +136,5 @@ async fn requests_that_a_frozen_api_service_holds_are_cut_with_a_problem_and_can
     }
     let messages = doctor.messages(&patient).await;
     assert_eq!(messages.len(), 9, "each once: {messages:?}");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

@@ -4,53 +4,53 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use e2e::trail::{Trail, api_service};
-use e2e::{PATIENCE, Person, Place, Socket};
+use e2e::audit::{AuditLog, api_service};
+use e2e::{Socket, TestLocation, TestUser, WAIT_TIMEOUT};
 use serde_json::Value;
 use stack::StackEnv;
 use tokio::process::Command;
 use tokio::time::{interval, timeout};
 
-use crate::{kill_9, setting, until_true};
+use crate::{kill_9, test_env, until_true};
 
 /// What Redis answers.
 pub(crate) async fn redis(env: &StackEnv, words: &[&[u8]]) -> String {
     let mut cli = Command::new("redis-cli");
     cli.args(["--no-auth-warning", "-u", &env.redis_url]).args(words.iter().map(|word| OsStr::from_bytes(word)));
-    let output = timeout(PATIENCE, cli.output()).await.unwrap().unwrap();
+    let output = timeout(WAIT_TIMEOUT, cli.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-async fn count(owner: &Trail, of: &str) -> i64 {
+async fn count(owner: &AuditLog, of: &str) -> i64 {
     owner.client.query_one(&format!("select count(*) from outbox where {of}"), &[]).await.unwrap().get(0)
 }
 
 /// Somebody elsewhere, and the socket that hears it.
-async fn neighbours(place: &Place) -> (Person, Person, Socket) {
-    let elsewhere = place.elsewhere();
+async fn neighbours(place: &TestLocation) -> (TestUser, TestUser, Socket) {
+    let elsewhere = place.other_location();
     let (doctor, patient) = (elsewhere.user("doc"), elsewhere.contact("pat"));
     let socket = patient.open(&doctor).await;
     (doctor, patient, socket)
 }
 
-async fn is_live(doctor: &Person, patient: &Person, socket: &mut Socket) {
-    let sent = doctor.say(patient, "live").await;
+async fn is_live(doctor: &TestUser, patient: &TestUser, socket: &mut Socket) {
+    let sent = doctor.send_ok(patient, "live").await;
     while socket.expect("message").await["message"]["id"] != sent["id"] {}
 }
 
 #[tokio::test]
 async fn rows_of_the_outbox_that_cannot_be_rebuilt_are_set_aside_alone_and_an_operator_may_retry_them() {
-    let setting = setting().await;
-    let env = setting.stack.env();
-    let (doctor, patient) = (setting.place.user("doc"), setting.place.contact("pat"));
-    let (healthy_doctor, healthy_patient, mut socket) = neighbours(&setting.place).await;
+    let test_env = test_env().await;
+    let env = test_env.stack.env();
+    let (doctor, patient) = (test_env.place.user("doc"), test_env.place.contact("pat"));
+    let (healthy_doctor, healthy_patient, mut socket) = neighbours(&test_env.place).await;
     let mut sent = Vec::new();
     for _ in 0..3 {
-        sent.push(doctor.say(&patient, "hello").await["id"].as_str().unwrap().to_owned());
+        sent.push(doctor.send_ok(&patient, "hello").await["id"].as_str().unwrap().to_owned());
     }
     let [good, deleted, timeless]: [String; 3] = sent.try_into().unwrap();
-    let owner = Trail::open(&env.database_url).await;
+    let owner = AuditLog::open(&env.database_url).await;
     until_true("what was sent is settled", async || count(&owner, "true").await == 0).await;
     let conversation = "11111111-1111-4111-8111-111111111111";
     // As a database that was damaged, or tampered with: past its own rules.
@@ -76,7 +76,7 @@ async fn rows_of_the_outbox_that_cannot_be_rebuilt_are_set_aside_alone_and_an_op
     is_live(&healthy_doctor, &healthy_patient, &mut socket).await;
 
     // A Redis that comes back has the whole outbox published, and that ends.
-    kill_9(&setting.stack, |env| env.redis_pid.unwrap());
+    kill_9(&test_env.stack, |env| env.redis_pid.unwrap());
     socket.expect("recovered").await;
     is_live(&healthy_doctor, &healthy_patient, &mut socket).await;
 
@@ -100,16 +100,16 @@ async fn rows_of_the_outbox_that_cannot_be_rebuilt_are_set_aside_alone_and_an_op
         "select count(*) from audit_log where action in ('outbox.list', 'outbox.retry') and actor like 'operator:%'";
     let acts: i64 = owner.client.query_one(acts, &[]).await.unwrap().get(0);
     assert_eq!(acts, 2);
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn a_conversation_whose_event_log_is_no_log_is_set_aside_and_recovers_while_all_others_are_live() {
-    let setting = setting().await;
-    let (env, place) = (setting.stack.env(), &setting.place);
+    let test_env = test_env().await;
+    let (env, place) = (test_env.stack.env(), &test_env.place);
     let (doctor, patient, other) = (place.user("doc"), place.contact("pat"), place.contact("other"));
     let (mut bad, mut good) = (patient.open(&doctor).await, other.open(&doctor).await);
-    let before = doctor.say(&patient, "before").await;
+    let before = doctor.send_ok(&patient, "before").await;
     assert_eq!(bad.expect("message").await["message"], before);
     bad.expect("delivered").await; // Nothing else is on its way.
     let conversation = before["conversation_id"].as_str().unwrap();
@@ -118,8 +118,8 @@ async fn a_conversation_whose_event_log_is_no_log_is_set_aside_and_recovers_whil
     redis(&env, &[b"SET", log.as_bytes(), b"no log"]).await;
     let mut sent = Vec::new();
     for number in 0..5 {
-        sent.push(doctor.say(&patient, &format!("bad {number}")).await["id"].clone());
-        let live = doctor.say(&other, &format!("good {number}")).await;
+        sent.push(doctor.send_ok(&patient, &format!("bad {number}")).await["id"].clone());
+        let live = doctor.send_ok(&other, &format!("good {number}")).await;
         assert_eq!(good.expect("message").await["message"], live, "in order");
     }
     // It is told to load the history, or hears all of it.
@@ -131,11 +131,11 @@ async fn a_conversation_whose_event_log_is_no_log_is_set_aside_and_recovers_whil
         }
         heard.push(frame["message"]["id"].clone());
     }
-    let owner = Trail::open(&env.database_url).await;
+    let owner = AuditLog::open(&env.database_url).await;
     until_true("nothing waits", async || count(&owner, "published_at is null").await == 0).await;
     // A message that is in the log while it is read again is covered by a `resync`.
     loop {
-        let live = doctor.say(&patient, "live").await;
+        let live = doctor.send_ok(&patient, "live").await;
         let mut frame = bad.next().await;
         while frame["type"] != "resync" && frame["message"]["id"] != live["id"] {
             frame = bad.next().await;
@@ -146,21 +146,21 @@ async fn a_conversation_whose_event_log_is_no_log_is_set_aside_and_recovers_whil
     }
 
     let logs: String = (1..=2)
-        .map(|number| std::fs::read_to_string(setting.stack.logs_dir().join(format!("api-{number}.log"))).unwrap())
+        .map(|number| std::fs::read_to_string(test_env.stack.logs_dir().join(format!("api-{number}.log"))).unwrap())
         .collect();
     let told = logs.lines().find(|line| line.contains("set aside") && line.contains(conversation));
     assert!(told.is_some_and(|line| line.contains(&place.location) && !line.contains("bad 0")), "{logs}");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn keys_and_entries_of_streams_that_are_not_ours_stop_nothing() {
-    let setting = setting().await;
-    let (env, place) = (setting.stack.env(), &setting.place);
+    let test_env = test_env().await;
+    let (env, place) = (test_env.stack.env(), &test_env.place);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let (mut at_doctor, mut at_patient) = (doctor.open(&patient).await, patient.open(&doctor).await);
     let is_delivered = async |at_doctor: &mut Socket, at_patient: &mut Socket| {
-        let sent = doctor.say(&patient, "ticks").await;
+        let sent = doctor.send_ok(&patient, "ticks").await;
         while at_patient.expect("message").await["message"]["id"] != sent["id"] {}
         while !at_doctor.expect("delivered").await["message_ids"].as_array().unwrap().contains(&sent["id"]) {}
     };
@@ -171,7 +171,7 @@ async fn keys_and_entries_of_streams_that_are_not_ours_stop_nothing() {
         }
     }
     is_delivered(&mut at_doctor, &mut at_patient).await;
-    let owner = Trail::open(&env.database_url).await;
+    let owner = AuditLog::open(&env.database_url).await;
     let socket = patient.open(&doctor).await;
     socket.close().await;
     let _closed = owner.until(place, |act| act.action == "socket.close").await;
@@ -181,7 +181,7 @@ async fn keys_and_entries_of_streams_that_are_not_ours_stop_nothing() {
         redis(&env, &[b"SET", stream.as_bytes(), b"no stream"]).await;
     }
     is_delivered(&mut at_doctor, &mut at_patient).await;
-    let others = place.elsewhere();
+    let others = place.other_location();
     let socket = others.contact("pat").open(&others.user("doc")).await;
     socket.close().await;
     let _closed = owner.until(&others, |act| act.action == "socket.close").await;
@@ -189,7 +189,7 @@ async fn keys_and_entries_of_streams_that_are_not_ours_stop_nothing() {
     redis(&env, &[b"DEL", b"revoked"]).await;
     redis(&env, &[b"SET", b"revoked", b"no revocations"]).await;
     until_true("gateways can read what is revoked", async || redis(&env, &[b"TYPE", b"revoked"]).await == "zset").await;
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 /// The consumers of a stream's group. One is made when it is first given something.
@@ -201,8 +201,8 @@ async fn consumers(env: &StackEnv) -> Vec<String> {
 
 #[tokio::test]
 async fn consumers_of_killed_services_leave_the_groups_of_the_streams() {
-    let setting = setting().await;
-    let (env, place) = (setting.stack.env(), &setting.place);
+    let test_env = test_env().await;
+    let (env, place) = (test_env.stack.env(), &test_env.place);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     until_true("both services were given something", async || {
         patient.open(&doctor).await.close().await;
@@ -210,7 +210,7 @@ async fn consumers_of_killed_services_leave_the_groups_of_the_streams() {
     })
     .await;
     let before = consumers(&env).await;
-    kill_9(&setting.stack, |env| env.api_pids[0]);
+    kill_9(&test_env.stack, |env| env.api_pids[0]);
     let leaving = async {
         let mut beat = interval(Duration::from_millis(500));
         while consumers(&env).await.iter().filter(|name| before.contains(name)).count() != 1 {
@@ -218,23 +218,23 @@ async fn consumers_of_killed_services_leave_the_groups_of_the_streams() {
             beat.tick().await;
         }
     };
-    timeout(PATIENCE * 4, leaving).await.unwrap(); // It is removed, and the other one stays.
-    setting.stack.stop().unwrap();
+    timeout(WAIT_TIMEOUT * 4, leaving).await.unwrap(); // It is removed, and the other one stays.
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn sockets_hear_degraded_while_redis_is_full_and_then_what_waited_in_order_and_recovered() {
-    let setting = setting().await;
-    let (env, place) = (setting.stack.env(), &setting.place);
+    let test_env = test_env().await;
+    let (env, place) = (test_env.stack.env(), &test_env.place);
     // By one service: another one would wait a second for what this one cannot publish, and no longer.
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
-    let before = doctor.say(&patient, "before").await;
+    let before = doctor.send_ok(&patient, "before").await;
     assert_eq!(socket.expect("message").await["message"], before);
     redis(&env, &[b"CONFIG", b"SET", b"maxmemory", b"1"]).await;
     let mut sent = Vec::new();
     for number in 0..5 {
-        sent.push(doctor.say(&patient, &format!("while it is full {number}")).await["id"].clone());
+        sent.push(doctor.send_ok(&patient, &format!("while it is full {number}")).await["id"].clone());
     }
     socket.expect("degraded").await;
     redis(&env, &[b"CONFIG", b"SET", b"maxmemory", b"0"]).await;
@@ -243,22 +243,22 @@ async fn sockets_hear_degraded_while_redis_is_full_and_then_what_waited_in_order
     }
     socket.expect("recovered").await;
     is_live(&doctor, &patient, &mut socket).await;
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn what_waited_through_a_long_outage_is_resumed_some_at_a_time() {
-    let setting = setting().await;
-    let (env, place) = (setting.stack.env(), &setting.place);
+    let test_env = test_env().await;
+    let (env, place) = (test_env.stack.env(), &test_env.place);
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
-    let before = doctor.say(&patient, "before").await;
+    let before = doctor.send_ok(&patient, "before").await;
     assert_eq!(socket.expect("message").await["message"], before);
     redis(&env, &[b"CONFIG", b"SET", b"maxmemory", b"1"]).await;
-    let sent = doctor.say(&patient, "while it is full").await;
+    let sent = doctor.send_ok(&patient, "while it is full").await;
     socket.expect("degraded").await;
     // As many as no statement gets through in its time, on a smaller scale. Their messages are gone, so they cost Redis nothing.
-    let owner = Trail::open(&env.database_url).await;
+    let owner = AuditLog::open(&env.database_url).await;
     let backlog = "create function at_most_a_batch() returns trigger language plpgsql as $$
         begin
             if (select count(*) from changed) > 5000 then raise exception 'too many rows for one statement'; end if;
@@ -273,18 +273,18 @@ async fn what_waited_through_a_long_outage_is_resumed_some_at_a_time() {
     assert_eq!(socket.expect("message").await["message"]["id"], sent["id"]);
     until_true("nothing waits any more", async || count(&owner, "deferred_at is not null").await == 0).await;
     is_live(&doctor, &patient, &mut socket).await;
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn a_conversation_whose_time_is_out_of_range_stops_nobody_and_the_next_send_mends_it() {
-    let setting = setting().await;
-    let env = setting.stack.env();
-    let (doctor, patient) = (setting.place.user("doc"), setting.place.contact("pat"));
-    let (healthy_doctor, healthy_patient, mut socket) = neighbours(&setting.place).await;
-    let sent = doctor.say(&patient, "hello").await;
+    let test_env = test_env().await;
+    let env = test_env.stack.env();
+    let (doctor, patient) = (test_env.place.user("doc"), test_env.place.contact("pat"));
+    let (healthy_doctor, healthy_patient, mut socket) = neighbours(&test_env.place).await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     let id = sent["id"].as_str().unwrap();
-    let owner = Trail::open(&env.database_url).await;
+    let owner = AuditLog::open(&env.database_url).await;
     until_true("what was sent is settled", async || count(&owner, "true").await == 0).await;
     let theirs = format!("id = (select conversation_id from messages where id = '{id}')");
     let spoil = format!(
@@ -295,21 +295,21 @@ async fn a_conversation_whose_time_is_out_of_range_stops_nobody_and_the_next_sen
     until_true("its row is published", async || count(&owner, "true").await == 0).await;
     is_live(&healthy_doctor, &healthy_patient, &mut socket).await;
     // Its time is read behind the commit, where an error would say that nothing was written.
-    let again = doctor.say(&patient, "again").await;
+    let again = doctor.send_ok(&patient, "again").await;
     assert_eq!(patient.messages(&doctor).await.len(), 2, "{again}");
     let is_mended = format!("select isfinite(last_activity_at) from conversations where {theirs}");
     assert!(owner.client.query_one(&is_mended, &[]).await.unwrap().get::<_, bool>(0));
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn what_the_services_read_of_the_outbox_does_not_grow_with_it() {
-    let setting = setting().await;
-    let (env, place) = (setting.stack.env(), &setting.place);
-    let sent = place.user("doc").say(&place.contact("pat"), "hello").await["id"].as_str().unwrap().to_owned();
-    let owner = Trail::open(&env.database_url).await;
+    let test_env = test_env().await;
+    let (env, place) = (test_env.stack.env(), &test_env.place);
+    let sent = place.user("doc").send_ok(&place.contact("pat"), "hello").await["id"].as_str().unwrap().to_owned();
+    let owner = AuditLog::open(&env.database_url).await;
     until_true("what was sent is settled", async || count(&owner, "true").await == 0).await;
-    let away = crate::kill_for_a_while(&setting.stack, env.redis_pid.unwrap());
+    let away = crate::kill_without_restart(&test_env.stack, env.redis_pid.unwrap());
     let backlog = format!(
         "insert into outbox (kind, message_ids, created_at)
              select 'message', array['{sent}']::uuid[], now() - interval '1 minute' from generate_series(1, 300000);
@@ -332,7 +332,7 @@ async fn what_the_services_read_of_the_outbox_does_not_grow_with_it() {
     assert!(rows <= scans * 30_000, "{rows} rows in {scans} looks");
     assert_eq!(after[2], before[2], "no look reads the whole table");
     drop(away);
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]

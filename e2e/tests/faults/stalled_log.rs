@@ -4,13 +4,13 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Stdio;
 
-use e2e::{PATIENCE, Person, Place};
+use e2e::{TestLocation, TestUser, WAIT_TIMEOUT};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::{setting, until, until_true};
+use crate::{test_env, until, until_true};
 
 /// What a new pipe holds on Linux.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -25,7 +25,7 @@ struct Mute {
 
 impl Mute {
     /// Starts a service beside those of the system, with the same servers.
-    fn start(place: &Place, service: &str, database: bool) -> Self {
+    fn start(place: &TestLocation, service: &str, database: bool) -> Self {
         let (reader, mut pipe) = std::io::pipe().unwrap();
         pipe.write_all(&vec![b'.'; PIPE_BYTES]).unwrap();
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -43,36 +43,36 @@ impl Mute {
         Self { child: command.spawn().unwrap(), address, admin, _reader: reader }
     }
 
-    fn place(&self, place: &Place) -> Place {
-        place.behind(&format!("http://{}", self.address))
+    fn place(&self, place: &TestLocation) -> TestLocation {
+        place.with_base_url(&format!("http://{}", self.address))
     }
 
     /// The same person, whose requests and sockets this service gets.
-    fn asked_by(&self, person: &Person) -> Person {
+    fn asked_by(&self, person: &TestUser) -> TestUser {
         person.at(&format!("http://{}", self.address), &format!("ws://{}/ws", self.address))
     }
 
     /// Waits until it answers on both ports.
-    async fn serves(&self, place: &Place) {
+    async fn serves(&self, place: &TestLocation) {
         let here = self.place(place);
         let answers = async || here.request(reqwest::Method::GET, "/readyz").send().await.is_ok();
         until_true("it listens", answers).await;
         let _ready = until(200, async || here.get("/readyz").await).await;
         assert_eq!(here.get("/healthz").await.status, 200);
-        assert_eq!(place.behind(&format!("http://{}", self.admin)).get("/healthz").await.status, 200);
+        assert_eq!(place.with_base_url(&format!("http://{}", self.admin)).get("/healthz").await.status, 200);
     }
 
     async fn ends(mut self) {
         kill(Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()), Signal::SIGTERM).unwrap();
-        let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap();
+        let status = timeout(WAIT_TIMEOUT, self.child.wait()).await.expect("it ends in time").unwrap();
         assert!(status.success(), "{status}");
     }
 }
 
 #[tokio::test]
 async fn a_log_that_nobody_reads_stops_neither_sends_nor_sockets_nor_the_end() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let api = Mute::start(place, "api-service", true);
     let gateway = Mute::start(place, "ws-gateway", false);
@@ -83,18 +83,18 @@ async fn a_log_that_nobody_reads_stops_neither_sends_nor_sockets_nor_the_end() {
     let mut socket = gateway.asked_by(&patient).open(&doctor).await;
     // Each is a line of the log: more than the pipe and the queue hold would be too slow, more than the pipe holds is not.
     for number in 0..40 {
-        let sent = writer.say(&patient, &number.to_string()).await;
+        let sent = writer.send_ok(&patient, &number.to_string()).await;
         assert_eq!(socket.expect("message").await["message"]["id"], sent["id"]);
         let closing = gateway.asked_by(&doctor).open(&patient).await;
         drop(closing);
-        let _problem = api.place(place).get("/chat/history").await.refused(401);
+        let _problem = api.place(place).get("/chat/history").await.expect_problem(401);
     }
     assert_eq!(api.place(place).get("/healthz").await.status, 200);
     assert_eq!(gateway.place(place).get("/healthz").await.status, 200);
     drop(socket);
     api.ends().await;
     gateway.ends().await;
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_wrong_setting_ends_a_service_even_when_nobody_reads_why() {
         let mut command = Command::new(folder.join(service));
         command.arg("serve").env_clear().stdin(Stdio::null()).stdout(pipe.try_clone().unwrap()).stderr(pipe);
         let mut child = command.kill_on_drop(true).spawn().unwrap();
-        let status = timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap();
+        let status = timeout(WAIT_TIMEOUT, child.wait()).await.expect("it ends").unwrap();
         assert_eq!(status.code(), Some(64), "{service}");
         drop(reader);
     }

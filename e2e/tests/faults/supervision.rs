@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use serde_json::Value;
 use stack::StackEnv;
 
-use crate::alone::Alone;
-use crate::{setting, until};
+use crate::service_process::ServiceProcess;
+use crate::{test_env, until};
 
 const API: [&str; 20] = [
     "admin port",
@@ -68,7 +68,7 @@ fn fail_each(service: &str, tasks: &[&str], env: &StackEnv, keys: &str) -> BTree
         let any = "127.0.0.1:0";
         let mut more = vec![("TEST_FAIL_TASK", wanted.as_str()), ("LOG_LEVEL", "debug"), ("JWKS_FILE", keys)];
         more.extend([("LISTEN_ADDR", any), ("ADMIN_ADDR", any)]);
-        let (status, said) = Alone::start(service, env, &more).end();
+        let (status, said) = ServiceProcess::start(service, env, &more).end();
         assert_eq!(status.code(), Some(1), "{service} {wanted}: {said}");
         assert!(said.contains(&format!("the task `{task}`")), "{service} {wanted}: {said}");
         seen.lock().unwrap().extend(started(&said));
@@ -87,9 +87,9 @@ fn fail_each(service: &str, tasks: &[&str], env: &StackEnv, keys: &str) -> BTree
 
 #[tokio::test]
 async fn every_task_that_fails_ends_its_service_with_an_error_that_names_it() {
-    let setting = setting().await;
-    let env = setting.stack.env();
-    let keys = setting.stack.data_dir().join("jwks.json");
+    let test_env = test_env().await;
+    let env = test_env.stack.env();
+    let keys = test_env.stack.data_dir().join("jwks.json");
     std::fs::write(&keys, r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k1","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#).unwrap();
     let keys = keys.to_str().unwrap().to_owned();
     let tried = tokio::task::spawn_blocking(move || {
@@ -100,18 +100,18 @@ async fn every_task_that_fails_ends_its_service_with_an_error_that_names_it() {
         }
     });
     tried.await.unwrap();
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn a_panic_in_the_task_of_one_socket_ends_nothing_else() {
-    let setting = setting().await;
-    let place = &setting.place;
-    let gateway = Alone::start("ws-gateway", &setting.stack.env(), &[("TEST_FAIL_TASK", "socket")]);
-    let ready = place.behind(&gateway.admin_url);
+    let test_env = test_env().await;
+    let place = &test_env.place;
+    let gateway = ServiceProcess::start("ws-gateway", &test_env.stack.env(), &[("TEST_FAIL_TASK", "socket")]);
+    let ready = place.with_base_url(&gateway.admin_url);
     until(200, async || ready.try_get("/readyz").await).await;
     for _ in 0..3 {
-        let mut tcp = e2e::wire::connect(&gateway.public_url).await;
+        let mut tcp = e2e::raw_http::connect(&gateway.public_url).await;
         let asked = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
         let _cut_off = tokio::io::AsyncWriteExt::write_all(&mut tcp, asked).await;
         let mut answer = Vec::new();
@@ -119,5 +119,5 @@ async fn a_panic_in_the_task_of_one_socket_ends_nothing_else() {
         assert!(answer.is_empty(), "its task has panicked");
         assert_eq!(ready.get("/readyz").await.status, 200, "the gateway goes on");
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use e2e::{PATIENCE, Person, Place};
+use e2e::{TestLocation, TestUser, WAIT_TIMEOUT};
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, interval, timeout};
 
-use crate::{setting, until};
+use crate::{test_env, until};
 
 const CONNECTIONS: usize = 60;
 /// Requests of a connection: their answers are more than the kernel holds for it.
 const REQUESTS: usize = 20;
 /// What an API service may grow by.
-const MOST_GROWTH: usize = 120 * 1024 * 1024;
+const MAX_GROWTH_BYTES: usize = 120 * 1024 * 1024;
 
 fn memory_bytes(pid: i32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -24,7 +24,7 @@ fn memory_bytes(pid: i32) -> usize {
 }
 
 /// The sum of a metric of one API service, whatever its labels.
-async fn metric(admin: &Place, name: &str) -> f64 {
+async fn metric(admin: &TestLocation, name: &str) -> f64 {
     let text = admin.get("/metrics").await.text;
     let values = text.lines().filter_map(|line| {
         let (named, value) = line.rsplit_once(' ')?;
@@ -34,7 +34,7 @@ async fn metric(admin: &Place, name: &str) -> f64 {
 }
 
 /// Asks for the same page over and over, and takes nothing of the answers.
-async fn ask_and_read_nothing(who: &Person, path: &str) -> TcpStream {
+async fn ask_and_read_nothing(who: &TestUser, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let address = who.place.base_url.strip_prefix("http://").unwrap().parse().unwrap();
@@ -46,14 +46,14 @@ async fn ask_and_read_nothing(who: &Person, path: &str) -> TcpStream {
 
 #[tokio::test]
 async fn pages_that_nobody_reads_take_bounded_memory_and_nobody_else_notices() {
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient, service) =
         (place.user("doc").at_one_service(), place.contact("pat").at_one_service(), place.service().at_one_service());
-    let (pid, admin) = (place.env.api_pids[0], place.behind(&place.env.admin_urls[0]));
+    let (pid, admin) = (place.env.api_pids[0], place.with_base_url(&place.env.admin_urls[0]));
     let longest = "\u{1F600}".repeat(8_000);
     for _ in 0..10 {
-        futures_util::future::join_all((0..20).map(|_| doctor.say(&patient, &longest))).await;
+        futures_util::future::join_all((0..20).map(|_| doctor.send_ok(&patient, &longest))).await;
     }
     // What is read is as much as a page takes, and a little more.
     let page = doctor.history(&patient, "&limit=200").await;
@@ -73,23 +73,23 @@ async fn pages_that_nobody_reads_take_bounded_memory_and_nobody_else_notices() {
             beat.tick().await;
             most = most.max(memory_bytes(pid));
             // Whoever sends is served meanwhile; whoever reads, too, or is told to come again while these pages are made.
-            neighbours.0.say(&neighbours.1, "hello").await;
+            neighbours.0.send_ok(&neighbours.1, "hello").await;
             let asked = doctor.place.ask(doctor.request(Method::GET, &path)).await;
             match asked.status {
                 429 => return asked,
                 200 => {}
-                _ => drop(asked.refused(503)),
+                _ => drop(asked.expect_problem(503)),
             }
         }
     };
-    let refused = timeout(3 * PATIENCE, refused).await.expect("those who do not read are refused");
-    let _problem = refused.refused(429);
+    let refused = timeout(3 * WAIT_TIMEOUT, refused).await.expect("those who do not read are refused");
+    let _problem = refused.expect_problem(429);
     assert!(metric(&admin, "http_unsent_refused_total").await > 0.0, "{refused:?}");
     let inbox = format!("/chat/conversations?location_id={}", place.location);
     let served = until(200, async || neighbours.1.get(&inbox).await).await;
     assert_eq!(served.json()["conversations"].as_array().unwrap().len(), 1);
     // They may do all else.
-    doctor.say(&patient, "hello").await;
+    doctor.send_ok(&patient, "hello").await;
 
     // In the end they are cut, which gives their memory back, and they are served again.
     let began = Instant::now();
@@ -100,27 +100,27 @@ async fn pages_that_nobody_reads_take_bounded_memory_and_nobody_else_notices() {
             most = most.max(memory_bytes(pid));
         }
     };
-    timeout(3 * PATIENCE, cut).await.unwrap_or_else(|_| panic!("not cut after {:?}", began.elapsed()));
+    timeout(3 * WAIT_TIMEOUT, cut).await.unwrap_or_else(|_| panic!("not cut after {:?}", began.elapsed()));
     assert!(metric(&admin, "http_unread_answers_total").await > 0.0, "they were cut for reading nothing");
     drop(held);
     let grown = most.saturating_sub(before);
-    assert!(grown < MOST_GROWTH, "{} MiB more", grown / 1024 / 1024);
+    assert!(grown < MAX_GROWTH_BYTES, "{} MiB more", grown / 1024 / 1024);
     let page = doctor.history(&patient, "&limit=200").await;
     assert_eq!(page["messages"].as_array().unwrap().len(), 18, "the short one and those that a page takes");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn long_messages_are_all_found_page_by_page_whichever_way() {
     const MESSAGES: i64 = 200;
-    let setting = setting().await;
-    let place = &setting.place;
+    let test_env = test_env().await;
+    let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     // Long and short ones, some of which are longer as JSON.
     for number in 0..MESSAGES {
         let text =
             ["x", "\u{1F600}", "\"\\", "\u{1}"][number as usize % 4].repeat(if number % 5 == 0 { 10 } else { 4_000 });
-        doctor.say(&patient, &text).await;
+        doctor.send_ok(&patient, &text).await;
     }
     for (by, limit) in [("after", 200), ("before", 200), ("after", 7), ("before", 1)] {
         let mut seqs: Vec<i64> = Vec::new();
@@ -141,7 +141,7 @@ async fn long_messages_are_all_found_page_by_page_whichever_way() {
     // As many conversations as fill several pages.
     let busy = place.user("busy");
     for number in 0..40 {
-        busy.say(&place.contact(&format!("p{number}")), &"\u{1F600}".repeat(8_000)).await;
+        busy.send_ok(&place.contact(&format!("p{number}")), &"\u{1F600}".repeat(8_000)).await;
     }
     let (mut seen, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
     loop {
@@ -157,5 +157,5 @@ async fn long_messages_are_all_found_page_by_page_whichever_way() {
     }
     assert_eq!(pages, 3);
     assert_eq!(seen, (0..40).rev().map(|number| format!("p{number}")).collect::<Vec<_>>());
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

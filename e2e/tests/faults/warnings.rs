@@ -1,12 +1,12 @@
 //! What is insecure and yet allowed is warned of when a service starts: each row of the table in `docs/OPERATIONS.md`.
 
+use e2e::audit::AuditLog;
 use e2e::issuer::{Issuer, Jwks};
-use e2e::trail::Trail;
 use jsonwebtoken::Algorithm;
 use stack::StackEnv;
 
-use crate::alone::Alone;
-use crate::setting;
+use crate::service_process::ServiceProcess;
+use crate::test_env;
 
 /// Of no development and no example.
 const SECRET: &str = "8f2d1c9e0fb2a84c7790d36b1f8e2a4c";
@@ -14,7 +14,7 @@ const AUDIT_KEY: &str = "5d1c9e0fb2a84c7790d36b1f8e2a4c09";
 
 /// Starts a service with these settings, and waits until it warns of this. Values are not shown.
 async fn warns(env: &StackEnv, service: &str, settings: &[(&str, &str)], of: &str) {
-    let alone = Alone::start(service, env, settings);
+    let alone = ServiceProcess::start(service, env, settings);
     let said = alone.until_said(of).await;
     let line = said.lines().find(|line| line.contains(of)).unwrap();
     assert!(line.contains("\"level\":\"WARN\"") || line.contains("\"level\":\"warn\""), "{service}: {line}");
@@ -25,10 +25,10 @@ async fn warns(env: &StackEnv, service: &str, settings: &[(&str, &str)], of: &st
 
 #[tokio::test]
 async fn settings_that_are_insecure_and_allowed_are_warned_of_at_the_start() {
-    let setting = setting().await;
-    let env = setting.stack.env();
+    let test_env = test_env().await;
+    let env = test_env.stack.env();
     let issuer = Issuer::new(Algorithm::ES256, "one");
-    let keys = Jwks::publish(setting.stack.data_dir().join("jwks.json"), &[&issuer]);
+    let keys = Jwks::publish(test_env.stack.data_dir().join("jwks.json"), &[&issuer]);
     for service in ["api-service", "ws-gateway"] {
         warns(&env, service, &[("ADMIN_ADDR", "0.0.0.0:0")], "ADMIN_ADDR is 0.0.0.0:0").await;
         warns(&env, service, &[("TRUSTED_PROXIES", "10.0.0.7,::/0")], "TRUSTED_PROXIES covers").await;
@@ -42,14 +42,14 @@ async fn settings_that_are_insecure_and_allowed_are_warned_of_at_the_start() {
     ] {
         warns(&env, "ws-gateway", &[(name, value)], &format!("{name} is set: a gateway has no use for it")).await;
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
 
 #[tokio::test]
 async fn a_role_that_may_change_the_audit_trail_is_warned_of_in_production() {
-    let setting = setting().await;
-    let env = setting.stack.env();
-    let owner = Trail::open(&env.database_url).await.client;
+    let test_env = test_env().await;
+    let env = test_env.stack.env();
+    let owner = AuditLog::open(&env.database_url).await.client;
     owner
         .batch_execute(
             "create role second_owner login password 'of-no-importance'; grant chat to second_owner;
@@ -64,5 +64,5 @@ async fn a_role_that_may_change_the_audit_trail_is_warned_of_in_production() {
             [("MODE", "production"), ("JWT_SECRET", SECRET), ("AUDIT_KEY", AUDIT_KEY), ("DATABASE_URL", url.as_str())];
         warns(&env, "api-service", &settings, &format!("the role of DATABASE_URL {what}")).await;
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

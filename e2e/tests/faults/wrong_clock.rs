@@ -2,22 +2,22 @@
 
 use std::process::Command;
 
-use e2e::{Person, Place, token};
+use e2e::{TestLocation, TestUser, token};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::alone::Alone;
-use crate::setting;
+use crate::service_process::ServiceProcess;
+use crate::test_env;
 
 /// As far as a clock is off, in seconds: much more than tokens bear.
 const OFF: i64 = 600;
 
 /// Good by each of the clocks.
-fn bearing(place: &Place, person: &Person) -> Person {
+fn bearing(place: &TestLocation, person: &TestUser) -> TestUser {
     let claims = token::claims(&person.id, person.role.as_str(), &[&place.location]);
     let claims = token::with(claims, "iat", json!(token::now() - 2 * OFF));
-    person.bearing(place.sign(&token::with(claims, "exp", json!(token::now() + 4 * OFF))))
+    person.with_token(place.sign(&token::with(claims, "exp", json!(token::now() + 4 * OFF))))
 }
 
 fn moment(of: &Value, name: &str) -> OffsetDateTime {
@@ -26,15 +26,15 @@ fn moment(of: &Value, name: &str) -> OffsetDateTime {
 
 #[tokio::test]
 async fn times_of_messages_and_marks_are_the_databases_whatever_the_clock_of_an_api_service() {
-    let setting = setting().await;
-    let (env, place) = (setting.stack.env(), &setting.place);
-    let library = setting.stack.data_dir().join("wrong_clock.so");
+    let test_env = test_env().await;
+    let (env, place) = (test_env.stack.env(), &test_env.place);
+    let library = test_env.stack.data_dir().join("wrong_clock.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/wrong_clock.c");
     let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).output().unwrap();
     assert!(built.status.success(), "{built:?}");
     let wrong = |seconds: i64| {
         let settings = [("LD_PRELOAD", library.to_str().unwrap()), ("WRONG_CLOCK_SECONDS", &*seconds.to_string())];
-        Alone::start("api-service", &env, &settings)
+        ServiceProcess::start("api-service", &env, &settings)
     };
     let (ahead, behind) = (wrong(OFF), wrong(-OFF));
     // So they are as wrong as this test needs them, and each says so.
@@ -42,7 +42,7 @@ async fn times_of_messages_and_marks_are_the_databases_whatever_the_clock_of_an_
     let _said = behind.until_said("behind the database's").await;
     for one in [&ahead, &behind] {
         one.until_ready(place).await;
-        let said = place.behind(&one.admin_url).get("/readyz").await.json();
+        let said = place.with_base_url(&one.admin_url).get("/readyz").await.json();
         assert!(said["detail"].as_str().unwrap().contains("this machine's clock is"), "{said}");
     }
 
@@ -58,7 +58,7 @@ async fn times_of_messages_and_marks_are_the_databases_whatever_the_clock_of_an_
     ];
     let mut sent = Vec::new();
     for url in urls {
-        sent.push(doctor.at(url, &place.ws_url).say(&patient, "tick").await);
+        sent.push(doctor.at(url, &place.ws_url).send_ok(&patient, "tick").await);
     }
     let times: Vec<OffsetDateTime> = sent.iter().map(|message| moment(message, "sent_at")).collect();
     assert!(times.is_sorted(), "{times:?}");
@@ -66,12 +66,12 @@ async fn times_of_messages_and_marks_are_the_databases_whatever_the_clock_of_an_
 
     // Delivered by the word of one clock, and read by that of the other: in either order.
     for (message, [delivers, reads]) in sent.iter().zip([[&ahead, &behind], [&behind, &ahead]]) {
-        let at = |one: &Alone| patient.at(&one.public_url, &place.ws_url);
-        let _marks = at(delivers).mark("delivered", &[&message["id"]]).await.ok(200);
-        let marks = at(reads).mark("read", &[&message["id"]]).await.ok(200);
+        let at = |one: &ServiceProcess| patient.at(&one.public_url, &place.ws_url);
+        let _marks = at(delivers).mark("delivered", &[&message["id"]]).await.expect_status(200);
+        let marks = at(reads).mark("read", &[&message["id"]]).await.expect_status(200);
         let marked = &marks["marked"][0];
         let times = [moment(message, "sent_at"), moment(marked, "delivered_at"), moment(marked, "read_at")];
         assert!(times.is_sorted() && times[2] <= OffsetDateTime::now_utc(), "{times:?}");
     }
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }

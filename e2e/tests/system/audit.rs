@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use e2e::trail::{Act, Trail, api_service, verify};
-use e2e::{Person, Socket, token};
+use e2e::audit::{AuditLog, AuditRow, api_service, verify};
+use e2e::{Socket, TestUser, token};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -26,7 +26,13 @@ fn text(text: &str) -> Option<String> {
 }
 
 /// Asks one API service from elsewhere, and says what was on record of it when the answer came.
-async fn asked(trail: &Trail, who: &Person, method: Method, path: &str, body: Option<&Value>) -> (u16, Vec<Act>) {
+async fn asked(
+    trail: &AuditLog,
+    who: &TestUser,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> (u16, Vec<AuditRow>) {
     let who = who.at_one_service();
     let request_id = format!("e2e-{}", Uuid::now_v7().simple());
     let mut request = who.request(method, path).header("x-forwarded-for", SOURCE).header("x-request-id", &request_id);
@@ -34,11 +40,18 @@ async fn asked(trail: &Trail, who: &Person, method: Method, path: &str, body: Op
         request = request.json(body);
     }
     let answer = who.place.ask(request).await;
-    (answer.status, trail.of_request(&request_id).await)
+    (answer.status, trail.rows_of_request(&request_id).await)
 }
 
 /// The one act that was on record.
-async fn act(trail: &Trail, who: &Person, method: Method, path: &str, body: Option<&Value>, status: u16) -> Act {
+async fn act(
+    trail: &AuditLog,
+    who: &TestUser,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    status: u16,
+) -> AuditRow {
     let (answered, mut acts) = asked(trail, who, method, path, body).await;
     assert_eq!(answered, status);
     assert_eq!(acts.len(), 1, "{acts:#?}");
@@ -47,8 +60,8 @@ async fn act(trail: &Trail, who: &Person, method: Method, path: &str, body: Opti
     act
 }
 
-async fn owner() -> Trail {
-    Trail::open(&stack().env().database_url).await
+async fn owner() -> AuditLog {
+    AuditLog::open(&stack().env().database_url).await
 }
 
 #[tokio::test]
@@ -59,7 +72,7 @@ async fn every_send_is_on_record_whatever_became_of_it() {
     body["client_message_id"] = json!(Uuid::now_v7());
     let first = act(&trail, &doctor, Method::POST, "/chat/send", Some(&body), 201).await;
     let message = doctor.messages(&patient).await.remove(0);
-    let expected = Act {
+    let expected = AuditRow {
         actor: "user:doc".to_owned(),
         action: "send".to_owned(),
         outcome: 201,
@@ -94,7 +107,7 @@ async fn every_send_is_on_record_whatever_became_of_it() {
 async fn a_read_is_on_record_before_it_is_answered() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     let history = format!("/chat/history?{}", doctor.with(&patient));
     let read = act(&trail, &patient, Method::GET, &history, None, 200).await;
     assert_eq!((read.actor.as_str(), read.action.as_str()), ("contact:pat", "history.read"));
@@ -128,7 +141,7 @@ async fn a_read_is_on_record_before_it_is_answered() {
 async fn head_is_on_record_as_the_read_that_it_is() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let _sent = doctor.say(&patient, "hello").await;
+    let _sent = doctor.send_ok(&patient, "hello").await;
     for path in [
         format!("/chat/history?{}", doctor.with(&patient)),
         format!("/chat/conversations?location_id={}", place.location),
@@ -138,7 +151,7 @@ async fn head_is_on_record_as_the_read_that_it_is() {
         let get = act(&trail, &doctor, Method::GET, &path, None, 200).await;
         let head = act(&trail, &doctor, Method::HEAD, &path, None, 200).await;
         assert!(head.action.ends_with(".read") && head.location.as_ref() == Some(&place.location), "{head:?}");
-        assert_eq!(Act { request_id: get.request_id.clone(), ..head }, get, "{path}");
+        assert_eq!(AuditRow { request_id: get.request_id.clone(), ..head }, get, "{path}");
     }
     // A refusal is one as well.
     let stranger = place.user("stranger");
@@ -152,8 +165,8 @@ async fn head_is_on_record_as_the_read_that_it_is() {
 async fn marks_are_on_record_by_conversation_and_so_are_those_of_what_is_not_theirs() {
     let (place, trail) = (place(), owner().await);
     let (doctor, nurse, patient) = (place.user("doc"), place.user("nurse"), place.contact("pat"));
-    let (one, two) = (doctor.say(&patient, "1").await, nurse.say(&patient, "2").await);
-    let foreign = doctor.say(&nurse, "not the patient's").await;
+    let (one, two) = (doctor.send_ok(&patient, "1").await, nurse.send_ok(&patient, "2").await);
+    let foreign = doctor.send_ok(&nurse, "not the patient's").await;
     let body = json!({"message_ids": [one["id"], two["id"], foreign["id"]]});
     let (status, acts) = asked(&trail, &patient, Method::PUT, "/chat/read", Some(&body)).await;
     assert_eq!((status, acts.len()), (200, 3), "{acts:#?}");
@@ -176,7 +189,7 @@ async fn marks_are_on_record_by_conversation_and_so_are_those_of_what_is_not_the
 async fn refusals_are_on_record_with_whatever_is_known_of_who_it_was() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient, stranger) = (place.user("doc"), place.contact("pat"), place.user("stranger"));
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     let history = format!("/chat/history?{}", doctor.with(&patient));
     let (status, _) = asked(&trail, &stranger, Method::GET, &history, None).await;
     assert_eq!(status, 403);
@@ -198,7 +211,7 @@ async fn refusals_are_on_record_with_whatever_is_known_of_who_it_was() {
 #[tokio::test]
 async fn refusals_without_a_token_are_one_row_when_they_are_many() {
     let (place, trail) = (place(), owner().await);
-    let one = place.user("doc").bearing("nonsense").at_one_service();
+    let one = place.user("doc").with_token("nonsense").at_one_service();
     // An address of its own, to tell these from those of other tests.
     let bits = Uuid::now_v7().as_u128();
     let source = format!("2001:db8::{:x}:{:x}:{:x}", bits & 0xffff, (bits >> 16) & 0xffff, (bits >> 32) & 0xffff);
@@ -225,7 +238,7 @@ async fn refusals_without_a_token_are_one_row_when_they_are_many() {
             tokio::task::yield_now().await;
         }
     };
-    let (rows, who) = tokio::time::timeout(e2e::PATIENCE, counted).await.expect("all of them are counted");
+    let (rows, who) = tokio::time::timeout(e2e::WAIT_TIMEOUT, counted).await.expect("all of them are counted");
     assert!(rows < 201 && who == "anonymous", "{rows} rows for 201 refusals of {who}");
 }
 
@@ -233,7 +246,7 @@ async fn refusals_without_a_token_are_one_row_when_they_are_many() {
 async fn one_sockets_tokens_and_receipts_of_unknown_messages_are_few_small_rows() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient) = (place.user("doc"), place.contact(&format!("pat-{}", Uuid::now_v7().simple())));
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     let mut socket = patient.open(&doctor).await;
     let mut answers = [0_usize; 2];
     for _ in 0..450 {
@@ -257,7 +270,7 @@ async fn one_sockets_tokens_and_receipts_of_unknown_messages_are_few_small_rows(
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(e2e::PATIENCE, counted).await.expect("all are counted");
+    tokio::time::timeout(e2e::WAIT_TIMEOUT, counted).await.expect("all are counted");
     assert!(of("socket.auth", 200).await.0 <= 80, "{:?}", of("socket.auth", 200).await);
 
     // 500 ids a time that are nobody's, and marks that stand already.
@@ -276,7 +289,7 @@ async fn one_sockets_tokens_and_receipts_of_unknown_messages_are_few_small_rows(
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(e2e::PATIENCE, counted).await.expect("all are counted");
+    tokio::time::timeout(e2e::WAIT_TIMEOUT, counted).await.expect("all are counted");
     let (rows, times, ids) = of("mark.delivered", 404).await;
     // 300 rows, and then counts: how many depends on how long the rest takes.
     assert!(rows < times && times == 320 && ids <= 20, "{rows} rows for {times} receipts of {ids} messages");
@@ -289,7 +302,7 @@ async fn revocations_are_on_record_and_so_is_who_may_not_revoke() {
     let jti = Uuid::now_v7().to_string();
     let body = json!({ "jti": jti });
     let admin = token::with(token::claims("security", "service", &[&place.location]), "admin", json!(true));
-    let admin = place.service().bearing(place.sign(&admin));
+    let admin = place.service().with_token(place.sign(&admin));
     let revoked = act(&trail, &admin, Method::POST, "/admin/revocations", Some(&body), 204).await;
     assert_eq!((revoked.actor.as_str(), revoked.action.as_str()), ("service:security", "revoke"));
     assert_eq!(revoked.detail, Some(format!("jti {jti}")));
@@ -302,7 +315,7 @@ async fn revocations_are_on_record_and_so_is_who_may_not_revoke() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(e2e::PATIENCE, written).await.expect("it is on record");
+    tokio::time::timeout(e2e::WAIT_TIMEOUT, written).await.expect("it is on record");
 }
 
 #[tokio::test]
@@ -310,7 +323,7 @@ async fn sockets_are_on_record_from_handshake_to_close() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient, stranger) = (place.user("doc"), place.contact("pat"), place.user("stranger"));
     let gateway = place.env.gateway_ws_urls[0].clone();
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     let url = format!("{gateway}?{}", doctor.with(&patient));
     let shake = async |bearer: &str, request_id: &str| {
         let bearer = format!("Bearer {bearer}");
@@ -350,22 +363,22 @@ async fn sockets_are_on_record_from_handshake_to_close() {
     assert!(shake("nonsense", &anonymous).await.is_err());
     let refused = async {
         loop {
-            if let Some(act) = trail.of_request(&anonymous).await.pop() {
+            if let Some(act) = trail.rows_of_request(&anonymous).await.pop() {
                 return act;
             }
             tokio::task::yield_now().await;
         }
     };
-    let refused = tokio::time::timeout(e2e::PATIENCE, refused).await.expect("it is on record");
+    let refused = tokio::time::timeout(e2e::WAIT_TIMEOUT, refused).await.expect("it is on record");
     assert_eq!((refused.actor.as_str(), refused.outcome, refused.source.as_deref()), ("anonymous", 401, Some(SOURCE)));
 }
 
 #[tokio::test]
 async fn the_role_that_serves_can_add_to_the_trail_and_nothing_else() {
     let place = place();
-    let _sent = place.user("doc").say(&place.contact("pat"), "hello").await;
+    let _sent = place.user("doc").send_ok(&place.contact("pat"), "hello").await;
     let env = stack().env();
-    let service = Trail::open(&env.service_database_url).await;
+    let service = AuditLog::open(&env.service_database_url).await;
     for statement in [
         "update audit_log set outcome = 200",
         "delete from audit_log",
@@ -397,7 +410,7 @@ async fn the_role_that_serves_can_add_to_the_trail_and_nothing_else() {
 }
 
 /// A copy of the whole trail of another schema as of one moment, to do with as one likes. Returns a URL that leads there.
-async fn copied(owner: &mut Trail, from: &str, schema: &str) -> String {
+async fn copied(owner: &mut AuditLog, from: &str, schema: &str) -> String {
     let statements = format!(
         "drop schema if exists {schema} cascade; create schema {schema};
          create table {schema}.audit_chains as select * from {from}.audit_chains;
@@ -416,7 +429,7 @@ async fn whatever_an_owner_of_the_database_changes_is_found_and_named() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     for number in 0..5 {
-        doctor.say(&patient, &number.to_string()).await;
+        doctor.send_ok(&patient, &number.to_string()).await;
     }
     let (env, mut owner) = (stack().env(), owner().await);
     // While everybody writes.
@@ -480,7 +493,7 @@ async fn whatever_an_owner_of_the_database_changes_is_found_and_named() {
 async fn what_stands_in_no_chain_is_named_by_verify_left_out_by_export_and_refused_by_the_schema() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    doctor.say(&patient, "hello").await;
+    doctor.send_ok(&patient, "hello").await;
     let (env, mut owner) = (stack().env(), owner().await);
     let (schema, columns) = (
         "numbered",
@@ -553,7 +566,7 @@ async fn what_stands_in_no_chain_is_named_by_verify_left_out_by_export_and_refus
     assert!(!is_right && said.contains(&format!("chain {chain} row {last} was not verified")), "{said}");
 
     // The service's own role does not get such numbers into the trail, nor one that leaves a gap.
-    let service = Trail::open(&env.service_database_url).await;
+    let service = AuditLog::open(&env.service_database_url).await;
     let row = "'2026-01-01', 1, 200, 'user:forged', 'history.read', ''";
     for statement in [
         format!("insert into audit_log (chain, n, at, times, outcome, actor, action, mac) values (0, 1, {row})"),
@@ -574,7 +587,8 @@ async fn what_stands_in_no_chain_is_named_by_verify_left_out_by_export_and_refus
 async fn every_message_is_compared_with_what_the_trail_says_of_it() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let (first, second) = (doctor.say(&patient, "take one a day").await, patient.say(&doctor, "thank you").await);
+    let (first, second) =
+        (doctor.send_ok(&patient, "take one a day").await, patient.send_ok(&doctor, "thank you").await);
     let (env, mut owner) = (stack().env(), owner().await);
     let from = "uncompared";
     copied(&mut owner, "public", from).await;
@@ -650,14 +664,14 @@ async fn a_trail_that_was_set_back_is_found_by_its_anchors() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let (env, mut owner) = (stack().env(), owner().await);
-    doctor.say(&patient, "before").await;
+    doctor.send_ok(&patient, "before").await;
     let url = copied(&mut owner, "public", "earlier").await;
-    doctor.say(&patient, "after").await;
+    doctor.send_ok(&patient, "after").await;
     let file = std::env::temp_dir().join(format!("anchors-{}", Uuid::now_v7().simple()));
     let path = file.to_str().unwrap();
     let (is_right, said) = verify(&env, &env.service_database_url, &["--write-anchors", path]).await;
     assert!(is_right, "{said}");
-    doctor.say(&patient, "and on").await;
+    doctor.send_ok(&patient, "and on").await;
     let (is_right, said) = verify(&env, &env.service_database_url, &["--anchors", path]).await;
     assert!(is_right, "{said}");
     // The earlier one is right in itself.
@@ -672,7 +686,7 @@ async fn a_trail_that_was_set_back_is_found_by_its_anchors() {
 async fn the_trail_is_exported_as_audit_events_which_is_an_act_of_its_own() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     let _page = patient.history(&doctor, "").await;
     let env = stack().env();
     let export = async |more: &[&str]| -> Vec<Value> {
@@ -702,7 +716,8 @@ async fn the_trail_is_exported_as_audit_events_which_is_an_act_of_its_own() {
     let read = export(&["--participant", "contact:pat", "--from", "2020-01-01T00:00:00Z"]).await;
     assert_eq!(subtypes(&read), BTreeSet::from(["send", "history.read"].map(str::to_owned)));
     assert!(export(&["--to", "2020-01-01T00:00:00Z"]).await.is_empty());
-    let exports: Vec<Act> = trail.of_place(&place).await.into_iter().filter(|act| act.action == "export").collect();
+    let exports: Vec<AuditRow> =
+        trail.rows_of_location(&place).await.into_iter().filter(|act| act.action == "export").collect();
     assert_eq!(exports.len(), 3);
     assert!(exports.iter().all(|act| act.actor == "operator:auditor"), "{exports:#?}");
     assert!(exports[1].detail.as_ref().unwrap().contains("participant contact:pat"), "{exports:#?}");

@@ -1,6 +1,6 @@
 //! Every refused handshake is an HTTP answer with a problem body.
 
-use e2e::{Answer, Place, Socket};
+use e2e::{HttpResponse, Socket, TestLocation};
 use reqwest::Method;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Error;
@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Error;
 use crate::place;
 
 /// A WebSocket handshake by an HTTP client, which sees the whole refusal. `headers` come on top, or in place, of the usual.
-pub(crate) async fn handshake(place: &Place, query: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn handshake(place: &TestLocation, query: &str, headers: &[(&str, &str)]) -> HttpResponse {
     let mut all = vec![
         ("connection", "Upgrade"),
         ("upgrade", "websocket"),
@@ -29,9 +29,9 @@ async fn what_is_no_upgrade_is_a_426() {
     let doctor = place.user("doc");
     for path in ["/ws", "/ws?location_id=loc1&user_id=doc123&contact_id=pat456"] {
         let answer = doctor.get(path).await;
-        let _problem = answer.refused(426);
+        let _problem = answer.expect_problem(426);
         assert_eq!(answer.header("upgrade"), Some("websocket"));
-        let _problem = place.get(path).await.refused(426);
+        let _problem = place.get(path).await.expect_problem(426);
     }
     let bearer = format!("Bearer {}", doctor.token);
     let query = doctor.with(&place.contact("pat"));
@@ -40,7 +40,7 @@ async fn what_is_no_upgrade_is_a_426() {
         [("authorization", &bearer), ("sec-websocket-version", "")],
     ] {
         let answer = handshake(&place, &query, &headers).await;
-        let _problem = answer.refused(426);
+        let _problem = answer.expect_problem(426);
         assert_eq!(answer.header("sec-websocket-version"), Some("13"));
     }
 }
@@ -56,10 +56,10 @@ async fn handshakes_that_break_the_protocol_are_a_400() {
     let gateway = place.env.gateway_ws_urls[0].replace("ws://", "http://").replace("/ws", "");
     for key in ["", "short", "not base64 at all, no!=="] {
         let headers = [("authorization", bearer.as_str()), ("sec-websocket-key", key)];
-        let _problem = handshake(&place.behind(&gateway), &query, &headers).await.refused(400);
+        let _problem = handshake(&place.with_base_url(&gateway), &query, &headers).await.expect_problem(400);
     }
     let alone = format!("bearer.{}", doctor.token);
-    let _problem = handshake(&place, &query, &[("sec-websocket-protocol", &alone)]).await.refused(400);
+    let _problem = handshake(&place, &query, &[("sec-websocket-protocol", &alone)]).await.expect_problem(400);
 }
 
 #[tokio::test]
@@ -68,18 +68,18 @@ async fn a_handshake_without_a_token_is_a_401() {
     let doctor = place.user("doc");
     let query = doctor.with(&place.contact("pat"));
     for headers in [vec![], vec![("authorization", "Basic abc")], vec![("sec-websocket-protocol", "chat.v1")]] {
-        let _problem = handshake(&place, &query, &headers).await.refused(401);
+        let _problem = handshake(&place, &query, &headers).await.expect_problem(401);
     }
     // In the query it would end up in logs.
-    let _problem = handshake(&place, &format!("{query}&token={}", doctor.token), &[]).await.refused(401);
-    let _problem = handshake(&place, &format!("{query}&ticket=nonsense"), &[]).await.refused(401);
+    let _problem = handshake(&place, &format!("{query}&token={}", doctor.token), &[]).await.expect_problem(401);
+    let _problem = handshake(&place, &format!("{query}&ticket=nonsense"), &[]).await.expect_problem(401);
 }
 
 #[tokio::test]
 async fn foreign_conversations_and_locations_are_a_403() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let elsewhere = place.elsewhere();
+    let elsewhere = place.other_location();
     for (who, query) in [
         (place.user("other"), doctor.with(&patient)),
         (place.contact("other"), doctor.with(&patient)),
@@ -89,14 +89,14 @@ async fn foreign_conversations_and_locations_are_a_403() {
         (doctor.clone(), elsewhere.user("doc").with(&elsewhere.contact("pat"))),
         (elsewhere.user("doc"), doctor.with(&patient)),
         (elsewhere.service(), doctor.with(&patient)),
-        (patient.clone(), doctor.own()),
-        (place.contact("doc"), doctor.own()),
-        (doctor.clone(), elsewhere.user("doc").own()),
-        (elsewhere.user("doc"), doctor.own()),
-        (elsewhere.service(), doctor.own()),
+        (patient.clone(), doctor.inbox_query()),
+        (place.contact("doc"), doctor.inbox_query()),
+        (doctor.clone(), elsewhere.user("doc").inbox_query()),
+        (elsewhere.user("doc"), doctor.inbox_query()),
+        (elsewhere.service(), doctor.inbox_query()),
     ] {
         let bearer = format!("Bearer {}", who.token);
-        let _problem = handshake(&place, &query, &[("authorization", &bearer)]).await.refused(403);
+        let _problem = handshake(&place, &query, &[("authorization", &bearer)]).await.expect_problem(403);
     }
 }
 
@@ -127,7 +127,7 @@ async fn bad_queries_are_told_apart() {
         ("location_id=a%2Fb&user_id=doc&contact_id=pat".to_owned(), 422),
     ] {
         let answer = handshake(&place, &query, &[("authorization", &bearer)]).await;
-        let _problem = answer.refused(status);
+        let _problem = answer.expect_problem(status);
     }
 }
 
@@ -135,7 +135,7 @@ async fn bad_queries_are_told_apart() {
 async fn a_websocket_client_sees_the_status_and_not_a_bare_disconnect() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let bad = format!("Bearer {}", doctor.bearing("nonsense").token);
+    let bad = format!("Bearer {}", doctor.with_token("nonsense").token);
     let good = format!("Bearer {}", place.user("other").token);
     let url = format!("{}?{}", place.ws_url, doctor.with(&patient));
     for (bearer, status) in [(bad, 401), (good, 403)] {
@@ -147,7 +147,7 @@ async fn a_websocket_client_sees_the_status_and_not_a_bare_disconnect() {
     }
     // The refusals were nobody's business: those who may, chat.
     let mut socket = patient.open(&doctor).await;
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     assert_eq!(socket.expect("message").await["message"], sent);
     assert_eq!(socket.everything().await.iter().filter(|frame| frame["type"] == json!("message")).count(), 0);
 }

@@ -1,19 +1,19 @@
 //! Every bad request gets its clear answer, and changes nothing.
 
-use e2e::{Person, Place, secret_text, wire};
+use e2e::{TestLocation, TestUser, raw_http, secret_text};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{place, stack};
 
-fn people() -> (Place, Person, Person) {
+fn people() -> (TestLocation, TestUser, TestUser) {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     (place, doctor, patient)
 }
 
-async fn assert_untouched(doctor: &Person, patient: &Person) {
+async fn assert_untouched(doctor: &TestUser, patient: &TestUser) {
     assert_eq!(doctor.messages(patient).await, [] as [Value; 0]);
     assert_eq!(doctor.inbox("").await["conversations"], json!([]));
     assert_eq!(patient.inbox("").await["conversations"], json!([]));
@@ -51,7 +51,7 @@ async fn what_is_not_json_is_a_400() {
     for body in bodies {
         let shown = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
         let request = doctor.request(Method::POST, "/chat/send").header("content-type", "application/json");
-        let problem = place.ask(request.body(body)).await.refused(400);
+        let problem = place.ask(request.body(body)).await.expect_problem(400);
         assert!(problem["detail"].as_str().unwrap().contains("not JSON"), "{shown}: {problem}");
     }
     assert_untouched(&doctor, &patient).await;
@@ -100,12 +100,12 @@ async fn json_that_is_no_message_is_a_422_that_names_the_field() {
         (changed(&good, &json!({"a/b~c": 1})), "/a~1b~0c"),
     ];
     for (body, pointer) in cases {
-        doctor.send(&body).await.invalid(pointer);
+        doctor.send(&body).await.expect_invalid(pointer);
     }
     for body in [json!([]), json!("text"), json!(1), json!(null), json!([good])] {
-        doctor.send(&body).await.invalid("");
+        doctor.send(&body).await.expect_invalid("");
     }
-    let problem = doctor.send(&json!({})).await.refused(422);
+    let problem = doctor.send(&json!({})).await.expect_problem(422);
     assert_eq!(problem["errors"].as_array().unwrap().len(), 4, "all that is missing is told at once: {problem}");
     assert_untouched(&doctor, &patient).await;
 }
@@ -114,10 +114,10 @@ async fn json_that_is_no_message_is_a_422_that_names_the_field() {
 async fn contacts_do_not_write_to_contacts_and_nobody_to_oneself() {
     let (place, doctor, patient) = people();
     let other = place.contact("other");
-    patient.send(&patient.message_to(&other, "hello")).await.invalid("/receiver_contact_id");
-    place.service().send(&patient.message_to(&other, "hello")).await.invalid("/receiver_contact_id");
-    doctor.send(&doctor.message_to(&doctor, "note to self")).await.invalid("/receiver_user_id");
-    let _problem = patient.send(&patient.message_to(&patient, "note to self")).await.refused(422);
+    patient.send(&patient.message_to(&other, "hello")).await.expect_invalid("/receiver_contact_id");
+    place.service().send(&patient.message_to(&other, "hello")).await.expect_invalid("/receiver_contact_id");
+    doctor.send(&doctor.message_to(&doctor, "note to self")).await.expect_invalid("/receiver_user_id");
+    let _problem = patient.send(&patient.message_to(&patient, "note to self")).await.expect_problem(422);
     assert_untouched(&doctor, &patient).await;
     assert_eq!(other.inbox("").await["conversations"], json!([]));
 }
@@ -125,7 +125,7 @@ async fn contacts_do_not_write_to_contacts_and_nobody_to_oneself() {
 #[tokio::test]
 async fn acting_as_another_or_elsewhere_is_a_403() {
     let (place, doctor, patient) = people();
-    let elsewhere = place.elsewhere();
+    let elsewhere = place.other_location();
     let other = place.user("other");
     let secret = secret_text();
     for (who, body) in [
@@ -136,7 +136,7 @@ async fn acting_as_another_or_elsewhere_is_a_403() {
         (&doctor, elsewhere.user("doc").message_to(&elsewhere.contact("pat"), &secret)),
         (&place.service(), elsewhere.user("doc").message_to(&elsewhere.contact("pat"), &secret)),
     ] {
-        let _problem = who.send(&body).await.refused(403);
+        let _problem = who.send(&body).await.expect_problem(403);
     }
     assert_untouched(&doctor, &patient).await;
     assert_eq!(elsewhere.user("doc").inbox("").await["conversations"], json!([]));
@@ -148,11 +148,11 @@ async fn bodies_that_are_too_large_are_a_413() {
     for bytes in [300 * 1024, 3 * 1024 * 1024] {
         let body = doctor.message_to(&patient, &"x".repeat(bytes));
         // A client of its own: the connection ends behind a body that nobody read.
-        let doctor = Place::named(stack(), &doctor.place.location).user("doc");
-        let _problem = doctor.send(&body).await.refused(413);
+        let doctor = TestLocation::named(stack(), &doctor.place.location).user("doc");
+        let _problem = doctor.send(&body).await.expect_problem(413);
     }
     let ids: Vec<Uuid> = (0..10_000).map(|_| Uuid::now_v7()).collect();
-    let _problem = patient.put("/chat/read", &json!({"message_ids": ids})).await.refused(413);
+    let _problem = patient.put("/chat/read", &json!({"message_ids": ids})).await.expect_problem(413);
     assert_untouched(&doctor, &patient).await;
 }
 
@@ -163,7 +163,7 @@ async fn the_longest_content_fits_in_its_longest_spelling() {
     let body = doctor.message_to(&patient, "CONTENT").to_string().replace("CONTENT", &escaped);
     assert!(body.len() > 96_000);
     let request = doctor.request(Method::POST, "/chat/send").header("content-type", "application/json");
-    let sent = place.ask(request.body(body)).await.ok(201);
+    let sent = place.ask(request.body(body)).await.expect_status(201);
     assert_eq!(sent["content"], "\u{1F600}".repeat(8_000));
 }
 
@@ -175,14 +175,14 @@ async fn other_content_types_are_a_415() {
         ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "json", "", "text/json"]
     {
         let request = doctor.request(Method::POST, "/chat/send").header("content-type", kind).body(body.clone());
-        let _problem = place.ask(request).await.refused(415);
+        let _problem = place.ask(request).await.expect_problem(415);
     }
-    let _problem = place.ask(doctor.request(Method::POST, "/chat/send").body(body.clone())).await.refused(415);
-    let _problem = place.ask(doctor.request(Method::PUT, "/chat/read").body("{}")).await.refused(415);
+    let _problem = place.ask(doctor.request(Method::POST, "/chat/send").body(body.clone())).await.expect_problem(415);
+    let _problem = place.ask(doctor.request(Method::PUT, "/chat/read").body("{}")).await.expect_problem(415);
     assert_untouched(&doctor, &patient).await;
     for kind in ["application/json;charset=UTF-8", "Application/JSON"] {
         let request = doctor.request(Method::POST, "/chat/send").header("content-type", kind).body(body.clone());
-        let _sent = place.ask(request).await.ok(201);
+        let _sent = place.ask(request).await.expect_status(201);
     }
 }
 
@@ -204,7 +204,7 @@ async fn wrong_methods_are_a_405_that_names_the_right_ones() {
         (Method::POST, "/ws", "GET"),
     ] {
         let answer = place.ask(doctor.request(method.clone(), path)).await;
-        let _problem = answer.refused(405);
+        let _problem = answer.expect_problem(405);
         let allow = answer.header("allow").unwrap();
         assert!(allow.split(", ").any(|known| known == allowed), "{method} {path}: {allow}");
         assert!(!allow.split(", ").any(|known| known == method.as_str()), "{method} {path}: {allow}");
@@ -225,8 +225,8 @@ async fn unknown_paths_are_a_404() {
         "/..%2f..%2fetc/passwd",
         "/%00",
     ] {
-        let _problem = doctor.get(path).await.refused(404);
-        let _problem = place.get(path).await.refused(404);
+        let _problem = doctor.get(path).await.expect_problem(404);
+        let _problem = place.get(path).await.expect_problem(404);
     }
 }
 
@@ -246,11 +246,11 @@ async fn queries_that_cannot_be_parsed_are_a_400() {
         "&location_id=twice",
         "&user_id=doc",
     ] {
-        let _problem = doctor.get(&format!("{path}{bad}")).await.refused(400);
+        let _problem = doctor.get(&format!("{path}{bad}")).await.expect_problem(400);
     }
     let path = format!("/chat/conversations?location_id={}", doctor.place.location);
     for bad in ["&limit=abc", "&limit=5&limit=6", "&cursor=a&cursor=b"] {
-        let _problem = doctor.get(&format!("{path}{bad}")).await.refused(400);
+        let _problem = doctor.get(&format!("{path}{bad}")).await.expect_problem(400);
     }
 }
 
@@ -267,7 +267,7 @@ async fn queries_that_mean_nothing_are_a_422_that_names_the_parameter() {
         ("&before=5&after=5", "?after"),
         ("&peer_user_id=nurse", "?peer_user_id"),
     ] {
-        doctor.get(&format!("{path}{bad}")).await.invalid(pointer);
+        doctor.get(&format!("{path}{bad}")).await.expect_invalid(pointer);
     }
     let location = &place.location;
     for (query, pointer) in [
@@ -280,7 +280,7 @@ async fn queries_that_mean_nothing_are_a_422_that_names_the_parameter() {
         (format!("location_id={location}&user_id=doc&contact_id=%00"), "?contact_id"),
         ("location_id=lo%2Fc&user_id=doc&contact_id=pat".to_owned(), "?location_id"),
     ] {
-        doctor.get(&format!("/chat/history?{query}")).await.invalid(pointer);
+        doctor.get(&format!("/chat/history?{query}")).await.expect_invalid(pointer);
     }
     for (query, pointer) in [
         (String::new(), "?location_id"),
@@ -288,7 +288,7 @@ async fn queries_that_mean_nothing_are_a_422_that_names_the_parameter() {
         (format!("location_id={location}&limit=201"), "?limit"),
         (format!("location_id={location}&cursor=nonsense"), "?cursor"),
     ] {
-        doctor.get(&format!("/chat/conversations?{query}")).await.invalid(pointer);
+        doctor.get(&format!("/chat/conversations?{query}")).await.expect_invalid(pointer);
     }
 }
 
@@ -324,10 +324,10 @@ async fn garbage_on_the_port_is_refused_and_disturbs_nobody() {
         format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\nConnection: close\r\n\r\n", "x".repeat(200_000)),
         format!("GET /{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "x".repeat(200_000)),
     ] {
-        let answer = wire::exchange(&place.base_url, garbage.as_bytes()).await;
+        let answer = raw_http::exchange(&place.base_url, garbage.as_bytes()).await;
         let refused = answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.0 4");
         assert!(refused || answer.is_empty(), "{:?} got {answer}", &garbage[..40.min(garbage.len())]);
     }
-    let sent = doctor.say(&patient, "undisturbed").await;
+    let sent = doctor.send_ok(&patient, "undisturbed").await;
     assert_eq!(socket.expect("message").await["message"], sent);
 }

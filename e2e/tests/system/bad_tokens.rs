@@ -1,14 +1,14 @@
 //! Every bad token is a 401 that says what is wrong with it, at every door.
 
 use e2e::issuer::Issuer;
-use e2e::{Person, token};
+use e2e::{TestUser, token};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use crate::{issuers, place};
 
 /// Tokens that nobody may get in with, and what their bearers are told.
-fn bad_tokens(doctor: &Person) -> Vec<(String, &'static str)> {
+fn bad_tokens(doctor: &TestUser) -> Vec<(String, &'static str)> {
     let place = &doctor.place;
     let good = token::claims("doc", "user", &[&place.location]);
     let signed = |claims: Value| place.sign(&claims);
@@ -76,7 +76,7 @@ fn bad_tokens_of_issuers(good: &Value) -> Vec<(String, &'static str)> {
         (rsa.sign(&token::with(good.clone(), "padding", json!("x".repeat(8_192)))), "JWT"),
         (rsa.sign(&token::with(good.clone(), "fhirUser", json!("Patient/doc"))), "fhirUser"),
         (ec.sign(&token::with(good.clone(), "fhirUser", json!("Practitioner/other"))), "fhirUser"),
-        (ed.sign(&token::without(token::with(good.clone(), "fhirUser", json!("Person/doc")), "role")), "fhirUser"),
+        (ed.sign(&token::without(token::with(good.clone(), "fhirUser", json!("TestUser/doc")), "role")), "fhirUser"),
     ];
     for issuer in [rsa, ec, ed] {
         tokens.push((issuer.sign(&token::with(good.clone(), "exp", json!(now - 1))), "expired"));
@@ -92,7 +92,7 @@ async fn bad_tokens_are_refused_by_every_route_with_the_reason() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let body = doctor.message_to(&patient, &e2e::secret_text());
     for (bad, told) in bad_tokens(&doctor) {
-        let bearer = doctor.bearing(&bad);
+        let bearer = doctor.with_token(&bad);
         let answers = [
             bearer.send(&body).await,
             bearer.get(&format!("/chat/history?{}", doctor.with(&patient))).await,
@@ -102,7 +102,7 @@ async fn bad_tokens_are_refused_by_every_route_with_the_reason() {
             place.ask(bearer.request(reqwest::Method::POST, "/chat/ws-ticket")).await,
         ];
         for answer in answers {
-            let problem = answer.refused(401);
+            let problem = answer.expect_problem(401);
             assert!(problem["detail"].as_str().unwrap().contains(told), "{told}: {problem}");
             assert!(!answer.text.contains(&place.env.jwt_secret), "{answer:?}");
             assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer "), "{answer:?}");
@@ -122,21 +122,21 @@ async fn a_request_without_a_bearer_token_is_asked_for_one() {
             request = request.header("authorization", value);
         }
         let answer = place.ask(request).await;
-        let _problem = answer.refused(401);
+        let _problem = answer.expect_problem(401);
         assert!(!answer.header("www-authenticate").unwrap().contains("error="), "RFC 6750, section 3.1: {answer:?}");
     }
     // A token in the query is no token: it would end up in logs.
     let query = format!("{path}&access_token={}&token={}", doctor.token, doctor.token);
-    let _problem = place.get(&query).await.refused(401);
+    let _problem = place.get(&query).await.expect_problem(401);
 }
 
 #[tokio::test]
 async fn the_token_is_looked_at_before_the_body_and_the_query() {
     let place = place();
-    let nobody = place.user("doc").bearing("nonsense");
-    let _problem = nobody.send(&json!({"content": 1})).await.refused(401);
-    let _problem = nobody.get("/chat/history?limit=abc").await.refused(401);
-    let _problem = nobody.put("/chat/read", &json!([])).await.refused(401);
+    let nobody = place.user("doc").with_token("nonsense");
+    let _problem = nobody.send(&json!({"content": 1})).await.expect_problem(401);
+    let _problem = nobody.get("/chat/history?limit=abc").await.expect_problem(401);
+    let _problem = nobody.put("/chat/read", &json!([])).await.expect_problem(401);
 }
 
 #[tokio::test]
@@ -145,29 +145,29 @@ async fn who_may_not_ask_at_all_is_told_so_before_the_body_is_looked_at() {
     for body in [json!({}), json!([]), json!({"jti": ""}), json!({"nonsense": 1}), json!("x")] {
         for person in [place.user("doc"), place.contact("pat"), place.service()] {
             let asked = person.request(reqwest::Method::POST, "/admin/revocations").json(&body);
-            let _problem = place.ask(asked).await.refused(403);
+            let _problem = place.ask(asked).await.expect_problem(403);
         }
         for route in ["/chat/read", "/chat/delivered"] {
-            let _problem = place.service().put(route, &body).await.refused(403);
+            let _problem = place.service().put(route, &body).await.expect_problem(403);
         }
     }
     let garbled = place.user("doc").request(reqwest::Method::POST, "/admin/revocations").body("{");
-    let _problem = place.ask(garbled).await.refused(403);
+    let _problem = place.ask(garbled).await.expect_problem(403);
 }
 
 #[tokio::test]
 async fn a_token_is_good_in_each_of_its_locations_and_in_no_other() {
     let place = place();
-    let (second, third) = (place.elsewhere(), place.elsewhere());
+    let (second, third) = (place.other_location(), place.other_location());
     let claims = token::claims("doc", "user", &[&place.location, &second.location]);
     let both = place.sign(&claims);
     for place in [&place, &second] {
-        place.user("doc").bearing(&both).say(&place.contact("pat"), "hello").await;
+        place.user("doc").with_token(&both).send_ok(&place.contact("pat"), "hello").await;
     }
-    let doctor = third.user("doc").bearing(&both);
-    let _problem = doctor.send(&doctor.message_to(&third.contact("pat"), "hello")).await.refused(403);
-    let nowhere = place.user("doc").bearing(place.sign(&token::claims("doc", "user", &[])));
-    let _problem = nowhere.send(&nowhere.message_to(&place.contact("pat"), "hello")).await.refused(403);
+    let doctor = third.user("doc").with_token(&both);
+    let _problem = doctor.send(&doctor.message_to(&third.contact("pat"), "hello")).await.expect_problem(403);
+    let nowhere = place.user("doc").with_token(place.sign(&token::claims("doc", "user", &[])));
+    let _problem = nowhere.send(&nowhere.message_to(&place.contact("pat"), "hello")).await.expect_problem(403);
 }
 
 #[tokio::test]
@@ -178,10 +178,11 @@ async fn bad_tokens_are_refused_by_the_handshake_in_header_and_subprotocol() {
         let header = format!("Bearer {bad}");
         let answer =
             crate::bad_handshakes::handshake(&place, &doctor.with(&patient), &[("authorization", &header)]).await;
-        let problem = answer.refused(401);
+        let problem = answer.expect_problem(401);
         assert!(problem["detail"].as_str().unwrap().contains(told), "{told}: {problem}");
         let protocols = format!("chat.v1, bearer.{bad}");
         let headers = [("sec-websocket-protocol", protocols.as_str())];
-        let _problem = crate::bad_handshakes::handshake(&place, &doctor.with(&patient), &headers).await.refused(401);
+        let _problem =
+            crate::bad_handshakes::handshake(&place, &doctor.with(&patient), &headers).await.expect_problem(401);
     }
 }

@@ -1,6 +1,6 @@
 //! What browsers are told, and whose pages may ask. `https://ehr.example` is on the list of this system.
 
-use e2e::{Answer, Place};
+use e2e::{HttpResponse, TestLocation};
 use reqwest::Method;
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::{ALLOWED_ORIGIN, place};
 
 const FOREIGN: &str = "https://evil.example";
 
-fn own(place: &Place) -> String {
+fn own(place: &TestLocation) -> String {
     place.base_url.clone()
 }
 
@@ -20,7 +20,7 @@ async fn a_page_of_a_stranger_opens_no_socket() {
     let (query, bearer) = (doctor.with(&place.contact("pat")), format!("Bearer {}", doctor.token));
     for origin in [FOREIGN, "null", "https://ehr.example.evil.example", "http://ehr.example"] {
         let headers = [("authorization", bearer.as_str()), ("origin", origin)];
-        let _problem = handshake(&place, &query, &headers).await.refused(403);
+        let _problem = handshake(&place, &query, &headers).await.expect_problem(403);
     }
     let url = format!("{}?{query}", place.ws_url);
     for origin in [own(&place).as_str(), ALLOWED_ORIGIN] {
@@ -30,7 +30,7 @@ async fn a_page_of_a_stranger_opens_no_socket() {
     }
 }
 
-async fn preflight(place: &Place, path: &str, method: &str, origin: &str) -> Answer {
+async fn preflight(place: &TestLocation, path: &str, method: &str, origin: &str) -> HttpResponse {
     let request = place.request(Method::OPTIONS, path).header("origin", origin);
     let request = request.header("access-control-request-method", method);
     place.ask(request.header("access-control-request-headers", "authorization,content-type")).await
@@ -57,7 +57,7 @@ async fn a_browser_is_told_whose_pages_may_ask() {
         assert_eq!(answer.header("access-control-allow-credentials"), None);
         assert!(answer.header("access-control-max-age").is_some() && answer.header("x-request-id").is_some());
         let answer = preflight(&place, path, method, FOREIGN).await;
-        let _problem = answer.refused(403);
+        let _problem = answer.expect_problem(403);
         assert_eq!(answer.header("access-control-allow-origin"), None, "{answer:?}");
         let answer = preflight(&place, path, method, &own(&place)).await;
         assert_eq!(answer.status, 204, "{answer:?}");
@@ -68,7 +68,7 @@ async fn a_browser_is_told_whose_pages_may_ask() {
 
     let path = format!("/chat/conversations?location_id={}", place.location);
     for (origin, status, token) in [(ALLOWED_ORIGIN, 200, &doctor.token), (ALLOWED_ORIGIN, 401, &"x".to_owned())] {
-        let answer = place.ask(doctor.bearing(token).request(Method::GET, &path).header("origin", origin)).await;
+        let answer = place.ask(doctor.with_token(token).request(Method::GET, &path).header("origin", origin)).await;
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (status, Some(origin)), "{answer:?}");
         assert!(answer.header("access-control-expose-headers").unwrap().contains("x-request-id"));
         assert_eq!(answer.header("vary"), Some("origin"));
@@ -126,10 +126,10 @@ async fn every_answer_says_what_may_be_done_with_it() {
 async fn only_a_proxy_that_is_trusted_can_say_that_tls_was_spoken() {
     let place = place();
     // HAProxy says for itself what it was asked over.
-    let claim = |place: &Place| place.request(Method::GET, "/healthz").header("x-forwarded-proto", "https");
+    let claim = |place: &TestLocation| place.request(Method::GET, "/healthz").header("x-forwarded-proto", "https");
     assert_eq!(place.ask(claim(&place)).await.header("strict-transport-security"), None);
     // To an API service this test is the proxy: it is at 127.0.0.1.
-    let direct = place.behind(&place.env.api_urls[0]);
+    let direct = place.with_base_url(&place.env.api_urls[0]);
     assert_eq!(place.ask(claim(&direct)).await.header("strict-transport-security"), Some("max-age=31536000"));
     assert_eq!(direct.get("/healthz").await.header("strict-transport-security"), None);
 }

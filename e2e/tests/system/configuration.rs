@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use e2e::trail::binary;
+use e2e::audit::binary;
 
 /// Name → default, as the tables write it.
 type Settings = BTreeMap<String, String>;

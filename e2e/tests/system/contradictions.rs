@@ -1,6 +1,6 @@
 //! Input that two readers could understand in two ways is refused, and so is what nobody knows; and HTTP itself keeps its word.
 
-use e2e::{Person, Place, wire};
+use e2e::{TestLocation, TestUser, raw_http};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::{ALLOWED_ORIGIN, place, stack};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-async fn post(person: &Person, method: Method, path: &str, body: &str) -> e2e::Answer {
+async fn post(person: &TestUser, method: Method, path: &str, body: &str) -> e2e::HttpResponse {
     person.place.ask(person.request(method, path).header(JSON.0, JSON.1).body(body.to_owned())).await
 }
 
@@ -19,7 +19,7 @@ async fn a_body_with_a_key_twice_is_a_400_on_every_route() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut claims = e2e::token::claims("ehr", "service", &[&place.location]);
     claims["admin"] = json!(true);
-    let admin = place.service().bearing(place.sign(&claims));
+    let admin = place.service().with_token(place.sign(&claims));
     let message = doctor.message_to(&patient, "hello").to_string();
     let (id, other) = (uuid::Uuid::now_v7(), uuid::Uuid::now_v7());
     let doubled = |more: &str| message.replacen('{', &format!("{{{more},"), 1);
@@ -59,7 +59,7 @@ async fn a_body_with_a_key_twice_is_a_400_on_every_route() {
         ),
     ] {
         let answer = post(who, method, path, &body).await;
-        let problem = answer.refused(400);
+        let problem = answer.expect_problem(400);
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{path} {problem}");
     }
     assert_eq!(doctor.messages(&patient).await, [] as [Value; 0]);
@@ -71,7 +71,7 @@ async fn whoever_asks_for_a_token_to_try_out_is_told_what_is_wrong_as_everywhere
     let somebody = place.user("doc");
     let location = &place.location;
     let good = json!({"sub": "a", "role": "user", "location_id": location});
-    let _token = post(&somebody, Method::POST, "/dev/token", &good.to_string()).await.ok(200);
+    let _token = post(&somebody, Method::POST, "/dev/token", &good.to_string()).await.expect_status(200);
     for (body, status) in [
         (json!(["a", "user", location]).to_string(), 422),
         (json!({"sub": "a", "role": "service", "location_id": location}).to_string(), 422),
@@ -79,9 +79,10 @@ async fn whoever_asks_for_a_token_to_try_out_is_told_what_is_wrong_as_everywhere
         ("{".to_owned(), 400),
         (format!("{good}{}", " ".repeat(5_000)), 413),
     ] {
-        let _problem = post(&somebody, Method::POST, "/dev/token", &body).await.refused(status);
+        let _problem = post(&somebody, Method::POST, "/dev/token", &body).await.expect_problem(status);
     }
-    let _problem = place.ask(place.request(Method::POST, "/dev/token").body(good.to_string())).await.refused(415);
+    let _problem =
+        place.ask(place.request(Method::POST, "/dev/token").body(good.to_string())).await.expect_problem(415);
 }
 
 #[tokio::test]
@@ -89,7 +90,7 @@ async fn a_byte_order_mark_does_not_matter() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let body = format!("\u{feff}{}", doctor.message_to(&patient, "hello"));
-    assert_eq!(post(&doctor, Method::POST, "/chat/send", &body).await.ok(201)["content"], "hello");
+    assert_eq!(post(&doctor, Method::POST, "/chat/send", &body).await.expect_status(201)["content"], "hello");
 }
 
 /// A request by hand. What is empty is left out.
@@ -116,7 +117,7 @@ async fn a_header_that_may_be_there_once_is_a_400_when_it_is_there_twice() {
     let doctor = place.user("doc");
     let gateway = place.env.gateway_ws_urls[0].replace("ws://", "http://").replace("/ws", "");
     let history = format!("/chat/conversations?location_id={}", place.location);
-    let socket = format!("/ws?{}", doctor.own());
+    let socket = format!("/ws?{}", doctor.inbox_query());
     let own = place.base_url.clone();
     for (url, target) in [
         (&place.base_url, &history),
@@ -143,7 +144,7 @@ async fn a_header_that_may_be_there_once_is_a_400_when_it_is_there_twice() {
             if target.starts_with("/ws") {
                 request = request.replace("Connection: close", "Connection: close, Upgrade");
             }
-            let (status, problem) = problem_of(&wire::exchange(url, request.as_bytes()).await);
+            let (status, problem) = problem_of(&raw_http::exchange(url, request.as_bytes()).await);
             assert_eq!(status, 400, "{url} {twice:?} {problem}");
             assert!(!["one", "two"].contains(&problem["request_id"].as_str().unwrap()), "{problem}");
         }
@@ -163,7 +164,7 @@ async fn a_request_must_say_which_host_it_asks() {
     ] {
         for host in [None, Some("Host: a b"), Some("Host: a/b")] {
             let lines: Vec<String> = host.into_iter().map(str::to_owned).collect();
-            let answer = wire::exchange(url, head("GET", target, &lines).as_bytes()).await;
+            let answer = raw_http::exchange(url, head("GET", target, &lines).as_bytes()).await;
             assert!(answer.starts_with("HTTP/1.1 400 "), "{url} {target} {host:?}: {answer}");
             // HAProxy refuses some texts for itself, plainly.
             if host.is_none() || url != &place.base_url {
@@ -171,10 +172,10 @@ async fn a_request_must_say_which_host_it_asks() {
             }
         }
     }
-    let old = wire::exchange(&place.env.api_urls[0], b"GET /healthz HTTP/1.0\r\n\r\n").await;
+    let old = raw_http::exchange(&place.env.api_urls[0], b"GET /healthz HTTP/1.0\r\n\r\n").await;
     assert!(old.starts_with("HTTP/1.0 200 ") || old.starts_with("HTTP/1.1 200 "), "HTTP/1.0 knew no hosts: {old}");
     let other = head("GET", "http://other.example/healthz", &["Host: localhost".to_owned()]);
-    assert_eq!(problem_of(&wire::exchange(&place.env.api_urls[0], other.as_bytes()).await).0, 400);
+    assert_eq!(problem_of(&raw_http::exchange(&place.env.api_urls[0], other.as_bytes()).await).0, 400);
 }
 
 #[tokio::test]
@@ -191,33 +192,33 @@ async fn what_is_no_http_or_too_large_gets_a_problem_as_well() {
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 400),
             (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(17_000)), 431),
         ] {
-            let answer = wire::exchange(url, request.as_bytes()).await;
+            let answer = raw_http::exchange(url, request.as_bytes()).await;
             assert_eq!(problem_of(&answer).0, expected, "{url} {:?}", &request[..30.min(request.len())]);
         }
     }
     let large = head("GET", "/healthz", &["Host: a".to_owned(), format!("X: {}", "x".repeat(17_000))]);
-    assert_eq!(problem_of(&wire::exchange(&place.base_url, large.as_bytes()).await).0, 431, "through HAProxy");
+    assert_eq!(problem_of(&raw_http::exchange(&place.base_url, large.as_bytes()).await).0, 431, "through HAProxy");
     let long = format!("/chat/history?x={}", "y".repeat(5_000));
-    let _problem = place.get(&long).await.refused(414);
+    let _problem = place.get(&long).await.expect_problem(414);
 }
 
 #[tokio::test]
 async fn http_2_is_not_spoken_without_tls() {
     let place = place();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    let answer = wire::exchange(&place.base_url, preface).await;
+    let answer = raw_http::exchange(&place.base_url, preface).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer:?}");
     let upgrade = head(
         "GET",
         "/healthz",
         &["Host: a".to_owned(), "Upgrade: h2c".to_owned(), "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA".to_owned()],
     );
-    let answer = wire::exchange(&place.base_url, upgrade.as_bytes()).await;
+    let answer = raw_http::exchange(&place.base_url, upgrade.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
 }
 
 /// The published operations, with a query that each accepts.
-fn operations(place: &Place) -> Vec<(Method, String, String)> {
+fn operations(place: &TestLocation) -> Vec<(Method, String, String)> {
     let document: Value = serde_json::from_str(&api_document()).unwrap();
     let mut operations = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
@@ -253,7 +254,7 @@ async fn a_parameter_that_an_operation_does_not_know_is_a_422_that_names_it_and_
     assert!(all.len() >= 13, "{all:?}");
     let mut claims = e2e::token::claims("ehr", "service", &[&place.location]);
     claims["admin"] = json!(true);
-    let admin = place.service().bearing(place.sign(&claims));
+    let admin = place.service().with_token(place.sign(&claims));
     for (method, path, query) in all {
         // Whoever may not ask is not told what is wrong.
         let doctor = if path.starts_with("/admin/") { &admin } else { &doctor };
@@ -261,26 +262,26 @@ async fn a_parameter_that_an_operation_does_not_know_is_a_422_that_names_it_and_
             [("Limit=5", "?Limit"), ("nonsense", "?nonsense"), ("l%69m=1", "?lim"), ("my%20text=1", "?")]
         {
             let answer = doctor.place.ask(doctor.request(method.clone(), &format!("{path}?{query}&{more}"))).await;
-            answer.invalid(pointer);
+            answer.expect_invalid(pointer);
         }
         let twice = format!("{path}?{query}&x=1&%78=1");
-        let _problem = doctor.place.ask(doctor.request(method.clone(), &twice)).await.refused(400);
+        let _problem = doctor.place.ask(doctor.request(method.clone(), &twice)).await.expect_problem(400);
         let broken = format!("{path}?{query}&x=%zz");
-        let _problem = doctor.place.ask(doctor.request(method.clone(), &broken)).await.refused(400);
+        let _problem = doctor.place.ask(doctor.request(method.clone(), &broken)).await.expect_problem(400);
         if method == Method::GET {
             let head = doctor.place.ask(doctor.request(Method::HEAD, &format!("{path}?{query}&x=1"))).await;
             assert_eq!((head.status, head.text.as_str()), (422, ""), "HEAD {path}");
         }
     }
     // Strangers are told that they are strangers.
-    let _problem = place.get("/chat/conversations?nonsense=1").await.refused(401);
+    let _problem = place.get("/chat/conversations?nonsense=1").await.expect_problem(401);
     // Links carry parameters of those who passed them on.
     assert_eq!(place.get("/?utm_source=mail").await.status, 200);
     let bearer = format!("Bearer {}", doctor.token);
-    let own = doctor.own();
+    let own = doctor.inbox_query();
     for (more, status) in [("utm=x", 422), ("Cursor=1-0", 422), ("utm=x&utm=x", 400), ("cursor=1-0&cursor=1-0", 400)] {
         let answer = handshake(&place, &format!("{own}&{more}"), &[("authorization", &bearer)]).await;
-        let _problem = answer.refused(status);
+        let _problem = answer.expect_problem(status);
     }
 }
 
@@ -300,10 +301,10 @@ async fn a_message_that_shows_nothing_is_a_422() {
         "\u{feff}\u{a0}",
         "\u{e0001}",
     ] {
-        doctor.send(&doctor.message_to(&patient, content)).await.invalid("/content");
+        doctor.send(&doctor.message_to(&patient, content)).await.expect_invalid("/content");
     }
     for content in [".", " a ", "❤\u{fe0f}", "\u{1f468}\u{200d}\u{1f469}"] {
-        assert_eq!(doctor.say(&patient, content).await["content"], content);
+        assert_eq!(doctor.send_ok(&patient, content).await["content"], content);
     }
 }
 
@@ -318,19 +319,19 @@ async fn a_body_that_says_it_is_packed_is_a_415_that_says_what_would_be_taken() 
     };
     for encoding in ["gzip", "br", "deflate", "zstd", "identity, gzip", "x-gzip", ""] {
         let answer = ask(encoding).await;
-        let _problem = answer.refused(415);
+        let _problem = answer.expect_problem(415);
         assert_eq!(answer.header("accept-encoding"), Some("identity"), "{encoding}");
     }
-    let _sent = ask("Identity").await.ok(201);
+    let _sent = ask("Identity").await.expect_status(201);
     let request = doctor.request(Method::POST, "/chat/send").header("content-type", "application/json; charset=utf-16");
     let answer = place.ask(request.body(body.clone())).await;
-    let _problem = answer.refused(415);
+    let _problem = answer.expect_problem(415);
     assert_eq!(answer.header("accept-encoding"), None);
 }
 
 #[tokio::test]
 async fn chunked_bodies_have_the_same_limit() {
-    let place = Place::named(stack(), &place().location);
+    let place = TestLocation::named(stack(), &place().location);
     let doctor = place.user("doc");
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x1_0000)).repeat(5);
     for url in [&place.base_url, &place.env.api_urls[0]] {
@@ -341,7 +342,7 @@ async fn chunked_bodies_have_the_same_limit() {
             "Transfer-Encoding: chunked".to_owned(),
         ];
         let request = format!("{}{chunk}0\r\n\r\n", head("POST", "/chat/send", &lines));
-        assert_eq!(problem_of(&wire::exchange(url, request.as_bytes()).await).0, 413, "{url}");
+        assert_eq!(problem_of(&raw_http::exchange(url, request.as_bytes()).await).0, 413, "{url}");
     }
 }
 
@@ -368,8 +369,9 @@ async fn what_is_served_is_listed_and_what_is_listed_is_served() {
             }
         }
     }
-    let _problem = place.ask(place.request(Method::OPTIONS, "/nowhere")).await.refused(404);
-    let server = wire::exchange(&place.env.api_urls[0], head("OPTIONS", "*", &["Host: a".to_owned()]).as_bytes()).await;
+    let _problem = place.ask(place.request(Method::OPTIONS, "/nowhere")).await.expect_problem(404);
+    let server =
+        raw_http::exchange(&place.env.api_urls[0], head("OPTIONS", "*", &["Host: a".to_owned()]).as_bytes()).await;
     assert!(server.starts_with("HTTP/1.1 204 ") && server.contains("allow: GET, HEAD, OPTIONS, POST, PUT"), "{server}");
 }
 
@@ -377,7 +379,7 @@ async fn what_is_served_is_listed_and_what_is_listed_is_served() {
 async fn head_is_answered_as_get_is() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let _sent = doctor.say(&patient, "hello").await;
+    let _sent = doctor.send_ok(&patient, "hello").await;
     for path in [
         format!("/chat/history?{}", doctor.with(&patient)),
         format!("/chat/conversations?location_id={}", place.location),
@@ -395,7 +397,7 @@ async fn head_is_answered_as_get_is() {
 async fn answers_are_packed_for_whoever_asks_where_that_gives_nothing_away() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let _sent = doctor.say(&patient, &"hello ".repeat(500)).await;
+    let _sent = doctor.send_ok(&patient, &"hello ".repeat(500)).await;
     let history = format!("/chat/history?{}", doctor.with(&patient));
     let ask = async |method: Method, path: &str, accepted: &str| {
         place.ask(doctor.request(method, path).header("accept-encoding", accepted)).await
@@ -408,7 +410,7 @@ async fn answers_are_packed_for_whoever_asks_where_that_gives_nothing_away() {
         for answer in [&packed, &plain] {
             assert!(answer.header("vary").unwrap().contains("accept-encoding"), "{path}");
         }
-        let length = |answer: &e2e::Answer| answer.header("content-length").unwrap().parse::<usize>().unwrap();
+        let length = |answer: &e2e::HttpResponse| answer.header("content-length").unwrap().parse::<usize>().unwrap();
         assert!(length(&packed) < length(&plain), "{path}");
         for (accepted, like) in [("gzip", &packed), ("identity", &plain)] {
             let head = ask(Method::HEAD, path, accepted).await;
@@ -420,7 +422,7 @@ async fn answers_are_packed_for_whoever_asks_where_that_gives_nothing_away() {
     let inbox = ask(Method::GET, &format!("/chat/conversations?location_id={}", place.location), "gzip").await;
     assert!(inbox.text.len() > 1024 && inbox.header("content-encoding").is_none());
     let ticket = ask(Method::POST, "/chat/ws-ticket", "gzip").await;
-    assert!(ticket.ok(200)["ticket"].is_string() && ticket.header("content-encoding").is_none());
+    assert!(ticket.expect_status(200)["ticket"].is_string() && ticket.header("content-encoding").is_none());
 }
 
 #[tokio::test]
@@ -428,7 +430,7 @@ async fn a_page_ends_with_its_content_and_the_next_one_goes_on_there() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     for _ in 0..20 {
-        let _sent = doctor.say(&patient, &"\u{1f600}".repeat(8_000)).await;
+        let _sent = doctor.send_ok(&patient, &"\u{1f600}".repeat(8_000)).await;
     }
     let seqs = |page: &Value| -> Vec<u64> {
         page["messages"].as_array().unwrap().iter().map(|message| message["seq"].as_u64().unwrap()).collect()

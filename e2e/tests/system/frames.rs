@@ -1,6 +1,6 @@
 //! What clients may not send over a socket.
 
-use e2e::{Person, Socket, secret_text};
+use e2e::{Socket, TestUser, secret_text};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::place;
 
-async fn opened() -> (Person, Person, Socket) {
+async fn opened() -> (TestUser, TestUser, Socket) {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let socket = patient.open(&doctor).await;
@@ -16,9 +16,9 @@ async fn opened() -> (Person, Person, Socket) {
 }
 
 /// After whatever happened, others chat on.
-async fn assert_chat_goes_on(doctor: &Person, patient: &Person) {
+async fn assert_chat_goes_on(doctor: &TestUser, patient: &TestUser) {
     let mut socket = patient.open(doctor).await;
-    let sent = doctor.say(patient, "goes on").await;
+    let sent = doctor.send_ok(patient, "goes on").await;
     assert_eq!(socket.expect("message").await["message"], sent);
 }
 
@@ -71,7 +71,7 @@ async fn malformed_frames_get_an_error_and_the_socket_lives() {
     socket.send_message(Message::binary(b"{\"type\":\"ping\"}".to_vec()));
     assert_eq!(socket.next().await["type"], "error");
 
-    let sent = doctor.say(&patient, "still here").await;
+    let sent = doctor.send_ok(&patient, "still here").await;
     assert_eq!(socket.expect("message").await["message"], sent);
     assert_eq!(doctor.messages(&patient).await.len(), 1);
 }
@@ -128,7 +128,7 @@ async fn frames_that_break_the_protocol_close_the_socket_with_1002() {
 async fn a_flood_of_typing_reaches_the_other_side_as_a_trickle() {
     let (doctor, patient, mut socket) = opened().await;
     let mut at_doctor = doctor.open(&patient).await;
-    let first = doctor.say(&patient, "first").await;
+    let first = doctor.send_ok(&patient, "first").await;
     for socket in [&mut socket, &mut at_doctor] {
         assert_eq!(socket.expect("message").await["message"]["id"], first["id"]);
     }
@@ -137,7 +137,7 @@ async fn a_flood_of_typing_reaches_the_other_side_as_a_trickle() {
     }
     let heard = socket.everything().await;
     assert!(heard.iter().all(|frame| frame["type"] == "delivered"), "{heard:?}");
-    let sent = patient.say(&doctor, "done").await;
+    let sent = patient.send_ok(&doctor, "done").await;
     assert_eq!(at_doctor.expect("message").await["message"], sent);
     let heard = at_doctor.everything().await;
     let typing = heard.iter().filter(|frame| frame["type"] == "typing").count();

@@ -1,16 +1,16 @@
 //! Pages of a conversation.
 
-use e2e::{Person, Place};
+use e2e::{TestLocation, TestUser};
 use serde_json::{Value, json};
 
 use crate::place;
 
-async fn conversation_of(count: usize) -> (Place, Person, Person) {
+async fn conversation_of(count: usize) -> (TestLocation, TestUser, TestUser) {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     for number in 1..=count {
         let (from, to) = if number % 3 == 0 { (&patient, &doctor) } else { (&doctor, &patient) };
-        from.say(to, &format!("message {number}")).await;
+        from.send_ok(to, &format!("message {number}")).await;
     }
     (place, doctor, patient)
 }
@@ -57,14 +57,14 @@ async fn a_conversation_in_which_nobody_wrote_is_an_empty_page() {
     let page = doctor.history(&patient, "").await;
     assert_eq!((&page["messages"], &page["has_more"]), (&json!([]), &json!(false)));
     let id = &page["conversation_id"];
-    assert_eq!(*id, doctor.say(&patient, "now").await["conversation_id"], "it had its name already");
+    assert_eq!(*id, doctor.send_ok(&patient, "now").await["conversation_id"], "it had its name already");
 }
 
 #[tokio::test]
 async fn peers_find_their_conversation_whoever_is_named_first() {
     let place = place();
     let (doctor, nurse) = (place.user("doc"), place.user("nurse"));
-    let sent = doctor.say(&nurse, "a word?").await;
+    let sent = doctor.send_ok(&nurse, "a word?").await;
     assert_eq!((&sent["sender_user_id"], &sent["receiver_user_id"]), (&json!("doc"), &json!("nurse")));
     assert!(sent.get("receiver_contact_id").is_none(), "{sent}");
     let page = doctor.history(&nurse, "").await;
@@ -85,7 +85,7 @@ async fn what_was_sent_comes_back_character_by_character() {
     ];
     let mut socket = patient.open(&doctor).await;
     for text in &texts {
-        let sent = doctor.say(&patient, text).await;
+        let sent = doctor.send_ok(&patient, text).await;
         assert_eq!(sent["content"], **text);
         assert_eq!(socket.expect("message").await["message"], sent);
     }
@@ -99,7 +99,7 @@ async fn identifiers_use_their_whole_alphabet_and_length() {
     for id in ["a", "A-Z_a.z~0", "...", "-", "~", &"x".repeat(64), "550e8400-e29b-41d4-a716-446655440000"] {
         let (doctor, patient) = (place.user(id), place.contact(id));
         let mut socket = patient.open(&doctor).await;
-        let sent = doctor.say(&patient, "hello").await;
+        let sent = doctor.send_ok(&patient, "hello").await;
         assert_eq!(socket.expect("message").await["message"], sent);
         assert_eq!(patient.messages(&doctor).await[0]["id"], sent["id"]);
     }
@@ -109,12 +109,12 @@ async fn identifiers_use_their_whole_alphabet_and_length() {
 async fn a_service_reads_and_sends_for_anybody_in_its_locations() {
     let place = place();
     let (doctor, patient, service) = (place.user("doc"), place.contact("pat"), place.service());
-    let sent = service.send(&doctor.message_to(&patient, "your results are in")).await.ok(201);
+    let sent = service.send(&doctor.message_to(&patient, "your results are in")).await.expect_status(201);
     assert_eq!(sent["sender_user_id"], "doc");
-    let answered = service.send(&patient.message_to(&doctor, "thank you")).await.ok(201);
-    let page = service.get(&format!("/chat/history?{}", doctor.with(&patient))).await.ok(200);
+    let answered = service.send(&patient.message_to(&doctor, "thank you")).await.expect_status(201);
+    let page = service.get(&format!("/chat/history?{}", doctor.with(&patient))).await.expect_status(200);
     assert_eq!(page["messages"], json!([sent, answered]));
-    let elsewhere = place.elsewhere();
+    let elsewhere = place.other_location();
     let foreign = elsewhere.user("doc").message_to(&elsewhere.contact("pat"), "x");
-    let _problem = service.send(&foreign).await.refused(403);
+    let _problem = service.send(&foreign).await.expect_problem(403);
 }

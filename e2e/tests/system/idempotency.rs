@@ -19,14 +19,14 @@ async fn the_same_id_and_body_answer_with_the_first_message() {
     let mut socket = patient.open(&doctor).await;
     let id = Uuid::now_v7().to_string();
     let body = with_id(doctor.message_to(&patient, "once"), &id);
-    let first = doctor.send(&body).await.ok(201);
+    let first = doctor.send(&body).await.expect_status(201);
     assert_eq!(first["client_message_id"], *id);
     for url in place.env.api_urls.iter().cycle().take(4) {
-        assert_eq!(doctor.at(url, "").send(&body).await.ok(200)["id"], first["id"]);
+        assert_eq!(doctor.at(url, "").send(&body).await.expect_status(200)["id"], first["id"]);
     }
     // A new token changes nothing, and neither does another spelling of the id.
-    let renewed = doctor.bearing(place.sign(&token::claims("doc", "user", &[&place.location, "more"])));
-    assert_eq!(renewed.send(&with_id(body, &id.to_uppercase())).await.ok(200)["id"], first["id"]);
+    let renewed = doctor.with_token(place.sign(&token::claims("doc", "user", &[&place.location, "more"])));
+    assert_eq!(renewed.send(&with_id(body, &id.to_uppercase())).await.expect_status(200)["id"], first["id"]);
     assert_eq!(doctor.messages(&patient).await.len(), 1);
     assert_eq!(socket.expect("message").await["message"], first);
     assert!(socket.everything().await.iter().all(|frame| frame["type"] != "message"));
@@ -48,7 +48,7 @@ async fn a_hundred_at_once_make_one_message() {
     socket.expect("message").await;
     assert!(socket.everything().await.iter().all(|frame| frame["type"] != "message"));
     assert_eq!(patient.inbox("").await["conversations"][0]["unread_count"], 1);
-    assert_eq!(doctor.say(&patient, "next").await["seq"], 2, "the repetitions left no gap");
+    assert_eq!(doctor.send_ok(&patient, "next").await["seq"], 2, "the repetitions left no gap");
 }
 
 #[tokio::test]
@@ -56,10 +56,10 @@ async fn the_same_id_for_another_message_is_a_conflict() {
     let place = place();
     let (doctor, patient, other) = (place.user("doc"), place.contact("pat"), place.contact("other"));
     let id = Uuid::now_v7().to_string();
-    let _sent = doctor.send(&with_id(doctor.message_to(&patient, "once"), &id)).await.ok(201);
+    let _sent = doctor.send(&with_id(doctor.message_to(&patient, "once"), &id)).await.expect_status(201);
     let content = e2e::secret_text();
-    let _problem = doctor.send(&with_id(doctor.message_to(&patient, &content), &id)).await.refused(409);
-    let _problem = doctor.send(&with_id(doctor.message_to(&other, "once"), &id)).await.refused(409);
+    let _problem = doctor.send(&with_id(doctor.message_to(&patient, &content), &id)).await.expect_problem(409);
+    let _problem = doctor.send(&with_id(doctor.message_to(&other, "once"), &id)).await.expect_problem(409);
     assert_eq!(doctor.messages(&patient).await.len(), 1);
     assert_eq!(doctor.messages(&other).await.len(), 0);
 }
@@ -82,13 +82,13 @@ async fn a_hundred_different_messages_under_one_id_leave_one() {
 #[tokio::test]
 async fn the_same_id_of_another_sender_or_location_is_another_message() {
     let place = place();
-    let elsewhere = place.elsewhere();
+    let elsewhere = place.other_location();
     let id = Uuid::now_v7().to_string();
     for place in [&place, &elsewhere] {
         // A user and a contact of the same identifier are two senders.
         let (doctor, patient) = (place.user("same"), place.contact("same"));
-        let _sent = doctor.send(&with_id(doctor.message_to(&patient, "hello"), &id)).await.ok(201);
-        let _sent = patient.send(&with_id(patient.message_to(&doctor, "hello"), &id)).await.ok(201);
+        let _sent = doctor.send(&with_id(doctor.message_to(&patient, "hello"), &id)).await.expect_status(201);
+        let _sent = patient.send(&with_id(patient.message_to(&doctor, "hello"), &id)).await.expect_status(201);
         assert_eq!(doctor.messages(&patient).await.len(), 2);
     }
 }

@@ -1,6 +1,6 @@
 //! The list of conversations.
 
-use e2e::Person;
+use e2e::TestUser;
 use serde_json::{Value, json};
 
 use crate::place;
@@ -17,11 +17,11 @@ async fn rows_are_ordered_by_activity_and_hold_the_last_message_and_the_unread_c
     let place = place();
     let (doctor, nurse) = (place.user("doc"), place.user("nurse"));
     let [anna, bert] = ["anna", "bert"].map(|id| place.contact(id));
-    anna.say(&doctor, "1").await;
-    bert.say(&doctor, "2").await;
-    nurse.say(&doctor, "3").await;
-    let last = anna.say(&doctor, "4").await;
-    let own = doctor.say(&bert, "5").await;
+    anna.send_ok(&doctor, "1").await;
+    bert.send_ok(&doctor, "2").await;
+    nurse.send_ok(&doctor, "3").await;
+    let last = anna.send_ok(&doctor, "4").await;
+    let own = doctor.send_ok(&bert, "5").await;
 
     let page = doctor.inbox("").await;
     assert_eq!(others(&page), ["bert", "anna", "nurse"]);
@@ -48,7 +48,7 @@ async fn cursors_walk_through_all_pages_without_repeating_or_skipping() {
     let mut expected = Vec::new();
     for number in 0..7 {
         let patient = place.contact(&format!("pat{number}"));
-        patient.say(&doctor, "hello").await;
+        patient.send_ok(&doctor, "hello").await;
         expected.insert(0, patient.id);
     }
     let (mut walked, mut more, mut pages) = (Vec::new(), "&limit=3".to_owned(), 0);
@@ -68,18 +68,18 @@ async fn unread_counts_follow_messages_and_marks_whoever_marks_how_often() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut ids = Vec::new();
     for _ in 0..5 {
-        ids.push(doctor.say(&patient, "hello").await["id"].clone());
+        ids.push(doctor.send_ok(&patient, "hello").await["id"].clone());
     }
-    let unread = async |who: &Person| who.inbox("").await["conversations"][0]["unread_count"].clone();
+    let unread = async |who: &TestUser| who.inbox("").await["conversations"][0]["unread_count"].clone();
     assert_eq!(unread(&patient).await, 5);
     assert_eq!(unread(&doctor).await, 0);
-    let _ignored = patient.mark("delivered", &[&ids[0]]).await.ok(200);
+    let _ignored = patient.mark("delivered", &[&ids[0]]).await.expect_status(200);
     assert_eq!(unread(&patient).await, 5, "delivered is not read");
     for _ in 0..2 {
-        let _marks = patient.mark("read", &[&ids[0], &ids[1], &ids[1]]).await.ok(200);
+        let _marks = patient.mark("read", &[&ids[0], &ids[1], &ids[1]]).await.expect_status(200);
         assert_eq!(unread(&patient).await, 3);
     }
-    let _marks = doctor.mark("read", &[&ids[2]]).await.ok(200);
+    let _marks = doctor.mark("read", &[&ids[2]]).await.expect_status(200);
     assert_eq!(unread(&patient).await, 3, "only the receiver marks");
     let rest = [&ids[2], &ids[3], &ids[4]];
     let marks = futures_util::future::join_all((0..8).map(|_| patient.mark("read", &rest))).await;
@@ -91,15 +91,15 @@ async fn unread_counts_follow_messages_and_marks_whoever_marks_how_often() {
 async fn a_service_says_whose_inbox_it_wants() {
     let place = place();
     let (doctor, patient, service) = (place.user("doc"), place.contact("pat"), place.service());
-    doctor.say(&patient, "hello").await;
+    doctor.send_ok(&patient, "hello").await;
     assert_eq!(service.inbox("&user_id=doc").await, doctor.inbox("").await);
     assert_eq!(service.inbox("&contact_id=pat").await, patient.inbox("").await);
     assert_eq!(service.inbox("&contact_id=doc").await["conversations"], json!([]), "a namesake is somebody else");
 
     let path = format!("/chat/conversations?location_id={}", place.location);
-    service.get(&path).await.invalid("?user_id");
-    service.get(&format!("{path}&user_id=doc&contact_id=pat")).await.invalid("?contact_id");
+    service.get(&path).await.expect_invalid("?user_id");
+    service.get(&format!("{path}&user_id=doc&contact_id=pat")).await.expect_invalid("?contact_id");
     assert_eq!(doctor.inbox("&user_id=doc").await, doctor.inbox("").await, "a person may name itself");
-    let _problem = doctor.get(&format!("{path}&contact_id=pat")).await.refused(403);
-    let _problem = doctor.get(&format!("{path}&user_id=other")).await.refused(403);
+    let _problem = doctor.get(&format!("{path}&contact_id=pat")).await.expect_problem(403);
+    let _problem = doctor.get(&format!("{path}&user_id=other")).await.expect_problem(403);
 }

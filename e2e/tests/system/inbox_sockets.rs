@@ -1,7 +1,7 @@
 //! Sockets on an inbox: each frame is how a row stands, and the last one is what `GET /chat/conversations` lists.
 
-use e2e::trail::Trail;
-use e2e::{Person, Socket};
+use e2e::audit::AuditLog;
+use e2e::{Socket, TestUser};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -9,12 +9,12 @@ use uuid::Uuid;
 use crate::place;
 
 /// The rows of somebody's list.
-async fn listed(who: &Person) -> Vec<Value> {
+async fn listed(who: &TestUser) -> Vec<Value> {
     who.inbox("").await["conversations"].as_array().unwrap().clone()
 }
 
 /// Waits until the socket has heard how the newest row of its owner's list stands. Returns that row.
-async fn caught_up(socket: &mut Socket, who: &Person) -> Value {
+async fn caught_up(socket: &mut Socket, who: &TestUser) -> Value {
     let row = listed(who).await.into_iter().next().unwrap();
     while socket.expect("conversation").await != json!({"type": "conversation", "conversation": row}) {}
     row
@@ -27,28 +27,28 @@ async fn rows_follow_sends_deliveries_and_reads_of_both_sides() {
     let (mut at_doctor, mut at_patient) = (doctor.open_inbox().await, patient.open_inbox().await);
     let counts = |row: &Value| (row["unread_count"].clone(), row["last_message"]["seq"].clone());
 
-    let first = doctor.say(&patient, "1").await;
+    let first = doctor.send_ok(&patient, "1").await;
     for (socket, who, unread) in [(&mut at_doctor, &doctor, 0), (&mut at_patient, &patient, 1)] {
         let row = caught_up(socket, who).await;
         assert_eq!(counts(&row), (json!(unread), json!(1)));
         assert_eq!(row["last_message"], first);
     }
-    let _second = doctor.say(&patient, "2").await;
+    let _second = doctor.send_ok(&patient, "2").await;
     assert_eq!(counts(&caught_up(&mut at_patient, &patient).await), (json!(2), json!(2)));
-    let answer = patient.say(&doctor, "3").await;
+    let answer = patient.send_ok(&doctor, "3").await;
     assert_eq!(counts(&caught_up(&mut at_doctor, &doctor).await), (json!(1), json!(3)));
     assert_eq!(counts(&caught_up(&mut at_patient, &patient).await), (json!(2), json!(3)));
 
     // Delivered changes the row of the newest message, for both, and no count.
-    let _marks = doctor.mark("delivered", &[&answer["id"]]).await.ok(200);
+    let _marks = doctor.mark("delivered", &[&answer["id"]]).await.expect_status(200);
     for (socket, who, unread) in [(&mut at_doctor, &doctor, 1), (&mut at_patient, &patient, 2)] {
         let row = caught_up(socket, who).await;
         assert_eq!(row["unread_count"], unread);
         assert!(row["last_message"]["delivered_at"].is_string() && row["last_message"]["read_at"].is_null(), "{row}");
     }
-    let _marks = patient.mark("read", &[&first["id"]]).await.ok(200);
+    let _marks = patient.mark("read", &[&first["id"]]).await.expect_status(200);
     assert_eq!(counts(&caught_up(&mut at_patient, &patient).await), (json!(1), json!(3)));
-    let _marks = doctor.mark("read", &[&answer["id"]]).await.ok(200);
+    let _marks = doctor.mark("read", &[&answer["id"]]).await.expect_status(200);
     for (socket, who, unread) in [(&mut at_doctor, &doctor, 0), (&mut at_patient, &patient, 1)] {
         let row = caught_up(socket, who).await;
         assert_eq!((&row["unread_count"], &row["last_message"]["is_read"]), (&json!(unread), &json!(true)));
@@ -56,7 +56,7 @@ async fn rows_follow_sends_deliveries_and_reads_of_both_sides() {
 
     // Two users: each sees itself first.
     let mut at_nurse = nurse.open_inbox().await;
-    let _note = nurse.say(&doctor, "4").await;
+    let _note = nurse.send_ok(&doctor, "4").await;
     let row = caught_up(&mut at_doctor, &doctor).await;
     assert_eq!(
         (&row["user_id"], &row["peer_user_id"], &row["unread_count"]),
@@ -72,14 +72,14 @@ async fn rows_follow_sends_deliveries_and_reads_of_both_sides() {
 #[tokio::test]
 async fn an_inbox_is_of_one_participant_in_one_location() {
     let here = place();
-    let elsewhere = here.elsewhere();
+    let elsewhere = here.other_location();
     let contact = here.contact("alex");
     let (namesake, other) = (here.user("alex"), elsewhere.contact("alex"));
-    let mut sockets = join_all([&contact, &namesake, &other].map(Person::open_inbox)).await;
+    let mut sockets = join_all([&contact, &namesake, &other].map(TestUser::open_inbox)).await;
     let sent = [
-        here.user("doc").say(&contact, "to the contact").await,
-        here.user("doc").say(&namesake, "to the user").await,
-        elsewhere.user("doc").say(&other, "to the contact of another location").await,
+        here.user("doc").send_ok(&contact, "to the contact").await,
+        here.user("doc").send_ok(&namesake, "to the user").await,
+        elsewhere.user("doc").send_ok(&other, "to the contact of another location").await,
     ];
     for (socket, message) in sockets.iter_mut().zip(&sent) {
         assert_eq!(socket.next().await["conversation"]["last_message"], *message);
@@ -94,7 +94,7 @@ async fn a_service_watches_and_people_mark_and_prove_nothing_by_looking() {
     let mut watching = service.watch_inbox(&patient).await;
     let mut own = patient.open_inbox().await;
     let mut at_doctor = doctor.open(&patient).await;
-    let first = doctor.say(&patient, "1").await;
+    let first = doctor.send_ok(&patient, "1").await;
     let frame = own.expect("conversation").await;
     assert_eq!(watching.expect("conversation").await, frame, "byte for byte what the owner gets");
 
@@ -102,7 +102,7 @@ async fn a_service_watches_and_people_mark_and_prove_nothing_by_looking() {
     assert_eq!(watching.expect("error").await["code"], "forbidden");
     own.send(&json!({"type": "typing"}));
     assert_eq!(own.expect("error").await["code"], "invalid");
-    let second = doctor.say(&patient, "2").await;
+    let second = doctor.send_ok(&patient, "2").await;
     assert_eq!(own.expect("conversation").await["conversation"]["unread_count"], 2);
     own.send(&json!({"type": "read", "message_ids": [second["id"]]}));
     assert_eq!(at_doctor.expect("read").await["message_ids"], json!([second["id"]]));
@@ -114,7 +114,7 @@ async fn a_service_watches_and_people_mark_and_prove_nothing_by_looking() {
 
 /// Hears until the conversation stands as the list has it, and then whatever any API service still had to tell of it, which
 /// is nothing. Returns the row, and all that was heard of it.
-async fn settled(socket: &mut Socket, who: &Person, conversation: &Value) -> (Value, Vec<Value>) {
+async fn settled(socket: &mut Socket, who: &TestUser, conversation: &Value) -> (Value, Vec<Value>) {
     let row = listed(who).await.into_iter().find(|row| row["conversation_id"] == *conversation).unwrap();
     let mut heard = Vec::new();
     while heard.last() != Some(&row) {
@@ -123,7 +123,7 @@ async fn settled(socket: &mut Socket, who: &Person, conversation: &Value) -> (Va
     }
     for (number, url) in who.place.env.api_urls.iter().enumerate() {
         // What it tells of a new conversation comes behind all that it had to tell before.
-        let last = who.place.user(&format!("last{number}")).at(url, "").say(who, "last").await;
+        let last = who.place.user(&format!("last{number}")).at(url, "").send_ok(who, "last").await;
         loop {
             let frame = socket.expect("conversation").await["conversation"].take();
             if frame["last_message"]["id"] == last["id"] {
@@ -141,7 +141,7 @@ async fn after_a_burst_the_last_frame_is_the_list() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open_inbox().await;
     let texts: Vec<String> = (0..200).map(|number| number.to_string()).collect();
-    let sent = join_all(texts.iter().map(|text| doctor.say(&patient, text))).await;
+    let sent = join_all(texts.iter().map(|text| doctor.send_ok(&patient, text))).await;
     let (row, heard) = settled(&mut socket, &patient, &sent[0]["conversation_id"]).await;
     assert_eq!((&row["unread_count"], &row["last_message"]["seq"]), (&json!(200), &json!(200)));
     for row in &heard {
@@ -150,11 +150,12 @@ async fn after_a_burst_the_last_frame_is_the_list() {
 }
 
 /// Sends and reads in one conversation through one API service.
-async fn send_and_read(from: Person, to: Person, count: usize) {
+async fn send_and_read(from: TestUser, to: TestUser, count: usize) {
     for number in 0..count {
-        let sent = from.say(&to, &number.to_string()).await;
+        let sent = from.send_ok(&to, &number.to_string()).await;
         if number % 2 == 0 {
-            let _marks = to.mark(if number % 4 == 0 { "read" } else { "delivered" }, &[&sent["id"]]).await.ok(200);
+            let _marks =
+                to.mark(if number % 4 == 0 { "read" } else { "delivered" }, &[&sent["id"]]).await.expect_status(200);
         }
     }
 }
@@ -195,9 +196,9 @@ async fn whichever_api_service_tells_last_the_last_frame_is_the_list() {
 async fn what_was_committed_and_never_published_reaches_inboxes_too() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let sent = doctor.say(&patient, "1").await;
+    let sent = doctor.send_ok(&patient, "1").await;
     let mut socket = patient.open_inbox().await;
-    let database = Trail::open(&place.env.database_url).await;
+    let database = AuditLog::open(&place.env.database_url).await;
     let leave = "with bumped as (
             update conversations set last_seq = last_seq + 1, other_unread = other_unread + 1,
                 last_activity_at = clock_timestamp() where id = $1 returning id, last_seq, last_activity_at
@@ -220,7 +221,7 @@ async fn the_trail_names_whose_inbox_was_looked_at() {
     let place = place();
     let (patient, service) = (place.contact("pat"), place.service());
     service.watch_inbox(&patient).await.close().await;
-    let trail = Trail::open(&place.env.database_url).await;
+    let trail = AuditLog::open(&place.env.database_url).await;
     let query = "select action, actor, acts_for, conversation_id is null from audit_log
         where location_id = $1 and action like 'socket%' order by at";
     loop {

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use e2e::{Person, Socket};
+use e2e::{Socket, TestUser};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::place;
 
 struct Pair {
-    one: Person,
-    other: Person,
+    one: TestUser,
+    other: TestUser,
     sockets: Vec<Socket>,
     conversation: Value,
 }
@@ -22,7 +22,7 @@ async fn every_frame_that_any_socket_hears_belongs_to_its_own_conversation() {
     let here = place();
     // The same identifiers in two locations, and users and contacts who are namesakes.
     let mut pairs = Vec::new();
-    for place in [here.clone(), here.elsewhere()] {
+    for place in [here.clone(), here.other_location()] {
         let users = ["doc1", "doc2", "same"].map(|id| place.user(id));
         let contacts = ["pat1", "pat2", "same"].map(|id| place.contact(id));
         for user in &users {
@@ -56,8 +56,8 @@ async fn every_frame_that_any_socket_hears_belongs_to_its_own_conversation() {
                 for number in 0..MESSAGES {
                     let _turn = turns.acquire().await.unwrap();
                     let (from, to) = if number % 2 == 0 { (&one, &other) } else { (&other, &one) };
-                    let message = from.say(to, "between us").await;
-                    let _marks = to.mark("read", &[&message["id"]]).await.ok(200);
+                    let message = from.send_ok(to, "between us").await;
+                    let _marks = to.mark("read", &[&message["id"]]).await.expect_status(200);
                     sent.push(message["id"].clone());
                 }
                 sent
@@ -89,7 +89,7 @@ async fn every_frame_that_any_socket_hears_belongs_to_its_own_conversation() {
     }
 }
 
-fn assert_own(frame: &Value, conversation: &Value, people: [&Person; 2], owner_of: &HashMap<String, Value>) {
+fn assert_own(frame: &Value, conversation: &Value, people: [&TestUser; 2], owner_of: &HashMap<String, Value>) {
     match frame["type"].as_str().unwrap() {
         "message" => {
             assert_eq!(frame["message"]["conversation_id"], *conversation, "{frame}");
@@ -111,9 +111,9 @@ fn assert_own(frame: &Value, conversation: &Value, people: [&Person; 2], owner_o
 #[tokio::test]
 async fn histories_and_inboxes_of_namesakes_and_other_locations_are_separate() {
     let place = place();
-    let elsewhere = place.elsewhere();
+    let elsewhere = place.other_location();
     let (doctor, patient) = (place.user("same"), place.contact("same"));
-    doctor.say(&patient, "here").await;
+    doctor.send_ok(&patient, "here").await;
     let foreign = elsewhere.user("same");
     assert_eq!(foreign.messages(&elsewhere.contact("same")).await, [] as [Value; 0]);
     assert_eq!(foreign.inbox("").await["conversations"], json!([]));
@@ -126,20 +126,20 @@ async fn histories_and_inboxes_of_namesakes_and_other_locations_are_separate() {
 async fn a_stranger_gets_nothing_from_any_door() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let sent = doctor.say(&patient, "private").await;
+    let sent = doctor.send_ok(&patient, "private").await;
     let strangers = [
         place.user("other"),
         place.contact("other"),
         place.user("pat"),
         place.contact("doc"),
-        place.elsewhere().user("doc"),
-        place.elsewhere().service(),
+        place.other_location().user("doc"),
+        place.other_location().service(),
     ];
     for stranger in &strangers {
-        let _problem = stranger.get(&format!("/chat/history?{}", doctor.with(&patient))).await.refused(403);
-        let _problem = stranger.send(&doctor.message_to(&patient, "as the doctor")).await.refused(403);
+        let _problem = stranger.get(&format!("/chat/history?{}", doctor.with(&patient))).await.expect_problem(403);
+        let _problem = stranger.send(&doctor.message_to(&patient, "as the doctor")).await.expect_problem(403);
         let path = format!("/chat/conversations?location_id={}&user_id=doc", place.location);
-        let _problem = stranger.get(&path).await.refused(403);
+        let _problem = stranger.get(&path).await.expect_problem(403);
     }
     assert_eq!(doctor.messages(&patient).await, [sent]);
 }

@@ -1,7 +1,7 @@
 //! Tokens that an issuer has signed with keys of its own: RS256, ES256, EdDSA, chosen by `kid`, and SMART on FHIR's `fhirUser`.
 
 use e2e::issuer::Issuer;
-use e2e::{Person, Place, Socket, token};
+use e2e::{Socket, TestLocation, TestUser, token};
 use jsonwebtoken::Algorithm;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::{bad_handshakes, issuers, jwks, place, publish_also};
 
 /// The same person with claims that an issuer has signed.
-fn vouched_for(person: &Person, issuer: &Issuer) -> Person {
-    person.bearing(issuer.sign(&token::claims(&person.id, person.role.as_str(), &[&person.place.location])))
+fn vouched_for(person: &TestUser, issuer: &Issuer) -> TestUser {
+    person.with_token(issuer.sign(&token::claims(&person.id, person.role.as_str(), &[&person.place.location])))
 }
 
 /// The person as each API service and gateway sees it, past the load balancer.
-fn everywhere(person: &Person) -> Vec<Person> {
+fn everywhere(person: &TestUser) -> Vec<TestUser> {
     let env = &person.place.env;
     env.api_urls.iter().zip(&env.gateway_ws_urls).map(|(api, gateway)| person.at(api, gateway)).collect()
 }
@@ -26,11 +26,11 @@ async fn each_algorithm_sends_reads_and_opens_sockets() {
         let (doctor, patient) = (vouched_for(&place.user("doc"), issuer), vouched_for(&place.contact("pat"), issuer));
         for doctor in everywhere(&doctor) {
             let mut socket = patient.open(&doctor).await;
-            let sent = doctor.say(&patient, "signed with a key of the issuer's").await;
+            let sent = doctor.send_ok(&patient, "signed with a key of the issuer's").await;
             assert_eq!(socket.expect("message").await["message"], sent, "{:?}", issuer.algorithm);
             // Its times may be there already: the patient's client has proven the delivery.
             assert_eq!(doctor.messages(&patient).await.last().map(|kept| &kept["id"]), Some(&sent["id"]));
-            let _marks = patient.mark("read", &[&sent["id"]]).await.ok(200);
+            let _marks = patient.mark("read", &[&sent["id"]]).await.expect_status(200);
             // A fresh token of the shared secret is as good: it is the same person.
             let fresh = place.contact("pat").token;
             socket.send(&json!({"type": "auth", "token": fresh}));
@@ -50,24 +50,24 @@ async fn a_fhir_user_is_who_it_refers_to_and_nobody_else() {
         });
         issuer.sign(&claims)
     };
-    let doctor = place.user("doc").bearing(smart("https://ehr.example/fhir/r4/Practitioner/doc"));
-    let patient = place.contact("pat").bearing(smart("Patient/pat"));
+    let doctor = place.user("doc").with_token(smart("https://ehr.example/fhir/r4/Practitioner/doc"));
+    let patient = place.contact("pat").with_token(smart("Patient/pat"));
     let mut socket = patient.open(&doctor).await;
-    let sent = doctor.say(&patient, "smart").await;
+    let sent = doctor.send_ok(&patient, "smart").await;
     assert_eq!((&sent["sender_user_id"], &sent["receiver_contact_id"]), (&json!("doc"), &json!("pat")));
     assert_eq!(socket.expect("message").await["message"], sent);
-    let other = place.user("doc").bearing(smart("Patient/doc"));
-    let _problem = other.send(&other.message_to(&patient, "not me")).await.refused(403);
-    let nobody = place.user("doc").bearing(smart("Device/doc"));
-    let problem = nobody.send(&nobody.message_to(&patient, "not me")).await.refused(401);
+    let other = place.user("doc").with_token(smart("Patient/doc"));
+    let _problem = other.send(&other.message_to(&patient, "not me")).await.expect_problem(403);
+    let nobody = place.user("doc").with_token(smart("Device/doc"));
+    let problem = nobody.send(&nobody.message_to(&patient, "not me")).await.expect_problem(401);
     assert!(problem["detail"].as_str().unwrap().contains("fhirUser"), "{problem}");
 }
 
 /// Revokes as an administrator.
-pub(crate) async fn revoke(place: &Place, body: &Value) {
+pub(crate) async fn revoke(place: &TestLocation, body: &Value) {
     let mut claims = token::claims("ehr-admin", "service", &[&place.location]);
     claims["admin"] = json!(true);
-    let admin = place.service().bearing(place.sign(&claims));
+    let admin = place.service().with_token(place.sign(&claims));
     assert_eq!(place.ask(admin.request(Method::POST, "/admin/revocations").json(body)).await.status, 204);
 }
 
@@ -82,7 +82,7 @@ async fn a_fhir_user_is_revoked_by_either_name() {
             "sub": account, "fhirUser": format!("Practitioner/{id}"), "locations": [place.location],
             "iat": token::now() - 10, "exp": token::now() + 600
         });
-        let doctor = place.user(&id).bearing(issuers()[2].sign(&claims));
+        let doctor = place.user(&id).with_token(issuers()[2].sign(&claims));
         let patient = place.contact("pat");
         let mut socket = doctor.open(&patient).await;
         let named = if name == "sub" { &account } else { &id };
@@ -100,12 +100,12 @@ async fn a_new_key_is_good_at_once_and_an_old_one_takes_its_tokens_and_sockets_w
     let place = place();
     let new = Issuer::new(Algorithm::ES256, &format!("new-{}", uuid::Uuid::now_v7().simple()));
     let (doctor, patient) = (vouched_for(&place.user("doc"), &new), place.contact("pat"));
-    let _problem = doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await.refused(401);
+    let _problem = doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await.expect_problem(401);
     let published = publish_also(&new);
     let mut sockets: Vec<Socket> = Vec::new();
     for doctor in everywhere(&doctor) {
         // The first request that each of them gets: nobody has told it of the key.
-        doctor.say(&patient, "with the new key").await;
+        doctor.send_ok(&patient, "with the new key").await;
         sockets.push(doctor.open(&patient).await);
     }
     drop(published);
@@ -117,14 +117,15 @@ async fn a_new_key_is_good_at_once_and_an_old_one_takes_its_tokens_and_sockets_w
         let path = format!("/chat/history?{}", doctor.with(&patient));
         // It looks once a second.
         while doctor.get(&path).await.status != 401 {}
-        let problem = doctor.get(&path).await.refused(401);
+        let problem = doctor.get(&path).await.expect_problem(401);
         assert!(problem["detail"].as_str().unwrap().contains("kid"), "{problem}");
         let gateway = doctor.place.ws_url.replace("ws://", "http://").replace("/ws", "");
         let headers = [("authorization", bearer.as_str())];
         let query = doctor.with(&patient);
-        let _problem = bad_handshakes::handshake(&place.behind(&gateway), &query, &headers).await.refused(401);
+        let _problem =
+            bad_handshakes::handshake(&place.with_base_url(&gateway), &query, &headers).await.expect_problem(401);
     }
     // The others never noticed.
     assert!(jwks().path().exists());
-    vouched_for(&doctor, &issuers()[0]).say(&patient, "with an old key").await;
+    vouched_for(&doctor, &issuers()[0]).send_ok(&patient, "with an old key").await;
 }

@@ -1,12 +1,12 @@
 //! A doctor and a patient, live: messages, ticks, typing.
 
-use e2e::{Person, Socket, token};
+use e2e::{Socket, TestUser, token};
 use serde_json::{Value, json};
 
 use crate::place;
 
 /// Each side says something; the other hears it; the first sees ticks.
-async fn chat(doctor: &Person, patient: &Person) {
+async fn chat(doctor: &TestUser, patient: &TestUser) {
     let mut at_doctor = doctor.open(patient).await;
     let mut at_patient = patient.open(doctor).await;
     for _ in 0..3 {
@@ -15,8 +15,8 @@ async fn chat(doctor: &Person, patient: &Person) {
     }
 }
 
-async fn speak(from: &Person, to: &Person, own: &mut Socket, others: &mut Socket) {
-    let sent = from.say(to, &format!("hello from {}", from.id)).await;
+async fn speak(from: &TestUser, to: &TestUser, own: &mut Socket, others: &mut Socket) {
+    let sent = from.send_ok(to, &format!("hello from {}", from.id)).await;
     let heard = others.expect("message").await;
     assert_eq!(heard["message"], sent, "exactly as it was answered");
     assert!(heard["cursor"].is_string(), "{heard}");
@@ -64,14 +64,14 @@ async fn ready_comes_first_and_names_the_conversation_and_a_cursor() {
 }
 
 /// Three sockets of each side, twenty messages, and what each of the sockets heard of them.
-async fn hear_twenty(doctor: &Person, patient: &Person) -> Vec<Vec<i64>> {
+async fn hear_twenty(doctor: &TestUser, patient: &TestUser) -> Vec<Vec<i64>> {
     let mut sockets = Vec::new();
     for _ in 0..3 {
         sockets.push(doctor.open(patient).await);
         sockets.push(patient.open(doctor).await);
     }
     for number in 1..=20 {
-        doctor.say(patient, &number.to_string()).await;
+        doctor.send_ok(patient, &number.to_string()).await;
     }
     let mut heard = Vec::new();
     for socket in &mut sockets {
@@ -100,7 +100,7 @@ async fn what_two_api_services_take_at_the_same_time_is_heard_in_order() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
     // Behind an entry that only opens the log nobody knows whether a predecessor is still to come.
-    doctor.say(&patient, "before the race").await;
+    doctor.send_ok(&patient, "before the race").await;
     assert_eq!(socket.expect("message").await["message"]["seq"], 1);
     let senders = place.env.api_urls.iter().map(|url| (doctor.at(url, ""), patient.at(url, "")));
     let sending: Vec<_> = senders
@@ -108,7 +108,7 @@ async fn what_two_api_services_take_at_the_same_time_is_heard_in_order() {
         .map(|(from, to)| {
             tokio::spawn(async move {
                 for number in 0..EACH {
-                    from.say(&to, &number.to_string()).await;
+                    from.send_ok(&to, &number.to_string()).await;
                 }
             })
         })
@@ -131,7 +131,7 @@ async fn a_client_that_reads_nothing_proves_no_delivery_until_it_does() {
     let bearer = format!("Bearer {}", patient.token);
     let (mut unread, _) = Socket::handshake(&url, &[("authorization", &bearer)]).await.unwrap();
 
-    let sent = doctor.say(&patient, "are you there?").await;
+    let sent = doctor.send_ok(&patient, "are you there?").await;
     at_doctor.expect("message").await;
     assert_eq!(doctor.messages(&patient).await[0]["delivered_at"], Value::Null);
     assert!(at_doctor.everything().await.iter().all(|frame| frame["type"] != "delivered"));
@@ -148,7 +148,7 @@ async fn the_senders_own_sockets_and_a_watching_service_prove_no_delivery() {
     let mut at_doctor = doctor.open(&patient).await;
     let mut watcher = place.service().open_at(&doctor.with(&patient)).await;
     watcher.expect("ready").await;
-    let sent = doctor.say(&patient, "hello?").await;
+    let sent = doctor.send_ok(&patient, "hello?").await;
     assert_eq!(watcher.expect("message").await["message"], sent);
     at_doctor.expect("message").await;
     for socket in [&mut watcher, &mut at_doctor] {
@@ -169,11 +169,11 @@ async fn reading_by_rest_and_by_frame_reaches_the_sender_and_empties_the_unread_
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut at_doctor = doctor.open(&patient).await;
-    let first = doctor.say(&patient, "one").await;
-    let second = doctor.say(&patient, "two").await;
+    let first = doctor.send_ok(&patient, "one").await;
+    let second = doctor.send_ok(&patient, "two").await;
     assert_eq!(patient.inbox("").await["conversations"][0]["unread_count"], 2);
 
-    let marks = patient.mark("read", &[&first["id"]]).await.ok(200);
+    let marks = patient.mark("read", &[&first["id"]]).await.expect_status(200);
     let read = at_doctor.expect("read").await;
     assert_eq!(read["message_ids"], json!([first["id"]]));
     assert_eq!(read["read_at"], marks["marked"][0]["read_at"]);
@@ -194,7 +194,7 @@ async fn reading_by_rest_and_by_frame_reaches_the_sender_and_empties_the_unread_
 async fn a_delivered_frame_is_taken_as_well() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let sent = doctor.say(&patient, "one").await;
+    let sent = doctor.send_ok(&patient, "one").await;
     let mut at_doctor = doctor.open(&patient).await;
     let at_patient = patient.open(&doctor).await;
     at_patient.send(&json!({"type": "delivered", "message_ids": [sent["id"]]}));
@@ -210,7 +210,7 @@ async fn typing_reaches_the_other_side_and_not_oneself() {
     let mut at_doctor = doctor.open(&patient).await;
     let mut also_at_doctor = doctor.open(&patient).await;
     let mut at_patient = patient.open(&doctor).await;
-    doctor.say(&patient, "they know each other").await;
+    doctor.send_ok(&patient, "they know each other").await;
     for socket in [&mut at_doctor, &mut also_at_doctor, &mut at_patient] {
         socket.expect("message").await;
         socket.expect("delivered").await;
@@ -234,7 +234,7 @@ async fn typing_reaches_nobody_before_the_first_message_and_everybody_long_after
     for socket in [&mut at_doctor, &mut at_patient] {
         assert_eq!(socket.everything().await, [] as [Value; 0], "they do not know each other");
     }
-    let first = doctor.say(&patient, "first").await;
+    let first = doctor.send_ok(&patient, "first").await;
     for socket in [&mut at_doctor, &mut at_patient] {
         // What was typed before it is not told with it.
         assert_eq!(socket.expect("message").await["message"]["id"], first["id"]);
@@ -259,7 +259,7 @@ async fn browsers_send_the_token_as_a_subprotocol_that_is_not_repeated() {
     assert!(!format!("{:?}", socket.headers).contains("eyJ"), "{:?}", socket.headers);
     assert!(socket.headers.contains_key("x-request-id"));
     socket.expect("ready").await;
-    let sent = doctor.say(&patient, "hello browser").await;
+    let sent = doctor.send_ok(&patient, "hello browser").await;
     assert_eq!(socket.expect("message").await["message"], sent);
 }
 
@@ -269,8 +269,8 @@ async fn a_socket_ends_with_its_token_unless_a_fresh_one_comes() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let claims = token::claims("pat", "contact", &[&place.location]);
     let brief = place.sign(&token::with(claims, "exp", json!(token::now() + 10)));
-    let mut ends = patient.bearing(&brief).open(&doctor).await;
-    let mut lives = patient.bearing(&brief).open(&doctor).await;
+    let mut ends = patient.with_token(&brief).open(&doctor).await;
+    let mut lives = patient.with_token(&brief).open(&doctor).await;
 
     assert!(ends.expect("expiring").await["expires_at"].is_string());
     lives.send(&json!({"type": "auth", "token": doctor.token}));
@@ -281,6 +281,6 @@ async fn a_socket_ends_with_its_token_unless_a_fresh_one_comes() {
     assert!(lives.expect("authenticated").await["expires_at"].is_string());
 
     assert_eq!(ends.expect_close().await, 4401);
-    let sent = doctor.say(&patient, "still there?").await;
+    let sent = doctor.send_ok(&patient, "still there?").await;
     assert_eq!(lives.expect("message").await["message"], sent);
 }

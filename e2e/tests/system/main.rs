@@ -4,11 +4,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
 
-mod attack;
 mod audit;
+mod authorization;
 mod bad_handshakes;
 mod bad_requests;
 mod bad_tokens;
+mod brief_examples;
 mod browsers;
 mod configuration;
 mod conformance;
@@ -29,14 +30,13 @@ mod resume;
 mod rights_first;
 mod secrecy;
 mod slow;
-mod specified;
 mod start;
 mod tickets;
 
 use std::path::PathBuf;
 use std::sync::{LazyLock, OnceLock};
 
-use e2e::Place;
+use e2e::TestLocation;
 use e2e::issuer::{Issuer, Jwks};
 use jsonwebtoken::Algorithm;
 use stack::{Stack, StackOptions};
@@ -91,6 +91,6 @@ fn publish_also(issuer: &Issuer) -> Published {
 }
 
 /// A location of its own.
-fn place() -> Place {
-    Place::new(stack())
+fn place() -> TestLocation {
+    TestLocation::new(stack())
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use e2e::PATIENCE;
-use e2e::trail::api_service;
+use e2e::WAIT_TIMEOUT;
+use e2e::audit::api_service;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
@@ -84,7 +84,7 @@ async fn migrations_wait_for_whoever_reads_and_no_send_waits_for_them() {
         }
     });
 
-    let mut migrating = tokio::process::Command::new(e2e::trail::binary("api-service"))
+    let mut migrating = tokio::process::Command::new(e2e::audit::binary("api-service"))
         .arg("migrate")
         .env("DATABASE_URL", &url)
         .stderr(std::process::Stdio::piped())
@@ -93,7 +93,7 @@ async fn migrations_wait_for_whoever_reads_and_no_send_waits_for_them() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(migrating.stderr.take().unwrap()).lines();
-    let told = timeout(PATIENCE, lines.next_line()).await.expect("it says what it waits for").unwrap().unwrap();
+    let told = timeout(WAIT_TIMEOUT, lines.next_line()).await.expect("it says what it waits for").unwrap().unwrap();
     assert!(told.contains("waiting for a lock") && told.contains("audit_log"), "{told}");
     // It has tried, and tries again; sends go on.
     let before = sent.load(Ordering::Relaxed);
@@ -102,11 +102,11 @@ async fn migrations_wait_for_whoever_reads_and_no_send_waits_for_them() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, going_on).await.expect("sends go on while it waits");
+    timeout(WAIT_TIMEOUT, going_on).await.expect("sends go on while it waits");
     assert!(migrating.try_wait().unwrap().is_none(), "it still waits");
 
     reader.batch_execute("commit").await.unwrap();
-    let done = timeout(PATIENCE, migrating.wait_with_output()).await.expect("it ends when nobody reads").unwrap();
+    let done = timeout(WAIT_TIMEOUT, migrating.wait_with_output()).await.expect("it ends when nobody reads").unwrap();
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success() && said.contains("V9__"), "{said}");
     is_over.store(true, Ordering::Relaxed);
@@ -184,8 +184,8 @@ async fn a_migration_has_an_autovacuum_make_room_for_it() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(PATIENCE * 2, begun).await.expect("an autovacuum comes");
-    let done = timeout(PATIENCE, api_service(&env, &url, &["migrate"])).await.expect("it waits for no autovacuum");
+    timeout(WAIT_TIMEOUT * 2, begun).await.expect("an autovacuum comes");
+    let done = timeout(WAIT_TIMEOUT, api_service(&env, &url, &["migrate"])).await.expect("it waits for no autovacuum");
     let told = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.success() && told.contains("(autovacuum) holds audit_log"), "{told}");
     owner.batch_execute("alter system reset autovacuum_naptime").await.unwrap();

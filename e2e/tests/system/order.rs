@@ -1,6 +1,6 @@
 //! `seq`: gapless, unique, and in the order in which others see the messages.
 
-use e2e::Person;
+use e2e::TestUser;
 use serde_json::Value;
 
 use crate::place;
@@ -48,10 +48,10 @@ async fn eight_senders_on_two_api_services_make_one_gapless_sequence() {
 }
 
 /// Answers of sends that follow each other.
-async fn send_many(from: Person, to: Person, sender: usize, count: i64) -> Vec<Value> {
+async fn send_many(from: TestUser, to: TestUser, sender: usize, count: i64) -> Vec<Value> {
     let mut answers = Vec::new();
     for number in 0..count {
-        answers.push(from.say(&to, &format!("{sender}/{number}")).await);
+        answers.push(from.send_ok(&to, &format!("{sender}/{number}")).await);
     }
     assert!(seqs(&answers).is_sorted(), "a sender's messages keep their order");
     answers

@@ -1,19 +1,19 @@
 //! Who is online: for those who share a conversation, by socket when it changes and by request at any time.
 
-use e2e::{Answer, Person, Socket};
+use e2e::{HttpResponse, Socket, TestUser};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::place;
 
 /// Asks for somebody's presence.
-async fn ask(who: &Person, of: &[&Person]) -> Answer {
+async fn ask(who: &TestUser, of: &[&TestUser]) -> HttpResponse {
     let names: String = of.iter().map(|one| format!("&{}_id={}", one.role, one.id)).collect();
     who.get(&format!("/chat/presence?location_id={}{names}", who.place.location)).await
 }
 
-async fn seen(who: &Person, of: &Person) -> Value {
-    let body = ask(who, &[of]).await.ok(200);
+async fn seen(who: &TestUser, of: &TestUser) -> Value {
+    let body = ask(who, &[of]).await.expect_status(200);
     assert_eq!(body["participants"].as_array().unwrap().len(), 1, "{body}");
     body["participants"][0].clone()
 }
@@ -28,7 +28,7 @@ async fn online(socket: &mut Socket) -> Value {
 async fn acquaintances_see_each_other_come_and_go() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    doctor.say(&patient, "Hello").await;
+    doctor.send_ok(&patient, "Hello").await;
     assert_eq!(seen(&doctor, &patient).await, json!({"contact_id": "pat", "online": false, "last_seen_at": null}));
     let mut at_doctor = doctor.open(&patient).await;
     let inbox = patient.open_inbox().await;
@@ -55,7 +55,7 @@ async fn acquaintances_see_each_other_come_and_go() {
 async fn a_page_that_is_loaded_again_was_never_away() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    doctor.say(&patient, "Hello").await;
+    doctor.send_ok(&patient, "Hello").await;
     let mut at_doctor = doctor.open(&patient).await;
     let mut page = patient.open(&doctor).await;
     online(&mut at_doctor).await;
@@ -64,7 +64,7 @@ async fn a_page_that_is_loaded_again_was_never_away() {
         page.close().await;
         page = patient.open(&doctor).await;
     }
-    doctor.say(&patient, "Still there?").await;
+    doctor.send_ok(&patient, "Still there?").await;
     page.expect("message").await;
     page.close().await;
     let frame = at_doctor.expect_presence().await;
@@ -75,29 +75,29 @@ async fn a_page_that_is_loaded_again_was_never_away() {
 async fn strangers_see_nothing_and_nobody_can_tell_who_exists() {
     let place = place();
     let (doctor, patient, nurse) = (place.user("doc"), place.contact("pat"), place.user("nurse"));
-    doctor.say(&patient, "Hello").await;
+    doctor.send_ok(&patient, "Hello").await;
     // Anybody may open a socket to anybody; that is no acquaintance.
     let mut at_nurse = nurse.open(&patient).await;
     let mut at_doctor = doctor.open(&patient).await;
     let at_patient = patient.open(&nurse).await;
     online(&mut at_doctor).await;
-    let elsewhere = place.elsewhere();
+    let elsewhere = place.other_location();
     let (nobody, other) = (place.contact("nobody"), place.contact("other"));
     for stranger in [&nurse, &other] {
-        let body = ask(stranger, &[&patient, &nobody, &doctor]).await.ok(200);
+        let body = ask(stranger, &[&patient, &nobody, &doctor]).await.expect_status(200);
         assert_eq!(body, json!({"participants": []}));
     }
     // The same names in another location are other people.
-    let body = ask(&elsewhere.user("doc"), &[&elsewhere.contact("pat")]).await.ok(200);
+    let body = ask(&elsewhere.user("doc"), &[&elsewhere.contact("pat")]).await.expect_status(200);
     assert_eq!(body, json!({"participants": []}));
     let there = doctor.get(&format!("/chat/presence?location_id={}&contact_id=pat", elsewhere.location)).await;
-    let _problem = there.refused(403);
+    let _problem = there.expect_problem(403);
     at_patient.close().await;
     assert_eq!(at_doctor.expect_presence().await["online"], false);
     assert_eq!(at_nurse.all_presence().await, Vec::<Value>::new());
 
     // From the first message on they are acquainted.
-    nurse.say(&patient, "I am the nurse").await;
+    nurse.send_ok(&patient, "I am the nurse").await;
     let _back = patient.open_inbox().await;
     let mut frame = at_nurse.expect_presence().await;
     if frame["online"] == false {
@@ -114,39 +114,41 @@ async fn services_may_ask_for_all_of_their_location_and_are_never_there_themselv
     let place = place();
     let (doctor, patient, service) = (place.user("doc"), place.contact("pat"), place.service());
     let mut watcher = service.open_at(&doctor.with(&patient)).await;
-    doctor.say(&patient, "Hello").await;
+    doctor.send_ok(&patient, "Hello").await;
     watcher.expect("message").await;
     let _at_doctor = doctor.open_inbox().await;
     assert_eq!(online(&mut watcher).await["user_id"], "doc");
     let people: Vec<_> = (0..98).map(|n| place.contact(&format!("p{n}"))).collect();
     let asked: Vec<_> = [&doctor, &patient].into_iter().chain(&people).collect();
-    let body = ask(&service, &asked).await.ok(200);
+    let body = ask(&service, &asked).await.expect_status(200);
     let shown = body["participants"].as_array().unwrap();
     assert_eq!(shown.len(), 100);
     let are_online: Vec<_> = shown.iter().filter(|one| one["online"] == true).map(|one| &one["user_id"]).collect();
     assert_eq!(are_online, ["doc"]);
-    let _problem = ask(&place.elsewhere().service().at(&place.base_url, &place.ws_url), &[]).await.refused(422);
-    let beyond = service.get(&format!("/chat/presence?location_id={}&user_id=doc", place.elsewhere().location)).await;
-    let _problem = beyond.refused(403);
+    let _problem =
+        ask(&place.other_location().service().at(&place.base_url, &place.ws_url), &[]).await.expect_problem(422);
+    let beyond =
+        service.get(&format!("/chat/presence?location_id={}&user_id=doc", place.other_location().location)).await;
+    let _problem = beyond.expect_problem(403);
 }
 
 #[tokio::test]
 async fn who_is_asked_for_must_be_said_and_not_too_many() {
     let place = place();
     let doctor = place.user("doc");
-    ask(&doctor, &[]).await.invalid("?user_id");
+    ask(&doctor, &[]).await.expect_invalid("?user_id");
     let many: Vec<_> = (0..101).map(|n| place.contact(&format!("p{n}"))).collect();
-    ask(&doctor, &many.iter().collect::<Vec<_>>()).await.invalid("?user_id");
+    ask(&doctor, &many.iter().collect::<Vec<_>>()).await.expect_invalid("?user_id");
     let location = &place.location;
     let asked = |query: String| {
         let doctor = doctor.clone();
         async move { doctor.get(&format!("/chat/presence?{query}")).await }
     };
-    asked(format!("location_id={location}&contact_id=a%20b")).await.invalid("?contact_id");
-    asked(format!("location_id={location}&contact_id=a&contact_id=")).await.invalid("?contact_id");
-    asked("user_id=doc".to_owned()).await.invalid("?location_id");
+    asked(format!("location_id={location}&contact_id=a%20b")).await.expect_invalid("?contact_id");
+    asked(format!("location_id={location}&contact_id=a&contact_id=")).await.expect_invalid("?contact_id");
+    asked("user_id=doc".to_owned()).await.expect_invalid("?location_id");
     // Twice the same is once.
-    let twice = asked(format!("location_id={location}&user_id=doc&user_id=doc")).await.ok(200);
+    let twice = asked(format!("location_id={location}&user_id=doc&user_id=doc")).await.expect_status(200);
     assert_eq!(twice["participants"].as_array().unwrap().len(), 1);
 }
 
@@ -155,12 +157,12 @@ async fn many_who_come_at_once_are_all_seen() {
     let place = place();
     let doctor = place.user("doc");
     let patients: Vec<_> = (0..40).map(|n| place.contact(&format!("p{n}"))).collect();
-    join_all(patients.iter().map(|patient| doctor.say(patient, "Hello"))).await;
+    join_all(patients.iter().map(|patient| doctor.send_ok(patient, "Hello"))).await;
     let mut sockets = join_all(patients.iter().map(|patient| doctor.open(patient))).await;
-    let _there = join_all(patients.iter().map(Person::open_inbox)).await;
+    let _there = join_all(patients.iter().map(TestUser::open_inbox)).await;
     for (socket, patient) in sockets.iter_mut().zip(&patients) {
         assert_eq!(online(socket).await["contact_id"], *patient.id);
     }
-    let body = ask(&doctor, &patients.iter().collect::<Vec<_>>()).await.ok(200);
+    let body = ask(&doctor, &patients.iter().collect::<Vec<_>>()).await.expect_status(200);
     assert!(body["participants"].as_array().unwrap().iter().all(|one| one["online"] == true), "{body}");
 }

@@ -1,7 +1,7 @@
 //! `PUT /chat/read` and `PUT /chat/delivered`.
 
-use e2e::trail::Trail;
-use e2e::{Person, Socket};
+use e2e::audit::AuditLog;
+use e2e::{Socket, TestUser};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use uuid::Uuid;
@@ -12,24 +12,24 @@ use crate::{place, stack};
 async fn only_the_receiver_marks_and_unknown_and_foreign_look_the_same() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     let unknown = json!(Uuid::now_v7());
     // The sender, a namesake of the other kind, somebody else, and the receiver's namesake of another location.
     let strangers = [
         &doctor,
         &place.user("pat"),
         &place.contact("other"),
-        &place.elsewhere().contact("pat"),
+        &place.other_location().contact("pat"),
         &place.contact("doc"),
     ];
     for stranger in strangers {
         for what in ["read", "delivered"] {
-            let marks = stranger.mark(what, &[&sent["id"], &unknown]).await.ok(200);
+            let marks = stranger.mark(what, &[&sent["id"], &unknown]).await.expect_status(200);
             assert_eq!(marks, json!({"marked": [], "not_found": [sent["id"], unknown]}));
         }
     }
     assert_eq!(doctor.messages(&patient).await, std::slice::from_ref(&sent));
-    let marks = patient.mark("read", &[&unknown, &sent["id"]]).await.ok(200);
+    let marks = patient.mark("read", &[&unknown, &sent["id"]]).await.expect_status(200);
     assert_eq!((&marks["marked"][0]["id"], &marks["not_found"]), (&sent["id"], &json!([unknown])));
 }
 
@@ -37,17 +37,17 @@ async fn only_the_receiver_marks_and_unknown_and_foreign_look_the_same() {
 async fn the_first_time_stands_and_read_implies_delivered() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let [first, second] = [doctor.say(&patient, "1").await, doctor.say(&patient, "2").await];
+    let [first, second] = [doctor.send_ok(&patient, "1").await, doctor.send_ok(&patient, "2").await];
 
-    let delivered = patient.mark("delivered", &[&first["id"]]).await.ok(200)["marked"][0].clone();
+    let delivered = patient.mark("delivered", &[&first["id"]]).await.expect_status(200)["marked"][0].clone();
     assert!(delivered["delivered_at"].is_string() && delivered["read_at"].is_null(), "{delivered}");
-    assert_eq!(patient.mark("delivered", &[&first["id"]]).await.ok(200)["marked"], json!([delivered]));
-    let read = patient.mark("read", &[&first["id"]]).await.ok(200)["marked"][0].clone();
+    assert_eq!(patient.mark("delivered", &[&first["id"]]).await.expect_status(200)["marked"], json!([delivered]));
+    let read = patient.mark("read", &[&first["id"]]).await.expect_status(200)["marked"][0].clone();
     assert_eq!(read["delivered_at"], delivered["delivered_at"], "reading does not move the delivery");
-    assert_eq!(patient.mark("read", &[&first["id"]]).await.ok(200)["marked"], json!([read]));
-    assert_eq!(patient.mark("delivered", &[&first["id"]]).await.ok(200)["marked"], json!([read]));
+    assert_eq!(patient.mark("read", &[&first["id"]]).await.expect_status(200)["marked"], json!([read]));
+    assert_eq!(patient.mark("delivered", &[&first["id"]]).await.expect_status(200)["marked"], json!([read]));
 
-    let read = patient.mark("read", &[&second["id"]]).await.ok(200)["marked"][0].clone();
+    let read = patient.mark("read", &[&second["id"]]).await.expect_status(200)["marked"][0].clone();
     assert!(read["delivered_at"].is_string() && read["delivered_at"] == read["read_at"], "{read}");
     let kept = doctor.messages(&patient).await;
     assert!(kept.iter().all(|message| message["is_read"] == true && message["read_at"].is_string()), "{kept:?}");
@@ -57,13 +57,13 @@ async fn the_first_time_stands_and_read_implies_delivered() {
 async fn marking_twice_tells_the_sender_once() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     let mut at_doctor = doctor.open(&patient).await;
     for _ in 0..3 {
-        let _marks = patient.mark("read", &[&sent["id"], &sent["id"]]).await.ok(200);
+        let _marks = patient.mark("read", &[&sent["id"], &sent["id"]]).await.expect_status(200);
     }
-    let next = doctor.say(&patient, "next").await;
-    let _marks = patient.mark("read", &[&next["id"]]).await.ok(200);
+    let next = doctor.send_ok(&patient, "next").await;
+    let _marks = patient.mark("read", &[&next["id"]]).await.expect_status(200);
     let mut reads: Vec<Value> = Vec::new();
     while reads.last() != Some(&json!([next["id"]])) {
         reads.push(at_doctor.expect("read").await["message_ids"].clone());
@@ -75,9 +75,9 @@ async fn marking_twice_tells_the_sender_once() {
 async fn marks_of_several_conversations_go_in_one_request_and_to_their_senders() {
     let place = place();
     let (doctor, nurse, patient) = (place.user("doc"), place.user("nurse"), place.contact("pat"));
-    let (one, two) = (doctor.say(&patient, "1").await, nurse.say(&patient, "2").await);
+    let (one, two) = (doctor.send_ok(&patient, "1").await, nurse.send_ok(&patient, "2").await);
     let (mut at_doctor, mut at_nurse) = (doctor.open(&patient).await, nurse.open(&patient).await);
-    let marks = patient.mark("read", &[&two["id"], &one["id"]]).await.ok(200);
+    let marks = patient.mark("read", &[&two["id"], &one["id"]]).await.expect_status(200);
     assert_eq!(marks["marked"].as_array().unwrap().len(), 2);
     assert_eq!(at_doctor.expect("read").await["message_ids"], json!([one["id"]]));
     assert_eq!(at_nurse.expect("read").await["message_ids"], json!([two["id"]]));
@@ -87,12 +87,12 @@ async fn marks_of_several_conversations_go_in_one_request_and_to_their_senders()
 async fn one_to_five_hundred_ids_fit() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     let ids = |count: usize| -> Vec<Value> { (0..count).map(|_| json!(Uuid::now_v7())).collect() };
     for what in ["/chat/read", "/chat/delivered"] {
         let mut full = ids(499);
         full.push(sent["id"].clone());
-        let marks = patient.put(what, &json!({"message_ids": full})).await.ok(200);
+        let marks = patient.put(what, &json!({"message_ids": full})).await.expect_status(200);
         assert_eq!(marks["not_found"].as_array().unwrap().len(), 499);
         for bad in [
             json!(ids(0)),
@@ -102,13 +102,13 @@ async fn one_to_five_hundred_ids_fit() {
             json!([null]),
             json!([sent["id"].as_str().unwrap().replace('-', "")]),
         ] {
-            let _problem = patient.put(what, &json!({"message_ids": bad})).await.refused(422);
+            let _problem = patient.put(what, &json!({"message_ids": bad})).await.expect_problem(422);
         }
         for bad in [json!(sent["id"]), json!(null), json!({"0": sent["id"]})] {
-            patient.put(what, &json!({"message_ids": bad})).await.invalid("/message_ids");
+            patient.put(what, &json!({"message_ids": bad})).await.expect_invalid("/message_ids");
         }
-        patient.put(what, &json!({})).await.invalid("/message_ids");
-        patient.put(what, &json!({"message_ids": ids(1), "extra": 1})).await.invalid("/extra");
+        patient.put(what, &json!({})).await.expect_invalid("/message_ids");
+        patient.put(what, &json!({"message_ids": ids(1), "extra": 1})).await.expect_invalid("/extra");
     }
 }
 
@@ -116,9 +116,9 @@ async fn one_to_five_hundred_ids_fit() {
 async fn a_service_marks_for_nobody() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     for what in ["read", "delivered"] {
-        let _problem = place.service().mark(what, &[&sent["id"]]).await.refused(403);
+        let _problem = place.service().mark(what, &[&sent["id"]]).await.expect_problem(403);
     }
     assert_eq!(doctor.messages(&patient).await, [sent]);
 }
@@ -127,7 +127,7 @@ async fn a_service_marks_for_nobody() {
 async fn receipts_by_frame_count_only_for_the_receiver() {
     let place = place();
     let (doctor, patient, nurse) = (place.user("doc"), place.contact("pat"), place.user("nurse"));
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     // The sender marks its own message, and somebody with a socket elsewhere marks a foreign one.
     let frame = json!({"type": "read", "message_ids": [sent["id"]]});
     let mut at_doctor = doctor.open(&patient).await;
@@ -135,7 +135,7 @@ async fn receipts_by_frame_count_only_for_the_receiver() {
     at_doctor.send(&frame);
     at_nurse.send(&frame);
     // Receipts are taken in the order of their stream: once this one is seen, those before it were looked at.
-    let second = doctor.say(&patient, "again").await;
+    let second = doctor.send_ok(&patient, "again").await;
     let at_patient = patient.open(&doctor).await;
     at_patient.send(&json!({"type": "read", "message_ids": [second["id"]]}));
     assert_eq!(at_doctor.expect("read").await["message_ids"], json!([second["id"]]));
@@ -144,7 +144,7 @@ async fn receipts_by_frame_count_only_for_the_receiver() {
 }
 
 /// A receipt as a gateway adds it, whose clock says so many microseconds since 1970.
-async fn report(kind: &str, receiver: &Person, ids: &[&Value], at_micros: i64) {
+async fn report(kind: &str, receiver: &TestUser, ids: &[&Value], at_micros: i64) {
     let who = format!("{}:{}", receiver.role, receiver.id);
     let receipt = json!({"kind": kind, "location": receiver.place.location, "participant": who, "message_ids": ids,
                          "at_micros": at_micros});
@@ -171,12 +171,12 @@ async fn a_receipt_of_a_wrong_clock_is_of_no_moment_before_its_message_or_after_
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut at_doctor = doctor.open(&patient).await;
     let [first, second, third] =
-        [doctor.say(&patient, "1").await, doctor.say(&patient, "2").await, doctor.say(&patient, "3").await];
+        [doctor.send_ok(&patient, "1").await, doctor.send_ok(&patient, "2").await, doctor.send_ok(&patient, "3").await];
     let time = |message: &Value| message["sent_at"].as_str().unwrap().to_owned();
 
     report("delivered", &patient, &[&first["id"]], soon).await;
     let delivered = told(&mut at_doctor, "delivered", &[&first["id"]]).await;
-    let trail = Trail::open(&stack().env().database_url).await;
+    let trail = AuditLog::open(&stack().env().database_url).await;
     let is_past = "select $1::text::timestamptz <= clock_timestamp()";
     let past: bool = trail.client.query_one(is_past, &[&delivered]).await.unwrap().get(0);
     assert!(past && delivered > time(&first), "{delivered}");

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use e2e::Person;
+use e2e::TestUser;
 use serde_json::{Value, json};
 
 use crate::place;
 
-async fn say_many(from: &Person, to: &Person, count: usize) -> Vec<Value> {
+async fn say_many(from: &TestUser, to: &TestUser, count: usize) -> Vec<Value> {
     let mut sent = Vec::new();
     for number in 0..count {
-        sent.push(from.say(to, &number.to_string()).await);
+        sent.push(from.send_ok(to, &number.to_string()).await);
     }
     sent
 }
@@ -21,7 +21,7 @@ async fn a_socket_that_comes_back_gets_all_it_missed_in_order_on_any_gateway() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let [first, second] = place.env.gateway_ws_urls.as_slice() else { panic!("two gateways") };
     let mut socket = patient.at(&place.base_url, first).open(&doctor).await;
-    doctor.say(&patient, "seen").await;
+    doctor.send_ok(&patient, "seen").await;
     let cursor = socket.expect("message").await["cursor"].clone();
     socket.close().await;
 
@@ -32,7 +32,7 @@ async fn a_socket_that_comes_back_gets_all_it_missed_in_order_on_any_gateway() {
     for message in &missed {
         assert_eq!(socket.expect("message").await["message"], *message);
     }
-    let live = doctor.say(&patient, "live").await;
+    let live = doctor.send_ok(&patient, "live").await;
     assert_eq!(socket.expect("message").await["message"], live);
 }
 
@@ -40,11 +40,11 @@ async fn a_socket_that_comes_back_gets_all_it_missed_in_order_on_any_gateway() {
 async fn a_cursor_from_ready_works_as_well_and_receipts_are_replayed() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     let mut socket = doctor.open_at(&doctor.with(&patient)).await;
     let cursor = socket.next().await["cursor"].clone();
     socket.close().await;
-    let marks = patient.mark("read", &[&sent["id"]]).await.ok(200);
+    let marks = patient.mark("read", &[&sent["id"]]).await.expect_status(200);
     let mut socket = doctor.resume(&patient, &cursor).await;
     assert_eq!(socket.next().await["resumed"], true);
     let read = socket.expect("read").await;
@@ -56,7 +56,7 @@ async fn a_cursor_that_the_log_no_longer_holds_is_said_to_be_lost() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
-    doctor.say(&patient, "seen").await;
+    doctor.send_ok(&patient, "seen").await;
     let cursor = socket.expect("message").await["cursor"].clone();
     socket.close().await;
     say_many(&doctor, &patient, 150).await; // More than a log keeps.
@@ -64,7 +64,7 @@ async fn a_cursor_that_the_log_no_longer_holds_is_said_to_be_lost() {
         let mut socket = patient.resume(&doctor, lost).await;
         let ready = socket.next().await;
         assert_eq!((&ready["type"], &ready["resumed"]), (&json!("ready"), &json!(false)), "{ready}");
-        let live = doctor.say(&patient, "live").await;
+        let live = doctor.send_ok(&patient, "live").await;
         assert_eq!(socket.expect("message").await["message"], live, "nothing is replayed, and live events follow");
     }
 }

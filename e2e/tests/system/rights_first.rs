@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use e2e::trail::Trail;
-use e2e::{Person, Place, token};
+use e2e::audit::AuditLog;
+use e2e::{TestLocation, TestUser, token};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::{place, stack};
 /// What can be wrong with any query.
 const WRONG: [&str; 4] = ["nonsense=1", "x=1&x=1", "x=%zz", "Limit=5"];
 
-async fn ask(who: &Person, method: &Method, path: &str, body: Option<&str>) -> e2e::Answer {
+async fn ask(who: &TestUser, method: &Method, path: &str, body: Option<&str>) -> e2e::HttpResponse {
     let request = who.request(method.clone(), path);
     let request = match body {
         Some(body) => request.header("content-type", "application/json").body(body.to_owned()),
@@ -24,19 +24,19 @@ async fn ask(who: &Person, method: &Method, path: &str, body: Option<&str>) -> e
 
 /// Somebody without the right to a route, and the path and body that name what is not theirs.
 struct Attempt {
-    who: Person,
+    who: TestUser,
     method: Method,
     path: String,
     body: Option<Value>,
 }
 
 /// Of every route that somebody with a good token may not use.
-fn attempts(place: &Place) -> Vec<Attempt> {
+fn attempts(place: &TestLocation) -> Vec<Attempt> {
     let (doctor, patient, stranger) = (place.user("doc"), place.contact("pat"), place.user("stranger"));
     let service = place.service();
-    let (location, elsewhere) = (&place.location, place.elsewhere());
-    let get = |who: &Person, path: String| Attempt { who: who.clone(), method: Method::GET, path, body: None };
-    let with = |who: &Person, method: Method, path: &str, body: Value| {
+    let (location, elsewhere) = (&place.location, place.other_location());
+    let get = |who: &TestUser, path: String| Attempt { who: who.clone(), method: Method::GET, path, body: None };
+    let with = |who: &TestUser, method: Method, path: &str, body: Value| {
         let path = format!("{path}?");
         Attempt { who: who.clone(), method, path, body: Some(body) }
     };
@@ -60,8 +60,8 @@ fn attempts(place: &Place) -> Vec<Attempt> {
 }
 
 /// The paths of the published document that ask for a token.
-async fn published(place: &Place) -> BTreeSet<String> {
-    let document = place.get("/openapi.json").await.ok(200);
+async fn published(place: &TestLocation) -> BTreeSet<String> {
+    let document = place.get("/openapi.json").await.expect_status(200);
     let asks = |path: &Value| {
         path.as_object()
             .unwrap()
@@ -86,7 +86,7 @@ async fn whoever_lacks_the_right_is_told_so_whatever_else_is_wrong_with_the_quer
         for more in [""].iter().chain(&WRONG) {
             let answer = ask(who, method, &format!("{path}&{more}"), body.as_deref()).await;
             assert_eq!(answer.status, 403, "{} {method} {path}&{more}: {answer:?}", who.id);
-            let _problem = answer.refused(403);
+            let _problem = answer.expect_problem(403);
         }
         if *method == Method::GET {
             for more in ["limit=0", "limit=abc", "before=1&after=1", "cursor=nonsense", "before=-1"] {
@@ -143,14 +143,14 @@ async fn whoever_has_the_right_is_told_what_is_wrong() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let claims = token::with(token::claims("ehr", "service", &[&place.location]), "admin", json!(true));
-    let admin = place.service().bearing(place.sign(&claims));
-    ask(&admin, &Method::POST, "/admin/revocations?x=1", Some("{}")).await.invalid("?x");
-    ask(&admin, &Method::POST, "/admin/revocations", Some("{}")).await.invalid("");
-    ask(&patient, &Method::PUT, "/chat/read?x=1", Some("{}")).await.invalid("?x");
+    let admin = place.service().with_token(place.sign(&claims));
+    ask(&admin, &Method::POST, "/admin/revocations?x=1", Some("{}")).await.expect_invalid("?x");
+    ask(&admin, &Method::POST, "/admin/revocations", Some("{}")).await.expect_invalid("");
+    ask(&patient, &Method::PUT, "/chat/read?x=1", Some("{}")).await.expect_invalid("?x");
     let body = doctor.message_to(&patient, "hello").to_string();
-    ask(&doctor, &Method::POST, "/chat/send?x=1", Some(&body)).await.invalid("?x");
-    ask(&doctor, &Method::POST, "/chat/send?x=1", Some("{")).await.invalid("?x");
-    doctor.get(&format!("/chat/history?{}&x=1", doctor.with(&patient))).await.invalid("?x");
+    ask(&doctor, &Method::POST, "/chat/send?x=1", Some(&body)).await.expect_invalid("?x");
+    ask(&doctor, &Method::POST, "/chat/send?x=1", Some("{")).await.expect_invalid("?x");
+    doctor.get(&format!("/chat/history?{}&x=1", doctor.with(&patient))).await.expect_invalid("?x");
     assert_eq!(doctor.messages(&patient).await, [] as [Value; 0]);
 }
 
@@ -158,8 +158,8 @@ async fn whoever_has_the_right_is_told_what_is_wrong() {
 async fn such_a_refusal_is_on_record_with_what_it_was_about() {
     let place = place();
     let (doctor, patient, stranger) = (place.user("doc"), place.contact("pat"), place.user("stranger"));
-    let conversation = doctor.say(&patient, "hello").await["conversation_id"].clone();
-    let trail = Trail::open(&stack().env().database_url).await;
+    let conversation = doctor.send_ok(&patient, "hello").await["conversation_id"].clone();
+    let trail = AuditLog::open(&stack().env().database_url).await;
     let query = doctor.with(&patient);
     assert_eq!(stranger.get(&format!("/chat/history?{query}&limit=0")).await.status, 403);
     let read = trail.until(&place, |act| act.outcome == 403 && act.action == "history.read").await;
@@ -172,7 +172,7 @@ async fn such_a_refusal_is_on_record_with_what_it_was_about() {
     let bearer = format!("Bearer {}", stranger.token);
     for more in ["&cursor=nonsense", "&x=1", "&x=%zz"] {
         let answer = handshake(&place, &format!("{query}{more}"), &[("authorization", &bearer)]).await;
-        let _problem = answer.refused(403);
+        let _problem = answer.expect_problem(403);
     }
     let opened = trail.until(&place, |act| act.outcome == 403 && act.action == "socket.open").await;
     assert_eq!(opened.conversation.map(|id| json!(id)), Some(conversation));

@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{place, stack};
 
-/// Lines of the logs that hold any of `needles`.
+/// ProxySet of the logs that hold any of `needles`.
 fn found(logs: &Path, needles: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let mut files = 0;
@@ -36,27 +36,27 @@ async fn content_and_tokens_are_in_no_log_whatever_happens_to_them() {
     let mut at_patient = patient.open(&doctor).await;
     let mut body = doctor.message_to(&patient, &secret);
     body["client_message_id"] = json!(uuid::Uuid::now_v7());
-    let sent = doctor.send(&body).await.ok(201);
+    let sent = doctor.send(&body).await.expect_status(201);
     at_patient.expect("message").await;
-    let _marks = patient.mark("read", &[&sent["id"]]).await.ok(200);
+    let _marks = patient.mark("read", &[&sent["id"]]).await.expect_status(200);
     assert_eq!(doctor.messages(&patient).await[0]["content"], *secret);
     // It fails in every layer.
     body["content"] = json!(format!("{secret} again"));
-    let _problem = doctor.send(&body).await.refused(409);
-    let _problem = doctor.send(&doctor.message_to(&patient, &format!("{secret}\u{0}"))).await.refused(422);
+    let _problem = doctor.send(&body).await.expect_problem(409);
+    let _problem = doctor.send(&doctor.message_to(&patient, &format!("{secret}\u{0}"))).await.expect_problem(422);
     let _problem = doctor.send(&json!({"content": secret, secret_text(): secret})).await;
-    let _problem = doctor.send(&place.user("other").message_to(&patient, &secret)).await.refused(403);
-    let _problem = doctor.send(&doctor.message_to(&patient, &secret.repeat(10_000))).await.refused(413);
+    let _problem = doctor.send(&place.user("other").message_to(&patient, &secret)).await.expect_problem(403);
+    let _problem = doctor.send(&doctor.message_to(&patient, &secret.repeat(10_000))).await.expect_problem(413);
     for bad in [&expired, &forged] {
-        let _problem = doctor.bearing(bad).send(&doctor.message_to(&patient, &secret)).await.refused(401);
+        let _problem = doctor.with_token(bad).send(&doctor.message_to(&patient, &secret)).await.expect_problem(401);
         let url = format!("{}?{}", place.ws_url, doctor.with(&patient));
         let protocols = format!("chat.v1, bearer.{bad}");
         assert!(Socket::connect_with(&url, &[("sec-websocket-protocol", &protocols)]).await.is_err());
         assert!(Socket::connect_with(&url, &[("authorization", &format!("Bearer {bad}"))]).await.is_err());
     }
     let broken = doctor.request(reqwest::Method::POST, "/chat/send").header("content-type", "application/json");
-    let _problem = place.ask(broken.body(format!("{{\"content\": \"{secret}"))).await.refused(400);
-    let _problem = place.get(&format!("/ws?ticket={}", doctor.token)).await.refused(426);
+    let _problem = place.ask(broken.body(format!("{{\"content\": \"{secret}"))).await.expect_problem(400);
+    let _problem = place.get(&format!("/ws?ticket={}", doctor.token)).await.expect_problem(426);
     at_patient.send_message(Message::text(secret.clone()));
     at_patient.expect("error").await;
     at_patient.send_message(Message::text(json!({"type": secret}).to_string()));
@@ -69,7 +69,7 @@ async fn content_and_tokens_are_in_no_log_whatever_happens_to_them() {
     at_patient.expect_close().await;
 
     // Tickets go through URLs: whether good, used or wrong, they are in no log either.
-    let given = place.ask(doctor.request(reqwest::Method::POST, "/chat/ws-ticket")).await.ok(200);
+    let given = place.ask(doctor.request(reqwest::Method::POST, "/chat/ws-ticket")).await.expect_status(200);
     let ticket = given["ticket"].as_str().unwrap();
     let url = format!("{}?{}&ticket={ticket}", place.ws_url, doctor.with(&patient));
     assert!(Socket::connect_with(&url, &[]).await.is_ok() && Socket::connect_with(&url, &[]).await.is_err());

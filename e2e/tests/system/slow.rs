@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::wire;
+use e2e::raw_http;
 
 use crate::place;
 
@@ -20,11 +20,11 @@ async fn slow_headers_and_bodies_are_cut_off_with_a_408() {
     let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
     let (api, gateway) = (&place.env.api_urls[0], &place.env.gateway_ws_urls[0]);
     let (slow_body, slow_headers, slow_handshake, at_api, at_gateway) = tokio::join!(
-        wire::trickle(&place.base_url, body.as_bytes(), b" ", CUT_WITHIN),
-        wire::trickle(&place.base_url, head.as_bytes(), b"X: y\r\n", CUT_WITHIN),
-        wire::trickle(&place.base_url, upgrade.as_bytes(), b"X: y\r\n", CUT_WITHIN),
-        wire::trickle(api, head.as_bytes(), b"X: y\r\n", CUT_WITHIN),
-        wire::trickle(gateway, upgrade.as_bytes(), b"X: y\r\n", CUT_WITHIN),
+        raw_http::trickle(&place.base_url, body.as_bytes(), b" ", CUT_WITHIN),
+        raw_http::trickle(&place.base_url, head.as_bytes(), b"X: y\r\n", CUT_WITHIN),
+        raw_http::trickle(&place.base_url, upgrade.as_bytes(), b"X: y\r\n", CUT_WITHIN),
+        raw_http::trickle(api, head.as_bytes(), b"X: y\r\n", CUT_WITHIN),
+        raw_http::trickle(gateway, upgrade.as_bytes(), b"X: y\r\n", CUT_WITHIN),
     );
     let answers = [
         ("body", slow_body),

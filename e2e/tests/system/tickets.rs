@@ -1,6 +1,6 @@
 //! Tickets: what stands for a token in a URL, once.
 
-use e2e::{Answer, Person, Socket, token};
+use e2e::{HttpResponse, Socket, TestUser, token};
 use reqwest::Method;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Error;
@@ -9,18 +9,18 @@ use crate::bad_handshakes::handshake;
 use crate::issuers::revoke;
 use crate::place;
 
-async fn ask(person: &Person) -> Answer {
+async fn ask(person: &TestUser) -> HttpResponse {
     person.place.ask(person.request(Method::POST, "/chat/ws-ticket")).await
 }
 
-async fn ticket(person: &Person) -> String {
-    let given = ask(person).await.ok(200);
+async fn ticket(person: &TestUser) -> String {
+    let given = ask(person).await.expect_status(200);
     assert_eq!(given.as_object().unwrap().len(), 2, "{given}");
     assert!((1..=30).contains(&given["expires_in"].as_u64().unwrap()), "{given}");
     given["ticket"].as_str().unwrap().to_owned()
 }
 
-fn url(person: &Person, other: &Person, ticket: &str) -> String {
+fn url(person: &TestUser, other: &TestUser, ticket: &str) -> String {
     format!("{}?{}&ticket={ticket}", person.place.ws_url, person.with(other))
 }
 
@@ -32,7 +32,7 @@ async fn a_ticket_opens_a_socket_without_a_header() {
     let mut socket = Socket::connect_with(&url, &[]).await.unwrap();
     assert_eq!(socket.next().await["type"], "ready");
     let mut at_doctor = doctor.open(&patient).await;
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     assert_eq!(socket.expect("message").await["message"], sent);
     // It is the patient's socket: what arrives there is proven to have arrived.
     // That of the first message may come behind the doctor's socket.
@@ -69,30 +69,30 @@ async fn a_ticket_is_worth_what_its_token_is() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let brief = token::with(token::claims("doc", "user", &[&place.location]), "exp", json!(token::now() + 4));
-    let brief = doctor.bearing(place.sign(&brief));
-    let given = ask(&brief).await.ok(200);
+    let brief = doctor.with_token(place.sign(&brief));
+    let given = ask(&brief).await.expect_status(200);
     assert!((1..=4).contains(&given["expires_in"].as_u64().unwrap()), "not longer than the token: {given}");
     let mut socket =
         Socket::connect_with(&url(&brief, &patient, given["ticket"].as_str().unwrap()), &[]).await.unwrap();
     assert_eq!(socket.expect_close().await, 4401, "when the token ends");
 
-    let query = |person: &Person, ticket: &str| format!("{}&ticket={ticket}", person.with(&patient));
+    let query = |person: &TestUser, ticket: &str| format!("{}&ticket={ticket}", person.with(&patient));
     let other = place.user("other");
     let theirs = ticket(&other).await;
-    let _problem = handshake(&place, &query(&doctor, &theirs), &[]).await.refused(403);
-    let problem = handshake(&place, &query(&other, &theirs), &[]).await.refused(401);
+    let _problem = handshake(&place, &query(&doctor, &theirs), &[]).await.expect_problem(403);
+    let problem = handshake(&place, &query(&other, &theirs), &[]).await.expect_problem(401);
     assert!(problem["detail"].as_str().unwrap().contains("ticket"), "it is spent: {problem}");
 
     let good = ticket(&doctor).await;
     let bearer = format!("Bearer {}", doctor.token);
     let protocols = format!("chat.v1, bearer.{}", doctor.token);
     for header in [("authorization", bearer.as_str()), ("sec-websocket-protocol", &protocols)] {
-        let _problem = handshake(&place, &query(&doctor, &good), &[header]).await.refused(400);
+        let _problem = handshake(&place, &query(&doctor, &good), &[header]).await.expect_problem(400);
     }
     let mut changed = good.clone();
     changed.replace_range(..1, if good.starts_with('A') { "B" } else { "A" });
     for wrong in ["", "nonsense", &changed, &doctor.token] {
-        let _problem = handshake(&place, &query(&doctor, wrong), &[]).await.refused(401);
+        let _problem = handshake(&place, &query(&doctor, wrong), &[]).await.expect_problem(401);
     }
     // None of that has spent it.
     assert!(Socket::connect_with(&url(&doctor, &patient, &good), &[]).await.is_ok());
@@ -104,18 +104,19 @@ async fn what_is_revoked_opens_nothing_by_ticket_and_gets_none() {
     let patient = place.contact("pat");
     let jti = uuid::Uuid::now_v7().to_string();
     let claims = token::with(token::claims("doc", "user", &[&place.location]), "jti", json!(jti));
-    let doctor = place.user("doc").bearing(place.sign(&claims));
+    let doctor = place.user("doc").with_token(place.sign(&claims));
     let given = ticket(&doctor).await;
     let mut socket = doctor.open(&patient).await;
     revoke(&place, &json!({"jti": jti})).await;
     assert_eq!(socket.expect_close().await, 4401);
     // Both gateways have heard of it by the time that neither takes the token.
     for url in &place.env.gateway_ws_urls {
-        let gateway = place.behind(&url.replace("ws://", "http://").replace("/ws", ""));
+        let gateway = place.with_base_url(&url.replace("ws://", "http://").replace("/ws", ""));
         let bearer = format!("Bearer {}", doctor.token);
         while handshake(&gateway, "", &[("authorization", &bearer)]).await.status != 401 {}
     }
-    let problem = handshake(&place, &format!("{}&ticket={given}", doctor.with(&patient)), &[]).await.refused(401);
+    let problem =
+        handshake(&place, &format!("{}&ticket={given}", doctor.with(&patient)), &[]).await.expect_problem(401);
     assert!(problem["detail"].as_str().unwrap().contains("revoked"), "{problem}");
     for api in &place.env.api_urls {
         let doctor = doctor.at(api, &place.ws_url);
@@ -126,9 +127,9 @@ async fn what_is_revoked_opens_nothing_by_ticket_and_gets_none() {
 #[tokio::test]
 async fn only_a_good_token_gets_a_ticket() {
     let place = place();
-    let _problem = place.ask(place.request(Method::POST, "/chat/ws-ticket")).await.refused(401);
-    let _problem = ask(&place.user("doc").bearing("nonsense")).await.refused(401);
-    let _problem = place.user("doc").get("/chat/ws-ticket").await.refused(405);
+    let _problem = place.ask(place.request(Method::POST, "/chat/ws-ticket")).await.expect_problem(401);
+    let _problem = ask(&place.user("doc").with_token("nonsense")).await.expect_problem(401);
+    let _problem = place.user("doc").get("/chat/ws-ticket").await.expect_problem(405);
     // Whoever may watch by token may watch by ticket.
     let (service, doctor, patient) = (place.service(), place.user("doc"), place.contact("pat"));
     let url = format!("{}?{}&ticket={}", place.ws_url, doctor.with(&patient), ticket(&service).await);

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 
-use e2e::PATIENCE;
+use e2e::WAIT_TIMEOUT;
 
 #[derive(Default)]
 struct Kept {
@@ -45,7 +45,7 @@ impl Collector {
     pub(crate) fn with(&self, bytes: &[u8]) -> Vec<u8> {
         let kept = self.kept.bytes.lock().unwrap();
         let is_missing = |kept: &mut Vec<u8>| !kept.windows(bytes.len()).any(|window| window == bytes);
-        let (kept, waited) = self.kept.came.wait_timeout_while(kept, PATIENCE, is_missing).unwrap();
+        let (kept, waited) = self.kept.came.wait_timeout_while(kept, WAIT_TIMEOUT, is_missing).unwrap();
         assert!(!waited.timed_out(), "{bytes:?} has not come to the collector");
         kept.clone()
     }

@@ -1,6 +1,6 @@
 //! The admin ports say what each service depends on, and how that is.
 
-use e2e::wire;
+use e2e::raw_http;
 use reqwest::Method;
 use serde_json::json;
 
@@ -10,20 +10,21 @@ use crate::place;
 async fn readiness_names_every_dependency_on_the_admin_port_only() {
     let place = place();
     let [api, gateway] = &place.env.admin_urls[..] else { panic!("an API service and a gateway") };
-    let answer = place.behind(api).get("/readyz").await.json();
+    let answer = place.with_base_url(api).get("/readyz").await.json();
     let up = json!({"postgresql": "up", "redis": "up", "revocations": "known"});
     assert_eq!((&answer["status"], &answer["dependencies"]), (&json!("ready"), &up));
     // Compared a moment after the start; here both clocks are one.
     let compared = async {
         loop {
-            if let Some(seconds) = place.behind(api).get("/readyz").await.json()["clock_offset_seconds"].as_f64() {
+            if let Some(seconds) = place.with_base_url(api).get("/readyz").await.json()["clock_offset_seconds"].as_f64()
+            {
                 return seconds;
             }
         }
     };
-    let offset = tokio::time::timeout(e2e::PATIENCE, compared).await.expect("the clocks are compared");
+    let offset = tokio::time::timeout(e2e::WAIT_TIMEOUT, compared).await.expect("the clocks are compared");
     assert!(offset.abs() < 10.0, "{offset}");
-    let answer = place.behind(gateway).get("/readyz").await.json();
+    let answer = place.with_base_url(gateway).get("/readyz").await.json();
     let up = json!({"redis": "up", "revocations": "known"});
     assert_eq!((&answer["status"], &answer["dependencies"]), (&json!("ready"), &up));
     let public = place.get("/readyz").await;
@@ -36,7 +37,7 @@ async fn readiness_names_every_dependency_on_the_admin_port_only() {
 async fn the_admin_ports_say_what_they_serve_and_refuse_the_rest_with_problems() {
     let place = place();
     for url in &place.env.admin_urls {
-        let admin = place.behind(url);
+        let admin = place.with_base_url(url);
         for path in ["/healthz", "/readyz", "/metrics"] {
             let get = admin.get(path).await;
             let head = admin.ask(admin.request(Method::HEAD, path)).await;
@@ -46,14 +47,14 @@ async fn the_admin_ports_say_what_they_serve_and_refuse_the_rest_with_problems()
             assert_eq!(options.header("allow"), Some("GET, HEAD, OPTIONS"), "{url}{path}");
             for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::TRACE] {
                 let answer = admin.ask(admin.request(method.clone(), path)).await;
-                let _problem = answer.refused(405);
+                let _problem = answer.expect_problem(405);
                 assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"), "{method} {url}{path}");
             }
         }
         for path in ["/", "/ws", "/metrics/", "/chat/history", "/nowhere"] {
             for method in [Method::GET, Method::POST, Method::OPTIONS] {
                 let asked = admin.request(method, path).header("x-request-id", "of-the-caller");
-                let problem = admin.ask(asked).await.refused(404);
+                let problem = admin.ask(asked).await.expect_problem(404);
                 assert_eq!(problem["request_id"], "of-the-caller", "{url}{path}");
                 assert!(problem["detail"].as_str().unwrap().contains("/metrics"), "{problem}");
             }
@@ -64,7 +65,7 @@ async fn the_admin_ports_say_what_they_serve_and_refuse_the_rest_with_problems()
         for (unreadable, status) in
             [("GARBAGE\r\n\r\n", 400), ("GET / HTTP/1.1\r\nno colon\r\n\r\n", 400), (&long, 431)]
         {
-            let answer = wire::exchange(url, unreadable.as_bytes()).await;
+            let answer = raw_http::exchange(url, unreadable.as_bytes()).await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{url}: {answer}");
             assert!(
                 answer.contains("application/problem+json") && answer.contains("x-request-id: "),

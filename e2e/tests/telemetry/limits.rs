@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use e2e::trail::Trail;
-use e2e::{Answer, Person, Place, Socket};
+use e2e::audit::AuditLog;
+use e2e::{HttpResponse, Socket, TestLocation, TestUser};
 use reqwest::Method;
 use stack::{Stack, StackOptions};
 use tokio_tungstenite::tungstenite::Error;
 
 use crate::{ADDRESS_BURST, CONTACT_SENDS_BURST, FAILURES_BURST, PARTICIPANT_BURST, metric, place};
 
-fn retry_after(answer: &Answer) -> u64 {
-    let _problem = answer.refused(429);
+fn retry_after(answer: &HttpResponse) -> u64 {
+    let _problem = answer.expect_problem(429);
     let seconds = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds), "{answer:?}");
     seconds
 }
 
 /// Asks until it is refused. Returns how often it was answered, and the refusal.
-async fn exhaust(who: &Person) -> (usize, Answer) {
+async fn exhaust(who: &TestUser) -> (usize, HttpResponse) {
     for answered in 0.. {
         let answer = who.get(&format!("/chat/conversations?location_id={}", who.place.location)).await;
         if answer.status != 200 {
@@ -37,7 +37,8 @@ async fn a_participant_that_asks_too_often_is_told_when_to_come_again_and_others
     assert!(answered >= PARTICIPANT_BURST, "only {answered} were answered");
     let seconds = retry_after(&refusal);
     // Wherever it goes and whatever it does: it is one person.
-    let elsewhere = busy.bearing(place.sign(&e2e::token::claims("busy", "user", &[&place.location, "loc-elsewhere"])));
+    let elsewhere =
+        busy.with_token(place.sign(&e2e::token::claims("busy", "user", &[&place.location, "loc-elsewhere"])));
     retry_after(&exhaust(&elsewhere).await.1);
     let sent = elsewhere.send(&elsewhere.message_to(&patient, "hello")).await;
     assert!(sent.status == 429 || sent.status == 201, "{sent:?}");
@@ -71,13 +72,13 @@ async fn a_contact_that_sends_too_often_is_told_when_to_come_again_and_may_do_al
     let page = patient.history(&doctor, "&limit=200").await;
     assert_eq!(page["messages"].as_array().unwrap().len(), sent, "what was refused was not written");
     for number in 0..2 * CONTACT_SENDS_BURST {
-        doctor.say(&place.contact("quiet"), &number.to_string()).await;
+        doctor.send_ok(&place.contact("quiet"), &number.to_string()).await;
     }
     // Who has sent too often is on record, as with every limit.
-    let trail = e2e::trail::Trail::open(&place.env.database_url).await;
+    let trail = e2e::audit::AuditLog::open(&place.env.database_url).await;
     let on_record = "select from audit_log where actor = 'contact:flood' and action = 'send' and outcome = 429";
     let recorded = async { while trail.client.query(on_record, &[]).await.unwrap().is_empty() {} };
-    tokio::time::timeout(e2e::PATIENCE, recorded).await.expect("the refusal is on record");
+    tokio::time::timeout(e2e::WAIT_TIMEOUT, recorded).await.expect("the refusal is on record");
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     assert_eq!(patient.send(&body).await.status, 201, "and it is served again, as soon as it was told");
 }
@@ -105,7 +106,7 @@ async fn presence_request_is_charged_per_participants() {
 async fn an_address_that_asks_too_often_is_refused_before_anybody_looks() {
     let place = place();
     // As the proxy that it trusts, which names an address that nobody else has here.
-    let api = place.behind(&place.env.api_urls[0]);
+    let api = place.with_base_url(&place.env.api_urls[0]);
     let ask = |path: &'static str, address: &'static str| {
         api.ask(api.request(Method::GET, path).header("x-forwarded-for", address))
     };
@@ -129,7 +130,7 @@ async fn an_address_that_asks_too_often_is_refused_before_anybody_looks() {
 #[tokio::test]
 async fn who_guesses_tokens_is_refused_and_the_neighbours_are_not() {
     let place = place();
-    let api = place.behind(&place.env.api_urls[0]);
+    let api = place.with_base_url(&place.env.api_urls[0]);
     let ask = |token: String| {
         let request = api.request(Method::GET, "/chat/conversations?location_id=x").bearer_auth(token);
         api.ask(request.header("x-forwarded-for", "203.0.113.77"))
@@ -138,7 +139,7 @@ async fn who_guesses_tokens_is_refused_and_the_neighbours_are_not() {
     for guess in 0..3 * FAILURES_BURST {
         let answer = ask(format!("guess-{guess}")).await;
         match answer.status {
-            401 => drop(answer.refused(401)),
+            401 => drop(answer.expect_problem(401)),
             _ => refused.push(retry_after(&answer)),
         }
     }
@@ -148,14 +149,14 @@ async fn who_guesses_tokens_is_refused_and_the_neighbours_are_not() {
 }
 
 /// Asks for what nothing answers, until that is refused for being asked too often. Returns how often it was answered.
-async fn ask_in_vain(most: usize, ask: impl AsyncFn(usize) -> (u16, Answer)) -> usize {
+async fn ask_in_vain(most: usize, ask: impl AsyncFn(usize) -> (u16, HttpResponse)) -> usize {
     for answered in 0..most {
         let (expected, answer) = ask(answered).await;
         if answer.status == 429 {
             retry_after(&answer);
             return answered;
         }
-        let _problem = answer.refused(expected);
+        let _problem = answer.expect_problem(expected);
     }
     panic!("nobody is ever refused");
 }
@@ -189,8 +190,8 @@ async fn what_nothing_answers_counts_for_the_address_where_there_is_no_good_toke
     });
     let options = StackOptions { api: 1, gateways: 1, env: env.collect(), ..StackOptions::default() };
     let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await.unwrap().unwrap();
-    let place = Place::new(&stack);
-    let api = place.behind(&place.env.api_urls[0]);
+    let place = TestLocation::new(&stack);
+    let api = place.with_base_url(&place.env.api_urls[0]);
     let ask = async |number: usize, address: &str, token: Option<String>| {
         let (method, path, expected) = IN_VAIN[number % IN_VAIN.len()];
         let request = api.request(method.parse().unwrap(), path).header("x-forwarded-for", address);
@@ -221,7 +222,7 @@ async fn a_fourth_socket_of_one_participant_is_closed_with_4429() {
     assert_eq!(fourth.expect_close().await, 4429);
     // Those that were there stay, and others come.
     let mut at_patient = patient.open(&doctor).await;
-    let sent = doctor.say(&patient, "hello").await;
+    let sent = doctor.send_ok(&patient, "hello").await;
     for socket in open.iter_mut().chain([&mut at_patient]) {
         assert_eq!(socket.expect("message").await["message"], sent);
     }
@@ -250,12 +251,12 @@ async fn a_query_longer_than_any_operation_takes_is_a_414() {
     let place = place();
     let doctor = place.user("doc");
     let query = format!("location_id={}&x={}", place.location, "y".repeat(5_000));
-    let _problem = doctor.get(&format!("/chat/conversations?{query}")).await.refused(414);
-    let _problem = crate::secrecy::handshake(&place, &query, &doctor.token).await.refused(414);
+    let _problem = doctor.get(&format!("/chat/conversations?{query}")).await.expect_problem(414);
+    let _problem = crate::secrecy::handshake(&place, &query, &doctor.token).await.expect_problem(414);
 }
 
 /// How many rows the trail has of an address, and how many refusals they stand for, once those are as many as expected.
-async fn rows_of(trail: &Trail, source: &str, expected: i64) -> i64 {
+async fn rows_of(trail: &AuditLog, source: &str, expected: i64) -> i64 {
     let query = "select coalesce(sum(times), 0), count(*) from audit_log where source = $1 and outcome in (401, 429)";
     let mut counts = (0, 0);
     let counted = async {
@@ -266,7 +267,9 @@ async fn rows_of(trail: &Trail, source: &str, expected: i64) -> i64 {
         }
         counts.1
     };
-    tokio::time::timeout(2 * e2e::PATIENCE, counted).await.unwrap_or_else(|_| panic!("not all {expected} are counted"))
+    tokio::time::timeout(2 * e2e::WAIT_TIMEOUT, counted)
+        .await
+        .unwrap_or_else(|_| panic!("not all {expected} are counted"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -276,8 +279,8 @@ async fn a_flood_without_tokens_is_refused_with_429_and_is_a_few_rows_at_both_se
     let env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
     let start = move || Stack::start(StackOptions { api: 1, gateways: 1, env, ..StackOptions::default() }).unwrap();
     let stack = tokio::task::spawn_blocking(start).await.unwrap();
-    let (place, trail) = (Place::new(&stack), Trail::open(&stack.env().database_url).await);
-    let api = place.behind(&place.env.api_urls[0]);
+    let (place, trail) = (TestLocation::new(&stack), AuditLog::open(&stack.env().database_url).await);
+    let api = place.with_base_url(&place.env.api_urls[0]);
     let mut refused = [0_usize; 2];
     for number in 0..10 * BURST {
         let path = ["/chat/history", "/chat/conversations", "/chat/presence"][number % 3];

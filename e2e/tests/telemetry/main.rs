@@ -13,7 +13,7 @@ mod traces;
 use std::sync::OnceLock;
 
 use collector::Collector;
-use e2e::Place;
+use e2e::TestLocation;
 use stack::{Stack, StackOptions};
 
 struct Watched {
@@ -55,15 +55,15 @@ fn watched() -> &'static Watched {
 }
 
 /// A location of its own.
-fn place() -> Place {
-    Place::new(&watched().stack)
+fn place() -> TestLocation {
+    TestLocation::new(&watched().stack)
 }
 
 /// What all services tell about themselves now.
-async fn all_metrics(place: &Place) -> String {
+async fn all_metrics(place: &TestLocation) -> String {
     let mut text = String::new();
     for url in &place.env.admin_urls {
-        let answer = place.behind(url).get("/metrics").await;
+        let answer = place.with_base_url(url).get("/metrics").await;
         assert_eq!(answer.status, 200);
         text.push_str(&answer.text);
     }
@@ -71,7 +71,7 @@ async fn all_metrics(place: &Place) -> String {
 }
 
 /// The value of a metric, all services together.
-async fn metric(place: &Place, name: &str) -> f64 {
+async fn metric(place: &TestLocation, name: &str) -> f64 {
     let text = all_metrics(place).await;
     let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     values.map(|value| value.parse::<f64>().unwrap()).sum()

@@ -47,7 +47,7 @@ async fn what_is_documented_is_shown_and_what_is_shown_is_documented() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
-    doctor.say(&patient, "hello").await;
+    doctor.send_ok(&patient, "hello").await;
     socket.expect("message").await;
     let (documented, shown) = (documented(), shown(&all_metrics(&place).await));
     assert!(documented.len() > 40, "{documented:?}");
@@ -89,7 +89,7 @@ async fn what_travels_is_measured_on_its_way() {
         "gateway_delivery_seconds_count",
         "gateway_handshake_seconds_count",
     ];
-    doctor.say(&patient, "hello").await;
+    doctor.send_ok(&patient, "hello").await;
     socket.expect("message").await;
     for name in names {
         assert!(crate::metric(&place, name).await >= 1.0, "{name}");

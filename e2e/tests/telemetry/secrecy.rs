@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use e2e::{Answer, Person, Place, SECRET_MARK, Socket, secret_text, token, wire};
+use e2e::{HttpResponse, SECRET_MARK, Socket, TestLocation, TestUser, raw_http, secret_text, token};
 use reqwest::Method;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -12,7 +12,7 @@ use crate::traces::trace;
 use crate::{all_metrics, place, watched};
 
 /// A WebSocket handshake by an HTTP client, which sees the whole refusal.
-pub(crate) async fn handshake(place: &Place, query: &str, token: &str) -> Answer {
+pub(crate) async fn handshake(place: &TestLocation, query: &str, token: &str) -> HttpResponse {
     let request = place
         .request(Method::GET, &format!("/ws?{query}"))
         .header("connection", "Upgrade")
@@ -27,19 +27,19 @@ pub(crate) async fn handshake(place: &Place, query: &str, token: &str) -> Answer
 struct Told(Vec<String>);
 
 impl Told {
-    fn keep(&mut self, answer: &Answer) {
+    fn keep(&mut self, answer: &HttpResponse) {
         assert!(answer.status >= 400, "{answer:?}");
         self.0.push(format!("{answer:?}"));
     }
 }
 
 /// Everything that works.
-async fn work(doctor: &Person, patient: &Person, secret: &str) {
+async fn work(doctor: &TestUser, patient: &TestUser, secret: &str) {
     let mut at_patient = patient.open(doctor).await;
     let mut at_doctor = doctor.open(patient).await;
-    let sent = doctor.say(patient, secret).await;
+    let sent = doctor.send_ok(patient, secret).await;
     let cursor = at_patient.expect("message").await["cursor"].clone();
-    let _marks = patient.mark("read", &[&sent["id"]]).await.ok(200);
+    let _marks = patient.mark("read", &[&sent["id"]]).await.expect_status(200);
     at_doctor.expect("read").await;
     assert_eq!(doctor.messages(patient).await[0]["content"], *secret);
     assert!(doctor.inbox("").await.to_string().contains(secret));
@@ -52,7 +52,7 @@ async fn work(doctor: &Person, patient: &Person, secret: &str) {
 }
 
 /// Requests that fail in every layer, with the secret wherever one can be put.
-async fn fail(doctor: &Person, patient: &Person, secret: &str, told: &mut Told) {
+async fn fail(doctor: &TestUser, patient: &TestUser, secret: &str, told: &mut Told) {
     let place = &doctor.place;
     let expired = place.sign(&token::with(token::claims("doc", "user", &[&place.location]), "exp", json!(1)));
     let forged = token::forged(&doctor.token, &place.service().token);
@@ -68,7 +68,7 @@ async fn fail(doctor: &Person, patient: &Person, secret: &str, told: &mut Told) 
     }
     told.keep(&doctor.send(&doctor.message_to(patient, &secret.repeat(10_000))).await);
     for bad in [&expired, &forged, &format!("{}.{secret}", doctor.token)] {
-        told.keep(&doctor.bearing(bad).send(&good).await);
+        told.keep(&doctor.with_token(bad).send(&good).await);
         told.keep(&handshake(place, &doctor.with(patient), bad).await);
     }
     let raw =
@@ -101,16 +101,16 @@ async fn fail(doctor: &Person, patient: &Person, secret: &str, told: &mut Told) 
     // What is no HTTP at all, at the proxy and at both services.
     let gateway = place.env.gateway_ws_urls[0].replace("ws://", "http://");
     for url in [&place.base_url, &place.env.api_urls[0], &gateway] {
-        told.0.push(wire::exchange(url, format!("{secret} {} HTTP\r\n\r\n", doctor.token).as_bytes()).await);
+        told.0.push(raw_http::exchange(url, format!("{secret} {} HTTP\r\n\r\n", doctor.token).as_bytes()).await);
         let head = format!(
             "GET /{secret} HTTP/1.1\r\nHost: {secret}\r\nX-Request-Id: {secret} {secret}\r\nTraceparent: {secret}\r\nUser-Agent: {secret}\r\nX-Forwarded-For: {secret}\r\nConnection: close\r\n\r\n"
         );
-        told.0.push(wire::exchange(url, head.as_bytes()).await);
+        told.0.push(raw_http::exchange(url, head.as_bytes()).await);
     }
 }
 
 /// Frames that nobody should send.
-async fn babble(doctor: &Person, patient: &Person, secret: &str) {
+async fn babble(doctor: &TestUser, patient: &TestUser, secret: &str) {
     let mut socket = patient.open(doctor).await;
     for frame in [
         Message::text(secret),
@@ -162,7 +162,7 @@ async fn what_people_write_and_the_keys_to_it_are_nowhere_but_in_messages() {
     let collector = &watched().collector;
     let (header, id) = trace();
     let last = doctor.request(Method::GET, &format!("/chat/history?{}", doctor.with(&patient)));
-    let _page = place.ask(last.header("traceparent", header)).await.ok(200);
+    let _page = place.ask(last.header("traceparent", header)).await.expect_status(200);
     collector.with(&id);
     let (header, id) = trace();
     let url = format!("{}?{}", place.ws_url, doctor.with(&patient));

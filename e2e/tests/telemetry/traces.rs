@@ -17,7 +17,7 @@ async fn a_request_is_a_span_of_its_callers_trace_and_names_its_route_only() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let (header, id) = trace();
     let request = doctor.request(Method::POST, "/chat/send").header("traceparent", header);
-    let _sent = place.ask(request.json(&doctor.message_to(&patient, "hello"))).await.ok(201);
+    let _sent = place.ask(request.json(&doctor.message_to(&patient, "hello"))).await.expect_status(201);
     let traced = watched().collector.with(&id);
     let text = String::from_utf8_lossy(&traced);
     for part in ["api-service", "POST /chat/send", "http.route", "commit"] {
@@ -25,7 +25,7 @@ async fn a_request_is_a_span_of_its_callers_trace_and_names_its_route_only() {
     }
     let (header, id) = trace();
     let request = doctor.request(Method::GET, &format!("/chat/history?{}", doctor.with(&patient)));
-    let _page = place.ask(request.header("traceparent", header)).await.ok(200);
+    let _page = place.ask(request.header("traceparent", header)).await.expect_status(200);
     let traced = watched().collector.with(&id);
     let text = String::from_utf8_lossy(&traced);
     assert!(text.contains("GET /chat/history") && text.contains("postgresql"));
@@ -52,7 +52,7 @@ async fn a_requests_id_is_in_the_log_of_the_gateway_that_passes_its_message_on()
     let mut socket = patient.open(&doctor).await;
     let id = format!("find-me-{}", uuid::Uuid::now_v7().simple());
     let request = doctor.request(Method::POST, "/chat/send").header("x-request-id", &id);
-    let _sent = place.ask(request.json(&doctor.message_to(&patient, "hello"))).await.ok(201);
+    let _sent = place.ask(request.json(&doctor.message_to(&patient, "hello"))).await.expect_status(201);
     socket.expect("message").await;
     let log = std::fs::read_to_string(watched().stack.logs_dir().join("gateway-1.log")).unwrap();
     assert!(log.lines().any(|line| line.contains(&id) && line.contains("\"an event\"")), "{id}");

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
 use certificates::Certificates;
-use e2e::{PATIENCE, Place};
+use e2e::{TestLocation, WAIT_TIMEOUT};
 use servers::{TlsRedis, encrypt_postgres, wait_until};
 use stack::{Stack, StackOptions};
 
@@ -47,11 +47,11 @@ fn chat_works(database: &str, redis: &str, certificates: &Certificates) {
     let stack = start(StackOptions { env, ..StackOptions::default() });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let place = Place::new(&stack);
+        let place = TestLocation::new(&stack);
         let (doctor, patient) = (place.user("doc"), place.contact("pat"));
         let mut at_doctor = doctor.open(&patient).await;
         let mut at_patient = patient.open(&doctor).await;
-        let sent = doctor.say(&patient, "under seal").await;
+        let sent = doctor.send_ok(&patient, "under seal").await;
         assert_eq!(at_patient.expect("message").await["message"], sent);
         assert_eq!(at_doctor.expect("delivered").await["message_ids"], serde_json::json!([sent["id"]]));
     });
@@ -133,7 +133,7 @@ fn services_are_verified(redis: &TlsRedis, is_cluster: bool, certificates: &Cert
                 let said = lines.map_while(Result::ok).find(|line| line.contains(marks));
                 let _nobody_waits = tell.send(said.unwrap_or_default());
             });
-            let said = told.recv_timeout(PATIENCE).unwrap();
+            let said = told.recv_timeout(WAIT_TIMEOUT).unwrap();
             assert!(said.contains("InvalidCertificate"), "{service} at {host}: {said}");
         }
     }

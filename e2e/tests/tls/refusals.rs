@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 
-use e2e::PATIENCE;
+use e2e::WAIT_TIMEOUT;
 use serde_json::Value;
 use stack::Stack;
 
@@ -45,7 +45,7 @@ fn reason_is_told(database: &str, ca: &str, reason: &str) {
     let lines = lines_of(&mut running);
 
     let told = loop {
-        let line = lines.recv_timeout(PATIENCE).expect("the log says why");
+        let line = lines.recv_timeout(WAIT_TIMEOUT).expect("the log says why");
         if line.contains("database unreachable") {
             break line;
         }

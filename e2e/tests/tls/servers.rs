@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::{Child, Command, Stdio};
 
-use e2e::PATIENCE;
+use e2e::WAIT_TIMEOUT;
 use stack::{Signal, Stack};
 
 use crate::certificates::Certificates;
@@ -82,7 +82,7 @@ pub(crate) fn encrypt_postgres(backends: &Stack, certificate: String, certificat
 pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let started = std::time::Instant::now();
     while !holds() {
-        assert!(started.elapsed() < PATIENCE, "not in time: {what}");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "not in time: {what}");
         std::thread::yield_now();
     }
 }

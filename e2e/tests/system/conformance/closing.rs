@@ -2,7 +2,7 @@
 
 use std::iter::once;
 
-use e2e::raw::{CLOSE, FINAL, Heard, PING, TEXT, close, frame};
+use e2e::raw_websocket::{CLOSE, FINAL, PING, RawFrame, TEXT, close, frame};
 
 use super::text::NO_UTF_8;
 use super::{bytes_of, case, closed, pong, question, run};
@@ -10,7 +10,7 @@ use super::{bytes_of, case, closed, pong, question, run};
 #[tokio::test]
 async fn closing() {
     let mut cases = vec![
-        case("no code", vec![frame(FINAL | CLOSE, "")], vec![Heard::Close(None)]),
+        case("no code", vec![frame(FINAL | CLOSE, "")], vec![RawFrame::Close(None)]),
         case("half a code", vec![frame(FINAL | CLOSE, b"\x03")], closed(1002)),
         case("a reason of 123 bytes", vec![close(1000, &[b'x'; 123])], closed(1000)),
         case("a reason in Greek", vec![close(1000, "κόσμε".as_bytes())], closed(1000)),
@@ -23,7 +23,7 @@ async fn closing() {
         case(
             "a message before it",
             vec![[frame(FINAL | TEXT, question("")), close(1000, b"")].concat()],
-            vec![pong(), Heard::Close(Some(1000))],
+            vec![pong(), RawFrame::Close(Some(1000))],
         ),
     ];
     for code in (1000..=1003).chain(1007..=1013).chain([3000, 3999, 4000, 4401, 4999]) {

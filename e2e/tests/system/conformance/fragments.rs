@@ -2,7 +2,7 @@
 
 use std::iter::once;
 
-use e2e::raw::{BINARY, CONTINUATION, FINAL, Heard, Length, PING, PONG, TEXT, any_frame, close, frame};
+use e2e::raw_websocket::{BINARY, CONTINUATION, FINAL, Length, PING, PONG, RawFrame, TEXT, any_frame, close, frame};
 
 use super::{LIMIT, bytes_of, case, closed, fragments, no_frame, no_text, pong, question, question_of, run};
 
@@ -13,7 +13,7 @@ async fn fragments_and_what_comes_between_them() {
     let text = |last: u8, payload: &[u8]| frame(last | TEXT, payload);
     let rest = |last: u8, payload: &[u8]| frame(last | CONTINUATION, payload);
     let ping = || frame(FINAL | PING, "between");
-    let between = || Heard::Pong(b"between".to_vec());
+    let between = || RawFrame::Pong(b"between".to_vec());
     let tiny = fragments(TEXT, whole.chunks(1));
     let large = question_of(10_000);
     run(vec![
@@ -43,7 +43,7 @@ async fn fragments_and_what_comes_between_them() {
         case(
             "the rest of nothing after a message",
             vec![text(FINAL, &whole), rest(FINAL, b"")],
-            vec![pong(), Heard::Close(Some(1002))],
+            vec![pong(), RawFrame::Close(Some(1002))],
         ),
         case("a text within a text", vec![text(0, one), text(FINAL, &whole)], closed(1002)),
         case("a binary within a text", vec![text(0, one), frame(FINAL | BINARY, "x")], closed(1002)),

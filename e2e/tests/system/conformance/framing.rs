@@ -1,6 +1,6 @@
 //! Lengths, masks, Pings and Pongs, reserved bits and kinds.
 
-use e2e::raw::{BINARY, CLOSE, FINAL, Heard, Length, PING, PONG, TEXT, any_frame, frame};
+use e2e::raw_websocket::{BINARY, CLOSE, FINAL, Length, PING, PONG, RawFrame, TEXT, any_frame, frame};
 
 use super::{LIMIT, bytes_of, case, closed, no_frame, no_text, pong, question, question_of, run};
 
@@ -71,11 +71,11 @@ async fn pings_and_pongs() {
     for length in [0, 1, 124, 125] {
         let payload = vec![0xa5; length];
         let ping = frame(FINAL | PING, &payload);
-        cases.push(case(format!("a Ping of {length}"), vec![ping.clone()], vec![Heard::Pong(payload.clone())]));
+        cases.push(case(format!("a Ping of {length}"), vec![ping.clone()], vec![RawFrame::Pong(payload.clone())]));
         cases.push(case(
             format!("a Ping of {length}, byte by byte"),
             bytes_of(&ping),
-            vec![Heard::Pong(payload.clone())],
+            vec![RawFrame::Pong(payload.clone())],
         ));
         cases.push(case(
             format!("a Pong of {length} that nobody asked for"),
@@ -91,7 +91,7 @@ async fn pings_and_pongs() {
         cases.push(case(format!("{kind:#x} of a terabyte"), vec![head], closed(1002)));
     }
     let pings: Vec<u8> = (0..10_u8).flat_map(|number| frame(FINAL | PING, [number])).collect();
-    let pongs = (0..10_u8).map(|number| Heard::Pong(vec![number])).collect::<Vec<_>>();
+    let pongs = (0..10_u8).map(|number| RawFrame::Pong(vec![number])).collect::<Vec<_>>();
     cases.push(case("ten Pings in one write", vec![pings.clone()], pongs.clone()));
     cases.push(case("ten Pings, byte by byte", bytes_of(&pings), pongs));
     run(cases).await;
@@ -116,7 +116,7 @@ async fn reserved_bits_and_kinds() {
     cases.push(case(
         "what is before it is answered, what is behind it is not",
         vec![behind],
-        vec![pong(), Heard::Close(Some(1002))],
+        vec![pong(), RawFrame::Close(Some(1002))],
     ));
     run(cases).await;
 }

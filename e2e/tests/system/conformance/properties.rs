@@ -1,6 +1,6 @@
 //! Properties of every socket, whatever is sent.
 
-use e2e::raw::{BINARY, FINAL, Heard, PING, PONG, RawSocket, TEXT, frame};
+use e2e::raw_websocket::{BINARY, FINAL, PING, PONG, RawFrame, RawSocket, TEXT, frame};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -8,7 +8,7 @@ use super::{answers, fragments, no_text, pong, question};
 use crate::place;
 
 /// What a client sends, and what it hears then.
-type Exchange = (Vec<u8>, Vec<Heard>);
+type Exchange = (Vec<u8>, Vec<RawFrame>);
 
 /// Something that a client may send.
 fn allowed() -> impl Strategy<Value = Exchange> {
@@ -24,14 +24,14 @@ fn allowed() -> impl Strategy<Value = Exchange> {
         let between = if with_pings { frame(FINAL | PING, "p") } else { vec![] };
         let mut bytes = fragments(TEXT, payloads.iter().copied()).join(&between[..]);
         bytes.extend(&between);
-        let mut heard = vec![Heard::Pong(b"p".to_vec()); if with_pings { payloads.len() } else { 0 }];
+        let mut heard = vec![RawFrame::Pong(b"p".to_vec()); if with_pings { payloads.len() } else { 0 }];
         heard.insert(heard.len().saturating_sub(1), pong());
         (bytes, heard)
     });
     let payload = || prop::collection::vec(any::<u8>(), 0..=125);
     prop_oneof![
         3 => message,
-        1 => payload().prop_map(|payload| (frame(FINAL | PING, &payload), vec![Heard::Pong(payload)])),
+        1 => payload().prop_map(|payload| (frame(FINAL | PING, &payload), vec![RawFrame::Pong(payload)])),
         1 => payload().prop_map(|payload| (frame(FINAL | PONG, &payload), vec![])),
         1 => payload().prop_map(|payload| (frame(FINAL | BINARY, &payload), vec![no_text()])),
     ]
@@ -47,7 +47,7 @@ fn of_sockets<S: Strategy>(cases: u32, values: &S, holds: impl AsyncFn(RawSocket
     let result = runner.run(values, |value| {
         runtime.block_on(async {
             let mut socket = RawSocket::open(&url, &patient.token).await;
-            assert!(matches!(socket.hear().await, Heard::Text(ready) if ready["type"] == "ready"));
+            assert!(matches!(socket.next_frame().await, RawFrame::Text(ready) if ready["type"] == "ready"));
             holds(socket, value).await;
         });
         Ok(())
@@ -78,7 +78,7 @@ fn noise_is_refused_or_taken_but_never_hangs() {
         // A frame that breaks the protocol, should the noise happen to be in order or half a frame: at most 64 KiB of it.
         noise.extend(vec![0xff; 70_000]);
         let heard = answers(&mut socket, &[noise], true).await;
-        let Some(Heard::Close(code)) = heard.last() else { panic!("{heard:?}") };
+        let Some(RawFrame::Close(code)) = heard.last() else { panic!("{heard:?}") };
         assert!(code.is_none_or(|code| [1002, 1007, 1009].contains(&code) || is_echo(code)), "{heard:?}");
     });
 }

@@ -1,6 +1,6 @@
 //! Text is UTF-8, however it is cut, and what is none is refused at once.
 
-use e2e::raw::{BINARY, CONTINUATION, FINAL, Heard, PING, TEXT, frame};
+use e2e::raw_websocket::{BINARY, CONTINUATION, FINAL, PING, RawFrame, TEXT, frame};
 
 use super::{bytes_of, case, closed, fragments, no_text, pong, question, run};
 
@@ -57,7 +57,11 @@ async fn text_is_utf_8() {
         let rest = vec![frame(TEXT, "{"), frame(CONTINUATION, bad), frame(CONTINUATION, "x")];
         cases.push(case(format!("{why} in a middle"), rest, closed(1007)));
         cases.push(case(format!("{why} in binary"), vec![frame(FINAL | BINARY, bad)], vec![no_text()]));
-        cases.push(case(format!("{why} in a Ping"), vec![frame(FINAL | PING, bad)], vec![Heard::Pong(bad.to_vec())]));
+        cases.push(case(
+            format!("{why} in a Ping"),
+            vec![frame(FINAL | PING, bad)],
+            vec![RawFrame::Pong(bad.to_vec())],
+        ));
     }
     for half in [&b"\xc3"[..], b"\xe2\x82", b"\xf0\x9f\x98"] {
         let name = format!("{} bytes of a character at the end", half.len());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use e2e::{PATIENCE, Person, Place};
+use e2e::{TestLocation, TestUser, WAIT_TIMEOUT};
 use serde_json::Value;
 use stack::{Signal, Stack, StackEnv};
 use tokio::sync::Semaphore;
@@ -18,7 +18,7 @@ pub(crate) static TURNS: Semaphore = Semaphore::const_new(2);
 async fn replace(stack: &Stack, pid_of: impl Fn(&StackEnv) -> i32, ready_url: &str) {
     let before = pid_of(&stack.env());
     stack.kill(before, Signal::SIGTERM).unwrap();
-    stack.wait_until(PATIENCE * 2, |env| pid_of(env) != before).unwrap();
+    stack.wait_until(WAIT_TIMEOUT * 2, |env| pid_of(env) != before).unwrap();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     until("the new process is ready", async || {
         http.get(format!("{ready_url}/readyz")).send().await.is_ok_and(|answer| answer.status() == 200)
@@ -62,12 +62,12 @@ pub(crate) async fn try_keys(stack: &Stack, list: &str, arguments: &[&str]) -> (
 }
 
 /// Sends, one after the other, until told to stop; every send succeeds. Says how many.
-fn keep_sending(from: &Person, to: &Person, until: &Arc<AtomicBool>) -> JoinHandle<usize> {
+fn keep_sending(from: &TestUser, to: &TestUser, until: &Arc<AtomicBool>) -> JoinHandle<usize> {
     let (from, to, until) = (from.clone(), to.clone(), until.clone());
     tokio::spawn(async move {
         let mut sent = 0;
         while !until.load(Ordering::Relaxed) {
-            from.say(&to, &sent.to_string()).await;
+            from.send_ok(&to, &sent.to_string()).await;
             sent += 1;
         }
         sent
@@ -76,7 +76,7 @@ fn keep_sending(from: &Person, to: &Person, until: &Arc<AtomicBool>) -> JoinHand
 
 /// Listens, coming back with its cursor whenever its gateway goes away, until it has heard the message of this `seq`. It must
 /// hear each, in order, and is never sent to load the history.
-async fn listen(person: &Person, other: &Person, last: impl Fn() -> Option<i64>) {
+async fn listen(person: &TestUser, other: &TestUser, last: impl Fn() -> Option<i64>) {
     let mut socket = person.open_at(&person.with(other)).await;
     let (mut cursor, mut heard) = (socket.next().await["cursor"].clone(), None);
     while last().is_none_or(|last| heard != Some(last)) {
@@ -105,7 +105,7 @@ async fn master_relay_and_data_keys_change_under_load_without_a_failure() {
     let files = KeyFiles::new("m1", "r1");
     let env = files.env();
     let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();
-    let place = Place::new(&stack);
+    let place = TestLocation::new(&stack);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let is_done = Arc::new(AtomicBool::new(false));
     let total = Arc::new(std::sync::Mutex::new(None));
@@ -127,12 +127,12 @@ async fn master_relay_and_data_keys_change_under_load_without_a_failure() {
     replace_apis(&stack).await;
     keys(&stack, &files, &["rotate", "--location", &place.location]).await;
     replace_apis(&stack).await; // They would take half a minute to notice.
-    doctor.say(&place.contact("late"), "under the new data key").await;
+    doctor.send_ok(&place.contact("late"), "under the new data key").await;
 
     is_done.store(true, Ordering::Relaxed);
     let sent = sending.await.unwrap();
     *total.lock().unwrap() = Some(i64::try_from(sent).unwrap() + 1);
-    doctor.say(&patient, "the last one").await;
+    doctor.send_ok(&patient, "the last one").await;
     listening.await.unwrap();
 
     let (mut all, mut before) = (Vec::new(), String::new());
@@ -158,16 +158,16 @@ async fn encryption_is_switched_on_over_what_was_written_before_and_seals_that_t
     let files = KeyFiles::new("-,m1", "-,r1");
     let env = files.env();
     let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();
-    let place = Place::new(&stack);
+    let place = TestLocation::new(&stack);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     for number in 0..3 {
-        doctor.say(&patient, &format!("plain {number}")).await;
+        doctor.send_ok(&patient, &format!("plain {number}")).await;
     }
     let plain = "select count(*) from messages where content is not null and content_sealed is null";
     assert_eq!(sql(&stack.env(), plain), "3");
     files.write("m1", "r1");
     replace_apis(&stack).await;
-    doctor.say(&patient, "sealed").await;
+    doctor.send_ok(&patient, "sealed").await;
     assert_eq!(sql(&stack.env(), plain), "3");
     let expected = ["plain 0", "plain 1", "plain 2", "sealed"];
     assert_eq!(contents(&patient.messages(&doctor).await), expected);
@@ -187,9 +187,9 @@ async fn retired_data_keys_go_when_no_message_names_them_and_a_purge_goes_on_whe
     let files = KeyFiles::new("m1", "r1");
     let env = files.env();
     let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();
-    let place = Place::new(&stack);
+    let place = TestLocation::new(&stack);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let first = doctor.say(&patient, "under the first key").await;
+    let first = doctor.send_ok(&patient, "under the first key").await;
     let id = first["id"].as_str().unwrap();
     for _ in 0..4 {
         keys(&stack, &files, &["rotate"]).await;

@@ -8,21 +8,21 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::time::{Instant, sleep};
 
-use super::link::{After, Link};
+use super::fault_proxy::{AfterPartition, FaultProxy};
 use super::system::SILENT;
 
 /// The links, in the order of the nodes.
 #[derive(Debug)]
-pub(super) struct Lines {
-    links: Vec<Link>,
+pub(super) struct ProxySet {
+    links: Vec<FaultProxy>,
     /// Redis, by way of them.
     pub(super) url: String,
 }
 
-impl Lines {
+impl ProxySet {
     /// To one server.
     pub(super) async fn to_server(url: &str) -> Result<Self> {
-        let link = Link::to(url).await?;
+        let link = FaultProxy::to(url).await?;
         Ok(Self { url: link.through(url)?, links: vec![link] })
     }
 
@@ -32,14 +32,14 @@ impl Lines {
         let mut links = Vec::new();
         for place in places.split(['?', '&']).map(|place| place.trim_start_matches("node=")) {
             let (upstream_host, port) = place.rsplit_once(':').context("a node has a port")?;
-            let link = Link::at(&format!("{host}:{port}"), &format!("{upstream_host}:{port}")).await?;
+            let link = FaultProxy::at(&format!("{host}:{port}"), &format!("{upstream_host}:{port}")).await?;
             links.push(link);
         }
         Ok(Self { links, url: format!("{credentials}@{}", places.replace("127.0.0.1", host)) })
     }
 
     /// Silences all of them for a while.
-    pub(super) async fn cut(&self, after: After) -> Instant {
+    pub(super) async fn cut(&self, after: AfterPartition) -> Instant {
         cut(&self.links, after).await
     }
 
@@ -63,13 +63,13 @@ impl Lines {
     }
 
     /// Silences one of them for a while.
-    pub(super) async fn cut_one(&self, place: usize, after: After) -> Result<Instant> {
+    pub(super) async fn cut_one(&self, place: usize, after: AfterPartition) -> Result<Instant> {
         let link = self.links.get(place).context("there is a link to every node")?;
         Ok(cut(std::slice::from_ref(link), after).await)
     }
 }
 
-async fn cut(links: &[Link], after: After) -> Instant {
+async fn cut(links: &[FaultProxy], after: AfterPartition) -> Instant {
     for link in links {
         link.silence();
     }

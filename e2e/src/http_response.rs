@@ -3,11 +3,11 @@
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-use crate::place::SECRET_MARK;
+use crate::test_location::SECRET_MARK;
 
 /// An answer, whole.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct HttpResponse {
     /// HTTP status code.
     pub status: u16,
     /// Headers.
@@ -16,7 +16,7 @@ pub struct Answer {
     pub text: String,
 }
 
-impl Answer {
+impl HttpResponse {
     /// Reads an answer to its end.
     pub async fn read(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -41,7 +41,7 @@ impl Answer {
 
     /// The JSON of a success with this status.
     #[must_use]
-    pub fn ok(&self, status: u16) -> Value {
+    pub fn expect_status(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         assert!(self.header("x-request-id").is_some_and(|id| !id.is_empty()), "{self:?}");
@@ -50,7 +50,7 @@ impl Answer {
 
     /// The problem of a refusal with this status, after a look at all that every refusal owes its caller.
     #[must_use]
-    pub fn refused(&self, status: u16) -> Value {
+    pub fn expect_problem(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let problem = self.json();
@@ -79,8 +79,8 @@ impl Answer {
     }
 
     /// The same, and `field` is what was wrong.
-    pub fn invalid(&self, pointer: &str) {
-        let problem = self.refused(422);
+    pub fn expect_invalid(&self, pointer: &str) {
+        let problem = self.expect_problem(422);
         let errors = problem["errors"].as_array().expect("checked above");
         assert!(errors.iter().any(|error| error["pointer"] == pointer), "{pointer}: {self:?}");
     }

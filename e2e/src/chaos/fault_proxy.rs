@@ -14,7 +14,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// What becomes of connections that lived through a silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum After {
+pub enum AfterPartition {
     /// What was held back arrives: the network was down for a moment, and TCP repeated itself.
     Resume,
     /// They are reset: somebody on the way has forgotten them, and says so.
@@ -25,18 +25,18 @@ pub enum After {
 
 /// A TCP proxy in front of one address.
 #[derive(Debug)]
-pub struct Link {
+pub struct FaultProxy {
     port: u16,
-    weather: watch::Sender<Weather>,
+    state: watch::Sender<ProxyState>,
     accepting: AbortHandle,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Weather {
+struct ProxyState {
     silent: bool,
     /// How long everything that clients say is held back; what they say meanwhile leaves together.
     delay: Duration,
-    /// Counts silences. A connection is of the age in which it was accepted.
+    /// ObservedCounts silences. A connection is of the age in which it was accepted.
     age: u64,
     /// Connections of an earlier age than this are reset …
     reset_before: u64,
@@ -44,7 +44,7 @@ struct Weather {
     forgotten_before: u64,
 }
 
-impl Link {
+impl FaultProxy {
     /// A link to where `url` leads.
     pub async fn to(url: &str) -> Result<Self> {
         let (_, rest) = url.rsplit_once('@').or_else(|| url.split_once("://")).context("a URL with a host")?;
@@ -56,9 +56,9 @@ impl Link {
         let upstream: SocketAddr = upstream.parse().context("an address")?;
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let port = listener.local_addr()?.port();
-        let (weather, seen) = watch::channel(Weather::default());
+        let (state, seen) = watch::channel(ProxyState::default());
         let accepting = tokio::spawn(accept(listener, upstream, seen)).abort_handle();
-        Ok(Self { port, weather, accepting })
+        Ok(Self { port, state, accepting })
     }
 
     /// `url`, by way of this link.
@@ -71,65 +71,65 @@ impl Link {
 
     /// Nothing arrives any more, in either direction, and new connections get no answer.
     pub fn silence(&self) {
-        self.weather.send_modify(|weather| weather.silent = true);
+        self.state.send_modify(|state| state.silent = true);
     }
 
     /// What clients say arrives this much later from now on, one piece after the other.
     pub fn slow(&self, delay: Duration) {
-        self.weather.send_modify(|weather| weather.delay = delay);
+        self.state.send_modify(|state| state.delay = delay);
     }
 
     /// Ends every connection that there is.
     pub fn reset(&self) {
-        self.weather.send_modify(|weather| {
-            weather.age += 1;
-            weather.reset_before = weather.age;
+        self.state.send_modify(|state| {
+            state.age += 1;
+            state.reset_before = state.age;
         });
     }
 
     /// New connections work again.
-    pub fn restore(&self, after: After) {
-        self.weather.send_modify(|weather| {
-            weather.silent = false;
-            weather.age += 1;
+    pub fn restore(&self, after: AfterPartition) {
+        self.state.send_modify(|state| {
+            state.silent = false;
+            state.age += 1;
             match after {
-                After::Resume => {}
-                After::Reset => weather.reset_before = weather.age,
-                After::Forget => weather.forgotten_before = weather.age,
+                AfterPartition::Resume => {}
+                AfterPartition::Reset => state.reset_before = state.age,
+                AfterPartition::Forget => state.forgotten_before = state.age,
             }
         });
     }
 }
 
-impl Drop for Link {
+impl Drop for FaultProxy {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-async fn accept(listener: TcpListener, upstream: SocketAddr, seen: watch::Receiver<Weather>) {
+async fn accept(listener: TcpListener, upstream: SocketAddr, seen: watch::Receiver<ProxyState>) {
     while let Ok((near, _)) = listener.accept().await {
         let age = seen.borrow().age;
-        tokio::spawn(carry(near, upstream, Sky { seen: seen.clone(), age }));
+        tokio::spawn(carry(near, upstream, ConnectionView { seen: seen.clone(), age }));
     }
 }
 
-/// The weather, as one connection sees it.
+/// The state, as one connection sees it.
 #[derive(Clone)]
-struct Sky {
-    seen: watch::Receiver<Weather>,
+struct ConnectionView {
+    seen: watch::Receiver<ProxyState>,
     age: u64,
 }
 
-impl Sky {
+impl ConnectionView {
     async fn clears(&mut self) -> bool {
-        self.seen.wait_for(|weather| !weather.silent).await.is_ok()
+        self.seen.wait_for(|state| !state.silent).await.is_ok()
     }
 
     /// Ends with the link, too.
     async fn resets(&mut self) {
         let age = self.age;
-        let _gone = self.seen.wait_for(|weather| age < weather.reset_before).await;
+        let _gone = self.seen.wait_for(|state| age < state.reset_before).await;
     }
 
     /// Waits as long as what a client says is held back.
@@ -145,7 +145,7 @@ impl Sky {
     }
 }
 
-async fn carry(mut near: TcpStream, upstream: SocketAddr, sky: Sky) {
+async fn carry(mut near: TcpStream, upstream: SocketAddr, sky: ConnectionView) {
     let (mut out, mut back, mut reset) = (sky.clone(), sky.clone(), sky);
     let mut far = None;
     let conversing = async {
@@ -186,7 +186,7 @@ enum Direction {
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    sky: &mut Sky,
+    sky: &mut ConnectionView,
     direction: Direction,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
@@ -215,7 +215,7 @@ async fn pump(
 mod tests {
     use super::*;
 
-    async fn echo() -> (Link, TcpStream) {
+    async fn echo() -> (FaultProxy, TcpStream) {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://user:secret@{}/0", server.local_addr().unwrap());
         tokio::spawn(async move {
@@ -226,13 +226,13 @@ mod tests {
                 });
             }
         });
-        let link = Link::to(&url).await.unwrap();
+        let link = FaultProxy::to(&url).await.unwrap();
         assert_eq!(link.through(&url).unwrap(), format!("redis://user:secret@127.0.0.1:{}/0", link.port));
         let tcp = connect(&link).await;
         (link, tcp)
     }
 
-    async fn connect(link: &Link) -> TcpStream {
+    async fn connect(link: &FaultProxy) -> TcpStream {
         TcpStream::connect(("127.0.0.1", link.port)).await.unwrap()
     }
 
@@ -253,7 +253,7 @@ mod tests {
         let mut newer = connect(&link).await;
         newer.write_all(b"new").await.unwrap();
         assert!(!hears(&mut newer, b"new").await);
-        link.restore(After::Resume);
+        link.restore(AfterPartition::Resume);
         assert!(hears(&mut tcp, b"two").await && hears(&mut newer, b"new").await);
     }
 
@@ -282,7 +282,7 @@ mod tests {
         tcp.write_all(b"zero").await.unwrap();
         assert!(hears(&mut tcp, b"zero").await);
         link.silence();
-        link.restore(After::Forget);
+        link.restore(AfterPartition::Forget);
         tcp.write_all(b"one").await.unwrap();
         assert!(!hears(&mut tcp, b"one").await);
         let mut newer = connect(&link).await;
@@ -290,7 +290,7 @@ mod tests {
         assert!(hears(&mut newer, b"new").await);
 
         link.silence();
-        link.restore(After::Reset);
+        link.restore(AfterPartition::Reset);
         assert!(newer.read_u8().await.is_err());
         let mut newest = connect(&link).await;
         newest.write_all(b"newest").await.unwrap();

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use e2e::{Person, Place, Socket, token};
+use e2e::{Socket, TestLocation, TestUser, token};
 use reqwest::Method;
 use serde_json::{Value, json};
 use stack::{Stack, StackOptions};
@@ -145,7 +145,7 @@ impl Redis {
     }
 
     fn wait_for(&self, answer: &str, words: &[&str]) {
-        let deadline = std::time::Instant::now() + e2e::PATIENCE;
+        let deadline = std::time::Instant::now() + e2e::WAIT_TIMEOUT;
         while !self.ask(words).contains(answer) {
             assert!(std::time::Instant::now() < deadline, "no {answer} to {words:?}");
         }
@@ -204,7 +204,7 @@ impl Drop for Redis {
 
 /// Every kind of thing that the services do in Redis.
 async fn everything(redis: &Redis, stack: &Stack) {
-    let place = Place::new(stack);
+    let place = TestLocation::new(stack);
     let [first, second] = place.env.gateway_ws_urls.as_slice() else { panic!("two gateways") };
     let unique = format!("pat-{}", uuid::Uuid::now_v7().simple());
     let doctor = place.user("doc").at(&place.base_url, first);
@@ -219,7 +219,7 @@ async fn everything(redis: &Redis, stack: &Stack) {
 
     // Somebody goes, comes back, and misses nothing. Presence is told, and asked for.
     let cursor = {
-        let sent = doctor.say(&patient, "seen").await;
+        let sent = doctor.send_ok(&patient, "seen").await;
         let frame = at_patient.expect("message").await;
         assert_eq!(frame["message"], sent);
         frame["cursor"].clone()
@@ -227,16 +227,16 @@ async fn everything(redis: &Redis, stack: &Stack) {
     at_patient.close().await;
     inbox.close().await;
     while at_doctor.expect_presence().await["online"] != false {}
-    let missed = doctor.say(&patient, "missed").await;
+    let missed = doctor.send_ok(&patient, "missed").await;
     let mut at_patient = patient.resume(&doctor, &cursor).await;
     assert_eq!(at_patient.next().await["resumed"], true);
     assert_eq!(at_patient.expect("message").await["message"], missed);
     while at_doctor.expect_presence().await["online"] != true {}
     let asked = doctor.get(&format!("/chat/presence?location_id={}&contact_id={unique}", place.location)).await;
-    assert_eq!(asked.ok(200)["participants"][0]["online"], true);
+    assert_eq!(asked.expect_status(200)["participants"][0]["online"], true);
 
     // A ticket is good, once.
-    let given = place.ask(patient.request(Method::POST, "/chat/ws-ticket")).await.ok(200);
+    let given = place.ask(patient.request(Method::POST, "/chat/ws-ticket")).await.expect_status(200);
     let url = format!("{second}?{}&ticket={}", patient.with(&doctor), given["ticket"].as_str().unwrap());
     let mut by_ticket = Socket::connect_with(&url, &[]).await.unwrap();
     assert_eq!(by_ticket.next().await["type"], "ready");
@@ -254,7 +254,7 @@ async fn everything(redis: &Redis, stack: &Stack) {
     for key in ["acks", "audit", "questions"] {
         redis.wait_for("stream", &["TYPE", key]);
     }
-    doctor.say(&patient, "after that").await;
+    doctor.send_ok(&patient, "after that").await;
     redis.wait_for("stream", &["TYPE", &log]);
 
     // An empty Redis is filled again. Sockets that are open meanwhile would be told to load the history.
@@ -270,7 +270,7 @@ async fn everything(redis: &Redis, stack: &Stack) {
     // A revocation reaches the gateways, and what has happened to sockets reaches the trail.
     let mut claims = token::claims("ehr-admin", "service", &[&place.location]);
     claims["admin"] = json!(true);
-    let admin = place.service().bearing(place.sign(&claims));
+    let admin = place.service().with_token(place.sign(&claims));
     let body = json!({"sub": unique, "issued_before": "2100-01-01T00:00:00Z"});
     assert_eq!(place.ask(admin.request(Method::POST, "/admin/revocations").json(&body)).await.status, 204);
     assert_eq!(at_patient.expect_close().await, 4401);
@@ -281,11 +281,11 @@ async fn everything(redis: &Redis, stack: &Stack) {
 }
 
 /// Somebody writes, the other one hears it, and that is told.
-async fn chat(from: &Person, to: &Person, own: &mut Socket, others: &mut Socket) {
-    let sent = from.say(to, "hello").await;
+async fn chat(from: &TestUser, to: &TestUser, own: &mut Socket, others: &mut Socket) {
+    let sent = from.send_ok(to, "hello").await;
     assert_eq!(others.expect("message").await["message"], sent);
     while own.expect("delivered").await["message_ids"] != json!([sent["id"]]) {}
-    let _marked: Value = to.mark("read", &[&sent["id"]]).await.ok(200);
+    let _marked: Value = to.mark("read", &[&sent["id"]]).await.expect_status(200);
     own.expect("read").await;
 }
 

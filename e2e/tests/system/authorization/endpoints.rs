@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use e2e::Person;
+use e2e::TestUser;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -25,16 +25,16 @@ enum Rule {
     Bearers,
 }
 
-struct Door {
+struct Endpoint {
     operation: &'static str,
     rule: Rule,
-    ask: fn(&World, &Person) -> RequestBuilder,
+    ask: fn(&World, &TestUser) -> RequestBuilder,
 }
 
-const DOORS: &[Door] = &[
-    Door { operation: "getHealth", rule: Rule::Public, ask: |_, who| who.request(Method::GET, "/healthz") },
-    Door { operation: "getReadiness", rule: Rule::Public, ask: |_, who| who.request(Method::GET, "/readyz") },
-    Door {
+const DOORS: &[Endpoint] = &[
+    Endpoint { operation: "getHealth", rule: Rule::Public, ask: |_, who| who.request(Method::GET, "/healthz") },
+    Endpoint { operation: "getReadiness", rule: Rule::Public, ask: |_, who| who.request(Method::GET, "/readyz") },
+    Endpoint {
         operation: "sendMessage",
         rule: Rule::Doctors,
         ask: |world, who| {
@@ -44,12 +44,12 @@ const DOORS: &[Door] = &[
             who.request(Method::POST, "/chat/send").json(&body)
         },
     },
-    Door {
+    Endpoint {
         operation: "getHistory",
         rule: Rule::Doctors,
         ask: |world, who| who.request(Method::GET, &format!("/chat/history?{}", world.doctor.with(&world.patient))),
     },
-    Door {
+    Endpoint {
         operation: "listConversations",
         rule: Rule::Doctors,
         ask: |world, who| {
@@ -57,7 +57,7 @@ const DOORS: &[Door] = &[
             who.request(Method::GET, &format!("/chat/conversations?location_id={location}&user_id={doctor}"))
         },
     },
-    Door {
+    Endpoint {
         operation: "getPresence",
         rule: Rule::Acquaintances,
         ask: |world, who| {
@@ -65,20 +65,24 @@ const DOORS: &[Door] = &[
             who.request(Method::GET, &format!("/chat/presence?location_id={location}&contact_id={patient}"))
         },
     },
-    Door {
+    Endpoint {
         operation: "markRead",
         rule: Rule::Receivers,
         ask: |world, who| who.request(Method::PUT, "/chat/read").json(&json!({"message_ids": [world.message["id"]]})),
     },
-    Door {
+    Endpoint {
         operation: "markDelivered",
         rule: Rule::Receivers,
         ask: |world, who| {
             who.request(Method::PUT, "/chat/delivered").json(&json!({"message_ids": [world.message["id"]]}))
         },
     },
-    Door { operation: "issueTicket", rule: Rule::Bearers, ask: |_, who| who.request(Method::POST, "/chat/ws-ticket") },
-    Door {
+    Endpoint {
+        operation: "issueTicket",
+        rule: Rule::Bearers,
+        ask: |_, who| who.request(Method::POST, "/chat/ws-ticket"),
+    },
+    Endpoint {
         operation: "revokeTokens",
         rule: Rule::Admins,
         ask: |_, who| {
@@ -90,7 +94,7 @@ const DOORS: &[Door] = &[
 
 /// Operations that the running system publishes, and whether they ask for a token.
 async fn published(world: &World) -> Vec<(String, bool)> {
-    let document = world.place.get("/openapi.json").await.ok(200);
+    let document = world.place.get("/openapi.json").await.expect_status(200);
     let paths = document["paths"].as_object().unwrap();
     let operations = paths.values().flat_map(|path| path.as_object().unwrap().values());
     let asks = |operation: &Value| operation["security"].as_array().is_some_and(|schemes| !schemes.is_empty());
@@ -114,9 +118,9 @@ async fn no_bad_token_passes_any_route() {
     let world = World::new().await;
     for (kind, bad) in world.bad_tokens().await {
         for door in DOORS.iter().filter(|door| door.rule != Rule::Public) {
-            let answer = world.place.ask((door.ask)(&world, &world.doctor.bearing(&bad))).await;
+            let answer = world.place.ask((door.ask)(&world, &world.doctor.with_token(&bad))).await;
             assert_eq!(answer.status, 401, "{}, a token {kind}: {answer:?}", door.operation);
-            let _problem = answer.refused(401);
+            let _problem = answer.expect_problem(401);
             world.assert_tells_nothing(door.operation, &answer.text);
         }
     }
@@ -149,13 +153,13 @@ async fn nobody_passes_a_route_who_has_no_business_there() {
             let answer = world.place.ask((door.ask)(&world, &stranger)).await;
             let what = format!("{}, {who}", door.operation);
             if door.rule == Rule::Acquaintances && !who.contains("location") {
-                assert_eq!(answer.ok(200), json!({"participants": []}), "{what}");
+                assert_eq!(answer.expect_status(200), json!({"participants": []}), "{what}");
             } else if door.rule == Rule::Receivers && stranger.role != e2e::Role::Service {
-                let body = answer.ok(200);
+                let body = answer.expect_status(200);
                 assert_eq!(body, json!({"marked": [], "not_found": [world.message["id"]]}), "{what}");
             } else {
                 assert_eq!(answer.status, 403, "{what}: {answer:?}");
-                let _problem = answer.refused(403);
+                let _problem = answer.expect_problem(403);
             }
             world.assert_tells_nothing(&what, &answer.text);
         }

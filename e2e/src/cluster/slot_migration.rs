@@ -9,7 +9,7 @@ const KEYS: &str = "1000";
 
 /// The slot of one key, and where it goes.
 #[derive(Debug)]
-pub struct Migration {
+pub struct SlotMigration {
     /// What is moved.
     pub slot: String,
     from: Node,
@@ -18,7 +18,7 @@ pub struct Migration {
     others: Vec<Node>,
 }
 
-impl Migration {
+impl SlotMigration {
     /// Of the slot of `key`, from the master that serves it to the `choice`th of the others.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{PATIENCE, contract, wire};
+use crate::{WAIT_TIMEOUT, contract, raw_http};
 
 /// Set in the first byte of a frame that ends a message.
 pub const FINAL: u8 = 0x80;
@@ -76,7 +76,7 @@ pub fn close(code: u16, reason: &[u8]) -> Vec<u8> {
 
 /// What the server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum RawFrame {
     /// A text frame.
     Text(Value),
     /// A Ping.
@@ -105,11 +105,11 @@ impl RawSocket {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
              Authorization: Bearer {token}\r\n\r\n"
         );
-        let tcp = wire::connect(url).await;
+        let tcp = raw_http::connect(url).await;
         tcp.set_nodelay(true).unwrap();
         let mut socket = Self { tcp, unread: Vec::new() };
         socket.write(request.as_bytes()).await;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         let head = loop {
             if let Some(end) = socket.unread.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 break socket.unread.drain(..end + 4).collect::<Vec<_>>();
@@ -138,38 +138,38 @@ impl RawSocket {
     }
 
     /// The next frame, or the end.
-    pub async fn hear(&mut self) -> Heard {
-        let deadline = Instant::now() + PATIENCE;
+    pub async fn next_frame(&mut self) -> RawFrame {
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
             if let Some((opcode, payload)) = self.take_frame() {
                 return match opcode {
                     TEXT => {
                         let text = String::from_utf8(payload).expect("text is UTF-8");
-                        Heard::Text(contract::from_server(&text).unwrap_or_else(|why| panic!("{why}")))
+                        RawFrame::Text(contract::from_server(&text).unwrap_or_else(|why| panic!("{why}")))
                     }
-                    PING => Heard::Ping(payload),
-                    PONG => Heard::Pong(payload),
+                    PING => RawFrame::Ping(payload),
+                    PONG => RawFrame::Pong(payload),
                     CLOSE => {
                         while self.read_more(deadline).await {}
                         assert!(self.unread.is_empty(), "bytes behind a close frame: {:?}", self.unread);
-                        Heard::Close(close_code(&payload))
+                        RawFrame::Close(close_code(&payload))
                     }
                     other => panic!("a frame of kind {other:#x}"),
                 };
             }
             if !self.read_more(deadline).await {
                 assert!(self.unread.is_empty(), "half a frame: {:?}", self.unread);
-                return Heard::End;
+                return RawFrame::End;
             }
         }
     }
 
     /// All frames from here to the end.
-    pub async fn hear_all(&mut self) -> Vec<Heard> {
+    pub async fn read_to_end(&mut self) -> Vec<RawFrame> {
         let mut heard = Vec::new();
         loop {
-            heard.push(self.hear().await);
-            if let Some(Heard::Close(_) | Heard::End) = heard.last() {
+            heard.push(self.next_frame().await);
+            if let Some(RawFrame::Close(_) | RawFrame::End) = heard.last() {
                 return heard;
             }
         }

@@ -1,12 +1,12 @@
 //! Every route and frame of the published documents, attacked by everyone who has no business there. What `openapi.json`
 //! and `asyncapi.yaml` publish and nobody attacks here fails: a new door cannot be forgotten.
 
-mod doors;
+mod endpoints;
 mod frames;
 
 use std::time::Instant;
 
-use e2e::{PATIENCE, Person, Place, secret_text, token};
+use e2e::{TestLocation, TestUser, WAIT_TIMEOUT, secret_text, token};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -15,9 +15,9 @@ use crate::place;
 
 /// One conversation that is nobody else's business.
 struct World {
-    place: Place,
-    doctor: Person,
-    patient: Person,
+    place: TestLocation,
+    doctor: TestUser,
+    patient: TestUser,
     /// What the doctor has sent, and the patient has not seen yet.
     message: Value,
 }
@@ -28,19 +28,19 @@ impl World {
         let (doctor, patient) = (place.user("doc"), place.contact("pat"));
         let mut body = doctor.message_to(&patient, &secret_text());
         body["client_message_id"] = json!(uuid::Uuid::now_v7());
-        let message = doctor.send(&body).await.ok(201);
+        let message = doctor.send(&body).await.expect_status(201);
         Self { place, doctor, patient, message }
     }
 
-    fn admin(&self) -> Person {
+    fn admin(&self) -> TestUser {
         let claims =
             token::with(token::claims("ehr-backend", "service", &[&self.place.location]), "admin", json!(true));
-        self.place.service().bearing(self.place.sign(&claims))
+        self.place.service().with_token(self.place.sign(&claims))
     }
 
     /// Good tokens of people who are no part of the conversation.
-    fn strangers(&self) -> Vec<(&'static str, Person)> {
-        let (here, elsewhere) = (&self.place, self.place.elsewhere());
+    fn strangers(&self) -> Vec<(&'static str, TestUser)> {
+        let (here, elsewhere) = (&self.place, self.place.other_location());
         let nowhere = here.sign(&token::claims("doc", "user", &[]));
         vec![
             ("a colleague", here.user("other")),
@@ -50,7 +50,7 @@ impl World {
             ("the doctor, of another location", elsewhere.user("doc")),
             ("the patient, of another location", elsewhere.contact("pat")),
             ("a service of another location", elsewhere.service()),
-            ("the doctor, of no location", here.user("doc").bearing(nowhere)),
+            ("the doctor, of no location", here.user("doc").with_token(nowhere)),
         ]
     }
 
@@ -88,7 +88,7 @@ impl World {
     async fn until_refused_everywhere(&self, token: &str) {
         let revoked_at = Instant::now();
         while let Some(url) = self.lets_in(token).await {
-            assert!(revoked_at.elapsed() < PATIENCE, "{url} still lets a revoked token in");
+            assert!(revoked_at.elapsed() < WAIT_TIMEOUT, "{url} still lets a revoked token in");
         }
     }
 
@@ -97,13 +97,13 @@ impl World {
         let bearer = format!("Bearer {token}");
         let path = format!("/chat/conversations?location_id={}", self.place.location);
         for url in &self.place.env.api_urls {
-            let at = self.place.behind(url);
+            let at = self.place.with_base_url(url);
             if at.ask(at.request(Method::GET, &path).header("authorization", &bearer)).await.status != 401 {
                 return Some(url);
             }
         }
         for url in &self.place.env.gateway_ws_urls {
-            let at = self.place.behind(&url.replace("ws://", "http://").replace("/ws", ""));
+            let at = self.place.with_base_url(&url.replace("ws://", "http://").replace("/ws", ""));
             let query = self.doctor.with(&self.patient);
             if handshake(&at, &query, &[("authorization", &bearer)]).await.status != 401 {
                 return Some(url);

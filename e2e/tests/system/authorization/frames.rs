@@ -34,19 +34,19 @@ async fn every_frame_that_clients_may_send_is_attacked_here() {
 #[tokio::test]
 async fn no_stranger_and_no_bad_token_opens_a_socket() {
     let world = World::new().await;
-    let queries = [world.doctor.with(&world.patient), world.doctor.own(), world.patient.own()];
+    let queries = [world.doctor.with(&world.patient), world.doctor.inbox_query(), world.patient.inbox_query()];
     for (who, stranger) in world.strangers() {
         for query in &queries {
             let bearer = format!("Bearer {}", stranger.token);
             let answer = handshake(&world.place, query, &[("authorization", &bearer)]).await;
             assert_eq!(answer.status, 403, "{who}: {answer:?}");
-            let _problem = answer.refused(403);
+            let _problem = answer.expect_problem(403);
             world.assert_tells_nothing(who, &answer.text);
             let asked = stranger.request(Method::POST, "/chat/ws-ticket");
-            let given = world.place.ask(asked).await.ok(200);
+            let given = world.place.ask(asked).await.expect_status(200);
             let ticket = given["ticket"].as_str().unwrap();
             let answer = handshake(&world.place, &format!("{query}&ticket={ticket}"), &[]).await;
-            let _problem = answer.refused(403);
+            let _problem = answer.expect_problem(403);
             world.assert_tells_nothing(who, &answer.text);
         }
     }
@@ -57,7 +57,7 @@ async fn no_stranger_and_no_bad_token_opens_a_socket() {
             for query in &queries {
                 let answer = handshake(&world.place, query, &[(header.0, &header.1)]).await;
                 assert_eq!(answer.status, 401, "a token {kind}: {answer:?}");
-                let _problem = answer.refused(401);
+                let _problem = answer.expect_problem(401);
             }
         }
     }
@@ -68,7 +68,7 @@ async fn no_stranger_and_no_bad_token_opens_a_socket() {
 async fn receipts_for_the_messages_of_others_mark_nothing() {
     let world = World::new().await;
     let (colleague, other) = (world.place.user("other"), world.place.contact("other"));
-    let own = colleague.say(&other, "to be marked").await;
+    let own = colleague.send_ok(&other, "to be marked").await;
     let mut hears = colleague.open(&other).await;
     let marks = other.open(&colleague).await;
     for kind in ["delivered", "read"] {
@@ -80,7 +80,7 @@ async fn receipts_for_the_messages_of_others_mark_nothing() {
     // Nor does a sender mark what it has sent itself.
     let mut patient = world.patient.open(&world.doctor).await;
     let sender = world.doctor.open(&world.patient).await;
-    let answer = world.patient.say(&world.doctor, "an answer").await;
+    let answer = world.patient.send_ok(&world.doctor, "an answer").await;
     sender.send(&json!({"type": "read", "message_ids": [world.message["id"], answer["id"]]}));
     assert_eq!(patient.expect("read").await["message_ids"], json!([answer["id"]]));
     assert_eq!(world.doctor.messages(&world.patient).await[0]["read_at"], Value::Null);
@@ -125,7 +125,7 @@ async fn no_token_of_others_and_no_bad_one_takes_over_a_socket() {
     // It is the doctor's, as before.
     socket.send(&json!({"type": "auth", "token": world.doctor.token}));
     socket.expect("authenticated").await;
-    let said = world.patient.say(&world.doctor, "still there").await;
+    let said = world.patient.send_ok(&world.doctor, "still there").await;
     assert_eq!(socket.expect("message").await["message"]["id"], said["id"]);
 }
 
@@ -134,7 +134,7 @@ async fn revoking_a_token_closes_its_sockets_on_every_gateway_and_nobody_elses()
     let world = World::new().await;
     let jti = uuid::Uuid::now_v7().to_string();
     let claims = token::with(token::claims("doc", "user", &[&world.place.location]), "jti", json!(jti));
-    let stolen = world.doctor.bearing(world.place.sign(&claims));
+    let stolen = world.doctor.with_token(world.place.sign(&claims));
     let (mut stolen_sockets, mut others) = (Vec::new(), Vec::new());
     for url in &world.place.env.gateway_ws_urls {
         stolen_sockets.push(stolen.at(&world.place.base_url, url).open(&world.patient).await);
@@ -155,18 +155,18 @@ async fn an_inbox_hears_nothing_of_others_and_is_taken_over_by_nobody() {
     let world = World::new().await;
     let mut others = vec![world.place.user("other"), world.place.contact("other")];
     // Namesakes, of the other kind and of another location.
-    others.extend([world.place.contact("doc"), world.place.user("pat"), world.place.elsewhere().user("doc")]);
+    others.extend([world.place.contact("doc"), world.place.user("pat"), world.place.other_location().user("doc")]);
     let mut sockets = Vec::new();
     for other in &others {
         sockets.push(other.open_inbox().await);
     }
     let mut own = world.doctor.open_inbox().await;
-    let answer = world.patient.say(&world.doctor, "for nobody else").await;
+    let answer = world.patient.send_ok(&world.doctor, "for nobody else").await;
     assert_eq!(own.expect("conversation").await["conversation"]["last_message"], answer);
     for (other, socket) in others.iter().zip(&mut sockets) {
         // Behind whatever the message above may have brought.
         let friend = other.place.user("friend");
-        let said = friend.say(other, "hello").await;
+        let said = friend.send_ok(other, "hello").await;
         assert_eq!(socket.next().await["conversation"]["last_message"], said, "{}", other.id);
         socket.send(&json!({"type": "auth", "token": world.doctor.token}));
         assert_eq!(socket.expect("error").await["code"], "forbidden", "{}", other.id);

@@ -18,25 +18,25 @@ async fn everything_works_and_no_table_file_or_dump_holds_a_word() {
     // A send, its repeat, and another message under its name.
     let mut body = doctor.message_to(&patient, &secret);
     body["client_message_id"] = json!(Uuid::now_v7());
-    let sent = doctor.send(&body).await.ok(201);
+    let sent = doctor.send(&body).await.expect_status(201);
     assert_eq!(sent["content"], *secret);
-    let repeated = doctor.send(&body).await.ok(200);
+    let repeated = doctor.send(&body).await.expect_status(200);
     assert_eq!((&repeated["id"], &repeated["content"]), (&sent["id"], &sent["content"]));
     body["content"] = json!(format!("{secret} and more"));
-    let _problem = doctor.send(&body).await.refused(409);
+    let _problem = doctor.send(&body).await.expect_problem(409);
 
     // Live, proven, marked.
     let live = at_patient.expect("message").await;
     assert_eq!(live["message"], sent);
     assert_eq!(inbox.expect("conversation").await["conversation"]["last_message"]["content"], *secret);
     assert_eq!(at_doctor.expect("delivered").await["message_ids"], json!([sent["id"]]));
-    let _marks = patient.mark("read", &[&sent["id"]]).await.ok(200);
+    let _marks = patient.mark("read", &[&sent["id"]]).await.expect_status(200);
     assert_eq!(at_doctor.expect("read").await["message_ids"], json!([sent["id"]]));
 
     // From the log.
     at_patient.close().await;
     let long = format!("{} {}", secret_text(), "\u{1F600}".repeat(7_900));
-    let second = patient.say(&doctor, &long).await;
+    let second = patient.send_ok(&doctor, &long).await;
     let mut at_patient = patient.resume(&doctor, &live["cursor"]).await;
     assert_eq!(at_patient.next().await["resumed"], true);
     assert_eq!(at_patient.expect("message").await["message"], second);
@@ -109,7 +109,7 @@ async fn services_that_make_a_locations_first_key_at_once_agree_on_one() {
     for number in 0..20 {
         let at_one = doctor.at(&env.api_urls[number % 2], &place.ws_url);
         let patient = patient.clone();
-        sending.push(tokio::spawn(async move { at_one.say(&patient, &number.to_string()).await }));
+        sending.push(tokio::spawn(async move { at_one.send_ok(&patient, &number.to_string()).await }));
     }
     for sent in sending {
         sent.await.unwrap();
@@ -131,7 +131,7 @@ async fn a_page_of_sealed_messages_ends_with_its_content_and_says_that_there_is_
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let text = "x".repeat(3_000);
     for _ in 0..MESSAGES / 20 {
-        futures_util::future::join_all((0..20).map(|_| doctor.say(&patient, &text))).await;
+        futures_util::future::join_all((0..20).map(|_| doctor.send_ok(&patient, &text))).await;
     }
     let seqs = |page: &serde_json::Value| -> Vec<i64> {
         page["messages"].as_array().unwrap().iter().map(|message| message["seq"].as_i64().unwrap()).collect()

@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Shared by all clients.
 #[derive(Debug, Default)]
-pub(super) struct Tally(Mutex<Counts>);
+pub(super) struct Observations(Mutex<ObservedCounts>);
 
 /// Numbers, by what happened.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Counts {
+pub(super) struct ObservedCounts {
     /// Clear errors that senders saw; each was followed by another attempt.
     pub(super) sender_errors: BTreeMap<String, usize>,
     /// The conversations of those senders.
@@ -29,12 +29,12 @@ pub(super) struct Counts {
     pub(super) resyncs: usize,
 }
 
-impl Tally {
-    fn lock(&self) -> MutexGuard<'_, Counts> {
+impl Observations {
+    fn lock(&self) -> MutexGuard<'_, ObservedCounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn take(&self) -> Counts {
+    pub(super) fn take(&self) -> ObservedCounts {
         take(&mut *self.lock())
     }
 

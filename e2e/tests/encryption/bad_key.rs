@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use e2e::trail::Trail;
-use e2e::{Place, secret_text};
+use e2e::audit::AuditLog;
+use e2e::{TestLocation, secret_text};
 use futures_util::future::join_all;
 
 use crate::keys::Keys;
@@ -14,13 +14,13 @@ use crate::{service, sql, start, until};
 #[tokio::test]
 async fn sends_of_a_location_with_a_bad_data_key_fail_alone_and_their_neighbours_share_a_transaction() {
     let stack = tokio::task::spawn_blocking(|| start(Keys::new("m1").env("r1"))).await.unwrap();
-    let place = Place::new(&stack);
-    let bad = place.elsewhere();
+    let place = TestLocation::new(&stack);
+    let bad = place.other_location();
     let env = stack.env();
     let doctor = place.user("doc").at_one_service();
     let patients: Vec<_> = (0..10).map(|number| place.contact(&format!("pat{number}"))).collect();
     for patient in &patients {
-        doctor.say(patient, "before").await;
+        doctor.send_ok(patient, "before").await;
     }
     sql(
         &env,
@@ -31,17 +31,17 @@ async fn sends_of_a_location_with_a_bad_data_key_fail_alone_and_their_neighbours
         ),
     );
     // While the table is locked all of them wait, and then they go together.
-    let holder = Trail::open(&env.database_url).await.client;
+    let holder = AuditLog::open(&env.database_url).await.client;
     holder.batch_execute("begin; lock table conversations in access exclusive mode").await.unwrap();
     let sends: Vec<_> = patients
         .iter()
         .map(|patient| {
             let (doctor, patient) = (doctor.clone(), patient.clone());
-            tokio::spawn(async move { doctor.say(&patient, "together").await })
+            tokio::spawn(async move { doctor.send_ok(&patient, "together").await })
         })
         .collect();
     until("all sends have arrived", async || {
-        let metrics = place.behind(&env.admin_urls[0]).get("/metrics").await.text;
+        let metrics = place.with_base_url(&env.admin_urls[0]).get("/metrics").await.text;
         let in_flight = metrics.lines().find_map(|line| line.strip_prefix("http_requests_in_flight "));
         in_flight.unwrap().parse::<f64>().unwrap() >= sends.len() as f64
     })
@@ -53,7 +53,7 @@ async fn sends_of_a_location_with_a_bad_data_key_fail_alone_and_their_neighbours
     let body = writer.message_to(&bad.contact("pat"), &secret_text());
     let failing = tokio::spawn(async move {
         while !over.load(Ordering::Relaxed) {
-            let _problem = writer.send(&body).await.refused(500);
+            let _problem = writer.send(&body).await.expect_problem(500);
             let _gone = refused.send(());
         }
     });
@@ -70,9 +70,10 @@ async fn sends_of_a_location_with_a_bad_data_key_fail_alone_and_their_neighbours
 
     // A service that starts beside the bad row, the newest of all, serves everybody else.
     replace_api(&stack, 0).await;
-    place.user("doc").at(&env.api_urls[0], &place.ws_url).say(&patients[0], "after a restart").await;
+    place.user("doc").at(&env.api_urls[0], &place.ws_url).send_ok(&patients[0], "after a restart").await;
     let bad_writer = bad.user("doc").at(&env.api_urls[0], &place.ws_url);
-    let _problem = bad_writer.send(&bad_writer.message_to(&bad.contact("pat"), &secret_text())).await.refused(500);
+    let _problem =
+        bad_writer.send(&bad_writer.message_to(&bad.contact("pat"), &secret_text())).await.expect_problem(500);
     // It keeps no other data key from being wrapped anew, and is named.
     let mut command = service("api-service", &env);
     command.args(["keys", "allow-plain"]).env("CONTENT_KEYS", Keys::new("m1").text());

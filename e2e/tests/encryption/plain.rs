@@ -1,7 +1,7 @@
 //! Text in the open where all content is encrypted: somebody has put it there past the service.
 
-use e2e::Place;
-use e2e::trail::verify;
+use e2e::TestLocation;
+use e2e::audit::verify;
 use stack::StackEnv;
 
 use crate::keys::{KeyFiles, Keys};
@@ -29,15 +29,15 @@ async fn text_in_the_open_is_shown_to_nobody_and_counted_and_named() {
     let place = place().await;
     let (doctor, patient, other) = (place.user("doc"), place.contact("pat"), place.contact("other"));
     let env = stack().env();
-    let sent = doctor.say(&patient, "one a day").await;
+    let sent = doctor.send_ok(&patient, "one a day").await;
     let id = sent["id"].as_str().unwrap().to_owned();
-    doctor.say(&other, "untouched").await;
+    doctor.send_ok(&other, "untouched").await;
     slip(&env, &id, "ten a day");
     for answer in [
         doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await,
         patient.get(&format!("/chat/conversations?location_id={}", place.location)).await,
     ] {
-        let problem = answer.refused(500);
+        let problem = answer.expect_problem(500);
         assert!(!problem.to_string().contains("ten a day"), "{problem}");
     }
     assert_eq!(doctor.messages(&other).await[0]["content"], "untouched");
@@ -112,9 +112,9 @@ async fn encrypting_goes_on_where_it_was_stopped_and_ends_with_text_in_the_open_
     let files = KeyFiles::new("-,m1", "-,r1");
     let env = files.env();
     let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();
-    let place = Place::new(&stack);
+    let place = TestLocation::new(&stack);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let first = doctor.say(&patient, "plain").await;
+    let first = doctor.send_ok(&patient, "plain").await;
     let id = first["id"].as_str().unwrap().to_owned();
     // Many more, as from years ago.
     sql(
@@ -182,9 +182,9 @@ async fn no_data_key_is_wrapped_with_a_master_key_that_a_running_service_lacks()
     let files = KeyFiles::new("m1", "r1");
     let env = files.env();
     let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();
-    let place = Place::new(&stack);
+    let place = TestLocation::new(&stack);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    doctor.say(&patient, "under m1").await;
+    doctor.send_ok(&patient, "under m1").await;
     let masters = "select distinct master_key_id from data_keys";
     // Nobody has m2, and then one of the two.
     for round in 0..2 {
@@ -196,7 +196,7 @@ async fn no_data_key_is_wrapped_with_a_master_key_that_a_running_service_lacks()
         assert_eq!(sql(&stack.env(), masters), "m1");
         assert_eq!(sql(&stack.env(), "select count(*) from data_keys"), "1");
         for api in &stack.env().api_urls {
-            doctor.at(api, &place.ws_url).say(&patient, "goes on").await;
+            doctor.at(api, &place.ws_url).send_ok(&patient, "goes on").await;
         }
         files.write("m1,m2", "r1");
         crate::rotation::replace_api(&stack, round).await;
@@ -207,7 +207,7 @@ async fn no_data_key_is_wrapped_with_a_master_key_that_a_running_service_lacks()
     let (is_done, said) = try_keys(&stack, "m2,m1", &["rewrap"]).await;
     assert!(is_done, "{said}");
     assert_eq!(sql(&stack.env(), masters), "m2");
-    doctor.say(&patient, "under m2").await;
+    doctor.send_ok(&patient, "under m2").await;
     // A service that is killed is waited for, a minute at most; one that ends says so.
     assert_eq!(sql(&stack.env(), "select count(*) from running_services"), "2");
     stack.stop().unwrap();

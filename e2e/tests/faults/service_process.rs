@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use e2e::{PATIENCE, Place};
+use e2e::{TestLocation, WAIT_TIMEOUT};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stack::StackEnv;
 
 /// It ends with the value.
-pub(crate) struct Alone {
+pub(crate) struct ServiceProcess {
     child: Child,
     said: Arc<Mutex<String>>,
     reading: Option<JoinHandle<()>>,
@@ -33,7 +33,7 @@ fn free() -> [SocketAddr; 2] {
     held.map(|listener| listener.local_addr().unwrap())
 }
 
-impl Alone {
+impl ServiceProcess {
     /// `SERVICE serve`; `more` wins.
     pub(crate) fn start(service: &str, env: &StackEnv, more: &[(&str, &str)]) -> Self {
         let [admin, public] = free();
@@ -70,8 +70,8 @@ impl Alone {
     }
 
     /// Waits until its admin port says that it is ready.
-    pub(crate) async fn until_ready(&self, place: &Place) {
-        let admin = place.behind(&self.admin_url);
+    pub(crate) async fn until_ready(&self, place: &TestLocation) {
+        let admin = place.with_base_url(&self.admin_url);
         crate::until(200, async || admin.try_get("/readyz").await).await;
     }
 
@@ -83,7 +83,7 @@ impl Alone {
                 beat.tick().await;
             }
         };
-        let heard = tokio::time::timeout(PATIENCE, hearing).await;
+        let heard = tokio::time::timeout(WAIT_TIMEOUT, hearing).await;
         assert!(heard.is_ok(), "it does not say {what}: {}", self.said());
         self.said()
     }
@@ -99,7 +99,7 @@ impl Alone {
         let status = loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => break status,
-                None => assert!(started.elapsed() < PATIENCE * 2, "it goes on: {}", self.said()),
+                None => assert!(started.elapsed() < WAIT_TIMEOUT * 2, "it goes on: {}", self.said()),
             }
             std::thread::sleep(Duration::from_millis(20));
         };
@@ -108,7 +108,7 @@ impl Alone {
     }
 }
 
-impl Drop for Alone {
+impl Drop for ServiceProcess {
     fn drop(&mut self) {
         let _gone = self.child.kill();
         let _gone = self.child.wait();

@@ -8,7 +8,7 @@ mod framing;
 mod properties;
 mod text;
 
-use e2e::raw::{CONTINUATION, FINAL, Heard, PING, RawSocket, frame};
+use e2e::raw_websocket::{CONTINUATION, FINAL, PING, RawFrame, RawSocket, frame};
 use serde_json::json;
 
 use crate::place;
@@ -20,10 +20,10 @@ const LIMIT: usize = 64 * 1024;
 struct Case {
     name: String,
     pieces: Vec<Vec<u8>>,
-    hears: Vec<Heard>,
+    hears: Vec<RawFrame>,
 }
 
-fn case(name: impl Into<String>, pieces: Vec<Vec<u8>>, hears: Vec<Heard>) -> Case {
+fn case(name: impl Into<String>, pieces: Vec<Vec<u8>>, hears: Vec<RawFrame>) -> Case {
     Case { name: name.into(), pieces, hears }
 }
 
@@ -35,7 +35,7 @@ async fn run(cases: Vec<Case>) {
     let mut broken = Vec::new();
     for Case { name, pieces, hears } in cases {
         let mut socket = RawSocket::open(&url, &patient.token).await;
-        assert!(matches!(socket.hear().await, Heard::Text(ready) if ready["type"] == "ready"), "{name}");
+        assert!(matches!(socket.next_frame().await, RawFrame::Text(ready) if ready["type"] == "ready"), "{name}");
         let heard = answers(&mut socket, &pieces, hears.iter().any(ends)).await;
         if heard != hears {
             broken.push(format!("{name}:\n  expected {hears:?}\n  heard    {heard:?}"));
@@ -44,26 +44,26 @@ async fn run(cases: Vec<Case>) {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     // Nobody else has noticed.
     let mut socket = patient.open(&doctor).await;
-    let sent = doctor.say(&patient, "goes on").await;
+    let sent = doctor.send_ok(&patient, "goes on").await;
     assert_eq!(socket.expect("message").await["message"], sent);
 }
 
-fn ends(heard: &Heard) -> bool {
-    matches!(heard, Heard::Close(_) | Heard::End)
+fn ends(heard: &RawFrame) -> bool {
+    matches!(heard, RawFrame::Close(_) | RawFrame::End)
 }
 
 /// What is said to these pieces: to the end, or up to the answer to a question behind them.
-async fn answers(socket: &mut RawSocket, pieces: &[Vec<u8>], to_the_end: bool) -> Vec<Heard> {
+async fn answers(socket: &mut RawSocket, pieces: &[Vec<u8>], to_the_end: bool) -> Vec<RawFrame> {
     socket.write_pieces(pieces.iter().map(Vec::as_slice)).await;
     if to_the_end {
-        return socket.hear_all().await;
+        return socket.read_to_end().await;
     }
     const LAST: &[u8] = b"the last question";
     socket.write(&frame(FINAL | PING, LAST)).await;
     let mut heard = Vec::new();
     loop {
-        match socket.hear().await {
-            Heard::Pong(payload) if payload == LAST => return heard,
+        match socket.next_frame().await {
+            RawFrame::Pong(payload) if payload == LAST => return heard,
             other => heard.push(other),
         }
         if heard.last().is_some_and(ends) {
@@ -81,24 +81,24 @@ fn question_of(length: usize) -> Vec<u8> {
     question(&"x".repeat(length - question("").len()))
 }
 
-fn pong() -> Heard {
-    Heard::Text(json!({"type": "pong"}))
+fn pong() -> RawFrame {
+    RawFrame::Text(json!({"type": "pong"}))
 }
 
-fn error(code: &str, detail: &str) -> Heard {
-    Heard::Text(json!({"type": "error", "code": code, "detail": detail}))
+fn error(code: &str, detail: &str) -> RawFrame {
+    RawFrame::Text(json!({"type": "error", "code": code, "detail": detail}))
 }
 
-fn no_text() -> Heard {
+fn no_text() -> RawFrame {
     error("malformed", "frames are JSON text")
 }
 
-fn no_frame() -> Heard {
+fn no_frame() -> RawFrame {
     error("malformed", "a frame is a JSON object with a string `type`")
 }
 
-fn closed(code: u16) -> Vec<Heard> {
-    vec![Heard::Close(Some(code))]
+fn closed(code: u16) -> Vec<RawFrame> {
+    vec![RawFrame::Close(Some(code))]
 }
 
 fn bytes_of(frame: &[u8]) -> Vec<Vec<u8>> {

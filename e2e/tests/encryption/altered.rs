@@ -10,7 +10,7 @@ async fn a_text_that_was_moved_to_another_message_is_shown_to_nobody_and_holds_n
     let (doctor, patient, other) = (place.user("doc"), place.contact("pat"), place.contact("other"));
     let env = stack().env();
     let secret = secret_text();
-    let (to, from) = (doctor.say(&patient, "a").await, doctor.say(&other, &secret).await);
+    let (to, from) = (doctor.send_ok(&patient, "a").await, doctor.send_ok(&other, &secret).await);
     let [to, from] = [&to, &from].map(|message| message["id"].as_str().unwrap().to_owned());
     sql(
         &env,
@@ -23,7 +23,7 @@ async fn a_text_that_was_moved_to_another_message_is_shown_to_nobody_and_holds_n
         doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await,
         patient.get(&format!("/chat/conversations?location_id={}", place.location)).await,
     ] {
-        let problem = answer.refused(500);
+        let problem = answer.expect_problem(500);
         assert!(!problem.to_string().contains(&secret), "{problem}");
     }
     assert_eq!(doctor.messages(&other).await[0]["content"], *secret, "whose text it is still has it");
@@ -61,7 +61,7 @@ async fn a_text_that_was_moved_to_another_message_is_shown_to_nobody_and_holds_n
 async fn a_sender_that_was_changed_is_noticed() {
     let place = place().await;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let sent = doctor.say(&patient, "it was me").await;
+    let sent = doctor.send_ok(&patient, "it was me").await;
     sql(
         &stack().env(),
         &format!(
@@ -70,5 +70,5 @@ async fn a_sender_that_was_changed_is_noticed() {
             sent["id"].as_str().unwrap()
         ),
     );
-    let _problem = doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await.refused(500);
+    let _problem = doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await.expect_problem(500);
 }

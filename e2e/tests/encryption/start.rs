@@ -6,7 +6,7 @@ use crate::{place, service, stack, until};
 #[tokio::test]
 async fn a_service_whose_keys_are_not_those_of_the_database_says_so_and_ends_with_64() {
     let place = place().await;
-    place.user("doc").say(&place.contact("pat"), "hello").await; // There is a data key now.
+    place.user("doc").send_ok(&place.contact("pat"), "hello").await; // There is a data key now.
     let env = stack().env();
     let (master, relay, other) = (Keys::new("m1"), Keys::new("r1"), Keys::new("m2"));
     let wrong_bytes = other.text().replace("m2:", "m1:");
@@ -43,7 +43,7 @@ async fn a_service_whose_keys_are_not_those_of_the_database_says_so_and_ends_wit
 #[tokio::test]
 async fn a_service_that_starts_while_the_database_is_away_ends_once_it_sees_what_is_there() {
     let place = place().await;
-    place.user("doc").say(&place.contact("pat"), "hello").await; // There is a data key now.
+    place.user("doc").send_ok(&place.contact("pat"), "hello").await; // There is a data key now.
     let env = stack().env();
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (database, admin) = (free(), free());
@@ -65,7 +65,7 @@ async fn a_service_that_starts_while_the_database_is_away_ends_once_it_sees_what
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
         }
     });
-    let ended = tokio::time::timeout(e2e::PATIENCE, running.wait_with_output()).await.expect("it ends").unwrap();
+    let ended = tokio::time::timeout(e2e::WAIT_TIMEOUT, running.wait_with_output()).await.expect("it ends").unwrap();
     forwarding.abort();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(64), "{said}");

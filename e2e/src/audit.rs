@@ -10,12 +10,12 @@ use tokio::time::{interval, timeout};
 use tokio_postgres::{Client, NoTls, Row};
 use uuid::Uuid;
 
-use crate::{PATIENCE, Place};
+use crate::{TestLocation, WAIT_TIMEOUT};
 
 /// A row, as far as tests look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the columns")]
-pub struct Act {
+pub struct AuditRow {
     pub actor: String,
     pub action: String,
     pub outcome: i16,
@@ -30,7 +30,7 @@ pub struct Act {
     pub times: i32,
 }
 
-impl From<&Row> for Act {
+impl From<&Row> for AuditRow {
     fn from(row: &Row) -> Self {
         Self {
             actor: row.get("actor"),
@@ -50,12 +50,12 @@ impl From<&Row> for Act {
 }
 
 /// A connection to the database.
-pub struct Trail {
+pub struct AuditLog {
     /// For whatever else is to be asked.
     pub client: Client,
 }
 
-impl Trail {
+impl AuditLog {
     /// Connects as the role of the URL.
     pub async fn open(url: &str) -> Self {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the database answers");
@@ -64,31 +64,31 @@ impl Trail {
     }
 
     /// What was done by requests of this name, as it stands now.
-    pub async fn of_request(&self, request_id: &str) -> Vec<Act> {
+    pub async fn rows_of_request(&self, request_id: &str) -> Vec<AuditRow> {
         let query = "select * from audit_log where request_id = $1 order by at, n";
-        self.client.query(query, &[&request_id]).await.unwrap().iter().map(Act::from).collect()
+        self.client.query(query, &[&request_id]).await.unwrap().iter().map(AuditRow::from).collect()
     }
 
     /// What was done in a location, as it stands now.
-    pub async fn of_place(&self, place: &Place) -> Vec<Act> {
+    pub async fn rows_of_location(&self, place: &TestLocation) -> Vec<AuditRow> {
         let query = "select * from audit_log where location_id = $1 order by at, n";
-        self.client.query(query, &[&place.location]).await.unwrap().iter().map(Act::from).collect()
+        self.client.query(query, &[&place.location]).await.unwrap().iter().map(AuditRow::from).collect()
     }
 
     /// An act in a location, which may be written down a moment later: refusals and sockets wait for nobody.
-    pub async fn until(&self, place: &Place, is_wanted: impl Fn(&Act) -> bool) -> Act {
+    pub async fn until(&self, place: &TestLocation, is_wanted: impl Fn(&AuditRow) -> bool) -> AuditRow {
         let asking = async {
             let mut beat = interval(Duration::from_millis(20));
             loop {
                 beat.tick().await;
-                if let Some(act) = self.of_place(place).await.into_iter().find(&is_wanted) {
+                if let Some(act) = self.rows_of_location(place).await.into_iter().find(&is_wanted) {
                     return act;
                 }
             }
         };
-        match timeout(PATIENCE, asking).await {
+        match timeout(WAIT_TIMEOUT, asking).await {
             Ok(act) => act,
-            Err(_) => panic!("not on record: {:#?}", self.of_place(place).await),
+            Err(_) => panic!("not on record: {:#?}", self.rows_of_location(place).await),
         }
     }
 }
@@ -105,7 +105,7 @@ pub async fn api_service(env: &StackEnv, database_url: &str, arguments: &[&str])
     let mut command = Command::new(binary("api-service"));
     command.args(arguments).env("DATABASE_URL", database_url).env("AUDIT_KEY", &env.audit_key);
     command.env("USER", "auditor").env_remove("AUDIT_KEYS_OLD").kill_on_drop(true);
-    timeout(PATIENCE, command.output()).await.expect("the command ends").unwrap()
+    timeout(WAIT_TIMEOUT, command.output()).await.expect("the command ends").unwrap()
 }
 
 /// Whether nothing is wrong with the trail, and what was said.

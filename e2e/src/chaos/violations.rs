@@ -10,14 +10,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use super::conversation::{Conversation, until_answered};
-use super::tally::Tally;
+use super::observations::Observations;
 
 /// For receipts and counters to settle.
-const SETTLES: Duration = Duration::from_secs(20);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What was found. All zero is good.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Findings {
+pub(super) struct Violations {
     /// Acknowledged messages that history or a receiver does not have.
     pub(super) lost: usize,
     /// Messages that are there twice, or were never asked for.
@@ -32,7 +32,7 @@ pub(super) struct Findings {
     pub(super) details: Vec<String>,
 }
 
-impl Findings {
+impl Violations {
     fn is_clean(&self) -> bool {
         self.is_sound() && self.undelivered.is_empty()
     }
@@ -56,32 +56,32 @@ impl Findings {
 }
 
 /// Looks at all conversations, as long as it takes them to be clean.
-pub(super) async fn check(conversations: &[std::sync::Arc<Conversation>], tally: &Tally) -> Findings {
-    let found = join_all(conversations.iter().map(|conversation| settle(conversation, tally))).await;
-    let mut all = Findings::default();
+pub(super) async fn check(conversations: &[std::sync::Arc<Conversation>], observations: &Observations) -> Violations {
+    let found = join_all(conversations.iter().map(|conversation| settle(conversation, observations))).await;
+    let mut all = Violations::default();
     for findings in found {
         all.add(findings);
     }
     all
 }
 
-async fn settle(conversation: &Conversation, tally: &Tally) -> Findings {
-    let deadline = Instant::now() + SETTLES;
+async fn settle(conversation: &Conversation, observations: &Observations) -> Violations {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
     let mut beat = interval(Duration::from_millis(250));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        let findings = look(conversation, tally).await;
+        let findings = look(conversation, observations).await;
         if findings.is_clean() || Instant::now() > deadline {
             return findings;
         }
     }
 }
 
-async fn look(conversation: &Conversation, tally: &Tally) -> Findings {
-    let mut findings = Findings::default();
+async fn look(conversation: &Conversation, observations: &Observations) -> Violations {
+    let mut findings = Violations::default();
     let name = conversation.name();
-    let Some(history) = load(conversation, tally).await else {
+    let Some(history) = load(conversation, observations).await else {
         findings.wrong += 1;
         findings.note(format!("{name}: history cannot be loaded"));
         return findings;
@@ -107,7 +107,8 @@ async fn look(conversation: &Conversation, tally: &Tally) -> Findings {
         let unread = mine.iter().filter(|message| message["is_read"] == json!(false)).count();
         let path = format!("/chat/conversations?location_id={}&limit=100", person.place.location);
         let request = || person.request(Method::GET, &path);
-        let inbox = until_answered(tally, "GET /chat/conversations", &[200], None, request).await.unwrap_or_default();
+        let inbox =
+            until_answered(observations, "GET /chat/conversations", &[200], None, request).await.unwrap_or_default();
         let id = history.last().map(|message| &message["conversation_id"]);
         let rows = inbox["conversations"].as_array().map(Vec::as_slice).unwrap_or_default();
         let row = rows.iter().find(|row| Some(&row["conversation_id"]) == id).cloned().unwrap_or_default();
@@ -122,7 +123,7 @@ async fn look(conversation: &Conversation, tally: &Tally) -> Findings {
 }
 
 /// Compares history with what was acknowledged; gives what it holds, with `seq`.
-fn look_at_history(conversation: &Conversation, history: &[Value], findings: &mut Findings) -> HashMap<Uuid, u64> {
+fn look_at_history(conversation: &Conversation, history: &[Value], findings: &mut Violations) -> HashMap<Uuid, u64> {
     let name = conversation.name();
     let mut stored = HashMap::new();
     let mut by_client_id: HashMap<Uuid, Uuid> = HashMap::new();
@@ -169,14 +170,14 @@ fn id_of(message: &Value) -> Option<Uuid> {
     message["id"].as_str()?.parse().ok()
 }
 
-async fn load(conversation: &Conversation, tally: &Tally) -> Option<Vec<Value>> {
+async fn load(conversation: &Conversation, observations: &Observations) -> Option<Vec<Value>> {
     let [first, second] = &conversation.people;
     let mut history: Vec<Value> = Vec::new();
     loop {
         let after = history.last().map_or(json!(0), |message| message["seq"].clone());
         let path = format!("/chat/history?{}&limit=200&after={after}", first.with(second));
         let request = || first.request(Method::GET, &path);
-        let page = until_answered(tally, "GET /chat/history", &[200], None, request).await?;
+        let page = until_answered(observations, "GET /chat/history", &[200], None, request).await?;
         history.extend(page["messages"].as_array()?.iter().cloned());
         if page["has_more"] != json!(true) {
             return Some(history);

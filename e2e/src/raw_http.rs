@@ -16,7 +16,7 @@ pub async fn connect(url: &str) -> TcpStream {
 pub async fn exchange(url: &str, request: &[u8]) -> String {
     let mut tcp = connect(url).await;
     tcp.write_all(request).await.unwrap();
-    let answer = read_to_end(&mut tcp, Instant::now() + crate::PATIENCE).await;
+    let answer = read_to_end(&mut tcp, Instant::now() + crate::WAIT_TIMEOUT).await;
     answer.unwrap_or_else(|| {
         panic!(
             "the server neither answers nor closes: {:?}",

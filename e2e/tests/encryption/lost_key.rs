@@ -4,7 +4,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
 
-use e2e::{Place, secret_text};
+use e2e::{TestLocation, secret_text};
 use stack::StackEnv;
 
 use crate::keys::Keys;
@@ -35,8 +35,8 @@ impl Newcomer {
         newcomer
     }
 
-    async fn lost_texts(&self, place: &Place) -> u64 {
-        let metrics = place.behind(&self.admin).get("/metrics").await.text;
+    async fn lost_texts(&self, place: &TestLocation) -> u64 {
+        let metrics = place.with_base_url(&self.admin).get("/metrics").await.text;
         let metric = "content_unreadable_total{cause=\"no_key\"} ";
         metrics.lines().find_map(|line| line.strip_prefix(metric)).map_or(0, |value| value.parse().unwrap())
     }
@@ -57,10 +57,10 @@ impl Drop for Newcomer {
 #[tokio::test]
 async fn a_data_key_that_is_lost_takes_its_own_locations_texts_along_and_nothing_else() {
     let place = place().await;
-    let (lost, env) = (place.elsewhere(), stack().env());
+    let (lost, env) = (place.other_location(), stack().env());
     let secret = secret_text();
-    let kept = place.user("doc").say(&place.contact("pat"), "kept").await;
-    lost.user("doc").say(&lost.contact("pat"), &secret).await;
+    let kept = place.user("doc").send_ok(&place.contact("pat"), "kept").await;
+    lost.user("doc").send_ok(&lost.contact("pat"), &secret).await;
     let key = sql(&env, &format!("delete from data_keys where location_id = '{}' returning id", lost.location));
     assert_eq!(key.lines().count(), 1, "{key}");
 
@@ -72,7 +72,7 @@ async fn a_data_key_that_is_lost_takes_its_own_locations_texts_along_and_nothing
     let page = format!("/chat/history?{}", doctor.with(&patient));
     let inbox = format!("/chat/conversations?location_id={}", lost.location);
     for answer in [doctor.get(&page).await, patient.get(&inbox).await] {
-        let problem = answer.refused(500);
+        let problem = answer.expect_problem(500);
         assert!(!problem.to_string().contains(&key), "the cause is for operators: {problem}");
         let request = problem["request_id"].as_str().unwrap();
         until("the log has the cause", async || {
@@ -84,8 +84,8 @@ async fn a_data_key_that_is_lost_takes_its_own_locations_texts_along_and_nothing
 
     // Nobody else notices, and that location goes on under a new key.
     assert_eq!(other_patient.messages(&other_doctor).await, [kept]);
-    other_doctor.say(&other_patient, &secret).await;
-    let next = doctor.say(&patient, &secret).await;
+    other_doctor.send_ok(&other_patient, &secret).await;
+    let next = doctor.send_ok(&patient, &secret).await;
     let page = doctor.history(&patient, "&after=1").await;
     assert_eq!(page["messages"], serde_json::json!([next]));
     assert_eq!(sql(&env, &format!("select count(*) from data_keys where location_id = '{}'", lost.location)), "1");

@@ -18,7 +18,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use e2e::{PATIENCE, Place};
+use e2e::{TestLocation, WAIT_TIMEOUT};
 use keys::Keys;
 use stack::{Stack, StackEnv, StackOptions};
 use tokio::time::{interval, timeout};
@@ -34,8 +34,8 @@ fn start(env: Vec<(String, String)>) -> Stack {
 }
 
 /// A location of its own.
-async fn place() -> Place {
-    Place::new(tokio::task::spawn_blocking(stack).await.unwrap())
+async fn place() -> TestLocation {
+    TestLocation::new(tokio::task::spawn_blocking(stack).await.unwrap())
 }
 
 /// One of the services' binaries, told of the databases of a system and of nothing else.
@@ -83,7 +83,7 @@ async fn until(what: &str, holds: impl AsyncFn() -> bool) {
             beat.tick().await;
         }
     };
-    timeout(PATIENCE * 2, asking).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    timeout(WAIT_TIMEOUT * 2, asking).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 /// Files under `folder` that hold these bytes, and how many there are in all.

@@ -1,7 +1,7 @@
 //! `keys purge` is killed where it hurts most, and run again.
 
-use e2e::Place;
-use e2e::trail::Trail;
+use e2e::TestLocation;
+use e2e::audit::AuditLog;
 use stack::{Stack, StackEnv};
 
 use crate::keys::KeyFiles;
@@ -24,7 +24,7 @@ const AT_REMOVAL: &str =
 /// Kills a purge while it waits, and returns when PostgreSQL has undone what it did not commit.
 async fn kill_purge(stack: &Stack, files: &KeyFiles, table: &str, trigger: &str) {
     let env = stack.env();
-    let holder = Trail::open(&env.database_url).await.client;
+    let holder = AuditLog::open(&env.database_url).await.client;
     holder.batch_execute("select pg_advisory_lock(1)").await.unwrap();
     holder.batch_execute(trigger).await.unwrap();
     let mut command = service("api-service", &env);
@@ -56,9 +56,9 @@ async fn purge_resumes_after_kill_and_keeps_needed_keys() {
     let files = KeyFiles::new("m1", "r1");
     let env = files.env();
     let stack = tokio::task::spawn_blocking(move || start(env)).await.unwrap();
-    let (place, env) = (Place::new(&stack), stack.env());
+    let (place, env) = (TestLocation::new(&stack), stack.env());
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    let first = doctor.say(&patient, "under the first key").await;
+    let first = doctor.send_ok(&patient, "under the first key").await;
     let id = first["id"].as_str().unwrap();
     for _ in 0..4 {
         keys(&stack, &files, &["rotate"]).await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stack::{Stack, StackEnv};
 use uuid::Uuid;
 
-use crate::answer::Answer;
+use crate::http_response::HttpResponse;
 use crate::socket::Socket;
 use crate::token;
 
@@ -51,7 +51,7 @@ impl Display for Role {
 
 /// A location. Each test has its own, so that all of them run at once on one system.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct TestLocation {
     /// Its identifier.
     pub location: String,
     /// The system it is in.
@@ -63,7 +63,7 @@ pub struct Place {
     http: reqwest::Client,
 }
 
-impl Place {
+impl TestLocation {
     /// A location in which nothing has happened yet.
     #[must_use]
     pub fn new(stack: &Stack) -> Self {
@@ -74,44 +74,44 @@ impl Place {
     #[must_use]
     pub fn named(stack: &Stack, location: &str) -> Self {
         let env = stack.env();
-        let http = reqwest::Client::builder().no_proxy().timeout(crate::PATIENCE * 2).build().unwrap();
+        let http = reqwest::Client::builder().no_proxy().timeout(crate::WAIT_TIMEOUT * 2).build().unwrap();
         let (base_url, ws_url) = (env.base_url.clone(), env.ws_url.clone());
         Self { location: location.to_owned(), env, base_url, ws_url, http }
     }
 
     /// Another location, for the same client.
     #[must_use]
-    pub fn elsewhere(&self) -> Self {
+    pub fn other_location(&self) -> Self {
         Self { location: format!("loc-{}", Uuid::now_v7().simple()), ..self.clone() }
     }
 
     /// The same location, asked at another address.
     #[must_use]
-    pub fn behind(&self, base_url: &str) -> Self {
+    pub fn with_base_url(&self, base_url: &str) -> Self {
         Self { base_url: base_url.to_owned(), ..self.clone() }
     }
 
     /// A member of staff.
     #[must_use]
-    pub fn user(&self, id: &str) -> Person {
+    pub fn user(&self, id: &str) -> TestUser {
         self.person(Role::User, id)
     }
 
     /// A patient.
     #[must_use]
-    pub fn contact(&self, id: &str) -> Person {
+    pub fn contact(&self, id: &str) -> TestUser {
         self.person(Role::Contact, id)
     }
 
     /// A trusted backend.
     #[must_use]
-    pub fn service(&self) -> Person {
+    pub fn service(&self) -> TestUser {
         self.person(Role::Service, "ehr-backend")
     }
 
-    fn person(&self, role: Role, id: &str) -> Person {
+    fn person(&self, role: Role, id: &str) -> TestUser {
         let token = self.sign(&token::claims(id, role.as_str(), &[&self.location]));
-        Person { place: self.clone(), role, id: id.to_owned(), token }
+        TestUser { place: self.clone(), role, id: id.to_owned(), token }
     }
 
     /// A token of any claims that this system believes.
@@ -126,36 +126,36 @@ impl Place {
     }
 
     /// `GET` without a token; 503 while nobody listens yet.
-    pub async fn try_get(&self, path: &str) -> Answer {
+    pub async fn try_get(&self, path: &str) -> HttpResponse {
         match self.request(Method::GET, path).send().await {
-            Ok(response) => Answer::read(response).await,
-            Err(_) => Answer { status: 503, headers: reqwest::header::HeaderMap::new(), text: "{}".to_owned() },
+            Ok(response) => HttpResponse::read(response).await,
+            Err(_) => HttpResponse { status: 503, headers: reqwest::header::HeaderMap::new(), text: "{}".to_owned() },
         }
     }
 
     /// `GET` without a token.
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> HttpResponse {
         answer(self.request(Method::GET, path)).await
     }
 }
 
 /// Sends a request.
-async fn answer(request: RequestBuilder) -> Answer {
-    Answer::read(request.send().await.expect("an answer comes")).await
+async fn answer(request: RequestBuilder) -> HttpResponse {
+    HttpResponse::read(request.send().await.expect("an answer comes")).await
 }
 
-impl Place {
+impl TestLocation {
     /// A request of any shape, answered.
-    pub async fn ask(&self, request: RequestBuilder) -> Answer {
+    pub async fn ask(&self, request: RequestBuilder) -> HttpResponse {
         answer(request).await
     }
 }
 
 /// Who acts: a participant, or a service.
 #[derive(Debug, Clone)]
-pub struct Person {
+pub struct TestUser {
     /// Where.
-    pub place: Place,
+    pub place: TestLocation,
     /// As what.
     pub role: Role,
     /// Its identifier.
@@ -164,17 +164,17 @@ pub struct Person {
     pub token: String,
 }
 
-impl Person {
+impl TestUser {
     /// The same person with another token.
     #[must_use]
-    pub fn bearing(&self, token: impl Into<String>) -> Self {
+    pub fn with_token(&self, token: impl Into<String>) -> Self {
         Self { token: token.into(), ..self.clone() }
     }
 
     /// The same person, whose requests and sockets go past the load balancer.
     #[must_use]
     pub fn at(&self, base_url: &str, ws_url: &str) -> Self {
-        let place = Place { base_url: base_url.to_owned(), ws_url: ws_url.to_owned(), ..self.place.clone() };
+        let place = TestLocation { base_url: base_url.to_owned(), ws_url: ws_url.to_owned(), ..self.place.clone() };
         Self { place, ..self.clone() }
     }
 
@@ -190,12 +190,12 @@ impl Person {
     }
 
     /// `GET`
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> HttpResponse {
         answer(self.request(Method::GET, path)).await
     }
 
     /// `POST /chat/send` of any body.
-    pub async fn send(&self, body: &Value) -> Answer {
+    pub async fn send(&self, body: &Value) -> HttpResponse {
         answer(self.request(Method::POST, "/chat/send").json(body)).await
     }
 
@@ -203,12 +203,12 @@ impl Person {
     ///
     /// # Errors
     /// When it does.
-    pub async fn try_send(&self, body: &Value) -> Result<Answer, reqwest::Error> {
-        Ok(Answer::read(self.request(Method::POST, "/chat/send").json(body).send().await?).await)
+    pub async fn try_send(&self, body: &Value) -> Result<HttpResponse, reqwest::Error> {
+        Ok(HttpResponse::read(self.request(Method::POST, "/chat/send").json(body).send().await?).await)
     }
 
     /// `PUT` of any body.
-    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+    pub async fn put(&self, path: &str, body: &Value) -> HttpResponse {
         answer(self.request(Method::PUT, path).json(body)).await
     }
 
@@ -220,8 +220,8 @@ impl Person {
     }
 
     /// Sends a message, which succeeds.
-    pub async fn say(&self, to: &Self, content: &str) -> Value {
-        self.send(&self.message_to(to, content)).await.ok(201)
+    pub async fn send_ok(&self, to: &Self, content: &str) -> Value {
+        self.send(&self.message_to(to, content)).await.expect_status(201)
     }
 
     /// The query that names the conversation with somebody.
@@ -237,7 +237,7 @@ impl Person {
 
     /// A page of the conversation; `more` begins with `&`, or is empty.
     pub async fn history(&self, other: &Self, more: &str) -> Value {
-        self.get(&format!("/chat/history?{}{more}", self.with(other))).await.ok(200)
+        self.get(&format!("/chat/history?{}{more}", self.with(other))).await.expect_status(200)
     }
 
     /// All messages of a conversation that fits a page.
@@ -249,11 +249,11 @@ impl Person {
 
     /// A page of the inbox; `more` begins with `&`, or is empty.
     pub async fn inbox(&self, more: &str) -> Value {
-        self.get(&format!("/chat/conversations?location_id={}{more}", self.place.location)).await.ok(200)
+        self.get(&format!("/chat/conversations?location_id={}{more}", self.place.location)).await.expect_status(200)
     }
 
     /// Marks messages as read, or as delivered.
-    pub async fn mark(&self, what: &str, ids: &[&Value]) -> Answer {
+    pub async fn mark(&self, what: &str, ids: &[&Value]) -> HttpResponse {
         self.put(&format!("/chat/{what}"), &json!({"message_ids": ids})).await
     }
 
@@ -272,7 +272,7 @@ impl Person {
 
     /// The query that names this person's inbox.
     #[must_use]
-    pub fn own(&self) -> String {
+    pub fn inbox_query(&self) -> String {
         format!("location_id={}&{}_id={}", self.place.location, self.role, self.id)
     }
 
@@ -283,7 +283,7 @@ impl Person {
 
     /// A socket on somebody's inbox, past its `ready`.
     pub async fn watch_inbox(&self, of: &Self) -> Socket {
-        let mut socket = self.open_at(&of.own()).await;
+        let mut socket = self.open_at(&of.inbox_query()).await;
         let nothing = json!({"type": "ready", "conversation_id": null, "cursor": null, "resumed": null});
         assert_eq!(socket.next().await, nothing);
         socket

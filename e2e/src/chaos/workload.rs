@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 
 use super::conversation::Conversation;
-use super::tally::Tally;
-use crate::place::{Person, Place};
+use super::observations::Observations;
+use crate::test_location::{TestLocation, TestUser};
 use crate::token;
 
 /// How much load there is.
@@ -26,19 +26,19 @@ pub(super) struct Load {
 
 /// One location, for as long as its clients are wanted.
 #[derive(Debug)]
-pub(super) struct Epoch {
+pub(super) struct Workload {
     pub(super) conversations: Vec<Arc<Conversation>>,
     /// Held by a sender from the first attempt to the acknowledgement.
     sending: Arc<RwLock<()>>,
     tasks: JoinSet<()>,
 }
 
-impl Epoch {
-    pub(super) fn begin(place: &Place, load: Load, tally: &Arc<Tally>) -> Self {
+impl Workload {
+    pub(super) fn begin(place: &TestLocation, load: Load, observations: &Arc<Observations>) -> Self {
         let conversations: Vec<_> = (0..load.conversations)
             .map(|number| {
                 let (first, second) = pair(place, number);
-                Arc::new(Conversation::new(lasting(&first, load.lasts), lasting(&second, load.lasts), tally))
+                Arc::new(Conversation::new(lasting(&first, load.lasts), lasting(&second, load.lasts), observations))
             })
             .collect();
         let sending = Arc::new(RwLock::new(()));
@@ -81,7 +81,7 @@ impl Epoch {
 }
 
 /// Three of four are of a user and a contact, the others of two users; users have several conversations each.
-fn pair(place: &Place, number: usize) -> (Person, Person) {
+fn pair(place: &TestLocation, number: usize) -> (TestUser, TestUser) {
     let doctor = place.user(&format!("doc{}", number % 3));
     match number % 4 {
         3 => (doctor, place.user(&format!("nurse{number}"))),
@@ -91,10 +91,10 @@ fn pair(place: &Place, number: usize) -> (Person, Person) {
 }
 
 /// The same person, whose token does not expire before the end.
-fn lasting(person: &Person, lasts: Duration) -> Person {
+fn lasting(person: &TestUser, lasts: Duration) -> TestUser {
     let claims = token::claims(&person.id, person.role.as_str(), &[&person.place.location]);
     let ends = token::now() + i64::try_from(lasts.as_secs()).unwrap_or(0) + 3600;
-    person.bearing(person.place.sign(&token::with(claims, "exp", ends.into())))
+    person.with_token(person.place.sign(&token::with(claims, "exp", ends.into())))
 }
 
 async fn keep_sending(
