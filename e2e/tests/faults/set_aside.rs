@@ -337,20 +337,20 @@ async fn what_the_services_read_of_the_outbox_does_not_grow_with_it() {
 
 #[tokio::test]
 async fn newer_row_waits_behind_deferred_row_of_its_conversation() {
-    let setting = setting().await;
-    let env = setting.stack.env();
-    let (doctor, patient) = (setting.place.user("doc"), setting.place.contact("pat"));
+    let test_env = test_env().await;
+    let env = test_env.stack.env();
+    let (doctor, patient) = (test_env.place.user("doc"), test_env.place.contact("pat"));
     let _listener = patient.open(&doctor).await; // Without one, Redis would keep no log.
     let mut sent = Vec::new();
     for text in ["older", "newer"] {
-        sent.push(doctor.say(&patient, text).await);
+        sent.push(doctor.send_ok(&patient, text).await);
     }
     let [older, newer] = [&sent[0]["id"], &sent[1]["id"]].map(|id| id.as_str().unwrap());
     let conversation = sent[0]["conversation_id"].as_str().unwrap();
-    let owner = Trail::open(&env.database_url).await;
-    until("what was sent is settled", async || count(&owner, "true").await == 0).await;
+    let owner = AuditLog::open(&env.database_url).await;
+    until_true("what was sent is settled", async || count(&owner, "true").await == 0).await;
     // Redis has lost both. The older one is deferred, behind more deferred rows than one look resumes.
-    let log = format!("chat:{{{}:{conversation}}}:log", setting.place.location);
+    let log = format!("chat:{{{}:{conversation}}}:log", test_env.place.location);
     redis(&env, &[b"DEL", log.as_bytes()]).await;
     let rows = format!(
         "insert into outbox (kind, message_ids, deferred_at)
@@ -360,9 +360,10 @@ async fn newer_row_waits_behind_deferred_row_of_its_conversation() {
          insert into outbox (kind, message_ids, created_at) values ('message', '{{{newer}}}', now() - interval '1 minute')"
     );
     owner.client.batch_execute(&rows).await.unwrap();
-    until("both are published", async || count(&owner, "published_at is null and failed_at is null").await == 0).await;
+    until_true("both are published", async || count(&owner, "published_at is null and failed_at is null").await == 0)
+        .await;
     let entries = redis(&env, &[b"XRANGE", log.as_bytes(), b"-", b"+"]).await;
     let place = |id: &str| entries.find(id).unwrap_or_else(|| panic!("{id} is missing in {entries}"));
     assert!(place(older) < place(newer), "{entries}");
-    setting.stack.stop().unwrap();
+    test_env.stack.stop().unwrap();
 }
