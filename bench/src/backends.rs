@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_of_redis_is_taken_apart() {
+    fn redis_url_is_parsed() {
         let address = RedisAddress::parse("redis://default:p4ss@127.0.0.1:6379").unwrap();
         assert_eq!((address.socket.port(), address.password.as_str()), (6379, "p4ss"));
         assert!(RedisAddress::parse("redis://127.0.0.1:6379").is_err());

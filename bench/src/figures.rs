@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_comes_with_its_spread() {
+    fn median_has_spread() {
         let samples = Samples(vec![3.0, 1.0, 2.0]);
         assert_eq!(samples.show(short), "2.00 (1.00–3.00)");
         assert_eq!(Samples(vec![1.0, 2.0]).median(), Some(1.5));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn large_figures_are_short() {
+    fn large_figures_are_abbreviated() {
         let shown: Vec<_> = [0.654, 12.34, 131.2, 5_432.0, 131_234.0, 1_912_345.0].map(short).into();
         assert_eq!(shown, ["0.65", "12.3", "131", "5432", "131 k", "1.91 M"]);
     }

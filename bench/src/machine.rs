@@ -58,13 +58,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_has_cores_and_memory() {
+    fn machine_reports_cores_and_memory() {
         let text = describe(3, 4);
         assert!(text.contains(" cores") && text.contains("GiB of memory") && text.contains("3 rounds"), "{text}");
     }
 
     #[test]
-    fn versions_are_found_in_what_programs_say() {
+    fn versions_are_parsed_from_output() {
         assert_eq!(word_behind("Redis server v=7.0.15 sha=0", "v="), "7.0.15");
         assert_eq!(word_behind("HAProxy version 2.6.12-1 2023", "version "), "2.6.12-1");
     }

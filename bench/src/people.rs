@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_message_has_places_for_what_differs() {
+    fn message_template_has_placeholders() {
         let pair = Pair::new(7).unwrap();
         assert!(pair.message().contains(stamp::PLACE) && pair.message().contains(ID_PLACE));
         assert!(pair.draft().unwrap().header().contains(ID_PLACE));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_becomes_an_address() {
+    fn url_parses_to_address() {
         assert_eq!(address_of("http://localhost:8080").unwrap().port(), 8080);
         assert_eq!(address_of("ws://127.0.0.1:81/ws").unwrap().to_string(), "127.0.0.1:81");
     }

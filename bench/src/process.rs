@@ -77,13 +77,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_may_hold_anything() {
+    fn process_name_may_hold_any_character() {
         let stat = parse("7 (a) b) S 3 7 7 0 -1 4194304 1 0 0 0 11 5 2 1 20 0").unwrap();
         assert_eq!((stat.parent, stat.ticks, stat.of_the_dead), (3, 16, 3));
     }
 
     #[test]
-    fn work_shows_as_cpu_time() {
+    fn work_increases_cpu_time() {
         let before = own_cpu().unwrap();
         let mut sum = 0_u64;
         while own_cpu().unwrap() < before + Duration::from_millis(20) {

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_replaces_its_own_table_only() {
+    fn job_replaces_only_its_own_table() {
         let old = "# A\n<!-- bench:a -->\nold\n<!-- /bench:a -->\n<!-- bench:b -->\nb\n<!-- /bench:b -->\n";
         let new = replace(old, "a", "new\n");
         assert_eq!(new, "# A\n<!-- bench:a -->\nnew\n<!-- /bench:a -->\n<!-- bench:b -->\nb\n<!-- /bench:b -->\n");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_markdown() {
+    fn table_renders_as_markdown() {
         let mut table = Table::new("x", ["server", "rate"]);
         table.row(["ours".into(), "1".into()]);
         table.note("Nothing was lost.");

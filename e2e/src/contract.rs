@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documents_own_examples_fit() {
+    fn examples_of_document_are_valid() {
         assert!(all().count() >= 17);
         for (frames, example) in all() {
             assert_eq!(check(frames, example), Ok(()), "{example}");
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn another_member_anywhere_does_not_fit() {
+    fn extra_member_is_invalid() {
         for (frames, example) in all() {
             let mut more = example.clone();
             more["another"] = json!(1);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_less_or_of_another_type_does_not_fit() {
+    fn missing_or_mistyped_member_is_invalid() {
         for (frames, example) in all() {
             for name in example.as_object().unwrap().keys() {
                 let mut less = example.clone();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn directions_are_told_apart() {
+    fn directions_are_separate() {
         assert!(check(&contract().from_client, &json!({"type": "pong"})).is_err());
         assert!(check(&contract().from_server, &json!({"type": "ping"})).is_err());
         assert!(check(&contract().from_server, &json!({"content": 1})).is_err());

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_of_all_lengths_are_read_and_parts_of_them_are_not() {
+    fn frames_are_parsed_only_when_complete() {
         for length in [0_usize, 1, 125, 126, 65_535, 65_536] {
             let payload = vec![b'x'; length];
             let mut bytes = vec![0x81];
@@ -75,14 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_sends_is_refused() {
+    fn invalid_server_frames_are_rejected() {
         assert!(parse(&[0x01, 0]).is_err(), "a fragment");
         assert!(parse(&[0xc1, 0]).is_err(), "a compressed frame");
         assert!(parse(&[0x81, 0x80]).is_err(), "a masked frame");
     }
 
     #[test]
-    fn an_answer_is_masked_with_zeros() {
+    fn client_frame_has_zero_mask() {
         let mut out = Vec::new();
         write(&mut out, PONG, b"7");
         assert_eq!(out, [0x8a, 0x81, 0, 0, 0, 0, b'7']);

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_complete_with_its_last_byte() {
+    fn response_is_complete_with_last_byte() {
         let answer = b"HTTP/1.1 201 Created\r\ncontent-length: 3\r\n\r\nabc";
         assert!(is_complete(answer).unwrap());
         assert!((0..answer.len()).all(|length| !is_complete(&answer[..length]).unwrap()));

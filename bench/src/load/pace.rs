@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ticker_rings_again_and_again() {
+    fn ticker_fires_repeatedly() {
         let mut poll = mio::Poll::new().unwrap();
         let ticker = Ticker::new(poll.registry(), Token(7)).unwrap();
         let mut events = mio::Events::with_capacity(1);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_is_made_up_for() {
+    fn pace_catches_up_after_delay() {
         let second = Duration::from_secs(1);
         let mut pace = Pace::new(second, 10.0);
         assert_eq!(pace.next(Duration::ZERO), None);

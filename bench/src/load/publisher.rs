@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_places_of_a_template_change() {
+    fn only_placeholders_of_template_change() {
         let text = format!("PUBLISH c {ID_PLACE} {ID_PLACE} {} end", stamp::PLACE);
         let template = Template::new(text.clone().into_bytes()).unwrap();
         let mut out = b"before ".to_vec();

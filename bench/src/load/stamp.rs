@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_is_found_in_whatever_is_around_it() {
+    fn stamp_is_found_in_surrounding_text() {
         let stamp = Stamp { number: 0xabc, due: Duration::from_nanos(1_234_567_890_123) };
         let mut place = [0; LENGTH];
         stamp.write(&mut place);

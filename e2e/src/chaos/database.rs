@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_children_of_a_process_are_found() {
+    fn children_of_process_are_found() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
         let pid = i32::try_from(child.id()).unwrap();

@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_is_listed_once_and_happens_somewhere() {
+    fn every_fault_is_listed_once_with_topology() {
         let names: std::collections::HashSet<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
         assert_eq!(names.len(), Fault::ALL.len());
         assert!(Fault::ALL.iter().all(|fault| fault.on(Topology::Single) || fault.on(Topology::Cluster)));

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silence_that_ends_costs_nothing_but_time() {
+    async fn partition_that_heals_loses_nothing() {
         let (link, mut tcp) = echo().await;
         tcp.write_all(b"one").await.unwrap();
         assert!(hears(&mut tcp, b"one").await);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_link_holds_back_what_clients_say_and_loses_nothing() {
+    async fn slow_proxy_delays_and_loses_nothing() {
         let (link, mut tcp) = echo().await;
         let delay = Duration::from_millis(600);
         link.slow(delay);
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_silence_connections_may_be_reset_or_mute_for_ever() {
+    async fn partition_can_reset_or_mute_connections() {
         let (link, mut tcp) = echo().await;
         // A connection is of the age in which it is accepted: this one has to be, before the silence.
         tcp.write_all(b"zero").await.unwrap();

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_stalled_reader_leaves_no_room_and_loses_nothing() {
+    async fn stalled_pipe_fills_and_loses_nothing() {
         let logs = std::env::temp_dir().join(format!("log-pipes-{}", std::process::id()));
         let pipes = LogPipes::create(&logs, ["service".to_owned()]).unwrap();
         let writer = pipe::OpenOptions::new().open_sender(logs.join("service.log")).unwrap();

@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn caches_that_fill_at_first_are_flat_and_a_leak_is_not() {
+    fn warm_caches_are_flat_and_leak_is_not() {
         assert!(samples(|minute| 40_000.0 + 20_000.0 * (minute.min(10) as f64)).are_flat());
         assert!(!samples(|minute| 50_000.0 + 400.0 * minute as f64).are_flat());
     }
 
     #[test]
-    fn this_process_holds_memory_and_descriptors() {
+    fn own_process_has_memory_and_descriptors() {
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(resident_kib(own).unwrap() > 0.0 && descriptors(own).unwrap() > 0);
     }

@@ -173,7 +173,7 @@ mod tests {
     const URL: &str = "redis-cluster://default:secret@127.0.0.1:1?node=127.0.0.1:2&node=127.0.0.1:3";
 
     #[test]
-    fn a_url_names_the_nodes_in_their_order() {
+    fn url_lists_nodes_in_order() {
         let nodes = Nodes::of(URL).unwrap();
         let places: Vec<_> = nodes.all().iter().map(|node| (node.place, node.port.as_str())).collect();
         assert_eq!(places, [(0, "1"), (1, "2"), (2, "3")]);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_master_is_one_that_lives_and_serves_slots() {
+    fn masters_are_live_nodes_with_slots() {
         let view = "\
             a 127.0.0.1:1@11 master,fail - 1 1 1 disconnected\n\
             b 127.0.0.1:2@12 myself,master - 0 0 4 connected 0-5460\n\

@@ -13,12 +13,12 @@ use tokio::sync::Mutex;
 static TURN: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_strikes_nothing_acknowledged_is_lost_doubled_or_out_of_order() {
+async fn acknowledged_messages_survive_every_fault() {
     nothing_is_lost(Topology::Single, |fault| fault.on(Topology::Single)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_strikes_a_redis_cluster_nothing_is_lost_doubled_or_out_of_order_either() {
+async fn acknowledged_messages_survive_every_cluster_fault() {
     nothing_is_lost(Topology::Cluster, |fault| !fault.on(Topology::Single)).await;
 }
 

@@ -12,12 +12,12 @@ use tokio::time::timeout;
 use crate::{Listener, TestEnv, channel_of, listeners, test_env_with_options};
 
 #[tokio::test]
-async fn a_dead_master_concerns_the_sockets_of_its_own_conversations_and_no_others() {
+async fn dead_master_affects_only_its_own_conversations() {
     a_master_is_gone(Signal::SIGKILL).await;
 }
 
 #[tokio::test]
-async fn a_frozen_master_concerns_the_sockets_of_its_own_conversations_and_no_others() {
+async fn frozen_master_affects_only_its_own_conversations() {
     a_master_is_gone(Signal::SIGSTOP).await;
 }
 

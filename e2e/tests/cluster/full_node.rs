@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use crate::{Listener, TestEnv, channel_of, listeners, test_env};
 
 #[tokio::test]
-async fn a_full_master_delays_its_own_conversations_alone_and_their_sockets_are_told() {
+async fn full_master_delays_only_its_own_conversations() {
     let TestEnv { stack, place, nodes, _turn } = test_env().await;
     // By one service: another one would wait a second for what this one cannot publish, and no longer.
     let doctor = place.user("doc").at_one_service();

@@ -68,7 +68,7 @@ async fn listeners(place: &TestLocation, doctor: &TestUser, count: usize) -> Vec
 }
 
 #[tokio::test]
-async fn conversations_live_on_every_master_and_know_nothing_of_it() {
+async fn conversations_are_live_on_every_master() {
     let TestEnv { stack, place, nodes, _turn } = test_env().await;
     let doctor = place.user("doc");
     let mut listeners = listeners(&place, &doctor, 30).await;
@@ -106,12 +106,12 @@ async fn conversations_live_on_every_master_and_know_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn a_master_that_dies_is_replaced_and_nothing_acknowledged_is_lost() {
+async fn acknowledged_messages_survive_dead_master() {
     a_master_is_lost(Signal::SIGKILL).await;
 }
 
 #[tokio::test]
-async fn a_master_that_freezes_is_replaced_though_its_connections_stand() {
+async fn acknowledged_messages_survive_frozen_master() {
     a_master_is_lost(Signal::SIGSTOP).await;
 }
 
@@ -181,7 +181,7 @@ async fn a_master_is_lost(signal: Signal) {
 }
 
 #[tokio::test]
-async fn a_slot_that_moves_under_a_listener_takes_nothing_with_it() {
+async fn socket_misses_nothing_during_slot_migration() {
     let TestEnv { stack, place, nodes, _turn } = test_env().await;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
@@ -212,7 +212,7 @@ async fn a_slot_that_moves_under_a_listener_takes_nothing_with_it() {
 }
 
 #[tokio::test]
-async fn people_of_a_gateway_that_was_killed_are_gone_in_locations_on_every_master() {
+async fn killed_gateway_participants_go_offline_on_every_master() {
     let hasty = [("PRESENCE_TTL_SECONDS", "5"), ("PRESENCE_LINGER_SECONDS", "1")];
     let TestEnv { stack, nodes, _turn, .. } = test_env_with(&hasty).await;
     // The script that sends them away learns their keys from Redis, on whichever node the location is.
@@ -240,7 +240,7 @@ async fn people_of_a_gateway_that_was_killed_are_gone_in_locations_on_every_mast
 }
 
 #[tokio::test]
-async fn people_come_and_go_in_locations_on_every_master() {
+async fn presence_works_on_every_master() {
     let TestEnv { stack, nodes, _turn, .. } = test_env().await;
     // Always these names, and so always these slots.
     let places: Vec<_> = (0..12).map(|number| TestLocation::named(&stack, &format!("loc{number}"))).collect();

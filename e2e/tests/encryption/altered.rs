@@ -5,7 +5,7 @@ use e2e::secret_text;
 use crate::{place, sql, stack, until};
 
 #[tokio::test]
-async fn a_text_that_was_moved_to_another_message_is_shown_to_nobody_and_holds_nothing_up() {
+async fn moved_text_is_not_shown() {
     let place = place().await;
     let (doctor, patient, other) = (place.user("doc"), place.contact("pat"), place.contact("other"));
     let env = stack().env();
@@ -58,7 +58,7 @@ async fn a_text_that_was_moved_to_another_message_is_shown_to_nobody_and_holds_n
 }
 
 #[tokio::test]
-async fn a_sender_that_was_changed_is_noticed() {
+async fn changed_sender_is_detected() {
     let place = place().await;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sent = doctor.send_ok(&patient, "it was me").await;

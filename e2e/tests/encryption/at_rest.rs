@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{holding, place, redis, sql, stack};
 
 #[tokio::test]
-async fn everything_works_and_no_table_file_or_dump_holds_a_word() {
+async fn no_table_file_or_dump_holds_content() {
     let place = place().await;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let secret = secret_text();
@@ -101,7 +101,7 @@ async fn everything_works_and_no_table_file_or_dump_holds_a_word() {
 }
 
 #[tokio::test]
-async fn services_that_make_a_locations_first_key_at_once_agree_on_one() {
+async fn concurrent_first_sends_create_one_data_key() {
     let place = place().await;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let env = stack().env();
@@ -125,7 +125,7 @@ async fn services_that_make_a_locations_first_key_at_once_agree_on_one() {
 }
 
 #[tokio::test]
-async fn a_page_of_sealed_messages_ends_with_its_content_and_says_that_there_is_more() {
+async fn sealed_page_ends_at_size_limit_with_more() {
     const MESSAGES: i64 = 200;
     let place = place().await;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));

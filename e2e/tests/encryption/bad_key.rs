@@ -12,7 +12,7 @@ use crate::rotation::replace_api;
 use crate::{service, sql, start, until};
 
 #[tokio::test]
-async fn sends_of_a_location_with_a_bad_data_key_fail_alone_and_their_neighbours_share_a_transaction() {
+async fn bad_data_key_fails_only_its_location() {
     let stack = tokio::task::spawn_blocking(|| start(Keys::new("m1").env("r1"))).await.unwrap();
     let place = TestLocation::new(&stack);
     let bad = place.other_location();

@@ -55,7 +55,7 @@ impl Drop for Newcomer {
 }
 
 #[tokio::test]
-async fn a_data_key_that_is_lost_takes_its_own_locations_texts_along_and_nothing_else() {
+async fn lost_data_key_affects_only_its_location() {
     let place = place().await;
     let (lost, env) = (place.other_location(), stack().env());
     let secret = secret_text();

@@ -25,7 +25,7 @@ async fn verified(env: &StackEnv, content_keys: &str) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn text_in_the_open_is_shown_to_nobody_and_counted_and_named() {
+async fn plain_text_is_hidden_counted_and_named() {
     let place = place().await;
     let (doctor, patient, other) = (place.user("doc"), place.contact("pat"), place.contact("other"));
     let env = stack().env();
@@ -107,7 +107,7 @@ async fn text_in_the_open_is_shown_to_nobody_and_counted_and_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn encrypting_goes_on_where_it_was_stopped_and_ends_with_text_in_the_open_refused() {
+async fn encrypt_resumes_after_kill_and_then_rejects_plain_text() {
     let _turn = TURNS.acquire().await.unwrap();
     let files = KeyFiles::new("-,m1", "-,r1");
     let env = files.env();
@@ -177,7 +177,7 @@ async fn encrypting_goes_on_where_it_was_stopped_and_ends_with_text_in_the_open_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_data_key_is_wrapped_with_a_master_key_that_a_running_service_lacks() {
+async fn rewrap_needs_master_key_at_every_service() {
     let _turn = TURNS.acquire().await.unwrap();
     let files = KeyFiles::new("m1", "r1");
     let env = files.env();

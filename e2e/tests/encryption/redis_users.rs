@@ -290,7 +290,7 @@ async fn chat(from: &TestUser, to: &TestUser, own: &mut Socket, others: &mut Soc
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_services_have_the_rights_in_redis_that_they_need_and_no_others() {
+async fn services_have_only_needed_redis_rights() {
     let _turn = crate::rotation::TURNS.acquire().await.unwrap();
     for is_cluster in [false, true] {
         let redis = Redis::start(is_cluster);

@@ -100,7 +100,7 @@ fn contents(messages: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn master_relay_and_data_keys_change_under_load_without_a_failure() {
+async fn keys_rotate_under_load_without_failure() {
     let _turn = TURNS.acquire().await.unwrap();
     let files = KeyFiles::new("m1", "r1");
     let env = files.env();
@@ -153,7 +153,7 @@ async fn master_relay_and_data_keys_change_under_load_without_a_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn encryption_is_switched_on_over_what_was_written_before_and_seals_that_too() {
+async fn enabling_encryption_seals_older_messages() {
     let _turn = TURNS.acquire().await.unwrap();
     let files = KeyFiles::new("-,m1", "-,r1");
     let env = files.env();
@@ -182,7 +182,7 @@ async fn encryption_is_switched_on_over_what_was_written_before_and_seals_that_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retired_data_keys_go_when_no_message_names_them_and_a_purge_goes_on_where_it_was() {
+async fn purge_removes_retired_keys_and_resumes() {
     let _turn = TURNS.acquire().await.unwrap();
     let files = KeyFiles::new("m1", "r1");
     let env = files.env();

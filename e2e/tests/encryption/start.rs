@@ -4,7 +4,7 @@ use crate::keys::Keys;
 use crate::{place, service, stack, until};
 
 #[tokio::test]
-async fn a_service_whose_keys_are_not_those_of_the_database_says_so_and_ends_with_64() {
+async fn service_exits_with_64_when_keys_do_not_match() {
     let place = place().await;
     place.user("doc").send_ok(&place.contact("pat"), "hello").await; // There is a data key now.
     let env = stack().env();
@@ -41,7 +41,7 @@ async fn a_service_whose_keys_are_not_those_of_the_database_says_so_and_ends_wit
 }
 
 #[tokio::test]
-async fn a_service_that_starts_while_the_database_is_away_ends_once_it_sees_what_is_there() {
+async fn service_exits_when_database_returns_with_other_keys() {
     let place = place().await;
     place.user("doc").send_ok(&place.contact("pat"), "hello").await; // There is a data key now.
     let env = stack().env();

@@ -15,7 +15,7 @@ const ABORTS: usize = 500;
 const CONNECTIONS: f64 = 16.0;
 
 #[tokio::test]
-async fn callers_that_go_away_cost_neither_a_connection_to_the_database_nor_an_audit_chain() {
+async fn aborted_requests_leak_no_connection_or_chain() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat").at_one_service());

@@ -49,7 +49,7 @@ async fn is_whole(stack: &Stack, kept: usize) {
 }
 
 #[tokio::test]
-async fn the_trail_is_whole_when_api_services_are_killed() {
+async fn audit_log_is_complete_when_api_services_are_killed() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -71,7 +71,7 @@ async fn the_trail_is_whole_when_api_services_are_killed() {
 }
 
 #[tokio::test]
-async fn the_trail_is_whole_when_postgresql_is_killed_and_comes_back() {
+async fn audit_log_is_complete_when_postgresql_is_killed() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -93,7 +93,7 @@ async fn the_trail_is_whole_when_postgresql_is_killed_and_comes_back() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_put_on_record_is_not_shown_and_not_done() {
+async fn requests_fail_when_audit_write_fails() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -115,7 +115,7 @@ async fn what_cannot_be_put_on_record_is_not_shown_and_not_done() {
 }
 
 #[tokio::test]
-async fn chains_that_get_no_row_do_not_pile_up() {
+async fn empty_audit_chains_are_reused() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -184,7 +184,7 @@ fn empty_head(key: &str, chain: i64, opened_at: i64) -> (String, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn attempts_to_write_down_sockets_while_the_trail_is_locked_open_no_chains() {
+async fn locked_audit_log_opens_no_chains() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -222,7 +222,7 @@ async fn attempts_to_write_down_sockets_while_the_trail_is_locked_open_no_chains
 }
 
 #[tokio::test]
-async fn what_happens_to_sockets_waits_for_redis_and_for_the_api_service() {
+async fn socket_audit_waits_for_api_service() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -246,7 +246,7 @@ async fn what_happens_to_sockets_waits_for_redis_and_for_the_api_service() {
 }
 
 #[tokio::test]
-async fn a_chain_that_is_given_up_is_anchored_in_the_log() {
+async fn abandoned_chain_is_anchored_in_log() {
     let test_env = test_env().await;
     let (doctor, patient) = (test_env.place.user("doc").at_one_service(), test_env.place.contact("pat"));
     let sent = doctor.send_ok(&patient, "before").await;

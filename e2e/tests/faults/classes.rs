@@ -30,7 +30,7 @@ async fn freeze_reads(database: String, over: Arc<AtomicBool>) {
 }
 
 #[tokio::test]
-async fn readers_of_pages_that_never_come_delay_neither_sends_nor_readiness() {
+async fn hanging_reads_do_not_delay_sends_or_readiness() {
     let test_env = test_env().await;
     let (doctor, patient) = (test_env.place.user("doc").at_one_service(), test_env.place.contact("pat"));
     let api = test_env.place.with_base_url(&test_env.stack.env().api_urls[0]);

@@ -30,7 +30,7 @@ async fn until_refused(place: &TestLocation, person: &TestUser, url: &str) {
 }
 
 #[tokio::test]
-async fn a_token_that_others_revoke_is_refused_by_an_api_service_that_cannot_reach_postgresql() {
+async fn revocation_reaches_api_service_without_postgresql() {
     let test_env = test_env().await;
     let (env, place) = (test_env.stack.env(), &test_env.place);
     let link = FaultProxy::to(&env.service_database_url).await.unwrap();

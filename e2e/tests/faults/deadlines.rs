@@ -17,7 +17,7 @@ const SLOW: &str = "create function be_slow() returns trigger language plpgsql a
     create trigger be_slow before insert on audit_log for each statement execute function be_slow()";
 
 #[tokio::test]
-async fn reads_that_take_too_long_are_answered_with_503_before_the_balancer_gives_up() {
+async fn slow_reads_get_503_before_balancer_timeout() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));

@@ -50,7 +50,7 @@ fn lowered_to(stack: &Stack, log: &str, setting: &str) -> usize {
 }
 
 #[tokio::test]
-async fn three_hundred_silent_connections_leave_admin_port_database_and_redis_alone() {
+async fn silent_connections_do_not_block_own_connections() {
     let test_env = test_env_with(&[("HANDSHAKE_TIMEOUT_SECONDS", "2")]).await;
     let (place, stack) = (&test_env.place, &test_env.stack);
     // What it starts from now on inherits that.

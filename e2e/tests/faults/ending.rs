@@ -14,7 +14,7 @@ const TIMEOUT: u64 = 6;
 const MARGIN: Duration = Duration::from_secs(4);
 
 #[tokio::test]
-async fn services_end_within_their_deadline_though_postgresql_and_redis_hang() {
+async fn services_stop_in_time_when_databases_hang() {
     let test_env = test_env().await;
     let (env, place) = (test_env.stack.env(), &test_env.place);
     let (drain, timeout) = (DRAIN.to_string(), TIMEOUT.to_string());

@@ -15,7 +15,7 @@ async fn admin(api: &TestLocation, status: u16) -> Value {
 }
 
 #[tokio::test]
-async fn a_database_that_does_not_fit_is_named_and_used_again_once_it_fits() {
+async fn unfit_database_is_named_and_used_after_repair() {
     let test_env = test_env().await;
     let (doctor, patient) = (test_env.place.user("doc").at_one_service(), test_env.place.contact("pat"));
     let api = test_env.place.with_base_url(&test_env.stack.env().admin_urls[0]);
@@ -78,7 +78,7 @@ async fn a_database_that_does_not_fit_is_named_and_used_again_once_it_fits() {
 }
 
 #[tokio::test]
-async fn what_a_role_or_a_database_says_of_sessions_endangers_nothing() {
+async fn session_defaults_of_role_are_overridden() {
     let test_env = test_env().await;
     let (doctor, patient) = (test_env.place.user("doc").at_one_service(), test_env.place.contact("pat"));
     let api = test_env.place.with_base_url(&test_env.stack.env().admin_urls[0]);
@@ -106,7 +106,7 @@ async fn what_a_role_or_a_database_says_of_sessions_endangers_nothing() {
 }
 
 #[tokio::test]
-async fn a_service_that_cannot_reach_its_database_says_why() {
+async fn log_says_why_database_is_unreachable() {
     let test_env = test_env().await;
     let env = test_env.stack.env();
     let (user, rest) = env.service_database_url.split_once("@").unwrap();
@@ -152,7 +152,7 @@ fn against_silence(arguments: &[&str]) {
 }
 
 #[test]
-fn no_command_waits_for_ever_for_a_server_that_never_answers() {
+fn commands_time_out_when_server_is_silent() {
     std::thread::scope(|scope| {
         for arguments in [
             &["migrate"][..],
@@ -168,7 +168,7 @@ fn no_command_waits_for_ever_for_a_server_that_never_answers() {
 }
 
 #[tokio::test]
-async fn a_migration_that_cannot_run_says_why() {
+async fn failed_migration_says_why() {
     let test_env = test_env().await;
     let env = test_env.stack.env();
     let owner = AuditLog::open(&env.database_url).await.client;

@@ -32,7 +32,7 @@ async fn reconnect(who: &TestUser, other: &TestUser, cursor: &Value) -> Socket {
 }
 
 #[tokio::test]
-async fn a_socket_whose_gateway_was_killed_goes_on_at_the_other_with_its_cursor() {
+async fn socket_resumes_on_other_gateway_after_kill() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -63,7 +63,7 @@ async fn a_socket_whose_gateway_was_killed_goes_on_at_the_other_with_its_cursor(
 }
 
 #[tokio::test]
-async fn a_gateway_that_is_told_to_stop_says_1001_and_its_sockets_move() {
+async fn stopping_gateway_closes_sockets_with_1001() {
     let test_env = test_env_with(&[("DRAIN_SECONDS", "2")]).await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));

@@ -12,7 +12,7 @@ async fn caught_up(socket: &mut Socket, who: &TestUser) {
 }
 
 #[tokio::test]
-async fn after_redis_was_away_an_inbox_is_to_be_loaded_anew_and_then_it_is_live() {
+async fn inbox_resyncs_after_redis_outage() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -34,7 +34,7 @@ async fn after_redis_was_away_an_inbox_is_to_be_loaded_anew_and_then_it_is_live(
 }
 
 #[tokio::test]
-async fn an_inbox_hears_of_all_that_is_kept_when_api_services_are_killed() {
+async fn inbox_gets_all_rows_when_api_services_are_killed() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));

@@ -60,7 +60,7 @@ async fn id_of(doctor: &TestUser, patient: &TestUser) -> String {
 }
 
 #[tokio::test]
-async fn a_conversation_that_somebody_holds_waits_alone_and_is_refused_after_a_while() {
+async fn locked_conversation_waits_alone_until_503() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -107,7 +107,7 @@ async fn a_conversation_that_somebody_holds_waits_alone_and_is_refused_after_a_w
 }
 
 #[tokio::test]
-async fn a_conversation_that_was_held_once_is_written_through_two_services_at_the_same_time() {
+async fn two_services_write_conversation_after_lock() {
     const SENDERS: usize = 4;
     const SENDS: usize = 20;
     let test_env = test_env().await;
@@ -156,7 +156,7 @@ async fn a_conversation_that_was_held_once_is_written_through_two_services_at_th
 }
 
 #[tokio::test]
-async fn sends_that_wait_for_a_held_conversation_keep_their_order() {
+async fn sends_keep_order_behind_lock() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
@@ -185,7 +185,7 @@ async fn sends_that_wait_for_a_held_conversation_keep_their_order() {
 }
 
 #[tokio::test]
-async fn a_send_waits_for_a_table_that_somebody_locks_for_a_moment() {
+async fn send_waits_for_briefly_locked_table() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
@@ -208,7 +208,7 @@ async fn a_send_waits_for_a_table_that_somebody_locks_for_a_moment() {
 }
 
 #[tokio::test]
-async fn audit_chains_and_messages_that_somebody_holds_stop_no_send() {
+async fn locked_chains_and_messages_do_not_stop_sends() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
@@ -227,7 +227,7 @@ async fn audit_chains_and_messages_that_somebody_holds_stop_no_send() {
 }
 
 #[tokio::test]
-async fn while_postgresql_is_frozen_sends_are_refused_and_those_that_were_refused_are_never_written() {
+async fn rejected_sends_are_never_written_when_postgresql_freezes() {
     let test_env = test_env_with(&[("DRAIN_SECONDS", "0")]).await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
@@ -268,7 +268,7 @@ async fn while_postgresql_is_frozen_sends_are_refused_and_those_that_were_refuse
 }
 
 #[tokio::test]
-async fn while_postgresql_is_frozen_reads_are_refused_before_the_balancer_gives_up() {
+async fn reads_get_503_in_time_when_postgresql_freezes() {
     let test_env = test_env_with(&[("DRAIN_SECONDS", "0")]).await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
@@ -329,7 +329,7 @@ impl Drop for Frozen {
 }
 
 #[tokio::test]
-async fn a_receipt_for_a_message_that_somebody_holds_waits_alone_and_is_applied_later() {
+async fn receipt_waits_alone_for_locked_message() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, held, free) = (place.user("doc"), place.contact("held"), place.contact("free"));

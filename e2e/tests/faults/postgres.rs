@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{kill_without_restart, test_env, until, until_set_aside};
 
 #[tokio::test]
-async fn without_postgresql_everything_is_a_503_that_says_when_to_try_again_and_then_recovers() {
+async fn requests_return_503_while_postgresql_is_down() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -63,7 +63,7 @@ async fn without_postgresql_everything_is_a_503_that_says_when_to_try_again_and_
 
 /// The service may not delete anything; an operator may, and in the middle of a batch.
 #[tokio::test]
-async fn a_conversation_that_is_deleted_under_a_batch_takes_nothing_of_its_neighbours_with_it() {
+async fn deleted_conversation_does_not_affect_its_batch() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let doctor = place.user("doc").at_one_service();

@@ -12,7 +12,7 @@ async fn hasty() -> TestEnv {
 }
 
 #[tokio::test]
-async fn people_of_a_gateway_that_was_killed_are_gone_unless_they_came_back() {
+async fn participants_go_offline_when_gateway_is_killed() {
     let test_env = hasty().await;
     let place = &test_env.place;
     let (doctor, patient, other) = (place.user("doc"), place.contact("pat"), place.contact("other"));
@@ -46,7 +46,7 @@ async fn people_of_a_gateway_that_was_killed_are_gone_unless_they_came_back() {
 }
 
 #[tokio::test]
-async fn without_redis_nobody_knows_and_afterwards_everybody_is_where_they_were() {
+async fn presence_is_unknown_without_redis_and_recovers() {
     let test_env = hasty().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -80,8 +80,7 @@ async fn until_online(who_asks: &TestUser, query: &str, online: bool) {
 }
 
 #[tokio::test]
-async fn keys_of_a_location_and_of_a_gateway_that_are_of_another_type_are_moved_and_written_anew_and_no_question_fails()
-{
+async fn presence_keys_of_wrong_type_are_moved_and_rewritten() {
     let test_env = hasty().await;
     let (place, env) = (&test_env.place, test_env.stack.env());
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{kill_without_restart, test_env};
 
 #[tokio::test]
-async fn sends_go_on_without_redis_and_sockets_get_what_they_missed_or_are_told() {
+async fn sockets_get_missed_messages_after_redis_outage() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));

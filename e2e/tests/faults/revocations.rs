@@ -115,7 +115,7 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn a_gateway_that_starts_on_an_empty_redis_lets_nobody_in_until_an_api_service_has_filled_it() {
+async fn gateway_rejects_sockets_until_redis_has_revocations() {
     let test_env = test_env().await;
     let (place, stack) = (&test_env.place, &test_env.stack);
     let (gone, good) = doctors(&test_env).await;
@@ -146,7 +146,7 @@ async fn a_gateway_that_starts_on_an_empty_redis_lets_nobody_in_until_an_api_ser
 }
 
 #[tokio::test]
-async fn redis_is_filled_from_memory_while_postgresql_is_away() {
+async fn revocations_are_restored_to_redis_without_postgresql() {
     let test_env = test_env().await;
     let (place, stack) = (&test_env.place, &test_env.stack);
     let (gone, good) = doctors(&test_env).await;
@@ -167,7 +167,7 @@ fn members(env: &StackEnv) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn a_redis_that_comes_back_with_an_older_copy_gives_no_token_back() {
+async fn stale_redis_does_not_restore_revoked_token() {
     let test_env = test_env().await;
     let (place, stack) = (&test_env.place, &test_env.stack);
     let (first, good) = doctors(&test_env).await;
@@ -206,7 +206,7 @@ async fn a_redis_that_comes_back_with_an_older_copy_gives_no_token_back() {
 }
 
 #[tokio::test]
-async fn no_process_takes_a_revoked_token_after_all_of_them_were_killed_at_once() {
+async fn revoked_token_stays_rejected_after_kill_of_all() {
     let test_env = test_env().await;
     let (place, stack) = (&test_env.place, &test_env.stack);
     let (gone, good) = doctors(&test_env).await;
@@ -225,7 +225,7 @@ async fn no_process_takes_a_revoked_token_after_all_of_them_were_killed_at_once(
 }
 
 #[tokio::test]
-async fn a_key_of_another_kind_or_a_copy_of_another_history_is_written_anew() {
+async fn wrong_revocation_copy_is_rewritten() {
     let test_env = test_env().await;
     let env = test_env.stack.env();
     let (gone, _) = doctors(&test_env).await;
@@ -253,7 +253,7 @@ async fn a_key_of_another_kind_or_a_copy_of_another_history_is_written_anew() {
 }
 
 #[tokio::test]
-async fn rows_that_appear_out_of_order_are_not_missed_and_more_than_a_page_is_read() {
+async fn out_of_order_revocations_are_all_read() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let mut owner = AuditLog::open(&test_env.stack.env().database_url).await.client;
@@ -293,7 +293,7 @@ async fn rows_that_appear_out_of_order_are_not_missed_and_more_than_a_page_is_re
 }
 
 #[tokio::test]
-async fn a_revocation_goes_when_its_last_token_has_ended_and_no_other_does() {
+async fn only_expired_revocations_are_removed() {
     let test_env = test_env().await;
     let (place, env) = (&test_env.place, test_env.stack.env());
     let owner = AuditLog::open(&env.database_url).await.client;
@@ -346,7 +346,7 @@ async fn step(test_env: &TestEnv, folder: &std::path::Path, line: &str) {
 }
 
 #[tokio::test]
-async fn a_token_that_was_revoked_after_the_backup_is_not_good_again_after_the_restore() {
+async fn restore_does_not_revive_revoked_token() {
     let document = include_str!("../../../docs/OPERATIONS.md");
     for line in RESTORE {
         assert!(document.contains(line), "the procedure is another one: {line}");
@@ -387,7 +387,7 @@ async fn a_token_that_was_revoked_after_the_backup_is_not_good_again_after_the_r
 }
 
 #[tokio::test]
-async fn the_command_line_says_what_it_revokes_and_refuses_a_mixture() {
+async fn revoke_command_prints_result_and_rejects_mixture() {
     let test_env = test_env().await;
     let env = test_env.stack.env();
     let say = async |arguments: &[&str]| {
@@ -419,7 +419,7 @@ async fn the_command_line_says_what_it_revokes_and_refuses_a_mixture() {
 }
 
 #[tokio::test]
-async fn what_was_revoked_is_known_everywhere_though_work_in_the_background_has_no_connection_left() {
+async fn revocation_spreads_when_background_pool_is_exhausted() {
     let test_env = test_env_with(&[("DATABASE_BACKGROUND_CONNECTIONS", "2")]).await;
     let (place, env) = (&test_env.place, test_env.stack.env());
     // The outbox, receipts and such wait for these, on every connection that they have.

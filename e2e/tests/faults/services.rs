@@ -11,7 +11,7 @@ use stack::Signal;
 use crate::{kill_9, test_env, test_env_with, until};
 
 #[tokio::test]
-async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_service_is_killed() {
+async fn acknowledged_sends_survive_api_service_kill() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -63,7 +63,7 @@ async fn nothing_that_was_answered_with_201_is_lost_or_unpublished_when_an_api_s
 }
 
 #[tokio::test]
-async fn nobody_notices_when_an_api_service_is_replaced() {
+async fn sends_succeed_while_api_service_is_replaced() {
     let test_env = test_env_with(&[("DRAIN_SECONDS", "2")]).await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -97,7 +97,7 @@ async fn nobody_notices_when_an_api_service_is_replaced() {
 }
 
 #[tokio::test]
-async fn requests_that_a_frozen_api_service_holds_are_cut_with_a_problem_and_can_be_repeated() {
+async fn frozen_api_service_requests_get_504_and_can_be_repeated() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));

@@ -40,7 +40,7 @@ async fn is_live(doctor: &TestUser, patient: &TestUser, socket: &mut Socket) {
 }
 
 #[tokio::test]
-async fn rows_of_the_outbox_that_cannot_be_rebuilt_are_set_aside_alone_and_an_operator_may_retry_them() {
+async fn broken_outbox_rows_are_set_aside_and_can_be_retried() {
     let test_env = test_env().await;
     let env = test_env.stack.env();
     let (doctor, patient) = (test_env.place.user("doc"), test_env.place.contact("pat"));
@@ -104,7 +104,7 @@ async fn rows_of_the_outbox_that_cannot_be_rebuilt_are_set_aside_alone_and_an_op
 }
 
 #[tokio::test]
-async fn a_conversation_whose_event_log_is_no_log_is_set_aside_and_recovers_while_all_others_are_live() {
+async fn conversation_recovers_when_event_log_has_wrong_type() {
     let test_env = test_env().await;
     let (env, place) = (test_env.stack.env(), &test_env.place);
     let (doctor, patient, other) = (place.user("doc"), place.contact("pat"), place.contact("other"));
@@ -154,7 +154,7 @@ async fn a_conversation_whose_event_log_is_no_log_is_set_aside_and_recovers_whil
 }
 
 #[tokio::test]
-async fn keys_and_entries_of_streams_that_are_not_ours_stop_nothing() {
+async fn foreign_stream_keys_and_entries_stop_nothing() {
     let test_env = test_env().await;
     let (env, place) = (test_env.stack.env(), &test_env.place);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -200,7 +200,7 @@ async fn consumers(env: &StackEnv) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn consumers_of_killed_services_leave_the_groups_of_the_streams() {
+async fn consumers_of_killed_services_are_removed() {
     let test_env = test_env().await;
     let (env, place) = (test_env.stack.env(), &test_env.place);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -223,7 +223,7 @@ async fn consumers_of_killed_services_leave_the_groups_of_the_streams() {
 }
 
 #[tokio::test]
-async fn sockets_hear_degraded_while_redis_is_full_and_then_what_waited_in_order_and_recovered() {
+async fn sockets_get_degraded_and_recovered_when_redis_is_full() {
     let test_env = test_env().await;
     let (env, place) = (test_env.stack.env(), &test_env.place);
     // By one service: another one would wait a second for what this one cannot publish, and no longer.
@@ -247,7 +247,7 @@ async fn sockets_hear_degraded_while_redis_is_full_and_then_what_waited_in_order
 }
 
 #[tokio::test]
-async fn what_waited_through_a_long_outage_is_resumed_some_at_a_time() {
+async fn long_backlog_is_resumed_in_batches() {
     let test_env = test_env().await;
     let (env, place) = (test_env.stack.env(), &test_env.place);
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
@@ -277,7 +277,7 @@ async fn what_waited_through_a_long_outage_is_resumed_some_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_conversation_whose_time_is_out_of_range_stops_nobody_and_the_next_send_mends_it() {
+async fn send_repairs_conversation_time_out_of_range() {
     let test_env = test_env().await;
     let env = test_env.stack.env();
     let (doctor, patient) = (test_env.place.user("doc"), test_env.place.contact("pat"));
@@ -303,7 +303,7 @@ async fn a_conversation_whose_time_is_out_of_range_stops_nobody_and_the_next_sen
 }
 
 #[tokio::test]
-async fn what_the_services_read_of_the_outbox_does_not_grow_with_it() {
+async fn outbox_reads_do_not_grow_with_backlog() {
     let test_env = test_env().await;
     let (env, place) = (test_env.stack.env(), &test_env.place);
     let sent = place.user("doc").send_ok(&place.contact("pat"), "hello").await["id"].as_str().unwrap().to_owned();

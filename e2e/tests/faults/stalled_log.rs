@@ -70,7 +70,7 @@ impl Mute {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_stops_neither_sends_nor_sockets_nor_the_end() {
+async fn unread_log_pipe_stops_nothing() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -98,7 +98,7 @@ async fn a_log_that_nobody_reads_stops_neither_sends_nor_sockets_nor_the_end() {
 }
 
 #[tokio::test]
-async fn a_wrong_setting_ends_a_service_even_when_nobody_reads_why() {
+async fn wrong_setting_ends_service_when_log_pipe_is_full() {
     for service in ["api-service", "ws-gateway"] {
         let (reader, mut pipe) = std::io::pipe().unwrap();
         pipe.write_all(&vec![b'.'; PIPE_BYTES]).unwrap();

@@ -86,7 +86,7 @@ fn fail_each(service: &str, tasks: &[&str], env: &StackEnv, keys: &str) -> BTree
 }
 
 #[tokio::test]
-async fn every_task_that_fails_ends_its_service_with_an_error_that_names_it() {
+async fn failed_task_ends_service_with_its_name() {
     let test_env = test_env().await;
     let env = test_env.stack.env();
     let keys = test_env.stack.data_dir().join("jwks.json");
@@ -104,7 +104,7 @@ async fn every_task_that_fails_ends_its_service_with_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_task_of_one_socket_ends_nothing_else() {
+async fn panic_of_socket_task_ends_only_that_socket() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let gateway = ServiceProcess::start("ws-gateway", &test_env.stack.env(), &[("TEST_FAIL_TASK", "socket")]);

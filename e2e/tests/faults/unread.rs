@@ -45,7 +45,7 @@ async fn ask_and_read_nothing(who: &TestUser, path: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn pages_that_nobody_reads_take_bounded_memory_and_nobody_else_notices() {
+async fn unread_responses_take_bounded_memory() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let (doctor, patient, service) =
@@ -111,7 +111,7 @@ async fn pages_that_nobody_reads_take_bounded_memory_and_nobody_else_notices() {
 }
 
 #[tokio::test]
-async fn long_messages_are_all_found_page_by_page_whichever_way() {
+async fn paging_finds_all_long_messages() {
     const MESSAGES: i64 = 200;
     let test_env = test_env().await;
     let place = &test_env.place;

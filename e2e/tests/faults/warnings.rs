@@ -24,7 +24,7 @@ async fn warns(env: &StackEnv, service: &str, settings: &[(&str, &str)], of: &st
 }
 
 #[tokio::test]
-async fn settings_that_are_insecure_and_allowed_are_warned_of_at_the_start() {
+async fn insecure_settings_are_logged_at_startup() {
     let test_env = test_env().await;
     let env = test_env.stack.env();
     let issuer = Issuer::new(Algorithm::ES256, "one");
@@ -46,7 +46,7 @@ async fn settings_that_are_insecure_and_allowed_are_warned_of_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_role_that_may_change_the_audit_trail_is_warned_of_in_production() {
+async fn powerful_database_role_is_logged_in_production() {
     let test_env = test_env().await;
     let env = test_env.stack.env();
     let owner = AuditLog::open(&env.database_url).await.client;

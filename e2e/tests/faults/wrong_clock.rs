@@ -25,7 +25,7 @@ fn moment(of: &Value, name: &str) -> OffsetDateTime {
 }
 
 #[tokio::test]
-async fn times_of_messages_and_marks_are_the_databases_whatever_the_clock_of_an_api_service() {
+async fn message_times_are_database_times_when_clock_is_wrong() {
     let test_env = test_env().await;
     let (env, place) = (test_env.stack.env(), &test_env.place);
     let library = test_env.stack.data_dir().join("wrong_clock.so");

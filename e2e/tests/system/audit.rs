@@ -65,7 +65,7 @@ async fn owner() -> AuditLog {
 }
 
 #[tokio::test]
-async fn every_send_is_on_record_whatever_became_of_it() {
+async fn every_send_is_audited() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut body = doctor.message_to(&patient, "hello");
@@ -104,7 +104,7 @@ async fn every_send_is_on_record_whatever_became_of_it() {
 }
 
 #[tokio::test]
-async fn a_read_is_on_record_before_it_is_answered() {
+async fn read_is_audited_before_response() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sent = doctor.send_ok(&patient, "hello").await;
@@ -138,7 +138,7 @@ async fn a_read_is_on_record_before_it_is_answered() {
 }
 
 #[tokio::test]
-async fn head_is_on_record_as_the_read_that_it_is() {
+async fn head_is_audited_as_read() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let _sent = doctor.send_ok(&patient, "hello").await;
@@ -162,7 +162,7 @@ async fn head_is_on_record_as_the_read_that_it_is() {
 }
 
 #[tokio::test]
-async fn marks_are_on_record_by_conversation_and_so_are_those_of_what_is_not_theirs() {
+async fn marks_are_audited_by_conversation() {
     let (place, trail) = (place(), owner().await);
     let (doctor, nurse, patient) = (place.user("doc"), place.user("nurse"), place.contact("pat"));
     let (one, two) = (doctor.send_ok(&patient, "1").await, nurse.send_ok(&patient, "2").await);
@@ -186,7 +186,7 @@ async fn marks_are_on_record_by_conversation_and_so_are_those_of_what_is_not_the
 }
 
 #[tokio::test]
-async fn refusals_are_on_record_with_whatever_is_known_of_who_it_was() {
+async fn denials_are_audited_with_known_actor() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient, stranger) = (place.user("doc"), place.contact("pat"), place.user("stranger"));
     let sent = doctor.send_ok(&patient, "hello").await;
@@ -209,7 +209,7 @@ async fn refusals_are_on_record_with_whatever_is_known_of_who_it_was() {
 }
 
 #[tokio::test]
-async fn refusals_without_a_token_are_one_row_when_they_are_many() {
+async fn anonymous_denials_are_coalesced() {
     let (place, trail) = (place(), owner().await);
     let one = place.user("doc").with_token("nonsense").at_one_service();
     // An address of its own, to tell these from those of other tests.
@@ -243,7 +243,7 @@ async fn refusals_without_a_token_are_one_row_when_they_are_many() {
 }
 
 #[tokio::test]
-async fn one_sockets_tokens_and_receipts_of_unknown_messages_are_few_small_rows() {
+async fn socket_floods_make_few_audit_rows() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient) = (place.user("doc"), place.contact(&format!("pat-{}", Uuid::now_v7().simple())));
     let sent = doctor.send_ok(&patient, "hello").await;
@@ -297,7 +297,7 @@ async fn one_sockets_tokens_and_receipts_of_unknown_messages_are_few_small_rows(
 }
 
 #[tokio::test]
-async fn revocations_are_on_record_and_so_is_who_may_not_revoke() {
+async fn revocations_and_denied_ones_are_audited() {
     let (place, trail) = (place(), owner().await);
     let jti = Uuid::now_v7().to_string();
     let body = json!({ "jti": jti });
@@ -319,7 +319,7 @@ async fn revocations_are_on_record_and_so_is_who_may_not_revoke() {
 }
 
 #[tokio::test]
-async fn sockets_are_on_record_from_handshake_to_close() {
+async fn sockets_are_audited_from_handshake_to_close() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient, stranger) = (place.user("doc"), place.contact("pat"), place.user("stranger"));
     let gateway = place.env.gateway_ws_urls[0].clone();
@@ -374,7 +374,7 @@ async fn sockets_are_on_record_from_handshake_to_close() {
 }
 
 #[tokio::test]
-async fn the_role_that_serves_can_add_to_the_trail_and_nothing_else() {
+async fn service_role_can_only_append_audit_rows() {
     let place = place();
     let _sent = place.user("doc").send_ok(&place.contact("pat"), "hello").await;
     let env = stack().env();
@@ -425,7 +425,7 @@ async fn copied(owner: &mut AuditLog, from: &str, schema: &str) -> String {
 }
 
 #[tokio::test]
-async fn whatever_an_owner_of_the_database_changes_is_found_and_named() {
+async fn verify_finds_every_change_by_database_owner() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     for number in 0..5 {
@@ -490,7 +490,7 @@ async fn whatever_an_owner_of_the_database_changes_is_found_and_named() {
 }
 
 #[tokio::test]
-async fn what_stands_in_no_chain_is_named_by_verify_left_out_by_export_and_refused_by_the_schema() {
+async fn rows_outside_chains_are_found_and_not_exported() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     doctor.send_ok(&patient, "hello").await;
@@ -584,7 +584,7 @@ async fn what_stands_in_no_chain_is_named_by_verify_left_out_by_export_and_refus
 }
 
 #[tokio::test]
-async fn every_message_is_compared_with_what_the_trail_says_of_it() {
+async fn verify_compares_messages_with_audit_log() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let (first, second) =
@@ -660,7 +660,7 @@ async fn every_message_is_compared_with_what_the_trail_says_of_it() {
 }
 
 #[tokio::test]
-async fn a_trail_that_was_set_back_is_found_by_its_anchors() {
+async fn anchors_reveal_truncated_audit_log() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let (env, mut owner) = (stack().env(), owner().await);
@@ -683,7 +683,7 @@ async fn a_trail_that_was_set_back_is_found_by_its_anchors() {
 }
 
 #[tokio::test]
-async fn the_trail_is_exported_as_audit_events_which_is_an_act_of_its_own() {
+async fn export_writes_audit_events_and_is_audited() {
     let (place, trail) = (place(), owner().await);
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sent = doctor.send_ok(&patient, "hello").await;

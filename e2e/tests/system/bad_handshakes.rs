@@ -24,7 +24,7 @@ pub(crate) async fn handshake(place: &TestLocation, query: &str, headers: &[(&st
 }
 
 #[tokio::test]
-async fn what_is_no_upgrade_is_a_426() {
+async fn plain_request_gets_426() {
     let place = place();
     let doctor = place.user("doc");
     for path in ["/ws", "/ws?location_id=loc1&user_id=doc123&contact_id=pat456"] {
@@ -46,7 +46,7 @@ async fn what_is_no_upgrade_is_a_426() {
 }
 
 #[tokio::test]
-async fn handshakes_that_break_the_protocol_are_a_400() {
+async fn invalid_handshake_gets_400() {
     let place = place();
     let doctor = place.user("doc");
     let query = doctor.with(&place.contact("pat"));
@@ -63,7 +63,7 @@ async fn handshakes_that_break_the_protocol_are_a_400() {
 }
 
 #[tokio::test]
-async fn a_handshake_without_a_token_is_a_401() {
+async fn handshake_without_token_gets_401() {
     let place = place();
     let doctor = place.user("doc");
     let query = doctor.with(&place.contact("pat"));
@@ -76,7 +76,7 @@ async fn a_handshake_without_a_token_is_a_401() {
 }
 
 #[tokio::test]
-async fn foreign_conversations_and_locations_are_a_403() {
+async fn foreign_conversation_gets_403() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let elsewhere = place.other_location();
@@ -101,7 +101,7 @@ async fn foreign_conversations_and_locations_are_a_403() {
 }
 
 #[tokio::test]
-async fn bad_queries_are_told_apart() {
+async fn bad_queries_get_distinct_errors() {
     let place = place();
     let doctor = place.user("doc");
     let bearer = format!("Bearer {}", doctor.token);
@@ -132,7 +132,7 @@ async fn bad_queries_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_websocket_client_sees_the_status_and_not_a_bare_disconnect() {
+async fn websocket_client_sees_http_status() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let bad = format!("Bearer {}", doctor.with_token("nonsense").token);

@@ -34,7 +34,7 @@ fn without(body: &Value, field: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_not_json_is_a_400() {
+async fn invalid_json_gets_400() {
     let (place, doctor, patient) = people();
     let secret = secret_text();
     let bodies: [Vec<u8>; 9] = [
@@ -58,7 +58,7 @@ async fn what_is_not_json_is_a_400() {
 }
 
 #[tokio::test]
-async fn json_that_is_no_message_is_a_422_that_names_the_field() {
+async fn invalid_message_gets_422_with_field() {
     let (_, doctor, patient) = people();
     let good = doctor.message_to(&patient, &secret_text());
     let too_long = format!("{}{}", secret_text(), "x".repeat(8_000));
@@ -111,7 +111,7 @@ async fn json_that_is_no_message_is_a_422_that_names_the_field() {
 }
 
 #[tokio::test]
-async fn contacts_do_not_write_to_contacts_and_nobody_to_oneself() {
+async fn contact_pairs_and_self_messages_are_rejected() {
     let (place, doctor, patient) = people();
     let other = place.contact("other");
     patient.send(&patient.message_to(&other, "hello")).await.expect_invalid("/receiver_contact_id");
@@ -123,7 +123,7 @@ async fn contacts_do_not_write_to_contacts_and_nobody_to_oneself() {
 }
 
 #[tokio::test]
-async fn acting_as_another_or_elsewhere_is_a_403() {
+async fn acting_as_another_gets_403() {
     let (place, doctor, patient) = people();
     let elsewhere = place.other_location();
     let other = place.user("other");
@@ -143,7 +143,7 @@ async fn acting_as_another_or_elsewhere_is_a_403() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_too_large_are_a_413() {
+async fn too_large_body_gets_413() {
     let (_, doctor, patient) = people();
     for bytes in [300 * 1024, 3 * 1024 * 1024] {
         let body = doctor.message_to(&patient, &"x".repeat(bytes));
@@ -157,7 +157,7 @@ async fn bodies_that_are_too_large_are_a_413() {
 }
 
 #[tokio::test]
-async fn the_longest_content_fits_in_its_longest_spelling() {
+async fn longest_content_fits_when_escaped() {
     let (place, doctor, patient) = people();
     let escaped = "\\ud83d\\ude00".repeat(8_000);
     let body = doctor.message_to(&patient, "CONTENT").to_string().replace("CONTENT", &escaped);
@@ -168,7 +168,7 @@ async fn the_longest_content_fits_in_its_longest_spelling() {
 }
 
 #[tokio::test]
-async fn other_content_types_are_a_415() {
+async fn other_content_type_gets_415() {
     let (place, doctor, patient) = people();
     let body = doctor.message_to(&patient, &secret_text()).to_string();
     for kind in
@@ -187,7 +187,7 @@ async fn other_content_types_are_a_415() {
 }
 
 #[tokio::test]
-async fn wrong_methods_are_a_405_that_names_the_right_ones() {
+async fn wrong_method_gets_405_with_allow() {
     let (place, doctor, _) = people();
     for (method, path, allowed) in [
         (Method::GET, "/chat/send", "POST"),
@@ -212,7 +212,7 @@ async fn wrong_methods_are_a_405_that_names_the_right_ones() {
 }
 
 #[tokio::test]
-async fn unknown_paths_are_a_404() {
+async fn unknown_path_gets_404() {
     let (place, doctor, _) = people();
     for path in [
         "/chat",
@@ -231,7 +231,7 @@ async fn unknown_paths_are_a_404() {
 }
 
 #[tokio::test]
-async fn queries_that_cannot_be_parsed_are_a_400() {
+async fn unparsable_query_gets_400() {
     let (_, doctor, patient) = people();
     let path = format!("/chat/history?{}", doctor.with(&patient));
     for bad in [
@@ -255,7 +255,7 @@ async fn queries_that_cannot_be_parsed_are_a_400() {
 }
 
 #[tokio::test]
-async fn queries_that_mean_nothing_are_a_422_that_names_the_parameter() {
+async fn invalid_query_gets_422_with_parameter() {
     let (place, doctor, patient) = people();
     let path = format!("/chat/history?{}", doctor.with(&patient));
     for (bad, pointer) in [
@@ -293,7 +293,7 @@ async fn queries_that_mean_nothing_are_a_422_that_names_the_parameter() {
 }
 
 #[tokio::test]
-async fn the_callers_request_id_is_repeated_when_it_is_sane() {
+async fn valid_request_id_is_echoed() {
     let (place, doctor, _) = people();
     for path in ["/chat/send", "/chat/conversations?location_id=a", "/healthz", "/nothing", "/ws"] {
         for sane in ["trace-1.A_b", "x", &"y".repeat(64)] {
@@ -312,7 +312,7 @@ async fn the_callers_request_id_is_repeated_when_it_is_sane() {
 }
 
 #[tokio::test]
-async fn garbage_on_the_port_is_refused_and_disturbs_nobody() {
+async fn garbage_on_port_is_rejected() {
     let (place, doctor, patient) = people();
     let mut socket = patient.open(&doctor).await;
     for garbage in [

@@ -87,7 +87,7 @@ fn bad_tokens_of_issuers(good: &Value) -> Vec<(String, &'static str)> {
 }
 
 #[tokio::test]
-async fn bad_tokens_are_refused_by_every_route_with_the_reason() {
+async fn bad_tokens_get_401_on_every_route() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let body = doctor.message_to(&patient, &e2e::secret_text());
@@ -112,7 +112,7 @@ async fn bad_tokens_are_refused_by_every_route_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_bearer_token_is_asked_for_one() {
+async fn request_without_token_gets_401() {
     let place = place();
     let doctor = place.user("doc");
     let path = format!("/chat/conversations?location_id={}", place.location);
@@ -131,7 +131,7 @@ async fn a_request_without_a_bearer_token_is_asked_for_one() {
 }
 
 #[tokio::test]
-async fn the_token_is_looked_at_before_the_body_and_the_query() {
+async fn token_is_checked_before_body_and_query() {
     let place = place();
     let nobody = place.user("doc").with_token("nonsense");
     let _problem = nobody.send(&json!({"content": 1})).await.expect_problem(401);
@@ -140,7 +140,7 @@ async fn the_token_is_looked_at_before_the_body_and_the_query() {
 }
 
 #[tokio::test]
-async fn who_may_not_ask_at_all_is_told_so_before_the_body_is_looked_at() {
+async fn rights_are_checked_before_body() {
     let place = place();
     for body in [json!({}), json!([]), json!({"jti": ""}), json!({"nonsense": 1}), json!("x")] {
         for person in [place.user("doc"), place.contact("pat"), place.service()] {
@@ -156,7 +156,7 @@ async fn who_may_not_ask_at_all_is_told_so_before_the_body_is_looked_at() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_in_each_of_its_locations_and_in_no_other() {
+async fn token_is_valid_only_in_its_locations() {
     let place = place();
     let (second, third) = (place.other_location(), place.other_location());
     let claims = token::claims("doc", "user", &[&place.location, &second.location]);
@@ -171,7 +171,7 @@ async fn a_token_is_good_in_each_of_its_locations_and_in_no_other() {
 }
 
 #[tokio::test]
-async fn bad_tokens_are_refused_by_the_handshake_in_header_and_subprotocol() {
+async fn bad_tokens_are_rejected_by_handshake() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     for (bad, told) in bad_tokens(&doctor) {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::stack;
 
 #[tokio::test]
-async fn the_specified_examples_work_verbatim() {
+async fn brief_examples_work_verbatim() {
     let place = TestLocation::named(stack(), "loc1");
     let (doctor, patient) = (place.user("doc123"), place.contact("pat456"));
 
@@ -56,7 +56,7 @@ async fn the_specified_examples_work_verbatim() {
 }
 
 #[tokio::test]
-async fn health_pages_and_documents_are_public_and_metrics_are_not() {
+async fn health_and_documents_are_public_but_metrics_are_not() {
     let place = TestLocation::named(stack(), "loc1");
     assert_eq!(place.get("/healthz").await.expect_status(200), json!({"status": "ok"}));
     assert_eq!(place.get("/readyz").await.expect_status(200), json!({"status": "ok"}));
@@ -81,7 +81,7 @@ async fn health_pages_and_documents_are_public_and_metrics_are_not() {
 }
 
 #[tokio::test]
-async fn metrics_are_served_on_the_admin_ports() {
+async fn admin_ports_serve_metrics() {
     let place = TestLocation::named(stack(), "loc1");
     assert_eq!(place.env.admin_urls.len(), 4, "two API services, two gateways");
     for url in &place.env.admin_urls {

@@ -14,7 +14,7 @@ fn own(place: &TestLocation) -> String {
 }
 
 #[tokio::test]
-async fn a_page_of_a_stranger_opens_no_socket() {
+async fn foreign_origin_opens_no_socket() {
     let place = place();
     let doctor = place.user("doc");
     let (query, bearer) = (doctor.with(&place.contact("pat")), format!("Bearer {}", doctor.token));
@@ -37,7 +37,7 @@ async fn preflight(place: &TestLocation, path: &str, method: &str, origin: &str)
 }
 
 #[tokio::test]
-async fn a_browser_is_told_whose_pages_may_ask() {
+async fn cors_headers_name_allowed_origins() {
     let place = place();
     let doctor = place.user("doc");
     for (path, method) in
@@ -78,7 +78,7 @@ async fn a_browser_is_told_whose_pages_may_ask() {
 }
 
 #[tokio::test]
-async fn every_answer_says_what_may_be_done_with_it() {
+async fn responses_have_security_headers() {
     let place = place();
     let doctor = place.user("doc");
     let path = format!("/chat/conversations?location_id={}", place.location);
@@ -123,7 +123,7 @@ async fn every_answer_says_what_may_be_done_with_it() {
 }
 
 #[tokio::test]
-async fn only_a_proxy_that_is_trusted_can_say_that_tls_was_spoken() {
+async fn only_trusted_proxy_sets_forwarded_proto() {
     let place = place();
     // HAProxy says for itself what it was asked over.
     let claim = |place: &TestLocation| place.request(Method::GET, "/healthz").header("x-forwarded-proto", "https");

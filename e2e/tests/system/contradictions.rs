@@ -14,7 +14,7 @@ async fn post(person: &TestUser, method: Method, path: &str, body: &str) -> e2e:
 }
 
 #[tokio::test]
-async fn a_body_with_a_key_twice_is_a_400_on_every_route() {
+async fn duplicate_json_key_gets_400() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut claims = e2e::token::claims("ehr", "service", &[&place.location]);
@@ -66,7 +66,7 @@ async fn a_body_with_a_key_twice_is_a_400_on_every_route() {
 }
 
 #[tokio::test]
-async fn whoever_asks_for_a_token_to_try_out_is_told_what_is_wrong_as_everywhere() {
+async fn dev_token_errors_match_other_routes() {
     let place = place();
     let somebody = place.user("doc");
     let location = &place.location;
@@ -86,7 +86,7 @@ async fn whoever_asks_for_a_token_to_try_out_is_told_what_is_wrong_as_everywhere
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_does_not_matter() {
+async fn byte_order_mark_is_ignored() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let body = format!("\u{feff}{}", doctor.message_to(&patient, "hello"));
@@ -112,7 +112,7 @@ fn problem_of(answer: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn a_header_that_may_be_there_once_is_a_400_when_it_is_there_twice() {
+async fn duplicate_header_gets_400() {
     let place = place();
     let doctor = place.user("doc");
     let gateway = place.env.gateway_ws_urls[0].replace("ws://", "http://").replace("/ws", "");
@@ -152,7 +152,7 @@ async fn a_header_that_may_be_there_once_is_a_400_when_it_is_there_twice() {
 }
 
 #[tokio::test]
-async fn a_request_must_say_which_host_it_asks() {
+async fn request_without_host_gets_400() {
     let place = place();
     let gateway = place.env.gateway_ws_urls[0].replace("ws://", "http://").replace("/ws", "");
     for (url, target) in [
@@ -179,7 +179,7 @@ async fn a_request_must_say_which_host_it_asks() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_or_too_large_gets_a_problem_as_well() {
+async fn invalid_http_gets_problem() {
     let place = place();
     let gateway = place.env.gateway_ws_urls[0].replace("ws://", "http://").replace("/ws", "");
     for url in [&place.env.api_urls[0], &gateway] {
@@ -203,7 +203,7 @@ async fn what_is_no_http_or_too_large_gets_a_problem_as_well() {
 }
 
 #[tokio::test]
-async fn http_2_is_not_spoken_without_tls() {
+async fn http_2_without_tls_is_rejected() {
     let place = place();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let answer = raw_http::exchange(&place.base_url, preface).await;
@@ -242,7 +242,7 @@ fn api_document() -> String {
 }
 
 #[tokio::test]
-async fn a_parameter_that_an_operation_does_not_know_is_a_422_that_names_it_and_one_given_twice_a_400() {
+async fn unknown_parameter_gets_422_and_duplicate_400() {
     let place = place();
     let doctor = place.user("doc");
     let mut all = operations(&place);
@@ -286,7 +286,7 @@ async fn a_parameter_that_an_operation_does_not_know_is_a_422_that_names_it_and_
 }
 
 #[tokio::test]
-async fn a_message_that_shows_nothing_is_a_422() {
+async fn invisible_message_gets_422() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     for content in [
@@ -309,7 +309,7 @@ async fn a_message_that_shows_nothing_is_a_422() {
 }
 
 #[tokio::test]
-async fn a_body_that_says_it_is_packed_is_a_415_that_says_what_would_be_taken() {
+async fn compressed_body_gets_415() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let body = doctor.message_to(&patient, "hello").to_string();
@@ -330,7 +330,7 @@ async fn a_body_that_says_it_is_packed_is_a_415_that_says_what_would_be_taken() 
 }
 
 #[tokio::test]
-async fn chunked_bodies_have_the_same_limit() {
+async fn chunked_body_has_same_limit() {
     let place = TestLocation::named(stack(), &place().location);
     let doctor = place.user("doc");
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x1_0000)).repeat(5);
@@ -347,7 +347,7 @@ async fn chunked_bodies_have_the_same_limit() {
 }
 
 #[tokio::test]
-async fn what_is_served_is_listed_and_what_is_listed_is_served() {
+async fn served_routes_match_openapi() {
     let place = place();
     let doctor = place.user("doc");
     let mut paths: Vec<String> = operations(&place).into_iter().map(|(_, path, _)| path).collect();
@@ -376,7 +376,7 @@ async fn what_is_served_is_listed_and_what_is_listed_is_served() {
 }
 
 #[tokio::test]
-async fn head_is_answered_as_get_is() {
+async fn head_matches_get() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let _sent = doctor.send_ok(&patient, "hello").await;
@@ -394,7 +394,7 @@ async fn head_is_answered_as_get_is() {
 }
 
 #[tokio::test]
-async fn answers_are_packed_for_whoever_asks_where_that_gives_nothing_away() {
+async fn responses_are_compressed_when_safe() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let _sent = doctor.send_ok(&patient, &"hello ".repeat(500)).await;
@@ -426,7 +426,7 @@ async fn answers_are_packed_for_whoever_asks_where_that_gives_nothing_away() {
 }
 
 #[tokio::test]
-async fn a_page_ends_with_its_content_and_the_next_one_goes_on_there() {
+async fn page_ends_at_size_limit_and_next_continues() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     for _ in 0..20 {

@@ -23,7 +23,7 @@ async fn assert_chat_goes_on(doctor: &TestUser, patient: &TestUser) {
 }
 
 #[tokio::test]
-async fn malformed_frames_get_an_error_and_the_socket_lives() {
+async fn malformed_frame_gets_error_and_socket_lives() {
     let (doctor, patient, mut socket) = opened().await;
     let secret = secret_text();
     let mut frames: Vec<(String, &str)> = [
@@ -77,7 +77,7 @@ async fn malformed_frames_get_an_error_and_the_socket_lives() {
 }
 
 #[tokio::test]
-async fn a_ping_frame_gets_a_pong_frame() {
+async fn ping_frame_gets_pong_frame() {
     let (_, _, mut socket) = opened().await;
     socket.send(&json!({"type": "ping"}));
     assert_eq!(socket.next().await, json!({"type": "pong"}));
@@ -88,7 +88,7 @@ async fn a_ping_frame_gets_a_pong_frame() {
 }
 
 #[tokio::test]
-async fn a_frame_that_is_too_large_closes_the_socket_with_1009() {
+async fn too_large_frame_closes_socket_with_1009() {
     let (doctor, patient, mut socket) = opened().await;
     socket.send_message(Message::text("x".repeat(64 * 1024)));
     assert_eq!(socket.next().await["code"], "malformed", "64 KiB are allowed");
@@ -98,7 +98,7 @@ async fn a_frame_that_is_too_large_closes_the_socket_with_1009() {
 }
 
 #[tokio::test]
-async fn a_message_in_many_fragments_is_no_way_around_the_limit() {
+async fn fragments_cannot_exceed_message_limit() {
     let (doctor, patient, mut socket) = opened().await;
     let part = |code, last| Message::Frame(Frame::message(vec![b'x'; 30_000], OpCode::Data(code), last));
     socket.send_message(part(Data::Text, false));
@@ -109,7 +109,7 @@ async fn a_message_in_many_fragments_is_no_way_around_the_limit() {
 }
 
 #[tokio::test]
-async fn text_that_is_not_utf_8_closes_the_socket_with_1007() {
+async fn invalid_utf_8_closes_socket_with_1007() {
     let (doctor, patient, mut socket) = opened().await;
     socket.send_as_text(b"{\"type\":\"\xff\xfe\"}".to_vec());
     assert_eq!(socket.expect_close().await, 1007);
@@ -117,7 +117,7 @@ async fn text_that_is_not_utf_8_closes_the_socket_with_1007() {
 }
 
 #[tokio::test]
-async fn frames_that_break_the_protocol_close_the_socket_with_1002() {
+async fn protocol_error_closes_socket_with_1002() {
     let (doctor, patient, mut socket) = opened().await;
     socket.send_message(Message::Frame(Frame::message(b"x".to_vec(), OpCode::Data(Data::Continue), true)));
     assert_eq!(socket.expect_close().await, 1002);
@@ -125,7 +125,7 @@ async fn frames_that_break_the_protocol_close_the_socket_with_1002() {
 }
 
 #[tokio::test]
-async fn a_flood_of_typing_reaches_the_other_side_as_a_trickle() {
+async fn typing_flood_is_throttled() {
     let (doctor, patient, mut socket) = opened().await;
     let mut at_doctor = doctor.open(&patient).await;
     let first = doctor.send_ok(&patient, "first").await;

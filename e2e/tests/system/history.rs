@@ -20,7 +20,7 @@ fn seqs(page: &Value) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn pages_are_ascending_and_say_whether_there_is_more() {
+async fn pages_are_ascending_with_has_more() {
     let (_, doctor, patient) = conversation_of(12).await;
     for (query, expected, has_more) in [
         ("", (1..=12).collect::<Vec<i64>>(), false),
@@ -44,14 +44,14 @@ async fn pages_are_ascending_and_say_whether_there_is_more() {
 }
 
 #[tokio::test]
-async fn fifty_messages_are_a_page_when_nobody_says_otherwise() {
+async fn default_page_has_fifty_messages() {
     let (_, doctor, patient) = conversation_of(51).await;
     let page = doctor.history(&patient, "").await;
     assert_eq!((seqs(&page), &page["has_more"]), ((2..=51).collect(), &json!(true)));
 }
 
 #[tokio::test]
-async fn a_conversation_in_which_nobody_wrote_is_an_empty_page() {
+async fn empty_conversation_is_empty_page() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let page = doctor.history(&patient, "").await;
@@ -61,7 +61,7 @@ async fn a_conversation_in_which_nobody_wrote_is_an_empty_page() {
 }
 
 #[tokio::test]
-async fn peers_find_their_conversation_whoever_is_named_first() {
+async fn peer_order_does_not_matter() {
     let place = place();
     let (doctor, nurse) = (place.user("doc"), place.user("nurse"));
     let sent = doctor.send_ok(&nurse, "a word?").await;
@@ -73,7 +73,7 @@ async fn peers_find_their_conversation_whoever_is_named_first() {
 }
 
 #[tokio::test]
-async fn what_was_sent_comes_back_character_by_character() {
+async fn content_round_trips_exactly() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let texts = [
@@ -94,7 +94,7 @@ async fn what_was_sent_comes_back_character_by_character() {
 }
 
 #[tokio::test]
-async fn identifiers_use_their_whole_alphabet_and_length() {
+async fn identifiers_accept_whole_alphabet_and_length() {
     let place = place();
     for id in ["a", "A-Z_a.z~0", "...", "-", "~", &"x".repeat(64), "550e8400-e29b-41d4-a716-446655440000"] {
         let (doctor, patient) = (place.user(id), place.contact(id));
@@ -106,7 +106,7 @@ async fn identifiers_use_their_whole_alphabet_and_length() {
 }
 
 #[tokio::test]
-async fn a_service_reads_and_sends_for_anybody_in_its_locations() {
+async fn service_acts_for_any_participant_in_its_locations() {
     let place = place();
     let (doctor, patient, service) = (place.user("doc"), place.contact("pat"), place.service());
     let sent = service.send(&doctor.message_to(&patient, "your results are in")).await.expect_status(201);

@@ -13,7 +13,7 @@ fn with_id(mut body: Value, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_same_id_and_body_answer_with_the_first_message() {
+async fn repeated_send_returns_first_message() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
@@ -33,7 +33,7 @@ async fn the_same_id_and_body_answer_with_the_first_message() {
 }
 
 #[tokio::test]
-async fn a_hundred_at_once_make_one_message() {
+async fn hundred_repeats_make_one_message() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
@@ -52,7 +52,7 @@ async fn a_hundred_at_once_make_one_message() {
 }
 
 #[tokio::test]
-async fn the_same_id_for_another_message_is_a_conflict() {
+async fn reused_id_for_other_message_gets_409() {
     let place = place();
     let (doctor, patient, other) = (place.user("doc"), place.contact("pat"), place.contact("other"));
     let id = Uuid::now_v7().to_string();
@@ -65,7 +65,7 @@ async fn the_same_id_for_another_message_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_hundred_different_messages_under_one_id_leave_one() {
+async fn one_id_stores_one_of_hundred_messages() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let id = Uuid::now_v7().to_string();
@@ -80,7 +80,7 @@ async fn a_hundred_different_messages_under_one_id_leave_one() {
 }
 
 #[tokio::test]
-async fn the_same_id_of_another_sender_or_location_is_another_message() {
+async fn client_ids_are_scoped_to_sender_and_location() {
     let place = place();
     let elsewhere = place.other_location();
     let id = Uuid::now_v7().to_string();

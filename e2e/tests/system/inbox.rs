@@ -13,7 +13,7 @@ fn others(page: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn rows_are_ordered_by_activity_and_hold_the_last_message_and_the_unread_count() {
+async fn inbox_is_ordered_by_activity() {
     let place = place();
     let (doctor, nurse) = (place.user("doc"), place.user("nurse"));
     let [anna, bert] = ["anna", "bert"].map(|id| place.contact(id));
@@ -42,7 +42,7 @@ async fn rows_are_ordered_by_activity_and_hold_the_last_message_and_the_unread_c
 }
 
 #[tokio::test]
-async fn cursors_walk_through_all_pages_without_repeating_or_skipping() {
+async fn cursors_visit_each_row_once() {
     let place = place();
     let doctor = place.user("doc");
     let mut expected = Vec::new();
@@ -63,7 +63,7 @@ async fn cursors_walk_through_all_pages_without_repeating_or_skipping() {
 }
 
 #[tokio::test]
-async fn unread_counts_follow_messages_and_marks_whoever_marks_how_often() {
+async fn unread_count_follows_messages_and_marks() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut ids = Vec::new();
@@ -88,7 +88,7 @@ async fn unread_counts_follow_messages_and_marks_whoever_marks_how_often() {
 }
 
 #[tokio::test]
-async fn a_service_says_whose_inbox_it_wants() {
+async fn service_must_name_inbox_owner() {
     let place = place();
     let (doctor, patient, service) = (place.user("doc"), place.contact("pat"), place.service());
     doctor.send_ok(&patient, "hello").await;

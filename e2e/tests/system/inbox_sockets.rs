@@ -21,7 +21,7 @@ async fn caught_up(socket: &mut Socket, who: &TestUser) -> Value {
 }
 
 #[tokio::test]
-async fn rows_follow_sends_deliveries_and_reads_of_both_sides() {
+async fn inbox_rows_follow_sends_and_receipts() {
     let place = place();
     let (doctor, patient, nurse) = (place.user("doc"), place.contact("pat"), place.user("nurse"));
     let (mut at_doctor, mut at_patient) = (doctor.open_inbox().await, patient.open_inbox().await);
@@ -70,7 +70,7 @@ async fn rows_follow_sends_deliveries_and_reads_of_both_sides() {
 }
 
 #[tokio::test]
-async fn an_inbox_is_of_one_participant_in_one_location() {
+async fn inbox_belongs_to_one_participant_in_one_location() {
     let here = place();
     let elsewhere = here.other_location();
     let contact = here.contact("alex");
@@ -88,7 +88,7 @@ async fn an_inbox_is_of_one_participant_in_one_location() {
 }
 
 #[tokio::test]
-async fn a_service_watches_and_people_mark_and_prove_nothing_by_looking() {
+async fn inbox_sockets_give_no_receipts() {
     let place = place();
     let (doctor, patient, service) = (place.user("doc"), place.contact("pat"), place.service());
     let mut watching = service.watch_inbox(&patient).await;
@@ -136,7 +136,7 @@ async fn settled(socket: &mut Socket, who: &TestUser, conversation: &Value) -> (
 }
 
 #[tokio::test]
-async fn after_a_burst_the_last_frame_is_the_list() {
+async fn last_inbox_frame_matches_list_after_burst() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open_inbox().await;
@@ -161,7 +161,7 @@ async fn send_and_read(from: TestUser, to: TestUser, count: usize) {
 }
 
 #[tokio::test]
-async fn whichever_api_service_tells_last_the_last_frame_is_the_list() {
+async fn last_inbox_frame_matches_list_with_two_services() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let (mut at_doctor, mut at_patient) = (doctor.open_inbox().await, patient.open_inbox().await);
@@ -193,7 +193,7 @@ async fn whichever_api_service_tells_last_the_last_frame_is_the_list() {
 
 /// What a process leaves behind that is killed right behind its commit.
 #[tokio::test]
-async fn what_was_committed_and_never_published_reaches_inboxes_too() {
+async fn unpublished_commits_reach_inboxes() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sent = doctor.send_ok(&patient, "1").await;
@@ -217,7 +217,7 @@ async fn what_was_committed_and_never_published_reaches_inboxes_too() {
 }
 
 #[tokio::test]
-async fn the_trail_names_whose_inbox_was_looked_at() {
+async fn audit_names_owner_of_watched_inbox() {
     let place = place();
     let (patient, service) = (place.contact("pat"), place.service());
     service.watch_inbox(&patient).await.close().await;

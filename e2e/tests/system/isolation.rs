@@ -17,7 +17,7 @@ struct Pair {
 }
 
 #[tokio::test]
-async fn every_frame_that_any_socket_hears_belongs_to_its_own_conversation() {
+async fn sockets_get_only_their_own_conversation() {
     const MESSAGES: usize = 5;
     let here = place();
     // The same identifiers in two locations, and users and contacts who are namesakes.
@@ -109,7 +109,7 @@ fn assert_own(frame: &Value, conversation: &Value, people: [&TestUser; 2], owner
 }
 
 #[tokio::test]
-async fn histories_and_inboxes_of_namesakes_and_other_locations_are_separate() {
+async fn namesakes_in_other_locations_are_separate() {
     let place = place();
     let elsewhere = place.other_location();
     let (doctor, patient) = (place.user("same"), place.contact("same"));
@@ -123,7 +123,7 @@ async fn histories_and_inboxes_of_namesakes_and_other_locations_are_separate() {
 }
 
 #[tokio::test]
-async fn a_stranger_gets_nothing_from_any_door() {
+async fn stranger_gets_nothing_from_any_endpoint() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sent = doctor.send_ok(&patient, "private").await;

@@ -20,7 +20,7 @@ fn everywhere(person: &TestUser) -> Vec<TestUser> {
 }
 
 #[tokio::test]
-async fn each_algorithm_sends_reads_and_opens_sockets() {
+async fn tokens_of_each_algorithm_are_accepted() {
     for issuer in issuers() {
         let place = place();
         let (doctor, patient) = (vouched_for(&place.user("doc"), issuer), vouched_for(&place.contact("pat"), issuer));
@@ -40,7 +40,7 @@ async fn each_algorithm_sends_reads_and_opens_sockets() {
 }
 
 #[tokio::test]
-async fn a_fhir_user_is_who_it_refers_to_and_nobody_else() {
+async fn fhir_user_maps_to_one_participant() {
     let place = place();
     let issuer = &issuers()[1];
     let smart = |reference: &str| {
@@ -72,7 +72,7 @@ pub(crate) async fn revoke(place: &TestLocation, body: &Value) {
 }
 
 #[tokio::test]
-async fn a_fhir_user_is_revoked_by_either_name() {
+async fn fhir_user_is_revoked_by_either_name() {
     let place = place();
     for name in ["sub", "fhirUser"] {
         // Revocations are for good, and of all locations: nobody else may have these names.
@@ -96,7 +96,7 @@ async fn a_fhir_user_is_revoked_by_either_name() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_good_at_once_and_an_old_one_takes_its_tokens_and_sockets_with_it() {
+async fn removed_key_ends_its_tokens_and_sockets() {
     let place = place();
     let new = Issuer::new(Algorithm::ES256, &format!("new-{}", uuid::Uuid::now_v7().simple()));
     let (doctor, patient) = (vouched_for(&place.user("doc"), &new), place.contact("pat"));

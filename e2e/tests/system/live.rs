@@ -31,13 +31,13 @@ async fn speak(from: &TestUser, to: &TestUser, own: &mut Socket, others: &mut So
 }
 
 #[tokio::test]
-async fn two_people_chat_through_the_load_balancer() {
+async fn two_participants_chat_through_load_balancer() {
     let place = place();
     chat(&place.user("doc"), &place.contact("pat")).await;
 }
 
 #[tokio::test]
-async fn two_people_chat_through_two_different_gateways() {
+async fn two_participants_chat_through_two_gateways() {
     let place = place();
     let gateways = &place.env.gateway_ws_urls;
     assert_eq!(gateways.len(), 2);
@@ -53,7 +53,7 @@ async fn two_users_chat_as_peers() {
 }
 
 #[tokio::test]
-async fn ready_comes_first_and_names_the_conversation_and_a_cursor() {
+async fn ready_comes_first_with_conversation_and_cursor() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = doctor.open_at(&doctor.with(&patient)).await;
@@ -86,7 +86,7 @@ async fn hear_twenty(doctor: &TestUser, patient: &TestUser) -> Vec<Vec<i64>> {
 }
 
 #[tokio::test]
-async fn every_socket_of_both_sides_hears_every_message_once_and_in_order() {
+async fn every_socket_gets_each_message_once_in_order() {
     let place = place();
     for seqs in hear_twenty(&place.user("doc"), &place.contact("pat")).await {
         assert_eq!(seqs, (1..=20).collect::<Vec<_>>());
@@ -94,7 +94,7 @@ async fn every_socket_of_both_sides_hears_every_message_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn what_two_api_services_take_at_the_same_time_is_heard_in_order() {
+async fn sends_through_two_services_arrive_in_order() {
     const EACH: i64 = 50;
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -123,7 +123,7 @@ async fn what_two_api_services_take_at_the_same_time_is_heard_in_order() {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_proves_no_delivery_until_it_does() {
+async fn unread_socket_gives_no_delivery_receipt() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut at_doctor = doctor.open(&patient).await;
@@ -142,7 +142,7 @@ async fn a_client_that_reads_nothing_proves_no_delivery_until_it_does() {
 }
 
 #[tokio::test]
-async fn the_senders_own_sockets_and_a_watching_service_prove_no_delivery() {
+async fn sender_and_service_sockets_give_no_receipt() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut at_doctor = doctor.open(&patient).await;
@@ -165,7 +165,7 @@ async fn the_senders_own_sockets_and_a_watching_service_prove_no_delivery() {
 }
 
 #[tokio::test]
-async fn reading_by_rest_and_by_frame_reaches_the_sender_and_empties_the_unread_count() {
+async fn read_marks_reach_sender_and_reset_unread_count() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut at_doctor = doctor.open(&patient).await;
@@ -191,7 +191,7 @@ async fn reading_by_rest_and_by_frame_reaches_the_sender_and_empties_the_unread_
 }
 
 #[tokio::test]
-async fn a_delivered_frame_is_taken_as_well() {
+async fn delivered_frame_marks_message() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sent = doctor.send_ok(&patient, "one").await;
@@ -204,7 +204,7 @@ async fn a_delivered_frame_is_taken_as_well() {
 }
 
 #[tokio::test]
-async fn typing_reaches_the_other_side_and_not_oneself() {
+async fn typing_reaches_only_peer() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut at_doctor = doctor.open(&patient).await;
@@ -225,7 +225,7 @@ async fn typing_reaches_the_other_side_and_not_oneself() {
 }
 
 #[tokio::test]
-async fn typing_reaches_nobody_before_the_first_message_and_everybody_long_after_it() {
+async fn typing_needs_first_message() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let (mut at_doctor, mut at_patient) = (doctor.open(&patient).await, patient.open(&doctor).await);
@@ -249,7 +249,7 @@ async fn typing_reaches_nobody_before_the_first_message_and_everybody_long_after
 }
 
 #[tokio::test]
-async fn browsers_send_the_token_as_a_subprotocol_that_is_not_repeated() {
+async fn subprotocol_token_is_not_echoed() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let url = format!("{}?{}", place.ws_url, patient.with(&doctor));
@@ -264,7 +264,7 @@ async fn browsers_send_the_token_as_a_subprotocol_that_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_socket_ends_with_its_token_unless_a_fresh_one_comes() {
+async fn socket_ends_with_token_unless_renewed() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let claims = token::claims("pat", "contact", &[&place.location]);

@@ -53,7 +53,7 @@ async fn send(client: &Client, number: u64) -> Result<(), tokio_postgres::Error>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn migrations_wait_for_whoever_reads_and_no_send_waits_for_them() {
+async fn migrations_do_not_block_sends() {
     let url = another_database("migrated_under_load").await;
     let env = stack().env();
     let done = api_service(&env, &url, &["migrate", "--to", "5"]).await;
@@ -121,7 +121,7 @@ async fn migrations_wait_for_whoever_reads_and_no_send_waits_for_them() {
 }
 
 #[tokio::test]
-async fn rows_that_no_service_has_written_do_not_stop_an_upgrade_and_are_told() {
+async fn foreign_rows_do_not_stop_upgrade_and_are_reported() {
     let url = another_database("migrated_with_forgeries").await;
     let env = stack().env();
     assert!(api_service(&env, &url, &["migrate", "--to", "5"]).await.status.success());
@@ -136,7 +136,7 @@ async fn rows_that_no_service_has_written_do_not_stop_an_upgrade_and_are_told() 
 }
 
 #[tokio::test]
-async fn revocations_of_tokens_that_are_older_than_their_end_get_one() {
+async fn old_revocations_get_expiry() {
     let url = another_database("migrated_with_revocations").await;
     let env = stack().env();
     assert!(api_service(&env, &url, &["migrate", "--to", "5"]).await.status.success());
@@ -160,7 +160,7 @@ async fn revocations_of_tokens_that_are_older_than_their_end_get_one() {
 }
 
 #[tokio::test]
-async fn a_migration_has_an_autovacuum_make_room_for_it() {
+async fn migration_cancels_autovacuum() {
     let url = another_database("migrated_beside_autovacuum").await;
     let env = stack().env();
     assert!(api_service(&env, &url, &["migrate", "--to", "5"]).await.status.success());

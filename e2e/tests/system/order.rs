@@ -10,7 +10,7 @@ fn seqs(messages: &[Value]) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn eight_senders_on_two_api_services_make_one_gapless_sequence() {
+async fn concurrent_senders_make_gapless_sequence() {
     const EACH: i64 = 20;
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -58,7 +58,7 @@ async fn send_many(from: TestUser, to: TestUser, sender: usize, count: i64) -> V
 }
 
 #[tokio::test]
-async fn a_reader_never_sees_a_sequence_with_a_hole() {
+async fn reader_never_sees_sequence_gap() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let senders: Vec<_> = (0..8)

@@ -25,7 +25,7 @@ async fn online(socket: &mut Socket) -> Value {
 }
 
 #[tokio::test]
-async fn acquaintances_see_each_other_come_and_go() {
+async fn peers_see_each_other_online_and_offline() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     doctor.send_ok(&patient, "Hello").await;
@@ -52,7 +52,7 @@ async fn acquaintances_see_each_other_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_page_that_is_loaded_again_was_never_away() {
+async fn page_reload_does_not_change_presence() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     doctor.send_ok(&patient, "Hello").await;
@@ -72,7 +72,7 @@ async fn a_page_that_is_loaded_again_was_never_away() {
 }
 
 #[tokio::test]
-async fn strangers_see_nothing_and_nobody_can_tell_who_exists() {
+async fn strangers_cannot_probe_for_participants() {
     let place = place();
     let (doctor, patient, nurse) = (place.user("doc"), place.contact("pat"), place.user("nurse"));
     doctor.send_ok(&patient, "Hello").await;
@@ -110,7 +110,7 @@ async fn strangers_see_nothing_and_nobody_can_tell_who_exists() {
 }
 
 #[tokio::test]
-async fn services_may_ask_for_all_of_their_location_and_are_never_there_themselves() {
+async fn service_sees_presence_and_is_never_online() {
     let place = place();
     let (doctor, patient, service) = (place.user("doc"), place.contact("pat"), place.service());
     let mut watcher = service.open_at(&doctor.with(&patient)).await;
@@ -133,7 +133,7 @@ async fn services_may_ask_for_all_of_their_location_and_are_never_there_themselv
 }
 
 #[tokio::test]
-async fn who_is_asked_for_must_be_said_and_not_too_many() {
+async fn presence_query_needs_bounded_participants() {
     let place = place();
     let doctor = place.user("doc");
     ask(&doctor, &[]).await.expect_invalid("?user_id");
@@ -153,7 +153,7 @@ async fn who_is_asked_for_must_be_said_and_not_too_many() {
 }
 
 #[tokio::test]
-async fn many_who_come_at_once_are_all_seen() {
+async fn simultaneous_arrivals_are_all_seen() {
     let place = place();
     let doctor = place.user("doc");
     let patients: Vec<_> = (0..40).map(|n| place.contact(&format!("p{n}"))).collect();

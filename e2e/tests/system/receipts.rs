@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{place, stack};
 
 #[tokio::test]
-async fn only_the_receiver_marks_and_unknown_and_foreign_look_the_same() {
+async fn only_receiver_marks_and_foreign_ids_look_unknown() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sent = doctor.send_ok(&patient, "hello").await;
@@ -34,7 +34,7 @@ async fn only_the_receiver_marks_and_unknown_and_foreign_look_the_same() {
 }
 
 #[tokio::test]
-async fn the_first_time_stands_and_read_implies_delivered() {
+async fn first_mark_stands_and_read_implies_delivered() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let [first, second] = [doctor.send_ok(&patient, "1").await, doctor.send_ok(&patient, "2").await];
@@ -54,7 +54,7 @@ async fn the_first_time_stands_and_read_implies_delivered() {
 }
 
 #[tokio::test]
-async fn marking_twice_tells_the_sender_once() {
+async fn repeated_mark_notifies_sender_once() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sent = doctor.send_ok(&patient, "hello").await;
@@ -72,7 +72,7 @@ async fn marking_twice_tells_the_sender_once() {
 }
 
 #[tokio::test]
-async fn marks_of_several_conversations_go_in_one_request_and_to_their_senders() {
+async fn one_request_marks_several_conversations() {
     let place = place();
     let (doctor, nurse, patient) = (place.user("doc"), place.user("nurse"), place.contact("pat"));
     let (one, two) = (doctor.send_ok(&patient, "1").await, nurse.send_ok(&patient, "2").await);
@@ -84,7 +84,7 @@ async fn marks_of_several_conversations_go_in_one_request_and_to_their_senders()
 }
 
 #[tokio::test]
-async fn one_to_five_hundred_ids_fit() {
+async fn mark_accepts_up_to_500_ids() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sent = doctor.send_ok(&patient, "hello").await;
@@ -113,7 +113,7 @@ async fn one_to_five_hundred_ids_fit() {
 }
 
 #[tokio::test]
-async fn a_service_marks_for_nobody() {
+async fn service_cannot_mark() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sent = doctor.send_ok(&patient, "hello").await;
@@ -124,7 +124,7 @@ async fn a_service_marks_for_nobody() {
 }
 
 #[tokio::test]
-async fn receipts_by_frame_count_only_for_the_receiver() {
+async fn receipt_frames_count_only_for_receiver() {
     let place = place();
     let (doctor, patient, nurse) = (place.user("doc"), place.contact("pat"), place.user("nurse"));
     let sent = doctor.send_ok(&patient, "hello").await;
@@ -163,7 +163,7 @@ async fn told(socket: &mut Socket, kind: &str, ids: &[&Value]) -> String {
 }
 
 #[tokio::test]
-async fn a_receipt_of_a_wrong_clock_is_of_no_moment_before_its_message_or_after_now() {
+async fn receipt_time_is_clamped_when_clock_is_wrong() {
     // As far off as a gateway's clock may be: what is further off is no receipt.
     const YEAR_2020: i64 = 1_580_000_000_000_000;
     let soon = (e2e::token::now() + 3_000) * 1_000_000;

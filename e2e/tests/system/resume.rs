@@ -16,7 +16,7 @@ async fn say_many(from: &TestUser, to: &TestUser, count: usize) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_socket_that_comes_back_gets_all_it_missed_in_order_on_any_gateway() {
+async fn socket_resumes_in_order_on_any_gateway() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let [first, second] = place.env.gateway_ws_urls.as_slice() else { panic!("two gateways") };
@@ -37,7 +37,7 @@ async fn a_socket_that_comes_back_gets_all_it_missed_in_order_on_any_gateway() {
 }
 
 #[tokio::test]
-async fn a_cursor_from_ready_works_as_well_and_receipts_are_replayed() {
+async fn ready_cursor_resumes_and_replays_receipts() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sent = doctor.send_ok(&patient, "hello").await;
@@ -52,7 +52,7 @@ async fn a_cursor_from_ready_works_as_well_and_receipts_are_replayed() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_the_log_no_longer_holds_is_said_to_be_lost() {
+async fn expired_cursor_is_reported_lost() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
@@ -70,7 +70,7 @@ async fn a_cursor_that_the_log_no_longer_holds_is_said_to_be_lost() {
 }
 
 #[tokio::test]
-async fn no_message_is_lost_while_a_socket_comes_and_goes() {
+async fn reconnecting_socket_misses_no_message() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sending = tokio::spawn({

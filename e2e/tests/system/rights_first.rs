@@ -73,7 +73,7 @@ async fn published(place: &TestLocation) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn whoever_lacks_the_right_is_told_so_whatever_else_is_wrong_with_the_query() {
+async fn denial_precedes_query_errors() {
     let place = place();
     let attempts = attempts(&place);
     let tried: BTreeSet<String> =
@@ -100,7 +100,7 @@ async fn whoever_lacks_the_right_is_told_so_whatever_else_is_wrong_with_the_quer
 }
 
 #[tokio::test]
-async fn whoever_lacks_the_right_is_told_so_whatever_else_is_wrong_with_the_body() {
+async fn denial_precedes_body_errors() {
     let place = place();
     let changed = |body: &Value, field: &str, value: Value| {
         let mut body = body.clone();
@@ -139,7 +139,7 @@ async fn whoever_lacks_the_right_is_told_so_whatever_else_is_wrong_with_the_body
 }
 
 #[tokio::test]
-async fn whoever_has_the_right_is_told_what_is_wrong() {
+async fn authorized_caller_gets_validation_errors() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let claims = token::with(token::claims("ehr", "service", &[&place.location]), "admin", json!(true));
@@ -155,7 +155,7 @@ async fn whoever_has_the_right_is_told_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn such_a_refusal_is_on_record_with_what_it_was_about() {
+async fn early_denial_is_audited_with_subject() {
     let place = place();
     let (doctor, patient, stranger) = (place.user("doc"), place.contact("pat"), place.user("stranger"));
     let conversation = doctor.send_ok(&patient, "hello").await["conversation_id"].clone();

@@ -25,7 +25,7 @@ fn found(logs: &Path, needles: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn content_and_tokens_are_in_no_log_whatever_happens_to_them() {
+async fn content_and_tokens_are_never_logged() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let secret = secret_text();

@@ -10,7 +10,7 @@ use crate::place;
 const CUT_WITHIN: Duration = Duration::from_secs(18);
 
 #[tokio::test]
-async fn slow_headers_and_bodies_are_cut_off_with_a_408() {
+async fn slow_headers_and_bodies_get_408() {
     let place = place();
     let token = place.user("doc").token;
     let head = format!(

@@ -47,7 +47,7 @@ fn file(name: &str) -> PathBuf {
 }
 
 #[test]
-fn secrets_of_development_never_start_in_production() {
+fn development_secrets_are_rejected_in_production() {
     let made = stack().env().jwt_secret;
     assert!(made.starts_with("development-"), "what the stack makes can be recognised");
     for service in SERVICES {
@@ -65,7 +65,7 @@ fn secrets_of_development_never_start_in_production() {
 }
 
 #[test]
-fn without_a_usable_key_there_is_no_start() {
+fn service_does_not_start_without_usable_key() {
     let broken = file("broken.json");
     let weak = file("weak.json");
     std::fs::write(&broken, "{").unwrap();
@@ -94,7 +94,7 @@ fn without_a_usable_key_there_is_no_start() {
 }
 
 #[test]
-fn an_issuer_that_does_not_answer_is_waited_for_and_then_named() {
+fn silent_issuer_is_awaited_and_then_named() {
     for service in SERVICES {
         let started = Instant::now();
         let (code, said) = refusal(service, &[("JWKS_URL", "http://127.0.0.1:1/jwks")]);
@@ -105,7 +105,7 @@ fn an_issuer_that_does_not_answer_is_waited_for_and_then_named() {
 }
 
 #[test]
-fn keys_on_this_machine_are_not_asked_for_through_a_proxy() {
+fn local_jwks_bypasses_proxy() {
     use std::io::{Read, Write};
     let rsa = Issuer::new(Algorithm::RS256, "k1");
     let set = serde_json::json!({"keys": [rsa.jwk()]}).to_string();
@@ -140,7 +140,7 @@ fn listed(service: &str) -> Vec<String> {
 }
 
 #[test]
-fn settings_of_one_service_are_no_mistakes_of_the_other_and_misspelt_ones_are() {
+fn misspelt_settings_are_rejected() {
     for (service, other) in [SERVICES, ["ws-gateway", "api-service"]].map(|[one, other]| (one, other)) {
         let names = listed(other);
         assert!(names.len() > 20, "{names:?}");
@@ -156,7 +156,7 @@ fn settings_of_one_service_are_no_mistakes_of_the_other_and_misspelt_ones_are() 
 }
 
 #[test]
-fn what_makes_production_insecure_is_refused_by_name_and_not_shown() {
+fn insecure_production_settings_are_rejected_by_name() {
     const SECRET: &str = "8f2d1c9e0fb2a84c7790d36b1f8e2a4c";
     let weak = "k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     for (name, value, services) in [

@@ -25,7 +25,7 @@ fn url(person: &TestUser, other: &TestUser, ticket: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_ticket_opens_a_socket_without_a_header() {
+async fn ticket_opens_socket_without_header() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let url = url(&patient, &doctor, &ticket(&patient).await);
@@ -42,7 +42,7 @@ async fn a_ticket_opens_a_socket_without_a_header() {
 }
 
 #[tokio::test]
-async fn of_twenty_handshakes_with_one_ticket_one_wins() {
+async fn ticket_works_once_in_twenty_handshakes() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let url = url(&doctor, &patient, &ticket(&doctor).await);
@@ -65,7 +65,7 @@ async fn of_twenty_handshakes_with_one_ticket_one_wins() {
 }
 
 #[tokio::test]
-async fn a_ticket_is_worth_what_its_token_is() {
+async fn ticket_has_rights_of_its_token() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let brief = token::with(token::claims("doc", "user", &[&place.location]), "exp", json!(token::now() + 4));
@@ -99,7 +99,7 @@ async fn a_ticket_is_worth_what_its_token_is() {
 }
 
 #[tokio::test]
-async fn what_is_revoked_opens_nothing_by_ticket_and_gets_none() {
+async fn revoked_token_gets_and_uses_no_ticket() {
     let place = place();
     let patient = place.contact("pat");
     let jti = uuid::Uuid::now_v7().to_string();
@@ -125,7 +125,7 @@ async fn what_is_revoked_opens_nothing_by_ticket_and_gets_none() {
 }
 
 #[tokio::test]
-async fn only_a_good_token_gets_a_ticket() {
+async fn only_valid_token_gets_ticket() {
     let place = place();
     let _problem = place.ask(place.request(Method::POST, "/chat/ws-ticket")).await.expect_problem(401);
     let _problem = ask(&place.user("doc").with_token("nonsense")).await.expect_problem(401);

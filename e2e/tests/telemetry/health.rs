@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::place;
 
 #[tokio::test]
-async fn readiness_names_every_dependency_on_the_admin_port_only() {
+async fn readiness_details_are_on_admin_port_only() {
     let place = place();
     let [api, gateway] = &place.env.admin_urls[..] else { panic!("an API service and a gateway") };
     let answer = place.with_base_url(api).get("/readyz").await.json();
@@ -34,7 +34,7 @@ async fn readiness_names_every_dependency_on_the_admin_port_only() {
 }
 
 #[tokio::test]
-async fn the_admin_ports_say_what_they_serve_and_refuse_the_rest_with_problems() {
+async fn admin_ports_list_routes_and_reject_others() {
     let place = place();
     for url in &place.env.admin_urls {
         let admin = place.with_base_url(url);

@@ -30,7 +30,7 @@ async fn exhaust(who: &TestUser) -> (usize, HttpResponse) {
 }
 
 #[tokio::test]
-async fn a_participant_that_asks_too_often_is_told_when_to_come_again_and_others_are_served() {
+async fn participant_over_limit_gets_429_alone() {
     let place = place();
     let (busy, patient) = (place.user("busy"), place.contact("pat"));
     let (answered, refusal) = exhaust(&busy).await;
@@ -52,7 +52,7 @@ async fn a_participant_that_asks_too_often_is_told_when_to_come_again_and_others
 }
 
 #[tokio::test]
-async fn a_contact_that_sends_too_often_is_told_when_to_come_again_and_may_do_all_else() {
+async fn contact_over_send_limit_gets_429_for_sends_only() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("flood"));
     let body = patient.message_to(&doctor, "hello");
@@ -103,7 +103,7 @@ async fn presence_request_is_charged_per_participants() {
 }
 
 #[tokio::test]
-async fn an_address_that_asks_too_often_is_refused_before_anybody_looks() {
+async fn address_over_limit_gets_429_before_authentication() {
     let place = place();
     // As the proxy that it trusts, which names an address that nobody else has here.
     let api = place.with_base_url(&place.env.api_urls[0]);
@@ -128,7 +128,7 @@ async fn an_address_that_asks_too_often_is_refused_before_anybody_looks() {
 }
 
 #[tokio::test]
-async fn who_guesses_tokens_is_refused_and_the_neighbours_are_not() {
+async fn token_guessing_gets_429_for_its_network_only() {
     let place = place();
     let api = place.with_base_url(&place.env.api_urls[0]);
     let ask = |token: String| {
@@ -166,7 +166,7 @@ const IN_VAIN: [(&str, &str, u16); 4] =
     [("GET", "/nowhere", 404), ("POST", "/chat", 404), ("DELETE", "/chat/history", 405), ("OPTIONS", "/nowhere", 404)];
 
 #[tokio::test]
-async fn what_nothing_answers_counts_as_requests_of_whoever_has_a_good_token() {
+async fn unknown_paths_count_for_token_holder() {
     let place = place();
     let (lost, namesake) = (place.user("lost"), place.contact("lost"));
     let ask = async |number: usize| {
@@ -182,7 +182,7 @@ async fn what_nothing_answers_counts_as_requests_of_whoever_has_a_good_token() {
 }
 
 #[tokio::test]
-async fn what_nothing_answers_counts_for_the_address_where_there_is_no_good_token() {
+async fn unknown_paths_count_for_address_without_token() {
     const BURST: usize = 50;
     let env = [("RATE_LIMIT_NO_TOKEN", BURST), ("RATE_LIMIT_FAILURES", BURST / 2)];
     let env = env.iter().flat_map(|(name, burst)| {
@@ -211,7 +211,7 @@ async fn what_nothing_answers_counts_for_the_address_where_there_is_no_good_toke
 }
 
 #[tokio::test]
-async fn a_fourth_socket_of_one_participant_is_closed_with_4429() {
+async fn socket_over_limit_is_closed_with_4429() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut open = Vec::new();
@@ -229,7 +229,7 @@ async fn a_fourth_socket_of_one_participant_is_closed_with_4429() {
 }
 
 #[tokio::test]
-async fn handshakes_of_one_address_are_counted_as_well() {
+async fn handshakes_count_for_address() {
     let place = place();
     let doctor = place.user("doc");
     let url = format!("{}?{}", place.env.gateway_ws_urls[0], doctor.with(&place.contact("pat")));
@@ -247,7 +247,7 @@ async fn handshakes_of_one_address_are_counted_as_well() {
 }
 
 #[tokio::test]
-async fn a_query_longer_than_any_operation_takes_is_a_414() {
+async fn overlong_query_gets_414() {
     let place = place();
     let doctor = place.user("doc");
     let query = format!("location_id={}&x={}", place.location, "y".repeat(5_000));
@@ -273,7 +273,7 @@ async fn rows_of(trail: &AuditLog, source: &str, expected: i64) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_without_tokens_is_refused_with_429_and_is_a_few_rows_at_both_services() {
+async fn anonymous_flood_gets_429_and_few_audit_rows() {
     const BURST: usize = 60;
     let env = [("RATE_LIMIT_NO_TOKEN_PER_SECOND", "1".to_owned()), ("RATE_LIMIT_NO_TOKEN_BURST", BURST.to_string())];
     let env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();

@@ -43,7 +43,7 @@ fn shown(text: &str) -> Metrics {
 }
 
 #[tokio::test]
-async fn what_is_documented_is_shown_and_what_is_shown_is_documented() {
+async fn metrics_match_documentation() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
@@ -62,7 +62,7 @@ async fn what_is_documented_is_shown_and_what_is_shown_is_documented() {
 }
 
 #[tokio::test]
-async fn durations_and_sizes_have_buckets_and_all_have_help() {
+async fn histograms_have_buckets_and_metrics_have_help() {
     let place = place();
     let text = all_metrics(&place).await;
     let types: Vec<(&str, &str)> =
@@ -77,7 +77,7 @@ async fn durations_and_sizes_have_buckets_and_all_have_help() {
 }
 
 #[tokio::test]
-async fn what_travels_is_measured_on_its_way() {
+async fn message_path_is_measured() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;

@@ -148,7 +148,7 @@ fn logged(logs: &Path, needles: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_people_write_and_the_keys_to_it_are_nowhere_but_in_messages() {
+async fn content_and_keys_are_only_in_messages() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let secret = secret_text();

@@ -12,7 +12,7 @@ pub(crate) fn trace() -> (String, [u8; 16]) {
 }
 
 #[tokio::test]
-async fn a_request_is_a_span_of_its_callers_trace_and_names_its_route_only() {
+async fn request_span_joins_caller_trace_with_route_name() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let (header, id) = trace();
@@ -33,7 +33,7 @@ async fn a_request_is_a_span_of_its_callers_trace_and_names_its_route_only() {
 }
 
 #[tokio::test]
-async fn a_handshake_is_a_span_as_well() {
+async fn handshake_has_span() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let (header, id) = trace();
@@ -46,7 +46,7 @@ async fn a_handshake_is_a_span_as_well() {
 }
 
 #[tokio::test]
-async fn a_requests_id_is_in_the_log_of_the_gateway_that_passes_its_message_on() {
+async fn request_id_reaches_gateway_log() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;

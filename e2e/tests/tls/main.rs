@@ -22,7 +22,7 @@ fn start(options: StackOptions) -> Stack {
 }
 
 #[test]
-fn the_chat_works_over_tls_and_no_server_is_believed_that_cannot_prove_its_name() {
+fn tls_works_and_unproven_servers_are_rejected() {
     let certificates = Certificates::make();
     let backends = start(StackOptions { only_backends: true, ..StackOptions::default() });
     let database = encrypt_postgres(&backends, certificates.certificate(), &certificates);

@@ -147,7 +147,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_message_has_its_place_and_every_conversation_its_own_pair() {
+    fn messages_and_pairs_are_unique() {
         let shape = Shape::new(300_000, 20_000, 1).unwrap();
         assert_eq!(shape.order.len(), 300_000);
         assert_eq!(shape.sizes.iter().sum::<u32>(), 300_000);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_conversations_are_as_many_pairs() {
+    fn million_conversations_have_unique_pairs() {
         let shape = Shape { order: Vec::new(), sizes: vec![0; 1_000_000], last: Vec::new(), now_us: 0 };
         let colleagues = (COLLEAGUES - 1..1_000_000).step_by(COLLEAGUES as usize);
         let ids: HashSet<_> = colleagues.map(|conversation| shape.pair(conversation).unwrap().id()).collect();

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_found_only_when_it_is_complete() {
+    fn message_is_parsed_only_when_complete() {
         let bytes = b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$4\r\n\r\n{}\r\n+OK\r\n";
         let whole = bytes.len() - 5;
         for cut in 0..whole {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_subscriptions_are_skipped_and_errors_reported() {
+    fn subscription_replies_are_skipped_and_errors_reported() {
         let subscribed = b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n";
         assert_eq!(next_reply(subscribed).unwrap(), Some((Reply::Other, subscribed.len())));
         assert!(next_reply(b"-NOAUTH no\r\n").unwrap_err().to_string().contains("NOAUTH no"));

@@ -67,7 +67,7 @@ mod tests {
     use super::channel_of;
 
     #[test]
-    fn the_channel_is_taken_from_the_query_of_the_one_path() {
+    fn channel_comes_from_query() {
         assert_eq!(channel_of("/ws?channel=a:b-1"), Some("a:b-1"));
         assert_eq!(channel_of("/ws?x=1&channel=a"), Some("a"));
         assert_eq!(channel_of("/ws?channel="), None);

@@ -124,17 +124,17 @@ async fn relays_verbatim(binary: &str) {
 }
 
 #[tokio::test]
-async fn the_epoll_relay_relays_verbatim() {
+async fn epoll_gateway_relays_verbatim() {
     relays_verbatim(env!("CARGO_BIN_EXE_yardstick-epoll")).await;
 }
 
 #[tokio::test]
-async fn the_tungstenite_relay_relays_verbatim() {
+async fn tungstenite_gateway_relays_verbatim() {
     relays_verbatim(env!("CARGO_BIN_EXE_yardstick-tungstenite")).await;
 }
 
 #[tokio::test]
-async fn an_epoll_socket_that_reads_slowly_gets_everything_in_order() {
+async fn slow_epoll_socket_gets_all_in_order() {
     let (_stack, env) = backends();
     let server = Server::start(env!("CARGO_BIN_EXE_yardstick-epoll"), &env);
     let mut redis = redis::connect(&env.redis_url).unwrap();
@@ -156,7 +156,7 @@ fn token(secret: &str, location: &str, seconds: i64) -> String {
 }
 
 #[tokio::test]
-async fn the_batched_writer_numbers_stores_publishes_and_answers() {
+async fn batched_api_numbers_stores_and_publishes() {
     let (_stack, env) = backends();
     let server = Server::start(env!("CARGO_BIN_EXE_yardstick-batched-seq"), &env);
     let (database, connection) = tokio_postgres::connect(&env.database_url, NoTls).await.unwrap();

@@ -102,7 +102,7 @@ async fn published(world: &World) -> Vec<(String, bool)> {
 }
 
 #[tokio::test]
-async fn every_route_that_is_published_is_attacked_here() {
+async fn every_published_route_is_covered() {
     let world = World::new().await;
     let published = published(&world).await;
     let names: BTreeSet<&str> = published.iter().map(|(name, _)| name.as_str()).collect();
@@ -114,7 +114,7 @@ async fn every_route_that_is_published_is_attacked_here() {
 }
 
 #[tokio::test]
-async fn no_bad_token_passes_any_route() {
+async fn bad_token_passes_no_route() {
     let world = World::new().await;
     for (kind, bad) in world.bad_tokens().await {
         for door in DOORS.iter().filter(|door| door.rule != Rule::Public) {
@@ -128,7 +128,7 @@ async fn no_bad_token_passes_any_route() {
 }
 
 #[tokio::test]
-async fn nobody_passes_a_route_who_has_no_business_there() {
+async fn unauthorized_principal_passes_no_route() {
     let world = World::new().await;
     for door in DOORS {
         let mut others = world.strangers();
@@ -169,7 +169,7 @@ async fn nobody_passes_a_route_who_has_no_business_there() {
 
 /// Otherwise all of the refusals above might be for a request that nobody would be granted.
 #[tokio::test]
-async fn every_route_lets_in_whom_it_is_for() {
+async fn authorized_principal_passes_each_route() {
     let world = World::new().await;
     for door in DOORS {
         let who = match door.rule {

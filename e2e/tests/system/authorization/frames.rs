@@ -15,7 +15,7 @@ const ATTACKED: [&str; 4] = ["typing", "delivered", "read", "auth"];
 const HARMLESS: [&str; 1] = ["ping"];
 
 #[tokio::test]
-async fn every_frame_that_clients_may_send_is_attacked_here() {
+async fn every_client_frame_is_covered() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../asyncapi.yaml");
     let document: Value = serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let operations = document["operations"].as_object().unwrap().values();
@@ -32,7 +32,7 @@ async fn every_frame_that_clients_may_send_is_attacked_here() {
 }
 
 #[tokio::test]
-async fn no_stranger_and_no_bad_token_opens_a_socket() {
+async fn unauthorized_principal_opens_no_socket() {
     let world = World::new().await;
     let queries = [world.doctor.with(&world.patient), world.doctor.inbox_query(), world.patient.inbox_query()];
     for (who, stranger) in world.strangers() {
@@ -65,7 +65,7 @@ async fn no_stranger_and_no_bad_token_opens_a_socket() {
 }
 
 #[tokio::test]
-async fn receipts_for_the_messages_of_others_mark_nothing() {
+async fn foreign_receipts_mark_nothing() {
     let world = World::new().await;
     let (colleague, other) = (world.place.user("other"), world.place.contact("other"));
     let own = colleague.send_ok(&other, "to be marked").await;
@@ -87,7 +87,7 @@ async fn receipts_for_the_messages_of_others_mark_nothing() {
 }
 
 #[tokio::test]
-async fn a_watching_service_says_nothing_in_anybodys_name() {
+async fn service_socket_cannot_send_frames_for_participant() {
     let world = World::new().await;
     let mut watcher = world.place.service().open_at(&world.doctor.with(&world.patient)).await;
     watcher.expect("ready").await;
@@ -105,7 +105,7 @@ async fn a_watching_service_says_nothing_in_anybodys_name() {
 }
 
 #[tokio::test]
-async fn no_token_of_others_and_no_bad_one_takes_over_a_socket() {
+async fn foreign_token_cannot_renew_socket() {
     let world = World::new().await;
     let mut socket = world.doctor.open(&world.patient).await;
     let mut strangers = world.strangers();
@@ -130,7 +130,7 @@ async fn no_token_of_others_and_no_bad_one_takes_over_a_socket() {
 }
 
 #[tokio::test]
-async fn revoking_a_token_closes_its_sockets_on_every_gateway_and_nobody_elses() {
+async fn revocation_closes_only_that_tokens_sockets() {
     let world = World::new().await;
     let jti = uuid::Uuid::now_v7().to_string();
     let claims = token::with(token::claims("doc", "user", &[&world.place.location]), "jti", json!(jti));
@@ -151,7 +151,7 @@ async fn revoking_a_token_closes_its_sockets_on_every_gateway_and_nobody_elses()
 }
 
 #[tokio::test]
-async fn an_inbox_hears_nothing_of_others_and_is_taken_over_by_nobody() {
+async fn inbox_socket_is_isolated() {
     let world = World::new().await;
     let mut others = vec![world.place.user("other"), world.place.contact("other")];
     // Namesakes, of the other kind and of another location.

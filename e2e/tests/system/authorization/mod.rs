@@ -130,7 +130,7 @@ impl World {
 
 /// Of several, since an instance that the machine keeps from running for a moment may learn of one later.
 #[tokio::test]
-async fn a_revocation_holds_everywhere_by_the_time_it_is_answered() {
+async fn revocation_holds_everywhere_when_answered() {
     let world = World::new().await;
     let mut late = Vec::new();
     for _ in 0..8 {

@@ -8,7 +8,7 @@ use super::text::NO_UTF_8;
 use super::{bytes_of, case, closed, pong, question, run};
 
 #[tokio::test]
-async fn closing() {
+async fn closing_handshake_follows_rfc_6455() {
     let mut cases = vec![
         case("no code", vec![frame(FINAL | CLOSE, "")], vec![RawFrame::Close(None)]),
         case("half a code", vec![frame(FINAL | CLOSE, b"\x03")], closed(1002)),

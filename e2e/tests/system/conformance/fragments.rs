@@ -7,7 +7,7 @@ use e2e::raw_websocket::{BINARY, CONTINUATION, FINAL, Length, PING, PONG, RawFra
 use super::{LIMIT, bytes_of, case, closed, fragments, no_frame, no_text, pong, question, question_of, run};
 
 #[tokio::test]
-async fn fragments_and_what_comes_between_them() {
+async fn fragments_are_joined_around_control_frames() {
     let whole = question("in fragments");
     let (one, two) = whole.split_at(9);
     let text = |last: u8, payload: &[u8]| frame(last | TEXT, payload);
@@ -54,7 +54,7 @@ async fn fragments_and_what_comes_between_them() {
 }
 
 #[tokio::test]
-async fn limits_hold_for_frames_and_for_messages() {
+async fn size_limits_hold_for_frames_and_messages() {
     let head = |kind, length| any_frame(FINAL | kind, Some([1, 2, 3, 4]), Length::Claimed(length as u64), b"");
     let most = question_of(LIMIT);
     let many = |length: usize, size: usize| vec![fragments(TEXT, question_of(length).chunks(size)).concat()];

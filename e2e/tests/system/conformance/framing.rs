@@ -7,7 +7,7 @@ use super::{LIMIT, bytes_of, case, closed, no_frame, no_text, pong, question, qu
 const MASK: [u8; 4] = [1, 2, 3, 4];
 
 #[tokio::test]
-async fn frames_of_every_length_and_shape() {
+async fn frames_of_every_length_are_read() {
     let mut cases = Vec::new();
     for length in [30, 125, 126, 127, 128, 1_000, 16_384, 65_535, LIMIT] {
         cases.push(case(format!("text of {length}"), vec![frame(FINAL | TEXT, question_of(length))], vec![pong()]));
@@ -38,7 +38,7 @@ async fn frames_of_every_length_and_shape() {
 }
 
 #[tokio::test]
-async fn frames_that_are_longer_than_they_say_or_say_it_wrongly() {
+async fn frames_with_wrong_length_are_rejected() {
     let short = question("");
     let with = |length| vec![any_frame(FINAL | TEXT, Some(MASK), length, &short)];
     let ping = |length| vec![any_frame(FINAL | PING, Some(MASK), length, b"x")];
@@ -66,7 +66,7 @@ async fn frames_that_are_longer_than_they_say_or_say_it_wrongly() {
 }
 
 #[tokio::test]
-async fn pings_and_pongs() {
+async fn pings_are_answered_with_pongs() {
     let mut cases = Vec::new();
     for length in [0, 1, 124, 125] {
         let payload = vec![0xa5; length];
@@ -98,7 +98,7 @@ async fn pings_and_pongs() {
 }
 
 #[tokio::test]
-async fn reserved_bits_and_kinds() {
+async fn reserved_bits_and_opcodes_are_rejected() {
     let mut cases = Vec::new();
     for bits in 1..=7_u8 {
         for kind in [TEXT, BINARY, PING, PONG, CLOSE] {

@@ -56,7 +56,7 @@ fn of_sockets<S: Strategy>(cases: u32, values: &S, holds: impl AsyncFn(RawSocket
 }
 
 #[test]
-fn whatever_is_allowed_is_answered_in_order_however_it_is_cut() {
+fn valid_frames_are_answered_in_order_however_split() {
     let values = (prop::collection::vec(allowed(), 0..8), prop::collection::vec(1..200_usize, 1..5));
     of_sockets(60, &values, async |mut socket, (said, cuts): (Vec<Exchange>, Vec<usize>)| {
         let (bytes, heard): (Vec<_>, Vec<_>) = said.into_iter().unzip();
@@ -72,7 +72,7 @@ fn whatever_is_allowed_is_answered_in_order_however_it_is_cut() {
 }
 
 #[test]
-fn noise_is_refused_or_taken_but_never_hangs() {
+fn noise_never_hangs_connection() {
     let noise = prop::collection::vec(any::<u8>(), 0..400);
     of_sockets(60, &noise, async |mut socket, mut noise: Vec<u8>| {
         // A frame that breaks the protocol, should the noise happen to be in order or half a frame: at most 64 KiB of it.

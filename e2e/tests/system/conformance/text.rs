@@ -40,7 +40,7 @@ const UTF_8: [&str; 9] = [
 ];
 
 #[tokio::test]
-async fn text_is_utf_8() {
+async fn text_must_be_utf_8() {
     let mut cases = Vec::new();
     for text in UTF_8 {
         let whole = question(text);
