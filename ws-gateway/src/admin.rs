@@ -1,4 +1,4 @@
-//! The admin port: metrics and health. It is never public, and it speaks plain HTTP to whoever reaches it.
+//! The admin port: metrics and health. It serves plain HTTP and must never be public.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use crate::http::server::MAX_HEADER_BYTES;
 use crate::metrics as service_metrics;
 use crate::state::AppState;
 
-/// Requests at a time.
+/// Concurrent requests.
 const MAX_REQUESTS: usize = 64;
-/// From connecting to the end of an answer.
+/// From the accepted connection to the end of the response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// After a failed accept.
+/// Delay after a failed `accept`.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Serves until this future is dropped. Without `metrics`, which belong to the first server of a process, there are none.
+/// Serves until this future is dropped. Only the first gateway of a process has `metrics`.
 pub(crate) async fn serve(app: Arc<AppState>, listener: TcpListener, metrics: Option<PrometheusHandle>) {
     let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
     loop {
@@ -45,7 +45,7 @@ pub(crate) async fn serve(app: Arc<AppState>, listener: TcpListener, metrics: Op
             let io = TokioIo::new(ProblemStream::new(tcp, MAX_HEADER_BYTES));
             let mut http = http1::Builder::new();
             let mut connection = http.keep_alive(false).max_buf_size(MAX_HEADER_BYTES).serve_connection(io, service);
-            // Who scrapes and goes away has nothing to be told.
+            // A client that disconnects early needs no response.
             if let Ok(Err(error)) = timeout(REQUEST_TIMEOUT, &mut connection).await
                 && error.is_parse()
             {

@@ -1,29 +1,19 @@
-//! The gateway of the chat: holds WebSockets and relays events from Redis to them.
+//! The WebSocket gateway: holds sockets and relays events from Redis to them.
 //!
-//! It knows Redis and the key of the tokens, and nothing else: whatever it has to say to the database goes through
-//! Redis to the API service.
+//! It knows Redis and the token keys, and no database. What the database must store goes through Redis streams to the
+//! API service.
 //!
 //! # Layout
-//! - [`config`]: the settings, and what is wrong with them
-//! - `server`: accepts connections on the public port
-//! - `handshake`: HTTP, token, rights, limits; its refusals are HTTP answers
-//! - `rate_limits`: how many sockets and handshakes somebody may have
-//! - `connection`: one task a socket, with its [`protocol`], its [`outbound`] queue and its [`close`] codes
-//! - `wire`: WebSocket frames as bytes
-//! - `timer_wheel`: wakes sockets at their time
-//! - [`hub`]: which sockets hear which conversation; knows neither Redis nor TCP
-//! - [`relay`]: Redis subscriptions → hub; notices whatever was lost
-//! - [`replay`]: reads the logs, for sockets that resume and for the relay
-//! - [`receipts`]: proven deliveries and reads, and [`audit`]: what happens to sockets; both by way of [`uplink`] → Redis
-//! - [`revocations`]: Redis → which tokens are refused, and whose sockets are closed
-//! - [`tickets`]: Redis → whose ticket it is, once
-//! - [`typing`]: somebody types → Redis
-//! - `presence`: somebody comes or goes → Redis → whoever shares a conversation
-//! - `view`: what a socket shows
-//! - [`unsealing`]: opens events that Redis may not read
-//! - [`redis`]: how connections to Redis behave
-//! - `meters`: every metric
-//! - `admin`: metrics and health on a port of their own
+//! - [`config`]: settings
+//! - `http`: the public port up to the WebSocket handshake
+//! - [`session`]: one task per socket; `websocket`: its frames as bytes
+//! - [`hub`]: rooms of sockets, gap detection, outbound queues; knows neither Redis nor TCP
+//! - [`pubsub`]: Redis subscriptions and event logs → hub
+//! - `presence`: which participants are online
+//! - [`streams`]: receipts and audit entries → API service
+//! - [`auth`]: revocations and tickets
+//! - [`redis`]: connections to Redis
+//! - `rate_limit`, `metrics`, `admin`, `state`: limits, metrics, the admin port, shared state
 
 mod admin;
 pub mod auth;
@@ -72,22 +62,22 @@ use crate::streams::StreamProducer;
 use crate::streams::audit::AuditProducer;
 use crate::streams::receipts::ReceiptProducer;
 
-/// What is kept of [`Config::process`] for the last spans, and for the end of the connections to Redis.
+/// Part of the shutdown timeout that is kept for the last spans and for closing the connections to Redis.
 const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What may wait of the logs for all resuming sockets of one participant, in full queues of one.
+/// Replayed frames that may wait for one participant, in full queues of one socket.
 pub(crate) const REPLAY_QUEUES_PER_PARTICIPANT: usize = 8;
-/// Descriptors that are kept for connections to Redis and from the admin port, log files and such.
+/// File descriptors that are kept for Redis, the admin port and log files.
 const RESERVED_DESCRIPTORS: usize = 64;
 
-/// What is kept of it for tasks that others need to the last, and that end after all sockets have.
+/// Part of the shutdown timeout that is kept for background tasks, which end after the sockets.
 const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long sockets have to close when a task has failed: what it did nobody does any more.
+/// Time for closing the sockets after a task has failed.
 const FAILURE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whoever sends commands bounds how many are under way: handshakes, typing, reading and comparing logs, telling and looking
-/// who is online, receipts, entries of the audit trail, questions, and the look for revocations. So no client's own queue can overflow, and needs no metric.
+/// Every sender of commands bounds its own concurrency. So the command queues of the Redis client cannot overflow,
+/// and need no metric.
 const _: () = assert!(
     http::server::MAX_PENDING_HANDSHAKES
         + pubsub::TYPING_QUEUE_CAPACITY
@@ -101,33 +91,33 @@ const _: () = assert!(
 /// Why a gateway could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The admin port is taken, or not ours.
+    /// The admin port cannot be opened.
     #[error("cannot listen on ADMIN_ADDR: {0}")]
     Admin(io::Error),
-    /// The Redis client refuses its configuration.
+    /// The Redis client rejects its configuration.
     #[error("redis: {0}")]
     RedisConnector(#[from] redis::Error),
-    /// Traces are wanted, and cannot be sent.
+    /// Traces are configured but cannot be exported.
     #[error(transparent)]
     Traces(#[from] shared::trace::TraceError),
-    /// TLS is wanted, and there is nobody to vouch for the server.
+    /// The CA bundle for Redis cannot be used.
     #[error("REDIS_CA_FILE: {0}")]
     Authority(#[from] shared::tls::CaError),
-    /// No token could be verified.
+    /// No key could be loaded, so no token could be verified.
     #[error(transparent)]
     Keys(#[from] NoVerificationKeysError),
-    /// A task has ended that must not.
+    /// A supervised task has failed.
     #[error(transparent)]
     Task(#[from] TaskError),
 }
 
-/// Runs a gateway on `listener` until `shutdown` begins and its sockets are closed, or
-/// [`Config::process`] has passed since.
+/// Runs a gateway on `listener`. It ends when `shutdown` has begun and all sockets are closed, or after the shutdown
+/// timeout.
 ///
-/// Redis need not be there yet: until it is, `/readyz` and every handshake answer 503.
+/// Redis may be down at the start. Until it is up, `/readyz` and every handshake return 503.
 ///
 /// # Errors
-/// [`RunError`], before anything is accepted; [`RunError::Task`] when a task has ended too early, after the sockets are closed.
+/// [`RunError`] before any connection is accepted, or [`RunError::Task`] after a failed task and a drain.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
     if config.http.origins.allows_any() {
         tracing::warn!("ALLOWED_ORIGINS is *: any page may open sockets");
@@ -135,15 +125,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    // Ends after the sockets have: they need it to the last.
+    // Ends after the sockets, which need these tasks to the last.
     let background = shutdown.later_phase();
-    // Metrics are of a process: a second gateway in it adds to those of the first.
+    // Metrics belong to the process. A second gateway in it adds to those of the first.
     let metrics = telemetry::init_metrics(crate::metrics::METRICS, &background).ok();
     let admin_listener = net::listen(config.http.admin_addr).map_err(RunError::Admin)?;
     let keys = KeySetCache::open(&config.tokens, &background).await?;
     let redis = RedisConnector::new(&config.redis.url, config.redis.ca.as_ref(), config.redis.timeout)?;
     let traces = config.process.traces.as_ref().map(|traces| Tracing::start("ws-gateway", traces)).transpose()?;
-    // The tasks in the background need it to their last.
+    // Ends after the background tasks, which need it to the last.
     let connections = background.later_phase();
     let commands = redis.commands(&connections)?;
     let mut relay_keys = config.events.relay_keys.as_ref().map(RelayKeys::new).unwrap_or_default();
@@ -179,7 +169,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let timer_wheel = TimerWheel::new();
     let wheel = timer_wheel.clone();
     background.spawn_until("timers", async move { wheel.run().await });
-    // Sockets, and connections that are none yet, are strangers' both.
+    // Descriptors for sockets and pending handshakes.
     let affordable = descriptors::connection_budget(RESERVED_DESCRIPTORS);
     let handshakes = http::server::MAX_PENDING_HANDSHAKES.min(affordable.div_ceil(8));
     let max_sockets =
@@ -213,7 +203,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     });
 
     let sockets = TaskTracker::new();
-    // They go on during the drain: to answer that this gateway is going away.
+    // Both keep running during the drain, to answer that this gateway shuts down.
     let (accepting, administering) = (shutdown.later_phase(), shutdown.later_phase());
     accepting.spawn_until("public port", http::server::accept(app.clone(), listener, sockets.clone()));
     administering.spawn_until("admin port", admin::serve(app, admin_listener, metrics));
@@ -222,7 +212,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         () = shutdown.wait_for_begin() => None,
         failed = shutdown.wait_for_failure() => Some(failed),
     };
-    // The one deadline for all that follows.
+    // All that follows shares this deadline.
     let allowed = if failed.is_some() {
         config.process.shutdown_timeout.min(FAILURE_TIMEOUT)
     } else {
@@ -234,8 +224,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     tracing::info!(sockets = sockets.len(), "draining");
     hub.begin_drain();
     sockets.close();
-    // To the end of the drain, however few sockets there are: until the load balancer has noticed, it sends handshakes, and
-    // one that stands in the kernel's queue when the port closes would end without an answer.
+    // Accepts until the drain window ends, even without sockets. The load balancer needs time to notice, and a
+    // handshake in the accept queue would otherwise get no response.
     let noticed = sleep_until(close_by.min(Instant::now() + config.process.drain));
     let (drained, ()) = join(timeout_at(close_by, sockets.wait()), noticed).await;
     let drained = drained.is_ok();
@@ -255,7 +245,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     failed.map_or(Ok(()), |failed| Err(failed.into()))
 }
 
-/// A token does not outlive its key, nor does a socket: an issuer that takes a key out of its set may have lost it.
+/// A socket does not outlive the key of its token. An issuer that removes a key may have lost it.
 async fn close_sockets_of_removed_keys(keys: &KeySetCache, hub: &Hub) {
     let mut updates = keys.updates();
     while updates.changed().await.is_ok() {

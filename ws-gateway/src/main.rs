@@ -1,4 +1,4 @@
-//! `ws-gateway serve`: reads the environment, listens, runs until a signal.
+//! `ws-gateway serve`: reads the settings, listens, and runs until a signal.
 
 use std::io;
 use std::process::ExitCode;
@@ -10,8 +10,8 @@ use shared::{descriptors, net, telemetry};
 use tokio::runtime::{Builder, Runtime};
 use ws_gateway::config::{Config, SETTINGS, admin};
 
-/// What a socket keeps for its life lies among what its handshake needed for a moment. This allocator keeps sizes apart, so
-/// that the latter is given back.
+/// A handshake mixes short-lived and long-lived allocations. This allocator separates sizes, so that pages can be
+/// freed.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -25,10 +25,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Holds sockets and relays events until SIGTERM or SIGINT.
+    /// Hold sockets and relay events until SIGTERM or SIGINT.
     #[command(after_help = env::help(SETTINGS))]
     Serve,
-    /// Asks the gateway on ADMIN_ADDR whether it lives; for container health checks.
+    /// Probe `/healthz` on ADMIN_ADDR, for container health checks.
     Alive,
 }
 
@@ -84,7 +84,7 @@ fn serve() -> ExitCode {
     })
 }
 
-/// One thread needs none of what several need to share work.
+/// A single thread needs no work-stealing scheduler.
 fn runtime(threads: usize) -> io::Result<Runtime> {
     let mut builder = match threads {
         1 => Builder::new_current_thread(),

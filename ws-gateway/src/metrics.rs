@@ -1,6 +1,6 @@
-//! Every metric of this service, and those that are looked up when somebody asks.
+//! Every metric of this service, and the gauges that are collected on each scrape.
 //!
-//! Whatever is counted anywhere stands here too, and in docs/OPERATIONS.md: a test compares the two.
+//! A test compares this list with docs/OPERATIONS.md.
 
 use metrics::gauge;
 use shared::telemetry::MetricKind::{Counter, Gauge, Histogram};
@@ -24,7 +24,7 @@ const OUTCOMES: &[&str] = &[
 const CODES: &[&str] =
     &["1001", "1002", "1007", "1008", "1009", "1013", "4401", "4403", "4408", "4429", "peer", "gone"];
 
-/// All of them.
+/// All metrics.
 pub(crate) const METRICS: &[MetricSpec] = &[
     MetricSpec::new(Gauge, "gateway_sockets", "open sockets"),
     MetricSpec::new(Counter, "gateway_handshakes_total", "handshakes answered").with_label("outcome", OUTCOMES),
@@ -153,7 +153,7 @@ pub(crate) const METRICS: &[MetricSpec] = &[
         .with_label("outcome", &["sent", "failed"]),
 ];
 
-/// Looks at what is not counted as it happens.
+/// Sets the gauges that are not updated when they change.
 pub(crate) fn collect(app: &AppState) {
     gauge!(SERVICE_READY.name).set(f64::from(u8::from(http::is_ready(app).is_ok())));
     gauge!("gateway_acks_queue_depth").set(app.receipts.queued_weight() as f64);

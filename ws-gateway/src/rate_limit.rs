@@ -1,4 +1,5 @@
-//! How many sockets, and how many handshakes: of one participant, of one address, of all. Each gateway counts for itself.
+//! Limits of handshakes, tokens, typing and sockets: per participant, per address and in total. Each gateway counts
+//! for itself.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,15 +16,15 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::RateLimitConfig;
 
-/// Notices of typing that one participant may have passed on, however many sockets it has: a second, and at once. All share
-/// the way to Redis.
+/// Typing notices of one participant on all its sockets: per second, and burst. All participants share the connection
+/// to Redis.
 const TYPING_RATE: (u32, u32) = (5, 20);
 
-/// Tokens that one participant or service may show on all its open sockets: a second, and at once. To verify one costs as much as a
-/// hundred frames, and a row of the audit trail.
+/// Tokens that one actor may send on its open sockets: per second, and burst. Verifying one costs as much as a
+/// hundred frames, plus an audit row.
 const TOKEN_RATE: (u32, u32) = (10, 300);
 
-/// All that bounds who may come.
+/// All limits of a gateway.
 pub(crate) struct RateLimits {
     handshakes: Option<KeyedRateLimiter>,
     handshakes_of_participant: Option<KeyedRateLimiter>,
@@ -36,14 +37,14 @@ pub(crate) struct RateLimits {
     sockets_of_address: Arc<ConcurrencyLimiter>,
 }
 
-/// A socket's place among those that this gateway may hold, and among those of its owner. Given back when it is dropped.
+/// Permission to hold one socket. Dropping it releases all counts.
 pub(crate) struct SocketPermit {
     _permit: OwnedSemaphorePermit,
     _of_participant: Option<CountGuard>,
     _of_address: Option<CountGuard>,
 }
 
-/// Somebody has as many sockets as it may.
+/// A concurrency limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LimitReachedError;
 
@@ -62,38 +63,38 @@ impl RateLimits {
         }
     }
 
-    /// A handshake, before anybody has looked into it. One that its address may not make takes nothing from the others'.
+    /// Before a handshake is parsed. The address comes first, so that its excess does not use up the shared limit.
     pub(crate) fn check_handshake(&self, address: IpAddr) -> Result<(), RetryAfter> {
         check_address(self.address.as_ref(), address)?;
         check(self.handshakes.as_ref(), &())
     }
 
-    /// A handshake whose token is good. A service token is nobody's.
+    /// After authentication. A service token has no limit of its own.
     pub(crate) fn check_participant(&self, owner: &Principal) -> Result<(), RetryAfter> {
         owner.participant().map_or(Ok(()), |person| check(self.handshakes_of_participant.as_ref(), person))
     }
 
-    /// A token was refused. Only refused ones take from this bucket, and only they are turned away by it.
+    /// An invalid token. Only invalid tokens count, so valid clients of the address are not affected.
     pub(crate) fn record_invalid_token(&self, address: IpAddr) -> Result<(), RetryAfter> {
         check_address(self.failures.as_ref(), address)
     }
 
-    /// There was no token at all.
+    /// A handshake without a token.
     pub(crate) fn record_missing_token(&self, address: IpAddr) -> Result<(), RetryAfter> {
         check_address(self.missing.as_ref(), address)
     }
 
-    /// Somebody shows a token, on any of its sockets.
+    /// A token sent on an open socket.
     pub(crate) fn check_token(&self, key: &Actor) -> Result<(), RetryAfter> {
         check(self.tokens.as_ref(), &shared::audit::AuditActor::from(key))
     }
 
-    /// Somebody types, on any of its sockets.
+    /// A typing notice.
     pub(crate) fn check_typing(&self, location: &LocationId, key: &Participant) -> Result<(), RetryAfter> {
         check(self.typing.as_ref(), &(location, key))
     }
 
-    /// A place for one socket more. A service token's socket is nobody's: it counts for its address only.
+    /// Permission for one more socket. A service token counts for its address only.
     pub(crate) fn acquire_socket(
         &self,
         permit: OwnedSemaphorePermit,
@@ -112,21 +113,21 @@ impl RateLimits {
     }
 }
 
-/// How many sockets each has. Names are kept as hashes, whose key is this process's own.
+/// Open sockets per key. Keys are kept as hashes with a random seed.
 struct ConcurrencyLimiter {
     limit: u32,
     counts: Mutex<HashMap<u64, u32>>,
     hasher: RandomState,
 }
 
-/// One of somebody's.
+/// One counted socket.
 struct CountGuard {
     limiter: Arc<ConcurrencyLimiter>,
     key: u64,
 }
 
 impl ConcurrencyLimiter {
-    /// At most `limit` each; 0 for no limit.
+    /// At most `limit` per key; 0 for no limit.
     fn new(limit: u32) -> Arc<Self> {
         Arc::new(Self { limit, counts: Mutex::default(), hasher: RandomState::new() })
     }

@@ -1,4 +1,4 @@
-//! What all sockets of this process share. It owns no task and opens no connection.
+//! State that all sockets of the process share. It owns no task and opens no connection.
 
 use std::sync::Arc;
 
@@ -25,10 +25,10 @@ use crate::session::timer_wheel::TimerWheel;
 use crate::streams::audit::AuditProducer;
 use crate::streams::receipts::ReceiptProducer;
 
-/// How often a handshake reads its log anew because events may have been lost meanwhile.
+/// Attempts of a handshake to read its log without a gap.
 const MAX_ATTEMPTS: usize = 3;
 
-/// Handed to every handshake and socket.
+/// Passed to every handshake and session.
 pub(crate) struct AppState {
     pub(crate) config: Config,
     pub(crate) verifier: Verifier,
@@ -36,52 +36,51 @@ pub(crate) struct AppState {
     pub(crate) tickets: TicketRedeemer,
     pub(crate) hub: Arc<Hub>,
     pub(crate) event_log: EventLog,
-    /// What waits of the logs for sockets that resume.
+    /// Bounds the replayed events in memory.
     pub(crate) replay_budget: Arc<ReplayBudget>,
     pub(crate) receipts: ReceiptProducer,
     pub(crate) audit: AuditProducer,
     pub(crate) typing: TypingPublisher,
-    /// Who is online.
+    /// Which participants are online.
     pub(crate) presence: PresenceRegistry,
-    /// A permit a socket.
+    /// One permit per socket.
     pub(crate) socket_permits: Arc<Semaphore>,
-    /// A permit a handshake.
+    /// One permit per pending handshake.
     pub(crate) handshake_permits: Arc<Semaphore>,
-    /// How many there are.
+    /// Total of `handshake_permits`.
     pub(crate) max_handshakes: usize,
-    /// Makes spans, if there is a collector.
+    /// Exports spans, if a collector is configured.
     pub(crate) traces: Option<Tracing>,
-    /// How many somebody may have of that, and of handshakes.
+    /// Limits per participant and address.
     pub(crate) rate_limits: RateLimits,
-    /// When it began: what sockets count from.
+    /// Start of the gateway. Frame limiters count from here.
     pub(crate) started_at: Instant,
-    /// Begins when no socket is to be opened any more.
+    /// Once it has begun, no socket opens.
     pub(crate) shutdown: Shutdown,
-    /// Counted for every frame: looked up once.
+    /// Looked up once, because it counts every frame.
     pub(crate) frames_sent: Counter,
-    /// Sockets that are open.
     pub(crate) open_sockets: Gauge,
-    /// From an event's place in its log to its frame in the kernel's hands.
+    /// From the event's cursor to the write of its frame.
     pub(crate) delivery_latency: Histogram,
     pub(crate) timer_wheel: Arc<TimerWheel>,
 }
 
-/// A socket's first look at what it shows: from here on nothing is missed.
+/// The state of a new subscription. From here on the socket misses no event.
 pub(crate) struct InitialState {
     pub(crate) membership: Membership,
-    /// What `ready` names; `None` where there is no log.
+    /// The cursor of `ready`; `None` for an inbox.
     pub(crate) cursor: Option<Cursor>,
-    /// Whether the cursor of the request was good; `None` without one.
+    /// Whether the requested cursor was valid; `None` without one.
     pub(crate) resumed: Option<bool>,
-    /// What came after that cursor.
+    /// Events after that cursor.
     pub(crate) replay: Vec<Arc<EncodedEvent>>,
-    /// The room that this takes.
+    /// Memory that the replay reserves.
     pub(crate) reservation: Option<ReplayReservation>,
-    /// What the cursor proves to have arrived.
+    /// Messages that the cursor acknowledges.
     pub(crate) unacknowledged: Vec<MessageId>,
 }
 
-/// Why a socket cannot start now.
+/// Why a subscription failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SubscribeError {
     #[error(transparent)]
@@ -95,8 +94,8 @@ pub(crate) enum SubscribeError {
 }
 
 impl AppState {
-    /// Subscribes first, then reads the log; what comes live meanwhile waits in the socket's queue, and what the log
-    /// had already shown is skipped there by its cursor. So there is no moment in which an event could slip through.
+    /// Subscribes, then reads the log. Live events wait in the socket's queue meanwhile; the session skips those that
+    /// the log already contained. So no event is missed in between.
     pub(crate) async fn subscribe(
         &self,
         topic: &Topic,
@@ -111,7 +110,7 @@ impl AppState {
                 .await
                 .map_err(|_| SubscribeError::Timeout)??;
             if channel.is_inbox() {
-                // Whatever is published from now on waits in the queue, and so does the word that some of it was lost.
+                // An inbox has no log. From now on its rows wait in the queue.
                 return Ok(InitialState {
                     membership,
                     cursor: None,
@@ -122,7 +121,7 @@ impl AppState {
                 });
             }
             let mut resumable = match seen {
-                // Boxed: most handshakes have none, and all would carry its size.
+                // Boxed: most handshakes do not resume, but all would reserve its size.
                 Some(seen) => {
                     let resumed = Box::pin(self.event_log.replay(channel, seen, principal.participant())).await?;
                     resumed.map(|resumed| (seen, resumed))

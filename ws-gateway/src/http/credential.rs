@@ -13,13 +13,13 @@ use super::query;
 use crate::auth::RedeemError;
 use crate::state::AppState;
 
-/// What shows whose a handshake is.
+/// What a client authenticates with.
 pub(super) enum Credential<'a> {
     Token(&'a str),
     Ticket(Ticket),
 }
 
-/// A token, in a header or a subprotocol, or a ticket in the query.
+/// Finds the credential: a token in a header or a subprotocol, or a ticket in the query.
 pub(super) fn credential<B>(request: &Request<B>) -> Result<Credential<'_>, HttpError> {
     let headers = request.headers();
     let ticket = query::ticket(request.uri().query().unwrap_or_default()).map_err(query_error)?;
@@ -37,7 +37,7 @@ pub(super) fn credential<B>(request: &Request<B>) -> Result<Credential<'_>, Http
     }
 }
 
-/// Whose the handshake is. A ticket is spent by this, whatever becomes of the handshake.
+/// Verifies the credential. A ticket is consumed here, even if the handshake fails later.
 pub(super) async fn authenticate(
     app: &AppState,
     credential: Credential<'_>,
@@ -59,7 +59,7 @@ pub(super) async fn authenticate(
     };
     let verify = || app.verifier.verify(token);
     let verified = match verify() {
-        // The issuer may have begun to use it a moment ago.
+        // The issuer may have published a new key. Refresh once, then verify again.
         Err(TokenError::UnknownKey) if app.verifier.keys().refresh_now().await => verify(),
         verified => verified,
     };

@@ -12,10 +12,10 @@ use crate::auth::RedeemError;
 
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// Why a request is refused.
+/// A rejected request.
 #[derive(Debug)]
 pub(crate) struct HttpError {
-    /// Boxed: refusals are passed up through many hands.
+    /// Boxed, because `Result<_, HttpError>` is returned through many calls.
     problem: Box<Problem>,
     headers: Vec<(HeaderName, HeaderValue)>,
     is_invalid_credential: bool,
@@ -60,7 +60,7 @@ impl HttpError {
     pub(super) fn missing_token() -> Self {
         let detail =
             "no token: send `Authorization: Bearer <JWT>`, the subprotocols `chat.v1, bearer.<JWT>`, or `?ticket=`";
-        // Without a token there is no error to name (RFC 6750, section 3.1).
+        // A request without credentials gets no error code (RFC 6750, section 3.1).
         let error = Self::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer realm=\"chat\"");
         Self { is_missing_credential: true, ..error }
     }
@@ -71,12 +71,12 @@ impl HttpError {
         Self { is_invalid_credential: true, ..Self::new(StatusCode::UNAUTHORIZED, detail).challenge(&challenge) }
     }
 
-    /// Whether a token or a ticket came that is no good, which may be an attempt to guess one.
+    /// Whether the client sent an invalid token or ticket. It may be guessing.
     pub(super) fn is_invalid_credential(&self) -> bool {
         self.is_invalid_credential
     }
 
-    /// Whether nothing came that could be a token.
+    /// Whether the client sent no credential.
     pub(super) fn is_missing_credential(&self) -> bool {
         self.is_missing_credential
     }
@@ -134,7 +134,7 @@ impl HttpError {
         self.problem.status
     }
 
-    /// A label for metrics.
+    /// The `outcome` label of the handshake metric.
     pub(super) fn outcome(&self) -> &'static str {
         match self.problem.status {
             400 | 414 | 422 => "invalid",
@@ -154,7 +154,7 @@ impl HttpError {
             response.headers_mut().append(name, value);
         }
         if response.headers().contains_key(UPGRADE) {
-            // Who sends `Upgrade` must name it here (RFC 9110, section 7.8).
+            // A response with `Upgrade` must list it in `Connection` (RFC 9110, section 7.8).
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
         }
         response

@@ -1,7 +1,7 @@
-//! The HTTP side of the public port: health, and the way into a socket.
+//! Requests of the public port: health, and the WebSocket handshake.
 //!
-//! Every refusal is an HTTP answer with a problem body; nothing is let in that is not authenticated, authorized and
-//! subscribed. No answer repeats a token.
+//! A socket opens only after the client is authenticated, authorized and subscribed. Any other request is answered
+//! with a problem body.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,15 +35,15 @@ use crate::session::close_reason::CloseReason;
 use crate::state::{AppState, InitialState, SubscribeError};
 use crate::streams::audit::is_recorded;
 
-/// The subprotocol that this server speaks.
+/// The subprotocol of this server.
 const SUBPROTOCOL: &str = "chat.v1";
-/// A subprotocol that carries a token, for browsers, which can set no header.
+/// A subprotocol that carries a token. Browsers cannot set the `Authorization` header.
 pub(super) const BEARER_SUBPROTOCOL: &str = "bearer.";
 
-/// Longest query: several times what a handshake takes.
+/// Several times the longest valid query.
 const MAX_QUERY_BYTES: usize = 4 * 1024;
 
-/// A handshake that asks for something that its bearer may have.
+/// A valid and authorized handshake.
 #[derive(Debug)]
 struct UpgradeRequest {
     topic: Topic,
@@ -52,26 +52,26 @@ struct UpgradeRequest {
     subprotocol: bool,
 }
 
-/// What follows a `101`.
+/// What happens after the `101` response.
 pub(crate) enum Upgrade {
-    /// A socket.
+    /// The session starts.
     Accepted(Box<AcceptedSocket>),
-    /// None: it is closed with this, which is all that a browser can see of a refusal.
+    /// The socket is closed at once. A browser can read a close code, but not the status of a failed handshake.
     Rejected(CloseReason),
 }
 
-/// A socket that is let in, once its answer has been written.
+/// An authorized and subscribed socket. It starts once the response is written.
 pub(crate) struct AcceptedSocket {
-    /// Who asked, and how the request is called in logs.
+    /// Request id and address of the client.
     pub(crate) context: RequestContext,
     pub(crate) principal: Arc<Principal>,
     pub(crate) topic: Topic,
     pub(crate) start: InitialState,
-    /// Its place among the sockets that this gateway may hold.
+    /// Counts this socket against the limits.
     pub(crate) permit: Box<SocketPermit>,
 }
 
-/// What is known of a handshake so far, for the audit trail.
+/// What the audit entry of a handshake names, as far as it is known.
 #[derive(Debug, Default)]
 struct AuditContext {
     who: Option<AuditActor>,
@@ -79,7 +79,7 @@ struct AuditContext {
 }
 
 impl AuditContext {
-    /// The entry of a handshake that is refused.
+    /// The audit entry of a rejected handshake.
     fn entry(self, status: u16, context: &RequestContext) -> AuditEntry {
         let who = self.who.unwrap_or(AuditActor::Anonymous);
         match &self.topic {
@@ -89,7 +89,7 @@ impl AuditContext {
     }
 }
 
-/// Answers a request. With `101` comes the socket that follows it.
+/// Handles one request. A socket follows a `101` response.
 pub(crate) async fn respond<B>(
     app: &Arc<AppState>,
     request: Request<B>,
@@ -104,7 +104,7 @@ pub(crate) async fn respond<B>(
     let outcome = match request.uri().path() {
         "/ws" | "/healthz" | "/readyz" | "*" if *request.method() == Method::OPTIONS => Ok(options_response(id)),
         "/ws" if !readable => Err(HttpError::method_not_allowed()),
-        // What follows the head would be read as WebSocket frames.
+        // The session would read a body as WebSocket frames.
         "/ws" if has_body(request.headers()) => Err(HttpError::bad_request("a WebSocket handshake has no body")),
         "/ws" => {
             let mut audit = AuditContext::default();
@@ -139,7 +139,7 @@ pub(crate) async fn respond<B>(
     (response, None)
 }
 
-/// A span, where there is a collector. Of the request it gets no more than whether it asks for a socket.
+/// Starts a trace span, if a collector is configured. The span names only the route, never the query.
 fn span<B>(app: &AppState, request: &Request<B>, context: &RequestContext, peer: IpAddr) -> Option<RequestSpan> {
     let traces = app.traces.as_ref()?;
     let route = if request.uri().path() == "/ws" { "/ws" } else { "other" };
@@ -158,7 +158,7 @@ fn count(outcome: &'static str) {
     metrics::counter!("gateway_handshakes_total", "outcome" => outcome).increment(1);
 }
 
-/// What is known of a request before anybody has looked into it.
+/// Request id and client address.
 fn context(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> RequestContext {
     let request_id = request_id_of(headers);
     let address = trusted.address(peer, headers.get_all(FORWARDED_FOR_HEADER).into_iter().map(HeaderValue::as_bytes));
@@ -216,7 +216,7 @@ async fn upgrade<B>(
         }
         HttpError::unavailable("live messages cannot be relayed at the moment: try again")
     })?;
-    // Over since it was verified, and before the hub knew of this socket: nobody else would notice.
+    // The token may have been revoked after verification. Until `subscribe`, the hub could not close this socket.
     let is_good = app.verifier.recheck(&principal, OffsetDateTime::now_utc());
     is_good.map_err(|error| HttpError::invalid_token(&error))?;
     let topic = upgrade_request.topic;
@@ -224,8 +224,7 @@ async fn upgrade<B>(
     Ok((response, Upgrade::Accepted(Box::new(admitted))))
 }
 
-/// Whether it is a handshake, and one that no stranger's page has made a browser send. What follows, in this order: who
-/// asks, for what, may they.
+/// Validates the upgrade request and its origin. Authentication and authorization follow.
 fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins, site: &Site<'_>) -> Result<(), HttpError> {
     let headers = request.headers();
     check_headers(request).map_err(|error| HttpError::bad_request(error.to_string()))?;
@@ -239,7 +238,7 @@ fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins, site: &Sit
     if header(headers, &SEC_WEBSOCKET_VERSION) != Some("13") {
         return Err(HttpError::version_required());
     }
-    // Only browsers send it, and they always do.
+    // Browsers always send `Origin`; other clients do not.
     let is_foreign = |origin: &HeaderValue| !origin.to_str().is_ok_and(|origin| origins.allows(origin, site));
     if headers.get(ORIGIN).is_some_and(is_foreign) {
         return Err(HttpError::origin_not_allowed());
@@ -250,10 +249,10 @@ fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins, site: &Sit
     Ok(())
 }
 
-/// Whether the head of a request contradicts itself, or leaves out what it must have.
+/// Rejects contradictory or missing header fields.
 fn check_headers<B>(request: &Request<B>) -> Result<(), HeaderError> {
     let headers = request.headers();
-    // Most have no name twice, and both numbers are known without counting.
+    // Most requests repeat no name, and both counts are known already.
     if headers.len() > headers.keys_len() {
         headers::check_not_repeated(|name| headers.get_all(name).iter().count())?;
     }
@@ -262,7 +261,7 @@ fn check_headers<B>(request: &Request<B>) -> Result<(), HeaderError> {
     headers::check_host(host, authority, request.version() == Version::HTTP_11)
 }
 
-/// What the handshake asks for, and whether the bearer may have it.
+/// Validates the query and checks that the principal may see the topic.
 fn authorize<B>(
     request: &Request<B>,
     principal: &Principal,
@@ -274,11 +273,11 @@ fn authorize<B>(
     let key = key.ok_or_else(|| HttpError::bad_request("`Sec-WebSocket-Key` must be 16 bytes in base64"))?;
     let subprotocol = list_members(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
     if !subprotocol && list_members(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name.starts_with(BEARER_SUBPROTOCOL)) {
-        // The server must pick one of those offered, and a token is never repeated.
+        // The server must select an offered subprotocol, and it never repeats a token.
         return Err(HttpError::bad_request("offer the subprotocol `chat.v1` along with `bearer.<JWT>`"));
     }
     let connect_query = query::parse(query);
-    // Whoever may not see it is not told what else is wrong.
+    // Authorization comes first, so that an unauthorized client learns nothing else about its request.
     if let Some(topic) =
         connect_query.as_ref().map_or_else(|_| query::topic(query), |connect_query| Some(connect_query.topic.clone()))
     {

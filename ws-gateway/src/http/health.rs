@@ -4,9 +4,11 @@ use super::error::HttpError;
 use super::response::{HttpResponse, json_state};
 use crate::state::AppState;
 
-/// Ready once Redis was reached and has said which tokens are revoked, and from then on until the end. Not while Redis is away: it is away for every gateway,
-/// and taking all of them out of the balancer would cut sockets that still hear `degraded` and `recovered`. In a cluster some of its
-/// masters are enough: the conversations of the others are refused one by one.
+/// Whether this gateway is ready: it has connected to Redis once and loaded the revocations.
+///
+/// It stays ready while Redis is down. Redis is down for every gateway, and a load balancer that removes all of them
+/// would cut sockets that still receive `degraded` and `recovered`. In a cluster, some masters are enough. Handshakes
+/// for the others are rejected one by one.
 pub(crate) fn is_ready(app: &AppState) -> Result<(), HttpError> {
     if app.shutdown.has_begun() {
         return Err(HttpError::unavailable("this gateway is going away"));
@@ -20,7 +22,7 @@ pub(crate) fn is_ready(app: &AppState) -> Result<(), HttpError> {
     Ok(())
 }
 
-/// The same for operators, with what it depends on: Redis may be away without that.
+/// The same for operators, with the state of each dependency. Redis may be down while the gateway is ready.
 pub(crate) fn readiness(app: &AppState) -> HttpResponse {
     let ready = is_ready(app);
     let hub = &app.hub;

@@ -1,7 +1,7 @@
-//! The query of a handshake: which conversation and from where on, or whose inbox.
+//! The query of a handshake: a conversation with an optional cursor, or an inbox.
 //!
-//! What cannot be read is a 400, what can be read and means nothing, or is missing, a 422: as the API service has it.
-//! Names that are not ours are refused.
+//! As in the API service, a malformed query is a 400; a missing or invalid value is a 422. Unknown parameters are
+//! rejected.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -14,20 +14,19 @@ use shared::query::{self, Parameter};
 
 use crate::hub::topic::Topic;
 
-/// What the handshake asks for.
+/// A parsed query.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ConnectQuery {
     pub(crate) topic: Topic,
-    /// The last event that the client has seen; an inbox has none.
+    /// The last event that the client has. An inbox has no cursor.
     pub(crate) cursor: Option<Cursor>,
 }
 
 const NAMES: [&str; 6] = ["location_id", "user_id", "contact_id", "peer_user_id", "cursor", TICKET];
 
-/// Stands for a token.
+/// Stands in for a token.
 const TICKET: &str = "ticket";
 
-/// Reads a query.
 pub(crate) fn parse(query: &str) -> Result<ConnectQuery, QueryError> {
     let [location, user, contact, peer, cursor, _ticket] = values(query)?;
     let mut errors = Vec::new();
@@ -42,7 +41,7 @@ pub(crate) fn parse(query: &str) -> Result<ConnectQuery, QueryError> {
     if contact.is_some() && peer.is_some() {
         errors.push(InputError::new("?peer_user_id", "and `contact_id` cannot both be given"));
     }
-    // One person without another: its inbox.
+    // A participant without a peer means its inbox.
     let of_inbox = peer.is_none() && user.is_some() != contact.is_some();
     let location = read("location_id", location, &mut errors);
     let user = read("user_id", user, &mut errors).map(Participant::user);
@@ -70,7 +69,7 @@ pub(crate) fn parse(query: &str) -> Result<ConnectQuery, QueryError> {
     Ok(ConnectQuery { topic: Topic::Conversation(conversation), cursor })
 }
 
-/// What a query is about, although something else may be wrong with it.
+/// The topic of a query, even if another parameter is invalid.
 pub(crate) fn topic(query: &str) -> Option<Topic> {
     let names = |pair: &&str| {
         let name = pair.split('=').next().and_then(query::decode);
@@ -80,7 +79,7 @@ pub(crate) fn topic(query: &str) -> Option<Topic> {
     parse(&pairs.join("&")).ok().map(|connect_query| connect_query.topic)
 }
 
-/// The ticket, if there is one. It is looked for before anything else is, as a token would be.
+/// The ticket, if there is one. Authentication comes before the rest of the query is parsed.
 pub(crate) fn ticket(query: &str) -> Result<Option<String>, QueryError> {
     let unreadable = |detail: &str, errors| Err(QueryError::Unreadable(detail.to_owned(), errors));
     let named = |pair: &str| query::decode(pair.split('=').next()?).filter(|name| name == TICKET);

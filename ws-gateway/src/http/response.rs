@@ -1,6 +1,4 @@
-//! HTTP answers: the switch to WebSocket, health, and refusals as problem bodies.
-//!
-//! Each closes its connection: nothing but a socket stays on this port.
+//! HTTP responses. Each one except `101` closes its connection.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -12,10 +10,10 @@ use shared::problem::{self, REQUEST_ID_HEADER};
 
 use super::error::HttpError;
 
-/// An answer, whole.
+/// A complete response.
 pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
-/// What every path of both ports answers. Whoever answers `GET` answers `HEAD` (RFC 9110, section 9.3.2).
+/// The methods of every path, on both ports. `HEAD` is supported wherever `GET` is (RFC 9110, section 9.3.2).
 pub(super) const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 /// `200`.
@@ -23,7 +21,7 @@ pub(crate) fn health_ok(request_id: &str) -> HttpResponse {
     response(200, "text/plain; charset=utf-8", request_id, "ok\n".to_owned())
 }
 
-/// The answer to `OPTIONS`: what is served.
+/// The response to `OPTIONS`.
 pub(crate) fn options_response(request_id: &str) -> HttpResponse {
     let mut response = response(204, "", request_id, String::new());
     response.headers_mut().remove(CONTENT_TYPE);
@@ -31,12 +29,12 @@ pub(crate) fn options_response(request_id: &str) -> HttpResponse {
     response
 }
 
-/// For operators.
+/// The readiness of the admin port.
 pub(super) fn json_state(is_ready: bool, json: String) -> HttpResponse {
     response(if is_ready { 200 } else { 503 }, "application/json", &problem::accept_request_id(None), json)
 }
 
-/// `101`: what follows on this connection is WebSocket.
+/// `101`: WebSocket frames follow on this connection.
 pub(super) fn switching_protocols(
     request_id: &str,
     accept_key: &str,
@@ -68,20 +66,20 @@ pub(super) fn response(status: u16, kind: &'static str, request_id: &str, body: 
     response
 }
 
-/// Both base64 and request ids are made of what a header may hold.
+/// Inserts base64 or a request id. Both consist of valid header characters.
 fn insert(headers: &mut hyper::HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
 }
 
-/// For a path that the admin port does not serve: a socket is opened on the public port only.
+/// 404 of the admin port. It opens no sockets.
 pub(crate) fn admin_not_found(request_id: &str) -> HttpResponse {
     let detail = "this port has `/metrics`, `/healthz` and `/readyz`";
     HttpError::new(StatusCode::NOT_FOUND, detail).into_response(request_id)
 }
 
-/// For a method that a path does not know.
+/// 405.
 pub(crate) fn method_not_allowed(request_id: &str) -> HttpResponse {
     HttpError::method_not_allowed().into_response(request_id)
 }

@@ -1,6 +1,6 @@
-//! The public port: accepts, lets the handshake speak HTTP, and gives the connection to a socket's task.
+//! The public port: accepts connections, serves the handshake, then starts the session.
 //!
-//! It refuses to hold more half-open handshakes than it can afford, and none for ever. Ending is its business too.
+//! Pending handshakes are bounded in number and in time.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -26,17 +26,16 @@ use super::handshake::{self, Upgrade};
 use crate::session::{self, Session, SessionTask};
 use crate::state::AppState;
 
-/// Handshakes at a time. More wait in the kernel's queue (`gateway_handshakes_held_back_total`), each as long as one of
-/// these may take at most.
+/// Pending handshakes. Further connections wait in the kernel's accept queue (`gateway_handshakes_held_back_total`).
 pub(crate) const MAX_PENDING_HANDSHAKES: usize = 4096;
-/// Largest request head.
+/// Largest request header.
 pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// What the kernel takes of a socket beyond what it can send at once.
+/// Bytes that the kernel may buffer beyond what it can send at once.
 const MAX_UNSENT_BYTES: u32 = 32 * 1024;
-/// How long to wait when there is no file descriptor left for a connection.
+/// Delay after `accept` fails, for example for want of file descriptors.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Accepts until this future is dropped. Connections are spawned on `tasks`.
+/// Accepts until this future is dropped. It spawns connections on `tasks`.
 pub(crate) async fn accept(app: Arc<AppState>, listener: TcpListener, tasks: TaskTracker) {
     let ids = AtomicU64::new(0);
     loop {
@@ -45,7 +44,7 @@ pub(crate) async fn accept(app: Arc<AppState>, listener: TcpListener, tasks: Tas
             Ok(accepted) => accepted,
             Err(error) => {
                 if !is_peer_error(&error) {
-                    // Without a pause this would spin: the connection that found no descriptor is still there.
+                    // Without a delay the loop would spin: the connection is still in the accept queue.
                     metrics::counter!("gateway_accept_errors_total").increment(1);
                     tracing::error!(%error, "cannot accept a connection");
                     sleep(RETRY_DELAY).await;
@@ -60,10 +59,10 @@ pub(crate) async fn accept(app: Arc<AppState>, listener: TcpListener, tasks: Tas
             fail_point("socket");
             let socket = serve_handshake(&app, tcp, peer.ip()).await;
             let Some((tcp, already_read, socket)) = socket else { return };
-            // Whoever is only to be told why still counts as a handshake.
+            // A rejected socket holds its handshake permit until it is closed.
             let _told = matches!(socket, Upgrade::Rejected(_)).then_some(permit);
             match socket {
-                // A task of its own, without anything of the handshake's: this one ends here.
+                // A separate task, so that the session does not keep the memory of the handshake.
                 Upgrade::Accepted(admitted) => {
                     sockets.spawn(SessionTask::from(Session::new(app, tcp, &already_read, *admitted, drain_slot)));
                 }
@@ -75,15 +74,15 @@ pub(crate) async fn accept(app: Arc<AppState>, listener: TcpListener, tasks: Tas
     }
 }
 
-/// Keeps what a client does not read out of the kernel, which would take megabytes of it and call them sent: it belongs
-/// into the outbound queue, whose bytes all sockets of a conversation share, and whose bound is ours.
+/// Limits the kernel's send buffer. Otherwise it would take megabytes from a client that does not read, and report
+/// them as sent. Unsent bytes belong in the outbound queue, which is bounded and shares frames between sockets.
 fn limit_unsent(tcp: &TcpStream) {
     if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(MAX_UNSENT_BYTES) {
         tracing::debug!(%error, "cannot limit what waits in the kernel");
     }
 }
 
-/// Waits until there is room for one handshake more.
+/// Waits for a handshake permit.
 async fn acquire_permit(handshakes: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     if let Ok(acquire_permit) = handshakes.clone().try_acquire_owned() {
         return Some(acquire_permit);
@@ -92,21 +91,21 @@ async fn acquire_permit(handshakes: &Arc<Semaphore>) -> Option<OwnedSemaphorePer
     handshakes.clone().acquire_owned().await.ok()
 }
 
-/// Whether the connection, and not we, failed.
+/// Whether the connection failed, and not this gateway.
 fn is_peer_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// The nth of numbers in 0..1 that fill it evenly however many there are (van der Corput's sequence): so any set of sockets
-/// that is open at a time leaves spread over the window of a drain.
+/// The nth value of van der Corput's sequence in 0..1. Any run of consecutive values is spread evenly, so that the
+/// open sockets close evenly over the drain window.
 fn drain_slot(n: u64) -> f32 {
     #[expect(clippy::cast_precision_loss, reason = "the lowest bits make no difference to a delay")]
     let drain_slot = (n.reverse_bits() >> 40) as f32 / (1_u64 << 24) as f32;
     drain_slot
 }
 
-/// One request, then either the connection for a socket, or nothing: then it has been answered and closed.
+/// Serves one request. Returns the connection if a socket follows. Otherwise the request was answered and closed.
 async fn serve_handshake(
     app: &Arc<AppState>,
     tcp: TcpStream,
@@ -143,7 +142,7 @@ async fn serve_handshake(
             io.close_unparsable().await;
             return None;
         }
-        // There is nobody to say it to.
+        // The client is gone.
         Ok(Err(_)) => {}
         Err(_) if !is_asked => {
             metrics::counter!("gateway_handshakes_total", "outcome" => "too_slow").increment(1);

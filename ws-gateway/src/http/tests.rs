@@ -82,7 +82,7 @@ fn what_is_wrong_is_said_in_a_fixed_order() {
     assert_eq!(status("location_id=loc1&user_id=doc9&contact_id=a%20b", &[(AUTHORIZATION, &good)]), 422);
     assert_eq!(status(QUERY, &[(AUTHORIZATION, &stranger)]), 403);
     assert_eq!(status(&QUERY.replace("loc1", "loc2"), &[(AUTHORIZATION, &good)]), 403);
-    // Rights come before whatever else is wrong with the query.
+    // Authorization comes before any other error in the query.
     for more in ["&cursor=x", "&utm=x", "&cursor=1-0&cursor=1-0", "&x=%zz"] {
         assert_eq!(status(&format!("{QUERY}{more}"), &[(AUTHORIZATION, &stranger)]), 403, "{more}");
     }

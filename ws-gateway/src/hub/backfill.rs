@@ -1,4 +1,8 @@
-//! Gaps in a room's events, and how they are closed from the event log.
+//! Gaps in the events of rooms, and how rooms close them from the event log.
+//!
+//! 1. A room notices a gap, and queues itself. From then on it buffers live events.
+//! 2. The subscriber takes the room ([`Hub::take_backfills`]) and reads the log from the room's position.
+//! 3. The room sends what the log held, then the buffered events ([`Hub::apply_backfill`]).
 
 use std::sync::Arc;
 
@@ -10,24 +14,24 @@ use super::Hub;
 use super::outbound_queue::EncodedEvent;
 use super::room::{Room, SubscriptionState};
 
-/// What reading a conversation's log again has shown.
+/// The result of reading a conversation's log.
 #[derive(Debug)]
 pub enum Backfill {
-    /// The log still holds the event seen last; these came after it.
+    /// The log still holds the last event that was sent. These came after it.
     Events(Vec<Arc<EncodedEvent>>),
-    /// It does not: what was missed cannot be known. The log's newest entry is this.
+    /// The log no longer holds that event, so the missed events are unknown. This is the log's newest entry.
     Gap(Cursor),
 }
 
 impl Hub {
-    /// An API service says that Redis refuses a conversation's events, or takes them again.
+    /// An API service reports that it cannot publish a conversation's events, or that it can again.
     pub fn record_publish_outage(&self, channel: &str, instance: Uuid, is_recovered: bool) {
         if let Some(room) = self.shard(channel).lock().rooms.get_mut(channel) {
             room.record_publish_outage(instance, is_recovered);
         }
     }
 
-    /// Forgets announcements that nobody has repeated: their rooms read their logs, and then are well.
+    /// Ends outages that no API service repeats. Their rooms read the log once more and then recover.
     pub fn expire_publish_outages(&self) {
         for mut guard in self.lock_shards() {
             let shard = &mut *guard;
@@ -41,7 +45,7 @@ impl Hub {
         }
     }
 
-    /// What came on a channel could not be read: the log is, in its place.
+    /// An event could not be decoded. The room reads it from the log.
     pub fn mark_gap(&self, channel: &str) {
         let mut guard = self.shard(channel).lock();
         let shard = &mut *guard;
@@ -54,12 +58,12 @@ impl Hub {
             shard.backfill_queue.push(channel.clone());
             self.backfill_requested.notify_one();
         } else if let Some(room) = shard.rooms.get_mut(channel).filter(|room| !room.needs_backfill()) {
-            // Without a log there is nothing to wait for.
+            // An inbox has no log to wait for.
             room.recover();
         }
     }
 
-    /// Where each live room stands, for comparison with the logs.
+    /// The positions of all active rooms, for comparison with their logs.
     #[must_use]
     pub fn positions(&self) -> Vec<(Channel, Cursor)> {
         let mut positions = Vec::new();
@@ -73,8 +77,8 @@ impl Hub {
         positions
     }
 
-    /// Has a room subscribed anew, and then its log read, when it still stands at `position`: the subscription itself may
-    /// be what was lost. Returns whether it does.
+    /// If the room is still at `position`, subscribes it again and then reads its log. The subscription itself may
+    /// have been lost. Returns whether it did.
     pub fn resubscribe_if_at(&self, channel: &Channel, position: Cursor) -> bool {
         let mut guard = self.shard(channel.as_str()).lock();
         let shard = &mut *guard;
@@ -89,13 +93,13 @@ impl Hub {
         backfill_queue
     }
 
-    /// Waits until [`Hub::take_backfills`] may have something.
+    /// Waits until [`Hub::take_backfills`] may return rooms.
     pub async fn backfill_requested(&self) {
         self.backfill_requested.notified().await;
     }
 
-    /// Rooms whose log is to be read now, and from which event on; at most `limit`.
-    /// Each must come back through [`Hub::apply_backfill`] or [`Hub::backfill_failed`].
+    /// Takes at most `limit` rooms whose log is to be read, each with its position. Each must be returned with
+    /// [`Hub::apply_backfill`] or [`Hub::backfill_failed`].
     pub fn take_backfills(&self, limit: usize) -> Vec<(Channel, Cursor)> {
         let mut taken = Vec::new();
         for mut shard in self.lock_shards() {
@@ -110,7 +114,7 @@ impl Hub {
         taken
     }
 
-    /// What the log has shown. The sockets get it before anything that came meanwhile.
+    /// Sends the result of a backfill, before the events that arrived during it.
     pub fn apply_backfill(&self, channel: &Channel, backfill: Backfill) {
         let mut guard = self.shard(channel.as_str()).lock();
         let shard = &mut *guard;
@@ -122,7 +126,7 @@ impl Hub {
         }
     }
 
-    /// The log could not be read: it must be tried again.
+    /// The log could not be read. The room is queued again.
     pub fn backfill_failed(&self, channel: &Channel) {
         let mut guard = self.shard(channel.as_str()).lock();
         let shard = &mut *guard;

@@ -1,5 +1,7 @@
-//! Which channels Redis serves now: all of them or none with one server; in a cluster those of the nodes that are reached.
-//! Of Redis the hub knows no more than that. A node that is lost concerns the rooms of its slots and no others.
+//! Which channels Redis serves now. A single server serves all or none; a cluster serves the slots of its connected
+//! masters.
+//!
+//! The hub knows nothing else of Redis. A lost node affects only the rooms of its slots.
 
 use shared::channel::Channel;
 
@@ -8,17 +10,17 @@ use super::room::SubscriptionState;
 use crate::redis::SlotSet;
 
 impl Hub {
-    /// A new connection to Redis is there, which serves everything, with nothing subscribed.
+    /// The subscriber has connected to a single server. Nothing is subscribed yet.
     pub fn connected(&self) {
         self.slots_connected(&SlotSet::all());
     }
 
-    /// The connection is gone, and with it every subscription.
+    /// The connection is lost, and with it every subscription.
     pub fn disconnected(&self) {
         self.slots_disconnected(&SlotSet::all());
     }
 
-    /// These slots are served, on a connection on which nothing is subscribed yet.
+    /// A connection now serves these slots. Nothing is subscribed on it yet.
     pub(crate) fn slots_connected(&self, slots: &SlotSet) {
         for mut guard in self.lock_shards() {
             let shard = &mut *guard;
@@ -33,26 +35,26 @@ impl Hub {
         self.subscriptions_changed.notify_one();
     }
 
-    /// These slots are served no more, and every subscription there has ended.
+    /// No connection serves these slots any more. Their subscriptions have ended.
     pub(crate) fn slots_disconnected(&self, slots: &SlotSet) {
         for mut guard in self.lock_shards() {
             let shard = &mut *guard;
             shard.served_slots.remove(slots);
             shard.backfill_queue.retain(|name| !is_in(slots, name));
-            // Whoever is back asks for all of them anew.
+            // The next `slots_connected` queues all of these rooms again.
             shard.to_subscribe.retain(|name| !is_in(slots, name));
             let mut is_concerned = false;
             for (_, room) in shard.rooms.iter_mut().filter(|(name, _)| is_in(slots, name)) {
                 room.disconnected();
                 is_concerned = true;
             }
-            // Who is just reading a log here begins again, and who reads elsewhere does not.
+            // A handshake that reads a log here must start over. In other shards it may go on.
             shard.epoch += u64::from(is_concerned);
         }
     }
 
-    /// Other connections than before serve these slots, without a moment in which none did: their rooms subscribe there, and
-    /// read their logs behind that.
+    /// Another connection serves these slots from now on. No connection was missing in between. Their rooms subscribe
+    /// there, and read their logs after that.
     pub(crate) fn slots_moved(&self, slots: &SlotSet) {
         for mut guard in self.lock_shards() {
             let shard = &mut *guard;
@@ -65,25 +67,25 @@ impl Hub {
                 shard.to_subscribe.push(name.clone());
             }
             shard.backfill_queue.retain(|name| !is_in(slots, name));
-            // Who is just reading the log must not believe that it hears what follows.
+            // A handshake that reads a log must start over: it may miss events between the two subscriptions.
             shard.epoch += 1;
         }
         self.subscriptions_changed.notify_one();
     }
 
-    /// Redis has ended one subscription by itself, as it does with those of a slot that moves to another node.
+    /// Redis has ended one subscription on its own, as it does when a slot moves to another node.
     pub fn subscription_ended(&self, channel: &str) {
         let mut guard = self.shard(channel).lock();
         let shard = &mut *guard;
         let Some(room) = shard.rooms.get_mut(channel) else { return };
-        // We may have asked for it ourselves, and then for the opposite.
+        // The hub may have unsubscribed and subscribed again. Then another reply follows.
         if room.subscription != SubscriptionState::Active {
             return;
         }
         metrics::counter!("gateway_silent_losses_total", "noticed" => "subscription").increment(1);
         room.mark_gap();
         room.subscription = SubscriptionState::Pending;
-        // Who is just reading the log must not believe that it hears what follows.
+        // A handshake that reads a log must start over: it may miss events until the room is subscribed again.
         shard.epoch += 1;
         if let Some((channel, _)) = shard.rooms.get_key_value(channel) {
             shard.to_subscribe.push(channel.clone());
@@ -91,26 +93,26 @@ impl Hub {
         self.subscriptions_changed.notify_one();
     }
 
-    /// Whether events of all conversations come from Redis now.
+    /// Whether Redis serves all channels now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.shards[0].lock().served_slots.is_whole()
     }
 
-    /// Whether events of any conversations come from Redis now.
+    /// Whether Redis serves any channel now.
     #[must_use]
     pub fn is_partly_connected(&self) -> bool {
         !self.shards[0].lock().served_slots.is_empty()
     }
 
-    /// Whether Redis, or any node of it, was ever reached.
+    /// Whether any server was ever connected.
     #[must_use]
     pub fn has_ever_connected(&self) -> bool {
         self.shards[0].lock().has_ever_connected
     }
 
-    /// Whether this channel is cut off while others are not. Whoever sends commands for many leaves it out, so that the
-    /// others do not wait for the node that does not answer.
+    /// Whether Redis does not serve this channel although it serves others. Batch jobs skip such channels, so that
+    /// others do not wait for a node that does not respond.
     pub(crate) fn is_node_down(&self, channel: &Channel) -> bool {
         let shard = self.shard(channel.as_str()).lock();
         !shard.served_slots.is_empty() && !is_in(&shard.served_slots, channel)

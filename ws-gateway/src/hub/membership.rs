@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::outbound_queue::{OutboundQueue, QueueItem};
 use super::{Epoch, Hub, JoinError};
 
-/// Has a channel heard until this is dropped.
+/// Keeps a channel subscribed until it is dropped.
 #[derive(Debug)]
 pub struct ChannelGuard {
     pub(super) hub: Arc<Hub>,
@@ -22,19 +22,19 @@ impl Drop for ChannelGuard {
     }
 }
 
-/// A socket's place in a room; it leaves when this is dropped.
+/// A socket's membership in a room. The socket leaves when this is dropped.
 #[derive(Debug)]
 pub struct Membership {
     pub(super) hub: Arc<Hub>,
     pub(super) channel: Channel,
     pub(super) outbound: Arc<OutboundQueue>,
     pub(super) subscribed: Option<oneshot::Receiver<Epoch>>,
-    /// It joined before the room had a position.
+    /// The socket joined before the room had a position.
     pub(super) joined_early: bool,
 }
 
 impl Membership {
-    /// Where the socket listens.
+    /// The channel of the room.
     #[must_use]
     pub fn channel(&self) -> &Channel {
         &self.channel
@@ -46,10 +46,10 @@ impl Membership {
         &self.outbound
     }
 
-    /// Waits until Redis has confirmed the subscription. To be called once.
+    /// Waits until Redis has confirmed the subscription. Call it once.
     ///
     /// # Errors
-    /// [`JoinError::Disconnected`] when the connection is lost before.
+    /// [`JoinError::Disconnected`] if the connection is lost first.
     pub async fn wait_until_subscribed(&mut self) -> Result<Epoch, JoinError> {
         match self.subscribed.take() {
             Some(confirmed) => confirmed.await.map_err(|_| JoinError::Disconnected),
@@ -57,8 +57,10 @@ impl Membership {
         }
     }
 
-    /// Tells the hub up to where this socket has read the log itself. `false` when events may have been lost since
-    /// `epoch`, or passed by between what was read and what is heard: then the socket must join anew.
+    /// Confirms that this socket has read the log up to `position`.
+    ///
+    /// Returns `false` if events may have been lost since `epoch`, or between the log and the first live event. Then
+    /// the socket must join again.
     #[must_use]
     pub fn confirm_position(&self, epoch: Epoch, position: Cursor) -> bool {
         let mut shard = self.hub.shard(self.channel.as_str()).lock();
@@ -68,7 +70,7 @@ impl Membership {
         let Some(room) = shard.rooms.get_mut(&self.channel) else { return false };
         let is_confirmed = room.confirm_position(position, self.joined_early);
         if is_confirmed && room.is_degraded() {
-            // The others have heard it before this one came.
+            // The other sockets received it before this one joined.
             self.outbound.push(QueueItem::Degraded);
         }
         is_confirmed

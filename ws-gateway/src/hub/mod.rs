@@ -1,7 +1,7 @@
-//! Which sockets hear which conversation, and up to which event they have; and which of them hear whose inbox.
+//! Rooms: the sockets of each conversation or inbox, and the last event that they have.
 //!
-//! It knows neither Redis nor TCP: the relay tells it what came and what was lost, it says which channels
-//! are worth hearing and which logs must be read again. It never lets a socket see events out of order.
+//! The hub knows neither Redis nor TCP. The subscriber reports events and gaps; the hub says which channels to
+//! subscribe and which logs to read. Sockets receive the events of a log in order, each once.
 
 mod backfill;
 mod coverage;
@@ -32,14 +32,15 @@ pub use membership::{ChannelGuard, Membership};
 use room::{Received, Room, SubscriptionState};
 pub use subscriptions::SubscriptionChanges;
 
-/// Counts the moments at which events may have been lost. What was learnt under one epoch says nothing under the next.
+/// Incremented whenever events may have been lost. A position that was read under one epoch is worthless under the
+/// next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(u64);
 
-/// Why nobody can join now.
+/// Why a socket cannot join now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    /// Redis is out of reach.
+    /// Redis does not serve this channel.
     #[error("live relay is cut")]
     Disconnected,
     /// This gateway shuts down.
@@ -47,37 +48,37 @@ pub enum JoinError {
     GoingAway,
 }
 
-/// Each has a lock of its own, so that sockets that come and go do not hold up events of other conversations.
+/// Shards have separate locks, so that joining sockets do not delay events of other conversations.
 const SHARDS: usize = 64;
 
-/// The rooms of all conversations that somebody on this gateway listens to.
+/// The rooms of all topics that a socket of this gateway subscribes to.
 #[derive(Debug)]
 pub struct Hub {
     shards: [Mutex<Shard>; SHARDS],
-    /// Which one is asked first what it wants: another one each time, so that none waits for ever.
+    /// The shard that is asked first for its changes. It rotates, so that no shard starves.
     first_shard: AtomicUsize,
     subscriptions_changed: Notify,
     backfill_requested: Notify,
 }
 
-/// Rooms whose channels fall together, and all that is to be known of them under one lock.
+/// The rooms of one shard, under one lock.
 #[derive(Debug, Default)]
 struct Shard {
     rooms: HashMap<Channel, Room>,
     to_subscribe: Vec<Channel>,
     to_unsubscribe: Vec<Channel>,
-    /// Rooms whose log is to be read, each once.
+    /// Rooms whose log must be read, each once.
     backfill_queue: Vec<Channel>,
-    /// Which channels Redis serves now.
+    /// Slots that Redis serves now.
     served_slots: SlotSet,
-    /// Whether it ever served any.
+    /// Whether Redis ever served a slot.
     has_ever_connected: bool,
     is_draining: bool,
     epoch: u64,
 }
 
 impl Hub {
-    /// Nobody listens, and Redis is not reached yet.
+    /// An empty hub, not connected.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
@@ -92,14 +93,14 @@ impl Hub {
         &self.shards[shard_index(channel)]
     }
 
-    /// All of them, each time beginning with another one.
+    /// All shards, starting with a different one each time.
     fn lock_shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
         let first_shard = self.first_shard.fetch_add(1, Ordering::Relaxed) % SHARDS;
         let (before, from) = self.shards.split_at(first_shard);
         from.iter().chain(before).map(Mutex::lock)
     }
 
-    /// Puts a socket into a room: from now on its queue gets what is dispatched there.
+    /// Adds a socket to a room. From now on its queue receives the room's events.
     ///
     /// # Errors
     /// [`JoinError`]
@@ -113,7 +114,7 @@ impl Hub {
             return Err(JoinError::Disconnected);
         }
         let (channel, room) = match shard.rooms.entry(channel) {
-            // The name is kept once.
+            // Shares the name with the room.
             Entry::Occupied(entry) => (entry.key().clone(), entry.into_mut()),
             Entry::Vacant(entry) => {
                 let channel = entry.key().clone();
@@ -127,7 +128,7 @@ impl Hub {
         let joined_early = room.position.is_none();
         room.sockets.push(outbound.clone());
         match room.subscription {
-            // The receiver is right here.
+            // The receiver still exists.
             SubscriptionState::Active => drop(subscribed.send(Epoch(shard.epoch))),
             SubscriptionState::Pending | SubscriptionState::Subscribing => room.subscribe_waiters.push(subscribed),
         }
@@ -141,13 +142,14 @@ impl Hub {
         let Some(room) = shard.rooms.get_mut(channel) else { return };
         room.sockets.retain(|socket| !Arc::ptr_eq(socket, outbound));
         if room.is_empty() {
-            // The room stays until the relay asks: who comes back before that finds it as it was.
+            // The room stays until the subscriber takes the changes. A socket that rejoins before that finds it
+            // unchanged.
             shard.to_unsubscribe.push(channel.clone());
             self.subscriptions_changed.notify_one();
         }
     }
 
-    /// Has a channel heard that no socket listens to, for as long as the answer is kept.
+    /// Keeps a channel subscribed without a socket, until the guard is dropped.
     pub fn hold_channel(self: &Arc<Self>, channel: Channel) -> ChannelGuard {
         let mut shard = self.shard(channel.as_str()).lock();
         let room = match shard.rooms.get_mut(&channel) {
@@ -173,8 +175,8 @@ impl Hub {
         }
     }
 
-    /// Tells a conversation's sockets what is not of it, but of its participants. `false` when nobody knows whether anything
-    /// was ever written there: then it is not told.
+    /// Sends a participant's presence to a conversation. Returns `false`, and sends nothing, if it is unknown whether
+    /// the conversation has a message.
     pub fn send(&self, channel: &Channel, delivery: &Arc<EncodedEvent>) -> bool {
         let guard = self.shard(channel.as_str()).lock();
         let Some(room) = guard.rooms.get(channel) else { return true };
@@ -184,22 +186,22 @@ impl Hub {
         room.is_shared
     }
 
-    /// Something was written in this conversation: its sockets may be told of its participants.
+    /// The conversation has a message, so its participants may see each other's presence.
     pub fn mark_shared(&self, channel: &Channel) {
         if let Some(room) = self.shard(channel.as_str()).lock().rooms.get_mut(channel) {
             room.mark_shared(Instant::now());
         }
     }
 
-    /// Passes on what came on a channel. Returns whether it must be asked if anything was ever written there: only then, and with the
-    /// answer ([`Hub::mark_shared`]), the other side's typing is told.
+    /// Dispatches a live event. Returns `true` if the caller must check whether the conversation has a message. Until
+    /// the answer arrives ([`Hub::mark_shared`]), the room withholds typing notices.
     pub fn dispatch(&self, channel: &str, event: Event<'_>) -> bool {
         let mut guard = self.shard(channel).lock();
         let shard = &mut *guard;
         let Some(room) = shard.rooms.get_mut(channel) else { return false };
         let delivery = EncodedEvent::new(event);
         let received = room.receive(delivery);
-        // A room whose subscription is not confirmed is looked at when it is.
+        // An unconfirmed room is queued by `confirm_subscriptions`.
         if received == Received::NeedsBackfill
             && room.subscription == SubscriptionState::Active
             && let Some((channel, _)) = shard.rooms.get_key_value(channel)
@@ -210,17 +212,16 @@ impl Hub {
         received == Received::NeedsCheck
     }
 
-    /// Closes the sockets whose token was taken back. Returns how many.
+    /// Closes the sockets whose token was revoked. Returns how many.
     ///
-    /// One sweep over all of them when there is news costs less than waking each to look for itself, and nothing at all
-    /// when there is none.
+    /// One sweep per change is cheaper than waking every socket to check itself.
     pub fn close_revoked(&self, revocations: &RevocationSet) -> usize {
         self.close_sockets_where(|principal| revocations.is_revoked(principal))
     }
 
-    /// Closes the sockets of tokens that are good no more. Returns how many.
+    /// Closes the sockets whose token is no longer valid. Returns how many.
     pub fn close_sockets_where(&self, is_invalid: impl Fn(&Principal) -> bool) -> usize {
-        // Looked up without the lock: that takes long enough for events to notice.
+        // The predicate runs without the lock, because it is slow enough to delay events.
         let mut sockets = Vec::new();
         let mut closed = 0;
         for shard in &self.shards {
@@ -231,7 +232,7 @@ impl Hub {
         closed
     }
 
-    /// Lets nobody in any more and tells every socket that this gateway shuts down.
+    /// Rejects further sockets, and tells every open one that this gateway shuts down.
     pub fn begin_drain(&self) {
         for mut shard in self.lock_shards() {
             shard.is_draining = true;
@@ -242,8 +243,8 @@ impl Hub {
     }
 }
 
-/// Where a channel's room is. The last digits of a conversation's name are those of a UUIDv5, which are as good as any hash.
-/// Other names end with the EHR's, which may be all alike (FNV-1a).
+/// The shard of a channel. A conversation's name ends with digits of a UUIDv5, which are uniform. Names of inboxes
+/// end with external ids, which may be alike, so they are hashed (FNV-1a).
 fn shard_index(channel: &str) -> usize {
     if !channel.starts_with("chat:") {
         let mix = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);

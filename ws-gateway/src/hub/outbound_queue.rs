@@ -1,10 +1,10 @@
-//! What waits to be written to one socket: a queue bounded in bytes, filled by the hub, emptied by the socket's task.
+//! The write queue of one socket, bounded in bytes. The hub fills it, the session empties it.
 //!
-//! It never drops a single event: a queue that is full gives up all it holds and its socket is closed (4408), for
-//! a client that resumes with its cursor gets everything, and one that missed something in the middle never would.
+//! The queue never drops a single event. When it is full, it drops everything and closes the socket (4408). The
+//! client resumes with its cursor and gets every event; a client with a gap would never notice.
 //!
-//! It is also how a socket is closed from outside (4401, its token was taken back): whatever its task waits for, even a
-//! write that does not end, it waits for this as well, so no socket needs a timer or a receiver for it.
+//! The queue also closes a socket from outside, for example after a revocation (4401). The session always waits for
+//! its queue, even during a blocked write, so it needs no further channel.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,29 +18,29 @@ use shared::token::Principal;
 use crate::session::close_reason::CloseReason;
 use crate::websocket;
 
-/// What an entry costs beside its frame: its place in the queue and in the socket's bookkeeping.
+/// The cost of an entry beside its frame.
 const ITEM_OVERHEAD_BYTES: usize = 64;
-/// Places that an empty queue may keep. A burst must not be paid for by a socket that is idle ever after.
+/// Capacity that an empty queue keeps. A larger one is freed, because most sockets are idle most of the time.
 const IDLE_CAPACITY: usize = 8;
 
-/// An event as all sockets of a conversation share it.
+/// An event, encoded once and shared by all sockets of a conversation.
 #[derive(Debug)]
 pub struct EncodedEvent {
-    /// What the gateway knows of it.
+    /// Cursor, recipient and kind of the event.
     pub header: Header,
-    /// The frame as it goes over the wire, encoded once for every socket.
+    /// The WebSocket frame.
     frame: Redacted<Box<[u8]>>,
 }
 
 impl EncodedEvent {
-    /// Readies an event for any number of sockets. It is copied: what it was read from may be much larger, and must not live
-    /// for as long as the slowest socket.
+    /// Encodes an event. The bytes are copied, because the source buffer may be much larger and must not live as long
+    /// as the slowest socket.
     #[must_use]
     pub fn new(event: Event<'_>) -> Arc<Self> {
         Arc::new(Self { header: event.header, frame: Redacted::new(websocket::text_frame(&event.frame).into()) })
     }
 
-    /// Its place in the log, if it has one.
+    /// Its position in the log, if it has one.
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
         match self.header {
@@ -49,30 +49,30 @@ impl EncodedEvent {
         }
     }
 
-    /// What goes over the wire.
+    /// The WebSocket frame.
     #[must_use]
     pub fn frame(&self) -> &[u8] {
         self.frame.expose()
     }
 }
 
-/// One thing to tell a socket.
+/// An entry of the queue.
 #[derive(Debug, Clone)]
 pub enum QueueItem {
     /// An event.
     Event(Arc<EncodedEvent>),
-    /// Live relay is cut.
+    /// Live delivery is interrupted.
     Degraded,
-    /// Live relay is back, and what was missed stands before this in the queue.
+    /// Live delivery works again. Missed events precede this item.
     Recovered,
-    /// What was missed cannot be replayed; what follows comes after this place of the log. Where there is no log: the beginning.
+    /// Missed events cannot be replayed. Later events follow this position of the log; for an inbox it is the start.
     Resync(Cursor),
     /// This gateway shuts down.
     GoingAway,
 }
 
 impl QueueItem {
-    /// Its place in the log, if it has one.
+    /// Its position in the log, if it has one.
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
         match self {
@@ -81,7 +81,7 @@ impl QueueItem {
         }
     }
 
-    /// What it counts for in the queue.
+    /// Its size in the queue.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
@@ -91,12 +91,12 @@ impl QueueItem {
     }
 }
 
-/// What there is to do for a socket's task.
+/// Why the session was woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wakeup {
-    /// Items were taken; what to give back when they are written.
+    /// A batch was taken. The session returns these bytes once they are written.
     Batch(usize),
-    /// It was rung for: something may be due.
+    /// Its timer fired.
     Timer,
 }
 
@@ -109,14 +109,14 @@ pub struct OutboundQueue {
 
 #[derive(Debug)]
 struct State {
-    /// Whose socket it is, by its present token.
+    /// The participant, by the current token.
     principal: Arc<Principal>,
     items: VecDeque<QueueItem>,
-    /// Of `items` and of what is being written.
+    /// Of `items` and of the batch that is being written.
     bytes: usize,
     closed: Option<CloseReason>,
     timer_fired: bool,
-    /// The socket's task; woken only while it waits.
+    /// Wakes the session, while `is_waiting` is set.
     waker: Option<Waker>,
     is_waiting: bool,
 }
@@ -137,18 +137,19 @@ impl OutboundQueue {
         Arc::new(Self { limit_bytes, state: Mutex::new(state) })
     }
 
-    /// Whose socket it is.
+    /// The current token.
     #[must_use]
     pub fn principal(&self) -> Arc<Principal> {
         self.state.lock().principal.clone()
     }
 
-    /// From now on the socket lives by this token.
+    /// Replaces the token.
     pub fn renew(&self, principal: Arc<Principal>) {
         self.state.lock().principal = principal;
     }
 
-    /// Adds to the queue, or gives up all of it when that would pass the bound. Nobody hears their own typing.
+    /// Appends an item, or closes the socket if the queue is full. A socket never receives its own participant's
+    /// typing.
     pub fn push(&self, item: QueueItem) {
         let mut state = self.state.lock();
         if let QueueItem::Event(delivery) = &item
@@ -171,25 +172,25 @@ impl OutboundQueue {
         wake_task(state);
     }
 
-    /// Ends the socket, unless something has already. What waits is given up.
+    /// Closes the socket, unless it is closed already. Queued items are dropped.
     pub fn close(&self, reason: CloseReason) {
         let mut state = self.state.lock();
         state.close(reason);
         wake_task(state);
     }
 
-    /// Has the socket's task look at the time.
+    /// Tells the session that its timer fired.
     pub fn wake_for_timer(&self) {
         let mut state = self.state.lock();
         state.timer_fired = true;
         wake_task(state);
     }
 
-    /// Moves what waits into `items`, until that counts for `limit_bytes` or more. `written` bytes of what was taken
-    /// before have left, and no longer count.
+    /// Moves queued items into `items`, until they reach `limit_bytes`. First it releases `written` bytes of the
+    /// previous batch.
     ///
     /// # Errors
-    /// Why the socket is to be closed: from then on, always.
+    /// The reason to close the socket, on this call and every later one.
     pub fn poll_next_batch(
         &self,
         context: &Context<'_>,
@@ -222,7 +223,7 @@ impl OutboundQueue {
         Poll::Ready(Ok(Wakeup::Batch(bytes)))
     }
 
-    /// Waits until the socket is to be closed or was rung for: what a task does while it can write nothing.
+    /// Waits for a close or a timer. The session uses it while a write is blocked.
     ///
     /// # Errors
     /// As [`OutboundQueue::poll_next_batch`].
@@ -239,7 +240,7 @@ impl OutboundQueue {
     }
 }
 
-/// Wakes the socket's task, if it waits: most often it does not, because it was woken for something before this.
+/// Wakes the session if it is waiting. Mostly it is not, because an earlier item has woken it.
 fn wake_task(mut state: MutexGuard<'_, State>) {
     if std::mem::take(&mut state.is_waiting)
         && let Some(waker) = &state.waker
@@ -251,14 +252,14 @@ fn wake_task(mut state: MutexGuard<'_, State>) {
 impl State {
     fn close(&mut self, reason: CloseReason) {
         self.closed.get_or_insert(reason);
-        // At once: the socket's task may be stuck in a write for seconds.
+        // Dropped now, because the session may be blocked in a write for seconds.
         self.items = VecDeque::new();
     }
 
     fn wait(&mut self, context: &Context<'_>) {
         self.is_waiting = true;
         match &mut self.waker {
-            // A task's waker stays the same as long as it lives.
+            // Usually a task keeps its waker.
             Some(waker) if waker.will_wake(context.waker()) => {}
             waker => *waker = Some(context.waker().clone()),
         }
@@ -275,7 +276,7 @@ mod tests {
     const ALL: usize = usize::MAX;
 
     impl OutboundQueue {
-        /// Waits for something to write and takes all of it. Says that nothing was written since.
+        /// Waits for a batch and takes all of it, without marking it written.
         pub(crate) async fn next(&self) -> Result<Vec<QueueItem>, CloseReason> {
             let mut items = Vec::new();
             poll_fn(|context| self.poll_next_batch(context, 0, &mut items, ALL)).await?;
@@ -371,7 +372,7 @@ mod tests {
         queue.written(items.iter().map(QueueItem::bytes).sum());
         queue.push(event("2-0", 100));
         assert_eq!(queue.next().await.unwrap().len(), 1);
-        // This batch was never said to be written.
+        // The test never reported this batch as written.
         queue.push(event("3-0", 100));
         assert_eq!(queue.next().await.unwrap_err(), CloseReason::TooSlow);
     }

@@ -1,10 +1,10 @@
-//! The sockets of one conversation or inbox, and the rule that keeps their events whole and in order.
+//! The sockets of one conversation or inbox. A room keeps their events complete and in order.
 //!
-//! Each event names the one before it, so a room knows when one did not arrive. Then its log is read again, and while
-//! that lasts live events are held back: they stand behind what the log will show.
+//! Each event names its predecessor, so a room notices a gap with the next event. It then reads the log again
+//! (backfill). Live events that arrive meanwhile are buffered, because the events from the log come first.
 //!
-//! An inbox has no log and needs none: a row is worth nothing once a newer one is there. When some may have been lost, its
-//! sockets are told to load them all (`resync`).
+//! An inbox has no log and needs none: a newer row replaces an older one. After a possible loss its sockets receive
+//! `resync` and reload all rows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +18,21 @@ use uuid::Uuid;
 use super::{Backfill, Epoch};
 use crate::hub::outbound_queue::{EncodedEvent, OutboundQueue, QueueItem};
 
-/// Most bytes of frames that a room holds back; past it they are let go and the log is read once more.
+/// Largest backfill buffer. Beyond it the buffer is dropped, and the log is read once more.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 
-/// API services whose announcements a room keeps.
+/// Publish outages per room, one per API service.
 const MAX_PUBLISH_OUTAGES: usize = 64;
 
-/// How far Redis knows that we listen.
+/// What Redis knows of the subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum SubscriptionState {
-    /// It has not been told.
+    /// The SUBSCRIBE is not sent yet.
     #[default]
     Pending,
-    /// It has not answered.
+    /// The SUBSCRIBE is sent, but not confirmed.
     Subscribing,
-    /// It has confirmed.
+    /// Redis has confirmed it.
     Active,
 }
 
@@ -40,29 +40,29 @@ pub(super) enum SubscriptionState {
 pub(super) struct Room {
     pub(super) sockets: Vec<Arc<OutboundQueue>>,
     pub(super) subscription: SubscriptionState,
-    /// Sockets that wait to hear that the subscription stands.
+    /// Sockets that wait for the confirmation.
     pub(super) subscribe_waiters: Vec<oneshot::Sender<Epoch>>,
-    /// Every socket here has every event up to this one, or will read it itself.
+    /// Every socket has all events up to here, or reads them itself.
     pub(super) position: Option<Cursor>,
-    /// Where the position began. Sockets that joined before have heard of no event up to here.
+    /// The first position of the room. A socket that joined earlier received no live event up to here.
     first_position: Option<Cursor>,
     buffer: Option<BackfillBuffer>,
     degraded: bool,
-    /// API services whose events for it Redis refuses, and when they last said so.
+    /// API services that cannot publish this conversation's events, and when they last said so.
     publish_outages: Vec<(Uuid, Instant)>,
-    /// Those who hear its channel without a socket.
+    /// Guards that keep the channel subscribed without a socket.
     pub(super) holders: u32,
-    /// Somebody has written here: its two participants may know of each other.
+    /// The conversation has a message, so its participants may see each other's presence.
     pub(super) is_shared: bool,
-    /// Somebody has typed, and nobody knows yet whether anything was ever written here.
+    /// A typing notice that arrived before it was known whether the conversation has a message.
     typing: Option<Box<WithheldTyping>>,
-    /// It has no log, and so no position and nothing to read.
+    /// An inbox has no log, and so no position and no backfill.
     is_inbox: bool,
-    /// Of an inbox: rows may have been lost, and nobody has been told.
+    /// Rows of this inbox may have been lost, and its sockets do not know yet.
     needs_resync: bool,
 }
 
-/// A notice of typing that may be told only once it is known that something was ever written here.
+/// A typing notice that is sent only once the conversation is known to have a message.
 #[derive(Debug)]
 struct WithheldTyping {
     notice: Arc<EncodedEvent>,
@@ -70,48 +70,48 @@ struct WithheldTyping {
     checked_at: Instant,
 }
 
-/// For how long a notice of typing is worth something.
+/// A withheld typing notice is worthless after this.
 const TYPING_TTL: Duration = Duration::from_secs(3);
-/// Between two questions about one room.
+/// Between two checks of one conversation.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What became of something that came live.
+/// What happened to a live event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Received {
-    /// It was told, or is held back.
+    /// It was sent, withheld or buffered.
     Delivered,
-    /// The room has fallen behind by it, and must be queued for reading.
+    /// It revealed a gap. The caller must queue the room for a backfill.
     NeedsBackfill,
-    /// It is withheld until somebody says that something was written here, which is to be asked.
+    /// It is withheld. The caller must check whether the conversation has a message.
     NeedsCheck,
 }
 
-/// What came while the room was behind.
+/// Live events that arrive from the moment a gap is noticed until the backfill ends.
 #[derive(Debug, Default)]
 struct BackfillBuffer {
     events: Vec<Arc<EncodedEvent>>,
     bytes: usize,
-    /// The newest event that came, whether or not it is still held.
+    /// The newest event that arrived, even if it was dropped since.
     newest: Option<Cursor>,
-    /// The newest event that had come when the reading began: the log must hold it.
+    /// The newest event at the start of the read. The log must contain it, because publishing writes the log first.
     expected: Option<Cursor>,
     is_reading: bool,
-    /// Something was lost since the reading began.
+    /// Another gap was noticed during the read. The result is incomplete, so the log is read again.
     must_repeat: bool,
 }
 
 impl Room {
-    /// A room in which nobody is yet.
+    /// An empty room.
     pub(super) fn new(channel: &Channel) -> Self {
         Self { is_inbox: channel.is_inbox(), ..Self::default() }
     }
 
-    /// Whether nobody hears its channel.
+    /// Whether nothing needs its channel.
     pub(super) fn is_empty(&self) -> bool {
         self.sockets.is_empty() && self.holders == 0
     }
 
-    /// Takes what came live.
+    /// Handles a live event.
     pub(super) fn receive(&mut self, delivery: Arc<EncodedEvent>) -> Received {
         let Header::Logged { cursor, previous, ref recipient } = delivery.header else {
             if !self.is_shared && matches!(delivery.header, Header::Ephemeral { .. }) {
@@ -121,12 +121,12 @@ impl Room {
             return Received::Delivered;
         };
         if recipient.is_some() {
-            // Whoever has written does not type any more, and before the first message nobody is told of anybody.
+            // The typing participant has sent the message. Before the first message no presence is shown.
             self.typing = None;
         }
         self.is_shared = true;
         if self.typing.is_some() {
-            // It is a receipt, so something was written here before.
+            // This event is a receipt, so an earlier message exists.
             self.mark_shared(Instant::now());
         }
         if let Some(buffer) = &mut self.buffer {
@@ -135,19 +135,20 @@ impl Room {
         }
         match self.position {
             None => {
-                // Whoever joined before must have read the log up to what stood before this, or this itself.
+                // A socket that joined earlier must have read the log up to the predecessor of this event, or this
+                // event.
                 self.first_position = previous.or(Some(cursor));
                 self.advance(cursor, delivery);
                 Received::Delivered
             }
-            // Read from the log already. What opens a log is looked at in any case: should Redis have lost the old one, and its
-            // clock stand behind, the new log begins before the end of the old.
+            // A replayed event. The first event of a log is never skipped: a failover may have lost the old log, and
+            // the new server's clock may be behind.
             Some(position) if cursor <= position && previous.is_some() => Received::Delivered,
             Some(_) if previous == self.position => {
                 self.advance(cursor, delivery);
                 Received::Delivered
             }
-            // Something between the two did not arrive, or the log is another one.
+            // A gap, or a new log.
             Some(_) => {
                 metrics::counter!("gateway_silent_losses_total", "noticed" => "next_event").increment(1);
                 self.buffer.insert(BackfillBuffer::default()).push(cursor, delivery);
@@ -164,7 +165,7 @@ impl Room {
         if checked_at.is_some() { Received::Delivered } else { Received::NeedsCheck }
     }
 
-    /// Something was written here: tells what was withheld, as far as it is still worth something.
+    /// The conversation has a message. Sends the withheld notice, unless it is too old.
     pub(super) fn mark_shared(&mut self, now: Instant) {
         self.is_shared = true;
         if let Some(withheld) = self.typing.take()
@@ -187,25 +188,25 @@ impl Room {
         }
     }
 
-    /// A socket has read the log up to `read` by itself. Returns whether it has everything up to there and hears
-    /// everything behind it. `joined_early`: it joined before the room had a position.
+    /// A socket has read the log up to `read`. Returns whether it has every event up to there and receives every
+    /// later one. `joined_early`: it joined before the room had a position.
     pub(super) fn confirm_position(&mut self, read: Cursor, joined_early: bool) -> bool {
         if self.position.is_none() {
-            // Never moved forward here: the others in the room have not read what this one has.
+            // An existing position is never advanced here, because the other sockets have not read these events.
             self.position = Some(read);
             self.first_position = Some(read);
         }
-        // What another socket's reading or a first event has skipped was told to nobody.
+        // Events up to the first position were sent to no socket that joined earlier.
         !joined_early || self.first_position.is_none_or(|first_position| first_position <= read)
     }
 
-    /// Whether its log is to be read.
+    /// Whether the room buffers events until a backfill.
     pub(super) fn needs_backfill(&self) -> bool {
         self.buffer.is_some()
     }
 
-    /// Something may have been lost. Returns whether the room must be queued for reading: it is not when it is queued or
-    /// being read already, nor when no socket here has a position that could fall behind.
+    /// Notes that events may be missing. Returns `true` if the room must be queued for a backfill. It must not if it
+    /// is queued already, or if it has no position that a socket relies on.
     pub(super) fn mark_gap(&mut self) -> bool {
         self.needs_resync = self.is_inbox;
         match &mut self.buffer {
@@ -221,12 +222,13 @@ impl Room {
         }
     }
 
-    /// An API service says that Redis refuses its events for this conversation, or no longer does and has taken what waited.
+    /// An API service reports that it cannot publish this conversation's events, or that it can again and has
+    /// published those that waited.
     pub(super) fn record_publish_outage(&mut self, instance: Uuid, is_recovered: bool) {
         self.publish_outages.retain(|(other, at)| *other != instance && at.elapsed() < PUBLISH_STATUS_TTL);
         if !is_recovered && self.publish_outages.len() < MAX_PUBLISH_OUTAGES {
             self.publish_outages.push((instance, Instant::now()));
-            // Said again, it is for sockets that have come since; the others leave out what they have heard.
+            // A repetition is for sockets that joined since. A session skips a second `degraded`.
             self.degraded = true;
             self.send(&QueueItem::Degraded);
         } else if is_recovered && !self.needs_backfill() && self.subscription == SubscriptionState::Active {
@@ -234,7 +236,8 @@ impl Room {
         }
     }
 
-    /// Forgets what was said long ago: whoever said it has died. Returns whether the log is to be read for that.
+    /// Removes outages that were not repeated; their API service has died. Returns `true` if the room must be queued
+    /// for a backfill.
     pub(super) fn expire_publish_outages(&mut self) -> bool {
         let before = self.publish_outages.len();
         self.publish_outages.retain(|(_, at)| at.elapsed() < PUBLISH_STATUS_TTL);
@@ -244,12 +247,12 @@ impl Room {
             && self.mark_gap()
     }
 
-    /// Whether its sockets have been told that events may be missing, and not yet that none is.
+    /// Whether its sockets received `degraded` and not yet `recovered`.
     pub(super) fn is_degraded(&self) -> bool {
         self.degraded
     }
 
-    /// Redis is gone.
+    /// The connection to Redis is lost.
     pub(super) fn disconnected(&mut self) {
         self.subscription = SubscriptionState::Pending;
         self.subscribe_waiters.clear();
@@ -258,7 +261,7 @@ impl Room {
         self.send(&QueueItem::Degraded);
     }
 
-    /// Nothing is missing any more.
+    /// No event is missing any more.
     pub(super) fn recover(&mut self) {
         if std::mem::take(&mut self.needs_resync) {
             self.send(&QueueItem::Resync(Cursor::START));
@@ -268,10 +271,10 @@ impl Room {
         }
     }
 
-    /// From where on to read, when that is needed and nobody reads already.
+    /// Starts the read. Returns the position to read from, or `None` if no read is needed or one is running.
     pub(super) fn start_backfill(&mut self) -> Option<Cursor> {
         let buffer = self.buffer.as_mut().filter(|buffer| !buffer.is_reading)?;
-        // What was published stands in the log: what has come until now will be read there.
+        // Publishing writes the log first. So the read will return what was buffered up to now.
         buffer.clear();
         buffer.expected = buffer.newest;
         buffer.must_repeat = false;
@@ -279,14 +282,14 @@ impl Room {
         self.position
     }
 
-    /// The reading failed.
+    /// The read failed. The caller queues the room again.
     pub(super) fn backfill_failed(&mut self) {
         if let Some(buffer) = &mut self.buffer {
             buffer.is_reading = false;
         }
     }
 
-    /// Returns whether the room has caught up.
+    /// Ends the read: sends the events from the log, then the buffered ones. Returns `false` if there is another gap.
     pub(super) fn finish_backfill(&mut self, backfill: Backfill) -> bool {
         let Some(mut buffer) = self.buffer.take() else { return true };
         match backfill {
@@ -296,7 +299,7 @@ impl Room {
                         self.advance(cursor, delivery);
                     }
                 }
-                // It came live and the log does not know it: a failover has lost it, and who knows what else.
+                // The log does not contain an event that arrived live, so a failover has lost events.
                 if let Some(position) = self.position
                     && buffer.expected > self.position
                 {
@@ -307,7 +310,7 @@ impl Room {
             Backfill::Gap(tail) => {
                 self.position = Some(tail);
                 self.send(&QueueItem::Resync(tail));
-                // Of a log that is gone; whatever the present one holds will come.
+                // That event belongs to the lost log.
                 buffer.newest = None;
             }
         }

@@ -6,17 +6,15 @@ use super::coverage::is_in;
 use super::room::{Room, SubscriptionState};
 use super::{Epoch, Hub, Shard};
 
-/// Channels to subscribe and to unsubscribe, in one go.
+/// Channels to subscribe and to unsubscribe.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SubscriptionChanges {
-    /// Newly wanted.
     pub subscribe: Vec<Channel>,
-    /// Wanted by nobody any more. To be sent first: a channel may be in both.
+    /// Send these first, because a channel may be in both lists.
     pub unsubscribe: Vec<Channel>,
 }
 
 impl SubscriptionChanges {
-    /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.subscribe.is_empty() && self.unsubscribe.is_empty()
@@ -24,17 +22,18 @@ impl SubscriptionChanges {
 }
 
 impl Hub {
-    /// Waits until [`Hub::take_subscription_changes`] may have something.
+    /// Waits until [`Hub::take_subscription_changes`] may return changes.
     pub async fn subscriptions_changed(&self) {
         self.subscriptions_changed.notified().await;
     }
 
-    /// The next changes of what is to be subscribed; at most `limit` each way.
+    /// Takes the next changes, at most `limit` of each kind.
     pub fn take_subscription_changes(&self, limit: usize) -> SubscriptionChanges {
         self.take_subscription_changes_in(limit, |_| true)
     }
 
-    /// The next changes among channels that `is_mine`. Whoever has taken some takes no more before they are confirmed.
+    /// Takes the next changes among channels that `is_mine`. A caller must wait for their confirmation before it
+    /// takes more.
     pub fn take_subscription_changes_in(
         &self,
         limit: usize,
@@ -52,14 +51,13 @@ impl Hub {
         changes
     }
 
-    /// Whether a channel's subscription is confirmed.
     #[must_use]
     pub fn is_active(&self, channel: &Channel) -> bool {
         let shard = self.shard(channel.as_str()).lock();
         shard.rooms.get(channel).is_some_and(|room| room.subscription == SubscriptionState::Active)
     }
 
-    /// Redis has confirmed that these channels are subscribed.
+    /// Redis has confirmed these subscriptions.
     pub fn confirm_subscriptions(&self, channels: &[Channel]) {
         for channel in channels {
             let mut guard = self.shard(channel.as_str()).lock();
@@ -67,7 +65,7 @@ impl Hub {
             let Some(room) = shard.rooms.get_mut(channel) else { continue };
             room.subscription = SubscriptionState::Active;
             for waiter in room.subscribe_waiters.drain(..) {
-                // Who gave up waiting is not there to hear it.
+                // The handshake may have timed out.
                 let _gone = waiter.send(Epoch(shard.epoch));
             }
             if room.needs_backfill() {
@@ -81,7 +79,8 @@ impl Hub {
 }
 
 impl Shard {
-    /// Adds changes of channels that `is_mine`. A change for a slot that no node serves is dropped: the connection that serves it next asks for all its channels.
+    /// Adds the changes of channels that `is_mine`. A change whose slot no node serves is dropped: `slots_connected`
+    /// queues all channels of the slot again.
     pub(super) fn take_subscription_changes(
         &mut self,
         changes: &mut SubscriptionChanges,
@@ -95,7 +94,7 @@ impl Shard {
                 return true;
             }
             if let Some(room) = rooms.get(channel).filter(|room| room.is_empty()) {
-                // One that is behind may be about to be subscribed anew.
+                // A room that needs a backfill may be about to be subscribed again.
                 if is_served && (room.subscription == SubscriptionState::Active || room.needs_backfill()) {
                     changes.unsubscribe.push(channel.clone());
                 }

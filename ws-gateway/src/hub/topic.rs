@@ -1,6 +1,7 @@
-//! What a socket shows: one conversation, or one participant's inbox.
+//! What a socket subscribes to: one conversation, or one participant's inbox.
 //!
-//! A conversation has a log, which a socket resumes. An inbox has none: each of its frames is how a row stands now.
+//! A conversation has a log, from which a socket resumes. An inbox has none: each frame is the current state of a
+//! row.
 
 use shared::audit::{Action, AuditActor, AuditEntry};
 use shared::channel::Channel;
@@ -9,7 +10,7 @@ use shared::participant::{Conversation, Participant};
 use shared::request::RequestContext;
 use shared::token::{AuthorizationError, Principal};
 
-/// What a socket shows.
+/// The topic of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Topic {
     /// Events of a conversation.
@@ -40,7 +41,7 @@ impl Topic {
         }
     }
 
-    /// The conversation, with the two whose it is.
+    /// The conversation with both participants.
     pub(crate) fn conversation(&self) -> Option<&Conversation> {
         match self {
             Self::Conversation(conversation) => Some(conversation),
@@ -48,7 +49,7 @@ impl Topic {
         }
     }
 
-    /// Whether the bearer may look at it.
+    /// Whether this principal may subscribe.
     pub(crate) fn check(&self, principal: &Principal) -> Result<(), AuthorizationError> {
         match self {
             Self::Conversation(conversation) => principal.check_can_view(conversation),
@@ -56,7 +57,7 @@ impl Topic {
         }
     }
 
-    /// An entry of the audit trail about it.
+    /// An audit entry about this topic.
     pub(crate) fn entry(&self, action: Action, outcome: u16, who: AuditActor, context: &RequestContext) -> AuditEntry {
         let entry = AuditEntry::new(who, action, outcome).with_request(context);
         match self {

@@ -1,17 +1,15 @@
-//! Why the gateway ends a socket: close codes and the words that go with them.
-//!
-//! No reason ever quotes what a client sent.
+//! Close codes and reasons. No reason quotes the client.
 
-/// A reason of ours to end a socket. The codes are those of the contract (RFC 6455, section 7.4, and 44xx of our own).
+/// Why the gateway closes a socket. Codes are those of RFC 6455, section 7.4, and 44xx of this API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// This gateway shuts down: reconnect at once, elsewhere.
+    /// This gateway shuts down. The client reconnects at once.
     GoingAway,
     /// The peer broke RFC 6455.
     Protocol,
     /// A text frame was not UTF-8.
     NotUtf8,
-    /// The client sends far more frames than it may (RFC 6455, section 7.4.1: a policy is violated).
+    /// The client sends far too many frames (policy violation, RFC 6455, section 7.4.1).
     TooManyFrames,
     /// A frame or message was larger than allowed.
     TooLarge,
@@ -19,11 +17,11 @@ pub enum CloseReason {
     TokenInvalid,
     /// The participant may no longer see this conversation.
     Forbidden,
-    /// The peer reads too slowly, or has fallen silent: resume with the cursor.
+    /// The client reads too slowly or is idle. It resumes with its cursor.
     TooSlow,
     /// The participant has too many sockets.
     TooManySockets,
-    /// The gateway cannot go on with this socket now.
+    /// The gateway cannot continue this socket now.
     TryAgainLater,
 }
 
@@ -45,7 +43,7 @@ impl CloseReason {
         }
     }
 
-    /// The words in the close frame; at most 123 bytes (RFC 6455, section 5.5).
+    /// The reason in the close frame, at most 123 bytes (RFC 6455, section 5.5).
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The last words of a socket.
+//! The closing handshake (RFC 6455, section 7).
 
 use std::io;
 use std::time::Duration;
@@ -15,16 +15,18 @@ use crate::session::close_reason::CloseReason;
 use crate::session::protocol::{self, ClientFrame};
 use crate::websocket::{self, Decoder, Frame};
 
-/// From our close frame to the end of the connection, whatever the peer does.
+/// From our close frame to the end of the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same for a peer that reads slowly: what it has not read stands before our close frame, and without that it would not know that it
-/// can resume. What waits for it is one round of writing, and its place is taken for so long.
+/// The same for a client that reads slowly. Our close frame is behind data that the client has not read, and without
+/// it the client would not know that it can resume. At most one write batch and one socket permit are held for this
+/// long.
 const SLOW_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is read of a peer after our close frame; one that sends more is cut off. Whoever is closed may not keep a core busy until then.
+/// Bytes read after our close frame. A client that sends more is disconnected, so that a closed socket cannot keep a
+/// core busy.
 const MAX_FINAL_READ_BYTES: usize = 1024 * 1024;
 
-/// Ends a socket whose `end` has come. Nothing is queued for it any more from the first moment on.
+/// Closes a session. It leaves its room first, so that no event is queued any more.
 pub(super) async fn close(session: Session, end: Disconnect) {
     let Session { app, mut tcp, membership, topic, principal, context, .. } = session;
     let Session { delivery_tracker, mut unsent, sent, incoming, _permit: permit, .. } = session;
@@ -47,7 +49,7 @@ pub(super) async fn close(session: Session, end: Disconnect) {
     let report = |kind, ids| frames::report_receipts(&app, &topic, (&principal, &context), kind, ids);
     let on_frame = |frame: &Frame<'_>| match frame {
         Frame::Pong(payload) => report(ReceiptKind::Delivered, delivery_tracker.on_pong(payload)),
-        // Whoever may not be here any more has nothing to say either; what it has proven is proven.
+        // A client that violated a rule may send no more receipts. Acknowledged deliveries still count.
         Frame::Text(text) if !is_client_fault(end) => {
             if let Ok(ClientFrame::Receipt(kind, ids)) = protocol::parse(text) {
                 report(kind, ids);
@@ -58,14 +60,15 @@ pub(super) async fn close(session: Session, end: Disconnect) {
     let close_timeout = if end == Disconnect::Local(CloseReason::TooSlow) { SLOW_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
     tokio::select! {
         _late = timeout(close_timeout, closing_handshake(&mut tcp, end, &unsent, incoming, limit, on_frame)) => {}
-        // A gateway that ends waits for nobody who is slow.
+        // A shutdown does not wait for a slow client.
         () = async { app.shutdown.wait_for_begin().await; sleep(CLOSE_TIMEOUT).await } => {}
     }
     app.open_sockets.decrement(1.0);
     drop(permit);
 }
 
-/// Ends a connection that was accepted only to be told why it cannot be a socket: a browser sees no other refusal.
+/// Closes a connection that was accepted only to send a close code. A browser cannot read the status of a failed
+/// handshake.
 pub(crate) async fn reject(mut tcp: TcpStream, already_read: &[u8], close: CloseReason, limit: usize) {
     let end = Disconnect::Local(close);
     metrics::counter!("gateway_closed_total", "code" => label(end)).increment(1);
@@ -78,7 +81,7 @@ pub(crate) async fn reject(mut tcp: TcpStream, already_read: &[u8], close: Close
     .await;
 }
 
-/// A Ping before our close frame lets the peer prove what has arrived: it answers in order, and the Ping first.
+/// A Ping before our close frame. The client answers in order, so its Pong acknowledges the last deliveries.
 fn final_frames(end: Disconnect, delivery_tracker: &mut ClosingTracker, out: &mut Vec<u8>) {
     match end {
         Disconnect::Local(close) => {
@@ -94,17 +97,17 @@ fn final_frames(end: Disconnect, delivery_tracker: &mut ClosingTracker, out: &mu
     }
 }
 
-/// Whether what the peer says after this end is of use. After a broken frame nothing more can be read as WebSocket.
+/// Whether to read frames until the client's close frame. After a protocol error the stream cannot be decoded.
 fn reads_until_close(end: Disconnect) -> bool {
     matches!(end, Disconnect::Local(close) if !matches!(close, CloseReason::Protocol | CloseReason::NotUtf8 | CloseReason::TooLarge))
 }
 
-/// Whether the peer is closed because of what it is or does, and not for our sake.
+/// Whether the client caused the close.
 fn is_client_fault(end: Disconnect) -> bool {
     matches!(end, Disconnect::Local(CloseReason::TokenInvalid | CloseReason::Forbidden | CloseReason::TooManyFrames))
 }
 
-/// Closes in the way of RFC 6455, section 7: our frame, the peer's, then the connection.
+/// Sends our frames, reads until the client's close frame, then closes the connection.
 async fn closing_handshake(
     tcp: &mut TcpStream,
     end: Disconnect,
@@ -132,8 +135,7 @@ async fn closing_handshake(
         });
         readable = read > 0 && decoded.is_ok();
     }
-    // What the peer still sends is taken off the line, since unread bytes would turn the end into a reset and our close
-    // frame would be lost with it.
+    // Unread bytes would turn the close into a TCP reset, and our close frame would be lost.
     tcp.shutdown().await?;
     while left > 0 {
         match tcp.read(&mut input).await? {
@@ -144,7 +146,7 @@ async fn closing_handshake(
     Ok(())
 }
 
-/// A label for metrics. A client may send thousands of codes, so its own are not told apart.
+/// A metric label. Clients may send thousands of codes, so theirs share one label.
 fn label(end: Disconnect) -> &'static str {
     match end {
         Disconnect::Local(CloseReason::GoingAway) => "1001",

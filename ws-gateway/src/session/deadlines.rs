@@ -1,4 +1,5 @@
-//! When something is due on a socket. The socket's bells ring for all of it; this says when and what for.
+//! The deadlines of a socket: which is next, and which have passed. The timer wheel wakes the session for the next
+//! one.
 
 use std::time::Duration;
 
@@ -6,15 +7,15 @@ use shared::token::Principal;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-/// How long before its end a token's end is announced at most.
+/// Longest warning before a token expires.
 const MAX_WARNING_MILLIS: u16 = 60_000;
-/// How long before it at least: a bell may ring a little late, and the client must have time to hear it.
+/// Shortest warning. A timer may fire late, and the client needs time to react.
 const MIN_WARNING_MILLIS: u16 = 500;
-/// Of a token that lives for less than five minutes, the last of so many parts of its life.
+/// A short-lived token is announced for the last fifth of its life.
 const WARNING_FRACTION: i64 = 5;
 
-/// How long before its end the end of this token is announced, in milliseconds: a token that lives for a minute and is renewed at once when that is
-/// announced must not be renewed all the time.
+/// Milliseconds of warning before this token expires. They depend on its life, so that a one-minute token is not
+/// renewed permanently.
 fn warning_millis(token: &Principal, now: OffsetDateTime) -> u16 {
     let issued_at = token.issued_at.unwrap_or_else(|| now.unix_timestamp());
     let life = token.expires_at.unix_timestamp().saturating_sub(issued_at);
@@ -22,18 +23,18 @@ fn warning_millis(token: &Principal, now: OffsetDateTime) -> u16 {
     u16::try_from(part).unwrap_or(MAX_WARNING_MILLIS).min(MAX_WARNING_MILLIS)
 }
 
-/// What a bell has rung for.
+/// A deadline that has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deadline {
-    /// To close: this gateway shuts down.
+    /// Close the socket: this gateway shuts down.
     Drain,
-    /// To close: the token has ended.
+    /// Close the socket: its token has expired.
     TokenExpired,
-    /// To close: the client has fallen silent.
+    /// Close the socket: the client sent nothing for too long.
     IdleTimeout,
-    /// To say that the token ends soon.
+    /// Tell the client that its token expires soon.
     TokenExpiring,
-    /// To ping.
+    /// Send a Ping.
     Heartbeat,
 }
 
@@ -43,11 +44,11 @@ pub(super) struct Deadlines {
     idle_seconds: u32,
     heartbeat_at: Instant,
     last_activity: Instant,
-    /// In seconds since 1970, as tokens have it.
+    /// Unix time in seconds, as in the token.
     expires_at: i64,
     is_warning_sent: bool,
     warning_millis: u16,
-    /// Boxed: only a drain sets it.
+    /// Boxed, because only a drain sets it.
     drain_at: Option<Box<Instant>>,
 }
 
@@ -79,11 +80,11 @@ impl Deadlines {
     }
 
     pub(super) fn expires_at(&self) -> OffsetDateTime {
-        // It was made from one.
+        // The value came from an `OffsetDateTime`.
         OffsetDateTime::from_unix_timestamp(self.expires_at).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
-    /// A fresh token.
+    /// Replaces the token.
     pub(super) fn renew(&mut self, token: &Principal) {
         self.expires_at = token.expires_at.unix_timestamp();
         self.is_warning_sent = false;
@@ -98,17 +99,17 @@ impl Deadlines {
         self.drain_at.get_or_insert_with(|| at.into());
     }
 
-    /// When to look again.
+    /// The next deadline.
     pub(super) fn next_at(&self, now: Instant, wall: OffsetDateTime) -> Instant {
         let left = Duration::try_from(self.expires_at() - wall).unwrap_or_default();
         let token = if self.is_warning_sent { left } else { left.saturating_sub(self.warning()) };
-        // The heartbeat bounds it: no addition here goes far beyond, however long the token lives.
+        // The heartbeat bounds this addition, however long the token lives.
         let token = now + token.min(self.heartbeat_interval());
         let first = self.heartbeat_at.min(self.last_activity + self.idle_timeout()).min(token);
         self.drain_at.as_deref().map_or(first, |drain| first.min(*drain))
     }
 
-    /// What is due; asked again until nothing is.
+    /// Returns one passed deadline. Call it until it returns `None`.
     pub(super) fn take_due(&mut self, now: Instant, wall: OffsetDateTime) -> Option<Deadline> {
         if self.drain_at.as_deref().is_some_and(|drain| *drain <= now) {
             return Some(Deadline::Drain);
@@ -138,7 +139,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A token that was issued an hour before `wall`, and ends so many seconds after it.
+    /// A token issued one hour before `wall`, which expires `lifetime` seconds after it.
     fn token(wall: OffsetDateTime, lifetime: i64) -> Principal {
         let issued_at = Some(wall.unix_timestamp() - 3600);
         let expires_at = wall + time::Duration::seconds(lifetime);
@@ -165,7 +166,7 @@ mod tests {
             assert_eq!(warning_millis(&lives(seconds, false), wall), warning, "{seconds}, without `iat`");
         }
         assert_eq!(warning_millis(&lives(-5, true), wall), 500, "it has ended before it began");
-        // Of an old token that ends soon, all of the life counts.
+        // The whole life counts, not the rest of it.
         assert_eq!(warning_millis(&token(wall, 30), wall), 60_000);
     }
 

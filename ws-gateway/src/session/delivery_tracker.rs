@@ -1,50 +1,57 @@
-//! Which messages a socket's client has proven to have, by answering a Ping that was sent behind them.
+//! Which messages the client has received, proven by WebSocket Ping and Pong.
 //!
-//! One Ping is in flight at most, and none follows another within [`MIN_PING_INTERVAL`]: the first message after a pause is proven at
-//! once, those of a lively conversation share a Ping, since each costs a frame, an answer to read and a receipt. A Ping that
-//! is due rides behind the next event, and goes alone only when none comes within [`MAX_PING_DELAY`]: a write of its own costs as
-//! much as an event's.
+//! A client answers a Ping with a Pong, in order (RFC 6455, section 5.5.3). A Ping that is sent behind messages is
+//! answered only after the client has received them. So the Pong acknowledges every message before its Ping, and no
+//! client code is needed.
 //!
-//! Ids that would pass the bound are forgotten (`gateway_proofs_dropped_total`): those messages stay undelivered in the books
-//! until the client reports them itself.
+//! 1. `track` notes the id of each message that is written.
+//! 2. `next_action` sends a Ping with a counter as payload. `in_flight` is the number of ids before it.
+//! 3. `on_pong` with the same counter returns these ids. Another payload acknowledges nothing.
+//!
+//! At most one Ping is in flight, and two are at least [`MIN_PING_INTERVAL`] apart: each costs a frame, a read and a
+//! receipt. A due Ping goes out with the next event, because an extra write costs as much as an event. Without one it
+//! goes alone after [`MAX_PING_DELAY`].
+//!
+//! Ids beyond the bound are dropped (`gateway_proofs_dropped_total`). Such messages stay undelivered until the client
+//! reports them.
 
 use std::time::Duration;
 
 use shared::ids::MessageId;
 use tokio::time::Instant;
 
-/// Ids that may wait for a Ping. A client that leaves its Ping unanswered is closed long before it has been sent so many.
+/// Ids that may wait for a Pong. A client that ignores Pings is closed long before this.
 const MAX_TRACKED: usize = 8 * 1024;
-/// Between two Pings that prove something.
+/// Between two delivery Pings.
 const MIN_PING_INTERVAL: Duration = Duration::from_millis(500);
-/// Between the last Ping and one that has to go alone.
+/// After this, a Ping goes out without an event.
 const MAX_PING_DELAY: Duration = Duration::from_secs(1);
-/// Places that are kept when nothing waits.
+/// Capacity that an empty tracker keeps.
 const IDLE_CAPACITY: usize = 8;
 
-/// What is to be done for what has not been proven.
+/// What to do for unacknowledged messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PingAction {
-    /// Nothing: all is proven, or the Pong that is awaited comes first.
+    /// Nothing is unacknowledged, or a Ping is in flight.
     Idle,
-    /// To send a Ping with this payload.
+    /// Send a Ping with this payload.
     Ping([u8; 8]),
-    /// To ask again then.
+    /// Ask again at this time.
     Wait(Instant),
 }
 
 #[derive(Debug, Default)]
 pub(super) struct DeliveryTracker {
     counter: u64,
-    /// Sent and not proven.
+    /// Written and not acknowledged.
     ids: Vec<MessageId>,
-    /// How many of them stand before the Ping that is in flight.
+    /// How many of them precede the Ping in flight.
     in_flight: Option<u32>,
     pinged_at: Option<Instant>,
 }
 
 impl DeliveryTracker {
-    /// A message for the socket's owner is about to be written.
+    /// A message for the socket's participant is about to be written.
     pub(super) fn track(&mut self, id: MessageId) {
         let in_flight = self.in_flight.unwrap_or(0) as usize;
         if self.ids.len() - in_flight < MAX_TRACKED {
@@ -54,12 +61,12 @@ impl DeliveryTracker {
         }
     }
 
-    /// Whether there is nothing to do, whatever the time.
+    /// Whether there is nothing to do at any time.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.is_some() || self.ids.is_empty()
     }
 
-    /// What to do behind what was noted. `piggyback`: something is about to be written anyway.
+    /// What to do for the tracked messages. `piggyback`: another frame is about to be written.
     pub(super) fn next_action(&mut self, now: Instant, piggyback: bool) -> PingAction {
         if self.is_idle() {
             return PingAction::Idle;
@@ -72,19 +79,19 @@ impl DeliveryTracker {
         }
     }
 
-    /// A Ping, whether or not there is something to prove, unless one is in flight.
+    /// A heartbeat Ping, unless one is in flight. It acknowledges messages as well.
     pub(super) fn heartbeat_ping(&mut self, now: Instant) -> Option<[u8; 8]> {
         if self.in_flight.is_some() { None } else { Some(self.ping(now)) }
     }
 
-    /// What is left to be proven when the socket ends.
+    /// The state for the closing handshake.
     pub(super) fn into_closing(self) -> ClosingTracker {
         let in_flight = self.in_flight.map(|before| (self.counter, before as usize));
         ClosingTracker { ids: self.ids, acknowledged: 0, in_flight, last: (self.counter + 1, None) }
     }
 
     fn ping(&mut self, now: Instant) -> [u8; 8] {
-        // Twice the limit at most.
+        // At most twice `MAX_TRACKED`.
         self.in_flight = u32::try_from(self.ids.len()).ok();
         self.pinged_at = Some(now);
         self.counter += 1;
@@ -96,7 +103,7 @@ impl DeliveryTracker {
         self.in_flight.is_some() && payload == self.counter.to_be_bytes()
     }
 
-    /// What a Pong proves. Nothing, unless it echoes the Ping in flight.
+    /// The messages that a Pong acknowledges: none, unless it echoes the Ping in flight.
     pub(super) fn on_pong(&mut self, payload: &[u8]) -> Vec<MessageId> {
         match self.in_flight {
             Some(before) if payload == self.counter.to_be_bytes() => {
@@ -113,18 +120,18 @@ impl DeliveryTracker {
     }
 }
 
-/// Proofs of a socket that is being closed. Its Ping in flight still proves what it did, whatever becomes of the last one.
+/// The tracker of a socket that is being closed. A Pong to the earlier Ping in flight still counts.
 #[derive(Debug)]
 pub(super) struct ClosingTracker {
     ids: Vec<MessageId>,
-    /// How many of them have been proven.
+    /// How many of them are acknowledged.
     acknowledged: usize,
     in_flight: Option<(u64, usize)>,
     last: (u64, Option<usize>),
 }
 
 impl ClosingTracker {
-    /// The last Ping, behind everything, unless there is nothing that only its Pong would prove.
+    /// The last Ping, unless the one in flight covers every message.
     pub(super) fn ping(&mut self) -> Option<[u8; 8]> {
         let (counter, before) = &mut self.last;
         if self.in_flight.map_or(0, |(_, before)| before) == self.ids.len() {
@@ -134,7 +141,7 @@ impl ClosingTracker {
         Some(counter.to_be_bytes())
     }
 
-    /// What a Pong proves that was not proven yet.
+    /// The messages that a Pong newly acknowledges.
     pub(super) fn on_pong(&mut self, payload: &[u8]) -> Vec<MessageId> {
         let (counter, before) = self.last;
         let pings = [self.in_flight, before.map(|before| (counter, before))];
@@ -153,7 +160,7 @@ mod tests {
     use uuid::Uuid;
 
     impl DeliveryTracker {
-        /// As if so much more time had passed since the last Ping.
+        /// Pretends that the last Ping was sent earlier.
         pub(in crate::session) fn pinged_earlier_by(&mut self, by: Duration) {
             self.pinged_at = self.pinged_at.map(|at| at - by);
         }
@@ -163,7 +170,7 @@ mod tests {
         Uuid::from_u128(n)
     }
 
-    /// The Ping that is to be sent, once those before it are long past.
+    /// The next Ping, after the interval has passed.
     fn ping(tracker: &mut DeliveryTracker) -> Option<[u8; 8]> {
         match tracker.next_action(Instant::now() + 1000 * MAX_PING_DELAY, true) {
             PingAction::Ping(payload) => {
@@ -245,7 +252,7 @@ mod tests {
     #[test]
     fn a_farewell_proves_all_that_is_left() {
         assert_eq!(DeliveryTracker::default().into_closing().ping(), None, "nothing to prove");
-        // Whoever answers every Ping, and whoever answers only the last.
+        // A client that answers every Ping, and one that answers only the last.
         for answers_both in [true, false] {
             let mut tracker = DeliveryTracker::default();
             tracker.track(id(1));

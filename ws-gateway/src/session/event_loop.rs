@@ -1,4 +1,16 @@
-//! One poll of a session.
+//! One poll of a session: a hand-written state machine.
+//!
+//! A session waits for three things at the same time: its outbound queue (events, a close, its timer), the socket
+//! becoming writable, and input from the client. One `poll` does everything that is possible without waiting, in this
+//! order:
+//!
+//! 1. Finish a blocked write. While it is blocked, only the queue's wakeups are polled. Nothing is read, so a client
+//! that sends without reading stops itself.
+//! 2. Send the replay, then one batch of the queue. Repeat up to [`MAX_WRITES_PER_READ`] times.
+//! 3. Read once, handle the frames, write the replies. Repeat up to [`MAX_READS_PER_POLL`] times, then yield to other
+//! tasks.
+//!
+//! `Pending` is returned only if something will wake the task: the queue, the socket, or the task itself.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,19 +30,19 @@ use crate::hub::outbound_queue::{QueueItem, Wakeup};
 use crate::session::close_reason::CloseReason;
 use crate::{session::protocol, websocket};
 
-/// A round of writing that takes longer ends the socket.
+/// A write batch that takes longer closes the socket.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Rounds written before the peer is heard again, however much waits.
+/// Write batches before the client is read again.
 pub(super) const MAX_WRITES_PER_READ: usize = 8;
-/// Times that the peer is heard before other sockets have their turn, however much it sends.
+/// Reads before other tasks run.
 pub(super) const MAX_READS_PER_POLL: usize = 2;
 
 impl Session {
-    /// Does all that can be done without waiting.
+    /// Does everything that is possible without waiting.
     pub(super) fn poll(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Poll<Disconnect> {
         let ended = match self.drive(context, scratch) {
             Poll::Ready(Err(end)) => {
-                // What was answered before the end came goes before the last words.
+                // Replies written before the end precede the close frame.
                 self.unsent.extend_from_slice(&scratch.out);
                 Poll::Ready(end)
             }
@@ -53,11 +65,12 @@ impl Session {
             self.write(context, &mut scratch.out)?;
         }
         for _ in 0..MAX_READS_PER_POLL {
-            // Whether the queue was found empty, and wakes this task when it no longer is.
+            // Whether the queue was empty and will wake this task.
             let mut is_registered = false;
             for _ in 0..MAX_WRITES_PER_READ {
                 if self.write_unsent(context)?.is_pending() {
-                    // The queue fills up meanwhile; nothing is read, so a client that sends and does not read stops itself.
+                    // Blocked: wait for the socket (registered by `write_unsent`) or the queue. Nothing is read
+                    // meanwhile.
                     ready!(self.outbound().poll_wakeup(context)).map_err(Disconnect::Local)?;
                     self.run_due(&mut scratch.out)?;
                     self.write(context, &mut scratch.out)?;
@@ -71,7 +84,8 @@ impl Session {
             }
             if self.unsent.is_empty() {
                 let Poll::Ready(heard) = self.read(context, &mut scratch.input) else {
-                    // More may wait in the queue, which would tell nobody: it believes this task awake.
+                    // The write limit was reached with items left. The queue wakes only a task that found it empty,
+                    // so wake it here.
                     if !is_registered {
                         context.waker().wake_by_ref();
                     }
@@ -86,7 +100,7 @@ impl Session {
         Poll::Pending
     }
 
-    /// Sends what came before the socket was there. Pending when there is nothing of that any more.
+    /// Sends a batch of the replay. Pending if there is none left.
     pub(super) fn send_replay(
         &mut self,
         context: &mut Context<'_>,
@@ -104,7 +118,7 @@ impl Session {
         Ok(Poll::Ready(()))
     }
 
-    /// Writes what has waited, as one, with a Ping behind it if it holds something to prove.
+    /// Writes one batch of the queue, with a delivery Ping behind it if one is due.
     pub(super) fn flush_queue(
         &mut self,
         context: &mut Context<'_>,
@@ -136,7 +150,7 @@ impl Session {
         Ok(Poll::Ready(()))
     }
 
-    /// Appends a Ping when it is time to prove something, or sees to it that it will be.
+    /// Appends a delivery Ping, or schedules the next one.
     pub(super) fn append_delivery_ping(&mut self, out: &mut Vec<u8>) {
         if self.delivery_tracker.is_idle() {
             return;
@@ -151,7 +165,7 @@ impl Session {
         }
     }
 
-    /// Does what is due by now.
+    /// Handles passed deadlines and schedules the next timer.
     pub(super) fn run_due(&mut self, out: &mut Vec<u8>) -> Result<(), Disconnect> {
         let (now, wall) = (Instant::now(), OffsetDateTime::now_utc());
         if self.write_blocked_since.is_some_and(|since| since + WRITE_TIMEOUT <= now) {
@@ -172,20 +186,20 @@ impl Session {
             }
         }
         let next = self.deadlines.next_at(now, wall);
-        // A bell that rang for something else before the write has taken too long is not its last.
+        // The timer may have fired for another deadline. It must fire again for the write timeout.
         let next = self.write_blocked_since.map_or(next, |since| next.min(since + WRITE_TIMEOUT));
         self.timer.fired(&self.app.timer_wheel, self.membership.outbound(), now, next);
         self.append_delivery_ping(out);
         Ok(())
     }
 
-    /// Appends a frame of the gateway's own.
+    /// Appends a frame of the gateway.
     pub(super) fn reply(&mut self, text: &str, out: &mut Vec<u8>) {
         self.unreported_frames += 1;
         websocket::text(out, text);
     }
 
-    /// Writes what is in `out`, or keeps it behind what could not be written.
+    /// Writes `out`. What the kernel does not accept is kept in `unsent`.
     pub(super) fn write(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Result<(), Disconnect> {
         if out.is_empty() {
             return Ok(());
@@ -203,7 +217,7 @@ impl Session {
         Ok(())
     }
 
-    /// Writes on what the kernel did not take at once.
+    /// Continues a partial write.
     pub(super) fn write_unsent(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Disconnect> {
         while self.sent < self.unsent.len() {
             match Pin::new(&mut self.tcp).poll_write(context, &self.unsent[self.sent..]) {

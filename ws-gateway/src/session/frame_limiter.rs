@@ -1,43 +1,43 @@
-//! How fast a client talks. One number a socket.
+//! Rate limit of one client's frames: GCRA, with one timestamp per socket.
 
 use std::time::Duration;
 
-/// Seconds' worth of frames that may come at once.
+/// Burst, in seconds of the rate.
 const BURST_SECONDS: u64 = 10;
-/// Seconds' worth after which nobody can believe that it is no flood.
+/// Excess, in seconds of the rate, that disconnects the client.
 const FLOOD_SECONDS: u64 = 100;
 const MICROS: u64 = 1_000_000;
-/// Fragments that hold something count as one frame.
+/// Non-empty fragments that count as one frame.
 const FRAGMENTS_PER_FRAME: u64 = 16;
 
-/// What becomes of a frame.
+/// What to do with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
     Accept,
-    /// Not this one.
+    /// Drop this frame.
     Drop,
-    /// Nor any other.
+    /// Close the socket.
     Disconnect,
 }
 
-/// The moment at which all frames so far would have come, had they come no faster than allowed; in microseconds since
-/// the gateway began. Frames that are not heard count as well.
+/// Theoretical arrival time of the next frame: when all frames so far would have come at the allowed rate. In
+/// microseconds since the gateway's start. Dropped frames count too.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct FrameLimiter(u64);
 
 impl FrameLimiter {
-    /// A frame comes at `now`, where so many may a second; 0 is no limit.
+    /// Charges one frame at `now`; `per_second` 0 is no limit.
     pub(super) fn check_frame(&mut self, now: Duration, per_second: u32) -> Decision {
         self.check_frames(1, now, per_second)
     }
 
-    /// A fragment of a message, which is not empty. A client may cut a message as small as it likes (RFC 6455, section 5.4), and the length
-    /// of a message bounds how many there are.
+    /// Charges a non-empty fragment. A client may use small fragments (RFC 6455, section 5.4), and the message limit
+    /// bounds their number.
     pub(super) fn check_fragment(&mut self, now: Duration, per_second: u32) -> Decision {
         self.charge(MICROS / FRAGMENTS_PER_FRAME, now, per_second)
     }
 
-    /// A frame that makes as much work as so many.
+    /// Charges a frame that costs as much as `frames`.
     pub(super) fn check_frames(&mut self, frames: u64, now: Duration, per_second: u32) -> Decision {
         self.charge(frames * MICROS, now, per_second)
     }

@@ -1,4 +1,4 @@
-//! What goes through a socket, frame by frame: items to the client, the client's frames to whom they concern.
+//! Frames of one session: queue items to the client, and client frames to their handlers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +21,14 @@ use crate::session::protocol::{self, ClientFrame, ErrorCode, FrameError, TextFra
 use crate::state::AppState;
 use crate::websocket::{self, Frame};
 
-/// At most one notice of typing a socket in this time; more are swallowed.
+/// At most one typing notice per socket in this time. Others are dropped.
 const TYPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Messages of a receipt that count as one frame.
 const MESSAGES_PER_FRAME: u64 = 10;
 
 impl Session {
-    /// Appends the frame of an item, if it is to be sent.
+    /// Appends the frame of an item, unless the client must not or need not receive it.
     pub(super) fn append_item(&mut self, item: &QueueItem, out: &mut Vec<u8>) {
         match item {
             QueueItem::Event(delivery) => self.append_event(delivery, out),
@@ -70,7 +70,7 @@ impl Session {
         out.extend_from_slice(delivery.frame());
     }
 
-    /// Reads what has come, and appends the answers.
+    /// Decodes input and appends the replies.
     pub(super) fn read_frames(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Result<(), Disconnect> {
         self.deadlines.record_activity(Instant::now());
         let mut incoming = std::mem::take(&mut self.incoming);
@@ -93,7 +93,7 @@ impl Session {
         };
         match decision {
             Decision::Accept => {}
-            // There is one for each Ping of ours at most, and without it no other would be sent.
+            // At most one Pong is expected, and without it no further Ping would be sent.
             Decision::Drop if matches!(frame, Frame::Pong(payload) if self.delivery_tracker.is_expected_pong(payload)) =>
                 {}
             Decision::Drop if matches!(frame, Frame::Close(_)) => {}
@@ -129,8 +129,8 @@ impl Session {
         Ok(())
     }
 
-    /// Answers what came above the limit with fewer bytes than it had: the last Ping (RFC 6455, section 5.5.3, allows to leave out
-    /// those before it), and one error for all messages.
+    /// Answers excess frames with fewer bytes than they had: a Pong to the last Ping (RFC 6455, section 5.5.3), and
+    /// one error for all messages.
     fn reply_to_excess(&mut self, excess: &Excess, out: &mut Vec<u8>) {
         if let Some(payload) = &excess.ping {
             self.unreported_frames += 1;
@@ -142,7 +142,7 @@ impl Session {
         }
     }
 
-    /// Does what a frame asks for. Returns the answer, if there is one.
+    /// Handles a client frame. Returns the reply, if there is one.
     fn handle_frame(&mut self, frame: ClientFrame) -> Result<Option<TextFrame>, FrameError> {
         match frame {
             ClientFrame::Ping => Ok(Some(protocol::PONG)),
@@ -170,7 +170,7 @@ impl Session {
                 Ok(None)
             }
             ClientFrame::Auth(token) => {
-                // Before it is verified, which is what costs.
+                // Before verification, which is the costly part.
                 if self.app.rate_limits.check_token(&self.principal.actor).is_err() {
                     return Err(FrameError::new(ErrorCode::RateLimited, "too many tokens: this one was not looked at"));
                 }
@@ -180,7 +180,7 @@ impl Session {
                     Err(refused) if refused.code == ErrorCode::Forbidden => 403,
                     Err(_) => 401,
                 };
-                // Whoever shows another's token is still the one that this socket is for.
+                // The actor is the socket's participant, even if the token is another's.
                 let who = AuditActor::from(&self.principal.actor);
                 let shown = self.topic.entry(Action::SocketAuth, outcome, who, &self.context);
                 self.app.audit.enqueue(shown);
@@ -189,7 +189,7 @@ impl Session {
         }
     }
 
-    /// What a receipt costs others goes by its messages: the frame has counted as one, and was heard; those behind it wait.
+    /// Charges a receipt for its messages. The frame itself was accepted; later frames may be dropped.
     fn charge_limiter(&mut self, messages: usize) {
         let now = Instant::now().duration_since(self.app.started_at);
         let more = messages as u64 / MESSAGES_PER_FRAME;
@@ -201,12 +201,12 @@ impl Session {
         report_receipts(&self.app, &self.topic, (&self.principal, &self.context), kind, message_ids);
     }
 
-    /// A fresh token for the same participant. A bad one changes nothing: the socket lives as long as its old token.
+    /// Replaces the token with a new one of the same participant. An invalid token changes nothing.
     fn renew_token(&mut self, Token(token): &Token) -> Result<TextFrame, FrameError> {
         let verifier = &self.app.verifier;
         let principal = verifier.verify(token).map_err(|error| {
             if error == TokenError::UnknownKey {
-                // The issuer may have begun to use it a moment ago: the next attempt will find it.
+                // The issuer may have published a new key. A later attempt will find it.
                 verifier.keys().request_refresh();
             }
             FrameError::new(ErrorCode::Unauthorized, error.to_string())
@@ -216,11 +216,11 @@ impl Session {
         }
         self.topic.check(&principal).map_err(|error| FrameError::new(ErrorCode::Forbidden, error.to_string()))?;
         self.deadlines.renew(&principal);
-        // The new one may end sooner.
+        // The new token may expire earlier.
         self.wake_at(self.deadlines.next_at(Instant::now(), OffsetDateTime::now_utc()));
         self.principal = Arc::new(principal);
         self.outbound().renew(self.principal.clone());
-        // Taken back since it was verified, it or its key, when the sweep found the old one here.
+        // The token or its key may have been revoked after verification, while the hub still knew the old token.
         if let Err(error) = self.app.verifier.recheck(&self.principal, OffsetDateTime::now_utc()) {
             self.outbound().close(CloseReason::TokenInvalid);
             return Err(FrameError::new(ErrorCode::Unauthorized, error.to_string()));
@@ -229,10 +229,10 @@ impl Session {
     }
 }
 
-/// What was not heard of one piece of input, because there were too many frames.
+/// Frames of one read that were dropped by the limiter.
 #[derive(Default)]
 struct Excess {
-    /// The payload of the last Ping.
+    /// Payload of the last Ping.
     ping: Option<Vec<u8>>,
     has_messages: bool,
 }
@@ -247,7 +247,7 @@ impl Excess {
     }
 }
 
-/// Hands receipts to the API service, which knows whether these messages are the participant's to mark.
+/// Sends receipts to the API service, which checks that the participant may mark these messages.
 pub(super) fn report_receipts(
     app: &AppState,
     topic: &Topic,
@@ -260,7 +260,7 @@ pub(super) fn report_receipts(
         return;
     }
     let now = OffsetDateTime::now_utc();
-    // As the database keeps it: whole microseconds.
+    // The database stores whole microseconds.
     let at = now.replace_nanosecond(now.nanosecond() / 1000 * 1000).unwrap_or(now);
     while !message_ids.is_empty() {
         let rest = message_ids.split_off(message_ids.len().min(MAX_MESSAGE_IDS));

@@ -1,10 +1,10 @@
-//! One socket, one task: reads, writes, pings, and ends it with a code that says why.
+//! One task per socket: reads, writes, sends Pings, and closes with a code.
 //!
-//! It sends events in the order of their log, each once, and only of its own conversation, or rows of its inbox as they come. No write may take long: a client
-//! that does not read is closed and can resume. Nothing that a client sends is kept or logged.
+//! A session sends the events of its conversation in log order, each once, or the rows of its inbox as they arrive. A
+//! client that does not read is closed and can resume. Nothing that a client sends is stored or logged.
 //!
-//! While nothing happens a socket is this struct and no buffer. The task is a state machine by hand, since everything that
-//! it waits for (the queue, the peer, its bells) it waits for at once, in every state.
+//! An idle session is this struct and no buffer. [`event_loop`] is its state machine; `closing` is the closing
+//! handshake.
 
 pub mod close_reason;
 mod closing;
@@ -50,11 +50,11 @@ use frame_limiter::FrameLimiter;
 /// How a socket ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Disconnect {
-    /// We close it.
+    /// The gateway closes it.
     Local(CloseReason),
-    /// The client has closed it, with this code if it named one.
+    /// The client closed it, with this code if it sent one.
     Remote(Option<u16>),
-    /// The connection broke.
+    /// The connection failed.
     Lost,
 }
 
@@ -68,19 +68,19 @@ impl From<DecodeError> for Disconnect {
     }
 }
 
-/// A socket that is served.
+/// The state of an open socket.
 pub(crate) struct Session {
     app: Arc<AppState>,
     tcp: TcpStream,
     membership: Membership,
     topic: Topic,
     principal: Arc<Principal>,
-    /// Boxed: needed now and then, and in place it would make a socket as large as the allocator's next size.
+    /// Boxed: it is rarely needed, and inline it would push the task into the allocator's next size class.
     context: Box<RequestContext>,
     _permit: Box<SocketPermit>,
-    /// What came before the socket was there, and is still to be sent.
+    /// Events from the log that are not sent yet.
     replay: Option<Box<PendingReplay>>,
-    /// The last event sent; none at or before it is sent again.
+    /// The last event sent. Events up to here are skipped.
     position: Cursor,
     degraded: bool,
     delivery_tracker: DeliveryTracker,
@@ -88,34 +88,34 @@ pub(crate) struct Session {
     timer: SocketTimer,
     last_typing_at: Option<Instant>,
     frame_limiter: FrameLimiter,
-    /// Its place in a drain, in 0..1.
+    /// Its position in the drain window, in 0..1.
     drain_slot: f32,
     incoming: Decoder,
-    /// Whether what came right behind the handshake has been read.
+    /// Whether the bytes that followed the handshake were read.
     has_read_early_bytes: bool,
-    /// What the kernel did not take, from `sent` on.
+    /// Bytes that the kernel did not accept, from `sent` on.
     unsent: Vec<u8>,
     sent: usize,
     write_blocked_since: Option<Instant>,
-    /// What counts in the queue for the round that is being written; a queue holds a GiB at most.
+    /// Size of the batch that is being written. A queue is at most 1 GiB.
     in_flight_bytes: u32,
-    /// Not counted yet.
+    /// Frames that are not in the metric yet.
     unreported_frames: u32,
 }
 
-/// What is still to be sent of what came before. Boxed where it is kept: for nearly all of a life there is nothing.
+/// The rest of a replay. Boxed, because most sessions have none.
 struct PendingReplay {
     events: VecDeque<Arc<EncodedEvent>>,
     _reservation: Option<ReplayReservation>,
 }
 
-/// Serves a socket to its end: a task of its own, and no larger than the connection that it is.
+/// The task of a socket, from the handshake to the end. It is no larger than the session.
 pub(crate) struct SessionTask(SessionState);
 
 #[expect(clippy::large_enum_variant, reason = "the large one is what it is for nearly all of its life")]
 enum SessionState {
     Open(Session),
-    /// Boxed: what the last words need is not to be set aside for a life.
+    /// Boxed, so that an open session does not reserve memory for it.
     Closing(Pin<Box<dyn Future<Output = ()> + Send>>),
     Closed,
 }
@@ -126,7 +126,7 @@ impl From<Session> for SessionTask {
     }
 }
 
-/// A task that ends in the middle must not leave its owner online for ever.
+/// A task that is dropped must not leave its participant online.
 impl Drop for SessionTask {
     fn drop(&mut self) {
         if let Self(SessionState::Open(session)) = self {
@@ -154,7 +154,7 @@ impl Future for SessionTask {
 }
 
 impl Session {
-    /// `already_read` came right behind the handshake.
+    /// `already_read` are bytes that followed the handshake.
     pub(crate) fn new(
         app: Arc<AppState>,
         tcp: TcpStream,

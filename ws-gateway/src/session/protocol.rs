@@ -1,7 +1,7 @@
-//! Frames that a client may send, and those that the gateway writes itself. Events pass as they are, unparsed.
+//! Frames of clients, and frames that the gateway writes itself. Events are forwarded unparsed.
 //!
-//! Answers to bad frames never quote them. Members that a frame does not have are ignored, so newer clients can talk to
-//! older gateways; a member that is there must be right.
+//! Unknown members are ignored, so that newer clients work with older gateways. Known members must be valid. Errors
+//! never quote the client.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,20 +14,20 @@ use shared::receipt::{MAX_MESSAGE_IDS, ReceiptKind};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// What a client says.
+/// A frame of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientFrame {
-    /// Its owner types.
+    /// The participant is typing.
     Typing,
-    /// These messages have arrived, or were read; 1 to [`MAX_MESSAGE_IDS`].
+    /// Messages that were delivered or read; 1 to [`MAX_MESSAGE_IDS`].
     Receipt(ReceiptKind, Vec<MessageId>),
-    /// A fresh token.
+    /// A new token.
     Auth(Token),
-    /// Are you there?
+    /// An application-level ping.
     Ping,
 }
 
-/// A token that a client sent; it never shows itself.
+/// A client's token. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(pub String);
 
@@ -42,20 +42,20 @@ impl fmt::Debug for Token {
 pub enum ErrorCode {
     /// Not a JSON object with a `type`.
     Malformed,
-    /// A `type` that this gateway does not know.
+    /// An unknown `type`.
     UnknownType,
-    /// A known type with wrong members.
+    /// A known type with invalid members.
     Invalid,
-    /// A bad token.
+    /// An invalid token.
     Unauthorized,
-    /// A good token that does not reach this far.
+    /// A valid token without the required rights.
     Forbidden,
-    /// One of too many in a short time; it was not heard.
+    /// A dropped frame: too many in a short time.
     RateLimited,
 }
 
 impl ErrorCode {
-    /// As it is written.
+    /// The wire format.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -69,26 +69,25 @@ impl ErrorCode {
     }
 }
 
-/// What is wrong with a frame, for whoever sent it.
+/// Why a frame was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameError {
-    /// What kind of mistake.
+    /// The kind of error.
     pub code: ErrorCode,
-    /// What would help.
+    /// What is wrong, for the client's developer.
     pub detail: Cow<'static, str>,
 }
 
 impl FrameError {
-    /// A mistake of this kind.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { code, detail: detail.into() }
     }
 }
 
-/// Reads a text frame, by the rules of the bodies of HTTP: [`shared::json`].
+/// Parses a text frame by the rules of HTTP bodies: [`shared::json`].
 ///
 /// # Errors
-/// [`FrameError`], for the client to read.
+/// [`FrameError`], for the client.
 pub fn parse(text: &str) -> Result<ClientFrame, FrameError> {
     let Ok(Value::Object(mut members)) = json::parse(text.as_bytes()) else { return Err(malformed()) };
     let Some(Value::String(kind)) = members.remove("type") else { return Err(malformed()) };
@@ -119,7 +118,7 @@ fn receipt(kind: ReceiptKind, members: &Map<String, Value>) -> Result<ClientFram
     }
 }
 
-/// A frame of the gateway's own.
+/// A frame of the gateway.
 pub type TextFrame = Cow<'static, str>;
 
 /// The first frame of every socket.
@@ -128,38 +127,38 @@ pub fn ready(conversation: Option<ConversationId>, cursor: Option<Cursor>, resum
     let conversation = conversation.map_or("null".to_owned(), |id| format!("\"{id}\""));
     let cursor = cursor.map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
     let resumed = resumed.map_or("null", |resumed| if resumed { "true" } else { "false" });
-    // Neither holds anything that JSON would escape.
+    // None of these values needs JSON escaping.
     format!(r#"{{"type":"ready","conversation_id":{conversation},"cursor":{cursor},"resumed":{resumed}}}"#).into()
 }
 
-/// Live relay is cut.
+/// Live delivery is interrupted.
 pub const DEGRADED: TextFrame = Cow::Borrowed(r#"{"type":"degraded"}"#);
-/// Live relay is back.
+/// Live delivery works again.
 pub const RECOVERED: TextFrame = Cow::Borrowed(r#"{"type":"recovered"}"#);
-/// What was missed cannot be replayed.
+/// Missed events cannot be replayed.
 pub const RESYNC: TextFrame = Cow::Borrowed(r#"{"type":"resync"}"#);
-/// Answer to `ping`.
+/// The reply to `ping`.
 pub const PONG: TextFrame = Cow::Borrowed(r#"{"type":"pong"}"#);
 
-/// The token ends soon.
+/// The token expires soon.
 #[must_use]
 pub fn expiring(at: OffsetDateTime) -> TextFrame {
     until("expiring", at)
 }
 
-/// Answer to `auth`.
+/// The reply to `auth`.
 #[must_use]
 pub fn authenticated(until_when: OffsetDateTime) -> TextFrame {
     until("authenticated", until_when)
 }
 
 fn until(kind: &str, at: OffsetDateTime) -> TextFrame {
-    // Years past 9999 have no form in RFC 3339: such a token lives for ever as far as anybody cares.
+    // RFC 3339 has no years beyond 9999.
     let expires_at = at.format(&Rfc3339).unwrap_or_else(|_| "9999-12-31T23:59:59Z".to_owned());
     json!({"type": kind, "expires_at": expires_at}).to_string().into()
 }
 
-/// Answer to a frame that could not be taken.
+/// The reply to a rejected frame.
 #[must_use]
 pub fn error(error: &FrameError) -> TextFrame {
     json!({"type": "error", "code": error.code.as_str(), "detail": error.detail}).to_string().into()
@@ -192,7 +191,7 @@ mod tests {
         for text in ["", "{", "[]", "null", "7", "{}", r#"{"type":7}"#, r#"{"type":"ping""#, r#"{"type":"ping"} x"#] {
             assert_eq!(refused(text), ErrorCode::Malformed, "{text}");
         }
-        // What would be a frame to a reader that takes the members in order, or one of two.
+        // A lenient parser would accept these.
         for text in [
             r#"["ping"]"#,
             r#"{"type":"ping","type":"typing"}"#,

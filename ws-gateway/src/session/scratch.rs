@@ -1,14 +1,14 @@
-//! Buffers that a socket needs while it works, and not while it waits: one set a thread serves all of them.
+//! Buffers that a session needs only while it is polled. One set per thread serves all sessions.
 
 use std::cell::RefCell;
 
 use crate::hub::outbound_queue::QueueItem;
 
-/// Bytes that go into one write, more or less: what a socket that is stuck may hold of its own.
+/// Approximate size of one write, and so of what a blocked session holds.
 pub(super) const WRITE_BATCH_BYTES: usize = 32 * 1024;
-/// Read at a time. The smallest frames that are answered are answered with 16 times as many bytes: no more than a round.
+/// Bytes per read. Replies are at most 16 times as long as the frames, so they fit one batch.
 pub(super) const INPUT_BYTES: usize = 2 * 1024;
-/// Larger ones are given back.
+/// Larger buffers are freed.
 const MAX_KEPT_CAPACITY: usize = 8 * WRITE_BATCH_BYTES;
 
 pub(super) struct Scratch {
@@ -33,7 +33,7 @@ thread_local! {
     });
 }
 
-/// Leaves nothing of one socket to the next, not even of one whose task panics.
+/// Clears the buffers, even after a panic, so that no session sees another's data.
 struct ScratchGuard<'a>(&'a mut Scratch);
 
 impl Drop for ScratchGuard<'_> {
@@ -42,7 +42,7 @@ impl Drop for ScratchGuard<'_> {
     }
 }
 
-/// Lends this thread's buffers. Not to be asked for by whoever has them.
+/// Borrows this thread's buffers. Calls must not be nested.
 pub(super) fn with<T>(f: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with_borrow_mut(|scratch| {
         let guard = ScratchGuard(scratch);

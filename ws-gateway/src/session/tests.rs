@@ -1,4 +1,4 @@
-//! A socket's task, polled by hand: what it must do by itself, and when it may sleep.
+//! Sessions, polled by hand.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
@@ -35,7 +35,7 @@ use crate::streams::receipts::ReceiptProducer;
 
 const QUEUE_BYTES: usize = 1 << 20;
 
-/// A socket, its client's end, and whether its task was woken since it was polled last.
+/// A session, its client, and whether its task was woken since the last poll.
 struct Polled {
     session: Session,
     client: TcpStream,
@@ -52,12 +52,12 @@ impl Wake for Woken {
 }
 
 impl Polled {
-    /// A socket that has seen the log up to 100-0.
+    /// A session at position 100-0.
     async fn open() -> Self {
         Self::paced("0").await
     }
 
-    /// Which is heard so many times a second at most.
+    /// With a frame limit per second.
     async fn paced(frames: &'static str) -> Self {
         let (tcp, client) = pair().await;
         let app = app(frames);
@@ -86,7 +86,7 @@ impl Polled {
         let topic = Topic::Conversation(conversation);
         let admitted = AcceptedSocket { context, principal, topic, start, permit };
         let mut session = Session::new(app, tcp, b"", admitted, 0.0);
-        // By the clock of the test its token lives.
+        // The token expires by the clock of the test.
         let expires_at = OffsetDateTime::now_utc() + Duration::from_secs(3600);
         session.deadlines.renew(&Principal { expires_at, ..(*session.principal).clone() });
         Self { session, client, woken: Arc::default() }
@@ -102,7 +102,7 @@ impl Polled {
         self.woken.0.load(Ordering::SeqCst)
     }
 
-    /// Polls as a runtime would, until the task sleeps or ends.
+    /// Polls as a runtime would, until the task waits or ends.
     fn poll(&mut self) -> Poll<Disconnect> {
         loop {
             let ended = self.poll_once();
@@ -117,18 +117,18 @@ async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (tcp, _) = listener.accept().await.unwrap();
-    // What a client does not read soon fills them.
+    // Small buffers fill quickly.
     socket2::SockRef::from(&tcp).set_send_buffer_size(1).unwrap();
     tcp.writable().await.unwrap();
     (tcp, client)
 }
 
-/// One whose Redis is never there.
+/// State without a reachable Redis.
 fn app(frames: &'static str) -> Arc<AppState> {
     let config = Config::read(Env::from_fn(|name| match name {
         "REDIS_URL" => Some("redis://127.0.0.1:1".to_owned()),
         "JWT_SECRET" => Some("5d1c9e0fb2a84c7790d36b1f8e2a4c09".to_owned()),
-        // Floods are welcome here.
+        // These tests send floods.
         "MAX_FRAMES_PER_SECOND" => Some(frames.to_owned()),
         _ => None,
     }))
@@ -175,7 +175,7 @@ fn app(frames: &'static str) -> Arc<AppState> {
     })
 }
 
-/// An event that this socket has seen, so that it takes a place in the queue and none in the kernel.
+/// An event before the position, which is queued but not written.
 fn seen(n: usize, bytes: usize) -> QueueItem {
     assert!(n <= 100);
     event(n, bytes)
@@ -192,7 +192,7 @@ fn event_to(n: usize, bytes: usize, recipient: Option<Recipient>) -> QueueItem {
 
 #[test]
 fn an_idle_socket_is_small() {
-    // Every byte here is there for each of 100,000 sockets.
+    // A gateway holds 100,000 sessions of this size.
     let bytes = size_of::<SessionTask>();
     assert!(bytes <= 512, "{bytes} bytes");
 }
@@ -224,7 +224,7 @@ async fn a_write_that_takes_too_long_is_noticed_whatever_else_has_rung() {
     let (now, left) = (Instant::now(), Duration::from_secs(1));
     let session = &mut socket.session;
     session.write_blocked_since = Some(now + left - WRITE_TIMEOUT);
-    // The bell that was to ring for it is spent.
+    // The timer has fired already.
     let later = now + Duration::from_secs(20);
     session.timer = SocketTimer::new(&session.app.timer_wheel, session.membership.outbound(), later);
     session.outbound().wake_for_timer();
@@ -239,7 +239,7 @@ const TEXT: u8 = 1;
 const CLOSE: u8 = 8;
 const PONG: u8 = 10;
 
-/// A client's frame, masked with zeros.
+/// A client frame with an all-zero mask.
 fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let length = u8::try_from(payload.len()).unwrap();
     assert!(length < 126);
@@ -297,7 +297,7 @@ async fn proofs_and_receipts_count_to_the_last() {
         assert!(socket.poll().is_pending());
     }
     let app = socket.session.app.clone();
-    // The Ping behind the first message, which was in flight, and one of two messages as read.
+    // A Pong to the Ping in flight, and a receipt for one message.
     let read = format!(r#"{{"type":"read","message_ids":["{}"]}}"#, uuid::Uuid::from_u128(101));
     let said = [frame(PONG, &1_u64.to_be_bytes()), frame(TEXT, read.as_bytes()), frame(CLOSE, &[3, 232])];
     socket.client.write_all(&said.concat()).await.unwrap();
@@ -314,7 +314,7 @@ async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end
         &mut expected,
         &protocol::ready(socket.session.topic.conversation_id(), "100-0".parse().ok(), None),
     );
-    // Whether the event is for the socket's owner, how long after the last step it comes, and which Ping is then sent.
+    // Whether the event is for the participant, the time since the last step, and the expected Ping.
     let told = [
         (Some(true), 0, Some(1)),
         (Some(true), 0, None),
@@ -381,7 +381,7 @@ async fn a_receipt_weighs_as_much_as_its_messages() {
     assert!(socket.poll().is_pending());
     let ids: Vec<String> = (0..500).map(|n| uuid::Uuid::from_u128(n).to_string()).collect();
     let read = serde_json::json!({"type": "read", "message_ids": ids}).to_string();
-    // A hundred frames a second, ten seconds' worth at once: of receipts with 500 messages that is twenty.
+    // A burst is 1,000 frames: 20 receipts of 500 messages.
     let length = u16::try_from(read.len()).unwrap().to_be_bytes();
     let long = [&[0x81, 0xfe], &length[..], &[0; 4], read.as_bytes()].concat();
     for _ in 0..40 {

@@ -1,8 +1,11 @@
-//! Wakes sockets at their time. One task and one ring of slots for all: a timer a socket would cost each a place in the
-//! runtime's own, and work whenever its time moved.
+//! One hashed timer wheel for all sockets. A Tokio timer per socket would cost memory, and a re-registration whenever
+//! a deadline changes.
 //!
-//! A bell rings up to two [`TICK`]s late, never early. Whoever wants to be rung for later than a lap of the ring (51 s) is
-//! rung for then, and asks again.
+//! The wheel has [`SLOTS`] slots and advances one slot per [`TICK`]. A timer is put into the slot of its tick modulo
+//! [`SLOTS`]. When the wheel reaches a slot, it takes all its sockets and wakes them.
+//!
+//! A timer fires up to two ticks late, never early. A deadline beyond one lap (51 s) is scheduled one lap ahead; the
+//! session then schedules it again. There is no removal: a stale timer wakes a session, which finds nothing due.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,11 +15,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::hub::outbound_queue::OutboundQueue;
 
-/// How fine time is here.
+/// Resolution of the wheel.
 const TICK: Duration = Duration::from_millis(50);
 const SLOTS: u64 = 1024;
 
-/// All bells of a gateway.
+/// The wheel of a gateway.
 #[derive(Debug)]
 pub(crate) struct TimerWheel {
     started_at: Instant,
@@ -25,9 +28,9 @@ pub(crate) struct TimerWheel {
 
 #[derive(Debug)]
 struct Slots {
-    /// By tick, modulo [`SLOTS`]. A socket that is gone by then is not kept for it.
+    /// One bucket per tick, modulo [`SLOTS`]. Weak, so that the wheel does not keep closed sockets.
     buckets: Vec<Vec<Weak<OutboundQueue>>>,
-    /// The last tick that has been rung.
+    /// The last tick that has fired.
     tick: u64,
 }
 
@@ -37,7 +40,7 @@ impl TimerWheel {
         Arc::new(Self { started_at: Instant::now(), slots: Mutex::new(slots) })
     }
 
-    /// Rings until it is dropped.
+    /// Advances until it is dropped.
     pub(crate) async fn run(&self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -46,9 +49,9 @@ impl TimerWheel {
         }
     }
 
-    /// Has `socket` rung for at `at`, or after a lap if that is sooner. Returns when.
+    /// Schedules a wakeup at `at`, at most one lap ahead. Returns its time.
     fn schedule(&self, at: Instant, socket: &Arc<OutboundQueue>) -> Instant {
-        // The tick that ends at or after it.
+        // The tick that ends at or after `at`.
         let wanted = at.saturating_duration_since(self.started_at).as_nanos().div_ceil(TICK.as_nanos());
         let mut slots = self.slots.lock();
         let (first, last) = (slots.tick + 1, slots.tick + SLOTS - 1);
@@ -57,7 +60,7 @@ impl TimerWheel {
         self.started_at + TICK.saturating_mul(u32::try_from(tick).unwrap_or(u32::MAX))
     }
 
-    /// Rings whatever was set for up to `now`.
+    /// Wakes all sockets that are scheduled up to `now`.
     fn advance(&self, now: Instant) {
         let reached =
             u64::try_from(now.duration_since(self.started_at).as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
@@ -66,11 +69,11 @@ impl TimerWheel {
             if slots.tick >= reached {
                 return;
             }
-            // After a long sleep once round is enough: every slot has been seen.
+            // After a long suspension one lap is enough: it visits every slot.
             slots.tick = (slots.tick + 1).max(reached.saturating_sub(SLOTS));
             let tick = slots.tick;
             let due = std::mem::take(slots.slot(tick));
-            // Without the lock: who is rung for may set the next bell at once, on another core.
+            // Unlocked, because a woken session may schedule its next timer on another core.
             drop(slots);
             for socket in due.iter().filter_map(Weak::upgrade) {
                 socket.wake_for_timer();
@@ -86,7 +89,8 @@ impl Slots {
     }
 }
 
-/// The bells of one socket, so that they do not pile up: one that is far, and at most one that rings before it.
+/// The wheel entries of one socket: the next scheduled one, and at most one earlier one. The bound keeps entries from
+/// piling up when deadlines move.
 #[derive(Debug)]
 pub(crate) struct SocketTimer {
     next_scheduled: Instant,
@@ -98,19 +102,19 @@ impl SocketTimer {
         Self { next_scheduled: wheel.schedule(at, socket), earlier: None }
     }
 
-    /// When it rings next.
+    /// When it fires next.
     pub(crate) fn next_at(&self) -> Instant {
         self.earlier.unwrap_or(self.next_scheduled).min(self.next_scheduled)
     }
 
-    /// Sees to it that `socket` is rung for at `at` or before.
+    /// Makes sure that `socket` is woken at `at` or before.
     pub(crate) fn wake_by(&mut self, wheel: &TimerWheel, socket: &Arc<OutboundQueue>, at: Instant) {
         if at < self.next_at() {
             self.earlier = Some(wheel.schedule(at, socket));
         }
     }
 
-    /// It was rung for. `next`: when that is wanted again at the latest.
+    /// Call it after a wakeup. `next`: the next deadline.
     pub(crate) fn fired(&mut self, wheel: &TimerWheel, socket: &Arc<OutboundQueue>, now: Instant, next: Instant) {
         self.earlier = self.earlier.filter(|earlier| *earlier > now);
         if self.next_scheduled <= now {
@@ -132,7 +136,7 @@ mod tests {
         OutboundQueue::new(principal("user:doc123", None), 1000)
     }
 
-    /// Whether it was rung for since it was asked last.
+    /// Whether it was woken since the last call.
     async fn was_woken(socket: &OutboundQueue) -> bool {
         poll_fn(|context| std::task::Poll::Ready(socket.poll_wakeup(context).is_ready())).await
     }
@@ -165,7 +169,7 @@ mod tests {
         assert!(was_woken(&past).await);
         wheel.advance(at - TICK);
         assert!(!was_woken(&next_scheduled).await);
-        // The machine has slept for a day.
+        // The machine was suspended for a day.
         wheel.advance(at + Duration::from_secs(86_400));
         assert!(was_woken(&next_scheduled).await);
     }

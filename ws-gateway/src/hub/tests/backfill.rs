@@ -51,7 +51,7 @@ async fn what_is_lost_for_good_is_said_once_and_new_events_follow() {
     hub.dispatch(channel(1).as_str(), event_after(Some(1), 900));
     hub.mark_all_gaps();
     hub.take_backfills(10);
-    // The new log's clock runs behind the old one's.
+    // The clock of the new log is behind that of the old one.
     hub.apply_backfill(&channel(1), Backfill::Gap(cursor(5)));
     hub.dispatch(channel(1).as_str(), event(6));
     assert_eq!(received(&outbound).await, ["900", "resync", "6"]);
@@ -100,7 +100,7 @@ async fn a_suspect_room_is_subscribed_anew_before_its_log_is_read() {
     assert_eq!(hub.take_backfills(10), [(channel(1), cursor(1))]);
     hub.apply_backfill(&channel(1), backfill_of(&[2]));
     assert_eq!(received(&outbound).await, ["2"]);
-    // Redis may have it subscribed all the while, so that it must be told of the end.
+    // Redis may still have the subscription, so it must be ended explicitly.
     assert!(hub.resubscribe_if_at(&channel(1), cursor(2)));
     drop((member, other));
     assert_eq!(
@@ -119,7 +119,7 @@ async fn an_event_that_did_not_arrive_is_read_before_what_follows_it_is_passed_o
     assert_eq!(hub.take_backfills(10), [(channel(1), cursor(2))]);
     hub.dispatch(channel(1).as_str(), event(6));
     hub.dispatch(channel(1).as_str(), event(7));
-    // The log was read before 7 came.
+    // The log was read before 7 arrived.
     hub.apply_backfill(&channel(1), backfill_of(&[3, 4, 5, 6]));
     assert_eq!(received(&outbound).await, ["3", "4", "5", "6", "7"]);
     assert!(hub.take_backfills(10).is_empty());
@@ -154,7 +154,7 @@ async fn a_log_that_was_opened_anew_is_a_gap() {
 async fn a_log_that_begins_anew_before_the_end_of_the_old_one_is_a_gap_too() {
     let (hub, _member, outbound) = one_room().await;
     hub.dispatch(channel(1).as_str(), event_after(Some(1), 9));
-    // The clock of the Redis that took over is behind.
+    // The clock of the promoted Redis is behind.
     hub.dispatch(channel(1).as_str(), event_after(None, 5));
     assert_eq!(hub.take_backfills(10), [(channel(1), cursor(9))]);
     hub.apply_backfill(&channel(1), Backfill::Gap(cursor(5)));
@@ -165,7 +165,7 @@ async fn a_log_that_begins_anew_before_the_end_of_the_old_one_is_a_gap_too() {
 #[tokio::test]
 async fn an_event_that_the_log_has_lost_since_means_resync() {
     let (hub, _member, outbound) = one_room().await;
-    // 2 did not arrive; 3 did, and a failover has lost it.
+    // 2 was lost on the way; a failover has lost 3.
     hub.dispatch(channel(1).as_str(), event(3));
     hub.take_backfills(10);
     hub.apply_backfill(&channel(1), backfill_of(&[2]));
@@ -192,7 +192,7 @@ async fn a_gap_before_the_subscription_is_confirmed_is_looked_at_when_it_is() {
 #[tokio::test]
 async fn who_has_read_less_than_the_room_began_with_joins_anew() {
     let (hub, [(a, epoch, _), (b, same_epoch, backfill_queue)]) = two_unconfirmed().await;
-    // `a` has read 3, which comes live after that; `b` had read the log before.
+    // `a` has read 3, which then arrives live. `b` read the log before that.
     assert!(a.confirm_position(epoch, cursor(3)));
     hub.dispatch(channel(1).as_str(), event(3));
     assert!(received(&backfill_queue).await.is_empty());
@@ -261,7 +261,7 @@ async fn sockets_of_a_conversation_that_redis_refuses_hear_degraded_whenever_the
     }
     hub.dispatch(&name, event(2));
     hub.record_publish_outage(&name, first, true);
-    // A socket leaves out what it has heard; one that comes later has to hear it as well.
+    // A session skips a second `degraded`; a later socket needs it.
     assert_eq!(received(&outbound).await, ["degraded", "degraded", "degraded", "2"]);
     let late = queue();
     let mut joined = hub.join(channel(1), late.clone()).unwrap();
@@ -275,7 +275,7 @@ async fn sockets_of_a_conversation_that_redis_refuses_hear_degraded_whenever_the
     );
     hub.record_publish_outage(&name, second, true);
     assert!(received(&outbound).await.is_empty());
-    // Redis goes away altogether while it refuses this one.
+    // Redis disconnects during the outage.
     hub.record_publish_outage(&name, first, false);
     hub.disconnected();
     assert_eq!(received(&late).await, ["degraded", "degraded"]);

@@ -1,4 +1,4 @@
-//! Nodes of a cluster come and go, each with its slots.
+//! Nodes of a cluster connect and disconnect.
 
 use super::*;
 use crate::hub::outbound_queue::OutboundQueue;
@@ -22,7 +22,7 @@ async fn joined(hub: &Arc<Hub>, n: u128) -> (Membership, Arc<OutboundQueue>) {
     (membership, outbound)
 }
 
-/// Two conversations, of which the first is on a node of its own.
+/// Two conversations, the first on a node of its own.
 async fn two_rooms() -> (Arc<Hub>, [(Membership, Arc<OutboundQueue>); 2], SlotSet) {
     let hub = Hub::new();
     hub.connected();
@@ -131,7 +131,7 @@ async fn whoever_attends_a_channel_of_a_node_that_is_gone_hears_it_when_that_is_
 async fn with_everything_gone_nothing_is_left_out() {
     let hub = Hub::new();
     assert!(!hub.is_node_down(&channel(1)) && !hub.has_ever_connected() && !hub.is_partly_connected());
-    // The first node that answers, of several.
+    // The first of several nodes connects.
     hub.slots_connected(&slots_of(&[channel(1)]));
     assert!(hub.has_ever_connected() && !hub.is_connected());
     assert!(hub.join(channel(1), queue()).is_ok());

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A hub with the room of an inbox, subscribed.
+/// A hub with one subscribed inbox.
 async fn one_inbox() -> (Arc<Hub>, Membership, Arc<OutboundQueue>) {
     let hub = Hub::new();
     hub.connected();
@@ -52,19 +52,19 @@ async fn rows_of_an_inbox_come_as_they_come_and_nothing_is_read_or_compared() {
 #[tokio::test]
 async fn whenever_rows_may_have_been_lost_an_inbox_is_to_be_loaded_anew_and_once() {
     let (hub, _member, here) = one_inbox().await;
-    // Redis was away.
+    // A disconnect.
     hub.disconnected();
     hub.connected();
     let subscribe = hub.take_subscription_changes(10).subscribe;
     assert_eq!(received(&here).await, ["degraded"], "until it hears again, loading would miss something");
     hub.confirm_subscriptions(&subscribe);
     assert_eq!(received(&here).await, ["resync", "recovered"]);
-    // Its slot has moved.
+    // A moved slot.
     hub.subscription_ended(inbox().as_str());
     assert!(received(&here).await.is_empty());
     hub.confirm_subscriptions(&hub.take_subscription_changes(10).subscribe);
     assert_eq!(received(&here).await, ["resync"]);
-    // A row does not open.
+    // A row that cannot be decrypted.
     hub.mark_gap(inbox().as_str());
     assert_eq!(received(&here).await, ["resync"]);
     assert!(hub.take_backfills(10).is_empty());

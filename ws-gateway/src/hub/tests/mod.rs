@@ -19,7 +19,7 @@ pub(crate) fn cursor(n: u64) -> Cursor {
     format!("{n}-0").parse().unwrap()
 }
 
-/// The nth event of a log that misses none.
+/// The nth event of a log without gaps.
 pub(crate) fn event(n: u64) -> Event<'static> {
     event_after(n.checked_sub(1), n)
 }
@@ -34,7 +34,7 @@ pub(crate) fn backfill_of(cursors: &[u64]) -> Backfill {
 }
 
 impl Hub {
-    /// Any event may have been lost, in any room.
+    /// Any room may have missed events.
     fn mark_all_gaps(&self) {
         for mut guard in self.lock_shards() {
             let shard = &mut *guard;
@@ -49,7 +49,7 @@ impl Hub {
     }
 }
 
-/// Somebody with a token of this name.
+/// A principal with this participant and token id.
 pub(crate) fn principal(who: &str, jti: Option<&str>) -> Arc<Principal> {
     let person: Participant = who.parse().unwrap();
     Arc::new(Principal {
@@ -67,7 +67,7 @@ pub(crate) fn queue() -> Arc<OutboundQueue> {
     OutboundQueue::new(principal("user:doc123", None), 1 << 20)
 }
 
-/// What waits for a socket, in words.
+/// The queued items, in words.
 pub(crate) async fn received(outbound: &OutboundQueue) -> Vec<String> {
     outbound.push(QueueItem::GoingAway);
     let items = outbound.next().await.unwrap();
@@ -81,7 +81,7 @@ pub(crate) async fn received(outbound: &OutboundQueue) -> Vec<String> {
     items.iter().map(word).filter(|word| !word.is_empty()).collect()
 }
 
-/// A hub with one room, subscribed and settled at 1, and a socket in it.
+/// A hub with one room, subscribed at position 1, and one socket.
 pub(crate) async fn one_room() -> (Arc<Hub>, Membership, Arc<OutboundQueue>) {
     let hub = Hub::new();
     hub.connected();
@@ -144,7 +144,7 @@ async fn who_waits_for_a_subscription_hears_of_its_end() {
     assert_eq!(membership.wait_until_subscribed().await, Err(JoinError::Disconnected));
 }
 
-/// Two sockets that join an empty room at once, both subscribed.
+/// Two sockets that join an empty room at the same time.
 async fn two_unconfirmed() -> (Arc<Hub>, [(Membership, Epoch, Arc<OutboundQueue>); 2]) {
     let hub = Hub::new();
     hub.connected();
@@ -169,7 +169,7 @@ async fn sockets_of_tokens_that_are_taken_back_are_closed_and_no_others() {
     revocations.add(token("t1"));
     assert_eq!(hub.close_revoked(&revocations), 1);
     assert_eq!(first.closed().await, CloseReason::TokenInvalid);
-    // A fresh token is what the socket lives by from then on.
+    // From now on the new token counts.
     second.renew(principal("user:doc123", Some("t3")));
     revocations.add(token("t2"));
     second.push(QueueItem::Degraded);
