@@ -1,4 +1,4 @@
-//! What Redis says about credentials: which tokens are revoked, and which token a ticket stands for.
+//! Credentials in Redis: revoked tokens, and the token behind a ticket.
 
 mod revocations;
 mod ticket_redeemer;

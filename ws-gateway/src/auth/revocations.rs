@@ -1,9 +1,8 @@
-//! Which tokens were taken back: learnt from Redis, where the API service keeps a copy for the gateways
-//! ([`shared::channel::sync`]).
+//! Revoked tokens, read from the copy that the API service keeps in Redis ([`shared::channel::revoked`]).
 //!
-//! What was learnt stands, whatever becomes of Redis, until the tokens have ended by themselves. No token is accepted before all
-//! revocations were read once: it could be a revoked one. And an empty Redis does not say that there are none: only a copy
-//! whose marker says that it is complete counts for the first reading.
+//! A known revocation stays until its token has expired, even if Redis loses it. No token is accepted before the
+//! first complete read. An empty Redis does not mean that nothing is revoked: the first read counts only if the copy
+//! is marked complete.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,43 +20,43 @@ use tokio::time::{Instant, sleep};
 use crate::hub::Hub;
 use crate::redis::Nodes;
 
-/// Between two looks at what is new. With what the API service needs to tell Redis it must stay well below the time
-/// that the API service gives everybody to learn of a revocation.
+/// Between two polls. Together with the delay of the API service it must stay well below the time that the API
+/// service waits for a revocation to reach all gateways.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two looks whether there are revocations whose tokens have ended.
+/// Between two removals of revocations whose tokens have expired.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(10);
-/// Between two lines of the log that say why no socket is opened.
+/// Between two log lines that say why no socket opens.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// Read at a time: neither Redis nor a lock here is kept from others for long, however many there are.
+/// Entries per read, so that neither Redis nor the lock here is held for long.
 const PAGE_ENTRIES: usize = 2_000;
 
-/// What this gateway knows to be revoked.
+/// Keeps the revocations up to date.
 pub struct RevocationSync {
     revocations: Arc<RevocationSet>,
     loaded: AtomicBool,
 }
 
-/// Where this gateway stands in the copy.
+/// The position in the copy.
 #[derive(Default)]
 struct Position {
     epoch: String,
-    /// The score up to which it has read; empty at the beginning.
+    /// The score up to which it was read; empty at the start.
     score: String,
 }
 
-/// What a look has brought.
+/// The result of a poll.
 enum PollResult {
-    /// There is no copy, or none that counts.
+    /// There is no copy, or no complete one.
     NoCopy,
-    /// All that there was.
+    /// The copy was read to its end.
     Read {
-        /// Whether any of it was not known.
+        /// Whether a revocation is new.
         has_new: bool,
     },
 }
 
 impl RevocationSync {
-    /// Follows Redis until `shutdown`, and closes the sockets of tokens that are taken back.
+    /// Follows Redis until `shutdown`, and closes the sockets of revoked tokens.
     pub fn start(redis: Nodes, hub: Arc<Hub>, shutdown: &Shutdown) -> Arc<Self> {
         let sync = Arc::new(Self { revocations: Arc::default(), loaded: AtomicBool::new(false) });
         let syncing = sync.clone();
@@ -70,13 +69,13 @@ impl RevocationSync {
         sync
     }
 
-    /// What is known, for the verifier of tokens and for whoever holds something open for one.
+    /// The known revocations, for the token verifier.
     #[must_use]
     pub fn revocations(&self) -> &Arc<RevocationSet> {
         &self.revocations
     }
 
-    /// Whether all of them were read once.
+    /// Whether the first complete read is done.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
@@ -118,7 +117,7 @@ impl RevocationSync {
         }
     }
 
-    /// Reads on from where it stands to the end of the copy.
+    /// Reads from the position to the end of the copy.
     async fn poll(&self, redis: &Nodes, script: &Script, position: &mut Position) -> Result<PollResult, Error> {
         let mut has_new = false;
         loop {
@@ -130,7 +129,7 @@ impl RevocationSync {
                 must_be_complete.into(),
                 revoked::CONFIRMATION_TTL_MS.to_string().into(),
             ];
-            // As bytes: what is no text is no revocation, and must not keep the others from being read.
+            // Read as bytes: an entry that is not UTF-8 must not stop the others.
             let reply: Vec<Value> = redis.run(script, [REVOCATIONS_KEY], arguments).await?;
             let text = |value: &Value| String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned();
             let reply: Vec<String> = reply.iter().map(text).collect();
@@ -150,7 +149,7 @@ impl RevocationSync {
         }
     }
 
-    /// Returns whether any of it was not known.
+    /// Returns whether a revocation is new.
     fn add<'a>(&self, members: impl Iterator<Item = &'a String>) -> bool {
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let (entries, unreadable): (Vec<_>, Vec<_>) =

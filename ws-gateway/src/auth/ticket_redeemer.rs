@@ -1,4 +1,4 @@
-//! Takes tickets: what the API service kept for one is read and removed in one step, so that of many who show it one is let in.
+//! Redeems tickets. Redis reads and deletes a ticket in one step, so it works only once.
 
 use bytes::Bytes;
 use fred::error::Error;
@@ -9,29 +9,29 @@ use shared::ticket::{self, Ticket};
 
 use crate::redis::Nodes;
 
-/// Why a ticket lets nobody in.
+/// Why a ticket is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum RedeemError {
-    /// Nobody got it, somebody has shown it before, or it is too late.
+    /// The ticket never existed, was used, or has expired.
     #[error("the ticket is unknown, was used, or has expired: get a new one")]
     Unknown,
-    /// Redis was not reached; the ticket may be spent all the same.
+    /// Redis did not reply. The ticket may be consumed nevertheless.
     #[error("redis: {0}")]
     Redis(#[from] Error),
 }
 
-/// Takes tickets.
+/// Redeems tickets.
 #[derive(Clone)]
 pub struct TicketRedeemer(Nodes);
 
 impl TicketRedeemer {
-    /// Takes those that are kept in this Redis.
+    /// A redeemer of the tickets in this Redis.
     #[must_use]
     pub fn new(redis: Nodes) -> Self {
         Self(redis)
     }
 
-    /// The token that a ticket stands for, yet to be verified. From here on the ticket is nobody's.
+    /// The token of a ticket, not yet verified. The ticket is consumed.
     ///
     /// # Errors
     /// [`RedeemError`]

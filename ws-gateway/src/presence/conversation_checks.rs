@@ -1,6 +1,7 @@
-//! Questions to the API service: whether two who would hear of each other have ever written to each other.
+//! Asks the API service whether a conversation has a message.
 //!
-//! A gateway has no database, and a socket may be opened for any pair. What is not answered is not told.
+//! A gateway has no database, and a client may open a socket for any pair of participants. Without an answer, they do
+//! not see each other's presence.
 
 use std::collections::HashSet;
 
@@ -10,10 +11,10 @@ use shared::presence::ConversationCheck;
 
 use crate::streams::{StreamEntry, StreamProducer};
 
-/// Questions that may wait: some 10 MB.
+/// Checks that may wait: about 10 MB.
 const MAX_QUEUED: usize = 50_000;
 
-/// Takes questions.
+/// Sends checks.
 pub(crate) type ConversationChecks = StreamProducer<ConversationCheck>;
 
 impl StreamEntry for ConversationCheck {
@@ -24,7 +25,7 @@ impl StreamEntry for ConversationCheck {
     const MAX_QUEUED_WEIGHT: usize = MAX_QUEUED;
     const ENQUEUED_METRIC: &'static str = "gateway_presence_questions_total";
     const RETRIES_METRIC: &'static str = "gateway_presence_questions_retries_total";
-    /// What is not answered is asked again.
+    /// An unanswered check is repeated.
     const MAX_UNCONFIRMED_BYTES: usize = 0;
     const REPEATED_METRIC: &'static str = "";
     const UNREPEATABLE_METRIC: &'static str = "";

@@ -1,7 +1,7 @@
-//! Who is here: the people that this gateway holds sockets of in one location, and what of that Redis has yet to hear.
+//! The participants with sockets on this gateway in one location, and which of them must be written to Redis.
 //!
-//! Whoever leaves lingers for a while: a page that is loaded again, or a phone that changes its network, is back before
-//! anybody is told.
+//! A participant stays online for a grace period after the last socket closes. So a page reload or a network change
+//! is not visible.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -9,16 +9,16 @@ use std::time::Duration;
 use shared::participant::Participant;
 use tokio::time::Instant;
 
-/// The people of one location.
+/// The local participants of one location.
 #[derive(Debug, Default)]
 pub(super) struct LocalParticipants {
     all: HashMap<Participant, LocalEntry>,
-    /// Those who may have to be written down as come, each once.
+    /// Participants that may have to be written as online, each once.
     queued: VecDeque<Participant>,
-    /// Those who left, in the order in which they did.
+    /// Participants without a socket, in the order in which they left.
     leaving: VecDeque<(Instant, Participant)>,
-    /// Whenever all of it is written anew it is under another name, so that whatever Redis has too much goes with the lease of the old
-    /// one. No name is ever used again.
+    /// Part of the lease id. Every full rewrite uses a new one, so that stale entries in Redis expire with the old
+    /// lease. It is never reused.
     incarnation: u32,
 }
 
@@ -27,35 +27,34 @@ struct LocalEntry {
     sockets: u32,
     sync_state: SyncState,
     is_queued: bool,
-    /// When its last socket went, if it has none.
+    /// When the last socket closed, while there is none.
     left: Option<Instant>,
 }
 
-/// Whether Redis has somebody here.
+/// Whether Redis has this participant as online.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum SyncState {
     #[default]
     Dirty,
-    /// It was told, and has not answered.
+    /// An update was sent, but its result is unknown.
     InFlight,
     Synced,
 }
 
-/// What Redis is to be told of somebody.
+/// An update for Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PresenceUpdate {
     pub(super) participant: Participant,
-    /// Since when it has been gone; `None` if it has come.
+    /// When the participant left; `None` if it is online.
     pub(super) left: Option<Instant>,
 }
 
 impl LocalParticipants {
-    /// Nobody is here yet.
     pub(super) fn new(incarnation: u32) -> Self {
         Self { incarnation, ..Self::default() }
     }
 
-    /// A socket of somebody has opened.
+    /// A socket has opened.
     pub(super) fn connected(&mut self, participant: &Participant) {
         let entry = match self.all.get_mut(participant) {
             Some(entry) => entry,
@@ -68,7 +67,7 @@ impl LocalParticipants {
         }
     }
 
-    /// A socket of somebody has closed.
+    /// A socket has closed.
     pub(super) fn disconnected(&mut self, participant: &Participant, now: Instant) {
         let Some(entry) = self.all.get_mut(participant) else { return };
         entry.sockets = entry.sockets.saturating_sub(1);
@@ -78,32 +77,32 @@ impl LocalParticipants {
         }
     }
 
-    /// Whether nobody is here, or was a moment ago.
+    /// Whether no participant is online or in its grace period.
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// How many people are here.
+    /// Participants that are online or in their grace period.
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// How many of them Redis should have.
+    /// Participants that Redis must have as online.
     pub(super) fn synced_count(&self) -> usize {
         self.all.values().filter(|entry| entry.sync_state == SyncState::Synced).count()
     }
 
-    /// Whether what Redis has can be compared: nobody is about to be written down.
+    /// Whether no participant waits to be written, so that Redis can be compared.
     pub(super) fn is_queue_empty(&self) -> bool {
         self.queued.is_empty()
     }
 
-    /// Under which name they are written down.
+    /// Part of the lease id.
     pub(super) fn incarnation(&self) -> u32 {
         self.incarnation
     }
 
-    /// When [`LocalParticipants::take`] has something: at once, or when somebody has lingered for long enough.
+    /// When [`LocalParticipants::take_updates`] will return updates.
     pub(super) fn next_due(&self, now: Instant, grace: Duration) -> Option<Instant> {
         if !self.queued.is_empty() {
             return Some(now);
@@ -111,8 +110,8 @@ impl LocalParticipants {
         self.leaving.front().map(|(left, _)| *left + grace)
     }
 
-    /// What Redis is to be told now; at most `limit`. All of it must come back through [`LocalParticipants::confirm`] or [`LocalParticipants::retry`],
-    /// before anything else is taken.
+    /// Takes at most `limit` updates. All must be returned with [`LocalParticipants::confirm`] or
+    /// [`LocalParticipants::retry`] before the next call.
     pub(super) fn take_updates(&mut self, now: Instant, grace: Duration, limit: usize) -> Vec<PresenceUpdate> {
         let mut updates = Vec::new();
         while updates.len() < limit
@@ -133,14 +132,14 @@ impl LocalParticipants {
                     updates.push(PresenceUpdate { participant, left: Some(left) });
                 }
                 Some(entry) if entry.left == Some(left) => drop(self.all.remove(&participant)),
-                // It has come back.
+                // The participant has a socket again.
                 _ => {}
             }
         }
         updates
     }
 
-    /// Redis has heard it.
+    /// Redis has applied the updates.
     pub(super) fn confirm(&mut self, updates: Vec<PresenceUpdate>) {
         for PresenceUpdate { participant, left } in updates {
             let Some(entry) = self.all.get_mut(&participant) else { continue };
@@ -150,7 +149,7 @@ impl LocalParticipants {
             }
             entry.sync_state = SyncState::Dirty;
             if entry.sockets > 0 {
-                // It has come back meanwhile.
+                // A socket has opened in the meantime.
                 self.queue(&participant);
             } else if entry.left == left {
                 self.all.remove(&participant);
@@ -158,7 +157,7 @@ impl LocalParticipants {
         }
     }
 
-    /// Nobody knows whether Redis has heard it.
+    /// It is unknown whether Redis has applied the updates.
     pub(super) fn retry(&mut self, updates: Vec<PresenceUpdate>) {
         for PresenceUpdate { participant, left } in updates.into_iter().rev() {
             let Some(entry) = self.all.get_mut(&participant) else { continue };
@@ -170,8 +169,8 @@ impl LocalParticipants {
         }
     }
 
-    /// Redis does not have what it should, or not for much longer: all of it is to be written once more, as this incarnation. Those
-    /// who linger go with the old name.
+    /// Redis lost entries, or they are about to expire: writes all of them again, under a new incarnation.
+    /// Participants in their grace period expire with the old lease.
     pub(super) fn mark_all_dirty(&mut self, incarnation: u32) {
         self.incarnation = incarnation;
         self.leaving.clear();
@@ -242,7 +241,7 @@ mod tests {
         local.disconnected(&doctor(), now);
         local.connected(&doctor());
         assert_eq!(take_and_confirm(&mut local, now + GRACE), []);
-        // It counts from the last time.
+        // The grace period starts with the last close.
         local.disconnected(&doctor(), now + GRACE);
         local.connected(&doctor());
         local.disconnected(&doctor(), now + 2 * GRACE);
@@ -319,7 +318,7 @@ mod tests {
         assert_eq!(take_and_confirm(&mut local, now), []);
         assert_eq!(take_and_confirm(&mut local, now + GRACE), went(), "it may be written down");
         assert!(local.is_empty());
-        // The same the other way round.
+        // The same for the opposite order.
         local.connected(&doctor());
         take_and_confirm(&mut local, now);
         local.disconnected(&doctor(), now);

@@ -1,11 +1,15 @@
-//! Who is online: this gateway's own people → Redis, and everybody's → the sockets of those who share a conversation.
+//! Presence: this gateway's participants → Redis, and presence in Redis → the sockets of their peers.
 //!
-//! Redis hears when somebody comes, and when somebody has been gone for a while; for all the rest a gateway holds a lease in
-//! each location, and whoever is at a gateway whose lease has ended is sent away by another one. Each location has one
-//! channel, on which changes are told; that costs less than a channel a person, since most people change seldom. What the
-//! channel lost is seen by looking at everybody who is watched, again and again.
+//! - `local`: participants with sockets here; `sync` writes their changes and renews leases
+//! - `watchlist`: peers whose presence a socket shows; `poll` reads them
+//! - `store`: keys and scripts in Redis
+//! - `conversation_checks`: asks whether two participants share a conversation
 //!
-//! Nothing waits for it, and no message depends on it. While Redis is away everybody stays as they were.
+//! A gateway holds one lease per location. If it dies, its lease ends, and another gateway expires its participants.
+//! Changes are published on one channel per location, which is cheaper than one per participant. Polling finds
+//! changes that pub/sub lost.
+//!
+//! Message delivery does not depend on presence. While Redis is down, presence stays as it was.
 
 mod conversation_checks;
 mod local;
@@ -38,27 +42,27 @@ use local::LocalParticipants;
 use store::{LeaseId, PresenceStore};
 use watchlist::{PresenceChange, Watchlist};
 
-/// People in one script, which holds up Redis for a millisecond or so.
+/// Participants per script call, which blocks Redis for about a millisecond.
 const PARTICIPANTS_PER_SCRIPT: usize = 128;
-/// Scripts under way at a time, of each task.
+/// Concurrent script calls, of each task.
 pub(crate) const CONCURRENCY: usize = 16;
-/// Between two rounds of writing: a busy gateway writes few large commands.
+/// Between two rounds, so that a busy gateway sends few large commands.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
-/// How long to wait after a failure.
+/// Delay after a failure.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// How long things take.
+/// Durations of presence.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PresenceTiming {
-    /// After which a gateway that is not heard of is dead.
+    /// How long a lease lasts without renewal.
     pub(crate) lease: Duration,
-    /// For which somebody without a socket still counts as online.
+    /// How long a participant stays online without a socket.
     pub(crate) grace: Duration,
-    /// Between two looks at everybody who is watched.
+    /// Between two polls of all watched participants.
     pub(crate) poll_interval: Duration,
 }
 
-/// Everybody's presence. Clones are one.
+/// Tracks presence. Clones share their state.
 #[derive(Clone)]
 pub(crate) struct PresenceRegistry(Arc<Inner>);
 
@@ -67,30 +71,30 @@ struct Inner {
     hub: Arc<Hub>,
     timing: PresenceTiming,
     checks: ConversationChecks,
-    /// Somebody has come or gone.
+    /// A local participant has come or gone.
     local_changed: Notify,
-    /// Somebody is to be looked at.
+    /// A lookup is queued.
     lookup_requested: Notify,
-    /// The connection to Redis is a new one.
+    /// The connection to Redis is new.
     reconnected: Notify,
-    /// Under how many names people were written down so far, in all locations.
+    /// Incarnations used so far, in all locations.
     incarnations: AtomicU32,
 }
 
 type Locations = HashMap<LocationId, LocationState>;
 
-/// What there is in one location.
+/// Presence of one location.
 struct LocationState {
     local: LocalParticipants,
     watchlist: Watchlist,
-    /// While anybody is watched.
+    /// Held while a participant is watched.
     channel_guard: Option<ChannelGuard>,
-    /// When all of its people were last to be written anew.
+    /// When all local participants were last queued for a rewrite.
     rewritten_at: Instant,
-    /// Since when Redis has done all that it was told of this location. Only whoever has seen that for a whole lease knows that
-    /// another one has ended because its gateway is dead, and not because Redis was away.
+    /// Since when every script for this location has succeeded. After a whole lease, an expired lease means a dead
+    /// gateway and not an outage of Redis.
     healthy_since: Instant,
-    /// Not before is it told of it again.
+    /// No script runs for this location before this.
     retry_at: Instant,
 }
 
@@ -103,7 +107,7 @@ impl LocationState {
 }
 
 impl PresenceRegistry {
-    /// Tells and hears until `shutdown`.
+    /// Starts both tasks. They run until `shutdown`.
     pub(crate) fn start(redis: &Nodes, hub: &Arc<Hub>, timing: PresenceTiming, shutdown: &Shutdown) -> Self {
         let registry = Self(Arc::new(Inner {
             locations: Mutex::default(),
@@ -163,7 +167,7 @@ impl PresenceRegistry {
         }
     }
 
-    /// Passes on what came on a location's channel.
+    /// Handles a notice from a location's channel.
     pub(crate) fn on_notice(&self, location: &str, payload: &[u8]) {
         let notice = match Notice::parse(payload) {
             Ok(notice) => notice,
@@ -186,14 +190,14 @@ impl PresenceRegistry {
         }
     }
 
-    /// Asks whether anything was ever written in the conversation of this channel. The answer goes to the hub.
+    /// Asks whether the conversation of this channel has a message. The answer goes to the hub.
     pub(crate) fn check_conversation(&self, channel: &str) {
         if let Some((location, conversation)) = shared::channel::parse_conversation(channel) {
             self.0.checks.enqueue(ConversationCheck { location, conversation });
         }
     }
 
-    /// What these channels tell is heard from now on, and what they told before was not.
+    /// These channels are subscribed now. Earlier notices were missed, so everything is looked up.
     pub(crate) fn on_subscribed(&self, channels: &[Channel]) {
         let mut locations = self.0.locations.lock();
         for channel in channels.iter().filter(|channel| channel.is_presence()) {
@@ -206,8 +210,8 @@ impl PresenceRegistry {
         }
     }
 
-    /// Redis may be another one than before, which knows nobody, or not all that it was told: the one that has the locations
-    /// whose channel `is_concerned`. All of a location is where its channel is.
+    /// Redis may have lost presence, in the locations whose channel `is_concerned`. All keys of a location are on the
+    /// node of its channel.
     pub(crate) fn reconnected(&self, is_concerned: impl Fn(&Channel) -> bool) {
         for (location, state) in self.0.locations.lock().iter_mut() {
             if !is_concerned(&Channel::presence(location)) {
@@ -219,13 +223,13 @@ impl PresenceRegistry {
         self.0.reconnected.notify_one();
     }
 
-    /// How many people this gateway holds sockets of.
+    /// Participants with sockets on this gateway.
     pub(crate) fn participant_count(&self) -> usize {
         self.0.locations.lock().values().map(|state| state.local.len()).sum()
     }
 }
 
-/// Those of a conversation that its viewer is not.
+/// The participants of a conversation other than the viewer.
 fn peers_of<'a>(
     conversation: &'a Conversation,
     viewer: Option<&'a Participant>,
@@ -239,7 +243,7 @@ impl LocationState {
         self.local.mark_all_dirty(incarnation);
     }
 
-    /// Redis has not done something, or has not said so.
+    /// A script has failed, or its result is unknown.
     fn record_failure(&mut self) {
         let now = Instant::now();
         (self.healthy_since, self.retry_at) = (now, now + RETRY_DELAY);
@@ -251,13 +255,13 @@ impl LocationState {
 }
 
 impl Inner {
-    /// A name under which nobody was ever written down. A location that was empty for a while must not get the one of before: what Redis
-    /// still has under that would be online again.
+    /// A new incarnation. A location that was empty must not reuse the old one, or stale entries in Redis would be
+    /// online again.
     fn next_incarnation(&self) -> u32 {
         self.incarnations.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Tells sockets, and asks about conversations of which nobody knows whether they exist.
+    /// Sends changes to the sockets, and asks about conversations that may have no message.
     fn broadcast(
         &self,
         locations: &mut Locations,

@@ -1,4 +1,4 @@
-//! Presence of watched participants, read from Redis.
+//! Reads the presence of watched participants from Redis.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::watchlist::Lookup;
 use super::{CONCURRENCY, Inner, LocationState, MIN_INTERVAL, PARTICIPANTS_PER_SCRIPT};
 
 impl Inner {
-    /// Looks at those who are watched, and at all of them now and then.
+    /// Runs queued lookups, and queues all participants once per poll interval.
     pub(super) async fn poll_loop(&self, store: &PresenceStore) {
         let mut all_at = Instant::now() + self.timing.poll_interval;
         loop {
@@ -57,7 +57,7 @@ impl Inner {
         }
     }
 
-    /// When those can be looked at again who could not be.
+    /// When the next failed location may be retried.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         let locations = self.locations.lock();
         let due =
@@ -82,7 +82,7 @@ impl Inner {
         let mut locations = self.locations.lock();
         for (lookup, (presence, lasts)) in lookups.iter().zip(results) {
             let Some(state) = locations.get_mut(location) else { return };
-            // Right after Redis was away, leases have ended of gateways that live.
+            // After an outage of Redis, leases of live gateways have expired too.
             if presence.is_online() || state.healthy_since.elapsed() > self.timing.lease {
                 let changes = state.watchlist.apply_lookup(lookup, *presence, *lasts);
                 self.broadcast(&mut locations, location, changes);

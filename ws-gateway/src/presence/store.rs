@@ -1,4 +1,4 @@
-//! What stands in Redis of who is online: this gateway's own people and lease, and everybody's presence.
+//! Presence in Redis: leases and participants per gateway, and the presence of each participant.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use super::local::PresenceUpdate;
 use super::watchlist::Lookup;
 use crate::redis::Nodes;
 
-/// Types of a location's keys that come before those of persons: leases, and the people of a gateway.
+/// Types of a location's first keys: leases, and participants of a gateway.
 const LOCATION_KEY_TYPES: &[&str] = &["zset", "set"];
 
-/// The type of the key of a person.
+/// Type of a participant's key.
 const PARTICIPANT_KEY_TYPE: &str = "hash";
 
-/// A location, and the name under which this gateway's people are written down there.
+/// A location and the incarnation of this gateway's lease there.
 pub(super) struct LeaseId {
     pub(super) location: LocationId,
     pub(super) incarnation: u32,
 }
 
-/// What kinds of keys were moved, each once.
+/// The kinds of moved keys, each once.
 fn describe_moved(types: &[&'static str], keys: &[String], moved: &[String]) -> BTreeSet<&'static str> {
     let moved = types.iter().zip(keys).filter(|(_, key)| moved.contains(key));
     moved
@@ -40,16 +40,16 @@ fn describe_moved(types: &[&'static str], keys: &[String], moved: &[String]) -> 
         .collect()
 }
 
-/// What stands in Redis.
+/// Runs the presence scripts.
 pub(super) struct PresenceStore {
     redis: Nodes,
-    /// This gateway, from its start to its end.
+    /// Unique id of this gateway process.
     gateway: String,
     change: Script,
     renew: Script,
     lookup_script: Script,
     rename: Script,
-    /// For how long a lease is given.
+    /// Duration of a lease.
     lease: Duration,
 }
 
@@ -66,7 +66,7 @@ impl PresenceStore {
         Self { redis, gateway: uuid::Uuid::now_v7().simple().to_string(), change, renew, lookup_script, rename, lease }
     }
 
-    /// What `Topology::presence_script` and `Topology::lease_script` take first.
+    /// The first keys and arguments of `Topology::presence_script` and `Topology::lease_script`.
     fn common_arguments(&self, lease_id: &LeaseId, lease: Duration) -> (PresenceKeys, Vec<String>, Vec<Value>) {
         let (lease_ids, gateway) =
             (PresenceKeys::new(&lease_id.location), format!("{}-{}", self.gateway, lease_id.incarnation));
@@ -81,8 +81,8 @@ impl PresenceStore {
         (lease_ids, keys, arguments.into_iter().map(Value::from).collect())
     }
 
-    /// Runs a script on keys of the `types`, and hashes behind them. A key of another type, which would stop a whole location,
-    /// is moved out of the way; what it should hold is written anew.
+    /// Runs a script on keys of `types`, followed by hashes. A key of another type would block the whole location, so
+    /// it is renamed. Its content is written again.
     async fn run<T: FromValue>(
         &self,
         location: &LocationId,
@@ -99,7 +99,7 @@ impl PresenceStore {
                     types.iter().copied().map(Value::from).chain([channel::moved_suffix().into()]).collect();
                 let moved: Vec<String> = self.redis.run(&self.rename, keys.clone(), moving).await?;
                 counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
-                // Their names say who is a patient here.
+                // The names of these keys would identify patients.
                 for kind in describe_moved(&types, &keys, &moved) {
                     tracing::error!(%location, kind, "a key of presence was of another type and is moved");
                 }
@@ -109,7 +109,7 @@ impl PresenceStore {
         }
     }
 
-    /// Somebody has come or gone.
+    /// Writes participants as online or offline.
     pub(super) async fn apply_updates(&self, lease_id: &LeaseId, updates: &[PresenceUpdate]) -> Result<(), Error> {
         let (lease_ids, mut keys, mut arguments) = self.common_arguments(lease_id, self.lease);
         for PresenceUpdate { participant, left } in updates {
@@ -120,8 +120,8 @@ impl PresenceStore {
         self.run::<Value>(&lease_id.location, &self.change, LOCATION_KEY_TYPES, keys, &arguments).await.map(drop)
     }
 
-    /// This gateway lives, for `lease` from now on. Sends away at most `max_expired` of those whose gateway does not. Returns how many
-    /// people it holds itself, and how many were sent away.
+    /// Renews a lease for `lease`. Expires at most `max_expired` participants of gateways without a lease. Returns
+    /// how many participants this gateway has, and how many expired.
     pub(super) async fn renew_lease(
         &self,
         lease_id: &LeaseId,
@@ -133,7 +133,7 @@ impl PresenceStore {
         self.run(&lease_id.location, &self.renew, LOCATION_KEY_TYPES, keys, &arguments).await
     }
 
-    /// Everybody's presence, and for how long it has been so.
+    /// The presence of watched participants, and for how long it has been so.
     pub(super) async fn look_up(
         &self,
         location: &LocationId,

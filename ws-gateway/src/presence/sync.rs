@@ -1,4 +1,4 @@
-//! This gateway's participants and leases → Redis.
+//! Writes local participants to Redis, and renews leases.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use super::local::PresenceUpdate;
 use super::store::{LeaseId, PresenceStore};
 use super::{CONCURRENCY, Inner, LocationState, MIN_INTERVAL, PARTICIPANTS_PER_SCRIPT, RETRY_DELAY};
 
-/// A lease is prolonged so many times while it lasts.
+/// Renewals during one lease.
 const RENEWALS_PER_LEASE: u32 = 3;
 
 impl Inner {
-    /// Tells Redis who comes and goes, and that this gateway lives.
+    /// Writes changes and renews leases until `shutdown`.
     pub(super) async fn sync_loop(&self, store: &PresenceStore, shutdown: &Shutdown) {
         let every = self.timing.lease / RENEWALS_PER_LEASE;
         let mut renew_at = Instant::now();
@@ -29,7 +29,7 @@ impl Inner {
                 renew_at = now + if self.renew_leases(store).await { every } else { RETRY_DELAY };
             }
             self.write_updates(store, self.take_updates(now)).await;
-            // Whoever comes or goes meanwhile goes together into the next round.
+            // Changes during this time are written together.
             sleep_until(now + MIN_INTERVAL).await;
             let due = self.next_due().unwrap_or(renew_at).min(renew_at);
             tokio::select! {
@@ -39,14 +39,14 @@ impl Inner {
                 () = shutdown.wait_for_begin() => {}
             }
         }
-        // Whoever was here is most likely at another gateway by now, or will be soon; whoever is not goes with the lease.
+        // Most clients have reconnected elsewhere or will soon. The others expire with this short lease.
         let lease = self.timing.grace;
         let last =
             self.lease_ids().into_iter().map(|lease_id| async move { store.renew_lease(&lease_id, lease, 0).await });
         stream::iter(last).buffer_unordered(CONCURRENCY).for_each(async |_unreachable| {}).await;
     }
 
-    /// Whether Redis cannot be told of a location while it can of others, which are not to wait for that.
+    /// Whether the node of this location is down while others are up.
     pub(super) fn is_node_down(&self, location: &LocationId) -> bool {
         self.hub.is_node_down(&Channel::presence(location))
     }
@@ -66,7 +66,7 @@ impl Inner {
         self.locations.lock().iter().filter_map(due).min()
     }
 
-    /// What Redis is to be told, a script each.
+    /// The next updates, per script call.
     pub(super) fn take_updates(&self, now: Instant) -> Vec<(LeaseId, Vec<PresenceUpdate>)> {
         let mut changes = Vec::new();
         self.locations.lock().retain(|location, state| {
@@ -89,7 +89,7 @@ impl Inner {
         let mut writing = stream::iter(changes.into_iter().map(write)).buffer_unordered(CONCURRENCY);
         while let Some((lease_id, changes, written)) = writing.next().await {
             let mut locations = self.locations.lock();
-            // All is written anew, under another name: what became of this does not matter.
+            // The location is being rewritten under a new incarnation, so this result does not matter.
             let Some(state) = locations.get_mut(&lease_id.location).filter(|state| lease_id.is_current(state)) else {
                 continue;
             };
@@ -114,8 +114,8 @@ impl Inner {
         }
     }
 
-    /// Prolongs the lease of every location, and sends away those who were at gateways that have died. Returns whether that is
-    /// enough for a while.
+    /// Renews the lease of every location, and expires participants of dead gateways. Returns whether nothing remains
+    /// to be done until the next renewal.
     pub(super) async fn renew_leases(&self, store: &PresenceStore) -> bool {
         let lease = self.timing.lease;
         let lease_ids: Vec<_> = {

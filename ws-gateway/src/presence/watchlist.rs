@@ -1,5 +1,4 @@
-//! Who wants to know: the people of one location in whose conversations this gateway holds a socket of the other side, and
-//! what is known of them.
+//! The participants of one location that sockets of this gateway watch, and their last known presence.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,45 +9,45 @@ use shared::participant::Participant;
 use shared::presence::Presence;
 use tokio::time::Instant;
 
-/// The watched people of one location.
+/// The watched participants of one location.
 #[derive(Debug, Default)]
 pub(super) struct Watchlist {
     all: HashMap<Participant, WatchedParticipant>,
-    /// Those who are to be looked at, each once.
+    /// Participants to look up, each once.
     queued: Vec<Participant>,
-    /// Conversations of which nobody knows yet whether they may be told, and of whom.
+    /// Conversations for which the API service was asked whether they have a message.
     pending_checks: HashMap<ConversationId, PendingCheck>,
 }
 
 #[derive(Debug)]
 struct PendingCheck {
     of: Vec<Participant>,
-    /// How often it is asked again: there is no answer for a conversation in which nobody has written.
+    /// Repetitions left. A conversation without a message gets no answer.
     attempts_left: u8,
 }
 
-/// How often it is asked again what was not answered: the answer may have been lost.
+/// Repetitions of a check, in case the answer was lost.
 const MAX_REPEATS: u8 = 3;
 
 #[derive(Debug)]
 struct WatchedParticipant {
-    /// With how many sockets of the other side; in the order of their ids, since somebody may have thousands.
+    /// Conversations with their number of sockets, sorted by id: a participant may have thousands.
     conversations: Vec<(ConversationId, u32)>,
     watched_since: Instant,
     last_known: Option<Presence>,
-    /// Counts what was told of it: what was read before is older than what was told since.
+    /// Incremented by each notice. A lookup that began before a notice is outdated.
     version: u32,
     is_queued: bool,
 }
 
-/// Somebody who is looked at.
+/// A participant to look up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lookup {
     pub(super) participant: Participant,
     version: u32,
 }
 
-/// What is to be told, and in which conversations.
+/// A change of presence, and the conversations that show it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PresenceChange {
     pub(super) participant: Participant,
@@ -57,13 +56,13 @@ pub(super) struct PresenceChange {
 }
 
 impl Watchlist {
-    /// The other side of this conversation has opened a socket.
+    /// A peer has opened a socket of this conversation.
     pub(super) fn watch(&mut self, participant: &Participant, conversation: ConversationId, now: Instant) {
         let watched_participant = match self.all.entry(participant.clone()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 self.queued.push(participant.clone());
-                // Most are watched in one conversation: a place more would be kept for every socket.
+                // Most participants are watched in one conversation.
                 let conversations = Vec::with_capacity(1);
                 entry.insert(WatchedParticipant {
                     conversations,
@@ -80,7 +79,7 @@ impl Watchlist {
         }
     }
 
-    /// It has closed one.
+    /// A peer has closed a socket.
     pub(super) fn unwatch(&mut self, participant: &Participant, conversation: ConversationId) {
         let Some(watched_participant) = self.all.get_mut(participant) else { return };
         let Ok(index) = watched_participant.conversations.binary_search_by_key(&conversation, |(id, _)| *id) else {
@@ -102,12 +101,12 @@ impl Watchlist {
         }
     }
 
-    /// Whether nobody wants to know of anybody.
+    /// Whether no participant is watched.
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// Somebody has come or gone. Returns what nobody knows yet.
+    /// Applies a notice. Returns the change, if it is one.
     pub(super) fn apply_notice(&mut self, participant: &Participant, presence: Presence) -> Option<PresenceChange> {
         let watched_participant = self.all.get_mut(participant)?;
         watched_participant.version = watched_participant.version.wrapping_add(1);
@@ -116,7 +115,7 @@ impl Watchlist {
         is_news.then(|| watched_participant.change(participant, presence))
     }
 
-    /// Has everybody looked at: something may have been told that did not arrive.
+    /// Queues all participants, because notices may have been lost.
     pub(super) fn poll_all(&mut self) {
         for (participant, watched_participant) in &mut self.all {
             if !std::mem::replace(&mut watched_participant.is_queued, true) {
@@ -125,12 +124,11 @@ impl Watchlist {
         }
     }
 
-    /// Whether somebody is to be looked at.
     pub(super) fn has_queued(&self) -> bool {
         !self.queued.is_empty()
     }
 
-    /// Who is to be looked at now; at most `limit`.
+    /// Takes at most `limit` lookups.
     pub(super) fn take_lookups(&mut self, limit: usize) -> Vec<Lookup> {
         let some = self.queued.split_off(self.queued.len().saturating_sub(limit));
         let lookup = |participant: Participant| {
@@ -141,9 +139,9 @@ impl Watchlist {
         some.into_iter().filter_map(lookup).collect()
     }
 
-    /// Somebody was looked at, and has been so for this long. Returns what nobody knows yet.
+    /// Applies a lookup; `lasts` is how long this presence has lasted. Returns the change, if it is one.
     ///
-    /// What was so already when its watching began is told to nobody: clients ask for that.
+    /// A presence that is older than the watch is no change: clients read it through the API.
     pub(super) fn apply_lookup(
         &mut self,
         lookup: &Lookup,
@@ -162,7 +160,7 @@ impl Watchlist {
         is_news.then(|| watched_participant.change(&lookup.participant, presence))
     }
 
-    /// These could not be looked at.
+    /// These lookups failed and are queued again.
     pub(super) fn lookup_failed(&mut self, lookups: Vec<Lookup>) {
         for Lookup { participant, .. } in lookups {
             if let Some(watched_participant) = self.all.get_mut(&participant)
@@ -173,7 +171,7 @@ impl Watchlist {
         }
     }
 
-    /// Of this conversation it must be asked whether its two participants may know of each other.
+    /// Notes that the API service is asked whether this conversation has a message.
     pub(super) fn request_check(&mut self, conversation: ConversationId, of: &Participant) {
         let pending_checks =
             self.pending_checks.entry(conversation).or_insert(PendingCheck { of: Vec::new(), attempts_left: 0 });
@@ -183,14 +181,14 @@ impl Watchlist {
         }
     }
 
-    /// Of which conversations it must be asked again. What was not answered so often is given up until somebody comes or goes.
+    /// The checks to repeat. A check without repetitions left is dropped until the next change.
     pub(super) fn repeat_checks(&mut self) -> Vec<ConversationId> {
         self.pending_checks.retain(|_, pending_checks| pending_checks.attempts_left > 0);
         self.pending_checks.values_mut().for_each(|pending_checks| pending_checks.attempts_left -= 1);
         self.pending_checks.keys().copied().collect()
     }
 
-    /// They may. Returns what was not told because nobody knew.
+    /// The conversation has a message. Returns the changes that were withheld.
     pub(super) fn resolve_check(&mut self, conversation: ConversationId) -> Vec<PresenceChange> {
         let of = self.pending_checks.remove(&conversation).map(|pending_checks| pending_checks.of).unwrap_or_default();
         let change = |participant: Participant| {

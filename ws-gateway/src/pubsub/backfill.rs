@@ -1,5 +1,6 @@
-//! Reads logs: of rooms that are behind, and of all now and then. Each is read for itself: one that does not answer holds up no
-//! other.
+//! Reads event logs: of rooms with a gap, and of all rooms at intervals to find unnoticed gaps.
+//!
+//! Reads are independent, so a node that does not respond delays only its own rooms.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -17,24 +18,24 @@ use super::event_log::{EventLog, EventLogError};
 use super::subscriber::MIN_BACKOFF;
 use crate::hub::{Backfill, Hub};
 
-/// Logs read at a time.
+/// Concurrent reads.
 pub(crate) const BACKFILL_CONCURRENCY: usize = 256;
-/// After which a log that could not be read is tried again.
+/// Delay after a failed read.
 const RETRY_DELAY: Duration = MIN_BACKOFF.saturating_mul(4);
-/// How long an event may be on its way: a room that has not caught up with its log by then is behind.
+/// How long an event may be under way. A room that is still behind its log after this has a gap.
 const PROPAGATION_GRACE: Duration = Duration::from_secs(1);
 
-/// Between two lines that say so: all logs of a node fail together.
+/// Between two log lines. All logs of a node fail at the same time.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reads the logs of rooms that are behind, each again and again until it has succeeded.
+/// Reads the logs of rooms with a gap, and retries failed reads.
 pub(super) async fn run_backfills(event_log: EventLog, hub: Arc<Hub>) {
     let read = async |(channel, position): (Channel, Cursor)| {
         let result = event_log.backfill(&channel, position).await;
         (channel, result)
     };
     let mut reading = FuturesUnordered::new();
-    // Whatever waits here counts as being read, so each room is here once.
+    // The hub counts these rooms as being read, so each is here once.
     let mut failed = FuturesUnordered::new();
     let mut logged_at: Option<Instant> = None;
     loop {
@@ -69,8 +70,8 @@ fn finish(hub: &Hub, channel: &Channel, result: Result<Backfill, EventLogError>)
     Ok(())
 }
 
-/// Compares where the rooms stand with where their logs end: it finds what publish/subscribe lost without a sign and
-/// no later event has given away, and it keeps the logs of silent conversations alive, so that their sockets can resume.
+/// Compares the position of each room with the end of its log. This finds events that pub/sub lost when no later
+/// event reveals it. It also renews the logs of silent conversations, so that their sockets can resume.
 pub(super) async fn reconcile_positions(event_log: EventLog, hub: Arc<Hub>, every: Duration, map_refresh: Arc<Notify>) {
     let mut rounds = interval(every);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -82,19 +83,19 @@ pub(super) async fn reconcile_positions(event_log: EventLog, hub: Arc<Hub>, ever
             let tail = event_log.read_tail(&channel).await;
             matches!(tail, Ok(tail) if tail != position).then_some((channel, position))
         };
-        // Rooms that were cut meanwhile are left out: a whole round would wait for their node.
+        // Skips rooms that have disconnected since: the whole round would wait for their node.
         let live = stream::iter(hub.positions()).filter(|(channel, _)| ready(hub.is_active(channel)));
         let looks = live.map(differs).buffer_unordered(BACKFILL_CONCURRENCY);
         let suspects: Vec<_> = looks.filter_map(ready).collect().await;
         if suspects.is_empty() {
             continue;
         }
-        // Events may have been on their way just then.
+        // Events may still be under way.
         sleep(PROPAGATION_GRACE).await;
         for (channel, position) in &suspects {
             if hub.resubscribe_if_at(channel, *position) {
                 counter!("gateway_silent_losses_total", "noticed" => "comparison").increment(1);
-                // We may listen to a node that has a successor and does not know it.
+                // The connected node may have been replaced without noticing.
                 map_refresh.notify_one();
             }
         }

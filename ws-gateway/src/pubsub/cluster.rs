@@ -1,8 +1,8 @@
-//! A connection to each master of a cluster, each for itself: connected, heard, kept alive and connected anew. What is lost
-//! with one concerns the slots that it served, and no others wait for it.
+//! Subscriptions of a Redis Cluster: one independent connection per master. A lost connection affects only the slots
+//! of its master.
 //!
-//! A slot is cut while its owner is not connected, and while it has none. Then the map is read again and again, until
-//! a connected node serves it: the same one, or the replica that took its place.
+//! A slot without a connected owner is disconnected. Then the slot map is read repeatedly, until a connected master
+//! serves the slot: the same one, or its promoted replica.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::redis::{Slots, SubscriberReader, SubscriberWriter};
 struct Cluster {
     subscriber: Subscriber,
     routes: Mutex<Routes>,
-    /// The map may be out of date.
+    /// Notified if the slot map may be outdated.
     map_refresh: Arc<Notify>,
 }
 
@@ -46,7 +46,7 @@ pub(super) async fn reconnect_loop(subscriber: Subscriber, map_refresh: Arc<Noti
     }
 }
 
-/// When the map is read.
+/// Paces the reads of the slot map.
 struct MapReader {
     backoff: Backoff,
     read_at: Instant,
@@ -59,7 +59,7 @@ impl MapReader {
 }
 
 impl Cluster {
-    /// Reads the map when it may be out of date, and for as long as no connected master serves some slot.
+    /// Reads the slot map when it may be outdated, and as long as a slot has no connected master.
     async fn next_map(&self, map_reader: &mut MapReader) -> Slots {
         loop {
             if self.routes.lock().is_whole() {
@@ -78,7 +78,7 @@ impl Cluster {
         }
     }
 
-    /// Changes who serves what, and tells whom it concerns.
+    /// Changes the routes, and tells hub and presence which slots are affected.
     fn update(&self, change: impl FnOnce(&mut Routes)) {
         let Subscriber { hub, presence, .. } = &self.subscriber;
         let mut routes = self.routes.lock();
@@ -98,7 +98,7 @@ impl Cluster {
         gauge!("gateway_redis_nodes_down").set(routes.nodes_down() as f64);
     }
 
-    /// Stays connected to a master until the map does not name it any more.
+    /// Stays connected to a master until the slot map no longer names it.
     async fn run_master(&self, master: Arc<Master>) {
         tokio::select! {
             biased;
@@ -143,8 +143,8 @@ impl Cluster {
         }
     }
 
-    /// Subscribes and unsubscribes at one node as the hub wants. One change is under way at a time; what is wanted meanwhile
-    /// goes together into the next.
+    /// Subscribes and unsubscribes at one node, as the hub requests. One command is in flight; later changes are sent
+    /// together.
     async fn sync_subscriptions(
         &self,
         master: &Master,
@@ -169,7 +169,7 @@ impl Cluster {
         }
     }
 
-    /// What a node has confirmed counts for as long as it serves it. What it has turned away is looked for elsewhere.
+    /// A confirmation counts only while the node serves the slot. Rejected channels go to another node.
     fn confirm(&self, id: ConnectionId, ShardedReply { mut confirmed, rejected, errors }: ShardedReply) {
         if !rejected.is_empty() {
             self.update(|routes| {

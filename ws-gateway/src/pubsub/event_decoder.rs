@@ -1,7 +1,6 @@
-//! Opens what the API service has sealed: once a gateway for each event, however many sockets get it.
+//! Decodes events, and decrypts them if they are sealed: once per gateway, for all sockets.
 //!
-//! What does not open is passed on to nobody. It is counted and told loudly, and whoever should have got it is told to load
-//! the history (`resync`).
+//! An event that cannot be decrypted is counted, logged and not delivered. Its sockets receive `resync`.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +11,10 @@ use shared::event::{Cursor, Event, InvalidEvent};
 use shared::relay_keys::{OpenError, RelayKeys};
 use shared::repeated::LogThrottle;
 
-/// Between two lines of the log about it: with a key that is missing, every event is one.
+/// Between two log lines. If a key is missing, every event fails.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Reads events, sealed or not.
+/// Decodes live and logged events.
 #[derive(Debug, Default)]
 pub struct EventDecoder {
     keys: RelayKeys,
@@ -23,23 +22,23 @@ pub struct EventDecoder {
     malformed: LogThrottle,
 }
 
-/// What came in place of an event that can be passed on.
+/// Why an event cannot be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventDecodeError {
-    /// Nothing of ours: to be ignored.
+    /// It is not an event, and is ignored.
     Invalid(InvalidEvent),
-    /// An event that cannot be read here.
+    /// It is an event that this gateway cannot decrypt.
     Undecryptable,
 }
 
 impl EventDecoder {
-    /// Opens with these keys.
+    /// Decrypts with these keys.
     #[must_use]
     pub fn new(keys: RelayKeys) -> Self {
         Self { keys, ..Self::default() }
     }
 
-    /// What came on a channel.
+    /// Decodes the payload of a channel.
     ///
     /// # Errors
     /// [`EventDecodeError`]
@@ -47,7 +46,7 @@ impl EventDecoder {
         self.keys.open_live(channel, payload).map_err(|error| self.reject(channel, &error))
     }
 
-    /// An entry of a channel's log, and the place before it. `None` for the entry that only opens the log.
+    /// Decodes a log entry. `positions` are its own and its predecessor's. `None` for the marker that opens a log.
     ///
     /// # Errors
     /// [`EventDecodeError`]
@@ -63,7 +62,7 @@ impl EventDecoder {
         self.keys.open_logged(channel, positions, kind, header, rest).map_err(|error| self.reject(channel, &error))
     }
 
-    /// Counts what came on a channel or stood in a log and is no event, and says so now and then: never its content.
+    /// Counts and logs a payload or entry that is not an event. Its content is never logged.
     pub fn report_malformed(&self, channel: &str) {
         counter!("gateway_malformed_events_total").increment(1);
         if let Some(times) = self.malformed.record(1) {

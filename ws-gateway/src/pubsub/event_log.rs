@@ -1,7 +1,7 @@
-//! Reads conversations' logs: where they end, and what came after a cursor.
+//! Reads the event logs of conversations: their end, and the entries after a cursor.
 //!
-//! One rule: if the log still holds the entry seen last, all that follows it is all that was missed. If not,
-//! nothing can be said, and nothing is guessed.
+//! If a log still holds the cursor's entry, all entries after it are all that was missed. If not, nothing is known
+//! about missed events.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,45 +23,46 @@ use crate::hub::Backfill;
 use crate::hub::outbound_queue::EncodedEvent;
 use crate::redis::Nodes;
 
-/// Entries read at a time. Logs hold a few dozen.
+/// Entries per read. A log usually holds a few dozen.
 const PAGE_ENTRIES: u64 = 512;
 
-/// Logs read at a time. What is read of one is in memory twice for a moment.
+/// Concurrent reads. The content of one is briefly in memory twice.
 const READ_CONCURRENCY: usize = 64;
 
-/// How far back a resuming socket's proof reaches: more than can be under way when a socket breaks.
+/// How many entries a resuming socket checks for missing receipts: more than can be in flight when a connection
+/// fails.
 const RECEIPT_LOOKBACK: u64 = 64;
 
-/// What a socket that resumes gets, and gives.
+/// What a resuming socket receives, and what its cursor acknowledges.
 #[derive(Debug, Default)]
 pub struct Replay {
-    /// Everything after its cursor.
+    /// All events after its cursor.
     pub events: Vec<Arc<EncodedEvent>>,
-    /// Messages that have arrived before, and that nobody has proven.
+    /// Delivered messages without a receipt.
     pub unacknowledged: Vec<MessageId>,
 }
 
 /// Why a log could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum EventLogError {
-    /// Redis did not answer, or answered with an error.
+    /// Redis did not reply, or replied with an error.
     #[error("redis: {0}")]
     Redis(#[from] Error),
-    /// What it holds is not a log of ours.
+    /// The log contains an invalid entry.
     #[error("the log holds something that is no event")]
     InvalidEntry,
 }
 
-/// How long a log lives after a gateway has looked at it.
+/// How long a log lives after a read.
 #[derive(Debug, Clone, Copy)]
 pub struct LogTtl {
-    /// One that holds events.
+    /// A log with events.
     pub with_events: Duration,
-    /// One that was only opened.
+    /// A log with only its opening marker.
     pub marker_only: Duration,
 }
 
-/// Reader of all logs.
+/// Reads all logs.
 #[derive(Clone)]
 pub struct EventLog {
     redis: Nodes,
@@ -76,8 +77,8 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// A reader that keeps logs alive after it looked at them, and replays at most `max_replay_bytes` of frames at once: more
-    /// would not fit into a socket's queue.
+    /// A reader that renews the logs it reads. One replay returns at most `max_replay_bytes` of frames, which is what
+    /// fits in a socket's queue.
     #[must_use]
     pub fn new(redis: Nodes, ttl: LogTtl, max_replay_bytes: usize, decoder: Arc<EventDecoder>) -> Self {
         let [tail, since, receipts, rename] =
@@ -87,7 +88,7 @@ impl EventLog {
         Self { redis, tail, since, receipts, rename, ttl, max_replay_bytes, decoder, read_permits }
     }
 
-    /// The newest entry, or the marker that opened the log. Opens a log where there is none, and prolongs its life.
+    /// The cursor of the newest entry, or of the opening marker. Opens the log if there is none, and renews it.
     ///
     /// # Errors
     /// [`EventLogError`]
@@ -98,8 +99,7 @@ impl EventLog {
         id.parse().map_err(|_| EventLogError::InvalidEntry)
     }
 
-    /// Asks a conversation's log. A key of another type that stands in its place is moved out of the way: nobody could join that
-    /// conversation, and its sockets would never catch up.
+    /// Runs a script on a log. A key of another type would block the conversation, so it is renamed.
     async fn run_script<T: FromValue>(
         &self,
         channel: &Channel,
@@ -107,8 +107,8 @@ impl EventLog {
         arguments: &[Value],
     ) -> Result<T, Error> {
         match self.redis.run(script, [channel.log_key()], arguments.iter().cloned()).await {
-            // In boxes: every handshake would hold the room for it.
-            // Before Redis 7 a script's error stands behind the name of the script.
+            // Boxed, because every handshake would reserve memory for it. Before Redis 7, a script's error follows
+            // the script's name.
             Err(error) if error.details().contains("WRONGTYPE") => {
                 Box::pin(self.move_wrong_type(channel)).await?;
                 Box::pin(self.redis.run(script, [channel.log_key()], arguments.iter().cloned())).await
@@ -126,8 +126,8 @@ impl EventLog {
         Ok(())
     }
 
-    /// Everything after `cursor`; `None` when the log does not hold `cursor` any more, too much follows it, or what does
-    /// cannot be opened here.
+    /// The events after `cursor`. `None` if the log no longer holds `cursor`, too much follows it, or an entry cannot
+    /// be decrypted.
     ///
     /// # Errors
     /// [`EventLogError`]
@@ -136,18 +136,18 @@ impl EventLog {
         channel: &Channel,
         cursor: Cursor,
     ) -> Result<Option<Vec<Arc<EncodedEvent>>>, EventLogError> {
-        // Never closed.
+        // The semaphore is never closed.
         let _permit = self.read_permits.acquire().await;
         let mut events = Vec::new();
         let (mut bytes, mut last) = (0, cursor);
         loop {
-            // From the last one seen: its being there is the proof that nothing is missing behind it.
+            // Starts at the last entry read. If the log still holds it, nothing is missing after it.
             let left = self.max_replay_bytes.saturating_sub(bytes);
             let arguments = [last.to_string(), PAGE_ENTRIES.to_string(), left.to_string()].map(Value::from);
             let page: Value = self.run_script(channel, &self.since, &arguments).await?;
             let Value::Array(values) = page else { return Ok(None) };
             for entry in values.chunks(1 + channel::LOG_FIELDS.len()) {
-                // What is no event may stand where one should: what was missed cannot be known.
+                // An invalid entry may replace an event, so what was missed is unknown.
                 let Some((id, kind, header, rest)) = parse_entry(entry) else {
                     self.decoder.report_malformed(channel.as_str());
                     return Ok(None);
@@ -175,8 +175,8 @@ impl EventLog {
         }
     }
 
-    /// For whoever has seen everything up to `cursor`: what came after it, and which messages to `to` it proves by showing
-    /// that cursor. `None` when the log does not hold `cursor` any more, or too much follows it.
+    /// For a client that has everything up to `cursor`: the events after it, and the messages to `to` that the cursor
+    /// acknowledges. `None` if the log no longer holds `cursor`, or too much follows it.
     ///
     /// # Errors
     /// [`EventLogError`]
@@ -192,13 +192,13 @@ impl EventLog {
                 None => Ok(Vec::new()),
             }
         };
-        // In boxes: every handshake would hold the room for both.
+        // Boxed, because every handshake would reserve memory for both.
         let (events, unacknowledged) = try_join!(Box::pin(self.read_since(channel, cursor)), Box::pin(seen))?;
         Ok(events.map(|events| Replay { events, unacknowledged }))
     }
 
-    /// Messages to `to` up to `cursor` without a receipt in the log. A socket that breaks takes a Pong or two with it: these
-    /// messages have arrived, and nobody has said so.
+    /// Messages to `to` up to `cursor` without a receipt in the log. A failing connection loses the last Pongs,
+    /// although the client has the messages.
     async fn unacknowledged(
         &self,
         channel: &Channel,
@@ -209,9 +209,9 @@ impl EventLog {
             self.run_script(channel, &self.receipts, &[RECEIPT_LOOKBACK.to_string().into()]).await?;
         let mut received = HashSet::new();
         let mut unacknowledged = Vec::new();
-        // From the newest on: receipts stand behind what they tell of.
+        // Newest first: a receipt follows its message.
         for entry in newest.chunks_exact(3) {
-            // What is no event proves nothing.
+            // An invalid entry acknowledges nothing.
             let [Some(id), Some(header), Some(receipt)] = [0, 1, 2].map(|n| text(&entry[n])) else { continue };
             match receipt {
                 "" if id.parse::<Cursor>().map_err(|_| EventLogError::InvalidEntry)? > cursor => {}
@@ -231,7 +231,7 @@ impl EventLog {
         Ok(unacknowledged)
     }
 
-    /// What a room that stands at `position` has missed.
+    /// What a room at `position` has missed.
     ///
     /// # Errors
     /// [`EventLogError`]
@@ -243,7 +243,7 @@ impl EventLog {
     }
 }
 
-/// An entry's id, type, header and rest; `None` when it is no entry of ours. The rest is no text when it is sealed.
+/// Id, type, header and body of an entry; `None` if it is invalid. A sealed body is not UTF-8.
 fn parse_entry(entry: &[Value]) -> Option<(Cursor, &str, &str, &[u8])> {
     let [id, kind, header, rest] = entry else { return None };
     Some((text(id)?.parse().ok()?, text(kind)?, text(header)?, rest.as_bytes()?))

@@ -1,4 +1,11 @@
 //! Redis publish/subscribe and the event logs behind it.
+//!
+//! - `subscriber`: starts everything; `single` and `cluster` keep the connections, `routes` maps slots to them
+//! - `receiver`: what a connection receives; `subscriptions`: what is sent on it
+//! - `backfill`: reads logs for rooms with a gap
+//! - `event_log`: reads event logs; `replay_budget` bounds replays in memory
+//! - [`event_decoder`]: decodes and decrypts events
+//! - `typing`: publishes typing notices
 
 mod backfill;
 mod cluster;

@@ -1,4 +1,4 @@
-//! What a connection says, and whether it still says anything.
+//! Receives events of one connection, and checks that it is alive.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -11,7 +11,7 @@ use super::event_decoder::EventDecodeError;
 use super::subscriber::{Subscriber, SubscriberError};
 use crate::redis::{HEARTBEAT_INTERVAL, Push, SubscriberReader, SubscriberWriter};
 
-/// Asks a server again and again whether it is there, until it does not answer.
+/// Sends heartbeats until one is not answered.
 pub(super) async fn heartbeat_loop(writer: &SubscriberWriter) -> SubscriberError {
     let mut heartbeat = interval(HEARTBEAT_INTERVAL);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -23,7 +23,8 @@ pub(super) async fn heartbeat_loop(writer: &SubscriberWriter) -> SubscriberError
     }
 }
 
-/// Passes on what a server says, until it says no more. That a subscription has ended counts where this connection `serves` its channel.
+/// Dispatches what a connection receives until it fails. The end of a subscription counts only while this connection
+/// `serves` its channel.
 pub(super) async fn receive_loop(
     mut reader: SubscriberReader,
     subscriber: &Subscriber,
@@ -48,15 +49,15 @@ pub(super) async fn receive_loop(
     }
 }
 
-/// Goes to the end of the queue of tasks, behind the sockets that were just woken. So what they can write, and not what Redis
-/// can say, is the measure: no queue fills up because the gateway itself is behind.
+/// Yields to the sessions that were just woken. So input from Redis is read no faster than the sockets can write, and
+/// no queue overflows because the gateway itself is slow.
 async fn yield_to_writers() {
     let mut waited = false;
     poll_fn(|context| {
         if std::mem::replace(&mut waited, true) {
             return Poll::Ready(());
         }
-        // Not tokio's own: that one waits until the runtime has looked for what came over the network.
+        // Not `tokio::task::yield_now`: that one also waits for the I/O driver.
         context.waker().wake_by_ref();
         Poll::Pending
     })
@@ -75,7 +76,7 @@ fn dispatch(subscriber: &Subscriber, channel: &str, payload: &[u8]) {
                 presence.check_conversation(channel);
             }
         }
-        // The log may open; if it does not either, there is a `resync`.
+        // The log may hold a readable copy. Otherwise the sockets receive `resync`.
         Err(EventDecodeError::Undecryptable) => hub.mark_gap(channel),
         Err(EventDecodeError::Invalid(_)) => decoder.report_malformed(channel),
     }

@@ -1,7 +1,7 @@
-//! How much of what sockets missed is kept in memory for one participant.
+//! Bounds the replayed events in memory per participant.
 //!
-//! A socket that resumes has up to a whole queue of frames of its own, and a participant may have a hundred sockets. A replay
-//! that finds no room is not sent: the client is told to load the history (`resumed: false`), as when the log is gone.
+//! A resuming socket may need a full queue of frames, and a participant may have a hundred sockets. A replay beyond
+//! the bound is not sent. The client must reload the history (`resumed: false`), as if the log were gone.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,14 +12,14 @@ use metrics::counter;
 use parking_lot::Mutex;
 use shared::participant::Participant;
 
-/// Bytes of replayed frames that wait for the sockets of each participant. Names are kept as hashes, whose key is this process's own.
+/// Bytes of unsent replays per participant. Keys are kept as hashes with a random seed.
 pub(crate) struct ReplayBudget {
     max_bytes: usize,
     reserved: Mutex<HashMap<u64, usize>>,
     hasher: RandomState,
 }
 
-/// Frames of one socket that have not been sent. They no longer count when this is dropped.
+/// The unsent replay of one socket. Dropping it releases its bytes.
 pub(crate) struct ReplayReservation {
     budget: Arc<ReplayBudget>,
     key: u64,
@@ -27,12 +27,12 @@ pub(crate) struct ReplayReservation {
 }
 
 impl ReplayBudget {
-    /// At most `max_bytes` for each participant.
+    /// At most `max_bytes` per participant.
     pub(crate) fn new(max_bytes: usize) -> Arc<Self> {
         Arc::new(Self { max_bytes, reserved: Mutex::default(), hasher: RandomState::new() })
     }
 
-    /// Holds these bytes for somebody; `None` when that would be too many.
+    /// Reserves bytes for a participant; `None` if the bound would be exceeded.
     pub(crate) fn reserve(self: &Arc<Self>, key: &Participant, bytes: usize) -> Option<ReplayReservation> {
         let key = self.hasher.hash_one(key);
         let mut reserved = self.reserved.lock();

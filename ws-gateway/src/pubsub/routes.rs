@@ -1,4 +1,4 @@
-//! Which connection serves which slot of a cluster: what the map says of its owner, as far as that one is connected.
+//! Which connection serves which slot: the connection of the slot's owner in the slot map.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,23 +9,22 @@ use tokio::sync::Notify;
 
 use crate::redis::{SLOTS, SlotSet, Slots, slot_of};
 
-/// Redirections that a slot may meet under one map. One is a slot that was migrated; more is a cluster in disorder.
+/// Redirections per slot and map. One is normal during a migration; more mean an inconsistent cluster.
 const MAX_REDIRECTIONS: usize = 3;
 
-/// A connection. No two are the same.
+/// A unique connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ConnectionId(u32);
 
-/// There is none.
 const NO_CONNECTION: ConnectionId = ConnectionId(0);
 
-/// A master's place: it is there, connected or not, for as long as the map names that master.
+/// A master of the slot map, connected or not.
 #[derive(Debug)]
 pub(super) struct Master {
     pub(super) server: Server,
-    /// What is wanted may have changed.
+    /// Subscriptions may have changed.
     pub(super) changes_ready: Notify,
-    /// The map does not name it any more.
+    /// The slot map no longer names this master.
     pub(super) removed: Notify,
 }
 
@@ -35,19 +34,19 @@ pub(super) struct Routes {
     masters: HashMap<Server, Arc<Master>>,
     connections: HashMap<Server, ConnectionId>,
     last_id: ConnectionId,
-    /// For each slot, as the hub knows it.
+    /// The connection of each slot, as the hub knows it.
     served: Vec<ConnectionId>,
     redirections: HashMap<usize, usize>,
 }
 
-/// What is different for the hub.
+/// Slots that changed for the hub.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
-    /// Served no more.
+    /// Without a connection now.
     pub(super) disconnected: SlotSet,
-    /// Served by another connection.
+    /// On another connection now.
     pub(super) moved: SlotSet,
-    /// Served again.
+    /// With a connection again.
     pub(super) connected: SlotSet,
 }
 
@@ -63,7 +62,7 @@ impl Routes {
         }
     }
 
-    /// Takes over what a node says of the cluster. Returns the masters that are new.
+    /// Applies a new slot map. Returns the new masters.
     pub(super) fn apply_map(&mut self, map: Slots) -> Vec<Arc<Master>> {
         self.redirections.clear();
         let masters = map.masters();
@@ -88,24 +87,24 @@ impl Routes {
         new
     }
 
-    /// A master is connected. `None` when the map has dropped it meanwhile.
+    /// A master is connected. `None` if the map has dropped it in the meantime.
     pub(super) fn connect(&mut self, master: &Master) -> Option<ConnectionId> {
-        // Its place may have been given to another one of the same name.
+        // A new master may have the same address.
         self.masters.get(&master.server).filter(|present| std::ptr::eq(Arc::as_ptr(present), master))?;
         self.last_id = ConnectionId(self.last_id.0 + 1);
         self.connections.insert(master.server.clone(), self.last_id);
         Some(self.last_id)
     }
 
-    /// It is not any more.
+    /// A master is disconnected.
     pub(super) fn disconnect(&mut self, master: &Master, writer: ConnectionId) {
         if self.connections.get(&master.server) == Some(&writer) {
             self.connections.remove(&master.server);
         }
     }
 
-    /// The node behind `writer` does not serve a channel, and said something about the slots of some. Returns whether that
-    /// names its owner; otherwise the slot has none until the map is read again.
+    /// A node rejected a channel and returned `errors`. If one names another connected owner, the slot moves there
+    /// and this returns `true`. Otherwise the slot has no owner until the next map.
     pub(super) fn redirect(&mut self, writer: ConnectionId, channel: &Channel, errors: &[String]) -> bool {
         let Some(map) = &mut self.map else { return false };
         let redirections = self.redirections.entry(slot_of(channel.as_str())).or_default();
@@ -120,7 +119,7 @@ impl Routes {
         false
     }
 
-    /// What has changed since it was asked last.
+    /// The changes since the last call.
     pub(super) fn take_changes(&mut self) -> Changes {
         let mut changes = Changes::default();
         let Some(map) = &self.map else { return changes };
@@ -138,17 +137,16 @@ impl Routes {
         changes
     }
 
-    /// Whether this connection serves a channel.
     pub(super) fn serves(&self, writer: ConnectionId, channel: &str) -> bool {
         self.served[slot_of(channel)] == writer
     }
 
-    /// Whether every slot is served.
+    /// Whether every slot has a connection.
     pub(super) fn is_whole(&self) -> bool {
         !self.served.contains(&NO_CONNECTION)
     }
 
-    /// Masters that are not connected.
+    /// Masters without a connection.
     pub(super) fn nodes_down(&self) -> usize {
         self.masters.len() - self.masters.keys().filter(|server| self.connections.contains_key(server)).count()
     }
@@ -207,7 +205,7 @@ mod tests {
         assert_eq!((routes.is_whole(), routes.nodes_down()), (false, 1));
         let again = routes.connect(&masters[0]).unwrap();
         assert_eq!(routes.take_changes(), Changes { connected: slots(0..=8191), ..Changes::default() });
-        // Whoever hears late that the old connection is gone does not mean the new one.
+        // A late report of a lost connection does not affect its successor.
         routes.disconnect(&masters[0], first);
         assert_eq!(routes.take_changes(), Changes::default());
         assert!(routes.serves(again, channel().as_str()));

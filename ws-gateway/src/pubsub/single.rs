@@ -1,4 +1,4 @@
-//! The connection to a Redis that is no cluster. When it breaks every socket hears `degraded`.
+//! Subscriptions of a single Redis server. When the connection fails, every socket receives `degraded`.
 
 use metrics::{counter, gauge};
 
@@ -47,8 +47,7 @@ async fn run_connection(
     }
 }
 
-/// Subscribes and unsubscribes as the hub wants. One change is under way at a time; what is wanted meanwhile goes together
-/// into the next.
+/// Subscribes and unsubscribes as the hub requests. One command is in flight; later changes are sent together.
 async fn sync_subscriptions(subscriber: &Subscriber, writer: &SubscriberWriter) -> SubscriberError {
     loop {
         let changes = subscriber.hub.take_subscription_changes(CHANNELS_PER_COMMAND);

@@ -1,16 +1,11 @@
-//! Redis subscriptions: what is published goes to the hub, what may have been lost is read from the logs.
+//! Relays Redis publish/subscribe to the hub.
 //!
-//! Delivery: as long as a conversation's log holds the event its sockets saw last, they get every event after it, once
-//! and in order, whatever happens to connections or to this task. If it does not, they are told (`resync`).
+//! Guarantee: as long as a conversation's log holds the last event that its sockets received, they receive every
+//! later event, once and in order, whatever fails. Otherwise they receive `resync`.
 //!
-//! There is one connection, in a cluster one to each master. When one breaks, by word or by silence, the sockets whose
-//! conversations it served hear `degraded`, and no others; the next one subscribes anew: subscribe, wait for Redis to
-//! confirm, only then read the logs.
-//!
-//! - `single`: the connection to a server that is no cluster
-//! - `cluster`: a connection to each master; `routes` knows which of them serves which slot
-//! - `listening`: what a connection says; `subscriptions`: what is asked of it
-//! - `backfill`: reads logs, of rooms that are behind and of those that may be
+//! There is one connection, or in a cluster one per master. When it fails or times out, the sockets of its
+//! conversations receive `degraded`. The next connection subscribes again, waits for the confirmation, and only then
+//! reads the logs.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -27,13 +22,13 @@ use crate::hub::Hub;
 use crate::presence::PresenceRegistry;
 use crate::redis::{ConnectionError, RedisConnector};
 
-/// Channels in one SUBSCRIBE.
+/// Channels per SUBSCRIBE.
 pub(super) const CHANNELS_PER_COMMAND: usize = 1000;
-/// Between two attempts to connect; doubled each time, up to [`MAX_BACKOFF`].
+/// Delay between two connection attempts. It doubles up to [`MAX_BACKOFF`].
 pub(super) const MIN_BACKOFF: Duration = Duration::from_millis(50);
 pub(super) const MAX_BACKOFF: Duration = Duration::from_millis(1600);
 
-/// Where everything comes from, and where it goes.
+/// What every connection needs.
 pub(super) struct Subscriber {
     pub(super) redis: RedisConnector,
     pub(super) decoder: Arc<EventDecoder>,
@@ -41,7 +36,7 @@ pub(super) struct Subscriber {
     pub(super) presence: PresenceRegistry,
 }
 
-/// Starts to relay into `hub`, until `shutdown`.
+/// Starts the subscriber and the backfills, until `shutdown`.
 pub(crate) fn start(
     redis: RedisConnector,
     event_log: EventLog,
@@ -65,7 +60,7 @@ pub(crate) fn start(
     shutdown.spawn_until("position check", checking);
 }
 
-/// Why a connection is of no use any more.
+/// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SubscriberError {
     #[error(transparent)]
@@ -76,7 +71,7 @@ pub(super) enum SubscriberError {
     Unconfirmed,
 }
 
-/// Pauses between attempts, each twice as long as the one before.
+/// Exponential backoff between connection attempts.
 pub(super) struct Backoff(Duration);
 
 impl Backoff {
@@ -85,7 +80,7 @@ impl Backoff {
     }
 
     pub(super) async fn wait(&mut self) {
-        // Spread, so that all gateways do not knock at the same instant: the clock's last digits differ enough.
+        // Jitter, so that gateways do not reconnect at the same time.
         let jitter = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_micros() % 50);
         sleep(self.0 + Duration::from_millis(jitter.into())).await;
         self.0 = (self.0 * 2).min(MAX_BACKOFF);

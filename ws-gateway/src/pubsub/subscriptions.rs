@@ -1,4 +1,8 @@
-//! What is asked of a connection: to subscribe and to unsubscribe.
+//! SUBSCRIBE and UNSUBSCRIBE, with a barrier that proves their completion.
+//!
+//! Redis confirms each subscription with a push. It also executes the commands of a connection in order. So commands
+//! are followed by a `PING` with a unique payload: once its reply arrives, every command before it was confirmed or
+//! rejected.
 
 use shared::channel::Channel;
 
@@ -6,7 +10,7 @@ use super::subscriber::SubscriberError;
 use crate::hub::SubscriptionChanges;
 use crate::redis::{BarrierReply, SubscriberWriter, command};
 
-/// Sends the changes to a single server and waits until it has confirmed them. Returns what is subscribed now.
+/// Sends the changes to a single server and waits for the confirmation. Returns the new subscriptions.
 pub(super) async fn subscribe(
     writer: &SubscriberWriter,
     changes: SubscriptionChanges,
@@ -23,31 +27,31 @@ pub(super) async fn subscribe(
     if let Some(error) = errors.into_iter().next() {
         return Err(SubscriberError::Refused(error));
     }
-    // Redis confirms in the order in which it was asked.
+    // Redis confirms in the order of the command.
     if !subscribed.iter().map(String::as_str).eq(subscribe.iter().map(Channel::as_str)) {
         return Err(SubscriberError::Unconfirmed);
     }
     Ok(subscribe)
 }
 
-/// What became of subscriptions at one node of a cluster.
+/// The result at one node of a cluster.
 #[derive(Debug, Default)]
 pub(super) struct ShardedReply {
     pub(super) confirmed: Vec<Channel>,
-    /// The node does not serve them.
+    /// Channels that the node does not serve.
     pub(super) rejected: Vec<Channel>,
-    /// What it said of those; it does not say of which.
+    /// Its errors. They do not name the channel.
     pub(super) errors: Vec<String>,
 }
 
-/// Sends the changes to a node of a cluster and waits until it has answered them.
+/// Sends the changes to a node of a cluster and waits for the replies.
 pub(super) async fn subscribe_sharded(
     writer: &SubscriberWriter,
     changes: SubscriptionChanges,
 ) -> Result<ShardedReply, SubscriberError> {
     let SubscriptionChanges { subscribe, unsubscribe } = changes;
     if !unsubscribe.is_empty() {
-        // A node that does not serve the slot any more refuses, and has ended the subscription already.
+        // A node that no longer serves the slot rejects this, but has ended the subscription already.
         writer.send_with_barrier(one_command_per_channel("SUNSUBSCRIBE", &unsubscribe)).await?;
     }
     if subscribe.is_empty() {
@@ -61,7 +65,7 @@ fn classify(
     channels: Vec<Channel>,
     BarrierReply { subscribed, errors }: BarrierReply,
 ) -> Result<ShardedReply, SubscriberError> {
-    // Of one slot. Anything else concerns the node.
+    // These errors concern one slot. Any other concerns the node.
     let is_slot_error = |error: &&String| ["MOVED ", "CLUSTERDOWN "].iter().any(|word| error.starts_with(word));
     if let Some(error) = errors.iter().find(|error| !is_slot_error(error)) {
         return Err(SubscriberError::Refused(error.clone()));
@@ -72,7 +76,7 @@ fn classify(
     Ok(ShardedReply { confirmed, rejected, errors })
 }
 
-/// A command a channel, because no two share a slot.
+/// One command per channel, because channels differ in their slot.
 fn one_command_per_channel(verb: &str, channels: &[Channel]) -> Vec<u8> {
     let mut commands = Vec::new();
     for channel in channels {

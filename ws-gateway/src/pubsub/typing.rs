@@ -1,7 +1,7 @@
-//! Passes on that somebody types: through Redis, to the sockets of the conversation on every gateway.
+//! Publishes typing notices to the sockets of a conversation on every gateway.
 //!
-//! Worth nothing a moment later, so it waits for nothing: what does not fit into the queue is dropped
-//! (`gateway_typing_dropped_total`), what Redis does not take is not tried again.
+//! A notice is worthless after a few seconds. What does not fit into the queue, or fails, is dropped
+//! (`gateway_typing_dropped_total`).
 
 use fred::types::scripts::Script;
 use futures_util::StreamExt;
@@ -14,21 +14,21 @@ use tokio::sync::mpsc;
 
 use crate::redis::Nodes;
 
-/// Notices that may wait while others are under way.
+/// Notices that may wait.
 pub(crate) const TYPING_QUEUE_CAPACITY: usize = 1024;
 
-/// Where sockets hand in that their owner types.
+/// Queues typing notices of all sockets.
 #[derive(Clone)]
 pub struct TypingPublisher(mpsc::Sender<(Channel, String)>);
 
 impl TypingPublisher {
-    /// Publishes what is handed in, until `shutdown`.
+    /// Publishes queued notices until `shutdown`.
     pub fn start(redis: Nodes, shutdown: &Shutdown) -> Self {
         let (sender, mut queue) = mpsc::channel::<(Channel, String)>(TYPING_QUEUE_CAPACITY);
         let ended = shutdown.clone();
         let script = Script::from_lua(redis.topology().publish_ephemeral_script());
         shutdown.spawn("typing", async move {
-            // Each for itself: a node of a cluster that does not answer holds up its own notices alone.
+            // Independent commands: a cluster node that does not respond delays only its own notices.
             let mut publishing = FuturesUnordered::new();
             loop {
                 tokio::select! {
@@ -48,7 +48,7 @@ impl TypingPublisher {
         Self(sender)
     }
 
-    /// `from` types in this conversation.
+    /// Publishes that `from` is typing.
     pub fn publish(&self, channel: &Channel, from: &Participant) {
         if self.0.try_send((channel.clone(), event::typing_payload(from))).is_err() {
             metrics::counter!("gateway_typing_dropped_total").increment(1);

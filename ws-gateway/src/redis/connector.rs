@@ -1,6 +1,6 @@
-//! Connections to Redis: how long they wait, how often they retry, what they refuse to repeat.
+//! Connections to Redis, their timeouts and their retries.
 //!
-//! The client library's defaults wait for ever and repeat commands that must not be; nothing here does.
+//! The client library's defaults wait without a limit and repeat commands. These connections do neither.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,23 +24,23 @@ use tokio::time::{Instant, timeout_at};
 use super::subscriber_connection::{self, ConnectOptions, ConnectionError, SubscriberReader, SubscriberWriter};
 pub(crate) use shared::redis::{SLOTS, Slots, slot_of};
 
-/// How often an idle connection is asked whether it is alive.
+/// Between two heartbeats of an idle connection.
 pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the other nodes of a cluster have to say how they see it, once one has.
+/// How long to wait for the other nodes' slot maps after the first.
 const OTHER_VIEWS_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Where Redis is, and how long to wait for it.
+/// Addresses, credentials and timeouts.
 #[derive(Clone)]
 pub struct RedisConnector {
     config: Config,
     options: ConnectOptions,
     settings: Settings,
-    /// Nodes of the cluster that were there when it was last looked at: those of the URL may be gone by now.
+    /// Nodes of the last slot map. Those of the URL may be gone.
     nodes: Arc<Mutex<Vec<Server>>>,
 }
 
 impl RedisConnector {
-    /// No connection yet. With TLS, servers must prove their names to `ca`, or else to this system's authorities.
+    /// Connects nothing yet. With TLS, servers are verified against `ca`, or the system's CAs.
     ///
     /// # Errors
     /// [`NoAuthority`]
@@ -58,13 +58,13 @@ impl RedisConnector {
         Ok(Self { config, options, settings, nodes: Arc::default() })
     }
 
-    /// What Redis is.
+    /// A single server or a cluster.
     #[must_use]
     pub fn topology(&self) -> Topology {
         if self.config.server.is_clustered() { Topology::Cluster } else { Topology::Single }
     }
 
-    /// How long a command may take.
+    /// The longest a command may take.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.options.timeout
@@ -78,35 +78,36 @@ impl RedisConnector {
         builder.with_connection_config(|connection| {
             connection.connection_timeout = self.options.timeout;
             connection.internal_command_timeout = self.options.timeout;
-            // A command in flight when the connection breaks may have run: who sent it decides whether it may run twice.
+            // A command that was in flight when the connection failed may have run. Its caller decides whether to
+            // repeat it.
             connection.max_command_attempts = 1;
             connection.unresponsive =
                 UnresponsiveConfig { max_timeout: Some(self.options.timeout), interval: self.options.timeout / 4 };
             connection.tcp.nodelay = Some(true);
-            // What the kernel cannot deliver for so long ends the connection, however busy it is.
+            // Ends a connection with undelivered data after this time, however busy it is.
             connection.tcp.user_timeout = Some(self.options.timeout);
         });
         builder
     }
 
-    /// The connections for commands, one a master of a cluster. They come back by themselves, until `shutdown`; commands fail meanwhile,
-    /// and those for one master know nothing of another's fate.
+    /// Connections for commands, one per master. They reconnect until `shutdown`. Commands fail in the meantime,
+    /// independently for each master.
     ///
     /// # Errors
-    /// When the client library refuses its configuration.
+    /// If the client library rejects its configuration.
     pub fn commands(&self, shutdown: &Shutdown) -> Result<Nodes, Error> {
         Nodes::start(self.settings.clone(), shutdown)
     }
 
-    /// The server that is not a cluster.
+    /// The single server.
     pub(crate) fn only_server(&self) -> Option<Server> {
         self.config.server.hosts().into_iter().next()
     }
 
-    /// A connection for subscriptions only, to one server. Never used for data.
+    /// A connection for subscriptions only, to one server.
     ///
     /// # Errors
-    /// When it cannot be reached, or refuses us.
+    /// If the server cannot be reached, or rejects the connection.
     pub(crate) async fn connect_subscriber(
         &self,
         server: &Server,
@@ -114,12 +115,12 @@ impl RedisConnector {
         subscriber_connection::connect(server, &self.options).await
     }
 
-    /// The map of the cluster. All nodes that are known are asked at once: one that does not answer must not use up the time of
-    /// the others. Of those who answer soon the one that has seen the most elections is believed, since one that has just been
-    /// cut off, or has stood still, does not know yet that it has a successor.
+    /// Reads the slot map of the cluster. All known nodes are asked at the same time, so that one which does not
+    /// respond does not use up the timeout. Of the early replies the one with the highest epoch counts: a node that
+    /// was partitioned does not know its successor.
     ///
     /// # Errors
-    /// When no node answers that belongs to the cluster.
+    /// If no node replies that belongs to the cluster.
     pub(crate) async fn read_slot_map(&self) -> Result<Slots, Error> {
         let mut servers = self.config.server.hosts();
         servers.extend(self.nodes.lock().iter().cloned());
@@ -148,15 +149,15 @@ impl RedisConnector {
         Ok(slots)
     }
 
-    /// The map of the cluster as one node sees it, and how many elections that has seen.
+    /// The slot map and the epoch of one node.
     async fn read_view(&self, server: Server) -> Result<(u64, Slots), Error> {
         let node = self.connect_node(centralized(server.clone())).await?;
         let ask = async |what: &str| {
             let command = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
             node.client.custom::<Value, _>(command, vec![what]).await
         };
-        // One that is cut off from the others does not know who has taken over. With `cluster-require-full-coverage no` it
-        // says so as well; what is `ok` there although slots are missing is to be believed.
+        // A partitioned node does not know which replica was promoted, and reports `fail`, also with
+        // `cluster-require-full-coverage no`. If a node reports `ok`, missing slots are really missing.
         let state: String = ask("INFO").await?.convert()?;
         if !state.contains("cluster_state:ok") {
             return Err(Error::new(ErrorKind::Cluster, "the cluster is down"));
@@ -169,7 +170,7 @@ impl RedisConnector {
     }
 
     async fn connect_node(&self, server: ServerConfig) -> Result<Node, Error> {
-        // No reconnect policy: one question, then it is done with.
+        // No reconnect policy: this client runs two commands.
         let client = self.builder(Config { server, ..self.config.clone() }).build()?;
         let task = client.connect();
         let node = Node { client, task };
@@ -185,7 +186,7 @@ fn centralized(server: Server) -> ServerConfig {
     ServerConfig::Centralized { server }
 }
 
-/// A client of one server, to ask it something.
+/// A short-lived client of one server.
 struct Node {
     client: Client,
     /// Ends with the connection.
@@ -194,7 +195,7 @@ struct Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // The task owns the TCP connection, which may be half open: nothing to say goodbye to.
+        // The task owns the TCP connection, which may be half-open, so it is not closed gracefully.
         self.task.abort();
     }
 }

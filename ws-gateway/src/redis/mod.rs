@@ -1,4 +1,8 @@
 //! Connections to Redis.
+//!
+//! - `connector`: addresses, timeouts, slot map, command connections
+//! - `subscriber_connection`: a connection for subscriptions, with its RESP3 parser `resp`
+//! - `slot_set`: a set of slots
 
 mod connector;
 mod resp;

@@ -1,32 +1,32 @@
-//! Reads what Redis says (RESP3) as far as a connection for subscriptions hears it, where it lies.
+//! A zero-copy parser for the part of RESP3 that a subscriber connection receives.
 //!
-//! Published events are the only thing that comes in numbers, so they have a path of their own that allocates nothing.
+//! Published events are by far the most frequent, so their path does not allocate.
 
-/// How deep an answer may be nested. That to `HELLO` has two levels.
+/// Deepest nesting. The reply to `HELLO` has two levels.
 const MAX_DEPTH: usize = 8;
-/// Longest piece of an answer: what an event may be, and far beyond.
+/// Longest bulk string, far beyond the largest event.
 const MAX_BULK_BYTES: usize = 64 << 20;
-/// Longest line: a refusal, or a number.
+/// Longest line: an error or a number.
 const MAX_LINE_BYTES: usize = 64 << 10;
-/// Most members of one level.
+/// Most elements of an array, map or push.
 const MAX_ELEMENTS: usize = 1024;
 
-/// Something that Redis has said.
+/// A parsed reply or push.
 #[derive(PartialEq, Eq)]
 pub(super) enum Reply<'a> {
-    /// An event.
+    /// A published event.
     Event { channel: &'a str, payload: &'a [u8] },
-    /// Any other push: what kind of, and its first argument.
+    /// Another push: its kind and first argument.
     Push(&'a str, &'a str),
-    /// An answer that is a text.
+    /// A string reply.
     Text(&'a [u8]),
-    /// A refusal.
+    /// An error reply.
     Error(&'a str),
-    /// Any other answer.
+    /// Another reply.
     Other,
 }
 
-/// What comes over the line may be what somebody wrote: only its kind is shown.
+/// Prints only the kind, because a payload may contain a message.
 impl std::fmt::Debug for Reply<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -39,12 +39,12 @@ impl std::fmt::Debug for Reply<'_> {
     }
 }
 
-/// What cannot be an answer of Redis.
+/// The bytes are not valid RESP3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not the protocol of Redis")]
 pub(crate) struct InvalidResp;
 
-/// What stands at the beginning of `input`, and how many bytes it takes. `None` when it has not come in full.
+/// Parses the first reply of `input` and returns its length. `None` if it is incomplete.
 pub(super) fn parse(input: &[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidResp> {
     let mut rest = Parser { bytes: input };
     let reply = match rest.reply() {
@@ -107,7 +107,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A string that must stand here.
+    /// A string element.
     fn string(&mut self) -> Result<&'a [u8], ParseError> {
         match self.line()? {
             (b'$', line) => self.take(length(line)?),
@@ -115,7 +115,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Passes over the rest of what began with `line`.
+    /// Skips the rest of the value that began with `line`.
     fn skip(&mut self, kind: u8, line: &[u8], depth: usize) -> Result<(), ParseError> {
         let elements = match kind {
             b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => return Ok(()),
@@ -133,7 +133,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// A line's first byte, and what follows up to its end.
+    /// The type byte and the rest of a line.
     fn line(&mut self) -> Result<(u8, &'a [u8]), ParseError> {
         let within = &self.bytes[..self.bytes.len().min(MAX_LINE_BYTES)];
         let end = within.iter().position(|byte| *byte == b'\r');
@@ -149,7 +149,7 @@ impl<'a> Parser<'a> {
         Ok((*kind, line))
     }
 
-    /// So many bytes, and the end of a line.
+    /// Takes a string of this length and its CRLF.
     fn take(&mut self, length: usize) -> Result<&'a [u8], ParseError> {
         let (taken, rest) = self.bytes.split_at_checked(length).ok_or(ParseError::Incomplete)?;
         match rest {
@@ -201,7 +201,7 @@ mod tests {
             ("%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nmodules\r\n*1\r\n%1\r\n+a\r\n,1.5\r\n", Reply::Other),
         ] {
             assert_eq!(parse(bytes.as_bytes()), Ok(Some((reply, bytes.len()))), "{bytes:?}");
-            // What follows is not its business, and a part of it is no answer yet.
+            // Following bytes are not consumed, and a prefix is incomplete.
             let followed = format!("{bytes}+x");
             assert_eq!(parse(followed.as_bytes()).map(|read| read.map(|(_, used)| used)), Ok(Some(bytes.len())));
             for length in 0..bytes.len() {
@@ -253,7 +253,7 @@ mod tests {
             let bytes: Vec<u8> = events.iter().flat_map(|(channel, payload)| push("message", channel, payload)).collect();
             let cut = cut.index(bytes.len());
             let (mut at, mut push) = (0, Vec::new());
-            // All that is whole before the cut, then the rest.
+            // All that is complete before the cut, then the rest.
             for end in [cut, bytes.len()] {
                 while let Some((reply, used)) = parse(&bytes[at..end]).unwrap() {
                     let Reply::Event { channel, payload } = reply else { panic!("{reply:?}") };

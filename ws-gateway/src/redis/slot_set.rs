@@ -1,4 +1,4 @@
-//! A set of the slots into which a Redis Cluster sorts channels.
+//! A set of Redis Cluster slots.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use shared::redis::{SLOTS, slot_of};
 
 const WORD: usize = u64::BITS as usize;
 
-/// Some of the slots. The slot of a channel is computed only when the set holds neither all of them nor none, so that a
-/// single server and a cluster in order pay nothing for it.
+/// A set of slots. It computes the slot of a channel only if it is neither empty nor complete, so a single server
+/// never pays for that.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SlotSet {
     words: Box<[u64]>,
@@ -21,24 +21,21 @@ impl Default for SlotSet {
 }
 
 impl SlotSet {
-    /// Every slot: what a single server serves.
+    /// All slots.
     pub(crate) fn all() -> Self {
         Self { words: vec![u64::MAX; SLOTS / WORD].into(), len: SLOTS }
     }
 
-    /// Adds a slot.
     pub(crate) fn insert(&mut self, slot: usize) {
         let (word, bit) = (&mut self.words[slot / WORD], 1 << (slot % WORD));
         self.len += usize::from(*word & bit == 0);
         *word |= bit;
     }
 
-    /// Adds all of `other`.
     pub(crate) fn extend(&mut self, other: &Self) {
         self.combine(other, |mine, theirs| mine | theirs);
     }
 
-    /// Takes all of `other` away.
     pub(crate) fn remove(&mut self, other: &Self) {
         self.combine(other, |mine, theirs| mine & !theirs);
     }
@@ -50,7 +47,7 @@ impl SlotSet {
         self.len = self.words.iter().map(|word| word.count_ones() as usize).sum();
     }
 
-    /// Whether a channel falls into it.
+    /// Whether the slot of a channel is in the set.
     pub(crate) fn contains(&self, channel: &str) -> bool {
         match self.len {
             0 => false,
@@ -66,7 +63,7 @@ impl SlotSet {
         self.len == 0
     }
 
-    /// Whether it is all of them.
+    /// Whether it contains all slots.
     pub(crate) fn is_whole(&self) -> bool {
         self.len == SLOTS
     }

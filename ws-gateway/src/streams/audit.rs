@@ -1,8 +1,8 @@
-//! What happens to sockets, on its way into the audit trail: opened, closed, refused, a fresh token shown.
+//! Audit entries of sockets: opened, closed, rejected, token replaced.
 //!
-//! The gateway has no database; the API service writes it down. When too many entries wait, new ones are counted, and the count
-//! is an entry itself. Each entry has an id, so one that arrives twice is written once. Of a flood of refusals, or of tokens shown on
-//! open sockets, the first are entries each, and the rest is a count.
+//! The API service stores them. Entries that do not fit into the queue are counted, and the count becomes an entry.
+//! Each entry has an id, so a repeated one is stored once. Floods of denials and of token replacements are coalesced
+//! into counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use uuid::Uuid;
 
 use crate::streams::{StreamEntry, StreamProducer};
 
-/// Between two looks for counts that are due.
+/// Between two checks for counts that are due.
 const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Entries that may wait: some 40 MB.
+/// Entries that may wait: about 40 MB.
 const MAX_QUEUED: usize = 100_000;
 
-/// Takes entries from all sockets and handshakes. Clones are one.
+/// Queues audit entries of sockets and handshakes. Clones share their state.
 #[derive(Clone, Default)]
 pub(crate) struct AuditProducer {
     producer: StreamProducer<AuditEntry>,
@@ -31,7 +31,7 @@ pub(crate) struct AuditProducer {
 }
 
 impl AuditProducer {
-    /// Hands to `producer` what is reported, and counts that are due until `shutdown`.
+    /// Sends entries to `producer`, and counts when they are due, until `shutdown`.
     pub(crate) fn start(producer: StreamProducer<AuditEntry>, shutdown: &Shutdown) -> Self {
         let audit = Self { producer, refusals: Arc::default() };
         let (counting, ended) = (audit.clone(), shutdown.clone());
@@ -47,14 +47,14 @@ impl AuditProducer {
         audit
     }
 
-    /// Reports. Never waits.
+    /// Queues an entry. It never waits.
     pub(crate) fn enqueue(&self, entry: AuditEntry) {
         if let Some(entry) = self.refusals.admit(entry) {
             self.producer.enqueue(entry);
         }
     }
 
-    /// Reports what was counted, due or not. To be called before the shutdown of what sends it begins.
+    /// Sends the remaining counts. Call it before the producer's shutdown begins.
     pub(crate) fn flush_counts(&self) {
         self.refusals.take_all().into_iter().for_each(|entry| self.producer.enqueue(entry));
     }
@@ -97,7 +97,7 @@ impl StreamEntry for AuditEntry {
     }
 }
 
-/// Whether a refused handshake is the trail's business: somebody was not let in, rather than not understood.
+/// Whether a rejected handshake is audited: access was denied, as opposed to a malformed request.
 pub(crate) fn is_recorded(status: u16) -> bool {
     matches!(status, 401 | 403 | 422 | 429)
 }

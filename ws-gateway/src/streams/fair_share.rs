@@ -1,5 +1,5 @@
-//! Whose loads wait. As long as there is plenty of room nobody counts; then no location takes more than half of the queue, and no
-//! participant more than an eighth, on however many sockets.
+//! Keeps one client from filling the queue. While the queue is short, nothing is counted. Then a location may use
+//! half of it, and a participant an eighth, over all sockets.
 
 use std::collections::HashMap;
 
@@ -8,22 +8,22 @@ use shared::participant::Participant;
 
 use super::StreamEntry;
 
-/// Parts of the queue that one location may take: one of so many.
+/// A location's part of the queue: one of this many.
 const LOCATION_SHARE: usize = 2;
-/// The same for one participant.
+/// A participant's part of the queue.
 const PARTICIPANT_SHARE: usize = 8;
 
-/// How much waits of each.
+/// Queued weight per location and participant.
 #[derive(Default)]
 pub(super) struct FairShare {
-    /// Loads that are counted, from the first.
+    /// Entries counted so far, from the first.
     counted: usize,
     locations: HashMap<LocationId, usize>,
     participants: HashMap<(LocationId, Participant), usize>,
 }
 
 impl FairShare {
-    /// Whether one more load leaves the others their room. `entries` are those that wait, and `weight` is theirs at least.
+    /// Whether an entry may be queued. `entries` are the queued ones, with at least `weight`.
     pub(super) fn admit<L: StreamEntry>(&mut self, entries: &[L], weight: usize, entry: &L) -> bool {
         let participant_limit = L::MAX_QUEUED_WEIGHT / PARTICIPANT_SHARE;
         let Some((location, participant)) = entry.owner() else { return true };
@@ -44,7 +44,7 @@ impl FairShare {
             && of_participant + entry.weight() <= participant_limit
     }
 
-    /// Other loads wait now.
+    /// The queue has changed, so the counts start over.
     pub(super) fn reset(&mut self) {
         if self.counted > 0 {
             *self = Self::default();

@@ -1,8 +1,9 @@
-//! What the gateway sends to the API service, through streams of Redis.
+//! Redis streams from the gateway to the API service.
 //!
-//! - `producer`: batches entries into a stream; `fair_share` and `unconfirmed` belong to it
-//! - [`receipts`]: delivered and read messages
-//! - [`audit`]: what happens to sockets
+//! - `producer`: a bounded queue that writes batches into a stream
+//! - `fair_share`: keeps one client from filling the queue
+//! - `unconfirmed`: repeats what a Redis failover may have lost
+//! - [`receipts`], [`audit`]: the entries
 
 pub mod audit;
 mod fair_share;

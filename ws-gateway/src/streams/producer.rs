@@ -1,8 +1,8 @@
-//! What a gateway has to say to the API service, on its way into a stream of Redis.
+//! Batches entries into a Redis stream.
 //!
-//! Things are gathered while a batch is under way, and for [`MIN_INTERVAL`] at least, and leave together. They wait out an outage of
-//! Redis in a bounded queue; what becomes of those that find no room is theirs to say ([`StreamEntry::overflow`]). What Redis has taken
-//! and may have lost since is sent again ([`super::unconfirmed`]): those who read it know how to bear what comes twice.
+//! Entries are collected during a batch, and for at least [`MIN_INTERVAL`]. During an outage of Redis they wait in a
+//! bounded queue; an overflow is counted ([`StreamEntry::count_overflow`]). Entries that Redis accepted but may have
+//! lost are sent again ([`super::unconfirmed`]). So the consumer must tolerate duplicates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,62 +23,62 @@ use super::fair_share::FairShare;
 use super::unconfirmed::{Progress, Unconfirmed};
 use crate::redis::{Error, Nodes};
 
-/// Entries in one command.
+/// Entries per command.
 const ENTRIES_PER_COMMAND: usize = 256;
-/// Between two batches: an idle gateway sends at once, a busy one few large commands.
+/// Between two batches: an idle gateway sends at once, a busy one sends few large commands.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
-/// How long to wait after a failure.
+/// Delay after a failure.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
-/// Between two questions how far the API services have come.
+/// Between two reads of the consumer group's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What goes up.
+/// An entry of a stream.
 pub trait StreamEntry: Send + Sync + Sized + 'static {
-    /// Names the task that sends it.
+    /// Name of the producer's task.
     const TASK: &'static str;
-    /// The stream.
+    /// Name of the stream.
     const STREAM: &'static str;
-    /// Adds to it, or fails. Arguments: [`StreamEntry::MAX_STREAM_LENGTH`], entries.
+    /// Script that adds entries, or fails. Arguments: [`StreamEntry::MAX_STREAM_LENGTH`], then entries.
     const SCRIPT: &'static str;
-    /// Entries that the stream may hold.
+    /// Most entries of the stream.
     const MAX_STREAM_LENGTH: usize;
-    /// What may wait, in the unit of [`StreamEntry::weight`].
+    /// Most that may wait, in units of [`StreamEntry::weight`].
     const MAX_QUEUED_WEIGHT: usize;
-    /// Counts what is taken.
+    /// Counts queued entries.
     const ENQUEUED_METRIC: &'static str;
-    /// Counts commands that are tried again.
+    /// Counts repeated commands.
     const RETRIES_METRIC: &'static str;
-    /// Bytes of entries that are kept until an API service has applied them; 0 where a loss does not matter.
+    /// Bytes of entries that are kept until an API service has applied them; 0 if a loss does not matter.
     const MAX_UNCONFIRMED_BYTES: usize;
-    /// Counts entries that are sent again because Redis may have lost them.
+    /// Counts entries that were sent again because Redis may have lost them.
     const REPEATED_METRIC: &'static str;
-    /// Counts entries that could not be sent again: there were too many.
+    /// Counts entries that could no longer be sent again: too many were unconfirmed.
     const UNREPEATABLE_METRIC: &'static str;
 
-    /// What it counts for.
+    /// What the entry counts for.
     fn weight(&self) -> usize;
 
-    /// Counts what finds no room.
+    /// Counts an entry that did not fit into the queue.
     fn count_overflow(weight: usize);
 
-    /// Who fills the queue with it; `None` where nobody has to be held back.
+    /// The participant whose share the entry uses; `None` if there are no shares.
     fn owner(&self) -> Option<(&LocationId, &Participant)> {
         None
     }
 
-    /// Those of some packed loads that leave now, and those that let others go first.
+    /// Splits coalesced entries into those to send now and those that let others go first.
     fn split_fair(entries: Vec<Self>) -> (Vec<Self>, Vec<Self>) {
         (entries, Vec::new())
     }
 
-    /// Makes fewer of those that leave together, and adds what there is to say of those that found no room.
+    /// Merges entries of one batch, and adds an entry for those that were lost.
     fn coalesce(entries: Vec<Self>, lost: usize) -> Vec<Self>;
 
-    /// The entry's only field.
+    /// The only field of the stream entry.
     fn encode(&self) -> Option<String>;
 }
 
-/// Takes loads from all sockets. Clones are one.
+/// Queues entries of all sockets. Clones share the queue.
 #[derive(Clone)]
 pub struct StreamProducer<L> {
     queue: Arc<Queue<L>>,
@@ -91,9 +91,9 @@ struct Queue<L> {
 
 struct Queued<L> {
     entries: Vec<L>,
-    /// Of `entries` and of the batch under way.
+    /// Of `entries` and of the batch that is being sent.
     weight: usize,
-    /// Found no room since the last batch left.
+    /// Did not fit since the last batch.
     lost: usize,
     fair_share: FairShare,
 }
@@ -106,7 +106,7 @@ impl<L> Default for StreamProducer<L> {
 }
 
 impl<L: StreamEntry> StreamProducer<L> {
-    /// Sends what is reported until `shutdown`, then what is left.
+    /// Sends entries until `shutdown`, then the remaining ones.
     pub(crate) fn start(redis: Nodes, shutdown: &Shutdown) -> Self {
         let producer = Self::default();
         let (queue, ended) = (producer.queue.clone(), shutdown.clone());
@@ -117,7 +117,7 @@ impl<L: StreamEntry> StreamProducer<L> {
         producer
     }
 
-    /// Reports. Never waits.
+    /// Queues an entry. It never waits.
     pub(crate) fn enqueue(&self, entry: L) {
         let mut queued = self.queue.queued.lock();
         let weight = entry.weight();
@@ -134,7 +134,7 @@ impl<L: StreamEntry> StreamProducer<L> {
         self.queue.entry_added.notify_one();
     }
 
-    /// What no API service has yet.
+    /// Weight that Redis has not accepted yet.
     pub(crate) fn queued_weight(&self) -> usize {
         self.queue.queued.lock().weight
     }
@@ -145,7 +145,7 @@ impl<L: StreamEntry> StreamProducer<L> {
     }
 }
 
-/// The way into the stream.
+/// Writes batches into the stream.
 struct StreamWriter {
     redis: Nodes,
     script: Script,
@@ -198,8 +198,8 @@ impl<L: StreamEntry> Queue<L> {
 }
 
 impl StreamWriter {
-    /// Tries until Redis has them all. Those of a command that was done and not answered are added twice, which their reader
-    /// knows how to bear. Whoever shuts down has a deadline for this.
+    /// Retries until Redis has accepted the batch. A command whose reply was lost adds its entries twice. At
+    /// shutdown, the deadline ends this.
     async fn send<L: StreamEntry>(&mut self, entries: Vec<Value>) {
         let cap = Value::from(L::MAX_STREAM_LENGTH.to_string());
         let arguments: Vec<_> = [cap].into_iter().chain(entries.iter().cloned()).collect();
@@ -229,15 +229,15 @@ impl StreamWriter {
         self.redis.run(&self.progress, keys, arguments).await
     }
 
-    /// Asks now and then how far the API services have come, as long as there is something that they have not applied. Sends again
-    /// what was given to another Redis than the one that answers.
+    /// Reads the consumer group's progress from time to time, while entries are unconfirmed. Sends again what was
+    /// sent to a server that has been replaced.
     async fn check_progress<L: StreamEntry>(&mut self) {
         let now = Instant::now();
         if self.unconfirmed.is_empty() || now < self.next_check_at {
             return;
         }
         self.next_check_at = now + PROGRESS_INTERVAL;
-        // Without an answer nothing is let go.
+        // Without a reply nothing is released.
         let Ok((server, kind, id)) = self.read_progress::<L>().await else { return };
         let progress = match (&*kind, id.parse()) {
             ("upto", Ok(id)) => Some(Progress::UpTo(id)),

@@ -1,8 +1,8 @@
-//! Proven deliveries and reads, on their way to the API service.
+//! Receipts (delivered and read) for the API service.
 //!
-//! When too many wait, new ones are forgotten (`gateway_acks_dropped_total`), which leaves messages undelivered in the
-//! books until their client reports them itself. Nothing here is told to the socket: a receipt is a claim, the
-//! API service decides. Added twice, the first time stands, and the second says nothing.
+//! When the queue is full, new receipts are dropped (`gateway_acks_dropped_total`). Their messages stay undelivered
+//! until the client reports them again. A receipt is a claim: the API service decides, and the socket gets no reply.
+//! Of duplicates the first counts.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -16,13 +16,13 @@ use shared::receipt::{MAX_MESSAGE_IDS, Receipt, ReceiptKind};
 
 use crate::streams::{StreamEntry, StreamProducer};
 
-/// Message ids that may wait: some 20 MB, if each is a receipt of its own.
+/// Message ids that may wait: about 20 MB, if each is a receipt of its own.
 const MAX_QUEUED_IDS: usize = 200_000;
 
-/// Message ids of one participant that leave at once: two full receipts.
+/// Message ids per participant and batch: two full receipts.
 const MAX_IDS_PER_BATCH: usize = 2 * MAX_MESSAGE_IDS;
 
-/// Takes receipts from all sockets.
+/// Queues receipts of all sockets.
 pub type ReceiptProducer = StreamProducer<Receipt>;
 
 impl StreamEntry for Receipt {
@@ -45,8 +45,8 @@ impl StreamEntry for Receipt {
         Some((&self.location, &self.participant))
     }
 
-    /// Of each participant at most [`MAX_IDS_PER_BATCH`] messages leave together, on however many sockets: the API services take receipts
-    /// in the order in which they come, and nobody's are to stand behind a flood of somebody else's.
+    /// A batch holds at most [`MAX_IDS_PER_BATCH`] ids per participant, over all sockets. API services handle
+    /// receipts in order, so one participant's flood must not delay others.
     fn split_fair(receipts: Vec<Self>) -> (Vec<Self>, Vec<Self>) {
         let all: usize = receipts.iter().map(StreamEntry::weight).sum();
         if all <= MAX_IDS_PER_BATCH {
@@ -73,15 +73,15 @@ impl StreamEntry for Receipt {
     }
 }
 
-/// One receipt for all of the same kind by the same person on the same socket, of at most [`MAX_MESSAGE_IDS`] messages, each once.
-/// Its time is the latest: no message is said to have arrived before it was proven.
+/// Merges receipts of the same kind, participant and socket, up to [`MAX_MESSAGE_IDS`] different ids. The time is the
+/// latest, so that no message is reported earlier than it was acknowledged.
 fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
     let mut merged: Vec<Receipt> = Vec::with_capacity(receipts.len());
     let mut open: HashMap<MergeKey, OpenReceipt> = HashMap::with_capacity(receipts.len());
     for mut receipt in receipts {
         let socket = receipt.request.as_ref().map(|request| request.request_id.clone());
         let open = match open.entry((receipt.kind, receipt.location.clone(), receipt.participant.clone(), socket)) {
-            // Most are alone: what it takes to know an id again is made when there is another.
+            // Most receipts are alone. The set of ids is built with the second one.
             Entry::Vacant(none) => {
                 none.insert(OpenReceipt { index: merged.len(), seen: HashSet::new() });
                 merged.push(receipt);
@@ -105,10 +105,10 @@ fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
     merged
 }
 
-/// What receipts of the same person, kind and socket have in common.
+/// What merged receipts have in common.
 type MergeKey = (ReceiptKind, LocationId, Participant, Option<Arc<str>>);
 
-/// Where the receipt of one person, kind and socket is that has room, and what was said in it and those before.
+/// The index of the receipt with room, and the ids in it and those before.
 struct OpenReceipt {
     index: usize,
     seen: HashSet<MessageId>,

@@ -1,7 +1,7 @@
-//! What Redis has taken and no API service has applied yet, to be sent again when Redis has lost it.
+//! Batches that Redis has accepted but no API service has applied yet. They are sent again if Redis loses them.
 //!
-//! The consumer group says how far it has come, and the server who it is. A batch that was sent while another server answered may be
-//! lost, whatever the group says that the present one has: it is sent again. Twice is harmless, and lost is for good.
+//! The progress script returns the consumer group's position and an id of the server. If the id changes, a failover
+//! may have lost the batches of the earlier server, so they are sent again. Duplicates are harmless; losses are not.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(super) struct Unconfirmed {
     sent: VecDeque<SentBatch>,
     bytes: usize,
     max_bytes: usize,
-    /// The server that has answered last.
+    /// The server of the last reply.
     server: Option<Arc<str>>,
 }
 
@@ -23,18 +23,18 @@ pub(super) struct Unconfirmed {
 struct SentBatch {
     entries: Vec<Value>,
     bytes: usize,
-    /// The id of its last entry, once Redis has taken it.
+    /// The id of its last entry, once Redis has accepted it.
     last: Option<Cursor>,
-    /// The server that had answered last when it was sent; `None` before any had.
+    /// The server of the last reply before it was sent; `None` before the first.
     server: Option<Arc<str>>,
 }
 
-/// How far a consumer group has come.
+/// The position of a consumer group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It has acknowledged all entries up to this one.
+    /// All entries up to this one are acknowledged.
     UpTo(Cursor),
-    /// It has acknowledged all entries before this one.
+    /// All entries before this one are acknowledged.
     Before(Cursor),
 }
 
@@ -48,22 +48,21 @@ impl Progress {
 }
 
 impl Unconfirmed {
-    /// Keeps at most so many bytes of entries.
+    /// Keeps at most `max_bytes` of entries.
     pub(super) fn new(max_bytes: usize) -> Self {
         Self { sent: VecDeque::new(), bytes: 0, max_bytes, server: None }
     }
 
-    /// Whether there is nothing to wait for.
     pub(super) fn is_empty(&self) -> bool {
         self.sent.is_empty()
     }
 
-    /// Whether any server has answered yet.
+    /// Whether a server has replied yet.
     pub(super) fn has_server(&self) -> bool {
         self.server.is_some()
     }
 
-    /// A batch is about to be sent. Returns how many entries are forgotten for want of room, the oldest first.
+    /// Keeps a batch that is about to be sent. Returns how many entries were dropped to make room, oldest first.
     pub(super) fn remember(&mut self, entries: Vec<Value>) -> usize {
         let bytes = entries.iter().filter_map(Value::as_bytes).map(<[u8]>::len).sum();
         self.bytes += bytes;
@@ -78,15 +77,14 @@ impl Unconfirmed {
         dropped
     }
 
-    /// Redis has taken the batch that was remembered last.
+    /// Redis has accepted the last batch.
     pub(super) fn accepted(&mut self, last: Option<Cursor>) {
         if let Some(newest) = self.sent.back_mut() {
             newest.last = last;
         }
     }
 
-    /// This server has answered, and its consumer group has come so far. Lets go of what that has acknowledged. Returns what this
-    /// server may never have had, to be sent again.
+    /// Applies a progress reply: releases acknowledged batches, and returns those that this server may not have.
     pub(super) fn on_progress(&mut self, server: &str, progress: Option<Progress>) -> Vec<Vec<Value>> {
         let server = match &self.server {
             Some(known) if **known == *server => known.clone(),
@@ -96,7 +94,7 @@ impl Unconfirmed {
         let is_acknowledged =
             |last: Option<Cursor>| last.zip(progress).is_some_and(|(last, progress)| progress.includes(last));
         self.sent.retain_mut(|sent| {
-            // The first that answers is most likely the one that has taken it.
+            // The first server that replies most likely has the batch.
             let is_kept = match sent.server.get_or_insert_with(|| server.clone()) {
                 same if *same == server => !is_acknowledged(sent.last),
                 _ => {
@@ -125,7 +123,7 @@ mod tests {
         vec![text.into()]
     }
 
-    /// Batches of ten bytes, taken at 1-0, 2-0 and so on, after server `a` has answered.
+    /// Batches of ten bytes, accepted at 1-0, 2-0 and so on, after server `a` has replied.
     fn sent(batches: u64, max_bytes: usize) -> (Unconfirmed, usize) {
         let (mut unconfirmed, mut dropped) = (Unconfirmed::new(max_bytes), 0);
         assert!(unconfirmed.on_progress("a", None).is_empty());
@@ -148,7 +146,7 @@ mod tests {
     fn another_servers_acknowledgement_is_worth_nothing() {
         let (mut unconfirmed, _) = sent(2, 1000);
         assert_eq!(unconfirmed.on_progress("b", Some(Progress::UpTo(cursor(9)))).len(), 2);
-        // Sent again, and taken by it.
+        // Sent again, and accepted.
         unconfirmed.remember(batch("again"));
         unconfirmed.accepted(Some(cursor(10)));
         assert!(unconfirmed.on_progress("b", Some(Progress::UpTo(cursor(9)))).is_empty());

@@ -1,51 +1,50 @@
-//! Reads what a client sends, however it is cut into pieces. Holds nothing between whole messages.
+//! Decodes client frames, however the input is split. Between complete messages it keeps nothing.
 //!
-//! Bounded: no frame and no message grows past the limit, and one that would is refused by its head, before its bytes are
-//! kept.
+//! Frames and messages are bounded: one that is too long is rejected by its header, before its payload is kept.
 
 use std::mem::take;
 
 use super::{FINAL, SHORT, opcode};
 
-/// What a client has sent: a whole message, a control frame, or a fragment. Each frame is handed on once. It may be a token: there is no `Debug`.
+/// A complete message, a control frame or a fragment. It may contain a token, so it has no `Debug`.
 #[derive(PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     Text(&'a str),
     Binary,
     Ping(&'a [u8]),
     Pong(&'a [u8]),
-    /// Part of a message of which more will come, and whether it holds nothing.
+    /// A part of a message that continues, and whether it is empty.
     Fragment {
         is_empty: bool,
     },
-    /// With its code, if it names one.
+    /// With its code, if there is one.
     Close(Option<u16>),
 }
 
-/// Why nothing more can be read from a client.
+/// Why the input cannot be decoded further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DecodeError {
-    /// It broke RFC 6455.
+    /// A violation of RFC 6455.
     Protocol,
-    /// Text that is none.
+    /// A text message that is not UTF-8.
     NotUtf8,
-    /// A frame or a message past the limit.
+    /// A frame or message beyond the limit.
     TooLarge,
 }
 
-/// The reading end of one socket. What it keeps may be a token: there is no `Debug`.
+/// The decoder of one socket. It may hold a token, so it has no `Debug`.
 #[derive(Default)]
 pub(crate) struct Decoder {
-    /// The beginning of a frame whose end has not come.
+    /// An incomplete frame.
     pub(super) partial: Vec<u8>,
-    /// The beginning of a message whose end has not come. Boxed: hardly any client ever sends one.
+    /// An incomplete message. Boxed, because clients rarely send fragments.
     pub(super) message: Option<Box<Message>>,
 }
 
 pub(super) struct Message {
     is_text: bool,
     bytes: Vec<u8>,
-    /// Of these, as far as they are whole characters.
+    /// The prefix that is known to be complete UTF-8.
     text_bytes: usize,
 }
 
@@ -56,13 +55,13 @@ impl Message {
         Ok(message)
     }
 
-    /// Text is refused by its first byte that cannot be text, not only once all of it has come.
+    /// Text is rejected at its first invalid byte, before it is complete.
     fn append(&mut self, payload: &[u8]) -> Result<(), DecodeError> {
         self.bytes.extend_from_slice(payload);
         if self.is_text {
             self.text_bytes += match std::str::from_utf8(&self.bytes[self.text_bytes..]) {
                 Ok(text) => text.len(),
-                // The rest of a character may come with the next fragment.
+                // The next fragment may complete the character.
                 Err(end) if end.error_len().is_none() => end.valid_up_to(),
                 Err(_) => return Err(DecodeError::NotUtf8),
             };
@@ -71,26 +70,25 @@ impl Message {
     }
 }
 
-/// The head of a frame.
 struct FrameHeader {
     is_final: bool,
     opcode: u8,
     mask: [u8; 4],
-    /// Of the head itself.
+    /// Of the header itself.
     bytes: usize,
     payload_bytes: usize,
 }
 
 impl Decoder {
-    /// A reader that has these bytes already: with the first reading they are read.
+    /// A decoder that already has these bytes. The first `read` decodes them.
     pub(crate) fn after(bytes: &[u8]) -> Self {
         Self { partial: bytes.to_vec(), message: None }
     }
 
-    /// Reads `input`, which it unmasks where it lies, and hands on what is whole. `limit`: of a frame and of a message.
+    /// Unmasks `input` in place, and passes complete frames to `take_frame`. `limit` applies to frames and messages.
     ///
     /// # Errors
-    /// [`DecodeError`], and whatever `take` returns. Then nothing more can be read.
+    /// [`DecodeError`], or an error of `take_frame`. The decoder must not be used afterwards.
     pub(crate) fn read<E: From<DecodeError>>(
         &mut self,
         input: &mut [u8],
@@ -106,13 +104,13 @@ impl Decoder {
         gathered.extend_from_slice(input);
         let used = self.frames(&mut gathered, limit, take_frame)?;
         if used < gathered.len() {
-            // In place unless a large frame has just ended: what it needed is given back.
+            // Keeps the allocation, unless a large frame has just ended.
             self.partial = if used == 0 { gathered } else { gathered[used..].to_vec() };
         }
         Ok(())
     }
 
-    /// Returns how many bytes of the input make whole frames.
+    /// Returns how many bytes of the input are complete frames.
     fn frames<E: From<DecodeError>>(
         &mut self,
         input: &mut [u8],
@@ -160,7 +158,7 @@ impl Decoder {
                     None => take_frame(Frame::Fragment { is_empty: payload.is_empty() }),
                 }
             }
-            // A message within a message, or the rest of none.
+            // A message inside another, or a continuation of none.
             (true, Some(_)) | (false, None) => Err(DecodeError::Protocol.into()),
         }
     }
@@ -173,7 +171,7 @@ fn complete(is_text: bool, bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
     }
 }
 
-/// Section 7.1.5. Which codes may be sent: section 7.4, and IANA's registry for those that were added since (1012 to 1014).
+/// Section 7.1.5. Valid codes are in section 7.4 and in IANA's registry (1012 to 1014).
 fn close_code(payload: &[u8]) -> Result<Option<u16>, DecodeError> {
     let (code, reason) = match payload {
         [] => return Ok(None),
@@ -188,7 +186,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, DecodeError> {
 }
 
 impl FrameHeader {
-    /// `None` when it has not come in full.
+    /// `None` if the header is incomplete.
     fn read(input: &[u8], limit: usize) -> Result<Option<Self>, DecodeError> {
         let [first, second, rest @ ..] = input else { return Ok(None) };
         let opcode = first & 0x0f;
@@ -196,7 +194,8 @@ impl FrameHeader {
         let is_final = first & FINAL != 0;
         let short = usize::from(second & 0x7f);
         let known = opcode <= opcode::BINARY || (opcode::CLOSE..=opcode::PONG).contains(&opcode);
-        // No extension was agreed on, so its bits are not set; clients mask; control frames are short and whole.
+        // No extension is negotiated, so reserved bits are zero. Clients mask. Control frames are short and not
+        // fragmented.
         if first & 0x70 != 0 || second & 0x80 == 0 || !known || (is_control && (!is_final || short > SHORT)) {
             return Err(DecodeError::Protocol);
         }
@@ -211,7 +210,7 @@ impl FrameHeader {
             },
             short => (short as u64, 0, rest),
         };
-        // In as few bytes as will do, and never negative (section 5.2).
+        // The shortest form, and never negative (section 5.2).
         if length < least || length > i64::MAX as u64 {
             return Err(DecodeError::Protocol);
         }

@@ -1,11 +1,11 @@
-//! Frames of a server: never masked, never in fragments.
+//! Encodes server frames: unmasked and unfragmented.
 
 use super::{FINAL, SHORT, opcode};
 
-/// Longest head of a frame of ours.
+/// Longest header.
 const HEAD_BYTES: usize = 10;
 
-/// A text frame, in no more bytes than it needs.
+/// A text frame in a buffer of exactly its size.
 pub(crate) fn text_frame(text: &str) -> Vec<u8> {
     let mut frame = Vec::with_capacity(head(opcode::TEXT, text.len()).1 + text.len());
     self::text(&mut frame, text);

@@ -1,7 +1,7 @@
-//! WebSocket frames as bytes (RFC 6455, section 5), as a server needs them: written unmasked, read masked.
+//! WebSocket frames (RFC 6455, section 5) for a server: it writes unmasked and reads masked frames.
 //!
-//! Of its own, because a library's reader and writer keep their buffers for as long as a socket lives. Here a socket that is
-//! idle has none: whole frames are read where they lie, and a frame is encoded once for all sockets that get it.
+//! A library's stream would keep read and write buffers per socket. Here an idle socket has none: complete frames are
+//! decoded in place, and a frame is encoded once for all sockets.
 
 mod decode;
 mod encode;
@@ -9,7 +9,7 @@ mod encode;
 pub(crate) use decode::{DecodeError, Decoder, Frame};
 pub(crate) use encode::{close, ping, pong, text, text_frame};
 
-/// Kinds of frames (section 11.8).
+/// Opcodes (section 11.8).
 mod opcode {
     pub(super) const CONTINUATION: u8 = 0x0;
     pub(super) const TEXT: u8 = 0x1;
@@ -19,9 +19,9 @@ mod opcode {
     pub(super) const PONG: u8 = 0xa;
 }
 
-/// Set in the first byte of a frame that ends a message.
+/// The FIN bit of the first byte.
 const FINAL: u8 = 0x80;
-/// Longest payload of a control frame, and longest length that the second byte holds.
+/// Longest payload of a control frame, and longest length in the second byte.
 const SHORT: usize = 125;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::*;
 
 const LIMIT: usize = 70_000;
 
-/// What was read, as a value.
+/// A decoded frame, as a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Heard {
     Text(String),
@@ -26,7 +26,7 @@ impl From<DecodeError> for Heard {
     }
 }
 
-/// Reads these pieces up to a close frame or whatever else is the last.
+/// Decodes these pieces, up to a close frame or an error.
 fn ours(pieces: &[Vec<u8>]) -> (Vec<Heard>, Decoder) {
     let (mut decoder, mut read) = (Decoder::default(), Vec::new());
     for piece in pieces {
@@ -36,7 +36,7 @@ fn ours(pieces: &[Vec<u8>]) -> (Vec<Heard>, Decoder) {
                 Frame::Binary => Heard::Binary,
                 Frame::Ping(payload) => Heard::Ping(payload.to_vec()),
                 Frame::Pong(payload) => Heard::Pong(payload.to_vec()),
-                // The library does not tell.
+                // The library does not report fragments.
                 Frame::Fragment { .. } => return Ok(()),
                 Frame::Close(code) => return Err(Heard::Close(code)),
             });
@@ -50,7 +50,7 @@ fn ours(pieces: &[Vec<u8>]) -> (Vec<Heard>, Decoder) {
     (read, decoder)
 }
 
-/// A connection on which these bytes have come, and to which anything may be written.
+/// A connection with these bytes to read, which accepts any write.
 struct Line(Cursor<Vec<u8>>);
 
 impl Read for Line {
@@ -72,7 +72,7 @@ impl Write for Line {
     }
 }
 
-/// What the library makes of the same bytes.
+/// The same bytes, decoded by the library.
 fn theirs(role: Role, bytes: Vec<u8>) -> Vec<Heard> {
     let config = WebSocketConfig::default().max_message_size(Some(LIMIT)).max_frame_size(Some(LIMIT));
     let mut socket = WebSocket::from_raw_socket(Line(Cursor::new(bytes)), role, Some(config));
@@ -100,7 +100,7 @@ fn theirs(role: Role, bytes: Vec<u8>) -> Vec<Heard> {
     }
 }
 
-/// A frame as a client sends it, whether or not it may.
+/// A client frame, valid or not.
 fn client_frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
     let (mut frame, length) = match payload.len() {
         0..=125 => (vec![first, payload.len() as u8], vec![]),
@@ -139,7 +139,7 @@ fn client_frames() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(frame, 0..8).prop_map(|frames| frames.concat())
 }
 
-/// Cuts bytes into pieces of these lengths.
+/// Splits bytes into pieces of these lengths.
 fn cut(bytes: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
     let (mut rest, mut pieces, mut lengths) = (bytes, Vec::new(), lengths.iter().cycle());
     while !rest.is_empty() {
@@ -155,7 +155,7 @@ proptest! {
     fn clients_are_understood_as_the_library_does(bytes in client_frames(), lengths in prop::collection::vec(1..20_000_usize, 1..5)) {
         let (read, _) = ours(&cut(&bytes, &lengths));
         let mut expected = theirs(Role::Server, bytes);
-        // It looks for a bad close code or fragment later or calls it something else; that it is refused is what counts.
+        // The library reports a bad close code or fragment later, or as another error. Both reject it.
         if let (Some(Heard::DecodeError(_)), Some(Heard::DecodeError(_) | Heard::Close(_))) = (read.last(), expected.last()) {
             expected.pop();
             prop_assert_eq!(&read[..read.len() - 1], &expected[..]);

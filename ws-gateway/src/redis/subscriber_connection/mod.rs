@@ -1,7 +1,10 @@
-//! A connection to one server, for subscriptions only. Of our own, because through the client library an event costs more
-//! than all else that this gateway does with it, and because the library keeps to itself what Redis says about subscriptions.
+//! A connection to one server, for subscriptions only.
 //!
-//! It is two ends: [`SubscriberWriter`] asks, [`SubscriberReader`] hears. Neither survives the connection, and nothing is ever sent again.
+//! Through the client library an event would cost more than all else that the gateway does with it. The library also
+//! hides the confirmations of subscriptions.
+//!
+//! The connection has two halves: [`SubscriberWriter`] sends commands, [`SubscriberReader`] receives pushes and
+//! replies. After a failure neither is used again, and no command is repeated.
 
 use std::fmt;
 use std::io;
@@ -15,12 +18,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-/// Why a link is of no use.
+/// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Its debug form names the reason, as the client library's errors do.
+    /// The debug form contains the reason, as in the client library.
     #[error("tls: {0:?}")]
     Tls(io::Error),
     #[error(transparent)]
@@ -44,7 +47,7 @@ pub(super) struct ConnectOptions {
     pub(super) timeout: Duration,
 }
 
-/// It holds a password.
+/// It contains a password.
 impl fmt::Debug for ConnectOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
@@ -65,7 +68,7 @@ use crate::redis::resp::InvalidResp;
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Connects, and agrees on RESP3. Takes no longer than [`ConnectOptions::timeout`].
+/// Connects and negotiates RESP3, within [`ConnectOptions::timeout`].
 pub(super) async fn connect(
     server: &Server,
     options: &ConnectOptions,
@@ -80,7 +83,7 @@ async fn open(
     let host = server.host.to_string();
     let tcp = TcpStream::connect((host.as_str(), server.port)).await?;
     tcp.set_nodelay(true)?;
-    // What the kernel cannot deliver for so long ends the connection.
+    // Ends a connection with undelivered data after this time.
     socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(options.timeout))?;
     let stream: Box<dyn Stream> = match &options.tls {
         None => Box::new(tcp),
@@ -116,7 +119,7 @@ async fn hello(
     let mut greeted = Box::pin(writer.send_with_barrier(greeting));
     loop {
         tokio::select! {
-            // Asks before anything is heard: who refuses every client does so at once, and is to be understood.
+            // Send first: a server that rejects every client does so at once, and its error is to be read.
             biased;
             outcome = &mut greeted => {
                 let outcome = outcome?;
@@ -129,7 +132,7 @@ async fn hello(
             push = reader.read_more() => {
                 push?;
                 reader.handle_received(|_| {})?;
-                // Then the question behind it is refused as well, and there is no answer to wait for.
+                // The barrier was rejected too, so no reply will follow.
                 if let Some(error) = reader.replies.next_error() {
                     return Err(ConnectionError::Refused(redact_error(&error)));
                 }
@@ -138,7 +141,7 @@ async fn hello(
     }
 }
 
-/// What may be told of a refused greeting: a server that does not know the command repeats it, with the password in it.
+/// The part of an error that is safe to log. A server that does not know `HELLO` repeats it, with the password.
 pub(super) fn redact_error(error: &str) -> String {
     const FULL: &str = "ERR max number of clients reached";
     if error == FULL {
@@ -147,7 +150,7 @@ pub(super) fn redact_error(error: &str) -> String {
     error.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
-/// Appends a command.
+/// Appends a command in RESP.
 pub(crate) fn command(out: &mut Vec<u8>, words: &[&str]) {
     out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
     for word in words {

@@ -10,33 +10,33 @@ use super::{ConnectionError, Stream};
 use crate::redis::resp::{self, Reply};
 use std::sync::Arc;
 
-/// Room for what is read at a time.
+/// Bytes per read.
 const READ_BYTES: usize = 64 * 1024;
 
-/// What an event may make the buffer grow to for good.
+/// A larger buffer is freed once it is empty.
 pub(super) const MAX_IDLE_BUFFER_BYTES: usize = 4 * READ_BYTES;
 
-/// The end that hears. Answers arrive only while it is asked for what comes next.
+/// The read half. Replies are delivered only while it is polled.
 pub(crate) struct SubscriberReader {
     pub(super) reader: ReadHalf<Box<dyn Stream>>,
     pub(super) replies: Arc<ReplyQueue>,
     pub(super) buffer: Vec<u8>,
-    /// Of `buffer`: read and not yet heard.
+    /// The unparsed part of `buffer`.
     pub(super) filled: std::ops::Range<usize>,
 }
 
-/// What concerns others than who has asked.
+/// A message that is not a reply to a command.
 #[derive(PartialEq, Eq)]
 pub(crate) enum Push<'a> {
     Event {
         channel: &'a str,
         payload: &'a [u8],
     },
-    /// A subscription has ended, whoever wanted that.
+    /// A subscription has ended, on request or not.
     Unsubscribed(&'a str),
 }
 
-/// An event is what somebody wrote.
+/// A payload may contain a message.
 impl fmt::Debug for Push<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -47,10 +47,10 @@ impl fmt::Debug for Push<'_> {
 }
 
 impl SubscriberReader {
-    /// Waits until more has come. To be given up at any time.
+    /// Reads more bytes. It is cancel-safe.
     ///
     /// # Errors
-    /// When nothing more will come.
+    /// If the connection is closed or fails.
     pub(crate) async fn read_more(&mut self) -> Result<(), ConnectionError> {
         if self.filled.is_empty() {
             self.filled = 0..0;
@@ -58,7 +58,7 @@ impl SubscriberReader {
                 self.buffer = Vec::new();
             }
         }
-        // The beginning of something goes to the front when what is behind it gets short.
+        // Moves an incomplete reply to the front when the rest of the buffer is short.
         if self.buffer.len() - self.filled.end < READ_BYTES / 2 {
             self.buffer.copy_within(self.filled.clone(), 0);
             self.filled = 0..self.filled.len();
@@ -76,10 +76,10 @@ impl SubscriberReader {
         }
     }
 
-    /// Hands on all that has come in full, and answers who has asked.
+    /// Parses all complete messages: pushes go to `on_push`, replies to their barrier.
     ///
     /// # Errors
-    /// When what has come means nothing.
+    /// If the bytes are invalid or a reply is unexpected.
     pub(crate) fn handle_received(&mut self, mut on_push: impl FnMut(Push<'_>)) -> Result<(), ConnectionError> {
         while let Some((reply, used)) = resp::parse(&self.buffer[self.filled.clone()])? {
             match reply {

@@ -1,4 +1,4 @@
-//! Barriers that wait for their reply. Redis replies in order.
+//! Barriers that wait for their reply, in order.
 
 use std::collections::VecDeque;
 
@@ -11,24 +11,24 @@ use super::ConnectionError;
 #[derive(Default)]
 pub(super) struct ReplyQueue {
     pub(super) pending: Mutex<VecDeque<PendingReply>>,
-    /// When something was heard last.
+    /// When the last bytes arrived.
     pub(super) last_received_at: Mutex<Option<Instant>>,
 }
 
-/// What waits for an answer. Redis answers in order.
+/// A barrier that was sent.
 pub(super) struct PendingReply {
-    /// What the answer must be.
+    /// The payload of its `PING`, which the reply must repeat.
     pub(super) token: String,
     pub(super) outcome: BarrierReply,
     pub(super) done: oneshot::Sender<Result<BarrierReply, ConnectionError>>,
 }
 
-/// What Redis has said before it answered a question.
+/// What Redis confirmed and rejected before the barrier's reply.
 #[derive(Debug, Default)]
 pub(crate) struct BarrierReply {
-    /// Channels whose subscription it has confirmed, and not ended since.
+    /// Confirmed subscriptions that have not ended since.
     pub(crate) subscribed: Vec<String>,
-    /// Its refusals.
+    /// Error replies.
     pub(crate) errors: Vec<String>,
 }
 
@@ -38,24 +38,24 @@ impl ReplyQueue {
         if pending.token.as_bytes() != answer {
             return Err(ConnectionError::UnexpectedReply);
         }
-        // Who gave up waiting is not there to hear it.
+        // The caller may have timed out.
         let _gone = pending.done.send(Ok(pending.outcome));
         Ok(())
     }
 
-    /// What Redis has refused whoever is the next to be answered.
+    /// The first error before the next barrier.
     pub(super) fn next_error(&self) -> Option<String> {
         self.pending.lock().front().and_then(|pending| pending.outcome.errors.first().cloned())
     }
 
-    /// What was confirmed, and ended again before the question behind it was answered, does not count.
+    /// A subscription that ended again before the barrier's reply does not count.
     pub(super) fn remove_subscription(&self, channel: &str) {
         if let Some(pending) = self.pending.lock().front_mut() {
             pending.outcome.subscribed.retain(|confirmed| confirmed != channel);
         }
     }
 
-    /// For whoever is the next to be answered.
+    /// Updates the next barrier to be answered.
     pub(super) fn with_next(&self, note: impl FnOnce(&mut BarrierReply)) -> Result<(), ConnectionError> {
         self.pending
             .lock()

@@ -7,14 +7,14 @@ use tokio::time::{Instant, timeout};
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A link, and the end where Redis would be.
+/// A connection, and the server's end of it.
 fn linked() -> (SubscriberWriter, SubscriberReader, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let (writer, reader) = split_connection(Box::new(ours), REPLY_TIMEOUT);
     (writer, reader, theirs)
 }
 
-/// What is asked next; its words.
+/// The words of the next commands.
 async fn replies(redis: &mut DuplexStream) -> Vec<String> {
     let mut bytes = vec![0; 1000];
     let read = redis.read(&mut bytes).await.unwrap();
@@ -107,7 +107,7 @@ async fn a_refused_greeting_is_no_link_and_shows_no_password() {
         ("WRONGPASS invalid username-password pair or user is disabled.", "redis: WRONGPASS"),
         ("ERR max number of clients reached", "redis: ERR max number of clients reached"),
     ] {
-        // With and without the answer to the question behind it.
+        // With and without a reply to the barrier.
         for is_answered in [true, false] {
             let (ours, mut redis) = tokio::io::duplex(1 << 20);
             let greeting = tokio::spawn(async move {
@@ -152,7 +152,7 @@ async fn a_subscription_that_is_ended_before_the_answer_is_not_confirmed() {
 #[tokio::test]
 async fn who_says_something_else_is_not_silent_and_who_says_nothing_is() {
     let (ours, mut redis) = tokio::io::duplex(1 << 20);
-    // Any answer is late.
+    // Every reply is late.
     let (writer, mut reader) = split_connection(Box::new(ours), Duration::ZERO);
     let began = Instant::now();
     say(&mut redis, ">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n").await;
@@ -162,7 +162,7 @@ async fn who_says_something_else_is_not_silent_and_who_says_nothing_is() {
 
     let (ours, mut redis) = tokio::io::duplex(1 << 20);
     let (writer, mut reader) = split_connection(Box::new(ours), Duration::ZERO);
-    // Something will have been heard all the while.
+    // Pretends that bytes keep arriving.
     *reader.replies.last_received_at.lock() = Some(Instant::now() + REPLY_TIMEOUT);
     let mut asking = pin!(writer.send_with_barrier(Vec::new()));
     assert!(timeout(Duration::from_millis(1), &mut asking).await.is_err(), "it has no patience, and waits on");

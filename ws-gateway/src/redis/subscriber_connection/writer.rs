@@ -1,4 +1,4 @@
-//! The write half.
+//! The write half, with the barrier.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::reply_queue::{BarrierReply, PendingReply, ReplyQueue};
 use super::{ConnectionError, Stream, command};
 
-/// The end that asks. Clones are one.
+/// The write half. Clones share it.
 #[derive(Clone)]
 pub(crate) struct SubscriberWriter {
     pub(super) writer: Arc<tokio::sync::Mutex<WriteHalf<Box<dyn Stream>>>>,
@@ -21,15 +21,18 @@ pub(crate) struct SubscriberWriter {
 }
 
 impl SubscriberWriter {
-    /// Sends commands and a question behind them that nothing else asks: its answer is the proof that all of them were done,
-    /// or refused. It waits for as long as anything is heard, since the answer stands behind whatever was published before.
+    /// Sends commands, followed by a `PING` with a unique payload as a barrier.
+    ///
+    /// Redis executes the commands of a connection in order. So the reply to the `PING` proves that every command
+    /// before it was executed or rejected. The reply stands behind all events that were published earlier. Therefore
+    /// the timeout restarts whenever bytes arrive.
     pub(crate) async fn send_with_barrier(&self, mut commands: Vec<u8>) -> Result<BarrierReply, ConnectionError> {
         let token = Uuid::now_v7().to_string();
         command(&mut commands, &["PING", &token]);
         let (done, answered) = oneshot::channel();
         let asking = async {
             let mut writer = self.writer.lock().await;
-            // Under the lock: questions are known in the order in which they are sent.
+            // Under the lock, so that the queue has the order of the commands.
             self.replies.pending.lock().push_back(PendingReply { token, outcome: BarrierReply::default(), done });
             writer.write_all(&commands).await?;
             writer.flush().await?;
