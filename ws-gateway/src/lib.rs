@@ -120,7 +120,7 @@ pub enum RunError {
 /// [`RunError`] before any connection is accepted, or [`RunError::Task`] after a failed task and a drain.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
     if config.http.origins.allows_any() {
-        tracing::warn!("ALLOWED_ORIGINS is *: any page may open sockets");
+        tracing::warn!("insecure setting: ALLOWED_ORIGINS is *, so any page may open sockets");
     }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -140,9 +140,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     if config.events.rejects_unsealed {
         relay_keys = relay_keys.rejecting_unsealed();
     } else if config.events.relay_keys.is_some() {
-        tracing::warn!(
-            "RELAY_UNSEALED is accept: whoever writes to Redis can have sockets show messages that nobody sent"
-        );
+        tracing::warn!("insecure setting: RELAY_UNSEALED is accept, so a client of Redis can forge events");
     }
     let unsealing = Arc::new(EventDecoder::new(relay_keys));
     let lives = LogTtl { with_events: config.events.log_ttl, marker_only: config.events.marker_ttl() };
@@ -221,7 +219,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let deadline = Instant::now() + allowed.saturating_sub(FINAL_WRITE_TIMEOUT);
     let close_by = deadline.checked_sub(BACKGROUND_TIMEOUT.min(allowed / 4)).unwrap_or(deadline);
     shutdown.begin();
-    tracing::info!(sockets = sockets.len(), "draining");
+    tracing::info!(sockets = sockets.len(), "drain started");
     hub.begin_drain();
     sockets.close();
     // Accepts until the drain window ends, even without sockets. The load balancer needs time to notice, and a
@@ -240,7 +238,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     };
     let (_lost, ()) = join(connections.finish(FINAL_WRITE_TIMEOUT), final_spans).await;
     if !(drained && flushed) {
-        tracing::warn!(drained, flushed, "ended at the deadline, with something left");
+        tracing::warn!(drained, flushed, "shutdown deadline exceeded");
     }
     failed.map_or(Ok(()), |failed| Err(failed.into()))
 }
@@ -251,7 +249,7 @@ async fn close_sockets_of_removed_keys(keys: &KeySetCache, hub: &Hub) {
     while updates.changed().await.is_ok() {
         let closed = hub.close_sockets_where(|principal| !keys.contains(principal.key));
         if closed > 0 {
-            tracing::info!(closed, "keys have left the set");
+            tracing::info!(closed, "sockets of removed keys closed");
         }
     }
 }

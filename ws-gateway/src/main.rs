@@ -76,7 +76,7 @@ fn serve() -> ExitCode {
             (Err(error), _) => return fail("cannot listen on LISTEN_ADDR", &error),
             (_, Err(error)) => return fail("cannot wait for signals", &error),
         };
-        tracing::info!(address = %config.http.listen_addr, admin = %config.http.admin_addr, "gateway listens");
+        tracing::info!(address = %config.http.listen_addr, admin = %config.http.admin_addr, "gateway started");
         match ws_gateway::run(config, listener, shutdown).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail("cannot run", &error),

@@ -77,7 +77,7 @@ pub(crate) const METRICS: &[MetricSpec] = &[
     ),
     MetricSpec::new(Counter, "gateway_proofs_dropped_total", "messages whose delivery will not be proven"),
     MetricSpec::new(Counter, "gateway_typing_dropped_total", "notices of typing dropped"),
-    MetricSpec::new(Gauge, "gateway_presence_people", "people that this gateway holds sockets of, or did a moment ago"),
+    MetricSpec::new(Gauge, "gateway_presence_people", "participants with sockets here, or in their grace period"),
     MetricSpec::new(
         Counter,
         "gateway_presence_changes_total",
@@ -98,7 +98,7 @@ pub(crate) const METRICS: &[MetricSpec] = &[
     MetricSpec::new(
         Counter,
         "gateway_presence_questions_dropped_total",
-        "questions not asked: somebody does not hear of somebody",
+        "checks dropped: peers do not see each other's presence",
     ),
     MetricSpec::new(Counter, "gateway_accept_errors_total", "connections that could not be accepted"),
     MetricSpec::new(
@@ -137,12 +137,8 @@ pub(crate) const METRICS: &[MetricSpec] = &[
         "gateway_malformed_events_total",
         "what came on a channel or stood in a log and was no event",
     ),
-    MetricSpec::new(
-        Counter,
-        "redis_keys_moved_total",
-        "keys under names of ours that were of another type, and were moved",
-    )
-    .with_label("key", &["event_log", "presence"]),
+    MetricSpec::new(Counter, "redis_keys_moved_total", "keys of another type under our names, renamed")
+        .with_label("key", &["event_log", "presence"]),
     MetricSpec::new(Gauge, "token_keys", "keys of the issuers that are known"),
     MetricSpec::new(Counter, "token_key_readings_total", "times that an issuer's keys were read")
         .with_label("outcome", &["changed", "failed"]),

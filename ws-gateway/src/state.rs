@@ -89,7 +89,7 @@ pub(crate) enum SubscribeError {
     EventLog(#[from] EventLogError),
     #[error("redis did not confirm the subscription in time")]
     Timeout,
-    #[error("events were lost again and again")]
+    #[error("the subscription was interrupted repeatedly")]
     Unstable,
 }
 

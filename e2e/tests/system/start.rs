@@ -34,7 +34,7 @@ fn starts(service: &str, env: &[(&str, &str)]) -> bool {
     use std::io::{BufRead, BufReader};
     let mut child = command(service, env).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let mut said = said.filter(|line| line.contains("api-service serves") || line.contains("gateway listens"));
+    let mut said = said.filter(|line| line.contains("api-service serves") || line.contains("gateway started"));
     let listens = said.next().is_some();
     let ended_by_itself = child.try_wait().unwrap().is_some();
     let _gone = child.kill();

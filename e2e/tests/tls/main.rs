@@ -111,11 +111,8 @@ fn services_are_verified(redis: &TlsRedis, is_cluster: bool, certificates: &Cert
     let (right, wrong) = (certificates.authority(), certificates.stranger());
     // Of a cluster the map comes first.
     let marks = match is_cluster {
-        false => [("api-service", "no connection to Redis"), ("ws-gateway", "redis is out of reach")],
-        true => [
-            ("api-service", "no node of Redis says who serves what"),
-            ("ws-gateway", "no node of redis knows the cluster"),
-        ],
+        false => [("api-service", "no connection to Redis"), ("ws-gateway", "redis connection failed")],
+        true => [("api-service", "no node of Redis says who serves what"), ("ws-gateway", "slot map read failed")],
     };
     for (service, marks) in marks {
         for (host, ca) in [("localhost", &wrong), ("127.0.0.1", &right)] {

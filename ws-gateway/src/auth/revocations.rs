@@ -89,28 +89,25 @@ impl RevocationSync {
             match self.poll(redis, &script, &mut position).await {
                 Ok(PollResult::Read { has_new }) => {
                     if !self.loaded.swap(true, Ordering::AcqRel) {
-                        tracing::info!(revocations = self.revocations.len(), "the revocations are known");
+                        tracing::info!(revocations = self.revocations.len(), "revocations loaded");
                     }
                     if has_new {
                         let closed = hub.close_revoked(&self.revocations);
-                        tracing::info!(closed, "tokens were revoked");
+                        tracing::info!(closed, "revocations applied");
                     }
                 }
                 Ok(PollResult::NoCopy) if !is_quiet => {
                     logged_at = Some(Instant::now());
-                    tracing::warn!(
-                        "Redis holds no complete copy of the revocations: no socket is opened until an API service has \
-                         written one"
-                    );
+                    tracing::warn!("no complete copy of the revocations in redis, no socket opens");
                 }
                 Ok(PollResult::NoCopy) => {
-                    tracing::debug!("Redis holds no copy of the revocations; those that are known stand");
+                    tracing::debug!("no copy of the revocations in redis, known ones stay");
                 }
                 Err(error) if !is_quiet => {
                     logged_at = Some(Instant::now());
-                    tracing::warn!(%error, "revocations cannot be read: no socket is opened");
+                    tracing::warn!(%error, "revocation read failed, no socket opens");
                 }
-                Err(error) => tracing::debug!(%error, "revocations cannot be read; those that are known stand"),
+                Err(error) => tracing::debug!(%error, "revocation read failed, known ones stay"),
             }
             metrics::gauge!("gateway_revocations").set(self.revocations.len() as f64);
             sleep(POLL_INTERVAL).await;
@@ -155,7 +152,7 @@ impl RevocationSync {
         let (entries, unreadable): (Vec<_>, Vec<_>) =
             members.map(|member| member.parse::<RevocationEntry>()).partition(Result::is_ok);
         if !unreadable.is_empty() {
-            tracing::error!(count = unreadable.len(), "ignored what is no revocation");
+            tracing::error!(count = unreadable.len(), "malformed revocations ignored");
         }
         self.revocations.add(entries.into_iter().flatten().filter(|entry| entry.ends_at > now))
     }

@@ -132,10 +132,10 @@ impl Config {
     /// [`BadEnv`], with every error.
     pub fn read(mut env: Env) -> Result<Self, ConfigError> {
         let config = Self::read_all(&mut env);
-        let mistakes = env.into_error();
+        let errors = env.into_error();
         match config {
-            Some(config) if mistakes.0.is_empty() => config.check(),
-            _ => Err(mistakes),
+            Some(config) if errors.0.is_empty() => config.check(),
+            _ => Err(errors),
         }
     }
 
@@ -171,27 +171,26 @@ impl Config {
     /// Checks settings against each other.
     fn check(self) -> Result<Self, ConfigError> {
         let Self { session, redis, events, presence, process, .. } = &self;
-        let mut mistakes = Vec::new();
+        let mut errors = Vec::new();
         if redis.ca.is_some() && !redis.url.is_tls() {
-            mistakes.push("REDIS_CA_FILE: is of no use while REDIS_URL does not begin with rediss".to_owned());
+            errors.push("REDIS_CA_FILE: is of no use while REDIS_URL does not begin with rediss".to_owned());
         }
         if session.idle_timeout <= session.heartbeat_interval {
-            mistakes.push("IDLE_TIMEOUT_SECONDS: must be more than HEARTBEAT_SECONDS".to_owned());
+            errors.push("IDLE_TIMEOUT_SECONDS: must be more than HEARTBEAT_SECONDS".to_owned());
         }
         // A gateway that cannot renew its lease must notice before the lease ends. Until it has seen Redis healthy for a
         // whole lease again, it does not expire the leases of others.
         if presence.lease * 2 < redis.timeout * 3 {
-            mistakes
-                .push("PRESENCE_TTL_SECONDS: must be one and a half times REDIS_TIMEOUT_SECONDS or more".to_owned());
+            errors.push("PRESENCE_TTL_SECONDS: must be one and a half times REDIS_TIMEOUT_SECONDS or more".to_owned());
         }
         // A log that is renewed too late is gone, and its sockets would have to reload the history without need.
         if events.log_ttl < events.reconcile_interval * 2 {
-            mistakes.push("POSITION_CHECK_SECONDS: must be half of EVENT_LOG_TTL_SECONDS or less".to_owned());
+            errors.push("POSITION_CHECK_SECONDS: must be half of EVENT_LOG_TTL_SECONDS or less".to_owned());
         }
         if process.drain >= process.shutdown_timeout {
-            mistakes.push("DRAIN_SECONDS: must be less than SHUTDOWN_TIMEOUT_SECONDS".to_owned());
+            errors.push("DRAIN_SECONDS: must be less than SHUTDOWN_TIMEOUT_SECONDS".to_owned());
         }
-        if mistakes.is_empty() { Ok(self) } else { Err(ConfigError(mistakes)) }
+        if errors.is_empty() { Ok(self) } else { Err(ConfigError(errors)) }
     }
 }
 
@@ -240,7 +239,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_named_at_once() {
-        let ConfigError(mistakes) = read(&[
+        let ConfigError(errors) = read(&[
             ("LISTEN_ADDR", "here"),
             ("REDIS_URL", "http://x"),
             ("JWT_SECRET", "short"),
@@ -249,16 +248,16 @@ mod tests {
             ("MAX_FRAME_BYTES", "-1"),
         ])
         .unwrap_err();
-        assert_eq!(mistakes.len(), 6, "{mistakes:?}");
+        assert_eq!(errors.len(), 6, "{errors:?}");
     }
 
     #[test]
     fn what_was_made_for_development_is_refused_in_production_by_name() {
         const MADE: (&str, &str) = ("JWT_SECRET", "development-5d1c9e0fb2a84c7790d36b1f8e2a4c09");
         assert!(read(&[MADE, ("MODE", "development"), ("ALLOWED_ORIGINS", "*")]).is_ok());
-        let ConfigError(mistakes) = read(&[MADE, ("ALLOWED_ORIGINS", "*")]).unwrap_err();
-        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
-        assert!(mistakes[0].starts_with("JWT_SECRET: was made for development"), "{mistakes:?}");
+        let ConfigError(errors) = read(&[MADE, ("ALLOWED_ORIGINS", "*")]).unwrap_err();
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(errors[0].starts_with("JWT_SECRET: was made for development"), "{errors:?}");
         assert!(read(&[("MODE", "test")]).unwrap_err().to_string().contains("MODE"));
     }
 
@@ -272,11 +271,11 @@ mod tests {
             "RELAY_KEYS" => Some("zero:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned()),
             _ => None,
         };
-        let ConfigError(mistakes) = Config::read(Env::from_fn(values).with_names(names)).unwrap_err();
+        let ConfigError(errors) = Config::read(Env::from_fn(values).with_names(names)).unwrap_err();
         for name in ["MAX_SOCKETS_PER_PARTICIPANTS", "JWT_SECRET", "LOG_LEVEL", "RELAY_KEYS"] {
-            assert!(mistakes.iter().any(|told| told.starts_with(&format!("{name}:"))), "{name}: {mistakes:?}");
+            assert!(errors.iter().any(|error| error.starts_with(&format!("{name}:"))), "{name}: {errors:?}");
         }
-        assert_eq!(mistakes.len(), 4, "{mistakes:?}");
+        assert_eq!(errors.len(), 4, "{errors:?}");
     }
 
     #[test]
@@ -288,18 +287,18 @@ mod tests {
 
     #[test]
     fn settings_must_fit_each_other() {
-        let ConfigError(mistakes) =
+        let ConfigError(errors) =
             read(&[("IDLE_TIMEOUT_SECONDS", "25"), ("DRAIN_SECONDS", "30"), ("PRESENCE_TTL_SECONDS", "4")])
                 .unwrap_err();
-        assert_eq!(mistakes.len(), 3, "{mistakes:?}");
+        assert_eq!(errors.len(), 3, "{errors:?}");
     }
 
     #[test]
     fn a_log_outlives_the_time_between_two_comparisons() {
-        let ConfigError(mistakes) =
+        let ConfigError(errors) =
             read(&[("POSITION_CHECK_SECONDS", "31"), ("EVENT_LOG_TTL_SECONDS", "60")]).unwrap_err();
-        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
-        assert!(mistakes[0].starts_with("POSITION_CHECK_SECONDS: "), "{mistakes:?}");
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].starts_with("POSITION_CHECK_SECONDS: "), "{errors:?}");
         let life = |variables| read(variables).unwrap().events.marker_ttl().as_secs();
         assert_eq!(life(&[("POSITION_CHECK_SECONDS", "30"), ("EVENT_LOG_TTL_SECONDS", "60")]), 60);
         assert_eq!(life(&[]), 120);

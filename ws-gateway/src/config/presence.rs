@@ -9,13 +9,13 @@ use super::{seconds, setting};
 pub(super) const PRESENCE_TTL: Setting = setting(
     "PRESENCE_TTL_SECONDS",
     Some("30"),
-    "3 to 3600, at least one and a half times REDIS_TIMEOUT_SECONDS: how long people stay online at a gateway that died \
-     without a word",
+    "3 to 3600, at least one and a half times REDIS_TIMEOUT_SECONDS: how long participants stay online at a \
+     gateway that died",
 );
 pub(super) const PRESENCE_LINGER: Setting = setting(
     "PRESENCE_LINGER_SECONDS",
     Some("3"),
-    "0 to 300: how long somebody stays online without a socket, so that a page can be loaded again",
+    "0 to 300: how long a participant stays online without a socket, so that a page can be reloaded",
 );
 
 /// Settings of presence.

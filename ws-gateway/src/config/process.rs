@@ -17,7 +17,7 @@ pub(super) const DRAIN: Setting = setting(
     "0 to 3600, less than SHUTDOWN_TIMEOUT_SECONDS: window in which sockets are closed at the end",
 );
 pub(super) const SHUTDOWN_TIMEOUT: Setting =
-    setting("SHUTDOWN_TIMEOUT_SECONDS", Some("30"), "1 to 7200: from SIGTERM to the end, whatever is left");
+    setting("SHUTDOWN_TIMEOUT_SECONDS", Some("30"), "1 to 7200: from SIGTERM to the end of the process");
 pub(super) const WORKER_THREADS: Setting =
     setting("WORKER_THREADS", Some("0"), "0 to 1024: threads that serve sockets; 0 is one for each core");
 

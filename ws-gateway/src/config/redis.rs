@@ -17,7 +17,7 @@ pub(super) const REDIS_URL: Setting = setting(
 pub(super) const REDIS_CA_FILE: Setting = setting(
     "REDIS_CA_FILE",
     Some(""),
-    "PEM file of the authorities that vouch for Redis, in place of this system's; with rediss only",
+    "CA bundle (PEM) that verifies the Redis certificate; needs rediss; default: system CAs",
 );
 pub(super) const REDIS_TIMEOUT: Setting =
     setting("REDIS_TIMEOUT_SECONDS", Some("3"), "1 to 60: how long Redis may be silent before it counts as lost");

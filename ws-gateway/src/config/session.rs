@@ -23,7 +23,7 @@ pub(super) const OUTBOUND_QUEUE: Setting = setting(
 pub(super) const MAX_FRAMES_PER_SECOND: Setting = setting(
     "MAX_FRAMES_PER_SECOND",
     Some("100"),
-    "0 to 1000000: frames a second of one client, ten times as many at once; more are not heard (`rate_limited`), and \
+    "0 to 1000000: frames a second of one client, ten times as many at once; more are dropped (`rate_limited`), and \
      a hundred times as many close the socket (1008); 0 for no limit",
 );
 

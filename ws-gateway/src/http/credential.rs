@@ -27,7 +27,7 @@ pub(super) fn credential<B>(request: &Request<B>) -> Result<Credential<'_>, Http
         list_members(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
     match (ticket, in_subprotocol) {
         (Some(_), in_subprotocol) if in_subprotocol.is_some() || headers.contains_key(AUTHORIZATION) => {
-            Err(HttpError::bad_request("send a ticket or a token, and not both"))
+            Err(HttpError::bad_request("send either a ticket or a token"))
         }
         (Some(ticket), _) => ticket.parse().map(Credential::Ticket).map_err(|_| HttpError::invalid_ticket()),
         (None, in_subprotocol) => {
@@ -50,8 +50,8 @@ pub(super) async fn authenticate(
             taken = app.tickets.redeem(ticket).await.map_err(|error| match error {
                 RedeemError::Unknown => HttpError::invalid_ticket(),
                 RedeemError::Redis(error) => {
-                    tracing::warn!(request_id = &*context.request_id, %error, "cannot take a ticket");
-                    HttpError::unavailable("tickets cannot be checked at the moment: try again")
+                    tracing::warn!(request_id = &*context.request_id, %error, "ticket redemption failed");
+                    HttpError::unavailable("tickets are temporarily unavailable; retry")
                 }
             })?;
             taken.expose()

@@ -42,7 +42,7 @@ impl HttpError {
     }
 
     pub(super) fn method_not_allowed() -> Self {
-        let detail = "this path does not know the method; `Allow` names those that it knows";
+        let detail = "method not allowed; see the `Allow` header";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, detail).with(ALLOW, ALLOWED_METHODS)
     }
 
@@ -97,7 +97,7 @@ impl HttpError {
     }
 
     pub(super) fn origin_not_allowed() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "pages of this origin may not open sockets here")
+        Self::new(StatusCode::FORBIDDEN, "origin not allowed; an operator can add it to `ALLOWED_ORIGINS`")
     }
 
     fn challenge(self, challenge: &str) -> Self {

@@ -132,7 +132,9 @@ pub(crate) async fn respond<B>(
         "/healthz" | "/readyz" if !readable => Err(HttpError::method_not_allowed()),
         "/healthz" => Ok(health_ok(id)),
         "/readyz" => is_ready(app).map(|()| health_ok(id)),
-        _ => Err(HttpError::new(StatusCode::NOT_FOUND, "this server has `/ws`, `/healthz` and `/readyz`")),
+        _ => {
+            Err(HttpError::new(StatusCode::NOT_FOUND, "no such path; this port serves `/ws`, `/healthz` and `/readyz`"))
+        }
     };
     let response = outcome.unwrap_or_else(|error| error.into_response(id));
     end_span(span, &response);
@@ -172,10 +174,10 @@ async fn upgrade<B>(
     audit: &mut AuditContext,
 ) -> Result<(HttpResponse, Upgrade), HttpError> {
     if app.shutdown.has_begun() {
-        return Err(HttpError::unavailable("this gateway is going away: reconnect now"));
+        return Err(HttpError::unavailable("gateway is shutting down: reconnect now"));
     }
     if !app.revocations.is_loaded() {
-        return Err(HttpError::unavailable("tokens cannot be checked yet: try again"));
+        return Err(HttpError::unavailable("starting up: revoked tokens are not loaded yet; retry"));
     }
     let too_many_requests = |wait| HttpError::too_many_requests(wait, "handshakes");
     app.rate_limits.check_handshake(context.address).map_err(too_many_requests)?;
@@ -187,7 +189,7 @@ async fn upgrade<B>(
     let principal = authenticated.map_err(|error| {
         let (taken, of) = match () {
             () if error.is_invalid_credential() => {
-                (app.rate_limits.record_invalid_token(context.address), "refused tokens from your address")
+                (app.rate_limits.record_invalid_token(context.address), "invalid tokens from your address")
             }
             () if error.is_missing_credential() => {
                 (app.rate_limits.record_missing_token(context.address), "handshakes without a token from your address")
@@ -199,22 +201,22 @@ async fn upgrade<B>(
     audit.who = Some(AuditActor::from(&principal.actor));
     app.rate_limits
         .check_participant(&principal)
-        .map_err(|wait| HttpError::too_many_requests(wait, "handshakes of yours"))?;
+        .map_err(|wait| HttpError::too_many_requests(wait, "handshakes of this participant"))?;
     let upgrade_request = authorize(request, &principal, audit)?;
     let principal = Arc::new(principal);
     let permit = app.socket_permits.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| HttpError::unavailable("this gateway holds as many sockets as it may"))?;
+    let permit = permit.map_err(|_| HttpError::unavailable("gateway is at its socket limit; retry"))?;
     let subprotocol = upgrade_request.subprotocol.then_some(SUBPROTOCOL);
     let response = response::switching_protocols(&context.request_id, &upgrade_request.accept_key, subprotocol);
     let Ok(permit) = app.rate_limits.acquire_socket(permit, &principal, context.address) else {
-        tracing::info!(request_id = &*context.request_id, "too many sockets");
+        tracing::info!(request_id = &*context.request_id, "socket limit reached");
         return Ok((response, Upgrade::Rejected(CloseReason::TooManySockets)));
     };
     let start = app.subscribe(&upgrade_request.topic, &principal, upgrade_request.cursor).await.map_err(|error| {
         if !matches!(error, SubscribeError::Join(JoinError::GoingAway)) {
-            tracing::warn!(request_id = &*context.request_id, %error, "cannot start a socket");
+            tracing::warn!(request_id = &*context.request_id, %error, "subscription failed");
         }
-        HttpError::unavailable("live messages cannot be relayed at the moment: try again")
+        HttpError::unavailable("live delivery is temporarily unavailable; retry")
     })?;
     // The token may have been revoked after verification. Until `subscribe`, the hub could not close this socket.
     let is_good = app.verifier.recheck(&principal, OffsetDateTime::now_utc());

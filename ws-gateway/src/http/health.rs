@@ -11,13 +11,13 @@ use crate::state::AppState;
 /// for the others are rejected one by one.
 pub(crate) fn is_ready(app: &AppState) -> Result<(), HttpError> {
     if app.shutdown.has_begun() {
-        return Err(HttpError::unavailable("this gateway is going away"));
+        return Err(HttpError::unavailable("gateway is shutting down"));
     }
     if !app.hub.has_ever_connected() {
-        return Err(HttpError::unavailable("redis has not been reached yet"));
+        return Err(HttpError::unavailable("starting up: redis is not connected yet; retry"));
     }
     if !app.revocations.is_loaded() {
-        return Err(HttpError::unavailable("which tokens are revoked has not been read yet"));
+        return Err(HttpError::unavailable("starting up: revoked tokens are not loaded yet; retry"));
     }
     Ok(())
 }

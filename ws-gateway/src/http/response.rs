@@ -75,7 +75,7 @@ fn insert(headers: &mut hyper::HeaderMap, name: HeaderName, value: &str) {
 
 /// 404 of the admin port. It opens no sockets.
 pub(crate) fn admin_not_found(request_id: &str) -> HttpResponse {
-    let detail = "this port has `/metrics`, `/healthz` and `/readyz`";
+    let detail = "no such path; this port serves `/metrics`, `/healthz` and `/readyz`";
     HttpError::new(StatusCode::NOT_FOUND, detail).into_response(request_id)
 }
 

@@ -46,7 +46,7 @@ pub(crate) async fn accept(app: Arc<AppState>, listener: TcpListener, tasks: Tas
                 if !is_peer_error(&error) {
                     // Without a delay the loop would spin: the connection is still in the accept queue.
                     metrics::counter!("gateway_accept_errors_total").increment(1);
-                    tracing::error!(%error, "cannot accept a connection");
+                    tracing::error!(%error, "accept failed");
                     sleep(RETRY_DELAY).await;
                 }
                 continue;
@@ -78,7 +78,7 @@ pub(crate) async fn accept(app: Arc<AppState>, listener: TcpListener, tasks: Tas
 /// them as sent. Unsent bytes belong in the outbound queue, which is bounded and shares frames between sockets.
 fn limit_unsent(tcp: &TcpStream) {
     if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(MAX_UNSENT_BYTES) {
-        tracing::debug!(%error, "cannot limit what waits in the kernel");
+        tracing::debug!(%error, "TCP_NOTSENT_LOWAT not set");
     }
 }
 

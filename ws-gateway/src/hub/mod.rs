@@ -41,10 +41,10 @@ pub struct Epoch(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
     /// Redis does not serve this channel.
-    #[error("live relay is cut")]
+    #[error("redis is not connected")]
     Disconnected,
     /// This gateway shuts down.
-    #[error("this gateway is going away")]
+    #[error("gateway is shutting down")]
     GoingAway,
 }
 

@@ -9,12 +9,14 @@ use super::{Epoch, Hub, Shard};
 /// Channels to subscribe and to unsubscribe.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SubscriptionChanges {
+    /// Channels that a room needs now.
     pub subscribe: Vec<Channel>,
     /// Send these first, because a channel may be in both lists.
     pub unsubscribe: Vec<Channel>,
 }
 
 impl SubscriptionChanges {
+    /// Whether there are no changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.subscribe.is_empty() && self.unsubscribe.is_empty()
@@ -51,6 +53,7 @@ impl Hub {
         changes
     }
 
+    /// Whether this subscription is confirmed.
     #[must_use]
     pub fn is_active(&self, channel: &Channel) -> bool {
         let shard = self.shard(channel.as_str()).lock();

@@ -171,7 +171,7 @@ impl PresenceRegistry {
     pub(crate) fn on_notice(&self, location: &str, payload: &[u8]) {
         let notice = match Notice::parse(payload) {
             Ok(notice) => notice,
-            Err(error) => return tracing::error!(location, %error, "ignored what came on a channel"),
+            Err(error) => return tracing::error!(location, %error, "invalid presence notice ignored"),
         };
         let mut locations = self.0.locations.lock();
         let Some((location, _)) = locations.get_key_value(location) else { return };

@@ -45,7 +45,7 @@ impl Inner {
                 match results {
                     Ok(results) => self.apply_lookups(&location, &lookups, &results),
                     Err(error) => {
-                        tracing::debug!(%error, "redis does not say who is online");
+                        tracing::debug!(%error, "presence lookup failed, will retry");
                         if let Some(state) = self.locations.lock().get_mut(&location) {
                             state.watchlist.lookup_failed(lookups);
                             state.record_failure();

@@ -101,7 +101,7 @@ impl PresenceStore {
                 counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
                 // The names of these keys would identify patients.
                 for kind in describe_moved(&types, &keys, &moved) {
-                    tracing::error!(%location, kind, "a key of presence was of another type and is moved");
+                    tracing::error!(%location, kind, "presence key of another type renamed");
                 }
                 self.redis.run(script, keys, arguments.iter().cloned()).await
             }

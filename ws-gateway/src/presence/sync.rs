@@ -105,7 +105,7 @@ impl Inner {
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "redis has not heard who came and went");
+                    tracing::debug!(%error, "presence update failed, will retry");
                     counter!("gateway_presence_retries_total").increment(1);
                     state.local.retry(changes);
                     state.record_failure();
@@ -147,7 +147,7 @@ impl Inner {
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "redis has not heard that this gateway lives");
+                    tracing::debug!(%error, "presence lease renewal failed, will retry");
                     counter!("gateway_presence_retries_total").increment(1);
                     state.record_failure();
                     is_enough = false;

@@ -237,7 +237,7 @@ mod tests {
         lookups.remove(0)
     }
 
-    fn told(change: Option<PresenceChange>) -> Option<(bool, usize)> {
+    fn summary(change: Option<PresenceChange>) -> Option<(bool, usize)> {
         change.map(|change| (change.presence.is_online(), change.conversations.len()))
     }
 
@@ -245,11 +245,11 @@ mod tests {
     fn what_changes_is_told_once_in_every_conversation() {
         let mut watched = watched(&[1, 2, 2]);
         let seen = lookup(&mut watched);
-        assert_eq!(told(watched.apply_lookup(&seen, GONE, LONG)), None, "so it was before anybody watched");
-        assert_eq!(told(watched.apply_notice(&doctor(), Presence::Online)), Some((true, 2)));
-        assert_eq!(told(watched.apply_notice(&doctor(), Presence::Online)), None);
-        assert_eq!(told(watched.apply_notice(&doctor(), GONE)), Some((false, 2)));
-        assert_eq!(told(watched.apply_notice(&"contact:doc123".parse().unwrap(), GONE)), None);
+        assert_eq!(summary(watched.apply_lookup(&seen, GONE, LONG)), None, "so it was before anybody watched");
+        assert_eq!(summary(watched.apply_notice(&doctor(), Presence::Online)), Some((true, 2)));
+        assert_eq!(summary(watched.apply_notice(&doctor(), Presence::Online)), None);
+        assert_eq!(summary(watched.apply_notice(&doctor(), GONE)), Some((false, 2)));
+        assert_eq!(summary(watched.apply_notice(&"contact:doc123".parse().unwrap(), GONE)), None);
     }
 
     #[test]
@@ -258,9 +258,9 @@ mod tests {
         let seen = lookup(&mut watched);
         watched.apply_lookup(&seen, Presence::Online, LONG);
         let seen = lookup(&mut watched);
-        assert_eq!(told(watched.apply_lookup(&seen, GONE, LONG)), Some((false, 1)));
+        assert_eq!(summary(watched.apply_lookup(&seen, GONE, LONG)), Some((false, 1)));
         let seen = lookup(&mut watched);
-        assert_eq!(told(watched.apply_lookup(&seen, GONE, LONG)), None);
+        assert_eq!(summary(watched.apply_lookup(&seen, GONE, LONG)), None);
     }
 
     #[test]
@@ -268,19 +268,19 @@ mod tests {
         let mut watched = watched(&[1]);
         let before = lookup(&mut watched);
         watched.apply_notice(&doctor(), Presence::Online);
-        assert_eq!(told(watched.apply_lookup(&before, GONE, Some(Duration::ZERO))), None);
+        assert_eq!(summary(watched.apply_lookup(&before, GONE, Some(Duration::ZERO))), None);
         let after = lookup(&mut watched);
-        assert_eq!(told(watched.apply_lookup(&after, Presence::Online, LONG)), None, "that is what was told");
+        assert_eq!(summary(watched.apply_lookup(&after, Presence::Online, LONG)), None, "that is what was told");
     }
 
     #[test]
     fn a_change_since_the_watching_began_is_told_and_an_older_one_is_not() {
         let mut fresh = watched(&[1]);
         let seen = lookup(&mut fresh);
-        assert_eq!(told(fresh.apply_lookup(&seen, Presence::Online, Some(Duration::ZERO))), Some((true, 1)));
+        assert_eq!(summary(fresh.apply_lookup(&seen, Presence::Online, Some(Duration::ZERO))), Some((true, 1)));
         let mut unknown = watched(&[1]);
         let seen = lookup(&mut unknown);
-        assert_eq!(told(unknown.apply_lookup(&seen, GONE, None)), None);
+        assert_eq!(summary(unknown.apply_lookup(&seen, GONE, None)), None);
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
             }
         }
         assert!(watched.is_empty() && watched.pending_checks.is_empty());
-        assert_eq!(told(watched.apply_notice(&doctor(), Presence::Online)), None);
+        assert_eq!(summary(watched.apply_notice(&doctor(), Presence::Online)), None);
         assert_eq!(watched.take_lookups(10), []);
     }
 

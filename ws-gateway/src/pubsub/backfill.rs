@@ -45,7 +45,7 @@ pub(super) async fn run_backfills(event_log: EventLog, hub: Arc<Hub>) {
                 if let Err(error) = finish(&hub, &channel, result) {
                     if logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
                         logged_at = Some(Instant::now());
-                        tracing::warn!(%error, "cannot read a log");
+                        tracing::warn!(%error, "backfill failed, will retry");
                     }
                     failed.push(async move {
                         sleep(RETRY_DELAY).await;

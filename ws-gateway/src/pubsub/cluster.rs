@@ -73,7 +73,7 @@ impl Cluster {
             map_reader.read_at = Instant::now();
             match map {
                 Ok(map) => return map,
-                Err(error) => tracing::warn!(%error, "no node of redis knows the cluster"),
+                Err(error) => tracing::warn!(%error, "slot map read failed"),
             }
         }
     }
@@ -102,7 +102,7 @@ impl Cluster {
     async fn run_master(&self, master: Arc<Master>) {
         tokio::select! {
             biased;
-            () = master.removed.notified() => tracing::info!(node = %master.server, "no master any more"),
+            () = master.removed.notified() => tracing::info!(node = %master.server, "master removed from the slot map"),
             () = self.stay_connected(&master) => {}
         }
     }
@@ -116,14 +116,14 @@ impl Cluster {
                     let mut id = None;
                     self.update(|routes| id = routes.connect(master));
                     let Some(id) = id else { return };
-                    tracing::info!(node = %master.server, "live relay is up");
+                    tracing::info!(node = %master.server, "subscriber connected");
                     let error = self.run_connection(master, id, writer, reader).await;
                     self.update(|routes| routes.disconnect(master, id));
                     self.map_refresh.notify_one();
                     counter!("gateway_redis_losses_total").increment(1);
-                    tracing::warn!(node = %master.server, %error, "live relay is cut");
+                    tracing::warn!(node = %master.server, %error, "subscriber disconnected");
                 }
-                Err(error) => tracing::warn!(node = %master.server, %error, "redis is out of reach"),
+                Err(error) => tracing::warn!(node = %master.server, %error, "redis connection failed"),
             }
             backoff.wait().await;
         }

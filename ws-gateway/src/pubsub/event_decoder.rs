@@ -81,7 +81,7 @@ impl EventDecoder {
         let mut logged_at = self.logged_at.lock();
         if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_INTERVAL) {
             *logged_at = Some(Instant::now());
-            tracing::error!(channel, %error, "an event cannot be passed on; its sockets are told to load the history");
+            tracing::error!(channel, %error, "event not decryptable, sockets must reload the history");
         }
         EventDecodeError::Undecryptable
     }

@@ -49,7 +49,7 @@ pub enum EventLogError {
     #[error("redis: {0}")]
     Redis(#[from] Error),
     /// The log contains an invalid entry.
-    #[error("the log holds something that is no event")]
+    #[error("invalid entry in the event log")]
     InvalidEntry,
 }
 
@@ -122,7 +122,7 @@ impl EventLog {
         let moved: Vec<String> = self.redis.run(&self.rename, [channel.log_key()], moving).await?;
         counter!("redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
         let (location, conversation) = channel.conversation().unwrap_or_default();
-        tracing::error!(location, conversation, "a key that was no event log was moved out of its place");
+        tracing::error!(location, conversation, "event log key of another type renamed");
         Ok(())
     }
 

@@ -66,7 +66,7 @@ async fn yield_to_writers() {
 
 fn dispatch(subscriber: &Subscriber, channel: &str, payload: &[u8]) {
     let Subscriber { hub, decoder, presence, .. } = subscriber;
-    tracing::debug!(channel, request_id = event::parse_request_id(payload), "an event");
+    tracing::debug!(channel, request_id = event::parse_request_id(payload), "event received");
     match decoder.decode_live(channel, payload) {
         Ok(Event { header: Header::PublishStatus { instance, is_recovered }, .. }) => {
             hub.record_publish_outage(channel, instance, is_recovered)

@@ -230,9 +230,9 @@ mod tests {
         masters[0].removed.notified().await;
         assert_eq!(routes.take_changes().disconnected, slots(0..=8191));
         assert_eq!(routes.connect(&masters[0]), None, "who connects too late serves nothing");
-        let anew = routes.apply_map(map(&[(0, 8191, 1), (8192, 16383, 2)]));
+        let restored = routes.apply_map(map(&[(0, 8191, 1), (8192, 16383, 2)]));
         assert_eq!(routes.connect(&masters[0]), None, "nor in the name of who comes after");
-        assert!(routes.connect(&anew[0]).is_some());
+        assert!(routes.connect(&restored[0]).is_some());
     }
 
     #[test]

@@ -9,11 +9,11 @@ use crate::redis::{SubscriberReader, SubscriberWriter};
 
 pub(super) async fn reconnect_loop(subscriber: Subscriber) {
     let mut backoff = Backoff::new();
-    let Some(server) = subscriber.redis.only_server() else { return tracing::error!("no server of redis is named") };
+    let Some(server) = subscriber.redis.only_server() else { return tracing::error!("no redis server configured") };
     loop {
         match subscriber.redis.connect_subscriber(&server).await {
             Ok((writer, reader)) => {
-                tracing::info!("live relay is up");
+                tracing::info!("subscriber connected");
                 gauge!("gateway_redis_up").set(1.0);
                 gauge!("gateway_redis_nodes_down").set(0.0);
                 backoff.reset();
@@ -24,11 +24,11 @@ pub(super) async fn reconnect_loop(subscriber: Subscriber) {
                 gauge!("gateway_redis_nodes_down").set(1.0);
                 counter!("gateway_redis_losses_total").increment(1);
                 subscriber.hub.disconnected();
-                tracing::warn!(%error, "live relay is cut");
+                tracing::warn!(%error, "subscriber disconnected");
             }
             Err(error) => {
                 gauge!("gateway_redis_nodes_down").set(1.0);
-                tracing::warn!(%error, "redis is out of reach");
+                tracing::warn!(%error, "redis connection failed");
             }
         }
         backoff.wait().await;

@@ -67,7 +67,7 @@ pub(super) enum SubscriberError {
     Connection(#[from] ConnectionError),
     #[error("redis: {0}")]
     Refused(String),
-    #[error("redis has not confirmed what was asked")]
+    #[error("redis did not confirm the subscription")]
     Unconfirmed,
 }
 

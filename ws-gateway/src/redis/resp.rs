@@ -41,7 +41,7 @@ impl std::fmt::Debug for Reply<'_> {
 
 /// The bytes are not valid RESP3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not the protocol of Redis")]
+#[error("invalid RESP")]
 pub(crate) struct InvalidResp;
 
 /// Parses the first reply of `input` and returns its length. `None` if it is incomplete.

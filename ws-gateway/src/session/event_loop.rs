@@ -83,7 +83,7 @@ impl Session {
                 }
             }
             if self.unsent.is_empty() {
-                let Poll::Ready(heard) = self.read(context, &mut scratch.input) else {
+                let Poll::Ready(read) = self.read(context, &mut scratch.input) else {
                     // The write limit was reached with items left. The queue wakes only a task that found it empty,
                     // so wake it here.
                     if !is_registered {
@@ -91,8 +91,8 @@ impl Session {
                     }
                     return Poll::Pending;
                 };
-                let heard = heard?;
-                self.read_frames(&mut scratch.input[..heard], &mut scratch.out)?;
+                let read = read?;
+                self.read_frames(&mut scratch.input[..read], &mut scratch.out)?;
                 self.write(context, &mut scratch.out)?;
             }
         }

@@ -76,12 +76,12 @@ impl Session {
         let mut incoming = std::mem::take(&mut self.incoming);
         let mut excess = Excess::default();
         let limit = self.app.config.session.max_frame_bytes;
-        let heard = incoming.read(input, limit, |frame| self.on_frame(&frame, &mut excess, out));
+        let decoded = incoming.read(input, limit, |frame| self.on_frame(&frame, &mut excess, out));
         self.incoming = incoming;
-        if heard.is_ok() {
+        if decoded.is_ok() {
             self.reply_to_excess(&excess, out);
         }
-        heard
+        decoded
     }
 
     fn on_frame(&mut self, frame: &Frame<'_>, excess: &mut Excess, out: &mut Vec<u8>) -> Result<(), Disconnect> {
@@ -137,7 +137,7 @@ impl Session {
             websocket::pong(out, payload);
         }
         if excess.has_messages {
-            let error = FrameError::new(ErrorCode::RateLimited, "too many frames: this one was not heard");
+            let error = FrameError::new(ErrorCode::RateLimited, "too many frames: this frame was dropped");
             self.reply(&protocol::error(&error), out);
         }
     }
@@ -151,7 +151,7 @@ impl Session {
                 if matches!(self.topic, Topic::Inbox(..)) {
                     return Err(FrameError::new(
                         ErrorCode::Invalid,
-                        "an inbox is no conversation: type on the socket of one",
+                        "typing needs the socket of a conversation, not of an inbox",
                     ));
                 }
                 let now = Instant::now();
@@ -172,7 +172,10 @@ impl Session {
             ClientFrame::Auth(token) => {
                 // Before verification, which is the costly part.
                 if self.app.rate_limits.check_token(&self.principal.actor).is_err() {
-                    return Err(FrameError::new(ErrorCode::RateLimited, "too many tokens: this one was not looked at"));
+                    return Err(FrameError::new(
+                        ErrorCode::RateLimited,
+                        "too many tokens: this token was not verified",
+                    ));
                 }
                 let renewed = self.renew_token(&token);
                 let outcome = match &renewed {
@@ -193,8 +196,7 @@ impl Session {
     fn charge_limiter(&mut self, messages: usize) {
         let now = Instant::now().duration_since(self.app.started_at);
         let more = messages as u64 / MESSAGES_PER_FRAME;
-        let _this_one_is_heard =
-            self.frame_limiter.check_frames(more, now, self.app.config.session.max_frames_per_second);
+        let _decision = self.frame_limiter.check_frames(more, now, self.app.config.session.max_frames_per_second);
     }
 
     pub(super) fn report_receipts(&self, kind: ReceiptKind, message_ids: Vec<MessageId>) {
@@ -212,7 +214,7 @@ impl Session {
             FrameError::new(ErrorCode::Unauthorized, error.to_string())
         })?;
         if principal.actor != self.principal.actor {
-            return Err(FrameError::new(ErrorCode::Forbidden, "the token is somebody else's"));
+            return Err(FrameError::new(ErrorCode::Forbidden, "the token belongs to another participant"));
         }
         self.topic.check(&principal).map_err(|error| FrameError::new(ErrorCode::Forbidden, error.to_string()))?;
         self.deadlines.renew(&principal);
@@ -272,5 +274,5 @@ pub(super) fn report_receipts(
 }
 
 fn participant_required() -> FrameError {
-    FrameError::new(ErrorCode::Forbidden, "a service token watches: it types and receives for nobody")
+    FrameError::new(ErrorCode::Forbidden, "a service token can neither type nor send receipts")
 }

@@ -79,6 +79,7 @@ pub struct FrameError {
 }
 
 impl FrameError {
+    /// An error of this kind.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { code, detail: detail.into() }
     }

@@ -315,7 +315,7 @@ async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end
         &protocol::ready(socket.session.topic.conversation_id(), "100-0".parse().ok(), None),
     );
     // Whether the event is for the participant, the time since the last step, and the expected Ping.
-    let told = [
+    let steps = [
         (Some(true), 0, Some(1)),
         (Some(true), 0, None),
         (None, 500, None),
@@ -324,7 +324,7 @@ async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end
         (None, 500, None),
         (None, 500, Some(3)),
     ];
-    for (n, (event, after, ping)) in (101..).zip(told) {
+    for (n, (event, after, ping)) in (101..).zip(steps) {
         socket.session.delivery_tracker.pinged_earlier_by(Duration::from_millis(after));
         if let Some(is_for_owner) = event {
             let message = Recipient {
@@ -387,9 +387,9 @@ async fn a_receipt_weighs_as_much_as_its_messages() {
     for _ in 0..40 {
         socket.session.read_frames(&mut long.clone(), &mut Vec::new()).unwrap();
     }
-    let heard =
+    let accepted =
         socket.session.app.receipts.take_queued().iter().map(|receipt| receipt.message_ids.len()).sum::<usize>();
-    assert!(heard <= 20 * 500, "{heard}");
+    assert!(accepted <= 20 * 500, "{accepted}");
 }
 
 #[tokio::test]

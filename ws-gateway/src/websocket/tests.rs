@@ -11,34 +11,34 @@ const LIMIT: usize = 70_000;
 
 /// A decoded frame, as a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Heard {
+enum Decoded {
     Text(String),
     Binary,
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>),
-    DecodeError(DecodeError),
+    Error(DecodeError),
 }
 
-impl From<DecodeError> for Heard {
-    fn from(broken: DecodeError) -> Self {
-        Self::DecodeError(broken)
+impl From<DecodeError> for Decoded {
+    fn from(error: DecodeError) -> Self {
+        Self::Error(error)
     }
 }
 
 /// Decodes these pieces, up to a close frame or an error.
-fn ours(pieces: &[Vec<u8>]) -> (Vec<Heard>, Decoder) {
+fn ours(pieces: &[Vec<u8>]) -> (Vec<Decoded>, Decoder) {
     let (mut decoder, mut read) = (Decoder::default(), Vec::new());
     for piece in pieces {
         let result = decoder.read(&mut piece.clone(), LIMIT, |frame| {
             read.push(match frame {
-                Frame::Text(text) => Heard::Text(text.to_owned()),
-                Frame::Binary => Heard::Binary,
-                Frame::Ping(payload) => Heard::Ping(payload.to_vec()),
-                Frame::Pong(payload) => Heard::Pong(payload.to_vec()),
+                Frame::Text(text) => Decoded::Text(text.to_owned()),
+                Frame::Binary => Decoded::Binary,
+                Frame::Ping(payload) => Decoded::Ping(payload.to_vec()),
+                Frame::Pong(payload) => Decoded::Pong(payload.to_vec()),
                 // The library does not report fragments.
                 Frame::Fragment { .. } => return Ok(()),
-                Frame::Close(code) => return Err(Heard::Close(code)),
+                Frame::Close(code) => return Err(Decoded::Close(code)),
             });
             Ok(())
         });
@@ -73,28 +73,28 @@ impl Write for Line {
 }
 
 /// The same bytes, decoded by the library.
-fn theirs(role: Role, bytes: Vec<u8>) -> Vec<Heard> {
+fn theirs(role: Role, bytes: Vec<u8>) -> Vec<Decoded> {
     let config = WebSocketConfig::default().max_message_size(Some(LIMIT)).max_frame_size(Some(LIMIT));
     let mut socket = WebSocket::from_raw_socket(Line(Cursor::new(bytes)), role, Some(config));
     let mut read = Vec::new();
     loop {
         match socket.read() {
-            Ok(Message::Text(text)) => read.push(Heard::Text(text.to_string())),
-            Ok(Message::Binary(_)) => read.push(Heard::Binary),
-            Ok(Message::Ping(payload)) => read.push(Heard::Ping(payload.to_vec())),
-            Ok(Message::Pong(payload)) => read.push(Heard::Pong(payload.to_vec())),
+            Ok(Message::Text(text)) => read.push(Decoded::Text(text.to_string())),
+            Ok(Message::Binary(_)) => read.push(Decoded::Binary),
+            Ok(Message::Ping(payload)) => read.push(Decoded::Ping(payload.to_vec())),
+            Ok(Message::Pong(payload)) => read.push(Decoded::Pong(payload.to_vec())),
             Ok(Message::Close(frame)) => {
-                read.push(Heard::Close(frame.map(|frame| frame.code.into())));
+                read.push(Decoded::Close(frame.map(|frame| frame.code.into())));
                 return read;
             }
             Ok(Message::Frame(_)) => unreachable!("never read"),
             Err(Error::Io(_)) => return read,
-            Err(Error::Utf8(_)) => read.push(Heard::DecodeError(DecodeError::NotUtf8)),
-            Err(Error::Capacity(_)) => read.push(Heard::DecodeError(DecodeError::TooLarge)),
-            Err(Error::Protocol(_)) => read.push(Heard::DecodeError(DecodeError::Protocol)),
+            Err(Error::Utf8(_)) => read.push(Decoded::Error(DecodeError::NotUtf8)),
+            Err(Error::Capacity(_)) => read.push(Decoded::Error(DecodeError::TooLarge)),
+            Err(Error::Protocol(_)) => read.push(Decoded::Error(DecodeError::Protocol)),
             Err(error) => panic!("{error}"),
         }
-        if matches!(read.last(), Some(Heard::DecodeError(_))) {
+        if matches!(read.last(), Some(Decoded::Error(_))) {
             return read;
         }
     }
@@ -156,7 +156,7 @@ proptest! {
         let (read, _) = ours(&cut(&bytes, &lengths));
         let mut expected = theirs(Role::Server, bytes);
         // The library reports a bad close code or fragment later, or as another error. Both reject it.
-        if let (Some(Heard::DecodeError(_)), Some(Heard::DecodeError(_) | Heard::Close(_))) = (read.last(), expected.last()) {
+        if let (Some(Decoded::Error(_)), Some(Decoded::Error(_) | Decoded::Close(_))) = (read.last(), expected.last()) {
             expected.pop();
             prop_assert_eq!(&read[..read.len() - 1], &expected[..]);
         } else {
@@ -175,16 +175,16 @@ proptest! {
         let long = "x".repeat(long);
         for word in words.iter().chain([&long]) {
             text(&mut out, word);
-            expected.push(Heard::Text(word.clone()));
+            expected.push(Decoded::Text(word.clone()));
             let payload = &word.as_bytes()[..word.len().min(125)];
             ping(&mut out, payload);
             pong(&mut out, payload);
-            expected.extend([Heard::Ping(payload.to_vec()), Heard::Pong(payload.to_vec())]);
+            expected.extend([Decoded::Ping(payload.to_vec()), Decoded::Pong(payload.to_vec())]);
             out.extend(text_frame(word));
-            expected.push(Heard::Text(word.clone()));
+            expected.push(Decoded::Text(word.clone()));
         }
         close(&mut out, Some(code), "bye");
-        expected.push(Heard::Close(Some(code)));
+        expected.push(Decoded::Close(Some(code)));
         prop_assert_eq!(theirs(Role::Client, out), expected);
     }
 }
@@ -196,7 +196,7 @@ fn nothing_is_kept_between_whole_frames() {
     assert_eq!(decoder.partial.capacity(), 0);
     let fragments = [client_frame(0x01, Some([9; 4]), b"one "), client_frame(0x80, Some([7; 4]), b"two")];
     let (read, decoder) = ours(&fragments);
-    assert_eq!(read, [Heard::Text("one two".to_owned())]);
+    assert_eq!(read, [Decoded::Text("one two".to_owned())]);
     assert!(decoder.message.is_none());
 }
 
@@ -204,7 +204,7 @@ fn nothing_is_kept_between_whole_frames() {
 fn a_message_in_fragments_has_the_limit_of_a_frame() {
     let half = vec![b'x'; LIMIT / 2 + 1];
     let (read, _) = ours(&[client_frame(0x01, Some([0; 4]), &half), client_frame(0x80, Some([0; 4]), &half)]);
-    assert_eq!(read, [Heard::DecodeError(DecodeError::TooLarge)]);
+    assert_eq!(read, [Decoded::Error(DecodeError::TooLarge)]);
 }
 
 #[test]
@@ -213,11 +213,11 @@ fn text_in_fragments_is_refused_by_its_first_bad_byte_and_may_be_cut_anywhere() 
     let mut fragments: Vec<_> = text.iter().map(|byte| client_frame(0x00, Some([3; 4]), &[*byte])).collect();
     fragments[0][0] = 0x01;
     fragments.push(client_frame(0x80, Some([3; 4]), b""));
-    assert_eq!(ours(&fragments).0, [Heard::Text("é€😀".to_owned())]);
+    assert_eq!(ours(&fragments).0, [Decoded::Text("é€😀".to_owned())]);
     let half = [client_frame(0x01, Some([3; 4]), b"\xe2\x82"), client_frame(0x80, Some([3; 4]), b"")];
-    assert_eq!(ours(&half).0, [Heard::DecodeError(DecodeError::NotUtf8)]);
+    assert_eq!(ours(&half).0, [Decoded::Error(DecodeError::NotUtf8)]);
     let endless = [client_frame(0x01, Some([3; 4]), b"\xe2\x82"), client_frame(0x00, Some([3; 4]), b"(")];
-    assert_eq!(ours(&endless).0, [Heard::DecodeError(DecodeError::NotUtf8)]);
+    assert_eq!(ours(&endless).0, [Decoded::Error(DecodeError::NotUtf8)]);
 }
 
 #[test]
@@ -227,9 +227,9 @@ fn lengths_in_more_bytes_than_they_need_break_the_protocol() {
         &[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
         &[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0],
     ] {
-        assert_eq!(ours(&[head.to_vec()]).0, [Heard::DecodeError(DecodeError::Protocol)], "{head:?}");
+        assert_eq!(ours(&[head.to_vec()]).0, [Decoded::Error(DecodeError::Protocol)], "{head:?}");
     }
-    assert_eq!(ours(&[vec![0x81, 0xff, 0, 0, 0, 0, 0, 0x7f, 0, 0]]).0, [Heard::DecodeError(DecodeError::TooLarge)]);
+    assert_eq!(ours(&[vec![0x81, 0xff, 0, 0, 0, 0, 0, 0x7f, 0, 0]]).0, [Decoded::Error(DecodeError::TooLarge)]);
 }
 
 #[test]
@@ -238,13 +238,13 @@ fn close_codes_that_may_not_be_sent_break_the_protocol() {
         let (read, _) = ours(&[client_frame(0x88, Some([5; 4]), &code.to_be_bytes())]);
         // The library does not know 1014 (IANA: bad gateway).
         let expected = match CloseCode::from(code).is_allowed() || code == 1014 {
-            true => Heard::Close(Some(code)),
-            false => Heard::DecodeError(DecodeError::Protocol),
+            true => Decoded::Close(Some(code)),
+            false => Decoded::Error(DecodeError::Protocol),
         };
         assert_eq!(read, [expected], "{code}");
     }
     let (read, _) = ours(&[client_frame(0x88, Some([5; 4]), &[])]);
-    assert_eq!(read, [Heard::Close(None)]);
+    assert_eq!(read, [Decoded::Close(None)]);
     let mut out = Vec::new();
     close(&mut out, None, "");
     assert_eq!(out, [0x88, 0]);

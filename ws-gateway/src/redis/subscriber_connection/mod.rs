@@ -32,9 +32,9 @@ pub(crate) enum ConnectionError {
     Refused(String),
     #[error("redis closed the connection")]
     Closed,
-    #[error("redis does not answer")]
+    #[error("redis did not reply in time")]
     Timeout,
-    #[error("redis answers to something else")]
+    #[error("unexpected reply from redis")]
     UnexpectedReply,
 }
 
