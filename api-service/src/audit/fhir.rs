@@ -256,7 +256,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_row_is_an_event_with_all_that_r4_requires(
+        fn audit_event_has_all_required_r4_fields(
             who in who(), action in prop::sample::select(Action::ALL), outcome in 0..4_999_u16,
             acts_for in whose(), counterpart in whose(), ids in prop::collection::vec(any::<u128>(), 0..3),
             with_request: bool, times in 1..5_u32,
