@@ -8,7 +8,7 @@
 //! | [`http`] | the ports, middleware, endpoints, OpenAPI document |
 //! | [`domain`] | use cases: authorize, validate, then call the modules below |
 //! | [`send_batcher`] | group commit: sends share transactions |
-//! | [`outbox`], [`publisher`] | publishes committed events, at least once |
+//! | [`outbox`] | publishes committed events, at least once |
 //! | [`stream_consumer`] | applies what gateways report through Redis streams |
 //! | [`audit`] | the chained audit trail: writer, verifier, export |
 //! | [`revocation`], [`ticket_issuer`], [`presence_reader`] | revoked tokens, tickets, presence |
@@ -30,9 +30,7 @@ pub mod http;
 pub mod metrics;
 pub mod model;
 pub mod outbox;
-pub mod outbox_commands;
 pub mod presence_reader;
-pub mod publisher;
 pub mod rate_limit;
 pub mod revocation;
 pub mod send_batcher;

@@ -156,18 +156,18 @@ pub const METRICS: &[MetricSpec] = &[
 
 /// Samples the gauges that are not updated by events.
 pub(crate) fn collect(state: &AppState) {
-    let (mut in_use, mut idle, mut waited_for) = (0, 0, 0);
+    let (mut in_use, mut idle, mut waiting) = (0, 0, 0);
     for pool in state.store.pools() {
-        (in_use, idle, waited_for) = (in_use + pool.in_use, idle + pool.idle, waited_for + pool.waited_for);
-        gauge!("database_waits", "class" => pool.class.name()).set(pool.waited_for as f64);
+        (in_use, idle, waiting) = (in_use + pool.in_use, idle + pool.idle, waiting + pool.waiting);
+        gauge!("database_waits", "class" => pool.class.name()).set(pool.waiting as f64);
     }
-    for (name, count) in [("in_use", in_use), ("idle", idle), ("waited_for", waited_for)] {
+    for (name, count) in [("in_use", in_use), ("idle", idle), ("waited_for", waiting)] {
         gauge!("database_connections", "state" => name).set(count as f64);
     }
     gauge!("database_up").set(f64::from(u8::from(state.database.is_up())));
     gauge!(SERVICE_READY.name).set(f64::from(u8::from(health::is_ready(state))));
     gauge!("redis_up").set(f64::from(u8::from(state.redis.is_up())));
-    gauge!("publish_queue_depth").set(state.publisher.depth() as f64);
+    gauge!("publish_queue_depth").set(state.events.depth() as f64);
 }
 
 #[cfg(test)]

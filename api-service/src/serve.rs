@@ -20,8 +20,8 @@ use crate::clock_monitor::ClockOffset;
 use crate::config::Config;
 use crate::database_monitor::{DatabaseMonitor, spawn_when_ready};
 use crate::envelope::EnvelopeKeys;
+use crate::outbox::broker::Broker;
 use crate::presence_reader::PresenceReader;
-use crate::publisher::Broker;
 use crate::rate_limit::RateLimits;
 use crate::revocation::RevocationService;
 use crate::state::AppState;
@@ -30,7 +30,7 @@ use crate::stream_consumer::conversation_checks::ConversationCheckHandler;
 use crate::stream_consumer::receipts::ReceiptHandler;
 use crate::stream_consumer::socket_audit::SocketAuditHandler;
 use crate::ticket_issuer::TicketIssuer;
-use crate::{audit, clock_monitor, envelope, http, outbox, publisher, send_batcher, stream_consumer};
+use crate::{audit, clock_monitor, envelope, http, outbox, send_batcher, stream_consumer};
 
 /// Time limit of Redis for a batch of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -98,7 +98,7 @@ pub async fn run(
     let ((report_wrong_keys, mut wrong_keys), instance) = (mpsc::channel(1), uuid::Uuid::now_v7());
     let watching = database.clone().run(store.for_class(Class::Watch), instance, report_wrong_keys);
     shutdown.spawn_until("database watch", watching);
-    let (publisher, committed) = publisher::queue();
+    let (events, committed) = outbox::event_queue::queue();
     let (send_batcher, pending) = send_batcher::queue();
     let (audit_writer, audit_queue) = audit::writer::queue(store.refusals());
     // Tasks that write or publish start only after the keys were checked against the database.
@@ -106,8 +106,8 @@ pub async fn run(
         spawn_when_ready(&shutdown, &database, name, task);
     };
     start("outbox", Box::pin(outbox::run(store.clone(), broker, committed, redis.health(), shutdown.clone())));
-    start("send batcher", Box::pin(send_batcher::run(store.for_class(Class::Send), publisher.clone(), pending)));
-    let receipts = ReceiptHandler { store: store.clone(), publisher: publisher.clone() };
+    start("send batcher", Box::pin(send_batcher::run(store.for_class(Class::Send), events.clone(), pending)));
+    let receipts = ReceiptHandler { store: store.clone(), events: events.clone() };
     start("receipts", Box::pin(stream_consumer::run(redis.clone(), receipts, shutdown.clone())));
     let socket_events = SocketAuditHandler { store: store.clone() };
     start("socket events", Box::pin(stream_consumer::run(redis.clone(), socket_events, shutdown.clone())));
@@ -139,7 +139,7 @@ pub async fn run(
         database: database.clone(),
         send_batcher,
         audit_writer,
-        publisher,
+        events,
         revocation,
         rate_limits,
         traces: traces.clone(),

@@ -14,8 +14,8 @@ use crate::audit::writer::AuditWriter;
 use crate::clock_monitor::ClockOffset;
 use crate::database_monitor::DatabaseMonitor;
 use crate::http::server::response_budget::ResponseBudget;
+use crate::outbox::event_queue::EventSender;
 use crate::presence_reader::PresenceReader;
-use crate::publisher::Publisher;
 use crate::rate_limit::RateLimits;
 use crate::revocation::RevocationService;
 use crate::send_batcher::SendBatcher;
@@ -35,7 +35,7 @@ pub struct AppState {
     /// Writes audit entries of reads and denials.
     pub audit_writer: AuditWriter,
     /// The queue of committed events.
-    pub publisher: Publisher,
+    pub events: EventSender,
     /// Revokes tokens.
     pub revocation: Arc<RevocationService>,
     /// Rate limits per caller.

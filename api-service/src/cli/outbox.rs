@@ -3,12 +3,12 @@
 use shared::env::Env;
 
 use crate::serve::ServeError;
-use crate::{config, outbox_commands, store};
+use crate::{config, store};
 
 #[tokio::main]
 pub(super) async fn list_failed() -> Result<(), ServeError> {
     let (database, key) = config::audit(Env::from_process())?;
-    let count = outbox_commands::list(&store::Store::new(&database, key)?, std::io::stdout().lock()).await?;
+    let count = crate::outbox::commands::list(&store::Store::new(&database, key)?, std::io::stdout().lock()).await?;
     eprintln!("{count} rows");
     Ok(())
 }
@@ -16,7 +16,7 @@ pub(super) async fn list_failed() -> Result<(), ServeError> {
 #[tokio::main]
 pub(super) async fn retry_failed(ids: Option<&[i64]>) -> Result<(), ServeError> {
     let (database, key) = config::audit(Env::from_process())?;
-    let count = outbox_commands::retry(&store::Store::new(&database, key)?, ids).await?;
+    let count = crate::outbox::commands::retry(&store::Store::new(&database, key)?, ids).await?;
     println!("{count} rows wait to be published; a row that still cannot be rebuilt is set aside again");
     Ok(())
 }

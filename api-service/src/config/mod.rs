@@ -2,7 +2,6 @@
 //! together.
 
 mod commands;
-mod event_log;
 mod listen;
 pub(crate) mod range;
 mod redis;
@@ -29,16 +28,13 @@ use crate::audit::settings::{AUDIT_KEY, AUDIT_KEYS_OLD, check_audit_key, read_au
 use crate::envelope::settings::{
     self as encryption, CONTENT_KEYS, CONTENT_KEYS_COMMAND, CONTENT_KEYS_FILE, EncryptionConfig,
 };
+use crate::outbox::settings::{self as outbox_settings, EVENT_LOG_LENGTH, EVENT_LOG_TTL_SECONDS, EventLogConfig};
 use crate::rate_limit::{self, RateLimitConfig};
 use crate::store::settings::{
     DATABASE_BACKGROUND_CONNECTIONS, DATABASE_CA_FILE, DATABASE_POOL_SIZE, DATABASE_URL, DATABASE_WRITE_CONNECTIONS,
     DatabaseConfig, SERVICE_ROLE, read_database,
 };
 pub use commands::{admin, audit, export, keys, max_lifetime, migrate, revoke, secret, verify};
-pub use event_log::EventLogConfig;
-// Until the outbox is renamed.
-pub use event_log::EventLogConfig as LogConfig;
-use event_log::{EVENT_LOG_LENGTH, EVENT_LOG_TTL_SECONDS};
 pub use listen::ListenConfig;
 use listen::{ADMIN_ADDR, DRAIN_SECONDS, LISTEN_ADDR, MAX_CONNECTIONS, SHUTDOWN_TIMEOUT_SECONDS};
 pub use redis::RedisConfig;
@@ -170,7 +166,7 @@ pub fn serve(mut env: Env) -> Result<Config, ConfigError> {
     let trusted_proxies = env.read(&TRUSTED_PROXIES);
     let traces = TraceConfig::read(&mut env);
     let limits = RateLimitConfig::read(&mut env);
-    let event_log = event_log::read(&mut env);
+    let event_log = outbox_settings::read(&mut env);
     let log_format = env.read(&LOG_FORMAT);
     let log_level = env.read_checked(&LOG_LEVEL, telemetry::check_filter);
     env.reject_unknown(SETTINGS);

@@ -8,19 +8,16 @@ use shared::participant::Participant;
 
 use super::error::DomainError;
 use crate::audit::writer::AuditWriter;
-use crate::model::inbox::InboxCursor;
+use crate::model::inbox::{InboxCursor, InboxRow};
 use crate::model::origin::Origin;
 use crate::model::page;
 use crate::store::Store;
-
-// Until the outbox is renamed.
-pub use crate::model::inbox::{Changed, Row, Standing};
 
 /// A page of the inbox.
 #[derive(Debug, Serialize)]
 pub struct Inbox {
     /// Newest activity first.
-    pub conversations: Vec<Row>,
+    pub conversations: Vec<InboxRow>,
     /// The cursor of the next page; `null` on the last.
     #[serde(serialize_with = "optional_display")]
     pub next_cursor: Option<InboxCursor>,

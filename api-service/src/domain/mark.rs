@@ -13,7 +13,7 @@ use super::error::DomainError;
 use crate::model::mark::{Mark, Marked};
 use crate::model::message::now;
 use crate::model::origin::Origin;
-use crate::publisher::Publisher;
+use crate::outbox::event_queue::EventSender;
 use crate::store::{Class, Store, StoreError};
 
 /// Attempts and time limit when other transactions interfere. The response must precede the load balancer's timeout, which would
@@ -37,7 +37,7 @@ pub struct Marks {
 pub async fn mark(
     origin: &Origin,
     store: &Store,
-    publisher: &Publisher,
+    events: &EventSender,
     kind: ReceiptKind,
     message_ids: Vec<MessageId>,
 ) -> Result<Marks, DomainError> {
@@ -45,7 +45,7 @@ pub async fn mark(
     let locations = origin.principal.locations.clone();
     let request = Some(origin.request.clone());
     let mark = Mark { kind, locations, receiver, message_ids: message_ids.clone(), at: now(), request };
-    let marked = apply(&store.for_class(Class::Write), publisher, &[mark]).await?;
+    let marked = apply(&store.for_class(Class::Write), events, &[mark]).await?;
     let mut found: HashMap<MessageId, Marked> = marked.into_iter().map(|marked| (marked.id, marked)).collect();
     let mut marks = Marks { marked: Vec::new(), not_found: Vec::new() };
     let mut seen = std::collections::HashSet::new();
@@ -62,7 +62,7 @@ pub async fn mark(
 ///
 /// # Errors
 /// [`StoreError`]; nothing was marked then.
-pub async fn apply(store: &Store, publisher: &Publisher, marks: &[Mark]) -> Result<Vec<Marked>, StoreError> {
+pub async fn apply(store: &Store, events: &EventSender, marks: &[Mark]) -> Result<Vec<Marked>, StoreError> {
     let (mut attempts, begun) = (1, Instant::now());
     let (marked, entries) = loop {
         match store.mark(marks).await {
@@ -73,7 +73,7 @@ pub async fn apply(store: &Store, publisher: &Publisher, marks: &[Mark]) -> Resu
             done => break done?,
         }
     };
-    publisher.publish(entries);
+    events.publish(entries);
     Ok(marked)
 }
 

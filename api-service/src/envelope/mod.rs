@@ -314,8 +314,5 @@ fn key_aad(id: DataKeyId, location: &LocationId, is_complete: bool) -> Vec<u8> {
     [id.as_bytes(), location.as_str().as_bytes(), mark].concat()
 }
 
-// Until the outbox is renamed.
-pub use self::EnvelopeKeys as Vault;
-
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use super::message::Message;
 
 /// A conversation as `viewer` sees it.
 #[derive(Debug)]
-pub struct Row {
+pub struct InboxRow {
     /// The conversation.
     pub conversation: Conversation,
     /// The owner of the inbox. Between two users, the owner is named first.
@@ -27,7 +27,7 @@ pub struct Row {
     pub last_activity_at: OffsetDateTime,
 }
 
-impl Serialize for Row {
+impl Serialize for InboxRow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Conversation", 7)?;
         fields.serialize_field("conversation_id", &self.conversation.id())?;
@@ -50,25 +50,25 @@ impl Serialize for Row {
     }
 }
 
-impl Row {
+impl InboxRow {
     /// The version of the row. It grows with every change, so readers keep the row with the highest version (last writer wins).
     /// Equal versions mean equal rows.
     #[must_use]
-    pub fn newness(&self) -> i64 {
-        newness(&self.last_message, self.unread_count)
+    pub fn version(&self) -> i64 {
+        version(&self.last_message, self.unread_count)
     }
 }
 
 /// A sent message adds 3 (unread by the viewer) or 6; a read message adds 3. Between two messages the last one can only become
 /// delivered and read: 1 each, reset by the next message.
-fn newness(last_message: &Message, unread: i32) -> i64 {
+fn version(last_message: &Message, unread: i32) -> i64 {
     let receipts = i64::from(last_message.delivered_at.is_some()) + i64::from(last_message.read_at.is_some());
     3 * (2 * last_message.seq - i64::from(unread)) + receipts
 }
 
 /// The state of a conversation at one moment, for the inboxes of both participants.
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub struct ConversationSnapshot {
     /// The last message.
     pub last_message: Message,
     /// Unread messages of the first and the second participant.
@@ -77,7 +77,7 @@ pub struct Standing {
     pub last_activity_at: OffsetDateTime,
 }
 
-impl Standing {
+impl ConversationSnapshot {
     /// The conversation.
     #[must_use]
     pub fn conversation(&self) -> &Conversation {
@@ -87,49 +87,51 @@ impl Standing {
     /// Whether this snapshot is older than `other`. Versions of both rows grow, and a change may affect only one row.
     #[must_use]
     pub fn is_before(&self, other: &Self) -> bool {
-        let newness = |standing: &Self| standing.unread.map(|unread| newness(&standing.last_message, unread));
-        newness(self).iter().sum::<i64>() < newness(other).iter().sum()
+        let version = |snapshot: &Self| snapshot.unread.map(|unread| version(&snapshot.last_message, unread));
+        version(self).iter().sum::<i64>() < version(other).iter().sum()
     }
 
     /// The row of each participant.
-    pub fn rows(&self) -> impl Iterator<Item = Row> {
+    pub fn rows(&self) -> impl Iterator<Item = InboxRow> {
         let conversation = self.conversation();
-        [conversation.first(), conversation.second()].into_iter().zip(self.unread).map(|(viewer, unread_count)| Row {
-            conversation: conversation.clone(),
-            viewer: viewer.clone(),
-            last_message: self.last_message.clone(),
-            unread_count,
-            last_activity_at: self.last_activity_at,
+        [conversation.first(), conversation.second()].into_iter().zip(self.unread).map(|(viewer, unread_count)| {
+            InboxRow {
+                conversation: conversation.clone(),
+                viewer: viewer.clone(),
+                last_message: self.last_message.clone(),
+                unread_count,
+                last_activity_at: self.last_activity_at,
+            }
         })
     }
 }
 
 /// A conversation whose inbox rows have changed.
 #[derive(Debug, Clone)]
-pub enum Changed {
+pub enum InboxUpdate {
     /// The new state.
-    To(Box<Standing>),
+    Snapshot(Box<ConversationSnapshot>),
     /// The rows must be read from the database.
-    Somehow(Conversation),
+    Stale(Conversation),
 }
 
-impl Changed {
+impl InboxUpdate {
     /// The conversation.
     #[must_use]
     pub fn conversation(&self) -> &Conversation {
         match self {
-            Self::To(standing) => standing.conversation(),
-            Self::Somehow(conversation) => conversation,
+            Self::Snapshot(snapshot) => snapshot.conversation(),
+            Self::Stale(conversation) => conversation,
         }
     }
 
     /// Combines two updates of one conversation, in any order.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn merge(self, other: Self) -> Self {
         match (self, other) {
-            (Self::To(one), Self::To(other)) if one.is_before(&other) => Self::To(other),
-            (Self::To(one), Self::To(_)) => Self::To(one),
-            (unknown @ Self::Somehow(_), _) | (_, unknown) => unknown,
+            (Self::Snapshot(one), Self::Snapshot(other)) if one.is_before(&other) => Self::Snapshot(other),
+            (Self::Snapshot(one), Self::Snapshot(_)) => Self::Snapshot(one),
+            (unknown @ Self::Stale(_), _) | (_, unknown) => unknown,
         }
     }
 }
@@ -171,7 +173,7 @@ mod tests {
     #[test]
     fn inbox_row_names_viewer_first() {
         let [a, b]: [Participant; 2] = ["user:a".parse().unwrap(), "user:b".parse().unwrap()];
-        let row = |viewer: &Participant| Row {
+        let row = |viewer: &Participant| InboxRow {
             conversation: Conversation::new("loc1".parse().unwrap(), a.clone(), b.clone()).unwrap(),
             viewer: viewer.clone(),
             last_message: crate::model::message::tests::example(),
@@ -185,54 +187,56 @@ mod tests {
     }
 
     /// `receipts` is 1 when the last message is delivered, 2 when it is read.
-    fn standing(seq: i64, unread: [i32; 2], receipts: u8) -> Standing {
+    fn snapshot(seq: i64, unread: [i32; 2], receipts: u8) -> ConversationSnapshot {
         let example = crate::model::message::tests::example();
         let at = |is_set: bool| is_set.then_some(OffsetDateTime::UNIX_EPOCH);
         let last_message = Message { seq, delivered_at: at(receipts > 0), read_at: at(receipts > 1), ..example };
-        Standing { last_message, unread, last_activity_at: OffsetDateTime::UNIX_EPOCH }
+        ConversationSnapshot { last_message, unread, last_activity_at: OffsetDateTime::UNIX_EPOCH }
     }
 
     #[test]
     fn row_version_grows_exactly_when_row_changes() {
         let life = [
-            standing(1, [0, 1], 0),
-            standing(1, [0, 1], 1),
-            standing(1, [0, 0], 2),
-            standing(3, [0, 2], 0),
-            standing(4, [1, 2], 0),
+            snapshot(1, [0, 1], 0),
+            snapshot(1, [0, 1], 1),
+            snapshot(1, [0, 0], 2),
+            snapshot(3, [0, 2], 0),
+            snapshot(4, [1, 2], 0),
             // One participant reads an older message; the other's row does not change.
-            standing(4, [1, 1], 0),
-            standing(4, [1, 1], 1),
-            standing(4, [0, 1], 2),
-            standing(5, [0, 2], 0),
-            standing(5, [0, 0], 2),
-            standing(6, [1, 0], 0),
+            snapshot(4, [1, 1], 0),
+            snapshot(4, [1, 1], 1),
+            snapshot(4, [0, 1], 2),
+            snapshot(5, [0, 2], 0),
+            snapshot(5, [0, 0], 2),
+            snapshot(6, [1, 0], 0),
         ];
         for pair in life.windows(2) {
             assert!(pair[0].is_before(&pair[1]) && !pair[1].is_before(&pair[0]), "{pair:?}");
             for (before, after) in pair[0].rows().zip(pair[1].rows()) {
-                let json = |row: &Row| serde_json::to_value(row).unwrap();
-                assert!(before.newness() <= after.newness());
-                assert_eq!(before.newness() == after.newness(), json(&before) == json(&after), "{before:?} {after:?}");
+                let json = |row: &InboxRow| serde_json::to_value(row).unwrap();
+                assert!(before.version() <= after.version());
+                assert_eq!(before.version() == after.version(), json(&before) == json(&after), "{before:?} {after:?}");
             }
         }
     }
 
     #[test]
     fn merge_keeps_newer_snapshot_and_staleness() {
-        let change = |seq| Changed::To(Box::new(standing(seq, [0, 0], 0)));
+        let change = |seq| InboxUpdate::Snapshot(Box::new(snapshot(seq, [0, 0], 0)));
         for (one, other) in [(1, 2), (2, 1)] {
-            assert!(matches!(change(one).and(change(other)), Changed::To(newer) if newer.last_message.seq == 2));
+            assert!(
+                matches!(change(one).merge(change(other)), InboxUpdate::Snapshot(newer) if newer.last_message.seq == 2)
+            );
         }
-        let unknown = || Changed::Somehow(change(1).conversation().clone());
-        assert!(matches!(change(1).and(unknown()), Changed::Somehow(_)));
-        assert!(matches!(unknown().and(change(1)), Changed::Somehow(_)));
+        let unknown = || InboxUpdate::Stale(change(1).conversation().clone());
+        assert!(matches!(change(1).merge(unknown()), InboxUpdate::Stale(_)));
+        assert!(matches!(unknown().merge(change(1)), InboxUpdate::Stale(_)));
     }
 
     #[test]
     fn rows_carry_own_unread_count() {
         let counts: Vec<_> =
-            standing(5, [3, 2], 0).rows().map(|row| (row.viewer.to_string(), row.unread_count)).collect();
+            snapshot(5, [3, 2], 0).rows().map(|row| (row.viewer.to_string(), row.unread_count)).collect();
         assert_eq!(counts, [("user:doc123".to_owned(), 3), ("contact:pat456".to_owned(), 2)]);
     }
 

@@ -6,49 +6,49 @@ use futures_util::future::join_all;
 use shared::ids::ConversationId;
 use tokio::time::{Instant, sleep};
 
-use super::Outbox;
-use super::set_aside::{News, Try, Unit};
+use super::OutboxRelay;
+use super::rejections::{Probe, RejectionTarget, WaitNotices};
 use crate::store::StoreError;
 
 /// Between two looks at what is due.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often sockets are told again that their events wait. Gateways forget it after [`shared::event::PUBLISH_STATUS_TTL`].
-const ANNOUNCE_EVERY: Duration = Duration::from_secs(8);
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(8);
 /// Deferred rows that one statement resumes.
-const RESUMED_AT_ONCE: i64 = 5_000;
+const RESUME_ROWS: i64 = 5_000;
 /// Conversations that one statement looks for among the deferred rows.
-const CONVERSATIONS_AT_ONCE: usize = 5_000;
+const MAX_CONVERSATIONS: usize = 5_000;
 /// Tried, or told, at a time.
-const AT_ONCE: usize = 256;
+const CONCURRENCY: usize = 256;
 
-impl Outbox {
+impl OutboxRelay {
     /// Tries what was refused, for ever.
-    pub(super) async fn recover(&self) {
+    pub(super) async fn probe_rejections(&self) {
         loop {
-            sleep(LOOK_EVERY).await;
-            if !self.set_aside.is_any() {
+            sleep(POLL_INTERVAL).await;
+            if !self.rejections.is_active() {
                 continue;
             }
-            let mut due = self.set_aside.due(Instant::now());
-            due.truncate(AT_ONCE);
+            let mut due = self.rejections.due(Instant::now());
+            due.truncate(CONCURRENCY);
             if due.is_empty() {
                 continue;
             }
-            let tried = join_all(due.iter().map(|one| self.is_taken_again(one))).await;
+            let tried = join_all(due.iter().map(|one| self.probe(one))).await;
             // What was deferred goes first, and in order. Until it is known that the refusal is over, no round of this relay
             // begins: it would leave aside again what is resumed.
             let turn = match tried.contains(&true) {
-                true => Some(self.relaying.lock().await),
+                true => Some(self.relay_turn.lock().await),
                 false => None,
             };
             let is_resumed = turn.is_some() && self.resume_all().await;
             for (one, is_taken) in due.iter().zip(tried) {
                 match is_taken && is_resumed {
                     true => {
-                        self.set_aside.is_over(&one.unit);
-                        self.is_taken_again.notify_one();
+                        self.rejections.begin_draining(&one.target);
+                        self.resumed.notify_one();
                     }
-                    false => self.set_aside.is_not_over(&one.unit),
+                    false => self.rejections.extend_backoff(&one.target),
                 }
             }
             drop(turn);
@@ -59,7 +59,7 @@ impl Outbox {
     async fn resume_all(&self) -> bool {
         let mut last = i64::MIN;
         loop {
-            match self.store.resume_deferred(last, RESUMED_AT_ONCE).await {
+            match self.store.resume_deferred(last, RESUME_ROWS).await {
                 Ok(Some(resumed)) => last = resumed,
                 Ok(None) => return true,
                 Err(error) => {
@@ -72,23 +72,23 @@ impl Outbox {
 
     /// The outbox was published. The fast path takes these again, unless another instance has deferred rows of theirs meanwhile,
     /// because it does not know yet that Redis takes them: what comes now would overtake those rows.
-    pub(super) async fn drained(&self, units: Vec<Unit>) {
+    pub(super) async fn finish_draining(&self, targets: Vec<RejectionTarget>) {
         let mut drained = Vec::new();
-        for unit in units {
-            match self.is_any_deferred(&self.set_aside.conversations(&unit)).await {
-                Ok(false) => drained.push(unit),
-                Ok(true) => self.set_aside.is_deferred_again(&unit),
+        for target in targets {
+            match self.is_any_deferred(&self.rejections.conversations(&target)).await {
+                Ok(false) => drained.push(target),
+                Ok(true) => self.rejections.back_off_again(&target),
                 Err(error) => {
                     tracing::debug!(%error, "whether rows are deferred is not known");
-                    self.set_aside.is_deferred_again(&unit);
+                    self.rejections.back_off_again(&target);
                 }
             }
         }
-        self.set_aside.drained(&drained);
+        self.rejections.mark_drained(&drained);
     }
 
     async fn is_any_deferred(&self, conversations: &[ConversationId]) -> Result<bool, StoreError> {
-        for some in conversations.chunks(CONVERSATIONS_AT_ONCE) {
+        for some in conversations.chunks(MAX_CONVERSATIONS) {
             if self.store.is_any_deferred(some).await? {
                 return Ok(true);
             }
@@ -97,43 +97,45 @@ impl Outbox {
     }
 
     /// Tells sockets whose events wait, and again now and then, since who has just come has not heard it. For ever.
-    pub(super) async fn announce(&self) {
-        let mut again_at = Instant::now() + ANNOUNCE_EVERY;
+    pub(super) async fn announce_waiting(&self) {
+        let mut again_at = Instant::now() + ANNOUNCE_INTERVAL;
         loop {
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
             let again = Instant::now() >= again_at;
             if again {
-                again_at = Instant::now() + ANNOUNCE_EVERY;
+                again_at = Instant::now() + ANNOUNCE_INTERVAL;
             }
-            let News { waiting, over } = self.set_aside.news(again);
+            let WaitNotices { waiting, over } = self.rejections.take_notices(again);
             for (channels, is_over) in [(waiting, false), (over, true)] {
-                for some in channels.chunks(AT_ONCE) {
-                    self.broker.announce(self.relay, some, is_over).await;
+                for some in channels.chunks(CONCURRENCY) {
+                    self.broker.announce(self.instance, some, is_over).await;
                 }
             }
         }
     }
 
-    async fn is_taken_again(&self, one: &Try) -> bool {
-        match &one.unit {
-            Unit::Node(_) => self.broker.probe(&one.channel).await.is_ok(),
+    async fn probe(&self, one: &Probe) -> bool {
+        match &one.target {
+            RejectionTarget::Node(_) => self.broker.probe(&one.channel).await.is_ok(),
             // Of another type: it stands where the log should be, and is moved out of the way. Of any other refusal nobody knows
             // more until an event is tried.
-            Unit::Conversation(channel) if one.refusal.is_wrong_type() => match self.broker.clear_log(channel).await {
-                Ok(was_there) => {
-                    if was_there {
-                        let (location, conversation) = channel.conversation().unwrap_or_default();
-                        tracing::error!(
-                            location,
-                            conversation,
-                            "a key that was no event log was moved out of its place"
-                        );
+            RejectionTarget::Conversation(channel) if one.rejection.is_wrong_type() => {
+                match self.broker.move_wrong_type_log(channel).await {
+                    Ok(was_there) => {
+                        if was_there {
+                            let (location, conversation) = channel.conversation().unwrap_or_default();
+                            tracing::error!(
+                                location,
+                                conversation,
+                                "a key that was no event log was moved out of its place"
+                            );
+                        }
+                        true
                     }
-                    true
+                    Err(_) => false,
                 }
-                Err(_) => false,
-            },
-            Unit::Conversation(_) => true,
+            }
+            RejectionTarget::Conversation(_) => true,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::SendError;
 use super::SendResult;
 use super::shared_queue::{Group, SharedQueue};
 use crate::model::message::NewMessage;
-use crate::publisher::Publisher;
+use crate::outbox::event_queue::EventSender;
 use crate::store::{BatchResult, SendOutcome, Store, StoreError};
 
 /// Time limit of a batch, with all its parts. Sends that have not started by then are requeued, or rejected if they have waited
@@ -42,7 +42,7 @@ pub(super) enum BatchOutcome {
 /// Writes batches.
 pub(super) struct BatchWriter<'a> {
     pub(super) store: &'a Store,
-    pub(super) publisher: &'a Publisher,
+    pub(super) events: &'a EventSender,
     pub(super) queue: &'a SharedQueue,
 }
 
@@ -120,7 +120,7 @@ impl BatchWriter<'_> {
     }
 
     fn reply(&self, group: Group, BatchResult { outcomes, entry }: BatchResult) {
-        self.publisher.publish(entry);
+        self.events.publish(entry);
         for (outcome, caller) in outcomes.into_iter().zip(group.callers) {
             caller.reply(match outcome {
                 SendOutcome::Sent(json) => Ok(SendResult { json, created: true }),

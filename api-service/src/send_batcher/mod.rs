@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::model::message::NewMessage;
 use crate::model::origin::Origin;
-use crate::publisher::Publisher;
+use crate::outbox::event_queue::EventSender;
 use crate::store::{Store, StoreError};
 use batch::{BatchOutcome, BatchWriter};
 use pending::pending_send;
@@ -120,15 +120,15 @@ impl BatchReceiver {
 }
 
 /// Writes until the queue is closed and empty.
-pub async fn run(store: Store, publisher: Publisher, sends: BatchReceiver) {
+pub async fn run(store: Store, events: EventSender, sends: BatchReceiver) {
     tokio::select! {
-        () = write(&store, &publisher, &sends) => {}
+        () = write(&store, &events, &sends) => {}
         () = lock_watch::watch(&store, &sends.queue) => {}
     }
 }
 
-async fn write(store: &Store, publisher: &Publisher, sends: &BatchReceiver) {
-    let batches = BatchWriter { store, publisher, queue: &sends.queue };
+async fn write(store: &Store, events: &EventSender, sends: &BatchReceiver) {
+    let batches = BatchWriter { store, events, queue: &sends.queue };
     while let Some(group) = sends.next().await {
         let Some(longest) = group.callers.iter().map(|caller| caller.since.elapsed()).max() else { continue };
         metrics::histogram!("send_batch_size").record(group.len() as f64);

@@ -142,7 +142,7 @@ pub(super) fn read_counters(rows: &[Row]) -> Result<HashMap<ConversationId, Conv
 }
 
 /// Snapshots of conversations. Parameters: ids, locations.
-const STANDING: &str = concat!(
+const SNAPSHOTS: &str = concat!(
     "select c.user_unread, c.other_unread, c.last_activity_at, ",
     messages::columns!("m"),
     " from unnest($1::uuid[], $2::text[]) as x (id, location_id)
@@ -151,19 +151,19 @@ const STANDING: &str = concat!(
 );
 
 /// Reads snapshots of these conversations. A conversation whose row or last message cannot be read is left out.
-pub(super) async fn standing(
+pub(super) async fn snapshots(
     client: &impl GenericClient,
     vault: Option<&EnvelopeKeys>,
     ids: &[ConversationId],
     locations: &[&str],
-) -> Result<Vec<inbox::Standing>, StoreError> {
-    let statement = client.prepare_cached(STANDING).await?;
+) -> Result<Vec<inbox::ConversationSnapshot>, StoreError> {
+    let statement = client.prepare_cached(SNAPSHOTS).await?;
     let rows = client.query(&statement, &[&ids, &locations]).await?;
-    let opening = data_keys::opening(client, vault, &rows).await?;
-    let mut standing = Vec::with_capacity(rows.len());
+    let opening = data_keys::opening_keys(client, vault, &rows).await?;
+    let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
         match super::without_panic(|| snapshot(row, &opening)) {
-            Ok(snapshot) => standing.push(snapshot),
+            Ok(snapshot) => found.push(snapshot),
             // The defect concerns this conversation only and must not delay others.
             Err(error) => {
                 tracing::error!(%error, "inbox row unreadable, not published");
@@ -171,11 +171,11 @@ pub(super) async fn standing(
             }
         }
     }
-    Ok(standing)
+    Ok(found)
 }
 
-fn snapshot(row: &Row, opening: &OpeningKeys) -> Result<inbox::Standing, StoreError> {
-    Ok(inbox::Standing {
+fn snapshot(row: &Row, opening: &OpeningKeys) -> Result<inbox::ConversationSnapshot, StoreError> {
+    Ok(inbox::ConversationSnapshot {
         last_message: messages::message(row, opening)?,
         unread: [row.try_get("user_unread")?, row.try_get("other_unread")?],
         last_activity_at: row.try_get("last_activity_at")?,
@@ -241,7 +241,7 @@ impl Store {
     ) -> Result<HashSet<ConversationId>, StoreError> {
         let (ids, locations): (Vec<_>, Vec<_>) =
             conversations.iter().map(|(id, location)| (*id, location.as_str())).unzip();
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let statement = client
                 .prepare_cached(
                     "select c.id from unnest($1::uuid[], $2::text[]) as x (id, location_id)
@@ -270,10 +270,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn standing(&self, conversations: &[Conversation]) -> Result<Vec<inbox::Standing>, StoreError> {
+    pub async fn snapshots(
+        &self,
+        conversations: &[Conversation],
+    ) -> Result<Vec<inbox::ConversationSnapshot>, StoreError> {
         let ids: Vec<_> = conversations.iter().map(Conversation::id).collect();
         let locations: Vec<_> = conversations.iter().map(|conversation| conversation.location().as_str()).collect();
-        self.with(async |client| standing(&*client, self.vault.as_deref(), &ids, &locations).await).await
+        self.with_connection(async |client| snapshots(&*client, self.vault.as_deref(), &ids, &locations).await).await
     }
 
     /// Reads the conversations of `viewer` in `location` after `cursor`, newest activity first. At most `limit`, and at most one
@@ -287,7 +290,7 @@ impl Store {
         viewer: &Participant,
         cursor: Option<InboxCursor>,
         limit: usize,
-    ) -> Result<Vec<inbox::Row>, StoreError> {
+    ) -> Result<Vec<inbox::InboxRow>, StoreError> {
         let query = if viewer.kind == ParticipantKind::User { INBOX_OF_USER } else { INBOX_OF_CONTACT };
         // Without a cursor: after the end of time.
         let from = cursor.unwrap_or(InboxCursor {
@@ -296,7 +299,7 @@ impl Store {
         });
         let limit = i64::try_from(limit).map_err(StoreError::internal)?;
         let max_bytes = i64::try_from(MAX_PAGE_BYTES).map_err(StoreError::internal)?;
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let statement = client.prepare_cached(query).await?;
             let rows = client
                 .query(
@@ -311,7 +314,7 @@ impl Store {
                     ],
                 )
                 .await?;
-            let opening = data_keys::opening(client, self.vault.as_deref(), &rows).await?;
+            let opening = data_keys::opening_keys(client, self.vault.as_deref(), &rows).await?;
             rows.iter().map(|row| inbox_row(row, &opening, location, viewer)).collect()
         })
         .await
@@ -323,7 +326,7 @@ fn inbox_row(
     opening: &OpeningKeys,
     location: &LocationId,
     viewer: &Participant,
-) -> Result<inbox::Row, StoreError> {
+) -> Result<inbox::InboxRow, StoreError> {
     let person = |column| messages::person(row, column);
     let first = Participant::user(person("user_id")?.ok_or_else(|| StoreError::internal("no user_id"))?);
     let second = match (person("contact_id")?, person("peer_user_id")?) {
@@ -331,7 +334,7 @@ fn inbox_row(
         (None, Some(peer)) => Participant::user(peer),
         (None, None) => return Err(StoreError::internal("a conversation without a second participant")),
     };
-    Ok(inbox::Row {
+    Ok(inbox::InboxRow {
         conversation: Conversation::new(location.clone(), first, second).map_err(StoreError::internal)?,
         viewer: viewer.clone(),
         last_message: messages::message(row, opening)?,

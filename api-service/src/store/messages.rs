@@ -249,11 +249,11 @@ impl Store {
         };
         let limit = i64::try_from(limit).map_err(StoreError::internal)?;
         let max_bytes = i64::try_from(MAX_PAGE_BYTES).map_err(StoreError::internal)?;
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let statement = client.prepare_cached(query).await?;
             let location = conversation.location().as_str();
             let rows = client.query(&statement, &[&conversation.id(), &location, &seq, &limit, &max_bytes]).await?;
-            let opening = data_keys::opening(client, self.vault.as_deref(), &rows).await?;
+            let opening = data_keys::opening_keys(client, self.vault.as_deref(), &rows).await?;
             rows.iter().map(|row| message(row, &opening)).collect()
         })
         .await

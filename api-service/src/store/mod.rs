@@ -36,7 +36,10 @@ pub use keys::encryption_backfill::PlainMessage;
 pub use keys::master_keys::{KeyMismatchError, RewrapReport, UnopenableKey};
 pub use keys::purge::PurgeStep;
 pub use keys::running_services::RunningServicesError;
-pub use outbox::{DeferredEntry, Depth, FailedRow, OutboxEntry, OutboxEvent, PartlyPublished, REASONS, Relayed, Taken};
+pub use outbox::{
+    DeferredEntry, FailedRow, LeasedBatch, OutboxDepth, OutboxEntry, OutboxEvent, PartlyPublished, REASONS,
+    RelayOutcome,
+};
 #[cfg(test)]
 pub(crate) use pool::WAIT_TIMEOUT;
 pub use pool::{Class, PoolState};
@@ -113,7 +116,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] when it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.with(async |client| Ok(client.batch_execute("select 1").await?)).await
+        self.with_connection(async |client| Ok(client.batch_execute("select 1").await?)).await
     }
 
     /// Notified of every failure for which the database may be to blame.
@@ -126,7 +129,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn clock(&self) -> Result<OffsetDateTime, StoreError> {
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let statement = client.prepare_cached("select clock_timestamp()").await?;
             Ok(client.query_one(&statement, &[]).await?.try_get(0)?)
         })
@@ -141,7 +144,10 @@ impl Store {
 
     /// Runs `work` with a connection of this class. On timeout the connection is closed, because a statement may still run on it.
     /// If the caller disconnects before a connection is free, nothing is run.
-    async fn with<T>(&self, work: impl AsyncFnOnce(&mut Object) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    async fn with_connection<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Object) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let _span = trace::child_span("postgresql");
         let done = within(self.class.limits().deadline, async {
             let object = tokio::select! {

@@ -19,7 +19,7 @@ use tokio_postgres::{Row, Statement};
 use super::outbox::{self, OutboxEntry, OutboxEvent};
 use super::{Class, Store, StoreError, audit, messages};
 use crate::audit::row::Row as AuditRow;
-use crate::model::inbox::Changed;
+use crate::model::inbox::InboxUpdate;
 use crate::model::mark::{Mark, Marked};
 
 /// Ids that an audit row lists for a mark without effect. A client can send 500 unknown ids per request.
@@ -136,8 +136,8 @@ impl Store {
     /// [`StoreError`]; nothing was marked.
     pub async fn mark(&self, marks: &[Mark]) -> Result<(Vec<Marked>, Vec<OutboxEntry>), StoreError> {
         let _leave = self.pools.acquire_mark_permit(self.class).await?;
-        self.with(async |client| {
-            let mut lease = self.chains.lend(client).await?;
+        self.with_connection(async |client| {
+            let mut lease = self.chains.lease(client).await?;
             let transaction = client.transaction().await?;
             if self.class == Class::Background {
                 // A batch holds receipts of many participants. It waits only briefly, and proceeds without locked messages.
@@ -173,7 +173,7 @@ impl Store {
             let entries = ids.into_iter().zip(receipts).map(|(id, event)| OutboxEntry {
                 id,
                 events: vec![event.event()],
-                changed: vec![Changed::Somehow(event.conversation)],
+                updates: vec![InboxUpdate::Stale(event.conversation)],
             });
             Ok((marked, entries.collect()))
         })

@@ -41,8 +41,8 @@ impl Store {
             Revocation::Everyone { issued_before } => (None, None, Some(*issued_before)),
         };
         let ends_at = (ends_at <= MAX_UNIX_SECONDS).then_some(ends_at);
-        self.with(async |client| {
-            let mut lease = self.chains.lend(client).await?;
+        self.with_connection(async |client| {
+            let mut lease = self.chains.lease(client).await?;
             let transaction = client.transaction().await?;
             let (insert, append) =
                 (transaction.prepare_cached(INSERT).await?, transaction.prepare_cached(audit::APPEND).await?);
@@ -66,7 +66,7 @@ impl Store {
                 case when isfinite(expires_at) then ceil(extract(epoch from expires_at))::bigint end as ends_at
             from revocations where id >= $1 order by id limit $2";
         let rows = self
-            .with(async |client| {
+            .with_connection(async |client| {
                 let statement = client.prepare_cached(NEXT).await?;
                 Ok(client.query(&statement, &[&after.id, &(i64::from(limit) + 1)]).await?)
             })
@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn forget_ended_revocations(&self, limit: i32) -> Result<i64, StoreError> {
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let statement = client.prepare_cached("select forget_ended_revocations($1)").await?;
             Ok(client.query_one(&statement, &[&limit]).await?.try_get(0)?)
         })

@@ -16,7 +16,7 @@ impl Store {
         statement: &'static str,
         ids: &[Uuid],
     ) -> Result<HashSet<Uuid>, StoreError> {
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let statement = client.prepare_cached(statement).await?;
             let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
             let (begun, rows, undone) = join!(

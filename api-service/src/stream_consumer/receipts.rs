@@ -8,7 +8,7 @@ use shared::receipt::Receipt;
 
 use crate::domain::mark;
 use crate::model::mark::Mark;
-use crate::publisher::Publisher;
+use crate::outbox::event_queue::EventSender;
 use crate::store::{Store, StoreError};
 use crate::stream_consumer::StreamHandler;
 
@@ -17,7 +17,7 @@ pub struct ReceiptHandler {
     /// Marks the messages.
     pub store: Store,
     /// Publishes to the senders.
-    pub publisher: Publisher,
+    pub events: EventSender,
 }
 
 /// Messages per transaction. It must end within the statement timeout, even with a cold cache.
@@ -49,7 +49,7 @@ impl StreamHandler for ReceiptHandler {
         let mut rest = marks;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(batch_len(rest));
-            mark::apply(&self.store, &self.publisher, now).await?;
+            mark::apply(&self.store, &self.events, now).await?;
             rest = later;
         }
         Ok(())

@@ -62,7 +62,7 @@ async fn mark(
     kind: ReceiptKind,
 ) -> Result<MarkResponse, BodyError> {
     let MarkBody(message_ids) = body.0;
-    let marks = mark::mark(&caller.origin, &state.store, &state.publisher, kind, message_ids).await?;
+    let marks = mark::mark(&caller.origin, &state.store, &state.events, kind, message_ids).await?;
     caller.audit.mark_recorded();
     Ok(MarkResponse::Marked(RawJson::encode(&marks)?))
 }

@@ -372,7 +372,7 @@ mod tests {
         holds::<History>(&domain::history::Page { conversation_id, messages: vec![message.clone()], has_more: true });
         let marked = crate::model::mark::Marked { id: message.id, delivered_at: Some(message.sent_at), read_at: None };
         holds::<Marks>(&domain::mark::Marks { marked: vec![marked], not_found: vec![message.id] });
-        let row = crate::model::inbox::Row {
+        let row = crate::model::inbox::InboxRow {
             conversation: message.new.conversation.clone(),
             viewer: message.new.sender.clone(),
             unread_count: 1,

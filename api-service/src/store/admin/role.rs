@@ -12,7 +12,7 @@ impl Store {
                 select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace
                 where n.nspname = current_schema() and c.relkind in ('r', 'p') and pg_has_role(r.oid, c.relowner, 'member'))
             from pg_roles r where r.rolname = current_user";
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let row = client.query_one(RIGHTS, &[]).await?;
             let (is_superuser, is_owner): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
             Ok(match (is_superuser, is_owner) {

@@ -70,7 +70,7 @@ impl Store {
             |table: &str| COLUMNS.iter().find(|(name, _)| *name == table).map_or("", |(_, columns)| columns);
         let (names, rights): (Vec<_>, Vec<_>) = TABLE_GRANTS.iter().copied().unzip();
         let columns: Vec<_> = names.iter().map(|table| columns_of(table)).collect();
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let (settings, tables) = (client.prepare_cached(SETTINGS).await?, client.prepare_cached(TABLES).await?);
             let mut problems = setting_problems(&client.query_one(&settings, &[]).await?)?;
             let rows = client.query(&tables, &[&names, &rights, &columns]).await?;

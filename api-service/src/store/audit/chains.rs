@@ -88,7 +88,7 @@ impl Chains {
     }
 
     /// Leases a chain for one transaction. `client` must be outside of a transaction, because a chain may have to be opened.
-    pub(in crate::store) async fn lend(self: &Arc<Self>, client: &Object) -> Result<Lease, StoreError> {
+    pub(in crate::store) async fn lease(self: &Arc<Self>, client: &Object) -> Result<Lease, StoreError> {
         let generation = self.server.generation();
         let free = {
             let mut free = self.free.lock();

@@ -60,7 +60,7 @@ impl Snapshot<'_> {
     ) -> Result<HashMap<MessageId, StoredMessage>, StoreError> {
         let statement = self.transaction.prepare_cached(BY_ID).await?;
         let rows = self.transaction.query(&statement, &[&ids]).await?;
-        let opening = data_keys::opening(&self.transaction, vault, &rows).await?;
+        let opening = data_keys::opening_keys(&self.transaction, vault, &rows).await?;
         let stored = |row: &tokio_postgres::Row| {
             let (conversation, sender, receiver) = messages::sides(row)?;
             let is_plain = row.try_get::<_, Option<&str>>("content")?.is_some();

@@ -25,7 +25,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn record(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
-        self.with(async |client| append(client, self.chains.lend(client).await?, entries.iter()).await).await
+        self.with_connection(async |client| append(client, self.chains.lease(client).await?, entries.iter()).await)
+            .await
     }
 
     /// Writes entries that may have been written before; their event ids tell.
@@ -34,14 +35,14 @@ impl Store {
     /// [`StoreError`]; [`StoreError::Contended`] when another instance is writing one of them.
     pub async fn record_once(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         const KNOWN: &str = "select event_id from audit_log where event_id = any($1)";
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let statement = client.prepare_cached(KNOWN).await?;
             let events: Vec<Uuid> = entries.iter().filter_map(|entry| entry.event).collect();
             let rows = client.query(&statement, &[&events]).await?;
             let mut known =
                 rows.iter().map(|row| row.try_get(0)).collect::<Result<std::collections::HashSet<Uuid>, _>>()?;
             let new = entries.iter().filter(|entry| entry.event.is_none_or(|event| known.insert(event)));
-            append(client, self.chains.lend(client).await?, new).await
+            append(client, self.chains.lease(client).await?, new).await
         })
         .await
     }

@@ -74,7 +74,7 @@ impl OpeningKeys {
 }
 
 /// The keys that open these rows, by their column `content_key`. Without encryption no query runs.
-pub(in crate::store) async fn opening(
+pub(in crate::store) async fn opening_keys(
     client: &impl GenericClient,
     vault: Option<&EnvelopeKeys>,
     rows: &[Row],

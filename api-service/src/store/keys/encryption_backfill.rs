@@ -86,7 +86,7 @@ impl Store {
         encrypt: bool,
     ) -> Result<(Option<MessageId>, Vec<PlainMessage>), StoreError> {
         let vault = self.vault()?;
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let statement = client.prepare_cached(END).await?;
             let end: Option<MessageId> = match client.query_opt(&statement, &[&last, &(window - 1)]).await? {
                 Some(row) => Some(row.try_get(0)?),
@@ -95,7 +95,7 @@ impl Store {
             let statement = client.prepare_cached(PLAIN).await?;
             let rows = client.query(&statement, &[&last, &end.unwrap_or(Uuid::max())]).await?;
             // Without keys, plain text is accepted.
-            let opening = data_keys::opening(client, None, &rows).await?;
+            let opening = data_keys::opening_keys(client, None, &rows).await?;
             let plain = rows.iter().map(|row| messages::message(row, &opening)).collect::<Result<Vec<_>, _>>()?;
             if encrypt && !plain.is_empty() {
                 let locations = plain.iter().map(|message| message.new.conversation.location());
@@ -116,7 +116,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn backfill_position(&self) -> Result<Option<MessageId>, StoreError> {
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let row = client.query_opt("select position from progress where name = 'keys encrypt'", &[]).await?;
             Ok(row.map(|row| row.try_get(0)).transpose()?)
         })
@@ -130,7 +130,7 @@ impl Store {
     pub async fn set_backfill_position(&self, position: Option<MessageId>) -> Result<(), StoreError> {
         const NOTE: &str = "insert into progress (name, position) values ('keys encrypt', $1)
             on conflict (name) do update set position = excluded.position, at = clock_timestamp()";
-        self.with(async |client| {
+        self.with_connection(async |client| {
             match position {
                 Some(position) => client.execute(NOTE, &[&position]).await?,
                 None => client.execute("delete from progress where name = 'keys encrypt'", &[]).await?,

@@ -67,7 +67,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]. A mismatch is the inner error, which ends the service.
     pub async fn check_master_keys(&self) -> Result<Result<(), KeyMismatchError>, StoreError> {
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let rows = client.query(SAMPLE_PER_MASTER, &[]).await?;
             let Some(vault) = self.vault.as_deref() else {
                 return Ok(if rows.is_empty() { Ok(()) } else { Err(KeyMismatchError::Missing) });
@@ -107,7 +107,7 @@ impl Store {
     }
 
     async fn check_sealing(&self) -> Result<(), StoreError> {
-        self.with(async |client| running_services::check_seals(&client.transaction().await?).await).await
+        self.with_connection(async |client| running_services::check_seals(&client.transaction().await?).await).await
     }
 
     /// Has all data keys state that plain text is accepted. Returns how many there are.
@@ -137,7 +137,7 @@ impl Store {
         let (mut wrapped, mut last) = (RewrapReport::default(), DataKeyId::nil());
         loop {
             let (newest, done, bad) = self
-                .with(async |client| {
+                .with_connection(async |client| {
                     let transaction = client.transaction().await?;
                     match service_check {
                         ServiceCheck::HoldsKey => {
@@ -198,7 +198,7 @@ impl Store {
         let (mut rotated, mut last) = (0, String::new());
         loop {
             let locations = self
-                .with(async |client| {
+                .with_connection(async |client| {
                     let transaction = client.transaction().await?;
                     running_services::lock_and_check(&transaction, vault.current_fingerprint()?).await?;
                     let rows = transaction.query(IN_USE, &[&last, &only, &MAX_BATCH]).await?;
@@ -230,7 +230,7 @@ impl Store {
     pub async fn refresh_encryption_state(&self) -> Result<bool, StoreError> {
         let Some(vault) = self.vault.as_deref() else { return Ok(false) };
         if !vault.is_complete() {
-            self.with(async |client| data_keys::detect_complete(&*client, vault).await).await?;
+            self.with_connection(async |client| data_keys::detect_complete(&*client, vault).await).await?;
         }
         Ok(vault.is_complete())
     }

@@ -51,7 +51,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]. It may be repeated.
     pub async fn begin_purge(&self) -> Result<MessageId, StoreError> {
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let transaction = client.transaction().await?;
             if transaction.execute(BEGIN, &[]).await? == 1 {
                 transaction.execute(CANDIDATES, &[]).await?;
@@ -68,7 +68,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]. It may be repeated.
     pub async fn purge_window(&self, last: MessageId, window: i64) -> Result<PurgeStep, StoreError> {
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let transaction = client.transaction().await?;
             if transaction.execute(HOLD, &[&last]).await? == 0 {
                 return Ok(PurgeStep::TakenByOther);

@@ -43,7 +43,7 @@ impl Store {
         const DELETE_STALE: &str = "delete from running_services where seen_at < clock_timestamp() - interval '1 hour'";
         let keys = self.vault.as_deref().map(crate::envelope::EnvelopeKeys::fingerprints).unwrap_or_default();
         let seals = self.vault.as_deref().is_some_and(|vault| vault.current().is_some());
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let (announce, forget) = (client.prepare_cached(UPSERT).await?, client.prepare_cached(DELETE_STALE).await?);
             client.execute(&announce, &[&instance, &keys, &seals]).await?;
             client.execute(&forget, &[]).await?;
@@ -57,7 +57,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; it then counts as running for another minute.
     pub async fn deregister(&self, instance: Uuid) -> Result<(), StoreError> {
-        self.with(async |client| {
+        self.with_connection(async |client| {
             client.execute("delete from running_services where instance = $1", &[&instance]).await?;
             Ok(())
         })
@@ -70,7 +70,7 @@ impl Store {
     /// [`StoreError`], which contains [`RunningServicesError`] when one does not.
     pub async fn check_running(&self) -> Result<(), StoreError> {
         let fingerprint = self.vault()?.current_fingerprint()?;
-        self.with(async |client| check(&*client, fingerprint).await).await
+        self.with_connection(async |client| check(&*client, fingerprint).await).await
     }
 }
 

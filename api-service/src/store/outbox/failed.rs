@@ -35,7 +35,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn failed_rows(&self, behind: i64, limit: i64) -> Result<Vec<FailedRow>, StoreError> {
+    pub async fn failed_rows(&self, after: i64, limit: i64) -> Result<Vec<FailedRow>, StoreError> {
         const FAILED: &str = "select o.id, o.kind, o.failed_reason, o.failed_at, o.created_at, o.message_ids,
                 coalesce(o.location_id::text, m.location_id::text) as location,
                 coalesce(o.conversation_id, m.conversation_id) as conversation
@@ -47,9 +47,9 @@ impl Store {
                 select m.location_id, m.conversation_id from messages m where m.id = any(o.message_ids) limit 1
             ) m on true
             order by o.id";
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let statement = client.prepare_cached(FAILED).await?;
-            client.query(&statement, &[&behind, &limit]).await?.iter().map(failed_row).collect()
+            client.query(&statement, &[&after, &limit]).await?.iter().map(failed_row).collect()
         })
         .await
     }
@@ -62,8 +62,8 @@ impl Store {
         const RETRY: &str = "update outbox set failed_at = null, failed_reason = null where id in (
             select id from outbox where failed_at is not null and ($1::bigint[] is null or id = any($1)) order by id for update
         )";
-        self.with(async |client| {
-            let mut lease = self.chains.lend(client).await?;
+        self.with_connection(async |client| {
+            let mut lease = self.chains.lease(client).await?;
             let transaction = client.transaction().await?;
             let (retry, append) =
                 (transaction.prepare_cached(RETRY).await?, transaction.prepare_cached(audit::APPEND).await?);

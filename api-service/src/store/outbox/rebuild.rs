@@ -14,8 +14,8 @@ use time::OffsetDateTime;
 use tokio_postgres::Row;
 
 use super::{OutboxEntry, OutboxEvent};
-use crate::domain::inbox::{Changed, Standing};
-use crate::envelope::Vault;
+use crate::envelope::EnvelopeKeys;
+use crate::model::inbox::{ConversationSnapshot, InboxUpdate};
 use crate::model::message::Message;
 use crate::store::keys::data_keys;
 use crate::store::{StoreError, conversations, messages};
@@ -30,13 +30,13 @@ const MESSAGE_MISSING: Reason = "message_missing";
 /// A column of the message holds what it should not.
 const MALFORMED_MESSAGE: Reason = "malformed_message";
 /// The text was not sealed for this message, or was altered.
-const CONTENT_REFUSED: Reason = "content_refused";
+const CONTENT_TAMPERED: Reason = "content_refused";
 /// The text is sealed, and its key is not there or does not open.
 const CONTENT_KEY_MISSING: Reason = "content_key_missing";
 
 /// All reasons, for the metric.
 pub const REASONS: &[Reason] =
-    &[MALFORMED_ROW, MESSAGE_MISSING, MALFORMED_MESSAGE, CONTENT_REFUSED, CONTENT_KEY_MISSING];
+    &[MALFORMED_ROW, MESSAGE_MISSING, MALFORMED_MESSAGE, CONTENT_TAMPERED, CONTENT_KEY_MISSING];
 
 /// What came of some rows.
 #[derive(Default)]
@@ -52,7 +52,7 @@ pub(super) struct Rebuilt {
 }
 
 /// What a row names.
-struct Named<'a> {
+struct RowContents<'a> {
     id: i64,
     message_ids: Vec<MessageId>,
     receipt: Option<(ReceiptKind, &'a str, ConversationId, OffsetDateTime)>,
@@ -64,35 +64,35 @@ struct Named<'a> {
 /// [`StoreError`] when the database does not answer; never because of what a row holds.
 pub(super) async fn rebuild(
     transaction: &Transaction<'_>,
-    vault: Option<&Vault>,
+    vault: Option<&EnvelopeKeys>,
     rows: &[Row],
 ) -> Result<Rebuilt, StoreError> {
     let mut rebuilt = Rebuilt::default();
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
         // A time out of range makes the driver panic.
-        match catch_unwind(AssertUnwindSafe(|| named(row))) {
-            Ok(Ok(named)) => all.push(named),
+        match catch_unwind(AssertUnwindSafe(|| row_contents(row))) {
+            Ok(Ok(contents)) => all.push(contents),
             Ok(Err(_)) | Err(_) => rebuilt.failed.push((row.try_get("id")?, MALFORMED_ROW)),
         }
     }
     rebuilt.named = all.iter().map(|row| row.message_ids.len()).sum::<usize>() + rebuilt.failed.len();
-    let told = all.iter().filter(|row| row.receipt.is_none()).flat_map(|row| row.message_ids.iter().copied());
-    let messages = read(transaction, vault, told.collect()).await?;
-    let mut standing = stand(transaction, vault, &all, &messages).await?;
+    let sent = all.iter().filter(|row| row.receipt.is_none()).flat_map(|row| row.message_ids.iter().copied());
+    let messages = read(transaction, vault, sent.collect()).await?;
+    let mut snapshots = snapshots(transaction, vault, &all, &messages).await?;
     for row in all {
         match row.receipt {
             Some((kind, location, conversation, at)) => {
                 match receipt(kind, location, conversation, &row.message_ids, at) {
                     Some(event) => {
-                        let changed = standing.remove(&conversation).into_iter();
-                        let changed = changed.map(|standing| Changed::To(Box::new(standing))).collect();
-                        rebuilt.entries.push(OutboxEntry { id: row.id, events: vec![event], changed });
+                        let updates = snapshots.remove(&conversation).into_iter();
+                        let updates = updates.map(|snapshot| InboxUpdate::Snapshot(Box::new(snapshot))).collect();
+                        rebuilt.entries.push(OutboxEntry { id: row.id, events: vec![event], updates });
                     }
                     None => rebuilt.failed.push((row.id, MALFORMED_ROW)),
                 }
             }
-            None => add_messages(&mut rebuilt, row.id, &row.message_ids, &messages, &mut standing),
+            None => add_messages(&mut rebuilt, row.id, &row.message_ids, &messages, &mut snapshots),
         }
     }
     Ok(rebuilt)
@@ -103,16 +103,16 @@ fn add_messages(
     id: i64,
     message_ids: &[MessageId],
     messages: &HashMap<MessageId, Result<Message, Reason>>,
-    standing: &mut HashMap<ConversationId, Standing>,
+    snapshots: &mut HashMap<ConversationId, ConversationSnapshot>,
 ) {
-    let mut entry = OutboxEntry { id, events: Vec::with_capacity(message_ids.len()), changed: Vec::new() };
+    let mut entry = OutboxEntry { id, events: Vec::with_capacity(message_ids.len()), updates: Vec::new() };
     let mut failed = Vec::new();
     for message_id in message_ids {
         let event = match messages.get(message_id) {
             Some(Ok(message)) => event(message).inspect(|_| {
                 // The first entry that concerns a conversation takes along how it stands.
-                let changed = standing.remove(&message.new.conversation.id());
-                entry.changed.extend(changed.map(|standing| Changed::To(Box::new(standing))));
+                let updates = snapshots.remove(&message.new.conversation.id());
+                entry.updates.extend(updates.map(|snapshot| InboxUpdate::Snapshot(Box::new(snapshot))));
             }),
             Some(Err(reason)) => Err(*reason),
             None => Err(MESSAGE_MISSING),
@@ -130,20 +130,20 @@ fn add_messages(
     rebuilt.entries.push(entry);
 }
 
-fn named(row: &Row) -> Result<Named<'_>, tokio_postgres::Error> {
+fn row_contents(row: &Row) -> Result<RowContents<'_>, tokio_postgres::Error> {
     let message_ids = row.try_get::<_, Vec<MessageId>>("message_ids")?;
     let kind = match row.try_get("kind")? {
         "delivered" => Some(ReceiptKind::Delivered),
         "read" => Some(ReceiptKind::Read),
         "message" => None,
         // It names nothing that could be published.
-        _ => return Ok(Named { id: row.try_get("id")?, message_ids: Vec::new(), receipt: None }),
+        _ => return Ok(RowContents { id: row.try_get("id")?, message_ids: Vec::new(), receipt: None }),
     };
     let receipt = match kind {
         Some(kind) => Some((kind, row.try_get("location_id")?, row.try_get("conversation_id")?, row.try_get("at")?)),
         None => None,
     };
-    Ok(Named { id: row.try_get("id")?, message_ids, receipt })
+    Ok(RowContents { id: row.try_get("id")?, message_ids, receipt })
 }
 
 fn receipt(
@@ -167,18 +167,18 @@ fn event(message: &Message) -> Result<OutboxEvent, Reason> {
 /// The messages of these ids that exist, each readable or with the reason why it is not.
 async fn read(
     transaction: &Transaction<'_>,
-    vault: Option<&Vault>,
+    vault: Option<&EnvelopeKeys>,
     ids: Vec<MessageId>,
 ) -> Result<HashMap<MessageId, Result<Message, Reason>>, StoreError> {
     let statement = transaction
         .prepare_cached(concat!("select ", messages::columns!("m"), " from messages m where m.id = any($1)"))
         .await?;
     let found = transaction.query(&statement, &[&ids]).await?;
-    let opening = data_keys::opening(transaction, vault, &found).await?;
+    let opening = data_keys::opening_keys(transaction, vault, &found).await?;
     let mut messages = HashMap::with_capacity(found.len());
     for row in &found {
         let message = messages::readable(row, &opening).map_err(|error| match error {
-            StoreError::Unreadable(_) => CONTENT_REFUSED,
+            StoreError::Unreadable(_) => CONTENT_TAMPERED,
             _ if opening.lacks_key_of(row) => CONTENT_KEY_MISSING,
             _ => MALFORMED_MESSAGE,
         });
@@ -189,12 +189,12 @@ async fn read(
 
 /// How the conversations of these rows stand. What they have changed since is told as well: an inbox's row is worth no more
 /// than the newest one. One that cannot be read is not among them.
-async fn stand(
+async fn snapshots(
     transaction: &Transaction<'_>,
-    vault: Option<&Vault>,
-    rows: &[Named<'_>],
+    vault: Option<&EnvelopeKeys>,
+    rows: &[RowContents<'_>],
     messages: &HashMap<MessageId, Result<Message, Reason>>,
-) -> Result<HashMap<ConversationId, Standing>, StoreError> {
+) -> Result<HashMap<ConversationId, ConversationSnapshot>, StoreError> {
     let written = messages.values().flatten().map(|message| {
         let conversation = &message.new.conversation;
         (conversation.id(), conversation.location().as_str())
@@ -203,6 +203,6 @@ async fn stand(
         rows.iter().filter_map(|row| row.receipt.map(|(_, location, conversation, _)| (conversation, location)));
     let concerned: HashSet<(ConversationId, &str)> = written.chain(marked).collect();
     let (ids, locations): (Vec<_>, Vec<_>) = concerned.into_iter().unzip();
-    let standing = conversations::standing(transaction, vault, &ids, &locations).await?;
-    Ok(standing.into_iter().map(|found| (found.conversation().id(), found)).collect())
+    let snapshots = conversations::snapshots(transaction, vault, &ids, &locations).await?;
+    Ok(snapshots.into_iter().map(|found| (found.conversation().id(), found)).collect())
 }

@@ -15,7 +15,7 @@ use super::{OutboxEntry, OutboxEvent, Store, StoreError};
 
 /// For how long a relay may publish what it took. A relay that has not said what became of it by then must not go on: another
 /// may have begun. Longer than [`crate::outbox`] gives one round.
-const LEASE: Duration = Duration::from_secs(8);
+const LEASE_DURATION: Duration = Duration::from_secs(8);
 
 /// Takes the turn, if nobody has it. Parameters: who, for how many seconds.
 const CLAIM: &str = "update outbox_relay set holder = $1, ends_at = clock_timestamp() + make_interval(secs => $2)
@@ -51,9 +51,9 @@ const OLDEST_DEFERRED: &str =
     where o.deferred_at is not null and o.deferred_conversations && $1 group by conversation";
 
 /// Rows for the depth of the outbox that are counted one by one; past them it is an estimate.
-const COUNTED: i64 = 1_000;
+const MAX_COUNTED: i64 = 1_000;
 
-/// How many events wait, and for how long the oldest has. Reads [`COUNTED`] rows and four ends of indexes, however long the
+/// How many events wait, and for how long the oldest has. Reads [`MAX_COUNTED`] rows and four ends of indexes, however long the
 /// backlog is. Deferred rows wait as well.
 const DEPTH: &str = "with counted as (
         select id, created_at, case kind when 'message' then cardinality(message_ids) else 1 end as events
@@ -77,7 +77,7 @@ const DEPTH: &str = "with counted as (
 
 /// What a relay may publish now.
 #[derive(Debug)]
-pub struct Taken {
+pub struct LeasedBatch {
     /// The oldest entries.
     pub entries: Vec<OutboxEntry>,
     /// Until when they may be published: another relay may take them then.
@@ -90,7 +90,7 @@ pub struct Taken {
     pub deferred: HashMap<ConversationId, i64>,
 }
 
-impl Taken {
+impl LeasedBatch {
     /// Whether an older row of the conversation is deferred, so that an event of `entry` would overtake it.
     #[must_use]
     pub fn is_behind(&self, entry: &OutboxEntry, conversation: ConversationId) -> bool {
@@ -126,7 +126,7 @@ pub struct PartlyPublished {
 
 /// What became of entries that a relay took. What it does not name waits on.
 #[derive(Debug, Clone, Default)]
-pub struct Relayed {
+pub struct RelayOutcome {
     /// Entries whose events Redis has.
     pub published: Vec<i64>,
     /// Entries of whose events Redis has none, because it refused them.
@@ -137,7 +137,7 @@ pub struct Relayed {
 
 /// How long the outbox is.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Depth {
+pub struct OutboxDepth {
     /// Events that wait.
     pub events: i64,
     /// Seconds for which the oldest has.
@@ -152,29 +152,34 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; the turn is not taken then.
-    pub async fn take_oldest(&self, relay: Uuid, limit: i64, age_seconds: f64) -> Result<Option<Taken>, StoreError> {
-        self.with(async |client| {
+    pub async fn lease_oldest(
+        &self,
+        relay: Uuid,
+        limit: i64,
+        age_seconds: f64,
+    ) -> Result<Option<LeasedBatch>, StoreError> {
+        self.with_connection(async |client| {
             let transaction = client.transaction().await?;
             let claim = transaction.prepare_cached(CLAIM).await?;
-            if transaction.execute(&claim, &[&relay, &LEASE.as_secs_f64()]).await? == 0 {
+            if transaction.execute(&claim, &[&relay, &LEASE_DURATION.as_secs_f64()]).await? == 0 {
                 return Ok(None);
             }
             let oldest = transaction.prepare_cached(OLDEST).await?;
             let rows = transaction.query(&oldest, &[&limit, &age_seconds]).await?;
             let rebuilt = rebuild(&transaction, self.vault.as_deref(), &rows).await?;
-            let failed = set_aside(&transaction, &rebuilt).await?;
+            let failed = mark_failed(&transaction, &rebuilt).await?;
             let deferred = oldest_deferred(&transaction, &rebuilt.entries).await?;
             // As seen from here it ends a moment sooner than the database says, never later.
-            let until = Instant::now() + LEASE;
+            let until = Instant::now() + LEASE_DURATION;
             if rebuilt.entries.is_empty() {
                 transaction.execute(&transaction.prepare_cached(RELEASE).await?, &[&relay]).await?;
             } else {
                 let renew = transaction.prepare_cached(RENEW).await?;
-                transaction.execute(&renew, &[&relay, &LEASE.as_secs_f64()]).await?;
+                transaction.execute(&renew, &[&relay, &LEASE_DURATION.as_secs_f64()]).await?;
             }
             transaction.commit().await?;
             let is_full = i64::try_from(rebuilt.named).is_ok_and(|named| named >= limit);
-            Ok(Some(Taken { entries: rebuilt.entries, until, is_full, failed, deferred }))
+            Ok(Some(LeasedBatch { entries: rebuilt.entries, until, is_full, failed, deferred }))
         })
         .await
     }
@@ -183,7 +188,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; all of them will be published once more.
-    pub async fn relayed(&self, relay: Uuid, relayed: &Relayed) -> Result<Vec<i64>, StoreError> {
+    pub async fn finish_relay(&self, relay: Uuid, relayed: &RelayOutcome) -> Result<Vec<i64>, StoreError> {
         const PUBLISHED: &str = "update outbox set published_at = clock_timestamp() where id in (
             select id from outbox where id = any($1) order by id for update
         )";
@@ -208,7 +213,7 @@ impl Store {
             insert into outbox (kind, message_ids, created_at, published_at)
             select 'message', array(select id from unnest(message_ids) id where id <> all($2)), created_at, clock_timestamp()
             from rest returning id";
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let transaction = client.transaction().await?;
             if !relayed.published.is_empty() {
                 let statement = transaction.prepare_cached(PUBLISHED).await?;
@@ -242,15 +247,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn resume_deferred(&self, behind: i64, limit: i64) -> Result<Option<i64>, StoreError> {
+    pub async fn resume_deferred(&self, after: i64, limit: i64) -> Result<Option<i64>, StoreError> {
         const RESUME: &str = "with resumed as (
                 update outbox set deferred_at = null, deferred_conversations = null where id in (
                     select id from outbox where deferred_at is not null and id > $1 order by id limit $2 for update
                 ) returning id
             ) select max(id) from resumed";
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let statement = client.prepare_cached(RESUME).await?;
-            Ok(client.query_one(&statement, &[&behind, &limit]).await?.try_get(0)?)
+            Ok(client.query_one(&statement, &[&after, &limit]).await?.try_get(0)?)
         })
         .await
     }
@@ -263,7 +268,7 @@ impl Store {
         const IS_ANY: &str = "select exists (
             select from outbox where deferred_at is not null and deferred_conversations && $1
         )";
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let statement = client.prepare_cached(IS_ANY).await?;
             Ok(client.query_one(&statement, &[&conversations]).await?.try_get(0)?)
         })
@@ -274,25 +279,25 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn outbox_depth(&self) -> Result<Depth, StoreError> {
-        self.with(async |client| {
+    pub async fn outbox_depth(&self) -> Result<OutboxDepth, StoreError> {
+        self.with_connection(async |client| {
             let statement = client.prepare_cached(DEPTH).await?;
-            let row = client.query_one(&statement, &[&COUNTED]).await?;
+            let row = client.query_one(&statement, &[&MAX_COUNTED]).await?;
             let mut events = 0;
             for (sum, count, last, end) in [(0, 2, 4, 6), (1, 3, 5, 7)] {
                 let (sum, count): (i64, i64) = (row.try_get(sum)?, row.try_get(count)?);
                 let (last, end): (i64, Option<i64>) = (row.try_get(last)?, row.try_get(end)?);
-                events += sum + beyond(sum, count, end.unwrap_or(last) - last);
+                events += sum + estimate_beyond(sum, count, end.unwrap_or(last) - last);
             }
-            Ok(Depth { events, age: row.try_get(8)?, failed: row.try_get(9)? })
+            Ok(OutboxDepth { events, age: row.try_get(8)?, failed: row.try_get(9)? })
         })
         .await
     }
 }
 
 /// An estimate of the events in `ids` further ids, where `count` rows held `sum` events. Ids have few gaps.
-fn beyond(sum: i64, count: i64, ids: i64) -> i64 {
-    if count < COUNTED { 0 } else { ids.saturating_mul(sum) / count.max(1) }
+fn estimate_beyond(sum: i64, count: i64, ids: i64) -> i64 {
+    if count < MAX_COUNTED { 0 } else { ids.saturating_mul(sum) / count.max(1) }
 }
 
 /// The oldest deferred row of each conversation of these entries that has one.
@@ -313,7 +318,7 @@ async fn oldest_deferred(
 }
 
 /// Sets aside what cannot be rebuilt. Where the rest of a row can, the row keeps the rest, and a new row takes what cannot.
-async fn set_aside(transaction: &Transaction<'_>, rebuilt: &Rebuilt) -> Result<Vec<(i64, Reason)>, StoreError> {
+async fn mark_failed(transaction: &Transaction<'_>, rebuilt: &Rebuilt) -> Result<Vec<(i64, Reason)>, StoreError> {
     const FAILED: &str = "update outbox o set failed_at = clock_timestamp(), failed_reason = x.reason
         from unnest($1::bigint[], $2::text[]) as x (id, reason) where o.id = x.id";
     const KEEP_REST: &str = "update outbox set message_ids = array(
@@ -351,7 +356,7 @@ mod tests {
 
     #[test]
     fn the_depth_is_exact_while_it_is_small_and_an_estimate_beyond() {
-        assert_eq!(beyond(7, 3, 40), 0, "all rows were counted");
-        assert_eq!(beyond(2 * COUNTED, COUNTED, 500), 1_000, "two events in each of 500 further rows");
+        assert_eq!(estimate_beyond(7, 3, 40), 0, "all rows were counted");
+        assert_eq!(estimate_beyond(2 * MAX_COUNTED, MAX_COUNTED, 500), 1_000, "two events in each of 500 further rows");
     }
 }

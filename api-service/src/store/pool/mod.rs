@@ -111,7 +111,7 @@ pub struct PoolState {
     /// Idle connections.
     pub idle: usize,
     /// Uses that wait for a connection.
-    pub waited_for: usize,
+    pub waiting: usize,
 }
 
 /// All pools.
@@ -200,7 +200,7 @@ impl Pools {
             let status = pool.status();
             let in_use = status.size.saturating_sub(status.available);
             let class = classes.next().unwrap_or(Class::Watch);
-            PoolState { class, in_use, idle: status.available, waited_for: status.waiting }
+            PoolState { class, in_use, idle: status.available, waiting: status.waiting }
         })
     }
 }

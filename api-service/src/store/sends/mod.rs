@@ -24,7 +24,7 @@ use super::keys::data_keys;
 use super::outbox::{OutboxEntry, OutboxEvent};
 use super::{Store, StoreError};
 use crate::audit::row::Row as AuditRow;
-use crate::model::inbox::{Changed, Standing};
+use crate::model::inbox::{ConversationSnapshot, InboxUpdate};
 use crate::model::message::{Message, NewMessage};
 use crate::model::origin::Origin;
 use dedup::SendKind;
@@ -59,10 +59,10 @@ impl Store {
     /// may have failed during the commit, or the reply cannot be read. Then only a repeat with the same `client_message_id` shows
     /// the outcome.
     pub async fn send(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<BatchResult, StoreError> {
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let locations = batch.iter().map(|new| new.conversation.location());
             let sealing = data_keys::sealing_keys(client, self.vault.as_deref(), locations).await?;
-            let mut lease = self.chains.lend(client).await?;
+            let mut lease = self.chains.lease(client).await?;
             if let Some(written) = write_single_statement(client, &sealing, batch, origins, &mut lease).await? {
                 lease.committed();
                 return written.into_result(batch, origins);
@@ -99,8 +99,8 @@ struct CommittedBatch {
 
 impl CommittedBatch {
     fn into_result(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<BatchResult, StoreError> {
-        let changed = inbox_updates(&self.new, &self.counters).map_err(outcome_unknown)?;
-        build_result(&self.kinds, batch, origins, &self.new, Some((self.outbox_id, changed))).map_err(outcome_unknown)
+        let updates = inbox_updates(&self.new, &self.counters).map_err(outcome_unknown)?;
+        build_result(&self.kinds, batch, origins, &self.new, Some((self.outbox_id, updates))).map_err(outcome_unknown)
     }
 }
 
@@ -139,13 +139,17 @@ fn audit_rows(
 fn inbox_updates(
     new: &[Message],
     counters: &HashMap<ConversationId, ConversationCounters>,
-) -> Result<Vec<Changed>, StoreError> {
+) -> Result<Vec<InboxUpdate>, StoreError> {
     let newest: HashMap<ConversationId, &Message> =
         new.iter().map(|message| (message.new.conversation.id(), message)).collect();
     let stands = |(id, message): (ConversationId, &Message)| {
         let counters = counters.get(&id).ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
         let (unread, last_activity_at) = (counters.unread, counters.last_activity_at);
-        Ok(Changed::To(Box::new(Standing { last_message: message.clone(), unread, last_activity_at })))
+        Ok(InboxUpdate::Snapshot(Box::new(ConversationSnapshot {
+            last_message: message.clone(),
+            unread,
+            last_activity_at,
+        })))
     };
     newest.into_iter().map(stands).collect()
 }
@@ -155,7 +159,7 @@ fn build_result(
     batch: &[Arc<NewMessage>],
     origins: &[Origin],
     new: &[Message],
-    kept: Option<(i64, Vec<Changed>)>,
+    kept: Option<(i64, Vec<InboxUpdate>)>,
 ) -> Result<BatchResult, StoreError> {
     let mut new = new.iter();
     let mut events = Vec::with_capacity(new.len());
@@ -181,7 +185,7 @@ fn build_result(
             SendKind::IdReused => SendOutcome::IdReused,
         });
     }
-    Ok(BatchResult { outcomes, entry: kept.map(|(id, changed)| OutboxEntry { id, events, changed }) })
+    Ok(BatchResult { outcomes, entry: kept.map(|(id, updates)| OutboxEntry { id, events, updates }) })
 }
 
 #[cfg(test)]
@@ -287,8 +291,10 @@ mod tests {
             .unwrap()
             .into_iter()
             .map(|changed| match changed {
-                Changed::To(standing) => (standing.last_message.seq, standing.last_message.id, standing.unread),
-                Changed::Somehow(_) => panic!("it is known"),
+                InboxUpdate::Snapshot(standing) => {
+                    (standing.last_message.seq, standing.last_message.id, standing.unread)
+                }
+                InboxUpdate::Stale(_) => panic!("it is known"),
             })
             .collect();
         rows.sort_unstable();

@@ -129,7 +129,7 @@ impl LockedBatch {
             conversations::increment(client, &statements.increment, &classified.deltas),
             repeats,
         )?;
-        let opening = data_keys::opening(client, *vault, &repeats).await?;
+        let opening = data_keys::opening_keys(client, *vault, &repeats).await?;
         let repeats = repeats.iter().map(|row| messages::message(row, &opening)).collect::<Result<_, _>>()?;
         Ok(Self { counters, repeats })
     }

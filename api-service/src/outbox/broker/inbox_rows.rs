@@ -14,10 +14,10 @@ use shared::ids::ConversationId;
 use shared::inbox_rows::InboxPublishBatch;
 use shared::redis::is_answer;
 
-use super::{Broker, SCRIPT};
+use super::{Broker, MAX_EVENTS_PER_SCRIPT};
 
 /// Channels in one question; each takes Redis 50 ns.
-const CHANNELS: usize = 512;
+const MAX_CHANNELS: usize = 512;
 
 /// A row as an inbox gets it.
 pub struct InboxRow {
@@ -26,7 +26,7 @@ pub struct InboxRow {
     /// Which conversation.
     pub conversation: ConversationId,
     /// How new it is among the conversation's rows.
-    pub newness: i64,
+    pub version: i64,
     /// The row.
     pub json: String,
 }
@@ -37,23 +37,25 @@ impl Broker {
     ///
     /// # Errors
     /// When a single Redis did not say so of all.
-    pub async fn listened(&self, channels: Vec<Channel>) -> Result<HashSet<Channel>, Error> {
+    pub async fn channels_with_subscribers(&self, channels: Vec<Channel>) -> Result<HashSet<Channel>, Error> {
         let asked = match self.redis.only() {
-            Some(single) => try_join_all(channels.chunks(CHANNELS).map(|some| listeners(single, some))).await?.concat(),
+            Some(single) => {
+                try_join_all(channels.chunks(MAX_CHANNELS).map(|some| subscriber_counts(single, some))).await?.concat()
+            }
             // Of a node that does not serve its slot any more nobody hears anything; a script is sent on to the one that does.
             None => {
-                let asked = join_all(channels.iter().map(|channel| self.listeners_there(channel))).await;
+                let asked = join_all(channels.iter().map(|channel| self.shard_subscriber_count(channel))).await;
                 count_failed(asked.iter().filter(|asked| asked.is_err()).count());
-                asked.into_iter().map(|listeners| listeners.unwrap_or(0)).collect()
+                asked.into_iter().map(|subscriber_counts| subscriber_counts.unwrap_or(0)).collect()
             }
         };
-        let listened = channels.into_iter().zip(asked).filter(|(_, listeners)| *listeners > 0);
-        Ok(listened.map(|(channel, _)| channel).collect())
+        let subscribed = channels.into_iter().zip(asked).filter(|(_, subscriber_counts)| *subscriber_counts > 0);
+        Ok(subscribed.map(|(channel, _)| channel).collect())
     }
 
-    async fn listeners_there(&self, channel: &Channel) -> Result<u64, Error> {
+    async fn shard_subscriber_count(&self, channel: &Channel) -> Result<u64, Error> {
         let name = channel.as_str();
-        self.run(&self.listening, vec![name.to_owned()], vec![Bytes::copy_from_slice(name.as_bytes())]).await
+        self.run(&self.subscribers_script, vec![name.to_owned()], vec![Bytes::copy_from_slice(name.as_bytes())]).await
     }
 
     /// Publishes rows, but for those that are not newer than what their inboxes got last. Returns how many. A row that is
@@ -61,29 +63,31 @@ impl Broker {
     ///
     /// # Errors
     /// When a single Redis did not answer. Whatever is published again will be known there.
-    pub async fn show(&self, rows: &[InboxRow]) -> Result<u64, Error> {
-        let show = async |rows: &[InboxRow]| {
-            let mut shown = InboxPublishBatch::default();
-            for InboxRow { channel, conversation, newness, json } in rows {
-                let added = shown.add(channel, *conversation, *newness, json, &self.relay_keys);
+    pub async fn publish_rows(&self, rows: &[InboxRow]) -> Result<u64, Error> {
+        let publish = async |rows: &[InboxRow]| {
+            let mut published = InboxPublishBatch::default();
+            for InboxRow { channel, conversation, version, json } in rows {
+                let added = published.add(channel, *conversation, *version, json, &self.relay_keys);
                 added.map_err(|error| Error::new(ErrorKind::Unknown, error.to_string()))?;
             }
-            let (keys, args) = shown.into_parts();
-            self.run::<u64>(&self.show, keys, args).await
+            let (keys, args) = published.into_parts();
+            self.run::<u64>(&self.rows_script, keys, args).await
         };
         // In a cluster each inbox is on a node of its own.
-        let at_once = if self.topology == Topology::Cluster { 1 } else { SCRIPT };
+        let rows_per_script = if self.topology == Topology::Cluster { 1 } else { MAX_EVENTS_PER_SCRIPT };
         let mut count = 0;
-        for (some, shown) in rows.chunks(at_once).zip(join_all(rows.chunks(at_once).map(show)).await) {
-            match shown {
-                Ok(shown) => count += shown,
+        for (some, published) in
+            rows.chunks(rows_per_script).zip(join_all(rows.chunks(rows_per_script).map(publish)).await)
+        {
+            match published {
+                Ok(published) => count += published,
                 Err(error) if self.topology == Topology::Single && !is_answer(&error) => return Err(error),
                 Err(_) if some.len() == 1 => count_failed(1),
                 // One by one: a row that is refused takes no other with it.
                 Err(_) => {
-                    for shown in join_all(some.chunks(1).map(show)).await {
-                        match shown {
-                            Ok(shown) => count += shown,
+                    for published in join_all(some.chunks(1).map(publish)).await {
+                        match published {
+                            Ok(published) => count += published,
                             Err(error) if !is_answer(&error) => return Err(error),
                             Err(_) => count_failed(1),
                         }
@@ -95,7 +99,7 @@ impl Broker {
     }
 }
 
-async fn listeners(single: &Client, channels: &[Channel]) -> Result<Vec<u64>, Error> {
+async fn subscriber_counts(single: &Client, channels: &[Channel]) -> Result<Vec<u64>, Error> {
     let names = channels.iter().map(Channel::as_str);
     let args: Vec<&str> = ["NUMSUB"].into_iter().chain(names.clone()).collect();
     let command = CustomCommand::new_static("PUBSUB", ClusterHash::Random, false);

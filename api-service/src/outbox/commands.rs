@@ -21,11 +21,11 @@ const NAMED: usize = 20;
 pub async fn list(store: &Store, output: impl Write) -> Result<usize, ServeError> {
     store.record(&[AuditEntry::new(operator_actor(), Action::OutboxList, 200)]).await?;
     let mut output = BufWriter::new(output);
-    let (mut behind, mut count) = (i64::MIN, 0);
+    let (mut after, mut count) = (i64::MIN, 0);
     loop {
-        let rows = store.failed_rows(behind, PAGE).await?;
+        let rows = store.failed_rows(after, PAGE).await?;
         let Some(last) = rows.last() else { break };
-        behind = last.id;
+        after = last.id;
         count += rows.len();
         for row in &rows {
             writeln!(output, "{}", line(row))?;

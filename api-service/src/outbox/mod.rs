@@ -18,12 +18,16 @@
 //! | `settling` | keeps what Redis took until its servers have lived on |
 //! | `inboxes` | rows of inboxes |
 
+pub mod broker;
+pub mod commands;
+mod confirmation;
+pub mod event_queue;
 mod fast_path;
-mod inboxes;
+mod inbox_updates;
 mod recovery;
+mod rejections;
 mod relay;
-mod set_aside;
-mod settling;
+pub(crate) mod settings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,16 +38,17 @@ use shared::shutdown::Shutdown;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 use uuid::Uuid;
 
-use crate::publisher::{Broker, Committed};
+use crate::outbox::broker::Broker;
+use crate::outbox::event_queue::EventReceiver;
 use crate::store::{Store, StoreError};
+use confirmation::PublishedBatch;
 use fast_path::FastPath;
-use set_aside::SetAside;
-use settling::Published;
+use rejections::RejectionTracker;
 
 /// Events in one pipeline.
-const BATCH: usize = 500;
+const MAX_BATCH_EVENTS: usize = 500;
 /// Pause after a failure.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Why the relay got no further.
 #[derive(Debug, thiserror::Error)]
@@ -53,66 +58,66 @@ enum RelayError {
     #[error("Redis did not take the events: {0}")]
     Redis(#[from] fred::error::Error),
     #[error("Redis took too long for the events")]
-    Late,
+    Timeout,
 }
 
 /// Publishes until nobody can commit any more: the queue is closed and empty.
 pub async fn run(
     store: Store,
     broker: Broker,
-    committed: Committed,
+    events: EventReceiver,
     health: watch::Receiver<Health>,
     shutdown: Shutdown,
 ) {
-    let (settle, published) = mpsc::channel(settling::QUEUE);
+    let (confirmations, published) = mpsc::channel(confirmation::QUEUE_CAPACITY);
     let connection = health.borrow().connection;
-    let outbox = Arc::new(Outbox {
-        relay: Uuid::now_v7(),
-        relaying: Mutex::new(()),
+    let outbox = Arc::new(OutboxRelay {
+        instance: Uuid::now_v7(),
+        relay_turn: Mutex::new(()),
         store,
         broker,
-        settle,
+        confirmations,
         health,
-        set_aside: SetAside::default(),
-        is_taken_again: Notify::new(),
-        wants_catch_up: Arc::default(),
+        rejections: RejectionTracker::default(),
+        resumed: Notify::new(),
+        catch_up_requested: Arc::default(),
     });
     // Not of the outbox: the last of that ends the queue, and with it this.
-    let settling = settling::Settling::new(&outbox);
-    shutdown.spawn("outbox settling", settling.run(published));
-    let (tell, told) = mpsc::channel(inboxes::QUEUE);
-    shutdown.spawn("inboxes", inboxes::run(outbox.clone(), told));
+    let confirmation = confirmation::Confirmation::new(&outbox);
+    shutdown.spawn("outbox confirmation", confirmation.run(published));
+    let (inbox_sender, inbox_receiver) = mpsc::channel(inbox_updates::QUEUE_CAPACITY);
+    shutdown.spawn("inbox updates", inbox_updates::run(outbox.clone(), inbox_receiver));
     let swept = outbox.clone();
     shutdown.spawn_until("outbox sweep", async move {
         tokio::select! {
             () = swept.sweep() => {}
-            () = swept.recover() => {}
-            () = swept.announce() => {}
+            () = swept.probe_rejections() => {}
+            () = swept.announce_waiting() => {}
         }
     });
-    FastPath::new(outbox, tell, committed, connection, shutdown).run().await;
+    FastPath::new(outbox, inbox_sender, events, connection, shutdown).run().await;
 }
 
 /// The outbox, and the way from there to Redis.
-struct Outbox {
+struct OutboxRelay {
     /// Under which name this instance takes its turn to relay.
-    relay: Uuid,
+    instance: Uuid,
     /// Its own tasks take turns as well.
-    relaying: Mutex<()>,
+    relay_turn: Mutex<()>,
     store: Store,
     broker: Broker,
-    settle: mpsc::Sender<Published>,
+    confirmations: mpsc::Sender<PublishedBatch>,
     health: watch::Receiver<Health>,
-    set_aside: SetAside,
+    rejections: RejectionTracker,
     /// Redis takes again what it had refused: the sweep need not wait for its next time.
-    is_taken_again: Notify,
+    resumed: Notify,
     /// The fast path is to publish the outbox before it goes on.
-    wants_catch_up: Arc<AtomicBool>,
+    catch_up_requested: Arc<AtomicBool>,
 }
 
-impl Outbox {
-    fn settle(&self, published: Published) {
-        if !published.ids.is_empty() && self.settle.try_send(published).is_err() {
+impl OutboxRelay {
+    fn confirm_later(&self, published: PublishedBatch) {
+        if !published.ids.is_empty() && self.confirmations.try_send(published).is_err() {
             // They stay in the outbox and are published once more, which clients ignore.
             metrics::counter!("settle_queue_overflows_total").increment(1);
         }
@@ -120,12 +125,12 @@ impl Outbox {
 
     /// Notes that entries were taken by `connection`; when that is not the present one any more, has them published again.
     /// Whoever looked for what the connection took may have looked before they were noted.
-    async fn published_by(&self, connection: u64, ids: &[i64]) {
+    async fn requeue_if_reconnected(&self, connection: u64, ids: &[i64]) {
         if self.health.borrow().connection != connection && !ids.is_empty() {
-            if let Err(error) = self.store.unsettle_these(ids).await {
+            if let Err(error) = self.store.requeue(ids).await {
                 tracing::warn!(%error, "what Redis may have lost is published again later");
             }
-            self.wants_catch_up.store(true, Ordering::Release);
+            self.catch_up_requested.store(true, Ordering::Release);
         }
     }
 }

@@ -13,10 +13,10 @@ use shared::event::OutgoingEvent;
 use shared::ids::ConversationId;
 
 use super::{Store, StoreError};
-use crate::domain::inbox::Changed;
+use crate::model::inbox::InboxUpdate;
 pub use failed::FailedRow;
 pub use rebuild::REASONS;
-pub use relay::{DeferredEntry, Depth, PartlyPublished, Relayed, Taken};
+pub use relay::{DeferredEntry, LeasedBatch, OutboxDepth, PartlyPublished, RelayOutcome};
 
 /// An event that is on disk, and so certain to be published.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ pub struct OutboxEntry {
     /// In the order in which they are to be published.
     pub events: Vec<OutboxEvent>,
     /// The conversations whose rows in inboxes it changes, in any order.
-    pub changed: Vec<Changed>,
+    pub updates: Vec<InboxUpdate>,
 }
 
 /// Remembers the messages of a transaction, in the order of their publication. Parameters: their ids.
@@ -60,9 +60,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; all of their events will be published once more.
-    pub async fn settle(&self, published: &[(i64, f64)], forgotten: &[i64]) -> Result<(), StoreError> {
+    pub async fn mark_and_prune(&self, published: &[(i64, f64)], confirmed: &[i64]) -> Result<(), StoreError> {
         // The time at which Redis took it, not the present one: whoever looks for what a lost connection took goes by it.
-        const NOTE: &str = "update outbox o set published_at = clock_timestamp() - make_interval(secs => x.age)
+        const MARK: &str = "update outbox o set published_at = clock_timestamp() - make_interval(secs => x.age)
             from (
                 select o.id, x.age from outbox o
                 join unnest($1::bigint[], $2::float8[]) as x (id, age) on x.id = o.id
@@ -70,20 +70,20 @@ impl Store {
             ) x
             where o.id = x.id";
         // Not what somebody is about to publish again.
-        const FORGET: &str = "delete from outbox where id in (
+        const PRUNE: &str = "delete from outbox where id in (
             select id from outbox where id = any($1) and published_at is not null order by id for update
         )";
         let (ids, ages): (Vec<i64>, Vec<f64>) = published.iter().copied().unzip();
-        self.with(async |client| {
+        self.with_connection(async |client| {
             let transaction = client.transaction().await?;
             transaction.batch_execute("set local synchronous_commit = off").await?;
             if !ids.is_empty() {
-                let statement = transaction.prepare_cached(NOTE).await?;
+                let statement = transaction.prepare_cached(MARK).await?;
                 transaction.execute(&statement, &[&ids, &ages]).await?;
             }
-            if !forgotten.is_empty() {
-                let statement = transaction.prepare_cached(FORGET).await?;
-                transaction.execute(&statement, &[&forgotten]).await?;
+            if !confirmed.is_empty() {
+                let statement = transaction.prepare_cached(PRUNE).await?;
+                transaction.execute(&statement, &[&confirmed]).await?;
             }
             Ok(transaction.commit().await?)
         })
@@ -94,12 +94,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn unsettle_these(&self, ids: &[i64]) -> Result<(), StoreError> {
-        const WAIT: &str = "update outbox set published_at = null where id in (
+    pub async fn requeue(&self, ids: &[i64]) -> Result<(), StoreError> {
+        const REQUEUE: &str = "update outbox set published_at = null where id in (
             select id from outbox where id = any($1) and published_at is not null order by id for update
         )";
-        self.with(async |client| {
-            let statement = client.prepare_cached(WAIT).await?;
+        self.with_connection(async |client| {
+            let statement = client.prepare_cached(REQUEUE).await?;
             client.execute(&statement, &[&ids]).await?;
             Ok(())
         })
@@ -111,8 +111,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn unsettle(&self, age_seconds: f64) -> Result<(), StoreError> {
-        self.with(async |client| {
+    pub async fn requeue_older_than(&self, age_seconds: f64) -> Result<(), StoreError> {
+        self.with_connection(async |client| {
             let statement = client
                 .prepare_cached(
                     // The time must be a stable one, and the search by itself: else the index of published rows is of no use, and

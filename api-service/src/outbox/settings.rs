@@ -2,14 +2,14 @@
 
 use shared::env::{Env, Setting};
 
-use super::range::between;
+use crate::config::range::between;
 
-pub(super) const EVENT_LOG_LENGTH: Setting = Setting {
+pub(crate) const EVENT_LOG_LENGTH: Setting = Setting {
     name: "EVENT_LOG_LENGTH",
     default: Some("128"),
     help: "events a conversation's log in Redis keeps for sockets that come back, 1 to 10000",
 };
-pub(super) const EVENT_LOG_TTL_SECONDS: Setting = Setting {
+pub(crate) const EVENT_LOG_TTL_SECONDS: Setting = Setting {
     name: "EVENT_LOG_TTL_SECONDS",
     default: Some("3600"),
     help: "how long a quiet conversation's log stays in Redis, in seconds, 60 to 604800",
@@ -25,7 +25,7 @@ pub struct EventLogConfig {
 }
 
 /// Reads both bounds.
-pub(super) fn read(env: &mut Env) -> Option<EventLogConfig> {
+pub(crate) fn read(env: &mut Env) -> Option<EventLogConfig> {
     let length = env.read_checked(&EVENT_LOG_LENGTH, between(1, 10_000));
     let ttl = env.read_checked(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
     Some(EventLogConfig { length: length?, ttl_millis: ttl? * 1_000 })

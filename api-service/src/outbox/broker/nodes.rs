@@ -13,7 +13,7 @@ use shared::event;
 use shared::redis::Slots;
 use uuid::Uuid;
 
-use super::{Broker, Refusal};
+use super::{Broker, PublishRejection};
 
 /// The node of Redis that serves a channel. A single server is one node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ impl NodeMap {
 impl Broker {
     /// Who serves what, as the cluster said last.
     #[must_use]
-    pub fn map(&self) -> NodeMap {
+    pub fn node_map(&self) -> NodeMap {
         NodeMap(self.redis.slots())
     }
 
@@ -49,24 +49,24 @@ impl Broker {
     ///
     /// # Errors
     /// Why it does not.
-    pub async fn probe(&self, channel: &Channel) -> Result<(), Refusal> {
+    pub async fn probe(&self, channel: &Channel) -> Result<(), PublishRejection> {
         let key = channel.probe_key();
-        let soon = Some(Expiration::PX(1));
-        let (name, life) = (&key, &soon);
-        let write = |client: Client| async move { client.set::<(), _, _>(name, "", life.clone(), None, false).await };
+        let expiry = Some(Expiration::PX(1));
+        let (name, expiry) = (&key, &expiry);
+        let write = |client: Client| async move { client.set::<(), _, _>(name, "", expiry.clone(), None, false).await };
         let written = self.redis.ask(name, write).await;
-        written.map_err(|error| Refusal::from(&error))
+        written.map_err(|error| PublishRejection::from(&error))
     }
 
     /// Tells the sockets of conversations that their events wait, or that all that waited is published. A node that is full
     /// publishes all the same; where it does not, the sockets have lost that node themselves.
     pub async fn announce(&self, by: Uuid, channels: &[Channel], is_over: bool) {
         let payload = Bytes::from(event::publish_status_payload(by, is_over));
-        let told = channels
-            .iter()
-            .map(|channel| self.run::<Value>(&self.announce, vec![channel.as_str().to_owned()], vec![payload.clone()]));
-        for told in join_all(told).await {
-            if let Err(error) = told {
+        let sent = channels.iter().map(|channel| {
+            self.run::<Value>(&self.announce_script, vec![channel.as_str().to_owned()], vec![payload.clone()])
+        });
+        for result in join_all(sent).await {
+            if let Err(error) = result {
                 tracing::debug!(error = error.details(), "sockets were not told that their events wait");
             }
         }
@@ -76,9 +76,9 @@ impl Broker {
     ///
     /// # Errors
     /// As Redis has them.
-    pub async fn clear_log(&self, channel: &Channel) -> Result<bool, Error> {
+    pub async fn move_wrong_type_log(&self, channel: &Channel) -> Result<bool, Error> {
         let args = vec![Bytes::from_static(b"stream"), channel::moved_suffix().into()];
-        let moved: Vec<String> = self.run(&self.rename, vec![channel.log_key()], args).await?;
+        let moved: Vec<String> = self.run(&self.rename_script, vec![channel.log_key()], args).await?;
         metrics::counter!("redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
         Ok(!moved.is_empty())
     }
@@ -100,8 +100,8 @@ mod tests {
         let map = NodeMap(Some(Arc::new(slots.clone())));
         let channel = |n| Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(n));
         for n in 0..100 {
-            let place = slots.owner(channel(n).as_str().as_bytes()).unwrap();
-            assert_eq!(map.node_of(&channel(n)).to_string(), format!("10.0.0.1:{}", place + 1));
+            let index = slots.owner(channel(n).as_str().as_bytes()).unwrap();
+            assert_eq!(map.node_of(&channel(n)).to_string(), format!("10.0.0.1:{}", index + 1));
         }
         assert_eq!(NodeMap::default().node_of(&channel(1)), NodeMap::default().node_of(&channel(2)));
     }

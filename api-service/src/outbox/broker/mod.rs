@@ -1,0 +1,195 @@
+//! Publishes events and inbox rows to Redis.
+
+mod inbox_rows;
+mod nodes;
+mod outcome;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use fred::error::ErrorKind;
+use fred::prelude::*;
+use fred::types::scripts::Script;
+use futures_util::future::join_all;
+use shared::channel::{self, Channel, Topology};
+use shared::publication::{PublishBatch, PublishMode};
+use shared::redis::{Nodes, is_answer};
+use shared::relay_keys::RelayKeys;
+use tokio::time::Instant;
+
+use crate::outbox::settings::EventLogConfig;
+use crate::store::OutboxEvent;
+
+pub use inbox_rows::InboxRow;
+pub use nodes::{Node, NodeMap};
+pub use outcome::{PublishOutcome, PublishRejection, RejectionScope};
+
+/// Events in one script: none of them may hold Redis up for more than a fraction of a millisecond.
+const MAX_EVENTS_PER_SCRIPT: usize = 32;
+
+/// An event, and how it is published.
+pub type PublishRequest<'a> = (&'a OutboxEvent, PublishMode);
+
+/// Redis, as publishing sees it.
+pub struct Broker {
+    redis: Nodes,
+    topology: Topology,
+    publish_script: Script,
+    subscribers_script: Script,
+    rows_script: Script,
+    rename_script: Script,
+    announce_script: Script,
+    event_log: EventLogConfig,
+    relay_keys: RelayKeys,
+}
+
+impl Broker {
+    /// Publishes through `redis`, keeping logs as `log` says, messages sealed if `relay_keys` has a key for that.
+    #[must_use]
+    pub fn new(redis: Nodes, event_log: EventLogConfig, relay_keys: RelayKeys) -> Self {
+        let topology = redis.topology();
+        let [publish_script, subscribers_script, rows_script, rename_script, announce_script] = [
+            topology.publish_script(),
+            channel::SUBSCRIBER_COUNT,
+            topology.publish_rows_script(),
+            channel::RENAME_WRONG_TYPE,
+            topology.publish_ephemeral_script(),
+        ]
+        .map(Script::from_lua);
+        Self {
+            redis,
+            topology,
+            publish_script,
+            subscribers_script,
+            rows_script,
+            rename_script,
+            announce_script,
+            event_log,
+            relay_keys,
+        }
+    }
+
+    /// Publishes events, those of one conversation in order, and says of each what became of it. What Redis refuses of one
+    /// conversation, or of one node, keeps nothing else from being published.
+    ///
+    /// # Errors
+    /// When a single Redis does not answer. Some events may be published, so publishing again may double them.
+    pub async fn publish(&self, events: &[PublishRequest<'_>]) -> Result<Vec<PublishOutcome>, Error> {
+        let began = Instant::now();
+        let published = self.publish_all(events).await;
+        if published.is_ok() {
+            metrics::histogram!("publish_batch_size").record(events.len() as f64);
+            metrics::histogram!("publish_seconds").record(began.elapsed());
+        }
+        published
+    }
+
+    async fn publish_all(&self, events: &[PublishRequest<'_>]) -> Result<Vec<PublishOutcome>, Error> {
+        let Some(single) = self.redis.only() else { return self.publish_by_conversation(events).await };
+        match self.pipeline(single, events).await {
+            // A Redis that restarted has forgotten the script, and refused the first events before any other.
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                self.publish_script.load(single).await?;
+                self.pipeline(single, events).await
+            }
+            done => done,
+        }
+    }
+
+    /// Commands that are handed to the client together leave together, in order.
+    async fn pipeline(&self, single: &Client, events: &[PublishRequest<'_>]) -> Result<Vec<PublishOutcome>, Error> {
+        let publish = |events: &[PublishRequest<'_>]| {
+            let batch = self.batch(events);
+            async move {
+                let (logs, args) = batch?.into_parts();
+                single.evalsha::<Vec<Option<String>>, _, _, _>(self.publish_script.sha1().clone(), logs, args).await
+            }
+        };
+        let mut out = Vec::with_capacity(events.len());
+        for (some, cursors) in
+            events.chunks(MAX_EVENTS_PER_SCRIPT).zip(join_all(events.chunks(MAX_EVENTS_PER_SCRIPT).map(publish)).await)
+        {
+            match cursors {
+                Ok(cursors) => {
+                    out.extend(cursors.iter().map(|cursor| PublishOutcome::from_script_reply(cursor.as_deref())))
+                }
+                Err(error) if !is_answer(&error) || error.details().starts_with("NOSCRIPT") => {
+                    return Err(error);
+                }
+                Err(error) => match PublishRejection::from(&error) {
+                    rejection @ PublishRejection { scope: RejectionScope::Node, .. } => {
+                        out.extend(some.iter().map(|_| PublishOutcome::Rejected(rejection.clone())));
+                    }
+                    // Nobody knows how far the script came: one by one, and only what the logs do not hold.
+                    PublishRejection { scope: RejectionScope::Conversation, .. } => {
+                        let again: Vec<PublishRequest<'_>> =
+                            some.iter().map(|(event, _)| (*event, PublishMode::Deduplicate)).collect();
+                        out.extend(self.publish_by_conversation(&again).await?);
+                    }
+                },
+            }
+        }
+        Ok(out)
+    }
+
+    /// Conversations side by side, and in each of them one event after the other: an event that is redirected would be
+    /// overtaken by those that were sent behind it.
+    async fn publish_by_conversation(&self, events: &[PublishRequest<'_>]) -> Result<Vec<PublishOutcome>, Error> {
+        let mut conversations: HashMap<&Channel, Vec<(usize, PublishRequest<'_>)>> = HashMap::new();
+        for (index, due) in events.iter().enumerate() {
+            conversations.entry(&due.0.channel).or_default().push((index, *due));
+        }
+        let mut out = vec![PublishOutcome::PredecessorMissing; events.len()];
+        for published in join_all(conversations.into_values().map(|events| self.publish_in_order(events))).await {
+            for (index, outcome) in published? {
+                out[index] = outcome;
+            }
+        }
+        Ok(out)
+    }
+
+    /// The events of one conversation, up to the first that is refused; those behind it are refused with it.
+    async fn publish_in_order(
+        &self,
+        events: Vec<(usize, PublishRequest<'_>)>,
+    ) -> Result<Vec<(usize, PublishOutcome)>, Error> {
+        let mut out = Vec::with_capacity(events.len());
+        let mut refused = None;
+        for (index, due) in events {
+            let outcome = match &refused {
+                Some(rejection) => PublishOutcome::Rejected(PublishRejection::clone(rejection)),
+                None => match self.publish_one(due).await {
+                    Ok(outcome) => outcome,
+                    Err(error) if self.topology == Topology::Single && !is_answer(&error) => {
+                        return Err(error);
+                    }
+                    Err(error) => PublishOutcome::Rejected(PublishRejection::from(&error)),
+                },
+            };
+            if let PublishOutcome::Rejected(rejection) = &outcome {
+                refused = Some(rejection.clone());
+            }
+            out.push((index, outcome));
+        }
+        Ok(out)
+    }
+
+    async fn publish_one(&self, due: PublishRequest<'_>) -> Result<PublishOutcome, Error> {
+        let (log, args) = self.batch(&[due])?.into_parts();
+        let cursors: Vec<Option<String>> = self.run(&self.publish_script, log, args).await?;
+        Ok(PublishOutcome::from_script_reply(cursors.first().and_then(Option::as_deref)))
+    }
+
+    async fn run<T: FromValue>(&self, script: &Script, keys: Vec<String>, args: Vec<Bytes>) -> Result<T, Error> {
+        self.redis.run(script, keys, args).await
+    }
+
+    fn batch(&self, events: &[PublishRequest<'_>]) -> Result<PublishBatch, Error> {
+        let mut batch = PublishBatch::new(self.event_log.length, self.event_log.ttl_millis);
+        for (OutboxEvent { channel, draft }, mode) in events {
+            let added = batch.add(channel, draft, *mode, &self.relay_keys);
+            added.map_err(|error| Error::new(ErrorKind::Unknown, error.to_string()))?;
+        }
+        Ok(batch)
+    }
+}
