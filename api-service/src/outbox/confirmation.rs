@@ -1,5 +1,9 @@
-//! What Redis has taken stays in the outbox for a moment longer: until the very servers that took it have answered some
-//! seconds later, and so had the time to pass it on to their replicas.
+//! Publish confirmation: why an outbox row outlives its publication.
+//!
+//! Redis replicates asynchronously. A master that accepted an event may fail before a replica has it, and the event is lost. So a
+//! published row is only *marked* at first. It is *confirmed* and deleted once the same connection has answered [`CONFIRM_AFTER`]
+//! later: the master was alive long enough to replicate. If the connection is lost earlier, the marked rows are requeued and
+//! published again. The event log in Redis recognizes events that it already holds, so nothing is delivered twice.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,27 +17,27 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::OutboxRelay;
 use crate::store::Store;
 
-/// How long a server must have lived after it took something.
+/// How long a server must stay alive after it accepted an event.
 const CONFIRM_AFTER: Duration = Duration::from_secs(2);
-/// Between two looks at what has settled.
+/// Between two rounds of marking and deleting.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How long the last of it may take at the end. What has not settled by then is published once more by another instance.
+/// Time limit of the last confirmations at shutdown. Another instance publishes the rest again.
 const FINAL_CONFIRM_TIMEOUT: Duration = Duration::from_secs(4);
-/// Batches that may wait to be noted. What finds no room stays in the outbox and is published once more.
+/// Batches that may wait to be marked. Others stay unmarked in the outbox and are published again.
 pub(super) const QUEUE_CAPACITY: usize = 256;
 
-/// Rows of the outbox whose events Redis has taken.
+/// Outbox rows whose events Redis has accepted.
 #[derive(Debug)]
 pub(super) struct PublishedBatch {
     pub(super) ids: Vec<i64>,
-    /// On which connection, see [`Health`].
+    /// The connection that accepted them, see [`Health`].
     pub(super) connection: u64,
     pub(super) at: Instant,
-    /// Whether the outbox says so already.
+    /// Whether the rows are marked already.
     pub(super) is_marked: bool,
 }
 
-/// Notes and forgets.
+/// Marks published rows and deletes confirmed ones.
 pub(super) struct Confirmation {
     store: Store,
     health: watch::Receiver<Health>,
@@ -46,8 +50,8 @@ impl Confirmation {
         Self { store, health, catch_up_requested: outbox.catch_up_requested.clone() }
     }
 
-    /// Notes what was published and forgets what has settled, until nobody publishes any more and all of it has. A few times a
-    /// second, everything at once: what a crash leaves unmarked is found in the log when it is published again.
+    /// Runs until the queue is closed and all rows are confirmed. Works in rounds, a few per second: rows that a crash leaves
+    /// unmarked are published again and recognized by the event log.
     pub(super) async fn run(self, mut published: mpsc::Receiver<PublishedBatch>) {
         let mut unconfirmed: VecDeque<PublishedBatch> = VecDeque::new();
         let mut unmarked: Vec<(u64, Instant, Vec<i64>)> = Vec::new();
@@ -81,27 +85,28 @@ impl Confirmation {
             return;
         }
         if self.store.mark_and_prune(marked, confirmed).await.is_err() {
-            tracing::debug!("published events stay in the outbox and will be published again");
+            tracing::debug!("published rows not marked, events are published again");
         }
-        // The connection has broken meanwhile, and whoever looked for what it took may have looked before this was noted.
+        // The connection was lost in the meantime. The search for its rows may have run before these were marked.
         if self.health.borrow().connection != health.connection && !marked.is_empty() {
             let ids: Vec<i64> = marked.iter().map(|(id, _)| *id).collect();
             if let Err(error) = self.store.requeue(&ids).await {
-                tracing::warn!(%error, "what Redis may have lost is published again later");
+                tracing::warn!(%error, "requeue failed, events are published again later");
             }
             self.catch_up_requested.store(true, Ordering::Release);
         }
     }
 }
 
-/// What the present connection has taken, each entry with its age in seconds. What an old one took is not marked: it waits in
-/// the outbox, from which it is published again at once.
+/// Entries that the current connection accepted, with their age in seconds. Entries of a lost connection stay unmarked, so that
+/// they are published again at once.
 fn entries_to_mark(unmarked: Vec<(u64, Instant, Vec<i64>)>, health: Health) -> Vec<(i64, f64)> {
     let present = unmarked.into_iter().filter(|(connection, ..)| *connection == health.connection);
     present.flat_map(|(_, at, ids)| ids.into_iter().map(move |id| (id, at.elapsed().as_secs_f64()))).collect()
 }
 
-/// Those that have settled. Those of a connection that is gone are let go: they are published again, and come back.
+/// Removes the confirmed batches and returns their ids. Batches of a lost connection are dropped: they are published again and
+/// come back.
 fn take_confirmed(unconfirmed: &mut VecDeque<PublishedBatch>, health: Health) -> Vec<i64> {
     let mut confirmed = Vec::new();
     while let Some(oldest) = unconfirmed.front() {
@@ -127,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_redis_took_is_forgotten_once_it_has_lived_on_for_a_while() {
+    async fn batch_is_confirmed_after_server_stayed_alive() {
         let begin = Instant::now();
         let seconds = |seconds| begin + Duration::from_secs(seconds);
         let mut unconfirmed = VecDeque::from([published(1, 0, begin), published(2, 0, seconds(1))]);
@@ -138,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_lost_connection_took_a_moment_ago_is_not_noted_as_published() {
+    async fn batch_of_lost_connection_is_not_marked() {
         let now = Instant::now();
         let health = Health { connection: 1, since: now, proven: now };
         let marked = entries_to_mark(vec![(0, now, vec![1, 2]), (1, now, vec![3])], health);
@@ -146,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_another_connection_took_is_never_forgotten() {
+    async fn batch_of_lost_connection_is_not_confirmed() {
         let begin = Instant::now();
         let mut unconfirmed = VecDeque::from([published(1, 0, begin), published(2, 1, begin)]);
         let health = Health { connection: 1, since: begin, proven: begin + Duration::from_secs(9) };

@@ -1,4 +1,5 @@
-//! The queue of committed events between transactions and the relay: the fast path. Events that it cannot hold are in the outbox anyway.
+//! The bounded queue of committed events, between transactions and the fast path. Events that it cannot hold are published from
+//! the outbox.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,18 +8,18 @@ use tokio::sync::mpsc;
 
 use crate::store::OutboxEntry;
 
-/// Events that may wait for Redis in memory.
+/// Events that may wait in memory.
 const QUEUE_CAPACITY: usize = 10_000;
-/// Hands committed events to the task of [`crate::outbox`]. Clones share the queue.
+/// The sending end. Clones share the queue.
 ///
-/// Never waits and never loses: every event handed over stands in the outbox, which is read when the queue is full.
+/// Never waits and never loses an event: each is in the outbox, which is read after an overflow.
 #[derive(Clone)]
 pub struct EventSender {
     queue: mpsc::Sender<OutboxEntry>,
     stats: Arc<QueueStats>,
 }
 
-/// The other end of the queue.
+/// The receiving end.
 pub struct EventReceiver {
     queue: mpsc::Receiver<OutboxEntry>,
     stats: Arc<QueueStats>,
@@ -31,7 +32,7 @@ struct QueueStats {
     overflowed: AtomicBool,
 }
 
-/// A queue for committed events.
+/// Creates a queue.
 #[must_use]
 pub fn queue() -> (EventSender, EventReceiver) {
     let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
@@ -40,7 +41,7 @@ pub fn queue() -> (EventSender, EventReceiver) {
 }
 
 impl EventSender {
-    /// Publishes soon. Call it after the commit, in the order of the commits.
+    /// Queues entries. Call it after the commit, in the order of the commits.
     pub fn publish(&self, entries: impl IntoIterator<Item = OutboxEntry>) {
         for entry in entries {
             let events = entry.events.len();
@@ -55,7 +56,7 @@ impl EventSender {
 }
 
 impl EventSender {
-    /// Events that wait.
+    /// Events in the queue.
     #[must_use]
     pub fn depth(&self) -> usize {
         self.stats.events.load(Ordering::Acquire)
@@ -63,7 +64,7 @@ impl EventSender {
 }
 
 impl EventReceiver {
-    /// Entries that wait, until they have `enough` events between them; none when the queue is closed.
+    /// The next entries, with about `max_events` events; none when the queue is closed.
     pub async fn next(&mut self, max_events: usize) -> Vec<OutboxEntry> {
         let mut entries = Vec::new();
         let mut events = 0;
@@ -77,19 +78,19 @@ impl EventReceiver {
         entries
     }
 
-    /// Drops what waits, which the outbox holds too.
+    /// Drops all queued entries, which the outbox holds too.
     pub fn discard(&mut self) {
         while let Ok(entry) = self.queue.try_recv() {
             self.stats.events.fetch_sub(entry.events.len(), Ordering::AcqRel);
         }
     }
 
-    /// Whether events did not fit since the last call.
+    /// Whether the queue overflowed since the last call.
     pub fn overflowed(&self) -> bool {
         self.stats.overflowed.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether nobody can publish any more and nothing waits.
+    /// Whether the queue is closed and empty.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.queue.is_closed() && self.queue.is_empty()

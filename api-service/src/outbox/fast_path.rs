@@ -1,5 +1,5 @@
-//! From the commit to Redis without a detour, as long as Redis takes everything; and the catch-up with the outbox when it did
-//! not.
+//! The fast path: publishes committed events from memory while Redis accepts all of them. After a failure it catches up with the
+//! outbox first.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,19 +18,19 @@ use crate::outbox::broker::{PublishOutcome, PublishRequest};
 use crate::outbox::event_queue::EventReceiver;
 use crate::store::OutboxEntry;
 
-/// How long a message waits for the one before it.
+/// How long a message waits for its predecessor.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two attempts at it; doubled each time. Two instances that take turns in one conversation wait this long for each
-/// turn, so it bounds how many messages a second they get through there.
+/// Between two attempts; doubled each time. Two instances that alternate in one conversation wait this long per turn, which
+/// bounds their common rate.
 const MIN_BACKOFF: Duration = Duration::from_millis(1);
 const MAX_BACKOFF: Duration = Duration::from_millis(8);
-/// Entries that may wait so. Past it none does.
+/// Entries that may wait for predecessors. Beyond this none waits.
 const MAX_PENDING: usize = 1_000;
 
-/// An entry that waits to be published, as a whole or in part.
+/// An entry that is published only in part, or not yet.
 struct PendingEntry {
     entry: OutboxEntry,
-    /// Some of its events are left to the outbox, and so its row must stay there.
+    /// Some events are left to the outbox, so its row must stay.
     stays_in_outbox: bool,
     since: Instant,
     retry_at: Instant,
@@ -44,13 +44,13 @@ impl PendingEntry {
     }
 }
 
-/// From the commit to Redis without a detour.
+/// The state of the fast path.
 pub(super) struct FastPath {
     outbox: Arc<OutboxRelay>,
     inbox_sender: mpsc::Sender<InboxBatch>,
     events: EventReceiver,
     pending: Vec<PendingEntry>,
-    /// The newest connection to Redis of which everything that it may lack was published again.
+    /// The latest connection to Redis for which everything that may be lost was requeued.
     connection: u64,
     shutdown: Shutdown,
 }
@@ -79,20 +79,20 @@ impl FastPath {
             let fresh = tokio::select! {
                 entries = self.events.next(MAX_BATCH_EVENTS), if is_open => entries,
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => Vec::new(),
-                // Another connection, perhaps.
+                // Checks for a new connection.
                 () = sleep(RETRY_DELAY) => Vec::new(),
             };
             self.pending.extend(fresh.into_iter().map(PendingEntry::new));
             self.leave_rejected();
             if let Err(error) = self.publish().await {
                 let events: usize = self.pending.iter().map(|pending| pending.entry.events.len()).sum();
-                tracing::warn!(error = error.details(), events, "Redis does not take events; the outbox holds them");
+                tracing::warn!(error = error.details(), events, "publishing failed, catching up with the outbox");
                 self.catch_up().await;
             }
         }
     }
 
-    /// Leaves to the outbox what is set aside: behind what waits there already.
+    /// Leaves events of rejected targets to the outbox, behind their older rows.
     fn leave_rejected(&mut self) {
         let OutboxRelay { rejections, broker, .. } = &*self.outbox;
         if !rejections.is_active() {
@@ -111,7 +111,7 @@ impl FastPath {
         }
     }
 
-    /// Publishes what waits and is due, all but what comes too early.
+    /// Publishes the entries that are due, except messages whose predecessor is missing.
     async fn publish(&mut self) -> Result<(), fred::error::Error> {
         let now = Instant::now();
         let is_overloaded = self.pending.len() > MAX_PENDING;
@@ -149,7 +149,7 @@ impl FastPath {
                 pending.retry_at = now + pending.backoff;
             }
             if pending.entry.events.is_empty() {
-                // The row of what is left to the outbox stays there, and is published from there.
+                // A row with events left for the outbox is published from there.
                 if !pending.stays_in_outbox {
                     ids.push(pending.entry.id);
                 }
@@ -160,47 +160,47 @@ impl FastPath {
         let published = PublishedBatch { ids, connection: self.connection, at: Instant::now(), is_marked: false };
         let is_any = !(published.ids.is_empty() && updates.is_empty());
         if is_any && self.inbox_sender.try_send(InboxBatch { updates, published }).is_err() {
-            // They stay in the outbox, and the sweep finds them.
+            // The rows stay in the outbox, and the sweep finds them.
             metrics::counter!("inbox_queue_overflows_total").increment(1);
         }
         Ok(())
     }
 
-    /// Publishes the outbox until it holds no more than what others have in hand; after a new connection with what the old
-    /// one was given last. Then the fast path goes on.
+    /// Publishes the outbox until it is empty except for rows of other instances. After a new connection, requeues what the old
+    /// one may have lost.
     async fn catch_up(&mut self) {
         metrics::gauge!("outbox_behind").set(1);
         let since = Instant::now();
-        // Redis takes these again. What waited of them is in the outbox, and goes first.
+        // Redis accepts these again. Their older rows are in the outbox and come first.
         let draining = self.outbox.rejections.draining();
         while !self.catch_up_once().await {
             if self.shutdown.has_begun() {
-                tracing::info!("the rest of the outbox is left to another instance, or to the next start of this one");
+                tracing::info!("catch-up ended by shutdown, rows stay in the outbox");
                 break;
             }
         }
         self.outbox.finish_draining(draining).await;
         metrics::gauge!("outbox_behind").set(0);
-        tracing::info!(after_ms = since.elapsed().as_millis() as u64, "the fast path goes on");
+        tracing::info!(after_ms = since.elapsed().as_millis() as u64, "fast path resumed");
     }
 
-    /// Returns whether that was all.
+    /// Returns whether the outbox was empty.
     async fn catch_up_once(&mut self) -> bool {
-        // What waits in memory is committed, and so among what is relayed next.
+        // Entries in memory are committed, so the relay publishes them from the outbox.
         self.pending.clear();
         self.events.discard();
         let health = *self.outbox.health.borrow();
         if health.connection != self.connection {
             match self.outbox.store.requeue_older_than(health.since.elapsed().as_secs_f64()).await {
                 Ok(()) => self.connection = health.connection,
-                Err(error) => tracing::warn!(%error, "what Redis may have lost is not published again yet"),
+                Err(error) => tracing::warn!(%error, "republish after Redis reconnect failed, will retry"),
             }
         }
         match self.outbox.relay(0.0).await {
             Ok(Some(RelayBatch { is_full: true })) => return false,
             Ok(Some(RelayBatch { is_full: false })) if health.connection == self.connection => return true,
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the outbox is not published yet"),
+            Err(error) => tracing::warn!(%error, "outbox relay failed, will retry"),
         }
         sleep(RETRY_DELAY).await;
         false

@@ -1,6 +1,6 @@
-//! Tells inboxes how conversations stand, behind the events that have changed them.
+//! Publishes the inbox rows of conversations, after the events that changed them.
 //!
-//! Beside the fast path, which never waits for it. What is not told stays in the outbox, which is published again.
+//! Runs beside the fast path, which never waits for it. After a failure the outbox rows stay and are published again.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -17,17 +17,17 @@ use crate::model::inbox::{ConversationSnapshot, InboxUpdate};
 use crate::outbox::broker::InboxRow;
 use crate::store::StoreError;
 
-/// Batches that may wait to be told. What finds no room is told when the outbox is swept.
+/// Batches that may wait. The sweep publishes the rows of others.
 pub(super) const QUEUE_CAPACITY: usize = 256;
 
-/// What a batch has changed.
+/// The inbox updates of a published batch.
 pub(super) struct InboxBatch {
     pub(super) updates: Vec<InboxUpdate>,
-    /// To be settled once it is told.
+    /// Confirmed once the inbox rows are published.
     pub(super) published: PublishedBatch,
 }
 
-/// Tells until nobody publishes any more. What waits is told together, of each conversation how it stands at last.
+/// Publishes until the queue is closed. Updates that wait are merged, so each conversation is published once.
 pub(super) async fn run(outbox: Arc<OutboxRelay>, mut queue: mpsc::Receiver<InboxBatch>) {
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, QUEUE_CAPACITY).await > 0 {
@@ -38,13 +38,13 @@ pub(super) async fn run(outbox: Arc<OutboxRelay>, mut queue: mpsc::Receiver<Inbo
         }
         match outbox.publish_inboxes(updates).await {
             Ok(()) => published.into_iter().for_each(|published| outbox.confirm_later(published)),
-            Err(error) => tracing::warn!(%error, "inboxes are not told yet; the outbox holds what they must know"),
+            Err(error) => tracing::warn!(%error, "inbox rows not published, outbox rows stay"),
         }
     }
 }
 
 impl OutboxRelay {
-    /// Publishes the rows of conversations to whoever listens.
+    /// Publishes inbox rows to channels that have subscribers.
     pub(super) async fn publish_inboxes(&self, updates: Vec<InboxUpdate>) -> Result<(), RelayError> {
         let updates = latest_per_conversation(updates);
         let channels: HashSet<Channel> =
@@ -62,7 +62,7 @@ impl OutboxRelay {
                 }
             }
         }
-        // Read when the change is committed, so that it is at least as new.
+        // Read after the commit, so at least as recent as the change.
         if !unknown.is_empty() {
             snapshots.extend(self.store.snapshots(&unknown).await?);
         }
@@ -80,7 +80,7 @@ fn inbox_channels(conversation: &Conversation) -> [Channel; 2] {
     [conversation.first(), conversation.second()].map(|whose| Channel::inbox(conversation.location(), whose))
 }
 
-/// What is known last of each conversation.
+/// The latest update of each conversation.
 fn latest_per_conversation(updates: Vec<InboxUpdate>) -> HashMap<ConversationId, InboxUpdate> {
     let mut latest: HashMap<ConversationId, InboxUpdate> = HashMap::with_capacity(updates.len());
     for updates in updates {

@@ -1,22 +1,26 @@
-//! The task that publishes what was committed: at least once, never zero times, in order within a conversation.
+//! The outbox relay: publishes every committed event to Redis, at least once, and in order within a conversation.
 //!
-//! While Redis takes everything, events go from memory. Once it does not, memory is ignored and the outbox is
-//! published, oldest first, until it is empty. A sweep finds what another instance left behind when it died. And what a
-//! Redis took shortly before its connection broke is published once more: it may have died with it.
+//! Every transaction writes an outbox row with its events. Normally events are published from memory (`fast_path`), and the row
+//! only guards them. When Redis rejects events or fails, memory is ignored, and the relay publishes the rows, oldest first, until
+//! none is left. A sweep finds rows of instances that died.
 //!
-//! A message whose predecessor another instance has in hand waits for it, a moment at most: should that instance have
-//! died, its message comes late, and it is better to have this one now.
+//! Redis may lose what it accepted, if it fails before replicating. So rows are kept until replication is likely
+//! (`confirmation`), and are published again after a connection was lost.
 //!
-//! Behind the events, inboxes are told how the conversations stand: `inboxes`.
+//! A message whose predecessor another instance still has to publish waits for it, but only briefly: that instance may have died.
+//!
+//! After its events, each batch publishes the changed inbox rows (`inbox_updates`).
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `fast_path` | from the commit to Redis without a detour, and the catch-up after an outage |
-//! | `relay` | the outbox table: rounds of one relay at a time, and the sweep |
-//! | `set_aside` | conversations and nodes that Redis refuses: they wait apart, and nothing waits for them |
-//! | `recovery` | tries whether they are taken again |
-//! | `settling` | keeps what Redis took until its servers have lived on |
-//! | `inboxes` | rows of inboxes |
+//! | `event_queue` | committed events between transactions and the fast path |
+//! | `fast_path` | publishing from memory, and catching up with the outbox after an outage |
+//! | `relay` | publishing rows, one relay at a time, and the sweep |
+//! | `confirmation` | keeps published rows until replication is likely |
+//! | `rejections` | conversations and nodes that Redis rejects at present |
+//! | `recovery` | probes whether Redis accepts them again |
+//! | `inbox_updates` | publishes inbox rows |
+//! | `broker` | commands to Redis |
 
 pub mod broker;
 pub mod commands;
@@ -45,12 +49,12 @@ use confirmation::PublishedBatch;
 use fast_path::FastPath;
 use rejections::RejectionTracker;
 
-/// Events in one pipeline.
+/// Events per pipeline.
 const MAX_BATCH_EVENTS: usize = 500;
-/// Pause after a failure.
+/// Delay after a failure.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Why the relay got no further.
+/// Why the relay could not continue.
 #[derive(Debug, thiserror::Error)]
 enum RelayError {
     #[error(transparent)]
@@ -61,7 +65,7 @@ enum RelayError {
     Timeout,
 }
 
-/// Publishes until nobody can commit any more: the queue is closed and empty.
+/// Publishes until the queue is closed and empty.
 pub async fn run(
     store: Store,
     broker: Broker,
@@ -82,7 +86,7 @@ pub async fn run(
         resumed: Notify::new(),
         catch_up_requested: Arc::default(),
     });
-    // Not of the outbox: the last of that ends the queue, and with it this.
+    // Holds no `Arc` of the relay: the last of those closes its queue and ends it.
     let confirmation = confirmation::Confirmation::new(&outbox);
     shutdown.spawn("outbox confirmation", confirmation.run(published));
     let (inbox_sender, inbox_receiver) = mpsc::channel(inbox_updates::QUEUE_CAPACITY);
@@ -98,37 +102,37 @@ pub async fn run(
     FastPath::new(outbox, inbox_sender, events, connection, shutdown).run().await;
 }
 
-/// The outbox, and the way from there to Redis.
+/// The state that the tasks of the relay share.
 struct OutboxRelay {
-    /// Under which name this instance takes its turn to relay.
+    /// Names this instance as the holder of the relay lease.
     instance: Uuid,
-    /// Its own tasks take turns as well.
+    /// The tasks of this instance take turns too.
     relay_turn: Mutex<()>,
     store: Store,
     broker: Broker,
     confirmations: mpsc::Sender<PublishedBatch>,
     health: watch::Receiver<Health>,
     rejections: RejectionTracker,
-    /// Redis takes again what it had refused: the sweep need not wait for its next time.
+    /// Redis accepts a rejected target again, so the sweep runs at once.
     resumed: Notify,
-    /// The fast path is to publish the outbox before it goes on.
+    /// Asks the fast path to publish the outbox before it continues.
     catch_up_requested: Arc<AtomicBool>,
 }
 
 impl OutboxRelay {
     fn confirm_later(&self, published: PublishedBatch) {
         if !published.ids.is_empty() && self.confirmations.try_send(published).is_err() {
-            // They stay in the outbox and are published once more, which clients ignore.
+            // The rows stay and are published again, which clients ignore.
             metrics::counter!("settle_queue_overflows_total").increment(1);
         }
     }
 
-    /// Notes that entries were taken by `connection`; when that is not the present one any more, has them published again.
-    /// Whoever looked for what the connection took may have looked before they were noted.
+    /// Requeues entries if their connection was lost after they were published. The search for rows of the lost connection may
+    /// have run before these were marked.
     async fn requeue_if_reconnected(&self, connection: u64, ids: &[i64]) {
         if self.health.borrow().connection != connection && !ids.is_empty() {
             if let Err(error) = self.store.requeue(ids).await {
-                tracing::warn!(%error, "what Redis may have lost is published again later");
+                tracing::warn!(%error, "requeue failed, events are published again later");
             }
             self.catch_up_requested.store(true, Ordering::Release);
         }

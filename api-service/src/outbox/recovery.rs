@@ -1,4 +1,5 @@
-//! Tries again what Redis has refused, beside everything else: a dead node costs these tries their time, and nothing else.
+//! Probes whether Redis accepts rejected conversations and nodes again. Runs beside the fast path, so a dead node delays only
+//! these probes.
 
 use std::time::Duration;
 
@@ -10,19 +11,19 @@ use super::OutboxRelay;
 use super::rejections::{Probe, RejectionTarget, WaitNotices};
 use crate::store::StoreError;
 
-/// Between two looks at what is due.
+/// Between two checks for due probes.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How often sockets are told again that their events wait. Gateways forget it after [`shared::event::PUBLISH_STATUS_TTL`].
+/// Between two repeated notices to sockets. Gateways drop the state after [`shared::event::PUBLISH_STATUS_TTL`].
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(8);
 /// Deferred rows that one statement resumes.
 const RESUME_ROWS: i64 = 5_000;
-/// Conversations that one statement looks for among the deferred rows.
+/// Conversations that one statement checks for deferred rows.
 const MAX_CONVERSATIONS: usize = 5_000;
-/// Tried, or told, at a time.
+/// Probes, or notices, at a time.
 const CONCURRENCY: usize = 256;
 
 impl OutboxRelay {
-    /// Tries what was refused, for ever.
+    /// Probes rejected targets. Runs until it is dropped.
     pub(super) async fn probe_rejections(&self) {
         loop {
             sleep(POLL_INTERVAL).await;
@@ -35,8 +36,8 @@ impl OutboxRelay {
                 continue;
             }
             let tried = join_all(due.iter().map(|one| self.probe(one))).await;
-            // What was deferred goes first, and in order. Until it is known that the refusal is over, no round of this relay
-            // begins: it would leave aside again what is resumed.
+            // Deferred rows come first, in order. Until the rejection is over no relay batch begins, because it would defer the
+            // resumed rows again.
             let turn = match tried.contains(&true) {
                 true => Some(self.relay_turn.lock().await),
                 false => None,
@@ -55,7 +56,7 @@ impl OutboxRelay {
         }
     }
 
-    /// Has everything that was deferred wait again, some of it at a time. False when it is not all.
+    /// Resumes all deferred rows, page by page. Returns `false` after a failure.
     async fn resume_all(&self) -> bool {
         let mut last = i64::MIN;
         loop {
@@ -63,15 +64,15 @@ impl OutboxRelay {
                 Ok(Some(resumed)) => last = resumed,
                 Ok(None) => return true,
                 Err(error) => {
-                    tracing::debug!(%error, "what was deferred cannot be published yet");
+                    tracing::debug!(%error, "deferred rows not resumed");
                     return false;
                 }
             }
         }
     }
 
-    /// The outbox was published. The fast path takes these again, unless another instance has deferred rows of theirs meanwhile,
-    /// because it does not know yet that Redis takes them: what comes now would overtake those rows.
+    /// Ends the rejection of these targets after a catch-up. A target with newly deferred rows is kept: another instance may not
+    /// know yet that Redis accepts it, and new events would overtake those rows.
     pub(super) async fn finish_draining(&self, targets: Vec<RejectionTarget>) {
         let mut drained = Vec::new();
         for target in targets {
@@ -79,7 +80,7 @@ impl OutboxRelay {
                 Ok(false) => drained.push(target),
                 Ok(true) => self.rejections.back_off_again(&target),
                 Err(error) => {
-                    tracing::debug!(%error, "whether rows are deferred is not known");
+                    tracing::debug!(%error, "deferred rows not read");
                     self.rejections.back_off_again(&target);
                 }
             }
@@ -96,7 +97,7 @@ impl OutboxRelay {
         Ok(false)
     }
 
-    /// Tells sockets whose events wait, and again now and then, since who has just come has not heard it. For ever.
+    /// Notifies sockets whose events wait, and repeats the notice for sockets that have just connected. Runs until it is dropped.
     pub(super) async fn announce_waiting(&self) {
         let mut again_at = Instant::now() + ANNOUNCE_INTERVAL;
         loop {
@@ -117,18 +118,14 @@ impl OutboxRelay {
     async fn probe(&self, one: &Probe) -> bool {
         match &one.target {
             RejectionTarget::Node(_) => self.broker.probe(&one.channel).await.is_ok(),
-            // Of another type: it stands where the log should be, and is moved out of the way. Of any other refusal nobody knows
-            // more until an event is tried.
+            // A key of another type has the name of the event log and is renamed. Other rejections end only when an event is
+            // tried.
             RejectionTarget::Conversation(channel) if one.rejection.is_wrong_type() => {
                 match self.broker.move_wrong_type_log(channel).await {
                     Ok(was_there) => {
                         if was_there {
                             let (location, conversation) = channel.conversation().unwrap_or_default();
-                            tracing::error!(
-                                location,
-                                conversation,
-                                "a key that was no event log was moved out of its place"
-                            );
+                            tracing::error!(location, conversation, "event log key of wrong type renamed");
                         }
                         true
                     }

@@ -1,7 +1,8 @@
-//! What Redis refuses at the moment: conversations whose event log is not what it should be, and nodes that are full or dead.
+//! Conversations and nodes of Redis that reject events at present: an event log of the wrong type, or a node that is full or
+//! dead.
 //!
-//! Their events stay in the outbox; everything else goes on. A refusal is tried again with a growing pause (`recovery`). Once
-//! it is over, the outbox is published first, in order, and only then does the fast path take those conversations again.
+//! Their events stay in the outbox; everything else proceeds. A rejected target is probed with growing backoff (`recovery`). When
+//! it accepts events again, the outbox is published first, in order, and then the fast path resumes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,15 +15,15 @@ use tokio::time::Instant;
 
 use crate::outbox::broker::{Broker, Node, NodeMap, PublishRejection, RejectionScope};
 
-/// Between two tries; doubled each time, up to [`MAX_BACKOFF`].
+/// Between two probes; doubled each time, up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// A refusal that comes back within so long continues with its last pause.
+/// A rejection that recurs this soon continues with its last backoff.
 const BACKOFF_MEMORY: Duration = Duration::from_secs(30);
-/// Refusals, and conversations of one node, that are kept in mind. Past it a conversation is tried with every event.
+/// Rejections, and waiting conversations per rejection. Beyond this, every event is tried.
 const MAX_REJECTIONS: usize = 50_000;
 
-/// What is refused.
+/// What Redis rejects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum RejectionTarget {
     Conversation(Channel),
@@ -31,11 +32,11 @@ pub(super) enum RejectionTarget {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RejectionState {
-    /// Tried again then.
+    /// Probed at this time.
     Backoff(Instant),
-    /// It is over: the outbox is being published.
+    /// Redis accepts it again; the outbox is being published.
     Draining,
-    /// It was over then.
+    /// It recovered at this time.
     Recovered(Instant),
 }
 
@@ -44,24 +45,24 @@ struct Rejection {
     state: RejectionState,
     backoff: Duration,
     rejection: PublishRejection,
-    /// Conversations with events that wait.
+    /// Conversations with waiting events.
     channels: HashSet<Channel>,
 }
 
-/// Conversations whose sockets are to be told.
+/// Conversations whose sockets must be notified.
 #[derive(Debug, Default)]
 pub(super) struct WaitNotices {
-    /// That their events wait.
+    /// Their events wait.
     pub(super) waiting: Vec<Channel>,
-    /// That all that waited is published.
+    /// All their waiting events were published.
     pub(super) over: Vec<Channel>,
 }
 
-/// Something to try.
+/// A due probe.
 #[derive(Debug, Clone)]
 pub(super) struct Probe {
     pub(super) target: RejectionTarget,
-    /// A conversation that is concerned.
+    /// A conversation of the target.
     pub(super) channel: Channel,
     pub(super) rejection: PublishRejection,
 }
@@ -69,16 +70,16 @@ pub(super) struct Probe {
 #[derive(Debug, Default)]
 pub(super) struct RejectionTracker {
     inner: Mutex<Inner>,
-    /// Those that are not over, so that the fast path need not take the lock.
+    /// Number of active rejections, so that the fast path can skip the lock.
     active: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     targets: HashMap<RejectionTarget, Rejection>,
-    /// Conversations whose sockets are to be told: that their events wait, and that all that waited is published.
+    /// Notices that are not sent yet.
     notices: WaitNotices,
-    /// Of `units`: they are few, and looked through for each event while any is refused.
+    /// The nodes among `targets`: few, and searched for every event while any rejection is active.
     nodes: Vec<RejectionTarget>,
 }
 
@@ -97,13 +98,13 @@ impl RejectionTracker {
         self.active.load(Ordering::Acquire) > 0
     }
 
-    /// Whether the fast path is to leave a conversation's events to the outbox.
+    /// Whether the fast path must leave a conversation's events to the outbox.
     pub(super) fn defers(&self, channel: &Channel, map: &NodeMap) -> bool {
         self.find(channel, map, Rejection::is_active)
     }
 
-    /// Whether a relay of the outbox is to leave them there. Not where Redis answers: to be refused again costs nothing, and
-    /// another instance may have published already what came before.
+    /// Whether the relay must leave them too. Not where Redis answers: a repeated rejection costs nothing, and another instance
+    /// may have published the predecessors.
     pub(super) fn is_backing_off(&self, channel: &Channel, map: &NodeMap) -> bool {
         self.find(channel, map, |entry| entry.is_waiting() && !entry.rejection.is_answered)
     }
@@ -111,13 +112,13 @@ impl RejectionTracker {
     fn find(&self, channel: &Channel, map: &NodeMap, is_wanted: impl Fn(&Rejection) -> bool) -> bool {
         let Inner { targets, nodes, .. } = &*self.inner.lock();
         let is_wanted = |target: &RejectionTarget| targets.get(target).filter(|entry| is_wanted(entry));
-        // A conversation that waits stays with those that wait, whoever serves it now: what waits comes first.
+        // A waiting conversation stays with its rejection, even if another node serves it now: its older events come first.
         is_wanted(&RejectionTarget::Conversation(channel.clone())).is_some()
             || is_wanted(&RejectionTarget::Node(map.node_of(channel))).is_some()
             || nodes.iter().any(|node| is_wanted(node).is_some_and(|entry| entry.channels.contains(channel)))
     }
 
-    /// Redis has refused an event.
+    /// Records that Redis rejected an event.
     pub(super) fn record(&self, channel: &Channel, rejection: &PublishRejection, broker: &Broker) {
         let target = match rejection.scope {
             RejectionScope::Conversation => RejectionTarget::Conversation(channel.clone()),
@@ -167,7 +168,7 @@ impl RejectionTracker {
         self.count(targets);
     }
 
-    /// An event of a conversation that waits was not tried.
+    /// Records that an event of a waiting conversation was not tried.
     pub(super) fn add_waiting_channel(&self, channel: &Channel, broker: &Broker) {
         let target = RejectionTarget::Node(broker.node_map().node_of(channel));
         let Inner { targets, notices, .. } = &mut *self.inner.lock();
@@ -180,7 +181,7 @@ impl RejectionTracker {
         }
     }
 
-    /// Whose sockets are to be told now; with `again`, of all that wait.
+    /// Takes the pending notices; with `again`, the notices of all waiting conversations.
     pub(super) fn take_notices(&self, again: bool) -> WaitNotices {
         let inner = &mut *self.inner.lock();
         let mut notices = std::mem::take(&mut inner.notices);
@@ -191,7 +192,7 @@ impl RejectionTracker {
         notices
     }
 
-    /// What is to be tried now. What comes of it is to be said with [`Self::is_over`] or [`Self::is_not_over`].
+    /// The probes that are due. Report their results with [`Self::begin_draining`] or [`Self::extend_backoff`].
     pub(super) fn due(&self, now: Instant) -> Vec<Probe> {
         let inner = self.inner.lock();
         let due =
@@ -203,14 +204,14 @@ impl RejectionTracker {
         .collect()
     }
 
-    /// Redis takes it again, and what was deferred waits in the outbox.
+    /// Redis accepts the target again, and its deferred rows were resumed.
     pub(super) fn begin_draining(&self, target: &RejectionTarget) {
         if let Some(entry) = self.inner.lock().targets.get_mut(target).filter(|entry| entry.is_waiting()) {
             entry.state = RejectionState::Draining;
         }
     }
 
-    /// Redis still refuses it.
+    /// Redis still rejects the target.
     pub(super) fn extend_backoff(&self, target: &RejectionTarget) {
         if let Some(entry) = self.inner.lock().targets.get_mut(target).filter(|entry| entry.is_waiting()) {
             entry.backoff = (entry.backoff * 2).min(MAX_BACKOFF);
@@ -218,12 +219,12 @@ impl RejectionTracker {
         }
     }
 
-    /// Whether the outbox is being published for any.
+    /// Whether the outbox is being published for any target.
     pub(super) fn is_draining(&self) -> bool {
         self.is_active() && self.inner.lock().targets.values().any(|entry| entry.state == RejectionState::Draining)
     }
 
-    /// Those for which it is.
+    /// The targets for which the outbox is being published.
     pub(super) fn draining(&self) -> Vec<RejectionTarget> {
         let inner = self.inner.lock();
         inner
@@ -234,14 +235,14 @@ impl RejectionTracker {
             .collect()
     }
 
-    /// The conversations that are known to wait with one.
+    /// The conversations known to wait for a target.
     pub(super) fn conversations(&self, target: &RejectionTarget) -> Vec<ConversationId> {
         let inner = self.inner.lock();
         let channels = inner.targets.get(target).into_iter().flat_map(|entry| &entry.channels);
         channels.filter_map(|channel| Some(channel::parse_conversation(channel.as_str())?.1)).collect()
     }
 
-    /// Rows of it were deferred while the outbox was published: they are resumed again, and soon.
+    /// Rows of the target were deferred during the catch-up: they are resumed again soon.
     pub(super) fn back_off_again(&self, target: &RejectionTarget) {
         if let Some(entry) =
             self.inner.lock().targets.get_mut(target).filter(|entry| entry.state == RejectionState::Draining)
@@ -250,7 +251,7 @@ impl RejectionTracker {
         }
     }
 
-    /// The outbox was published, and none of these was refused meanwhile: the fast path takes them again.
+    /// The outbox was published without a new rejection: the fast path resumes these targets.
     pub(super) fn mark_drained(&self, drained: &[RejectionTarget]) {
         let Inner { targets, notices, .. } = &mut *self.inner.lock();
         for target in drained {
@@ -259,7 +260,7 @@ impl RejectionTracker {
                 notices.over.extend(std::mem::take(&mut entry.channels));
             }
         }
-        // One may be set aside for another reason as well.
+        // A conversation may wait for another target too.
         let waits =
             |channel: &Channel| targets.values().any(|entry| entry.is_active() && entry.channels.contains(channel));
         notices.over.retain(|channel| !waits(channel));
@@ -281,22 +282,17 @@ impl RejectionTracker {
     }
 }
 
-/// Says once who is set aside, and never what was written.
+/// Logs a new rejection, never content.
 fn log_rejection(target: &RejectionTarget, rejection: &PublishRejection) {
     let error = &rejection.error;
     match target {
         RejectionTarget::Conversation(channel) => {
             let (location, conversation) = channel.conversation().unwrap_or_default();
-            tracing::error!(
-                location,
-                conversation,
-                error,
-                "Redis refuses the events of a conversation: it is set tracker"
-            );
+            tracing::error!(location, conversation, error, "conversation set aside");
             metrics::counter!("publish_refusals_total", "what" => "conversation").increment(1);
         }
         RejectionTarget::Node(node) => {
-            tracing::error!(%node, error, "a node of Redis refuses events: its conversations are set tracker");
+            tracing::error!(%node, error, "Redis node set aside");
             metrics::counter!("publish_refusals_total", "what" => "node").increment(1);
         }
     }
@@ -316,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_conversation_is_held_until_the_outbox_was_published_behind_its_recovery() {
+    async fn conversation_is_deferred_until_outbox_is_drained() {
         let (tracker, map, target) =
             (RejectionTracker::default(), NodeMap::default(), RejectionTarget::Conversation(channel(1)));
         tracker.add(&target, &channel(1), &rejection());
@@ -337,7 +333,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sockets_are_told_that_their_events_wait_and_then_that_all_is_published() {
+    async fn sockets_are_notified_of_waiting_and_resumed_events() {
         let (tracker, target) = (RejectionTracker::default(), RejectionTarget::Conversation(channel(1)));
         tracker.add(&target, &channel(1), &PublishRejection { is_answered: true, ..rejection() });
         assert_eq!(tracker.take_notices(false).waiting, [channel(1)]);
@@ -348,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_refused_again_while_the_outbox_is_published_stays_aside_and_waits_longer() {
+    async fn target_rejected_while_draining_backs_off_longer() {
         let (tracker, map, target) =
             (RejectionTracker::default(), NodeMap::default(), RejectionTarget::Conversation(channel(1)));
         tracker.add(&target, &channel(1), &rejection());
@@ -361,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_that_is_refused_holds_all_of_its_conversations() {
+    async fn rejected_node_defers_all_its_conversations() {
         let (tracker, map) = (RejectionTracker::default(), NodeMap::default());
         tracker.add(&RejectionTarget::Node(map.node_of(&channel(1))), &channel(1), &rejection());
         assert!(tracker.defers(&channel(2), &map));

@@ -1,5 +1,5 @@
-//! Rounds of relaying: the oldest rows that wait go to Redis, and what became of each is noted. And the sweep, which finds what
-//! nobody else publishes.
+//! Publishes outbox rows in batches, one relay of all instances at a time, and records the outcome of each row. The sweep finds
+//! rows that no fast path publishes.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,27 +12,27 @@ use super::{MAX_BATCH_EVENTS, OutboxRelay, RelayError};
 use crate::outbox::broker::{PublishOutcome, PublishRequest};
 use crate::store::{DeferredEntry, LeasedBatch, OutboxEntry, OutboxEvent, PartlyPublished, RelayOutcome};
 
-/// How often to look for what a dead instance left behind.
+/// Between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// Events younger than this are still on some instance's fast path.
+/// Younger rows are still on some instance's fast path.
 const SWEEP_AGE_SECONDS: f64 = 3.0;
-/// Published and still not forgotten after so long: whoever published it has died. And how often to look for that.
+/// A row that is marked and not deleted for so long is an orphan: its instance has died. And the interval of that check.
 const ORPHAN_AGE_SECONDS: f64 = 15.0;
 const ORPHAN_CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// Deferred rows of which no instance may know any more why: how often some of them are tried, and how many.
+/// Deferred rows may belong to a rejection that no instance remembers. Some are retried at this interval, this many at a time.
 const DEFERRED_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 const DEFERRED_RETRY_ROWS: i64 = 500;
-/// How long Redis may take for a round. Shorter than the turn to relay lasts.
+/// Time limit of a batch. Shorter than the relay lease.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// What a round of relaying has found.
+/// The outcome of relaying one batch.
 pub(super) struct RelayBatch {
-    /// As many as it takes at once: there may be more.
+    /// The batch was full, so there may be more rows.
     pub(super) is_full: bool,
 }
 
 impl OutboxRelay {
-    /// Looks for what nobody else publishes, for ever.
+    /// Sweeps periodically. Runs until it is dropped.
     pub(super) async fn sweep(&self) {
         let mut check_orphans_at = Instant::now();
         let mut retry_deferred_at = Instant::now();
@@ -41,12 +41,12 @@ impl OutboxRelay {
             if Instant::now() >= check_orphans_at {
                 check_orphans_at = Instant::now() + ORPHAN_CHECK_INTERVAL;
                 if let Err(error) = self.store.requeue_older_than(ORPHAN_AGE_SECONDS).await {
-                    tracing::debug!(%error, "what a dead instance has published stays in the outbox");
+                    tracing::debug!(%error, "orphan rows not requeued");
                 }
             }
             if Instant::now() >= retry_deferred_at {
                 retry_deferred_at = Instant::now() + DEFERRED_RETRY_INTERVAL;
-                // From the beginning again once the end is reached.
+                // Starts over after the last row.
                 retried_up_to = match self.store.resume_deferred(retried_up_to, DEFERRED_RETRY_ROWS).await {
                     Ok(last) => last.unwrap_or(0),
                     Err(_) => retried_up_to,
@@ -62,7 +62,7 @@ impl OutboxRelay {
                         break;
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "sweeping the outbox failed");
+                        tracing::debug!(%error, "outbox sweep failed");
                         break;
                     }
                 }
@@ -79,7 +79,7 @@ impl OutboxRelay {
         }
     }
 
-    /// Publishes the oldest entries. `None` when another instance is at it.
+    /// Publishes the oldest rows. `None` when another instance holds the lease.
     pub(super) async fn relay(&self, age_seconds: f64) -> Result<Option<RelayBatch>, RelayError> {
         let _turn = self.relay_turn.lock().await;
         let connection = self.health.borrow().connection;
@@ -87,14 +87,14 @@ impl OutboxRelay {
             return Ok(None);
         };
         for (row, reason) in &leased.failed {
-            tracing::error!(row, reason, "a row of the outbox cannot be rebuilt and is set aside");
+            tracing::error!(row, reason, "outbox row cannot be rebuilt");
             metrics::counter!("outbox_failed_total", "reason" => *reason).increment(1);
         }
         let batch = RelayBatch { is_full: leased.is_full };
         if leased.entries.is_empty() {
             return Ok(Some(batch));
         }
-        // Who has come back late, after a pause of the whole process, say, gives its turn back instead.
+        // A process that was paused may be late: it gives the lease back instead.
         let published = match fits_in_lease(leased.until, Instant::now()) {
             true => timeout(ROUND_TIMEOUT, self.republish(&leased)).await.unwrap_or(Err(RelayError::Timeout)),
             false => Err(RelayError::Timeout),
@@ -108,12 +108,13 @@ impl OutboxRelay {
         Ok(Some(batch))
     }
 
-    /// Publishes all events of these entries that are not set aside. Returns what became of the entries, and how many events
-    /// Redis has now.
+    /// Publishes the events of these entries, except rejected ones. Returns the outcome per entry, and the number of published
+    /// events.
     async fn republish(&self, leased: &LeasedBatch) -> Result<(RelayOutcome, u64), RelayError> {
         let entries = &leased.entries;
         let map = self.rejections.is_active().then(|| self.broker.node_map());
-        // What comes before is published, or stands before it here, or is deferred: then this is deferred behind it.
+        // Predecessors are published, precede in this batch, or are deferred. In the last case this event is deferred behind
+        // them.
         let is_behind =
             |entry, event: &OutboxEvent| event.conversation().is_some_and(|one| leased.is_behind(entry, one));
         let events = entries.iter().flat_map(|entry| &entry.events);
@@ -149,12 +150,12 @@ impl OutboxRelay {
     }
 }
 
-/// Whether a round that begins now ends while nobody else has the turn.
+/// Whether a batch that starts now ends within the lease.
 fn fits_in_lease(until: Instant, now: Instant) -> bool {
     now + ROUND_TIMEOUT <= until
 }
 
-/// What became of entries whose events are published, or not, in their order.
+/// The outcome per entry, from the outcome per event.
 fn relay_outcome(entries: &[OutboxEntry], is_published: &[bool]) -> RelayOutcome {
     let mut relayed = RelayOutcome::default();
     let mut is_published = is_published.iter();
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_comes_back_late_publishes_nothing() {
+    fn relay_without_remaining_lease_publishes_nothing() {
         let until = Instant::now() + Duration::from_secs(8);
         assert!(fits_in_lease(until, until - Duration::from_secs(8)) && fits_in_lease(until, until - ROUND_TIMEOUT));
         assert!(
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_which_redis_refused_a_part_keeps_that_part_alone() {
+    fn partly_rejected_entry_keeps_rejected_messages() {
         let entries = [entry(1, 0..2), entry(2, 2..5), entry(3, 5..6)];
         let relayed = relay_outcome(&entries, &[true, true, true, false, true, false]);
         assert_eq!(relayed.published, [1]);

@@ -1,4 +1,4 @@
-//! How many events Redis keeps per conversation, and for how long.
+//! Settings of the event log that Redis keeps per conversation.
 
 use shared::env::{Env, Setting};
 
@@ -15,12 +15,12 @@ pub(crate) const EVENT_LOG_TTL_SECONDS: Setting = Setting {
     help: "how long a quiet conversation's log stays in Redis, in seconds, 60 to 604800",
 };
 
-/// How much Redis remembers of a conversation.
+/// Bounds of an event log.
 #[derive(Debug, Clone, Copy)]
 pub struct EventLogConfig {
-    /// Events.
+    /// Maximum number of events.
     pub length: u32,
-    /// Since the last of them.
+    /// Lifetime after the last event.
     pub ttl_millis: u32,
 }
 

@@ -1,6 +1,7 @@
-//! Publishing rows of inboxes: state, which needs no log and no order. Whoever listens hears of the newest.
+//! Publishes inbox rows. They are state, so they need no log and no order: the row with the highest version wins.
 //!
-//! Most people look at no inbox at any moment, so it is asked first who listens; only for those is anything written.
+//! Few inboxes are open at a time. So the broker first asks which channels have subscribers (PUBSUB NUMSUB), and publishes only
+//! those rows.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,33 +17,33 @@ use shared::redis::is_answer;
 
 use super::{Broker, MAX_EVENTS_PER_SCRIPT};
 
-/// Channels in one question; each takes Redis 50 ns.
+/// Channels per command; each costs Redis about 50 ns.
 const MAX_CHANNELS: usize = 512;
 
-/// A row as an inbox gets it.
+/// A row as an inbox receives it.
 pub struct InboxRow {
-    /// Of whose inbox.
+    /// The channel of the inbox.
     pub channel: Channel,
-    /// Which conversation.
+    /// The conversation.
     pub conversation: ConversationId,
-    /// How new it is among the conversation's rows.
+    /// The version of the row within its conversation.
     pub version: i64,
-    /// The row.
+    /// The row as JSON.
     pub json: String,
 }
 
 impl Broker {
-    /// Those of the channels that a gateway listens to. In a cluster a channel whose node does not answer counts as one that
-    /// nobody listens to: its sockets have lost that node as well, and load their inboxes when it is back.
+    /// Returns the channels that have subscribers. In a cluster, a channel whose node does not answer counts as having none: its
+    /// sockets lost that node too, and reload their inboxes when it is back.
     ///
     /// # Errors
-    /// When a single Redis did not say so of all.
+    /// When a single Redis does not answer for all channels.
     pub async fn channels_with_subscribers(&self, channels: Vec<Channel>) -> Result<HashSet<Channel>, Error> {
         let asked = match self.redis.only() {
             Some(single) => {
                 try_join_all(channels.chunks(MAX_CHANNELS).map(|some| subscriber_counts(single, some))).await?.concat()
             }
-            // Of a node that does not serve its slot any more nobody hears anything; a script is sent on to the one that does.
+            // An old node of a slot has no subscribers; scripts are redirected to the current one.
             None => {
                 let asked = join_all(channels.iter().map(|channel| self.shard_subscriber_count(channel))).await;
                 count_failed(asked.iter().filter(|asked| asked.is_err()).count());
@@ -58,11 +59,11 @@ impl Broker {
         self.run(&self.subscribers_script, vec![name.to_owned()], vec![Bytes::copy_from_slice(name.as_bytes())]).await
     }
 
-    /// Publishes rows, but for those that are not newer than what their inboxes got last. Returns how many. A row that is
-    /// refused alone is counted and left out: the next change of its conversation shows it.
+    /// Publishes rows, except those whose version is not higher than the last one. Returns how many were published. A row that is
+    /// rejected alone is counted and skipped: the next change of its conversation repeats it.
     ///
     /// # Errors
-    /// When a single Redis did not answer. Whatever is published again will be known there.
+    /// When a single Redis does not answer. Repeated rows are recognized by their version.
     pub async fn publish_rows(&self, rows: &[InboxRow]) -> Result<u64, Error> {
         let publish = async |rows: &[InboxRow]| {
             let mut published = InboxPublishBatch::default();
@@ -73,7 +74,7 @@ impl Broker {
             let (keys, args) = published.into_parts();
             self.run::<u64>(&self.rows_script, keys, args).await
         };
-        // In a cluster each inbox is on a node of its own.
+        // In a cluster each inbox channel may be on another node.
         let rows_per_script = if self.topology == Topology::Cluster { 1 } else { MAX_EVENTS_PER_SCRIPT };
         let mut count = 0;
         for (some, published) in
@@ -83,7 +84,7 @@ impl Broker {
                 Ok(published) => count += published,
                 Err(error) if self.topology == Topology::Single && !is_answer(&error) => return Err(error),
                 Err(_) if some.len() == 1 => count_failed(1),
-                // One by one: a row that is refused takes no other with it.
+                // One by one, so that a rejected row affects no other.
                 Err(_) => {
                     for published in join_all(some.chunks(1).map(publish)).await {
                         match published {

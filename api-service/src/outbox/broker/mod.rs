@@ -24,13 +24,13 @@ pub use inbox_rows::InboxRow;
 pub use nodes::{Node, NodeMap};
 pub use outcome::{PublishOutcome, PublishRejection, RejectionScope};
 
-/// Events in one script: none of them may hold Redis up for more than a fraction of a millisecond.
+/// Events per script call, so that none blocks Redis for more than a fraction of a millisecond.
 const MAX_EVENTS_PER_SCRIPT: usize = 32;
 
-/// An event, and how it is published.
+/// An event, and the mode in which it is published.
 pub type PublishRequest<'a> = (&'a OutboxEvent, PublishMode);
 
-/// Redis, as publishing sees it.
+/// Publishes to Redis.
 pub struct Broker {
     redis: Nodes,
     topology: Topology,
@@ -44,7 +44,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Publishes through `redis`, keeping logs as `log` says, messages sealed if `relay_keys` has a key for that.
+    /// Uses `redis`. `event_log` bounds the logs; messages are sealed if `relay_keys` has a sealing key.
     #[must_use]
     pub fn new(redis: Nodes, event_log: EventLogConfig, relay_keys: RelayKeys) -> Self {
         let topology = redis.topology();
@@ -69,11 +69,11 @@ impl Broker {
         }
     }
 
-    /// Publishes events, those of one conversation in order, and says of each what became of it. What Redis refuses of one
-    /// conversation, or of one node, keeps nothing else from being published.
+    /// Publishes events, in order within each conversation, and returns the outcome of each. A rejected conversation or node
+    /// delays no other.
     ///
     /// # Errors
-    /// When a single Redis does not answer. Some events may be published, so publishing again may double them.
+    /// When a single Redis does not answer. Some events may have been published, so a repeat may publish them twice.
     pub async fn publish(&self, events: &[PublishRequest<'_>]) -> Result<Vec<PublishOutcome>, Error> {
         let began = Instant::now();
         let published = self.publish_all(events).await;
@@ -87,7 +87,7 @@ impl Broker {
     async fn publish_all(&self, events: &[PublishRequest<'_>]) -> Result<Vec<PublishOutcome>, Error> {
         let Some(single) = self.redis.only() else { return self.publish_by_conversation(events).await };
         match self.pipeline(single, events).await {
-            // A Redis that restarted has forgotten the script, and refused the first events before any other.
+            // A restarted Redis has no script cache, and rejected the first call before any other.
             Err(error) if error.details().starts_with("NOSCRIPT") => {
                 self.publish_script.load(single).await?;
                 self.pipeline(single, events).await
@@ -96,7 +96,7 @@ impl Broker {
         }
     }
 
-    /// Commands that are handed to the client together leave together, in order.
+    /// Commands that are passed to the client together are sent together, in order.
     async fn pipeline(&self, single: &Client, events: &[PublishRequest<'_>]) -> Result<Vec<PublishOutcome>, Error> {
         let publish = |events: &[PublishRequest<'_>]| {
             let batch = self.batch(events);
@@ -120,7 +120,7 @@ impl Broker {
                     rejection @ PublishRejection { scope: RejectionScope::Node, .. } => {
                         out.extend(some.iter().map(|_| PublishOutcome::Rejected(rejection.clone())));
                     }
-                    // Nobody knows how far the script came: one by one, and only what the logs do not hold.
+                    // It is unknown how far the script came. Events are published one by one, skipping those that the logs hold.
                     PublishRejection { scope: RejectionScope::Conversation, .. } => {
                         let again: Vec<PublishRequest<'_>> =
                             some.iter().map(|(event, _)| (*event, PublishMode::Deduplicate)).collect();
@@ -132,8 +132,8 @@ impl Broker {
         Ok(out)
     }
 
-    /// Conversations side by side, and in each of them one event after the other: an event that is redirected would be
-    /// overtaken by those that were sent behind it.
+    /// Conversations concurrently, the events of each one after the other. Pipelined events could overtake one that is
+    /// redirected.
     async fn publish_by_conversation(&self, events: &[PublishRequest<'_>]) -> Result<Vec<PublishOutcome>, Error> {
         let mut conversations: HashMap<&Channel, Vec<(usize, PublishRequest<'_>)>> = HashMap::new();
         for (index, due) in events.iter().enumerate() {
@@ -148,7 +148,7 @@ impl Broker {
         Ok(out)
     }
 
-    /// The events of one conversation, up to the first that is refused; those behind it are refused with it.
+    /// Publishes the events of one conversation until one is rejected; the following ones are rejected with it.
     async fn publish_in_order(
         &self,
         events: Vec<(usize, PublishRequest<'_>)>,

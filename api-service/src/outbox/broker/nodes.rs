@@ -1,4 +1,4 @@
-//! Whether Redis would take again what it has refused: of a node and of a conversation's log.
+//! Nodes of Redis, probes of nodes and event logs, and notices to sockets whose events wait.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{Broker, PublishRejection};
 
-/// The node of Redis that serves a channel. A single server is one node.
+/// The node that serves a channel. A single server is one node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Node(Arc<str>);
 
@@ -25,12 +25,12 @@ impl std::fmt::Display for Node {
     }
 }
 
-/// Which node serves what, at one moment. Of a single server it says that this serves all. Clones are one.
+/// Which node serves which channel, at one moment. A single server serves all. Clones share the map.
 #[derive(Debug, Clone, Default)]
 pub struct NodeMap(Option<Arc<Slots>>);
 
 impl NodeMap {
-    /// Who serves a channel. Those that nobody serves are as on a node of their own.
+    /// The node of a channel. Unassigned channels share a placeholder node.
     #[must_use]
     pub fn node_of(&self, channel: &Channel) -> Node {
         let name = self.0.as_ref().and_then(|slots| slots.name_of(channel.as_str().as_bytes()));
@@ -39,16 +39,16 @@ impl NodeMap {
 }
 
 impl Broker {
-    /// Who serves what, as the cluster said last.
+    /// The map that the cluster reported last.
     #[must_use]
     pub fn node_map(&self) -> NodeMap {
         NodeMap(self.redis.slots())
     }
 
-    /// Whether the node that serves a channel takes what is written.
+    /// Writes a short-lived key to check that the node of a channel accepts writes.
     ///
     /// # Errors
-    /// Why it does not.
+    /// The rejection.
     pub async fn probe(&self, channel: &Channel) -> Result<(), PublishRejection> {
         let key = channel.probe_key();
         let expiry = Some(Expiration::PX(1));
@@ -58,8 +58,8 @@ impl Broker {
         written.map_err(|error| PublishRejection::from(&error))
     }
 
-    /// Tells the sockets of conversations that their events wait, or that all that waited is published. A node that is full
-    /// publishes all the same; where it does not, the sockets have lost that node themselves.
+    /// Notifies sockets of these conversations that their events wait, or were all published. A node that is full still
+    /// publishes; sockets of a dead node have lost it themselves.
     pub async fn announce(&self, by: Uuid, channels: &[Channel], is_over: bool) {
         let payload = Bytes::from(event::publish_status_payload(by, is_over));
         let sent = channels.iter().map(|channel| {
@@ -67,15 +67,15 @@ impl Broker {
         });
         for result in join_all(sent).await {
             if let Err(error) = result {
-                tracing::debug!(error = error.details(), "sockets were not told that their events wait");
+                tracing::debug!(error = error.details(), "sockets not notified of waiting events");
             }
         }
     }
 
-    /// Moves a key out of the way that stands where a conversation's event log should be. Returns whether there was one.
+    /// Renames a key of another type that has the name of a conversation's event log. Returns whether there was one.
     ///
     /// # Errors
-    /// As Redis has them.
+    /// Errors of Redis.
     pub async fn move_wrong_type_log(&self, channel: &Channel) -> Result<bool, Error> {
         let args = vec![Bytes::from_static(b"stream"), channel::moved_suffix().into()];
         let moved: Vec<String> = self.run(&self.rename_script, vec![channel.log_key()], args).await?;
@@ -90,7 +90,7 @@ mod tests {
     use fred::types::config::Server;
 
     #[test]
-    fn a_map_of_the_cluster_names_the_master_of_every_slot_and_without_one_all_are_on_one() {
+    fn node_map_names_master_of_every_slot() {
         let node = |port: i64| Value::Array(vec!["10.0.0.1".into(), Value::Integer(port), "id".into()]);
         let range = |first: i64, last: i64, port| {
             Value::Array(vec![Value::Integer(first), Value::Integer(last), node(port), node(9)])

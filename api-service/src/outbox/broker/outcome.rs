@@ -1,40 +1,40 @@
-//! What became of an event that was to be published, and how far a refusal reaches: one conversation, or one node of Redis.
+//! The outcome of publishing an event, and the scope of a rejection: one conversation, or one node.
 
 use fred::error::Error;
 use shared::redis::is_answer;
 
-/// What became of an event.
+/// The outcome of publishing an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishOutcome {
-    /// Redis has it, or nobody needs it.
+    /// Redis has it, or it needs no publication.
     Published,
-    /// It came before another instance has published the message that it follows. It can be tried again.
+    /// Its predecessor is not published yet. It can be retried.
     PredecessorMissing,
-    /// Redis did not take it.
+    /// Redis rejected it.
     Rejected(PublishRejection),
 }
 
-/// Why Redis did not take an event.
+/// Why Redis rejected an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishRejection {
-    /// How far it reaches.
+    /// The scope of the rejection.
     pub scope: RejectionScope,
-    /// Redis's error, or the client library's. It holds no content.
+    /// The error of Redis or of the client library, without content.
     pub error: String,
-    /// Whether Redis answers at all.
+    /// Whether Redis answered.
     pub is_answered: bool,
 }
 
-/// How far a refusal reaches.
+/// The scope of a rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectionScope {
-    /// The conversation: its event log is not what it should be.
+    /// The conversation: its event log is invalid.
     Conversation,
-    /// The node that holds the conversation: it is full, dead, or no master.
+    /// The node of the conversation: full, dead, or no master.
     Node,
 }
 
-/// Codes of errors that say nothing of the conversation.
+/// Error codes that concern the node, not the conversation.
 const NODE_ERRORS: &[&str] = &[
     "OOM",
     "MISCONF",
@@ -53,7 +53,7 @@ const NODE_ERRORS: &[&str] = &[
 ];
 
 impl PublishRejection {
-    /// An error that Redis gave for one event.
+    /// Classifies an error that Redis returned for one event.
     pub(super) fn from_redis_error(error: &str) -> Self {
         let error = strip_script_position(error);
         let code = error.split_whitespace().next().unwrap_or_default();
@@ -61,14 +61,14 @@ impl PublishRejection {
         Self { scope, error: error.to_owned(), is_answered: true }
     }
 
-    /// Whether the conversation's log is a key of another type.
+    /// Whether the event log is a key of another type.
     #[must_use]
     pub fn is_wrong_type(&self) -> bool {
         self.error.starts_with("WRONGTYPE")
     }
 }
 
-/// Before Redis 7 what it refuses within a script says where in the script: `@user_script: 47: -OOM command not allowed …`.
+/// Before Redis 7, errors within a script begin with its position: `@user_script: 47: -OOM command not allowed …`.
 fn strip_script_position(error: &str) -> &str {
     let index = error.strip_prefix("@user_script").and_then(|rest| rest.split_once(": -"));
     index.map_or(error, |(_, answer)| answer)
@@ -84,7 +84,7 @@ impl From<&Error> for PublishRejection {
 }
 
 impl PublishOutcome {
-    /// As the publishing script answers for an event.
+    /// Parses the reply of the publish script for one event.
     pub(super) fn from_script_reply(cursor: Option<&str>) -> Self {
         match cursor {
             None => Self::PredecessorMissing,
@@ -102,7 +102,7 @@ mod tests {
     use fred::error::ErrorKind;
 
     #[test]
-    fn an_answer_of_the_script_is_a_cursor_nothing_too_early_or_a_refusal() {
+    fn script_reply_maps_to_publish_outcome() {
         assert_eq!(PublishOutcome::from_script_reply(Some("17-0")), PublishOutcome::Published);
         assert_eq!(PublishOutcome::from_script_reply(Some("")), PublishOutcome::Published);
         assert_eq!(PublishOutcome::from_script_reply(None), PublishOutcome::PredecessorMissing);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gets_no_answer_concerns_the_node() {
+    fn unanswered_command_rejects_node() {
         for kind in [ErrorKind::IO, ErrorKind::Timeout, ErrorKind::Canceled, ErrorKind::Routing] {
             assert_eq!(PublishRejection::from(&Error::new(kind, "gone")).scope, RejectionScope::Node);
         }

@@ -1,4 +1,4 @@
-//! Rows of the outbox that could not be rebuilt, as an operator sees them.
+//! Failed rows of the outbox: rows that could not be rebuilt.
 
 use shared::audit::AuditEntry;
 use shared::ids::{ConversationId, MessageId};
@@ -9,29 +9,29 @@ use super::{Store, StoreError};
 use crate::audit::row::Row as AuditRow;
 use crate::store::audit;
 
-/// A row that was set aside.
+/// A failed row.
 #[derive(Debug, Clone)]
 pub struct FailedRow {
     /// Its id, for a retry.
     pub id: i64,
     /// `message`, `delivered` or `read`.
     pub kind: String,
-    /// Why it cannot be rebuilt: a code.
+    /// The reason, as a code.
     pub reason: String,
-    /// When it was set aside.
+    /// When it failed.
     pub failed_at: OffsetDateTime,
     /// When it was written.
     pub created_at: OffsetDateTime,
-    /// Where it belongs, when the row or one of its messages says so.
+    /// Its location, if the row or one of its messages names it.
     pub location: Option<String>,
-    /// See `location`.
+    /// Its conversation, if known.
     pub conversation: Option<ConversationId>,
     /// The messages that it names.
     pub message_ids: Vec<MessageId>,
 }
 
 impl Store {
-    /// Rows that were set aside, oldest first: `limit` of those behind the id `behind`.
+    /// Reads up to `limit` failed rows with ids above `after`, oldest first.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -54,10 +54,10 @@ impl Store {
         .await
     }
 
-    /// Has rows that were set aside wait again: these, or all. `entry` says in the audit trail who asked. Returns how many.
+    /// Requeues failed rows: these, or all. `entry` is the audit entry. Returns their number.
     ///
     /// # Errors
-    /// [`StoreError`]; none of them waits then.
+    /// [`StoreError`]; no row was requeued.
     pub async fn retry_failed(&self, ids: Option<&[i64]>, entry: &AuditEntry) -> Result<u64, StoreError> {
         const RETRY: &str = "update outbox set failed_at = null, failed_reason = null where id in (
             select id from outbox where failed_at is not null and ($1::bigint[] is null or id = any($1)) order by id for update

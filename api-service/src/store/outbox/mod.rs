@@ -1,8 +1,8 @@
-//! The table `outbox`: events that Redis may not have yet. At least once, never zero times.
+//! The table `outbox`: events that Redis may lack.
 //!
-//! A row waits, or is published, or is set aside: deferred while Redis refuses its conversation, failed when it cannot be
-//! rebuilt. Only rows that wait are in the index that a relay reads, so a row that is set aside delays no other conversation.
-//! Newer rows of its own conversations are deferred behind it.
+//! A row is waiting, published (marked), deferred while Redis rejects its conversation, or failed when it cannot be rebuilt. Only
+//! waiting rows are in the index that the relay reads, so the others delay no other conversation. Newer rows of a deferred
+//! conversation are deferred behind it.
 
 mod failed;
 mod rebuild;
@@ -18,50 +18,50 @@ pub use failed::FailedRow;
 pub use rebuild::REASONS;
 pub use relay::{DeferredEntry, LeasedBatch, OutboxDepth, PartlyPublished, RelayOutcome};
 
-/// An event that is on disk, and so certain to be published.
+/// A committed event, which is certain to be published.
 #[derive(Debug, Clone)]
 pub struct OutboxEvent {
-    /// Where to publish.
+    /// The channel.
     pub channel: Channel,
-    /// What.
+    /// The event.
     pub draft: OutgoingEvent,
 }
 
 impl OutboxEvent {
-    /// The conversation that it belongs to.
+    /// The conversation of the event.
     #[must_use]
     pub fn conversation(&self) -> Option<ConversationId> {
         channel::parse_conversation(self.channel.as_str()).map(|(_, conversation)| conversation)
     }
 }
 
-/// Events that were written together, and the row that remembers them until all are published.
+/// The events of one transaction, and the outbox row that guards them.
 #[derive(Debug, Clone)]
 pub struct OutboxEntry {
-    /// The row.
+    /// Id of the row.
     pub id: i64,
-    /// In the order in which they are to be published.
+    /// In the order of publication.
     pub events: Vec<OutboxEvent>,
-    /// The conversations whose rows in inboxes it changes, in any order.
+    /// The inbox updates that follow the events, in any order.
     pub updates: Vec<InboxUpdate>,
 }
 
-/// Remembers the messages of a transaction, in the order of their publication. Parameters: their ids.
+/// Inserts the row of a batch of messages, in the order of publication. Parameter: message ids.
 pub(super) const INSERT_MESSAGES: &str =
     "insert into outbox (kind, message_ids) values ('message', $1::uuid[]) returning id";
 
-/// Remembers that something happened to messages of one conversation. Parameters: location, conversation, kind, ids, time.
+/// Inserts the row of a receipt. Parameters: location, conversation, kind, message ids, time.
 pub(super) const INSERT_RECEIPT: &str = "insert into outbox (location_id, conversation_id, kind, message_ids, at)
     values ($1::text, $2, $3, $4, $5) returning id";
 
 impl Store {
-    /// Notes entries whose events Redis has taken, each with its age in seconds, and forgets others. Neither waits for the
-    /// disk: what a crash undoes costs a second publication, which clients ignore.
+    /// Marks published entries, each with its age in seconds, and deletes confirmed ones. Does not wait for the disk: after a
+    /// crash some events are published again, which clients ignore.
     ///
     /// # Errors
-    /// [`StoreError`]; all of their events will be published once more.
+    /// [`StoreError`]; all of their events are published again.
     pub async fn mark_and_prune(&self, published: &[(i64, f64)], confirmed: &[i64]) -> Result<(), StoreError> {
-        // The time at which Redis took it, not the present one: whoever looks for what a lost connection took goes by it.
+        // The time of publication, because the search after a lost connection uses it.
         const MARK: &str = "update outbox o set published_at = clock_timestamp() - make_interval(secs => x.age)
             from (
                 select o.id, x.age from outbox o
@@ -69,7 +69,7 @@ impl Store {
                 order by o.id for update of o
             ) x
             where o.id = x.id";
-        // Not what somebody is about to publish again.
+        // Except rows that were requeued in the meantime.
         const PRUNE: &str = "delete from outbox where id in (
             select id from outbox where id = any($1) and published_at is not null order by id for update
         )";
@@ -90,7 +90,7 @@ impl Store {
         .await
     }
 
-    /// Has these entries published once more: the connection that took them is gone.
+    /// Requeues these entries, because the connection that published them is lost.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -106,8 +106,8 @@ impl Store {
         .await
     }
 
-    /// Has entries published once more that were published more than `age_seconds` ago and are still there: those of a
-    /// dead instance, or with 0 all that a Redis may have lost.
+    /// Requeues entries that were published more than `age_seconds` ago and still exist: those of a dead instance or, with 0, all
+    /// that Redis may have lost.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -115,8 +115,8 @@ impl Store {
         self.with_connection(async |client| {
             let statement = client
                 .prepare_cached(
-                    // The time must be a stable one, and the search by itself: else the index of published rows is of no use, and
-                    // the whole backlog is read.
+                    // A stable time and a separate search keep PostgreSQL on the index of published rows; otherwise it would read
+                    // the whole backlog.
                     "update outbox set published_at = null where id in (
                          with old as materialized (
                              select id from outbox where published_at <= statement_timestamp() - make_interval(secs => $1)

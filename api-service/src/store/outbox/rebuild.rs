@@ -1,5 +1,5 @@
-//! Rows of the outbox, their events made again from the messages that they name. What cannot be made is named with a reason,
-//! so that it can be set aside alone: the rest of its row, and every other row, goes on.
+//! Rebuilds the events of outbox rows from the messages that they name. What cannot be rebuilt fails alone, with a reason; the
+//! rest of its row and all other rows proceed.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,48 +20,48 @@ use crate::model::message::Message;
 use crate::store::keys::data_keys;
 use crate::store::{StoreError, conversations, messages};
 
-/// Why a row, or a message of it, cannot be rebuilt. A code: it is stored, logged and counted.
+/// Why a row or message cannot be rebuilt: a code that is stored, logged and counted.
 pub(super) type Reason = &'static str;
 
-/// The row itself is not what the service writes.
+/// The row is malformed.
 const MALFORMED_ROW: Reason = "malformed_row";
-/// The message is not in the database.
+/// The message does not exist.
 const MESSAGE_MISSING: Reason = "message_missing";
-/// A column of the message holds what it should not.
+/// A column of the message is malformed.
 const MALFORMED_MESSAGE: Reason = "malformed_message";
-/// The text was not sealed for this message, or was altered.
+/// The text was altered or belongs to another message.
 const CONTENT_TAMPERED: Reason = "content_refused";
-/// The text is sealed, and its key is not there or does not open.
+/// The key of the text is missing or does not open.
 const CONTENT_KEY_MISSING: Reason = "content_key_missing";
 
 /// All reasons, for the metric.
 pub const REASONS: &[Reason] =
     &[MALFORMED_ROW, MESSAGE_MISSING, MALFORMED_MESSAGE, CONTENT_TAMPERED, CONTENT_KEY_MISSING];
 
-/// What came of some rows.
+/// The result for some rows.
 #[derive(Default)]
 pub(super) struct Rebuilt {
-    /// With at least one event each.
+    /// Entries with at least one event.
     pub(super) entries: Vec<OutboxEntry>,
-    /// Rows of which nothing can be published.
+    /// Rows without any publishable event.
     pub(super) failed: Vec<(i64, Reason)>,
-    /// Messages that cannot be published, of rows of which the rest can.
+    /// Messages that failed while the rest of their row proceeds.
     pub(super) failed_messages: Vec<(i64, MessageId, Reason)>,
-    /// Messages that all rows named together.
+    /// Number of messages that the rows name.
     pub(super) named: usize,
 }
 
-/// What a row names.
+/// The contents of a row.
 struct RowContents<'a> {
     id: i64,
     message_ids: Vec<MessageId>,
     receipt: Option<(ReceiptKind, &'a str, ConversationId, OffsetDateTime)>,
 }
 
-/// Rebuilds rows of the columns id, location_id, conversation_id, kind, message_ids, at.
+/// Rebuilds rows with the columns id, location_id, conversation_id, kind, message_ids, at.
 ///
 /// # Errors
-/// [`StoreError`] when the database does not answer; never because of what a row holds.
+/// [`StoreError`] when the database does not answer; never because of the content of a row.
 pub(super) async fn rebuild(
     transaction: &Transaction<'_>,
     vault: Option<&EnvelopeKeys>,
@@ -110,7 +110,7 @@ fn add_messages(
     for message_id in message_ids {
         let event = match messages.get(message_id) {
             Some(Ok(message)) => event(message).inspect(|_| {
-                // The first entry that concerns a conversation takes along how it stands.
+                // The first entry of a conversation carries its snapshot.
                 let updates = snapshots.remove(&message.new.conversation.id());
                 entry.updates.extend(updates.map(|snapshot| InboxUpdate::Snapshot(Box::new(snapshot))));
             }),
@@ -136,7 +136,7 @@ fn row_contents(row: &Row) -> Result<RowContents<'_>, tokio_postgres::Error> {
         "delivered" => Some(ReceiptKind::Delivered),
         "read" => Some(ReceiptKind::Read),
         "message" => None,
-        // It names nothing that could be published.
+        // The row names nothing to publish.
         _ => return Ok(RowContents { id: row.try_get("id")?, message_ids: Vec::new(), receipt: None }),
     };
     let receipt = match kind {
@@ -164,7 +164,7 @@ fn event(message: &Message) -> Result<OutboxEvent, Reason> {
     Ok(OutboxEvent { channel: Channel::from(&message.new.conversation), draft: message.event(&json) })
 }
 
-/// The messages of these ids that exist, each readable or with the reason why it is not.
+/// Reads these messages; each is readable, or has the reason why it is not.
 async fn read(
     transaction: &Transaction<'_>,
     vault: Option<&EnvelopeKeys>,
@@ -187,8 +187,8 @@ async fn read(
     Ok(messages)
 }
 
-/// How the conversations of these rows stand. What they have changed since is told as well: an inbox's row is worth no more
-/// than the newest one. One that cannot be read is not among them.
+/// Snapshots of the conversations of these rows, including later changes: only the latest inbox row matters. Unreadable ones are
+/// left out.
 async fn snapshots(
     transaction: &Transaction<'_>,
     vault: Option<&EnvelopeKeys>,

@@ -1,5 +1,5 @@
-//! One relay of the outbox at a time, by a lease: it takes the oldest rows that wait, publishes them while no transaction is
-//! open, and says what became of them. A relay that dies or freezes loses its turn when the lease ends.
+//! The lease of the relay: it takes the oldest waiting rows, publishes them outside of a transaction, and records the outcome. A
+//! relay that dies or hangs loses its lease when it ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -13,25 +13,25 @@ use uuid::Uuid;
 use super::rebuild::{Reason, Rebuilt, rebuild};
 use super::{OutboxEntry, OutboxEvent, Store, StoreError};
 
-/// For how long a relay may publish what it took. A relay that has not said what became of it by then must not go on: another
-/// may have begun. Longer than [`crate::outbox`] gives one round.
+/// How long a relay may publish what it took. After that it must not continue, because another may have begun. Longer than the
+/// time limit of a batch in [`crate::outbox`].
 const LEASE_DURATION: Duration = Duration::from_secs(8);
 
-/// Takes the turn, if nobody has it. Parameters: who, for how many seconds.
+/// Takes the lease if it is free. Parameters: holder, seconds.
 const CLAIM: &str = "update outbox_relay set holder = $1, ends_at = clock_timestamp() + make_interval(secs => $2)
     where only_row in (
         select only_row from outbox_relay
         where holder is null or holder = $1 or ends_at < clock_timestamp() for update skip locked
     )";
 
-/// Has the turn last for $2 seconds from now on. To read and rebuild rows takes time as well.
+/// Extends the lease to $2 seconds from now, because reading and rebuilding take time.
 const RENEW: &str = "update outbox_relay set ends_at = clock_timestamp() + make_interval(secs => $2)
     where only_row and holder = $1";
 
-/// Gives the turn back.
+/// Releases the lease.
 const RELEASE: &str = "update outbox_relay set holder = null where only_row and holder = $1";
 
-/// Of the rows that wait, the oldest: as many as name $1 messages between them, and at least one.
+/// The oldest waiting rows: as many as name $1 messages together, and at least one.
 const OLDEST: &str = "select id, location_id, conversation_id, kind, message_ids, at
     from (
         select id, location_id, conversation_id, kind, message_ids, at,
@@ -45,16 +45,16 @@ const OLDEST: &str = "select id, location_id, conversation_id, kind, message_ids
     ) counted
     where before < $1 order by id";
 
-/// Of each of these conversations that has deferred rows: the oldest of those. It reads nothing when no row is deferred.
+/// The oldest deferred row of each of these conversations that has one. Reads nothing when no row is deferred.
 const OLDEST_DEFERRED: &str =
     "select conversation, min(o.id) from outbox o, unnest(o.deferred_conversations) conversation
     where o.deferred_at is not null and o.deferred_conversations && $1 group by conversation";
 
-/// Rows for the depth of the outbox that are counted one by one; past them it is an estimate.
+/// Rows that are counted exactly for the depth; beyond that it is estimated.
 const MAX_COUNTED: i64 = 1_000;
 
-/// How many events wait, and for how long the oldest has. Reads [`MAX_COUNTED`] rows and four ends of indexes, however long the
-/// backlog is. Deferred rows wait as well.
+/// Number of waiting events and age of the oldest. Reads [`MAX_COUNTED`] rows and four index ends, however long the backlog is.
+/// Deferred rows count too.
 const DEPTH: &str = "with counted as (
         select id, created_at, case kind when 'message' then cardinality(message_ids) else 1 end as events
         from outbox where published_at is null and failed_at is null and deferred_at is null order by id limit $1
@@ -80,13 +80,13 @@ const DEPTH: &str = "with counted as (
 pub struct LeasedBatch {
     /// The oldest entries.
     pub entries: Vec<OutboxEntry>,
-    /// Until when they may be published: another relay may take them then.
+    /// The end of the lease.
     pub until: Instant,
-    /// Whether there may be more.
+    /// Whether there may be more rows.
     pub is_full: bool,
-    /// Rows that could not be rebuilt, as a whole or in part, and why: that was set aside.
+    /// Rows that could not be rebuilt, wholly or in part, with the reason. They are marked as failed.
     pub failed: Vec<(i64, &'static str)>,
-    /// Conversations of these entries that have deferred rows, and the oldest of those rows.
+    /// Conversations of these entries that have deferred rows, with the oldest such row.
     pub deferred: HashMap<ConversationId, i64>,
 }
 
@@ -98,12 +98,12 @@ impl LeasedBatch {
     }
 }
 
-/// An entry that is deferred, and the conversations of its events.
+/// A deferred entry, and the conversations of its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeferredEntry {
     /// The entry.
     pub id: i64,
-    /// Newer rows of these wait behind it.
+    /// Newer rows of these conversations wait behind it.
     pub conversations: Vec<ConversationId>,
 }
 
@@ -115,43 +115,43 @@ impl DeferredEntry {
     }
 }
 
-/// An entry of whose events Redis took some. The others are deferred.
+/// An entry that was published in part; the rest is deferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartlyPublished {
-    /// The messages of the others.
+    /// The messages of the rest.
     pub refused: Vec<MessageId>,
-    /// The entry, with the conversations of the others.
+    /// The entry, with the conversations of the rest.
     pub deferred: DeferredEntry,
 }
 
-/// What became of entries that a relay took. What it does not name waits on.
+/// The outcome of entries. Entries that it does not name keep waiting.
 #[derive(Debug, Clone, Default)]
 pub struct RelayOutcome {
-    /// Entries whose events Redis has.
+    /// Published entries.
     pub published: Vec<i64>,
-    /// Entries of whose events Redis has none, because it refused them.
+    /// Entries of which Redis rejected all events.
     pub deferred: Vec<DeferredEntry>,
-    /// Entries of whose events Redis refused some.
+    /// Entries of which Redis rejected some events.
     pub partly: Vec<PartlyPublished>,
 }
 
-/// How long the outbox is.
+/// The length of the outbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct OutboxDepth {
-    /// Events that wait.
+    /// Waiting events.
     pub events: i64,
-    /// Seconds for which the oldest has.
+    /// Age of the oldest one in seconds.
     pub age: f64,
-    /// Rows that could not be rebuilt; counted up to a thousand.
+    /// Failed rows; counted up to a thousand.
     pub failed: i64,
 }
 
 impl Store {
-    /// Takes the turn to relay, and the oldest entries that wait: of about `limit` messages, and only those older than
-    /// `age_seconds`. Those that cannot be rebuilt are set aside at once. `None` when another relay has the turn.
+    /// Takes the lease and the oldest waiting entries: about `limit` messages, older than `age_seconds`. Rows that cannot be
+    /// rebuilt are marked as failed at once. `None` when another relay holds the lease.
     ///
     /// # Errors
-    /// [`StoreError`]; the turn is not taken then.
+    /// [`StoreError`]; the lease is not taken.
     pub async fn lease_oldest(
         &self,
         relay: Uuid,
@@ -169,7 +169,7 @@ impl Store {
             let rebuilt = rebuild(&transaction, self.vault.as_deref(), &rows).await?;
             let failed = mark_failed(&transaction, &rebuilt).await?;
             let deferred = oldest_deferred(&transaction, &rebuilt.entries).await?;
-            // As seen from here it ends a moment sooner than the database says, never later.
+            // Measured here it ends slightly before the database's time, never after.
             let until = Instant::now() + LEASE_DURATION;
             if rebuilt.entries.is_empty() {
                 transaction.execute(&transaction.prepare_cached(RELEASE).await?, &[&relay]).await?;
@@ -184,10 +184,10 @@ impl Store {
         .await
     }
 
-    /// Says what became of them, and gives the turn back. Returns the entries that are noted as published.
+    /// Records the outcome and releases the lease. Returns the entries that are marked as published.
     ///
     /// # Errors
-    /// [`StoreError`]; all of them will be published once more.
+    /// [`StoreError`]; all of them are published again.
     pub async fn finish_relay(&self, relay: Uuid, relayed: &RelayOutcome) -> Result<Vec<i64>, StoreError> {
         const PUBLISHED: &str = "update outbox set published_at = clock_timestamp() where id in (
             select id from outbox where id = any($1) order by id for update
@@ -203,7 +203,7 @@ impl Store {
                 where o.published_at is null order by o.id for update of o
             ) x
             where o.id = x.id";
-        // The row keeps its place for what Redis refused; a new row remembers what Redis took.
+        // The row keeps its position for the rejected messages; a new row holds the published ones.
         const PARTLY: &str = "with rest as (
                 update outbox o set message_ids = $2, deferred_at = clock_timestamp(), deferred_conversations = $3
                 from (select id, message_ids from outbox where id = $1 and published_at is null for update) was
@@ -242,8 +242,8 @@ impl Store {
         .await
     }
 
-    /// Has the next `limit` deferred entries behind an id wait again. Returns the last of them. Not all in one statement, which
-    /// after a long outage would not end in time.
+    /// Resumes up to `limit` deferred entries with ids above `after`. Returns the last of them. Paged, because after a long
+    /// outage one statement would time out.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -275,7 +275,7 @@ impl Store {
         .await
     }
 
-    /// How long the outbox is: for metrics. Costs the same however long it is.
+    /// The length of the outbox, for metrics. Constant cost.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -295,12 +295,12 @@ impl Store {
     }
 }
 
-/// An estimate of the events in `ids` further ids, where `count` rows held `sum` events. Ids have few gaps.
+/// Estimates the events of `ids` further ids, when `count` rows held `sum` events. Ids have few gaps.
 fn estimate_beyond(sum: i64, count: i64, ids: i64) -> i64 {
     if count < MAX_COUNTED { 0 } else { ids.saturating_mul(sum) / count.max(1) }
 }
 
-/// The oldest deferred row of each conversation of these entries that has one.
+/// The oldest deferred row of each conversation of these entries.
 async fn oldest_deferred(
     transaction: &Transaction<'_>,
     entries: &[OutboxEntry],
@@ -317,7 +317,7 @@ async fn oldest_deferred(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// Sets aside what cannot be rebuilt. Where the rest of a row can, the row keeps the rest, and a new row takes what cannot.
+/// Marks as failed what cannot be rebuilt. If a part of a row can, the row keeps that part, and a new row takes the rest.
 async fn mark_failed(transaction: &Transaction<'_>, rebuilt: &Rebuilt) -> Result<Vec<(i64, Reason)>, StoreError> {
     const FAILED: &str = "update outbox o set failed_at = clock_timestamp(), failed_reason = x.reason
         from unnest($1::bigint[], $2::text[]) as x (id, reason) where o.id = x.id";
@@ -355,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_depth_is_exact_while_it_is_small_and_an_estimate_beyond() {
+    fn depth_is_exact_when_small_and_estimated_beyond() {
         assert_eq!(estimate_beyond(7, 3, 40), 0, "all rows were counted");
         assert_eq!(estimate_beyond(2 * MAX_COUNTED, MAX_COUNTED, 500), 1_000, "two events in each of 500 further rows");
     }
