@@ -1,4 +1,4 @@
-//! PostgreSQL and Redis, which everybody who is measured shares: private ones, on free ports, started by `stack`.
+//! PostgreSQL and Redis, which all measured servers share: private ones, on free ports, started by `stack`.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -65,7 +65,7 @@ impl Backends {
         })
     }
 
-    /// Forgets every log and every receipt that nobody came for, so that no turn pays for the one before.
+    /// Drops every log and every pending receipt, so that no turn pays for the one before.
     pub(crate) fn flush_redis(&self) -> Result<()> {
         Conversation::open(&self.redis)?.ask(&["FLUSHALL"])?;
         Ok(())

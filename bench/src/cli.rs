@@ -1,4 +1,4 @@
-//! The command line: which jobs, on which terms, and who is measured.
+//! The command line: which jobs, on which options, and who is measured.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,23 +8,23 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 
-use crate::jobs::Terms;
-use crate::relays::Relay;
-use crate::server::yardsticks;
-use crate::writers::Writer;
+use crate::api_targets::ApiTarget;
+use crate::gateway_targets::GatewayTarget;
+use crate::jobs::RunOptions;
+use crate::server::baselines;
 
-/// Measures the chat and its yardsticks side by side
+/// Measures the chat and its baselines side by side
 #[derive(Debug, Parser)]
 pub(crate) struct Arguments {
     /// What to measure; everything when not given
     pub(crate) jobs: Vec<Job>,
-    /// How often every peer has its turn; medians are told
+    /// How often every peer has its turn; tables show medians
     #[arg(long, default_value_t = 3)]
     pub(crate) rounds: usize,
     /// Seconds of one measurement
     #[arg(long, default_value_t = 3)]
     pub(crate) seconds: u64,
-    /// Who is measured: `ours` and names of bench/yardsticks, comma-separated [default: all that are installed]
+    /// Who is measured: `ours` and names of bench/baselines, comma-separated [default: all that are installed]
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Another build of ws-gateway, measured in turn with this one; relay, idle and handshake
@@ -85,30 +85,30 @@ impl Arguments {
         all.filter(|job| self.jobs.contains(job) || self.jobs.is_empty())
     }
 
-    /// What every job is told.
-    pub(crate) fn terms(&self) -> Result<Terms> {
+    /// Options of every job.
+    pub(crate) fn options(&self) -> Result<RunOptions> {
         ensure!(self.rounds > 0 && self.seconds > 0, "at least one round of one second");
         let installed = installed()?;
         let wants = |name: &str| self.only.is_empty() || self.only.iter().any(|only| only == name);
         for only in &self.only {
             let is_known = only == "ours" || installed.iter().any(|(name, _)| name == only);
-            ensure!(is_known, "{only} is not installed: bench/yardsticks/install");
+            ensure!(is_known, "{only} is not installed: bench/baselines/install");
         }
-        let mut relays: Vec<_> = wants("ours").then_some(Relay::Ours).into_iter().collect();
-        let mut writers: Vec<_> = wants("ours").then_some(Writer::Ours).into_iter().collect();
-        relays.extend(self.other_gateway.clone().map(Relay::OtherBuild));
-        writers.extend(self.other_api.clone().map(Writer::OtherBuild));
-        writers.extend(wants("ours").then_some(Writer::OursUnheard));
-        writers.extend(wants("ours").then_some(Writer::OursEncrypted));
-        writers.extend(wants("ours").then_some(Writer::OursBehindHaproxy));
+        let mut relays: Vec<_> = wants("ours").then_some(GatewayTarget::Ours).into_iter().collect();
+        let mut writers: Vec<_> = wants("ours").then_some(ApiTarget::Ours).into_iter().collect();
+        relays.extend(self.other_gateway.clone().map(GatewayTarget::OtherBuild));
+        writers.extend(self.other_api.clone().map(ApiTarget::OtherBuild));
+        writers.extend(wants("ours").then_some(ApiTarget::OursNoSubscribers));
+        writers.extend(wants("ours").then_some(ApiTarget::OursEncrypted));
+        writers.extend(wants("ours").then_some(ApiTarget::OursBehindHaproxy));
         for (name, kind) in installed.into_iter().filter(|(name, _)| wants(name)) {
             match kind.as_str() {
-                "relay" if name != "nchan-publisher" => relays.push(Relay::Yardstick(name)),
-                "write" => writers.push(Writer::Yardstick(name)),
+                "relay" if name != "nchan-publisher" => relays.push(GatewayTarget::Baseline(name)),
+                "write" => writers.push(ApiTarget::Baseline(name)),
                 _ => {}
             }
         }
-        Ok(Terms {
+        Ok(RunOptions {
             rounds: self.rounds,
             duration: Duration::from_secs(self.seconds),
             relays,
@@ -118,15 +118,15 @@ impl Arguments {
     }
 }
 
-/// Name and kind of every yardstick that can run here. The others are named, with what they lack.
+/// Name and kind of every baseline that can run here. The others are named, with what they lack.
 fn installed() -> Result<Vec<(String, String)>> {
-    let output = Command::new(yardsticks()?.join("run")).arg("--list").output()?;
+    let output = Command::new(baselines()?.join("run")).arg("--list").output()?;
     let mut installed = Vec::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         match line.split('\t').collect::<Vec<_>>()[..] {
             [name, kind, "ok"] => installed.push((name.to_owned(), kind.to_owned())),
             [name, _, missing] => eprintln!("without {name}: {missing}"),
-            _ => bail!("bench/yardsticks/run --list says {line:?}"),
+            _ => bail!("bench/baselines/run --list says {line:?}"),
         }
     }
     Ok(installed)

@@ -20,7 +20,7 @@ pub(crate) fn describe(rounds: usize, seconds: u64) -> String {
     .flatten()
     .collect();
     format!(
-        "{today}, commit {}: {}, {cores} cores, {} of memory, Linux {}; {}. {rounds} rounds of {seconds} s, everybody in turn; the median, and in \
+        "{today}, commit {}: {}, {cores} cores, {} of memory, Linux {}; {}. {rounds} rounds of {seconds} s, all in turn; the median, and in \
          parentheses the least and the most.",
         said(Command::new("git").args(["rev-parse", "--short", "HEAD"])).unwrap_or_else(|| "unknown".to_owned()),
         value_of("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),

@@ -1,21 +1,21 @@
-//! What `make bench` runs: measures the system, and the yardsticks beside it, on one machine in one run.
+//! What `make bench` runs: measures the system, and the baselines beside it, on one machine in one run.
 //!
 //! `jobs` are what is measured, `load` is the load, `relays` and `writers` are who is measured. `backends` are the
 //! PostgreSQL and Redis that all share, `server` a process under measurement, `process` what the kernel counts of it. `figures` are
 //! medians and percentiles, `report` the tables, `machine` what they were measured on.
 
+mod api_targets;
 mod backends;
 mod cli;
 mod figures;
+mod gateway_targets;
 mod jobs;
 mod load;
 mod machine;
-mod people;
+mod participants;
 mod process;
-mod relays;
 mod report;
 mod server;
-mod writers;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -23,7 +23,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use backends::Backends;
 use cli::{Arguments, Job};
-use jobs::{Terms, e2e, handshake, idle, many, relay, scaling, storm, write};
+use jobs::{RunOptions, e2e, handshake, idle, idle_many, relay, scaling, storm, write};
 use report::Table;
 
 fn main() -> Result<()> {
@@ -34,20 +34,20 @@ fn main() -> Result<()> {
         [Job::Respond] => load::responder::serve(arguments.address.context("--address is missing")?),
         [Job::Hold] => {
             let address = arguments.address.context("--address is missing")?;
-            many::hold(address, arguments.first, arguments.sockets.context("--sockets is missing")?)
+            idle_many::hold(address, arguments.first, arguments.sockets.context("--sockets is missing")?)
         }
         _ => measure(&arguments),
     }
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {
-    let terms = arguments.terms()?;
+    let options = arguments.options()?;
     let backends = Backends::start()?;
     let machine = machine::describe(arguments.rounds, arguments.seconds);
     for job in arguments.wanted() {
         let job_name = job.name();
         eprintln!("{job_name}");
-        for table in tables(job, arguments, &terms, &backends).with_context(|| format!("{job_name} failed"))? {
+        for table in tables(job, arguments, &options, &backends).with_context(|| format!("{job_name} failed"))? {
             let text = format!("{machine}\n\n{}", table.markdown());
             println!("\n## {}\n\n{text}", table.job);
             if let Some(file) = &arguments.report {
@@ -58,18 +58,18 @@ fn measure(arguments: &Arguments) -> Result<()> {
     backends.stop()
 }
 
-fn tables(job: Job, arguments: &Arguments, terms: &Terms, backends: &Backends) -> Result<Vec<Table>> {
+fn tables(job: Job, arguments: &Arguments, options: &RunOptions, backends: &Backends) -> Result<Vec<Table>> {
     match job {
-        Job::Relay => relay::run(terms, backends),
+        Job::Relay => relay::run(options, backends),
         Job::Idle => match (arguments.sockets, arguments.gateways) {
-            (Some(sockets), Some(gateways)) => many::run(sockets, gateways, backends),
-            _ => idle::run(terms, backends),
+            (Some(sockets), Some(gateways)) => idle_many::run(sockets, gateways, backends),
+            _ => idle::run(options, backends),
         },
-        Job::Handshake => handshake::run(terms, backends),
-        Job::Write => write::run(terms, backends),
-        Job::E2e => e2e::run(terms),
-        Job::Storm => storm::run(terms),
-        Job::Scaling => scaling::run(terms, backends),
+        Job::Handshake => handshake::run(options, backends),
+        Job::Write => write::run(options, backends),
+        Job::E2e => e2e::run(options),
+        Job::Storm => storm::run(options),
+        Job::Scaling => scaling::run(options, backends),
         Job::Respond | Job::Hold => Ok(Vec::new()),
     }
 }

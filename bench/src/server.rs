@@ -14,8 +14,8 @@ use crate::backends::{Backends, JWT_SECRET};
 use crate::process;
 
 /// For a server to become ready.
-const PATIENCE: Duration = Duration::from_secs(30);
-const POLL_EVERY: Duration = Duration::from_millis(5);
+const TIMEOUT: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Below the kernel's ephemeral range, from which the sockets of the load take theirs.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
@@ -38,12 +38,12 @@ pub(crate) struct Server {
     name: String,
 }
 
-/// What a server has used up at a moment.
+/// What a server has used up so far.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cpu(Duration);
 
 impl Server {
-    /// One of ours: `ws-gateway` or `api-service`, told of the backends. `settings` are added to its environment.
+    /// A service of this system, `ws-gateway` or `api-service`, with these backends. `settings` are added to its environment.
     pub(crate) fn of_ours(binary: &Path, backends: &Backends, settings: &[(&str, &str)]) -> Result<Self> {
         let (address, admin) = (free_address()?, free_address()?);
         let name = binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -51,7 +51,7 @@ impl Server {
         command.arg("serve").env("LISTEN_ADDR", address.to_string()).env("ADMIN_ADDR", admin.to_string());
         command.env("REDIS_URL", &backends.redis_url).env("JWT_SECRET", JWT_SECRET).env("MODE", "development");
         command.envs(LIMITS);
-        // A gateway lets nobody in until an API service has said that Redis holds all revocations.
+        // A gateway rejects sockets until an API service has said that Redis holds all revocations.
         let _says_so = match name.as_str() {
             "ws-gateway" => Some(Self::of_ours(&binaries()?.join("api-service"), backends, &[])?),
             _ => None,
@@ -68,16 +68,16 @@ impl Server {
             if let Some(status) = server.child.try_wait()? {
                 bail!("{} ended while it started ({status})", server.name);
             }
-            ensure!(started.elapsed() < PATIENCE, "{} does not become ready", server.name);
-            sleep(POLL_EVERY);
+            ensure!(started.elapsed() < TIMEOUT, "{} does not become ready", server.name);
+            sleep(POLL_INTERVAL);
         }
         Ok(server)
     }
 
-    /// One of `bench/yardsticks`.
-    pub(crate) fn yardstick(name: &str, backends: &Backends, settings: &[(&str, &str)]) -> Result<Self> {
+    /// One of `bench/baselines`.
+    pub(crate) fn baseline(name: &str, backends: &Backends, settings: &[(&str, &str)]) -> Result<Self> {
         let address = free_address()?;
-        let mut command = dying_with_us(&yardsticks()?.join("run"));
+        let mut command = dying_with_us(&baselines()?.join("run"));
         command.arg(name).env("PORT", address.port().to_string()).env("JWT_SECRET", JWT_SECRET);
         command.env("DATABASE_URL", &backends.database_url).env("REDIS_URL", &backends.redis_url);
         command.envs(settings.iter().copied());
@@ -97,7 +97,7 @@ impl Server {
             let status = server.child.wait()?;
             bail!("{name} did not become ready ({status}): {}", line.trim());
         }
-        // Whatever else it says must not block it.
+        // Its further output must not block it.
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
         Ok(server)
     }
@@ -151,9 +151,9 @@ pub(crate) fn binaries() -> Result<PathBuf> {
     Ok(std::env::current_exe()?.parent().context("this binary has no folder")?.to_path_buf())
 }
 
-/// `bench/yardsticks` of the working copy that this binary was built from.
-pub(crate) fn yardsticks() -> Result<PathBuf> {
-    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/yardsticks"));
+/// `bench/baselines` of the working copy that this binary was built from.
+pub(crate) fn baselines() -> Result<PathBuf> {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/baselines"));
     ensure!(folder.is_dir(), "{} is missing", folder.display());
     Ok(folder)
 }

@@ -51,7 +51,7 @@ impl From<&Row> for AuditRow {
 
 /// A connection to the database.
 pub struct AuditLog {
-    /// For whatever else is to be asked.
+    /// For other queries.
     pub client: Client,
 }
 
@@ -75,7 +75,7 @@ impl AuditLog {
         self.client.query(query, &[&place.location]).await.unwrap().iter().map(AuditRow::from).collect()
     }
 
-    /// An act in a location, which may be written down a moment later: refusals and sockets wait for nobody.
+    /// A row of a location, which may be written later: denials and sockets are audited asynchronously.
     pub async fn until(&self, place: &TestLocation, is_wanted: impl Fn(&AuditRow) -> bool) -> AuditRow {
         let asking = async {
             let mut beat = interval(Duration::from_millis(20));
@@ -100,7 +100,7 @@ pub fn binary(name: &str) -> PathBuf {
     own.parent().and_then(|deps| deps.parent()).expect("the target folder").join(name)
 }
 
-/// What `api-service` says on the command line to whoever may work on this database.
+/// Output of an `api-service` command with this database.
 pub async fn api_service(env: &StackEnv, database_url: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(binary("api-service"));
     command.args(arguments).env("DATABASE_URL", database_url).env("AUDIT_KEY", &env.audit_key);

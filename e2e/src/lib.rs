@@ -14,7 +14,7 @@
 //! | `wire`, `raw` | HTTP, and WebSocket frames, by hand, where a client library is too well-behaved |
 //! | `trail` | the audit trail, and the commands that verify and export it |
 //!
-//! Whatever is not as expected panics on the spot: that is what fails a test.
+//! Anything unexpected panics on the spot: that is what fails a test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this code runs in tests only; a panic is their verdict")]
 

@@ -33,7 +33,7 @@ pub enum Length {
     Two,
     /// Eight, however short it is.
     Eight,
-    /// Eight that say this, whatever follows.
+    /// Eight that say this, independent of what follows.
     Claimed(u64),
 }
 
@@ -166,11 +166,11 @@ impl RawSocket {
 
     /// All frames from here to the end.
     pub async fn read_to_end(&mut self) -> Vec<RawFrame> {
-        let mut heard = Vec::new();
+        let mut frames = Vec::new();
         loop {
-            heard.push(self.next_frame().await);
-            if let Some(RawFrame::Close(_) | RawFrame::End) = heard.last() {
-                return heard;
+            frames.push(self.next_frame().await);
+            if let Some(RawFrame::Close(_) | RawFrame::End) = frames.last() {
+                return frames;
             }
         }
     }

@@ -34,7 +34,7 @@ pub struct Socket {
     incoming: UnboundedReceiver<Received>,
     /// Frames that came before the one that a test waited for.
     passed: VecDeque<Value>,
-    /// Who came and went. Apart: people come and go beside whatever a test is about.
+    /// Presence changes. Apart, because they come beside what a test is about.
     presence: VecDeque<Value>,
     /// What was wrong with a frame, whether or not the test has come to it.
     fault: Arc<OnceLock<String>>,
@@ -53,17 +53,17 @@ impl Socket {
     /// Opens a socket with any headers.
     ///
     /// # Errors
-    /// Whatever the WebSocket library says, a refusal above all.
+    /// An error of the WebSocket library, a rejection above all.
     pub async fn connect_with(url: &str, headers: &[(&'static str, &str)]) -> Result<Self, Error> {
         let (stream, headers) = Self::handshake(url, headers).await?;
         let (outgoing, to_send) = unbounded_channel();
-        let (heard, incoming) = unbounded_channel();
+        let (frames, incoming) = unbounded_channel();
         let fault = Arc::default();
-        tokio::spawn(converse(stream, to_send, heard, Arc::clone(&fault)));
+        tokio::spawn(converse(stream, to_send, frames, Arc::clone(&fault)));
         Ok(Self { outgoing, incoming, passed: VecDeque::new(), presence: VecDeque::new(), fault, headers })
     }
 
-    /// A socket that nobody reads: Pings get no answer either.
+    /// A socket that is not read: Pings get no answer either.
     ///
     /// # Errors
     /// As [`Socket::connect_with`].
@@ -101,7 +101,7 @@ impl Socket {
         self.send_message(Message::Frame(Frame::message(bytes, OpCode::Data(Data::Text), true)));
     }
 
-    /// The next frame, whatever it is.
+    /// The next frame of any kind.
     pub async fn next(&mut self) -> Value {
         match self.hear(Instant::now() + WAIT_TIMEOUT).await {
             Received::Frame(frame) => frame,
@@ -125,13 +125,13 @@ impl Socket {
                 Received::Frame(frame) if frame["type"] == kind => return frame,
                 Received::Frame(frame) => self.passed.push_back(frame),
                 Received::Closed(code) => {
-                    panic!("the socket closed with {code:?} before a `{kind}`; it had heard {:?}", self.passed);
+                    panic!("the socket closed with {code:?} before a `{kind}`; it had received {:?}", self.passed);
                 }
             }
         }
     }
 
-    /// The code that the server closes with, whatever comes before.
+    /// The code that the server closes with. Frames before it are skipped.
     pub async fn expect_close(&mut self) -> u16 {
         let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
@@ -151,14 +151,14 @@ impl Socket {
     }
 
     /// Every frame that came and was not handed out, up to the answer to a `ping` that is sent now. Since the server
-    /// answers in order, whatever it wrote to this socket before is among them.
+    /// answers in order, all that it wrote to this socket before is among them.
     pub async fn everything(&mut self) -> Vec<Value> {
         self.send(&serde_json::json!({"type": "ping"}));
         self.expect("pong").await;
         self.passed.drain(..).collect()
     }
 
-    /// The next that was heard of somebody's coming and going.
+    /// The next presence change.
     pub async fn expect_presence(&mut self) -> Value {
         let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
@@ -173,14 +173,14 @@ impl Socket {
         }
     }
 
-    /// What was heard of anybody's coming and going and not handed out, up to now, as in [`Socket::everything`].
+    /// All presence changes that were not handed out, up to now, as in [`Socket::everything`].
     pub async fn all_presence(&mut self) -> Vec<Value> {
         let passed = self.everything().await;
         self.passed.extend(passed);
         self.presence.drain(..).collect()
     }
 
-    /// The next but for those of somebody's presence.
+    /// The next one that is no presence change.
     async fn hear(&mut self, deadline: Instant) -> Received {
         loop {
             match self.receive(deadline).await {
@@ -229,7 +229,7 @@ impl Drop for Socket {
 async fn converse(
     mut stream: WebSocketStream<TcpStream>,
     mut to_send: UnboundedReceiver<Message>,
-    heard: UnboundedSender<Received>,
+    frames: UnboundedSender<Received>,
     fault: Arc<OnceLock<String>>,
 ) {
     let mut sends = true;
@@ -238,7 +238,7 @@ async fn converse(
             message = to_send.recv(), if sends => match message {
                 Some(message) => sends = stream.send(message).await.is_ok(),
                 None => {
-                    // Whoever held the socket has dropped it.
+                    // The holder of the socket has dropped it.
                     let _gone = timeout(Duration::from_secs(1), stream.close(None)).await;
                     return;
                 }
@@ -246,7 +246,7 @@ async fn converse(
             message = stream.next() => match message {
                 Some(Ok(Message::Text(text))) => match contract::from_server(&text) {
                     Ok(frame) => {
-                        let _nobody_listens = heard.send(Received::Frame(frame));
+                        let _dropped = frames.send(Received::Frame(frame));
                     }
                     Err(why) => {
                         let _first = fault.set(why);
@@ -263,5 +263,5 @@ async fn converse(
             },
         }
     };
-    let _nobody_listens = heard.send(Received::Closed(code));
+    let _dropped = frames.send(Received::Closed(code));
 }

@@ -125,7 +125,7 @@ impl TestLocation {
         self.http.request(method, format!("{}{path}", self.base_url))
     }
 
-    /// `GET` without a token; 503 while nobody listens yet.
+    /// `GET` without a token; 503 while no server listens yet.
     pub async fn try_get(&self, path: &str) -> HttpResponse {
         match self.request(Method::GET, path).send().await {
             Ok(response) => HttpResponse::read(response).await,
@@ -224,7 +224,7 @@ impl TestUser {
         self.send(&self.message_to(to, content)).await.expect_status(201)
     }
 
-    /// The query that names the conversation with somebody.
+    /// The query that names the conversation with another participant.
     #[must_use]
     pub fn with(&self, other: &Self) -> String {
         let pair = match (self.role, other.role) {
@@ -257,7 +257,7 @@ impl TestUser {
         self.put(&format!("/chat/{what}"), &json!({"message_ids": ids})).await
     }
 
-    /// A socket on the conversation with somebody, past its `ready`.
+    /// A socket on the conversation with another participant, past its `ready`.
     pub async fn open(&self, other: &Self) -> Socket {
         let mut socket = self.open_at(&self.with(other)).await;
         let ready = socket.next().await;
@@ -265,7 +265,7 @@ impl TestUser {
         socket
     }
 
-    /// A socket on the conversation with somebody that goes on where another one ended.
+    /// A socket on the conversation with another participant that resumes where an earlier one ended.
     pub async fn resume(&self, other: &Self, cursor: &Value) -> Socket {
         self.open_at(&format!("{}&cursor={}", self.with(other), cursor.as_str().expect("a cursor"))).await
     }
@@ -281,7 +281,7 @@ impl TestUser {
         self.watch_inbox(self).await
     }
 
-    /// A socket on somebody's inbox, past its `ready`.
+    /// A socket on a participant's inbox, past its `ready`.
     pub async fn watch_inbox(&self, of: &Self) -> Socket {
         let mut socket = self.open_at(&of.inbox_query()).await;
         let nothing = json!({"type": "ready", "conversation_id": null, "cursor": null, "resumed": null});

@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use crate::backends::Backends;
 use crate::figures::{Samples, short};
-use crate::jobs::{Terms, excuse, ratio};
-use crate::load::fleet::Fleet;
-use crate::relays::{Relay, pairs};
+use crate::gateway_targets::{GatewayTarget, pairs};
+use crate::jobs::{RunOptions, ratio, skip_failed_baseline};
+use crate::load::socket_pool::SocketPool;
 use crate::report::Table;
 use crate::server::Cpu;
 
@@ -23,17 +23,19 @@ struct Figures {
 }
 
 /// The table.
-pub(crate) fn run(terms: &Terms, backends: &Backends) -> Result<Vec<Table>> {
-    let mut all: Vec<_> = terms.relays.iter().map(|relay| (relay, Figures::default())).collect();
-    for round in 1..=terms.rounds {
+pub(crate) fn run(options: &RunOptions, backends: &Backends) -> Result<Vec<Table>> {
+    let mut all: Vec<_> = options.relays.iter().map(|relay| (relay, Figures::default())).collect();
+    for round in 1..=options.rounds {
         for (relay, figures) in &mut all {
-            excuse(&relay.name(), relay.is_yardstick(), turn(relay, terms, backends, figures))?;
+            skip_failed_baseline(&relay.name(), relay.is_baseline(), turn(relay, options, backends, figures))?;
             let last = figures.per_cpu_second.last().map_or_else(String::new, short);
             eprintln!("  handshake, round {round}: {} {last} handshakes a CPU second", relay.name());
         }
     }
-    let ours =
-        all.iter().find(|(relay, _)| **relay == Relay::Ours).and_then(|(_, figures)| figures.per_cpu_second.median());
+    let ours = all
+        .iter()
+        .find(|(relay, _)| **relay == GatewayTarget::Ours)
+        .and_then(|(_, figures)| figures.per_cpu_second.median());
     let mut table = Table::new("handshake", ["server", "handshakes a CPU second", "ours is", "handshakes a second"]);
     for (relay, figures) in &all {
         table.row([
@@ -46,19 +48,19 @@ pub(crate) fn run(terms: &Terms, backends: &Backends) -> Result<Vec<Table>> {
     let ceiling = all.iter().filter_map(|(_, figures)| figures.ceiling.median()).fold(0.0, f64::max);
     table.note(format!(
         "TCP connection, handshake, first frame where there is one, closing handshake. Ours verifies an HS256 token and opens the \
-         conversation's log in Redis; the others let everybody in. The generator did up to {} a CPU second of its own.",
+         conversation's log in Redis; the others accept every client. The generator did up to {} a CPU second of its own.",
         short(ceiling)
     ));
     Ok(vec![table])
 }
 
-fn turn(relay: &Relay, terms: &Terms, backends: &Backends, figures: &mut Figures) -> Result<()> {
+fn turn(relay: &GatewayTarget, options: &RunOptions, backends: &Backends, figures: &mut Figures) -> Result<()> {
     backends.flush_redis()?;
     let server = relay.start(backends)?;
-    let openings = relay.openings(server.address, &pairs(SOCKETS / 2)?, SOCKETS, 2)?;
-    let mut fleet = Fleet::new(relay.dialect(), openings, Instant::now())?;
+    let connect_targets = relay.connect_targets(server.address, &pairs(SOCKETS / 2)?, SOCKETS, 2)?;
+    let mut pool = SocketPool::new(relay.protocol(), connect_targets, Instant::now())?;
     let (before, own_before) = (server.cpu()?, Cpu::own()?);
-    let churned = fleet.churn(terms.duration)?;
+    let churned = pool.churn(options.duration)?;
     let opened = churned.opened as f64;
     figures.per_cpu_second.push(opened / server.cpu()?.since(before));
     figures.per_second.push(opened / churned.elapsed.as_secs_f64());

@@ -3,7 +3,7 @@
 pub(crate) mod e2e;
 pub(crate) mod handshake;
 pub(crate) mod idle;
-pub(crate) mod many;
+pub(crate) mod idle_many;
 pub(crate) mod pgbench;
 pub(crate) mod relay;
 pub(crate) mod scaling;
@@ -14,19 +14,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::relays::Relay;
-use crate::writers::Writer;
+use crate::api_targets::ApiTarget;
+use crate::gateway_targets::GatewayTarget;
 
 /// What is asked of every job.
 #[derive(Debug)]
-pub(crate) struct Terms {
+pub(crate) struct RunOptions {
     /// How often every peer has its turn.
     pub(crate) rounds: usize,
     /// Of one measurement within a turn.
     pub(crate) duration: Duration,
-    pub(crate) relays: Vec<Relay>,
-    pub(crate) writers: Vec<Writer>,
-    /// Sockets, where a job is told how many.
+    pub(crate) relays: Vec<GatewayTarget>,
+    pub(crate) writers: Vec<ApiTarget>,
+    /// Sockets, for jobs with a variable number.
     pub(crate) sockets: Option<usize>,
 }
 
@@ -38,10 +38,10 @@ pub(crate) fn ratio(a: Option<f64>, b: Option<f64>) -> String {
     }
 }
 
-/// A yardstick that fails misses its turn, and says so; ours fails the job.
-pub(crate) fn excuse(name: &str, is_yardstick: bool, outcome: Result<()>) -> Result<()> {
+/// A baseline that fails misses its turn, and says so; ours fails the job.
+pub(crate) fn skip_failed_baseline(name: &str, is_baseline: bool, outcome: Result<()>) -> Result<()> {
     match outcome {
-        Err(error) if is_yardstick => {
+        Err(error) if is_baseline => {
             eprintln!("  {name} misses this turn: {error:#}");
             Ok(())
         }

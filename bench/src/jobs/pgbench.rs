@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::backends::{Backends, postgres_program};
 use crate::figures::Samples;
-use crate::server::{binaries, yardsticks};
+use crate::server::{baselines, binaries};
 
-/// One script of bench/yardsticks/pgbench, and how it is run.
+/// One script of bench/baselines/pgbench, and how it is run.
 pub(crate) struct Script {
     file: &'static str,
     what: &'static str,
@@ -45,7 +45,7 @@ impl Script {
         if is_ours {
             backends.migrate(&binaries()?.join("api-service"))?;
         }
-        let folder = yardsticks()?.join("pgbench");
+        let folder = baselines()?.join("pgbench");
         let setup = folder.join(if is_ours { "setup-ours.sql" } else { "setup.sql" });
         let mut psql = postgres_program("psql")?;
         let made =

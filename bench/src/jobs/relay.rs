@@ -7,9 +7,9 @@ use anyhow::Result;
 
 use crate::backends::Backends;
 use crate::figures::{Samples, short};
-use crate::jobs::{Terms, excuse, ratio};
-use crate::load::fleet::{Flow, Flowed};
-use crate::relays::{Relay, Running};
+use crate::gateway_targets::{GatewayTarget, Running};
+use crate::jobs::{RunOptions, ratio, skip_failed_baseline};
+use crate::load::socket_pool::{LoadMode, LoadResult};
 use crate::report::Table;
 use crate::server::Cpu;
 
@@ -36,29 +36,29 @@ struct Figures {
 }
 
 /// The two tables.
-pub(crate) fn run(terms: &Terms, backends: &Backends) -> Result<Vec<Table>> {
-    Ok(vec![chat(terms, backends)?, broadcast(terms, backends)?])
+pub(crate) fn run(options: &RunOptions, backends: &Backends) -> Result<Vec<Table>> {
+    Ok(vec![chat(options, backends)?, broadcast(options, backends)?])
 }
 
-fn chat(terms: &Terms, backends: &Backends) -> Result<Table> {
-    let sockets = terms.sockets.unwrap_or(CHAT_SOCKETS);
+fn chat(options: &RunOptions, backends: &Backends) -> Result<Table> {
+    let sockets = options.sockets.unwrap_or(CHAT_SOCKETS);
     let on_their_way = CHAT_ON_THEIR_WAY.min(sockets / 5);
-    let figures = rounds(terms, "chat", |relay, figures| {
+    let figures = rounds(options, "chat", |relay, figures| {
         let mut running = relay.run(backends, sockets, 2)?;
-        let full = measure(&mut running, Flow::Full { on_their_way }, 2, terms, figures)?;
+        let full = measure(&mut running, LoadMode::Full { on_their_way }, 2, options, figures)?;
         let rate = full.published as f64 / full.elapsed.as_secs_f64() / 2.0;
-        let Running { server, fleet, publisher, .. } = &mut running;
+        let Running { server, pool, publisher, .. } = &mut running;
         let (before, after) = (server.cpu()?, Cell::new(None));
-        let half = fleet.flow(publisher, Flow::Rate(rate), 2, terms.duration, || {
+        let half = pool.run_load(publisher, LoadMode::Rate(rate), 2, options.duration, || {
             after.set(Some(server.cpu()?));
             Ok(())
         })?;
         let cpu = after.get().map_or(f64::NAN, |after| after.since(before));
         figures.half_per_cpu_second.push(half.delivered_meanwhile as f64 / cpu);
-        figures.half_p50.push(half.tally.ages.millis(0.5));
-        figures.half_p99.push(half.tally.ages.millis(0.99));
+        figures.half_p50.push(half.counts.ages.millis(0.5));
+        figures.half_p99.push(half.counts.ages.millis(0.99));
         figures.lost += half.lost;
-        figures.skipped += half.tally.skipped;
+        figures.skipped += half.counts.skipped;
         Ok(())
     })?;
     let mut table = Table::new(
@@ -99,12 +99,12 @@ fn chat(terms: &Terms, backends: &Backends) -> Result<Table> {
     Ok(table)
 }
 
-fn broadcast(terms: &Terms, backends: &Backends) -> Result<Table> {
-    let sockets = terms.sockets.unwrap_or(BROADCAST_SOCKETS);
-    let figures = rounds(terms, "broadcast", |relay, figures| {
+fn broadcast(options: &RunOptions, backends: &Backends) -> Result<Table> {
+    let sockets = options.sockets.unwrap_or(BROADCAST_SOCKETS);
+    let figures = rounds(options, "broadcast", |relay, figures| {
         let mut running = relay.run(backends, sockets, sockets)?;
-        let flow = Flow::Full { on_their_way: BROADCAST_ON_THEIR_WAY };
-        measure(&mut running, flow, sockets, terms, figures).map(drop)
+        let mode = LoadMode::Full { on_their_way: BROADCAST_ON_THEIR_WAY };
+        measure(&mut running, mode, sockets, options, figures).map(drop)
     })?;
     let mut table = Table::new(
         "relay-broadcast",
@@ -132,14 +132,14 @@ fn broadcast(terms: &Terms, backends: &Backends) -> Result<Table> {
 
 /// Every peer in its turn, so that a noisy minute of the machine falls on all of them.
 fn rounds(
-    terms: &Terms,
+    options: &RunOptions,
     what: &str,
-    turn: impl Fn(&Relay, &mut Figures) -> Result<()>,
-) -> Result<Vec<(Relay, Figures)>> {
-    let mut all: Vec<_> = terms.relays.iter().map(|relay| (relay.clone(), Figures::default())).collect();
-    for round in 1..=terms.rounds {
+    turn: impl Fn(&GatewayTarget, &mut Figures) -> Result<()>,
+) -> Result<Vec<(GatewayTarget, Figures)>> {
+    let mut all: Vec<_> = options.relays.iter().map(|relay| (relay.clone(), Figures::default())).collect();
+    for round in 1..=options.rounds {
         for (relay, figures) in &mut all {
-            excuse(&relay.name(), relay.is_yardstick(), turn(relay, figures))?;
+            skip_failed_baseline(&relay.name(), relay.is_baseline(), turn(relay, figures))?;
             let last = figures.per_cpu_second.last().map_or_else(String::new, short);
             eprintln!("  {what}, round {round}: {} {last} deliveries a CPU second", relay.name());
         }
@@ -148,35 +148,41 @@ fn rounds(
 }
 
 /// Full speed.
-fn measure(running: &mut Running, flow: Flow, fan_out: usize, terms: &Terms, figures: &mut Figures) -> Result<Flowed> {
-    let Running { server, fleet, publisher, .. } = running;
+fn measure(
+    running: &mut Running,
+    mode: LoadMode,
+    fan_out: usize,
+    options: &RunOptions,
+    figures: &mut Figures,
+) -> Result<LoadResult> {
+    let Running { server, pool, publisher, .. } = running;
     let (before, own_before) = (server.cpu()?, Cpu::own()?);
     let after = Cell::new(None);
-    let flowed = fleet.flow(publisher, flow, fan_out, terms.duration, || {
+    let result = pool.run_load(publisher, mode, fan_out, options.duration, || {
         after.set(Some((server.cpu()?, Cpu::own()?)));
         Ok(())
     })?;
     if let Some((after, own_after)) = after.get() {
-        let delivered = flowed.delivered_meanwhile as f64;
+        let delivered = result.delivered_meanwhile as f64;
         figures.per_cpu_second.push(delivered / after.since(before));
-        figures.per_second.push(delivered / flowed.elapsed.as_secs_f64());
+        figures.per_second.push(delivered / result.elapsed.as_secs_f64());
         let own = own_after.since(own_before);
         figures.taken.push(delivered / own);
-        figures.busy.push(own / flowed.elapsed.as_secs_f64());
+        figures.busy.push(own / result.elapsed.as_secs_f64());
     }
-    figures.full_p50.push(flowed.tally.ages.millis(0.5));
-    figures.full_p99.push(flowed.tally.ages.millis(0.99));
-    figures.lost += flowed.lost;
-    figures.skipped += flowed.tally.skipped;
-    Ok(flowed)
+    figures.full_p50.push(result.counts.ages.millis(0.5));
+    figures.full_p99.push(result.counts.ages.millis(0.99));
+    figures.lost += result.lost;
+    figures.skipped += result.counts.skipped;
+    Ok(result)
 }
 
-fn ours(figures: &[(Relay, Figures)]) -> Option<f64> {
-    figures.iter().find(|(relay, _)| *relay == Relay::Ours)?.1.per_cpu_second.median()
+fn ours(figures: &[(GatewayTarget, Figures)]) -> Option<f64> {
+    figures.iter().find(|(relay, _)| *relay == GatewayTarget::Ours)?.1.per_cpu_second.median()
 }
 
 /// What the generator has shown that it can take, and how near it was to its own end.
-fn ceiling(figures: &[(Relay, Figures)]) -> String {
+fn ceiling(figures: &[(GatewayTarget, Figures)]) -> String {
     let most = |samples: fn(&Figures) -> &Samples| {
         figures.iter().filter_map(|(_, figures)| samples(figures).median()).fold(0.0, f64::max)
     };

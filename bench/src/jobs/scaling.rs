@@ -8,11 +8,11 @@ use anyhow::Result;
 
 use crate::backends::Backends;
 use crate::figures::{Samples, short};
-use crate::jobs::{Terms, ratio};
-use crate::load::client::Dialect;
-use crate::load::fleet::{Fleet, Flow};
+use crate::gateway_targets::{GatewayTarget, pairs, scripted};
+use crate::jobs::{RunOptions, ratio};
+use crate::load::client::ServerProtocol;
 use crate::load::http::Senders;
-use crate::relays::{Relay, pairs, scripted};
+use crate::load::socket_pool::{LoadMode, SocketPool};
 use crate::report::Table;
 use crate::server::{Cpu, Server, binaries};
 
@@ -31,15 +31,15 @@ struct Figures {
 }
 
 /// Both tables.
-pub(crate) fn run(terms: &Terms, backends: &Backends) -> Result<Vec<Table>> {
+pub(crate) fn run(options: &RunOptions, backends: &Backends) -> Result<Vec<Table>> {
     let mut gateways: [Figures; 3] = Default::default();
     let mut apis: [Figures; 2] = Default::default();
-    for round in 1..=terms.rounds {
+    for round in 1..=options.rounds {
         for (further, figures) in gateways.iter_mut().enumerate() {
-            relay(further + 1, terms, backends, figures)?;
+            relay(further + 1, options, backends, figures)?;
         }
         for (further, figures) in apis.iter_mut().enumerate() {
-            send(further + 1, terms, backends, figures)?;
+            send(further + 1, options, backends, figures)?;
         }
         eprintln!("  scaling, round {round}: done");
     }
@@ -72,39 +72,39 @@ fn table(job: &'static str, what: &str, cpu: &str, all: &[Figures], has_postgres
     table
 }
 
-fn relay(count: usize, terms: &Terms, backends: &Backends, figures: &mut Figures) -> Result<()> {
+fn relay(count: usize, options: &RunOptions, backends: &Backends, figures: &mut Figures) -> Result<()> {
     backends.flush_redis()?;
-    let servers = (0..count).map(|_| Relay::Ours.start(backends)).collect::<Result<Vec<_>>>()?;
+    let servers = (0..count).map(|_| GatewayTarget::Ours.start(backends)).collect::<Result<Vec<_>>>()?;
     let pairs = pairs(SOCKETS / 2)?;
-    let mut openings = Relay::Ours.openings(servers[0].address, &pairs, SOCKETS, 2)?;
-    for (number, opening) in openings.iter_mut().enumerate() {
-        opening.address = servers[(number / 2 + number % 2) % count].address;
+    let mut connect_targets = GatewayTarget::Ours.connect_targets(servers[0].address, &pairs, SOCKETS, 2)?;
+    for (number, target) in connect_targets.iter_mut().enumerate() {
+        target.address = servers[(number / 2 + number % 2) % count].address;
     }
-    let mut fleet = Fleet::new(Dialect::Chat, openings, Instant::now())?;
-    fleet.open()?;
+    let mut pool = SocketPool::new(ServerProtocol::Chat, connect_targets, Instant::now())?;
+    pool.open()?;
     let mut publisher = scripted(backends, &pairs)?;
-    fleet.warm_up(&mut publisher)?;
+    pool.warm_up(&mut publisher)?;
     let (before, redis_before) = (spent(&servers)?, Cpu::of(backends.redis_pid)?);
     let after = Cell::new((f64::NAN, f64::NAN));
-    let flowed = fleet.flow(&mut publisher, Flow::Rate(EVENTS_PER_SECOND), 2, terms.duration, || {
+    let result = pool.run_load(&mut publisher, LoadMode::Rate(EVENTS_PER_SECOND), 2, options.duration, || {
         after.set((spent(&servers)? - before, Cpu::of(backends.redis_pid)?.since(redis_before)));
         Ok(())
     })?;
-    anyhow::ensure!(flowed.lost == 0, "{} deliveries were lost", flowed.lost);
+    anyhow::ensure!(result.lost == 0, "{} deliveries were lost", result.lost);
     let (instances, redis) = after.get();
-    figures.instances.push(instances * 1e6 / flowed.published as f64);
-    figures.redis.push(redis * 1e6 / flowed.published as f64);
+    figures.instances.push(instances * 1e6 / result.published as f64);
+    figures.redis.push(redis * 1e6 / result.published as f64);
     Ok(())
 }
 
-fn send(count: usize, terms: &Terms, backends: &Backends, figures: &mut Figures) -> Result<()> {
+fn send(count: usize, options: &RunOptions, backends: &Backends, figures: &mut Figures) -> Result<()> {
     let binary = binaries()?.join("api-service");
     let servers = (0..count).map(|_| Server::of_ours(&binary, backends, &[])).collect::<Result<Vec<_>>>()?;
     let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
     let mut senders = Senders::connect(&addresses, &pairs(CONNECTIONS)?, Instant::now())?;
     senders.at_rate(SENDS_PER_SECOND, Duration::from_secs(1))?;
     let before = (spent(&servers)?, Cpu::of(backends.redis_pid)?, Cpu::of(backends.postgres_pid)?);
-    let sent = senders.at_rate(SENDS_PER_SECOND, terms.duration)?;
+    let sent = senders.at_rate(SENDS_PER_SECOND, options.duration)?;
     let each = |seconds: f64| seconds * 1e6 / sent.answered as f64;
     figures.instances.push(each(spent(&servers)? - before.0));
     figures.redis.push(each(Cpu::of(backends.redis_pid)?.since(before.1)));

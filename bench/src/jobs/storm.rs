@@ -11,18 +11,18 @@ use shared::participant::ParticipantKind;
 
 use crate::backends::Backends;
 use crate::figures::{Samples, short};
-use crate::jobs::Terms;
-use crate::load::client::{Dialect, Opening, Phase};
-use crate::load::fleet::Fleet;
-use crate::people::address_of;
-use crate::relays::{pairs, publish_unproven};
+use crate::gateway_targets::{pairs, publish_unproven};
+use crate::jobs::RunOptions;
+use crate::load::client::{ConnectTarget, Phase, ServerProtocol};
+use crate::load::socket_pool::SocketPool;
+use crate::participants::address_of;
 use crate::report::Table;
 
 const SOCKETS: usize = 15_000;
-/// Within which clients come back, each at a moment of its own: what the SDK does after an unexpected end.
+/// Within which clients come back, each after a delay of its own: what the SDK does after an unexpected end.
 const JITTER: Duration = Duration::from_secs(2);
 /// For everyone to be live again.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What one storm gave.
 struct Storm {
@@ -35,10 +35,10 @@ struct Storm {
 }
 
 /// The table.
-pub(crate) fn run(terms: &Terms) -> Result<Vec<Table>> {
-    let sockets = terms.sockets.unwrap_or(SOCKETS);
+pub(crate) fn run(options: &RunOptions) -> Result<Vec<Table>> {
+    let sockets = options.sockets.unwrap_or(SOCKETS);
     let mut figures: [Samples; 5] = Default::default();
-    for round in 1..=terms.rounds {
+    for round in 1..=options.rounds {
         let storm = storm(sockets)?;
         let seconds = storm.all.as_secs_f64();
         let since_answer = storm.all.saturating_sub(storm.first).as_secs_f64();
@@ -76,47 +76,47 @@ fn storm(sockets: usize) -> Result<Storm> {
         pair.token(kind)
     });
     let tokens: Vec<String> = tokens.collect::<Result<_>>()?;
-    let openings = tokens
+    let connect_targets = tokens
         .iter()
         .enumerate()
-        .map(|(number, token)| Opening { address: doomed, request: people(number).0.handshake(token, None) });
-    let mut fleet = Fleet::new(Dialect::Chat, openings.collect(), Instant::now())?;
-    fleet.keeps_cursors = true;
-    fleet.open()?;
+        .map(|(number, token)| ConnectTarget { address: doomed, request: people(number).0.handshake(token, None) });
+    let mut pool = SocketPool::new(ServerProtocol::Chat, connect_targets.collect(), Instant::now())?;
+    pool.keeps_cursors = true;
+    pool.open()?;
 
     let rest = JITTER + Duration::from_secs(1);
     let before = transactions(&system)?;
-    fleet.rest(rest)?;
+    pool.rest(rest)?;
     let transactions_at_rest = (transactions(&system)? - before) / rest.as_secs_f64();
 
     let before = transactions(&system)?;
     let killed = Instant::now();
     system.kill(*env.gateway_pids.first().context("no gateway")?)?;
     publish_unproven(&system, &pairs)?;
-    let resume = |number: usize, cursor: &str| Opening {
+    let resume = |number: usize, cursor: &str| ConnectTarget {
         address: other,
         request: people(number).0.handshake(&tokens[number], Some(cursor)),
     };
-    let (first, all) = come_back(&mut fleet, killed, resume)?;
+    let (first, all) = come_back(&mut pool, killed, resume)?;
     let transactions = (transactions(&system)? - before) / killed.elapsed().as_secs_f64();
-    let resumed = fleet.clients.iter().filter(|client| client.resumed == Some(true)).count();
-    drop(fleet);
+    let resumed = pool.clients.iter().filter(|client| client.resumed == Some(true)).count();
+    drop(pool);
     system.stop()?;
     Ok(Storm { first, all, resumed, transactions, transactions_at_rest })
 }
 
-/// Each socket that is cut off comes back after a moment of its own. Says when the first and when the last was live.
+/// Each socket that is cut off comes back after a delay of its own. Says when the first and when the last was live.
 fn come_back(
-    fleet: &mut Fleet,
+    pool: &mut SocketPool,
     killed: Instant,
-    resume: impl Fn(usize, &str) -> Opening,
+    resume: impl Fn(usize, &str) -> ConnectTarget,
 ) -> Result<(Duration, Duration)> {
     let (mut waiting, mut live, mut first) = (BinaryHeap::new(), 0, None);
-    while live < fleet.clients.len() {
-        ensure!(killed.elapsed() < PATIENCE, "{live} sockets are live again, and no more");
-        fleet.turn(None, Duration::from_millis(5))?;
-        for number in std::mem::take(&mut fleet.changed) {
-            match fleet.clients[number].phase {
+    while live < pool.clients.len() {
+        ensure!(killed.elapsed() < TIMEOUT, "{live} sockets are live again, and no more");
+        pool.turn(None, Duration::from_millis(5))?;
+        for number in std::mem::take(&mut pool.changed) {
+            match pool.clients[number].phase {
                 Phase::Closed => {
                     let due = Instant::now() + JITTER.mul_f64(rand::rng().random::<f64>());
                     waiting.push(Reverse((due, number)));
@@ -130,9 +130,9 @@ fn come_back(
         }
         while waiting.peek().is_some_and(|Reverse((due, _))| *due <= Instant::now()) {
             let Some(Reverse((_, number))) = waiting.pop() else { break };
-            let client = &mut fleet.clients[number];
-            client.opening = resume(number, &client.cursor);
-            fleet.connect(number)?;
+            let client = &mut pool.clients[number];
+            client.target = resume(number, &client.cursor);
+            pool.connect(number)?;
         }
     }
     Ok((first.unwrap_or_default(), killed.elapsed()))

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::api_targets::ApiTarget;
 use crate::backends::Backends;
 use crate::figures::{Samples, short};
-use crate::jobs::{Terms, excuse, pgbench, ratio};
+use crate::gateway_targets::pairs;
+use crate::jobs::{RunOptions, pgbench, ratio, skip_failed_baseline};
 use crate::load::http::Senders;
-use crate::relays::pairs;
 use crate::report::Table;
 use crate::server::{Cpu, Server, dying_with_us, free_address};
-use crate::writers::Writer;
 
 /// Each busy all the time, in a conversation of its own.
 const CONNECTIONS: usize = 64;
@@ -30,30 +30,30 @@ struct Figures {
 }
 
 /// The table.
-pub(crate) fn run(terms: &Terms, backends: &Backends) -> Result<Vec<Table>> {
+pub(crate) fn run(options: &RunOptions, backends: &Backends) -> Result<Vec<Table>> {
     // Its API service is idle but for the line through HAProxy; its PostgreSQL and Redis serve all.
     let system = Backends::with_services(1, 1)?;
-    let mut all: Vec<_> = terms.writers.iter().map(|writer| (writer, Figures::default())).collect();
+    let mut all: Vec<_> = options.writers.iter().map(|writer| (writer, Figures::default())).collect();
     let mut scripts = pgbench::scripts();
     let mut ceiling = Samples::default();
-    for round in 1..=terms.rounds {
+    for round in 1..=options.rounds {
         for (writer, figures) in &mut all {
-            excuse(&writer.name(), writer.is_yardstick(), turn(writer, terms, &system, figures))?;
+            skip_failed_baseline(&writer.name(), writer.is_baseline(), turn(writer, options, &system, figures))?;
             let last = figures.per_second.last().map_or_else(String::new, short);
             eprintln!("  write, round {round}: {} {last} requests a second", writer.name());
         }
         for script in &mut scripts {
-            script.run(backends, terms.duration)?;
+            script.run(backends, options.duration)?;
             let last = script.rate.last().map_or_else(String::new, short);
             eprintln!("  write, round {round}: {} {last} messages a second", script.name());
         }
-        ceiling.push(generator(terms.duration)?);
+        ceiling.push(generator(options.duration)?);
     }
     system.stop()?;
     pgbench::clean_up(backends)?;
 
     let ours =
-        all.iter().find(|(writer, _)| **writer == Writer::Ours).and_then(|(_, figures)| figures.per_second.median());
+        all.iter().find(|(writer, _)| **writer == ApiTarget::Ours).and_then(|(_, figures)| figures.per_second.median());
     let mut table = Table::new(
         "write",
         [
@@ -99,13 +99,13 @@ pub(crate) fn run(terms: &Terms, backends: &Backends) -> Result<Vec<Table>> {
     Ok(vec![table])
 }
 
-fn turn(writer: &Writer, terms: &Terms, system: &Backends, figures: &mut Figures) -> Result<()> {
+fn turn(writer: &ApiTarget, options: &RunOptions, system: &Backends, figures: &mut Figures) -> Result<()> {
     let pairs = pairs(CONNECTIONS)?;
     let running = writer.run(system, &pairs)?;
     let mut senders = Senders::connect(&[running.address], &pairs, Instant::now())?;
     senders.at_full_speed(WARM_UP)?;
     let (before, wal_before) = (running.spent()?, wal_bytes(system)?);
-    let sent = senders.at_full_speed(terms.duration)?;
+    let sent = senders.at_full_speed(options.duration)?;
     let (after, wal_after) = (running.spent()?, wal_bytes(system)?);
     let rate = sent.answered as f64 / sent.elapsed.as_secs_f64();
     figures.per_second.push(rate);
@@ -115,7 +115,7 @@ fn turn(writer: &Writer, terms: &Terms, system: &Backends, figures: &mut Figures
         samples.push(micros);
     }
     figures.wal_bytes.push((wal_after - wal_before) / sent.answered as f64);
-    let tenth = senders.at_rate(rate / 10.0, terms.duration)?;
+    let tenth = senders.at_rate(rate / 10.0, options.duration)?;
     figures.tenth_p50.push(tenth.ages.millis(0.5));
     figures.tenth_p99.push(tenth.ages.millis(0.99));
     Ok(())

@@ -7,13 +7,13 @@ use anyhow::{Context, Result, bail, ensure};
 use memchr::memmem;
 use mio::net::TcpStream;
 
+use crate::load::delivery_counts::DeliveryCounts;
 use crate::load::frame;
 use crate::load::stamp::Stamp;
-use crate::load::tally::Tally;
 
 /// How a server speaks on a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dialect {
+pub(crate) enum ServerProtocol {
     /// Ours: live with the `ready` frame.
     Chat,
     /// The payload and nothing else: live with the handshake.
@@ -37,7 +37,7 @@ pub(crate) enum Phase {
 
 /// Where a socket is to be, and what it says to get there.
 #[derive(Debug, Clone)]
-pub(crate) struct Opening {
+pub(crate) struct ConnectTarget {
     pub(crate) address: SocketAddr,
     /// The handshake's request, with the cursor's place in it if it resumes.
     pub(crate) request: Vec<u8>,
@@ -46,7 +46,7 @@ pub(crate) struct Opening {
 /// One socket.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) opening: Opening,
+    pub(crate) target: ConnectTarget,
     pub(crate) stream: Option<TcpStream>,
     pub(crate) phase: Phase,
     /// Where the last event that came stands, as our gateway says; kept only when asked for.
@@ -60,17 +60,17 @@ pub(crate) struct Client {
 
 /// What all sockets share while they read.
 pub(crate) struct Reading<'a> {
-    pub(crate) dialect: Dialect,
+    pub(crate) protocol: ServerProtocol,
     pub(crate) keeps_cursors: bool,
     pub(crate) buffer: &'a mut [u8],
     pub(crate) reply: &'a mut Vec<u8>,
-    pub(crate) tally: &'a mut Tally,
+    pub(crate) counts: &'a mut DeliveryCounts,
 }
 
 impl Client {
-    pub(crate) fn new(opening: Opening) -> Self {
+    pub(crate) fn new(target: ConnectTarget) -> Self {
         Self {
-            opening,
+            target,
             stream: None,
             phase: Phase::Closed,
             cursor: String::new(),
@@ -86,7 +86,7 @@ impl Client {
         self.phase = Phase::Connecting;
         self.rest.clear();
         self.resumed = None;
-        Ok(self.stream.insert(TcpStream::connect(self.opening.address)?))
+        Ok(self.stream.insert(TcpStream::connect(self.target.address)?))
     }
 
     /// The connection is there, or will never be.
@@ -96,7 +96,7 @@ impl Client {
             return Err(error.into());
         }
         stream.set_nodelay(true)?;
-        stream.write_all(&self.opening.request).context("the handshake's request does not fit")?;
+        stream.write_all(&self.target.request).context("the handshake's request does not fit")?;
         self.phase = Phase::Asking;
         Ok(())
     }
@@ -125,8 +125,8 @@ impl Client {
             };
             let filled = kept + read;
             let is_full = filled == reading.buffer.len();
-            let Reading { dialect, keeps_cursors, buffer, reply, tally } = reading;
-            let taken = self.take(&buffer[..filled], *dialect, *keeps_cursors, reply, tally)?;
+            let Reading { protocol, keeps_cursors, buffer, reply, counts } = reading;
+            let taken = self.take(&buffer[..filled], *protocol, *keeps_cursors, reply, counts)?;
             self.rest.clear();
             self.rest.extend_from_slice(&buffer[taken..filled]);
             ensure!(self.rest.len() < buffer.len(), "a frame of more than {} bytes", buffer.len());
@@ -155,10 +155,10 @@ impl Client {
     fn take(
         &mut self,
         bytes: &[u8],
-        dialect: Dialect,
+        protocol: ServerProtocol,
         keeps_cursors: bool,
         reply: &mut Vec<u8>,
-        tally: &mut Tally,
+        counts: &mut DeliveryCounts,
     ) -> Result<usize> {
         let mut taken = 0;
         if self.phase == Phase::Asking {
@@ -167,14 +167,14 @@ impl Client {
                 bail!("a handshake is refused: {}", String::from_utf8_lossy(bytes));
             }
             taken = end + 4;
-            self.phase = if dialect == Dialect::Bare { Phase::Live } else { Phase::Greeting };
+            self.phase = if protocol == ServerProtocol::Bare { Phase::Live } else { Phase::Greeting };
         }
         while let Some(frame) = frame::parse(&bytes[taken..])? {
             taken += frame.length;
             match frame.opcode {
-                frame::TEXT => self.hear(frame.payload, dialect, keeps_cursors, reply, tally)?,
+                frame::TEXT => self.hear(frame.payload, protocol, keeps_cursors, reply, counts)?,
                 frame::PING => frame::write(reply, frame::PONG, frame.payload),
-                // An echo of ours, or the server's own end; the connection's end follows.
+                // The echo of the client's close frame, or the server's own; the connection's end follows.
                 frame::CLOSE => frame::write(reply, frame::CLOSE, frame.payload),
                 _ => {}
             }
@@ -185,29 +185,29 @@ impl Client {
     fn hear(
         &mut self,
         payload: &[u8],
-        dialect: Dialect,
+        protocol: ServerProtocol,
         keeps_cursors: bool,
         reply: &mut Vec<u8>,
-        tally: &mut Tally,
+        counts: &mut DeliveryCounts,
     ) -> Result<()> {
         if self.phase == Phase::Greeting {
-            return self.greet(payload, dialect, reply);
+            return self.greet(payload, protocol, reply);
         }
         if keeps_cursors && let Some(cursor) = cursor(payload) {
             self.cursor.clear();
             self.cursor.push_str(cursor);
         }
         match Stamp::find(payload) {
-            Some(stamp) => tally.note(stamp, &mut self.expected, &mut self.is_warm),
-            None if dialect == Dialect::SocketIo && payload == b"2" => frame::write(reply, frame::TEXT, b"3"),
+            Some(stamp) => counts.note(stamp, &mut self.expected, &mut self.is_warm),
+            None if protocol == ServerProtocol::SocketIo && payload == b"2" => frame::write(reply, frame::TEXT, b"3"),
             None => {}
         }
         Ok(())
     }
 
-    fn greet(&mut self, payload: &[u8], dialect: Dialect, reply: &mut Vec<u8>) -> Result<()> {
-        match dialect {
-            Dialect::Chat => {
+    fn greet(&mut self, payload: &[u8], protocol: ServerProtocol, reply: &mut Vec<u8>) -> Result<()> {
+        match protocol {
+            ServerProtocol::Chat => {
                 let ready = payload.starts_with(br#"{"type":"ready""#);
                 ensure!(ready, "the first frame is not `ready`: {}", String::from_utf8_lossy(payload));
                 self.cursor = cursor(payload).context("`ready` without a cursor")?.to_owned();
@@ -216,9 +216,9 @@ impl Client {
                     .find_map(|(resumed, text)| memmem::find(payload, text).map(|_| *resumed));
                 self.phase = Phase::Live;
             }
-            Dialect::SocketIo if payload.starts_with(b"40") => self.phase = Phase::Live,
-            Dialect::SocketIo if payload.starts_with(b"0") => frame::write(reply, frame::TEXT, b"40"),
-            Dialect::SocketIo | Dialect::Bare => {
+            ServerProtocol::SocketIo if payload.starts_with(b"40") => self.phase = Phase::Live,
+            ServerProtocol::SocketIo if payload.starts_with(b"0") => frame::write(reply, frame::TEXT, b"40"),
+            ServerProtocol::SocketIo | ServerProtocol::Bare => {
                 bail!("not a greeting of engine.io: {}", String::from_utf8_lossy(payload))
             }
         }

@@ -13,14 +13,14 @@ use mio::{Events, Interest, Poll, Token};
 use shared::participant::ParticipantKind;
 
 use crate::figures::Durations;
-use crate::load::pace::{Pace, Ticker};
 use crate::load::publisher::{ID_PLACE, Template};
+use crate::load::rate::{Pace, Ticker};
 use crate::load::stamp::{self, Stamp};
-use crate::people::{LOCATION, Pair, WORDS};
+use crate::participants::{LOCATION, Pair, WORDS};
 
 /// For an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-const TURN: Duration = Duration::from_millis(20);
+const TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_TIMEOUT: Duration = Duration::from_millis(20);
 const TICKER: Token = Token(usize::MAX - 1);
 
 /// Connections that are open all the time, each in a conversation of its own.
@@ -28,7 +28,7 @@ pub(crate) struct Senders {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
-    /// The one that has been idle for longest is next: a load balancer closes those that nobody uses.
+    /// The one that has been idle for longest is next: a load balancer closes idle ones.
     idle: VecDeque<usize>,
     ids: u64,
     epoch: Instant,
@@ -102,7 +102,7 @@ impl Senders {
         let (mut pace, mut waiting) = (Pace::new(start, per_second), VecDeque::new());
         let mut now = start;
         while now < start + duration || !waiting.is_empty() {
-            ensure!(now < start + duration + PATIENCE, "{per_second} sends a second are more than the server takes");
+            ensure!(now < start + duration + TIMEOUT, "{per_second} sends a second are more than the server takes");
             if now < start + duration {
                 waiting.extend(std::iter::from_fn(|| pace.next(now)));
             }
@@ -113,7 +113,7 @@ impl Senders {
                 self.send(number, due)?;
             }
             answered += self.turn(&mut ages)?;
-            ticker.heard();
+            ticker.rearm();
             now = self.epoch.elapsed();
         }
         answered += self.settle(&mut ages)?;
@@ -125,7 +125,7 @@ impl Senders {
     fn settle(&mut self, ages: &mut Durations) -> Result<u64> {
         let (started, mut answered) = (Instant::now(), 0);
         while self.idle.len() < self.connections.len() {
-            ensure!(started.elapsed() < PATIENCE, "a request was not answered within {} s", PATIENCE.as_secs());
+            ensure!(started.elapsed() < TIMEOUT, "a request was not answered within {} s", TIMEOUT.as_secs());
             answered += self.turn(ages)?;
         }
         Ok(answered)
@@ -142,7 +142,7 @@ impl Senders {
     }
 
     fn turn(&mut self, ages: &mut Durations) -> Result<u64> {
-        match self.poll.poll(&mut self.events, Some(TURN)) {
+        match self.poll.poll(&mut self.events, Some(POLL_TIMEOUT)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(0),
             polled => polled?,
         }
@@ -193,7 +193,7 @@ fn is_complete(answer: &[u8]) -> Result<bool> {
 /// Bytes of a request or an answer with its body, once its head is there.
 pub(crate) fn message_length(bytes: &[u8]) -> Result<Option<usize>> {
     let Some(head) = memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
-    // `Content-Length` in whatever case.
+    // `Content-Length` in any case.
     let at =
         memmem::find(&bytes[..head + 2], b"ength: ").context("neither chunks nor missing lengths are understood")?;
     let digits = bytes[at + 7..].iter().take_while(|byte| byte.is_ascii_digit());

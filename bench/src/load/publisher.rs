@@ -1,4 +1,4 @@
-//! Publishes events as fast as it is told to, over one connection, pipelined: templates are built before the run, and during it only
+//! Publishes events at a given rate, over one connection, pipelined: templates are built before the run, and during it only
 //! the stamp and the message's id are written into a copy.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -45,7 +45,7 @@ impl Template {
 
 /// How a refusal looks in what comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answers {
+pub(crate) enum PublishReplies {
     /// Redis: a line that begins with a minus sign.
     Redis,
     /// HTTP: a status of 400 or more.
@@ -56,7 +56,7 @@ pub(crate) enum Answers {
 #[derive(Debug)]
 pub(crate) struct Publisher {
     pub(crate) stream: mio::net::TcpStream,
-    answers: Answers,
+    answers: PublishReplies,
     templates: Vec<Template>,
     published: Vec<u32>,
     next: usize,
@@ -73,11 +73,11 @@ impl Publisher {
     ) -> Result<Self> {
         let mut conversation = Conversation::open(address)?;
         let templates = prepare(&mut conversation)?;
-        Self::new(conversation.reader.into_inner(), Answers::Redis, templates)
+        Self::new(conversation.reader.into_inner(), PublishReplies::Redis, templates)
     }
 
     /// Publishes over any connection.
-    pub(crate) fn new(stream: TcpStream, answers: Answers, templates: Vec<Template>) -> Result<Self> {
+    pub(crate) fn new(stream: TcpStream, answers: PublishReplies, templates: Vec<Template>) -> Result<Self> {
         ensure!(!templates.is_empty(), "nothing to publish");
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
@@ -144,10 +144,10 @@ impl Publisher {
 
     fn check(&self, answer: &[u8]) -> Result<()> {
         let refusal = match self.answers {
-            Answers::Redis => answer
+            PublishReplies::Redis => answer
                 .split(|byte| *byte == b'\n')
                 .find(|line| line.first() == Some(&b'-') && line.get(1).is_some_and(u8::is_ascii_uppercase)),
-            Answers::Http => memmem::find_iter(answer, b"HTTP/1.1 ")
+            PublishReplies::Http => memmem::find_iter(answer, b"HTTP/1.1 ")
                 .map(|at| &answer[at..])
                 .find(|line| line.get(9).is_some_and(|digit| *digit >= b'4')),
         };

@@ -1,7 +1,7 @@
 //! The mark that every event carries in its content: which one of its channel it is, and when it was due.
 //!
 //! It begins with a byte that stands nowhere else in a payload and holds nothing that JSON escapes, so it is found in
-//! whatever a server wraps around it, without parsing.
+//! all that a server wraps around it, without parsing.
 
 use std::time::{Duration, Instant};
 

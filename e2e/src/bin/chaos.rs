@@ -1,7 +1,7 @@
 //! Random faults for a long time: `make chaos`, `MINUTES=30 SEED=… make chaos`. Fails when anything is lost, doubled, out of
 //! order, or hangs. The table is left in `target/chaos.md`. `FAULTS=word,word` picks those whose name has one of the words.
 //! `CLUSTER=1` has a Redis Cluster in place of one server, and its own faults; that table is `target/chaos-cluster.md`. Links
-//! to its nodes listen at 127.0.0.2 and 127.0.0.3, which Linux has without being told.
+//! to its nodes listen at 127.0.0.2 and 127.0.0.3, which Linux has by default.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -88,8 +88,8 @@ impl Conversation {
             loop {
                 let Some(id) = self.send(0).await else { continue };
                 let soon = Instant::now() + Duration::from_secs(1);
-                let heard = join_all(self.receivers.iter().map(|receiver| receiver.hears(id, soon))).await;
-                if heard.iter().all(|heard| *heard) {
+                let received = join_all(self.receivers.iter().map(|receiver| receiver.hears(id, soon))).await;
+                if received.iter().all(|received| *received) {
                     return;
                 }
             }

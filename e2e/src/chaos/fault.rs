@@ -78,7 +78,7 @@ pub enum Fault {
     PostgresFrozen,
     /// PostgreSQL ends all connections of the API services, three times.
     BackendsTerminated,
-    /// A session of somebody else holds the row of one conversation for six seconds.
+    /// Another session holds the row of one conversation for six seconds.
     ConversationLocked,
     /// PostgreSQL comes back as a standby, which takes no writes, and is promoted after six seconds.
     DatabaseReadOnly,
@@ -92,7 +92,7 @@ pub enum Fault {
     InvalidStreamEntries,
     /// Redis takes a second and a half for everything, for nine seconds.
     RedisSlow,
-    /// Nobody reads the log of any service while its connections break.
+    /// The log of no service is read while its connections break.
     LogReaderStalled,
 }
 

@@ -1,4 +1,4 @@
-//! A network between two parts that can fall silent: bytes are accepted and do not arrive, and nobody is told.
+//! A network between two parts that can fall silent: bytes are accepted and do not arrive, without an error.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,11 +15,11 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// What becomes of connections that lived through a silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterPartition {
-    /// What was held back arrives: the network was down for a moment, and TCP repeated itself.
+    /// What was held back arrives: the network was down briefly, and TCP retransmitted.
     Resume,
-    /// They are reset: somebody on the way has forgotten them, and says so.
+    /// They are reset: a router has lost their state, and says so.
     Reset,
-    /// They stay silent for ever; only new ones work: somebody on the way has forgotten them, and says nothing.
+    /// They stay silent for ever; only new ones work: a router has lost their state, and says nothing.
     Forget,
 }
 
@@ -158,7 +158,7 @@ async fn carry(mut near: TcpStream, upstream: SocketAddr, sky: ConnectionView) {
         let far = far.insert(connected);
         let (near_read, near_write) = near.split();
         let (far_read, far_write) = far.split();
-        // One direction's end is the connection's end: nobody here half-closes.
+        // One direction's end is the connection's end: no peer here half-closes.
         tokio::select! {
             _ = pump(near_read, far_write, &mut out, Direction::Out) => {}
             _ = pump(far_read, near_write, &mut back, Direction::Back) => {}
@@ -237,9 +237,9 @@ mod tests {
     }
 
     async fn hears(tcp: &mut TcpStream, expected: &[u8]) -> bool {
-        let mut heard = vec![0; expected.len()];
-        let reading = timeout(Duration::from_millis(300), tcp.read_exact(&mut heard)).await;
-        matches!(reading, Ok(Ok(_))) && heard == expected
+        let mut received = vec![0; expected.len()];
+        let reading = timeout(Duration::from_millis(300), tcp.read_exact(&mut received)).await;
+        matches!(reading, Ok(Ok(_))) && received == expected
     }
 
     #[tokio::test]
@@ -264,9 +264,9 @@ mod tests {
         link.slow(delay);
         let said = tokio::time::Instant::now();
         tcp.write_all(b"one").await.unwrap();
-        let mut heard = [0; 3];
-        tcp.read_exact(&mut heard).await.unwrap();
-        assert_eq!(&heard, b"one");
+        let mut received = [0; 3];
+        tcp.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"one");
         assert!(said.elapsed() >= delay);
         link.slow(Duration::ZERO);
         tcp.write_all(b"two").await.unwrap();

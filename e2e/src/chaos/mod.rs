@@ -12,7 +12,7 @@
 //! | `neighbours` | conversations that must not notice a fault |
 //! | `redis_cluster` | what is done to the nodes and slots of a Redis Cluster |
 //! | `fault` | [`Fault`]: what strikes, on which [`Topology`], and whom it must not touch |
-//! | `receiver` | a client that reconnects with its cursor and loads what it is told that it missed |
+//! | `receiver` | a client that reconnects with its cursor and loads what it missed |
 //! | `conversation` | two people, their messages, what was acknowledged |
 //! | `epoch` | the load: a location full of conversations |
 //! | `check` | what must hold once everything is healed |
@@ -50,10 +50,10 @@ use std::time::Duration;
 use rand::RngExt;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// No answer within this time is a hang, whatever the fault.
+/// No answer within this time is a hang, under every fault.
 const HANG_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Asks again and again, for what tells nobody when it changes. False when it is not so within `patience`.
+/// Polls a condition for which there is no event. False when it is not so within `patience`.
 async fn comes_true<F: Future<Output = bool>>(patience: Duration, is_true: impl Fn() -> F) -> bool {
     let asking = async {
         let mut beat = interval(Duration::from_millis(50));

@@ -11,7 +11,7 @@ use crate::test_location::{TestLocation, TestUser};
 
 /// Conversations to choose from: some are on each of three masters.
 const CONVERSATIONS: usize = 16;
-/// For one message to come. Whoever waits for the node that is gone takes longer.
+/// For one message to come. A message that waits for the lost node takes longer.
 const LIVE: Duration = Duration::from_secs(5);
 /// Between two messages to all: they are looked at, and are no load.
 const MIN_INTERVAL: Duration = Duration::from_millis(250);

@@ -1,4 +1,4 @@
-//! What clients met since somebody looked last.
+//! What clients met since the last look.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
@@ -21,11 +21,11 @@ pub(super) struct ObservedCounts {
     pub(super) moved: usize,
     /// Sockets that could not be opened; each was followed by another attempt.
     pub(super) refused: BTreeMap<String, usize>,
-    /// No answer in time, to whatever was asked.
+    /// Requests without an answer in time.
     pub(super) hangs: Vec<String>,
     /// What the contract does not allow.
     pub(super) wrong: Vec<String>,
-    /// How often a receiver was told to load history.
+    /// How often a receiver had to load history.
     pub(super) resyncs: usize,
 }
 

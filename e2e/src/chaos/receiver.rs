@@ -1,5 +1,5 @@
 //! A client that follows the contract: reconnects with its cursor after a pause with full jitter, loads history when it
-//! is told that something cannot be replayed, takes every message once, and orders by `seq`.
+//! gets a `resync`, takes every message once, and orders by `seq`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem::take;
@@ -43,10 +43,10 @@ pub(super) struct Receiver {
     owner: TestUser,
     other: TestUser,
     observations: Arc<Observations>,
-    heard: Mutex<ReceivedEvents>,
+    events: Mutex<ReceivedEvents>,
     /// ObservedCounts messages that came as frames.
     frames: watch::Sender<u64>,
-    /// Told that history has to be loaded. One more word while it is loaded means once more.
+    /// History has to be loaded. A notification while it is loaded means once more.
     missed: Notify,
 }
 
@@ -60,7 +60,7 @@ struct ReceivedEvents {
     complete_to: u64,
     to_read: Vec<Uuid>,
     marked: HashSet<Uuid>,
-    /// Those to its owner that came as frames since it could last resume, or began. Nobody may have proven them.
+    /// Those to its owner that came as frames since it could last resume, or began. They may be unacknowledged.
     unproven: Vec<Uuid>,
     /// Those that it says itself have arrived.
     to_confirm: Vec<Uuid>,
@@ -75,33 +75,33 @@ enum End {
 impl Receiver {
     pub(super) fn new(owner: TestUser, other: TestUser, observations: Arc<Observations>) -> Arc<Self> {
         let frames = watch::Sender::new(0);
-        Arc::new(Self { owner, other, observations, heard: Mutex::default(), frames, missed: Notify::new() })
+        Arc::new(Self { owner, other, observations, events: Mutex::default(), frames, missed: Notify::new() })
     }
 
-    fn heard(&self) -> MutexGuard<'_, ReceivedEvents> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn events(&self) -> MutexGuard<'_, ReceivedEvents> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All messages that this client has.
     pub(super) fn messages(&self) -> HashMap<Uuid, u64> {
-        self.heard().seq_of.clone()
+        self.events().seq_of.clone()
     }
 
     /// Those that came over the socket.
     pub(super) fn by_frame(&self) -> HashSet<Uuid> {
-        self.heard().by_frame.clone()
+        self.events().by_frame.clone()
     }
 
     /// Those that it marked as read, where the mark was acknowledged.
     pub(super) fn marked(&self) -> HashSet<Uuid> {
-        self.heard().marked.clone()
+        self.events().marked.clone()
     }
 
     /// Waits until a message has come as a frame.
     pub(super) async fn hears(&self, id: Uuid, deadline: Instant) -> bool {
         let mut frames = self.frames.subscribe();
         let waiting = async {
-            while !self.heard().by_frame.contains(&id) {
+            while !self.events().by_frame.contains(&id) {
                 if frames.changed().await.is_err() {
                     return;
                 }
@@ -218,13 +218,13 @@ impl Receiver {
                     if cursor.is_some() {
                         self.observations.resync();
                         // The cursor would have proven what came before the socket broke, and cannot any more.
-                        let mut heard = self.heard();
-                        let unproven = take(&mut heard.unproven);
-                        heard.to_confirm.extend(unproven);
+                        let mut events = self.events();
+                        let unproven = take(&mut events.unproven);
+                        events.to_confirm.extend(unproven);
                     }
                     self.missed.notify_one();
                 } else {
-                    self.heard().unproven.clear();
+                    self.events().unproven.clear();
                 }
             }
             "resync" => {
@@ -248,35 +248,35 @@ impl Receiver {
         let (Some(id), Some(seq)) = (id, message["seq"].as_u64()) else {
             return self.observations.wrong("a message without id or seq");
         };
-        let mut heard = self.heard();
+        let mut events = self.events();
         if by_frame {
-            heard.by_frame.insert(id);
+            events.by_frame.insert(id);
         }
-        if heard.seq_of.get(&id) == Some(&seq) {
+        if events.seq_of.get(&id) == Some(&seq) {
             return; // An event may come twice.
         }
-        if let Some(other) = heard.by_seq.insert(seq, id) {
+        if let Some(other) = events.by_seq.insert(seq, id) {
             self.observations.wrong(format!("seq {seq} is of {other} and of {id}"));
         }
-        heard.seq_of.insert(id, seq);
-        while heard.by_seq.contains_key(&(heard.complete_to + 1)) {
-            heard.complete_to += 1;
+        events.seq_of.insert(id, seq);
+        while events.by_seq.contains_key(&(events.complete_to + 1)) {
+            events.complete_to += 1;
         }
         let is_mine = message[format!("receiver_{}_id", self.owner.role)] == self.owner.id.as_str();
         if is_mine && by_frame {
-            heard.unproven.push(id);
+            events.unproven.push(id);
         }
         if is_mine && seq % READS_ONE_OF == 0 {
-            heard.to_read.push(id);
+            events.to_read.push(id);
         }
     }
 
-    /// What has arrived and nobody may have proven; then, if it `marks`, what was read.
+    /// What has arrived and may be unacknowledged; then, if it `marks`, what was read.
     fn some_to_say(&self, marks: bool) -> Option<Value> {
         let confirmed: Vec<Uuid> = {
-            let mut heard = self.heard();
-            let some = heard.to_confirm.len().min(MAX_IDS);
-            heard.to_confirm.drain(..some).collect()
+            let mut events = self.events();
+            let some = events.to_confirm.len().min(MAX_IDS);
+            events.to_confirm.drain(..some).collect()
         };
         if !confirmed.is_empty() {
             return Some(json!({"type": "delivered", "message_ids": confirmed}));
@@ -286,16 +286,16 @@ impl Receiver {
     }
 
     fn some_to_read(&self) -> Option<Vec<Uuid>> {
-        let mut heard = self.heard();
-        let rest = if heard.to_read.len() > 100 { heard.to_read.split_off(100) } else { Vec::new() };
-        let some = std::mem::replace(&mut heard.to_read, rest);
+        let mut events = self.events();
+        let rest = if events.to_read.len() > 100 { events.to_read.split_off(100) } else { Vec::new() };
+        let some = std::mem::replace(&mut events.to_read, rest);
         (!some.is_empty()).then_some(some)
     }
 
     async fn load_what_was_missed(&self) {
         loop {
             self.missed.notified().await;
-            let mut after = self.heard().complete_to;
+            let mut after = self.events().complete_to;
             loop {
                 let path = format!("/chat/history?{}&limit=200&after={after}", self.owner.with(&self.other));
                 let request = || self.owner.request(Method::GET, &path);
@@ -326,7 +326,7 @@ impl Receiver {
             let request = || self.owner.request(Method::PUT, "/chat/read").json(&body);
             let answer = until_answered(&self.observations, "PUT /chat/read", &[200], None, request).await;
             match answer {
-                Some(answer) if answer["not_found"] == json!([]) => self.heard().marked.extend(take(&mut ids)),
+                Some(answer) if answer["not_found"] == json!([]) => self.events().marked.extend(take(&mut ids)),
                 Some(answer) => self.observations.wrong(format!("messages that are there cannot be marked: {answer}")),
                 None => self.observations.wrong("marks were never acknowledged"),
             }

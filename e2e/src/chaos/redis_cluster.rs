@@ -22,7 +22,7 @@ pub(super) struct Cluster<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    /// As it is once it has got over whatever befell it before.
+    /// The cluster, once it has recovered from earlier faults.
     pub(super) async fn when_whole(backends: &'a Stack) -> Result<Self> {
         let nodes = Nodes::of(&backends.env().redis_url)?;
         let is_whole = comes_true(WAIT_TIMEOUT, || nodes.are_whole()).await;
@@ -53,7 +53,7 @@ impl<'a> Cluster<'a> {
         self.kill(self.nodes.all()).await
     }
 
-    /// `kill -9` of a master that nobody starts again before its replica has taken over.
+    /// `kill -9` of a master that is not restarted before its replica has taken over.
     pub(super) async fn lose(&self, master: &Node) -> Result<Instant> {
         let pid = master.pid(&self.backends.env())?;
         let restarts_paused = RestartsPaused::new(self.backends)?;
@@ -65,7 +65,7 @@ impl<'a> Cluster<'a> {
         Ok(struck)
     }
 
-    /// `kill -9` of a master and its replica, which nobody starts again before `meanwhile` is over. The others serve on.
+    /// `kill -9` of a master and its replica, which are not restarted before `meanwhile` is over. The others serve on.
     pub(super) async fn leave_unserved(
         &self,
         master: &Node,
@@ -98,7 +98,7 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// A master that stands still until its replica has taken over, and then believes for a moment that nothing happened.
+    /// A master that stands still until its replica has taken over, and then briefly believes that nothing happened.
     pub(super) async fn freeze(&self, master: &Node) -> Result<Instant> {
         let pid = master.pid(&self.backends.env())?;
         self.backends.kill(pid, Signal::SIGSTOP)?;

@@ -11,7 +11,7 @@ use crate::cluster::{Node, Nodes};
 /// Streams from the gateways to the API services.
 const STREAMS: [&str; 3] = ["acks", "audit", "questions"];
 /// Streams whose content may go: what they carry is asked again, or is kept by the gateways. A receipt that is on its way
-/// when `acks` is overwritten would be lost with nobody to notice, which no mistake of an operator does to one key alone.
+/// when `acks` is overwritten would be lost unnoticed, which no mistake of an operator does to one key alone.
 const OVERWRITTEN: [&str; 1] = ["questions"];
 /// Event logs that are overwritten.
 const LOGS: usize = 2;
@@ -72,7 +72,7 @@ impl RedisServer {
         Ok(Instant::now())
     }
 
-    /// Adds entries to the streams between the services that nobody can read. Redis scripts can name any byte.
+    /// Adds unreadable entries to the streams between the services. Redis scripts can name any byte.
     pub(super) async fn add_invalid_entries(&self) -> Result<Instant> {
         let entries = [r#""r", "\255\254\0""#, r#""r", "{""#, r#""\255", "{}""#, r#""r", "[1,2]""#, r#""other", "x""#];
         for stream in STREAMS {

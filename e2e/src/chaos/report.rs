@@ -18,7 +18,7 @@ pub(super) struct Round {
     pub(super) counts: ObservedCounts,
     /// From the moment when the cause was gone until every conversation was live again; none when that did not come.
     pub(super) healed: Option<Duration>,
-    /// Whatever else went wrong, in words.
+    /// Other violations, in words.
     pub(super) failures: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ impl Round {
         }
         let refusals = self.counts.sender_errors.keys().filter(|error| error.starts_with("503")).count();
         if self.faults == [Fault::ApisDeployed] && refusals > 0 {
-            wrong.push(format!("a deploy must refuse nobody: {}", words(&self.counts.sender_errors)));
+            wrong.push(format!("a deploy must reject no request: {}", words(&self.counts.sender_errors)));
         }
         if self.faults == [Fault::GatewaysDeployed] {
             let counts = [&self.counts.socket_ends, &self.counts.refused];

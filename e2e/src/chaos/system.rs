@@ -29,13 +29,13 @@ const APIS: usize = 2;
 const GATEWAYS: usize = 2;
 /// For a process to be started again, or to end in order.
 pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(40);
-/// How long a HAProxy that is told to end softly may take before its sockets are ended.
+/// How long a soft stop of HAProxy may take before its sockets are ended.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// How long Redis stands still, or at least.
 pub(super) const FROZEN: Duration = Duration::from_secs(6);
 /// How long a link is silent: twice what services wait for a sign of life.
 pub(super) const SILENT: Duration = Duration::from_secs(6);
-/// How long nobody serves some slots of a cluster: longer than any timeout of the services.
+/// How long some slots of a cluster are not served: longer than any timeout of the services.
 const UNSERVED: Duration = Duration::from_secs(8);
 /// How much later everything comes to a slow Redis, and for how long it is slow.
 const SLOW: Duration = Duration::from_millis(1_500);
@@ -44,7 +44,7 @@ const SLOW_FOR: Duration = Duration::from_secs(9);
 const FOR_GATEWAYS: &str = "127.0.0.2";
 const FOR_APIS: &str = "127.0.0.3";
 
-/// Two stacks, the servers and the services, so that links of ours fit between them.
+/// Two stacks, the servers and the services, so that proxies fit between them.
 #[derive(Debug)]
 pub(super) struct System {
     services: Stack,
@@ -122,7 +122,7 @@ impl System {
         tokio::task::spawn_blocking(move || {
             let folder = services.data_dir().to_path_buf();
             services.stop()?;
-            // A folder of ours, because the pipes had to be there first; kept when something is wrong.
+            // A folder made here, because the pipes had to be there first; kept when something is wrong.
             std::fs::remove_dir_all(folder)?;
             backends.stop()
         })
@@ -238,7 +238,7 @@ impl System {
         Ok(Instant::now())
     }
 
-    /// SIGTERM to one after the other, each when the one before is ready, and the balancer has noticed: told so by a metric
+    /// SIGTERM to one after the other, each when the one before is ready, and the balancer has noticed: seen in a metric
     /// that only the balancer's requests move.
     async fn deploy(
         &self,
@@ -262,7 +262,7 @@ impl System {
             let before = self.metric(admin, metric).await.unwrap_or(0.0);
             let public = format!("{}{path}", env.base_url);
             let works = comes_true(WAIT_TIMEOUT, || async {
-                // Whatever it is answered: a request that may reach the new one.
+                // Any response will do: the request may reach the new one.
                 let _ = self.http.get(&public).send().await;
                 self.metric(admin, metric).await.is_some_and(|value| value > before)
             });
@@ -288,11 +288,11 @@ impl System {
             for url in &urls[..APIS] {
                 sum += self.metric(url, "outbox_events ").await.unwrap_or(f64::NAN);
             }
-            *last.lock().expect("nobody panics with it") = sum;
+            *last.lock().expect("no holder panics") = sum;
             sum == 0.0
         })
         .await;
-        last.into_inner().expect("nobody panics with it")
+        last.into_inner().expect("no holder panics")
     }
 
     /// As an administrator does it without a master process: a new HAProxy takes the port over (`-sf`), and the old one
@@ -339,7 +339,7 @@ fn listens(pid: i32) -> bool {
         .any(|link| link.to_str().is_some_and(|link| listening.contains(link)))
 }
 
-/// The same program as another process, with the same arguments and environment, told to take over from it.
+/// The same program as another process, with the same arguments and environment, which takes over from it.
 fn take_over_from(pid: i32, log: &Path) -> Result<Child> {
     let read = |what: &str| -> Result<Vec<String>> {
         let bytes = std::fs::read(format!("/proc/{pid}/{what}"))?;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `nodes` | [`Nodes`], [`Node`]: who is master, what a node answers; by `redis-cli` |
 //! | `migration` | [`SlotMigration`]: a slot on its way from one master to another, step by step |
-//! | `restarts_paused` | [`RestartsPaused`]: nobody starts what dies |
+//! | `restarts_paused` | [`RestartsPaused`]: what dies is not restarted |
 
 mod nodes;
 mod restarts_paused;

@@ -148,7 +148,7 @@ impl Node {
         Ok(!self.ask(&["EXISTS", key]).await?.contains("MOVED"))
     }
 
-    /// The channels on which somebody listens here.
+    /// The channels with subscribers here.
     ///
     /// # Errors
     /// As [`Node::ask`].

@@ -1,9 +1,9 @@
-//! A time in which nobody starts what dies.
+//! A time in which what dies is not restarted.
 
 use anyhow::Result;
 use stack::{Signal, Stack};
 
-/// Nobody starts what dies in this stack, until this is dropped.
+/// What dies in this stack is not restarted until this is dropped.
 #[derive(Debug)]
 pub struct RestartsPaused<'a>(&'a Stack);
 
@@ -20,7 +20,7 @@ impl<'a> RestartsPaused<'a> {
 
 impl Drop for RestartsPaused<'_> {
     fn drop(&mut self) {
-        // Where there is no stack any more, nobody waits for it.
+        // A stack that has ended needs no signal.
         let _gone = self.0.kill(self.0.pid(), Signal::SIGCONT);
     }
 }

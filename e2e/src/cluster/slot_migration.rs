@@ -62,7 +62,7 @@ impl SlotMigration {
     /// # Errors
     /// When they refuse.
     pub async fn finish(&self) -> Result<()> {
-        // The new one first: nobody may be told of an owner that does not know it yet.
+        // The new one first: no client may be sent to an owner that does not know it yet.
         for node in [&self.to, &self.from].into_iter().chain(&self.others) {
             node.tell(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &id(&self.to).await?]).await?;
         }

@@ -39,7 +39,7 @@ async fn until_answered(stack: &Stack, gateway: usize, person: &TestUser, status
                     503 => {}
                     answered => return assert_eq!(answered, status),
                 },
-                Err(_nobody_listens_yet) => {}
+                Err(_dropped_yet) => {}
             }
         }
     };

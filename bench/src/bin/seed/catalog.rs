@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Transaction};
 
 /// Something that was dropped.
 pub(crate) struct Removed {
-    /// For whoever watches.
+    /// For the progress output.
     pub(crate) name: String,
     /// The statement that makes it again.
     pub(crate) definition: String,

@@ -41,10 +41,10 @@ pub(crate) async fn consistency(client: &Client, shape: &Shape) -> Result<()> {
     let row = client
         .query_one("select sum(last_seq)::bigint, (select count(*) from messages) from conversations", &[])
         .await?;
-    let (told, there): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let (counted, there): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     ensure!(
-        told == there && there == shape.order.len() as i64,
-        "{there} messages are there, conversations tell of {told}"
+        counted == there && there == shape.order.len() as i64,
+        "{there} messages are there, conversations tell of {counted}"
     );
     Ok(())
 }

@@ -71,7 +71,7 @@ pub(crate) async fn messages(transaction: &Transaction<'_>, shape: &Shape) -> Re
     Ok(())
 }
 
-/// Makes every message. Ends early when nobody takes them any more.
+/// Makes every message. Ends early when the receiver has gone.
 fn make(shape: &Shape, mut pairs: Vec<(Conversation, u32)>, full: &tokio::sync::mpsc::Sender<BytesMut>) {
     let prose = Prose::new();
     let mut rows = Rows::new();

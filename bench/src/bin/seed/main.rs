@@ -65,7 +65,7 @@ async fn main() -> Result<()> {
     check::sizes(&client, arguments.messages).await
 }
 
-/// Loads everything in one transaction: whoever looks on sees an empty database or a full one, and rows of a table that was
+/// Loads everything in one transaction: other sessions see an empty database or a full one, and rows of a table that was
 /// truncated in the same transaction can be written frozen.
 async fn load(client: &mut Client, shape: &Shape, keep_indexes: bool, step: &impl Fn(&str)) -> Result<()> {
     let transaction = client.transaction().await?;

@@ -91,7 +91,7 @@ impl Shape {
         mix(u64::from(conversation) << 32 | u64::from(seq)) & 1 == 0
     }
 
-    /// How many messages at a conversation's end nobody has read yet: none in most of them.
+    /// How many messages at a conversation's end are unread: none in most of them.
     pub(crate) fn unread_tail(&self, conversation: u32) -> u32 {
         let chance = mix(!u64::from(conversation));
         let tail = if chance.is_multiple_of(7) { 1 + (chance >> 32) as u32 % 8 } else { 0 };

@@ -6,7 +6,7 @@ use crate::shape::{mix, normal};
 const MEDIAN: f64 = 125.0;
 const SIGMA: f64 = 0.6;
 /// Longest that the API takes.
-const LONGEST: usize = 8_000;
+const MAX_CHARS: usize = 8_000;
 const WORDS: [&str; 32] = [
     "the",
     "results",
@@ -51,14 +51,14 @@ pub(crate) struct Prose {
 impl Prose {
     pub(crate) fn new() -> Self {
         let words: Vec<_> = (0..40_000).map(|place| WORDS[(mix(place) % 32) as usize]).collect();
-        let length = |noise| (MEDIAN * (SIGMA * normal(mix(noise))).exp()).clamp(1.0, LONGEST as f64) as usize;
+        let length = |noise| (MEDIAN * (SIGMA * normal(mix(noise))).exp()).clamp(1.0, MAX_CHARS as f64) as usize;
         Self { text: words.join(" "), lengths: (0..4_096).map(length).collect() }
     }
 
     /// A message's content, by its noise.
     pub(crate) fn content(&self, noise: u64) -> &str {
         let length = self.lengths[(noise % 4_096) as usize];
-        let start = (noise >> 12) as usize % (self.text.len() - LONGEST);
+        let start = (noise >> 12) as usize % (self.text.len() - MAX_CHARS);
         &self.text[start..start + length]
     }
 }

@@ -45,7 +45,7 @@ pub fn listen() -> Result<TcpListener> {
 /// Prints `ready`.
 ///
 /// # Errors
-/// When nobody reads standard output any more.
+/// When standard output has no reader.
 pub fn say_ready() -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(b"ready\n")?;

@@ -1,4 +1,4 @@
-//! The servers that take messages: our API service, with and without HAProxy in front, and its yardsticks.
+//! The servers that take messages: our API service, with and without HAProxy in front, and its baselines.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::backends::Backends;
-use crate::people::{Pair, address_of};
-use crate::relays::{forget_logs, open_logs};
+use crate::gateway_targets::{forget_logs, open_logs};
+use crate::participants::{Pair, address_of};
 use crate::server::{Cpu, Server, binaries};
 
 /// Keys of a measurement.
@@ -16,18 +16,18 @@ const RELAY_KEYS: &str = "bench-1:cmVsYXktcmVsYXktcmVsYXktcmVsYXktcmVsYXktMzI=";
 
 /// One kind of server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Writer {
+pub(crate) enum ApiTarget {
     /// Our API service, as it was built with this program.
     Ours,
-    /// The same, in conversations in which nobody has had a socket for a while: nobody needs their events.
-    OursUnheard,
+    /// The same, in conversations without sockets for a while: their events have no receiver.
+    OursNoSubscribers,
     /// The same, with content encrypted in PostgreSQL, in a database of its own there, and on its way through Redis.
     OursEncrypted,
     /// Another build of it, to compare with.
     OtherBuild(PathBuf),
     /// The whole system, through HAProxy.
     OursBehindHaproxy,
-    Yardstick(String),
+    Baseline(String),
 }
 
 /// One of them, running, with what its CPU time is read from.
@@ -40,29 +40,29 @@ pub(crate) struct Running {
     _server: Option<Server>,
 }
 
-/// CPU time of all that takes part, at a moment.
+/// CPU time of all processes that take part, so far.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Spent {
+pub(crate) struct CpuTime {
     server: f64,
     postgres: f64,
     redis: f64,
 }
 
-impl Writer {
-    /// Whether it is somebody else's.
-    pub(crate) fn is_yardstick(&self) -> bool {
-        matches!(self, Self::Yardstick(_))
+impl ApiTarget {
+    /// Whether it is a baseline, not this system.
+    pub(crate) fn is_baseline(&self) -> bool {
+        matches!(self, Self::Baseline(_))
     }
 
     /// As it is called in a table.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Ours => "**ours**".to_owned(),
-            Self::OursUnheard => "ours, nobody has listened".to_owned(),
+            Self::OursNoSubscribers => "ours, no subscribers".to_owned(),
             Self::OursEncrypted => "ours, content encrypted".to_owned(),
             Self::OtherBuild(path) => format!("ours, {}", path.display()),
             Self::OursBehindHaproxy => "ours, through HAProxy".to_owned(),
-            Self::Yardstick(name) => name.clone(),
+            Self::Baseline(name) => name.clone(),
         }
     }
 
@@ -71,11 +71,11 @@ impl Writer {
     pub(crate) fn run(&self, system: &Backends, pairs: &[Pair]) -> Result<Running> {
         let env = system.env();
         forget_logs(system)?;
-        if *self != Self::OursUnheard {
+        if *self != Self::OursNoSubscribers {
             open_logs(system, pairs)?;
         }
         let (address, servers, server) = match self {
-            Self::Ours | Self::OursUnheard | Self::OursEncrypted | Self::OtherBuild(_) => {
+            Self::Ours | Self::OursNoSubscribers | Self::OursEncrypted | Self::OtherBuild(_) => {
                 let own = binaries()?.join("api-service");
                 let binary = if let Self::OtherBuild(path) = self { path } else { &own };
                 let server = match self {
@@ -92,8 +92,8 @@ impl Writer {
                 let servers = env.haproxy_pid.into_iter().chain(env.api_pids.iter().copied()).collect();
                 (address_of(&env.base_url)?, servers, None)
             }
-            Self::Yardstick(name) => {
-                let server = Server::yardstick(name, system, &[])?;
+            Self::Baseline(name) => {
+                let server = Server::baseline(name, system, &[])?;
                 (server.address, vec![server.pid()], Some(server))
             }
         };
@@ -102,9 +102,9 @@ impl Writer {
 }
 
 impl Running {
-    pub(crate) fn spent(&self) -> Result<Spent> {
+    pub(crate) fn spent(&self) -> Result<CpuTime> {
         let seconds = |pid: &i32| Cpu::of(*pid).map(Cpu::seconds).context("a server is gone");
-        Ok(Spent {
+        Ok(CpuTime {
             server: self.servers.iter().map(seconds).sum::<Result<f64>>()?,
             postgres: seconds(&self.postgres)?,
             redis: seconds(&self.redis)?,
@@ -112,7 +112,7 @@ impl Running {
     }
 }
 
-impl Spent {
+impl CpuTime {
     /// Microseconds a request since `earlier`: of the server, of PostgreSQL, of Redis.
     pub(crate) fn micros_a_request(self, earlier: Self, requests: u64) -> [f64; 3] {
         let each = |now: f64, then: f64| (now - then) * 1e6 / requests as f64;

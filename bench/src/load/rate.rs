@@ -1,4 +1,4 @@
-//! When things are due at a fixed rate, whatever became of those before: a system that stalls cannot hide it by being asked less.
+//! When things are due at a fixed rate, independent of those before: a system that stalls cannot hide it by being asked less.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl Ticker {
     }
 
     /// Takes what has rung. A timer that is not read does not ring again.
-    pub(crate) fn heard(&self) {
+    pub(crate) fn rearm(&self) {
         let mut expirations = [0; 8];
         let _not_yet = nix::unistd::read(&self.0, &mut expirations);
     }
@@ -71,7 +71,7 @@ mod tests {
         for _ in 0..5 {
             poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
             assert!(!events.is_empty(), "it rings before the poll gives up");
-            ticker.heard();
+            ticker.rearm();
         }
     }
 

@@ -1,4 +1,4 @@
-//! Many sockets on one thread: opens them, lets events flow to them, and counts what arrives.
+//! Many sockets on one thread: opens them, lets events mode to them, and counts what arrives.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -6,72 +6,72 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use mio::{Events, Interest, Poll, Token};
 
-use crate::load::client::{Client, Dialect, Opening, Phase, Reading};
-use crate::load::pace::{Pace, Ticker};
+use crate::load::client::{Client, ConnectTarget, Phase, Reading, ServerProtocol};
+use crate::load::delivery_counts::DeliveryCounts;
 use crate::load::publisher::Publisher;
-use crate::load::tally::Tally;
+use crate::load::rate::{Pace, Ticker};
 
 /// Handshakes under way at a time: fewer than any server's backlog.
 const HANDSHAKES: usize = 100;
 /// For sockets to open, or events to arrive, when nothing else happens.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// After which an event that shows that a channel is live is published again.
-const WARM_UP_EVERY: Duration = Duration::from_millis(500);
+const WARM_UP_INTERVAL: Duration = Duration::from_millis(500);
 /// Room for the largest frame, and for many small ones at once.
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Longest wait of a loop, which then looks at the clock.
-const TURN: Duration = Duration::from_millis(20);
+const POLL_TIMEOUT: Duration = Duration::from_millis(20);
 
 const PUBLISHER: Token = Token(usize::MAX - 2);
 const TICKER: Token = Token(usize::MAX - 1);
 
-/// How events flow.
+/// How events mode.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Flow {
+pub(crate) enum LoadMode {
     /// As fast as they arrive, with so many on their way.
     Full { on_their_way: usize },
-    /// So many a second, whatever arrives.
+    /// So many per second, independent of what arrives.
     Rate(f64),
 }
 
-/// What came of a flow.
+/// What came of a mode.
 #[derive(Debug)]
-pub(crate) struct Flowed {
+pub(crate) struct LoadResult {
     /// While events were published; the rest of the figures include what arrived afterwards.
     pub(crate) elapsed: Duration,
     pub(crate) delivered_meanwhile: u64,
     pub(crate) published: u64,
-    pub(crate) tally: Tally,
+    pub(crate) counts: DeliveryCounts,
     /// Deliveries that never came.
     pub(crate) lost: u64,
 }
 
 /// The sockets.
-pub(crate) struct Fleet {
+pub(crate) struct SocketPool {
     poll: Poll,
     events: Events,
     pub(crate) clients: Vec<Client>,
-    dialect: Dialect,
+    protocol: ServerProtocol,
     pub(crate) keeps_cursors: bool,
     buffer: Vec<u8>,
     reply: Vec<u8>,
-    pub(crate) tally: Tally,
+    pub(crate) counts: DeliveryCounts,
     /// Sockets that changed their phase in this turn.
     pub(crate) changed: Vec<usize>,
 }
 
-impl Fleet {
+impl SocketPool {
     /// Sockets that are not open yet.
-    pub(crate) fn new(dialect: Dialect, openings: Vec<Opening>, epoch: Instant) -> Result<Self> {
+    pub(crate) fn new(protocol: ServerProtocol, connect_targets: Vec<ConnectTarget>, epoch: Instant) -> Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
-            clients: openings.into_iter().map(Client::new).collect(),
-            dialect,
+            clients: connect_targets.into_iter().map(Client::new).collect(),
+            protocol,
             keeps_cursors: false,
             buffer: vec![0; BUFFER_BYTES],
             reply: Vec::new(),
-            tally: Tally::new(epoch),
+            counts: DeliveryCounts::new(epoch),
             changed: Vec::new(),
         })
     }
@@ -92,7 +92,7 @@ impl Fleet {
                 self.connect(asked)?;
                 asked += 1;
             }
-            ensure!(self.turn(None, PATIENCE)?, "{live} of {} sockets are live, and no more", self.clients.len());
+            ensure!(self.turn(None, TIMEOUT)?, "{live} of {} sockets are live, and no more", self.clients.len());
             for number in std::mem::take(&mut self.changed) {
                 match self.clients[number].phase {
                     Phase::Live => live += 1,
@@ -104,56 +104,56 @@ impl Fleet {
         Ok(started.elapsed())
     }
 
-    /// Publishes to every channel until every socket has heard of it.
+    /// Publishes to every channel until every socket has received one.
     pub(crate) fn warm_up(&mut self, publisher: &mut Publisher) -> Result<()> {
         self.attach(publisher)?;
         let started = Instant::now();
-        while self.tally.warm < self.clients.len() {
-            ensure!(started.elapsed() < PATIENCE, "only {} sockets hear anything", self.tally.warm);
-            publisher.warm_up(self.tally.now());
-            let again = Instant::now() + WARM_UP_EVERY;
-            while self.tally.warm < self.clients.len() && Instant::now() < again {
+        while self.counts.warm < self.clients.len() {
+            ensure!(started.elapsed() < TIMEOUT, "only {} sockets hear anything", self.counts.warm);
+            publisher.warm_up(self.counts.now());
+            let again = Instant::now() + WARM_UP_INTERVAL;
+            while self.counts.warm < self.clients.len() && Instant::now() < again {
                 publisher.flush()?;
-                self.turn(Some(publisher), TURN)?;
+                self.turn(Some(publisher), POLL_TIMEOUT)?;
             }
         }
         self.detach(publisher)?;
         self.rest(Duration::from_millis(300))
     }
 
-    /// Lets events flow for `duration`, each to `fan_out` sockets, then waits for what is on its way. `at_end` is called
-    /// between the two: whoever measures something else of the same time reads it there.
-    pub(crate) fn flow(
+    /// Lets events mode for `duration`, each to `fan_out` sockets, then waits for what is on its way. `at_end` is called
+    /// between the two: other measurements of the same time are read there.
+    pub(crate) fn run_load(
         &mut self,
         publisher: &mut Publisher,
-        flow: Flow,
+        mode: LoadMode,
         fan_out: usize,
         duration: Duration,
         at_end: impl FnOnce() -> Result<()>,
-    ) -> Result<Flowed> {
-        self.tally.reset();
+    ) -> Result<LoadResult> {
+        self.counts.reset();
         self.attach(publisher)?;
-        let start = self.tally.now();
+        let start = self.counts.now();
         let fan_out = fan_out as u64;
         let mut published = 0_u64;
-        let ticker = match flow {
-            Flow::Rate(_) => Some(Ticker::new(self.poll.registry(), TICKER)?),
-            Flow::Full { .. } => None,
+        let ticker = match mode {
+            LoadMode::Rate(_) => Some(Ticker::new(self.poll.registry(), TICKER)?),
+            LoadMode::Full { .. } => None,
         };
-        let mut pace = Pace::new(start, if let Flow::Rate(rate) = flow { rate } else { 0.0 });
+        let mut pace = Pace::new(start, if let LoadMode::Rate(rate) = mode { rate } else { 0.0 });
         loop {
-            let now = self.tally.now();
+            let now = self.counts.now();
             if now >= start + duration {
                 break;
             }
-            match flow {
-                Flow::Full { on_their_way } => {
-                    let arrived = (self.tally.delivered + self.tally.skipped) / fan_out;
+            match mode {
+                LoadMode::Full { on_their_way } => {
+                    let arrived = (self.counts.delivered + self.counts.skipped) / fan_out;
                     let room = (arrived + on_their_way as u64).saturating_sub(published);
                     (0..room).for_each(|_| publisher.publish(now));
                     published += room;
                 }
-                Flow::Rate(_) => {
+                LoadMode::Rate(_) => {
                     while let Some(due) = pace.next(now) {
                         publisher.publish(due);
                         published += 1;
@@ -161,21 +161,21 @@ impl Fleet {
                 }
             }
             publisher.flush()?;
-            self.turn(Some(publisher), TURN)?;
+            self.turn(Some(publisher), POLL_TIMEOUT)?;
             if let Some(ticker) = &ticker {
-                ticker.heard();
+                ticker.rearm();
             }
         }
-        let elapsed = self.tally.now() - start;
-        let delivered_meanwhile = self.tally.delivered;
+        let elapsed = self.counts.now() - start;
+        let delivered_meanwhile = self.counts.delivered;
         at_end()?;
         let expected = published * fan_out;
         let mut last = Instant::now();
-        while self.tally.delivered < expected && last.elapsed() < Duration::from_secs(3) {
+        while self.counts.delivered < expected && last.elapsed() < Duration::from_secs(3) {
             publisher.flush()?;
-            let before = self.tally.delivered;
-            self.turn(Some(publisher), TURN)?;
-            if self.tally.delivered > before {
+            let before = self.counts.delivered;
+            self.turn(Some(publisher), POLL_TIMEOUT)?;
+            if self.counts.delivered > before {
                 last = Instant::now();
             }
         }
@@ -183,18 +183,18 @@ impl Fleet {
             ticker.stop(self.poll.registry())?;
         }
         self.detach(publisher)?;
-        let epoch = self.tally.epoch;
-        let tally = std::mem::replace(&mut self.tally, Tally::new(epoch));
-        self.tally.warm = tally.warm;
-        let lost = expected.saturating_sub(tally.delivered);
-        Ok(Flowed { elapsed, delivered_meanwhile, published, tally, lost })
+        let epoch = self.counts.epoch;
+        let counts = std::mem::replace(&mut self.counts, DeliveryCounts::new(epoch));
+        self.counts.warm = counts.warm;
+        let lost = expected.saturating_sub(counts.delivered);
+        Ok(LoadResult { elapsed, delivered_meanwhile, published, counts, lost })
     }
 
-    /// Answers Pings and whatever else comes, for `duration`.
+    /// Answers Pings and reads all other frames, for `duration`.
     pub(crate) fn rest(&mut self, duration: Duration) -> Result<()> {
         let until = Instant::now() + duration;
         while Instant::now() < until {
-            self.turn(None, TURN)?;
+            self.turn(None, POLL_TIMEOUT)?;
         }
         Ok(())
     }
@@ -213,24 +213,24 @@ impl Fleet {
         Ok(self.poll.registry().deregister(&mut publisher.stream)?)
     }
 
-    /// Waits for whatever happens next, and deals with it. Says whether anything happened.
+    /// Waits for the next event and handles it. Says whether anything happened.
     pub(crate) fn turn(&mut self, mut publisher: Option<&mut Publisher>, patience: Duration) -> Result<bool> {
         match self.poll.poll(&mut self.events, Some(patience)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(true),
             polled => polled?,
         }
         let mut reading = Reading {
-            dialect: self.dialect,
+            protocol: self.protocol,
             keeps_cursors: self.keeps_cursors,
             buffer: &mut self.buffer,
             reply: &mut self.reply,
-            tally: &mut self.tally,
+            counts: &mut self.counts,
         };
         for event in &self.events {
             match event.token() {
                 TICKER => {}
                 PUBLISHER => {
-                    let publisher = publisher.as_mut().context("nobody publishes")?;
+                    let publisher = publisher.as_mut().context("there is no publisher")?;
                     publisher.read(reading.buffer)?;
                 }
                 Token(number) => {
@@ -256,14 +256,14 @@ impl Fleet {
     }
 }
 
-/// What came of opening and closing sockets over and over.
+/// What came of target and closing sockets over and over.
 #[derive(Debug)]
 pub(crate) struct Churned {
     pub(crate) elapsed: Duration,
     pub(crate) opened: u64,
 }
 
-impl Fleet {
+impl SocketPool {
     /// Opens sockets and closes each as soon as it is live, [`HANDSHAKES`] at a time, over and over.
     pub(crate) fn churn(&mut self, duration: Duration) -> Result<Churned> {
         let started = Instant::now();
@@ -274,7 +274,7 @@ impl Fleet {
                 next = (next + 1) % self.clients.len();
                 under_way += 1;
             }
-            ensure!(self.turn(None, PATIENCE)?, "handshakes are not answered any more");
+            ensure!(self.turn(None, TIMEOUT)?, "handshakes are not answered any more");
             for number in std::mem::take(&mut self.changed) {
                 match self.clients[number].phase {
                     Phase::Live => {

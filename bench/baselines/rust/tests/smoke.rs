@@ -1,4 +1,4 @@
-//! Each yardstick of this crate does what `bench/yardsticks/README.md` says, with a real Redis and PostgreSQL.
+//! Each baseline of this crate does what `bench/baselines/README.md` says, with a real Redis and PostgreSQL.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
 
@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use baselines::redis::{self, write_command};
 use futures_util::StreamExt;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
@@ -17,9 +18,8 @@ use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
-use yardsticks::redis::{self, write_command};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
@@ -82,11 +82,11 @@ async fn subscribed(redis: &mut TcpStream, channel: &str, count: usize) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, is_so).await.unwrap();
+    timeout(TIMEOUT, is_so).await.unwrap();
 }
 
 async fn next_text(socket: &mut Socket) -> String {
-    match timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap() {
+    match timeout(TIMEOUT, socket.next()).await.unwrap().unwrap().unwrap() {
         Message::Text(text) => text.to_string(),
         other => panic!("not a text frame: {other:?}"),
     }
@@ -125,18 +125,18 @@ async fn relays_verbatim(binary: &str) {
 
 #[tokio::test]
 async fn epoll_gateway_relays_verbatim() {
-    relays_verbatim(env!("CARGO_BIN_EXE_yardstick-epoll")).await;
+    relays_verbatim(env!("CARGO_BIN_EXE_baseline-epoll")).await;
 }
 
 #[tokio::test]
 async fn tungstenite_gateway_relays_verbatim() {
-    relays_verbatim(env!("CARGO_BIN_EXE_yardstick-tungstenite")).await;
+    relays_verbatim(env!("CARGO_BIN_EXE_baseline-tungstenite")).await;
 }
 
 #[tokio::test]
 async fn slow_epoll_socket_gets_all_in_order() {
     let (_stack, env) = backends();
-    let server = Server::start(env!("CARGO_BIN_EXE_yardstick-epoll"), &env);
+    let server = Server::start(env!("CARGO_BIN_EXE_baseline-epoll"), &env);
     let mut redis = redis::connect(&env.redis_url).unwrap();
     let mut slow = server.join("a").await;
     subscribed(&mut redis, "a", 1).await;
@@ -158,11 +158,11 @@ fn token(secret: &str, location: &str, seconds: i64) -> String {
 #[tokio::test]
 async fn batched_api_numbers_stores_and_publishes() {
     let (_stack, env) = backends();
-    let server = Server::start(env!("CARGO_BIN_EXE_yardstick-batched-seq"), &env);
+    let server = Server::start(env!("CARGO_BIN_EXE_baseline-batched-seq"), &env);
     let (database, connection) = tokio_postgres::connect(&env.database_url, NoTls).await.unwrap();
     tokio::spawn(connection);
     let mut events = redis::connect(&env.redis_url).unwrap();
-    events.set_read_timeout(Some(PATIENCE)).unwrap();
+    events.set_read_timeout(Some(TIMEOUT)).unwrap();
     assert!(
         ask(&mut events, &["SUBSCRIBE", "yard:loc1:contact:pat456:user:doc123"]).starts_with("*3\r\n$9\r\nsubscribe")
     );

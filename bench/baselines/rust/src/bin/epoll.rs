@@ -6,11 +6,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use anyhow::{Result, bail};
+use baselines::redis::{self, Reply, next_reply, write_command};
+use baselines::settings;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use yardsticks::redis::{self, Reply, next_reply, write_command};
-use yardsticks::settings;
 
 const LISTENER: u64 = u64::MAX;
 const REDIS: u64 = u64::MAX - 1;
@@ -174,7 +174,7 @@ impl Relay {
         }
     }
 
-    /// Answers the request, of which `read` more bytes are in `scratch`, once it is complete. False: not a good one.
+    /// PublishReplies the request, of which `read` more bytes are in `scratch`, once it is complete. False: not a good one.
     fn handshake(&mut self, place: usize, read: usize) -> bool {
         let Some(socket) = &mut self.sockets[place] else { return false };
         socket.held.extend_from_slice(&self.scratch[..read]);

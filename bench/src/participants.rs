@@ -76,7 +76,7 @@ impl Pair {
         Ok(OutgoingEvent::message(&self.message(), Recipient { participant: to, message_id: ID_PLACE.parse()? }, 1))
     }
 
-    /// The same as the frame that a client of ours receives, for servers that pass on what was published.
+    /// The same as the frame that a client of this system receives, for servers that pass on what was published.
     pub(crate) fn frame(&self) -> Result<String> {
         let OutgoingEvent { kind, body: rest, .. } = self.draft()?;
         Ok(format!(r#"{{"type":"{kind}","cursor":"1763812800123-0",{}"#, rest.expose()))

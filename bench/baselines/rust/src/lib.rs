@@ -1,4 +1,4 @@
-//! What the yardsticks in Rust share. They are peers to be measured against, not products: see `bench/yardsticks/README.md`.
+//! What the baselines in Rust share. They are peers to be measured against, not products: see `bench/baselines/README.md`.
 //!
 //! | module | owns |
 //! | --- | --- |

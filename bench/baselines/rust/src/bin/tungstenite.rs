@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
+use baselines::redis::{self, Reply, next_reply, write_command};
+use baselines::settings;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,8 +19,6 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
-use yardsticks::redis::{self, Reply, next_reply, write_command};
-use yardsticks::settings;
 
 /// Frames that a socket may be behind before it is closed.
 const QUEUE: usize = 4096;
@@ -124,7 +124,7 @@ impl Hub {
     fn command(&self, verb: &[u8], channel: &str) {
         let mut command = Vec::new();
         write_command(&mut command, &[verb, channel.as_bytes()]);
-        // Nobody takes commands any more only when all ends.
+        // Commands have no receiver only when all ends.
         let _ = self.commands.send(command);
     }
 }

@@ -1,5 +1,5 @@
 //! One connection to Redis, and the little of its protocol (RESP2) that a relay needs: commands out, messages in.
-//! The client libraries would do as well; without one, no yardstick is slower than it must be.
+//! The client libraries would do as well; without one, no baseline is slower than it must be.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -66,7 +66,7 @@ pub enum Reply<'a> {
         /// What.
         payload: &'a [u8],
     },
-    /// Any other answer: nobody here waits for one.
+    /// Any other reply: none is expected here.
     Other,
 }
 

@@ -1,4 +1,4 @@
-// Starts each yardstick that can be run here and sees that it does what README.md says: REDIS_URL=… DATABASE_URL=… node
+// Starts each baseline that can be run here and sees that it does what README.md says: REDIS_URL=… DATABASE_URL=… node
 // smoke.js [NAME…]. Prints a line for each; fails when one does not, or cannot be run.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';

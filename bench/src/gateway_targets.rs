@@ -1,4 +1,4 @@
-//! The servers that relay events from Redis to sockets: our gateway and its yardsticks, each with how one connects to it and
+//! The servers that relay events from Redis to sockets: our gateway and its baselines, each with how one connects to it and
 //! publishes to it.
 
 use std::net::{SocketAddr, TcpStream};
@@ -13,41 +13,41 @@ use shared::publication::{PublishBatch, PublishMode};
 use shared::relay_keys::RelayKeys;
 
 use crate::backends::Backends;
-use crate::load::client::{Dialect, Opening};
-use crate::load::fleet::Fleet;
-use crate::load::publisher::{Answers, Conversation, Publisher, Template, encode};
-use crate::people::{Pair, handshake};
+use crate::load::client::{ConnectTarget, ServerProtocol};
+use crate::load::publisher::{Conversation, PublishReplies, Publisher, Template, encode};
+use crate::load::socket_pool::SocketPool;
+use crate::participants::{Pair, handshake};
 use crate::server::{Server, binaries};
 
 /// Entries that a log keeps, and for how long, as the API service has it.
 const LOG_LENGTH: u32 = 128;
 const LOG_TTL_MS: u32 = 3_600_000;
-/// A gateway on one core: the yardsticks have one thread each, and deliveries a CPU second are compared with theirs.
+/// A gateway on one core: the baselines have one thread each, and deliveries a CPU second are compared with theirs.
 const ONE_THREAD: [(&str, &str); 1] = [("WORKER_THREADS", "1")];
 
 /// One kind of server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Relay {
+pub(crate) enum GatewayTarget {
     /// Our gateway, as it was built with this program.
     Ours,
     /// Another build of it, to compare with.
     OtherBuild(PathBuf),
-    Yardstick(String),
+    Baseline(String),
 }
 
 /// One of them, running, with what it takes to load it.
 pub(crate) struct Running {
     pub(crate) server: Server,
-    pub(crate) fleet: Fleet,
+    pub(crate) pool: SocketPool,
     pub(crate) publisher: Publisher,
     /// Holds what the publisher publishes through, where that is another server.
     _publishes: Option<Server>,
 }
 
-impl Relay {
-    /// Whether it is somebody else's.
-    pub(crate) fn is_yardstick(&self) -> bool {
-        matches!(self, Self::Yardstick(_))
+impl GatewayTarget {
+    /// Whether it is a baseline, not this system.
+    pub(crate) fn is_baseline(&self) -> bool {
+        matches!(self, Self::Baseline(_))
     }
 
     /// As it is called in a table.
@@ -55,15 +55,15 @@ impl Relay {
         match self {
             Self::Ours => "**ours**".to_owned(),
             Self::OtherBuild(path) => format!("ours, {}", path.display()),
-            Self::Yardstick(name) => name.clone(),
+            Self::Baseline(name) => name.clone(),
         }
     }
 
-    pub(crate) fn dialect(&self) -> Dialect {
+    pub(crate) fn protocol(&self) -> ServerProtocol {
         match self {
-            Self::Ours | Self::OtherBuild(_) => Dialect::Chat,
-            Self::Yardstick(name) if name == "socketio" => Dialect::SocketIo,
-            Self::Yardstick(_) => Dialect::Bare,
+            Self::Ours | Self::OtherBuild(_) => ServerProtocol::Chat,
+            Self::Baseline(name) if name == "socketio" => ServerProtocol::SocketIo,
+            Self::Baseline(_) => ServerProtocol::Bare,
         }
     }
 
@@ -77,7 +77,7 @@ impl Relay {
         match self {
             Self::Ours => Server::of_ours(&binaries()?.join("ws-gateway"), backends, settings),
             Self::OtherBuild(path) => Server::of_ours(path, backends, settings),
-            Self::Yardstick(name) => Server::yardstick(name, backends, &[]),
+            Self::Baseline(name) => Server::baseline(name, backends, &[]),
         }
     }
 
@@ -86,50 +86,50 @@ impl Relay {
         backends.flush_redis()?;
         let server = self.start_with(backends, &ONE_THREAD)?;
         let pairs = pairs(sockets.div_ceil(to_a_conversation))?;
-        let openings = self.openings(server.address, &pairs, sockets, to_a_conversation)?;
-        let mut fleet = Fleet::new(self.dialect(), openings, Instant::now())?;
-        fleet.open()?;
+        let connect_targets = self.connect_targets(server.address, &pairs, sockets, to_a_conversation)?;
+        let mut pool = SocketPool::new(self.protocol(), connect_targets, Instant::now())?;
+        pool.open()?;
         let (mut publisher, publishes) = self.publisher(backends, &pairs)?;
-        fleet.warm_up(&mut publisher)?;
-        Ok(Running { server, fleet, publisher, _publishes: publishes })
+        pool.warm_up(&mut publisher)?;
+        Ok(Running { server, pool, publisher, _publishes: publishes })
     }
 
     /// The sockets of these pairs: doctor and patient by turns.
-    pub(crate) fn openings(
+    pub(crate) fn connect_targets(
         &self,
         address: SocketAddr,
         pairs: &[Pair],
         sockets: usize,
         to_a_conversation: usize,
-    ) -> Result<Vec<Opening>> {
+    ) -> Result<Vec<ConnectTarget>> {
         let mut tokens = Vec::new();
-        let opening = |number: usize| {
+        let target = |number: usize| {
             let pair = &pairs[number / to_a_conversation];
             let channel = pair.channel();
-            let request = match self.dialect() {
-                Dialect::Chat => {
+            let request = match self.protocol() {
+                ServerProtocol::Chat => {
                     let place = number % to_a_conversation;
                     if place == 0 {
                         tokens = vec![pair.token(ParticipantKind::User)?, pair.token(ParticipantKind::Contact)?];
                     }
                     pair.handshake(&tokens[place % 2], None)
                 }
-                Dialect::Bare => handshake(&format!("/ws?channel={}", plain(channel.as_str())), None),
-                Dialect::SocketIo => {
+                ServerProtocol::Bare => handshake(&format!("/ws?channel={}", plain(channel.as_str())), None),
+                ServerProtocol::SocketIo => {
                     handshake(&format!("/ws/?EIO=4&transport=websocket&channel={}", plain(channel.as_str())), None)
                 }
             };
-            Ok(Opening { address, request })
+            Ok(ConnectTarget { address, request })
         };
-        (0..sockets).map(opening).collect()
+        (0..sockets).map(target).collect()
     }
 
-    /// Whoever publishes to these pairs in the way that this server needs.
+    /// A publisher to these pairs in the way that this server needs.
     pub(crate) fn publisher(&self, backends: &Backends, pairs: &[Pair]) -> Result<(Publisher, Option<Server>)> {
         match self {
             Self::Ours | Self::OtherBuild(_) => Ok((scripted(backends, pairs)?, None)),
-            Self::Yardstick(name) if name == "nchan" => {
-                let server = Server::yardstick("nchan-publisher", backends, &[])?;
+            Self::Baseline(name) if name == "nchan" => {
+                let server = Server::baseline("nchan-publisher", backends, &[])?;
                 let post = |pair: &Pair| {
                     let (payload, channel) = (pair.frame()?, plain(pair.channel().as_str()));
                     let length = payload.len();
@@ -139,10 +139,10 @@ impl Relay {
                     Template::new(request.into_bytes())
                 };
                 let templates = pairs.iter().map(post).collect::<Result<_>>()?;
-                let publisher = Publisher::new(TcpStream::connect(server.address)?, Answers::Http, templates)?;
+                let publisher = Publisher::new(TcpStream::connect(server.address)?, PublishReplies::Http, templates)?;
                 Ok((publisher, Some(server)))
             }
-            Self::Yardstick(_) => {
+            Self::Baseline(_) => {
                 let publish =
                     |pair: &Pair| Template::new(encode(&["PUBLISH", &plain(pair.channel().as_str()), &pair.frame()?]));
                 let prepare = |_: &mut Conversation| pairs.iter().map(publish).collect();
@@ -165,7 +165,7 @@ pub(crate) fn scripted(backends: &Backends, pairs: &[Pair]) -> Result<Publisher>
     })
 }
 
-/// Publishes one event to each pair that nobody proves to have received, and waits until Redis has them all.
+/// Publishes one event to each pair without a receiver, and waits until Redis has them all.
 pub(crate) fn publish_unproven(backends: &Backends, pairs: &[Pair]) -> Result<()> {
     let mut redis = Conversation::open(&backends.redis)?;
     let sha = redis.ask(&["SCRIPT", "LOAD", Topology::Single.publish_script()])?;
@@ -181,13 +181,13 @@ pub(crate) fn open_logs(backends: &Backends, pairs: &[Pair]) -> Result<()> {
     Conversation::open(&backends.redis)?.ask_all(&pairs.iter().map(open).collect::<Vec<_>>())
 }
 
-/// Leaves Redis without any log, as when nobody has had a socket for an hour.
+/// Leaves Redis without any log, as after an hour without sockets.
 pub(crate) fn forget_logs(backends: &Backends) -> Result<()> {
     Conversation::open(&backends.redis)?.ask(&["FLUSHALL"]).map(drop)
 }
 
 fn command(sha: &str, pair: &Pair, draft: &OutgoingEvent) -> Result<Vec<u8>> {
-    // Templates are published again and again, so nobody counts them.
+    // Templates are published again and again, so they are not counted.
     let draft = OutgoingEvent { seq: None, ..draft.clone() };
     let mut publication = PublishBatch::new(LOG_LENGTH, LOG_TTL_MS);
     publication.add(&pair.channel(), &draft, PublishMode::Force, &RelayKeys::default())?;
@@ -198,7 +198,7 @@ fn command(sha: &str, pair: &Pair, draft: &OutgoingEvent) -> Result<Vec<u8>> {
     Ok(encode(&words))
 }
 
-/// A channel's name without what the yardsticks' names cannot hold.
+/// A channel's name without what the baselines' names cannot hold.
 fn plain(channel: &str) -> String {
     channel.replace(['{', '}'], "")
 }

@@ -7,11 +7,11 @@ mod http;
 use std::rc::Rc;
 
 use anyhow::Result;
+use baselines::settings;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
-use yardsticks::settings;
 
 /// Sends that may wait for the batch in flight.
 const QUEUE: usize = 4096;
@@ -26,21 +26,21 @@ async fn run() -> Result<()> {
     let mut validation = Validation::new(Algorithm::HS256);
     validation.validate_aud = false;
     validation.leeway = 0;
-    let writer = batch::Writer::start().await?;
+    let writer = batch::ApiTarget::start().await?;
     let (sends, queued) = mpsc::channel(QUEUE);
-    let door = Rc::new(http::Door { key, validation, sends });
+    let handler = Rc::new(http::Handler { key, validation, sends });
     let listener = TcpListener::from_std(settings::listen()?)?;
     settings::say_ready()?;
-    tokio::try_join!(accept(&door, &listener), writer.run(queued))?;
+    tokio::try_join!(accept(&handler, &listener), writer.run(queued))?;
     Ok(())
 }
 
-async fn accept(door: &Rc<http::Door>, listener: &TcpListener) -> Result<()> {
+async fn accept(handler: &Rc<http::Handler>, listener: &TcpListener) -> Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let door = Rc::clone(door);
+        let handler = Rc::clone(handler);
         // How a connection ends is of no interest here.
-        tokio::task::spawn_local(async move { drop(door.serve(stream).await) });
+        tokio::task::spawn_local(async move { drop(handler.serve(stream).await) });
     }
 }

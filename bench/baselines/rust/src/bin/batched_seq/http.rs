@@ -14,7 +14,7 @@ use crate::batch::{Message, Send};
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// What every connection needs.
-pub(crate) struct Door {
+pub(crate) struct Handler {
     pub(crate) key: DecodingKey,
     pub(crate) validation: Validation,
     pub(crate) sends: mpsc::Sender<Send>,
@@ -30,7 +30,7 @@ struct Head {
     is_authorized: bool,
 }
 
-impl Door {
+impl Handler {
     /// One connection, to its end.
     pub(crate) async fn serve(&self, mut stream: TcpStream) -> Result<()> {
         let mut received = Vec::with_capacity(2048);

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
+use baselines::redis::{self, write_command};
+use baselines::settings;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -13,8 +15,6 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::{Client, NoTls, Statement};
 use uuid::Uuid;
-use yardsticks::redis::{self, write_command};
-use yardsticks::settings;
 
 /// Messages written together, at most.
 const MAX_BATCH: usize = 512;
@@ -102,7 +102,7 @@ struct Answer<'a> {
     is_read: bool,
 }
 
-pub(crate) struct Writer {
+pub(crate) struct ApiTarget {
     client: Client,
     open: Statement,
     insert: Statement,
@@ -111,7 +111,7 @@ pub(crate) struct Writer {
     conversations: HashMap<(String, String, String), i64>,
 }
 
-impl Writer {
+impl ApiTarget {
     pub(crate) async fn start() -> Result<Self> {
         let (client, connection) = tokio_postgres::connect(&settings::required("DATABASE_URL")?, NoTls).await?;
         // Its end shows in the next statement.
@@ -128,7 +128,7 @@ impl Writer {
         Ok(Self { client, open, insert, redis, conversations: HashMap::new() })
     }
 
-    /// Writes batch after batch. A statement that fails ends the server: there is nobody to be spared here.
+    /// Writes batch after batch. A statement that fails ends the server: there are no other clients to protect.
     pub(crate) async fn run(mut self, mut queued: mpsc::Receiver<Send>) -> Result<()> {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         while queued.recv_many(&mut batch, MAX_BATCH).await > 0 {

@@ -7,7 +7,7 @@ use crate::load::stamp::{Stamp, WARM_UP};
 
 /// Counts of one run.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct DeliveryCounts {
     /// What stamps count their time from.
     pub(crate) epoch: Instant,
     pub(crate) delivered: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Tally {
     pub(crate) ages: Durations,
 }
 
-impl Tally {
+impl DeliveryCounts {
     pub(crate) fn new(epoch: Instant) -> Self {
         Self { epoch, delivered: 0, skipped: 0, repeated: 0, warm: 0, ages: Durations::new() }
     }
@@ -60,10 +60,10 @@ mod tests {
 
     #[test]
     fn gaps_and_repeats_are_counted() {
-        let (mut tally, mut expected, mut warm) = (Tally::new(Instant::now()), 0, false);
+        let (mut counts, mut expected, mut warm) = (DeliveryCounts::new(Instant::now()), 0, false);
         for number in [WARM_UP, WARM_UP, 0, 1, 4, 3, 5] {
-            tally.note(Stamp { number, due: Duration::ZERO }, &mut expected, &mut warm);
+            counts.note(Stamp { number, due: Duration::ZERO }, &mut expected, &mut warm);
         }
-        assert_eq!((tally.delivered, tally.skipped, tally.repeated, tally.warm), (4, 2, 1, 1));
+        assert_eq!((counts.delivered, counts.skipped, counts.repeated, counts.warm), (4, 2, 1, 1));
     }
 }

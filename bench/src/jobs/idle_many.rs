@@ -7,10 +7,10 @@ use anyhow::Result;
 
 use crate::backends::Backends;
 use crate::figures::{Samples, short};
-use crate::load::client::Dialect;
-use crate::load::fleet::Fleet;
-use crate::people::Pair;
-use crate::relays::Relay;
+use crate::gateway_targets::GatewayTarget;
+use crate::load::client::ServerProtocol;
+use crate::load::socket_pool::SocketPool;
+use crate::participants::Pair;
 use crate::report::Table;
 use crate::server::{Server, dying_with_us, free_address};
 
@@ -21,7 +21,7 @@ const WINDOW: Duration = Duration::from_secs(30);
 pub(crate) fn run(sockets: usize, gateways: usize, backends: &Backends) -> Result<Vec<Table>> {
     let (mut kib, mut cpu) = (Samples::default(), Samples::default());
     backends.flush_redis()?;
-    let servers = (0..gateways).map(|_| Relay::Ours.start(backends)).collect::<Result<Vec<_>>>()?;
+    let servers = (0..gateways).map(|_| GatewayTarget::Ours.start(backends)).collect::<Result<Vec<_>>>()?;
     let without = resident_kib(&servers)?;
     let each = sockets / gateways;
     let mut holders = Vec::new();
@@ -49,13 +49,13 @@ pub(crate) fn run(sockets: usize, gateways: usize, backends: &Backends) -> Resul
 /// Holds sockets open until it is killed: what a holder process does.
 pub(crate) fn hold(address: SocketAddr, first: usize, sockets: usize) -> Result<()> {
     let pairs = (first..first + sockets.div_ceil(2)).map(Pair::new).collect::<Result<Vec<_>>>()?;
-    let openings = Relay::Ours.openings(address, &pairs, sockets, 2)?;
-    let mut fleet = Fleet::new(Dialect::Chat, openings, Instant::now())?;
-    fleet.open()?;
+    let connect_targets = GatewayTarget::Ours.connect_targets(address, &pairs, sockets, 2)?;
+    let mut pool = SocketPool::new(ServerProtocol::Chat, connect_targets, Instant::now())?;
+    pool.open()?;
     println!("ready");
     loop {
-        fleet.rest(Duration::from_secs(1))?;
-        anyhow::ensure!(fleet.live() == sockets, "{} sockets were closed", sockets - fleet.live());
+        pool.rest(Duration::from_secs(1))?;
+        anyhow::ensure!(pool.live() == sockets, "{} sockets were closed", sockets - pool.live());
     }
 }
 
