@@ -12,7 +12,7 @@ use shared::channel::{RENAME_WRONG_TYPE, moved_suffix};
 use shared::ids::LocationId;
 use shared::participant::Participant;
 use shared::presence::{ConversationCheck, Notice, Presence};
-use shared::redis::Nodes;
+use shared::redis::RedisNodes;
 
 const NO_ARGS: [Value; 0] = [];
 
@@ -24,7 +24,7 @@ pub struct PresenceError(#[from] Error);
 /// Reads presence.
 #[derive(Clone)]
 pub struct PresenceReader {
-    redis: Nodes,
+    redis: RedisNodes,
     lookup: Script,
     publish: Script,
     rename: Script,
@@ -33,7 +33,7 @@ pub struct PresenceReader {
 impl PresenceReader {
     /// Uses this Redis.
     #[must_use]
-    pub fn new(redis: Nodes) -> Self {
+    pub fn new(redis: RedisNodes) -> Self {
         let topology = redis.topology();
         let [lookup, publish, rename] =
             [PRESENCE_LOOKUP, topology.publish_ephemeral_script(), RENAME_WRONG_TYPE].map(Script::from_lua);
@@ -57,16 +57,16 @@ impl PresenceReader {
             .into_iter()
             .chain(participants.iter().map(|participant| names.participant(participant)))
             .collect();
-        let answer: Vec<i64> = match self.redis.run(&self.lookup, Vec::clone(&keys), NO_ARGS).await {
+        let answer: Vec<i64> = match self.redis.run_script(&self.lookup, Vec::clone(&keys), NO_ARGS).await {
             // One key of another type would hide the whole list. It is renamed, and gateways write it again.
             Err(error) if error.details().contains("WRONGTYPE") => {
                 let types = std::iter::once("zset").chain(std::iter::repeat("hash")).take(keys.len());
                 let args = types.map(Value::from).chain([moved_suffix().into()]);
-                let moved: Vec<String> = self.redis.run(&self.rename, keys.clone(), args).await?;
+                let moved: Vec<String> = self.redis.run_script(&self.rename, keys.clone(), args).await?;
                 metrics::counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
                 // The keys are not logged: their names identify patients.
                 tracing::error!(%location, moved = moved.len(), "presence keys of wrong type renamed");
-                self.redis.run(&self.lookup, keys, NO_ARGS).await?
+                self.redis.run_script(&self.lookup, keys, NO_ARGS).await?
             }
             done => done?,
         };
@@ -87,7 +87,7 @@ impl PresenceReader {
             questions.into_iter().map(move |question| {
                 let notice = Bytes::from(Notice::conversation_exists(question.conversation));
                 let channel = channel.clone();
-                async move { self.redis.run::<Value>(&self.publish, [channel], [notice]).await }
+                async move { self.redis.run_script::<Value>(&self.publish, [channel], [notice]).await }
             })
         });
         // Concurrent, so a node that is down delays no other location.

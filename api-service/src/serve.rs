@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::descriptors;
 use shared::mode::Mode;
-use shared::redis::{Nodes, Settings};
+use shared::redis::{ClientOptions, RedisNodes};
 use shared::relay_keys::RelayKeys;
 use shared::shutdown::Shutdown;
 use shared::token::{KeySetCache, Verifier};
@@ -88,8 +88,8 @@ pub async fn run(
     let relay_keys = config.encryption.relay.as_ref().map(RelayKeys::new).unwrap_or_default();
     // Redis stays connected to the very end: the last published events must be confirmed too.
     let final_shutdown = shutdown.later_phase();
-    let settings = Settings::new(&config.redis.url, config.redis.ca.as_ref(), PUBLISH_TIMEOUT)?;
-    let redis = Nodes::start(settings, &final_shutdown)?;
+    let settings = ClientOptions::new(&config.redis.url, config.redis.ca.as_ref(), PUBLISH_TIMEOUT)?;
+    let redis = RedisNodes::start(settings, &final_shutdown)?;
     let broker = Broker::new(redis.clone(), config.event_log, relay_keys);
     let presence = PresenceReader::new(redis.clone());
     let revocation = Arc::new(RevocationService::new(store.clone(), redis.clone(), config.tokens.max_lifetime));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shared::browser::AllowedOrigins;
 use shared::env::Secret;
-use shared::redis::Nodes;
+use shared::redis::RedisNodes;
 use shared::request::TrustedProxies;
 use shared::shutdown::Shutdown;
 use shared::trace::Tracing;
@@ -43,7 +43,7 @@ pub struct AppState {
     /// Makes spans, if a collector is configured.
     pub traces: Option<Tracing>,
     /// Redis.
-    pub redis: Nodes,
+    pub redis: RedisNodes,
     /// Offset of this machine's clock.
     pub clock_offset: ClockOffset,
     /// Reads presence.

@@ -6,7 +6,7 @@ use fred::error::Error;
 use fred::interfaces::KeysInterface;
 use fred::types::Expiration;
 use shared::channel;
-use shared::redis::Nodes;
+use shared::redis::RedisNodes;
 use shared::seal::SealError;
 use shared::ticket::{self, Ticket};
 use shared::token::Principal;
@@ -37,12 +37,12 @@ pub enum TicketError {
 
 /// Issues tickets.
 #[derive(Clone)]
-pub struct TicketIssuer(Nodes);
+pub struct TicketIssuer(RedisNodes);
 
 impl TicketIssuer {
     /// Uses this Redis.
     #[must_use]
-    pub fn new(redis: Nodes) -> Self {
+    pub fn new(redis: RedisNodes) -> Self {
         Self(redis)
     }
 
@@ -59,7 +59,7 @@ impl TicketIssuer {
         let store = |client: Client| async move {
             client.set::<(), _, _>(name, value.clone(), Some(life.clone()), None, false).await
         };
-        self.0.ask(name, store).await?;
+        self.0.execute(name, store).await?;
         Ok(IssuedTicket { ticket, expires_in })
     }
 }

@@ -84,7 +84,7 @@ const _: () = assert!(
         + 2 * pubsub::BACKFILL_CONCURRENCY
         + 2 * presence::CONCURRENCY
         + 4
-        < shared::redis::QUEUED_COMMANDS,
+        < shared::redis::COMMAND_QUEUE_CAPACITY,
     "the queue of commands could overflow"
 );
 

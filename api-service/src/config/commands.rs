@@ -16,7 +16,7 @@ use crate::store::settings::{DatabaseConfig, SERVICE_ROLE, read_database};
 /// For `migrate`: the database, and the role of the service.
 ///
 /// # Errors
-/// [`BadEnv`] with every mistake.
+/// [`ConfigError`] with every mistake.
 pub fn migrate(mut env: Env) -> Result<(DatabaseConfig, Option<Role>), ConfigError> {
     let database = read_database(&mut env);
     let role = env.read_optional(&SERVICE_ROLE);
@@ -26,7 +26,7 @@ pub fn migrate(mut env: Env) -> Result<(DatabaseConfig, Option<Role>), ConfigErr
 /// For commands that work on the database: each writes an audit entry.
 ///
 /// # Errors
-/// [`BadEnv`] with every mistake.
+/// [`ConfigError`] with every mistake.
 pub fn audit(mut env: Env) -> Result<(DatabaseConfig, AuditKey), ConfigError> {
     let database = read_database(&mut env);
     let key = read_own_audit_key(&mut env);
@@ -36,7 +36,7 @@ pub fn audit(mut env: Env) -> Result<(DatabaseConfig, AuditKey), ConfigError> {
 /// For `revoke`: the database, the audit key, and the maximum lifetime of a token in seconds.
 ///
 /// # Errors
-/// [`BadEnv`] with every mistake.
+/// [`ConfigError`] with every mistake.
 pub fn revoke(mut env: Env) -> Result<(DatabaseConfig, AuditKey, i64), ConfigError> {
     let database = read_database(&mut env);
     let key = read_own_audit_key(&mut env);
@@ -48,7 +48,7 @@ pub fn revoke(mut env: Env) -> Result<(DatabaseConfig, AuditKey, i64), ConfigErr
 /// The maximum lifetime of a token, in seconds.
 ///
 /// # Errors
-/// [`BadEnv`]
+/// [`ConfigError`]
 pub fn max_lifetime(mut env: Env) -> Result<i64, ConfigError> {
     settings::read_max_lifetime(&mut env).ok_or_else(|| env.into_error())
 }
@@ -56,7 +56,7 @@ pub fn max_lifetime(mut env: Env) -> Result<i64, ConfigError> {
 /// For `audit verify`: the database, all audit keys, and the content keys if they are set.
 ///
 /// # Errors
-/// [`BadEnv`] with every mistake.
+/// [`ConfigError`] with every mistake.
 pub fn verify(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>, Option<KeyRing>), ConfigError> {
     let database = read_database(&mut env);
     let keys = read_audit_keys(&mut env);
@@ -68,7 +68,7 @@ pub fn verify(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>, Option<Key
 /// For `audit export`: the database and all audit keys. The first key signs the entry of the export.
 ///
 /// # Errors
-/// [`BadEnv`] with every mistake.
+/// [`ConfigError`] with every mistake.
 pub fn export(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), ConfigError> {
     let database = read_database(&mut env);
     let keys = read_audit_keys(&mut env);
@@ -78,7 +78,7 @@ pub fn export(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), ConfigErr
 /// For `keys`.
 ///
 /// # Errors
-/// [`BadEnv`] with every mistake.
+/// [`ConfigError`] with every mistake.
 pub fn keys(mut env: Env) -> Result<(DatabaseConfig, AuditKey, KeyRing), ConfigError> {
     let database = read_database(&mut env);
     let audit_key = read_own_audit_key(&mut env);
@@ -93,7 +93,7 @@ pub fn keys(mut env: Env) -> Result<(DatabaseConfig, AuditKey, KeyRing), ConfigE
 /// For the health check.
 ///
 /// # Errors
-/// [`BadEnv`] with every mistake.
+/// [`ConfigError`] with every mistake.
 pub fn admin(mut env: Env) -> Result<SocketAddr, ConfigError> {
     env.read(&ADMIN_ADDR).ok_or_else(|| env.into_error())
 }
@@ -101,7 +101,7 @@ pub fn admin(mut env: Env) -> Result<SocketAddr, ConfigError> {
 /// For `token`.
 ///
 /// # Errors
-/// [`BadEnv`] with every mistake.
+/// [`ConfigError`] with every mistake.
 pub fn secret(mut env: Env) -> Result<Secret, ConfigError> {
     let secret = settings::read_secret(&mut env, |_| Ok(()));
     if let Some(None) = secret {

@@ -140,7 +140,7 @@ pub struct Config {
 /// Reads the configuration of `serve`.
 ///
 /// # Errors
-/// [`BadEnv`] with every mistake.
+/// [`ConfigError`] with every mistake.
 pub fn serve(mut env: Env) -> Result<Config, ConfigError> {
     let database = read_database(&mut env);
     let redis = redis::read(&mut env);

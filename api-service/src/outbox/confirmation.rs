@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use shared::redis::Health;
+use shared::redis::ConnectionHealth;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -40,7 +40,7 @@ pub(super) struct PublishedBatch {
 /// Marks published rows and deletes confirmed ones.
 pub(super) struct Confirmation {
     store: Store,
-    health: watch::Receiver<Health>,
+    health: watch::Receiver<ConnectionHealth>,
     catch_up_requested: Arc<AtomicBool>,
 }
 
@@ -80,7 +80,7 @@ impl Confirmation {
         }
     }
 
-    async fn mark_and_prune(&self, health: Health, marked: &[(i64, f64)], confirmed: &[i64]) {
+    async fn mark_and_prune(&self, health: ConnectionHealth, marked: &[(i64, f64)], confirmed: &[i64]) {
         if marked.is_empty() && confirmed.is_empty() {
             return;
         }
@@ -88,7 +88,7 @@ impl Confirmation {
             tracing::debug!("published rows not marked, events are published again");
         }
         // The connection was lost in the meantime. The search for its rows may have run before these were marked.
-        if self.health.borrow().connection != health.connection && !marked.is_empty() {
+        if self.health.borrow().generation != health.generation && !marked.is_empty() {
             let ids: Vec<i64> = marked.iter().map(|(id, _)| *id).collect();
             if let Err(error) = self.store.requeue(&ids).await {
                 tracing::warn!(%error, "requeue failed, events are published again later");
@@ -100,18 +100,18 @@ impl Confirmation {
 
 /// Entries that the current connection accepted, with their age in seconds. Entries of a lost connection stay unmarked, so that
 /// they are published again at once.
-fn entries_to_mark(unmarked: Vec<(u64, Instant, Vec<i64>)>, health: Health) -> Vec<(i64, f64)> {
-    let present = unmarked.into_iter().filter(|(connection, ..)| *connection == health.connection);
+fn entries_to_mark(unmarked: Vec<(u64, Instant, Vec<i64>)>, health: ConnectionHealth) -> Vec<(i64, f64)> {
+    let present = unmarked.into_iter().filter(|(connection, ..)| *connection == health.generation);
     present.flat_map(|(_, at, ids)| ids.into_iter().map(move |id| (id, at.elapsed().as_secs_f64()))).collect()
 }
 
 /// Removes the confirmed batches and returns their ids. Batches of a lost connection are dropped: they are published again and
 /// come back.
-fn take_confirmed(unconfirmed: &mut VecDeque<PublishedBatch>, health: Health) -> Vec<i64> {
+fn take_confirmed(unconfirmed: &mut VecDeque<PublishedBatch>, health: ConnectionHealth) -> Vec<i64> {
     let mut confirmed = Vec::new();
     while let Some(oldest) = unconfirmed.front() {
-        let is_lost = oldest.connection != health.connection;
-        if !is_lost && health.proven < oldest.at + CONFIRM_AFTER {
+        let is_lost = oldest.connection != health.generation;
+        if !is_lost && health.verified_at < oldest.at + CONFIRM_AFTER {
             break;
         }
         if let Some(oldest) = unconfirmed.pop_front()
@@ -136,7 +136,9 @@ mod tests {
         let begin = Instant::now();
         let seconds = |seconds| begin + Duration::from_secs(seconds);
         let mut unconfirmed = VecDeque::from([published(1, 0, begin), published(2, 0, seconds(1))]);
-        let mut confirmed = |proven| take_confirmed(&mut unconfirmed, Health { connection: 0, since: begin, proven });
+        let mut confirmed = |verified_at| {
+            take_confirmed(&mut unconfirmed, ConnectionHealth { generation: 0, since: begin, verified_at })
+        };
         assert_eq!(confirmed(seconds(1)), [0_i64; 0]);
         assert_eq!(confirmed(seconds(2)), [1]);
         assert_eq!(confirmed(seconds(9)), [2]);
@@ -145,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn batch_of_lost_connection_is_not_marked() {
         let now = Instant::now();
-        let health = Health { connection: 1, since: now, proven: now };
+        let health = ConnectionHealth { generation: 1, since: now, verified_at: now };
         let marked = entries_to_mark(vec![(0, now, vec![1, 2]), (1, now, vec![3])], health);
         assert_eq!(marked.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3]);
     }
@@ -154,7 +156,7 @@ mod tests {
     async fn batch_of_lost_connection_is_not_confirmed() {
         let begin = Instant::now();
         let mut unconfirmed = VecDeque::from([published(1, 0, begin), published(2, 1, begin)]);
-        let health = Health { connection: 1, since: begin, proven: begin + Duration::from_secs(9) };
+        let health = ConnectionHealth { generation: 1, since: begin, verified_at: begin + Duration::from_secs(9) };
         assert_eq!(take_confirmed(&mut unconfirmed, health), [2]);
         assert!(unconfirmed.is_empty());
     }

@@ -69,7 +69,7 @@ impl FastPath {
     pub(super) async fn run(mut self) {
         while !(self.events.is_closed() && self.pending.is_empty()) {
             if self.events.overflowed()
-                || self.outbox.health.borrow().connection != self.connection
+                || self.outbox.health.borrow().generation != self.connection
                 || self.outbox.catch_up_requested.swap(false, Ordering::AcqRel)
             {
                 self.catch_up().await;
@@ -190,15 +190,15 @@ impl FastPath {
         self.pending.clear();
         self.events.discard();
         let health = *self.outbox.health.borrow();
-        if health.connection != self.connection {
+        if health.generation != self.connection {
             match self.outbox.store.requeue_older_than(health.since.elapsed().as_secs_f64()).await {
-                Ok(()) => self.connection = health.connection,
+                Ok(()) => self.connection = health.generation,
                 Err(error) => tracing::warn!(%error, "republish after Redis reconnect failed, will retry"),
             }
         }
         match self.outbox.relay(0.0).await {
             Ok(Some(RelayBatch { is_full: true })) => return false,
-            Ok(Some(RelayBatch { is_full: false })) if health.connection == self.connection => return true,
+            Ok(Some(RelayBatch { is_full: false })) if health.generation == self.connection => return true,
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "outbox relay failed, will retry"),
         }

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use shared::redis::Health;
+use shared::redis::ConnectionHealth;
 use shared::shutdown::Shutdown;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 use uuid::Uuid;
@@ -70,11 +70,11 @@ pub async fn run(
     store: Store,
     broker: Broker,
     events: EventReceiver,
-    health: watch::Receiver<Health>,
+    health: watch::Receiver<ConnectionHealth>,
     shutdown: Shutdown,
 ) {
     let (confirmations, published) = mpsc::channel(confirmation::QUEUE_CAPACITY);
-    let connection = health.borrow().connection;
+    let connection = health.borrow().generation;
     let outbox = Arc::new(OutboxRelay {
         instance: Uuid::now_v7(),
         relay_turn: Mutex::new(()),
@@ -111,7 +111,7 @@ struct OutboxRelay {
     store: Store,
     broker: Broker,
     confirmations: mpsc::Sender<PublishedBatch>,
-    health: watch::Receiver<Health>,
+    health: watch::Receiver<ConnectionHealth>,
     rejections: RejectionTracker,
     /// Redis accepts a rejected target again, so the sweep runs at once.
     resumed: Notify,
@@ -130,7 +130,7 @@ impl OutboxRelay {
     /// Requeues entries if their connection was lost after they were published. The search for rows of the lost connection may
     /// have run before these were marked.
     async fn requeue_if_reconnected(&self, connection: u64, ids: &[i64]) {
-        if self.health.borrow().connection != connection && !ids.is_empty() {
+        if self.health.borrow().generation != connection && !ids.is_empty() {
             if let Err(error) = self.store.requeue(ids).await {
                 tracing::warn!(%error, "requeue failed, events are published again later");
             }

@@ -82,7 +82,7 @@ impl OutboxRelay {
     /// Publishes the oldest rows. `None` when another instance holds the lease.
     pub(super) async fn relay(&self, age_seconds: f64) -> Result<Option<RelayBatch>, RelayError> {
         let _turn = self.relay_turn.lock().await;
-        let connection = self.health.borrow().connection;
+        let connection = self.health.borrow().generation;
         let Some(leased) = self.store.lease_oldest(self.instance, MAX_BATCH_EVENTS as i64, age_seconds).await? else {
             return Ok(None);
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use shared::audit::AuditEntry;
-use shared::redis::Nodes;
+use shared::redis::RedisNodes;
 use shared::revocation::{Revocation, RevocationSet};
 use shared::shutdown::Shutdown;
 use time::OffsetDateTime;
@@ -39,7 +39,7 @@ pub struct RevocationService {
     store: Store,
     /// Connections of the watch class: other load must not delay a revocation.
     watch_store: Store,
-    redis: Nodes,
+    redis: RedisNodes,
     /// Maximum lifetime of a token, in seconds.
     max_lifetime: i64,
     known: Arc<RevocationSet>,
@@ -54,7 +54,7 @@ pub struct RevocationService {
 impl RevocationService {
     /// No token lives longer than `max_lifetime` seconds.
     #[must_use]
-    pub fn new(store: Store, redis: Nodes, max_lifetime: i64) -> Self {
+    pub fn new(store: Store, redis: RedisNodes, max_lifetime: i64) -> Self {
         Self {
             watch_store: store.for_class(Class::Watch),
             store,

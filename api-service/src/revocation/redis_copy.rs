@@ -278,7 +278,7 @@ impl RevocationService {
         keys: Vec<String>,
         arguments: impl IntoIterator<Item = String>,
     ) -> Result<T, Error> {
-        self.redis.run(script, keys, arguments).await
+        self.redis.run_script(script, keys, arguments).await
     }
 }
 

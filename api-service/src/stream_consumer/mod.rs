@@ -17,7 +17,7 @@ use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::scripts::Script;
 use shared::channel::{API_GROUP, REMOVE_IDLE_CONSUMERS, RENAME_WRONG_TYPE, moved_suffix};
-use shared::redis::{Dedicated, Nodes};
+use shared::redis::{DedicatedConnection, RedisNodes};
 use shared::repeated::LogThrottle;
 use shared::shutdown::Shutdown;
 use tokio::time::{Instant, sleep};
@@ -68,8 +68,8 @@ pub trait StreamHandler: Send + 'static {
 }
 
 /// Consumes until the shutdown begins. Blocking reads use a separate connection to the stream's node.
-pub async fn run<T: StreamHandler>(nodes: Nodes, handler: T, shutdown: Shutdown) {
-    let own = Dedicated::new(&nodes, T::STREAM, COMMAND_TIMEOUT);
+pub async fn run<T: StreamHandler>(nodes: RedisNodes, handler: T, shutdown: Shutdown) {
+    let own = DedicatedConnection::new(&nodes, T::STREAM, COMMAND_TIMEOUT);
     let consumer = uuid::Uuid::now_v7().to_string();
     let [remove_consumers, rename] = [REMOVE_IDLE_CONSUMERS, RENAME_WRONG_TYPE].map(Script::from_lua);
     let unreadable = LogThrottle::default();
@@ -85,8 +85,8 @@ async fn wait_before_retry(shutdown: &Shutdown) {
 }
 
 struct GroupReader<T> {
-    nodes: Nodes,
-    own: Dedicated,
+    nodes: RedisNodes,
+    own: DedicatedConnection,
     consumer: String,
     handler: T,
     shutdown: Shutdown,
@@ -153,7 +153,7 @@ impl<T: StreamHandler> GroupReader<T> {
         if *error.kind() == ErrorKind::Timeout {
             tracing::info!(stream = T::STREAM, "stream read timed out");
         }
-        self.own.failed(error);
+        self.own.record_failure(error);
         wait_before_retry(&self.shutdown).await;
     }
 
@@ -161,7 +161,7 @@ impl<T: StreamHandler> GroupReader<T> {
     /// it was.
     async fn move_wrong_type_key(&self) -> bool {
         let args = [Value::from("stream"), moved_suffix().into()];
-        match self.nodes.run::<Vec<String>>(&self.rename, [T::STREAM], args).await {
+        match self.nodes.run_script::<Vec<String>>(&self.rename, [T::STREAM], args).await {
             Ok(moved) => {
                 tracing::error!(key = T::STREAM, moved = !moved.is_empty(), "stream key of wrong type renamed");
                 metrics::counter!("redis_keys_moved_total", "key" => T::STREAM).increment(moved.len() as u64);
@@ -186,7 +186,7 @@ impl<T: StreamHandler> GroupReader<T> {
         let silent = CONSUMER_MAX_IDLE.as_millis().to_string();
         let args = [API_GROUP.to_owned(), silent];
         // Fails when the stream or group does not exist; then there are no consumers.
-        if let Ok(count) = self.nodes.run::<u64>(&self.remove_consumers, [T::STREAM], args).await {
+        if let Ok(count) = self.nodes.run_script::<u64>(&self.remove_consumers, [T::STREAM], args).await {
             metrics::counter!("stream_consumers_removed_total", "stream" => T::STREAM).increment(count);
         }
     }

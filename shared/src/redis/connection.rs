@@ -14,20 +14,20 @@ use crate::channel::Topology;
 use crate::tls::{self, CaError, CaFile};
 
 /// Commands that may wait for one server; past it they fail at once.
-pub const QUEUED_COMMANDS: usize = 50_000;
+pub const COMMAND_QUEUE_CAPACITY: usize = 50_000;
 
 /// Between two attempts to connect, in milliseconds; doubled each time. The library adds jitter.
-const SHORTEST_PAUSE_MS: u32 = 50;
-const LONGEST_PAUSE_MS: u32 = 1_000;
+const MIN_BACKOFF_MS: u32 = 50;
+const MAX_BACKOFF_MS: u32 = 1_000;
 
 /// Where Redis is, and how long to wait for it. It shows no password.
 #[derive(Clone)]
-pub struct Settings {
+pub struct ClientOptions {
     config: Config,
     timeout: Duration,
 }
 
-impl Settings {
+impl ClientOptions {
     /// A command fails after `timeout`, connected or not. With TLS, servers must prove their names to `ca`, or else to this
     /// system's authorities.
     ///
@@ -72,7 +72,7 @@ impl Settings {
         builder.with_connection_config(|connection| {
             connection.connection_timeout = self.timeout.min(Duration::from_secs(2));
             connection.internal_command_timeout = self.timeout.min(Duration::from_secs(2));
-            connection.max_command_buffer_len = QUEUED_COMMANDS;
+            connection.max_command_buffer_len = COMMAND_QUEUE_CAPACITY;
             // A command in flight when the connection breaks may have run: who sent it decides whether it may run twice.
             connection.max_command_attempts = 1;
             connection.max_redirections = 0;
@@ -86,9 +86,9 @@ impl Settings {
     }
 
     /// A connection that comes back by itself, again and again.
-    pub(super) fn connect(&self, server: Server) -> Result<Connected, Error> {
+    pub(super) fn connect(&self, server: Server) -> Result<ManagedClient, Error> {
         let mut builder = self.builder(server);
-        builder.set_policy(ReconnectPolicy::new_exponential(0, SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS, 2));
+        builder.set_policy(ReconnectPolicy::new_exponential(0, MIN_BACKOFF_MS, MAX_BACKOFF_MS, 2));
         let client = builder.build()?;
         // Ends with the client.
         drop(client.on_error(|(error, server)| async move {
@@ -97,39 +97,39 @@ impl Settings {
             Ok(())
         }));
         let connection = client.connect();
-        Ok(Connected { client, connection })
+        Ok(ManagedClient { client, connection })
     }
 
     /// A connection for one question.
-    pub(super) async fn visit(&self, server: Server) -> Result<Connected, Error> {
+    pub(super) async fn connect_once(&self, server: Server) -> Result<ManagedClient, Error> {
         let mut builder = self.builder(server);
         // Says why, and does not try again.
         builder.with_config(|config| config.fail_fast = true);
         let client = builder.build()?;
         let connection = client.connect();
-        let visit = Connected { client, connection };
+        let visit = ManagedClient { client, connection };
         visit.client.wait_for_connect().await?;
         Ok(visit)
     }
 }
 
 /// A client of one server, and the task that owns its connection, which ends with this.
-pub(super) struct Connected {
+pub(super) struct ManagedClient {
     pub(super) client: Client,
     connection: ConnectHandle,
 }
 
-impl Connected {
+impl ManagedClient {
     /// Lets go of the connection and makes a new one; what waits fails. One that was cut without a word never fails by itself
     /// as long as it is used, since the library counts silence from the last command that it sent.
-    pub(super) async fn renew(&mut self) {
+    pub(super) async fn reconnect(&mut self) {
         self.connection.abort();
         let _aborted = (&mut self.connection).await;
         self.connection = self.client.connect();
     }
 }
 
-impl Drop for Connected {
+impl Drop for ManagedClient {
     fn drop(&mut self) {
         // The task owns the TCP connection, which may be half open: nothing to say goodbye to.
         self.connection.abort();

@@ -6,21 +6,21 @@ use fred::clients::Client;
 use fred::error::{Error, ErrorKind};
 use fred::types::config::Server;
 
-use super::connection::{Connected, Settings};
-use super::{Nodes, Unserved};
+use super::connection::{ClientOptions, ManagedClient};
+use super::{RedisNodes, RoutingError};
 
 /// A connection to the server that serves a key, wherever that is now.
-pub struct Dedicated {
-    nodes: Nodes,
+pub struct DedicatedConnection {
+    nodes: RedisNodes,
     key: &'static str,
-    settings: Settings,
-    connected: Option<(Server, Connected)>,
+    settings: ClientOptions,
+    connected: Option<(Server, ManagedClient)>,
 }
 
-impl Dedicated {
+impl DedicatedConnection {
     /// No connection yet. A command may take `timeout`, which is to be longer than it may block.
     #[must_use]
-    pub fn new(nodes: &Nodes, key: &'static str, timeout: Duration) -> Self {
+    pub fn new(nodes: &RedisNodes, key: &'static str, timeout: Duration) -> Self {
         Self { nodes: nodes.clone(), key, settings: nodes.0.settings.with_timeout(timeout), connected: None }
     }
 
@@ -29,11 +29,11 @@ impl Dedicated {
     /// # Errors
     /// That there is none which answers.
     pub fn client(&mut self) -> Result<Client, Error> {
-        let server = match self.nodes.node_of(self.key.as_bytes()) {
+        let server = match self.nodes.node_for(self.key.as_bytes()) {
             Ok(node) => node.server.clone(),
             Err(unserved) => {
-                if unserved != Unserved::Unknown {
-                    self.nodes.wants_map();
+                if unserved != RoutingError::MapUnknown {
+                    self.nodes.request_refresh();
                 }
                 return Err(unserved.into());
             }
@@ -51,8 +51,8 @@ impl Dedicated {
 
     /// A command has failed. One that was not answered may have been sent on a connection that was cut without a word: the client
     /// library does not watch those that block, and would use it for ever.
-    pub fn failed(&mut self, error: &Error) {
-        self.nodes.wants_map();
+    pub fn record_failure(&mut self, error: &Error) {
+        self.nodes.request_refresh();
         if *error.kind() == ErrorKind::Timeout {
             self.connected = None;
         }

@@ -14,70 +14,70 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::connection::{Connected, Settings};
-use super::node::{News, Node};
-use super::{Nodes, Slots};
+use super::connection::{ClientOptions, ManagedClient};
+use super::node::{Node, NodeEvent};
+use super::{RedisNodes, SlotMap};
 
 /// At least between two readings.
-const PAUSE: Duration = Duration::from_millis(100);
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two while all is well, and while a node is down or there is no map.
-const READ_EVERY: Duration = Duration::from_secs(5);
-const READ_EVERY_IN_TROUBLE: Duration = Duration::from_millis(500);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+const UNHEALTHY_REFRESH_INTERVAL: Duration = Duration::from_millis(500);
 /// New nodes whose connections are not watched yet.
-const NEW_NODES: usize = 64;
+const NEW_NODES_CAPACITY: usize = 64;
 
-impl Nodes {
+impl RedisNodes {
     /// Reads the map again and again, and watches the connections to all masters. Never returns.
-    pub(super) async fn keep_cluster(&self) {
-        let (found, mut new) = mpsc::channel::<(Arc<Node>, Connected)>(NEW_NODES);
+    pub(super) async fn run_cluster(&self) {
+        let (found, mut new) = mpsc::channel::<(Arc<Node>, ManagedClient)>(NEW_NODES_CAPACITY);
         let keep = async {
             let mut kept = FuturesUnordered::new();
             loop {
                 tokio::select! {
                     Some((node, redis)) = new.recv() => {
-                        kept.push(async move { node.keep(redis, |news| self.hear(news)).await });
+                        kept.push(async move { node.run(redis, |news| self.on_event(news)).await });
                     }
                     Some(()) = kept.next(), if !kept.is_empty() => {}
                 }
             }
         };
         tokio::select! {
-            () = self.read_maps(found) => {}
+            () = self.refresh_loop(found) => {}
             () = keep => {}
         }
     }
 
-    async fn read_maps(&self, found: mpsc::Sender<(Arc<Node>, Connected)>) {
+    async fn refresh_loop(&self, found: mpsc::Sender<(Arc<Node>, ManagedClient)>) {
         let mut warned_at = None::<Instant>;
         loop {
-            let read = timeout(self.0.settings.timeout(), self.read_map()).await;
+            let read = timeout(self.0.settings.timeout(), self.fetch_slot_map()).await;
             match read.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no node answers"))) {
                 Ok(slots) => {
-                    for new in self.adopt(slots) {
+                    for new in self.apply_slot_map(slots) {
                         // The other end is beside this one.
                         let _gone = found.send(new).await;
                     }
                     warned_at = None;
                 }
-                Err(error) if warned_at.is_none_or(|at| at.elapsed() > READ_EVERY) => {
+                Err(error) if warned_at.is_none_or(|at| at.elapsed() > REFRESH_INTERVAL) => {
                     warned_at = Some(Instant::now());
                     tracing::warn!(error = error.details(), "no node of Redis says who serves what");
                 }
                 Err(_) => {}
             }
-            self.0.readings.send_modify(|readings| *readings += 1);
-            sleep(PAUSE).await;
+            self.0.refreshes.send_modify(|readings| *readings += 1);
+            sleep(MIN_REFRESH_INTERVAL).await;
             let is_well = {
                 let cluster = self.0.cluster.read();
                 cluster.slots.is_some() && cluster.nodes.iter().all(|node| node.is_usable())
             };
-            let every = if is_well { READ_EVERY } else { READ_EVERY_IN_TROUBLE };
-            let _sooner = timeout(every, self.0.wanted.notified()).await;
+            let every = if is_well { REFRESH_INTERVAL } else { UNHEALTHY_REFRESH_INTERVAL };
+            let _sooner = timeout(every, self.0.refresh_requested.notified()).await;
         }
     }
 
     /// Asks the masters that answer, all at once, and when none of them knows, all servers that were ever named.
-    async fn read_map(&self) -> Result<Slots, Error> {
+    async fn fetch_slot_map(&self) -> Result<SlotMap, Error> {
         let (nodes, known) = {
             let cluster = self.0.cluster.read();
             (cluster.nodes.clone(), cluster.slots.as_ref().map(|slots| slots.nodes().to_vec()))
@@ -85,7 +85,7 @@ impl Nodes {
         let asked: Vec<BoxFuture<'_, _>> = nodes
             .iter()
             .filter(|node| node.is_up())
-            .map(|node| -> BoxFuture<'_, _> { Box::pin(ask(&node.client, &node.server)) })
+            .map(|node| -> BoxFuture<'_, _> { Box::pin(fetch_from_node(&node.client, &node.server)) })
             .collect();
         if !asked.is_empty()
             && let Ok((slots, _others)) = select_ok(asked).await
@@ -99,12 +99,13 @@ impl Nodes {
             }
         }
         let settings = &self.0.settings;
-        let (slots, _others) = select_ok(servers.into_iter().map(|server| Box::pin(visit(settings, server)))).await?;
+        let (slots, _others) =
+            select_ok(servers.into_iter().map(|server| Box::pin(fetch_from_server(settings, server)))).await?;
         Ok(slots)
     }
 
     /// Takes a map for the truth. Returns new nodes, whose connections are to be watched; nodes that serve nothing any more end.
-    pub(super) fn adopt(&self, slots: Slots) -> Vec<(Arc<Node>, Connected)> {
+    pub(super) fn apply_slot_map(&self, slots: SlotMap) -> Vec<(Arc<Node>, ManagedClient)> {
         let mut new = Vec::new();
         let mut cluster = self.0.cluster.write();
         let mut nodes: Vec<Arc<Node>> = Vec::with_capacity(slots.masters().len());
@@ -128,27 +129,27 @@ impl Nodes {
         }
         let gone: Vec<_> =
             cluster.nodes.iter().filter(|known| !nodes.iter().any(|node| Arc::ptr_eq(known, node))).collect();
-        gone.iter().for_each(|node| node.end());
+        gone.iter().for_each(|node| node.retire());
         let is_changed = cluster.slots.is_some() && !(new.is_empty() && gone.is_empty());
         cluster.slots = Some(Arc::new(slots));
         cluster.nodes = nodes;
         drop(cluster);
         if is_changed {
             tracing::info!("the masters of the Redis Cluster are others than before");
-            self.hear(News::Lost(Instant::now()));
+            self.on_event(NodeEvent::ConnectionLost(Instant::now()));
         }
         new
     }
 }
 
 /// Asks a server on a connection of its own.
-async fn visit(settings: &Settings, server: Server) -> Result<Slots, Error> {
-    let visit = settings.visit(server.clone()).await?;
-    ask(&visit.client, &server).await
+async fn fetch_from_server(settings: &ClientOptions, server: Server) -> Result<SlotMap, Error> {
+    let visit = settings.connect_once(server.clone()).await?;
+    fetch_from_node(&visit.client, &server).await
 }
 
 /// Asks a node for the map of the cluster.
-async fn ask(client: &Client, server: &Server) -> Result<Slots, Error> {
+async fn fetch_from_node(client: &Client, server: &Server) -> Result<SlotMap, Error> {
     let ask = async |what: &str| {
         let command = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
         client.custom::<Value, _>(command, vec![what]).await
@@ -159,5 +160,5 @@ async fn ask(client: &Client, server: &Server) -> Result<Slots, Error> {
         return Err(Error::new(ErrorKind::Cluster, "the cluster is down"));
     }
     let map = ask("SLOTS").await?;
-    Slots::read(&map, server).ok_or_else(|| Error::new(ErrorKind::Protocol, "no map of the cluster"))
+    SlotMap::parse(&map, server).ok_or_else(|| Error::new(ErrorKind::Protocol, "no map of the cluster"))
 }

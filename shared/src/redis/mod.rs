@@ -4,13 +4,13 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `url` | [`RedisUrl`]: which servers, whether encrypted |
-//! | `connection` | [`Settings`]: how long connections wait and what they refuse to repeat |
+//! | `generation` | [`Settings`]: how long connections wait and what they refuse to repeat |
 //! | `slots` | [`Slots`]: which master of a cluster serves which key |
 //! | `node` | one server: whether it answers, and its replacement of connections that were cut without a word |
 //! | `health` | [`Health`]: what Redis may have lost |
 //! | `nodes` | [`Nodes`]: all of them; sends each command to the node of its key |
 //! | `map` | reads the map of the cluster, and connects to its masters |
-//! | `dedicated` | [`Dedicated`]: a connection of its own for one key, whose reads may block |
+//! | `dedicated` | [`DedicatedConnection`]: a connection of its own for one key, whose reads may block |
 //!
 //! The client library's own cluster client is not used: it reconnects as a whole, so one dead master stops commands to all.
 //! Nor are its redirections. To follow `ASK` it takes the next answer on a connection for its own, whosever it is: one
@@ -25,11 +25,11 @@ mod nodes;
 mod slots;
 mod url;
 
-pub use connection::{QUEUED_COMMANDS, Settings};
-pub use dedicated::Dedicated;
-pub use health::{Health, is_answer};
-pub use nodes::{Nodes, Unserved};
-pub use slots::{SLOTS, Slots, slot_of};
+pub use connection::{COMMAND_QUEUE_CAPACITY, ClientOptions};
+pub use dedicated::DedicatedConnection;
+pub use health::{ConnectionHealth, is_redis_reply};
+pub use nodes::{RedisNodes, RoutingError};
+pub use slots::{SLOT_COUNT, SlotMap, slot_of};
 pub use url::RedisUrl;
 
 #[cfg(test)]

@@ -12,21 +12,21 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::connection::Connected;
-use super::health::is_answer;
+use super::connection::ManagedClient;
+use super::health::is_redis_reply;
 
 /// How often a single server is asked whether it is alive.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// The same for a node of a cluster: others are not to wait for what is sent to one that is dead.
-const NODE_HEARTBEAT: Duration = Duration::from_millis(250);
+const NODE_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 /// A node of a cluster that does not answer for so long is down until it does.
-const SILENT_AFTER: Duration = Duration::from_millis(750);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(750);
 /// Between two looks whether there is a first connection.
-const CONNECTING: Duration = Duration::from_millis(50);
+const CONNECT_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How a node is doing. It is not used for a single server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum NodeState {
     /// It was not connected yet. Commands wait for that.
     Starting,
     /// It answers, as far as anybody knows.
@@ -39,96 +39,96 @@ enum Standing {
 
 /// What concerns all nodes.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum News {
+pub(super) enum NodeEvent {
     /// What the node was given before this may be lost.
-    Lost(Instant),
+    ConnectionLost(Instant),
     /// It has answered.
-    Answered,
+    Verified,
 }
 
 pub(super) struct Node {
     pub(super) server: Server,
     pub(super) client: Client,
     /// Whether it is one of several, which do not wait for each other.
-    is_one_of_many: bool,
-    standing: watch::Sender<Standing>,
-    proven: Mutex<Instant>,
+    is_cluster_node: bool,
+    state: watch::Sender<NodeState>,
+    verified_at: Mutex<Instant>,
 }
 
 impl Node {
     pub(super) fn new(server: Server, client: Client, is_one_of_many: bool) -> Self {
-        let (standing, proven) = (watch::Sender::new(Standing::Starting), Mutex::new(Instant::now()));
-        Self { server, client, is_one_of_many, standing, proven }
+        let (standing, proven) = (watch::Sender::new(NodeState::Starting), Mutex::new(Instant::now()));
+        Self { server, client, is_cluster_node: is_one_of_many, state: standing, verified_at: proven }
     }
 
     /// Whether a command may be sent to it.
     pub(super) fn is_usable(&self) -> bool {
-        matches!(*self.standing.borrow(), Standing::Starting | Standing::Up)
+        matches!(*self.state.borrow(), NodeState::Starting | NodeState::Up)
     }
 
     /// Whether it answers.
     pub(super) fn is_up(&self) -> bool {
-        *self.standing.borrow() == Standing::Up
+        *self.state.borrow() == NodeState::Up
     }
 
     /// It answered to something that was asked then.
-    pub(super) fn proven(&self) -> Instant {
-        *self.proven.lock()
+    pub(super) fn verified_at(&self) -> Instant {
+        *self.verified_at.lock()
     }
 
     /// It serves nothing any more.
-    pub(super) fn end(&self) {
-        self.standing.send_replace(Standing::Ended);
+    pub(super) fn retire(&self) {
+        self.state.send_replace(NodeState::Ended);
     }
 
     /// Watches its connection until it has [ended](Self::end); the connection ends with this.
-    pub(super) async fn keep(&self, redis: Connected, hear: impl Fn(News)) {
-        let mut standing = self.standing.subscribe();
+    pub(super) async fn run(&self, redis: ManagedClient, hear: impl Fn(NodeEvent)) {
+        let mut standing = self.state.subscribe();
         tokio::select! {
             () = self.watch(redis, hear) => {}
-            _ = standing.wait_for(|standing| *standing == Standing::Ended) => {}
+            _ = standing.wait_for(|standing| *standing == NodeState::Ended) => {}
         }
     }
 
-    async fn watch(&self, mut redis: Connected, hear: impl Fn(News)) {
+    async fn watch(&self, mut redis: ManagedClient, hear: impl Fn(NodeEvent)) {
         let mut reconnected = redis.client.reconnect_rx();
         self.wait_for_first_connection(&mut redis).await;
         // It replaces none.
-        any(&mut reconnected);
-        let every = if self.is_one_of_many { NODE_HEARTBEAT } else { HEARTBEAT };
+        drain_events(&mut reconnected);
+        let every = if self.is_cluster_node { NODE_HEARTBEAT_INTERVAL } else { HEARTBEAT_INTERVAL };
         loop {
             let asked = Instant::now();
             let pinged = self.ping(&redis.client).await;
-            if any(&mut reconnected) {
-                hear(News::Lost(asked));
+            if drain_events(&mut reconnected) {
+                hear(NodeEvent::ConnectionLost(asked));
             }
             match pinged {
-                Err(error) if !is_answer(&error) => self.does_not_answer(&mut redis, &error, &hear).await,
+                Err(error) if !is_redis_reply(&error) => self.on_failed_ping(&mut redis, &error, &hear).await,
                 // One that is loading, say, will take what it is given, or say why not. It proves nothing.
-                Err(_) => self.rise(),
+                Err(_) => self.mark_up(),
                 Ok(()) => {
-                    *self.proven.lock() = asked;
-                    self.rise();
-                    hear(News::Answered);
+                    *self.verified_at.lock() = asked;
+                    self.mark_up();
+                    hear(NodeEvent::Verified);
                 }
             }
             sleep(every).await;
         }
     }
 
-    async fn wait_for_first_connection(&self, redis: &mut Connected) {
+    async fn wait_for_first_connection(&self, redis: &mut ManagedClient) {
         let since = Instant::now();
         while !redis.client.is_connected() {
-            if self.is_one_of_many && since.elapsed() >= SILENT_AFTER && self.fall() {
+            if self.is_cluster_node && since.elapsed() >= HEARTBEAT_TIMEOUT && self.mark_down() {
                 // What waits for it has waited long enough.
-                redis.renew().await;
+                redis.reconnect().await;
             }
-            sleep(CONNECTING).await;
+            sleep(CONNECT_POLL_INTERVAL).await;
         }
     }
 
     async fn ping(&self, client: &Client) -> Result<(), Error> {
-        if !self.is_one_of_many {
+        if !self.is_cluster_node {
             return client.ping(None).await;
         }
         if self.is_usable() {
@@ -136,50 +136,50 @@ impl Node {
                 return Err(Error::new(ErrorKind::IO, "the connection is broken"));
             }
             let silent = |_| Error::new(ErrorKind::Timeout, "it is silent");
-            return timeout(SILENT_AFTER, client.ping(None)).await.map_err(silent)?;
+            return timeout(HEARTBEAT_TIMEOUT, client.ping(None)).await.map_err(silent)?;
         }
         // While it connects. That may take longer.
         client.ping(None).await
     }
 
-    async fn does_not_answer(&self, redis: &mut Connected, error: &Error, hear: &impl Fn(News)) {
+    async fn on_failed_ping(&self, redis: &mut ManagedClient, error: &Error, hear: &impl Fn(NodeEvent)) {
         let is_silent = *error.kind() == ErrorKind::Timeout;
-        if !self.is_one_of_many {
+        if !self.is_cluster_node {
             // One that knows that it is cut off is on its way back already.
             if is_silent && redis.client.is_connected() {
                 tracing::warn!("Redis is silent: connecting anew");
-                redis.renew().await;
+                redis.reconnect().await;
             }
-        } else if self.fall() {
+        } else if self.mark_down() {
             tracing::warn!(node = %self.server, error = error.details(), "a node of Redis does not answer: its keys wait for it alone");
-            hear(News::Lost(Instant::now()));
+            hear(NodeEvent::ConnectionLost(Instant::now()));
             // What is under way to it fails now, and what waits for it is never sent.
-            redis.renew().await;
+            redis.reconnect().await;
         } else if is_silent {
-            redis.renew().await;
+            redis.reconnect().await;
         }
     }
 
     /// Returns whether it was not down before.
-    fn fall(&self) -> bool {
-        self.standing.send_if_modified(|standing| match standing {
-            Standing::Starting | Standing::Up => {
-                *standing = Standing::Down;
+    fn mark_down(&self) -> bool {
+        self.state.send_if_modified(|standing| match standing {
+            NodeState::Starting | NodeState::Up => {
+                *standing = NodeState::Down;
                 true
             }
-            Standing::Down | Standing::Ended => false,
+            NodeState::Down | NodeState::Ended => false,
         })
     }
 
-    fn rise(&self) {
+    fn mark_up(&self) {
         let mut was_down = false;
-        self.standing.send_if_modified(|standing| match standing {
-            Standing::Starting | Standing::Down => {
-                was_down = *standing == Standing::Down;
-                *standing = Standing::Up;
+        self.state.send_if_modified(|standing| match standing {
+            NodeState::Starting | NodeState::Down => {
+                was_down = *standing == NodeState::Down;
+                *standing = NodeState::Up;
                 true
             }
-            Standing::Up | Standing::Ended => false,
+            NodeState::Up | NodeState::Ended => false,
         });
         if was_down {
             tracing::info!(node = %self.server, "a node of Redis answers again");
@@ -188,7 +188,7 @@ impl Node {
 }
 
 /// Whether there was anything to hear.
-fn any<T: Clone>(receiver: &mut Receiver<T>) -> bool {
+fn drain_events<T: Clone>(receiver: &mut Receiver<T>) -> bool {
     let mut heard = false;
     while !matches!(receiver.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {
         heard = true;

@@ -13,35 +13,35 @@ use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use super::health::{Health, is_answer, is_unsent};
-use super::node::{News, Node};
-use super::{Settings, Slots};
+use super::health::{ConnectionHealth, is_redis_reply, is_unsent};
+use super::node::{Node, NodeEvent};
+use super::{ClientOptions, SlotMap};
 use crate::channel::Topology;
 use crate::shutdown::Shutdown;
 
 /// How often a command that was refused by a node that does not serve its slot is sent again.
-const REDIRECTIONS: usize = 5;
+const MAX_REDIRECTIONS: usize = 5;
 /// A slot that is on its way from one node to another: before the next attempt.
-const MIGRATING: Duration = Duration::from_millis(10);
+const MIGRATION_RETRY_DELAY: Duration = Duration::from_millis(10);
 /// Without a sign of life for so long, Redis counts as down.
-const SILENT_FOR: Duration = Duration::from_secs(5);
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a command was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unserved {
+pub enum RoutingError {
     /// No node has answered yet with the map of the cluster.
     #[error("the nodes of the cluster are not known yet")]
-    Unknown,
+    MapUnknown,
     /// No node serves the slot of the key.
     #[error("no node of the cluster serves the slot")]
-    Unassigned,
+    SlotUnassigned,
     /// The node that serves it does not answer at the moment.
     #[error("the node {0} does not answer")]
-    Down(Server),
+    NodeDown(Server),
 }
 
-impl From<Unserved> for Error {
-    fn from(unserved: Unserved) -> Self {
+impl From<RoutingError> for Error {
+    fn from(unserved: RoutingError) -> Self {
         Self::new(ErrorKind::IO, unserved.to_string())
     }
 }
@@ -52,35 +52,35 @@ impl From<Unserved> for Error {
 /// its own. A node that does not answer within a second is down: what is under way to it fails, and nothing is sent to it, so
 /// nothing waits for it, until it answers again or another one has taken its place.
 #[derive(Clone)]
-pub struct Nodes(pub(super) Arc<Inner>);
+pub struct RedisNodes(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
-    pub(super) settings: Settings,
+    pub(super) settings: ClientOptions,
     /// Of a single server: itself.
     pub(super) only: Option<Arc<Node>>,
     /// Of a cluster.
     pub(super) cluster: RwLock<Cluster>,
     /// The map is to be read again.
-    pub(super) wanted: Notify,
+    pub(super) refresh_requested: Notify,
     /// How often it was tried to read it.
-    pub(super) readings: watch::Sender<u64>,
-    pub(super) health: watch::Sender<Health>,
+    pub(super) refreshes: watch::Sender<u64>,
+    pub(super) health: watch::Sender<ConnectionHealth>,
 }
 
 #[derive(Default)]
 pub(super) struct Cluster {
-    pub(super) slots: Option<Arc<Slots>>,
+    pub(super) slots: Option<Arc<SlotMap>>,
     /// In the order of the masters.
     pub(super) nodes: Vec<Arc<Node>>,
 }
 
-impl Nodes {
+impl RedisNodes {
     /// Connects in the background, until `shutdown`: Redis may come later, or go and come back. With the shutdown all
     /// connections end.
     ///
     /// # Errors
     /// When the client library refuses its configuration.
-    pub fn start(settings: Settings, shutdown: &Shutdown) -> Result<Self, Error> {
+    pub fn start(settings: ClientOptions, shutdown: &Shutdown) -> Result<Self, Error> {
         let (mut only, mut connected) = (None, None);
         if settings.topology() == Topology::Single {
             let server = settings.servers().into_iter().next();
@@ -93,15 +93,15 @@ impl Nodes {
             settings,
             only,
             cluster: RwLock::default(),
-            wanted: Notify::new(),
-            readings: watch::Sender::new(0),
-            health: watch::Sender::new(Health::new()),
+            refresh_requested: Notify::new(),
+            refreshes: watch::Sender::new(0),
+            health: watch::Sender::new(ConnectionHealth::new()),
         }));
         let kept = nodes.clone();
         shutdown.spawn_until("redis watch", async move {
             match (&kept.0.only, connected) {
-                (Some(only), Some(redis)) => only.keep(redis, |news| kept.hear(news)).await,
-                _ => kept.keep_cluster().await,
+                (Some(only), Some(redis)) => only.run(redis, |news| kept.on_event(news)).await,
+                _ => kept.run_cluster().await,
             }
         });
         Ok(nodes)
@@ -121,14 +121,14 @@ impl Nodes {
 
     /// What Redis may have lost, from now on.
     #[must_use]
-    pub fn health(&self) -> watch::Receiver<Health> {
+    pub fn health(&self) -> watch::Receiver<ConnectionHealth> {
         self.0.health.subscribe()
     }
 
     /// Whether every server has answered within the last seconds.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        let is_proven = self.0.health.borrow().proven.elapsed() < SILENT_FOR;
+        let is_proven = self.0.health.borrow().verified_at.elapsed() < LIVENESS_TIMEOUT;
         is_proven
             && match &self.0.only {
                 Some(only) => only.client.is_connected(),
@@ -141,28 +141,29 @@ impl Nodes {
 
     /// Who serves what, as the cluster said last. `None` of a single server, and before any node has said it.
     #[must_use]
-    pub fn slots(&self) -> Option<Arc<Slots>> {
+    pub fn slots(&self) -> Option<Arc<SlotMap>> {
         self.0.cluster.read().slots.clone()
     }
 
     /// The client of the server that serves a key.
     ///
     /// # Errors
-    /// [`Unserved`]
-    pub fn of(&self, key: impl AsRef<[u8]>) -> Result<Client, Unserved> {
-        self.node_of(key.as_ref()).map(|node| node.client.clone())
+    /// [`RoutingError`]
+    pub fn client_for(&self, key: impl AsRef<[u8]>) -> Result<Client, RoutingError> {
+        self.node_for(key.as_ref()).map(|node| node.client.clone())
     }
 
-    pub(super) fn node_of(&self, key: &[u8]) -> Result<Arc<Node>, Unserved> {
+    pub(super) fn node_for(&self, key: &[u8]) -> Result<Arc<Node>, RoutingError> {
         if let Some(only) = &self.0.only {
             return Ok(only.clone());
         }
         let cluster = self.0.cluster.read();
-        let slots = cluster.slots.as_ref().ok_or(Unserved::Unknown)?;
-        let node = slots.owner(key).and_then(|owner| cluster.nodes.get(owner)).ok_or(Unserved::Unassigned)?;
+        let slots = cluster.slots.as_ref().ok_or(RoutingError::MapUnknown)?;
+        let node =
+            slots.owner_index(key).and_then(|owner| cluster.nodes.get(owner)).ok_or(RoutingError::SlotUnassigned)?;
         match node.is_usable() {
             true => Ok(node.clone()),
-            false => Err(Unserved::Down(node.server.clone())),
+            false => Err(RoutingError::NodeDown(node.server.clone())),
         }
     }
 
@@ -171,7 +172,7 @@ impl Nodes {
     ///
     /// # Errors
     /// As `command`, or that no node serves the key, without a wait.
-    pub async fn ask<T, F>(&self, key: impl AsRef<[u8]>, command: impl Fn(Client) -> F) -> Result<T, Error>
+    pub async fn execute<T, F>(&self, key: impl AsRef<[u8]>, command: impl Fn(Client) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -180,16 +181,16 @@ impl Nodes {
         }
         let key = key.as_ref();
         let mut refused = None;
-        for _ in 0..REDIRECTIONS {
-            let client = match self.of(key) {
+        for _ in 0..MAX_REDIRECTIONS {
+            let client = match self.client_for(key) {
                 Ok(client) => client,
                 // Right after the start. The first answer is there in a moment.
-                Err(Unserved::Unknown) => {
-                    self.read_again().await;
-                    self.of(key)?
+                Err(RoutingError::MapUnknown) => {
+                    self.refresh().await;
+                    self.client_for(key)?
                 }
                 Err(unserved) => {
-                    self.wants_map();
+                    self.request_refresh();
                     return Err(unserved.into());
                 }
             };
@@ -197,17 +198,17 @@ impl Nodes {
                 Err(error) => error,
                 done => return done,
             };
-            match Elsewhere::of(&error) {
+            match Redirection::from_error(&error) {
                 None => {
-                    if !is_answer(&error) || *error.kind() == ErrorKind::Cluster {
-                        self.wants_map();
+                    if !is_redis_reply(&error) || *error.kind() == ErrorKind::Cluster {
+                        self.request_refresh();
                     }
                     return Err(error);
                 }
-                Some(Elsewhere::Moved) if self.learn(key, error.details()) => self.wants_map(),
+                Some(Redirection::Moved) if self.apply_moved(key, error.details()) => self.request_refresh(),
                 // To a node that is new to us, or one that is no node any more.
-                Some(Elsewhere::Moved | Elsewhere::Ended) => self.read_again().await,
-                Some(Elsewhere::Migrating) => sleep(MIGRATING).await,
+                Some(Redirection::Moved | Redirection::NotSent) => self.refresh().await,
+                Some(Redirection::Migrating) => sleep(MIGRATION_RETRY_DELAY).await,
             }
             refused = Some(error);
         }
@@ -219,7 +220,7 @@ impl Nodes {
     ///
     /// # Errors
     /// As [`Self::ask`].
-    pub async fn run<T: FromValue>(
+    pub async fn run_script<T: FromValue>(
         &self,
         script: &Script,
         keys: impl IntoIterator<Item = impl Into<Key>>,
@@ -230,7 +231,7 @@ impl Nodes {
         let key = keys.first().cloned().unwrap_or_else(|| Key::from_static_str(""));
         let (keys, args) = (&keys, &args);
         let answer: Value = self
-            .ask(key.as_bytes(), |client| async move {
+            .execute(key.as_bytes(), |client| async move {
                 match client.evalsha(script.sha1().clone(), keys.clone(), args.clone()).await {
                     // The node has never seen it, or has restarted since. Now it has.
                     Err(error) if Error::details(&error).starts_with("NOSCRIPT") => {
@@ -244,40 +245,40 @@ impl Nodes {
     }
 
     /// Has the map read again, soon.
-    pub(super) fn wants_map(&self) {
-        self.0.wanted.notify_one();
+    pub(super) fn request_refresh(&self) {
+        self.0.refresh_requested.notify_one();
     }
 
     /// Waits until the map was read again, or could not be.
-    async fn read_again(&self) {
-        let mut readings = self.0.readings.subscribe();
-        self.wants_map();
+    async fn refresh(&self) {
+        let mut readings = self.0.refreshes.subscribe();
+        self.request_refresh();
         let _timed_out = timeout(self.0.settings.timeout(), readings.changed()).await;
     }
 
     /// Whether a redirection names a node that is known.
-    fn learn(&self, key: &[u8], redirection: &str) -> bool {
+    fn apply_moved(&self, key: &[u8], redirection: &str) -> bool {
         let mut cluster = self.0.cluster.write();
-        cluster.slots.as_mut().is_some_and(|slots| Arc::make_mut(slots).learn(key, redirection))
+        cluster.slots.as_mut().is_some_and(|slots| Arc::make_mut(slots).apply_moved(key, redirection))
     }
 
     /// A node has something to say that concerns all.
-    pub(super) fn hear(&self, news: News) {
+    pub(super) fn on_event(&self, news: NodeEvent) {
         match news {
-            News::Lost(at) => self.0.health.send_modify(|health| {
-                health.connection += 1;
+            NodeEvent::ConnectionLost(at) => self.0.health.send_modify(|health| {
+                health.generation += 1;
                 health.since = at;
             }),
-            News::Answered => {
+            NodeEvent::Verified => {
                 let proven = match &self.0.only {
-                    Some(only) => Some(only.proven()),
+                    Some(only) => Some(only.verified_at()),
                     None => {
                         let cluster = self.0.cluster.read();
-                        cluster.nodes.iter().filter(|node| node.is_usable()).map(|node| node.proven()).min()
+                        cluster.nodes.iter().filter(|node| node.is_usable()).map(|node| node.verified_at()).min()
                     }
                 };
                 if let Some(proven) = proven {
-                    self.0.health.send_modify(|health| health.proven = health.proven.max(proven));
+                    self.0.health.send_modify(|health| health.verified_at = health.verified_at.max(proven));
                 }
             }
         }
@@ -285,21 +286,21 @@ impl Nodes {
 }
 
 /// Why a command was certainly not done where it was sent.
-enum Elsewhere {
+enum Redirection {
     /// Another node serves the slot.
     Moved,
     /// The key is at the node that will serve the slot.
     Migrating,
     /// There is no connection to that node any more.
-    Ended,
+    NotSent,
 }
 
-impl Elsewhere {
-    fn of(error: &Error) -> Option<Self> {
+impl Redirection {
+    fn from_error(error: &Error) -> Option<Self> {
         match (error.kind(), error.details().split_whitespace().next()?) {
             (ErrorKind::Cluster, "MOVED") => Some(Self::Moved),
             (ErrorKind::Cluster, "ASK") => Some(Self::Migrating),
-            _ => is_unsent(error).then_some(Self::Ended),
+            _ => is_unsent(error).then_some(Self::NotSent),
         }
     }
 }

@@ -7,7 +7,7 @@ use fred::types::config::Server;
 use fred::util::redis_keyslot;
 
 /// Slots of a cluster, by its specification.
-pub const SLOTS: usize = 16_384;
+pub const SLOT_COUNT: usize = 16_384;
 /// The owner of a slot that no master serves.
 const UNASSIGNED: u16 = u16::MAX;
 
@@ -19,7 +19,7 @@ pub fn slot_of(key: impl AsRef<[u8]>) -> usize {
 
 /// The masters, and for each slot the place of its own among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slots {
+pub struct SlotMap {
     masters: Vec<Server>,
     /// `HOST:PORT` of each.
     names: Vec<Arc<str>>,
@@ -27,12 +27,12 @@ pub struct Slots {
     nodes: Vec<Server>,
 }
 
-impl Slots {
+impl SlotMap {
     /// Reads the answer to `CLUSTER SLOTS` of the node at `asked`; `None` when it is none.
     #[must_use]
-    pub fn read(answer: &Value, asked: &Server) -> Option<Self> {
+    pub fn parse(answer: &Value, asked: &Server) -> Option<Self> {
         let mut slots =
-            Self { masters: Vec::new(), names: Vec::new(), owners: vec![UNASSIGNED; SLOTS], nodes: Vec::new() };
+            Self { masters: Vec::new(), names: Vec::new(), owners: vec![UNASSIGNED; SLOT_COUNT], nodes: Vec::new() };
         for range in array(answer)? {
             let [first, last, nodes @ ..] = array(range)? else { return None };
             let nodes = nodes.iter().map(|node| server(node, asked)).collect::<Option<Vec<_>>>()?;
@@ -53,7 +53,7 @@ impl Slots {
         (!slots.masters.is_empty()).then_some(slots)
     }
 
-    /// The masters. Their places are those that [`Self::owner`] tells.
+    /// The masters. Their places are those that [`Self::owner_index`] tells.
     #[must_use]
     pub fn masters(&self) -> &[Server] {
         &self.masters
@@ -66,36 +66,36 @@ impl Slots {
     }
 
     /// The place of the master of each slot; `None` when it has none.
-    pub fn owners(&self) -> impl Iterator<Item = Option<usize>> {
-        self.owners.iter().map(|owner| place(*owner))
+    pub fn owner_indices(&self) -> impl Iterator<Item = Option<usize>> {
+        self.owners.iter().map(|owner| assigned(*owner))
     }
 
     /// The place of the master that serves a key or a channel; `None` when it has none.
     #[must_use]
-    pub fn owner(&self, key: impl AsRef<[u8]>) -> Option<usize> {
-        place(self.owners[slot_of(key)])
+    pub fn owner_index(&self, key: impl AsRef<[u8]>) -> Option<usize> {
+        assigned(self.owners[slot_of(key)])
     }
 
     /// No master is known to serve the slot of a key, whatever the cluster said.
-    pub fn disown(&mut self, key: impl AsRef<[u8]>) {
+    pub fn unassign(&mut self, key: impl AsRef<[u8]>) {
         self.owners[slot_of(key)] = UNASSIGNED;
     }
 
     /// `HOST:PORT` of the master that serves a key; `None` when it has none.
     #[must_use]
-    pub fn name_of(&self, key: impl AsRef<[u8]>) -> Option<Arc<str>> {
-        self.names.get(self.owner(key)?).cloned()
+    pub fn owner_name(&self, key: impl AsRef<[u8]>) -> Option<Arc<str>> {
+        self.names.get(self.owner_index(key)?).cloned()
     }
 
     /// Learns from `MOVED SLOT HOST:PORT`, which the key's owner said about it. Without a host it is the owner's own
     /// (`cluster-preferred-endpoint-type unknown-endpoint`). Returns whether it names a master that is known, and the
     /// key's own slot.
-    pub fn learn(&mut self, key: impl AsRef<[u8]>, redirection: &str) -> bool {
+    pub fn apply_moved(&mut self, key: impl AsRef<[u8]>, redirection: &str) -> bool {
         let key = key.as_ref();
         let mut words = redirection.split_whitespace();
         let (Some("MOVED"), Some(slot), Some(place)) = (words.next(), words.next(), words.next()) else { return false };
         let slot = slot.parse::<usize>().ok().filter(|slot| *slot == slot_of(key));
-        let Some(asked) = self.owner(key).and_then(|owner| self.masters.get(owner)) else { return false };
+        let Some(asked) = self.owner_index(key).and_then(|owner| self.masters.get(owner)) else { return false };
         let place = if place.starts_with(':') { format!("{}{place}", asked.host) } else { place.to_owned() };
         let owner = self.names.iter().position(|name| **name == *place);
         let (Some(slot), Some(owner)) = (slot, owner.and_then(|owner| u16::try_from(owner).ok())) else { return false };
@@ -104,7 +104,7 @@ impl Slots {
     }
 }
 
-fn place(owner: u16) -> Option<usize> {
+fn assigned(owner: u16) -> Option<usize> {
     (owner != UNASSIGNED).then_some(owner.into())
 }
 
@@ -153,22 +153,26 @@ mod tests {
         let low = range(0, 8191, vec![node("10.0.0.1".into(), 1), node("10.0.0.3".into(), 3)]);
         let high = range(8192, 16383, vec![node(Value::Null, 2)]);
         let asked = Server::new("10.0.0.2", 2);
-        let mut slots = Slots::read(&Value::Array(vec![low, high]), &asked).unwrap();
+        let mut slots = SlotMap::parse(&Value::Array(vec![low, high]), &asked).unwrap();
         assert_eq!(slots.masters(), [Server::new("10.0.0.1", 1), asked]);
         assert_eq!(slots.nodes().len(), 3);
         for key in keys() {
             let (key, log) = (key.as_bytes(), format!("{key}:log"));
             let slot = slot_of(key);
             let (owner, other) = if slot < 8192 { (0, "10.0.0.2:2") } else { (1, "10.0.0.1:1") };
-            assert_eq!((slots.owner(key), slots.owner(log.as_bytes())), (Some(owner), Some(owner)), "by its braces");
-            assert_ne!(&*slots.name_of(key).unwrap(), other);
-            assert!(!slots.learn(key, &format!("MOVED {slot} 10.0.0.9:9")), "that master is not known");
-            assert!(!slots.learn(key, &format!("MOVED {} {other}", slot ^ 1)), "it was said of another");
-            assert!(slots.learn(key, &format!("MOVED {slot} {other}")));
-            assert_eq!((slots.owner(key), &*slots.name_of(key).unwrap()), (Some(1 - owner), other));
-            assert_eq!(slots.owners().nth(slot), Some(Some(1 - owner)));
-            slots.disown(key);
-            assert_eq!((slots.owner(key), slots.owners().nth(slot)), (None, Some(None)));
+            assert_eq!(
+                (slots.owner_index(key), slots.owner_index(log.as_bytes())),
+                (Some(owner), Some(owner)),
+                "by its braces"
+            );
+            assert_ne!(&*slots.owner_name(key).unwrap(), other);
+            assert!(!slots.apply_moved(key, &format!("MOVED {slot} 10.0.0.9:9")), "that master is not known");
+            assert!(!slots.apply_moved(key, &format!("MOVED {} {other}", slot ^ 1)), "it was said of another");
+            assert!(slots.apply_moved(key, &format!("MOVED {slot} {other}")));
+            assert_eq!((slots.owner_index(key), &*slots.owner_name(key).unwrap()), (Some(1 - owner), other));
+            assert_eq!(slots.owner_indices().nth(slot), Some(Some(1 - owner)));
+            slots.unassign(key);
+            assert_eq!((slots.owner_index(key), slots.owner_indices().nth(slot)), (None, Some(None)));
         }
     }
 
@@ -178,14 +182,14 @@ mod tests {
             range(0, 8191, vec![node(Value::Null, 1)]),
             range(8192, 16383, vec![node(Value::Null, 2)]),
         ]);
-        let mut slots = Slots::read(&map, &Server::new("10.0.0.1", 1)).unwrap();
+        let mut slots = SlotMap::parse(&map, &Server::new("10.0.0.1", 1)).unwrap();
         for key in keys() {
             let key = key.as_bytes();
             let slot = slot_of(key);
-            let owner = slots.owner(key).unwrap();
-            assert!(!slots.learn(key, &format!("MOVED {slot} :3")), "that master is not known");
-            assert!(slots.learn(key, &format!("MOVED {slot} :{}", 2 - owner)));
-            assert_eq!(slots.owner(key), Some(1 - owner));
+            let owner = slots.owner_index(key).unwrap();
+            assert!(!slots.apply_moved(key, &format!("MOVED {slot} :3")), "that master is not known");
+            assert!(slots.apply_moved(key, &format!("MOVED {slot} :{}", 2 - owner)));
+            assert_eq!(slots.owner_index(key), Some(1 - owner));
         }
     }
 
@@ -193,12 +197,14 @@ mod tests {
     fn slots_without_a_master_have_no_owner_and_nonsense_is_no_map() {
         let asked = Server::new("10.0.0.1", 1);
         let half = Value::Array(vec![range(0, 8191, vec![node("10.0.0.1".into(), 1)])]);
-        let slots = Slots::read(&half, &asked).unwrap();
-        assert!(keys().any(|key| slots.owner(key.as_bytes()).is_none() && slots.name_of(key.as_bytes()).is_none()));
+        let slots = SlotMap::parse(&half, &asked).unwrap();
+        assert!(
+            keys().any(|key| slots.owner_index(key.as_bytes()).is_none() && slots.owner_name(key.as_bytes()).is_none())
+        );
         for nonsense in
             [Value::Null, Value::Array(vec![]), Value::Array(vec![range(0, 16384, vec![node("h".into(), 1)])])]
         {
-            assert_eq!(Slots::read(&nonsense, &asked), None);
+            assert_eq!(SlotMap::parse(&nonsense, &asked), None);
         }
     }
 }

@@ -30,13 +30,13 @@ async fn halves() -> (FakeNode, FakeNode) {
     (low, high)
 }
 
-fn start(node: &FakeNode, timeout: Duration, shutdown: &Shutdown) -> Nodes {
-    Nodes::start(Settings::new(&node.url(), None, timeout).unwrap(), shutdown).unwrap()
+fn start(node: &FakeNode, timeout: Duration, shutdown: &Shutdown) -> RedisNodes {
+    RedisNodes::start(ClientOptions::new(&node.url(), None, timeout).unwrap(), shutdown).unwrap()
 }
 
 /// The port of the node that answers.
-async fn get(nodes: &Nodes, key: &str) -> Result<u16, Error> {
-    nodes.ask(key, |client| async move { client.get::<u16, _>(key).await }).await
+async fn get(nodes: &RedisNodes, key: &str) -> Result<u16, Error> {
+    nodes.execute(key, |client| async move { client.get::<u16, _>(key).await }).await
 }
 
 async fn until(is_so: impl AsyncFn() -> bool) {
@@ -62,19 +62,22 @@ async fn a_node_that_is_frozen_harms_its_own_keys_alone_and_nothing_waits_for_it
     let ((low, high), shutdown) = (halves().await, Shutdown::new());
     let nodes = start(&low, TIMEOUT, &shutdown);
     until(async || nodes.is_up()).await;
-    let before = nodes.health().borrow().connection;
+    let before = nodes.health().borrow().generation;
 
     // The one that the URL names.
     low.freeze(true);
     let under_way = timeout(AT_ONCE, get(&nodes, LOW)).await.unwrap();
-    assert!(under_way.is_err_and(|error| !is_answer(&error)), "what is under way fails long before its own timeout");
+    assert!(
+        under_way.is_err_and(|error| !is_redis_reply(&error)),
+        "what is under way fails long before its own timeout"
+    );
     assert!(timeout(AT_ONCE, get(&nodes, LOW)).await.unwrap().is_err());
     assert_eq!(timeout(AT_ONCE, get(&nodes, HIGH)).await.unwrap().unwrap(), high.port);
     let health = *nodes.health().borrow();
-    assert!(health.connection > before, "what it took may be lost");
+    assert!(health.generation > before, "what it took may be lost");
     assert!(!nodes.is_up());
     // The others prove themselves without it.
-    until(async || nodes.health().borrow().proven > health.since).await;
+    until(async || nodes.health().borrow().verified_at > health.since).await;
 
     low.freeze(false);
     until(async || get(&nodes, LOW).await.is_ok_and(|port| port == low.port)).await;
@@ -86,13 +89,13 @@ async fn the_keys_of_a_node_are_asked_of_its_successor() {
     let ((low, high), shutdown) = (halves().await, Shutdown::new());
     let nodes = start(&high, TIMEOUT, &shutdown);
     until(async || nodes.is_up()).await;
-    let before = nodes.health().borrow().connection;
+    let before = nodes.health().borrow().generation;
     low.freeze(true);
     let successor = FakeNode::start(&low.map).await;
     low.map.lock()[0].2 = successor.port;
     until(async || get(&nodes, LOW).await.is_ok_and(|port| port == successor.port)).await;
     until(async || nodes.is_up()).await;
-    assert!(nodes.health().borrow().connection > before, "the successor may lack what the other took");
+    assert!(nodes.health().borrow().generation > before, "the successor may lack what the other took");
     assert_eq!(nodes.slots().unwrap().masters().len(), 2);
 }
 
@@ -117,7 +120,7 @@ async fn a_key_that_no_node_serves_is_refused_at_once() {
     *low.map.lock() = vec![(8_192, 16_383, high.port)];
     let nodes = start(&low, TIMEOUT, &shutdown);
     assert_eq!(get(&nodes, HIGH).await.unwrap(), high.port);
-    assert!(matches!(nodes.of(LOW), Err(Unserved::Unassigned)));
+    assert!(matches!(nodes.client_for(LOW), Err(RoutingError::SlotUnassigned)));
     assert!(timeout(AT_ONCE, get(&nodes, LOW)).await.unwrap().is_err());
 }
 
@@ -126,12 +129,12 @@ async fn a_connection_of_its_own_follows_its_key() {
     let ((low, high), shutdown) = (halves().await, Shutdown::new());
     let nodes = start(&low, TIMEOUT, &shutdown);
     until(async || nodes.is_up()).await;
-    let mut own = Dedicated::new(&nodes, LOW, TIMEOUT);
+    let mut own = DedicatedConnection::new(&nodes, LOW, TIMEOUT);
     assert_eq!(own.client().unwrap().get::<u16, _>(LOW).await.unwrap(), low.port);
     *low.map.lock() = vec![(0, 0, low.port), (1, 16_383, high.port)];
     let moved = own.client().unwrap().get::<u16, _>(LOW).await.unwrap_err();
-    own.failed(&moved);
-    until(async || nodes.slots().unwrap().owner(LOW.as_bytes()) == Some(1)).await;
+    own.record_failure(&moved);
+    until(async || nodes.slots().unwrap().owner_index(LOW.as_bytes()) == Some(1)).await;
     assert_eq!(own.client().unwrap().get::<u16, _>(LOW).await.unwrap(), high.port);
 }
 
@@ -146,10 +149,10 @@ async fn a_connection_that_is_cut_without_a_word_is_replaced_however_busy_it_is(
             true => node.url(),
             false => format!("redis://127.0.0.1:{}", node.port).parse().unwrap(),
         };
-        let settings = Settings::new(&url, None, Duration::from_millis(500)).unwrap();
-        let nodes = Nodes::start(settings, &shutdown).unwrap();
+        let settings = ClientOptions::new(&url, None, Duration::from_millis(500)).unwrap();
+        let nodes = RedisNodes::start(settings, &shutdown).unwrap();
         until(async || nodes.is_up()).await;
-        let (before, begun) = (nodes.health().borrow().connection, Instant::now());
+        let (before, begun) = (nodes.health().borrow().generation, Instant::now());
 
         node.forget_connections();
         // Somebody always asks for something.
@@ -164,7 +167,7 @@ async fn a_connection_that_is_cut_without_a_word_is_replaced_however_busy_it_is(
             }
         };
         assert_eq!(timeout(PATIENCE, works_again).await.unwrap(), node.port);
-        until(async || nodes.health().borrow().connection > before).await;
-        until(async || nodes.health().borrow().proven > begun).await;
+        until(async || nodes.health().borrow().generation > before).await;
+        until(async || nodes.health().borrow().verified_at > begun).await;
     }
 }

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 use crate::hub::Hub;
-use crate::redis::Nodes;
+use crate::redis::RedisNodes;
 
 /// Between two polls. Together with the delay of the API service it must stay well below the time that the API
 /// service waits for a revocation to reach all gateways.
@@ -57,7 +57,7 @@ enum PollResult {
 
 impl RevocationSync {
     /// Follows Redis until `shutdown`, and closes the sockets of revoked tokens.
-    pub fn start(redis: Nodes, hub: Arc<Hub>, shutdown: &Shutdown) -> Arc<Self> {
+    pub fn start(redis: RedisNodes, hub: Arc<Hub>, shutdown: &Shutdown) -> Arc<Self> {
         let sync = Arc::new(Self { revocations: Arc::default(), loaded: AtomicBool::new(false) });
         let syncing = sync.clone();
         shutdown.spawn_until("revocations", async move {
@@ -81,7 +81,7 @@ impl RevocationSync {
         self.loaded.load(Ordering::Acquire)
     }
 
-    async fn sync_loop(&self, redis: &Nodes, hub: &Hub) {
+    async fn sync_loop(&self, redis: &RedisNodes, hub: &Hub) {
         let script = Script::from_lua(revoked::READ);
         let (mut position, mut logged_at) = (Position::default(), None::<Instant>);
         loop {
@@ -115,7 +115,7 @@ impl RevocationSync {
     }
 
     /// Reads from the position to the end of the copy.
-    async fn poll(&self, redis: &Nodes, script: &Script, position: &mut Position) -> Result<PollResult, Error> {
+    async fn poll(&self, redis: &RedisNodes, script: &Script, position: &mut Position) -> Result<PollResult, Error> {
         let mut has_new = false;
         loop {
             let must_be_complete = if self.is_loaded() { "0" } else { "1" };
@@ -127,7 +127,7 @@ impl RevocationSync {
                 revoked::CONFIRMATION_TTL_MS.to_string().into(),
             ];
             // Read as bytes: an entry that is not UTF-8 must not stop the others.
-            let reply: Vec<Value> = redis.run(script, [REVOCATIONS_KEY], arguments).await?;
+            let reply: Vec<Value> = redis.run_script(script, [REVOCATIONS_KEY], arguments).await?;
             let text = |value: &Value| String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned();
             let reply: Vec<String> = reply.iter().map(text).collect();
             let Some((epoch, members)) = reply.split_first().filter(|(epoch, _)| !epoch.is_empty()) else {

@@ -7,7 +7,7 @@ use shared::channel;
 use shared::env::Secret;
 use shared::ticket::{self, Ticket};
 
-use crate::redis::Nodes;
+use crate::redis::RedisNodes;
 
 /// Why a ticket is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +22,12 @@ pub enum RedeemError {
 
 /// Redeems tickets.
 #[derive(Clone)]
-pub struct TicketRedeemer(Nodes);
+pub struct TicketRedeemer(RedisNodes);
 
 impl TicketRedeemer {
     /// A redeemer of the tickets in this Redis.
     #[must_use]
-    pub fn new(redis: Nodes) -> Self {
+    pub fn new(redis: RedisNodes) -> Self {
         Self(redis)
     }
 
@@ -37,7 +37,7 @@ impl TicketRedeemer {
     /// [`RedeemError`]
     pub async fn redeem(&self, ticket: &Ticket) -> Result<Secret, RedeemError> {
         let key = channel::ticket_key(ticket);
-        let sealed: Option<Bytes> = self.0.ask(&key, async |client| client.getdel(&key).await).await?;
+        let sealed: Option<Bytes> = self.0.execute(&key, async |client| client.getdel(&key).await).await?;
         let sealed = sealed.ok_or(RedeemError::Unknown)?;
         ticket::open_token(ticket, sealed.into()).map_err(|_| RedeemError::Unknown)
     }

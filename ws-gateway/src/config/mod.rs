@@ -129,7 +129,7 @@ impl Config {
     /// Reads all settings.
     ///
     /// # Errors
-    /// [`BadEnv`], with every error.
+    /// [`ConfigError`], with every error.
     pub fn read(mut env: Env) -> Result<Self, ConfigError> {
         let config = Self::read_all(&mut env);
         let errors = env.into_error();
@@ -197,7 +197,7 @@ impl Config {
 /// Where a gateway with this environment serves metrics and health.
 ///
 /// # Errors
-/// [`BadEnv`], when the setting is wrong.
+/// [`ConfigError`], when the setting is wrong.
 pub fn admin(mut env: Env) -> Result<SocketAddr, ConfigError> {
     env.read(&ADMIN_ADDR).ok_or_else(|| env.into_error())
 }

@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use crate::hub::outbound_queue::EncodedEvent;
 use crate::hub::topic::Topic;
 use crate::hub::{ChannelGuard, Hub};
-use crate::redis::Nodes;
+use crate::redis::RedisNodes;
 use conversation_checks::ConversationChecks;
 use local::LocalParticipants;
 use store::{LeaseId, PresenceStore};
@@ -108,7 +108,7 @@ impl LocationState {
 
 impl PresenceRegistry {
     /// Starts both tasks. They run until `shutdown`.
-    pub(crate) fn start(redis: &Nodes, hub: &Arc<Hub>, timing: PresenceTiming, shutdown: &Shutdown) -> Self {
+    pub(crate) fn start(redis: &RedisNodes, hub: &Arc<Hub>, timing: PresenceTiming, shutdown: &Shutdown) -> Self {
         let registry = Self(Arc::new(Inner {
             locations: Mutex::default(),
             hub: hub.clone(),

@@ -14,7 +14,7 @@ use shared::presence::Presence;
 
 use super::local::PresenceUpdate;
 use super::watchlist::Lookup;
-use crate::redis::Nodes;
+use crate::redis::RedisNodes;
 
 /// Types of a location's first keys: leases, and participants of a gateway.
 const LOCATION_KEY_TYPES: &[&str] = &["zset", "set"];
@@ -42,7 +42,7 @@ fn describe_moved(types: &[&'static str], keys: &[String], moved: &[String]) -> 
 
 /// Runs the presence scripts.
 pub(super) struct PresenceStore {
-    redis: Nodes,
+    redis: RedisNodes,
     /// Unique id of this gateway process.
     gateway: String,
     change: Script,
@@ -54,7 +54,7 @@ pub(super) struct PresenceStore {
 }
 
 impl PresenceStore {
-    pub(super) fn new(redis: Nodes, lease: Duration) -> Self {
+    pub(super) fn new(redis: RedisNodes, lease: Duration) -> Self {
         let topology = redis.topology();
         let [change, renew, lookup_script, rename] = [
             topology.presence_update_script(),
@@ -91,19 +91,19 @@ impl PresenceStore {
         keys: Vec<String>,
         arguments: &[Value],
     ) -> Result<T, Error> {
-        match self.redis.run(script, keys.clone(), arguments.iter().cloned()).await {
+        match self.redis.run_script(script, keys.clone(), arguments.iter().cloned()).await {
             Err(error) if error.details().contains("WRONGTYPE") => {
                 let types: Vec<_> =
                     types.iter().copied().chain(std::iter::repeat(PARTICIPANT_KEY_TYPE)).take(keys.len()).collect();
                 let moving: Vec<Value> =
                     types.iter().copied().map(Value::from).chain([channel::moved_suffix().into()]).collect();
-                let moved: Vec<String> = self.redis.run(&self.rename, keys.clone(), moving).await?;
+                let moved: Vec<String> = self.redis.run_script(&self.rename, keys.clone(), moving).await?;
                 counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
                 // The names of these keys would identify patients.
                 for kind in describe_moved(&types, &keys, &moved) {
                     tracing::error!(%location, kind, "presence key of another type renamed");
                 }
-                self.redis.run(script, keys, arguments.iter().cloned()).await
+                self.redis.run_script(script, keys, arguments.iter().cloned()).await
             }
             done => done,
         }

@@ -17,7 +17,7 @@ use super::receiver::{heartbeat_loop, receive_loop};
 use super::routes::{Changes, ConnectionId, Master, Routes};
 use super::subscriber::{Backoff, CHANNELS_PER_COMMAND, MAX_BACKOFF, Subscriber, SubscriberError};
 use super::subscriptions::{ShardedReply, subscribe_sharded};
-use crate::redis::{Slots, SubscriberReader, SubscriberWriter};
+use crate::redis::{SlotMap, SubscriberReader, SubscriberWriter};
 
 struct Cluster {
     subscriber: Subscriber,
@@ -60,7 +60,7 @@ impl MapReader {
 
 impl Cluster {
     /// Reads the slot map when it may be outdated, and as long as a slot has no connected master.
-    async fn next_map(&self, map_reader: &mut MapReader) -> Slots {
+    async fn next_map(&self, map_reader: &mut MapReader) -> SlotMap {
         loop {
             if self.routes.lock().is_whole() {
                 self.map_refresh.notified().await;

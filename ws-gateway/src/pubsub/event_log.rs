@@ -21,7 +21,7 @@ use tokio::try_join;
 use super::event_decoder::{EventDecodeError, EventDecoder};
 use crate::hub::Backfill;
 use crate::hub::outbound_queue::EncodedEvent;
-use crate::redis::Nodes;
+use crate::redis::RedisNodes;
 
 /// Entries per read. A log usually holds a few dozen.
 const PAGE_ENTRIES: u64 = 512;
@@ -65,7 +65,7 @@ pub struct LogTtl {
 /// Reads all logs.
 #[derive(Clone)]
 pub struct EventLog {
-    redis: Nodes,
+    redis: RedisNodes,
     tail: Script,
     since: Script,
     receipts: Script,
@@ -80,7 +80,7 @@ impl EventLog {
     /// A reader that renews the logs it reads. One replay returns at most `max_replay_bytes` of frames, which is what
     /// fits in a socket's queue.
     #[must_use]
-    pub fn new(redis: Nodes, ttl: LogTtl, max_replay_bytes: usize, decoder: Arc<EventDecoder>) -> Self {
+    pub fn new(redis: RedisNodes, ttl: LogTtl, max_replay_bytes: usize, decoder: Arc<EventDecoder>) -> Self {
         let [tail, since, receipts, rename] =
             [channel::LOG_TAIL, channel::LOG_SINCE, channel::LOG_RECEIPTS, channel::RENAME_WRONG_TYPE]
                 .map(Script::from_lua);
@@ -106,12 +106,12 @@ impl EventLog {
         script: &Script,
         arguments: &[Value],
     ) -> Result<T, Error> {
-        match self.redis.run(script, [channel.log_key()], arguments.iter().cloned()).await {
+        match self.redis.run_script(script, [channel.log_key()], arguments.iter().cloned()).await {
             // Boxed, because every handshake would reserve memory for it. Before Redis 7, a script's error follows
             // the script's name.
             Err(error) if error.details().contains("WRONGTYPE") => {
                 Box::pin(self.move_wrong_type(channel)).await?;
-                Box::pin(self.redis.run(script, [channel.log_key()], arguments.iter().cloned())).await
+                Box::pin(self.redis.run_script(script, [channel.log_key()], arguments.iter().cloned())).await
             }
             result => result,
         }
@@ -119,7 +119,7 @@ impl EventLog {
 
     async fn move_wrong_type(&self, channel: &Channel) -> Result<(), Error> {
         let moving = [Value::from("stream"), channel::moved_suffix().into()];
-        let moved: Vec<String> = self.redis.run(&self.rename, [channel.log_key()], moving).await?;
+        let moved: Vec<String> = self.redis.run_script(&self.rename, [channel.log_key()], moving).await?;
         counter!("redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
         let (location, conversation) = channel.conversation().unwrap_or_default();
         tracing::error!(location, conversation, "event log key of another type renamed");

@@ -7,7 +7,7 @@ use fred::types::config::Server;
 use shared::channel::Channel;
 use tokio::sync::Notify;
 
-use crate::redis::{SLOTS, SlotSet, Slots, slot_of};
+use crate::redis::{SLOT_COUNT, SlotMap, SlotSet, slot_of};
 
 /// Redirections per slot and map. One is normal during a migration; more mean an inconsistent cluster.
 const MAX_REDIRECTIONS: usize = 3;
@@ -30,7 +30,7 @@ pub(super) struct Master {
 
 #[derive(Debug)]
 pub(super) struct Routes {
-    map: Option<Slots>,
+    map: Option<SlotMap>,
     masters: HashMap<Server, Arc<Master>>,
     connections: HashMap<Server, ConnectionId>,
     last_id: ConnectionId,
@@ -57,13 +57,13 @@ impl Routes {
             masters: HashMap::new(),
             connections: HashMap::new(),
             last_id: NO_CONNECTION,
-            served: vec![NO_CONNECTION; SLOTS],
+            served: vec![NO_CONNECTION; SLOT_COUNT],
             redirections: HashMap::new(),
         }
     }
 
     /// Applies a new slot map. Returns the new masters.
-    pub(super) fn apply_map(&mut self, map: Slots) -> Vec<Arc<Master>> {
+    pub(super) fn apply_map(&mut self, map: SlotMap) -> Vec<Arc<Master>> {
         self.redirections.clear();
         let masters = map.masters();
         self.masters.retain(|server, master| {
@@ -110,12 +110,12 @@ impl Routes {
         let redirections = self.redirections.entry(slot_of(channel.as_str())).or_default();
         *redirections += 1;
         let is_known =
-            *redirections <= MAX_REDIRECTIONS && errors.iter().any(|error| map.learn(channel.as_str(), error));
-        let owner = map.owner(channel.as_str()).and_then(|owner| self.connections.get(map.masters().get(owner)?));
+            *redirections <= MAX_REDIRECTIONS && errors.iter().any(|error| map.apply_moved(channel.as_str(), error));
+        let owner = map.owner_index(channel.as_str()).and_then(|owner| self.connections.get(map.masters().get(owner)?));
         if is_known && owner != Some(&writer) {
             return true;
         }
-        map.disown(channel.as_str());
+        map.unassign(channel.as_str());
         false
     }
 
@@ -125,7 +125,7 @@ impl Routes {
         let Some(map) = &self.map else { return changes };
         let connections: Vec<_> =
             map.masters().iter().map(|master| self.connections.get(master).copied().unwrap_or(NO_CONNECTION)).collect();
-        for ((slot, owner), served) in map.owners().enumerate().zip(&mut self.served) {
+        for ((slot, owner), served) in map.owner_indices().enumerate().zip(&mut self.served) {
             let now = owner.and_then(|owner| connections.get(owner).copied()).unwrap_or(NO_CONNECTION);
             match (std::mem::replace(served, now), now) {
                 (before, now) if before == now => {}
@@ -165,12 +165,12 @@ mod tests {
     use uuid::Uuid;
 
     /// A map of ranges, each with the port of its master.
-    fn map(ranges: &[(i64, i64, i64)]) -> Slots {
+    fn map(ranges: &[(i64, i64, i64)]) -> SlotMap {
         let range = |(first, last, port): &(i64, i64, i64)| {
             let node = Value::Array(vec!["h".into(), Value::Integer(*port)]);
             Value::Array(vec![Value::Integer(*first), Value::Integer(*last), node])
         };
-        Slots::read(&Value::Array(ranges.iter().map(range).collect()), &Server::new("h", 1)).unwrap()
+        SlotMap::parse(&Value::Array(ranges.iter().map(range).collect()), &Server::new("h", 1)).unwrap()
     }
 
     fn two_masters() -> (Routes, [Arc<Master>; 2], [ConnectionId; 2]) {

@@ -12,7 +12,7 @@ use shared::participant::Participant;
 use shared::shutdown::Shutdown;
 use tokio::sync::mpsc;
 
-use crate::redis::Nodes;
+use crate::redis::RedisNodes;
 
 /// Notices that may wait.
 pub(crate) const TYPING_QUEUE_CAPACITY: usize = 1024;
@@ -23,7 +23,7 @@ pub struct TypingPublisher(mpsc::Sender<(Channel, String)>);
 
 impl TypingPublisher {
     /// Publishes queued notices until `shutdown`.
-    pub fn start(redis: Nodes, shutdown: &Shutdown) -> Self {
+    pub fn start(redis: RedisNodes, shutdown: &Shutdown) -> Self {
         let (sender, mut queue) = mpsc::channel::<(Channel, String)>(TYPING_QUEUE_CAPACITY);
         let ended = shutdown.clone();
         let script = Script::from_lua(redis.topology().publish_ephemeral_script());
@@ -35,7 +35,7 @@ impl TypingPublisher {
                     Some((channel, payload)) = queue.recv(), if publishing.len() < TYPING_QUEUE_CAPACITY => {
                         let (redis, script) = (&redis, &script);
                         publishing.push(async move {
-                            redis.run::<()>(script, [channel.as_str()], [payload]).await
+                            redis.run_script::<()>(script, [channel.as_str()], [payload]).await
                         });
                     }
                     Some(published) = publishing.next() => {

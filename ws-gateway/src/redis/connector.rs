@@ -15,14 +15,14 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use shared::channel::Topology;
-use shared::redis::Settings;
-pub use shared::redis::{Nodes, RedisUrl};
+use shared::redis::ClientOptions;
+pub use shared::redis::{RedisNodes, RedisUrl};
 use shared::shutdown::Shutdown;
 use shared::tls::{self, CaError, CaFile};
 use tokio::time::{Instant, timeout_at};
 
 use super::subscriber_connection::{self, ConnectOptions, ConnectionError, SubscriberReader, SubscriberWriter};
-pub(crate) use shared::redis::{SLOTS, Slots, slot_of};
+pub(crate) use shared::redis::{SLOT_COUNT, SlotMap, slot_of};
 
 /// Between two heartbeats of an idle connection.
 pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const OTHER_VIEWS_TIMEOUT: Duration = Duration::from_millis(100);
 pub struct RedisConnector {
     config: Config,
     options: ConnectOptions,
-    settings: Settings,
+    settings: ClientOptions,
     /// Nodes of the last slot map. Those of the URL may be gone.
     nodes: Arc<Mutex<Vec<Server>>>,
 }
@@ -45,7 +45,7 @@ impl RedisConnector {
     /// # Errors
     /// [`NoAuthority`]
     pub fn new(url: &RedisUrl, ca: Option<&CaFile>, timeout: Duration) -> Result<Self, CaError> {
-        let settings = Settings::new(url, ca, timeout)?;
+        let settings = ClientOptions::new(url, ca, timeout)?;
         let mut config = url.config().clone();
         config.version = RespVersion::RESP3;
         let (username, password) = (config.username.clone(), config.password.clone());
@@ -95,8 +95,8 @@ impl RedisConnector {
     ///
     /// # Errors
     /// If the client library rejects its configuration.
-    pub fn commands(&self, shutdown: &Shutdown) -> Result<Nodes, Error> {
-        Nodes::start(self.settings.clone(), shutdown)
+    pub fn commands(&self, shutdown: &Shutdown) -> Result<RedisNodes, Error> {
+        RedisNodes::start(self.settings.clone(), shutdown)
     }
 
     /// The single server.
@@ -121,14 +121,14 @@ impl RedisConnector {
     ///
     /// # Errors
     /// If no node replies that belongs to the cluster.
-    pub(crate) async fn read_slot_map(&self) -> Result<Slots, Error> {
+    pub(crate) async fn read_slot_map(&self) -> Result<SlotMap, Error> {
         let mut servers = self.config.server.hosts();
         servers.extend(self.nodes.lock().iter().cloned());
         servers.sort_unstable_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
         servers.dedup();
         let mut views: FuturesUnordered<_> =
             servers.into_iter().map(|server| Box::pin(self.read_view(server))).collect();
-        let mut newest: Option<(u64, Slots)> = None;
+        let mut newest: Option<(u64, SlotMap)> = None;
         let mut last_error = Error::new(ErrorKind::Config, "no server");
         let mut until = Instant::now() + 2 * self.options.timeout;
         while let Ok(Some(view)) = timeout_at(until, views.next()).await {
@@ -150,7 +150,7 @@ impl RedisConnector {
     }
 
     /// The slot map and the epoch of one node.
-    async fn read_view(&self, server: Server) -> Result<(u64, Slots), Error> {
+    async fn read_view(&self, server: Server) -> Result<(u64, SlotMap), Error> {
         let node = self.connect_node(centralized(server.clone())).await?;
         let ask = async |what: &str| {
             let command = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
@@ -165,7 +165,7 @@ impl RedisConnector {
         let epoch = state.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:")?.trim().parse().ok());
         let map = ask("SLOTS").await?;
         let slots =
-            Slots::read(&map, &server).ok_or_else(|| Error::new(ErrorKind::Protocol, "no map of the cluster"))?;
+            SlotMap::parse(&map, &server).ok_or_else(|| Error::new(ErrorKind::Protocol, "no map of the cluster"))?;
         Ok((epoch.unwrap_or_default(), slots))
     }
 

@@ -9,8 +9,8 @@ mod resp;
 mod slot_set;
 mod subscriber_connection;
 
-pub use connector::{Error, Nodes, RedisConnector, RedisUrl};
-pub(crate) use connector::{HEARTBEAT_INTERVAL, SLOTS, Slots, slot_of};
+pub use connector::{Error, RedisConnector, RedisNodes, RedisUrl};
+pub(crate) use connector::{HEARTBEAT_INTERVAL, SLOT_COUNT, SlotMap, slot_of};
 pub(crate) use slot_set::SlotSet;
 pub(crate) use subscriber_connection::{
     BarrierReply, ConnectionError, Push, SubscriberReader, SubscriberWriter, command,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use shared::redis::{SLOTS, slot_of};
+use shared::redis::{SLOT_COUNT, slot_of};
 
 const WORD: usize = u64::BITS as usize;
 
@@ -16,14 +16,14 @@ pub(crate) struct SlotSet {
 
 impl Default for SlotSet {
     fn default() -> Self {
-        Self { words: vec![0; SLOTS / WORD].into(), len: 0 }
+        Self { words: vec![0; SLOT_COUNT / WORD].into(), len: 0 }
     }
 }
 
 impl SlotSet {
     /// All slots.
     pub(crate) fn all() -> Self {
-        Self { words: vec![u64::MAX; SLOTS / WORD].into(), len: SLOTS }
+        Self { words: vec![u64::MAX; SLOT_COUNT / WORD].into(), len: SLOT_COUNT }
     }
 
     pub(crate) fn insert(&mut self, slot: usize) {
@@ -51,7 +51,7 @@ impl SlotSet {
     pub(crate) fn contains(&self, channel: &str) -> bool {
         match self.len {
             0 => false,
-            SLOTS => true,
+            SLOT_COUNT => true,
             _ => {
                 let slot = slot_of(channel);
                 self.words[slot / WORD] & (1 << (slot % WORD)) != 0
@@ -65,7 +65,7 @@ impl SlotSet {
 
     /// Whether it contains all slots.
     pub(crate) fn is_whole(&self) -> bool {
-        self.len == SLOTS
+        self.len == SLOT_COUNT
     }
 }
 
@@ -98,11 +98,11 @@ mod tests {
     #[test]
     fn all_slots_are_whole_until_one_is_taken() {
         let (mut all, mut one) = (SlotSet::all(), SlotSet::default());
-        one.insert(SLOTS - 1);
+        one.insert(SLOT_COUNT - 1);
         assert!(all.is_whole() && !one.is_empty());
         all.remove(&one);
         assert!(!all.is_whole());
-        all.insert(SLOTS - 1);
+        all.insert(SLOT_COUNT - 1);
         assert!(all.is_whole());
     }
 }

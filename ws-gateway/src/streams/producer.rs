@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::fair_share::FairShare;
 use super::unconfirmed::{Progress, Unconfirmed};
-use crate::redis::{Error, Nodes};
+use crate::redis::{Error, RedisNodes};
 
 /// Entries per command.
 const ENTRIES_PER_COMMAND: usize = 256;
@@ -107,7 +107,7 @@ impl<L> Default for StreamProducer<L> {
 
 impl<L: StreamEntry> StreamProducer<L> {
     /// Sends entries until `shutdown`, then the remaining ones.
-    pub(crate) fn start(redis: Nodes, shutdown: &Shutdown) -> Self {
+    pub(crate) fn start(redis: RedisNodes, shutdown: &Shutdown) -> Self {
         let producer = Self::default();
         let (queue, ended) = (producer.queue.clone(), shutdown.clone());
         let [script, progress] = [L::SCRIPT, channel::GROUP_PROGRESS].map(Script::from_lua);
@@ -147,7 +147,7 @@ impl<L: StreamEntry> StreamProducer<L> {
 
 /// Writes batches into the stream.
 struct StreamWriter {
-    redis: Nodes,
+    redis: RedisNodes,
     script: Script,
     progress: Script,
     unconfirmed: Unconfirmed,
@@ -213,7 +213,7 @@ impl StreamWriter {
             counter!(L::UNREPEATABLE_METRIC).increment(forgotten as u64);
         }
         loop {
-            match self.redis.run::<Option<String>>(&self.script, [L::STREAM], arguments.iter().cloned()).await {
+            match self.redis.run_script::<Option<String>>(&self.script, [L::STREAM], arguments.iter().cloned()).await {
                 Ok(last) => return self.unconfirmed.accepted(last.and_then(|id| id.parse().ok())),
                 Err(_) => {
                     counter!(L::RETRIES_METRIC).increment(1);
@@ -226,7 +226,7 @@ impl StreamWriter {
     async fn read_progress<L: StreamEntry>(&self) -> Result<(String, String, String), Error> {
         let keys = [L::STREAM.to_owned(), channel::stream_birth_key(L::STREAM)];
         let arguments = [Value::from(channel::API_GROUP), Uuid::now_v7().to_string().into()];
-        self.redis.run(&self.progress, keys, arguments).await
+        self.redis.run_script(&self.progress, keys, arguments).await
     }
 
     /// Reads the consumer group's progress from time to time, while entries are unconfirmed. Sends again what was

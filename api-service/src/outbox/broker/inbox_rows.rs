@@ -13,7 +13,7 @@ use futures_util::future::{join_all, try_join_all};
 use shared::channel::{Channel, Topology};
 use shared::ids::ConversationId;
 use shared::inbox_rows::InboxPublishBatch;
-use shared::redis::is_answer;
+use shared::redis::is_redis_reply;
 
 use super::{Broker, MAX_EVENTS_PER_SCRIPT};
 
@@ -82,14 +82,14 @@ impl Broker {
         {
             match published {
                 Ok(published) => count += published,
-                Err(error) if self.topology == Topology::Single && !is_answer(&error) => return Err(error),
+                Err(error) if self.topology == Topology::Single && !is_redis_reply(&error) => return Err(error),
                 Err(_) if some.len() == 1 => count_failed(1),
                 // One by one, so that a rejected row affects no other.
                 Err(_) => {
                     for published in join_all(some.chunks(1).map(publish)).await {
                         match published {
                             Ok(published) => count += published,
-                            Err(error) if !is_answer(&error) => return Err(error),
+                            Err(error) if !is_redis_reply(&error) => return Err(error),
                             Err(_) => count_failed(1),
                         }
                     }

@@ -13,7 +13,7 @@ use fred::types::scripts::Script;
 use futures_util::future::join_all;
 use shared::channel::{self, Channel, Topology};
 use shared::publication::{PublishBatch, PublishMode};
-use shared::redis::{Nodes, is_answer};
+use shared::redis::{RedisNodes, is_redis_reply};
 use shared::relay_keys::RelayKeys;
 use tokio::time::Instant;
 
@@ -32,7 +32,7 @@ pub type PublishRequest<'a> = (&'a OutboxEvent, PublishMode);
 
 /// Publishes to Redis.
 pub struct Broker {
-    redis: Nodes,
+    redis: RedisNodes,
     topology: Topology,
     publish_script: Script,
     subscribers_script: Script,
@@ -46,7 +46,7 @@ pub struct Broker {
 impl Broker {
     /// Uses `redis`. `event_log` bounds the logs; messages are sealed if `relay_keys` has a sealing key.
     #[must_use]
-    pub fn new(redis: Nodes, event_log: EventLogConfig, relay_keys: RelayKeys) -> Self {
+    pub fn new(redis: RedisNodes, event_log: EventLogConfig, relay_keys: RelayKeys) -> Self {
         let topology = redis.topology();
         let [publish_script, subscribers_script, rows_script, rename_script, announce_script] = [
             topology.publish_script(),
@@ -113,7 +113,7 @@ impl Broker {
                 Ok(cursors) => {
                     out.extend(cursors.iter().map(|cursor| PublishOutcome::from_script_reply(cursor.as_deref())))
                 }
-                Err(error) if !is_answer(&error) || error.details().starts_with("NOSCRIPT") => {
+                Err(error) if !is_redis_reply(&error) || error.details().starts_with("NOSCRIPT") => {
                     return Err(error);
                 }
                 Err(error) => match PublishRejection::from(&error) {
@@ -160,7 +160,7 @@ impl Broker {
                 Some(rejection) => PublishOutcome::Rejected(PublishRejection::clone(rejection)),
                 None => match self.publish_one(due).await {
                     Ok(outcome) => outcome,
-                    Err(error) if self.topology == Topology::Single && !is_answer(&error) => {
+                    Err(error) if self.topology == Topology::Single && !is_redis_reply(&error) => {
                         return Err(error);
                     }
                     Err(error) => PublishOutcome::Rejected(PublishRejection::from(&error)),
@@ -181,7 +181,7 @@ impl Broker {
     }
 
     async fn run<T: FromValue>(&self, script: &Script, keys: Vec<String>, args: Vec<Bytes>) -> Result<T, Error> {
-        self.redis.run(script, keys, args).await
+        self.redis.run_script(script, keys, args).await
     }
 
     fn batch(&self, events: &[PublishRequest<'_>]) -> Result<PublishBatch, Error> {

@@ -10,7 +10,7 @@ use fred::types::{Expiration, Value};
 use futures_util::future::join_all;
 use shared::channel::{self, Channel};
 use shared::event;
-use shared::redis::Slots;
+use shared::redis::SlotMap;
 use uuid::Uuid;
 
 use super::{Broker, PublishRejection};
@@ -27,13 +27,13 @@ impl std::fmt::Display for Node {
 
 /// Which node serves which channel, at one moment. A single server serves all. Clones share the map.
 #[derive(Debug, Clone, Default)]
-pub struct NodeMap(Option<Arc<Slots>>);
+pub struct NodeMap(Option<Arc<SlotMap>>);
 
 impl NodeMap {
     /// The node of a channel. Unassigned channels share a placeholder node.
     #[must_use]
     pub fn node_of(&self, channel: &Channel) -> Node {
-        let name = self.0.as_ref().and_then(|slots| slots.name_of(channel.as_str().as_bytes()));
+        let name = self.0.as_ref().and_then(|slots| slots.owner_name(channel.as_str().as_bytes()));
         Node(name.unwrap_or_else(|| "redis".into()))
     }
 }
@@ -54,7 +54,7 @@ impl Broker {
         let expiry = Some(Expiration::PX(1));
         let (name, expiry) = (&key, &expiry);
         let write = |client: Client| async move { client.set::<(), _, _>(name, "", expiry.clone(), None, false).await };
-        let written = self.redis.ask(name, write).await;
+        let written = self.redis.execute(name, write).await;
         written.map_err(|error| PublishRejection::from(&error))
     }
 
@@ -96,11 +96,11 @@ mod tests {
             Value::Array(vec![Value::Integer(first), Value::Integer(last), node(port), node(9)])
         };
         let answer = Value::Array(vec![range(0, 8_191, 1), range(8_192, 16_383, 2)]);
-        let slots = Slots::read(&answer, &Server::new("10.0.0.1", 1)).unwrap();
+        let slots = SlotMap::parse(&answer, &Server::new("10.0.0.1", 1)).unwrap();
         let map = NodeMap(Some(Arc::new(slots.clone())));
         let channel = |n| Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(n));
         for n in 0..100 {
-            let index = slots.owner(channel(n).as_str().as_bytes()).unwrap();
+            let index = slots.owner_index(channel(n).as_str().as_bytes()).unwrap();
             assert_eq!(map.node_of(&channel(n)).to_string(), format!("10.0.0.1:{}", index + 1));
         }
         assert_eq!(NodeMap::default().node_of(&channel(1)), NodeMap::default().node_of(&channel(2)));

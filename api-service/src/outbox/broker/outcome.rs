@@ -1,7 +1,7 @@
 //! The outcome of publishing an event, and the scope of a rejection: one conversation, or one node.
 
 use fred::error::Error;
-use shared::redis::is_answer;
+use shared::redis::is_redis_reply;
 
 /// The outcome of publishing an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,7 @@ fn strip_script_position(error: &str) -> &str {
 
 impl From<&Error> for PublishRejection {
     fn from(error: &Error) -> Self {
-        match is_answer(error) {
+        match is_redis_reply(error) {
             true => Self::from_redis_error(error.details()),
             false => Self { scope: RejectionScope::Node, error: error.to_string(), is_answered: false },
         }
