@@ -1,9 +1,8 @@
 //! Log lines on their way to standard error.
 //!
-//! Whoever logs never waits: a line goes into a bounded queue, and one thread writes. Standard error may be a pipe that
-//! nobody reads (a blocking log driver, a paused terminal). Then lines are dropped and counted, and the service goes on.
+//! Logging never blocks: a line goes into a bounded queue, and one thread writes it within [`WRITE_INTERVAL`]. Standard error may be
+//! a pipe that is not read (a blocking log driver, a paused terminal). Then lines are dropped and counted, and the service goes on.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 use std::thread;
@@ -24,6 +23,11 @@ const LINE_OVERHEAD_BYTES: usize = 32;
 const RETRY_DELAY: Duration = Duration::from_millis(10);
 /// Pause after a round whose last line was not taken: the reader has gone, or the disk is full.
 const WRITE_ERROR_DELAY: Duration = Duration::from_millis(100);
+/// Between two rounds of writing. Lines of this time are written together: a wakeup of the writer for each line takes more CPU than
+/// the line itself, on the thread that logs.
+const WRITE_INTERVAL: Duration = Duration::from_millis(5);
+/// Bytes of lines in one write. A pipe takes so many without bytes of another process in between (POSIX: `PIPE_BUF`).
+const MAX_WRITE_BYTES: usize = 4096;
 /// How often somebody is asked for what else there is to say, when no line comes.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -44,7 +48,7 @@ struct SharedQueue {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Vec<u8>>,
+    waiting: Vec<Vec<u8>>,
     /// Of what waits and of what is being written.
     bytes: usize,
     /// Lines dropped since the log last said so.
@@ -78,7 +82,7 @@ impl LogQueue {
             return;
         }
         state.bytes += line.len() + LINE_OVERHEAD_BYTES;
-        state.waiting.push_back(line.to_vec());
+        state.waiting.push(line.to_vec());
         drop(state);
         self.queue.arrived.notify_one();
     }
@@ -111,20 +115,20 @@ impl SharedQueue {
                 std::mem::take(&mut state.waiting)
             };
             let mut is_broken = false;
-            for line in lines {
-                let written = write_line(&mut out, &line);
-                is_broken = written.is_err();
+            let mut lines = lines.into_iter();
+            while !lines.as_slice().is_empty() {
+                let count = batch_len(lines.as_slice());
+                let batch: Vec<_> = lines.by_ref().take(count).collect();
+                let lost;
+                (lost, is_broken) = write_batch(&mut out, &batch);
                 let mut state = self.state.lock();
-                state.bytes -= line.len() + LINE_OVERHEAD_BYTES;
+                state.bytes -= batch.iter().map(|line| line.len() + LINE_OVERHEAD_BYTES).sum::<usize>();
+                state.dropped += lost;
                 if state.bytes == 0 {
                     self.is_empty.notify_all();
                 }
-                if written.is_err() {
-                    // The reader has gone, or a disk is full. The next line may find it mended.
-                    state.dropped += 1;
-                    drop(state);
-                    count_dropped();
-                }
+                drop(state);
+                (0..lost).for_each(|_| count_dropped());
             }
             if is_broken {
                 // To say so would only be one more line that is lost, and the next round would begin with it.
@@ -133,19 +137,50 @@ impl SharedQueue {
             }
             let dropped = std::mem::take(&mut self.state.lock().dropped);
             tell(dropped);
+            thread::sleep(WRITE_INTERVAL);
         }
     }
 }
 
-fn write_line(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
-    while !line.is_empty() {
-        match out.write(line) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => line = line.get(written..).unwrap_or_default(),
+/// How many of these lines fit into one write; at least one.
+fn batch_len(lines: &[Vec<u8>]) -> usize {
+    let mut bytes = 0;
+    let fits = |line: &&Vec<u8>| {
+        bytes += line.len();
+        bytes <= MAX_WRITE_BYTES
+    };
+    lines.iter().take_while(fits).count().max(1)
+}
+
+/// Writes lines. Returns how many were not taken, and whether the last was not.
+fn write_batch(out: &mut impl Write, mut lines: &[Vec<u8>]) -> (u64, bool) {
+    let mut lost = 0;
+    while !lines.is_empty() {
+        let Err(taken) = write_text(out, &lines.concat()) else { return (lost, false) };
+        // The reader has gone, or a disk is full. The next line may find it mended.
+        let mut end = 0;
+        let is_taken = |line: &&Vec<u8>| {
+            end += line.len();
+            end <= taken
+        };
+        let whole = lines.iter().take_while(is_taken).count();
+        lines = lines.get(whole + 1..).unwrap_or_default();
+        lost += 1;
+    }
+    (lost, lost > 0)
+}
+
+/// Writes all of a text, or fails with the number of bytes that were taken.
+fn write_text(out: &mut impl Write, text: &[u8]) -> Result<(), usize> {
+    let mut taken = 0;
+    while taken < text.len() {
+        match out.write(&text[taken..]) {
+            Ok(0) => return Err(taken),
+            Ok(written) => taken += written,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Whoever shares the pipe may have made it one that does not block.
+            // A process that shares the pipe may have made it one that does not block.
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_DELAY),
-            Err(error) => return Err(error),
+            Err(_) => return Err(taken),
         }
     }
     Ok(())
@@ -190,7 +225,7 @@ pub(super) fn write_stderr(text: &str, patience: Duration) {
     let text = format!("{text}\n");
     let (done, written) = std::sync::mpsc::channel();
     let writing = thread::Builder::new().spawn(move || {
-        let _failed = write_line(&mut io::stderr(), text.as_bytes());
+        let _failed = write_text(&mut io::stderr(), text.as_bytes());
         let _gave_up = done.send(());
     });
     if writing.is_ok() {
@@ -246,14 +281,71 @@ mod tests {
         assert!(recorder.handle().render().contains("log_lines_dropped_total 15"));
 
         drop(resume);
-        let first: Vec<String> = (0..10).map(|_| heard.recv_timeout(PATIENCE).unwrap()).collect();
-        assert_eq!((first[0].as_str(), first[9].as_str()), ("000\n", "009\n"), "the oldest stay, in order");
+        let mut first = String::new();
+        while first.lines().count() < 10 {
+            first += &heard.recv_timeout(PATIENCE).unwrap();
+        }
+        assert!(first.starts_with("000\n") && first.ends_with("\n009\n"), "the oldest stay, in order: {first}");
         let dropped: u64 =
             std::iter::from_fn(|| told.recv_timeout(PATIENCE).ok()).find(|dropped| *dropped > 0).unwrap();
         assert_eq!(dropped, 15);
         log(&lines, "after\n");
         lines.flush(PATIENCE);
         assert_eq!(heard.try_recv().unwrap(), "after\n", "a flush waits for what is being written too");
+    }
+
+    #[test]
+    fn lines_that_come_while_others_are_written_are_written_together() {
+        let ((resume, go_on), (read, written)) = (channel(), channel());
+        let lines = LogQueue::new(RepeatLimiter::default());
+        lines.start(Stalled { go_on, read }, |_| ()).unwrap();
+        let long = "x".repeat(MAX_WRITE_BYTES);
+        log(&lines, "first\n");
+        resume.send(()).unwrap();
+        assert_eq!(written.recv_timeout(PATIENCE).unwrap(), "first\n");
+        log(&lines, "second\n");
+        // The writer has taken the second line once it waits for the reader. What comes now is of one round.
+        while !lines.queue.state.lock().waiting.is_empty() {
+            thread::yield_now();
+        }
+        ["a\n", "b\n", &long, "c\n"].into_iter().for_each(|text| log(&lines, text));
+        drop(resume);
+        let texts: Vec<String> = (0..4).map(|_| written.recv_timeout(PATIENCE).unwrap()).collect();
+        assert_eq!(texts, ["second\n", "a\nb\n", &long, "c\n"]);
+    }
+
+    #[test]
+    fn of_lines_written_together_those_that_were_not_taken_whole_are_lost() {
+        /// Takes so many bytes of each write, until the numbers are used up.
+        struct Partly(Vec<usize>, Vec<u8>);
+        impl Write for Partly {
+            fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+                if self.0.is_empty() {
+                    return Err(ErrorKind::BrokenPipe.into());
+                }
+                match self.0.remove(0) {
+                    0 => Err(ErrorKind::BrokenPipe.into()),
+                    bytes => self.1.write(&text[..bytes.min(text.len())]),
+                }
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = ["one\n", "two\n", "three\n"].map(|line| line.as_bytes().to_vec());
+        for (takes, text, lost) in [
+            (vec![99], "one\ntwo\nthree\n", (0, false)),
+            (vec![4, 0, 99], "one\nthree\n", (1, false)),
+            (vec![5, 0, 99], "one\ntthree\n", (1, false)),
+            (vec![0, 0, 99], "three\n", (2, false)),
+            (vec![10], "one\ntwo\nth", (1, true)),
+            (vec![], "", (3, true)),
+        ] {
+            let mut out = Partly(takes, Vec::new());
+            assert_eq!(write_batch(&mut out, &lines), lost, "{text:?}");
+            assert_eq!(String::from_utf8(out.1).unwrap(), text);
+        }
     }
 
     #[test]
