@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_say_what_they_count() {
+    fn metric_names_follow_prometheus_conventions() {
         for MetricSpec { kind, name, .. } in METRICS {
             assert_eq!(*kind == Counter, name.ends_with("_total"), "{name}");
             assert!(*kind != Histogram || name.ends_with("_seconds") || name.ends_with("_size"), "{name}");

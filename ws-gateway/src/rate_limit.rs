@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_has_so_many_and_gives_them_back() {
+    fn limiter_counts_per_key_and_releases_on_drop() {
         let limiter = ConcurrencyLimiter::new(2);
         let first = limiter.try_acquire(&"a", "test").unwrap();
         let second = limiter.try_acquire(&"a", "test").unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nobody_is_counted() {
+    fn limiter_counts_nothing_without_limit() {
         let limiter = ConcurrencyLimiter::new(0);
         assert!((0..1000).all(|_| limiter.try_acquire(&"a", "test").unwrap().is_none()));
         assert!(limiter.counts.lock().is_empty());

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_good() {
+    fn defaults_are_valid() {
         let config = read(&[]).unwrap();
         assert_eq!(config.session.max_frame_bytes, 65_536);
         assert_eq!(config.redis.timeout, Duration::from_secs(3));
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_named_at_once() {
+    fn all_errors_are_reported_together() {
         let ConfigError(errors) = read(&[
             ("LISTEN_ADDR", "here"),
             ("REDIS_URL", "http://x"),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_for_development_is_refused_in_production_by_name() {
+    fn development_values_are_rejected_in_production() {
         const MADE: (&str, &str) = ("JWT_SECRET", "development-5d1c9e0fb2a84c7790d36b1f8e2a4c09");
         assert!(read(&[MADE, ("MODE", "development"), ("ALLOWED_ORIGINS", "*")]).is_ok());
         let ConfigError(errors) = read(&[MADE, ("ALLOWED_ORIGINS", "*")]).unwrap_err();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_setting_level_or_key_is_refused_by_name() {
+    fn misspelt_settings_are_rejected_by_name() {
         let names = ["MAX_SOCKETS_PER_PARTICIPANTS", "JWT_SECRET", "REDIS_URL"].map(str::to_owned);
         let values = |name: &str| match name {
             "REDIS_URL" => Some("redis://localhost".to_owned()),
@@ -279,14 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_insecure_and_allowed_is_warned_of() {
+    fn insecure_settings_produce_warnings() {
         assert_eq!(read(&[]).unwrap().warnings, [""; 0]);
         let config = read(&[("CONTENT_KEYS", "k"), ("ADMIN_ADDR", "0.0.0.0:9082"), ("TRUSTED_PROXIES", "::/0")]);
         assert_eq!(config.unwrap().warnings.len(), 3);
     }
 
     #[test]
-    fn settings_must_fit_each_other() {
+    fn settings_are_checked_against_each_other() {
         let ConfigError(errors) =
             read(&[("IDLE_TIMEOUT_SECONDS", "25"), ("DRAIN_SECONDS", "30"), ("PRESENCE_TTL_SECONDS", "4")])
                 .unwrap_err();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_outlives_the_time_between_two_comparisons() {
+    fn log_outlives_two_reconcile_intervals() {
         let ConfigError(errors) =
             read(&[("POSITION_CHECK_SECONDS", "31"), ("EVENT_LOG_TTL_SECONDS", "60")]).unwrap_err();
         assert_eq!(errors.len(), 1, "{errors:?}");
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn no_setting_is_listed_twice() {
+    fn settings_are_listed_once() {
         let names: std::collections::HashSet<_> = SETTINGS.iter().map(|setting| setting.name).collect();
         assert_eq!(names.len(), SETTINGS.len());
     }

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_conversation_are_understood() {
+    fn query_names_either_kind_of_conversation() {
         let connect_query = |query| {
             let ConnectQuery { topic, cursor } = parse(query).unwrap();
             let Topic::Conversation(conversation) = topic else { panic!("{topic:?}") };
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn one_person_without_another_is_its_inbox_which_has_no_cursor() {
+    fn participant_without_peer_is_inbox_without_cursor() {
         for (query, whose) in [("user_id=a", "user:a"), ("contact_id=a&ticket=x", "contact:a")] {
             let query = format!("location_id=l&{query}");
             let topic = Topic::Inbox("l".parse().unwrap(), whose.parse().unwrap());
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_from_what_is_wrong() {
+    fn malformed_query_differs_from_invalid_query() {
         for query in [
             "location_id=l&user_id=a&contact_id=b&user_id=a",
             "location_id=l&user_id=%zz&contact_id=b",
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nobody_knows_are_refused() {
+    fn unknown_parameters_are_rejected() {
         let good = "location_id=l&user_id=a&contact_id=b";
         for (more, pointer) in [("utm=x", "?utm"), ("User_id=a", "?User_id"), ("limit=5", "?limit"), ("x", "?x")] {
             assert_eq!(pointers(&format!("{good}&{more}")), [pointer]);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_parameter_is_pointed_at() {
+    fn every_invalid_parameter_is_reported() {
         assert_eq!(
             pointers("location_id=&user_id=a/b&contact_id=c%20d&cursor=x"),
             ["?location_id", "?user_id", "?contact_id", "?cursor"]
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_is_about_is_known_whatever_else_is_wrong() {
+    fn topic_is_found_despite_other_errors() {
         let good = "location_id=l&user_id=a&contact_id=b";
         let about = parse(good).unwrap().topic;
         for more in ["", "&utm=x", "&cursor=x", "&cursor=1-0&cursor=1-0", "&x=%zz", "&ticket=a&ticket=b"] {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn tickets_are_noticed() {
+    fn ticket_is_found_in_query() {
         assert_eq!(ticket("a=b&ticket=x-_"), Ok(Some("x-_".to_owned())));
         assert_eq!(ticket("t%69cket=%41"), Ok(Some("A".to_owned())));
         assert_eq!(ticket("ticket"), Ok(Some(String::new())));
@@ -223,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_query_makes_the_parser_panic(query in "[ -~]{0,100}", garbage in "\\PC{0,50}") {
+        fn parser_never_panics_on_queries(query in "[ -~]{0,100}", garbage in "\\PC{0,50}") {
             let _ = (parse(&query), topic(&query), ticket(&query));
             let _ = parse(&format!("location_id=l&user_id=a&contact_id={garbage}"));
         }

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn handshakes_beyond_the_limit_wait_for_one_to_end() {
+    async fn pending_handshakes_wait_for_a_permit() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let handshakes = Arc::new(Semaphore::new(1));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_fill_the_window_evenly() {
+    fn drain_slots_fill_window_evenly() {
         assert_eq!([0, 1, 2, 3].map(drain_slot), [0.0, 0.5, 0.25, 0.75]);
         for first in [0, 1000, 123_456] {
             let mut tenths = [0; 10];

@@ -55,7 +55,7 @@ fn status(query: &str, headers: &[(HeaderName, &str)]) -> u16 {
 }
 
 #[test]
-fn tokens_come_as_header_or_as_subprotocol() {
+fn token_is_read_from_header_or_subprotocol() {
     let token = token("doc123", Some(ParticipantKind::User));
     let upgrade_request = ask(QUERY, &[(AUTHORIZATION, &format!("Bearer {token}"))]).unwrap();
     assert!(!upgrade_request.subprotocol);
@@ -68,7 +68,7 @@ fn tokens_come_as_header_or_as_subprotocol() {
 }
 
 #[test]
-fn what_is_wrong_is_said_in_a_fixed_order() {
+fn handshake_errors_have_fixed_precedence() {
     let good = format!("Bearer {}", token("doc123", Some(ParticipantKind::User)));
     let stranger = format!("Bearer {}", token("doc9", Some(ParticipantKind::User)));
     assert_eq!(status("", &[(UPGRADE, "")]), 426);
@@ -90,7 +90,7 @@ fn what_is_wrong_is_said_in_a_fixed_order() {
 }
 
 #[test]
-fn refusals_carry_the_headers_that_go_with_them() {
+fn error_responses_carry_required_headers() {
     let response = ask("", &[(SEC_WEBSOCKET_VERSION, "8")]).unwrap_err();
     assert_eq!(response.headers()[SEC_WEBSOCKET_VERSION], "13");
     assert_eq!(response.headers()[UPGRADE], "websocket");
@@ -105,7 +105,7 @@ fn refusals_carry_the_headers_that_go_with_them() {
 }
 
 #[test]
-fn a_ticket_comes_alone_and_looks_like_one() {
+fn ticket_must_be_valid_and_alone() {
     let good = token("doc123", Some(ParticipantKind::User));
     let ticket = format!("{QUERY}&ticket={}", Ticket::new().unwrap().expose());
     assert!(matches!(credential(&request(&ticket, &[])), Ok(Credential::Ticket(_))));
@@ -118,7 +118,7 @@ fn a_ticket_comes_alone_and_looks_like_one() {
 }
 
 #[test]
-fn a_page_of_a_stranger_opens_no_socket_whatever_it_shows() {
+fn foreign_origin_opens_no_socket() {
     let good = format!("Bearer {}", token("doc123", Some(ParticipantKind::User)));
     for origin in ["http://localhost", "https://localhost", "http://LOCALHOST"] {
         assert!(ask(QUERY, &[(AUTHORIZATION, &good), (ORIGIN, origin)]).is_ok(), "{origin}");
@@ -132,7 +132,7 @@ fn a_page_of_a_stranger_opens_no_socket_whatever_it_shows() {
 }
 
 #[test]
-fn a_head_that_contradicts_itself_is_refused_before_anything_else() {
+fn contradictory_headers_are_rejected_first() {
     let good = format!("Bearer {}", token("doc123", Some(ParticipantKind::User)));
     let refused = |request: Request<()>| {
         let listed = "https://evil.example".parse().unwrap();
@@ -162,14 +162,14 @@ fn a_head_that_contradicts_itself_is_refused_before_anything_else() {
 }
 
 #[test]
-fn a_service_watches_any_conversation_of_its_locations() {
+fn service_token_sees_conversations_of_its_locations() {
     let service = format!("Bearer {}", token("bot", None));
     assert!(ask(QUERY, &[(AUTHORIZATION, &service)]).is_ok());
     assert_eq!(status(&QUERY.replace("loc1", "loc2"), &[(AUTHORIZATION, &service)]), 403);
 }
 
 #[test]
-fn an_inbox_is_its_owners_and_a_service_watches_it() {
+fn inbox_is_visible_to_owner_and_service() {
     let bearers = [
         ("doc123", Some(ParticipantKind::User)),
         ("bot", None),

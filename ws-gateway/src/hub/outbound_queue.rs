@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_together_leaves_together_and_in_order() {
+    async fn queued_items_are_taken_together_in_order() {
         let queue = new_queue(10_000);
         for item in [event("1-0", 10), QueueItem::Degraded, event("2-0", 10)] {
             queue.push(item);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_waiting_task_is_woken() {
+    async fn push_wakes_waiting_task() {
         let queue = new_queue(10_000);
         let waiting = tokio::spawn({
             let queue = queue.clone();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_gives_up_everything_and_stays_closed() {
+    async fn full_queue_drops_everything_and_stays_closed() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let queue = new_queue(300);
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_closed_from_outside_hears_why_and_nothing_else() {
+    async fn closed_queue_returns_first_reason() {
         let queue = new_queue(10_000);
         queue.push(QueueItem::Degraded);
         let waiting = tokio::spawn({
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_count_until_they_are_written() {
+    async fn bytes_count_until_written() {
         let queue = new_queue(300);
         queue.push(event("1-0", 100));
         let items = queue.next().await.unwrap();
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_does_not_show_what_somebody_wrote() {
+    fn debug_output_hides_event_content() {
         let payload = b"5-1 5-0\n{\"type\":\"note\",\"text\":\"hunter2\"}";
         let delivery = EncodedEvent::new(Event::from_channel(payload).unwrap());
         let shown = format!("{:?} {delivery:?}", QueueItem::Event(delivery.clone()));
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_hears_their_own_typing() {
+    async fn socket_does_not_receive_own_typing() {
         let queue = new_queue(10_000);
         for from in ["user:doc123", "contact:doc123"] {
             let payload = shared::event::typing_payload(&from.parse().unwrap());

@@ -55,7 +55,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn what_is_asked_several_times_at_once_is_asked_once() {
+    fn duplicate_checks_are_merged() {
         let question = |n| ConversationCheck { location: "loc1".parse().unwrap(), conversation: Uuid::from_u128(n) };
         let packed = ConversationCheck::coalesce(vec![question(1), question(2), question(1)], 0);
         assert_eq!(packed, [question(1), question(2)]);

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_comes_with_the_first_socket_and_goes_with_the_last() {
+    fn participant_is_online_from_first_to_last_socket() {
         let (mut local, now) = (LocalParticipants::default(), Instant::now());
         local.connected(&doctor());
         local.connected(&doctor());
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_back_before_long_was_never_away() {
+    fn return_within_grace_changes_nothing() {
         let (mut local, now) = (LocalParticipants::default(), Instant::now());
         local.connected(&doctor());
         take_and_confirm(&mut local, now);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_before_redis_heard_of_it_is_not_told_of() {
+    fn unsynced_participant_leaves_without_update() {
         let (mut local, now) = (LocalParticipants::default(), Instant::now());
         local.connected(&doctor());
         local.disconnected(&doctor(), now);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_while_its_going_is_written_down_comes_anew() {
+    fn return_during_offline_update_is_written_again() {
         let (mut local, now) = (LocalParticipants::default(), Instant::now());
         local.connected(&doctor());
         take_and_confirm(&mut local, now);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_tried_again() {
+    fn failed_update_is_retried() {
         let (mut local, now) = (LocalParticipants::default(), Instant::now());
         local.connected(&doctor());
         let under_way = local.take_updates(now, GRACE, 10);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_redis_has_lost_is_written_anew() {
+    fn all_participants_are_rewritten_when_dirty() {
         let (mut local, now) = (LocalParticipants::default(), Instant::now());
         local.connected(&doctor());
         take_and_confirm(&mut local, now);
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn who_lingers_while_all_is_written_anew_goes_with_the_old_name() {
+    fn participant_in_grace_expires_with_old_lease() {
         let (mut local, now) = (LocalParticipants::default(), Instant::now());
         local.connected(&doctor());
         take_and_confirm(&mut local, now);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_forgotten_of_whom_redis_may_have_heard() {
+    fn uncertain_updates_are_always_resolved() {
         let (mut local, now) = (LocalParticipants::default(), Instant::now());
         local.connected(&doctor());
         let under_way = local.take_updates(now, GRACE, 10);
@@ -330,11 +330,11 @@ mod tests {
         let under_way = local.take_updates(now + GRACE, GRACE, 10);
         local.retry(under_way);
         local.connected(&doctor());
-        assert_eq!(take_and_confirm(&mut local, now + GRACE), came(), "whoever comes back later may be, too");
+        assert_eq!(take_and_confirm(&mut local, now + GRACE), came(), "a later return as well");
     }
 
     #[test]
-    fn no_more_is_taken_at_once_than_was_asked_for() {
+    fn take_updates_respects_limit() {
         let (mut local, now) = (LocalParticipants::default(), Instant::now());
         for n in 0..25 {
             local.connected(&format!("contact:{n}").parse().unwrap());

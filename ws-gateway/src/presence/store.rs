@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_of_keys_that_were_moved_names_no_person() {
+    fn log_of_renamed_keys_names_no_participant() {
         let lease_ids = PresenceKeys::new(&"loc1".parse().unwrap());
         let keys = [
             lease_ids.leases(),

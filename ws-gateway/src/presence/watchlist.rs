@@ -242,10 +242,10 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_is_told_once_in_every_conversation() {
+    fn change_is_reported_once_per_conversation() {
         let mut watched = watched(&[1, 2, 2]);
         let seen = lookup(&mut watched);
-        assert_eq!(summary(watched.apply_lookup(&seen, GONE, LONG)), None, "so it was before anybody watched");
+        assert_eq!(summary(watched.apply_lookup(&seen, GONE, LONG)), None, "older than the watch");
         assert_eq!(summary(watched.apply_notice(&doctor(), Presence::Online)), Some((true, 2)));
         assert_eq!(summary(watched.apply_notice(&doctor(), Presence::Online)), None);
         assert_eq!(summary(watched.apply_notice(&doctor(), GONE)), Some((false, 2)));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pub_sub_lost_is_seen() {
+    fn lookup_finds_change_that_pubsub_lost() {
         let mut watched = watched(&[1]);
         let seen = lookup(&mut watched);
         watched.apply_lookup(&seen, Presence::Online, LONG);
@@ -264,17 +264,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_before_something_was_told_is_older() {
+    fn notice_supersedes_earlier_lookup() {
         let mut watched = watched(&[1]);
         let before = lookup(&mut watched);
         watched.apply_notice(&doctor(), Presence::Online);
         assert_eq!(summary(watched.apply_lookup(&before, GONE, Some(Duration::ZERO))), None);
         let after = lookup(&mut watched);
-        assert_eq!(summary(watched.apply_lookup(&after, Presence::Online, LONG)), None, "that is what was told");
+        assert_eq!(summary(watched.apply_lookup(&after, Presence::Online, LONG)), None, "already reported");
     }
 
     #[test]
-    fn a_change_since_the_watching_began_is_told_and_an_older_one_is_not() {
+    fn only_change_since_watch_began_is_reported() {
         let mut fresh = watched(&[1]);
         let seen = lookup(&mut fresh);
         assert_eq!(summary(fresh.apply_lookup(&seen, Presence::Online, Some(Duration::ZERO))), Some((true, 1)));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_nobody_watches_any_more_is_forgotten() {
+    fn unwatched_participant_is_removed() {
         let mut watched = watched(&[1, 1, 2]);
         watched.request_check(id(1), &doctor());
         for n in [1, 1, 2, 3] {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_knew_may_be_told_is_told_as_it_is_then() {
+    fn withheld_change_is_reported_with_current_presence() {
         let mut watched = watched(&[1, 2]);
         watched.apply_notice(&doctor(), Presence::Online);
         watched.request_check(id(1), &doctor());
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_answered_is_asked_again_a_few_times() {
+    fn unanswered_check_is_repeated_a_few_times() {
         let mut watched = watched(&[1, 2]);
         watched.apply_notice(&doctor(), Presence::Online);
         watched.request_check(id(1), &doctor());
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_the_one_side_does_not_end_with_the_other() {
+    fn check_of_one_side_survives_end_of_the_other() {
         let mut watched = watched(&[1]);
         let patient: Participant = "contact:pat456".parse().unwrap();
         watched.watch(&patient, id(1), Instant::now());
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn who_could_not_be_looked_at_is_looked_at_again() {
+    fn failed_lookup_is_repeated() {
         let mut watched = watched(&[1]);
         assert!(watched.has_queued());
         let lookups = watched.take_lookups(10);

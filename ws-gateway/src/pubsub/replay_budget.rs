@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_participant_has_so_much_and_gives_it_back() {
+    fn budget_is_per_participant_and_released_on_drop() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let budget = ReplayBudget::new(100);

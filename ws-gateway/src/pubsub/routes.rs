@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_lost_takes_its_own_slots_and_no_others() {
+    fn lost_node_loses_only_its_own_slots() {
         let (mut routes, masters, [first, second]) = two_masters();
         assert!(routes.serves(first, channel().as_str()) && !routes.serves(second, channel().as_str()));
         routes.disconnect(&masters[0], first);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_of_a_lost_node_are_served_again_by_its_successor_once_that_is_connected() {
+    fn slots_of_lost_node_return_with_connected_successor() {
         let (mut routes, masters, [first, _]) = two_masters();
         routes.disconnect(&masters[0], first);
         routes.take_changes();
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_master_that_is_demoted_is_dismissed_though_it_is_connected() {
+    async fn demoted_master_is_removed_although_connected() {
         let (mut routes, masters, _) = two_masters();
         routes.apply_map(map(&[(0, 8191, 3), (8192, 16383, 2)]));
         masters[0].removed.notified().await;
@@ -236,14 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn slots_that_move_between_connected_masters_are_not_cut() {
+    fn slots_moved_between_masters_are_not_disconnected() {
         let (mut routes, _, _) = two_masters();
         assert!(routes.apply_map(map(&[(0, 99, 2), (100, 8191, 1), (8192, 16383, 2)])).is_empty());
         assert_eq!(routes.take_changes(), Changes { moved: slots(0..=99), ..Changes::default() });
     }
 
     #[test]
-    fn slots_without_an_owner_are_not_served() {
+    fn slots_without_owner_are_disconnected() {
         let (mut routes, _, _) = two_masters();
         routes.apply_map(map(&[(100, 8191, 1), (8192, 16383, 2)]));
         assert_eq!(routes.take_changes(), Changes { disconnected: slots(0..=99), ..Changes::default() });
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirection_moves_one_slot_until_there_are_too_many() {
+    fn redirection_moves_slot_up_to_limit() {
         let (mut routes, _, connections) = two_masters();
         let (channel, slot) = (channel(), slot_of(channel().as_str()));
         let to = [format!("MOVED {slot} h:2"), format!("MOVED {slot} h:1")];
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirection_to_an_unknown_node_or_back_leaves_the_slot_without_an_owner() {
+    fn useless_redirection_leaves_slot_without_owner() {
         for error in ["h:9", "h:1"] {
             let (mut routes, _, [first, _]) = two_masters();
             let slot = slot_of(channel().as_str());

@@ -1,7 +1,7 @@
 //! Relays Redis publish/subscribe to the hub.
 //!
 //! Guarantee: as long as a conversation's log holds the last event that its sockets received, they receive every
-//! later event, once and in order, whatever fails. Otherwise they receive `resync`.
+//! later event, once and in order, despite failures. Otherwise they receive `resync`.
 //!
 //! There is one connection, or in a cluster one per master. When it fails or times out, the sockets of its
 //! conversations receive `degraded`. The next connection subscribes again, waits for the confirmation, and only then

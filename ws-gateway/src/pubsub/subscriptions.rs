@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_a_node_does_not_serve_costs_the_others_nothing() {
+    fn rejected_slot_leaves_other_subscriptions_confirmed() {
         let [first, second, third, fourth] = channels();
         let reply = BarrierReply {
             subscribed: vec![first.as_str().to_owned(), fourth.as_str().to_owned()],
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_refuses_for_another_reason_is_of_no_use() {
+    fn other_error_fails_the_connection() {
         let [first] = channels();
         let reply = BarrierReply { subscribed: vec![], errors: vec!["NOPERM no".to_owned()] };
         assert!(

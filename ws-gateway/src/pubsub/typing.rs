@@ -62,7 +62,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn notices_that_do_not_fit_are_dropped_and_nobody_waits() {
+    fn full_typing_queue_drops_notices() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let (sender, queue) = mpsc::channel(TYPING_QUEUE_CAPACITY);

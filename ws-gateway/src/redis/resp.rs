@@ -185,7 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_redis_says_is_understood() {
+    fn parser_reads_every_kind_of_reply() {
         for (bytes, reply) in [
             (">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\na\r\nb\r\n", Reply::Event { channel: "c", payload: b"a\r\nb" }),
             (">3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$0\r\n\r\n", Reply::Event { channel: "c", payload: b"" }),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_and_does_not_exhaust_us() {
+    fn invalid_resp_is_rejected_within_bounds() {
         for bytes in [
             "x\r\n",
             "\r\n",
@@ -246,7 +246,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn events_are_read_as_they_were_published(
+        fn parser_returns_published_events(
             events in prop::collection::vec(("\\PC{1,30}", prop::collection::vec(any::<u8>(), 0..300)), 1..5),
             cut in any::<prop::sample::Index>(),
         ) {
@@ -265,7 +265,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b'$'), Just(b'1')], 0..100)) {
+        fn reader_never_panics_on_any_bytes(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b'$'), Just(b'1')], 0..100)) {
             let _ = parse(&bytes);
         }
     }

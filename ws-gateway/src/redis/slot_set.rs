@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_holds_the_channels_of_its_slots_and_no_others() {
+    fn set_contains_only_channels_of_its_slots() {
         let channels = ["one:{loc1:a}", "one:{loc1:b}", "other:{loc1:user:doc123}"];
         let mut set = SlotSet::default();
         assert!(set.is_empty() && !channels.iter().any(|channel| set.contains(channel)));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn all_slots_are_whole_until_one_is_taken() {
+    fn full_set_is_whole_until_slot_is_removed() {
         let (mut all, mut one) = (SlotSet::all(), SlotSet::default());
         one.insert(SLOT_COUNT - 1);
         assert!(all.is_whole() && !one.is_empty());

@@ -80,7 +80,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_reason_fits_a_close_frame_and_may_be_sent() {
+    fn every_reason_fits_a_close_frame() {
         for close in ALL {
             assert!(close.reason().len() <= 123, "{close:?}");
             assert!(CloseCode::from(close.code()).is_allowed(), "{close:?}");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_reasons_share_a_code() {
+    fn close_codes_are_unique() {
         let codes: std::collections::HashSet<_> = ALL.iter().map(|close| close.code()).collect();
         assert_eq!(codes.len(), ALL.len());
     }

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_announced_when_a_fifth_of_the_life_is_left_and_a_minute_at_most() {
+    fn expiry_warning_is_a_fifth_of_token_life_at_most_a_minute() {
         let wall = OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap();
         let lives = |seconds: i64, is_dated: bool| {
             let expires_at = wall + time::Duration::seconds(seconds);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_client_is_pinged_then_given_up() {
+    fn idle_client_is_pinged_then_closed() {
         let (mut deadlines, now, wall) = deadlines(3600);
         assert_eq!(deadlines.next_at(now, wall), now + 25 * SECOND);
         assert_eq!(deadlines.take_due(now + 24 * SECOND, wall), None);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_token_is_announced_once_and_a_fresh_one_starts_over() {
+    fn expiry_is_announced_once_per_token() {
         let (mut deadlines, now, wall) = deadlines(70);
         assert_eq!(deadlines.next_at(now, wall), now + 10 * SECOND);
         let soon = wall + 10 * SECOND;
@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_lives_for_ever_overflows_nothing() {
+    fn distant_expiry_does_not_overflow() {
         let (mut deadlines, now, wall) = deadlines(200_000_000_000);
         assert_eq!(deadlines.next_at(now, wall), now + 25 * SECOND);
         assert_eq!(deadlines.take_due(now, wall), None);
     }
 
     #[test]
-    fn leaving_comes_first() {
+    fn drain_precedes_other_deadlines() {
         let (mut deadlines, now, wall) = deadlines(0);
         deadlines.drain_at(now);
         deadlines.drain_at(now + SECOND);

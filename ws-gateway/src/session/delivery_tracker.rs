@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_a_lively_conversation_share_a_ping() {
+    fn frequent_messages_share_one_ping() {
         let (mut tracker, now) = (DeliveryTracker::default(), Instant::now());
         tracker.track(id(1));
         let PingAction::Ping(first) = tracker.next_action(now, true) else { panic!("the first is proven at once") };
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_waits_for_something_to_ride_behind_and_then_goes_alone() {
+    fn ping_waits_for_next_event_then_goes_alone() {
         let (mut tracker, now) = (DeliveryTracker::default(), Instant::now());
         tracker.track(id(1));
         let PingAction::Ping(first) = tracker.next_action(now, false) else { panic!("the first is proven at once") };
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pong_proves_what_was_sent_before_its_ping_and_no_more() {
+    fn pong_acknowledges_only_messages_before_its_ping() {
         let mut tracker = DeliveryTracker::default();
         tracker.track(id(1));
         let first = ping(&mut tracker).unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn other_pongs_prove_nothing() {
+    fn unrelated_pongs_acknowledge_nothing() {
         let mut tracker = DeliveryTracker::default();
         tracker.track(id(1));
         assert!(tracker.on_pong(&0_u64.to_be_bytes()).is_empty(), "before any ping");
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_prove_too() {
+    fn heartbeat_pong_acknowledges_messages() {
         let mut tracker = DeliveryTracker::default();
         let ping = tracker.heartbeat_ping(Instant::now()).unwrap();
         tracker.track(id(1));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_farewell_proves_all_that_is_left() {
+    fn closing_ping_acknowledges_all_remaining_messages() {
         assert_eq!(DeliveryTracker::default().into_closing().ping(), None, "nothing to prove");
         // A client that answers every Ping, and one that answers only the last.
         for answers_both in [true, false] {
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_ping_in_flight_proves_needs_no_other() {
+    fn closing_sends_no_ping_when_one_in_flight_covers_all() {
         let mut tracker = DeliveryTracker::default();
         tracker.track(id(1));
         let in_flight = ping(&mut tracker).unwrap();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_pass_the_bound_are_forgotten() {
+    fn ids_beyond_limit_are_dropped_and_counted() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let mut tracker = DeliveryTracker::default();

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_that_is_worth_many_counts_as_many() {
+    fn weighted_frame_is_charged_by_weight() {
         let mut limiter = FrameLimiter::default();
         let now = Duration::from_secs(60);
         assert_eq!(limiter.check_frames(1000, now, 100), Decision::Accept);
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_in_ten_thousand_pieces_is_heard_and_an_endless_one_ends_the_socket() {
+    fn many_fragments_are_accepted_until_flood_limit() {
         let (mut limiter, now) = (FrameLimiter::default(), Duration::from_secs(60));
         assert!((0..10_000).all(|_| limiter.check_fragment(now, 100) == Decision::Accept));
         assert!((0..200_000).any(|_| limiter.check_fragment(now, 100) == Decision::Disconnect));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_heard_a_flood_is_not_and_a_long_one_ends_the_socket() {
+    fn burst_is_accepted_then_dropped_then_disconnected() {
         let mut limiter = FrameLimiter::default();
         let now = Duration::from_secs(5);
         assert_eq!(count(&mut limiter, now, 1000, Decision::Accept), 1000);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn who_slows_down_is_heard_again() {
+    fn limiter_recovers_when_client_slows_down() {
         let mut limiter = FrameLimiter::default();
         let second = Duration::from_secs(1);
         assert_eq!(count(&mut limiter, second, 1001, Decision::Accept), 1000);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_allowed_rate_is_heard_for_ever_and_no_limit_is_none() {
+    fn allowed_rate_is_never_limited() {
         let mut limiter = FrameLimiter::default();
         for n in 0..100_000 {
             assert_eq!(limiter.check_frame(Duration::from_millis(10 * n), 100), Decision::Accept);

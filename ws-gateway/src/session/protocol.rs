@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn known_frames_are_understood() {
+    fn known_frames_are_parsed() {
         assert_eq!(parse(r#"{"type":"typing"}"#), Ok(ClientFrame::Typing));
         assert_eq!(parse(r#"{"type":"ping","newer":[1]}"#), Ok(ClientFrame::Ping));
         assert_eq!(parse(r#"{"type":"auth","token":"a.b.c"}"#), Ok(ClientFrame::Auth(Token("a.b.c".into()))));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_malformed() {
+    fn invalid_json_is_malformed() {
         for text in ["", "{", "[]", "null", "7", "{}", r#"{"type":7}"#, r#"{"type":"ping""#, r#"{"type":"ping"} x"#] {
             assert_eq!(refused(text), ErrorCode::Malformed, "{text}");
         }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn other_types_are_unknown_and_known_ones_must_be_right() {
+    fn unknown_types_and_invalid_members_are_rejected() {
         assert_eq!(refused(r#"{"type":"shout"}"#), ErrorCode::UnknownType);
         let many: Vec<_> = (0..501).map(Uuid::from_u128).collect();
         for text in [
@@ -227,13 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn tokens_do_not_show_themselves() {
+    fn debug_output_hides_tokens() {
         let frame = parse(r#"{"type":"auth","token":"hunter2"}"#).unwrap();
         assert!(!format!("{frame:?}").contains("hunter2"));
     }
 
     #[test]
-    fn frames_of_our_own_are_json_of_the_contracts_shape() {
+    fn gateway_frames_match_the_contract() {
         let value = |text: TextFrame| serde_json::from_str::<serde_json::Value>(&text).unwrap();
         let id = Uuid::from_u128(1);
         let cursor = "1-0".parse().unwrap();
@@ -254,14 +254,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic_or_is_quoted_back(text in "\\PC{0,200}") {
+        fn parser_never_panics_or_quotes_text(text in "\\PC{0,200}") {
             if let Err(refusal) = parse(&text) {
                 prop_assert!(text.len() < 8 || !refusal.detail.contains(&text));
             }
         }
 
         #[test]
-        fn no_json_makes_the_parser_panic(kind in "typing|read|delivered|auth|ping|x", name in "message_ids|token|type", value in "\\PC{0,50}") {
+        fn parser_never_panics_on_json(kind in "typing|read|delivered|auth|ping|x", name in "message_ids|token|type", value in "\\PC{0,50}") {
             let _ = parse(&json!({"type": kind, name.as_str(): value}).to_string());
             let _ = parse(&format!(r#"{{"type":"{kind}","{name}":{value}}}"#));
         }

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_to_the_next_socket() {
+    fn scratch_is_cleared_between_sessions() {
         with(|scratch| scratch.out.extend_from_slice(b"for one"));
         with(|scratch| assert!(scratch.out.is_empty()));
         let panicked = std::panic::catch_unwind(|| {

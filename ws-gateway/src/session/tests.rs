@@ -191,14 +191,14 @@ fn event_to(n: usize, bytes: usize, recipient: Option<Recipient>) -> QueueItem {
 }
 
 #[test]
-fn an_idle_socket_is_small() {
+fn idle_session_is_small() {
     // A gateway holds 100,000 sessions of this size.
     let bytes = size_of::<SessionTask>();
     assert!(bytes <= 512, "{bytes} bytes");
 }
 
 #[tokio::test]
-async fn a_socket_that_has_written_many_rounds_still_hears_of_what_comes_next() {
+async fn session_is_woken_after_write_limit() {
     for rounds in [1, MAX_WRITES_PER_READ - 1, MAX_WRITES_PER_READ, MAX_WRITES_PER_READ + 1, 3 * MAX_WRITES_PER_READ] {
         let mut socket = Polled::open().await;
         assert!(socket.poll().is_pending());
@@ -212,7 +212,7 @@ async fn a_socket_that_has_written_many_rounds_still_hears_of_what_comes_next() 
 }
 
 #[tokio::test]
-async fn a_write_that_takes_too_long_is_noticed_whatever_else_has_rung() {
+async fn blocked_write_times_out_after_other_timers_fired() {
     let mut socket = Polled::open().await;
     for n in 101.. {
         socket.session.outbound().push(event(n, WRITE_BATCH_BYTES));
@@ -247,7 +247,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_flood_of_one_client_leaves_others_their_turn() {
+async fn flooding_client_yields_to_others() {
     let mut socket = Polled::open().await;
     assert!(socket.poll().is_pending());
     let flood = frame(PONG, b"").repeat(3 * MAX_READS_PER_POLL * INPUT_BYTES / 6);
@@ -261,7 +261,7 @@ async fn a_flood_of_one_client_leaves_others_their_turn() {
 }
 
 #[tokio::test]
-async fn answers_to_a_flood_of_one_client_are_bounded() {
+async fn replies_to_flood_are_bounded() {
     let mut socket = Polled::open().await;
     assert!(socket.poll().is_pending());
     socket.client.write_all(&frame(TEXT, b"").repeat(3000)).await.unwrap();
@@ -272,7 +272,7 @@ async fn answers_to_a_flood_of_one_client_are_bounded() {
 }
 
 #[tokio::test]
-async fn what_was_asked_before_the_end_is_answered() {
+async fn frames_before_close_are_answered() {
     let peer = Disconnect::Remote(Some(1000));
     for (last, end) in [(frame(CLOSE, &[3, 232]), peer), (frame(3, b""), Disconnect::Local(CloseReason::Protocol))] {
         let mut socket = Polled::open().await;
@@ -288,7 +288,7 @@ async fn what_was_asked_before_the_end_is_answered() {
 }
 
 #[tokio::test]
-async fn proofs_and_receipts_count_to_the_last() {
+async fn receipts_count_until_connection_ends() {
     let mut socket = Polled::open().await;
     for n in [101, 102] {
         let to = "user:doc123".parse().unwrap();
@@ -307,7 +307,7 @@ async fn proofs_and_receipts_count_to_the_last() {
 }
 
 #[tokio::test]
-async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end() {
+async fn due_ping_follows_next_event_or_goes_alone() {
     let mut socket = Polled::open().await;
     let mut expected = Vec::new();
     websocket::text(
@@ -356,7 +356,7 @@ async fn a_ping_that_is_due_rides_behind_the_next_event_or_goes_alone_in_the_end
 }
 
 #[tokio::test]
-async fn who_is_sent_away_has_nothing_more_to_say() {
+async fn receipts_are_ignored_after_client_fault() {
     for (close, marks) in [
         (CloseReason::TokenInvalid, 0),
         (CloseReason::Forbidden, 0),
@@ -376,7 +376,7 @@ async fn who_is_sent_away_has_nothing_more_to_say() {
 }
 
 #[tokio::test]
-async fn a_receipt_weighs_as_much_as_its_messages() {
+async fn receipt_is_charged_per_message() {
     let mut socket = Polled::paced("100").await;
     assert!(socket.poll().is_pending());
     let ids: Vec<String> = (0..500).map(|n| uuid::Uuid::from_u128(n).to_string()).collect();
@@ -393,7 +393,7 @@ async fn a_receipt_weighs_as_much_as_its_messages() {
 }
 
 #[tokio::test]
-async fn who_is_not_read_any_more_is_asked_for_no_proof() {
+async fn protocol_error_sends_no_closing_ping() {
     for (close, is_asked) in
         [(CloseReason::Protocol, false), (CloseReason::TooLarge, false), (CloseReason::TokenInvalid, true)]
     {

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bells_ring_at_their_time_and_once() {
+    async fn timers_fire_once_at_their_time() {
         let wheel = TimerWheel::new();
         let (soon, later) = (socket(), socket());
         wheel.schedule(wheel.started_at + TICK * 3 / 2, &soon);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_past_or_far_ahead_rings_all_the_same() {
+    async fn past_and_distant_timers_fire() {
         let wheel = TimerWheel::new();
         wheel.advance(wheel.started_at + 10 * TICK);
         let (past, next_scheduled) = (socket(), socket());
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_is_gone_is_not_kept() {
+    async fn wheel_does_not_keep_closed_socket() {
         let wheel = TimerWheel::new();
         let socket = socket();
         wheel.schedule(wheel.started_at + TICK, &socket);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bells_of_a_socket_do_not_pile_up() {
+    async fn socket_timers_do_not_accumulate() {
         let wheel = TimerWheel::new();
         let socket = socket();
         let next_scheduled = wheel.started_at + 400 * TICK;

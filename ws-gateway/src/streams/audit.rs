@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_queue_says_how_many_it_did_not_take() {
+    fn full_audit_queue_reports_lost_entries() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let producer = StreamProducer::<AuditEntry>::default();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_refusals_and_of_tokens_is_few_entries_and_a_count() {
+    fn floods_of_denials_and_tokens_are_coalesced() {
         let audit = AuditProducer::default();
         let shown = || AuditEntry::new("user:doc".parse().unwrap(), Action::SocketAuth, 200);
         for _ in 0..10_000 {

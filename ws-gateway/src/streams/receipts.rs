@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn receipts_of_one_person_and_kind_become_one() {
+    fn receipts_of_same_participant_and_kind_are_merged() {
         let merged = merge(vec![
             receipt(ReceiptKind::Delivered, "user:a", 0..2, 1),
             receipt(ReceiptKind::Delivered, "contact:a", 2..3, 2),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_proven_several_times_is_said_once() {
+    fn duplicate_ids_are_merged() {
         let merged = merge((0..5).map(|second| receipt(ReceiptKind::Delivered, "user:a", 0..400, second)).collect());
         assert_eq!(merged.len(), 1);
         assert_eq!(merged[0].message_ids.len(), 400);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_device_speaks_for_itself() {
+    fn receipts_of_different_sockets_stay_separate() {
         let devices = ["r1", "r2"].map(|id| {
             let request = Some(RequestContext { request_id: id.into(), address: [127, 0, 0, 1].into() });
             Receipt { request, ..receipt(ReceiptKind::Read, "user:a", 0..2, 1) }
@@ -163,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn no_receipt_grows_past_what_the_other_side_accepts() {
+    fn merged_receipts_stay_within_max_ids() {
         let merged = merge((0..7).map(|n| receipt(ReceiptKind::Read, "user:a", n * 100..(n + 1) * 100, 1)).collect());
         let lengths: Vec<_> = merged.iter().map(|receipt| receipt.message_ids.len()).collect();
         assert_eq!(lengths, [500, 200]);
     }
 
     #[test]
-    fn a_full_queue_forgets_new_receipts_and_keeps_old_ones() {
+    fn full_queue_drops_new_receipts() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let producer = ReceiptProducer::default();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn no_participant_and_no_location_fills_the_queue() {
+    fn participant_and_location_cannot_fill_the_queue() {
         let producer = ReceiptProducer::default();
         let elsewhere = |participant: &str| Receipt {
             location: "loc2".parse().unwrap(),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn receipts_of_one_participant_let_others_go_first() {
+    fn flood_of_one_participant_lets_others_go_first() {
         let mut receipts: Vec<_> =
             (0..10).map(|n| receipt(ReceiptKind::Read, "user:flood", n * 500..(n + 1) * 500, 1)).collect();
         receipts.push(receipt(ReceiptKind::Read, "user:quiet", 0..500, 1));

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_acknowledged_is_sent_again_when_another_server_answers() {
+    fn unacknowledged_batch_is_resent_to_new_server() {
         let (mut unconfirmed, _) = sent(3, 1000);
         assert!(unconfirmed.on_progress("a", Some(Progress::Before(cursor(3)))).is_empty());
         assert_eq!(unconfirmed.on_progress("b", None), [batch("0000000003")]);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn another_servers_acknowledgement_is_worth_nothing() {
+    fn acknowledgement_of_another_server_is_ignored() {
         let (mut unconfirmed, _) = sent(2, 1000);
         assert_eq!(unconfirmed.on_progress("b", Some(Progress::UpTo(cursor(9)))).len(), 2);
         // Sent again, and accepted.
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_before_any_server_answered_is_kept_until_that_one_acknowledges_it() {
+    fn first_batch_is_kept_until_its_server_acknowledges() {
         let mut unconfirmed = Unconfirmed::new(1000);
         unconfirmed.remember(batch("first"));
         unconfirmed.accepted(Some(cursor(1)));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_have_acknowledged_what_was_not_taken() {
+    fn unaccepted_batch_is_never_acknowledged() {
         let (mut unconfirmed, _) = sent(2, 1000);
         unconfirmed.remember(batch("under way"));
         assert!(unconfirmed.on_progress("a", Some(Progress::UpTo(cursor(99)))).is_empty());
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_forgotten_when_there_are_too_many_bytes() {
+    fn oldest_batches_are_dropped_beyond_byte_limit() {
         let (mut unconfirmed, dropped) = sent(5, 30);
         assert_eq!((dropped, unconfirmed.bytes), (2, 30));
         assert_eq!(

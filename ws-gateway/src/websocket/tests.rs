@@ -152,7 +152,7 @@ fn cut(bytes: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
 
 proptest! {
     #[test]
-    fn clients_are_understood_as_the_library_does(bytes in client_frames(), lengths in prop::collection::vec(1..20_000_usize, 1..5)) {
+    fn decoder_agrees_with_library_on_client_frames(bytes in client_frames(), lengths in prop::collection::vec(1..20_000_usize, 1..5)) {
         let (read, _) = ours(&cut(&bytes, &lengths));
         let mut expected = theirs(Role::Server, bytes);
         // The library reports a bad close code or fragment later, or as another error. Both reject it.
@@ -165,12 +165,12 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), lengths in prop::collection::vec(1..50_usize, 1..5)) {
+    fn reader_never_panics_on_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), lengths in prop::collection::vec(1..50_usize, 1..5)) {
         let _ = ours(&cut(&bytes, &lengths));
     }
 
     #[test]
-    fn the_library_reads_what_is_written(words in prop::collection::vec("\\PC{0,200}", 0..5), long in prop_oneof![Just(125_usize), Just(126), Just(0xffff), Just(0x10000)], code in 3000..5000_u16) {
+    fn library_decodes_encoded_frames(words in prop::collection::vec("\\PC{0,200}", 0..5), long in prop_oneof![Just(125_usize), Just(126), Just(0xffff), Just(0x10000)], code in 3000..5000_u16) {
         let (mut out, mut expected) = (Vec::new(), Vec::new());
         let long = "x".repeat(long);
         for word in words.iter().chain([&long]) {
@@ -190,7 +190,7 @@ proptest! {
 }
 
 #[test]
-fn nothing_is_kept_between_whole_frames() {
+fn decoder_keeps_nothing_between_complete_frames() {
     let frame = client_frame(0x81, Some([1, 2, 3, 4]), &[b'x'; 5000]);
     let (_, decoder) = ours(&cut(&frame, &[700]));
     assert_eq!(decoder.partial.capacity(), 0);
@@ -201,14 +201,14 @@ fn nothing_is_kept_between_whole_frames() {
 }
 
 #[test]
-fn a_message_in_fragments_has_the_limit_of_a_frame() {
+fn fragmented_message_has_frame_limit() {
     let half = vec![b'x'; LIMIT / 2 + 1];
     let (read, _) = ours(&[client_frame(0x01, Some([0; 4]), &half), client_frame(0x80, Some([0; 4]), &half)]);
     assert_eq!(read, [Decoded::Error(DecodeError::TooLarge)]);
 }
 
 #[test]
-fn text_in_fragments_is_refused_by_its_first_bad_byte_and_may_be_cut_anywhere() {
+fn fragmented_text_is_rejected_at_first_invalid_byte() {
     let text = "é€😀".as_bytes();
     let mut fragments: Vec<_> = text.iter().map(|byte| client_frame(0x00, Some([3; 4]), &[*byte])).collect();
     fragments[0][0] = 0x01;
@@ -221,7 +221,7 @@ fn text_in_fragments_is_refused_by_its_first_bad_byte_and_may_be_cut_anywhere() 
 }
 
 #[test]
-fn lengths_in_more_bytes_than_they_need_break_the_protocol() {
+fn overlong_lengths_are_rejected() {
     for head in [
         &[0x81, 0xfe, 0, 125][..],
         &[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
@@ -233,7 +233,7 @@ fn lengths_in_more_bytes_than_they_need_break_the_protocol() {
 }
 
 #[test]
-fn close_codes_that_may_not_be_sent_break_the_protocol() {
+fn forbidden_close_codes_are_rejected() {
     for code in 0..=u16::MAX {
         let (read, _) = ours(&[client_frame(0x88, Some([5; 4]), &code.to_be_bytes())]);
         // The library does not know 1014 (IANA: bad gateway).
@@ -251,7 +251,7 @@ fn close_codes_that_may_not_be_sent_break_the_protocol() {
 }
 
 #[test]
-fn every_frame_is_handed_on_once_be_it_empty_or_a_fragment() {
+fn every_frame_is_reported_once() {
     let frames = [
         client_frame(0x01, Some([1; 4]), b"a"),
         client_frame(0x00, Some([1; 4]), b""),

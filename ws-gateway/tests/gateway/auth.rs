@@ -1,4 +1,4 @@
-//! Tokens that end while a socket is open, and fresh ones that keep it alive.
+//! Tokens that expire or are replaced while a socket is open.
 
 use serde_json::json;
 use shared::participant::ParticipantKind;
@@ -10,7 +10,7 @@ fn auth(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_end_of_a_token_is_announced_and_then_closes_with_4401() {
+async fn token_expiry_is_announced_then_closes_with_4401() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut client, _) =
@@ -22,7 +22,7 @@ async fn the_end_of_a_token_is_announced_and_then_closes_with_4401() {
 }
 
 #[tokio::test]
-async fn a_fresh_token_keeps_the_socket_alive() {
+async fn new_token_keeps_socket_open() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut client, _) =
@@ -33,13 +33,13 @@ async fn a_fresh_token_keeps_the_socket_alive() {
     let answer = client.ask(&auth(&doctor())).await;
     assert_eq!(answer["type"], "authenticated");
     assert!(answer["expires_at"].is_string());
-    // The other, which has no fresh token, ends; this one outlives it.
+    // The other socket keeps its token and is closed. This one stays open.
     assert_eq!(other.closed().await.0, 4401);
     assert_eq!(client.ask(r#"{"type":"ping"}"#).await["type"], "pong");
 }
 
 #[tokio::test]
-async fn somebody_elses_token_and_a_bad_one_change_nothing() {
+async fn foreign_or_invalid_token_changes_nothing() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut client, _) =

@@ -1,4 +1,4 @@
-//! Events reach the sockets of their conversation, whole, in order, and nobody else.
+//! Events reach the sockets of their conversation, complete and in order, and no other socket.
 
 use serde_json::json;
 use shared::channel::Channel;
@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn ready_comes_first_and_messages_follow_to_both_sides() {
+async fn ready_precedes_messages_on_both_sides() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
@@ -29,14 +29,14 @@ async fn ready_comes_first_and_messages_follow_to_both_sides() {
 }
 
 #[tokio::test]
-async fn no_socket_ever_gets_a_frame_of_another_conversation() {
+async fn socket_gets_no_frame_of_another_conversation() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
     let mut rooms = Vec::new();
     for location in ["loc1", "loc2"] {
         for user in ["a", "b", "c"] {
-            // One of them has the identifier of a user.
+            // One contact has the id of a user.
             for contact in ["a", "x", "y"] {
                 let query = format!("location_id={location}&user_id={user}&contact_id={contact}");
                 let token = token_for(user, Some(shared::participant::ParticipantKind::User), 3600);
@@ -55,14 +55,14 @@ async fn no_socket_ever_gets_a_frame_of_another_conversation() {
             let frame = client.frame().await;
             assert_eq!(frame["message"]["content"], format!("{} {round}", channel.as_str()));
         }
-        // The next thing it says is the answer to this: nothing else was on its way.
+        // The next frame is the reply, so no other frame was on its way.
         assert_eq!(client.ask(r#"{"type":"ping"}"#).await["type"], "pong");
     }
 }
 
-/// All share the way to Redis.
+/// All participants share the connection to Redis.
 #[tokio::test]
-async fn many_sockets_of_one_participant_type_no_more_than_it_may() {
+async fn typing_limit_covers_all_sockets_of_participant() {
     const SOCKETS: usize = 60;
     let redis = RedisServer::start();
     let gateway = GatewayProcess::start(&redis, &[]).await;
@@ -82,19 +82,19 @@ async fn many_sockets_of_one_participant_type_no_more_than_it_may() {
         assert_eq!(device.ask(r#"{"type":"ping"}"#).await["type"], "pong");
     }
     let passed_on = began.elapsed();
-    // All that was to be passed on is on its way, before this.
+    // All accepted notices precede this message.
     publisher.message(&channel(), "user:doc123", "and now?").await;
-    let mut heard = 0;
+    let mut received = 0;
     while there.frame().await["type"] == "typing" {
-        heard += 1;
+        received += 1;
     }
     let most = 21 + usize::try_from(passed_on.as_millis()).unwrap() * 5 / 1000;
-    assert!((1..=most).contains(&heard) && most < SOCKETS, "{heard} of {most} in {passed_on:?}");
+    assert!((1..=most).contains(&received) && most < SOCKETS, "{received} of {most} in {passed_on:?}");
     assert!(gateway.metric(r#"rate_limited_total{kind="typing"}"#).await >= SOCKETS - most);
 }
 
 #[tokio::test]
-async fn typing_reaches_the_other_side_and_not_ones_own() {
+async fn typing_reaches_only_the_peer() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut here, _) = Client::open(gateway.address, QUERY, &doctor()).await;
@@ -104,7 +104,7 @@ async fn typing_reaches_the_other_side_and_not_ones_own() {
     for socket in [&mut here, &mut own_other_device, &mut there] {
         assert_eq!(socket.frame().await["type"], "message");
     }
-    // More than one a second are swallowed.
+    // A socket passes on one notice per second.
     for _ in 0..3 {
         here.send(r#"{"type":"typing"}"#).await;
     }

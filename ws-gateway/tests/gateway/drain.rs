@@ -1,4 +1,4 @@
-//! How a gateway ends, and how it refuses to begin.
+//! How a gateway shuts down, and when it does not start.
 
 use std::process::{Command, Stdio};
 
@@ -6,10 +6,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Client, Gateway, PATIENCE, QUERY, RedisServer, SECRET, channel, doctor, http, patient};
+use crate::support::{Client, Gateway, QUERY, RedisServer, SECRET, TEST_TIMEOUT, channel, doctor, http, patient};
 
 #[tokio::test]
-async fn sockets_are_told_to_go_elsewhere_and_receipts_are_not_lost() {
+async fn drain_closes_sockets_with_1001_and_keeps_receipts() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("DRAIN_SECONDS", "2")]).await;
     let publisher = redis.publisher().await;
@@ -23,34 +23,34 @@ async fn sockets_are_told_to_go_elsewhere_and_receipts_are_not_lost() {
     assert_eq!(status, 503);
     let refused = Client::try_open(gateway.address, QUERY, &doctor()).await;
     assert!(refused.is_err());
-    // All at once, as real clients are: the window is shared.
+    // Concurrently, as real clients do, because they share the drain window.
     let closed = clients.iter_mut().map(Client::closed);
     for (code, frames) in futures_util::future::join_all(closed).await {
         assert_eq!(code, 1001);
         assert!(frames <= 1);
     }
-    tokio::time::timeout(PATIENCE, gateway.running).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, gateway.running).await.unwrap().unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(gateway.address).await.is_err());
 }
 
 #[tokio::test]
-async fn a_gateway_without_sockets_says_for_as_long_that_it_is_going_away() {
+async fn drain_answers_handshakes_without_open_sockets() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("DRAIN_SECONDS", "1")]).await;
     let _open = Client::open(gateway.address, QUERY, &patient()).await; // It is ready.
-    let told = std::time::Instant::now();
+    let started_at = std::time::Instant::now();
     gateway.shutdown.begin();
     while !gateway.running.is_finished() {
-        // In the moment in which the port closes a connection may break; a load balancer has long turned elsewhere by then.
+        // A connection may break while the port closes. A load balancer has stopped sending by then.
         let Ok(mut tcp) = tokio::net::TcpStream::connect(gateway.address).await else { break };
         let mut answer = String::new();
         let asked = tcp.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
-        if asked.is_ok() && tcp.read_to_string(&mut answer).await.is_ok() && told.elapsed().as_millis() < 900 {
+        if asked.is_ok() && tcp.read_to_string(&mut answer).await.is_ok() && started_at.elapsed().as_millis() < 900 {
             assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
         }
     }
-    tokio::time::timeout(PATIENCE, gateway.running).await.unwrap().unwrap().unwrap();
-    assert!(told.elapsed().as_millis() >= 1000);
+    tokio::time::timeout(TEST_TIMEOUT, gateway.running).await.unwrap().unwrap().unwrap();
+    assert!(started_at.elapsed().as_millis() >= 1000);
 }
 
 fn gateway(variables: &[(&str, &str)]) -> Command {
@@ -60,7 +60,7 @@ fn gateway(variables: &[(&str, &str)]) -> Command {
 }
 
 #[test]
-fn bad_configuration_is_named_all_at_once() {
+fn invalid_settings_are_reported_together() {
     let output = gateway(&[("LISTEN_ADDR", "here"), ("JWT_SECRET", "hunter2")]).output().unwrap();
     assert_eq!(output.status.code(), Some(64));
     let text = String::from_utf8(output.stderr).unwrap();
@@ -81,7 +81,7 @@ fn help_lists_every_setting() {
 }
 
 #[tokio::test]
-async fn the_program_serves_metrics_on_its_admin_port_and_ends_well_on_sigterm() {
+async fn process_serves_metrics_and_exits_cleanly_on_sigterm() {
     let redis = RedisServer::start();
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (public, admin) = (free(), free());
@@ -107,12 +107,12 @@ async fn the_program_serves_metrics_on_its_admin_port_and_ends_well_on_sigterm()
         while tokio::net::TcpStream::connect(admin).await.is_err() {
             tokio::task::yield_now().await;
         }
-        // It lets nobody in before an API service has said that its copy of the revocations is complete.
+        // It is not ready before an API service has marked its copy of the revocations complete.
         while http(admin, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.0 != 200 {
             redis.confirm_revocations().await;
         }
     };
-    tokio::time::timeout(PATIENCE, is_ready).await.expect("the gateway becomes ready");
+    tokio::time::timeout(TEST_TIMEOUT, is_ready).await.unwrap();
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(public, QUERY, &doctor()).await;
     publisher.message(&channel(), "contact:pat456", "hunter2").await;

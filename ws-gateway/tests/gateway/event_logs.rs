@@ -1,4 +1,4 @@
-//! The log of a conversation: what opens it, how long it lives, and how much of it a participant may have read.
+//! Event logs: what opens them, how long they live, and how much of them one participant may replay.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use fred::types::CustomCommand;
 use serde_json::Value;
 use tokio::net::TcpSocket;
 
-use crate::support::{Client, Gateway, GatewayProcess, PATIENCE, QUERY, RedisServer, channel, doctor, patient};
+use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, TEST_TIMEOUT, channel, doctor, patient};
 
 const ONE_HOUR: i64 = 3600;
 const TWO_MINUTES: i64 = 120;
@@ -24,7 +24,7 @@ async fn resume(address: SocketAddr, cursor: &str) -> (Client, Value) {
 }
 
 #[tokio::test]
-async fn what_handshakes_on_invented_peers_leave_is_small_and_soon_gone() {
+async fn empty_logs_of_invented_peers_are_small_and_expire() {
     const HANDSHAKES: usize = 300;
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("HANDSHAKES_PER_PARTICIPANT_PER_SECOND", "0")]).await;
@@ -46,7 +46,7 @@ async fn what_handshakes_on_invented_peers_leave_is_small_and_soon_gone() {
 }
 
 #[tokio::test]
-async fn a_cursor_from_before_the_first_event_is_good_before_and_after_it() {
+async fn cursor_of_empty_log_stays_valid_after_first_event() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
@@ -56,7 +56,7 @@ async fn a_cursor_from_before_the_first_event_is_good_before_and_after_it() {
     drop(client);
     let life: i64 = publisher.client.ttl(channel().log_key()).await.unwrap();
     assert!(life <= TWO_MINUTES, "{life}");
-    // The socket's end may not have reached Redis, or it has: the event is kept either way.
+    // The event is kept whether or not Redis knows that the socket has closed.
     publisher.message(&channel(), "contact:pat456", "first").await;
     publisher.message(&channel(), "contact:pat456", "second").await;
     let life: i64 = publisher.client.ttl(channel().log_key()).await.unwrap();
@@ -68,22 +68,22 @@ async fn a_cursor_from_before_the_first_event_is_good_before_and_after_it() {
 }
 
 #[tokio::test]
-async fn an_event_that_nobody_hears_is_kept_for_who_holds_a_cursor_of_its_empty_log() {
+async fn event_without_subscribers_is_kept_for_open_log() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let seen = cursor(gateway.address).await;
     // The gateway's subscription ends with it.
     gateway.shutdown.begin();
     gateway.running.await.unwrap().unwrap();
-    redis.publisher().await.message(&channel(), "contact:pat456", "unheard").await;
+    redis.publisher().await.message(&channel(), "contact:pat456", "unsubscribed").await;
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut client, ready) = resume(gateway.address, &seen).await;
     assert_eq!(ready["resumed"], true);
-    assert_eq!(client.frame().await["message"]["content"], "unheard");
+    assert_eq!(client.frame().await["message"]["content"], "unsubscribed");
 }
 
 #[tokio::test]
-async fn a_cursor_of_an_empty_log_that_is_gone_is_said_to_be_useless() {
+async fn cursor_of_expired_empty_log_is_rejected() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let client = redis.client().await;
@@ -92,7 +92,7 @@ async fn a_cursor_of_an_empty_log_that_is_gone_is_said_to_be_useless() {
         let _: i64 = client.del(channel().log_key()).await.unwrap();
         redis.next_millisecond().await;
         if refill {
-            // Another log of the same conversation, just as empty.
+            // Another empty log of the same conversation.
             cursor(gateway.address).await;
         }
         let (_client, ready) = resume(gateway.address, &seen).await;
@@ -102,7 +102,7 @@ async fn a_cursor_of_an_empty_log_that_is_gone_is_said_to_be_useless() {
 }
 
 #[tokio::test]
-async fn an_empty_log_lives_on_while_a_socket_listens() {
+async fn empty_log_lives_while_socket_is_open() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1")]).await;
     let publisher = redis.publisher().await;
@@ -113,13 +113,13 @@ async fn an_empty_log_lives_on_while_a_socket_listens() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, prolonged).await.expect("nobody prolongs its life");
+    tokio::time::timeout(TEST_TIMEOUT, prolonged).await.unwrap();
     publisher.message(&channel(), "contact:pat456", "first").await;
     assert_eq!(client.frame().await["message"]["content"], "first", "neither a resync nor anything else before it");
 }
 
 #[tokio::test]
-async fn more_than_a_queue_holds_is_not_replayed_and_what_is_replayed_to_one_participant_is_bounded() {
+async fn replay_is_bounded_per_queue_and_per_participant() {
     const SOCKETS: usize = 20;
     let redis = RedisServer::start();
     let gateway = GatewayProcess::start(&redis, &[]).await;
@@ -133,10 +133,10 @@ async fn more_than_a_queue_holds_is_not_replayed_and_what_is_replayed_to_one_par
             half = cursor.to_string();
         }
     }
-    // 1.8 MB, where the queue of a socket holds a MiB.
+    // 1.8 MB, but a socket's queue holds 1 MiB.
     let (_client, ready) = resume(gateway.address, &seen).await;
     assert_eq!(ready["resumed"], false);
-    // 900 KB for each of the sockets, none of which reads: eight queues are the most for one participant.
+    // 900 KB per socket, and none of them reads. One participant may have eight queues of replays.
     let (mut stuck, mut replays) = (Vec::new(), 0);
     for _ in 0..SOCKETS {
         let tcp = TcpSocket::new_v4().unwrap();
@@ -149,18 +149,18 @@ async fn more_than_a_queue_holds_is_not_replayed_and_what_is_replayed_to_one_par
     assert!((8..=10).contains(&replays), "{replays} of {SOCKETS}");
     assert_eq!(gateway.metric("gateway_replays_too_large_total").await, SOCKETS - replays);
     let (_other, ready) = Client::open(gateway.address, &format!("{QUERY}&cursor={half}"), &patient()).await;
-    assert_eq!(ready["resumed"], true, "nobody else pays for it");
+    assert_eq!(ready["resumed"], true, "other participants are not affected");
     drop(stuck);
     let freed = async {
         while resume(gateway.address, &half).await.1["resumed"] != true {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, freed).await.expect("what closed sockets held is not given back");
+    tokio::time::timeout(TEST_TIMEOUT, freed).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_log_that_somebody_else_has_emptied_or_made_takes_events_and_is_read_from_there() {
+async fn emptied_or_foreign_log_accepts_new_events() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1")]).await;
     let publisher = redis.publisher().await;
@@ -175,7 +175,7 @@ async fn a_log_that_somebody_else_has_emptied_or_made_takes_events_and_is_read_f
     let log = channel().log_key();
     for is_emptied in [true, false] {
         if is_emptied {
-            // With its last entry: nothing may stand below that any more, says Redis.
+            // The last entry is kept, so that later ids are higher.
             cursor(gateway.address).await;
             let (_, deleted) = publisher.message(&channel(), "contact:pat456", "deleted").await;
             let all: Vec<String> = ids_of_entries(&publisher.client, &log).await;
@@ -183,7 +183,7 @@ async fn a_log_that_somebody_else_has_emptied_or_made_takes_events_and_is_read_f
             command(&[&["XDEL", &log][..], &all.iter().map(String::as_str).collect::<Vec<_>>()].concat()).await;
         } else {
             command(&["DEL", &log]).await;
-            command(&["XGROUP", "CREATE", &log, "somebody", "0", "MKSTREAM"]).await;
+            command(&["XGROUP", "CREATE", &log, "group", "0", "MKSTREAM"]).await;
         }
         let (_, first) = publisher.message(&channel(), "contact:pat456", "first").await;
         publisher.message(&channel(), "contact:pat456", "second").await;

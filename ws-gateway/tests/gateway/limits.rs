@@ -1,4 +1,4 @@
-//! Clients that send too much, send garbage, or do not read.
+//! Clients that send too much, send invalid frames, or do not read.
 
 use futures_util::SinkExt;
 use tokio::io::AsyncWriteExt;
@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, channel, doctor, http, patient, service};
 
 #[tokio::test]
-async fn bad_frames_are_answered_and_the_socket_stays() {
+async fn invalid_frames_get_error_without_close() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
@@ -29,7 +29,7 @@ async fn bad_frames_are_answered_and_the_socket_stays() {
 }
 
 #[tokio::test]
-async fn a_frame_that_is_too_large_closes_with_1009() {
+async fn oversized_frame_closes_with_1009() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
@@ -41,27 +41,27 @@ async fn a_frame_that_is_too_large_closes_with_1009() {
 }
 
 #[tokio::test]
-async fn text_that_is_not_utf8_closes_with_1007() {
+async fn invalid_utf8_closes_with_1007() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
-    // A masked text frame of one byte, 0xff (the mask is zero).
+    // A masked text frame with the byte 0xff; the mask is zero.
     client.ws.get_mut().write_all(&[0x81, 0x81, 0, 0, 0, 0, 0xff]).await.unwrap();
     assert_eq!(client.closed().await.0, 1007);
 }
 
 #[tokio::test]
-async fn a_frame_that_breaks_the_protocol_closes_with_1002() {
+async fn protocol_violation_closes_with_1002() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
-    // Not masked.
+    // Without a mask.
     client.ws.get_mut().write_all(&[0x81, 0x01, b'x']).await.unwrap();
     assert_eq!(client.closed().await.0, 1002);
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_closed_alone() {
+async fn slow_client_is_closed_alone() {
     const MESSAGES: usize = 600;
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("OUTBOUND_QUEUE_BYTES", "262144")]).await;
@@ -77,8 +77,8 @@ async fn a_client_that_does_not_read_is_closed_alone() {
         publisher.message(&channel(), "user:doc123", &text).await;
         assert_eq!(fast.frame().await["type"], "message");
     }
-    // Some 20 MB were sent. It gets what was on the way, in order, and then the end; with its reason, when it reads again
-    // before the gateway has given up on telling it.
+    // About 20 MB were sent. The client gets what was on its way, in order, and then the close frame, if it reads
+    // before the gateway's timeout.
     let mut got = 0;
     loop {
         match slow.message().await {
@@ -97,12 +97,12 @@ async fn a_client_that_does_not_read_is_closed_alone() {
 }
 
 #[tokio::test]
-async fn a_client_that_falls_silent_is_closed() {
+async fn idle_client_is_closed() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("HEARTBEAT_SECONDS", "1"), ("IDLE_TIMEOUT_SECONDS", "2")]).await;
     let (mut silent, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     let (mut alive, _) = Client::open(gateway.address, QUERY, &patient()).await;
-    // `alive` reads, so it answers Pings for longer than the limit; `silent` does not.
+    // `alive` reads, so it answers Pings. `silent` does not.
     while alive.pings < 4 {
         if let Some(Ok(Message::Ping(_))) = alive.message().await {
             alive.pings += 1;
@@ -113,9 +113,9 @@ async fn a_client_that_falls_silent_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn memory_stays_flat_under_a_thousand_sockets_that_stop_reading() {
+async fn memory_stays_flat_with_thousand_slow_clients() {
     const SOCKETS: usize = 1000;
-    // What a socket may hold of its own: its state, one round of writing, and the growth of buffers. What waits is shared.
+    // What a socket may hold itself: its state, one write batch, and buffers. Queued frames are shared.
     const BYTES_EACH: usize = 128 * 1024;
     const QUEUE_BYTES: usize = 1 << 20;
     let redis = RedisServer::start();
@@ -150,21 +150,21 @@ async fn memory_stays_flat_under_a_thousand_sockets_that_stop_reading() {
     }
     let grown = most.saturating_sub(before);
     assert!(grown < SOCKETS * BYTES_EACH, "{grown} bytes more for {SOCKETS} sockets, {sent} bytes sent to each");
-    // The kernel, whose memory is not in that figure, did not take what the queue would not.
+    // The kernel's buffers are not in that figure. They must not take what the queue would reject.
     assert!(sent < QUEUE_BYTES * 3 / 2, "{sent} bytes went to each");
     assert_eq!(gateway.metric("gateway_outbound_overflows_total").await, SOCKETS);
 }
 
 #[tokio::test]
-async fn a_participant_with_too_many_sockets_hears_so_and_gets_one_when_another_ends() {
+async fn participant_over_socket_limit_is_closed_with_4429() {
     let redis = RedisServer::start();
     let gateway = GatewayProcess::start(&redis, &[("MAX_SOCKETS_PER_PARTICIPANT", "2")]).await;
     let (first, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     let (_second, _) = Client::open(gateway.address, QUERY, &doctor()).await;
-    // The handshake succeeds, and the close code says why that was all.
+    // The handshake succeeds, and the close code gives the reason.
     let mut third = Client::try_open(gateway.address, QUERY, &doctor()).await.unwrap();
     assert_eq!(third.closed().await, (4429, 0));
-    // Others are not concerned, and a watching service is nobody's socket.
+    // Other participants are not affected, and a service token has no socket limit.
     let (_patient, _) = Client::open(gateway.address, QUERY, &patient()).await;
     for _ in 0..3 {
         let (_watcher, _) = Client::open(gateway.address, QUERY, &service()).await;
@@ -180,7 +180,7 @@ async fn a_participant_with_too_many_sockets_hears_so_and_gets_one_when_another_
 }
 
 #[tokio::test]
-async fn an_address_with_too_many_sockets_hears_so_whoever_asks_there() {
+async fn address_over_socket_limit_is_closed_with_4429() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("MAX_SOCKETS_PER_ADDRESS", "2")]).await;
     let (_first, _) = Client::open(gateway.address, QUERY, &doctor()).await;
@@ -200,17 +200,17 @@ async fn refused(address: std::net::SocketAddr, token: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn handshakes_beyond_the_rate_are_a_429_with_retry_after() {
+async fn handshakes_over_rate_get_429_with_retry_after() {
     let redis = RedisServer::start();
     for settings in [
-        // Ten at once.
+        // A burst is ten.
         &[("HANDSHAKES_PER_SECOND", "1")][..],
         &[("RATE_LIMIT_ADDRESS_PER_SECOND", "1"), ("RATE_LIMIT_ADDRESS_BURST", "10")],
     ] {
         let gateway = GatewayProcess::start(&redis, settings).await;
         let mut open = Vec::new();
         let error = loop {
-            assert!(open.len() < 40, "nobody is refused");
+            assert!(open.len() < 40, "no handshake is rejected");
             match Client::try_open(gateway.address, QUERY, &doctor()).await {
                 Ok(client) => open.push(client),
                 Err(error) => break error,
@@ -222,7 +222,7 @@ async fn handshakes_beyond_the_rate_are_a_429_with_retry_after() {
         assert_eq!(answer.headers()["retry-after"], "1");
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
         assert!(gateway.metric(r#"gateway_handshakes_total{outcome="rate_limited"}"#).await >= 1);
-        // Health is asked by the load balancer, from one address, all the time.
+        // Load balancers probe health from one address all the time.
         for _ in 0..30 {
             assert_eq!(http(gateway.address, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.0, 200);
         }
@@ -230,18 +230,18 @@ async fn handshakes_beyond_the_rate_are_a_429_with_retry_after() {
 }
 
 #[tokio::test]
-async fn a_participant_has_a_hundred_handshakes_at_once_by_default_and_nobody_else_notices() {
+async fn participant_handshake_limit_does_not_affect_others() {
     let redis = RedisServer::start();
     let gateway = GatewayProcess::start(&redis, &[]).await;
     let mut accepted = 0;
-    // Each for another pair, as somebody would who wants to fill Redis.
+    // Each for another pair, as an attacker would fill Redis.
     let error = loop {
         let query = format!("location_id=loc1&user_id=doc123&contact_id=invented{accepted}");
         match Client::try_open(gateway.address, &query, &doctor()).await {
             Ok(_closed_at_once) => accepted += 1,
             Err(error) => break error,
         }
-        assert!(accepted < 10_000, "nobody is refused");
+        assert!(accepted < 10_000, "no handshake is rejected");
     };
     assert!(accepted >= 100, "{accepted} were let in");
     let Error::Http(answer) = error else { panic!("{error}") };
@@ -254,7 +254,7 @@ async fn a_participant_has_a_hundred_handshakes_at_once_by_default_and_nobody_el
 }
 
 #[tokio::test]
-async fn who_guesses_tokens_is_turned_away_and_nobody_else() {
+async fn token_guessing_limit_does_not_affect_others() {
     let redis = RedisServer::start();
     let settings = [("RATE_LIMIT_FAILURES_PER_SECOND", "1"), ("RATE_LIMIT_FAILURES_BURST", "5")];
     let gateway = Gateway::start(&redis, &settings).await;
@@ -272,9 +272,9 @@ async fn who_guesses_tokens_is_turned_away_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_flood_of_frames_is_not_heard_and_then_ends_the_socket() {
+async fn frame_flood_is_dropped_then_closes_socket() {
     let redis = RedisServer::start();
-    // A hundred at once, a thousand before the end.
+    // A burst of a hundred; a thousand close the socket.
     let gateway = GatewayProcess::start(&redis, &[("MAX_FRAMES_PER_SECOND", "10")]).await;
     let (mut flood, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     let (mut other, _) = Client::open(gateway.address, QUERY, &patient()).await;
@@ -287,7 +287,7 @@ async fn a_flood_of_frames_is_not_heard_and_then_ends_the_socket() {
     }
     assert_eq!((&last["type"], &last["code"]), (&"error".into(), &"rate_limited".into()));
     for _ in 0..1100 {
-        // It may be closed by now.
+        // It may be closed already.
         if flood.ws.send(Message::text(r#"{"type":"ping"}"#)).await.is_err() {
             break;
         }
@@ -298,7 +298,7 @@ async fn a_flood_of_frames_is_not_heard_and_then_ends_the_socket() {
 }
 
 #[tokio::test]
-async fn a_query_that_no_handshake_needs_is_a_414() {
+async fn overlong_query_gets_414() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let request = format!(
@@ -316,14 +316,14 @@ fn empty(first: u8) -> [u8; 6] {
 }
 
 #[tokio::test]
-async fn frames_that_hold_nothing_count_as_any_other() {
+async fn empty_frames_count_against_frame_limit() {
     const PONG: u8 = 0x8a;
     const PING: u8 = 0x89;
     const BEGINNING: u8 = 0x01;
     const CONTINUATION: u8 = 0x00;
     const TEXT: u8 = 0x81;
     let redis = RedisServer::start();
-    // A hundred at once, a thousand before the end.
+    // A burst of a hundred; a thousand close the socket.
     let gateway = Gateway::start(&redis, &[("MAX_FRAMES_PER_SECOND", "10")]).await;
     for (name, first, then) in
         [("Pongs", PONG, PONG), ("Pings", PING, PING), ("fragments", BEGINNING, CONTINUATION), ("texts", TEXT, TEXT)]
@@ -331,7 +331,7 @@ async fn frames_that_hold_nothing_count_as_any_other() {
         let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
         let flood: Vec<u8> = [empty(first)].into_iter().chain([empty(then); 2000]).flatten().collect();
         let tcp = client.ws.get_mut();
-        // It may be closed before all of it is sent.
+        // It may be closed before all is sent.
         let _cut = tcp.write_all(&flood).await;
         let (mut answers, mut bytes) = (Vec::new(), 0);
         let code = loop {
@@ -352,7 +352,7 @@ async fn frames_that_hold_nothing_count_as_any_other() {
 }
 
 #[tokio::test]
-async fn pings_beyond_the_limit_are_answered_by_the_last_of_them() {
+async fn excess_pings_get_one_pong() {
     const PINGS: u8 = 200;
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("MAX_FRAMES_PER_SECOND", "10")]).await;
@@ -372,7 +372,7 @@ async fn pings_beyond_the_limit_are_answered_by_the_last_of_them() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_finds_out_that_it_was_too_slow_when_it_reads_on() {
+async fn slow_client_receives_4408_when_it_reads_again() {
     let redis = RedisServer::start();
     let gateway = GatewayProcess::start(&redis, &[("OUTBOUND_QUEUE_BYTES", "65536")]).await;
     let publisher = redis.publisher().await;
@@ -384,7 +384,7 @@ async fn a_slow_reader_finds_out_that_it_was_too_slow_when_it_reads_on() {
     while gateway.metric(r#"gateway_closed_total{code="4408"}"#).await == 0 {
         publisher.message(&channel(), "contact:pat456", &text).await;
     }
-    // Longer than others may take for their close frame.
+    // Longer than the close timeout of other sockets.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert_eq!(slow.closed().await.0, 4408);
 }

@@ -1,19 +1,19 @@
-//! The gateway as clients and Redis see it: the real server in this process, a real `redis-server` of each test's own.
+//! Integration tests: the real gateway in this process, and a `redis-server` per test.
 
 #![cfg(test)]
 
 mod auth;
 mod delivery;
 mod drain;
+mod encryption;
 mod event_logs;
+mod http_errors;
 mod limits;
 mod malformed;
 mod outage;
 mod presence;
-mod proof;
-mod refusals;
+mod receipts;
 mod resume;
 mod revocation;
-mod sealed;
 mod support;
 mod tickets;

@@ -1,5 +1,5 @@
-//! What stands in Redis and is no event: its conversation's sockets are told to load the history where something may be missing, and
-//! sockets of other conversations hear nothing of it.
+//! Invalid entries and payloads in Redis. Sockets of the conversation reload the history if something may be missing;
+//! other sockets are not affected.
 
 use fred::interfaces::{KeysInterface, PubsubInterface, StreamsInterface};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, channe
 
 const OTHER: &str = "location_id=loc1&user_id=doc123&contact_id=other";
 
-/// Entries of a log that are none of ours. Not even UTF-8, without the fields, with fields of another kind.
+/// Invalid log entries: not UTF-8, without the fields, or with other fields.
 fn bad_entries() -> Vec<Vec<(&'static str, &'static [u8])>> {
     vec![
         vec![("t", b"\xff\xfe"), ("h", b""), ("b", b"\"message\":{}}")],
@@ -22,7 +22,7 @@ fn bad_entries() -> Vec<Vec<(&'static str, &'static [u8])>> {
     ]
 }
 
-/// Payloads that are no events.
+/// Payloads that are not events.
 fn bad_payloads() -> Vec<&'static [u8]> {
     vec![
         b"",
@@ -43,7 +43,7 @@ async fn content(client: &mut Client) -> Value {
 }
 
 #[tokio::test]
-async fn an_entry_that_is_no_event_is_a_resync_for_its_conversation_and_nothing_for_others() {
+async fn invalid_log_entry_affects_only_its_conversation() {
     let redis = RedisServer::start();
     let gateway = GatewayProcess::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
@@ -55,17 +55,17 @@ async fn an_entry_that_is_no_event_is_a_resync_for_its_conversation_and_nothing_
         publisher.message(&channel(), "user:doc123", "before").await;
         assert_eq!(content(&mut client).await, "before", "{entry:?}");
         let _: String = publisher.client.xadd(channel().log_key(), false, None, "*", entry.clone()).await.unwrap();
-        // The next event says what stands before it, which nobody has heard.
+        // The next event names a predecessor that the sockets did not receive.
         publisher.message(&channel(), "user:doc123", "behind it").await;
         publisher.message(&other_channel, "user:doc123", "elsewhere").await;
         assert_eq!(client.frame().await["type"], "resync", "{entry:?}");
         assert_eq!(content(&mut other).await, "elsewhere", "{entry:?}");
         assert!(gateway.metric("gateway_malformed_events_total").await > before, "{entry:?}");
-        // From there on it is live.
+        // From here on events arrive live.
         publisher.message(&channel(), "user:doc123", "live").await;
         assert_eq!(content(&mut client).await, "live", "{entry:?}");
         assert_eq!(other.ask(r#"{"type":"ping"}"#).await["type"], "pong", "nothing else for others: {entry:?}");
-        // Whoever comes back from before it is told to load the history as well.
+        // A client that resumes from an earlier cursor must reload the history too.
         let query = format!("{QUERY}&cursor={}", ready["cursor"].as_str().unwrap());
         let (mut back, ready) = Client::open(gateway.address, &query, &patient()).await;
         assert_eq!(ready["resumed"], false, "{entry:?}");
@@ -78,7 +78,7 @@ async fn an_entry_that_is_no_event_is_a_resync_for_its_conversation_and_nothing_
 }
 
 #[tokio::test]
-async fn a_payload_that_is_no_event_is_ignored_and_loses_nothing() {
+async fn invalid_payload_is_ignored_without_loss() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
@@ -88,8 +88,8 @@ async fn a_payload_that_is_no_event_is_ignored_and_loses_nothing() {
     let presence = Channel::presence(&"loc1".parse().unwrap());
     for payload in bad_payloads() {
         for channel in [&channel(), &its_inbox, &presence] {
-            let heard: i64 = publisher.client.publish(channel.as_str(), payload).await.unwrap();
-            assert_eq!(heard, 1, "the gateway listens to {}", channel.as_str());
+            let subscribers: i64 = publisher.client.publish(channel.as_str(), payload).await.unwrap();
+            assert_eq!(subscribers, 1, "the gateway listens to {}", channel.as_str());
         }
         publisher.message(&channel(), "user:doc123", "good").await;
         let frame = client.frame().await;

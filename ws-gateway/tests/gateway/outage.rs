@@ -1,4 +1,4 @@
-//! Redis dies, restarts empty, falls silent, or loses something without a word.
+//! Redis dies, restarts empty, hangs, or loses an event.
 
 use fred::interfaces::{ClientLike, KeysInterface, PubsubInterface, StreamsInterface};
 use fred::types::CustomCommand;
@@ -6,7 +6,7 @@ use fred::types::CustomCommand;
 use crate::support::{Client, Gateway, QUERY, RedisServer, channel, doctor, http};
 
 #[tokio::test]
-async fn a_redis_that_restarts_empty_means_resync_and_life_goes_on() {
+async fn empty_redis_restart_sends_resync_then_resumes() {
     let mut redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
@@ -27,14 +27,14 @@ async fn a_redis_that_restarts_empty_means_resync_and_life_goes_on() {
 }
 
 #[tokio::test]
-async fn a_redis_that_falls_silent_is_noticed_and_what_was_missed_is_sent() {
+async fn unresponsive_redis_is_detected_and_events_are_backfilled() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     redis.freeze();
     assert_eq!(client.frame().await["type"], "degraded");
-    // Waits in Redis' socket, and is published before the gateway is back.
+    // It waits in the socket of Redis and is published before the gateway has reconnected.
     let message = tokio::spawn(async move {
         publisher.message(&channel(), "contact:pat456", "missed").await;
         publisher
@@ -51,23 +51,23 @@ async fn a_redis_that_falls_silent_is_noticed_and_what_was_missed_is_sent() {
 }
 
 #[tokio::test]
-async fn what_was_lost_without_a_word_is_found_by_comparing_with_the_log() {
+async fn reconciliation_finds_unpublished_event() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1")]).await;
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     publisher.message(&channel(), "contact:pat456", "first").await;
     assert_eq!(client.frame().await["message"]["content"], "first");
-    // In the log, and never published.
+    // In the log, but not published.
     let fields = vec![("t", "message"), ("h", ""), ("b", r#""message":{"content":"silent"}}"#)];
     let _: String = publisher.client.xadd(channel().log_key(), false, None::<()>, "*", fields).await.unwrap();
     assert_eq!(client.frame().await["message"]["content"], "silent");
 }
 
 #[tokio::test]
-async fn what_was_lost_without_a_word_is_found_by_the_next_event_and_comes_before_it() {
+async fn gap_is_backfilled_before_next_event() {
     let redis = RedisServer::start();
-    // No comparison will find it in this test's time.
+    // Reconciliation will not run during this test.
     let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1800")]).await;
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
@@ -83,7 +83,7 @@ async fn what_was_lost_without_a_word_is_found_by_the_next_event_and_comes_befor
 }
 
 #[tokio::test]
-async fn a_log_that_is_gone_while_its_sockets_listen_means_resync() {
+async fn deleted_log_sends_resync() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1800")]).await;
     let publisher = redis.publisher().await;
@@ -99,7 +99,7 @@ async fn a_log_that_is_gone_while_its_sockets_listen_means_resync() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_redis_cuts_is_made_again() {
+async fn ended_subscription_is_made_again() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
@@ -113,7 +113,7 @@ async fn a_subscription_that_redis_cuts_is_made_again() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_is_ignored() {
+async fn invalid_payload_is_ignored() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let publisher = redis.publisher().await;

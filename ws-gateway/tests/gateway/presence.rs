@@ -1,4 +1,4 @@
-//! Who is online: told to those who share a conversation, when it changes, and to nobody else.
+//! Presence: sent to the peers of a conversation when it changes, and to no other client.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use shared::presence::{ConversationCheck, Notice};
 use tokio::time::{Instant, interval, timeout};
 
 use crate::support::{
-    Client, Gateway, GatewayProcess, PATIENCE, QUERY, RedisServer, channel, conversation, doctor, patient, service,
+    Client, Gateway, GatewayProcess, QUERY, RedisServer, TEST_TIMEOUT, channel, conversation, doctor, patient, service,
     token_for,
 };
 
-/// Leases are as short as they may be, and nobody lingers.
-const HASTY: [(&str, &str); 2] = [("PRESENCE_TTL_SECONDS", "3"), ("PRESENCE_LINGER_SECONDS", "0")];
+/// The shortest lease, and no grace period.
+const SHORT_LEASE: [(&str, &str); 2] = [("PRESENCE_TTL_SECONDS", "3"), ("PRESENCE_LINGER_SECONDS", "0")];
 const INBOX_OF_DOCTOR: &str = "location_id=loc1&user_id=doc123";
 const INBOX_OF_PATIENT: &str = "location_id=loc1&contact_id=pat456";
 
@@ -40,8 +40,8 @@ async fn offline(client: &mut Client) -> Value {
     frame
 }
 
-/// Waits until Redis has it that this many gateways hold somebody.
-async fn held(redis: &RedisServer, who: &str, gateways: i64) {
+/// Waits until Redis has this participant at so many gateways.
+async fn wait_for_holders(redis: &RedisServer, who: &str, gateways: i64) {
     let client = redis.client().await;
     let key = names().participant(&who.parse().unwrap());
     let waiting = async {
@@ -54,47 +54,47 @@ async fn held(redis: &RedisServer, who: &str, gateways: i64) {
             }
         }
     };
-    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{who} is not at {gateways} gateways"));
+    timeout(TEST_TIMEOUT, waiting).await.unwrap_or_else(|_| panic!("{who} is not at {gateways} gateways"));
 }
 
-/// A conversation in which something was written, as all gateways with sockets there know.
-async fn written(redis: &RedisServer) {
+/// A conversation with a message, as all gateways with sockets of it know.
+async fn write_message(redis: &RedisServer) {
     redis.publisher().await.message(&channel(), "contact:pat456", "Hello").await;
 }
 
 /// The same with the nurse.
-async fn written_to_nurse(redis: &RedisServer) {
+async fn write_message_to_nurse(redis: &RedisServer) {
     let [location, doctor, nurse] = ["loc1", "user:doc123", "user:nurse"];
     let pair = Conversation::new(location.parse().unwrap(), doctor.parse().unwrap(), nurse.parse().unwrap());
     redis.publisher().await.message(&Channel::from(&pair.unwrap()), nurse, "Hello").await;
 }
 
 #[tokio::test]
-async fn whoever_shares_a_conversation_hears_of_coming_and_going_and_nobody_else() {
+async fn presence_reaches_only_conversation_peers() {
     let redis = RedisServer::start();
-    let gateways = [Gateway::start(&redis, &HASTY).await, Gateway::start(&redis, &HASTY).await];
+    let gateways = [Gateway::start(&redis, &SHORT_LEASE).await, Gateway::start(&redis, &SHORT_LEASE).await];
     let (mut watcher, _) = Client::open(gateways[0].address, QUERY, &service()).await;
     let (mut here, _) = Client::open(gateways[0].address, QUERY, &doctor()).await;
     let stranger = token_for("nurse", Some(shared::participant::ParticipantKind::User), 3600);
     let beside = "location_id=loc1&user_id=nurse&contact_id=pat456";
     let (mut stranger, _) = Client::open(gateways[0].address, beside, &stranger).await;
     let (mut inbox, _) = Client::open(gateways[0].address, INBOX_OF_DOCTOR, &doctor()).await;
-    held(&redis, "user:doc123", 1).await;
-    written(&redis).await;
+    wait_for_holders(&redis, "user:doc123", 1).await;
+    write_message(&redis).await;
     assert_eq!(here.frame().await["type"], "message");
     assert_eq!(watcher.frame().await["type"], "message");
-    // The doctor has come since the watcher watches: it may hear of that, if it knew by then that it may.
+    // The doctor came after the watcher, which may see that if its gateway knew of the conversation in time.
     let early = watcher.all_presence().await;
     assert!(early.iter().all(|frame| frame["user_id"] == "doc123" && frame["online"] == true), "{early:?}");
 
-    // A socket of an inbox is presence too; a second one changes nothing.
+    // An inbox socket counts as presence. A second socket changes nothing.
     let (first, _) = Client::open(gateways[1].address, INBOX_OF_PATIENT, &patient()).await;
     assert_eq!(online(&mut here).await["contact_id"], "pat456");
     assert_eq!(online(&mut watcher).await["contact_id"], "pat456");
     let (second, _) = Client::open(gateways[0].address, QUERY, &patient()).await;
-    held(&redis, "contact:pat456", 2).await;
+    wait_for_holders(&redis, "contact:pat456", 2).await;
     drop(first);
-    held(&redis, "contact:pat456", 1).await;
+    wait_for_holders(&redis, "contact:pat456", 1).await;
     drop(second);
     let gone = offline(&mut here).await;
     assert_eq!(offline(&mut watcher).await, gone);
@@ -103,29 +103,29 @@ async fn whoever_shares_a_conversation_hears_of_coming_and_going_and_nobody_else
         json!({"type": "presence", "contact_id": "pat456", "online": false, "last_seen_at": gone["last_seen_at"]})
     );
 
-    // A watching service is nobody: it comes and goes unseen. What its gateway writes next, it writes behind that.
+    // A service token has no presence. What its gateway writes next comes after this.
     let (_unseen, _) = Client::open(gateways[1].address, QUERY, &service()).await;
     let nurse = token_for("nurse", Some(shared::participant::ParticipantKind::User), 3600);
     let (_nurse, _) = Client::open(gateways[1].address, "location_id=loc1&user_id=nurse", &nurse).await;
-    held(&redis, "user:nurse", 2).await;
-    held(&redis, "user:doc123", 1).await;
-    held(&redis, "contact:pat456", 0).await;
+    wait_for_holders(&redis, "user:nurse", 2).await;
+    wait_for_holders(&redis, "user:doc123", 1).await;
+    wait_for_holders(&redis, "contact:pat456", 0).await;
     for client in [&mut here, &mut watcher, &mut stranger, &mut inbox] {
         assert_eq!(client.all_presence().await, NOTHING, "and nothing else");
     }
 }
 
 #[tokio::test]
-async fn who_has_never_written_to_somebody_hears_only_when_the_api_service_says_that_they_have() {
+async fn presence_is_withheld_until_conversation_exists() {
     let redis = RedisServer::start();
-    let hasty = [&HASTY[..], &[("POSITION_CHECK_SECONDS", "1")]].concat();
-    let gateway = Gateway::start(&redis, &hasty).await;
+    let short_lease = [&SHORT_LEASE[..], &[("POSITION_CHECK_SECONDS", "1")]].concat();
+    let gateway = Gateway::start(&redis, &short_lease).await;
     let (mut here, _) = Client::open(gateway.address, QUERY, &doctor()).await;
-    held(&redis, "user:doc123", 1).await;
+    wait_for_holders(&redis, "user:doc123", 1).await;
     let (_there, _) = Client::open(gateway.address, INBOX_OF_PATIENT, &patient()).await;
     let client = redis.client().await;
     let conversation = conversation("loc1", "doc123", "pat456").id();
-    // Once more when there is no answer, which may have been lost.
+    // An unanswered check is repeated once.
     let mut after = "0".to_owned();
     for _ in 0..2 {
         let asked: XReadResponse<String, String, String, String> =
@@ -141,24 +141,24 @@ async fn who_has_never_written_to_somebody_hears_only_when_the_api_service_says_
 }
 
 #[tokio::test]
-async fn a_page_that_is_loaded_again_does_not_flap() {
+async fn page_reload_does_not_change_presence() {
     let redis = RedisServer::start();
     let gateways =
         [Gateway::start(&redis, &[("PRESENCE_LINGER_SECONDS", "2")]).await, Gateway::start(&redis, &[]).await];
     let (mut here, _) = Client::open(gateways[0].address, QUERY, &doctor()).await;
-    held(&redis, "user:doc123", 1).await;
-    written(&redis).await;
+    wait_for_holders(&redis, "user:doc123", 1).await;
+    write_message(&redis).await;
     let mut page = Client::open(gateways[0].address, QUERY, &patient()).await.0;
     online(&mut here).await;
     for gateway in [&gateways[0], &gateways[1]] {
         drop(page);
         page = Client::open(gateway.address, QUERY, &patient()).await.0;
     }
-    // The one that it has left forgets it, and nobody notices.
-    held(&redis, "contact:pat456", 2).await;
-    held(&redis, "contact:pat456", 1).await;
+    // The gateway that it left removes it, without a visible change.
+    wait_for_holders(&redis, "contact:pat456", 2).await;
+    wait_for_holders(&redis, "contact:pat456", 1).await;
     assert_eq!(here.all_presence().await, NOTHING);
-    // It counts from the end of the last socket, not from when it was told.
+    // The time is that of the last close, not that of the notice.
     let before = time::OffsetDateTime::now_utc();
     drop(page);
     let seen = offline(&mut here).await["last_seen_at"].as_str().unwrap().to_owned();
@@ -167,16 +167,16 @@ async fn a_page_that_is_loaded_again_does_not_flap() {
 }
 
 #[tokio::test]
-async fn people_of_a_gateway_that_died_without_a_word_go_with_its_lease_but_for_those_who_moved() {
+async fn lease_end_expires_participants_of_killed_gateway() {
     let redis = RedisServer::start();
-    let gateway = Gateway::start(&redis, &HASTY).await;
-    let dying = GatewayProcess::start(&redis, &[HASTY[0], HASTY[1], ("REDIS_TIMEOUT_SECONDS", "1")]).await;
+    let gateway = Gateway::start(&redis, &SHORT_LEASE).await;
+    let dying = GatewayProcess::start(&redis, &[SHORT_LEASE[0], SHORT_LEASE[1], ("REDIS_TIMEOUT_SECONDS", "1")]).await;
     let (mut here, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     let (mut at_nurse, _) =
         Client::open(gateway.address, "location_id=loc1&user_id=doc123&peer_user_id=nurse", &doctor()).await;
-    held(&redis, "user:doc123", 1).await;
-    written(&redis).await;
-    written_to_nurse(&redis).await;
+    wait_for_holders(&redis, "user:doc123", 1).await;
+    write_message(&redis).await;
+    write_message_to_nurse(&redis).await;
     let (_lost, _) = Client::open(dying.address, QUERY, &patient()).await;
     let nurse = token_for("nurse", Some(shared::participant::ParticipantKind::User), 3600);
     let inbox_of_nurse = "location_id=loc1&user_id=nurse";
@@ -189,25 +189,25 @@ async fn people_of_a_gateway_that_died_without_a_word_go_with_its_lease_but_for_
     offline(&mut here).await;
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     assert_eq!(at_nurse.all_presence().await, NOTHING, "the nurse was never away");
-    held(&redis, "user:nurse", 1).await;
+    wait_for_holders(&redis, "user:nurse", 1).await;
     let client = redis.client().await;
     let leases: Vec<String> = client.zrange(names().leases(), 0, -1, None, false, None, false).await.unwrap();
     assert_eq!(leases.len(), 1, "nothing is kept of a dead gateway");
 }
 
 #[tokio::test]
-async fn a_gateway_that_goes_in_order_leaves_its_people_to_the_next() {
+async fn drained_gateway_leaves_participants_online() {
     let redis = RedisServer::start();
-    // Longer than a socket takes to end: nobody of the one that goes is crossed out by it.
-    let hasty = [("PRESENCE_TTL_SECONDS", "3"), ("PRESENCE_LINGER_SECONDS", "5"), ("DRAIN_SECONDS", "0")];
-    let staying = Gateway::start(&redis, &hasty).await;
-    let going = Gateway::start(&redis, &hasty).await;
+    // Longer than a socket takes to close, so the closing gateway writes no participant offline.
+    let short_lease = [("PRESENCE_TTL_SECONDS", "3"), ("PRESENCE_LINGER_SECONDS", "5"), ("DRAIN_SECONDS", "0")];
+    let staying = Gateway::start(&redis, &short_lease).await;
+    let going = Gateway::start(&redis, &short_lease).await;
     let (mut here, _) = Client::open(staying.address, QUERY, &doctor()).await;
-    held(&redis, "user:doc123", 1).await;
-    written(&redis).await;
+    wait_for_holders(&redis, "user:doc123", 1).await;
+    write_message(&redis).await;
     let with_nurse = "location_id=loc1&user_id=doc123&peer_user_id=nurse";
     let (mut with_nurse, _) = Client::open(staying.address, with_nurse, &doctor()).await;
-    written_to_nurse(&redis).await;
+    write_message_to_nurse(&redis).await;
     let (mut there, _) = Client::open(going.address, QUERY, &patient()).await;
     online(&mut here).await;
     let nurse = token_for("nurse", Some(shared::participant::ParticipantKind::User), 3600);
@@ -217,7 +217,7 @@ async fn a_gateway_that_goes_in_order_leaves_its_people_to_the_next() {
     assert_eq!(there.closed().await.0, 1001);
     let (there, _) = Client::open(staying.address, QUERY, &patient()).await;
     going.running.await.unwrap().unwrap();
-    held(&redis, "contact:pat456", 1).await;
+    wait_for_holders(&redis, "contact:pat456", 1).await;
     offline(&mut with_nurse).await;
     assert_eq!(here.all_presence().await, NOTHING);
     drop(there);
@@ -225,23 +225,23 @@ async fn a_gateway_that_goes_in_order_leaves_its_people_to_the_next() {
 }
 
 #[tokio::test]
-async fn what_redis_has_lost_is_written_once_more_and_what_it_did_not_tell_is_seen() {
+async fn lost_presence_is_rewritten_and_missed_notices_are_polled() {
     let mut redis = RedisServer::start();
-    let settings = [HASTY[0], HASTY[1], ("POSITION_CHECK_SECONDS", "1")];
+    let settings = [SHORT_LEASE[0], SHORT_LEASE[1], ("POSITION_CHECK_SECONDS", "1")];
     let gateways = [Gateway::start(&redis, &settings).await, Gateway::start(&redis, &settings).await];
     let (mut here, _) = Client::open(gateways[0].address, QUERY, &doctor()).await;
-    held(&redis, "user:doc123", 1).await;
-    written(&redis).await;
+    wait_for_holders(&redis, "user:doc123", 1).await;
+    write_message(&redis).await;
     let (there, _) = Client::open(gateways[1].address, QUERY, &patient()).await;
     online(&mut here).await;
     redis.kill();
     assert_eq!(here.frame_beside("message").await["type"], "degraded");
     redis.restart_empty_after_kill();
     assert_eq!(here.frame_beside("resync").await["type"], "recovered");
-    held(&redis, "user:doc123", 1).await;
-    held(&redis, "contact:pat456", 1).await;
+    wait_for_holders(&redis, "user:doc123", 1).await;
+    wait_for_holders(&redis, "contact:pat456", 1).await;
 
-    // As if the word of it had been lost: taken away behind everybody's back.
+    // Pretends that the notice was lost, by deleting the entry directly.
     drop(there);
     offline(&mut here).await;
     let client = redis.client().await;
@@ -255,7 +255,7 @@ async fn what_redis_has_lost_is_written_once_more_and_what_it_did_not_tell_is_se
 }
 
 #[tokio::test]
-async fn a_location_that_was_empty_for_a_while_gets_another_name_than_before() {
+async fn emptied_location_gets_new_lease_id() {
     let redis = RedisServer::start();
     let settings = [("PRESENCE_LINGER_SECONDS", "0")];
     let gateway = GatewayProcess::start(&redis, &settings).await;
@@ -264,14 +264,14 @@ async fn a_location_that_was_empty_for_a_while_gets_another_name_than_before() {
     let mut seen = std::collections::HashSet::new();
     for _ in 0..2 {
         let (socket, _) = Client::open(gateway.address, INBOX_OF_DOCTOR, &doctor()).await;
-        held(&redis, "user:doc123", 1).await;
+        wait_for_holders(&redis, "user:doc123", 1).await;
         let fields: Vec<String> = client.hkeys(&doctors).await.unwrap();
         seen.extend(fields.into_iter().filter(|field| !matches!(field.as_str(), "at" | "seen")));
         drop(socket);
-        held(&redis, "user:doc123", 0).await;
-        // The location is forgotten with the last of its people, when the gateway knows that Redis has heard of it.
+        wait_for_holders(&redis, "user:doc123", 0).await;
+        // The location is removed with its last participant, once the gateway knows that Redis has the update.
         let forgotten = async { while gateway.metric("gateway_presence_people").await > 0 {} };
-        timeout(PATIENCE, forgotten).await.expect("the gateway forgets who is gone");
+        timeout(TEST_TIMEOUT, forgotten).await.expect("the gateway forgets who is gone");
     }
-    assert_eq!(seen.len(), 2, "whatever Redis still has under that name would be online again");
+    assert_eq!(seen.len(), 2, "stale entries under that id would be online again");
 }

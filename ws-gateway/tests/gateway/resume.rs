@@ -1,4 +1,4 @@
-//! Reconnecting with a cursor, and connecting in the middle of a flood.
+//! Resuming with a cursor, and connecting during a flood.
 
 use serde_json::Value;
 use shared::event::Cursor;
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::support::{Client, Gateway, QUERY, RedisServer, channel, doctor};
 
 #[tokio::test]
-async fn with_a_good_cursor_everything_since_is_sent_and_then_what_is_live() {
+async fn valid_cursor_replays_events_before_live_ones() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
@@ -28,12 +28,12 @@ async fn with_a_good_cursor_everything_since_is_sent_and_then_what_is_live() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_the_log_does_not_hold_is_said_to_be_useless() {
+async fn unknown_cursor_is_not_resumed() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let mut publisher = redis.publisher().await;
     publisher.entries = 3;
-    // A log begins when somebody first asks where it ends.
+    // The first read of its end opens a log.
     Client::open(gateway.address, QUERY, &doctor()).await;
     let (_, forgotten) = publisher.message(&channel(), "contact:pat456", "0").await;
     let mut tail = forgotten;
@@ -50,13 +50,13 @@ async fn a_cursor_that_the_log_does_not_hold_is_said_to_be_useless() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connecting_in_the_middle_of_a_flood_loses_doubles_and_reorders_nothing() {
+async fn connecting_during_flood_keeps_events_complete_and_ordered() {
     const EVENTS: usize = 4000;
     const SOCKETS: usize = 60;
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("OUTBOUND_QUEUE_BYTES", "16777216")]).await;
     let publisher = redis.publisher().await;
-    // A log begins when somebody first asks where it ends.
+    // The first read of its end opens a log.
     Client::open(gateway.address, QUERY, &doctor()).await;
     let (published, progress) = watch::channel(Vec::<Cursor>::new());
     let flood = tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Tokens that are taken back: refused at every door, and their sockets closed.
+//! Revoked tokens: they open nothing, and their sockets are closed.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use shared::participant::ParticipantKind;
 use shared::revocation::{Revocation, RevocationEntry};
 use shared::token::{Principal, Verifier};
 
-use crate::support::{Client, Gateway, PATIENCE, QUERY, RedisServer, SECRET, doctor, http, patient, token_for};
+use crate::support::{Client, Gateway, QUERY, RedisServer, SECRET, TEST_TIMEOUT, doctor, http, patient, token_for};
 
 /// Later than any test runs.
 const LATE: i64 = 4_000_000_000;
@@ -24,12 +24,12 @@ fn jti(token: &str) -> RevocationEntry {
     Revocation::Token { jti: principal(token).jti.unwrap(), expires_at: None }.entry(LATE)
 }
 
-/// As the API service does it.
+/// Revokes as the API service does.
 async fn revoke(redis: &RedisServer, revocation: &RevocationEntry) {
     redis.confirm_revocations().await.append([revocation.to_string()]).await;
 }
 
-/// Status, head and `detail` of a handshake that is refused.
+/// Status, headers and `detail` of a rejected handshake.
 async fn handshake(gateway: &Gateway, token: &str) -> (u16, String, String) {
     let request = format!(
         "GET /ws?{QUERY} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
@@ -45,7 +45,7 @@ async fn is_alive(client: &mut Client) -> bool {
 }
 
 #[tokio::test]
-async fn a_token_that_is_taken_back_loses_its_sockets_and_opens_no_other() {
+async fn revoked_token_loses_its_sockets_and_opens_no_other() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (gone, good) = (doctor(), doctor());
@@ -55,10 +55,10 @@ async fn a_token_that_is_taken_back_loses_its_sockets_and_opens_no_other() {
     let (mut other, _) = Client::open(gateway.address, QUERY, &good).await;
     let (mut patients, _) = Client::open(gateway.address, QUERY, &patient()).await;
     revoke(&redis, &jti(&gone)).await;
-    let told = Instant::now();
+    let started_at = Instant::now();
     assert_eq!(first.closed().await, (4401, 0));
     assert_eq!(second.closed().await, (4401, 0));
-    assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+    assert!(started_at.elapsed() < Duration::from_secs(1), "{:?}", started_at.elapsed());
 
     let (status, head, detail) = handshake(&gateway, &gone).await;
     assert_eq!((status, detail.as_str()), (401, "token has been revoked"));
@@ -69,7 +69,7 @@ async fn a_token_that_is_taken_back_loses_its_sockets_and_opens_no_other() {
 }
 
 #[tokio::test]
-async fn a_subjects_tokens_are_taken_back_up_to_a_moment_and_newer_ones_are_spared() {
+async fn subject_revocation_spares_newer_tokens() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (token, marker) = (doctor(), token_for("doc9", Some(ParticipantKind::User), 3600));
@@ -79,7 +79,7 @@ async fn a_subjects_tokens_are_taken_back_up_to_a_moment_and_newer_ones_are_spar
     let (mut last, _) = Client::open(gateway.address, &QUERY.replace("doc123", "doc9"), &marker).await;
     revoke(&redis, &before(issued)).await;
     revoke(&redis, &jti(&marker)).await;
-    // When this is done, so is the one before it.
+    // When this socket is closed, so is the one before it.
     assert_eq!(last.closed().await.0, 4401);
     assert!(is_alive(&mut client).await);
     Client::open(gateway.address, QUERY, &token).await;
@@ -89,7 +89,7 @@ async fn a_subjects_tokens_are_taken_back_up_to_a_moment_and_newer_ones_are_spar
 }
 
 #[tokio::test]
-async fn a_socket_lives_by_its_newest_token() {
+async fn socket_uses_its_newest_token() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (old, new) = (doctor(), doctor());
@@ -105,7 +105,7 @@ async fn a_socket_lives_by_its_newest_token() {
 }
 
 #[tokio::test]
-async fn a_redis_that_dies_or_restarts_empty_gives_no_token_back() {
+async fn redis_loss_restores_no_revoked_token() {
     let mut redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (gone, next) = (doctor(), doctor());
@@ -116,7 +116,7 @@ async fn a_redis_that_dies_or_restarts_empty_gives_no_token_back() {
     redis.kill();
     assert_eq!(handshake(&gateway, &gone).await.0, 401);
     redis.restart_empty_after_kill();
-    // As many as before, and not the same.
+    // As many revocations as before, but not the same.
     revoke(&redis, &jti(&next)).await;
     loop {
         match other.message().await {
@@ -135,7 +135,7 @@ async fn a_redis_that_dies_or_restarts_empty_gives_no_token_back() {
 }
 
 #[tokio::test]
-async fn everybodys_tokens_are_taken_back_up_to_a_moment() {
+async fn global_revocation_spares_newer_tokens() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (of_doctor, of_patient) = (doctor(), patient());
@@ -158,20 +158,20 @@ async fn until_ready(gateway: &Gateway) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, ready).await.unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, ready).await.unwrap();
 }
 
-/// Waits until the gateway has looked into Redis often enough to have had its say.
-async fn until_looked(redis: &RedisServer) {
+/// Waits until the gateway has polled Redis often enough.
+async fn wait_for_polls(redis: &RedisServer) {
     let before = redis.calls("type").await;
     while redis.calls("type").await < before + 4 {
         tokio::task::yield_now().await;
     }
 }
 
-/// Has looked, is not ready, and lets nobody in.
-async fn assert_closed(redis: &RedisServer, gateway: &Gateway, why: &str) {
-    until_looked(redis).await;
+/// The gateway has polled, is not ready, and accepts no handshake.
+async fn assert_not_ready(redis: &RedisServer, gateway: &Gateway, why: &str) {
+    wait_for_polls(redis).await;
     let (status, _, body) = readiness(gateway).await;
     assert_eq!((status, body.contains("revoked")), (503, true), "{why}: {body}");
     let (status, head, _) = handshake(gateway, &doctor()).await;
@@ -180,35 +180,35 @@ async fn assert_closed(redis: &RedisServer, gateway: &Gateway, why: &str) {
 }
 
 #[tokio::test]
-async fn an_empty_redis_does_not_say_that_nothing_is_revoked() {
+async fn empty_redis_keeps_gateway_unready() {
     let redis = RedisServer::start();
     let client = redis.client().await;
     let gateway = Gateway::start_unready(&redis, &[]);
     let token = doctor();
-    assert_closed(&redis, &gateway, "empty").await;
+    assert_not_ready(&redis, &gateway, "empty").await;
     client.set::<(), _, _>(REVOCATIONS_KEY, "x", None, None, false).await.unwrap();
-    assert_closed(&redis, &gateway, "a key of another kind").await;
+    assert_not_ready(&redis, &gateway, "a key of another kind").await;
     client.del::<(), _>(REVOCATIONS_KEY).await.unwrap();
-    // What an API service adds that has not finished is not all there is.
+    // A copy without its completion marker is incomplete.
     let members = vec![(1.0, jti(&token).to_string())];
     client.zadd::<(), _, _>(REVOCATIONS_KEY, None, None, false, false, members).await.unwrap();
-    assert_closed(&redis, &gateway, "no marker").await;
+    assert_not_ready(&redis, &gateway, "no marker").await;
 
-    // More than two pages, with something in it that means nothing.
+    // More than two pages, with an invalid entry in them.
     let other = |n: i32| Revocation::Token { jti: n.to_string(), expires_at: None }.entry(LATE).to_string();
     client.del::<(), _>(REVOCATIONS_KEY).await.unwrap();
     let mut copy = redis.confirm_revocations().await;
     let members = (0..5000).map(other).chain([jti(&token).to_string(), "hunter2".to_owned()]);
     copy.append(members).await;
     until_ready(&gateway).await;
-    // One that is let in here has read all of it.
+    // A gateway that accepts this handshake has read everything.
     let gateway = Gateway::start_unready(&redis, &[]);
     until_ready(&gateway).await;
     assert_eq!(handshake(&gateway, &token).await.2, "token has been revoked");
     Client::open(gateway.address, QUERY, &doctor()).await;
 }
 
-/// The marker, and the score that it stands at.
+/// The marker and its score.
 async fn marker(client: &RedisClient) -> String {
     let markers: Vec<String> = client.zrangebyscore(REVOCATIONS_KEY, "-inf", "-inf", false, None).await.unwrap();
     assert_eq!(markers.len(), 1);
@@ -224,13 +224,13 @@ async fn replace_marker(client: &RedisClient, change: impl Fn(&mut Vec<String>))
     client.zadd::<(), _, _>(REVOCATIONS_KEY, None, None, false, false, members).await.unwrap();
 }
 
-// Words of a marker: `m EPOCH POSITION STAMP COUNT RUN SINCE CONFIRMED`.
+// Fields of a marker: `m EPOCH POSITION STAMP COUNT RUN SINCE CONFIRMED`.
 const RUN: usize = 5;
 const SINCE: usize = 6;
 const CONFIRMED: usize = 7;
 
 #[tokio::test]
-async fn a_copy_that_lost_a_member_or_is_of_another_server_or_of_long_ago_is_not_complete() {
+async fn incomplete_or_stale_revocation_copy_is_rejected() {
     let redis = RedisServer::start();
     let client = redis.client().await;
     let (gone, other) = (doctor(), doctor());
@@ -243,7 +243,7 @@ async fn a_copy_that_lost_a_member_or_is_of_another_server_or_of_long_ago_is_not
     let fresh = async |change: &dyn Fn(&mut Vec<String>), why: &str| {
         replace_marker(&client, |words| change(words)).await;
         let gateway = Gateway::start_unready(&redis, &[]);
-        assert_closed(&redis, &gateway, why).await;
+        assert_not_ready(&redis, &gateway, why).await;
         replace_marker(&client, |words| *words = whole.split(' ').map(str::to_owned).collect()).await;
     };
     fresh(&|words| words[RUN] = "0".repeat(40), "another server, or the same that was started again").await;
@@ -251,9 +251,9 @@ async fn a_copy_that_lost_a_member_or_is_of_another_server_or_of_long_ago_is_not
     fresh(&|words| shift(&mut words[CONFIRMED], -600_000), "of long ago").await;
     client.zrem::<(), _, _>(REVOCATIONS_KEY, jti(&gone).to_string()).await.unwrap();
     fresh(&|_| {}, "a member is missing").await;
-    // The one that knew them before keeps them, whatever becomes of Redis.
+    // A gateway that knew them keeps them, even if Redis loses them.
     client.del::<(), _>(REVOCATIONS_KEY).await.unwrap();
-    until_looked(&redis).await;
+    wait_for_polls(&redis).await;
     assert_eq!(readiness(&gateway).await.0, 200);
     for token in [&gone, &other] {
         assert_eq!(handshake(&gateway, token).await.2, "token has been revoked");
@@ -261,7 +261,7 @@ async fn a_copy_that_lost_a_member_or_is_of_another_server_or_of_long_ago_is_not
 }
 
 #[tokio::test]
-async fn one_revocation_moves_one_entry() {
+async fn one_revocation_transfers_one_entry() {
     let redis = RedisServer::start();
     let client = redis.client().await;
     let many = 20_000;
@@ -277,7 +277,7 @@ async fn one_revocation_moves_one_entry() {
     copy.append([jti(&token).to_string()]).await;
     assert_eq!(socket.closed().await.0, 4401);
     let moved = redis.sent_bytes().await - before;
-    // All of them are more than a megabyte.
+    // All of them together are more than a megabyte.
     assert!(moved < 300_000, "{moved} bytes");
 
     let read = async |epoch: &str, score: &str| -> Vec<String> {

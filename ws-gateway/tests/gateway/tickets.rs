@@ -1,4 +1,4 @@
-//! Tickets: each lets one in, once, for as long as its token is good.
+//! Tickets: each opens one socket, once, with the lifetime of its token.
 
 use bytes::Bytes;
 use fred::interfaces::KeysInterface;
@@ -11,7 +11,7 @@ use shared::token::Verifier;
 
 use crate::support::{Client, Gateway, QUERY, RedisServer, SECRET, doctor, http, token_for};
 
-/// As the API service does it.
+/// Issues a ticket as the API service does.
 async fn ticket_for(redis: &RedisServer, token: &str) -> String {
     let ticket = Ticket::new().unwrap();
     let (key, kept) = (channel::ticket_key(&ticket), Bytes::from(ticket::seal_token(&ticket, token).unwrap()));
@@ -19,7 +19,7 @@ async fn ticket_for(redis: &RedisServer, token: &str) -> String {
     ticket.expose().to_owned()
 }
 
-/// The first line's status of a handshake that shows nothing but a ticket.
+/// The status of a handshake with a ticket only.
 async fn handshake(gateway: &Gateway, query: &str, ticket: &str) -> u16 {
     let (status, head, _) = answer(gateway, query, ticket).await;
     assert!(!head.contains(ticket));
@@ -35,7 +35,7 @@ async fn answer(gateway: &Gateway, query: &str, ticket: &str) -> (u16, String, S
 }
 
 #[tokio::test]
-async fn a_ticket_opens_one_socket_which_lives_as_long_as_the_token() {
+async fn ticket_opens_one_socket_with_the_tokens_lifetime() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let ticket = ticket_for(&redis, &token_for("doc123", Some(ParticipantKind::User), 3)).await;
@@ -47,7 +47,7 @@ async fn a_ticket_opens_one_socket_which_lives_as_long_as_the_token() {
 }
 
 #[tokio::test]
-async fn of_twenty_who_show_the_same_ticket_at_once_one_is_let_in() {
+async fn one_of_twenty_concurrent_uses_of_ticket_succeeds() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let ticket = ticket_for(&redis, &doctor()).await;
@@ -71,7 +71,7 @@ async fn of_twenty_who_show_the_same_ticket_at_once_one_is_let_in() {
 }
 
 #[tokio::test]
-async fn what_a_token_may_not_open_its_ticket_may_not_either() {
+async fn ticket_has_no_more_rights_than_its_token() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let stranger = ticket_for(&redis, &token_for("doc9", Some(ParticipantKind::User), 60)).await;
@@ -79,7 +79,7 @@ async fn what_a_token_may_not_open_its_ticket_may_not_either() {
     assert_eq!(handshake(&gateway, &QUERY.replace("doc123", "doc9"), &stranger).await, 401, "it is spent");
     let elsewhere = ticket_for(&redis, &doctor()).await;
     assert_eq!(handshake(&gateway, &QUERY.replace("loc1", "loc9"), &elsewhere).await, 403);
-    assert_eq!(handshake(&gateway, QUERY, Ticket::new().unwrap().expose()).await, 401, "nobody got it");
+    assert_eq!(handshake(&gateway, QUERY, Ticket::new().unwrap().expose()).await, 401, "it was never issued");
 
     let token = doctor();
     let revoked = ticket_for(&redis, &token).await;
@@ -102,7 +102,7 @@ async fn what_a_token_may_not_open_its_ticket_may_not_either() {
 }
 
 #[tokio::test]
-async fn without_redis_a_ticket_is_asked_for_later() {
+async fn ticket_gets_503_without_redis() {
     let mut redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     redis.kill();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn an_event_that_was_read_from_the_log_is_not_sent_again() {
+async fn backfilled_event_is_not_sent_again() {
     let (hub, _member, outbound) = one_room().await;
     hub.mark_all_gaps();
     assert_eq!(hub.take_backfills(10), [(channel(1), cursor(1))]);
@@ -15,7 +15,7 @@ async fn an_event_that_was_read_from_the_log_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_loss_while_a_log_is_read_has_it_read_again() {
+async fn gap_during_backfill_repeats_it() {
     let (hub, _member, outbound) = one_room().await;
     hub.mark_all_gaps();
     hub.take_backfills(10);
@@ -31,7 +31,7 @@ async fn a_loss_while_a_log_is_read_has_it_read_again() {
 }
 
 #[tokio::test]
-async fn an_outage_is_told_and_ends_with_what_was_missed() {
+async fn outage_sends_degraded_then_backfill_then_recovered() {
     let (hub, _member, outbound) = one_room().await;
     hub.disconnected();
     assert_eq!(hub.join(channel(2), queue()).unwrap_err(), JoinError::Disconnected);
@@ -46,7 +46,7 @@ async fn an_outage_is_told_and_ends_with_what_was_missed() {
 }
 
 #[tokio::test]
-async fn what_is_lost_for_good_is_said_once_and_new_events_follow() {
+async fn lost_log_sends_resync_once_before_new_events() {
     let (hub, _member, outbound) = one_room().await;
     hub.dispatch(channel(1).as_str(), event_after(Some(1), 900));
     hub.mark_all_gaps();
@@ -58,7 +58,7 @@ async fn what_is_lost_for_good_is_said_once_and_new_events_follow() {
 }
 
 #[tokio::test]
-async fn a_log_that_could_not_be_read_is_tried_again() {
+async fn failed_backfill_is_retried() {
     let (hub, _member, _) = one_room().await;
     hub.mark_all_gaps();
     hub.take_backfills(10);
@@ -67,7 +67,7 @@ async fn a_log_that_could_not_be_read_is_tried_again() {
 }
 
 #[tokio::test]
-async fn what_was_read_before_a_loss_does_not_count() {
+async fn position_is_rejected_when_epoch_changed() {
     let hub = Hub::new();
     hub.connected();
     let mut membership = hub.join(channel(1), queue()).unwrap();
@@ -78,7 +78,7 @@ async fn what_was_read_before_a_loss_does_not_count() {
 }
 
 #[tokio::test]
-async fn only_a_room_that_stands_still_is_suspect() {
+async fn only_room_at_same_position_is_resubscribed() {
     let (hub, _member, _) = one_room().await;
     assert_eq!(hub.positions(), [(channel(1), cursor(1))]);
     hub.dispatch(channel(1).as_str(), event(2));
@@ -88,7 +88,7 @@ async fn only_a_room_that_stands_still_is_suspect() {
 }
 
 #[tokio::test]
-async fn a_suspect_room_is_subscribed_anew_before_its_log_is_read() {
+async fn reconciled_room_resubscribes_before_backfill() {
     let (hub, member, outbound) = one_room().await;
     assert!(hub.resubscribe_if_at(&channel(1), cursor(1)));
     assert!(hub.take_backfills(10).is_empty(), "what comes between reading and subscribing would be lost");
@@ -110,7 +110,7 @@ async fn a_suspect_room_is_subscribed_anew_before_its_log_is_read() {
 }
 
 #[tokio::test]
-async fn an_event_that_did_not_arrive_is_read_before_what_follows_it_is_passed_on() {
+async fn missing_event_is_backfilled_before_next_event() {
     let (hub, _member, outbound) = one_room().await;
     hub.dispatch(channel(1).as_str(), event(2));
     hub.dispatch(channel(1).as_str(), event(4));
@@ -126,7 +126,7 @@ async fn an_event_that_did_not_arrive_is_read_before_what_follows_it_is_passed_o
 }
 
 #[tokio::test]
-async fn a_gap_among_what_was_held_back_has_the_log_read_once_more() {
+async fn gap_among_buffered_events_repeats_backfill() {
     let (hub, _member, outbound) = one_room().await;
     hub.mark_all_gaps();
     assert_eq!(hub.take_backfills(10), [(channel(1), cursor(1))]);
@@ -141,7 +141,7 @@ async fn a_gap_among_what_was_held_back_has_the_log_read_once_more() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_opened_anew_is_a_gap() {
+async fn new_log_is_a_gap() {
     let (hub, _member, outbound) = one_room().await;
     hub.dispatch(channel(1).as_str(), event_after(None, 9));
     assert_eq!(hub.take_backfills(10), [(channel(1), cursor(1))]);
@@ -151,7 +151,7 @@ async fn a_log_that_was_opened_anew_is_a_gap() {
 }
 
 #[tokio::test]
-async fn a_log_that_begins_anew_before_the_end_of_the_old_one_is_a_gap_too() {
+async fn new_log_with_older_cursor_is_a_gap() {
     let (hub, _member, outbound) = one_room().await;
     hub.dispatch(channel(1).as_str(), event_after(Some(1), 9));
     // The clock of the promoted Redis is behind.
@@ -163,7 +163,7 @@ async fn a_log_that_begins_anew_before_the_end_of_the_old_one_is_a_gap_too() {
 }
 
 #[tokio::test]
-async fn an_event_that_the_log_has_lost_since_means_resync() {
+async fn event_missing_from_log_sends_resync() {
     let (hub, _member, outbound) = one_room().await;
     // 2 was lost on the way; a failover has lost 3.
     hub.dispatch(channel(1).as_str(), event(3));
@@ -176,7 +176,7 @@ async fn an_event_that_the_log_has_lost_since_means_resync() {
 }
 
 #[tokio::test]
-async fn a_gap_before_the_subscription_is_confirmed_is_looked_at_when_it_is() {
+async fn early_gap_is_backfilled_once_subscription_is_confirmed() {
     let hub = Hub::new();
     hub.connected();
     let outbound = queue();
@@ -190,7 +190,7 @@ async fn a_gap_before_the_subscription_is_confirmed_is_looked_at_when_it_is() {
 }
 
 #[tokio::test]
-async fn who_has_read_less_than_the_room_began_with_joins_anew() {
+async fn socket_rejoins_when_it_read_less_than_first_position() {
     let (hub, [(a, epoch, _), (b, same_epoch, backfill_queue)]) = two_unconfirmed().await;
     // `a` has read 3, which then arrives live. `b` read the log before that.
     assert!(a.confirm_position(epoch, cursor(3)));
@@ -204,7 +204,7 @@ async fn who_has_read_less_than_the_room_began_with_joins_anew() {
 }
 
 #[tokio::test]
-async fn who_has_read_less_than_what_stood_before_the_first_event_joins_anew() {
+async fn socket_rejoins_when_it_missed_first_predecessor() {
     let (hub, [(a, epoch, _), (b, same_epoch, _)]) = two_unconfirmed().await;
     hub.dispatch(channel(1).as_str(), event(3));
     assert!(!a.confirm_position(epoch, cursor(1)), "2 did not arrive");
@@ -216,7 +216,7 @@ async fn who_has_read_less_than_what_stood_before_the_first_event_joins_anew() {
 }
 
 #[tokio::test]
-async fn what_a_room_holds_back_is_bounded_and_read_from_the_log_instead() {
+async fn full_backfill_buffer_is_dropped_and_log_read_again() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let _recording = metrics::set_default_local_recorder(&recorder);
     let (hub, _member, outbound) = one_room().await;
@@ -235,7 +235,7 @@ async fn what_a_room_holds_back_is_bounded_and_read_from_the_log_instead() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_redis_ends_is_renewed_and_what_was_missed_is_read() {
+async fn ended_subscription_is_renewed_and_backfilled() {
     let (hub, _member, outbound) = one_room().await;
     hub.subscription_ended(channel(2).as_str());
     assert!(hub.take_subscription_changes(10).is_empty());
@@ -251,8 +251,7 @@ async fn a_subscription_that_redis_ends_is_renewed_and_what_was_missed_is_read()
 }
 
 #[tokio::test]
-async fn sockets_of_a_conversation_that_redis_refuses_hear_degraded_whenever_they_come_and_recovered_when_all_are_through()
- {
+async fn publish_outage_degrades_room_until_every_publisher_recovers() {
     let (hub, member, outbound) = one_room().await;
     let name = member.channel().as_str().to_owned();
     let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));

@@ -33,7 +33,7 @@ async fn two_rooms() -> (Arc<Hub>, [(Membership, Arc<OutboundQueue>); 2], SlotSe
 }
 
 #[tokio::test]
-async fn a_node_that_is_lost_concerns_the_sockets_of_its_slots_and_no_others() {
+async fn lost_node_degrades_only_its_own_slots() {
     let (hub, [(_here, here), (_there, there)], lost) = two_rooms().await;
     hub.slots_disconnected(&lost);
     assert!(!hub.is_connected() && hub.is_partly_connected() && hub.has_ever_connected());
@@ -43,7 +43,7 @@ async fn a_node_that_is_lost_concerns_the_sockets_of_its_slots_and_no_others() {
     hub.dispatch(channel(2).as_str(), event(2));
     assert_eq!(received(&there).await, ["2"]);
     let (_third, _) = joined(&hub, 3).await;
-    assert!(hub.take_subscription_changes(10).is_empty(), "nobody asks the node that is gone");
+    assert!(hub.take_subscription_changes(10).is_empty(), "the lost node gets no commands");
 
     hub.slots_connected(&lost);
     assert!(hub.is_connected());
@@ -57,17 +57,17 @@ async fn a_node_that_is_lost_concerns_the_sockets_of_its_slots_and_no_others() {
 }
 
 #[tokio::test]
-async fn who_reads_a_log_elsewhere_while_a_node_is_lost_begins_again_at_most() {
+async fn lost_node_does_not_block_handshakes_elsewhere() {
     let (hub, _rooms, lost) = two_rooms().await;
     let mut joining = hub.join(channel(1), queue()).unwrap();
     let epoch = joining.wait_until_subscribed().await.unwrap();
     hub.slots_disconnected(&lost);
     hub.slots_connected(&lost);
-    assert!(!joining.confirm_position(epoch, cursor(1)), "what came meanwhile was heard by nobody");
+    assert!(!joining.confirm_position(epoch, cursor(1)), "events in between reached no socket");
 }
 
 #[tokio::test]
-async fn each_node_takes_its_own_interest() {
+async fn each_node_takes_only_its_own_changes() {
     let hub = Hub::new();
     hub.connected();
     let _first = hub.join(channel(1), queue()).unwrap();
@@ -85,7 +85,7 @@ async fn each_node_takes_its_own_interest() {
 }
 
 #[tokio::test]
-async fn slots_that_move_are_subscribed_at_the_other_node_and_nobody_is_told() {
+async fn moved_slots_resubscribe_without_degraded() {
     let (hub, [(_here, here), (_there, there)], moving) = two_rooms().await;
     hub.slots_moved(&moving);
     assert!(hub.take_backfills(10).is_empty());
@@ -99,7 +99,7 @@ async fn slots_that_move_are_subscribed_at_the_other_node_and_nobody_is_told() {
 }
 
 #[tokio::test]
-async fn a_room_that_empties_while_its_node_is_gone_is_forgotten() {
+async fn empty_room_is_removed_while_node_is_down() {
     let (hub, [(here, _), _there], lost) = two_rooms().await;
     hub.slots_disconnected(&lost);
     drop(here);
@@ -116,7 +116,7 @@ async fn a_room_that_empties_while_its_node_is_gone_is_forgotten() {
 }
 
 #[tokio::test]
-async fn whoever_attends_a_channel_of_a_node_that_is_gone_hears_it_when_that_is_back() {
+async fn held_channel_is_resubscribed_when_node_returns() {
     let (hub, _rooms, _) = two_rooms().await;
     let presence = Channel::presence(&"loc1".parse().unwrap());
     let gone = slots_of(std::slice::from_ref(&presence));
@@ -128,7 +128,7 @@ async fn whoever_attends_a_channel_of_a_node_that_is_gone_hears_it_when_that_is_
 }
 
 #[tokio::test]
-async fn with_everything_gone_nothing_is_left_out() {
+async fn no_node_counts_as_down_when_all_are_down() {
     let hub = Hub::new();
     assert!(!hub.is_node_down(&channel(1)) && !hub.has_ever_connected() && !hub.is_partly_connected());
     // The first of several nodes connects.

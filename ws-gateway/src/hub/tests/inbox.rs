@@ -14,7 +14,7 @@ async fn one_inbox() -> (Arc<Hub>, Membership, Arc<OutboundQueue>) {
 }
 
 #[tokio::test]
-async fn no_shard_waits_for_ever_for_its_turn() {
+async fn every_shard_gets_its_turn() {
     let hub = Hub::new();
     hub.connected();
     let _members: Vec<_> = (0..500).map(|n| hub.join(channel(n), queue()).unwrap()).collect();
@@ -31,7 +31,7 @@ async fn no_shard_waits_for_ever_for_its_turn() {
 }
 
 #[test]
-fn channels_fill_all_shards_evenly() {
+fn channels_spread_evenly_over_shards() {
     let mut rooms = [0; SHARDS];
     for n in 0..256 {
         rooms[shard_index(channel(n).as_str())] += 1;
@@ -40,7 +40,7 @@ fn channels_fill_all_shards_evenly() {
 }
 
 #[tokio::test]
-async fn rows_of_an_inbox_come_as_they_come_and_nothing_is_read_or_compared() {
+async fn inbox_rows_are_sent_without_backfill_or_reconciliation() {
     let (hub, _member, here) = one_inbox().await;
     for text in ["first", "second"] {
         hub.dispatch(inbox().as_str(), row(text));
@@ -50,13 +50,13 @@ async fn rows_of_an_inbox_come_as_they_come_and_nothing_is_read_or_compared() {
 }
 
 #[tokio::test]
-async fn whenever_rows_may_have_been_lost_an_inbox_is_to_be_loaded_anew_and_once() {
+async fn inbox_gets_one_resync_after_each_possible_loss() {
     let (hub, _member, here) = one_inbox().await;
     // A disconnect.
     hub.disconnected();
     hub.connected();
     let subscribe = hub.take_subscription_changes(10).subscribe;
-    assert_eq!(received(&here).await, ["degraded"], "until it hears again, loading would miss something");
+    assert_eq!(received(&here).await, ["degraded"], "a reload before the subscription would miss rows");
     hub.confirm_subscriptions(&subscribe);
     assert_eq!(received(&here).await, ["resync", "recovered"]);
     // A moved slot.
@@ -71,7 +71,7 @@ async fn whenever_rows_may_have_been_lost_an_inbox_is_to_be_loaded_anew_and_once
 }
 
 #[test]
-fn inboxes_of_alike_names_spread_over_the_shards() {
+fn similar_inboxes_spread_over_shards() {
     let location = "loc1".parse::<LocationId>().unwrap();
     let inbox = |n| Channel::inbox(&location, &format!("user:{n}@clinic.example").replace('@', "-").parse().unwrap());
     let taken: std::collections::HashSet<_> = (0..1000).map(|n| shard_index(inbox(n).as_str())).collect();
@@ -79,13 +79,13 @@ fn inboxes_of_alike_names_spread_over_the_shards() {
 }
 
 #[tokio::test]
-async fn typing_is_told_only_where_something_was_ever_written_and_asked_for_once() {
+async fn typing_is_withheld_until_one_check_confirms_conversation() {
     let (hub, _membership, outbound) = one_room().await;
     let typing = || Event::from_channel(b"* contact:pat456\n{\"type\":\"typing\"}").unwrap();
     assert!(hub.dispatch(channel(1).as_str(), typing()), "whether they know each other is to be asked");
-    assert!(!hub.dispatch(channel(1).as_str(), typing()), "it was asked a moment ago");
+    assert!(!hub.dispatch(channel(1).as_str(), typing()), "the check is still pending");
     outbound.push(QueueItem::Degraded);
-    assert!(matches!(outbound.next().await.unwrap()[..], [QueueItem::Degraded]), "nothing was told");
+    assert!(matches!(outbound.next().await.unwrap()[..], [QueueItem::Degraded]), "nothing was sent");
     hub.mark_shared(&channel(1));
     assert!(matches!(outbound.next().await.unwrap()[..], [QueueItem::Event(_)]), "what was withheld, once");
     assert!(!hub.dispatch(channel(1).as_str(), typing()));

@@ -96,7 +96,7 @@ pub(crate) async fn one_room() -> (Arc<Hub>, Membership, Arc<OutboundQueue>) {
 }
 
 #[tokio::test]
-async fn events_reach_the_sockets_of_their_conversation_and_no_others() {
+async fn events_reach_only_sockets_of_their_conversation() {
     let (hub, _first, here) = one_room().await;
     let there = queue();
     let _second = hub.join(channel(2), there.clone()).unwrap();
@@ -109,7 +109,7 @@ async fn events_reach_the_sockets_of_their_conversation_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_channel_is_subscribed_for_the_first_socket_and_unsubscribed_after_the_last() {
+async fn channel_is_subscribed_from_first_to_last_socket() {
     let (hub, first, _) = one_room().await;
     let mut second = hub.join(channel(1), queue()).unwrap();
     assert!(second.wait_until_subscribed().await.is_ok(), "the subscription stands already");
@@ -127,7 +127,7 @@ async fn a_channel_is_subscribed_for_the_first_socket_and_unsubscribed_after_the
 }
 
 #[tokio::test]
-async fn who_comes_back_before_the_relay_asks_finds_the_subscription_standing() {
+async fn rejoin_keeps_subscription_before_changes_are_taken() {
     let (hub, first, _) = one_room().await;
     drop(first);
     let mut again = hub.join(channel(1), queue()).unwrap();
@@ -136,7 +136,7 @@ async fn who_comes_back_before_the_relay_asks_finds_the_subscription_standing() 
 }
 
 #[tokio::test]
-async fn who_waits_for_a_subscription_hears_of_its_end() {
+async fn waiting_socket_fails_when_disconnected() {
     let hub = Hub::new();
     hub.connected();
     let mut membership = hub.join(channel(1), queue()).unwrap();
@@ -158,7 +158,7 @@ async fn two_unconfirmed() -> (Arc<Hub>, [(Membership, Epoch, Arc<OutboundQueue>
 }
 
 #[tokio::test]
-async fn sockets_of_tokens_that_are_taken_back_are_closed_and_no_others() {
+async fn revocation_closes_only_sockets_of_its_tokens() {
     let hub = Hub::new();
     hub.connected();
     let queue = |jti| OutboundQueue::new(principal("user:doc123", Some(jti)), 1 << 20);
@@ -181,7 +181,7 @@ async fn sockets_of_tokens_that_are_taken_back_are_closed_and_no_others() {
 }
 
 #[tokio::test]
-async fn nobody_joins_a_hub_that_goes_away() {
+async fn draining_hub_rejects_joins() {
     let (hub, _member, outbound) = one_room().await;
     hub.begin_drain();
     assert!(matches!(outbound.next().await.unwrap()[..], [QueueItem::GoingAway]));

@@ -27,7 +27,7 @@ async fn say(redis: &mut DuplexStream, text: &str) {
 }
 
 #[tokio::test]
-async fn answers_go_to_who_asked_and_events_to_everybody() {
+async fn replies_reach_their_barrier_and_events_the_handler() {
     let (writer, mut reader, mut redis) = linked();
     let mut commands = Vec::new();
     command(&mut commands, &["SSUBSCRIBE", "a"]);
@@ -53,7 +53,7 @@ async fn answers_go_to_who_asked_and_events_to_everybody() {
 }
 
 #[tokio::test]
-async fn an_answer_to_something_else_ends_the_link() {
+async fn unexpected_reply_ends_connection() {
     let (writer, mut reader, mut redis) = linked();
     let _asking = tokio::spawn(async move { writer.send_with_barrier(Vec::new()).await });
     replies(&mut redis).await;
@@ -63,7 +63,7 @@ async fn an_answer_to_something_else_ends_the_link() {
 }
 
 #[tokio::test]
-async fn what_nobody_asked_for_ends_the_link() {
+async fn unrequested_reply_ends_connection() {
     for reply in ["+PONG\r\n", "-ERR x\r\n", ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"] {
         let (_link, mut reader, mut redis) = linked();
         say(&mut redis, reply).await;
@@ -73,7 +73,7 @@ async fn what_nobody_asked_for_ends_the_link() {
 }
 
 #[tokio::test]
-async fn events_of_any_size_come_whole_and_in_order_and_leave_no_large_buffer() {
+async fn reader_returns_events_of_any_size_and_frees_large_buffer() {
     let (_link, mut reader, mut redis) = linked();
     let lengths = [1, 40_000, 70_000, 3, 900_000, 64 * 1024, 5];
     let sending = tokio::spawn(async move {
@@ -100,7 +100,7 @@ async fn events_of_any_size_come_whole_and_in_order_and_leave_no_large_buffer() 
 }
 
 #[tokio::test]
-async fn a_refused_greeting_is_no_link_and_shows_no_password() {
+async fn rejected_hello_fails_without_showing_password() {
     let repeated = "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `hunter2`, ";
     for (error, shown) in [
         (repeated, "redis: ERR"),
@@ -127,7 +127,7 @@ async fn a_refused_greeting_is_no_link_and_shows_no_password() {
 }
 
 #[tokio::test]
-async fn who_refuses_before_the_greeting_is_understood() {
+async fn rejection_before_hello_is_reported() {
     let (ours, mut redis) = tokio::io::duplex(1 << 20);
     say(&mut redis, "-DENIED Redis is running in protected mode\r\n").await;
     let options = ConnectOptions { username: None, password: None, tls: None, timeout: REPLY_TIMEOUT };
@@ -136,7 +136,7 @@ async fn who_refuses_before_the_greeting_is_understood() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_is_ended_before_the_answer_is_not_confirmed() {
+async fn subscription_is_unconfirmed_when_ended_before_reply() {
     let (writer, mut reader, mut redis) = linked();
     let asking = tokio::spawn(async move { writer.send_with_barrier(Vec::new()).await });
     let words = replies(&mut redis).await;
@@ -150,7 +150,7 @@ async fn a_subscription_that_is_ended_before_the_answer_is_not_confirmed() {
 }
 
 #[tokio::test]
-async fn who_says_something_else_is_not_silent_and_who_says_nothing_is() {
+async fn barrier_times_out_only_when_no_bytes_arrive() {
     let (ours, mut redis) = tokio::io::duplex(1 << 20);
     // Every reply is late.
     let (writer, mut reader) = split_connection(Box::new(ours), Duration::ZERO);

@@ -1,4 +1,4 @@
-//! A WebSocket client that hides nothing, and a bare HTTP one.
+//! A WebSocket client that shows every frame, and a plain HTTP client.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,21 +12,21 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::PATIENCE;
+use super::TEST_TIMEOUT;
 
 /// An open socket.
 pub(crate) struct Client {
     pub(crate) ws: WebSocketStream<TcpStream>,
-    /// Pings seen. The library answers each with the next read.
+    /// Pings received. The library answers each with the next read.
     pub(crate) pings: usize,
-    /// Who came and went. Apart: people come and go beside whatever a test is about.
+    /// Presence frames, apart from others: they may arrive at any time in a test.
     presence: VecDeque<Value>,
-    /// Frames that came before the presence that a test waited for.
+    /// Frames that arrived before the presence that a test waited for.
     passed: VecDeque<Value>,
 }
 
 impl Client {
-    /// Opens a socket and takes its first frame, which must be `ready`.
+    /// Opens a socket and reads its first frame, which must be `ready`.
     pub(crate) async fn open(address: SocketAddr, query: &str, token: &str) -> (Self, Value) {
         let mut client = Self::try_open(address, query, token).await.unwrap();
         let ready = client.frame().await;
@@ -38,7 +38,7 @@ impl Client {
         Self::over(TcpStream::connect(address).await?, query, token).await
     }
 
-    /// With no token but what is in the query.
+    /// With no credential but the ticket in the query.
     pub(crate) async fn ticketed(address: SocketAddr, query: &str) -> Result<Self, Error> {
         Self::try_open(address, query, "").await
     }
@@ -48,11 +48,11 @@ impl Client {
         if !token.is_empty() {
             request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         }
-        let (ws, _) = timeout(PATIENCE, client_async(request, tcp)).await.expect("no answer")?;
+        let (ws, _) = timeout(TEST_TIMEOUT, client_async(request, tcp)).await.expect("no answer")?;
         Ok(Self { ws, pings: 0, presence: VecDeque::new(), passed: VecDeque::new() })
     }
 
-    /// The next text frame, but for those of somebody's presence.
+    /// The next text frame that is not presence.
     pub(crate) async fn frame(&mut self) -> Value {
         if let Some(passed) = self.passed.pop_front() {
             return passed;
@@ -66,10 +66,10 @@ impl Client {
         }
     }
 
-    /// The next that is heard of somebody's coming and going.
+    /// The next presence frame.
     pub(crate) async fn presence(&mut self) -> Value {
-        if let Some(heard) = self.presence.pop_front() {
-            return heard;
+        if let Some(frame) = self.presence.pop_front() {
+            return frame;
         }
         loop {
             let frame = self.any_frame().await;
@@ -80,7 +80,7 @@ impl Client {
         }
     }
 
-    /// What was heard of anybody's coming and going and not handed out, up to the answer to a `ping` that is sent now.
+    /// All unread presence frames, up to the reply to a `ping` that is sent now.
     pub(crate) async fn all_presence(&mut self) -> Vec<Value> {
         self.send(r#"{"type":"ping"}"#).await;
         loop {
@@ -103,7 +103,7 @@ impl Client {
         }
     }
 
-    /// The next frame that is not of this type.
+    /// The next frame of another type.
     pub(crate) async fn frame_beside(&mut self, kind: &str) -> Value {
         loop {
             let frame = self.frame().await;
@@ -113,12 +113,12 @@ impl Client {
         }
     }
 
-    /// Whatever comes next.
+    /// The next message.
     pub(crate) async fn message(&mut self) -> Option<Result<Message, Error>> {
-        timeout(PATIENCE, self.ws.next()).await.expect("nothing came")
+        timeout(TEST_TIMEOUT, self.ws.next()).await.expect("nothing came")
     }
 
-    /// Reads to the close frame; returns its code and how many text frames came before.
+    /// Reads up to the close frame. Returns its code and how many text frames preceded it.
     pub(crate) async fn closed(&mut self) -> (u16, usize) {
         let mut frames = 0;
         loop {
@@ -135,19 +135,19 @@ impl Client {
         self.ws.send(Message::text(text)).await.unwrap();
     }
 
-    /// Sends a frame and takes the answer to it.
+    /// Sends a frame and returns the reply.
     pub(crate) async fn ask(&mut self, text: &str) -> Value {
         self.send(text).await;
         self.frame().await
     }
 }
 
-/// Sends a request as it is; returns status, head and body of the answer.
+/// Sends a raw request. Returns status, headers and body of the response.
 pub(crate) async fn http(address: SocketAddr, request: &str) -> (u16, String, String) {
     let mut tcp = TcpStream::connect(address).await.unwrap();
     tcp.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    timeout(PATIENCE, tcp.read_to_string(&mut answer)).await.expect("no answer").unwrap();
+    timeout(TEST_TIMEOUT, tcp.read_to_string(&mut answer)).await.expect("no answer").unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").expect("no HTTP");
     (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_owned(), body.to_owned())
 }

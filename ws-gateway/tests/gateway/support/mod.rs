@@ -1,4 +1,4 @@
-//! Starts Redis and the gateway, speaks WebSocket and plain HTTP to it, publishes as the API service does.
+//! Starts Redis and the gateway, speaks WebSocket and HTTP to it, and publishes as the API service does.
 
 mod client;
 mod redis;
@@ -20,8 +20,8 @@ use ws_gateway::RunError;
 use ws_gateway::config::Config;
 
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
-/// Longer than anything here takes, even on a busy machine: hitting it is a failure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything takes here, even on a busy machine. Reaching it is a failure.
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const QUERY: &str = "location_id=loc1&user_id=doc123&contact_id=pat456";
 
 /// A gateway in this process.
@@ -32,7 +32,7 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one and waits until it is ready.
+    /// Starts a gateway and waits until it is ready.
     pub(crate) async fn start(redis: &RedisServer, settings: &[(&'static str, &'static str)]) -> Self {
         redis.confirm_revocations().await;
         let gateway = Self::start_unready(redis, settings);
@@ -65,7 +65,7 @@ impl Gateway {
     }
 }
 
-/// A gateway in a process of its own. Stops with the value.
+/// A gateway in a process of its own. It stops when the value is dropped.
 pub(crate) struct GatewayProcess {
     pub(crate) address: SocketAddr,
     admin: SocketAddr,
@@ -73,7 +73,7 @@ pub(crate) struct GatewayProcess {
 }
 
 impl GatewayProcess {
-    /// Starts one and waits until it is ready.
+    /// Starts a gateway and waits until it is ready.
     pub(crate) async fn start(redis: &RedisServer, settings: &[(&str, &str)]) -> Self {
         redis.confirm_revocations().await;
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -96,14 +96,14 @@ impl GatewayProcess {
         Self { address, admin, process }
     }
 
-    /// What it holds in memory.
+    /// Its memory.
     pub(crate) fn memory_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
     }
 
-    /// The value of a counter or gauge, 0 when there is none yet.
+    /// The value of a counter or gauge; 0 if there is none yet.
     pub(crate) async fn metric(&self, name: &str) -> usize {
         let (_, _, text) = http(self.admin, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -1,4 +1,4 @@
-//! A `redis-server` of this test's own, and a publisher that does what the API service does.
+//! A `redis-server` per test, and a publisher that acts as the API service.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -19,9 +19,9 @@ use shared::relay_keys::RelayKeys;
 use tokio::io::AsyncBufReadExt;
 use uuid::Uuid;
 
-use super::PATIENCE;
+use super::TEST_TIMEOUT;
 
-/// Stops with the value.
+/// A server that stops when the value is dropped.
 pub(crate) struct RedisServer {
     port: u16,
     process: Child,
@@ -37,7 +37,7 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Starts an empty one on the port of the one that was killed.
+    /// Starts an empty server on the port of the killed one.
     pub(crate) fn restart_empty_after_kill(&mut self) {
         self.process = spawn(self.port);
     }
@@ -47,7 +47,7 @@ impl RedisServer {
         self.process.wait().unwrap();
     }
 
-    /// Half open: connections stand, nobody answers.
+    /// Suspends the process: connections stay open, but get no replies.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
@@ -68,7 +68,7 @@ impl RedisServer {
         client
     }
 
-    /// Returns when its clock has moved on, so that the next entry of a log gets another id than any before.
+    /// Returns once its clock has advanced, so that the next log entry gets a new id.
     pub(crate) async fn next_millisecond(&self) {
         let client = self.client().await;
         let now = async || {
@@ -82,7 +82,7 @@ impl RedisServer {
         while now().await == begin {}
     }
 
-    /// Says that the copy of the revocations is complete, as the API service does; where there is none, it is empty.
+    /// Marks the copy of the revocations complete, as the API service does. Without a copy, it is empty.
     pub(crate) async fn confirm_revocations(&self) -> RevocationCopy {
         let client = self.client().await;
         let (mut position, mut stamp) = ("0".to_owned(), "0".to_owned());
@@ -90,7 +90,7 @@ impl RedisServer {
             let arguments = vec![position, stamp, "1".to_owned(), "0".to_owned()];
             let compare = Script::from_lua(channel::revoked::COMPARE);
             let compared = compare.evalsha_with_reload(&client, channel::REVOCATIONS_KEY, arguments).await;
-            // A key of another kind is no copy either.
+            // A key of another type is no copy either.
             let (outcome, epoch, at, stamped, _): (String, String, String, String, u64) = compared.unwrap();
             match outcome.as_str() {
                 "same" => return RevocationCopy { client, epoch, position: at.parse().unwrap(), stamp: stamped },
@@ -115,7 +115,7 @@ impl RedisServer {
         line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
     }
 
-    /// Watches what it is told from now on.
+    /// Watches the commands from now on.
     pub(crate) async fn monitor(&self) -> Monitor {
         let mut process = tokio::process::Command::new("redis-cli");
         process.args(["-p", &self.port.to_string(), "MONITOR"]).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -126,7 +126,7 @@ impl RedisServer {
         monitor
     }
 
-    /// Bytes that it has sent so far.
+    /// Bytes sent so far.
     pub(crate) async fn sent_bytes(&self) -> u64 {
         let stats = self.info("stats").await;
         stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap().parse().unwrap()
@@ -137,7 +137,7 @@ impl RedisServer {
         self.client().await.custom(info, vec![section]).await.unwrap()
     }
 
-    /// Forgets everything and goes on, with all connections.
+    /// Deletes everything, and keeps all connections.
     pub(crate) async fn flush(&self) {
         let flush = CustomCommand::new_static("FLUSHALL", None::<u16>, false);
         let _: () = self.client().await.custom(flush, Vec::<String>::new()).await.unwrap();
@@ -160,7 +160,7 @@ impl Drop for RedisServer {
     }
 }
 
-/// Waits until it says that it accepts connections.
+/// Waits until it accepts connections.
 fn spawn(port: u16) -> Child {
     let mut process = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
@@ -171,12 +171,12 @@ fn spawn(port: u16) -> Child {
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let ready = lines.any(|line| line.is_ok_and(|line| line.contains("eady to accept connections")));
     assert!(ready, "redis-server did not start");
-    // What it still says must go somewhere, or it stops when the pipe is full.
+    // The output must be read, or the server stops when the pipe is full.
     std::thread::spawn(move || lines.for_each(drop));
     process
 }
 
-/// The copy of the revocations, as the API service writes it.
+/// Writes the copy of the revocations, as the API service does.
 pub(crate) struct RevocationCopy {
     client: Client,
     pub(crate) epoch: String,
@@ -202,17 +202,17 @@ impl RevocationCopy {
     }
 }
 
-/// What Redis is told, in its order.
+/// The commands that Redis receives, in order.
 pub(crate) struct Monitor {
     _process: tokio::process::Child,
     lines: tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStdout>>,
 }
 
 impl Monitor {
-    /// Waits until it has been told this.
+    /// Waits for this command.
     pub(crate) async fn until(&mut self, what: &str) {
         let telling = async { while !self.lines.next_line().await.unwrap().expect("Redis is there").contains(what) {} };
-        tokio::time::timeout(PATIENCE, telling).await.unwrap_or_else(|_| panic!("nobody says {what}"));
+        tokio::time::timeout(TEST_TIMEOUT, telling).await.unwrap_or_else(|_| panic!("no command {what}"));
     }
 }
 
@@ -220,18 +220,18 @@ impl Monitor {
 pub(crate) struct Publisher {
     pub(crate) client: Client,
     script: Script,
-    /// Kept in each log.
+    /// Entries kept in each log.
     pub(crate) entries: u32,
-    /// What it seals with, if anything.
+    /// Keys that seal the events, if any.
     pub(crate) relay_keys: RelayKeys,
 }
 
 impl Publisher {
-    /// A message that holds `text`, addressed to `to`.
+    /// Publishes a message with `text` to `to`.
     pub(crate) async fn message(&self, channel: &Channel, to: &str, text: &str) -> (Uuid, Cursor) {
         let id = Uuid::now_v7();
         let json = serde_json::json!({"id": id, "content": text}).to_string();
-        // Nobody counts here.
+        // These tests do not use the counters.
         let draft = OutgoingEvent {
             seq: None,
             ..OutgoingEvent::message(&json, Recipient { participant: to.parse().unwrap(), message_id: id }, 0)
@@ -243,12 +243,12 @@ impl Publisher {
         (id, cursors[0].parse().unwrap())
     }
 
-    /// How many receipts there are.
+    /// The number of receipts so far.
     pub(crate) async fn receipts_so_far(&self) -> usize {
         self.client.xlen(channel::RECEIPT_STREAM).await.unwrap()
     }
 
-    /// The first `count` receipts, once they are there.
+    /// Waits for the first `count` receipts.
     pub(crate) async fn receipts(&self, count: usize) -> Vec<Receipt> {
         type Entries = Vec<(String, std::collections::HashMap<String, String>)>;
         let (mut receipts, mut last) = (Vec::new(), "0-0".to_owned());
@@ -265,7 +265,7 @@ impl Publisher {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, reading).await.expect("receipts did not come");
+        tokio::time::timeout(TEST_TIMEOUT, reading).await.expect("receipts did not come");
         receipts
     }
 }

@@ -1,4 +1,4 @@
-//! What proves a delivery, and what does not.
+//! What acknowledges a delivery, and what does not.
 
 use fred::interfaces::StreamsInterface;
 use serde_json::json;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, channel, doctor, patient, service};
 
 #[tokio::test]
-async fn the_receivers_pong_is_the_proof_and_nobody_elses() {
+async fn only_recipients_pong_acknowledges_delivery() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
@@ -23,7 +23,7 @@ async fn the_receivers_pong_is_the_proof_and_nobody_elses() {
         assert_eq!(client.pings, 0, "nothing is to be proven here");
     }
     assert_eq!(receiver.frame().await["type"], "message");
-    // It has the frame, and has not read the Ping behind it.
+    // The client has the frame, but has not read the Ping behind it.
     assert_eq!(publisher.receipts_so_far().await, 0);
     assert_eq!(receiver.ask(r#"{"type":"ping"}"#).await["type"], "pong");
     assert_eq!(receiver.pings, 1);
@@ -37,7 +37,7 @@ async fn the_receivers_pong_is_the_proof_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn every_message_of_a_burst_is_proven() {
+async fn every_message_of_burst_is_acknowledged() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
@@ -53,7 +53,7 @@ async fn every_message_of_a_burst_is_proven() {
         let mut proven = Vec::new();
         let mut entries = 1;
         while proven.len() < 200 {
-            // Reading on is what answers Pings.
+            // The library answers Pings while it reads.
             receiver.ask(r#"{"type":"ping"}"#).await;
             let receipts = publisher.receipts(entries).await;
             proven = receipts.into_iter().flat_map(|receipt| receipt.message_ids).collect::<Vec<_>>();
@@ -61,12 +61,12 @@ async fn every_message_of_a_burst_is_proven() {
         }
         proven
     };
-    let proven = tokio::time::timeout(crate::support::PATIENCE, proven).await.unwrap();
+    let proven = tokio::time::timeout(crate::support::TEST_TIMEOUT, proven).await.unwrap();
     assert_eq!(proven, sent);
 }
 
 #[tokio::test]
-async fn a_client_may_say_what_arrived_and_what_was_read() {
+async fn client_reports_delivered_and_read_messages() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
@@ -83,7 +83,7 @@ async fn a_client_may_say_what_arrived_and_what_was_read() {
 }
 
 #[tokio::test]
-async fn whoever_comes_back_with_a_cursor_proves_what_came_before_it() {
+async fn resume_cursor_acknowledges_earlier_messages() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let publisher = redis.publisher().await;
@@ -105,7 +105,7 @@ async fn whoever_comes_back_with_a_cursor_proves_what_came_before_it() {
     assert_eq!(publisher.receipts_so_far().await, 1);
 }
 
-/// The stream as an API service reads it: with its group.
+/// The stream with the consumer group of the API services.
 async fn begin_group(client: &fred::clients::Client) {
     let _: () = client.xgroup_create(RECEIPT_STREAM, API_GROUP, "0", true).await.unwrap();
 }
@@ -114,7 +114,7 @@ fn read_frame(id: Uuid) -> String {
     json!({"type": "read", "message_ids": [id]}).to_string()
 }
 
-/// The messages that receipts are about, in order.
+/// The message ids of receipts, in order.
 fn ids(receipts: &[Receipt]) -> Vec<Uuid> {
     let mut ids: Vec<_> = receipts.iter().flat_map(|receipt| receipt.message_ids.clone()).collect();
     ids.sort();
@@ -122,7 +122,7 @@ fn ids(receipts: &[Receipt]) -> Vec<Uuid> {
 }
 
 #[tokio::test]
-async fn a_receipt_that_died_with_redis_is_sent_again() {
+async fn receipt_is_resent_after_redis_was_killed() {
     let mut redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &patient()).await;
@@ -130,7 +130,7 @@ async fn a_receipt_that_died_with_redis_is_sent_again() {
     begin_group(&publisher.client).await;
     let (proven, _) = publisher.message(&channel(), "contact:pat456", "one").await;
     assert_eq!(client.frame().await["message"]["content"], "one");
-    // The library answers the Ping with this.
+    // The library answers the Ping during this call.
     client.ask(r#"{"type":"ping"}"#).await;
     let said = Uuid::now_v7();
     client.send(&read_frame(said)).await;
@@ -146,7 +146,7 @@ async fn a_receipt_that_died_with_redis_is_sent_again() {
 }
 
 #[tokio::test]
-async fn a_receipt_that_was_flushed_with_redis_is_sent_again() {
+async fn receipt_is_resent_after_redis_was_flushed() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &patient()).await;
@@ -162,7 +162,7 @@ async fn a_receipt_that_was_flushed_with_redis_is_sent_again() {
 }
 
 #[tokio::test]
-async fn a_receipt_that_was_applied_is_not_sent_again() {
+async fn applied_receipt_is_not_resent() {
     let mut redis = RedisServer::start();
     let gateway = GatewayProcess::start(&redis, &[]).await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &patient()).await;
@@ -176,11 +176,11 @@ async fn a_receipt_that_was_applied_is_not_sent_again() {
     let entries: Vec<String> = taken.into_values().flatten().map(|(id, _)| id).collect();
     let mut monitor = redis.monitor().await;
     let _: i64 = publisher.client.xack(RECEIPT_STREAM, API_GROUP, entries).await.unwrap();
-    // The next time that the gateway asks how far they have come it learns that. It sends nothing meanwhile.
+    // The gateway learns the group's progress with its next poll. It sends nothing meanwhile.
     monitor.until(r#""XACK" "acks""#).await;
     monitor.until(r#""GROUPS" "acks""#).await;
     client.send(&read_frame(second)).await;
-    // It asks again once it knows that Redis has taken the second one.
+    // It polls again once Redis has accepted the second one.
     monitor.until(r#""XADD" "acks""#).await;
     monitor.until(r#""GROUPS" "acks""#).await;
     redis.kill();

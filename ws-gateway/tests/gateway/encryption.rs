@@ -1,4 +1,4 @@
-//! Messages that pass through Redis sealed: what clients get is what they would get without, or the word to load the history.
+//! Sealed events: clients receive the same frames as without sealing, or a `resync`.
 
 use fred::interfaces::{ClientLike, StreamsInterface};
 use fred::types::CustomCommand;
@@ -15,7 +15,7 @@ fn keys(list: &str) -> RelayKeys {
 }
 
 #[tokio::test]
-async fn live_and_replayed_frames_are_those_that_were_sealed_and_redis_holds_no_word_of_them() {
+async fn sealed_events_are_delivered_and_unreadable_in_redis() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("RELAY_KEYS", BOTH)]).await;
     let mut publisher = redis.publisher().await;
@@ -48,7 +48,7 @@ async fn live_and_replayed_frames_are_those_that_were_sealed_and_redis_holds_no_
 }
 
 #[tokio::test]
-async fn the_receiver_still_proves_what_it_has_received() {
+async fn sealed_event_is_acknowledged_by_recipient() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("RELAY_KEYS", NEW)]).await;
     let mut publisher = redis.publisher().await;
@@ -61,7 +61,7 @@ async fn the_receiver_still_proves_what_it_has_received() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_is_a_resync_and_a_metric_and_never_a_frame() {
+async fn undecryptable_event_sends_resync_and_no_frame() {
     let redis = RedisServer::start();
     for (settings, cause) in [
         (&[][..], "unknown_key"),
@@ -74,7 +74,7 @@ async fn what_cannot_be_opened_is_a_resync_and_a_metric_and_never_a_frame() {
         publisher.relay_keys = keys(NEW);
         publisher.message(&channel(), "contact:pat456", "sealed").await;
         assert_eq!(client.frame().await["type"], "resync");
-        // Others are none the worse for it.
+        // Other conversations are not affected.
         publisher.relay_keys = RelayKeys::default();
         publisher.message(&channel(), "contact:pat456", "plain").await;
         assert_eq!(client.frame().await["message"]["content"], "plain");
@@ -90,7 +90,7 @@ async fn what_cannot_be_opened_is_a_resync_and_a_metric_and_never_a_frame() {
 }
 
 #[tokio::test]
-async fn an_entry_that_was_moved_to_another_message_is_refused() {
+async fn log_entry_moved_to_another_message_is_rejected() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("RELAY_KEYS", NEW), ("POSITION_CHECK_SECONDS", "1")]).await;
     let mut publisher = redis.publisher().await;
@@ -112,7 +112,7 @@ async fn an_entry_that_was_moved_to_another_message_is_refused() {
 }
 
 #[tokio::test]
-async fn once_everything_is_sealed_a_message_in_the_open_is_shown_to_nobody() {
+async fn unsealed_event_is_rejected_when_sealing_is_required() {
     let redis = RedisServer::start();
     let gateway = GatewayProcess::start(&redis, &[("RELAY_KEYS", NEW), ("RELAY_UNSEALED", "refuse")]).await;
     let mut publisher = redis.publisher().await;

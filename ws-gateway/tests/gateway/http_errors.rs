@@ -1,4 +1,4 @@
-//! Every handshake that is refused gets an HTTP answer that says why.
+//! Every rejected handshake gets an HTTP response with the reason.
 
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ async fn refused(gateway: &Gateway, line: &str, headers: &str) -> Refused {
 }
 
 #[tokio::test]
-async fn refusals_are_problems_with_the_right_status_and_headers() {
+async fn errors_are_problems_with_status_and_headers() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let auth = |token: String| format!("{UPGRADE}authorization: Bearer {token}\r\n");
@@ -58,8 +58,8 @@ async fn refusals_are_problems_with_the_right_status_and_headers() {
     let foreign = format!("{}origin: https://evil.example\r\n", auth(doctor()));
     let answer = refused(&gateway, &format!("GET /ws?{QUERY}"), &foreign).await;
     assert_eq!(answer.status, 403);
-    for told in ["x-content-type-options: nosniff", "referrer-policy: no-referrer", "frame-ancestors 'none'"] {
-        assert!(answer.head.contains(told), "{}", answer.head);
+    for field in ["x-content-type-options: nosniff", "referrer-policy: no-referrer", "frame-ancestors 'none'"] {
+        assert!(answer.head.contains(field), "{}", answer.head);
     }
 
     let answer = refused(&gateway, "GET /ws?location_id=loc1&user_id=%zz", &auth(doctor())).await;
@@ -88,7 +88,7 @@ async fn refusals_are_problems_with_the_right_status_and_headers() {
 }
 
 #[tokio::test]
-async fn health_is_answered_and_heads_have_no_body() {
+async fn health_answers_get_and_head() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     for path in ["/healthz", "/readyz"] {
@@ -100,7 +100,7 @@ async fn health_is_answered_and_heads_have_no_body() {
 }
 
 #[tokio::test]
-async fn options_says_what_is_served() {
+async fn options_lists_methods() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     for path in ["/ws", "/healthz", "/readyz", "*"] {
@@ -119,7 +119,7 @@ async fn options_says_what_is_served() {
 }
 
 #[tokio::test]
-async fn the_subprotocol_is_picked_and_the_token_in_it_is_not_repeated() {
+async fn subprotocol_is_selected_without_repeating_token() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
@@ -142,7 +142,7 @@ async fn the_subprotocol_is_picked_and_the_token_in_it_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn no_socket_opens_before_redis_is_there_or_beyond_the_limit() {
+async fn handshake_gets_503_without_redis_or_beyond_limit() {
     let mut redis = RedisServer::start();
     redis.kill();
     let gateway = Gateway::start_unready(&redis, &[("MAX_SOCKETS", "1")]);
@@ -160,7 +160,7 @@ async fn no_socket_opens_before_redis_is_there_or_beyond_the_limit() {
 }
 
 #[tokio::test]
-async fn a_request_that_does_not_arrive_is_answered_too() {
+async fn incomplete_request_is_answered() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("HANDSHAKE_TIMEOUT_SECONDS", "1")]).await;
     let (status, _, body) = http(gateway.address, "GET /ws HTTP/1.1\r\nhost: x\r\n").await;
@@ -169,7 +169,7 @@ async fn a_request_that_does_not_arrive_is_answered_too() {
 }
 
 #[tokio::test]
-async fn heads_that_cannot_be_read_get_a_problem_body_as_well() {
+async fn unparsable_headers_get_problem_body() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let large = format!("x: {}\r\n", "y".repeat(20_000));
@@ -196,7 +196,7 @@ async fn heads_that_cannot_be_read_get_a_problem_body_as_well() {
 }
 
 #[tokio::test]
-async fn a_handshake_with_a_body_opens_no_socket() {
+async fn handshake_with_body_is_rejected() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let token = doctor();
