@@ -52,7 +52,7 @@ impl ClockOffset {
         let ahead: time::Duration = middle - database;
         let millis = i64::try_from(ahead.whole_milliseconds()).unwrap_or(i64::MAX);
         self.0.store(millis, Ordering::Relaxed);
-        metrics::gauge!("clock_offset_seconds").set(millis as f64 / 1_000.0);
+        metrics::gauge!("ehr_chat_clock_offset_seconds").set(millis as f64 / 1_000.0);
     }
 }
 

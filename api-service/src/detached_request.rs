@@ -73,7 +73,7 @@ impl<F: Future<Output: Send> + Send + 'static, G: Send + Sync + 'static> Drop fo
         let Some(work) = self.work.take().filter(|_| self.is_started) else { return };
         // `None` while the runtime itself shuts down.
         let Ok(runtime) = Handle::try_current() else { return };
-        metrics::counter!("http_requests_abandoned_total").increment(1);
+        metrics::counter!("ehr_chat_http_requests_abandoned_total").increment(1);
         let detached = self.detached.clone();
         let tasks = detached.tasks.clone();
         let finishing = async move {

@@ -63,7 +63,7 @@ impl PresenceReader {
                 let types = std::iter::once("zset").chain(std::iter::repeat("hash")).take(keys.len());
                 let args = types.map(Value::from).chain([moved_suffix().into()]);
                 let moved: Vec<String> = self.redis.run_script(&self.rename, keys.clone(), args).await?;
-                metrics::counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
+                metrics::counter!("ehr_chat_redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
                 // The keys are not logged: their names identify patients.
                 tracing::error!(%location, moved = moved.len(), "presence keys of wrong type renamed");
                 self.redis.run_script(&self.lookup, keys, NO_ARGS).await?

@@ -108,11 +108,11 @@ pub async fn run(
     start("outbox", Box::pin(outbox::run(store.clone(), broker, committed, redis.health(), shutdown.clone())));
     start("send batcher", Box::pin(send_batcher::run(store.for_class(Class::Send), events.clone(), pending)));
     let receipts = ReceiptHandler { store: store.clone(), events: events.clone() };
-    start("receipts", Box::pin(stream_consumer::run(redis.clone(), receipts, shutdown.clone())));
+    start("receipt handler", Box::pin(stream_consumer::run(redis.clone(), receipts, shutdown.clone())));
     let socket_events = SocketAuditHandler { store: store.clone() };
-    start("socket events", Box::pin(stream_consumer::run(redis.clone(), socket_events, shutdown.clone())));
+    start("socket audit handler", Box::pin(stream_consumer::run(redis.clone(), socket_events, shutdown.clone())));
     let questions = ConversationCheckHandler { store: store.clone(), presence: presence.clone() };
-    start("conversation checks", Box::pin(stream_consumer::run(redis.clone(), questions, shutdown.clone())));
+    start("conversation check handler", Box::pin(stream_consumer::run(redis.clone(), questions, shutdown.clone())));
     start("audit writer", Box::pin(audit::writer::run(store.for_class(Class::Write), audit_queue)));
     shutdown.spawn("revocations", revocation.clone().run(shutdown.clone()));
     let clock_offset = ClockOffset::default();
@@ -218,7 +218,7 @@ async fn warn_of_role(store: &Store, revocation: &RevocationService) {
         Ok(Some(excess)) => {
             tracing::warn!(
                 excess,
-                "database role has excessive rights: migrate with SERVICE_ROLE, and serve as that role"
+                "database role has excessive rights: migrate with DATABASE_SERVICE_ROLE, and serve as that role"
             );
         }
         Ok(None) => {}

@@ -112,7 +112,7 @@ def service_faults(service: str, by_name: dict[tuple[str, str], Any]) -> list[st
     scaler = by_name["HorizontalPodAutoscaler", service]["spec"]
     if scaler["scaleTargetRef"]["name"] != service or scaler["minReplicas"] < 2 or "replicas" in deployment["spec"]:
         found.append(f"HorizontalPodAutoscaler {service}: does not rule this Deployment, or rules it down to one")
-    if service == "ws-gateway" and "gateway_sockets" not in [m.get("pods", {}).get("metric", {}).get("name") for m in scaler["metrics"]]:
+    if service == "ws-gateway" and "ehr_chat_gateway_sockets" not in [m.get("pods", {}).get("metric", {}).get("name") for m in scaler["metrics"]]:
         found.append("HorizontalPodAutoscaler ws-gateway: does not know the sockets")
     return found
 

@@ -104,7 +104,7 @@ pub fn binary(name: &str) -> PathBuf {
 pub async fn api_service(env: &StackEnv, database_url: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(binary("api-service"));
     command.args(arguments).env("DATABASE_URL", database_url).env("AUDIT_KEY", &env.audit_key);
-    command.env("USER", "auditor").env_remove("AUDIT_KEYS_OLD").kill_on_drop(true);
+    command.env("USER", "auditor").env_remove("AUDIT_PREVIOUS_KEYS").kill_on_drop(true);
     timeout(WAIT_TIMEOUT, command.output()).await.expect("the command ends").unwrap()
 }
 

@@ -107,11 +107,11 @@ impl From<&Conversation> for Channel {
 }
 
 /// Stream of receipts, gateways → API service.
-pub const RECEIPT_STREAM: &str = "acks";
+pub const RECEIPT_STREAM: &str = "receipts";
 /// Stream of entries of the audit trail, gateways → API service.
 pub const AUDIT_STREAM: &str = "audit";
 /// Stream of questions, gateways → API service: [`crate::presence::ConversationCheck`].
-pub const CONVERSATION_CHECK_STREAM: &str = "questions";
+pub const CONVERSATION_CHECK_STREAM: &str = "conversation_checks";
 /// Consumer group of the API instances on [`RECEIPT_STREAM`], [`AUDIT`] and [`CONVERSATION_CHECK_STREAM`].
 pub const API_GROUP: &str = "api";
 /// The only field of an entry of these.

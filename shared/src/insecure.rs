@@ -10,7 +10,7 @@ use crate::token::TokenConfig;
 
 /// What the gateway has no use for, and what whoever takes it over would have much use for.
 const API_SERVICE_SECRETS: [&str; 6] =
-    ["AUDIT_KEY", "AUDIT_KEYS_OLD", "CONTENT_KEYS", "CONTENT_KEYS_COMMAND", "CONTENT_KEYS_FILE", "DATABASE_URL"];
+    ["AUDIT_KEY", "AUDIT_PREVIOUS_KEYS", "CONTENT_KEYS", "CONTENT_KEYS_COMMAND", "CONTENT_KEYS_FILE", "DATABASE_URL"];
 
 /// What is to be said of the settings that both services have.
 #[must_use]

@@ -133,7 +133,7 @@ pub struct KeyedRateLimiter {
 }
 
 impl KeyedRateLimiter {
-    /// Nobody has come yet. Refusals are counted as `rate_limited_total{kind}`. `None` where there is no limit.
+    /// Nobody has come yet. Refusals are counted as `ehr_chat_rate_limited_total{kind}`. `None` where there is no limit.
     #[must_use]
     pub fn new(kind: &'static str, rate: Option<Rate>) -> Option<Self> {
         let Rate { per_second, burst } = rate?;
@@ -160,7 +160,7 @@ impl KeyedRateLimiter {
         let key = self.hasher.hash_one(who);
         let taken = self.buckets.read().check_key(&key);
         taken.map_err(|not_until| {
-            metrics::counter!("rate_limited_total", "kind" => self.kind).increment(1);
+            metrics::counter!("ehr_chat_rate_limited_total", "kind" => self.kind).increment(1);
             RetryAfter(not_until.wait_time_from(self.clock.now()))
         })
     }
@@ -177,7 +177,7 @@ impl KeyedRateLimiter {
         // It is no more than the bucket holds.
         let taken = self.buckets.read().check_key_n(&key, more).unwrap_or(Ok(()));
         taken.map_err(|not_until| {
-            metrics::counter!("rate_limited_total", "kind" => self.kind).increment(1);
+            metrics::counter!("ehr_chat_rate_limited_total", "kind" => self.kind).increment(1);
             RetryAfter(not_until.wait_time_from(self.clock.now()))
         })
     }
@@ -195,7 +195,7 @@ impl KeyedRateLimiter {
         drop(buckets);
         self.prune_at.store((2 * left).clamp(PRUNE_INTERVAL_CHECKS, MAX_KEYS), Ordering::Relaxed);
         if left >= MAX_KEYS {
-            metrics::counter!("rate_limits_forgotten_total", "kind" => self.kind).increment(1);
+            metrics::counter!("ehr_chat_rate_limiter_resets_total", "kind" => self.kind).increment(1);
             *self.buckets.write() = RateLimiter::keyed(self.quota);
         }
     }
@@ -264,7 +264,7 @@ mod tests {
         assert!(wait.0 > Duration::from_millis(500) && wait.0 <= Duration::from_secs(1), "{wait:?}");
         assert_eq!(wait.seconds(), 1);
         assert_eq!(buckets.check(&"doc124"), Ok(()), "everybody has a bucket of their own");
-        assert!(recorder.handle().render().contains(r#"rate_limited_total{kind="test"} 1"#));
+        assert!(recorder.handle().render().contains(r#"ehr_chat_rate_limited_total{kind="test"} 1"#));
     }
 
     #[test]

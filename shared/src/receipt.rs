@@ -44,7 +44,7 @@ impl ReceiptKind {
     }
 }
 
-/// One entry of the `acks` stream.
+/// One entry of the `receipts` stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// What happened.

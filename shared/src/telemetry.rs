@@ -81,7 +81,7 @@ impl Drop for LogGuard {
 /// directives; of the libraries nothing below `info` is written, whatever it says (see [`is_safe`]).
 ///
 /// Whoever logs never waits for a reader of standard error: a bounded queue holds what is not read, and what finds no room
-/// is dropped and counted (`log_lines_dropped_total`). Warnings and errors that repeat are counted too.
+/// is dropped and counted (`ehr_chat_log_lines_dropped_total`). Warnings and errors that repeat are counted too.
 /// A second call in one process has no effect, so tests may start several servers.
 ///
 /// # Errors
@@ -171,8 +171,11 @@ const SIZE_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 25
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Counted in [`init_logging`]; of every service's metrics.
-pub const LOG_LINES_DROPPED: MetricSpec =
-    MetricSpec::new(MetricKind::Counter, "log_lines_dropped_total", "log lines that standard error did not take");
+pub const LOG_LINES_DROPPED: MetricSpec = MetricSpec::new(
+    MetricKind::Counter,
+    "ehr_chat_log_lines_dropped_total",
+    "log lines that standard error did not take",
+);
 
 /// When this process began; of every service's metrics. The name is the usual one of Prometheus.
 pub const PROCESS_START_TIME: MetricSpec =
@@ -180,7 +183,7 @@ pub const PROCESS_START_TIME: MetricSpec =
 
 /// Whether the service says that it is ready; of every service's metrics.
 pub const SERVICE_READY: MetricSpec =
-    MetricSpec::new(MetricKind::Gauge, "service_ready", "1 while /readyz says that the service is ready");
+    MetricSpec::new(MetricKind::Gauge, "ehr_chat_service_ready", "1 while /readyz says that the service is ready");
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

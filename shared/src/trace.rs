@@ -256,7 +256,7 @@ impl HttpClient for Client {
         });
         let sent = sending.await?;
         let outcome = if matches!(&sent, Ok((status, _)) if status.is_success()) { "sent" } else { "failed" };
-        metrics::counter!("trace_exports_total", "outcome" => outcome).increment(1);
+        metrics::counter!("ehr_chat_trace_exports_total", "outcome" => outcome).increment(1);
         let (status, body) = sent?;
         Ok(Response::builder().status(status).body(body)?)
     }

@@ -123,7 +123,7 @@ impl ServiceEnv {
         let role = self.service_role.unwrap_or_default();
         program
             .args(["migrate"])
-            .env("SERVICE_ROLE", role)
+            .env("DATABASE_SERVICE_ROLE", role)
             .env("DATABASE_URL", &self.database_url)
             .env("JWT_SECRET", &self.jwt_secret)
             .env("REDIS_URL", &self.redis_url)

@@ -193,9 +193,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         traces: traces.clone(),
         started_at: Instant::now(),
         shutdown: shutdown.clone(),
-        frames_sent: ::metrics::counter!("gateway_frames_sent_total"),
-        open_sockets: ::metrics::gauge!("gateway_sockets"),
-        delivery_latency: ::metrics::histogram!("gateway_delivery_seconds"),
+        frames_sent: ::metrics::counter!("ehr_chat_gateway_frames_sent_total"),
+        open_sockets: ::metrics::gauge!("ehr_chat_gateway_sockets"),
+        delivery_latency: ::metrics::histogram!("ehr_chat_gateway_delivery_latency_seconds"),
         timer_wheel,
         config: config.clone(),
     });

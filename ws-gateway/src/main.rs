@@ -29,17 +29,18 @@ enum Command {
     #[command(after_help = env::help(SETTINGS))]
     Serve,
     /// Probe `/healthz` on ADMIN_ADDR, for container health checks.
-    Alive,
+    #[command(alias = "alive")]
+    Healthcheck,
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve => serve(),
-        Command::Alive => alive(),
+        Command::Healthcheck => healthcheck(),
     }
 }
 
-fn alive() -> ExitCode {
+fn healthcheck() -> ExitCode {
     let asked = admin(Env::from_process()).map_err(|error| error.to_string());
     match asked.and_then(|admin| shared::alive::probe(admin).map_err(|error| error.to_string())) {
         Ok(()) => ExitCode::SUCCESS,

@@ -144,7 +144,7 @@ impl ConcurrencyLimiter {
         let mut counts = self.counts.lock();
         let count = counts.entry(key).or_default();
         if *count >= self.limit {
-            metrics::counter!("rate_limited_total", "kind" => kind).increment(1);
+            metrics::counter!("ehr_chat_rate_limited_total", "kind" => kind).increment(1);
             return Err(LimitReachedError);
         }
         *count += 1;

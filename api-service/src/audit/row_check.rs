@@ -22,7 +22,7 @@ pub enum RowError {
     #[error("stands outside of every chain")]
     Outside,
     /// None of the keys wrote this chain.
-    #[error("cannot be verified: its key is not known (AUDIT_KEYS_OLD)")]
+    #[error("cannot be verified: its key is not known (AUDIT_PREVIOUS_KEYS)")]
     UnknownKey,
     /// The row, or the row before it, was altered.
     #[error("was altered, or the row before it was")]

@@ -12,8 +12,8 @@ pub(crate) const AUDIT_KEY: Setting = Setting {
     help: "key of the audit trail's hashes, 32 bytes or more, for nobody but the API services; required, but in development, \
            where one is made of JWT_SECRET",
 };
-pub(crate) const AUDIT_KEYS_OLD: Setting = Setting {
-    name: "AUDIT_KEYS_OLD",
+pub(crate) const AUDIT_PREVIOUS_KEYS: Setting = Setting {
+    name: "AUDIT_PREVIOUS_KEYS",
     default: Some(""),
     help: "for `audit verify` and `audit export`: keys that were AUDIT_KEY earlier, separated by commas; derived:SECRET for \
            the key that was made of this JWT_SECRET while there was no AUDIT_KEY",
@@ -24,8 +24,8 @@ const DERIVED_PREFIX: &str = "derived:";
 /// All keys of the trail; the current one first.
 pub(crate) fn read_audit_keys(env: &mut Env) -> Option<Vec<AuditKey>> {
     let key = read_own_audit_key(env);
-    let old =
-        env.read_checked(&AUDIT_KEYS_OLD, |keys: &Secret| old_keys(keys).try_for_each(|(key, _)| check_length(&key)));
+    let old = env
+        .read_checked(&AUDIT_PREVIOUS_KEYS, |keys: &Secret| old_keys(keys).try_for_each(|(key, _)| check_length(&key)));
     let (key, old) = key.zip(old)?;
     let old = old_keys(&old).filter_map(|(key, is_derived)| match is_derived {
         true => AuditKey::derived(&key).ok(),

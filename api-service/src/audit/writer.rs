@@ -87,7 +87,7 @@ impl AuditWriter {
     pub async fn record(&self, entry: AuditEntry, deadline: Deadline) -> Result<(), AuditError> {
         let (reply, replied) = oneshot::channel();
         if self.reads.try_send(PendingEntry { entry, reply }).is_err() {
-            metrics::counter!("audit_queue_overflows_total", "queue" => "reads").increment(1);
+            metrics::counter!("ehr_chat_audit_queue_overflows_total", "queue" => "reads").increment(1);
             return Err(AuditError::Overloaded);
         }
         let written = async {
@@ -107,7 +107,7 @@ impl AuditWriter {
         if let Err(mpsc::error::TrySendError::Full(entry) | mpsc::error::TrySendError::Closed(entry)) =
             self.denials.try_send(entry)
         {
-            metrics::counter!("audit_queue_overflows_total", "queue" => "refusals").increment(1);
+            metrics::counter!("ehr_chat_audit_queue_overflows_total", "queue" => "denials").increment(1);
             self.lost.fetch_add(entry.times.into(), Ordering::Relaxed);
         }
     }
@@ -198,7 +198,7 @@ fn lost_entry() -> AuditEntry {
 fn coalesce_overflow(backlog: &mut Vec<AuditEntry>, room: usize) {
     if backlog.len() > room {
         let lost: u32 = backlog.drain(room.saturating_sub(1)..).fold(0, |lost, entry| lost.saturating_add(entry.times));
-        metrics::counter!("audit_entries_lost_total").increment(lost.into());
+        metrics::counter!("ehr_chat_audit_entries_lost_total").increment(lost.into());
         backlog.push(AuditEntry { times: lost, ..lost_entry() });
     }
 }
@@ -209,16 +209,16 @@ async fn write(store: &Store, reads: Vec<PendingEntry>, backlog: &mut Vec<AuditE
     let backlog_len = batch.len();
     let (read, waiting): (Vec<_>, Vec<_>) = reads.into_iter().map(|read| (read.entry, read.reply)).unzip();
     batch.extend(read);
-    metrics::histogram!("audit_batch_size").record(batch.len() as f64);
+    metrics::histogram!("ehr_chat_audit_batch_size").record(batch.len() as f64);
     let start = Instant::now();
     let written = attempt(store, &batch).await;
-    metrics::histogram!("audit_commit_seconds").record(start.elapsed());
+    metrics::histogram!("ehr_chat_audit_commit_duration_seconds").record(start.elapsed());
     for reply in waiting {
         // The receiver is gone if the request was dropped.
         let _ = reply.send(written.as_ref().copied().map_err(StoreError::duplicate));
     }
     match written {
-        Ok(()) => metrics::counter!("audit_entries_total").increment(batch.len() as u64),
+        Ok(()) => metrics::counter!("ehr_chat_audit_entries_total").increment(batch.len() as u64),
         Err(error) => {
             tracing::error!(%error, entries = batch.len(), "audit entries not written");
             batch.truncate(backlog_len);

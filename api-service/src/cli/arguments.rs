@@ -71,7 +71,8 @@ pub(super) enum Command {
     #[command(subcommand)]
     Outbox(OutboxCommand),
     /// Probe `/healthz` on ADMIN_ADDR, for container health checks
-    Alive,
+    #[command(alias = "alive")]
+    Healthcheck,
     /// Verify or export the audit trail (needs DATABASE_URL and AUDIT_KEY)
     #[command(subcommand)]
     Audit(AuditCommand),

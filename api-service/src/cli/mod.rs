@@ -34,7 +34,7 @@ pub fn run() -> ExitCode {
             tokens::revoke(&revocation)
         }
         Command::Keys { task } => keys::run_key_command(task),
-        Command::Alive => serve::alive(),
+        Command::Healthcheck => serve::healthcheck(),
         Command::Audit(AuditCommand::Verify { anchors, write_anchors, from_chain }) => {
             match audit::verify(anchors.as_deref(), write_anchors.as_deref(), from_chain) {
                 Ok(true) => Ok(()),

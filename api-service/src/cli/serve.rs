@@ -33,6 +33,6 @@ pub(super) async fn migrate(last: Option<u32>) -> Result<(), ServeError> {
     Ok(())
 }
 
-pub(super) fn alive() -> Result<(), ServeError> {
+pub(super) fn healthcheck() -> Result<(), ServeError> {
     Ok(shared::alive::probe(config::admin(Env::from_process())?)?)
 }

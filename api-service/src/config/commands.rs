@@ -11,7 +11,7 @@ use crate::audit::key::AuditKey;
 use crate::audit::settings::{read_audit_keys, read_own_audit_key};
 use crate::envelope::settings::{CONTENT_KEYS, read_content_keys};
 use crate::store::Role;
-use crate::store::settings::{DatabaseConfig, SERVICE_ROLE, read_database};
+use crate::store::settings::{DATABASE_SERVICE_ROLE, DatabaseConfig, read_database};
 
 /// For `migrate`: the database, and the role of the service.
 ///
@@ -19,7 +19,7 @@ use crate::store::settings::{DatabaseConfig, SERVICE_ROLE, read_database};
 /// [`ConfigError`] with every mistake.
 pub fn migrate(mut env: Env) -> Result<(DatabaseConfig, Option<Role>), ConfigError> {
     let database = read_database(&mut env);
-    let role = env.read_optional(&SERVICE_ROLE);
+    let role = env.read_optional(&DATABASE_SERVICE_ROLE);
     database.zip(role).ok_or_else(|| env.into_error())
 }
 

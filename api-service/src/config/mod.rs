@@ -24,15 +24,15 @@ use shared::token::settings::{
 use shared::trace::{self, TraceConfig};
 
 use crate::audit::key::AuditKey;
-use crate::audit::settings::{AUDIT_KEY, AUDIT_KEYS_OLD, check_audit_key, read_audit_key};
+use crate::audit::settings::{AUDIT_KEY, AUDIT_PREVIOUS_KEYS, check_audit_key, read_audit_key};
 use crate::envelope::settings::{
     self as encryption, CONTENT_KEYS, CONTENT_KEYS_COMMAND, CONTENT_KEYS_FILE, EncryptionConfig,
 };
 use crate::outbox::settings::{self as outbox_settings, EVENT_LOG_LENGTH, EVENT_LOG_TTL_SECONDS, EventLogConfig};
 use crate::rate_limit::{self, RateLimitConfig};
 use crate::store::settings::{
-    DATABASE_BACKGROUND_CONNECTIONS, DATABASE_CA_FILE, DATABASE_POOL_SIZE, DATABASE_URL, DATABASE_WRITE_CONNECTIONS,
-    DatabaseConfig, SERVICE_ROLE, read_database,
+    DATABASE_BACKGROUND_CONNECTIONS, DATABASE_CA_FILE, DATABASE_POOL_SIZE, DATABASE_SERVICE_ROLE, DATABASE_URL,
+    DATABASE_WRITE_CONNECTIONS, DatabaseConfig, read_database,
 };
 pub use commands::{admin, audit, export, keys, max_lifetime, migrate, revoke, secret, verify};
 pub use listen::ListenConfig;
@@ -62,8 +62,8 @@ pub const SETTINGS: &[Setting] = &[
     JWT_MAX_LIFETIME_SECONDS,
     ALLOWED_ORIGINS,
     AUDIT_KEY,
-    AUDIT_KEYS_OLD,
-    SERVICE_ROLE,
+    AUDIT_PREVIOUS_KEYS,
+    DATABASE_SERVICE_ROLE,
     LISTEN_ADDR,
     ADMIN_ADDR,
     TRUSTED_PROXIES,

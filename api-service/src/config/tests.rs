@@ -79,7 +79,7 @@ fn only_development_derives_audit_key() {
             "MODE" => Some(mode.to_owned()),
             "JWT_SECRET" => Some(secret.to_owned()),
             "AUDIT_KEY" => Some(audit_key.to_owned()),
-            "AUDIT_KEYS_OLD" => Some(old.to_owned()),
+            "AUDIT_PREVIOUS_KEYS" => Some(old.to_owned()),
             "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
             "REDIS_URL" => Some("redis://localhost".to_owned()),
             "CONTENT_KEYS" => Some("a:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned()),

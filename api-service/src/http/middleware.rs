@@ -129,8 +129,9 @@ pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
         metrics.send_seconds.record(start.elapsed());
     } else {
         let labels = [("route", route.to_owned()), ("method", method_name.to_owned()), ("status", status.to_string())];
-        metrics::counter!("http_requests_total", &labels).increment(1);
-        metrics::histogram!("http_request_seconds", "route" => route.to_owned()).record(start.elapsed());
+        metrics::counter!("ehr_chat_http_requests_total", &labels).increment(1);
+        metrics::histogram!("ehr_chat_http_request_duration_seconds", "route" => route.to_owned())
+            .record(start.elapsed());
     }
     if let Some(traced) = traced {
         traced.end(status);
@@ -179,9 +180,9 @@ impl RequestMetrics {
     /// Handles of the current recorder.
     pub(crate) fn new() -> Self {
         Self {
-            in_flight: metrics::gauge!("http_requests_in_flight"),
-            sent: metrics::counter!("http_requests_total", "route" => SEND_PATH, "method" => "POST", "status" => "201"),
-            send_seconds: metrics::histogram!("http_request_seconds", "route" => SEND_PATH),
+            in_flight: metrics::gauge!("ehr_chat_http_requests_in_flight"),
+            sent: metrics::counter!("ehr_chat_http_requests_total", "route" => SEND_PATH, "method" => "POST", "status" => "201"),
+            send_seconds: metrics::histogram!("ehr_chat_http_request_duration_seconds", "route" => SEND_PATH),
         }
     }
 }

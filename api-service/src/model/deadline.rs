@@ -39,7 +39,7 @@ impl Deadline {
         match timeout_at(self.0, step).await {
             Ok(done) => done.map_err(StepError::Failed),
             Err(_) => {
-                metrics::counter!("http_late_requests_total").increment(1);
+                metrics::counter!("ehr_chat_http_late_requests_total").increment(1);
                 Err(StepError::DeadlineExceeded)
             }
         }

@@ -72,7 +72,7 @@ impl Confirmation {
                 _ = ticks.tick() => {
                     let health = *self.health.borrow();
                     let confirmed = take_confirmed(&mut unconfirmed, health);
-                    metrics::gauge!("outbox_settling").set(unconfirmed.len() as f64);
+                    metrics::gauge!("ehr_chat_outbox_unconfirmed").set(unconfirmed.len() as f64);
                     let marked = entries_to_mark(std::mem::take(&mut unmarked), health);
                     self.mark_and_prune(health, &marked, &confirmed).await;
                 }

@@ -48,7 +48,7 @@ impl EventSender {
             let has_room = self.stats.events.fetch_add(events, Ordering::AcqRel) + events <= QUEUE_CAPACITY;
             if !has_room || self.queue.try_send(entry).is_err() {
                 self.stats.events.fetch_sub(events, Ordering::AcqRel);
-                metrics::counter!("publish_queue_overflows_total").increment(events as u64);
+                metrics::counter!("ehr_chat_publish_queue_overflows_total").increment(events as u64);
                 self.stats.overflowed.store(true, Ordering::Release);
             }
         }

@@ -128,8 +128,9 @@ impl FastPath {
             .collect();
         let outcomes = if events.is_empty() { Vec::new() } else { self.outbox.broker.publish(&events).await? };
         let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count() as u64;
-        metrics::counter!("events_published_total", "path" => "fast").increment(count(PublishOutcome::Published));
-        metrics::counter!("events_too_early_total").increment(count(PublishOutcome::PredecessorMissing));
+        metrics::counter!("ehr_chat_events_published_total", "path" => "fast")
+            .increment(count(PublishOutcome::Published));
+        metrics::counter!("ehr_chat_publish_order_retries_total").increment(count(PublishOutcome::PredecessorMissing));
         let mut outcomes = outcomes.into_iter();
         let (mut ids, mut updates) = (Vec::new(), Vec::new());
         self.pending.retain_mut(|pending| {
@@ -161,7 +162,7 @@ impl FastPath {
         let is_any = !(published.ids.is_empty() && updates.is_empty());
         if is_any && self.inbox_sender.try_send(InboxBatch { updates, published }).is_err() {
             // The rows stay in the outbox, and the sweep finds them.
-            metrics::counter!("inbox_queue_overflows_total").increment(1);
+            metrics::counter!("ehr_chat_inbox_queue_overflows_total").increment(1);
         }
         Ok(())
     }
@@ -169,7 +170,7 @@ impl FastPath {
     /// Publishes the outbox until it is empty except for rows of other instances. After a new connection, requeues what the old
     /// one may have lost.
     async fn catch_up(&mut self) {
-        metrics::gauge!("outbox_behind").set(1);
+        metrics::gauge!("ehr_chat_outbox_catching_up").set(1);
         let since = Instant::now();
         // Redis accepts these again. Their older rows are in the outbox and come first.
         let draining = self.outbox.rejections.draining();
@@ -180,7 +181,7 @@ impl FastPath {
             }
         }
         self.outbox.finish_draining(draining).await;
-        metrics::gauge!("outbox_behind").set(0);
+        metrics::gauge!("ehr_chat_outbox_catching_up").set(0);
         tracing::info!(after_ms = since.elapsed().as_millis() as u64, "fast path resumed");
     }
 

@@ -71,7 +71,7 @@ impl OutboxRelay {
             rows.extend(inbox_rows(snapshot)?.into_iter().filter(|row| subscribed.contains(&row.channel)));
         }
         let count = self.broker.publish_rows(&rows).await?;
-        metrics::counter!("inbox_rows_published_total").increment(count);
+        metrics::counter!("ehr_chat_inbox_rows_published_total").increment(count);
         Ok(())
     }
 }

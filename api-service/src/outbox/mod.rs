@@ -123,7 +123,7 @@ impl OutboxRelay {
     fn confirm_later(&self, published: PublishedBatch) {
         if !published.ids.is_empty() && self.confirmations.try_send(published).is_err() {
             // The rows stay and are published again, which clients ignore.
-            metrics::counter!("settle_queue_overflows_total").increment(1);
+            metrics::counter!("ehr_chat_outbox_confirm_overflows_total").increment(1);
         }
     }
 

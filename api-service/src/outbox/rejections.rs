@@ -135,7 +135,7 @@ impl RejectionTracker {
             targets.retain(|_, entry| entry.is_active());
             nodes.retain(|node| targets.contains_key(node));
             if targets.len() >= MAX_REJECTIONS {
-                metrics::counter!("set_aside_overflows_total").increment(1);
+                metrics::counter!("ehr_chat_publish_deferred_overflows_total").increment(1);
                 return;
             }
         }
@@ -277,8 +277,8 @@ impl RejectionTracker {
             },
         );
         self.active.store(active.count(), Ordering::Release);
-        metrics::gauge!("publish_set_aside", "what" => "node").set(f64::from(nodes));
-        metrics::gauge!("publish_set_aside", "what" => "conversation").set(f64::from(conversations));
+        metrics::gauge!("ehr_chat_publish_deferred", "what" => "node").set(f64::from(nodes));
+        metrics::gauge!("ehr_chat_publish_deferred", "what" => "conversation").set(f64::from(conversations));
     }
 }
 
@@ -289,11 +289,11 @@ fn log_rejection(target: &RejectionTarget, rejection: &PublishRejection) {
         RejectionTarget::Conversation(channel) => {
             let (location, conversation) = channel.conversation().unwrap_or_default();
             tracing::error!(location, conversation, error, "conversation set aside");
-            metrics::counter!("publish_refusals_total", "what" => "conversation").increment(1);
+            metrics::counter!("ehr_chat_publish_refusals_total", "what" => "conversation").increment(1);
         }
         RejectionTarget::Node(node) => {
             tracing::error!(%node, error, "Redis node set aside");
-            metrics::counter!("publish_refusals_total", "what" => "node").increment(1);
+            metrics::counter!("ehr_chat_publish_refusals_total", "what" => "node").increment(1);
         }
     }
 }

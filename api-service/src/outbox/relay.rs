@@ -71,9 +71,9 @@ impl OutboxRelay {
                 self.catch_up_requested.store(true, Ordering::Release);
             }
             if let Ok(depth) = self.store.outbox_depth().await {
-                metrics::gauge!("outbox_events").set(depth.events as f64);
-                metrics::gauge!("outbox_age_seconds").set(depth.age);
-                metrics::gauge!("outbox_failed").set(depth.failed as f64);
+                metrics::gauge!("ehr_chat_outbox_events").set(depth.events as f64);
+                metrics::gauge!("ehr_chat_outbox_age_seconds").set(depth.age);
+                metrics::gauge!("ehr_chat_outbox_failed").set(depth.failed as f64);
             }
             let _sooner = timeout(SWEEP_INTERVAL, self.resumed.notified()).await;
         }
@@ -88,7 +88,7 @@ impl OutboxRelay {
         };
         for (row, reason) in &leased.failed {
             tracing::error!(row, reason, "outbox row cannot be rebuilt");
-            metrics::counter!("outbox_failed_total", "reason" => *reason).increment(1);
+            metrics::counter!("ehr_chat_outbox_failed_total", "reason" => *reason).increment(1);
         }
         let batch = RelayBatch { is_full: leased.is_full };
         if leased.entries.is_empty() {
@@ -102,7 +102,7 @@ impl OutboxRelay {
         let relayed = published.as_ref().map_or_else(|_| RelayOutcome::default(), |(relayed, _)| relayed.clone());
         let ids = self.store.finish_relay(self.instance, &relayed).await?;
         let (_, events) = published?;
-        metrics::counter!("events_published_total", "path" => "outbox").increment(events);
+        metrics::counter!("ehr_chat_events_published_total", "path" => "outbox").increment(events);
         self.requeue_if_reconnected(connection, &ids).await;
         self.confirm_later(PublishedBatch { ids, connection, at: Instant::now(), is_marked: true });
         Ok(Some(batch))

@@ -154,7 +154,7 @@ impl RevocationService {
         }
         history.mark_complete(started);
         drop(history);
-        metrics::gauge!("revocations").set(self.known.len() as f64);
+        metrics::gauge!("ehr_chat_revocations").set(self.known.len() as f64);
         if count > 0 || !self.is_loaded() {
             self.changed.notify_one();
         }
@@ -178,7 +178,7 @@ impl RevocationService {
             for _ in 0..MAX_EXPIRY_PAGES {
                 match self.store.forget_ended_revocations(EXPIRY_PAGE).await {
                     Ok(removed) => {
-                        metrics::counter!("revocations_forgotten_total").increment(removed.unsigned_abs());
+                        metrics::counter!("ehr_chat_revocations_expired_total").increment(removed.unsigned_abs());
                         if removed < i64::from(EXPIRY_PAGE) {
                             break;
                         }

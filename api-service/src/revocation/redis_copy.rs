@@ -85,7 +85,7 @@ impl RevocationService {
                     false
                 }
             };
-            metrics::gauge!("revocation_copy_complete").set(f64::from(u8::from(is_complete)));
+            metrics::gauge!("ehr_chat_revocation_copy_complete").set(f64::from(u8::from(is_complete)));
         }
     }
 
@@ -97,7 +97,7 @@ impl RevocationService {
             self.run_script(&script, vec![REVOCATIONS_KEY.to_owned()], arguments).await;
         let moved = moved.map_or(0, |moved| moved.len());
         tracing::error!(key = REVOCATIONS_KEY, moved, "revocation key of wrong type renamed");
-        metrics::counter!("redis_keys_moved_total", "key" => "revoked").increment(moved as u64);
+        metrics::counter!("ehr_chat_redis_keys_moved_total", "key" => "revoked").increment(moved as u64);
     }
 
     /// Compares once and repairs. Returns whether the copy was complete.
@@ -177,7 +177,7 @@ impl RevocationService {
             let entries = members.iter().step_by(2).filter_map(|member| member.parse::<RevocationEntry>().ok());
             if self.known.add(entries) {
                 tracing::info!("revocations read from Redis");
-                metrics::gauge!("revocations").set(self.known.len() as f64);
+                metrics::gauge!("ehr_chat_revocations").set(self.known.len() as f64);
             }
             if *epoch != copy_position.epoch {
                 *copy_position = CopyPosition { epoch: epoch.clone(), score: "-inf".to_owned() };
@@ -252,7 +252,7 @@ impl RevocationService {
             .chain([entries.len().to_string(), flag(has_contact), revoked::SETTLE_DELAY_MS.to_string()]);
         let done: u8 = self.run_script(&scripts.replace, vec![REVOCATIONS_KEY.to_owned(), draft], arguments).await?;
         if done == 1 {
-            metrics::counter!("revocation_copies_total").increment(1);
+            metrics::counter!("ehr_chat_revocation_copies_total").increment(1);
             tracing::info!(revocations = entries.len(), "revocation copy rewritten");
         }
         Ok(())

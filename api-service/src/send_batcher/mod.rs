@@ -131,11 +131,11 @@ async fn write(store: &Store, events: &EventSender, sends: &BatchReceiver) {
     let batches = BatchWriter { store, events, queue: &sends.queue };
     while let Some(group) = sends.next().await {
         let Some(longest) = group.callers.iter().map(|caller| caller.since.elapsed()).max() else { continue };
-        metrics::histogram!("send_batch_size").record(group.len() as f64);
-        metrics::histogram!("send_wait_seconds").record(longest);
+        metrics::histogram!("ehr_chat_send_batch_size").record(group.len() as f64);
+        metrics::histogram!("ehr_chat_send_queue_wait_seconds").record(longest);
         let start = Instant::now();
         let ended = batches.write(group).await;
-        metrics::histogram!("send_commit_seconds").record(start.elapsed());
+        metrics::histogram!("ehr_chat_send_commit_duration_seconds").record(start.elapsed());
         if ended == BatchOutcome::DatabaseLost {
             wait_for_database(store, &sends.queue).await;
         }

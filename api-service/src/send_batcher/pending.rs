@@ -124,13 +124,13 @@ impl Drop for Waiter {
 
 /// The client has gone; nothing was written.
 fn caller_disconnected() -> SendError {
-    metrics::counter!("sends_given_up_total", "cause" => "caller_gone").increment(1);
+    metrics::counter!("ehr_chat_sends_abandoned_total", "cause" => "caller_gone").increment(1);
     SendError::TimedOut
 }
 
 /// The send waited too long; nothing was written.
 pub(super) fn timed_out() -> SendError {
-    metrics::counter!("sends_given_up_total", "cause" => "too_late").increment(1);
+    metrics::counter!("ehr_chat_sends_abandoned_total", "cause" => "too_late").increment(1);
     SendError::TimedOut
 }
 

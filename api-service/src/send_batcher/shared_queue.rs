@@ -69,7 +69,7 @@ impl SharedQueue {
         }
         let new = pending.new.clone();
         if state.queue.push(new.conversation.location(), &new.conversation.id(), pending).is_err() {
-            metrics::counter!("send_queue_overflows_total").increment(1);
+            metrics::counter!("ehr_chat_send_queue_overflows_total").increment(1);
             return Err(SendError::Overloaded);
         }
         drop(state);
@@ -88,7 +88,7 @@ impl SharedQueue {
                 group.push(pending);
             }
         }
-        metrics::gauge!("send_queue_depth").set(state.queue.len() as f64);
+        metrics::gauge!("ehr_chat_send_queue_depth").set(state.queue.len() as f64);
         match group.is_empty() {
             false => NextBatch::Batch(group),
             true if state.is_closed && state.queue.len() == 0 => NextBatch::Closed,
@@ -120,12 +120,12 @@ impl SharedQueue {
         for new in &group.new {
             let (location, id) = (new.conversation.location(), new.conversation.id());
             if state.blocked.len() < CAPACITY && state.blocked.insert(id, location.clone()).is_none() {
-                metrics::counter!("send_conversations_set_aside_total").increment(1);
+                metrics::counter!("ehr_chat_send_conversations_locked_total").increment(1);
                 state.queue.block(location, &id, true);
             }
         }
         state.requeue(group);
-        metrics::gauge!("send_conversations_aside").set(state.blocked.len() as f64);
+        metrics::gauge!("ehr_chat_send_conversations_locked").set(state.blocked.len() as f64);
         drop(state);
         self.block.notify_one();
     }
@@ -160,7 +160,7 @@ impl SharedQueue {
                 state.suspects.insert(id, now);
             }
         }
-        metrics::gauge!("send_conversations_aside").set(state.blocked.len() as f64);
+        metrics::gauge!("ehr_chat_send_conversations_locked").set(state.blocked.len() as f64);
         drop(state);
         self.changed.notify_one();
     }

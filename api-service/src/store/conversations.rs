@@ -167,7 +167,7 @@ pub(super) async fn snapshots(
             // The defect concerns this conversation only and must not delay others.
             Err(error) => {
                 tracing::error!(%error, "inbox row unreadable, not published");
-                metrics::counter!("inbox_rows_failed_total", "cause" => "unreadable").increment(1);
+                metrics::counter!("ehr_chat_inbox_rows_failed_total", "cause" => "unreadable").increment(1);
             }
         }
     }

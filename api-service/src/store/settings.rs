@@ -33,8 +33,8 @@ pub(crate) const DATABASE_BACKGROUND_CONNECTIONS: Setting = Setting {
     help: "of these for the outbox and the gateways' streams, 2 or more; a quarter when it is not set",
 };
 
-pub(crate) const SERVICE_ROLE: Setting = Setting {
-    name: "SERVICE_ROLE",
+pub(crate) const DATABASE_SERVICE_ROLE: Setting = Setting {
+    name: "DATABASE_SERVICE_ROLE",
     default: Some(""),
     help: "for `migrate`: the role that the service will use, which is granted what it needs and nothing else",
 };

@@ -18,9 +18,9 @@ pub struct ConversationCheckHandler {
 
 impl StreamHandler for ConversationCheckHandler {
     const STREAM: &'static str = CONVERSATION_CHECK_STREAM;
-    const HANDLED_METRIC: &'static str = "presence_questions_total";
+    const HANDLED_METRIC: &'static str = "ehr_chat_conversation_checks_total";
     /// A dropped check delays presence until its next change.
-    const DROPPED_METRIC: &'static str = "presence_questions_dropped_total";
+    const DROPPED_METRIC: &'static str = "ehr_chat_conversation_checks_dropped_total";
     const MAX_ATTEMPTS: Option<usize> = Some(4);
     type Entry = ConversationCheck;
 

@@ -164,7 +164,7 @@ impl<T: StreamHandler> GroupReader<T> {
         match self.nodes.run_script::<Vec<String>>(&self.rename, [T::STREAM], args).await {
             Ok(moved) => {
                 tracing::error!(key = T::STREAM, moved = !moved.is_empty(), "stream key of wrong type renamed");
-                metrics::counter!("redis_keys_moved_total", "key" => T::STREAM).increment(moved.len() as u64);
+                metrics::counter!("ehr_chat_redis_keys_moved_total", "key" => T::STREAM).increment(moved.len() as u64);
                 !moved.is_empty()
             }
             Err(error) => {
@@ -187,7 +187,7 @@ impl<T: StreamHandler> GroupReader<T> {
         let args = [API_GROUP.to_owned(), silent];
         // Fails when the stream or group does not exist; then there are no consumers.
         if let Ok(count) = self.nodes.run_script::<u64>(&self.remove_consumers, [T::STREAM], args).await {
-            metrics::counter!("stream_consumers_removed_total", "stream" => T::STREAM).increment(count);
+            metrics::counter!("ehr_chat_stream_consumers_removed_total", "stream" => T::STREAM).increment(count);
         }
     }
 
@@ -227,7 +227,7 @@ impl<T: StreamHandler> GroupReader<T> {
         let (decoded_ids, decoded): (Vec<&str>, Vec<T::Entry>) = decoded.unzip();
         let unreadable = (entries.len() - decoded.len()) as u64;
         if unreadable > 0 {
-            metrics::counter!("stream_entries_unreadable_total", "stream" => T::STREAM).increment(unreadable);
+            metrics::counter!("ehr_chat_stream_entries_unreadable_total", "stream" => T::STREAM).increment(unreadable);
             metrics::counter!(T::DROPPED_METRIC).increment(unreadable);
             if let Some(times) = self.unreadable.record(unreadable) {
                 tracing::error!(stream = T::STREAM, times, "unreadable stream entries removed");

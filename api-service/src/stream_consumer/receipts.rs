@@ -35,9 +35,9 @@ fn batch_len(marks: &[Mark]) -> usize {
 
 impl StreamHandler for ReceiptHandler {
     const STREAM: &'static str = RECEIPT_STREAM;
-    const HANDLED_METRIC: &'static str = "receipts_applied_total";
+    const HANDLED_METRIC: &'static str = "ehr_chat_receipts_applied_total";
     /// A dropped receipt leaves messages undelivered until they are read.
-    const DROPPED_METRIC: &'static str = "receipts_dropped_total";
+    const DROPPED_METRIC: &'static str = "ehr_chat_receipts_dropped_total";
     const MAX_ATTEMPTS: Option<usize> = Some(4);
     type Entry = Mark;
 

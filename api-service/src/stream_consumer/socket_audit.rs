@@ -27,8 +27,8 @@ fn is_socket_entry(entry: &AuditEntry) -> bool {
 
 impl StreamHandler for SocketAuditHandler {
     const STREAM: &'static str = AUDIT_STREAM;
-    const HANDLED_METRIC: &'static str = "audit_socket_events_total";
-    const DROPPED_METRIC: &'static str = "audit_socket_events_dropped_total";
+    const HANDLED_METRIC: &'static str = "ehr_chat_audit_socket_events_total";
+    const DROPPED_METRIC: &'static str = "ehr_chat_audit_socket_events_dropped_total";
     /// Never dropped: no entry may be missing, and a rejection is not the entry's fault.
     const MAX_ATTEMPTS: Option<usize> = None;
     type Entry = AuditEntry;

@@ -13,7 +13,7 @@ use crate::cluster::{Node, Nodes, RestartsPaused, SlotMigration};
 /// How long a resharding stays at each of its steps, while the load goes on.
 const STEP: Duration = Duration::from_secs(1);
 /// What is in no conversation and must survive a move as well.
-const OTHER_KEYS: [&str; 2] = ["acks", "revoked"];
+const OTHER_KEYS: [&str; 2] = ["receipts", "revoked"];
 
 /// The cluster of a stack.
 pub(super) struct Cluster<'a> {

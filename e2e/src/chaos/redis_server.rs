@@ -9,10 +9,10 @@ use super::system::FROZEN;
 use crate::cluster::{Node, Nodes};
 
 /// Streams from the gateways to the API services.
-const STREAMS: [&str; 3] = ["acks", "audit", "questions"];
+const STREAMS: [&str; 3] = ["receipts", "audit", "conversation_checks"];
 /// Streams whose content may go: what they carry is asked again, or is kept by the gateways. A receipt that is on its way
-/// when `acks` is overwritten would be lost unnoticed, which no mistake of an operator does to one key alone.
-const OVERWRITTEN: [&str; 1] = ["questions"];
+/// when `receipts` is overwritten would be lost unnoticed, which no mistake of an operator does to one key alone.
+const OVERWRITTEN: [&str; 1] = ["conversation_checks"];
 /// Event logs that are overwritten.
 const LOGS: usize = 2;
 /// Entries of each kind in each stream.

@@ -203,10 +203,10 @@ impl System {
             Fault::DatabaseForgotten => Ok(self.apis_to_postgres.cut(AfterPartition::Forget).await),
             Fault::HaproxyReloaded => self.reload_haproxy().await,
             Fault::GatewaysDeployed => {
-                self.deploy(|env| &env.gateway_pids, APIS, "gateway_handshakes_total", "/ws").await
+                self.deploy(|env| &env.gateway_pids, APIS, "ehr_chat_gateway_handshakes_total", "/ws").await
             }
             Fault::ApisDeployed => {
-                self.deploy(|env| &env.api_pids, 0, "http_requests_total{route=\"/healthz\"", "/healthz").await
+                self.deploy(|env| &env.api_pids, 0, "ehr_chat_http_requests_total{route=\"/healthz\"", "/healthz").await
             }
         }
     }
@@ -286,7 +286,7 @@ impl System {
         comes_true(patience, || async {
             let mut sum = 0.0;
             for url in &urls[..APIS] {
-                sum += self.metric(url, "outbox_events ").await.unwrap_or(f64::NAN);
+                sum += self.metric(url, "ehr_chat_outbox_events ").await.unwrap_or(f64::NAN);
             }
             *last.lock().expect("no holder panics") = sum;
             sum == 0.0

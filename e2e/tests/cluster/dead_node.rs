@@ -65,7 +65,7 @@ async fn a_master_is_gone(signal: Signal) {
     // The one without the keys that everybody needs: the test is about conversations.
     let mut doomed = None;
     for master in &masters {
-        if !master.serves("revoked").await.unwrap() && !master.serves("acks").await.unwrap() {
+        if !master.serves("revoked").await.unwrap() && !master.serves("receipts").await.unwrap() {
             doomed = Some(master.clone());
         }
     }

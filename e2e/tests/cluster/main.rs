@@ -38,7 +38,7 @@ async fn test_env_with(more: &[(&str, &str)]) -> TestEnv {
 async fn test_env_with_options(options: StackOptions, more: &[(&str, &str)]) -> TestEnv {
     let turn = TURNS.acquire().await.unwrap();
     // What a migrated slot takes with it is found by comparing positions.
-    let env = [&[("POSITION_CHECK_SECONDS", "1")], more].concat();
+    let env = [&[("RECONCILE_INTERVAL_SECONDS", "1")], more].concat();
     let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let options = StackOptions { api: 2, redis_cluster: true, env, ..options };
     let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await.unwrap().unwrap();

@@ -31,7 +31,7 @@ async fn moved_text_is_not_shown() {
     let mut counted = 0;
     for url in env.admin_urls.iter().take(env.api_urls.len()) {
         let metrics = admin.get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap();
-        let metric = "content_unreadable_total{cause=\"refused\"} ";
+        let metric = "ehr_chat_content_decrypt_failures_total{cause=\"refused\"} ";
         counted += metrics.lines().find_map(|line| line.strip_prefix(metric)).map_or(0, |value| value.parse().unwrap());
     }
     assert!(counted >= 2, "{counted}");

@@ -42,7 +42,7 @@ async fn bad_data_key_fails_only_its_location() {
         .collect();
     until("all sends have arrived", async || {
         let metrics = place.with_base_url(&env.admin_urls[0]).get("/metrics").await.text;
-        let in_flight = metrics.lines().find_map(|line| line.strip_prefix("http_requests_in_flight "));
+        let in_flight = metrics.lines().find_map(|line| line.strip_prefix("ehr_chat_http_requests_in_flight "));
         in_flight.unwrap().parse::<f64>().unwrap() >= sends.len() as f64
     })
     .await;

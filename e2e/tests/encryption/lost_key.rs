@@ -37,7 +37,7 @@ impl Newcomer {
 
     async fn lost_texts(&self, place: &TestLocation) -> u64 {
         let metrics = place.with_base_url(&self.admin).get("/metrics").await.text;
-        let metric = "content_unreadable_total{cause=\"no_key\"} ";
+        let metric = "ehr_chat_content_decrypt_failures_total{cause=\"no_key\"} ";
         metrics.lines().find_map(|line| line.strip_prefix(metric)).map_or(0, |value| value.parse().unwrap())
     }
 

@@ -59,7 +59,7 @@ async fn plain_text_is_hidden_counted_and_named() {
     let mut counted = 0;
     for url in env.admin_urls.iter().take(env.api_urls.len()) {
         let metrics = admin.get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap();
-        let metric = "content_unreadable_total{cause=\"plain\"} ";
+        let metric = "ehr_chat_content_decrypt_failures_total{cause=\"plain\"} ";
         counted += metrics.lines().find_map(|line| line.strip_prefix(metric)).map_or(0, |value| value.parse().unwrap());
     }
     assert!(counted >= 3, "{counted}");

@@ -30,7 +30,7 @@ const REFUSED_TO_GATEWAYS: &[&[&str]] = &[
     &["SET", "ticket:0", "x"],
     &["GET", "ticket:0"],
     // Nobody reads, or takes away, what other gateways have said.
-    &["XREAD", "STREAMS", "acks", "0"],
+    &["XREAD", "STREAMS", "receipts", "0"],
     &["XRANGE", "audit", "-", "+"],
     &["XREADGROUP", "GROUP", "api", "x", "STREAMS", "audit", ">"],
     &["XACK", "audit", "api", "0-1"],
@@ -38,14 +38,14 @@ const REFUSED_TO_GATEWAYS: &[&[&str]] = &[
     &["XTRIM", "audit", "MAXLEN", "0"],
     &["XGROUP", "DESTROY", "audit", "api"],
     &["PEXPIRE", "audit", "1"],
-    &["DEL", "acks"],
+    &["DEL", "receipts"],
     // Nothing is taken out of an event log, or put into its middle, and nothing else becomes one.
     &["DEL", "chat:{x:y}:log"],
     &["XDEL", "chat:{x:y}:log", "0-1"],
     &["XSETID", "chat:{x:y}:log", "9-9"],
     &["SET", "chat:{x:y}:log", "x"],
     &["RENAME", "chat:{x:y}:log", "other"],
-    &["RENAME", "acks", "chat:{x:y}:log"],
+    &["RENAME", "receipts", "chat:{x:y}:log"],
     // Rows of inboxes are the API services' to publish.
     &["PUBLISH", "inbox:{x:user:y}", "x"],
     &["SPUBLISH", "inbox:{x:user:y}", "x"],
@@ -91,8 +91,8 @@ const REFUSED_TO_BOTH: &[&[&str]] = &[
     &["MODULE", "LIST"],
     &["SLOWLOG", "GET"],
     &["LATENCY", "RESET"],
-    &["DUMP", "acks"],
-    &["MIGRATE", "127.0.0.1", "1", "acks", "0", "1"],
+    &["DUMP", "receipts"],
+    &["MIGRATE", "127.0.0.1", "1", "receipts", "0", "1"],
     &["GET", "other"],
     &["SET", "other", "x"],
     &["SUBSCRIBE", "other"],
@@ -188,7 +188,7 @@ impl Redis {
             ("RELAY_KEYS", told(api, "RELAY_KEYS")),
             ("RELAY_UNSEALED", "refuse".to_owned()),
             ("PRESENCE_LINGER_SECONDS", "1".to_owned()),
-            ("POSITION_CHECK_SECONDS", "1".to_owned()),
+            ("RECONCILE_INTERVAL_SECONDS", "1".to_owned()),
         ];
         env.map(|(name, value)| (name.to_owned(), value)).to_vec()
     }
@@ -246,12 +246,12 @@ async fn everything(redis: &Redis, stack: &Stack) {
     let leases = format!("presence:{{{}}}:gateways", place.location);
     let conversation = doctor.history(&patient, "").await["conversation_id"].as_str().unwrap().to_owned();
     let log = format!("chat:{{{}:{conversation}}}:log", place.location);
-    for key in ["acks", "audit", "questions", &leases, &log] {
+    for key in ["receipts", "audit", "conversation_checks", &leases, &log] {
         redis.ask(&["DEL", key]);
         assert_eq!(redis.ask(&["SET", key, "nobody's"]), "OK", "{key}");
     }
     redis.wait_for("zset", &["TYPE", &leases]);
-    for key in ["acks", "audit", "questions"] {
+    for key in ["receipts", "audit", "conversation_checks"] {
         redis.wait_for("stream", &["TYPE", key]);
     }
     doctor.send_ok(&patient, "after that").await;

@@ -60,7 +60,7 @@ async fn aborted_requests_leak_no_connection_or_chain() {
     for _ in 0..4 {
         futures_util::future::join_all((0..16).map(|_| doctor.history(&patient, ""))).await;
     }
-    let before = (metric("database_connections_total").await, chains().await);
+    let before = (metric("ehr_chat_database_connections_total").await, chains().await);
     assert!(before.0 <= CONNECTIONS, "{before:?}");
 
     for request in &routes {
@@ -89,8 +89,8 @@ async fn aborted_requests_leak_no_connection_or_chain() {
     // Whatever is under way ends.
     let page = doctor.history(&patient, "&limit=1").await;
     assert!(page["messages"][0]["seq"].as_i64().unwrap() >= 1);
-    assert!(metric("http_requests_abandoned_total").await > 100.0, "callers have gone in the middle");
-    let after = (metric("database_connections_total").await, chains().await);
+    assert!(metric("ehr_chat_http_requests_abandoned_total").await > 100.0, "callers have gone in the middle");
+    let after = (metric("ehr_chat_database_connections_total").await, chains().await);
     assert!(after.0 <= CONNECTIONS, "connections: {before:?} before, {after:?} after");
     // No more than there are connections that can hold one at a time: those for writes and for the background.
     assert!(after.1 <= before.1 + 9, "chains: {before:?} before, {after:?} after");

@@ -52,7 +52,7 @@ async fn services_stop_in_time_when_databases_hang() {
     let arriving = async {
         loop {
             let metrics = admin.get("/metrics").await.text;
-            let in_flight = metrics.lines().find_map(|line| line.strip_prefix("http_requests_in_flight "));
+            let in_flight = metrics.lines().find_map(|line| line.strip_prefix("ehr_chat_http_requests_in_flight "));
             if in_flight.is_some_and(|count| count.parse::<f64>().unwrap() >= 2.0)
                 || hanging.iter().all(|one| one.is_finished())
             {

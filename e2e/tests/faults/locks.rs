@@ -124,7 +124,7 @@ async fn two_services_write_conversation_after_lock() {
     });
     let waiting: Vec<_> = waiting.collect();
     until_set_aside(place, 2).await;
-    let before = crate::metric(place, "send_conversations_set_aside_total").await;
+    let before = crate::metric(place, "ehr_chat_send_conversations_locked_total").await;
     holder.batch_execute("rollback").await.unwrap();
     join_all(waiting).await.into_iter().for_each(|sent| drop(sent.unwrap()));
 
@@ -148,7 +148,7 @@ async fn two_services_write_conversation_after_lock() {
     let senders: Vec<_> = senders.collect();
     let times: Vec<Duration> = join_all(senders).await.into_iter().flat_map(Result::unwrap).collect();
     // Each waits for the other's commits, as everybody does who writes there, and not for a look that finds nobody at it.
-    let aside = crate::metric(place, "send_conversations_set_aside_total").await - before;
+    let aside = crate::metric(place, "ehr_chat_send_conversations_locked_total").await - before;
     let slowest = times.iter().max().unwrap();
     assert!(aside < 5.0, "it was set aside {aside} times in {} sends", times.len());
     assert!(*slowest < Duration::from_secs(2), "{slowest:?}");
@@ -170,7 +170,8 @@ async fn sends_keep_order_behind_lock() {
         // It has arrived when a later request on another connection is answered.
         let depth = async || {
             let metrics = place.with_base_url(&place.env.admin_urls[0]).get("/metrics").await.text;
-            let requests = metrics.lines().find_map(|line| line.strip_prefix("http_requests_in_flight ")).unwrap();
+            let requests =
+                metrics.lines().find_map(|line| line.strip_prefix("ehr_chat_http_requests_in_flight ")).unwrap();
             requests.parse::<f64>().unwrap()
         };
         crate::until_true("it has arrived", async || depth().await >= f64::from(number + 1)).await;
@@ -192,14 +193,14 @@ async fn send_waits_for_briefly_locked_table() {
     let _id = id_of(&doctor, &patient).await;
     for (number, table) in ["outbox", "messages", "audit_log"].iter().enumerate() {
         let holder = session(&test_env).await;
-        let before = crate::metric(place, "send_conversations_set_aside_total").await;
+        let before = crate::metric(place, "ehr_chat_send_conversations_locked_total").await;
         holder.batch_execute(&format!("begin; lock table {table} in access exclusive mode")).await.unwrap();
         let sending = {
             let (doctor, patient) = (doctor.clone(), patient.clone());
             tokio::spawn(async move { doctor.send_ok(&patient, "after").await })
         };
         // It has been tried by then, as often as it is before it is known that something holds it up.
-        crate::until_metric(place, "send_conversations_set_aside_total", before + 1.0).await;
+        crate::until_metric(place, "ehr_chat_send_conversations_locked_total", before + 1.0).await;
         holder.batch_execute("rollback").await.unwrap();
         let sent = timeout(WAIT_TIMEOUT, sending).await.unwrap().unwrap();
         assert_eq!(sent["seq"], number + 2, "{table}");

@@ -104,7 +104,7 @@ impl Drop for RestartsPaused<'_> {
 
 /// Waits until the services have set so many conversations aside, because others hold their rows.
 async fn until_set_aside(place: &TestLocation, count: usize) {
-    until_metric(place, "send_conversations_aside", count as f64).await;
+    until_metric(place, "ehr_chat_send_conversations_locked", count as f64).await;
 }
 
 /// Of all API services together.

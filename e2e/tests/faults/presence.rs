@@ -122,7 +122,7 @@ async fn presence_keys_of_wrong_type_are_moved_and_rewritten() {
     let mut counted = 0.0;
     for url in &env.admin_urls {
         let metrics = place.with_base_url(url).get("/metrics").await.text;
-        let of_presence = "redis_keys_moved_total{key=\"presence\"} ";
+        let of_presence = "ehr_chat_redis_keys_moved_total{key=\"presence\"} ";
         let value = metrics.lines().find_map(|line| line.strip_prefix(of_presence));
         counted += value.map_or(0.0, |value| value.parse::<f64>().unwrap());
     }

@@ -340,7 +340,7 @@ async fn step(test_env: &TestEnv, folder: &std::path::Path, line: &str) {
     let mut shell = tokio::process::Command::new("sh");
     shell.args(["-euc", line]).current_dir(folder).env("PATH", path).kill_on_drop(true);
     shell.env("DATABASE_URL", &env.database_url).env("REDIS_URL", &env.redis_url);
-    shell.env("SERVICE_ROLE", "chat_service").env("AUDIT_KEY", &env.audit_key);
+    shell.env("DATABASE_SERVICE_ROLE", "chat_service").env("AUDIT_KEY", &env.audit_key);
     let output = shell.output();
     said(&timeout(WAIT_TIMEOUT, output).await.expect("it ends").unwrap());
 }

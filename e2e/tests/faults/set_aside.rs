@@ -165,7 +165,7 @@ async fn foreign_stream_keys_and_entries_stop_nothing() {
         while !at_doctor.expect("delivered").await["message_ids"].as_array().unwrap().contains(&sent["id"]) {}
     };
     is_delivered(&mut at_doctor, &mut at_patient).await;
-    for stream in ["acks", "audit", "questions"] {
+    for stream in ["receipts", "audit", "conversation_checks"] {
         for entry in [&[b"r".as_slice(), b"\xff\xfe"], &[b"r", b"{}"], &[b"\xff", b"x"]] {
             redis(&env, &[&[b"XADD", stream.as_bytes(), b"*"], entry.as_slice()].concat()).await;
         }
@@ -176,7 +176,7 @@ async fn foreign_stream_keys_and_entries_stop_nothing() {
     socket.close().await;
     let _closed = owner.until(place, |act| act.action == "socket.close").await;
 
-    for stream in ["acks", "audit", "questions"] {
+    for stream in ["receipts", "audit", "conversation_checks"] {
         redis(&env, &[b"DEL", stream.as_bytes()]).await;
         redis(&env, &[b"SET", stream.as_bytes(), b"no stream"]).await;
     }
@@ -185,7 +185,7 @@ async fn foreign_stream_keys_and_entries_stop_nothing() {
     let socket = others.contact("pat").open(&others.user("doc")).await;
     socket.close().await;
     let _closed = owner.until(&others, |act| act.action == "socket.close").await;
-    assert_eq!(redis(&env, &[b"TYPE", b"questions"]).await, "stream");
+    assert_eq!(redis(&env, &[b"TYPE", b"conversation_checks"]).await, "stream");
     redis(&env, &[b"DEL", b"revoked"]).await;
     redis(&env, &[b"SET", b"revoked", b"no revocations"]).await;
     until_true("gateways can read what is revoked", async || redis(&env, &[b"TYPE", b"revoked"]).await == "zset").await;

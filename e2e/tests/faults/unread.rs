@@ -84,7 +84,7 @@ async fn unread_responses_take_bounded_memory() {
     };
     let refused = timeout(3 * WAIT_TIMEOUT, refused).await.expect("those who do not read are refused");
     let _problem = refused.expect_problem(429);
-    assert!(metric(&admin, "http_unsent_refused_total").await > 0.0, "{refused:?}");
+    assert!(metric(&admin, "ehr_chat_http_unsent_rejected_total").await > 0.0, "{refused:?}");
     let inbox = format!("/chat/conversations?location_id={}", place.location);
     let served = until(200, async || neighbours.1.get(&inbox).await).await;
     assert_eq!(served.json()["conversations"].as_array().unwrap().len(), 1);
@@ -95,13 +95,13 @@ async fn unread_responses_take_bounded_memory() {
     let began = Instant::now();
     let cut = async {
         let mut beat = interval(Duration::from_millis(100));
-        while metric(&admin, "http_unsent_bytes").await > 0.0 {
+        while metric(&admin, "ehr_chat_http_unsent_bytes").await > 0.0 {
             beat.tick().await;
             most = most.max(memory_bytes(pid));
         }
     };
     timeout(3 * WAIT_TIMEOUT, cut).await.unwrap_or_else(|_| panic!("not cut after {:?}", began.elapsed()));
-    assert!(metric(&admin, "http_unread_answers_total").await > 0.0, "they were cut for reading nothing");
+    assert!(metric(&admin, "ehr_chat_http_unread_responses_total").await > 0.0, "they were cut for reading nothing");
     drop(held);
     let grown = most.saturating_sub(before);
     assert!(grown < MAX_GROWTH_BYTES, "{} MiB more", grown / 1024 / 1024);

@@ -149,7 +149,7 @@ async fn report(kind: &str, receiver: &TestUser, ids: &[&Value], at_micros: i64)
     let receipt = json!({"kind": kind, "location": receiver.place.location, "participant": who, "message_ids": ids,
                          "at_micros": at_micros});
     let mut cli = Command::new("redis-cli");
-    cli.args(["--no-auth-warning", "-u", &stack().env().redis_url, "XADD", "acks", "*", "r", &receipt.to_string()]);
+    cli.args(["--no-auth-warning", "-u", &stack().env().redis_url, "XADD", "receipts", "*", "r", &receipt.to_string()]);
     let output = cli.output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
 }

@@ -45,7 +45,7 @@ async fn participant_over_limit_gets_429_alone() {
     // Others, a namesake among them, are served.
     let _page = place.contact("busy").inbox("").await;
     let _page = patient.inbox("").await;
-    assert!(metric(&place, r#"rate_limited_total{kind="participant"}"#).await >= 2.0);
+    assert!(metric(&place, r#"ehr_chat_rate_limited_total{kind="participant"}"#).await >= 2.0);
     // And it is served again, as soon as it was told.
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     assert_eq!(busy.get(&format!("/chat/conversations?location_id={}", place.location)).await.status, 200);
@@ -67,7 +67,7 @@ async fn contact_over_send_limit_gets_429_for_sends_only() {
     };
     assert!(sent >= CONTACT_SENDS_BURST, "only {sent} were written");
     let seconds = retry_after(&refusal);
-    assert!(metric(&place, r#"rate_limited_total{kind="contact_sends"}"#).await >= 1.0);
+    assert!(metric(&place, r#"ehr_chat_rate_limited_total{kind="contact_sends"}"#).await >= 1.0);
     // It reads, and users send as they please.
     let page = patient.history(&doctor, "&limit=200").await;
     assert_eq!(page["messages"].as_array().unwrap().len(), sent, "what was refused was not written");
@@ -124,7 +124,7 @@ async fn address_over_limit_gets_429_before_authentication() {
     assert_eq!(ask("/chat/history", "203.0.113.10").await.status, 401);
     // Load balancers ask for health from one address, all the time.
     assert_eq!(ask("/readyz", "203.0.113.9").await.status, 200);
-    assert!(metric(&place, r#"rate_limited_total{kind="address"}"#).await >= 1.0);
+    assert!(metric(&place, r#"ehr_chat_rate_limited_total{kind="address"}"#).await >= 1.0);
 }
 
 #[tokio::test]

@@ -82,20 +82,20 @@ async fn message_path_is_measured() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
     let names = [
-        r#"http_request_seconds_count{route="/chat/send"}"#,
-        "send_commit_seconds_count",
-        "publish_seconds_count",
-        "publish_batch_size_count",
-        "gateway_delivery_seconds_count",
-        "gateway_handshake_seconds_count",
+        r#"ehr_chat_http_request_duration_seconds_count{route="/chat/send"}"#,
+        "ehr_chat_send_commit_duration_seconds_count",
+        "ehr_chat_publish_duration_seconds_count",
+        "ehr_chat_publish_batch_size_count",
+        "ehr_chat_gateway_delivery_latency_seconds_count",
+        "ehr_chat_gateway_handshake_duration_seconds_count",
     ];
     doctor.send_ok(&patient, "hello").await;
     socket.expect("message").await;
     for name in names {
         assert!(crate::metric(&place, name).await >= 1.0, "{name}");
     }
-    for name in ["database_up", "redis_up", "gateway_redis_up"] {
+    for name in ["ehr_chat_database_up", "ehr_chat_redis_up", "ehr_chat_gateway_redis_up"] {
         assert!((crate::metric(&place, name).await - 1.0).abs() < f64::EPSILON, "{name}");
     }
-    assert!(crate::metric(&place, r#"database_connections{state="idle"}"#).await >= 1.0);
+    assert!(crate::metric(&place, r#"ehr_chat_database_connections{state="idle"}"#).await >= 1.0);
 }

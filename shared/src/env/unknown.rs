@@ -30,7 +30,7 @@ const SETTING_PREFIXES: [&str; 20] = [
 /// A test of the whole system compares this with what the services say of themselves.
 pub const SINGLE_SERVICE_SETTINGS: &[&str] = &[
     "AUDIT_KEY",
-    "AUDIT_KEYS_OLD",
+    "AUDIT_PREVIOUS_KEYS",
     "CONTENT_KEYS",
     "CONTENT_KEYS_COMMAND",
     "CONTENT_KEYS_FILE",
@@ -50,7 +50,7 @@ pub const SINGLE_SERVICE_SETTINGS: &[&str] = &[
     "MAX_SOCKETS_PER_ADDRESS",
     "MAX_SOCKETS_PER_PARTICIPANT",
     "OUTBOUND_QUEUE_BYTES",
-    "POSITION_CHECK_SECONDS",
+    "RECONCILE_INTERVAL_SECONDS",
     "PRESENCE_LINGER_SECONDS",
     "PRESENCE_TTL_SECONDS",
     "RATE_LIMIT_CONTACT_SENDS_BURST",

@@ -100,7 +100,7 @@ impl LogQueue {
 }
 
 fn count_dropped() {
-    metrics::counter!("log_lines_dropped_total").increment(1);
+    metrics::counter!("ehr_chat_log_lines_dropped_total").increment(1);
 }
 
 impl SharedQueue {
@@ -278,7 +278,7 @@ mod tests {
             log(&lines, &format!("{number:03}\n"));
         }
         lines.flush(Duration::from_millis(1)); // Gives up.
-        assert!(recorder.handle().render().contains("log_lines_dropped_total 15"));
+        assert!(recorder.handle().render().contains("ehr_chat_log_lines_dropped_total 15"));
 
         drop(resume);
         let mut first = String::new();

@@ -145,7 +145,7 @@ impl KeySetCache {
             let set = KeySet::parse(&text)?;
             *self.text.write() = text;
             if !self.set().equals(&set) {
-                metrics::gauge!("token_keys").set(f64::from(u32::try_from(set.len()).unwrap_or(u32::MAX)));
+                metrics::gauge!("ehr_chat_jwks_keys").set(f64::from(u32::try_from(set.len()).unwrap_or(u32::MAX)));
                 tracing::info!(keys = ?set, "these keys verify tokens");
                 *self.set.write() = Arc::new(set);
                 count("changed");
@@ -160,7 +160,7 @@ impl KeySetCache {
 }
 
 fn count(outcome: &'static str) {
-    metrics::counter!("token_key_readings_total", "outcome" => outcome).increment(1);
+    metrics::counter!("ehr_chat_jwks_refreshes_total", "outcome" => outcome).increment(1);
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ impl RevocationSync {
                 }
                 Err(error) => tracing::debug!(%error, "revocation read failed, known ones stay"),
             }
-            metrics::gauge!("gateway_revocations").set(self.revocations.len() as f64);
+            metrics::gauge!("ehr_chat_gateway_revocations").set(self.revocations.len() as f64);
             sleep(POLL_INTERVAL).await;
         }
     }

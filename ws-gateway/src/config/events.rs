@@ -20,7 +20,7 @@ pub(super) const EVENT_LOG_TTL: Setting = setting(
     "60 to 604800: how long the log of a silent conversation lives; as the API service has it",
 );
 pub(super) const POSITION_CHECK: Setting = setting(
-    "POSITION_CHECK_SECONDS",
+    "RECONCILE_INTERVAL_SECONDS",
     Some("15"),
     "1 to 3600, half of EVENT_LOG_TTL_SECONDS at most: between two comparisons with the logs",
 );

@@ -185,7 +185,7 @@ impl Config {
         }
         // A log that is renewed too late is gone, and its sockets would have to reload the history without need.
         if events.log_ttl < events.reconcile_interval * 2 {
-            errors.push("POSITION_CHECK_SECONDS: must be half of EVENT_LOG_TTL_SECONDS or less".to_owned());
+            errors.push("RECONCILE_INTERVAL_SECONDS: must be half of EVENT_LOG_TTL_SECONDS or less".to_owned());
         }
         if process.drain >= process.shutdown_timeout {
             errors.push("DRAIN_SECONDS: must be less than SHUTDOWN_TIMEOUT_SECONDS".to_owned());
@@ -296,13 +296,13 @@ mod tests {
     #[test]
     fn log_outlives_two_reconcile_intervals() {
         let ConfigError(errors) =
-            read(&[("POSITION_CHECK_SECONDS", "31"), ("EVENT_LOG_TTL_SECONDS", "60")]).unwrap_err();
+            read(&[("RECONCILE_INTERVAL_SECONDS", "31"), ("EVENT_LOG_TTL_SECONDS", "60")]).unwrap_err();
         assert_eq!(errors.len(), 1, "{errors:?}");
-        assert!(errors[0].starts_with("POSITION_CHECK_SECONDS: "), "{errors:?}");
+        assert!(errors[0].starts_with("RECONCILE_INTERVAL_SECONDS: "), "{errors:?}");
         let life = |variables| read(variables).unwrap().events.marker_ttl().as_secs();
-        assert_eq!(life(&[("POSITION_CHECK_SECONDS", "30"), ("EVENT_LOG_TTL_SECONDS", "60")]), 60);
+        assert_eq!(life(&[("RECONCILE_INTERVAL_SECONDS", "30"), ("EVENT_LOG_TTL_SECONDS", "60")]), 60);
         assert_eq!(life(&[]), 120);
-        assert_eq!(life(&[("POSITION_CHECK_SECONDS", "600")]), 1200);
+        assert_eq!(life(&[("RECONCILE_INTERVAL_SECONDS", "600")]), 1200);
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub(crate) async fn respond<B>(
             let mut audit = AuditContext::default();
             let site = proxies.site(Some(peer), |name| single_header(request.headers(), name));
             let admitted = upgrade(app, &request, (&context, &site), &mut audit).await;
-            metrics::histogram!("gateway_handshake_seconds").record(started.elapsed());
+            metrics::histogram!("ehr_chat_gateway_handshake_duration_seconds").record(started.elapsed());
             match admitted {
                 Ok((response, socket)) => {
                     count(if matches!(socket, Upgrade::Accepted(_)) { "accepted" } else { "too_many_sockets" });
@@ -157,7 +157,7 @@ fn end_span(span: Option<RequestSpan>, response: &HttpResponse) {
 }
 
 fn count(outcome: &'static str) {
-    metrics::counter!("gateway_handshakes_total", "outcome" => outcome).increment(1);
+    metrics::counter!("ehr_chat_gateway_handshakes_total", "outcome" => outcome).increment(1);
 }
 
 /// Request id and client address.

@@ -26,7 +26,7 @@ use super::handshake::{self, Upgrade};
 use crate::session::{self, Session, SessionTask};
 use crate::state::AppState;
 
-/// Pending handshakes. Further connections wait in the kernel's accept queue (`gateway_handshakes_held_back_total`).
+/// Pending handshakes. Further connections wait in the kernel's accept queue (`ehr_chat_gateway_handshakes_throttled_total`).
 pub(crate) const MAX_PENDING_HANDSHAKES: usize = 4096;
 /// Largest request header.
 pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -45,7 +45,7 @@ pub(crate) async fn accept(app: Arc<AppState>, listener: TcpListener, tasks: Tas
             Err(error) => {
                 if !is_peer_error(&error) {
                     // Without a delay the loop would spin: the connection is still in the accept queue.
-                    metrics::counter!("gateway_accept_errors_total").increment(1);
+                    metrics::counter!("ehr_chat_gateway_accept_errors_total").increment(1);
                     tracing::error!(%error, "accept failed");
                     sleep(RETRY_DELAY).await;
                 }
@@ -87,7 +87,7 @@ async fn acquire_permit(handshakes: &Arc<Semaphore>) -> Option<OwnedSemaphorePer
     if let Ok(acquire_permit) = handshakes.clone().try_acquire_owned() {
         return Some(acquire_permit);
     }
-    metrics::counter!("gateway_handshakes_held_back_total").increment(1);
+    metrics::counter!("ehr_chat_gateway_handshakes_throttled_total").increment(1);
     handshakes.clone().acquire_owned().await.ok()
 }
 
@@ -138,14 +138,14 @@ async fn serve_handshake(
             }
         }
         Ok(Err(error)) if error.is_parse() && !is_asked => {
-            metrics::counter!("gateway_handshakes_total", "outcome" => "invalid").increment(1);
+            metrics::counter!("ehr_chat_gateway_handshakes_total", "outcome" => "invalid").increment(1);
             io.close_unparsable().await;
             return None;
         }
         // The client is gone.
         Ok(Err(_)) => {}
         Err(_) if !is_asked => {
-            metrics::counter!("gateway_handshakes_total", "outcome" => "too_slow").increment(1);
+            metrics::counter!("ehr_chat_gateway_handshakes_total", "outcome" => "too_slow").increment(1);
             io.close_timed_out().await;
             return None;
         }
@@ -167,7 +167,7 @@ mod tests {
         let first = acquire_permit(&handshakes).await.unwrap();
         let mut second = Box::pin(acquire_permit(&handshakes));
         assert!(futures_util::poll!(second.as_mut()).is_pending());
-        assert!(recorder.handle().render().contains("gateway_handshakes_held_back_total 1"));
+        assert!(recorder.handle().render().contains("ehr_chat_gateway_handshakes_throttled_total 1"));
         drop(first);
         assert!(second.await.is_some());
     }

@@ -82,7 +82,7 @@ impl Hub {
         if room.subscription != SubscriptionState::Active {
             return;
         }
-        metrics::counter!("gateway_silent_losses_total", "noticed" => "subscription").increment(1);
+        metrics::counter!("ehr_chat_gateway_pubsub_gaps_total", "detected_by" => "unsubscribed").increment(1);
         room.mark_gap();
         room.subscription = SubscriptionState::Pending;
         // A handshake that reads a log must start over: it may miss events until the room is subscribed again.

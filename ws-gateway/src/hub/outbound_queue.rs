@@ -163,7 +163,7 @@ impl OutboundQueue {
         }
         let bytes = item.bytes();
         if state.bytes + bytes > self.limit_bytes {
-            metrics::counter!("gateway_outbound_overflows_total").increment(1);
+            metrics::counter!("ehr_chat_gateway_slow_clients_total").increment(1);
             state.close(CloseReason::TooSlow);
         } else {
             state.items.push_back(item);
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(queue.next().await.unwrap_err(), CloseReason::TooSlow);
         queue.push(event("3-0", 1));
         assert_eq!(queue.next().await.unwrap_err(), CloseReason::TooSlow);
-        assert!(recorder.handle().render().contains("gateway_outbound_overflows_total 1"));
+        assert!(recorder.handle().render().contains("ehr_chat_gateway_slow_clients_total 1"));
     }
 
     #[tokio::test]

@@ -150,7 +150,7 @@ impl Room {
             }
             // A gap, or a new log.
             Some(_) => {
-                metrics::counter!("gateway_silent_losses_total", "noticed" => "next_event").increment(1);
+                metrics::counter!("ehr_chat_gateway_pubsub_gaps_total", "detected_by" => "next_event").increment(1);
                 self.buffer.insert(BackfillBuffer::default()).push(cursor, delivery);
                 Received::NeedsBackfill
             }
@@ -335,7 +335,7 @@ impl BackfillBuffer {
         self.bytes += delivery.frame().len();
         self.events.push(delivery);
         if self.bytes > MAX_BUFFERED_BYTES {
-            metrics::counter!("gateway_held_overflows_total").increment(1);
+            metrics::counter!("ehr_chat_gateway_backfill_overflows_total").increment(1);
             self.clear();
         }
     }

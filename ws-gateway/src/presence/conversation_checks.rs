@@ -23,8 +23,8 @@ impl StreamEntry for ConversationCheck {
     const SCRIPT: &'static str = channel::STREAM_ADD;
     const MAX_STREAM_LENGTH: usize = channel::CONVERSATION_CHECK_STREAM_CAPACITY;
     const MAX_QUEUED_WEIGHT: usize = MAX_QUEUED;
-    const ENQUEUED_METRIC: &'static str = "gateway_presence_questions_total";
-    const RETRIES_METRIC: &'static str = "gateway_presence_questions_retries_total";
+    const ENQUEUED_METRIC: &'static str = "ehr_chat_gateway_conversation_checks_total";
+    const RETRIES_METRIC: &'static str = "ehr_chat_gateway_conversation_checks_retries_total";
     /// An unanswered check is repeated.
     const MAX_UNCONFIRMED_BYTES: usize = 0;
     const REPEATED_METRIC: &'static str = "";
@@ -35,7 +35,7 @@ impl StreamEntry for ConversationCheck {
     }
 
     fn count_overflow(weight: usize) {
-        counter!("gateway_presence_questions_dropped_total").increment(weight as u64);
+        counter!("ehr_chat_gateway_conversation_checks_dropped_total").increment(weight as u64);
     }
 
     fn coalesce(mut questions: Vec<Self>, _lost: usize) -> Vec<Self> {

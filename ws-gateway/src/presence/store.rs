@@ -98,7 +98,7 @@ impl PresenceStore {
                 let moving: Vec<Value> =
                     types.iter().copied().map(Value::from).chain([channel::moved_suffix().into()]).collect();
                 let moved: Vec<String> = self.redis.run_script(&self.rename, keys.clone(), moving).await?;
-                counter!("redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
+                counter!("ehr_chat_redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
                 // The names of these keys would identify patients.
                 for kind in describe_moved(&types, &keys, &moved) {
                     tracing::error!(%location, kind, "presence key of another type renamed");

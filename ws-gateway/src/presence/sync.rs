@@ -96,9 +96,9 @@ impl Inner {
             match written {
                 Ok(()) => {
                     let came = changes.iter().filter(|change| change.left.is_none()).count();
-                    counter!("gateway_presence_changes_total", "change" => "came").increment(came as u64);
+                    counter!("ehr_chat_gateway_presence_changes_total", "change" => "joined").increment(came as u64);
                     let went = changes.len() - came;
-                    counter!("gateway_presence_changes_total", "change" => "went").increment(went as u64);
+                    counter!("ehr_chat_gateway_presence_changes_total", "change" => "left").increment(went as u64);
                     state.local.confirm(changes);
                     if state.is_empty() {
                         locations.remove(&lease_id.location);
@@ -106,7 +106,7 @@ impl Inner {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "presence update failed, will retry");
-                    counter!("gateway_presence_retries_total").increment(1);
+                    counter!("ehr_chat_gateway_presence_retries_total").increment(1);
                     state.local.retry(changes);
                     state.record_failure();
                 }
@@ -139,7 +139,7 @@ impl Inner {
             };
             match renewed {
                 Ok((held, swept)) => {
-                    counter!("gateway_presence_changes_total", "change" => "swept").increment(swept as u64);
+                    counter!("ehr_chat_gateway_presence_changes_total", "change" => "expired").increment(swept as u64);
                     is_enough &= swept < PARTICIPANTS_PER_SCRIPT;
                     let differs = state.local.is_queue_empty() && held != state.local.synced_count();
                     if differs || state.rewritten_at.elapsed() > Duration::from_millis(REWRITE_INTERVAL_MILLIS) {
@@ -148,7 +148,7 @@ impl Inner {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "presence lease renewal failed, will retry");
-                    counter!("gateway_presence_retries_total").increment(1);
+                    counter!("ehr_chat_gateway_presence_retries_total").increment(1);
                     state.record_failure();
                     is_enough = false;
                 }

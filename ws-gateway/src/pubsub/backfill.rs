@@ -65,7 +65,7 @@ fn finish(hub: &Hub, channel: &Channel, result: Result<Backfill, EventLogError>)
         Ok(Backfill::Events(_)) => "replayed",
         Err(_) => "failed",
     };
-    counter!("gateway_backfills_total", "outcome" => outcome).increment(1);
+    counter!("ehr_chat_gateway_backfills_total", "outcome" => outcome).increment(1);
     hub.apply_backfill(channel, result?);
     Ok(())
 }
@@ -94,7 +94,7 @@ pub(super) async fn reconcile_positions(event_log: EventLog, hub: Arc<Hub>, ever
         sleep(PROPAGATION_GRACE).await;
         for (channel, position) in &suspects {
             if hub.resubscribe_if_at(channel, *position) {
-                counter!("gateway_silent_losses_total", "noticed" => "comparison").increment(1);
+                counter!("ehr_chat_gateway_pubsub_gaps_total", "detected_by" => "reconciliation").increment(1);
                 // The connected node may have been replaced without noticing.
                 map_refresh.notify_one();
             }

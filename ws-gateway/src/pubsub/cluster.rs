@@ -94,8 +94,8 @@ impl Cluster {
             hub.slots_connected(&connected);
             presence.reconnected(|channel| connected.contains(channel.as_str()));
         }
-        gauge!("gateway_redis_up").set(f64::from(u8::from(routes.is_whole())));
-        gauge!("gateway_redis_nodes_down").set(routes.nodes_down() as f64);
+        gauge!("ehr_chat_gateway_redis_up").set(f64::from(u8::from(routes.is_whole())));
+        gauge!("ehr_chat_gateway_redis_nodes_down").set(routes.nodes_down() as f64);
     }
 
     /// Stays connected to a master until the slot map no longer names it.
@@ -120,7 +120,7 @@ impl Cluster {
                     let error = self.run_connection(master, id, writer, reader).await;
                     self.update(|routes| routes.disconnect(master, id));
                     self.map_refresh.notify_one();
-                    counter!("gateway_redis_losses_total").increment(1);
+                    counter!("ehr_chat_gateway_redis_disconnects_total").increment(1);
                     tracing::warn!(node = %master.server, %error, "subscriber disconnected");
                 }
                 Err(error) => tracing::warn!(node = %master.server, %error, "redis connection failed"),

@@ -64,7 +64,7 @@ impl EventDecoder {
 
     /// Counts and logs a payload or entry that is not an event. Its content is never logged.
     pub fn report_malformed(&self, channel: &str) {
-        counter!("gateway_malformed_events_total").increment(1);
+        counter!("ehr_chat_gateway_malformed_events_total").increment(1);
         if let Some(times) = self.malformed.record(1) {
             tracing::error!(channel, times, "ignored what is no event");
         }
@@ -77,7 +77,7 @@ impl EventDecoder {
             OpenError::AuthenticationFailed(_) => "refused",
             OpenError::Unsealed => "unsealed",
         };
-        counter!("gateway_unreadable_events_total", "cause" => cause).increment(1);
+        counter!("ehr_chat_gateway_event_decrypt_failures_total", "cause" => cause).increment(1);
         let mut logged_at = self.logged_at.lock();
         if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_INTERVAL) {
             *logged_at = Some(Instant::now());

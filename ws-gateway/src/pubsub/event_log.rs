@@ -120,7 +120,7 @@ impl EventLog {
     async fn move_wrong_type(&self, channel: &Channel) -> Result<(), Error> {
         let moving = [Value::from("stream"), channel::moved_suffix().into()];
         let moved: Vec<String> = self.redis.run_script(&self.rename, [channel.log_key()], moving).await?;
-        counter!("redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
+        counter!("ehr_chat_redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
         let (location, conversation) = channel.conversation().unwrap_or_default();
         tracing::error!(location, conversation, "event log key of another type renamed");
         Ok(())

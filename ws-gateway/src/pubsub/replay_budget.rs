@@ -38,7 +38,7 @@ impl ReplayBudget {
         let mut reserved = self.reserved.lock();
         let sum = reserved.get(&key).copied().unwrap_or(0) + bytes;
         if sum > self.max_bytes {
-            counter!("gateway_replays_too_large_total").increment(1);
+            counter!("ehr_chat_gateway_replays_too_large_total").increment(1);
             return None;
         }
         reserved.insert(key, sum);
@@ -69,7 +69,7 @@ mod tests {
         let [doctor, patient]: [Participant; 2] = ["user:a", "contact:a"].map(|name| name.parse().unwrap());
         let first = budget.reserve(&doctor, 60).unwrap();
         assert!(budget.reserve(&doctor, 41).is_none());
-        assert!(recorder.handle().render().contains("gateway_replays_too_large_total 1"));
+        assert!(recorder.handle().render().contains("ehr_chat_gateway_replays_too_large_total 1"));
         let others = (budget.reserve(&doctor, 40), budget.reserve(&patient, 100));
         assert!(others.0.is_some() && others.1.is_some());
         drop(first);

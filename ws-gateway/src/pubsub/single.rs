@@ -14,20 +14,20 @@ pub(super) async fn reconnect_loop(subscriber: Subscriber) {
         match subscriber.redis.connect_subscriber(&server).await {
             Ok((writer, reader)) => {
                 tracing::info!("subscriber connected");
-                gauge!("gateway_redis_up").set(1.0);
-                gauge!("gateway_redis_nodes_down").set(0.0);
+                gauge!("ehr_chat_gateway_redis_up").set(1.0);
+                gauge!("ehr_chat_gateway_redis_nodes_down").set(0.0);
                 backoff.reset();
                 subscriber.hub.connected();
                 subscriber.presence.reconnected(|_| true);
                 let error = run_connection(&subscriber, writer, reader).await;
-                gauge!("gateway_redis_up").set(0.0);
-                gauge!("gateway_redis_nodes_down").set(1.0);
-                counter!("gateway_redis_losses_total").increment(1);
+                gauge!("ehr_chat_gateway_redis_up").set(0.0);
+                gauge!("ehr_chat_gateway_redis_nodes_down").set(1.0);
+                counter!("ehr_chat_gateway_redis_disconnects_total").increment(1);
                 subscriber.hub.disconnected();
                 tracing::warn!(%error, "subscriber disconnected");
             }
             Err(error) => {
-                gauge!("gateway_redis_nodes_down").set(1.0);
+                gauge!("ehr_chat_gateway_redis_nodes_down").set(1.0);
                 tracing::warn!(%error, "redis connection failed");
             }
         }

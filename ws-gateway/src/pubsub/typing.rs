@@ -1,7 +1,7 @@
 //! Publishes typing notices to the sockets of a conversation on every gateway.
 //!
 //! A notice is worthless after a few seconds. What does not fit into the queue, or fails, is dropped
-//! (`gateway_typing_dropped_total`).
+//! (`ehr_chat_gateway_typing_dropped_total`).
 
 use fred::types::scripts::Script;
 use futures_util::StreamExt;
@@ -39,7 +39,7 @@ impl TypingPublisher {
                         });
                     }
                     Some(published) = publishing.next() => {
-                        metrics::counter!("gateway_typing_dropped_total").increment(u64::from(published.is_err()));
+                        metrics::counter!("ehr_chat_gateway_typing_dropped_total").increment(u64::from(published.is_err()));
                     }
                     () = ended.wait_for_begin() => return,
                 }
@@ -51,7 +51,7 @@ impl TypingPublisher {
     /// Publishes that `from` is typing.
     pub fn publish(&self, channel: &Channel, from: &Participant) {
         if self.0.try_send((channel.clone(), event::typing_payload(from))).is_err() {
-            metrics::counter!("gateway_typing_dropped_total").increment(1);
+            metrics::counter!("ehr_chat_gateway_typing_dropped_total").increment(1);
         }
     }
 }
@@ -72,6 +72,6 @@ mod tests {
             typing.publish(&channel, &"user:doc123".parse().unwrap());
         }
         assert_eq!(queue.len(), TYPING_QUEUE_CAPACITY);
-        assert!(recorder.handle().render().contains("gateway_typing_dropped_total 3"));
+        assert!(recorder.handle().render().contains("ehr_chat_gateway_typing_dropped_total 3"));
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn close(session: Session, end: Disconnect) {
         Disconnect::Remote(code) => code.unwrap_or(1005),
         Disconnect::Lost => 1006,
     };
-    metrics::counter!("gateway_closed_total", "code" => label(end)).increment(1);
+    metrics::counter!("ehr_chat_gateway_sockets_closed_total", "code" => label(end)).increment(1);
     let by_peer = matches!(end, Disconnect::Remote(_));
     let id = topic.conversation_id().map(tracing::field::display);
     tracing::info!(request_id = &*context.request_id, conversation = id, code, by_peer, "socket closed");
@@ -71,7 +71,7 @@ pub(super) async fn close(session: Session, end: Disconnect) {
 /// handshake.
 pub(crate) async fn reject(mut tcp: TcpStream, already_read: &[u8], close: CloseReason, limit: usize) {
     let end = Disconnect::Local(close);
-    metrics::counter!("gateway_closed_total", "code" => label(end)).increment(1);
+    metrics::counter!("ehr_chat_gateway_sockets_closed_total", "code" => label(end)).increment(1);
     let mut final_bytes = Vec::new();
     websocket::close(&mut final_bytes, Some(close.code()), close.reason());
     let _late = timeout(

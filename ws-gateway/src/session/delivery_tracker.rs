@@ -12,7 +12,7 @@
 //! receipt. A due Ping goes out with the next event, because an extra write costs as much as an event. Without one it
 //! goes alone after [`MAX_PING_DELAY`].
 //!
-//! Ids beyond the bound are dropped (`gateway_proofs_dropped_total`). Such messages stay undelivered until the client
+//! Ids beyond the bound are dropped (`ehr_chat_gateway_untracked_deliveries_total`). Such messages stay undelivered until the client
 //! reports them.
 
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl DeliveryTracker {
         if self.ids.len() - in_flight < MAX_TRACKED {
             self.ids.push(id);
         } else {
-            metrics::counter!("gateway_proofs_dropped_total").increment(1);
+            metrics::counter!("ehr_chat_gateway_untracked_deliveries_total").increment(1);
         }
     }
 
@@ -293,6 +293,6 @@ mod tests {
         }
         let ping = ping(&mut tracker).unwrap();
         assert_eq!(tracker.on_pong(&ping).len(), MAX_TRACKED);
-        assert!(recorder.handle().render().contains("gateway_proofs_dropped_total 1"));
+        assert!(recorder.handle().render().contains("ehr_chat_gateway_untracked_deliveries_total 1"));
     }
 }

@@ -98,7 +98,7 @@ impl Session {
                 {}
             Decision::Drop if matches!(frame, Frame::Close(_)) => {}
             Decision::Drop => {
-                metrics::counter!("rate_limited_total", "kind" => "frames").increment(1);
+                metrics::counter!("ehr_chat_rate_limited_total", "kind" => "frames").increment(1);
                 excess.record(frame);
                 return Ok(());
             }

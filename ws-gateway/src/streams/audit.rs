@@ -66,18 +66,18 @@ impl StreamEntry for AuditEntry {
     const SCRIPT: &'static str = channel::STREAM_ADD_OR_FAIL;
     const MAX_STREAM_LENGTH: usize = channel::AUDIT_STREAM_CAPACITY;
     const MAX_QUEUED_WEIGHT: usize = MAX_QUEUED;
-    const ENQUEUED_METRIC: &'static str = "gateway_audit_total";
-    const RETRIES_METRIC: &'static str = "gateway_audit_retries_total";
+    const ENQUEUED_METRIC: &'static str = "ehr_chat_gateway_audit_entries_total";
+    const RETRIES_METRIC: &'static str = "ehr_chat_gateway_audit_retries_total";
     const MAX_UNCONFIRMED_BYTES: usize = 16 << 20;
-    const REPEATED_METRIC: &'static str = "gateway_audit_repeated_total";
-    const UNREPEATABLE_METRIC: &'static str = "gateway_audit_unrepeatable_total";
+    const REPEATED_METRIC: &'static str = "ehr_chat_gateway_audit_repeated_total";
+    const UNREPEATABLE_METRIC: &'static str = "ehr_chat_gateway_audit_unrepeatable_total";
 
     fn weight(&self) -> usize {
         1
     }
 
     fn count_overflow(weight: usize) {
-        counter!("gateway_audit_overflows_total").increment(weight as u64);
+        counter!("ehr_chat_gateway_audit_overflows_total").increment(weight as u64);
     }
 
     fn coalesce(entries: Vec<Self>, lost: usize) -> Vec<Self> {
@@ -114,7 +114,7 @@ mod tests {
         for _ in 0..MAX_QUEUED + 7 {
             producer.enqueue(AuditEntry::new(AuditActor::Anonymous, Action::SocketOpen, 401));
         }
-        assert!(recorder.handle().render().contains("gateway_audit_overflows_total 7"));
+        assert!(recorder.handle().render().contains("ehr_chat_gateway_audit_overflows_total 7"));
         let sent = AuditEntry::coalesce(producer.take_queued(), 7);
         let sent_rows: Vec<_> = sent.iter().map(|entry| (entry.action, entry.outcome, entry.times)).collect();
         assert_eq!(sent_rows, [(Action::SocketOpen, 401, MAX_QUEUED as u32), (Action::Lost, 0, 7)]);

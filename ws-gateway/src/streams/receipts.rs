@@ -1,6 +1,6 @@
 //! Receipts (delivered and read) for the API service.
 //!
-//! When the queue is full, new receipts are dropped (`gateway_acks_dropped_total`). Their messages stay undelivered
+//! When the queue is full, new receipts are dropped (`ehr_chat_gateway_receipts_dropped_total`). Their messages stay undelivered
 //! until the client reports them again. A receipt is a claim: the API service decides, and the socket gets no reply.
 //! Of duplicates the first counts.
 
@@ -26,16 +26,16 @@ const MAX_IDS_PER_BATCH: usize = 2 * MAX_MESSAGE_IDS;
 pub type ReceiptProducer = StreamProducer<Receipt>;
 
 impl StreamEntry for Receipt {
-    const TASK: &'static str = "receipts";
+    const TASK: &'static str = "receipt producer";
     const STREAM: &'static str = channel::RECEIPT_STREAM;
     const SCRIPT: &'static str = channel::STREAM_ADD;
     const MAX_STREAM_LENGTH: usize = channel::RECEIPT_STREAM_CAPACITY;
     const MAX_QUEUED_WEIGHT: usize = MAX_QUEUED_IDS;
-    const ENQUEUED_METRIC: &'static str = "gateway_acks_total";
-    const RETRIES_METRIC: &'static str = "gateway_acks_retries_total";
+    const ENQUEUED_METRIC: &'static str = "ehr_chat_gateway_receipts_total";
+    const RETRIES_METRIC: &'static str = "ehr_chat_gateway_receipts_retries_total";
     const MAX_UNCONFIRMED_BYTES: usize = 32 << 20;
-    const REPEATED_METRIC: &'static str = "gateway_acks_repeated_total";
-    const UNREPEATABLE_METRIC: &'static str = "gateway_acks_unrepeatable_total";
+    const REPEATED_METRIC: &'static str = "ehr_chat_gateway_receipts_repeated_total";
+    const UNREPEATABLE_METRIC: &'static str = "ehr_chat_gateway_receipts_unrepeatable_total";
 
     fn weight(&self) -> usize {
         self.message_ids.len()
@@ -61,7 +61,7 @@ impl StreamEntry for Receipt {
     }
 
     fn count_overflow(weight: usize) {
-        counter!("gateway_acks_dropped_total").increment(weight as u64);
+        counter!("ehr_chat_gateway_receipts_dropped_total").increment(weight as u64);
     }
 
     fn coalesce(receipts: Vec<Self>, _lost: usize) -> Vec<Self> {
@@ -181,7 +181,7 @@ mod tests {
         }
         assert_eq!(producer.queued_weight(), MAX_QUEUED_IDS);
         assert_eq!(producer.take_queued().len(), MAX_QUEUED_IDS / 500);
-        assert!(recorder.handle().render().contains("gateway_acks_dropped_total 500"));
+        assert!(recorder.handle().render().contains("ehr_chat_gateway_receipts_dropped_total 500"));
     }
 
     #[test]

@@ -90,7 +90,7 @@ async fn typing_limit_covers_all_sockets_of_participant() {
     }
     let most = 21 + usize::try_from(passed_on.as_millis()).unwrap() * 5 / 1000;
     assert!((1..=most).contains(&received) && most < SOCKETS, "{received} of {most} in {passed_on:?}");
-    assert!(gateway.metric(r#"rate_limited_total{kind="typing"}"#).await >= SOCKETS - most);
+    assert!(gateway.metric(r#"ehr_chat_rate_limited_total{kind="typing"}"#).await >= SOCKETS - most);
 }
 
 #[tokio::test]

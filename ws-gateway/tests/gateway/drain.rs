@@ -119,7 +119,10 @@ async fn process_serves_metrics_and_exits_cleanly_on_sigterm() {
     assert_eq!(client.frame().await["message"]["content"], "hunter2");
     let (status, _, metrics) = http(admin, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(status, 200);
-    assert!(metrics.contains("gateway_sockets 1") && metrics.contains("gateway_redis_up 1"), "{metrics}");
+    assert!(
+        metrics.contains("ehr_chat_gateway_sockets 1") && metrics.contains("ehr_chat_gateway_redis_up 1"),
+        "{metrics}"
+    );
     assert!(!metrics.contains("doc123") && !metrics.contains("hunter2"), "{metrics}");
     assert_eq!(http(public, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.0, 404);
 

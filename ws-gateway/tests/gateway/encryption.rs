@@ -81,7 +81,7 @@ async fn undecryptable_event_sends_resync_and_no_frame() {
         let query = format!("{QUERY}&cursor={}", ready["cursor"].as_str().unwrap());
         let (_, resumed) = Client::open(gateway.address, &query, &doctor()).await;
         assert_eq!(resumed["resumed"], false);
-        let metric = format!("gateway_unreadable_events_total{{cause=\"{cause}\"}}");
+        let metric = format!("ehr_chat_gateway_event_decrypt_failures_total{{cause=\"{cause}\"}}");
         assert!(
             gateway.metric(&metric).await >= 3,
             "{metric}: live, the room's look into the log, and the one who came back"
@@ -92,7 +92,7 @@ async fn undecryptable_event_sends_resync_and_no_frame() {
 #[tokio::test]
 async fn log_entry_moved_to_another_message_is_rejected() {
     let redis = RedisServer::start();
-    let gateway = Gateway::start(&redis, &[("RELAY_KEYS", NEW), ("POSITION_CHECK_SECONDS", "1")]).await;
+    let gateway = Gateway::start(&redis, &[("RELAY_KEYS", NEW), ("RECONCILE_INTERVAL_SECONDS", "1")]).await;
     let mut publisher = redis.publisher().await;
     publisher.relay_keys = keys(NEW);
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
@@ -125,5 +125,5 @@ async fn unsealed_event_is_rejected_when_sealing_is_required() {
     let query = format!("{QUERY}&cursor={}", ready["cursor"].as_str().unwrap());
     let (_, resumed) = Client::open(gateway.address, &query, &doctor()).await;
     assert_eq!(resumed["resumed"], false, "nor from the log");
-    assert!(gateway.metric("gateway_unreadable_events_total{cause=\"unsealed\"}").await >= 2);
+    assert!(gateway.metric("ehr_chat_gateway_event_decrypt_failures_total{cause=\"unsealed\"}").await >= 2);
 }

@@ -104,7 +104,7 @@ async fn cursor_of_expired_empty_log_is_rejected() {
 #[tokio::test]
 async fn empty_log_lives_while_socket_is_open() {
     let redis = RedisServer::start();
-    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1")]).await;
+    let gateway = Gateway::start(&redis, &[("RECONCILE_INTERVAL_SECONDS", "1")]).await;
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     let _: bool = publisher.client.expire(channel().log_key(), 60, None).await.unwrap();
@@ -147,7 +147,7 @@ async fn replay_is_bounded_per_queue_and_per_participant() {
         stuck.push(client);
     }
     assert!((8..=10).contains(&replays), "{replays} of {SOCKETS}");
-    assert_eq!(gateway.metric("gateway_replays_too_large_total").await, SOCKETS - replays);
+    assert_eq!(gateway.metric("ehr_chat_gateway_replays_too_large_total").await, SOCKETS - replays);
     let (_other, ready) = Client::open(gateway.address, &format!("{QUERY}&cursor={half}"), &patient()).await;
     assert_eq!(ready["resumed"], true, "other participants are not affected");
     drop(stuck);
@@ -162,7 +162,7 @@ async fn replay_is_bounded_per_queue_and_per_participant() {
 #[tokio::test]
 async fn emptied_or_foreign_log_accepts_new_events() {
     let redis = RedisServer::start();
-    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1")]).await;
+    let gateway = Gateway::start(&redis, &[("RECONCILE_INTERVAL_SECONDS", "1")]).await;
     let publisher = redis.publisher().await;
     let command = async |words: &[&str]| -> fred::types::Value {
         let name = CustomCommand::new(words[0].to_owned(), None::<u16>, false);

@@ -140,7 +140,7 @@ async fn memory_stays_flat_with_thousand_slow_clients() {
     let (mut reader, _) = Client::open(gateway.address, QUERY, &service()).await;
     let before = gateway.memory_bytes();
     let (text, mut most, mut sent) = ("x".repeat(8000), 0, 0);
-    while gateway.metric(r#"gateway_closed_total{code="4408"}"#).await < SOCKETS {
+    while gateway.metric(r#"ehr_chat_gateway_sockets_closed_total{code="4408"}"#).await < SOCKETS {
         for _ in 0..20 {
             publisher.message(&channel(), "contact:pat456", &text).await;
             assert_eq!(reader.frame().await["type"], "message");
@@ -152,7 +152,7 @@ async fn memory_stays_flat_with_thousand_slow_clients() {
     assert!(grown < SOCKETS * BYTES_EACH, "{grown} bytes more for {SOCKETS} sockets, {sent} bytes sent to each");
     // The kernel's buffers are not in that figure. They must not take what the queue would reject.
     assert!(sent < QUEUE_BYTES * 3 / 2, "{sent} bytes went to each");
-    assert_eq!(gateway.metric("gateway_outbound_overflows_total").await, SOCKETS);
+    assert_eq!(gateway.metric("ehr_chat_gateway_slow_clients_total").await, SOCKETS);
 }
 
 #[tokio::test]
@@ -169,12 +169,12 @@ async fn participant_over_socket_limit_is_closed_with_4429() {
     for _ in 0..3 {
         let (_watcher, _) = Client::open(gateway.address, QUERY, &service()).await;
     }
-    assert_eq!(gateway.metric(r#"rate_limited_total{kind="sockets_of_participant"}"#).await, 1);
-    assert_eq!(gateway.metric(r#"gateway_closed_total{code="4429"}"#).await, 1);
-    assert_eq!(gateway.metric(r#"gateway_handshakes_total{outcome="too_many_sockets"}"#).await, 1);
-    let open = gateway.metric("gateway_sockets").await;
+    assert_eq!(gateway.metric(r#"ehr_chat_rate_limited_total{kind="sockets_of_participant"}"#).await, 1);
+    assert_eq!(gateway.metric(r#"ehr_chat_gateway_sockets_closed_total{code="4429"}"#).await, 1);
+    assert_eq!(gateway.metric(r#"ehr_chat_gateway_handshakes_total{outcome="too_many_sockets"}"#).await, 1);
+    let open = gateway.metric("ehr_chat_gateway_sockets").await;
     drop(first);
-    while gateway.metric("gateway_sockets").await == open {}
+    while gateway.metric("ehr_chat_gateway_sockets").await == open {}
     let (_fourth, ready) = Client::open(gateway.address, QUERY, &doctor()).await;
     assert_eq!(ready["type"], "ready");
 }
@@ -221,7 +221,7 @@ async fn handshakes_over_rate_get_429_with_retry_after() {
         assert_eq!(answer.status().as_u16(), 429);
         assert_eq!(answer.headers()["retry-after"], "1");
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
-        assert!(gateway.metric(r#"gateway_handshakes_total{outcome="rate_limited"}"#).await >= 1);
+        assert!(gateway.metric(r#"ehr_chat_gateway_handshakes_total{outcome="rate_limited"}"#).await >= 1);
         // Load balancers probe health from one address all the time.
         for _ in 0..30 {
             assert_eq!(http(gateway.address, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.0, 200);
@@ -248,7 +248,7 @@ async fn participant_handshake_limit_does_not_affect_others() {
     assert_eq!(answer.status().as_u16(), 429);
     assert_eq!(answer.headers()["retry-after"], "1");
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
-    assert!(gateway.metric(r#"rate_limited_total{kind="handshakes_of_participant"}"#).await >= 1);
+    assert!(gateway.metric(r#"ehr_chat_rate_limited_total{kind="handshakes_of_participant"}"#).await >= 1);
     let (_patient, _) = Client::open(gateway.address, QUERY, &patient()).await;
     let (_service, _) = Client::open(gateway.address, QUERY, &service()).await;
 }
@@ -294,7 +294,7 @@ async fn frame_flood_is_dropped_then_closes_socket() {
     }
     assert_eq!(flood.closed().await.0, 1008);
     assert_eq!(other.ask(r#"{"type":"ping"}"#).await["type"], "pong");
-    assert!(gateway.metric(r#"rate_limited_total{kind="frames"}"#).await > 100);
+    assert!(gateway.metric(r#"ehr_chat_rate_limited_total{kind="frames"}"#).await > 100);
 }
 
 #[tokio::test]
@@ -381,7 +381,7 @@ async fn slow_client_receives_4408_when_it_reads_again() {
     let tcp = tcp.connect(gateway.address).await.unwrap();
     let mut slow = Client::over(tcp, QUERY, &doctor()).await.unwrap();
     let text = "x".repeat(8000);
-    while gateway.metric(r#"gateway_closed_total{code="4408"}"#).await == 0 {
+    while gateway.metric(r#"ehr_chat_gateway_sockets_closed_total{code="4408"}"#).await == 0 {
         publisher.message(&channel(), "contact:pat456", &text).await;
     }
     // Longer than the close timeout of other sockets.

@@ -49,7 +49,7 @@ async fn invalid_log_entry_affects_only_its_conversation() {
     let publisher = redis.publisher().await;
     let other_channel = Channel::from(&conversation("loc1", "doc123", "other"));
     for entry in bad_entries() {
-        let before = gateway.metric("gateway_malformed_events_total").await;
+        let before = gateway.metric("ehr_chat_gateway_malformed_events_total").await;
         let (mut client, ready) = Client::open(gateway.address, QUERY, &patient()).await;
         let (mut other, _) = Client::open(gateway.address, OTHER, &doctor()).await;
         publisher.message(&channel(), "user:doc123", "before").await;
@@ -60,7 +60,7 @@ async fn invalid_log_entry_affects_only_its_conversation() {
         publisher.message(&other_channel, "user:doc123", "elsewhere").await;
         assert_eq!(client.frame().await["type"], "resync", "{entry:?}");
         assert_eq!(content(&mut other).await, "elsewhere", "{entry:?}");
-        assert!(gateway.metric("gateway_malformed_events_total").await > before, "{entry:?}");
+        assert!(gateway.metric("ehr_chat_gateway_malformed_events_total").await > before, "{entry:?}");
         // From here on events arrive live.
         publisher.message(&channel(), "user:doc123", "live").await;
         assert_eq!(content(&mut client).await, "live", "{entry:?}");

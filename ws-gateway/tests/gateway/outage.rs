@@ -53,7 +53,7 @@ async fn unresponsive_redis_is_detected_and_events_are_backfilled() {
 #[tokio::test]
 async fn reconciliation_finds_unpublished_event() {
     let redis = RedisServer::start();
-    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1")]).await;
+    let gateway = Gateway::start(&redis, &[("RECONCILE_INTERVAL_SECONDS", "1")]).await;
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     publisher.message(&channel(), "contact:pat456", "first").await;
@@ -68,7 +68,7 @@ async fn reconciliation_finds_unpublished_event() {
 async fn gap_is_backfilled_before_next_event() {
     let redis = RedisServer::start();
     // Reconciliation will not run during this test.
-    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1800")]).await;
+    let gateway = Gateway::start(&redis, &[("RECONCILE_INTERVAL_SECONDS", "1800")]).await;
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     publisher.message(&channel(), "contact:pat456", "first").await;
@@ -85,7 +85,7 @@ async fn gap_is_backfilled_before_next_event() {
 #[tokio::test]
 async fn deleted_log_sends_resync() {
     let redis = RedisServer::start();
-    let gateway = Gateway::start(&redis, &[("POSITION_CHECK_SECONDS", "1800")]).await;
+    let gateway = Gateway::start(&redis, &[("RECONCILE_INTERVAL_SECONDS", "1800")]).await;
     let publisher = redis.publisher().await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     publisher.message(&channel(), "contact:pat456", "first").await;

@@ -118,7 +118,7 @@ async fn presence_reaches_only_conversation_peers() {
 #[tokio::test]
 async fn presence_is_withheld_until_conversation_exists() {
     let redis = RedisServer::start();
-    let short_lease = [&SHORT_LEASE[..], &[("POSITION_CHECK_SECONDS", "1")]].concat();
+    let short_lease = [&SHORT_LEASE[..], &[("RECONCILE_INTERVAL_SECONDS", "1")]].concat();
     let gateway = Gateway::start(&redis, &short_lease).await;
     let (mut here, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     wait_for_holders(&redis, "user:doc123", 1).await;
@@ -227,7 +227,7 @@ async fn drained_gateway_leaves_participants_online() {
 #[tokio::test]
 async fn lost_presence_is_rewritten_and_missed_notices_are_polled() {
     let mut redis = RedisServer::start();
-    let settings = [SHORT_LEASE[0], SHORT_LEASE[1], ("POSITION_CHECK_SECONDS", "1")];
+    let settings = [SHORT_LEASE[0], SHORT_LEASE[1], ("RECONCILE_INTERVAL_SECONDS", "1")];
     let gateways = [Gateway::start(&redis, &settings).await, Gateway::start(&redis, &settings).await];
     let (mut here, _) = Client::open(gateways[0].address, QUERY, &doctor()).await;
     wait_for_holders(&redis, "user:doc123", 1).await;
@@ -270,7 +270,7 @@ async fn emptied_location_gets_new_lease_id() {
         drop(socket);
         wait_for_holders(&redis, "user:doc123", 0).await;
         // The location is removed with its last participant, once the gateway knows that Redis has the update.
-        let forgotten = async { while gateway.metric("gateway_presence_people").await > 0 {} };
+        let forgotten = async { while gateway.metric("ehr_chat_gateway_presence_participants").await > 0 {} };
         timeout(TEST_TIMEOUT, forgotten).await.expect("the gateway forgets who is gone");
     }
     assert_eq!(seen.len(), 2, "stale entries under that id would be online again");

@@ -177,16 +177,16 @@ async fn applied_receipt_is_not_resent() {
     let mut monitor = redis.monitor().await;
     let _: i64 = publisher.client.xack(RECEIPT_STREAM, API_GROUP, entries).await.unwrap();
     // The gateway learns the group's progress with its next poll. It sends nothing meanwhile.
-    monitor.until(r#""XACK" "acks""#).await;
-    monitor.until(r#""GROUPS" "acks""#).await;
+    monitor.until(r#""XACK" "receipts""#).await;
+    monitor.until(r#""GROUPS" "receipts""#).await;
     client.send(&read_frame(second)).await;
     // It polls again once Redis has accepted the second one.
-    monitor.until(r#""XADD" "acks""#).await;
-    monitor.until(r#""GROUPS" "acks""#).await;
+    monitor.until(r#""XADD" "receipts""#).await;
+    monitor.until(r#""GROUPS" "receipts""#).await;
     redis.kill();
     client.frame_beside("message").await;
     redis.restart_empty_after_kill();
     let again = redis.publisher().await.receipts(1).await;
     assert_eq!(again[0].message_ids, [second]);
-    assert_eq!(gateway.metric("gateway_acks_repeated_total").await, 1);
+    assert_eq!(gateway.metric("ehr_chat_gateway_receipts_repeated_total").await, 1);
 }

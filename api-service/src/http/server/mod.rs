@@ -121,7 +121,7 @@ where
             Ok(permit) => permit,
             Err(_) => {
                 if self.is_public {
-                    metrics::counter!("http_connections_held_back_total").increment(1);
+                    metrics::counter!("ehr_chat_http_connections_throttled_total").increment(1);
                 }
                 self.permits.clone().acquire_owned().await.ok()?
             }
@@ -132,7 +132,7 @@ where
                 use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
                 if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
                     // Without a delay this would spin, because the connection is still in the queue.
-                    metrics::counter!("http_accept_errors_total").increment(1);
+                    metrics::counter!("ehr_chat_http_accept_errors_total").increment(1);
                     tracing::error!(%error, "accept failed");
                     sleep(ACCEPT_RETRY_DELAY).await;
                 }
@@ -147,14 +147,14 @@ struct OpenConnection;
 
 impl OpenConnection {
     fn begin() -> Self {
-        metrics::gauge!("http_connections").increment(1.0);
+        metrics::gauge!("ehr_chat_http_connections").increment(1.0);
         Self
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        metrics::gauge!("http_connections").decrement(1.0);
+        metrics::gauge!("ehr_chat_http_connections").decrement(1.0);
     }
 }
 
@@ -211,7 +211,7 @@ async fn serve<E>(
                 Pin::new(&mut connection).graceful_shutdown();
             }
             () = handle.aborted() => {
-                metrics::counter!("http_unread_answers_total").increment(1);
+                metrics::counter!("ehr_chat_http_unread_responses_total").increment(1);
                 return;
             }
             () = sleep_until(timer.next_check()) => {
@@ -219,7 +219,7 @@ async fn serve<E>(
                     break;
                 }
                 if timer.is_write_timed_out() {
-                    metrics::counter!("http_unread_answers_total").increment(1);
+                    metrics::counter!("ehr_chat_http_unread_responses_total").increment(1);
                     return;
                 }
                 if timer.is_idle() {
@@ -228,14 +228,14 @@ async fn serve<E>(
             }
         }
     }
-    metrics::counter!("http_slow_heads_total").increment(1);
+    metrics::counter!("ehr_chat_http_header_timeouts_total").increment(1);
     connection.into_parts().io.into_inner().close_timed_out().await;
 }
 
 /// Counts a request that could not be parsed.
 fn count_unparsable(status: u16) {
     let labels = [("route", "other".to_owned()), ("method", "other".to_owned()), ("status", status.to_string())];
-    metrics::counter!("http_requests_total", &labels).increment(1);
+    metrics::counter!("ehr_chat_http_requests_total", &labels).increment(1);
 }
 
 /// What a connection is waiting for, and since when. Written by the I/O path, read by the timeout loop.

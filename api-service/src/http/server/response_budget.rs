@@ -122,7 +122,7 @@ impl ResponseBudget {
             .insert(number, PendingResponse { bytes, since: Instant::now(), connection, was_aborted: false });
         self.total.store(waiting.total, Ordering::Relaxed);
         drop(waiting);
-        metrics::gauge!("http_unsent_bytes").increment(bytes as f64);
+        metrics::gauge!("ehr_chat_http_unsent_bytes").increment(bytes as f64);
         Bytes::from_owner(TrackedBody { body, number, caller: caller.clone(), budget: self.clone() })
     }
 }
@@ -139,7 +139,7 @@ fn count_rejection(error: BudgetError) -> BudgetError {
         BudgetError::Caller => "caller",
         BudgetError::Process => "process",
     };
-    metrics::counter!("http_unsent_refused_total", "of" => label).increment(1);
+    metrics::counter!("ehr_chat_http_unsent_rejected_total", "of" => label).increment(1);
     error
 }
 
@@ -175,7 +175,7 @@ impl BudgetState {
         self.total -= response.bytes;
         response.was_aborted = true;
         connection.abort();
-        metrics::counter!("http_unsent_cut_total").increment(1);
+        metrics::counter!("ehr_chat_http_unsent_cut_total").increment(1);
         true
     }
 
@@ -213,7 +213,7 @@ impl Drop for TrackedBody {
         waiting.release(&self.caller, self.number);
         self.budget.total.store(waiting.total, Ordering::Relaxed);
         drop(waiting);
-        metrics::gauge!("http_unsent_bytes").decrement(self.body.len() as f64);
+        metrics::gauge!("ehr_chat_http_unsent_bytes").decrement(self.body.len() as f64);
     }
 }
 

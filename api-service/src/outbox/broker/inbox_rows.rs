@@ -109,5 +109,5 @@ async fn subscriber_counts(single: &Client, channels: &[Channel]) -> Result<Vec<
 }
 
 fn count_failed(rows: usize) {
-    metrics::counter!("inbox_rows_failed_total", "cause" => "redis").increment(rows as u64);
+    metrics::counter!("ehr_chat_inbox_rows_failed_total", "cause" => "redis").increment(rows as u64);
 }

@@ -78,8 +78,8 @@ impl Broker {
         let began = Instant::now();
         let published = self.publish_all(events).await;
         if published.is_ok() {
-            metrics::histogram!("publish_batch_size").record(events.len() as f64);
-            metrics::histogram!("publish_seconds").record(began.elapsed());
+            metrics::histogram!("ehr_chat_publish_batch_size").record(events.len() as f64);
+            metrics::histogram!("ehr_chat_publish_duration_seconds").record(began.elapsed());
         }
         published
     }

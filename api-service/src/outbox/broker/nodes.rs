@@ -79,7 +79,7 @@ impl Broker {
     pub async fn move_wrong_type_log(&self, channel: &Channel) -> Result<bool, Error> {
         let args = vec![Bytes::from_static(b"stream"), channel::moved_suffix().into()];
         let moved: Vec<String> = self.run(&self.rename_script, vec![channel.log_key()], args).await?;
-        metrics::counter!("redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
+        metrics::counter!("ehr_chat_redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
         Ok(!moved.is_empty())
     }
 }

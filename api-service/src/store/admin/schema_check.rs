@@ -130,7 +130,10 @@ fn missing_objects(row: &Row) -> Result<Vec<String>, StoreError> {
     let (rights, columns): (Vec<&str>, Vec<&str>) = (row.try_get("rights")?, row.try_get("columns")?);
     let mut lacks = Vec::new();
     if !rights.is_empty() {
-        lacks.push(format!("the role may not {} on the table {table}: migrate with SERVICE_ROLE", rights.join(", ")));
+        lacks.push(format!(
+            "the role may not {} on the table {table}: migrate with DATABASE_SERVICE_ROLE",
+            rights.join(", ")
+        ));
     }
     if !columns.is_empty() {
         lacks.push(format!("the table {table} lacks the column {}", columns.join(", ")));

@@ -37,7 +37,7 @@ impl OpeningKeys {
     /// [`StoreError::Unreadable`] when all content is encrypted.
     pub(in crate::store) fn plain(&self, id: MessageId, text: String) -> Result<Content, StoreError> {
         if self.refuses_plain {
-            metrics::counter!("content_unreadable_total", "cause" => "plain").increment(1);
+            metrics::counter!("ehr_chat_content_decrypt_failures_total", "cause" => "plain").increment(1);
             return Err(StoreError::Unreadable(id));
         }
         Ok(Content::trusted(text))
@@ -60,14 +60,14 @@ impl OpeningKeys {
         sealed: Vec<u8>,
     ) -> Result<Content, StoreError> {
         let Some(key) = self.keys.get(&key) else {
-            metrics::counter!("content_unreadable_total", "cause" => "no_key").increment(1);
+            metrics::counter!("ehr_chat_content_decrypt_failures_total", "cause" => "no_key").increment(1);
             return Err(StoreError::internal(match self.has_vault {
                 true => format!("content is sealed with the data key {key}, which is not in data_keys"),
                 false => "content is sealed, and there is no CONTENT_KEYS".to_owned(),
             }));
         };
         key.open(aad, sealed).map_err(|_| {
-            metrics::counter!("content_unreadable_total", "cause" => "refused").increment(1);
+            metrics::counter!("ehr_chat_content_decrypt_failures_total", "cause" => "refused").increment(1);
             StoreError::Unreadable(aad.id)
         })
     }

@@ -150,7 +150,7 @@ impl Pools {
                 recycle: Some(CONNECT_TIMEOUT),
             })
             .post_create(Hook::sync_fn(|_, _| {
-                metrics::counter!("database_connections_total").increment(1);
+                metrics::counter!("ehr_chat_database_connections_total").increment(1);
                 Ok(())
             }))
             // An older connection leads to a server that has been replaced.

@@ -140,7 +140,7 @@ async fn a_file_that_was_caught_half_written_is_read_again_as_soon_as_any_other(
     let _recording = metrics::set_default_local_recorder(&recorder);
     let tokens = tokens(&rules, &shutdown).await;
     file.write("{");
-    let failed = r#"token_key_readings_total{outcome="failed"} 1"#;
+    let failed = r#"ehr_chat_jwks_refreshes_total{outcome="failed"} 1"#;
     while !recorder.handle().render().contains(failed) {
         sleep(Duration::from_millis(10)).await;
     }

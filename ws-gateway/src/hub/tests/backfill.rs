@@ -231,7 +231,7 @@ async fn full_backfill_buffer_is_dropped_and_log_read_again() {
     assert_eq!(hub.take_backfills(10), [(channel(1), cursor(2))]);
     hub.apply_backfill(&channel(1), backfill_of(&[3, 4, 5]));
     assert_eq!(received(&outbound).await, ["3", "4", "5"]);
-    assert!(recorder.handle().render().contains("gateway_held_overflows_total 1"));
+    assert!(recorder.handle().render().contains("ehr_chat_gateway_backfill_overflows_total 1"));
 }
 
 #[tokio::test]
