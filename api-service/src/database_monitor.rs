@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use shared::env::ConfigError;
+use shared::kit::env::ConfigError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -158,7 +158,7 @@ impl StateLog {
 
 /// Runs a task once the database is ready, unless the shutdown begins earlier.
 pub(crate) fn spawn_when_ready(
-    shutdown: &shared::shutdown::Shutdown,
+    shutdown: &shared::kit::shutdown::Shutdown,
     database: &DatabaseMonitor,
     name: &'static str,
     task: impl Future<Output = ()> + Send + 'static,

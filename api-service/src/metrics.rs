@@ -3,9 +3,9 @@
 //! A test compares this list with docs/OPERATIONS.md.
 
 use metrics::gauge;
-use shared::channel::{AUDIT_STREAM, CONVERSATION_CHECK_STREAM, RECEIPT_STREAM};
-use shared::telemetry::MetricKind::{Counter, Gauge, Histogram};
-use shared::telemetry::{LOG_LINES_DROPPED, MetricSpec, PROCESS_START_TIME, SERVICE_READY};
+use shared::contract::redis::keys::{AUDIT_STREAM, CONVERSATION_CHECK_STREAM, RECEIPT_STREAM};
+use shared::kit::telemetry::MetricKind::{Counter, Gauge, Histogram};
+use shared::kit::telemetry::{LOG_LINES_DROPPED, MetricSpec, PROCESS_START_TIME, SERVICE_READY};
 
 use crate::http::endpoints::health;
 use crate::state::AppState;

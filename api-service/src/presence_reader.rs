@@ -7,12 +7,13 @@ use fred::error::Error;
 use fred::types::Value;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
-use shared::channel::presence::{PRESENCE_LOOKUP, PresenceKeys};
-use shared::channel::{RENAME_WRONG_TYPE, moved_suffix};
-use shared::ids::LocationId;
-use shared::participant::Participant;
-use shared::presence::{ConversationCheck, Notice, Presence};
-use shared::redis::RedisNodes;
+use shared::contract::ids::LocationId;
+use shared::contract::participant::Participant;
+use shared::contract::presence::{ConversationCheck, Notice, Presence};
+use shared::contract::redis::keys::moved_suffix;
+use shared::contract::redis::presence::{PRESENCE_LOOKUP, PresenceKeys};
+use shared::contract::redis::scripts::RENAME_WRONG_TYPE;
+use shared::kit::redis::RedisNodes;
 
 const NO_ARGS: [Value; 0] = [];
 

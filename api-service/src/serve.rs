@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use shared::descriptors;
-use shared::mode::Mode;
-use shared::redis::{ClientOptions, RedisNodes};
-use shared::relay_keys::RelayKeys;
-use shared::shutdown::Shutdown;
-use shared::token::{KeySetCache, Verifier};
-use shared::trace::Tracing;
-use shared::verified::TokenCache;
+use shared::contract::event::relay_keys::RelayKeys;
+use shared::contract::token::cache::TokenCache;
+use shared::contract::token::{KeySetCache, Verifier};
+use shared::kit::env::mode::Mode;
+use shared::kit::net::file_descriptors;
+use shared::kit::redis::{ClientOptions, RedisNodes};
+use shared::kit::shutdown::Shutdown;
+use shared::kit::telemetry::trace::Tracing;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -153,8 +153,8 @@ pub async fn run(
         trusted_proxies,
         stopping,
     });
-    let affordable = descriptors::connection_budget(config.database.pool.total + RESERVED_DESCRIPTORS);
-    let connections = descriptors::cap_setting("MAX_CONNECTIONS", config.listen.max_connections, affordable);
+    let affordable = file_descriptors::connection_budget(config.database.pool.total + RESERVED_DESCRIPTORS);
+    let connections = file_descriptors::cap_setting("MAX_CONNECTIONS", config.listen.max_connections, affordable);
     let kept = BACKGROUND_TIMEOUT.min(config.listen.shutdown_timeout / 4);
     serve_public(
         &shutdown,

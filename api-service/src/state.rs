@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use shared::browser::AllowedOrigins;
-use shared::env::Secret;
-use shared::redis::RedisNodes;
-use shared::request::TrustedProxies;
-use shared::shutdown::Shutdown;
-use shared::trace::Tracing;
-use shared::verified::TokenCache;
+use shared::contract::http::request::TrustedProxies;
+use shared::contract::http::web_security::AllowedOrigins;
+use shared::contract::token::cache::TokenCache;
+use shared::kit::env::Secret;
+use shared::kit::redis::RedisNodes;
+use shared::kit::shutdown::Shutdown;
+use shared::kit::telemetry::trace::Tracing;
 
 use crate::audit::writer::AuditWriter;
 use crate::clock_monitor::ClockOffset;

@@ -5,11 +5,11 @@ use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::KeysInterface;
 use fred::types::Expiration;
-use shared::channel;
-use shared::redis::RedisNodes;
-use shared::seal::SealError;
-use shared::ticket::{self, Ticket};
-use shared::token::Principal;
+use shared::contract::redis::keys;
+use shared::contract::ticket::{self, Ticket};
+use shared::contract::token::Principal;
+use shared::kit::crypto::seal::SealError;
+use shared::kit::redis::RedisNodes;
 use time::OffsetDateTime;
 
 /// A ticket that is valid now.
@@ -53,7 +53,7 @@ impl TicketIssuer {
     pub async fn issue(&self, principal: &Principal, token: &str) -> Result<IssuedTicket, TicketError> {
         let ticket = Ticket::new().map_err(|_| TicketError::Randomness)?;
         let expires_in = ticket::lifetime_seconds(principal, OffsetDateTime::now_utc());
-        let (key, kept) = (channel::ticket_key(&ticket), Bytes::from(ticket::seal_token(&ticket, token)?));
+        let (key, kept) = (keys::ticket_key(&ticket), Bytes::from(ticket::seal_token(&ticket, token)?));
         let life = Expiration::EX(i64::try_from(expires_in).unwrap_or(1));
         let (name, value, life) = (&key, &kept, &life);
         let store = |client: Client| async move {

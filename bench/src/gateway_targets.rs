@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use shared::channel::{LOG_TAIL, Topology};
-use shared::event::OutgoingEvent;
-use shared::participant::ParticipantKind;
-use shared::publication::{PublishBatch, PublishMode};
-use shared::relay_keys::RelayKeys;
+use shared::contract::event::OutgoingEvent;
+use shared::contract::event::publish_batch::{PublishBatch, PublishMode};
+use shared::contract::event::relay_keys::RelayKeys;
+use shared::contract::participant::ParticipantKind;
+use shared::contract::redis::scripts::LOG_TAIL;
+use shared::kit::redis::Topology;
 
 use crate::backends::Backends;
 use crate::load::client::{ConnectTarget, ServerProtocol};

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use shared::channel::Channel;
-use shared::env::Secret;
-use shared::event::{OutgoingEvent, Recipient};
-use shared::ids::LocationId;
-use shared::participant::{Conversation, Participant, ParticipantKind};
-use shared::token::{Role, issue};
+use shared::contract::event::{OutgoingEvent, Recipient};
+use shared::contract::ids::LocationId;
+use shared::contract::participant::{Conversation, Participant, ParticipantKind};
+use shared::contract::redis::keys::Channel;
+use shared::contract::token::{Role, issue};
+use shared::kit::env::Secret;
 
 use crate::backends::JWT_SECRET;
 use crate::load::publisher::ID_PLACE;

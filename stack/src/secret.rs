@@ -25,7 +25,7 @@ pub(crate) fn random_hex<const N: usize>() -> Result<String> {
     Ok(random_bytes::<N>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// How the key of the tokens begins, so that no service takes it in production (`shared::mode`).
+/// How the key of the tokens begins, so that no service takes it in production (`shared::kit::env::mode`).
 const DEVELOPMENT_PREFIX: &str = "development-";
 
 /// The secret in `path`; a new one of 64 hexadecimal digits when there is none yet.

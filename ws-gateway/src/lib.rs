@@ -35,13 +35,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join;
-use shared::descriptors;
-use shared::net;
-use shared::relay_keys::RelayKeys;
-use shared::shutdown::{Shutdown, TaskError};
-use shared::telemetry;
-use shared::token::{KeySetCache, NoVerificationKeysError, Verifier};
-use shared::trace::Tracing;
+use shared::contract::event::relay_keys::RelayKeys;
+use shared::contract::token::{KeySetCache, NoVerificationKeysError, Verifier};
+use shared::kit::net;
+use shared::kit::net::file_descriptors;
+use shared::kit::shutdown::{Shutdown, TaskError};
+use shared::kit::telemetry;
+use shared::kit::telemetry::trace::Tracing;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -84,7 +84,7 @@ const _: () = assert!(
         + 2 * pubsub::BACKFILL_CONCURRENCY
         + 2 * presence::CONCURRENCY
         + 4
-        < shared::redis::COMMAND_QUEUE_CAPACITY,
+        < shared::kit::redis::COMMAND_QUEUE_CAPACITY,
     "the queue of commands could overflow"
 );
 
@@ -99,10 +99,10 @@ pub enum RunError {
     RedisConnector(#[from] redis::Error),
     /// Traces are configured but cannot be exported.
     #[error(transparent)]
-    Traces(#[from] shared::trace::TraceError),
+    Traces(#[from] shared::kit::telemetry::trace::TraceError),
     /// The CA bundle for Redis cannot be used.
     #[error("REDIS_CA_FILE: {0}")]
-    Authority(#[from] shared::tls::CaError),
+    Authority(#[from] shared::kit::net::tls::CaError),
     /// No key could be loaded, so no token could be verified.
     #[error(transparent)]
     Keys(#[from] NoVerificationKeysError),
@@ -168,10 +168,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let wheel = timer_wheel.clone();
     background.spawn_until("timers", async move { wheel.run().await });
     // Descriptors for sockets and pending handshakes.
-    let affordable = descriptors::connection_budget(RESERVED_DESCRIPTORS);
+    let affordable = file_descriptors::connection_budget(RESERVED_DESCRIPTORS);
     let handshakes = http::server::MAX_PENDING_HANDSHAKES.min(affordable.div_ceil(8));
     let max_sockets =
-        descriptors::cap_setting("MAX_SOCKETS", config.http.max_sockets, (affordable - handshakes).max(1));
+        file_descriptors::cap_setting("MAX_SOCKETS", config.http.max_sockets, (affordable - handshakes).max(1));
     let audit = AuditProducer::start(StreamProducer::start(commands.clone(), &background), &background);
     let app = Arc::new(AppState {
         verifier: Verifier::new(&config.tokens, keys).with_revocations(revocations.revocations().clone()),

@@ -4,9 +4,10 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use shared::env::{self, EX_USAGE, Env};
-use shared::shutdown::Shutdown;
-use shared::{descriptors, net, telemetry};
+use shared::kit::env::{self, EX_USAGE, Env};
+use shared::kit::net::{self, file_descriptors};
+use shared::kit::shutdown::Shutdown;
+use shared::kit::telemetry;
 use tokio::runtime::{Builder, Runtime};
 use ws_gateway::config::{Config, SETTINGS, admin};
 
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
 
 fn healthcheck() -> ExitCode {
     let asked = admin(Env::from_process()).map_err(|error| error.to_string());
-    match asked.and_then(|admin| shared::alive::probe(admin).map_err(|error| error.to_string())) {
+    match asked.and_then(|admin| shared::kit::net::healthcheck::probe(admin).map_err(|error| error.to_string())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::write_stderr(&format!("ws-gateway: {error}"));
@@ -66,7 +67,7 @@ fn serve() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    descriptors::raise_limit();
+    file_descriptors::raise_limit();
     let runtime = match runtime(config.process.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => return fail("cannot start the runtime", &error),

@@ -3,8 +3,8 @@
 //! A test compares this list with docs/OPERATIONS.md.
 
 use metrics::gauge;
-use shared::telemetry::MetricKind::{Counter, Gauge, Histogram};
-use shared::telemetry::{LOG_LINES_DROPPED, MetricSpec, PROCESS_START_TIME, SERVICE_READY};
+use shared::kit::telemetry::MetricKind::{Counter, Gauge, Histogram};
+use shared::kit::telemetry::{LOG_LINES_DROPPED, MetricSpec, PROCESS_START_TIME, SERVICE_READY};
 
 use crate::http;
 use crate::state::AppState;

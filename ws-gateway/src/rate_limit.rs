@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use shared::ids::LocationId;
-use shared::limit::{KeyedRateLimiter, Rate, RetryAfter, check, check_address, client_network};
-use shared::participant::Participant;
-use shared::token::{Actor, Principal};
+use shared::contract::ids::LocationId;
+use shared::contract::participant::Participant;
+use shared::contract::token::{Actor, Principal};
+use shared::kit::rate_limit::{KeyedRateLimiter, Rate, RetryAfter, check, check_address, client_network};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::RateLimitConfig;
@@ -86,7 +86,7 @@ impl RateLimits {
 
     /// A token sent on an open socket.
     pub(crate) fn check_token(&self, key: &Actor) -> Result<(), RetryAfter> {
-        check(self.tokens.as_ref(), &shared::audit::AuditActor::from(key))
+        check(self.tokens.as_ref(), &shared::contract::audit::AuditActor::from(key))
     }
 
     /// A typing notice.

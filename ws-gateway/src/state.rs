@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram};
-use shared::event::Cursor;
-use shared::ids::MessageId;
-use shared::shutdown::Shutdown;
-use shared::token::{Principal, Verifier};
-use shared::trace::Tracing;
+use shared::contract::event::Cursor;
+use shared::contract::ids::MessageId;
+use shared::contract::token::{Principal, Verifier};
+use shared::kit::shutdown::Shutdown;
+use shared::kit::telemetry::trace::Tracing;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
 
-use shared::audit::{Action, AuditActor, AuditEntry};
-use shared::ids::{MessageId, ParticipantId};
+use shared::contract::audit::{Action, AuditActor, AuditEntry};
+use shared::contract::ids::{MessageId, ParticipantId};
 
 use crate::audit::anchors::{self, Anchors};
 use crate::audit::fhir::audit_event;

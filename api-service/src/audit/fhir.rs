@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::row::Row;
-use shared::timestamp::timestamp;
+use shared::kit::timestamp::timestamp;
 
 const BALP: &str = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit";
 const DCM: &str = "http://dicom.nema.org/resources/ontology/DCM";
@@ -201,9 +201,9 @@ fn entities(row: &Row, patient: Option<&str>) -> Vec<Value> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use shared::audit::{Action, AuditActor, AuditEntry};
-    use shared::participant::{Conversation, Participant};
-    use shared::request::RequestContext;
+    use shared::contract::audit::{Action, AuditActor, AuditEntry};
+    use shared::contract::http::request::RequestContext;
+    use shared::contract::participant::{Conversation, Participant};
     use uuid::Uuid;
 
     fn conversation(other: &str) -> Conversation {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
-use shared::env::Secret;
-use shared::ids::MessageId;
+use shared::contract::ids::MessageId;
+use shared::kit::env::Secret;
 
 /// Minimum key length in bytes: the length of the hash.
 pub const MIN_KEY_BYTES: usize = 32;

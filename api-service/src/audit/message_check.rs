@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use shared::ids::MessageId;
+use shared::contract::ids::MessageId;
 use uuid::Uuid;
 
 use super::key::AuditKey;
@@ -118,8 +118,8 @@ pub fn compare(key: &AuditKey, row: &Row, stored: Option<&StoredMessage>) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::audit::{Action, AuditEntry};
-    use shared::participant::Conversation;
+    use shared::contract::audit::{Action, AuditEntry};
+    use shared::contract::participant::Conversation;
 
     #[test]
     fn message_is_compared_in_every_recorded_field() {

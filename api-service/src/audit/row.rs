@@ -1,6 +1,6 @@
 //! A row of the audit trail, and its canonical bytes.
 
-use shared::audit::AuditEntry;
+use shared::contract::audit::AuditEntry;
 use time::OffsetDateTime;
 use uuid::Uuid;
 

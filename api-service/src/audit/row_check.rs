@@ -59,7 +59,7 @@ pub fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::audit::{Action, AuditActor, AuditEntry};
+    use shared::contract::audit::{Action, AuditActor, AuditEntry};
 
     #[test]
     fn row_verifies_only_at_its_position() {

@@ -1,8 +1,8 @@
 //! Settings of the audit key, for `serve` and for the commands that read or extend the trail.
 
-use shared::env::{Env, Secret, Setting};
-use shared::mode::{MODE, Mode};
-use shared::token::settings::{self, JWT_SECRET};
+use shared::contract::token::settings::{self, JWT_SECRET};
+use shared::kit::env::mode::{MODE, Mode};
+use shared::kit::env::{Env, Secret, Setting};
 
 use crate::audit::key::AuditKey;
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use shared::audit::{Action, AuditActor, AuditEntry, coalesce};
-use shared::refusals::DenialAggregator;
+use shared::contract::audit::denials::DenialAggregator;
+use shared::contract::audit::{Action, AuditActor, AuditEntry, coalesce};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use shared::audit::AuditActor;
-use shared::ids::{LocationId, ParticipantId};
+use shared::contract::audit::AuditActor;
+use shared::contract::ids::{LocationId, ParticipantId};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// REST service of the EHR chat
 #[derive(Parser)]
-#[command(version, after_help = shared::env::help(crate::config::SETTINGS))]
+#[command(version, after_help = shared::kit::env::help(crate::config::SETTINGS))]
 pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,

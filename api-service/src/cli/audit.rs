@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use shared::env::Env;
+use shared::kit::env::Env;
 
 use crate::audit::commands;
 use crate::config;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::env::Env;
+use shared::kit::env::Env;
 
 use super::arguments::KeyTask;
 use crate::envelope::{EnvelopeKeys, commands};

@@ -10,9 +10,9 @@ mod tokens;
 use std::process::ExitCode;
 
 use clap::Parser;
-use shared::env::{ConfigError, EX_USAGE};
-use shared::revocation::{Revocation, whole_seconds};
-use shared::telemetry;
+use shared::contract::revocation::{Revocation, whole_seconds};
+use shared::kit::env::{ConfigError, EX_USAGE};
+use shared::kit::telemetry;
 
 use crate::http;
 use crate::store::Filter;

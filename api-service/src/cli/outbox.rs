@@ -1,6 +1,6 @@
 //! `outbox list` and `outbox retry`.
 
-use shared::env::Env;
+use shared::kit::env::Env;
 
 use crate::serve::ServeError;
 use crate::{config, store};

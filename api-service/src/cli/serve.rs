@@ -1,8 +1,9 @@
 //! `serve`, `migrate` and the health check.
 
-use shared::env::Env;
-use shared::shutdown::Shutdown;
-use shared::{descriptors, net, telemetry};
+use shared::kit::env::Env;
+use shared::kit::net::{self, file_descriptors};
+use shared::kit::shutdown::Shutdown;
+use shared::kit::telemetry;
 
 use crate::serve::{Listeners, ServeError, run};
 use crate::{config, metrics, store};
@@ -11,7 +12,7 @@ use crate::{config, metrics, store};
 pub(super) async fn serve() -> Result<(), ServeError> {
     let config = config::serve(Env::from_process())?;
     let _logs = telemetry::init_logging(config.log_format, &config.log_level)?;
-    descriptors::raise_limit();
+    file_descriptors::raise_limit();
     let shutdown = Shutdown::on_signal()?;
     let metrics = telemetry::init_metrics(metrics::METRICS, &shutdown)?;
     let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));
@@ -34,5 +35,5 @@ pub(super) async fn migrate(last: Option<u32>) -> Result<(), ServeError> {
 }
 
 pub(super) fn healthcheck() -> Result<(), ServeError> {
-    Ok(shared::alive::probe(config::admin(Env::from_process())?)?)
+    Ok(shared::kit::net::healthcheck::probe(config::admin(Env::from_process())?)?)
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use shared::audit::{Action, AuditEntry};
-use shared::env::Env;
-use shared::ids::{LocationId, ParticipantId};
-use shared::participant::ParticipantKind;
-use shared::revocation::Revocation;
-use shared::token;
+use shared::contract::audit::{Action, AuditEntry};
+use shared::contract::ids::{LocationId, ParticipantId};
+use shared::contract::participant::ParticipantKind;
+use shared::contract::revocation::Revocation;
+use shared::contract::token;
+use shared::kit::env::Env;
 use time::OffsetDateTime;
 
 use super::arguments::Role;

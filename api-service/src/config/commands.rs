@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use shared::env::{ConfigError, Env, Secret};
-use shared::keys::KeyRing;
-use shared::token::settings::{self, JWT_SECRET};
+use shared::contract::token::settings::{self, JWT_SECRET};
+use shared::kit::crypto::key_ring::KeyRing;
+use shared::kit::env::{ConfigError, Env, Secret};
 
 use super::listen::ADMIN_ADDR;
 use crate::audit::key::AuditKey;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::env::{Env, Setting};
+use shared::kit::env::{Env, Setting};
 
 use super::range::between;
 

@@ -8,20 +8,20 @@ mod redis;
 #[cfg(test)]
 mod tests;
 
-use shared::browser::{ALLOWED_ORIGINS, AllowedOrigins};
-use shared::env::{ConfigError, Env, Secret, Setting};
-use shared::insecure;
-use shared::keys::{RELAY_KEYS, RELAY_KEYS_FILE, reject_weak_keys};
-use shared::limit;
-use shared::mode::{MODE, Mode};
-use shared::request::{TRUSTED_PROXIES, TrustedProxies};
-use shared::telemetry::{self, LogFormat};
-use shared::token::TokenConfig;
-use shared::token::settings::{
+use shared::contract::http::request::{TRUSTED_PROXIES, TrustedProxies};
+use shared::contract::http::web_security::{ALLOWED_ORIGINS, AllowedOrigins};
+use shared::contract::insecure_settings;
+use shared::contract::token::TokenConfig;
+use shared::contract::token::settings::{
     self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_MAX_LIFETIME_SECONDS,
     JWT_SECRET,
 };
-use shared::trace::{self, TraceConfig};
+use shared::kit::crypto::key_ring::{RELAY_KEYS, RELAY_KEYS_FILE, reject_weak_keys};
+use shared::kit::env::mode::{MODE, Mode};
+use shared::kit::env::{ConfigError, Env, Secret, Setting};
+use shared::kit::rate_limit::{ADDRESS_RATE, FAILED_TOKEN_RATE, MISSING_TOKEN_RATE};
+use shared::kit::telemetry::trace::{self, TraceConfig};
+use shared::kit::telemetry::{self, LogFormat};
 
 use crate::audit::key::AuditKey;
 use crate::audit::settings::{AUDIT_KEY, AUDIT_PREVIOUS_KEYS, check_audit_key, read_audit_key};
@@ -77,12 +77,12 @@ pub const SETTINGS: &[Setting] = &[
     rate_limit::CONTACT_SENDS.burst,
     rate_limit::SERVICE.per_second,
     rate_limit::SERVICE.burst,
-    limit::ADDRESS_RATE.per_second,
-    limit::ADDRESS_RATE.burst,
-    limit::FAILED_TOKEN_RATE.per_second,
-    limit::FAILED_TOKEN_RATE.burst,
-    limit::MISSING_TOKEN_RATE.per_second,
-    limit::MISSING_TOKEN_RATE.burst,
+    ADDRESS_RATE.per_second,
+    ADDRESS_RATE.burst,
+    FAILED_TOKEN_RATE.per_second,
+    FAILED_TOKEN_RATE.burst,
+    MISSING_TOKEN_RATE.per_second,
+    MISSING_TOKEN_RATE.burst,
     EVENT_LOG_LENGTH,
     EVENT_LOG_TTL_SECONDS,
     DRAIN_SECONDS,
@@ -171,7 +171,8 @@ pub fn serve(mut env: Env) -> Result<Config, ConfigError> {
     let log_level = env.read_checked(&LOG_LEVEL, telemetry::check_filter);
     env.reject_unknown(SETTINGS);
     let dev_signing_key = tokens.as_ref().filter(|_| mode == Some(Mode::Development)).and_then(|it| it.secret.clone());
-    let warnings = (|| Some(insecure::warnings(listen.as_ref()?.admin, trusted_proxies.as_ref()?, tokens.as_ref()?)))();
+    let warnings =
+        (|| Some(insecure_settings::warnings(listen.as_ref()?.admin, trusted_proxies.as_ref()?, tokens.as_ref()?)))();
     let config = (|| {
         Some(Config {
             listen: listen?,

@@ -1,8 +1,8 @@
 //! How to reach Redis.
 
-use shared::env::{Env, Setting};
-use shared::redis::RedisUrl;
-use shared::tls::CaFile;
+use shared::kit::env::{Env, Setting};
+use shared::kit::net::tls::CaFile;
+use shared::kit::redis::RedisUrl;
 
 pub(super) const REDIS_URL: Setting = Setting {
     name: "REDIS_URL",

@@ -112,7 +112,7 @@ fn only_development_derives_audit_key() {
 
 #[test]
 fn settings_all_have_help() {
-    let help = shared::env::help(SETTINGS);
+    let help = shared::kit::env::help(SETTINGS);
     for setting in SETTINGS {
         assert!(help.contains(setting.name) && !setting.help.is_empty());
     }

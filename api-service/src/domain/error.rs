@@ -1,8 +1,8 @@
 //! Why a use case rejects a request. Knows no HTTP: `http::error` finds the status. Carries no error of PostgreSQL or Redis: what
 //! failed below is a [`Cause`] for the log, and the variant says what it means for the caller.
 
-use shared::participant::InvalidPair;
-use shared::token::AuthorizationError;
+use shared::contract::participant::InvalidPair;
+use shared::contract::token::AuthorizationError;
 
 use crate::audit::writer::AuditError;
 use crate::model::deadline::StepError;

@@ -2,9 +2,9 @@
 
 use futures_util::future::join;
 use serde::Serialize;
-use shared::audit::Action;
-use shared::ids::ConversationId;
-use shared::participant::Conversation;
+use shared::contract::audit::Action;
+use shared::contract::ids::ConversationId;
+use shared::contract::participant::Conversation;
 
 use super::error::DomainError;
 use crate::audit::writer::AuditWriter;

@@ -2,9 +2,9 @@
 
 use futures_util::future::join;
 use serde::{Serialize, Serializer};
-use shared::audit::Action;
-use shared::ids::LocationId;
-use shared::participant::Participant;
+use shared::contract::audit::Action;
+use shared::contract::ids::LocationId;
+use shared::contract::participant::Participant;
 
 use super::error::DomainError;
 use crate::audit::writer::AuditWriter;

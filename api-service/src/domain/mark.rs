@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use shared::ids::MessageId;
-use shared::receipt::ReceiptKind;
-use shared::token::AuthorizationError;
+use shared::contract::ids::MessageId;
+use shared::contract::receipt::ReceiptKind;
+use shared::contract::token::AuthorizationError;
 use tokio::time::Instant;
 
 use super::error::DomainError;

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
-use shared::audit::{Action, AuditEntry};
-use shared::ids::LocationId;
-use shared::participant::{Conversation, Participant};
-use shared::presence::Presence;
+use shared::contract::audit::{Action, AuditEntry};
+use shared::contract::ids::LocationId;
+use shared::contract::participant::{Conversation, Participant};
+use shared::contract::presence::Presence;
 
 use super::error::DomainError;
 use crate::audit::writer::AuditWriter;

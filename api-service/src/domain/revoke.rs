@@ -1,7 +1,7 @@
 //! Revokes tokens before they expire.
 
-use shared::audit::{Action, AuditEntry};
-use shared::revocation::{MAX_JTI_BYTES, Revocation};
+use shared::contract::audit::{Action, AuditEntry};
+use shared::contract::revocation::{MAX_JTI_BYTES, Revocation};
 
 use super::error::DomainError;
 use crate::model::origin::Origin;

@@ -1,8 +1,8 @@
 //! Sending a message.
 
-use shared::ids::LocationId;
-use shared::participant::{Conversation, Participant};
-use shared::redacted::Redacted;
+use shared::contract::ids::LocationId;
+use shared::contract::participant::{Conversation, Participant};
+use shared::kit::crypto::redacted::Redacted;
 use uuid::Uuid;
 
 use super::error::DomainError;

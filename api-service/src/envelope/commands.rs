@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use shared::audit::{Action, AuditEntry};
-use shared::ids::{LocationId, MessageId};
-use shared::shutdown::Shutdown;
+use shared::contract::audit::{Action, AuditEntry};
+use shared::contract::ids::{LocationId, MessageId};
+use shared::kit::shutdown::Shutdown;
 use tokio::time::sleep;
 use uuid::Uuid;
 

@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use parking_lot::Mutex;
-use shared::ids::{LocationId, MessageId};
-use shared::keys::{KeyId, KeyRing};
-use shared::participant::{Conversation, Participant};
-use shared::seal::{KEY_BYTES, Key, OVERHEAD_BYTES, SealError};
+use shared::contract::ids::{LocationId, MessageId};
+use shared::contract::participant::{Conversation, Participant};
+use shared::kit::crypto::key_ring::{KeyId, KeyRing};
+use shared::kit::crypto::seal::{KEY_BYTES, Key, OVERHEAD_BYTES, SealError};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shared::env::{Env, Setting};
-use shared::keys::{InvalidKeys, KeyFile, KeyRing, RELAY_KEYS, read_relay_keys};
+use shared::kit::crypto::key_ring::{InvalidKeys, KeyFile, KeyRing, RELAY_KEYS, read_relay_keys};
+use shared::kit::env::{Env, Setting};
 
 /// Maximum output of a key command.
 const MAX_OUTPUT_BYTES: u64 = 64 * 1024;

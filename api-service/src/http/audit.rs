@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use poem::http::Method;
-use shared::audit::{Action, AuditActor, AuditEntry};
-use shared::ids::LocationId;
-use shared::participant::{Conversation, Participant};
-use shared::request::RequestContext;
-use shared::token::Principal;
+use shared::contract::audit::{Action, AuditActor, AuditEntry};
+use shared::contract::http::request::RequestContext;
+use shared::contract::ids::LocationId;
+use shared::contract::participant::{Conversation, Participant};
+use shared::contract::token::Principal;
 
 use crate::model::deadline::Deadline;
 
@@ -119,7 +119,7 @@ pub(crate) fn action(method: &Method, path: &str) -> Action {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::token::{Actor, VerificationKeyId};
+    use shared::contract::token::{Actor, VerificationKeyId};
 
     fn principal() -> Arc<Principal> {
         let person: Participant = "user:doc123".parse().unwrap();

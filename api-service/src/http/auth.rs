@@ -7,10 +7,10 @@ use poem::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
-use shared::problem::Problem;
-use shared::request::RequestContext;
-use shared::token::{AuthorizationError, Principal, TokenError, bearer};
-use shared::verified::TokenCache;
+use shared::contract::http::problem::Problem;
+use shared::contract::http::request::RequestContext;
+use shared::contract::token::cache::TokenCache;
+use shared::contract::token::{AuthorizationError, Principal, TokenError, bearer};
 
 use crate::domain::error::DomainError;
 use crate::http::audit::AuditContext;

@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use poem::Request;
 use poem::http::Method;
-use shared::audit::Action;
-use shared::ids::{LocationId, ParticipantId};
-use shared::participant::{Conversation, Participant};
-use shared::query;
-use shared::token::{AuthorizationError, Principal};
+use shared::contract::audit::Action;
+use shared::contract::http::query;
+use shared::contract::ids::{LocationId, ParticipantId};
+use shared::contract::participant::{Conversation, Participant};
+use shared::contract::token::{AuthorizationError, Principal};
 
 use crate::http::audit::{AuditContext, action};
 
@@ -119,7 +119,7 @@ impl QueryTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::token::{Actor, VerificationKeyId};
+    use shared::contract::token::{Actor, VerificationKeyId};
 
     fn principal(actor: Actor) -> Principal {
         Principal {

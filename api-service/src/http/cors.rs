@@ -7,9 +7,9 @@ use poem::http::header::{
 };
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
-use shared::browser::{self, SECURITY_HEADERS};
-use shared::problem::Problem;
-use shared::request::Site;
+use shared::contract::http::problem::Problem;
+use shared::contract::http::request::Site;
+use shared::contract::http::web_security::{self, SECURITY_HEADERS};
 
 use crate::http::error::problem_error;
 use crate::http::openapi::path_table::{self, PathTable};
@@ -75,7 +75,8 @@ impl BrowserHeaders {
             headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
         }
         if self.is_tls {
-            headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(browser::STRICT_TRANSPORT_SECURITY));
+            headers
+                .insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(web_security::STRICT_TRANSPORT_SECURITY));
         }
         if !state.origins.is_empty() {
             let vary = if headers.contains_key(VARY) { "accept-encoding, origin" } else { "origin" };

@@ -7,9 +7,9 @@ use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaResponse, MetaResponses, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiResponse, ResponseContent};
-use shared::limit::RetryAfter;
-use shared::participant::InvalidPair;
-use shared::problem::{CONTENT_TYPE, InputError, Problem};
+use shared::contract::http::problem::{CONTENT_TYPE, InputError, Problem};
+use shared::contract::participant::InvalidPair;
+use shared::kit::rate_limit::RetryAfter;
 
 use crate::domain::error::DomainError;
 use crate::http::openapi::schema;

@@ -15,10 +15,10 @@ use poem::http::uri::Authority;
 use poem::http::{HeaderValue, Method, StatusCode, Version};
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError};
-use shared::headers::{self, HeaderError};
-use shared::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
-use shared::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies, method_label};
-use shared::trace::{RequestSpan, TRACEPARENT_HEADER};
+use shared::contract::http::headers::{self, HeaderError};
+use shared::contract::http::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
+use shared::contract::http::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies, method_label};
+use shared::kit::telemetry::trace::{RequestSpan, TRACEPARENT_HEADER};
 use tracing::Instrument;
 
 use super::router::Router;

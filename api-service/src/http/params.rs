@@ -3,7 +3,7 @@
 use poem_openapi::registry::MetaSchema;
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult};
 use serde_json::json;
-use shared::ids::{ID_PATTERN, LocationId, MAX_ID_LENGTH, ParticipantId};
+use shared::contract::ids::{ID_PATTERN, LocationId, MAX_ID_LENGTH, ParticipantId};
 
 use crate::http::openapi::inline::inline_type;
 use crate::model::inbox::InboxCursor;

@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
-use shared::ids::ConversationId;
-use shared::participant::{Conversation, Participant, ParticipantKind};
-use shared::timestamp::timestamp;
+use shared::contract::ids::ConversationId;
+use shared::contract::participant::{Conversation, Participant, ParticipantKind};
+use shared::kit::timestamp::timestamp;
 use time::OffsetDateTime;
 use uuid::Uuid;
 

@@ -1,10 +1,10 @@
 //! Marks: a receiver's statement that messages were delivered or read.
 
 use serde::Serialize;
-use shared::ids::{LocationId, MessageId};
-use shared::participant::Participant;
-use shared::receipt::{Receipt, ReceiptKind};
-use shared::request::RequestContext;
+use shared::contract::http::request::RequestContext;
+use shared::contract::ids::{LocationId, MessageId};
+use shared::contract::participant::Participant;
+use shared::contract::receipt::{Receipt, ReceiptKind};
 use time::OffsetDateTime;
 
 /// One receiver's marks.
@@ -51,5 +51,5 @@ pub struct Marked {
 }
 
 fn optional_timestamp<S: serde::Serializer>(at: &Option<OffsetDateTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(shared::timestamp::timestamp).serialize(serializer)
+    at.map(shared::kit::timestamp::timestamp).serialize(serializer)
 }

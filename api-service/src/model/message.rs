@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
-use shared::event::{OutgoingEvent, Recipient};
-use shared::ids::MessageId;
-use shared::participant::{Conversation, Participant};
-use shared::timestamp::timestamp;
+use shared::contract::event::{OutgoingEvent, Recipient};
+use shared::contract::ids::MessageId;
+use shared::contract::participant::{Conversation, Participant};
+use shared::kit::timestamp::timestamp;
 use time::OffsetDateTime;
 use uuid::Uuid;
 

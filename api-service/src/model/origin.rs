@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use shared::audit::{Action, AuditActor, AuditEntry};
-use shared::request::RequestContext;
-use shared::token::Principal;
+use shared::contract::audit::{Action, AuditActor, AuditEntry};
+use shared::contract::http::request::RequestContext;
+use shared::contract::token::Principal;
 
 use super::deadline::Deadline;
 

@@ -2,8 +2,8 @@
 
 use std::io::{BufWriter, Write};
 
-use shared::audit::{Action, AuditEntry};
-use shared::timestamp::timestamp;
+use shared::contract::audit::{Action, AuditEntry};
+use shared::kit::timestamp::timestamp;
 
 use crate::audit::commands::operator_actor;
 use crate::serve::ServeError;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shared::publication::PublishMode;
-use shared::shutdown::Shutdown;
+use shared::contract::event::publish_batch::PublishMode;
+use shared::kit::shutdown::Shutdown;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 

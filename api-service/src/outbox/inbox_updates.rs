@@ -6,9 +6,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use shared::channel::Channel;
-use shared::ids::ConversationId;
-use shared::participant::Conversation;
+use shared::contract::ids::ConversationId;
+use shared::contract::participant::Conversation;
+use shared::contract::redis::keys::Channel;
 use tokio::sync::mpsc;
 
 use super::confirmation::PublishedBatch;

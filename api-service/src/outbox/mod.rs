@@ -37,8 +37,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use shared::redis::ConnectionHealth;
-use shared::shutdown::Shutdown;
+use shared::kit::redis::ConnectionHealth;
+use shared::kit::shutdown::Shutdown;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 use uuid::Uuid;
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use shared::ids::ConversationId;
+use shared::contract::ids::ConversationId;
 use tokio::time::{Instant, sleep};
 
 use super::OutboxRelay;
@@ -13,7 +13,7 @@ use crate::store::StoreError;
 
 /// Between two checks for due probes.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two repeated notices to sockets. Gateways drop the state after [`shared::event::PUBLISH_STATUS_TTL`].
+/// Between two repeated notices to sockets. Gateways drop the state after [`shared::contract::event::PUBLISH_STATUS_TTL`].
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(8);
 /// Deferred rows that one statement resumes.
 const RESUME_ROWS: i64 = 5_000;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use shared::channel::{self, Channel};
-use shared::ids::ConversationId;
+use shared::contract::ids::ConversationId;
+use shared::contract::redis::keys::{self, Channel};
 use tokio::time::Instant;
 
 use crate::outbox::broker::{Broker, Node, NodeMap, PublishRejection, RejectionScope};
@@ -239,7 +239,7 @@ impl RejectionTracker {
     pub(super) fn conversations(&self, target: &RejectionTarget) -> Vec<ConversationId> {
         let inner = self.inner.lock();
         let channels = inner.targets.get(target).into_iter().flat_map(|entry| &entry.channels);
-        channels.filter_map(|channel| Some(channel::parse_conversation(channel.as_str())?.1)).collect()
+        channels.filter_map(|channel| Some(keys::parse_conversation(channel.as_str())?.1)).collect()
     }
 
     /// Rows of the target were deferred during the catch-up: they are resumed again soon.

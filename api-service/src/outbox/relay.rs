@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shared::publication::PublishMode;
+use shared::contract::event::publish_batch::PublishMode;
 use tokio::time::{Instant, timeout};
 
 use super::confirmation::PublishedBatch;
@@ -182,8 +182,8 @@ fn relay_outcome(entries: &[OutboxEntry], is_published: &[bool]) -> RelayOutcome
 mod tests {
     use super::*;
     use crate::store::OutboxEvent;
-    use shared::channel::Channel;
-    use shared::event::{OutgoingEvent, Recipient};
+    use shared::contract::event::{OutgoingEvent, Recipient};
+    use shared::contract::redis::keys::Channel;
     use uuid::Uuid;
 
     fn entry(id: i64, messages: std::ops::Range<u128>) -> OutboxEntry {

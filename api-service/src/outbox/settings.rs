@@ -1,6 +1,6 @@
 //! Settings of the event log that Redis keeps per conversation.
 
-use shared::env::{Env, Setting};
+use shared::kit::env::{Env, Setting};
 
 use crate::config::range::between;
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use shared::revocation::RevocationEntry;
+use shared::contract::revocation::RevocationEntry;
 use tokio::time::Instant;
 
 use crate::store::Position;
@@ -81,7 +81,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::revocation::Revocation;
+    use shared::contract::revocation::Revocation;
 
     fn at(id: i64) -> Position {
         Position { id, stamp: 7 * id }

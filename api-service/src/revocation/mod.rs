@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use shared::audit::AuditEntry;
-use shared::redis::RedisNodes;
-use shared::revocation::{Revocation, RevocationSet};
-use shared::shutdown::Shutdown;
+use shared::contract::audit::AuditEntry;
+use shared::contract::revocation::{Revocation, RevocationSet};
+use shared::kit::redis::RedisNodes;
+use shared::kit::shutdown::Shutdown;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};

@@ -8,8 +8,10 @@ use std::time::Duration;
 use fred::error::Error;
 use fred::types::Value;
 use fred::types::scripts::Script;
-use shared::channel::{RENAME_WRONG_TYPE, REVOCATIONS_KEY, moved_suffix, revoked};
-use shared::revocation::RevocationEntry;
+use shared::contract::redis::keys::{REVOCATIONS_KEY, moved_suffix};
+use shared::contract::redis::revocations;
+use shared::contract::redis::scripts::RENAME_WRONG_TYPE;
+use shared::contract::revocation::RevocationEntry;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -63,11 +65,11 @@ impl RevocationService {
     /// Keeps the copy complete. Runs until it is dropped.
     pub(super) async fn replicate(&self) {
         let scripts = Scripts {
-            compare: Script::from_lua(revoked::COMPARE),
-            append: Script::from_lua(revoked::APPEND),
-            fill: Script::from_lua(revoked::FILL),
-            replace: Script::from_lua(revoked::REPLACE),
-            read: Script::from_lua(revoked::READ),
+            compare: Script::from_lua(revocations::COMPARE),
+            append: Script::from_lua(revocations::APPEND),
+            fill: Script::from_lua(revocations::FILL),
+            replace: Script::from_lua(revocations::REPLACE),
+            read: Script::from_lua(revocations::READ),
         };
         let (mut ahead, mut copy_position) = (None, CopyPosition::default());
         loop {
@@ -165,7 +167,7 @@ impl RevocationService {
             let arguments = [copy_position.epoch.clone(), copy_position.score.clone(), PAGE.to_string()]
                 .into_iter()
                 // An incomplete copy contains no wrong members either.
-                .chain(["0".to_owned(), revoked::CONFIRMATION_TTL_MS.to_string()]);
+                .chain(["0".to_owned(), revocations::CONFIRMATION_TTL_MS.to_string()]);
             // Read as bytes: a member that is no text is skipped and must not hide the others.
             let answer: Vec<Value> =
                 self.run_script(&scripts.read, vec![REVOCATIONS_KEY.to_owned()], arguments).await?;
@@ -194,7 +196,7 @@ impl RevocationService {
     async fn compare(&self, scripts: &Scripts, newest: Position, has_contact: bool) -> Result<Comparison, Error> {
         let arguments = [newest.id.to_string(), newest.stamp.to_string(), flag(has_contact)]
             .into_iter()
-            .chain([revoked::CONFIRM_INTERVAL_MS.to_string()]);
+            .chain([revocations::CONFIRM_INTERVAL_MS.to_string()]);
         let answer: Value = self.run_script(&scripts.compare, vec![REVOCATIONS_KEY.to_owned()], arguments).await?;
         let (outcome, epoch, id, stamp, members): (String, String, String, String, usize) = answer.convert()?;
         let number = |text: String| text.parse().unwrap_or_default();
@@ -236,7 +238,7 @@ impl RevocationService {
         has_contact: bool,
     ) -> Result<(), Error> {
         let epoch = Uuid::now_v7().simple().to_string();
-        let draft = revoked::draft_key(&epoch);
+        let draft = revocations::draft_key(&epoch);
         // Contains everything that was read up to `newest`.
         let entries = self.known.entries();
         // Distinct scores, below those of members that are added later.
@@ -249,7 +251,7 @@ impl RevocationService {
         let arguments = [replaced.to_owned(), epoch]
             .into_iter()
             .chain([newest.id, newest.stamp].map(|number| number.to_string()))
-            .chain([entries.len().to_string(), flag(has_contact), revoked::SETTLE_DELAY_MS.to_string()]);
+            .chain([entries.len().to_string(), flag(has_contact), revocations::SETTLE_DELAY_MS.to_string()]);
         let done: u8 = self.run_script(&scripts.replace, vec![REVOCATIONS_KEY.to_owned(), draft], arguments).await?;
         if done == 1 {
             metrics::counter!("ehr_chat_revocation_copies_total").increment(1);
@@ -260,7 +262,7 @@ impl RevocationService {
 
     /// Removes expired members. Members that are missed stay until the copy is rewritten.
     pub(super) async fn remove_from_copy(&self, ended: &[RevocationEntry]) {
-        let script = Script::from_lua(revoked::REMOVE);
+        let script = Script::from_lua(revocations::REMOVE);
         for page in ended.chunks(PAGE) {
             let members = page.iter().map(ToString::to_string);
             let removed: Result<Value, Error> =

@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use shared::ids::ConversationId;
+use shared::contract::ids::ConversationId;
 use tokio::time::{sleep, timeout};
 
 use super::SendError;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use shared::ids::ConversationId;
+use shared::contract::ids::ConversationId;
 use tokio::time::sleep;
 
 use super::shared_queue::SharedQueue;

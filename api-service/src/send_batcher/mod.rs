@@ -13,8 +13,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::redacted::Redacted;
-use shared::trace;
+use shared::kit::crypto::redacted::Redacted;
+use shared::kit::telemetry::trace;
 use tokio::time::{sleep, timeout};
 
 use crate::model::message::NewMessage;

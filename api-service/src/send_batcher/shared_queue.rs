@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use shared::ids::{ConversationId, LocationId};
+use shared::contract::ids::{ConversationId, LocationId};
 use tokio::sync::Notify;
 
 use super::SendError;

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use deadpool_postgres::{GenericClient, Object};
-use shared::ids::{ConversationId, LocationId};
-use shared::participant::{Conversation, Participant, ParticipantKind};
+use shared::contract::ids::{ConversationId, LocationId};
+use shared::contract::participant::{Conversation, Participant, ParticipantKind};
 use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};

@@ -1,8 +1,8 @@
 //! Errors of PostgreSQL, classified by SQLSTATE, never by message text.
 
 use deadpool_postgres::PoolError;
-use shared::ids::{LocationId, MessageId};
-use shared::seal::SealError;
+use shared::contract::ids::{LocationId, MessageId};
+use shared::kit::crypto::seal::SealError;
 use tokio_postgres::error::SqlState;
 
 use crate::envelope::EnvelopeError;

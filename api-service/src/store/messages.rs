@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
-use shared::ids::{ConversationId, LocationId, MessageId, ParticipantId};
-use shared::participant::{Conversation, Participant};
+use shared::contract::ids::{ConversationId, LocationId, MessageId, ParticipantId};
+use shared::contract::participant::{Conversation, Participant};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;

@@ -46,8 +46,8 @@ pub use pool::{Class, PoolState};
 pub use revocations::{Position, RevocationPage};
 pub use sends::{BatchResult, SendOutcome};
 
-use shared::refusals::DenialAggregator;
-use shared::trace;
+use shared::contract::audit::denials::DenialAggregator;
+use shared::kit::telemetry::trace;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 

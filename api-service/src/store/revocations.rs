@@ -1,7 +1,7 @@
 //! The table `revocations`: append-only for this service; rows whose tokens have expired are removed by a function of the schema.
 
-use shared::audit::AuditEntry;
-use shared::revocation::{Revocation, RevocationEntry};
+use shared::contract::audit::AuditEntry;
+use shared::contract::revocation::{Revocation, RevocationEntry};
 use tokio_postgres::Row;
 
 use super::{Store, StoreError, audit};

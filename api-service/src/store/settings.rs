@@ -1,7 +1,7 @@
 //! Settings of PostgreSQL, and the share of connections of each class of work.
 
-use shared::env::{Env, Secret, Setting};
-use shared::tls::CaFile;
+use shared::kit::env::{Env, Secret, Setting};
+use shared::kit::net::tls::CaFile;
 
 use super::pool::connect::check_url;
 use crate::config::range::between;

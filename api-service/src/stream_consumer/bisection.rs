@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use shared::shutdown::Shutdown;
+use shared::kit::shutdown::Shutdown;
 
 use super::{StreamHandler, wait_before_retry};
 use crate::store::StoreError;

@@ -1,8 +1,8 @@
 //! Answers gateways that ask whether two participants share a conversation. Gateways forward presence only then. A negative
 //! result gets no answer.
 
-use shared::channel::CONVERSATION_CHECK_STREAM;
-use shared::presence::ConversationCheck;
+use shared::contract::presence::ConversationCheck;
+use shared::contract::redis::keys::CONVERSATION_CHECK_STREAM;
 
 use crate::presence_reader::PresenceReader;
 use crate::store::{Store, StoreError};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fred::types::Value;
-use shared::channel::ENTRY_FIELD;
+use shared::contract::redis::keys::ENTRY_FIELD;
 
 /// A stream entry.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,10 +16,11 @@ use std::time::Duration;
 use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::scripts::Script;
-use shared::channel::{API_GROUP, REMOVE_IDLE_CONSUMERS, RENAME_WRONG_TYPE, moved_suffix};
-use shared::redis::{DedicatedConnection, RedisNodes};
-use shared::repeated::LogThrottle;
-use shared::shutdown::Shutdown;
+use shared::contract::redis::keys::{API_GROUP, moved_suffix};
+use shared::contract::redis::scripts::{REMOVE_IDLE_CONSUMERS, RENAME_WRONG_TYPE};
+use shared::kit::redis::{DedicatedConnection, RedisNodes};
+use shared::kit::shutdown::Shutdown;
+use shared::kit::telemetry::log_throttle::LogThrottle;
 use tokio::time::{Instant, sleep};
 
 use crate::store::StoreError;

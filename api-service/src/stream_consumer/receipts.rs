@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use shared::channel::RECEIPT_STREAM;
-use shared::ids::MessageId;
-use shared::receipt::Receipt;
+use shared::contract::ids::MessageId;
+use shared::contract::receipt::Receipt;
+use shared::contract::redis::keys::RECEIPT_STREAM;
 
 use crate::domain::mark;
 use crate::model::mark::Mark;

@@ -1,8 +1,8 @@
 //! Writes the gateways' audit entries about sockets: opened, closed, denied. Each entry has an id, so a repeated one is
 //! recognized.
 
-use shared::audit::{Action, AuditActor, AuditEntry};
-use shared::channel::AUDIT_STREAM;
+use shared::contract::audit::{Action, AuditActor, AuditEntry};
+use shared::contract::redis::keys::AUDIT_STREAM;
 
 use crate::store::{Store, StoreError};
 use crate::stream_consumer::StreamHandler;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use shared::participant::ParticipantKind;
+use shared::contract::participant::ParticipantKind;
 
 use crate::backends::Backends;
 use crate::figures::{Samples, short};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rand::RngExt;
-use shared::participant::ParticipantKind;
+use shared::contract::participant::ParticipantKind;
 
 use crate::backends::Backends;
 use crate::figures::{Samples, short};

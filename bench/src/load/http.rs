@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use memchr::memmem;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use shared::participant::ParticipantKind;
+use shared::contract::participant::ParticipantKind;
 
 use crate::figures::Durations;
 use crate::load::publisher::{ID_PLACE, Template};

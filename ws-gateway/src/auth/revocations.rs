@@ -1,4 +1,4 @@
-//! Revoked tokens, read from the copy that the API service keeps in Redis ([`shared::channel::revoked`]).
+//! Revoked tokens, read from the copy that the API service keeps in Redis ([`shared::contract::redis::revocations`]).
 //!
 //! A known revocation stays until its token has expired, even if Redis loses it. No token is accepted before the
 //! first complete read. An empty Redis does not mean that nothing is revoked: the first read counts only if the copy
@@ -11,9 +11,10 @@ use std::time::Duration;
 use fred::error::Error;
 use fred::types::Value;
 use fred::types::scripts::Script;
-use shared::channel::{REVOCATIONS_KEY, revoked};
-use shared::revocation::{RevocationEntry, RevocationSet};
-use shared::shutdown::Shutdown;
+use shared::contract::redis::keys::REVOCATIONS_KEY;
+use shared::contract::redis::revocations;
+use shared::contract::revocation::{RevocationEntry, RevocationSet};
+use shared::kit::shutdown::Shutdown;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
@@ -82,7 +83,7 @@ impl RevocationSync {
     }
 
     async fn sync_loop(&self, redis: &RedisNodes, hub: &Hub) {
-        let script = Script::from_lua(revoked::READ);
+        let script = Script::from_lua(revocations::READ);
         let (mut position, mut logged_at) = (Position::default(), None::<Instant>);
         loop {
             let is_quiet = self.is_loaded() || logged_at.is_some_and(|at| at.elapsed() < LOG_INTERVAL);
@@ -124,7 +125,7 @@ impl RevocationSync {
                 position.score.as_str().into(),
                 PAGE_ENTRIES.to_string().into(),
                 must_be_complete.into(),
-                revoked::CONFIRMATION_TTL_MS.to_string().into(),
+                revocations::CONFIRMATION_TTL_MS.to_string().into(),
             ];
             // Read as bytes: an entry that is not UTF-8 must not stop the others.
             let reply: Vec<Value> = redis.run_script(script, [REVOCATIONS_KEY], arguments).await?;

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use fred::error::Error;
 use fred::interfaces::KeysInterface;
-use shared::channel;
-use shared::env::Secret;
-use shared::ticket::{self, Ticket};
+use shared::contract::redis::keys;
+use shared::contract::ticket::{self, Ticket};
+use shared::kit::env::Secret;
 
 use crate::redis::RedisNodes;
 
@@ -36,7 +36,7 @@ impl TicketRedeemer {
     /// # Errors
     /// [`RedeemError`]
     pub async fn redeem(&self, ticket: &Ticket) -> Result<Secret, RedeemError> {
-        let key = channel::ticket_key(ticket);
+        let key = keys::ticket_key(ticket);
         let sealed: Option<Bytes> = self.0.execute(&key, async |client| client.getdel(&key).await).await?;
         let sealed = sealed.ok_or(RedeemError::Unknown)?;
         ticket::open_token(ticket, sealed.into()).map_err(|_| RedeemError::Unknown)

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use shared::channel::MARKER_TTL_MILLIS;
-use shared::env::{Env, Setting};
-use shared::keys::{KeyRing, RELAY_KEYS, read_relay_keys, reject_weak_keys};
-use shared::mode::Mode;
+use shared::contract::redis::keys::MARKER_TTL_MILLIS;
+use shared::kit::crypto::key_ring::{KeyRing, RELAY_KEYS, read_relay_keys, reject_weak_keys};
+use shared::kit::env::mode::Mode;
+use shared::kit::env::{Env, Setting};
 
 use super::{seconds, setting};
 

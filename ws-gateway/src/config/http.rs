@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::browser::AllowedOrigins;
-use shared::env::{Env, Setting};
-use shared::mode::Mode;
-use shared::request::{TRUSTED_PROXIES, TrustedProxies};
+use shared::contract::http::request::{TRUSTED_PROXIES, TrustedProxies};
+use shared::contract::http::web_security::AllowedOrigins;
+use shared::kit::env::mode::Mode;
+use shared::kit::env::{Env, Setting};
 
 use super::{number, seconds, setting};
 

@@ -15,19 +15,19 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use shared::browser::ALLOWED_ORIGINS;
-use shared::env::{ConfigError, Env, Setting};
-use shared::insecure;
-use shared::keys::{RELAY_KEYS, RELAY_KEYS_FILE};
-use shared::limit;
-use shared::mode::{MODE, Mode};
-use shared::request::TRUSTED_PROXIES;
-use shared::token::TokenConfig;
-use shared::token::settings::{
+use shared::contract::http::request::TRUSTED_PROXIES;
+use shared::contract::http::web_security::ALLOWED_ORIGINS;
+use shared::contract::insecure_settings;
+use shared::contract::token::TokenConfig;
+use shared::contract::token::settings::{
     self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_MAX_LIFETIME_SECONDS,
     JWT_SECRET,
 };
-use shared::trace;
+use shared::kit::crypto::key_ring::{RELAY_KEYS, RELAY_KEYS_FILE};
+use shared::kit::env::mode::{MODE, Mode};
+use shared::kit::env::{ConfigError, Env, Setting};
+use shared::kit::rate_limit::{ADDRESS_RATE, FAILED_TOKEN_RATE, MISSING_TOKEN_RATE};
+use shared::kit::telemetry::trace;
 
 pub use events::EventConfig;
 use events::{EVENT_LOG_TTL, POSITION_CHECK, RELAY_UNSEALED};
@@ -110,12 +110,12 @@ pub const SETTINGS: &[Setting] = &[
     HANDSHAKES_PER_SECOND,
     HANDSHAKES_OF_PARTICIPANT.per_second,
     HANDSHAKES_OF_PARTICIPANT.burst,
-    limit::ADDRESS_RATE.per_second,
-    limit::ADDRESS_RATE.burst,
-    limit::FAILED_TOKEN_RATE.per_second,
-    limit::FAILED_TOKEN_RATE.burst,
-    limit::MISSING_TOKEN_RATE.per_second,
-    limit::MISSING_TOKEN_RATE.burst,
+    ADDRESS_RATE.per_second,
+    ADDRESS_RATE.burst,
+    FAILED_TOKEN_RATE.per_second,
+    FAILED_TOKEN_RATE.burst,
+    MISSING_TOKEN_RATE.per_second,
+    MISSING_TOKEN_RATE.burst,
     DRAIN,
     SHUTDOWN_TIMEOUT,
     EVENT_LOG_TTL,
@@ -151,9 +151,9 @@ impl Config {
         let presence = PresenceConfig::read(env);
         let process = ProcessConfig::read(env);
         env.reject_unknown(SETTINGS);
-        let mut warnings = insecure::gateway_warnings(env);
+        let mut warnings = insecure_settings::gateway_warnings(env);
         if let (Some(http), Some(tokens)) = (&http, &tokens) {
-            warnings.extend(insecure::warnings(http.admin_addr, &http.trusted_proxies, tokens));
+            warnings.extend(insecure_settings::warnings(http.admin_addr, &http.trusted_proxies, tokens));
         }
         Some(Self {
             http: http?,

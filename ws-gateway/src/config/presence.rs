@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::env::{Env, Setting};
+use shared::kit::env::{Env, Setting};
 
 use super::{seconds, setting};
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use shared::env::{Env, Setting};
-use shared::telemetry::{self, LogFormat};
-use shared::trace::TraceConfig;
+use shared::kit::env::{Env, Setting};
+use shared::kit::telemetry::trace::TraceConfig;
+use shared::kit::telemetry::{self, LogFormat};
 
 use super::{number, seconds, setting};
 

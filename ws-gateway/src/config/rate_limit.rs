@@ -1,7 +1,7 @@
 //! Limits per participant and per address.
 
-use shared::env::{Env, Setting};
-use shared::limit::{self, Rate, RateSettings};
+use shared::kit::env::{Env, Setting};
+use shared::kit::rate_limit::{self, Rate, RateSettings};
 
 use super::{number, setting};
 
@@ -59,9 +59,9 @@ impl RateLimitConfig {
         let max_sockets_per_address = number(env, &MAX_SOCKETS_PER_ADDRESS, &0, &1_000_000);
         let handshakes = number::<u32>(env, &HANDSHAKES_PER_SECOND, &0, &1_000_000);
         let participant = HANDSHAKES_OF_PARTICIPANT.read(env);
-        let address = limit::ADDRESS_RATE.read(env);
-        let invalid_token = limit::FAILED_TOKEN_RATE.read(env);
-        let missing_token = limit::MISSING_TOKEN_RATE.read(env);
+        let address = rate_limit::ADDRESS_RATE.read(env);
+        let invalid_token = rate_limit::FAILED_TOKEN_RATE.read(env);
+        let missing_token = rate_limit::MISSING_TOKEN_RATE.read(env);
         Some(Self {
             max_sockets_per_participant: max_sockets_per_participant?,
             max_sockets_per_address: max_sockets_per_address?,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use shared::env::{Env, Setting};
-use shared::redis::RedisUrl;
-use shared::tls::CaFile;
+use shared::kit::env::{Env, Setting};
+use shared::kit::net::tls::CaFile;
+use shared::kit::redis::RedisUrl;
 
 use super::{seconds, setting};
 

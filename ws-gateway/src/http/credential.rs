@@ -2,9 +2,9 @@
 
 use hyper::Request;
 use hyper::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use shared::request::RequestContext;
-use shared::ticket::Ticket;
-use shared::token::{Principal, TokenError, bearer};
+use shared::contract::http::request::RequestContext;
+use shared::contract::ticket::Ticket;
+use shared::contract::token::{Principal, TokenError, bearer};
 
 use super::error::HttpError;
 use super::handshake::{BEARER_SUBPROTOCOL, query_error};

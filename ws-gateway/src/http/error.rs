@@ -3,9 +3,9 @@
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::header::{SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
-use shared::limit::RetryAfter;
-use shared::problem::{self, InputError, Problem};
-use shared::token::{AuthorizationError, TokenError};
+use shared::contract::http::problem::{self, InputError, Problem};
+use shared::contract::token::{AuthorizationError, TokenError};
+use shared::kit::rate_limit::RetryAfter;
 
 use super::response::{ALLOWED_METHODS, HttpResponse, response};
 use crate::auth::RedeemError;

@@ -1,7 +1,7 @@
 //! Header fields of a request.
 
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
-use shared::problem::{REQUEST_ID_HEADER, accept_request_id};
+use shared::contract::http::problem::{REQUEST_ID_HEADER, accept_request_id};
 
 /// The client's request id if it is valid, otherwise a new one.
 pub(crate) fn request_id_of(headers: &HeaderMap) -> String {

@@ -6,11 +6,11 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use shared::event::Cursor;
-use shared::participant::{Conversation, InvalidPair, Participant};
-use shared::problem::InputError;
-pub(crate) use shared::query::QueryError;
-use shared::query::{self, Parameter};
+use shared::contract::event::Cursor;
+use shared::contract::http::problem::InputError;
+pub(crate) use shared::contract::http::query::QueryError;
+use shared::contract::http::query::{self, Parameter};
+use shared::contract::participant::{Conversation, InvalidPair, Participant};
 
 use crate::hub::topic::Topic;
 

@@ -5,8 +5,8 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use hyper::{Response, StatusCode};
-use shared::browser::SECURITY_HEADERS;
-use shared::problem::{self, REQUEST_ID_HEADER};
+use shared::contract::http::problem::{self, REQUEST_ID_HEADER};
+use shared::contract::http::web_security::SECURITY_HEADERS;
 
 use super::error::HttpError;
 

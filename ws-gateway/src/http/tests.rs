@@ -1,10 +1,10 @@
 use super::*;
 use crate::http::credential::Credential;
 use hyper::header::{ALLOW, AUTHORIZATION, HOST, WWW_AUTHENTICATE};
-use shared::participant::ParticipantKind;
-use shared::problem::REQUEST_ID_HEADER;
-use shared::ticket::Ticket;
-use shared::token::{Role, Verifier, issue};
+use shared::contract::http::problem::REQUEST_ID_HEADER;
+use shared::contract::participant::ParticipantKind;
+use shared::contract::ticket::Ticket;
+use shared::contract::token::{Role, Verifier, issue};
 use std::time::Duration;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";

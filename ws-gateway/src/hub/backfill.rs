@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use shared::channel::Channel;
-use shared::event::Cursor;
+use shared::contract::event::Cursor;
+use shared::contract::redis::keys::Channel;
 use uuid::Uuid;
 
 use super::Hub;

@@ -3,7 +3,7 @@
 //!
 //! The hub knows nothing else of Redis. A lost node affects only the rooms of its slots.
 
-use shared::channel::Channel;
+use shared::contract::redis::keys::Channel;
 
 use super::Hub;
 use super::room::SubscriptionState;

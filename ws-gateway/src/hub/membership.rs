@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use shared::channel::Channel;
-use shared::event::Cursor;
+use shared::contract::event::Cursor;
+use shared::contract::redis::keys::Channel;
 use tokio::sync::oneshot;
 
 use super::outbound_queue::{OutboundQueue, QueueItem};

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
-use shared::channel::Channel;
-use shared::event::Event;
-use shared::revocation::RevocationSet;
-use shared::token::Principal;
+use shared::contract::event::Event;
+use shared::contract::redis::keys::Channel;
+use shared::contract::revocation::RevocationSet;
+use shared::contract::token::Principal;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
-use shared::event::{Cursor, Event, Header};
-use shared::redacted::Redacted;
-use shared::token::Principal;
+use shared::contract::event::{Cursor, Event, Header};
+use shared::contract::token::Principal;
+use shared::kit::crypto::redacted::Redacted;
 
 use crate::session::close_reason::CloseReason;
 use crate::websocket;
@@ -389,7 +389,7 @@ mod tests {
     async fn socket_does_not_receive_own_typing() {
         let queue = new_queue(10_000);
         for from in ["user:doc123", "contact:doc123"] {
-            let payload = shared::event::typing_payload(&from.parse().unwrap());
+            let payload = shared::contract::event::typing_payload(&from.parse().unwrap());
             queue.push(QueueItem::Event(EncodedEvent::new(Event::from_channel(payload.as_bytes()).unwrap())));
         }
         assert_eq!(queue.next().await.unwrap().len(), 1);

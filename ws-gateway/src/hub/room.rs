@@ -9,8 +9,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::channel::Channel;
-use shared::event::{Cursor, Header, PUBLISH_STATUS_TTL};
+use shared::contract::event::{Cursor, Header, PUBLISH_STATUS_TTL};
+use shared::contract::redis::keys::Channel;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;

@@ -1,6 +1,6 @@
 //! Which channels the hub wants subscribed, and which are confirmed.
 
-use shared::channel::Channel;
+use shared::contract::redis::keys::Channel;
 
 use super::coverage::is_in;
 use super::room::{Room, SubscriptionState};

@@ -3,12 +3,12 @@
 //! A conversation has a log, from which a socket resumes. An inbox has none: each frame is the current state of a
 //! row.
 
-use shared::audit::{Action, AuditActor, AuditEntry};
-use shared::channel::Channel;
-use shared::ids::{ConversationId, LocationId};
-use shared::participant::{Conversation, Participant};
-use shared::request::RequestContext;
-use shared::token::{AuthorizationError, Principal};
+use shared::contract::audit::{Action, AuditActor, AuditEntry};
+use shared::contract::http::request::RequestContext;
+use shared::contract::ids::{ConversationId, LocationId};
+use shared::contract::participant::{Conversation, Participant};
+use shared::contract::redis::keys::Channel;
+use shared::contract::token::{AuthorizationError, Principal};
 
 /// The topic of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 
 use metrics::counter;
-use shared::channel;
-use shared::presence::ConversationCheck;
+use shared::contract::presence::ConversationCheck;
+use shared::contract::redis::{keys, scripts};
 
 use crate::streams::{StreamEntry, StreamProducer};
 
@@ -19,9 +19,9 @@ pub(crate) type ConversationChecks = StreamProducer<ConversationCheck>;
 
 impl StreamEntry for ConversationCheck {
     const TASK: &'static str = "conversation checks";
-    const STREAM: &'static str = channel::CONVERSATION_CHECK_STREAM;
-    const SCRIPT: &'static str = channel::STREAM_ADD;
-    const MAX_STREAM_LENGTH: usize = channel::CONVERSATION_CHECK_STREAM_CAPACITY;
+    const STREAM: &'static str = keys::CONVERSATION_CHECK_STREAM;
+    const SCRIPT: &'static str = scripts::STREAM_ADD;
+    const MAX_STREAM_LENGTH: usize = keys::CONVERSATION_CHECK_STREAM_CAPACITY;
     const MAX_QUEUED_WEIGHT: usize = MAX_QUEUED;
     const ENQUEUED_METRIC: &'static str = "ehr_chat_gateway_conversation_checks_total";
     const RETRIES_METRIC: &'static str = "ehr_chat_gateway_conversation_checks_retries_total";

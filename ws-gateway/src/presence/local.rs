@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use shared::participant::Participant;
+use shared::contract::participant::Participant;
 use tokio::time::Instant;
 
 /// The local participants of one location.

@@ -24,12 +24,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use shared::channel::Channel;
-use shared::event::{Event, Header};
-use shared::ids::LocationId;
-use shared::participant::{Conversation, Participant};
-use shared::presence::{ConversationCheck, Notice};
-use shared::shutdown::Shutdown;
+use shared::contract::event::{Event, Header};
+use shared::contract::ids::LocationId;
+use shared::contract::participant::{Conversation, Participant};
+use shared::contract::presence::{ConversationCheck, Notice};
+use shared::contract::redis::keys::Channel;
+use shared::kit::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -192,7 +192,7 @@ impl PresenceRegistry {
 
     /// Asks whether the conversation of this channel has a message. The answer goes to the hub.
     pub(crate) fn check_conversation(&self, channel: &str) {
-        if let Some((location, conversation)) = shared::channel::parse_conversation(channel) {
+        if let Some((location, conversation)) = shared::contract::redis::keys::parse_conversation(channel) {
             self.0.checks.enqueue(ConversationCheck { location, conversation });
         }
     }
@@ -201,8 +201,8 @@ impl PresenceRegistry {
     pub(crate) fn on_subscribed(&self, channels: &[Channel]) {
         let mut locations = self.0.locations.lock();
         for channel in channels.iter().filter(|channel| channel.is_presence()) {
-            let state =
-                shared::channel::presence::parse_location(channel.as_str()).and_then(|name| locations.get_mut(name));
+            let state = shared::contract::redis::presence::parse_location(channel.as_str())
+                .and_then(|name| locations.get_mut(name));
             if let Some(state) = state {
                 state.watchlist.poll_all();
                 self.0.lookup_requested.notify_one();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use shared::ids::LocationId;
-use shared::presence::{ConversationCheck, Presence};
+use shared::contract::ids::LocationId;
+use shared::contract::presence::{ConversationCheck, Presence};
 use tokio::time::{Instant, sleep_until};
 
 use super::store::PresenceStore;

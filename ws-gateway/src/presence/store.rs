@@ -7,10 +7,10 @@ use fred::error::Error;
 use fred::types::scripts::Script;
 use fred::types::{FromValue, Value};
 use metrics::counter;
-use shared::channel;
-use shared::channel::presence::{LAST_SEEN_TTL_MILLIS, PRESENCE_LOOKUP, PresenceKeys, REWRITE_INTERVAL_MILLIS};
-use shared::ids::LocationId;
-use shared::presence::Presence;
+use shared::contract::ids::LocationId;
+use shared::contract::presence::Presence;
+use shared::contract::redis::presence::{LAST_SEEN_TTL_MILLIS, PRESENCE_LOOKUP, PresenceKeys, REWRITE_INTERVAL_MILLIS};
+use shared::contract::redis::{keys, scripts};
 
 use super::local::PresenceUpdate;
 use super::watchlist::Lookup;
@@ -60,7 +60,7 @@ impl PresenceStore {
             topology.presence_update_script(),
             topology.lease_renewal_script(),
             PRESENCE_LOOKUP,
-            channel::RENAME_WRONG_TYPE,
+            scripts::RENAME_WRONG_TYPE,
         ]
         .map(Script::from_lua);
         Self { redis, gateway: uuid::Uuid::now_v7().simple().to_string(), change, renew, lookup_script, rename, lease }
@@ -96,7 +96,7 @@ impl PresenceStore {
                 let types: Vec<_> =
                     types.iter().copied().chain(std::iter::repeat(PARTICIPANT_KEY_TYPE)).take(keys.len()).collect();
                 let moving: Vec<Value> =
-                    types.iter().copied().map(Value::from).chain([channel::moved_suffix().into()]).collect();
+                    types.iter().copied().map(Value::from).chain([keys::moved_suffix().into()]).collect();
                 let moved: Vec<String> = self.redis.run_script(&self.rename, keys.clone(), moving).await?;
                 counter!("ehr_chat_redis_keys_moved_total", "key" => "presence").increment(moved.len() as u64);
                 // The names of these keys would identify patients.

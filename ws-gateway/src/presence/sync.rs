@@ -5,10 +5,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use metrics::counter;
-use shared::channel::Channel;
-use shared::channel::presence::REWRITE_INTERVAL_MILLIS;
-use shared::ids::LocationId;
-use shared::shutdown::Shutdown;
+use shared::contract::ids::LocationId;
+use shared::contract::redis::keys::Channel;
+use shared::contract::redis::presence::REWRITE_INTERVAL_MILLIS;
+use shared::kit::shutdown::Shutdown;
 use tokio::time::{Instant, sleep_until};
 
 use super::local::PresenceUpdate;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::Duration;
 
-use shared::ids::ConversationId;
-use shared::participant::Participant;
-use shared::presence::Presence;
+use shared::contract::ids::ConversationId;
+use shared::contract::participant::Participant;
+use shared::contract::presence::Presence;
 use tokio::time::Instant;
 
 /// The watched participants of one location.

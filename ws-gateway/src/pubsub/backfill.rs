@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::{self, FuturesUnordered};
 use metrics::counter;
-use shared::channel::Channel;
-use shared::event::Cursor;
+use shared::contract::event::Cursor;
+use shared::contract::redis::keys::Channel;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use metrics::counter;
 use parking_lot::Mutex;
-use shared::channel::Channel;
-use shared::event::{Cursor, Event, InvalidEvent};
-use shared::relay_keys::{OpenError, RelayKeys};
-use shared::repeated::LogThrottle;
+use shared::contract::event::relay_keys::{OpenError, RelayKeys};
+use shared::contract::event::{Cursor, Event, InvalidEvent};
+use shared::contract::redis::keys::Channel;
+use shared::kit::telemetry::log_throttle::LogThrottle;
 
 /// Between two log lines. If a key is missing, every event fails.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);

@@ -11,10 +11,11 @@ use fred::error::Error;
 use fred::types::scripts::Script;
 use fred::types::{FromValue, Value};
 use metrics::counter;
-use shared::channel::{self, Channel};
-use shared::event::{self, Cursor, Recipient};
-use shared::ids::MessageId;
-use shared::participant::Participant;
+use shared::contract::event::{self, Cursor, Recipient};
+use shared::contract::ids::MessageId;
+use shared::contract::participant::Participant;
+use shared::contract::redis::keys::{self, Channel};
+use shared::contract::redis::scripts;
 use tokio::sync::Semaphore;
 use tokio::try_join;
 
@@ -82,7 +83,7 @@ impl EventLog {
     #[must_use]
     pub fn new(redis: RedisNodes, ttl: LogTtl, max_replay_bytes: usize, decoder: Arc<EventDecoder>) -> Self {
         let [tail, since, receipts, rename] =
-            [channel::LOG_TAIL, channel::LOG_SINCE, channel::LOG_RECEIPTS, channel::RENAME_WRONG_TYPE]
+            [scripts::LOG_TAIL, scripts::LOG_SINCE, scripts::LOG_RECEIPTS, scripts::RENAME_WRONG_TYPE]
                 .map(Script::from_lua);
         let read_permits = Arc::new(Semaphore::new(READ_CONCURRENCY));
         Self { redis, tail, since, receipts, rename, ttl, max_replay_bytes, decoder, read_permits }
@@ -118,7 +119,7 @@ impl EventLog {
     }
 
     async fn move_wrong_type(&self, channel: &Channel) -> Result<(), Error> {
-        let moving = [Value::from("stream"), channel::moved_suffix().into()];
+        let moving = [Value::from("stream"), keys::moved_suffix().into()];
         let moved: Vec<String> = self.redis.run_script(&self.rename, [channel.log_key()], moving).await?;
         counter!("ehr_chat_redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
         let (location, conversation) = channel.conversation().unwrap_or_default();
@@ -146,7 +147,7 @@ impl EventLog {
             let arguments = [last.to_string(), PAGE_ENTRIES.to_string(), left.to_string()].map(Value::from);
             let page: Value = self.run_script(channel, &self.since, &arguments).await?;
             let Value::Array(values) = page else { return Ok(None) };
-            for entry in values.chunks(1 + channel::LOG_FIELDS.len()) {
+            for entry in values.chunks(1 + keys::LOG_FIELDS.len()) {
                 // An invalid entry may replace an event, so what was missed is unknown.
                 let Some((id, kind, header, rest)) = parse_entry(entry) else {
                     self.decoder.report_malformed(channel.as_str());

@@ -3,8 +3,8 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use shared::channel::presence as presence_channel;
-use shared::event::{self, Event, Header};
+use shared::contract::event::{self, Event, Header};
+use shared::contract::redis::presence as presence_channel;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::event_decoder::EventDecodeError;

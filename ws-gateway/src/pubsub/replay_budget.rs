@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use metrics::counter;
 use parking_lot::Mutex;
-use shared::participant::Participant;
+use shared::contract::participant::Participant;
 
 /// Bytes of unsent replays per participant. Keys are kept as hashes with a random seed.
 pub(crate) struct ReplayBudget {

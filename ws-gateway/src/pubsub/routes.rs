@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fred::types::config::Server;
-use shared::channel::Channel;
+use shared::contract::redis::keys::Channel;
 use tokio::sync::Notify;
 
 use crate::redis::{SLOT_COUNT, SlotMap, SlotSet, slot_of};

@@ -10,8 +10,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use shared::channel::Topology;
-use shared::shutdown::Shutdown;
+use shared::kit::redis::Topology;
+use shared::kit::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 

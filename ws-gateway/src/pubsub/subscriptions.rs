@@ -4,7 +4,7 @@
 //! are followed by a `PING` with a unique payload: once its reply arrives, every command before it was confirmed or
 //! rejected.
 
-use shared::channel::Channel;
+use shared::contract::redis::keys::Channel;
 
 use super::subscriber::SubscriberError;
 use crate::hub::SubscriptionChanges;

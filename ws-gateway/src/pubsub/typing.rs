@@ -6,10 +6,10 @@
 use fred::types::scripts::Script;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use shared::channel::Channel;
-use shared::event;
-use shared::participant::Participant;
-use shared::shutdown::Shutdown;
+use shared::contract::event;
+use shared::contract::participant::Participant;
+use shared::contract::redis::keys::Channel;
+use shared::kit::shutdown::Shutdown;
 use tokio::sync::mpsc;
 
 use crate::redis::RedisNodes;

@@ -14,15 +14,15 @@ use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, RespVersio
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use shared::channel::Topology;
-use shared::redis::ClientOptions;
-pub use shared::redis::{RedisNodes, RedisUrl};
-use shared::shutdown::Shutdown;
-use shared::tls::{self, CaError, CaFile};
+use shared::kit::net::tls::{self, CaError, CaFile};
+use shared::kit::redis::ClientOptions;
+use shared::kit::redis::Topology;
+pub use shared::kit::redis::{RedisNodes, RedisUrl};
+use shared::kit::shutdown::Shutdown;
 use tokio::time::{Instant, timeout_at};
 
 use super::subscriber_connection::{self, ConnectOptions, ConnectionError, SubscriberReader, SubscriberWriter};
-pub(crate) use shared::redis::{SLOT_COUNT, SlotMap, slot_of};
+pub(crate) use shared::kit::redis::{SLOT_COUNT, SlotMap, slot_of};
 
 /// Between two heartbeats of an idle connection.
 pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use shared::redis::{SLOT_COUNT, slot_of};
+use shared::kit::redis::{SLOT_COUNT, slot_of};
 
 const WORD: usize = u64::BITS as usize;
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use shared::audit::{Action, AuditActor};
-use shared::receipt::ReceiptKind;
+use shared::contract::audit::{Action, AuditActor};
+use shared::contract::receipt::ReceiptKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};

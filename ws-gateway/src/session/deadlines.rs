@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use shared::token::Principal;
+use shared::contract::token::Principal;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 

@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use shared::ids::MessageId;
+use shared::contract::ids::MessageId;
 use tokio::time::Instant;
 
 /// Ids that may wait for a Pong. A client that ignores Pings is closed long before this.

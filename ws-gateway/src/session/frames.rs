@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::audit::{Action, AuditActor};
-use shared::event::{Header, Recipient};
-use shared::ids::MessageId;
-use shared::receipt::{MAX_MESSAGE_IDS, Receipt, ReceiptKind};
-use shared::request::RequestContext;
-use shared::token::{Principal, TokenError};
+use shared::contract::audit::{Action, AuditActor};
+use shared::contract::event::{Header, Recipient};
+use shared::contract::http::request::RequestContext;
+use shared::contract::ids::MessageId;
+use shared::contract::receipt::{MAX_MESSAGE_IDS, Receipt, ReceiptKind};
+use shared::contract::token::{Principal, TokenError};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 

@@ -22,11 +22,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use shared::audit::{Action, AuditActor};
-use shared::event::Cursor;
-use shared::receipt::ReceiptKind;
-use shared::request::RequestContext;
-use shared::token::Principal;
+use shared::contract::audit::{Action, AuditActor};
+use shared::contract::event::Cursor;
+use shared::contract::http::request::RequestContext;
+use shared::contract::receipt::ReceiptKind;
+use shared::contract::token::Principal;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::time::Instant;

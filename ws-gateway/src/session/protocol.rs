@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Map, Value, json};
-use shared::event::Cursor;
-use shared::ids::{ConversationId, MessageId, parse_uuid};
-use shared::json;
-use shared::receipt::{MAX_MESSAGE_IDS, ReceiptKind};
+use shared::contract::event::Cursor;
+use shared::contract::ids::{ConversationId, MessageId, parse_uuid};
+use shared::contract::receipt::{MAX_MESSAGE_IDS, ReceiptKind};
+use shared::kit::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -85,7 +85,7 @@ impl FrameError {
     }
 }
 
-/// Parses a text frame by the rules of HTTP bodies: [`shared::json`].
+/// Parses a text frame by the rules of HTTP bodies: [`shared::kit::json`].
 ///
 /// # Errors
 /// [`FrameError`], for the client.

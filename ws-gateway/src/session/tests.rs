@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use shared::channel::Channel;
-use shared::env::Env;
-use shared::event::{Event, Header, Recipient};
-use shared::participant::Conversation;
-use shared::shutdown::Shutdown;
-use shared::token::Verifier;
+use shared::contract::event::{Event, Header, Recipient};
+use shared::contract::participant::Conversation;
+use shared::contract::redis::keys::Channel;
+use shared::contract::token::Verifier;
+use shared::kit::env::Env;
+use shared::kit::shutdown::Shutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
-use shared::audit::{Action, AuditActor, AuditEntry, coalesce};
-use shared::channel;
-use shared::refusals::DenialAggregator;
-use shared::shutdown::Shutdown;
+use shared::contract::audit::denials::DenialAggregator;
+use shared::contract::audit::{Action, AuditActor, AuditEntry, coalesce};
+use shared::contract::redis::{keys, scripts};
+use shared::kit::shutdown::Shutdown;
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -62,9 +62,9 @@ impl AuditProducer {
 
 impl StreamEntry for AuditEntry {
     const TASK: &'static str = "socket audit";
-    const STREAM: &'static str = channel::AUDIT_STREAM;
-    const SCRIPT: &'static str = channel::STREAM_ADD_OR_FAIL;
-    const MAX_STREAM_LENGTH: usize = channel::AUDIT_STREAM_CAPACITY;
+    const STREAM: &'static str = keys::AUDIT_STREAM;
+    const SCRIPT: &'static str = scripts::STREAM_ADD_OR_FAIL;
+    const MAX_STREAM_LENGTH: usize = keys::AUDIT_STREAM_CAPACITY;
     const MAX_QUEUED_WEIGHT: usize = MAX_QUEUED;
     const ENQUEUED_METRIC: &'static str = "ehr_chat_gateway_audit_entries_total";
     const RETRIES_METRIC: &'static str = "ehr_chat_gateway_audit_retries_total";

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use shared::ids::LocationId;
-use shared::participant::Participant;
+use shared::contract::ids::LocationId;
+use shared::contract::participant::Participant;
 
 use super::StreamEntry;
 

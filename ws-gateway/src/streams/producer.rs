@@ -11,10 +11,10 @@ use fred::types::Value;
 use fred::types::scripts::Script;
 use metrics::counter;
 use parking_lot::Mutex;
-use shared::channel;
-use shared::ids::LocationId;
-use shared::participant::Participant;
-use shared::shutdown::Shutdown;
+use shared::contract::ids::LocationId;
+use shared::contract::participant::Participant;
+use shared::contract::redis::{keys, scripts};
+use shared::kit::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
@@ -110,7 +110,7 @@ impl<L: StreamEntry> StreamProducer<L> {
     pub(crate) fn start(redis: RedisNodes, shutdown: &Shutdown) -> Self {
         let producer = Self::default();
         let (queue, ended) = (producer.queue.clone(), shutdown.clone());
-        let [script, progress] = [L::SCRIPT, channel::GROUP_PROGRESS].map(Script::from_lua);
+        let [script, progress] = [L::SCRIPT, scripts::GROUP_PROGRESS].map(Script::from_lua);
         let unconfirmed = Unconfirmed::new(L::MAX_UNCONFIRMED_BYTES);
         let writer = StreamWriter { redis, script, progress, unconfirmed, next_check_at: Instant::now() };
         shutdown.spawn(L::TASK, async move { queue.run(writer, &ended).await });
@@ -224,8 +224,8 @@ impl StreamWriter {
     }
 
     async fn read_progress<L: StreamEntry>(&self) -> Result<(String, String, String), Error> {
-        let keys = [L::STREAM.to_owned(), channel::stream_birth_key(L::STREAM)];
-        let arguments = [Value::from(channel::API_GROUP), Uuid::now_v7().to_string().into()];
+        let keys = [L::STREAM.to_owned(), keys::stream_birth_key(L::STREAM)];
+        let arguments = [Value::from(keys::API_GROUP), Uuid::now_v7().to_string().into()];
         self.redis.run_script(&self.progress, keys, arguments).await
     }
 

@@ -9,10 +9,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use metrics::counter;
-use shared::channel;
-use shared::ids::{LocationId, MessageId};
-use shared::participant::Participant;
-use shared::receipt::{MAX_MESSAGE_IDS, Receipt, ReceiptKind};
+use shared::contract::ids::{LocationId, MessageId};
+use shared::contract::participant::Participant;
+use shared::contract::receipt::{MAX_MESSAGE_IDS, Receipt, ReceiptKind};
+use shared::contract::redis::{keys, scripts};
 
 use crate::streams::{StreamEntry, StreamProducer};
 
@@ -27,9 +27,9 @@ pub type ReceiptProducer = StreamProducer<Receipt>;
 
 impl StreamEntry for Receipt {
     const TASK: &'static str = "receipt producer";
-    const STREAM: &'static str = channel::RECEIPT_STREAM;
-    const SCRIPT: &'static str = channel::STREAM_ADD;
-    const MAX_STREAM_LENGTH: usize = channel::RECEIPT_STREAM_CAPACITY;
+    const STREAM: &'static str = keys::RECEIPT_STREAM;
+    const SCRIPT: &'static str = scripts::STREAM_ADD;
+    const MAX_STREAM_LENGTH: usize = keys::RECEIPT_STREAM_CAPACITY;
     const MAX_QUEUED_WEIGHT: usize = MAX_QUEUED_IDS;
     const ENQUEUED_METRIC: &'static str = "ehr_chat_gateway_receipts_total";
     const RETRIES_METRIC: &'static str = "ehr_chat_gateway_receipts_retries_total";
@@ -117,7 +117,7 @@ struct OpenReceipt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::request::RequestContext;
+    use shared::contract::http::request::RequestContext;
     use time::OffsetDateTime;
     use uuid::Uuid;
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fred::types::Value;
-use shared::event::Cursor;
+use shared::contract::event::Cursor;
 
 /// Batches in the order in which they were sent.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Tokens that expire or are replaced while a socket is open.
 
 use serde_json::json;
-use shared::participant::ParticipantKind;
+use shared::contract::participant::ParticipantKind;
 
 use crate::support::{Client, Gateway, QUERY, RedisServer, doctor, patient, token_for};
 

@@ -1,7 +1,7 @@
 //! Events reach the sockets of their conversation, complete and in order, and no other socket.
 
 use serde_json::json;
-use shared::channel::Channel;
+use shared::contract::redis::keys::Channel;
 use tokio::time::Instant;
 
 use crate::support::{
@@ -39,7 +39,7 @@ async fn socket_gets_no_frame_of_another_conversation() {
             // One contact has the id of a user.
             for contact in ["a", "x", "y"] {
                 let query = format!("location_id={location}&user_id={user}&contact_id={contact}");
-                let token = token_for(user, Some(shared::participant::ParticipantKind::User), 3600);
+                let token = token_for(user, Some(shared::contract::participant::ParticipantKind::User), 3600);
                 let (client, _) = Client::open(gateway.address, &query, &token).await;
                 rooms.push((Channel::from(&conversation(location, user, contact)), client));
             }

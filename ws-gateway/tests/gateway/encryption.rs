@@ -2,7 +2,7 @@
 
 use fred::interfaces::{ClientLike, StreamsInterface};
 use fred::types::CustomCommand;
-use shared::relay_keys::RelayKeys;
+use shared::contract::event::relay_keys::RelayKeys;
 
 use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, channel, doctor, patient};
 

@@ -3,7 +3,7 @@
 
 use fred::interfaces::{KeysInterface, PubsubInterface, StreamsInterface};
 use serde_json::Value;
-use shared::channel::Channel;
+use shared::contract::redis::keys::Channel;
 
 use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, channel, conversation, doctor, patient};
 

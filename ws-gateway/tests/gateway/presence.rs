@@ -5,9 +5,10 @@ use std::time::Duration;
 use fred::interfaces::{HashesInterface, KeysInterface, PubsubInterface, SortedSetsInterface, StreamsInterface};
 use fred::types::streams::XReadResponse;
 use serde_json::{Value, json};
-use shared::channel::{CONVERSATION_CHECK_STREAM, Channel, presence::PresenceKeys};
-use shared::participant::Conversation;
-use shared::presence::{ConversationCheck, Notice};
+use shared::contract::participant::Conversation;
+use shared::contract::presence::{ConversationCheck, Notice};
+use shared::contract::redis::keys::{CONVERSATION_CHECK_STREAM, Channel};
+use shared::contract::redis::presence::PresenceKeys;
 use tokio::time::{Instant, interval, timeout};
 
 use crate::support::{
@@ -75,7 +76,7 @@ async fn presence_reaches_only_conversation_peers() {
     let gateways = [Gateway::start(&redis, &SHORT_LEASE).await, Gateway::start(&redis, &SHORT_LEASE).await];
     let (mut watcher, _) = Client::open(gateways[0].address, QUERY, &service()).await;
     let (mut here, _) = Client::open(gateways[0].address, QUERY, &doctor()).await;
-    let stranger = token_for("nurse", Some(shared::participant::ParticipantKind::User), 3600);
+    let stranger = token_for("nurse", Some(shared::contract::participant::ParticipantKind::User), 3600);
     let beside = "location_id=loc1&user_id=nurse&contact_id=pat456";
     let (mut stranger, _) = Client::open(gateways[0].address, beside, &stranger).await;
     let (mut inbox, _) = Client::open(gateways[0].address, INBOX_OF_DOCTOR, &doctor()).await;
@@ -105,7 +106,7 @@ async fn presence_reaches_only_conversation_peers() {
 
     // A service token has no presence. What its gateway writes next comes after this.
     let (_unseen, _) = Client::open(gateways[1].address, QUERY, &service()).await;
-    let nurse = token_for("nurse", Some(shared::participant::ParticipantKind::User), 3600);
+    let nurse = token_for("nurse", Some(shared::contract::participant::ParticipantKind::User), 3600);
     let (_nurse, _) = Client::open(gateways[1].address, "location_id=loc1&user_id=nurse", &nurse).await;
     wait_for_holders(&redis, "user:nurse", 2).await;
     wait_for_holders(&redis, "user:doc123", 1).await;
@@ -178,7 +179,7 @@ async fn lease_end_expires_participants_of_killed_gateway() {
     write_message(&redis).await;
     write_message_to_nurse(&redis).await;
     let (_lost, _) = Client::open(dying.address, QUERY, &patient()).await;
-    let nurse = token_for("nurse", Some(shared::participant::ParticipantKind::User), 3600);
+    let nurse = token_for("nurse", Some(shared::contract::participant::ParticipantKind::User), 3600);
     let inbox_of_nurse = "location_id=loc1&user_id=nurse";
     let (_moving, _) = Client::open(dying.address, inbox_of_nurse, &nurse).await;
     online(&mut here).await;
@@ -210,7 +211,7 @@ async fn drained_gateway_leaves_participants_online() {
     write_message_to_nurse(&redis).await;
     let (mut there, _) = Client::open(going.address, QUERY, &patient()).await;
     online(&mut here).await;
-    let nurse = token_for("nurse", Some(shared::participant::ParticipantKind::User), 3600);
+    let nurse = token_for("nurse", Some(shared::contract::participant::ParticipantKind::User), 3600);
     let (_leaves_for_good, _) = Client::open(going.address, "location_id=loc1&user_id=nurse", &nurse).await;
     online(&mut with_nurse).await;
     going.shutdown.begin();

@@ -2,8 +2,8 @@
 
 use fred::interfaces::StreamsInterface;
 use serde_json::json;
-use shared::channel::{API_GROUP, RECEIPT_STREAM};
-use shared::receipt::{Receipt, ReceiptKind};
+use shared::contract::receipt::{Receipt, ReceiptKind};
+use shared::contract::redis::keys::{API_GROUP, RECEIPT_STREAM};
 use uuid::Uuid;
 
 use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, channel, doctor, patient, service};

@@ -1,7 +1,7 @@
 //! Resuming with a cursor, and connecting during a flood.
 
 use serde_json::Value;
-use shared::event::Cursor;
+use shared::contract::event::Cursor;
 use tokio::sync::watch;
 
 use crate::support::{Client, Gateway, QUERY, RedisServer, channel, doctor};

@@ -6,10 +6,11 @@ use fred::clients::Client as RedisClient;
 use fred::interfaces::{KeysInterface, SortedSetsInterface};
 use fred::types::scripts::Script;
 use serde_json::{Value, json};
-use shared::channel::{REVOCATIONS_KEY, revoked};
-use shared::participant::ParticipantKind;
-use shared::revocation::{Revocation, RevocationEntry};
-use shared::token::{Principal, Verifier};
+use shared::contract::participant::ParticipantKind;
+use shared::contract::redis::keys::REVOCATIONS_KEY;
+use shared::contract::redis::revocations;
+use shared::contract::revocation::{Revocation, RevocationEntry};
+use shared::contract::token::{Principal, Verifier};
 
 use crate::support::{Client, Gateway, QUERY, RedisServer, SECRET, TEST_TIMEOUT, doctor, http, patient, token_for};
 
@@ -282,7 +283,7 @@ async fn one_revocation_transfers_one_entry() {
 
     let read = async |epoch: &str, score: &str| -> Vec<String> {
         let arguments = [epoch, score, "10", "1", "60000"].map(str::to_owned).to_vec();
-        Script::from_lua(revoked::READ).evalsha_with_reload(&client, REVOCATIONS_KEY, arguments).await.unwrap()
+        Script::from_lua(revocations::READ).evalsha_with_reload(&client, REVOCATIONS_KEY, arguments).await.unwrap()
     };
     let next = read(&copy.epoch, &many.to_string()).await;
     assert_eq!(next, [copy.epoch.as_str(), &jti(&token).to_string(), &(many + 1).to_string()]);

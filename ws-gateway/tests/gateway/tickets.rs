@@ -3,18 +3,18 @@
 use bytes::Bytes;
 use fred::interfaces::KeysInterface;
 use fred::types::Expiration;
-use shared::channel;
-use shared::participant::ParticipantKind;
-use shared::revocation::Revocation;
-use shared::ticket::{self, Ticket};
-use shared::token::Verifier;
+use shared::contract::participant::ParticipantKind;
+use shared::contract::redis::keys;
+use shared::contract::revocation::Revocation;
+use shared::contract::ticket::{self, Ticket};
+use shared::contract::token::Verifier;
 
 use crate::support::{Client, Gateway, QUERY, RedisServer, SECRET, doctor, http, token_for};
 
 /// Issues a ticket as the API service does.
 async fn ticket_for(redis: &RedisServer, token: &str) -> String {
     let ticket = Ticket::new().unwrap();
-    let (key, kept) = (channel::ticket_key(&ticket), Bytes::from(ticket::seal_token(&ticket, token).unwrap()));
+    let (key, kept) = (keys::ticket_key(&ticket), Bytes::from(ticket::seal_token(&ticket, token).unwrap()));
     redis.client().await.set::<(), _, _>(key, kept, Some(Expiration::EX(30)), None, false).await.unwrap();
     ticket.expose().to_owned()
 }

@@ -233,9 +233,9 @@ proptest! {
 }
 
 fn three() -> (Vec<Kept>, Vec<StoredHead>) {
-    let row = Row::from(&shared::audit::AuditEntry::new(
-        shared::audit::AuditActor::Anonymous,
-        shared::audit::Action::Send,
+    let row = Row::from(&shared::contract::audit::AuditEntry::new(
+        shared::contract::audit::AuditActor::Anonymous,
+        shared::contract::audit::Action::Send,
         401,
     ));
     written(&[vec![row.clone(), row.clone()], vec![row.clone(); 3], vec![row]])

@@ -6,7 +6,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use poem::http::header::{ALLOW, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Endpoint, IntoResponse, Request, Response};
-use shared::problem::{self, Problem, REQUEST_ID_HEADER};
+use shared::contract::http::problem::{self, Problem, REQUEST_ID_HEADER};
 
 use crate::http::endpoints::health;
 use crate::http::error::ProblemBody;

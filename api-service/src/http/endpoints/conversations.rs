@@ -5,7 +5,7 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::param::Query;
 use poem_openapi::{ApiResponse, OpenApi};
-use shared::participant::Participant;
+use shared::contract::participant::Participant;
 
 use crate::domain::{history, inbox};
 use crate::http::auth::Caller;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use poem::web::Data;
 use poem::{Body, IntoResponse, Request, Response, handler};
 use serde_json::json;
-use shared::env::Secret;
-use shared::ids::{LocationId, ParticipantId};
-use shared::participant::ParticipantKind;
-use shared::problem::Problem;
-use shared::token::{self, Role};
+use shared::contract::http::problem::Problem;
+use shared::contract::ids::{LocationId, ParticipantId};
+use shared::contract::participant::ParticipantKind;
+use shared::contract::token::{self, Role};
+use shared::kit::env::Secret;
 
 use crate::http::body::{self, FieldReader, FromFields};
 use crate::http::error::problem_error;
@@ -61,7 +61,7 @@ pub(crate) async fn issue(request: &Request, body: Body, key: Data<&DevSigningKe
 mod tests {
     use poem::{Endpoint, EndpointExt, Route};
     use serde_json::Value;
-    use shared::token::Verifier;
+    use shared::contract::token::Verifier;
 
     use super::*;
 

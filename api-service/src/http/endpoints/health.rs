@@ -7,7 +7,7 @@ use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::{ApiResponse, OpenApi};
 use serde_json::json;
-use shared::problem::Problem;
+use shared::contract::http::problem::Problem;
 
 use crate::database_monitor::DatabaseState;
 use crate::http::body::RawJson;

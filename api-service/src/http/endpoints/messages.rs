@@ -7,9 +7,9 @@ use poem::web::Data;
 use poem::{FromRequest, IntoResponse, Request, Response};
 use poem_openapi::param::Query;
 use poem_openapi::{ApiExtractor, ApiResponse, ExtractParamOptions, OpenApi};
-use shared::ids::{LocationId, ParticipantId};
-use shared::participant::{Conversation, Participant};
-use shared::problem::InputError;
+use shared::contract::http::problem::InputError;
+use shared::contract::ids::{LocationId, ParticipantId};
+use shared::contract::participant::{Conversation, Participant};
 use uuid::Uuid;
 
 use crate::domain::error::DomainError;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::param::Query;
 use poem_openapi::{ApiResponse, OpenApi};
-use shared::participant::Participant;
-use shared::problem::Problem;
+use shared::contract::http::problem::Problem;
+use shared::contract::participant::Participant;
 
 use crate::domain::presence;
 use crate::http::auth::Caller;

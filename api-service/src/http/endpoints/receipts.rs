@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use poem::web::Data;
 use poem_openapi::{ApiResponse, OpenApi};
-use shared::ids::MessageId;
-use shared::receipt::{MAX_MESSAGE_IDS, ReceiptKind};
+use shared::contract::ids::MessageId;
+use shared::contract::receipt::{MAX_MESSAGE_IDS, ReceiptKind};
 
 use crate::domain::mark;
 use crate::http::auth::{Caller, ParticipantCaller};

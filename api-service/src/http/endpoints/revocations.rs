@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use poem::web::Data;
 use poem_openapi::{ApiResponse, OpenApi};
-use shared::revocation::{Revocation, whole_seconds};
+use shared::contract::revocation::{Revocation, whole_seconds};
 
 use crate::domain::revoke;
 use crate::http::auth::AdminCaller;

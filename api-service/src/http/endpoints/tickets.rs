@@ -5,7 +5,7 @@ use std::sync::Arc;
 use poem::Request;
 use poem::web::Data;
 use poem_openapi::{ApiResponse, OpenApi};
-use shared::problem::Problem;
+use shared::contract::http::problem::Problem;
 
 use crate::domain::ticket;
 use crate::http::auth::{self, Caller};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use poem::endpoint::make_sync;
 use poem::http::header::CONTENT_SECURITY_POLICY;
 use poem::{Endpoint, Response};
-use shared::browser::{is_host, source_hash};
+use shared::contract::http::web_security::{is_host, source_hash};
 
 use super::spec;
 use crate::http::cors;

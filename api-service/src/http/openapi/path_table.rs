@@ -7,8 +7,8 @@ use std::sync::Arc;
 use poem::Request;
 use poem::http::Method;
 use serde_json::Value;
-use shared::problem::Problem;
-use shared::query::{self, Parameter, QueryError};
+use shared::contract::http::problem::Problem;
+use shared::contract::http::query::{self, Parameter, QueryError};
 
 use crate::http::error::{invalid, problem_error};
 

@@ -381,9 +381,9 @@ mod tests {
         };
         holds::<Inbox>(&domain::inbox::Inbox { conversations: vec![row], next_cursor: None });
         holds::<Ticket>(&domain::ticket::tests::example());
-        let error = shared::problem::InputError::new("/content", "is empty");
-        holds::<Problem>(&shared::problem::Problem::new(422, "x").with_errors(vec![error]));
-        holds::<Problem>(&shared::problem::Problem::new(500, "x"));
+        let error = shared::contract::http::problem::InputError::new("/content", "is empty");
+        holds::<Problem>(&shared::contract::http::problem::Problem::new(422, "x").with_errors(vec![error]));
+        holds::<Problem>(&shared::contract::http::problem::Problem::new(500, "x"));
     }
 
     #[test]

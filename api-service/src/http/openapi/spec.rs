@@ -5,7 +5,7 @@ use std::sync::Arc;
 use poem::http::Method;
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Value, json};
-use shared::problem::{CONTENT_TYPE, InputError, Problem};
+use shared::contract::http::problem::{CONTENT_TYPE, InputError, Problem};
 
 use crate::http::assets;
 use crate::http::endpoints::conversations::Conversations;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use shared::token::Actor;
+use shared::contract::token::Actor;
 
 use crate::http::server::connection::Connection;
 

@@ -10,10 +10,11 @@ use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand};
 use futures_util::future::{join_all, try_join_all};
-use shared::channel::{Channel, Topology};
-use shared::ids::ConversationId;
-use shared::inbox_rows::InboxPublishBatch;
-use shared::redis::is_redis_reply;
+use shared::contract::event::inbox_publish_batch::InboxPublishBatch;
+use shared::contract::ids::ConversationId;
+use shared::contract::redis::keys::Channel;
+use shared::kit::redis::Topology;
+use shared::kit::redis::is_redis_reply;
 
 use super::{Broker, MAX_EVENTS_PER_SCRIPT};
 

@@ -11,10 +11,12 @@ use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
-use shared::channel::{self, Channel, Topology};
-use shared::publication::{PublishBatch, PublishMode};
-use shared::redis::{RedisNodes, is_redis_reply};
-use shared::relay_keys::RelayKeys;
+use shared::contract::event::publish_batch::{PublishBatch, PublishMode};
+use shared::contract::event::relay_keys::RelayKeys;
+use shared::contract::redis::keys::Channel;
+use shared::contract::redis::scripts;
+use shared::kit::redis::Topology;
+use shared::kit::redis::{RedisNodes, is_redis_reply};
 use tokio::time::Instant;
 
 use crate::outbox::settings::EventLogConfig;
@@ -50,9 +52,9 @@ impl Broker {
         let topology = redis.topology();
         let [publish_script, subscribers_script, rows_script, rename_script, announce_script] = [
             topology.publish_script(),
-            channel::SUBSCRIBER_COUNT,
+            scripts::SUBSCRIBER_COUNT,
             topology.publish_rows_script(),
-            channel::RENAME_WRONG_TYPE,
+            scripts::RENAME_WRONG_TYPE,
             topology.publish_ephemeral_script(),
         ]
         .map(Script::from_lua);

@@ -8,9 +8,9 @@ use fred::error::Error;
 use fred::interfaces::KeysInterface;
 use fred::types::{Expiration, Value};
 use futures_util::future::join_all;
-use shared::channel::{self, Channel};
-use shared::event;
-use shared::redis::SlotMap;
+use shared::contract::event;
+use shared::contract::redis::keys::{self, Channel};
+use shared::kit::redis::SlotMap;
 use uuid::Uuid;
 
 use super::{Broker, PublishRejection};
@@ -77,7 +77,7 @@ impl Broker {
     /// # Errors
     /// Errors of Redis.
     pub async fn move_wrong_type_log(&self, channel: &Channel) -> Result<bool, Error> {
-        let args = vec![Bytes::from_static(b"stream"), channel::moved_suffix().into()];
+        let args = vec![Bytes::from_static(b"stream"), keys::moved_suffix().into()];
         let moved: Vec<String> = self.run(&self.rename_script, vec![channel.log_key()], args).await?;
         metrics::counter!("ehr_chat_redis_keys_moved_total", "key" => "event_log").increment(moved.len() as u64);
         Ok(!moved.is_empty())

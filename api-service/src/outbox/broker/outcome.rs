@@ -1,7 +1,7 @@
 //! The outcome of publishing an event, and the scope of a rejection: one conversation, or one node.
 
 use fred::error::Error;
-use shared::redis::is_redis_reply;
+use shared::kit::redis::is_redis_reply;
 
 /// The outcome of publishing an event.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use shared::ids::MessageId;
+use shared::contract::ids::MessageId;
 use time::OffsetDateTime;
 
 use super::reader::{RowCursor, Snapshot};

@@ -10,7 +10,7 @@ pub(in crate::store) mod reader;
 mod rows;
 
 use deadpool_postgres::Object;
-use shared::audit::AuditEntry;
+use shared::contract::audit::AuditEntry;
 use uuid::Uuid;
 
 use crate::audit::row::Row;

@@ -1,8 +1,8 @@
 //! Reads the audit trail in one snapshot, on a connection of its own. Memory holds one page.
 
 use deadpool_postgres::{ClientWrapper, Transaction};
-use shared::audit::AuditActor;
-use shared::ids::LocationId;
+use shared::contract::audit::AuditActor;
+use shared::contract::ids::LocationId;
 use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Portal};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use deadpool_postgres::GenericClient;
-use shared::ids::{LocationId, MessageId};
+use shared::contract::ids::{LocationId, MessageId};
 use tokio_postgres::Row;
 
 use crate::envelope::{DataKey, DataKeyId, EnvelopeError, EnvelopeKeys, MessageAad, WrappedKey};

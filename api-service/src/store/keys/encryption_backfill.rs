@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use shared::ids::MessageId;
-use shared::timestamp::timestamp;
+use shared::contract::ids::MessageId;
+use shared::kit::timestamp::timestamp;
 use uuid::Uuid;
 
 use super::data_keys;

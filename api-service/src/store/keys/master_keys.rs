@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use shared::ids::LocationId;
+use shared::contract::ids::LocationId;
 use tokio_postgres::Row;
 
 use super::running_services;

@@ -3,7 +3,7 @@
 //!
 //! A key that was retired a day ago seals nothing any more, so messages that arrive during the purge do not use it.
 
-use shared::ids::MessageId;
+use shared::contract::ids::MessageId;
 use uuid::Uuid;
 
 use crate::store::{Store, StoreError};

@@ -1,7 +1,7 @@
 //! Failed rows of the outbox: rows that could not be rebuilt.
 
-use shared::audit::AuditEntry;
-use shared::ids::{ConversationId, MessageId};
+use shared::contract::audit::AuditEntry;
+use shared::contract::ids::{ConversationId, MessageId};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 

@@ -8,9 +8,9 @@ mod failed;
 mod rebuild;
 mod relay;
 
-use shared::channel::{self, Channel};
-use shared::event::OutgoingEvent;
-use shared::ids::ConversationId;
+use shared::contract::event::OutgoingEvent;
+use shared::contract::ids::ConversationId;
+use shared::contract::redis::keys::{self, Channel};
 
 use super::{Store, StoreError};
 use crate::model::inbox::InboxUpdate;
@@ -31,7 +31,7 @@ impl OutboxEvent {
     /// The conversation of the event.
     #[must_use]
     pub fn conversation(&self) -> Option<ConversationId> {
-        channel::parse_conversation(self.channel.as_str()).map(|(_, conversation)| conversation)
+        keys::parse_conversation(self.channel.as_str()).map(|(_, conversation)| conversation)
     }
 }
 

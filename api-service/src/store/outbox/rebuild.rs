@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use deadpool_postgres::Transaction;
-use shared::channel::Channel;
-use shared::event::OutgoingEvent;
-use shared::ids::{ConversationId, LocationId, MessageId};
-use shared::receipt::ReceiptKind;
-use shared::timestamp::timestamp;
+use shared::contract::event::OutgoingEvent;
+use shared::contract::ids::{ConversationId, LocationId, MessageId};
+use shared::contract::receipt::ReceiptKind;
+use shared::contract::redis::keys::Channel;
+use shared::kit::timestamp::timestamp;
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 

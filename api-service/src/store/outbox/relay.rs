@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use futures_util::future::try_join_all;
-use shared::ids::{ConversationId, MessageId};
+use shared::contract::ids::{ConversationId, MessageId};
 use tokio::time::Instant;
 use uuid::Uuid;
 

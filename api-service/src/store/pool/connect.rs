@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
-use shared::env::Secret;
-use shared::tls;
+use shared::kit::env::Secret;
+use shared::kit::net::tls;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;

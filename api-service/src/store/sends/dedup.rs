@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
-use shared::ids::{ConversationId, LocationId};
-use shared::participant::Participant;
+use shared::contract::ids::{ConversationId, LocationId};
+use shared::contract::participant::Participant;
 use time::OffsetDateTime;
 use uuid::Uuid;
 

@@ -12,11 +12,11 @@ mod single_statement;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use shared::audit::Action;
-use shared::channel::Channel;
-use shared::event::OutgoingEvent;
-use shared::ids::{ConversationId, MessageId};
-use shared::redacted::Redacted;
+use shared::contract::audit::Action;
+use shared::contract::event::OutgoingEvent;
+use shared::contract::ids::{ConversationId, MessageId};
+use shared::contract::redis::keys::Channel;
+use shared::kit::crypto::redacted::Redacted;
 
 use super::audit::Lease;
 use super::conversations::ConversationCounters;
@@ -194,9 +194,9 @@ mod tests {
     use super::*;
     use crate::model::deadline::Deadline;
     use crate::model::message::{Content, now};
-    use shared::participant::{Conversation, Participant};
-    use shared::request::RequestContext;
-    use shared::token::{Actor, Principal, VerificationKeyId};
+    use shared::contract::http::request::RequestContext;
+    use shared::contract::participant::{Conversation, Participant};
+    use shared::contract::token::{Actor, Principal, VerificationKeyId};
     use time::OffsetDateTime;
     use uuid::Uuid;
 

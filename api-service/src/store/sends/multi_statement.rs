@@ -18,7 +18,7 @@ use crate::store::audit::{self, Lease};
 use crate::store::conversations::{self, ConversationCounters};
 use crate::store::keys::data_keys::{self, SealingKeys};
 use crate::store::{StoreError, messages, outbox};
-use shared::ids::ConversationId;
+use shared::contract::ids::ConversationId;
 
 /// What is needed before the transaction begins.
 pub(super) struct PreparedBatch<'a> {

@@ -5,7 +5,7 @@ use std::pin::pin;
 use anyhow::Result;
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt;
-use shared::participant::{Conversation, Participant};
+use shared::contract::participant::{Conversation, Participant};
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
@@ -125,9 +125,9 @@ fn random(noise: u64) -> [u8; 16] {
 }
 
 fn user(participant: &Participant) -> Option<&str> {
-    participant.user_id().map(shared::ids::ParticipantId::as_str)
+    participant.user_id().map(shared::contract::ids::ParticipantId::as_str)
 }
 
 fn contact(participant: &Participant) -> Option<&str> {
-    participant.contact_id().map(shared::ids::ParticipantId::as_str)
+    participant.contact_id().map(shared::contract::ids::ParticipantId::as_str)
 }

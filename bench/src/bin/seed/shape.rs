@@ -5,7 +5,7 @@
 use std::f64::consts::TAU;
 
 use anyhow::{Result, ensure};
-use shared::participant::{Conversation, Participant};
+use shared::contract::participant::{Conversation, Participant};
 
 /// Tenants.
 const LOCATIONS: u32 = 50;

@@ -3,12 +3,12 @@ mod coverage;
 mod inbox;
 
 use super::*;
-use shared::event::Cursor;
-use shared::event::Header;
-use shared::ids::LocationId;
-use shared::participant::Participant;
-use shared::revocation::Revocation;
-use shared::token::{Actor, Principal};
+use shared::contract::event::Cursor;
+use shared::contract::event::Header;
+use shared::contract::ids::LocationId;
+use shared::contract::participant::Participant;
+use shared::contract::revocation::Revocation;
+use shared::contract::token::{Actor, Principal};
 use uuid::Uuid;
 
 pub(crate) fn channel(n: u128) -> Channel {
@@ -54,7 +54,7 @@ pub(crate) fn principal(who: &str, jti: Option<&str>) -> Arc<Principal> {
     let person: Participant = who.parse().unwrap();
     Arc::new(Principal {
         subject: person.id.clone(),
-        key: shared::token::VerificationKeyId::SECRET,
+        key: shared::contract::token::VerificationKeyId::SECRET,
         actor: Actor::Participant(person),
         locations: vec![],
         expires_at: time::OffsetDateTime::UNIX_EPOCH,

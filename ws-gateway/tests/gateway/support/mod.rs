@@ -10,11 +10,11 @@ use std::net::SocketAddr;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use shared::channel::Channel;
-use shared::env::{Env, Secret};
-use shared::participant::{Conversation, ParticipantKind};
-use shared::shutdown::Shutdown;
-use shared::token::{Role, issue};
+use shared::contract::participant::{Conversation, ParticipantKind};
+use shared::contract::redis::keys::Channel;
+use shared::contract::token::{Role, issue};
+use shared::kit::env::{Env, Secret};
+use shared::kit::shutdown::Shutdown;
 use tokio::task::JoinHandle;
 use ws_gateway::RunError;
 use ws_gateway::config::Config;
@@ -57,7 +57,7 @@ impl Gateway {
             name => settings.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
         }))
         .unwrap();
-        let listener = shared::net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = shared::kit::net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
         let running = tokio::spawn(ws_gateway::run(config, listener, shutdown.clone()));

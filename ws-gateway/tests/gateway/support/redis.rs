@@ -11,11 +11,13 @@ use fred::types::scripts::Script;
 use fred::types::{Builder, CustomCommand, RespVersion};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use shared::channel::{self, Channel, Topology};
-use shared::event::{Cursor, OutgoingEvent, Recipient};
-use shared::publication::{PublishBatch, PublishMode};
-use shared::receipt::Receipt;
-use shared::relay_keys::RelayKeys;
+use shared::contract::event::publish_batch::{PublishBatch, PublishMode};
+use shared::contract::event::relay_keys::RelayKeys;
+use shared::contract::event::{Cursor, OutgoingEvent, Recipient};
+use shared::contract::receipt::Receipt;
+use shared::contract::redis::keys::{self, Channel};
+use shared::contract::redis::revocations;
+use shared::kit::redis::Topology;
 use tokio::io::AsyncBufReadExt;
 use uuid::Uuid;
 
@@ -88,8 +90,8 @@ impl RedisServer {
         let (mut position, mut stamp) = ("0".to_owned(), "0".to_owned());
         loop {
             let arguments = vec![position, stamp, "1".to_owned(), "0".to_owned()];
-            let compare = Script::from_lua(channel::revoked::COMPARE);
-            let compared = compare.evalsha_with_reload(&client, channel::REVOCATIONS_KEY, arguments).await;
+            let compare = Script::from_lua(revocations::COMPARE);
+            let compared = compare.evalsha_with_reload(&client, keys::REVOCATIONS_KEY, arguments).await;
             // A key of another type is no copy either.
             let (outcome, epoch, at, stamped, _): (String, String, String, String, u64) = compared.unwrap();
             match outcome.as_str() {
@@ -97,9 +99,9 @@ impl RedisServer {
                 "ahead" => (position, stamp) = (at, stamped),
                 _ => {
                     let epoch = Uuid::now_v7().simple().to_string();
-                    let keys = vec![channel::REVOCATIONS_KEY.to_owned(), channel::revoked::draft_key(&epoch)];
+                    let keys = vec![keys::REVOCATIONS_KEY.to_owned(), revocations::draft_key(&epoch)];
                     let arguments = ["", &epoch, "0", "0", "0", "1", "0"].map(str::to_owned).to_vec();
-                    let replace = Script::from_lua(channel::revoked::REPLACE);
+                    let replace = Script::from_lua(revocations::REPLACE);
                     let replaced: u8 = replace.evalsha_with_reload(&client, keys, arguments).await.unwrap();
                     assert_eq!(replaced, 1);
                     (position, stamp) = ("0".to_owned(), "0".to_owned());
@@ -195,8 +197,8 @@ impl RevocationCopy {
         let mut arguments = vec![self.epoch.clone(), self.position.to_string(), self.stamp.clone()];
         arguments.extend([next.to_string(), next.to_string(), "1".to_owned()]);
         arguments.extend(pairs);
-        let append = Script::from_lua(channel::revoked::APPEND);
-        let appended: u8 = append.evalsha_with_reload(&self.client, channel::REVOCATIONS_KEY, arguments).await.unwrap();
+        let append = Script::from_lua(revocations::APPEND);
+        let appended: u8 = append.evalsha_with_reload(&self.client, keys::REVOCATIONS_KEY, arguments).await.unwrap();
         assert_eq!(appended, 1);
         (self.position, self.stamp) = (next, next.to_string());
     }
@@ -245,7 +247,7 @@ impl Publisher {
 
     /// The number of receipts so far.
     pub(crate) async fn receipts_so_far(&self) -> usize {
-        self.client.xlen(channel::RECEIPT_STREAM).await.unwrap()
+        self.client.xlen(keys::RECEIPT_STREAM).await.unwrap()
     }
 
     /// Waits for the first `count` receipts.
@@ -256,11 +258,11 @@ impl Publisher {
             while receipts.len() < count {
                 let read: std::collections::HashMap<String, Entries> = self
                     .client
-                    .xread_map(None, Some(1000), channel::RECEIPT_STREAM, last.clone())
+                    .xread_map(None, Some(1000), keys::RECEIPT_STREAM, last.clone())
                     .await
                     .unwrap_or_default();
                 for (id, fields) in read.into_values().flatten() {
-                    receipts.push(Receipt::decode(&fields[channel::ENTRY_FIELD]).unwrap());
+                    receipts.push(Receipt::decode(&fields[keys::ENTRY_FIELD]).unwrap());
                     last = id;
                 }
             }

@@ -1,0 +1,276 @@
+//! Keeps a flood of refusals from being a flood of rows: the first of somebody's are entries each, the rest are counted, and the
+//! count is an entry.
+//!
+//! Who is refused again and again costs one row a minute, whatever it tries. Nothing goes uncounted; a process that is killed takes
+//! along what it has counted since the last row, a minute at most.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::contract::audit::{Action, AuditActor, AuditEntry};
+use crate::kit::rate_limit::client_network;
+
+/// Refusals of one address that are written one by one, when nobody knows who it was.
+const ADDRESS_BUDGET: u32 = 20;
+/// Of somebody who is known.
+const ACTOR_BUDGET: u32 = 300;
+/// Tokens that somebody shows on open sockets, good or not.
+const TOKEN_BUDGET: u32 = 60;
+/// Requests that came too often.
+const TOO_MANY_REQUESTS_BUDGET: u32 = 5;
+/// From the first that is counted to the entry that says how many they are; doubled each time, up to [`MAX_INTERVAL`].
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
+/// Who was not counted for so long is written one by one again.
+const RESET_AFTER: Duration = Duration::from_secs(60);
+/// Those that are told apart at a time; beyond it, all others are one.
+const MAX_SOURCES: usize = 20_000;
+
+/// Those that are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum DenialSource {
+    Address(Option<IpAddr>, u16),
+    Actor(AuditActor, Action, u16),
+    Overflow,
+}
+
+struct DenialCounter {
+    /// Entries that may still be written one by one.
+    budget: u32,
+    summary: Option<AuditEntry>,
+    /// When the count is due.
+    due_at: Instant,
+    interval: Duration,
+    /// When one of them was seen last.
+    last_seen: Instant,
+    /// When the first of them was seen.
+    first_seen: Instant,
+}
+
+/// Refusals on their way to the trail.
+#[derive(Default)]
+pub struct DenialAggregator {
+    counters: Mutex<HashMap<DenialSource, DenialCounter>>,
+}
+
+impl DenialAggregator {
+    /// The entry, when it is to be written; else it is counted. What is neither a refusal nor a token shown passes.
+    pub fn admit(&self, entry: AuditEntry) -> Option<AuditEntry> {
+        match entry.is_denied() || entry.action == Action::SocketAuth {
+            true => self.admit_at(entry, Instant::now()),
+            false => Some(entry),
+        }
+    }
+
+    /// The same for an entry of another kind, of which somebody can make as many as it likes.
+    pub fn admit_limited(&self, entry: AuditEntry) -> Option<AuditEntry> {
+        self.admit_at(entry, Instant::now())
+    }
+
+    fn admit_at(&self, entry: AuditEntry, now: Instant) -> Option<AuditEntry> {
+        let (mut source, mut left) = classify(&entry);
+        let mut floods = self.counters.lock();
+        if floods.len() >= MAX_SOURCES && !floods.contains_key(&source) {
+            (source, left) = (DenialSource::Overflow, 0);
+        }
+        let fresh = DenialCounter {
+            budget: left,
+            summary: None,
+            due_at: now,
+            interval: MIN_INTERVAL,
+            last_seen: now,
+            first_seen: now,
+        };
+        let flood = match floods.entry(source) {
+            Slot::Occupied(known) => {
+                let flood = known.into_mut();
+                let is_quiet = now.duration_since(if flood.budget > 0 { flood.first_seen } else { flood.last_seen })
+                    >= RESET_AFTER;
+                if is_quiet && flood.summary.is_none() {
+                    *flood = fresh;
+                }
+                flood
+            }
+            Slot::Vacant(slot) => slot.insert(fresh),
+        };
+        flood.last_seen = now;
+        if flood.budget > 0 {
+            flood.budget -= 1;
+            return Some(entry);
+        }
+        match &mut flood.summary {
+            Some(counted) => merge(counted, &entry),
+            None => {
+                flood.due_at = now + flood.interval;
+                flood.summary = Some(entry);
+            }
+        }
+        None
+    }
+
+    /// The counts that are due.
+    pub fn take_due(&self) -> Vec<AuditEntry> {
+        self.take_due_at(Instant::now())
+    }
+
+    fn take_due_at(&self, now: Instant) -> Vec<AuditEntry> {
+        let mut due = Vec::new();
+        self.counters.lock().retain(|_, flood| {
+            if flood.due_at <= now
+                && let Some(counted) = flood.summary.take()
+            {
+                flood.interval = (2 * flood.interval).min(MAX_INTERVAL);
+                due.push(counted);
+            }
+            flood.summary.is_some() || now.duration_since(flood.last_seen) < RESET_AFTER
+        });
+        due
+    }
+
+    /// All that was counted, due or not: for whoever ends.
+    pub fn take_all(&self) -> Vec<AuditEntry> {
+        self.counters.lock().drain().filter_map(|(_, flood)| flood.summary).collect()
+    }
+}
+
+/// Whose an entry is, and how many of those are written one by one.
+fn classify(entry: &AuditEntry) -> (DenialSource, u32) {
+    let few = if entry.outcome == 429 { TOO_MANY_REQUESTS_BUDGET } else { u32::MAX };
+    match &entry.actor {
+        AuditActor::Anonymous => {
+            let address = entry.request.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), |request| request.address);
+            (DenialSource::Address(client_network(address), entry.outcome), ADDRESS_BUDGET.min(few))
+        }
+        who => {
+            let most = if entry.action == Action::SocketAuth { TOKEN_BUDGET } else { ACTOR_BUDGET };
+            (DenialSource::Actor(who.clone(), entry.action, entry.outcome), most.min(few))
+        }
+    }
+}
+
+/// Counts one more. What differs between them is not said of all.
+fn merge(counted: &mut AuditEntry, entry: &AuditEntry) {
+    fn keep<T: PartialEq>(of_all: &mut Option<T>, of_one: &Option<T>) {
+        if of_all != of_one {
+            *of_all = None;
+        }
+    }
+    counted.times = counted.times.saturating_add(entry.times);
+    if counted.action != entry.action {
+        counted.action = Action::Request;
+    }
+    if counted.actor != entry.actor || counted.outcome != entry.outcome {
+        (counted.actor, counted.action, counted.outcome) = (AuditActor::System, Action::Lost, 0);
+        counted.request = None;
+    }
+    keep(&mut counted.location, &entry.location);
+    keep(&mut counted.conversation, &entry.conversation);
+    keep(&mut counted.acts_for, &entry.acts_for);
+    keep(&mut counted.counterpart, &entry.counterpart);
+    keep(&mut counted.detail, &entry.detail);
+    if counted.message_ids != entry.message_ids {
+        counted.message_ids.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::http::request::RequestContext;
+
+    fn refused(who: &str, action: Action, outcome: u16, address: [u8; 4]) -> AuditEntry {
+        let request = RequestContext { request_id: "r".into(), address: address.into() };
+        AuditEntry::new(who.parse().unwrap(), action, outcome).with_request(&request)
+    }
+
+    /// What was written of a flood of `per_second` that goes on for so many seconds: rows, and how many they stand for.
+    fn written(entry: &AuditEntry, per_second: u32, seconds: u32) -> (usize, u32) {
+        let (refusals, start) = (DenialAggregator::default(), Instant::now());
+        let mut rows = Vec::new();
+        for second in 0..seconds {
+            let now = start + Duration::from_secs(second.into());
+            rows.extend((0..per_second).filter_map(|_| refusals.admit_at(entry.clone(), now)));
+            rows.extend(refusals.take_due_at(now));
+        }
+        rows.extend(refusals.take_all());
+        (rows.len(), rows.iter().map(|row| row.times).sum())
+    }
+
+    #[test]
+    fn a_flood_from_one_address_is_a_row_a_minute_and_nothing_is_left_out_of_the_count() {
+        for (outcome, first) in [(401, 20), (429, 5)] {
+            let entry = refused("anonymous", Action::HistoryRead, outcome, [203, 0, 113, 9]);
+            let (rows, times) = written(&entry, 2_000, 600);
+            assert_eq!(times, 1_200_000);
+            assert!(rows <= first + 6 + 10, "{rows} rows of {outcome} in ten minutes");
+        }
+    }
+
+    #[test]
+    fn whoever_is_known_is_counted_too_whether_refused_or_showing_tokens() {
+        for (entry, first) in [
+            (refused("user:mallory", Action::HistoryRead, 403, [1; 4]), 300),
+            (refused("user:mallory", Action::Send, 429, [1; 4]), 5),
+            (refused("user:mallory", Action::SocketAuth, 200, [1; 4]), 60),
+        ] {
+            let (rows, times) = written(&entry, 100, 300);
+            assert_eq!(times, 30_000);
+            assert!(rows <= first + 6 + 5, "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn what_comes_now_and_then_is_written_one_by_one_and_so_is_what_is_no_refusal() {
+        let entry = refused("anonymous", Action::Send, 401, [203, 0, 113, 9]);
+        let (refusals, mut now) = (DenialAggregator::default(), Instant::now());
+        for _ in 0..100 {
+            assert!(refusals.admit_at(entry.clone(), now).is_some());
+            now += Duration::from_secs(4);
+        }
+        for _ in 0..1_000 {
+            assert!(refusals.admit(refused("user:doc", Action::HistoryRead, 200, [1; 4])).is_some());
+        }
+        // Quiet for a while, it is let go.
+        assert_eq!(refusals.take_due_at(now + RESET_AFTER), []);
+        assert_eq!(refusals.counters.lock().len(), 0);
+    }
+
+    #[test]
+    fn a_count_says_what_all_of_them_share_and_no_more() {
+        let refusals = DenialAggregator::default();
+        let now = Instant::now();
+        let of = |action, location: &str| {
+            let entry = refused("anonymous", action, 401, [203, 0, 113, 9]);
+            AuditEntry { location: Some(location.parse().unwrap()), ..entry }
+        };
+        let last = |entries: &[AuditEntry]| {
+            for _ in 0..ADDRESS_BUDGET {
+                refusals.admit_at(of(Action::Send, "loc1"), now);
+            }
+            assert!(entries.iter().all(|entry| refusals.admit_at(entry.clone(), now).is_none()));
+            refusals.take_all().remove(0)
+        };
+        let same = last(&[of(Action::Send, "loc1"), of(Action::Send, "loc1")]);
+        assert_eq!((same.times, same.action, same.location), (2, Action::Send, Some("loc1".parse().unwrap())));
+        let different = last(&[of(Action::Send, "loc1"), of(Action::InboxRead, "loc2")]);
+        assert_eq!((different.times, different.action, different.location), (2, Action::Request, None));
+        assert_eq!(different.request.unwrap().address, IpAddr::from([203, 0, 113, 9]));
+    }
+
+    #[test]
+    fn memory_is_bounded_whoever_comes() {
+        let (refusals, now) = (DenialAggregator::default(), Instant::now());
+        let mut written = 0;
+        for number in 0..MAX_SOURCES as u32 + 5_000 {
+            let address = (0x0a00_0000_u32 + number).to_be_bytes();
+            let entry = refused("anonymous", Action::Send, 401, address);
+            written += usize::from(refusals.admit_at(entry, now).is_some());
+        }
+        assert_eq!((written, refusals.counters.lock().len()), (MAX_SOURCES, MAX_SOURCES + 1));
+        assert_eq!(refusals.take_all().iter().map(|entry| entry.times).collect::<Vec<_>>(), [5_000]);
+    }
+}

@@ -1,0 +1,480 @@
+//! What travels from the API service through Redis to the sockets.
+//!
+//! An event is encoded once, by the API service. Redis gives it its cursor and splices it into the
+//! frame; gateways pass the bytes on as they are and read no more than the first line.
+//!
+//! On the channel an event is `HEADER\nFRAME`, and the frame is what a client receives. The header is
+//!
+//! - `CURSOR PREVIOUS PARTICIPANT MESSAGE_ID` for a message: whose client proves its delivery;
+//! - `CURSOR PREVIOUS` for what else is in the log;
+//! - `* PARTICIPANT` for what is not: somebody's typing, which its own sockets need not hear;
+//! - `~ INSTANCE degraded` and `~ INSTANCE recovered`, without a frame, from an API service whose events Redis refuses;
+//! - `+ CONVERSATION` for the row of an inbox: [`crate::contract::event::inbox_publish_batch`].
+//!
+//! and behind a tab, if it is known, the id of the request that it comes from, for logs. The log of the conversation does
+//! not keep that.
+//!
+//! `PREVIOUS` is the cursor of the entry that the log held last before this one, `-` when it held none. Who stands
+//! elsewhere has missed something. With relay keys, what a message's frame holds behind its cursor is sealed:
+//! [`crate::contract::event::relay_keys`].
+
+pub mod inbox_publish_batch;
+pub mod publish_batch;
+pub mod relay_keys;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use uuid::Uuid;
+
+use crate::contract::ids::{ConversationId, MessageId};
+use crate::contract::participant::Participant;
+use crate::kit::crypto::redacted::Redacted;
+
+/// The place of an event in the log of its conversation: the id of a Redis stream entry.
+/// Opaque to clients. Cursors of one conversation order as its events do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cursor {
+    millis: u64,
+    count: u64,
+}
+
+impl Cursor {
+    /// Before every event.
+    pub const START: Self = Self { millis: 0, count: 0 };
+
+    /// How long ago the event was logged: Redis's clock when it was, this machine's now, so it is as good as these agree.
+    #[must_use]
+    pub fn age(self) -> Duration {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        now.saturating_sub(Duration::from_millis(self.millis))
+    }
+}
+
+/// Text that is no cursor of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a cursor that this server gave out")]
+pub struct InvalidCursor;
+
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        // `parse::<u64>` takes a leading plus sign, Redis does not.
+        let number = |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) {
+            true => digits.parse().map_err(|_| InvalidCursor),
+            false => Err(InvalidCursor),
+        };
+        let (millis, count) = text.split_once('-').ok_or(InvalidCursor)?;
+        Ok(Self { millis: number(millis)?, count: number(count)? })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.count)
+    }
+}
+
+/// Whose client proves the delivery of which message by answering the Ping sent after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// The receiver.
+    pub participant: Participant,
+    /// The message.
+    pub message_id: MessageId,
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.participant, self.message_id)
+    }
+}
+
+impl FromStr for Recipient {
+    type Err = InvalidEvent;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEvent> {
+        let (to, id) = text.split_once(' ').ok_or(InvalidEvent)?;
+        Ok(Self {
+            participant: to.parse().map_err(|_| InvalidEvent)?,
+            message_id: Uuid::parse_str(id).map_err(|_| InvalidEvent)?,
+        })
+    }
+}
+
+/// An event before Redis has given it its place.
+#[derive(Debug, Clone)]
+pub struct OutgoingEvent {
+    /// Value of the frame's `type`.
+    pub kind: &'static str,
+    /// Set for messages only.
+    pub recipient: Option<Recipient>,
+    /// A message's place in its conversation, which is its place among the published ones as well.
+    pub seq: Option<i64>,
+    /// The frame behind its `cursor`, up to and with the closing brace.
+    pub body: Redacted<String>,
+    /// The request that it comes from, while that is known.
+    pub request_id: Option<Arc<str>>,
+}
+
+impl OutgoingEvent {
+    /// A `message` frame around a message that is JSON already, the `seq`th of its conversation.
+    #[must_use]
+    pub fn message(json: &str, recipient: Recipient, seq: i64) -> Self {
+        let rest = ["\"message\":", json, "}"].concat();
+        Self { kind: "message", recipient: Some(recipient), seq: Some(seq), body: rest.into(), request_id: None }
+    }
+
+    /// A `delivered` or `read` frame, for whoever sent the messages.
+    /// `at` is the time as clients read it; it holds nothing that JSON would escape.
+    #[must_use]
+    pub fn receipt(kind: crate::contract::receipt::ReceiptKind, message_ids: &[MessageId], at: &str) -> Self {
+        let ids: Vec<String> = message_ids.iter().map(|id| format!("\"{id}\"")).collect();
+        let rest = format!("\"message_ids\":[{}],\"{}\":\"{at}\"}}", ids.join(","), kind.time_field());
+        Self { kind: kind.as_str(), recipient: None, seq: None, body: rest.into(), request_id: None }
+    }
+
+    /// The header behind its cursor; empty when no delivery is to be proven.
+    #[must_use]
+    pub fn header(&self) -> String {
+        self.recipient.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+}
+
+/// Something on a channel or in a log that is no event of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an event")]
+pub struct InvalidEvent;
+
+/// An event as a gateway reads it: where it lies, if it can.
+#[derive(Clone)]
+pub struct Event<'a> {
+    /// What the gateway must know of it.
+    pub header: Header,
+    /// The frame: JSON.
+    pub frame: Cow<'a, str>,
+}
+
+/// What a gateway must know of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Header {
+    /// It stands in the log, at this place.
+    Logged {
+        /// The place.
+        cursor: Cursor,
+        /// The place before it; `None` when it opened the log.
+        previous: Option<Cursor>,
+        /// Whose delivery of what it is, for messages.
+        recipient: Option<Recipient>,
+    },
+    /// It is worth nothing a moment later.
+    Ephemeral {
+        /// Whose doing it is; this participant's own sockets do not get it.
+        from: Participant,
+    },
+    /// Redis refuses the events of this conversation at the moment, says an API service: they wait. Or no longer.
+    PublishStatus {
+        /// Which API service says so.
+        instance: Uuid,
+        /// Whether what waited has been published.
+        is_recovered: bool,
+    },
+    /// It is how a conversation stands in somebody's inbox. Whatever came before it is worth nothing any more.
+    InboxRow {
+        /// Which.
+        conversation: ConversationId,
+    },
+}
+
+impl FromStr for Header {
+    type Err = InvalidEvent;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEvent> {
+        let text = text.split_once('\t').map_or(text, |(text, _request)| text);
+        let (place, rest) = text.split_once(' ').ok_or(InvalidEvent)?;
+        if place == "*" {
+            let from = rest.parse().map_err(|_| InvalidEvent)?;
+            return Ok(Self::Ephemeral { from });
+        }
+        if place == "~" {
+            let (instance, is_recovered) = rest.split_once(' ').ok_or(InvalidEvent)?;
+            let instance = Uuid::parse_str(instance).map_err(|_| InvalidEvent)?;
+            return match is_recovered {
+                "degraded" => Ok(Self::PublishStatus { instance, is_recovered: false }),
+                "recovered" => Ok(Self::PublishStatus { instance, is_recovered: true }),
+                _ => Err(InvalidEvent),
+            };
+        }
+        if place == "+" {
+            return Ok(Self::InboxRow { conversation: Uuid::parse_str(rest).map_err(|_| InvalidEvent)? });
+        }
+        let (previous, recipient) = match rest.split_once(' ') {
+            Some((previous, recipient)) => (previous, Some(recipient)),
+            None => (rest, None),
+        };
+        let cursor = |text: &str| text.parse::<Cursor>().map_err(|_| InvalidEvent);
+        Ok(Self::Logged {
+            cursor: cursor(place)?,
+            previous: if previous == "-" { None } else { Some(cursor(previous)?) },
+            recipient: recipient.map(str::parse).transpose()?,
+        })
+    }
+}
+
+/// The request that what came on a channel comes from.
+#[must_use]
+pub fn parse_request_id(payload: &[u8]) -> Option<&str> {
+    let header = payload.split(|byte| *byte == b'\n').next()?;
+    let (_, request) = std::str::from_utf8(header).ok()?.split_once('\t')?;
+    Some(request)
+}
+
+/// The messages that a `delivered` or `read` frame tells of, from its part behind the `cursor`.
+///
+/// # Errors
+/// [`InvalidEvent`] when it is not of the form that [`OutgoingEvent::receipt`] gives it.
+pub fn parse_receipt_ids(rest: &str) -> Result<Vec<MessageId>, InvalidEvent> {
+    #[derive(serde::Deserialize)]
+    struct Receipt {
+        message_ids: Vec<MessageId>,
+    }
+    let frame = ["{", rest].concat();
+    serde_json::from_str::<Receipt>(&frame).map(|receipt| receipt.message_ids).map_err(|_| InvalidEvent)
+}
+
+/// What a gateway publishes when `from` types: the payload for [`crate::kit::redis::Topology::publish_ephemeral_script`].
+#[must_use]
+pub fn typing_payload(from: &Participant) -> String {
+    // Identifiers hold nothing that JSON would escape.
+    format!("* {from}\n{{\"type\":\"typing\",\"{}_id\":\"{}\"}}", from.kind.as_str(), from.id)
+}
+
+/// What an API service publishes when Redis refuses the events of a conversation, and when it has taken all that waited: the
+/// payload for [`crate::kit::redis::Topology::publish_ephemeral_script`].
+#[must_use]
+pub fn publish_status_payload(instance: Uuid, is_recovered: bool) -> String {
+    format!("~ {instance} {}\n", if is_recovered { "recovered" } else { "degraded" })
+}
+
+/// For how long an announcement of [`publish_status_payload`] holds. It is repeated for as long as it is so; whoever made it may have died.
+pub const PUBLISH_STATUS_TTL: Duration = Duration::from_secs(30);
+
+impl<'a> Event<'a> {
+    /// Reads what came on a channel.
+    ///
+    /// # Errors
+    /// [`InvalidEvent`] when it is not of the form that [`crate::kit::redis::Topology::publish_script`] gives it.
+    pub fn from_channel(payload: &'a [u8]) -> Result<Self, InvalidEvent> {
+        let (header, frame) = split_payload(payload)?;
+        Self::from_plain(header, frame)
+    }
+
+    /// An event whose frame is a text as it is.
+    pub(crate) fn from_plain(header: Header, frame: &'a [u8]) -> Result<Self, InvalidEvent> {
+        let frame = std::str::from_utf8(frame).map_err(|_| InvalidEvent)?;
+        Ok(Self { header, frame: Cow::Borrowed(frame) })
+    }
+
+    /// Reads the entry of a log that follows `previous`. `None` for the entry that only opens a log.
+    ///
+    /// # Errors
+    /// [`InvalidEvent`] when it is not of the form that [`crate::kit::redis::Topology::publish_script`] gives it.
+    pub fn from_log(
+        cursor: Cursor,
+        previous: Option<Cursor>,
+        kind: &str,
+        header: &str,
+        rest: &str,
+    ) -> Result<Option<Self>, InvalidEvent> {
+        if kind.is_empty() {
+            return Ok(None);
+        }
+        let recipient = match header {
+            "" => None,
+            recipient => Some(recipient.parse()?),
+        };
+        let frame = format!("{{\"type\":\"{kind}\",\"cursor\":\"{cursor}\",{rest}");
+        Ok(Some(Self { frame: Cow::Owned(frame), header: Header::Logged { cursor, previous, recipient } }))
+    }
+}
+
+/// A frame is what somebody wrote.
+impl fmt::Debug for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("header", &self.header).field("frame", &Redacted::new(&self.frame)).finish()
+    }
+}
+
+/// The header of what came on a channel, and its frame, of which nothing is known.
+pub(crate) fn split_payload(payload: &[u8]) -> Result<(Header, &[u8]), InvalidEvent> {
+    let end = payload.iter().position(|byte| *byte == b'\n').ok_or(InvalidEvent)?;
+    let header = std::str::from_utf8(&payload[..end]).map_err(|_| InvalidEvent)?;
+    Ok((header.parse()?, &payload[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cursor(text: &str) -> Cursor {
+        text.parse().unwrap()
+    }
+
+    fn recipient() -> Recipient {
+        Recipient { participant: "contact:pat456".parse().unwrap(), message_id: Uuid::from_u128(7) }
+    }
+
+    #[test]
+    fn an_announcement_of_an_api_service_is_read_as_it_was_written() {
+        let instance = Uuid::from_u128(7);
+        for is_recovered in [false, true] {
+            let payload = publish_status_payload(instance, is_recovered);
+            assert_eq!(
+                Event::from_channel(payload.as_bytes()).unwrap().header,
+                Header::PublishStatus { instance, is_recovered }
+            );
+        }
+        assert!(Event::from_channel(format!("~ {instance} gone\n").as_bytes()).is_err());
+    }
+
+    #[test]
+    fn channel_and_log_give_the_same_event() {
+        let draft = OutgoingEvent::message(r#"{"content":"line\none"}"#, recipient(), 1);
+        let payload = format!(
+            "1-2 1-1 {}\n{{\"type\":\"{}\",\"cursor\":\"1-2\",{}",
+            draft.header(),
+            draft.kind,
+            draft.body.expose()
+        );
+        let live = Event::from_channel(payload.as_bytes()).unwrap();
+        let (cursor, previous) = (cursor("1-2"), Some(cursor("1-1")));
+        let replayed =
+            Event::from_log(cursor, previous, draft.kind, &draft.header(), draft.body.expose()).unwrap().unwrap();
+        assert_eq!(live.frame, replayed.frame);
+        let header = Header::Logged { cursor, previous, recipient: Some(recipient()) };
+        assert_eq!(live.header, header);
+        assert_eq!(replayed.header, header);
+        let frame: serde_json::Value = serde_json::from_str(&live.frame).unwrap();
+        assert_eq!(frame, serde_json::json!({"type":"message","cursor":"1-2","message":{"content":"line\none"}}));
+    }
+
+    #[test]
+    fn the_request_stands_behind_the_header_and_changes_nothing_else() {
+        for header in ["5-1 5-0", "5-1 5-0 user:a 00000000-0000-0000-0000-000000000007", "* user:a"] {
+            let payload = format!("{header}\treq-1\n{{}}");
+            assert_eq!(parse_request_id(payload.as_bytes()), Some("req-1"));
+            let event = Event::from_channel(payload.as_bytes()).unwrap();
+            assert_eq!((event.header, &*event.frame), (header.parse().unwrap(), "{}"));
+            assert_eq!(parse_request_id(format!("{header}\n{{\"a\":\"\t\"}}").as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn receipts_are_frames_that_nobody_has_to_prove() {
+        let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
+        let draft =
+            OutgoingEvent::receipt(crate::contract::receipt::ReceiptKind::Read, &ids, "2026-11-22T12:00:00.000001Z");
+        assert_eq!(parse_receipt_ids(draft.body.expose()), Ok(ids.to_vec()));
+        assert_eq!(parse_receipt_ids("\"message\":{}}"), Err(InvalidEvent));
+        let event =
+            Event::from_log(cursor("5-0"), None, draft.kind, &draft.header(), draft.body.expose()).unwrap().unwrap();
+        assert_eq!(event.header, Header::Logged { cursor: cursor("5-0"), previous: None, recipient: None });
+        let frame: serde_json::Value = serde_json::from_str(&event.frame).unwrap();
+        assert_eq!(
+            frame,
+            serde_json::json!({"type":"read","cursor":"5-0","message_ids":ids,"read_at":"2026-11-22T12:00:00.000001Z"})
+        );
+    }
+
+    #[test]
+    fn typing_is_nobodys_to_prove_and_names_who_types() {
+        let payload = typing_payload(&"user:doc123".parse().unwrap());
+        let event = Event::from_channel(payload.as_bytes()).unwrap();
+        assert_eq!(event.header, Header::Ephemeral { from: "user:doc123".parse().unwrap() });
+        assert_eq!(event.frame, r#"{"type":"typing","user_id":"doc123"}"#);
+    }
+
+    #[test]
+    fn the_entry_that_opens_a_log_is_no_event() {
+        assert!(Event::from_log(cursor("1-0"), None, "", "", "").unwrap().is_none());
+    }
+
+    #[test]
+    fn cursors_order_by_number_not_by_text() {
+        assert!(cursor("9-0") < cursor("10-0"));
+        assert!(cursor("10-9") < cursor("10-10"));
+    }
+
+    #[test]
+    fn an_event_says_what_stood_before_it_or_that_nothing_did() {
+        let logged = |text: &str| text.parse::<Header>().unwrap();
+        let (first, second) = (cursor("5-0"), cursor("5-1"));
+        assert_eq!(logged("5-0 -"), Header::Logged { cursor: first, previous: None, recipient: None });
+        assert_eq!(logged("5-1 5-0"), Header::Logged { cursor: second, previous: Some(first), recipient: None });
+        for text in [
+            "",
+            "5-0",
+            "5-0 ",
+            "5-0 x",
+            "5-0 - ",
+            "5-0 - user:a",
+            "5-0 user:a 1",
+            "- -",
+            "*",
+            "* x",
+            "+",
+            "+ x",
+            "5-0  -",
+        ] {
+            assert_eq!(text.parse::<Header>(), Err(InvalidEvent), "{text}");
+        }
+    }
+
+    /// Cursors as a log has them, and people as the EHR names them.
+    fn headers() -> impl Strategy<Value = (Cursor, Option<Cursor>, Option<Recipient>)> {
+        let place = |(millis, count)| Cursor { millis, count };
+        let recipient = ("(user|contact):[A-Za-z0-9._~-]{1,64}", any::<u128>())
+            .prop_map(|(to, id)| Recipient { participant: to.parse().unwrap(), message_id: Uuid::from_u128(id) });
+        let cursor = any::<(u64, u64)>().prop_map(place);
+        (cursor.clone(), prop::option::of(cursor), prop::option::of(recipient))
+    }
+
+    proptest! {
+        #[test]
+        fn headers_are_read_as_the_script_writes_them((cursor, previous, recipient) in headers()) {
+            let mut text = format!("{cursor} {}", previous.map_or("-".to_owned(), |previous| previous.to_string()));
+            if let Some(recipient) = &recipient {
+                text = format!("{text} {recipient}");
+            }
+            prop_assert_eq!(text.parse::<Header>(), Ok(Header::Logged { cursor, previous, recipient }));
+        }
+
+        #[test]
+        fn no_text_makes_the_header_parser_panic(text in "[-*:0-9a-z ]{0,60}") {
+            let _ = text.parse::<Header>();
+        }
+
+        #[test]
+        fn no_payload_makes_the_reader_panic(payload in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Event::from_channel(&payload);
+        }
+
+        #[test]
+        fn cursors_survive_being_written(millis: u64, count: u64) {
+            let text = format!("{millis}-{count}");
+            prop_assert_eq!(text.parse::<Cursor>().map(|c| c.to_string()), Ok(text));
+        }
+
+        #[test]
+        fn no_text_makes_the_cursor_parser_panic(text in "[-+0-9a-z]{0,50}") {
+            if let Ok(cursor) = text.parse::<Cursor>() {
+                prop_assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor));
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What both services agree on about HTTP: which requests they reject, and how they say so.
+//!
+//! - [`problem`]: RFC 9457 bodies
+//! - [`problem_stream`]: answers that an HTTP library gives by itself, as problem bodies
+//! - [`request`]: request id, client address and site of a request
+//! - [`headers`]: requests whose headers contradict themselves
+//! - [`query`]: strict queries
+//! - [`origin`]: origins (RFC 6454)
+//! - [`web_security`]: allowed origins and security headers
+
+pub mod headers;
+pub mod origin;
+pub mod problem;
+pub mod problem_stream;
+pub mod query;
+pub mod request;
+pub mod web_security;

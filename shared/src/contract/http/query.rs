@@ -1,0 +1,140 @@
+//! Queries of URLs: names that nobody knows and names that are given twice are refused, by both services alike.
+
+use crate::contract::http::problem::InputError;
+use crate::kit::json::is_plain_name;
+
+/// A parameter that a path knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a list, written as several parameters of the same name.
+    pub may_repeat: bool,
+}
+
+/// Why a query asks for nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueryError {
+    /// It cannot be read (400). The text is for the caller.
+    Unreadable(String, Vec<InputError>),
+    /// It can, and is wrong (422).
+    Invalid(Vec<InputError>),
+}
+
+/// Unknown parameters that are named; more are too many to read.
+const MAX_REPORTED_ERRORS: usize = 20;
+
+/// The names and values of a query.
+///
+/// # Errors
+/// [`QueryError::Unreadable`] when it is not percent-encoded UTF-8.
+pub fn pairs(query: &str) -> Result<Vec<(String, String)>, QueryError> {
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        decode(name).zip(decode(value))
+    };
+    let pairs: Option<_> = query.split('&').filter(|text| !text.is_empty()).map(pair).collect();
+    pairs.ok_or_else(|| QueryError::Unreadable("the query is not percent-encoded UTF-8".to_owned(), Vec::new()))
+}
+
+/// Reads a query that may have these parameters.
+///
+/// # Errors
+/// [`QueryError`]
+pub fn parse(query: &str, known: &[Parameter]) -> Result<Vec<(String, String)>, QueryError> {
+    let pairs = pairs(query)?;
+    let is_list = |name: &str| known.iter().any(|known| known.may_repeat && known.name == name);
+    for (place, (name, _)) in pairs.iter().enumerate() {
+        if !is_list(name) && pairs[..place].iter().any(|(before, _)| before == name) {
+            let error = parameter_error(name, "is given more than once");
+            return Err(QueryError::Unreadable(format!("{} {}", error.pointer, error.detail), vec![error]));
+        }
+    }
+    let unknown = pairs.iter().filter(|(name, _)| !known.iter().any(|known| known.name == *name));
+    let errors: Vec<_> = unknown
+        .take(MAX_REPORTED_ERRORS)
+        .map(|(name, _)| parameter_error(name, "is not a parameter of this request"))
+        .collect();
+    if errors.is_empty() { Ok(pairs) } else { Err(QueryError::Invalid(errors)) }
+}
+
+/// A name that no programmer would choose may be something that somebody wrote; it is not repeated.
+fn parameter_error(name: &str, detail: &str) -> InputError {
+    let name = if is_plain_name(name) { name } else { "" };
+    InputError::new(format!("?{name}"), detail)
+}
+
+/// Undoes `application/x-www-form-urlencoded`, strictly: `None` for what is not percent-encoded UTF-8.
+#[must_use]
+pub fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => hex(rest.next()?)? << 4 | hex(rest.next()?)?,
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn known() -> [Parameter; 2] {
+        [("limit", false), ("user_id", true)].map(|(name, may_repeat)| Parameter { name: name.to_owned(), may_repeat })
+    }
+
+    #[test]
+    fn what_is_known_is_read_in_any_spelling() {
+        let pairs = parse("user_id=a%20b&l%69mit=5&&user_id=c+d", &known()).unwrap();
+        let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("user_id", "a b"), ("limit", "5"), ("user_id", "c d")]);
+        assert_eq!(parse("", &known()), Ok(vec![]));
+        assert_eq!(parse("&&", &[]), Ok(vec![]));
+    }
+
+    #[test]
+    fn unknown_names_are_pointed_at_unless_they_may_be_somebodys_words() {
+        let pointers = |query| match parse(query, &known()) {
+            Err(QueryError::Invalid(errors)) => errors.into_iter().map(|error| error.pointer).collect::<Vec<_>>(),
+            other => panic!("{query}: {other:?}"),
+        };
+        assert_eq!(pointers("limit=5&Limit=6&x&y="), ["?Limit", "?x", "?y"]);
+        assert_eq!(pointers("%6cimits=1"), ["?limits"]);
+        assert_eq!(pointers("my%20diagnosis=1&=2"), ["?", "?"]);
+        let many: String = (0..100).map(|n| format!("&p{n}=1")).collect();
+        assert_eq!(pointers(&many).len(), MAX_REPORTED_ERRORS);
+    }
+
+    #[test]
+    fn what_is_given_twice_cannot_be_read_even_if_both_agree_or_nobody_knows_it() {
+        for query in ["limit=5&limit=5", "limit=5&l%69mit=6", "x=1&x=2", "limit=&limit"] {
+            assert!(matches!(parse(query, &known()), Err(QueryError::Unreadable(..))), "{query}");
+        }
+        let twice = parse("limit=5&limit=6", &known());
+        let error = InputError::new("?limit", "is given more than once");
+        assert_eq!(twice, Err(QueryError::Unreadable("?limit is given more than once".to_owned(), vec![error])));
+    }
+
+    #[test]
+    fn what_is_not_percent_encoded_utf_8_cannot_be_read() {
+        for query in ["limit=%zz", "limit=%e4", "x=%", "%f=1", "limit=%2"] {
+            assert!(matches!(parse(query, &known()), Err(QueryError::Unreadable(..))), "{query}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_makes_the_reader_panic(query in "[ -~]{0,100}", garbage in "\\PC{0,50}") {
+            let _ = (parse(&query, &known()), parse(&garbage, &known()));
+        }
+    }
+}

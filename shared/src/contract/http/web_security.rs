@@ -1,0 +1,236 @@
+//! What a browser needs to know: which pages may ask this system for something, and what it shall do with the answers.
+//!
+//! A browser sends cookies to whoever a page names, but tokens only by a page's own doing; so the list is a second lock, and the
+//! one that keeps a stranger's page from opening sockets with a token or ticket that it came by.
+
+use std::fmt;
+use std::str::FromStr;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::contract::http::origin::Origin;
+use crate::contract::http::request::Site;
+use crate::kit::env::mode::Mode;
+use crate::kit::env::{Env, Setting};
+
+/// The setting that both services have.
+pub const ALLOWED_ORIGINS: Setting = Setting {
+    name: "ALLOWED_ORIGINS",
+    default: Some(""),
+    help: "whose pages may ask, besides those of this system itself: origins, as https://ehr.example, separated by commas; in \
+           development * for all",
+};
+
+/// With every answer: it is what it says it is, is shown in no frame, tells nobody where one came from, and is of no use to
+/// other sites. Pages have a policy of their own in place of the last.
+pub const SECURITY_HEADERS: [(&str, &str); 5] = [
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("x-frame-options", "DENY"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+];
+
+/// With every answer that came over TLS: a year without a request that does not.
+pub const STRICT_TRANSPORT_SECURITY: &str = "max-age=31536000";
+
+/// Whose pages may ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllowedOrigins {
+    listed: Vec<Origin>,
+    all: bool,
+}
+
+/// Text that is no list of origins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a list of origins like https://ehr.example:8443, separated by commas")]
+pub struct InvalidOrigins;
+
+impl FromStr for AllowedOrigins {
+    type Err = InvalidOrigins;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOrigins> {
+        let mut origins = Self::default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            match Origin::parse(part) {
+                _ if part == "*" => origins.all = true,
+                Some(origin) => origins.listed.push(origin),
+                None => return Err(InvalidOrigins),
+            }
+        }
+        Ok(origins)
+    }
+}
+
+impl fmt::Display for AllowedOrigins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.all.then(|| "*".to_owned());
+        f.write_str(&self.listed.iter().map(ToString::to_string).chain(all).collect::<Vec<_>>().join(","))
+    }
+}
+
+/// What names an inline script or style in a Content-Security-Policy (CSP 3, section 2.3.1).
+#[must_use]
+pub fn source_hash(text: &str) -> String {
+    let hash = digest(&SHA256, text.as_bytes());
+    format!("'sha256-{}'", STANDARD.encode(hash))
+}
+
+/// A host and perhaps a port, of what they can be made of.
+#[must_use]
+pub fn is_host(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'))
+}
+
+impl AllowedOrigins {
+    /// Reads the setting. `None` when something is wrong, which is noted.
+    pub fn read(env: &mut Env, mode: Mode) -> Option<Self> {
+        let origins: Self = env.read(&ALLOWED_ORIGINS)?;
+        if origins.all && mode == Mode::Production {
+            env.add_error(&ALLOWED_ORIGINS, "cannot be * while MODE is production");
+            return None;
+        }
+        Some(origins)
+    }
+
+    /// Whether nobody's pages may but those of this system itself.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.all && self.listed.is_empty()
+    }
+
+    /// Whether everybody's pages may, which is worth a warning.
+    #[must_use]
+    pub fn allows_any(&self) -> bool {
+        self.all
+    }
+
+    /// Whether an origin is on the list.
+    #[must_use]
+    pub fn contains(&self, origin: &str) -> bool {
+        self.all || !self.listed.is_empty() && Origin::parse(origin).is_some_and(|origin| self.listed.contains(&origin))
+    }
+
+    /// Whether a page of this origin may ask the system that it asks as `site`: it is on the list, or the page came from
+    /// there. A page that came without TLS is another's where the system is asked over TLS: anybody in between can write it.
+    #[must_use]
+    pub fn allows(&self, origin: &str, site: &Site<'_>) -> bool {
+        if self.all {
+            return true;
+        }
+        let Some(origin) = Origin::parse(origin) else { return false };
+        let is_own = site.host.is_some_and(|host| origin.is_at(host)) && (origin.is_https() || !site.is_tls);
+        is_own || self.listed.contains(&origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn origins(text: &str) -> AllowedOrigins {
+        text.parse().unwrap()
+    }
+
+    fn asked_as(host: Option<&str>) -> Site<'_> {
+        Site { host, is_tls: false }
+    }
+
+    #[test]
+    fn without_a_list_a_page_may_ask_only_where_it_came_from() {
+        let none = origins("");
+        assert!(none.allows("http://localhost:8080", &asked_as(Some("localhost:8080"))));
+        assert!(none.allows("https://chat.example", &asked_as(Some("Chat.Example"))));
+        assert!(none.allows("https://chat.example", &asked_as(Some("chat.example:443"))));
+        for (origin, host) in [
+            ("http://evil.example", Some("localhost:8080")),
+            ("http://localhost:8081", Some("localhost:8080")),
+            ("http://localhost", Some("localhost:8080")),
+            ("http://localhost:8080.evil.example", Some("localhost:8080")),
+            ("http://evil.example/localhost:8080", Some("localhost:8080")),
+            ("null", Some("null")),
+            ("", Some("")),
+            ("localhost:8080", Some("localhost:8080")),
+            ("http://", Some("")),
+            ("http://localhost:8080", None),
+        ] {
+            assert!(!none.allows(origin, &asked_as(host)), "{origin} {host:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_came_without_tls_is_a_strangers_where_tls_is_spoken() {
+        let asked = Site { host: Some("chat.example"), is_tls: true };
+        assert!(origins("").allows("https://chat.example", &asked));
+        assert!(!origins("").allows("http://chat.example", &asked));
+        assert!(origins("http://chat.example").allows("http://chat.example", &asked));
+    }
+
+    #[test]
+    fn who_is_on_the_list_may_ask_and_nobody_who_is_nearly() {
+        let list =
+            origins("https://ehr.example:443, https://other.example:8443,capacitor://localhost,https://käse.example");
+        for origin in [
+            "https://ehr.example",
+            "https://EHR.example",
+            "https://ehr.example:443",
+            "https://other.example:8443",
+            "capacitor://localhost",
+            "https://xn--kse-qla.example",
+        ] {
+            assert!(list.allows(origin, &asked_as(Some("chat.example"))) && list.contains(origin), "{origin}");
+        }
+        for origin in [
+            "http://ehr.example",
+            "https://ehr.example:444",
+            "https://sub.ehr.example",
+            "https://ehr.example.evil",
+            "https://ehr.example/",
+            "null",
+        ] {
+            assert!(!list.allows(origin, &asked_as(Some("chat.example"))) && !list.contains(origin), "{origin}");
+        }
+        assert!(origins("*").allows("https://anybody.example", &asked_as(None)));
+    }
+
+    #[test]
+    fn only_whole_origins_are_a_list() {
+        for bad in [
+            "ehr.example",
+            "https://",
+            "https://ehr.example/",
+            "https://*.ehr.example",
+            "https://a b",
+            "://x",
+            "null",
+            "https://a:99999",
+        ] {
+            assert_eq!(bad.parse::<AllowedOrigins>(), Err(InvalidOrigins), "{bad}");
+        }
+        assert_eq!(origins(" https://A.example:443 ,, * ").to_string(), "https://a.example,*");
+    }
+
+    #[test]
+    fn everybody_is_for_development() {
+        let read = |mode| {
+            let mut env = Env::from_fn(|_| Some("*".to_owned()));
+            AllowedOrigins::read(&mut env, mode).ok_or_else(|| env.into_error().to_string())
+        };
+        assert!(read(Mode::Development).unwrap().allows_any());
+        assert!(read(Mode::Production).unwrap_err().contains("ALLOWED_ORIGINS"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_origin_but_the_hosts_own_gets_past_an_empty_list(origin in "(https?://)?\\PC{0,40}", host in "[a-z]{1,20}") {
+            let is_own = ["http", "https"].iter().any(|scheme| Origin::parse(&origin) == Origin::parse(&format!("{scheme}://{host}")));
+            prop_assert_eq!(origins("").allows(&origin, &asked_as(Some(&host))), is_own);
+            let own = format!("https://{host}");
+            prop_assert!(origins("").allows(&own, &asked_as(Some(&host))));
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Lua scripts that work on event logs, inboxes and streams. Redis runs each as one atomic step.
+
+use crate::kit::redis::Topology;
+
+macro_rules! publish {
+    ($publish:literal, $count:literal) => {
+        concat!(
+            r#"
+local call, pcall, sub, max = redis.call, redis.pcall, string.sub, math.max
+local cursors, failed = {}, {}
+for i, log in ipairs(KEYS) do
+    local at = 7 * i - 4
+    local kind, header, rest, channel = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    local seq, manner, request = tonumber(ARGV[at + 4]), ARGV[at + 5], ARGV[at + 6]
+    local newest = failed[log] or pcall('XREVRANGE', log, '+', '-', 'COUNT', 1)
+    local last = newest[1]
+    local is_first = not last and not newest.err and call('EXISTS', log) == 1
+    if is_first then
+        local info = call('XINFO', 'STREAM', log)
+        local marker
+        for j = 1, #info, 2 do if info[j] == 'last-generated-id' then marker = info[j + 1] end end
+        -- Nothing stood there, ever: a group or an operator has made the stream. Else the log begins with its marker.
+        if marker ~= '0-0' then
+            last = {marker, {'s', ''}}
+            -- Refused where somebody has deleted entries: then the log cannot be read from its marker, and whoever holds that
+            -- as a cursor loads the history.
+            local set = pcall('XSETID', log, '0-0')
+            if not set.err then call('XADD', log, marker, 's', '', 't', '', 'h', '', 'b', '') end
+        end
+    end
+    local known = last and tonumber(last[2][2]) or 0
+    local is_held = false
+    if last and manner == 'again' then
+        for _, entry in ipairs(call('XREVRANGE', log, '+', '-', 'COUNT', ARGV[1])) do
+            local fields = entry[2]
+            is_held = is_held or fields[4] == kind and fields[6] == header and (header ~= '' or fields[8] == rest)
+        end
+    end
+    if newest.err then
+        failed[log] = newest
+        cursors[i] = '!' .. newest.err
+    elseif is_held or not last and not is_first and call('PUBSUB', '"#,
+            $count,
+            r#"', channel)[2] == 0 then
+        cursors[i] = ''
+    elseif manner == 'behind' and known > 0 and seq > known + 1 then
+        cursors[i] = false
+    else
+        local previous = last and last[1] or '-'
+        seq = max(seq, known)
+        local id = pcall('XADD', log, 'MAXLEN', '=', ARGV[1], '*', 's', seq, 't', kind, 'h', header, 'b', rest)
+        if type(id) == 'table' then
+            failed[log] = id
+            cursors[i] = '!' .. id.err
+        else
+            if is_first or sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
+            local place = id .. ' ' .. previous
+            if header ~= '' then place = place .. ' ' .. header end
+            if request ~= '' then place = place .. '\t' .. request end
+            call('"#,
+            $publish,
+            r#"', channel, place .. '\n{"type":"' .. kind .. '","cursor":"' .. id .. '",' .. rest)
+            cursors[i] = id
+        end
+    end
+end
+return cursors
+"#
+        )
+    };
+}
+
+/// A script that says how many gateways listen to a channel of a Redis Cluster, asked where the channel is. (`PUBSUB NUMSUB`
+/// on a single server costs a tenth.)
+///
+/// Keys: any in the channel's slot. Arguments: channel.
+pub const SUBSCRIBER_COUNT: &str = "return redis.call('PUBSUB', 'SHARDNUMSUB', ARGV[1])[2]";
+
+macro_rules! show {
+    ($publish:literal) => {
+        concat!(
+            r#"
+local shown = 0
+for i, key in ipairs(KEYS) do
+    local at = 3 * i - 1
+    local last = tonumber(redis.pcall('GET', key))
+    if not last or last < tonumber(ARGV[at + 1]) then
+        redis.pcall('SET', key, ARGV[at + 1], 'PX', ARGV[1])
+        redis.call('"#,
+            $publish,
+            r#"', ARGV[at], ARGV[at + 2])
+        shown = shown + 1
+    end
+end
+return shown
+"#
+        )
+    };
+}
+
+impl Topology {
+    /// A script that appends events to their logs and publishes each with its entry's id as cursor, in one step, so the
+    /// order in a log is the order on its channel. It says as well which entry the log held before it, so that
+    /// whoever listens knows at once when something between two events did not arrive.
+    ///
+    /// Where there is no log and nobody listens, nothing is done: a log begins when a gateway first asks where it ends
+    /// ([`LOG_TAIL`]), so before that nobody holds a cursor and nobody could resume. A log lives for as long as it is told, or
+    /// up to ten seconds less: its life is not renewed with every event. With the first event the marker that opened a log
+    /// becomes an entry of it: from then on the log can be read from there.
+    ///
+    /// Keys and arguments: see [`crate::contract::event::publish_batch::PublishBatch`]. Keys are logs, and not channels: in a slot that is
+    /// being migrated a Cluster refuses what names a key that exists beside one that does not. Returns for each event its
+    /// cursor, nothing (`''`) where nobody needs it or the log holds it already, nil for what came too early, and `!` with
+    /// Redis's error where the log does not take it. Such an error ends nothing but the rest of that conversation.
+    #[must_use]
+    pub const fn publish_script(self) -> &'static str {
+        match self {
+            Self::Single => publish!("PUBLISH", "NUMSUB"),
+            Self::Cluster => publish!("SPUBLISH", "SHARDNUMSUB"),
+        }
+    }
+
+    /// A script that publishes rows of inboxes. Many instances publish rows of one conversation, in any order: what is not
+    /// newer than what was published last is left out, so that the last row on a channel is always the newest. A version that
+    /// cannot be read or kept (another type, no memory) keeps no row from its inbox.
+    ///
+    /// Keys and arguments: see [`crate::contract::event::inbox_publish_batch::InboxPublishBatch`]. Returns how many were published.
+    #[must_use]
+    pub const fn publish_rows_script(self) -> &'static str {
+        match self {
+            Self::Single => show!("PUBLISH"),
+            Self::Cluster => show!("SPUBLISH"),
+        }
+    }
+
+    /// A script that publishes to a channel without the log: for what is worth nothing a moment later (typing).
+    ///
+    /// Keys: channel. Arguments: the whole payload.
+    #[must_use]
+    pub const fn publish_ephemeral_script(self) -> &'static str {
+        match self {
+            Self::Single => "return redis.call('PUBLISH', KEYS[1], ARGV[1])",
+            Self::Cluster => "return redis.call('SPUBLISH', KEYS[1], ARGV[1])",
+        }
+    }
+}
+
+/// A script that moves keys out of the way that have another type than they should: somebody has put something else under a
+/// name of ours, and nothing works with that name until it is gone. Nothing is deleted.
+///
+/// Keys: any in one slot. Arguments: the type of each (`stream`, `hash`, `zset`, `set`), and behind them the suffix of the new
+/// names. Returns the names that were moved.
+pub const RENAME_WRONG_TYPE: &str = r"
+local moved = {}
+for i, key in ipairs(KEYS) do
+    local found = redis.call('TYPE', key).ok
+    if found ~= 'none' and found ~= ARGV[i] then
+        local name = string.find(key, '{', 1, true) and key or '{' .. key .. '}'
+        redis.call('RENAME', key, name .. ARGV[#KEYS + 1])
+        moved[#moved + 1] = key
+    end
+end
+return moved
+";
+
+/// A script that removes consumers of a group that hold no entry and have asked for none for a while.
+///
+/// Keys: the stream. Arguments: the group, and for how many milliseconds a consumer must have been silent. Returns how many.
+/// In one step with the look, so that no consumer goes with what it was given meanwhile.
+pub const REMOVE_IDLE_CONSUMERS: &str = r"
+local removed = 0
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    local of = {}
+    for i = 1, #consumer, 2 do of[consumer[i]] = consumer[i + 1] end
+    if of.pending == 0 and of.idle > tonumber(ARGV[2]) then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], of.name)
+        removed = removed + 1
+    end
+end
+return removed
+";
+
+/// A script that adds entries to [`RECEIPT_STREAM`] or [`CONVERSATION_CHECK_STREAM`]. One call for many, because a command costs its sender more than
+/// an entry costs Redis.
+///
+/// Keys: the stream. Arguments: most entries kept, entries. Returns the id of the last.
+pub const STREAM_ADD: &str = r"
+local id
+for i = 2, #ARGV do id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'r', ARGV[i]) end
+return id
+";
+
+/// How far a consumer group has come with a stream, and on which server.
+///
+/// Keys: the stream, its [`stream_birth_key`]. Arguments: the group, any text that no other caller gives. Returns the name of what the server
+/// holds: its `run_id`, which is another one after a restart or a failover, and the first text that came since it was flushed. Then `upto`
+/// or `before`, and an id: all entries up to it, or before it, are acknowledged. `none` and nothing when there is no such group.
+pub const GROUP_PROGRESS: &str = r"
+redis.call('SET', KEYS[2], ARGV[2], 'NX')
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') .. ' ' .. redis.call('GET', KEYS[2])
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+if groups.err then return {server, 'none', ''} end
+for _, group in ipairs(groups) do
+    local of = {}
+    for i = 1, #group, 2 do of[group[i]] = group[i + 1] end
+    if of.name == ARGV[1] then
+        if of.pending == 0 then return {server, 'upto', of['last-delivered-id']} end
+        return {server, 'before', redis.call('XPENDING', KEYS[1], ARGV[1])[2]}
+    end
+end
+return {server, 'none', ''}
+";
+
+/// A script that adds entries to [`AUDIT`], or fails when they have no room: of these none may give way to another.
+///
+/// Keys: [`AUDIT`]. Arguments: most entries kept, entries. Returns the id of the last.
+pub const STREAM_ADD_OR_FAIL: &str = r"
+if redis.call('XLEN', KEYS[1]) + #ARGV - 1 > tonumber(ARGV[1]) then return redis.error_reply('FULL no room for entries') end
+local id
+for i = 2, #ARGV do id = redis.call('XADD', KEYS[1], '*', 'r', ARGV[i]) end
+return id
+";
+
+/// The cursor of the newest entry of a log. Opens a log first where there is none, so that a cursor always names a
+/// place that was there: "the log still holds it" is then proof that nothing behind it is missing.
+///
+/// What opens a log is a marker: a stream without an entry, whose last id is the cursor. (A stream with one entry takes ten times the
+/// memory, because Redis sets aside 4 KiB for its first block.) It is the predecessor of the first event, as any entry is of the next.
+///
+/// Keys: log. Arguments: life of a log with events, life of one with its marker alone ([`MARKER_TTL_MILLIS`]), both in milliseconds.
+/// Returns the cursor.
+pub const LOG_TAIL: &str = r"
+local call, log = redis.call, KEYS[1]
+local last = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+local id, life = last and last[1], ARGV[1]
+if not last then
+    life = ARGV[2]
+    if call('EXISTS', log) == 1 then
+        local info = call('XINFO', 'STREAM', log)
+        for i = 1, #info, 2 do if info[i] == 'last-generated-id' then id = info[i + 1] end end
+    else
+        id = call('XADD', log, 'MAXLEN', '=', 0, '*', 's', '')
+    end
+end
+call('PEXPIRE', log, life)
+return id
+";
+
+/// What came after a place in a log. Reads a few entries at a time and stops at a number of bytes: a log may hold megabytes.
+///
+/// Keys: log. Arguments: cursor, most entries, most bytes of their headers and frames. Returns nil when the log does not hold the cursor,
+/// 0 when more bytes follow it, or else four for each entry: its id and [`LOG_FIELDS`], nil for a field that it lacks.
+pub const LOG_SINCE: &str = r"
+local call, log, cursor = redis.call, KEYS[1], ARGV[1]
+local most, bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
+if not call('XRANGE', log, cursor, cursor)[1] then
+    if call('EXISTS', log) == 0 or call('XLEN', log) > 0 then return false end
+    local info = call('XINFO', 'STREAM', log)
+    for i = 1, #info, 2 do if info[i] == 'last-generated-id' and info[i + 1] == cursor then return {} end end
+    return false
+end
+local answer, from = {}, cursor
+while #answer < 4 * most do
+    local entries = call('XRANGE', log, '(' .. from, '+', 'COUNT', math.min(16, most - #answer / 4))
+    for _, entry in ipairs(entries) do
+        local of = {}
+        for j = 1, #entry[2], 2 do of[entry[2][j]] = entry[2][j + 1] end
+        bytes = bytes - #(of.h or '') - #(of.b or '')
+        if bytes < 0 then return 0 end
+        from = entry[1]
+        for _, value in ipairs({from, of.t or false, of.h or false, of.b or false}) do answer[#answer + 1] = value end
+    end
+    if #entries < 16 then break end
+end
+return answer
+";
+
+/// The newest entries of a log without what people wrote.
+///
+/// Keys: log. Arguments: how many. Returns three for each entry: its id, its header, and for a receipt the rest of the frame.
+pub const LOG_RECEIPTS: &str = r"
+local answer, to, left = {}, '+', tonumber(ARGV[1])
+while left > 0 do
+    local entries = redis.call('XREVRANGE', KEYS[1], to, '-', 'COUNT', math.min(16, left))
+    for _, entry in ipairs(entries) do
+        local of = {t = '', h = '', b = ''}
+        for j = 1, #entry[2], 2 do of[entry[2][j]] = entry[2][j + 1] end
+        local is_receipt = of.t == 'delivered' or of.t == 'read'
+        to = '(' .. entry[1]
+        for _, value in ipairs({entry[1], of.h, is_receipt and of.b or ''}) do answer[#answer + 1] = value end
+    end
+    if #entries < 16 then break end
+    left = left - #entries
+end
+return answer
+";

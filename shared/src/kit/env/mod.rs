@@ -1,0 +1,202 @@
+//! Settings from the environment: read once at start, all mistakes reported together.
+//!
+//! Each setting is declared once, with its documentation; `--help` and the reader both use that.
+
+pub mod mode;
+mod unknown;
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use unknown::{SINGLE_SERVICE_SETTINGS, has_setting_prefix};
+
+/// Exit code for bad configuration: `EX_USAGE` of sysexits.h.
+pub const EX_USAGE: i32 = 64;
+
+/// One environment variable.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The variable.
+    pub name: &'static str,
+    /// Its value when it is not set; `None` makes it required, an empty string optional.
+    pub default: Option<&'static str>,
+    /// What it sets, with unit and bounds.
+    pub help: &'static str,
+}
+
+/// A text that never shows itself in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text. Ask for it only where it is used.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Every mistake in the environment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("bad configuration:\n{}", .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+type Lookup = Box<dyn Fn(&str) -> Option<String>>;
+
+/// Reads settings and collects what is wrong with them.
+pub struct Env {
+    variable: Lookup,
+    /// Of all variables that are set, ours or not.
+    names: Vec<String>,
+    errors: Vec<String>,
+}
+
+impl Env {
+    /// The environment of this process.
+    #[must_use]
+    pub fn from_process() -> Self {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        Self::from_fn(|name| std::env::var(name).ok()).with_names(names)
+    }
+
+    /// An environment for tests.
+    pub fn from_fn(variable: impl Fn(&str) -> Option<String> + 'static) -> Self {
+        Self { variable: Box::new(variable), names: Vec::new(), errors: Vec::new() }
+    }
+
+    /// The same, in which variables of these names are set.
+    #[must_use]
+    pub fn with_names(self, names: impl IntoIterator<Item = String>) -> Self {
+        Self { names: names.into_iter().collect(), ..self }
+    }
+
+    /// Whether a variable is set, to anything but the empty text.
+    #[must_use]
+    pub fn is_set(&self, name: &str) -> bool {
+        (self.variable)(name).is_some_and(|value| !value.is_empty())
+    }
+
+    /// The value of a setting, or `None` with the mistake noted for [`Env::into_error`].
+    pub fn read<T>(&mut self, setting: &Setting) -> Option<T>
+    where
+        T: FromStr<Err: fmt::Display>,
+    {
+        self.read_checked(setting, |_| Ok(()))
+    }
+
+    /// The same, and `check` says what else must hold.
+    pub fn read_checked<T>(&mut self, setting: &Setting, check: impl Fn(&T) -> Result<(), String>) -> Option<T>
+    where
+        T: FromStr<Err: fmt::Display>,
+    {
+        let set = (self.variable)(setting.name).filter(|value| !value.is_empty());
+        let Some(text) = set.or_else(|| setting.default.map(str::to_owned)) else {
+            self.errors.push(format!("{} is required: {}", setting.name, setting.help));
+            return None;
+        };
+        let value = text.parse::<T>().map_err(|error| error.to_string());
+        match value.and_then(|value| check(&value).map(|()| value)) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                // The value itself stays out: it may be a secret or hold one, as URLs do.
+                self.errors.push(format!("{}: {why} ({})", setting.name, setting.help));
+                None
+            }
+        }
+    }
+
+    /// A setting that may be absent: its default is the empty string.
+    pub fn read_optional<T>(&mut self, setting: &Setting) -> Option<Option<T>>
+    where
+        T: FromStr<Err: fmt::Display>,
+    {
+        match (self.variable)(setting.name).filter(|value| !value.is_empty()) {
+            None => Some(None),
+            Some(_) => self.read(setting).map(Some),
+        }
+    }
+
+    /// Notes that a setting does not fit another one.
+    pub fn add_error(&mut self, setting: &Setting, why: &str) {
+        self.errors.push(format!("{}: {why} ({})", setting.name, setting.help));
+    }
+
+    /// What was wrong with the settings read so far.
+    #[must_use]
+    pub fn into_error(self) -> ConfigError {
+        ConfigError(self.errors)
+    }
+}
+
+/// The settings as `--help` lists them.
+#[must_use]
+pub fn help(settings: &[Setting]) -> String {
+    let mut text = String::from("Settings (environment variables):\n");
+    for Setting { name, default, help } in settings {
+        let default = match default {
+            None => "required".to_owned(),
+            Some("") => "optional".to_owned(),
+            Some(default) => format!("default {default}"),
+        };
+        text.push_str(&format!("  {name} ({default})\n      {help}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PORT: Setting = Setting { name: "PORT", default: Some("80"), help: "a port" };
+    const KEY: Setting = Setting { name: "KEY", default: None, help: "a key of 4 bytes or more" };
+    const NOTE: Setting = Setting { name: "NOTE", default: Some(""), help: "a number" };
+
+    fn env(variables: &'static [(&'static str, &'static str)]) -> Env {
+        Env::from_fn(move |name| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn defaults_stand_in_for_what_is_unset_or_empty() {
+        assert_eq!(env(&[]).read::<u16>(&PORT), Some(80));
+        assert_eq!(env(&[("PORT", "")]).read::<u16>(&PORT), Some(80));
+        assert_eq!(env(&[("PORT", "81")]).read::<u16>(&PORT), Some(81));
+        assert_eq!(env(&[]).read_optional::<u16>(&NOTE), Some(None));
+        assert_eq!(env(&[("NOTE", "7")]).read_optional::<u16>(&NOTE), Some(Some(7)));
+    }
+
+    #[test]
+    fn every_mistake_is_named_and_no_value_is_shown() {
+        let mut env = env(&[("PORT", "hunter2"), ("NOTE", "hunter3")]);
+        assert_eq!(env.read::<u16>(&PORT), None);
+        assert_eq!(env.read::<Secret>(&KEY), None);
+        assert_eq!(env.read_optional::<u16>(&NOTE), None);
+        let text = env.into_error().to_string();
+        for name in ["PORT", "KEY", "NOTE"] {
+            assert!(text.contains(name), "{text}");
+        }
+        assert!(!text.contains("hunter"), "{text}");
+    }
+
+    #[test]
+    fn checks_are_mistakes_too_and_secrets_stay_secret() {
+        let mut env = env(&[("KEY", "abc")]);
+        let long = |key: &Secret| (key.expose().len() >= 4).then_some(()).ok_or_else(|| "too short".to_owned());
+        assert_eq!(env.read_checked(&KEY, long), None);
+        assert_eq!(format!("{:?}", Secret("abc".to_owned())), "[redacted]");
+        assert_eq!(env.into_error().0, ["KEY: too short (a key of 4 bytes or more)"]);
+    }
+}

@@ -1,0 +1,301 @@
+//! Logs and metrics. Neither ever holds a token or message content.
+
+mod log_queue;
+pub mod log_throttle;
+mod repeat_limiter;
+pub mod trace;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::kit::shutdown::Shutdown;
+use crate::kit::timestamp;
+use log_queue::LogQueue;
+use repeat_limiter::{RepeatLimiter, Suppressed};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line, for machines.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            _ => Err("must be json or text"),
+        }
+    }
+}
+
+/// Whether a text says which log lines there are: a level, or `tracing` directives (`info,ws_gateway=debug`). To the library a
+/// misspelt level is the name of a module, of which all lines are wanted, and of nothing else any.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_filter(filter: &String) -> Result<(), String> {
+    // The library takes nothing, and numbers, for levels as well.
+    let is_level = |text: &str| !text.is_empty() && LevelFilter::from_str(text).is_ok() && text.parse::<u8>().is_err();
+    let is_directive = |text: &str| match text.rsplit_once('=') {
+        Some((target, level)) => !target.is_empty() && is_level(level),
+        None => is_level(text),
+    };
+    let is_filter = filter.split(',').all(is_directive) && EnvFilter::try_new(filter).is_ok();
+    is_filter
+        .then_some(())
+        .ok_or_else(|| "must be error, warn, info, debug, trace or off, or directives with them".to_owned())
+}
+
+/// Target of the lines that tell of other lines.
+const OWN_TARGET: &str = module_path!();
+/// How long the end of a process waits for its last lines.
+const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The log of this process. When it is dropped, what waits is written: whoever holds it is the last to go.
+#[must_use = "the last lines are written when it is dropped"]
+pub struct LogGuard(Option<(LogQueue, RepeatLimiter)>);
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        if let Some((lines, repeats)) = &self.0 {
+            log_suppressed(repeats, true);
+            lines.flush(FINAL_FLUSH_TIMEOUT);
+        }
+    }
+}
+
+/// Sends this process's log lines to standard error, and its panics with them. `filter` is a level (`info`) or `tracing`
+/// directives; of the libraries nothing below `info` is written, whatever it says (see [`is_safe`]).
+///
+/// Whoever logs never waits for a reader of standard error: a bounded queue holds what is not read, and what finds no room
+/// is dropped and counted (`ehr_chat_log_lines_dropped_total`). Warnings and errors that repeat are counted too.
+/// A second call in one process has no effect, so tests may start several servers.
+///
+/// # Errors
+/// When the thread that writes cannot be started.
+pub fn init_logging(format: LogFormat, filter: &str) -> io::Result<LogGuard> {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let repeats = RepeatLimiter::default();
+    let lines = LogQueue::new(repeats.clone());
+    let written = tracing_subscriber::fmt::layer().with_writer(lines.clone()).with_target(false);
+    let written = match format {
+        LogFormat::Json => written.json().flatten_event(true).boxed(),
+        LogFormat::Text => written.with_ansi(false).boxed(),
+    };
+    // The hint is what lets lines that `filter` does not want cost nothing: without it every library's every line is made
+    // before it is refused.
+    let safe =
+        filter_fn(|metadata| is_safe(metadata.target(), *metadata.level())).with_max_level_hint(LevelFilter::TRACE);
+    let filter = filter.and(safe);
+    if tracing_subscriber::registry().with(written.with_filter(filter)).try_init().is_err() {
+        return Ok(LogGuard(None));
+    }
+    let repeated = repeats.clone();
+    lines.start(io::stderr(), move |dropped| {
+        if dropped > 0 {
+            tracing::warn!(dropped, "log lines were dropped: standard error did not take them");
+        }
+        log_suppressed(&repeated, false);
+    })?;
+    install_panic_hook(lines.clone(), format);
+    Ok(LogGuard(Some((lines, repeats))))
+}
+
+fn log_suppressed(repeats: &RepeatLimiter, last: bool) {
+    for Suppressed { count, sample } in repeats.take_suppressed(Instant::now(), last) {
+        tracing::warn!(count, last = sample, "lines that repeat were left out");
+    }
+}
+
+/// Says something outside of the log, and waits half a second at most for it to be read: how a process ends must not
+/// depend on who reads.
+pub fn write_stderr(text: &str) {
+    log_queue::write_stderr(text, FINAL_FLUSH_TIMEOUT);
+}
+
+/// A panic is a line of the log. Of its message only what stands in the code is written: what is formatted may quote content.
+/// The line is made here, because what panicked may be what makes lines.
+fn install_panic_hook(lines: LogQueue, format: LogFormat) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let why = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or_default();
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        let at = timestamp::timestamp(time::OffsetDateTime::now_utc());
+        let line = match format {
+            LogFormat::Json => serde_json::json!({
+                "timestamp": at, "level": "ERROR", "message": "panicked", "place": place, "why": why, "thread": thread,
+                "backtrace": backtrace,
+            })
+            .to_string(),
+            LogFormat::Text => {
+                format!(
+                    "{at} ERROR panicked place={place} why={why:?} thread={thread:?} {}",
+                    backtrace.unwrap_or_default()
+                )
+            }
+        };
+        lines.push(format!("{line}\n").as_bytes());
+    }));
+}
+
+/// Whether a line may be written: ours always, those of libraries only from `info` up. Below it a database driver
+/// shows the parameters of statements and a WebSocket library its frames: content and tokens.
+fn is_safe(target: &str, level: Level) -> bool {
+    let ours = ["shared", "api_service", "ws_gateway"];
+    level <= Level::INFO || ours.contains(&target.split("::").next().unwrap_or_default())
+}
+
+/// Seconds, from half a millisecond to ten seconds.
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
+/// Things that are done together.
+const SIZE_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+/// How often recorded values are put into their buckets. Until then each of them takes memory, whether anybody asks for
+/// metrics or not.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Counted in [`init_logging`]; of every service's metrics.
+pub const LOG_LINES_DROPPED: MetricSpec = MetricSpec::new(
+    MetricKind::Counter,
+    "ehr_chat_log_lines_dropped_total",
+    "log lines that standard error did not take",
+);
+
+/// When this process began; of every service's metrics. The name is the usual one of Prometheus.
+pub const PROCESS_START_TIME: MetricSpec =
+    MetricSpec::new(MetricKind::Gauge, "process_start_time_seconds", "when this process began, in seconds since 1970");
+
+/// Whether the service says that it is ready; of every service's metrics.
+pub const SERVICE_READY: MetricSpec =
+    MetricSpec::new(MetricKind::Gauge, "ehr_chat_service_ready", "1 while /readyz says that the service is ready");
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Counts up.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts values by size.
+    Histogram,
+}
+
+/// A metric of a service, as `/metrics` describes it.
+#[derive(Debug, Clone, Copy)]
+pub struct MetricSpec {
+    /// What it is.
+    pub kind: MetricKind,
+    /// Its name; seconds end in `_seconds`, sizes of batches in `_size`, counters in `_total`.
+    pub name: &'static str,
+    /// What it says.
+    pub help: &'static str,
+    /// Its label and the values that this may have; no value where they are not known before.
+    pub label: Option<(&'static str, &'static [&'static str])>,
+}
+
+impl MetricSpec {
+    /// One without a label.
+    #[must_use]
+    pub const fn new(kind: MetricKind, name: &'static str, help: &'static str) -> Self {
+        Self { kind, name, help, label: None }
+    }
+
+    /// The same with a label.
+    #[must_use]
+    pub const fn with_label(self, label: &'static str, values: &'static [&'static str]) -> Self {
+        Self { label: Some((label, values)), ..self }
+    }
+
+    fn describe(&self) {
+        let (name, help) = (self.name, self.help);
+        match self.kind {
+            MetricKind::Counter => metrics::describe_counter!(name, help),
+            MetricKind::Gauge => metrics::describe_gauge!(name, help),
+            MetricKind::Histogram => metrics::describe_histogram!(name, help),
+        }
+    }
+
+    /// Sets it to nothing.
+    fn register(&self, labels: Vec<metrics::Label>) {
+        match self.kind {
+            MetricKind::Counter => metrics::counter!(self.name, labels).increment(0),
+            MetricKind::Gauge => metrics::gauge!(self.name, labels).increment(0.0),
+            MetricKind::Histogram => drop(metrics::histogram!(self.name, labels)),
+        }
+    }
+}
+
+/// Starts to collect this process's metrics; the handle renders them for `/metrics`. All of `meters` are there from the
+/// first scrape on, since what appears with its first event has lost that event to everybody who asks for rates. Call it
+/// within the runtime.
+///
+/// # Errors
+/// When they are collected already.
+pub fn init_metrics(meters: &[MetricSpec], shutdown: &Shutdown) -> Result<PrometheusHandle, BuildError> {
+    use metrics_exporter_prometheus::Matcher;
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &SIZE_BUCKETS)?
+        .install_recorder()?;
+    for meter in meters {
+        meter.describe();
+        match meter.label {
+            None => meter.register(Vec::new()),
+            Some((label, values)) => {
+                values.iter().for_each(|value| meter.register(vec![metrics::Label::new(label, *value)]));
+            }
+        }
+    }
+    metrics::gauge!(PROCESS_START_TIME.name).set(time::OffsetDateTime::now_utc().unix_timestamp() as f64);
+    let upkeep = handle.clone();
+    shutdown.spawn_until("metrics", async move {
+        loop {
+            tokio::time::sleep(UPKEEP_INTERVAL).await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_never_write_what_could_hold_content() {
+        for library in ["some_driver::query", "some_socket::frame", "poem_like", "api_service_imposter"] {
+            assert!(!is_safe(library, Level::DEBUG) && !is_safe(library, Level::TRACE), "{library}");
+            assert!(is_safe(library, Level::INFO) && is_safe(library, Level::ERROR), "{library}");
+        }
+        assert!(is_safe("api_service::writer", Level::TRACE));
+        assert!(is_safe("ws_gateway", Level::DEBUG));
+    }
+
+    #[test]
+    fn a_misspelt_level_is_no_filter() {
+        for good in ["info", "WARN", "off", "info,ws_gateway=debug", "warn,api_service::outbox=trace"] {
+            assert_eq!(check_filter(&good.to_owned()), Ok(()), "{good}");
+        }
+        for bad in ["inof", "verbose", "3", "info,", "=debug", "api_service=loud", "api_service", "info debug"] {
+            assert!(check_filter(&bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+}
