@@ -9,7 +9,6 @@
 //! database, who cannot wrap a key that states otherwise.
 
 pub mod commands;
-mod generational_cache;
 mod purge;
 pub(crate) mod settings;
 
@@ -22,13 +21,13 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use parking_lot::Mutex;
 use shared::contract::ids::{LocationId, MessageId};
 use shared::contract::participant::{Conversation, Participant};
+use shared::kit::cache::GenerationalCache;
 use shared::kit::crypto::key_ring::{KeyId, KeyRing};
 use shared::kit::crypto::seal::{KEY_BYTES, Key, OVERHEAD_BYTES, SealError};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::model::message::Content;
-use generational_cache::GenerationalCache;
 
 /// How long a data key seals before the database is asked again. A rotation takes effect that soon.
 const ACTIVE_KEY_TTL: Duration = Duration::from_secs(30);

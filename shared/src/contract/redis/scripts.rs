@@ -6,60 +6,82 @@ macro_rules! publish {
     ($publish:literal, $count:literal) => {
         concat!(
             r#"
+-- KEYS[i] is the log of event i. ARGV[1] is how many entries a log keeps, ARGV[2] its life in milliseconds. Seven arguments
+-- per event follow. Each event gets one value in `cursors`: its cursor, '' (not needed), nil (too early), or '!' and an error.
 local call, pcall, sub, max = redis.call, redis.pcall, string.sub, math.max
 local cursors, failed = {}, {}
 for i, log in ipairs(KEYS) do
     local at = 7 * i - 4
-    local kind, header, rest, channel = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-    local seq, manner, request = tonumber(ARGV[at + 4]), ARGV[at + 5], ARGV[at + 6]
+    local kind, header, body, channel = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    local seq, mode, request = tonumber(ARGV[at + 4]), ARGV[at + 5], ARGV[at + 6]
+
+    -- Position: `last` is the newest entry of the log, {id, fields}. A log that rejected an earlier event of this call
+    -- rejects the later ones as well, so that none of them overtakes it.
     local newest = failed[log] or pcall('XREVRANGE', log, '+', '-', 'COUNT', 1)
     local last = newest[1]
-    local is_first = not last and not newest.err and call('EXISTS', log) == 1
-    if is_first then
+
+    -- A stream without an entry was opened by a reader (LOG_TAIL): its last id is the marker, and readers hold it as a
+    -- cursor. The first event writes the marker into the log as an entry without a frame, so that the log can be read from it.
+    local is_opened = not last and not newest.err and call('EXISTS', log) == 1
+    if is_opened then
         local info = call('XINFO', 'STREAM', log)
         local marker
         for j = 1, #info, 2 do if info[j] == 'last-generated-id' then marker = info[j + 1] end end
-        -- Nothing stood there, ever: a group or an operator has made the stream. Else the log begins with its marker.
+        -- '0-0' means that a consumer group or an operator made the stream. Such a stream has no marker.
         if marker ~= '0-0' then
             last = {marker, {'s', ''}}
-            -- Refused where somebody has deleted entries: then the log cannot be read from its marker, and whoever holds that
+            -- XSETID fails where entries were deleted by hand. Then the marker cannot be an entry, and a client that holds it
             -- as a cursor loads the history.
             local set = pcall('XSETID', log, '0-0')
             if not set.err then call('XADD', log, marker, 's', '', 't', '', 'h', '', 'b', '') end
         end
     end
+
+    -- Predecessor: every entry carries in field `s` the highest message number (`seq`) up to there; 0 is unknown.
     local known = last and tonumber(last[2][2]) or 0
+
+    -- Dedup, only in mode 'again': the log holds the event already if an entry has the same type and header. Receipts have
+    -- an empty header; they are compared by body.
     local is_held = false
-    if last and manner == 'again' then
+    if last and mode == 'again' then
         for _, entry in ipairs(call('XREVRANGE', log, '+', '-', 'COUNT', ARGV[1])) do
             local fields = entry[2]
-            is_held = is_held or fields[4] == kind and fields[6] == header and (header ~= '' or fields[8] == rest)
+            is_held = is_held or fields[4] == kind and fields[6] == header and (header ~= '' or fields[8] == body)
         end
     end
+
     if newest.err then
         failed[log] = newest
         cursors[i] = '!' .. newest.err
-    elseif is_held or not last and not is_first and call('PUBSUB', '"#,
+    -- Nothing to do: the log holds the event, or there is no log and the channel has no subscriber. Without a log no client
+    -- holds a cursor, so no client can miss the event.
+    elseif is_held or not last and not is_opened and call('PUBSUB', '"#,
             $count,
             r#"', channel)[2] == 0 then
         cursors[i] = ''
-    elseif manner == 'behind' and known > 0 and seq > known + 1 then
+    -- Too early, only in mode 'behind': the message before this one is not in the log yet. The caller tries again later.
+    -- A receipt has seq 0, so it is never too early.
+    elseif mode == 'behind' and known > 0 and seq > known + 1 then
         cursors[i] = false
     else
         local previous = last and last[1] or '-'
         seq = max(seq, known)
-        local id = pcall('XADD', log, 'MAXLEN', '=', ARGV[1], '*', 's', seq, 't', kind, 'h', header, 'b', rest)
+        -- Append and trim: Redis chooses the id, which is the event's cursor, and drops the oldest entries beyond ARGV[1].
+        local id = pcall('XADD', log, 'MAXLEN', '=', ARGV[1], '*', 's', seq, 't', kind, 'h', header, 'b', body)
         if type(id) == 'table' then
             failed[log] = id
             cursors[i] = '!' .. id.err
         else
-            if is_first or sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
-            local place = id .. ' ' .. previous
-            if header ~= '' then place = place .. ' ' .. header end
-            if request ~= '' then place = place .. '\t' .. request end
+            -- The life is renewed by the first event, and when the first nine digits of the id (units of ten seconds) change.
+            if is_opened or sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
+            -- The first line is for gateways: CURSOR PREVIOUS, for a message its recipient and id, and after a tab the
+            -- request. A gateway whose own position is not PREVIOUS has missed something. The frame for clients follows.
+            local position = id .. ' ' .. previous
+            if header ~= '' then position = position .. ' ' .. header end
+            if request ~= '' then position = position .. '\t' .. request end
             call('"#,
             $publish,
-            r#"', channel, place .. '\n{"type":"' .. kind .. '","cursor":"' .. id .. '",' .. rest)
+            r#"', channel, position .. '\n{"type":"' .. kind .. '","cursor":"' .. id .. '",' .. body)
             cursors[i] = id
         end
     end

@@ -1,7 +1,6 @@
-//! Tokens that were verified already: a client shows the same one with every request, and its signature need not be
-//! computed each time. Whether it has ended, was revoked, or has lost its key is asked each time.
+//! Principals of tokens that were verified before. A client sends the same token with every request, so its signature is checked
+//! once. Expiry, revocation and the presence of its key are checked with every request.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -9,53 +8,25 @@ use parking_lot::Mutex;
 use time::OffsetDateTime;
 
 use crate::contract::token::{KeySetCache, MAX_TOKEN_BYTES, Principal, TokenError, Verifier};
+use crate::kit::cache::GenerationalCache;
 
-/// Tokens a generation; there are two. Beyond that, the ones that were not shown for longest are verified anew.
-const GENERATION: usize = 20_000;
+/// Tokens that the cache holds at most. A token that left it is verified again.
+const CACHE_CAPACITY: usize = 40_000;
 
-/// The hash of a token: the token itself is nowhere kept.
+/// SHA-256 of a token. The token itself is not kept.
 type Digest = [u8; 32];
 
-/// A verifier that remembers.
+/// A verifier with a bounded cache.
 pub struct TokenCache {
     verifier: Verifier,
-    generations: Mutex<Generations>,
-}
-
-#[derive(Default)]
-struct Generations {
-    young: HashMap<Digest, Arc<Principal>>,
-    old: HashMap<Digest, Arc<Principal>>,
-}
-
-impl Generations {
-    fn get(&mut self, token: &Digest) -> Option<Arc<Principal>> {
-        if let Some(principal) = self.young.get(token) {
-            return Some(principal.clone());
-        }
-        let principal = self.old.remove(token)?;
-        self.insert(*token, principal.clone());
-        Some(principal)
-    }
-
-    fn insert(&mut self, token: Digest, principal: Arc<Principal>) {
-        if self.young.len() >= GENERATION {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(token, principal);
-    }
-
-    fn forget(&mut self, token: &Digest) {
-        self.young.remove(token);
-        self.old.remove(token);
-    }
+    principals: Mutex<GenerationalCache<Digest, Arc<Principal>>>,
 }
 
 impl TokenCache {
-    /// Has seen none yet.
+    /// A cache without tokens.
     #[must_use]
     pub fn new(verifier: Verifier) -> Self {
-        Self { verifier, generations: Mutex::default() }
+        Self { verifier, principals: Mutex::new(GenerationalCache::new(CACHE_CAPACITY)) }
     }
 
     /// The keys that count.
@@ -86,17 +57,17 @@ impl TokenCache {
         }
         let mut key = [0; 32];
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        let known = self.generations.lock().get(&key);
+        let known = self.principals.lock().get(&key);
         if let Some(principal) = known {
             let still = self.verifier.recheck(&principal, OffsetDateTime::now_utc());
             if let Err(refused) = still {
-                self.generations.lock().forget(&key);
+                self.principals.lock().remove(&key);
                 return Err(refused);
             }
             return Ok(principal);
         }
         let principal = Arc::new(self.verifier.verify(token)?);
-        self.generations.lock().insert(key, principal.clone());
+        self.principals.lock().insert(key, principal.clone());
         Ok(principal)
     }
 }
@@ -161,24 +132,5 @@ mod tests {
         revocations.add([Revocation::Token { jti, expires_at: None }.entry(i64::MAX)]);
         assert_eq!(tokens.verify(&token), Err(TokenError::Revoked));
         assert_eq!(tokens.verify(&token), Err(TokenError::Revoked), "nor when it is verified anew");
-    }
-
-    #[test]
-    fn memory_is_bounded_and_what_is_shown_often_stays() {
-        let mut generations = Generations::default();
-        let principal = tokens(&Arc::default()).verify(&token(Duration::from_secs(60))).unwrap();
-        let digest = |number: usize| {
-            let mut digest = [0; 32];
-            digest[..8].copy_from_slice(&number.to_le_bytes());
-            digest
-        };
-        for number in 1..=5 * GENERATION {
-            generations.insert(digest(number), principal.clone());
-            if number % 1_000 == 1 {
-                assert!(generations.get(&digest(1)).is_some(), "{number}");
-            }
-        }
-        assert!(generations.young.len() + generations.old.len() <= 2 * GENERATION);
-        assert!(generations.get(&digest(2)).is_none());
     }
 }
