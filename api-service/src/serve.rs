@@ -83,8 +83,8 @@ pub async fn run(
         tracing::warn!("{warning}");
     }
     let token_keys = KeySetCache::open(&config.tokens, &shutdown).await?;
-    let vault = config.encryption.content.as_ref().map(EnvelopeKeys::new).transpose()?;
-    let store = Store::new(&config.database, config.audit_key)?.with_envelope_keys(vault.map(Arc::new));
+    let envelope_keys = config.encryption.content.as_ref().map(EnvelopeKeys::new).transpose()?;
+    let store = Store::new(&config.database, config.audit_key)?.with_envelope_keys(envelope_keys.map(Arc::new));
     let relay_keys = config.encryption.relay.as_ref().map(RelayKeys::new).unwrap_or_default();
     // Redis stays connected to the very end: the last published events must be confirmed too.
     let final_shutdown = shutdown.later_phase();

@@ -35,7 +35,7 @@ pub struct VerifyOptions<'a> {
     /// All keys that chains may have been written with.
     pub keys: &'a [AuditKey],
     /// Opens sealed messages; without it their texts are not compared.
-    pub vault: Option<&'a EnvelopeKeys>,
+    pub envelope_keys: Option<&'a EnvelopeKeys>,
     /// The first chain to verify; earlier ones are archived.
     pub from_chain: i64,
     /// A file of anchors.
@@ -91,8 +91,8 @@ pub async fn verify(
     let heads = snapshot.heads().await?;
     let covered_from = covered_from(&heads, options.from_chain);
     let mut messages = snapshot.has_messages().await?.then(MessageReport::default);
-    if let (Some(_), Some(vault)) = (&messages, options.vault) {
-        snapshot.detect_complete(vault).await?;
+    if let (Some(_), Some(envelope_keys)) = (&messages, options.envelope_keys) {
+        snapshot.detect_complete(envelope_keys).await?;
     }
     let mut verifier = ChainVerifier::new(options.keys, heads, options.from_chain, anchors);
     let cursor = snapshot.scan().await?;
@@ -114,7 +114,7 @@ pub async fn verify(
         verifier.take_findings().iter().for_each(|finding| report_line(finding));
         if let Some(report) = &mut messages {
             let ids: Vec<MessageId> = sent.iter().map(|(id, ..)| *id).collect();
-            let stored = snapshot.messages(&ids, options.vault).await?;
+            let stored = snapshot.messages(&ids, options.envelope_keys).await?;
             for (id, key, row) in &sent {
                 let stored = stored.get(id);
                 report.compared += 1;
@@ -127,7 +127,7 @@ pub async fn verify(
         }
     }
     if let Some(report) = &mut messages {
-        let is_complete = options.vault.is_some_and(EnvelopeKeys::is_complete);
+        let is_complete = options.envelope_keys.is_some_and(EnvelopeKeys::is_complete);
         let cursor = snapshot.scan_unsent().await?;
         loop {
             let page = snapshot.next_unsent(&cursor).await?;

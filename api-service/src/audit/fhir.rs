@@ -28,7 +28,7 @@ struct Kind {
 }
 
 impl Kind {
-    fn of(action: &str) -> Self {
+    fn from_action(action: &str) -> Self {
         let (letter, interaction, pattern) = match action {
             "send" => ("C", Some("create"), Some("Create")),
             "history.read" | "inbox.read" | "presence.read" | "export" => ("R", Some("read"), Some("Read")),
@@ -86,7 +86,7 @@ fn participants(row: &Row) -> impl Iterator<Item = &str> {
 /// The AuditEvent of the row at this position.
 #[must_use]
 pub fn audit_event(chain: i64, n: i64, row: &Row) -> Value {
-    let kind = Kind::of(&row.action);
+    let kind = Kind::from_action(&row.action);
     let patient = participants(row).find(|participant| participant.starts_with("contact:"));
     let (code, mut description) = outcome(row.outcome);
     if row.times > 1 {

@@ -49,7 +49,7 @@ pub enum MessageDefect {
     TextMismatch,
     /// The conversation or its participants differ from what was sent.
     ParticipantMismatch,
-    /// No audit row tells of it.
+    /// It has no audit row.
     NotSent,
     /// Plain text although all content of the database is encrypted.
     UnexpectedPlain,
@@ -85,7 +85,7 @@ impl fmt::Display for MessageFinding {
     }
 }
 
-/// The new message that a row tells of, if it tells of one.
+/// The new message of a row, if it records a send.
 #[must_use]
 pub fn sent_message_id(row: &Row) -> Option<MessageId> {
     let is_send = (row.action.as_str(), row.outcome) == SEND;

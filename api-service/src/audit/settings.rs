@@ -4,7 +4,7 @@ use shared::contract::token::settings::{self, JWT_SECRET};
 use shared::kit::env::mode::{MODE, Mode};
 use shared::kit::env::{Env, Secret, Setting};
 
-use crate::audit::key::AuditKey;
+pub(crate) use crate::audit::key::AuditKey;
 
 pub(crate) const AUDIT_KEY: Setting = Setting {
     name: "AUDIT_KEY",

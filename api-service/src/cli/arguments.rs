@@ -49,17 +49,17 @@ pub(super) enum Command {
         #[arg(long, group = "target")]
         jti: Option<String>,
         /// The token's `exp`, if known, as in 2026-11-23T08:00:00Z: the revocation is forgotten then
-        #[arg(long, requires = "jti", value_parser = moment)]
+        #[arg(long, requires = "jti", value_parser = parse_time)]
         expires_at: Option<OffsetDateTime>,
         /// Whose tokens
         #[arg(long, group = "target", requires = "issued_before")]
         sub: Option<ParticipantId>,
         /// Issued before this moment
-        #[arg(long, requires = "sub", value_parser = moment)]
+        #[arg(long, requires = "sub", value_parser = parse_time)]
         issued_before: Option<OffsetDateTime>,
         /// All tokens, of services too, issued before this time: after a database was restored, which lacks later revocations.
         /// `now` includes those of this second, because tokens carry whole seconds
-        #[arg(long, group = "target", value_parser = moment_or_now, value_name = "MOMENT|now")]
+        #[arg(long, group = "target", value_parser = parse_time_or_now, value_name = "MOMENT|now")]
         all_issued_before: Option<OffsetDateTime>,
     },
     /// Manage content encryption keys (needs DATABASE_URL, CONTENT_KEYS and AUDIT_KEY)
@@ -141,10 +141,10 @@ pub(super) enum AuditCommand {
         #[arg(long)]
         participant: Option<AuditActor>,
         /// Not before this moment, as in 2026-11-23T08:00:00Z
-        #[arg(long, value_parser = moment)]
+        #[arg(long, value_parser = parse_time)]
         from: Option<OffsetDateTime>,
         /// Before this moment
-        #[arg(long, value_parser = moment)]
+        #[arg(long, value_parser = parse_time)]
         to: Option<OffsetDateTime>,
     },
 }
@@ -158,12 +158,12 @@ pub(super) enum Role {
     Admin,
 }
 
-fn moment(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
+fn parse_time(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
     OffsetDateTime::parse(text, &Rfc3339)
 }
 
 /// `now` is the end of the current second: no token that exists has a later `iat`.
-fn moment_or_now(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
+fn parse_time_or_now(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
     let now = OffsetDateTime::now_utc();
-    if text == "now" { Ok(now.replace_nanosecond(0).unwrap_or(now) + Duration::from_secs(1)) } else { moment(text) }
+    if text == "now" { Ok(now.replace_nanosecond(0).unwrap_or(now) + Duration::from_secs(1)) } else { parse_time(text) }
 }

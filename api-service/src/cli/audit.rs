@@ -18,8 +18,9 @@ pub(super) async fn verify(
     first: i64,
 ) -> Result<bool, ServeError> {
     let (database, keys, ring) = config::verify(Env::from_process())?;
-    let vault = ring.as_ref().map(EnvelopeKeys::new).transpose()?;
-    let options = commands::VerifyOptions { keys: &keys, vault: vault.as_ref(), from_chain: first, anchors };
+    let envelope_keys = ring.as_ref().map(EnvelopeKeys::new).transpose()?;
+    let options =
+        commands::VerifyOptions { keys: &keys, envelope_keys: envelope_keys.as_ref(), from_chain: first, anchors };
     let verified = commands::verify(&database, &options, |finding| println!("{finding}")).await?;
     let (report, wrong) = (&verified.report, verified.defects());
     println!("{} rows in {} chains, {wrong} wrong", report.rows, report.chains);
@@ -45,8 +46,8 @@ pub(super) async fn verify(
 #[tokio::main]
 pub(super) async fn export(filter: &Filter) -> Result<(), ServeError> {
     let (database, keys) = config::export(Env::from_process())?;
-    let tell = |refused: &dyn std::fmt::Display| eprintln!("{refused}");
-    let exported = commands::export(&database, &keys, filter, std::io::stdout().lock(), tell).await?;
+    let report = |refused: &dyn std::fmt::Display| eprintln!("{refused}");
+    let exported = commands::export(&database, &keys, filter, std::io::stdout().lock(), report).await?;
     eprintln!("{} events", exported.events);
     match exported.skipped {
         0 => Ok(()),

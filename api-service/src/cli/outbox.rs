@@ -17,6 +17,6 @@ pub(super) async fn list_failed() -> Result<(), ServeError> {
 pub(super) async fn retry_failed(ids: Option<&[i64]>) -> Result<(), ServeError> {
     let (database, key) = config::audit(Env::from_process())?;
     let count = crate::outbox::commands::retry(&store::Store::new(&database, key)?, ids).await?;
-    println!("{count} rows wait to be published; a row that still cannot be rebuilt is set aside again");
+    println!("requeued {count} rows; rows that still cannot be rebuilt fail again");
     Ok(())
 }

@@ -26,7 +26,7 @@ pub(super) async fn revoke(revocation: &Revocation) -> Result<(), ServeError> {
     let ends_at = revocation.ends_at(now, max_lifetime);
     let entry = describe(AuditEntry::new(operator_actor(), Action::Revoke, 204), revocation);
     store.revoke(revocation, ends_at, &entry).await?;
-    println!("revoked; running services refuse it within a second");
+    println!("revoked; running services reject it within a second");
     Ok(())
 }
 

@@ -7,11 +7,9 @@ use shared::kit::crypto::key_ring::KeyRing;
 use shared::kit::env::{ConfigError, Env, Secret};
 
 use super::listen::ADMIN_ADDR;
-use crate::audit::key::AuditKey;
-use crate::audit::settings::{read_audit_keys, read_own_audit_key};
+use crate::audit::settings::{AuditKey, read_audit_keys, read_own_audit_key};
 use crate::envelope::settings::{CONTENT_KEYS, read_content_keys};
-use crate::store::Role;
-use crate::store::settings::{DATABASE_SERVICE_ROLE, DatabaseConfig, read_database};
+use crate::store::settings::{DATABASE_SERVICE_ROLE, DatabaseConfig, Role, read_database};
 
 /// For `migrate`: the database, and the role of the service.
 ///

@@ -23,8 +23,7 @@ use shared::kit::rate_limit::{ADDRESS_RATE, FAILED_TOKEN_RATE, MISSING_TOKEN_RAT
 use shared::kit::telemetry::trace::{self, TraceConfig};
 use shared::kit::telemetry::{self, LogFormat};
 
-use crate::audit::key::AuditKey;
-use crate::audit::settings::{AUDIT_KEY, AUDIT_PREVIOUS_KEYS, check_audit_key, read_audit_key};
+use crate::audit::settings::{AUDIT_KEY, AUDIT_PREVIOUS_KEYS, AuditKey, check_audit_key, read_audit_key};
 use crate::envelope::settings::{
     self as encryption, CONTENT_KEYS, CONTENT_KEYS_COMMAND, CONTENT_KEYS_FILE, EncryptionConfig,
 };

@@ -18,8 +18,8 @@ use crate::store::{Class, Store, StoreError};
 
 /// Attempts and time limit when other transactions interfere. The response must precede the load balancer's timeout, which would
 /// leave the outcome unknown. PostgreSQL needs one second to detect a deadlock.
-const ATTEMPTS: usize = 3;
-const RETRY_FOR: Duration = Duration::from_millis(2_200);
+const MAX_ATTEMPTS: usize = 3;
+const RETRY_TIMEOUT: Duration = Duration::from_millis(2_200);
 
 /// The result per message id, in the order of the request.
 #[derive(Debug, Serialize)]
@@ -63,11 +63,11 @@ pub async fn mark(
 /// # Errors
 /// [`StoreError`]; nothing was marked then.
 pub async fn apply(store: &Store, events: &EventSender, marks: &[Mark]) -> Result<Vec<Marked>, StoreError> {
-    let (mut attempts, begun) = (1, Instant::now());
+    let (mut attempts, started) = (1, Instant::now());
     let (marked, entries) = loop {
         match store.mark(marks).await {
             // Two participants that mark in each other's conversations may deadlock; PostgreSQL lets one of them proceed.
-            Err(StoreError::Contended(_)) if attempts < ATTEMPTS && begun.elapsed() < RETRY_FOR => {
+            Err(StoreError::Contended(_)) if attempts < MAX_ATTEMPTS && started.elapsed() < RETRY_TIMEOUT => {
                 attempts += 1;
             }
             done => break done?,
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn mark_responds_before_balancer_timeout() {
         // The worst case: the last attempt starts at the limit, waits for a permit and takes as long as a transaction may.
-        let longest = RETRY_FOR + WAIT_TIMEOUT + Class::Write.max_duration();
+        let longest = RETRY_TIMEOUT + WAIT_TIMEOUT + Class::Write.max_duration();
         assert!(longest <= Duration::from_millis(9_500), "{longest:?}");
     }
 }

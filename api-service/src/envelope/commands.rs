@@ -17,13 +17,13 @@ use crate::store::{PlainMessage, RewrapReport, RunningServicesError, Store, Stor
 /// How often a running service announces its keys and checks whether all content is encrypted.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
 /// Messages per statement; fewer while the database is slow.
-const WINDOW: i64 = 500;
-pub(super) const MIN_WINDOW: i64 = 8;
+const WINDOW_MESSAGES: i64 = 500;
+pub(super) const MIN_WINDOW_MESSAGES: i64 = 8;
 /// Attempts per window while the database is down or slow, and the delay before each.
 pub(super) const MAX_ATTEMPTS: usize = 30;
 pub(super) const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Ids are ordered by time, but a message is committed after its id was made, and clocks differ.
-const OVERLAP: Duration = Duration::from_secs(3_600);
+const CLOCK_OVERLAP: Duration = Duration::from_secs(3_600);
 
 /// Announces the master keys of this instance until the shutdown, and notices when all content is encrypted.
 pub async fn announce(store: Store, instance: Uuid, shutdown: Shutdown) {
@@ -59,11 +59,8 @@ pub async fn rewrap(store: &Store) -> Result<(), ServeError> {
     let wrapped = store.rewrap_keys().await.map_err(explain)?;
     record(store, "data keys wrapped with the current master key", Vec::new()).await?;
     match wrapped.skipped.is_empty() {
-        true => println!(
-            "{} data keys are wrapped with the current master key now; none is left under another",
-            wrapped.count
-        ),
-        false => println!("{} data keys are wrapped with the current master key now", wrapped.count),
+        true => println!("rewrapped {} data keys; no data key uses an older master key", wrapped.count),
+        false => println!("rewrapped {} data keys", wrapped.count),
     }
     report_unopened(&wrapped)
 }
@@ -92,7 +89,7 @@ pub async fn encrypt(store: &Store, accept_plain: bool) -> Result<(), ServeError
         return encrypt_unexpected(store, accept_plain).await;
     }
     let begun = Uuid::now_v7();
-    let from = store.backfill_position().await?.map_or(MessageId::nil(), |position| id_before(position, OVERLAP));
+    let from = store.backfill_position().await?.map_or(MessageId::nil(), |position| id_before(position, CLOCK_OVERLAP));
     let mut count = 0;
     for_each_window(store, from, true, async |plain, end| {
         count += plain.len();
@@ -100,16 +97,16 @@ pub async fn encrypt(store: &Store, accept_plain: bool) -> Result<(), ServeError
     })
     .await?;
     // Messages that were written in the meantime, whatever clock made their ids.
-    for_each_window(store, id_before(begun, OVERLAP), true, async |plain, _| {
+    for_each_window(store, id_before(begun, CLOCK_OVERLAP), true, async |plain, _| {
         count += plain.len();
         Ok(())
     })
     .await?;
-    println!("{count} messages were sealed; `vacuum full messages` gives the room that they leave back to the disk");
+    println!("{count} messages encrypted; `vacuum full messages` returns their space to the disk");
     let wrapped = store.mark_encryption_complete().await.map_err(explain)?;
     store.set_backfill_position(None).await?;
     record(store, "all content is encrypted", Vec::new()).await?;
-    println!("all content is encrypted: running services refuse text in the open within ten seconds");
+    println!("all content is encrypted; running services reject plain text within ten seconds");
     report_unopened(&wrapped)
 }
 
@@ -129,7 +126,7 @@ async fn encrypt_unexpected(store: &Store, accept_plain: bool) -> Result<(), Ser
     .await?;
     match count {
         0 => println!("all content is encrypted"),
-        _ if accept_plain => println!("{count} messages were sealed that were written past the service"),
+        _ if accept_plain => println!("{count} messages encrypted that this service had not written"),
         _ => {
             return Err(format!(
                 "{count} messages are plain text, though all content of this database is encrypted. They were not written by this \
@@ -149,7 +146,7 @@ async fn encrypt_unexpected(store: &Store, accept_plain: bool) -> Result<(), Ser
 pub async fn allow_plain(store: &Store) -> Result<(), ServeError> {
     let wrapped = store.allow_plain().await?;
     record(store, "text in the open is allowed", Vec::new()).await?;
-    println!("{} data keys allow text in the open; restart the API services", wrapped.count);
+    println!("{} data keys accept plain text; restart the API services", wrapped.count);
     report_unopened(&wrapped)
 }
 
@@ -159,7 +156,7 @@ fn report_unopened(wrapped: &RewrapReport) -> Result<(), ServeError> {
     if skipped.is_empty() {
         return Ok(());
     }
-    skipped.iter().for_each(|key| println!("{key}: it does not open, and was left as it is"));
+    skipped.iter().for_each(|key| println!("{key}: does not open, left unchanged"));
     let count = skipped.len();
     Err(format!(
         "{count} data keys do not open: their rows were altered; restore them from a backup, then run this again"
@@ -174,11 +171,11 @@ async fn for_each_window(
     encrypt: bool,
     mut on_window: impl AsyncFnMut(&[PlainMessage], MessageId) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let (mut window, mut attempts) = (WINDOW, 1);
+    let (mut window, mut attempts) = (WINDOW_MESSAGES, 1);
     loop {
         match store.encrypt_batch(last, window, encrypt).await {
             Ok((end, plain)) => {
-                (window, attempts) = ((2 * window).min(WINDOW), 1);
+                (window, attempts) = ((2 * window).min(WINDOW_MESSAGES), 1);
                 on_window(&plain, end.unwrap_or(last)).await?;
                 match end {
                     Some(end) => last = end,
@@ -187,7 +184,7 @@ async fn for_each_window(
             }
             Err(error) if is_transient(&error) && attempts < MAX_ATTEMPTS => {
                 attempts += 1;
-                window = (window / 2).max(MIN_WINDOW);
+                window = (window / 2).max(MIN_WINDOW_MESSAGES);
                 sleep(RETRY_DELAY).await;
             }
             Err(error) => return Err(error),
@@ -247,6 +244,6 @@ mod tests {
         let id = Uuid::now_v7();
         let earlier = id_before(id, Duration::from_secs(60));
         assert!(earlier < id && earlier > id_before(id, Duration::from_secs(61)));
-        assert_eq!(id_before(MessageId::nil(), OVERLAP), MessageId::nil());
+        assert_eq!(id_before(MessageId::nil(), CLOCK_OVERLAP), MessageId::nil());
     }
 }

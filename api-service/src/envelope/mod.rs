@@ -27,7 +27,7 @@ use shared::kit::crypto::seal::{KEY_BYTES, Key, OVERHEAD_BYTES, SealError};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::model::message::Content;
+use crate::model::message::{Content, Message};
 
 /// How long a data key seals before the database is asked again. A rotation takes effect that soon.
 const ACTIVE_KEY_TTL: Duration = Duration::from_secs(30);
@@ -290,6 +290,12 @@ pub struct MessageAad<'a> {
     pub conversation: &'a Conversation,
     /// Its sender.
     pub sender: &'a Participant,
+}
+
+impl<'a> From<&'a Message> for MessageAad<'a> {
+    fn from(message: &'a Message) -> Self {
+        Self { id: message.id, conversation: &message.new.conversation, sender: &message.new.sender }
+    }
 }
 
 impl MessageAad<'_> {

@@ -2,12 +2,12 @@
 
 use tokio::time::sleep;
 
-use super::commands::{MAX_ATTEMPTS, MIN_WINDOW, RETRY_DELAY, record};
+use super::commands::{MAX_ATTEMPTS, MIN_WINDOW_MESSAGES, RETRY_DELAY, record};
 use crate::serve::ServeError;
 use crate::store::{PurgeStep, Store, StoreError};
 
 /// Messages per statement; fewer while the database is slow.
-const WINDOW: i64 = 5_000;
+const WINDOW_MESSAGES: i64 = 5_000;
 
 /// Removes the data keys that were retired more than a day ago and that no message names.
 ///
@@ -15,10 +15,10 @@ const WINDOW: i64 = 5_000;
 /// When another purge runs, or [`StoreError`]. It may be repeated and continues where it stopped.
 pub async fn purge(store: &Store) -> Result<(), ServeError> {
     let mut last = store.begin_purge().await?;
-    let (mut window, mut attempts) = (WINDOW, 1);
+    let (mut window, mut attempts) = (WINDOW_MESSAGES, 1);
     let removed = loop {
         match store.purge_window(last, window).await {
-            Ok(PurgeStep::UpTo(end)) => (last, window, attempts) = (end, (2 * window).min(WINDOW), 1),
+            Ok(PurgeStep::UpTo(end)) => (last, window, attempts) = (end, (2 * window).min(WINDOW_MESSAGES), 1),
             Ok(PurgeStep::Done(removed)) => break removed,
             Ok(PurgeStep::TakenByOther) => {
                 return Err("another purge of keys is running: run it again when that has ended".into());
@@ -27,7 +27,7 @@ pub async fn purge(store: &Store) -> Result<(), ServeError> {
                 if attempts < MAX_ATTEMPTS =>
             {
                 attempts += 1;
-                window = (window / 2).max(MIN_WINDOW);
+                window = (window / 2).max(MIN_WINDOW_MESSAGES);
                 sleep(RETRY_DELAY).await;
             }
             Err(error) => return Err(error.into()),

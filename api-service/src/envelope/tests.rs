@@ -3,7 +3,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 
-fn vault(list: &[(&str, u8)]) -> EnvelopeKeys {
+fn envelope_keys(list: &[(&str, u8)]) -> EnvelopeKeys {
     let entry = |(id, byte): &(&str, u8)| format!("{id}:{}", STANDARD.encode([*byte; KEY_BYTES]));
     let ring = list.iter().map(entry).collect::<Vec<_>>().join(",").parse().unwrap();
     EnvelopeKeys::new(&ring).unwrap()
@@ -24,12 +24,12 @@ fn text(content: &str) -> Content {
 
 #[test]
 fn data_key_opens_only_for_its_location_and_id() {
-    let vault = vault(&[("m1", 1)]);
-    let wrapped = vault.generate(&location("loc1")).unwrap();
+    let envelope_keys = envelope_keys(&[("m1", 1)]);
+    let wrapped = envelope_keys.generate(&location("loc1")).unwrap();
     assert_eq!((wrapped.wrapped.len(), wrapped.master.as_str()), (KEY_BYTES + OVERHEAD_BYTES, "m1"));
-    assert_eq!(vault.unwrap_key(&wrapped).unwrap().id, wrapped.id);
+    assert_eq!(envelope_keys.unwrap_key(&wrapped).unwrap().id, wrapped.id);
     // As another service sees it, with an empty cache.
-    let other = |list: &[(&str, u8)], key: &WrappedKey| self::vault(list).unwrap_key(key).map(|key| key.id);
+    let other = |list: &[(&str, u8)], key: &WrappedKey| self::envelope_keys(list).unwrap_key(key).map(|key| key.id);
     assert_eq!(other(&[("m2", 2), ("m1", 1)], &wrapped), Ok(wrapped.id));
     assert_eq!(other(&[("m2", 2)], &wrapped), Err(EnvelopeError::UnknownMaster("m1".parse().unwrap())));
     let wrong = Err(EnvelopeError::WrongMaster(wrapped.id, "m1".parse().unwrap()));
@@ -42,50 +42,51 @@ fn data_key_opens_only_for_its_location_and_id() {
 
 #[test]
 fn rewrapped_key_opens_without_old_master() {
-    let (before, between) = (vault(&[("m1", 1)]), vault(&[("m2", 2), ("m1", 1)]));
+    let (before, between) = (envelope_keys(&[("m1", 1)]), envelope_keys(&[("m2", 2), ("m1", 1)]));
     let wrapped = before.generate(&location("loc1")).unwrap();
     let message = conversation("loc1", "contact:pat456");
     let place = MessageAad { id: Uuid::now_v7(), conversation: &message, sender: message.first() };
     let sealed = before.unwrap_key(&wrapped).unwrap().seal(&place, &text("hello")).unwrap();
     let rewrapped = between.rewrap(&wrapped).unwrap();
     assert_eq!((rewrapped.id, rewrapped.master.as_str()), (wrapped.id, "m2"));
-    let opened = vault(&[("m2", 2)]).unwrap_key(&rewrapped).unwrap().open(&place, sealed).unwrap();
+    let opened = envelope_keys(&[("m2", 2)]).unwrap_key(&rewrapped).unwrap().open(&place, sealed).unwrap();
     assert_eq!(opened, text("hello"));
 }
 
 #[test]
 fn fingerprint_depends_on_name_and_bytes() {
-    let of = |list: &[(&str, u8)]| vault(list).current_fingerprint().map(str::to_owned);
+    let of = |list: &[(&str, u8)]| envelope_keys(list).current_fingerprint().map(str::to_owned);
     let one = of(&[("m1", 1)]).unwrap();
     assert!(one.starts_with("m1:") && one.len() == 3 + 16, "{one}");
     assert_eq!(of(&[("m1", 1), ("m2", 2)]), Ok(one.clone()));
     for other in [("m1", 2), ("m2", 1)] {
         assert_ne!(of(&[other]), Ok(one.clone()));
     }
-    let mut all: Vec<_> = vault(&[("m1", 1), ("m2", 2)]).fingerprints().into_iter().map(str::to_owned).collect();
+    let mut all: Vec<_> =
+        envelope_keys(&[("m1", 1), ("m2", 2)]).fingerprints().into_iter().map(str::to_owned).collect();
     all.sort_unstable();
     assert_eq!(all, [one, of(&[("m2", 2)]).unwrap()]);
 }
 
 #[test]
 fn completeness_is_read_from_keys_and_survives_rewrap() {
-    let before = vault(&[("m1", 1)]);
+    let before = envelope_keys(&[("m1", 1)]);
     let open = before.generate(&location("loc1")).unwrap();
     assert_eq!((before.check_complete(&open), before.is_complete()), (Ok(false), false));
     before.mark_complete();
     let marked = before.rewrap(&open).unwrap();
     // As other services see it, which know nothing yet.
-    let other = vault(&[("m2", 2), ("m1", 1)]);
+    let other = envelope_keys(&[("m2", 2), ("m1", 1)]);
     assert!(other.unwrap_key(&open).is_ok() && !other.is_complete());
     assert_eq!((other.check_complete(&marked), other.is_complete()), (Ok(true), true), "though the key is at hand");
     assert_eq!(other.check_complete(&open), Ok(false));
     assert!(other.is_complete(), "once known, it stays");
     let rewrapped = other.rewrap(&open).unwrap();
-    let next = vault(&[("m2", 2)]);
+    let next = envelope_keys(&[("m2", 2)]);
     assert!(next.unwrap_key(&rewrapped).is_ok() && next.is_complete());
     // And back.
     let back = other.rewrap_incomplete(&rewrapped).unwrap();
-    let last = vault(&[("m2", 2)]);
+    let last = envelope_keys(&[("m2", 2)]);
     assert_eq!((last.check_complete(&back), last.is_complete()), (Ok(false), false));
     // No location's name can imitate the marker.
     let place = key_aad(open.id, &location("loc1"), true);
@@ -96,19 +97,19 @@ fn completeness_is_read_from_keys_and_survives_rewrap() {
 
 #[test]
 fn keys_without_current_open_but_do_not_seal() {
-    let wrapped = vault(&[("m1", 1)]).generate(&location("loc1")).unwrap();
+    let wrapped = envelope_keys(&[("m1", 1)]).generate(&location("loc1")).unwrap();
     let ring = format!("-,m1:{}", STANDARD.encode([1; KEY_BYTES])).parse().unwrap();
-    let vault = EnvelopeKeys::new(&ring).unwrap();
-    assert_eq!(vault.current(), None);
-    assert_eq!(vault.generate(&location("loc1")), Err(EnvelopeError::NothingSeals));
-    assert!(vault.unwrap_key(&wrapped).is_ok());
+    let envelope_keys = EnvelopeKeys::new(&ring).unwrap();
+    assert_eq!(envelope_keys.current(), None);
+    assert_eq!(envelope_keys.generate(&location("loc1")), Err(EnvelopeError::NothingSeals));
+    assert!(envelope_keys.unwrap_key(&wrapped).is_ok());
 }
 
 #[test]
 fn sealed_text_opens_only_for_its_message() {
-    let vault = vault(&[("m1", 1)]);
-    let key = vault.unwrap_key(&vault.generate(&location("loc1")).unwrap()).unwrap();
-    let second_key = vault.unwrap_key(&vault.generate(&location("loc1")).unwrap()).unwrap();
+    let envelope_keys = envelope_keys(&[("m1", 1)]);
+    let key = envelope_keys.unwrap_key(&envelope_keys.generate(&location("loc1")).unwrap()).unwrap();
+    let second_key = envelope_keys.unwrap_key(&envelope_keys.generate(&location("loc1")).unwrap()).unwrap();
     let (here, there, abroad) = (
         conversation("loc1", "contact:pat456"),
         conversation("loc1", "contact:pat457"),
@@ -130,15 +131,15 @@ fn sealed_text_opens_only_for_its_message() {
 
 #[test]
 fn keys_are_hidden_in_debug() {
-    let vault = vault(&[("m1", 120)]);
-    assert_eq!(format!("{vault:?}"), r#"EnvelopeKeys { current: Some(KeyId("m1")), .. }"#);
+    let envelope_keys = envelope_keys(&[("m1", 120)]);
+    assert_eq!(format!("{envelope_keys:?}"), r#"EnvelopeKeys { current: Some(KeyId("m1")), .. }"#);
 }
 
 proptest! {
     #[test]
     fn sealed_content_round_trips(content in "\\PC{1,200}") {
-        let vault = vault(&[("m1", 1)]);
-        let key = vault.unwrap_key(&vault.generate(&location("loc1")).unwrap()).unwrap();
+        let envelope_keys = envelope_keys(&[("m1", 1)]);
+        let key = envelope_keys.unwrap_key(&envelope_keys.generate(&location("loc1")).unwrap()).unwrap();
         let conversation = conversation("loc1", "contact:pat456");
         let place = MessageAad { id: Uuid::now_v7(), conversation: &conversation, sender: conversation.second() };
         let sealed = key.seal(&place, &text(&content)).unwrap();
@@ -148,8 +149,8 @@ proptest! {
 
     #[test]
     fn unwrap_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-        let vault = vault(&[("m1", 1)]);
+        let envelope_keys = envelope_keys(&[("m1", 1)]);
         let key = WrappedKey { id: Uuid::from_u128(1), location: location("loc1"), master: "m1".parse().unwrap(), wrapped: bytes };
-        prop_assert!(vault.unwrap_key(&key).is_err());
+        prop_assert!(envelope_keys.unwrap_key(&key).is_err());
     }
 }

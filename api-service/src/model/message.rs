@@ -12,7 +12,6 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::blank::is_blank;
-use crate::envelope::MessageAad;
 
 /// Maximum characters (Unicode scalar values) of a message.
 pub const MAX_CONTENT_CHARS: usize = 8_000;
@@ -106,12 +105,6 @@ impl Message {
     /// When serde_json fails, which it does not for these types.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
-    }
-
-    /// The associated data to which sealed content is bound.
-    #[must_use]
-    pub fn aad(&self) -> MessageAad<'_> {
-        MessageAad { id: self.id, conversation: &self.new.conversation, sender: &self.new.sender }
     }
 
     /// The event for the sockets of both participants, with the message's JSON.

@@ -123,7 +123,7 @@ impl RevocationService {
         match comparison.outcome.as_str() {
             "same" => *copy_position = CopyPosition { epoch: comparison.epoch.clone(), score: newest.id.to_string() },
             "ahead" if read_at.is_none_or(|at| at.elapsed() > IN_SYNC_WINDOW) => {
-                self.read_copy(scripts, copy_position).await?
+                self.read_copy(scripts, copy_position).await?;
             }
             _ => {}
         }

@@ -153,13 +153,13 @@ const SNAPSHOTS: &str = concat!(
 /// Reads snapshots of these conversations. A conversation whose row or last message cannot be read is left out.
 pub(super) async fn snapshots(
     client: &impl GenericClient,
-    vault: Option<&EnvelopeKeys>,
+    envelope_keys: Option<&EnvelopeKeys>,
     ids: &[ConversationId],
     locations: &[&str],
 ) -> Result<Vec<inbox::ConversationSnapshot>, StoreError> {
     let statement = client.prepare_cached(SNAPSHOTS).await?;
     let rows = client.query(&statement, &[&ids, &locations]).await?;
-    let opening = data_keys::opening_keys(client, vault, &rows).await?;
+    let opening = data_keys::opening_keys(client, envelope_keys, &rows).await?;
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
         match super::without_panic(|| snapshot(row, &opening)) {
@@ -276,7 +276,8 @@ impl Store {
     ) -> Result<Vec<inbox::ConversationSnapshot>, StoreError> {
         let ids: Vec<_> = conversations.iter().map(Conversation::id).collect();
         let locations: Vec<_> = conversations.iter().map(|conversation| conversation.location().as_str()).collect();
-        self.with_connection(async |client| snapshots(&*client, self.vault.as_deref(), &ids, &locations).await).await
+        self.with_connection(async |client| snapshots(&*client, self.envelope_keys.as_deref(), &ids, &locations).await)
+            .await
     }
 
     /// Reads the conversations of `viewer` in `location` after `cursor`, newest activity first. At most `limit`, and at most one
@@ -314,7 +315,7 @@ impl Store {
                     ],
                 )
                 .await?;
-            let opening = data_keys::opening_keys(client, self.vault.as_deref(), &rows).await?;
+            let opening = data_keys::opening_keys(client, self.envelope_keys.as_deref(), &rows).await?;
             rows.iter().map(|row| inbox_row(row, &opening, location, viewer)).collect()
         })
         .await

@@ -114,7 +114,7 @@ pub(super) fn seal(
 ) -> Result<(Vec<DataKeyId>, Vec<Vec<u8>>), StoreError> {
     let seal = |message: &Message| {
         let key = keys.get(message.new.conversation.location()).ok_or_else(|| StoreError::internal("no data key"))?;
-        Ok((key.id, key.seal(&message.aad(), &message.new.content)?))
+        Ok((key.id, key.seal(&MessageAad::from(message), &message.new.content)?))
     };
     messages.iter().map(seal).collect()
 }
@@ -253,7 +253,7 @@ impl Store {
             let statement = client.prepare_cached(query).await?;
             let location = conversation.location().as_str();
             let rows = client.query(&statement, &[&conversation.id(), &location, &seq, &limit, &max_bytes]).await?;
-            let opening = data_keys::opening_keys(client, self.vault.as_deref(), &rows).await?;
+            let opening = data_keys::opening_keys(client, self.envelope_keys.as_deref(), &rows).await?;
             rows.iter().map(|row| message(row, &opening)).collect()
         })
         .await

@@ -67,7 +67,7 @@ pub struct Store {
     class: Class,
     chains: Arc<Chains>,
     /// Keys of content at rest; `None` when encryption is off.
-    vault: Option<Arc<EnvelopeKeys>>,
+    envelope_keys: Option<Arc<EnvelopeKeys>>,
     /// Counts marks that change nothing, which a client could repeat without bound.
     refusals: Arc<DenialAggregator>,
     /// Notified of every failure, so that the monitor checks at once.
@@ -87,7 +87,7 @@ impl Store {
             pools,
             class: Class::Background,
             chains: Chains::new(audit, server),
-            vault: None,
+            envelope_keys: None,
             refusals: Arc::default(),
             failures: Arc::default(),
         })
@@ -95,8 +95,8 @@ impl Store {
 
     /// With these keys of content.
     #[must_use]
-    pub fn with_envelope_keys(self, vault: Option<Arc<EnvelopeKeys>>) -> Self {
-        Self { vault, ..self }
+    pub fn with_envelope_keys(self, envelope_keys: Option<Arc<EnvelopeKeys>>) -> Self {
+        Self { envelope_keys, ..self }
     }
 
     /// The counters of marks without effect. The audit writer writes the counts.

@@ -3,6 +3,7 @@
 use shared::kit::env::{Env, Secret, Setting};
 use shared::kit::net::tls::CaFile;
 
+pub(crate) use super::admin::grants::Role;
 use super::pool::connect::check_url;
 use crate::config::range::between;
 

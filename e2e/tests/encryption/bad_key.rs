@@ -81,7 +81,7 @@ async fn bad_data_key_fails_only_its_location() {
     let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
     assert!(!done.status.success(), "{said}");
     for expected in
-        ["1 data keys allow text in the open", &format!("of location {}", bad.location), "1 data keys do not open"]
+        ["1 data keys accept plain text", &format!("of location {}", bad.location), "1 data keys do not open"]
     {
         assert!(said.contains(expected), "{expected}: {said}");
     }

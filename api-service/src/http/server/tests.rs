@@ -5,7 +5,7 @@ use poem::endpoint::make_sync;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
 struct Running {
@@ -15,7 +15,7 @@ struct Running {
 }
 
 async fn start(connections: usize, head: Duration) -> Running {
-    let timeouts = Timeouts { head, first: FIRST_BYTE_TIMEOUT, idle: IDLE_TIMEOUT, unread: PATIENCE };
+    let timeouts = Timeouts { head, first: FIRST_BYTE_TIMEOUT, idle: IDLE_TIMEOUT, unread: TEST_TIMEOUT };
     start_with(connections, timeouts, "hello").await
 }
 
@@ -42,7 +42,7 @@ async fn read_until(tcp: &mut TcpStream, end: &str) -> String {
             }
         }
     };
-    timeout(PATIENCE, reading).await.expect("no answer");
+    timeout(TEST_TIMEOUT, reading).await.expect("no answer");
     String::from_utf8(read).unwrap()
 }
 
@@ -82,7 +82,7 @@ async fn idle_connection_is_not_a_slow_header() {
 #[tokio::test]
 async fn idle_connection_closes_at_timeout() {
     let idle = Duration::from_millis(200);
-    let timeouts = Timeouts { head: PATIENCE, first: idle, idle, unread: PATIENCE };
+    let timeouts = Timeouts { head: TEST_TIMEOUT, first: idle, idle, unread: TEST_TIMEOUT };
     let server = start_with(10, timeouts, "hello").await;
     for requests in 0..2 {
         let mut tcp = TcpStream::connect(server.address).await.unwrap();
@@ -101,7 +101,7 @@ async fn idle_connection_closes_at_timeout() {
 async fn silent_connection_closes_earlier_than_idle_one() {
     let first = Duration::from_millis(200);
     let server =
-        start_with(10, Timeouts { head: PATIENCE, first, idle: IDLE_TIMEOUT, unread: PATIENCE }, "hello").await;
+        start_with(10, Timeouts { head: TEST_TIMEOUT, first, idle: IDLE_TIMEOUT, unread: TEST_TIMEOUT }, "hello").await;
     let mut spoken = TcpStream::connect(server.address).await.unwrap();
     sleep(Duration::from_millis(5)).await;
     spoken.write_all(REQUEST).await.unwrap();
@@ -114,7 +114,7 @@ async fn silent_connection_closes_earlier_than_idle_one() {
 
 #[tokio::test]
 async fn connections_beyond_limit_wait() {
-    let server = start(1, PATIENCE).await;
+    let server = start(1, TEST_TIMEOUT).await;
     let mut first = TcpStream::connect(server.address).await.unwrap();
     first.write_all(REQUEST).await.unwrap();
     read_until(&mut first, "hello").await;
@@ -128,7 +128,7 @@ async fn connections_beyond_limit_wait() {
 
 #[tokio::test]
 async fn oversized_header_returns_431() {
-    let server = start(10, PATIENCE).await;
+    let server = start(10, TEST_TIMEOUT).await;
     let mut tcp = TcpStream::connect(server.address).await.unwrap();
     let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(MAX_HEADER_BYTES));
     tcp.write_all(head.as_bytes()).await.unwrap();
@@ -138,7 +138,7 @@ async fn oversized_header_returns_431() {
 
 #[tokio::test]
 async fn invalid_http_returns_400_problem() {
-    let server = start(10, PATIENCE).await;
+    let server = start(10, TEST_TIMEOUT).await;
     for garbage in [
         "GARBAGE\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -167,21 +167,26 @@ fn large_answer() -> Bytes {
 async fn unread_response_is_aborted() {
     let unread = Duration::from_millis(200);
     let server =
-        start_with(1, Timeouts { head: PATIENCE, first: PATIENCE, idle: PATIENCE, unread }, large_answer()).await;
+        start_with(1, Timeouts { head: TEST_TIMEOUT, first: TEST_TIMEOUT, idle: TEST_TIMEOUT, unread }, large_answer())
+            .await;
     let mut first = TcpStream::connect(server.address).await.unwrap();
     first.write_all(REQUEST).await.unwrap();
     // The server has one slot: this connection is served after the other has ended.
     let mut second = TcpStream::connect(server.address).await.unwrap();
     second.write_all(REQUEST).await.unwrap();
-    timeout(PATIENCE, second.read_exact(&mut [0; 12])).await.expect("the first was cut").unwrap();
+    timeout(TEST_TIMEOUT, second.read_exact(&mut [0; 12])).await.expect("the first was cut").unwrap();
     drop(first);
 }
 
 #[tokio::test]
 async fn slowly_read_response_is_not_idle() {
     let (idle, answer) = (Duration::from_millis(200), large_answer());
-    let server =
-        start_with(10, Timeouts { head: PATIENCE, first: PATIENCE, idle, unread: PATIENCE }, answer.clone()).await;
+    let server = start_with(
+        10,
+        Timeouts { head: TEST_TIMEOUT, first: TEST_TIMEOUT, idle, unread: TEST_TIMEOUT },
+        answer.clone(),
+    )
+    .await;
     let mut tcp = TcpStream::connect(server.address).await.unwrap();
     tcp.write_all(REQUEST).await.unwrap();
     let mut buffer = vec![0; 1024 * 1024];
@@ -191,7 +196,7 @@ async fn slowly_read_response_is_not_idle() {
             // The test needs time to pass.
             sleep(idle * 2).await;
         }
-        let more = timeout(PATIENCE, tcp.read(&mut buffer)).await.expect("more comes").unwrap();
+        let more = timeout(TEST_TIMEOUT, tcp.read(&mut buffer)).await.expect("more comes").unwrap();
         assert!(more > 0, "cut after {read} bytes");
         read += more;
     }
@@ -200,7 +205,7 @@ async fn slowly_read_response_is_not_idle() {
 #[tokio::test]
 async fn stop_closes_idle_connections_and_waits_for_others() {
     for leaves_half_a_request in [false, true] {
-        let server = start(10, PATIENCE).await;
+        let server = start(10, TEST_TIMEOUT).await;
         let mut tcp = TcpStream::connect(server.address).await.unwrap();
         tcp.write_all(REQUEST).await.unwrap();
         read_until(&mut tcp, "hello").await;
@@ -208,7 +213,7 @@ async fn stop_closes_idle_connections_and_waits_for_others() {
             tcp.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
         }
         server.stop.send(()).unwrap();
-        timeout(PATIENCE, server.ended).await.expect("it ends").unwrap();
+        timeout(TEST_TIMEOUT, server.ended).await.expect("it ends").unwrap();
         assert!(TcpStream::connect(server.address).await.is_err(), "the port is closed");
     }
 }

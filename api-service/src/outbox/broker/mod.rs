@@ -113,7 +113,7 @@ impl Broker {
         {
             match cursors {
                 Ok(cursors) => {
-                    out.extend(cursors.iter().map(|cursor| PublishOutcome::from_script_reply(cursor.as_deref())))
+                    out.extend(cursors.iter().map(|cursor| PublishOutcome::from_script_reply(cursor.as_deref())));
                 }
                 Err(error) if !is_redis_reply(&error) || error.details().starts_with("NOSCRIPT") => {
                     return Err(error);

@@ -44,27 +44,27 @@ impl Snapshot<'_> {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn detect_complete(&self, vault: &EnvelopeKeys) -> Result<(), StoreError> {
-        data_keys::detect_complete(&self.transaction, vault).await?;
+    pub async fn detect_complete(&self, envelope_keys: &EnvelopeKeys) -> Result<(), StoreError> {
+        data_keys::detect_complete(&self.transaction, envelope_keys).await?;
         Ok(())
     }
 
-    /// Reads these messages, opened as far as `vault` can.
+    /// Reads these messages, opened as far as `envelope_keys` can.
     ///
     /// # Errors
     /// [`StoreError`]
     pub async fn messages(
         &self,
         ids: &[MessageId],
-        vault: Option<&EnvelopeKeys>,
+        envelope_keys: Option<&EnvelopeKeys>,
     ) -> Result<HashMap<MessageId, StoredMessage>, StoreError> {
         let statement = self.transaction.prepare_cached(BY_ID).await?;
         let rows = self.transaction.query(&statement, &[&ids]).await?;
-        let opening = data_keys::opening_keys(&self.transaction, vault, &rows).await?;
+        let opening = data_keys::opening_keys(&self.transaction, envelope_keys, &rows).await?;
         let stored = |row: &tokio_postgres::Row| {
             let (conversation, sender, receiver) = messages::sides(row)?;
             let is_plain = row.try_get::<_, Option<&str>>("content")?.is_some();
-            let text = match (messages::message(row, &opening), vault) {
+            let text = match (messages::message(row, &opening), envelope_keys) {
                 (Ok(message), _) if is_plain => StoredText::Plain(message.new.content.as_str().to_owned()),
                 (Ok(message), _) => StoredText::Decrypted(message.new.content.as_str().to_owned()),
                 (Err(_), None) => StoredText::Sealed,

@@ -29,7 +29,7 @@ impl Store {
             .await
     }
 
-    /// Writes entries that may have been written before; their event ids tell.
+    /// Writes entries that may have been written before; their event ids show that.
     ///
     /// # Errors
     /// [`StoreError`]; [`StoreError::Contended`] when another instance is writing one of them.

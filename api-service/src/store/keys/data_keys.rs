@@ -76,19 +76,19 @@ impl OpeningKeys {
 /// The keys that open these rows, by their column `content_key`. Without encryption no query runs.
 pub(in crate::store) async fn opening_keys(
     client: &impl GenericClient,
-    vault: Option<&EnvelopeKeys>,
+    envelope_keys: Option<&EnvelopeKeys>,
     rows: &[Row],
 ) -> Result<OpeningKeys, StoreError> {
-    let refuses_plain = vault.is_some_and(EnvelopeKeys::is_complete);
-    let mut opening = OpeningKeys { keys: HashMap::new(), has_vault: vault.is_some(), refuses_plain };
-    let Some(vault) = vault else { return Ok(opening) };
+    let refuses_plain = envelope_keys.is_some_and(EnvelopeKeys::is_complete);
+    let mut opening = OpeningKeys { keys: HashMap::new(), has_vault: envelope_keys.is_some(), refuses_plain };
+    let Some(envelope_keys) = envelope_keys else { return Ok(opening) };
     let mut missing = Vec::new();
     for row in rows {
         let Some(id) = row.try_get::<_, Option<DataKeyId>>("content_key")? else { continue };
         if opening.keys.contains_key(&id) || missing.contains(&id) {
             continue;
         }
-        match vault.cached(id) {
+        match envelope_keys.cached(id) {
             Some(key) => drop(opening.keys.insert(id, key)),
             None => missing.push(id),
         }
@@ -97,7 +97,7 @@ pub(in crate::store) async fn opening_keys(
         let statement = client.prepare_cached(select!("where id = any($1)")).await?;
         for row in client.query(&statement, &[&missing]).await? {
             // A key that does not open affects only the messages of its location.
-            match wrapped_key(&row).and_then(|wrapped| Ok(vault.unwrap_key(&wrapped)?)) {
+            match wrapped_key(&row).and_then(|wrapped| Ok(envelope_keys.unwrap_key(&wrapped)?)) {
                 Ok(key) => drop(opening.keys.insert(key.id, key)),
                 Err(error) => tracing::error!(%error, "data key does not open"),
             }
@@ -113,13 +113,13 @@ pub(in crate::store) async fn opening_keys(
 /// [`StoreError::DataKey`] names all locations whose keys cannot be used, so that the others can proceed.
 pub(in crate::store) async fn sealing_keys<'a>(
     client: &impl GenericClient,
-    vault: Option<&EnvelopeKeys>,
+    envelope_keys: Option<&EnvelopeKeys>,
     locations: impl Iterator<Item = &'a LocationId>,
 ) -> Result<SealingKeys, StoreError> {
-    let Some(vault) = vault else { return Ok(None) };
-    if vault.current().is_none() {
+    let Some(envelope_keys) = envelope_keys else { return Ok(None) };
+    if envelope_keys.current().is_none() {
         // No message could be read that it would write.
-        return if vault.is_complete() { Err(EnvelopeError::MustSeal.into()) } else { Ok(None) };
+        return if envelope_keys.is_complete() { Err(EnvelopeError::MustSeal.into()) } else { Ok(None) };
     }
     let mut keys = HashMap::new();
     let mut missing: Vec<&LocationId> = Vec::new();
@@ -127,22 +127,22 @@ pub(in crate::store) async fn sealing_keys<'a>(
         if keys.contains_key(location) || missing.contains(&location) {
             continue;
         }
-        match vault.active_key(location) {
+        match envelope_keys.active_key(location) {
             Some(key) => drop(keys.insert(location.clone(), key)),
             None => missing.push(location),
         }
     }
     if !missing.is_empty() {
-        keys.extend(active_keys(client, vault, &missing).await?);
+        keys.extend(active_keys(client, envelope_keys, &missing).await?);
         missing.retain(|location| !keys.contains_key(*location));
     }
     if !missing.is_empty() {
-        match detect_complete(client, vault).await {
+        match detect_complete(client, envelope_keys).await {
             // An empty database is completely encrypted from its first message on.
-            Ok(false) if !vault.is_complete() => {
+            Ok(false) if !envelope_keys.is_complete() => {
                 let statement = client.prepare_cached("select exists (select from messages)").await?;
                 if !client.query_one(&statement, &[]).await?.try_get::<_, bool>(0)? {
-                    vault.mark_complete();
+                    envelope_keys.mark_complete();
                 }
             }
             // Without knowing what a new key must state, none is created. Locations with a key proceed.
@@ -151,10 +151,11 @@ pub(in crate::store) async fn sealing_keys<'a>(
             }
             learnt => drop(learnt?),
         }
-        let new_keys = missing.iter().map(|location| vault.generate(location)).collect::<Result<Vec<_>, _>>()?;
+        let new_keys =
+            missing.iter().map(|location| envelope_keys.generate(location)).collect::<Result<Vec<_>, _>>()?;
         insert(client, &new_keys).await?;
         // Another instance may have been faster: use the stored keys.
-        keys.extend(active_keys(client, vault, &missing).await?);
+        keys.extend(active_keys(client, envelope_keys, &missing).await?);
     }
     Ok(Some(keys))
 }
@@ -163,18 +164,18 @@ pub(in crate::store) async fn sealing_keys<'a>(
 /// not open is ignored, unless none opens. Returns whether a key exists.
 pub(in crate::store) async fn detect_complete(
     client: &impl GenericClient,
-    vault: &EnvelopeKeys,
+    envelope_keys: &EnvelopeKeys,
 ) -> Result<bool, StoreError> {
     const ENDS: &str =
         concat!("(", select!("order by id limit 8"), ") union all (", select!("order by id desc limit 16"), ")");
-    if vault.is_complete() {
+    if envelope_keys.is_complete() {
         return Ok(true);
     }
     let statement = client.prepare_cached(ENDS).await?;
     let rows = client.query(&statement, &[]).await?;
     let (mut opened, mut failed) = (false, None);
     for row in &rows {
-        match wrapped_key(row).and_then(|wrapped| Ok(vault.check_complete(&wrapped)?)) {
+        match wrapped_key(row).and_then(|wrapped| Ok(envelope_keys.check_complete(&wrapped)?)) {
             Ok(_) => opened = true,
             Err(error) => failed = Some(error),
         }
@@ -187,7 +188,7 @@ pub(in crate::store) async fn detect_complete(
 
 async fn active_keys(
     client: &impl GenericClient,
-    vault: &EnvelopeKeys,
+    envelope_keys: &EnvelopeKeys,
     locations: &[&LocationId],
 ) -> Result<Vec<(LocationId, Arc<DataKey>)>, StoreError> {
     let statement =
@@ -197,9 +198,9 @@ async fn active_keys(
     let (mut keys, mut unusable, mut why) = (Vec::with_capacity(rows.len()), Vec::new(), None);
     for row in &rows {
         let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
-        match wrapped_key(row).and_then(|wrapped| Ok(vault.unwrap_key(&wrapped)?)) {
+        match wrapped_key(row).and_then(|wrapped| Ok(envelope_keys.unwrap_key(&wrapped)?)) {
             Ok(key) => {
-                vault.set_active_key(&location, key.clone());
+                envelope_keys.set_active_key(&location, key.clone());
                 keys.push((location, key));
             }
             Err(error) => {

@@ -69,14 +69,14 @@ impl Store {
     pub async fn check_master_keys(&self) -> Result<Result<(), KeyMismatchError>, StoreError> {
         self.with_connection(async |client| {
             let rows = client.query(SAMPLE_PER_MASTER, &[]).await?;
-            let Some(vault) = self.vault.as_deref() else {
+            let Some(envelope_keys) = self.envelope_keys.as_deref() else {
                 return Ok(if rows.is_empty() { Ok(()) } else { Err(KeyMismatchError::Missing) });
             };
-            if let Err(wrong) = check_each(&rows, |row| Ok(vault.unwrap_key(&wrapped_key(row)?).map(drop)))? {
+            if let Err(wrong) = check_each(&rows, |row| Ok(envelope_keys.unwrap_key(&wrapped_key(row)?).map(drop)))? {
                 return Ok(Err(KeyMismatchError::Envelope(wrong)));
             }
-            data_keys::detect_complete(&*client, vault).await?;
-            let must_seal = vault.is_complete() && vault.current().is_none();
+            data_keys::detect_complete(&*client, envelope_keys).await?;
+            let must_seal = envelope_keys.is_complete() && envelope_keys.current().is_none();
             Ok(if must_seal { Err(KeyMismatchError::Envelope(EnvelopeError::MustSeal)) } else { Ok(()) })
         })
         .await
@@ -88,9 +88,9 @@ impl Store {
     /// [`StoreError`]; it may be repeated. Contains [`RunningServicesError`](crate::store::RunningServicesError) when a running
     /// service lacks the key.
     pub async fn rewrap_keys(&self) -> Result<RewrapReport, StoreError> {
-        let vault = self.vault()?;
-        let current = vault.current().ok_or(EnvelopeError::NothingSeals)?.as_str();
-        self.rewrap_all(Some(current), ServiceCheck::HoldsKey, |key| vault.rewrap(key)).await
+        let envelope_keys = self.envelope_keys()?;
+        let current = envelope_keys.current().ok_or(EnvelopeError::NothingSeals)?.as_str();
+        self.rewrap_all(Some(current), ServiceCheck::HoldsKey, |key| envelope_keys.rewrap(key)).await
     }
 
     /// Has all data keys state that all content is encrypted, so that plain text is rejected from now on. Returns how many there
@@ -99,11 +99,11 @@ impl Store {
     /// # Errors
     /// As [`Store::rewrap_keys`], and when a running service writes plain text.
     pub async fn mark_encryption_complete(&self) -> Result<RewrapReport, StoreError> {
-        let vault = self.vault()?;
+        let envelope_keys = self.envelope_keys()?;
         // Checked first: keys that this process creates from now on state it too.
         self.check_sealing().await?;
-        vault.mark_complete();
-        self.rewrap_all(None, ServiceCheck::Seals, |key| vault.rewrap(key)).await
+        envelope_keys.mark_complete();
+        self.rewrap_all(None, ServiceCheck::Seals, |key| envelope_keys.rewrap(key)).await
     }
 
     async fn check_sealing(&self) -> Result<(), StoreError> {
@@ -115,8 +115,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`]. It may be repeated.
     pub async fn allow_plain(&self) -> Result<RewrapReport, StoreError> {
-        let vault = self.vault()?;
-        self.rewrap_all(None, ServiceCheck::None, |key| vault.rewrap_incomplete(key)).await
+        let envelope_keys = self.envelope_keys()?;
+        self.rewrap_all(None, ServiceCheck::None, |key| envelope_keys.rewrap_incomplete(key)).await
     }
 
     /// Rewraps data keys, except those that `all_but` wraps, a few per transaction. A key that does not open is left as it is, so
@@ -133,7 +133,7 @@ impl Store {
         const UPDATE: &str = "update data_keys d set master_key_id = x.master_key_id, wrapped = x.wrapped
             from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[]) as x (id, master_key_id, wrapped, before)
             where d.id = x.id and d.wrapped = x.before";
-        let vault = self.vault()?;
+        let envelope_keys = self.envelope_keys()?;
         let (mut wrapped, mut last) = (RewrapReport::default(), DataKeyId::nil());
         loop {
             let (newest, done, bad) = self
@@ -141,10 +141,12 @@ impl Store {
                     let transaction = client.transaction().await?;
                     match service_check {
                         ServiceCheck::HoldsKey => {
-                            running_services::lock_and_check(&transaction, vault.current_fingerprint()?).await?
+                            running_services::lock_and_check(&transaction, envelope_keys.current_fingerprint()?)
+                                .await?;
                         }
                         ServiceCheck::Seals => {
-                            running_services::lock_and_check(&transaction, vault.current_fingerprint()?).await?;
+                            running_services::lock_and_check(&transaction, envelope_keys.current_fingerprint()?)
+                                .await?;
                             running_services::check_seals(&transaction).await?;
                         }
                         ServiceCheck::None => {}
@@ -158,7 +160,7 @@ impl Store {
                                 after.push(rewrapped);
                             }
                             Ok((Err(EnvelopeError::WrongMaster(..)), _)) | Err(_) => {
-                                bad.push(UnopenableKey::from_row(row)?)
+                                bad.push(UnopenableKey::from_row(row)?);
                             }
                             Ok((Err(error), _)) => return Err(error.into()),
                         }
@@ -193,14 +195,14 @@ impl Store {
         );
         const RETIRE: &str = "update data_keys set retired_at = clock_timestamp()
             where id = any($1) and retired_at is null returning location_id::text";
-        let vault = self.vault()?;
+        let envelope_keys = self.envelope_keys()?;
         let only = only.map(LocationId::as_str);
         let (mut rotated, mut last) = (0, String::new());
         loop {
             let locations = self
                 .with_connection(async |client| {
                     let transaction = client.transaction().await?;
-                    running_services::lock_and_check(&transaction, vault.current_fingerprint()?).await?;
+                    running_services::lock_and_check(&transaction, envelope_keys.current_fingerprint()?).await?;
                     let rows = transaction.query(IN_USE, &[&last, &only, &MAX_BATCH]).await?;
                     let keys = rows.iter().map(wrapped_key).collect::<Result<Vec<_>, _>>()?;
                     let ids: Vec<_> = keys.iter().map(|key| key.id).collect();
@@ -209,7 +211,8 @@ impl Store {
                     let retired = retired.iter().map(|row| row.try_get::<_, String>(0));
                     let retired = retired.collect::<Result<HashSet<_>, _>>()?;
                     let keys = keys.iter().filter(|key| retired.contains(key.location.as_str()));
-                    let new_keys = keys.map(|key| vault.generate(&key.location)).collect::<Result<Vec<_>, _>>()?;
+                    let new_keys =
+                        keys.map(|key| envelope_keys.generate(&key.location)).collect::<Result<Vec<_>, _>>()?;
                     insert(&transaction, &new_keys).await?;
                     transaction.commit().await?;
                     rotated += new_keys.len();
@@ -228,15 +231,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn refresh_encryption_state(&self) -> Result<bool, StoreError> {
-        let Some(vault) = self.vault.as_deref() else { return Ok(false) };
-        if !vault.is_complete() {
-            self.with_connection(async |client| data_keys::detect_complete(&*client, vault).await).await?;
+        let Some(envelope_keys) = self.envelope_keys.as_deref() else { return Ok(false) };
+        if !envelope_keys.is_complete() {
+            self.with_connection(async |client| data_keys::detect_complete(&*client, envelope_keys).await).await?;
         }
-        Ok(vault.is_complete())
+        Ok(envelope_keys.is_complete())
     }
 
-    pub(in crate::store) fn vault(&self) -> Result<&EnvelopeKeys, StoreError> {
-        self.vault.as_deref().ok_or_else(|| StoreError::internal("there is no CONTENT_KEYS"))
+    pub(in crate::store) fn envelope_keys(&self) -> Result<&EnvelopeKeys, StoreError> {
+        self.envelope_keys.as_deref().ok_or_else(|| StoreError::internal("there is no CONTENT_KEYS"))
     }
 }
 

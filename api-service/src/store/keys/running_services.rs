@@ -41,8 +41,8 @@ impl Store {
             on conflict (instance) do update
             set master_keys = excluded.master_keys, seals = excluded.seals, seen_at = clock_timestamp()";
         const DELETE_STALE: &str = "delete from running_services where seen_at < clock_timestamp() - interval '1 hour'";
-        let keys = self.vault.as_deref().map(crate::envelope::EnvelopeKeys::fingerprints).unwrap_or_default();
-        let seals = self.vault.as_deref().is_some_and(|vault| vault.current().is_some());
+        let keys = self.envelope_keys.as_deref().map(crate::envelope::EnvelopeKeys::fingerprints).unwrap_or_default();
+        let seals = self.envelope_keys.as_deref().is_some_and(|envelope_keys| envelope_keys.current().is_some());
         self.with_connection(async |client| {
             let (announce, forget) = (client.prepare_cached(UPSERT).await?, client.prepare_cached(DELETE_STALE).await?);
             client.execute(&announce, &[&instance, &keys, &seals]).await?;
@@ -69,7 +69,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`], which contains [`RunningServicesError`] when one does not.
     pub async fn check_running(&self) -> Result<(), StoreError> {
-        let fingerprint = self.vault()?.current_fingerprint()?;
+        let fingerprint = self.envelope_keys()?.current_fingerprint()?;
         self.with_connection(async |client| check(&*client, fingerprint).await).await
     }
 }

@@ -64,7 +64,7 @@ struct RowContents<'a> {
 /// [`StoreError`] when the database does not answer; never because of the content of a row.
 pub(super) async fn rebuild(
     transaction: &Transaction<'_>,
-    vault: Option<&EnvelopeKeys>,
+    envelope_keys: Option<&EnvelopeKeys>,
     rows: &[Row],
 ) -> Result<Rebuilt, StoreError> {
     let mut rebuilt = Rebuilt::default();
@@ -78,8 +78,8 @@ pub(super) async fn rebuild(
     }
     rebuilt.named = all.iter().map(|row| row.message_ids.len()).sum::<usize>() + rebuilt.failed.len();
     let sent = all.iter().filter(|row| row.receipt.is_none()).flat_map(|row| row.message_ids.iter().copied());
-    let messages = read(transaction, vault, sent.collect()).await?;
-    let mut snapshots = snapshots(transaction, vault, &all, &messages).await?;
+    let messages = read(transaction, envelope_keys, sent.collect()).await?;
+    let mut snapshots = snapshots(transaction, envelope_keys, &all, &messages).await?;
     for row in all {
         match row.receipt {
             Some((kind, location, conversation, at)) => {
@@ -167,14 +167,14 @@ fn event(message: &Message) -> Result<OutboxEvent, Reason> {
 /// Reads these messages; each is readable, or has the reason why it is not.
 async fn read(
     transaction: &Transaction<'_>,
-    vault: Option<&EnvelopeKeys>,
+    envelope_keys: Option<&EnvelopeKeys>,
     ids: Vec<MessageId>,
 ) -> Result<HashMap<MessageId, Result<Message, Reason>>, StoreError> {
     let statement = transaction
         .prepare_cached(concat!("select ", messages::columns!("m"), " from messages m where m.id = any($1)"))
         .await?;
     let found = transaction.query(&statement, &[&ids]).await?;
-    let opening = data_keys::opening_keys(transaction, vault, &found).await?;
+    let opening = data_keys::opening_keys(transaction, envelope_keys, &found).await?;
     let mut messages = HashMap::with_capacity(found.len());
     for row in &found {
         let message = messages::readable(row, &opening).map_err(|error| match error {
@@ -191,7 +191,7 @@ async fn read(
 /// left out.
 async fn snapshots(
     transaction: &Transaction<'_>,
-    vault: Option<&EnvelopeKeys>,
+    envelope_keys: Option<&EnvelopeKeys>,
     rows: &[RowContents<'_>],
     messages: &HashMap<MessageId, Result<Message, Reason>>,
 ) -> Result<HashMap<ConversationId, ConversationSnapshot>, StoreError> {
@@ -203,6 +203,6 @@ async fn snapshots(
         rows.iter().filter_map(|row| row.receipt.map(|(_, location, conversation, _)| (conversation, location)));
     let concerned: HashSet<(ConversationId, &str)> = written.chain(marked).collect();
     let (ids, locations): (Vec<_>, Vec<_>) = concerned.into_iter().unzip();
-    let snapshots = conversations::snapshots(transaction, vault, &ids, &locations).await?;
+    let snapshots = conversations::snapshots(transaction, envelope_keys, &ids, &locations).await?;
     Ok(snapshots.into_iter().map(|found| (found.conversation().id(), found)).collect())
 }

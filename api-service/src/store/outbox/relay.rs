@@ -166,7 +166,7 @@ impl Store {
             }
             let oldest = transaction.prepare_cached(OLDEST).await?;
             let rows = transaction.query(&oldest, &[&limit, &age_seconds]).await?;
-            let rebuilt = rebuild(&transaction, self.vault.as_deref(), &rows).await?;
+            let rebuilt = rebuild(&transaction, self.envelope_keys.as_deref(), &rows).await?;
             let failed = mark_failed(&transaction, &rebuilt).await?;
             let deferred = oldest_deferred(&transaction, &rebuilt.entries).await?;
             // Measured here it ends slightly before the database's time, never after.

@@ -19,11 +19,11 @@ const START_TIME_QUERY: &str = "select pg_postmaster_start_time()::text";
 pub(in crate::store) struct ServerIdentity {
     /// How often the server changed.
     generation: AtomicU64,
-    known: Mutex<Known>,
+    known: Mutex<KnownServer>,
 }
 
 #[derive(Default)]
-struct Known {
+struct KnownServer {
     identity: Option<String>,
     since: Option<Instant>,
 }
@@ -55,7 +55,7 @@ impl ServerIdentity {
             return;
         }
         let is_first = known.identity.is_none();
-        *known = Known { identity, since: (!is_first).then(Instant::now) };
+        *known = KnownServer { identity, since: (!is_first).then(Instant::now) };
         if !is_first {
             self.generation.fetch_add(1, Ordering::AcqRel);
             tracing::warn!("PostgreSQL server changed, connections and audit chains are replaced");

@@ -61,16 +61,16 @@ impl Store {
     pub async fn send(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<BatchResult, StoreError> {
         self.with_connection(async |client| {
             let locations = batch.iter().map(|new| new.conversation.location());
-            let sealing = data_keys::sealing_keys(client, self.vault.as_deref(), locations).await?;
+            let sealing = data_keys::sealing_keys(client, self.envelope_keys.as_deref(), locations).await?;
             let mut lease = self.chains.lease(client).await?;
             if let Some(written) = write_single_statement(client, &sealing, batch, origins, &mut lease).await? {
                 lease.committed();
-                return written.into_result(batch, origins);
+                return written.to_result(batch, origins);
             }
             // Rare, and its future is larger than all others.
             Box::pin(async {
                 let statements = Statements::prepare(client, &sealing).await?;
-                let prepared = PreparedBatch { statements, sealing, vault: self.vault.as_deref() };
+                let prepared = PreparedBatch { statements, sealing, envelope_keys: self.envelope_keys.as_deref() };
                 let done = write_multi_statement(client, &prepared, batch, origins, lease).await;
                 if done.is_err() {
                     // On a broken connection this fails, and the pool drops the connection.
@@ -98,7 +98,7 @@ struct CommittedBatch {
 }
 
 impl CommittedBatch {
-    fn into_result(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<BatchResult, StoreError> {
+    fn to_result(&self, batch: &[Arc<NewMessage>], origins: &[Origin]) -> Result<BatchResult, StoreError> {
         let updates = inbox_updates(&self.new, &self.counters).map_err(outcome_unknown)?;
         build_result(&self.kinds, batch, origins, &self.new, Some((self.outbox_id, updates))).map_err(outcome_unknown)
     }

@@ -24,7 +24,7 @@ use shared::contract::ids::ConversationId;
 pub(super) struct PreparedBatch<'a> {
     pub(super) statements: Statements,
     pub(super) sealing: SealingKeys,
-    pub(super) vault: Option<&'a EnvelopeKeys>,
+    pub(super) envelope_keys: Option<&'a EnvelopeKeys>,
 }
 
 /// Prepared in advance, because statements within the transaction are pipelined.
@@ -88,7 +88,7 @@ pub(super) async fn write_multi_statement(
         let outbox_id = write(client, prepared, &new, &trail, &mut lease).await?;
         lease.committed();
         return CommittedBatch { kinds: classified.kinds, new, counters: locked.counters, outbox_id }
-            .into_result(batch, origins);
+            .to_result(batch, origins);
     }
 }
 
@@ -104,7 +104,7 @@ impl LockedBatch {
     /// so the search sees every transaction that held the locks before.
     async fn begin(
         client: &Object,
-        PreparedBatch { statements, vault, .. }: &PreparedBatch<'_>,
+        PreparedBatch { statements, envelope_keys, .. }: &PreparedBatch<'_>,
         batch: &[Arc<NewMessage>],
         classified: &Classified,
     ) -> Result<Self, StoreError> {
@@ -129,7 +129,7 @@ impl LockedBatch {
             conversations::increment(client, &statements.increment, &classified.deltas),
             repeats,
         )?;
-        let opening = data_keys::opening_keys(client, *vault, &repeats).await?;
+        let opening = data_keys::opening_keys(client, *envelope_keys, &repeats).await?;
         let repeats = repeats.iter().map(|row| messages::message(row, &opening)).collect::<Result<_, _>>()?;
         Ok(Self { counters, repeats })
     }
