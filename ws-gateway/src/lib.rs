@@ -142,9 +142,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     } else if config.events.relay_keys.is_some() {
         tracing::warn!("insecure setting: RELAY_UNSEALED is accept, so a client of Redis can forge events");
     }
-    let unsealing = Arc::new(EventDecoder::new(relay_keys));
-    let lives = LogTtl { with_events: config.events.log_ttl, marker_only: config.events.marker_ttl() };
-    let event_log = EventLog::new(commands.clone(), lives, config.session.outbound_queue_bytes, unsealing.clone());
+    let event_decoder = Arc::new(EventDecoder::new(relay_keys));
+    let log_ttl = LogTtl { with_events: config.events.log_ttl, marker_only: config.events.marker_ttl() };
+    let event_log =
+        EventLog::new(commands.clone(), log_ttl, config.session.outbound_queue_bytes, event_decoder.clone());
     let hub = Hub::new();
     let timing = PresenceTiming {
         lease: config.presence.lease,
@@ -155,7 +156,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     pubsub::start(
         redis,
         event_log.clone(),
-        unsealing,
+        event_decoder,
         &hub,
         presence.clone(),
         config.events.reconcile_interval,

@@ -42,8 +42,8 @@ fn main() -> ExitCode {
 }
 
 fn healthcheck() -> ExitCode {
-    let asked = admin(Env::from_process()).map_err(|error| error.to_string());
-    match asked.and_then(|admin| shared::kit::net::healthcheck::probe(admin).map_err(|error| error.to_string())) {
+    let address = admin(Env::from_process()).map_err(|error| error.to_string());
+    match address.and_then(|admin| shared::kit::net::healthcheck::probe(admin).map_err(|error| error.to_string())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::write_stderr(&format!("ws-gateway: {error}"));

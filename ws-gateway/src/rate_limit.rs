@@ -178,7 +178,7 @@ mod tests {
         let third = limiter.try_acquire(&"a", "test").unwrap();
         assert!(third.is_some() && limiter.try_acquire(&"a", "test").is_err());
         drop((second, third));
-        assert!(limiter.counts.lock().is_empty(), "nothing is kept of who has none");
+        assert!(limiter.counts.lock().is_empty(), "released keys are removed");
     }
 
     #[test]

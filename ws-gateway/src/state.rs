@@ -100,7 +100,7 @@ impl AppState {
         &self,
         topic: &Topic,
         principal: &Arc<Principal>,
-        seen: Option<Cursor>,
+        requested: Option<Cursor>,
     ) -> Result<InitialState, SubscribeError> {
         let channel = &topic.channel();
         for _ in 0..MAX_ATTEMPTS {
@@ -120,11 +120,11 @@ impl AppState {
                     unacknowledged: Vec::new(),
                 });
             }
-            let mut resumable = match seen {
+            let mut resumable = match requested {
                 // Boxed: most handshakes do not resume, but all would reserve its size.
-                Some(seen) => {
-                    let resumed = Box::pin(self.event_log.replay(channel, seen, principal.participant())).await?;
-                    resumed.map(|resumed| (seen, resumed))
+                Some(requested) => {
+                    let resumed = Box::pin(self.event_log.replay(channel, requested, principal.participant())).await?;
+                    resumed.map(|resumed| (requested, resumed))
                 }
                 None => None,
             };
@@ -137,7 +137,7 @@ impl AppState {
                     .reserve(person, resumed.events.iter().map(|delivery| delivery.frame().len()).sum());
                 resumable = resumable.filter(|_| reservation.is_some());
             }
-            let resumed = seen.map(|_| resumable.is_some());
+            let resumed = requested.map(|_| resumable.is_some());
             let (cursor, Replay { events: replay, unacknowledged }) = match resumable {
                 Some(resumable) => resumable,
                 None => (self.event_log.read_tail(channel).await?, Replay::default()),

@@ -202,18 +202,18 @@ pub fn admin(mut env: Env) -> Result<SocketAddr, ConfigError> {
     env.read(&ADMIN_ADDR).ok_or_else(|| env.into_error())
 }
 
-fn number<T>(env: &mut Env, setting: &Setting, least: &T, most: &T) -> Option<T>
+fn number<T>(env: &mut Env, setting: &Setting, min: &T, max: &T) -> Option<T>
 where
     T: FromStr<Err: Display> + PartialOrd + Display,
 {
-    env.read_checked(setting, |value| match (least..=most).contains(&value) {
+    env.read_checked(setting, |value| match (min..=max).contains(&value) {
         true => Ok(()),
-        false => Err(format!("must be {least} to {most}")),
+        false => Err(format!("must be {min} to {max}")),
     })
 }
 
-fn seconds(env: &mut Env, setting: &Setting, least: u64, most: u64) -> Option<Duration> {
-    number(env, setting, &least, &most).map(Duration::from_secs)
+fn seconds(env: &mut Env, setting: &Setting, min: u64, max: u64) -> Option<Duration> {
+    number(env, setting, &min, &max).map(Duration::from_secs)
 }
 
 #[cfg(test)]

@@ -43,18 +43,18 @@ pub(super) async fn authenticate(
     credential: Credential<'_>,
     context: &RequestContext,
 ) -> Result<Principal, HttpError> {
-    let taken;
+    let redeemed;
     let token = match &credential {
         Credential::Token(token) => *token,
         Credential::Ticket(ticket) => {
-            taken = app.tickets.redeem(ticket).await.map_err(|error| match error {
+            redeemed = app.tickets.redeem(ticket).await.map_err(|error| match error {
                 RedeemError::Unknown => HttpError::invalid_ticket(),
                 RedeemError::Redis(error) => {
                     tracing::warn!(request_id = &*context.request_id, %error, "ticket redemption failed");
                     HttpError::unavailable("tickets are temporarily unavailable; retry")
                 }
             })?;
-            taken.expose()
+            redeemed.expose()
         }
     };
     let verify = || app.verifier.verify(token);

@@ -81,14 +81,14 @@ impl HttpError {
         self.is_missing_credential
     }
 
-    pub(super) fn too_many_requests(wait: RetryAfter, of: &str) -> Self {
+    pub(super) fn too_many_requests(wait: RetryAfter, kind: &str) -> Self {
         let seconds = wait.seconds();
-        Self::new(StatusCode::TOO_MANY_REQUESTS, format!("too many {of}: try again in {seconds} s"))
+        Self::new(StatusCode::TOO_MANY_REQUESTS, format!("too many {kind}: try again in {seconds} s"))
             .with(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    pub(super) fn query_too_long(most: usize) -> Self {
-        Self::new(StatusCode::URI_TOO_LONG, format!("the query is longer than {most} bytes"))
+    pub(super) fn query_too_long(max_bytes: usize) -> Self {
+        Self::new(StatusCode::URI_TOO_LONG, format!("the query is longer than {max_bytes} bytes"))
     }
 
     pub(super) fn invalid_ticket() -> Self {

@@ -74,17 +74,17 @@ pub(crate) struct AcceptedSocket {
 /// What the audit entry of a handshake names, as far as it is known.
 #[derive(Debug, Default)]
 struct AuditContext {
-    who: Option<AuditActor>,
+    actor: Option<AuditActor>,
     topic: Option<Topic>,
 }
 
 impl AuditContext {
     /// The audit entry of a rejected handshake.
     fn entry(self, status: u16, context: &RequestContext) -> AuditEntry {
-        let who = self.who.unwrap_or(AuditActor::Anonymous);
+        let actor = self.actor.unwrap_or(AuditActor::Anonymous);
         match &self.topic {
-            Some(topic) => topic.entry(Action::SocketOpen, status, who, context),
-            None => AuditEntry::new(who, Action::SocketOpen, status).with_request(context),
+            Some(topic) => topic.entry(Action::SocketOpen, status, actor, context),
+            None => AuditEntry::new(actor, Action::SocketOpen, status).with_request(context),
         }
     }
 }
@@ -187,7 +187,7 @@ async fn upgrade<B>(
         Err(error) => Err(error),
     };
     let principal = authenticated.map_err(|error| {
-        let (taken, of) = match () {
+        let (limited, kind) = match () {
             () if error.is_invalid_credential() => {
                 (app.rate_limits.record_invalid_token(context.address), "invalid tokens from your address")
             }
@@ -196,9 +196,9 @@ async fn upgrade<B>(
             }
             () => return error,
         };
-        taken.err().map_or(error, |wait| HttpError::too_many_requests(wait, of))
+        limited.err().map_or(error, |wait| HttpError::too_many_requests(wait, kind))
     })?;
-    audit.who = Some(AuditActor::from(&principal.actor));
+    audit.actor = Some(AuditActor::from(&principal.actor));
     app.rate_limits
         .check_participant(&principal)
         .map_err(|wait| HttpError::too_many_requests(wait, "handshakes of this participant"))?;
@@ -283,9 +283,9 @@ fn authorize<B>(
     if let Some(topic) =
         connect_query.as_ref().map_or_else(|_| query::topic(query), |connect_query| Some(connect_query.topic.clone()))
     {
-        let seen = topic.check(principal);
+        let allowed = topic.check(principal);
         audit.topic = Some(topic);
-        seen.map_err(HttpError::forbidden)?;
+        allowed.map_err(HttpError::forbidden)?;
     }
     let ConnectQuery { topic, cursor } = connect_query.map_err(query_error)?;
     Ok(UpgradeRequest { topic, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })

@@ -98,11 +98,11 @@ pub(crate) fn ticket(query: &str) -> Result<Option<String>, QueryError> {
 }
 
 fn values(query: &str) -> Result<[Option<String>; NAMES.len()], QueryError> {
-    let audit = NAMES.map(|name| Parameter { name: name.to_owned(), may_repeat: false });
+    let known = NAMES.map(|name| Parameter { name: name.to_owned(), may_repeat: false });
     let mut values: [Option<String>; NAMES.len()] = Default::default();
-    for (name, value) in query::parse(query, &audit)? {
-        if let Some((_, place)) = NAMES.iter().zip(&mut values).find(|(audit, _)| **audit == name) {
-            *place = Some(value);
+    for (name, value) in query::parse(query, &known)? {
+        if let Some((_, slot)) = NAMES.iter().zip(&mut values).find(|(known, _)| **known == name) {
+            *slot = Some(value);
         }
     }
     Ok(values)
@@ -151,9 +151,9 @@ mod tests {
 
     #[test]
     fn participant_without_peer_is_inbox_without_cursor() {
-        for (query, whose) in [("user_id=a", "user:a"), ("contact_id=a&ticket=x", "contact:a")] {
+        for (query, participant) in [("user_id=a", "user:a"), ("contact_id=a&ticket=x", "contact:a")] {
             let query = format!("location_id=l&{query}");
-            let topic = Topic::Inbox("l".parse().unwrap(), whose.parse().unwrap());
+            let topic = Topic::Inbox("l".parse().unwrap(), participant.parse().unwrap());
             assert_eq!(parse(&query).unwrap(), ConnectQuery { topic, cursor: None });
             assert_eq!(pointers(&format!("{query}&cursor=5-1")), ["?cursor"]);
         }

@@ -101,17 +101,17 @@ impl Hub {
     /// Takes at most `limit` rooms whose log is to be read, each with its position. Each must be returned with
     /// [`Hub::apply_backfill`] or [`Hub::backfill_failed`].
     pub fn take_backfills(&self, limit: usize) -> Vec<(Channel, Cursor)> {
-        let mut taken = Vec::new();
+        let mut rooms = Vec::new();
         for mut shard in self.lock_shards() {
-            while taken.len() < limit
+            while rooms.len() < limit
                 && let Some(channel) = shard.backfill_queue.pop()
             {
                 if let Some(position) = shard.rooms.get_mut(&channel).and_then(Room::start_backfill) {
-                    taken.push((channel, position));
+                    rooms.push((channel, position));
                 }
             }
         }
-        taken
+        rooms
     }
 
     /// Sends the result of a backfill, before the events that arrived during it.

@@ -381,8 +381,8 @@ mod tests {
     fn debug_output_hides_event_content() {
         let payload = b"5-1 5-0\n{\"type\":\"note\",\"text\":\"hunter2\"}";
         let delivery = EncodedEvent::new(Event::from_channel(payload).unwrap());
-        let shown = format!("{:?} {delivery:?}", QueueItem::Event(delivery.clone()));
-        assert!(!shown.contains("hunter2") && !shown.contains("104, 117, 110"), "{shown}");
+        let printed = format!("{:?} {delivery:?}", QueueItem::Event(delivery.clone()));
+        assert!(!printed.contains("hunter2") && !printed.contains("104, 117, 110"), "{printed}");
     }
 
     #[tokio::test]

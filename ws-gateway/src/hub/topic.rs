@@ -30,7 +30,7 @@ impl Topic {
     pub(crate) fn channel(&self) -> Channel {
         match self {
             Self::Conversation(conversation) => Channel::from(conversation),
-            Self::Inbox(location, whose) => Channel::inbox(location, whose),
+            Self::Inbox(location, participant) => Channel::inbox(location, participant),
         }
     }
 
@@ -53,16 +53,22 @@ impl Topic {
     pub(crate) fn check(&self, principal: &Principal) -> Result<(), AuthorizationError> {
         match self {
             Self::Conversation(conversation) => principal.check_can_view(conversation),
-            Self::Inbox(location, whose) => principal.check_acts_as(location, whose),
+            Self::Inbox(location, participant) => principal.check_acts_as(location, participant),
         }
     }
 
     /// An audit entry about this topic.
-    pub(crate) fn entry(&self, action: Action, outcome: u16, who: AuditActor, context: &RequestContext) -> AuditEntry {
-        let entry = AuditEntry::new(who, action, outcome).with_request(context);
+    pub(crate) fn entry(
+        &self,
+        action: Action,
+        outcome: u16,
+        actor: AuditActor,
+        context: &RequestContext,
+    ) -> AuditEntry {
+        let entry = AuditEntry::new(actor, action, outcome).with_request(context);
         match self {
             Self::Conversation(conversation) => entry.in_conversation(conversation, None),
-            Self::Inbox(location, whose) => entry.about_participant(location, whose),
+            Self::Inbox(location, participant) => entry.about_participant(location, participant),
         }
     }
 }

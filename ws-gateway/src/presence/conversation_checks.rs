@@ -38,10 +38,10 @@ impl StreamEntry for ConversationCheck {
         counter!("ehr_chat_gateway_conversation_checks_dropped_total").increment(weight as u64);
     }
 
-    fn coalesce(mut questions: Vec<Self>, _lost: usize) -> Vec<Self> {
-        let mut asked = HashSet::with_capacity(questions.len());
-        questions.retain(|question| asked.insert(question.conversation));
-        questions
+    fn coalesce(mut checks: Vec<Self>, _lost: usize) -> Vec<Self> {
+        let mut conversations = HashSet::with_capacity(checks.len());
+        checks.retain(|check| conversations.insert(check.conversation));
+        checks
     }
 
     fn encode(&self) -> Option<String> {
@@ -56,8 +56,8 @@ mod tests {
 
     #[test]
     fn duplicate_checks_are_merged() {
-        let question = |n| ConversationCheck { location: "loc1".parse().unwrap(), conversation: Uuid::from_u128(n) };
-        let packed = ConversationCheck::coalesce(vec![question(1), question(2), question(1)], 0);
-        assert_eq!(packed, [question(1), question(2)]);
+        let check = |n| ConversationCheck { location: "loc1".parse().unwrap(), conversation: Uuid::from_u128(n) };
+        let merged = ConversationCheck::coalesce(vec![check(1), check(2), check(1)], 0);
+        assert_eq!(merged, [check(1), check(2)]);
     }
 }

@@ -203,9 +203,9 @@ mod tests {
 
     fn take_and_confirm(local: &mut LocalParticipants, now: Instant) -> Vec<(String, bool)> {
         let updates = local.take_updates(now, GRACE, 10);
-        let shown = updates.iter().map(|update| (update.participant.to_string(), update.left.is_none())).collect();
+        let summary = updates.iter().map(|update| (update.participant.to_string(), update.left.is_none())).collect();
         local.confirm(updates);
-        shown
+        summary
     }
 
     fn came() -> Vec<(String, bool)> {

@@ -34,8 +34,8 @@ fn describe_moved(types: &[&'static str], keys: &[String], moved: &[String]) -> 
     moved
         .map(|(of, _)| match *of {
             "zset" => "leases",
-            "set" => "people of a gateway",
-            _ => "person",
+            "set" => "participants of a gateway",
+            _ => "participant",
         })
         .collect()
 }
@@ -144,8 +144,8 @@ impl PresenceStore {
             .into_iter()
             .chain(lookups.iter().map(|lookup| lease_ids.participant(&lookup.participant)))
             .collect();
-        let answer: Vec<i64> = self.run(location, &self.lookup_script, &LOCATION_KEY_TYPES[..1], keys, &[]).await?;
-        let results = answer.chunks_exact(3).map(|of| {
+        let reply: Vec<i64> = self.run(location, &self.lookup_script, &LOCATION_KEY_TYPES[..1], keys, &[]).await?;
+        let results = reply.chunks_exact(3).map(|of| {
             let lasts = u64::try_from(of[2]).ok().map(Duration::from_millis);
             (Presence::from_lookup(of[0], of[1]), lasts)
         });
@@ -166,9 +166,9 @@ mod tests {
             lease_ids.participant(&"contact:pat456".parse().unwrap()),
         ];
         let types = ["zset", "set", PARTICIPANT_KEY_TYPE];
-        let said = |moved: &[String]| describe_moved(&types, &keys, moved).into_iter().collect::<Vec<_>>();
-        assert_eq!(said(&keys), ["leases", "people of a gateway", "person"]);
-        assert_eq!(said(&keys[2..]), ["person"]);
-        assert!(said(&[]).is_empty());
+        let described = |moved: &[String]| describe_moved(&types, &keys, moved).into_iter().collect::<Vec<_>>();
+        assert_eq!(described(&keys), ["leases", "participants of a gateway", "participant"]);
+        assert_eq!(described(&keys[2..]), ["participant"]);
+        assert!(described(&[]).is_empty());
     }
 }

@@ -244,8 +244,8 @@ mod tests {
     #[test]
     fn change_is_reported_once_per_conversation() {
         let mut watched = watched(&[1, 2, 2]);
-        let seen = lookup(&mut watched);
-        assert_eq!(summary(watched.apply_lookup(&seen, GONE, LONG)), None, "older than the watch");
+        let before = lookup(&mut watched);
+        assert_eq!(summary(watched.apply_lookup(&before, GONE, LONG)), None, "older than the watch");
         assert_eq!(summary(watched.apply_notice(&doctor(), Presence::Online)), Some((true, 2)));
         assert_eq!(summary(watched.apply_notice(&doctor(), Presence::Online)), None);
         assert_eq!(summary(watched.apply_notice(&doctor(), GONE)), Some((false, 2)));
@@ -255,12 +255,12 @@ mod tests {
     #[test]
     fn lookup_finds_change_that_pubsub_lost() {
         let mut watched = watched(&[1]);
-        let seen = lookup(&mut watched);
-        watched.apply_lookup(&seen, Presence::Online, LONG);
-        let seen = lookup(&mut watched);
-        assert_eq!(summary(watched.apply_lookup(&seen, GONE, LONG)), Some((false, 1)));
-        let seen = lookup(&mut watched);
-        assert_eq!(summary(watched.apply_lookup(&seen, GONE, LONG)), None);
+        let before = lookup(&mut watched);
+        watched.apply_lookup(&before, Presence::Online, LONG);
+        let before = lookup(&mut watched);
+        assert_eq!(summary(watched.apply_lookup(&before, GONE, LONG)), Some((false, 1)));
+        let before = lookup(&mut watched);
+        assert_eq!(summary(watched.apply_lookup(&before, GONE, LONG)), None);
     }
 
     #[test]
@@ -276,11 +276,11 @@ mod tests {
     #[test]
     fn only_change_since_watch_began_is_reported() {
         let mut fresh = watched(&[1]);
-        let seen = lookup(&mut fresh);
-        assert_eq!(summary(fresh.apply_lookup(&seen, Presence::Online, Some(Duration::ZERO))), Some((true, 1)));
+        let before = lookup(&mut fresh);
+        assert_eq!(summary(fresh.apply_lookup(&before, Presence::Online, Some(Duration::ZERO))), Some((true, 1)));
         let mut unknown = watched(&[1]);
-        let seen = lookup(&mut unknown);
-        assert_eq!(summary(unknown.apply_lookup(&seen, GONE, None)), None);
+        let before = lookup(&mut unknown);
+        assert_eq!(summary(unknown.apply_lookup(&before, GONE, None)), None);
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl EventDecoder {
     pub fn report_malformed(&self, channel: &str) {
         counter!("ehr_chat_gateway_malformed_events_total").increment(1);
         if let Some(times) = self.malformed.record(1) {
-            tracing::error!(channel, times, "ignored what is no event");
+            tracing::error!(channel, times, "malformed event ignored");
         }
     }
 

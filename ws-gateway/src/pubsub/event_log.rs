@@ -187,14 +187,14 @@ impl EventLog {
         cursor: Cursor,
         to: Option<&Participant>,
     ) -> Result<Option<Replay>, EventLogError> {
-        let seen = async {
+        let acknowledged = async {
             match to {
                 Some(to) => self.unacknowledged(channel, cursor, to).await,
                 None => Ok(Vec::new()),
             }
         };
         // Boxed, because every handshake would reserve memory for both.
-        let (events, unacknowledged) = try_join!(Box::pin(self.read_since(channel, cursor)), Box::pin(seen))?;
+        let (events, unacknowledged) = try_join!(Box::pin(self.read_since(channel, cursor)), Box::pin(acknowledged))?;
         Ok(events.map(|events| Replay { events, unacknowledged }))
     }
 

@@ -75,6 +75,6 @@ mod tests {
         drop(first);
         assert!(budget.reserve(&doctor, 60).is_some());
         drop(others);
-        assert!(budget.reserved.lock().is_empty(), "nothing is kept of who holds nothing");
+        assert!(budget.reserved.lock().is_empty(), "released participants are removed");
     }
 }

@@ -229,9 +229,9 @@ mod tests {
         routes.apply_map(map(&[(0, 8191, 3), (8192, 16383, 2)]));
         masters[0].removed.notified().await;
         assert_eq!(routes.take_changes().disconnected, slots(0..=8191));
-        assert_eq!(routes.connect(&masters[0]), None, "who connects too late serves nothing");
+        assert_eq!(routes.connect(&masters[0]), None, "a removed master serves nothing");
         let restored = routes.apply_map(map(&[(0, 8191, 1), (8192, 16383, 2)]));
-        assert_eq!(routes.connect(&masters[0]), None, "nor in the name of who comes after");
+        assert_eq!(routes.connect(&masters[0]), None, "nor in place of its successor");
         assert!(routes.connect(&restored[0]).is_some());
     }
 

@@ -66,7 +66,7 @@ pub(super) enum SubscriberError {
     #[error(transparent)]
     Connection(#[from] ConnectionError),
     #[error("redis: {0}")]
-    Refused(String),
+    Rejected(String),
     #[error("redis did not confirm the subscription")]
     Unconfirmed,
 }

@@ -25,7 +25,7 @@ pub(super) async fn subscribe(
     }
     let BarrierReply { subscribed, errors } = writer.send_with_barrier(commands).await?;
     if let Some(error) = errors.into_iter().next() {
-        return Err(SubscriberError::Refused(error));
+        return Err(SubscriberError::Rejected(error));
     }
     // Redis confirms in the order of the command.
     if !subscribed.iter().map(String::as_str).eq(subscribe.iter().map(Channel::as_str)) {
@@ -68,7 +68,7 @@ fn classify(
     // These errors concern one slot. Any other concerns the node.
     let is_slot_error = |error: &&String| ["MOVED ", "CLUSTERDOWN "].iter().any(|word| error.starts_with(word));
     if let Some(error) = errors.iter().find(|error| !is_slot_error(error)) {
-        return Err(SubscriberError::Refused(error.clone()));
+        return Err(SubscriberError::Rejected(error.clone()));
     }
     let mut names = subscribed.into_iter().peekable();
     let is_confirmed = |channel: &Channel| names.next_if(|name| name == channel.as_str()).is_some();
@@ -101,8 +101,8 @@ mod tests {
             subscribed: vec![first.as_str().to_owned(), fourth.as_str().to_owned()],
             errors: vec!["MOVED 1 127.0.0.1:2".to_owned(), "CLUSTERDOWN Hash slot not served".to_owned()],
         };
-        let asked = vec![first.clone(), second.clone(), third.clone(), fourth.clone()];
-        let reply = classify(asked, reply).unwrap();
+        let requested = vec![first.clone(), second.clone(), third.clone(), fourth.clone()];
+        let reply = classify(requested, reply).unwrap();
         assert_eq!(reply.confirmed, [first, fourth]);
         assert_eq!(reply.rejected, [second, third]);
         assert_eq!(reply.errors.len(), 2);
@@ -113,7 +113,7 @@ mod tests {
         let [first] = channels();
         let reply = BarrierReply { subscribed: vec![], errors: vec!["NOPERM no".to_owned()] };
         assert!(
-            matches!(classify(vec![first], reply), Err(SubscriberError::Refused(error)) if error.starts_with("NOPERM"))
+            matches!(classify(vec![first], reply), Err(SubscriberError::Rejected(error)) if error.starts_with("NOPERM"))
         );
     }
 }

@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn expiry_warning_is_a_fifth_of_token_life_at_most_a_minute() {
         let wall = OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap();
-        let lives = |seconds: i64, is_dated: bool| {
+        let token_with_life = |seconds: i64, is_dated: bool| {
             let expires_at = wall + time::Duration::seconds(seconds);
             let issued_at = is_dated.then(|| wall.unix_timestamp());
             Principal { issued_at, expires_at, ..token(wall, 0) }
@@ -162,10 +162,10 @@ mod tests {
         for (seconds, warning) in
             [(60, 12_000), (10, 2_000), (2, 500), (300, 60_000), (86_400, 60_000), (i64::MAX / 10_000_000_000, 60_000)]
         {
-            assert_eq!(warning_millis(&lives(seconds, true), wall), warning, "{seconds}");
-            assert_eq!(warning_millis(&lives(seconds, false), wall), warning, "{seconds}, without `iat`");
+            assert_eq!(warning_millis(&token_with_life(seconds, true), wall), warning, "{seconds}");
+            assert_eq!(warning_millis(&token_with_life(seconds, false), wall), warning, "{seconds}, without `iat`");
         }
-        assert_eq!(warning_millis(&lives(-5, true), wall), 500, "it has ended before it began");
+        assert_eq!(warning_millis(&token_with_life(-5, true), wall), 500, "it has ended before it began");
         // The whole life counts, not the rest of it.
         assert_eq!(warning_millis(&token(wall, 30), wall), 60_000);
     }

@@ -104,7 +104,7 @@ impl Session {
             }
             Decision::Disconnect => return Err(Disconnect::Local(CloseReason::TooManyFrames)),
         }
-        let answer = match frame {
+        let reply = match frame {
             Frame::Fragment { .. } => return Ok(()),
             Frame::Text(text) => protocol::parse(text).and_then(|frame| self.handle_frame(frame)),
             Frame::Binary => Err(FrameError::new(ErrorCode::Malformed, "frames are JSON text")),
@@ -121,7 +121,7 @@ impl Session {
             }
             Frame::Close(code) => return Err(Disconnect::Remote(*code)),
         };
-        match answer {
+        match reply {
             Ok(None) => {}
             Ok(Some(text)) => self.reply(&text, out),
             Err(error) => self.reply(&protocol::error(&error), out),
@@ -180,13 +180,13 @@ impl Session {
                 let renewed = self.renew_token(&token);
                 let outcome = match &renewed {
                     Ok(_) => 200,
-                    Err(refused) if refused.code == ErrorCode::Forbidden => 403,
+                    Err(error) if error.code == ErrorCode::Forbidden => 403,
                     Err(_) => 401,
                 };
                 // The actor is the socket's participant, even if the token is another's.
-                let who = AuditActor::from(&self.principal.actor);
-                let shown = self.topic.entry(Action::SocketAuth, outcome, who, &self.context);
-                self.app.audit.enqueue(shown);
+                let actor = AuditActor::from(&self.principal.actor);
+                let entry = self.topic.entry(Action::SocketAuth, outcome, actor, &self.context);
+                self.app.audit.enqueue(entry);
                 renewed.map(Some)
             }
         }

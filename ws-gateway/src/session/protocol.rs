@@ -171,7 +171,7 @@ mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
 
-    fn refused(text: &str) -> ErrorCode {
+    fn error_code(text: &str) -> ErrorCode {
         parse(text).unwrap_err().code
     }
 
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn invalid_json_is_malformed() {
         for text in ["", "{", "[]", "null", "7", "{}", r#"{"type":7}"#, r#"{"type":"ping""#, r#"{"type":"ping"} x"#] {
-            assert_eq!(refused(text), ErrorCode::Malformed, "{text}");
+            assert_eq!(error_code(text), ErrorCode::Malformed, "{text}");
         }
         // A lenient parser would accept these.
         for text in [
@@ -200,14 +200,14 @@ mod tests {
             r#"{"type":"ping","newer":{"a":1,"a":2}}"#,
             r#"{"type":"auth","token":"a","token":"b"}"#,
         ] {
-            assert_eq!(refused(text), ErrorCode::Malformed, "{text}");
+            assert_eq!(error_code(text), ErrorCode::Malformed, "{text}");
         }
-        assert_eq!(refused(&"[".repeat(60_000)), ErrorCode::Malformed);
+        assert_eq!(error_code(&"[".repeat(60_000)), ErrorCode::Malformed);
     }
 
     #[test]
     fn unknown_types_and_invalid_members_are_rejected() {
-        assert_eq!(refused(r#"{"type":"shout"}"#), ErrorCode::UnknownType);
+        assert_eq!(error_code(r#"{"type":"shout"}"#), ErrorCode::UnknownType);
         let many: Vec<_> = (0..501).map(Uuid::from_u128).collect();
         for text in [
             r#"{"type":"read"}"#,
@@ -222,7 +222,7 @@ mod tests {
             r#"{"type":"auth"}"#,
             r#"{"type":"auth","token":null}"#,
         ] {
-            assert_eq!(refused(text), ErrorCode::Invalid, "{text}");
+            assert_eq!(error_code(text), ErrorCode::Invalid, "{text}");
         }
     }
 
@@ -255,8 +255,8 @@ mod tests {
     proptest! {
         #[test]
         fn parser_never_panics_or_quotes_text(text in "\\PC{0,200}") {
-            if let Err(refusal) = parse(&text) {
-                prop_assert!(text.len() < 8 || !refusal.detail.contains(&text));
+            if let Err(rejected) = parse(&text) {
+                prop_assert!(text.len() < 8 || !rejected.detail.contains(&text));
             }
         }
 

@@ -342,7 +342,7 @@ async fn due_ping_follows_next_event_or_goes_alone() {
         }
         let mut said = vec![0; expected.len()];
         let read = socket.client.read_exact(&mut said);
-        tokio::time::timeout(Duration::from_secs(10), read).await.expect("less came than is due").unwrap();
+        tokio::time::timeout(Duration::from_secs(10), read).await.unwrap().unwrap();
         assert_eq!(said, expected, "at {n}");
         expected.clear();
         if let Some(ping) = ping {

@@ -27,17 +27,17 @@ const MAX_QUEUED: usize = 100_000;
 #[derive(Clone, Default)]
 pub(crate) struct AuditProducer {
     producer: StreamProducer<AuditEntry>,
-    refusals: Arc<DenialAggregator>,
+    denials: Arc<DenialAggregator>,
 }
 
 impl AuditProducer {
     /// Sends entries to `producer`, and counts when they are due, until `shutdown`.
     pub(crate) fn start(producer: StreamProducer<AuditEntry>, shutdown: &Shutdown) -> Self {
-        let audit = Self { producer, refusals: Arc::default() };
+        let audit = Self { producer, denials: Arc::default() };
         let (counting, ended) = (audit.clone(), shutdown.clone());
-        shutdown.spawn("counted refusals", async move {
+        shutdown.spawn("coalesced denials", async move {
             while !ended.has_begun() {
-                counting.refusals.take_due().into_iter().for_each(|entry| counting.producer.enqueue(entry));
+                counting.denials.take_due().into_iter().for_each(|entry| counting.producer.enqueue(entry));
                 tokio::select! {
                     () = sleep(COUNT_INTERVAL) => {}
                     () = ended.wait_for_begin() => {}
@@ -49,14 +49,14 @@ impl AuditProducer {
 
     /// Queues an entry. It never waits.
     pub(crate) fn enqueue(&self, entry: AuditEntry) {
-        if let Some(entry) = self.refusals.admit(entry) {
+        if let Some(entry) = self.denials.admit(entry) {
             self.producer.enqueue(entry);
         }
     }
 
     /// Sends the remaining counts. Call it before the producer's shutdown begins.
     pub(crate) fn flush_counts(&self) {
-        self.refusals.take_all().into_iter().for_each(|entry| self.producer.enqueue(entry));
+        self.denials.take_all().into_iter().for_each(|entry| self.producer.enqueue(entry));
     }
 }
 
@@ -124,10 +124,10 @@ mod tests {
     #[test]
     fn floods_of_denials_and_tokens_are_coalesced() {
         let audit = AuditProducer::default();
-        let shown = || AuditEntry::new("user:doc".parse().unwrap(), Action::SocketAuth, 200);
+        let token_replaced = || AuditEntry::new("user:doc".parse().unwrap(), Action::SocketAuth, 200);
         for _ in 0..10_000 {
             audit.enqueue(AuditEntry::new(AuditActor::Anonymous, Action::SocketOpen, 401));
-            audit.enqueue(shown());
+            audit.enqueue(token_replaced());
         }
         let opened = AuditEntry::new("user:doc".parse().unwrap(), Action::SocketOpen, 101);
         for _ in 0..1_000 {
@@ -143,6 +143,6 @@ mod tests {
             let (rows, times) = of(action, outcome);
             assert!(rows < 100 && times == 10_000, "{rows} rows for {times}");
         }
-        assert_eq!(of(Action::SocketOpen, 101), (1_000, 1_000), "what is no refusal is an entry each");
+        assert_eq!(of(Action::SocketOpen, 101), (1_000, 1_000), "other entries are not coalesced");
     }
 }

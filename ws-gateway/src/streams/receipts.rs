@@ -52,11 +52,11 @@ impl StreamEntry for Receipt {
         if all <= MAX_IDS_PER_BATCH {
             return (receipts, Vec::new());
         }
-        let mut taken: HashMap<(LocationId, Participant), usize> = HashMap::new();
+        let mut batch_ids: HashMap<(LocationId, Participant), usize> = HashMap::new();
         receipts.into_iter().partition(|receipt| {
-            let taken = taken.entry((receipt.location.clone(), receipt.participant.clone())).or_default();
-            *taken += receipt.weight();
-            *taken <= MAX_IDS_PER_BATCH
+            let batch_ids = batch_ids.entry((receipt.location.clone(), receipt.participant.clone())).or_default();
+            *batch_ids += receipt.weight();
+            *batch_ids <= MAX_IDS_PER_BATCH
         })
     }
 
@@ -83,17 +83,17 @@ fn merge(receipts: Vec<Receipt>) -> Vec<Receipt> {
         let open = match open.entry((receipt.kind, receipt.location.clone(), receipt.participant.clone(), socket)) {
             // Most receipts are alone. The set of ids is built with the second one.
             Entry::Vacant(none) => {
-                none.insert(OpenReceipt { index: merged.len(), seen: HashSet::new() });
+                none.insert(OpenReceipt { index: merged.len(), ids: HashSet::new() });
                 merged.push(receipt);
                 continue;
             }
             Entry::Occupied(open) => open.into_mut(),
         };
         let Some(into) = merged.get_mut(open.index) else { continue };
-        if open.seen.is_empty() {
-            open.seen.extend(&into.message_ids);
+        if open.ids.is_empty() {
+            open.ids.extend(&into.message_ids);
         }
-        receipt.message_ids.retain(|id| open.seen.insert(*id));
+        receipt.message_ids.retain(|id| open.ids.insert(*id));
         if into.message_ids.len() + receipt.message_ids.len() <= MAX_MESSAGE_IDS {
             into.message_ids.append(&mut receipt.message_ids);
             into.at = into.at.max(receipt.at);
@@ -111,7 +111,7 @@ type MergeKey = (ReceiptKind, LocationId, Participant, Option<Arc<str>>);
 /// The index of the receipt with room, and the ids in it and those before.
 struct OpenReceipt {
     index: usize,
-    seen: HashSet<MessageId>,
+    ids: HashSet<MessageId>,
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl Unconfirmed {
     /// Applies a progress reply: releases acknowledged batches, and returns those that this server may not have.
     pub(super) fn on_progress(&mut self, server: &str, progress: Option<Progress>) -> Vec<Vec<Value>> {
         let server = match &self.server {
-            Some(known) if **known == *server => known.clone(),
+            Some(current) if **current == *server => current.clone(),
             _ => self.server.insert(server.into()).clone(),
         };
         let mut lost = Vec::new();

@@ -272,7 +272,7 @@ async fn emptied_location_gets_new_lease_id() {
         wait_for_holders(&redis, "user:doc123", 0).await;
         // The location is removed with its last participant, once the gateway knows that Redis has the update.
         let forgotten = async { while gateway.metric("ehr_chat_gateway_presence_participants").await > 0 {} };
-        timeout(TEST_TIMEOUT, forgotten).await.expect("the gateway forgets who is gone");
+        timeout(TEST_TIMEOUT, forgotten).await.unwrap();
     }
     assert_eq!(seen.len(), 2, "stale entries under that id would be online again");
 }

@@ -29,7 +29,7 @@ pub(crate) enum ConnectionError {
     #[error(transparent)]
     InvalidResp(#[from] InvalidResp),
     #[error("redis: {0}")]
-    Refused(String),
+    Rejected(String),
     #[error("redis closed the connection")]
     Closed,
     #[error("redis did not reply in time")]
@@ -125,7 +125,7 @@ async fn hello(
                 let outcome = outcome?;
                 drop(greeted);
                 return match outcome.errors.first() {
-                    Some(error) => Err(ConnectionError::Refused(redact_error(error))),
+                    Some(error) => Err(ConnectionError::Rejected(redact_error(error))),
                     None => Ok((writer, reader)),
                 };
             }
@@ -134,7 +134,7 @@ async fn hello(
                 reader.handle_received(|_| {})?;
                 // The barrier was rejected too, so no reply will follow.
                 if let Some(error) = reader.replies.next_error() {
-                    return Err(ConnectionError::Refused(redact_error(&error)));
+                    return Err(ConnectionError::Rejected(redact_error(&error)));
                 }
             }
         }

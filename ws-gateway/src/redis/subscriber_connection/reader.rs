@@ -92,7 +92,7 @@ impl SubscriberReader {
                     on_push(Push::Unsubscribed(channel));
                 }
                 Reply::Push(..) | Reply::Other => {}
-                Reply::Text(answer) => self.replies.answer(answer)?,
+                Reply::Text(reply) => self.replies.reply(reply)?,
                 Reply::Error(error) => self.replies.with_next(|outcome| outcome.errors.push(error.to_owned()))?,
             }
             self.filled.start += used;

@@ -33,9 +33,9 @@ pub(crate) struct BarrierReply {
 }
 
 impl ReplyQueue {
-    pub(super) fn answer(&self, answer: &[u8]) -> Result<(), ConnectionError> {
+    pub(super) fn reply(&self, reply: &[u8]) -> Result<(), ConnectionError> {
         let pending = self.pending.lock().pop_front().ok_or(ConnectionError::UnexpectedReply)?;
-        if pending.token.as_bytes() != answer {
+        if pending.token.as_bytes() != reply {
             return Err(ConnectionError::UnexpectedReply);
         }
         // The caller may have timed out.

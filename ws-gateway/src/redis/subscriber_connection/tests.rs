@@ -32,7 +32,7 @@ async fn replies_reach_their_barrier_and_events_the_handler() {
     let mut commands = Vec::new();
     command(&mut commands, &["SSUBSCRIBE", "a"]);
     command(&mut commands, &["SSUBSCRIBE", "b"]);
-    let asking = tokio::spawn(async move { writer.send_with_barrier(commands).await });
+    let barrier = tokio::spawn(async move { writer.send_with_barrier(commands).await });
     let words = replies(&mut redis).await;
     assert_eq!(words[..5], ["SSUBSCRIBE", "a", "SSUBSCRIBE", "b", "PING"]);
     say(&mut redis, ">3\r\n$8\r\nsmessage\r\n$1\r\nx\r\n$2\r\nhi\r\n>3\r\n$10\r\nssubscribe\r\n$1\r\na\r\n:1\r\n")
@@ -48,7 +48,7 @@ async fn replies_reach_their_barrier_and_events_the_handler() {
         })
         .unwrap();
     assert_eq!(push, [("x".to_owned(), b"hi".to_vec()), ("x".to_owned(), b"unsubscribed".to_vec())]);
-    let BarrierReply { subscribed, errors } = asking.await.unwrap().unwrap();
+    let BarrierReply { subscribed, errors } = barrier.await.unwrap().unwrap();
     assert_eq!((subscribed, errors), (vec!["a".to_owned()], vec!["MOVED 7 h:1".to_owned()]));
 }
 
@@ -118,7 +118,7 @@ async fn rejected_hello_fails_without_showing_password() {
             let words = replies(&mut redis).await;
             assert_eq!(words[..5], ["HELLO", "3", "AUTH", "default", "hunter2"]);
             let text = words.last().unwrap();
-            let answer = if is_answered { format!("${}\r\n{text}\r\n", text.len()) } else { String::new() };
+            let reply = if is_answered { format!("${}\r\n{text}\r\n", text.len()) } else { String::new() };
             say(&mut redis, &format!("-{error}\r\n{answer}")).await;
             let error = greeting.await.unwrap().err().unwrap();
             assert_eq!(error.to_string(), shown, "answered: {is_answered}");
@@ -138,7 +138,7 @@ async fn rejection_before_hello_is_reported() {
 #[tokio::test]
 async fn subscription_is_unconfirmed_when_ended_before_reply() {
     let (writer, mut reader, mut redis) = linked();
-    let asking = tokio::spawn(async move { writer.send_with_barrier(Vec::new()).await });
+    let barrier = tokio::spawn(async move { writer.send_with_barrier(Vec::new()).await });
     let words = replies(&mut redis).await;
     for (kind, channel) in [("ssubscribe", "a"), ("ssubscribe", "b"), ("sunsubscribe", "a")] {
         say(&mut redis, &format!(">3\r\n${}\r\n{kind}\r\n$1\r\n{channel}\r\n:1\r\n", kind.len())).await;
@@ -146,7 +146,7 @@ async fn subscription_is_unconfirmed_when_ended_before_reply() {
     say(&mut redis, &format!("${}\r\n{}\r\n", words[1].len(), words[1])).await;
     reader.read_more().await.unwrap();
     reader.handle_received(|_| {}).unwrap();
-    assert_eq!(asking.await.unwrap().unwrap().subscribed, ["b"]);
+    assert_eq!(barrier.await.unwrap().unwrap().subscribed, ["b"]);
 }
 
 #[tokio::test]
@@ -164,11 +164,11 @@ async fn barrier_times_out_only_when_no_bytes_arrive() {
     let (writer, mut reader) = split_connection(Box::new(ours), Duration::ZERO);
     // Pretends that bytes keep arriving.
     *reader.replies.last_received_at.lock() = Some(Instant::now() + REPLY_TIMEOUT);
-    let mut asking = pin!(writer.send_with_barrier(Vec::new()));
-    assert!(timeout(Duration::from_millis(1), &mut asking).await.is_err(), "it has no patience, and waits on");
+    let mut barrier = pin!(writer.send_with_barrier(Vec::new()));
+    assert!(timeout(Duration::from_millis(1), &mut barrier).await.is_err(), "it has no patience, and waits on");
     let words = replies(&mut redis).await;
     say(&mut redis, &format!("${}\r\n{}\r\n", words[1].len(), words[1])).await;
     reader.read_more().await.unwrap();
     reader.handle_received(|_| {}).unwrap();
-    assert!(asking.await.is_ok());
+    assert!(barrier.await.is_ok());
 }

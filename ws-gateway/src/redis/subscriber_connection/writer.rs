@@ -29,21 +29,21 @@ impl SubscriberWriter {
     pub(crate) async fn send_with_barrier(&self, mut commands: Vec<u8>) -> Result<BarrierReply, ConnectionError> {
         let token = Uuid::now_v7().to_string();
         command(&mut commands, &["PING", &token]);
-        let (done, answered) = oneshot::channel();
-        let asking = async {
+        let (done, replied) = oneshot::channel();
+        let barrier = async {
             let mut writer = self.writer.lock().await;
             // Under the lock, so that the queue has the order of the commands.
             self.replies.pending.lock().push_back(PendingReply { token, outcome: BarrierReply::default(), done });
             writer.write_all(&commands).await?;
             writer.flush().await?;
             drop(writer);
-            answered.await.map_err(|_| ConnectionError::Closed)?
+            replied.await.map_err(|_| ConnectionError::Closed)?
         };
-        let mut asking = pin!(asking);
+        let mut barrier = pin!(barrier);
         let mut since = Instant::now();
         loop {
-            if let Ok(answered) = timeout_at(since + self.reply_timeout, &mut asking).await {
-                return answered;
+            if let Ok(reply) = timeout_at(since + self.reply_timeout, &mut barrier).await {
+                return reply;
             }
             let last_received_at = *self.replies.last_received_at.lock();
             since = last_received_at.filter(|at| *at > since).ok_or(ConnectionError::Timeout)?;

@@ -48,7 +48,7 @@ impl Client {
         if !token.is_empty() {
             request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         }
-        let (ws, _) = timeout(TEST_TIMEOUT, client_async(request, tcp)).await.expect("no answer")?;
+        let (ws, _) = timeout(TEST_TIMEOUT, client_async(request, tcp)).await.unwrap()?;
         Ok(Self { ws, pings: 0, presence: VecDeque::new(), passed: VecDeque::new() })
     }
 
@@ -115,7 +115,7 @@ impl Client {
 
     /// The next message.
     pub(crate) async fn message(&mut self) -> Option<Result<Message, Error>> {
-        timeout(TEST_TIMEOUT, self.ws.next()).await.expect("nothing came")
+        timeout(TEST_TIMEOUT, self.ws.next()).await.unwrap()
     }
 
     /// Reads up to the close frame. Returns its code and how many text frames preceded it.
@@ -147,7 +147,7 @@ pub(crate) async fn http(address: SocketAddr, request: &str) -> (u16, String, St
     let mut tcp = TcpStream::connect(address).await.unwrap();
     tcp.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    timeout(TEST_TIMEOUT, tcp.read_to_string(&mut answer)).await.expect("no answer").unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("no HTTP");
+    timeout(TEST_TIMEOUT, tcp.read_to_string(&mut answer)).await.unwrap().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_owned(), body.to_owned())
 }

@@ -213,7 +213,7 @@ pub(crate) struct Monitor {
 impl Monitor {
     /// Waits for this command.
     pub(crate) async fn until(&mut self, what: &str) {
-        let telling = async { while !self.lines.next_line().await.unwrap().expect("Redis is there").contains(what) {} };
+        let telling = async { while !self.lines.next_line().await.unwrap().unwrap().contains(what) {} };
         tokio::time::timeout(TEST_TIMEOUT, telling).await.unwrap_or_else(|_| panic!("no command {what}"));
     }
 }
@@ -267,7 +267,7 @@ impl Publisher {
                 }
             }
         };
-        tokio::time::timeout(TEST_TIMEOUT, reading).await.expect("receipts did not come");
+        tokio::time::timeout(TEST_TIMEOUT, reading).await.unwrap();
         receipts
     }
 }
