@@ -19,7 +19,7 @@ pub(super) const EVENT_LOG_TTL: Setting = setting(
     Some("3600"),
     "60 to 604800: how long the log of a silent conversation lives; as the API service has it",
 );
-pub(super) const POSITION_CHECK: Setting = setting(
+pub(super) const RECONCILE_INTERVAL: Setting = setting(
     "RECONCILE_INTERVAL_SECONDS",
     Some("15"),
     "1 to 3600, half of EVENT_LOG_TTL_SECONDS at most: between two comparisons with the logs",
@@ -50,7 +50,7 @@ impl EventConfig {
         }
         reject_weak_keys(env, &RELAY_KEYS, relay_keys.as_ref().and_then(Option::as_ref), mode);
         let log_ttl = seconds(env, &EVENT_LOG_TTL, 60, 604_800);
-        let reconcile_interval = seconds(env, &POSITION_CHECK, 1, 3600);
+        let reconcile_interval = seconds(env, &RECONCILE_INTERVAL, 1, 3600);
         Some(Self {
             relay_keys: relay_keys?,
             rejects_unsealed: unsealed? == "refuse",

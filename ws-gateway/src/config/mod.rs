@@ -30,11 +30,11 @@ use shared::kit::rate_limit::{ADDRESS_RATE, FAILED_TOKEN_RATE, MISSING_TOKEN_RAT
 use shared::kit::telemetry::trace;
 
 pub use events::EventConfig;
-use events::{EVENT_LOG_TTL, POSITION_CHECK, RELAY_UNSEALED};
+use events::{EVENT_LOG_TTL, RECONCILE_INTERVAL, RELAY_UNSEALED};
 pub use http::HttpConfig;
 use http::{ADMIN_ADDR, HANDSHAKE_TIMEOUT, LISTEN_ADDR, MAX_SOCKETS};
 pub use presence::PresenceConfig;
-use presence::{PRESENCE_LINGER, PRESENCE_TTL};
+use presence::{PRESENCE_GRACE, PRESENCE_TTL};
 pub use process::ProcessConfig;
 use process::{DRAIN, LOG_FORMAT, LOG_LEVEL, SHUTDOWN_TIMEOUT, WORKER_THREADS};
 pub use rate_limit::RateLimitConfig;
@@ -119,9 +119,9 @@ pub const SETTINGS: &[Setting] = &[
     DRAIN,
     SHUTDOWN_TIMEOUT,
     EVENT_LOG_TTL,
-    POSITION_CHECK,
+    RECONCILE_INTERVAL,
     PRESENCE_TTL,
-    PRESENCE_LINGER,
+    PRESENCE_GRACE,
     WORKER_THREADS,
 ];
 
@@ -178,8 +178,8 @@ impl Config {
         if session.idle_timeout <= session.heartbeat_interval {
             errors.push("IDLE_TIMEOUT_SECONDS: must be more than HEARTBEAT_SECONDS".to_owned());
         }
-        // A gateway that cannot renew its lease must notice before the lease ends. Until it has seen Redis healthy for a
-        // whole lease again, it does not expire the leases of others.
+        // A gateway that cannot renew its lease must notice before the lease ends. Until it has seen Redis healthy
+        // for a whole lease again, it does not expire the leases of others.
         if presence.lease * 2 < redis.timeout * 3 {
             errors.push("PRESENCE_TTL_SECONDS: must be one and a half times REDIS_TIMEOUT_SECONDS or more".to_owned());
         }

@@ -12,7 +12,7 @@ pub(super) const PRESENCE_TTL: Setting = setting(
     "3 to 3600, at least one and a half times REDIS_TIMEOUT_SECONDS: how long participants stay online at a \
      gateway that died",
 );
-pub(super) const PRESENCE_LINGER: Setting = setting(
+pub(super) const PRESENCE_GRACE: Setting = setting(
     "PRESENCE_LINGER_SECONDS",
     Some("3"),
     "0 to 300: how long a participant stays online without a socket, so that a page can be reloaded",
@@ -30,7 +30,7 @@ pub struct PresenceConfig {
 impl PresenceConfig {
     pub(super) fn read(env: &mut Env) -> Option<Self> {
         let lease = seconds(env, &PRESENCE_TTL, 3, 3600);
-        let grace = seconds(env, &PRESENCE_LINGER, 0, 300);
+        let grace = seconds(env, &PRESENCE_GRACE, 0, 300);
         Some(Self { lease: lease?, grace: grace? })
     }
 }

@@ -26,7 +26,8 @@ use super::handshake::{self, Upgrade};
 use crate::session::{self, Session, SessionTask};
 use crate::state::AppState;
 
-/// Pending handshakes. Further connections wait in the kernel's accept queue (`ehr_chat_gateway_handshakes_throttled_total`).
+/// Pending handshakes. Further connections wait in the kernel's accept queue
+/// (`ehr_chat_gateway_handshakes_throttled_total`).
 pub(crate) const MAX_PENDING_HANDSHAKES: usize = 4096;
 /// Largest request header.
 pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;

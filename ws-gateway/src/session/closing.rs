@@ -99,7 +99,11 @@ fn final_frames(end: Disconnect, delivery_tracker: &mut ClosingTracker, out: &mu
 
 /// Whether to read frames until the client's close frame. After a protocol error the stream cannot be decoded.
 fn reads_until_close(end: Disconnect) -> bool {
-    matches!(end, Disconnect::Local(close) if !matches!(close, CloseReason::Protocol | CloseReason::NotUtf8 | CloseReason::TooLarge))
+    match end {
+        Disconnect::Local(CloseReason::Protocol | CloseReason::NotUtf8 | CloseReason::TooLarge) => false,
+        Disconnect::Local(_) => true,
+        Disconnect::Remote(_) | Disconnect::Lost => false,
+    }
 }
 
 /// Whether the client caused the close.

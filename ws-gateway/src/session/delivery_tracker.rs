@@ -12,8 +12,8 @@
 //! receipt. A due Ping goes out with the next event, because an extra write costs as much as an event. Without one it
 //! goes alone after [`MAX_PING_DELAY`].
 //!
-//! Ids beyond the bound are dropped (`ehr_chat_gateway_untracked_deliveries_total`). Such messages stay undelivered until the client
-//! reports them.
+//! Ids beyond the bound are dropped (`ehr_chat_gateway_untracked_deliveries_total`). Such messages stay undelivered
+//! until the client reports them.
 
 use std::time::Duration;
 

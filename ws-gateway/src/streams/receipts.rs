@@ -1,8 +1,8 @@
 //! Receipts (delivered and read) for the API service.
 //!
-//! When the queue is full, new receipts are dropped (`ehr_chat_gateway_receipts_dropped_total`). Their messages stay undelivered
-//! until the client reports them again. A receipt is a claim: the API service decides, and the socket gets no reply.
-//! Of duplicates the first counts.
+//! When the queue is full, new receipts are dropped (`ehr_chat_gateway_receipts_dropped_total`). Their messages stay
+//! undelivered until the client reports them again. A receipt is a claim: the API service decides, and the socket
+//! gets no reply. Of duplicates the first counts.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};

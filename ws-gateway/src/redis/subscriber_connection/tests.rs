@@ -119,7 +119,7 @@ async fn rejected_hello_fails_without_showing_password() {
             assert_eq!(words[..5], ["HELLO", "3", "AUTH", "default", "hunter2"]);
             let text = words.last().unwrap();
             let reply = if is_answered { format!("${}\r\n{text}\r\n", text.len()) } else { String::new() };
-            say(&mut redis, &format!("-{error}\r\n{answer}")).await;
+            say(&mut redis, &format!("-{error}\r\n{reply}")).await;
             let error = greeting.await.unwrap().err().unwrap();
             assert_eq!(error.to_string(), shown, "answered: {is_answered}");
         }
