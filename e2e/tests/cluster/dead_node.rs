@@ -43,7 +43,7 @@ async fn is_live(doctor: &TestUser, Listener { patient, socket }: &mut Listener,
     timeout(LIVE, arrives).await.unwrap_or_else(|_| panic!("{text} does not arrive"));
 }
 
-/// Somebody whose location has its presence on this node, and the question who is online there.
+/// A user whose location has its presence on this node, and the query for who is online there.
 async fn presence_on(stack: &Stack, node: &Node) -> (TestUser, String) {
     for number in 0.. {
         let location = format!("there{number}");
@@ -62,7 +62,7 @@ async fn a_master_is_gone(signal: Signal) {
     let TestEnv { stack, place, nodes, _turn } = test_env_with_options(options, &[]).await;
     let doctor = place.user("doc").at_one_service();
     let masters = nodes.masters().await.unwrap();
-    // The one without the keys that everybody needs: the test is about conversations.
+    // The one without the keys that every service needs: the test is about conversations.
     let mut doomed = None;
     for master in &masters {
         if !master.serves("revoked").await.unwrap() && !master.serves("receipts").await.unwrap() {
@@ -114,18 +114,18 @@ async fn a_master_is_gone(signal: Signal) {
     }
     for (Listener { patient, socket }, sent) in affected.iter_mut().zip(&sent) {
         // What the outbox has not published yet when the socket is well again comes live.
-        let (mut heard, mut is_told, mut is_back) = (Vec::new(), false, false);
-        while !is_back || !(is_told || heard.len() >= sent.len()) {
+        let (mut received, mut is_told, mut is_back) = (Vec::new(), false, false);
+        while !is_back || !(is_told || received.len() >= sent.len()) {
             let frame = socket.next().await;
             match frame["type"].as_str() {
-                Some("message") => heard.push(frame["message"]["id"].clone()),
+                Some("message") => received.push(frame["message"]["id"].clone()),
                 Some("resync") => is_told = true,
                 Some("recovered") => is_back = true,
                 _ => {}
             }
         }
-        assert!(is_told || heard == *sent, "{heard:?} of {sent:?}");
-        assert!(heard.is_sorted_by_key(|id| sent.iter().position(|sent| sent == id)), "{heard:?} of {sent:?}");
+        assert!(is_told || received == *sent, "{received:?} of {sent:?}");
+        assert!(received.is_sorted_by_key(|id| sent.iter().position(|sent| sent == id)), "{received:?} of {sent:?}");
         let ids: Vec<_> = patient.messages(&doctor).await[1..].iter().map(|message| message["id"].clone()).collect();
         assert_eq!(ids, *sent);
     }

@@ -1,4 +1,4 @@
-//! One master of three is full. Its conversations wait and are told so; all others are live as if nothing had happened.
+//! One master of three is full. Its conversations wait and get `degraded`; all others are live as if nothing had happened.
 
 use e2e::WAIT_TIMEOUT;
 use serde_json::Value;
@@ -48,8 +48,8 @@ async fn full_master_delays_only_its_own_conversations() {
         socket.expect("recovered").await;
     }
     for Listener { socket, .. } in &mut others {
-        let heard = socket.everything().await;
-        assert!(heard.iter().all(|frame| frame["type"] != "degraded" && frame["type"] != "resync"), "{heard:?}");
+        let received = socket.everything().await;
+        assert!(received.iter().all(|frame| frame["type"] != "degraded" && frame["type"] != "resync"), "{received:?}");
     }
     stack.stop().unwrap();
 }

@@ -1,5 +1,5 @@
 //! The chat on a Redis Cluster of three masters and their replicas: conversations on every master, a master that dies, a
-//! slot that moves while somebody listens.
+//! slot that moves while a socket is subscribed.
 //!
 //! Two run at a time: a machine with more load would decide elections otherwise.
 
@@ -89,7 +89,7 @@ async fn conversations_are_live_on_every_master() {
     let Listener { patient, .. } = &listeners[0];
     let mut at_doctor = doctor.open(patient).await;
     let sent = doctor.send_ok(patient, "ticks").await;
-    // Perhaps together with the one before it: what is proven within a moment is said at once.
+    // Perhaps together with the one before it: receipts that come shortly after each other are one frame.
     while !at_doctor.expect("delivered").await["message_ids"].as_array().unwrap().contains(&sent["id"]) {}
     listeners[0].socket.send(&serde_json::json!({"type": "typing"}));
     assert_eq!(at_doctor.expect("typing").await["contact_id"], "pat0");
@@ -121,7 +121,7 @@ async fn a_master_is_lost(signal: Signal) {
     let all = listeners(&place, &doctor, 24).await;
     let mut sent: HashMap<String, Vec<Value>> = HashMap::new();
     let doomed = nodes.all()[0].clone();
-    // Those of the others are told only of events that wait.
+    // Sockets on other masters get `degraded` only for events that wait.
     let (mut listeners, mut others) = (Vec::new(), Vec::new());
     for mut listener in all {
         let before = doctor.send_ok(&listener.patient, "before").await;
@@ -131,7 +131,7 @@ async fn a_master_is_lost(signal: Signal) {
     }
     assert!(!listeners.is_empty() && !others.is_empty(), "{} and {}", listeners.len(), others.len());
 
-    // Nobody starts it again meanwhile: its replica must take over.
+    // It is not restarted meanwhile: its replica must take over.
     let lost = stack.env().redis_node_pids[0];
     let restarts_paused = RestartsPaused::new(&stack).unwrap();
     stack.kill(lost, signal).unwrap();
@@ -148,7 +148,7 @@ async fn a_master_is_lost(signal: Signal) {
             let frame = socket.next().await;
             match frame["type"].as_str() {
                 Some("message") => missing.retain(|id| **id != frame["message"]["id"]),
-                // The new master had not heard of what the socket saw last: it loads the history.
+                // The new master lacks what the socket saw last: the socket loads the history.
                 Some("resync") => missing.clear(),
                 Some("recovered") => is_back = true,
                 _ => {}
@@ -204,7 +204,7 @@ async fn socket_misses_nothing_during_slot_migration() {
         let after = doctor.send_ok(&patient, &format!("after {number}")).await;
         assert_eq!(socket.expect("message").await["message"], after);
     }
-    // Whoever comes later is led there at once.
+    // A socket that comes later is led there at once.
     let mut at_doctor = doctor.open(&patient).await;
     let last = patient.send_ok(&doctor, "and back").await;
     assert_eq!(at_doctor.expect("message").await["message"], last);

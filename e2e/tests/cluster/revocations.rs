@@ -67,7 +67,7 @@ async fn revocations_survive_loss_of_their_master() {
     let holder = nodes.owner_of("revoked").await.unwrap();
     assert_eq!(holder.ask(&["EXISTS", "revoked"]).await.unwrap().trim(), "1");
 
-    // Nobody starts it again: its replica takes over.
+    // It is not restarted: its replica takes over.
     let restarts_paused = RestartsPaused::new(&stack).unwrap();
     stack.kill(holder.pid(&env).unwrap(), Signal::SIGKILL).unwrap();
     revoke(&place, &second).await;

@@ -1,4 +1,4 @@
-//! Somebody changes rows of the database by hand.
+//! Rows of the database are changed by hand.
 
 use e2e::secret_text;
 

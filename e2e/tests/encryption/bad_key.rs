@@ -1,4 +1,4 @@
-//! One location's data key cannot be used: its sends fail, and nobody else's notice.
+//! One location's data key cannot be used: its sends fail, and others are not affected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,13 +68,13 @@ async fn bad_data_key_fails_only_its_location() {
     let transactions: u32 = sql(&env, &transactions).parse().unwrap();
     assert!(transactions <= 4, "{transactions} transactions for ten sends");
 
-    // A service that starts beside the bad row, the newest of all, serves everybody else.
+    // A service that starts beside the bad row, the newest of all, serves all other locations.
     replace_api(&stack, 0).await;
     place.user("doc").at(&env.api_urls[0], &place.ws_url).send_ok(&patients[0], "after a restart").await;
     let bad_writer = bad.user("doc").at(&env.api_urls[0], &place.ws_url);
     let _problem =
         bad_writer.send(&bad_writer.message_to(&bad.contact("pat"), &secret_text())).await.expect_problem(500);
-    // It keeps no other data key from being wrapped anew, and is named.
+    // It keeps no other data key from being rewrapped, and is named.
     let mut command = service("api-service", &env);
     command.args(["keys", "allow-plain"]).env("CONTENT_KEYS", Keys::new("m1").text());
     let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();

@@ -82,7 +82,7 @@ async fn lost_data_key_affects_only_its_location() {
     }
     assert_eq!(newcomer.lost_texts(&place).await, before + 2);
 
-    // Nobody else notices, and that location goes on under a new key.
+    // Other locations are not affected, and that location goes on under a new key.
     assert_eq!(other_patient.messages(&other_doctor).await, [kept]);
     other_doctor.send_ok(&other_patient, &secret).await;
     let next = doctor.send_ok(&patient, &secret).await;

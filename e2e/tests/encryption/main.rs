@@ -38,7 +38,7 @@ async fn place() -> TestLocation {
     TestLocation::new(tokio::task::spawn_blocking(stack).await.unwrap())
 }
 
-/// One of the services' binaries, told of the databases of a system and of nothing else.
+/// One of the services' binaries, with the databases of a system and no other settings.
 fn service(name: &str, env: &StackEnv) -> Command {
     let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf();
     let mut command = Command::new(folder.join(name));
@@ -75,7 +75,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Asks again until it holds: what is waited for tells nobody when it is there.
+/// Polls until it holds: there is no event for it.
 async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let asking = async {
         let mut beat = interval(Duration::from_millis(50));

@@ -1,4 +1,4 @@
-//! Text in the open where all content is encrypted: somebody has put it there past the service.
+//! Plain text where all content is encrypted: it was put there past the service.
 
 use e2e::TestLocation;
 use e2e::audit::verify;
@@ -16,7 +16,7 @@ fn slip(env: &StackEnv, id: &str, text: &str) {
     );
 }
 
-/// What `audit verify` says to somebody who has the keys of content.
+/// The output of `audit verify` with the keys of content.
 async fn verified(env: &StackEnv, content_keys: &str) -> (bool, String) {
     let mut command = service("api-service", env);
     command.args(["audit", "verify"]).env("AUDIT_KEY", &env.audit_key).env("CONTENT_KEYS", content_keys);
@@ -64,7 +64,7 @@ async fn plain_text_is_hidden_counted_and_named() {
     }
     assert!(counted >= 3, "{counted}");
 
-    // A message that nobody has sent.
+    // A message that was never sent.
     let invented = uuid::Uuid::now_v7().to_string();
     sql(
         &env,
@@ -97,7 +97,7 @@ async fn plain_text_is_hidden_counted_and_named() {
     assert!(!is_done && said.contains(&id) && said.contains(&invented) && !said.contains("a day"), "{said}");
     assert_eq!(sql(&env, &format!("select content from messages where id = '{id}'")), "ten a day");
     sql(&env, &format!("delete from messages where id = '{invented}'"));
-    // Unless somebody accepts what was listed.
+    // Unless the operator accepts what was listed.
     let (is_done, said) = encrypt(&["--accept-plain"]).await;
     assert!(is_done && said.contains(&id), "{said}");
     assert_eq!(sql(&env, &format!("select content is null from messages where id = '{id}'")), "t");
@@ -158,7 +158,7 @@ async fn encrypt_resumes_after_kill_and_then_rejects_plain_text() {
     );
     assert_eq!(patient.history(&doctor, "&before=2").await["messages"][0]["content"], "plain");
 
-    // From now on nobody is shown what is in the open: by those who run, and by those who start.
+    // From now on plain text is not shown, neither by running services nor by those that start.
     slip(&stack.env(), &id, "slipped in");
     let history = format!("/chat/history?{}&before=2", patient.with(&doctor));
     until("running services refuse it", async || patient.get(&history).await.status == 500).await;
@@ -186,7 +186,7 @@ async fn rewrap_needs_master_key_at_every_service() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     doctor.send_ok(&patient, "under m1").await;
     let masters = "select distinct master_key_id from data_keys";
-    // Nobody has m2, and then one of the two.
+    // No service has m2, and then one of the two.
     for round in 0..2 {
         for task in [&["rewrap"][..], &["rotate"], &["encrypt"]] {
             let (is_done, said) = try_keys(&stack, "m2,m1", task).await;

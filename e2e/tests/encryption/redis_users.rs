@@ -1,4 +1,4 @@
-//! Both services work with the rights in Redis that `deploy/redis-users.acl` gives them, and whoever has a gateway's password can do
+//! Both services work with the rights in Redis that `deploy/redis-users.acl` gives them, and with a gateway's password a client can do
 //! nothing else there.
 
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ const REFUSED_TO_GATEWAYS: &[&[&str]] = &[
     // No ticket is made, or taken without its name.
     &["SET", "ticket:0", "x"],
     &["GET", "ticket:0"],
-    // Nobody reads, or takes away, what other gateways have said.
+    // No gateway reads or removes what other gateways have written.
     &["XREAD", "STREAMS", "receipts", "0"],
     &["XRANGE", "audit", "-", "+"],
     &["XREADGROUP", "GROUP", "api", "x", "STREAMS", "audit", ">"],
@@ -151,7 +151,7 @@ impl Redis {
         }
     }
 
-    /// As somebody who may do everything.
+    /// As the administrator.
     fn ask(&self, words: &[&str]) -> String {
         self.ask_at(&format!("redis://administrator:x@127.0.0.1:{}", self.port), words)
     }
@@ -172,7 +172,7 @@ impl Redis {
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned()
     }
 
-    /// What the stack is told, so that each service is told what `make-secrets` says.
+    /// Settings of the stack, so that each service gets those of `make-secrets`.
     fn env(&self, is_cluster: bool) -> Vec<(String, String)> {
         let told = |service, name: &str| self.told[&(service, name.to_owned())].clone();
         let url = |service| {
@@ -217,7 +217,7 @@ async fn everything(redis: &Redis, stack: &Stack) {
     at_patient.send(&json!({"type": "typing"}));
     at_doctor.expect("typing").await;
 
-    // Somebody goes, comes back, and misses nothing. Presence is told, and asked for.
+    // A client goes, comes back, and misses nothing. Presence is sent, and queried.
     let cursor = {
         let sent = doctor.send_ok(&patient, "seen").await;
         let frame = at_patient.expect("message").await;
@@ -242,7 +242,7 @@ async fn everything(redis: &Redis, stack: &Stack) {
     assert_eq!(by_ticket.next().await["type"], "ready");
     assert!(Socket::connect_with(&url, &[]).await.is_err());
 
-    // What somebody else has put under names of ours is moved away.
+    // Foreign values under the keys of this system are moved away.
     let leases = format!("presence:{{{}}}:gateways", place.location);
     let conversation = doctor.history(&patient, "").await["conversation_id"].as_str().unwrap().to_owned();
     let log = format!("chat:{{{}:{conversation}}}:log", place.location);
@@ -257,7 +257,7 @@ async fn everything(redis: &Redis, stack: &Stack) {
     doctor.send_ok(&patient, "after that").await;
     redis.wait_for("stream", &["TYPE", &log]);
 
-    // An empty Redis is filled again. Sockets that are open meanwhile would be told to load the history.
+    // An empty Redis is filled again. Sockets that are open meanwhile would get `resync`.
     for socket in [at_doctor, at_patient, by_ticket] {
         socket.close().await;
     }
@@ -280,7 +280,7 @@ async fn everything(redis: &Redis, stack: &Stack) {
     until("the end of the socket is on record", async || crate::sql(&stack.env(), &ended) == "t").await;
 }
 
-/// Somebody writes, the other one hears it, and that is told.
+/// One sends, the other one receives, and the receipts come back.
 async fn chat(from: &TestUser, to: &TestUser, own: &mut Socket, others: &mut Socket) {
     let sent = from.send_ok(to, "hello").await;
     assert_eq!(others.expect("message").await["message"], sent);
@@ -313,7 +313,7 @@ async fn services_have_only_needed_redis_rights() {
             }
         }
         let url = format!("redis://127.0.0.1:{}", redis.port);
-        assert!(redis.ask_at(&url, &["PING"]).starts_with("NOAUTH"), "nobody gets in without a password");
+        assert!(redis.ask_at(&url, &["PING"]).starts_with("NOAUTH"), "no client gets in without a password");
         stack.stop().unwrap();
     }
 }

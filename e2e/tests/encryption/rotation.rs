@@ -1,4 +1,4 @@
-//! Keys are changed under load, and nobody notices. Each test has a system of its own; two run at a time.
+//! Keys are changed under load without a failure. Each test has a system of its own; two run at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +61,7 @@ pub(crate) async fn try_keys(stack: &Stack, list: &str, arguments: &[&str]) -> (
     (done.status.success(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
 }
 
-/// Sends, one after the other, until told to stop; every send succeeds. Says how many.
+/// Sends, one after the other, until it must stop; every send succeeds. Says how many.
 fn keep_sending(from: &TestUser, to: &TestUser, until: &Arc<AtomicBool>) -> JoinHandle<usize> {
     let (from, to, until) = (from.clone(), to.clone(), until.clone());
     tokio::spawn(async move {
@@ -74,17 +74,17 @@ fn keep_sending(from: &TestUser, to: &TestUser, until: &Arc<AtomicBool>) -> Join
     })
 }
 
-/// Listens, coming back with its cursor whenever its gateway goes away, until it has heard the message of this `seq`. It must
+/// Listens, coming back with its cursor whenever its gateway goes away, until it has received the message of this `seq`. It must
 /// hear each, in order, and is never sent to load the history.
 async fn listen(person: &TestUser, other: &TestUser, last: impl Fn() -> Option<i64>) {
     let mut socket = person.open_at(&person.with(other)).await;
-    let (mut cursor, mut heard) = (socket.next().await["cursor"].clone(), None);
-    while last().is_none_or(|last| heard != Some(last)) {
+    let (mut cursor, mut received) = (socket.next().await["cursor"].clone(), None);
+    while last().is_none_or(|last| received != Some(last)) {
         match socket.next_or_end().await {
             Some(frame) if frame["type"] == "message" => {
                 let seq = frame["message"]["seq"].as_i64().unwrap();
-                assert!(heard.is_none_or(|heard| heard + 1 == seq), "{heard:?}, and then {seq}");
-                (heard, cursor) = (Some(seq), frame["cursor"].clone());
+                assert!(received.is_none_or(|received| received + 1 == seq), "{received:?}, and then {seq}");
+                (received, cursor) = (Some(seq), frame["cursor"].clone());
             }
             Some(frame) => assert_ne!(frame["type"], "resync"),
             None => {

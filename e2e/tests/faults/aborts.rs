@@ -86,7 +86,7 @@ async fn aborted_requests_leak_no_connection_or_chain() {
             futures_util::future::join_all((some * 20..some * 20 + 20).map(abort)).await;
         }
     }
-    // Whatever is under way ends.
+    // All requests under way end.
     let page = doctor.history(&patient, "&limit=1").await;
     assert!(page["messages"][0]["seq"].as_i64().unwrap() >= 1);
     assert!(metric("ehr_chat_http_requests_abandoned_total").await > 100.0, "callers have gone in the middle");

@@ -1,4 +1,4 @@
-//! Whatever dies, the audit trail stays whole, and nobody sees what is not on record.
+//! No fault breaks the audit log, and no data is shown that is not on record.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use stack::Stack;
 
 use crate::{kill_9, test_env, until, until_true};
 
-/// Everybody writes and reads until told to end. Says how many were answered with 201.
+/// Six clients write and read until `is_over`. Returns how many were answered with 201.
 fn busy(doctor: &TestUser, patient: &TestUser, is_over: &Arc<AtomicBool>) -> Vec<tokio::task::JoinHandle<usize>> {
     let people = (0..6).map(|number| (number, doctor.clone(), patient.clone(), is_over.clone()));
     people
@@ -22,7 +22,7 @@ fn busy(doctor: &TestUser, patient: &TestUser, is_over: &Arc<AtomicBool>) -> Vec
                     kept += usize::from(sent.is_ok_and(|answer| answer.status == 201));
                     let page =
                         patient.request(reqwest::Method::GET, &format!("/chat/history?{}", patient.with(&doctor)));
-                    // Whoever is killed answers nothing.
+                    // A killed service answers nothing.
                     if let Ok(response) = page.send().await {
                         let answer = HttpResponse::read(response).await;
                         assert!(matches!(answer.status, 200 | 502 | 503), "{answer:?}");
@@ -125,7 +125,7 @@ async fn empty_audit_chains_are_reused() {
         let query = format!("select count(*) from audit_chains {what}");
         owner.client.query_one(&query, &[]).await.unwrap().get::<_, i64>(0)
     };
-    // Whatever fails, the chain that was opened for it serves the next one.
+    // The chain that was opened for a failed request serves the next one.
     owner.client.batch_execute("revoke insert on audit_log from chat_service").await.unwrap();
     let before = count("").await;
     let (writer, reader) = (doctor.at_one_service(), patient.at_one_service());
@@ -143,7 +143,7 @@ async fn empty_audit_chains_are_reused() {
     owner.client.batch_execute("grant insert on audit_log to chat_service").await.unwrap();
     is_whole(&test_env.stack, 1).await;
 
-    // One that a process left without a row when it died, hours ago, serves another; one with a wrong seal serves nobody.
+    // One that a process left without a row when it died, hours ago, serves another; one with a wrong seal serves none.
     for is_right in [true, false] {
         let opened_at = "date_trunc('milliseconds', now() - interval '3 hours')";
         let next = "select coalesce(max(id), 0) + 1 as id, (extract(epoch from $1::text::timestamptz) * 1000000)::bigint as micros

@@ -10,13 +10,13 @@ use crate::revocations::{doctor_with, revoke};
 use crate::service_process::ServiceProcess;
 use crate::{test_env, until};
 
-/// What an API service answers somebody who looks at the inbox.
+/// The response of an API service to a read of the inbox.
 async fn look(place: &TestLocation, person: &TestUser, url: &str) -> e2e::HttpResponse {
     let path = format!("/chat/conversations?location_id={}", place.location);
     place.ask(person.at(url, &place.ws_url).request(Method::GET, &path)).await
 }
 
-/// It refuses the token. Until it has learnt that, it can serve nobody.
+/// It refuses the token. Until it has learnt that, it can serve no request.
 async fn until_refused(place: &TestLocation, person: &TestUser, url: &str) {
     let asking = async {
         loop {
@@ -48,7 +48,7 @@ async fn revocation_reaches_api_service_without_postgresql() {
         let person = doctor_with(place, &jti);
         until_refused(place, &person, &alone.public_url).await;
         gone.push(person);
-        // The next one is in a copy that was written anew, in another order.
+        // The next one is in a copy that was rewritten, in another order.
         crate::set_aside::redis(&env, &[b"DEL", b"revoked"]).await;
     }
     let of_subject = place.user("fired");

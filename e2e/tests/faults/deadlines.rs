@@ -1,4 +1,4 @@
-//! PostgreSQL is slow: whoever reads is told to ask again, by the service and before the balancer gives up.
+//! PostgreSQL is slow: reads get 503 from the service before the balancer gives up.
 
 use e2e::WAIT_TIMEOUT;
 use e2e::audit::AuditLog;

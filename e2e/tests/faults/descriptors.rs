@@ -96,7 +96,7 @@ async fn silent_connections_do_not_block_own_connections() {
     };
     timeout(WAIT_TIMEOUT, up).await.expect("Redis is reached again");
 
-    // And they do not stay: whoever comes then is served.
+    // And they do not stay: later clients are served.
     let (doctor, patient) = (place.user("doc").at(&api, &gateway), place.contact("pat").at(&api, &gateway));
     let served = async {
         doctor.send_ok(&patient, "hello").await;

@@ -1,4 +1,4 @@
-//! A service that is told to stop ends in time, whatever hangs: its deadline is one for all that is left to do.
+//! A stopping service ends in time even if its servers hang: one deadline holds for all that is left to do.
 
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ async fn services_stop_in_time_when_databases_hang() {
     // Its drain is within its deadline.
     assert!(gateway_took < Duration::from_secs(DRAIN + TIMEOUT) + MARGIN, "{gateway_took:?}: {gateway_said}");
     for status in hanging {
-        assert_ne!(status.await.unwrap(), Some(201), "nobody is told of a send that is not on disk");
+        assert_ne!(status.await.unwrap(), Some(201), "no send is acknowledged that is not on disk");
     }
     test_env.stack.stop().unwrap();
 }

@@ -64,7 +64,7 @@ async fn unfit_database_is_named_and_used_after_repair() {
         let public = test_env.place.with_base_url(&test_env.stack.env().api_urls[0]).get("/readyz").await;
         assert!(public.status == 503 && !public.text.contains(named), "{public:?}");
         if named.contains("audit_log") {
-            // A mistake of ours or of an operator: no client mends it by trying again.
+            // A bug or an operator's mistake: no client mends it by retrying.
             assert_eq!(doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await.status, 500);
         }
         assert!(std::fs::read_to_string(&log).unwrap().contains(named), "the log names it");

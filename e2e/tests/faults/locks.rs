@@ -1,4 +1,4 @@
-//! Somebody holds rows in PostgreSQL: what needs them waits for a bounded time, and nothing else does.
+//! Rows in PostgreSQL are locked: requests that need them wait for a bounded time, and no others do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ async fn hold(client: &Client, rows: &str) {
     client.batch_execute(&format!("begin; select from {rows} for update")).await.unwrap();
 }
 
-/// Conversations that go on sending until they are told to stop, each one message after the other.
+/// Conversations that send, one message after the other, until they must stop.
 struct Neighbours {
     is_over: Arc<AtomicBool>,
     senders: Vec<tokio::task::JoinHandle<Vec<Duration>>>,
@@ -147,7 +147,7 @@ async fn two_services_write_conversation_after_lock() {
     });
     let senders: Vec<_> = senders.collect();
     let times: Vec<Duration> = join_all(senders).await.into_iter().flat_map(Result::unwrap).collect();
-    // Each waits for the other's commits, as everybody does who writes there, and not for a look that finds nobody at it.
+    // Each waits for the other's commits, as every writer there does, and not for a look that finds no lock.
     let aside = crate::metric(place, "ehr_chat_send_conversations_locked_total").await - before;
     let slowest = times.iter().max().unwrap();
     assert!(aside < 5.0, "it was set aside {aside} times in {} sends", times.len());
@@ -245,7 +245,7 @@ async fn rejected_sends_are_never_written_when_postgresql_freezes() {
         let (_problem, elapsed) = timeout(WAIT_TIMEOUT, send).await.unwrap().unwrap();
         assert!(elapsed < Duration::from_secs(10), "the balancer gives up after 10 s: {elapsed:?}");
     }
-    // By now it is known, and nobody waits.
+    // By now it is known, and no send waits.
     let asked = Instant::now();
     let answer = doctor.send(&doctor.message_to(&patient, "refused at once")).await;
     assert!(answer.header("retry-after").is_some(), "{answer:?}");

@@ -1,4 +1,4 @@
-//! Whatever is killed, nobody loses a message that was answered with 201, and nobody restarts anything by hand.
+//! No kill loses a message that was answered with 201, and no operator has to restart anything.
 //!
 //! Each test kills parts of a system of its own. A few run at a time: most of them wait for a timeout most of the time.
 
@@ -19,6 +19,7 @@ mod postgres;
 mod presence;
 mod redis;
 mod relay_lease;
+mod restore;
 mod revocations;
 mod service_process;
 mod services;
@@ -93,7 +94,7 @@ fn is_alive(pid: i32) -> bool {
     status.is_ok_and(|status| !status.rsplit(')').next().unwrap().trim_start().starts_with(['Z', 'X']))
 }
 
-/// A system that nobody looks after.
+/// A system whose processes are not restarted.
 struct RestartsPaused<'a>(&'a Stack);
 
 impl Drop for RestartsPaused<'_> {

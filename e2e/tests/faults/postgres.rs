@@ -23,7 +23,7 @@ async fn requests_return_503_while_postgresql_is_down() {
     let away = kill_without_restart(&test_env.stack, postgres);
     let body = doctor.message_to(&patient, &e2e::secret_text());
     let _problem = until(503, async || doctor.send(&body).await).await.expect_problem(503);
-    // All services are cut off now, and the load balancer may have noticed: each answer is a 503, whoever gives it.
+    // All services are cut off now, and the load balancer may have noticed: each answer is a 503, from the service or the balancer.
     for _ in 0..10 {
         let _problem = doctor.send(&body).await.expect_problem(503);
         let _problem = doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await.expect_problem(503);
@@ -44,7 +44,11 @@ async fn requests_return_503_while_postgresql_is_down() {
         }
     }
     let now = test_env.stack.env();
-    assert_eq!((&now.api_pids, &now.gateway_pids), (&before.api_pids, &before.gateway_pids), "nobody was restarted");
+    assert_eq!(
+        (&now.api_pids, &now.gateway_pids),
+        (&before.api_pids, &before.gateway_pids),
+        "no process was restarted"
+    );
 
     // The load balancer may lag behind by a check or two; the services themselves have recovered.
     let patient = patient.at_one_service();
@@ -89,7 +93,7 @@ async fn deleted_conversation_does_not_affect_its_batch() {
     );
     deleter.batch_execute(&format!("begin; {delete}")).await.unwrap();
     holder.batch_execute(&format!("begin; select from conversations where id = '{held}' for update")).await.unwrap();
-    // The conversation that is held is set aside, and so is the one that somebody is about to delete; their neighbours are not.
+    // The conversation that is held is set aside, and so is the one that is about to be deleted; their neighbours are not.
     let mut under_way = sends(&patients[8..]);
     until_set_aside(place, 1).await;
     under_way.extend(sends(&patients[..8]));

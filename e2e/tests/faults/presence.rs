@@ -60,7 +60,7 @@ async fn presence_is_unknown_without_redis_and_recovers() {
     until(503, || doctor.get(&query)).await;
     drop(away);
     at_doctor.expect("recovered").await;
-    // Redis has come back with nothing; whoever is there says so.
+    // Redis has come back empty; the gateways write again who is online.
     loop {
         let body = until(200, || doctor.get(&query)).await.expect_status(200);
         if body["participants"][0]["online"] == true {
@@ -73,7 +73,7 @@ async fn presence_is_unknown_without_redis_and_recovers() {
     test_env.stack.stop().unwrap();
 }
 
-/// Asks about somebody until the answer is this one. Every question is answered.
+/// Polls presence until it is this. Every request is answered.
 async fn until_online(who_asks: &TestUser, query: &str, online: bool) {
     let holds = async || who_asks.get(query).await.expect_status(200)["participants"][0]["online"] == online;
     until_true(&format!("online is {online}"), holds).await;
@@ -90,7 +90,7 @@ async fn presence_keys_of_wrong_type_are_moved_and_rewritten() {
     assert_eq!(at_doctor.expect_presence().await["online"], true);
     let query = format!("/chat/presence?location_id={}&contact_id=pat", place.location);
     let prefix = format!("presence:{{{}}}", place.location);
-    // A gateway's own keys have other names once it writes anew, so they come last.
+    // A gateway's own keys have other names once it rewrites them, so they come last.
     for pattern in [format!("{prefix}:gateways"), format!("{prefix}:at:*")] {
         let keys = redis(&env, &[b"KEYS", pattern.as_bytes()]).await;
         let keys: Vec<&str> = keys.lines().filter(|key| !key.is_empty() && !key.contains(":moved:")).collect();
@@ -99,7 +99,7 @@ async fn presence_keys_of_wrong_type_are_moved_and_rewritten() {
             redis(&env, &[b"DEL", key.as_bytes()]).await;
             redis(&env, &[b"SET", key.as_bytes(), b"somebody else's"]).await;
         }
-        // By whoever meets them first; a gateway meets its own when it prolongs its lease.
+        // By the first service that meets them; a gateway meets its own when it renews its lease.
         for key in keys {
             let moved = async {
                 loop {
@@ -113,7 +113,7 @@ async fn presence_keys_of_wrong_type_are_moved_and_rewritten() {
             assert_eq!(moved.trim(), "somebody else's", "it is there for its owner: {key}");
         }
         until_online(&doctor, &query, true).await;
-        // Whoever goes and comes is written down as before.
+        // Departures and arrivals are recorded as before.
         at_patient.close().await;
         until_online(&doctor, &query, false).await;
         at_patient = patient.open_inbox().await;

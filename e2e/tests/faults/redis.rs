@@ -24,15 +24,15 @@ async fn sockets_get_missed_messages_after_redis_outage() {
             sent.push(doctor.send_ok(&patient, &format!("{round}/{number}")).await);
         }
         drop(away);
-        // The sockets stay, and either hear all of it or are told to load it.
+        // The sockets stay, and either get all of it or `resync`.
         for socket in [&mut at_patient, &mut at_doctor] {
-            let (mut heard, mut is_told, mut is_live) = (Vec::new(), false, false);
-            while !is_live || !(is_told || sent.iter().all(|message| heard.contains(&message["id"]))) {
+            let (mut received, mut is_told, mut is_live) = (Vec::new(), false, false);
+            while !is_live || !(is_told || sent.iter().all(|message| received.contains(&message["id"]))) {
                 let frame = socket.next().await;
                 is_told |= frame["type"] == "resync";
                 is_live |= frame["type"] == "recovered";
                 if frame["type"] == "message" {
-                    heard.push(frame["message"]["id"].clone());
+                    received.push(frame["message"]["id"].clone());
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! A token that was revoked stays revoked, whatever dies, is frozen, or comes back empty.
+//! A revoked token stays revoked when servers die, freeze, or come back empty.
 
 use std::collections::BTreeSet;
 use std::process::Output;
@@ -26,8 +26,8 @@ async fn handshake(place: &TestLocation, gateway_ws_url: &str, person: &TestUser
     Ok(request.send().await?.status().as_u16())
 }
 
-/// Asks until the answer is this one. Whatever else is answered meanwhile must be among `others`; no answer at all may be.
-async fn until_handshake(
+/// Asks until the answer is this one. Other answers meanwhile must be among `others`; no answer at all may be.
+pub(crate) async fn until_handshake(
     place: &TestLocation,
     gateway: impl Fn() -> String,
     person: &TestUser,
@@ -62,7 +62,7 @@ pub(crate) fn doctor_with(place: &TestLocation, jti: &str) -> TestUser {
 }
 
 /// A doctor whose token was revoked, as all processes know, and one whose token is good.
-async fn doctors(test_env: &TestEnv) -> (TestUser, TestUser) {
+pub(crate) async fn doctors(test_env: &TestEnv) -> (TestUser, TestUser) {
     let (place, jti) = (&test_env.place, uuid::Uuid::now_v7().to_string());
     revoke(place, &json!({"jti": jti})).await;
     let gone = doctor_with(place, &jti);
@@ -71,12 +71,12 @@ async fn doctors(test_env: &TestEnv) -> (TestUser, TestUser) {
 }
 
 /// Each of them refuses the token, some perhaps after they have started. None accepts it before.
-async fn until_refused_everywhere(test_env: &TestEnv, person: &TestUser) {
+pub(crate) async fn until_refused_everywhere(test_env: &TestEnv, person: &TestUser) {
     until_401_everywhere(test_env, person, &[503]).await;
 }
 
-/// Each of them refuses the token in the end: it may take a moment to learn of the revocation.
-async fn until_learnt_everywhere(test_env: &TestEnv, person: &TestUser) {
+/// Each of them refuses the token in the end: it may learn of the revocation late.
+pub(crate) async fn until_learnt_everywhere(test_env: &TestEnv, person: &TestUser) {
     until_401_everywhere(test_env, person, &[101, 200, 429, 503]).await;
 }
 
@@ -108,7 +108,7 @@ fn redis_cli(env: &StackEnv, command: &[&str]) -> Output {
     cli.args(["--no-auth-warning", "-u", &env.redis_url]).args(command).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let text = String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned();
     assert!(output.status.success(), "{text}");
     text
@@ -172,7 +172,7 @@ async fn stale_redis_does_not_restore_revoked_token() {
     let (place, stack) = (&test_env.place, &test_env.stack);
     let (first, good) = doctors(&test_env).await;
     let env = stack.env();
-    // What a snapshot or a replica holds that had not heard of the next one yet: the same copy, marker and all.
+    // What a snapshot or a replica holds that lacks the next one: the same copy, marker and all.
     let older = redis(&env, &["ZRANGE", "revoked", "0", "-1", "WITHSCORES"]);
     let older: Vec<&str> = older.lines().collect();
     let (second, _) = doctors(&test_env).await;
@@ -237,7 +237,7 @@ async fn wrong_revocation_copy_is_rewritten() {
     };
     redis(&env, &["SET", "revoked", "x"]);
     until_whole().await;
-    // Rows that are in no database, in front of which nobody would ever add any.
+    // Rows that are in no database, in front of which none would ever be added.
     let marker = redis(&env, &["ZRANGE", "revoked", "0", "0"]).trim().to_owned();
     let mut words: Vec<String> = marker.split(' ').map(str::to_owned).collect();
     words[2] = "1000000".to_owned();
@@ -257,7 +257,7 @@ async fn out_of_order_revocations_are_all_read() {
     let test_env = test_env().await;
     let place = &test_env.place;
     let mut owner = AuditLog::open(&test_env.stack.env().database_url).await.client;
-    // Whoever takes its id first commits last.
+    // The transaction that takes its id first commits last.
     let early = uuid::Uuid::now_v7().to_string();
     let late = uuid::Uuid::now_v7().to_string();
     let transaction = owner.transaction().await.unwrap();
@@ -322,70 +322,6 @@ async fn only_expired_revocations_are_removed() {
     test_env.stack.stop().unwrap();
 }
 
-/// The steps of `docs/OPERATIONS.md`, "Restore", as they stand there.
-const RESTORE: [&str; 5] = [
-    "psql --single-transaction --set=ON_ERROR_STOP=1 --dbname=\"$DATABASE_URL\" --file=backup.sql",
-    "api-service migrate",
-    "api-service revoke --all-issued-before now",
-    "redis-cli -u \"$REDIS_URL\" FLUSHALL",
-    "pg_dump --clean --if-exists --dbname=\"$DATABASE_URL\" --file=backup.sql",
-];
-
-/// Runs one of them as a shell does.
-async fn step(test_env: &TestEnv, folder: &std::path::Path, line: &str) {
-    let env = test_env.stack.env();
-    let own = std::env::current_exe().unwrap();
-    let target = own.parent().and_then(|deps| deps.parent()).unwrap();
-    let path = format!("{}:{}", target.display(), std::env::var("PATH").unwrap());
-    let mut shell = tokio::process::Command::new("sh");
-    shell.args(["-euc", line]).current_dir(folder).env("PATH", path).kill_on_drop(true);
-    shell.env("DATABASE_URL", &env.database_url).env("REDIS_URL", &env.redis_url);
-    shell.env("DATABASE_SERVICE_ROLE", "chat_service").env("AUDIT_KEY", &env.audit_key);
-    let output = shell.output();
-    said(&timeout(WAIT_TIMEOUT, output).await.expect("it ends").unwrap());
-}
-
-#[tokio::test]
-async fn restore_does_not_revive_revoked_token() {
-    let document = include_str!("../../../docs/OPERATIONS.md");
-    for line in RESTORE {
-        assert!(document.contains(line), "the procedure is another one: {line}");
-    }
-    let [restore, migrate, revoke_all, flush, back_up] = RESTORE;
-    let test_env = test_env().await;
-    let (place, stack) = (&test_env.place, &test_env.stack);
-    let folder = stack.data_dir().to_owned();
-    step(&test_env, &folder, back_up).await;
-    let (gone, of_before) = doctors(&test_env).await;
-    until_refused_everywhere(&test_env, &gone).await;
-
-    // Stop the API services, and whoever starts them again.
-    let env = stack.env();
-    stack.kill(stack.pid(), Signal::SIGSTOP).unwrap();
-    for pid in &env.api_pids {
-        stack.kill(*pid, Signal::SIGKILL).unwrap();
-    }
-    for line in [restore, migrate, revoke_all, flush] {
-        step(&test_env, &folder, line).await;
-    }
-    let owner = AuditLog::open(&env.database_url).await.client;
-    let of_one: i64 =
-        owner.query_one("select count(*) from revocations where jti is not null", &[]).await.unwrap().get(0);
-    assert_eq!(of_one, 0, "the database has forgotten it");
-    // A gateway that starts now knows of no revocation.
-    stack.kill(env.gateway_pids[0], Signal::SIGKILL).unwrap();
-    stack.kill(stack.pid(), Signal::SIGCONT).unwrap();
-    until_refused_everywhere(&test_env, &gone).await;
-    // Nobody can tell which of the tokens from before are good. The gateway that was not stopped learns it from the API services.
-    until_learnt_everywhere(&test_env, &of_before).await;
-    let newer = token::with(token::claims("doc", "user", &[&place.location]), "iat", json!(token::now() + 20));
-    let newer = place.user("doc").with_token(place.sign(&newer));
-    until_handshake(place, || stack.env().gateway_ws_urls[0].clone(), &newer, 101, &[503]).await;
-    let (is_right, said) = e2e::audit::verify(&stack.env(), &env.service_database_url, &[]).await;
-    assert!(is_right, "{said}");
-    test_env.stack.stop().unwrap();
-}
-
 #[tokio::test]
 async fn revoke_command_prints_result_and_rejects_mixture() {
     let test_env = test_env().await;
@@ -410,7 +346,7 @@ async fn revoke_command_prints_result_and_rejects_mixture() {
         trail.client.query("select detail from audit_log where action = 'revoke' order by at", &[]).await.unwrap();
     let details: Vec<String> = details.iter().map(|row| row.get(0)).collect();
     assert_eq!(details, ["everyone, issued before 1000000000", "jti a"]);
-    // Everybody's token is younger than that.
+    // All tokens are younger than that.
     let answer: HttpResponse = test_env.place.user("doc").get("/readyz").await;
     assert_eq!(answer.status, 200);
     let inbox = test_env.place.user("doc").inbox("").await;

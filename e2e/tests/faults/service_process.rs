@@ -47,12 +47,12 @@ impl ServiceProcess {
         command.envs(more.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let said: Arc<Mutex<String>> = Arc::default();
-        let (lines, heard) = (BufReader::new(child.stderr.take().unwrap()).lines(), said.clone());
+        let (lines, received) = (BufReader::new(child.stderr.take().unwrap()).lines(), said.clone());
         let reading = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                let mut heard = heard.lock().unwrap();
-                heard.push_str(&line);
-                heard.push('\n');
+                let mut received = received.lock().unwrap();
+                received.push_str(&line);
+                received.push('\n');
             }
         });
         Self {
@@ -83,8 +83,8 @@ impl ServiceProcess {
                 beat.tick().await;
             }
         };
-        let heard = tokio::time::timeout(WAIT_TIMEOUT, hearing).await;
-        assert!(heard.is_ok(), "it does not say {what}: {}", self.said());
+        let received = tokio::time::timeout(WAIT_TIMEOUT, hearing).await;
+        assert!(received.is_ok(), "it does not say {what}: {}", self.said());
         self.said()
     }
 

@@ -28,7 +28,7 @@ async fn acknowledged_sends_survive_api_service_kill() {
                         Ok(answer) if answer.status == 201 => {
                             kept.push(answer.json()["id"].as_str().unwrap().to_owned());
                         }
-                        // It died with the request in its hands, or nobody was there.
+                        // It died with the request in its hands, or no service was there.
                         Ok(answer) => {
                             assert!(matches!(answer.status, 502 | 503), "{answer:?}");
                             let _problem = answer.expect_problem(answer.status);
@@ -55,9 +55,9 @@ async fn acknowledged_sends_survive_api_service_kill() {
     assert!(messages.iter().enumerate().all(|(place, message)| message["seq"] == place + 1), "no gaps");
 
     let id = |frame: &Value| frame["message"]["id"].as_str().unwrap().to_owned();
-    let mut heard = BTreeSet::from([id(&first)]);
-    while !heard.is_superset(&stored) {
-        heard.insert(id(&socket.expect("message").await));
+    let mut received = BTreeSet::from([id(&first)]);
+    while !received.is_superset(&stored) {
+        received.insert(id(&socket.expect("message").await));
     }
     test_env.stack.stop().unwrap();
 }

@@ -26,7 +26,7 @@ async fn count(owner: &AuditLog, of: &str) -> i64 {
     owner.client.query_one(&format!("select count(*) from outbox where {of}"), &[]).await.unwrap().get(0)
 }
 
-/// Somebody elsewhere, and the socket that hears it.
+/// A conversation in another location, and a socket on it.
 async fn neighbours(place: &TestLocation) -> (TestUser, TestUser, Socket) {
     let elsewhere = place.other_location();
     let (doctor, patient) = (elsewhere.user("doc"), elsewhere.contact("pat"));
@@ -122,14 +122,14 @@ async fn conversation_recovers_when_event_log_has_wrong_type() {
         let live = doctor.send_ok(&other, &format!("good {number}")).await;
         assert_eq!(good.expect("message").await["message"], live, "in order");
     }
-    // It is told to load the history, or hears all of it.
-    let mut heard: Vec<Value> = Vec::new();
-    while !sent.iter().all(|id| heard.contains(id)) {
+    // It gets `resync`, or all of it.
+    let mut received: Vec<Value> = Vec::new();
+    while !sent.iter().all(|id| received.contains(id)) {
         let frame = bad.next().await;
         if frame["type"] == "resync" {
             break;
         }
-        heard.push(frame["message"]["id"].clone());
+        received.push(frame["message"]["id"].clone());
     }
     let owner = AuditLog::open(&env.database_url).await;
     until_true("nothing waits", async || count(&owner, "published_at is null").await == 0).await;

@@ -1,4 +1,4 @@
-//! Standard error is a full pipe that nobody reads, as behind a blocking log driver or a paused terminal.
+//! Standard error is a full pipe without a reader, as behind a blocking log driver or a paused terminal.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::{test_env, until, until_true};
 /// What a new pipe holds on Linux.
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// A service that can say nothing, and whoever could listen.
+/// A service that cannot log, and the unread end of its pipe.
 struct Mute {
     child: Child,
     address: SocketAddr,

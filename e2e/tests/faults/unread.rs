@@ -23,7 +23,7 @@ fn memory_bytes(pid: i32) -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
-/// The sum of a metric of one API service, whatever its labels.
+/// The sum of a metric of one API service, over all labels.
 async fn metric(admin: &TestLocation, name: &str) -> f64 {
     let text = admin.get("/metrics").await.text;
     let values = text.lines().filter_map(|line| {
@@ -72,7 +72,7 @@ async fn unread_responses_take_bounded_memory() {
         loop {
             beat.tick().await;
             most = most.max(memory_bytes(pid));
-            // Whoever sends is served meanwhile; whoever reads, too, or is told to come again while these pages are made.
+            // Sends are served meanwhile. Reads are served, or get 503 while these pages are made.
             neighbours.0.send_ok(&neighbours.1, "hello").await;
             let asked = doctor.place.ask(doctor.request(Method::GET, &path)).await;
             match asked.status {

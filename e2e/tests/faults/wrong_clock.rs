@@ -1,4 +1,4 @@
-//! API services whose clocks are wrong. What they send and mark has the times of the database, in order with everybody else's.
+//! API services whose clocks are wrong. What they send and mark has the times of the database, in order with all others.
 
 use std::process::Command;
 

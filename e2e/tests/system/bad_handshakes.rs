@@ -145,7 +145,7 @@ async fn websocket_client_sees_http_status() {
         assert_eq!(answer.status().as_u16(), status);
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
     }
-    // The refusals were nobody's business: those who may, chat.
+    // The rejections affect no other client.
     let mut socket = patient.open(&doctor).await;
     let sent = doctor.send_ok(&patient, "hello").await;
     assert_eq!(socket.expect("message").await["message"], sent);

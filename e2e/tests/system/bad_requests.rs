@@ -106,7 +106,7 @@ async fn invalid_message_gets_422_with_field() {
         doctor.send(&body).await.expect_invalid("");
     }
     let problem = doctor.send(&json!({})).await.expect_problem(422);
-    assert_eq!(problem["errors"].as_array().unwrap().len(), 4, "all that is missing is told at once: {problem}");
+    assert_eq!(problem["errors"].as_array().unwrap().len(), 4, "all missing fields are reported at once: {problem}");
     assert_untouched(&doctor, &patient).await;
 }
 
@@ -147,7 +147,7 @@ async fn too_large_body_gets_413() {
     let (_, doctor, patient) = people();
     for bytes in [300 * 1024, 3 * 1024 * 1024] {
         let body = doctor.message_to(&patient, &"x".repeat(bytes));
-        // A client of its own: the connection ends behind a body that nobody read.
+        // A client of its own: the connection ends behind an unread body.
         let doctor = TestLocation::named(stack(), &doctor.place.location).user("doc");
         let _problem = doctor.send(&body).await.expect_problem(413);
     }

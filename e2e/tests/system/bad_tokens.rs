@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{issuers, place};
 
-/// Tokens that nobody may get in with, and what their bearers are told.
+/// Tokens that no route accepts, and the `detail` of the answer.
 fn bad_tokens(doctor: &TestUser) -> Vec<(String, &'static str)> {
     let place = &doctor.place;
     let good = token::claims("doc", "user", &[&place.location]);

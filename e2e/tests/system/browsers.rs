@@ -1,4 +1,4 @@
-//! What browsers are told, and whose pages may ask. `https://ehr.example` is on the list of this system.
+//! CORS: headers for browsers, and which origins are allowed. `https://ehr.example` is on the list of this system.
 
 use e2e::{HttpResponse, TestLocation};
 use reqwest::Method;

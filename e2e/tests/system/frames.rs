@@ -15,7 +15,7 @@ async fn opened() -> (TestUser, TestUser, Socket) {
     (doctor, patient, socket)
 }
 
-/// After whatever happened, others chat on.
+/// Afterwards, others chat on.
 async fn assert_chat_goes_on(doctor: &TestUser, patient: &TestUser) {
     let mut socket = patient.open(doctor).await;
     let sent = doctor.send_ok(patient, "goes on").await;
@@ -81,7 +81,7 @@ async fn ping_frame_gets_pong_frame() {
     let (_, _, mut socket) = opened().await;
     socket.send(&json!({"type": "ping"}));
     assert_eq!(socket.next().await, json!({"type": "pong"}));
-    socket.send_message(Message::text(json!({"type": "ping", "members": "that nobody knows are ignored"}).to_string()));
+    socket.send_message(Message::text(json!({"type": "ping", "members": "that are unknown are ignored"}).to_string()));
     assert_eq!(socket.next().await, json!({"type": "pong"}));
     socket.send_message(Message::Ping(b"protocol level".to_vec().into()));
     assert_eq!(socket.everything().await, [] as [Value; 0]);
@@ -135,11 +135,11 @@ async fn typing_flood_is_throttled() {
     for _ in 0..500 {
         socket.send(&json!({"type": "typing"}));
     }
-    let heard = socket.everything().await;
-    assert!(heard.iter().all(|frame| frame["type"] == "delivered"), "{heard:?}");
+    let received = socket.everything().await;
+    assert!(received.iter().all(|frame| frame["type"] == "delivered"), "{received:?}");
     let sent = patient.send_ok(&doctor, "done").await;
     assert_eq!(at_doctor.expect("message").await["message"], sent);
-    let heard = at_doctor.everything().await;
-    let typing = heard.iter().filter(|frame| frame["type"] == "typing").count();
+    let received = at_doctor.everything().await;
+    let typing = received.iter().filter(|frame| frame["type"] == "typing").count();
     assert!((1..=20).contains(&typing), "{typing} of 500");
 }

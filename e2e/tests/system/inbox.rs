@@ -94,7 +94,7 @@ async fn service_must_name_inbox_owner() {
     doctor.send_ok(&patient, "hello").await;
     assert_eq!(service.inbox("&user_id=doc").await, doctor.inbox("").await);
     assert_eq!(service.inbox("&contact_id=pat").await, patient.inbox("").await);
-    assert_eq!(service.inbox("&contact_id=doc").await["conversations"], json!([]), "a namesake is somebody else");
+    assert_eq!(service.inbox("&contact_id=doc").await["conversations"], json!([]), "a namesake is another participant");
 
     let path = format!("/chat/conversations?location_id={}", place.location);
     service.get(&path).await.expect_invalid("?user_id");

@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use crate::place;
 
-/// The rows of somebody's list.
+/// The rows of a participant's inbox.
 async fn listed(who: &TestUser) -> Vec<Value> {
     who.inbox("").await["conversations"].as_array().unwrap().clone()
 }
 
-/// Waits until the socket has heard how the newest row of its owner's list stands. Returns that row.
+/// Waits until the socket has received the newest row of its owner's inbox. Returns that row.
 async fn caught_up(socket: &mut Socket, who: &TestUser) -> Value {
     let row = listed(who).await.into_iter().next().unwrap();
     while socket.expect("conversation").await != json!({"type": "conversation", "conversation": row}) {}
@@ -112,14 +112,14 @@ async fn inbox_sockets_give_no_receipts() {
     assert_eq!(patient.messages(&doctor).await[0]["delivered_at"], Value::Null);
 }
 
-/// Hears until the conversation stands as the list has it, and then whatever any API service still had to tell of it, which
-/// is nothing. Returns the row, and all that was heard of it.
+/// Reads until the conversation's row matches the inbox, and then all that any API service still had to send of it, which
+/// is nothing. Returns the row, and all frames of it.
 async fn settled(socket: &mut Socket, who: &TestUser, conversation: &Value) -> (Value, Vec<Value>) {
     let row = listed(who).await.into_iter().find(|row| row["conversation_id"] == *conversation).unwrap();
-    let mut heard = Vec::new();
-    while heard.last() != Some(&row) {
+    let mut received = Vec::new();
+    while received.last() != Some(&row) {
         let frame = socket.expect("conversation").await["conversation"].take();
-        heard.extend(Some(frame).filter(|frame| frame["conversation_id"] == *conversation));
+        received.extend(Some(frame).filter(|frame| frame["conversation_id"] == *conversation));
     }
     for (number, url) in who.place.env.api_urls.iter().enumerate() {
         // What it tells of a new conversation comes behind all that it had to tell before.
@@ -132,7 +132,7 @@ async fn settled(socket: &mut Socket, who: &TestUser, conversation: &Value) -> (
             assert_ne!(frame["conversation_id"], *conversation, "{frame} after {row}");
         }
     }
-    (row, heard)
+    (row, received)
 }
 
 #[tokio::test]
@@ -142,9 +142,9 @@ async fn last_inbox_frame_matches_list_after_burst() {
     let mut socket = patient.open_inbox().await;
     let texts: Vec<String> = (0..200).map(|number| number.to_string()).collect();
     let sent = join_all(texts.iter().map(|text| doctor.send_ok(&patient, text))).await;
-    let (row, heard) = settled(&mut socket, &patient, &sent[0]["conversation_id"]).await;
+    let (row, received) = settled(&mut socket, &patient, &sent[0]["conversation_id"]).await;
     assert_eq!((&row["unread_count"], &row["last_message"]["seq"]), (&json!(200), &json!(200)));
-    for row in &heard {
+    for row in &received {
         assert_eq!(row["unread_count"], row["last_message"]["seq"], "exact at every moment");
     }
 }
@@ -178,14 +178,14 @@ async fn last_inbox_frame_matches_list_with_two_services() {
         for acted in join_all(acting).await {
             acted.unwrap();
         }
-        // The Pongs' receipts are on their way: both have heard of the last one when nothing is undelivered to the patient.
+        // The Pongs' receipts are on their way: both know of the last one when nothing is undelivered to the patient.
         let is_proven =
             |message: &Value| message["receiver_contact_id"].is_null() || message["delivered_at"].is_string();
         while !doctor.history(&patient, "&limit=50").await["messages"].as_array().unwrap().iter().all(is_proven) {}
         let conversation = doctor.history(&patient, "&limit=1").await["conversation_id"].take();
         for (socket, who) in [(&mut at_doctor, &doctor), (&mut at_patient, &patient)] {
-            let (_, heard) = settled(socket, who, &conversation).await;
-            let seqs: Vec<_> = heard.iter().map(|row| row["last_message"]["seq"].as_i64()).collect();
+            let (_, received) = settled(socket, who, &conversation).await;
+            let seqs: Vec<_> = received.iter().map(|row| row["last_message"]["seq"].as_i64()).collect();
             assert!(seqs.is_sorted(), "{seqs:?}");
         }
     }

@@ -73,16 +73,16 @@ async fn sockets_get_only_their_own_conversation() {
 
     for pair in &mut open {
         for socket in &mut pair.sockets {
-            // All of its own have come when the last one has been read; whatever else came is looked at, too.
-            let (mut messages, mut reads, mut heard) = (0, 0, Vec::new());
+            // All of its own have come when the last one has been read; all other frames are checked, too.
+            let (mut messages, mut reads, mut received) = (0, 0, Vec::new());
             while messages < MESSAGES || reads < MESSAGES {
                 let frame = socket.next().await;
                 messages += usize::from(frame["type"] == "message");
                 reads += if frame["type"] == "read" { frame["message_ids"].as_array().unwrap().len() } else { 0 };
-                heard.push(frame);
+                received.push(frame);
             }
-            heard.extend(socket.everything().await);
-            for frame in &heard {
+            received.extend(socket.everything().await);
+            for frame in &received {
                 assert_own(frame, &pair.conversation, [&pair.one, &pair.other], &owner_of);
             }
         }
@@ -104,7 +104,7 @@ fn assert_own(frame: &Value, conversation: &Value, people: [&TestUser; 2], owner
             people.iter().any(|person| frame[format!("{}_id", person.role)] == *person.id),
             "typing of a stranger: {frame}"
         ),
-        other => panic!("nobody expects {other}: {frame}"),
+        other => panic!("{other} is not expected: {frame}"),
     }
 }
 

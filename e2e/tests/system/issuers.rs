@@ -75,7 +75,7 @@ pub(crate) async fn revoke(place: &TestLocation, body: &Value) {
 async fn fhir_user_is_revoked_by_either_name() {
     let place = place();
     for name in ["sub", "fhirUser"] {
-        // Revocations are for good, and of all locations: nobody else may have these names.
+        // Revocations are for good, and of all locations: no other test may use these names.
         let unique = |what: &str| format!("{what}-{}", uuid::Uuid::now_v7().simple());
         let (account, id) = (unique("account"), unique("doc"));
         let claims = json!({
@@ -104,7 +104,7 @@ async fn removed_key_ends_its_tokens_and_sockets() {
     let published = publish_also(&new);
     let mut sockets: Vec<Socket> = Vec::new();
     for doctor in everywhere(&doctor) {
-        // The first request that each of them gets: nobody has told it of the key.
+        // The first request that each of them gets: it has not been notified of the key.
         doctor.send_ok(&patient, "with the new key").await;
         sockets.push(doctor.open(&patient).await);
     }

@@ -17,9 +17,9 @@ async fn chat(doctor: &TestUser, patient: &TestUser) {
 
 async fn speak(from: &TestUser, to: &TestUser, own: &mut Socket, others: &mut Socket) {
     let sent = from.send_ok(to, &format!("hello from {}", from.id)).await;
-    let heard = others.expect("message").await;
-    assert_eq!(heard["message"], sent, "exactly as it was answered");
-    assert!(heard["cursor"].is_string(), "{heard}");
+    let received = others.expect("message").await;
+    assert_eq!(received["message"], sent, "exactly as it was answered");
+    assert!(received["cursor"].is_string(), "{received}");
     assert_eq!(own.expect("message").await["message"], sent, "the sender's own sockets hear it, too");
 
     // The receiver's WebSocket library has answered a Ping; no code of this test did.
@@ -63,7 +63,7 @@ async fn ready_comes_first_with_conversation_and_cursor() {
     assert!(ready["cursor"].is_string() && ready["resumed"].is_null(), "{ready}");
 }
 
-/// Three sockets of each side, twenty messages, and what each of the sockets heard of them.
+/// Three sockets of each side, twenty messages, and what each of the sockets received of them.
 async fn hear_twenty(doctor: &TestUser, patient: &TestUser) -> Vec<Vec<i64>> {
     let mut sockets = Vec::new();
     for _ in 0..3 {
@@ -73,16 +73,16 @@ async fn hear_twenty(doctor: &TestUser, patient: &TestUser) -> Vec<Vec<i64>> {
     for number in 1..=20 {
         doctor.send_ok(patient, &number.to_string()).await;
     }
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for socket in &mut sockets {
         let mut seqs = Vec::new();
         for _ in 0..20 {
             seqs.push(socket.expect("message").await["message"]["seq"].as_i64().unwrap());
         }
         assert!(socket.everything().await.iter().all(|frame| frame["type"] != "message"), "no more than twenty");
-        heard.push(seqs);
+        received.push(seqs);
     }
-    heard
+    received
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn sends_through_two_services_arrive_in_order() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let mut socket = patient.open(&doctor).await;
-    // Behind an entry that only opens the log nobody knows whether a predecessor is still to come.
+    // Behind an entry that only opens the log it is unknown whether a predecessor is still to come.
     doctor.send_ok(&patient, "before the race").await;
     assert_eq!(socket.expect("message").await["message"]["seq"], 1);
     let senders = place.env.api_urls.iter().map(|url| (doctor.at(url, ""), patient.at(url, "")));
@@ -236,10 +236,10 @@ async fn typing_needs_first_message() {
     }
     let first = doctor.send_ok(&patient, "first").await;
     for socket in [&mut at_doctor, &mut at_patient] {
-        // What was typed before it is not told with it.
+        // It does not include what was typed before.
         assert_eq!(socket.expect("message").await["message"]["id"], first["id"]);
     }
-    // Sockets that have heard nothing of the conversation, as on the next day.
+    // Sockets that have received nothing of the conversation, as on the next day.
     drop((at_doctor, at_patient));
     let (mut at_doctor, mut at_patient) = (doctor.open(&patient).await, patient.open(&doctor).await);
     at_patient.send(&json!({"type": "typing"}));
@@ -274,7 +274,7 @@ async fn socket_ends_with_token_unless_renewed() {
 
     assert!(ends.expect("expiring").await["expires_at"].is_string());
     lives.send(&json!({"type": "auth", "token": doctor.token}));
-    assert_eq!(lives.expect("error").await["code"], "forbidden", "somebody else's token");
+    assert_eq!(lives.expect("error").await["code"], "forbidden", "another user's token");
     lives.send(&json!({"type": "auth", "token": "nonsense"}));
     assert_eq!(lives.expect("error").await["code"], "unauthorized");
     lives.send(&json!({"type": "auth", "token": patient.token}));

@@ -26,6 +26,7 @@ mod migrations;
 mod order;
 mod presence;
 mod receipts;
+mod responses;
 mod resume;
 mod rights_first;
 mod secrecy;

@@ -1,4 +1,4 @@
-//! A new schema comes while everybody works: nobody waits for it, and it waits for whoever reads.
+//! A migration under load: no client waits for it, and it waits for readers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,13 +59,13 @@ async fn migrations_do_not_block_sends() {
     let done = api_service(&env, &url, &["migrate", "--to", "5"]).await;
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 
-    // Somebody dumps everything.
+    // A dump reads all tables.
     let reader = connect(&url).await;
     reader.batch_execute("begin").await.unwrap();
     for table in ["conversations", "messages", "outbox", "revocations", "audit_chains", "audit_log", "data_keys"] {
         reader.batch_execute(&format!("lock table {table} in access share mode")).await.unwrap();
     }
-    // Somebody sends.
+    // A user sends.
     let (sent, refused, is_over) =
         (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
     let sending = tokio::spawn({
@@ -106,7 +106,8 @@ async fn migrations_do_not_block_sends() {
     assert!(migrating.try_wait().unwrap().is_none(), "it still waits");
 
     reader.batch_execute("commit").await.unwrap();
-    let done = timeout(WAIT_TIMEOUT, migrating.wait_with_output()).await.expect("it ends when nobody reads").unwrap();
+    let done =
+        timeout(WAIT_TIMEOUT, migrating.wait_with_output()).await.expect("it ends when there is no reader").unwrap();
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success() && said.contains("V9__"), "{said}");
     is_over.store(true, Ordering::Relaxed);
@@ -132,7 +133,7 @@ async fn foreign_rows_do_not_stop_upgrade_and_are_reported() {
     let told = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.success() && told.contains("audit_log holds rows that no service has written"), "{told}");
     let refused = owner.batch_execute(&forged.replace("0, 1", "0, 2")).await.unwrap_err();
-    assert_eq!(refused.code().unwrap().code(), "23514", "from now on nobody adds any");
+    assert_eq!(refused.code().unwrap().code(), "23514", "from now on none can be added");
 }
 
 #[tokio::test]
@@ -165,7 +166,7 @@ async fn migration_cancels_autovacuum() {
     let env = stack().env();
     assert!(api_service(&env, &url, &["migrate", "--to", "5"]).await.status.success());
     let owner = connect(&url).await;
-    // It comes soon, and takes many times as long as anybody waits here.
+    // It comes soon, and takes many times as long as any client waits here.
     owner.batch_execute("alter system set autovacuum_naptime = '1s'").await.unwrap();
     owner.batch_execute("select pg_reload_conf()").await.unwrap();
     let slow = "alter table audit_log set (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)";

@@ -38,12 +38,12 @@ async fn concurrent_senders_make_gapless_sequence() {
         assert_eq!((&answer["id"], &answer["content"]), (&row["id"], &row["content"]));
     }
     for socket in [&mut at_doctor, &mut at_patient] {
-        let mut heard: Vec<i64> = Vec::new();
+        let mut received: Vec<i64> = Vec::new();
         for _ in 0..total {
-            heard.push(socket.expect("message").await["message"]["seq"].as_i64().unwrap());
+            received.push(socket.expect("message").await["message"]["seq"].as_i64().unwrap());
         }
-        heard.sort_unstable();
-        assert_eq!(heard, everything, "each exactly once");
+        received.sort_unstable();
+        assert_eq!(received, everything, "each exactly once");
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::place;
 
-/// Asks for somebody's presence.
+/// Asks for the presence of participants.
 async fn ask(who: &TestUser, of: &[&TestUser]) -> HttpResponse {
     let names: String = of.iter().map(|one| format!("&{}_id={}", one.role, one.id)).collect();
     who.get(&format!("/chat/presence?location_id={}{names}", who.place.location)).await
@@ -48,7 +48,7 @@ async fn peers_see_each_other_online_and_offline() {
     online(&mut at_doctor).await;
     at_doctor.close().await;
     assert_eq!(at_patient.expect_presence().await["user_id"], "doc");
-    assert_eq!(at_patient.all_presence().await, Vec::<Value>::new(), "nobody hears of oneself");
+    assert_eq!(at_patient.all_presence().await, Vec::<Value>::new(), "participants get no own presence");
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn page_reload_does_not_change_presence() {
     page.expect("message").await;
     page.close().await;
     let frame = at_doctor.expect_presence().await;
-    assert_eq!(frame["online"], false, "the first that is heard is the end: {frame}");
+    assert_eq!(frame["online"], false, "the first frame is the end: {frame}");
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn strangers_cannot_probe_for_participants() {
     let place = place();
     let (doctor, patient, nurse) = (place.user("doc"), place.contact("pat"), place.user("nurse"));
     doctor.send_ok(&patient, "Hello").await;
-    // Anybody may open a socket to anybody; that is no acquaintance.
+    // Any participant may open a socket to any other; that alone shows no presence.
     let mut at_nurse = nurse.open(&patient).await;
     let mut at_doctor = doctor.open(&patient).await;
     let at_patient = patient.open(&nurse).await;
@@ -101,7 +101,7 @@ async fn strangers_cannot_probe_for_participants() {
     let _back = patient.open_inbox().await;
     let mut frame = at_nurse.expect_presence().await;
     if frame["online"] == false {
-        // Asked when the patient went, looked up after the message: told as it was then.
+        // Asked when the patient went, looked up after the message: reported as it was then.
         assert_eq!(frame["contact_id"], "pat", "{frame}");
         frame = at_nurse.expect_presence().await;
     }

@@ -14,7 +14,7 @@ async fn only_receiver_marks_and_foreign_ids_look_unknown() {
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let sent = doctor.send_ok(&patient, "hello").await;
     let unknown = json!(Uuid::now_v7());
-    // The sender, a namesake of the other kind, somebody else, and the receiver's namesake of another location.
+    // The sender, a namesake of the other kind, another user, and the receiver's namesake of another location.
     let strangers = [
         &doctor,
         &place.user("pat"),
@@ -128,7 +128,7 @@ async fn receipt_frames_count_only_for_receiver() {
     let place = place();
     let (doctor, patient, nurse) = (place.user("doc"), place.contact("pat"), place.user("nurse"));
     let sent = doctor.send_ok(&patient, "hello").await;
-    // The sender marks its own message, and somebody with a socket elsewhere marks a foreign one.
+    // The sender marks its own message, and a user with a socket elsewhere marks a foreign one.
     let frame = json!({"type": "read", "message_ids": [sent["id"]]});
     let mut at_doctor = doctor.open(&patient).await;
     let at_nurse = nurse.open(&doctor).await;
@@ -154,7 +154,7 @@ async fn report(kind: &str, receiver: &TestUser, ids: &[&Value], at_micros: i64)
     assert!(output.status.success(), "{output:?}");
 }
 
-/// The event of some messages, which are told in one.
+/// The event of some messages, which come in one frame.
 async fn told(socket: &mut Socket, kind: &str, ids: &[&Value]) -> String {
     let event = socket.expect(kind).await;
     let named = event["message_ids"].as_array().unwrap();

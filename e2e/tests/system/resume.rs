@@ -78,14 +78,14 @@ async fn reconnecting_socket_misses_no_message() {
         async move { say_many(&doctor, &patient, 100).await }
     });
     let mut socket = patient.open_at(&patient.with(&doctor)).await;
-    let (mut cursor, mut heard) = (socket.next().await["cursor"].clone(), BTreeMap::new());
-    // Each comes back with its cursor until it has heard the last one; what is sent twice counts once.
-    while !heard.contains_key(&100) {
+    let (mut cursor, mut received) = (socket.next().await["cursor"].clone(), BTreeMap::new());
+    // Each comes back with its cursor until it has received the last one; what is sent twice counts once.
+    while !received.contains_key(&100) {
         for _ in 0..7 {
             let frame = socket.expect("message").await;
             cursor = frame["cursor"].clone();
-            heard.insert(frame["message"]["seq"].as_i64().unwrap(), frame["message"].clone());
-            if heard.contains_key(&100) {
+            received.insert(frame["message"]["seq"].as_i64().unwrap(), frame["message"].clone());
+            if received.contains_key(&100) {
                 break;
             }
         }
@@ -95,8 +95,8 @@ async fn reconnecting_socket_misses_no_message() {
     }
     // The first socket may have opened after the first messages; from then on, nothing is missing.
     let sent = sending.await.unwrap();
-    let start = heard.keys().next().unwrap() - 1;
-    let missing: Vec<i64> = (start + 1..=100).filter(|seq| !heard.contains_key(seq)).collect();
+    let start = received.keys().next().unwrap() - 1;
+    let missing: Vec<i64> = (start + 1..=100).filter(|seq| !received.contains_key(seq)).collect();
     assert_eq!(missing, [] as [i64; 0], "from {start} on");
-    assert!(heard.values().all(|message| sent.contains(message)));
+    assert!(received.values().all(|message| sent.contains(message)));
 }

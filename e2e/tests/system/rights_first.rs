@@ -1,4 +1,4 @@
-//! Rights come before everything else: whoever may not do what a request asks for is told 403, whatever else is wrong with it.
+//! Rights come first: an unauthorized caller gets 403, even if the request has other errors.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ async fn ask(who: &TestUser, method: &Method, path: &str, body: Option<&str>) ->
     who.place.ask(request).await
 }
 
-/// Somebody without the right to a route, and the path and body that name what is not theirs.
+/// A user without the right to a route, and the path and body that name what is not theirs.
 struct Attempt {
     who: TestUser,
     method: Method,
@@ -30,7 +30,7 @@ struct Attempt {
     body: Option<Value>,
 }
 
-/// Of every route that somebody with a good token may not use.
+/// Of every route that a user with a valid token may not use.
 fn attempts(place: &TestLocation) -> Vec<Attempt> {
     let (doctor, patient, stranger) = (place.user("doc"), place.contact("pat"), place.user("stranger"));
     let service = place.service();
@@ -79,7 +79,7 @@ async fn denial_precedes_query_errors() {
     let tried: BTreeSet<String> =
         attempts.iter().map(|attempt| attempt.path.split('?').next().unwrap().to_owned()).collect();
     let mut published = published(&place).await;
-    assert!(published.remove("/chat/ws-ticket"), "nobody with a good token lacks the right to a ticket");
+    assert!(published.remove("/chat/ws-ticket"), "every principal with a valid token may get a ticket");
     assert_eq!(tried, published, "a new route cannot be forgotten");
     for Attempt { who, method, path, body } in &attempts {
         let body = body.as_ref().map(Value::to_string);

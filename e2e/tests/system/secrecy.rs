@@ -32,7 +32,7 @@ async fn content_and_tokens_are_never_logged() {
     let expired = place.sign(&token::with(token::claims("doc", "user", &[&place.location]), "exp", json!(1)));
     let forged = token::forged(&doctor.token, &place.service().token);
 
-    // It works, and is heard, and is marked.
+    // It is stored, delivered and marked.
     let mut at_patient = patient.open(&doctor).await;
     let mut body = doctor.message_to(&patient, &secret);
     body["client_message_id"] = json!(uuid::Uuid::now_v7());

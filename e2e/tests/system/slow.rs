@@ -1,4 +1,4 @@
-//! Requests that arrive byte by byte are cut off: by whoever stands in front, and by both services where nobody does.
+//! Requests that arrive byte by byte are cut off by the load balancer, and without one by both services.
 
 use std::time::Duration;
 

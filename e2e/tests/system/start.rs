@@ -1,4 +1,4 @@
-//! Services that must not start: without keys, or with a secret that everybody knows.
+//! Services that must not start: without keys, or with a published secret.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -15,7 +15,7 @@ fn command(service: &str, env: &[(&str, &str)]) -> Command {
     let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf();
     let mut command = Command::new(folder.join(service));
     command.arg("serve").env_clear().envs(env.iter().copied()).stdin(Stdio::null());
-    // Nobody is there: with good settings a service waits for them.
+    // No server is there: with good settings a service waits for it.
     command.env("DATABASE_URL", "postgres://127.0.0.1:1/none").env("REDIS_URL", "redis://127.0.0.1:1");
     // Of its own: without JWT_SECRET there is nothing to make one of.
     command.env("AUDIT_KEY", "5d1c9e0fb2a84c7790d36b1f8e2a4c09");
@@ -119,7 +119,7 @@ fn local_jwks_bypasses_proxy() {
             let _gone = tcp.write_all(format!("{head}{set}").as_bytes());
         }
     });
-    // Nobody is there: whoever asks a proxy gets no keys.
+    // No proxy is there: a request through it gets no keys.
     let proxy = "http://127.0.0.1:1";
     let proxies = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     for service in SERVICES {

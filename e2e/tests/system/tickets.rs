@@ -109,7 +109,7 @@ async fn revoked_token_gets_and_uses_no_ticket() {
     let mut socket = doctor.open(&patient).await;
     revoke(&place, &json!({"jti": jti})).await;
     assert_eq!(socket.expect_close().await, 4401);
-    // Both gateways have heard of it by the time that neither takes the token.
+    // Both gateways know of it by the time that neither accepts the token.
     for url in &place.env.gateway_ws_urls {
         let gateway = place.with_base_url(&url.replace("ws://", "http://").replace("/ws", ""));
         let bearer = format!("Bearer {}", doctor.token);
@@ -130,7 +130,7 @@ async fn only_valid_token_gets_ticket() {
     let _problem = place.ask(place.request(Method::POST, "/chat/ws-ticket")).await.expect_problem(401);
     let _problem = ask(&place.user("doc").with_token("nonsense")).await.expect_problem(401);
     let _problem = place.user("doc").get("/chat/ws-ticket").await.expect_problem(405);
-    // Whoever may watch by token may watch by ticket.
+    // A principal that may watch by token may watch by ticket.
     let (service, doctor, patient) = (place.service(), place.user("doc"), place.contact("pat"));
     let url = format!("{}?{}&ticket={}", place.ws_url, doctor.with(&patient), ticket(&service).await);
     assert!(Socket::connect_with(&url, &[]).await.is_ok());

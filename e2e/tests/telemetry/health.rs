@@ -13,7 +13,7 @@ async fn readiness_details_are_on_admin_port_only() {
     let answer = place.with_base_url(api).get("/readyz").await.json();
     let up = json!({"postgresql": "up", "redis": "up", "revocations": "known"});
     assert_eq!((&answer["status"], &answer["dependencies"]), (&json!("ready"), &up));
-    // Compared a moment after the start; here both clocks are one.
+    // Compared soon after the start; here both clocks are one.
     let compared = async {
         loop {
             if let Some(seconds) = place.with_base_url(api).get("/readyz").await.json()["clock_offset_seconds"].as_f64()

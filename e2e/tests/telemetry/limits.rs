@@ -1,4 +1,4 @@
-//! Who asks too often is told so, and when to come again; nobody else notices.
+//! A client over its limit gets 429 with `Retry-After`; no other client is affected.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn exhaust(who: &TestUser) -> (usize, HttpResponse) {
         if answer.status != 200 {
             return (answered, answer);
         }
-        assert!(answered < 20 * PARTICIPANT_BURST, "nobody is ever refused");
+        assert!(answered < 20 * PARTICIPANT_BURST, "no request is ever rejected");
     }
     unreachable!()
 }
@@ -36,7 +36,7 @@ async fn participant_over_limit_gets_429_alone() {
     let (answered, refusal) = exhaust(&busy).await;
     assert!(answered >= PARTICIPANT_BURST, "only {answered} were answered");
     let seconds = retry_after(&refusal);
-    // Wherever it goes and whatever it does: it is one person.
+    // On every route and instance it is one participant.
     let elsewhere =
         busy.with_token(place.sign(&e2e::token::claims("busy", "user", &[&place.location, "loc-elsewhere"])));
     retry_after(&exhaust(&elsewhere).await.1);
@@ -46,7 +46,7 @@ async fn participant_over_limit_gets_429_alone() {
     let _page = place.contact("busy").inbox("").await;
     let _page = patient.inbox("").await;
     assert!(metric(&place, r#"ehr_chat_rate_limited_total{kind="participant"}"#).await >= 2.0);
-    // And it is served again, as soon as it was told.
+    // And it is served again after `Retry-After`.
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     assert_eq!(busy.get(&format!("/chat/conversations?location_id={}", place.location)).await.status, 200);
 }
@@ -63,7 +63,7 @@ async fn contact_over_send_limit_gets_429_for_sends_only() {
             break answer;
         }
         sent += 1;
-        assert!(sent < 2 * CONTACT_SENDS_BURST, "nobody is ever refused");
+        assert!(sent < 2 * CONTACT_SENDS_BURST, "no request is ever rejected");
     };
     assert!(sent >= CONTACT_SENDS_BURST, "only {sent} were written");
     let seconds = retry_after(&refusal);
@@ -80,7 +80,7 @@ async fn contact_over_send_limit_gets_429_for_sends_only() {
     let recorded = async { while trail.client.query(on_record, &[]).await.unwrap().is_empty() {} };
     tokio::time::timeout(e2e::WAIT_TIMEOUT, recorded).await.expect("the refusal is on record");
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    assert_eq!(patient.send(&body).await.status, 201, "and it is served again, as soon as it was told");
+    assert_eq!(patient.send(&body).await.status, 201, "it is served again after Retry-After");
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn presence_request_is_charged_per_participants() {
 #[tokio::test]
 async fn address_over_limit_gets_429_before_authentication() {
     let place = place();
-    // As the proxy that it trusts, which names an address that nobody else has here.
+    // As the proxy that it trusts, which names an address that no other test uses.
     let api = place.with_base_url(&place.env.api_urls[0]);
     let ask = |path: &'static str, address: &'static str| {
         api.ask(api.request(Method::GET, path).header("x-forwarded-for", address))
@@ -117,7 +117,7 @@ async fn address_over_limit_gets_429_before_authentication() {
             break answer;
         }
         answered += 1;
-        assert!(answered < 20 * ADDRESS_BURST, "nobody is ever refused");
+        assert!(answered < 20 * ADDRESS_BURST, "no request is ever rejected");
     };
     assert!(answered >= ADDRESS_BURST, "only {answered} were answered");
     retry_after(&refusal);
@@ -158,10 +158,10 @@ async fn ask_in_vain(most: usize, ask: impl AsyncFn(usize) -> (u16, HttpResponse
         }
         let _problem = answer.expect_problem(expected);
     }
-    panic!("nobody is ever refused");
+    panic!("no request is ever rejected");
 }
 
-/// What nothing answers: paths that nobody knows, and methods that a path does not.
+/// Unknown paths, and methods that a path does not have.
 const IN_VAIN: [(&str, &str, u16); 4] =
     [("GET", "/nowhere", 404), ("POST", "/chat", 404), ("DELETE", "/chat/history", 405), ("OPTIONS", "/nowhere", 404)];
 
@@ -178,7 +178,7 @@ async fn unknown_paths_count_for_token_holder() {
     let refused = lost.get(&format!("/chat/conversations?location_id={}", place.location)).await;
     assert!(refused.status == 429 || refused.status == 200, "{refused:?}");
     let _page = namesake.inbox("").await;
-    assert_eq!(place.get("/nowhere").await.status, 404, "others are told what there is not");
+    assert_eq!(place.get("/nowhere").await.status, 404, "others get 404");
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn handshakes_count_for_address() {
     let doctor = place.user("doc");
     let url = format!("{}?{}", place.env.gateway_ws_urls[0], doctor.with(&place.contact("pat")));
     for asked in 0.. {
-        assert!(asked < 20 * ADDRESS_BURST, "nobody is ever refused");
+        assert!(asked < 20 * ADDRESS_BURST, "no request is ever rejected");
         let headers = [("x-forwarded-for", "203.0.113.11")];
         let Err(Error::Http(answer)) = Socket::connect_with(&url, &headers).await else { panic!("without a token?") };
         if answer.status() == 429 {
@@ -293,7 +293,7 @@ async fn anonymous_flood_gets_429_and_few_audit_rows() {
     assert!(refused[0] >= BURST && refused[1] > BURST, "{refused:?}");
     let rows = rows_of(&trail, "203.0.113.31", 10 * BURST as i64).await;
     assert!(rows <= 45, "{rows} rows for {} refusals", 10 * BURST);
-    // A bad token from there is still told what is wrong with it.
+    // A bad token from there still gets the reason.
     let guess =
         api.request(Method::GET, "/chat/history").bearer_auth("guess").header("x-forwarded-for", "203.0.113.31");
     assert_eq!(api.ask(guess).await.status, 401);

@@ -23,7 +23,7 @@ pub(crate) async fn handshake(place: &TestLocation, query: &str, token: &str) ->
     place.ask(request).await
 }
 
-/// What was said to whoever was refused.
+/// The bodies of rejections.
 struct Told(Vec<String>);
 
 impl Told {
@@ -109,7 +109,7 @@ async fn fail(doctor: &TestUser, patient: &TestUser, secret: &str, told: &mut To
     }
 }
 
-/// Frames that nobody should send.
+/// Frames that no client should send.
 async fn babble(doctor: &TestUser, patient: &TestUser, secret: &str) {
     let mut socket = patient.open(doctor).await;
     for frame in [

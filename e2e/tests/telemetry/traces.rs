@@ -5,7 +5,7 @@ use reqwest::Method;
 
 use crate::{place, watched};
 
-/// A trace that nobody else has, as the header has it and as it is on the wire.
+/// A trace that no other test has, as the header has it and as it is on the wire.
 pub(crate) fn trace() -> (String, [u8; 16]) {
     let id = uuid::Uuid::now_v7();
     (format!("00-{}-00f067aa0ba902b7-01", id.simple()), *id.as_bytes())

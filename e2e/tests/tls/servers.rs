@@ -60,11 +60,11 @@ impl Drop for TlsRedis {
     }
 }
 
-/// Makes the PostgreSQL of a system speak TLS with this certificate, and turn away whoever does not. Returns its URL without a mode.
+/// Makes the PostgreSQL of a system speak TLS with this certificate, and reject clients without TLS. Returns its URL without a mode.
 pub(crate) fn encrypt_postgres(backends: &Stack, certificate: String, certificates: &Certificates) -> String {
     let folder = backends.data_dir().join("postgres").canonicalize().unwrap();
     let owner = fs::metadata(&folder).unwrap();
-    // It reads a key only when the key is its own, and nobody else's to read.
+    // It reads a key only when the key is its own, and no other account can read it.
     for (from, name) in [(certificate, "server.crt"), (certificates.key(), "server.key")] {
         let to = folder.join(name);
         fs::copy(from, &to).unwrap();

@@ -11,17 +11,17 @@ use super::World;
 /// Who may pass, and what becomes of the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
-    /// Everybody.
+    /// Every caller.
     Public,
-    /// The doctor; for everybody else 403.
+    /// The doctor; for all others 403.
     Doctors,
     /// The patient. To another person's token the message does not exist, and a service receives nothing: 403.
     Receivers,
     /// The doctor, about the patient. Others of the location learn nothing, those of other locations get 403.
     Acquaintances,
-    /// A service with `admin`; for everybody else 403.
+    /// A service with `admin`; for all others 403.
     Admins,
-    /// Whoever has a good token. What a stranger gets opens nothing of this conversation.
+    /// Any valid token. What a stranger gets opens nothing of this conversation.
     Bearers,
 }
 
@@ -167,7 +167,7 @@ async fn unauthorized_principal_passes_no_route() {
     world.assert_untouched().await;
 }
 
-/// Otherwise all of the refusals above might be for a request that nobody would be granted.
+/// Otherwise all of the refusals above might be for a request that no caller would be granted.
 #[tokio::test]
 async fn authorized_principal_passes_each_route() {
     let world = World::new().await;

@@ -146,7 +146,7 @@ async fn revocation_closes_only_that_tokens_sockets() {
         assert_eq!(socket.expect_close().await, 4401);
     }
     for mut socket in others {
-        assert!(socket.everything().await.is_empty(), "it lives, and has heard nothing");
+        assert!(socket.everything().await.is_empty(), "it lives, and has received nothing");
     }
 }
 
@@ -161,10 +161,10 @@ async fn inbox_socket_is_isolated() {
         sockets.push(other.open_inbox().await);
     }
     let mut own = world.doctor.open_inbox().await;
-    let answer = world.patient.send_ok(&world.doctor, "for nobody else").await;
+    let answer = world.patient.send_ok(&world.doctor, "for one receiver").await;
     assert_eq!(own.expect("conversation").await["conversation"]["last_message"], answer);
     for (other, socket) in others.iter().zip(&mut sockets) {
-        // Behind whatever the message above may have brought.
+        // Behind the frames that the message above may have caused.
         let friend = other.place.user("friend");
         let said = friend.send_ok(other, "hello").await;
         assert_eq!(socket.next().await["conversation"]["last_message"], said, "{}", other.id);

@@ -1,5 +1,5 @@
 //! Every route and frame of the published documents, attacked by everyone who has no business there. What `openapi.json`
-//! and `asyncapi.yaml` publish and nobody attacks here fails: a new door cannot be forgotten.
+//! and `asyncapi.yaml` publish and no test here covers fails: a new endpoint cannot be forgotten.
 
 mod endpoints;
 mod frames;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::bad_handshakes::handshake;
 use crate::place;
 
-/// One conversation that is nobody else's business.
+/// One private conversation.
 struct World {
     place: TestLocation,
     doctor: TestUser,
@@ -54,7 +54,7 @@ impl World {
         ]
     }
 
-    /// Tokens that are nobody's: each is refused, whatever it is shown for.
+    /// Invalid tokens: each is rejected on every route.
     async fn bad_tokens(&self) -> Vec<(&'static str, String)> {
         let good = |sub: &str| token::claims(sub, "user", &[&self.place.location]);
         let (jti, fired) = (uuid::Uuid::now_v7().to_string(), format!("fired-{}", uuid::Uuid::now_v7().simple()));
@@ -84,7 +84,7 @@ impl World {
         assert_eq!(self.place.ask(asked).await.status, 204);
     }
 
-    /// However long an instance could not be told: asks until none lets it in.
+    /// An instance may learn late: asks until none accepts the token.
     async fn until_refused_everywhere(&self, token: &str) {
         let revoked_at = Instant::now();
         while let Some(url) = self.lets_in(token).await {
@@ -112,7 +112,7 @@ impl World {
         None
     }
 
-    /// Nothing was added, marked or shown by whatever has been tried.
+    /// The attempts have added, marked and shown nothing.
     async fn assert_untouched(&self) {
         assert_eq!(self.doctor.messages(&self.patient).await, std::slice::from_ref(&self.message));
         let inbox = self.patient.inbox("").await;
@@ -128,7 +128,7 @@ impl World {
     }
 }
 
-/// Of several, since an instance that the machine keeps from running for a moment may learn of one later.
+/// Of several, since an instance that briefly gets no CPU may learn of one later.
 #[tokio::test]
 async fn revocation_holds_everywhere_when_answered() {
     let world = World::new().await;

@@ -28,9 +28,9 @@ async fn fragments_are_joined_around_control_frames() {
         case("a Ping between", vec![text(0, one), ping(), rest(FINAL, two)], vec![between(), pong()]),
         case("a Pong between", vec![text(0, one), frame(FINAL | PONG, "?"), rest(FINAL, two)], vec![pong()]),
         case("Pings between all", tiny.iter().flat_map(|part| [part.clone(), ping()]).collect(), {
-            let mut heard = vec![between(); whole.len()];
-            heard.insert(whole.len() - 1, pong());
-            heard
+            let mut received = vec![between(); whole.len()];
+            received.insert(whole.len() - 1, pong());
+            received
         }),
         case("a close between", vec![text(0, one), close(1000, b"")], closed(1000)),
         case(

@@ -77,11 +77,7 @@ async fn pings_are_answered_with_pongs() {
             bytes_of(&ping),
             vec![RawFrame::Pong(payload.clone())],
         ));
-        cases.push(case(
-            format!("a Pong of {length} that nobody asked for"),
-            vec![frame(FINAL | PONG, &payload)],
-            vec![],
-        ));
+        cases.push(case(format!("an unsolicited Pong of {length}"), vec![frame(FINAL | PONG, &payload)], vec![]));
     }
     for kind in [PING, PONG, CLOSE] {
         let too_long = frame(FINAL | kind, [&1000_u16.to_be_bytes()[..], &[b'x'; 124]].concat());

@@ -27,7 +27,7 @@ fn case(name: impl Into<String>, pieces: Vec<Vec<u8>>, hears: Vec<RawFrame>) -> 
     Case { name: name.into(), pieces, hears }
 }
 
-/// Opens a socket for each case and holds it against what was heard.
+/// Opens a socket for each case and compares it with the frames that came.
 async fn run(cases: Vec<Case>) {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
@@ -36,20 +36,20 @@ async fn run(cases: Vec<Case>) {
     for Case { name, pieces, hears } in cases {
         let mut socket = RawSocket::open(&url, &patient.token).await;
         assert!(matches!(socket.next_frame().await, RawFrame::Text(ready) if ready["type"] == "ready"), "{name}");
-        let heard = answers(&mut socket, &pieces, hears.iter().any(ends)).await;
-        if heard != hears {
-            broken.push(format!("{name}:\n  expected {hears:?}\n  heard    {heard:?}"));
+        let received = answers(&mut socket, &pieces, hears.iter().any(ends)).await;
+        if received != hears {
+            broken.push(format!("{name}:\n  expected {hears:?}\n  received {received:?}"));
         }
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
-    // Nobody else has noticed.
+    // No other client has noticed.
     let mut socket = patient.open(&doctor).await;
     let sent = doctor.send_ok(&patient, "goes on").await;
     assert_eq!(socket.expect("message").await["message"], sent);
 }
 
-fn ends(heard: &RawFrame) -> bool {
-    matches!(heard, RawFrame::Close(_) | RawFrame::End)
+fn ends(received: &RawFrame) -> bool {
+    matches!(received, RawFrame::Close(_) | RawFrame::End)
 }
 
 /// What is said to these pieces: to the end, or up to the answer to a question behind them.
@@ -60,14 +60,14 @@ async fn answers(socket: &mut RawSocket, pieces: &[Vec<u8>], to_the_end: bool) -
     }
     const LAST: &[u8] = b"the last question";
     socket.write(&frame(FINAL | PING, LAST)).await;
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     loop {
         match socket.next_frame().await {
-            RawFrame::Pong(payload) if payload == LAST => return heard,
-            other => heard.push(other),
+            RawFrame::Pong(payload) if payload == LAST => return received,
+            other => received.push(other),
         }
-        if heard.last().is_some_and(ends) {
-            return heard;
+        if received.last().is_some_and(ends) {
+            return received;
         }
     }
 }

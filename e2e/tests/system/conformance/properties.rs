@@ -1,4 +1,4 @@
-//! Properties of every socket, whatever is sent.
+//! Properties of every socket, for any input.
 
 use e2e::raw_websocket::{BINARY, FINAL, PING, PONG, RawFrame, RawSocket, TEXT, frame};
 use proptest::prelude::*;
@@ -24,9 +24,9 @@ fn allowed() -> impl Strategy<Value = Exchange> {
         let between = if with_pings { frame(FINAL | PING, "p") } else { vec![] };
         let mut bytes = fragments(TEXT, payloads.iter().copied()).join(&between[..]);
         bytes.extend(&between);
-        let mut heard = vec![RawFrame::Pong(b"p".to_vec()); if with_pings { payloads.len() } else { 0 }];
-        heard.insert(heard.len().saturating_sub(1), pong());
-        (bytes, heard)
+        let mut received = vec![RawFrame::Pong(b"p".to_vec()); if with_pings { payloads.len() } else { 0 }];
+        received.insert(received.len().saturating_sub(1), pong());
+        (bytes, received)
     });
     let payload = || prop::collection::vec(any::<u8>(), 0..=125);
     prop_oneof![
@@ -59,7 +59,7 @@ fn of_sockets<S: Strategy>(cases: u32, values: &S, holds: impl AsyncFn(RawSocket
 fn valid_frames_are_answered_in_order_however_split() {
     let values = (prop::collection::vec(allowed(), 0..8), prop::collection::vec(1..200_usize, 1..5));
     of_sockets(60, &values, async |mut socket, (said, cuts): (Vec<Exchange>, Vec<usize>)| {
-        let (bytes, heard): (Vec<_>, Vec<_>) = said.into_iter().unzip();
+        let (bytes, received): (Vec<_>, Vec<_>) = said.into_iter().unzip();
         let (bytes, mut pieces, mut cuts) = (bytes.concat(), Vec::new(), cuts.iter().cycle());
         let mut rest = &bytes[..];
         while !rest.is_empty() {
@@ -67,7 +67,7 @@ fn valid_frames_are_answered_in_order_however_split() {
             pieces.push(piece.to_vec());
             rest = left;
         }
-        assert_eq!(answers(&mut socket, &pieces, false).await, heard.concat());
+        assert_eq!(answers(&mut socket, &pieces, false).await, received.concat());
     });
 }
 
@@ -77,9 +77,9 @@ fn noise_never_hangs_connection() {
     of_sockets(60, &noise, async |mut socket, mut noise: Vec<u8>| {
         // A frame that breaks the protocol, should the noise happen to be in order or half a frame: at most 64 KiB of it.
         noise.extend(vec![0xff; 70_000]);
-        let heard = answers(&mut socket, &[noise], true).await;
-        let Some(RawFrame::Close(code)) = heard.last() else { panic!("{heard:?}") };
-        assert!(code.is_none_or(|code| [1002, 1007, 1009].contains(&code) || is_echo(code)), "{heard:?}");
+        let received = answers(&mut socket, &[noise], true).await;
+        let Some(RawFrame::Close(code)) = received.last() else { panic!("{received:?}") };
+        assert!(code.is_none_or(|code| [1002, 1007, 1009].contains(&code) || is_echo(code)), "{received:?}");
     });
 }
 
