@@ -1,4 +1,4 @@
-//! What is insecure and yet allowed: warned of at every start, so that nobody leaves it so by mistake.
+//! Settings that are insecure and yet allowed. Each start warns of them, so that none stays by mistake.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,11 +8,11 @@ use crate::contract::http::request::TrustedProxies;
 use crate::contract::token::TokenConfig;
 use crate::kit::env::Env;
 
-/// What the gateway has no use for, and what whoever takes it over would have much use for.
+/// Secrets of the API service. A gateway needs none of them, and an attacker on a gateway must not find them.
 const API_SERVICE_SECRETS: [&str; 6] =
     ["AUDIT_KEY", "AUDIT_PREVIOUS_KEYS", "CONTENT_KEYS", "CONTENT_KEYS_COMMAND", "CONTENT_KEYS_FILE", "DATABASE_URL"];
 
-/// What is to be said of the settings that both services have.
+/// Warnings about settings of both services.
 #[must_use]
 pub fn warnings(admin: SocketAddr, proxies: &TrustedProxies, tokens: &TokenConfig) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -39,7 +39,7 @@ pub fn warnings(admin: SocketAddr, proxies: &TrustedProxies, tokens: &TokenConfi
     warnings
 }
 
-/// What is to be said of the environment of a gateway.
+/// Warnings about the environment of a gateway.
 #[must_use]
 pub fn gateway_warnings(env: &Env) -> Vec<String> {
     let given = API_SERVICE_SECRETS.iter().filter(|name| env.is_set(name));
@@ -58,7 +58,7 @@ fn is_public(address: IpAddr) -> bool {
     !is_private
 }
 
-/// Networks so wide that nobody's proxies fill them.
+/// Whether networks are so wide that proxies alone cannot fill them.
 pub(crate) fn is_overly_broad(networks: &[IpNet]) -> bool {
     IpNet::aggregate(&networks.to_vec()).iter().any(|network| match network {
         IpNet::V4(network) => network.prefix_len() < 8,

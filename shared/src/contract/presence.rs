@@ -1,7 +1,7 @@
 //! Who is online, as gateways, the API service and clients tell each other.
 //!
-//! On a location's channel stands `! PARTICIPANT 1` when somebody has come online, `! PARTICIPANT 0 SEEN` when it is no more,
-//! with the moment of that in milliseconds since 1970; and `= CONVERSATION` in answer to a [`ConversationCheck`].
+//! A location's channel carries `! PARTICIPANT 1` when a participant comes online and `! PARTICIPANT 0 SEEN` when it goes
+//! offline, with that time in milliseconds since 1970. It carries `= CONVERSATION` in answer to a [`ConversationCheck`].
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -12,7 +12,7 @@ use crate::contract::ids::{ConversationId, LocationId};
 use crate::contract::participant::Participant;
 use crate::kit::timestamp::timestamp;
 
-/// Whether somebody is online.
+/// Whether a participant is online.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
     /// It has a socket.
@@ -43,7 +43,7 @@ impl Presence {
         if online == 1 { Self::Online } else { Self::Offline(moment(seen)) }
     }
 
-    /// What sockets are told.
+    /// The `presence` frame that sockets receive.
     #[must_use]
     pub fn frame(self, who: &Participant) -> String {
         let seen = self.last_seen_at().map_or("null".to_owned(), |at| format!("\"{at}\""));
@@ -62,12 +62,12 @@ fn moment(millis: i64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()
 }
 
-/// What is told on a location's channel.
+/// A notice on a location's channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// Somebody has come or gone.
+    /// A participant came online or went offline.
     Changed(Participant, Presence),
-    /// Somebody has written in this conversation: its two participants may know of each other.
+    /// This conversation has a message, so its two participants may see each other's presence.
     ConversationExists(ConversationId),
 }
 
@@ -104,8 +104,8 @@ impl Notice {
     }
 }
 
-/// What a gateway asks the API service before it tells anybody of somebody's presence: whether a message was ever written in
-/// this conversation. If not, there is no answer.
+/// A gateway's question to the API service before it shows presence: does this conversation have a message? Without one there
+/// is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConversationCheck {

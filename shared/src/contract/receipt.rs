@@ -77,7 +77,7 @@ struct EncodedReceipt {
     source: Option<IpAddr>,
 }
 
-/// An entry of the stream that is no receipt of ours.
+/// An entry of the stream that is not a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a receipt")]
 pub struct InvalidReceipt;
@@ -124,7 +124,7 @@ impl Receipt {
     }
 }
 
-/// How far a gateway's clock may be ahead of ours.
+/// How far the clock of a gateway may be ahead of this clock.
 const CLOCK_SKEW: time::Duration = time::Duration::hours(1);
 /// Nothing that a gateway tells of happened before there were any.
 const EARLIEST_TIME: OffsetDateTime = datetime!(2020-01-01 0:00 UTC);

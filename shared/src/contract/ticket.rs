@@ -24,7 +24,7 @@ pub const TICKET_LIFETIME: Duration = Duration::from_secs(30);
 pub struct Ticket(String);
 
 impl Ticket {
-    /// One that nobody can guess.
+    /// A random ticket of 256 bits.
     ///
     /// # Errors
     /// When there is no randomness.
@@ -64,8 +64,8 @@ impl FromStr for Ticket {
 /// Keeps the key that a ticket gives apart from its name in Redis, which is a hash of it as well.
 const HKDF_INFO: &[u8] = b"ehr-chat the token of a ticket";
 
-/// What to keep for a ticket: its token, sealed with a key that nothing but the ticket gives. So whoever reads Redis learns
-/// nothing, and whoever writes there makes no ticket: what is taken is a token, and verified like any.
+/// Seals a token for Redis, with a key that only the ticket gives. A reader of Redis learns nothing. A writer cannot make a
+/// ticket: the opened text is a token, and is verified like any other.
 ///
 /// # Errors
 /// [`SealError::Cipher`]
@@ -150,7 +150,7 @@ mod tests {
             altered[place] ^= 1;
             assert_eq!(open_token(&ticket, altered).unwrap_err(), SealError::AuthenticationFailed, "{place}");
         }
-        // Nor does anything that somebody who cannot see the ticket could put there.
+        // Nor does any text that a writer without the ticket could store there.
         for forged in [Vec::new(), b"{}".to_vec(), token.into_bytes()] {
             assert_eq!(open_token(&ticket, forged).unwrap_err(), SealError::AuthenticationFailed);
         }

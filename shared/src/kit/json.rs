@@ -26,7 +26,7 @@ pub enum JsonError {
     /// An object has a key twice.
     #[error("has a key more than once")]
     RepeatedKey {
-        /// Where: a JSON pointer to the member, or to the object when the key could hold somebody's words.
+        /// JSON pointer to the member, or to the object if the key may be message content.
         pointer: String,
     },
 }
@@ -47,8 +47,8 @@ pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
     })
 }
 
-/// A step of a JSON pointer (RFC 6901) for a member's name. `None` when no programmer would choose that name: it may be
-/// something that somebody wrote, and is not repeated.
+/// A step of a JSON pointer (RFC 6901) for a member's name. `None` for names with unusual characters: they may be message
+/// content, and an error does not repeat them.
 #[must_use]
 pub fn pointer_step(name: &str) -> Option<String> {
     is_plain_name(name).then(|| format!("/{}", name.replace('~', "~0").replace('/', "~1")))

@@ -1,7 +1,7 @@
-//! How often somebody may ask: token buckets, one a caller, and the settings for them.
+//! Rate limits: a token bucket per caller, and the settings for them.
 //!
-//! Memory is bounded whoever comes: a bucket is 16 bytes or so and no name is kept, full buckets are let go, and beyond
-//! [`MAX_KEYS`] all of them are, which gives everybody a full one.
+//! Memory is bounded: a bucket takes about 16 bytes and no name is kept. Full buckets are removed. At [`MAX_KEYS`] buckets all
+//! are removed, which gives every caller a full one.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 
 use crate::kit::env::{Env, Setting};
 
-/// Callers that are told apart at a time.
+/// Callers with a bucket of their own.
 pub const MAX_KEYS: usize = 200_000;
 /// Checks between two looks at how many buckets there are.
 const PRUNE_INTERVAL_CHECKS: usize = 1024;
@@ -119,8 +119,8 @@ impl RetryAfter {
     }
 }
 
-/// A bucket a caller. Callers are known by a hash whose key is this process's own: nobody can find another name that
-/// shares a bucket with somebody.
+/// A bucket per caller. The key is a hash with a random key of this process, so a caller cannot choose a name that shares a
+/// bucket with another.
 pub struct KeyedRateLimiter {
     kind: &'static str,
     quota: Quota,
@@ -133,7 +133,7 @@ pub struct KeyedRateLimiter {
 }
 
 impl KeyedRateLimiter {
-    /// Nobody has come yet. Refusals are counted as `ehr_chat_rate_limited_total{kind}`. `None` where there is no limit.
+    /// A limiter without callers. Denials are counted as `ehr_chat_rate_limited_total{kind}`. `None` without a limit.
     #[must_use]
     pub fn new(kind: &'static str, rate: Option<Rate>) -> Option<Self> {
         let Rate { per_second, burst } = rate?;
@@ -149,7 +149,7 @@ impl KeyedRateLimiter {
         })
     }
 
-    /// Takes a token out of somebody's bucket.
+    /// Takes a token out of a caller's bucket.
     ///
     /// # Errors
     /// When it is empty: how long until there is one.

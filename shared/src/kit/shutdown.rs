@@ -1,7 +1,7 @@
 //! Tasks that are supervised while they should run, and that end together, under one deadline.
 //!
-//! A task that ends or panics before the shutdown has begun is a failure of the process: whatever it did, nobody does any more.
-//! Whoever runs the service waits for [`Shutdown::failed`] and ends with that error, and who runs the process starts it anew.
+//! A task that ends or panics before the shutdown begins is a failure of the process: its work would silently stop. The service
+//! waits for [`Shutdown::wait_for_failure`] and exits with that error, and its supervisor restarts it.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -40,7 +40,7 @@ pub struct TaskError {
 }
 
 impl Shutdown {
-    /// Nothing runs, nobody was told to end.
+    /// A shutdown without tasks that has not begun.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -115,7 +115,7 @@ impl Shutdown {
         self.failure.signal.cancel();
     }
 
-    /// Tells everybody to end.
+    /// Asks all tasks to end.
     pub fn begin(&self) {
         self.token.cancel();
     }
@@ -131,7 +131,7 @@ impl Shutdown {
         self.token.cancelled().await;
     }
 
-    /// Tells everybody to end and waits for it, `deadline` at most. Returns whether all ended in time.
+    /// Asks all tasks to end and waits for them, `deadline` at most. Returns whether all ended in time.
     pub async fn finish(&self, deadline: Duration) -> bool {
         self.token.cancel();
         self.tasks.close();
@@ -159,7 +159,7 @@ fn with_fail_point<F: Future<Output = ()>>(_name: &'static str, task: F) -> F {
     task
 }
 
-/// Panics where a test asks for it, in debug builds only: in a task that serves one caller, whose end must be nobody else's.
+/// Panics where a test asks for it, in debug builds only: in a task of one caller, whose end must not affect others.
 #[cfg(debug_assertions)]
 pub fn fail_point(name: &str) {
     assert!(std::env::var(FAIL_POINT_VARIABLE).as_deref() != Ok(name), "a test has asked for it");

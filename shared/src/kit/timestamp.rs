@@ -1,4 +1,4 @@
-//! How clients read a moment.
+//! The format of times in all interfaces.
 
 use time::OffsetDateTime;
 use time::format_description::FormatItem;

@@ -1,8 +1,8 @@
-//! Keeps a flood of refusals from being a flood of rows: the first of somebody's are entries each, the rest are counted, and the
-//! count is an entry.
+//! Limits the audit rows of a flood of denied requests. The first denials per source are one row each. Later ones are counted,
+//! and each count is one row.
 //!
-//! Who is refused again and again costs one row a minute, whatever it tries. Nothing goes uncounted; a process that is killed takes
-//! along what it has counted since the last row, a minute at most.
+//! A source that continues costs one row per minute. Every denial is counted. A killed process loses at most the counts of one
+//! minute.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -14,23 +14,23 @@ use parking_lot::Mutex;
 use crate::contract::audit::{Action, AuditActor, AuditEntry};
 use crate::kit::rate_limit::client_network;
 
-/// Refusals of one address that are written one by one, when nobody knows who it was.
+/// Rows per address, when the caller is unknown, before its denials are counted.
 const ADDRESS_BUDGET: u32 = 20;
-/// Of somebody who is known.
+/// Rows per known caller, action and outcome.
 const ACTOR_BUDGET: u32 = 300;
-/// Tokens that somebody shows on open sockets, good or not.
+/// Rows per caller for tokens that it sends on open sockets, valid or not.
 const TOKEN_BUDGET: u32 = 60;
-/// Requests that came too often.
+/// Rows for requests beyond a rate limit.
 const TOO_MANY_REQUESTS_BUDGET: u32 = 5;
-/// From the first that is counted to the entry that says how many they are; doubled each time, up to [`MAX_INTERVAL`].
+/// Time from the first counted denial to the row with the count. It doubles with each row, up to [`MAX_INTERVAL`].
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
-/// Who was not counted for so long is written one by one again.
+/// A source without a denial for so long starts again with single rows.
 const RESET_AFTER: Duration = Duration::from_secs(60);
-/// Those that are told apart at a time; beyond it, all others are one.
+/// Sources that are counted separately. Beyond that, all further sources share one count.
 const MAX_SOURCES: usize = 20_000;
 
-/// Those that are counted together.
+/// The source of denials that are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum DenialSource {
     Address(Option<IpAddr>, u16),
@@ -39,10 +39,10 @@ enum DenialSource {
 }
 
 struct DenialCounter {
-    /// Entries that may still be written one by one.
+    /// Single rows that are still allowed.
     budget: u32,
     summary: Option<AuditEntry>,
-    /// When the count is due.
+    /// When the row with the count is due.
     due_at: Instant,
     interval: Duration,
     /// When one of them was seen last.
@@ -51,14 +51,15 @@ struct DenialCounter {
     first_seen: Instant,
 }
 
-/// Refusals on their way to the trail.
+/// Denials on their way to the audit trail.
 #[derive(Default)]
 pub struct DenialAggregator {
     counters: Mutex<HashMap<DenialSource, DenialCounter>>,
 }
 
 impl DenialAggregator {
-    /// The entry, when it is to be written; else it is counted. What is neither a refusal nor a token shown passes.
+    /// Returns the entry if it is to be written as a row. Otherwise counts it. Entries that are neither denials nor tokens on
+    /// open sockets pass.
     pub fn admit(&self, entry: AuditEntry) -> Option<AuditEntry> {
         match entry.is_denied() || entry.action == Action::SocketAuth {
             true => self.admit_at(entry, Instant::now()),
@@ -66,7 +67,7 @@ impl DenialAggregator {
         }
     }
 
-    /// The same for an entry of another kind, of which somebody can make as many as it likes.
+    /// The same for any other entry that a caller can cause without limit.
     pub fn admit_limited(&self, entry: AuditEntry) -> Option<AuditEntry> {
         self.admit_at(entry, Instant::now())
     }
@@ -112,7 +113,7 @@ impl DenialAggregator {
         None
     }
 
-    /// The counts that are due.
+    /// Takes the counts that are due.
     pub fn take_due(&self) -> Vec<AuditEntry> {
         self.take_due_at(Instant::now())
     }
@@ -131,13 +132,13 @@ impl DenialAggregator {
         due
     }
 
-    /// All that was counted, due or not: for whoever ends.
+    /// Takes all counts, due or not: for the end of the process.
     pub fn take_all(&self) -> Vec<AuditEntry> {
         self.counters.lock().drain().filter_map(|(_, flood)| flood.summary).collect()
     }
 }
 
-/// Whose an entry is, and how many of those are written one by one.
+/// The source of an entry, and how many single rows that source may have.
 fn classify(entry: &AuditEntry) -> (DenialSource, u32) {
     let few = if entry.outcome == 429 { TOO_MANY_REQUESTS_BUDGET } else { u32::MAX };
     match &entry.actor {
@@ -152,7 +153,7 @@ fn classify(entry: &AuditEntry) -> (DenialSource, u32) {
     }
 }
 
-/// Counts one more. What differs between them is not said of all.
+/// Adds an entry to a count. Fields in which they differ are cleared.
 fn merge(counted: &mut AuditEntry, entry: &AuditEntry) {
     fn keep<T: PartialEq>(of_all: &mut Option<T>, of_one: &Option<T>) {
         if of_all != of_one {

@@ -28,11 +28,11 @@ pub enum AuditActor {
     Participant(Participant),
     /// A trusted backend, by a good token.
     Service(ParticipantId),
-    /// Somebody with a shell, as the system calls its account.
+    /// An operator with a shell, by the name of the system account.
     Operator(ParticipantId),
-    /// Whoever it was had no good token.
+    /// A caller without a valid token.
     Anonymous,
-    /// A service of ours, about itself.
+    /// A service of this system, about itself.
     System,
 }
 
@@ -100,7 +100,7 @@ actions! {
     HistoryRead = "history.read",
     /// A page of an inbox.
     InboxRead = "inbox.read",
-    /// Whether somebody is online.
+    /// Presence of participants was read.
     PresenceRead = "presence.read",
     /// Messages were read.
     MarkRead = "mark.read",
@@ -120,9 +120,9 @@ actions! {
     Export = "export",
     /// Rows of the outbox that were set aside were listed.
     OutboxList = "outbox.list",
-    /// They were told to be published again.
+    /// Set-aside rows were scheduled for publication again.
     OutboxRetry = "outbox.retry",
-    /// Keys of content were wrapped anew, changed, or used to encrypt what was written before.
+    /// Content keys were rewrapped, rotated, or used to encrypt older rows.
     Keys = "keys",
     /// Another operation of the HTTP interface.
     Request = "request",
@@ -154,7 +154,7 @@ pub struct AuditEntry {
     pub location: Option<LocationId>,
     /// In which conversation.
     pub conversation: Option<ConversationId>,
-    /// As which participant, when that is not `who`: a service acts for somebody, a stranger asks for somebody's conversation.
+    /// The participant on whose behalf the actor acts, when that is not the actor itself.
     pub acts_for: Option<Participant>,
     /// The other side of the conversation.
     pub counterpart: Option<Participant>,
@@ -198,7 +198,7 @@ impl AuditEntry {
         Self { request: Some(request.clone()), ..self }
     }
 
-    /// The same, in a conversation, as one of its participants: `acting` when somebody acts for that one, else `who`.
+    /// The same, in a conversation. `acting` is the participant on whose behalf the actor acts, if any.
     #[must_use]
     pub fn in_conversation(mut self, conversation: &Conversation, acting: Option<&Participant>) -> Self {
         let own = if let AuditActor::Participant(person) = &self.actor { Some(person) } else { None };
@@ -223,7 +223,7 @@ impl AuditEntry {
         self
     }
 
-    /// Whether somebody was turned away. (Close codes begin at 1000.)
+    /// Whether the request was denied or rejected. (Close codes begin at 1000.)
     #[must_use]
     pub fn is_denied(&self) -> bool {
         (400..500).contains(&self.outcome)
@@ -307,7 +307,7 @@ struct EncodedEntry {
     event: Option<Uuid>,
 }
 
-/// A stream's entry that is none of ours.
+/// A stream entry that is not an audit entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an entry of the audit trail")]
 pub struct InvalidAuditEntry;

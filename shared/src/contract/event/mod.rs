@@ -7,7 +7,7 @@
 //!
 //! - `CURSOR PREVIOUS PARTICIPANT MESSAGE_ID` for a message: whose client proves its delivery;
 //! - `CURSOR PREVIOUS` for what else is in the log;
-//! - `* PARTICIPANT` for what is not: somebody's typing, which its own sockets need not hear;
+//! - `* PARTICIPANT` for events outside the log: typing, which the participant's own sockets do not get;
 //! - `~ INSTANCE degraded` and `~ INSTANCE recovered`, without a frame, from an API service whose events Redis refuses;
 //! - `+ CONVERSATION` for the row of an inbox: [`crate::contract::event::inbox_publish_batch`].
 //!
@@ -54,7 +54,7 @@ impl Cursor {
     }
 }
 
-/// Text that is no cursor of ours.
+/// Text that is not a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not a cursor that this server gave out")]
 pub struct InvalidCursor;
@@ -129,8 +129,8 @@ impl OutgoingEvent {
         Self { kind: "message", recipient: Some(recipient), seq: Some(seq), body: rest.into(), request_id: None }
     }
 
-    /// A `delivered` or `read` frame, for whoever sent the messages.
-    /// `at` is the time as clients read it; it holds nothing that JSON would escape.
+    /// A `delivered` or `read` frame, for the sender of the messages. `at` is the time as clients read it; it needs no JSON
+    /// escapes.
     #[must_use]
     pub fn receipt(kind: crate::contract::receipt::ReceiptKind, message_ids: &[MessageId], at: &str) -> Self {
         let ids: Vec<String> = message_ids.iter().map(|id| format!("\"{id}\"")).collect();
@@ -145,7 +145,7 @@ impl OutgoingEvent {
     }
 }
 
-/// Something on a channel or in a log that is no event of ours.
+/// A payload or log entry that is not an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an event")]
 pub struct InvalidEvent;
@@ -171,7 +171,7 @@ pub enum Header {
         /// Whose delivery of what it is, for messages.
         recipient: Option<Recipient>,
     },
-    /// It is worth nothing a moment later.
+    /// It is outside the log, and of no use later.
     Ephemeral {
         /// Whose doing it is; this participant's own sockets do not get it.
         from: Participant,
@@ -183,7 +183,7 @@ pub enum Header {
         /// Whether what waited has been published.
         is_recovered: bool,
     },
-    /// It is how a conversation stands in somebody's inbox. Whatever came before it is worth nothing any more.
+    /// A conversation's row of an inbox. It replaces all earlier rows of that conversation.
     InboxRow {
         /// Which.
         conversation: ConversationId,
@@ -260,7 +260,7 @@ pub fn publish_status_payload(instance: Uuid, is_recovered: bool) -> String {
     format!("~ {instance} {}\n", if is_recovered { "recovered" } else { "degraded" })
 }
 
-/// For how long an announcement of [`publish_status_payload`] holds. It is repeated for as long as it is so; whoever made it may have died.
+/// How long a publish status is valid. The API service repeats it while it holds, because its sender may have died.
 pub const PUBLISH_STATUS_TTL: Duration = Duration::from_secs(30);
 
 impl<'a> Event<'a> {
@@ -302,7 +302,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// A frame is what somebody wrote.
+/// A frame may hold message content.
 impl fmt::Debug for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event").field("header", &self.header).field("frame", &Redacted::new(&self.frame)).finish()

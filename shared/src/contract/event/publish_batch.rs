@@ -11,11 +11,11 @@ use crate::kit::crypto::seal::SealError;
 /// How an event is published beside others of its conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishMode {
-    /// Behind the message before it: where the log's newest message is an earlier one, it comes too early and is left out.
+    /// After its predecessor: if the log does not hold the message before it, the event is too early and is not published.
     AfterPredecessor,
-    /// Whatever came before.
+    /// Publishes regardless of what came before.
     Force,
-    /// Whatever came before, and only if the log does not hold it: it may have been published already.
+    /// The same, but only if the log does not hold the event: it may have been published already.
     Deduplicate,
 }
 
@@ -31,9 +31,8 @@ impl PublishMode {
 
 /// Keys and arguments of [`crate::kit::redis::Topology::publish_script`] for some events.
 ///
-/// Keys: the log of each event. Arguments: most entries a log keeps, its life in milliseconds; then seven for each event:
-/// type, header, rest of the frame, channel, its `seq` (0 for what has none), manner, the request that it comes from (or
-/// nothing).
+/// Keys: the log of each event. Arguments: most entries that a log keeps, its life in milliseconds; then seven per event: type,
+/// header, body, channel, `seq` (0 if it has none), mode, and the request id (or nothing).
 #[derive(Debug, Clone)]
 pub struct PublishBatch {
     keys: Vec<String>,

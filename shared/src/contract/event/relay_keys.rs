@@ -1,15 +1,14 @@
-//! Messages on their way through Redis when nobody there may read them: sealed by the API service, opened once by each
-//! gateway that passes them on.
+//! Encryption of messages on their way through Redis: the API service seals them, and each gateway opens them once.
 //!
-//! A sealed `rest` is `MARK ID_LENGTH ID SEALED`. It stands where the plain one would, on the channel and in the log, and once
-//! opened the frame is byte for byte the plain one. The mark is a control character, which JSON never holds as it is.
+//! A sealed body is `MARKER ID_LENGTH ID SEALED`. It stands where the plain body would, on the channel and in the log. The
+//! opened frame equals the plain one byte for byte. The marker is a control character, which JSON never holds unescaped.
 //!
-//! Once everything is sealed, only what is never sealed needs to be taken in the open: receipts and notices of typing
-//! ([`RelayKeys::rejecting_unsealed`]). Otherwise whoever can write to Redis has sockets show messages that nobody sent.
+//! When all messages are sealed, gateways accept only receipts and typing in plain ([`RelayKeys::rejecting_unsealed`]).
+//! Otherwise an attacker with write access to Redis could forge messages.
 //!
-//! Each conversation has a key of its own, and each inbox, derived from the relay key and the channel's name, and what is
-//! sealed is tied to the frame's type and header: to whom it is addressed and which message it is, or of which conversation
-//! it is the row. So nothing opens in another place.
+//! Each conversation and each inbox has its own key, derived from the relay key and the channel's name. The associated data are
+//! the frame's type and header: recipient and message id, or the conversation of the row. So a sealed body opens only in its
+//! own place.
 
 use aws_lc_rs::aead::AES_256_GCM;
 use aws_lc_rs::hkdf::{HKDF_SHA256, Prk};
@@ -69,8 +68,7 @@ impl RelayKeys {
         Self { rejects_unsealed: true, ..self }
     }
 
-    /// The sealed rest of a message's frame; `None` when it is to be published as it is, because there is no key, or because
-    /// it holds nothing that anybody wrote: of a receipt all is in the open anyway.
+    /// Seals the body of an event. `None` without a sealing key, and for receipts, which hold no text of participants.
     ///
     /// # Errors
     /// [`SealError::Cipher`]
@@ -100,7 +98,7 @@ impl RelayKeys {
         Ok(Some(sealed))
     }
 
-    /// Reads what came on a channel, sealed or not.
+    /// Parses a payload from a channel, and opens it if it is sealed.
     ///
     /// # Errors
     /// [`OpenError`]
@@ -126,7 +124,7 @@ impl RelayKeys {
         Ok(Event { header, frame: frame.into() })
     }
 
-    /// Reads the entry of a channel's log that follows `previous`, sealed or not. `None` for the entry that only opens a log.
+    /// Parses the log entry after `previous`, and opens it if it is sealed. `None` for the entry that only opens a log.
     ///
     /// # Errors
     /// [`OpenError`]
@@ -152,7 +150,7 @@ impl RelayKeys {
         Ok(Some(Event { header: event.header, frame: frame.into() }))
     }
 
-    /// An event that came in the open, when it may.
+    /// An event in plain, if that is allowed.
     fn check_unsealed<'a>(&self, event: Event<'a>) -> Result<Event<'a>, OpenError> {
         let is_tied = matches!(event.header, Header::Logged { recipient: Some(_), .. } | Header::InboxRow { .. });
         match self.rejects_unsealed && (is_tied || !is_never_sealed(&event.frame)) {
@@ -205,7 +203,8 @@ fn aad(kind: &str, header: &str) -> Vec<u8> {
     [kind, " ", header].concat().into_bytes()
 }
 
-/// Whether a frame is a receipt or a notice of typing and nothing besides: no second `type` hides in it, and no field of a message.
+/// Whether a frame is a receipt or a notice of typing, and has no further field. So no second `type` and no message can hide in
+/// it.
 fn is_never_sealed(frame: &str) -> bool {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]

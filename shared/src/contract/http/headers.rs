@@ -1,5 +1,5 @@
-//! Heads of requests that contradict themselves: whoever reads the other half would do something else (RFC 9110, section 5.3;
-//! RFC 9112, section 3.2). Both services refuse them, before anything else is looked at.
+//! Requests whose headers contradict themselves: another server on the path could read them differently (RFC 9110, section 5.3;
+//! RFC 9112, section 3.2). Both services reject them first.
 
 use std::fmt;
 

@@ -30,8 +30,8 @@ impl Origin {
         Some(Self { scheme: url.scheme().to_owned(), host: host.to_ascii_lowercase(), port: url.port() })
     }
 
-    /// Whether a page of this origin came from the place that a request names as its host. What `host` leaves out is of the
-    /// scheme of this origin: whoever ends TLS in front of a service may not have said so.
+    /// Whether the origin is at this host. A missing port is the default port of the origin's scheme, because the proxy that
+    /// ends TLS may not forward the scheme.
     #[must_use]
     pub fn is_at(&self, host: &str) -> bool {
         self.is_web() && Self::parse(&format!("{}://{host}", self.scheme)).as_ref() == Some(self)

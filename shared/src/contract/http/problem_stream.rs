@@ -1,4 +1,4 @@
-//! Answers that an HTTP library gives by itself, to what it cannot read: they are replaced by problem bodies.
+//! Responses that the HTTP library sends by itself, to requests that it cannot parse, are replaced by problem bodies.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,9 +10,9 @@ use tokio::time::timeout;
 
 use crate::contract::http::problem::{self, REQUEST_ID_HEADER};
 
-/// For the answer to a request that cannot be read.
+/// Timeout for the response to an unreadable request.
 const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How much of what cannot be read is taken off the line, and for how long.
+/// How much unreadable input is discarded, and for how long.
 const MAX_DISCARDED_BYTES: u64 = 1024 * 1024;
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -22,9 +22,9 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct ProblemStream<T> {
     io: T,
     head_bytes: usize,
-    /// Nothing of an answer is half written.
+    /// No response is partly written.
     is_between_responses: bool,
-    /// What is written in place of the library's answer, and how much of it has been.
+    /// The replacement for the library's response, and how much of it is written.
     replacement: Option<(Vec<u8>, usize)>,
     library_status: Option<u16>,
 }
@@ -75,17 +75,17 @@ impl<T: AsyncWrite + Unpin> ProblemStream<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> ProblemStream<T> {
-    /// Ends a connection on which something came that cannot be read. Its sender is told, unless that has been done.
+    /// Closes a connection after unreadable input. Sends status 400 first, unless the library has answered.
     pub async fn close_unparsable(self) {
         let answer = self.library_status.is_none().then(|| problem_response(400, self.head_bytes));
         let io = self.close(answer).await;
-        // What is still on its way must be taken off the line, or the answer is lost with it.
+        // Unread input must be drained, or the kernel resets the connection and the response is lost.
         let mut rest = io.take(MAX_DISCARDED_BYTES);
         let _gone = timeout(LINGER_TIMEOUT, copy(&mut rest, &mut sink())).await;
     }
 
-    /// Ends a connection whose request did not arrive in time. Does not wait for more of it: whoever says nothing would keep others
-    /// waiting for the place of a handshake.
+    /// Closes a connection whose request did not arrive in time. Does not read the rest: a silent client must not keep a
+    /// handshake permit.
     pub async fn close_timed_out(self) {
         let _io = self.close(Some(problem::request_timeout())).await;
     }

@@ -1,4 +1,4 @@
-//! Queries of URLs: names that nobody knows and names that are given twice are refused, by both services alike.
+//! Strict queries of URLs. Both services reject unknown parameters and repeated ones.
 
 use crate::contract::http::problem::InputError;
 use crate::kit::json::is_plain_name;
@@ -21,7 +21,7 @@ pub enum QueryError {
     Invalid(Vec<InputError>),
 }
 
-/// Unknown parameters that are named; more are too many to read.
+/// Unknown parameters that one error reports at most.
 const MAX_REPORTED_ERRORS: usize = 20;
 
 /// The names and values of a query.
@@ -58,7 +58,7 @@ pub fn parse(query: &str, known: &[Parameter]) -> Result<Vec<(String, String)>, 
     if errors.is_empty() { Ok(pairs) } else { Err(QueryError::Invalid(errors)) }
 }
 
-/// A name that no programmer would choose may be something that somebody wrote; it is not repeated.
+/// A name with unusual characters may be message content, so an error does not repeat it.
 fn parameter_error(name: &str, detail: &str) -> InputError {
     let name = if is_plain_name(name) { name } else { "" };
     InputError::new(format!("?{name}"), detail)

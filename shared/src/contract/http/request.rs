@@ -43,7 +43,7 @@ pub const TRUSTED_PROXIES: Setting = Setting {
            nobody's by default",
 };
 
-/// What is known of a request before anybody has understood it. Clones share the text.
+/// What is known of a request before it is parsed. Clones share the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestContext {
     /// Value of `X-Request-Id`.
@@ -88,7 +88,7 @@ impl TrustedProxies {
         self.contains(peer.to_canonical())
     }
 
-    /// Whether they cover so much that anybody could be one.
+    /// Whether the networks are so wide that they cannot be proxies only.
     pub(crate) fn is_overly_broad(&self) -> bool {
         crate::contract::insecure_settings::is_overly_broad(&self.0)
     }
@@ -114,10 +114,9 @@ impl TrustedProxies {
         Site { host: forwarded.or(host), is_tls: self.is_tls(peer, header(FORWARDED_PROTO_HEADER)) }
     }
 
-    /// The address that asks: `peer`, or, while that is a trusted proxy, the one that it names. `forwarded_for` are the
-    /// header's lines, in order, as they came: bytes, since a stranger may write anything in front of what our own proxy adds to the
-    /// same line. Everybody may write there, so it is read from the right, and no further than the first address that nobody
-    /// trusted has vouched for.
+    /// The client's address: `peer`, or the address that it names if `peer` is a trusted proxy. `forwarded_for` are the
+    /// header's lines in order, as bytes, because a client may send any text in front of the proxy's own entry. So it is read
+    /// from the right, up to the first address that is not a trusted proxy.
     #[must_use]
     pub fn address<'a>(&self, peer: IpAddr, forwarded_for: impl DoubleEndedIterator<Item = &'a [u8]>) -> IpAddr {
         let mut address = peer.to_canonical();
@@ -127,8 +126,8 @@ impl TrustedProxies {
             }
             match std::str::from_utf8(named).ok().and_then(|named| parse_forwarded(named.trim())) {
                 Some(named) => address = named,
-                // A trusted proxy asks for somebody whom it cannot name. That is not the proxy itself: all whom it cannot name
-                // would share its address, and one of them could use up what the others may do.
+                // A trusted proxy could not name its client. The proxy's own address would be shared by all such clients, so
+                // one of them could use up the limit of the others.
                 None => return UNKNOWN_ADDRESS,
             }
         }
@@ -136,7 +135,7 @@ impl TrustedProxies {
     }
 }
 
-/// The address of somebody whom a trusted proxy could not name (`unknown`, a name of its own, or nothing). It has no limit of
+/// The address of a caller whom a trusted proxy could not name (`unknown`, a name of its own, or nothing). It has no limit of
 /// its own: see [`crate::kit::rate_limit::client_network`].
 pub const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
@@ -248,7 +247,7 @@ mod tests {
         let trusted: TrustedProxies = "127.0.0.1".parse().unwrap();
         let peer = "127.0.0.1".parse().unwrap();
         assert_eq!(trusted.address(peer, [&b"203.0.113.\xb9"[..]].into_iter()), UNKNOWN_ADDRESS, "no text");
-        // Whoever is asked without the header is asked by the proxy itself: a health check.
+        // A request without the header comes from the proxy itself: a health check.
         assert_eq!(address("127.0.0.1", "127.0.0.1", &[]), "127.0.0.1");
     }
 

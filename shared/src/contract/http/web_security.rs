@@ -1,7 +1,7 @@
-//! What a browser needs to know: which pages may ask this system for something, and what it shall do with the answers.
+//! Which web pages may call this system, and which security headers browsers get with each response.
 //!
-//! A browser sends cookies to whoever a page names, but tokens only by a page's own doing; so the list is a second lock, and the
-//! one that keeps a stranger's page from opening sockets with a token or ticket that it came by.
+//! Tokens, unlike cookies, are sent only by a page's own code. So the list of origins is a second lock: it keeps a foreign page
+//! from using a token or ticket that it obtained.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,8 +23,8 @@ pub const ALLOWED_ORIGINS: Setting = Setting {
            development * for all",
 };
 
-/// With every answer: it is what it says it is, is shown in no frame, tells nobody where one came from, and is of no use to
-/// other sites. Pages have a policy of their own in place of the last.
+/// Sent with every response: no content sniffing, no frames, no referrer, no use by other sites. Pages have their own policy in
+/// place of the last.
 pub const SECURITY_HEADERS: [(&str, &str); 5] = [
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
@@ -96,13 +96,13 @@ impl AllowedOrigins {
         Some(origins)
     }
 
-    /// Whether nobody's pages may but those of this system itself.
+    /// Whether only pages of this system itself may call it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         !self.all && self.listed.is_empty()
     }
 
-    /// Whether everybody's pages may, which is worth a warning.
+    /// Whether pages of all origins may, which is worth a warning.
     #[must_use]
     pub fn allows_any(&self) -> bool {
         self.all
@@ -114,8 +114,8 @@ impl AllowedOrigins {
         self.all || !self.listed.is_empty() && Origin::parse(origin).is_some_and(|origin| self.listed.contains(&origin))
     }
 
-    /// Whether a page of this origin may ask the system that it asks as `site`: it is on the list, or the page came from
-    /// there. A page that came without TLS is another's where the system is asked over TLS: anybody in between can write it.
+    /// Whether a page of this origin may call the system at `site`: the origin is listed, or the page came from there. A page
+    /// that came without TLS is foreign where the system uses TLS: an attacker on the path could have written it.
     #[must_use]
     pub fn allows(&self, origin: &str, site: &Site<'_>) -> bool {
         if self.all {

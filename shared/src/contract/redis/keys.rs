@@ -47,7 +47,7 @@ impl Channel {
         self.0.starts_with(INBOX_PREFIX)
     }
 
-    /// Of an inbox: the key under which it is kept for a moment how new the row is that was last published of a conversation.
+    /// Of an inbox: the key that holds briefly the version of the row that was last published for a conversation.
     #[must_use]
     pub fn row_version_key(&self, conversation: ConversationId) -> String {
         format!("{}:{conversation}", self.0)
@@ -115,7 +115,8 @@ pub const API_GROUP: &str = "api";
 pub const ENTRY_FIELD: &str = "r";
 /// Entries that [`RECEIPT_STREAM`] may hold; beyond it the oldest give way, which costs a late `delivered`.
 pub const RECEIPT_STREAM_CAPACITY: usize = 1_000_000;
-/// Entries that [`CONVERSATION_CHECK_STREAM`] may hold; beyond it the oldest give way, and somebody does not hear who comes online.
+/// Entries that [`CONVERSATION_CHECK_STREAM`] may hold. Beyond that the oldest are dropped, and presence of some participants
+/// stays hidden.
 pub const CONVERSATION_CHECK_STREAM_CAPACITY: usize = 100_000;
 /// Entries that [`AUDIT`] may hold; beyond it no more are taken, and gateways keep what they have.
 pub const AUDIT_STREAM_CAPACITY: usize = 1_000_000;
@@ -123,8 +124,8 @@ pub const AUDIT_STREAM_CAPACITY: usize = 1_000_000;
 /// Sorted set of revoked tokens, with a marker that says whether it is complete: see [`revoked`].
 pub const REVOCATIONS_KEY: &str = "revoked";
 
-/// Where what is kept for a ticket is: under its hash, so that whoever reads the names in Redis holds no ticket. A key of its
-/// own, with a life; taken with `GETDEL`, so that one of many who show the same ticket is let in.
+/// The key of a ticket: its hash, so that a reader of names in Redis holds no ticket. A key with a life, taken with `GETDEL`,
+/// so that of several requests with one ticket only one succeeds.
 #[must_use]
 pub fn ticket_key(ticket: &Ticket) -> String {
     let hash = digest(&SHA256, ticket.expose().as_bytes());

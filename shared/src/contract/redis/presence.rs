@@ -1,8 +1,8 @@
 //! Who is online: names, and the scripts that work on them.
 //!
-//! All of a location is in one slot of a Redis Cluster, so that one script can say who has come or gone, and tell it. A
-//! gateway writes when somebody comes or goes for good, and beside that only prolongs its lease: one command a location,
-//! however many sockets it holds. When it dies its lease ends, and with it everybody's presence there.
+//! Presence in Redis: names, and the scripts that work on them. All keys of a location share one slot of a Redis Cluster, so
+//! that one script can update and announce presence. A gateway writes when a participant comes or goes, and otherwise only
+//! renews its lease: one command per location. When a gateway dies its lease expires, and its participants go offline.
 
 use crate::contract::ids::LocationId;
 use crate::contract::participant::Participant;
@@ -21,26 +21,26 @@ impl PresenceKeys {
         Self { channel: format!("{PRESENCE_PREFIX}{location}}}") }
     }
 
-    /// Where it is told, `presence:{LOCATION}`.
+    /// The channel that announces it, `presence:{LOCATION}`.
     #[must_use]
     pub fn channel(&self) -> &str {
         &self.channel
     }
 
-    /// Sorted set of gateways, each with the moment at which its lease ends.
+    /// Sorted set of gateways, scored by the end of their leases.
     #[must_use]
     pub fn leases(&self) -> String {
         format!("{}:gateways", self.channel)
     }
 
-    /// Set of the people that one gateway holds sockets of.
+    /// Set of the participants with sockets at one gateway.
     #[must_use]
     pub fn gateway_participants(&self, gateway: &str) -> String {
         format!("{}:at:{gateway}", self.channel)
     }
 
-    /// Hash of one person: a field for each gateway that it is at, and since when it is as it is (`at`), and when it was seen
-    /// last (`seen`).
+    /// Hash of one participant: a field per gateway with a socket of it, the time of its last change (`at`), and its last-seen
+    /// time (`seen`).
     #[must_use]
     pub fn participant(&self, who: &Participant) -> String {
         format!("{}:{who}", self.channel)
@@ -50,20 +50,20 @@ impl PresenceKeys {
 /// What the names begin with.
 pub(super) const PRESENCE_PREFIX: &str = "presence:{";
 
-/// The location whose presence is told on a channel; `None` when it is not such a channel.
+/// The location of a presence channel; `None` for another channel.
 #[must_use]
 pub fn parse_location(channel: &str) -> Option<&str> {
     channel.strip_prefix(PRESENCE_PREFIX)?.strip_suffix('}')
 }
 
-/// For how long it is known when somebody was seen last: 30 days.
+/// How long Redis keeps the last-seen time of a participant: 30 days.
 pub const LAST_SEEN_TTL_MILLIS: u64 = 30 * 24 * 3600 * 1000;
 
-/// After which gateways write anew all that they hold, and twice which all that they wrote is gone: 24 hours.
+/// Interval at which gateways write all their participants again: 24 hours. Their keys live twice as long.
 pub const REWRITE_INTERVAL_MILLIS: u64 = 24 * 3600 * 1000;
 
-/// What a gateway's scripts have in common: they prolong its lease, and tell who has come or gone. The clock is that of Redis,
-/// which is one for all gateways.
+/// Common part of the gateways' scripts: renews the lease, and announces changes. The clock is that of Redis, so it is the same
+/// for all gateways.
 macro_rules! script {
     ($publish:literal, $body:literal) => {
         concat!(
@@ -153,12 +153,12 @@ return {held, swept}
 }
 
 impl Topology {
-    /// A script that says who has come to a gateway and who has left it, and tells the channel whose presence has changed by
-    /// that. Prolongs the lease.
+    /// Records which participants came to a gateway and which left it, announces each change of presence on the channel, and
+    /// renews the lease.
     ///
-    /// Keys: leases, people of the gateway, then persons. Arguments: gateway, channel, length of the lease,
-    /// [`LAST_SEEN_TTL_MILLIS`], twice [`REWRITE_INTERVAL_MILLIS`], then two for each person: its name, and nothing if it has come or for
-    /// how many milliseconds it has been gone. Returns how many people the gateway holds.
+    /// Keys: leases, participants of the gateway, then the changed participants. Arguments: gateway, channel, lease in
+    /// milliseconds, [`LAST_SEEN_TTL_MILLIS`], twice [`REWRITE_INTERVAL_MILLIS`], then two per changed participant: its name,
+    /// and either nothing if it came or the milliseconds since it left. Returns how many participants the gateway holds.
     #[must_use]
     pub const fn presence_update_script(self) -> &'static str {
         match self {
@@ -167,17 +167,17 @@ impl Topology {
         }
     }
 
-    /// A script that prolongs a gateway's lease, and sends away some of those who were at one whose lease has ended.
+    /// Renews a gateway's lease, and removes some participants of one gateway whose lease has expired.
     ///
-    /// Whom it sends away stands in Redis only, so their keys, and the dead gateway's, are made within the script and are not among its
-    /// keys. A Redis Cluster asks that whatever a script touches be in the slot of its keys on the node that runs it. It is: every name
-    /// begins with the location's hash tag, which [`PresenceKeys`] alone formats. A slot that is on its way to another node may lack a key
-    /// here and have it there: the script fails then, and the next prolongation goes on. Whoever it had taken from the dead gateway's set
-    /// by then is offline, as the lease has ended, and is not told.
+    /// The removed participants are known in Redis only. So the script forms their keys, and those of the expired gateway; they
+    /// are not among its declared keys. A Cluster requires that all keys of a script are in one slot: every name begins with
+    /// the location's hash tag, which only [`PresenceKeys`] formats. While a slot migrates, a key may be on the other node.
+    /// Then the script fails, and the next renewal continues. Participants that it had already taken from the set are offline,
+    /// because the lease has expired, but no notice is sent.
     ///
-    /// Keys: leases, people of the gateway. Arguments: gateway, channel, length of the lease, [`LAST_SEEN_TTL_MILLIS`], twice
-    /// [`REWRITE_INTERVAL_MILLIS`], how many to send away at most, 0 for none. Returns how many people the gateway holds, and how
-    /// many were sent away.
+    /// Keys: leases, participants of the gateway. Arguments: gateway, channel, lease in milliseconds, [`LAST_SEEN_TTL_MILLIS`],
+    /// twice [`REWRITE_INTERVAL_MILLIS`], how many participants to remove at most (0 for none). Returns how many participants
+    /// the gateway holds, and how many were removed.
     #[must_use]
     pub const fn lease_renewal_script(self) -> &'static str {
         match self {
@@ -187,10 +187,10 @@ impl Topology {
     }
 }
 
-/// A script that says who is online.
+/// Looks up presence.
 ///
-/// Keys: leases, then persons. Returns three numbers for each person: 1 if it is online; when it was seen last, if it is not
-/// (milliseconds since 1970, or -1); for how many milliseconds it has been as it is (or -1).
+/// Keys: leases, then participants. Returns three numbers per participant: 1 if it is online; its last-seen time if it is
+/// offline (milliseconds since 1970, or -1); for how many milliseconds it has been so (or -1).
 pub const PRESENCE_LOOKUP: &str = r"
 local call, max = redis.call, math.max
 local time = call('TIME')

@@ -1,26 +1,26 @@
 //! The copy of the revocations in Redis, [`REVOCATIONS_KEY`]: how the API service writes it, and how gateways read it.
 //!
-//! It is one sorted set. Members are revocations ([`crate::contract::revocation::Entry`]); the score is their order, so whoever has read up
-//! to a score reads on from there. One more member, at score `-inf`, is the *marker*. It says that the copy is complete, and of
-//! what: without it, an empty Redis would look like one in which nothing is revoked.
+//! It is one sorted set. Members are revocations ([`crate::contract::revocation::RevocationEntry`]). The score is their order,
+//! so a reader continues after the score that it has read. One more member, at score `-inf`, is the *marker*. It says that the
+//! copy is complete, and of what. Without it, an empty Redis would look like one in which no token is revoked.
 //!
-//! The marker is a member of the set, so whatever removes the set (`FLUSHALL`, eviction, `DEL`) removes it as well. It is written
+//! The marker is a member of the set, so what removes the set (`FLUSHALL`, eviction, `DEL`) removes it as well. It is written
 //! in the same step as the members, and it names
 //!
-//! - the *epoch*: another whenever the copy was written anew, so that a reader knows that its place in the order means nothing,
+//! - the *epoch*: it changes when the copy is written again from the start, so that a reader starts again as well,
 //! - the newest row of PostgreSQL that is in it, by position and time of creation,
 //! - how many members there are: a set that lost some is not complete,
 //! - the run of the Redis server that took it: a server that came back with what it had on disk, and a replica that was promoted,
 //!   may hold an older copy, and have another run,
 //! - from when on it counts, and when an API service confirmed it last, both by the clock of that server.
 //!
-//! Who has learnt no revocations yet accepts a copy only if all of that is in order ([`READ`]).
+//! A gateway that starts accepts a copy only if all of that is in order ([`READ`]).
 
 use super::keys::REVOCATIONS_KEY;
 
 /// Between two confirmations of a copy that has not changed, in milliseconds.
 pub const CONFIRM_INTERVAL_MS: u32 = 1_000;
-/// A copy that no API service has confirmed for so long is not complete to whoever knows nothing yet, in milliseconds.
+/// A copy that no API service has confirmed for so long is not accepted by a gateway that starts, in milliseconds.
 pub const CONFIRMATION_TTL_MS: u32 = 10_000;
 /// How long a copy does not count yet that was written by an API service without contact to PostgreSQL, in milliseconds: one
 /// that knows more adds it within this time.
@@ -155,7 +155,7 @@ return removed
 "
 );
 
-/// Reads on in the copy.
+/// Reads the members after a score.
 ///
 /// Keys: [`REVOCATIONS_KEY`]. Arguments: the epoch in which the reader has read, and the score up to which; the most members; 1 when
 /// the reader must know that the copy is complete, because it knows nothing yet; [`CONFIRMATION_TTL_MS`]. Returns the epoch, empty

@@ -92,8 +92,8 @@ return cursors
     };
 }
 
-/// A script that says how many gateways listen to a channel of a Redis Cluster, asked where the channel is. (`PUBSUB NUMSUB`
-/// on a single server costs a tenth.)
+/// Counts the gateways that subscribe to a channel of a Redis Cluster. It runs on the node of the channel. (On a single server
+/// `PUBSUB NUMSUB` costs a tenth.)
 ///
 /// Keys: any in the channel's slot. Arguments: channel.
 pub const SUBSCRIBER_COUNT: &str = "return redis.call('PUBSUB', 'SHARDNUMSUB', ARGV[1])[2]";
@@ -121,19 +121,18 @@ return shown
 }
 
 impl Topology {
-    /// A script that appends events to their logs and publishes each with its entry's id as cursor, in one step, so the
-    /// order in a log is the order on its channel. It says as well which entry the log held before it, so that
-    /// whoever listens knows at once when something between two events did not arrive.
+    /// Appends events to their logs and publishes each one, with its entry's id as cursor, in one atomic step. So the order in
+    /// a log is the order on its channel. Each published event names the entry before it, so a gateway notices a lost event at
+    /// once.
     ///
-    /// Where there is no log and nobody listens, nothing is done: a log begins when a gateway first asks where it ends
-    /// ([`LOG_TAIL`]), so before that nobody holds a cursor and nobody could resume. A log lives for as long as it is told, or
-    /// up to ten seconds less: its life is not renewed with every event. With the first event the marker that opened a log
-    /// becomes an entry of it: from then on the log can be read from there.
+    /// Without a log and without subscribers the script does nothing: a log begins when a gateway first reads its tail
+    /// ([`LOG_TAIL`]), so before that no client holds a cursor. The life of a log is not renewed with every event, so it may
+    /// end ten seconds early. The first event turns the marker that opened the log into an entry.
     ///
-    /// Keys and arguments: see [`crate::contract::event::publish_batch::PublishBatch`]. Keys are logs, and not channels: in a slot that is
-    /// being migrated a Cluster refuses what names a key that exists beside one that does not. Returns for each event its
-    /// cursor, nothing (`''`) where nobody needs it or the log holds it already, nil for what came too early, and `!` with
-    /// Redis's error where the log does not take it. Such an error ends nothing but the rest of that conversation.
+    /// Keys and arguments: see [`crate::contract::event::publish_batch::PublishBatch`]. Keys are logs only: while a slot
+    /// migrates, a Cluster rejects commands that name one key that exists and one that does not. Returns per event its cursor,
+    /// `''` where it is not needed or held already, nil if it is too early, and `!` with Redis's error if the log rejects it.
+    /// Such an error ends only the events of that conversation.
     #[must_use]
     pub const fn publish_script(self) -> &'static str {
         match self {
@@ -142,9 +141,9 @@ impl Topology {
         }
     }
 
-    /// A script that publishes rows of inboxes. Many instances publish rows of one conversation, in any order: what is not
-    /// newer than what was published last is left out, so that the last row on a channel is always the newest. A version that
-    /// cannot be read or kept (another type, no memory) keeps no row from its inbox.
+    /// Publishes rows of inboxes. Many instances publish rows of one conversation, in any order. A row that is not newer than
+    /// the last published one is left out, so the last row on a channel is always the newest. If the stored version cannot be
+    /// read or written, the row is published all the same.
     ///
     /// Keys and arguments: see [`crate::contract::event::inbox_publish_batch::InboxPublishBatch`]. Returns how many were published.
     #[must_use]
@@ -155,7 +154,7 @@ impl Topology {
         }
     }
 
-    /// A script that publishes to a channel without the log: for what is worth nothing a moment later (typing).
+    /// Publishes to a channel without a log: for events that are of no use later (typing).
     ///
     /// Keys: channel. Arguments: the whole payload.
     #[must_use]
@@ -167,8 +166,8 @@ impl Topology {
     }
 }
 
-/// A script that moves keys out of the way that have another type than they should: somebody has put something else under a
-/// name of ours, and nothing works with that name until it is gone. Nothing is deleted.
+/// Renames keys that have another type than expected: an operator or another program wrote to a name of this system, which
+/// would block it for good. Nothing is deleted.
 ///
 /// Keys: any in one slot. Arguments: the type of each (`stream`, `hash`, `zset`, `set`), and behind them the suffix of the new
 /// names. Returns the names that were moved.
@@ -185,7 +184,7 @@ end
 return moved
 ";
 
-/// A script that removes consumers of a group that hold no entry and have asked for none for a while.
+/// Removes consumers of a group that hold no entry and have been idle.
 ///
 /// Keys: the stream. Arguments: the group, and for how many milliseconds a consumer must have been silent. Returns how many.
 /// In one step with the look, so that no consumer goes with what it was given meanwhile.
@@ -212,7 +211,7 @@ for i = 2, #ARGV do id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*'
 return id
 ";
 
-/// How far a consumer group has come with a stream, and on which server.
+/// How far a consumer group has read a stream, and on which server.
 ///
 /// Keys: the stream, its [`stream_birth_key`]. Arguments: the group, any text that no other caller gives. Returns the name of what the server
 /// holds: its `run_id`, which is another one after a restart or a failover, and the first text that came since it was flushed. Then `upto`
@@ -233,7 +232,8 @@ end
 return {server, 'none', ''}
 ";
 
-/// A script that adds entries to [`AUDIT`], or fails when they have no room: of these none may give way to another.
+/// Adds entries to [`AUDIT_STREAM`](super::keys::AUDIT_STREAM), or fails if they exceed its capacity: no audit entry may
+/// displace another.
 ///
 /// Keys: [`AUDIT`]. Arguments: most entries kept, entries. Returns the id of the last.
 pub const STREAM_ADD_OR_FAIL: &str = r"
@@ -243,11 +243,11 @@ for i = 2, #ARGV do id = redis.call('XADD', KEYS[1], '*', 'r', ARGV[i]) end
 return id
 ";
 
-/// The cursor of the newest entry of a log. Opens a log first where there is none, so that a cursor always names a
-/// place that was there: "the log still holds it" is then proof that nothing behind it is missing.
+/// The cursor of the newest entry of a log. Opens a missing log first, so that a cursor always names a position that existed:
+/// if the log still holds it, no later event is missing.
 ///
-/// What opens a log is a marker: a stream without an entry, whose last id is the cursor. (A stream with one entry takes ten times the
-/// memory, because Redis sets aside 4 KiB for its first block.) It is the predecessor of the first event, as any entry is of the next.
+/// A log is opened by a marker: a stream without an entry, whose last id is the cursor. (A stream with one entry takes ten
+/// times the memory, because Redis reserves 4 KiB for its first block.) The marker is the predecessor of the first event.
 ///
 /// Keys: log. Arguments: life of a log with events, life of one with its marker alone ([`MARKER_TTL_MILLIS`]), both in milliseconds.
 /// Returns the cursor.
@@ -268,7 +268,7 @@ call('PEXPIRE', log, life)
 return id
 ";
 
-/// What came after a place in a log. Reads a few entries at a time and stops at a number of bytes: a log may hold megabytes.
+/// The entries after a cursor. Reads a few entries at a time and stops at a number of bytes: a log may hold megabytes.
 ///
 /// Keys: log. Arguments: cursor, most entries, most bytes of their headers and frames. Returns nil when the log does not hold the cursor,
 /// 0 when more bytes follow it, or else four for each entry: its id and [`LOG_FIELDS`], nil for a field that it lacks.
@@ -297,7 +297,7 @@ end
 return answer
 ";
 
-/// The newest entries of a log without what people wrote.
+/// The newest entries of a log, without message content.
 ///
 /// Keys: log. Arguments: how many. Returns three for each entry: its id, its header, and for a receipt the rest of the frame.
 pub const LOG_RECEIPTS: &str = r"

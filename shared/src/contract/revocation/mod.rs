@@ -22,7 +22,7 @@ pub const MAX_JTI_BYTES: usize = 256;
 /// How much longer than necessary a revocation is kept, in seconds: clocks differ.
 const EXPIRY_GRACE_SECONDS: i64 = 120;
 
-/// Ended revocations that are forgotten under one lock: nobody who checks a token waits for long.
+/// Expired revocations that are removed under one lock, so that checks of tokens wait only briefly.
 const REMOVAL_BATCH: usize = 1_000;
 
 /// Which tokens are to be revoked.
@@ -32,18 +32,18 @@ pub enum Revocation {
     Token {
         /// Its `jti`.
         jti: String,
-        /// Its `exp`, in seconds since 1970, when whoever revokes it knows that.
+        /// Its `exp`, in seconds since 1970, if the administrator knows it.
         expires_at: Option<i64>,
     },
-    /// All tokens of a subject or of a person (`fhirUser`), whatever its role, that were issued before a moment. A token
-    /// without `iat` counts as issued before any.
+    /// All tokens of a subject or of a participant (`fhirUser`), of any role, issued before a given time. A token without `iat`
+    /// counts as issued before any time.
     Subject {
         /// Their `sub`, or the identifier in their `fhirUser`.
         sub: ParticipantId,
         /// The moment, in whole seconds as `iat` is.
         issued_before: i64,
     },
-    /// All tokens of everybody that were issued before a moment, or have no `iat`.
+    /// All tokens issued before a given time, and all without `iat`.
     Everyone {
         /// The moment, in whole seconds as `iat` is.
         issued_before: i64,
@@ -76,7 +76,7 @@ impl Revocation {
     }
 }
 
-/// What is kept of a `jti`: 128 bits of its SHA-256, whatever its length.
+/// What is kept of a `jti`: 128 bits of its SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 16]);
 
@@ -102,7 +102,7 @@ pub enum Target {
         /// In seconds since 1970.
         issued_before: i64,
     },
-    /// Those of everybody.
+    /// All tokens: see [`Revocation::Everyone`].
     Everyone {
         /// In seconds since 1970.
         issued_before: i64,
@@ -323,15 +323,14 @@ impl RevocationSet {
         ended
     }
 
-    /// Hears of every later change: whoever holds something open for a token looks again.
+    /// Changes with every new revocation. An open socket then checks its token again.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 }
 
-/// Seconds since 1970, as `iat` counts them, of a moment; one that lies within a second counts as the next, so that
-/// "before" leaves nothing out.
+/// A time in whole seconds since 1970, as `iat` counts them, rounded up, so that "before" leaves nothing out.
 #[must_use]
 pub fn whole_seconds(at: OffsetDateTime) -> i64 {
     at.unix_timestamp() + i64::from(at.nanosecond() > 0)

@@ -91,7 +91,7 @@ fn a_revocation_is_forgotten_when_its_last_token_has_ended_and_not_before() {
     let by_jti = |ends_at| Revocation::Token { jti: "t1".into(), expires_at: None }.entry(ends_at);
     let of_a = |ends_at| Revocation::Subject { sub: "a".parse().unwrap(), issued_before: 100 }.entry(ends_at);
     let of_all = |ends_at| Revocation::Everyone { issued_before: 50 }.entry(ends_at);
-    // The later end counts, in whatever order they come.
+    // The later end counts, in any order.
     revocations.add([by_jti(1_000), by_jti(900), of_a(900), of_a(1_000), of_all(900), of_all(1_000)]);
     assert!(revocations.remove_expired(999).is_empty());
     assert_eq!(revocations.len(), 3);

@@ -35,8 +35,8 @@ impl TokenCache {
         self.verifier.keys()
     }
 
-    /// Verifies a token; one of a key that is not known waits until the issuer's keys have been read again, so that a
-    /// rotation is noticed by nobody.
+    /// Verifies a token. If its key is unknown, waits until the issuer's keys have been read again, so that a key rotation
+    /// fails no request.
     ///
     /// # Errors
     /// [`TokenError`], for the bearer to read.

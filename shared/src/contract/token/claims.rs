@@ -15,7 +15,7 @@ use crate::contract::revocation::MAX_JTI_BYTES;
 /// How far `nbf` and `iat` may lie in the future, in seconds: the issuer's clock is not ours.
 /// `exp` gets no such grace: a token ends when it says.
 const CLOCK_SKEW_SECONDS: i64 = 30;
-/// Longest `sub`, in bytes, when it is no identifier of ours (OpenID Connect Core, section 2).
+/// Longest `sub`, in bytes, when it is not a valid identifier (OpenID Connect Core, section 2).
 const MAX_SUBJECT_BYTES: usize = 255;
 
 const NO_REFERENCE: TokenError = TokenError::InvalidClaim(
@@ -53,8 +53,8 @@ pub(crate) fn check_origin(
     Ok(())
 }
 
-/// Reads claims whose signature was made with `key`. A token ends `max_lifetime` seconds after `iat`, whatever its `exp`: a
-/// revocation is not remembered for longer.
+/// Reads the claims of a token that `key` signed. A token ends `max_lifetime` seconds after `iat` at the latest, because
+/// revocations are not kept for longer.
 pub(crate) fn parse(
     claims: &Map<String, Value>,
     key: VerificationKeyId,

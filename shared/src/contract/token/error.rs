@@ -14,7 +14,7 @@ pub enum TokenError {
     /// `alg` is not among the configured ones, or not that of the key it names.
     #[error("algorithm is not accepted")]
     Algorithm,
-    /// `crit` asks for what nobody here understands (RFC 7515, section 4.1.11).
+    /// `crit` names an extension that this service does not implement (RFC 7515, section 4.1.11).
     #[error("header `crit` is not supported")]
     UnsupportedCrit,
     /// `kid` names a key that is not, or no longer, the issuer's.
@@ -49,7 +49,7 @@ impl TokenError {
     pub fn challenge(&self) -> String {
         match self {
             Self::Missing => "Bearer realm=\"ehr-chat\"".to_owned(),
-            // A quoted string; no text of ours holds a backslash, but a claim's name may come from the library.
+            // A quoted string. Texts of this type hold no backslash, but a claim's name may come from the library.
             refused => format!(
                 "Bearer realm=\"ehr-chat\", error=\"invalid_token\", error_description=\"{}\"",
                 refused.to_string().replace(['"', '\\'], "'")

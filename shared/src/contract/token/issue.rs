@@ -1,4 +1,4 @@
-//! Signs tokens with the shared secret: what `api-service token` prints. Everybody else's are an issuer's to sign.
+//! Signs tokens with the shared secret: what `api-service token` prints. All other tokens are signed by an issuer.
 
 use std::time::Duration;
 

@@ -26,7 +26,7 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 pub struct VerificationKeyId([u8; 32]);
 
 impl VerificationKeyId {
-    /// The secret of this installation, of which nothing is told, not even a hash.
+    /// The shared secret. Its id is constant, so that it reveals nothing of the secret.
     pub const SECRET: Self = Self([0; 32]);
 
     fn from_parts(kid: Option<&str>, algorithm: Algorithm, material: &[&[u8]]) -> Self {
@@ -73,7 +73,7 @@ pub(crate) struct VerificationKey {
     pub(crate) key: DecodingKey,
 }
 
-/// Why a member of a set is no key of ours.
+/// Why a member of a key set cannot verify tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JwkError {
     #[error("is for something else")]
@@ -101,7 +101,7 @@ pub enum KeySetError {
     NoUsableKey(String),
 }
 
-/// The keys of an issuer at a moment.
+/// The keys of an issuer, as read once.
 #[derive(Default)]
 pub struct KeySet {
     keys: Vec<VerificationKey>,
@@ -114,7 +114,7 @@ impl fmt::Debug for KeySet {
 }
 
 impl KeySet {
-    /// Reads a set. Members that are no keys of ours are left out, with a warning when they should not be there at all.
+    /// Parses a set. Members that cannot verify tokens are left out, with a warning when they should not be in the set at all.
     ///
     /// # Errors
     /// [`KeySetError`], when no key is left.
@@ -266,8 +266,8 @@ fn check(algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> Result<()
     ParsedPublicKey::new(algorithm, key).map(drop).map_err(|_| JwkError::Malformed)
 }
 
-/// The points of Ed25519 whose order divides 8, in every encoding, without the sign of `x`. Under such a key anybody can make a
-/// signature that verifies; all zeros is one of them.
+/// The points of Ed25519 whose order divides 8, in every encoding, without the sign of `x`. For such a key any party can make a
+/// signature that verifies. All zeros is one of them.
 const SMALL_ORDER: [[u8; 32]; 7] = [
     [0; 32],
     ends_in([1, 0], 0, 0),

@@ -58,7 +58,7 @@ impl fmt::Display for JwksUrl {
 }
 
 impl JwksUrl {
-    /// Whether whoever answers must prove its name.
+    /// Whether the server must prove its name.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.0.scheme() == "https"
@@ -89,7 +89,7 @@ pub enum Jwks {
     Url {
         /// Where.
         url: JwksUrl,
-        /// Who vouches for it, in place of this system's authorities.
+        /// CA bundle that verifies the issuer's server, in place of the system's CAs.
         ca: Option<CaFile>,
         /// How long an answer is good for; less when it says so itself.
         refresh: Duration,
@@ -102,7 +102,7 @@ pub enum JwksError {
     /// No such file, or not ours to read.
     #[error("cannot be read: {0}")]
     File(io::Error),
-    /// Nobody answered, or not in time.
+    /// The server did not answer in time.
     #[error("cannot be read: {}", chain(.0))]
     Http(reqwest::Error),
     /// An answer of another status than 200.
@@ -114,7 +114,7 @@ pub enum JwksError {
     /// It is no set, or has no key.
     #[error(transparent)]
     Set(#[from] KeySetError),
-    /// Nobody vouches for servers.
+    /// There is no CA that could verify the server.
     #[error(transparent)]
     Authority(#[from] CaError),
 }

@@ -1,6 +1,6 @@
-//! The keys that count now: the secret, and the issuer's latest set, which is read anew in the background.
+//! The keys that verify tokens now: the secret, and the issuer's latest set, which a background task reads again.
 //!
-//! Whoever verifies never waits. A reading that fails changes nothing; a key that has left the set verifies nothing more.
+//! Verification never waits. A failed refresh changes nothing. A key that left the set verifies nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub struct NoVerificationKeysError(#[from] JwksError);
 pub struct KeySetCache {
     pub(crate) secret: Option<DecodingKey>,
     set: RwLock<Arc<KeySet>>,
-    /// What was read last: the same again needs no look.
+    /// The document that was read last. The same document again is not parsed.
     text: RwLock<Vec<u8>>,
     /// Counts what was read.
     updates: watch::Sender<u64>,
@@ -62,8 +62,8 @@ impl KeySetCache {
         }
     }
 
-    /// The keys of `rules`, and from then on, until the shutdown, whatever becomes of them. An issuer that does not answer
-    /// is asked again for ten seconds.
+    /// Reads the configured keys, and keeps them current until the shutdown. If the issuer does not answer at the start, asks
+    /// again for ten seconds.
     ///
     /// # Errors
     /// [`NoVerificationKeysError`]
@@ -96,7 +96,7 @@ impl KeySetCache {
         if key == VerificationKeyId::SECRET { self.secret.is_some() } else { self.set.read().contains(key) }
     }
 
-    /// Hears of every reading: whoever holds something open for a token looks whether its key is still there.
+    /// Changes with every refresh. An open socket then checks whether its token's key is still in the set.
     #[must_use]
     pub fn updates(&self) -> watch::Receiver<u64> {
         self.updates.subscribe()

@@ -1,12 +1,12 @@
 //! JWT → [`Principal`], and what a principal may do.
 //!
-//! - `verifier`: which key, whether it signed this, whether it is good now
-//! - `keys`: the public keys of an issuer
-//! - `source`: where an issuer publishes them
-//! - `keyring`: the keys that count now, read anew in the background
-//! - `claims`: what a token says of its bearer
-//! - `principal`: who acts, and what it may do
-//! - `error`: why a token is refused: what is wrong with it, never what the key is
+//! - `verifier`: chooses the key, checks signature, times and revocation
+//! - `jwk`: the public keys of an issuer
+//! - `jwks_source`: file or URL of the issuer's keys
+//! - `key_set_cache`: the keys in use, refreshed in the background
+//! - `claims`: parses the claims
+//! - `principal`: the authenticated actor, and what it may do
+//! - `error`: why a token is rejected; never says what the key is
 //! - `issue`: signs tokens, with the shared secret only
 //! - [`settings`]: the settings of both services
 

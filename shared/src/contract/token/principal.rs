@@ -29,8 +29,8 @@ pub struct Principal {
     pub locations: Vec<LocationId>,
     /// Until when.
     pub expires_at: OffsetDateTime,
-    /// Its `sub`, whatever the role; of a `fhirUser`, whose `sub` need not be an identifier of ours, the person's when it
-    /// is none. A revocation can name this as well as the person.
+    /// Its `sub`. With `fhirUser` the `sub` may be no valid identifier; then this is the participant's id. A revocation can
+    /// name either.
     pub subject: ParticipantId,
     /// Its `iat`, in seconds since 1970.
     pub issued_at: Option<i64>,
@@ -136,7 +136,7 @@ mod tests {
         let principal = principal(Actor::Participant(me.clone()));
         let (here, there): (LocationId, LocationId) = ("loc1".parse().unwrap(), "loc2".parse().unwrap());
         let patient = Participant::contact("pat456".parse().unwrap());
-        // A patient who happens to have the same identifier is somebody else.
+        // A patient with the same identifier is another participant.
         let namesake = Participant::contact("doc123".parse().unwrap());
         assert_eq!(principal.check_acts_as(&here, &me), Ok(()));
         assert_eq!(principal.check_acts_as(&there, &me), Err(AuthorizationError::Location));

@@ -26,7 +26,7 @@ pub const JWKS_FILE: Setting = Setting {
 /// Keys of an issuer, at a URL.
 pub const JWKS_URL: Setting =
     Setting { name: "JWKS_URL", default: Some(""), help: "the same from an issuer: https, or http on this machine" };
-/// Who vouches for the issuer.
+/// CA bundle that verifies the issuer's server.
 pub const JWKS_CA_FILE: Setting = Setting {
     name: "JWKS_CA_FILE",
     default: Some(""),
@@ -122,7 +122,7 @@ mod tests {
 
     const SECRET: &str = "5d1c9e0fb2a84c7790d36b1f8e2a4c09";
 
-    fn told(variables: &[(&str, &str)], mode: Mode) -> Result<TokenConfig, String> {
+    fn read_tokens(variables: &[(&str, &str)], mode: Mode) -> Result<TokenConfig, String> {
         let variables: Vec<_> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut env = Env::from_fn(move |name| variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()));
@@ -134,9 +134,9 @@ mod tests {
 
     #[test]
     fn some_key_is_required() {
-        assert!(told(&[], Mode::Production).unwrap_err().contains("JWT_SECRET: is required"));
-        assert!(told(&[("JWT_SECRET", SECRET)], Mode::Production).unwrap().secret.is_some());
-        let by_url = told(&[("JWKS_URL", "https://ehr.example/jwks")], Mode::Production).unwrap();
+        assert!(read_tokens(&[], Mode::Production).unwrap_err().contains("JWT_SECRET: is required"));
+        assert!(read_tokens(&[("JWT_SECRET", SECRET)], Mode::Production).unwrap().secret.is_some());
+        let by_url = read_tokens(&[("JWKS_URL", "https://ehr.example/jwks")], Mode::Production).unwrap();
         assert!(by_url.secret.is_none() && matches!(by_url.jwks, Some(Jwks::Url { .. })));
     }
 
@@ -145,10 +145,10 @@ mod tests {
         for (secret, mode) in
             [("short", Mode::Development), ("development-0123456789abcdef0123456789", Mode::Production)]
         {
-            let why = told(&[("JWT_SECRET", secret)], mode).unwrap_err();
+            let why = read_tokens(&[("JWT_SECRET", secret)], mode).unwrap_err();
             assert!(why.contains("JWT_SECRET") && !why.contains(secret), "{why}");
         }
-        assert!(told(&[("JWT_SECRET", "development-0123456789abcdef0123456789")], Mode::Development).is_ok());
+        assert!(read_tokens(&[("JWT_SECRET", "development-0123456789abcdef0123456789")], Mode::Development).is_ok());
     }
 
     #[test]
@@ -156,23 +156,31 @@ mod tests {
         let path = std::env::temp_dir().join(format!("shared-jwks-{}", std::process::id()));
         let file = path.to_str().unwrap();
         assert!(
-            told(&[("JWKS_FILE", "/nonexistent")], Mode::Production).unwrap_err().contains("JWKS_FILE: cannot be read")
+            read_tokens(&[("JWKS_FILE", "/nonexistent")], Mode::Production)
+                .unwrap_err()
+                .contains("JWKS_FILE: cannot be read")
         );
         for (text, why) in [("{}", "is not a JSON Web Key Set"), ("{\"keys\": []}", "holds no key")] {
             std::fs::write(&path, text).unwrap();
-            assert!(told(&[("JWKS_FILE", file), ("JWT_SECRET", SECRET)], Mode::Production).unwrap_err().contains(why));
+            assert!(
+                read_tokens(&[("JWKS_FILE", file), ("JWT_SECRET", SECRET)], Mode::Production)
+                    .unwrap_err()
+                    .contains(why)
+            );
         }
         std::fs::write(&path, Issuer::new(Algorithm::ES256, "k1").set()).unwrap();
-        let rules = told(&[("JWKS_FILE", file)], Mode::Production).unwrap();
+        let rules = read_tokens(&[("JWKS_FILE", file)], Mode::Production).unwrap();
         assert!(matches!(rules.jwks, Some(Jwks::File(_))));
-        let both = told(&[("JWKS_FILE", file), ("JWKS_URL", "https://ehr.example/")], Mode::Production).unwrap_err();
+        let both =
+            read_tokens(&[("JWKS_FILE", file), ("JWKS_URL", "https://ehr.example/")], Mode::Production).unwrap_err();
         assert!(both.contains("JWKS_URL: cannot be set together"), "{both}");
         std::fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn the_longest_life_of_a_token_has_bounds_and_its_default_is_what_the_code_says() {
-        let with = |seconds| told(&[("JWT_SECRET", SECRET), ("JWT_MAX_LIFETIME_SECONDS", seconds)], Mode::Production);
+        let with =
+            |seconds| read_tokens(&[("JWT_SECRET", SECRET), ("JWT_MAX_LIFETIME_SECONDS", seconds)], Mode::Production);
         assert_eq!(with("").unwrap().max_lifetime, crate::contract::token::DEFAULT_MAX_LIFETIME_SECONDS);
         assert_eq!(with("3600").unwrap().max_lifetime, 3600);
         for bad in ["59", "3153600001", "-1", "1h"] {
@@ -183,10 +191,12 @@ mod tests {
     #[test]
     fn urls_without_tls_are_for_this_machine_and_for_development() {
         let url = [("JWKS_URL", "http://ehr.example/jwks")];
-        assert!(told(&url, Mode::Production).unwrap_err().contains("JWKS_URL: must begin with https://"));
-        assert!(told(&url, Mode::Development).is_ok());
+        assert!(read_tokens(&url, Mode::Production).unwrap_err().contains("JWKS_URL: must begin with https://"));
+        assert!(read_tokens(&url, Mode::Development).is_ok());
         let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        assert!(told(&[url[0], ("JWKS_CA_FILE", ca)], Mode::Development).unwrap_err().contains("JWKS_CA_FILE"));
-        assert!(told(&[url[0], ("JWKS_REFRESH_SECONDS", "1")], Mode::Development).unwrap_err().contains("between 5"));
+        assert!(read_tokens(&[url[0], ("JWKS_CA_FILE", ca)], Mode::Development).unwrap_err().contains("JWKS_CA_FILE"));
+        assert!(
+            read_tokens(&[url[0], ("JWKS_REFRESH_SECONDS", "1")], Mode::Development).unwrap_err().contains("between 5")
+        );
     }
 }

@@ -20,7 +20,8 @@ use crate::kit::env::Secret;
 /// Longest token, in bytes. Longer ones are refused unread.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// The algorithms that may be in use. `none` is not among them, nor any that a key of ours could be mistaken for.
+/// The algorithms that a token may use. `none` is not among them. Neither is any algorithm for which a configured key could be
+/// misused.
 const ALGORITHMS: [Algorithm; 10] = [
     Algorithm::HS256,
     Algorithm::RS256,

@@ -1,4 +1,5 @@
-//! Values that never show themselves: message content, and whatever holds some. What `Secret` is for settings.
+//! Values that never appear in logs: message content and structures that hold it. [`crate::kit::env::Secret`] does the same for
+//! settings.
 
 use std::fmt;
 

@@ -13,10 +13,10 @@ pub const MODE: Setting = Setting {
            and * in ALLOWED_ORIGINS",
 };
 
-/// How every secret begins that is made for development. Nobody can use one for more by mistake.
+/// Prefix of every secret that is generated for development, so that production rejects it.
 pub const DEVELOPMENT_PREFIX: &str = "development-";
 
-/// Secrets that stand in manuals, examples and tests, where everybody can read them.
+/// Secrets from manuals, examples and tests, which are public.
 const WELL_KNOWN_SECRETS: [&str; 8] = [
     "0123456789abcdef0123456789abcdef",
     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
@@ -31,10 +31,10 @@ const WELL_KNOWN_SECRETS: [&str; 8] = [
 /// What a service runs for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Real people's data.
+    /// With data of real patients.
     #[default]
     Production,
-    /// Nobody's.
+    /// Without data of real patients.
     Development,
 }
 
@@ -82,7 +82,7 @@ impl Mode {
     }
 }
 
-/// Different bytes of 32 random ones: 30, or 14 of 32 random hexadecimal digits. Fewer than these were typed by somebody.
+/// 32 random bytes have about 30 distinct values, and 32 random hexadecimal digits 14. A secret with fewer than this was typed.
 const MIN_DISTINCT_BYTES: usize = 8;
 
 /// Whether a key or a secret is as good as guessed: all zeros, or a few characters again and again.

@@ -1,4 +1,4 @@
-//! Variables that look like settings and are none: a misspelt limit would otherwise be no limit, and nobody would notice.
+//! Variables that look like settings and are not: without an error, a misspelt limit would silently be no limit.
 
 use super::{Env, Setting};
 
@@ -61,10 +61,10 @@ pub const SINGLE_SERVICE_SETTINGS: &[&str] = &[
     "RATE_LIMIT_SERVICE_PER_SECOND",
 ];
 
-/// Whether a name looks like one of ours.
+/// Whether a name has the prefix of a setting.
 #[must_use]
 pub fn has_setting_prefix(name: &str) -> bool {
-    // Kubernetes tells every container of every service of its namespace, whatever that is called.
+    // Kubernetes sets variables for every service of the namespace, of any name.
     let is_kubernetes = name.contains("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.contains("_PORT_");
     SETTING_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !is_kubernetes && !name.ends_with("_PORT")
 }

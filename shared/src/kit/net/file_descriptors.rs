@@ -1,5 +1,4 @@
-//! File descriptors: every connection is one. Strangers' connections must leave enough for our own: to the database, to Redis, and
-//! for the admin port.
+//! File descriptors: every connection takes one. Client connections must leave enough for PostgreSQL, Redis and the admin port.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -13,8 +12,7 @@ pub fn raise_limit() {
     }
 }
 
-/// How many connections strangers may have at a time: as many as the limit allows when `reserved` descriptors are kept for our
-/// own, and never less than a quarter of it.
+/// How many client connections the limit allows: all but `reserved` descriptors, and at least a quarter of the limit.
 #[must_use]
 pub fn connection_budget(reserved: usize) -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
@@ -26,7 +24,7 @@ fn remaining_after(limit: u64, reserved: usize) -> usize {
     limit.saturating_sub(reserved).max(limit / 4).max(1)
 }
 
-/// The smaller of what a setting allows and what there is. Says so where the setting is lowered.
+/// Caps a setting at what the descriptor limit allows, and logs a warning if it was higher.
 #[must_use]
 pub fn cap_setting(setting: &str, wanted: usize, affordable: usize) -> usize {
     if wanted > affordable {

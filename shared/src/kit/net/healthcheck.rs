@@ -10,7 +10,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Asks `/healthz` of the admin port. Not `/readyz`: a service that waits for PostgreSQL or Redis must not be killed for it.
 ///
 /// # Errors
-/// When nobody answers in time, or the answer is not 200.
+/// When the service does not answer in time, or not with 200.
 pub fn probe(admin: SocketAddr) -> io::Result<()> {
     let mut tcp = TcpStream::connect_timeout(&connectable_address(admin), PROBE_TIMEOUT)?;
     tcp.set_read_timeout(Some(PROBE_TIMEOUT))?;

@@ -15,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 #[derive(Debug, Clone)]
 pub struct CaFile(Arc<RootCertStore>);
 
-/// Why there is nobody whose word counts.
+/// Why no CA can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// The file cannot be read.
@@ -46,7 +46,7 @@ fn root_store(certificates: Vec<CertificateDer<'static>>) -> Option<RootCertStor
     (usable > 0).then_some(roots)
 }
 
-/// How to connect: TLS 1.2 or newer, to servers that `ca` vouches for, or without it the authorities of this system.
+/// Client configuration: TLS 1.2 or newer, to servers that `ca` verifies, or the system's CAs without it.
 ///
 /// # Errors
 /// [`CaError::NoSystemCas`]

@@ -1,20 +1,19 @@
-//! What Redis may have lost.
+//! Detects connections and servers that may have lost writes.
 
 use fred::error::{Error, ErrorKind};
 use tokio::time::Instant;
 
-/// What is known of Redis, of all its nodes together.
+/// Whether Redis may have lost writes, over all its nodes.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionHealth {
-    /// Counts up with every connection that breaks or is a new one, and with every master that comes or goes. What an old one was
-    /// given may be lost: a Redis that died has a successor that had not heard of it yet, or comes back with what it had written
-    /// to disk. Who knows of no loss counts it too: what is published again does no harm.
+    /// Increases with every lost or new connection, and with every master that joins or leaves. Redis may have lost what an
+    /// earlier generation wrote: a replica that took over may lag, and a restarted server has only what it saved. It may
+    /// increase without a loss; publishing again does no harm.
     pub generation: u64,
-    /// When it counted up last: what was given before was given before that.
+    /// When it increased last.
     pub since: Instant,
-    /// All servers answered to something that was asked then, on the connections that they had been given everything on. Of a
-    /// cluster those that are down do not count: what they were given has been counted as lost when they went, and they are
-    /// given nothing before they answer again. So one dead node does not keep others from proving themselves.
+    /// All servers answered a command that was sent at this time, on their current connections. Nodes of a cluster that are
+    /// down do not count: their loss was counted when they went down, and they get no commands until they answer again.
     pub verified_at: Instant,
 }
 

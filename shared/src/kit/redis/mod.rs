@@ -1,20 +1,20 @@
-//! Redis, as both services use it: connections that never hang, and of a cluster one connection a master, so that a node that is
-//! dead, frozen or out of reach harms only the keys whose slots it holds.
+//! The Redis client of both services. A cluster gets one connection per master, so that a dead or frozen node affects only the
+//! keys of its slots. No call blocks without a timeout.
 //!
 //! | module | owns |
 //! | --- | --- |
 //! | `url` | [`RedisUrl`]: which servers, whether encrypted |
-//! | `generation` | [`Settings`]: how long connections wait and what they refuse to repeat |
-//! | `slots` | [`Slots`]: which master of a cluster serves which key |
+//! | `connection` | [`ClientOptions`]: how long connections wait and what they refuse to repeat |
+//! | `slots` | [`SlotMap`]: which master of a cluster serves which key |
 //! | `node` | one server: whether it answers, and its replacement of connections that were cut without a word |
-//! | `health` | [`Health`]: what Redis may have lost |
-//! | `nodes` | [`Nodes`]: all of them; sends each command to the node of its key |
+//! | `health` | [`ConnectionHealth`]: whether Redis may have lost writes |
+//! | `nodes` | [`RedisNodes`]: all of them; sends each command to the node of its key |
 //! | `map` | reads the map of the cluster, and connects to its masters |
 //! | `dedicated` | [`DedicatedConnection`]: a connection of its own for one key, whose reads may block |
 //!
-//! The client library's own cluster client is not used: it reconnects as a whole, so one dead master stops commands to all.
-//! Nor are its redirections. To follow `ASK` it takes the next answer on a connection for its own, whosever it is: one
-//! conversation's log could reach another.
+//! The client library's own cluster client is not used: it reconnects as a whole, so one dead master stops all commands. Its
+//! redirections are not used either. When it follows `ASK`, it takes the next reply on that connection for its own,
+//! whichever command caused it: one conversation's log could reach another.
 
 mod connection;
 mod dedicated;

@@ -1,4 +1,4 @@
-//! One server: whether it answers, and the replacement of connections that were cut without a word.
+//! One server: its heartbeat, and the replacement of connections that are silently broken.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const CONNECT_POLL_INTERVAL: Duration = Duration::from_millis(50);
 enum NodeState {
     /// It was not connected yet. Commands wait for that.
     Starting,
-    /// It answers, as far as anybody knows.
+    /// It answered the last heartbeat.
     Up,
     /// It does not answer. Nothing is sent to it, and nothing waits for it.
     Down,
@@ -187,7 +187,7 @@ impl Node {
     }
 }
 
-/// Whether there was anything to hear.
+/// Whether the receiver held any event. Removes all of them.
 fn drain_events<T: Clone>(receiver: &mut Receiver<T>) -> bool {
     let mut heard = false;
     while !matches!(receiver.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {

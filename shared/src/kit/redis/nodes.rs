@@ -184,7 +184,7 @@ impl RedisNodes {
         for _ in 0..MAX_REDIRECTIONS {
             let client = match self.client_for(key) {
                 Ok(client) => client,
-                // Right after the start. The first answer is there in a moment.
+                // At the start. The first map arrives shortly.
                 Err(RoutingError::MapUnknown) => {
                     self.refresh().await;
                     self.client_for(key)?

@@ -76,7 +76,7 @@ impl SlotMap {
         assigned(self.owners[slot_of(key)])
     }
 
-    /// No master is known to serve the slot of a key, whatever the cluster said.
+    /// Marks the slot of a key as unassigned, against the last map of the cluster.
     pub fn unassign(&mut self, key: impl AsRef<[u8]>) {
         self.owners[slot_of(key)] = UNASSIGNED;
     }

@@ -1,6 +1,6 @@
 //! One server, or a cluster.
 
-/// What Redis is, which decides how an event is published and heard.
+/// Whether Redis is one server or a cluster, which decides how events are published and received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topology {
     /// One server: `PUBLISH` and `SUBSCRIBE`, which every version has.

@@ -28,7 +28,7 @@ const WRITE_ERROR_DELAY: Duration = Duration::from_millis(100);
 const WRITE_INTERVAL: Duration = Duration::from_millis(5);
 /// Bytes of lines in one write. A pipe takes so many without bytes of another process in between (POSIX: `PIPE_BUF`).
 const MAX_WRITE_BYTES: usize = 4096;
-/// How often somebody is asked for what else there is to say, when no line comes.
+/// How often suppressed lines are reported while no line arrives.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The entrance of the queue. Clones share it.
@@ -240,7 +240,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// A reader that reads nothing until it is told to, as a pipe behaves that is full.
+    /// A reader that reads only when the test resumes it, as a full pipe behaves.
     struct Stalled {
         go_on: Receiver<()>,
         read: Sender<String>,

@@ -1,4 +1,4 @@
-//! Something that may happen again and again, and is to be logged without filling the log.
+//! Throttles the log line of an event that may repeat often.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 /// Between two lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Counts what happens between two lines of the log.
+/// Counts events between two log lines.
 #[derive(Debug, Default)]
 pub struct LogThrottle(Mutex<State>);
 
@@ -18,7 +18,7 @@ struct State {
 }
 
 impl LogThrottle {
-    /// It happened `count` times. Returns how often it did since the last line, when a line is due.
+    /// Records `count` events. Returns the events since the last line, if a line is due.
     pub fn record(&self, count: u64) -> Option<u64> {
         let mut state = self.0.lock();
         state.count += count;

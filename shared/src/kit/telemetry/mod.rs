@@ -66,7 +66,7 @@ const OWN_TARGET: &str = module_path!();
 /// How long the end of a process waits for its last lines.
 const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The log of this process. When it is dropped, what waits is written: whoever holds it is the last to go.
+/// The log of this process. Its drop writes the waiting lines, so it is dropped last.
 #[must_use = "the last lines are written when it is dropped"]
 pub struct LogGuard(Option<(LogQueue, RepeatLimiter)>);
 
@@ -79,12 +79,12 @@ impl Drop for LogGuard {
     }
 }
 
-/// Sends this process's log lines to standard error, and its panics with them. `filter` is a level (`info`) or `tracing`
-/// directives; of the libraries nothing below `info` is written, whatever it says (see [`is_safe`]).
+/// Sends log lines and panics of this process to standard error. `filter` is a level (`info`) or `tracing` directives. Lines of
+/// libraries below `info` are never written (see [`is_safe`]).
 ///
-/// Whoever logs never waits for a reader of standard error: a bounded queue holds what is not read, and what finds no room
-/// is dropped and counted (`ehr_chat_log_lines_dropped_total`). Warnings and errors that repeat are counted too.
-/// A second call in one process has no effect, so tests may start several servers.
+/// Logging never blocks. A bounded queue holds unread lines; lines beyond it are dropped and counted
+/// (`ehr_chat_log_lines_dropped_total`). Repeated warnings and errors are counted too. A second call in one process has no
+/// effect, so tests may start several servers.
 ///
 /// # Errors
 /// When the thread that writes cannot be started.
@@ -168,8 +168,7 @@ const LATENCY_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
 /// Things that are done together.
 const SIZE_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
-/// How often recorded values are put into their buckets. Until then each of them takes memory, whether anybody asks for
-/// metrics or not.
+/// How often recorded values are put into their buckets. Until then each value takes memory, even if metrics are never scraped.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Counted in [`init_logging`]; of every service's metrics.
@@ -243,9 +242,8 @@ impl MetricSpec {
     }
 }
 
-/// Starts to collect this process's metrics; the handle renders them for `/metrics`. All of `meters` are there from the
-/// first scrape on, since what appears with its first event has lost that event to everybody who asks for rates. Call it
-/// within the runtime.
+/// Starts to collect metrics; the handle renders them for `/metrics`. All metrics exist from the first scrape on, because a
+/// rate cannot count the event that creates its series. Call it within the runtime.
 ///
 /// # Errors
 /// When they are collected already.

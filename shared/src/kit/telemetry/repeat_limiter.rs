@@ -1,5 +1,5 @@
-//! A limit for warnings and errors that repeat: each place in the code may write [`BURST`] lines at once and
-//! [`LINES_PER_SECOND`] from then on. The rest is counted, and the log says how many there were.
+//! Limits repeated warnings and errors: each callsite may write [`LINE_BURST`] lines at once and [`LINES_PER_SECOND`] from then
+//! on. Further lines are counted, and the log reports the count.
 //!
 //! Lines of lower levels are one for each thing that they tell of, and are all written.
 
@@ -80,7 +80,7 @@ impl RepeatLimiter {
         site.sample = String::from_utf8_lossy(sample).trim_end().to_owned();
     }
 
-    /// What was left out and not told of yet; what was told of a moment ago waits, unless this is the `last` call.
+    /// Takes the counts of suppressed lines that are due for a report; all of them if `last` is set.
     pub(super) fn take_suppressed(&self, now: Instant, last: bool) -> Vec<Suppressed> {
         let is_due =
             |site: &&mut CallsiteBudget| last || now.saturating_duration_since(site.reported_at) >= LOG_INTERVAL;

@@ -1,4 +1,4 @@
-//! Traces by OTLP over HTTP, for whoever names a collector: a span a request, and below it what took its time.
+//! Traces by OTLP over HTTP, if a collector is configured: a span per request, and child spans for its parts.
 //!
 //! A span holds what this module gives it and nothing else: method, route, status, request id. No layer turns log lines
 //! into spans, so no query, body, token or error text can get there. Without a collector nothing here runs.
@@ -98,7 +98,7 @@ impl TraceConfig {
 /// Why traces cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// Nobody vouches for the collector.
+    /// No CA can verify the collector.
     #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
     Ca(#[from] tls::CaError),
     /// The client cannot be made.
@@ -149,8 +149,8 @@ impl Tracing {
         Ok(Self { provider, tracer })
     }
 
-    /// A request's span. `route` is one of ours and holds no parameter; `parent` is the caller's `traceparent`, where the
-    /// caller is to be believed.
+    /// The span of a request. `route` is a route of this service without parameters. `parent` is the caller's `traceparent`, if
+    /// the caller is trusted.
     #[must_use]
     pub fn request_span(&self, method: &str, route: &str, request_id: &str, parent: Option<&str>) -> RequestSpan {
         let parent = parent.and_then(parse_traceparent);
@@ -219,7 +219,7 @@ impl Drop for ChildSpan {
     }
 }
 
-/// `00-TRACE-SPAN-FLAGS` (W3C Trace Context, section 3.2). What is not that is nobody's.
+/// Parses `00-TRACE-SPAN-FLAGS` (W3C Trace Context, section 3.2). Other text has no effect.
 fn parse_traceparent(text: &str) -> Option<SpanContext> {
     let is_hex = |part: &str, length: usize| {
         part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))

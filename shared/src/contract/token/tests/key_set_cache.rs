@@ -97,7 +97,7 @@ async fn keys_of_a_file_are_rotated_without_a_gap() {
     tokens.check(&of_old).await.unwrap();
     assert_eq!(tokens.verify(&of_new), Err(TokenError::UnknownKey));
     file.write(&set([&old, &new]));
-    // The very first token of the new key is accepted: whoever shows it waits for the keys to be read.
+    // The first token of the new key is accepted: its request waits for the refresh.
     tokens.check(&of_new).await.unwrap();
     tokens.check(&of_old).await.unwrap();
     // A set that is no set changes nothing.
@@ -164,7 +164,7 @@ async fn keys_of_a_url_are_rotated_without_a_gap_and_strangers_do_not_hammer_it(
     tokens.check(&new.sign(&claims())).await.unwrap();
     tokens.check(&old.sign(&claims())).await.unwrap();
 
-    // Many tokens of keys that nobody has: each is refused, and the issuer is asked once or twice.
+    // Many tokens of unknown keys: each is rejected, and the issuer is asked once or twice.
     let before = *server.asked.borrow_and_update();
     let stranger = Issuer::new(Algorithm::ES256, "stranger");
     let token = stranger.sign(&claims());
@@ -256,7 +256,7 @@ async fn what_was_revoked_stays_so_through_every_rotation() {
         file.write(&set(issuers));
         keyring.refresh(&reader, jwks).await.unwrap();
         assert_eq!(tokens.verify(&taken_back), Err(TokenError::Revoked));
-        // A key that stays is no reason to verify its tokens anew.
+        // A key that stays does not cause its tokens to be verified again.
         assert!(Arc::ptr_eq(&tokens.verify(&other).unwrap(), &kept));
     }
     file.write(&new.set());

@@ -125,7 +125,7 @@ fn a_header_names_one_of_our_keys_and_nothing_else() {
     // The same key, another padding.
     let pss = Header { kid: Some("rsa".to_owned()), ..Header::new(Algorithm::PS256) };
     assert_eq!(verifier.verify(&rsa.sign_under(&pss, &claims())), Err(TokenError::Algorithm));
-    // A key that comes with the token, or an address for one, is nobody's.
+    // A key in the token, or an address of one, is ignored.
     let signed = stranger.sign(&claims());
     let own =
         json!({"alg": "RS256", "kid": "rsa", "jwk": stranger.jwk(), "jku": "https://evil.example/jwks", "x5u": "x"});

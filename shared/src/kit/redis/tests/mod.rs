@@ -155,7 +155,7 @@ async fn a_connection_that_is_cut_without_a_word_is_replaced_however_busy_it_is(
         let (before, begun) = (nodes.health().borrow().generation, Instant::now());
 
         node.forget_connections();
-        // Somebody always asks for something.
+        // The connection is never idle.
         let mut busy = interval(Duration::from_millis(50));
         let works_again = async {
             let mut asked = FuturesUnordered::new();
