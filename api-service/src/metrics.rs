@@ -43,7 +43,7 @@ pub const METRICS: &[MetricSpec] = &[
     MetricSpec::new(
         Counter,
         "ehr_chat_http_unsent_cut_total",
-        "answers that nobody read, cut because all together were too many",
+        "responses cut because clients left too many bytes unread in total",
     ),
     MetricSpec::new(
         Counter,
@@ -123,17 +123,17 @@ pub const METRICS: &[MetricSpec] = &[
         "ehr_chat_outbox_confirm_overflows_total",
         "published batches that will be published once more",
     ),
-    MetricSpec::new(Gauge, "ehr_chat_outbox_unconfirmed", "published batches whose rows are kept for a moment"),
+    MetricSpec::new(Gauge, "ehr_chat_outbox_unconfirmed", "published batches whose rows wait for their deletion"),
     MetricSpec::new(
         Counter,
         "ehr_chat_stream_entries_unreadable_total",
-        "entries of streams that were no text, or no entry of ours",
+        "stream entries that are no text or have an unknown format",
     )
     .with_label("stream", STREAMS),
     MetricSpec::new(
         Counter,
         "ehr_chat_redis_keys_moved_total",
-        "keys under names of ours that were of another type, and were moved",
+        "keys under reserved names that had another type and were moved",
     )
     .with_label("key", &["event_log", RECEIPT_STREAM, AUDIT_STREAM, CONVERSATION_CHECK_STREAM, "presence", "revoked"]),
     MetricSpec::new(
@@ -186,7 +186,7 @@ pub const METRICS: &[MetricSpec] = &[
     MetricSpec::new(
         Counter,
         "ehr_chat_revocation_copies_total",
-        "times that all revocations were written to Redis anew",
+        "times that all revocations were written to Redis again",
     ),
     MetricSpec::new(Gauge, "ehr_chat_jwks_keys", "keys of the issuers that are known"),
     MetricSpec::new(Counter, "ehr_chat_jwks_refreshes_total", "times that an issuer's keys were read")

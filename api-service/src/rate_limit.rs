@@ -12,7 +12,7 @@ pub(crate) const PARTICIPANT: RateSettings = RateSettings {
     per_second: Setting {
         name: "RATE_LIMIT_PARTICIPANT_PER_SECOND",
         default: Some("500"),
-        help: "0 to 1000000: requests a second of one user or contact; more are told 429; 0 for no limit",
+        help: "0 to 1000000: requests a second of one user or contact; more get 429; 0 for no limit",
     },
     burst: Setting {
         name: "RATE_LIMIT_PARTICIPANT_BURST",

@@ -37,7 +37,7 @@ impl Head {
 
     /// Appends a row: updates position and hash.
     pub fn advance(&mut self, key: &AuditKey, row: &Row, buffer: &mut Vec<u8>) {
-        // Saturates, because the verifier reads whatever the table holds.
+        // Saturates, because the verifier also reads forged rows.
         self.n = self.n.saturating_add(1);
         buffer.clear();
         buffer.reserve(TYPICAL_ROW_BYTES);

@@ -9,7 +9,7 @@ pub(crate) use crate::audit::key::AuditKey;
 pub(crate) const AUDIT_KEY: Setting = Setting {
     name: "AUDIT_KEY",
     default: Some(""),
-    help: "key of the audit trail's hashes, 32 bytes or more, for nobody but the API services; required, but in development, \
+    help: "key of the audit trail's hashes, 32 bytes or more, known only to the API services; required, but in development, \
            where one is made of JWT_SECRET",
 };
 pub(crate) const AUDIT_PREVIOUS_KEYS: Setting = Setting {

@@ -13,7 +13,7 @@ pub(super) const REDIS_URL: Setting = Setting {
 pub(super) const REDIS_CA_FILE: Setting = Setting {
     name: "REDIS_CA_FILE",
     default: Some(""),
-    help: "PEM file of the authorities that vouch for Redis, in place of this system's; with rediss only",
+    help: "PEM file of the certificate authorities trusted for Redis, in place of the system's; with rediss only",
 };
 
 /// Redis, through which events and receipts pass.

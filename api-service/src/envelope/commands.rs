@@ -96,7 +96,7 @@ pub async fn encrypt(store: &Store, accept_plain: bool) -> Result<(), ServeError
         store.set_backfill_position(Some(end)).await
     })
     .await?;
-    // Messages that were written in the meantime, whatever clock made their ids.
+    // Messages that were written in the meantime. The overlap covers clocks that disagree.
     for_each_window(store, id_before(begun, CLOCK_OVERLAP), true, async |plain, _| {
         count += plain.len();
         Ok(())

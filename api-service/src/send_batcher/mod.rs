@@ -147,9 +147,9 @@ async fn wait_for_database(store: &Store, queue: &SharedQueue) {
     if matches!(timeout(PING_TIMEOUT, store.ping()).await, Ok(Ok(()))) {
         return; // It was one connection.
     }
-    queue.set_database_away(true);
+    queue.set_database_unavailable(true);
     while !queue.is_closed() && store.ping().await.is_err() {
         sleep(POLL_INTERVAL).await;
     }
-    queue.set_database_away(false);
+    queue.set_database_unavailable(false);
 }

@@ -37,7 +37,7 @@ struct State {
     queue: FairQueue<LocationId, ConversationId, PendingSend>,
     is_closed: bool,
     /// PostgreSQL does not answer: sends are rejected.
-    is_away: bool,
+    is_unavailable: bool,
     /// Conversations that another transaction holds.
     blocked: BTreeMap<ConversationId, LocationId>,
     /// The last blocked conversation that was polled.
@@ -64,8 +64,8 @@ impl SharedQueue {
     /// Queues a send.
     pub(super) fn push(&self, pending: PendingSend) -> Result<(), SendError> {
         let mut state = self.state.lock();
-        if state.is_away {
-            return Err(database_away());
+        if state.is_unavailable {
+            return Err(database_unavailable());
         }
         let new = pending.new.clone();
         if state.queue.push(new.conversation.location(), &new.conversation.id(), pending).is_err() {
@@ -185,13 +185,13 @@ impl SharedQueue {
     }
 
     /// Records that PostgreSQL is down, which rejects all queued sends, or that it is back.
-    pub(super) fn set_database_away(&self, is_away: bool) {
+    pub(super) fn set_database_unavailable(&self, is_unavailable: bool) {
         let mut state = self.state.lock();
-        state.is_away = is_away;
-        let refused = if is_away { state.queue.drain() } else { Vec::new() };
+        state.is_unavailable = is_unavailable;
+        let refused = if is_unavailable { state.queue.drain() } else { Vec::new() };
         drop(state);
         for pending in refused {
-            pending.caller.reply(Err(database_away()));
+            pending.caller.reply(Err(database_unavailable()));
         }
     }
 }
@@ -221,8 +221,8 @@ fn next_in_rotation<K: Ord + Copy, V>(all: &BTreeMap<K, V>, last: &mut Option<K>
     keys
 }
 
-fn database_away() -> SendError {
-    StoreError::Unavailable("it did not answer a moment ago".into()).into()
+fn database_unavailable() -> SendError {
+    StoreError::Unavailable("the last probe got no answer".into()).into()
 }
 
 /// Sends that are written together, in order.

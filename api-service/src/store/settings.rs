@@ -16,7 +16,7 @@ pub(crate) const DATABASE_URL: Setting = Setting {
 pub(crate) const DATABASE_CA_FILE: Setting = Setting {
     name: "DATABASE_CA_FILE",
     default: Some(""),
-    help: "PEM file of the authorities that vouch for PostgreSQL, in place of this system's; makes TLS required",
+    help: "PEM file of the certificate authorities trusted for PostgreSQL, in place of the system's; makes TLS required",
 };
 pub(crate) const DATABASE_POOL_SIZE: Setting = Setting {
     name: "DATABASE_POOL_SIZE",

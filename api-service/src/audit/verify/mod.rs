@@ -1,7 +1,7 @@
 //! Verifies chains row by row, in order. Finds rows that were altered, removed, added or reordered, truncated ends and missing
 //! chains.
 //!
-//! Invariant: every row and every head is either part of a verified chain or named in a finding, whatever its number. Memory
+//! Invariant: every row and every head is either part of a verified chain or named in a finding. Memory
 //! holds one head per chain and one page of findings, never the rows.
 
 use std::collections::BTreeMap;

@@ -108,7 +108,7 @@ impl AuditReader {
 }
 
 impl Snapshot<'_> {
-    /// All heads, whatever their number.
+    /// All heads, by chain.
     ///
     /// # Errors
     /// [`StoreError`]

@@ -49,7 +49,7 @@ impl Statements {
     }
 }
 
-/// Writes a batch, whatever prevents the single statement. The caller rolls back after an error.
+/// Writes a batch that the single statement cannot write. The caller rolls back after an error.
 pub(super) async fn write_multi_statement(
     client: &Object,
     prepared: &PreparedBatch<'_>,

@@ -5,7 +5,7 @@
 //! - [`request`]: request id, client address and site of a request
 //! - [`headers`]: requests whose headers contradict themselves
 //! - [`query`]: strict queries
-//! - [`origin`]: origins (RFC 6454)
+//! - [`origin`]: origins as in RFC 6454
 //! - [`web_security`]: allowed origins and security headers
 
 pub mod headers;
