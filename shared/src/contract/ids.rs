@@ -114,21 +114,21 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn specified_examples_and_uuids_are_identifiers() {
+    fn examples_and_uuids_are_identifiers() {
         for id in ["loc1", "doc123", "a", "A.b_c~d-e", "0199b1d2-7c1e-7b39-a000-000000000000"] {
             assert_eq!(id.parse::<LocationId>().map(|id| id.to_string()), Ok(id.to_owned()));
         }
     }
 
     #[test]
-    fn what_would_need_escaping_is_refused() {
+    fn characters_that_need_escapes_are_rejected() {
         for id in ["", " ", "a b", "a/b", "a:b", "a{b}", "ä", "a\0", "a\n", &"x".repeat(65)] {
             assert_eq!(id.parse::<ParticipantId>(), Err(InvalidId), "{id:?}");
         }
     }
 
     #[test]
-    fn a_uuid_has_one_form() {
+    fn uuid_is_accepted_in_hyphenated_form_only() {
         let uuid = Uuid::from_u128(0x0199_b1d2_7c1e_7b39_a000_0000_0000_000a);
         for good in ["0199b1d2-7c1e-7b39-a000-00000000000a", "0199B1D2-7C1E-7B39-A000-00000000000A"] {
             assert_eq!(parse_uuid(good), Some(uuid));
@@ -145,21 +145,21 @@ mod tests {
     }
 
     #[test]
-    fn deserializing_checks_too() {
+    fn deserialization_validates_identifiers() {
         assert!(serde_json::from_str::<LocationId>("\"loc1\"").is_ok());
         assert!(serde_json::from_str::<LocationId>("\"loc 1\"").is_err());
     }
 
     proptest! {
         #[test]
-        fn exactly_the_pattern_is_accepted(text in "\\PC{0,70}") {
+        fn identifiers_match_the_pattern(text in "\\PC{0,70}") {
             let allowed = text.chars().all(|c| c.is_ascii_alphanumeric() || "._~-".contains(c));
             let expected = allowed && (1..=64).contains(&text.len());
             prop_assert_eq!(text.parse::<ParticipantId>().is_ok(), expected);
         }
 
         #[test]
-        fn every_well_formed_identifier_survives(text in "[A-Za-z0-9._~-]{1,64}") {
+        fn identifiers_survive_a_round_trip(text in "[A-Za-z0-9._~-]{1,64}") {
             prop_assert_eq!(text.parse::<ParticipantId>().map(|id| id.to_string()), Ok(text));
         }
     }

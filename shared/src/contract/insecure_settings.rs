@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_admin_port_and_real_proxies_need_no_warning() {
+    fn private_admin_port_causes_no_warning() {
         let rules = TokenConfig::default();
         for admin in ["127.0.0.1:9081", "[::1]:9081", "10.1.2.3:9081", "192.168.0.1:1", "172.31.0.1:1", "[fd00::1]:1"] {
             assert_eq!(of(admin, "10.0.0.0/8,2001:db8::/32", &rules), [""; 0], "{admin}");
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn an_admin_port_that_others_may_reach_is_named() {
+    fn public_admin_port_causes_a_warning() {
         for admin in ["0.0.0.0:9081", "[::]:9081", "203.0.113.9:9081", "[2001:db8::1]:9081", "[::ffff:203.0.113.9]:1"] {
             let said = of(admin, "", &TokenConfig::default());
             assert!(said.len() == 1 && said[0].starts_with("ADMIN_ADDR"), "{admin}: {said:?}");
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_that_cover_everything_are_named_however_that_is_written() {
+    fn overly_broad_proxies_cause_a_warning() {
         for proxies in ["0.0.0.0/0", "::/0", "10.0.0.7,0.0.0.0/1,128.0.0.0/1", "2000::/3", "::ffff:0.0.0.0/0"] {
             let said = of("127.0.0.1:1", proxies, &TokenConfig::default());
             assert!(said.len() == 1 && said[0].starts_with("TRUSTED_PROXIES"), "{proxies}: {said:?}");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jwks_without_issuer_or_audience_is_named() {
+    fn jwks_without_issuer_or_audience_causes_a_warning() {
         let jwks = || {
             let url = "https://ehr.example/jwks".parse().unwrap();
             Some(crate::contract::token::Jwks::Url { url, ca: None, refresh: std::time::Duration::from_secs(300) })
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_gateway_must_not_hold_is_named_and_not_shown() {
+    fn api_service_secrets_cause_a_gateway_warning() {
         for name in API_SERVICE_SECRETS {
             let env = Env::from_fn(move |asked| (asked == name).then(|| "hunter2".to_owned()));
             let said = gateway_warnings(&env);

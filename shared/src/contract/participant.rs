@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_one_conversation_from_both_sides() {
+    fn pair_has_one_conversation_in_either_order() {
         let there = conversation("loc1", user("doc123"), contact("pat456")).unwrap();
         let back = conversation("loc1", contact("pat456"), user("doc123")).unwrap();
         assert_eq!(there, back);
@@ -189,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_pinned_because_they_are_stored() {
+    fn conversation_ids_are_pinned() {
         let id = conversation("loc1", user("doc123"), contact("pat456")).unwrap().id();
         assert_eq!(id.to_string(), "d73d142b-e255-53a0-a91a-0514e07ecfcf");
     }
 
     #[test]
-    fn location_kind_and_person_all_tell_conversations_apart() {
+    fn location_kind_and_id_distinguish_conversations() {
         let ids = [
             conversation("loc1", user("a"), contact("b")).unwrap().id(),
             conversation("loc2", user("a"), contact("b")).unwrap().id(),
@@ -207,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn contacts_do_not_write_to_each_other_and_nobody_to_themselves() {
+    fn invalid_pairs_are_rejected() {
         assert_eq!(conversation("l", contact("a"), contact("b")), Err(InvalidPair::TwoContacts));
         assert_eq!(conversation("l", user("a"), user("a")), Err(InvalidPair::Same));
         assert!(conversation("l", user("a"), contact("a")).is_ok());
     }
 
     #[test]
-    fn participants_are_written_and_read_back() {
+    fn participants_survive_a_round_trip() {
         for who in [user("doc123"), contact("pat~4.5_6-")] {
             assert_eq!(who.to_string().parse::<Participant>(), Ok(who));
         }

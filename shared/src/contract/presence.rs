@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_online_was_not_seen_last_at_any_time() {
+    fn online_participant_has_no_last_seen_time() {
         assert_eq!(
             Presence::Online.frame(&doctor()),
             r#"{"type":"presence","user_id":"doc123","online":true,"last_seen_at":null}"#
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn notices_are_read_whole_or_not_at_all() {
+    fn incomplete_notices_are_rejected() {
         let read = |text: &str| Notice::parse(text.as_bytes());
         assert_eq!(read("! user:doc123 1\n"), Ok(Notice::Changed(doctor(), Presence::Online)));
         let gone = Presence::Offline(moment(5));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_survive_their_way() {
+    fn conversation_checks_survive_a_round_trip() {
         let question = ConversationCheck { location: "loc1".parse().unwrap(), conversation: Uuid::from_u128(7) };
         assert_eq!(ConversationCheck::decode(&question.encode().unwrap()), Some(question));
         for text in ["", "{}", r#"{"location":"a b","conversation":"00000000-0000-0000-0000-000000000007"}"#] {
@@ -189,7 +189,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_reader_panic(payload: Vec<u8>, text in "[!=] [a-z:]{0,12} [01] ?[0-9-]{0,25}\n?") {
+        fn notice_parser_never_panics(payload: Vec<u8>, text in "[!=] [a-z:]{0,12} [01] ?[0-9-]{0,25}\n?") {
             let _ = Notice::parse(&payload);
             let _ = Notice::parse(text.as_bytes());
         }

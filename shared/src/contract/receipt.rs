@@ -142,7 +142,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn a_receipt_is_written_and_read_back() {
+    fn receipt_survives_a_round_trip() {
         let receipt = Receipt {
             kind: ReceiptKind::Read,
             location: "loc1".parse().unwrap(),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn invalid_receipts_are_rejected() {
         for text in
             ["", "{}", "[]", r#"{"kind":"seen","location":"l","participant":"user:a","message_ids":[],"at_micros":0}"#]
         {

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_are_alike_and_none_shows_itself() {
+    fn tickets_are_unique_and_redacted() {
         let (one, other) = (Ticket::new().unwrap(), Ticket::new().unwrap());
         assert_ne!(one, other);
         assert_eq!(one.expose().len(), 43);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_opens_with_its_ticket_alone_and_shows_no_token() {
+    fn sealed_token_opens_only_with_its_ticket() {
         let (token, _) = principal(60);
         let (ticket, other) = (Ticket::new().unwrap(), Ticket::new().unwrap());
         let sealed = seal_token(&ticket, &token).unwrap();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_does_not_outlive_its_token() {
+    fn ticket_does_not_outlive_its_token() {
         let now = OffsetDateTime::now_utc();
         assert_eq!(lifetime_seconds(&principal(3600).1, now), 30);
         assert!((8..=10).contains(&lifetime_seconds(&principal(10).1, now)));

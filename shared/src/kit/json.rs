@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_there_twice_is_refused_wherever_it_is_and_however_it_is_spelt() {
+    fn repeated_key_is_rejected_in_any_spelling() {
         for (text, pointer) in [
             (r#"{"a":1,"a":2}"#, "/a"),
             (r#"{"a":1,"a":1}"#, "/a"),
@@ -194,20 +194,20 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_may_be_somebodys_words_is_not_repeated() {
+    fn unusual_names_are_not_repeated_in_errors() {
         assert_eq!(repeated(r#"{"a":{"my diagnosis":1,"my diagnosis":2}}"#), "/a");
         assert_eq!(repeated(r#"{"my diagnosis":{"a":1,"a":2}}"#), "");
         assert_eq!(repeated(r#"{"":1,"":2}"#), "");
     }
 
     #[test]
-    fn the_same_name_in_different_objects_is_no_contradiction() {
+    fn same_key_in_different_objects_is_accepted() {
         let text = r#"{"a":{"a":1},"b":[{"a":1},{"a":2}]}"#;
         assert_eq!(parse(text.as_bytes()), Ok(json!({"a": {"a": 1}, "b": [{"a": 1}, {"a": 2}]})));
     }
 
     #[test]
-    fn a_byte_order_mark_in_front_is_ignored_and_one_elsewhere_is_not_json() {
+    fn leading_byte_order_mark_is_ignored() {
         assert_eq!(parse(b"\xef\xbb\xbf{}"), Ok(json!({})));
         for text in [&b"{\xef\xbb\xbf}"[..], b"\xef\xbb\xbf\xef\xbb\xbf{}", b"\xfe\xff\0{\0}", b"\xef\xbb\xbf"] {
             assert!(matches!(parse(text), Err(JsonError::Syntax { .. })), "{text:?}");
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_by_its_place() {
+    fn syntax_errors_name_line_and_column() {
         assert_eq!(parse(b"{\n\"a\" 1}"), Err(JsonError::Syntax { line: 2, column: 5 }));
         for text in ["", "{} x", "{'a':1}", "{\"a\":01}", "[1,]", "\"\\ud800\"", "1e999", "NaN", "{\"a\":1}}"] {
             assert!(matches!(parse(text.as_bytes()), Err(JsonError::Syntax { .. })), "{text}");
@@ -243,13 +243,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_has_no_key_twice_is_read_as_serde_json_reads_it(value in any_json()) {
+        fn parser_agrees_with_serde_json(value in any_json()) {
             let text = value.to_string();
             prop_assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(&text).unwrap());
         }
 
         #[test]
-        fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn json_parser_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = parse(&bytes);
         }
     }

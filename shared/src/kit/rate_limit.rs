@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_passes_and_what_comes_behind_it_is_told_when_to_come_again() {
+    fn burst_passes_and_excess_gets_retry_after() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let buckets = buckets(1, 5);
@@ -263,12 +263,12 @@ mod tests {
         let wait = buckets.check(&"doc123").unwrap_err();
         assert!(wait.0 > Duration::from_millis(500) && wait.0 <= Duration::from_secs(1), "{wait:?}");
         assert_eq!(wait.seconds(), 1);
-        assert_eq!(buckets.check(&"doc124"), Ok(()), "everybody has a bucket of their own");
+        assert_eq!(buckets.check(&"doc124"), Ok(()), "each caller has its own bucket");
         assert!(recorder.handle().render().contains(r#"ehr_chat_rate_limited_total{kind="test"} 1"#));
     }
 
     #[test]
-    fn what_costs_more_than_a_bucket_holds_takes_a_full_one_and_is_granted() {
+    fn cost_beyond_burst_takes_a_full_bucket() {
         let buckets = buckets(1, 5);
         assert_eq!(buckets.check(&"doc123"), Ok(()));
         assert_eq!(buckets.check_n(&"doc123", 10), Ok(()));
@@ -282,14 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_never_too_early_and_never_zero() {
+    fn retry_after_rounds_up() {
         for (millis, seconds) in [(1, 1), (999, 1), (1_000, 1), (1_001, 2), (59_500, 60)] {
             assert_eq!(RetryAfter(Duration::from_millis(millis)).seconds(), seconds);
         }
     }
 
     #[test]
-    fn a_rate_of_nothing_is_no_limit() {
+    fn zero_rate_means_no_limit() {
         assert!(KeyedRateLimiter::new("test", Rate::new(0, 9)).is_none());
         for _ in 0..10_000 {
             assert_eq!(check(None, &"doc123"), Ok(()));
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn full_buckets_are_let_go() {
+    fn full_buckets_are_removed() {
         // A token comes every microsecond, so a bucket is full as good as at once.
         let buckets = buckets(1_000_000, 1);
         for caller in 0..50_000 {
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_whoever_comes() {
+    fn bucket_count_is_bounded() {
         // A bucket stays for a quarter of an hour.
         let buckets = buckets(1, 1000);
         let mut most = 0;
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_host_has_one_bucket_however_many_addresses_it_takes() {
+    fn ipv6_network_shares_one_bucket() {
         let of = |text: &str| client_network(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
         assert_eq!(of("2001:db8:1:200::9"), of("2001:db8:1:2ff::9"), "one is given 56 bits");
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv4_addresses_that_were_translated_have_a_bucket_each() {
+    fn translated_ipv4_addresses_have_own_buckets() {
         let of = |text: &str| client_network(text.parse().unwrap());
         assert_eq!(of("64:ff9b::203.0.113.9"), of("203.0.113.9"));
         assert_ne!(of("64:ff9b::203.0.113.9"), of("64:ff9b::203.0.113.10"));
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn those_whose_address_is_not_known_share_no_bucket() {
+    fn unknown_addresses_share_no_bucket() {
         let buckets = buckets(1, 1);
         for _ in 0..3 {
             assert_eq!(check_address(Some(&buckets), std::net::Ipv4Addr::UNSPECIFIED.into()), Ok(()));
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_read_with_their_bounds() {
+    fn rates_are_checked_against_bounds() {
         let read = |per_second: &'static str, burst: &'static str| {
             let mut env = Env::from_fn(move |name| {
                 let value = if name.ends_with("BURST") { burst } else { per_second };

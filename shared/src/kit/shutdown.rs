@@ -32,7 +32,7 @@ struct Failure {
 
 /// A task has ended that should have run until the shutdown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the task `{name}` {how} before the service was told to stop")]
+#[error("the task `{name}` {how} before the shutdown")]
 pub struct TaskError {
     /// Which.
     pub name: &'static str,
@@ -175,10 +175,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn finish_waits_for_tasks_that_end_when_told() {
+    async fn finish_waits_for_tasks() {
         let shutdown = Shutdown::new();
-        let told = shutdown.clone();
-        shutdown.spawn("patient", async move { told.wait_for_begin().await });
+        let waiting = shutdown.clone();
+        shutdown.spawn("patient", async move { waiting.wait_for_begin().await });
         shutdown.spawn_until("endless", std::future::pending());
         assert!(shutdown.finish(Duration::from_secs(5)).await);
         assert!(shutdown.failure.first.get().is_none());
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_ends_or_panics_too_early_is_named() {
+    async fn task_that_ends_early_is_named() {
         for (how, task) in [("ended", false), ("panicked", true)] {
             let shutdown = Shutdown::new();
             shutdown.spawn_until("steady", std::future::pending());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_begins_later_fails_with_what_begins_first() {
+    async fn later_phase_reports_failures_to_the_first() {
         let first = Shutdown::new();
         let last = first.later_phase();
         first.begin();

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_from_one_address_is_a_row_a_minute_and_nothing_is_left_out_of_the_count() {
+    fn address_flood_costs_one_row_per_minute() {
         for (outcome, first) in [(401, 20), (429, 5)] {
             let entry = refused("anonymous", Action::HistoryRead, outcome, [203, 0, 113, 9]);
             let (rows, times) = written(&entry, 2_000, 600);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_known_is_counted_too_whether_refused_or_showing_tokens() {
+    fn known_callers_are_counted_too() {
         for (entry, first) in [
             (refused("user:mallory", Action::HistoryRead, 403, [1; 4]), 300),
             (refused("user:mallory", Action::Send, 429, [1; 4]), 5),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_now_and_then_is_written_one_by_one_and_so_is_what_is_no_refusal() {
+    fn occasional_denials_are_written_one_by_one() {
         let entry = refused("anonymous", Action::Send, 401, [203, 0, 113, 9]);
         let (refusals, mut now) = (DenialAggregator::default(), Instant::now());
         for _ in 0..100 {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_says_what_all_of_them_share_and_no_more() {
+    fn count_keeps_only_shared_fields() {
         let refusals = DenialAggregator::default();
         let now = Instant::now();
         let of = |action, location: &str| {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_whoever_comes() {
+    fn sources_are_bounded() {
         let (refusals, now) = (DenialAggregator::default(), Instant::now());
         let mut written = 0;
         for number in 0..MAX_SOURCES as u32 + 5_000 {

@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_written_and_read_back() {
+    fn actors_survive_a_round_trip() {
         for text in ["user:a", "contact:a", "service:ehr", "operator:root", "anonymous", "system"] {
             assert_eq!(text.parse::<AuditActor>().map(|who| who.to_string()), Ok(text.to_owned()));
         }
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sides_of_a_conversation_are_named_whoever_acts() {
+    fn entry_names_both_sides_of_conversation() {
         let side = |text: &str| Some(text.to_owned());
         assert_eq!(sides("contact:pat", None), (None, side("user:doc")));
         assert_eq!(sides("user:doc", Some("user:doc")), (None, side("contact:pat")));
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_a_socket_is_written_and_read_back() {
+    fn socket_entry_survives_a_round_trip() {
         let mut entry = AuditEntry::new("user:doc".parse().unwrap(), Action::SocketClose, 4408)
             .in_conversation(&conversation(), None)
             .with_request(&request("r1", [203, 0, 113, 9]));
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_that_are_the_same_are_one_entry_and_nothing_else_is() {
+    fn coalesce_merges_only_equal_denials() {
         let refused = |address| {
             AuditEntry::new(AuditActor::Anonymous, Action::SocketOpen, 401)
                 .with_request(&request(&Uuid::now_v7().to_string(), address))
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_actions_share_a_name() {
+    fn actions_have_distinct_names() {
         let names: std::collections::HashSet<_> = Action::ALL.iter().map(|action| action.as_str()).collect();
         assert_eq!(names.len(), Action::ALL.len());
     }

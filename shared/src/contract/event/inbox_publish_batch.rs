@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_read_as_it_was_written_sealed_or_not() {
+    fn row_survives_a_round_trip() {
         let sealing = RelayKeys::new(&"k1:a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=".parse().unwrap());
         for keys in [&RelayKeys::default(), &sealing] {
             let payload = payload(&inbox("user:d"), keys);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_row_shows_nothing_and_opens_in_no_other_inbox_and_for_no_other_conversation() {
+    fn sealed_row_opens_only_in_its_own_place() {
         let keys = RelayKeys::new(&"k1:a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=".parse().unwrap());
         let payload = payload(&inbox("user:d"), &keys);
         assert!(!String::from_utf8_lossy(&payload).contains("hunter2"));

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn an_announcement_of_an_api_service_is_read_as_it_was_written() {
+    fn publish_status_survives_a_round_trip() {
         let instance = Uuid::from_u128(7);
         for is_recovered in [false, true] {
             let payload = publish_status_payload(instance, is_recovered);
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_stands_behind_the_header_and_changes_nothing_else() {
+    fn request_id_does_not_change_the_header() {
         for header in ["5-1 5-0", "5-1 5-0 user:a 00000000-0000-0000-0000-000000000007", "* user:a"] {
             let payload = format!("{header}\treq-1\n{{}}");
             assert_eq!(parse_request_id(payload.as_bytes()), Some("req-1"));
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn receipts_are_frames_that_nobody_has_to_prove() {
+    fn receipt_has_no_recipient() {
         let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
         let draft =
             OutgoingEvent::receipt(crate::contract::receipt::ReceiptKind::Read, &ids, "2026-11-22T12:00:00.000001Z");
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn typing_is_nobodys_to_prove_and_names_who_types() {
+    fn typing_names_its_participant() {
         let payload = typing_payload(&"user:doc123".parse().unwrap());
         let event = Event::from_channel(payload.as_bytes()).unwrap();
         assert_eq!(event.header, Header::Ephemeral { from: "user:doc123".parse().unwrap() });
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_entry_that_opens_a_log_is_no_event() {
+    fn marker_entry_is_not_an_event() {
         assert!(Event::from_log(cursor("1-0"), None, "", "", "").unwrap().is_none());
     }
 
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_says_what_stood_before_it_or_that_nothing_did() {
+    fn header_names_previous_entry() {
         let logged = |text: &str| text.parse::<Header>().unwrap();
         let (first, second) = (cursor("5-0"), cursor("5-1"));
         assert_eq!(logged("5-0 -"), Header::Logged { cursor: first, previous: None, recipient: None });
@@ -446,7 +446,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_are_read_as_the_script_writes_them((cursor, previous, recipient) in headers()) {
+        fn headers_survive_a_round_trip((cursor, previous, recipient) in headers()) {
             let mut text = format!("{cursor} {}", previous.map_or("-".to_owned(), |previous| previous.to_string()));
             if let Some(recipient) = &recipient {
                 text = format!("{text} {recipient}");
@@ -455,23 +455,23 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_header_parser_panic(text in "[-*:0-9a-z ]{0,60}") {
+        fn header_parser_never_panics(text in "[-*:0-9a-z ]{0,60}") {
             let _ = text.parse::<Header>();
         }
 
         #[test]
-        fn no_payload_makes_the_reader_panic(payload in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn payload_parser_never_panics(payload in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Event::from_channel(&payload);
         }
 
         #[test]
-        fn cursors_survive_being_written(millis: u64, count: u64) {
+        fn cursors_survive_a_round_trip(millis: u64, count: u64) {
             let text = format!("{millis}-{count}");
             prop_assert_eq!(text.parse::<Cursor>().map(|c| c.to_string()), Ok(text));
         }
 
         #[test]
-        fn no_text_makes_the_cursor_parser_panic(text in "[-+0-9a-z]{0,50}") {
+        fn cursor_parser_never_panics(text in "[-+0-9a-z]{0,50}") {
             if let Ok(cursor) = text.parse::<Cursor>() {
                 prop_assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor));
             }

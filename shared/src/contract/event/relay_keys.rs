@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_frame_is_the_plain_one_live_and_from_the_log() {
+    fn opened_frame_equals_plain_frame() {
         let (keys, draft) = (keys(&[("k1", 1)]), draft("line\none \u{1}\u{1F600}"));
         let sealed = keys.seal(&channel(1), &draft).unwrap().unwrap();
         let plain = payload(&draft.header(), draft.kind, draft.body.expose().as_bytes());
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_plain_is_read_with_and_without_keys() {
+    fn plain_events_are_accepted_by_default() {
         let draft = draft("hello");
         let bytes = payload(&draft.header(), draft.kind, draft.body.expose().as_bytes());
         for keys in [keys(&[("k1", 1)]), RelayKeys::default()] {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn once_everything_is_sealed_nothing_that_looks_like_a_message_is_taken_in_the_open() {
+    fn plain_messages_are_rejected_when_sealing_is_required() {
         let (draft, keys) = (draft("hello"), keys(&[("k1", 1)]).rejecting_unsealed());
         let name = channel(1).as_str().to_owned();
         let live = |payload: &[u8]| keys.open_live(&name, payload).map(|event| event.frame.into_owned());
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_somebody_wrote_is_sealed_and_a_dash_seals_nothing() {
+    fn receipts_are_never_sealed() {
         let receipt = OutgoingEvent::receipt(
             crate::contract::receipt::ReceiptKind::Read,
             &[Uuid::from_u128(1)],
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn old_keys_open_and_the_first_seals() {
+    fn first_key_seals_and_older_keys_open() {
         let (old, both) = (keys(&[("old", 1)]), keys(&[("new", 2), ("old", 1)]));
         let read = |keys: &RelayKeys, sealed: &[u8]| {
             keys.open_logged(channel(1).as_str(), cursors(), "message", &draft("").header(), sealed)
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_opens_in_another_place() {
+    fn sealed_body_opens_only_in_its_own_place() {
         let (keys, draft) = (keys(&[("k1", 1)]), draft("hello"));
         let sealed = keys.seal(&channel(1), &draft).unwrap().unwrap();
         let (header, refused) = (draft.header(), Err(OpenError::AuthenticationFailed("k1".parse().unwrap())));
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_keys_nor_events_show_themselves() {
+    fn debug_output_hides_keys_and_content() {
         let (keys, draft) = (keys(&[("k1", 1)]), draft("hunter2"));
         assert_eq!(format!("{keys:?}"), r#"{"k1"}"#);
         let mut publication = PublishBatch::new(1, 1);
@@ -395,7 +395,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_survives_and_no_bit_of_it_can_be_turned(text in "\\PC{0,60}", at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        fn altered_body_does_not_open(text in "\\PC{0,60}", at in any::<prop::sample::Index>(), bit in 0_u8..8) {
             let (keys, draft) = (keys(&[("k1", 1)]), draft(&text));
             let mut sealed = keys.seal(&channel(1), &draft).unwrap().unwrap();
             let frame = |sealed: &[u8]| {
@@ -410,7 +410,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_readers_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), sealed: bool) {
+        fn open_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), sealed: bool) {
             let keys = keys(&[("k1", 1)]);
             let marked = if sealed { [&[SEALED_MARKER, 2][..], b"k1", &bytes].concat() } else { bytes };
             let _ = keys.open_live(channel(1).as_str(), &marked);

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_that_says_whose_or_what_a_request_is_may_be_there_once() {
+    fn repeated_singleton_header_is_rejected() {
         for name in SINGLETON_HEADERS {
             let refused = check_not_repeated(|asked| if asked == name { 2 } else { 1 });
             assert_eq!(refused, Err(HeaderError::Repeated(name)));
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_there_and_one() {
+    fn missing_or_invalid_host_is_rejected() {
         assert_eq!(check_host(None, None, true), Err(HeaderError::MissingHost));
         assert_eq!(check_host(None, None, false), Ok(()));
         for good in ["localhost:8080", "[::1]:8080", "Chat.Example", "10.0.0.1"] {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_names_another_host_contradicts_it() {
+    fn target_with_another_host_is_rejected() {
         assert_eq!(check_host(Some(b"a.example"), Some("A.example"), true), Ok(()));
         assert_eq!(check_host(Some(b"a.example"), Some("b.example"), true), Err(HeaderError::HostMismatch));
     }

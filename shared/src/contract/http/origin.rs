@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_browsers_call_the_same_origin_is_equal() {
+    fn spellings_of_one_origin_are_equal() {
         for (one, other) in [
             ("https://ehr.example", "HTTPS://EHR.Example"),
             ("https://ehr.example", "https://ehr.example:443"),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_browsers_call_another_origin_is_not_equal() {
+    fn different_origins_are_not_equal() {
         for (one, other) in [
             ("https://ehr.example", "http://ehr.example"),
             ("https://ehr.example", "https://ehr.example:80"),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_none() {
+    fn invalid_origins_are_rejected() {
         for bad in [
             "",
             "null",
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_at_the_host_that_it_came_from_however_that_is_spelt() {
+    fn origin_matches_its_host_in_any_spelling() {
         for (page, host) in [
             ("http://localhost:8080", "localhost:8080"),
             ("https://chat.example", "Chat.Example"),
@@ -173,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic_and_what_is_read_has_one_spelling(text in "\\PC{0,40}", place in "[a-z0-9.:\\[\\]-]{0,20}") {
+        fn parsed_origin_has_one_spelling(text in "\\PC{0,40}", place in "[a-z0-9.:\\[\\]-]{0,20}") {
             for text in [text, format!("https://{place}")] {
                 if let Some(origin) = Origin::parse(&text) {
                     prop_assert_eq!(Origin::parse(&origin.to_string()), Some(origin));

@@ -118,10 +118,10 @@ pub fn raw_response(status: u16, detail: &str) -> String {
     let request_id = accept_request_id(None);
     let body = Problem::new(status, detail).with_request_id(&request_id).to_json();
     let (title, length) = (title(status), body.len());
-    let told = SECURITY_HEADERS.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
+    let headers = SECURITY_HEADERS.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
     format!(
         "HTTP/1.1 {status} {title}\r\ncontent-type: {CONTENT_TYPE}\r\ncontent-length: {length}\r\n\
-         x-request-id: {request_id}\r\n{told}connection: close\r\n\r\n{body}"
+         x-request-id: {request_id}\r\n{headers}connection: close\r\n\r\n{body}"
     )
 }
 
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_has_the_members_of_the_rfc() {
+    fn problem_has_the_members_of_rfc_9457() {
         let problem = Problem::new(422, "1 field is invalid")
             .with_request_id("r1")
             .with_errors(vec![InputError::new("/content", "is empty")]);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sane_request_ids_are_repeated() {
+    fn unsafe_request_ids_are_replaced() {
         assert_eq!(accept_request_id(Some("trace-1.a_B")), "trace-1.a_B");
         for id in ["", "a b", "a\"b", "ä", &"x".repeat(65)] {
             assert_ne!(accept_request_id(Some(id)), id);

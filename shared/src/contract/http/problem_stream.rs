@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_librarys_own_answer_becomes_a_problem() {
+    async fn library_response_becomes_a_problem() {
         let ours = b"HTTP/1.1 400 Bad Request\r\nX-Request-Id: r1\r\ncontent-length: 0\r\n\r\n";
         let (text, refused) = written(&[ours, BARE], true).await;
         let replaced = text.strip_prefix(std::str::from_utf8(ours).unwrap()).unwrap();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_stands_within_an_answer_is_left_alone() {
+    async fn bytes_within_a_response_are_unchanged() {
         let begun = b"HTTP/1.1 200 OK\r\nx-request-id: r1\r\ncontent-length: 90\r\n\r\n";
         let (text, refused) = written(&[begun, BARE], false).await;
         assert!(text.ends_with(std::str::from_utf8(BARE).unwrap()));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_answers_are_left_alone() {
+    async fn other_responses_are_unchanged() {
         for ours in [
             "HTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.1 100 Continue\r\n\r\n",
@@ -241,12 +241,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_cannot_be_understood_is_told_so_once() {
-        let told = ended(ProblemStream::close_unparsable, b"").await;
-        assert!(told.starts_with("HTTP/1.1 400 ") && told.contains("not valid HTTP/1.1"), "{told}");
-        let told = ended(ProblemStream::close_unparsable, BARE).await;
-        assert!(told.starts_with("HTTP/1.1 431 ") && told.matches("HTTP/1.1 4").count() == 1, "{told}");
-        let told = ended(ProblemStream::close_timed_out, b"").await;
-        assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
+    async fn unreadable_request_is_answered_once() {
+        let response = ended(ProblemStream::close_unparsable, b"").await;
+        assert!(response.starts_with("HTTP/1.1 400 ") && response.contains("not valid HTTP/1.1"), "{response}");
+        let response = ended(ProblemStream::close_unparsable, BARE).await;
+        assert!(response.starts_with("HTTP/1.1 431 ") && response.matches("HTTP/1.1 4").count() == 1, "{response}");
+        let response = ended(ProblemStream::close_timed_out, b"").await;
+        assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
     }
 }

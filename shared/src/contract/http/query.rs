@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_read_in_any_spelling() {
+    fn known_parameters_are_read_in_any_encoding() {
         let pairs = parse("user_id=a%20b&l%69mit=5&&user_id=c+d", &known()).unwrap();
         let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(pairs, [("user_id", "a b"), ("limit", "5"), ("user_id", "c d")]);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_pointed_at_unless_they_may_be_somebodys_words() {
+    fn unknown_parameters_are_named_if_plain() {
         let pointers = |query| match parse(query, &known()) {
             Err(QueryError::Invalid(errors)) => errors.into_iter().map(|error| error.pointer).collect::<Vec<_>>(),
             other => panic!("{query}: {other:?}"),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_twice_cannot_be_read_even_if_both_agree_or_nobody_knows_it() {
+    fn repeated_parameters_are_rejected() {
         for query in ["limit=5&limit=5", "limit=5&l%69mit=6", "x=1&x=2", "limit=&limit"] {
             assert!(matches!(parse(query, &known()), Err(QueryError::Unreadable(..))), "{query}");
         }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_percent_encoded_utf_8_cannot_be_read() {
+    fn invalid_percent_encoding_is_rejected() {
         for query in ["limit=%zz", "limit=%e4", "x=%", "%f=1", "limit=%2"] {
             assert!(matches!(parse(query, &known()), Err(QueryError::Unreadable(..))), "{query}");
         }
@@ -133,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_query_makes_the_reader_panic(query in "[ -~]{0,100}", garbage in "\\PC{0,50}") {
+        fn query_parser_never_panics(query in "[ -~]{0,100}", garbage in "\\PC{0,50}") {
             let _ = (parse(&query, &known()), parse(&garbage, &known()));
         }
     }

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_list_a_page_may_ask_only_where_it_came_from() {
+    fn empty_list_allows_only_own_pages() {
         let none = origins("");
         assert!(none.allows("http://localhost:8080", &asked_as(Some("localhost:8080"))));
         assert!(none.allows("https://chat.example", &asked_as(Some("Chat.Example"))));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_came_without_tls_is_a_strangers_where_tls_is_spoken() {
+    fn plain_http_page_is_foreign_to_tls_site() {
         let asked = Site { host: Some("chat.example"), is_tls: true };
         assert!(origins("").allows("https://chat.example", &asked));
         assert!(!origins("").allows("http://chat.example", &asked));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_on_the_list_may_ask_and_nobody_who_is_nearly() {
+    fn only_listed_origins_are_allowed() {
         let list =
             origins("https://ehr.example:443, https://other.example:8443,capacitor://localhost,https://käse.example");
         for origin in [
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_origins_are_a_list() {
+    fn invalid_origin_lists_are_rejected() {
         for bad in [
             "ehr.example",
             "https://",
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_for_development() {
+    fn wildcard_is_rejected_in_production() {
         let read = |mode| {
             let mut env = Env::from_fn(|_| Some("*".to_owned()));
             AllowedOrigins::read(&mut env, mode).ok_or_else(|| env.into_error().to_string())
@@ -226,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_origin_but_the_hosts_own_gets_past_an_empty_list(origin in "(https?://)?\\PC{0,40}", host in "[a-z]{1,20}") {
+        fn empty_list_allows_only_the_hosts_origin(origin in "(https?://)?\\PC{0,40}", host in "[a-z]{1,20}") {
             let is_own = ["http", "https"].iter().any(|scheme| Origin::parse(&origin) == Origin::parse(&format!("{scheme}://{host}")));
             prop_assert_eq!(origins("").allows(&origin, &asked_as(Some(&host))), is_own);
             let own = format!("https://{host}");

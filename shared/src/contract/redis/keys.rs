@@ -159,7 +159,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn names_carry_location_and_conversation_in_the_hash_tag() {
+    fn names_carry_conversation_in_hash_tag() {
         let channel = Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(1));
         assert_eq!(channel.as_str(), "chat:{loc1:00000000-0000-0000-0000-000000000001}");
         assert_eq!(channel.log_key(), "chat:{loc1:00000000-0000-0000-0000-000000000001}:log");
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inbox_and_all_that_is_kept_of_it_is_under_its_owner() {
+    fn inbox_keys_share_the_owners_hash_tag() {
         let channel = Channel::inbox(&"loc1".parse().unwrap(), &"contact:pat456".parse().unwrap());
         assert_eq!(channel.as_str(), "inbox:{loc1:contact:pat456}");
         assert_eq!(
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_by_channel_is_asked_with_a_bare_name() {
+    fn map_by_channel_accepts_plain_text() {
         let channel = Channel::new(&"loc1".parse().unwrap(), Uuid::from_u128(1));
         let rooms = std::collections::HashMap::from([(channel.clone(), 7)]);
         assert_eq!(rooms.get(channel.as_str()), Some(&7));

@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_a_location_is_in_one_slot_and_nothing_of_two_is_alike() {
+    fn presence_keys_share_a_slot_and_are_distinct() {
         let names = PresenceKeys::new(&"loc1".parse().unwrap());
         assert_eq!(names.channel(), "presence:{loc1}");
         assert_eq!(parse_location(names.channel()), Some("loc1"));

@@ -25,7 +25,7 @@ fn subject(sub: &str, issued_before: i64) -> RevocationEntry {
 }
 
 #[test]
-fn a_token_is_revoked_by_its_jti_alone() {
+fn jti_revokes_only_its_token() {
     let revocations = RevocationSet::default();
     assert!(revocations.add([token("t1")]));
     assert!(!revocations.add([token("t1")]), "no news");
@@ -35,7 +35,7 @@ fn a_token_is_revoked_by_its_jti_alone() {
 }
 
 #[test]
-fn a_subjects_tokens_are_revoked_up_to_a_moment_that_never_moves_back() {
+fn subject_bound_never_moves_back() {
     let revocations = RevocationSet::default();
     assert!(revocations.add([subject("a", 100)]));
     assert!(!revocations.add([subject("a", 50)]));
@@ -46,7 +46,7 @@ fn a_subjects_tokens_are_revoked_up_to_a_moment_that_never_moves_back() {
 }
 
 #[test]
-fn everybodys_tokens_are_revoked_up_to_a_moment() {
+fn global_bound_revokes_earlier_tokens() {
     let revocations = RevocationSet::default();
     let everyone = |issued_before| [Revocation::Everyone { issued_before }.entry(LATE)];
     assert!(revocations.add(everyone(100)));
@@ -59,7 +59,7 @@ fn everybodys_tokens_are_revoked_up_to_a_moment() {
 }
 
 #[test]
-fn a_person_with_two_names_is_revoked_by_either() {
+fn subject_or_fhir_user_revokes_token() {
     for name in ["account-7", "doc7"] {
         let revocations = RevocationSet::default();
         let mut principal = principal(None, "account-7", Some(99));
@@ -73,7 +73,7 @@ fn a_person_with_two_names_is_revoked_by_either() {
 }
 
 #[test]
-fn whoever_waits_hears_of_news_only() {
+fn known_revocations_cause_no_change() {
     let revocations = RevocationSet::default();
     let mut changes = revocations.changes();
     revocations.add([]);
@@ -86,7 +86,7 @@ fn whoever_waits_hears_of_news_only() {
 }
 
 #[test]
-fn a_revocation_is_forgotten_when_its_last_token_has_ended_and_not_before() {
+fn revocation_is_removed_when_its_last_token_expired() {
     let revocations = RevocationSet::default();
     let by_jti = |ends_at| Revocation::Token { jti: "t1".into(), expires_at: None }.entry(ends_at);
     let of_a = |ends_at| Revocation::Subject { sub: "a".parse().unwrap(), issued_before: 100 }.entry(ends_at);
@@ -103,7 +103,7 @@ fn a_revocation_is_forgotten_when_its_last_token_has_ended_and_not_before() {
 }
 
 #[test]
-fn more_than_are_forgotten_at_once_are_all_forgotten() {
+fn removal_continues_beyond_one_batch() {
     let revocations = RevocationSet::default();
     let many = 3 * REMOVAL_BATCH + 1;
     let entry = |n: usize, ends_at| Revocation::Token { jti: n.to_string(), expires_at: None }.entry(ends_at);
@@ -113,7 +113,7 @@ fn more_than_are_forgotten_at_once_are_all_forgotten() {
 }
 
 #[test]
-fn a_revocation_ends_with_the_last_token_that_it_can_name() {
+fn revocation_ends_with_its_last_token() {
     let (now, life) = (1_000, 500);
     let token = |expires_at| Revocation::Token { jti: "t1".into(), expires_at };
     let subject = |issued_before| Revocation::Subject { sub: "a".parse().unwrap(), issued_before };
@@ -130,7 +130,7 @@ fn a_revocation_ends_with_the_last_token_that_it_can_name() {
 }
 
 #[test]
-fn every_kind_is_written_and_read_back_and_nothing_else_is_read() {
+fn entries_survive_a_round_trip() {
     for entry in [token("t1"), subject("doc.1~2-3_4", -5), Revocation::Everyone { issued_before: 7 }.entry(i64::MAX)] {
         assert_eq!(entry.to_string().parse(), Ok(entry));
     }
@@ -142,7 +142,7 @@ fn every_kind_is_written_and_read_back_and_nothing_else_is_read() {
 }
 
 #[test]
-fn a_moment_within_a_second_counts_as_the_next() {
+fn fractions_of_seconds_round_up() {
     let at = OffsetDateTime::from_unix_timestamp_nanos(5_000_000_001).unwrap();
     assert_eq!((whole_seconds(at), whole_seconds(OffsetDateTime::UNIX_EPOCH)), (6, 0));
 }

@@ -99,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_was_seen_is_not_verified_again() {
+    fn cached_token_is_not_verified_again() {
         let (tokens, token) = (tokens(&Arc::default()), token(Duration::from_secs(60)));
         let first = tokens.verify(&token).unwrap();
         assert!(Arc::ptr_eq(&first, &tokens.verify(&token).unwrap()));
     }
 
     #[test]
-    fn a_token_that_differs_in_one_character_is_another() {
+    fn altered_token_misses_the_cache() {
         let (tokens, token) = (tokens(&Arc::default()), token(Duration::from_secs(60)));
         tokens.verify(&token).unwrap();
         for place in 0..token.len() {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_ends_and_can_be_revoked_all_the_same() {
+    fn cached_token_expires_and_can_be_revoked() {
         let revocations: Arc<RevocationSet> = Arc::default();
         let (tokens, token) = (tokens(&revocations), token(Duration::from_secs(60)));
         let principal = tokens.verify(&token).unwrap();
@@ -131,6 +131,6 @@ mod tests {
         let jti = principal.jti.clone().unwrap();
         revocations.add([Revocation::Token { jti, expires_at: None }.entry(i64::MAX)]);
         assert_eq!(tokens.verify(&token), Err(TokenError::Revoked));
-        assert_eq!(tokens.verify(&token), Err(TokenError::Revoked), "nor when it is verified anew");
+        assert_eq!(tokens.verify(&token), Err(TokenError::Revoked), "also when it is verified again");
     }
 }

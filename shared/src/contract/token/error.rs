@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_challenge_says_what_is_wrong_and_nothing_when_no_token_came() {
+    fn challenge_names_the_error_unless_token_is_missing() {
         assert_eq!(TokenError::Missing.challenge(), "Bearer realm=\"ehr-chat\"");
         assert_eq!(
             TokenError::Expired.challenge(),

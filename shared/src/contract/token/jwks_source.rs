@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_asked_for_over_tls_or_here() {
+    fn jwks_url_needs_tls_or_loopback() {
         let is_safe = |text: &str, mode| text.parse::<JwksUrl>().unwrap().is_safe(mode);
         for url in ["https://ehr.example/jwks", "http://localhost:1/jwks", "http://127.0.0.1/", "http://[::1]:8/"] {
             assert!(is_safe(url, Mode::Production), "{url}");
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_how_long_it_is_good_for() {
+    fn max_age_is_read_from_cache_control() {
         assert_eq!(max_age("public, max-age=600, must-revalidate"), Some(Duration::from_secs(600)));
         for value in ["", "no-store", "max-age", "max-age=soon", "s-maxage=5"] {
             assert_eq!(max_age(value), None, "{value}");

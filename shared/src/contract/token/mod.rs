@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bearer_is_taken_from_the_header() {
+    fn bearer_token_is_read_from_header() {
         assert_eq!(bearer(Some("Bearer abc")), Ok("abc"));
         assert_eq!(bearer(Some("bearer  abc")), Ok("abc"));
         for header in [None, Some(""), Some("Bearer"), Some("Basic abc")] {

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_acts_as_itself_in_its_locations_and_conversations() {
+    fn participant_acts_only_as_itself() {
         let me = Participant::user("doc123".parse().unwrap());
         let principal = principal(Actor::Participant(me.clone()));
         let (here, there): (LocationId, LocationId) = ("loc1".parse().unwrap(), "loc2".parse().unwrap());
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_acts_for_anybody_but_only_in_its_locations() {
+    fn service_acts_only_in_its_locations() {
         let principal = principal(Actor::Service { name: "ehr".parse().unwrap(), admin: false });
         let who = Participant::contact("pat456".parse().unwrap());
         assert_eq!(principal.check_acts_as(&"loc1".parse().unwrap(), &who), Ok(()));

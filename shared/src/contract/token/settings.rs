@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn some_key_is_required() {
+    fn a_verification_key_is_required() {
         assert!(read_tokens(&[], Mode::Production).unwrap_err().contains("JWT_SECRET: is required"));
         assert!(read_tokens(&[("JWT_SECRET", SECRET)], Mode::Production).unwrap().secret.is_some());
         let by_url = read_tokens(&[("JWKS_URL", "https://ehr.example/jwks")], Mode::Production).unwrap();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_that_are_short_or_made_for_development_are_named_and_not_shown() {
+    fn weak_secrets_are_rejected_without_their_value() {
         for (secret, mode) in
             [("short", Mode::Development), ("development-0123456789abcdef0123456789", Mode::Production)]
         {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_set_of_keys_is_a_bad_setting() {
+    fn invalid_jwks_file_is_rejected() {
         let path = std::env::temp_dir().join(format!("shared-jwks-{}", std::process::id()));
         let file = path.to_str().unwrap();
         assert!(
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_life_of_a_token_has_bounds_and_its_default_is_what_the_code_says() {
+    fn max_token_lifetime_is_bounded() {
         let with =
             |seconds| read_tokens(&[("JWT_SECRET", SECRET), ("JWT_MAX_LIFETIME_SECONDS", seconds)], Mode::Production);
         assert_eq!(with("").unwrap().max_lifetime, crate::contract::token::DEFAULT_MAX_LIFETIME_SECONDS);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_without_tls_are_for_this_machine_and_for_development() {
+    fn plain_http_jwks_url_is_for_development_only() {
         let url = [("JWKS_URL", "http://ehr.example/jwks")];
         assert!(read_tokens(&url, Mode::Production).unwrap_err().contains("JWKS_URL: must begin with https://"));
         assert!(read_tokens(&url, Mode::Development).is_ok());

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_seals_and_a_dash_says_that_none_does() {
+    fn first_key_seals_unless_dash() {
         for separator in [",", "\n", " , "] {
             let ring: KeyRing = [entry("new", 1), entry("old", 2)].join(separator).parse().unwrap();
             assert_eq!(ring.current().map(KeyId::as_str), Some("new"));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_by_its_place_and_never_by_itself() {
+    fn key_errors_name_the_position_only() {
         let twice_the_key = [entry("a", 1), entry("b", 1)].join(",");
         let twice_the_id = [entry("a", 1), entry("a", 2)].join(",");
         let short = format!("a:{}", STANDARD.encode([1; 31]));
@@ -232,20 +232,20 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_shows_names_and_no_keys() {
+    fn debug_output_shows_key_names_only() {
         let ring: KeyRing = entry("k1", 255).parse().unwrap();
         assert_eq!(format!("{ring:?}"), r#"{"k1"}"#);
     }
 
     #[test]
-    fn keys_that_do_two_jobs_are_noticed() {
+    fn shared_keys_are_detected() {
         let ring = |text: &str| text.parse::<KeyRing>().unwrap();
         assert!(ring(&entry("a", 1)).overlaps(&ring(&[entry("x", 2), entry("y", 1)].join(","))));
         assert!(!ring(&entry("a", 1)).overlaps(&ring(&entry("a", 2))));
     }
 
     #[test]
-    fn keys_come_from_the_variable_or_from_a_file_and_not_from_both() {
+    fn keys_come_from_variable_or_file() {
         let path = std::env::temp_dir().join(format!("shared-keys-{}", std::process::id()));
         std::fs::write(&path, format!("{}\n", entry("filed", 1))).unwrap();
         let read = |listed: bool, filed: bool| {
@@ -268,13 +268,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic(text in "[-a-zA-Z0-9+/=:, \n]{0,120}") {
+        fn key_ring_parser_never_panics(text in "[-a-zA-Z0-9+/=:, \n]{0,120}") {
             let _ = text.parse::<KeyRing>();
         }
     }
 
     #[test]
-    fn keys_that_are_as_good_as_guessed_are_refused_in_production() {
+    fn weak_keys_are_rejected_in_production() {
         let random: Vec<u8> = (0..32).map(|n: u8| n.wrapping_mul(151)).collect();
         let strong: KeyRing = format!("a:{}", STANDARD.encode(random)).parse().unwrap();
         let weak: KeyRing = entry("zero", 0).parse().unwrap();

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_redacted_is_there_and_does_not_show_itself() {
+    fn redacted_value_is_hidden_in_debug_output() {
         let value = Redacted::new("hello".to_owned());
         assert_eq!(format!("{value:?} {:#?}", Some(&value)), "[redacted] Some(\n    [redacted],\n)");
         assert_eq!(value.expose(), "hello");

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_text_never_looks_the_same() {
+    fn equal_texts_seal_differently() {
         let (once, again) = (sealed(b"hello"), sealed(b"hello"));
         assert_eq!(once.len(), 4 + 5 + OVERHEAD_BYTES);
         assert_ne!(once[4..9], again[4..9]);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn another_implementation_reads_it() {
+    fn other_implementation_opens_sealed_text() {
         let mut buffer = sealed(b"hello");
         let nonce = Nonce::try_assume_unique_for_key(&buffer.split_off(buffer.len() - NONCE_LEN)).unwrap();
         let key =
@@ -109,14 +109,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sealed_opens_and_the_head_stays(plain in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn sealed_text_opens_and_prefix_stays(plain in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut buffer = sealed(&plain);
             prop_assert_eq!(key(1).open(b"place", &mut buffer, 4), Ok(()));
             prop_assert_eq!(buffer, [&b"head"[..], &plain].concat());
         }
 
         #[test]
-        fn no_bit_can_be_turned(plain in prop::collection::vec(any::<u8>(), 0..100), at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        fn altered_text_does_not_open(plain in prop::collection::vec(any::<u8>(), 0..100), at in any::<prop::sample::Index>(), bit in 0_u8..8) {
             let mut buffer = sealed(&plain);
             let at = 4 + at.index(buffer.len() - 4);
             buffer[at] ^= 1 << bit;
@@ -125,14 +125,14 @@ mod tests {
         }
 
         #[test]
-        fn another_key_or_place_does_not_open_it(place in "[a-z]{0,8}", byte in 2_u8..) {
+        fn other_key_or_associated_data_does_not_open(place in "[a-z]{0,8}", byte in 2_u8..) {
             prop_assume!(place != "place");
             prop_assert_eq!(key(1).open(place.as_bytes(), &mut sealed(b"hello"), 4), Err(SealError::AuthenticationFailed));
             prop_assert_eq!(key(byte).open(b"place", &mut sealed(b"hello"), 4), Err(SealError::AuthenticationFailed));
         }
 
         #[test]
-        fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..100), from in 0_usize..120) {
+        fn open_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..100), from in 0_usize..120) {
             prop_assert_eq!(key(1).open(b"place", &mut bytes, from), Err(SealError::AuthenticationFailed));
         }
     }

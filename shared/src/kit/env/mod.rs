@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_stand_in_for_what_is_unset_or_empty() {
+    fn unset_and_empty_variables_use_defaults() {
         assert_eq!(env(&[]).read::<u16>(&PORT), Some(80));
         assert_eq!(env(&[("PORT", "")]).read::<u16>(&PORT), Some(80));
         assert_eq!(env(&[("PORT", "81")]).read::<u16>(&PORT), Some(81));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_named_and_no_value_is_shown() {
+    fn all_errors_are_reported_without_values() {
         let mut env = env(&[("PORT", "hunter2"), ("NOTE", "hunter3")]);
         assert_eq!(env.read::<u16>(&PORT), None);
         assert_eq!(env.read::<Secret>(&KEY), None);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_are_mistakes_too_and_secrets_stay_secret() {
+    fn failed_checks_are_reported_without_values() {
         let mut env = env(&[("KEY", "abc")]);
         let long = |key: &Secret| (key.expose().len() >= 4).then_some(()).ok_or_else(|| "too short".to_owned());
         assert_eq!(env.read_checked(&KEY, long), None);

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_of_development_and_examples_are_refused_in_production_and_not_shown() {
+    fn public_secrets_are_rejected_in_production() {
         let made = format!("{DEVELOPMENT_PREFIX}5d1c9e0fb2a84c7790d3");
         for secret in
             [made.as_str(), &made.to_uppercase(), &format!(" {made}"), WELL_KNOWN_SECRETS[0], WELL_KNOWN_SECRETS[2]]
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_of_few_different_characters_are_refused_in_production() {
+    fn repetitive_secrets_are_rejected_in_production() {
         for secret in ["x".repeat(64), "abc".repeat(20), "0".repeat(32), "passwordpasswordpasswordpassword".to_owned()]
         {
             let why = check(Mode::Production, &secret).unwrap_err();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_two_modes_are_known() {
+    fn only_two_modes_are_accepted() {
         for mode in [Mode::Production, Mode::Development] {
             assert_eq!(mode.to_string().parse(), Ok(mode));
         }

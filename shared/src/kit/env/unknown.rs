@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_setting_is_named_together_with_what_was_meant() {
+    fn misspelt_setting_gets_a_suggestion() {
         assert_eq!(
             refused(&["RATE_LIMIT_ADDRES_BURST", "MAX_SOCKETS_PER_PARTICIPANTS", "PRESENCE_TTL"]),
             [
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_either_service_and_what_is_not_ours_are_left_alone() {
+    fn other_variables_are_ignored() {
         let fine = ["RATE_LIMIT_ADDRESS_BURST", "RATE_LIMIT_SERVICE_BURST", "PATH", "LOG_LEVELS", "DATABASE_HOST"];
         assert_eq!(refused(&fine), [""; 0]);
         let kubernetes =
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_distance_of_two_names_counts_letters() {
+    fn edit_distance_counts_letters() {
         for (one, other, expected) in
             [("", "", 0), ("abc", "abc", 0), ("abc", "abd", 1), ("abc", "", 3), ("kitten", "sitting", 3)]
         {

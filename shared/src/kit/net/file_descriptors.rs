@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_descriptors_are_kept_and_strangers_are_left_a_quarter_at_least() {
+    fn budget_keeps_reserved_descriptors() {
         for (limit, reserved, expected) in
             [(256, 64, 192), (1024, 64, 960), (64, 100, 16), (1, 100, 1), (u64::MAX, 64, usize::MAX - 64)]
         {
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_is_lowered_and_never_raised() {
+    fn setting_is_capped_and_never_raised() {
         assert_eq!(cap_setting("MAX_SOCKETS", 50_000, 192), 192);
         assert_eq!(cap_setting("MAX_SOCKETS", 100, 192), 100);
     }

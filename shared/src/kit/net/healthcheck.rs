@@ -54,20 +54,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_200_is_well() {
+    fn probe_accepts_only_status_200() {
         assert!(probe(service(b"HTTP/1.1 200 OK\r\n\r\n")).is_ok());
         assert!(probe(service(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")).is_err());
         assert!(probe(service(b"HTTP")).is_err());
     }
 
     #[test]
-    fn nobody_is_not_well() {
+    fn probe_fails_without_a_server() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         assert!(probe(address).is_err());
     }
 
     #[test]
-    fn every_address_is_asked_at_home() {
+    fn wildcard_address_is_probed_on_loopback() {
         assert_eq!(connectable_address("0.0.0.0:9081".parse().unwrap()), "127.0.0.1:9081".parse().unwrap());
         assert_eq!(connectable_address("[::]:9081".parse().unwrap()), "[::1]:9081".parse().unwrap());
         assert_eq!(connectable_address("10.0.0.7:9081".parse().unwrap()), "10.0.0.7:9081".parse().unwrap());

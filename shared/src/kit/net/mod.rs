@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn accepted_sockets_do_not_hold_small_writes_back() {
+    async fn accepted_sockets_have_nodelay() {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (client, server) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());

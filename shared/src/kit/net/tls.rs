@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pem_file_is_read_when_the_setting_is() {
+    fn pem_file_is_read_with_the_setting() {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec!["ca".to_owned()]).unwrap().self_signed(&key).unwrap();
         let path = file("good.pem", &certificate.pem());
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_certificate_is_refused() {
+    fn file_without_certificate_is_rejected() {
         assert!(matches!("/nonexistent.pem".parse::<CaFile>(), Err(CaError::Unreadable(_))));
         let path = file("empty.pem", "nothing of the kind");
         assert!(matches!(path.to_str().unwrap().parse::<CaFile>(), Err(CaError::Empty)));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_found_under_what_wraps_it() {
+    fn wrapped_tls_error_is_recognised() {
         let refused = io::Error::other(rustls::Error::General("no".to_owned()));
         assert!(is_tls_error(&refused));
         assert!(!is_tls_error(&io::Error::other("reset")));

@@ -147,7 +147,7 @@ impl Node {
         if !self.is_cluster_node {
             // One that knows that it is cut off is on its way back already.
             if is_silent && redis.client.is_connected() {
-                tracing::warn!("Redis is silent: connecting anew");
+                tracing::warn!("Redis does not answer, reconnecting");
                 redis.reconnect().await;
             }
         } else if self.mark_down() {
@@ -189,9 +189,9 @@ impl Node {
 
 /// Whether the receiver held any event. Removes all of them.
 fn drain_events<T: Clone>(receiver: &mut Receiver<T>) -> bool {
-    let mut heard = false;
+    let mut is_drained = false;
     while !matches!(receiver.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {
-        heard = true;
+        is_drained = true;
     }
-    heard
+    is_drained
 }

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_has_the_owner_of_its_slot_and_redirections_change_it() {
+    fn redirection_changes_slot_owner() {
         let low = range(0, 8191, vec![node("10.0.0.1".into(), 1), node("10.0.0.3".into(), 3)]);
         let high = range(8192, 16383, vec![node(Value::Null, 2)]);
         let asked = Server::new("10.0.0.2", 2);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirection_without_a_host_stays_at_the_host_that_gave_it() {
+    fn redirection_without_host_keeps_the_host() {
         let map = Value::Array(vec![
             range(0, 8191, vec![node(Value::Null, 1)]),
             range(8192, 16383, vec![node(Value::Null, 2)]),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_without_a_master_have_no_owner_and_nonsense_is_no_map() {
+    fn unassigned_slots_have_no_owner() {
         let asked = Server::new("10.0.0.1", 1);
         let half = Value::Array(vec![range(0, 8191, vec![node("10.0.0.1".into(), 1)])]);
         let slots = SlotMap::parse(&half, &asked).unwrap();

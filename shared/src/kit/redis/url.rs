@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scheme_says_whether_it_is_a_cluster_and_whether_it_is_encrypted() {
+    fn scheme_selects_cluster_and_tls() {
         for (url, is_tls, topology) in [
             ("redis://localhost", false, Topology::Single),
             ("redis://127.0.0.1:6380", false, Topology::Single),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn other_urls_are_refused_and_none_shows_its_password() {
+    fn invalid_urls_are_rejected_without_the_password() {
         for url in
             ["", "localhost:6379", "http://localhost", "redis-sentinel://localhost", "redis://", "redis://h:port"]
         {

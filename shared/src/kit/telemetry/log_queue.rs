@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_logs_does_not_wait_for_a_reader_that_reads_nothing_and_what_is_dropped_is_said() {
+    fn logging_does_not_wait_for_a_stalled_reader() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let lines = LogQueue { max_bytes: 10 * (4 + LINE_OVERHEAD_BYTES), ..LogQueue::new(RepeatLimiter::default()) };
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_come_while_others_are_written_are_written_together() {
+    fn waiting_lines_are_written_together() {
         let ((resume, go_on), (read, written)) = (channel(), channel());
         let lines = LogQueue::new(RepeatLimiter::default());
         lines.start(Stalled { go_on, read }, |_| ()).unwrap();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn of_lines_written_together_those_that_were_not_taken_whole_are_lost() {
+    fn incompletely_written_lines_are_lost() {
         /// Takes so many bytes of each write, until the numbers are used up.
         struct Partly(Vec<usize>, Vec<u8>);
         impl Write for Partly {
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn warnings_that_repeat_are_counted_and_lines_about_things_are_all_written() {
+    fn repeated_warnings_are_counted() {
         let (lines, read) = (LogQueue::new(RepeatLimiter::default()), Arc::new(Mutex::new(Vec::new())));
         struct Kept(Arc<Mutex<Vec<u8>>>);
         impl Write for Kept {
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_costs_lines_and_nothing_else() {
+    fn write_error_loses_only_its_line() {
         struct Broken(u32);
         impl Write for Broken {
             fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standard_error_that_stays_broken_is_not_written_to_without_pause() {
+    fn broken_standard_error_is_retried_with_delay() {
         struct Broken(std::sync::mpsc::Sender<Instant>);
         impl Write for Broken {
             fn write(&mut self, _line: &[u8]) -> io::Result<usize> {

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_told_at_once_and_those_behind_it_together() {
+    fn first_event_is_logged_at_once() {
         let repeated = LogThrottle::default();
         assert_eq!((repeated.record(2), repeated.record(3), repeated.record(4)), (Some(2), None, None));
         repeated.0.lock().logged_at = None;

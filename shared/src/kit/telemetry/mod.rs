@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_never_write_what_could_hold_content() {
+    fn library_debug_lines_are_never_written() {
         for library in ["some_driver::query", "some_socket::frame", "poem_like", "api_service_imposter"] {
             assert!(!is_safe(library, Level::DEBUG) && !is_safe(library, Level::TRACE), "{library}");
             assert!(is_safe(library, Level::INFO) && is_safe(library, Level::ERROR), "{library}");
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_level_is_no_filter() {
+    fn misspelt_log_level_is_rejected() {
         for good in ["info", "WARN", "off", "info,ws_gateway=debug", "warn,api_service::outbox=trace"] {
             assert_eq!(check_filter(&good.to_owned()), Ok(()), "{good}");
         }

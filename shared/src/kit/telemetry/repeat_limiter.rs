@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_repeats_is_written_at_a_bounded_rate() {
+    fn repeated_lines_have_a_bounded_rate() {
         let start = Instant::now();
         let mut site = CallsiteBudget::new(start);
         let taken = |site: &mut CallsiteBudget, at: Instant| (0..1_000).filter(|_| site.try_acquire(at)).count();

@@ -272,7 +272,7 @@ mod tests {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn a_parent_is_read_as_the_recommendation_writes_it() {
+    fn traceparent_is_parsed_as_specified() {
         let parent = parse_traceparent(PARENT).unwrap();
         assert_eq!(parent.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_eq!(parent.span_id().to_string(), "00f067aa0ba902b7");
@@ -294,13 +294,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_makes_the_reader_panic(text in "[-0-9a-fé]{0,70}") {
+        fn traceparent_parser_never_panics(text in "[-0-9a-fé]{0,70}") {
             let _ = parse_traceparent(&text);
         }
     }
 
     #[test]
-    fn settings_are_off_by_default_and_never_shown() {
+    fn tracing_is_off_by_default() {
         let read = |endpoint: &'static str, ratio: &'static str| {
             let mut env =
                 Env::from_fn(move |name| Some(if name == OTLP_ENDPOINT.name { endpoint } else { ratio }.to_owned()));
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_and_its_parts_reach_the_collector_in_the_callers_trace() {
+    async fn spans_join_the_callers_trace() {
         let (listener, traces) = traces(1.0).await;
         let span = traces.request_span("POST", "/chat/send", "r-1", Some(PARENT));
         span.in_span(async {
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_sampled_costs_nothing_below_it_whatever_the_caller_wants() {
+    async fn unsampled_request_has_no_child_spans() {
         let (_listener, traces) = traces(0.0).await;
         let span = traces.request_span("GET", "/chat/history", "r-2", Some(PARENT));
         span.in_span(async { assert!(child_span("database").is_none()) }).await;
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_collector_that_is_away_holds_up_nobody() {
+    async fn missing_collector_does_not_block() {
         let (listener, traces) = traces(1.0).await;
         drop(listener);
         traces.request_span("GET", "/healthz", "r-3", None).end(503);

@@ -26,21 +26,21 @@ fn without(mut claims: Value, name: &str) -> Value {
 }
 
 #[test]
-fn good_claims_name_person_and_locations() {
+fn valid_claims_name_participant_and_locations() {
     let principal = verify(&good()).unwrap();
     assert_eq!(principal.participant().unwrap().to_string(), "user:doc123");
     assert_eq!(principal.locations, ["loc1".parse().unwrap()]);
 }
 
 #[test]
-fn each_missing_claim_is_named() {
+fn missing_claims_are_named() {
     for name in ["sub", "role", "locations", "exp"] {
         assert_eq!(verify(&without(good(), name)), Err(TokenError::MissingClaim(name.to_owned())));
     }
 }
 
 #[test]
-fn each_bad_claim_is_named() {
+fn invalid_claims_are_named() {
     for (name, value) in [
         ("sub", json!("a b")),
         ("sub", json!(7)),
@@ -64,7 +64,7 @@ fn each_bad_claim_is_named() {
 }
 
 #[test]
-fn times_are_honoured() {
+fn time_claims_are_checked() {
     assert_eq!(verify(&with("exp", json!(NOW - 1))), Err(TokenError::Expired));
     assert_eq!(verify(&with("exp", json!(NOW))), Err(TokenError::Expired));
     assert_eq!(verify(&with("nbf", json!(NOW + 3600))), Err(TokenError::NotYetValid("nbf")));
@@ -74,7 +74,7 @@ fn times_are_honoured() {
 }
 
 #[test]
-fn a_token_lives_no_longer_than_its_revocation_would_be_remembered() {
+fn token_lifetime_is_capped() {
     let ends = |claims: &Value| verify(claims).map(|principal| principal.expires_at.unix_timestamp());
     let mut claims = with("iat", json!(NOW - 500));
     claims["exp"] = json!(NOW + LIFE - 501);
@@ -96,13 +96,13 @@ fn a_token_lives_no_longer_than_its_revocation_would_be_remembered() {
 }
 
 #[test]
-fn the_longest_jti_that_can_be_revoked_is_good() {
+fn longest_revocable_jti_is_accepted() {
     let jti = "x".repeat(256);
     assert_eq!(verify(&with("jti", json!(jti))).unwrap().jti, Some(jti));
 }
 
 #[test]
-fn only_a_service_can_be_an_administrator() {
+fn only_services_can_be_administrators() {
     assert_eq!(verify(&with("admin", json!(true))).unwrap().check_admin(), Err(AuthorizationError::AdminRequired));
     let mut claims = with("admin", json!("yes"));
     claims["role"] = json!("service");
@@ -114,7 +114,7 @@ fn fhir(reference: &Value) -> Result<Principal, TokenError> {
 }
 
 #[test]
-fn a_fhir_user_is_the_person_whatever_the_subject_is() {
+fn fhir_user_names_the_participant() {
     for (reference, person) in [
         ("Practitioner/doc7", "user:doc7"),
         ("PractitionerRole/a.b-C", "user:a.b-C"),
@@ -139,7 +139,7 @@ fn a_fhir_user_is_the_person_whatever_the_subject_is() {
 }
 
 #[test]
-fn any_other_reference_is_refused() {
+fn invalid_fhir_references_are_rejected() {
     for reference in [
         json!("Person/1"),
         json!("Device/1"),
@@ -166,7 +166,7 @@ fn any_other_reference_is_refused() {
 }
 
 #[test]
-fn a_role_and_a_fhir_user_must_not_contradict_each_other() {
+fn role_must_agree_with_fhir_user() {
     assert!(verify(&with("fhirUser", json!("Practitioner/doc123"))).is_ok());
     assert!(verify(&with("fhirUser", json!(null))).is_ok());
     for reference in ["Patient/doc123", "Practitioner/doc7"] {
@@ -179,7 +179,7 @@ fn a_role_and_a_fhir_user_must_not_contradict_each_other() {
 
 proptest! {
     #[test]
-    fn no_reference_makes_the_reader_panic(reference in "\\PC{0,60}", tail in "[A-Za-z/:.?#]{0,30}") {
+    fn fhir_reference_parser_never_panics(reference in "\\PC{0,60}", tail in "[A-Za-z/:.?#]{0,30}") {
         let _ = parse_fhir_reference(&reference);
         let _ = parse_fhir_reference(&format!("https://{tail}"));
         let _ = parse_fhir_reference(&format!("Patient/{reference}"));

@@ -88,7 +88,7 @@ fn ok(body: &str) -> String {
 }
 
 #[tokio::test]
-async fn keys_of_a_file_are_rotated_without_a_gap() {
+async fn file_keys_rotate_without_a_gap() {
     let (old, new) = (Issuer::new(Algorithm::EdDSA, "old"), Issuer::new(Algorithm::ES256, "new"));
     let file = File::new("rotation", &old.set());
     let shutdown = Shutdown::new();
@@ -113,7 +113,7 @@ async fn keys_of_a_file_are_rotated_without_a_gap() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_leaves_the_keys_as_they_are() {
+async fn failed_refresh_keeps_the_keys() {
     let issuer = Issuer::new(Algorithm::ES256, "k1");
     let file = File::new("broken", &issuer.set());
     let rules = rules("JWKS_FILE", file.0.to_str().unwrap());
@@ -131,7 +131,7 @@ async fn what_cannot_be_read_leaves_the_keys_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_caught_half_written_is_read_again_as_soon_as_any_other() {
+async fn incomplete_file_is_read_again_soon() {
     let [old, new] = ["old", "new"].map(|kid| Issuer::new(Algorithm::ES256, kid));
     let file = File::new("half", &set([&old]));
     let shutdown = Shutdown::new();
@@ -154,7 +154,7 @@ async fn a_file_that_was_caught_half_written_is_read_again_as_soon_as_any_other(
 }
 
 #[tokio::test]
-async fn keys_of_a_url_are_rotated_without_a_gap_and_strangers_do_not_hammer_it() {
+async fn url_keys_rotate_with_bounded_refreshes() {
     let (old, new) = (Issuer::new(Algorithm::ES256, "old"), Issuer::new(Algorithm::EdDSA, "new"));
     let mut server = Server::start(ok(&old.set())).await;
     let shutdown = Shutdown::new();
@@ -197,7 +197,7 @@ async fn futures_of<F: Future>(count: usize, make: impl Fn() -> F) -> Vec<F::Out
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_a_set_is_not_taken_for_one() {
+async fn invalid_jwks_response_is_rejected() {
     let good = Issuer::new(Algorithm::ES256, "k1").set();
     let server = Server::start(ok(&good)).await;
     let rules = rules("JWKS_URL", &server.url);
@@ -217,14 +217,14 @@ async fn an_answer_that_is_not_a_set_is_not_taken_for_one() {
         let unread = keyring.refresh(&reader, jwks).await.unwrap_err().to_string();
         assert!(unread.contains(why), "{unread}");
     }
-    assert_eq!(*other.asked.borrow(), 0, "nobody is redirected");
+    assert_eq!(*other.asked.borrow(), 0, "redirects are not followed");
     server.says(ok(&good));
     keyring.refresh(&reader, jwks).await.unwrap();
     assert_eq!(keyring.set().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_issuer_there_is_no_start() {
+async fn start_fails_without_issuer() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/jwks", taken.local_addr().unwrap());
     drop(taken);
@@ -235,7 +235,7 @@ async fn without_an_issuer_there_is_no_start() {
 }
 
 #[tokio::test]
-async fn what_was_revoked_stays_so_through_every_rotation() {
+async fn revocations_survive_key_rotation() {
     let (old, new) = (Issuer::new(Algorithm::EdDSA, "old"), Issuer::new(Algorithm::EdDSA, "new"));
     let file = File::new("revoked", &old.set());
     let rules = rules("JWKS_FILE", file.0.to_str().unwrap());
@@ -270,7 +270,7 @@ async fn what_was_revoked_stays_so_through_every_rotation() {
 }
 
 #[test]
-fn the_secret_is_a_key_only_where_there_is_one() {
+fn secret_is_accepted_only_if_configured() {
     let secret: Secret = "0123456789abcdef0123456789abcdef".parse().unwrap();
     assert!(KeySetCache::new(Some(&secret), KeySet::default()).contains(VerificationKeyId::SECRET));
     assert!(!KeySetCache::new(None, KeySet::default()).contains(VerificationKeyId::SECRET));

@@ -48,7 +48,7 @@ fn each_algorithm_is_verified_with_its_key() {
 }
 
 #[test]
-fn what_is_issued_is_accepted() {
+fn issued_tokens_are_accepted() {
     use crate::contract::participant::ParticipantKind;
     use crate::contract::token::{Actor, AuthorizationError, Role, issue};
     let locations = ["loc1".parse().unwrap(), "loc2".parse().unwrap()];
@@ -66,7 +66,7 @@ fn what_is_issued_is_accepted() {
 }
 
 #[test]
-fn a_public_key_is_no_secret() {
+fn public_key_is_not_accepted_as_secret() {
     let verifier = verifier();
     for issuer in &*ISSUERS {
         let jwk = issuer.jwk();
@@ -96,7 +96,7 @@ fn a_public_key_is_no_secret() {
 }
 
 #[test]
-fn a_pem_of_the_public_key_is_no_secret_either() {
+fn public_key_pem_is_not_accepted_as_secret() {
     let verifier = verifier();
     // SubjectPublicKeyInfo, as a certificate or an `openssl` command shows it, and the same as text.
     let rsa = ISSUERS[0].jwk();
@@ -114,7 +114,7 @@ fn a_pem_of_the_public_key_is_no_secret_either() {
 }
 
 #[test]
-fn a_header_names_one_of_our_keys_and_nothing_else() {
+fn header_keys_and_key_urls_are_ignored() {
     let verifier = verifier();
     let (rsa, stranger) = (&ISSUERS[0], Issuer::new(Algorithm::RS256, "rsa"));
     assert_eq!(verifier.verify(&stranger.sign(&claims())), Err(TokenError::Signature));
@@ -138,7 +138,7 @@ fn a_header_names_one_of_our_keys_and_nothing_else() {
 }
 
 #[test]
-fn other_algorithms_and_what_is_no_token_are_refused() {
+fn other_algorithms_are_rejected() {
     let verifier = verifier();
     assert_eq!(
         verifier.verify(&hs(&Header::default(), &claims(), b"another secret of thirty-two byte")),
@@ -163,7 +163,7 @@ fn other_algorithms_and_what_is_no_token_are_refused() {
 }
 
 #[test]
-fn claims_are_looked_at_whatever_the_key() {
+fn claims_are_checked_for_every_algorithm() {
     let verifier = verifier();
     let now = OffsetDateTime::now_utc().unix_timestamp();
     for issuer in &*ISSUERS {
@@ -186,7 +186,7 @@ fn claims_are_looked_at_whatever_the_key() {
 }
 
 #[test]
-fn a_claim_of_a_wrong_type_is_called_so_and_not_missing() {
+fn claim_of_wrong_type_is_named() {
     let verifier = verifier();
     let wrong = [json!("tomorrow"), json!(true), json!([1]), json!({"at": 1}), json!("4000000000")];
     for (name, values) in [
@@ -212,7 +212,7 @@ fn a_claim_of_a_wrong_type_is_called_so_and_not_missing() {
 }
 
 #[test]
-fn issuer_and_audience_are_required_when_configured() {
+fn configured_issuer_and_audience_are_required() {
     let rules = TokenConfig { issuer: Some("ehr".into()), audience: Some("chat".into()), ..TokenConfig::default() };
     let verifier = Verifier::new(&rules, keyring());
     for issuer in &*ISSUERS {
@@ -246,7 +246,7 @@ fn issuer_and_audience_are_required_when_configured() {
 }
 
 #[test]
-fn a_revoked_token_is_refused_though_its_signature_is_good() {
+fn revoked_token_is_rejected() {
     let revocations = Arc::new(RevocationSet::default());
     let verifier = verifier().with_revocations(revocations.clone());
     let mut claims = claims();
@@ -258,7 +258,7 @@ fn a_revoked_token_is_refused_though_its_signature_is_good() {
 }
 
 #[test]
-fn changing_any_byte_of_a_good_token_refuses_it() {
+fn any_changed_byte_invalidates_the_token() {
     let verifier = verifier();
     for issuer in &*ISSUERS {
         let token = issuer.sign(&claims());
@@ -278,7 +278,7 @@ fn changing_any_byte_of_a_good_token_refuses_it() {
 
 proptest! {
     #[test]
-    fn no_text_makes_the_verifier_panic(text in "\\PC{0,200}", header in "\\PC{0,60}", kid in "\\PC{0,20}", bytes in any::<[u8; 40]>()) {
+    fn verifier_never_panics(text in "\\PC{0,200}", header in "\\PC{0,60}", kid in "\\PC{0,20}", bytes in any::<[u8; 40]>()) {
         static VERIFIER: LazyLock<Verifier> = LazyLock::new(verifier);
         prop_assert!(VERIFIER.verify(&text).is_err());
         let body = URL_SAFE_NO_PAD.encode(bytes);
@@ -294,7 +294,7 @@ proptest! {
     }
 
     #[test]
-    fn a_byte_changed_anywhere_refuses_the_token(which in 0..3_usize, place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn random_byte_change_invalidates_the_token(which in 0..3_usize, place in any::<prop::sample::Index>(), byte in any::<u8>()) {
         static TOKENS: LazyLock<(Verifier, Vec<String>)> =
             LazyLock::new(|| (verifier(), ISSUERS.iter().map(|issuer| issuer.sign(&claims())).collect()));
         let (verifier, tokens) = &*TOKENS;

@@ -49,7 +49,7 @@ async fn until(is_so: impl AsyncFn() -> bool) {
 }
 
 #[tokio::test]
-async fn each_key_is_asked_of_the_node_that_serves_it() {
+async fn command_goes_to_the_node_of_its_key() {
     let ((low, high), shutdown) = (halves().await, Shutdown::new());
     let nodes = start(&low, TIMEOUT, &shutdown);
     assert_eq!(get(&nodes, LOW).await.unwrap(), low.port);
@@ -58,7 +58,7 @@ async fn each_key_is_asked_of_the_node_that_serves_it() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_frozen_harms_its_own_keys_alone_and_nothing_waits_for_it() {
+async fn frozen_node_affects_only_its_keys() {
     let ((low, high), shutdown) = (halves().await, Shutdown::new());
     let nodes = start(&low, TIMEOUT, &shutdown);
     until(async || nodes.is_up()).await;
@@ -85,7 +85,7 @@ async fn a_node_that_is_frozen_harms_its_own_keys_alone_and_nothing_waits_for_it
 }
 
 #[tokio::test]
-async fn the_keys_of_a_node_are_asked_of_its_successor() {
+async fn commands_go_to_the_successor_of_a_node() {
     let ((low, high), shutdown) = (halves().await, Shutdown::new());
     let nodes = start(&high, TIMEOUT, &shutdown);
     until(async || nodes.is_up()).await;
@@ -100,7 +100,7 @@ async fn the_keys_of_a_node_are_asked_of_its_successor() {
 }
 
 #[tokio::test]
-async fn a_command_that_a_node_refuses_because_the_slot_has_moved_is_sent_where_it_is_now() {
+async fn moved_command_is_sent_to_the_new_node() {
     let ((low, high), shutdown) = (halves().await, Shutdown::new());
     let nodes = start(&high, TIMEOUT, &shutdown);
     until(async || nodes.is_up()).await;
@@ -115,7 +115,7 @@ async fn a_command_that_a_node_refuses_because_the_slot_has_moved_is_sent_where_
 }
 
 #[tokio::test]
-async fn a_key_that_no_node_serves_is_refused_at_once() {
+async fn unassigned_key_fails_at_once() {
     let ((low, high), shutdown) = (halves().await, Shutdown::new());
     *low.map.lock() = vec![(8_192, 16_383, high.port)];
     let nodes = start(&low, TIMEOUT, &shutdown);
@@ -125,7 +125,7 @@ async fn a_key_that_no_node_serves_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_connection_of_its_own_follows_its_key() {
+async fn dedicated_connection_follows_its_key() {
     let ((low, high), shutdown) = (halves().await, Shutdown::new());
     let nodes = start(&low, TIMEOUT, &shutdown);
     until(async || nodes.is_up()).await;
@@ -139,7 +139,7 @@ async fn a_connection_of_its_own_follows_its_key() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_cut_without_a_word_is_replaced_however_busy_it_is() {
+async fn silently_broken_connection_is_replaced() {
     for is_cluster in [true, false] {
         let shutdown = Shutdown::new();
         let map = Map::default();
