@@ -17,7 +17,7 @@ const API_SERVICE_SECRETS: [&str; 6] =
 pub fn warnings(admin: SocketAddr, proxies: &TrustedProxies, tokens: &TokenConfig) -> Vec<String> {
     let mut warnings = Vec::new();
     if proxies.is_overly_broad() {
-        warnings.push("TRUSTED_PROXIES covers whole continents: whoever asks can choose its address".to_owned());
+        warnings.push("TRUSTED_PROXIES covers whole continents: any client can choose its address".to_owned());
     }
     if is_public(admin.ip()) {
         warnings.push(format!(
@@ -31,7 +31,7 @@ pub fn warnings(admin: SocketAddr, proxies: &TrustedProxies, tokens: &TokenConfi
             .collect();
         if !missing.is_empty() {
             warnings.push(format!(
-                "a JWKS is used without {}: any token of that issuer is good, whomever it was made for",
+                "a JWKS is used without {}: any token of that issuer is accepted, for any audience",
                 missing.join(" and ")
             ));
         }

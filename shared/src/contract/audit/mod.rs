@@ -3,12 +3,16 @@
 //! The API service writes entries; gateways, which have no database, send theirs through Redis. No entry ever holds content
 //! or a token.
 
+mod action;
+mod actor;
+mod coalesce;
 pub mod denials;
 
-use std::collections::HashMap;
-use std::fmt;
+pub use action::Action;
+pub use actor::AuditActor;
+pub use coalesce::coalesce;
+
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -16,128 +20,9 @@ use uuid::Uuid;
 
 use crate::contract::http::problem;
 use crate::contract::http::request::RequestContext;
-use crate::contract::ids::{ConversationId, InvalidId, LocationId, MessageId, ParticipantId};
+use crate::contract::ids::{ConversationId, LocationId, MessageId};
 use crate::contract::participant::{Conversation, Participant};
 use crate::contract::receipt;
-use crate::contract::token::Actor;
-
-/// Who acted. Written `user:doc123`, `contact:pat456`, `service:ehr-backend`, `operator:root`, `anonymous`, `system`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum AuditActor {
-    /// Staff or patient, by a good token.
-    Participant(Participant),
-    /// A trusted backend, by a good token.
-    Service(ParticipantId),
-    /// An operator with a shell, by the name of the system account.
-    Operator(ParticipantId),
-    /// A caller without a valid token.
-    Anonymous,
-    /// A service of this system, about itself.
-    System,
-}
-
-impl From<&Actor> for AuditActor {
-    fn from(actor: &Actor) -> Self {
-        match actor {
-            Actor::Participant(person) => Self::Participant(person.clone()),
-            Actor::Service { name, .. } => Self::Service(name.clone()),
-        }
-    }
-}
-
-impl fmt::Display for AuditActor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Participant(person) => person.fmt(f),
-            Self::Service(name) => write!(f, "service:{name}"),
-            Self::Operator(name) => write!(f, "operator:{name}"),
-            Self::Anonymous => f.write_str("anonymous"),
-            Self::System => f.write_str("system"),
-        }
-    }
-}
-
-impl FromStr for AuditActor {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        Ok(match text.split_once(':') {
-            Some(("service", name)) => Self::Service(name.parse()?),
-            Some(("operator", name)) => Self::Operator(name.parse()?),
-            Some(_) => Self::Participant(text.parse()?),
-            None if text == "anonymous" => Self::Anonymous,
-            None if text == "system" => Self::System,
-            None => return Err(InvalidId),
-        })
-    }
-}
-
-macro_rules! actions {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)+) => {
-        /// What was done, or tried: the outcome tells which.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum Action {
-            $($(#[$doc])* #[serde(rename = $text)] $name,)+
-        }
-
-        impl Action {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$name),+];
-
-            /// As the table and the export call it.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text,)+ }
-            }
-        }
-    };
-}
-
-actions! {
-    /// A message.
-    Send = "send",
-    /// A page of a conversation.
-    HistoryRead = "history.read",
-    /// A page of an inbox.
-    InboxRead = "inbox.read",
-    /// Presence of participants was read.
-    PresenceRead = "presence.read",
-    /// Messages were read.
-    MarkRead = "mark.read",
-    /// Messages have arrived.
-    MarkDelivered = "mark.delivered",
-    /// A ticket for a socket.
-    TicketIssue = "ticket.issue",
-    /// A socket, or the handshake that wanted one.
-    SocketOpen = "socket.open",
-    /// The end of a socket; the outcome is its close code.
-    SocketClose = "socket.close",
-    /// A fresh token on an open socket.
-    SocketAuth = "socket.auth",
-    /// Tokens were taken back.
-    Revoke = "revoke",
-    /// The trail was exported.
-    Export = "export",
-    /// Rows of the outbox that were set aside were listed.
-    OutboxList = "outbox.list",
-    /// Set-aside rows were scheduled for publication again.
-    OutboxRetry = "outbox.retry",
-    /// Content keys were rewrapped, rotated, or used to encrypt older rows.
-    Keys = "keys",
-    /// Another operation of the HTTP interface.
-    Request = "request",
-    /// Entries that could not be kept; `times` says how many.
-    Lost = "lost",
-}
-
-impl From<receipt::ReceiptKind> for Action {
-    fn from(kind: receipt::ReceiptKind) -> Self {
-        match kind {
-            receipt::ReceiptKind::Delivered => Self::MarkDelivered,
-            receipt::ReceiptKind::Read => Self::MarkRead,
-        }
-    }
-}
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -311,45 +196,6 @@ struct EncodedEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an entry of the audit trail")]
 pub struct InvalidAuditEntry;
-
-type CoalesceKey = (
-    AuditActor,
-    Action,
-    u16,
-    Option<LocationId>,
-    Option<ConversationId>,
-    Option<Participant>,
-    Option<Participant>,
-    Option<IpAddr>,
-);
-
-/// Makes one entry of refusals that differ in nothing but their time and their request: the first stands for all.
-#[must_use]
-pub fn coalesce(entries: Vec<AuditEntry>) -> Vec<AuditEntry> {
-    let mut kept: Vec<AuditEntry> = Vec::with_capacity(entries.len());
-    let mut places: HashMap<CoalesceKey, usize> = HashMap::new();
-    for entry in entries {
-        if entry.is_denied() {
-            let sameness = (
-                entry.actor.clone(),
-                entry.action,
-                entry.outcome,
-                entry.location.clone(),
-                entry.conversation,
-                entry.acts_for.clone(),
-                entry.counterpart.clone(),
-                entry.request.as_ref().map(|request| request.address),
-            );
-            if let Some(first) = places.get(&sameness).and_then(|place| kept.get_mut(*place)) {
-                first.times = first.times.saturating_add(entry.times);
-                continue;
-            }
-            places.insert(sameness, kept.len());
-        }
-        kept.push(entry);
-    }
-    kept
-}
 
 #[cfg(test)]
 mod tests {

@@ -18,132 +18,26 @@
 //! elsewhere has missed something. With relay keys, what a message's frame holds behind its cursor is sealed:
 //! [`crate::contract::event::relay_keys`].
 
+mod cursor;
+mod header;
 pub mod inbox_publish_batch;
+mod outgoing;
 pub mod publish_batch;
 pub mod relay_keys;
 
+pub use cursor::{Cursor, InvalidCursor};
+pub use header::{Header, Recipient};
+pub use outgoing::OutgoingEvent;
+
 use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::contract::ids::{ConversationId, MessageId};
+use crate::contract::ids::MessageId;
 use crate::contract::participant::Participant;
 use crate::kit::crypto::redacted::Redacted;
-
-/// The place of an event in the log of its conversation: the id of a Redis stream entry.
-/// Opaque to clients. Cursors of one conversation order as its events do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cursor {
-    millis: u64,
-    count: u64,
-}
-
-impl Cursor {
-    /// Before every event.
-    pub const START: Self = Self { millis: 0, count: 0 };
-
-    /// How long ago the event was logged: Redis's clock when it was, this machine's now, so it is as good as these agree.
-    #[must_use]
-    pub fn age(self) -> Duration {
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        now.saturating_sub(Duration::from_millis(self.millis))
-    }
-}
-
-/// Text that is not a cursor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a cursor that this server gave out")]
-pub struct InvalidCursor;
-
-impl FromStr for Cursor {
-    type Err = InvalidCursor;
-
-    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
-        // `parse::<u64>` takes a leading plus sign, Redis does not.
-        let number = |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) {
-            true => digits.parse().map_err(|_| InvalidCursor),
-            false => Err(InvalidCursor),
-        };
-        let (millis, count) = text.split_once('-').ok_or(InvalidCursor)?;
-        Ok(Self { millis: number(millis)?, count: number(count)? })
-    }
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.millis, self.count)
-    }
-}
-
-/// Whose client proves the delivery of which message by answering the Ping sent after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recipient {
-    /// The receiver.
-    pub participant: Participant,
-    /// The message.
-    pub message_id: MessageId,
-}
-
-impl fmt::Display for Recipient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.participant, self.message_id)
-    }
-}
-
-impl FromStr for Recipient {
-    type Err = InvalidEvent;
-
-    fn from_str(text: &str) -> Result<Self, InvalidEvent> {
-        let (to, id) = text.split_once(' ').ok_or(InvalidEvent)?;
-        Ok(Self {
-            participant: to.parse().map_err(|_| InvalidEvent)?,
-            message_id: Uuid::parse_str(id).map_err(|_| InvalidEvent)?,
-        })
-    }
-}
-
-/// An event before Redis has given it its place.
-#[derive(Debug, Clone)]
-pub struct OutgoingEvent {
-    /// Value of the frame's `type`.
-    pub kind: &'static str,
-    /// Set for messages only.
-    pub recipient: Option<Recipient>,
-    /// A message's place in its conversation, which is its place among the published ones as well.
-    pub seq: Option<i64>,
-    /// The frame behind its `cursor`, up to and with the closing brace.
-    pub body: Redacted<String>,
-    /// The request that it comes from, while that is known.
-    pub request_id: Option<Arc<str>>,
-}
-
-impl OutgoingEvent {
-    /// A `message` frame around a message that is JSON already, the `seq`th of its conversation.
-    #[must_use]
-    pub fn message(json: &str, recipient: Recipient, seq: i64) -> Self {
-        let rest = ["\"message\":", json, "}"].concat();
-        Self { kind: "message", recipient: Some(recipient), seq: Some(seq), body: rest.into(), request_id: None }
-    }
-
-    /// A `delivered` or `read` frame, for the sender of the messages. `at` is the time as clients read it; it needs no JSON
-    /// escapes.
-    #[must_use]
-    pub fn receipt(kind: crate::contract::receipt::ReceiptKind, message_ids: &[MessageId], at: &str) -> Self {
-        let ids: Vec<String> = message_ids.iter().map(|id| format!("\"{id}\"")).collect();
-        let rest = format!("\"message_ids\":[{}],\"{}\":\"{at}\"}}", ids.join(","), kind.time_field());
-        Self { kind: kind.as_str(), recipient: None, seq: None, body: rest.into(), request_id: None }
-    }
-
-    /// The header behind its cursor; empty when no delivery is to be proven.
-    #[must_use]
-    pub fn header(&self) -> String {
-        self.recipient.as_ref().map(ToString::to_string).unwrap_or_default()
-    }
-}
 
 /// A payload or log entry that is not an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -157,72 +51,6 @@ pub struct Event<'a> {
     pub header: Header,
     /// The frame: JSON.
     pub frame: Cow<'a, str>,
-}
-
-/// What a gateway must know of an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Header {
-    /// It stands in the log, at this place.
-    Logged {
-        /// The place.
-        cursor: Cursor,
-        /// The place before it; `None` when it opened the log.
-        previous: Option<Cursor>,
-        /// Whose delivery of what it is, for messages.
-        recipient: Option<Recipient>,
-    },
-    /// It is outside the log, and of no use later.
-    Ephemeral {
-        /// Whose doing it is; this participant's own sockets do not get it.
-        from: Participant,
-    },
-    /// Redis refuses the events of this conversation at the moment, says an API service: they wait. Or no longer.
-    PublishStatus {
-        /// Which API service says so.
-        instance: Uuid,
-        /// Whether what waited has been published.
-        is_recovered: bool,
-    },
-    /// A conversation's row of an inbox. It replaces all earlier rows of that conversation.
-    InboxRow {
-        /// Which.
-        conversation: ConversationId,
-    },
-}
-
-impl FromStr for Header {
-    type Err = InvalidEvent;
-
-    fn from_str(text: &str) -> Result<Self, InvalidEvent> {
-        let text = text.split_once('\t').map_or(text, |(text, _request)| text);
-        let (place, rest) = text.split_once(' ').ok_or(InvalidEvent)?;
-        if place == "*" {
-            let from = rest.parse().map_err(|_| InvalidEvent)?;
-            return Ok(Self::Ephemeral { from });
-        }
-        if place == "~" {
-            let (instance, is_recovered) = rest.split_once(' ').ok_or(InvalidEvent)?;
-            let instance = Uuid::parse_str(instance).map_err(|_| InvalidEvent)?;
-            return match is_recovered {
-                "degraded" => Ok(Self::PublishStatus { instance, is_recovered: false }),
-                "recovered" => Ok(Self::PublishStatus { instance, is_recovered: true }),
-                _ => Err(InvalidEvent),
-            };
-        }
-        if place == "+" {
-            return Ok(Self::InboxRow { conversation: Uuid::parse_str(rest).map_err(|_| InvalidEvent)? });
-        }
-        let (previous, recipient) = match rest.split_once(' ') {
-            Some((previous, recipient)) => (previous, Some(recipient)),
-            None => (rest, None),
-        };
-        let cursor = |text: &str| text.parse::<Cursor>().map_err(|_| InvalidEvent);
-        Ok(Self::Logged {
-            cursor: cursor(place)?,
-            previous: if previous == "-" { None } else { Some(cursor(previous)?) },
-            recipient: recipient.map(str::parse).transpose()?,
-        })
-    }
 }
 
 /// The request that what came on a channel comes from.
