@@ -23,6 +23,11 @@ async fn requests_return_503_while_postgresql_is_down() {
     let away = kill_without_restart(&test_env.stack, postgres);
     let body = doctor.message_to(&patient, &e2e::secret_text());
     let _problem = until(503, async || doctor.send(&body).await).await.expect_problem(503);
+    // Readiness follows the next look of each service at its database.
+    for url in &place.env.api_urls {
+        let api = place.with_base_url(url);
+        let _problem = until(503, async || api.get("/readyz").await).await;
+    }
     // All services are cut off now, and the load balancer may have noticed: each answer is a 503, from the service or the balancer.
     for _ in 0..10 {
         let _problem = doctor.send(&body).await.expect_problem(503);
