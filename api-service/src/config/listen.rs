@@ -22,7 +22,7 @@ pub(super) const MAX_CONNECTIONS: Setting = Setting {
 pub(super) const DRAIN_SECONDS: Setting = Setting {
     name: "DRAIN_SECONDS",
     default: Some("2"),
-    help: "how long a service that is told to stop still serves while /readyz says 503, so that load balancers turn to \
+    help: "how long a service that was asked to stop still serves while /readyz says 503, so that load balancers turn to \
            others first, in seconds, 0 to 600",
 };
 pub(super) const SHUTDOWN_TIMEOUT_SECONDS: Setting = Setting {

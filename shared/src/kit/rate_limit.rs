@@ -67,7 +67,7 @@ pub const FAILED_TOKEN_RATE: RateSettings = RateSettings {
     per_second: Setting {
         name: "RATE_LIMIT_FAILURES_PER_SECOND",
         default: Some("50"),
-        help: "0 to 1000000: refused tokens (401) a second of one address; more are told 429; 0 for no limit",
+        help: "0 to 1000000: refused tokens (401) a second of one address; more get 429; 0 for no limit",
     },
     burst: Setting {
         name: "RATE_LIMIT_FAILURES_BURST",
@@ -81,7 +81,7 @@ pub const MISSING_TOKEN_RATE: RateSettings = RateSettings {
     per_second: Setting {
         name: "RATE_LIMIT_NO_TOKEN_PER_SECOND",
         default: Some("50"),
-        help: "0 to 1000000: requests without a token a second of one address; more are told 429; 0 for no limit",
+        help: "0 to 1000000: requests without a token a second of one address; more get 429; 0 for no limit",
     },
     burst: Setting {
         name: "RATE_LIMIT_NO_TOKEN_BURST",

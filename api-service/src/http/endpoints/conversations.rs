@@ -21,9 +21,9 @@ pub(crate) struct Conversations;
 /// A page of the inbox.
 #[derive(ApiResponse)]
 enum InboxResponse {
-    /// A page of the inbox, newest activity first. It ends at `limit`, or at about 512 KiB of content. A conversation in which
-    /// something happens moves to the front, and so past whoever has read the first page and goes on: read the first page again,
-    /// or listen to an inbox socket.
+    /// A page of the inbox, newest activity first. It ends at `limit`, or at about 512 KiB of content. A conversation with
+    /// new activity moves to the front, so a client that is past the first page misses the move: read the first page again,
+    /// or open an inbox socket.
     #[oai(status = 200)]
     Page(RawJson<schema::Inbox>),
 }

@@ -79,7 +79,7 @@ enum SendResponse {
 /// A page.
 #[derive(ApiResponse)]
 enum HistoryResponse {
-    /// A page, ascending by `seq`. It ends at `limit`, or at about 512 KiB of content: `has_more` says whether there is more. A conversation in which nobody has written is an empty page.
+    /// A page, ascending by `seq`. It ends at `limit`, or at about 512 KiB of content: `has_more` says whether there is more. A conversation without messages is an empty page.
     #[oai(status = 200)]
     Page(RawJson<schema::History>),
 }

@@ -31,9 +31,9 @@ enum PresenceResponse {
 impl Presence {
     /// See who is online
     ///
-    /// For 1 to 100 people with whom the caller shares a conversation; others are left out, whether they exist or not. A
-    /// `service` token may ask for anybody in its locations. Somebody is online while any of its sockets is open, and for a
-    /// few seconds after that. Sockets of a conversation are told when it changes.
+    /// For 1 to 100 participants who share a conversation with the caller. Others are omitted, so the response does not reveal
+    /// who exists. A `service` token may ask for all participants of its locations. A participant is online while any of its
+    /// sockets is open, and for a few seconds after that. Sockets of a conversation get a `presence` frame at each change.
     #[oai(path = "/chat/presence", method = "get", operation_id = "getPresence", tag = "Tag::Conversations")]
     async fn get(
         &self,

@@ -29,7 +29,7 @@ enum RevokeResponse {
 impl Admin {
     /// Revoke tokens
     ///
-    /// One token by its `jti`, or all tokens of a `sub` that were issued before a moment. Only for `service` tokens with
+    /// One token by its `jti`, or all tokens of a `sub` that were issued before a given time. Only for `service` tokens with
     /// `"admin": true`. Cannot be undone. A revocation is forgotten when the last token that it names has ended:
     /// `JWT_MAX_LIFETIME_SECONDS` after it was made or, with `sub`, after `issued_before`; with `jti` and `expires_at` then.
     #[oai(path = "/admin/revocations", method = "post", operation_id = "revokeTokens", tag = "Tag::Admin")]

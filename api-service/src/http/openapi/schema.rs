@@ -92,10 +92,10 @@ const TIME_EXAMPLE: &str = "2026-11-22T12:00:00.123456Z";
 
 scalar!(/** A location. */ Location, true, id_schema("loc1"));
 scalar!(/** A user. */ User, true, id_schema("doc123"));
-scalar!(/** A user, or nobody. */ OptionalUser, false, id_schema("doc123"));
-scalar!(/** Another user, or nobody. */ OtherUser, false, { let mut schema = id_schema("doc789"); schema.example = None; schema });
-scalar!(/** A contact, or nobody. */ OptionalContact, false, id_schema("pat456"));
-scalar!(/** Another contact, or nobody. */ OtherContact, false, { let mut schema = id_schema(""); schema.example = None; schema });
+scalar!(/** A user. Optional. */ OptionalUser, false, id_schema("doc123"));
+scalar!(/** Another user. Optional. */ OtherUser, false, { let mut schema = id_schema("doc789"); schema.example = None; schema });
+scalar!(/** A contact. Optional. */ OptionalContact, false, id_schema("pat456"));
+scalar!(/** Another contact. Optional. */ OtherContact, false, { let mut schema = id_schema(""); schema.example = None; schema });
 scalar!(/** A message's text. */ Content, true, content());
 scalar!(/** A UUID. */ Id, true, text("uuid", UUID_EXAMPLE));
 scalar!(/** A UUID, or nothing. */ OptionalId, false, { let mut schema = text("uuid", ""); schema.example = None; schema });
@@ -118,7 +118,7 @@ scalar!(
     }
 );
 scalar!(
-    /** A moment, or nothing. */
+    /** A time. Optional. */
     OptionalTime,
     false,
     {
@@ -272,7 +272,7 @@ pub(crate) struct Inbox {
     next_cursor: NullableCursor,
 }
 
-/// Whether somebody is online: `user_id` or `contact_id` says who.
+/// Whether one participant is online. `user_id` or `contact_id` names it.
 #[derive(Object)]
 #[oai(deny_unknown_fields)]
 pub(crate) struct Presence {
@@ -313,13 +313,13 @@ pub(crate) struct Problem {
     errors: Vec<InputError>,
 }
 
-/// What to revoke: one token by `jti`, or all tokens of `sub` issued before a moment.
+/// What to revoke: one token by `jti`, or all tokens of `sub` issued before a given time.
 #[derive(Object)]
 #[oai(deny_unknown_fields, example, skip_serializing_if_is_none)]
 pub(crate) struct Revocation {
     /// The claim `jti` of one token.
     jti: OptionalText,
-    /// The claim `sub` of many, whatever their role; needs `issued_before`.
+    /// The claim `sub` of the tokens, in any role; needs `issued_before`.
     sub: OptionalUser,
     /// Tokens of `sub` whose `iat` lies before this moment, and those without `iat`.
     issued_before: OptionalTime,

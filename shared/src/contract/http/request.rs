@@ -39,8 +39,8 @@ pub fn method_label(method: &str) -> &'static str {
 pub const TRUSTED_PROXIES: Setting = Setting {
     name: "TRUSTED_PROXIES",
     default: Some(""),
-    help: "whose `X-Forwarded-For` is believed: addresses or networks, as 10.0.0.7,10.1.0.0/16, separated by commas; \
-           nobody's by default",
+    help: "proxies whose `X-Forwarded-*` and `traceparent` are trusted: addresses or networks, as 10.0.0.7,10.1.0.0/16, separated by commas; \
+           none by default",
 };
 
 /// What is known of a request before it is parsed. Clones share the text.

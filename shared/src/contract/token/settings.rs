@@ -30,7 +30,7 @@ pub const JWKS_URL: Setting =
 pub const JWKS_CA_FILE: Setting = Setting {
     name: "JWKS_CA_FILE",
     default: Some(""),
-    help: "PEM file of the authorities that vouch for JWKS_URL, in place of this system's",
+    help: "CA bundle (PEM) that verifies JWKS_URL, instead of the system's",
 };
 /// How often the issuer is asked.
 pub const JWKS_REFRESH_SECONDS: Setting = Setting {
@@ -49,7 +49,7 @@ pub const JWT_AUDIENCE: Setting =
 pub const JWT_MAX_LIFETIME_SECONDS: Setting = Setting {
     name: "JWT_MAX_LIFETIME_SECONDS",
     default: Some("34560000"),
-    help: "60 to 3153600000: a token ends this long after its `iat` at the latest, whatever its `exp`. A revocation is \
+    help: "60 to 3153600000: a token ends this long after its `iat` at the latest, even if its `exp` is later. A revocation is \
            remembered for so long",
 };
 
