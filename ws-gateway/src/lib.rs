@@ -4,7 +4,7 @@
 //! API service.
 //!
 //! # Layout
-//! - [`config`]: settings
+//! - [`config`]: the settings, one file per concern
 //! - `http`: the public port up to the WebSocket handshake
 //! - [`session`]: one task per socket; `websocket`: its frames as bytes
 //! - [`hub`]: rooms of sockets, gap detection, outbound queues; knows neither Redis nor TCP

@@ -217,7 +217,7 @@ impl EventLog {
             match receipt {
                 "" if id.parse::<Cursor>().map_err(|_| EventLogError::InvalidEntry)? > cursor => {}
                 receipt if !receipt.is_empty() => {
-                    received.extend(event::parse_receipt_ids(receipt).unwrap_or_default())
+                    received.extend(event::parse_receipt_ids(receipt).unwrap_or_default());
                 }
                 _ => {
                     if let Ok(Recipient { participant: receiver, message_id }) = header.parse()

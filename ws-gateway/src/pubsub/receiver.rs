@@ -69,7 +69,7 @@ fn dispatch(subscriber: &Subscriber, channel: &str, payload: &[u8]) {
     tracing::debug!(channel, request_id = event::parse_request_id(payload), "event received");
     match decoder.decode_live(channel, payload) {
         Ok(Event { header: Header::PublishStatus { instance, is_recovered }, .. }) => {
-            hub.record_publish_outage(channel, instance, is_recovered)
+            hub.record_publish_outage(channel, instance, is_recovered);
         }
         Ok(event) => {
             if hub.dispatch(channel, event) {

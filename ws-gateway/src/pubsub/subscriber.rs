@@ -52,7 +52,7 @@ pub(crate) fn start(
     match topology {
         Topology::Single => shutdown.spawn_until("subscriber", single::reconnect_loop(subscriber)),
         Topology::Cluster => {
-            shutdown.spawn_until("subscriber", cluster::reconnect_loop(subscriber, map_refresh.clone()))
+            shutdown.spawn_until("subscriber", cluster::reconnect_loop(subscriber, map_refresh.clone()));
         }
     }
     shutdown.spawn_until("backfill", backfill::run_backfills(event_log.clone(), hub.clone()));

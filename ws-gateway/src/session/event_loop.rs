@@ -5,10 +5,10 @@
 //! order:
 //!
 //! 1. Finish a blocked write. While it is blocked, only the queue's wakeups are polled. Nothing is read, so a client
-//! that sends without reading stops itself.
+//!    that sends without reading stops itself.
 //! 2. Send the replay, then one batch of the queue. Repeat up to [`MAX_WRITES_PER_READ`] times.
 //! 3. Read once, handle the frames, write the replies. Repeat up to [`MAX_READS_PER_POLL`] times, then yield to other
-//! tasks.
+//!    tasks.
 //!
 //! `Pending` is returned only if something will wake the task: the queue, the socket, or the task itself.
 
