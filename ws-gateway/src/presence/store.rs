@@ -167,7 +167,7 @@ mod tests {
         ];
         let types = ["zset", "set", PARTICIPANT_KEY_TYPE];
         let described = |moved: &[String]| describe_moved(&types, &keys, moved).into_iter().collect::<Vec<_>>();
-        assert_eq!(described(&keys), ["leases", "participants of a gateway", "participant"]);
+        assert_eq!(described(&keys), ["leases", "participant", "participants of a gateway"]);
         assert_eq!(described(&keys[2..]), ["participant"]);
         assert!(described(&[]).is_empty());
     }
