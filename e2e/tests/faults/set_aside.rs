@@ -91,7 +91,7 @@ async fn broken_outbox_rows_are_set_aside_and_can_be_retried() {
     let mend = format!("update messages set sent_at = now() where id = '{timeless}'");
     owner.client.batch_execute(&mend).await.unwrap();
     let retried = api_service(&env, &env.service_database_url, &["outbox", "retry", "--all"]).await;
-    assert!(String::from_utf8_lossy(&retried.stdout).starts_with("9 rows"), "{retried:?}");
+    assert!(String::from_utf8_lossy(&retried.stdout).starts_with("requeued 9 rows"), "{retried:?}");
     until_true("eight remain", async || {
         count(&owner, "failed_at is not null").await == 8 && count(&owner, "failed_at is null").await == 0
     })
