@@ -75,9 +75,9 @@ def secret_faults(compose: dict[str, Any], secrets: Path) -> list[str]:
 
 
 def redis_faults(secrets: Path) -> list[str]:
-    """Each service has a user of its own in Redis, whose password its URL holds, and nobody else gets in."""
+    """Each service has a user of its own in Redis, whose password its URL holds, and no other user gets in."""
     users = {line.split()[1]: line.split()[2:] for line in (secrets / "redis.conf").read_text().splitlines() if line.startswith("user ")}
-    found = [] if users.get("default") == ["off"] else ["redis.conf: anybody gets in"]
+    found = [] if users.get("default") == ["off"] else ["redis.conf: any client gets in"]
     names = set()
     for program in SERVICES:
         name, password = re.findall(r"^redis://(\w+):(\w+)@", env_file(secrets / f"{program}.env")["REDIS_URL"])[0]

@@ -95,7 +95,7 @@ def names(expr: str) -> set[str]:
 def exposed(root: Path) -> set[str]:
     """What the services' sources count, and `/metrics` then calls it."""
     text = "".join(path.read_text() for crate in ("api-service", "ws-gateway", "shared") for path in sorted((root / crate / "src").rglob("*.rs")))
-    # Whatever has none of these endings is a summary, without buckets.
+    # A name without these endings is a summary, without buckets.
     with_buckets = tuple(re.findall(r'Suffix\("(\w+)"', text))
     assert with_buckets
     # Some counters are named by a constant.
@@ -114,14 +114,14 @@ def documented(root: Path) -> set[str]:
 
 
 def metric_faults(root: Path, queries: list[tuple[str, str]]) -> list[str]:
-    known, told = exposed(root), documented(root)
+    known, listed = exposed(root), documented(root)
     assert len(known) > 30, known
     found = []
     for where, expr in queries:
         asked = names(expr)
         found += [f"{where}: no service has {name}" for name in asked - known]
         bare = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked & known}
-        found += [f"{where}: docs/OPERATIONS.md does not know {name}" for name in bare - told]
+        found += [f"{where}: docs/OPERATIONS.md does not know {name}" for name in bare - listed]
         if not asked and "up{" not in expr:
             found.append(f"{where}: asks for no metric")
     return found

@@ -28,9 +28,9 @@ def documents(text: str) -> list[Any]:
 @cache
 def settings(service: str) -> dict[str, str | None]:
     """The settings of a service and their defaults, as it tells them itself; None when it must be set."""
-    told = subprocess.run([PROGRAMS / service, "--help"], capture_output=True, text=True, check=True).stdout
-    lines = re.findall(r"^  ([A-Z0-9_]+) \((required|optional|default (.*))\)$", told, re.MULTILINE)
-    assert len(lines) > 10, told
+    output = subprocess.run([PROGRAMS / service, "--help"], capture_output=True, text=True, check=True).stdout
+    lines = re.findall(r"^  ([A-Z0-9_]+) \((required|optional|default (.*))\)$", output, re.MULTILINE)
+    assert len(lines) > 10, output
     return {name: None if kind == "required" else default for name, kind, default in lines}
 
 

@@ -46,7 +46,7 @@ MISTAKES = [
     ("compose", "deploy/compose.yaml", "DATABASE_SERVICE_ROLE", "SERVICE_ROLES", "knows no SERVICE_ROLES"),
     ("compose", "deploy/make-secrets", "\nRELAY_KEYS=", "\nRELAY_KEY=", "ws-gateway knows no RELAY_KEY"),
     ("compose", "deploy/make-secrets", "redis://gateway:", "redis://api:", "services share a user"),
-    ("compose", "deploy/redis-users.acl", "user default off", "user default on", "anybody gets in"),
+    ("compose", "deploy/redis-users.acl", "user default off", "user default on", "any client gets in"),
     ("compose", "deploy/redis-users.acl", "#SHA256_OF_GATEWAY_PASSWORD", "#SHA256_OF_GATEWAY_PASS", "gateway has not the password of ws-gateway"),
     ("compose", "deploy/compose.yaml", "stop_grace_period: 35s", "stop_grace_period: 30s", "gateway-1: is killed"),
     ("compose", "deploy/compose.yaml", "{ ipv4_address: 172.30.10.2 }", "{ ipv4_address: 172.30.10.3 }", "does not believe HAProxy"),

@@ -19,7 +19,7 @@ const io = new Server(http, {
 });
 const { join, leave } = await subscriptions((channel, payload) => io.local.to(channel).emit('m', payload));
 
-// Middleware ends before the client is told that it is connected: by then it is in its room.
+// Middleware ends before the client learns that it is connected: by then it is in its room.
 io.use((socket, next) => {
   const { channel } = socket.handshake.query;
   if (!channel) return next(new Error('no channel'));
