@@ -82,7 +82,11 @@ async fn woken_relay_publishes_nothing_after_its_lease() {
     stack.kill(frozen, Signal::SIGCONT).unwrap();
     let is_set_aside = format!("exists (select from outbox where id = {row} and failed_at is not null)");
     until_true("the woken one relays again", async || is(&owner, &is_set_aside).await).await;
-    assert_eq!(redis(&env, &[b"EXISTS", log.as_bytes()]).await, "0", "the woken one has published its old rows");
+    // A gateway may have opened the log again, for its socket: what counts are the messages in it.
+    let entries = redis(&env, &[b"XRANGE", log.as_bytes(), b"-", b"+"]).await;
+    for message in &sent {
+        assert!(!entries.contains(message["id"].as_str().unwrap()), "an old row was published again: {entries}");
+    }
     let frames = socket.everything().await;
     assert!(frames.iter().all(|frame| frame["type"] != "message"), "{frames:?}");
 }
