@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::service_process::{ServiceProcess, binary};
-use crate::{test_env, until};
+use crate::{test_env, until, until_true};
 
 /// What the admin port says once it answers with this status.
 async fn admin(api: &TestLocation, status: u16) -> Value {
@@ -67,7 +67,7 @@ async fn unfit_database_is_named_and_used_after_repair() {
             // A bug or an operator's mistake: no client mends it by retrying.
             assert_eq!(doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await.status, 500);
         }
-        assert!(std::fs::read_to_string(&log).unwrap().contains(named), "the log names it");
+        until_true("the log names it", async || std::fs::read_to_string(&log).unwrap().contains(named)).await;
         for statement in mends.split(';') {
             owner.batch_execute(statement).await.unwrap();
         }

@@ -145,11 +145,15 @@ async fn conversation_recovers_when_event_log_has_wrong_type() {
         }
     }
 
-    let logs: String = (1..=2)
-        .map(|number| std::fs::read_to_string(test_env.stack.logs_dir().join(format!("api-{number}.log"))).unwrap())
-        .collect();
-    let told = logs.lines().find(|line| line.contains("set aside") && line.contains(conversation));
-    assert!(told.is_some_and(|line| line.contains(&place.location) && !line.contains("bad 0")), "{logs}");
+    let logged = || -> Option<String> {
+        let read =
+            |number| std::fs::read_to_string(test_env.stack.logs_dir().join(format!("api-{number}.log"))).unwrap();
+        let logs: String = (1..=2).map(read).collect();
+        logs.lines().find(|line| line.contains("set aside") && line.contains(conversation)).map(str::to_owned)
+    };
+    until_true("the log names it", async || logged().is_some()).await;
+    let line = logged().unwrap();
+    assert!(line.contains(&place.location) && !line.contains("bad 0"), "{line}");
     test_env.stack.stop().unwrap();
 }
 

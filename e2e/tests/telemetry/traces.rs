@@ -1,7 +1,10 @@
 //! Traces: the caller's go on, a stranger's do not begin here.
 
+use std::time::Duration;
+
 use e2e::Socket;
 use reqwest::Method;
+use tokio::time::{interval, timeout};
 
 use crate::{place, watched};
 
@@ -54,6 +57,13 @@ async fn request_id_reaches_gateway_log() {
     let request = doctor.request(Method::POST, "/chat/send").header("x-request-id", &id);
     let _sent = place.ask(request.json(&doctor.message_to(&patient, "hello"))).await.expect_status(201);
     socket.expect("message").await;
-    let log = std::fs::read_to_string(watched().stack.logs_dir().join("gateway-1.log")).unwrap();
-    assert!(log.lines().any(|line| line.contains(&id) && line.contains("\"an event\"")), "{id}");
+    let path = watched().stack.logs_dir().join("gateway-1.log");
+    let is_logged = |log: &str| log.lines().any(|line| line.contains(&id) && line.contains("\"event received\""));
+    let written = async {
+        let mut poll = interval(Duration::from_millis(10));
+        while !is_logged(&std::fs::read_to_string(&path).unwrap()) {
+            poll.tick().await;
+        }
+    };
+    timeout(e2e::WAIT_TIMEOUT, written).await.unwrap_or_else(|_| panic!("{id} is not in the log"));
 }
